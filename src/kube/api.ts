@@ -1,0 +1,84 @@
+import type { KubeObject, ObjectRef } from '../core/object.ts';
+
+/** One kind of object, by the names that the API's paths use. */
+export interface Resource {
+  readonly apiVersion: string;
+  readonly kind: string;
+  readonly plural: string;
+  readonly namespaced: boolean;
+}
+
+export interface Selection {
+  /** Absent: all namespaces. */
+  readonly namespace?: string | undefined;
+  readonly labelSelector?: string | undefined;
+  readonly fieldSelector?: string | undefined;
+}
+
+export interface WriteOptions {
+  readonly fieldManager: string;
+  readonly dryRun?: boolean | undefined;
+}
+
+export interface ApplyOptions extends WriteOptions {
+  /** Take fields over from other managers; only for fields that are ours by contract. */
+  readonly force?: boolean | undefined;
+  readonly subresource?: 'status' | undefined;
+}
+
+export interface WatchEvent<T extends KubeObject = KubeObject> {
+  readonly type: 'ADDED' | 'MODIFIED' | 'DELETED' | 'BOOKMARK';
+  readonly object: T;
+}
+
+export interface ListResult<T extends KubeObject = KubeObject> {
+  readonly items: readonly T[];
+  readonly resourceVersion: string;
+}
+
+/**
+ * The Kubernetes API, no wider than we use it. Every call throws KubeError; a missing object is `undefined` from
+ * `get` and `false` from `delete`. Writes are single attempts: who calls decides on a retry.
+ */
+export interface Kube {
+  get<T extends KubeObject = KubeObject>(ref: ObjectRef, signal?: AbortSignal): Promise<T | undefined>;
+  list<T extends KubeObject = KubeObject>(
+    resource: Resource,
+    selection: Selection,
+    signal?: AbortSignal,
+  ): Promise<ListResult<T>>;
+  /** Ends when the server closes it; throws KubeError with status 410 when `resourceVersion` is too old. */
+  watch<T extends KubeObject = KubeObject>(
+    resource: Resource,
+    selection: Selection & { readonly resourceVersion: string; readonly timeoutSeconds?: number },
+    signal?: AbortSignal,
+  ): AsyncIterable<WatchEvent<T>>;
+  create<T extends KubeObject = KubeObject>(object: T, options: WriteOptions, signal?: AbortSignal): Promise<T>;
+  /** Server-side apply; a `metadata.resourceVersion` in the object makes it conditional. */
+  apply<T extends KubeObject = KubeObject>(object: KubeObject, options: ApplyOptions, signal?: AbortSignal): Promise<T>;
+  /** PUT, always conditional on `metadata.resourceVersion`. */
+  replace<T extends KubeObject = KubeObject>(object: T, options: WriteOptions, signal?: AbortSignal): Promise<T>;
+  /** JSON merge patch; for annotations on objects that are not ours (`meshcert renew`). */
+  merge<T extends KubeObject = KubeObject>(
+    ref: ObjectRef,
+    patch: object,
+    options: WriteOptions,
+    signal?: AbortSignal,
+  ): Promise<T>;
+  delete(
+    ref: ObjectRef,
+    preconditions: { uid?: string; resourceVersion?: string },
+    signal?: AbortSignal,
+  ): Promise<boolean>;
+  /** TokenRequest for a ServiceAccount. */
+  token(
+    serviceAccount: { name: string; namespace: string },
+    audience: string,
+    expirationSeconds: number,
+    signal?: AbortSignal,
+  ): Promise<{ token: string; expiresAt: number }>;
+  /** Any other GET below the server's root, as JSON: discovery, version, access reviews are POSTed by `post`. */
+  raw(path: string, signal?: AbortSignal): Promise<unknown>;
+  post<T extends KubeObject = KubeObject>(resource: Resource, object: KubeObject, signal?: AbortSignal): Promise<T>;
+  close(): void;
+}

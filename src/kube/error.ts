@@ -1,0 +1,37 @@
+/** A failed call to the Kubernetes API; the message names the call and the object. */
+export class KubeError extends Error {
+  override readonly name = 'KubeError';
+  readonly code: KubeErrorCode;
+  /** HTTP status, 0 when no answer came. */
+  readonly status: number;
+  /** `metav1.Status.reason`, such as `Conflict` or `AlreadyExists`. */
+  readonly reason: string;
+  readonly retryAfterMs: number | undefined;
+
+  constructor(
+    code: KubeErrorCode,
+    message: string,
+    detail: { status: number; reason?: string; retryAfterMs?: number | undefined; cause?: unknown },
+  ) {
+    super(message, detail.cause === undefined ? undefined : { cause: detail.cause });
+    this.code = code;
+    this.status = detail.status;
+    this.reason = detail.reason ?? '';
+    this.retryAfterMs = detail.retryAfterMs;
+  }
+}
+
+export const KUBE_ERROR_CODES = [
+  'ERR_KUBE_UNREACHABLE',
+  'ERR_KUBE_UNAUTHORIZED',
+  'ERR_KUBE_FORBIDDEN',
+  'ERR_KUBE_NOT_FOUND',
+  'ERR_KUBE_CONFLICT',
+  'ERR_KUBE_EXISTS',
+  'ERR_KUBE_GONE',
+  'ERR_KUBE_INVALID',
+  'ERR_KUBE_BUSY',
+  'ERR_KUBE_SERVER',
+] as const;
+
+export type KubeErrorCode = (typeof KUBE_ERROR_CODES)[number];

@@ -1,0 +1,76 @@
+import type { Resource } from './api.ts';
+
+const core = (kind: string, plural: string, namespaced = true): Resource => ({
+  apiVersion: 'v1',
+  kind,
+  plural,
+  namespaced,
+});
+const ambassador = (kind: string, plural: string): Resource => ({
+  apiVersion: 'getambassador.io/v3alpha1',
+  kind,
+  plural,
+  namespaced: true,
+});
+
+/** Every kind that we touch. */
+export const RESOURCES = {
+  namespaces: core('Namespace', 'namespaces', false),
+  secrets: core('Secret', 'secrets'),
+  configMaps: core('ConfigMap', 'configmaps'),
+  services: core('Service', 'services'),
+  pods: core('Pod', 'pods'),
+  serviceAccounts: core('ServiceAccount', 'serviceaccounts'),
+  events: core('Event', 'events'),
+  endpointSlices: {
+    apiVersion: 'discovery.k8s.io/v1',
+    kind: 'EndpointSlice',
+    plural: 'endpointslices',
+    namespaced: true,
+  },
+  leases: { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', plural: 'leases', namespaced: true },
+  deployments: { apiVersion: 'apps/v1', kind: 'Deployment', plural: 'deployments', namespaced: true },
+  daemonSets: { apiVersion: 'apps/v1', kind: 'DaemonSet', plural: 'daemonsets', namespaced: true },
+  roles: { apiVersion: 'rbac.authorization.k8s.io/v1', kind: 'Role', plural: 'roles', namespaced: true },
+  roleBindings: {
+    apiVersion: 'rbac.authorization.k8s.io/v1',
+    kind: 'RoleBinding',
+    plural: 'rolebindings',
+    namespaced: true,
+  },
+  customResourceDefinitions: {
+    apiVersion: 'apiextensions.k8s.io/v1',
+    kind: 'CustomResourceDefinition',
+    plural: 'customresourcedefinitions',
+    namespaced: false,
+  },
+  tokenReviews: {
+    apiVersion: 'authentication.k8s.io/v1',
+    kind: 'TokenReview',
+    plural: 'tokenreviews',
+    namespaced: false,
+  },
+  selfSubjectAccessReviews: {
+    apiVersion: 'authorization.k8s.io/v1',
+    kind: 'SelfSubjectAccessReview',
+    plural: 'selfsubjectaccessreviews',
+    namespaced: false,
+  },
+  tlsContexts: ambassador('TLSContext', 'tlscontexts'),
+  mappings: ambassador('Mapping', 'mappings'),
+  tcpMappings: ambassador('TCPMapping', 'tcpmappings'),
+  modules: ambassador('Module', 'modules'),
+  consulResolvers: ambassador('ConsulResolver', 'consulresolvers'),
+  meshCertificates: {
+    apiVersion: 'meshcert.dev/v1alpha1',
+    kind: 'MeshCertificate',
+    plural: 'meshcertificates',
+    namespaced: true,
+  },
+} as const satisfies Record<string, Resource>;
+
+export function resourceOf(ref: { apiVersion: string; kind: string }): Resource {
+  const found = Object.values(RESOURCES).find((r) => r.apiVersion === ref.apiVersion && r.kind === ref.kind);
+  if (!found) throw new TypeError(`no resource is known for ${ref.apiVersion} ${ref.kind}`);
+  return found;
+}

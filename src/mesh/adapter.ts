@@ -1,0 +1,94 @@
+import type { Certificate } from '../pki/certificate.ts';
+import type { Clock } from './clock.ts';
+import type { Identity } from './identity.ts';
+import type { Log } from './log.ts';
+
+/** Where a value stands in the cluster: one key of a ConfigMap or a Secret-free object. */
+export interface ConfigMapRef {
+  readonly name: string;
+  readonly namespace: string;
+}
+
+export interface TokenRequest {
+  readonly audience: string;
+  /** Mint for this ServiceAccount (TokenRequest API); absent: the agent's own projected token. */
+  readonly serviceAccount?: { readonly name: string; readonly namespace: string } | undefined;
+  /** A projected token file to read instead; read anew at every call. */
+  readonly file?: string | undefined;
+}
+
+/** Everything that an adapter may touch. No environment, no globals, no timers of its own. */
+export interface Host {
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Uniform in [0, 1). */
+  readonly random: () => number;
+  /** The MeshCertificate's own namespace: what an omitted namespace means. */
+  readonly namespace: string;
+  /** A fresh bearer token; never cached by the caller, never logged. */
+  token(request: TokenRequest, signal: AbortSignal): Promise<string>;
+  /** The ConfigMap's data now, then at each change; `undefined` while it does not exist. */
+  configMap(ref: ConfigMapRef, signal: AbortSignal): AsyncIterable<Readonly<Record<string, string>> | undefined>;
+  /** A file's text now, then at each change; `undefined` while it does not exist. Survives symlink swaps. */
+  file(path: string, signal: AbortSignal): AsyncIterable<string | undefined>;
+  /** Something worth telling that does not end the stream; shown in status, metrics and log by its code. */
+  report(error: Error): void;
+}
+
+/**
+ * A mesh that pushes. The first value is the current identity, then each replacement; a changed set of roots is
+ * yielded with the leaf that is current. The stream ends only by the signal or by throwing a MeshError, after
+ * which the caller opens a new one.
+ */
+export interface Source extends AsyncDisposable {
+  watch(signal: AbortSignal): AsyncIterable<Identity>;
+}
+
+/** A mesh that is asked. Each call makes a new key. */
+export interface Issuer extends AsyncDisposable {
+  issue(signal: AbortSignal): Promise<Identity>;
+  /** Yields the mesh's roots now and whenever they change. */
+  roots?(signal: AbortSignal): AsyncIterable<readonly Certificate[]>;
+  /** Why this identity should be replaced before its time, or undefined; asked after each change of roots. */
+  stale?(current: Identity): string | undefined;
+}
+
+/** One finding of an adapter about its own mesh; used by `doctor`. */
+export interface Check {
+  readonly code: string;
+  readonly ok: boolean;
+  readonly message: string;
+}
+
+/** Optional skill, found by presence. */
+export interface Probing {
+  probe(signal: AbortSignal): Promise<readonly Check[]>;
+}
+
+/** A zod schema fits. */
+export interface Schema<C> {
+  parse(input: unknown): C;
+}
+
+/** What the published leaf must be, as far as the configuration tells before anything was fetched. */
+export interface Expectation {
+  /** Exact SPIFFE ID or DNS name; absent: whatever the mesh says, then pinned by what was published. */
+  readonly id?: string | undefined;
+  readonly trustDomain?: string | undefined;
+  readonly form: 'spiffe' | 'dns';
+}
+
+export interface Adapter<C = unknown> {
+  /** Key under `spec` of a MeshCertificate: `istio`, `linkerd`, `consul`. */
+  readonly mesh: string;
+  readonly config: Schema<C>;
+  expect(config: C, host: Pick<Host, 'namespace'>): Expectation;
+  /** How a gateway should speak to this mesh unless the user says otherwise. */
+  readonly tls: { readonly alpnProtocols?: string; readonly minTlsVersion?: string; readonly maxTlsVersion?: string };
+  /** Pure: the first I/O is in watch, issue or roots. */
+  open(config: C, host: Host): (Source | Issuer) & Partial<Probing>;
+}
+
+export function isIssuer(opened: Source | Issuer): opened is Issuer {
+  return 'issue' in opened;
+}

@@ -1,0 +1,35 @@
+/** What to do after a failure: back off and retry, wait for a change of configuration, or wait this long. */
+export type Retry = 'soon' | 'never' | { readonly afterMs: number };
+
+/**
+ * The stable codes that a mesh adapter may raise. Each has an entry in docs/errors.md.
+ * CONFIG, DENIED and TOKEN are the operator's to mend; the rest pass by themselves or are the mesh's fault.
+ */
+export const MESH_ERROR_CODES = [
+  'ERR_MESH_UNREACHABLE',
+  'ERR_MESH_TLS',
+  'ERR_MESH_TIMEOUT',
+  'ERR_MESH_DENIED',
+  'ERR_MESH_TOKEN',
+  'ERR_MESH_RATE_LIMITED',
+  'ERR_MESH_UNAVAILABLE',
+  'ERR_MESH_BAD_RESPONSE',
+  'ERR_MESH_CONFIG',
+  'ERR_MESH_UNSUPPORTED',
+  'ERR_MESH_SILENT',
+] as const;
+
+export type MeshErrorCode = (typeof MESH_ERROR_CODES)[number];
+
+/** A failure classified once, at the edge that knows. The message names the object, the cause and the next step. */
+export class MeshError extends Error {
+  override readonly name = 'MeshError';
+  readonly code: MeshErrorCode;
+  readonly retry: Retry;
+
+  constructor(code: MeshErrorCode, message: string, options: { retry?: Retry; cause?: unknown } = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+    this.retry = options.retry ?? 'soon';
+  }
+}

@@ -1,0 +1,32 @@
+import type { Certificate } from '../pki/certificate.ts';
+import type { PrivateKey } from '../pki/key.ts';
+
+/**
+ * One usable identity and the roots its mesh names now. Two identities are the same when their leaves'
+ * SHA-256 are: serial numbers repeat in Linkerd.
+ */
+export interface Identity {
+  /** SPIFFE ID, or Linkerd's DNS name. */
+  readonly id: string;
+  readonly key: PrivateKey;
+  /** Leaf first, then intermediates; no root. */
+  readonly chain: readonly Certificate[];
+  readonly roots: readonly Certificate[];
+}
+
+export function leafOf(identity: Pick<Identity, 'chain'>): Certificate {
+  const leaf = identity.chain[0];
+  if (!leaf) throw new TypeError('an identity has at least a leaf');
+  return leaf;
+}
+
+export function sameLeaf(a: Pick<Identity, 'chain'> | undefined, b: Pick<Identity, 'chain'> | undefined): boolean {
+  return a !== undefined && b !== undefined && leafOf(a).fingerprint === leafOf(b).fingerprint;
+}
+
+export function sameRoots(a: readonly Certificate[], b: readonly Certificate[]): boolean {
+  const names = new Set(a.map((root) => root.fingerprint));
+  return (
+    names.size === new Set(b.map((root) => root.fingerprint)).size && b.every((root) => names.has(root.fingerprint))
+  );
+}

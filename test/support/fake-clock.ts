@@ -1,0 +1,100 @@
+import type { Clock } from '../../src/mesh/clock.ts';
+
+interface Sleeper {
+  readonly at: number;
+  readonly wake: () => void;
+}
+
+/** A clock that moves only when told to; the wall and the monotonic clock may be moved apart. */
+export class FakeClock implements Clock {
+  #wall: number;
+  #monotonic = 0;
+  #sleepers = new Set<Sleeper>();
+  #onSleep = new Set<() => void>();
+
+  constructor(wall: number = Date.parse('2026-01-01T00:00:00Z')) {
+    this.#wall = wall;
+  }
+
+  now(): number {
+    return this.#wall;
+  }
+
+  monotonic(): number {
+    return this.#monotonic;
+  }
+
+  /** How many sleeps are under way. */
+  get sleeping(): number {
+    return this.#sleepers.size;
+  }
+
+  /** Milliseconds until the earliest sleeper wakes, or undefined. */
+  get nextIn(): number | undefined {
+    const times = [...this.#sleepers].map((sleeper) => sleeper.at - this.#monotonic);
+    return times.length === 0 ? undefined : Math.max(0, Math.min(...times));
+  }
+
+  sleep(ms: number, signal?: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      if (signal?.aborted) return reject(signal.reason);
+      const done = () => {
+        this.#sleepers.delete(sleeper);
+        signal?.removeEventListener('abort', abort);
+      };
+      const abort = () => {
+        done();
+        reject(signal?.reason);
+      };
+      const sleeper: Sleeper = {
+        at: this.#monotonic + Math.max(0, ms),
+        wake: () => {
+          done();
+          resolve();
+        },
+      };
+      this.#sleepers.add(sleeper);
+      signal?.addEventListener('abort', abort, { once: true });
+      for (const told of [...this.#onSleep]) told();
+    });
+  }
+
+  /** Resolves once at least `count` sleeps are under way. */
+  async untilSleeping(count = 1): Promise<void> {
+    while (this.#sleepers.size < count) {
+      await new Promise<void>((resolve) => {
+        const told = () => {
+          this.#onSleep.delete(told);
+          resolve();
+        };
+        this.#onSleep.add(told);
+      });
+    }
+  }
+
+  /** Moves both clocks, waking sleepers in the order of their times and letting each run before the next. */
+  async advance(ms: number): Promise<void> {
+    const target = this.#monotonic + ms;
+    for (;;) {
+      const next = [...this.#sleepers].filter((s) => s.at <= target).sort((a, b) => a.at - b.at)[0];
+      if (!next) break;
+      this.#wall += next.at - this.#monotonic;
+      this.#monotonic = next.at;
+      next.wake();
+      await settle();
+    }
+    this.#wall += target - this.#monotonic;
+    this.#monotonic = target;
+    await settle();
+  }
+
+  /** Steps the wall clock alone, as an operator or NTP does. */
+  step(ms: number): void {
+    this.#wall += ms;
+  }
+}
+
+/** Lets pending promise chains and already queued I/O callbacks run. */
+export async function settle(): Promise<void> {
+  for (let turn = 0; turn < 5; turn++) await new Promise<void>((resolve) => setImmediate(resolve));
+}
