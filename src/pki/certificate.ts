@@ -1,0 +1,140 @@
+import { createHash, type KeyObject, X509Certificate } from 'node:crypto';
+import { children, readTime, readTlv, TAG } from './der.ts';
+import { PkiError } from './error.ts';
+import { readExtensions } from './extensions.ts';
+import { type KeyType, keyTypeOf } from './key-type.ts';
+import type { Names } from './names.ts';
+import { formatPem, PEM_LIMITS, type PemLimits, parsePem } from './pem.ts';
+
+const LABELS = new Set(['CERTIFICATE', 'X509 CERTIFICATE', 'TRUSTED CERTIFICATE']);
+
+/** One X.509 certificate and the facts about it. Immutable; equality is by `fingerprint`. */
+export class Certificate {
+  readonly #x509: X509Certificate;
+  readonly #subjectDer: Buffer;
+  readonly #issuerDer: Buffer;
+  readonly der: Buffer;
+  /** SHA-256 of the DER, hex. */
+  readonly fingerprint: string;
+  /** Hex as OpenSSL prints it. */
+  readonly serial: string;
+  /** `CN=a, O=b` in the order of the certificate; empty when it names none. */
+  readonly subject: string;
+  readonly issuer: string;
+  /** Epoch ms. */
+  readonly notBefore: number;
+  /** Epoch ms. */
+  readonly notAfter: number;
+  readonly names: Names;
+  /** Hex without colons. */
+  readonly subjectKeyId: string | undefined;
+  readonly authorityKeyId: string | undefined;
+  /** OIDs; empty when the extension is absent. */
+  readonly extendedKeyUsage: readonly string[];
+  readonly isCa: boolean;
+  readonly selfSigned: boolean;
+  readonly keyType: KeyType;
+  /** SHA-256 of the SubjectPublicKeyInfo, hex. */
+  readonly publicKeyFingerprint: string;
+
+  private constructor(x509: X509Certificate, der: Buffer) {
+    this.#x509 = x509;
+    this.der = der;
+    const [tbs] = children(readTlv(der));
+    if (!tbs) throw new PkiError('ERR_DER_SYNTAX', 'a certificate without content');
+    const fields = children(tbs);
+    const skip = fields[0]?.tag === 0xa0 ? 1 : 0;
+    const [, , issuer, validity, subject, spki] = fields.slice(skip);
+    if (!issuer || !validity || !subject || !spki) throw new PkiError('ERR_DER_SYNTAX', 'a certificate lacks fields');
+    const [notBefore, notAfter] = children(validity);
+    if (!notBefore || !notAfter) throw new PkiError('ERR_DER_SYNTAX', 'a certificate lacks its validity');
+    const wrapper = fields.find(({ tag }) => tag === 0xa3);
+    const extensions = readExtensions(wrapper && children(wrapper)[0]);
+
+    this.#subjectDer = subject.raw;
+    this.#issuerDer = issuer.raw;
+    this.fingerprint = sha256(der);
+    this.serial = x509.serialNumber;
+    this.subject = oneLine(x509.subject);
+    this.issuer = oneLine(x509.issuer);
+    this.notBefore = readTime(notBefore);
+    this.notAfter = readTime(notAfter);
+    this.names = extensions.names;
+    this.subjectKeyId = extensions.subjectKeyId;
+    this.authorityKeyId = extensions.authorityKeyId;
+    this.extendedKeyUsage = extensions.extendedKeyUsage;
+    this.isCa = x509.ca;
+    this.keyType = keyTypeOf(x509.publicKey);
+    this.publicKeyFingerprint = sha256(x509.publicKey.export({ type: 'spki', format: 'der' }));
+    this.selfSigned = this.#subjectDer.equals(this.#issuerDer) && x509.verify(x509.publicKey);
+  }
+
+  static fromDer(der: Uint8Array): Certificate {
+    const bytes = Buffer.from(der);
+    try {
+      if (readTlv(bytes).tag !== TAG.sequence || readTlv(bytes).raw.length !== bytes.length) {
+        throw new PkiError('ERR_DER_SYNTAX', 'bytes follow the certificate');
+      }
+      return new Certificate(new X509Certificate(bytes), bytes);
+    } catch (cause) {
+      const why = cause instanceof PkiError ? `: ${cause.message}` : '';
+      throw new PkiError('ERR_CERT_SYNTAX', `not a certificate that can be read${why}`, { cause });
+    }
+  }
+
+  /** Exactly one certificate; for several see parseCertificates. */
+  static fromPem(pem: string | Uint8Array): Certificate {
+    const certificates = parseCertificates(pem);
+    const [certificate] = certificates;
+    if (!certificate || certificates.length > 1) {
+      throw new PkiError('ERR_CERT_COUNT', `input has ${certificates.length} certificates where exactly one is due`);
+    }
+    return certificate;
+  }
+
+  get pem(): string {
+    return formatPem('CERTIFICATE', this.der);
+  }
+
+  get publicKey(): KeyObject {
+    return this.#x509.publicKey;
+  }
+
+  /** Names, key identifiers and key usage fit, and the signature is the issuer's. Times are not looked at. */
+  isIssuedBy(issuer: Certificate): boolean {
+    return this.#x509.checkIssued(issuer.#x509) && this.#x509.verify(issuer.#x509.publicKey);
+  }
+
+  toJSON(): object {
+    const { subject, issuer, serial, fingerprint, names } = this;
+    const [notBefore, notAfter] = [this.notBefore, this.notAfter].map((ms) => new Date(ms).toISOString());
+    return { subject, issuer, serial, fingerprint, notBefore, notAfter, names };
+  }
+}
+
+const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
+const oneLine = (name: string | undefined): string => (name ?? '').split('\n').join(', ');
+
+export interface CertificateParsing {
+  readonly limits?: PemLimits;
+  /** Blocks of other kinds, such as keys: skipped, or refused with ERR_PEM_LABEL. */
+  readonly others?: 'ignore' | 'refuse';
+}
+
+/** All certificates in their order, without duplicates; at least one, or ERR_PEM_EMPTY. */
+export function parseCertificates(text: string | Uint8Array, options: CertificateParsing = {}): Certificate[] {
+  const found = new Map<string, Certificate>();
+  for (const { label, der } of parsePem(text, options.limits ?? PEM_LIMITS)) {
+    if (LABELS.has(label)) {
+      const certificate = Certificate.fromDer(der);
+      if (!found.has(certificate.fingerprint)) found.set(certificate.fingerprint, certificate);
+    } else if (options.others === 'refuse') {
+      throw new PkiError('ERR_PEM_LABEL', `a ${label} block stands where only certificates are due`);
+    }
+  }
+  if (found.size === 0) throw new PkiError('ERR_PEM_EMPTY', 'input has no certificate');
+  return [...found.values()];
+}
+
+export const formatCertificates = (certificates: readonly Certificate[]): string =>
+  certificates.map(({ pem }) => pem).join('');

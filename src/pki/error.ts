@@ -1,0 +1,28 @@
+/** Stable codes of everything that src/pki refuses. */
+export const PKI_ERROR_CODES = [
+  'ERR_PEM_TOO_LARGE',
+  'ERR_PEM_TOO_MANY',
+  'ERR_PEM_SYNTAX',
+  'ERR_PEM_EMPTY',
+  'ERR_PEM_LABEL',
+  'ERR_DER_SYNTAX',
+  'ERR_CERT_SYNTAX',
+  'ERR_CERT_COUNT',
+  'ERR_KEY_SYNTAX',
+  'ERR_KEY_TYPE',
+  'ERR_KEY_COUNT',
+  'ERR_CSR_NAME',
+] as const;
+
+export type PkiErrorCode = (typeof PKI_ERROR_CODES)[number];
+
+/** Input that is not what it should be. The message never quotes the input: it may hold a key. */
+export class PkiError extends Error {
+  override readonly name = 'PkiError';
+  readonly code: PkiErrorCode;
+
+  constructor(code: PkiErrorCode, message: string, options: { cause?: unknown } = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.code = code;
+  }
+}

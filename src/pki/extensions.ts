@@ -1,0 +1,49 @@
+import { children, readOid, readTlv, TAG, type Tlv } from './der.ts';
+import { decodeNames, type Names } from './names.ts';
+
+export const OID = {
+  subjectKeyId: '2.5.29.14',
+  keyUsage: '2.5.29.15',
+  subjectAltName: '2.5.29.17',
+  basicConstraints: '2.5.29.19',
+  authorityKeyId: '2.5.29.35',
+  extendedKeyUsage: '2.5.29.37',
+  commonName: '2.5.4.3',
+  serverAuth: '1.3.6.1.5.5.7.3.1',
+  clientAuth: '1.3.6.1.5.5.7.3.2',
+  anyExtendedKeyUsage: '2.5.29.37.0',
+  extensionRequest: '1.2.840.113549.1.9.14',
+  ecdsaWithSha256: '1.2.840.10045.4.3.2',
+  sha256WithRsa: '1.2.840.113549.1.1.11',
+} as const;
+
+export interface Extensions {
+  readonly names: Names;
+  readonly subjectKeyId: string | undefined;
+  readonly authorityKeyId: string | undefined;
+  readonly extendedKeyUsage: readonly string[];
+}
+
+/** Reads the SEQUENCE OF Extension that stands in certificates and in requests. */
+export function readExtensions(list: Tlv | undefined): Extensions {
+  const values = new Map<string, Tlv>();
+  for (const extension of list ? children(list) : []) {
+    const parts = children(extension);
+    const [id] = parts;
+    const value = parts.at(-1);
+    if (id && value?.tag === TAG.octetString) values.set(readOid(id), readTlv(value.content));
+  }
+  const san = values.get(OID.subjectAltName);
+  const aki = values.get(OID.authorityKeyId);
+  const eku = values.get(OID.extendedKeyUsage);
+  return {
+    names: san ? decodeNames(san) : { uris: [], dns: [], ips: [], emails: [] },
+    subjectKeyId: values.get(OID.subjectKeyId)?.content.toString('hex'),
+    authorityKeyId:
+      aki &&
+      children(aki)
+        .find(({ tag }) => tag === 0x80)
+        ?.content.toString('hex'),
+    extendedKeyUsage: eku ? children(eku).map(readOid) : [],
+  };
+}

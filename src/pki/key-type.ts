@@ -1,0 +1,25 @@
+import type { KeyObject } from 'node:crypto';
+
+export type KeyType =
+  | { readonly type: 'ec'; readonly curve: string }
+  | { readonly type: 'rsa'; readonly bits: number }
+  | { readonly type: 'other'; readonly name: string };
+
+/** NIST's names for the curves that OpenSSL calls otherwise. */
+const CURVES: Readonly<Record<string, string>> = { prime256v1: 'P-256', secp384r1: 'P-384', secp521r1: 'P-521' };
+
+export function keyTypeOf(key: KeyObject): KeyType {
+  const details = key.asymmetricKeyDetails ?? {};
+  if (key.asymmetricKeyType === 'ec') {
+    const name = details.namedCurve ?? 'unnamed';
+    return { type: 'ec', curve: CURVES[name] ?? name };
+  }
+  if (key.asymmetricKeyType === 'rsa') return { type: 'rsa', bits: details.modulusLength ?? 0 };
+  return { type: 'other', name: key.asymmetricKeyType ?? 'unknown' };
+}
+
+/** `EC P-256`, `RSA 2048`, `ed25519`. */
+export function describeKeyType(keyType: KeyType): string {
+  if (keyType.type === 'ec') return `EC ${keyType.curve}`;
+  return keyType.type === 'rsa' ? `RSA ${keyType.bits}` : keyType.name;
+}

@@ -1,0 +1,79 @@
+import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
+import { inspect } from 'node:util';
+import { PkiError } from './error.ts';
+import { type KeyType, keyTypeOf } from './key-type.ts';
+import { parsePem } from './pem.ts';
+
+const REDACTED = '[redacted]';
+
+/** DER forms by PEM label. */
+const FORMS = { 'PRIVATE KEY': 'pkcs8', 'EC PRIVATE KEY': 'sec1', 'RSA PRIVATE KEY': 'pkcs1' } as const;
+
+/**
+ * A private key that does not print: JSON, inspect and string conversion give `[redacted]`. Its bytes leave only
+ * through `toPem` and `keyObject`.
+ */
+export class PrivateKey {
+  readonly #key: KeyObject;
+  /** SHA-256 of the SubjectPublicKeyInfo, hex; equals that of a certificate made for this key. */
+  readonly publicKeyFingerprint: string;
+  readonly keyType: KeyType;
+
+  private constructor(key: KeyObject) {
+    this.#key = key;
+    this.keyType = keyTypeOf(key);
+    const spki = createPublicKey(key).export({ type: 'spki', format: 'der' });
+    this.publicKeyFingerprint = createHash('sha256').update(spki).digest('hex');
+  }
+
+  /** A new P-256 key: what every mesh and every gateway takes. */
+  static generate(): PrivateKey {
+    return new PrivateKey(generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey);
+  }
+
+  static fromKeyObject(key: KeyObject): PrivateKey {
+    if (key.type !== 'private') throw new PkiError('ERR_KEY_TYPE', `a ${key.type} key is not a private key`);
+    return new PrivateKey(key);
+  }
+
+  /** PKCS#8, PKCS#1 or SEC1 (with or without EC PARAMETERS before it); certificates beside it are ignored. */
+  static fromPem(pem: string | Uint8Array): PrivateKey {
+    const keys = parsePem(pem).filter(({ label }) => label.endsWith('PRIVATE KEY'));
+    const [block] = keys;
+    if (!block || keys.length > 1) {
+      throw new PkiError('ERR_KEY_COUNT', `input has ${keys.length} private keys where exactly one is due`);
+    }
+    const form = Object.entries(FORMS).find(([label]) => label === block.label)?.[1];
+    if (!form)
+      throw new PkiError(
+        'ERR_KEY_TYPE',
+        `a key of the form ${block.label} cannot be used; give PKCS#8 without a password`,
+      );
+    try {
+      return new PrivateKey(createPrivateKey({ key: block.der, format: 'der', type: form }));
+    } catch (cause) {
+      throw new PkiError('ERR_KEY_SYNTAX', `the ${block.label} block does not hold a key`, { cause });
+    }
+  }
+
+  get keyObject(): KeyObject {
+    return this.#key;
+  }
+
+  /** PKCS#8, one block. */
+  toPem(): string {
+    return this.#key.export({ type: 'pkcs8', format: 'pem' }).toString();
+  }
+
+  toJSON(): string {
+    return REDACTED;
+  }
+
+  toString(): string {
+    return REDACTED;
+  }
+
+  [inspect.custom](): string {
+    return REDACTED;
+  }
+}

@@ -1,0 +1,74 @@
+import { isIP } from 'node:net';
+import { children, context, seq, type Tlv } from './der.ts';
+import { PkiError } from './error.ts';
+
+/** The subject alternative names that meshes use; other forms are left out. */
+export interface Names {
+  readonly uris: readonly string[];
+  readonly dns: readonly string[];
+  /** As text: `10.0.0.1`, `2001:db8::1` in the eight-group form `2001:db8:0:0:0:0:0:1`. */
+  readonly ips: readonly string[];
+  readonly emails: readonly string[];
+}
+
+const EMAIL = 1;
+const DNS = 2;
+const URI = 6;
+const IP = 7;
+
+/** GeneralNames in the order URI, DNS, IP, email. */
+export function encodeNames(names: Partial<Names>): Buffer {
+  return seq(
+    ...(names.uris ?? []).map((name) => context(URI, ascii(name))),
+    ...(names.dns ?? []).map((name) => context(DNS, ascii(name))),
+    ...(names.ips ?? []).map((name) => context(IP, ipBytes(name))),
+    ...(names.emails ?? []).map((name) => context(EMAIL, ascii(name))),
+  );
+}
+
+/** Reads GeneralNames from their bytes: the text form that OpenSSL prints is ambiguous for commas and quotes. */
+export function decodeNames(value: Tlv): Names {
+  const names = { uris: [] as string[], dns: [] as string[], ips: [] as string[], emails: [] as string[] };
+  for (const { tag, content } of children(value)) {
+    const text = content.toString('latin1');
+    if (tag === (0x80 | URI)) names.uris.push(text);
+    else if (tag === (0x80 | DNS)) names.dns.push(text);
+    else if (tag === (0x80 | EMAIL)) names.emails.push(text);
+    else if (tag === (0x80 | IP)) names.ips.push(ipText(content));
+  }
+  return names;
+}
+
+function ascii(name: string): Buffer {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: IA5String is exactly this range
+  if (name.length === 0 || !/^[\x01-\x7f]+$/.test(name)) {
+    throw new PkiError('ERR_CSR_NAME', `the name ${JSON.stringify(name)} is empty or not plain ASCII`);
+  }
+  return Buffer.from(name, 'latin1');
+}
+
+function ipBytes(text: string): Buffer {
+  if (isIP(text) === 4) return Buffer.from(text.split('.').map(Number));
+  if (isIP(text) !== 6) throw new PkiError('ERR_CSR_NAME', `${JSON.stringify(text)} is not an IP address`);
+  const [head = '', tail] = text.split('::');
+  const left = groups(head);
+  const right = tail === undefined ? [] : groups(tail);
+  const zeros = Array.from({ length: 8 - left.length - right.length }, () => 0);
+  return Buffer.from([...left, ...zeros, ...right].flatMap((group) => [group >> 8, group & 0xff]));
+}
+
+/** Hexadecimal groups, the last of which may be a dotted IPv4 address. */
+function groups(text: string): number[] {
+  if (text === '') return [];
+  return text.split(':').flatMap((part) => {
+    if (!part.includes('.')) return [Number.parseInt(part, 16)];
+    const [a = 0, b = 0, c = 0, d = 0] = part.split('.').map(Number);
+    return [(a << 8) | b, (c << 8) | d];
+  });
+}
+
+function ipText(bytes: Buffer): string {
+  if (bytes.length === 4) return [...bytes].join('.');
+  if (bytes.length !== 16) return bytes.toString('hex');
+  return Array.from({ length: 8 }, (_, i) => bytes.readUInt16BE(i * 2).toString(16)).join(':');
+}
