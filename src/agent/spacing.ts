@@ -1,0 +1,124 @@
+import type { Clock } from '../mesh/clock.ts';
+
+/**
+ * Emissary batches changes for a second; a Secret and a Mapping in one batch leave other clusters on the old
+ * certificate until the next batch. Twice its default window keeps them in two.
+ */
+export const SPACING_MS = 2_000;
+
+type Side = 'secret' | 'gateway';
+
+interface Waiter {
+  readonly side: Side;
+  readonly admit: () => void;
+}
+
+/**
+ * Keeps writes of Secrets and of `getambassador.io` objects at least 2 s apart. Writes of one side run together;
+ * a side that waits is served before later writes of the other. One instance for each gateway.
+ */
+export class Spacing {
+  readonly #clock: Clock;
+  readonly #gapMs: number;
+  #side: Side | undefined;
+  #active = 0;
+  #endedAt = Number.NEGATIVE_INFINITY;
+  #queue: Waiter[] = [];
+  #timer: AbortController | undefined;
+
+  constructor(clock: Clock, gapMs: number = SPACING_MS) {
+    this.#clock = clock;
+    this.#gapMs = gapMs;
+  }
+
+  /** Resolves when a Secret may be written. Dispose the turn when the write has been answered. */
+  beforeSecret(signal: AbortSignal): Promise<Disposable> {
+    return this.#before('secret', signal);
+  }
+
+  /** Resolves when a TLSContext, Mapping or TCPMapping may be written. Dispose the turn when it has been answered. */
+  beforeGateway(signal: AbortSignal): Promise<Disposable> {
+    return this.#before('gateway', signal);
+  }
+
+  #before(side: Side, signal: AbortSignal): Promise<Disposable> {
+    return new Promise((resolve, reject) => {
+      if (signal.aborted) return reject(signal.reason);
+      const abort = () => {
+        this.#queue = this.#queue.filter((other) => other !== waiter);
+        reject(signal.reason);
+        this.#admit();
+      };
+      const waiter: Waiter = {
+        side,
+        admit: () => {
+          signal.removeEventListener('abort', abort);
+          resolve(this.#turn());
+        },
+      };
+      signal.addEventListener('abort', abort, { once: true });
+      this.#queue.push(waiter);
+      this.#admit();
+    });
+  }
+
+  #turn(): Disposable {
+    let open = true;
+    return {
+      [Symbol.dispose]: () => {
+        if (!open) return;
+        open = false;
+        this.#active--;
+        this.#endedAt = this.#clock.monotonic();
+        this.#admit();
+      },
+    };
+  }
+
+  #admit(): void {
+    for (let next = this.#queue[0]; next; next = this.#queue[0]) {
+      if (this.#side !== next.side) {
+        if (this.#active > 0) return;
+        const left = this.#endedAt + this.#gapMs - this.#clock.monotonic();
+        if (left > 0) return this.#wakeIn(left);
+        this.#side = next.side;
+      }
+      this.#queue.shift();
+      this.#active++;
+      next.admit();
+    }
+    this.#timer?.abort();
+    this.#timer = undefined;
+  }
+
+  #wakeIn(ms: number): void {
+    if (this.#timer) return;
+    const timer = new AbortController();
+    this.#timer = timer;
+    const wake = () => {
+      if (this.#timer !== timer) return;
+      this.#timer = undefined;
+      this.#admit();
+    };
+    this.#clock.sleep(ms, timer.signal).then(wake, () => {});
+  }
+}
+
+/** One Spacing for each gateway, told apart by the namespace that it reads its Secrets from. */
+export class Spacings {
+  readonly #clock: Clock;
+  readonly #byNamespace = new Map<string, Spacing>();
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  of(namespace: string): Spacing {
+    let spacing = this.#byNamespace.get(namespace);
+    if (!spacing) {
+      spacing = new Spacing(this.#clock);
+      this.#byNamespace.set(namespace, spacing);
+    }
+    return spacing;
+  }
+}

@@ -1,0 +1,128 @@
+import { describe, type KubeObject, MAPPING_FIELD_MANAGER, refOf } from '../../core/object.ts';
+import type { Refusal, TargetRules } from '../../mesh/targeting.ts';
+import type { MappingVerdict, Target, TargetWish, TargetWorld } from '../targets.ts';
+import { contextNameOf, listedContexts } from './context-name.ts';
+import { podsBehind } from './endpoints.ts';
+import { parseUpstream, serviceOf } from './upstream.ts';
+
+interface MappingSpec {
+  readonly service?: unknown;
+  readonly tls?: unknown;
+  readonly ambassador_id?: unknown;
+}
+
+/** The verdict on one Mapping; undefined when it is not selected and names none of our contexts. */
+export function judgeMapping(
+  mapping: KubeObject,
+  wish: TargetWish,
+  world: TargetWorld,
+  ours: ReadonlySet<string>,
+): MappingVerdict | undefined {
+  const spec = (mapping.spec ?? {}) as MappingSpec;
+  const service = typeof spec.service === 'string' ? spec.service : '';
+  const named = typeof spec.tls === 'string' && spec.tls !== '' ? spec.tls : undefined;
+  const selected = wish.selector !== undefined && isSelected(mapping, wish.selector);
+  if (!selected && (named === undefined || !ours.has(named))) return undefined;
+
+  const found = findTarget(mapping, service, wish, world);
+  const title = describe(refOf(mapping));
+  const left = ({ code, message }: Refusal): MappingVerdict => ({
+    mapping,
+    service,
+    selected,
+    named,
+    outcome: { code, message: `${title} is left alone: ${message}` },
+  });
+  if (!selected && wish.selector && setsTls(mapping)) {
+    const message = `its spec.tls was set here, but its labels no longer select it; label it again, or remove spec.tls`;
+    return left({ code: 'ERR_TARGET_UNSELECTED', message });
+  }
+  if ('code' in found) return left(found);
+  if (named !== undefined && named !== found.contextName && !setsTls(mapping)) {
+    const message = `its spec.tls names ${named} and was set elsewhere; remove it there, or name ${found.contextName}`;
+    return left({ code: 'ERR_TARGET_FOREIGN_TLS', message });
+  }
+  return { mapping, service, selected, named, outcome: { target: found } };
+}
+
+function isSelected(mapping: KubeObject, selector: Readonly<Record<string, string>>): boolean {
+  return Object.entries(selector).every(([key, value]) => mapping.metadata.labels?.[key] === value);
+}
+
+/** Whether `spec.tls` of a Mapping is there because we applied it. */
+export function setsTls(mapping: KubeObject): boolean {
+  return (mapping.metadata.managedFields ?? []).some((entry) => {
+    if (entry.manager !== MAPPING_FIELD_MANAGER || entry.operation !== 'Apply') return false;
+    const spec = entry.fieldsV1?.['f:spec'] as Record<string, unknown> | undefined;
+    return spec !== undefined && 'f:tls' in spec;
+  });
+}
+
+function findTarget(mapping: KubeObject, service: string, wish: TargetWish, world: TargetWorld): Target | Refusal {
+  const upstream = parseUpstream(service);
+  if (!upstream) {
+    const message = `its service ${JSON.stringify(service)} cannot be read; write https://NAME.NAMESPACE:PORT`;
+    return { code: 'ERR_TARGET_SERVICE_SYNTAX', message };
+  }
+  const ids = ambassadorIds(mapping);
+  if (!ids.includes('_automatic_') && !ids.some((id) => wish.ambassadorIds.includes(id))) {
+    const message = `it belongs to the gateway ${ids.join(', ')}, the context to ${wish.ambassadorIds.join(', ')}; give both the same ambassador_id`;
+    return { code: 'ERR_TARGET_AMBASSADOR_ID', message };
+  }
+  if (upstream.scheme !== 'https') {
+    const message = `its service ${service} has no https://, so the gateway would send plaintext whenever the context is missing; write https://${upstream.host}:${upstream.port}`;
+    return { code: 'ERR_TARGET_NO_HTTPS', message };
+  }
+  if (!wish.rules) return { contextName: wish.contextName, sni: wish.sni };
+  const name = serviceOf(upstream.host, mapping.metadata.namespace ?? '');
+  if ('code' in name) return name;
+  return agreedTarget(
+    `Service ${name.namespace}/${name.name}`,
+    podsBehind(name, upstream.port, world),
+    wish,
+    wish.rules,
+  );
+}
+
+function ambassadorIds(mapping: KubeObject): readonly string[] {
+  const value = (mapping.spec as MappingSpec).ambassador_id;
+  const ids = (Array.isArray(value) ? value : [value]).filter((id): id is string => typeof id === 'string');
+  return ids.length === 0 ? ['default'] : ids;
+}
+
+function agreedTarget(
+  title: string,
+  pods: ReturnType<typeof podsBehind>,
+  wish: TargetWish,
+  rules: TargetRules,
+): Target | Refusal {
+  if ('code' in pods) return pods;
+  const refused: Refusal[] = [];
+  const byId = new Map<string, string>();
+  let account = { serviceAccount: '', namespace: '' };
+  for (const { workload, port } of pods) {
+    const identified = rules.identify(workload, port);
+    if ('code' in identified) refused.push(identified);
+    else {
+      byId.set(identified.id, workload.name);
+      account = workload;
+    }
+  }
+  const first = refused[0];
+  if (first && byId.size === 0) return first;
+  if (first) {
+    const message = `${title} mixes pods: ${pods.length - refused.length} of ${pods.length} would do, but ${first.message}`;
+    return { code: 'ERR_TARGET_DISAGREE', message };
+  }
+  const [id, ...others] = byId.keys();
+  if (id === undefined || others.length > 0) {
+    const list = [...byId].map(([name, pod]) => `${name} (pod ${pod})`).join(', ');
+    const message = `${title} mixes identities: ${list}; give its pods one ServiceAccount, or one Service to each`;
+    return { code: 'ERR_TARGET_DISAGREE', message };
+  }
+  const listed = listedContexts(wish).find((target) => target.sni === id);
+  if (listed) return { contextName: listed.contextName, sni: id };
+  if (rules.discover) return { contextName: contextNameOf(wish.contextName, account), sni: id };
+  const message = `its target is the ServiceAccount ${account.namespace}/${account.serviceAccount}, which the MeshCertificate does not list; add it to targets, or set targets: discover`;
+  return { code: 'ERR_TARGET_NOT_LISTED', message };
+}

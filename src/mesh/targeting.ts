@@ -1,0 +1,47 @@
+/** A pod behind a Service, as far as a mesh needs it to name the certificate that the pod will show. */
+export interface Workload {
+  readonly name: string;
+  readonly namespace: string;
+  readonly serviceAccount: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly annotations: Readonly<Record<string, string>>;
+}
+
+/** Why the gateway cannot speak mTLS to a port of a workload; the message ends with the next step. */
+export interface Refusal {
+  readonly code: string;
+  readonly message: string;
+}
+
+/** A target that the user listed: it has a context whether or not a Mapping needs it yet. */
+export interface ListedTarget {
+  readonly id: string;
+  readonly serviceAccount: string;
+  readonly namespace: string;
+  /** The exact name of its TLSContext. */
+  readonly contextName?: string | undefined;
+  /** Stands for account and namespace in the made-up name of its TLSContext. */
+  readonly name?: string | undefined;
+}
+
+/** How a mesh names the workloads that the gateway calls. Pure: a later change of the mesh is another value. */
+export interface TargetRules {
+  /** Whether workloads that nobody listed may be targets too. */
+  readonly discover: boolean;
+  readonly listed: readonly ListedTarget[];
+  /** The name that the workload's certificate carries and that the gateway sends as SNI. `port` is the pod's. */
+  identify(workload: Workload, port: number): { readonly id: string } | Refusal;
+}
+
+/**
+ * Optional skill, found by presence: a mesh whose servers are told apart by SNI, so that the gateway needs one
+ * TLS context for each target and not one for the mesh.
+ */
+export interface Targeting {
+  /** The rules now and whenever they change; ends by the signal or by throwing a MeshError. */
+  targets(signal: AbortSignal): AsyncIterable<TargetRules>;
+}
+
+export function isTargeting(opened: object): opened is Targeting {
+  return 'targets' in opened;
+}
