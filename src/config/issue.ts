@@ -1,0 +1,102 @@
+import { z } from 'zod';
+import { nearest } from './nearest.ts';
+
+/** One thing wrong with an object; the path is that of the field, from the object's root. */
+export interface Issue {
+  readonly path: readonly (string | number)[];
+  readonly message: string;
+}
+
+/** `spec.tlsContext.ambassadorIds[0]`, as kubectl and the API server write paths. */
+export function formatPath(path: Issue['path']): string {
+  let text = '';
+  for (const part of path) {
+    if (typeof part === 'number') text += `[${part}]`;
+    else if (/^[A-Za-z_][\w-]*$/.test(part)) text += text === '' ? part : `.${part}`;
+    else text += `[${JSON.stringify(part)}]`;
+  }
+  return text;
+}
+
+/** What a zod error says, in our words: unknown fields one by one, with the field that was probably meant. */
+export function issuesOf(error: z.ZodError, schema: z.ZodType, prefix: Issue['path'] = []): Issue[] {
+  const shape: Shape = z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' });
+  return error.issues.flatMap((issue) => translate(issue, shape, prefix));
+}
+
+interface Shape {
+  properties?: Record<string, Shape | boolean>;
+  items?: unknown;
+  additionalProperties?: Shape | boolean;
+  anyOf?: (Shape | boolean)[];
+  oneOf?: (Shape | boolean)[];
+}
+
+function translate(issue: z.core.$ZodIssue, shape: Shape, prefix: Issue['path']): Issue[] {
+  const here = issue.path.filter((part): part is string | number => typeof part !== 'symbol');
+  const path = [...prefix, ...here];
+  switch (issue.code) {
+    case 'unrecognized_keys': {
+      const known = fieldsAt([shape], here);
+      return issue.keys.map((key) => ({ path: [...path, key], message: `unknown field ${suggest(key, known)}` }));
+    }
+    case 'invalid_value': {
+      const allowed = issue.values.map(String);
+      const found = typeof issue.input === 'string' ? nearest(issue.input, allowed) : undefined;
+      return [
+        { path, message: `expected ${oneOf(allowed)}${found === undefined ? '' : `; did you mean "${found}"?`}` },
+      ];
+    }
+    case 'invalid_union': {
+      const branches = issue.errors.toSorted((a, b) => a.length - b.length);
+      return (
+        branches[0]?.flatMap((inner) => translate(inner, narrow(shape, here), path)) ?? [
+          { path, message: issue.message },
+        ]
+      );
+    }
+    case 'invalid_type':
+      return [{ path, message: issue.input === undefined && isMissing(issue) ? 'is required' : tidy(issue.message) }];
+    default:
+      return [{ path, message: tidy(issue.message) }];
+  }
+}
+
+const isMissing = (issue: z.core.$ZodIssue): boolean => / received undefined$/.test(issue.message);
+
+const tidy = (message: string): string =>
+  message.replace(/^Invalid (input|string): /, '').replace(/, received /, ', found ');
+
+const oneOf = (values: readonly string[]): string =>
+  values.length === 1 ? `"${values[0]}"` : `one of ${values.map((value) => `"${value}"`).join(', ')}`;
+
+/** `"secretNam"; did you mean "secretName"?`, or what there is to choose from. */
+export function suggest(word: string, known: readonly string[]): string {
+  const meant = nearest(word, known);
+  if (meant !== undefined) return `"${word}"; did you mean "${meant}"?`;
+  return known.length === 0 ? `"${word}"` : `"${word}"; known here: ${known.join(', ')}`;
+}
+
+const narrow = (shape: Shape, path: Issue['path']): Shape => ({ anyOf: walk([shape], path) });
+
+function fieldsAt(shapes: readonly Shape[], path: Issue['path']): string[] {
+  return [...new Set(walk(shapes, path).flatMap((shape) => Object.keys(shape.properties ?? {})))];
+}
+
+function walk(shapes: readonly Shape[], path: Issue['path']): Shape[] {
+  let level = shapes.flatMap(branchesOf);
+  for (const part of path) {
+    level = level
+      .flatMap((shape) => {
+        const next = typeof part === 'number' ? shape.items : (shape.properties?.[part] ?? shape.additionalProperties);
+        return typeof next === 'object' && next !== null ? [next as Shape] : [];
+      })
+      .flatMap(branchesOf);
+  }
+  return level;
+}
+
+function branchesOf(shape: Shape): Shape[] {
+  const branches = [...(shape.anyOf ?? []), ...(shape.oneOf ?? [])].filter((one) => typeof one === 'object');
+  return [shape, ...branches.flatMap(branchesOf)];
+}

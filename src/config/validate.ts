@@ -1,0 +1,113 @@
+import { z } from 'zod';
+import type { Adapter } from '../mesh/adapter.ts';
+import { type Issue, issuesOf } from './issue.ts';
+import { API_VERSION, KIND, type MeshCertificate } from './mesh-certificate.ts';
+import { LONGEST_LABEL, labels, namespaceName, undottedName } from './names.ts';
+import { type CommonSpec, specSchema } from './spec.ts';
+
+const any = () => z.unknown().optional();
+
+const metadataSchema = z.strictObject({
+  name: undottedName(),
+  namespace: namespaceName().optional(),
+  labels: labels().optional(),
+  annotations: z.record(z.string(), z.string()).optional(),
+  ...Object.fromEntries(
+    [
+      'creationTimestamp',
+      'deletionGracePeriodSeconds',
+      'deletionTimestamp',
+      'finalizers',
+      'generateName',
+      'generation',
+      'managedFields',
+      'ownerReferences',
+      'resourceVersion',
+      'selfLink',
+      'uid',
+    ].map((field) => [field, any()]),
+  ),
+});
+
+export type Validation =
+  | { readonly ok: true; readonly value: MeshCertificate }
+  | { readonly ok: false; readonly issues: readonly Issue[] };
+
+/** One validator for custom resources and for documents in files, bound to the adapters there are. */
+export function validator(adapters: readonly Adapter[]): (object: unknown) => Validation {
+  const meshes = adapters.map((adapter) => adapter.mesh);
+  const schema = z.strictObject({
+    apiVersion: z.literal(API_VERSION),
+    kind: z.literal(KIND),
+    metadata: metadataSchema,
+    spec: specSchema(adapters),
+    status: any(),
+  });
+  return (object) => {
+    const parsed = schema.safeParse(object, { reportInput: true });
+    const issues = parsed.success ? [] : issuesOf(parsed.error, schema);
+    const mesh = meshOf(object, meshes, issues);
+    if (!parsed.success || mesh === undefined) return { ok: false, issues };
+    const { metadata, spec, ...rest } = parsed.data;
+    const given: CommonSpec & Record<string, unknown> = spec;
+    const value: MeshCertificate = {
+      ...rest,
+      metadata: metadata as MeshCertificate['metadata'],
+      spec: normalise(metadata.name, given, { name: mesh, config: given[mesh] }),
+    };
+    issues.push(...crossCheck(value));
+    return issues.length === 0 ? { ok: true, value } : { ok: false, issues };
+  };
+}
+
+/** Checks one object. For more than one, keep a `validator`. */
+export function validateObject(object: unknown, adapters: readonly Adapter[]): Validation {
+  return validator(adapters)(object);
+}
+
+function normalise(name: string, spec: CommonSpec, mesh: MeshCertificate['spec']['mesh']): MeshCertificate['spec'] {
+  return {
+    mesh,
+    secretName: spec.secretName ?? `${name}-identity`,
+    caSecretName: spec.caSecretName ?? `${name}-ca`,
+    configMapName: spec.configMapName,
+    tlsContext: { ...spec.tlsContext, name: spec.tlsContext.name ?? name },
+    labels: spec.labels,
+    mappings: spec.mappings,
+    renewal: spec.renewal,
+    trust: { retainMs: spec.trust.retain, holdMs: spec.trust.hold },
+    probe: spec.probe,
+    paused: spec.paused,
+    deletionPolicy: spec.deletionPolicy,
+  };
+}
+
+/** Adds an issue unless exactly one mesh is named; a mistyped mesh was reported already. */
+function meshOf(object: unknown, meshes: readonly string[], issues: Issue[]): string | undefined {
+  const spec = (object as { spec?: unknown } | null | undefined)?.spec;
+  if (typeof spec !== 'object' || spec === null) return undefined;
+  const found = meshes.filter((mesh) => (spec as Record<string, unknown>)[mesh] !== undefined);
+  if (found.length === 1) return found[0];
+  const mistyped = issues.some((issue) => meshes.some((mesh) => issue.message.endsWith(`did you mean "${mesh}"?`)));
+  if (!mistyped) {
+    issues.push({
+      path: ['spec'],
+      message: `exactly one of ${meshes.join(', ')} must be set, found ${found.length === 0 ? 'none' : found.join(' and ')}`,
+    });
+  }
+  return undefined;
+}
+
+function crossCheck({ metadata, spec }: MeshCertificate): Issue[] {
+  const issues: Issue[] = [];
+  if (spec.secretName === spec.caSecretName) {
+    const message = 'must differ from secretName: the gateway would take the leaf as its trust bundle';
+    issues.push({ path: ['spec', 'caSecretName'], message });
+  }
+  const owner = `${metadata.namespace ?? ''}.${metadata.name}`;
+  if (owner.length > LONGEST_LABEL) {
+    const message = `namespace and name together must be at most ${LONGEST_LABEL - 1} characters: they make a label`;
+    issues.push({ path: ['metadata', 'name'], message });
+  }
+  return issues;
+}
