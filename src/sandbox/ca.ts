@@ -1,0 +1,202 @@
+import { type KeyObject, randomBytes } from 'node:crypto';
+import { type Clock, systemClock } from '../mesh/clock.ts';
+import type { Identity } from '../mesh/identity.ts';
+import { Certificate } from '../pki/certificate.ts';
+import { PrivateKey } from '../pki/key.ts';
+import { encodeCertificate, keyIdOf, spkiOf } from './x509.ts';
+
+export interface CaOptions {
+  /** Common name of the subject. */
+  readonly name?: string;
+  readonly organization?: string;
+  readonly clock?: Clock;
+  /** Default ten years, as Istio's and Consul's roots. */
+  readonly lifetimeMs?: number;
+  /** How long before now it is valid already; default one minute. */
+  readonly notBeforeSkewMs?: number;
+  /** Default: a new P-256 key. */
+  readonly key?: PrivateKey;
+  readonly uris?: readonly string[];
+  /** Consul derives its key identifiers with SHA-256, everybody else with SHA-1. */
+  readonly keyId?: 'sha1' | 'sha256';
+  readonly notBefore?: number;
+  readonly notAfter?: number;
+  readonly serial?: bigint;
+}
+
+export interface LeafOptions {
+  readonly uris?: readonly string[];
+  readonly dns?: readonly string[];
+  readonly ips?: readonly string[];
+  readonly emails?: readonly string[];
+  readonly commonName?: string;
+  readonly lifetimeMs?: number;
+  readonly notBeforeSkewMs?: number;
+  readonly serial?: bigint;
+  /** OIDs; default client and server authentication, empty leaves the extension out. */
+  readonly eku?: readonly string[];
+  /** Epoch ms; these two win over the lifetime. */
+  readonly notBefore?: number;
+  readonly notAfter?: number;
+  /** Linkerd's leaves have neither basic constraints nor a subject key identifier. */
+  readonly bare?: boolean;
+}
+
+export const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2';
+export const SERVER_AUTH = '1.3.6.1.5.5.7.3.1';
+
+const TEN_YEARS = 3650 * 86_400_000;
+const HOUR = 3_600_000;
+const MINUTE = 60_000;
+
+/** A certificate authority that issues what it is told to, valid or not: tests need both. */
+export class SandboxCa {
+  readonly certificate: Certificate;
+  /** This intermediate up to, not including, the root; empty for a root. */
+  readonly chain: readonly Certificate[];
+  readonly root: Certificate;
+  readonly #key: PrivateKey;
+  readonly #options: CaOptions;
+
+  private constructor(certificate: Certificate, parent: SandboxCa | undefined, key: PrivateKey, options: CaOptions) {
+    this.certificate = certificate;
+    this.chain = parent ? [certificate, ...parent.chain] : [];
+    this.root = parent ? parent.root : certificate;
+    this.#key = key;
+    this.#options = options;
+  }
+
+  static root(options: CaOptions = {}): SandboxCa {
+    const key = options.key ?? PrivateKey.generate();
+    const subject = { commonName: options.name ?? 'Sandbox Root', organization: options.organization };
+    const certificate = certify({ ...options, subject, publicKey: key, issuer: { subject, key } });
+    return new SandboxCa(certificate, undefined, key, options);
+  }
+
+  /** A CA below this one. */
+  intermediate(options: CaOptions = {}): SandboxCa {
+    const all = { ...inherited(this.#options), ...options };
+    const key = all.key ?? PrivateKey.generate();
+    const subject = { commonName: all.name ?? 'Sandbox Intermediate', organization: all.organization };
+    const certificate = certify({ ...all, subject, publicKey: key, issuer: this.#issuer() });
+    return new SandboxCa(certificate, this, key, all);
+  }
+
+  /** The same key and subject for a new period: leaves of the old root verify under the new one, and the reverse. */
+  renew(options: Pick<CaOptions, 'lifetimeMs' | 'notBefore' | 'notAfter' | 'notBeforeSkewMs'> = {}): SandboxCa {
+    if (this.chain.length > 0) throw new TypeError('only a root renews itself');
+    const { notBefore: _, notAfter: __, serial: ___, ...lasting } = this.#options;
+    return SandboxCa.root({ ...lasting, ...options, key: this.#key });
+  }
+
+  /** The other root's subject and key, signed by this one: who trusts this root can verify the other's leaves. */
+  crossSign(other: SandboxCa, options: Pick<CaOptions, 'lifetimeMs' | 'notBefore' | 'notAfter'> = {}): Certificate {
+    return certify({
+      ...inherited(this.#options),
+      ...options,
+      uris: other.certificate.names.uris,
+      subject: other.#subject(),
+      publicKey: other.#key,
+      issuer: this.#issuer(),
+    });
+  }
+
+  issue(publicKey: KeyObject | PrivateKey, options: LeafOptions): Certificate {
+    const { clock, keyId } = this.#options;
+    const validity = period(options, clock ?? systemClock, HOUR);
+    return Certificate.fromDer(
+      encodeCertificate({
+        ...validity,
+        serial: options.serial ?? randomSerial(),
+        subject: { commonName: options.commonName },
+        issuer: this.#subject(),
+        publicKey: spkiOf(publicKey),
+        signingKey: this.#key.keyObject,
+        names: present({ uris: options.uris, dns: options.dns, ips: options.ips, emails: options.emails }),
+        eku: options.eku ?? [SERVER_AUTH, CLIENT_AUTH],
+        ca: false,
+        keyUsage: ['digitalSignature', 'keyEncipherment'],
+        basicConstraints: !options.bare,
+        subjectKeyId: options.bare ? undefined : keyIdOf(spkiOf(publicKey), keyId),
+        authorityKeyId: this.#keyId(),
+      }),
+    );
+  }
+
+  /** A new key with its leaf, the chain below the root, and the root. */
+  identity(options: LeafOptions): Identity {
+    const key = PrivateKey.generate();
+    const leaf = this.issue(key, options);
+    const id = options.uris?.[0] ?? options.dns?.[0] ?? options.commonName ?? '';
+    return { id, key, chain: [leaf, ...this.chain], roots: [this.root] };
+  }
+
+  #subject(): Subject {
+    const { name, organization } = this.#options;
+    return { commonName: name ?? (this.chain.length > 0 ? 'Sandbox Intermediate' : 'Sandbox Root'), organization };
+  }
+
+  #keyId(): Buffer {
+    return keyIdOf(spkiOf(this.#key), this.#options.keyId);
+  }
+
+  #issuer(): Issuer {
+    return { subject: this.#subject(), key: this.#key };
+  }
+}
+
+interface Subject {
+  readonly commonName?: string | undefined;
+  readonly organization?: string | undefined;
+}
+
+interface Issuer {
+  readonly subject: Subject;
+  readonly key: PrivateKey;
+}
+
+function certify(options: CaOptions & { subject: Subject; publicKey: PrivateKey; issuer: Issuer }): Certificate {
+  return Certificate.fromDer(
+    encodeCertificate({
+      ...period(options, options.clock ?? systemClock, TEN_YEARS),
+      serial: options.serial ?? randomSerial(),
+      subject: options.subject,
+      issuer: options.issuer.subject,
+      publicKey: spkiOf(options.publicKey),
+      signingKey: options.issuer.key.keyObject,
+      names: { uris: options.uris ?? [] },
+      eku: [],
+      ca: true,
+      keyUsage: ['digitalSignature', 'keyCertSign', 'cRLSign'],
+      basicConstraints: true,
+      subjectKeyId: keyIdOf(spkiOf(options.publicKey), options.keyId),
+      authorityKeyId: keyIdOf(spkiOf(options.issuer.key), options.keyId),
+    }),
+  );
+}
+
+function present<T extends object>(values: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as never;
+}
+
+/** What an intermediate takes over from its parent. */
+function inherited(options: CaOptions): CaOptions {
+  return {
+    ...(options.clock === undefined ? {} : { clock: options.clock }),
+    ...(options.keyId === undefined ? {} : { keyId: options.keyId }),
+    ...(options.organization === undefined ? {} : { organization: options.organization }),
+  };
+}
+
+function period(
+  options: { lifetimeMs?: number; notBeforeSkewMs?: number; notBefore?: number; notAfter?: number },
+  clock: Clock,
+  lifetimeMs: number,
+): { notBefore: number; notAfter: number } {
+  const notBefore = options.notBefore ?? clock.now() - (options.notBeforeSkewMs ?? MINUTE);
+  return { notBefore, notAfter: options.notAfter ?? clock.now() + (options.lifetimeMs ?? lifetimeMs) };
+}
+
+function randomSerial(): bigint {
+  return BigInt(`0x${randomBytes(16).toString('hex')}`) >> 1n;
+}

@@ -1,0 +1,110 @@
+import { createHash, createPublicKey, type KeyObject, sign } from 'node:crypto';
+import * as der from '../pki/der.ts';
+import { OID } from '../pki/extensions.ts';
+import { PrivateKey } from '../pki/key.ts';
+import { encodeNames, type Names } from '../pki/names.ts';
+
+export interface CertificateFields {
+  readonly serial: bigint;
+  readonly subject: { readonly commonName?: string | undefined; readonly organization?: string | undefined };
+  readonly issuer: { readonly commonName?: string | undefined; readonly organization?: string | undefined };
+  /** Epoch milliseconds, written in whole seconds. */
+  readonly notBefore: number;
+  readonly notAfter: number;
+  /** SubjectPublicKeyInfo, DER. */
+  readonly publicKey: Buffer;
+  readonly signingKey: KeyObject;
+  readonly names: Partial<Names>;
+  readonly ca: boolean;
+  readonly basicConstraints: boolean;
+  readonly keyUsage: readonly KeyUsage[];
+  readonly eku: readonly string[];
+  readonly subjectKeyId: Buffer | undefined;
+  readonly authorityKeyId: Buffer | undefined;
+}
+
+const KEY_USAGE = {
+  digitalSignature: 0,
+  keyEncipherment: 2,
+  dataEncipherment: 3,
+  keyAgreement: 4,
+  keyCertSign: 5,
+  cRLSign: 6,
+} as const;
+
+export type KeyUsage = keyof typeof KEY_USAGE;
+
+const ORGANIZATION = '2.5.4.10';
+
+/** An X.509 v3 certificate, signed with SHA-256; DER. */
+export function encodeCertificate(fields: CertificateFields): Buffer {
+  const algorithm = signatureAlgorithm(fields.signingKey);
+  const tbs = der.seq(
+    der.explicit(0, der.int(2)),
+    der.int(fields.serial),
+    algorithm,
+    name(fields.issuer),
+    der.seq(der.time(fields.notBefore), der.time(fields.notAfter)),
+    name(fields.subject),
+    fields.publicKey,
+    der.explicit(3, der.seq(...extensions(fields))),
+  );
+  return der.seq(tbs, algorithm, der.bitString(sign('sha256', tbs, fields.signingKey)));
+}
+
+export function spkiOf(key: KeyObject | PrivateKey): Buffer {
+  const object = key instanceof PrivateKey ? key.keyObject : key;
+  return (object.type === 'private' ? createPublicKey(object) : object).export({ type: 'spki', format: 'der' });
+}
+
+/** RFC 5280 §4.2.1.2: the hash of the key itself with SHA-1; with SHA-256, Consul's hash of the whole SPKI. */
+export function keyIdOf(spki: Buffer, hash: 'sha1' | 'sha256' = 'sha1'): Buffer {
+  if (hash === 'sha256') return createHash('sha256').update(spki).digest();
+  const bits = der.children(der.readTlv(spki))[1];
+  if (!bits) throw new TypeError('a SubjectPublicKeyInfo has two parts');
+  return createHash('sha1').update(bits.content.subarray(1)).digest();
+}
+
+function signatureAlgorithm(key: KeyObject): Buffer {
+  if (key.asymmetricKeyType === 'ec') return der.seq(der.oid(OID.ecdsaWithSha256));
+  if (key.asymmetricKeyType === 'rsa') return der.seq(der.oid(OID.sha256WithRsa), der.nullValue());
+  throw new TypeError(`no signature algorithm for a key of type ${key.asymmetricKeyType}`);
+}
+
+function name(parts: CertificateFields['subject']): Buffer {
+  const attributes: [string, string | undefined][] = [
+    [ORGANIZATION, parts.organization],
+    [OID.commonName, parts.commonName],
+  ];
+  return der.seq(
+    ...attributes.flatMap(([type, value]) =>
+      value === undefined ? [] : [der.set(der.seq(der.oid(type), der.utf8(value)))],
+    ),
+  );
+}
+
+function extensions(fields: CertificateFields): Buffer[] {
+  const { names, subject } = fields;
+  const hasNames = [names.uris, names.dns, names.ips, names.emails].some((list) => list && list.length > 0);
+  const emptySubject = subject.commonName === undefined && subject.organization === undefined;
+  return [
+    ...(fields.basicConstraints
+      ? [extension(OID.basicConstraints, fields.ca ? der.seq(der.bool(true)) : der.seq(), fields.ca)]
+      : []),
+    extension(OID.keyUsage, keyUsage(fields.keyUsage), true),
+    ...(fields.eku.length > 0 ? [extension(OID.extendedKeyUsage, der.seq(...fields.eku.map((id) => der.oid(id))))] : []),
+    ...(fields.subjectKeyId ? [extension(OID.subjectKeyId, der.octetString(fields.subjectKeyId))] : []),
+    ...(fields.authorityKeyId ? [extension(OID.authorityKeyId, der.seq(der.context(0, fields.authorityKeyId)))] : []),
+    ...(hasNames ? [extension(OID.subjectAltName, encodeNames(names), emptySubject)] : []),
+  ];
+}
+
+function extension(type: string, value: Buffer, critical = false): Buffer {
+  return der.seq(der.oid(type), ...(critical ? [der.bool(true)] : []), der.octetString(value));
+}
+
+function keyUsage(usages: readonly KeyUsage[]): Buffer {
+  const bits = usages.map((usage): number => KEY_USAGE[usage]);
+  const byte = bits.reduce((value, bit) => value | (0x80 >> bit), 0);
+  return der.bitString(Buffer.from([byte]), 7 - Math.max(...bits));
+}
