@@ -64,9 +64,10 @@ function findTarget(mapping: KubeObject, service: string, wish: TargetWish, worl
     const message = `its service ${JSON.stringify(service)} cannot be read; write https://NAME.NAMESPACE:PORT`;
     return { code: 'ERR_TARGET_SERVICE_SYNTAX', message };
   }
-  const ids = ambassadorIds(mapping);
-  if (!ids.includes('_automatic_') && !ids.some((id) => wish.ambassadorIds.includes(id))) {
-    const message = `it belongs to the gateway ${ids.join(', ')}, the context to ${wish.ambassadorIds.join(', ')}; give both the same ambassador_id`;
+  const ids = ambassadorIds((mapping.spec as MappingSpec).ambassador_id);
+  const contextIds = ambassadorIds(wish.ambassadorIds);
+  if (!ids.includes('_automatic_') && !ids.some((id) => contextIds.includes(id))) {
+    const message = `it belongs to the gateway ${ids.join(', ')}, the context to ${contextIds.join(', ')}; give both the same ambassador_id`;
     return { code: 'ERR_TARGET_AMBASSADOR_ID', message };
   }
   if (upstream.scheme !== 'https') {
@@ -84,8 +85,8 @@ function findTarget(mapping: KubeObject, service: string, wish: TargetWish, worl
   );
 }
 
-function ambassadorIds(mapping: KubeObject): readonly string[] {
-  const value = (mapping.spec as MappingSpec).ambassador_id;
+/** Absent or empty: the gateway named `default`, as Emissary reads it. */
+function ambassadorIds(value: unknown): readonly string[] {
   const ids = (Array.isArray(value) ? value : [value]).filter((id): id is string => typeof id === 'string');
   return ids.length === 0 ? ['default'] : ids;
 }
@@ -123,6 +124,6 @@ function agreedTarget(
   const listed = listedContexts(wish).find((target) => target.sni === id);
   if (listed) return { contextName: listed.contextName, sni: id };
   if (rules.discover) return { contextName: contextNameOf(wish.contextName, account), sni: id };
-  const message = `its target is the ServiceAccount ${account.namespace}/${account.serviceAccount}, which the MeshCertificate does not list; add it to targets, or set targets: discover`;
+  const message = `its target is the ServiceAccount ${account.namespace}/${account.serviceAccount}, which the MeshCertificate does not list; add it to targets, or set discover: true`;
   return { code: 'ERR_TARGET_NOT_LISTED', message };
 }

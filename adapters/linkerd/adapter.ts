@@ -1,0 +1,20 @@
+import type { Adapter, Expectation } from '../../src/mesh/adapter.ts';
+import { type LinkerdConfig, linkerdConfig } from './config.ts';
+import { LinkerdIssuer } from './issuer.ts';
+import { identityOf } from './name.ts';
+
+/** Linkerd's identity service, as a client without a proxy. */
+export const linkerd: Adapter<LinkerdConfig> = {
+  mesh: 'linkerd',
+  config: linkerdConfig,
+  expect(config, { namespace }): Expectation {
+    const { trustDomain, serviceAccount, controlPlaneNamespace } = config;
+    if (trustDomain === undefined) return { form: 'dns' };
+    if (!serviceAccount) return { form: 'dns', trustDomain };
+    const account = { name: serviceAccount.name, namespace: serviceAccount.namespace ?? namespace };
+    return { form: 'dns', trustDomain, id: identityOf(account, { namespace: controlPlaneNamespace, trustDomain }) };
+  },
+  // Envoy's own highest version for upstreams is 1.2, which Linkerd's proxies refuse.
+  tls: { minTlsVersion: 'v1.3', maxTlsVersion: 'v1.3' },
+  open: (config, host) => new LinkerdIssuer(config, host),
+};

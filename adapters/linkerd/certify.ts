@@ -1,0 +1,74 @@
+import { openChannel } from '../../src/grpc/channel.ts';
+import { MeshError } from '../../src/mesh/error.ts';
+import { Certificate, formatCertificates } from '../../src/pki/certificate.ts';
+import { certifyError } from './errors.ts';
+
+/** The service sets no limit of its own; its TokenReview takes milliseconds. */
+const DEADLINE_MS = 10_000;
+
+export interface IdentityService {
+  /** `host:port`. */
+  readonly address: string;
+  /** Both the SNI by which its proxy knows that it is meant, and the name in its certificate. */
+  readonly serverName: string;
+  /** Absent: plaintext, to the sidecar of this process. */
+  readonly roots: readonly Certificate[] | undefined;
+}
+
+export interface CertifyRequest {
+  readonly identity: string;
+  readonly token: string;
+  /** PKCS#10, DER. */
+  readonly csr: Buffer;
+}
+
+interface CertifyResponse {
+  readonly leaf_certificate: Buffer;
+  readonly intermediate_certificates: readonly Buffer[];
+  readonly valid_until: { readonly seconds: string; readonly nanos: number } | null;
+}
+
+/**
+ * One Identity.Certify: the leaf, then its issuer and upwards as received. Each call makes a connection of its
+ * own, so that new roots count at once. Rejects with a MeshError.
+ */
+export async function certify(
+  service: IdentityService,
+  request: CertifyRequest,
+  signal: AbortSignal,
+): Promise<readonly Certificate[]> {
+  const { address, serverName, roots } = service;
+  const tls = roots && ({ ca: formatCertificates(roots), serverName, minVersion: 'TLSv1.3' } as const);
+  const channel = openChannel({ address, tls });
+  try {
+    const response = await channel.unary<CertifyResponse>(
+      {
+        identity: request.identity,
+        // A string here would be taken for base64.
+        token: Buffer.from(request.token, 'utf8'),
+        certificate_signing_request: request.csr,
+      },
+      { method: 'io.linkerd.proxy.identity.Identity/Certify', deadlineMs: DEADLINE_MS, signal },
+    );
+    return readChain(response, service);
+  } catch (error) {
+    throw certifyError(error, address, serverName);
+  } finally {
+    channel.close();
+  }
+}
+
+function readChain(response: CertifyResponse, { address, serverName }: IdentityService): readonly Certificate[] {
+  const wrong = (what: string, cause?: unknown) =>
+    new MeshError('ERR_MESH_BAD_RESPONSE', `identity service ${serverName} at ${address} answered ${what}`, { cause });
+  if (response.leaf_certificate.length === 0) throw wrong('without a leaf certificate');
+  if (!response.valid_until) throw wrong('without valid_until');
+  const ders = [response.leaf_certificate, ...response.intermediate_certificates];
+  return ders.map((der, index) => {
+    try {
+      return Certificate.fromDer(der);
+    } catch (cause) {
+      throw wrong(`with a certificate (number ${index + 1}) that cannot be read`, cause);
+    }
+  });
+}

@@ -1,0 +1,92 @@
+import { z } from 'zod';
+
+const LABEL = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
+
+const label = () => z.string().regex(LABEL, 'must be a DNS label: a-z, 0-9 and "-", at most 63 characters');
+const domain = () =>
+  z
+    .string()
+    .max(253)
+    .regex(
+      /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/,
+      'must be a DNS name without a trailing dot',
+    );
+const accountName = () =>
+  z
+    .string()
+    .regex(
+      LABEL,
+      'must be a DNS label: Linkerd gives no identity to a ServiceAccount with a dot in its name; use another account',
+    )
+    .describe('Name of the ServiceAccount.');
+
+const serviceAccount = z
+  .strictObject({
+    name: accountName(),
+    namespace: label().optional().describe("Default: this object's namespace."),
+  })
+  .describe("Whose identity the gateway gets: its own ServiceAccount's. The agent mints a token for it.");
+
+const target = z.strictObject({
+  serviceAccount: accountName(),
+  namespace: label().describe('Namespace of the ServiceAccount.'),
+  name: label()
+    .optional()
+    .describe(
+      'Short name: the TLSContext is called <tlsContext.name>-<name>. Default: made from account and namespace.',
+    ),
+  contextName: label().optional().describe('Exact name of the TLSContext, instead of one that is made up.'),
+});
+
+/** `spec.linkerd` of a MeshCertificate. */
+export const linkerdConfig = z
+  .strictObject({
+    serviceAccount: serviceAccount.optional(),
+    tokenFile: z
+      .string()
+      .startsWith('/')
+      .optional()
+      .describe(
+        "Instead: a projected token of audience identity.l5d.io, for the agent's own identity; read anew each time.",
+      ),
+    controlPlaneNamespace: label().default('linkerd').describe('Namespace of the Linkerd control plane.'),
+    address: z
+      .string()
+      .regex(/^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][-A-Za-z0-9_.]*):[0-9]{1,5}$/, 'expected host:port')
+      .optional()
+      .describe(
+        'host:port of the identity service. Default: linkerd-identity-headless.<control plane>.svc.<cluster domain>:8080.',
+      ),
+    trustDomain: domain().optional().describe("Default: what Linkerd's ConfigMap linkerd-config says."),
+    clusterDomain: domain().optional().describe("Default: what Linkerd's ConfigMap linkerd-config says."),
+    trustRoots: z
+      .strictObject({
+        configMap: z.string().min(1).max(253).default('linkerd-identity-trust-roots'),
+        key: z.string().min(1).max(253).default('ca-bundle.crt'),
+      })
+      .prefault({})
+      .describe('The ConfigMap that holds the trust roots, in the namespace of the control plane.'),
+    plaintext: z
+      .boolean()
+      .default(false)
+      .describe(
+        'Only for an agent that has a Linkerd sidecar: speak plaintext to the identity service, since the sidecar adds TLS. Without a sidecar, whoever answers gets the token.',
+      ),
+    targets: z
+      .array(target)
+      .min(1)
+      .optional()
+      .describe('The workloads that the gateway calls. Each gets a TLSContext, since Linkerd tells them apart by SNI.'),
+    discover: z
+      .boolean()
+      .optional()
+      .describe(
+        'Whether targets are also found from the selected Mappings. Default: true without targets, else false.',
+      ),
+  })
+  .refine((config) => (config.serviceAccount === undefined) !== (config.tokenFile === undefined), {
+    error: 'exactly one of serviceAccount and tokenFile must be set',
+  })
+  .describe('Identity from Linkerd.');
+
+export type LinkerdConfig = z.output<typeof linkerdConfig>;

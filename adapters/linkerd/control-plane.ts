@@ -1,0 +1,77 @@
+import { parse } from 'yaml';
+import type { ConfigMapRef } from '../../src/mesh/adapter.ts';
+import { MeshError } from '../../src/mesh/error.ts';
+import type { LinkerdConfig } from './config.ts';
+import { type PortSet, parsePorts } from './ports.ts';
+
+/** What has to be known of an installation of Linkerd before anything is asked of it. */
+export interface ControlPlane {
+  readonly namespace: string;
+  readonly trustDomain: string;
+  /** `host:port` of the identity service. */
+  readonly address: string;
+  /** Ports whose bytes proxies pass through unless a pod says otherwise. */
+  readonly opaquePorts: PortSet;
+  /** Ports that never reach a proxy unless a pod says otherwise. */
+  readonly skippedPorts: PortSet;
+}
+
+/** The chart's `proxy.opaquePorts`: protocols in which the server speaks first. */
+const DEFAULT_OPAQUE = '25,587,3306,4444,5432,6379,9300,11211';
+/** The chart's `proxyInit.ignoreInboundPorts`: Galera's. */
+const DEFAULT_SKIPPED = '4567,4568';
+const LONGEST_VALUES = 1024 * 1024;
+
+export const configRef = (config: LinkerdConfig): ConfigMapRef => ({
+  name: 'linkerd-config',
+  namespace: config.controlPlaneNamespace,
+});
+
+/**
+ * Reads ConfigMap linkerd-config, `undefined` where it does not exist: then the configuration must name both
+ * domains. The trust domain is the cluster domain only where Linkerd names no other.
+ */
+export function readControlPlane(
+  config: LinkerdConfig,
+  data: Readonly<Record<string, string>> | undefined,
+): ControlPlane {
+  const namespace = config.controlPlaneNamespace;
+  const values = readValues(namespace, data?.values);
+  const clusterDomain = config.clusterDomain ?? text(values.clusterDomain);
+  const trustDomain = config.trustDomain ?? text(values.identityTrustDomain) ?? text(values.clusterDomain);
+  if (trustDomain === undefined || (clusterDomain === undefined && config.address === undefined)) {
+    const lacking = trustDomain === undefined ? 'trustDomain' : 'clusterDomain (or address)';
+    const state = data === undefined ? 'does not exist' : 'does not say it';
+    throw new MeshError(
+      'ERR_MESH_CONFIG',
+      `ConfigMap ${namespace}/linkerd-config ${state}, and spec.linkerd has no ${lacking}; correct controlPlaneNamespace, or set ${lacking}`,
+    );
+  }
+  return {
+    namespace,
+    trustDomain,
+    address: config.address ?? `linkerd-identity-headless.${namespace}.svc.${clusterDomain}:8080`,
+    opaquePorts: parsePorts(text(record(values.proxy).opaquePorts) ?? DEFAULT_OPAQUE),
+    skippedPorts: parsePorts(text(record(values.proxyInit).ignoreInboundPorts) ?? DEFAULT_SKIPPED),
+  };
+}
+
+function readValues(namespace: string, yaml: string | undefined): Readonly<Record<string, unknown>> {
+  try {
+    if (yaml !== undefined && yaml.length > LONGEST_VALUES) throw new RangeError('more than 1 MiB');
+    return record(yaml === undefined ? {} : parse(yaml, { maxAliasCount: 100 }));
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message.split('\n')[0] : String(cause);
+    throw new MeshError(
+      'ERR_MESH_CONFIG',
+      `key "values" of ConfigMap ${namespace}/linkerd-config is not YAML (${why}); repair it, or set trustDomain and clusterDomain`,
+      { cause },
+    );
+  }
+}
+
+const record = (value: unknown): Readonly<Record<string, unknown>> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Record<string, unknown>) : {};
+
+const text = (value: unknown): string | undefined =>
+  typeof value === 'string' && value !== '' ? value : typeof value === 'number' ? String(value) : undefined;

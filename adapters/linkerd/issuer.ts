@@ -1,0 +1,95 @@
+import type { Check, Host, Issuer, Probing } from '../../src/mesh/adapter.ts';
+import type { Identity } from '../../src/mesh/identity.ts';
+import type { Targeting, TargetRules } from '../../src/mesh/targeting.ts';
+import type { Certificate } from '../../src/pki/certificate.ts';
+import { findPath } from '../../src/pki/chain.ts';
+import { createCsr } from '../../src/pki/csr.ts';
+import { PrivateKey } from '../../src/pki/key.ts';
+import { certify, type IdentityService } from './certify.ts';
+import { checkLeaf, untilValid } from './check.ts';
+import type { LinkerdConfig } from './config.ts';
+import { type ControlPlane, configRef, readControlPlane } from './control-plane.ts';
+import { type Account, accountOf, identityOf, identityServiceName, requireLabels } from './name.ts';
+import { probe } from './probe.ts';
+import { readRoots, rootsRef } from './roots.ts';
+import { WatchedConfigMap } from './watched.ts';
+import { targetRules } from './workload.ts';
+
+/** The audience that Linkerd's identity service asks the API server about. */
+const AUDIENCE = 'identity.l5d.io';
+
+export class LinkerdIssuer implements Issuer, Probing, Targeting {
+  readonly #config: LinkerdConfig;
+  readonly #host: Host;
+  readonly #plane: WatchedConfigMap<ControlPlane>;
+  readonly #roots: WatchedConfigMap<readonly Certificate[]>;
+
+  constructor(config: LinkerdConfig, host: Host) {
+    this.#config = config;
+    this.#host = host;
+    this.#plane = new WatchedConfigMap(host, configRef(config), (data) => readControlPlane(config, data));
+    this.#roots = new WatchedConfigMap(host, rootsRef(config), (data) => readRoots(config, data));
+  }
+
+  async issue(signal: AbortSignal): Promise<Identity> {
+    const { clock } = this.#host;
+    const [plane, roots] = await Promise.all([this.#plane.current(signal), this.#roots.current(signal)]);
+    const { token, account } = await this.#token(signal);
+    const id = identityOf(account, plane);
+    const key = PrivateKey.generate();
+    const csr = createCsr(key, { dns: [id] });
+    const chain = await certify(this.#service(plane, roots), { identity: id, token, csr }, signal);
+    const leaf = checkLeaf(chain, id, key, clock.now());
+    await untilValid(leaf, clock, this.#host.report, signal);
+    return { id, key, chain, roots };
+  }
+
+  roots(signal: AbortSignal): AsyncIterable<readonly Certificate[]> {
+    return this.#roots.changes(signal);
+  }
+
+  stale(current: Identity): string | undefined {
+    const [leaf, ...above] = current.chain;
+    const found = leaf && findPath(leaf, above, current.roots, this.#host.clock.now());
+    return found?.ok === false ? "the leaf is no longer under any of Linkerd's trust roots" : undefined;
+  }
+
+  async *targets(signal: AbortSignal): AsyncGenerator<TargetRules> {
+    for await (const plane of this.#plane.changes(signal)) yield targetRules(this.#config, plane);
+  }
+
+  probe(signal: AbortSignal): Promise<readonly Check[]> {
+    return probe(
+      {
+        now: this.#host.clock.now(),
+        plane: () => this.#plane.current(signal),
+        roots: () => this.#roots.current(signal),
+        token: () => this.#token(signal),
+        service: (plane, roots) => this.#service(plane, roots),
+      },
+      signal,
+    );
+  }
+
+  /** A fresh token and whose it is. */
+  async #token(signal: AbortSignal): Promise<{ readonly token: string; readonly account: Account }> {
+    const { serviceAccount, tokenFile } = this.#config;
+    if (serviceAccount) {
+      const { name, namespace = this.#host.namespace } = serviceAccount;
+      const account = requireLabels({ name, namespace });
+      return { token: await this.#host.token({ audience: AUDIENCE, serviceAccount: account }, signal), account };
+    }
+    const token = await this.#host.token({ audience: AUDIENCE, file: tokenFile }, signal);
+    return { token, account: requireLabels(accountOf(token, `token file ${tokenFile}`)) };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {}
+
+  #service(plane: ControlPlane, roots: readonly Certificate[]): IdentityService {
+    return {
+      address: plane.address,
+      serverName: identityServiceName(plane),
+      roots: this.#config.plaintext ? undefined : roots,
+    };
+  }
+}

@@ -1,0 +1,48 @@
+import { MeshError } from '../../src/mesh/error.ts';
+
+export interface Account {
+  readonly name: string;
+  readonly namespace: string;
+}
+
+interface Domain {
+  readonly namespace: string;
+  readonly trustDomain: string;
+}
+
+/** A name of several labels would be read as another account's. */
+export const isLabel = (name: string): boolean => /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/.test(name);
+
+/** The DNS name that Linkerd gives to a ServiceAccount. */
+export const identityOf = (account: Account, { namespace, trustDomain }: Domain): string =>
+  `${account.name}.${account.namespace}.serviceaccount.identity.${namespace}.${trustDomain}`;
+
+/** The name by which the identity service's own proxy answers. */
+export const identityServiceName = (domain: Domain): string =>
+  identityOf({ name: 'linkerd-identity', namespace: domain.namespace }, domain);
+
+export function requireLabels(account: Account): Account {
+  if (isLabel(account.name) && isLabel(account.namespace)) return account;
+  throw new MeshError(
+    'ERR_MESH_CONFIG',
+    `Linkerd gives no identity to ServiceAccount ${account.namespace}/${account.name}, since its name is not a single DNS label; use an account without dots in its name`,
+    { retry: 'never' },
+  );
+}
+
+/** Whose a service-account token is, as its own claim says: for choosing the name to ask for, not a proof. */
+export function accountOf(token: string, source: string): Account {
+  const payload = token.split('.')[1];
+  let subject: unknown;
+  try {
+    subject = JSON.parse(Buffer.from(payload ?? '', 'base64url').toString('utf8')).sub;
+  } catch {
+    subject = undefined;
+  }
+  const [, namespace, name] = /^system:serviceaccount:([^:]+):([^:]+)$/.exec(String(subject)) ?? [];
+  if (namespace !== undefined && name !== undefined) return { name, namespace };
+  throw new MeshError(
+    'ERR_MESH_TOKEN',
+    `${source} holds no token of a Kubernetes ServiceAccount; mount a projected token of audience identity.l5d.io there`,
+  );
+}
