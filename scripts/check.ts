@@ -1,0 +1,47 @@
+import { overBudget } from './check/budget.ts';
+import { registryHosts, tracesOfMachine } from './check/traces.ts';
+import { capture } from './run.ts';
+import { ROOT } from './tree.ts';
+
+interface Result {
+  readonly ok: boolean;
+  /** Shown when it is not ok. */
+  readonly output: string;
+}
+
+const command =
+  (name: string, ...args: string[]) =>
+  async (): Promise<Result> => {
+    const { code, output } = await capture('npx', ['--no-install', name, ...args]);
+    return { ok: code === 0, output };
+  };
+
+const findings = (found: readonly string[]): Result => ({ ok: found.length === 0, output: found.join('\n') });
+
+const checks: Readonly<Record<string, () => Promise<Result>>> = {
+  types: command('tsc', '-p', 'tsconfig.json'),
+  'lint, format, import rules': command('biome', 'ci', '--error-on-warnings', '.'),
+  'dead exports, dependencies': command('knip', '--no-progress'),
+  'generated files': command('tsx', 'scripts/gen.ts', '--check'),
+  'file budget': async () => findings(overBudget(ROOT)),
+  'traces of a machine': async () => {
+    const { output } = await capture('npm', ['config', 'get', 'registry']);
+    return findings(tracesOfMachine(ROOT, { hosts: registryHosts(process.env, output.trim()) }));
+  },
+};
+
+const wanted = process.argv.slice(2);
+let failed = 0;
+for (const [name, check] of Object.entries(checks)) {
+  if (wanted.length > 0 && !wanted.some((word) => name.includes(word))) continue;
+  const start = performance.now();
+  const { ok, output } = await check();
+  if (!ok) {
+    failed += 1;
+    process.stdout.write(`\n${output.trimEnd()}\n\n`);
+  }
+  const seconds = ((performance.now() - start) / 1000).toFixed(1);
+  process.stdout.write(`${ok ? 'ok  ' : 'FAIL'}  ${name} (${seconds} s)\n`);
+}
+process.stdout.write(failed === 0 ? 'all checks passed\n' : `${failed} failed\n`);
+process.exitCode = failed === 0 ? 0 : 1;

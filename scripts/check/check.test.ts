@@ -1,0 +1,63 @@
+import assert from 'node:assert/strict';
+import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { dirname, join } from 'node:path';
+import { test } from 'node:test';
+import { overBudget } from './budget.ts';
+import { registryHosts, tracesOfMachine } from './traces.ts';
+
+function tree(files: Readonly<Record<string, string>>): string {
+  const root = mkdtempSync(join(tmpdir(), 'meshcert-check-'));
+  for (const [path, text] of Object.entries(files)) {
+    mkdirSync(dirname(join(root, path)), { recursive: true });
+    writeFileSync(join(root, path), text);
+  }
+  return root;
+}
+
+test('a file over the budget is named, and tests and generated files are not counted', () => {
+  const big = 'x'.repeat(13_000);
+  const root = tree({
+    'src/a.ts': 'a',
+    'src/b.ts': 'b',
+    'adapters/istio/c.ts': big,
+    'src/a.test.ts': big,
+    'src/grpc/gen/p.ts': big,
+  });
+  assert.deepEqual(overBudget(root), ['adapters/istio/c.ts has 13000 bytes; split it below 12288']);
+});
+
+test('a median over the budget is named', () => {
+  const root = tree({ 'src/a.ts': 'x'.repeat(3000), 'src/b.ts': 'x'.repeat(3000), 'adapters/c.ts': 'x' });
+  assert.deepEqual(overBudget(root), ['the median file has 3000 bytes; the budget is 2560']);
+});
+
+test('paths of one machine are found wherever they stand, and others are left alone', () => {
+  const path = ['', 'root', 'project', 'x.ts'].join('/');
+  const root = tree({
+    'docs/a.md': `see\n\`${path}\`\n`,
+    'src/b.ts': `// ${['', 'home', 'somebody', 'src'].join('/')}\n`,
+    'docs/ok.md': '/rooted/x, https://example.com/work/item, src/work/x, /home/nonroot/x, ./root/x',
+    'node_modules/x.md': path,
+    'image.png': path,
+  });
+  assert.deepEqual(tracesOfMachine(root, { hosts: [] }), [
+    `docs/a.md:2: a path of one machine: ${['', 'root', 'project'].join('/')}`,
+    `src/b.ts:1: a path of one machine: ${['', 'home', 'somebody', 'src'].join('/')}`,
+  ]);
+});
+
+test('registries of one machine are found, and a lock file with download addresses', () => {
+  const root = tree({ 'package-lock.json': '{"resolved": "https://npm.corp.example/x"}', '.npmrc': 'save-exact=true' });
+  assert.deepEqual(tracesOfMachine(root, { hosts: ['npm.corp.example'] }), [
+    'package-lock.json: holds download addresses; .npmrc omits them: run npm install once more',
+    'package-lock.json:1: the package registry of one machine',
+  ]);
+  assert.deepEqual(
+    registryHosts(
+      { GOPROXY: 'https://go.corp.example,direct', PIP_INDEX_URL: 'https://pypi.org/simple' },
+      'https://npm.corp.example:8443/',
+    ),
+    ['npm.corp.example', 'go.corp.example'],
+  );
+});

@@ -1,0 +1,53 @@
+import { run } from './run.ts';
+import { filesBelow, ROOT } from './tree.ts';
+
+const USAGE = `usage: npm test -- [FILTER…] [--node-test-option=…]
+       npm run test:model -- [RUNS] [FILTER…]
+       npm run test:peers -- [FILTER…]
+       npx tsx scripts/test.ts all
+
+A FILTER is part of a test file's path. What starts with a dash goes to node --test.`;
+
+/** Property tests of the model run this often under test:model, some minutes' worth; the everyday suite runs fewer. */
+const MODEL_RUNS = '2000';
+const MINUTE_MS = 60_000;
+
+const args = process.argv.slice(2);
+const mode = ['model', 'peers', 'all'].includes(args[0] ?? '') ? args.shift() : 'quick';
+const options = args.filter((arg) => arg.startsWith('-'));
+const runs = mode === 'model' && /^\d+$/.test(args[0] ?? '') ? args.shift() : MODEL_RUNS;
+const filters = args.filter((arg) => !arg.startsWith('-'));
+
+if (options.includes('--help') || options.includes('-h')) {
+  process.stdout.write(`${USAGE}\n`);
+} else {
+  process.exitCode = await main();
+}
+
+async function main(): Promise<number> {
+  const files = filesBelow(ROOT, 'src', 'adapters', 'scripts', 'test')
+    .filter((file) => file.endsWith('.test.ts') && belongs(file))
+    .filter((file) => filters.length === 0 || filters.some((filter) => file.includes(filter)));
+  if (files.length === 0) {
+    process.stderr.write(`no test file matches ${filters.join(', ') || mode}\n\n${USAGE}\n`);
+    return 2;
+  }
+  const withPeers = mode === 'peers' || mode === 'all';
+  // Built before the clock of any test runs; with a filter, only what those tests ask for is built.
+  if (withPeers && filters.length === 0) {
+    const code = await run(process.execPath, ['--import', 'tsx', 'test/peers/build.ts']);
+    if (code !== 0) return code;
+  }
+  const env = mode === 'model' ? { ...process.env, MESHCERT_MODEL_RUNS: runs } : process.env;
+  // A real root rotation takes minutes; nothing else may.
+  const timeout = (withPeers || mode === 'model' ? 30 : 5) * MINUTE_MS;
+  const node = ['--import', 'tsx', '--test', '--test-concurrency=2', `--test-timeout=${timeout}`];
+  return run(process.execPath, [...node, ...options, ...files], env);
+}
+
+function belongs(file: string): boolean {
+  const peers = file.startsWith('test/peers/');
+  if (mode === 'peers') return peers;
+  if (mode === 'model') return file.startsWith('test/model/') || file.startsWith('test/property/');
+  return mode === 'all' || !peers;
+}
