@@ -17,12 +17,14 @@ const MOST_CHECKS = 1000;
  *
  * When there is none: `expired_link` or `not_yet_valid_link` name the certificate whose time alone stands in the way;
  * `no_issuer` says that nothing given issued the leaf; `no_root` names the highest certificate that was reached.
+ * `skewMs` lets links begin that much after `now`.
  */
 export function findPath(
   leaf: Certificate,
   intermediates: readonly Certificate[],
   roots: readonly Certificate[],
   now: number,
+  skewMs = 0,
 ): PathResult {
   let checks = 0;
   let untimely: { reason: PathFailure; at: Certificate } | undefined;
@@ -40,7 +42,7 @@ export function findPath(
       const anchors = roots.some((root) => root.fingerprint === top.fingerprint) ? [[]] : [];
       for (const end of [...anchors, ...issuersOf(top, roots).map((root) => [root])]) {
         const whole = [...path, ...end];
-        const wrong = whole.find((link) => now < link.notBefore || now >= link.notAfter);
+        const wrong = whole.find((link) => now + skewMs < link.notBefore || now >= link.notAfter);
         if (!wrong) return { ok: true, path: whole };
         untimely ??= { reason: now >= wrong.notAfter ? 'expired_link' : 'not_yet_valid_link', at: wrong };
       }

@@ -6,7 +6,7 @@ import { PkiError } from './error.ts';
 export interface Names {
   readonly uris: readonly string[];
   readonly dns: readonly string[];
-  /** As text: `10.0.0.1`, `2001:db8::1` in the eight-group form `2001:db8:0:0:0:0:0:1`. */
+  /** As text: `10.0.0.1`, `2001:db8::1`. */
   readonly ips: readonly string[];
   readonly emails: readonly string[];
 }
@@ -70,5 +70,6 @@ function groups(text: string): number[] {
 function ipText(bytes: Buffer): string {
   if (bytes.length === 4) return [...bytes].join('.');
   if (bytes.length !== 16) return bytes.toString('hex');
-  return Array.from({ length: 8 }, (_, i) => bytes.readUInt16BE(i * 2).toString(16)).join(':');
+  const groups = Array.from({ length: 8 }, (_, i) => bytes.readUInt16BE(i * 2).toString(16));
+  return new URL(`http://[${groups.join(':')}]`).hostname.slice(1, -1);
 }

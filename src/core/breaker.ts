@@ -1,0 +1,30 @@
+const HOUR = 3_600_000;
+
+/**
+ * How many certificates one MeshCertificate may ask for in an hour, given how long they live: six times what the
+ * schedule needs, and at least 30. A CA that cuts lifetimes, or a wish that it can never meet, does not become a
+ * storm (cert-manager issues 7741 and 8380).
+ */
+export function attemptsPerHour(leafLifetimeMs: number): number {
+  const planned = HOUR / Math.max(1000, leafLifetimeMs * 0.6);
+  return Math.max(30, Math.ceil(planned * 6));
+}
+
+/** A token bucket without a clock of its own: it fills evenly, and holds an hour's worth at first. */
+export class AttemptBudget {
+  #tokens: number | undefined;
+  #at: number | undefined;
+
+  /** Milliseconds to wait before the next attempt, or 0, which spends one. `now` is on the monotonic clock. */
+  take(now: number, perHour: number): number {
+    const elapsed = Math.max(0, now - (this.#at ?? now));
+    const tokens = Math.min(perHour, (this.#tokens ?? perHour) + (elapsed * perHour) / HOUR);
+    this.#at = now;
+    if (tokens >= 1) {
+      this.#tokens = tokens - 1;
+      return 0;
+    }
+    this.#tokens = tokens;
+    return Math.ceil(((1 - tokens) * HOUR) / perHour);
+  }
+}

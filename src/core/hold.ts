@@ -1,0 +1,78 @@
+import type { Identity } from '../mesh/identity.ts';
+import { leafOf, sameLeaf } from '../mesh/identity.ts';
+import type { Certificate } from '../pki/certificate.ts';
+import { findPath } from '../pki/chain.ts';
+import { SKEW_MS } from './checks.ts';
+import { emergencyAt, lifetimeOf } from './schedule.ts';
+import type { RootTimes } from './trust.ts';
+
+export interface HoldInput {
+  /** Verified together with the bundle that would be published. */
+  readonly candidate: Pick<Identity, 'chain'>;
+  /** What the cluster shows; undefined when nothing does. */
+  readonly current: Pick<Identity, 'chain'> | undefined;
+  /** What the cluster shows, with the times that stand beside it. */
+  readonly publishedRoots: readonly Certificate[];
+  readonly since: RootTimes;
+  readonly now: number;
+  readonly holdMs: number;
+  /** What a real upstream said of the candidate; `unknown` also when there is none to ask. */
+  readonly probe?: 'accepted' | 'refused' | 'unknown';
+}
+
+export type Release =
+  | 'first'
+  | 'same_leaf'
+  | 'current_unusable'
+  | 'emergency'
+  | 'known_root'
+  | 'probe_accepted'
+  | 'hold_passed';
+
+export type HoldDecision =
+  | { readonly hold: false; readonly reason: Release }
+  | {
+      readonly hold: true;
+      /** `probe_refused` waits for the emergency band: an upstream is known that would refuse the new leaf. */
+      readonly reason: 'new_root' | 'probe_refused';
+      /** Epoch ms at which it ends by itself. */
+      readonly until: number;
+    };
+
+/**
+ * Whether a leaf under a root that upstreams may not know yet is kept back while the published one still serves.
+ * Istio pushes a leaf before its root, and Linkerd's proxies learn roots only on restart.
+ */
+export function decideHold(input: HoldInput): HoldDecision {
+  const { candidate, current, publishedRoots, since, now, holdMs } = input;
+  const release = (reason: Release) => ({ hold: false, reason }) as const;
+  if (!current) return release('first');
+  if (sameLeaf(candidate, current)) return release('same_leaf');
+  const standing = pathOf(current, publishedRoots, now);
+  if (!standing) return release('current_unusable');
+  const emergency = emergencyAt(lifetimeOf(standing));
+  if (now >= emergency) return release('emergency');
+
+  const addedAt = ({ fingerprint }: Certificate): number | undefined => {
+    const mark = since.get(fingerprint);
+    return mark?.state === 'added' ? mark.at : undefined;
+  };
+  const known = publishedRoots.filter((root) => addedAt(root) === undefined || root === standing.at(-1));
+  if (pathOf(candidate, known, now)) return release('known_root');
+  if (input.probe === 'accepted') return release('probe_accepted');
+  if (input.probe === 'refused') return { hold: true, reason: 'probe_refused', until: emergency };
+
+  const awaited = pathOf(candidate, publishedRoots, now)?.at(-1);
+  const until = ((awaited && addedAt(awaited)) ?? now) + holdMs;
+  if (now >= until) return release('hold_passed');
+  return { hold: true, reason: 'new_root', until: Math.min(until, emergency) };
+}
+
+function pathOf(
+  { chain }: Pick<Identity, 'chain'>,
+  roots: readonly Certificate[],
+  now: number,
+): readonly Certificate[] | undefined {
+  const found = findPath(leafOf({ chain }), chain.slice(1), roots, now, SKEW_MS);
+  return found.ok ? found.path : undefined;
+}

@@ -1,0 +1,114 @@
+import { differences, isOurs } from './difference.ts';
+import { standsNewer } from './identity-guard.ts';
+import { describe, type KubeObject, keyOf, type ObjectRef, OWNER_LABEL, refOf } from './object.ts';
+
+export interface Desired {
+  readonly object: KubeObject;
+  /** Lower first: CA Secret, identity Secret, ConfigMap, TLSContext. */
+  readonly order: number;
+  /** Emissary keeps the old certificate when both kinds change within one batch. */
+  readonly kind: 'secret' | 'gateway';
+  /** An older leaf never replaces a newer one that is good. */
+  readonly guard?: 'identity';
+}
+
+export const PLAN_CODES = [
+  'ERR_PLAN_FOREIGN',
+  'ERR_PLAN_OLDER',
+  'ERR_PLAN_TYPE',
+  'ERR_PLAN_IMMUTABLE',
+  'ERR_PLAN_DELETING',
+] as const;
+
+export type PlanCode = (typeof PLAN_CODES)[number];
+
+interface Compared {
+  readonly kind: Desired['kind'];
+  readonly object: KubeObject;
+  /** Of what was compared: a write is made only if it still stands. Absent for `create`. */
+  readonly resourceVersion?: string;
+  /** Names of fields, never values. */
+  readonly changed: readonly string[];
+}
+
+export type WriteStep = Compared & { readonly action: 'create' | 'apply' };
+
+export type Step =
+  | WriteStep
+  | (Compared & { readonly action: 'none' })
+  | { readonly action: 'refuse'; readonly ref: ObjectRef; readonly code: PlanCode; readonly message: string };
+
+/**
+ * What to do, in order, so that what is observed becomes what is desired. Pure; `owner` is the value of our owner
+ * label, `now` epoch ms. The steps after a refusal hold only if the refusal is first dealt with.
+ */
+export function plan(
+  desired: readonly Desired[],
+  observed: ReadonlyMap<string, KubeObject>,
+  owner: string,
+  now: number,
+): Step[] {
+  return [...desired]
+    .sort((a, b) => a.order - b.order)
+    .map((want) => planOne(want, observed.get(keyOf(refOf(want.object))), owner, now));
+}
+
+function planOne(want: Desired, live: KubeObject | undefined, owner: string, now: number): Step {
+  const { object, kind } = want;
+  if (!live) return { action: 'create', kind, object, changed: [] };
+  const refused = refusal(want, live, owner, now);
+  if (refused) return { action: 'refuse', ref: refOf(object), ...refused };
+  const changed = differences(object, live);
+  const { resourceVersion } = live.metadata;
+  return {
+    action: changed.length > 0 ? 'apply' : 'none',
+    kind,
+    object,
+    changed,
+    ...(resourceVersion === undefined ? {} : { resourceVersion }),
+  };
+}
+
+function refusal(
+  { object, guard }: Desired,
+  live: KubeObject,
+  owner: string,
+  now: number,
+): { code: PlanCode; message: string } | undefined {
+  const name = describe(refOf(object));
+  const holder = live.metadata.labels?.[OWNER_LABEL];
+  if (holder !== undefined && holder !== owner) {
+    return {
+      code: 'ERR_PLAN_FOREIGN',
+      message: `${name} belongs to the MeshCertificate ${holder}; choose another name in one of the two`,
+    };
+  }
+  if (holder !== owner || !(live.metadata.managedFields ?? []).some(isOurs)) {
+    return {
+      code: 'ERR_PLAN_FOREIGN',
+      message: `${name} was not made by meshcert; delete or rename it, or choose another name in the MeshCertificate`,
+    };
+  }
+  if (live.metadata.deletionTimestamp !== undefined) {
+    return { code: 'ERR_PLAN_DELETING', message: `${name} is being deleted; it is made anew once it is gone` };
+  }
+  if (object.type !== undefined && live.type !== object.type) {
+    return {
+      code: 'ERR_PLAN_TYPE',
+      message: `${name} has the type ${String(live.type)}, which cannot change to ${String(object.type)}; choose another name`,
+    };
+  }
+  if (live.immutable === true && differences(object, live).length > 0) {
+    return {
+      code: 'ERR_PLAN_IMMUTABLE',
+      message: `${name} is immutable and can never be rotated; choose another name in the MeshCertificate`,
+    };
+  }
+  if (guard === 'identity' && standsNewer(object, live, now)) {
+    return {
+      code: 'ERR_PLAN_OLDER',
+      message: `${name} holds a newer certificate that is still good; the older one is not written over it`,
+    };
+  }
+  return undefined;
+}

@@ -1,0 +1,31 @@
+/** Of a Certificate, what its schedule depends on. */
+export interface Lifetime {
+  readonly notBefore: number;
+  readonly notAfter: number;
+  /** SHA-256, hex. */
+  readonly fingerprint: string;
+}
+
+/**
+ * When this leaf is due, epoch ms: `at` of its life plus a share of `jitter` that is drawn once, from its fingerprint.
+ * Drawing again at each look, as SPIRE does, lets the earliest draw win and bunches rotations.
+ */
+export function renewAt(leaf: Lifetime, at = 0.6, jitter = 0.06): number {
+  return Math.round(leaf.notBefore + lifeOf(leaf) * (at + jitter * drawOf(leaf)));
+}
+
+/** The last tenth of its life: from here on no hold and no window keeps a good successor back. Epoch ms. */
+export const emergencyAt = (leaf: Lifetime): number => Math.round(leaf.notBefore + lifeOf(leaf) * 0.9);
+
+/** A leaf is of use only while every link above it is: its life as its path, leaf first, bounds it. */
+export function lifetimeOf(path: readonly Lifetime[]): Lifetime {
+  const [leaf] = path;
+  if (!leaf) throw new TypeError('a path begins with a leaf');
+  const { notBefore, fingerprint } = leaf;
+  return { notBefore, fingerprint, notAfter: Math.min(...path.map(({ notAfter }) => notAfter)) };
+}
+
+const lifeOf = ({ notBefore, notAfter }: Lifetime): number => Math.max(0, notAfter - notBefore);
+
+/** Uniform in [0, 1): 48 bits are exact in a double. */
+const drawOf = ({ fingerprint }: Lifetime): number => Number.parseInt(fingerprint.slice(0, 12), 16) / 2 ** 48;

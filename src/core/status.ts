@@ -1,0 +1,86 @@
+export type ConditionStatus = 'True' | 'False' | 'Unknown';
+
+/** As metav1.Condition. */
+export interface Condition {
+  readonly type: ConditionType;
+  readonly status: ConditionStatus;
+  /** CamelCase, stable. */
+  readonly reason: string;
+  readonly message: string;
+  readonly observedGeneration?: number;
+  /** RFC 3339. */
+  readonly lastTransitionTime: string;
+}
+
+export const CONDITION_TYPES = ['Ready', 'Published', 'Trusted', 'Referenced', 'Degraded'] as const;
+export type ConditionType = (typeof CONDITION_TYPES)[number];
+
+/** Times are RFC 3339, as in every Kubernetes status. */
+export interface RootStatus {
+  readonly fingerprint: string;
+  readonly subject: string;
+  readonly notAfter: string;
+  /** `retained`: the mesh no longer names it. */
+  readonly state: 'named' | 'retained';
+  readonly since?: string;
+}
+
+export interface MappingStatus {
+  readonly name: string;
+  readonly namespace: string;
+  readonly kind: string;
+  /** `ok`, or a stable code of what keeps it from speaking mTLS. */
+  readonly state: string;
+  readonly context?: string;
+  readonly message?: string;
+}
+
+export interface TargetStatus {
+  readonly id: string;
+  readonly context: string;
+}
+
+/** The one model behind the status subresource, /api/status and `meshcert status`. No secrets. */
+export interface PublicationStatus {
+  readonly mesh: string;
+  readonly id?: string;
+  readonly fingerprint?: string;
+  readonly notBefore?: string;
+  readonly notAfter?: string;
+  readonly renewalTime?: string;
+  readonly emergencyTime?: string;
+  readonly roots: readonly RootStatus[];
+  /** A newer leaf that is kept back, and why. */
+  readonly held?: {
+    readonly fingerprint: string;
+    readonly reason: string;
+    readonly since?: string;
+    readonly until: string;
+  };
+  readonly mappings: readonly MappingStatus[];
+  readonly targets: readonly TargetStatus[];
+  readonly rotations: number;
+  readonly lastRotationTime?: string;
+  readonly lastError?: { readonly code: string; readonly message: string; readonly time: string };
+  readonly conditions: readonly Condition[];
+}
+
+/**
+ * The list with this condition in it, in the order of CONDITION_TYPES. Its transition time changes with its status
+ * only, as the Kubernetes conventions have it. `now` in epoch ms.
+ */
+export function setCondition(
+  conditions: readonly Condition[],
+  next: Omit<Condition, 'lastTransitionTime'>,
+  now: number,
+): Condition[] {
+  const before = conditions.find(({ type }) => type === next.type);
+  const lastTransitionTime = before?.status === next.status ? before.lastTransitionTime : toRfc3339(now);
+  return [...conditions.filter(({ type }) => type !== next.type), { ...next, lastTransitionTime }].sort(
+    (a, b) => CONDITION_TYPES.indexOf(a.type) - CONDITION_TYPES.indexOf(b.type),
+  );
+}
+
+/** Whole seconds, as metav1.Time; rounded down. */
+export const toRfc3339 = (ms: number): string =>
+  new Date(Math.floor(ms / 1000) * 1000).toISOString().replace('.000Z', 'Z');
