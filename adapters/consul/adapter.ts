@@ -1,0 +1,29 @@
+import type { Adapter } from '../../src/mesh/adapter.ts';
+import { type ConsulConfig, configSchema } from './config.ts';
+import { GrpcIssuer } from './grpc-issuer.ts';
+import { HttpSource } from './http-source.ts';
+import { serviceId } from './name.ts';
+
+/**
+ * Consul Connect. Over HTTP the agent pushes identities; over gRPC the servers sign our own requests. The trust
+ * domain is the cluster's UUID: unless it is configured, it is known only after the first answer and changes when
+ * the cluster is rebuilt.
+ */
+export const consul: Adapter<ConsulConfig> = {
+  mesh: 'consul',
+  config: configSchema,
+  expect(config) {
+    const { trustDomain, datacenter } = config;
+    if (trustDomain === undefined) return { form: 'spiffe' };
+    if (datacenter === undefined) return { form: 'spiffe', trustDomain };
+    return { form: 'spiffe', trustDomain, id: serviceId(config, trustDomain) };
+  },
+  // No ALPN: sidecars of tcp services offer none, and a gateway that offered h2 would have to speak it.
+  tls: { minTlsVersion: 'v1.2' },
+  open(config, host) {
+    const { http, grpc } = config;
+    if (http) return new HttpSource({ ...config, http }, host);
+    if (grpc) return new GrpcIssuer({ ...config, grpc }, host);
+    throw new TypeError('a parsed configuration has http or grpc');
+  },
+};

@@ -1,0 +1,54 @@
+import type { Clock } from '../../src/mesh/clock.ts';
+import { TokenBucket } from './bucket.ts';
+import type { HttpAnswer } from './http.ts';
+
+/** Below the 5 min at which Consul, proxies and Node's own limits meet. */
+export const LONGEST_WAIT_MS = 4 * 60_000;
+/** Servers add up to a sixteenth of the wait; what follows is for a slow answer. */
+const SLACK_MS = 10_000;
+
+export interface Ask {
+  /** `index` and `wait` as they go into the query; absent: answer at once. */
+  readonly query: { readonly index?: string; readonly wait?: string };
+  readonly timeoutMs: number;
+}
+
+/**
+ * Consul's rules for blocking queries, for one path: the index is opaque, is forgotten when it went backwards or
+ * after an error, and a loop is paced whatever the server does.
+ */
+export class BlockingQuery {
+  readonly #ask: (ask: Ask, signal: AbortSignal) => Promise<HttpAnswer>;
+  readonly #bucket: TokenBucket;
+  #index: bigint | undefined;
+
+  constructor(ask: (ask: Ask, signal: AbortSignal) => Promise<HttpAnswer>, clock: Clock) {
+    this.#ask = ask;
+    this.#bucket = new TokenBucket(clock);
+  }
+
+  /** The next answer not older than `waitMs`; an answer is no proof of a change. */
+  async next(waitMs: number, signal: AbortSignal): Promise<string> {
+    await this.#bucket.take(signal);
+    const before = this.#index;
+    this.#index = undefined;
+    const wait = Math.max(1, Math.round(Math.min(waitMs, LONGEST_WAIT_MS) / 1000));
+    const blocks = before !== undefined && waitMs > 0;
+    const answer = await this.#ask(
+      blocks
+        ? { query: { index: `${before}`, wait: `${wait}s` }, timeoutMs: (wait * 1000 * 17) / 16 + SLACK_MS }
+        : { query: {}, timeoutMs: SLACK_MS },
+      signal,
+    );
+    const after = parseIndex(answer.index);
+    if (after !== undefined && (before === undefined || after >= before)) this.#index = after;
+    return answer.body;
+  }
+}
+
+/** At least 1: an index of 0 would turn every request into a plain one. */
+function parseIndex(text: string | undefined): bigint | undefined {
+  if (text === undefined || !/^\d{1,20}$/.test(text)) return undefined;
+  const value = BigInt(text);
+  return value < 1n ? 1n : value;
+}

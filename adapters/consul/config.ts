@@ -1,0 +1,173 @@
+import { z } from 'zod';
+
+/** Where Kubernetes puts the pod's own token. */
+const POD_TOKEN = '/var/run/secrets/kubernetes.io/serviceaccount/token';
+
+const name = z
+  .string()
+  .regex(/^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$/, 'expected letters, digits, "-", "_" or "."');
+const lowerName = z
+  .string()
+  .regex(/^[a-z0-9]([a-z0-9_-]*[a-z0-9])?$/, 'expected lower-case letters, digits, "-" or "_"');
+
+const ca = z
+  .strictObject({
+    file: z.string().min(1).optional().describe('Path of a PEM file; a change is picked up at the next connection.'),
+    inline: z.string().min(1).optional().describe('PEM text.'),
+    configMap: z
+      .strictObject({
+        name: z.string().min(1),
+        namespace: z.string().min(1).optional().describe("Default: the MeshCertificate's own."),
+        key: z.string().min(1).default('ca.crt'),
+      })
+      .optional()
+      .describe('One key of a ConfigMap.'),
+  })
+  .superRefine(exactlyOne('file', 'inline', 'configMap'))
+  .describe("The authority of Consul's own API certificates (not the Connect CA). Absent: the public ones.");
+
+const tls = z.strictObject({
+  ca: ca.optional(),
+  serverName: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('Name to verify instead of the host of the address, such as server.dc1.consul when dialling an IP.'),
+});
+
+const http = z
+  .strictObject({
+    address: z
+      .string()
+      .regex(
+        /^(https?:\/\/[^/?#\s@]+\/?|unix:\/\/\/\S+)$/,
+        'expected http://host:port, https://host:port or unix:///path',
+      )
+      .describe('An agent or a server, such as https://consul-server.consul.svc:8501.'),
+    tls: tls.optional(),
+  })
+  .superRefine((value, context) => {
+    if (value.tls && !value.address.startsWith('https:')) {
+      context.addIssue({ code: 'custom', path: ['tls'], message: 'needs an https:// address' });
+    }
+  })
+  .describe('The HTTP API: the agent makes the key and decides when to renew.');
+
+const grpc = z
+  .strictObject({
+    addresses: z
+      .array(z.string().regex(/^[^\s/]+:\d{1,5}$/, 'expected host:port'))
+      .min(1)
+      .max(16)
+      .describe('Servers, tried in turn, such as consul-server.consul.svc:8502.'),
+    tls: tls.optional(),
+    plaintext: z.boolean().default(false).describe('Speak without TLS. Tokens then travel in the clear.'),
+  })
+  .superRefine((value, context) => {
+    if (value.tls && value.plaintext) {
+      context.addIssue({ code: 'custom', path: ['plaintext'], message: 'cannot be combined with tls' });
+    }
+  })
+  .describe('The gRPC API of the servers, without an agent: the key is made here.');
+
+const login = z
+  .strictObject({
+    method: z.string().min(1).describe('Auth method of type kubernetes or jwt, such as consul-k8s-auth-method.'),
+    tokenFile: z.string().min(1).optional().describe(`Bearer token file, read at each login. Default: ${POD_TOKEN}.`),
+    serviceAccount: z
+      .strictObject({ name: z.string().min(1), namespace: z.string().min(1).optional() })
+      .optional()
+      .describe('Mint the bearer token for this ServiceAccount instead of reading a file.'),
+    audience: z
+      .string()
+      .min(1)
+      .default('https://kubernetes.default.svc.cluster.local')
+      .describe("Audience of a minted token: the API server's own for the kubernetes type, BoundAudiences for jwt."),
+    meta: z.record(z.string(), z.string()).default({}).describe('Shown in the description of the Consul token.'),
+    namespace: z.string().min(1).optional().describe('Enterprise: namespace of the auth method.'),
+    datacenter: lowerName.optional().describe('Log in there, such as the primary; default: where the server is.'),
+  })
+  .superRefine((value, context) => {
+    if (value.tokenFile && value.serviceAccount) {
+      context.addIssue({ code: 'custom', path: ['serviceAccount'], message: 'cannot be combined with tokenFile' });
+    }
+  })
+  .transform((value) => ({ ...value, tokenFile: value.serviceAccount ? undefined : (value.tokenFile ?? POD_TOKEN) }));
+
+const auth = z
+  .strictObject({
+    tokenFile: z.string().min(1).optional().describe('File with a Consul ACL token; read anew, so it may be replaced.'),
+    token: z
+      .string()
+      .min(1)
+      .transform((text) => new HiddenText(text))
+      .optional()
+      .describe('The ACL token itself. Only for a configuration that is not stored where others read it.'),
+    login: login.optional().describe('Obtain a token by ACL login, again before it expires or when it was deleted.'),
+  })
+  .superRefine(exactlyOne('tokenFile', 'token', 'login'));
+
+export const configSchema = z
+  .strictObject({
+    service: name.default('ambassador').describe("The gateway's name in the mesh: what intentions name."),
+    datacenter: lowerName
+      .optional()
+      .describe('Required with grpc, where no call tells it. Default with http: the agent’s.'),
+    trustDomain: z
+      .string()
+      .regex(/^[a-z0-9.-]+$/)
+      .optional()
+      .describe('Accept only this trust domain. Absent: the one Consul names, also after the cluster was rebuilt.'),
+    namespace: name.optional().describe('Enterprise only. Absent: default.'),
+    partition: name.optional().describe('Enterprise only. Absent: default.'),
+    http: http.optional(),
+    grpc: grpc.optional(),
+    auth: auth.optional().describe('Absent: the anonymous token or the agent’s default one.'),
+  })
+  .superRefine(exactlyOne('http', 'grpc'))
+  .superRefine((value, context) => {
+    if (value.grpc && value.datacenter === undefined) {
+      context.addIssue({ code: 'custom', path: ['datacenter'], message: 'is required with grpc' });
+    }
+  });
+
+export type ConsulConfig = z.infer<typeof configSchema>;
+export type HttpConfig = NonNullable<ConsulConfig['http']>;
+export type GrpcConfig = NonNullable<ConsulConfig['grpc']>;
+export type TlsConfig = z.infer<typeof tls>;
+export type AuthConfig = NonNullable<ConsulConfig['auth']>;
+export type LoginConfig = NonNullable<AuthConfig['login']>;
+
+/** A secret in a configuration that may be printed as a whole. */
+export class HiddenText {
+  readonly #text: string;
+
+  constructor(text: string) {
+    this.#text = text;
+  }
+
+  reveal(): string {
+    return this.#text;
+  }
+
+  toString(): string {
+    return '[redacted]';
+  }
+
+  toJSON(): string {
+    return '[redacted]';
+  }
+
+  [Symbol.for('nodejs.util.inspect.custom')](): string {
+    return '[redacted]';
+  }
+}
+
+function exactlyOne(...keys: readonly string[]) {
+  return (value: Readonly<Record<string, unknown>>, context: z.RefinementCtx) => {
+    const set = keys.filter((key) => value[key] !== undefined);
+    if (set.length === 1) return;
+    const found = set.length === 0 ? 'none is set' : `${set.join(' and ')} are set`;
+    context.addIssue({ code: 'custom', message: `exactly one of ${keys.join(', ')} is needed, ${found}` });
+  };
+}

@@ -1,0 +1,141 @@
+import type { GrpcError } from '../../src/grpc/error.ts';
+import { MeshError, type MeshErrorCode, type Retry } from '../../src/mesh/error.ts';
+
+export interface Row {
+  readonly status: readonly number[];
+  /** Narrows a status that Consul uses for several causes; bodies are plain text. */
+  readonly text?: RegExp;
+  readonly code: MeshErrorCode;
+  readonly next: string;
+  readonly retry?: Retry;
+}
+
+const RELOGIN =
+  'the token is unknown, expired or deleted: replace it, or use auth.login, which logs in again by itself';
+const WRITE = 'grant the token service:write on this service (a policy, or a binding rule of the auth method)';
+const CONNECT = 'enable it on the servers: connect { enabled = true }';
+const LIMITED = 'the current certificate stays; the request is repeated';
+const WAIT = 'Consul mends this by itself or its servers need help; the request is repeated';
+const NAMES = 'compare datacenter, namespace, partition and service with the cluster';
+
+/** What an HTTP status means; the first row that fits. */
+const HTTP_ROWS: readonly Row[] = [
+  { status: [401], code: 'ERR_MESH_CONFIG', next: 'ACLs are off there: remove auth, or enable ACLs' },
+  { status: [403], text: /ACL not found/i, code: 'ERR_MESH_TOKEN', next: RELOGIN },
+  { status: [403], code: 'ERR_MESH_DENIED', next: WRITE },
+  { status: [429], code: 'ERR_MESH_RATE_LIMITED', next: LIMITED },
+  { status: [500, 503], text: /rate limit/i, code: 'ERR_MESH_RATE_LIMITED', next: LIMITED },
+  { status: [500], text: /Connect must be enabled/i, code: 'ERR_MESH_UNSUPPORTED', next: CONNECT },
+  { status: [500], text: /No path to datacenter|different datacenter/i, code: 'ERR_MESH_CONFIG', next: NAMES },
+  { status: [500, 502, 503, 504], code: 'ERR_MESH_UNAVAILABLE', next: WAIT },
+  {
+    status: [400],
+    text: /HTTP request to an HTTPS server/i,
+    code: 'ERR_MESH_TLS',
+    next: 'this port speaks TLS: write https:// in http.address',
+  },
+  {
+    status: [400],
+    text: /Enterprise feature|parameter: "?(ns|partition)/i,
+    code: 'ERR_MESH_CONFIG',
+    next: 'this is the community edition: remove namespace and partition',
+    retry: 'never',
+  },
+  { status: [400], code: 'ERR_MESH_CONFIG', next: NAMES },
+  { status: [404, 405], code: 'ERR_MESH_CONFIG', next: 'is this the HTTP API of Consul 1.3 or later?' },
+];
+
+const METHOD = 'compare auth.login.method with "consul acl auth-method list"';
+const BEARER = 'the auth method did not take our bearer token: check its audience, and that a binding rule matches';
+
+/** At login the same statuses speak of the auth method and of the bearer token. */
+export const HTTP_LOGIN_ROWS: readonly Row[] = [
+  { status: [403], text: /ACL not found/i, code: 'ERR_MESH_CONFIG', next: METHOD },
+  {
+    status: [403, 500],
+    text: /Permission denied|validat|token|claim|audience/i,
+    code: 'ERR_MESH_DENIED',
+    next: BEARER,
+  },
+];
+
+/** `body` is the text of the answer, of any size; `first` holds rows that go before the general ones. */
+export function httpError(what: string, status: number, body: string, first: readonly Row[] = []): MeshError {
+  const row = [...first, ...HTTP_ROWS].find((each) => each.status.includes(status) && (each.text?.test(body) ?? true));
+  const said = excerpt(body);
+  const message = `${what}: ${status}${said ? ` "${said}"` : ''}`;
+  if (!row) return new MeshError('ERR_MESH_BAD_RESPONSE', `${message}; is this the HTTP API of Consul?`);
+  return new MeshError(row.code, `${message}; ${row.next}`, row.retry ? { retry: row.retry } : {});
+}
+
+const PORTS = 'check address and port, and whether it speaks TLS (8502 does or does not, by the chart’s global.tls)';
+
+/** What a gRPC status means. */
+const GRPC_ROWS: readonly Row[] = [
+  { status: [3], code: 'ERR_MESH_CONFIG', next: NAMES },
+  { status: [7], code: 'ERR_MESH_DENIED', next: WRITE },
+  { status: [16], code: 'ERR_MESH_TOKEN', next: RELOGIN },
+  { status: [8], code: 'ERR_MESH_RATE_LIMITED', next: LIMITED },
+  { status: [9], text: /not yet initialized/i, code: 'ERR_MESH_UNAVAILABLE', next: WAIT },
+  { status: [9], text: /ACL/, code: 'ERR_MESH_CONFIG', next: 'ACLs are off there: remove auth, or enable ACLs' },
+  { status: [9], code: 'ERR_MESH_UNSUPPORTED', next: CONNECT },
+  {
+    status: [12],
+    code: 'ERR_MESH_UNSUPPORTED',
+    next: 'Consul 1.13 or later is needed, 1.18 for the port of a client agent',
+  },
+  { status: [4], code: 'ERR_MESH_TIMEOUT', next: WAIT },
+  {
+    status: [14],
+    text: /certificate|self.signed|altnames|wrong version number|EPROTO|SSL routines/i,
+    code: 'ERR_MESH_TLS',
+    next: 'compare grpc.tls.ca and serverName with the server’s certificate, and check that the port speaks TLS',
+  },
+  { status: [14], text: /rate limit/i, code: 'ERR_MESH_RATE_LIMITED', next: LIMITED },
+  { status: [14], text: /leader/i, code: 'ERR_MESH_UNAVAILABLE', next: WAIT },
+  { status: [14], code: 'ERR_MESH_UNREACHABLE', next: PORTS },
+  { status: [1, 2, 10, 13], code: 'ERR_MESH_UNAVAILABLE', next: WAIT },
+];
+
+export const GRPC_LOGIN_ROWS: readonly Row[] = [
+  { status: [3], text: /auth method/i, code: 'ERR_MESH_CONFIG', next: METHOD },
+  { status: [7, 16], code: 'ERR_MESH_DENIED', next: BEARER },
+];
+
+export function grpcError(
+  what: string,
+  failure: Pick<GrpcError, 'status' | 'statusName' | 'details'>,
+  first: readonly Row[] = [],
+): MeshError {
+  const row = [...first, ...GRPC_ROWS].find(
+    (each) => each.status.includes(failure.status) && (each.text?.test(failure.details) ?? true),
+  );
+  const message = `${what}: ${failure.statusName} "${excerpt(failure.details)}"`;
+  if (!row) return new MeshError('ERR_MESH_BAD_RESPONSE', `${message}; is this the gRPC port of a Consul server?`);
+  return new MeshError(row.code, `${message}; ${row.next}`);
+}
+
+const TLS_CODES = /^(ERR_TLS_|ERR_SSL_|UNABLE_TO_|CERT_|DEPTH_ZERO_|SELF_SIGNED_|EPROTO|HOSTNAME_MISMATCH)/;
+
+/** A connection that failed before Consul answered. */
+export function connectionError(what: string, cause: unknown): MeshError {
+  const { code = '', message = String(cause) } = cause as { code?: string; message?: string };
+  const text = `${what}: ${excerpt(message)}`;
+  if (/wrong version number|packet length too long/i.test(message)) {
+    return new MeshError('ERR_MESH_TLS', `${text}; this port speaks no TLS: write http:// in http.address`, { cause });
+  }
+  if (TLS_CODES.test(code) || /certificate/i.test(message)) {
+    const next = 'compare http.tls.ca and serverName with the certificate of Consul’s API';
+    return new MeshError('ERR_MESH_TLS', `${text}; ${next}`, { cause });
+  }
+  return new MeshError('ERR_MESH_UNREACHABLE', `${text}; check http.address and that Consul runs`, { cause });
+}
+
+/** Enough to know the cause; on one line, without control characters. */
+function excerpt(text: string): string {
+  const line = text
+    .slice(0, 1000)
+    .replace(/[\s\p{Cc}]+/gu, ' ')
+    .trim();
+  return line.length <= 300 ? line : `${line.slice(0, 297)}...`;
+}

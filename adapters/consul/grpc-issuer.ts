@@ -1,0 +1,197 @@
+import type { Check, Host, Issuer, Probing } from '../../src/mesh/adapter.ts';
+import { MeshError } from '../../src/mesh/error.ts';
+import type { Identity } from '../../src/mesh/identity.ts';
+import { type Certificate, parseCertificates } from '../../src/pki/certificate.ts';
+import { createCsr } from '../../src/pki/csr.ts';
+import { PrivateKey } from '../../src/pki/key.ts';
+import { formatPem } from '../../src/pki/pem.ts';
+import { presentable } from './chain.ts';
+import type { ConsulConfig } from './config.ts';
+import { DEADLINE_MS, GrpcLogin } from './grpc-login.ts';
+import { checkTrustDomain, serviceId, wrongName } from './name.ts';
+import { check, describeTrust, inTurn } from './probe.ts';
+import { type Called, Servers } from './servers.ts';
+import { staleReason } from './stale.ts';
+import { openTokens, type Tokens } from './tokens.ts';
+import { fingerprintOf, readTrust, type Trust } from './trust.ts';
+import { RetryWindow } from './window.ts';
+
+const CA = 'hashicorp.consul.connectca.ConnectCAService';
+
+interface RootsAnswer {
+  readonly trust_domain: string;
+  readonly roots: readonly {
+    readonly active: boolean;
+    readonly signing_key_id: string;
+    readonly root_cert: string;
+    readonly intermediate_certs: readonly string[];
+  }[];
+}
+
+/** Identities from the servers' gRPC API: key and request are made here, no agent is needed. */
+export class GrpcIssuer implements Issuer, Probing {
+  readonly #config: ConsulConfig;
+  readonly #host: Host;
+  readonly #servers: Servers;
+  readonly #tokens: Tokens;
+  readonly #window = new RetryWindow();
+  #trust: Trust | undefined;
+
+  constructor(config: ConsulConfig & { grpc: NonNullable<ConsulConfig['grpc']> }, host: Host) {
+    this.#config = config;
+    this.#host = host;
+    this.#servers = new Servers(config.grpc, host);
+    this.#tokens = openTokens(config.auth, host, new GrpcLogin(this.#servers, config, host));
+  }
+
+  async issue(signal: AbortSignal): Promise<Identity> {
+    const trust = await this.#currentTrust(signal);
+    const key = PrivateKey.generate();
+    const id = serviceId(this.#config, trust.trustDomain);
+    const csr = formatPem('CERTIFICATE REQUEST', createCsr(key, { uris: [id] }));
+    const answer = await this.#spaced(() =>
+      this.#authorised(`certificate for ${id}`, signal, ({ channel }, metadata) =>
+        channel.unary<{ cert_pem: string }>(
+          { csr },
+          { method: `${CA}/Sign`, metadata, deadlineMs: DEADLINE_MS, signal },
+        ),
+      ),
+    );
+    const certificates = readChain(id, answer.cert_pem);
+    const [leaf] = certificates;
+    const wrong = wrongName(this.#config, leaf, trust.trustDomain);
+    if (wrong || leaf.publicKeyFingerprint !== key.publicKeyFingerprint) {
+      throw new MeshError(
+        'ERR_MESH_BAD_RESPONSE',
+        `Consul signed another certificate than ${id}: ${wrong ?? 'its key is not ours'}; look at the CA provider`,
+      );
+    }
+    const signedByNewRoot = leaf.authorityKeyId !== trust.signingKeyId;
+    const now = signedByNewRoot ? await this.#currentTrust(signal) : trust;
+    return { id, key, chain: presentable(certificates, now, this.#host.clock.now()), roots: now.roots };
+  }
+
+  async *roots(signal: AbortSignal): AsyncGenerator<readonly Certificate[]> {
+    let last: string | undefined;
+    for await (const trust of this.#watchRoots(signal)) {
+      const text = fingerprintOf(trust);
+      if (text === last) continue;
+      last = text;
+      yield trust.roots;
+    }
+  }
+
+  stale(current: Identity): string | undefined {
+    return this.#trust && staleReason(this.#config, current.chain, this.#trust, this.#host.clock.now());
+  }
+
+  probe(signal: AbortSignal): Promise<readonly Check[]> {
+    return inTurn([
+      () =>
+        check('CONSUL_TOKEN', signal, async () =>
+          (await this.#tokens.get(signal)) === undefined ? 'no token is configured' : 'a token is at hand',
+        ),
+      () => check('CONSUL_ROOTS', signal, async () => describeTrust(await this.#currentTrust(signal))),
+      () =>
+        check('CONSUL_LEAF', signal, async () => {
+          const { id, chain } = await this.issue(signal);
+          return `${id} until ${new Date(chain[0]?.notAfter ?? 0).toISOString()}`;
+        }),
+    ]);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#tokens[Symbol.asyncDispose]();
+    this.#servers.close();
+  }
+
+  /** Asked anew each time: trust domain and signing key of a cluster change without us being told first. */
+  async #currentTrust(signal: AbortSignal): Promise<Trust> {
+    const enough = new AbortController();
+    const timer = this.#host.clock.sleep(DEADLINE_MS, AbortSignal.any([signal, enough.signal])).then(
+      () =>
+        enough.abort(
+          new MeshError('ERR_MESH_TIMEOUT', `no roots from Consul in ${DEADLINE_MS / 1000} s; look at the servers`),
+        ),
+      () => undefined,
+    );
+    try {
+      for await (const trust of this.#watchRoots(AbortSignal.any([signal, enough.signal]))) return trust;
+    } finally {
+      enough.abort(new Error('roots were read'));
+      await timer;
+    }
+    throw new MeshError(
+      'ERR_MESH_BAD_RESPONSE',
+      'Consul ended the stream of roots before it named any; is this Consul?',
+    );
+  }
+
+  async *#watchRoots(signal: AbortSignal): AsyncGenerator<Trust> {
+    const opened = await this.#authorised('roots', signal, async ({ channel, address }, metadata) => {
+      const stream = channel.stream<object, RootsAnswer>({ method: `${CA}/WatchRoots`, metadata, signal, request: {} });
+      const answers = stream[Symbol.asyncIterator]();
+      return { stream, answers, address, first: await answers.next() };
+    });
+    const { stream, answers, address } = opened;
+    try {
+      for (let next = opened.first; !next.done; next = await this.#servers.explain(address, 'roots', answers.next())) {
+        const raw = next.value.roots.map((root) => ({
+          active: root.active,
+          signingKeyId: root.signing_key_id,
+          rootCert: root.root_cert,
+          intermediateCerts: root.intermediate_certs,
+        }));
+        const trust = readTrust(`Consul server ${address}: roots`, next.value.trust_domain, raw);
+        checkTrustDomain(this.#config, trust.trustDomain);
+        this.#trust = trust;
+        yield trust;
+      }
+    } finally {
+      stream.close();
+    }
+  }
+
+  /** Sends our token; once more with a new one when Consul does not know it any longer. */
+  async #authorised<T>(
+    what: string,
+    signal: AbortSignal,
+    work: (server: Called, metadata: Readonly<Record<string, string>>) => Promise<T>,
+  ): Promise<T> {
+    for (let again = false; ; again = true) {
+      const token = await this.#tokens.get(signal);
+      const metadata: Record<string, string> = token === undefined ? {} : { 'x-consul-token': token };
+      try {
+        return await this.#servers.call(what, signal, (server) => work(server, metadata));
+      } catch (error) {
+        const unknown = error instanceof MeshError && error.code === 'ERR_MESH_TOKEN';
+        if (!unknown || again || !this.#tokens.rejected(token)) throw error;
+      }
+    }
+  }
+
+  /** Under the limit on signing: one more attempt at a random moment in each window of 30 s. */
+  async #spaced<T>(work: () => Promise<T>): Promise<T> {
+    try {
+      const result = await work();
+      this.#window.reset();
+      return result;
+    } catch (error) {
+      if (!(error instanceof MeshError) || error.code !== 'ERR_MESH_RATE_LIMITED') throw error;
+      const afterMs = this.#window.next(this.#host.clock.monotonic(), this.#host.random);
+      throw new MeshError(error.code, error.message, { retry: { afterMs }, cause: error });
+    }
+  }
+}
+
+function readChain(id: string, pem: string): readonly [Certificate, ...Certificate[]] {
+  try {
+    const [leaf, ...rest] = parseCertificates(pem);
+    if (leaf) return [leaf, ...rest];
+  } catch (cause) {
+    throw new MeshError('ERR_MESH_BAD_RESPONSE', `the certificate for ${id} cannot be read; look at the CA provider`, {
+      cause,
+    });
+  }
+  throw new MeshError('ERR_MESH_BAD_RESPONSE', `no certificate came for ${id}; look at the CA provider`);
+}

@@ -1,0 +1,188 @@
+import type { Check, Host, Probing, Source } from '../../src/mesh/adapter.ts';
+import { MeshError } from '../../src/mesh/error.ts';
+import type { Identity } from '../../src/mesh/identity.ts';
+import { Trigger } from '../../src/mesh/trigger.ts';
+import type { Certificate } from '../../src/pki/certificate.ts';
+import { findPath } from '../../src/pki/chain.ts';
+import { ConsulAgent } from './agent.ts';
+import { LONGEST_WAIT_MS } from './blocking.ts';
+import { presentable } from './chain.ts';
+import type { ConsulConfig } from './config.ts';
+import { nextLeafStep } from './leaf-schedule.ts';
+import { checkTrustDomain, wrongName } from './name.ts';
+import { probeHttp } from './probe.ts';
+import { unlessFired } from './race.ts';
+import { type ReceivedLeaf, readLeaf, readRoots } from './read-http.ts';
+import { staleReason } from './stale.ts';
+import { fingerprintOf, type Trust } from './trust.ts';
+import { RetryWindow } from './window.ts';
+
+/** After a change of the CA, agents ask for new leaves at a random moment within this time; so do we. */
+const SPREAD_MS = 30_000;
+
+/** Identities from the HTTP API, where the agent makes key and leaf. What was learned outlives a failed stream. */
+export class HttpSource implements Source, Probing {
+  readonly #config: ConsulConfig;
+  readonly #host: Host;
+  readonly #agent: ConsulAgent;
+  #trust: Trust | undefined;
+  #leaf: ReceivedLeaf | undefined;
+  #yielded: Identity | undefined;
+  readonly #window = new RetryWindow();
+
+  constructor(config: ConsulConfig & { http: NonNullable<ConsulConfig['http']> }, host: Host) {
+    this.#config = config;
+    this.#host = host;
+    this.#agent = new ConsulAgent(config, host);
+  }
+
+  async *watch(signal: AbortSignal): AsyncGenerator<Identity> {
+    const inner = new AbortController();
+    const stop = AbortSignal.any([signal, inner.signal]);
+    const changed = new Trigger();
+    const leafDue = new Trigger();
+    let failure: { error: unknown } | undefined;
+    const run = (loop: Promise<void>) =>
+      loop.catch((error) => {
+        if (stop.aborted) return;
+        failure ??= { error };
+        changed.fire();
+      });
+    this.#yielded = undefined;
+    const loops = [run(this.#followRoots(changed, leafDue, stop)), run(this.#followLeaf(changed, leafDue, stop))];
+    try {
+      while (!signal.aborted) {
+        await changed.wait(stop);
+        if (failure) throw failure.error;
+        yield* this.#news(leafDue, stop);
+      }
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    } finally {
+      inner.abort(new Error('the watch ended'));
+      await Promise.all(loops);
+    }
+  }
+
+  probe(signal: AbortSignal): Promise<readonly Check[]> {
+    return probeHttp(this.#config, this.#agent, signal);
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#agent[Symbol.asyncDispose]();
+  }
+
+  async #followRoots(changed: Trigger, leafDue: Trigger, signal: AbortSignal): Promise<void> {
+    const query = this.#agent.roots();
+    for (;;) {
+      const body = await query.next(this.#agent.patience(LONGEST_WAIT_MS), signal);
+      if (!this.#learn(body)) continue;
+      changed.fire();
+      void this.#spreadRenewal(leafDue, signal);
+    }
+  }
+
+  /** True when the answer says something new. */
+  #learn(body: string): boolean {
+    const trust = readRoots(this.#agent.rootsName, body);
+    checkTrustDomain(this.#config, trust.trustDomain);
+    const same = this.#trust !== undefined && fingerprintOf(this.#trust) === fingerprintOf(trust);
+    this.#trust = trust;
+    return !same;
+  }
+
+  /** A leaf that the new roots made stale is asked for anew soon, at once when it is of no use any more. */
+  async #spreadRenewal(leafDue: Trigger, signal: AbortSignal): Promise<void> {
+    const chain = this.#chain();
+    const [leaf] = chain;
+    if (!leaf || !this.#stale()) return;
+    const { clock, random } = this.#host;
+    const useful = findPath(leaf, chain.slice(1), this.#trust?.roots ?? [], clock.now()).ok;
+    try {
+      await clock.sleep(useful ? random() * SPREAD_MS : 0, signal);
+    } catch {
+      return;
+    }
+    if (this.#stale()) leafDue.fire();
+  }
+
+  async #followLeaf(changed: Trigger, leafDue: Trigger, signal: AbortSignal): Promise<void> {
+    const { clock } = this.#host;
+    const query = this.#agent.leaf();
+    for (let known = false; ; known = true) {
+      const leaf = known ? this.#leaf?.certificates[0] : undefined;
+      const step = leaf ? nextLeafStep(leaf, clock.now()) : { block: 0 };
+      try {
+        const body = await unlessFired(leafDue, signal, async (stop) => {
+          if ('sleep' in step) await clock.sleep(step.sleep, stop);
+          return query.next('block' in step ? this.#agent.patience(step.block) : 0, stop);
+        });
+        const next = readLeaf(this.#agent.leafName, body ?? (await query.next(0, signal)));
+        const same = this.#leaf?.certificates[0].fingerprint === next.certificates[0].fingerprint;
+        this.#leaf = next;
+        this.#window.reset();
+        if (!known || !same || this.#chain().length !== this.#yielded?.chain.length) changed.fire();
+      } catch (error) {
+        await this.#endure(error, signal);
+      }
+    }
+  }
+
+  /** Under Consul's limit on signing the leaf that we have goes on serving; everything else ends the stream. */
+  async #endure(error: unknown, signal: AbortSignal): Promise<void> {
+    if (!(error instanceof MeshError) || error.code !== 'ERR_MESH_RATE_LIMITED') throw error;
+    const { clock, random } = this.#host;
+    const afterMs = this.#window.next(clock.monotonic(), random);
+    const leaf = this.#leaf?.certificates[0];
+    if (!leaf || leaf.notAfter <= clock.now()) {
+      throw new MeshError(error.code, error.message, { retry: { afterMs }, cause: error });
+    }
+    this.#host.report(error);
+    await clock.sleep(afterMs, signal);
+  }
+
+  /** What changed since the last value: new roots with the old leaf before the new leaf. */
+  async *#news(leafDue: Trigger, signal: AbortSignal): AsyncGenerator<Identity> {
+    if (!this.#trust || !this.#leaf) return;
+    if (this.#stale()) {
+      const newer = this.#learn(await this.#agent.roots().next(0, signal));
+      if (newer) void this.#spreadRenewal(leafDue, signal);
+    }
+    const { roots } = this.#trust;
+    if (this.#yielded && !sameCertificates(this.#yielded.roots, roots)) {
+      this.#yielded = { ...this.#yielded, roots };
+      yield this.#yielded;
+    }
+    const next = this.#identity(this.#leaf, this.#trust);
+    const last = this.#yielded;
+    if (last && sameCertificates(last.chain, next.chain) && sameCertificates(last.roots, next.roots)) return;
+    this.#yielded = next;
+    yield next;
+  }
+
+  #identity({ key, certificates }: ReceivedLeaf, trust: Trust): Identity {
+    const now = this.#host.clock.now();
+    const [leaf] = certificates;
+    const chain = presentable(certificates, trust, now);
+    const wrong = wrongName(this.#config, leaf, trust.trustDomain);
+    const path = findPath(leaf, chain.slice(1), trust.roots, now);
+    if (!wrong && path.ok) return { id: leaf.names.uris[0] ?? '', key, chain, roots: trust.roots };
+    const broken = path.ok ? '' : `its chain fails at ${path.at.subject || path.at.fingerprint} (${path.reason})`;
+    throw new MeshError(
+      'ERR_MESH_BAD_RESPONSE',
+      `${this.#agent.leafName}: ${wrong ?? broken}; it is asked for again, compare service, datacenter and the cluster's CA if this stays`,
+    );
+  }
+
+  #chain(): Certificate[] {
+    return this.#leaf && this.#trust ? presentable(this.#leaf.certificates, this.#trust, this.#host.clock.now()) : [];
+  }
+
+  #stale(): string | undefined {
+    return this.#trust && staleReason(this.#config, this.#chain(), this.#trust, this.#host.clock.now());
+  }
+}
+
+function sameCertificates(a: Identity['chain'], b: Identity['chain']): boolean {
+  return a.length === b.length && a.every((each, at) => each.fingerprint === b[at]?.fingerprint);
+}

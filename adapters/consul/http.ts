@@ -1,0 +1,152 @@
+import { Agent, type IncomingMessage, type RequestOptions, request } from 'node:http';
+import { Agent as TlsAgent, request as tlsRequest } from 'node:https';
+import { isIP } from 'node:net';
+import type { Host } from '../../src/mesh/adapter.ts';
+import { MeshError } from '../../src/mesh/error.ts';
+import { apiCa } from './ca.ts';
+import type { HttpConfig } from './config.ts';
+import { connectionError, httpError, type Row } from './errors.ts';
+
+/** Roots and leaves are some KiB; Vault chains some tens. */
+const LARGEST_ANSWER = 4 * 1024 * 1024;
+/** Of an error, the beginning tells all. */
+const LARGEST_ERROR = 16 * 1024;
+
+export interface HttpRequest {
+  readonly method?: 'GET' | 'POST' | 'PUT';
+  readonly path: string;
+  readonly query?: Readonly<Record<string, string | undefined>>;
+  readonly token?: string | undefined;
+  readonly body?: object;
+  readonly timeoutMs: number;
+  /** What statuses mean for this request alone. */
+  readonly meaning?: readonly Row[];
+}
+
+export interface HttpAnswer {
+  readonly body: string;
+  /** `X-Consul-Index` as it came. */
+  readonly index: string | undefined;
+}
+
+/** One Consul HTTP API: requests in, text or a MeshError out. Tokens travel in a header only. */
+export class ConsulHttp {
+  readonly #host: Host;
+  readonly #config: HttpConfig;
+  readonly #socketPath: string | undefined;
+  readonly #url: URL | undefined;
+  #agent: Agent | undefined;
+  #ca: string | undefined;
+
+  constructor(config: HttpConfig, host: Host) {
+    this.#config = config;
+    this.#host = host;
+    if (config.address.startsWith('unix://')) this.#socketPath = config.address.slice('unix://'.length);
+    else this.#url = new URL(config.address);
+  }
+
+  get address(): string {
+    return this.#config.address;
+  }
+
+  async request(request: HttpRequest, signal: AbortSignal): Promise<HttpAnswer> {
+    const what = `Consul at ${this.address}: ${request.method ?? 'GET'} ${request.path}`;
+    const agent = await this.#connection(signal);
+    const late = new AbortController();
+    const stop = AbortSignal.any([signal, late.signal]);
+    const over = new AbortController();
+    const timer = this.#host.clock.sleep(request.timeoutMs, AbortSignal.any([signal, over.signal])).then(
+      () => late.abort(new Error('timed out')),
+      () => undefined,
+    );
+    try {
+      const answer = await this.#send(request, agent, stop);
+      const status = answer.statusCode ?? 0;
+      const ok = status >= 200 && status < 300;
+      const body = await read(answer, ok ? LARGEST_ANSWER : LARGEST_ERROR, ok);
+      if (!ok) throw httpError(what, status, body, request.meaning);
+      const index = answer.headers['x-consul-index'];
+      return { body, index: typeof index === 'string' ? index : undefined };
+    } catch (error) {
+      signal.throwIfAborted();
+      if (late.signal.aborted) {
+        const seconds = Math.round(request.timeoutMs / 1000);
+        throw new MeshError('ERR_MESH_TIMEOUT', `${what}: no answer in ${seconds} s; is the agent overloaded?`);
+      }
+      throw error instanceof MeshError ? error : connectionError(what, error);
+    } finally {
+      over.abort(new Error('answered'));
+      await timer;
+    }
+  }
+
+  close(): void {
+    this.#agent?.destroy();
+    this.#agent = undefined;
+  }
+
+  /** The keep-alive agent, made anew when the CA changed: index and leaf belong to one server. */
+  async #connection(signal: AbortSignal): Promise<Agent> {
+    if (this.#url?.protocol !== 'https:') {
+      this.#agent ??= new Agent({ keepAlive: true });
+      return this.#agent;
+    }
+    const ca = await apiCa(this.#config.tls, this.#host, signal);
+    if (!this.#agent || this.#ca !== ca) {
+      this.#agent?.destroy();
+      const wanted = this.#config.tls?.serverName ?? bare(this.#url.hostname);
+      this.#agent = new TlsAgent({ keepAlive: true, ca, ...(isIP(wanted) ? {} : { servername: wanted }) });
+      this.#ca = ca;
+    }
+    return this.#agent;
+  }
+
+  #send({ method = 'GET', path, query = {}, token, body }: HttpRequest, agent: Agent, signal: AbortSignal) {
+    const search = new URLSearchParams();
+    for (const [key, value] of Object.entries(query)) if (value !== undefined) search.set(key, value);
+    const text = body === undefined ? undefined : JSON.stringify(body);
+    const options: RequestOptions = {
+      method,
+      agent,
+      signal,
+      path: search.size > 0 ? `${path}?${search}` : path,
+      headers: {
+        accept: 'application/json',
+        ...(token === undefined ? {} : { 'x-consul-token': token }),
+        ...(text === undefined
+          ? {}
+          : { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) }),
+      },
+      ...(this.#socketPath === undefined
+        ? { host: bare(this.#url?.hostname ?? ''), port: this.#url?.port }
+        : { socketPath: this.#socketPath }),
+    };
+    return new Promise<IncomingMessage>((resolve, reject) => {
+      const sent = (this.#url?.protocol === 'https:' ? tlsRequest : request)(options, resolve);
+      sent.on('error', reject);
+      sent.end(text);
+    });
+  }
+}
+
+/** `[::1]` → `::1`. */
+function bare(hostname: string): string {
+  return hostname.replace(/^\[|\]$/g, '');
+}
+
+async function read(answer: IncomingMessage, limit: number, strict: boolean): Promise<string> {
+  const parts: Buffer[] = [];
+  let size = 0;
+  for await (const part of answer as AsyncIterable<Buffer>) {
+    parts.push(part);
+    size += part.length;
+    if (size > limit) break;
+  }
+  if (size > limit && strict) {
+    throw new MeshError(
+      'ERR_MESH_BAD_RESPONSE',
+      `an answer of more than ${limit} bytes; is this the HTTP API of Consul?`,
+    );
+  }
+  return Buffer.concat(parts).subarray(0, limit).toString('utf8');
+}

@@ -1,0 +1,19 @@
+import type { Trigger } from '../../src/mesh/trigger.ts';
+
+/** Runs `work` until it is done or the trigger fires; `undefined` in the latter case. */
+export async function unlessFired<T>(
+  trigger: Trigger,
+  signal: AbortSignal,
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T | undefined> {
+  const over = new AbortController();
+  const stop = AbortSignal.any([signal, over.signal]);
+  const fired = trigger.wait(stop).then(() => undefined);
+  const done = work(stop);
+  try {
+    return await Promise.race([done, fired]);
+  } finally {
+    over.abort(new Error('no longer waited for'));
+    await Promise.allSettled([done, fired]);
+  }
+}

@@ -1,0 +1,155 @@
+import type { Host } from '../../src/mesh/adapter.ts';
+import { MeshError } from '../../src/mesh/error.ts';
+import { firstOf } from './ca.ts';
+import type { AuthConfig, LoginConfig } from './config.ts';
+
+/** A Consul ACL token obtained by login. */
+export interface LoginToken {
+  readonly secret: string;
+  /** Epoch milliseconds; absent when the method sets no TTL, or over gRPC, which does not tell. */
+  readonly expiresAt?: number | undefined;
+}
+
+/** How one protocol logs in and out. */
+export interface LoginPort {
+  login(config: LoginConfig, bearer: string, signal: AbortSignal): Promise<LoginToken>;
+  /** Resolves when servers that have not replicated the new token yet cannot answer "ACL not found" for it any more. */
+  settled(token: string, signal: AbortSignal): Promise<void>;
+  logout(token: string, signal: AbortSignal): Promise<void>;
+}
+
+/** Where requests get their ACL token from. */
+export interface Tokens extends AsyncDisposable {
+  /** The token to send now; `undefined`: send none. */
+  get(signal: AbortSignal): Promise<string | undefined>;
+  /** Consul does not know this token. True when `get` may now answer another one. */
+  rejected(token: string | undefined): boolean;
+  /** Epoch milliseconds after which the current token is not to be relied on. */
+  readonly goodUntil: number | undefined;
+}
+
+/** Of a token's life, what is left when the next login is due. */
+const RENEW_BEFORE = 0.25;
+/** For the logout at the end, which nobody waits for longer. */
+const LOGOUT_MS = 5_000;
+
+export function openTokens(auth: AuthConfig | undefined, host: Host, port: LoginPort): Tokens {
+  if (auth?.login) return new LoginTokens(auth.login, host, port);
+  const file = auth?.tokenFile;
+  const fixed = auth?.token?.reveal();
+  return {
+    get: async (signal) => (file === undefined ? fixed : readToken(host, file, signal)),
+    rejected: () => false,
+    goodUntil: undefined,
+    async [Symbol.asyncDispose]() {},
+  };
+}
+
+async function readToken(host: Host, path: string, signal: AbortSignal): Promise<string> {
+  const token = (await firstOf((stop) => host.file(path, stop), signal))?.trim();
+  if (token) return token;
+  throw new MeshError('ERR_MESH_TOKEN', `the Consul token file ${path} is missing or empty; mount the token there`);
+}
+
+/** Logs in when first asked, again before the token expires or when Consul forgot it, and out of what it replaced. */
+class LoginTokens implements Tokens {
+  readonly #config: LoginConfig;
+  readonly #host: Host;
+  readonly #port: LoginPort;
+  readonly #closed = new AbortController();
+  #current: (LoginToken & { readonly renewAt: number }) | undefined;
+  #pending: Promise<string> | undefined;
+
+  constructor(config: LoginConfig, host: Host, port: LoginPort) {
+    this.#config = config;
+    this.#host = host;
+    this.#port = port;
+  }
+
+  get goodUntil(): number | undefined {
+    return this.#current?.renewAt;
+  }
+
+  async get(signal: AbortSignal): Promise<string> {
+    signal.throwIfAborted();
+    const current = this.#current;
+    if (current && this.#host.clock.now() < current.renewAt) return current.secret;
+    this.#pending ??= this.#login().finally(() => {
+      this.#pending = undefined;
+    });
+    return unlessAborted(this.#pending, signal);
+  }
+
+  rejected(token: string | undefined): boolean {
+    if (token === undefined) return false;
+    if (this.#current?.secret === token) this.#current = undefined;
+    return true;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closed.abort(new Error('the adapter was closed'));
+    await this.#pending?.catch(() => undefined);
+    const token = this.#current?.secret;
+    this.#current = undefined;
+    if (token !== undefined) await this.#logout(token);
+  }
+
+  async #login(): Promise<string> {
+    const { signal } = this.#closed;
+    const { tokenFile, serviceAccount, audience } = this.#config;
+    const { clock, namespace } = this.#host;
+    const old = this.#current?.secret;
+    const bearer = await this.#host.token(
+      {
+        audience,
+        ...(tokenFile === undefined ? {} : { file: tokenFile }),
+        ...(serviceAccount ? { serviceAccount: { namespace, ...defined(serviceAccount) } } : {}),
+      },
+      signal,
+    );
+    const token = await this.#port.login(this.#config, bearer, signal);
+    const life = token.expiresAt === undefined ? undefined : token.expiresAt - clock.now();
+    const renewAt = life === undefined ? Number.POSITIVE_INFINITY : clock.now() + life * (1 - RENEW_BEFORE);
+    try {
+      await this.#port.settled(token.secret, signal);
+    } catch (error) {
+      await this.#logout(token.secret);
+      throw error;
+    }
+    this.#current = { ...token, renewAt };
+    if (old !== undefined && old !== token.secret) void this.#logout(old);
+    return token.secret;
+  }
+
+  /** A token that Consul forgot already is no failure; one that stays is a nuisance that is reported. */
+  async #logout(token: string): Promise<void> {
+    const over = new AbortController();
+    const timer = this.#host.clock.sleep(LOGOUT_MS, over.signal).then(
+      () => over.abort(new Error('logout took too long')),
+      () => undefined,
+    );
+    try {
+      await this.#port.logout(token, over.signal);
+    } catch (error) {
+      const gone = error instanceof MeshError && (error.code === 'ERR_MESH_TOKEN' || error.code === 'ERR_MESH_DENIED');
+      if (!gone) this.#host.log.warn({ error }, 'an ACL token that is no longer used could not be logged out');
+    } finally {
+      over.abort(new Error('logged out'));
+      await timer;
+    }
+  }
+}
+
+function defined<T extends object>(value: T): { [K in keyof T]: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(value).filter(([, each]) => each !== undefined)) as {
+    [K in keyof T]: Exclude<T[K], undefined>;
+  };
+}
+
+function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(signal.reason);
+    signal.addEventListener('abort', abort, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
+  });
+}
