@@ -1,0 +1,51 @@
+import { type DocumentError, formatDocumentError, parseDocuments } from '../config/documents.ts';
+import type { MeshCertificate } from '../config/mesh-certificate.ts';
+import type { Adapter } from '../mesh/adapter.ts';
+import type { Clock } from '../mesh/clock.ts';
+import { fileContents } from './files.ts';
+
+/** A configuration that cannot be used; the message has one line for each mistake. */
+export class ConfigError extends Error {
+  override readonly name = 'ConfigError';
+  readonly code = 'ERR_CONFIG';
+  readonly errors: readonly DocumentError[];
+
+  constructor(errors: readonly DocumentError[]) {
+    super(errors.map(formatDocumentError).join('\n'));
+    this.errors = errors;
+  }
+}
+
+export interface ConfigFileOptions {
+  readonly path: string;
+  /** What an omitted `metadata.namespace` means. */
+  readonly namespace: string;
+  readonly adapters: readonly Adapter[];
+  readonly clock: Clock;
+}
+
+export type ConfigFileState =
+  | { readonly ok: true; readonly documents: readonly MeshCertificate[] }
+  /** What was in force before stays in force. */
+  | { readonly ok: false; readonly error: ConfigError };
+
+/** The MeshCertificates of a file now and at each change of it. A file with any mistake changes nothing. */
+export async function* configFile(options: ConfigFileOptions, signal: AbortSignal): AsyncGenerator<ConfigFileState> {
+  const { path, namespace, adapters, clock } = options;
+  for await (const text of fileContents(path, clock, signal)) {
+    if (text === undefined) {
+      const message = 'does not exist or cannot be read; check the path and the mounted ConfigMap';
+      yield { ok: false, error: new ConfigError([{ file: path, line: 1, path: '', message }]) };
+      continue;
+    }
+    const { documents, errors } = parseDocuments(text, path, adapters, { namespace });
+    if (errors.length > 0) {
+      yield { ok: false, error: new ConfigError(errors) };
+    } else if (documents.length === 0) {
+      const message = 'holds no MeshCertificate; add at least one document';
+      yield { ok: false, error: new ConfigError([{ file: path, line: 1, path: '', message }]) };
+    } else {
+      yield { ok: true, documents };
+    }
+  }
+}

@@ -1,0 +1,145 @@
+import type { MeshCertificateSpec } from '../config/mesh-certificate.ts';
+import { decideHold, type HoldDecision } from '../core/hold.ts';
+import type { Desired } from '../core/plan.ts';
+import { emergencyAt } from '../core/schedule.ts';
+import { decideTrust, namedRoots, type TrustDecision } from '../core/trust.ts';
+import { type Verdict, verify } from '../core/verify.ts';
+import { desiredObjects } from '../gateway/emissary.ts';
+import type { Publication } from '../gateway/publication.ts';
+import type { Target } from '../gateway/targets.ts';
+import type { Adapter, Expectation } from '../mesh/adapter.ts';
+import { type Identity, leafOf, sameLeaf } from '../mesh/identity.ts';
+import type { Certificate } from '../pki/certificate.ts';
+
+export type ProbeOutcome = 'accepted' | 'refused' | 'unknown';
+
+/** Everything that one decision depends on; times in epoch milliseconds. */
+export interface Situation {
+  readonly meta: { readonly name: string; readonly namespace: string; readonly uid?: string | undefined };
+  readonly spec: MeshCertificateSpec;
+  readonly tls: Adapter['tls'];
+  readonly expectation: Expectation;
+  /** The newest identity that the mesh gave; absent until it answered. */
+  readonly candidate: Identity | undefined;
+  readonly probe: ProbeOutcome;
+  /** What stands in the cluster. */
+  readonly published: Publication;
+  readonly targets: readonly Target[] | undefined;
+  readonly now: number;
+}
+
+export interface Problem {
+  readonly code: string;
+  readonly message: string;
+}
+
+export interface Decision {
+  /** What should stand; undefined where nothing good is known, and then nothing is written. */
+  readonly desired: readonly Desired[] | undefined;
+  /** The pair in `desired`. */
+  readonly identity: Identity | undefined;
+  readonly trust: TrustDecision;
+  readonly hold: HoldDecision | undefined;
+  /** Why the candidate is not used; the published pair stays. */
+  readonly problem: Problem | undefined;
+  /** When to decide again although nothing happened. */
+  readonly nextLook: number | undefined;
+}
+
+/** The one decision: what should stand in the cluster, given what the mesh says and what stands there now. Pure. */
+export function decide(situation: Situation): Decision {
+  const { candidate, published, spec, now } = situation;
+  const current = standing(situation);
+  const judged = candidate && judge(situation, candidate, current?.path);
+  const accepted = judged?.ok ? candidate : undefined;
+  const named = accepted?.roots ?? namedRoots(published.bundle, published.since);
+  const trust = trustFor(situation, named, candidate ?? current?.identity, current?.path);
+  const hold =
+    accepted && current && !sameLeaf(accepted, current.identity)
+      ? decideHold({
+          candidate: accepted,
+          current: current.identity,
+          publishedRoots: published.bundle,
+          since: published.since,
+          now,
+          holdMs: spec.trust.holdMs,
+          probe: situation.probe,
+        })
+      : undefined;
+  const identity = hold?.hold ? current?.identity : (accepted ?? current?.identity);
+  const desired =
+    identity && trust.bundle.length > 0
+      ? desiredObjects({
+          meta: situation.meta,
+          spec,
+          tls: situation.tls,
+          identity,
+          bundle: trust.bundle,
+          since: trust.since,
+          targets: situation.targets,
+        })
+      : undefined;
+
+  return {
+    desired,
+    identity,
+    trust,
+    hold,
+    problem: judged && toProblem(judged),
+    nextLook: earliest(now, [
+      trust.nextChangeAt,
+      hold?.hold ? hold.until : undefined,
+      identity ? leafOf(identity).notAfter : undefined,
+    ]),
+  };
+}
+
+interface Standing {
+  readonly identity: Identity;
+  readonly path: readonly Certificate[];
+}
+
+/** The published pair, where it still verifies under the published bundle. */
+function standing({ published, expectation, now }: Situation): Standing | undefined {
+  const pair = published.identity;
+  const leaf = pair?.chain[0];
+  if (!pair || !leaf) return undefined;
+  const id = leaf.names.uris[0] ?? leaf.names.dns[0] ?? '';
+  const verdict = verify(pair, published.bundle, { ...expectation, id: expectation.id ?? id }, now);
+  if (!verdict.ok) return undefined;
+  return { identity: { id, key: pair.key, chain: pair.chain, roots: published.bundle }, path: verdict.path };
+}
+
+/** Against the very bundle that would be written with it. */
+function judge(situation: Situation, candidate: Identity, path: readonly Certificate[] | undefined): Verdict {
+  const { bundle } = trustFor(situation, candidate.roots, candidate, path);
+  const wish = { ...situation.expectation, id: situation.expectation.id ?? candidate.id };
+  return verify(candidate, bundle, wish, situation.now);
+}
+
+function trustFor(
+  { published, spec, now }: Situation,
+  named: readonly Certificate[],
+  newest: Identity | undefined,
+  inUse: readonly Certificate[] = [],
+): TrustDecision {
+  const leaf = newest && leafOf(newest);
+  return decideTrust({
+    named,
+    published: published.bundle,
+    since: published.since,
+    now,
+    retainMs: spec.trust.retainMs,
+    leafLifetimeMs: leaf ? leaf.notAfter - leaf.notBefore : 0,
+    inUse,
+  });
+}
+
+function toProblem(verdict: Verdict): Problem | undefined {
+  return verdict.ok ? undefined : { code: verdict.code, message: verdict.message };
+}
+
+function earliest(now: number, times: readonly (number | undefined)[]): number | undefined {
+  const later = times.filter((time): time is number => time !== undefined && time > now);
+  return later.length === 0 ? undefined : Math.min(...later);
+}

@@ -1,0 +1,24 @@
+import type { Kube } from '../kube/api.ts';
+import type { Clock } from '../mesh/clock.ts';
+import type { Log } from '../mesh/log.ts';
+import type { Discovery } from './discovery.ts';
+import type { Leadership } from './leadership.ts';
+import type { Observer } from './observer.ts';
+import type { Reporter } from './reporter.ts';
+import type { Spacings } from './spacing.ts';
+
+/** What the workers of one agent share. */
+export interface Environment {
+  readonly kube: Kube;
+  readonly clock: Clock;
+  /** Uniform in [0, 1). */
+  readonly random: () => number;
+  readonly log: Log;
+  readonly observer: Observer;
+  readonly discovery: Discovery;
+  readonly spacings: Spacings;
+  readonly leadership: Leadership;
+  readonly reporter: Reporter;
+  /** Ask the API server to validate each write and to store none. */
+  readonly dryRun: boolean;
+}

@@ -1,0 +1,124 @@
+import type { Host, Issuer, Probing, Source } from '../mesh/adapter.ts';
+import { isIssuer } from '../mesh/adapter.ts';
+import { MeshError } from '../mesh/error.ts';
+import { type Identity, leafOf, sameLeaf } from '../mesh/identity.ts';
+import { asMeshError, type RenewingOptions, renewing } from '../mesh/renewing.ts';
+import type { Trigger } from '../mesh/trigger.ts';
+
+/** Any adapter as one endless stream of identities: issuers are renewed, sources are reopened. */
+export function identities(
+  opened: (Source | Issuer) & Partial<Probing>,
+  host: Host,
+  options: RenewingOptions,
+  signal: AbortSignal,
+): AsyncIterable<Identity> {
+  return isIssuer(opened) ? renewing(opened, host, options, signal) : reopening(opened, host, options, signal);
+}
+
+/**
+ * Keeps a push source open: again after an error, when asked to renew, and when it is silent past the time at which
+ * the mesh should have pushed the next leaf. A push source renews by itself, so our schedule is only a watchdog.
+ */
+async function* reopening(
+  source: Source,
+  host: Host,
+  options: RenewingOptions,
+  signal: AbortSignal,
+): AsyncGenerator<Identity> {
+  const { policy } = options;
+  let current = options.current;
+  let failures = 0;
+  if (current) yield current;
+  while (!signal.aborted) {
+    const watchdog = new Watchdog(host, options, signal);
+    watchdog.expect(current);
+    try {
+      for await (const identity of source.watch(watchdog.signal)) {
+        failures = 0;
+        if (!sameLeaf(identity, current)) watchdog.expect(identity);
+        current = identity;
+        yield identity;
+      }
+      if (signal.aborted) return;
+      if (!watchdog.signal.aborted) {
+        throw new MeshError('ERR_MESH_UNAVAILABLE', 'the mesh ended the stream of certificates; it is opened again');
+      }
+    } catch (error) {
+      if (signal.aborted) return;
+      if (!watchdog.signal.aborted) {
+        failures += 1;
+        const known = asMeshError(error);
+        host.report(known);
+        const delay = policy.retryDelay(failures, known, current && leafOf(current));
+        await host.clock.sleep(delay, signal).catch(() => {});
+        continue;
+      }
+    } finally {
+      await watchdog.stop();
+    }
+    if (watchdog.silent) {
+      host.report(
+        new MeshError(
+          'ERR_MESH_SILENT',
+          'the mesh pushed no new certificate by the time it was due; the stream is opened again',
+        ),
+      );
+    }
+  }
+}
+
+/** Aborts its signal when a new leaf is overdue or a renewal was asked for. */
+class Watchdog {
+  readonly signal: AbortSignal;
+  silent = false;
+  #options: RenewingOptions;
+  #host: Host;
+  #reopen = new AbortController();
+  #outer: AbortSignal;
+  #timer = new AbortController();
+  #running = new Set<Promise<void>>();
+
+  constructor(host: Host, options: RenewingOptions, outer: AbortSignal) {
+    this.#host = host;
+    this.#options = options;
+    this.#outer = outer;
+    this.signal = AbortSignal.any([outer, this.#reopen.signal]);
+    if (options.renew) this.#start(this.#onRenew(options.renew));
+  }
+
+  /** Starts the wait anew: overdue at the leaf's own renewal time, or half-way to its end when that is past. */
+  expect(identity: Identity | undefined): void {
+    this.#timer.abort(new Error('replaced'));
+    this.#timer = new AbortController();
+    if (!identity) return;
+    const leaf = leafOf(identity);
+    const now = this.#host.clock.now();
+    const due = this.#options.policy.renewAt(leaf);
+    // Never sooner than a second: an expired leaf must not make a loop of reopening.
+    const wait = Math.max(1000, due > now ? due - now : (leaf.notAfter - now) / 2);
+    this.#start(this.#onSilence(wait, AbortSignal.any([this.signal, this.#timer.signal])));
+  }
+
+  async stop(): Promise<void> {
+    this.#timer.abort(new Error('stopped'));
+    if (!this.#reopen.signal.aborted) this.#reopen.abort(new Error('stopped'));
+    await Promise.allSettled(this.#running);
+  }
+
+  #start(work: Promise<void>): void {
+    const quiet = work.catch(() => {}).finally(() => this.#running.delete(quiet));
+    this.#running.add(quiet);
+  }
+
+  async #onRenew(renew: Trigger): Promise<void> {
+    await renew.wait(this.signal);
+    this.#reopen.abort(new Error('renewal asked for'));
+  }
+
+  async #onSilence(ms: number, signal: AbortSignal): Promise<void> {
+    await this.#host.clock.sleep(ms, signal);
+    if (this.#outer.aborted) return;
+    this.silent = true;
+    this.#reopen.abort(new Error('silent'));
+  }
+}

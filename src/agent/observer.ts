@@ -1,0 +1,139 @@
+import { type KubeObject, keyOf, MANAGED_BY_LABEL, type ObjectRef, refOf } from '../core/object.ts';
+import type { Kube, Resource, Selection } from '../kube/api.ts';
+import { type Reflector, reflect } from '../kube/reflector.ts';
+import { resourceOf } from '../kube/resources.ts';
+import type { Clock } from '../mesh/clock.ts';
+import type { Log } from '../mesh/log.ts';
+
+export interface ObserverOptions {
+  readonly kube: Kube;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly log: Log;
+  /**
+   * `names`: one watch for each object, which a Role with `resourceNames` allows. `labels`: one watch for each kind
+   * and namespace scope, for a Role that may list; what does not carry our label is then found only by writing.
+   */
+  readonly by: 'names' | 'labels';
+  /** With `labels`: the namespaces to watch; absent: all at once. */
+  readonly namespaces?: readonly string[] | undefined;
+  readonly onError: (error: Error) => void;
+}
+
+/** One worker's view of the objects that it keeps. */
+export interface Interest extends Disposable {
+  /** False until each object's watch has listed once: before that, absence proves nothing. */
+  readonly synced: boolean;
+  get(ref: ObjectRef): KubeObject | undefined;
+}
+
+/** What stands in the cluster of all that we manage, kept by watches and shared by the workers. */
+export class Observer {
+  readonly #options: ObserverOptions;
+  readonly #watches = new Map<string, Watch>();
+
+  constructor(options: ObserverOptions) {
+    this.#options = options;
+  }
+
+  /** Watches the given objects; `changed` is called after each change of one of them, and once all are listed. */
+  observe(refs: readonly ObjectRef[], changed: () => void): Interest {
+    const watches = new Map<string, Watch>();
+    for (const ref of refs) {
+      const watch = this.#watchFor(ref);
+      watch.subscribe(keyOf(ref), changed);
+      watches.set(keyOf(ref), watch);
+    }
+    return {
+      get synced() {
+        return [...watches.values()].every((watch) => watch.reflector.synced);
+      },
+      get: (ref) => watches.get(keyOf(ref))?.reflector.get(ref),
+      [Symbol.dispose]: () => {
+        for (const [key, watch] of watches) if (watch.unsubscribe(key, changed)) this.#close(watch);
+      },
+    };
+  }
+
+  /** Lists everything again: finds what a lost watch hid. */
+  resync(): void {
+    for (const watch of this.#watches.values()) watch.reflector.resync();
+  }
+
+  /** Of the watches that are silent longest, how long; milliseconds on the monotonic clock. */
+  get silentMs(): number {
+    const now = this.#options.clock.monotonic();
+    return Math.max(0, ...[...this.#watches.values()].map((watch) => now - watch.reflector.lastEventAt));
+  }
+
+  #watchFor(ref: ObjectRef): Watch {
+    const selection = this.#selection(ref);
+    const resource = resourceOf(ref);
+    const id = `${resource.apiVersion}/${resource.plural}/${JSON.stringify(selection)}`;
+    let watch = this.#watches.get(id);
+    if (!watch) {
+      watch = new Watch(id, resource, selection, this.#options);
+      this.#watches.set(id, watch);
+    }
+    return watch;
+  }
+
+  #selection(ref: ObjectRef): Selection {
+    if (this.#options.by === 'names') {
+      return { namespace: ref.namespace, fieldSelector: `metadata.name=${ref.name}` };
+    }
+    const listed = this.#options.namespaces;
+    return {
+      ...(listed ? { namespace: ref.namespace } : {}),
+      labelSelector: `${MANAGED_BY_LABEL}=meshcert`,
+    };
+  }
+
+  #close(watch: Watch): void {
+    watch.close();
+    this.#watches.delete(watch.id);
+  }
+}
+
+class Watch {
+  readonly id: string;
+  readonly reflector: Reflector;
+  readonly #stop = new AbortController();
+  readonly #subscribers = new Map<string, Set<() => void>>();
+
+  constructor(id: string, resource: Resource, selection: Selection, options: ObserverOptions) {
+    this.id = id;
+    this.reflector = reflect(options.kube, resource, selection, {
+      clock: options.clock,
+      random: options.random,
+      log: options.log,
+      signal: this.#stop.signal,
+      onError: options.onError,
+      onChange: (object) => this.#tell(keyOf(refOf(object))),
+      onSync: () => {
+        for (const key of this.#subscribers.keys()) this.#tell(key);
+      },
+    });
+  }
+
+  subscribe(key: string, changed: () => void): void {
+    const all = this.#subscribers.get(key) ?? new Set();
+    this.#subscribers.set(key, all.add(changed));
+  }
+
+  /** True when nobody is left. */
+  unsubscribe(key: string, changed: () => void): boolean {
+    const all = this.#subscribers.get(key);
+    all?.delete(changed);
+    if (all?.size === 0) this.#subscribers.delete(key);
+    return this.#subscribers.size === 0;
+  }
+
+  close(): void {
+    this.#stop.abort(new Error('no longer observed'));
+  }
+
+  #tell(key: string): void {
+    for (const changed of this.#subscribers.get(key) ?? []) changed();
+  }
+}

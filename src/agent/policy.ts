@@ -1,0 +1,49 @@
+import type { MeshCertificateSpec } from '../config/mesh-certificate.ts';
+import { retryDelay } from '../core/backoff.ts';
+import { type AttemptBudget, attemptsPerHour } from '../core/breaker.ts';
+import { renewAt } from '../core/schedule.ts';
+import type { Clock } from '../mesh/clock.ts';
+import type { MeshError } from '../mesh/error.ts';
+import type { RenewalPolicy } from '../mesh/renewing.ts';
+import type { Certificate } from '../pki/certificate.ts';
+
+/**
+ * Consul spreads its own clients over this time after a change of roots; a leaf that lives shorter than that many
+ * times over is re-asked within a twentieth of its life.
+ */
+const ROOTS_SPREAD_MS = 30_000;
+const ROOTS_SPREAD_OF_LIFE = 0.05;
+
+export interface PolicyOptions {
+  readonly spec: Pick<MeshCertificateSpec, 'renewal'>;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly budget: AttemptBudget;
+  /** Told how long the next attempt must wait for the budget; 0 when it may go ahead. */
+  readonly admitted: (waitMs: number) => void;
+  /** The leaf that stands now. */
+  readonly current: () => Certificate | undefined;
+}
+
+/** The numbers of core, bound to one MeshCertificate. */
+export function renewalPolicy({ spec, clock, random, budget, admitted, current }: PolicyOptions): RenewalPolicy {
+  const remaining = (leaf: Certificate | undefined) => (leaf ? Math.max(0, leaf.notAfter - clock.now()) : undefined);
+  return {
+    renewAt: (leaf) => renewAt(leaf, spec.renewal.at, spec.renewal.jitter),
+    retryDelay(attempt, error, leaf) {
+      const remainingMs = remaining(leaf ?? current());
+      const wanted = typeof error.retry === 'object' ? error.retry.afterMs : 0;
+      return Math.max(wanted, retryDelay(attempt, random, remainingMs === undefined ? {} : { remainingMs }));
+    },
+    admit(leaf) {
+      const life = leaf ? leaf.notAfter - leaf.notBefore : Number.POSITIVE_INFINITY;
+      const waitMs = budget.take(clock.monotonic(), attemptsPerHour(life));
+      admitted(waitMs);
+      return waitMs;
+    },
+    get rootsSpreadMs() {
+      const leaf = current();
+      return leaf ? Math.min(ROOTS_SPREAD_MS, (leaf.notAfter - leaf.notBefore) * ROOTS_SPREAD_OF_LIFE) : 0;
+    },
+  };
+}

@@ -1,0 +1,66 @@
+import type { ProbeWish } from '../config/mesh-certificate.ts';
+import { type Identity, leafOf } from '../mesh/identity.ts';
+import type { Certificate } from '../pki/certificate.ts';
+import type { ProbeOutcome } from './decide.ts';
+import type { Environment } from './environment.ts';
+import { type ProbeResult, probe } from './probe.ts';
+
+/** Between two probes of the same held leaf. */
+const AGAIN_MS = 5000;
+
+/** Probes a held leaf until the upstream accepts it; one probe at a time. */
+export class Prober {
+  readonly #env: Pick<Environment, 'clock' | 'log'>;
+  readonly #wish: ProbeWish | undefined;
+  readonly #told: () => void;
+  readonly #stop = new AbortController();
+  #running: Promise<void> | undefined;
+  #last: { readonly fingerprint: string; readonly result: ProbeResult } | undefined;
+
+  constructor(env: Pick<Environment, 'clock' | 'log'>, wish: ProbeWish | undefined, told: () => void) {
+    this.#env = env;
+    this.#wish = wish;
+    this.#told = told;
+  }
+
+  /** What the upstream last said to this identity. */
+  outcome(identity: Identity | undefined): ProbeOutcome {
+    if (!identity || this.#last?.fingerprint !== leafOf(identity).fingerprint) return 'unknown';
+    return this.#last.result.code === 'accepted' ? 'accepted' : 'refused';
+  }
+
+  get last(): ProbeResult | undefined {
+    return this.#last?.result;
+  }
+
+  /** Starts probing unless a probe is under way or none is configured. */
+  ask(identity: Identity | undefined, bundle: readonly Certificate[], signal: AbortSignal): void {
+    const wish = this.#wish;
+    if (!wish || !identity || this.#running || this.outcome(identity) === 'accepted') return;
+    const either = AbortSignal.any([signal, this.#stop.signal]);
+    this.#running = this.#probe(wish, identity, bundle, either)
+      .catch(() => {})
+      .finally(() => {
+        this.#running = undefined;
+        if (!either.aborted) this.#told();
+      });
+  }
+
+  stop(): void {
+    this.#stop.abort(new Error('stopped'));
+  }
+
+  async #probe(
+    wish: ProbeWish,
+    identity: Identity,
+    bundle: readonly Certificate[],
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { fingerprint } = leafOf(identity);
+    if (this.#last?.fingerprint === fingerprint) await this.#env.clock.sleep(AGAIN_MS, signal);
+    const result = await probe(wish, identity, bundle, { signal });
+    if (signal.aborted) return;
+    this.#last = { fingerprint, result };
+    this.#env.log.info({ code: result.code, upstream: wish.address, leaf: fingerprint.slice(0, 16) }, result.message);
+  }
+}

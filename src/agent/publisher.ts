@@ -1,0 +1,101 @@
+import { describe, FIELD_MANAGER, type KubeObject, type ObjectRef, refOf } from '../core/object.ts';
+import type { Step } from '../core/plan.ts';
+import type { Kube } from '../kube/api.ts';
+import { KubeError } from '../kube/error.ts';
+import type { Problem } from './decide.ts';
+import { reclaimFields } from './reclaim.ts';
+import type { Spacing } from './spacing.ts';
+
+/** Whether this process may write now. */
+export interface Fence {
+  /** Throws when the Lease is lost or cannot be shown to be held. */
+  check(): void;
+}
+
+export interface PublisherOptions {
+  readonly kube: Kube;
+  readonly fence: Fence;
+  readonly spacing: Spacing;
+  readonly dryRun: boolean;
+  readonly observed: (ref: ObjectRef) => KubeObject | undefined;
+}
+
+export interface Outcome {
+  readonly written: readonly {
+    readonly ref: ObjectRef;
+    readonly object: KubeObject;
+    readonly changed: readonly string[];
+  }[];
+  /** The first step that could not be done; later steps were not tried, since the order is part of the promise. */
+  readonly problem: (Problem & { readonly ref: ObjectRef; readonly cause?: unknown }) | undefined;
+}
+
+/**
+ * Does the steps of a plan in order, one request each, and stops at the first that fails: a TLSContext must not
+ * name a Secret that is not there.
+ */
+export async function publish(
+  steps: readonly Step[],
+  options: PublisherOptions,
+  signal: AbortSignal,
+): Promise<Outcome> {
+  const written: { ref: ObjectRef; object: KubeObject; changed: readonly string[] }[] = [];
+  for (const step of steps) {
+    if (step.action === 'none') continue;
+    if (step.action === 'refuse') {
+      return { written, problem: { ref: step.ref, code: step.code, message: step.message } };
+    }
+    const ref = refOf(step.object);
+    const turn = await (ref.apiVersion.startsWith('getambassador.io/')
+      ? options.spacing.beforeGateway(signal)
+      : options.spacing.beforeSecret(signal));
+    try {
+      options.fence.check();
+      const object = await write(step, options, signal);
+      written.push({ ref, object, changed: step.changed });
+    } catch (cause) {
+      if (signal.aborted) throw cause;
+      return { written, problem: { ref, ...explain(ref, cause), cause } };
+    } finally {
+      turn[Symbol.dispose]();
+    }
+  }
+  return { written, problem: undefined };
+}
+
+async function write(
+  step: Extract<Step, { action: 'create' | 'apply' }>,
+  { kube, dryRun, observed }: PublisherOptions,
+  signal: AbortSignal,
+): Promise<KubeObject> {
+  const options = { fieldManager: FIELD_MANAGER, dryRun };
+  if (step.action === 'create') return kube.create(step.object, options, signal);
+  const live = observed(refOf(step.object));
+  const reclaimed = live && (await reclaimFields(kube, live, step.object, options, signal));
+  const resourceVersion = reclaimed?.metadata.resourceVersion ?? step.resourceVersion;
+  const metadata = { ...step.object.metadata, ...(resourceVersion === undefined ? {} : { resourceVersion }) };
+  return kube.apply({ ...step.object, metadata }, options, signal);
+}
+
+function explain(ref: ObjectRef, cause: unknown): Problem {
+  if (!(cause instanceof KubeError)) {
+    const code = (cause as { code?: unknown }).code;
+    return {
+      code: typeof code === 'string' ? code : 'ERR_PUBLISH',
+      message: cause instanceof Error ? cause.message : String(cause),
+    };
+  }
+  if (cause.code === 'ERR_KUBE_EXISTS') {
+    return {
+      code: 'ERR_PLAN_FOREIGN',
+      message: `${describe(ref)} exists and was not made by meshcert; delete or rename it, or choose another name in the MeshCertificate`,
+    };
+  }
+  if (cause.code === 'ERR_KUBE_NOT_FOUND' && ref.apiVersion.startsWith('getambassador.io/')) {
+    return {
+      code: 'ERR_GATEWAY_CRD_MISSING',
+      message: `the cluster does not serve ${ref.apiVersion} ${ref.kind}; install the Emissary-ingress CRDs, it is tried again by itself`,
+    };
+  }
+  return { code: cause.code, message: cause.message };
+}

@@ -1,0 +1,102 @@
+import type { MeshCertificate } from '../config/mesh-certificate.ts';
+import { describe, keyOf, refOf } from '../core/object.ts';
+import type { Adapter } from '../mesh/adapter.ts';
+import type { Environment } from './environment.ts';
+import { Worker } from './worker.ts';
+
+interface Running {
+  readonly worker: Worker;
+  readonly spec: string;
+  readonly stop: AbortController;
+  done: Promise<void>;
+}
+
+/** The workers, one for each MeshCertificate that is wished; the keyed heart of the agent. */
+export class Registry {
+  readonly #adapters: ReadonlyMap<string, Adapter>;
+  readonly #env: Environment;
+  readonly #running = new Map<string, Running>();
+  #closing = false;
+
+  constructor(adapters: readonly Adapter[], env: Environment) {
+    this.#adapters = new Map(adapters.map((adapter) => [adapter.mesh, adapter]));
+    this.#env = env;
+  }
+
+  /** Starts, restarts and stops workers so that exactly these run; an unchanged spec is left running. */
+  async reconcile(wished: readonly MeshCertificate[]): Promise<void> {
+    const keys = new Set(wished.map((certificate) => keyOf(refOf(certificate))));
+    const gone = [...this.#running.keys()].filter((key) => !keys.has(key));
+    await Promise.all(gone.map((key) => this.#stop(key)));
+    await Promise.all(wished.map((certificate) => this.#ensure(certificate)));
+  }
+
+  /** The worker of one MeshCertificate, for `renew`. */
+  find(namespace: string, name: string): Worker | undefined {
+    return [...this.#running.values()]
+      .map((running) => running.worker)
+      .find(({ certificate }) => {
+        return certificate.metadata.name === name && certificate.metadata.namespace === namespace;
+      });
+  }
+
+  /** Everybody looks again. */
+  poke(): void {
+    for (const { worker } of this.#running.values()) worker.poke();
+  }
+
+  get size(): number {
+    return this.#running.size;
+  }
+
+  async close(): Promise<void> {
+    this.#closing = true;
+    await Promise.all([...this.#running.keys()].map((key) => this.#stop(key)));
+  }
+
+  async #ensure(certificate: MeshCertificate): Promise<void> {
+    if (this.#closing) return;
+    const key = keyOf(refOf(certificate));
+    const { uid, labels } = certificate.metadata;
+    const spec = JSON.stringify([certificate.spec, uid, labels]);
+    const before = this.#running.get(key);
+    if (before?.spec === spec) {
+      before.worker.update(certificate);
+      return;
+    }
+    if (before) await this.#stop(key);
+    const adapter = this.#adapters.get(certificate.spec.mesh.name);
+    if (!adapter) throw new TypeError(`no adapter for mesh ${certificate.spec.mesh.name}`);
+    const worker = new Worker(certificate, adapter, this.#env);
+    const stop = new AbortController();
+    const done = this.#supervise(worker, stop.signal);
+    this.#running.set(key, { worker, spec, stop, done });
+  }
+
+  /** A worker that fails is a bug of ours; it must not end the others, so it is told and started again. */
+  async #supervise(worker: Worker, signal: AbortSignal): Promise<void> {
+    const name = describe(refOf(worker.certificate));
+    while (!signal.aborted) {
+      try {
+        await worker.run(signal);
+      } catch (error) {
+        if (signal.aborted) return;
+        this.#env.log.error({ err: error, certificate: name }, 'a worker failed and is started again');
+        this.#env.reporter.trouble(worker.certificate, error instanceof Error ? error : new Error(String(error)));
+        await this.#env.clock.sleep(RESTART_MS, signal).catch(() => {});
+      }
+    }
+  }
+
+  async #stop(key: string): Promise<void> {
+    const running = this.#running.get(key);
+    if (!running) return;
+    running.stop.abort(new Error('no longer wished'));
+    await running.done;
+    this.#running.delete(key);
+    this.#env.reporter.forget(running.worker.certificate);
+  }
+}
+
+/** Long enough that a bug in one worker costs nothing, short enough that nobody waits for it. */
+const RESTART_MS = 5000;

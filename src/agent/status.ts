@@ -1,0 +1,251 @@
+import { emergencyAt, renewAt } from '../core/schedule.ts';
+import {
+  type Condition,
+  type ConditionStatus,
+  type ConditionType,
+  type PublicationStatus,
+  setCondition,
+  toRfc3339,
+} from '../core/status.ts';
+import { leafOf } from '../mesh/identity.ts';
+import type { Report } from './worker.ts';
+
+/**
+ * The reasons that conditions carry beside those made from an error code; docs/runbook.md has an entry for each.
+ */
+export const REASONS = [
+  'Serving',
+  'NotPublished',
+  'Expired',
+  'Paused',
+  'InForce',
+  'NotIssued',
+  'Writing',
+  'RootsCurrent',
+  'LeafHeld',
+  'NoRoots',
+  'AllMappings',
+  'NoMapping',
+  'MappingsLeftAlone',
+  'AsExpected',
+  'BudgetExhausted',
+  'EmergencyBand',
+] as const;
+
+export type Reason = (typeof REASONS)[number];
+
+/** `ERR_MESH_TLS` → `MeshTls`: the condition reason of a coded failure. */
+export function reasonOf(code: string): string {
+  return code
+    .replace(/^ERR_/, '')
+    .toLowerCase()
+    .replace(/(^|_)([a-z0-9])/g, (_all, _bar, letter: string) => letter.toUpperCase());
+}
+
+/** The status that a report amounts to, given the one before it; transition times and counts are carried on. */
+export function statusOf(report: Report, before: PublicationStatus | undefined): PublicationStatus {
+  const { certificate, decision, situation, failure } = report;
+  const { now } = situation;
+  const { renewal } = certificate.spec;
+  const leaf = decision.identity && leafOf(decision.identity);
+  const rotated = leaf !== undefined && report.inForce && before?.fingerprint !== leaf.fingerprint;
+  const standing = report.inForce || before === undefined;
+  let conditions: readonly Condition[] = before?.conditions ?? [];
+  for (const condition of conditionsOf(report)) conditions = setCondition(conditions, condition, now);
+  const lastError = failure ? errorOf(failure, before, now) : undefined;
+  const lastRotationTime = rotated ? toRfc3339(now) : before?.lastRotationTime;
+  const held = report.decision.hold?.hold ? heldOf(report) : undefined;
+  return {
+    mesh: certificate.spec.mesh.name,
+    ...(leaf && decision.identity && standing
+      ? {
+          id: decision.identity.id,
+          fingerprint: leaf.fingerprint,
+          notBefore: toRfc3339(leaf.notBefore),
+          notAfter: toRfc3339(leaf.notAfter),
+          renewalTime: toRfc3339(renewAt(leaf, renewal.at, renewal.jitter)),
+          emergencyTime: toRfc3339(emergencyAt(leaf)),
+        }
+      : leafFields(before)),
+    roots: decision.trust.bundle.map((root) => {
+      const mark = decision.trust.since.get(root.fingerprint);
+      return {
+        fingerprint: root.fingerprint,
+        subject: root.subject,
+        notAfter: toRfc3339(root.notAfter),
+        state: mark?.state === 'retained' ? ('retained' as const) : ('named' as const),
+        ...(mark ? { since: toRfc3339(mark.at) } : {}),
+      };
+    }),
+    ...(held ? { held } : {}),
+    mappings: report.mappings.map((mapping) => ({
+      name: mapping.name,
+      namespace: mapping.namespace,
+      kind: mapping.kind,
+      state: mapping.code ?? (mapping.state === 'waiting' ? 'waiting' : 'ok'),
+      ...(mapping.context === undefined ? {} : { context: mapping.context }),
+      ...(mapping.message === undefined ? {} : { message: mapping.message }),
+    })),
+    targets: (situation.targets ?? []).flatMap(({ contextName, sni }) =>
+      sni === undefined ? [] : [{ id: sni, context: contextName }],
+    ),
+    rotations: (before?.rotations ?? 0) + (rotated && before?.fingerprint !== undefined ? 1 : 0),
+    ...(lastRotationTime === undefined ? {} : { lastRotationTime }),
+    ...(lastError ? { lastError } : {}),
+    conditions,
+  };
+}
+
+function leafFields(before: PublicationStatus | undefined): Partial<PublicationStatus> {
+  if (before?.fingerprint === undefined) return {};
+  const { id, fingerprint, notBefore, notAfter, renewalTime, emergencyTime } = before;
+  return Object.fromEntries(
+    Object.entries({ id, fingerprint, notBefore, notAfter, renewalTime, emergencyTime }).filter(
+      ([, v]) => v !== undefined,
+    ),
+  );
+}
+
+function heldOf({ situation, decision }: Report): NonNullable<PublicationStatus['held']> | undefined {
+  const { candidate } = situation;
+  const { hold } = decision;
+  if (!candidate || !hold?.hold) return undefined;
+  return { fingerprint: leafOf(candidate).fingerprint, reason: hold.reason, until: toRfc3339(hold.until) };
+}
+
+/** The same failure keeps the time at which it was first seen, so that a status is not rewritten at each retry. */
+function errorOf(failure: { code: string; message: string }, before: PublicationStatus | undefined, now: number) {
+  const same = before?.lastError?.code === failure.code && before.lastError.message === failure.message;
+  return { ...failure, time: same && before.lastError ? before.lastError.time : toRfc3339(now) };
+}
+
+function conditionsOf(report: Report): Omit<Condition, 'lastTransitionTime'>[] {
+  const { certificate, decision, situation, failure, inForce } = report;
+  const { generation } = certificate.metadata;
+  const leaf = decision.identity && leafOf(decision.identity);
+  const say = (type: ConditionType, status: ConditionStatus, reason: string, message: string) => ({
+    type,
+    status,
+    reason,
+    message,
+    ...(generation === undefined ? {} : { observedGeneration: generation }),
+  });
+  const because = failure ? `${failure.code}: ${failure.message}` : '';
+  const expired = leaf !== undefined && leaf.notAfter <= situation.now;
+  const published = leaf
+    ? inForce
+      ? say('Published', 'True', 'InForce', 'What stands in the cluster was read back and verified.')
+      : say(
+          'Published',
+          'False',
+          failure ? reasonOf(failure.code) : 'Writing',
+          because || 'The objects are being written.',
+        )
+    : say(
+        'Published',
+        'False',
+        failure ? reasonOf(failure.code) : 'NotIssued',
+        because || 'The mesh has not issued a certificate yet.',
+      );
+  return [
+    readiness(report, published.status === 'True' || (leaf !== undefined && !expired && standsAlready(report)), say),
+    published,
+    trusted(report, say),
+    referenced(report, say),
+    degraded(report, because, say),
+  ];
+}
+
+type Say = (
+  type: ConditionType,
+  status: ConditionStatus,
+  reason: string,
+  message: string,
+) => Omit<Condition, 'lastTransitionTime'>;
+
+/** A pair stands and is good although the plan still has something to write. */
+const standsAlready = ({ situation, decision }: Report): boolean =>
+  situation.published.identity !== undefined && decision.identity !== undefined && decision.hold === undefined;
+
+function readiness({ certificate, decision, situation }: Report, good: boolean, say: Say) {
+  const leaf = decision.identity && leafOf(decision.identity);
+  if (leaf && leaf.notAfter <= situation.now) {
+    return say(
+      'Ready',
+      'False',
+      'Expired',
+      `The certificate expired at ${toRfc3339(leaf.notAfter)}; see Degraded for why no other came.`,
+    );
+  }
+  if (!good)
+    return say('Ready', 'False', 'NotPublished', 'No verified certificate stands in the cluster yet; see Published.');
+  if (certificate.spec.paused)
+    return say('Ready', 'True', 'Paused', 'Good, but paused: nothing will be renewed. Set spec.paused to false.');
+  return say(
+    'Ready',
+    'True',
+    'Serving',
+    `Certificate of ${decision.identity?.id ?? 'the mesh'} until ${toRfc3339(leaf?.notAfter ?? 0)}.`,
+  );
+}
+
+function trusted({ decision }: Report, say: Say) {
+  if (decision.trust.bundle.length === 0) {
+    return say('Trusted', 'Unknown', 'NoRoots', 'The mesh has named no trust roots yet.');
+  }
+  if (decision.hold?.hold) {
+    const why =
+      decision.hold.reason === 'probe_refused'
+        ? 'the probed upstream refuses it; restart workloads that still trust only the old root'
+        : 'its root is new to the upstreams';
+    return say(
+      'Trusted',
+      'False',
+      'LeafHeld',
+      `A newer certificate is held until ${toRfc3339(decision.hold.until)}: ${why}.`,
+    );
+  }
+  const retained = [...decision.trust.since.values()].filter(({ state }) => state === 'retained').length;
+  const kept = retained === 0 ? '' : `, ${retained} of them kept although the mesh no longer names them`;
+  return say('Trusted', 'True', 'RootsCurrent', `${decision.trust.bundle.length} root(s) trusted${kept}.`);
+}
+
+function referenced({ mappings }: Report, say: Say) {
+  const left = mappings.filter((mapping) => mapping.code !== undefined);
+  const first = left[0];
+  if (first) {
+    const message = `${left.length} of ${mappings.length} Mapping(s) left alone, first ${first.namespace}/${first.name}: ${first.code}: ${first.message}`;
+    return say('Referenced', 'False', 'MappingsLeftAlone', message);
+  }
+  if (mappings.length === 0) {
+    return say(
+      'Referenced',
+      'False',
+      'NoMapping',
+      'No Mapping names the TLSContext; set spec.tls of a Mapping, or spec.mappings.selector here.',
+    );
+  }
+  return say('Referenced', 'True', 'AllMappings', `${mappings.length} Mapping(s) use it.`);
+}
+
+function degraded({ decision, situation, failure, breakerOpenMs }: Report, because: string, say: Say) {
+  const leaf = decision.identity && leafOf(decision.identity);
+  if (leaf && situation.now >= emergencyAt(leaf)) {
+    return say(
+      'Degraded',
+      'True',
+      'EmergencyBand',
+      `The certificate ends at ${toRfc3339(leaf.notAfter)} and no newer one is published. ${because}`.trim(),
+    );
+  }
+  if (failure) return say('Degraded', 'True', reasonOf(failure.code), because);
+  if (breakerOpenMs > 0) {
+    return say(
+      'Degraded',
+      'True',
+      'BudgetExhausted',
+      `Too many certificates were asked for this hour; the next attempt is in ${Math.ceil(breakerOpenMs / 1000)} s. Check the lifetime that the CA grants.`,
+    );
+  }
+  return say('Degraded', 'False', 'AsExpected', 'Nothing is wrong.');
+}

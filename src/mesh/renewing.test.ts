@@ -1,0 +1,271 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { FakeClock, settle } from '../../test/support/fake-clock.ts';
+import type { Certificate } from '../pki/certificate.ts';
+import { SandboxCa } from '../sandbox/ca.ts';
+import type { Host, Issuer } from './adapter.ts';
+import { MeshError } from './error.ts';
+import { type Identity, leafOf } from './identity.ts';
+import { silentLog } from './log.ts';
+import { type RenewalPolicy, renewing } from './renewing.ts';
+import { Trigger } from './trigger.ts';
+
+const HOUR = 3_600_000;
+
+describe('renewing', () => {
+  it('issues, waits until the leaf is due, and issues again', async () => {
+    const world = new World();
+    world.start();
+    await world.settled();
+    assert.equal(world.seen.length, 1);
+    await world.clock.advance(0.59 * HOUR);
+    assert.equal(world.issues, 1);
+    await world.clock.advance(0.02 * HOUR);
+    assert.equal(world.issues, 2);
+    assert.notEqual(world.leaf(0), world.leaf(1));
+    await world.stop();
+  });
+
+  it('yields what stands already and issues nothing until it is due', async () => {
+    const world = new World();
+    world.start({ current: world.identity() });
+    await world.settled();
+    assert.deepEqual([world.seen.length, world.issues], [1, 0]);
+    await world.clock.advance(0.61 * HOUR);
+    assert.equal(world.issues, 1);
+    await world.stop();
+  });
+
+  it('issues at once when what stands is past due', async () => {
+    const world = new World();
+    const current = world.identity();
+    await world.clock.advance(0.7 * HOUR);
+    world.start({ current });
+    await world.settled();
+    assert.equal(world.issues, 1);
+    await world.stop();
+  });
+
+  it('reports each failure, waits as told and never gives up', async () => {
+    const world = new World();
+    world.outage = true;
+    world.start();
+    await world.settled();
+    await world.clock.advance(100_000);
+    assert.ok(world.reports.length >= 5);
+    assert.ok(world.reports.every((error) => error instanceof MeshError && error.code === 'ERR_MESH_UNREACHABLE'));
+    world.outage = false;
+    await world.clock.advance(100_000);
+    assert.equal(world.seen.length, 1);
+    await world.stop();
+  });
+
+  it('renews now when asked, past schedule and backoff', async () => {
+    const world = new World();
+    const renew = new Trigger();
+    world.start({ renew });
+    await world.settled();
+    renew.fire();
+    await world.settled();
+    assert.equal(world.issues, 2);
+    world.outage = true;
+    renew.fire();
+    await world.settled();
+    world.outage = false;
+    renew.fire();
+    await world.settled();
+    assert.equal(world.seen.length, 3);
+    await world.stop();
+  });
+
+  it('notices a clock that was stepped ahead when told to look', async () => {
+    const world = new World();
+    const recheck = new Trigger();
+    world.start({ recheck });
+    await world.settled();
+    world.clock.step(2 * HOUR);
+    recheck.fire();
+    await world.settled();
+    assert.equal(world.issues, 2);
+    await world.stop();
+  });
+
+  it('notices a stepped clock by itself within five minutes', async () => {
+    const world = new World();
+    world.start();
+    await world.settled();
+    world.clock.step(2 * HOUR);
+    await world.clock.advance(5 * 60_000);
+    assert.equal(world.issues, 2);
+    await world.stop();
+  });
+
+  it('waits for the budget on attempts', async () => {
+    const world = new World();
+    world.budgetMs = 60_000;
+    world.start();
+    await world.settled();
+    assert.equal(world.issues, 0);
+    world.budgetMs = 0;
+    await world.clock.advance(60_000);
+    assert.equal(world.issues, 1);
+    await world.stop();
+  });
+
+  it('yields changed roots with the leaf that is current, then asks again within the spread', async () => {
+    const world = new World({ withRoots: true });
+    world.start();
+    await world.settled();
+    const next = SandboxCa.root({ clock: world.clock });
+    world.nameRoots([world.ca.root, next.root]);
+    await world.settled();
+    assert.equal(world.leaf(-1), world.leaf(0));
+    assert.deepEqual(fingerprints(world.seen.at(-1)?.roots), fingerprints([world.ca.root, next.root]));
+    await world.clock.advance(world.policy.rootsSpreadMs);
+    assert.equal(world.issues, 2);
+    await world.clock.advance(0.3 * HOUR);
+    assert.equal(world.issues, 2);
+    await world.stop();
+  });
+
+  it('leaves the leaf alone when the issuer says that it is not stale', async () => {
+    const world = new World({ withRoots: true, stale: () => undefined });
+    world.start();
+    await world.settled();
+    world.nameRoots([world.ca.root, SandboxCa.root({ clock: world.clock }).root]);
+    await world.settled();
+    await world.clock.advance(0.3 * HOUR);
+    assert.equal(world.issues, 1);
+    await world.stop();
+  });
+
+  it('does not ask in a loop when answers carry a root that the mesh does not name', async () => {
+    const world = new World({ withRoots: true });
+    world.start();
+    await world.settled();
+    world.extraRoot = SandboxCa.root({ clock: world.clock }).root;
+    world.nameRoots([world.ca.root, SandboxCa.root({ clock: world.clock }).root]);
+    await world.settled();
+    await world.clock.advance(0.5 * HOUR);
+    assert.equal(world.issues, 2);
+    assert.equal(world.seen.at(-1)?.roots.length, 3);
+    await world.stop();
+  });
+
+  it('opens the stream of roots again after a failure', async () => {
+    const world = new World({ withRoots: true });
+    world.start();
+    await world.settled();
+    world.failRoots();
+    await world.settled();
+    await world.clock.advance(10_000);
+    world.nameRoots([world.ca.root, SandboxCa.root({ clock: world.clock }).root]);
+    await world.settled();
+    assert.equal(world.seen.at(-1)?.roots.length, 2);
+    await world.stop();
+  });
+
+  it('ends at once when aborted and leaves no sleeper behind', async () => {
+    const world = new World({ withRoots: true });
+    world.start({ renew: new Trigger(), recheck: new Trigger() });
+    await world.settled();
+    await world.stop();
+    assert.equal(world.clock.sleeping, 0);
+  });
+});
+
+const fingerprints = (roots: readonly Certificate[] | undefined) => (roots ?? []).map((root) => root.fingerprint);
+
+class World {
+  readonly clock = new FakeClock();
+  readonly ca = SandboxCa.root({ clock: this.clock });
+  readonly seen: Identity[] = [];
+  readonly reports: Error[] = [];
+  readonly policy: RenewalPolicy = {
+    renewAt: (leaf) => leaf.notBefore + 0.6 * (leaf.notAfter - leaf.notBefore),
+    retryDelay: (attempt) => 1000 * attempt,
+    admit: () => this.budgetMs,
+    rootsSpreadMs: 30_000,
+  };
+  issues = 0;
+  outage = false;
+  budgetMs = 0;
+  extraRoot: Certificate | undefined;
+  #abort = new AbortController();
+  #done: Promise<void> | undefined;
+  #named: readonly Certificate[] = [this.ca.root];
+  #rootsChanged = new Trigger();
+  #rootsFail = false;
+  readonly #issuer: Issuer;
+
+  constructor(options: { withRoots?: boolean; stale?: (current: Identity) => string | undefined } = {}) {
+    this.#issuer = {
+      issue: async () => {
+        if (this.outage) throw new MeshError('ERR_MESH_UNREACHABLE', 'the CA does not answer');
+        this.issues += 1;
+        return this.identity();
+      },
+      ...(options.withRoots ? { roots: (signal: AbortSignal) => this.#roots(signal) } : {}),
+      ...(options.stale ? { stale: options.stale } : {}),
+      [Symbol.asyncDispose]: async () => {},
+    };
+  }
+
+  identity(): Identity {
+    const identity = this.ca.identity({ uris: ['spiffe://td/ns/a/sa/b'], lifetimeMs: HOUR, notBeforeSkewMs: 0 });
+    return { ...identity, roots: [this.ca.root, ...(this.extraRoot ? [this.extraRoot] : [])] };
+  }
+
+  leaf(index: number): string | undefined {
+    const identity = this.seen.at(index);
+    return identity && leafOf(identity).fingerprint;
+  }
+
+  nameRoots(roots: readonly Certificate[]): void {
+    this.#named = roots;
+    this.#rootsChanged.fire();
+  }
+
+  failRoots(): void {
+    this.#rootsFail = true;
+    this.#rootsChanged.fire();
+  }
+
+  start(options: { current?: Identity; renew?: Trigger; recheck?: Trigger } = {}): void {
+    const host: Host = {
+      clock: this.clock,
+      log: silentLog,
+      random: () => 0.5,
+      namespace: 'emissary',
+      token: () => Promise.reject(new Error('not used')),
+      configMap: () => assert.fail('not used'),
+      file: () => assert.fail('not used'),
+      report: (error) => this.reports.push(error),
+    };
+    const stream = renewing(this.#issuer, host, { policy: this.policy, ...options }, this.#abort.signal);
+    this.#done = (async () => {
+      for await (const identity of stream) this.seen.push(identity);
+    })();
+  }
+
+  async settled(): Promise<void> {
+    await settle();
+    await settle();
+  }
+
+  async stop(): Promise<void> {
+    this.#abort.abort(new Error('test over'));
+    await this.#done;
+  }
+
+  async *#roots(signal: AbortSignal): AsyncGenerator<readonly Certificate[]> {
+    for (;;) {
+      if (this.#rootsFail) {
+        this.#rootsFail = false;
+        throw new MeshError('ERR_MESH_UNAVAILABLE', 'cut');
+      }
+      yield this.#named;
+      await this.#rootsChanged.wait(signal);
+    }
+  }
+}

@@ -1,0 +1,194 @@
+import type { Certificate } from '../pki/certificate.ts';
+import type { Host, Issuer } from './adapter.ts';
+import { MeshError } from './error.ts';
+import { type Identity, leafOf, sameRoots } from './identity.ts';
+import { Trigger } from './trigger.ts';
+
+/** When to ask and how often; the numbers live in core, the loop lives here. */
+export interface RenewalPolicy {
+  /** Epoch milliseconds at which this leaf is due: the same answer each time for the same leaf. */
+  renewAt(leaf: Certificate): number;
+  /** Milliseconds to wait after the `attempt`-th failure in a row, counted from 1. */
+  retryDelay(attempt: number, error: MeshError, leaf: Certificate | undefined): number;
+  /** Called before each issue: milliseconds to wait first, 0 to go ahead. Where the budget on attempts speaks. */
+  admit(leaf: Certificate | undefined): number;
+  /** A change of roots re-issues at a random moment within this time, so that a fleet does not ask at once. */
+  readonly rootsSpreadMs: number;
+}
+
+export interface RenewingOptions {
+  readonly policy: RenewalPolicy;
+  /** What is published already: it is yielded first and renewed when due, so that a restart issues nothing. */
+  readonly current?: Identity | undefined;
+  /** Fired to renew now. */
+  readonly renew?: Trigger | undefined;
+  /** Fired to look at the clock again, after a suspend or a step. */
+  readonly recheck?: Trigger | undefined;
+}
+
+/** No wait is longer, so that a clock stepped ahead is noticed within this time even when nobody tells. */
+const LONGEST_WAIT_MS = 5 * 60_000;
+
+/**
+ * Issuer → stream of identities: issue, wait until the leaf is due, issue again; at once or soon after the roots
+ * changed, when the issuer says that the leaf is stale. Failures are reported to the host and retried for ever.
+ * Each value is the current identity with the newest roots. The one place that schedules renewals.
+ */
+export async function* renewing(
+  issuer: Issuer,
+  host: Host,
+  options: RenewingOptions,
+  signal: AbortSignal,
+): AsyncGenerator<Identity> {
+  const { policy } = options;
+  const { clock } = host;
+  const wake = new Trigger();
+  const inner = new AbortController();
+  const stop = AbortSignal.any([signal, inner.signal]);
+  const pumps: Promise<void>[] = [];
+
+  let current = options.current;
+  /** Roots that came with an answer and that `roots()` has not named yet. */
+  let issued: readonly Certificate[] = [];
+  let named: readonly Certificate[] | undefined;
+  let rootsChanged = false;
+  let due = current ? policy.renewAt(leafOf(current)) : clock.now();
+  let failures = 0;
+  let notBefore = 0;
+  let renewNow = false;
+
+  const relay = async (trigger: Trigger, note: () => void) => {
+    for (;;) {
+      await trigger.wait(stop);
+      note();
+      wake.fire();
+    }
+  };
+  const ignoreAbort = (pump: Promise<void>) =>
+    pumps.push(
+      pump.catch((error) => {
+        if (!stop.aborted) throw error;
+      }),
+    );
+  if (options.renew) {
+    ignoreAbort(
+      relay(options.renew, () => {
+        renewNow = true;
+      }),
+    );
+  }
+  if (options.recheck) ignoreAbort(relay(options.recheck, () => {}));
+  if (issuer.roots) {
+    const watch = issuer.roots.bind(issuer);
+    ignoreAbort(
+      followRoots(watch, host, policy, stop, (roots) => {
+        const before = named ?? current?.roots;
+        rootsChanged ||= before !== undefined && !sameRoots(before, roots);
+        named = roots;
+        issued = without(issued, roots);
+        wake.fire();
+      }),
+    );
+  }
+
+  try {
+    if (current) yield current;
+    while (!signal.aborted) {
+      if (renewNow) {
+        renewNow = false;
+        due = clock.now();
+        notBefore = 0;
+      }
+      if (current && named && rootsChanged) {
+        rootsChanged = false;
+        current = { ...current, roots: [...named, ...issued] };
+        if (!issuer.stale || issuer.stale(current) !== undefined) {
+          const spread = Math.floor(host.random() * policy.rootsSpreadMs);
+          due = Math.min(due, clock.now() + spread);
+        }
+        yield current;
+        continue;
+      }
+      const leaf = current && leafOf(current);
+      const wait = Math.max(due - clock.now(), notBefore - clock.monotonic());
+      if (wait > 0) {
+        await pause(clock, Math.min(wait, LONGEST_WAIT_MS), wake, stop);
+        continue;
+      }
+      const budget = policy.admit(leaf);
+      if (budget > 0) {
+        notBefore = clock.monotonic() + budget;
+        continue;
+      }
+      try {
+        const answer = await issuer.issue(stop);
+        issued = without(answer.roots, named ?? []);
+        current = { ...answer, roots: [...(named ?? []), ...issued] };
+      } catch (error) {
+        if (signal.aborted) return;
+        failures += 1;
+        const known = asMeshError(error);
+        host.report(known);
+        notBefore = clock.monotonic() + policy.retryDelay(failures, known, leaf);
+        continue;
+      }
+      failures = 0;
+      notBefore = 0;
+      due = policy.renewAt(leafOf(current));
+      yield current;
+    }
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  } finally {
+    inner.abort(new Error('renewing ended'));
+    await Promise.allSettled(pumps);
+  }
+}
+
+function without(roots: readonly Certificate[], known: readonly Certificate[]): readonly Certificate[] {
+  const names = new Set(known.map((root) => root.fingerprint));
+  return roots.filter((root) => !names.has(root.fingerprint));
+}
+
+async function followRoots(
+  watch: (signal: AbortSignal) => AsyncIterable<readonly Certificate[]>,
+  host: Host,
+  policy: RenewalPolicy,
+  signal: AbortSignal,
+  seen: (roots: readonly Certificate[]) => void,
+): Promise<void> {
+  for (let failures = 0; !signal.aborted; ) {
+    try {
+      for await (const roots of watch(signal)) {
+        failures = 0;
+        if (roots.length > 0) seen(roots);
+      }
+      if (signal.aborted) return;
+      throw new MeshError('ERR_MESH_UNAVAILABLE', 'the stream of trust roots ended; it is opened again');
+    } catch (error) {
+      if (signal.aborted) return;
+      failures += 1;
+      const known = asMeshError(error);
+      host.report(known);
+      await host.clock.sleep(policy.retryDelay(failures, known, undefined), signal);
+    }
+  }
+}
+
+async function pause(clock: Host['clock'], ms: number, wake: Trigger, signal: AbortSignal): Promise<void> {
+  const done = new AbortController();
+  const either = AbortSignal.any([signal, done.signal]);
+  const parts = [clock.sleep(ms, either), wake.wait(either)];
+  try {
+    await Promise.race(parts);
+  } finally {
+    done.abort(new Error('woken'));
+    await Promise.allSettled(parts);
+  }
+}
+
+export function asMeshError(error: unknown): MeshError {
+  if (error instanceof MeshError) return error;
+  const text = error instanceof Error ? error.message : String(error);
+  return new MeshError('ERR_MESH_BAD_RESPONSE', `unexpected failure of the mesh adapter: ${text}`, { cause: error });
+}
