@@ -77,15 +77,21 @@ export async function probe(
     );
     options.signal?.addEventListener('abort', abort, { once: true });
     let peer: string[] = [];
-    let secured = false;
+    let reached = false;
+    socket.once('connect', () => {
+      reached = true;
+    });
     socket.once('error', (error: NodeJS.ErrnoException) => {
-      if (secured || isAlert(error)) {
-        return finish({ code: 'ERR_PROBE_REFUSED', message: `${at} refused our certificate: ${reason(error)}`, peer });
+      if (reached) {
+        return finish({
+          code: 'ERR_PROBE_REFUSED',
+          message: `${at} ended the TLS handshake, as a server does that refuses our certificate: ${reason(error)}`,
+          peer,
+        });
       }
       finish({ code: 'ERR_PROBE_UNREACHABLE', message: `no connection to ${at}: ${reason(error)}`, peer });
     });
     socket.once('secureConnect', () => {
-      secured = true;
       peer = namesOf(socket);
       if (!socket.authorized) {
         const why = String(socket.authorizationError ?? 'unknown');
@@ -143,8 +149,5 @@ function namesOf(socket: TLSSocket): string[] {
   const { uris, dns } = Certificate.fromDer(raw).names;
   return [...uris, ...dns];
 }
-
-const isAlert = (error: NodeJS.ErrnoException): boolean =>
-  /alert/i.test(error.message) || /ALERT/.test(error.code ?? '');
 
 const reason = (error: NodeJS.ErrnoException): string => error.code ?? error.message.split('\n')[0] ?? 'unknown error';
