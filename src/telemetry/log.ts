@@ -1,0 +1,39 @@
+import pino from 'pino';
+import type { Log } from '../mesh/log.ts';
+import { redact, redactText } from './redact.ts';
+
+export const LOG_LEVELS = ['debug', 'info', 'warn', 'error', 'silent'] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
+export interface LogOptions {
+  readonly level?: LogLevel;
+  /** Where lines go; standard output when absent. */
+  readonly destination?: { write(line: string): void };
+}
+
+/**
+ * One JSON object a line: `time` (ISO 8601), `level`, `msg`, and the fields given. Whatever is logged goes through
+ * `redact`. Written synchronously, so that the line before a crash is there too.
+ */
+export function createLog(options: LogOptions = {}): Log {
+  const { level = 'info', destination = pino.destination({ fd: 1, sync: true }) } = options;
+  const formatters = { level: (label: string) => ({ level: label }) };
+  const serializers = { err: (error: unknown) => error };
+  return redacting(
+    pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime, formatters, serializers }, destination),
+  );
+}
+
+/** Around pino, since its own hooks pass by the fields of a child. */
+function redacting(logger: pino.Logger): Log {
+  const write = (level: 'debug' | 'info' | 'warn' | 'error') => (fields: object, message: string) => {
+    if (logger.isLevelEnabled(level)) logger[level](redact(fields), redactText(message));
+  };
+  return {
+    debug: write('debug'),
+    info: write('info'),
+    warn: write('warn'),
+    error: write('error'),
+    child: (fields) => redacting(logger.child(redact(fields) as pino.Bindings)),
+  };
+}
