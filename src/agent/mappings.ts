@@ -1,14 +1,18 @@
-import type { Target } from '../gateway/targets.ts';
+import { retryDelay } from '../core/backoff.ts';
+import { type KubeObject, keyOf, OWNER_LABEL, refOf } from '../core/object.ts';
+import { judgeMappings, type MappingVerdict, neededTargets, type Target, type TargetWish } from '../gateway/targets.ts';
 import type { Kube } from '../kube/api.ts';
 import type { Clock } from '../mesh/clock.ts';
 import type { Log } from '../mesh/log.ts';
-import type { Targeting } from '../mesh/targeting.ts';
+import type { Targeting, TargetRules } from '../mesh/targeting.ts';
 import type { Discovery } from './discovery.ts';
+import { Sight } from './mappings-sight.ts';
+import { applyTls, releaseMappings } from './mappings-write.ts';
 import type { Spacing } from './spacing.ts';
 
 /** What became of one Mapping; for status, events and the `Referenced` condition. */
 export interface MappingState {
-  readonly kind: 'Mapping' | 'TCPMapping';
+  readonly kind: string;
   readonly namespace: string;
   readonly name: string;
   readonly service: string;
@@ -31,6 +35,8 @@ export interface MappingKeeperOptions {
   readonly clock: Clock;
   readonly random: () => number;
   readonly log: Log;
+  /** Judge and report, write nothing. */
+  readonly dryRun?: boolean | undefined;
   readonly meta: { readonly name: string; readonly namespace: string };
   readonly spec: {
     readonly tlsContext: {
@@ -50,27 +56,222 @@ export interface MappingKeeperOptions {
   readonly targeting?: Targeting | undefined;
   /** Of the gateway: shared with whoever writes its Secrets. */
   readonly spacing: Spacing;
-  /** `targets()` or `states()` have changed: publish contexts, then call `sync`. Called often and synchronously. */
+  /** Targets, states or what `sync` can do have changed. Called often and synchronously. */
   onChange(): void;
   /** A watch or a write failed and is tried again; for status and metrics. */
   onError?(error: Error): void;
 }
 
 /**
- * Keeps `spec.tls` of Mappings right. The caller publishes `targets()` as TLSContexts, retires those of its
- * contexts that `targets()` does not mention, and calls `sync` after each publish; `run` watches and tells.
+ * Keeps `spec.tls` of Mappings right. The caller publishes `targets()` as TLSContexts, calls `sync` after each
+ * change, and retires those of its contexts that `targets()` does not mention once it is `complete`.
  */
 export interface MappingKeeping {
-  /**
-   * The contexts that must stand now, sorted by name. `undefined` until everything was listed once (and the
-   * mesh's rules are known): then neither write nor retire a context.
-   */
-  targets(): readonly Target[] | undefined;
+  /** Everything was listed once and the mesh's rules are known. Until then a missing target proves nothing. */
+  readonly complete: boolean;
+  /** The contexts that must stand, as far as is known; sorted by name. */
+  targets(): readonly Target[];
   states(): readonly MappingState[];
   /** Sets `spec.tls` where its context stands. No change, no write; safe to call at any time. */
   sync(signal: AbortSignal): Promise<void>;
   /** Watches until the signal; never throws for a failed watch. */
   run(signal: AbortSignal): Promise<void>;
-  /** Gives back each `spec.tls` that we set: for offboarding, before the contexts go. */
-  release(signal: AbortSignal): Promise<void>;
+  /** Gives back each `spec.tls` that we set: for offboarding, before the contexts go. Returns how many. */
+  release(signal: AbortSignal): Promise<number>;
+}
+
+export function keepMappings(options: MappingKeeperOptions): MappingKeeping {
+  return new MappingKeeper(options);
+}
+
+interface Failure {
+  readonly error: Error;
+  readonly attempts: number;
+  /** Monotonic milliseconds. */
+  readonly retryAt: number;
+}
+
+class MappingKeeper implements MappingKeeping {
+  readonly #options: MappingKeeperOptions;
+  #sight: Sight | undefined;
+  #rules: TargetRules | undefined;
+  #verdicts: readonly MappingVerdict[] = [];
+  #standing: ReadonlySet<string> = new Set();
+  #targets: readonly Target[] = [];
+  #failures = new Map<string, Failure>();
+  /** The version of each Mapping that a write was based on, until the watch shows what became of it. */
+  #applied = new Map<string, string | undefined>();
+  #running: AbortSignal | undefined;
+  #told = '';
+
+  constructor(options: MappingKeeperOptions) {
+    this.#options = options;
+    if (!options.targeting) {
+      this.#targets = neededTargets(this.#wish(), {
+        mappings: [],
+        services: [],
+        endpointSlices: [],
+        pods: [],
+        contexts: [],
+      });
+    }
+  }
+
+  get complete(): boolean {
+    return this.#sight?.complete === true && (!this.#options.targeting || this.#rules !== undefined);
+  }
+
+  targets(): readonly Target[] {
+    return this.#targets;
+  }
+
+  states(): readonly MappingState[] {
+    return this.#verdicts.map((verdict) => this.#state(verdict));
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const { discovery, meta, onError } = this.#options;
+    const watcher = { changed: () => this.#judge(), failed: (error: Error) => onError?.(error) };
+    const owner = `${meta.namespace}.${meta.name}`;
+    const isOurs = (context: KubeObject) => context.metadata.labels?.[OWNER_LABEL] === owner;
+    this.#running = signal;
+    this.#sight = new Sight(discovery, watcher, {
+      namespace: meta.namespace,
+      mappingNamespaces: this.#namespaces(),
+      isOurs,
+    });
+    try {
+      this.#judge();
+      await this.#followRules(signal);
+    } finally {
+      this.#sight[Symbol.dispose]();
+      this.#sight = undefined;
+    }
+  }
+
+  async sync(signal: AbortSignal): Promise<void> {
+    const { clock, dryRun } = this.#options;
+    if (!this.complete || dryRun) return;
+    for (const { mapping, selected, named, outcome } of this.#verdicts) {
+      if (!selected || !('target' in outcome)) continue;
+      const { contextName } = outcome.target;
+      const key = keyOf(refOf(mapping));
+      if (named === contextName || !this.#standing.has(contextName)) continue;
+      const { resourceVersion } = mapping.metadata;
+      if (this.#applied.get(key) === resourceVersion) continue;
+      if (clock.monotonic() < (this.#failures.get(key)?.retryAt ?? 0)) continue;
+      try {
+        await applyTls(mapping, contextName, this.#options, signal);
+        this.#applied.set(key, resourceVersion);
+        this.#failures.delete(key);
+      } catch (error) {
+        if (signal.aborted) throw error;
+        this.#failed(key, error instanceof Error ? error : new Error(String(error)));
+      }
+    }
+    this.#tell();
+  }
+
+  async release(signal: AbortSignal): Promise<number> {
+    const names = new Set([...this.#standing, ...this.#targets.map((target) => target.contextName)]);
+    return releaseMappings(this.#options, this.#namespaces(), (name) => names.has(name), signal);
+  }
+
+  #judge(): void {
+    const sight = this.#sight;
+    if (!sight || (this.#options.targeting && !this.#rules)) return;
+    const wish = this.#wish();
+    const world = sight.world(wish);
+    this.#standing = new Set(world.contexts.map((context) => context.metadata.name));
+    this.#verdicts = judgeMappings(wish, world);
+    this.#targets = neededTargets(wish, world, this.#verdicts);
+    const seen = new Set(this.#verdicts.map(({ mapping }) => keyOf(refOf(mapping))));
+    for (const of of [this.#failures, this.#applied]) for (const key of of.keys()) if (!seen.has(key)) of.delete(key);
+    this.#tell();
+  }
+
+  /** Tells when something is different that the caller acts on or shows. */
+  #tell(): void {
+    const now = JSON.stringify([this.complete, this.#targets, this.states(), [...this.#standing].sort()]);
+    if (now === this.#told) return;
+    this.#told = now;
+    this.#options.onChange();
+  }
+
+  #failed(key: string, error: Error): void {
+    const { clock, random, onError, onChange } = this.#options;
+    const attempts = (this.#failures.get(key)?.attempts ?? 0) + 1;
+    const wait = retryDelay(attempts, random);
+    this.#failures.set(key, { error, attempts, retryAt: clock.monotonic() + wait });
+    onError?.(error);
+    clock.sleep(wait, this.#running).then(onChange, () => {});
+  }
+
+  async #followRules(signal: AbortSignal): Promise<void> {
+    const { targeting, clock, random, onError } = this.#options;
+    if (!targeting) return aborted(signal);
+    for (let failures = 0; !signal.aborted; ) {
+      try {
+        for await (const rules of targeting.targets(signal)) {
+          failures = 0;
+          this.#rules = rules;
+          this.#judge();
+        }
+      } catch (error) {
+        if (signal.aborted) return;
+        onError?.(error instanceof Error ? error : new Error(String(error)));
+      }
+      failures++;
+      await clock.sleep(retryDelay(failures, random), signal).catch(() => {});
+    }
+  }
+
+  #wish(): TargetWish {
+    const { tlsContext, mappings } = this.#options.spec;
+    return {
+      contextName: tlsContext.name,
+      sni: tlsContext.sni,
+      ambassadorIds: tlsContext.ambassadorIds,
+      selector: mappings?.selector.matchLabels,
+      rules: this.#rules,
+    };
+  }
+
+  #namespaces(): readonly string[] | undefined {
+    const { meta, spec } = this.#options;
+    const listed = spec.mappings?.namespaces ?? [meta.namespace];
+    return listed.includes('*') ? undefined : listed;
+  }
+
+  #state({ mapping, service, selected, named, outcome }: MappingVerdict): MappingState {
+    const { name, namespace = '' } = mapping.metadata;
+    const target = 'target' in outcome ? outcome.target : undefined;
+    const isSet = target !== undefined && named === target.contextName;
+    const failure = isSet ? undefined : this.#failures.get(keyOf(refOf(mapping)))?.error;
+    const refusal = 'code' in outcome ? outcome : undefined;
+    const code = refusal?.code ?? (failure && codeOf(failure));
+    return {
+      kind: mapping.kind,
+      namespace,
+      name,
+      service,
+      context: target?.contextName ?? named,
+      sni: target?.sni,
+      state: !selected ? 'named' : !target ? 'left' : isSet ? 'set' : 'waiting',
+      code,
+      message: refusal?.message ?? failure?.message,
+    };
+  }
+}
+
+function codeOf(error: Error): string {
+  const { code } = error as { code?: unknown };
+  return typeof code === 'string' ? code : 'ERR_TARGET_WRITE';
+}
+
+function aborted(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) return resolve();
+    signal.addEventListener('abort', () => resolve(), { once: true });
+  });
 }

@@ -80,7 +80,10 @@ export class Spacing {
       if (this.#side !== next.side) {
         if (this.#active > 0) return;
         const left = this.#endedAt + this.#gapMs - this.#clock.monotonic();
-        if (left > 0) return this.#wakeIn(left);
+        if (left > 0) {
+          this.#wakeIn(left);
+          return;
+        }
         this.#side = next.side;
       }
       this.#queue.shift();

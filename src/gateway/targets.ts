@@ -1,7 +1,9 @@
 import type { KubeObject } from '../core/object.ts';
 import type { TargetRules } from '../mesh/targeting.ts';
+import { parseService } from './service.ts';
 import { listedContexts } from './targets/context-name.ts';
 import { judgeMapping } from './targets/mapping.ts';
+import { serviceNameOf } from './targets/service-name.ts';
 
 /** One TLSContext that the gateway needs: `sni` is the identity of the workload behind it. */
 export interface Target {
@@ -25,6 +27,7 @@ export const TARGET_CODES = [
   'ERR_TARGET_NO_POD',
   'ERR_TARGET_DISAGREE',
   'ERR_TARGET_NOT_LISTED',
+  'ERR_TARGET_UNSEEN',
   'ERR_TARGET_UNSELECTED',
   'ERR_TARGET_UNMESHED',
   'ERR_TARGET_OTHER_MESH',
@@ -52,6 +55,8 @@ export interface TargetWorld {
   readonly services: readonly KubeObject[];
   readonly endpointSlices: readonly KubeObject[];
   readonly pods: readonly KubeObject[];
+  /** Namespaces whose Services, EndpointSlices and Pods are not known, and why. */
+  readonly unseen?: ReadonlyMap<string, string> | undefined;
   /** Our own TLSContexts, also those that no Mapping needs any more. */
   readonly contexts: readonly KubeObject[];
 }
@@ -66,6 +71,19 @@ export interface MappingVerdict {
   /** The context that its `spec.tls` names now. */
   readonly named?: string | undefined;
   readonly outcome: { readonly target: Target } | { readonly code: string; readonly message: string };
+}
+
+/** Where Services, EndpointSlices and Pods have to be looked at to judge these Mappings. */
+export function namespacesBehind(wish: TargetWish, world: Pick<TargetWorld, 'mappings' | 'contexts'>): Set<string> {
+  if (!wish.rules) return new Set();
+  const nothing: TargetWorld = { ...world, services: [], endpointSlices: [], pods: [] };
+  return new Set(
+    judgeMappings(wish, nothing).flatMap(({ mapping, service }) => {
+      const { host } = parseService(service, mapping.kind !== 'TCPMapping');
+      const name = serviceNameOf(host, mapping.metadata.namespace ?? '');
+      return 'code' in name ? [] : [name.namespace];
+    }),
+  );
 }
 
 /** Judges every Mapping that is selected or names one of our contexts; the others are not mentioned. */

@@ -1,6 +1,6 @@
 import type { KubeObject } from '../../core/object.ts';
 import type { Refusal, Workload } from '../../mesh/targeting.ts';
-import type { ServiceName } from './upstream.ts';
+import type { ServiceName } from './service-name.ts';
 
 interface ServiceSpec {
   readonly type?: string;

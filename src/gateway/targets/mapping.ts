@@ -1,15 +1,11 @@
 import { describe, type KubeObject, MAPPING_FIELD_MANAGER, refOf } from '../../core/object.ts';
 import type { Refusal, TargetRules } from '../../mesh/targeting.ts';
+import { mappingSpec } from '../kinds.ts';
+import { parseService } from '../service.ts';
 import type { MappingVerdict, Target, TargetWish, TargetWorld } from '../targets.ts';
 import { contextNameOf, listedContexts } from './context-name.ts';
 import { podsBehind } from './endpoints.ts';
-import { parseUpstream, serviceOf } from './upstream.ts';
-
-interface MappingSpec {
-  readonly service?: unknown;
-  readonly tls?: unknown;
-  readonly ambassador_id?: unknown;
-}
+import { serviceNameOf } from './service-name.ts';
 
 /** The verdict on one Mapping; undefined when it is not selected and names none of our contexts. */
 export function judgeMapping(
@@ -18,13 +14,12 @@ export function judgeMapping(
   world: TargetWorld,
   ours: ReadonlySet<string>,
 ): MappingVerdict | undefined {
-  const spec = (mapping.spec ?? {}) as MappingSpec;
-  const service = typeof spec.service === 'string' ? spec.service : '';
-  const named = typeof spec.tls === 'string' && spec.tls !== '' ? spec.tls : undefined;
+  const { service, tls } = mappingSpec(mapping);
+  const named = typeof tls === 'string' ? tls : undefined;
   const selected = wish.selector !== undefined && isSelected(mapping, wish.selector);
   if (!selected && (named === undefined || !ours.has(named))) return undefined;
 
-  const found = findTarget(mapping, service, wish, world);
+  const found = findTarget(mapping, wish, world);
   const title = describe(refOf(mapping));
   const left = ({ code, message }: Refusal): MappingVerdict => ({
     mapping,
@@ -38,8 +33,9 @@ export function judgeMapping(
     return left({ code: 'ERR_TARGET_UNSELECTED', message });
   }
   if ('code' in found) return left(found);
-  if (named !== undefined && named !== found.contextName && !setsTls(mapping)) {
-    const message = `its spec.tls names ${named} and was set elsewhere; remove it there, or name ${found.contextName}`;
+  if (named !== undefined && named !== found.contextName && !(setsTls(mapping) && ours.has(named))) {
+    const who = setsTls(mapping) ? 'for another MeshCertificate' : 'by somebody else';
+    const message = `its spec.tls names ${named}, set ${who}; remove it there, or name ${found.contextName}`;
     return left({ code: 'ERR_TARGET_FOREIGN_TLS', message });
   }
   return { mapping, service, selected, named, outcome: { target: found } };
@@ -58,31 +54,34 @@ export function setsTls(mapping: KubeObject): boolean {
   });
 }
 
-function findTarget(mapping: KubeObject, service: string, wish: TargetWish, world: TargetWorld): Target | Refusal {
-  const upstream = parseUpstream(service);
-  if (!upstream) {
-    const message = `its service ${JSON.stringify(service)} cannot be read; write https://NAME.NAMESPACE:PORT`;
+function findTarget(mapping: KubeObject, wish: TargetWish, world: TargetWorld): Target | Refusal {
+  const { service, ambassadorId } = mappingSpec(mapping);
+  const isTcp = mapping.kind === 'TCPMapping';
+  const { scheme, host, port = 443, errors } = parseService(service, !isTcp);
+  if (errors.length > 0 && !isTcp) {
+    const message = `its service ${JSON.stringify(service)} cannot be read (${errors[0]}); write https://NAME.NAMESPACE:PORT`;
     return { code: 'ERR_TARGET_SERVICE_SYNTAX', message };
   }
-  const ids = ambassadorIds((mapping.spec as MappingSpec).ambassador_id);
+  const ids = ambassadorIds(ambassadorId);
   const contextIds = ambassadorIds(wish.ambassadorIds);
   if (!ids.includes('_automatic_') && !ids.some((id) => contextIds.includes(id))) {
     const message = `it belongs to the gateway ${ids.join(', ')}, the context to ${contextIds.join(', ')}; give both the same ambassador_id`;
     return { code: 'ERR_TARGET_AMBASSADOR_ID', message };
   }
-  if (upstream.scheme !== 'https') {
-    const message = `its service ${service} has no https://, so the gateway would send plaintext whenever the context is missing; write https://${upstream.host}:${upstream.port}`;
+  // Emissary gives the scheme of a TCPMapping no say.
+  if (scheme !== 'https' && !isTcp) {
+    const message = `its service ${service} has no https://, so the gateway would send plaintext whenever the context is missing; write https://${host}:${port}`;
     return { code: 'ERR_TARGET_NO_HTTPS', message };
   }
   if (!wish.rules) return { contextName: wish.contextName, sni: wish.sni };
-  const name = serviceOf(upstream.host, mapping.metadata.namespace ?? '');
+  const name = serviceNameOf(host, mapping.metadata.namespace ?? '');
   if ('code' in name) return name;
-  return agreedTarget(
-    `Service ${name.namespace}/${name.name}`,
-    podsBehind(name, upstream.port, world),
-    wish,
-    wish.rules,
-  );
+  const unseen = world.unseen?.get(name.namespace);
+  if (unseen !== undefined) {
+    const message = `the pods in namespace ${name.namespace} cannot be seen yet (${unseen}); the agent needs get, list and watch on services, endpointslices and pods there`;
+    return { code: 'ERR_TARGET_UNSEEN', message };
+  }
+  return agreedTarget(`Service ${name.namespace}/${name.name}`, podsBehind(name, port, world), wish, wish.rules);
 }
 
 /** Absent or empty: the gateway named `default`, as Emissary reads it. */

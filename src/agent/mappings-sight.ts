@@ -1,0 +1,96 @@
+import type { KubeObject } from '../core/object.ts';
+import { namespacesBehind, type TargetWish, type TargetWorld } from '../gateway/targets.ts';
+import type { Resource } from '../kube/api.ts';
+import { RESOURCES } from '../kube/resources.ts';
+import type { Discovery, View, Watcher } from './discovery.ts';
+
+const BACKENDS = {
+  services: RESOURCES.services,
+  endpointSlices: RESOURCES.endpointSlices,
+  pods: RESOURCES.pods,
+} as const;
+
+type Backends = Readonly<Record<keyof typeof BACKENDS, View>>;
+
+/** What one MeshCertificate sees of Mappings, its own TLSContexts, and the namespaces behind its Mappings. */
+export class Sight implements Disposable {
+  readonly #discovery: Discovery;
+  readonly #watcher: Watcher;
+  readonly #mappings: readonly View[];
+  readonly #contexts: View;
+  readonly #isOurs: (context: KubeObject) => boolean;
+  readonly #behind = new Map<string, Backends>();
+
+  /** `mappingNamespaces` undefined: all. */
+  constructor(
+    discovery: Discovery,
+    watcher: Watcher,
+    scope: {
+      readonly namespace: string;
+      readonly mappingNamespaces: readonly string[] | undefined;
+      readonly isOurs: (context: KubeObject) => boolean;
+    },
+  ) {
+    this.#discovery = discovery;
+    this.#watcher = watcher;
+    this.#isOurs = scope.isOurs;
+    const everywhere = scope.mappingNamespaces ?? [undefined];
+    this.#mappings = [RESOURCES.mappings, RESOURCES.tcpMappings].flatMap((resource: Resource) =>
+      everywhere.map((namespace) => discovery.view(resource, namespace, watcher)),
+    );
+    this.#contexts = discovery.view(RESOURCES.tlsContexts, scope.namespace, watcher);
+  }
+
+  /** Whether it is known which Mappings and contexts there are. */
+  get complete(): boolean {
+    return [...this.#mappings, this.#contexts].every((view) => view.synced);
+  }
+
+  /** What stands; opens and closes watches as the Mappings point to other namespaces. */
+  world(wish: TargetWish): TargetWorld {
+    const mappings = this.#mappings.flatMap((view) => view.items());
+    const contexts = this.#contexts.items().filter(this.#isOurs);
+    this.#look(namespacesBehind(wish, { mappings, contexts }));
+    const all = (kind: keyof typeof BACKENDS) => [...this.#behind.values()].flatMap((views) => views[kind].items());
+    return {
+      mappings,
+      contexts,
+      services: all('services'),
+      endpointSlices: all('endpointSlices'),
+      pods: all('pods'),
+      unseen: this.#unseen(),
+    };
+  }
+
+  [Symbol.dispose](): void {
+    for (const view of [...this.#mappings, this.#contexts]) view[Symbol.dispose]();
+    this.#look(new Set());
+  }
+
+  #unseen(): Map<string, string> {
+    const unseen = new Map<string, string>();
+    for (const [namespace, views] of this.#behind) {
+      const late = Object.values(views).filter((view) => !view.synced);
+      const failure = late.find((view) => view.failure)?.failure;
+      if (late.length > 0) unseen.set(namespace, failure?.message ?? 'being listed');
+    }
+    return unseen;
+  }
+
+  #look(wanted: ReadonlySet<string>): void {
+    for (const [namespace, views] of this.#behind) {
+      if (wanted.has(namespace)) continue;
+      this.#behind.delete(namespace);
+      for (const view of Object.values(views)) view[Symbol.dispose]();
+    }
+    for (const namespace of wanted) {
+      if (this.#behind.has(namespace)) continue;
+      const view = (resource: Resource) => this.#discovery.view(resource, namespace, this.#watcher);
+      this.#behind.set(namespace, {
+        services: view(BACKENDS.services),
+        endpointSlices: view(BACKENDS.endpointSlices),
+        pods: view(BACKENDS.pods),
+      });
+    }
+  }
+}

@@ -1,0 +1,18 @@
+import type { Refusal } from '../../mesh/targeting.ts';
+
+export interface ServiceName {
+  readonly name: string;
+  readonly namespace: string;
+}
+
+/** The Service that a host means: `web`, `web.shop`, `web.shop.svc` and longer; a bare name in the Mapping's namespace. */
+export function serviceNameOf(host: string, mappingNamespace: string): ServiceName | Refusal {
+  const [name = '', namespace = mappingNamespace, svc, ...rest] = host.replace(/\.$/, '').split('.');
+  const address = host.includes(':') || /^\d+(\.\d+){3}$/.test(host);
+  const elsewhere = svc !== undefined && (svc !== 'svc' || rest.length === 1);
+  if (!address && !elsewhere) return { name, namespace };
+  return {
+    code: 'ERR_TARGET_NOT_IN_CLUSTER',
+    message: `${host} is not the name of a Service, so the certificate behind it cannot be known; write https://NAME.NAMESPACE:PORT`,
+  };
+}
