@@ -1,0 +1,131 @@
+import { KubeError, type KubeErrorCode } from './error.ts';
+
+/** A call as messages name it. */
+export interface Called {
+  /** The verb that RBAC knows: get, list, watch, create, patch, update, delete. */
+  readonly verb: string;
+  /** `Secret emissary/istio-ca`. */
+  readonly object: string;
+  /** API group and resource as a Role's rule would name them; `namespace` is where the Role would be. */
+  readonly rule?:
+    | {
+        readonly group: string;
+        readonly resource: string;
+        readonly namespace?: string | undefined;
+        readonly name?: string | undefined;
+      }
+    | undefined;
+}
+
+interface StatusBody {
+  readonly message?: string;
+  readonly reason?: string;
+  readonly details?: {
+    readonly retryAfterSeconds?: number;
+    readonly causes?: readonly { readonly field?: string; readonly message?: string }[];
+  };
+}
+
+/** What each status means and what to do about it. The one place that decides. */
+const TABLE: Readonly<Record<number, { readonly code: KubeErrorCode; readonly next: string }>> = {
+  400: { code: 'ERR_KUBE_INVALID', next: 'The request is malformed for this API version; see the cause.' },
+  401: {
+    code: 'ERR_KUBE_UNAUTHORIZED',
+    next: 'The credentials are not accepted: check the token, its audience and expiry, or the kubeconfig user.',
+  },
+  403: { code: 'ERR_KUBE_FORBIDDEN', next: 'Grant it in a Role' },
+  404: {
+    code: 'ERR_KUBE_NOT_FOUND',
+    next: 'The object, its namespace, or its CustomResourceDefinition does not exist.',
+  },
+  405: { code: 'ERR_KUBE_INVALID', next: 'The server does not serve this call.' },
+  408: { code: 'ERR_KUBE_BUSY', next: 'It is tried again.' },
+  409: {
+    code: 'ERR_KUBE_CONFLICT',
+    next: 'Somebody else changed or owns it; it is read again before the next attempt.',
+  },
+  410: { code: 'ERR_KUBE_GONE', next: 'The version is no longer kept; a new list follows.' },
+  413: { code: 'ERR_KUBE_INVALID', next: 'The object is too large.' },
+  415: {
+    code: 'ERR_KUBE_INVALID',
+    next: 'The server does not take this kind of patch: it is older than Kubernetes 1.22.',
+  },
+  422: { code: 'ERR_KUBE_INVALID', next: 'Mend the named fields.' },
+  429: { code: 'ERR_KUBE_BUSY', next: 'The server asks to be called later.' },
+};
+
+export function errorFromStatus(
+  called: Called,
+  status: number,
+  body: unknown,
+  retryAfter: string | undefined,
+): KubeError {
+  const { message, reason = '', details } = statusBody(body);
+  const row = TABLE[status] ?? {
+    code: status >= 500 ? 'ERR_KUBE_SERVER' : 'ERR_KUBE_INVALID',
+    next: 'It is tried again.',
+  };
+  const code = reason === 'AlreadyExists' ? 'ERR_KUBE_EXISTS' : row.code;
+  const next = status === 403 ? `${row.next}: ${ruleFor(called)}` : row.next;
+  const cause = causeOf(message, details?.causes);
+  return new KubeError(
+    code,
+    `${called.verb} ${called.object}: ${status}${reason && ` ${reason}`}${cause && `: ${cause}`} ${next}`,
+    {
+      status,
+      reason,
+      retryAfterMs: retryAfterMs(retryAfter, details?.retryAfterSeconds),
+    },
+  );
+}
+
+/** No answer: refused, reset, timed out, TLS. The message has no more than the socket's own words. */
+export function errorFromSocket(called: Called, cause: unknown): KubeError {
+  const said =
+    cause instanceof Error
+      ? [(cause as NodeJS.ErrnoException).code, cause.message].filter(Boolean).join(' ')
+      : String(cause);
+  return new KubeError(
+    'ERR_KUBE_UNREACHABLE',
+    `${called.verb} ${called.object}: no answer from the API server (${said}). It is tried again; check the address, the network policy and the CA of the kubeconfig.`,
+    {
+      status: 0,
+      cause,
+    },
+  );
+}
+
+/** The kubeconfig, its token file or its plugin gave nothing to authenticate with. */
+export function errorFromCredentials(called: Called, cause: unknown): KubeError {
+  const said = cause instanceof Error ? cause.message : String(cause);
+  const message = `${called.verb} ${called.object}: no credentials: ${said}. Mend the kubeconfig or the projected token.`;
+  return new KubeError('ERR_KUBE_UNAUTHORIZED', message, { status: 0, cause });
+}
+
+/** The rule that a Role lacks, ready to paste. */
+function ruleFor({ verb, rule }: Called): string {
+  if (!rule) return `verb ${verb}.`;
+  const names = rule.name === undefined ? '' : `, resourceNames: [${rule.name}]`;
+  const where = rule.namespace === undefined ? 'a ClusterRole' : `namespace ${rule.namespace}`;
+  return `{apiGroups: ["${rule.group}"], resources: [${rule.resource}]${names}, verbs: [${verb}]} in ${where}.`;
+}
+
+/** Validation messages may quote field values, so a Secret's are cut to the fields' names by `causes`. */
+function causeOf(
+  message: string | undefined,
+  causes: readonly { field?: string; message?: string }[] | undefined,
+): string {
+  if (message === undefined || message === '') return '';
+  const fields = causes?.map((cause) => cause.field).filter((field) => field !== undefined);
+  const text = message.length > 500 ? `${message.slice(0, 500)}… (${fields?.join(', ')})` : message;
+  return /[.!]$/.test(text) ? text : `${text}.`;
+}
+
+function statusBody(body: unknown): StatusBody {
+  return typeof body === 'object' && body !== null ? body : {};
+}
+
+function retryAfterMs(header: string | undefined, seconds: number | undefined): number | undefined {
+  const said = header === undefined ? seconds : Number(header);
+  return said === undefined || Number.isNaN(said) ? undefined : said * 1000;
+}

@@ -1,0 +1,238 @@
+import { describe, type KubeObject, type ObjectRef, refOf } from '../core/object.ts';
+import { type Clock, systemClock } from '../mesh/clock.ts';
+import type { ApplyOptions, Kube, ListResult, Resource, Selection, WatchEvent, WriteOptions } from './api.ts';
+import { type Called, errorFromSocket, errorFromStatus } from './classify.ts';
+import { Credentials } from './credentials.ts';
+import { KubeError } from './error.ts';
+import { kubeConfigLoader } from './kubeconfig.ts';
+import { lines } from './lines.ts';
+import { collectionPath, objectPath, queryOf, selectors } from './paths.ts';
+import { resourceOf } from './resources.ts';
+import { type Exchange, Transport } from './transport.ts';
+
+export interface ConnectOptions {
+  /** Path of a kubeconfig; absent: `KUBECONFIG`, `~/.kube/config`, or the pod's ServiceAccount. */
+  readonly kubeconfig?: string | undefined;
+  /** A kubeconfig as text; wins over the path. */
+  readonly kubeconfigText?: string | undefined;
+  readonly context?: string | undefined;
+  /** `meshcert/1.2.3`; the audit log tells clients apart by it. */
+  readonly userAgent: string;
+  readonly clock?: Clock | undefined;
+  /** Default 30 s. */
+  readonly deadlineMs?: number | undefined;
+  /** Requests at once, watches not counted; default 32. */
+  readonly concurrency?: number | undefined;
+}
+
+/** A connection to the API server. No request is made yet; a broken kubeconfig is told by the first one. */
+export function connect(options: ConnectOptions): Kube {
+  const clock = options.clock ?? systemClock;
+  const transport = new Transport({
+    credentials: new Credentials(kubeConfigLoader(options), clock),
+    userAgent: options.userAgent,
+    clock,
+    deadlineMs: options.deadlineMs ?? 30_000,
+    concurrency: options.concurrency ?? 32,
+  });
+  return new Client(transport);
+}
+
+/** What one page of a list may hold. */
+const PAGE = 500;
+
+class Client implements Kube {
+  readonly #transport: Transport;
+
+  constructor(transport: Transport) {
+    this.#transport = transport;
+  }
+
+  async get<T extends KubeObject>(ref: ObjectRef, signal?: AbortSignal): Promise<T | undefined> {
+    const path = objectPath(resourceOf(ref), ref);
+    return absentIsUndefined(this.#json<T>({ called: called('get', ref), method: 'GET', path }, signal));
+  }
+
+  async list<T extends KubeObject>(
+    resource: Resource,
+    selection: Selection,
+    signal?: AbortSignal,
+  ): Promise<ListResult<T>> {
+    const path = collectionPath(resource, selection.namespace);
+    const items: T[] = [];
+    let next: string | undefined;
+    for (;;) {
+      const query = queryOf({ ...selectors(selection), limit: PAGE, continue: next });
+      const exchange: Exchange = { called: calledAll('list', resource, selection), method: 'GET', path: path + query };
+      const found = await this.#json<ListBody<T>>(exchange, signal);
+      const { apiVersion, kind } = resource;
+      for (const item of found.items ?? []) items.push({ ...item, apiVersion, kind });
+      next = found.metadata.continue || undefined;
+      if (next === undefined) return { items, resourceVersion: found.metadata.resourceVersion };
+    }
+  }
+
+  async *watch<T extends KubeObject>(
+    resource: Resource,
+    selection: Selection & { readonly resourceVersion: string; readonly timeoutSeconds?: number },
+    signal: AbortSignal = new AbortController().signal,
+  ): AsyncGenerator<WatchEvent<T>> {
+    const { resourceVersion, timeoutSeconds } = selection;
+    const query = queryOf({
+      ...selectors(selection),
+      watch: true,
+      allowWatchBookmarks: true,
+      resourceVersion,
+      timeoutSeconds,
+    });
+    const about = calledAll('watch', resource, selection);
+    const path = collectionPath(resource, selection.namespace) + query;
+    const body = await this.#transport.open({ called: about, method: 'GET', path }, signal);
+    try {
+      for await (const line of lines(body)) {
+        const { type, object } = JSON.parse(line) as {
+          type: WatchEvent['type'] | 'ERROR';
+          object: T & { code?: number };
+        };
+        if (type === 'ERROR') throw errorFromStatus(about, object.code ?? 500, object, undefined);
+        yield { type, object };
+      }
+    } catch (error) {
+      if (signal.aborted) throw signal.reason;
+      throw error instanceof KubeError ? error : errorFromSocket(about, error);
+    } finally {
+      body.destroy();
+    }
+    signal.throwIfAborted();
+  }
+
+  create<T extends KubeObject>(object: T, options: WriteOptions, signal?: AbortSignal): Promise<T> {
+    const ref = refOf(object);
+    const path = collectionPath(resourceOf(ref), ref.namespace) + queryOf(writing(options));
+    return this.#json<T>({ called: called('create', ref), method: 'POST', path, body: object }, signal);
+  }
+
+  apply<T extends KubeObject>(object: KubeObject, options: ApplyOptions, signal?: AbortSignal): Promise<T> {
+    const ref = refOf(object);
+    const query = queryOf({ ...writing(options), force: options.force });
+    const path = objectPath(resourceOf(ref), ref, options.subresource) + query;
+    const contentType = 'application/apply-patch+yaml';
+    return this.#json<T>(
+      { called: called('patch', ref, options.subresource), method: 'PATCH', path, body: object, contentType },
+      signal,
+    );
+  }
+
+  async replace<T extends KubeObject>(object: T, options: WriteOptions, signal?: AbortSignal): Promise<T> {
+    const ref = refOf(object);
+    if (object.metadata.resourceVersion === undefined)
+      throw new TypeError(`replace ${describe(ref)}: metadata.resourceVersion is required`);
+    const path = objectPath(resourceOf(ref), ref) + queryOf(writing(options));
+    return this.#json<T>({ called: called('update', ref), method: 'PUT', path, body: object }, signal);
+  }
+
+  merge<T extends KubeObject>(ref: ObjectRef, patch: object, options: WriteOptions, signal?: AbortSignal): Promise<T> {
+    const path = objectPath(resourceOf(ref), ref) + queryOf(writing(options));
+    const contentType = 'application/merge-patch+json';
+    return this.#json<T>({ called: called('patch', ref), method: 'PATCH', path, body: patch, contentType }, signal);
+  }
+
+  async delete(
+    ref: ObjectRef,
+    preconditions: { uid?: string; resourceVersion?: string },
+    signal?: AbortSignal,
+  ): Promise<boolean> {
+    const body = { apiVersion: 'v1', kind: 'DeleteOptions', preconditions };
+    const exchange: Exchange = {
+      called: called('delete', ref),
+      method: 'DELETE',
+      path: objectPath(resourceOf(ref), ref),
+      body,
+    };
+    return (await absentIsUndefined(this.#json(exchange, signal))) !== undefined;
+  }
+
+  async token(
+    account: { name: string; namespace: string },
+    audience: string,
+    expirationSeconds: number,
+    signal?: AbortSignal,
+  ) {
+    const ref = { apiVersion: 'v1', kind: 'ServiceAccount', ...account };
+    const body = {
+      apiVersion: 'authentication.k8s.io/v1',
+      kind: 'TokenRequest',
+      spec: { audiences: [audience], expirationSeconds },
+    };
+    const path = objectPath(resourceOf(ref), ref, 'token');
+    const { status } = await this.#json<TokenBody>(
+      { called: called('create', ref, 'token'), method: 'POST', path, body },
+      signal,
+    );
+    return { token: status.token, expiresAt: Date.parse(status.expirationTimestamp) };
+  }
+
+  raw(path: string, signal?: AbortSignal): Promise<unknown> {
+    return this.#transport.json({ called: { verb: 'get', object: path }, method: 'GET', path }, signal);
+  }
+
+  post<T extends KubeObject>(resource: Resource, object: KubeObject, signal?: AbortSignal): Promise<T> {
+    const path = collectionPath(resource, object.metadata?.namespace);
+    return this.#json<T>(
+      { called: { verb: 'create', object: resource.kind }, method: 'POST', path, body: object },
+      signal,
+    );
+  }
+
+  close(): void {
+    this.#transport.close();
+  }
+
+  async #json<T>(exchange: Exchange, signal: AbortSignal | undefined): Promise<T> {
+    return (await this.#transport.json(exchange, signal)) as T;
+  }
+}
+
+interface ListBody<T> {
+  readonly items: readonly T[] | null;
+  readonly metadata: { readonly resourceVersion: string; readonly continue?: string };
+}
+
+interface TokenBody {
+  readonly status: { readonly token: string; readonly expirationTimestamp: string };
+}
+
+function writing({ fieldManager, dryRun }: WriteOptions) {
+  return { fieldManager, dryRun: dryRun ? 'All' : undefined };
+}
+
+const groupOf = (apiVersion: string): string => (apiVersion.includes('/') ? (apiVersion.split('/')[0] ?? '') : '');
+
+function called(verb: string, ref: ObjectRef, subresource?: string): Called {
+  const { plural } = resourceOf(ref);
+  const resource = subresource === undefined ? plural : `${plural}/${subresource}`;
+  const rule = {
+    group: groupOf(ref.apiVersion),
+    resource,
+    namespace: ref.namespace,
+    name: verb === 'create' && !subresource ? undefined : ref.name,
+  };
+  return { verb, object: `${describe(ref)}${subresource ? ` (${subresource})` : ''}`, rule };
+}
+
+function calledAll(verb: string, resource: Resource, { namespace, fieldSelector, labelSelector }: Selection): Called {
+  const named = /^metadata\.name=([^,]+)$/.exec(fieldSelector ?? '')?.[1];
+  const where = namespace === undefined ? 'in all namespaces' : `in namespace ${namespace}`;
+  const which = [fieldSelector, labelSelector].filter(Boolean).join(', ');
+  const rule = { group: groupOf(resource.apiVersion), resource: resource.plural, namespace, name: named };
+  return { verb, object: `${resource.plural} ${where}${which ? ` (${which})` : ''}`, rule };
+}
+
+async function absentIsUndefined<T>(answer: Promise<T>): Promise<T | undefined> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (error instanceof KubeError && error.status === 404) return undefined;
+    throw error;
+  }
+}

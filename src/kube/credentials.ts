@@ -1,0 +1,88 @@
+import { createHash } from 'node:crypto';
+import type { Agent, AgentOptions } from 'node:https';
+import type { KubeConfig } from '@kubernetes/client-node';
+import type { Clock } from '../mesh/clock.ts';
+
+/** How to reach the API server and as whom. */
+export interface Access {
+  readonly server: URL;
+  readonly headers: Readonly<Record<string, string>>;
+  readonly tls: Pick<AgentOptions, 'ca' | 'cert' | 'key' | 'pfx' | 'passphrase' | 'servername' | 'rejectUnauthorized'>;
+  /** Changes whenever `tls` does: a new agent is due. */
+  readonly generation: number;
+  /** Set when the kubeconfig or the environment names a proxy. */
+  readonly proxy: Agent | undefined;
+}
+
+/** Token files and exec plugins are asked again this often; client-node re-reads files each minute at most. */
+const FRESH_MS = 10_000;
+
+/** KubeConfig's authentication, asked anew every few seconds and at once after a 401. */
+export class Credentials {
+  readonly #load: () => Promise<KubeConfig>;
+  readonly #clock: Clock;
+  #config: Promise<KubeConfig> | undefined;
+  #access: Promise<Access> | undefined;
+  #askedAt = 0;
+  #material = '';
+  #generation = 0;
+
+  constructor(load: () => Promise<KubeConfig>, clock: Clock) {
+    this.#load = load;
+    this.#clock = clock;
+  }
+
+  current(): Promise<Access> {
+    const now = this.#clock.monotonic();
+    if (!this.#access || now - this.#askedAt > FRESH_MS) {
+      this.#askedAt = now;
+      this.#access = this.#ask();
+      this.#access.catch(() => this.renew());
+    }
+    return this.#access;
+  }
+
+  /** Forgets everything: the next call reads files and runs plugins again. */
+  renew(): void {
+    this.#config = undefined;
+    this.#access = undefined;
+  }
+
+  async #ask(): Promise<Access> {
+    this.#config ??= this.#load();
+    const config = await this.#config;
+    const cluster = config.getCurrentCluster();
+    if (!cluster)
+      throw new TypeError(
+        'the kubeconfig has no current context with a cluster: set current-context, or name one with --context',
+      );
+    const options: Parameters<KubeConfig['applyToHTTPSOptions']>[0] & AgentOptions = { headers: {} };
+    await config.applyToHTTPSOptions(options);
+    const { ca, cert, key, pfx, passphrase, servername, rejectUnauthorized, auth, agent } = options;
+    const tls = defined({ ca, cert, key, pfx, passphrase, servername, rejectUnauthorized });
+    const material = createHash('sha256')
+      .update(JSON.stringify([cluster.server, tls]))
+      .digest('hex');
+    if (material !== this.#material) this.#generation += 1;
+    this.#material = material;
+    return {
+      server: new URL(cluster.server),
+      headers: headersOf(options.headers, auth),
+      tls,
+      generation: this.#generation,
+      proxy: cluster.proxyUrl ? (agent as Agent) : undefined,
+    };
+  }
+}
+
+function headersOf(headers: unknown, basic: string | null | undefined): Record<string, string> {
+  const result: Record<string, string> = {};
+  for (const [name, value] of Object.entries(headers ?? {}))
+    if (value !== undefined) result[name.toLowerCase()] = String(value).trim();
+  if (basic) result.authorization = `Basic ${Buffer.from(basic).toString('base64')}`;
+  return result;
+}
+
+function defined<T extends object>(fields: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined)) as never;
+}

@@ -1,0 +1,183 @@
+import { type IncomingMessage, Agent as PlainAgent, request as plainRequest, type RequestOptions } from 'node:http';
+import { Agent, type AgentOptions, request as tlsRequest } from 'node:https';
+import type { Clock } from '../mesh/clock.ts';
+import { type Called, errorFromCredentials, errorFromSocket, errorFromStatus } from './classify.ts';
+import type { Access, Credentials } from './credentials.ts';
+
+export interface Exchange {
+  readonly called: Called;
+  readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+  readonly path: string;
+  readonly body?: object | undefined;
+  readonly contentType?: string;
+}
+
+export interface TransportOptions {
+  readonly credentials: Credentials;
+  readonly userAgent: string;
+  readonly clock: Clock;
+  /** For the whole exchange of a request that is no watch, and for the head of one that is. */
+  readonly deadlineMs: number;
+  /** Connections for requests that are no watches; more wait their turn. */
+  readonly concurrency: number;
+}
+
+/** Enough for a socket's idle close on the server's side (kube-apiserver: 90 s or more) never to come first. */
+const IDLE_MS = 30_000;
+
+/** HTTP exchanges over kept connections, with deadlines, authentication, and a second try after a 401. */
+export class Transport {
+  readonly #options: TransportOptions;
+  #agents: { generation: number; requests: PlainAgent; watches: PlainAgent } | undefined;
+
+  constructor(options: TransportOptions) {
+    this.#options = options;
+  }
+
+  /** The decoded answer of a 2xx; throws KubeError for anything else. */
+  async json(exchange: Exchange, signal?: AbortSignal): Promise<unknown> {
+    return this.#timed(exchange, signal, async (limit) => {
+      const response = await this.#answered(exchange, 'requests', limit);
+      return decoded(await text(response));
+    });
+  }
+
+  /** The open body of a 2xx. The deadline covers the head only; `signal` cuts the body. */
+  async open(exchange: Exchange, signal: AbortSignal): Promise<IncomingMessage> {
+    const response = await this.#timed(exchange, signal, (limit) => this.#answered(exchange, 'watches', limit));
+    const cut = () => response.destroy();
+    if (signal.aborted) cut();
+    signal.addEventListener('abort', cut, { once: true });
+    response.once('close', () => signal.removeEventListener('abort', cut));
+    return response;
+  }
+
+  close(): void {
+    this.#agents?.requests.destroy();
+    this.#agents?.watches.destroy();
+    this.#agents = undefined;
+  }
+
+  async #timed<T>(
+    { called }: Exchange,
+    signal: AbortSignal | undefined,
+    work: (limit: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    const { clock, deadlineMs } = this.#options;
+    const late = new AbortController();
+    const done = new AbortController();
+    const limit = signal ? AbortSignal.any([signal, late.signal]) : late.signal;
+    const expire = () => late.abort(new Error(`no answer within ${deadlineMs / 1000} s`));
+    clock.sleep(deadlineMs, done.signal).then(expire, () => undefined);
+    try {
+      return await work(limit);
+    } catch (error) {
+      if (signal?.aborted) throw signal.reason;
+      if (late.signal.aborted) throw errorFromSocket(called, late.signal.reason);
+      throw error;
+    } finally {
+      done.abort();
+    }
+  }
+
+  async #answered(exchange: Exchange, pool: 'requests' | 'watches', limit: AbortSignal): Promise<IncomingMessage> {
+    const { credentials } = this.#options;
+    let renewed = false;
+    for (;;) {
+      const response = await this.#send(exchange, pool, limit);
+      const { statusCode = 0, headers } = response;
+      if (statusCode >= 200 && statusCode < 300) return response;
+      const body = decoded(await text(response));
+      if (statusCode !== 401 || renewed)
+        throw errorFromStatus(exchange.called, statusCode, body, headers['retry-after']);
+      renewed = true;
+      credentials.renew();
+    }
+  }
+
+  async #send(exchange: Exchange, pool: 'requests' | 'watches', limit: AbortSignal): Promise<IncomingMessage> {
+    const access = await this.#access(exchange.called);
+    const body = exchange.body === undefined ? undefined : JSON.stringify(exchange.body);
+    const options: RequestOptions = {
+      method: exchange.method,
+      path: (access.server.pathname === '/' ? '' : access.server.pathname.replace(/\/$/, '')) + exchange.path,
+      host: access.server.hostname.replace(/^\[|\]$/g, ''),
+      port: access.server.port,
+      agent: access.proxy ?? this.#agentsFor(access)[pool],
+      headers: {
+        ...access.headers,
+        accept: 'application/json',
+        'user-agent': this.#options.userAgent,
+        ...(body === undefined
+          ? {}
+          : { 'content-type': exchange.contentType ?? 'application/json', 'content-length': Buffer.byteLength(body) }),
+      },
+    };
+    try {
+      return await once(access, options, body, limit);
+    } catch (error) {
+      throw errorFromSocket(exchange.called, error);
+    }
+  }
+
+  async #access(called: Called): Promise<Access> {
+    try {
+      return await this.#options.credentials.current();
+    } catch (error) {
+      throw errorFromCredentials(called, error);
+    }
+  }
+
+  #agentsFor(access: Access): { requests: PlainAgent; watches: PlainAgent } {
+    if (this.#agents?.generation === access.generation) return this.#agents;
+    this.close();
+    const options: AgentOptions = { ...access.tls, keepAlive: true, timeout: IDLE_MS, scheduling: 'lifo' };
+    const newAgent = (maxSockets: number) =>
+      access.server.protocol === 'http:'
+        ? new PlainAgent({ ...options, maxSockets })
+        : new Agent({ ...options, maxSockets });
+    this.#agents = {
+      generation: access.generation,
+      requests: newAgent(this.#options.concurrency),
+      watches: newAgent(Number.POSITIVE_INFINITY),
+    };
+    return this.#agents;
+  }
+}
+
+function once(
+  access: Access,
+  options: RequestOptions,
+  body: string | undefined,
+  signal: AbortSignal,
+): Promise<IncomingMessage> {
+  return new Promise((resolve, reject) => {
+    const start = access.server.protocol === 'http:' ? plainRequest : tlsRequest;
+    const attempt = () => {
+      const request = start({ ...options, signal });
+      request.on('response', resolve);
+      request.on('error', (error: NodeJS.ErrnoException) => {
+        // A kept connection that the server closed just now: a read loses nothing by a second try.
+        const stale = request.reusedSocket && error.code === 'ECONNRESET' && options.method === 'GET';
+        if (stale && !signal.aborted) attempt();
+        else reject(error);
+      });
+      request.end(body);
+    };
+    attempt();
+  });
+}
+
+async function text(response: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of response) chunks.push(chunk);
+  return Buffer.concat(chunks).toString();
+}
+
+function decoded(body: string): unknown {
+  try {
+    return JSON.parse(body);
+  } catch {
+    return { message: body.slice(0, 200) };
+  }
+}

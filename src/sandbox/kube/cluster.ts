@@ -1,0 +1,45 @@
+import type { Clock } from '../../mesh/clock.ts';
+import { AuditLog } from './audit.ts';
+import { Definitions } from './definitions.ts';
+import { Faults } from './faults.ts';
+import { Registry } from './registry.ts';
+import { Store } from './store.ts';
+import { Tokens, type User } from './tokens.ts';
+import { Watches } from './watches.ts';
+import { Writes } from './writes.ts';
+
+/** All parts of one API server, without the wire. */
+export interface Cluster {
+  readonly clock: Clock;
+  readonly store: Store;
+  readonly registry: Registry;
+  readonly definitions: Definitions;
+  readonly writes: Writes;
+  readonly watches: Watches;
+  readonly tokens: Tokens;
+  /** Static tokens and who holds them. */
+  readonly users: Map<string, User>;
+  readonly faults: Faults;
+  readonly audit: AuditLog;
+  /** Authorize by the stored roles; otherwise everybody known may do everything. */
+  readonly rbac: boolean;
+}
+
+export function newCluster(clock: Clock, rbac: boolean): Cluster {
+  const store = new Store();
+  const registry = new Registry();
+  const writes = new Writes(store, clock);
+  return {
+    clock,
+    store,
+    registry,
+    writes,
+    definitions: new Definitions(store, registry),
+    watches: new Watches(store, clock),
+    tokens: new Tokens(store, clock),
+    users: new Map(),
+    faults: new Faults(),
+    audit: new AuditLog(),
+    rbac,
+  };
+}

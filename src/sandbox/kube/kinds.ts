@@ -1,0 +1,118 @@
+import type { Fields } from './object.ts';
+import { builtInShape, type Shape } from './shape.ts';
+import type { Named } from './status.ts';
+
+export interface Column {
+  readonly name: string;
+  readonly type: string;
+  readonly jsonPath: string;
+  readonly priority?: number;
+  readonly description?: string;
+}
+
+/** One kind as one version serves it. */
+export interface Kind extends Named {
+  readonly version: string;
+  readonly singular: string;
+  readonly shortNames: readonly string[];
+  readonly categories: readonly string[];
+  readonly namespaced: boolean;
+  /** Has a status subresource: status and the rest are written apart. */
+  readonly status: boolean;
+  /** `metadata.generation` counts its changes. */
+  readonly generation: boolean;
+  /** A PUT must say which version it replaces. */
+  readonly versionRequired: boolean;
+  /** Can only be created: reviews. */
+  readonly virtual: boolean;
+  readonly shape: Shape;
+  /** Structural schema; absent for built-in kinds, whose checks are in `rules.ts`. */
+  readonly schema?: Fields | undefined;
+  readonly columns?: readonly Column[] | undefined;
+}
+
+export const storageOf = (kind: Named): string => `${kind.group}/${kind.plural}`;
+export const apiVersionOf = (kind: Kind): string =>
+  kind.group === '' ? kind.version : `${kind.group}/${kind.version}`;
+
+type Trait = 'cluster' | 'status' | 'generation' | 'versionRequired' | 'virtual';
+
+function builtIn(
+  groupVersion: string,
+  kind: string,
+  plural: string,
+  traits: readonly Trait[] = [],
+  shortNames: readonly string[] = [],
+  columns?: readonly Column[],
+): Kind {
+  const [version = '', group = ''] = groupVersion.split('/').reverse();
+  return {
+    group,
+    version,
+    kind,
+    plural,
+    singular: kind.toLowerCase(),
+    shortNames,
+    categories: [],
+    namespaced: !traits.includes('cluster'),
+    status: traits.includes('status'),
+    generation: traits.includes('generation'),
+    versionRequired: traits.includes('versionRequired'),
+    virtual: traits.includes('virtual'),
+    shape: builtInShape(kind),
+    columns,
+  };
+}
+
+const column = (name: string, jsonPath: string, type = 'string'): Column => ({ name, type, jsonPath });
+const RBAC = 'rbac.authorization.k8s.io/v1';
+const WORKLOAD: readonly Trait[] = ['status', 'generation'];
+
+export const BUILT_IN_KINDS: readonly Kind[] = [
+  builtIn('v1', 'Namespace', 'namespaces', ['cluster', 'status'], ['ns'], [column('Status', '.status.phase')]),
+  builtIn('v1', 'Secret', 'secrets', [], [], [column('Type', '.type'), column('Data', '.data', 'count')]),
+  builtIn('v1', 'ConfigMap', 'configmaps', [], ['cm'], [column('Data', '.data', 'count')]),
+  builtIn('v1', 'Service', 'services', ['status'], ['svc']),
+  builtIn('v1', 'Pod', 'pods', ['status', 'generation'], ['po'], [column('Status', '.status.phase')]),
+  builtIn('v1', 'ServiceAccount', 'serviceaccounts', [], ['sa']),
+  builtIn(
+    'v1',
+    'Event',
+    'events',
+    [],
+    ['ev'],
+    [
+      column('Type', '.type'),
+      column('Reason', '.reason'),
+      column('Object', '.involvedObject.name'),
+      column('Message', '.message'),
+    ],
+  ),
+  builtIn('discovery.k8s.io/v1', 'EndpointSlice', 'endpointslices', ['generation']),
+  builtIn(
+    'coordination.k8s.io/v1',
+    'Lease',
+    'leases',
+    ['versionRequired'],
+    [],
+    [column('Holder', '.spec.holderIdentity')],
+  ),
+  builtIn('apps/v1', 'Deployment', 'deployments', WORKLOAD, ['deploy']),
+  builtIn('apps/v1', 'DaemonSet', 'daemonsets', WORKLOAD, ['ds']),
+  builtIn(RBAC, 'Role', 'roles'),
+  builtIn(RBAC, 'RoleBinding', 'rolebindings'),
+  builtIn(RBAC, 'ClusterRole', 'clusterroles', ['cluster']),
+  builtIn(RBAC, 'ClusterRoleBinding', 'clusterrolebindings', ['cluster']),
+  builtIn('policy/v1', 'PodDisruptionBudget', 'poddisruptionbudgets', WORKLOAD, ['pdb']),
+  builtIn('networking.k8s.io/v1', 'NetworkPolicy', 'networkpolicies', ['generation'], ['netpol']),
+  builtIn(
+    'apiextensions.k8s.io/v1',
+    'CustomResourceDefinition',
+    'customresourcedefinitions',
+    ['cluster', ...WORKLOAD, 'versionRequired'],
+    ['crd', 'crds'],
+  ),
+  builtIn('authentication.k8s.io/v1', 'TokenReview', 'tokenreviews', ['cluster', 'virtual']),
+  builtIn('authorization.k8s.io/v1', 'SelfSubjectAccessReview', 'selfsubjectaccessreviews', ['cluster', 'virtual']),
+  builtIn('authorization.k8s.io/v1', 'SubjectAccessReview', 'subjectaccessreviews', ['cluster', 'virtual']),
+];

@@ -1,0 +1,76 @@
+import { BUILT_IN_KINDS, type Kind } from './kinds.ts';
+import { type Fields, fieldsIn, type Stored } from './object.ts';
+import { schemaShape } from './shape.ts';
+
+/** Which kinds are served now: the built-in ones and those of the stored definitions. */
+export class Registry {
+  #kinds = new Map<string, Kind>();
+
+  constructor() {
+    for (const kind of BUILT_IN_KINDS) this.#kinds.set(pathOf(kind), kind);
+  }
+
+  find(group: string, version: string, plural: string): Kind | undefined {
+    return this.#kinds.get(`${group}/${version}/${plural}`);
+  }
+
+  all(): Kind[] {
+    return [...this.#kinds.values()];
+  }
+
+  /** Serves what a CustomResourceDefinition defines, in place of what it defined before. */
+  define(definition: Stored): void {
+    this.forget(definition);
+    for (const kind of kindsOf(definition)) this.#kinds.set(pathOf(kind), kind);
+  }
+
+  forget(definition: Stored): void {
+    const spec = fieldsIn(definition.spec);
+    for (const [path, kind] of this.#kinds) {
+      if (kind.group === spec.group && kind.plural === fieldsIn(spec.names).plural) this.#kinds.delete(path);
+    }
+  }
+}
+
+const pathOf = (kind: Kind): string => `${kind.group}/${kind.version}/${kind.plural}`;
+const strings = (value: unknown): string[] => (Array.isArray(value) ? value.map(String) : []);
+
+function kindsOf(definition: Stored): Kind[] {
+  const spec = fieldsIn(definition.spec);
+  const names = fieldsIn(spec.names);
+  const versions = Array.isArray(spec.versions) ? spec.versions.map(fieldsIn) : [];
+  return versions
+    .filter((version) => version.served !== false)
+    .map((version) => {
+      const schema = fieldsIn(fieldsIn(version.schema).openAPIV3Schema);
+      return {
+        group: String(spec.group),
+        version: String(version.name),
+        kind: String(names.kind),
+        plural: String(names.plural),
+        singular: String(names.singular ?? String(names.kind).toLowerCase()),
+        shortNames: strings(names.shortNames),
+        categories: strings(names.categories),
+        namespaced: spec.scope !== 'Cluster',
+        status: fieldsIn(version.subresources).status !== undefined,
+        generation: true,
+        versionRequired: true,
+        virtual: false,
+        shape: schemaShape(schema),
+        schema,
+        columns: columnsOf(version),
+      };
+    });
+}
+
+function columnsOf(version: Fields) {
+  const columns = version.additionalPrinterColumns;
+  if (!Array.isArray(columns)) return undefined;
+  return columns.map(fieldsIn).map((column) => ({
+    name: String(column.name),
+    type: String(column.type),
+    jsonPath: String(column.jsonPath),
+    ...(typeof column.priority === 'number' ? { priority: column.priority } : {}),
+    ...(column.description === undefined ? {} : { description: String(column.description) }),
+  }));
+}

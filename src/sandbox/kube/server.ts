@@ -1,0 +1,160 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { createServer as createTlsServer } from 'node:https';
+import type { AddressInfo, Socket } from 'node:net';
+import type { Cluster } from './cluster.ts';
+import { discover, openApi } from './discovery.ts';
+import { handle } from './handler.ts';
+import type { Fields } from './object.ts';
+import { asked as askedBy } from './request.ts';
+import { ApiError, noSuchPath, unauthorized } from './status.ts';
+import type { User } from './tokens.ts';
+
+export interface Credentials {
+  readonly cert: string;
+  readonly key: string;
+}
+
+/** The wire: HTTP or HTTPS on a loopback port, which survives outages. */
+export class ApiServer {
+  readonly #cluster: Cluster;
+  readonly #server: Server;
+  #sockets = new Set<Socket>();
+  #port = 0;
+
+  constructor(cluster: Cluster, credentials: Credentials | undefined) {
+    this.#cluster = cluster;
+    const answer = (request: IncomingMessage, response: ServerResponse) => void this.#answer(request, response);
+    this.#server = credentials ? createTlsServer(credentials, answer) : createServer(answer);
+    this.#server.on(credentials ? 'secureConnection' : 'connection', (socket: Socket) => {
+      this.#sockets.add(socket);
+      socket.on('close', () => this.#sockets.delete(socket));
+    });
+    this.#server.on('tlsClientError', () => undefined);
+    this.#server.keepAliveTimeout = 0;
+    this.#server.requestTimeout = 0;
+  }
+
+  get port(): number {
+    return this.#port;
+  }
+
+  get connections(): number {
+    return this.#sockets.size;
+  }
+
+  listen(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#server.once('error', reject);
+      this.#server.listen(this.#port, '127.0.0.1', () => {
+        this.#server.off('error', reject);
+        this.#port = (this.#server.address() as AddressInfo).port;
+        resolve();
+      });
+    });
+  }
+
+  /** Cuts every connection and takes no more. */
+  close(): Promise<void> {
+    return new Promise((resolve) => {
+      this.#server.close(() => resolve());
+      for (const socket of this.#sockets) socket.destroy();
+    });
+  }
+
+  async #answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    const url = new URL(request.url ?? '/', 'http://localhost');
+    const method = request.method ?? 'GET';
+    const userAgent = request.headers['user-agent'] ?? '';
+    let who = '';
+    let asked: ReturnType<typeof askedBy>;
+    const log = (status: number) =>
+      this.#cluster.audit.add({
+        at: this.#cluster.clock.now(),
+        verb: asked?.verb ?? method.toLowerCase(),
+        group: asked?.group ?? '',
+        resource: asked ? (asked.subresource ? `${asked.plural}/${asked.subresource}` : asked.plural) : '',
+        namespace: asked?.namespace,
+        name: asked?.name,
+        path: url.pathname,
+        userAgent,
+        user: who,
+        status,
+        dryRun: url.searchParams.has('dryRun'),
+      });
+    try {
+      const body = await read(request);
+      const user = this.#userOf(request);
+      who = user?.username ?? '';
+      asked = askedBy(method, url);
+      if (!asked) {
+        send(response, 200, unnamed(this.#cluster, url.pathname));
+        log(200);
+        return;
+      }
+      const fault = this.#cluster.faults.next(asked);
+      await fault?.met?.(asked);
+      if (fault?.latencyMs) await this.#cluster.clock.sleep(fault.latencyMs);
+      if (fault?.cut === 'before') return void request.socket.destroy();
+      if (fault?.status) throw faulty(fault.status, fault.retryAfterSeconds);
+      if (!user) throw unauthorized();
+      const answer = handle(this.#cluster, { asked, headers: request.headers, body, user });
+      if (fault?.cut === 'after') request.socket.destroy();
+      else if ('watch' in answer) this.#cluster.watches.serve(answer.watch, response);
+      else send(response, answer.status, answer.body);
+      log('watch' in answer ? 200 : answer.status);
+    } catch (error) {
+      const failure = error instanceof ApiError ? error : new ApiError(500, 'InternalError', String(error));
+      log(failure.status);
+      if (failure.retryAfterSeconds !== undefined) response.setHeader('retry-after', String(failure.retryAfterSeconds));
+      if (!response.headersSent) send(response, failure.status, failure.body());
+    }
+  }
+
+  #userOf(request: IncomingMessage): User | undefined {
+    const token = /^Bearer (\S+)$/.exec(request.headers.authorization ?? '')?.[1];
+    if (token === undefined) return undefined;
+    return this.#cluster.users.get(token) ?? this.#cluster.tokens.authenticate(token)?.user;
+  }
+}
+
+function unnamed(cluster: Cluster, path: string): Fields {
+  if (path === '/healthz' || path === '/readyz' || path === '/livez') return { status: 'ok' };
+  if (path === '/openid/v1/jwks') return cluster.tokens.keys();
+  const found = discover(path, cluster.registry) ?? openApi(path, cluster.registry);
+  if (!found) throw noSuchPath();
+  return found;
+}
+
+const REASONS: Readonly<Record<number, string>> = {
+  401: 'Unauthorized',
+  403: 'Forbidden',
+  404: 'NotFound',
+  409: 'Conflict',
+  410: 'Expired',
+  429: 'TooManyRequests',
+  500: 'InternalError',
+  503: 'ServiceUnavailable',
+  504: 'Timeout',
+};
+
+function faulty(status: number, retryAfterSeconds: number | undefined): ApiError {
+  return new ApiError(
+    status,
+    REASONS[status] ?? 'Unknown',
+    `the sandbox was told to answer ${status}`,
+    {},
+    retryAfterSeconds,
+  );
+}
+
+function send(response: ServerResponse, status: number, body: object): void {
+  const text = JSON.stringify(body);
+  response.writeHead(status, { 'content-type': 'application/json', 'content-length': Buffer.byteLength(text) });
+  response.end(text);
+}
+
+async function read(request: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of request) chunks.push(chunk);
+  return Buffer.concat(chunks).toString();
+}

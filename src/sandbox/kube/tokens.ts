@@ -1,0 +1,147 @@
+import { createHash, generateKeyPairSync, type KeyObject, randomUUID, sign, verify } from 'node:crypto';
+import type { Clock } from '../../mesh/clock.ts';
+import { type Fields, fieldsIn, type Stored, valueAt } from './object.ts';
+import { ApiError, badRequest, type Cause, invalid } from './status.ts';
+import type { Store } from './store.ts';
+
+export const ISSUER = 'https://kubernetes.default.svc.cluster.local';
+/** What a token is for when nobody says: the API server itself. */
+export const API_AUDIENCE = ISSUER;
+
+export interface User {
+  readonly username: string;
+  readonly uid?: string;
+  readonly groups: readonly string[];
+}
+
+const encode = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url');
+
+/** Signs and reads ServiceAccount tokens: real JWTs, RS256. */
+export class Tokens {
+  readonly #store: Store;
+  readonly #clock: Clock;
+  readonly #publicKey: KeyObject;
+  readonly #privateKey: KeyObject;
+  readonly #keyId: string;
+  #revoked = new Set<string>();
+  #refuseAll = false;
+
+  constructor(store: Store, clock: Clock) {
+    this.#store = store;
+    this.#clock = clock;
+    const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
+    this.#publicKey = publicKey;
+    this.#privateKey = privateKey;
+    this.#keyId = createHash('sha256')
+      .update(publicKey.export({ type: 'spki', format: 'der' }))
+      .digest('base64url');
+  }
+
+  /** Answers a TokenRequest for a ServiceAccount that exists. */
+  request(account: Stored, body: Fields): Fields {
+    const spec = fieldsIn(body.spec);
+    const audiences =
+      Array.isArray(spec.audiences) && spec.audiences.length > 0 ? spec.audiences.map(String) : [API_AUDIENCE];
+    const seconds = spec.expirationSeconds === undefined ? 3600 : Number(spec.expirationSeconds);
+    if (seconds < 600) {
+      const cause: Cause = {
+        reason: 'FieldValueInvalid',
+        message: `Invalid value: ${seconds}: may not specify a duration less than 10 minutes`,
+        field: 'spec.expirationSeconds',
+      };
+      throw invalid({ group: 'authentication.k8s.io', plural: 'tokenrequests', kind: 'TokenRequest' }, '', [cause]);
+    }
+    const { token, expires } = this.mint(account, audiences, seconds);
+    const expirationTimestamp = new Date(expires * 1000).toISOString().replace('.000Z', 'Z');
+    return {
+      kind: 'TokenRequest',
+      apiVersion: 'authentication.k8s.io/v1',
+      metadata: { name: account.metadata.name, namespace: account.metadata.namespace },
+      spec: { audiences, expirationSeconds: seconds, boundObjectRef: spec.boundObjectRef ?? null },
+      status: { token, expirationTimestamp },
+    };
+  }
+
+  /** A token of any life time; tests make expired ones so. */
+  mint(account: Stored, audiences: readonly string[], seconds: number): { token: string; expires: number } {
+    const { name, namespace = '', uid } = account.metadata;
+    const issued = Math.floor(this.#clock.now() / 1000);
+    const claims = {
+      aud: audiences,
+      exp: issued + seconds,
+      iat: issued,
+      nbf: issued,
+      iss: ISSUER,
+      jti: randomUUID(),
+      'kubernetes.io': { namespace, serviceaccount: { name, uid } },
+      sub: `system:serviceaccount:${namespace}:${name}`,
+    };
+    const signed = `${encode({ alg: 'RS256', kid: this.#keyId })}.${encode(claims)}`;
+    const signature = sign('sha256', Buffer.from(signed), this.#privateKey).toString('base64url');
+    return { token: `${signed}.${signature}`, expires: claims.exp };
+  }
+
+  /** Who the token is, if it is good now for one of the audiences. */
+  authenticate(
+    token: string,
+    audiences: readonly string[] = [API_AUDIENCE],
+  ): { user: User; audiences: string[] } | undefined {
+    if (this.#refuseAll || this.#revoked.has(token)) return undefined;
+    const [header, payload, signature] = token.split('.');
+    if (!header || !payload || !signature) return undefined;
+    const good = verify(
+      'sha256',
+      Buffer.from(`${header}.${payload}`),
+      this.#publicKey,
+      Buffer.from(signature, 'base64url'),
+    );
+    if (!good) return undefined;
+    const claims: Fields = JSON.parse(Buffer.from(payload, 'base64url').toString());
+    const now = this.#clock.now() / 1000;
+    const meant = (claims.aud as string[]).filter((audience) => audiences.includes(audience));
+    if (Number(claims.exp) <= now || Number(claims.nbf) > now + 1 || meant.length === 0) return undefined;
+    const namespace = String(valueAt(claims, 'kubernetes.io', 'namespace'));
+    const name = String(valueAt(claims, 'kubernetes.io', 'serviceaccount', 'name'));
+    const uid = String(valueAt(claims, 'kubernetes.io', 'serviceaccount', 'uid'));
+    if (this.#store.get('/serviceaccounts', namespace, name)?.metadata.uid !== uid) return undefined;
+    const groups = ['system:serviceaccounts', `system:serviceaccounts:${namespace}`, 'system:authenticated'];
+    return { user: { username: String(claims.sub), uid, groups }, audiences: meant };
+  }
+
+  revoke(token: string): void {
+    this.#revoked.add(token);
+  }
+
+  /** While on, no ServiceAccount token is good, as when the signing key was lost. */
+  refuseAll(on: boolean): void {
+    this.#refuseAll = on;
+  }
+
+  review(body: Fields, known: (token: string) => User | undefined): Fields {
+    const spec = fieldsIn(body.spec);
+    if (typeof spec.token !== 'string') throw badRequest('token is required for TokenReview in authentication');
+    const wanted =
+      Array.isArray(spec.audiences) && spec.audiences.length > 0 ? spec.audiences.map(String) : [API_AUDIENCE];
+    const named = known(spec.token);
+    const found = named ? { user: named, audiences: wanted } : this.authenticate(spec.token, wanted);
+    const status = found
+      ? { authenticated: true, user: { ...found.user }, audiences: found.audiences }
+      : { user: {}, error: '[invalid bearer token, token lookup failed]' };
+    return { ...body, metadata: {}, status };
+  }
+
+  /** The public key as a JWK set, for who verifies tokens without asking. */
+  keys(): Fields {
+    return { keys: [{ ...this.#publicKey.export({ format: 'jwk' }), use: 'sig', alg: 'RS256', kid: this.#keyId }] };
+  }
+}
+
+export function tooManyRequests(seconds: number): ApiError {
+  return new ApiError(
+    429,
+    'TooManyRequests',
+    'the server has received too many requests and has asked us to try again later',
+    {},
+    seconds,
+  );
+}

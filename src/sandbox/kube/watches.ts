@@ -1,0 +1,156 @@
+import type { ServerResponse } from 'node:http';
+import type { Clock } from '../../mesh/clock.ts';
+import type { Kind } from './kinds.ts';
+import { storageOf } from './kinds.ts';
+import type { Fields, Stored } from './object.ts';
+import type { Predicate } from './selectors.ts';
+import { type ApiError, expired } from './status.ts';
+import type { Change, Store } from './store.ts';
+
+export interface WatchRequest {
+  readonly kind: Kind;
+  readonly namespace: string | undefined;
+  readonly matches: Predicate;
+  readonly resourceVersion: string;
+  readonly bookmarks: boolean;
+  readonly timeoutSeconds: number;
+  /** How an object is shown: as it is, or as a table. */
+  readonly show: (object: Stored) => Fields;
+}
+
+interface OpenWatch {
+  readonly response: ServerResponse;
+  readonly request: WatchRequest;
+  pending: string[];
+}
+
+/** The server's own pace of bookmarks. */
+const BOOKMARK_MS = 60_000;
+
+/** All open watches, and what a test may do to them. */
+export class Watches {
+  readonly #store: Store;
+  readonly #clock: Clock;
+  #open = new Set<OpenWatch>();
+  #stalled = false;
+  #closeAtOnce = false;
+
+  constructor(store: Store, clock: Clock) {
+    this.#store = store;
+    this.#clock = clock;
+  }
+
+  get open(): number {
+    return this.#open.size;
+  }
+
+  serve(request: WatchRequest, response: ServerResponse): void {
+    const watch: OpenWatch = { response, request, pending: [] };
+    const ended = new AbortController();
+    response.writeHead(200, { 'content-type': 'application/json' });
+    response.flushHeaders();
+    if (this.#closeAtOnce) {
+      response.end();
+      return;
+    }
+    const backlog = this.#backlog(request);
+    if (backlog === undefined) {
+      this.#refuse(response, expired(`too old resource version: ${request.resourceVersion} (${this.#store.oldest})`));
+      return;
+    }
+    this.#open.add(watch);
+    for (const change of backlog) this.#tell(watch, change);
+    const unsubscribe = this.#store.subscribe(storageOf(request.kind), (change) => this.#tell(watch, change));
+    response.on('close', () => {
+      this.#open.delete(watch);
+      unsubscribe();
+      ended.abort();
+    });
+    void this.#keep(watch, ended.signal).catch(() => undefined);
+  }
+
+  /** What to tell first: everything for version 0 or none, else the history; undefined when that is gone. */
+  #backlog({ kind, namespace, resourceVersion }: WatchRequest): readonly Change[] | undefined {
+    if (resourceVersion !== '' && resourceVersion !== '0')
+      return this.#store.since(storageOf(kind), Number(resourceVersion));
+    return this.#store.list(storageOf(kind), namespace).map((object) => ({
+      version: Number(object.metadata.resourceVersion),
+      type: 'ADDED',
+      object,
+      previous: undefined,
+    }));
+  }
+
+  async #keep(watch: OpenWatch, signal: AbortSignal): Promise<void> {
+    let left = watch.request.timeoutSeconds * 1000;
+    while (left > 0) {
+      const step = Math.min(left, BOOKMARK_MS);
+      await this.#clock.sleep(step, signal);
+      left -= step;
+      this.#bookmark(watch);
+    }
+    watch.response.end();
+  }
+
+  #tell(watch: OpenWatch, { type, object, previous }: Change): void {
+    const { namespace, matches, show } = watch.request;
+    if (namespace !== undefined && object.metadata.namespace !== namespace) return;
+    const is = type !== 'DELETED' && matches(object);
+    const was = type !== 'ADDED' && previous !== undefined && matches(previous);
+    if (!is && !was) return;
+    const seen = is ? (was ? 'MODIFIED' : 'ADDED') : 'DELETED';
+    this.#send(watch, { type: seen, object: show(object) });
+  }
+
+  #bookmark(watch: OpenWatch): void {
+    if (!watch.request.bookmarks) return;
+    const { kind, version, group } = watch.request.kind;
+    const apiVersion = group === '' ? version : `${group}/${version}`;
+    const metadata = { resourceVersion: String(this.#store.version), creationTimestamp: null };
+    this.#send(watch, { type: 'BOOKMARK', object: { kind, apiVersion, metadata } });
+  }
+
+  #send(watch: OpenWatch, event: object): void {
+    const line = `${JSON.stringify(event)}\n`;
+    if (this.#stalled) watch.pending.push(line);
+    else watch.response.write(line);
+  }
+
+  #refuse(response: ServerResponse, error: ApiError): void {
+    response.end(`${JSON.stringify({ type: 'ERROR', object: error.body() })}\n`);
+  }
+
+  /** Sends a bookmark to every watch that takes them. */
+  bookmark(): void {
+    for (const watch of this.#open) this.#bookmark(watch);
+  }
+
+  /** Ends every watch, cleanly or by cutting its connection. */
+  drop(how: 'end' | 'cut' = 'end'): void {
+    for (const { response } of this.#open) {
+      if (how === 'end') response.end();
+      else response.destroy();
+    }
+  }
+
+  /** While on, watches stay open and say nothing: a half-open connection. What was missed is sent when it ends. */
+  stall(on: boolean): void {
+    this.#stalled = on;
+    if (on) return;
+    for (const watch of this.#open) {
+      for (const line of watch.pending) watch.response.write(line);
+      watch.pending = [];
+    }
+  }
+
+  /** While on, each new watch is accepted and ended at once. */
+  closeAtOnce(on: boolean): void {
+    this.#closeAtOnce = on;
+  }
+
+  /** Tells every open watch that its version is too old, as after a compaction, and ends it. */
+  expire(): void {
+    for (const { response } of this.#open)
+      this.#refuse(response, expired('The resourceVersion for the provided watch is too old.'));
+  }
+}

@@ -1,0 +1,285 @@
+import { randomUUID } from 'node:crypto';
+import { isDeepStrictEqual } from 'node:util';
+import type { Clock } from '../../mesh/clock.ts';
+import { applyTo } from './apply.ts';
+import { apiVersionOf, type Kind, storageOf } from './kinds.ts';
+import { ownersAfterUpdate, type Writer, withOwners } from './managers.ts';
+import { type Fields, fieldsIn, type Meta, type Stored } from './object.ts';
+import { jsonPatch, mergePatch, strategicPatch } from './patch.ts';
+import type { WriteMode } from './request.ts';
+import { admitted, checkAddress, validate } from './rules.ts';
+import { ApiError, alreadyExists, badRequest, conflict, invalid, MODIFIED, notFound } from './status.ts';
+import type { Store } from './store.ts';
+
+export interface Target {
+  readonly kind: Kind;
+  readonly namespace: string | undefined;
+  readonly name: string;
+  readonly subresource: string | undefined;
+}
+
+export type PatchType = 'apply' | 'merge' | 'strategic' | 'json';
+
+/** The metadata that a client may set; everything else is the server's. */
+const CLIENT_META = ['labels', 'annotations', 'finalizers', 'ownerReferences'] as const;
+
+/** Every way to change what is stored. */
+export class Writes {
+  readonly #store: Store;
+  readonly #clock: Clock;
+
+  constructor(store: Store, clock: Clock) {
+    this.#store = store;
+    this.#clock = clock;
+  }
+
+  #time(): string {
+    return new Date(this.#clock.now()).toISOString().replace(/\.\d+Z$/, 'Z');
+  }
+
+  create(
+    kind: Kind,
+    namespace: string | undefined,
+    body: Stored,
+    mode: WriteMode,
+    operation: Writer['operation'] = 'Update',
+  ): Stored {
+    checkAddress(kind, body, namespace, undefined);
+    if (namespace !== undefined && !this.#store.get('/namespaces', undefined, namespace)) {
+      throw notFound({ group: '', plural: 'namespaces', kind: 'Namespace' }, namespace);
+    }
+    if (body.metadata.resourceVersion) {
+      throw new ApiError(500, 'InternalError', 'resourceVersion should not be set on objects to be created');
+    }
+    const name = body.metadata.name || `${String(body.metadata.generateName)}${randomUUID().slice(0, 5)}`;
+    if (this.#store.get(storageOf(kind), namespace, name)) throw alreadyExists(kind, name);
+    const clean: Stored = {
+      ...body,
+      metadata: {
+        name,
+        ...(body.metadata.generateName === undefined ? {} : { generateName: body.metadata.generateName }),
+        ...(namespace === undefined ? {} : { namespace }),
+        ...clientMeta(body.metadata),
+        uid: randomUUID(),
+        creationTimestamp: this.#time(),
+        ...(kind.generation ? { generation: 1 } : {}),
+      },
+    };
+    if (kind.status) delete clean.status;
+    const object = admitted(kind, clean, mode.validation);
+    validate(kind, object, undefined);
+    const writer: Writer = { manager: mode.fieldManager, operation, apiVersion: apiVersionOf(kind) };
+    const owned =
+      operation === 'Apply'
+        ? applyTo({ apiVersion: body.apiVersion, kind: body.kind, metadata: { name } }, body, kind.shape, writer, {
+            force: false,
+            time: this.#time(),
+          })
+        : undefined;
+    const owners = ownersAfterUpdate(undefined, object, kind.shape, writer, this.#time());
+    const stored = owned
+      ? { ...object, metadata: { ...object.metadata, managedFields: owned.metadata.managedFields ?? [] } }
+      : withOwners(object, owners);
+    return mode.dryRun ? stored : this.#store.put(storageOf(kind), stored);
+  }
+
+  update(target: Target, body: Stored, mode: WriteMode): Stored {
+    const { kind, namespace, name } = target;
+    checkAddress(kind, body, namespace, name);
+    const live = this.#live(target);
+    if (kind.versionRequired && !body.metadata.resourceVersion) {
+      throw invalid(kind, name, [
+        {
+          reason: 'FieldValueInvalid',
+          message: 'Invalid value: 0: must be specified for an update',
+          field: 'metadata.resourceVersion',
+        },
+      ]);
+    }
+    return this.#replace(target, live, body, mode);
+  }
+
+  patch(target: Target, type: PatchType, patch: unknown, mode: WriteMode): Stored {
+    const { kind, namespace, name } = target;
+    if (type === 'apply') return this.#apply(target, patch, mode);
+    const live = this.#live(target);
+    let body: unknown;
+    if (type === 'json') body = jsonPatch(live, patch);
+    else if (type === 'merge') body = mergePatch(live, patch);
+    else if (kind.schema) {
+      throw new ApiError(
+        415,
+        'UnsupportedMediaType',
+        'the body of the request was in an unknown format - accepted media types include: application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml',
+      );
+    } else body = strategicPatch(live, patch, kind.shape);
+    checkAddress(kind, body as Stored, namespace, name);
+    return this.#replace(target, live, body as Stored, mode);
+  }
+
+  #apply(target: Target, config: unknown, mode: WriteMode): Stored {
+    const { kind, namespace, name } = target;
+    const body = fieldsIn(config) as Stored;
+    const named: Stored = {
+      ...body,
+      metadata: { ...fieldsIn(body.metadata), name: fieldsIn(body.metadata).name ?? name } as Meta,
+    };
+    checkAddress(kind, named, namespace, name);
+    if (named.metadata.managedFields) throw badRequest('metadata.managedFields must be nil');
+    const live = this.#store.get(storageOf(kind), namespace, name);
+    if (!live) {
+      if (target.subresource) throw notFound(kind, name);
+      if (named.metadata.uid)
+        throw conflict(
+          kind,
+          name,
+          `uid mismatch: the provided object specified uid ${named.metadata.uid}, and no existing object was found`,
+        );
+      return this.create(kind, namespace, named, mode, 'Apply');
+    }
+    this.#checkPreconditions(kind, live, named.metadata);
+    const admittedConfig = kind.schema
+      ? (admitted(kind, named, mode.validation) as Stored)
+      : admitted(kind, named, mode.validation);
+    const own =
+      target.subresource === 'status'
+        ? pick(admittedConfig, true)
+        : kind.status
+          ? pick(admittedConfig, false)
+          : admittedConfig;
+    const writer: Writer = {
+      manager: mode.fieldManager,
+      operation: 'Apply',
+      apiVersion: apiVersionOf(kind),
+      ...(target.subresource ? { subresource: target.subresource } : {}),
+    };
+    const claim = withoutDefaults(own, named);
+    const next = applyTo(live, claim, kind.shape, writer, { force: mode.force, time: this.#time() });
+    return this.#write(target, live, next, mode);
+  }
+
+  #replace(target: Target, live: Stored, body: Stored, mode: WriteMode): Stored {
+    const { kind, subresource } = target;
+    this.#checkPreconditions(kind, live, body.metadata);
+    const asked = admitted(kind, body, mode.validation);
+    let next: Stored;
+    if (subresource === 'status') next = { ...live, status: asked.status };
+    else {
+      next = { ...asked, metadata: { ...serverMeta(live.metadata), ...clientMeta(asked.metadata) } };
+      if (kind.status) next = live.status === undefined ? omit(next, 'status') : { ...next, status: live.status };
+    }
+    const writer: Writer = {
+      manager: mode.fieldManager,
+      operation: 'Update',
+      apiVersion: apiVersionOf(kind),
+      ...(subresource ? { subresource } : {}),
+    };
+    const owners = ownersAfterUpdate(live, next, kind.shape, writer, this.#time());
+    return this.#write(target, live, withOwners(next, owners), mode);
+  }
+
+  #write({ kind, name }: Target, live: Stored, next: Stored, mode: WriteMode): Stored {
+    const whole = admitted(kind, next, 'Ignore');
+    validate(kind, whole, live);
+    const frozen =
+      live.immutable === true && !isDeepStrictEqual([live.data, live.binaryData], [whole.data, whole.binaryData]);
+    if (frozen) {
+      throw invalid(kind, name, [
+        {
+          reason: 'FieldValueForbidden',
+          message: 'Forbidden: field is immutable when `immutable` is set',
+          field: 'data',
+        },
+      ]);
+    }
+    if (isDeepStrictEqual(live, whole)) return live;
+    const meta: Meta = { ...whole.metadata };
+    if (kind.generation && !isDeepStrictEqual(counted(live, kind), counted(whole, kind))) {
+      meta.generation = (live.metadata.generation ?? 0) + 1;
+    }
+    const stored = { ...whole, metadata: meta };
+    if (mode.dryRun) return stored;
+    const resource = storageOf(kind);
+    if (meta.deletionTimestamp && (meta.finalizers ?? []).length === 0) return this.#store.remove(resource, stored);
+    return this.#store.put(resource, stored);
+  }
+
+  /** Returns the object while finalizers hold it, undefined once it is gone. */
+  delete(target: Target, preconditions: Fields, dryRun: boolean): { last: Stored; gone: boolean } {
+    const live = this.#live(target);
+    this.#checkPreconditions(target.kind, live, preconditions);
+    const held = (live.metadata.finalizers ?? []).length > 0;
+    if (dryRun) return { last: live, gone: !held };
+    const resource = storageOf(target.kind);
+    if (!held) return { last: this.#store.remove(resource, live), gone: true };
+    if (live.metadata.deletionTimestamp) return { last: live, gone: false };
+    const marked = {
+      ...live,
+      metadata: { ...live.metadata, deletionTimestamp: this.#time(), deletionGracePeriodSeconds: 0 },
+    };
+    return { last: this.#store.put(resource, marked), gone: false };
+  }
+
+  #live({ kind, namespace, name }: Target): Stored {
+    const live = this.#store.get(storageOf(kind), namespace, name);
+    if (!live) throw notFound(kind, name);
+    return live;
+  }
+
+  #checkPreconditions(kind: Kind, live: Stored, wanted: Fields): void {
+    const { uid, resourceVersion } = live.metadata;
+    if (wanted.uid && wanted.uid !== uid) {
+      throw conflict(
+        kind,
+        live.metadata.name,
+        `Precondition failed: UID in precondition: ${String(wanted.uid)}, UID in object meta: ${uid}`,
+      );
+    }
+    if (wanted.resourceVersion && wanted.resourceVersion !== resourceVersion)
+      throw conflict(kind, live.metadata.name, MODIFIED);
+  }
+}
+
+function clientMeta(meta: Meta): Fields {
+  const kept: Fields = {};
+  for (const name of CLIENT_META) {
+    const value = meta[name];
+    const empty = value === null || value === undefined || Object.keys(value).length === 0;
+    if (!empty) kept[name] = value;
+  }
+  return kept;
+}
+
+const serverMeta = (meta: Meta): Meta =>
+  Object.fromEntries(Object.entries(meta).filter(([name]) => !CLIENT_META.some((own) => own === name))) as Meta;
+
+function omit(object: Stored, name: string): Stored {
+  const { [name]: _, ...rest } = object;
+  return rest as Stored;
+}
+
+/** An applied configuration without its status, or with nothing but it. */
+function pick(config: Stored, status: boolean): Stored {
+  if (!status) return omit(config, 'status');
+  const { apiVersion, kind, metadata } = config;
+  return {
+    apiVersion,
+    kind,
+    metadata: { name: metadata.name },
+    ...(config.status === undefined ? {} : { status: config.status }),
+  };
+}
+
+/** Defaults are stored but not claimed by who did not say them. */
+function withoutDefaults(config: Stored, said: Stored): Stored {
+  const names = Object.keys(said);
+  return Object.fromEntries(
+    Object.entries(config).filter(([name]) => names.includes(name) || (name === 'data' && 'stringData' in said)),
+  ) as Stored;
+}
+
+/** What `metadata.generation` counts. */
+function counted(object: Stored, kind: Kind): Fields {
+  const { metadata: _, status, ...rest } = object;
+  return kind.status || status === undefined ? rest : { ...rest, status };
+}
