@@ -1,7 +1,6 @@
 import type { MeshCertificateSpec } from '../config/mesh-certificate.ts';
 import { decideHold, type HoldDecision } from '../core/hold.ts';
 import type { Desired } from '../core/plan.ts';
-import { emergencyAt } from '../core/schedule.ts';
 import { decideTrust, namedRoots, type TrustDecision } from '../core/trust.ts';
 import { type Verdict, verify } from '../core/verify.ts';
 import { desiredObjects } from '../gateway/emissary.ts';

@@ -3,7 +3,6 @@ import { retryDelay } from '../core/backoff.ts';
 import { type AttemptBudget, attemptsPerHour } from '../core/breaker.ts';
 import { renewAt } from '../core/schedule.ts';
 import type { Clock } from '../mesh/clock.ts';
-import type { MeshError } from '../mesh/error.ts';
 import type { RenewalPolicy } from '../mesh/renewing.ts';
 import type { Certificate } from '../pki/certificate.ts';
 

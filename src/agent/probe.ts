@@ -1,5 +1,6 @@
 import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls';
 import type { ProbeWish } from '../config/mesh-certificate.ts';
+import type { Clock } from '../mesh/clock.ts';
 import type { Identity } from '../mesh/identity.ts';
 import { Certificate } from '../pki/certificate.ts';
 
@@ -21,6 +22,7 @@ export interface ProbeResult {
 }
 
 export interface ProbeOptions {
+  readonly clock: Clock;
   readonly tls?: {
     readonly alpnProtocols?: string | undefined;
     readonly minTlsVersion?: string | undefined;
@@ -43,7 +45,7 @@ export async function probe(
   wish: ProbeWish,
   identity: Pick<Identity, 'key' | 'chain'>,
   bundle: readonly Certificate[],
-  options: ProbeOptions = {},
+  options: ProbeOptions,
 ): Promise<ProbeResult> {
   const { host, port } = splitAddress(wish.address);
   const timeoutMs = options.timeoutMs ?? TIMEOUT_MS;
@@ -64,16 +66,19 @@ export async function probe(
     const socket = connect(settings);
     const finish = (result: ProbeResult) => {
       options.signal?.removeEventListener('abort', abort);
-      clearTimeout(timer);
+      timer.abort();
       socket.destroy();
       resolve(result);
     };
     const at = wish.address;
     const abort = () => finish({ code: 'ERR_PROBE_TIMEOUT', message: `the probe of ${at} was cut short`, peer: [] });
-    let timer = setTimeout(
-      () =>
-        finish({ code: 'ERR_PROBE_TIMEOUT', message: `no TLS handshake with ${at} within ${timeoutMs} ms`, peer: [] }),
-      timeoutMs,
+    let timer = new AbortController();
+    const after = (ms: number, act: () => void) => {
+      timer = new AbortController();
+      options.clock.sleep(ms, timer.signal).then(act, () => {});
+    };
+    after(timeoutMs, () =>
+      finish({ code: 'ERR_PROBE_TIMEOUT', message: `no TLS handshake with ${at} within ${timeoutMs} ms`, peer: [] }),
     );
     options.signal?.addEventListener('abort', abort, { once: true });
     let peer: string[] = [];
@@ -102,7 +107,7 @@ export async function probe(
         const message = `${at} presents ${peer.join(', ') || 'no name'}, not ${wish.id}`;
         return finish({ code: 'ERR_PROBE_UPSTREAM_ID', message, peer });
       }
-      clearTimeout(timer);
+      timer.abort();
       const tlsVersion = socket.getProtocol() ?? undefined;
       const accepted = (httpStatus?: number) =>
         finish({ code: 'accepted', message: `${at} accepts the certificate`, peer, tlsVersion, httpStatus });
@@ -119,12 +124,11 @@ export async function probe(
       if (wish.http) {
         const name = wish.sni ?? host;
         socket.write(`GET ${wish.http.path} HTTP/1.1\r\nHost: ${name}\r\nConnection: close\r\n\r\n`);
-        timer = setTimeout(
-          () => finish({ code: 'ERR_PROBE_TIMEOUT', message: `${at} did not answer within ${timeoutMs} ms`, peer }),
-          timeoutMs,
+        after(timeoutMs, () =>
+          finish({ code: 'ERR_PROBE_TIMEOUT', message: `${at} did not answer within ${timeoutMs} ms`, peer }),
         );
       } else {
-        timer = setTimeout(() => accepted(), ALERT_WAIT_MS);
+        after(ALERT_WAIT_MS, () => accepted());
       }
     });
   });

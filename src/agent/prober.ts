@@ -58,7 +58,7 @@ export class Prober {
   ): Promise<void> {
     const { fingerprint } = leafOf(identity);
     if (this.#last?.fingerprint === fingerprint) await this.#env.clock.sleep(AGAIN_MS, signal);
-    const result = await probe(wish, identity, bundle, { signal });
+    const result = await probe(wish, identity, bundle, { clock: this.#env.clock, signal });
     if (signal.aborted) return;
     this.#last = { fingerprint, result };
     this.#env.log.info({ code: result.code, upstream: wish.address, leaf: fingerprint.slice(0, 16) }, result.message);

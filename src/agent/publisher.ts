@@ -20,12 +20,16 @@ export interface PublisherOptions {
   readonly observed: (ref: ObjectRef) => KubeObject | undefined;
 }
 
+export interface Written {
+  readonly ref: ObjectRef;
+  readonly action: 'create' | 'apply';
+  readonly object: KubeObject;
+  /** Names of fields, never values. */
+  readonly changed: readonly string[];
+}
+
 export interface Outcome {
-  readonly written: readonly {
-    readonly ref: ObjectRef;
-    readonly object: KubeObject;
-    readonly changed: readonly string[];
-  }[];
+  readonly written: readonly Written[];
   /** The first step that could not be done; later steps were not tried, since the order is part of the promise. */
   readonly problem: (Problem & { readonly ref: ObjectRef; readonly cause?: unknown }) | undefined;
 }
@@ -39,7 +43,7 @@ export async function publish(
   options: PublisherOptions,
   signal: AbortSignal,
 ): Promise<Outcome> {
-  const written: { ref: ObjectRef; object: KubeObject; changed: readonly string[] }[] = [];
+  const written: Written[] = [];
   for (const step of steps) {
     if (step.action === 'none') continue;
     if (step.action === 'refuse') {
@@ -52,7 +56,7 @@ export async function publish(
     try {
       options.fence.check();
       const object = await write(step, options, signal);
-      written.push({ ref, object, changed: step.changed });
+      written.push({ ref, action: step.action, object, changed: step.changed });
     } catch (cause) {
       if (signal.aborted) throw cause;
       return { written, problem: { ref, ...explain(ref, cause), cause } };

@@ -7,7 +7,7 @@ import { namedRoots } from '../core/trust.ts';
 import { ownerOf, publicationRefs } from '../gateway/emissary.ts';
 import { readPublication } from '../gateway/publication.ts';
 import type { Adapter } from '../mesh/adapter.ts';
-import { type Identity, leafOf } from '../mesh/identity.ts';
+import { type Identity, leafOf, sameLeaf } from '../mesh/identity.ts';
 import { isTargeting } from '../mesh/targeting.ts';
 import { Trigger } from '../mesh/trigger.ts';
 import { type Decision, decide, type Problem, type Situation } from './decide.ts';
@@ -33,6 +33,10 @@ export interface Report {
   /** Read back from the watch and verified: what stands is what should stand. */
   readonly inForce: boolean;
   readonly leading: boolean;
+  /** What this pass put in force, and how long after the mesh handed it out. */
+  readonly rotation: { readonly kind: 'leaf' | 'bundle'; readonly lagMs: number | undefined } | undefined;
+  /** The writes of this pass undo what somebody else did. */
+  readonly repair: boolean;
   readonly mappings: ReturnType<MappingKeeping['states']>;
   readonly breakerOpenMs: number;
 }
@@ -52,6 +56,8 @@ export class Worker {
   #mappings: MappingKeeping | undefined;
   #candidate: Identity | undefined;
   #breakerOpenMs = 0;
+  #candidateAt: number | undefined;
+  #force: InForce | undefined;
   #meshFailure: Problem | undefined;
   #writeFailure: Problem | undefined;
   #writeFailures = 0;
@@ -163,6 +169,7 @@ export class Worker {
         },
         signal,
       )) {
+        if (!sameLeaf(identity, this.#candidate)) this.#candidateAt = clock.monotonic();
         this.#candidate = identity;
         this.#meshFailure = undefined;
         this.#dirty.fire();
@@ -232,6 +239,8 @@ export class Worker {
       await retire(this.certificate, this.#mappings, this.#env, signal);
     }
     if (decision.hold?.hold) this.#prober.ask(situation.candidate, decision.trust.bundle, signal);
+    const inForce = decision.identity !== undefined && !due;
+    const rotation = inForce ? this.#inForce(decision) : undefined;
     this.#env.reporter.report({
       certificate: this.certificate,
       situation,
@@ -239,7 +248,9 @@ export class Worker {
       steps,
       outcome,
       failure: this.#writeFailure ?? decision.problem ?? this.#meshFailure,
-      inForce: decision.identity !== undefined && !due,
+      inForce,
+      rotation,
+      repair: due && this.#force !== undefined && this.#force.wish === wishOf(decision),
       leading,
       mappings: this.#mappings?.states() ?? [],
       breakerOpenMs: this.#breakerOpenMs,
@@ -247,6 +258,17 @@ export class Worker {
     const retry = this.#retryAt === undefined ? undefined : clock.now() + this.#retryAt - clock.monotonic();
     const times = [decision.nextLook, due ? retry : undefined].filter((time) => time !== undefined);
     return times.length === 0 ? undefined : Math.min(...times);
+  }
+
+  #inForce(decision: Decision): Report['rotation'] {
+    const before = this.#force;
+    const wish = wishOf(decision);
+    const leaf = decision.identity && leafOf(decision.identity).fingerprint;
+    this.#force = { wish, leaf };
+    if (before === undefined || before.wish === wish) return undefined;
+    if (before.leaf === leaf) return { kind: 'bundle', lagMs: undefined };
+    const lagMs = this.#candidateAt === undefined ? undefined : this.#env.clock.monotonic() - this.#candidateAt;
+    return { kind: 'leaf', lagMs };
   }
 
   #settle(problem: Outcome['problem'], now: number): void {
@@ -289,4 +311,15 @@ export class Worker {
       await Promise.allSettled(waits);
     }
   }
+}
+
+interface InForce {
+  readonly wish: string;
+  readonly leaf: string | undefined;
+}
+
+/** Two decisions with the same text want the same leaf and bundle to stand. */
+function wishOf({ identity, trust }: Decision): string {
+  const leaf = identity ? leafOf(identity).fingerprint : '';
+  return [leaf, ...trust.bundle.map((root) => root.fingerprint)].join(' ');
 }

@@ -1,0 +1,97 @@
+import type { MeshCertificate } from '../config/mesh-certificate.ts';
+import type { Kube } from '../kube/api.ts';
+import type { Adapter } from '../mesh/adapter.ts';
+import type { Clock } from '../mesh/clock.ts';
+import type { Log } from '../mesh/log.ts';
+import { watchClock } from './clock-watch.ts';
+import { createDiscovery } from './discovery.ts';
+import type { Leadership } from './leadership.ts';
+import { Observer, type ObserverOptions } from './observer.ts';
+import { Registry } from './registry.ts';
+import { Reporter, type Sink } from './reporter.ts';
+import { Spacings } from './spacing.ts';
+import { startSweeps } from './sweep.ts';
+
+/** What is wished, now and at each change: from a file or from custom resources. */
+export type Wishes = (signal: AbortSignal) => AsyncIterable<readonly MeshCertificate[]>;
+
+export interface AgentOptions {
+  readonly kube: Kube;
+  readonly adapters: readonly Adapter[];
+  readonly wishes: Wishes;
+  readonly leadership: Leadership;
+  readonly sinks: readonly Sink[];
+  readonly clock: Clock;
+  /** Uniform in [0, 1). */
+  readonly random: () => number;
+  readonly log: Log;
+  readonly observe: Pick<ObserverOptions, 'by' | 'namespaces'>;
+  readonly dryRun?: boolean;
+}
+
+/** The agent: one worker for each MeshCertificate, over shared watches, one leadership and one sweep. */
+export class Agent {
+  readonly registry: Registry;
+  readonly #options: AgentOptions;
+  readonly #observer: Observer;
+
+  constructor(options: AgentOptions) {
+    this.#options = options;
+    const { kube, adapters, leadership, sinks, clock, random, log } = options;
+    const onError = (error: Error) => log.warn({ err: error }, 'a watch failed; it is opened again');
+    this.#observer = new Observer({ kube, clock, random, log, onError, ...options.observe });
+    this.registry = new Registry(adapters, {
+      kube,
+      clock,
+      random,
+      log,
+      leadership,
+      observer: this.#observer,
+      discovery: createDiscovery({ kube, clock, random, log }),
+      spacings: new Spacings(clock),
+      reporter: new Reporter(sinks),
+      dryRun: options.dryRun ?? false,
+    });
+    leadership.onChange(() => this.registry.poke());
+  }
+
+  /** Compares everything with everything: lists again and lets each worker look again. */
+  sweep(): void {
+    this.#observer.resync();
+    this.registry.poke();
+  }
+
+  /** Runs until the signal, then ends the workers; what they published stays. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { wishes, leadership, clock, log } = this.#options;
+    const failed = new AbortController();
+    const either = AbortSignal.any([signal, failed.signal]);
+    await using _sweeps = startSweeps({ log, leads: () => leadership.held.length > 0, sweep: () => this.sweep() });
+    const parts = [
+      this.#follow(wishes, either),
+      leadership.run(either),
+      watchClock(
+        clock,
+        (ms) => {
+          log.warn({ stepMs: ms }, 'the clock was stepped or the machine was suspended; every schedule is looked at');
+          this.registry.poke();
+        },
+        either,
+      ),
+    ];
+    try {
+      await Promise.all(parts);
+    } catch (error) {
+      failed.abort(error);
+      if (!signal.aborted) throw error;
+    } finally {
+      failed.abort(new Error('agent ended'));
+      await Promise.allSettled(parts);
+      await this.registry.close();
+    }
+  }
+
+  async #follow(wishes: Wishes, signal: AbortSignal): Promise<void> {
+    for await (const wished of wishes(signal)) await this.registry.reconcile(wished);
+  }
+}

@@ -1,0 +1,46 @@
+import type { MeshCertificate } from '../config/mesh-certificate.ts';
+import type { PublicationStatus } from '../core/status.ts';
+import type { Clock } from '../mesh/clock.ts';
+import { forget, type Metrics, observeStatus } from '../telemetry/metrics.ts';
+import type { Sink } from './reporter.ts';
+import type { Report } from './worker.ts';
+
+/** Counts and times what the workers tell. */
+export class MetricsSink implements Sink {
+  readonly #metrics: Metrics;
+  readonly #clock: Clock;
+
+  constructor(metrics: Metrics, clock: Clock) {
+    this.#metrics = metrics;
+    this.#clock = clock;
+  }
+
+  status(status: PublicationStatus, before: PublicationStatus | undefined, report: Report): void {
+    const metrics = this.#metrics;
+    const key = keyOf(report.certificate);
+    if (status !== before) observeStatus(metrics, key, status);
+    metrics.breakerOpen.set(key, report.breakerOpenMs > 0 ? 1 : 0);
+    if (report.inForce && !report.failure) metrics.lastSuccess.set(key, this.#clock.now() / 1000);
+    for (const { ref, action } of report.outcome?.written ?? []) {
+      metrics.writes.inc({ kind: ref.kind, action });
+      if (report.repair) metrics.driftRepairs.inc({ kind: ref.kind });
+    }
+    if (report.rotation) {
+      metrics.rotations.inc({ ...key, kind: report.rotation.kind });
+      if (report.rotation.lagMs !== undefined) {
+        metrics.rotationLag.observe({ mesh: status.mesh }, report.rotation.lagMs / 1000);
+      }
+    }
+  }
+
+  trouble(certificate: MeshCertificate, error: Error): void {
+    const code = (error as { code?: unknown }).code;
+    this.#metrics.failures.inc({ ...keyOf(certificate), code: typeof code === 'string' ? code : 'ERR_UNKNOWN' });
+  }
+
+  forget(certificate: MeshCertificate): void {
+    forget(this.#metrics, keyOf(certificate));
+  }
+}
+
+const keyOf = ({ metadata }: MeshCertificate) => ({ namespace: metadata.namespace ?? '', name: metadata.name });

@@ -1,0 +1,43 @@
+import type { MeshCertificate } from '../config/mesh-certificate.ts';
+import { keyOf, refOf } from '../core/object.ts';
+import type { PublicationStatus } from '../core/status.ts';
+import type { Sink } from './reporter.ts';
+import type { Report } from './worker.ts';
+
+export interface BoardEntry {
+  readonly namespace: string;
+  readonly name: string;
+  readonly status: PublicationStatus;
+}
+
+/** The newest status of each MeshCertificate, for /readyz, /api/status, the page and `meshcert status`. */
+export class StatusBoard implements Sink {
+  readonly #entries = new Map<string, BoardEntry>();
+  readonly #subscribers = new Set<(entry: BoardEntry) => void>();
+
+  /** Sorted by namespace and name. */
+  all(): readonly BoardEntry[] {
+    const place = ({ namespace, name }: BoardEntry) => `${namespace}/${name}`;
+    return [...this.#entries.values()].sort((a, b) => (place(a) < place(b) ? -1 : 1));
+  }
+
+  /** Called with each changed entry; returns what ends it. */
+  subscribe(told: (entry: BoardEntry) => void): () => void {
+    this.#subscribers.add(told);
+    return () => this.#subscribers.delete(told);
+  }
+
+  status(status: PublicationStatus, before: PublicationStatus | undefined, { certificate }: Report): void {
+    const key = keyOf(refOf(certificate));
+    const known = this.#entries.has(key);
+    if (known && JSON.stringify(status) === JSON.stringify(before)) return;
+    const { name, namespace = '' } = certificate.metadata;
+    const entry = { namespace, name, status };
+    this.#entries.set(key, entry);
+    for (const told of this.#subscribers) told(entry);
+  }
+
+  forget(certificate: MeshCertificate): void {
+    this.#entries.delete(keyOf(refOf(certificate)));
+  }
+}

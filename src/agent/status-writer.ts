@@ -1,0 +1,91 @@
+import type { MeshCertificate } from '../config/mesh-certificate.ts';
+import { retryDelay } from '../core/backoff.ts';
+import { FIELD_MANAGER, keyOf, refOf } from '../core/object.ts';
+import type { PublicationStatus } from '../core/status.ts';
+import type { Kube } from '../kube/api.ts';
+import type { Clock } from '../mesh/clock.ts';
+import type { Log } from '../mesh/log.ts';
+import type { Sink } from './reporter.ts';
+import type { Report } from './worker.ts';
+
+export interface StatusWriterOptions {
+  readonly kube: Kube;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly log: Log;
+  readonly signal: AbortSignal;
+}
+
+interface Pending {
+  readonly certificate: MeshCertificate;
+  readonly status: PublicationStatus;
+}
+
+/**
+ * Writes the status subresource: once for each change that is worth it, the newest only, and only by who leads.
+ * A status that says «writing» is skipped, so that a rotation costs one status write and not two.
+ */
+export class StatusWriter implements Sink {
+  readonly #options: StatusWriterOptions;
+  readonly #pending = new Map<string, Pending>();
+  readonly #written = new Map<string, string>();
+  readonly #busy = new Set<string>();
+
+  constructor(options: StatusWriterOptions) {
+    this.#options = options;
+  }
+
+  status(status: PublicationStatus, before: PublicationStatus | undefined, report: Report): void {
+    const key = keyOf(refOf(report.certificate));
+    if (!report.leading) return;
+    const published = status.conditions.find(({ type }) => type === 'Published');
+    if (published?.reason === 'Writing' && before !== undefined) return;
+    const text = JSON.stringify(status);
+    const known = this.#written.get(key) ?? JSON.stringify(report.certificate.status ?? null);
+    if (text === known && !this.#pending.has(key)) return;
+    this.#pending.set(key, { certificate: report.certificate, status });
+    if (!this.#busy.has(key)) void this.#drain(key);
+  }
+
+  forget(certificate: MeshCertificate): void {
+    const key = keyOf(refOf(certificate));
+    this.#pending.delete(key);
+    this.#written.delete(key);
+  }
+
+  async #drain(key: string): Promise<void> {
+    const { kube, clock, random, log, signal } = this.#options;
+    this.#busy.add(key);
+    let failures = 0;
+    try {
+      for (let next = this.#pending.get(key); next && !signal.aborted; next = this.#pending.get(key)) {
+        this.#pending.delete(key);
+        const { certificate, status } = next;
+        try {
+          await kube.apply(
+            { ...refObject(certificate), status },
+            { fieldManager: FIELD_MANAGER, force: true, subresource: 'status' },
+            signal,
+          );
+          this.#written.set(key, JSON.stringify(status));
+          failures = 0;
+        } catch (error) {
+          if (signal.aborted) return;
+          failures += 1;
+          log[failures === 1 ? 'warn' : 'debug']({ err: error }, 'the status could not be written; it is tried again');
+          if (!this.#pending.has(key)) this.#pending.set(key, next);
+          await clock.sleep(retryDelay(failures, random), signal).catch(() => {});
+          if ((error as { status?: number }).status === 404) this.#pending.delete(key);
+        }
+      }
+    } finally {
+      this.#busy.delete(key);
+    }
+  }
+}
+
+/** No resourceVersion: only we write the status, and the newest is right whatever changed in the spec. */
+function refObject({ apiVersion, kind, metadata }: MeshCertificate) {
+  const { name, namespace = '' } = metadata;
+  return { apiVersion, kind, metadata: { name, namespace } };
+}
