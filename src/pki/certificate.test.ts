@@ -1,0 +1,116 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { SandboxCa } from '../sandbox/ca.ts';
+import { Certificate, formatCertificates, parseCertificates } from './certificate.ts';
+import { PrivateKey } from './key.ts';
+import { formatPem } from './pem.ts';
+
+const root = SandboxCa.root({ name: 'root' });
+const middle = root.intermediate({ name: 'middle' });
+const key = PrivateKey.generate();
+const leaf = middle.issue(key, {
+  uris: ['spiffe://td/a'],
+  notBefore: Date.UTC(2026, 0, 1),
+  notAfter: Date.UTC(2060, 0, 1),
+});
+
+test('the facts of a leaf are read from its bytes', () => {
+  assert.deepEqual(leaf.names.uris, ['spiffe://td/a']);
+  assert.equal(leaf.notBefore, Date.UTC(2026, 0, 1));
+  assert.equal(leaf.notAfter, Date.UTC(2060, 0, 1));
+  assert.equal(leaf.issuer, 'CN=middle');
+  assert.equal(leaf.subject, '');
+  assert.equal(leaf.isCa, false);
+  assert.equal(leaf.selfSigned, false);
+  assert.equal(leaf.authorityKeyId, middle.certificate.subjectKeyId);
+  assert.deepEqual(leaf.extendedKeyUsage, ['1.3.6.1.5.5.7.3.1', '1.3.6.1.5.5.7.3.2']);
+  assert.equal(leaf.publicKeyFingerprint, key.publicKeyFingerprint);
+});
+
+test('the facts of a root are read from its bytes', () => {
+  const { certificate } = root;
+  assert.equal(certificate.isCa, true);
+  assert.equal(certificate.selfSigned, true);
+  assert.equal(certificate.subject, 'CN=root');
+  assert.deepEqual(certificate.keyType, { type: 'ec', curve: 'P-256' });
+});
+
+test('issued-by takes the signature and not only the name', () => {
+  const impostor = SandboxCa.root({ name: 'middle' });
+  assert.equal(leaf.isIssuedBy(middle.certificate), true);
+  assert.equal(leaf.isIssuedBy(root.certificate), false);
+  assert.equal(leaf.isIssuedBy(impostor.certificate), false);
+  const sameIds = middle.issue(key, { uris: ['spiffe://td/b'] });
+  assert.equal(sameIds.isIssuedBy(middle.certificate), true);
+});
+
+test('a root renewed with its key and a cross-signed root are issuers of the same leaves', () => {
+  const renewed = root.renew();
+  const other = SandboxCa.root({ name: 'other' });
+  assert.notEqual(renewed.certificate.fingerprint, root.certificate.fingerprint);
+  assert.equal(middle.certificate.isIssuedBy(renewed.certificate), true);
+  const crossed = other.crossSign(root);
+  assert.equal(middle.certificate.isIssuedBy(crossed), true);
+  assert.equal(crossed.isIssuedBy(other.certificate), true);
+  assert.equal(crossed.selfSigned, false);
+});
+
+test('PEM is normalised and reads back as the same certificate', () => {
+  const messy = `junk\n${leaf.pem.replaceAll('\n', '\r\n')}`;
+  assert.equal(Certificate.fromPem(messy).fingerprint, leaf.fingerprint);
+  assert.equal(Certificate.fromPem(messy).pem, leaf.pem);
+  assert.match(leaf.pem, /-----END CERTIFICATE-----\n$/);
+});
+
+test('a list keeps its order and loses its duplicates (istio-csr issues 30 and 105)', () => {
+  const pem = formatCertificates([leaf, middle.certificate, middle.certificate, leaf, root.certificate]);
+  assert.deepEqual(
+    parseCertificates(pem).map(({ fingerprint }) => fingerprint),
+    [leaf, middle.certificate, root.certificate].map(({ fingerprint }) => fingerprint),
+  );
+});
+
+test('other blocks are skipped, or refused when asked', () => {
+  const pem = key.toPem() + leaf.pem;
+  assert.equal(parseCertificates(pem).length, 1);
+  assert.throws(() => parseCertificates(pem, { others: 'refuse' }), { code: 'ERR_PEM_LABEL' });
+  assert.throws(() => parseCertificates(key.toPem()), { code: 'ERR_PEM_EMPTY' });
+});
+
+test('exactly one certificate means one', () => {
+  assert.throws(() => Certificate.fromPem(leaf.pem + root.certificate.pem), { code: 'ERR_CERT_COUNT' });
+});
+
+test('bytes that are no certificate, and bytes after one, are refused', () => {
+  const broken = Buffer.from(leaf.der);
+  broken.fill(0, 10, 40);
+  for (const der of [
+    Buffer.from('hello'),
+    Buffer.alloc(0),
+    broken,
+    leaf.der.subarray(0, -1),
+    Buffer.concat([leaf.der, Buffer.from([0])]),
+  ]) {
+    assert.throws(() => Certificate.fromDer(der), { name: 'PkiError', code: 'ERR_CERT_SYNTAX' });
+  }
+  assert.throws(() => parseCertificates(formatPem('CERTIFICATE', Buffer.from('x'))), { code: 'ERR_CERT_SYNTAX' });
+});
+
+test('the caller may reuse the buffer that a certificate was read from', () => {
+  const bytes = Buffer.from(leaf.der);
+  const certificate = Certificate.fromDer(bytes);
+  bytes.fill(0);
+  assert.equal(certificate.pem, leaf.pem);
+});
+
+test('a certificate logs as facts, not as bytes', () => {
+  assert.deepEqual(Object.keys(JSON.parse(JSON.stringify(leaf))), [
+    'subject',
+    'issuer',
+    'serial',
+    'fingerprint',
+    'notBefore',
+    'notAfter',
+    'names',
+  ]);
+});
