@@ -1,0 +1,25 @@
+type Verdict = 'allow' | 'deny';
+
+/** Who may call whom, as sidecars enforce it: by trust domain, namespace and service of the caller, not datacenter. */
+export class Intentions {
+  readonly #fallback: Verdict;
+  readonly #trustDomain: () => string;
+  readonly #rules = new Map<string, Verdict>();
+
+  constructor(fallback: Verdict, trustDomain: () => string) {
+    this.#fallback = fallback;
+    this.#trustDomain = trustDomain;
+  }
+
+  set(source: string, destination: string, verdict: Verdict): void {
+    this.#rules.set(`${source} ${destination}`, verdict);
+  }
+
+  /** May the holder of this SPIFFE ID call that service? */
+  allows(peerId: string, destination: string): boolean {
+    const source = new RegExp(`^spiffe://${this.#trustDomain()}/ns/default/dc/[^/]+/svc/([^/]+)$`).exec(peerId)?.[1];
+    if (source === undefined) return false;
+    const verdict = this.#rules.get(`${source} ${destination}`) ?? this.#rules.get(`* ${destination}`);
+    return (verdict ?? this.#fallback) === 'allow';
+  }
+}
