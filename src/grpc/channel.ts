@@ -1,0 +1,145 @@
+import { createSecureContext, type SecureVersion } from 'node:tls';
+import { ChannelCredentials, type ChannelOptions, Client, Metadata, type ServiceError } from '@grpc/grpc-js';
+import { CallStream, type DuplexStream } from './duplex.ts';
+import { GrpcError } from './error.ts';
+import { loadMethod } from './load.ts';
+
+export interface ClientTls {
+  /** PEM; absent: the roots that Node ships. */
+  readonly ca?: string | undefined;
+  /** The name to send (SNI) and to verify, where it differs from the address. */
+  readonly serverName?: string | undefined;
+  readonly cert?: string | undefined;
+  readonly key?: string | undefined;
+  /** TLSv1.2 unless told otherwise. */
+  readonly minVersion?: SecureVersion | undefined;
+}
+
+export interface ChannelTarget {
+  /** `host:port`, or `unix:/path`. */
+  readonly address: string;
+  /** Absent: plaintext. */
+  readonly tls?: ClientTls | undefined;
+  /** HTTP/2 pings; absent: none. grpc-go answers pings more often than each 5 min with GOAWAY unless configured. */
+  readonly keepalive?:
+    | {
+        readonly timeMs: number;
+        readonly timeoutMs: number;
+        /** Also while no call is under way; true unless told otherwise. */
+        readonly idle?: boolean;
+      }
+    | undefined;
+}
+
+export interface CallOptions {
+  /** `package.Service/Method`. */
+  readonly method: string;
+  readonly metadata?: Readonly<Record<string, string>> | undefined;
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** A connection to one server, made at the first call and again as needed. Roots and keys are fixed: open another. */
+export interface Channel {
+  /** Rejects with a GrpcError, or with the signal's reason when aborted. */
+  unary<Response extends object>(request: object, options: CallOptions & { deadlineMs: number }): Promise<Response>;
+  /** For methods that answer with a stream; `request` is the one message of those that do not take a stream. */
+  stream<Request extends object, Response extends object>(
+    options: CallOptions & { readonly request?: Request | undefined },
+  ): DuplexStream<Request, Response>;
+  /** Cancels what is under way and closes the sockets. */
+  close(): void;
+}
+
+/** Does no I/O; throws when a certificate or key does not load. */
+export function openChannel(target: ChannelTarget): Channel {
+  const address = target.address.startsWith('unix:') ? target.address : `dns:${target.address}`;
+  const client = new Client(address, credentialsOf(target.tls), optionsOf(target));
+  const running = new Set<() => void>();
+
+  return {
+    unary<Response extends object>(request: object, options: CallOptions & { deadlineMs: number }) {
+      const { method, signal, deadlineMs } = options;
+      const { path, requestSerialize, responseDeserialize } = loadMethod(method);
+      return new Promise<Response>((resolve, reject) => {
+        if (signal?.aborted) return reject(signal.reason);
+        const deadline = Date.now() + deadlineMs;
+        const answer = (error: ServiceError | null, response?: object) => {
+          signal?.removeEventListener('abort', abort);
+          running.delete(cancel);
+          if (error) reject(GrpcError.from(error));
+          else resolve(response as Response);
+        };
+        const metadata = metadataOf(options);
+        const call = client.makeUnaryRequest(
+          path,
+          requestSerialize,
+          responseDeserialize,
+          request,
+          metadata,
+          { deadline },
+          answer,
+        );
+        const cancel = () => call.cancel();
+        const abort = () => {
+          reject(signal?.reason);
+          cancel();
+        };
+        running.add(cancel);
+        signal?.addEventListener('abort', abort, { once: true });
+      });
+    },
+
+    stream<Request extends object, Response extends object>(
+      options: CallOptions & { readonly request?: Request | undefined },
+    ) {
+      const method = loadMethod(options.method);
+      const { path, requestSerialize, responseDeserialize } = method;
+      const metadata = metadataOf(options);
+      const call = method.requestStream
+        ? client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize, metadata)
+        : client.makeServerStreamRequest(path, requestSerialize, responseDeserialize, options.request ?? {}, metadata);
+      const cancel = () => stream.close();
+      const stream = new CallStream<Request, Response>(call, options.signal, () => running.delete(cancel));
+      running.add(cancel);
+      return stream;
+    },
+
+    close() {
+      for (const cancel of [...running]) cancel();
+      client.close();
+    },
+  };
+}
+
+function credentialsOf(tls: ClientTls | undefined): ChannelCredentials {
+  if (!tls) return ChannelCredentials.createInsecure();
+  const { ca, cert, key, minVersion = 'TLSv1.2' } = tls;
+  return ChannelCredentials.createFromSecureContext(createSecureContext({ ca, cert, key, minVersion }));
+}
+
+function optionsOf({ tls, keepalive }: ChannelTarget): ChannelOptions {
+  return {
+    'grpc.enable_http_proxy': 0,
+    // No DNS TXT look-ups, and no connections shared with a channel that trusts other roots.
+    'grpc.service_config_disable_resolution': 1,
+    'grpc.use_local_subchannel_pool': 1,
+    'grpc.enable_retries': 0,
+    'grpc.max_reconnect_backoff_ms': 30_000,
+    ...(tls?.serverName === undefined
+      ? {}
+      : { 'grpc.ssl_target_name_override': tls.serverName, 'grpc.default_authority': tls.serverName }),
+    ...(keepalive === undefined
+      ? {}
+      : {
+          'grpc.keepalive_time_ms': keepalive.timeMs,
+          'grpc.keepalive_timeout_ms': keepalive.timeoutMs,
+          'grpc.keepalive_permit_without_calls': (keepalive.idle ?? true) ? 1 : 0,
+        }),
+  };
+}
+
+function metadataOf(options: CallOptions): Metadata {
+  const metadata = new Metadata();
+  for (const [name, value] of Object.entries(options.metadata ?? {})) metadata.set(name, value);
+  return metadata;
+}

@@ -1,0 +1,104 @@
+import type { ClientDuplexStream, ClientReadableStream } from '@grpc/grpc-js';
+import { GrpcError } from './error.ts';
+
+/**
+ * A stream of messages from a server, and to it when the method takes a stream. Iterate it once. Iteration ends
+ * when the server ends well, throws a GrpcError when the call fails, and throws the signal's reason when aborted.
+ */
+export interface DuplexStream<Request, Response> extends AsyncIterable<Response> {
+  /** Does nothing once the call has ended. */
+  write(message: Request): void;
+  /** Tells the server that no more will be written; answers may still come. */
+  end(): void;
+  /** Cancels the call; iteration ends quietly. */
+  close(): void;
+}
+
+type Call = ClientReadableStream<unknown> & Partial<Pick<ClientDuplexStream<unknown, unknown>, 'write' | 'end'>>;
+
+type Outcome = { readonly error?: unknown };
+
+/** Takes one message at a time from the call, so that a slow reader slows the server down. */
+export class CallStream<Request, Response> implements DuplexStream<Request, Response> {
+  readonly #call: Call;
+  readonly #messages: Response[] = [];
+  #outcome: Outcome | undefined;
+  #wake: (() => void) | undefined;
+  #settled: () => void;
+
+  constructor(call: Call, signal: AbortSignal | undefined, onSettled: () => void) {
+    this.#call = call;
+    const abort = () => {
+      this.#messages.length = 0;
+      this.#finish({ error: signal?.reason });
+    };
+    this.#settled = () => {
+      signal?.removeEventListener('abort', abort);
+      onSettled();
+    };
+    call.on('data', (message: Response) => {
+      this.#messages.push(message);
+      call.pause();
+      this.#wake?.();
+    });
+    call.on('end', () => this.#finish({}));
+    call.on('error', (error: unknown) => {
+      // What came before the failure and waits behind the pause still counts.
+      for (let message = call.read(); message !== null && !this.#outcome; message = call.read()) {
+        this.#messages.push(message as Response);
+      }
+      this.#finish({ error: asGrpcError(error) });
+    });
+    if (signal?.aborted) abort();
+    else signal?.addEventListener('abort', abort, { once: true });
+  }
+
+  write(message: Request): void {
+    if (!this.#outcome) this.#call.write?.(message);
+  }
+
+  end(): void {
+    if (!this.#outcome) this.#call.end?.();
+  }
+
+  close(): void {
+    this.#messages.length = 0;
+    this.#finish({});
+  }
+
+  /** The first outcome stands: what comes after a cancel is its echo. */
+  #finish(outcome: Outcome): void {
+    if (this.#outcome) return;
+    this.#outcome = outcome;
+    this.#settled();
+    this.#call.cancel();
+    this.#wake?.();
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<Response, void, undefined> {
+    try {
+      for (;;) {
+        const message = this.#messages.shift();
+        if (message !== undefined) {
+          yield message;
+        } else if (this.#outcome) {
+          if (this.#outcome.error !== undefined) throw this.#outcome.error;
+          return;
+        } else {
+          await new Promise<void>((resolve) => {
+            this.#wake = resolve;
+            this.#call.resume();
+          });
+        }
+      }
+    } finally {
+      this.close();
+    }
+  }
+}
+
+function asGrpcError(error: unknown): unknown {
+  return error instanceof Error && 'code' in error && 'details' in error
+    ? GrpcError.from(error as Parameters<typeof GrpcError.from>[0])
+    : error;
+}

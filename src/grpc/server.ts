@@ -1,0 +1,151 @@
+import { existsSync, unlinkSync } from 'node:fs';
+import type { PeerCertificate } from 'node:tls';
+import { type handleBidiStreamingCall, type handleUnaryCall, Metadata, Server, status } from '@grpc/grpc-js';
+import { GrpcError } from './error.ts';
+import { loadService } from './load.ts';
+import { type ServerTls, serverCredentials } from './server-tls.ts';
+
+/** What a handler may know of its caller. */
+export interface CallContext {
+  readonly metadata: Readonly<Record<string, string>>;
+  /** Address of the peer. */
+  readonly peer: string;
+  /** The client's certificate, verified; absent when it gave none. */
+  readonly clientCertificate: PeerCertificate | undefined;
+  /** Aborted when the call ends. */
+  readonly signal: AbortSignal;
+}
+
+export interface ServerStream<Request, Response> extends AsyncIterable<Request> {
+  readonly context: CallContext;
+  write(message: Response): void;
+}
+
+/** A thrown GrpcError becomes the call's status, anything else UNKNOWN; a stream ends well when its handler returns. */
+export type Handler =
+  | { readonly unary: (request: never, context: CallContext) => Promise<object> | object }
+  | { readonly stream: (stream: ServerStream<never, object>) => Promise<void> };
+
+/** By service, then by method; a method without a handler answers UNIMPLEMENTED. */
+export type Services = Readonly<Record<string, Readonly<Record<string, Handler>>>>;
+
+export interface ServeOptions {
+  readonly services: Services;
+  /** A socket file, replaced if it exists, or a TCP port (0: any free one). */
+  readonly listen: { readonly path: string } | { readonly port: number; readonly host?: string };
+  readonly tls?: ServerTls | undefined;
+}
+
+export interface RunningServer {
+  /** What a client dials. */
+  readonly address: string;
+  readonly port: number;
+  /** For new connections; those that stand keep what they had. */
+  setTls(tls: ServerTls): void;
+  /** Ends every call and connection at once. */
+  stop(): Promise<void>;
+  /** Refuses new calls and waits for those under way. */
+  drain(): Promise<void>;
+}
+
+export async function serve(options: ServeOptions): Promise<RunningServer> {
+  const server = new Server({ 'grpc.enable_channelz': 0 });
+  for (const [name, handlers] of Object.entries(options.services)) {
+    const implementation: Record<string, handleUnaryCall<object, object> | handleBidiStreamingCall<object, object>> =
+      {};
+    for (const [method, handler] of Object.entries(handlers)) {
+      implementation[method] = 'unary' in handler ? unaryHandler(handler.unary) : streamHandler(handler.stream);
+    }
+    server.addService(loadService(name), implementation);
+  }
+  const { listen } = options;
+  if ('path' in listen && existsSync(listen.path)) unlinkSync(listen.path);
+  const credentials = serverCredentials(options.tls);
+  const target = 'path' in listen ? `unix:${listen.path}` : `${listen.host ?? '127.0.0.1'}:${listen.port}`;
+  const port = await new Promise<number>((resolve, reject) => {
+    server.bindAsync(target, credentials, (error, bound) => (error ? reject(error) : resolve(bound)));
+  });
+  return {
+    address: 'path' in listen ? target : `${listen.host ?? '127.0.0.1'}:${port}`,
+    port,
+    setTls: (tls) => credentials.update(tls),
+    async stop() {
+      server.forceShutdown();
+    },
+    drain: () => new Promise((resolve, reject) => server.tryShutdown((error) => (error ? reject(error) : resolve()))),
+  };
+}
+
+interface AnyCall {
+  readonly metadata: Metadata;
+  readonly cancelled: boolean;
+  getPeer(): string;
+  getAuthContext(): { readonly sslPeerCertificate?: PeerCertificate };
+  on(event: 'cancelled' | 'close' | 'end', listener: () => void): unknown;
+}
+
+function contextOf(call: AnyCall, signal: AbortSignal): CallContext {
+  const entries = Object.entries(call.metadata.getMap()).map(([name, value]) => [name, String(value)]);
+  const certificate = call.getAuthContext().sslPeerCertificate;
+  const given = certificate !== undefined && Object.keys(certificate).length > 0;
+  return {
+    metadata: Object.fromEntries(entries),
+    peer: call.getPeer(),
+    clientCertificate: given ? certificate : undefined,
+    signal,
+  };
+}
+
+function unaryHandler(handle: (request: never, context: CallContext) => Promise<object> | object) {
+  const handler: handleUnaryCall<object, object> = async (call, answer) => {
+    const ended = new AbortController();
+    call.on('cancelled', () => ended.abort());
+    try {
+      answer(null, await handle(call.request as never, contextOf(call as unknown as AnyCall, ended.signal)));
+    } catch (error) {
+      answer(statusOf(error));
+    } finally {
+      ended.abort();
+    }
+  };
+  return handler;
+}
+
+function streamHandler(handle: (stream: ServerStream<never, object>) => Promise<void>) {
+  const handler: handleBidiStreamingCall<object, object> = async (call) => {
+    const ended = new AbortController();
+    call.on('cancelled', () => ended.abort());
+    call.on('error', () => ended.abort());
+    const stream: ServerStream<never, object> = {
+      context: contextOf(call as unknown as AnyCall, ended.signal),
+      write(message) {
+        if (!ended.signal.aborted && !call.cancelled) call.write(message);
+      },
+      // The plain iterator would destroy the writing half too, before its messages are out.
+      [Symbol.asyncIterator]: () => call.iterator({ destroyOnReturn: false }) as AsyncIterator<never>,
+    };
+    try {
+      await handle(stream);
+      call.end();
+    } catch (error) {
+      if (!ended.signal.aborted) call.emit('error', statusOf(error));
+    } finally {
+      ended.abort();
+    }
+  };
+  return handler;
+}
+
+function statusOf(error: unknown): {
+  code: number;
+  details: string;
+  metadata: Metadata;
+  name: string;
+  message: string;
+} {
+  const { code, details } =
+    error instanceof GrpcError
+      ? { code: error.status, details: error.details }
+      : { code: status.UNKNOWN, details: error instanceof Error ? error.message : String(error) };
+  return { code, details, metadata: new Metadata(), name: 'GrpcError', message: details };
+}
