@@ -4,7 +4,7 @@ import type { Adapter } from '../mesh/adapter.ts';
 import type { Clock } from '../mesh/clock.ts';
 import type { Log } from '../mesh/log.ts';
 import { watchClock } from './clock-watch.ts';
-import { createDiscovery } from './discovery.ts';
+import { Discovery } from './discovery.ts';
 import type { Leadership } from './leadership.ts';
 import { Observer, type ObserverOptions } from './observer.ts';
 import { Registry } from './registry.ts';
@@ -34,12 +34,14 @@ export class Agent {
   readonly registry: Registry;
   readonly #options: AgentOptions;
   readonly #observer: Observer;
+  readonly #discovery: Discovery;
 
   constructor(options: AgentOptions) {
     this.#options = options;
     const { kube, adapters, leadership, sinks, clock, random, log } = options;
     const onError = (error: Error) => log.warn({ err: error }, 'a watch failed; it is opened again');
     this.#observer = new Observer({ kube, clock, random, log, onError, ...options.observe });
+    this.#discovery = new Discovery({ kube, clock, random, log });
     this.registry = new Registry(adapters, {
       kube,
       clock,
@@ -47,7 +49,7 @@ export class Agent {
       log,
       leadership,
       observer: this.#observer,
-      discovery: createDiscovery({ kube, clock, random, log }),
+      discovery: this.#discovery,
       spacings: new Spacings(clock),
       reporter: new Reporter(sinks),
       dryRun: options.dryRun ?? false,
@@ -58,6 +60,7 @@ export class Agent {
   /** Compares everything with everything: lists again and lets each worker look again. */
   sweep(): void {
     this.#observer.resync();
+    this.#discovery.resync();
     this.registry.poke();
   }
 

@@ -4,14 +4,16 @@ import { AttemptBudget } from '../core/breaker.ts';
 import { type KubeObject, keyOf, type ObjectRef, refOf } from '../core/object.ts';
 import { plan, type Step } from '../core/plan.ts';
 import { namedRoots } from '../core/trust.ts';
-import { ownerOf, publicationRefs } from '../gateway/emissary.ts';
+import { publicationRefs } from '../gateway/emissary.ts';
 import { readPublication } from '../gateway/publication.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import { type Identity, leafOf, sameLeaf } from '../mesh/identity.ts';
+import { RESOURCES } from '../kube/resources.ts';
 import { isTargeting } from '../mesh/targeting.ts';
 import { Trigger } from '../mesh/trigger.ts';
 import { type Decision, decide, type Problem, type Situation } from './decide.ts';
 import type { Environment } from './environment.ts';
+import type { View } from './discovery.ts';
 import { createHost } from './host.ts';
 import { identities } from './identities.ts';
 import { keepMappings, type MappingKeeping } from './mappings.ts';
@@ -19,7 +21,7 @@ import type { Interest } from './observer.ts';
 import { renewalPolicy } from './policy.ts';
 import { Prober } from './prober.ts';
 import { type Outcome, publish } from './publisher.ts';
-import { retire } from './retire.ts';
+import { ownerOf, retireContexts } from './retire.ts';
 
 /** What a worker tells after each pass; the reporter turns it into status, metrics, events and log lines. */
 export interface Report {
@@ -39,6 +41,8 @@ export interface Report {
   readonly repair: boolean;
   readonly mappings: ReturnType<MappingKeeping['states']>;
   readonly breakerOpenMs: number;
+  /** Nothing is stored. */
+  readonly dryRun: boolean;
 }
 
 /** Keeps one MeshCertificate's publication: looks, decides, writes the difference, tells. Level-triggered. */
@@ -53,6 +57,7 @@ export class Worker {
   readonly #prober: Prober;
   #interest: Interest | undefined;
   #interestKey = '';
+  #contexts: View | undefined;
   #mappings: MappingKeeping | undefined;
   #candidate: Identity | undefined;
   #breakerOpenMs = 0;
@@ -107,6 +112,10 @@ export class Worker {
       onError: (error) => this.#env.reporter.trouble(this.certificate, error),
     });
     const parts: Promise<void>[] = [this.#mappings.run(inner)];
+    this.#contexts = this.#env.discovery.view(RESOURCES.tlsContexts, namespace, {
+      changed: () => {},
+      failed: () => {},
+    });
     try {
       this.#observe();
       let stream: Promise<void> | undefined;
@@ -131,6 +140,7 @@ export class Worker {
     } finally {
       stop.abort(new Error('worker stopped'));
       this.#interest?.[Symbol.dispose]();
+      this.#contexts[Symbol.dispose]();
       this.#prober.stop();
       await Promise.allSettled(parts);
       await opened[Symbol.asyncDispose]();
@@ -236,7 +246,7 @@ export class Worker {
       this.#writeFailures = 0;
       this.#retryAt = undefined;
       await this.#mappings?.sync(signal);
-      await retire(this.certificate, this.#mappings, this.#env, signal);
+      await this.#retire(signal);
     }
     if (decision.hold?.hold) this.#prober.ask(situation.candidate, decision.trust.bundle, signal);
     const inForce = decision.identity !== undefined && !due;
@@ -254,10 +264,17 @@ export class Worker {
       leading,
       mappings: this.#mappings?.states() ?? [],
       breakerOpenMs: this.#breakerOpenMs,
+      dryRun,
     });
     const retry = this.#retryAt === undefined ? undefined : clock.now() + this.#retryAt - clock.monotonic();
     const times = [decision.nextLook, due ? retry : undefined].filter((time) => time !== undefined);
     return times.length === 0 ? undefined : Math.min(...times);
+  }
+
+  async #retire(signal: AbortSignal): Promise<void> {
+    if (!this.#mappings?.complete || !this.#contexts?.synced) return;
+    const targets = this.certificate.spec.tlsContext.enabled ? this.#mappings.targets() : [];
+    await retireContexts(this.certificate, this.#contexts.items(), targets, this.#env, signal);
   }
 
   #inForce(decision: Decision): Report['rotation'] {

@@ -1,0 +1,41 @@
+import type { Leadership } from './leadership.ts';
+
+export interface HealthProblem {
+  readonly code: string;
+  readonly message: string;
+}
+
+/** What is wrong with the agent itself, for /readyz: its configuration, its watches, its Lease. */
+export class Health {
+  readonly #leadership: Leadership | undefined;
+  readonly #problems = new Map<string, HealthProblem>();
+  #configured = false;
+
+  /** Without `leadership` no Lease is used. */
+  constructor(leadership?: Leadership) {
+    this.#leadership = leadership;
+  }
+
+  /** A first configuration is in force. */
+  configured(): void {
+    this.#configured = true;
+    this.clear('config');
+  }
+
+  /** One problem a place at a time. */
+  problem(place: string, problem: HealthProblem): void {
+    this.#problems.set(place, problem);
+  }
+
+  clear(place: string): void {
+    this.#problems.delete(place);
+  }
+
+  read(): { ready: boolean; leader?: boolean; problems: readonly HealthProblem[] } {
+    return {
+      ready: this.#configured,
+      ...(this.#leadership ? { leader: this.#leadership.held.length > 0 } : {}),
+      problems: [...this.#problems.values()],
+    };
+  }
+}

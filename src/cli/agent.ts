@@ -1,0 +1,164 @@
+import { readFile } from 'node:fs/promises';
+import { adapters } from '../../adapters/index.ts';
+import { Agent, type Wishes } from '../agent/agent.ts';
+import { configFile } from '../agent/config-file.ts';
+import { consulConnectorWishes } from '../agent/consul-connector.ts';
+import { customResources } from '../agent/controller.ts';
+import { EventSink } from '../agent/event-sink.ts';
+import { Health } from '../agent/health.ts';
+import { alone } from '../agent/leadership.ts';
+import { LeaseLeadership } from '../agent/lease-leadership.ts';
+import { LogSink } from '../agent/log-sink.ts';
+import { MetricsSink } from '../agent/metrics-sink.ts';
+import { OnceSink } from '../agent/once.ts';
+import type { Sink } from '../agent/reporter.ts';
+import { StatusBoard } from '../agent/status-board.ts';
+import { StatusWriter } from '../agent/status-writer.ts';
+import { startHttp } from '../http/server.ts';
+import type { Kube } from '../kube/api.ts';
+import { connect } from '../kube/client.ts';
+import { systemClock } from '../mesh/clock.ts';
+import type { Log } from '../mesh/log.ts';
+import { createLog } from '../telemetry/log.ts';
+import { createMetrics, type Metrics } from '../telemetry/metrics.ts';
+import { AGENT_USAGE, type AgentFlags, parseAgentFlags } from './agent-flags.ts';
+import type { Command, Io } from './command.ts';
+import { listenAddress } from './listen.ts';
+import { VERSION } from './version.ts';
+
+const clock = systemClock;
+const random = Math.random;
+
+export const agent: Command = {
+  name: 'agent',
+  summary: 'Keep the certificates of MeshCertificates published and rotated',
+  usage: AGENT_USAGE,
+  run: (argv, io) => runAgent(parseAgentFlags(argv), io),
+};
+
+async function runAgent(flags: AgentFlags, io: Io): Promise<number> {
+  const log = createLog({ level: flags.logLevel });
+  const namespace = flags.namespace ?? io.env.POD_NAMESPACE ?? (await podNamespace()) ?? 'default';
+  const kube = connect({
+    kubeconfig: flags.kubeconfig ?? io.env.KUBECONFIG,
+    context: flags.context,
+    userAgent: `meshcert/${VERSION}`,
+  });
+  const metrics = createMetrics({ version: VERSION });
+  const board = new StatusBoard();
+  const stop = new AbortController();
+  const signal = AbortSignal.any([io.signal, stop.signal]);
+  const leadership = flags.leaderElect
+    ? new LeaseLeadership({
+        kube,
+        clock,
+        random,
+        log,
+        namespace,
+        name: flags.leaseName,
+        shards: flags.shards,
+        identity: io.env.POD_NAME ?? `${io.env.HOSTNAME ?? 'agent'}-${process.pid}`,
+      })
+    : alone;
+  const fromResources = flags.config === undefined && !flags.consulConnector;
+  const health = new Health(flags.leaderElect ? leadership : undefined);
+  const once = flags.once ? new OnceSink(() => stop.abort(new Error('published'))) : undefined;
+  const sinks: Sink[] = [board, new LogSink(log), new MetricsSink(metrics, clock)];
+  if (once) sinks.push(once);
+  if (fromResources && !flags.dryRun) {
+    sinks.push(new StatusWriter({ kube, clock, random, log, signal }), new EventSink({ kube, clock, random, log }));
+  }
+  const wishes = wishesOf(flags, { kube, log, metrics, namespace, leadership, io, once, health });
+  const running = new Agent({
+    kube,
+    adapters,
+    wishes,
+    leadership,
+    sinks,
+    clock,
+    random,
+    log,
+    observe: { by: flags.observe, namespaces: watched(flags, namespace) },
+    dryRun: flags.dryRun,
+  });
+  log.info({ version: VERSION, namespace, node: process.versions.node }, 'meshcert agent starts');
+  const address = flags.once ? undefined : listenAddress(flags.listen, io.env.KUBERNETES_SERVICE_HOST !== undefined);
+  const http =
+    address &&
+    (await startHttp({ ...address, version: VERSION, source: board, health: () => health.read(), metrics, clock, log }));
+  if (http) log.info({ url: http.url }, 'status page, /metrics and probes are served');
+  const deadline = once ? clock.sleep(flags.timeoutMs, signal).then(() => stop.abort(new Error('timeout'))) : undefined;
+  deadline?.catch(() => {});
+  try {
+    await running.run(signal);
+  } finally {
+    await http?.stop();
+    kube.close();
+  }
+  log.info({}, 'meshcert agent ends; what it published stays');
+  if (!once) return 0;
+  if (!once.done) io.stderr.write(`meshcert agent: not everything was published:\n${once.explain()}\n`);
+  return once.done ? 0 : 1;
+}
+
+interface WishContext {
+  readonly kube: Kube;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  readonly namespace: string;
+  readonly leadership: { leads(key: string): boolean };
+  readonly io: Io;
+  readonly once: OnceSink | undefined;
+  readonly health: Health;
+}
+
+function wishesOf(flags: AgentFlags, context: WishContext): Wishes {
+  const { kube, log, metrics, namespace, leadership, io, once, health } = context;
+  if (flags.consulConnector) return (signal) => consulConnectorWishes(io.env, namespace, adapters, once, signal);
+  const { config } = flags;
+  if (config !== undefined) {
+    return async function* (signal) {
+      for await (const state of configFile({ path: config, namespace, adapters, clock }, signal)) {
+        metrics.configErrors.set({}, state.ok ? 0 : state.error.errors.length);
+        if (state.ok) {
+          health.configured();
+          once?.expect(state.documents);
+          yield state.documents;
+        } else if (once) throw state.error;
+        else {
+          const { code, message } = state.error;
+          health.problem('config', { code, message });
+          log.error({ code, file: config }, `${message}; the last good configuration stays in force`);
+        }
+      }
+    };
+  }
+  return async function* (signal) {
+    const namespaces = watched(flags, namespace);
+    const onError = (error: Error) => {
+      health.problem('watch', { code: String((error as { code?: unknown }).code), message: error.message });
+      log.warn({ err: error }, 'MeshCertificates cannot be watched; it is tried again');
+    };
+    const leads = (key: string) => leadership.leads(key);
+    const stream = customResources({ kube, adapters, clock, random, log, namespaces, leads, onError }, signal);
+    for await (const wished of stream) {
+      health.configured();
+      health.clear('watch');
+      once?.expect(wished);
+      yield wished;
+    }
+  };
+}
+
+function watched(flags: AgentFlags, namespace: string): readonly string[] | undefined {
+  return flags.allNamespaces ? undefined : (flags.watchNamespaces ?? [namespace]);
+}
+
+/** Where Kubernetes tells a pod its namespace. */
+async function podNamespace(): Promise<string | undefined> {
+  try {
+    return (await readFile('/var/run/secrets/kubernetes.io/serviceaccount/namespace', 'utf8')).trim();
+  } catch {
+    return undefined;
+  }
+}
