@@ -1,0 +1,89 @@
+import type { PublicationStatus } from '../core/status.ts';
+import type { StatusEntry, StatusSource } from './source.ts';
+
+/** A status board that a test writes to. */
+export class Board implements StatusSource {
+  readonly #entries = new Map<string, StatusEntry>();
+  readonly #told = new Set<() => void>();
+
+  get subscribers(): number {
+    return this.#told.size;
+  }
+
+  all(): readonly StatusEntry[] {
+    return [...this.#entries.entries()].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, entry]) => entry);
+  }
+
+  subscribe(told: () => void): () => void {
+    this.#told.add(told);
+    return () => this.#told.delete(told);
+  }
+
+  put(name: string, status: PublicationStatus, namespace = 'emissary'): void {
+    this.#entries.set(`${namespace}/${name}`, { namespace, name, status });
+    for (const told of this.#told) told();
+  }
+
+  remove(name: string, namespace = 'emissary'): void {
+    this.#entries.delete(`${namespace}/${name}`);
+    for (const told of this.#told) told();
+  }
+}
+
+const HOUR_MS = 3_600_000;
+const iso = (ms: number) => new Date(ms).toISOString();
+
+/** A healthy publication as seen at `now`, with what a test changes. */
+export function goodStatus(now: number, changes: Partial<PublicationStatus> = {}): PublicationStatus {
+  const since = { lastTransitionTime: iso(now - HOUR_MS) };
+  return {
+    mesh: 'istio',
+    id: 'spiffe://cluster.local/ns/emissary/sa/emissary',
+    fingerprint: 'a1'.repeat(32),
+    notBefore: iso(now - 6 * HOUR_MS),
+    notAfter: iso(now + 18 * HOUR_MS),
+    renewalTime: iso(now + 9 * HOUR_MS),
+    emergencyTime: iso(now + 15 * HOUR_MS),
+    roots: [
+      {
+        fingerprint: 'b2'.repeat(32),
+        subject: 'O=cluster.local',
+        notAfter: iso(now + 80_000 * HOUR_MS),
+        state: 'named',
+        since: iso(now - 2 * HOUR_MS),
+      },
+      {
+        fingerprint: 'c3'.repeat(32),
+        subject: 'O=cluster.local (old)',
+        notAfter: iso(now + 8000 * HOUR_MS),
+        state: 'retained',
+        since: iso(now - 30 * HOUR_MS),
+      },
+    ],
+    mappings: [{ kind: 'Mapping', namespace: 'shop', name: 'web', state: 'ok', context: 'istio' }],
+    targets: [],
+    rotations: 3,
+    lastRotationTime: iso(now - 6 * HOUR_MS),
+    conditions: [
+      { type: 'Ready', status: 'True', reason: 'Serving', message: 'Certificate in force.', ...since },
+      { type: 'Published', status: 'True', reason: 'InForce', message: 'Read back and verified.', ...since },
+      { type: 'Degraded', status: 'False', reason: 'AsExpected', message: 'Nothing is wrong.', ...since },
+    ],
+    ...changes,
+  };
+}
+
+/** The same publication with a failing mesh and no certificate. */
+export function badStatus(now: number): PublicationStatus {
+  const at = { lastTransitionTime: iso(now - HOUR_MS) };
+  const message = 'ERR_MESH_UNREACHABLE: cannot reach istiod:15012; check the address and NetworkPolicies';
+  const { id, fingerprint, notBefore, notAfter, renewalTime, emergencyTime, ...rest } = goodStatus(now);
+  return {
+    ...rest,
+    lastError: { code: 'ERR_MESH_UNREACHABLE', message: 'cannot reach istiod:15012', time: iso(now) },
+    conditions: [
+      { type: 'Ready', status: 'False', reason: 'NotPublished', message: 'No certificate yet; see Published.', ...at },
+      { type: 'Published', status: 'False', reason: 'MeshUnreachable', message, ...at },
+    ],
+  };
+}

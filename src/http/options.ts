@@ -1,0 +1,16 @@
+import type { Clock } from '../mesh/clock.ts';
+import type { Log } from '../mesh/log.ts';
+import type { AgentHealth, StatusSource } from './source.ts';
+
+export interface HttpOptions {
+  /** `0.0.0.0` where the kubelet and Prometheus must reach it. */
+  readonly host: string;
+  /** 0 takes a free one. */
+  readonly port: number;
+  readonly version: string;
+  readonly source: StatusSource;
+  health(): AgentHealth;
+  readonly metrics: { expose(): string };
+  readonly clock: Clock;
+  readonly log: Log;
+}

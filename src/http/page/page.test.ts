@@ -1,0 +1,77 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { badStatus, goodStatus } from '../board.fixture.ts';
+import { html } from './html.ts';
+import { renderPage } from './page.ts';
+import { renderRow } from './row.ts';
+import { SCRIPT } from './script.ts';
+import { verdictOf } from './verdict.ts';
+import { relative } from './when.ts';
+
+const NOW = Date.UTC(2026, 0, 1);
+const state = { ready: true, problems: [], version: '1', now: NOW };
+const entry = (status = goodStatus(NOW), name = 'istio') => ({ namespace: 'emissary', name, status });
+
+test('whatever is put into markup is escaped', () => {
+  const evil = '<script>"\'&';
+  assert.equal(html`<p title="${evil}">${[evil]}</p>`.text, `<p title="${ESCAPED}">${ESCAPED}</p>`);
+  assert.equal(html`${undefined}${false}${0}${html`<b>`}`.text, '0<b>');
+});
+const ESCAPED = '&lt;script&gt;&quot;&#39;&amp;';
+
+test('a hostile status cannot break out of the page', () => {
+  const evil = '"><script>alert(1)</script>';
+  const status = goodStatus(NOW, {
+    mesh: evil,
+    id: evil,
+    held: { fingerprint: evil, reason: evil, until: evil },
+    lastError: { code: evil, message: evil, time: evil },
+    mappings: [{ kind: evil, namespace: evil, name: evil, state: evil, context: evil, message: evil }],
+    targets: [{ id: evil, context: evil }],
+    roots: [{ fingerprint: evil, subject: evil, notAfter: evil, state: 'named' }],
+    conditions: [{ type: 'Ready', status: 'False', reason: evil, message: evil, lastTransitionTime: evil }],
+  });
+  assert.doesNotMatch(renderRow(entry(status, evil), NOW).text, /<script/);
+});
+
+test('a good certificate shows identity, validity, roots and Mappings', () => {
+  const { text } = renderRow(entry(), NOW);
+  assert.match(text, /spiffe:\/\/cluster\.local\/ns\/emissary\/sa\/emissary/);
+  assert.match(text, /aria-label="25 % of its life passed; valid until 2026-01-01T18:00:00\.000Z, renewal at/);
+  assert.match(text, /in 18 h/);
+  assert.match(text, /class="retained">retained<\/span> <code>c3c3/);
+  assert.match(text, /Mapping shop\/web → istio/);
+  assert.doesNotMatch(text, /What to do/);
+});
+
+test('a certificate that is not ready says what to do next', () => {
+  const { text } = renderRow(entry(badStatus(NOW)), NOW);
+  assert.match(text, /class="bad"/);
+  assert.match(text, /What to do:<\/b> Ready: .* check the address and NetworkPolicies/);
+  assert.match(text, /no certificate/);
+});
+
+test('the verdict is never by colour alone, and worse things win', () => {
+  assert.deepEqual(verdictOf(goodStatus(NOW)), { level: 'good', word: 'Serving', symbol: '✓', next: [] });
+  const held = { fingerprint: 'x', reason: 'new_root', until: '2026-01-01T01:00:00Z' };
+  assert.equal(verdictOf(goodStatus(NOW, { held })).word, 'LeafHeld');
+  assert.equal(verdictOf(badStatus(NOW)).level, 'bad');
+  assert.equal(verdictOf(goodStatus(NOW, { conditions: [] })).word, 'Starting');
+});
+
+test('nothing on the page is inline or foreign', () => {
+  const page = renderPage([entry(), entry(badStatus(NOW), 'two')], state);
+  assert.doesNotMatch(page, / style=| on[a-z]+=|javascript:|https?:\/\/(?!www\.w3\.org)/);
+  assert.doesNotMatch(page, /<script(?! src="page\.js" defer><\/script>)/);
+  assert.doesNotMatch(SCRIPT, /https?:|eval|new Function/);
+});
+
+test('an empty cluster says how to begin', () => {
+  assert.match(renderPage([], state), /Apply one, or give a file with --config/);
+});
+
+test('relative times take the largest unit that fits', () => {
+  assert.equal(relative(90_000), 'in 1 min');
+  assert.equal(relative(-86_400_000), '1 d ago');
+  assert.equal(relative(500), 'now');
+});
