@@ -1,6 +1,7 @@
 import type { KubeObject } from '../core/object.ts';
 import type { Kube, Resource } from '../kube/api.ts';
 import { type Reflector, reflect } from '../kube/reflector.ts';
+import { RESOURCES } from '../kube/resources.ts';
 import type { Clock } from '../mesh/clock.ts';
 import type { Log } from '../mesh/log.ts';
 
@@ -21,9 +22,9 @@ export interface Watcher {
 export interface View extends Disposable {
   /** False until everything was listed once: before that, absence proves nothing. */
   readonly synced: boolean;
-  /** Of the newest failure since things last went well. */
-  readonly failure: Error | undefined;
-  items(): readonly KubeObject[];
+  /** Why it is not up to date now. */
+  readonly problem: Error | undefined;
+  items(): Iterable<KubeObject>;
 }
 
 /**
@@ -32,7 +33,7 @@ export interface View extends Disposable {
  */
 export class Discovery {
   readonly #options: DiscoveryOptions;
-  readonly #feeds = new Map<string, Feed>();
+  readonly #feeds = new Map<string, SharedWatch>();
 
   constructor(options: DiscoveryOptions) {
     this.#options = options;
@@ -41,21 +42,17 @@ export class Discovery {
   /** `namespace` undefined: all namespaces. */
   view(resource: Resource, namespace: string | undefined, watcher: Watcher): View {
     const id = `${resource.apiVersion}/${resource.plural}/${namespace ?? ''}`;
-    let feed = this.#feeds.get(id);
-    if (!feed) {
-      feed = new Feed(resource, namespace, this.#options);
-      this.#feeds.set(id, feed);
-    }
-    const shared = feed;
+    const shared = this.#feeds.get(id) ?? new SharedWatch(resource, namespace, this.#options);
+    this.#feeds.set(id, shared);
     shared.watchers.add(watcher);
     return {
       get synced() {
-        return shared.reflector.synced;
+        return shared.reflector.isSynced;
       },
-      get failure() {
-        return shared.failure;
+      get problem() {
+        return shared.reflector.problem;
       },
-      items: () => shared.reflector.items(),
+      items: () => shared.reflector.items().values(),
       [Symbol.dispose]: () => {
         shared.watchers.delete(watcher);
         if (shared.watchers.size > 0) return;
@@ -71,35 +68,54 @@ export class Discovery {
   }
 }
 
-class Feed {
+class SharedWatch {
   readonly watchers = new Set<Watcher>();
   readonly reflector: Reflector;
-  failure: Error | undefined;
   readonly #stop = new AbortController();
 
-  constructor(resource: Resource, namespace: string | undefined, options: DiscoveryOptions) {
-    const changed = () => {
-      this.failure = undefined;
-      for (const watcher of [...this.watchers]) watcher.changed();
-    };
+  constructor(resource: Resource, namespace: string | undefined, { kube, clock, random, log }: DiscoveryOptions) {
     this.reflector = reflect(
-      options.kube,
+      kube,
       resource,
       { namespace },
       {
-        ...options,
+        clock,
+        random,
+        log,
         signal: this.#stop.signal,
-        onChange: changed,
-        onSync: changed,
+        keep: resource === RESOURCES.pods ? withoutBulk : undefined,
         onError: (error) => {
-          this.failure = error;
           for (const watcher of [...this.watchers]) watcher.failed(error);
         },
       },
     );
+    this.#follow();
   }
 
   close(): void {
     this.#stop.abort(new Error('no longer watched'));
   }
+
+  async #follow(): Promise<void> {
+    for await (const _ of this.reflector.changes()) for (const watcher of [...this.watchers]) watcher.changed();
+  }
+}
+
+/** A pod is 5 to 20 KB, of which its labels, annotations and ServiceAccount matter here. */
+function withoutBulk(pod: KubeObject): KubeObject {
+  const { apiVersion, kind, metadata, spec } = pod;
+  const { name, namespace, labels, annotations, resourceVersion } = metadata;
+  const { serviceAccountName } = (spec ?? {}) as { serviceAccountName?: string };
+  return {
+    apiVersion,
+    kind,
+    metadata: {
+      name,
+      ...(namespace && { namespace }),
+      ...(labels && { labels }),
+      ...(annotations && { annotations }),
+      ...(resourceVersion && { resourceVersion }),
+    },
+    spec: { serviceAccountName },
+  };
 }

@@ -48,10 +48,11 @@ export class Sight implements Disposable {
 
   /** What stands; opens and closes watches as the Mappings point to other namespaces. */
   world(wish: TargetWish): TargetWorld {
-    const mappings = this.#mappings.flatMap((view) => view.items());
-    const contexts = this.#contexts.items().filter(this.#isOurs);
+    const mappings = this.#mappings.flatMap((view) => [...view.items()]);
+    const contexts = [...this.#contexts.items()].filter(this.#isOurs);
     this.#look(namespacesBehind(wish, { mappings, contexts }));
-    const all = (kind: keyof typeof BACKENDS) => [...this.#behind.values()].flatMap((views) => views[kind].items());
+    const all = (kind: keyof typeof BACKENDS) =>
+      [...this.#behind.values()].flatMap((views) => [...views[kind].items()]);
     return {
       mappings,
       contexts,
@@ -71,8 +72,8 @@ export class Sight implements Disposable {
     const unseen = new Map<string, string>();
     for (const [namespace, views] of this.#behind) {
       const late = Object.values(views).filter((view) => !view.synced);
-      const failure = late.find((view) => view.failure)?.failure;
-      if (late.length > 0) unseen.set(namespace, failure?.message ?? 'being listed');
+      const problem = late.find((view) => view.problem)?.problem;
+      if (late.length > 0) unseen.set(namespace, problem?.message ?? 'being listed');
     }
     return unseen;
   }
