@@ -24,7 +24,7 @@ export interface View extends Disposable {
   readonly synced: boolean;
   /** Why it is not up to date now. */
   readonly problem: Error | undefined;
-  items(): Iterable<KubeObject>;
+  items(): readonly KubeObject[];
 }
 
 /**
@@ -52,7 +52,7 @@ export class Discovery {
       get problem() {
         return shared.reflector.problem;
       },
-      items: () => shared.reflector.items().values(),
+      items: () => [...shared.reflector.items().values()],
       [Symbol.dispose]: () => {
         shared.watchers.delete(watcher);
         if (shared.watchers.size > 0) return;
@@ -89,7 +89,7 @@ class SharedWatch {
         },
       },
     );
-    this.#follow();
+    void this.#follow();
   }
 
   close(): void {

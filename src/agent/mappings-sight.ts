@@ -48,11 +48,10 @@ export class Sight implements Disposable {
 
   /** What stands; opens and closes watches as the Mappings point to other namespaces. */
   world(wish: TargetWish): TargetWorld {
-    const mappings = this.#mappings.flatMap((view) => [...view.items()]);
-    const contexts = [...this.#contexts.items()].filter(this.#isOurs);
+    const mappings = this.#mappings.flatMap((view) => view.items());
+    const contexts = this.#contexts.items().filter(this.#isOurs);
     this.#look(namespacesBehind(wish, { mappings, contexts }));
-    const all = (kind: keyof typeof BACKENDS) =>
-      [...this.#behind.values()].flatMap((views) => [...views[kind].items()]);
+    const all = (kind: keyof typeof BACKENDS) => [...this.#behind.values()].flatMap((views) => views[kind].items());
     return {
       mappings,
       contexts,
