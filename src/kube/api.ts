@@ -15,6 +15,15 @@ export interface Selection {
   readonly fieldSelector?: string | undefined;
 }
 
+export interface WatchSelection extends Selection {
+  /** From a list or an earlier event. */
+  readonly resourceVersion: string;
+  /** The server ends the watch after this long. */
+  readonly timeoutSeconds?: number | undefined;
+  /** Called once the server accepted the watch, which may be long before the first event. */
+  readonly opened?: (() => void) | undefined;
+}
+
 export interface WriteOptions {
   readonly fieldManager: string;
   readonly dryRun?: boolean | undefined;
@@ -50,7 +59,7 @@ export interface Kube {
   /** Ends when the server closes it; throws KubeError with status 410 when `resourceVersion` is too old. */
   watch<T extends KubeObject = KubeObject>(
     resource: Resource,
-    selection: Selection & { readonly resourceVersion: string; readonly timeoutSeconds?: number },
+    selection: WatchSelection,
     signal?: AbortSignal,
   ): AsyncIterable<WatchEvent<T>>;
   create<T extends KubeObject = KubeObject>(object: T, options: WriteOptions, signal?: AbortSignal): Promise<T>;

@@ -1,6 +1,15 @@
 import { describe, type KubeObject, type ObjectRef, refOf } from '../core/object.ts';
 import { type Clock, systemClock } from '../mesh/clock.ts';
-import type { ApplyOptions, Kube, ListResult, Resource, Selection, WatchEvent, WriteOptions } from './api.ts';
+import type {
+  ApplyOptions,
+  Kube,
+  ListResult,
+  Resource,
+  Selection,
+  WatchEvent,
+  WatchSelection,
+  WriteOptions,
+} from './api.ts';
 import { type Called, errorFromSocket, errorFromStatus } from './classify.ts';
 import { Credentials } from './credentials.ts';
 import { KubeError } from './error.ts';
@@ -74,10 +83,10 @@ class Client implements Kube {
 
   async *watch<T extends KubeObject>(
     resource: Resource,
-    selection: Selection & { readonly resourceVersion: string; readonly timeoutSeconds?: number },
+    selection: WatchSelection,
     signal: AbortSignal = new AbortController().signal,
   ): AsyncGenerator<WatchEvent<T>> {
-    const { resourceVersion, timeoutSeconds } = selection;
+    const { resourceVersion, timeoutSeconds, opened } = selection;
     const query = queryOf({
       ...selectors(selection),
       watch: true,
@@ -88,6 +97,7 @@ class Client implements Kube {
     const about = calledAll('watch', resource, selection);
     const path = collectionPath(resource, selection.namespace) + query;
     const body = await this.#transport.open({ called: about, method: 'GET', path }, signal);
+    opened?.();
     try {
       for await (const line of lines(body)) {
         const { type, object } = JSON.parse(line) as {

@@ -28,7 +28,7 @@ export function handle(cluster: Cluster, call: Call): Answer {
   const kind = cluster.registry.find(asked.group, asked.version, asked.plural);
   if (!kind || (!kind.namespaced && asked.namespace !== undefined)) throw noSuchPath();
   if (asked.subresource !== undefined) return subresource(cluster, call, kind, asked.subresource);
-  if (kind.virtual) return { status: 201, body: review(cluster, kind, bodyOf(call), user) };
+  if (kind.virtual) return { status: 201, body: review(cluster, kind, bodyOf(call, kind), user) };
   return main(cluster, call, kind);
 }
 
@@ -66,12 +66,12 @@ function main(cluster: Cluster, call: Call, kind: Kind): Answer {
       return { watch: watchRequest(cluster, call, kind) };
     case 'create': {
       if (asked.name !== undefined || (kind.namespaced && asked.namespace === undefined)) throw methodNotAllowed();
-      const body = bodyOf(call);
+      const body = bodyOf(call, kind);
       const made = writes.create(kind, asked.namespace, body, mode(call));
       return shown(cluster, call, kind, 201, made);
     }
     case 'update':
-      return shown(cluster, call, kind, 200, writes.update(targetOf(asked, kind), bodyOf(call), mode(call)));
+      return shown(cluster, call, kind, 200, writes.update(targetOf(asked, kind), bodyOf(call, kind), mode(call)));
     case 'patch':
       return patch(cluster, call, kind);
     case 'delete':
@@ -140,7 +140,7 @@ function subresource(cluster: Cluster, call: Call, kind: Kind, name: string): An
   if (name !== 'status' || !kind.status) throw noSuchPath();
   if (asked.verb === 'get') return main(cluster, { ...call, asked: { ...asked, subresource: undefined } }, kind);
   if (asked.verb === 'update') {
-    return shown(cluster, call, kind, 200, cluster.writes.update(target, bodyOf(call), mode(call)));
+    return shown(cluster, call, kind, 200, cluster.writes.update(target, bodyOf(call, kind), mode(call)));
   }
   if (asked.verb === 'patch') return patch(cluster, call, kind);
   throw methodNotAllowed();
@@ -194,10 +194,12 @@ function targetOf(asked: Asked, kind: Kind): Target {
   return { kind, namespace: asked.namespace, name: asked.name, subresource: asked.subresource };
 }
 
-function bodyOf({ body }: Call): Stored {
-  const object = decode(body);
+/** The body as an object; the path says what kind it is when the body does not. */
+function bodyOf(call: Call, kind?: Kind): Stored {
+  const object = decode(call.body);
   if (!isFields(object)) throw badRequest('the body of the request is not an object');
-  return { ...object, metadata: { ...fieldsIn(object.metadata) } } as Stored;
+  const type = kind ? { apiVersion: apiVersionOf(kind), kind: kind.kind } : {};
+  return { ...type, ...object, metadata: { ...fieldsIn(object.metadata) } } as Stored;
 }
 
 function listIn({ body }: Call): unknown {

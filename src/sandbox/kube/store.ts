@@ -9,6 +9,8 @@ export interface Change {
 
 type Listener = (change: Change) => void;
 
+/** Not 1, so that a version which never was, such as 1, is too old as on a server that has lived. */
+const FIRST_VERSION = 100;
 /** Enough history for any watch that lags by less than this many writes of one resource. */
 const HISTORY = 10_000;
 
@@ -22,8 +24,8 @@ interface Shelf {
 
 /** All objects, one counter of resource versions, and each resource's recent history. */
 export class Store {
-  #version = 1;
-  #oldest = 0;
+  #version = FIRST_VERSION;
+  #oldest = FIRST_VERSION;
   #shelves = new Map<string, Shelf>();
 
   get version(): number {

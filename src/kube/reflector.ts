@@ -1,0 +1,215 @@
+import { retryDelay } from '../core/backoff.ts';
+import { type KubeObject, keyOf, refOf } from '../core/object.ts';
+import type { Clock } from '../mesh/clock.ts';
+import type { Log } from '../mesh/log.ts';
+import type { Kube, Resource, Selection, WatchEvent } from './api.ts';
+import { KubeError } from './error.ts';
+import { Feed } from './feed.ts';
+import { linkedTo } from './linked-signal.ts';
+import { Watchdog } from './watchdog.ts';
+
+export interface ReflectOptions<T extends KubeObject> {
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly log: Log;
+  readonly signal: AbortSignal;
+  /** Each failure, also those that pass by themselves; the loop goes on. */
+  readonly onError?: ((error: Error) => void) | undefined;
+  /** What to remember of an object, so that thousands of Secrets need not be held. */
+  readonly keep?: ((object: T) => T) | undefined;
+  /** Everything is listed anew this often, plus up to a tenth: finds what a lost event hid. Default 10 min. */
+  readonly relistMs?: number | undefined;
+}
+
+/** A selection of the cluster's objects, kept up to date. */
+export interface Reflector<T extends KubeObject = KubeObject> {
+  /** By `keyOf`; empty until synced. Not to be changed. */
+  items(): ReadonlyMap<string, T>;
+  /** The keys that changed since the last round; first, once listed, all keys (maybe none). Ends with the signal. */
+  changes(): AsyncIterable<ReadonlySet<string>>;
+  /** Resolves after the first good list; rejects when the signal comes first. */
+  readonly synced: Promise<void>;
+  readonly isSynced: boolean;
+  /** Epoch ms when the server was last heard about this; 0 before. */
+  readonly lastEventAt: number;
+  /** Why it is not following now; undefined while all is well. */
+  readonly problem: Error | undefined;
+  /** Lists anew, now. */
+  resync(): void;
+  /** Resolves when everything has ended after the signal. */
+  readonly ended: Promise<void>;
+}
+
+/** Lists and watches for ever. Never throws and never gives up: a refusal (403) or an absent CRD (404) may pass. */
+export function reflect<T extends KubeObject = KubeObject>(
+  kube: Kube,
+  resource: Resource,
+  selection: Selection,
+  options: ReflectOptions<T>,
+): Reflector<T> {
+  return new Loop(kube, resource, selection, options);
+}
+
+/** The server ends a watch by itself after 4 to 5 minutes, spread so that a restart's watches do not end together. */
+const WATCH_SECONDS = { least: 240, spread: 60 };
+/** On top of the server's own end, for a connection that is half open. */
+const GRACE_MS = 15_000;
+/** kube-apiserver sends a bookmark a minute; where it does, two missed and a half mean that it is gone. */
+const BOOKMARK_SILENCE_MS = 150_000;
+/** A watch that ended sooner than this counts as a failure, or a server that closes at once is hammered. */
+const SHORTEST_WATCH_MS = 5_000;
+const BACKOFF = { minMs: 250, maxMs: 30_000 };
+const RELIST_MS = 600_000;
+const RESYNC = Symbol('resync');
+
+class Loop<T extends KubeObject> implements Reflector<T> {
+  readonly #kube: Kube;
+  readonly #resource: Resource;
+  readonly #selection: Selection;
+  readonly #options: ReflectOptions<T>;
+  readonly #feed = new Feed();
+  readonly synced: Promise<void>;
+  readonly ended: Promise<void>;
+  #items = new Map<string, T>();
+  #version: string | undefined;
+  #listedAt = 0;
+  #relistMs = 0;
+  #failures = 0;
+  #settleSynced: { resolve: () => void; reject: (reason: unknown) => void } | undefined;
+  #interrupt: ((reason: unknown) => void) | undefined;
+  isSynced = false;
+  lastEventAt = 0;
+  problem: Error | undefined;
+
+  constructor(kube: Kube, resource: Resource, selection: Selection, options: ReflectOptions<T>) {
+    this.#kube = kube;
+    this.#resource = resource;
+    this.#selection = selection;
+    this.#options = options;
+    this.synced = new Promise((resolve, reject) => {
+      this.#settleSynced = { resolve, reject };
+    });
+    this.synced.catch(() => undefined);
+    this.ended = this.#run();
+  }
+
+  items(): ReadonlyMap<string, T> {
+    return this.#items;
+  }
+
+  changes(): AsyncIterable<ReadonlySet<string>> {
+    return this.#feed.read(this.#options.signal, () => (this.isSynced ? this.#items.keys() : undefined));
+  }
+
+  resync(): void {
+    this.#version = undefined;
+    this.#interrupt?.(RESYNC);
+  }
+
+  async #run(): Promise<void> {
+    const { signal } = this.#options;
+    while (!signal.aborted) {
+      using step = linkedTo(signal);
+      this.#interrupt = step.abort;
+      try {
+        this.#version ??= await this.#list(step.signal);
+        await this.#watch(this.#version, step.signal);
+      } catch (error) {
+        if (signal.aborted) break;
+        if (error !== RESYNC) await this.#fail(error, step.signal);
+      }
+    }
+    this.#settleSynced?.reject(signal.reason);
+  }
+
+  async #fail(error: unknown, signal: AbortSignal): Promise<void> {
+    const problem = error instanceof Error ? error : new Error(String(error));
+    const gone = problem instanceof KubeError && problem.code === 'ERR_KUBE_GONE';
+    if (gone) this.#version = undefined;
+    this.#failures += 1;
+    if (gone && this.#failures === 1) return;
+    this.problem = problem;
+    this.#options.onError?.(problem);
+    const said = problem instanceof KubeError ? problem.retryAfterMs : undefined;
+    const delayMs = Math.max(said ?? 0, retryDelay(this.#failures, this.#options.random, BACKOFF));
+    this.#options.log.warn({ resource: this.#resource.plural, err: problem, delayMs }, 'watching failed; trying again');
+    await this.#options.clock.sleep(delayMs, signal).catch(() => undefined);
+  }
+
+  async #list(signal: AbortSignal): Promise<string> {
+    const { clock, random, keep, relistMs = RELIST_MS } = this.#options;
+    const { items, resourceVersion } = await this.#kube.list<T>(this.#resource, this.#selection, signal);
+    const found = new Map(items.map((item) => [keyOf(refOf(item)), keep ? keep(item) : item]));
+    const changed = new Set([...found.keys()].filter((key) => isNewer(found.get(key), this.#items.get(key))));
+    for (const key of this.#items.keys()) if (!found.has(key)) changed.add(key);
+    this.#items = found;
+    this.#listedAt = clock.monotonic();
+    this.#relistMs = relistMs * (1 + random() / 10);
+    this.#well();
+    if (!this.isSynced || changed.size > 0) this.#feed.publish(changed);
+    this.isSynced = true;
+    this.#settleSynced?.resolve();
+    return resourceVersion;
+  }
+
+  /** Returns when the server ended the watch in its own time; throws when it ended too soon or not at all. */
+  async #watch(resourceVersion: string, parent: AbortSignal): Promise<void> {
+    const { clock, random } = this.#options;
+    const timeoutSeconds = WATCH_SECONDS.least + Math.floor(random() * WATCH_SECONDS.spread);
+    const watchdog = new Watchdog(clock, timeoutSeconds * 1000 + GRACE_MS);
+    const startedAt = clock.monotonic();
+    using stream = linkedTo(parent);
+    const silent = new KubeError(
+      'ERR_KUBE_UNREACHABLE',
+      `watch ${this.#resource.plural}: the server fell silent; the connection is half open. It is opened anew.`,
+      { status: 0 },
+    );
+    watchdog.silence(stream.signal).then(
+      () => stream.abort(silent),
+      () => undefined,
+    );
+    try {
+      const opened = () => this.#well();
+      const selection = { ...this.#selection, resourceVersion, timeoutSeconds, opened };
+      for await (const event of this.#kube.watch<T>(this.#resource, selection, stream.signal)) {
+        this.#take(event);
+        watchdog.heard(event.type === 'BOOKMARK' ? BOOKMARK_SILENCE_MS : undefined);
+      }
+    } finally {
+      stream.abort();
+    }
+    if (clock.monotonic() - this.#listedAt >= this.#relistMs) this.#version = undefined;
+    const livedMs = clock.monotonic() - startedAt;
+    if (livedMs < SHORTEST_WATCH_MS)
+      throw new KubeError(
+        'ERR_KUBE_SERVER',
+        `watch ${this.#resource.plural}: the server ended it after ${Math.round(livedMs)} ms.`,
+        { status: 0 },
+      );
+    this.#heard();
+  }
+
+  #take({ type, object }: WatchEvent<T>): void {
+    this.#version = object.metadata.resourceVersion ?? this.#version;
+    this.#heard();
+    if (type === 'BOOKMARK') return;
+    const key = keyOf(refOf(object));
+    if (type === 'DELETED') this.#items.delete(key);
+    else this.#items.set(key, this.#options.keep ? this.#options.keep(object) : object);
+    this.#feed.publish([key]);
+  }
+
+  #heard(): void {
+    this.#failures = 0;
+    this.#well();
+  }
+
+  #well(): void {
+    this.problem = undefined;
+    this.lastEventAt = this.#options.clock.now();
+  }
+}
+
+function isNewer(found: KubeObject | undefined, known: KubeObject | undefined): boolean {
+  return found?.metadata.resourceVersion !== known?.metadata.resourceVersion;
+}
