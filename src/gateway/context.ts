@@ -1,0 +1,146 @@
+import type { KubeObject } from '../core/object.ts';
+import { answersTo, type EmissaryEnv, selects } from './env.ts';
+import { type ContextSpec, contextSpec, fields } from './kinds.ts';
+import { readSecretFiles, type SecretFiles } from './secret-file.ts';
+
+export interface PemFile {
+  /** As in Envoy's configuration; the directory is Emissary's own affair, the file name is `secretFileName`. */
+  readonly path: string;
+  readonly pem: string;
+}
+
+/** One TLSContext as the gateway takes it. */
+export interface ContextReading {
+  readonly name: string;
+  readonly namespace: string;
+  readonly object: KubeObject;
+  readonly spec: ContextSpec;
+  /** False: Mappings that name it are served as if it did not exist. */
+  readonly usable: boolean;
+  readonly certificate: PemFile | undefined;
+  readonly key: PemFile | undefined;
+  readonly ca: PemFile | undefined;
+  readonly errors: readonly string[];
+}
+
+export interface SecretRef {
+  readonly name: string;
+  readonly namespace: string;
+}
+
+const BASE = '/tmp/ambassador/snapshots';
+
+/**
+ * The contexts that this gateway sees, by the name under which Mappings find them. Names are global: of two alike,
+ * the one in the alphabetically first namespace has the name, the other is `name.namespace`, and nobody is told.
+ */
+export function readContexts(
+  contexts: readonly KubeObject[],
+  secrets: readonly KubeObject[],
+  env: EmissaryEnv,
+): ReadonlyMap<string, ContextReading> {
+  const seen = contexts
+    .filter((context) => visible(context, env) && answersTo(contextSpec(context).ambassadorId, env.ambassadorId))
+    .sort((a, b) => compare(a.metadata.namespace ?? '', b.metadata.namespace ?? ''));
+  const shipped = shippedSecrets(seen, env);
+  const files = new Map<string, SecretFiles>();
+  for (const secret of secrets) {
+    const key = keyOf({ name: secret.metadata.name, namespace: secret.metadata.namespace ?? '' });
+    const read = visible(secret, env) && shipped.has(key) ? readSecretFiles(secret) : undefined;
+    if (read) files.set(key, read);
+  }
+  const named = new Map<string, ContextReading>();
+  for (const context of seen) {
+    const { name, namespace = '' } = context.metadata;
+    const reading = readContext(context, files, env);
+    named.set(named.has(name) ? `${name}.${namespace}` : name, reading);
+  }
+  return named;
+}
+
+/** Where a context's Secret is looked for: after the last dot stands a namespace, if namespacing is on. */
+export function secretRef(name: string, context: KubeObject, namespacing: boolean): SecretRef {
+  const dot = namespacing ? name.lastIndexOf('.') : -1;
+  if (dot < 0) return { name, namespace: context.metadata.namespace ?? '' };
+  return { name: name.slice(0, dot), namespace: name.slice(dot + 1) };
+}
+
+/** The half of the gateway that reads Secrets into files. */
+export function namespacing(spec: ContextSpec, env: EmissaryEnv): boolean {
+  return spec.secretNamespacing ?? env.module?.tlsSecretNamespacing ?? true;
+}
+
+/** The half that decides which Secrets it gets: off as soon as there is a Module, unless somebody says otherwise. */
+export function shippingNamespacing(spec: ContextSpec, env: EmissaryEnv): boolean {
+  return spec.secretNamespacing ?? (env.module ? (env.module.tlsSecretNamespacing ?? false) : true);
+}
+
+function shippedSecrets(contexts: readonly KubeObject[], env: EmissaryEnv): ReadonlySet<string> {
+  return new Set(
+    contexts.flatMap((context) => {
+      const spec = contextSpec(context);
+      return [spec.secret, spec.caSecret, spec.crlSecret].flatMap((name) =>
+        name === undefined ? [] : [keyOf(secretRef(name, context, shippingNamespacing(spec, env)))],
+      );
+    }),
+  );
+}
+
+function readContext(object: KubeObject, secrets: ReadonlyMap<string, SecretFiles>, env: EmissaryEnv): ContextReading {
+  const spec = contextSpec(object);
+  const { name, namespace = '' } = object.metadata;
+  const errors: string[] = [];
+  const find = (wanted: string) => secrets.get(keyOf(secretRef(wanted, object, namespacing(spec, env))));
+  const file = (of: SecretFiles, pem: string | undefined, extension: string): PemFile | undefined =>
+    pem === undefined
+      ? undefined
+      : { path: `${BASE}/${of.namespace}/secrets-decoded/${of.name}/${of.stem}.${extension}`, pem };
+
+  if (spec.secret && spec.certChainFile) errors.push(`${name}: exactly one of secret and cert_chain_file may be set`);
+  if (spec.certChainFile && !spec.privateKeyFile) errors.push(`${name}: cert_chain_file needs private_key_file`);
+  const identity = spec.secret ? find(spec.secret) : undefined;
+  if (spec.secret && !identity?.certificate) errors.push(`${name}: found no certificate in ${spec.secret}`);
+  else if (spec.secret && !identity?.key) errors.push(`${name}: found no private key in ${spec.secret}`);
+  const ca = spec.caSecret ? find(spec.caSecret) : undefined;
+  if (spec.caSecret && !identity && !spec.certChainFile) errors.push(`${name}: ca_secret without a certificate`);
+  else if (spec.caSecret && !ca?.certificate)
+    errors.push(`${name}: found no validation certificate in ${spec.caSecret}`);
+  if (spec.crlSecret && !find(spec.crlSecret)?.user)
+    errors.push(`${name}: found no revocation list in ${spec.crlSecret}`);
+  if (spec.hosts.length > 0 && !identity && !spec.certChainFile) errors.push(`${name}: hosts without a certificate`);
+
+  return {
+    name,
+    namespace,
+    object,
+    spec,
+    usable: errors.length === 0,
+    certificate: identity && file(identity, identity.certificate, 'crt'),
+    key: identity && file(identity, identity.key, 'key'),
+    ca: spec.caSecret ? ca && file(ca, ca.certificate, 'crt') : identity && file(identity, identity.root, 'root.crt'),
+    errors,
+  };
+}
+
+export function visible(object: KubeObject, env: EmissaryEnv): boolean {
+  if (env.singleNamespace && object.metadata.namespace !== env.namespace) return false;
+  const shadowed =
+    env.istioSecretDir &&
+    object.kind === 'Secret' &&
+    object.metadata.name === 'istio-certs' &&
+    object.metadata.namespace === env.namespace;
+  return !shadowed && selects(env.labelSelector, object.metadata.labels);
+}
+
+const keyOf = ({ namespace, name }: SecretRef): string => `${namespace}/${name}`;
+const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
+
+/** What the Module named `ambassador` of this gateway says, or undefined when there is none. */
+export function moduleDefaults(modules: readonly KubeObject[], env: EmissaryEnv): EmissaryEnv['module'] {
+  const module = modules.find(
+    (one) => one.metadata.name === 'ambassador' && answersTo(fields(one.spec).ambassador_id, env.ambassadorId),
+  );
+  if (!module) return undefined;
+  const value = fields(fields(fields(module.spec).config).defaults).tls_secret_namespacing;
+  return { tlsSecretNamespacing: typeof value === 'boolean' ? value : undefined };
+}

@@ -1,0 +1,14 @@
+export const GATEWAY_ERROR_CODES = ['ERR_GATEWAY_NAME', 'ERR_GATEWAY_EMPTY_BUNDLE', 'ERR_GATEWAY_EMPTY_CHAIN'] as const;
+
+export type GatewayErrorCode = (typeof GATEWAY_ERROR_CODES)[number];
+
+/** What was asked for cannot be written so that the gateway reads it as meant. */
+export class GatewayError extends Error {
+  override readonly name = 'GatewayError';
+  readonly code: GatewayErrorCode;
+
+  constructor(code: GatewayErrorCode, message: string) {
+    super(message);
+    this.code = code;
+  }
+}

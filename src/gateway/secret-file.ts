@@ -1,0 +1,70 @@
+import { createHash } from 'node:crypto';
+import type { KubeObject } from '../core/object.ts';
+import { fields, text } from './kinds.ts';
+
+/** One Secret as Emissary decodes it; texts are PEM. */
+export interface SecretFiles {
+  readonly namespace: string;
+  readonly name: string;
+  /** The stem of every file of this Secret: SHA-1 over certificate, key and user key, upper-case hex. */
+  readonly stem: string;
+  readonly certificate: string | undefined;
+  readonly key: string | undefined;
+  readonly user: string | undefined;
+  readonly root: string | undefined;
+}
+
+/** Anything else is passed over in silence and reads as missing. */
+export const SECRET_TYPES = ['kubernetes.io/tls', 'Opaque', 'istio.io/key-and-cert'];
+
+/** What Emissary takes from a Secret, or undefined when it takes the Secret for missing. */
+export function readSecretFiles(secret: KubeObject): SecretFiles | undefined {
+  if (!SECRET_TYPES.includes(text(secret.type) ?? 'Opaque')) return undefined;
+  const data = decodeData(secret);
+  const certificate = data['tls.crt'] ?? data['cert-chain.pem'];
+  const user = data['user.key'] ?? data['crl.pem'];
+  if (certificate === undefined && user === undefined) return undefined;
+  const key = data['tls.key'] ?? data['key.pem'];
+  return {
+    namespace: secret.metadata.namespace ?? '',
+    name: secret.metadata.name,
+    stem: stemOf(certificate, key, user),
+    certificate,
+    key,
+    user,
+    root: data['root-cert.pem'],
+  };
+}
+
+/**
+ * The file name, without directory and extension, under which Emissary keeps this pair: a changed pair has another
+ * name, a changed `root-cert.pem` has not. `data` is a Secret's, base64.
+ */
+export function secretFileName(data: Readonly<Record<string, string>>): string {
+  const decoded = decodeData({ apiVersion: 'v1', kind: 'Secret', metadata: { name: '' }, data });
+  return stemOf(
+    decoded['tls.crt'] ?? decoded['cert-chain.pem'],
+    decoded['tls.key'] ?? decoded['key.pem'],
+    decoded['user.key'] ?? decoded['crl.pem'],
+  );
+}
+
+function stemOf(...parts: (string | undefined)[]): string {
+  const hash = createHash('sha1');
+  for (const part of parts) hash.update(part ?? '');
+  return hash.digest('hex').toUpperCase();
+}
+
+/** Values that are not base64 of UTF-8, and empty ones, count as absent. */
+export function decodeData(secret: KubeObject): Readonly<Record<string, string | undefined>> {
+  const decoder = new TextDecoder('utf-8', { fatal: true });
+  const decoded: Record<string, string> = {};
+  for (const [key, value] of Object.entries(fields(secret.data))) {
+    try {
+      const plain = decoder.decode(Buffer.from(String(value), 'base64'));
+      if (plain !== '') decoded[key] = plain;
+    } catch {}
+  }
+  for (const [key, value] of Object.entries(fields(secret.stringData))) if (text(value)) decoded[key] = String(value);
+  return decoded;
+}

@@ -1,0 +1,197 @@
+import assert from 'node:assert/strict';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { test } from 'node:test';
+import { parseAllDocuments, stringify } from 'yaml';
+import type { MeshCertificateSpec } from '../../src/config/mesh-certificate.ts';
+import type { KubeObject } from '../../src/core/object.ts';
+import { desiredObjects, publicationRefs, retireOrder } from '../../src/gateway/emissary.ts';
+import { ownerLabel } from '../../src/gateway/owner.ts';
+import { readPublication } from '../../src/gateway/publication.ts';
+import type { Target } from '../../src/gateway/targets.ts';
+import type { Adapter } from '../../src/mesh/adapter.ts';
+import { SandboxCa } from '../../src/sandbox/ca.ts';
+import { FakeClock } from '../support/fake-clock.ts';
+
+const HOUR = 3_600_000;
+const START = Date.parse('2026-01-01T00:00:00Z');
+const clock = new FakeClock(START);
+const old = SandboxCa.root({ name: 'old', clock });
+const root = SandboxCa.root({ name: 'root', clock });
+const issuing = root.intermediate({ clock });
+const identity = issuing.identity({ uris: ['spiffe://cluster.local/ns/emissary/sa/emissary'], lifetimeMs: HOUR });
+const meta = { name: 'istio', namespace: 'emissary' };
+
+/** What stands for itself in the golden files, so that they can be read. */
+const names: [string, string][] = [
+  ['<leaf>\n', identity.chain[0]?.pem ?? ''],
+  ['<intermediate>\n', issuing.certificate.pem],
+  ['<root>\n', root.certificate.pem],
+  ['<old root>\n', old.certificate.pem],
+  ['<key>\n', identity.key.toPem()],
+];
+
+function spec(changes: Partial<MeshCertificateSpec> = {}): MeshCertificateSpec {
+  return {
+    mesh: { name: 'istio', config: {} },
+    secretName: 'istio-identity',
+    caSecretName: 'istio-ca',
+    tlsContext: { enabled: true, name: 'istio', ambassadorIds: [] },
+    labels: {},
+    renewal: { at: 0.6, jitter: 0.06 },
+    trust: { retainMs: 24 * HOUR, holdMs: 600_000 },
+    paused: false,
+    deletionPolicy: 'Retain',
+    ...changes,
+  };
+}
+
+function written(wish: MeshCertificateSpec, tls: Adapter['tls'], targets?: readonly Target[]): readonly KubeObject[] {
+  const desired = desiredObjects({
+    meta,
+    spec: wish,
+    tls,
+    identity,
+    bundle: [root.certificate, old.certificate],
+    since: new Map([[old.certificate.fingerprint, { state: 'retained', at: START }]]),
+    targets,
+  });
+  return [...desired].sort((a, b) => a.order - b.order).map(({ object }) => object);
+}
+
+function readable(objects: readonly KubeObject[]): string {
+  const documents = objects.map((object) => {
+    const data = Object.entries((object.data ?? {}) as Record<string, string>).map(([key, value]) => {
+      let text = object.kind === 'Secret' ? Buffer.from(value, 'base64').toString() : value;
+      for (const [name, pem] of names) text = text.replaceAll(pem, name);
+      return [key, text];
+    });
+    return stringify(data.length > 0 ? { ...object, data: Object.fromEntries(data) } : object);
+  });
+  return documents.join('---\n').replaceAll(old.certificate.fingerprint.slice(0, 16), '<old root fp>');
+}
+
+/** With GOLDEN=write in the environment, the files are made anew. */
+function golden(name: string, text: string): void {
+  const path = new URL(`${name}.yaml`, import.meta.url);
+  if (process.env.GOLDEN === 'write') writeFileSync(path, text);
+  assert.equal(text, readFileSync(path, 'utf8'));
+  for (const document of parseAllDocuments(text)) assert.deepEqual(document.errors, []);
+}
+
+test('for Istio: two Secrets and one TLSContext with its application protocols', () => {
+  golden('istio', readable(written(spec(), { alpnProtocols: 'istio-http/1.1,istio,http/1.1' })));
+});
+
+test('for Linkerd: one TLSContext for each target, with its server name and TLS 1.3 alone', () => {
+  const targets = ['web', 'orders'].map((account) => ({
+    contextName: `linkerd-${account}-shop`,
+    sni: `${account}.shop.serviceaccount.identity.linkerd.cluster.local`,
+  }));
+  const wish = spec({
+    secretName: 'linkerd-identity',
+    caSecretName: 'linkerd-ca',
+    tlsContext: { enabled: true, name: 'linkerd', ambassadorIds: [] },
+  });
+  golden('linkerd', readable(written(wish, { minTlsVersion: 'v1.3', maxTlsVersion: 'v1.3' }, targets)));
+});
+
+test('with everything that a user can ask for, the user has the last word, but not about whose the objects are', () => {
+  const wish = spec({
+    configMapName: 'mesh.roots',
+    labels: { team: 'edge', 'meshcert.dev/owner': 'somebody.else' },
+    tlsContext: {
+      enabled: true,
+      name: 'istio',
+      ambassadorIds: ['edge', 'edge-2'],
+      sni: 'web.shop',
+      alpnProtocols: 'h2',
+      minTlsVersion: 'v1.2',
+      maxTlsVersion: 'v1.3',
+    },
+  });
+  golden('everything', readable(written(wish, { alpnProtocols: 'istio' })));
+});
+
+test('equal inputs give equal objects, whatever the time', async () => {
+  const before = written(spec(), {});
+  await clock.advance(HOUR);
+  assert.deepEqual(written(spec(), {}), before);
+});
+
+test('without a TLSContext wished for, none is written', () => {
+  const wish = spec({ tlsContext: { enabled: false, name: 'istio', ambassadorIds: [] } });
+  assert.deepEqual(
+    written(wish, {}).map(({ kind }) => kind),
+    ['Secret', 'Secret'],
+  );
+});
+
+test('what is written is read back: roots, since when, key and chain', () => {
+  const { bundle, since, identity: read, problems } = readPublication(spec(), written(spec(), {}));
+  assert.deepEqual(problems, []);
+  assert.deepEqual(
+    bundle.map(({ fingerprint }) => fingerprint),
+    [root.certificate.fingerprint, old.certificate.fingerprint],
+  );
+  assert.deepEqual([...since.keys()], [old.certificate.fingerprint]);
+  assert.equal(read?.key.publicKeyFingerprint, identity.key.publicKeyFingerprint);
+  assert.equal(read?.chain.length, 2);
+});
+
+test('damaged objects are reported, not thrown about, and the good ones are still read', () => {
+  const damaged = written(spec(), {}).map((object) =>
+    object.metadata.name === 'istio-identity' ? { ...object, data: { 'tls.crt': 'bm9uc2Vuc2U=' } } : object,
+  );
+  const { bundle, identity: read, problems } = readPublication(spec(), damaged);
+  assert.equal(bundle.length, 2);
+  assert.equal(read, undefined);
+  assert.match(problems[0]?.object ?? '', /Secret emissary\/istio-identity/);
+});
+
+test('what is taken away goes backwards: contexts before the identity, the identity before the roots', () => {
+  const desired = desiredObjects({
+    meta,
+    spec: spec(),
+    tls: {},
+    identity,
+    bundle: [root.certificate],
+    since: new Map(),
+  });
+  assert.deepEqual(
+    retireOrder(desired).map(({ kind, name }) => `${kind} ${name}`),
+    ['TLSContext istio', 'Secret istio-identity', 'Secret istio-ca'],
+  );
+  assert.deepEqual(
+    publicationRefs({ metadata: meta, spec: spec() }).map(({ kind, name }) => `${kind} ${name}`),
+    ['Secret istio-ca', 'Secret istio-identity', 'TLSContext istio'],
+  );
+});
+
+test('names that Emissary would misread, an empty bundle and an empty chain are refused', () => {
+  const cases: [Partial<MeshCertificateSpec>, RegExp][] = [
+    [{ secretName: 'istio.identity' }, /ERR_GATEWAY_NAME.*has a dot/],
+    [{ caSecretName: 'istio-certs' }, /ERR_GATEWAY_NAME.*istio-certs/],
+    [{ tlsContext: { enabled: true, name: 'a.b', ambassadorIds: [] } }, /ERR_GATEWAY_NAME.*has a dot/],
+    [{ tlsContext: { enabled: true, name: 'web-context', ambassadorIds: [] } }, /ERR_GATEWAY_NAME.*Host named web/],
+  ];
+  for (const [changes, expected] of cases) {
+    assert.throws(
+      () => written(spec(changes), {}),
+      (error: Error & { code?: string }) => expected.test(`${error.code} ${error.message}`),
+    );
+  }
+  const input = { meta, spec: spec(), tls: {}, identity, bundle: [], since: new Map() };
+  assert.throws(() => desiredObjects(input), { code: 'ERR_GATEWAY_EMPTY_BUNDLE' });
+  const noChain = { ...input, bundle: [root.certificate], identity: { ...identity, chain: [] } };
+  assert.throws(() => desiredObjects(noChain), { code: 'ERR_GATEWAY_EMPTY_CHAIN' });
+});
+
+test('an owner label fits into 63 characters and stays unique', () => {
+  assert.equal(ownerLabel({ namespace: 'emissary', name: 'istio' }), 'emissary.istio');
+  const long = 'a'.repeat(100);
+  const [one, two] = [
+    ownerLabel({ namespace: 'ns', name: `${long}1` }),
+    ownerLabel({ namespace: 'ns', name: `${long}2` }),
+  ];
+  assert.ok((one?.length ?? 99) <= 63 && one !== two);
+});
