@@ -44,17 +44,18 @@ export async function* customResources(
       log: options.log,
       signal: stop,
       onError: options.onError,
-      onChange: () => changed.fire(),
-      onSync: () => changed.fire(),
     }),
   );
+  const pumps = reflectors.map(async (reflector) => {
+    for await (const _ of reflector.changes()) changed.fire();
+  });
   const good = new Map<string, MeshCertificate>();
   const validate = validator(options.adapters);
   const told = new Map<string, string>();
   try {
     while (!signal.aborted) {
       await changed.wait(stop);
-      if (!reflectors.every((reflector) => reflector.synced)) continue;
+      if (!reflectors.every((reflector) => reflector.isSynced)) continue;
       yield current(reflectors, good, validate, (object, problem) => {
         const key = keyOf(refOf(object));
         const text = `${object.metadata.generation} ${problem}`;
@@ -68,6 +69,7 @@ export async function* customResources(
     if (!signal.aborted) throw error;
   } finally {
     inner.abort(new Error('no longer watched'));
+    await Promise.allSettled(pumps);
   }
 }
 

@@ -1,5 +1,5 @@
 import { readFile } from 'node:fs/promises';
-import type { ObjectRef } from '../core/object.ts';
+import { keyOf, type ObjectRef } from '../core/object.ts';
 import type { Kube } from '../kube/api.ts';
 import { KubeError } from '../kube/error.ts';
 import { reflect } from '../kube/reflector.ts';
@@ -97,7 +97,7 @@ async function* configMap(
   let last: string | undefined;
   try {
     for await (const _ of reflector.changes()) {
-      const found = reflector.get(wanted);
+      const found = reflector.items().get(keyOf(wanted));
       const data = found?.data as Record<string, string> | undefined;
       const text = JSON.stringify(found ? (data ?? {}) : null);
       if (text === last) continue;

@@ -25,6 +25,10 @@ export interface Interest extends Disposable {
   /** False until each object's watch has listed once: before that, absence proves nothing. */
   readonly synced: boolean;
   get(ref: ObjectRef): KubeObject | undefined;
+  /** Whether the watch has shown what we wrote last; until then `get` tells what the write was answered with. */
+  readBack(ref: ObjectRef): boolean;
+  /** Takes note of a write's answer, so that the next look does not see the object as it was before. */
+  wrote(object: KubeObject): void;
 }
 
 /** What stands in the cluster of all that we manage, kept by watches and shared by the workers. */
@@ -46,9 +50,11 @@ export class Observer {
     }
     return {
       get synced() {
-        return [...watches.values()].every((watch) => watch.reflector.synced);
+        return [...watches.values()].every((watch) => watch.synced);
       },
-      get: (ref) => watches.get(keyOf(ref))?.reflector.get(ref),
+      get: (ref) => watches.get(keyOf(ref))?.get(keyOf(ref)),
+      readBack: (ref) => watches.get(keyOf(ref))?.readBack(keyOf(ref)) ?? false,
+      wrote: (object) => watches.get(keyOf(refOf(object)))?.wrote(object),
       [Symbol.dispose]: () => {
         for (const [key, watch] of watches) if (watch.unsubscribe(key, changed)) this.#close(watch);
       },
@@ -57,13 +63,7 @@ export class Observer {
 
   /** Lists everything again: finds what a lost watch hid. */
   resync(): void {
-    for (const watch of this.#watches.values()) watch.reflector.resync();
-  }
-
-  /** Of the watches that are silent longest, how long; milliseconds on the monotonic clock. */
-  get silentMs(): number {
-    const now = this.#options.clock.monotonic();
-    return Math.max(0, ...[...this.#watches.values()].map((watch) => now - watch.reflector.lastEventAt));
+    for (const watch of this.#watches.values()) watch.resync();
   }
 
   #watchFor(ref: ObjectRef): Watch {
@@ -97,23 +97,38 @@ export class Observer {
 
 class Watch {
   readonly id: string;
-  readonly reflector: Reflector;
+  readonly #reflector: Reflector;
   readonly #stop = new AbortController();
   readonly #subscribers = new Map<string, Set<() => void>>();
+  /** Answers to our writes that the watch has not shown yet. */
+  readonly #written = new Map<string, KubeObject>();
 
   constructor(id: string, resource: Resource, selection: Selection, options: ObserverOptions) {
     this.id = id;
-    this.reflector = reflect(options.kube, resource, selection, {
-      clock: options.clock,
-      random: options.random,
-      log: options.log,
-      signal: this.#stop.signal,
-      onError: options.onError,
-      onChange: (object) => this.#tell(keyOf(refOf(object))),
-      onSync: () => {
-        for (const key of this.#subscribers.keys()) this.#tell(key);
-      },
-    });
+    const { kube, clock, random, log, onError } = options;
+    this.#reflector = reflect(kube, resource, selection, { clock, random, log, signal: this.#stop.signal, onError });
+    this.#pump().catch(() => {});
+  }
+
+  get synced(): boolean {
+    return this.#reflector.isSynced;
+  }
+
+  get(key: string): KubeObject | undefined {
+    return this.#written.get(key) ?? this.#reflector.items().get(key);
+  }
+
+  readBack(key: string): boolean {
+    return !this.#written.has(key);
+  }
+
+  wrote(object: KubeObject): void {
+    const key = keyOf(refOf(object));
+    if (!reached(this.#reflector.items().get(key), object)) this.#written.set(key, object);
+  }
+
+  resync(): void {
+    this.#reflector.resync();
   }
 
   subscribe(key: string, changed: () => void): void {
@@ -133,7 +148,31 @@ class Watch {
     this.#stop.abort(new Error('no longer observed'));
   }
 
+  async #pump(): Promise<void> {
+    let first = true;
+    for await (const keys of this.#reflector.changes()) {
+      for (const key of keys) {
+        const wrote = this.#written.get(key);
+        const seen = this.#reflector.items().get(key);
+        // Gone from the watch is newer than our write too: somebody deleted it.
+        if (wrote && (seen === undefined || reached(seen, wrote))) this.#written.delete(key);
+      }
+      for (const key of first ? this.#subscribers.keys() : keys) this.#tell(key);
+      first = false;
+    }
+  }
+
   #tell(key: string): void {
     for (const changed of this.#subscribers.get(key) ?? []) changed();
   }
+}
+
+/** Versions of one object are comparable numbers in every API server that stores in etcd, and so in ours. */
+function reached(seen: KubeObject | undefined, wrote: KubeObject): boolean {
+  return version(seen) >= version(wrote);
+}
+
+function version(object: KubeObject | undefined): bigint {
+  const text = object?.metadata.resourceVersion ?? '';
+  return /^\d+$/.test(text) ? BigInt(text) : -1n;
 }

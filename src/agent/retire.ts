@@ -1,12 +1,9 @@
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import { type KubeObject, OWNER_LABEL, refOf } from '../core/object.ts';
+import { ownerLabel } from '../gateway/owner.ts';
 import type { Target } from '../gateway/targets.ts';
 import { KubeError } from '../kube/error.ts';
 import type { Environment } from './environment.ts';
-
-/** What the MeshCertificate's owner label says. */
-export const ownerOf = ({ metadata }: Pick<MeshCertificate, 'metadata'>): string =>
-  `${metadata.namespace ?? ''}.${metadata.name}`;
 
 /**
  * Deletes our TLSContexts that no target needs. `targets` keeps a context for as long as a Mapping names it, so a
@@ -20,7 +17,7 @@ export async function retireContexts(
   signal: AbortSignal,
 ): Promise<void> {
   const needed = new Set(targets.map(({ contextName }) => contextName));
-  const owner = ownerOf(certificate);
+  const owner = ownerLabel(certificate.metadata);
   for (const context of standing) {
     const { labels, name, namespace = '', uid, resourceVersion, deletionTimestamp } = context.metadata;
     if (labels?.[OWNER_LABEL] !== owner || needed.has(name) || deletionTimestamp !== undefined || env.dryRun) continue;

@@ -5,15 +5,16 @@ import { type KubeObject, keyOf, type ObjectRef, refOf } from '../core/object.ts
 import { plan, type Step } from '../core/plan.ts';
 import { namedRoots } from '../core/trust.ts';
 import { publicationRefs } from '../gateway/emissary.ts';
+import { ownerLabel } from '../gateway/owner.ts';
 import { readPublication } from '../gateway/publication.ts';
+import { RESOURCES } from '../kube/resources.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import { type Identity, leafOf, sameLeaf } from '../mesh/identity.ts';
-import { RESOURCES } from '../kube/resources.ts';
 import { isTargeting } from '../mesh/targeting.ts';
 import { Trigger } from '../mesh/trigger.ts';
 import { type Decision, decide, type Problem, type Situation } from './decide.ts';
-import type { Environment } from './environment.ts';
 import type { View } from './discovery.ts';
+import type { Environment } from './environment.ts';
 import { createHost } from './host.ts';
 import { identities } from './identities.ts';
 import { keepMappings, type MappingKeeping } from './mappings.ts';
@@ -21,7 +22,7 @@ import type { Interest } from './observer.ts';
 import { renewalPolicy } from './policy.ts';
 import { Prober } from './prober.ts';
 import { type Outcome, publish } from './publisher.ts';
-import { ownerOf, retireContexts } from './retire.ts';
+import { retireContexts } from './retire.ts';
 
 /** What a worker tells after each pass; the reporter turns it into status, metrics, events and log lines. */
 export interface Report {
@@ -230,7 +231,7 @@ export class Worker {
     const situation = this.#situation();
     const decision = decide(situation);
     const steps = decision.desired
-      ? plan(decision.desired, this.#observed(decision), ownerOf(this.certificate), situation.now)
+      ? plan(decision.desired, this.#observed(decision), ownerLabel(this.certificate.metadata), situation.now)
       : [];
     const due = steps.some((step) => step.action !== 'none');
     const blocked = this.#retryAt !== undefined && clock.monotonic() < this.#retryAt;
@@ -239,6 +240,7 @@ export class Worker {
       const spacing = this.#env.spacings.of(situation.meta.namespace);
       const fence = this.#env.leadership.fence(keyOf(refOf(this.certificate)));
       outcome = await publish(steps, { kube, fence, spacing, dryRun, observed: this.#get }, signal);
+      for (const { object } of outcome.written) if (!dryRun) this.#interest?.wrote(object);
       this.#settle(outcome.problem, situation.now);
     }
     if (leading && !due) {
@@ -249,7 +251,8 @@ export class Worker {
       await this.#retire(signal);
     }
     if (decision.hold?.hold) this.#prober.ask(situation.candidate, decision.trust.bundle, signal);
-    const inForce = decision.identity !== undefined && !due;
+    const readBack = decision.desired?.every(({ object }) => this.#interest?.readBack(refOf(object)) === true);
+    const inForce = decision.identity !== undefined && !due && readBack === true;
     const rotation = inForce ? this.#inForce(decision) : undefined;
     this.#env.reporter.report({
       certificate: this.certificate,

@@ -17,6 +17,7 @@ import { StatusWriter } from '../agent/status-writer.ts';
 import { startHttp } from '../http/server.ts';
 import type { Kube } from '../kube/api.ts';
 import { connect } from '../kube/client.ts';
+import { recorder } from '../kube/events.ts';
 import { systemClock } from '../mesh/clock.ts';
 import type { Log } from '../mesh/log.ts';
 import { createLog } from '../telemetry/log.ts';
@@ -66,7 +67,9 @@ async function runAgent(flags: AgentFlags, io: Io): Promise<number> {
   const sinks: Sink[] = [board, new LogSink(log), new MetricsSink(metrics, clock)];
   if (once) sinks.push(once);
   if (fromResources && !flags.dryRun) {
-    sinks.push(new StatusWriter({ kube, clock, random, log, signal }), new EventSink({ kube, clock, random, log }));
+    const instance = io.env.POD_NAME ?? 'meshcert';
+    const events = recorder(kube, { component: 'meshcert', instance, clock, log, signal });
+    sinks.push(new StatusWriter({ kube, clock, random, log, signal }), new EventSink(events));
   }
   const wishes = wishesOf(flags, { kube, log, metrics, namespace, leadership, io, once, health });
   const running = new Agent({
@@ -85,7 +88,15 @@ async function runAgent(flags: AgentFlags, io: Io): Promise<number> {
   const address = flags.once ? undefined : listenAddress(flags.listen, io.env.KUBERNETES_SERVICE_HOST !== undefined);
   const http =
     address &&
-    (await startHttp({ ...address, version: VERSION, source: board, health: () => health.read(), metrics, clock, log }));
+    (await startHttp({
+      ...address,
+      version: VERSION,
+      source: board,
+      health: () => health.read(),
+      metrics,
+      clock,
+      log,
+    }));
   if (http) log.info({ url: http.url }, 'status page, /metrics and probes are served');
   const deadline = once ? clock.sleep(flags.timeoutMs, signal).then(() => stop.abort(new Error('timeout'))) : undefined;
   deadline?.catch(() => {});

@@ -71,7 +71,9 @@ export async function main(argv: readonly string[], io: Io): Promise<number> {
   const known = COMMANDS[name];
   if (!known) {
     const close = nearest(name, Object.keys(COMMANDS));
-    io.stderr.write(`meshcert: no command "${name}"${close ? `; did you mean "${close}"?` : ''} See meshcert --help.\n`);
+    io.stderr.write(
+      `meshcert: no command "${name}"${close ? `; did you mean "${close}"?` : ''} See meshcert --help.\n`,
+    );
     return 2;
   }
   const command = await known.load();
@@ -108,6 +110,12 @@ meshcert COMMAND --help tells more. As a kubectl plugin: kubectl meshcert COMMAN
 
 /** The names that completion offers. */
 export const commandNames = (): readonly string[] => Object.keys(COMMANDS);
+
+/** The flags that a command's usage names. */
+export async function flagsOf(name: string): Promise<readonly string[]> {
+  const usage = (await COMMANDS[name]?.load())?.usage ?? '';
+  return [...new Set(usage.match(/(?<![\w-])--?[a-zA-Z][a-z-]*/g) ?? [])];
+}
 
 async function start(): Promise<void> {
   const stop = new AbortController();
