@@ -123,7 +123,11 @@ export class Daemon {
     this.#child = child;
     this.#log = '';
     running.add(child);
-    child.once('exit', () => running.delete(child));
+    child.once('exit', () => {
+      running.delete(child);
+      // A grandchild that survives would hold these pipes, and our event loop, open.
+      setTimeout(() => [child.stdout, child.stderr].map((stream) => stream?.destroy()), 100);
+    });
     for (const stream of [child.stdout, child.stderr]) {
       stream?.setEncoding('utf8').on('data', (text: string) => {
         this.#log = (this.#log + text).slice(-keptLog);
