@@ -1,0 +1,165 @@
+import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { AddressInfo, Server as NetServer, Socket } from 'node:net';
+import { createServer as createNetServer } from 'node:net';
+import { createServer as createTlsServer, type SecureContextOptions, type TLSSocket } from 'node:tls';
+import type { Identity } from '../mesh/identity.ts';
+import { Certificate, formatCertificates } from '../pki/certificate.ts';
+
+export interface UpstreamOptions {
+  /** The server's own identity, asked for at each connection. */
+  readonly identity: () => Identity;
+  /** The roots that client certificates must lead to, asked for at each connection. */
+  readonly trust: () => readonly Certificate[];
+  /** By SPIFFE ID, or DNS name in meshes without; refused peers get 403. Default: everybody whom the roots vouch for. */
+  readonly allow?: (peerId: string) => boolean;
+  /** Only connections that ask for this server name are taken, as Linkerd's proxies do. */
+  readonly sni?: string | (() => string);
+  /** Only clients that offer one of these are taken, as Istio's permissive sidecars do. Default: ALPN is not spoken. */
+  readonly alpn?: readonly string[];
+  /** Default `TLSv1.2`. */
+  readonly minVersion?: 'TLSv1.2' | 'TLSv1.3';
+  /** Also answer clients that speak plaintext, as permissive meshes do; counted apart. Default: they are cut off. */
+  readonly plaintext?: boolean;
+  /** Let clients without a certificate in; they have the id `''`. Default false. */
+  readonly anonymous?: boolean;
+}
+
+export interface UpstreamCounts {
+  requests: number;
+  refused: number;
+  plaintext: number;
+  /** Handshakes that failed, by OpenSSL's or our own reason. */
+  handshakeFailures: number;
+}
+
+export interface Upstream {
+  readonly port: number;
+  readonly counts: Readonly<UpstreamCounts>;
+  /** Served requests. */
+  readonly requests: number;
+  /** The client certificates seen, by fingerprint, with the number of requests that each was good for. */
+  readonly peers: ReadonlyMap<string, number>;
+  readonly lastFailure: string | undefined;
+  stop(): Promise<void>;
+}
+
+/** The first byte of a TLS record that carries a handshake. */
+const TLS_HANDSHAKE = 0x16;
+
+/** A workload of a mesh: HTTPS that demands a client certificate of the mesh. */
+export async function startUpstream(options: UpstreamOptions): Promise<Upstream> {
+  const counts: UpstreamCounts = { requests: 0, refused: 0, plaintext: 0, handshakeFailures: 0 };
+  const peers = new Map<string, number>();
+  const sockets = new Set<Socket>();
+  let lastFailure: string | undefined;
+  const fail = (reason: string) => {
+    counts.handshakeFailures++;
+    lastFailure = reason;
+  };
+
+  const http = createServer({ keepAlive: true }, (request, response) => answer(request, response));
+  function answer(request: IncomingMessage, response: ServerResponse): void {
+    const socket = request.socket as Partial<TLSSocket>;
+    request.resume();
+    if (!socket.encrypted) {
+      counts.plaintext++;
+      response.end(JSON.stringify({ peer: null, path: request.url }));
+      return;
+    }
+    const peer = peerOf(socket as TLSSocket);
+    if (options.allow && !options.allow(peer?.id ?? '')) {
+      counts.refused++;
+      response.writeHead(403, { 'content-type': 'text/plain' }).end('RBAC: access denied');
+      return;
+    }
+    counts.requests++;
+    if (peer) peers.set(peer.fingerprint, (peers.get(peer.fingerprint) ?? 0) + 1);
+    response.setHeader('content-type', 'application/json');
+    response.end(JSON.stringify({ peer: peer?.id ?? '', path: request.url }));
+  }
+
+  const tls = createTlsServer({
+    ...secureContext(options),
+    requestCert: true,
+    // Judged below, where the reason is known.
+    rejectUnauthorized: false,
+    ...(options.alpn ? { ALPNCallback: ({ protocols }) => protocols.find((one) => options.alpn?.includes(one)) } : {}),
+  });
+  tls.on('secureConnection', (socket) => {
+    const wanted = typeof options.sni === 'function' ? options.sni() : options.sni;
+    if (wanted !== undefined && socket.servername !== wanted) {
+      fail(`the client asked for ${socket.servername || 'no server name'}, not ${wanted}`);
+      socket.destroy();
+    } else if (options.alpn && !socket.alpnProtocol) {
+      fail('the client offered no application protocol');
+      socket.destroy();
+    } else if (!socket.authorized && !(options.anonymous && !peerOf(socket))) {
+      // Where a certificate is optional, a bad one is still refused.
+      fail(`${socket.authorizationError}`);
+      socket.destroy();
+    } else http.emit('connection', socket);
+  });
+  tls.on('tlsClientError', (error) => fail(error.message));
+
+  const listener = createNetServer((socket) => {
+    sockets.add(socket);
+    socket.on('close', () => sockets.delete(socket));
+    socket.on('error', () => socket.destroy());
+    socket.once('readable', () => {
+      const first: Buffer | null = socket.read();
+      if (!first) return;
+      socket.unshift(first);
+      if (first[0] === TLS_HANDSHAKE) {
+        tls.setSecureContext(secureContext(options));
+        tls.emit('connection', socket);
+      } else if (options.plaintext) http.emit('connection', socket);
+      else {
+        counts.plaintext++;
+        socket.destroy();
+      }
+    });
+  });
+  const port = await listen(listener);
+
+  return {
+    port,
+    counts,
+    peers,
+    get requests() {
+      return counts.requests;
+    },
+    get lastFailure() {
+      return lastFailure;
+    },
+    async stop() {
+      const closed = new Promise((resolve) => listener.close(resolve));
+      for (const socket of sockets) socket.destroy();
+      http.closeAllConnections();
+      await closed;
+    },
+  };
+}
+
+function secureContext(options: UpstreamOptions): SecureContextOptions {
+  const identity = options.identity();
+  return {
+    key: identity.key.toPem(),
+    cert: formatCertificates(identity.chain),
+    ca: formatCertificates(options.trust()),
+    minVersion: options.minVersion ?? 'TLSv1.2',
+  };
+}
+
+function peerOf(socket: TLSSocket): { id: string; fingerprint: string } | undefined {
+  const raw = socket.getPeerX509Certificate()?.raw;
+  if (!raw) return undefined;
+  const { names, fingerprint } = Certificate.fromDer(raw);
+  return { id: names.uris[0] ?? names.dns[0] ?? '', fingerprint };
+}
+
+export function listen(server: NetServer): Promise<number> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(0, '127.0.0.1', () => resolve((server.address() as AddressInfo).port));
+  });
+}
