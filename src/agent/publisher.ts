@@ -78,7 +78,9 @@ async function write(
   const reclaimed = live && (await reclaimFields(kube, live, step.object, options, signal));
   const resourceVersion = reclaimed?.metadata.resourceVersion ?? step.resourceVersion;
   const metadata = { ...step.object.metadata, ...(resourceVersion === undefined ? {} : { resourceVersion }) };
-  return kube.apply({ ...step.object, metadata }, options, signal);
+  // By force: the plan found the object to be ours, and the version proves that nobody came between. Without it our
+  // own create, or a foreign edit of a field of ours, would conflict for ever.
+  return kube.apply({ ...step.object, metadata }, { ...options, force: true }, signal);
 }
 
 function explain(ref: ObjectRef, cause: unknown): Problem {
