@@ -81,7 +81,7 @@ test('metadata reaches the handler in lower case, and its GrpcError reaches the 
     [CA]: {
       CreateCertificate: {
         unary: (_request: never, { metadata }: { metadata: Readonly<Record<string, string>> }) => {
-          throw new GrpcError(grpcStatus.UNAUTHENTICATED, `cluster ${metadata['clusterid']}`);
+          throw new GrpcError(grpcStatus.UNAUTHENTICATED, `cluster ${metadata.clusterid}`);
         },
       },
     },

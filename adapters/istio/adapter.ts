@@ -1,0 +1,19 @@
+import type { Adapter } from '../../src/mesh/adapter.ts';
+import { CaIssuer } from './ca.ts';
+import { type IstioConfig, istioConfig } from './config.ts';
+import { expectation } from './name.ts';
+import { SdsSource } from './sds.ts';
+
+/** Istio: its CA API (istiod, istio-csr), or SDS (pilot-agent, SPIRE). */
+export const istio: Adapter<IstioConfig> = {
+  mesh: 'istio',
+  config: istioConfig,
+  expect: (config, { namespace }) => expectation(config, namespace),
+  // Sidecars tell mesh traffic by ALPN where mTLS is not strict, and find HTTP by it on ports of unknown protocol.
+  tls: { alpnProtocols: 'istio-http/1.1,istio,http/1.1' },
+  open(config, host) {
+    if (config.ca) return new CaIssuer(config, config.ca, host);
+    if (config.sds) return new SdsSource(config, config.sds, host);
+    throw new TypeError('exactly one of ca and sds must be set');
+  },
+};

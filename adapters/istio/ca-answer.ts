@@ -1,0 +1,30 @@
+import { MeshError } from '../../src/mesh/error.ts';
+import { type Certificate, parseCertificates } from '../../src/pki/certificate.ts';
+
+export interface CaAnswer {
+  /** Leaf first; self-signed ones are left out. */
+  readonly chain: readonly Certificate[];
+  readonly roots: readonly Certificate[];
+}
+
+/**
+ * `cert_chain` has the leaf, the intermediates one by one, and last the root, or all roots in that one element. With
+ * a plug-in CA the root may stand among the intermediates too.
+ */
+export function readAnswer(from: string, elements: readonly string[]): CaAnswer {
+  if (elements.length < 2) {
+    throw new MeshError(
+      'ERR_MESH_BAD_RESPONSE',
+      `${from} sent ${elements.length} certificates where leaf and root are due; look at its logs`,
+    );
+  }
+  try {
+    const lower = parseCertificates(elements.slice(0, -1).join('\n'));
+    const roots = parseCertificates(elements.at(-1) ?? '');
+    return { chain: lower.filter(({ selfSigned }) => !selfSigned), roots };
+  } catch (cause) {
+    throw new MeshError('ERR_MESH_BAD_RESPONSE', `${from} sent certificates that cannot be read; look at its logs`, {
+      cause,
+    });
+  }
+}

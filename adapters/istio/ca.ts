@@ -1,0 +1,148 @@
+import { openChannel } from '../../src/grpc/channel.ts';
+import type { Check, Expectation, Host, Issuer, Probing } from '../../src/mesh/adapter.ts';
+import { formatDuration } from '../../src/mesh/duration.ts';
+import { MeshError } from '../../src/mesh/error.ts';
+import type { Identity } from '../../src/mesh/identity.ts';
+import { type Certificate, formatCertificates } from '../../src/pki/certificate.ts';
+import { createCsr } from '../../src/pki/csr.ts';
+import { PrivateKey } from '../../src/pki/key.ts';
+import { formatPem } from '../../src/pki/pem.ts';
+import { readAnswer } from './ca-answer.ts';
+import { CaRoots } from './ca-roots.ts';
+import type { CaConfig, IstioConfig } from './config.ts';
+import { caError } from './errors.ts';
+import { bearerId, expectation } from './name.ts';
+import { provable, readPair, requireProvable } from './pair.ts';
+import { probeCa } from './probe.ts';
+import { type Claims, describeClaims, readClaims } from './token.ts';
+
+const METHOD = 'istio.v1.auth.IstioCertificateService/CreateCertificate';
+/** Istio's own client sets none and hangs with its CA. */
+const DEADLINE_MS = 10_000;
+/** CAs cut a lifetime by seconds for skew; less than this share of what was asked is a cap, and worth telling. */
+const GRANTED_SHARE = 0.9;
+
+/** Identities from istiod's CA, or from anything that speaks its API, such as istio-csr. */
+export class CaIssuer implements Issuer, Probing {
+  readonly #config: IstioConfig;
+  readonly #ca: CaConfig;
+  readonly #host: Host;
+  readonly #roots: CaRoots;
+  readonly #wish: Expectation;
+  readonly #disposed = new AbortController();
+  /** The roots that `roots()` named last, and whether the last leaf proved itself under those of its time. */
+  #named: readonly Certificate[] | undefined;
+  #agrees = true;
+  /** By presence: absent when the CA's roots say nothing about those of workloads. */
+  readonly roots?: (signal: AbortSignal) => AsyncIterable<readonly Certificate[]>;
+
+  constructor(config: IstioConfig, ca: CaConfig, host: Host) {
+    this.#config = config;
+    this.#ca = ca;
+    this.#host = host;
+    this.#roots = new CaRoots(ca.root, host);
+    this.#wish = expectation(config, host.namespace);
+    if (ca.includeCaRoots && ca.root.inline === undefined) this.roots = (signal) => this.#watchRoots(signal);
+  }
+
+  async issue(caller: AbortSignal): Promise<Identity> {
+    const signal = AbortSignal.any([caller, this.#disposed.signal]);
+    const roots = await this.#roots.current(signal);
+    const token = await this.#token(signal);
+    const claims = readClaims(token);
+    const key = PrivateKey.generate();
+    const elements = await this.#ask(key, roots, { token, claims, id: this.#idOf(claims) }, signal);
+    const now = this.#host.clock.now();
+    const answer = readAnswer(this.#from, elements);
+    const pair = readPair(this.#from, key, answer.chain, this.#wish, now);
+    requireProvable(this.#from, pair, answer.roots, now);
+    this.#agrees = provable(pair, roots, now);
+    this.#tellLifetime(pair.chain[0]);
+    return { ...pair, roots: answer.roots };
+  }
+
+  /** The mesh dropped the root of this leaf: its peers will refuse it when they follow. */
+  stale(current: Identity): string | undefined {
+    if (!this.#named || !this.#agrees || provable(current, this.#named, this.#host.clock.now())) return undefined;
+    return `${this.#roots.place} no longer has the root of this certificate`;
+  }
+
+  probe(signal: AbortSignal): Promise<readonly Check[]> {
+    return probeCa({
+      roots: async () => `${(await this.#roots.current(signal)).length} root(s) in ${this.#roots.place}`,
+      token: async () => `token ${describeClaims(readClaims(await this.#token(signal)))}`,
+      issue: () => this.issue(signal),
+      signal,
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#disposed.abort(new Error('the issuer is disposed of'));
+  }
+
+  get #from(): string {
+    const { address, serverName } = this.#ca;
+    return `CA ${serverName === undefined ? address : `${serverName} at ${address}`}`;
+  }
+
+  async *#watchRoots(signal: AbortSignal): AsyncGenerator<readonly Certificate[]> {
+    for await (const roots of this.#roots.changes(signal)) {
+      this.#named = roots;
+      yield roots;
+    }
+  }
+
+  #token(signal: AbortSignal): Promise<string> {
+    const { audience, serviceAccount: name, tokenFile: file } = this.#ca;
+    const { namespace } = this.#host;
+    return this.#host.token(
+      { audience, file, serviceAccount: name === undefined ? undefined : { name, namespace } },
+      signal,
+    );
+  }
+
+  /** istiod goes by the token alone; istio-csr wants the request to name the same identity. */
+  #idOf(claims: Claims | undefined): string {
+    const id = this.#wish.id ?? bearerId(this.#config, claims);
+    if (id !== undefined) return id;
+    throw new MeshError(
+      'ERR_MESH_TOKEN',
+      `the token for ${this.#from}, ${describeClaims(claims)}, is not a ServiceAccount's; correct tokenFile, or set id`,
+    );
+  }
+
+  async #ask(
+    key: PrivateKey,
+    roots: readonly Certificate[],
+    bearer: { readonly token: string; readonly claims: Claims | undefined; readonly id: string },
+    signal: AbortSignal,
+  ): Promise<readonly string[]> {
+    const { ttl = 0, clusterId, audience } = this.#ca;
+    const request = {
+      csr: formatPem('CERTIFICATE REQUEST', createCsr(key, { uris: [bearer.id] })),
+      validity_duration: String(Math.floor(ttl / 1000)),
+    };
+    const metadata = { authorization: `Bearer ${bearer.token.trim()}`, clusterid: clusterId };
+    const { address, serverName } = this.#ca;
+    // One for each call: the CA may prove itself under another root by the next, and hours lie between.
+    const channel = openChannel({ address, tls: { ca: formatCertificates(roots), serverName } });
+    try {
+      const options = { method: METHOD, metadata, deadlineMs: DEADLINE_MS, signal };
+      return (await channel.unary<{ cert_chain: readonly string[] }>(request, options)).cert_chain;
+    } catch (cause) {
+      const now = this.#host.clock.now();
+      throw caError(cause, { from: this.#from, audience, clusterId, claims: bearer.claims, now });
+    } finally {
+      channel.close();
+    }
+  }
+
+  #tellLifetime(leaf: Certificate | undefined): void {
+    const { ttl } = this.#ca;
+    if (!leaf || ttl === undefined) return;
+    const grantedMs = leaf.notAfter - this.#host.clock.now();
+    if (grantedMs >= ttl * GRANTED_SHARE) return;
+    const [granted, asked] = [formatDuration(Math.round(grantedMs / 1000) * 1000), formatDuration(ttl)];
+    this.#host.log.warn({ granted, asked }, `${this.#from} granted ${granted} where ${asked} was asked for; lower ttl`);
+  }
+}

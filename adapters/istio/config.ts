@@ -1,0 +1,121 @@
+import { z } from 'zod';
+import { durationSchema } from '../../src/mesh/duration.ts';
+import { parseSpiffeId } from '../../src/pki/spiffe.ts';
+
+const dnsName = () =>
+  z
+    .string()
+    .max(253)
+    .regex(/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/, 'must be a DNS name in lower case');
+const absolutePath = () => z.string().startsWith('/', 'must be an absolute path');
+/** A socket address longer than this does not bind (sun_path, with its terminating zero). */
+const LONGEST_SOCKET_PATH = 107;
+
+const root = z
+  .strictObject({
+    configMap: z
+      .strictObject({
+        name: dnsName().default('istio-ca-root-cert'),
+        key: z.string().min(1).max(253).default('root-cert.pem'),
+        namespace: dnsName().optional().describe("Default: this object's namespace."),
+      })
+      .optional()
+      .describe('What istiod and istio-csr write into every namespace.'),
+    file: absolutePath().optional().describe('A PEM file, such as a mounted ConfigMap; followed as it changes.'),
+    inline: z.string().min(1).optional().describe('PEM.'),
+  })
+  .refine((given) => [given.configMap, given.file, given.inline].filter((one) => one !== undefined).length <= 1, {
+    error: 'at most one of configMap, file and inline may be set',
+  })
+  .prefault({})
+  .describe('Roots that the CA itself is verified against. Default: ConfigMap istio-ca-root-cert.');
+
+const ca = z
+  .strictObject({
+    address: z
+      .string()
+      .regex(/^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][-A-Za-z0-9_.]*):[0-9]{1,5}$/, 'expected host:port')
+      .default('istiod.istio-system.svc:15012')
+      .describe('host:port of istiod, of istio-csr, or of whatever speaks their API.'),
+    serviceAccount: dnsName()
+      .optional()
+      .describe(
+        "Whose identity the gateway gets: a ServiceAccount of this object's namespace. A token is minted for it.",
+      ),
+    tokenFile: absolutePath()
+      .optional()
+      .describe('Instead: a projected token, for the identity of the pod that it belongs to; read anew each time.'),
+    audience: z.string().min(1).default('istio-ca').describe("One of istiod's TOKEN_AUDIENCES."),
+    clusterId: z
+      .string()
+      .default('Kubernetes')
+      .describe("istiod's name of this cluster (meshConfig, multiCluster.clusterName)."),
+    ttl: durationSchema({ min: '1m', max: '2160h' })
+      .optional()
+      .describe("Lifetime to ask for. Default: the CA's own, 24h for istiod. istio-csr caps it without a word."),
+    root,
+    serverName: dnsName()
+      .optional()
+      .describe(
+        "Name that the CA must prove, if not the address's host: needed to dial by IP or by a .cluster.local name.",
+      ),
+    includeCaRoots: z
+      .boolean()
+      .default(true)
+      .describe(
+        'Also trust the roots of the ConfigMap or file for workloads. Turn off where a registration authority signs under other roots.',
+      ),
+  })
+  .refine((config) => (config.serviceAccount === undefined) !== (config.tokenFile === undefined), {
+    error: 'exactly one of serviceAccount and tokenFile must be set',
+  });
+
+const sds = z.strictObject({
+  socket: absolutePath()
+    .max(LONGEST_SOCKET_PATH, `a socket path has at most ${LONGEST_SOCKET_PATH} characters`)
+    .default('/var/run/secrets/workload-spiffe-uds/socket')
+    .describe('Unix socket of pilot-agent, of the SPIRE agent, or of whatever serves SDS.'),
+  nodeId: z
+    .string()
+    .min(1)
+    .optional()
+    .describe('node.id of our requests. Default: in the form of a sidecar, of this namespace.'),
+  certificateName: z
+    .string()
+    .min(1)
+    .default('default')
+    .describe('Name of the certificate: "default", or for SPIRE also a SPIFFE ID.'),
+  bundleName: z
+    .string()
+    .min(1)
+    .default('ROOTCA')
+    .describe('Name of the roots: "ROOTCA", or for SPIRE also a trust domain ID.'),
+  disableSpiffeValidation: z
+    .boolean()
+    .default(true)
+    .describe('Asks SPIRE for plain roots instead of its validator for Envoy, which is understood too.'),
+  expectedRotation: durationSchema({ min: '1s' })
+    .optional()
+    .describe('Subscribe anew when no new leaf came for this long. Default: at three quarters of the leaf’s life.'),
+});
+
+/** `spec.istio` of a MeshCertificate. */
+export const istioConfig = z
+  .strictObject({
+    ca: ca.optional().describe('Ask a CA for the identity of a ServiceAccount.'),
+    sds: sds.optional().describe('Subscribe to a socket that serves certificates.'),
+    trustDomain: dnsName().optional().describe('Default: cluster.local with ca, whatever comes with sds.'),
+    id: z
+      .string()
+      .refine((text) => parseSpiffeId(text) !== undefined, 'expected a SPIFFE ID, spiffe://<trust domain>/<path>')
+      .optional()
+      .describe('Exact SPIFFE ID. Default: that of the ServiceAccount, or whatever comes first with sds.'),
+  })
+  .refine((config) => (config.ca === undefined) !== (config.sds === undefined), {
+    error: 'exactly one of ca and sds must be set',
+  })
+  .describe('Identity from Istio, or from anything that speaks SDS or its CA API.');
+
+export type IstioConfig = z.output<typeof istioConfig>;
+export type CaConfig = NonNullable<IstioConfig['ca']>;
+export type SdsConfig = NonNullable<IstioConfig['sds']>;

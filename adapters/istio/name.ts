@@ -1,0 +1,30 @@
+import type { Expectation } from '../../src/mesh/adapter.ts';
+import { formatSpiffeId, parseSpiffeId } from '../../src/pki/spiffe.ts';
+import type { IstioConfig } from './config.ts';
+import type { Claims } from './token.ts';
+
+const DEFAULT_TRUST_DOMAIN = 'cluster.local';
+
+/** Istio's name of a ServiceAccount. */
+export const workloadId = (trustDomain: string, namespace: string, account: string): string =>
+  formatSpiffeId({ trustDomain, path: `/ns/${namespace}/sa/${account}` });
+
+export function expectation(config: IstioConfig, namespace: string): Expectation {
+  const trustDomain = trustDomainOf(config);
+  const account = config.ca?.serviceAccount;
+  const id = config.id ?? (account && trustDomain ? workloadId(trustDomain, namespace, account) : undefined);
+  return { form: 'spiffe', ...(id === undefined ? {} : { id }), ...(trustDomain === undefined ? {} : { trustDomain }) };
+}
+
+/** The identity that the CA gives to the bearer of this token, or undefined when it is not a ServiceAccount's. */
+export function bearerId(config: IstioConfig, claims: Claims | undefined): string | undefined {
+  const [, namespace, account] = /^system:serviceaccount:([^:]+):([^:]+)$/.exec(claims?.sub ?? '') ?? [];
+  const trustDomain = trustDomainOf(config);
+  if (!namespace || !account || !trustDomain) return undefined;
+  return workloadId(trustDomain, namespace, account);
+}
+
+function trustDomainOf(config: IstioConfig): string | undefined {
+  const fromId = config.id === undefined ? undefined : parseSpiffeId(config.id)?.trustDomain;
+  return config.trustDomain ?? fromId ?? (config.ca ? DEFAULT_TRUST_DOMAIN : undefined);
+}

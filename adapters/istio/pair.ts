@@ -1,0 +1,71 @@
+import type { Expectation } from '../../src/mesh/adapter.ts';
+import { MeshError } from '../../src/mesh/error.ts';
+import type { Certificate } from '../../src/pki/certificate.ts';
+import { findPath, orderChain } from '../../src/pki/chain.ts';
+import type { PrivateKey } from '../../src/pki/key.ts';
+import { parseSpiffeId } from '../../src/pki/spiffe.ts';
+
+/** A leaf with its key, without roots yet. */
+export interface Pair {
+  readonly id: string;
+  readonly key: PrivateKey;
+  readonly chain: readonly Certificate[];
+}
+
+/** The host that must be asked about a certificate is named first in each message: `istiod at …`. */
+export function readPair(
+  from: string,
+  key: PrivateKey,
+  certificates: readonly Certificate[],
+  wish: Expectation,
+  now: number,
+): Pair {
+  const [leaf] = certificates;
+  if (!leaf || leaf.isCa) throw bad(`${from} sent no leaf certificate; look at its logs`);
+  const [id, ...others] = leaf.names.uris;
+  if (id === undefined || others.length > 0 || !parseSpiffeId(id)) {
+    throw bad(`${from} sent a certificate for ${leaf.names.uris.join(', ') || 'no URI'}; one SPIFFE ID is due`);
+  }
+  if (leaf.publicKeyFingerprint !== key.publicKeyFingerprint) {
+    throw bad(`${from} sent a certificate for ${id} of another key than ours; look at its logs`);
+  }
+  checkName(from, id, wish);
+  if (leaf.notAfter <= now) {
+    throw bad(`${from} sent a certificate that expired at ${iso(leaf.notAfter)}; compare its clock with ours`);
+  }
+  return { id, key, chain: orderChain(certificates) };
+}
+
+function checkName(from: string, id: string, { id: due, trustDomain }: Expectation): void {
+  const given = parseSpiffeId(id)?.trustDomain;
+  if (trustDomain !== undefined && given !== trustDomain) {
+    const next = `if that is the mesh's trust domain, set trustDomain: ${given}`;
+    throw new MeshError('ERR_MESH_CONFIG', `${from} sent ${id} where trust domain ${trustDomain} is due; ${next}`, {
+      retry: { afterMs: 60_000 },
+    });
+  }
+  if (due !== undefined && id !== due) {
+    throw bad(`${from} sent a certificate for ${id} where ${due} is due; look at the token's ServiceAccount and id`);
+  }
+}
+
+/** Whether the pair proves itself under these roots. */
+export function provable(pair: Pick<Pair, 'chain'>, roots: readonly Certificate[], now: number): boolean {
+  const [leaf, ...rest] = pair.chain;
+  // Meshes backdate leaves, hosts disagree about the time: a leaf of the next minute is for verify to judge.
+  return leaf !== undefined && findPath(leaf, rest, roots, Math.max(now, leaf.notBefore)).ok;
+}
+
+export function requireProvable(from: string, pair: Pair, roots: readonly Certificate[], now: number): void {
+  if (provable(pair, roots, now)) return;
+  const issuer = pair.chain.at(-1)?.issuer ?? '';
+  throw bad(
+    `${from} sent a certificate for ${pair.id} whose issuer "${issuer}" is not under the roots that came with it`,
+  );
+}
+
+function bad(message: string): MeshError {
+  return new MeshError('ERR_MESH_BAD_RESPONSE', message);
+}
+
+const iso = (ms: number): string => new Date(ms).toISOString();

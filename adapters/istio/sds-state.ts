@@ -1,0 +1,98 @@
+import type { Expectation } from '../../src/mesh/adapter.ts';
+import { MeshError } from '../../src/mesh/error.ts';
+import { type Identity, sameRoots } from '../../src/mesh/identity.ts';
+import type { Certificate } from '../../src/pki/certificate.ts';
+import { parseSpiffeId } from '../../src/pki/spiffe.ts';
+import type { SdsConfig } from './config.ts';
+import { type Pair, provable, readPair } from './pair.ts';
+import { type BundleSecret, type ReadFile, readSecret } from './sds-secret.ts';
+import type { Push } from './sds-stream.ts';
+
+interface Surroundings {
+  readonly now: () => number;
+  readonly readFile: ReadFile;
+}
+
+/**
+ * What a subscription has brought so far. Pushes are partial and may repeat; a leaf may come before the root that it
+ * needs, and is then held back until that root is there.
+ */
+export class SdsState {
+  readonly #from: string;
+  readonly #wish: Expectation;
+  readonly #names: Pick<SdsConfig, 'certificateName' | 'bundleName'>;
+  readonly #around: Surroundings;
+  #pair: Pair | undefined;
+  #bundle: BundleSecret | undefined;
+  #told: Identity | undefined;
+
+  constructor(
+    from: string,
+    wish: Expectation,
+    names: Pick<SdsConfig, 'certificateName' | 'bundleName'>,
+    around: Surroundings,
+  ) {
+    this.#from = from;
+    this.#wish = wish;
+    this.#names = names;
+    this.#around = around;
+  }
+
+  /** A leaf is here that cannot prove itself under the roots that are here. */
+  get waitsForRoots(): boolean {
+    return this.#pair !== undefined && this.#bundle !== undefined && this.#pair !== this.#provablePair();
+  }
+
+  /** The identity, if this push made a new one or changed its roots. Throws on what can never be used. */
+  async take(push: Push): Promise<Identity | undefined> {
+    const { now, readFile } = this.#around;
+    this.#refuseMadeUpNames(push.version);
+    for (const resource of push.resources) {
+      const secret = await readSecret(resource, readFile);
+      if (secret?.kind === 'certificate' && secret.name === this.#names.certificateName) {
+        this.#pair = readPair(this.#from, secret.key, secret.certificates, this.#wish, now());
+      } else if (secret?.kind === 'bundle' && secret.name === this.#names.bundleName) {
+        this.#bundle = secret;
+      }
+    }
+    const pair = this.#provablePair();
+    if (!pair) return undefined;
+    const identity = { ...pair, roots: this.#rootsFor(pair) };
+    if (same(this.#told, identity)) return undefined;
+    this.#told = identity;
+    return identity;
+  }
+
+  /** The newest pair, if it can prove itself. */
+  #provablePair(): Pair | undefined {
+    const pair = this.#pair;
+    return pair && provable(pair, this.#rootsFor(pair), this.#around.now()) ? pair : undefined;
+  }
+
+  /** Roots named now; and those before, while the leaf still needs them: a root may come before its first leaf. */
+  #rootsFor(pair: Pair): readonly Certificate[] {
+    const named = this.#bundle?.rootsFor(parseSpiffeId(pair.id)?.trustDomain ?? '') ?? [];
+    const before = this.#told?.roots ?? [];
+    const now = this.#around.now();
+    if (named.length === 0 || provable(pair, named, now) || !provable(pair, before, now)) return named;
+    const known = new Set(named.map(({ fingerprint }) => fingerprint));
+    return [...named, ...before.filter(({ fingerprint }) => !known.has(fingerprint))];
+  }
+
+  /** pilot-agent answers a name it does not know with its certificate, and never pushes the next one under it. */
+  #refuseMadeUpNames(version: string): void {
+    const { certificateName } = this.#names;
+    const fromPilotAgent = /^\d{4}-\d{2}-\d{2}T.*\/\d+$/.test(version);
+    if (!fromPilotAgent || certificateName === 'default' || certificateName.startsWith('file-cert:')) return;
+    throw new MeshError(
+      'ERR_MESH_CONFIG',
+      `${this.#from}: pilot-agent has no certificate called "${certificateName}"; set certificateName: default`,
+      { retry: { afterMs: 60_000 } },
+    );
+  }
+}
+
+function same(a: Identity | undefined, b: Identity): boolean {
+  if (!a || a.chain.length !== b.chain.length || !sameRoots(a.roots, b.roots)) return false;
+  return a.chain.every(({ fingerprint }, index) => fingerprint === b.chain[index]?.fingerprint);
+}

@@ -1,0 +1,122 @@
+import { openChannel } from '../../src/grpc/channel.ts';
+import type { Check, Host, Probing, Source } from '../../src/mesh/adapter.ts';
+import { formatDuration } from '../../src/mesh/duration.ts';
+import { MeshError } from '../../src/mesh/error.ts';
+import { type Identity, leafOf } from '../../src/mesh/identity.ts';
+import type { IstioConfig, SdsConfig } from './config.ts';
+import { Deadline } from './deadline.ts';
+import { sdsError } from './errors.ts';
+import { expectation } from './name.ts';
+import { probeSds } from './probe.ts';
+import { SdsState } from './sds-state.ts';
+import { type Push, type Subscription, subscribe } from './sds-stream.ts';
+
+/** pilot-agent answers from memory, or within its five attempts at the CA. */
+const FIRST_ANSWER_MS = 30_000;
+/** After a new leaf without the root that it needs; pilot-agent pushes that root at once after the leaf. */
+const ROOT_FOLLOWS_MS = 30_000;
+/** pilot-agent and SPIRE rotate at half of a leaf's life. */
+const ROTATED_BY = 0.75;
+/** A leaf that was late already when it came is given this share of its life, at least a second. */
+const LATE_SHARE = 0.05;
+
+/** Identities from a socket that serves SDS: pilot-agent, the SPIRE agent. */
+export class SdsSource implements Source, Probing {
+  readonly #config: IstioConfig;
+  readonly #sds: SdsConfig;
+  readonly #host: Host;
+  readonly #disposed = new AbortController();
+
+  constructor(config: IstioConfig, sds: SdsConfig, host: Host) {
+    this.#config = config;
+    this.#sds = sds;
+    this.#host = host;
+  }
+
+  async *watch(caller: AbortSignal): AsyncGenerator<Identity, void, undefined> {
+    const { clock } = this.#host;
+    const late = new AbortController();
+    const signal = AbortSignal.any([caller, this.#disposed.signal, late.signal]);
+    const deadline = new Deadline(clock, (reason) => late.abort(new MeshError('ERR_MESH_SILENT', reason)));
+    // No keepalive: over a unix socket it finds nothing, and grpc-go ends connections that ping too often.
+    const channel = openChannel({ address: `unix:${this.#sds.socket}` });
+    const state = new SdsState(this.#from, expectation(this.#config, this.#host.namespace), this.#sds, {
+      now: () => clock.now(),
+      readFile: (path) => this.#readFile(path, signal),
+    });
+    deadline.set(FIRST_ANSWER_MS, `${this.#from} ${within(FIRST_ANSWER_MS)} sent no complete identity; see its logs`);
+    try {
+      for await (const push of subscribe(channel, this.#subscription, signal)) {
+        const identity = await this.#take(state, push);
+        if (identity) {
+          deadline.clear();
+          yield identity;
+          deadline.set(...this.#silence(identity));
+        } else if (state.waitsForRoots) {
+          const what = `${this.#from} sent a new leaf and ${within(ROOT_FOLLOWS_MS)} not the root that it is under`;
+          deadline.set(ROOT_FOLLOWS_MS, `${what}; it is asked anew`);
+        }
+      }
+      signal.throwIfAborted();
+      throw new MeshError('ERR_MESH_UNAVAILABLE', `${this.#from} ended the stream; it is opened again`);
+    } catch (error) {
+      throw sdsError(error, this.#sds.socket);
+    } finally {
+      deadline.clear();
+      channel.close();
+    }
+  }
+
+  probe(signal: AbortSignal): Promise<readonly Check[]> {
+    return probeSds(async () => {
+      for await (const identity of this.watch(signal)) return identity;
+      throw new MeshError('ERR_MESH_UNAVAILABLE', `${this.#from} sent nothing`);
+    }, signal);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#disposed.abort(new Error('the source is disposed of'));
+  }
+
+  get #from(): string {
+    return `SDS socket ${this.#sds.socket}`;
+  }
+
+  get #subscription(): Subscription {
+    const { namespace } = this.#host;
+    const { certificateName, bundleName, disableSpiffeValidation } = this.#sds;
+    return {
+      names: [certificateName, bundleName],
+      nodeId: this.#sds.nodeId ?? `sidecar~127.0.0.1~meshcert.${namespace}~${namespace}.svc.cluster.local`,
+      plainRoots: disableSpiffeValidation,
+    };
+  }
+
+  /** What cannot be used is refused and ends the stream: only a new one makes the agent send again. */
+  async #take(state: SdsState, push: Push): Promise<Identity | undefined> {
+    try {
+      const identity = await state.take(push);
+      push.accept();
+      return identity;
+    } catch (error) {
+      if (error instanceof MeshError) push.refuse(error.message);
+      throw error;
+    }
+  }
+
+  /** From now until a new leaf is overdue, and what to say then. */
+  #silence(identity: Identity): [number, string] {
+    const leaf = leafOf(identity);
+    const lifeMs = leaf.notAfter - leaf.notBefore;
+    const due = leaf.notBefore + lifeMs * ROTATED_BY - this.#host.clock.now();
+    const ms = this.#sds.expectedRotation ?? Math.max(due, lifeMs * LATE_SHARE, 1000);
+    return [Math.round(ms), `${this.#from} sent no new leaf ${within(ms)}; it is asked anew`];
+  }
+
+  async #readFile(path: string, signal: AbortSignal): Promise<string | undefined> {
+    for await (const content of this.#host.file(path, signal)) return content;
+    return undefined;
+  }
+}
+
+const within = (ms: number): string => `within ${formatDuration(Math.round(ms / 1000) * 1000)}`;

@@ -1,0 +1,33 @@
+/** What a ServiceAccount's token says about itself; none of it is secret. */
+export interface Claims {
+  readonly sub: string | undefined;
+  readonly audiences: readonly string[];
+  /** Epoch milliseconds. */
+  readonly expires: number | undefined;
+}
+
+/** Undefined for what is not a JWT. The signature is not checked: only the CA can. */
+export function readClaims(token: string): Claims | undefined {
+  const payload = token.trim().split('.')[1];
+  if (!payload) return undefined;
+  try {
+    const claims: unknown = JSON.parse(Buffer.from(payload, 'base64url').toString('utf8'));
+    if (typeof claims !== 'object' || claims === null) return undefined;
+    const { sub, aud, exp } = claims as { sub?: unknown; aud?: unknown; exp?: unknown };
+    return {
+      sub: typeof sub === 'string' ? sub : undefined,
+      audiences: (Array.isArray(aud) ? aud : [aud]).filter((one) => typeof one === 'string'),
+      expires: typeof exp === 'number' ? exp * 1000 : undefined,
+    };
+  } catch {
+    return undefined;
+  }
+}
+
+/** `of system:serviceaccount:shop:web, audience istio-ca, valid until …`. */
+export function describeClaims(claims: Claims | undefined): string {
+  if (!claims) return 'which is not a JWT';
+  const { sub = 'nobody', audiences, expires } = claims;
+  const until = expires === undefined ? 'without expiry' : `valid until ${new Date(expires).toISOString()}`;
+  return `of ${sub}, audience ${audiences.join(', ') || 'none'}, ${until}`;
+}
