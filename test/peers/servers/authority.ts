@@ -36,6 +36,14 @@ export function authority(name: string, ttlMs = day): Promise<Authority> {
   return create(name, ttlMs);
 }
 
+/** A PKCS#10 request with an empty subject, for a new P-256 key that is thrown away, and this DNS name if any. */
+export async function signingRequest(dns?: string): Promise<{ pem: string; der: Buffer }> {
+  const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
+  const extensions = dns ? [new x509.SubjectAlternativeNameExtension([{ type: 'dns', value: dns }])] : [];
+  const csr = await x509.Pkcs10CertificateRequestGenerator.create({ keys, signingAlgorithm: algorithm, extensions });
+  return { pem: csr.toString('pem'), der: Buffer.from(csr.rawData) };
+}
+
 async function create(name: string, ttlMs: number, parent?: Parent): Promise<Authority> {
   const keys = await webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']);
   const own = await sign(keys, `CN=${name}`, ttlMs, parent, [
