@@ -26,6 +26,8 @@ export interface MappingSpec {
   /** `true` stands for TLS without a certificate. */
   readonly tls: string | true | undefined;
   readonly prefix: string;
+  /** What the prefix is replaced by on the way to the upstream. */
+  readonly rewrite: string;
   readonly hostRewrite: string | undefined;
   readonly resolver: string | undefined;
   readonly loadBalancerPolicy: string | undefined;
@@ -60,6 +62,7 @@ export function mappingSpec(object: KubeObject): MappingSpec {
     service: text(spec.service) ?? '',
     tls: tls === true ? true : text(tls),
     prefix: text(spec.prefix) ?? '/',
+    rewrite: typeof spec.rewrite === 'string' ? spec.rewrite || text(spec.prefix) || '/' : '/',
     hostRewrite: text(spec.host_rewrite),
     resolver: text(spec.resolver),
     loadBalancerPolicy: text(fields(spec.load_balancer).policy),

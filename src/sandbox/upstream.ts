@@ -83,7 +83,12 @@ export async function startUpstream(options: UpstreamOptions): Promise<Upstream>
     requestCert: true,
     // Judged below, where the reason is known.
     rejectUnauthorized: false,
-    ...(options.alpn ? { ALPNCallback: ({ protocols }) => protocols.find((one) => options.alpn?.includes(one)) } : {}),
+    ...(options.alpn
+      ? {
+          ALPNCallback: ({ protocols }: { protocols: string[] }) =>
+            protocols.find((one) => options.alpn?.includes(one)),
+        }
+      : {}),
   });
   tls.on('secureConnection', (socket) => {
     const wanted = typeof options.sni === 'function' ? options.sni() : options.sni;

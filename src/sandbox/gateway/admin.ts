@@ -1,0 +1,53 @@
+import type { ContextReading } from '../../gateway/context.ts';
+import { type Certificate, parseCertificates } from '../../pki/certificate.ts';
+import type { ClusterConfig, Configuration } from './configuration.ts';
+
+/** What `GET :8877/ambassador/v0/diag/?json=true` tells, as far as it is about TLS. */
+export function diagnostics(configuration: Configuration): object {
+  return { errors: configuration.errors, tlscontexts: configuration.contexts.map(contextInfo) };
+}
+
+function contextInfo({ name, namespace, spec, certificate, key, ca }: ContextReading): object {
+  return {
+    name,
+    namespace,
+    hosts: spec.hosts,
+    secret_info: {
+      ...(spec.secret ? { secret: spec.secret } : {}),
+      ...(spec.caSecret ? { ca_secret: spec.caSecret } : {}),
+      ...(certificate ? { cert_chain_file: certificate.path } : {}),
+      ...(key ? { private_key_file: key.path } : {}),
+      ...(ca ? { cacert_chain_file: ca.path } : {}),
+    },
+  };
+}
+
+/** What Envoy's admin interface answers to `GET /certs`: what is loaded, which need not be what stands. */
+export function certs(clusters: Iterable<ClusterConfig>, now: number): object {
+  const seen = new Map<string, object>();
+  for (const { tls } of clusters) {
+    if (!tls) continue;
+    const { certificate, ca } = tls;
+    seen.set(`${certificate?.path} ${ca?.path}`, {
+      ca_cert: ca ? parseCertificates(ca.pem).map((one) => describe(one, ca.path, now)) : [],
+      cert_chain: certificate
+        ? parseCertificates(certificate.pem).map((one) => describe(one, certificate.path, now))
+        : [],
+    });
+  }
+  return { certificates: [...seen.values()] };
+}
+
+const DAY = 86_400_000;
+
+function describe(certificate: Certificate, path: string, now: number): object {
+  const { names, serial, notBefore, notAfter } = certificate;
+  return {
+    path,
+    serial_number: serial.toLowerCase(),
+    subject_alt_names: [...names.uris.map((uri) => ({ uri })), ...names.dns.map((dns) => ({ dns }))],
+    days_until_expiration: String(Math.max(0, Math.floor((notAfter - now) / DAY))),
+    valid_from: new Date(notBefore).toISOString().replace('.000Z', 'Z'),
+    expiration_time: new Date(notAfter).toISOString().replace('.000Z', 'Z'),
+  };
+}

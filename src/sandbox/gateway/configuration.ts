@@ -1,0 +1,133 @@
+import { createSecureContext } from 'node:tls';
+import type { KubeObject } from '../../core/object.ts';
+import { keyOf, refOf } from '../../core/object.ts';
+import { type ContextReading, moduleDefaults, type PemFile, readContexts } from '../../gateway/context.ts';
+import type { EmissaryEnv } from '../../gateway/env.ts';
+import { mappingSpec } from '../../gateway/kinds.ts';
+import { effectiveUpstream, seesMapping } from '../../gateway/reading.ts';
+
+export interface Snapshot {
+  readonly mappings: readonly KubeObject[];
+  readonly contexts: readonly KubeObject[];
+  readonly secrets: readonly KubeObject[];
+  readonly modules: readonly KubeObject[];
+}
+
+/** What Envoy is told of one upstream. */
+export interface ClusterConfig {
+  readonly name: string;
+  readonly host: string;
+  readonly port: number;
+  readonly tls: TlsConfig | undefined;
+}
+
+export interface TlsConfig {
+  readonly certificate: PemFile | undefined;
+  readonly key: PemFile | undefined;
+  readonly ca: PemFile | undefined;
+  readonly sni: string | undefined;
+  readonly alpn: string | undefined;
+  readonly min: string | undefined;
+  readonly max: string | undefined;
+  readonly certRequired: boolean;
+}
+
+export interface Route {
+  readonly mapping: string;
+  readonly prefix: string;
+  readonly rewrite: string;
+  readonly cluster: string;
+}
+
+export interface Configuration {
+  readonly clusters: ReadonlyMap<string, ClusterConfig>;
+  readonly routes: readonly Route[];
+  readonly contexts: readonly ContextReading[];
+  /** Object and sentence, as the diagnostics show them. */
+  readonly errors: readonly (readonly [string, string])[];
+}
+
+export const EMPTY: Configuration = { clusters: new Map(), routes: [], contexts: [], errors: [] };
+
+/** The configuration that a gateway which has just started would make of these objects. */
+export function configure(snapshot: Snapshot, given: EmissaryEnv): Configuration {
+  const env = { ...given, module: moduleDefaults(snapshot.modules, given) };
+  const contexts = readContexts(snapshot.contexts, snapshot.secrets, env);
+  const clusters = new Map<string, ClusterConfig>();
+  const routes: Route[] = [];
+  const errors: [string, string][] = [];
+  for (const context of contexts.values()) {
+    for (const error of context.errors) errors.push([`${context.name}.${context.namespace}`, error]);
+  }
+  for (const mapping of snapshot.mappings) {
+    if (!seesMapping(mapping, env)) continue;
+    const upstream = effectiveUpstream(mapping, contexts, [], env);
+    for (const error of upstream.errors) errors.push([`${mapping.metadata.name}.${mapping.metadata.namespace}`, error]);
+    if (!clusters.has(upstream.cluster)) {
+      const { cluster: name, host, port, mode, context } = upstream;
+      clusters.set(name, { name, host, port, tls: mode === 'plaintext' ? undefined : tlsOf(context) });
+    }
+    if (mapping.kind === 'TCPMapping') continue;
+    const { prefix, rewrite } = mappingSpec(mapping);
+    routes.push({ mapping: keyOf(refOf(mapping)), prefix, rewrite, cluster: upstream.cluster });
+  }
+  routes.sort((a, b) => b.prefix.length - a.prefix.length);
+  return { clusters, routes, contexts: [...contexts.values()], errors };
+}
+
+/**
+ * Emissary's incremental reconfigure: as soon as a Mapping changed in a batch, the clusters of all other Mappings are
+ * taken from the cache as they were, whatever else changed with it.
+ */
+export function reconfigure(
+  before: Configuration,
+  fresh: Configuration,
+  changedMappings: ReadonlySet<string>,
+): Configuration {
+  if (changedMappings.size === 0) return fresh;
+  const touched = new Set(
+    [...before.routes, ...fresh.routes]
+      .filter(({ mapping }) => changedMappings.has(mapping))
+      .map(({ cluster }) => cluster),
+  );
+  const clusters = new Map<string, ClusterConfig>();
+  for (const [name, cluster] of fresh.clusters) {
+    clusters.set(name, touched.has(name) ? cluster : (before.clusters.get(name) ?? cluster));
+  }
+  return { ...fresh, clusters };
+}
+
+/** Why `envoy --mode validate` would refuse this; then nothing of it comes into force. */
+export function refusal(configuration: Configuration): string | undefined {
+  for (const { name, tls } of configuration.clusters.values()) {
+    if (!tls) continue;
+    if (tls.certRequired) return `${name}: require_client_certificate is not a field of an upstream's TLS context`;
+    try {
+      createSecureContext({ cert: tls.certificate?.pem, key: tls.key?.pem, ca: tls.ca?.pem });
+    } catch (error) {
+      return `${name}: ${error instanceof Error ? error.message : String(error)}`;
+    }
+  }
+  return undefined;
+}
+
+/** As Envoy sees it: files by their names. Equal text means that nothing is loaded anew. */
+export function asEnvoySees({ tls, ...rest }: ClusterConfig): string {
+  if (!tls) return JSON.stringify(rest);
+  const { certificate, key, ca, ...parameters } = tls;
+  return JSON.stringify({ ...rest, tls: { ...parameters, files: [certificate?.path, key?.path, ca?.path] } });
+}
+
+function tlsOf(context: ContextReading | undefined): TlsConfig {
+  const spec = context?.spec;
+  return {
+    certificate: context?.certificate,
+    key: context?.key,
+    ca: context?.ca,
+    sni: spec?.sni,
+    alpn: spec?.alpnProtocols,
+    min: spec?.minTlsVersion,
+    max: spec?.maxTlsVersion,
+    certRequired: spec?.certRequired ?? false,
+  };
+}

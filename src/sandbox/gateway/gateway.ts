@@ -1,0 +1,202 @@
+import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { DEFAULT_ENV, type EmissaryEnv } from '../../gateway/env.ts';
+import type { Kube } from '../../kube/api.ts';
+import { type Clock, systemClock } from '../../mesh/clock.ts';
+import { type Log, silentLog } from '../../mesh/log.ts';
+import { Trigger } from '../../mesh/trigger.ts';
+import { listen } from '../upstream.ts';
+import { certs, diagnostics } from './admin.ts';
+import { asEnvoySees, type Configuration, configure, EMPTY, reconfigure, refusal } from './configuration.ts';
+import { type Endpoint, Pool } from './pool.ts';
+import { watchBatches } from './watching.ts';
+
+export interface GatewayOptions {
+  readonly kube: Kube;
+  readonly env?: Partial<EmissaryEnv>;
+  readonly clock?: Clock;
+  readonly random?: () => number;
+  readonly log?: Log;
+  /** Where a service really listens; undefined: nowhere. Default: where it says. */
+  readonly resolve?: (host: string, port: number) => Endpoint | undefined;
+  /** Every so many requests one goes over a connection of its own, so that handshakes never cease. Default: never. */
+  readonly freshEvery?: number;
+}
+
+export interface GatewayCounts {
+  readonly complete: number;
+  readonly incremental: number;
+  /** Batches that validation threw away. */
+  readonly refused: number;
+  readonly requests: number;
+  /** Requests that no upstream answered. */
+  readonly failed: number;
+}
+
+export interface Gateway {
+  /** Where clients come in. */
+  readonly url: string;
+  /** Of the diagnostics: `<url>/ambassador/v0/diag/?json=true`. */
+  readonly diagnosticsUrl: string;
+  /** Of Envoy's admin interface: `<url>/certs`. */
+  readonly adminUrl: string;
+  readonly counts: GatewayCounts;
+  readonly configuration: Configuration;
+  /** Why the last batch is not in force, if it is not. */
+  readonly refusal: string | undefined;
+  readonly lastFailure: string | undefined;
+  /** Resolves once what is in force fits; asked after each batch. */
+  until(fits: (gateway: Gateway) => boolean, signal?: AbortSignal): Promise<void>;
+  stop(): Promise<void>;
+}
+
+/** A gateway that reads Mappings, TLSContexts and Secrets as Emissary does, with its faults, and proxies HTTP. */
+export async function startGateway(options: GatewayOptions): Promise<Gateway> {
+  const gateway = new SandboxGateway(options);
+  await gateway.start();
+  return gateway;
+}
+
+class SandboxGateway implements Gateway {
+  readonly #options: GatewayOptions;
+  readonly #env: EmissaryEnv;
+  readonly #clock: Clock;
+  readonly #stopping = new AbortController();
+  readonly #applied = new Set<Trigger>();
+  readonly #servers: Server[] = [];
+  readonly #pools = new Map<string, Pool>();
+  readonly counts = { complete: 0, incremental: 0, refused: 0, requests: 0, failed: 0 };
+  configuration = EMPTY;
+  /** As diagnosed: the configuration as it should be, in force or not. */
+  #diagnosed = EMPTY;
+  refusal: string | undefined;
+  lastFailure: string | undefined;
+  url = '';
+  diagnosticsUrl = '';
+  adminUrl = '';
+  #running: Promise<void> = Promise.resolve();
+
+  constructor(options: GatewayOptions) {
+    this.#options = options;
+    this.#env = { ...DEFAULT_ENV, ...options.env };
+    this.#clock = options.clock ?? systemClock;
+  }
+
+  async start(): Promise<void> {
+    this.url = await this.#serve((request, response) => this.#proxy(request, response));
+    this.diagnosticsUrl = await this.#serve((request, response) =>
+      json(response, request.url?.startsWith('/ambassador/v0/diag/') ? diagnostics(this.#diagnosed) : undefined),
+    );
+    this.adminUrl = await this.#serve((request, response) => {
+      const loaded = [...this.#pools.values()].map(({ cluster }) => cluster);
+      json(response, request.url === '/certs' ? certs(loaded, this.#clock.now()) : undefined);
+    });
+    const first = new Trigger();
+    this.#applied.add(first);
+    this.#running = this.#follow().catch((error) => {
+      if (!this.#stopping.signal.aborted) throw error;
+    });
+    await Promise.race([first.wait(this.#stopping.signal), this.#running]);
+    this.#applied.delete(first);
+  }
+
+  async until(fits: (gateway: Gateway) => boolean, signal = this.#stopping.signal): Promise<void> {
+    const applied = new Trigger();
+    this.#applied.add(applied);
+    try {
+      while (!fits(this)) await applied.wait(signal);
+    } finally {
+      this.#applied.delete(applied);
+    }
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping.abort(new Error('the gateway stops'));
+    await this.#running;
+    for (const pool of this.#pools.values()) pool.destroy();
+    for (const server of this.#servers) {
+      const closed = new Promise((resolve) => server.close(resolve));
+      server.closeAllConnections();
+      await closed;
+    }
+  }
+
+  async #follow(): Promise<void> {
+    const { kube, random = Math.random, log = silentLog } = this.#options;
+    const watching = { clock: this.#clock, random, log, signal: this.#stopping.signal };
+    for await (const { snapshot, changedMappings } of watchBatches(kube, this.#env.batchMs, watching)) {
+      const fresh = configure(snapshot, this.#env);
+      const next = reconfigure(this.configuration, fresh, changedMappings);
+      this.#diagnosed = next;
+      this.refusal = refusal(next);
+      if (this.refusal !== undefined) this.counts.refused++;
+      else {
+        this.counts[changedMappings.size > 0 ? 'incremental' : 'complete']++;
+        this.#apply(next);
+      }
+      for (const trigger of this.#applied) trigger.fire();
+    }
+  }
+
+  #apply(next: Configuration): void {
+    for (const [name, cluster] of next.clusters) {
+      const pool = this.#pools.get(name);
+      if (pool?.key === asEnvoySees(cluster)) continue;
+      this.#pools.set(name, new Pool(cluster));
+      pool?.retire();
+    }
+    for (const [name, pool] of this.#pools) {
+      if (next.clusters.has(name)) continue;
+      this.#pools.delete(name);
+      pool.retire();
+    }
+    this.configuration = next;
+  }
+
+  #proxy(request: IncomingMessage, response: ServerResponse): void {
+    this.counts.requests++;
+    const path = request.url ?? '/';
+    const route = this.configuration.routes.find(({ prefix }) => path.startsWith(prefix));
+    const pool = route && this.#pools.get(route.cluster);
+    if (!route || !pool) {
+      response.writeHead(404).end();
+      return;
+    }
+    const { host, port } = pool.cluster;
+    const endpoint = this.#options.resolve ? this.#options.resolve(host, port) : { host, port };
+    if (!endpoint) {
+      this.#unavailable(response, `${host}:${port} is not known`);
+      return;
+    }
+
+    const { freshEvery = 0 } = this.#options;
+    const fresh = freshEvery > 0 && this.counts.requests % freshEvery === 0;
+    const { connection: _, ...headers } = request.headers;
+    const target = `/${route.rewrite}/${path.slice(route.prefix.length)}`.replace(/\/+/g, '/');
+    const sent = pool.send(endpoint, { method: request.method, path: target, headers }, fresh, (answer) => {
+      const { connection: __, 'keep-alive': ___, ...back } = answer.headers;
+      response.writeHead(answer.statusCode ?? 502, back);
+      answer.pipe(response);
+      answer.on('error', () => response.destroy());
+    });
+    sent.on('error', (error) => this.#unavailable(response, `${route.cluster}: ${error.message}`));
+    request.pipe(sent);
+  }
+
+  #unavailable(response: ServerResponse, reason: string): void {
+    this.counts.failed++;
+    this.lastFailure = reason;
+    if (response.headersSent) response.destroy();
+    else response.writeHead(503, { 'content-type': 'text/plain' }).end(`upstream connect error: ${reason}`);
+  }
+
+  async #serve(handle: (request: IncomingMessage, response: ServerResponse) => void): Promise<string> {
+    const server = createServer(handle);
+    this.#servers.push(server);
+    return `http://127.0.0.1:${await listen(server)}`;
+  }
+}
+
+function json(response: ServerResponse, body: object | undefined): void {
+  if (!body) response.writeHead(404).end();
+  else response.writeHead(200, { 'content-type': 'application/json' }).end(JSON.stringify(body));
+}

@@ -1,0 +1,82 @@
+import {
+  type ClientRequest,
+  Agent as HttpAgent,
+  request as httpRequest,
+  type IncomingMessage,
+  type RequestOptions,
+} from 'node:http';
+import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import type { ConnectionOptions, SecureVersion } from 'node:tls';
+import { asEnvoySees, type ClusterConfig } from './configuration.ts';
+
+export interface Endpoint {
+  readonly host: string;
+  readonly port: number;
+}
+
+/**
+ * The connections to one upstream under one configuration. Once retired, requests under way still end on it, and it
+ * closes with the last of them.
+ */
+export class Pool {
+  readonly cluster: ClusterConfig;
+  readonly key: string;
+  readonly #tls: ConnectionOptions | undefined;
+  readonly #agent: HttpAgent | HttpsAgent;
+  #inFlight = 0;
+  #retired = false;
+
+  constructor(cluster: ClusterConfig) {
+    this.cluster = cluster;
+    this.key = asEnvoySees(cluster);
+    this.#tls = tlsOptions(cluster);
+    // Session resumption would skip the verification that the sandbox is there to show.
+    this.#agent = this.#tls
+      ? new HttpsAgent({ keepAlive: true, maxCachedSessions: 0, ...this.#tls })
+      : new HttpAgent({ keepAlive: true });
+  }
+
+  /** Sends a request; with `fresh`, on a connection of its own. The caller writes the body and ends it. */
+  send(
+    endpoint: Endpoint,
+    options: Pick<RequestOptions, 'method' | 'path' | 'headers'>,
+    fresh: boolean,
+    answered: (response: IncomingMessage) => void,
+  ): ClientRequest {
+    this.#inFlight++;
+    const all = { ...options, ...endpoint, agent: fresh ? false : this.#agent, ...this.#tls } as const;
+    const sent = this.#tls ? httpsRequest(all, answered) : httpRequest(all, answered);
+    sent.once('close', () => {
+      this.#inFlight--;
+      if (this.#retired && this.#inFlight === 0) this.#agent.destroy();
+    });
+    return sent;
+  }
+
+  retire(): void {
+    this.#retired = true;
+    if (this.#inFlight === 0) this.#agent.destroy();
+  }
+
+  destroy(): void {
+    this.#agent.destroy();
+  }
+}
+
+/** Emissary has Envoy check the chain and nothing else: no name of the server is ever compared. */
+function tlsOptions({ tls }: ClusterConfig): ConnectionOptions | undefined {
+  if (!tls) return undefined;
+  return {
+    cert: tls.certificate?.pem,
+    key: tls.key?.pem,
+    ca: tls.ca?.pem,
+    rejectUnauthorized: tls.ca !== undefined,
+    checkServerIdentity: () => undefined,
+    servername: tls.sni ?? '',
+    ...(tls.alpn ? { ALPNProtocols: tls.alpn.split(',') } : {}),
+    ...(tls.min ? { minVersion: version(tls.min) } : {}),
+    ...(tls.max ? { maxVersion: version(tls.max) } : {}),
+  };
+}
+
+const version = (text: string): SecureVersion => text.replace(/^v/, 'TLSv') as SecureVersion;

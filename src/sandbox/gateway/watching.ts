@@ -1,0 +1,70 @@
+import { type KubeObject, keyOf, refOf } from '../../core/object.ts';
+import type { Kube, Resource } from '../../kube/api.ts';
+import { type ReflectOptions, type Reflector, reflect } from '../../kube/reflector.ts';
+import { RESOURCES } from '../../kube/resources.ts';
+import type { Clock } from '../../mesh/clock.ts';
+import { Trigger } from '../../mesh/trigger.ts';
+import type { Snapshot } from './configuration.ts';
+
+export interface Batch {
+  readonly snapshot: Snapshot;
+  readonly changedMappings: ReadonlySet<string>;
+  /** Whether a Secret is among what changed. */
+  readonly secrets: boolean;
+}
+
+const WATCHED = {
+  mappings: [RESOURCES.mappings, RESOURCES.tcpMappings],
+  contexts: [RESOURCES.tlsContexts],
+  secrets: [RESOURCES.secrets],
+  modules: [RESOURCES.modules],
+} as const satisfies Record<keyof Snapshot, readonly Resource[]>;
+
+/**
+ * What the gateway reads, in batches: all that changes within the window after a first change comes as one. The first
+ * batch holds everything there is.
+ */
+export async function* watchBatches(
+  kube: Kube,
+  batchMs: number,
+  options: ReflectOptions<KubeObject> & { readonly clock: Clock },
+): AsyncIterable<Batch> {
+  const changed = new Trigger();
+  const follow = (resource: Resource): Reflector => {
+    const reflector = reflect(kube, resource, {}, options);
+    (async () => {
+      for await (const _ of reflector.changes()) changed.fire();
+    })().catch(() => {});
+    return reflector;
+  };
+  const reflectors = Object.entries(WATCHED).map(([name, resources]) => [name, resources.map(follow)] as const);
+  await Promise.all(reflectors.flatMap(([, all]) => all.map((one) => one.synced)));
+
+  let before = new Map<string, string>();
+  for (;;) {
+    const objects = Object.fromEntries(
+      reflectors.map(([name, all]) => [name, all.flatMap((one) => [...one.items().values()])]),
+    ) as unknown as Snapshot;
+    const now = versions(objects);
+    const keys = differing(before, now);
+    if (keys.length > 0 || before.size === 0) {
+      yield {
+        snapshot: objects,
+        changedMappings: new Set(before.size === 0 ? [] : keys.filter((key) => /\|(TCP)?Mapping\|/.test(key))),
+        secrets: keys.some((key) => key.includes('|Secret|')),
+      };
+    }
+    before = now;
+    await changed.wait(options.signal);
+    await options.clock.sleep(batchMs, options.signal);
+  }
+}
+
+function versions(snapshot: Snapshot): Map<string, string> {
+  const all = [...snapshot.mappings, ...snapshot.contexts, ...snapshot.secrets, ...snapshot.modules];
+  return new Map(all.map((object) => [keyOf(refOf(object)), object.metadata.resourceVersion ?? '']));
+}
+
+function differing(before: ReadonlyMap<string, string>, now: ReadonlyMap<string, string>): string[] {
+  return [...new Set([...before.keys(), ...now.keys()])].filter((key) => before.get(key) !== now.get(key));
+}
