@@ -27,6 +27,12 @@ export const labels = () =>
 
 /** Labels that a user may add: not the two that say who owns an object. */
 export const extraLabels = () =>
-  labels().refine((given) => !(OWNER_LABEL in given) && !(MANAGED_BY_LABEL in given), {
-    error: `${OWNER_LABEL} and ${MANAGED_BY_LABEL} are set by meshcert itself`,
-  });
+  labels()
+    .refine((given) => !(OWNER_LABEL in given) && !(MANAGED_BY_LABEL in given), { error: OURS })
+    .meta({
+      'x-kubernetes-validations': [
+        { rule: `!('${OWNER_LABEL}' in self) && !('${MANAGED_BY_LABEL}' in self)`, message: OURS },
+      ],
+    });
+
+const OURS = `${OWNER_LABEL} and ${MANAGED_BY_LABEL} are set by meshcert itself`;

@@ -3,12 +3,17 @@ import type { Adapter } from '../mesh/adapter.ts';
 import { durationSchema } from '../mesh/duration.ts';
 import { extraLabels, labels, objectName, undottedName } from './names.ts';
 
+/** The twin of a refinement, in the language that the API server checks custom resources with. */
+const cel = (rule: string, message: string) => ({ 'x-kubernetes-validations': [{ rule, message }] });
+
 const tlsVersion = () => z.enum(['v1.2', 'v1.3']);
 
+const NOT_ISTIO_CERTS = 'must not be "istio-certs": Emissary treats a Secret of that name in its own way';
+
 const secretName = () =>
-  undottedName().refine((name) => name !== 'istio-certs', {
-    error: 'must not be "istio-certs": Emissary treats a Secret of that name in its own way',
-  });
+  undottedName()
+    .refine((name) => name !== 'istio-certs', { error: NOT_ISTIO_CERTS })
+    .meta(cel("self != 'istio-certs'", NOT_ISTIO_CERTS));
 
 const tlsContext = z
   .strictObject({
@@ -33,7 +38,15 @@ const tlsContext = z
     error: 'must not be above maxTlsVersion',
     path: ['minTlsVersion'],
   })
+  .meta(
+    cel(
+      "!(has(self.minTlsVersion) && has(self.maxTlsVersion) && self.minTlsVersion == 'v1.3' && self.maxTlsVersion == 'v1.2')",
+      'minTlsVersion must not be above maxTlsVersion',
+    ),
+  )
   .describe('The TLSContext that Mappings refer to.');
+
+const NO_LABEL = 'must name at least one label: an empty selector would take every Mapping';
 
 const renewal = z
   .strictObject({
@@ -44,6 +57,12 @@ const renewal = z
     error: 'at + jitter must be at most 0.9: the last tenth of the life is for emergencies',
     path: ['at'],
   })
+  .meta(
+    cel(
+      '!has(self.at) || !has(self.jitter) || self.at + self.jitter <= 0.9',
+      'at + jitter must be at most 0.9: the last tenth of the life is for emergencies',
+    ),
+  )
   .describe('When a certificate that we ask for is renewed.');
 
 const trust = z
@@ -90,9 +109,8 @@ const common = {
     .strictObject({
       selector: z.strictObject({
         matchLabels: labels()
-          .refine((given) => Object.keys(given).length > 0, {
-            error: 'must name at least one label: an empty selector would take every Mapping',
-          })
+          .refine((given) => Object.keys(given).length > 0, { error: NO_LABEL })
+          .meta(cel('self.size() > 0', NO_LABEL))
           .describe('Labels that a Mapping must all have.'),
       }),
     })
