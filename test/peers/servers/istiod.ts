@@ -30,6 +30,7 @@ export interface IstiodOptions {
 /**
  * Variables that rotate a self-signed root every two minutes (same key and SKI, new serial and dates) and keep
  * leaves to a minute or two: the shortest that istiod's own checks allow.
+ * They act on a root made under them: on an API server that had no istiod before, or after `replaceRoot`.
  */
 export const fastRotation = {
   CITADEL_SELF_SIGNED_CA_CERT_TTL: '4m',
@@ -83,10 +84,14 @@ export async function startIstiod(options: IstiodOptions): Promise<Istiod> {
     dir,
     env,
     ready: async () =>
-      (await answers(`http://127.0.0.1:${ports.http}/ready`)) &&
-      (await listening(ports.secure)) &&
-      (await rootCertificate()) !== '',
+      (await answers(`http://127.0.0.1:${ports.http}/ready`)) && (await listening(ports.secure)) && (await published()),
   });
+
+  /** A plug-in CA may take over from an earlier istiod, whose root stands there until then. */
+  async function published(): Promise<boolean> {
+    const root = await rootCertificate();
+    return root !== '' && (!options.cacerts || root.trim() === options.cacerts['root-cert.pem'].trim());
+  }
 
   async function rootCertificate(): Promise<string> {
     const path = '/api/v1/namespaces/istio-system/configmaps/istio-ca-root-cert';

@@ -28,11 +28,20 @@ export interface CallOptions {
   readonly userAgent?: string;
 }
 
+export interface ApplyObject {
+  readonly apiVersion: string;
+  readonly kind: string;
+  readonly metadata: { readonly name: string };
+  readonly [field: string]: unknown;
+}
+
 export interface KubeClient {
   /** One request as it stands, as admin unless another token is given; no status is an error. */
   call(method: string, path: string, body?: unknown, options?: CallOptions): Promise<Reply>;
   /** Creates an object, or leaves the one that is there; `path` is that of its collection. */
   ensure(path: string, object: unknown): Promise<void>;
+  /** Server-side apply, taking every field: the object is so afterwards, whoever had it before. */
+  apply(path: string, object: ApplyObject): Promise<void>;
   ensureNamespace(name: string): Promise<void>;
   /** A TokenRequest token. The API server grants no less than 600 seconds. */
   serviceAccountToken(account: {
@@ -90,6 +99,12 @@ export function kubeClient(cluster: Cluster): KubeClient {
     if (status !== 201 && status !== 409) throw new Error(`POST ${path}: ${status} ${body?.message}`);
   };
 
+  const apply: KubeClient['apply'] = async (path, object) => {
+    const to = `${path}/${object.metadata.name}?fieldManager=meshcert-test&force=true`;
+    const { status, body } = await call('PATCH', to, object, { contentType: 'application/apply-patch+yaml' });
+    if (status !== 200 && status !== 201) throw new Error(`PATCH ${to}: ${status} ${body?.message}`);
+  };
+
   const kubeconfigFor: KubeClient['kubeconfigFor'] = async (name, token) => {
     const file = join(cluster.dir, `${name}.kubeconfig`);
     const config = {
@@ -107,6 +122,7 @@ export function kubeClient(cluster: Cluster): KubeClient {
   return {
     call,
     ensure,
+    apply,
     kubeconfigFor,
     ensureNamespace: (name) => ensure('/api/v1/namespaces', { metadata: { name } }),
     serviceAccountToken: async ({ namespace, name, audience, seconds = 3600 }) => {

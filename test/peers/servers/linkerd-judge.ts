@@ -112,7 +112,9 @@ async function publish(apiserver: KubeApiserver, namespace: string, roots: strin
     'linkerd-identity-trust-roots': { 'ca-bundle.crt': roots },
     'linkerd-config': { values: `identityTrustDomain: ${trustDomain}\n` },
   };
-  for (const [name, data] of Object.entries(maps)) await apiserver.ensure(path, { metadata: { name }, data });
+  for (const [name, data] of Object.entries(maps)) {
+    await apiserver.apply(path, { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name }, data });
+  }
 }
 
 async function terminate(serverName: string, leaf: { chain: string; key: string }, port: number) {

@@ -83,7 +83,7 @@ export async function startPilotAgent(options: PilotAgentOptions): Promise<Pilot
   return { ...serverOf(daemon, dir), socket, refreshMounts };
 }
 
-export function accepts(socket: string): Promise<boolean> {
+function accepts(socket: string): Promise<boolean> {
   const attempt = connect(socket);
   return new Promise<boolean>((resolve) => {
     attempt.once('connect', () => resolve(true)).once('error', () => resolve(false));
