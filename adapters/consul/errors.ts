@@ -128,7 +128,7 @@ export function connectionError(what: string, cause: unknown): MeshError {
     const next = 'compare http.tls.ca and serverName with the certificate of Consul’s API';
     return new MeshError('ERR_MESH_TLS', `${text}; ${next}`, { cause });
   }
-  return new MeshError('ERR_MESH_UNREACHABLE', `${text}; check http.address and that Consul runs`, { cause });
+  return new MeshError('ERR_MESH_UNREACHABLE', `${text}; check http.address, that Consul runs, and whether this port speaks TLS`, { cause });
 }
 
 /** Enough to know the cause; on one line, without control characters. */

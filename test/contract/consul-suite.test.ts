@@ -1,0 +1,4 @@
+import { sandboxConsul } from './consul-sandbox.ts';
+import { consulSuite } from './consul-suite.ts';
+
+consulSuite(sandboxConsul);

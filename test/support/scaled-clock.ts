@@ -1,0 +1,24 @@
+import { type Clock, systemClock } from '../../src/mesh/clock.ts';
+
+/** Real time, so many times faster: for waits that a protocol prescribes and a test cannot sit out. */
+export class ScaledClock implements Clock {
+  readonly #factor: number;
+  readonly #start = systemClock.now();
+  readonly #startMonotonic = systemClock.monotonic();
+
+  constructor(factor: number) {
+    this.#factor = factor;
+  }
+
+  now(): number {
+    return Math.round(this.#start + this.monotonic());
+  }
+
+  monotonic(): number {
+    return (systemClock.monotonic() - this.#startMonotonic) * this.#factor;
+  }
+
+  sleep(ms: number, signal?: AbortSignal): Promise<void> {
+    return systemClock.sleep(ms / this.#factor, signal);
+  }
+}
