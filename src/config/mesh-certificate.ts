@@ -22,7 +22,7 @@ export interface MeshCertificateSpec {
   /** On every object that we write. */
   readonly labels: Readonly<Record<string, string>>;
   /** Whose `spec.tls` we set; absent: Mappings are only reported. */
-  readonly mappings?: { readonly selector: { readonly matchLabels: Readonly<Record<string, string>> } } | undefined;
+  readonly mappings?: MappingsWish | undefined;
   /** Fractions of the leaf's life. */
   readonly renewal: { readonly at: number; readonly jitter: number };
   readonly trust: { readonly retainMs: number; readonly holdMs: number };
@@ -41,6 +41,12 @@ export interface TlsContextWish {
   readonly alpnProtocols?: string | undefined;
   readonly minTlsVersion?: TlsVersion | undefined;
   readonly maxTlsVersion?: TlsVersion | undefined;
+}
+
+export interface MappingsWish {
+  readonly selector: { readonly matchLabels: Readonly<Record<string, string>> };
+  /** Where Mappings are looked for; absent: the object's own namespace; `['*']`: all. */
+  readonly namespaces?: readonly string[] | undefined;
 }
 
 export type TlsVersion = 'v1.2' | 'v1.3';

@@ -1,7 +1,7 @@
 import { z } from 'zod';
 import type { Adapter } from '../mesh/adapter.ts';
 import { durationSchema } from '../mesh/duration.ts';
-import { extraLabels, labels, objectName, undottedName } from './names.ts';
+import { extraLabels, labels, namespaceName, objectName, undottedName } from './names.ts';
 
 /** The twin of a refinement, in the language that the API server checks custom resources with. */
 const cel = (rule: string, message: string) => ({ 'x-kubernetes-validations': [{ rule, message }] });
@@ -107,12 +107,19 @@ const common = {
     .describe('Labels for every object that is written, for a gateway with AMBASSADOR_LABEL_SELECTOR.'),
   mappings: z
     .strictObject({
-      selector: z.strictObject({
-        matchLabels: labels()
-          .refine((given) => Object.keys(given).length > 0, { error: NO_LABEL })
-          .meta(cel('self.size() > 0', NO_LABEL))
-          .describe('Labels that a Mapping must all have.'),
-      }),
+      selector: z
+        .strictObject({
+          matchLabels: labels()
+            .refine((given) => Object.keys(given).length > 0, { error: NO_LABEL })
+            .meta(cel('self.size() > 0', NO_LABEL))
+            .describe('Labels that a Mapping must all have.'),
+        })
+        .describe('Which Mappings.'),
+      namespaces: z
+        .array(z.union([z.literal('*'), namespaceName()]))
+        .min(1)
+        .optional()
+        .describe('Where Mappings are looked for; ["*"] for everywhere. Default: in this object\'s namespace.'),
     })
     .optional()
     .describe('Mappings whose spec.tls is set to the TLSContext. Absent: Mappings are reported, not changed.'),

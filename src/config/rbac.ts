@@ -1,0 +1,138 @@
+import type { KubeObject } from '../core/object.ts';
+import type { MeshCertificate } from './mesh-certificate.ts';
+import { needsOf } from './needs.ts';
+
+export interface RbacOptions {
+  /** Whose permissions these are. */
+  readonly serviceAccount: { readonly name: string; readonly namespace: string };
+  /** Name of the Lease in the agent's namespace; with `shards` above 1, `-0`, `-1`, … are added to it. */
+  readonly leaseName: string;
+  readonly shards: number;
+  /** Whether MeshCertificates are custom resources (their status and Events are written) or documents of a file. */
+  readonly resources: boolean;
+  /** Name of the Roles and RoleBindings. */
+  readonly name: string;
+}
+
+interface Rule {
+  readonly apiGroups: readonly string[];
+  readonly resources: readonly string[];
+  readonly resourceNames?: readonly string[];
+  readonly verbs: readonly string[];
+}
+
+const READ = ['get', 'list', 'watch'] as const;
+const EMISSARY = 'getambassador.io';
+const OURS = 'meshcert.dev';
+
+/**
+ * Roles and RoleBindings for exactly these MeshCertificates, for `agent --observe names`. No Secret but those that
+ * are published can be read. `create` cannot be narrowed by name in Kubernetes: with it, Secrets can be added, but
+ * none that exists be read or changed.
+ */
+export function rbacFor(certificates: readonly MeshCertificate[], options: RbacOptions): readonly KubeObject[] {
+  const rules = new Map<string, Rule[]>();
+  const add = (namespace: string, ...more: readonly Rule[]) =>
+    rules.set(namespace, [...(rules.get(namespace) ?? []), ...more]);
+
+  add(options.serviceAccount.namespace, ...leaseRules(options));
+  for (const certificate of certificates) {
+    const { metadata, spec } = certificate;
+    const namespace = metadata.namespace ?? options.serviceAccount.namespace;
+    add(namespace, ...publicationRules(certificate, options));
+    for (const need of needsOf({ ...certificate, metadata: { ...metadata, namespace } })) {
+      add(need.namespace, need.kind === 'configMap' ? named('configmaps', [need.name], READ) : mint(need.name));
+    }
+    const listed = spec.mappings?.namespaces ?? [namespace];
+    for (const place of listed) add(place, ...mappingRules(certificate));
+  }
+  return [...rules.entries()].flatMap(([namespace, list]) => grant(namespace, merged(list), options));
+}
+
+const named = (resource: string, resourceNames: readonly string[], verbs: readonly string[]): Rule => ({
+  apiGroups: [''],
+  resources: [resource],
+  resourceNames,
+  verbs,
+});
+
+const mint = (name: string): Rule => named('serviceaccounts/token', [name], ['create']);
+
+function leaseRules({ leaseName, shards }: RbacOptions): Rule[] {
+  const names = shards <= 1 ? [leaseName] : Array.from({ length: shards }, (_, shard) => `${leaseName}-${shard}`);
+  const leases = { apiGroups: ['coordination.k8s.io'], resources: ['leases'] };
+  return [
+    { ...leases, verbs: ['create'] },
+    { ...leases, resourceNames: names, verbs: ['get', 'update'] },
+  ];
+}
+
+function publicationRules({ metadata, spec }: MeshCertificate, { resources }: RbacOptions): Rule[] {
+  const verbs = [...READ, 'patch', ...(spec.deletionPolicy === 'Delete' ? ['delete'] : [])];
+  const rules: Rule[] = [
+    { apiGroups: [''], resources: ['secrets'], verbs: ['create'] },
+    named('secrets', [spec.caSecretName, spec.secretName], verbs),
+  ];
+  if (spec.configMapName !== undefined) {
+    rules.push({ apiGroups: [''], resources: ['configmaps'], verbs: ['create'] });
+    rules.push(named('configmaps', [spec.configMapName], verbs));
+  }
+  if (spec.tlsContext.enabled) {
+    // Read as a kind: their names are global, so that collisions must be seen. They hold nothing secret.
+    rules.push({ apiGroups: [EMISSARY], resources: ['tlscontexts'], verbs: [...READ, 'create', ...verbs.slice(3)] });
+  }
+  if (resources) {
+    rules.push({ apiGroups: [OURS], resources: ['meshcertificates'], verbs: READ });
+    rules.push({
+      apiGroups: [OURS],
+      resources: ['meshcertificates/status'],
+      resourceNames: [metadata.name],
+      verbs: ['patch'],
+    });
+    rules.push({ apiGroups: ['', 'events.k8s.io'], resources: ['events'], verbs: ['create', 'patch'] });
+  }
+  return rules;
+}
+
+function mappingRules({ spec }: MeshCertificate): Rule[] {
+  const verbs = [...READ, ...(spec.mappings ? ['patch'] : [])];
+  const rules: Rule[] = [{ apiGroups: [EMISSARY], resources: ['mappings', 'tcpmappings'], verbs }];
+  // In Linkerd, what stands behind a Mapping decides which server name it needs.
+  if (spec.mesh.name === 'linkerd') {
+    rules.push({ apiGroups: [''], resources: ['services', 'pods'], verbs: READ });
+    rules.push({ apiGroups: ['discovery.k8s.io'], resources: ['endpointslices'], verbs: READ });
+  }
+  return rules;
+}
+
+/** Rules that differ in their names alone as one; each once, verbs and names sorted. */
+function merged(rules: readonly Rule[]): Rule[] {
+  const byKind = new Map<string, Rule>();
+  for (const rule of rules) {
+    const key = JSON.stringify([rule.apiGroups, rule.resources, rule.resourceNames === undefined, rule.verbs]);
+    const before = byKind.get(key);
+    if (rule.resourceNames === undefined) byKind.set(key, rule);
+    else {
+      const resourceNames = [...new Set([...(before?.resourceNames ?? []), ...rule.resourceNames])].sort();
+      byKind.set(key, { ...rule, resourceNames });
+    }
+  }
+  return [...byKind.values()];
+}
+
+function grant(namespace: string, rules: readonly Rule[], { name, serviceAccount }: RbacOptions): KubeObject[] {
+  const everywhere = namespace === '*';
+  const kind = everywhere ? 'ClusterRole' : 'Role';
+  const metadata = everywhere ? { name } : { name, namespace };
+  const apiVersion = 'rbac.authorization.k8s.io/v1';
+  return [
+    { apiVersion, kind, metadata, rules },
+    {
+      apiVersion,
+      kind: `${kind}Binding`,
+      metadata,
+      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind, name },
+      subjects: [{ kind: 'ServiceAccount', ...serviceAccount }],
+    },
+  ];
+}
