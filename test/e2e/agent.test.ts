@@ -1,0 +1,216 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { SandboxCa } from '../../src/sandbox/ca.ts';
+import { ambassadorDefinitions } from '../../src/sandbox/kube/ambassador.ts';
+import { AgentWorld } from '../support/agent-world.ts';
+
+const HOUR = 3_600_000;
+
+describe('the agent', () => {
+  it('publishes the CA Secret, the identity Secret and the TLSContext, in this order', async () => {
+    await using world = await AgentWorld.start();
+    world.run();
+    await world.untilReady();
+    const { bundle, identity } = await world.published();
+    assert.deepEqual(
+      bundle.map((root) => root.fingerprint),
+      [world.mesh.ca.root.fingerprint],
+    );
+    assert.equal(identity?.chain.length, 1);
+    const context = (await world.context())?.spec as Record<string, unknown>;
+    assert.deepEqual([context.secret, context.ca_secret, context.hosts], ['istio-identity', 'istio-ca', []]);
+    assert.deepEqual(writes(world), ['create secrets/', 'create secrets/', 'create tlscontexts/']);
+  });
+
+  it('rotates with one write, and restarts with none', async () => {
+    await using world = await AgentWorld.start();
+    world.run();
+    await world.untilReady();
+    const first = await world.leaf();
+    world.api.requests.reset();
+    await world.until('the second leaf', () => world.status?.fingerprint !== first, 60_000);
+    assert.deepEqual(writes(world), ['patch secrets/istio-identity']);
+    await world.stop();
+    world.api.requests.reset();
+    world.run();
+    await world.untilReady();
+    assert.deepEqual([writes(world), world.mesh.issued], [[], 2]);
+  });
+
+  it('keeps the old pair when the CA is down, says so, and recovers by itself', async () => {
+    await using world = await AgentWorld.start();
+    world.mesh.outage = true;
+    world.run();
+    await world.untilCode('ERR_MESH_UNREACHABLE');
+    assert.equal(world.condition('Ready')?.status, 'False');
+    assert.equal(world.condition('Degraded')?.reason, 'MeshUnreachable');
+    world.mesh.outage = false;
+    await world.untilReady();
+    const first = await world.leaf();
+    world.mesh.outage = true;
+    await world.until('a failure at renewal', () => world.condition('Degraded')?.status === 'True', 60_000);
+    assert.equal(world.condition('Ready')?.status, 'True');
+    assert.equal(await world.leaf(), first);
+    world.mesh.outage = false;
+    await world.until('the new leaf', () => world.status?.fingerprint !== first);
+    assert.equal(world.condition('Degraded')?.status, 'False');
+  });
+
+  it('finishes a rotation that the API server was down for', async () => {
+    await using world = await AgentWorld.start();
+    world.run();
+    await world.untilReady();
+    const first = await world.leaf();
+    await world.clock.advance(0.59 * HOUR);
+    await world.api.outage(true);
+    await world.until('an issue', () => world.mesh.issued === 2, 60_000);
+    await world.until('a coded failure', () => world.condition('Degraded')?.reason === 'KubeUnreachable');
+    await world.clock.advance(60_000);
+    await world.api.outage(false);
+    await world.until('the new leaf', async () => (await world.leaf()) !== first);
+    await world.until('recovery', () => world.condition('Degraded')?.status === 'False');
+    assert.equal(world.mesh.issued, 2);
+  });
+
+  const bad = [
+    ['a wrong key', 'ERR_VERIFY_KEY_MISMATCH', (w) => ({ key: w.mesh.issue().key })],
+    ['another identity', 'ERR_VERIFY_ID', (w) => w.mesh.ca.identity({ uris: ['spiffe://toy/ns/a/sa/other'] })],
+    [
+      'an expired leaf',
+      'ERR_VERIFY_EXPIRED',
+      (w) => other(w, { notBefore: w.clock.now() - HOUR, notAfter: w.clock.now() - 60_000 }),
+    ],
+    [
+      'a leaf that is not valid yet',
+      'ERR_VERIFY_NOT_YET_VALID',
+      (w) => other(w, { notBefore: w.clock.now() + HOUR, notAfter: w.clock.now() + 2 * HOUR }),
+    ],
+    ['an empty chain', 'ERR_VERIFY_EMPTY_CHAIN', () => ({ chain: [] })],
+    [
+      'a leaf that does not chain to the roots',
+      'ERR_VERIFY_CHAIN_INCOMPLETE',
+      (w) => {
+        const { key, chain } = SandboxCa.root({ clock: w.clock }).identity({
+          uris: ['spiffe://toy/ns/emissary/sa/emissary'],
+        });
+        return { key, chain };
+      },
+    ],
+  ] as const satisfies readonly (readonly [string, string, (world: AgentWorld) => object])[];
+
+  for (const [what, code, answer] of bad) {
+    it(`keeps the old pair when the CA answers with ${what}, and takes the next good one`, async () => {
+      await using world = await AgentWorld.start();
+      world.run();
+      await world.untilReady();
+      const first = await world.leaf();
+      world.api.requests.reset();
+      world.mesh.answer = (good) => ({ ...good, ...answer(world) });
+      world.agent?.registry.find('emissary', 'istio')?.renew();
+      await world.untilCode(code);
+      assert.equal(world.condition('Ready')?.status, 'True');
+      assert.equal(await world.leaf(), first);
+      assert.deepEqual(writes(world), []);
+      world.mesh.answer = undefined;
+      await world.until('a good leaf', () => world.condition('Degraded')?.status === 'False', 10_000);
+      assert.notEqual(await world.leaf(), first);
+    });
+  }
+
+  it('refuses a Secret of that name that is not ours, and goes on once it is gone', async () => {
+    await using world = await AgentWorld.start();
+    const foreign = {
+      apiVersion: 'v1',
+      kind: 'Secret',
+      metadata: { name: 'istio-identity', namespace: 'emissary' },
+      type: 'Opaque',
+      data: { password: 'c2VjcmV0' },
+    };
+    world.api.put(foreign);
+    world.run();
+    await world.untilCode('ERR_PLAN_FOREIGN');
+    assert.match(world.status?.lastError?.message ?? '', /Secret emissary\/istio-identity .*not made by meshcert/);
+    assert.deepEqual((await world.secret('istio-identity'))?.data, foreign.data);
+    assert.equal(await world.context(), undefined);
+    await world.kube.delete({ ...foreign, ...foreign.metadata }, {});
+    await world.untilReady();
+  });
+
+  it('waits for the TLSContext definition and says what is missing', async () => {
+    await using world = await AgentWorld.start({ ambassador: false });
+    world.run();
+    await world.untilCode('ERR_GATEWAY_CRD_MISSING');
+    assert.ok(await world.leaf());
+    for (const definition of ambassadorDefinitions()) world.api.put(definition);
+    await world.untilReady();
+  });
+
+  it('repairs a foreign edit and a deletion at once', async () => {
+    await using world = await AgentWorld.start();
+    world.run();
+    await world.untilReady();
+    const good = await world.secret('istio-ca');
+    await world.kube.merge(
+      { apiVersion: 'v1', kind: 'Secret', namespace: 'emissary', name: 'istio-ca' },
+      { data: { 'tls.crt': 'Z2FyYmFnZQ==' } },
+      { fieldManager: 'somebody' },
+    );
+    await world.until(
+      'repair',
+      async () => JSON.stringify((await world.secret('istio-ca'))?.data) === JSON.stringify(good?.data),
+    );
+    await world.kube.delete({ apiVersion: 'v1', kind: 'Secret', namespace: 'emissary', name: 'istio-identity' }, {});
+    await world.until('the pair again', async () => (await world.leaf()) !== undefined);
+    await world.untilReady();
+  });
+
+  it('publishes a new root before the leaf that needs it, holds the leaf, and drops the old root last', async () => {
+    await using world = await AgentWorld.start();
+    world.run({ trust: { hold: '5m', retain: '2h' } });
+    await world.untilReady();
+    const [first, old] = [await world.leaf(), world.mesh.ca];
+    const next = SandboxCa.root({ clock: world.clock });
+    world.mesh.rotate(next, [old.root, next.root]);
+    await world.until('both roots', async () => (await world.published()).bundle.length === 2);
+    assert.equal(await world.leaf(), first);
+    await world.until('a held leaf', () => world.status?.held !== undefined);
+    assert.equal(world.condition('Trusted')?.reason, 'LeafHeld');
+    assert.equal(await world.leaf(), first);
+    await world.until('the new leaf', async () => (await world.leaf()) !== first, 5000);
+    world.mesh.rotate(next, [next.root]);
+    await world.until('retention', () => world.status?.roots.some(({ state }) => state === 'retained') === true);
+    assert.equal((await world.published()).bundle.length, 2);
+    await world.until('the end of retention', async () => (await world.published()).bundle.length === 1, 60_000);
+  });
+
+  it('changes nothing while paused', async () => {
+    await using world = await AgentWorld.start();
+    world.run({ paused: true });
+    await world.until('a status', () => world.status !== undefined);
+    await world.clock.advance(HOUR);
+    assert.deepEqual([writes(world), world.mesh.issued], [[], 0]);
+  });
+
+  it('never logs or reports key material', async () => {
+    await using world = await AgentWorld.start();
+    world.run();
+    await world.untilReady();
+    world.mesh.answer = (good) => ({ ...good, key: world.mesh.issue().key });
+    world.agent?.registry.find('emissary', 'istio')?.renew();
+    await world.untilCode('ERR_VERIFY_KEY_MISMATCH');
+    const told = [...world.lines, JSON.stringify(world.board.all())].join('\n');
+    assert.doesNotMatch(told, /PRIVATE KEY|LS0tLS1CRUdJTiBQUklWQVRFI/);
+  });
+});
+
+function other(world: AgentWorld, dates: { notBefore: number; notAfter: number }) {
+  const { key, chain } = world.mesh.ca.identity({ uris: ['spiffe://toy/ns/emissary/sa/emissary'], ...dates });
+  return { key, chain };
+}
+
+/** What the agent wrote, in order. */
+function writes(world: AgentWorld): string[] {
+  return world.api.requests.entries
+    .filter(({ userAgent, verb }) => userAgent.startsWith('meshcert') && !['get', 'list', 'watch'].includes(verb))
+    .map(({ verb, resource, name }) => `${verb} ${resource}/${verb === 'create' ? '' : name}`);
+}

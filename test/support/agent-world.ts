@@ -1,0 +1,150 @@
+import { Agent } from '../../src/agent/agent.ts';
+import { alone } from '../../src/agent/leadership.ts';
+import { LogSink } from '../../src/agent/log-sink.ts';
+import type { Sink } from '../../src/agent/reporter.ts';
+import { StatusBoard } from '../../src/agent/status-board.ts';
+import type { MeshCertificate } from '../../src/config/mesh-certificate.ts';
+import { validateObject } from '../../src/config/validate.ts';
+import type { KubeObject } from '../../src/core/object.ts';
+import type { PublicationStatus } from '../../src/core/status.ts';
+import { type Publication, readPublication } from '../../src/gateway/publication.ts';
+import type { Kube } from '../../src/kube/api.ts';
+import { connect } from '../../src/kube/client.ts';
+import type { Log } from '../../src/mesh/log.ts';
+import { SandboxCa } from '../../src/sandbox/ca.ts';
+import { type KubeApi, type KubeApiOptions, startKubeApi } from '../../src/sandbox/kube/kube-api.ts';
+import { drive } from './drive.ts';
+import { FakeClock } from './fake-clock.ts';
+import { ToyMesh } from './toy-mesh.ts';
+
+export const NAMESPACE = 'emissary';
+
+/** A real agent on an injected clock, against the sandbox's API server and a toy mesh. */
+export class AgentWorld implements AsyncDisposable {
+  readonly clock = new FakeClock();
+  readonly mesh = new ToyMesh(SandboxCa.root({ clock: this.clock }));
+  readonly api: KubeApi;
+  readonly kube: Kube;
+  readonly lines: string[] = [];
+  board = new StatusBoard();
+  agent: Agent | undefined;
+  #stop = new AbortController();
+  #running: Promise<void> | undefined;
+
+  static async start(options: KubeApiOptions = {}): Promise<AgentWorld> {
+    const api = await startKubeApi({ tls: false, namespaces: [NAMESPACE], ...options });
+    return new AgentWorld(api);
+  }
+
+  private constructor(api: KubeApi) {
+    this.api = api;
+    this.kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test' });
+  }
+
+  certificate(spec: Record<string, unknown> = {}): MeshCertificate {
+    const result = validateObject(
+      {
+        apiVersion: 'meshcert.dev/v1alpha1',
+        kind: 'MeshCertificate',
+        metadata: { name: 'istio', namespace: NAMESPACE },
+        spec: { istio: {}, ...spec },
+      },
+      [this.mesh.adapter],
+    );
+    if (!result.ok) throw new Error(JSON.stringify(result.issues));
+    return result.value;
+  }
+
+  /** Starts an agent, as a new process would: it knows only what stands in the cluster. */
+  run(spec: Record<string, unknown> = {}, sinks: readonly Sink[] = []): void {
+    const certificate = this.certificate(spec);
+    this.#stop = new AbortController();
+    this.board = new StatusBoard();
+    const kube = connect({ kubeconfigText: this.api.kubeconfig(), userAgent: 'meshcert', clock: this.clock });
+    const log = this.#log();
+    this.agent = new Agent({
+      kube,
+      adapters: [this.mesh.adapter],
+      async *wishes(signal) {
+        yield [certificate];
+        await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+      },
+      leadership: alone,
+      sinks: [this.board, new LogSink(log), ...sinks],
+      clock: this.clock,
+      random: () => 0.5,
+      log,
+      observe: { by: 'names' },
+    });
+    this.#running = this.agent.run(this.#stop.signal).finally(() => kube.close());
+  }
+
+  async stop(): Promise<void> {
+    this.#stop.abort(new Error('test over'));
+    await this.#running;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+    this.kube.close();
+    await this.api.stop();
+  }
+
+  get status(): PublicationStatus | undefined {
+    return this.board.all()[0]?.status;
+  }
+
+  condition(type: string): { status: string; reason: string; message: string } | undefined {
+    return this.status?.conditions.find((condition) => condition.type === type);
+  }
+
+  /** Moves time until it holds. */
+  until(what: string, done: () => boolean | Promise<boolean>, stepMs = 100): Promise<void> {
+    return drive(this.clock, done, { what, stepMs });
+  }
+
+  async untilReady(): Promise<void> {
+    await this.until('Ready and Published', () => {
+      return this.condition('Ready')?.status === 'True' && this.condition('Published')?.status === 'True';
+    });
+  }
+
+  untilCode(code: string): Promise<void> {
+    return this.until(code, () => this.status?.lastError?.code === code);
+  }
+
+  secret(name: string): Promise<KubeObject | undefined> {
+    return this.kube.get({ apiVersion: 'v1', kind: 'Secret', namespace: NAMESPACE, name });
+  }
+
+  context(name = 'istio'): Promise<KubeObject | undefined> {
+    return this.kube.get({ apiVersion: 'getambassador.io/v3alpha1', kind: 'TLSContext', namespace: NAMESPACE, name });
+  }
+
+  async published(): Promise<Publication> {
+    const objects = await Promise.all([this.secret('istio-ca'), this.secret('istio-identity')]);
+    return readPublication(
+      this.certificate().spec,
+      objects.filter((object) => object !== undefined),
+    );
+  }
+
+  /** Fingerprint of the leaf that stands. */
+  async leaf(): Promise<string | undefined> {
+    return (await this.published()).identity?.chain[0]?.fingerprint;
+  }
+
+  #log(): Log {
+    const write = (level: string) => (fields: object, message: string) => {
+      this.lines.push(`${level} ${message} ${JSON.stringify(fields)}`);
+    };
+    const log: Log = {
+      debug: write('debug'),
+      info: write('info'),
+      warn: write('warn'),
+      error: write('error'),
+      child: () => log,
+    };
+    return log;
+  }
+}

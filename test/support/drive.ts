@@ -1,0 +1,24 @@
+import type { FakeClock } from './fake-clock.ts';
+import { settle } from './fake-clock.ts';
+
+/** Far more than any test needs; a test that gets here waits for something that never comes. */
+const MOST_TURNS = 20_000;
+
+/**
+ * Lets real I/O run and, whenever nothing else happens, moves the clock in small steps, until `done`. The way to wait
+ * in tests whose clock is injected and whose servers are real.
+ */
+export async function drive(
+  clock: FakeClock,
+  done: () => boolean | Promise<boolean>,
+  options: { readonly stepMs?: number; readonly what?: string } = {},
+): Promise<void> {
+  const { stepMs = 100, what = 'the awaited state' } = options;
+  for (let turn = 0; turn < MOST_TURNS; turn++) {
+    if (await done()) return;
+    await settle();
+    // Answers of a server on loopback arrive within a few turns of the event loop; time moves only then.
+    if (turn % 4 === 3) await clock.advance(stepMs);
+  }
+  throw new Error(`${what} did not come`);
+}

@@ -1,0 +1,99 @@
+import { inspect } from 'node:util';
+import type { ConfigMapRef, Host, TokenRequest } from '../../src/mesh/adapter.ts';
+import type { Clock } from '../../src/mesh/clock.ts';
+import type { Log } from '../../src/mesh/log.ts';
+import { Trigger } from '../../src/mesh/trigger.ts';
+
+type Data = Readonly<Record<string, string>>;
+
+/** A Host over values in memory that remembers all that passes through it. */
+export class RecordingHost implements Host {
+  readonly clock: Clock;
+  readonly random = () => 0.5;
+  readonly namespace: string;
+  readonly reports: Error[] = [];
+  readonly tokenRequests: TokenRequest[] = [];
+  readonly tokensGiven: string[] = [];
+  /** Each line of the log, with its fields. */
+  readonly lines: string[] = [];
+  /** Calls of anything but log, random and the time of day. */
+  touched = 0;
+  mint: (request: TokenRequest) => Promise<string> | string = () => {
+    throw new Error('this test has no tokens');
+  };
+  readonly #values = new Map<string, unknown>();
+  readonly #changes = new Set<Trigger>();
+
+  constructor(clock: Clock, namespace = 'emissary') {
+    this.namespace = namespace;
+    this.clock = {
+      now: () => clock.now(),
+      monotonic: () => clock.monotonic(),
+      sleep: (ms, signal) => {
+        this.touched++;
+        return clock.sleep(ms, signal);
+      },
+    };
+  }
+
+  readonly log: Log = {
+    debug: (fields, message) => void this.lines.push(inspect([fields, message], { depth: null })),
+    info: (fields, message) => this.log.debug(fields, message),
+    warn: (fields, message) => this.log.debug(fields, message),
+    error: (fields, message) => this.log.debug(fields, message),
+    child: () => this.log,
+  };
+
+  report(error: Error): void {
+    this.reports.push(error);
+  }
+
+  async token(request: TokenRequest, signal: AbortSignal): Promise<string> {
+    this.touched++;
+    signal.throwIfAborted();
+    this.tokenRequests.push(request);
+    const token = await this.mint(request);
+    this.tokensGiven.push(token);
+    return token;
+  }
+
+  setConfigMap({ namespace, name }: ConfigMapRef, data: Data | undefined): void {
+    this.#set(`configMap ${namespace}/${name}`, data);
+  }
+
+  setFile(path: string, text: string | undefined): void {
+    this.#set(`file ${path}`, text);
+  }
+
+  configMap({ namespace, name }: ConfigMapRef, signal: AbortSignal): AsyncGenerator<Data | undefined> {
+    return this.#watch<Data>(`configMap ${namespace}/${name}`, signal);
+  }
+
+  file(path: string, signal: AbortSignal): AsyncGenerator<string | undefined> {
+    return this.#watch<string>(`file ${path}`, signal);
+  }
+
+  /** How many watches of ConfigMaps and files are open. */
+  get watches(): number {
+    return this.#changes.size;
+  }
+
+  #set(key: string, value: unknown): void {
+    this.#values.set(key, value);
+    for (const change of this.#changes) change.fire();
+  }
+
+  async *#watch<T>(key: string, signal: AbortSignal): AsyncGenerator<T | undefined> {
+    this.touched++;
+    const change = new Trigger();
+    this.#changes.add(change);
+    try {
+      for (;;) {
+        yield this.#values.get(key) as T | undefined;
+        await change.wait(signal);
+      }
+    } finally {
+      this.#changes.delete(change);
+    }
+  }
+}

@@ -1,0 +1,73 @@
+import { z } from 'zod';
+import type { Adapter, Issuer } from '../../src/mesh/adapter.ts';
+import { MeshError } from '../../src/mesh/error.ts';
+import type { Identity } from '../../src/mesh/identity.ts';
+import { Trigger } from '../../src/mesh/trigger.ts';
+import type { Certificate } from '../../src/pki/certificate.ts';
+import type { LeafOptions, SandboxCa } from '../../src/sandbox/ca.ts';
+
+export const TOY_ID = 'spiffe://toy/ns/emissary/sa/emissary';
+
+/** A mesh without a network: an issuer over a SandboxCa, with levers. */
+export class ToyMesh {
+  ca: SandboxCa;
+  issued = 0;
+  outage = false;
+  lifetimeMs = 3_600_000;
+  roots: readonly Certificate[];
+  /** What the next answers are instead of good ones. */
+  answer: ((good: Identity) => Identity) | undefined;
+  readonly #changed = new Set<Trigger>();
+
+  constructor(ca: SandboxCa) {
+    this.ca = ca;
+    this.roots = [ca.root];
+  }
+
+  /** Names other roots, and signs with `ca` from now on. */
+  rotate(ca: SandboxCa, roots: readonly Certificate[]): void {
+    this.ca = ca;
+    this.roots = roots;
+    for (const trigger of this.#changed) trigger.fire();
+  }
+
+  issue(options: LeafOptions = {}): Identity {
+    const good = {
+      ...this.ca.identity({ uris: [TOY_ID], lifetimeMs: this.lifetimeMs, notBeforeSkewMs: 0, ...options }),
+      roots: this.roots,
+    };
+    return this.answer?.(good) ?? good;
+  }
+
+  /** Named `istio`, since a MeshCertificate must name a mesh that there is. */
+  get adapter(): Adapter {
+    return {
+      mesh: 'istio',
+      config: z.unknown(),
+      tls: { alpnProtocols: 'istio' },
+      expect: () => ({ id: TOY_ID, form: 'spiffe' }),
+      open: (): Issuer => ({
+        issue: async () => {
+          if (this.outage) throw new MeshError('ERR_MESH_UNREACHABLE', 'the toy CA does not answer; end the outage');
+          this.issued += 1;
+          return this.issue();
+        },
+        roots: (signal) => this.#watchRoots(signal),
+        [Symbol.asyncDispose]: async () => {},
+      }),
+    };
+  }
+
+  async *#watchRoots(signal: AbortSignal): AsyncGenerator<readonly Certificate[]> {
+    const trigger = new Trigger();
+    this.#changed.add(trigger);
+    try {
+      for (;;) {
+        yield this.roots;
+        await trigger.wait(signal);
+      }
+    } finally {
+      this.#changed.delete(trigger);
+    }
+  }
+}
