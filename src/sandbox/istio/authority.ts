@@ -78,7 +78,9 @@ export class Authority {
   }
 
   sign(publicKey: KeyObject | PrivateKey, id: string, lifetimeMs = this.leafLifetimeMs): Certificate {
-    return this.#signer.issue(publicKey, { uris: [id], lifetimeMs, notBeforeSkewMs: BACKDATED_MS });
+    // A leaf shorter than istiod would issue is backdated by its share, or it would be born due for renewal.
+    const notBeforeSkewMs = Math.min(BACKDATED_MS, lifetimeMs / 10);
+    return this.#signer.issue(publicKey, { uris: [id], lifetimeMs, notBeforeSkewMs });
   }
 
   /** What CreateCertificate answers: leaf, intermediates one by one, and last all roots in one element. */

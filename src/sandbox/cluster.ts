@@ -1,0 +1,139 @@
+import type { EmissaryEnv } from '../gateway/env.ts';
+import type { Kube } from '../kube/api.ts';
+import { connect } from '../kube/client.ts';
+import { type Clock, systemClock } from '../mesh/clock.ts';
+import { formatDuration } from '../mesh/duration.ts';
+import { consulMesh } from './cluster/consul.ts';
+import { istioMesh } from './cluster/istio.ts';
+import { linkerdMesh } from './cluster/linkerd.ts';
+import {
+  appsOf,
+  type ClusterMesh,
+  GATEWAY_ACCOUNT,
+  GATEWAY_NAMESPACE,
+  type MeshName,
+  WORKLOAD,
+} from './cluster/mesh.ts';
+import { type Gateway, startGateway } from './gateway/gateway.ts';
+import { type KubeApi, type KubeApiOptions, startKubeApi } from './kube/kube-api.ts';
+
+export interface ClusterOptions {
+  readonly meshes: readonly MeshName[];
+  readonly clock?: Clock;
+  readonly random?: () => number;
+  /** Default 24 hours. */
+  readonly leafLifetimeMs?: number;
+  /** Default ten years. */
+  readonly rootLifetimeMs?: number;
+  readonly gateway?: Partial<EmissaryEnv>;
+  /** Every so many requests the gateway makes a new connection, so that handshakes never cease. Default 5. */
+  readonly freshEvery?: number;
+  readonly api?: Pick<KubeApiOptions, 'rbac' | 'objects'>;
+}
+
+/** A whole cluster in this process: API, meshes, a workload in each, and the gateway with a Mapping to each. */
+export interface SandboxCluster {
+  readonly api: KubeApi;
+  /** As an administrator. */
+  readonly kube: Kube;
+  readonly meshes: readonly ClusterMesh[];
+  readonly gateway: Gateway;
+  kubeconfig(): string;
+  /** What an operator would apply for a mesh: a MeshCertificate in the gateway's namespace. */
+  meshCertificate(mesh: ClusterMesh, changes?: object): object;
+  /** Where requests for a mesh's workload go. */
+  urlOf(mesh: ClusterMesh): string;
+  stop(): Promise<void>;
+}
+
+const START = { istio: istioMesh, linkerd: linkerdMesh, consul: consulMesh } as const;
+const DAY = 86_400_000;
+
+export async function startCluster(options: ClusterOptions): Promise<SandboxCluster> {
+  const stops: (() => unknown)[] = [];
+  const stop = async () => {
+    for (const one of stops.splice(0).reverse()) await one();
+  };
+  try {
+    return await start(options, stops, stop);
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+async function start(
+  options: ClusterOptions,
+  stops: (() => unknown)[],
+  stop: () => Promise<void>,
+): Promise<SandboxCluster> {
+  const { clock = systemClock, random = Math.random, leafLifetimeMs = DAY, rootLifetimeMs = 3650 * DAY } = options;
+  const api = await startKubeApi({
+    ...options.api,
+    clock,
+    namespaces: [GATEWAY_NAMESPACE, 'linkerd', ...options.meshes.map(appsOf)],
+  });
+  stops.push(() => api.stop());
+  api.put(serviceAccount(GATEWAY_ACCOUNT, GATEWAY_NAMESPACE));
+  const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'sandbox', clock });
+  stops.push(() => kube.close());
+
+  const meshes: ClusterMesh[] = [];
+  for (const name of options.meshes) {
+    api.put(serviceAccount(WORKLOAD, appsOf(name)));
+    const mesh = await START[name]({ api, kube, clock, random, leafLifetimeMs, rootLifetimeMs });
+    stops.push(() => mesh.stop());
+    meshes.push(mesh);
+    api.put(mapping(name));
+  }
+  const gateway = await startGateway({
+    kube,
+    clock,
+    random,
+    env: { namespace: GATEWAY_NAMESPACE, ...options.gateway },
+    resolve: (host) => meshes.find(({ name }) => host === `${WORKLOAD}.${appsOf(name)}`)?.endpoint(),
+    freshEvery: options.freshEvery ?? 5,
+  });
+  stops.push(() => gateway.stop());
+
+  return {
+    api,
+    kube,
+    meshes,
+    gateway,
+    kubeconfig: () => api.kubeconfig(),
+    urlOf: ({ name }) => `${gateway.url}/${name}/`,
+    meshCertificate: (mesh, changes) => meshCertificate(mesh, leafLifetimeMs, changes),
+    stop,
+  };
+}
+
+function meshCertificate({ name, config }: ClusterMesh, leafLifetimeMs: number, changes: object = {}): object {
+  return {
+    apiVersion: 'meshcert.dev/v1alpha1',
+    kind: 'MeshCertificate',
+    metadata: { name, namespace: GATEWAY_NAMESPACE },
+    spec: {
+      [name]: config,
+      mappings: { selector: { matchLabels: { mesh: name } } },
+      trust: { retain: formatDuration(leafLifetimeMs), hold: formatDuration(Math.min(600_000, leafLifetimeMs / 4)) },
+      ...changes,
+    },
+  };
+}
+
+/** With `https://`: without a context the workload refuses the gateway, and nothing goes out in plaintext. */
+function mapping(mesh: MeshName): object {
+  return {
+    apiVersion: 'getambassador.io/v3alpha1',
+    kind: 'Mapping',
+    metadata: { name: mesh, namespace: GATEWAY_NAMESPACE, labels: { mesh } },
+    spec: { hostname: '*', prefix: `/${mesh}/`, service: `https://${WORKLOAD}.${appsOf(mesh)}:443` },
+  };
+}
+
+const serviceAccount = (name: string, namespace: string): object => ({
+  apiVersion: 'v1',
+  kind: 'ServiceAccount',
+  metadata: { name, namespace },
+});
