@@ -1,9 +1,15 @@
-import { existsSync, unlinkSync } from 'node:fs';
 import type { PeerCertificate } from 'node:tls';
-import { type handleBidiStreamingCall, type handleUnaryCall, Metadata, Server, status } from '@grpc/grpc-js';
+import {
+  type handleBidiStreamingCall,
+  type handleUnaryCall,
+  Metadata,
+  Server,
+  ServerCredentials,
+  status,
+} from '@grpc/grpc-js';
 import { GrpcError } from './error.ts';
+import { type ListenOn, listen, type ServerTls } from './listen.ts';
 import { loadService } from './load.ts';
-import { type ServerTls, serverCredentials } from './server-tls.ts';
 
 /** What a handler may know of its caller. */
 export interface CallContext {
@@ -31,8 +37,7 @@ export type Services = Readonly<Record<string, Readonly<Record<string, Handler>>
 
 export interface ServeOptions {
   readonly services: Services;
-  /** A socket file, replaced if it exists, or a TCP port (0: any free one). */
-  readonly listen: { readonly path: string } | { readonly port: number; readonly host?: string };
+  readonly listen: ListenOn;
   readonly tls?: ServerTls | undefined;
 }
 
@@ -58,21 +63,21 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     }
     server.addService(loadService(name), implementation);
   }
-  const { listen } = options;
-  if ('path' in listen && existsSync(listen.path)) unlinkSync(listen.path);
-  const credentials = serverCredentials(options.tls);
-  const target = 'path' in listen ? `unix:${listen.path}` : `${listen.host ?? '127.0.0.1'}:${listen.port}`;
-  const port = await new Promise<number>((resolve, reject) => {
-    server.bindAsync(target, credentials, (error, bound) => (error ? reject(error) : resolve(bound)));
-  });
+  // Connections are ours, so that stopping ends them too: grpc-js only half-closes them while calls are under way.
+  const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
+  const listener = await listen(options.listen, options.tls, (socket) => injector.injectConnection(socket));
   return {
-    address: 'path' in listen ? target : `${listen.host ?? '127.0.0.1'}:${port}`,
-    port,
-    setTls: (tls) => credentials.update(tls),
+    address: listener.address,
+    port: listener.port,
+    setTls: listener.setTls,
     async stop() {
+      await listener.destroy();
       server.forceShutdown();
     },
-    drain: () => new Promise((resolve, reject) => server.tryShutdown((error) => (error ? reject(error) : resolve()))),
+    drain() {
+      listener.close();
+      return new Promise((resolve, reject) => server.tryShutdown((error) => (error ? reject(error) : resolve())));
+    },
   };
 }
 

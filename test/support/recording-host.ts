@@ -18,6 +18,8 @@ export class RecordingHost implements Host {
   readonly lines: string[] = [];
   /** Calls of anything but log, random and the time of day. */
   touched = 0;
+  /** Sleeps under way. */
+  sleeping = 0;
   mint: (request: TokenRequest) => Promise<string> | string = () => {
     throw new Error('this test has no tokens');
   };
@@ -31,7 +33,8 @@ export class RecordingHost implements Host {
       monotonic: () => clock.monotonic(),
       sleep: (ms, signal) => {
         this.touched++;
-        return clock.sleep(ms, signal);
+        this.sleeping++;
+        return clock.sleep(ms, signal).finally(() => this.sleeping--);
       },
     };
   }
