@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { DEFAULT_ENV, type EmissaryEnv } from '../../gateway/env.ts';
 import type { Kube } from '../../kube/api.ts';
@@ -79,6 +80,8 @@ class SandboxGateway implements Gateway {
     this.#options = options;
     this.#env = { ...DEFAULT_ENV, ...options.env };
     this.#clock = options.clock ?? systemClock;
+    // Five watches, each with several waits on it.
+    setMaxListeners(0, this.#stopping.signal);
   }
 
   async start(): Promise<void> {

@@ -2,13 +2,13 @@ import type { KubeObject } from '../../core/object.ts';
 import { serve } from '../../grpc/server.ts';
 import type { Kube } from '../../kube/api.ts';
 import { type Clock, systemClock } from '../../mesh/clock.ts';
-import type { Identity } from '../../mesh/identity.ts';
+import { type Identity, leafOf } from '../../mesh/identity.ts';
 import type { Certificate } from '../../pki/certificate.ts';
 import { PrivateKey } from '../../pki/key.ts';
 import { Authority } from './authority.ts';
 import { certifyHandler } from './identity.ts';
 import { controlPlaneObjects, type ServiceWish, serviceObjects } from './objects.ts';
-import { Pod, type PodOptions } from './pod.ts';
+import { Pod, type PodOptions, refreshAt } from './pod.ts';
 import { pipeTo, startProxy } from './proxy.ts';
 import { reviewBy, reviewClaims, type TokenReviewer } from './token-review.ts';
 
@@ -118,7 +118,8 @@ export class Linkerd {
       kind: 'ordinary',
       identity: () => {
         const { issuerChain } = this.#authority;
-        if (issuerChain !== issuer && !this.#authority.issuerProblem(this.#anchors)) {
+        const due = this.#clock.now() >= refreshAt(leafOf(identity));
+        if ((issuerChain !== issuer || due) && !this.#authority.issuerProblem(this.#anchors)) {
           identity = this.issueServer(own);
           issuer = issuerChain;
         }

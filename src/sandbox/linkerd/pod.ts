@@ -39,6 +39,8 @@ export interface PodCounts {
 /** A share of a leaf's life after which a proxy asks for the next. */
 const REFRESH = 0.7;
 
+export const refreshAt = ({ notBefore, notAfter }: Certificate): number => notBefore + (notAfter - notBefore) * REFRESH;
+
 /** A workload with Linkerd's proxy before it. Anchors are those of its start; only `restart` brings new ones. */
 export class Pod {
   readonly options: PodOptions;
@@ -113,7 +115,7 @@ export class Pod {
   #currentIdentity(): Identity {
     const leaf = leafOf(this.#identity);
     const now = this.#mesh.clock.now();
-    if (now < leaf.notBefore + (leaf.notAfter - leaf.notBefore) * REFRESH) return this.#identity;
+    if (now < refreshAt(leaf)) return this.#identity;
     try {
       const next = this.#mesh.issue();
       const [first, ...above] = next.chain;
