@@ -1,0 +1,105 @@
+import { readFile } from 'node:fs/promises';
+import { fileContents } from '../agent/files.ts';
+import type { KubeObject } from '../core/object.ts';
+import { decodeData } from '../gateway/secret-file.ts';
+import type { Kube } from '../kube/api.ts';
+import type { Adapter, Host } from '../mesh/adapter.ts';
+import { isIssuer } from '../mesh/adapter.ts';
+import { systemClock } from '../mesh/clock.ts';
+import { MeshError } from '../mesh/error.ts';
+import { silentLog } from '../mesh/log.ts';
+import { type Certificate, parseCertificates } from '../pki/certificate.ts';
+import { PrivateKey } from '../pki/key.ts';
+import { UsageError } from './command.ts';
+
+/** What is looked at: a chain, perhaps with its key and with the roots that it should verify under. */
+export interface Inspected {
+  readonly from: string;
+  readonly chain: readonly Certificate[];
+  readonly key: PrivateKey | undefined;
+  /** Empty when none were given. */
+  readonly bundle: readonly Certificate[];
+}
+
+/** Certificates, and a key where there is one, from PEM files that are read as one. */
+export async function fromFiles(files: readonly string[], caFiles: readonly string[]): Promise<Inspected> {
+  const text = (await Promise.all(files.map(read))).join('\n');
+  const { chain, roots } = split(parseCertificates(text));
+  const given = caFiles.length === 0 ? roots : parseCertificates((await Promise.all(caFiles.map(read))).join('\n'));
+  return { from: files.join(', '), chain, key: keyIn(text), bundle: given };
+}
+
+/** A Secret as we publish it, with the roots of the other Secret, or else of its own `ca.crt`. */
+export async function fromSecret(
+  kube: Kube,
+  place: { readonly namespace: string; readonly name: string; readonly caName: string | undefined },
+  signal: AbortSignal,
+): Promise<Inspected> {
+  const { namespace, name, caName } = place;
+  const secret = await secretData(kube, namespace, name, signal);
+  const ca = caName === undefined ? undefined : await secretData(kube, namespace, caName, signal);
+  const roots = ca ? (ca['tls.crt'] ?? ca['ca.crt']) : secret['ca.crt'];
+  const pem = secret['tls.crt'] ?? secret['ca.crt'];
+  if (pem === undefined) throw new Error(`Secret ${namespace}/${name} has neither tls.crt nor ca.crt`);
+  const key = secret['tls.key'] === undefined ? undefined : PrivateKey.fromPem(secret['tls.key']);
+  const bundle = roots === undefined ? [] : parseCertificates(roots);
+  return { from: `Secret ${namespace}/${name}`, chain: parseCertificates(pem), key, bundle };
+}
+
+async function secretData(kube: Kube, namespace: string, name: string, signal: AbortSignal) {
+  const secret = await kube.get<KubeObject>({ apiVersion: 'v1', kind: 'Secret', namespace, name }, signal);
+  if (!secret) throw new Error(`Secret ${namespace}/${name} does not exist; see -n for the namespace`);
+  return decodeData(secret);
+}
+
+/** The first identity that a live SDS socket pushes. */
+export async function fromSocket(
+  istio: Adapter,
+  sds: Readonly<Record<string, unknown>>,
+  signal: AbortSignal,
+): Promise<Inspected> {
+  const opened = istio.open(istio.config.parse({ sds }), socketHost());
+  try {
+    if (isIssuer(opened)) throw new TypeError('a socket is a source');
+    for await (const { chain, key, roots } of opened.watch(signal)) {
+      return { from: `socket ${sds.socket}`, chain, key, bundle: roots };
+    }
+    throw new Error('the socket closed without an identity');
+  } finally {
+    await opened[Symbol.asyncDispose]();
+  }
+}
+
+/** A socket needs neither tokens nor ConfigMaps. */
+function socketHost(): Host {
+  const absent = () => {
+    throw new MeshError('ERR_MESH_UNSUPPORTED', 'inspect asks nothing of a cluster');
+  };
+  return {
+    clock: systemClock,
+    log: silentLog,
+    random: Math.random,
+    namespace: 'default',
+    token: absent,
+    configMap: absent,
+    file: (path, signal) => fileContents(path, systemClock, signal),
+    report: () => {},
+  };
+}
+
+async function read(file: string): Promise<string> {
+  try {
+    return await readFile(file, 'utf8');
+  } catch (cause) {
+    throw new UsageError(`cannot read ${file}: ${(cause as NodeJS.ErrnoException).code}`);
+  }
+}
+
+const keyIn = (text: string): PrivateKey | undefined =>
+  text.includes('PRIVATE KEY-----') ? PrivateKey.fromPem(text) : undefined;
+
+/** In one file, what signs itself is a root and the rest a chain; a lone root is looked at as a chain. */
+function split(all: readonly Certificate[]): { chain: readonly Certificate[]; roots: readonly Certificate[] } {
+  const chain = all.filter(({ selfSigned }) => !selfSigned);
+  return chain.length === 0 ? { chain: all, roots: all } : { chain, roots: all.filter(({ selfSigned }) => selfSigned) };
+}

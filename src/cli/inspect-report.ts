@@ -1,0 +1,101 @@
+import { examine, type Finding, type Wish } from '../core/verify.ts';
+import { formatDuration } from '../mesh/duration.ts';
+import type { Certificate } from '../pki/certificate.ts';
+import { describeKeyType } from '../pki/key-type.ts';
+import type { Inspected } from './inspect-input.ts';
+import type { painter } from './table.ts';
+
+export interface InspectReport {
+  readonly from: string;
+  readonly ok: boolean;
+  readonly certificates: readonly CertificateFacts[];
+  readonly roots: readonly CertificateFacts[];
+  readonly checks: readonly Finding[];
+}
+
+interface CertificateFacts {
+  readonly role: 'leaf' | 'intermediate' | 'root';
+  readonly subject: string;
+  readonly issuer: string;
+  readonly names: readonly string[];
+  readonly serial: string;
+  readonly notBefore: string;
+  readonly notAfter: string;
+  readonly fingerprint: string;
+  readonly key: string;
+}
+
+/** Checks that a missing part cannot fail: no roots were given, so nothing is said about a path to one. */
+const NEED_ROOTS: readonly string[] = [
+  'ERR_VERIFY_EMPTY_BUNDLE',
+  'ERR_VERIFY_CHAIN_INCOMPLETE',
+  'ERR_VERIFY_LINK_EXPIRED',
+];
+
+/** Everything that the verify chain says about it; `now` in epoch ms. */
+export function inspectReport(inspected: Inspected, wish: Wish, now: number): InspectReport {
+  const { chain, key, bundle, from } = inspected;
+  const findings = examine({ key, chain }, bundle, { ...wish, keyless: key === undefined }, now);
+  const checks = findings.map((finding): Finding => {
+    if (bundle.length > 0 || !NEED_ROOTS.includes(finding.code)) return finding;
+    return { code: finding.code, title: finding.title, outcome: 'skipped' };
+  });
+  const role = (index: number) => (index === 0 ? 'leaf' : 'intermediate');
+  return {
+    from,
+    ok: checks.every(({ outcome }) => outcome !== 'failed'),
+    certificates: chain.map((certificate, index) => factsOf(certificate, role(index))),
+    roots: bundle.map((certificate) => factsOf(certificate, 'root')),
+    checks,
+  };
+}
+
+function factsOf(certificate: Certificate, role: CertificateFacts['role']): CertificateFacts {
+  const { subject, issuer, serial, fingerprint, names, keyType } = certificate;
+  return {
+    role,
+    subject,
+    issuer,
+    names: [
+      ...names.uris.map((name) => `URI:${name}`),
+      ...names.dns.map((name) => `DNS:${name}`),
+      ...names.ips.map((name) => `IP:${name}`),
+      ...names.emails.map((name) => `email:${name}`),
+    ],
+    serial,
+    notBefore: new Date(certificate.notBefore).toISOString(),
+    notAfter: new Date(certificate.notAfter).toISOString(),
+    fingerprint,
+    key: describeKeyType(keyType),
+  };
+}
+
+const MARKS = { ok: '✓', failed: '✗', skipped: '-' } as const;
+const COLOURS = { ok: 'green', failed: 'red', skipped: 'gray' } as const;
+
+/** For people; each check on its line. */
+export function formatReport(report: InspectReport, now: number, paint: ReturnType<typeof painter>): string {
+  const lines = [report.from];
+  for (const facts of [...report.certificates, ...report.roots]) {
+    lines.push('', `${facts.role}  ${facts.fingerprint.slice(0, 16)}  ${facts.key}`);
+    lines.push(`  subject  ${facts.subject || '(empty)'}`);
+    if (facts.names.length > 0) lines.push(`  names    ${facts.names.join(', ')}`);
+    if (facts.role !== 'root') lines.push(`  issuer   ${facts.issuer}`);
+    lines.push(`  serial   ${facts.serial}`);
+    lines.push(`  valid    ${facts.notBefore} to ${facts.notAfter} (${left(facts.notAfter, now)})`);
+  }
+  lines.push('');
+  for (const { outcome, title, code, message } of report.checks) {
+    const text = outcome === 'failed' ? `${code}: ${message}` : title;
+    lines.push(paint(COLOURS[outcome], `${MARKS[outcome]} ${text}`));
+  }
+  const skipped = report.checks.some(({ outcome }) => outcome === 'skipped') ? ', as far as it could be checked' : '';
+  lines.push('', report.ok ? paint('green', `good${skipped}`) : paint('red', 'not good: this would not be published'));
+  return `${lines.join('\n')}\n`;
+}
+
+function left(notAfter: string, now: number): string {
+  const ms = Date.parse(notAfter) - now;
+  const whole = Math.floor(Math.abs(ms) / 1000) * 1000;
+  return ms > 0 ? `${formatDuration(whole)} left` : `expired ${formatDuration(whole)} ago`;
+}
