@@ -40,7 +40,7 @@ export class LinkerdIssuer implements Issuer, Probing, Targeting {
     const csr = createCsr(key, { dns: [id] });
     const chain = await certify(this.#service(plane, roots), { identity: id, token, csr }, signal);
     const leaf = checkLeaf(chain, id, key, clock.now());
-    await untilValid(leaf, clock, this.#host.report, signal);
+    await untilValid(leaf, clock, (error) => this.#host.report(error), signal);
     return { id, key, chain, roots };
   }
 

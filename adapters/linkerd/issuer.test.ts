@@ -1,0 +1,419 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { grpcStatus } from '../../src/grpc/error.ts';
+import { isIssuer } from '../../src/mesh/adapter.ts';
+import { MeshError } from '../../src/mesh/error.ts';
+import { type Identity, leafOf } from '../../src/mesh/identity.ts';
+import { formatCertificates } from '../../src/pki/certificate.ts';
+import { findPath } from '../../src/pki/chain.ts';
+import { SandboxCa } from '../../src/sandbox/ca.ts';
+import { type Linkerd, startLinkerd } from '../../src/sandbox/linkerd/linkerd.ts';
+import { sandboxToken } from '../../src/sandbox/linkerd/token-review.ts';
+import { MemoryHost } from '../../test/contract/adapter-linkerd-host.ts';
+import { FakeClock } from '../../test/support/fake-clock.ts';
+import { linkerd as adapter } from './adapter.ts';
+import type { LinkerdIssuer } from './issuer.ts';
+
+const MINUTE = 60_000;
+const signal = new AbortController().signal;
+
+function open(mesh: Linkerd, host: MemoryHost, config: object = {}): LinkerdIssuer {
+  const opened = adapter.open(
+    adapter.config.parse({
+      serviceAccount: { name: 'emissary' },
+      address: mesh.address,
+      controlPlaneNamespace: mesh.namespace,
+      ...config,
+    }),
+    host,
+  );
+  assert.ok(isIssuer(opened));
+  return opened as LinkerdIssuer;
+}
+
+async function failure(promise: Promise<unknown>): Promise<MeshError> {
+  const error = await promise.then(
+    () => assert.fail('it should have failed'),
+    (reason: unknown) => reason,
+  );
+  assert.ok(error instanceof MeshError, String(error));
+  return error;
+}
+
+describe('an identity from Linkerd', () => {
+  let mesh: Linkerd;
+  let host: MemoryHost;
+  before(async () => {
+    mesh = await startLinkerd({ trustDomain: 'mesh.example', clusterDomain: 'cluster.local' });
+    host = new MemoryHost();
+    host.install(mesh);
+  });
+  after(() => mesh.stop());
+
+  it('names the gateway by its account and the trust domain, which is not the cluster domain', async () => {
+    const identity = await open(mesh, host).issue(signal);
+    assert.equal(identity.id, 'emissary.emissary.serviceaccount.identity.linkerd.mesh.example');
+    assert.deepEqual(leafOf(identity).names.dns, [identity.id]);
+    assert.equal(leafOf(identity).subject, '');
+    assert.equal(leafOf(identity).publicKeyFingerprint, identity.key.publicKeyFingerprint);
+    assert.deepEqual(host.asked.at(-1), {
+      audience: 'identity.l5d.io',
+      serviceAccount: { name: 'emissary', namespace: 'emissary' },
+    });
+  });
+
+  it('leads from the leaf over the issuer to a root of the ConfigMap', async () => {
+    const { chain, roots } = await open(mesh, host).issue(signal);
+    assert.equal(chain.length, 2);
+    const [leaf, ...above] = chain;
+    assert.ok(leaf);
+    assert.equal(findPath(leaf, above, roots, Date.now()).ok, true);
+  });
+
+  it('has a new key and another leaf each time, though serial numbers repeat after an issuer is loaded', async () => {
+    const issuer = open(mesh, host);
+    mesh.rotateIssuer();
+    const identities: Identity[] = [];
+    for (let round = 0; round < 2; round++) {
+      mesh.rotateIssuer();
+      identities.push(await issuer.issue(signal));
+    }
+    const [first, second] = identities;
+    assert.ok(first && second);
+    assert.equal(leafOf(first).serial, leafOf(second).serial);
+    assert.notEqual(leafOf(first).fingerprint, leafOf(second).fingerprint);
+    assert.notEqual(first.key.publicKeyFingerprint, second.key.publicKeyFingerprint);
+  });
+
+  it('can be that of the agent itself, told from its projected token', async () => {
+    const issuer = open(mesh, host, { serviceAccount: undefined, tokenFile: '/var/run/secrets/tokens/linkerd' });
+    const identity = await issuer.issue(signal);
+    assert.equal(identity.id, 'meshcert.emissary.serviceaccount.identity.linkerd.mesh.example');
+    assert.deepEqual(host.asked.at(-1), { audience: 'identity.l5d.io', file: '/var/run/secrets/tokens/linkerd' });
+  });
+
+  it('can be had in plaintext through the sidecar of an injected agent, but only when told so', async () => {
+    const address = mesh.plaintextAddress;
+    assert.equal((await failure(open(mesh, host, { address }).issue(signal))).code, 'ERR_MESH_TLS');
+    const identity = await open(mesh, host, { address, plaintext: true }).issue(signal);
+    assert.equal(identity.roots.length, 1);
+  });
+});
+
+describe('Linkerd, misconfigured or ill', () => {
+  let mesh: Linkerd;
+  let host: MemoryHost;
+  const fresh = async (options: Parameters<typeof startLinkerd>[0] = {}) => {
+    await mesh?.stop();
+    mesh = await startLinkerd(options);
+    host = new MemoryHost();
+    host.install(mesh);
+  };
+  after(() => mesh?.stop());
+
+  it('without linkerd-config says what to set, and works once it is set', async () => {
+    await fresh({ trustDomain: 'mesh.example' });
+    host.setConfigMap({ name: 'linkerd-config', namespace: 'linkerd' }, undefined);
+    const error = await failure(open(mesh, host, { address: undefined }).issue(signal));
+    assert.equal(error.code, 'ERR_MESH_CONFIG');
+    assert.match(error.message, /ConfigMap linkerd\/linkerd-config does not exist.*set trustDomain/);
+    const identity = await open(mesh, host, { trustDomain: 'mesh.example' }).issue(signal);
+    assert.match(identity.id, /\.mesh\.example$/);
+  });
+
+  it('with values that are not YAML names the ConfigMap and the way around', async () => {
+    await fresh();
+    host.setConfigMap({ name: 'linkerd-config', namespace: 'linkerd' }, { values: 'a: [' });
+    const error = await failure(open(mesh, host).issue(signal));
+    assert.equal(error.code, 'ERR_MESH_CONFIG');
+    assert.match(error.message, /linkerd\/linkerd-config is not YAML/);
+  });
+
+  it('with an external CA works from the ConfigMap that trust-manager writes, once it is there', async () => {
+    await fresh();
+    const ref = { name: 'mesh-roots', namespace: 'linkerd' };
+    const issuer = open(mesh, host, { trustRoots: { configMap: 'mesh-roots', key: 'bundle.pem' } });
+    const error = await failure(issuer.issue(signal));
+    assert.equal(error.code, 'ERR_MESH_CONFIG');
+    assert.match(error.message, /ConfigMap linkerd\/mesh-roots .* does not exist; .*trust-manager/);
+    host.setConfigMap(ref, { 'ca.crt': 'x' });
+    assert.match((await failure(issuer.issue(signal))).message, /no trust root under bundle\.pem but ca\.crt/);
+    host.setConfigMap(ref, { 'bundle.pem': formatCertificates(mesh.bundle()) });
+    assert.equal((await issuer.issue(signal)).roots.length, 1);
+  });
+
+  it('with several roots, a key and junk in the bundle gives each root once', async () => {
+    await fresh();
+    const other = SandboxCa.root().certificate;
+    const [root] = mesh.bundle();
+    assert.ok(root);
+    const key = (await open(mesh, host).issue(signal)).key.toPem();
+    host.setRoots(mesh, `# staging\n${other.pem}\njunk ${key}\n${root.pem}${root.pem}trailing`);
+    const identity = await open(mesh, host).issue(signal);
+    assert.deepEqual(
+      identity.roots.map(({ fingerprint }) => fingerprint),
+      [other.fingerprint, root.fingerprint],
+    );
+  });
+
+  it('with a broken root in the bundle names the ConfigMap', async () => {
+    await fresh();
+    host.setRoots(mesh, '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n');
+    const error = await failure(open(mesh, host).issue(signal));
+    assert.equal(error.code, 'ERR_MESH_CONFIG');
+    assert.match(error.message, /ca-bundle\.crt of ConfigMap linkerd\/linkerd-identity-trust-roots/);
+  });
+
+  it('refuses an account with a dot in its name before anything is asked', async () => {
+    await fresh();
+    assert.throws(
+      () => open(mesh, host, { serviceAccount: { name: 'edge.stack' } }),
+      /ServiceAccount with a dot in its name/,
+    );
+    host.owner = () => ({ name: 'edge.stack', namespace: 'emissary' });
+    const issuer = open(mesh, host, { serviceAccount: undefined, tokenFile: '/token' });
+    const error = await failure(issuer.issue(signal));
+    assert.equal(error.code, 'ERR_MESH_CONFIG');
+    assert.equal(error.retry, 'never');
+    assert.match(error.message, /ServiceAccount emissary\/edge\.stack.*without dots/);
+    assert.deepEqual(mesh.issued, []);
+  });
+
+  it('refuses the token of another account, which is for the operator to mend', async () => {
+    await fresh();
+    host.owner = () => ({ name: 'other', namespace: 'shop' });
+    const error = await failure(open(mesh, host).issue(signal));
+    assert.equal(error.code, 'ERR_MESH_CONFIG');
+    assert.deepEqual(error.retry, { afterMs: MINUTE });
+    assert.match(error.message, /FAILED_PRECONDITION: requested identity did not match.*found=other\.shop\./);
+  });
+
+  it('refuses an expired token, and a new one is used at the next attempt', async () => {
+    await fresh();
+    const give = host.token;
+    host.token = async () =>
+      sandboxToken({ name: 'emissary', namespace: 'emissary' }, { expiresAt: Date.now() - MINUTE });
+    const issuer = open(mesh, host);
+    const error = await failure(issuer.issue(signal));
+    assert.equal(error.code, 'ERR_MESH_TOKEN');
+    assert.equal(error.retry, 'soon');
+    host.token = give;
+    assert.ok(await issuer.issue(signal));
+  });
+
+  it('takes a token of the API server’s own audience, as Linkerd does', async () => {
+    await fresh();
+    host.token = async () =>
+      sandboxToken({ name: 'emissary', namespace: 'emissary' }, { audience: 'https://kubernetes.default.svc' });
+    assert.ok(await open(mesh, host).issue(signal));
+  });
+
+  it('says that a file holds no token of a ServiceAccount', async () => {
+    await fresh();
+    host.token = async () => 'not-a-jwt';
+    const error = await failure(open(mesh, host, { serviceAccount: undefined, tokenFile: '/token' }).issue(signal));
+    assert.equal(error.code, 'ERR_MESH_TOKEN');
+    assert.match(error.message, /token file \/token holds no token of a Kubernetes ServiceAccount/);
+  });
+
+  it('whose issuer has ended says so: the service answers UNKNOWN', async () => {
+    await fresh();
+    mesh.rotateIssuer({ lifetimeMs: -1000 });
+    const error = await failure(open(mesh, host).issue(signal));
+    assert.equal(error.code, 'ERR_MESH_UNAVAILABLE');
+    assert.equal(error.retry, 'soon');
+    assert.match(error.message, /UNKNOWN: x509: certificate has expired.*renew the issuer/);
+    mesh.rotateIssuer();
+    assert.ok(await open(mesh, host).issue(signal));
+  });
+
+  it('with an issuer that ends in minutes gives a leaf that ends with it', async () => {
+    await fresh();
+    mesh.rotateIssuer({ lifetimeMs: 3 * MINUTE });
+    const leaf = leafOf(await open(mesh, host).issue(signal));
+    assert.ok(leaf.notAfter - Date.now() <= 3 * MINUTE);
+    assert.ok(leaf.notAfter > Date.now());
+  });
+
+  it('with a trust domain that was guessed wrong fails at the name, not at the token', async () => {
+    await fresh({ trustDomain: 'mesh.example' });
+    const error = await failure(open(mesh, host, { trustDomain: 'cluster.local' }).issue(signal));
+    assert.equal(error.code, 'ERR_MESH_TLS');
+    assert.match(error.message, /linkerd-identity\.linkerd\.serviceaccount\.identity\.linkerd\.cluster\.local/);
+    assert.deepEqual(mesh.issued, []);
+  });
+
+  it('whose roots are not those of the ConfigMap is not trusted with the token', async () => {
+    await fresh();
+    host.setRoots(mesh, SandboxCa.root().certificate.pem);
+    assert.equal((await failure(open(mesh, host).issue(signal))).code, 'ERR_MESH_TLS');
+    assert.deepEqual(mesh.issued, []);
+  });
+
+  it('that cannot be reached, breaks off or refuses has a code for each', async () => {
+    await fresh();
+    const unreachable = await failure(open(mesh, host, { address: '127.0.0.1:1' }).issue(signal));
+    assert.equal(unreachable.code, 'ERR_MESH_UNREACHABLE');
+    mesh.outage(true);
+    assert.equal((await failure(open(mesh, host).issue(signal))).code, 'ERR_MESH_UNREACHABLE');
+    mesh.outage(false);
+    const codes: [number, string][] = [
+      [grpcStatus.UNAVAILABLE, 'ERR_MESH_UNAVAILABLE'],
+      [grpcStatus.INTERNAL, 'ERR_MESH_UNAVAILABLE'],
+      [grpcStatus.PERMISSION_DENIED, 'ERR_MESH_DENIED'],
+      [grpcStatus.RESOURCE_EXHAUSTED, 'ERR_MESH_RATE_LIMITED'],
+      [grpcStatus.UNIMPLEMENTED, 'ERR_MESH_CONFIG'],
+      [grpcStatus.DATA_LOSS, 'ERR_MESH_BAD_RESPONSE'],
+    ];
+    for (const [status, code] of codes) {
+      mesh.fail(status);
+      assert.equal((await failure(open(mesh, host).issue(signal))).code, code, grpcStatus[status]);
+    }
+    mesh.fail(undefined);
+    assert.ok(await open(mesh, host).issue(signal));
+  });
+
+  it('never shows a token or a key in an error', async () => {
+    await fresh();
+    host.owner = () => ({ name: 'other', namespace: 'shop' });
+    const secret = await host.token({ audience: 'identity.l5d.io' });
+    const error = await failure(open(mesh, host).issue(signal));
+    assert.ok(!JSON.stringify([error.message, error.stack, String(error.cause)]).includes(secret));
+  });
+});
+
+describe('a clock that is off', () => {
+  async function atSkew(skewMs: number, body: (clock: FakeClock, host: MemoryHost, mesh: Linkerd) => Promise<void>) {
+    const mesh = await startLinkerd();
+    const clock = new FakeClock(Date.now() + skewMs);
+    const host = new MemoryHost(clock);
+    host.install(mesh);
+    try {
+      await body(clock, host, mesh);
+    } finally {
+      await mesh.stop();
+    }
+  }
+
+  it('30 s behind waits until the leaf holds and says why', () =>
+    atSkew(-30_000, async (clock, host, mesh) => {
+      const issued = open(mesh, host).issue(signal);
+      await clock.untilSleeping();
+      assert.match(host.reports[0]?.message ?? '', /this machine's clock is at least that far behind/);
+      await clock.advance(clock.nextIn ?? 0);
+      assert.ok(leafOf(await issued).notBefore <= clock.now());
+    }));
+
+  it('30 s ahead makes no difference', () =>
+    atSkew(30_000, async (_clock, host, mesh) => {
+      assert.ok(await open(mesh, host).issue(signal));
+      assert.deepEqual(host.reports, []);
+    }));
+
+  it('hours behind is an error that names the clock', () =>
+    atSkew(-3 * 60 * MINUTE, async (_clock, host, mesh) => {
+      const error = await failure(open(mesh, host).issue(signal));
+      assert.equal(error.code, 'ERR_MESH_BAD_RESPONSE');
+      assert.match(error.message, /clock is at least that far behind the control plane's; set it/);
+    }));
+
+  it('days ahead is an error that names both times', () =>
+    atSkew(3 * 24 * 60 * MINUTE, async (_clock, host, mesh) => {
+      const error = await failure(open(mesh, host).issue(signal));
+      assert.match(error.message, /set this machine's clock/);
+    }));
+});
+
+describe("Linkerd's roots", () => {
+  it('are told now and at each change, and a leaf is stale only when none of them vouches for it', async () => {
+    const mesh = await startLinkerd();
+    const host = new MemoryHost();
+    host.install(mesh);
+    const issuer = open(mesh, host);
+    const stop = new AbortController();
+    const roots = issuer.roots(stop.signal)[Symbol.asyncIterator]();
+    try {
+      assert.equal((await roots.next()).value?.length, 1);
+      const identity = await issuer.issue(signal);
+      await mesh.addRoot();
+      host.install(mesh);
+      const both = (await roots.next()).value ?? [];
+      assert.equal(both.length, 2);
+      assert.equal(issuer.stale({ ...identity, roots: both }), undefined);
+      assert.equal((await issuer.issue(signal)).roots.length, 2, 'the channel follows the bundle');
+
+      mesh.restartControlPlane();
+      mesh.rotateIssuer();
+      await mesh.dropOldRoots();
+      host.install(mesh);
+      const last = (await roots.next()).value ?? [];
+      assert.match(issuer.stale({ ...identity, roots: last }) ?? '', /no longer under/);
+      const next = await issuer.issue(signal);
+      assert.equal(issuer.stale(next), undefined);
+    } finally {
+      stop.abort();
+      await mesh.stop();
+    }
+  });
+
+  it('that go missing or bad are reported, and the last good ones stay in use', async () => {
+    const mesh = await startLinkerd();
+    const host = new MemoryHost();
+    host.install(mesh);
+    const issuer = open(mesh, host);
+    const stop = new AbortController();
+    const roots = issuer.roots(stop.signal)[Symbol.asyncIterator]();
+    try {
+      await roots.next();
+      const next = roots.next();
+      host.setRoots(mesh, 'no certificate');
+      assert.equal((await issuer.issue(signal)).roots.length, 1);
+      host.setRoots(mesh);
+      await next;
+      assert.deepEqual(
+        host.reports.map((error) => (error as MeshError).code),
+        ['ERR_MESH_CONFIG'],
+      );
+    } finally {
+      stop.abort();
+      await mesh.stop();
+    }
+  });
+});
+
+describe('the probe of Linkerd', () => {
+  it('finds everything right without being issued a certificate', async () => {
+    const mesh = await startLinkerd({ rootLifetimeMs: 400 * 24 * 60 * MINUTE });
+    const host = new MemoryHost();
+    host.install(mesh);
+    try {
+      const checks = await open(mesh, host).probe(signal);
+      assert.deepEqual(
+        checks.map(({ code, ok }) => [code, ok]),
+        [
+          ['linkerd-config', true],
+          ['linkerd-roots', true],
+          ['linkerd-token', true],
+          ['linkerd-identity', true],
+        ],
+      );
+      assert.deepEqual(mesh.issued, []);
+    } finally {
+      await mesh.stop();
+    }
+  });
+
+  it('tells each thing that is wrong: roots near their end, an identity service that is away', async () => {
+    const mesh = await startLinkerd({ rootLifetimeMs: 30 * 24 * 60 * MINUTE });
+    const host = new MemoryHost();
+    host.install(mesh);
+    try {
+      mesh.outage(true);
+      const checks = await open(mesh, host).probe(signal);
+      const wrong = checks.filter(({ ok }) => !ok).map(({ code }) => code);
+      assert.deepEqual(wrong, ['linkerd-root-expiry', 'linkerd-identity']);
+    } finally {
+      await mesh.stop();
+    }
+  });
+});
