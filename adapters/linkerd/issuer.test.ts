@@ -9,15 +9,16 @@ import { findPath } from '../../src/pki/chain.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { type Linkerd, startLinkerd } from '../../src/sandbox/linkerd/linkerd.ts';
 import { sandboxToken } from '../../src/sandbox/linkerd/token-review.ts';
-import { MemoryHost } from '../../test/contract/adapter-linkerd-host.ts';
+import { install, linkerdHost, mintFor, setRoots } from '../../test/contract/adapter-linkerd-host.ts';
 import { FakeClock } from '../../test/support/fake-clock.ts';
+import type { RecordingHost } from '../../test/support/recording-host.ts';
 import { linkerd as adapter } from './adapter.ts';
 import type { LinkerdIssuer } from './issuer.ts';
 
 const MINUTE = 60_000;
 const signal = new AbortController().signal;
 
-function open(mesh: Linkerd, host: MemoryHost, config: object = {}): LinkerdIssuer {
+function open(mesh: Linkerd, host: RecordingHost, config: object = {}): LinkerdIssuer {
   const opened = adapter.open(
     adapter.config.parse({
       serviceAccount: { name: 'emissary' },
@@ -42,11 +43,11 @@ async function failure(promise: Promise<unknown>): Promise<MeshError> {
 
 describe('an identity from Linkerd', () => {
   let mesh: Linkerd;
-  let host: MemoryHost;
+  let host: RecordingHost;
   before(async () => {
     mesh = await startLinkerd({ trustDomain: 'mesh.example', clusterDomain: 'cluster.local' });
-    host = new MemoryHost();
-    host.install(mesh);
+    host = linkerdHost();
+    install(host, mesh);
   });
   after(() => mesh.stop());
 
@@ -56,7 +57,7 @@ describe('an identity from Linkerd', () => {
     assert.deepEqual(leafOf(identity).names.dns, [identity.id]);
     assert.equal(leafOf(identity).subject, '');
     assert.equal(leafOf(identity).publicKeyFingerprint, identity.key.publicKeyFingerprint);
-    assert.deepEqual(host.asked.at(-1), {
+    assert.deepEqual(host.tokenRequests.at(-1), {
       audience: 'identity.l5d.io',
       serviceAccount: { name: 'emissary', namespace: 'emissary' },
     });
@@ -89,7 +90,10 @@ describe('an identity from Linkerd', () => {
     const issuer = open(mesh, host, { serviceAccount: undefined, tokenFile: '/var/run/secrets/tokens/linkerd' });
     const identity = await issuer.issue(signal);
     assert.equal(identity.id, 'meshcert.emissary.serviceaccount.identity.linkerd.mesh.example');
-    assert.deepEqual(host.asked.at(-1), { audience: 'identity.l5d.io', file: '/var/run/secrets/tokens/linkerd' });
+    assert.deepEqual(host.tokenRequests.at(-1), {
+      audience: 'identity.l5d.io',
+      file: '/var/run/secrets/tokens/linkerd',
+    });
   });
 
   it('can be had in plaintext through the sidecar of an injected agent, but only when told so', async () => {
@@ -102,12 +106,12 @@ describe('an identity from Linkerd', () => {
 
 describe('Linkerd, misconfigured or ill', () => {
   let mesh: Linkerd;
-  let host: MemoryHost;
+  let host: RecordingHost;
   const fresh = async (options: Parameters<typeof startLinkerd>[0] = {}) => {
     await mesh?.stop();
     mesh = await startLinkerd(options);
-    host = new MemoryHost();
-    host.install(mesh);
+    host = linkerdHost();
+    install(host, mesh);
   };
   after(() => mesh?.stop());
 
@@ -148,7 +152,7 @@ describe('Linkerd, misconfigured or ill', () => {
     const [root] = mesh.bundle();
     assert.ok(root);
     const key = (await open(mesh, host).issue(signal)).key.toPem();
-    host.setRoots(mesh, `# staging\n${other.pem}\njunk ${key}\n${root.pem}${root.pem}trailing`);
+    setRoots(host, mesh, `# staging\n${other.pem}\njunk ${key}\n${root.pem}${root.pem}trailing`);
     const identity = await open(mesh, host).issue(signal);
     assert.deepEqual(
       identity.roots.map(({ fingerprint }) => fingerprint),
@@ -158,7 +162,7 @@ describe('Linkerd, misconfigured or ill', () => {
 
   it('with a broken root in the bundle names the ConfigMap', async () => {
     await fresh();
-    host.setRoots(mesh, '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n');
+    setRoots(host, mesh, '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n');
     const error = await failure(open(mesh, host).issue(signal));
     assert.equal(error.code, 'ERR_MESH_CONFIG');
     assert.match(error.message, /ca-bundle\.crt of ConfigMap linkerd\/linkerd-identity-trust-roots/);
@@ -170,7 +174,7 @@ describe('Linkerd, misconfigured or ill', () => {
       () => open(mesh, host, { serviceAccount: { name: 'edge.stack' } }),
       /ServiceAccount with a dot in its name/,
     );
-    host.owner = () => ({ name: 'edge.stack', namespace: 'emissary' });
+    host.mint = mintFor({ name: 'edge.stack', namespace: 'emissary' });
     const issuer = open(mesh, host, { serviceAccount: undefined, tokenFile: '/token' });
     const error = await failure(issuer.issue(signal));
     assert.equal(error.code, 'ERR_MESH_CONFIG');
@@ -181,7 +185,7 @@ describe('Linkerd, misconfigured or ill', () => {
 
   it('refuses the token of another account, which is for the operator to mend', async () => {
     await fresh();
-    host.owner = () => ({ name: 'other', namespace: 'shop' });
+    host.mint = mintFor({ name: 'other', namespace: 'shop' });
     const error = await failure(open(mesh, host).issue(signal));
     assert.equal(error.code, 'ERR_MESH_CONFIG');
     assert.deepEqual(error.retry, { afterMs: MINUTE });
@@ -190,27 +194,26 @@ describe('Linkerd, misconfigured or ill', () => {
 
   it('refuses an expired token, and a new one is used at the next attempt', async () => {
     await fresh();
-    const give = host.token;
-    host.token = async () =>
-      sandboxToken({ name: 'emissary', namespace: 'emissary' }, { expiresAt: Date.now() - MINUTE });
+    const give = host.mint;
+    host.mint = () => sandboxToken({ name: 'emissary', namespace: 'emissary' }, { expiresAt: Date.now() - MINUTE });
     const issuer = open(mesh, host);
     const error = await failure(issuer.issue(signal));
     assert.equal(error.code, 'ERR_MESH_TOKEN');
     assert.equal(error.retry, 'soon');
-    host.token = give;
+    host.mint = give;
     assert.ok(await issuer.issue(signal));
   });
 
   it('takes a token of the API server’s own audience, as Linkerd does', async () => {
     await fresh();
-    host.token = async () =>
+    host.mint = () =>
       sandboxToken({ name: 'emissary', namespace: 'emissary' }, { audience: 'https://kubernetes.default.svc' });
     assert.ok(await open(mesh, host).issue(signal));
   });
 
   it('says that a file holds no token of a ServiceAccount', async () => {
     await fresh();
-    host.token = async () => 'not-a-jwt';
+    host.mint = () => 'not-a-jwt';
     const error = await failure(open(mesh, host, { serviceAccount: undefined, tokenFile: '/token' }).issue(signal));
     assert.equal(error.code, 'ERR_MESH_TOKEN');
     assert.match(error.message, /token file \/token holds no token of a Kubernetes ServiceAccount/);
@@ -245,7 +248,7 @@ describe('Linkerd, misconfigured or ill', () => {
 
   it('whose roots are not those of the ConfigMap is not trusted with the token', async () => {
     await fresh();
-    host.setRoots(mesh, SandboxCa.root().certificate.pem);
+    setRoots(host, mesh, SandboxCa.root().certificate.pem);
     assert.equal((await failure(open(mesh, host).issue(signal))).code, 'ERR_MESH_TLS');
     assert.deepEqual(mesh.issued, []);
   });
@@ -275,19 +278,20 @@ describe('Linkerd, misconfigured or ill', () => {
 
   it('never shows a token or a key in an error', async () => {
     await fresh();
-    host.owner = () => ({ name: 'other', namespace: 'shop' });
-    const secret = await host.token({ audience: 'identity.l5d.io' });
+    host.mint = mintFor({ name: 'other', namespace: 'shop' });
     const error = await failure(open(mesh, host).issue(signal));
+    const [secret] = host.tokensGiven;
+    assert.ok(secret);
     assert.ok(!JSON.stringify([error.message, error.stack, String(error.cause)]).includes(secret));
   });
 });
 
 describe('a clock that is off', () => {
-  async function atSkew(skewMs: number, body: (clock: FakeClock, host: MemoryHost, mesh: Linkerd) => Promise<void>) {
+  async function atSkew(skewMs: number, body: (clock: FakeClock, host: RecordingHost, mesh: Linkerd) => Promise<void>) {
     const mesh = await startLinkerd();
     const clock = new FakeClock(Date.now() + skewMs);
-    const host = new MemoryHost(clock);
-    host.install(mesh);
+    const host = linkerdHost(clock);
+    install(host, mesh);
     try {
       await body(clock, host, mesh);
     } finally {
@@ -327,8 +331,8 @@ describe('a clock that is off', () => {
 describe("Linkerd's roots", () => {
   it('are told now and at each change, and a leaf is stale only when none of them vouches for it', async () => {
     const mesh = await startLinkerd();
-    const host = new MemoryHost();
-    host.install(mesh);
+    const host = linkerdHost();
+    install(host, mesh);
     const issuer = open(mesh, host);
     const stop = new AbortController();
     const roots = issuer.roots(stop.signal)[Symbol.asyncIterator]();
@@ -336,7 +340,7 @@ describe("Linkerd's roots", () => {
       assert.equal((await roots.next()).value?.length, 1);
       const identity = await issuer.issue(signal);
       await mesh.addRoot();
-      host.install(mesh);
+      install(host, mesh);
       const both = (await roots.next()).value ?? [];
       assert.equal(both.length, 2);
       assert.equal(issuer.stale({ ...identity, roots: both }), undefined);
@@ -345,7 +349,7 @@ describe("Linkerd's roots", () => {
       mesh.restartControlPlane();
       mesh.rotateIssuer();
       await mesh.dropOldRoots();
-      host.install(mesh);
+      install(host, mesh);
       const last = (await roots.next()).value ?? [];
       assert.match(issuer.stale({ ...identity, roots: last }) ?? '', /no longer under/);
       const next = await issuer.issue(signal);
@@ -358,17 +362,17 @@ describe("Linkerd's roots", () => {
 
   it('that go missing or bad are reported, and the last good ones stay in use', async () => {
     const mesh = await startLinkerd();
-    const host = new MemoryHost();
-    host.install(mesh);
+    const host = linkerdHost();
+    install(host, mesh);
     const issuer = open(mesh, host);
     const stop = new AbortController();
     const roots = issuer.roots(stop.signal)[Symbol.asyncIterator]();
     try {
       await roots.next();
       const next = roots.next();
-      host.setRoots(mesh, 'no certificate');
+      setRoots(host, mesh, 'no certificate');
       assert.equal((await issuer.issue(signal)).roots.length, 1);
-      host.setRoots(mesh);
+      setRoots(host, mesh);
       await next;
       assert.deepEqual(
         host.reports.map((error) => (error as MeshError).code),
@@ -384,8 +388,8 @@ describe("Linkerd's roots", () => {
 describe('the probe of Linkerd', () => {
   it('finds everything right without being issued a certificate', async () => {
     const mesh = await startLinkerd({ rootLifetimeMs: 400 * 24 * 60 * MINUTE });
-    const host = new MemoryHost();
-    host.install(mesh);
+    const host = linkerdHost();
+    install(host, mesh);
     try {
       const checks = await open(mesh, host).probe(signal);
       assert.deepEqual(
@@ -405,8 +409,8 @@ describe('the probe of Linkerd', () => {
 
   it('tells each thing that is wrong: roots near their end, an identity service that is away', async () => {
     const mesh = await startLinkerd({ rootLifetimeMs: 30 * 24 * 60 * MINUTE });
-    const host = new MemoryHost();
-    host.install(mesh);
+    const host = linkerdHost();
+    install(host, mesh);
     try {
       mesh.outage(true);
       const checks = await open(mesh, host).probe(signal);

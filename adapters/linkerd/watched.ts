@@ -28,8 +28,12 @@ export class WatchedConfigMap<T> {
 
   async *changes(signal: AbortSignal): AsyncGenerator<T> {
     this.#watchers++;
+    let last: string | undefined;
     try {
       for await (const data of this.#host.configMap(this.#ref, signal)) {
+        const text = JSON.stringify(data ?? null);
+        if (text === last) continue;
+        last = text;
         try {
           this.#latest = { value: this.#read(data) };
         } catch (error) {
