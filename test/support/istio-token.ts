@@ -20,6 +20,7 @@ export function istioToken({ namespace, account, audience = 'istio-ca', expires 
 
 /** As a TokenReview for audience istio-ca. */
 export function readIstioToken(token: string, now = Date.now()): Caller | undefined {
+  if (token.split('.').length !== 3) return undefined;
   const { aud, sub, exp } = JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString());
   const [, namespace, account] = /^system:serviceaccount:([^:]+):([^:]+)$/.exec(sub) ?? [];
   if (!aud.includes('istio-ca') || exp * 1000 <= now || !namespace || !account) return undefined;

@@ -1,0 +1,434 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, it } from 'node:test';
+import { inspect } from 'node:util';
+import { serve } from '../../src/grpc/server.ts';
+import type { Probing, Source } from '../../src/mesh/adapter.ts';
+import { MeshError, type MeshErrorCode } from '../../src/mesh/error.ts';
+import { type Identity, leafOf } from '../../src/mesh/identity.ts';
+import { SandboxCa } from '../../src/sandbox/ca.ts';
+import { type Istio, startIstio } from '../../src/sandbox/istio/istio.ts';
+import type { PilotAgent } from '../../src/sandbox/istio/pilot-agent.ts';
+import { certificateResource, type Resource, rootsResource, secretResource } from '../../src/sandbox/istio/sds-wire.ts';
+import { FakeClock, settle } from '../../test/support/fake-clock.ts';
+import { RecordingHost } from '../../test/support/recording-host.ts';
+import { istio as adapter } from './adapter.ts';
+
+const ID = 'spiffe://cluster.local/ns/emissary/sa/emissary';
+const HOUR = 3_600_000;
+
+/** One subscription, read value by value. */
+class Watch {
+  readonly abort = new AbortController();
+  readonly #values: AsyncIterator<Identity>;
+
+  constructor(source: Source) {
+    this.#values = source.watch(this.abort.signal)[Symbol.asyncIterator]();
+  }
+
+  async next(): Promise<Identity> {
+    const { value, done } = await this.#values.next();
+    assert.ok(!done, 'the stream ended');
+    return value;
+  }
+
+  async error(): Promise<MeshError> {
+    const error = await this.#values.next().then(
+      ({ value }) => assert.fail(`a value came: ${inspect(value?.id)}`),
+      (error: unknown) => error,
+    );
+    assert.ok(error instanceof MeshError, inspect(error));
+    return error;
+  }
+
+  async stop(): Promise<void> {
+    this.abort.abort();
+    await this.#values.next().catch(() => {});
+  }
+}
+
+describe('SDS', () => {
+  let directory: string;
+  let socket: string;
+  let clock: FakeClock;
+  let host: RecordingHost;
+  let mesh: Istio;
+  let watches: Watch[];
+  const open = (sds: object = {}, rest: object = {}) =>
+    adapter.open(adapter.config.parse({ sds: { socket, ...sds }, ...rest }), host) as Source & Probing;
+  const watch = (sds: object = {}, rest: object = {}) => {
+    const one = new Watch(open(sds, rest));
+    watches.push(one);
+    return one;
+  };
+  const refused = async (one: Watch, code: MeshErrorCode, message: RegExp) => {
+    const error = await one.error();
+    assert.equal(error.code, code, error.message);
+    assert.match(error.message, message);
+    assert.ok(!inspect(error, { depth: null }).includes('PRIVATE KEY'));
+    return error;
+  };
+  const prints = (identity: Identity) => identity.roots.map(({ fingerprint }) => fingerprint);
+
+  beforeEach(async () => {
+    directory = mkdtempSync(join(tmpdir(), 'sds-'));
+    socket = join(directory, 'socket');
+    clock = new FakeClock(Date.now());
+    host = new RecordingHost(clock);
+    mesh = await startIstio({ clock });
+    watches = [];
+  });
+  afterEach(async () => {
+    for (const one of watches) await one.stop();
+    await mesh.stop();
+    rmSync(directory, { recursive: true });
+  });
+
+  describe('from pilot-agent', () => {
+    let agent: PilotAgent;
+    beforeEach(async () => {
+      agent = await mesh.startPilotAgent({ socket, id: ID });
+    });
+
+    it('keeps roots out of the chain and reads a SEC1 key', async () => {
+      const identity = await watch().next();
+      assert.equal(identity.id, ID);
+      assert.equal(identity.chain.length, 1);
+      assert.deepEqual(
+        prints(identity),
+        mesh.roots().map(({ fingerprint }) => fingerprint),
+      );
+    });
+
+    it('rotates by itself at half of a life, with a new key', async () => {
+      const one = watch();
+      const before = await one.next();
+      const next = one.next();
+      await settle();
+      await clock.advance(12.2 * HOUR);
+      assert.notEqual((await next).key.publicKeyFingerprint, before.key.publicKeyFingerprint);
+      assert.deepEqual(agent.refusals, []);
+      assert.equal(agent.dropped, 0);
+    });
+
+    it('holds a leaf until the root that it needs has come', async () => {
+      const one = watch();
+      const before = await one.next();
+      await mesh.rotateRoot({ key: 'new' });
+      agent.rotate();
+      const after = await one.next();
+      assert.ok(leafOf(after).isIssuedBy(after.roots[0] ?? leafOf(after)));
+      assert.notDeepEqual(prints(after), prints(before));
+    });
+
+    it('asks anew when that root never comes', async () => {
+      const one = watch();
+      await one.next();
+      await mesh.rotateRoot({ key: 'new' });
+      const strange = SandboxCa.root().root;
+      agent.spoil = (name, resource) => (name === 'ROOTCA' ? rootsResource(name, [strange]) : resource);
+      agent.rotate();
+      const error = refused(one, 'ERR_MESH_SILENT', /new leaf and within 30s not the root that it is under/);
+      await whileRunning(error, () => clock.advance(10_000));
+      agent.spoil = undefined;
+      assert.ok(await watch().next());
+    });
+
+    it('keeps the old root as well when a new one comes before its first leaf', async () => {
+      const one = watch();
+      const before = await one.next();
+      const root = SandboxCa.root().root;
+      agent.spoil = (name, resource) => (name === 'ROOTCA' ? rootsResource(name, [root]) : resource);
+      agent.push('ROOTCA');
+      const both = await one.next();
+      assert.equal(leafOf(both).fingerprint, leafOf(before).fingerprint);
+      assert.deepEqual(prints(both), [root.fingerprint, ...prints(before)]);
+    });
+
+    it('grows and shrinks its roots with the mesh', async () => {
+      const one = watch();
+      const counts = [(await one.next()).roots.length];
+      for (let step = 0; step < 3; step++) {
+        await mesh.overlapRoot();
+        agent.rotate();
+        let value = await one.next();
+        while (
+          prints(value).join() !==
+          mesh
+            .roots()
+            .map(({ fingerprint }) => fingerprint)
+            .join()
+        )
+          value = await one.next();
+        counts.push(value.roots.length);
+      }
+      assert.deepEqual(counts, [1, 2, 2, 1]);
+    });
+
+    it('drops what it has already', async () => {
+      const one = watch();
+      await one.next();
+      for (let times = 0; times < 3; times++) agent.push('ROOTCA');
+      agent.push('default');
+      agent.rotate();
+      const after = await one.next();
+      assert.equal(leafOf(after).notAfter > clock.now(), true);
+      assert.equal(mesh.isCurrent(after), true);
+      assert.equal(agent.streams, 1);
+    });
+
+    it('tells that the agent lost its CA, and recovers', async () => {
+      const one = watch();
+      await one.next();
+      await mesh.outage(true);
+      agent.rotate();
+      await refused(
+        one,
+        'ERR_MESH_UNAVAILABLE',
+        /UNKNOWN: failed to generate secret for default: .*; the agent could not get/,
+      );
+      await refused(watch(), 'ERR_MESH_UNAVAILABLE', /failed to generate secret/);
+      await mesh.outage(false);
+      assert.equal((await watch().next()).id, ID);
+    });
+
+    it('survives a restart of the agent, whose socket is another file then', async () => {
+      const one = watch();
+      await one.next();
+      await agent.restart();
+      const error = await one.error();
+      assert.match(error.code, /^ERR_MESH_UN(REACHABLE|AVAILABLE)$/);
+      assert.equal((await watch().next()).id, ID);
+    });
+
+    it('tells that an agent which ended late took the socket of the next one away', async () => {
+      agent.unlinkSocket();
+      await refused(watch(), 'ERR_MESH_UNREACHABLE', /nobody serves that socket: is its volume mounted here/);
+      await agent.restart();
+      assert.ok(await watch().next());
+    });
+
+    it('is asked anew when it falls silent past three quarters of a life', async () => {
+      agent.mute = true;
+      const one = watch();
+      await one.next();
+      const error = refused(one, 'ERR_MESH_SILENT', /sent no new leaf within .*; it is asked anew/);
+      await settle();
+      await clock.advance(17 * HOUR);
+      assert.equal(await Promise.race([error, settle()]), undefined);
+      await clock.advance(HOUR);
+      await error;
+      assert.equal(clock.now() < leafOf(await watch().next()).notAfter, true);
+    });
+
+    it('is asked anew after the time that was configured', async () => {
+      agent.mute = true;
+      const one = watch({ expectedRotation: '5m' });
+      await one.next();
+      const error = refused(one, 'ERR_MESH_SILENT', /within 5m/);
+      await settle();
+      await clock.advance(300_000);
+      await error;
+    });
+
+    it('refuses a name that pilot-agent makes up a certificate for', async () => {
+      await refused(
+        watch({ certificateName: 'kubernetes://tls' }),
+        'ERR_MESH_CONFIG',
+        /no certificate called "kubernetes:\/\/tls"/,
+      );
+    });
+
+    const spoiled: [string, (name: string) => Resource | undefined, MeshErrorCode, RegExp][] = [
+      [
+        'bytes that are no secret',
+        () => ({ type_url: '', value: Buffer.from('\xff\xff') }),
+        'ERR_MESH_BAD_RESPONSE',
+        /is not a envoy/,
+      ],
+      [
+        'no certificate',
+        (name) => tls(name, 'nothing', key()),
+        'ERR_MESH_BAD_RESPONSE',
+        /certificates that cannot be read/,
+      ],
+      ['no key', (name) => tls(name, pem(), 'nothing'), 'ERR_MESH_BAD_RESPONSE', /private key that cannot be read/],
+      [
+        'another key',
+        (name) => tls(name, pem(), key()),
+        'ERR_MESH_BAD_RESPONSE',
+        /another key than ours|of another key/,
+      ],
+      ['an expired leaf', (name) => leaf(name, { lifetimeMs: -1000 }), 'ERR_MESH_BAD_RESPONSE', /expired at/],
+      [
+        'a leaf without a SPIFFE ID',
+        (name) => leaf(name, { uris: [], dns: ['web'] }),
+        'ERR_MESH_BAD_RESPONSE',
+        /one SPIFFE ID is due/,
+      ],
+      [
+        'another trust domain',
+        (name) => leaf(name, { uris: ['spiffe://x/y'] }),
+        'ERR_MESH_CONFIG',
+        /set trustDomain: x/,
+      ],
+      [
+        'a key that a provider holds',
+        (name) => provider(name),
+        'ERR_MESH_UNSUPPORTED',
+        /private key provider \(cryptomb\)/,
+      ],
+      [
+        'an environment variable',
+        (name) => secretResource({ name, tls_certificate: { certificate_chain: { environment_variable: 'X' } } }),
+        'ERR_MESH_UNSUPPORTED',
+        /environment variable/,
+      ],
+      [
+        'an empty secret',
+        (name) => secretResource({ name, tls_certificate: {} }),
+        'ERR_MESH_BAD_RESPONSE',
+        /empty field/,
+      ],
+    ];
+    for (const [what, make, code, message] of spoiled) {
+      it(`refuses ${what}, keeps what it had, and recovers`, async () => {
+        const rest = { trustDomain: 'cluster.local' };
+        const one = watch({}, rest);
+        await one.next();
+        agent.spoil = (name, resource) => (name === 'default' ? (make(name) ?? resource) : resource);
+        agent.rotate();
+        await refused(one, code, message);
+        await settle();
+        assert.equal(agent.refusals.length, 1);
+        assert.equal(agent.crashed, false);
+        agent.spoil = undefined;
+        assert.equal((await watch({}, rest).next()).id, ID);
+      });
+    }
+
+    it('reads files and text in place of bytes', async () => {
+      const identity = mesh.issueServer(ID);
+      host.setFile('/certs/chain.pem', identity.chain[0]?.pem);
+      agent.spoil = (name, resource) => {
+        if (name !== 'default') return resource;
+        const private_key = { inline_string: identity.key.toPem() };
+        return secretResource({
+          name,
+          tls_certificate: { certificate_chain: { filename: '/certs/chain.pem' }, private_key },
+        });
+      };
+      assert.equal(leafOf(await watch().next()).fingerprint, leafOf(identity).fingerprint);
+      host.setFile('/certs/chain.pem', undefined);
+      await refused(watch(), 'ERR_MESH_CONFIG', /file \/certs\/chain.pem does not exist here/);
+    });
+
+    it('survives somebody who connects and goes away', async () => {
+      await new Promise<void>((resolve) => {
+        const probe = connect(socket, () => probe.end(resolve));
+      });
+      assert.ok(await watch().next());
+    });
+
+    it('is probed with one subscription', async () => {
+      const [check] = await open().probe(new AbortController().signal);
+      assert.deepEqual([check?.code, check?.ok], ['ISTIO_SDS', true]);
+      await agent.stop();
+      const [bad] = await open().probe(new AbortController().signal);
+      assert.equal(bad?.ok, false);
+      assert.match(bad?.message ?? '', /nobody serves that socket/);
+    });
+  });
+
+  it('tells that nothing complete came within half a minute', async () => {
+    const service = { StreamSecrets: { stream: () => new Promise<void>(() => {}) } };
+    const server = await serve({
+      services: { 'envoy.service.secret.v3.SecretDiscoveryService': service },
+      listen: { path: socket },
+    });
+    const error = refused(watch(), 'ERR_MESH_SILENT', /within 30s sent no complete identity/);
+    await settle();
+    await clock.advance(30_000);
+    await error;
+    await server.stop();
+  });
+
+  it('tells a socket that serves something else', async () => {
+    const server = await serve({ services: {}, listen: { path: socket } });
+    await refused(watch(), 'ERR_MESH_CONFIG', /UNIMPLEMENTED.*correct socket/);
+    await server.stop();
+  });
+
+  describe('from SPIRE', () => {
+    const id = 'spiffe://cluster.local/gateway';
+
+    it('asks for a SPIFFE ID and a trust domain by name', async () => {
+      await mesh.startSpireAgent({ socket, id });
+      const names = { certificateName: id, bundleName: 'spiffe://cluster.local' };
+      assert.equal((await watch(names).next()).id, id);
+    });
+
+    it('takes roots of its own trust domain out of the validator', async () => {
+      await mesh.startSpireAgent({ socket, id });
+      const identity = await watch({ disableSpiffeValidation: false }).next();
+      assert.deepEqual(
+        prints(identity),
+        mesh.roots().map(({ fingerprint }) => fingerprint),
+      );
+    });
+
+    it('waits for its registration, and for attestation', async () => {
+      const agent = await mesh.startSpireAgent({ socket, id });
+      agent.registered = false;
+      await refused(
+        watch(),
+        'ERR_MESH_DENIED',
+        /not authorized for the requested identities \["default" "ROOTCA"\]; SPIRE knows no such identity/,
+      );
+      agent.registered = true;
+      agent.attested = false;
+      await refused(watch(), 'ERR_MESH_UNAVAILABLE', /cannot attest this process/);
+      agent.attested = true;
+      assert.equal((await watch().next()).id, id);
+    });
+
+    it('sends everything at each update, of which only changes count', async () => {
+      const agent = await mesh.startSpireAgent({ socket, id });
+      const one = watch();
+      const before = await one.next();
+      agent.update();
+      agent.update();
+      agent.rotate();
+      assert.notEqual(leafOf(await one.next()).fingerprint, leafOf(before).fingerprint);
+      assert.deepEqual(agent.refusals, []);
+    });
+  });
+
+  const ca = SandboxCa.root();
+  const key = () => ca.identity({ uris: [ID] }).key.toPem();
+  const pem = () => leafOf(ca.identity({ uris: [ID] })).pem;
+  const tls = (name: string, chain: string, privateKey: string) =>
+    secretResource({
+      name,
+      tls_certificate: { certificate_chain: { inline_string: chain }, private_key: { inline_string: privateKey } },
+    });
+  const leaf = (name: string, options: object) => {
+    const identity = ca.identity({ uris: [ID], lifetimeMs: HOUR, ...options });
+    return certificateResource(name, identity.chain, identity.key.toPem());
+  };
+  const provider = (name: string) =>
+    secretResource({ name, tls_certificate: { private_key_provider: { provider_name: 'cryptomb' } } });
+});
+
+/** Moves things on until the promise settles. */
+async function whileRunning(promise: Promise<unknown>, move: () => Promise<void>): Promise<void> {
+  let running = true;
+  const done = promise.finally(() => {
+    running = false;
+  });
+  while (running) await move();
+  await done;
+}
