@@ -57,6 +57,11 @@ export class Agent {
     leadership.onChange(() => this.registry.poke());
   }
 
+  /** Why the cluster cannot be followed now, for /readyz. */
+  get problem(): Error | undefined {
+    return this.#observer.problem;
+  }
+
   /** Compares everything with everything: lists again and lets each worker look again. */
   sweep(): void {
     this.#observer.resync();

@@ -35,6 +35,8 @@ export interface Problem {
 export interface Decision {
   /** What should stand; undefined where nothing good is known, and then nothing is written. */
   readonly desired: readonly Desired[] | undefined;
+  /** The pair that stands in the cluster, where it verifies under the bundle that stands beside it. */
+  readonly standing: Identity | undefined;
   /** The pair in `desired`. */
   readonly identity: Identity | undefined;
   readonly trust: TrustDecision;
@@ -81,6 +83,7 @@ export function decide(situation: Situation): Decision {
 
   return {
     desired,
+    standing: current?.identity,
     identity,
     trust,
     hold,
@@ -91,6 +94,11 @@ export function decide(situation: Situation): Decision {
       identity ? leafOf(identity).notAfter : undefined,
     ]),
   };
+}
+
+/** Why the candidate may not be published, or undefined. */
+export function refusal(situation: Situation, candidate: Identity): Problem | undefined {
+  return toProblem(judge(situation, candidate, standing(situation)?.path));
 }
 
 interface Standing {
@@ -122,7 +130,7 @@ function trustFor(
   newest: Identity | undefined,
   inUse: readonly Certificate[] = [],
 ): TrustDecision {
-  const leaf = newest && leafOf(newest);
+  const leaf = newest?.chain[0];
   return decideTrust({
     named,
     published: published.bundle,

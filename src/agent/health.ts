@@ -8,6 +8,8 @@ export interface HealthProblem {
 /** What is wrong with the agent itself, for /readyz: its configuration, its watches, its Lease. */
 export class Health {
   readonly #leadership: Leadership | undefined;
+  /** Asked at each read: why the cluster cannot be followed now. */
+  watching: () => Error | undefined = () => undefined;
   readonly #problems = new Map<string, HealthProblem>();
   #configured = false;
 
@@ -35,7 +37,14 @@ export class Health {
     return {
       ready: this.#configured,
       ...(this.#leadership ? { leader: this.#leadership.held.length > 0 } : {}),
-      problems: [...this.#problems.values()],
+      problems: [...this.#problems.values(), ...this.#watchProblem()],
     };
+  }
+
+  #watchProblem(): readonly HealthProblem[] {
+    const error = this.watching();
+    if (!error) return [];
+    const { code } = error as { code?: unknown };
+    return [{ code: typeof code === 'string' ? code : 'ERR_KUBE_SERVER', message: error.message }];
   }
 }

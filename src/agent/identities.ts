@@ -1,7 +1,7 @@
 import type { Host, Issuer, Probing, Source } from '../mesh/adapter.ts';
 import { isIssuer } from '../mesh/adapter.ts';
 import { MeshError } from '../mesh/error.ts';
-import { type Identity, leafOf, sameLeaf } from '../mesh/identity.ts';
+import { type Identity, leafOf } from '../mesh/identity.ts';
 import { asMeshError, type RenewingOptions, renewing } from '../mesh/renewing.ts';
 import type { Trigger } from '../mesh/trigger.ts';
 
@@ -34,8 +34,15 @@ async function* reopening(
     watchdog.expect(current);
     try {
       for await (const identity of source.watch(watchdog.signal)) {
+        const refused = policy.refuse(identity);
+        if (refused) {
+          failures += 1;
+          host.report(refused);
+          watchdog.reopenIn(policy.retryDelay(failures, asMeshError(refused), current && leafOf(current)));
+          continue;
+        }
         failures = 0;
-        if (!sameLeaf(identity, current)) watchdog.expect(identity);
+        watchdog.expect(identity);
         current = identity;
         yield identity;
       }
@@ -99,6 +106,13 @@ class Watchdog {
     this.#start(this.#onSilence(wait, AbortSignal.any([this.signal, this.#timer.signal])));
   }
 
+  /** What was pushed is of no use: the stream is opened again after a while, unless something better comes first. */
+  reopenIn(ms: number): void {
+    this.#timer.abort(new Error('replaced'));
+    this.#timer = new AbortController();
+    this.#start(this.#onRefused(ms, AbortSignal.any([this.signal, this.#timer.signal])));
+  }
+
   async stop(): Promise<void> {
     this.#timer.abort(new Error('stopped'));
     if (!this.#reopen.signal.aborted) this.#reopen.abort(new Error('stopped'));
@@ -113,6 +127,11 @@ class Watchdog {
   async #onRenew(renew: Trigger): Promise<void> {
     await renew.wait(this.signal);
     this.#reopen.abort(new Error('renewal asked for'));
+  }
+
+  async #onRefused(ms: number, signal: AbortSignal): Promise<void> {
+    await this.#host.clock.sleep(ms, signal);
+    this.#reopen.abort(new Error('refused'));
   }
 
   async #onSilence(ms: number, signal: AbortSignal): Promise<void> {

@@ -1,5 +1,6 @@
 import { type KubeObject, keyOf, MANAGED_BY_LABEL, type ObjectRef, refOf } from '../core/object.ts';
 import type { Kube, Resource, Selection } from '../kube/api.ts';
+import { KubeError } from '../kube/error.ts';
 import { type Reflector, reflect } from '../kube/reflector.ts';
 import { resourceOf } from '../kube/resources.ts';
 import type { Clock } from '../mesh/clock.ts';
@@ -24,6 +25,8 @@ export interface ObserverOptions {
 export interface Interest extends Disposable {
   /** False until each object's watch has listed once: before that, absence proves nothing. */
   readonly synced: boolean;
+  /** Why it is not synced, or does not follow now. */
+  readonly problem: Error | undefined;
   get(ref: ObjectRef): KubeObject | undefined;
   /** Whether the watch has shown what we wrote last; until then `get` tells what the write was answered with. */
   readBack(ref: ObjectRef): boolean;
@@ -52,6 +55,9 @@ export class Observer {
       get synced() {
         return [...watches.values()].every((watch) => watch.synced);
       },
+      get problem() {
+        return [...watches.values()].map((watch) => watch.problem).find((problem) => problem !== undefined);
+      },
       get: (ref) => watches.get(keyOf(ref))?.get(keyOf(ref)),
       readBack: (ref) => watches.get(keyOf(ref))?.readBack(keyOf(ref)) ?? false,
       wrote: (object) => watches.get(keyOf(refOf(object)))?.wrote(object),
@@ -59,6 +65,11 @@ export class Observer {
         for (const [key, watch] of watches) if (watch.unsubscribe(key, changed)) this.#close(watch);
       },
     };
+  }
+
+  /** Why some watch does not follow now. */
+  get problem(): Error | undefined {
+    return [...this.#watches.values()].map((watch) => watch.problem).find((problem) => problem !== undefined);
   }
 
   /** Lists everything again: finds what a lost watch hid. */
@@ -102,16 +113,27 @@ class Watch {
   readonly #subscribers = new Map<string, Set<() => void>>();
   /** Answers to our writes that the watch has not shown yet. */
   readonly #written = new Map<string, KubeObject>();
+  #unserved = false;
 
   constructor(id: string, resource: Resource, selection: Selection, options: ObserverOptions) {
     this.id = id;
-    const { kube, clock, random, log, onError } = options;
+    const { kube, clock, random, log } = options;
+    const onError = (error: Error) => {
+      options.onError(error);
+      this.#unserved = error instanceof KubeError && error.status === 404;
+      for (const key of this.#subscribers.keys()) this.#tell(key);
+    };
     this.#reflector = reflect(kube, resource, selection, { clock, random, log, signal: this.#stop.signal, onError });
     this.#pump().catch(() => {});
   }
 
+  /** A kind that the cluster does not serve has no objects: that is known too. */
   get synced(): boolean {
-    return this.#reflector.isSynced;
+    return this.#reflector.isSynced || this.#unserved;
+  }
+
+  get problem(): Error | undefined {
+    return this.#unserved ? undefined : this.#reflector.problem;
   }
 
   get(key: string): KubeObject | undefined {
@@ -151,6 +173,7 @@ class Watch {
   async #pump(): Promise<void> {
     let first = true;
     for await (const keys of this.#reflector.changes()) {
+      this.#unserved = false;
       for (const key of keys) {
         const wrote = this.#written.get(key);
         const seen = this.#reflector.items().get(key);

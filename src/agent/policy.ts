@@ -20,14 +20,24 @@ export interface PolicyOptions {
   readonly budget: AttemptBudget;
   /** Told how long the next attempt must wait for the budget; 0 when it may go ahead. */
   readonly admitted: (waitMs: number) => void;
+  readonly refuse: RenewalPolicy['refuse'];
   /** The leaf that stands now. */
   readonly current: () => Certificate | undefined;
 }
 
 /** The numbers of core, bound to one MeshCertificate. */
-export function renewalPolicy({ spec, clock, random, budget, admitted, current }: PolicyOptions): RenewalPolicy {
+export function renewalPolicy({
+  spec,
+  clock,
+  random,
+  budget,
+  admitted,
+  refuse,
+  current,
+}: PolicyOptions): RenewalPolicy {
   const remaining = (leaf: Certificate | undefined) => (leaf ? Math.max(0, leaf.notAfter - clock.now()) : undefined);
   return {
+    refuse,
     renewAt: (leaf) => renewAt(leaf, spec.renewal.at, spec.renewal.jitter),
     retryDelay(attempt, error, leaf) {
       const remainingMs = remaining(leaf ?? current());

@@ -131,7 +131,6 @@ function conditionsOf(report: Report): Omit<Condition, 'lastTransitionTime'>[] {
     ...(generation === undefined ? {} : { observedGeneration: generation }),
   });
   const because = failure ? `${failure.code}: ${failure.message}` : '';
-  const expired = leaf !== undefined && leaf.notAfter <= situation.now;
   const published = leaf
     ? inForce
       ? say('Published', 'True', 'InForce', 'What stands in the cluster was read back and verified.')
@@ -148,7 +147,7 @@ function conditionsOf(report: Report): Omit<Condition, 'lastTransitionTime'>[] {
         because || 'The mesh has not issued a certificate yet.',
       );
   return [
-    readiness(report, published.status === 'True' || (leaf !== undefined && !expired && standsAlready(report)), say),
+    readiness(report, say),
     published,
     trusted(report, say),
     referenced(report, say),
@@ -163,30 +162,21 @@ type Say = (
   message: string,
 ) => Omit<Condition, 'lastTransitionTime'>;
 
-/** A pair stands and is good although the plan still has something to write. */
-const standsAlready = ({ situation, decision }: Report): boolean =>
-  situation.published.identity !== undefined && decision.identity !== undefined && decision.hold === undefined;
-
-function readiness({ certificate, decision, situation }: Report, good: boolean, say: Say) {
-  const leaf = decision.identity && leafOf(decision.identity);
-  if (leaf && leaf.notAfter <= situation.now) {
-    return say(
-      'Ready',
-      'False',
-      'Expired',
-      `The certificate expired at ${toRfc3339(leaf.notAfter)}; see Degraded for why no other came.`,
-    );
+function readiness({ certificate, decision, situation }: Report, say: Say) {
+  const stands = situation.published.identity?.chain[0];
+  if (stands && stands.notAfter <= situation.now) {
+    const end = toRfc3339(stands.notAfter);
+    return say('Ready', 'False', 'Expired', `The certificate expired at ${end}; see Degraded for why no other came.`);
   }
-  if (!good)
-    return say('Ready', 'False', 'NotPublished', 'No verified certificate stands in the cluster yet; see Published.');
-  if (certificate.spec.paused)
+  const { standing } = decision;
+  if (!standing) {
+    return say('Ready', 'False', 'NotPublished', 'No verified certificate stands in the cluster; see Published.');
+  }
+  if (certificate.spec.paused) {
     return say('Ready', 'True', 'Paused', 'Good, but paused: nothing will be renewed. Set spec.paused to false.');
-  return say(
-    'Ready',
-    'True',
-    'Serving',
-    `Certificate of ${decision.identity?.id ?? 'the mesh'} until ${toRfc3339(leaf?.notAfter ?? 0)}.`,
-  );
+  }
+  const until = toRfc3339(leafOf(standing).notAfter);
+  return say('Ready', 'True', 'Serving', `Certificate of ${standing.id} until ${until}.`);
 }
 
 function trusted({ decision }: Report, say: Say) {

@@ -10,9 +10,10 @@ import { readPublication } from '../gateway/publication.ts';
 import { RESOURCES } from '../kube/resources.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import { type Identity, leafOf, sameLeaf } from '../mesh/identity.ts';
+import { asError } from '../mesh/renewing.ts';
 import { isTargeting } from '../mesh/targeting.ts';
 import { Trigger } from '../mesh/trigger.ts';
-import { type Decision, decide, type Problem, type Situation } from './decide.ts';
+import { type Decision, decide, type Problem, refusal, type Situation } from './decide.ts';
 import type { View } from './discovery.ts';
 import type { Environment } from './environment.ts';
 import { createHost } from './host.ts';
@@ -132,7 +133,7 @@ export class Worker {
           stream = undefined;
           this.#candidate = undefined;
         }
-        const nextLook = this.#interest?.synced ? await this.#pass(isLeader, inner) : undefined;
+        const nextLook = await this.#pass(isLeader && this.#interest?.synced === true, inner);
         await this.#wait(nextLook === undefined ? undefined : Math.max(0, nextLook - clock.now()), inner);
       }
       await stream;
@@ -163,30 +164,33 @@ export class Worker {
         this.#breakerOpenMs = waitMs;
         if (waitMs > 0) this.#dirty.fire();
       },
+      refuse: (identity) => {
+        const problem = refusal(this.#situation(), identity);
+        return problem && Object.assign(new Error(problem.message), { code: problem.code });
+      },
       current: () => this.#candidate && leafOf(this.#candidate),
     });
     const situation = this.#situation();
-    const current = decide(situation).identity;
+    const standing = decide(situation).identity;
     const named = namedRoots(situation.published.bundle, situation.published.since);
-    try {
-      for await (const identity of identities(
-        opened,
-        host,
-        {
-          policy,
-          renew: this.#renew,
-          recheck: this.#recheck,
-          ...(current ? { current: { ...current, roots: named } } : {}),
-        },
-        signal,
-      )) {
-        if (!sameLeaf(identity, this.#candidate)) this.#candidateAt = clock.monotonic();
-        this.#candidate = identity;
-        this.#meshFailure = undefined;
-        this.#dirty.fire();
+    for (let failures = 0; !signal.aborted; ) {
+      const current = this.#candidate ?? (standing && { ...standing, roots: named });
+      const options = { policy, renew: this.#renew, recheck: this.#recheck, current };
+      try {
+        for await (const identity of identities(opened, host, options, signal)) {
+          if (!sameLeaf(identity, this.#candidate)) this.#candidateAt = clock.monotonic();
+          this.#candidate = identity;
+          this.#meshFailure = undefined;
+          failures = 0;
+          this.#dirty.fire();
+        }
+      } catch (error) {
+        // Streams report what they know; this one is a bug in an adapter, which must not end the rotation.
+        if (signal.aborted) return;
+        failures += 1;
+        this.#meshFailed(asError(error));
+        await clock.sleep(retryDelay(failures, random), signal).catch(() => {});
       }
-    } catch (error) {
-      if (!signal.aborted) this.#meshFailed(error instanceof Error ? error : new Error(String(error)));
     }
   }
 
@@ -260,7 +264,7 @@ export class Worker {
       decision,
       steps,
       outcome,
-      failure: this.#writeFailure ?? decision.problem ?? this.#meshFailure,
+      failure: this.#writeFailure ?? this.#watchFailure() ?? decision.problem ?? this.#meshFailure,
       inForce,
       rotation,
       repair: due && this.#force !== undefined && this.#force.wish === wishOf(decision),
@@ -272,6 +276,13 @@ export class Worker {
     const retry = this.#retryAt === undefined ? undefined : clock.now() + this.#retryAt - clock.monotonic();
     const times = [decision.nextLook, due ? retry : undefined].filter((time) => time !== undefined);
     return times.length === 0 ? undefined : Math.min(...times);
+  }
+
+  #watchFailure(): Problem | undefined {
+    const problem = this.#interest?.synced ? undefined : this.#interest?.problem;
+    if (!problem) return undefined;
+    const { code } = problem as { code?: unknown };
+    return { code: typeof code === 'string' ? code : 'ERR_KUBE_SERVER', message: problem.message };
   }
 
   async #retire(signal: AbortSignal): Promise<void> {

@@ -84,6 +84,7 @@ async function runAgent(flags: AgentFlags, io: Io): Promise<number> {
     observe: { by: flags.observe, namespaces: watched(flags, namespace) },
     dryRun: flags.dryRun,
   });
+  health.watching = () => running.problem;
   log.info({ version: VERSION, namespace, node: process.versions.node }, 'meshcert agent starts');
   const address = flags.once ? undefined : listenAddress(flags.listen, io.env.KUBERNETES_SERVICE_HOST !== undefined);
   const http =

@@ -9,7 +9,8 @@ Prints a completion script for the shell. Put it where your shell looks:
   fish   meshcert completion fish > ~/.config/fish/completions/meshcert.fish
 `;
 
-export const completion: Command = {
+/** Over the table of all commands. */
+export const completionOf = (commands: Readonly<Record<string, { load(): Promise<Command> }>>): Command => ({
   name: 'completion',
   summary: 'Print a completion script for bash, zsh or fish',
   usage: USAGE,
@@ -17,12 +18,16 @@ export const completion: Command = {
     const [shell, ...rest] = argv;
     const script = shell === undefined || rest.length > 0 ? undefined : SCRIPTS[shell];
     if (!script) throw new UsageError('name one shell: bash, zsh or fish');
-    const { commandNames, flagsOf } = await import('./main.ts');
-    const flags = await Promise.all(commandNames().map(async (name) => [name, await flagsOf(name)] as const));
-    io.stdout.write(script(flags));
+    const all = Object.entries(commands).map(async ([name, { load }]) => [name, flagsOf(await load())] as const);
+    io.stdout.write(script(await Promise.all(all)));
     return 0;
   },
-};
+});
+
+/** The flags that a command's usage names. */
+function flagsOf({ usage }: Command): readonly string[] {
+  return [...new Set(usage.match(/(?<![\w-])--?[a-zA-Z][a-z-]*/g) ?? [])];
+}
 
 type Flags = readonly (readonly [command: string, flags: readonly string[]])[];
 

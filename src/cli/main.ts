@@ -51,7 +51,7 @@ const COMMANDS: Readonly<Record<string, { summary: string; load: () => Promise<C
   },
   completion: {
     summary: 'Print a completion script for bash, zsh or fish',
-    load: async () => (await import('./completion.ts')).completion,
+    load: async () => (await import('./completion.ts')).completionOf(COMMANDS),
   },
 };
 
@@ -106,15 +106,6 @@ ${lines.join('\n')}
 
 meshcert COMMAND --help tells more. As a kubectl plugin: kubectl meshcert COMMAND.
 `;
-}
-
-/** The names that completion offers. */
-export const commandNames = (): readonly string[] => Object.keys(COMMANDS);
-
-/** The flags that a command's usage names. */
-export async function flagsOf(name: string): Promise<readonly string[]> {
-  const usage = (await COMMANDS[name]?.load())?.usage ?? '';
-  return [...new Set(usage.match(/(?<![\w-])--?[a-zA-Z][a-z-]*/g) ?? [])];
 }
 
 async function start(): Promise<void> {

@@ -100,6 +100,18 @@ describe('renewing', () => {
     await world.stop();
   });
 
+  it('counts a refused answer as a failure and asks again soon', async () => {
+    const world = new World();
+    world.refusal = Object.assign(new Error('wrong key'), { code: 'ERR_VERIFY_KEY_MISMATCH' });
+    world.start();
+    await world.settled();
+    assert.deepEqual([world.seen.length, world.issues, world.reports[0]], [0, 1, world.refusal]);
+    world.refusal = undefined;
+    await world.clock.advance(1000);
+    assert.deepEqual([world.seen.length, world.issues], [1, 2]);
+    await world.stop();
+  });
+
   it('waits for the budget on attempts', async () => {
     const world = new World();
     world.budgetMs = 60_000;
@@ -185,11 +197,13 @@ class World {
     renewAt: (leaf) => leaf.notBefore + 0.6 * (leaf.notAfter - leaf.notBefore),
     retryDelay: (attempt) => 1000 * attempt,
     admit: () => this.budgetMs,
+    refuse: () => this.refusal,
     rootsSpreadMs: 30_000,
   };
   issues = 0;
   outage = false;
   budgetMs = 0;
+  refusal: Error | undefined;
   extraRoot: Certificate | undefined;
   #abort = new AbortController();
   #done: Promise<void> | undefined;

@@ -12,6 +12,8 @@ export interface RenewalPolicy {
   retryDelay(attempt: number, error: MeshError, leaf: Certificate | undefined): number;
   /** Called before each issue: milliseconds to wait first, 0 to go ahead. Where the budget on attempts speaks. */
   admit(leaf: Certificate | undefined): number;
+  /** Why this identity may not be used, judged as it would be published; such an answer counts as a failure. */
+  refuse(identity: Identity): Error | undefined;
   /** A change of roots re-issues at a random moment within this time, so that a fleet does not ask at once. */
   readonly rootsSpreadMs: number;
 }
@@ -122,19 +124,22 @@ export async function* renewing(
       }
       try {
         const answer = await issuer.issue(stop);
-        issued = without(answer.roots, named ?? []);
-        current = { ...answer, roots: [...(named ?? []), ...issued] };
+        const extra = without(answer.roots, named ?? []);
+        const next = { ...answer, roots: [...(named ?? []), ...extra] };
+        const refused = policy.refuse(next);
+        if (refused) throw refused;
+        due = policy.renewAt(leafOf(next));
+        issued = extra;
+        current = next;
       } catch (error) {
         if (signal.aborted) return;
         failures += 1;
-        const known = asMeshError(error);
-        host.report(known);
-        notBefore = clock.monotonic() + policy.retryDelay(failures, known, leaf);
+        host.report(asError(error));
+        notBefore = clock.monotonic() + policy.retryDelay(failures, asMeshError(error), leaf);
         continue;
       }
       failures = 0;
       notBefore = 0;
-      due = policy.renewAt(leafOf(current));
       yield current;
     }
   } catch (error) {
@@ -186,6 +191,8 @@ async function pause(clock: Host['clock'], ms: number, wake: Trigger, signal: Ab
     await Promise.allSettled(parts);
   }
 }
+
+export const asError = (error: unknown): Error => (error instanceof Error ? error : new Error(String(error)));
 
 export function asMeshError(error: unknown): MeshError {
   if (error instanceof MeshError) return error;

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { PrivateKey } from '../../src/pki/key.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { ambassadorDefinitions } from '../../src/sandbox/kube/ambassador.ts';
 import { AgentWorld } from '../support/agent-world.ts';
@@ -73,7 +74,7 @@ describe('the agent', () => {
   });
 
   const bad = [
-    ['a wrong key', 'ERR_VERIFY_KEY_MISMATCH', (w) => ({ key: w.mesh.issue().key })],
+    ['a wrong key', 'ERR_VERIFY_KEY_MISMATCH', () => ({ key: PrivateKey.generate() })],
     ['another identity', 'ERR_VERIFY_ID', (w) => w.mesh.ca.identity({ uris: ['spiffe://toy/ns/a/sa/other'] })],
     [
       'an expired leaf',
@@ -195,7 +196,7 @@ describe('the agent', () => {
     await using world = await AgentWorld.start();
     world.run();
     await world.untilReady();
-    world.mesh.answer = (good) => ({ ...good, key: world.mesh.issue().key });
+    world.mesh.answer = (good) => ({ ...good, key: PrivateKey.generate() });
     world.agent?.registry.find('emissary', 'istio')?.renew();
     await world.untilCode('ERR_VERIFY_KEY_MISMATCH');
     const told = [...world.lines, JSON.stringify(world.board.all())].join('\n');

@@ -21,8 +21,8 @@ export const NAMESPACE = 'emissary';
 
 /** A real agent on an injected clock, against the sandbox's API server and a toy mesh. */
 export class AgentWorld implements AsyncDisposable {
-  readonly clock = new FakeClock();
-  readonly mesh = new ToyMesh(SandboxCa.root({ clock: this.clock }));
+  readonly clock: FakeClock;
+  readonly mesh: ToyMesh;
   readonly api: KubeApi;
   readonly kube: Kube;
   readonly lines: string[] = [];
@@ -32,12 +32,15 @@ export class AgentWorld implements AsyncDisposable {
   #running: Promise<void> | undefined;
 
   static async start(options: KubeApiOptions = {}): Promise<AgentWorld> {
-    const api = await startKubeApi({ tls: false, namespaces: [NAMESPACE], ...options });
-    return new AgentWorld(api);
+    const clock = new FakeClock();
+    const api = await startKubeApi({ clock, tls: false, namespaces: [NAMESPACE], ...options });
+    return new AgentWorld(api, clock);
   }
 
-  private constructor(api: KubeApi) {
+  private constructor(api: KubeApi, clock: FakeClock) {
     this.api = api;
+    this.clock = clock;
+    this.mesh = new ToyMesh(SandboxCa.root({ clock }));
     this.kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test' });
   }
 

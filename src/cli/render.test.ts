@@ -1,0 +1,109 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { before, test } from 'node:test';
+import { parseAllDocuments } from 'yaml';
+import { say, tooLong } from './io.fixture.ts';
+import { render } from './render.ts';
+import { schema } from './schema.ts';
+
+const ISTIO = `apiVersion: meshcert.dev/v1alpha1
+kind: MeshCertificate
+metadata: {name: istio, namespace: emissary}
+spec:
+  istio: {ca: {serviceAccount: emissary}}
+  labels: {gateway: edge}
+`;
+const LINKERD = `apiVersion: meshcert.dev/v1alpha1
+kind: MeshCertificate
+metadata: {name: linkerd, namespace: emissary}
+spec:
+  linkerd: {serviceAccount: {name: emissary}, targets: [{serviceAccount: web, namespace: shop}]}
+`;
+
+let directory: string;
+before(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'meshcert-render-'));
+});
+
+async function file(name: string, text: string): Promise<string> {
+  const path = join(directory, name);
+  await writeFile(path, text);
+  return path;
+}
+
+interface Rendered {
+  kind: string;
+  metadata: { name: string; namespace?: string; labels?: Record<string, string> };
+  spec?: Record<string, unknown>;
+  stringData?: Record<string, string>;
+  rules?: { resources: string[]; resourceNames?: string[] }[];
+}
+
+const objects = (text: string): Rendered[] => parseAllDocuments(text).map((document) => document.toJS());
+
+test('what would be written is shown in the order of writing, without a key', async () => {
+  const { code, stdout, stderr } = await say(['render', '-f', await file('istio.yaml', ISTIO)]);
+  assert.equal(code, 0, stderr);
+  const shown = objects(stdout);
+  assert.deepEqual(
+    shown.map(({ kind, metadata }) => `${kind} ${metadata.name}`),
+    ['Secret istio-ca', 'Secret istio-identity', 'TLSContext istio'],
+  );
+  for (const { metadata } of shown) {
+    assert.equal(metadata.namespace, 'emissary');
+    assert.equal(metadata.labels?.gateway, 'edge');
+    assert.equal(metadata.labels?.['meshcert.dev/owner'], 'emissary.istio');
+  }
+  assert.deepEqual(shown[1]?.stringData, {
+    'tls.crt': '<leaf and intermediates from istio>',
+    'tls.key': '<the private key, made by the agent>',
+    'ca.crt': '<the roots of istio>',
+  });
+  assert.doesNotMatch(stdout, /BEGIN/);
+});
+
+test('in Linkerd each listed target has its context, with its name as SNI', async () => {
+  const { stdout } = await say(['render', '-f', await file('linkerd.yaml', LINKERD)]);
+  const context = objects(stdout).find(({ kind }) => kind === 'TLSContext');
+  assert.equal(context?.spec?.sni, 'web.shop.serviceaccount.identity.linkerd.cluster.local');
+  assert.equal(context?.spec?.min_tls_version, 'v1.3');
+});
+
+test('--rbac gives the Role for exactly these, in the namespace where they are', async () => {
+  const { stdout } = await say(['render', '--rbac', '-f', await file('two.yaml', `${ISTIO}---\n${LINKERD}`)]);
+  const role = objects(stdout).find(({ kind, metadata }) => kind === 'Role' && metadata.namespace === 'emissary');
+  const secrets = role?.rules?.filter(({ resources }) => resources.includes('secrets'));
+  assert.deepEqual(
+    secrets?.map(({ resourceNames }) => resourceNames),
+    [undefined, ['istio-ca', 'istio-identity', 'linkerd-ca', 'linkerd-identity']],
+  );
+  assert.ok(objects(stdout).some(({ kind, metadata }) => kind === 'Role' && metadata.namespace === 'linkerd'));
+});
+
+test('json is one List', async () => {
+  const { stdout } = await say(['render', '-o', 'json', '-f', await file('j.yaml', ISTIO)]);
+  assert.equal(JSON.parse(stdout).items.length, 3);
+});
+
+test('a mistake in a file is told by its line, and nothing is printed', async () => {
+  const path = await file('bad.yaml', `${ISTIO}  trust: {hodl: 1m}\n`);
+  const { code, stdout, stderr } = await say(['render', '-f', path]);
+  assert.deepEqual([code, stdout], [1, '']);
+  assert.equal(stderr, `${path}:7: spec.trust.hodl: unknown field "hodl"; did you mean "hold"?\n`);
+  assert.equal((await say(['render'])).code, 2);
+  assert.equal((await say(['render', '-f', join(directory, 'absent')])).code, 2);
+});
+
+test('the schema is JSON for editors, and with --crd what kubectl applies', async () => {
+  const json = JSON.parse((await say(['schema'])).stdout);
+  assert.equal(json.title, 'MeshCertificate');
+  const [crd] = objects((await say(['schema', '--crd'])).stdout);
+  assert.equal(crd?.kind, 'CustomResourceDefinition');
+  assert.equal((await say(['schema', '-o', 'xml'])).code, 2);
+});
+
+test('the usages fit a terminal of 80 columns', () => {
+  assert.deepEqual([...tooLong(render), ...tooLong(schema)], []);
+});
