@@ -60,6 +60,8 @@ export class Follower implements AsyncDisposable {
     for (;;) {
       const found = this.seen.find(fits);
       if (found) return found;
+      const broken = this.errors.find(({ cause }) => cause instanceof TypeError);
+      if (broken) throw broken;
       await this.#change();
     }
   }
@@ -84,6 +86,7 @@ export class Follower implements AsyncDisposable {
       retryDelay: (attempt: number, error: MeshError) =>
         typeof error.retry === 'object' ? error.retry.afterMs : Math.min(500 * attempt, 3000),
       admit: () => 0,
+      refuse: () => undefined,
       rootsSpreadMs: 1000,
     };
     try {

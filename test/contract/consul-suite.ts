@@ -232,18 +232,15 @@ export function consulSuite(kind: ConsulKind, record: Record = () => {}): void {
 
   add(
     'the pair is let in by an intention that allows it, and refused by one that denies it',
-    { realTime: true },
+    { acl: true, realTime: true },
     async (target) => {
-      await using follower = follow(target, 'http', {});
+      await using follower = await withToken(target, 'http');
       const identity = await follower.identity();
-      await target.allow('ambassador', 'web');
-      {
+      for (const verdict of ['allow', 'deny', 'allow'] as const) {
+        await target[verdict]('ambassador', 'web');
         await using path = await target.path('web');
-        assert.equal(await path.call(identity), 'allowed');
+        assert.equal(await path.call(identity), verdict === 'allow' ? 'allowed' : 'refused');
       }
-      await target.deny('ambassador', 'web');
-      await using path = await target.path('web');
-      assert.equal(await path.call(identity), 'refused');
     },
   );
 }

@@ -138,6 +138,11 @@ export class Consul {
     this.#state.ca.leafLifetimeMs = ms;
   }
 
+  /** The agent makes new leaves for those that wait for one. */
+  renewLeaves(): void {
+    this.#api.renewLeaves();
+  }
+
   /** Refuses the next `count` signing requests by the limit on them; 0 ends it. */
   rateLimit(count = Number.POSITIVE_INFINITY): void {
     this.#state.limited = count;

@@ -29,6 +29,10 @@ export class HttpApi {
     this.#leaves = new LeafCache(state);
   }
 
+  renewLeaves(): void {
+    this.#leaves.expire();
+  }
+
   async handle(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const ended = new AbortController();
     response.on('close', () => ended.abort());

@@ -60,6 +60,12 @@ export class LeafCache {
     }
   }
 
+  /** Every cached leaf is past its renewal point from now on. */
+  expire(): void {
+    for (const entry of this.#entries.values()) entry.leaf = { ...entry.leaf, softExpiry: this.#state.clock.now() };
+    this.#state.changed.fire();
+  }
+
   #entry(query: LeafQuery): Entry {
     if (this.#generation !== this.#state.generation) {
       this.#entries.clear();
