@@ -1,0 +1,268 @@
+import assert from 'node:assert/strict';
+import type { MeshCertificateSpec } from '../../src/config/mesh-certificate.ts';
+import { FIELD_MANAGER, type KubeObject, OWNER_LABEL } from '../../src/core/object.ts';
+import { emergencyAt, lifetimeOf } from '../../src/core/schedule.ts';
+import { verify } from '../../src/core/verify.ts';
+import { type Certificate, parseCertificates } from '../../src/pki/certificate.ts';
+import { findPath } from '../../src/pki/chain.ts';
+import { PrivateKey } from '../../src/pki/key.ts';
+import { contextRef, type ModelCluster, type Shown, sameContent, secretRef } from './kube.ts';
+import { ID, type ModelMesh } from './mesh.ts';
+import { META, OWNER, type Replica } from './replica.ts';
+
+const MINUTE = 60_000;
+/** Replicas' clocks may differ by this in all. */
+const CLOCKS_APART = 5 * MINUTE;
+
+export interface LedgerOptions {
+  readonly spec: MeshCertificateSpec;
+  readonly mesh: ModelMesh;
+  readonly cluster: () => ModelCluster;
+  readonly now: () => number;
+  readonly monotonic: () => number;
+  readonly replica: (name: string) => Replica | undefined;
+  /** Whether this replica holds the Lease, as the world knows it. */
+  readonly holdsLease: (name: string) => boolean;
+  /** Whether the call that is being carried out was sent before the Lease went to somebody else. */
+  readonly isLate: (name: string) => boolean;
+}
+
+interface Pair {
+  readonly key: PrivateKey;
+  readonly chain: readonly Certificate[];
+  readonly bundle: readonly Certificate[];
+}
+
+/** What must hold for everything that the API ever showed. Each method throws when it does not. */
+export class Ledger {
+  readonly counts = new Map<string, number>();
+  readonly #options: LedgerOptions;
+  /** True time at which each root of the CA Secret began to stand there; -∞ where it cannot be known. */
+  #standsSince = new Map<string, number>();
+  /** True time at which a leading replica last named it. */
+  #namedAt = new Map<string, number>();
+  /** Objects that somebody else wrote last. */
+  #foreign = new Set<string>();
+  #lastWrite: { side: 'secret' | 'gateway'; at: number; by: string } | undefined;
+  #leaf: { id: string } | undefined;
+  readonly #paths = new Map<string, boolean>();
+
+  constructor(options: LedgerOptions) {
+    this.#options = options;
+  }
+
+  count(what: string): void {
+    this.counts.set(what, (this.counts.get(what) ?? 0) + 1);
+  }
+
+  /** Told by the world whenever a leading replica follows what the mesh says. */
+  named(roots: readonly Certificate[]): void {
+    for (const { fingerprint } of roots) this.#namedAt.set(fingerprint, this.#options.now());
+  }
+
+  /** Of every write that the API took. */
+  shown(shown: Shown): void {
+    const { by, verb, before, after } = shown;
+    const replica = this.#options.replica(by);
+    const object = after ?? before;
+    if (!object) return;
+    const name = `${object.kind}/${object.metadata.name}`;
+    if (!replica) {
+      if (!sameContent(before, after)) this.#foreign.add(name);
+      if (object.metadata.name === this.#options.spec.caSecretName) this.#forgetRoots(after);
+      return;
+    }
+    this.count(`${verb} ${object.kind}`);
+    assert.notEqual(verb, 'delete', `${name}: nothing that a gateway may refer to is ever deleted`);
+    if (verb === 'merge') return;
+    this.#ownOrLeave(name, before, shown);
+    this.#change(name, before, after);
+    this.#fenced(name, by);
+    this.#spaced(name, object.kind, by);
+    if (object.metadata.name === this.#options.spec.caSecretName && after) this.#bundleWritten(before, after);
+    if (object.metadata.name === this.#options.spec.secretName && after) this.#pairWritten(replica, before, after);
+    if (object.kind === 'TLSContext') this.#contextWritten(name);
+    this.#foreign.delete(name);
+    this.standing();
+  }
+
+  /** Of what stands now; after each step and each write. */
+  standing(): void {
+    const { spec, cluster, now, mesh } = this.#options;
+    const ca = cluster().get(secretRef(META.namespace, spec.caSecretName));
+    const secret = cluster().get(secretRef(META.namespace, spec.secretName));
+    if (this.#foreign.has(`Secret/${spec.caSecretName}`) || !ca) return;
+    const bundle = bundleOf(ca);
+    assert.ok(bundle.length > 0, 'the bundle is empty');
+    if (secret && !this.#foreign.has(`Secret/${spec.secretName}`)) {
+      const pair = pairOf(secret);
+      const [leaf] = pair.chain;
+      assert.ok(leaf, 'the pair has no leaf');
+      assert.equal(pair.key.publicKeyFingerprint, leaf.publicKeyFingerprint, 'the key is not that of the leaf');
+      const at = Math.min(now(), leaf.notAfter - 1);
+      assert.ok(this.#verifies(pair.chain, bundle, at), 'what stands does not verify under the bundle that stands');
+      assert.ok(this.#verifies(pair.chain, pair.bundle, at), 'what stands does not verify under the bundle beside it');
+    }
+    for (const upstream of mesh.upstreams) {
+      if (!mesh.isLive(upstream) || !this.#standsSince.has(upstream.root.fingerprint)) continue;
+      assert.ok(
+        this.#verifies(upstream.chain, bundle, now()),
+        `${upstream.name} is live and can no longer be verified`,
+      );
+    }
+  }
+
+  #ownOrLeave(name: string, before: KubeObject | undefined, { verb, sentVersion }: Shown): void {
+    if (!before) return;
+    assert.equal(before.metadata.labels?.[OWNER_LABEL], OWNER, `${name} was written over without our label`);
+    const managers = before.metadata.managedFields ?? [];
+    assert.ok(
+      managers.some(({ manager }) => manager === FIELD_MANAGER),
+      `${name} was written over without our manager`,
+    );
+    if (verb === 'apply')
+      assert.ok(sentVersion !== undefined, `${name} was written without the version it was seen at`);
+  }
+
+  #change(name: string, before: KubeObject | undefined, after: KubeObject | undefined): void {
+    assert.ok(!sameContent(before, after), `${name} was written without a change`);
+  }
+
+  #fenced(name: string, by: string): void {
+    if (this.#options.isLate(by)) this.count('late write');
+    else assert.ok(this.#options.holdsLease(by), `${name} was written by ${by} without the Lease`);
+  }
+
+  #spaced(name: string, kind: string, by: string): void {
+    const at = this.#options.monotonic();
+    const side = kind === 'TLSContext' ? 'gateway' : 'secret';
+    const last = this.#lastWrite;
+    if (last && last.side !== side && last.by === by) {
+      assert.ok(at - last.at >= 2000, `${name} was written ${at - last.at} ms after an object of the other side`);
+    }
+    this.#lastWrite = { side, at, by };
+  }
+
+  #bundleWritten(before: KubeObject | undefined, after: KubeObject): void {
+    const { now, spec, mesh } = this.#options;
+    const foreign = this.#foreign.has(`Secret/${spec.caSecretName}`);
+    const was = before && !foreign ? bundleOf(before) : [];
+    const is = new Set(bundleOf(after).map(({ fingerprint }) => fingerprint));
+    const retain = Math.max(spec.trust.retainMs, mesh.lifeMs);
+    for (const root of was) {
+      if (is.has(root.fingerprint)) continue;
+      this.#standsSince.delete(root.fingerprint);
+      if (root.notAfter <= now() + CLOCKS_APART) {
+        this.count('root dropped: expired');
+        continue;
+      }
+      this.count('root dropped: retention passed');
+      const unnamed = now() - (this.#namedAt.get(root.fingerprint) ?? Number.NEGATIVE_INFINITY);
+      assert.ok(unnamed >= retain - CLOCKS_APART, `a root was dropped ${unnamed} ms after the mesh last named it`);
+    }
+    const known = new Set(was.map(({ fingerprint }) => fingerprint));
+    for (const fingerprint of is) {
+      if (known.has(fingerprint) || this.#standsSince.has(fingerprint)) continue;
+      this.#standsSince.set(fingerprint, before ? now() : Number.NEGATIVE_INFINITY);
+      if (before) this.count('root added');
+    }
+  }
+
+  #pairWritten(replica: Replica, before: KubeObject | undefined, after: KubeObject): void {
+    const { mesh, now, spec } = this.#options;
+    const at = replica.clock.now();
+    const next = pairOf(after);
+    const [leaf] = next.chain;
+    const verdict = verify(next, next.bundle, { form: 'spiffe', trustDomain: 'td', id: this.#leaf?.id ?? ID }, at);
+    assert.ok(verdict.ok && leaf, verdict.ok ? '' : `a pair was written that does not verify: ${verdict.code}`);
+    this.#leaf ??= { id: leaf.names.uris[0] ?? '' };
+    if (!before || this.#foreign.has(`Secret/${spec.secretName}`)) return;
+    const last = pairOf(before);
+    const [old] = last.chain;
+    if (!old || old.fingerprint === leaf.fingerprint) return;
+    this.count('leaf replaced');
+    const path = findPath(old, last.chain.slice(1), last.bundle, at);
+    const tired = !path.ok || at >= emergencyAt(lifetimeOf(path.path));
+    if (tired) {
+      this.count('leaf replaced in its last tenth or later');
+      return;
+    }
+    assert.ok(leaf.notBefore >= old.notBefore, 'an older leaf was written over a newer one that is good');
+    const lost = mesh.upstreams.filter((one) => mesh.accepts(one, last.chain) && !mesh.accepts(one, next.chain));
+    if (lost.length === 0) return;
+    const said = replica.probeOf({ id: ID, ...next, roots: [] });
+    const root = verdict.path.at(-1);
+    const stood = now() - (this.#standsSince.get(root?.fingerprint ?? '') ?? now());
+    this.count(`an upstream lost: ${said === 'accepted' ? 'the probed one accepted' : 'the hold passed'}`);
+    assert.notEqual(said, 'refused', 'a leaf was published that the probed upstream refuses');
+    if (said === 'accepted') return;
+    assert.ok(
+      stood >= spec.trust.holdMs - CLOCKS_APART,
+      `${lost.map(({ name }) => name).join()} refuses the new leaf, whose root has stood ${stood} ms`,
+    );
+  }
+
+  #contextWritten(name: string): void {
+    const { spec, cluster } = this.#options;
+    for (const secret of [spec.caSecretName, spec.secretName]) {
+      if (this.#foreign.has(`Secret/${secret}`)) continue;
+      assert.ok(
+        cluster().get(secretRef(META.namespace, secret)),
+        `${name} names the Secret ${secret}, which is missing`,
+      );
+    }
+  }
+
+  /** Somebody else wrote the CA Secret: how long its roots stood, and which they were, is no longer in the cluster. */
+  #forgetRoots(after: KubeObject | undefined): void {
+    this.#standsSince.clear();
+    for (const { fingerprint } of after ? bundleOf(after) : []) {
+      this.#standsSince.set(fingerprint, Number.NEGATIVE_INFINITY);
+    }
+  }
+
+  #verifies(chain: readonly Certificate[], bundle: readonly Certificate[], at: number): boolean {
+    const [leaf] = chain;
+    if (!leaf) return false;
+    const key = [...chain, ...bundle].map(({ fingerprint }) => fingerprint.slice(0, 12)).join() + at;
+    const known = this.#paths.get(key);
+    if (known !== undefined) return known;
+    const found = findPath(leaf, chain.slice(1), bundle, at, CLOCKS_APART).ok;
+    this.#paths.set(key, found);
+    return found;
+  }
+}
+
+export const contextOf = (cluster: ModelCluster, name: string): KubeObject | undefined =>
+  cluster.get(contextRef(META.namespace, name));
+
+const text = (object: KubeObject, field: string): string =>
+  Buffer.from(String((object.data as Record<string, unknown> | undefined)?.[field] ?? ''), 'base64').toString();
+
+const parsed = new Map<string, readonly Certificate[]>();
+
+function certificates(pem: string): readonly Certificate[] {
+  const known = parsed.get(pem);
+  if (known) return known;
+  if (parsed.size > 500) parsed.clear();
+  const found = parseCertificates(pem);
+  parsed.set(pem, found);
+  return found;
+}
+
+/** Unreadable is empty: somebody else may have written it. */
+export function bundleOf(secret: KubeObject): readonly Certificate[] {
+  try {
+    return certificates(text(secret, 'tls.crt'));
+  } catch {
+    return [];
+  }
+}
+
+export function pairOf(secret: KubeObject): Pair {
+  return {
+    key: PrivateKey.fromPem(text(secret, 'tls.key')),
+    chain: certificates(text(secret, 'tls.crt')),
+    bundle: certificates(text(secret, 'ca.crt')),
+  };
+}

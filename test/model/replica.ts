@@ -1,0 +1,145 @@
+import { type Decision, decide, type ProbeOutcome } from '../../src/agent/decide.ts';
+import { type Outcome, publish } from '../../src/agent/publisher.ts';
+import { Spacing } from '../../src/agent/spacing.ts';
+import type { MeshCertificateSpec } from '../../src/config/mesh-certificate.ts';
+import { type KubeObject, keyOf, type refOf } from '../../src/core/object.ts';
+import { plan, type Step } from '../../src/core/plan.ts';
+import { namedRoots } from '../../src/core/trust.ts';
+import { publicationRefs } from '../../src/gateway/emissary.ts';
+import { ownerLabel } from '../../src/gateway/owner.ts';
+import { readPublication } from '../../src/gateway/publication.ts';
+import type { Kube } from '../../src/kube/api.ts';
+import type { Clock } from '../../src/mesh/clock.ts';
+import { type Identity, leafOf } from '../../src/mesh/identity.ts';
+
+export const META = { name: 'istio', namespace: 'emissary', uid: '1' } as const;
+export const OWNER = ownerLabel(META);
+
+export interface ReplicaOptions {
+  readonly name: string;
+  readonly spec: MeshCertificateSpec;
+  readonly kube: Kube;
+  readonly clock: Clock;
+  readonly live: (ref: ReturnType<typeof refOf>) => KubeObject | undefined;
+}
+
+export interface Look {
+  readonly decision: Decision;
+  readonly steps: readonly Step[];
+  readonly outcome: Outcome | undefined;
+}
+
+/** One agent process reduced to its decisions: what it was told, what it saw last, and the real code between. */
+export class Replica {
+  readonly name: string;
+  readonly clock: Clock;
+  leads = false;
+  candidate: Identity | undefined;
+  readonly #options: ReplicaOptions;
+  #seen = new Map<string, KubeObject>();
+  #spacing: Spacing;
+  #probed: { readonly fingerprint: string; readonly outcome: ProbeOutcome } | undefined;
+  #life = new AbortController();
+
+  constructor(options: ReplicaOptions) {
+    this.#options = options;
+    this.name = options.name;
+    this.clock = options.clock;
+    this.#spacing = new Spacing(options.clock);
+  }
+
+  /** What its watches show it now. */
+  refresh(): void {
+    this.#seen = new Map();
+    for (const ref of this.#refs()) {
+      const object = this.#options.live(ref);
+      if (object) this.#seen.set(keyOf(ref), object);
+    }
+  }
+
+  /** The process ends where it stands; what it knew is gone. */
+  crash(): void {
+    this.#life.abort(new Error('killed'));
+    this.#life = new AbortController();
+    this.#spacing = new Spacing(this.clock);
+    this.#seen = new Map();
+    this.#probed = undefined;
+    this.candidate = undefined;
+    this.leads = false;
+  }
+
+  /** Starts from what stands in the cluster, as a worker does: nothing is asked of the mesh for it. */
+  lead(): void {
+    this.leads = true;
+    this.refresh();
+    const situation = this.#situation();
+    const current = decide({ ...situation, candidate: undefined }).identity;
+    const { bundle, since } = situation.published;
+    this.candidate = current && { ...current, roots: namedRoots(bundle, since) };
+  }
+
+  resign(): void {
+    this.leads = false;
+    this.candidate = undefined;
+  }
+
+  get held(): Identity | undefined {
+    const { hold } = this.#decide();
+    return hold?.hold ? this.candidate : undefined;
+  }
+
+  probed(identity: Identity, outcome: ProbeOutcome): void {
+    this.#probed = { fingerprint: leafOf(identity).fingerprint, outcome };
+  }
+
+  probeOf(identity: Identity): ProbeOutcome {
+    return this.#probed?.fingerprint === leafOf(identity).fingerprint ? this.#probed.outcome : 'unknown';
+  }
+
+  /** One pass: decide, plan, and write if it leads. */
+  async look(): Promise<Look> {
+    const decision = this.#decide();
+    const steps = decision.desired ? plan(decision.desired, this.#seen, OWNER, this.clock.now()) : [];
+    const due = steps.some(({ action }) => action !== 'none');
+    if (!this.leads || !due) return { decision, steps, outcome: undefined };
+    const { kube } = this.#options;
+    const fence = {
+      check: () => {
+        if (!this.leads) throw Object.assign(new Error('the Lease is lost'), { code: 'ERR_LEASE_LOST' });
+      },
+    };
+    const { signal } = this.#life;
+    const observed = (ref: Parameters<typeof keyOf>[0]) => this.#seen.get(keyOf(ref));
+    const options = { kube, fence, spacing: this.#spacing, dryRun: false, observed };
+    const outcome = await publish(steps, options, signal).catch((error: unknown) => {
+      if (signal.aborted) return undefined;
+      throw error;
+    });
+    if (!outcome) return { decision, steps, outcome };
+    for (const { ref, object } of outcome.written) this.#seen.set(keyOf(ref), object);
+    return { decision, steps, outcome };
+  }
+
+  #decide(): Decision {
+    return decide(this.#situation());
+  }
+
+  #situation(): Parameters<typeof decide>[0] {
+    const { spec } = this.#options;
+    return {
+      meta: META,
+      spec,
+      tls: { alpnProtocols: 'istio' },
+      expectation: { form: 'spiffe' as const, trustDomain: 'td' },
+      candidate: this.candidate,
+      probe: this.candidate && this.candidate.chain.length > 0 ? this.probeOf(this.candidate) : 'unknown',
+      published: readPublication(spec, this.#seen.values()),
+      targets: undefined,
+      now: this.clock.now(),
+    };
+  }
+
+  #refs() {
+    return publicationRefs({ metadata: META, spec: this.#options.spec });
+  }
+}
