@@ -27,6 +27,8 @@ export interface AgentOptions {
   readonly log: Log;
   readonly observe: Pick<ObserverOptions, 'by' | 'namespaces'>;
   readonly dryRun?: boolean;
+  /** Between Secrets and the gateway's objects; twice the gateway's batch window. Default 2 s. */
+  readonly spacingMs?: number;
 }
 
 /** The agent: one worker for each MeshCertificate, over shared watches, one leadership and one sweep. */
@@ -50,7 +52,7 @@ export class Agent {
       leadership,
       observer: this.#observer,
       discovery: this.#discovery,
-      spacings: new Spacings(clock),
+      spacings: new Spacings(clock, options.spacingMs),
       reporter: new Reporter(sinks),
       dryRun: options.dryRun ?? false,
     });

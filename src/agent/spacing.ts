@@ -110,16 +110,18 @@ export class Spacing {
 /** One Spacing for each gateway, told apart by the namespace that it reads its Secrets from. */
 export class Spacings {
   readonly #clock: Clock;
+  readonly #gapMs: number;
   readonly #byNamespace = new Map<string, Spacing>();
 
-  constructor(clock: Clock) {
+  constructor(clock: Clock, gapMs: number = SPACING_MS) {
     this.#clock = clock;
+    this.#gapMs = gapMs;
   }
 
   of(namespace: string): Spacing {
     let spacing = this.#byNamespace.get(namespace);
     if (!spacing) {
-      spacing = new Spacing(this.#clock);
+      spacing = new Spacing(this.#clock, this.#gapMs);
       this.#byNamespace.set(namespace, spacing);
     }
     return spacing;
