@@ -108,7 +108,7 @@ export function neededTargets(
     if (!needed.has(target.contextName)) needed.set(target.contextName, target);
   };
   if (!wish.rules) add({ contextName: wish.contextName, sni: wish.sni });
-  for (const target of listedContexts(wish)) add(target);
+  for (const { contextName, sni } of listedContexts(wish)) add({ contextName, sni });
   for (const { selected, outcome } of verdicts) if (selected && 'target' in outcome) add(outcome.target);
   const named = new Set(verdicts.map((verdict) => verdict.named));
   for (const context of world.contexts) {

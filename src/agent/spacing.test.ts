@@ -1,0 +1,109 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import fc from 'fast-check';
+import { FakeClock, settle } from '../../test/support/fake-clock.ts';
+import { SPACING_MS, Spacing, Spacings } from './spacing.ts';
+
+const signal = new AbortController().signal;
+
+describe('spacing of writes', () => {
+  it('lets writes of one side run together and at once', async () => {
+    const spacing = new Spacing(new FakeClock());
+    using _first = await spacing.beforeSecret(signal);
+    using _second = await spacing.beforeSecret(signal);
+  });
+
+  it('holds the other side until 2 s after the last write was answered', async () => {
+    const clock = new FakeClock();
+    const spacing = new Spacing(clock);
+    const secret = await spacing.beforeSecret(signal);
+    let admitted = false;
+    const gateway = spacing.beforeGateway(signal).then((turn) => {
+      admitted = true;
+      return turn;
+    });
+    await clock.advance(60_000);
+    assert.equal(admitted, false, 'the write has not been answered yet');
+    secret[Symbol.dispose]();
+    await clock.advance(SPACING_MS - 1);
+    assert.equal(admitted, false);
+    await clock.advance(1);
+    assert.equal(admitted, true);
+    (await gateway)[Symbol.dispose]();
+  });
+
+  it('serves a waiting side before later writes of the other', async () => {
+    const clock = new FakeClock();
+    const spacing = new Spacing(clock);
+    const first = await spacing.beforeSecret(signal);
+    const order: string[] = [];
+    const gateway = spacing.beforeGateway(signal).then((turn) => {
+      order.push('gateway');
+      turn[Symbol.dispose]();
+    });
+    const later = spacing.beforeSecret(signal).then((turn) => {
+      order.push('secret');
+      turn[Symbol.dispose]();
+    });
+    first[Symbol.dispose]();
+    await clock.advance(SPACING_MS);
+    await clock.advance(SPACING_MS);
+    await Promise.all([gateway, later]);
+    assert.deepEqual(order, ['gateway', 'secret']);
+  });
+
+  it('forgets who gave up waiting', async () => {
+    const clock = new FakeClock();
+    const spacing = new Spacing(clock);
+    const first = await spacing.beforeSecret(signal);
+    const impatient = new AbortController();
+    const gateway = spacing.beforeGateway(impatient.signal);
+    const reason = new Error('enough');
+    impatient.abort(reason);
+    await assert.rejects(gateway, reason);
+    using _second = await spacing.beforeSecret(signal);
+    first[Symbol.dispose]();
+    await settle();
+    assert.equal(clock.sleeping, 0);
+  });
+
+  it('is one for each gateway', () => {
+    const spacings = new Spacings(new FakeClock());
+    assert.equal(spacings.of('emissary'), spacings.of('emissary'));
+    assert.notEqual(spacings.of('emissary'), spacings.of('edge'));
+  });
+
+  it('never lets the two sides meet, and everybody gets a turn', async () => {
+    const write = fc.record({
+      side: fc.constantFrom('secret' as const, 'gateway' as const),
+      after: fc.integer({ min: 0, max: 3000 }),
+      takes: fc.integer({ min: 0, max: 3000 }),
+    });
+    await fc.assert(
+      fc.asyncProperty(fc.array(write, { minLength: 1, maxLength: 12 }), async (writes) => {
+        const clock = new FakeClock();
+        const spacing = new Spacing(clock);
+        const done: { side: string; from: number; to: number }[] = [];
+        const all = writes.map(async ({ side, after, takes }) => {
+          await clock.sleep(after);
+          const { signal } = new AbortController();
+          const turn = await (side === 'secret' ? spacing.beforeSecret(signal) : spacing.beforeGateway(signal));
+          const from = clock.monotonic();
+          await clock.sleep(takes);
+          done.push({ side, from, to: clock.monotonic() });
+          turn[Symbol.dispose]();
+        });
+        for (let step = 0; done.length < writes.length && step < 200; step++) await clock.advance(1000);
+        await Promise.all(all);
+        for (const a of done) {
+          for (const b of done) {
+            if (a.side === b.side) continue;
+            const gap = Math.max(a.from, b.from) - Math.min(a.to, b.to);
+            assert.ok(gap >= SPACING_MS, JSON.stringify([a, b]));
+          }
+        }
+      }),
+      { numRuns: 40 },
+    );
+  });
+});
