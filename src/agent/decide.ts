@@ -12,6 +12,17 @@ import type { Certificate } from '../pki/certificate.ts';
 
 export type ProbeOutcome = 'accepted' | 'refused' | 'unknown';
 
+export interface Problem {
+  readonly code: string;
+  readonly message: string;
+}
+
+/** The stable code of an error, or of what it must be when it has none. */
+export function codedProblem(error: Error): Problem {
+  const { code } = error as { code?: unknown };
+  return { code: typeof code === 'string' ? code : 'ERR_INTERNAL', message: error.message };
+}
+
 /** Everything that one decision depends on; times in epoch milliseconds. */
 export interface Situation {
   readonly meta: { readonly name: string; readonly namespace: string; readonly uid?: string | undefined };
@@ -25,11 +36,6 @@ export interface Situation {
   readonly published: Publication;
   readonly targets: readonly Target[] | undefined;
   readonly now: number;
-}
-
-export interface Problem {
-  readonly code: string;
-  readonly message: string;
 }
 
 export interface Decision {

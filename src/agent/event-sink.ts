@@ -1,9 +1,9 @@
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import type { PublicationStatus } from '../core/status.ts';
 import type { EventSubject, Recorder } from '../kube/events.ts';
+import type { Report } from './report.ts';
 import type { Sink } from './reporter.ts';
 import { reasonOf } from './status.ts';
-import type { Report } from './worker.ts';
 
 /** The reasons of our Events beside those made from error codes; docs/runbook.md has an entry for each. */
 export const EVENT_REASONS = ['Published', 'Rotated', 'TrustChanged', 'LeafHeld', 'DriftRepaired'] as const;

@@ -1,8 +1,8 @@
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import type { PublicationStatus } from '../core/status.ts';
 import type { Log } from '../mesh/log.ts';
+import type { Report } from './report.ts';
 import type { Sink } from './reporter.ts';
-import type { Report } from './worker.ts';
 
 /** One line for each thing that happened; the same trouble is told once until something else happens. */
 export class LogSink implements Sink {

@@ -2,8 +2,8 @@ import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import type { PublicationStatus } from '../core/status.ts';
 import type { Clock } from '../mesh/clock.ts';
 import { forget, type Metrics, observeStatus } from '../telemetry/metrics.ts';
+import type { Report } from './report.ts';
 import type { Sink } from './reporter.ts';
-import type { Report } from './worker.ts';
 
 /** Counts and times what the workers tell. */
 export class MetricsSink implements Sink {

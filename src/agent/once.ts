@@ -1,8 +1,8 @@
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import { describe, keyOf, refOf } from '../core/object.ts';
 import type { PublicationStatus } from '../core/status.ts';
+import type { Report } from './report.ts';
 import type { Sink } from './reporter.ts';
-import type { Report } from './worker.ts';
 
 /** For a one-shot run: tells when every wished MeshCertificate is published and was read back. */
 export class OnceSink implements Sink {

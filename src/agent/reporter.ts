@@ -1,8 +1,8 @@
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import { keyOf, refOf } from '../core/object.ts';
 import type { PublicationStatus } from '../core/status.ts';
+import type { Report } from './report.ts';
 import { statusOf } from './status.ts';
-import type { Report } from './worker.ts';
 
 /** Somebody who wants to know: the log, metrics, Events, the status subresource, the status page. */
 export interface Sink {

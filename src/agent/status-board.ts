@@ -1,8 +1,8 @@
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import { keyOf, refOf } from '../core/object.ts';
 import type { PublicationStatus } from '../core/status.ts';
+import type { Report } from './report.ts';
 import type { Sink } from './reporter.ts';
-import type { Report } from './worker.ts';
 
 export interface BoardEntry {
   readonly namespace: string;

@@ -5,8 +5,8 @@ import type { PublicationStatus } from '../core/status.ts';
 import type { Kube } from '../kube/api.ts';
 import type { Clock } from '../mesh/clock.ts';
 import type { Log } from '../mesh/log.ts';
+import type { Report } from './report.ts';
 import type { Sink } from './reporter.ts';
-import type { Report } from './worker.ts';
 
 export interface StatusWriterOptions {
   readonly kube: Kube;

@@ -8,7 +8,7 @@ import {
   toRfc3339,
 } from '../core/status.ts';
 import { leafOf } from '../mesh/identity.ts';
-import type { Report } from './worker.ts';
+import type { Report } from './report.ts';
 
 /**
  * The reasons that conditions carry beside those made from an error code; docs/runbook.md has an entry for each.

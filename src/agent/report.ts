@@ -1,0 +1,29 @@
+import type { MeshCertificate } from '../config/mesh-certificate.ts';
+import type { Step } from '../core/plan.ts';
+import type { Decision, Problem, Situation } from './decide.ts';
+import type { Rotation } from './in-force.ts';
+import type { MappingState } from './mappings.ts';
+import type { Outcome } from './publisher.ts';
+
+/** What a worker tells after each pass; the sinks turn it into status, metrics, Events and log lines. */
+export interface Report {
+  readonly certificate: MeshCertificate;
+  readonly situation: Situation;
+  readonly decision: Decision;
+  readonly steps: readonly Step[];
+  readonly outcome: Outcome | undefined;
+  /** The newest failure of mesh, cluster or plan since things last went well. */
+  readonly failure: Problem | undefined;
+  /** Read back from the watch and verified: what stands is what should stand. */
+  readonly inForce: boolean;
+  readonly leading: boolean;
+  /** What this pass put in force. */
+  readonly rotation: Rotation | undefined;
+  /** The writes of this pass undo what somebody else did. */
+  readonly repair: boolean;
+  readonly mappings: readonly MappingState[];
+  /** Milliseconds until the budget on attempts lets the next one go; 0 when it does now. */
+  readonly breakerOpenMs: number;
+  /** Nothing is stored. */
+  readonly dryRun: boolean;
+}
