@@ -32,7 +32,8 @@ interface World<C> {
   open(): Source | Issuer;
 }
 
-const WITHIN = { timeout: 20_000 };
+/** Far more than anything on loopback needs. */
+const TIMEOUT_MS = 20_000;
 
 /**
  * What the agent relies on, for any adapter. `start` fills the host with what the adapter will ask for; it is called
@@ -41,9 +42,11 @@ const WITHIN = { timeout: 20_000 };
 export function adapterContract<C>(
   name: string,
   start: (host: RecordingHost, clock: FakeClock) => Promise<Subject<C>>,
+  options: { readonly timeoutMs?: number } = {},
 ): void {
+  const within = { timeout: options.timeoutMs ?? TIMEOUT_MS };
   const promise = (title: string, run: (world: World<C>) => Promise<void>) =>
-    it(title, WITHIN, async () => {
+    it(title, within, async () => {
       const clock = new FakeClock(Date.now());
       const host = new RecordingHost(clock);
       const subject = await start(host, clock);

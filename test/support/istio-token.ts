@@ -1,3 +1,4 @@
+import { readClaims } from '../../adapters/istio/token.ts';
 import type { Caller } from '../../src/sandbox/istio/ca-service.ts';
 
 export interface TokenFields extends Caller {
@@ -20,9 +21,9 @@ export function istioToken({ namespace, account, audience = 'istio-ca', expires 
 
 /** As a TokenReview for audience istio-ca. */
 export function readIstioToken(token: string, now = Date.now()): Caller | undefined {
-  if (token.split('.').length !== 3) return undefined;
-  const { aud, sub, exp } = JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString());
-  const [, namespace, account] = /^system:serviceaccount:([^:]+):([^:]+)$/.exec(sub) ?? [];
-  if (!aud.includes('istio-ca') || exp * 1000 <= now || !namespace || !account) return undefined;
+  const claims = readClaims(token);
+  const [, namespace, account] = /^system:serviceaccount:([^:]+):([^:]+)$/.exec(claims?.sub ?? '') ?? [];
+  if (!claims?.audiences.includes('istio-ca') || (claims.expires ?? 0) <= now || !namespace || !account)
+    return undefined;
   return { namespace, account };
 }

@@ -10,7 +10,7 @@ type Data = Readonly<Record<string, string>>;
 export class RecordingHost implements Host {
   readonly clock: Clock;
   readonly random = () => 0.5;
-  readonly namespace: string;
+  namespace: string;
   readonly reports: Error[] = [];
   readonly tokenRequests: TokenRequest[] = [];
   readonly tokensGiven: string[] = [];

@@ -1,0 +1,42 @@
+import { after, before } from 'node:test';
+import { istio } from '../../adapters/istio/adapter.ts';
+import { adapterContract } from '../contract/adapter-contract.ts';
+import { spireSuite } from '../contract/istio-suite.ts';
+import { type Spire, startSpire } from './servers/spire.ts';
+
+/** Renewed after half of its life; the agent looks each second. */
+const LEAF_SECONDS = 20;
+const SLOW = { timeoutMs: 120_000 };
+
+let spire: Spire;
+let id: string;
+
+before(async () => {
+  spire = await startSpire();
+  id = await spire.createEntry('/gateway', { ttlSeconds: LEAF_SECONDS });
+});
+after(() => spire?.stop());
+
+spireSuite('The real SPIRE agent', async () => {
+  const { socket, trustDomain } = spire;
+  // It rotates by itself within ten seconds.
+  return { socket, id, trustDomain, rotate: () => {}, stop: async () => {} };
+});
+
+for (const disableSpiffeValidation of [true, false]) {
+  const roots = disableSpiffeValidation ? 'plain roots' : "Envoy's SPIFFE validator";
+  adapterContract(
+    `The istio adapter on the socket of the real SPIRE, with ${roots}`,
+    async () => ({
+      adapter: istio,
+      config: { sds: { socket: spire.socket, disableSpiffeValidation }, trustDomain: spire.trustDomain, id },
+      outage: async (on) => {
+        if (on) await spire.agent.kill('SIGTERM');
+        else await spire.agent.restart();
+      },
+      rotate: () => {},
+      stop: () => {},
+    }),
+    SLOW,
+  );
+}
