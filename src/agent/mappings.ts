@@ -1,5 +1,6 @@
 import { retryDelay } from '../core/backoff.ts';
 import { type KubeObject, keyOf, OWNER_LABEL, refOf } from '../core/object.ts';
+import { ownerLabel } from '../gateway/owner.ts';
 import { judgeMappings, type MappingVerdict, neededTargets, type Target, type TargetWish } from '../gateway/targets.ts';
 import type { Kube } from '../kube/api.ts';
 import type { Clock } from '../mesh/clock.ts';
@@ -76,7 +77,7 @@ export interface MappingKeeping {
   sync(signal: AbortSignal): Promise<void>;
   /** Watches until the signal; never throws for a failed watch. */
   run(signal: AbortSignal): Promise<void>;
-  /** Gives back each `spec.tls` that we set: for offboarding, before the contexts go. Returns how many. */
+  /** Gives back each `spec.tls` that we set, and sets none any more: for offboarding. Returns how many. */
   release(signal: AbortSignal): Promise<number>;
 }
 
@@ -102,6 +103,8 @@ class MappingKeeper implements MappingKeeping {
   /** The version of each Mapping that a write was based on, until the watch shows what became of it. */
   #applied = new Map<string, string | undefined>();
   #running: AbortSignal | undefined;
+  #syncing: Promise<void> = Promise.resolve();
+  #released = false;
   #told = '';
 
   constructor(options: MappingKeeperOptions) {
@@ -132,7 +135,7 @@ class MappingKeeper implements MappingKeeping {
   async run(signal: AbortSignal): Promise<void> {
     const { discovery, meta, onError } = this.#options;
     const watcher = { changed: () => this.#judge(), failed: (error: Error) => onError?.(error) };
-    const owner = `${meta.namespace}.${meta.name}`;
+    const owner = ownerLabel(meta);
     const isOurs = (context: KubeObject) => context.metadata.labels?.[OWNER_LABEL] === owner;
     this.#running = signal;
     this.#sight = new Sight(discovery, watcher, {
@@ -149,20 +152,22 @@ class MappingKeeper implements MappingKeeping {
     }
   }
 
-  async sync(signal: AbortSignal): Promise<void> {
-    const { clock, dryRun } = this.#options;
-    if (!this.complete || dryRun) return;
-    for (const { mapping, selected, named, outcome } of this.#verdicts) {
-      if (!selected || !('target' in outcome)) continue;
-      const { contextName } = outcome.target;
+  sync(signal: AbortSignal): Promise<void> {
+    const next = this.#syncing.then(() => this.#sync(signal));
+    this.#syncing = next.catch(() => {});
+    return next;
+  }
+
+  async #sync(signal: AbortSignal): Promise<void> {
+    for (const verdict of this.#verdicts) {
+      if (!this.complete || this.#released || this.#options.dryRun) return;
+      const contextName = this.#due(verdict);
+      if (contextName === undefined) continue;
+      const { mapping } = verdict;
       const key = keyOf(refOf(mapping));
-      if (named === contextName || !this.#standing.has(contextName)) continue;
-      const { resourceVersion } = mapping.metadata;
-      if (this.#applied.get(key) === resourceVersion) continue;
-      if (clock.monotonic() < (this.#failures.get(key)?.retryAt ?? 0)) continue;
       try {
         await applyTls(mapping, contextName, this.#options, signal);
-        this.#applied.set(key, resourceVersion);
+        this.#applied.set(key, mapping.metadata.resourceVersion);
         this.#failures.delete(key);
       } catch (error) {
         if (signal.aborted) throw error;
@@ -172,7 +177,19 @@ class MappingKeeper implements MappingKeeping {
     this.#tell();
   }
 
+  /** The context that a Mapping is to name now. */
+  #due({ mapping, selected, named, outcome }: MappingVerdict): string | undefined {
+    if (!selected || !('target' in outcome)) return undefined;
+    const { contextName } = outcome.target;
+    const key = keyOf(refOf(mapping));
+    const isWritten = this.#applied.get(key) === mapping.metadata.resourceVersion && this.#applied.has(key);
+    const isEarly = this.#options.clock.monotonic() < (this.#failures.get(key)?.retryAt ?? 0);
+    return named === contextName || isWritten || isEarly || !this.#standing.has(contextName) ? undefined : contextName;
+  }
+
   async release(signal: AbortSignal): Promise<number> {
+    this.#released = true;
+    await this.#syncing;
     const names = new Set([...this.#standing, ...this.#targets.map((target) => target.contextName)]);
     return releaseMappings(this.#options, this.#namespaces(), (name) => names.has(name), signal);
   }
@@ -249,7 +266,8 @@ class MappingKeeper implements MappingKeeping {
     const isSet = target !== undefined && named === target.contextName;
     const failure = isSet ? undefined : this.#failures.get(keyOf(refOf(mapping)))?.error;
     const refusal = 'code' in outcome ? outcome : undefined;
-    const code = refusal?.code ?? (failure && codeOf(failure));
+    const isUnseen = refusal?.code === 'ERR_TARGET_UNSEEN';
+    const code = isUnseen && !this.complete ? undefined : (refusal?.code ?? (failure && codeOf(failure)));
     return {
       kind: mapping.kind,
       namespace,
@@ -257,7 +275,7 @@ class MappingKeeper implements MappingKeeping {
       service,
       context: target?.contextName ?? named,
       sni: target?.sni,
-      state: !selected ? 'named' : !target ? 'left' : isSet ? 'set' : 'waiting',
+      state: !selected ? 'named' : isSet ? 'set' : target || isUnseen ? 'waiting' : 'left',
       code,
       message: refusal?.message ?? failure?.message,
     };

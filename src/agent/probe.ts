@@ -27,7 +27,7 @@ export interface ProbeOptions {
     readonly alpnProtocols?: string | undefined;
     readonly minTlsVersion?: string | undefined;
     readonly maxTlsVersion?: string | undefined;
-  };
+  } | undefined;
   /** Milliseconds for connect and handshake, and again for the answer. */
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal;

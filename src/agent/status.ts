@@ -120,7 +120,7 @@ function errorOf(failure: { code: string; message: string }, before: Publication
 }
 
 function conditionsOf(report: Report): Omit<Condition, 'lastTransitionTime'>[] {
-  const { certificate, decision, situation, failure, inForce } = report;
+  const { certificate, decision, failure, inForce } = report;
   const { generation } = certificate.metadata;
   const leaf = decision.identity && leafOf(decision.identity);
   const say = (type: ConditionType, status: ConditionStatus, reason: string, message: string) => ({
