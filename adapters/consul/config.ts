@@ -24,6 +24,7 @@ const ca = z
       .describe('One key of a ConfigMap.'),
   })
   .superRefine(exactlyOne('file', 'inline', 'configMap'))
+  .meta(exactlyOneRule('file', 'inline', 'configMap'))
   .describe("The authority of Consul's own API certificates (not the Connect CA). Absent: the public ones.");
 
 const tls = z.strictObject({
@@ -75,9 +76,10 @@ const login = z
     method: z.string().min(1).describe('Auth method of type kubernetes or jwt, such as consul-k8s-auth-method.'),
     tokenFile: z.string().min(1).optional().describe(`Bearer token file, read at each login. Default: ${POD_TOKEN}.`),
     serviceAccount: z
-      .strictObject({ name: z.string().min(1), namespace: z.string().min(1).optional() })
+      .string()
+      .regex(/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/, 'expected the name of a ServiceAccount')
       .optional()
-      .describe('Mint the bearer token for this ServiceAccount instead of reading a file.'),
+      .describe("Mint the bearer token for this ServiceAccount of the object's namespace instead of reading a file."),
     audience: z
       .string()
       .min(1)
@@ -105,14 +107,15 @@ const auth = z
       .describe('The ACL token itself. Only for a configuration that is not stored where others read it.'),
     login: login.optional().describe('Obtain a token by ACL login, again before it expires or when it was deleted.'),
   })
-  .superRefine(exactlyOne('tokenFile', 'token', 'login'));
+  .superRefine(exactlyOne('tokenFile', 'token', 'login'))
+  .meta(exactlyOneRule('tokenFile', 'token', 'login'));
 
 export const configSchema = z
   .strictObject({
     service: name.default('ambassador').describe("The gateway's name in the mesh: what intentions name."),
     datacenter: lowerName
       .optional()
-      .describe('Required with grpc, where no call tells it. Default with http: the agent’s.'),
+      .describe("Required with grpc, where no call tells it. Default with http: the agent's own."),
     trustDomain: z
       .string()
       .regex(/^[a-z0-9.-]+$/)
@@ -122,9 +125,10 @@ export const configSchema = z
     partition: name.optional().describe('Enterprise only. Absent: default.'),
     http: http.optional(),
     grpc: grpc.optional(),
-    auth: auth.optional().describe('Absent: the anonymous token or the agent’s default one.'),
+    auth: auth.optional().describe("Absent: the anonymous token or the agent's default one."),
   })
   .superRefine(exactlyOne('http', 'grpc'))
+  .meta(exactlyOneRule('http', 'grpc'))
   .superRefine((value, context) => {
     if (value.grpc && value.datacenter === undefined) {
       context.addIssue({ code: 'custom', path: ['datacenter'], message: 'is required with grpc' });
@@ -161,6 +165,12 @@ export class HiddenText {
   [Symbol.for('nodejs.util.inspect.custom')](): string {
     return '[redacted]';
   }
+}
+
+/** The same rule in the language that the API server checks custom resources with. */
+function exactlyOneRule(...keys: readonly string[]) {
+  const rule = `[${keys.map((key) => `has(self.${key})`).join(', ')}].filter(set, set).size() == 1`;
+  return { 'x-kubernetes-validations': [{ rule, message: `exactly one of ${keys.join(', ')} must be set` }] };
 }
 
 function exactlyOne(...keys: readonly string[]) {

@@ -103,7 +103,7 @@ class LoginTokens implements Tokens {
       {
         audience,
         ...(tokenFile === undefined ? {} : { file: tokenFile }),
-        ...(serviceAccount ? { serviceAccount: { namespace, ...defined(serviceAccount) } } : {}),
+        ...(serviceAccount === undefined ? {} : { serviceAccount: { name: serviceAccount, namespace } }),
       },
       signal,
     );
@@ -138,12 +138,6 @@ class LoginTokens implements Tokens {
       await timer;
     }
   }
-}
-
-function defined<T extends object>(value: T): { [K in keyof T]: Exclude<T[K], undefined> } {
-  return Object.fromEntries(Object.entries(value).filter(([, each]) => each !== undefined)) as {
-    [K in keyof T]: Exclude<T[K], undefined>;
-  };
 }
 
 function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {

@@ -171,11 +171,13 @@ export function consulSuite(kind: ConsulKind, record: Record = () => {}): void {
       assert.match(error.message, /datacenter/);
     });
 
-    add(`a namespace is refused by the community edition over ${face}`, {}, async (target) => {
+    // Consul enforced this on Sign from 1.21.2 on only; before, it signed what was asked for.
+    add(`a namespace that the community edition refuses is named over ${face}`, {}, async (target) => {
       await using follower = follow(target, face, { namespace: 'team-a' });
-      const error = await follower.error();
-      assert.equal(error.code, 'ERR_MESH_CONFIG', error.message);
-      assert.match(error.message, /namespace/);
+      const outcome = await Promise.race([follower.error(), follower.identity()]);
+      if (face === 'grpc' && 'chain' in outcome) return assert.match(outcome.id, /\/ns\/team-a\//);
+      assert.ok('code' in outcome && outcome.code === 'ERR_MESH_CONFIG', String(outcome));
+      assert.match(outcome.message, /namespace/);
     });
 
     add(`an auth method that does not exist is named over ${face}`, { acl: true }, async (target) => {

@@ -1,0 +1,70 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { inspect } from 'node:util';
+import { consul } from './adapter.ts';
+import { configSchema } from './config.ts';
+
+const grpc = { addresses: ['consul-server.consul.svc:8502'] };
+const http = { address: 'http://127.0.0.1:8500' };
+const host = { namespace: 'emissary' };
+
+test('the least is one way in', () => {
+  const config = configSchema.parse({ http });
+  assert.equal(config.service, 'ambassador');
+  assert.deepEqual(consul.expect(config, host), { form: 'spiffe' });
+});
+
+test('the name is known beforehand only with trust domain and datacenter', () => {
+  const trustDomain = '11111111-2222-3333-4444-555555555555.consul';
+  assert.deepEqual(consul.expect(configSchema.parse({ http, trustDomain }), host), { form: 'spiffe', trustDomain });
+  const all = configSchema.parse({
+    grpc,
+    trustDomain,
+    datacenter: 'dc1',
+    service: 'edge',
+    partition: 'p',
+    namespace: 'n',
+  });
+  assert.equal(consul.expect(all, host).id, `spiffe://${trustDomain}/ap/p/ns/n/dc/dc1/svc/edge`);
+});
+
+const refused: [string, object, RegExp][] = [
+  ['neither http nor grpc', {}, /exactly one of http, grpc/],
+  ['both http and grpc', { http, grpc, datacenter: 'dc1' }, /http and grpc are set/],
+  ['grpc without a datacenter', { grpc }, /datacenter[\s\S]*required with grpc|required with grpc[\s\S]*datacenter/],
+  ['two ways to a token', { http, auth: { token: 'a', tokenFile: '/b' } }, /tokenFile and token are set/],
+  ['TLS for a plain address', { http: { ...http, tls: {} } }, /https/],
+  [
+    'TLS and plaintext',
+    { datacenter: 'dc1', grpc: { ...grpc, tls: {}, plaintext: true } },
+    /cannot be combined with tls/,
+  ],
+  [
+    'a CA from two places',
+    { http: { address: 'https://c', tls: { ca: { file: '/a', inline: 'b' } } } },
+    /file and inline are set/,
+  ],
+  ['a path in the address', { http: { address: 'http://c:8500/v1' } }, /expected http/],
+  ['credentials in the address', { http: { address: 'http://user:pass@c:8500' } }, /expected http/],
+  ['a service that is no name', { http, service: '../kv' }, /expected letters/],
+  ['a field that does not exist', { http, dc: 'dc1' }, /dc/],
+  ['two bearer tokens', { http, auth: { login: { method: 'm', tokenFile: '/a', serviceAccount: 'b' } } }, /tokenFile/],
+];
+for (const [title, config, message] of refused) {
+  test(`${title} is refused`, () => assert.throws(() => configSchema.parse(config), message));
+}
+
+test("login reads the pod's own token unless told otherwise", () => {
+  const { auth } = configSchema.parse({ http, auth: { login: { method: 'm' } } });
+  assert.equal(auth?.login?.tokenFile, '/var/run/secrets/kubernetes.io/serviceaccount/token');
+  const minted = configSchema.parse({ http, auth: { login: { method: 'm', serviceAccount: 'emissary' } } }).auth;
+  assert.equal(minted?.login?.tokenFile, undefined);
+});
+
+test('a token in a configuration does not print', () => {
+  const config = configSchema.parse({ http, auth: { token: 'very-secret' } });
+  for (const text of [JSON.stringify(config), inspect(config, { depth: null }), `${config.auth?.token}`]) {
+    assert.ok(!text.includes('very-secret'), text);
+  }
+  assert.equal(config.auth?.token?.reveal(), 'very-secret');
+});
