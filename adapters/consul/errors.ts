@@ -68,7 +68,7 @@ export function httpError(what: string, status: number, body: string, first: rea
   return new MeshError(row.code, `${message}; ${row.next}`, row.retry ? { retry: row.retry } : {});
 }
 
-const PORTS = 'check address and port, and whether it speaks TLS (8502 does or does not, by the chart's global.tls)';
+const PORTS = 'check address and port, and whether it speaks TLS (in Kubernetes, global.tls decides that for 8502)';
 
 /** What a gRPC status means. */
 const GRPC_ROWS: readonly Row[] = [
@@ -89,7 +89,7 @@ const GRPC_ROWS: readonly Row[] = [
     status: [14],
     text: /certificate|self.signed|altnames|wrong version number|EPROTO|SSL routines/i,
     code: 'ERR_MESH_TLS',
-    next: 'compare grpc.tls.ca and serverName with the server's certificate, and check that the port speaks TLS',
+    next: 'compare grpc.tls.ca and serverName with the certificate of the server, and check that the port speaks TLS',
   },
   { status: [14], text: /rate limit/i, code: 'ERR_MESH_RATE_LIMITED', next: LIMITED },
   { status: [14], text: /leader/i, code: 'ERR_MESH_UNAVAILABLE', next: WAIT },
@@ -125,7 +125,7 @@ export function connectionError(what: string, cause: unknown): MeshError {
     return new MeshError('ERR_MESH_TLS', `${text}; this port speaks no TLS: write http:// in http.address`, { cause });
   }
   if (TLS_CODES.test(code) || /certificate/i.test(message)) {
-    const next = 'compare http.tls.ca and serverName with the certificate of Consul's API';
+    const next = 'compare http.tls.ca and serverName with the certificate of the API';
     return new MeshError('ERR_MESH_TLS', `${text}; ${next}`, { cause });
   }
   return new MeshError(
