@@ -90,6 +90,7 @@ function agentOf(
       await forever(signal).catch(() => {});
     },
     leadership: alone,
+    spacingMs: 2 * BATCH_MS,
     sinks: [state.sink],
     clock,
     random: Math.random,

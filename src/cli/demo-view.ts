@@ -6,7 +6,7 @@ export interface Paint {
   readonly colours: boolean;
 }
 
-const BAR = 30;
+const BAR = 24;
 const EVENTS = 6;
 const CODES = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33 } as const;
 

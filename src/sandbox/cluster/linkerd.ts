@@ -31,6 +31,8 @@ export async function linkerdMesh({ kube, ...setup }: MeshSetup): Promise<Cluste
     serving = two;
     await setup.clock.sleep(DRAIN_MS);
     one.restart();
+    // Until the gateway knows that its idle connections to the old pod are gone.
+    await setup.clock.sleep(DRAIN_MS);
     serving = one;
     await setup.clock.sleep(DRAIN_MS);
     two.restart();

@@ -1,0 +1,109 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { Io } from './command.ts';
+import { UsageError } from './command.ts';
+import { demo } from './demo.ts';
+import { runDemo } from './demo-run.ts';
+import { DemoState } from './demo-state.ts';
+import { closing, frame } from './demo-view.ts';
+
+function io(signal: AbortSignal): Io & { readonly text: () => string } {
+  const written: string[] = [];
+  const out = { write: (text: string) => written.push(text) };
+  return { stdout: out, stderr: out, env: {}, signal, text: () => written.join('') };
+}
+
+test('certificates rotate through traffic in every mesh, and no request fails', async () => {
+  const stop = new AbortController();
+  const state = await runDemo(
+    {
+      meshes: ['istio', 'linkerd', 'consul'],
+      leafLifetimeMs: 6_000,
+      started: (running) => {
+        running.onEvent = () => {
+          if (running.meshes.every(({ rotations, ok }) => rotations > 0 && ok > 0))
+            stop.abort(new Error('seen enough'));
+        };
+      },
+    },
+    stop.signal,
+  );
+  const summary = state.summary();
+  assert.deepEqual(
+    { ...summary, rotations: 0, requests: 0, seconds: 0, each: [] },
+    {
+      ok: true,
+      meshes: ['istio', 'linkerd', 'consul'],
+      rotations: 0,
+      rootRotations: 0,
+      requests: 0,
+      failed: 0,
+      broken: 0,
+      seconds: 0,
+      each: [],
+    },
+    JSON.stringify(state.events),
+  );
+});
+
+test('ended before anything rotated, it says so and fails', async () => {
+  const stop = new AbortController();
+  stop.abort(new Error('SIGINT'));
+  const out = io(stop.signal);
+  assert.equal(await demo.run(['--meshes', 'consul', '--json'], out), 1);
+  const last = JSON.parse(out.text().trimEnd().split('\n').at(-1) ?? '');
+  assert.equal(last.ok, false);
+  assert.deepEqual(last.meshes, ['consul']);
+});
+
+test('one failed request makes the whole demo fail, and its cause is in the summary', () => {
+  const state = new DemoState(['istio'], () => 1_000);
+  state.of('istio').rotations = 3;
+  state.answered('istio', undefined);
+  assert.equal(state.summary().ok, true);
+  state.answered('istio', '503 upstream connect error');
+  assert.equal(state.summary().ok, false);
+  assert.match(JSON.stringify(state.summary().each), /503 upstream connect error/);
+  assert.match(closing(state.summary()), /^something failed: 2 requests, 1 failed/);
+});
+
+test('the view shows identity, life, renewal, requests and events, within the width of the terminal', () => {
+  const now = Date.parse('2026-01-01T00:00:05Z');
+  const state = new DemoState(['istio'], () => now);
+  const istio = state.of('istio');
+  istio.status = {
+    mesh: 'istio',
+    id: 'spiffe://cluster.local/ns/emissary/sa/emissary',
+    notBefore: '2026-01-01T00:00:00Z',
+    notAfter: '2026-01-01T00:00:10Z',
+    renewalTime: '2026-01-01T00:00:06Z',
+    roots: [],
+    mappings: [],
+    targets: [],
+    rotations: 0,
+    conditions: [],
+  };
+  istio.ok = 7;
+  state.event('istio', `rotated to leaf ${'0'.repeat(100)}`);
+  const lines = frame(state, now, { columns: 72, colours: false });
+  const text = lines.join('\n');
+  assert.match(text, /spiffe:\/\/cluster\.local/);
+  assert.match(text, /█{12}··│·+ 5\.0s left, renews in 1\.0s/);
+  assert.match(text, /requests 7 ok, 0 failed/);
+  assert.ok(lines.at(-1)?.endsWith('…'));
+  assert.ok(
+    lines.every((line) => line.length <= 72),
+    text,
+  );
+});
+
+test('wrong flags are told apart before anything starts', async () => {
+  const out = io(new AbortController().signal);
+  for (const argv of [
+    ['--meshes', 'nomad'],
+    ['--leaf', '1s'],
+    ['--for', 'soon'],
+  ]) {
+    await assert.rejects(demo.run(argv, out), UsageError);
+  }
+});
