@@ -41,9 +41,13 @@ export class Sight implements Disposable {
     this.#contexts = discovery.view(RESOURCES.tlsContexts, scope.namespace, watcher);
   }
 
-  /** Whether it is known which Mappings and contexts there are. */
+  /** Whether all is known that can be: Mappings and contexts, and what lies behind them where it may be seen. */
   get complete(): boolean {
-    return [...this.#mappings, this.#contexts].every((view) => view.synced);
+    const behind = [...this.#behind.values()].flatMap((views) => Object.values(views));
+    return (
+      [...this.#mappings, this.#contexts].every((view) => view.synced) &&
+      behind.every((view) => view.synced || view.problem !== undefined)
+    );
   }
 
   /** What stands; opens and closes watches as the Mappings point to other namespaces. */

@@ -1,0 +1,77 @@
+import type { Target } from '../gateway/targets.ts';
+import type { Kube } from '../kube/api.ts';
+import type { Clock } from '../mesh/clock.ts';
+import type { Log } from '../mesh/log.ts';
+import type { Targeting } from '../mesh/targeting.ts';
+import type { Discovery } from './discovery.ts';
+import type { Spacing } from './spacing.ts';
+
+/** What became of one Mapping; for status, events and the `Referenced` condition. */
+export interface MappingState {
+  readonly kind: string;
+  readonly namespace: string;
+  readonly name: string;
+  readonly service: string;
+  /** The context that its `spec.tls` names, or shall name. */
+  readonly context?: string | undefined;
+  readonly sni?: string | undefined;
+  /**
+   * `set`: names its context. `waiting`: will, once its TLSContext stands. `left`: selected but left alone, `code`
+   * and `message` say why. `named`: not selected, but names one of our contexts.
+   */
+  readonly state: 'set' | 'waiting' | 'left' | 'named';
+  readonly code?: string | undefined;
+  readonly message?: string | undefined;
+}
+
+export interface MappingKeeperOptions {
+  readonly kube: Kube;
+  /** Shared by all keepers of an agent. */
+  readonly discovery: Discovery;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly log: Log;
+  /** Judge and report, write nothing. */
+  readonly dryRun?: boolean | undefined;
+  readonly meta: { readonly name: string; readonly namespace: string };
+  readonly spec: {
+    readonly tlsContext: {
+      readonly name: string;
+      readonly sni?: string | undefined;
+      readonly ambassadorIds: readonly string[];
+    };
+    readonly mappings?:
+      | {
+          readonly selector: { readonly matchLabels: Readonly<Record<string, string>> };
+          /** Where Mappings are looked for; absent: the MeshCertificate's own namespace; `['*']`: all. */
+          readonly namespaces?: readonly string[] | undefined;
+        }
+      | undefined;
+  };
+  /** The opened adapter when it has the skill (`isTargeting`); absent: one context serves the mesh. */
+  readonly targeting?: Targeting | undefined;
+  /** Of the gateway: shared with whoever writes its Secrets. */
+  readonly spacing: Spacing;
+  /** Targets, states or what `sync` can do have changed. Called often and synchronously. */
+  onChange(): void;
+  /** A watch or a write failed and is tried again; for status and metrics. */
+  onError?(error: Error): void;
+}
+
+/**
+ * Keeps `spec.tls` of Mappings right. The caller publishes `targets()` as TLSContexts, calls `sync` after each
+ * change, and retires those of its contexts that `targets()` does not mention once it is `complete`.
+ */
+export interface MappingKeeping {
+  /** Everything was listed once and the mesh's rules are known. Until then a missing target proves nothing. */
+  readonly complete: boolean;
+  /** The contexts that must stand, as far as is known; sorted by name. */
+  targets(): readonly Target[];
+  states(): readonly MappingState[];
+  /** Sets `spec.tls` where its context stands. No change, no write; safe to call at any time. */
+  sync(signal: AbortSignal): Promise<void>;
+  /** Watches until the signal; never throws for a failed watch. */
+  run(signal: AbortSignal): Promise<void>;
+  /** Gives back each `spec.tls` that we set, and sets none any more: for offboarding. Returns how many. */
+  release(signal: AbortSignal): Promise<number>;
+}
