@@ -1,5 +1,6 @@
 import { type Certificate, parseCertificates } from '../pki/certificate.ts';
 import { PrivateKey } from '../pki/key.ts';
+import { idsOf } from './checks.ts';
 import type { KubeObject } from './object.ts';
 import { emergencyAt, lifetimeOf } from './schedule.ts';
 import { verify } from './verify.ts';
@@ -10,29 +11,32 @@ import { verify } from './verify.ts';
  * old cache must not put an older certificate back.
  */
 export function standsNewer(wanted: KubeObject, observed: KubeObject, now: number): boolean {
-  const [next, standing] = [read(wanted), read(observed)];
-  const [nextLeaf] = next?.chain ?? [];
-  const [standingLeaf] = standing?.chain ?? [];
-  if (!next || !standing || !nextLeaf || !standingLeaf) return false;
-  if (standingLeaf.notBefore <= nextLeaf.notBefore) return false;
-  const form = standingLeaf.names.uris.length > 0 ? 'spiffe' : 'dns';
-  const sameNames = nextLeaf.names[form === 'spiffe' ? 'uris' : 'dns'];
-  const verdict = verify(standing, next.bundle, { form, id: sameNames[0] }, now);
+  const [next] = chainOf(wanted);
+  const chain = chainOf(observed);
+  const [leaf] = chain;
+  if (!next || !leaf || leaf.notBefore <= next.notBefore) return false;
+  const form = leaf.names.uris.length > 0 ? 'spiffe' : 'dns';
+  const [id] = idsOf(next, form);
+  const verdict = verify({ key: keyOf(observed), chain }, bundleOf(wanted), { form, id }, now);
   return verdict.ok && now < emergencyAt(lifetimeOf(verdict.path));
 }
 
-/** The parts of an identity Secret; undefined when it does not hold a readable pair. */
-function read(
-  secret: KubeObject,
-): { key: PrivateKey; chain: readonly Certificate[]; bundle: readonly Certificate[] } | undefined {
+const chainOf = (secret: KubeObject): readonly Certificate[] =>
+  readable(() => parseCertificates(text(secret, 'tls.crt'))) ?? [];
+const bundleOf = (secret: KubeObject): readonly Certificate[] =>
+  readable(() => parseCertificates(text(secret, 'ca.crt'))) ?? [];
+const keyOf = (secret: KubeObject): PrivateKey | undefined =>
+  readable(() => PrivateKey.fromPem(text(secret, 'tls.key')));
+
+function text(secret: KubeObject, field: string): string {
   const data = (secret.data ?? {}) as Readonly<Record<string, unknown>>;
-  const part = (name: string) => Buffer.from(String(data[name] ?? ''), 'base64').toString('latin1');
+  return Buffer.from(String(data[field] ?? ''), 'base64').toString('latin1');
+}
+
+/** Somebody else may have written anything: what cannot be read is not there. */
+function readable<T>(read: () => T): T | undefined {
   try {
-    return {
-      key: PrivateKey.fromPem(part('tls.key')),
-      chain: parseCertificates(part('tls.crt')),
-      bundle: parseCertificates(part('ca.crt')),
-    };
+    return read();
   } catch {
     return undefined;
   }

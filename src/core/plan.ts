@@ -56,9 +56,9 @@ export function plan(
 function planOne(want: Desired, live: KubeObject | undefined, owner: string, now: number): Step {
   const { object, kind } = want;
   if (!live) return { action: 'create', kind, object, changed: [] };
-  const refused = refusal(want, live, owner, now);
-  if (refused) return { action: 'refuse', ref: refOf(object), ...refused };
   const changed = differences(object, live);
+  const refused = refusal(want, live, owner, changed.length > 0, now);
+  if (refused) return { action: 'refuse', ref: refOf(object), ...refused };
   const { resourceVersion } = live.metadata;
   return {
     action: changed.length > 0 ? 'apply' : 'none',
@@ -73,6 +73,7 @@ function refusal(
   { object, guard }: Desired,
   live: KubeObject,
   owner: string,
+  differs: boolean,
   now: number,
 ): { code: PlanCode; message: string } | undefined {
   const name = describe(refOf(object));
@@ -98,13 +99,13 @@ function refusal(
       message: `${name} has the type ${String(live.type)}, which cannot change to ${String(object.type)}; choose another name`,
     };
   }
-  if (live.immutable === true && differences(object, live).length > 0) {
+  if (live.immutable === true && differs) {
     return {
       code: 'ERR_PLAN_IMMUTABLE',
       message: `${name} is immutable and can never be rotated; choose another name in the MeshCertificate`,
     };
   }
-  if (guard === 'identity' && standsNewer(object, live, now)) {
+  if (guard === 'identity' && differs && standsNewer(object, live, now)) {
     return {
       code: 'ERR_PLAN_OLDER',
       message: `${name} holds a newer certificate that is still good; the older one is not written over it`,

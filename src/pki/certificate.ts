@@ -32,10 +32,10 @@ export class Certificate {
   /** OIDs; empty when the extension is absent. */
   readonly extendedKeyUsage: readonly string[];
   readonly isCa: boolean;
-  readonly selfSigned: boolean;
-  readonly keyType: KeyType;
-  /** SHA-256 of the SubjectPublicKeyInfo, hex. */
-  readonly publicKeyFingerprint: string;
+  /** Asking OpenSSL about a key costs more than all the rest: it is done when somebody asks. */
+  #keyType: KeyType | undefined;
+  #publicKeyFingerprint: string | undefined;
+  #selfSigned: boolean | undefined;
 
   private constructor(x509: X509Certificate, der: Buffer) {
     this.#x509 = x509;
@@ -44,8 +44,8 @@ export class Certificate {
     if (!tbs) throw new PkiError('ERR_DER_SYNTAX', 'a certificate without content');
     const fields = children(tbs);
     const skip = fields[0]?.tag === 0xa0 ? 1 : 0;
-    const [, , issuer, validity, subject, spki] = fields.slice(skip);
-    if (!issuer || !validity || !subject || !spki) throw new PkiError('ERR_DER_SYNTAX', 'a certificate lacks fields');
+    const [, , issuer, validity, subject] = fields.slice(skip);
+    if (!issuer || !validity || !subject) throw new PkiError('ERR_DER_SYNTAX', 'a certificate lacks fields');
     const [notBefore, notAfter] = children(validity);
     if (!notBefore || !notAfter) throw new PkiError('ERR_DER_SYNTAX', 'a certificate lacks its validity');
     const wrapper = fields.find(({ tag }) => tag === 0xa3);
@@ -64,9 +64,6 @@ export class Certificate {
     this.authorityKeyId = extensions.authorityKeyId;
     this.extendedKeyUsage = extensions.extendedKeyUsage;
     this.isCa = x509.ca;
-    this.keyType = keyTypeOf(x509.publicKey);
-    this.publicKeyFingerprint = sha256(x509.publicKey.export({ type: 'spki', format: 'der' }));
-    this.selfSigned = this.#subjectDer.equals(this.#issuerDer) && x509.verify(x509.publicKey);
   }
 
   static fromDer(der: Uint8Array): Certificate {
@@ -75,7 +72,10 @@ export class Certificate {
       if (readTlv(bytes).tag !== TAG.sequence || readTlv(bytes).raw.length !== bytes.length) {
         throw new PkiError('ERR_DER_SYNTAX', 'bytes follow the certificate');
       }
-      return new Certificate(new X509Certificate(bytes), bytes);
+      const x509 = new X509Certificate(bytes);
+      // Reading the key shows whether it can be read at all.
+      if (x509.publicKey.type !== 'public') throw new PkiError('ERR_DER_SYNTAX', 'the key cannot be read');
+      return new Certificate(x509, bytes);
     } catch (cause) {
       const why = cause instanceof PkiError ? `: ${cause.message}` : '';
       throw new PkiError('ERR_CERT_SYNTAX', `not a certificate that can be read${why}`, { cause });
@@ -94,6 +94,22 @@ export class Certificate {
 
   get pem(): string {
     return formatPem('CERTIFICATE', this.der);
+  }
+
+  get keyType(): KeyType {
+    this.#keyType ??= keyTypeOf(this.#x509.publicKey);
+    return this.#keyType;
+  }
+
+  /** SHA-256 of the SubjectPublicKeyInfo, hex. */
+  get publicKeyFingerprint(): string {
+    this.#publicKeyFingerprint ??= sha256(this.#x509.publicKey.export({ type: 'spki', format: 'der' }));
+    return this.#publicKeyFingerprint;
+  }
+
+  get selfSigned(): boolean {
+    this.#selfSigned ??= this.#subjectDer.equals(this.#issuerDer) && this.#x509.verify(this.#x509.publicKey);
+    return this.#selfSigned;
   }
 
   get publicKey(): KeyObject {

@@ -1,4 +1,4 @@
-import { createPublicKey, sign } from 'node:crypto';
+import { sign } from 'node:crypto';
 import { bitString, bool, explicit, int, nullValue, octetString, oid, seq, set, utf8 } from './der.ts';
 import { PkiError } from './error.ts';
 import { OID } from './extensions.ts';
@@ -19,12 +19,7 @@ const LONGEST_COMMON_NAME = 64;
  * no common name: RFC 5280 demands it, and istio-csr checks it.
  */
 export function createCsr(key: PrivateKey, names: CsrNames): Buffer {
-  const info = seq(
-    int(0),
-    subject(names.commonName),
-    createPublicKey(key.keyObject).export({ type: 'spki', format: 'der' }),
-    explicit(0, ...attributes(names)),
-  );
+  const info = seq(int(0), subject(names.commonName), key.spki, explicit(0, ...attributes(names)));
   const { algorithm, signature } = signed(info, key);
   return seq(info, algorithm, bitString(signature));
 }

@@ -15,15 +15,10 @@ const FORMS = { 'PRIVATE KEY': 'pkcs8', 'EC PRIVATE KEY': 'sec1', 'RSA PRIVATE K
  */
 export class PrivateKey {
   readonly #key: KeyObject;
-  /** SHA-256 of the SubjectPublicKeyInfo, hex; equals that of a certificate made for this key. */
-  readonly publicKeyFingerprint: string;
-  readonly keyType: KeyType;
+  #spki: Buffer | undefined;
 
   private constructor(key: KeyObject) {
     this.#key = key;
-    this.keyType = keyTypeOf(key);
-    const spki = createPublicKey(key).export({ type: 'spki', format: 'der' });
-    this.publicKeyFingerprint = createHash('sha256').update(spki).digest('hex');
   }
 
   /** A new P-256 key: what every mesh and every gateway takes. */
@@ -54,6 +49,21 @@ export class PrivateKey {
     } catch (cause) {
       throw new PkiError('ERR_KEY_SYNTAX', `the ${block.label} block does not hold a key`, { cause });
     }
+  }
+
+  /** SubjectPublicKeyInfo, DER. */
+  get spki(): Buffer {
+    this.#spki ??= createPublicKey(this.#key).export({ type: 'spki', format: 'der' });
+    return this.#spki;
+  }
+
+  /** SHA-256 of the SubjectPublicKeyInfo, hex; equals that of a certificate made for this key. */
+  get publicKeyFingerprint(): string {
+    return createHash('sha256').update(this.spki).digest('hex');
+  }
+
+  get keyType(): KeyType {
+    return keyTypeOf(this.#key);
   }
 
   get keyObject(): KeyObject {

@@ -53,8 +53,8 @@ export function encodeCertificate(fields: CertificateFields): Buffer {
 }
 
 export function spkiOf(key: KeyObject | PrivateKey): Buffer {
-  const object = key instanceof PrivateKey ? key.keyObject : key;
-  return (object.type === 'private' ? createPublicKey(object) : object).export({ type: 'spki', format: 'der' });
+  if (key instanceof PrivateKey) return key.spki;
+  return (key.type === 'private' ? createPublicKey(key) : key).export({ type: 'spki', format: 'der' });
 }
 
 /** RFC 5280 §4.2.1.2: the hash of the key itself with SHA-1; with SHA-256, Consul's hash of the whole SPKI. */

@@ -6,10 +6,13 @@ import { errorFromSocket, errorFromStatus } from '../../src/kube/classify.ts';
 import { RESOURCES } from '../../src/kube/resources.ts';
 import type { Clock } from '../../src/mesh/clock.ts';
 import { ambassadorDefinitions } from '../../src/sandbox/kube/ambassador.ts';
-import { type Cluster, newCluster } from '../../src/sandbox/kube/cluster.ts';
+import { Definitions } from '../../src/sandbox/kube/definitions.ts';
 import { type Kind, storageOf } from '../../src/sandbox/kube/kinds.ts';
 import type { Stored } from '../../src/sandbox/kube/object.ts';
+import { Registry } from '../../src/sandbox/kube/registry.ts';
 import { ApiError } from '../../src/sandbox/kube/status.ts';
+import { Store } from '../../src/sandbox/kube/store.ts';
+import { Writes } from '../../src/sandbox/kube/writes.ts';
 
 /** What goes wrong with one call. `lost` is carried out, and its answer never arrives. */
 export type CallFault = 'refused' | 'lost' | 'conflict';
@@ -26,12 +29,15 @@ export interface Shown {
 
 /** One API server in memory: the sandbox's own writes and rules without its wire. */
 export class ModelCluster {
-  readonly #cluster: Cluster;
+  readonly #store = new Store();
+  readonly #registry = new Registry();
+  readonly #writes: Writes;
   readonly #shown: (shown: Shown) => void;
   readonly #kinds = new Map<string, Kind>();
 
   constructor(clock: Clock, namespace: string, shown: (shown: Shown) => void) {
-    this.#cluster = newCluster(clock, false);
+    this.#writes = new Writes(this.#store, clock);
+    new Definitions(this.#store, this.#registry);
     this.#shown = shown;
     this.#put({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: namespace } });
     for (const definition of ambassadorDefinitions()) this.#put(definition as Stored);
@@ -44,12 +50,12 @@ export class ModelCluster {
 
   get(ref: ObjectRef): KubeObject | undefined {
     const kind = this.kind(ref);
-    return this.#cluster.store.get(storageOf(kind), ref.namespace, ref.name) as KubeObject | undefined;
+    return this.#store.get(storageOf(kind), ref.namespace, ref.name) as KubeObject | undefined;
   }
 
   list(resource: Resource, namespace: string | undefined): ListResult {
-    const items = this.#cluster.store.list(storageOf(this.kind(resource)), namespace) as unknown as KubeObject[];
-    return { items, resourceVersion: String(this.#cluster.store.version) };
+    const items = this.#store.list(storageOf(this.kind(resource)), namespace) as unknown as KubeObject[];
+    return { items, resourceVersion: String(this.#store.version) };
   }
 
   write(
@@ -69,7 +75,7 @@ export class ModelCluster {
       validation: 'Ignore',
     } as const;
     const target = { kind, namespace, name, subresource: undefined };
-    const { writes } = this.#cluster;
+    const writes = this.#writes;
     let after: KubeObject | undefined;
     if (verb === 'create') after = writes.create(kind, namespace, body as Stored, mode) as KubeObject;
     else if (verb === 'replace') after = writes.update(target, body as Stored, mode) as KubeObject;
@@ -85,7 +91,7 @@ export class ModelCluster {
     const known = this.#kinds.get(id);
     if (known) return known;
     const [version = '', group = ''] = apiVersion.split('/').reverse();
-    const found = this.#cluster.registry
+    const found = this.#registry
       .all()
       .find((one) => one.kind === kind && one.group === group && one.version === version);
     if (!found) throw new TypeError(`no kind ${id}`);
@@ -95,7 +101,7 @@ export class ModelCluster {
 
   #put(object: Stored): void {
     const mode = { fieldManager: 'model', dryRun: false, force: true, validation: 'Ignore' } as const;
-    this.#cluster.writes.create(this.kind(object), object.metadata.namespace, object, mode);
+    this.#writes.create(this.kind(object), object.metadata.namespace, object, mode);
   }
 }
 

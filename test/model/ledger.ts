@@ -45,7 +45,8 @@ export class Ledger {
   #foreign = new Set<string>();
   #lastWrite: { side: 'secret' | 'gateway'; at: number; by: string } | undefined;
   #leaf: { id: string } | undefined;
-  readonly #paths = new Map<string, boolean>();
+  /** When paths that were found once are good. */
+  readonly #paths = new Map<string, { readonly from: number; readonly until: number }>();
 
   constructor(options: LedgerOptions) {
     this.#options = options;
@@ -224,12 +225,14 @@ export class Ledger {
   #verifies(chain: readonly Certificate[], bundle: readonly Certificate[], at: number): boolean {
     const [leaf] = chain;
     if (!leaf) return false;
-    const key = [...chain, ...bundle].map(({ fingerprint }) => fingerprint.slice(0, 12)).join() + at;
+    const key = [...chain, ...bundle].map(({ fingerprint }) => fingerprint.slice(0, 12)).join();
     const known = this.#paths.get(key);
-    if (known !== undefined) return known;
-    const found = findPath(leaf, chain.slice(1), bundle, at, CLOCKS_APART).ok;
-    this.#paths.set(key, found);
-    return found;
+    if (known && at >= known.from && at < known.until) return true;
+    const found = findPath(leaf, chain.slice(1), bundle, at, CLOCKS_APART);
+    if (!found.ok) return false;
+    const from = Math.max(...found.path.map(({ notBefore }) => notBefore)) - CLOCKS_APART;
+    this.#paths.set(key, { from, until: Math.min(...found.path.map(({ notAfter }) => notAfter)) });
+    return true;
   }
 }
 
@@ -250,6 +253,15 @@ function certificates(pem: string): readonly Certificate[] {
   return found;
 }
 
+const keys = new Map<string, PrivateKey>();
+
+function keyOf(pem: string): PrivateKey {
+  const known = keys.get(pem) ?? PrivateKey.fromPem(pem);
+  if (keys.size > 500) keys.clear();
+  keys.set(pem, known);
+  return known;
+}
+
 /** Unreadable is empty: somebody else may have written it. */
 export function bundleOf(secret: KubeObject): readonly Certificate[] {
   try {
@@ -261,7 +273,7 @@ export function bundleOf(secret: KubeObject): readonly Certificate[] {
 
 export function pairOf(secret: KubeObject): Pair {
   return {
-    key: PrivateKey.fromPem(text(secret, 'tls.key')),
+    key: keyOf(text(secret, 'tls.key')),
     chain: certificates(text(secret, 'tls.crt')),
     bundle: certificates(text(secret, 'ca.crt')),
   };

@@ -84,7 +84,7 @@ export class ModelMesh {
     this.#issuer = this.#signing.intermediate({
       name: `int${this.#made++}`,
       key: this.#keys.take(),
-      ...this.#period(50 * this.lifeMs),
+      ...this.#period(500 * this.lifeMs),
     });
     this.rotateLeaves();
   }
@@ -108,7 +108,7 @@ export class ModelMesh {
     if (!next || next === before) return;
     this.#signing = next;
     this.#issuer = next;
-    this.#crossed = how.crossed ? [before.crossSign(next, this.#period(50 * this.lifeMs))] : [];
+    this.#crossed = how.crossed ? [before.crossSign(next, this.#period(500 * this.lifeMs))] : [];
     if (how.leafFirst && !known.includes(next.certificate)) this.rotateLeaves(this.pushes.keys(), known);
     this.#repushOrRotate(how.leafFirst);
   }
@@ -175,9 +175,10 @@ export class ModelMesh {
     return leaf !== undefined && findPath(leaf, chain.slice(1), upstream.trust, this.#now()).ok;
   }
 
+  /** Its chain was made to end in its root: only time can tell against it. */
   isLive({ chain, root }: Upstream): boolean {
-    const [leaf] = chain;
-    return leaf !== undefined && findPath(leaf, chain.slice(1), [root], this.#now()).ok;
+    const now = this.#now();
+    return [...chain, root].every((link) => now >= link.notBefore && now < link.notAfter);
   }
 
   #spoil(good: Identity, how: BadPush): Identity {

@@ -196,7 +196,7 @@ export class World {
     if (!this.leader) await this.elect('a');
     this.mesh.heal();
     for (const upstream of this.mesh.upstreams) this.mesh.teach(upstream);
-    await this.#settle(2 * Math.max(this.spec.trust.retainMs, this.mesh.lifeMs));
+    await this.#settle(Math.max(this.spec.trust.retainMs, this.mesh.lifeMs) + 30 * MINUTE);
     this.#converged();
     const before = this.#versions();
     for (let looks = 0; looks < 3; looks++) {
@@ -224,7 +224,7 @@ export class World {
       if (changed) continue;
       const asked = look?.decision.nextLook ?? Number.POSITIVE_INFINITY;
       assert.ok(asked > this.clock.now(), 'it asks to look again in the past');
-      await this.advance(Math.min(asked - this.clock.now(), 20 * MINUTE, until - now));
+      await this.advance(Math.min(asked - this.clock.now(), 36 * MINUTE, until - now));
     }
     await this.deliver('all');
     await this.look(true);
