@@ -386,7 +386,7 @@ describe('SDS', () => {
       await refused(
         watch(),
         'ERR_MESH_DENIED',
-        /not authorized for the requested identities \["default" "ROOTCA"\]; SPIRE knows no such identity/,
+        /not authorized for the requested identities \["default"\]; SPIRE knows no such identity/,
       );
       agent.registered = true;
       agent.attested = false;

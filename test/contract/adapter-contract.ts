@@ -153,9 +153,9 @@ export function adapterContract<C>(
       } else {
         const values = opened.watch(live())[Symbol.asyncIterator]();
         await values.next();
-        const next = values.next();
+        const told = assert.rejects(values.next(), isTold);
         await world.subject.outage(true);
-        await assert.rejects(next, isTold);
+        await told;
       }
       await world.subject.outage(false);
       assertWhole(isIssuer(opened) ? await opened.issue(live()) : await firstOf(opened.watch(live())), world);

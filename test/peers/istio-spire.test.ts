@@ -1,7 +1,9 @@
 import { after, before } from 'node:test';
+import { setTimeout as delay } from 'node:timers/promises';
 import { istio } from '../../adapters/istio/adapter.ts';
 import { adapterContract } from '../contract/adapter-contract.ts';
 import { spireSuite } from '../contract/istio-suite.ts';
+import { RawSds } from '../contract/sds-client.ts';
 import { type Spire, startSpire } from './servers/spire.ts';
 
 /** Renewed after half of its life; the agent looks each second. */
@@ -14,8 +16,19 @@ let id: string;
 before(async () => {
   spire = await startSpire();
   id = await spire.createEntry('/gateway', { ttlSeconds: LEAF_SECONDS });
+  await known();
 });
 after(() => spire?.stop());
+
+/** Resolves once the agent has learnt of the entry. */
+async function known(): Promise<void> {
+  const sds = new RawSds(spire.socket);
+  try {
+    while (!(await sds.fetch([id]).catch(() => undefined))) await delay(100);
+  } finally {
+    sds.close();
+  }
+}
 
 spireSuite('The real SPIRE agent', async () => {
   const { socket, trustDomain } = spire;
@@ -32,7 +45,10 @@ for (const disableSpiffeValidation of [true, false]) {
       config: { sds: { socket: spire.socket, disableSpiffeValidation }, trustDomain: spire.trustDomain, id },
       outage: async (on) => {
         if (on) await spire.agent.kill('SIGTERM');
-        else await spire.agent.restart();
+        else {
+          await spire.agent.restart();
+          await known();
+        }
       },
       rotate: () => {},
       stop: () => {},

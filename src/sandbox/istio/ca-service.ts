@@ -94,7 +94,10 @@ export class CaService {
     try {
       csr = readCsr(pem);
     } catch {
-      throw new GrpcError(grpcStatus.INVALID_ARGUMENT, 'CSR parsing error: (failed to decode CSR)');
+      throw new GrpcError(
+        grpcStatus.INVALID_ARGUMENT,
+        'CSR signing error (certificate signing request is not properly encoded)',
+      );
     }
     if (!csr.signatureValid) throw new GrpcError(grpcStatus.INVALID_ARGUMENT, 'CSR signature is not valid');
     const { uris, dns, ips, emails } = csr.names;

@@ -107,11 +107,12 @@ export class SpireAgent {
 
   #authorise(names: readonly string[]): void {
     if (!this.attested) throw new GrpcError(grpcStatus.UNAVAILABLE, 'could not attest the caller');
-    const known = this.#certificateNames.concat(this.#bundleNames);
-    const unknown = names.filter((name) => !this.registered || !known.includes(name));
+    const known = [...this.#bundleNames, ...(this.registered ? this.#certificateNames : [])];
     const bundles = names.filter((name) => this.#bundleNames.includes(name));
-    if (unknown.length > 0 || bundles.length > 1) {
-      const listed = names.map((name) => JSON.stringify(name)).join(' ');
+    // One bundle for each stream: of several, those after the first count as unknown.
+    const refused = [...names.filter((name) => !known.includes(name)), ...bundles.slice(1)];
+    if (refused.length > 0) {
+      const listed = refused.map((name) => JSON.stringify(name)).join(' ');
       throw new GrpcError(
         grpcStatus.INVALID_ARGUMENT,
         `workload is not authorized for the requested identities [${listed}]`,
