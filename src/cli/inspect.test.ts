@@ -120,7 +120,7 @@ test('a live SDS socket is explained like anything else', async () => {
   const istio = await startIstio();
   try {
     const socket = join(directory, 'sds.sock');
-    await istio.pilotAgent({ socket });
+    await istio.startPilotAgent({ socket, id: ID });
     const { code, stdout, stderr } = await say(['inspect', 'sds', socket, '--trust-domain', 'cluster.local']);
     assert.equal(code, 0, stderr + stdout);
     assert.match(stdout, /✓ the chain reaches a root in the bundle/);

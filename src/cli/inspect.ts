@@ -17,7 +17,7 @@ Explains certificates: what they are, and what each check says that a pair must
 pass before it is published. Exits with 1 when one fails.
 
   --ca FILE              roots to verify under (default: those in the files)
-  --ca-secret NAME       the Secret with the roots (default: ca.crt of the first)
+  --ca-secret NAME       the Secret with the roots (default: its own ca.crt)
   --id ID                the SPIFFE ID or DNS name that the leaf must carry
   --trust-domain NAME    the trust domain that it must be in
   --form spiffe|dns      how the mesh names workloads (default: by the leaf)

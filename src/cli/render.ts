@@ -13,7 +13,7 @@ const USAGE = `usage: meshcert render -f FILE… [--rbac] [flags]
 Prints the objects that would be written for the MeshCertificates of a file,
 with placeholders for certificates and keys: nothing is asked of a mesh or of a
 cluster. With --rbac, prints the Roles that the agent needs for exactly these.
-What a cluster would say to real ones is told by: meshcert agent --once --dry-run
+What a cluster would say to real ones, "meshcert agent --once --dry-run" tells.
 
   -f, --file FILE        MeshCertificate documents (YAML), "-" for stdin
   -n, --namespace NAME   what an omitted namespace means (default: default)

@@ -7,6 +7,8 @@ import { adapters } from '../../adapters/index.ts';
 import { customResourceDefinition } from '../config/crd.ts';
 import { Board, badStatus, goodStatus } from '../http/board.fixture.ts';
 import { startHttp } from '../http/server.ts';
+import type { Kube } from '../kube/api.ts';
+import { connect } from '../kube/client.ts';
 import { systemClock } from '../mesh/clock.ts';
 import { silentLog } from '../mesh/log.ts';
 import { type KubeApi, startKubeApi } from '../sandbox/kube/kube-api.ts';
@@ -16,30 +18,34 @@ import { type StatusRow, statusTable } from './status-table.ts';
 
 const NOW = Date.now();
 let kube: KubeApi;
+let client: Kube;
 let env: Record<string, string>;
 
-const object = (name: string, value: object, namespace = 'emissary') => ({
-  apiVersion: 'meshcert.dev/v1alpha1',
-  kind: 'MeshCertificate',
-  metadata: { name, namespace },
-  spec: { istio: { sds: {} } },
-  status: value,
-});
+/** A MeshCertificate with this status, as an agent would have left it. */
+async function put(name: string, status: object, namespace = 'emissary'): Promise<void> {
+  const object = { apiVersion: 'meshcert.dev/v1alpha1', kind: 'MeshCertificate', metadata: { name, namespace } };
+  kube.put({ ...object, spec: { istio: { sds: {} } } });
+  await client.apply({ ...object, status }, { fieldManager: 'test', force: true, subresource: 'status' });
+}
 
 before(async () => {
   kube = await startKubeApi({
     namespaces: ['emissary', 'other'],
     objects: [customResourceDefinition(adapters)],
   });
-  kube.put(object('good', goodStatus(NOW)));
-  kube.put(object('bad', badStatus(NOW)));
-  kube.put(object('elsewhere', goodStatus(NOW), 'other'));
   const KUBECONFIG = join(await mkdtemp(join(tmpdir(), 'meshcert-status-')), 'config');
   await kube.writeKubeconfig(KUBECONFIG, { namespace: 'emissary' });
   env = { KUBECONFIG };
+  client = connect({ kubeconfig: KUBECONFIG, context: undefined, userAgent: 'test' });
+  await put('good', goodStatus(NOW));
+  await put('bad', badStatus(NOW));
+  await put('elsewhere', goodStatus(NOW), 'other');
 });
 
-after(() => kube.stop());
+after(async () => {
+  client.close();
+  await kube.stop();
+});
 
 const lines = (text: string) => text.trimEnd().split('\n');
 
@@ -86,7 +92,7 @@ test('an empty namespace says so, and where to look', async () => {
   assert.match(stderr, /No MeshCertificates found. See -A/);
 });
 
-test('--watch shows each change as a further line until it is ended', async () => {
+test('--watch shows each change as a further line until it is ended', { timeout: 30_000 }, async () => {
   const stop = new AbortController();
   let changed = false;
   const { code, stdout } = await say(['status', '-n', 'other', '--watch'], {
@@ -95,7 +101,7 @@ test('--watch shows each change as a further line until it is ended', async () =
     onOutput(all) {
       if (all.includes('elsewhere') && !changed) {
         changed = true;
-        kube.put(object('elsewhere', goodStatus(NOW, { rotations: 88 }), 'other'));
+        put('elsewhere', goodStatus(NOW, { rotations: 88 }), 'other').catch((error: Error) => stop.abort(error));
       }
       if (all.includes('88')) stop.abort();
     },
@@ -140,8 +146,8 @@ test('a cluster without the definition is told how to get it', async () => {
 });
 
 test('colours come on a terminal alone, and never with NO_COLOR', async () => {
-  const escape = '\x1b[';
-  const at = (options: object) => say(['status'], { env, ...options }).then(({ stdout }) => stdout.includes(escape));
+  const colour = '\x1b[';
+  const at = (options: object) => say(['status'], { env, ...options }).then(({ stdout }) => stdout.includes(colour));
   assert.equal(await at({ isTTY: true }), true);
   assert.equal(await at({ isTTY: false }), false);
   assert.equal(await at({ isTTY: true, env: { ...env, NO_COLOR: '1' } }), false);
