@@ -126,13 +126,32 @@ export class Tokens {
     const found = named ? { user: named, audiences: wanted } : this.authenticate(spec.token, wanted);
     const status = found
       ? { authenticated: true, user: { ...found.user }, audiences: found.audiences }
-      : { user: {}, error: '[invalid bearer token, token lookup failed]' };
+      : { user: {}, error: `[invalid bearer token, ${this.#complaint(spec.token, wanted)}]` };
     return { ...body, metadata: {}, status };
+  }
+
+  /** Linkerd tells a token for another audience, which it reviews again without one, by these words. */
+  #complaint(token: string, wanted: readonly string[]): string {
+    const claimed = audiencesOf(token);
+    const list = (audiences: readonly string[]) =>
+      `[${audiences.map((audience) => JSON.stringify(audience)).join(' ')}]`;
+    return this.authenticate(token, claimed)
+      ? `token audiences ${list(claimed)} is invalid for the target audiences ${list(wanted)}`
+      : 'token lookup failed';
   }
 
   /** The public key as a JWK set, for who verifies tokens without asking. */
   keys(): Fields {
     return { keys: [{ ...this.#publicKey.export({ format: 'jwk' }), use: 'sig', alg: 'RS256', kid: this.#keyId }] };
+  }
+}
+
+function audiencesOf(token: string): readonly string[] {
+  try {
+    const { aud } = JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString());
+    return Array.isArray(aud) ? aud.map(String) : [];
+  } catch {
+    return [];
   }
 }
 
