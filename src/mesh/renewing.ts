@@ -85,7 +85,9 @@ export async function* renewing(
     ignoreAbort(
       followRoots(watch, host, policy, stop, (roots) => {
         const before = named ?? current?.roots;
-        rootsChanged ||= before !== undefined && !sameRoots(before, roots);
+        // The same roots may sign by another key: Consul renews what lies between root and leaf.
+        const stale = current !== undefined && issuer.stale?.(current) !== undefined;
+        rootsChanged ||= stale || (before !== undefined && !sameRoots(before, roots));
         named = roots;
         issued = without(issued, roots);
         wake.fire();
