@@ -57,10 +57,10 @@ export interface Decision {
 export function decide(situation: Situation): Decision {
   const { candidate, published, spec, now } = situation;
   const current = standing(situation);
-  const judged = candidate && judge(situation, candidate, current?.path);
+  const judged = candidate && judge(situation, candidate, current?.identity);
   const accepted = judged?.ok ? candidate : undefined;
   const named = accepted?.roots ?? namedRoots(published.bundle, published.since);
-  const trust = trustFor(situation, named, candidate ?? current?.identity, current?.path);
+  const trust = trustFor(situation, named, candidate ?? current?.identity, current?.identity);
   const hold =
     accepted && current && !sameLeaf(accepted, current.identity)
       ? decideHold({
@@ -104,7 +104,7 @@ export function decide(situation: Situation): Decision {
 
 /** Why the candidate may not be published, or undefined. */
 export function refusal(situation: Situation, candidate: Identity): Problem | undefined {
-  return toProblem(judge(situation, candidate, standing(situation)?.path));
+  return toProblem(judge(situation, candidate, standing(situation)?.identity));
 }
 
 interface Standing {
@@ -124,8 +124,8 @@ function standing({ published, expectation, now }: Situation): Standing | undefi
 }
 
 /** Against the very bundle that would be written with it. */
-function judge(situation: Situation, candidate: Identity, path: readonly Certificate[] | undefined): Verdict {
-  const { bundle } = trustFor(situation, candidate.roots, candidate, path);
+function judge(situation: Situation, candidate: Identity, current: Identity | undefined): Verdict {
+  const { bundle } = trustFor(situation, candidate.roots, candidate, current);
   const wish = { ...situation.expectation, id: situation.expectation.id ?? candidate.id };
   return verify(candidate, bundle, wish, situation.now);
 }
@@ -134,7 +134,7 @@ function trustFor(
   { published, spec, now }: Situation,
   named: readonly Certificate[],
   newest: Identity | undefined,
-  inUse: readonly Certificate[] = [],
+  current: Identity | undefined,
 ): TrustDecision {
   const leaf = newest?.chain[0];
   return decideTrust({
@@ -144,7 +144,7 @@ function trustFor(
     now,
     retainMs: spec.trust.retainMs,
     leafLifetimeMs: leaf ? leaf.notAfter - leaf.notBefore : 0,
-    inUse,
+    chain: current?.chain ?? [],
   });
 }
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { Certificate } from '../pki/certificate.ts';
+import { PrivateKey } from '../pki/key.ts';
 import { SandboxCa } from '../sandbox/ca.ts';
 import { formatRootTimes, parseRootTimes } from './root-times.ts';
 import { decideTrust, namedRoots, type RootTimes, type TrustInput } from './trust.ts';
@@ -53,11 +54,18 @@ describe('the bundle', () => {
     assert.equal(first.nextChangeAt, now + 3 * hour);
   });
 
-  test('keeps a root that the published leaf needs, whatever the time', () => {
-    const since: RootTimes = new Map([[a.fingerprint, { state: 'retained', at: now - 1000 * hour }]]);
-    const given = { named: [b], published: [a, b], since };
-    assert.equal(names(decideTrust(input({ ...given, inUse: [a] })).bundle), 'ab');
-    assert.equal(names(decideTrust(input(given)).bundle), 'b');
+  test('keeps a root that the published leaf cannot do without, whatever time and cap say', () => {
+    const ca = SandboxCa.root({ name: 'a', notBefore: now - hour, notAfter: now + 1000 * hour });
+    const chain = [ca.issue(PrivateKey.generate(), { notBefore: now - hour, notAfter: now + hour })];
+    const old = ca.certificate;
+    const since: RootTimes = new Map([[old.fingerprint, { state: 'retained', at: now - 1000 * hour }]]);
+    const given = { named: [b], published: [old, b], since, chain };
+    assert.equal(names(decideTrust(input({ ...given, cap: 1 })).bundle), 'ab');
+    assert.deepEqual(decideTrust(input(given)).dropped, []);
+    assert.equal(names(decideTrust(input({ ...given, chain: [] })).bundle), 'b');
+    const renewed = ca.renew({ notBefore: now, notAfter: now + 1000 * hour }).certificate;
+    const both = decideTrust(input({ ...given, named: [renewed], published: [old, renewed] }));
+    assert.deepEqual(both.bundle, [renewed], 'the same key under a new root is as good');
   });
 
   test('loses expired roots, named or not', () => {

@@ -1,5 +1,6 @@
 import type { Certificate } from '../pki/certificate.ts';
-import { LIMITS } from './checks.ts';
+import { findPath } from '../pki/chain.ts';
+import { LIMITS, SKEW_MS } from './checks.ts';
 
 /** When the mesh began to name a published root, or ceased to. A root without an entry was there from the start. */
 export interface RootTime {
@@ -22,8 +23,8 @@ export interface TrustInput {
   readonly retainMs: number;
   /** A root stays at least as long as a leaf under it may live. */
   readonly leafLifetimeMs: number;
-  /** Roots under which the published leaf verifies: they stay whatever the time. */
-  readonly inUse?: readonly Certificate[];
+  /** What stands, leaf first: the root that it cannot be verified without stays, whatever time and cap say. */
+  readonly chain?: readonly Certificate[];
   /** Most roots in a bundle; the oldest retained ones go first. */
   readonly cap?: number;
 }
@@ -32,9 +33,14 @@ export interface TrustDecision {
   /** Published roots in their published order, then new ones in the mesh's order: an order alone is no change. */
   readonly bundle: readonly Certificate[];
   readonly since: RootTimes;
-  readonly dropped: readonly { readonly certificate: Certificate; readonly reason: 'expired' | 'retained' | 'cap' }[];
+  readonly dropped: readonly Dropped[];
   /** Epoch ms at which the same input gives another answer. */
   readonly nextChangeAt: number | undefined;
+}
+
+export interface Dropped {
+  readonly certificate: Certificate;
+  readonly reason: 'expired' | 'retained' | 'cap';
 }
 
 const SECOND = 1000;
@@ -49,58 +55,61 @@ const thisSecond = (ms: number): number => Math.floor(ms / SECOND) * SECOND;
 export function decideTrust(input: TrustInput): TrustDecision {
   const { published, now } = input;
   const named = new Set(input.named.map(({ fingerprint }) => fingerprint));
-  const inUse = new Set(input.inUse?.map(({ fingerprint }) => fingerprint));
   const retain = Math.max(input.retainMs, input.leafLifetimeMs);
   const known = new Set(published.map(({ fingerprint }) => fingerprint));
-  const since = new Map<string, RootTime>();
-  const dropped: { certificate: Certificate; reason: 'expired' | 'retained' | 'cap' }[] = [];
+  let dropped: Dropped[] = [];
 
   const droppedAt = (root: Certificate): number => {
     const mark = input.since.get(root.fingerprint);
     // A mark from further ahead than the retention itself was made by a clock that was wrong.
     return mark?.state === 'retained' && mark.at <= now + retain ? mark.at : nextSecond(now);
   };
-  const stays = (root: Certificate): boolean => {
-    const reason =
-      now >= root.notAfter
-        ? 'expired'
-        : named.has(root.fingerprint) || inUse.has(root.fingerprint) || now < droppedAt(root) + retain
-          ? undefined
-          : 'retained';
-    if (reason) dropped.push({ certificate: root, reason });
-    return reason === undefined;
-  };
+  const stays = (root: Certificate): boolean => named.has(root.fingerprint) || now < droppedAt(root) + retain;
+  const drop = (certificate: Certificate, reason: Dropped['reason']) => dropped.push({ certificate, reason });
 
-  let bundle = unique([...published, ...input.named]).filter(stays);
+  const all = unique([...published, ...input.named]).filter((root) => now < root.notAfter || !drop(root, 'expired'));
+  let bundle = all.filter((root) => stays(root) || !drop(root, 'retained'));
+  const surplus = bundle.length - (input.cap ?? LIMITS.bundle);
+  if (surplus > 0) {
+    const oldestFirst = bundle
+      .filter(({ fingerprint }) => !named.has(fingerprint))
+      .sort((a, b) => droppedAt(a) - droppedAt(b));
+    const gone = new Set(oldestFirst.slice(0, surplus));
+    bundle = bundle.filter((root) => !gone.has(root) || !drop(root, 'cap'));
+  }
+  const needed = indispensable(input.chain, bundle, all, now);
+  if (needed) {
+    bundle = all.filter((root) => root === needed || bundle.includes(root));
+    dropped = dropped.filter(({ certificate }) => certificate !== needed);
+  }
+
+  const since = new Map<string, RootTime>();
+  const changes: number[] = [];
   for (const root of bundle) {
     const { fingerprint } = root;
     const mark = input.since.get(fingerprint);
-    if (!named.has(fingerprint)) since.set(fingerprint, { state: 'retained', at: droppedAt(root) });
-    else if (mark?.state === 'added') since.set(fingerprint, mark);
+    changes.push(root.notAfter);
+    if (!named.has(fingerprint)) {
+      since.set(fingerprint, { state: 'retained', at: droppedAt(root) });
+      if (root !== needed) changes.push(droppedAt(root) + retain);
+    } else if (mark?.state === 'added') since.set(fingerprint, mark);
     else if (published.length > 0 && (!known.has(fingerprint) || mark?.state === 'retained')) {
       since.set(fingerprint, { state: 'added', at: thisSecond(now) });
     }
   }
-
-  const excess = bundle.length - (input.cap ?? LIMITS.bundle);
-  if (excess > 0) {
-    const oldestFirst = bundle
-      .filter(({ fingerprint }) => !named.has(fingerprint) && !inUse.has(fingerprint))
-      .sort((a, b) => droppedAt(a) - droppedAt(b));
-    const surplus = new Set(oldestFirst.slice(0, excess));
-    bundle = bundle.filter((root) => !surplus.has(root));
-    for (const certificate of surplus) {
-      dropped.push({ certificate, reason: 'cap' });
-      since.delete(certificate.fingerprint);
-    }
-  }
-
-  const changes = bundle.flatMap((root) => {
-    const mark = since.get(root.fingerprint);
-    const released = mark?.state === 'retained' && !inUse.has(root.fingerprint) ? [mark.at + retain] : [];
-    return [root.notAfter, ...released];
-  });
   return { bundle, since, dropped, nextChangeAt: changes.length > 0 ? Math.min(...changes) : undefined };
+}
+
+/** The one root among `all` without which the chain would not verify; undefined where `bundle` is enough. */
+function indispensable(
+  [leaf, ...links]: readonly Certificate[] = [],
+  bundle: readonly Certificate[],
+  all: readonly Certificate[],
+  now: number,
+): Certificate | undefined {
+  if (!leaf || bundle.length === all.length || findPath(leaf, links, bundle, now, SKEW_MS).ok) return undefined;
+  const found = findPath(leaf, links, all, now, SKEW_MS);
+  return found.ok ? found.path.at(-1) : undefined;
 }
 
 /** Of a published bundle, the roots that the mesh named when it was written. */

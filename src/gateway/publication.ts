@@ -37,11 +37,24 @@ export function readPublication(
   const named = (name: string) => secrets.find(({ metadata }) => metadata.name === name);
 
   const caSecret = named(spec.caSecretName);
-  const bundle = read(caSecret, (data) => parseCertificates(data['tls.crt'] ?? data['ca.crt'] ?? '')) ?? [];
-  const identity = read(named(spec.secretName), (data) => ({
+  const pairSecret = named(spec.secretName);
+  const bundle =
+    read(caSecret, (data) => parseCertificates(data['tls.crt'] ?? data['ca.crt'] ?? '')) ??
+    (pairSecret && bundleBeside(pairSecret)) ??
+    [];
+  const identity = read(pairSecret, (data) => ({
     key: PrivateKey.fromPem(data['tls.key'] ?? ''),
     chain: parseCertificates(data['tls.crt'] ?? ''),
   }));
   const since = parseRootTimes(caSecret?.metadata.annotations?.[ROOT_TIMES_ANNOTATION], bundle);
   return { bundle, since, identity, problems };
+}
+
+/** Somebody broke or deleted the CA Secret: the copy beside the pair still tells which roots were trusted. */
+function bundleBeside(pairSecret: KubeObject): readonly Certificate[] | undefined {
+  try {
+    return parseCertificates(decodeData(pairSecret)['ca.crt'] ?? '');
+  } catch {
+    return undefined;
+  }
 }

@@ -37,6 +37,7 @@ interface Pair {
 export class Ledger {
   readonly counts = new Map<string, number>();
   readonly #options: LedgerOptions;
+  #failure: unknown;
   /** True time at which each root of the CA Secret began to stand there; -∞ where it cannot be known. */
   #standsSince = new Map<string, number>();
   /** True time at which a leading replica last named it. */
@@ -61,8 +62,22 @@ export class Ledger {
     for (const { fingerprint } of roots) this.#namedAt.set(fingerprint, this.#options.now());
   }
 
-  /** Of every write that the API took. */
+  /** Of every write that the API took. What it finds is kept: the caller would take it for a fault of the API. */
   shown(shown: Shown): void {
+    try {
+      this.#judge(shown);
+    } catch (error) {
+      this.#failure ??= error;
+    }
+  }
+
+  /** Of what stands now; after each step. */
+  check(): void {
+    if (this.#failure) throw this.#failure;
+    this.#standing();
+  }
+
+  #judge(shown: Shown): void {
     const { by, verb, before, after } = shown;
     const replica = this.#options.replica(by);
     const object = after ?? before;
@@ -70,7 +85,7 @@ export class Ledger {
     const name = `${object.kind}/${object.metadata.name}`;
     if (!replica) {
       if (!sameContent(before, after)) this.#foreign.add(name);
-      if (object.metadata.name === this.#options.spec.caSecretName) this.#forgetRoots(after);
+      if (object.metadata.name === this.#options.spec.caSecretName) this.#forgetTimes(after);
       return;
     }
     this.count(`${verb} ${object.kind}`);
@@ -84,11 +99,10 @@ export class Ledger {
     if (object.metadata.name === this.#options.spec.secretName && after) this.#pairWritten(replica, before, after);
     if (object.kind === 'TLSContext') this.#contextWritten(name);
     this.#foreign.delete(name);
-    this.standing();
+    this.#standing();
   }
 
-  /** Of what stands now; after each step and each write. */
-  standing(): void {
+  #standing(): void {
     const { spec, cluster, now, mesh } = this.#options;
     const ca = cluster().get(secretRef(META.namespace, spec.caSecretName));
     const secret = cluster().get(secretRef(META.namespace, spec.secretName));
@@ -100,9 +114,10 @@ export class Ledger {
       const [leaf] = pair.chain;
       assert.ok(leaf, 'the pair has no leaf');
       assert.equal(pair.key.publicKeyFingerprint, leaf.publicKeyFingerprint, 'the key is not that of the leaf');
-      const at = Math.min(now(), leaf.notAfter - 1);
-      assert.ok(this.#verifies(pair.chain, bundle, at), 'what stands does not verify under the bundle that stands');
-      assert.ok(this.#verifies(pair.chain, pair.bundle, at), 'what stands does not verify under the bundle beside it');
+      const over = now() >= leaf.notAfter;
+      const holds = (roots: readonly Certificate[]) => over || this.#verifies(pair.chain, roots, now());
+      assert.ok(holds(bundle), 'what stands does not verify under the bundle that stands');
+      assert.ok(holds(pair.bundle), 'what stands does not verify under the bundle beside it');
     }
     for (const upstream of mesh.upstreams) {
       if (!mesh.isLive(upstream) || !this.#standsSince.has(upstream.root.fingerprint)) continue;
@@ -214,12 +229,21 @@ export class Ledger {
     }
   }
 
-  /** Somebody else wrote the CA Secret: how long its roots stood, and which they were, is no longer in the cluster. */
-  #forgetRoots(after: KubeObject | undefined): void {
-    this.#standsSince.clear();
-    for (const { fingerprint } of after ? bundleOf(after) : []) {
-      this.#standsSince.set(fingerprint, Number.NEGATIVE_INFINITY);
+  /**
+   * Somebody else wrote the CA Secret: how long its roots stood is no longer known to anybody. Which they were is told
+   * by the copy beside the pair, unless what they wrote can be read.
+   */
+  #forgetTimes(after: KubeObject | undefined): void {
+    const { cluster, spec } = this.#options;
+    const secret = cluster().get(secretRef(META.namespace, spec.secretName));
+    const copy = secret && !this.#foreign.has(`Secret/${spec.secretName}`) ? pairOf(secret).bundle : [];
+    const read = after ? bundleOf(after) : [];
+    const told = new Set((read.length > 0 ? read : copy).map(({ fingerprint }) => fingerprint));
+    for (const fingerprint of this.#standsSince.keys()) {
+      if (told.has(fingerprint)) this.#standsSince.set(fingerprint, Number.NEGATIVE_INFINITY);
+      else this.#standsSince.delete(fingerprint);
     }
+    for (const fingerprint of told) this.#standsSince.set(fingerprint, Number.NEGATIVE_INFINITY);
   }
 
   #verifies(chain: readonly Certificate[], bundle: readonly Certificate[], at: number): boolean {

@@ -25,9 +25,10 @@ test('through any history of rotations and faults, nothing that works is broken 
       await world.deliver('all');
       for (const step of steps) {
         await take(world, step);
-        world.ledger.standing();
+        world.ledger.check();
       }
       await world.converge();
+      world.ledger.check();
       runs += 1;
       for (const [what, count] of world.ledger.counts) counts.set(what, (counts.get(what) ?? 0) + count);
     }),

@@ -100,7 +100,6 @@ export class World {
     const replica = this.leader;
     if (!replica) return undefined;
     if (fresh && !this.apiDown) replica.refresh();
-    if (replica.candidate && replica.candidate.roots.length > 0) this.#noteRoots(replica);
     const pass = replica.look();
     let done = false;
     const ended = pass.finally(() => {
@@ -114,6 +113,7 @@ export class World {
     }
     const look = await ended;
     if (look) this.#countLook(look);
+    if (look && !look.outcome?.problem && replica === this.leader) this.ledger.named(replica.candidate?.roots ?? []);
     return look;
   }
 
@@ -224,7 +224,7 @@ export class World {
       if (changed) continue;
       const asked = look?.decision.nextLook ?? Number.POSITIVE_INFINITY;
       assert.ok(asked > this.clock.now(), 'it asks to look again in the past');
-      await this.advance(Math.min(asked - this.clock.now(), 36 * MINUTE, until - now));
+      await this.advance(Math.min(asked - this.clock.now(), 22 * MINUTE, until - now));
     }
     await this.deliver('all');
     await this.look(true);
@@ -308,11 +308,6 @@ export class World {
       default:
         return fault;
     }
-  }
-
-  #noteRoots(replica: Replica): void {
-    const { candidate } = replica;
-    if (candidate) this.ledger.named(candidate.roots);
   }
 
   #countLook({ decision, steps, outcome }: Look): void {
