@@ -18,9 +18,24 @@ const ROOMS: Readonly<Record<string, readonly string[]>> = {
   telemetry: ['mesh', 'core'],
   http: ['mesh', 'core', 'config', 'telemetry'],
   doctor: ['pki', 'mesh', 'core', 'config', 'gateway', 'kube'],
+  onboard: ['pki', 'mesh', 'core', 'config', 'gateway', 'kube'],
   agent: ['pki', 'mesh', 'core', 'config', 'gateway', 'kube', 'grpc', 'telemetry', 'http', 'doctor'],
-  cli: ['pki', 'mesh', 'core', 'config', 'gateway', 'kube', 'grpc', 'telemetry', 'http', 'doctor', 'agent', 'sandbox'],
-  sandbox: ['pki', 'mesh', 'core', 'config', 'gateway', 'kube', 'grpc', 'telemetry', 'http', 'doctor'],
+  cli: [
+    'pki',
+    'mesh',
+    'core',
+    'config',
+    'gateway',
+    'kube',
+    'grpc',
+    'telemetry',
+    'http',
+    'doctor',
+    'agent',
+    'onboard',
+    'sandbox',
+  ],
+  sandbox: ['pki', 'mesh', 'core', 'config', 'gateway', 'kube', 'grpc', 'telemetry', 'http', 'doctor', 'onboard'],
 };
 
 const root = realpathSync(mkdtempSync(join(tmpdir(), 'meshcert-rooms-')));

@@ -2,6 +2,8 @@
 export interface Io {
   readonly stdout: Output;
   readonly stderr: Output;
+  /** Absent: nobody can be asked. */
+  readonly stdin?: (NodeJS.ReadableStream & { readonly isTTY?: boolean | undefined }) | undefined;
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Aborted by SIGINT and SIGTERM. */
   readonly signal: AbortSignal;

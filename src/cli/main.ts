@@ -117,8 +117,8 @@ async function start(): Promise<void> {
       process.once(name, () => process.exit(130));
     });
   }
-  const { stdout, stderr, env } = process;
-  process.exitCode = await main(process.argv.slice(2), { stdout, stderr, env, signal: stop.signal });
+  const { stdin, stdout, stderr, env } = process;
+  process.exitCode = await main(process.argv.slice(2), { stdin, stdout, stderr, env, signal: stop.signal });
 }
 
 if (isEntry()) await start();

@@ -99,6 +99,7 @@ export const BUILT_IN_KINDS: readonly Kind[] = [
   ),
   builtIn('apps/v1', 'Deployment', 'deployments', WORKLOAD, ['deploy']),
   builtIn('apps/v1', 'DaemonSet', 'daemonsets', WORKLOAD, ['ds']),
+  builtIn('apps/v1', 'StatefulSet', 'statefulsets', WORKLOAD, ['sts']),
   builtIn(RBAC, 'Role', 'roles'),
   builtIn(RBAC, 'RoleBinding', 'rolebindings'),
   builtIn(RBAC, 'ClusterRole', 'clusterroles', ['cluster']),

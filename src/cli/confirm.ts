@@ -1,0 +1,14 @@
+import { createInterface } from 'node:readline/promises';
+import { type Io, UsageError } from './command.ts';
+
+/** Asks on the terminal; anything but yes is no. Without a terminal nobody can be asked, so --yes must say it. */
+export async function confirmed(question: string, { stdin, stdout, signal }: Io): Promise<boolean> {
+  if (!stdin?.isTTY) throw new UsageError('nothing is changed without --yes where nobody can be asked');
+  const asking = createInterface({ input: stdin, output: stdout as NodeJS.WritableStream });
+  try {
+    const answer = await asking.question(`${question} [y/N] `, { signal });
+    return /^y(es)?$/i.test(answer.trim());
+  } finally {
+    asking.close();
+  }
+}

@@ -1,0 +1,65 @@
+import { type KubeObject, keyOf, refOf } from '../core/object.ts';
+import type { Kube } from '../kube/api.ts';
+import { KubeError } from '../kube/error.ts';
+import type { Clock } from '../mesh/clock.ts';
+import { ONBOARD_FIELD_MANAGER } from './moved.ts';
+import { type Step, titleOf } from './plan.ts';
+import type { Say } from './say.ts';
+
+export interface ApplyOptions {
+  readonly kube: Kube;
+  readonly clock: Clock;
+  readonly say: Say;
+  /** The API server checks everything and stores nothing. */
+  readonly dryRun: boolean;
+  readonly signal: AbortSignal;
+}
+
+/** What stands now of these objects, by key. */
+export async function observe(
+  kube: Kube,
+  objects: readonly KubeObject[],
+  signal: AbortSignal,
+): Promise<ReadonlyMap<string, KubeObject>> {
+  const found = await Promise.all(
+    objects.map((object) =>
+      kube.get(refOf(object), signal).catch((error: unknown) => {
+        // A kind that is not defined yet has no objects.
+        if (error instanceof KubeError && error.status === 404) return undefined;
+        throw error;
+      }),
+    ),
+  );
+  return new Map(found.flatMap((object) => (object ? [[keyOf(refOf(object)), object] as const] : [])));
+}
+
+/** Applies what is to be created or changed, in order; ends at the first refusal. */
+export async function applySteps(steps: readonly Step[], options: ApplyOptions): Promise<void> {
+  const defines = steps.some(({ action, object }) => action !== 'none' && isDefinition(object));
+  for (const step of steps) {
+    if (step.action === 'none' || step.action === 'keep') continue;
+    const verdict = await applyOne(step.patch ?? step.object, defines, options);
+    options.say.line(`${titleOf(step)} ${verdict}`);
+  }
+}
+
+/** A new kind is served within a second or two after its definition. */
+const DEFINITION_TRIES = 40;
+const DEFINITION_PAUSE_MS = 250;
+
+async function applyOne(object: KubeObject, defines: boolean, options: ApplyOptions): Promise<string> {
+  const { kube, clock, dryRun, signal } = options;
+  for (let attempt = 1; ; attempt++) {
+    try {
+      await kube.apply(object, { fieldManager: ONBOARD_FIELD_MANAGER, force: true, dryRun }, signal);
+      return dryRun ? 'would be applied' : 'applied';
+    } catch (error) {
+      const undefinedYet = error instanceof KubeError && error.status === 404 && defines && !isDefinition(object);
+      if (!undefinedYet || attempt >= DEFINITION_TRIES) throw error;
+      if (dryRun) return 'cannot be checked before its definition stands';
+      await clock.sleep(DEFINITION_PAUSE_MS, signal);
+    }
+  }
+}
+
+const isDefinition = ({ kind }: KubeObject): boolean => kind === 'CustomResourceDefinition';

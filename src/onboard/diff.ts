@@ -1,0 +1,81 @@
+import { stringify } from 'yaml';
+import type { KubeObject } from '../core/object.ts';
+
+/** `+`, `-` or a blank before each line, as diff has it. */
+export type DiffLine = string;
+
+/**
+ * Of two objects as YAML, with so many lines around each change. Unless `whole`, only what `after` mentions is
+ * compared: the rest is others' or the server's.
+ */
+export function diffObjects(
+  before: KubeObject | undefined,
+  after: KubeObject | undefined,
+  context = 2,
+  whole = false,
+): DiffLine[] {
+  const old = before && after && !whole ? (within(before, after) as KubeObject) : before;
+  return hunks(diffLines(linesOf(old), linesOf(after)), context);
+}
+
+/** Of an object only what a wanted one mentions: the rest is others' or the server's. */
+export function within(object: unknown, wanted: unknown): unknown {
+  if (!isMap(object) || !isMap(wanted)) return object;
+  const kept = Object.keys(wanted).filter((key) => key in object);
+  return Object.fromEntries(kept.map((key) => [key, within(object[key], wanted[key])]));
+}
+
+/** Without what the server keeps for itself. */
+export function bare(object: KubeObject): KubeObject {
+  const { name, namespace, labels, annotations } = object.metadata;
+  const { status: _, ...rest } = object;
+  const metadata = Object.fromEntries(
+    Object.entries({ name, namespace, labels, annotations }).filter(([, value]) => value !== undefined),
+  ) as unknown as KubeObject['metadata'];
+  const { apiVersion, kind } = object;
+  return {
+    apiVersion,
+    kind,
+    metadata,
+    ...Object.fromEntries(Object.entries(rest).filter(([key]) => key !== 'metadata')),
+  };
+}
+
+const linesOf = (object: KubeObject | undefined): string[] =>
+  object ? stringify(bare(object), { lineWidth: 0, sortMapEntries: true }).trimEnd().split('\n') : [];
+
+/** The longest common part of both stays; objects here have tens of lines, so the square is small. */
+function diffLines(before: readonly string[], after: readonly string[]): DiffLine[] {
+  const common: number[][] = Array.from({ length: before.length + 1 }, () => Array(after.length + 1).fill(0));
+  const at = (i: number, j: number) => common[i]?.[j] ?? 0;
+  for (let i = before.length - 1; i >= 0; i--) {
+    const row = common[i];
+    for (let j = after.length - 1; row && j >= 0; j--) {
+      row[j] = before[i] === after[j] ? at(i + 1, j + 1) + 1 : Math.max(at(i + 1, j), at(i, j + 1));
+    }
+  }
+  const lines: DiffLine[] = [];
+  for (let i = 0, j = 0; i < before.length || j < after.length; ) {
+    if (i < before.length && j < after.length && before[i] === after[j]) {
+      lines.push(`  ${before[i]}`);
+      i++;
+      j++;
+    } else if (j >= after.length || (i < before.length && at(i + 1, j) >= at(i, j + 1))) {
+      lines.push(`- ${before[i]}`);
+      i++;
+    } else {
+      lines.push(`+ ${after[j]}`);
+      j++;
+    }
+  }
+  return lines;
+}
+
+function hunks(lines: readonly DiffLine[], context: number): DiffLine[] {
+  const isChange = (line: DiffLine | undefined) => line !== undefined && !line.startsWith('  ');
+  const near = lines.map((_, i) => lines.slice(Math.max(0, i - context), i + context + 1).some(isChange));
+  return lines.flatMap((line, i) => (near[i] ? [line] : near[i - 1] ? ['  …'] : []));
+}
+
+const isMap = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);

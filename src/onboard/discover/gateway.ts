@@ -1,0 +1,91 @@
+import type { KubeObject } from '../../core/object.ts';
+import { moduleDefaults } from '../../gateway/context.ts';
+import { DEFAULT_ENV, type EmissaryEnv } from '../../gateway/env.ts';
+import { type Membership, membershipsOf } from './membership.ts';
+import { type Container, containersOf, envOf, labelsOf, selectsPod, versionOf, workloadSpec } from './workload.ts';
+
+/** A gateway that runs here, and how it reads objects. */
+export interface GatewayFinding {
+  readonly product: 'Emissary-ingress' | 'Edge Stack';
+  readonly kind: string;
+  readonly namespace: string;
+  readonly name: string;
+  readonly image: string;
+  readonly serviceAccount: string;
+  readonly env: EmissaryEnv;
+  /** Meshes that its pods are in already, or will be at their next start. */
+  readonly sidecars: readonly Membership[];
+}
+
+interface World {
+  readonly workloads: readonly KubeObject[];
+  readonly pods: readonly KubeObject[];
+  readonly namespaces: readonly KubeObject[];
+  readonly modules: readonly KubeObject[];
+}
+
+const IMAGE = /(^|\/)(emissary|ambassador|aes)(:|@|$)/;
+/** The conversion webhook has the same image, and does not carry requests. */
+const WEBHOOK = /apiext/;
+
+export function findGateways(world: World): GatewayFinding[] {
+  return world.workloads.flatMap((workload) => {
+    const container = containersOf(workload).find(isGateway);
+    if (!container || WEBHOOK.test(workload.metadata.name)) return [];
+    const { name, namespace = '' } = workload.metadata;
+    const env = environment(container, namespace);
+    return {
+      product: productOf(workload, container),
+      kind: workload.kind,
+      namespace,
+      name,
+      image: container.image ?? '',
+      serviceAccount: workloadSpec(workload).template?.spec?.serviceAccountName ?? 'default',
+      env: { ...env, module: moduleDefaults(world.modules, env) },
+      sidecars: sidecarsOf(workload, world),
+    };
+  });
+}
+
+function isGateway({ image = '', command = [], args = [] }: Container): boolean {
+  return IMAGE.test(image) && !WEBHOOK.test([...command, ...args].join(' '));
+}
+
+function productOf(workload: KubeObject, { image = '' }: Container): GatewayFinding['product'] {
+  const labels = labelsOf(workload);
+  const edge = /(^|\/)aes(:|@|$)/.test(image) || labels.product === 'aes' || /edge-stack/.test(JSON.stringify(labels));
+  return edge ? 'Edge Stack' : 'Emissary-ingress';
+}
+
+function environment(container: Container, namespace: string): EmissaryEnv {
+  const get = (name: string) => envOf(container, name) || undefined;
+  const delay = Number(get('AMBASSADOR_RECONFIG_MAX_DELAY'));
+  return {
+    ambassadorId: get('AMBASSADOR_ID') ?? DEFAULT_ENV.ambassadorId,
+    namespace: get('AMBASSADOR_NAMESPACE') ?? namespace,
+    singleNamespace: get('AMBASSADOR_SINGLE_NAMESPACE') !== undefined,
+    labelSelector: get('AMBASSADOR_LABEL_SELECTOR'),
+    istioSecretDir: get('AMBASSADOR_ISTIO_SECRET_DIR') !== undefined,
+    edsBypass: get('AMBASSADOR_EDS_BYPASS') === 'true',
+    batchMs: delay > 0 ? delay * 1000 : DEFAULT_ENV.batchMs,
+    version: versionOf(container.image),
+  };
+}
+
+function sidecarsOf(workload: KubeObject, { pods, namespaces }: World): Membership[] {
+  const { namespace = '' } = workload.metadata;
+  const own = namespaces.find(({ metadata }) => metadata.name === namespace)?.metadata;
+  const ambient = new Set(own?.labels?.['istio.io/dataplane-mode'] === 'ambient' ? [namespace] : []);
+  const found = new Set(pods.filter((pod) => selectsPod(workload, pod)).flatMap((pod) => membershipsOf(pod, ambient)));
+  const { labels = {}, annotations = {} } = workloadSpec(workload).template?.metadata ?? {};
+  const of = (key: string) => labels[key] ?? annotations[key];
+  const wishes = (key: string, yes: string, no: string, inherited: boolean) =>
+    of(key) === yes || (inherited && of(key) !== no);
+  const istio = own?.labels?.['istio-injection'] === 'enabled' || own?.labels?.['istio.io/rev'] !== undefined;
+  if (wishes('sidecar.istio.io/inject', 'true', 'false', istio)) found.add('istio');
+  if (wishes('linkerd.io/inject', 'enabled', 'disabled', own?.annotations?.['linkerd.io/inject'] === 'enabled')) {
+    found.add('linkerd');
+  }
+  if (of('consul.hashicorp.com/connect-inject') === 'true') found.add('consul');
+  return [...found];
+}

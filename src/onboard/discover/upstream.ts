@@ -1,0 +1,81 @@
+import type { KubeObject } from '../../core/object.ts';
+import { mappingSpec } from '../../gateway/kinds.ts';
+import { parseService } from '../../gateway/service.ts';
+import { podsBehind } from '../../gateway/targets/endpoints.ts';
+import { serviceNameOf } from '../../gateway/targets/service-name.ts';
+import { type Membership, membershipsOf } from './membership.ts';
+
+/** A Mapping and what answers for it. */
+export interface UpstreamFinding {
+  readonly mapping: KubeObject;
+  /** As the gateway dials it now: with the port that an absent one means. */
+  readonly host: string;
+  readonly port: number;
+  /** What `spec.tls` and the scheme ask for; a context that is named may yet be unusable. */
+  readonly now: 'plaintext' | 'https' | 'context';
+  readonly context: string | undefined;
+  /** How many pods answer, and under which ServiceAccounts. */
+  readonly pods: number;
+  readonly accounts: readonly { readonly serviceAccount: string; readonly namespace: string }[];
+  /** In which mesh all of them are; undefined: in none, or they differ, or it is not known. */
+  readonly membership: Membership | undefined;
+  /** Why there is no one answer. */
+  readonly problem: { readonly code: string; readonly message: string } | undefined;
+}
+
+interface World {
+  readonly services: readonly KubeObject[];
+  readonly endpointSlices: readonly KubeObject[];
+  readonly pods: readonly KubeObject[];
+}
+
+export function upstreamOf(mapping: KubeObject, world: World, ambient: ReadonlySet<string>): UpstreamFinding {
+  const { service, tls, resolver } = mappingSpec(mapping);
+  const address = parseService(service, mapping.kind !== 'TCPMapping');
+  const secure = tls !== undefined || address.scheme === 'https';
+  const port = address.port ?? (secure ? 443 : 80);
+  const base = {
+    mapping,
+    host: address.host,
+    port,
+    now: typeof tls === 'string' ? ('context' as const) : secure ? ('https' as const) : ('plaintext' as const),
+    context: typeof tls === 'string' ? tls : undefined,
+    pods: 0,
+    accounts: [],
+    membership: undefined,
+  };
+  const problem = (code: string, message: string): UpstreamFinding => ({ ...base, problem: { code, message } });
+  if (address.errors.length > 0 && mapping.kind !== 'TCPMapping') {
+    return problem('ERR_TARGET_SERVICE_SYNTAX', address.errors.join('; '));
+  }
+  const name = serviceNameOf(address.host, mapping.metadata.namespace ?? '');
+  if ('code' in name) {
+    const consul = resolver === undefined ? '' : ` (its resolver is ${resolver})`;
+    return problem(name.code, `${name.message}${consul}`);
+  }
+  const answering = podsBehind(name, port, world);
+  if ('code' in answering) return problem(answering.code, answering.message);
+  const key = (pod: { readonly name: string; readonly namespace: string }) => `${pod.namespace}/${pod.name}`;
+  const pods = new Map(
+    world.pods.map((pod) => [key({ name: pod.metadata.name, namespace: pod.metadata.namespace ?? '' }), pod]),
+  );
+  const memberships = answering.map(({ workload }) => {
+    const pod = pods.get(key(workload));
+    return pod ? membershipsOf(pod, ambient) : [];
+  });
+  const accounts = new Map(
+    answering.map(({ workload: { serviceAccount, namespace } }) => [
+      `${namespace}/${serviceAccount}`,
+      { serviceAccount, namespace },
+    ]),
+  );
+  const found = { ...base, pods: answering.length, accounts: [...accounts.values()] };
+  const kinds = new Set(memberships.map((one) => one.join('+')));
+  const [only = ''] = kinds;
+  if (kinds.size > 1 || only.includes('+')) {
+    const list = [...kinds].map((one) => one || 'no mesh').join(', ');
+    const message = `the pods behind it are not in one mesh: ${list}; finish the rollout of the sidecars first`;
+    return { ...found, problem: { code: 'ERR_TARGET_DISAGREE', message } };
+  }
+  return { ...found, membership: only === '' ? undefined : (only as Membership), problem: undefined };
+}

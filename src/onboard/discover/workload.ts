@@ -1,0 +1,70 @@
+import type { KubeObject } from '../../core/object.ts';
+
+interface EnvVar {
+  readonly name: string;
+  readonly value?: string;
+}
+
+export interface Container {
+  readonly name: string;
+  readonly image?: string;
+  readonly command?: readonly string[];
+  readonly args?: readonly string[];
+  readonly env?: readonly EnvVar[];
+}
+
+interface PodSpec {
+  readonly serviceAccountName?: string;
+  readonly containers?: readonly Container[];
+  readonly initContainers?: readonly Container[];
+}
+
+interface WorkloadSpec {
+  readonly replicas?: number;
+  readonly selector?: { readonly matchLabels?: Readonly<Record<string, string>> };
+  readonly template?: {
+    readonly metadata?: {
+      readonly labels?: Readonly<Record<string, string>>;
+      readonly annotations?: Readonly<Record<string, string>>;
+    };
+    readonly spec?: PodSpec;
+  };
+}
+
+/** The spec of a Deployment, DaemonSet or StatefulSet, as far as it is looked at here. */
+export const workloadSpec = (workload: KubeObject): WorkloadSpec => (workload.spec ?? {}) as WorkloadSpec;
+
+export const containersOf = (workload: KubeObject): readonly Container[] =>
+  workloadSpec(workload).template?.spec?.containers ?? [];
+
+/** Names of the containers of a pod, also of those sidecars that are init containers. */
+export function containerNames(pod: KubeObject): ReadonlySet<string> {
+  const { containers = [], initContainers = [] } = (pod.spec ?? {}) as PodSpec;
+  return new Set([...containers, ...initContainers].map(({ name }) => name));
+}
+
+/** Labels of the workload, and under them those of its pods. */
+export const labelsOf = (workload: KubeObject): Readonly<Record<string, string>> => ({
+  ...workloadSpec(workload).template?.metadata?.labels,
+  ...workload.metadata.labels,
+});
+
+/** The value given in the manifest; one that is taken from elsewhere is not known here. */
+export const envOf = (container: Container | undefined, name: string): string | undefined =>
+  container?.env?.find((one) => one.name === name)?.value;
+
+/** `1.24.1` of `docker.io/istio/pilot:1.24.1-distroless@sha256:…`; undefined for a digest or a moving tag. */
+export function versionOf(image: string | undefined): string | undefined {
+  const tag = /:([^/:@]+)(@.*)?$/.exec(image?.replace(/@.*$/, '') ?? '')?.[1];
+  return /^v?(\d+\.\d+(\.\d+)?)/.exec(tag ?? '')?.[1];
+}
+
+export const selectsPod = (workload: KubeObject, pod: KubeObject): boolean => {
+  const labels = workloadSpec(workload).selector?.matchLabels ?? {};
+  const entries = Object.entries(labels);
+  return (
+    entries.length > 0 &&
+    pod.metadata.namespace === workload.metadata.namespace &&
+    entries.every(([key, value]) => pod.metadata.labels?.[key] === value)
+  );
+};

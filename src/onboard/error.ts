@@ -1,0 +1,25 @@
+export const ONBOARD_CODES = [
+  'ERR_ONBOARD_NO_GATEWAY',
+  'ERR_ONBOARD_WHICH_GATEWAY',
+  'ERR_ONBOARD_NO_MESH',
+  'ERR_ONBOARD_UNKNOWN_NAME',
+  'ERR_ONBOARD_WISH',
+  'ERR_ONBOARD_UNSEEN',
+  'ERR_ONBOARD_NOT_READY',
+  'ERR_ONBOARD_NOT_CONFIRMED',
+  'ERR_ONBOARD_LEFT_BEHIND',
+  'ERR_OFFBOARD_IN_USE',
+] as const;
+
+export type OnboardCode = (typeof ONBOARD_CODES)[number];
+
+/** Why the gateway cannot be taken in or out; the message ends with the next step. */
+export class OnboardError extends Error {
+  override readonly name = 'OnboardError';
+  readonly code: OnboardCode;
+
+  constructor(code: OnboardCode, message: string) {
+    super(message);
+    this.code = code;
+  }
+}

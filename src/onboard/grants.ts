@@ -1,0 +1,74 @@
+import type { MeshCertificate } from '../config/mesh-certificate.ts';
+import { rbacFor } from '../config/rbac.ts';
+import { type KubeObject, MANAGED_BY_LABEL } from '../core/object.ts';
+import { ONBOARD_LABEL } from './wish.ts';
+
+/** Of the agent's ServiceAccount, Roles, Deployment and Lease. */
+export const AGENT_NAME = 'meshcert';
+
+const labels = {
+  'app.kubernetes.io/name': AGENT_NAME,
+  [MANAGED_BY_LABEL]: 'meshcert',
+  [ONBOARD_LABEL]: 'true',
+};
+
+/** What the agent needs to keep these certificates: its account, exactly the Roles, and on request the agent itself. */
+export function grantsFor(
+  certificates: readonly MeshCertificate[],
+  namespace: string,
+  image: string | undefined,
+): KubeObject[] {
+  const roles = rbacFor(certificates, {
+    serviceAccount: { name: AGENT_NAME, namespace },
+    leaseName: AGENT_NAME,
+    shards: 1,
+    resources: true,
+    name: AGENT_NAME,
+  });
+  return [
+    { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: AGENT_NAME, namespace, labels } },
+    ...roles.map((role) => ({ ...role, metadata: { ...role.metadata, labels } })),
+    ...(image === undefined ? [] : [deployment(namespace, image)]),
+  ];
+}
+
+function deployment(namespace: string, image: string): KubeObject {
+  const selector = { 'app.kubernetes.io/name': AGENT_NAME };
+  const field = (name: string, fieldPath: string) => ({ name, valueFrom: { fieldRef: { fieldPath } } });
+  return {
+    apiVersion: 'apps/v1',
+    kind: 'Deployment',
+    metadata: { name: AGENT_NAME, namespace, labels },
+    spec: {
+      replicas: 2,
+      selector: { matchLabels: selector },
+      template: {
+        metadata: {
+          labels: selector,
+          // A sidecar would put TLS around the agent's own TLS to the mesh's authority.
+          annotations: { 'linkerd.io/inject': 'disabled', 'sidecar.istio.io/inject': 'false' },
+        },
+        spec: {
+          serviceAccountName: AGENT_NAME,
+          securityContext: { runAsNonRoot: true, seccompProfile: { type: 'RuntimeDefault' } },
+          containers: [
+            {
+              name: 'agent',
+              image,
+              args: ['agent', '--observe', 'names'],
+              env: [field('POD_NAME', 'metadata.name'), field('POD_NAMESPACE', 'metadata.namespace')],
+              ports: [{ name: 'http', containerPort: 9464 }],
+              readinessProbe: { httpGet: { path: '/readyz', port: 'http' } },
+              livenessProbe: { httpGet: { path: '/healthz', port: 'http' } },
+              securityContext: {
+                allowPrivilegeEscalation: false,
+                readOnlyRootFilesystem: true,
+                capabilities: { drop: ['ALL'] },
+              },
+            },
+          ],
+        },
+      },
+    },
+  };
+}

@@ -1,0 +1,121 @@
+import { describe, type KubeObject, keyOf, refOf } from '../core/object.ts';
+import type { PublicationStatus } from '../core/status.ts';
+import { mappingSpec } from '../gateway/kinds.ts';
+import { OnboardError } from './error.ts';
+import { backPatch, moved, movePatch, ONBOARD_FIELD_MANAGER } from './moved.ts';
+import type { Joined, Verdict } from './moves.ts';
+import { type WaitOptions, waitFor } from './ready.ts';
+import { type Answer, ask, describeAnswer, isWorse } from './request.ts';
+import { type TrialOptions, tryUpstream } from './trial.ts';
+
+export interface MoveOptions extends WaitOptions, TrialOptions {
+  /** Show the pair to the upstream first. */
+  readonly probe: boolean;
+  /** Where clients reach the gateway; absent: only the agent's word is waited for. */
+  readonly gatewayUrl: string | undefined;
+  /** For how long requests through the gateway are watched after a move. */
+  readonly settleMs: number;
+}
+
+export type MoveResult =
+  | { readonly ok: true; readonly message: string }
+  /** Either not touched, or put back as it was. */
+  | { readonly ok: false; readonly code: string; readonly message: string };
+
+/** Moves one Mapping: shows the pair to its upstream, writes once, looks whether requests arrive, or puts it back. */
+export async function moveOne(
+  { upstream, outcome }: Verdict,
+  joined: Joined,
+  options: MoveOptions,
+): Promise<MoveResult> {
+  if (outcome.kind !== 'move') throw new TypeError('only a Mapping that moves is moved');
+  const { kube, clock, signal, gatewayUrl } = options;
+  const ref = refOf(upstream.mapping);
+  const trial = options.probe ? await tryUpstream(joined, outcome.target, upstream, options) : undefined;
+  if (trial && trial.code !== 'accepted') {
+    const reach = ['ERR_PROBE_UNREACHABLE', 'ERR_PROBE_TIMEOUT'].includes(trial.code);
+    const hint = reach ? '; run this inside the cluster, or use --connect-to, or --no-probe' : '';
+    return { ok: false, code: trial.code, message: `left as it is: ${trial.message}${hint}` };
+  }
+  const live = await kube.get(ref, signal);
+  if (!live || mappingSpec(live).service !== mappingSpec(upstream.mapping).service) {
+    return { ok: false, code: 'ERR_KUBE_CONFLICT', message: 'left as it is: it changed meanwhile; run this again' };
+  }
+  const before = gatewayUrl === undefined ? undefined : await ask(gatewayUrl, live, clock, signal);
+  const next = moved(live, outcome.move);
+  await kube.apply(movePatch(next, outcome.move.labels), { fieldManager: ONBOARD_FIELD_MANAGER, force: true }, signal);
+  try {
+    await confirm(live, joined, options);
+    const after =
+      before && gatewayUrl !== undefined ? await watchRequests(gatewayUrl, live, before, options) : undefined;
+    const peer = trial?.peer[0];
+    return { ok: true, message: [peer && `meets ${peer}`, after && describeAnswer(after)].filter(Boolean).join(', ') };
+  } catch (error) {
+    signal.throwIfAborted();
+    await putBack(live, options);
+    const code = (error as { code?: unknown }).code;
+    const message = error instanceof Error ? error.message : String(error);
+    return {
+      ok: false,
+      code: typeof code === 'string' ? code : 'ERR_ONBOARD_NOT_CONFIRMED',
+      message: `put back: ${message}`,
+    };
+  }
+}
+
+/** Long enough for a watch that was just reopened. */
+const CONFIRM_MS = 20_000;
+
+/** Until the agent says that the Mapping is as it should be. */
+async function confirm(mapping: KubeObject, { certificate }: Joined, options: WaitOptions): Promise<void> {
+  const { name, namespace } = mapping.metadata;
+  const key = keyOf(refOf(certificate));
+  await waitFor(
+    [certificate],
+    (standing) => {
+      const status = standing.get(key)?.status as PublicationStatus | undefined;
+      const entry = status?.mappings?.find((one) => one.name === name && one.namespace === namespace);
+      if (entry?.state === 'ok') return [];
+      if (entry?.state.startsWith('ERR_')) {
+        throw new OnboardError('ERR_ONBOARD_NOT_CONFIRMED', `the agent says ${entry.state}: ${entry.message}`);
+      }
+      return [`the agent's word on ${describe(refOf(mapping))}`];
+    },
+    { ...options, timeoutMs: CONFIRM_MS },
+  );
+}
+
+/** Between two requests while a move is watched. */
+const REQUEST_PAUSE_MS = 250;
+/** One may fall into the change itself. */
+const BAD_IN_A_ROW = 3;
+
+async function watchRequests(
+  gatewayUrl: string,
+  mapping: KubeObject,
+  before: Answer,
+  { clock, settleMs, signal, say }: MoveOptions,
+): Promise<Answer> {
+  const end = clock.monotonic() + settleMs;
+  // What failed before the move may go on failing until the gateway has taken it up.
+  const patience = isWorse(before, before) ? Number.POSITIVE_INFINITY : BAD_IN_A_ROW;
+  let bad = 0;
+  say.waiting(`requests through the gateway (${Math.round(settleMs / 1000)} s)`);
+  for (;;) {
+    const answer = await ask(gatewayUrl, mapping, clock, signal);
+    bad = isWorse(answer, before) ? bad + 1 : 0;
+    const over = clock.monotonic() >= end;
+    if (bad >= patience || (over && bad > 0)) {
+      const message = `requests through the gateway fail: ${describeAnswer(answer)}, and before the move ${describeAnswer(before)}`;
+      throw new OnboardError('ERR_ONBOARD_NOT_CONFIRMED', message);
+    }
+    if (over) return answer;
+    await clock.sleep(REQUEST_PAUSE_MS, signal);
+  }
+}
+
+async function putBack(mapping: KubeObject, { kube, signal }: MoveOptions): Promise<void> {
+  const live = await kube.get(refOf(mapping), signal);
+  const patch = live && backPatch(live);
+  if (patch) await kube.merge(refOf(mapping), patch, { fieldManager: ONBOARD_FIELD_MANAGER }, signal);
+}

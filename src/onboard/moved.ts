@@ -1,0 +1,110 @@
+import type { KubeObject } from '../core/object.ts';
+import { fields, text } from '../gateway/kinds.ts';
+
+/** On a Mapping that was moved: what stood there before, as JSON, for the way back. */
+export const BEFORE_ANNOTATION = 'meshcert.dev/before';
+/** Of what is changed in Mappings, and of the objects that `onboard` applies. */
+export const ONBOARD_FIELD_MANAGER = 'meshcert-onboard';
+
+interface Before {
+  /** Absent: was not changed. */
+  readonly service?: string;
+  readonly tls?: string | null;
+  readonly labels?: Readonly<Record<string, string | null>>;
+}
+
+export interface Move {
+  readonly contextName: string;
+  /** What makes the MeshCertificate select it. */
+  readonly labels: Readonly<Record<string, string>>;
+  /** With scheme and port, so that nothing depends on what their absence means. */
+  readonly service: string;
+}
+
+/**
+ * The Mapping as it is to be: in one write from what it was to mTLS, with nothing in between that the gateway could
+ * see. The same Mapping moved again is unchanged.
+ */
+export function moved(mapping: KubeObject, { contextName, labels, service }: Move): KubeObject {
+  const spec = fields(mapping.spec);
+  const { metadata } = mapping;
+  const newLabels = Object.entries(labels).filter(([key, value]) => metadata.labels?.[key] !== value);
+  const before: Before = {
+    ...(spec.service === service ? {} : { service: String(spec.service) }),
+    ...(spec.tls === contextName ? {} : { tls: text(spec.tls) ?? null }),
+    ...(newLabels.length === 0
+      ? {}
+      : { labels: Object.fromEntries(newLabels.map(([key]) => [key, metadata.labels?.[key] ?? null])) }),
+  };
+  if (Object.keys(before).length === 0) return mapping;
+  const kept = beforeOf(mapping);
+  const annotations = { ...metadata.annotations, [BEFORE_ANNOTATION]: JSON.stringify({ ...before, ...kept }) };
+  return {
+    ...mapping,
+    metadata: { ...metadata, labels: { ...metadata.labels, ...labels }, annotations },
+    spec: { ...spec, service, tls: contextName },
+  };
+}
+
+/** What a server-side apply has to say to make it so, and nothing else. Conditional on the version that was judged. */
+export function movePatch({ apiVersion, kind, metadata, spec }: KubeObject, labels: Move['labels']): KubeObject {
+  const { name, namespace, resourceVersion, annotations } = metadata;
+  const { service, tls } = fields(spec);
+  return {
+    apiVersion,
+    kind,
+    metadata: {
+      name,
+      ...(namespace === undefined ? {} : { namespace }),
+      ...(resourceVersion === undefined ? {} : { resourceVersion }),
+      labels,
+      annotations: { [BEFORE_ANNOTATION]: annotations?.[BEFORE_ANNOTATION] ?? '{}' },
+    },
+    spec: { service, tls },
+  };
+}
+
+/** A merge patch that puts back what stood before the move, in one write; undefined for one that was never moved. */
+export function backPatch(mapping: KubeObject): Readonly<Record<string, unknown>> | undefined {
+  const before = beforeOf(mapping);
+  if (!before) return undefined;
+  const { resourceVersion } = mapping.metadata;
+  const spec = {
+    ...(before.service === undefined ? {} : { service: before.service }),
+    ...(before.tls === undefined ? {} : { tls: before.tls }),
+  };
+  return {
+    metadata: {
+      ...(resourceVersion === undefined ? {} : { resourceVersion }),
+      annotations: { [BEFORE_ANNOTATION]: null },
+      ...(before.labels ? { labels: before.labels } : {}),
+    },
+    ...(Object.keys(spec).length > 0 ? { spec } : {}),
+  };
+}
+
+/** What that patch makes of it, for showing. */
+export function movedBack(mapping: KubeObject): KubeObject {
+  const patch = backPatch(mapping);
+  return patch ? (merged(mapping, patch) as KubeObject) : mapping;
+}
+
+function beforeOf({ metadata }: KubeObject): Before | undefined {
+  const note = metadata.annotations?.[BEFORE_ANNOTATION];
+  try {
+    return note === undefined ? undefined : (fields(JSON.parse(note)) as Before);
+  } catch {
+    return undefined;
+  }
+}
+
+/** RFC 7396. */
+function merged(target: unknown, patch: unknown): unknown {
+  if (typeof patch !== 'object' || patch === null || Array.isArray(patch)) return patch;
+  const result: Record<string, unknown> = { ...fields(target) };
+  for (const [key, value] of Object.entries(patch)) {
+    if (value === null) delete result[key];
+    else result[key] = merged(result[key], value);
+  }
+  return result;
+}

@@ -1,0 +1,112 @@
+import type { MeshCertificate } from '../config/mesh-certificate.ts';
+import type { KubeObject } from '../core/object.ts';
+import { fields, mappingSpec } from '../gateway/kinds.ts';
+import { judgeMappings, type Target } from '../gateway/targets.ts';
+import type { TargetRules } from '../mesh/targeting.ts';
+import type { Membership, MeshName } from './discover/membership.ts';
+import type { UpstreamFinding } from './discover/upstream.ts';
+import { type Move, moved } from './moved.ts';
+import type { Snapshot } from './snapshot.ts';
+
+/** What is to become of one Mapping. */
+export interface Verdict {
+  readonly upstream: UpstreamFinding;
+  readonly outcome: /** Its requests use the mesh's identity already, or will as soon as it is published. */
+    | { readonly kind: 'done'; readonly mesh: MeshName; readonly target: Target }
+    | { readonly kind: 'move'; readonly mesh: MeshName; readonly target: Target; readonly move: Move }
+    | { readonly kind: 'stay'; readonly code: string; readonly message: string };
+}
+
+/** A mesh that the gateway is to join, as it will be wished. */
+export interface Joined {
+  readonly mesh: MeshName;
+  readonly certificate: MeshCertificate;
+  /** As it is applied; absent where a MeshCertificate stands that was not made here. */
+  readonly document?: KubeObject | undefined;
+  readonly rules: TargetRules | undefined;
+}
+
+/** Whether, how and into which mesh a Mapping moves; judged by the same rules that the agent keeps it by. */
+export function judge(upstream: UpstreamFinding, joined: readonly Joined[], snapshot: Snapshot): Verdict {
+  const { mapping, membership, problem } = upstream;
+  const stay = (code: string, message: string): Verdict => ({ upstream, outcome: { kind: 'stay', code, message } });
+  const owner = joined.find((one) => wantsAlready(one, mapping, snapshot));
+  if (owner) return judgeBy(owner, upstream, snapshot, mapping);
+  if (problem) return stay(problem.code, problem.message);
+  if (membership === undefined) return stay('ERR_TARGET_UNMESHED', 'no pod behind it is in a mesh');
+  if (membership === 'ambient') return stay('ERR_TARGET_AMBIENT', AMBIENT);
+  const one = joined.find(({ mesh }) => mesh === membership);
+  if (!one) return stay('ERR_TARGET_OTHER_MESH', notJoined(membership));
+  const labels = one.certificate.spec.mappings?.selector.matchLabels;
+  if (!labels) {
+    const { name } = one.certificate.metadata;
+    const message = `MeshCertificate ${name} has no mappings.selector, so it sets no Mapping; give it one`;
+    return stay('ERR_TARGET_UNSELECTED', message);
+  }
+  const contextName = one.certificate.spec.tlsContext.name;
+  const wish = { contextName, labels, service: serviceOf(upstream) };
+  return judgeBy(one, upstream, snapshot, moved(mapping, wish), wish);
+}
+
+const AMBIENT =
+  "its pods are in ambient mode, where mTLS comes from ztunnel and not from a TLSContext; label the gateway's own pods istio.io/dataplane-mode=ambient and leave the Mapping as it is";
+
+const notJoined = (mesh: Membership): string =>
+  `its pods are in ${mesh}, which is not joined here; add --mesh ${mesh}, or check that its control plane was found`;
+
+/** Named or selected before any move: the agent keeps it, or the user does. */
+function wantsAlready({ certificate }: Joined, mapping: KubeObject, { contexts }: Snapshot): boolean {
+  const { tls } = mappingSpec(mapping);
+  const { namespace = '', name } = certificate.metadata;
+  const owner = `${namespace}.${name}`;
+  const own = contexts.filter(({ metadata }) => metadata.labels?.['meshcert.dev/owner'] === owner);
+  if (typeof tls === 'string' && own.some(({ metadata }) => metadata.name === tls)) return true;
+  const selector = certificate.spec.mappings?.selector.matchLabels;
+  return selector !== undefined && Object.entries(selector).every(([k, v]) => mapping.metadata.labels?.[k] === v);
+}
+
+function judgeBy(
+  { mesh, certificate, rules }: Joined,
+  upstream: UpstreamFinding,
+  snapshot: Snapshot,
+  mapping: KubeObject,
+  wish?: Move,
+): Verdict {
+  const { tlsContext, mappings } = certificate.spec;
+  const { contexts, services, endpointSlices, pods } = snapshot;
+  const bare = wish ? withoutTls(mapping, upstream.context) : mapping;
+  const [verdict] = judgeMappings(
+    {
+      contextName: tlsContext.name,
+      sni: tlsContext.sni,
+      ambassadorIds: tlsContext.ambassadorIds,
+      selector: mappings?.selector.matchLabels,
+      rules,
+    },
+    { mappings: [bare], contexts, services, endpointSlices, pods },
+  );
+  if (!verdict) {
+    const message = `MeshCertificate ${certificate.metadata.name} would not select it; check mappings.namespaces`;
+    return { upstream, outcome: { kind: 'stay', code: 'ERR_TARGET_UNSELECTED', message } };
+  }
+  const { outcome } = verdict;
+  if ('code' in outcome) {
+    const message = outcome.message.replace(/^\S+ \S+ is left alone: /, '');
+    return { upstream, outcome: { kind: 'stay', code: outcome.code, message } };
+  }
+  const { target } = outcome;
+  if (!wish) return { upstream, outcome: { kind: 'done', mesh, target } };
+  return { upstream, outcome: { kind: 'move', mesh, target, move: { ...wish, contextName: target.contextName } } };
+}
+
+/** As it would be judged if the move had not set `tls` yet; a `tls` that was there before is still somebody's. */
+function withoutTls(mapping: KubeObject, before: string | undefined): KubeObject {
+  const { tls: _, ...spec } = fields(mapping.spec);
+  return { ...mapping, spec: before === undefined ? spec : { ...spec, tls: before } };
+}
+
+/** The gateway gives a TCPMapping's scheme no say. */
+function serviceOf({ mapping, host, port }: UpstreamFinding): string {
+  const address = `${host.includes(':') ? `[${host}]` : host}:${port}`;
+  return mapping.kind === 'TCPMapping' ? address : `https://${address}`;
+}

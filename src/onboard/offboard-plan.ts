@@ -1,0 +1,141 @@
+import { describe, type KubeObject, type ObjectRef, OWNER_LABEL, refOf } from '../core/object.ts';
+import { fields, mappingSpec, text } from '../gateway/kinds.ts';
+import { ownerLabel } from '../gateway/owner.ts';
+import { setsTls } from '../gateway/targets/mapping.ts';
+import { meant } from './choice.ts';
+import { type DiffLine, diffObjects } from './diff.ts';
+import { OnboardError } from './error.ts';
+import { BEFORE_ANNOTATION, movedBack } from './moved.ts';
+import type { Snapshot } from './snapshot.ts';
+import { ONBOARD_LABEL } from './wish.ts';
+
+/** How a Mapping lets go of the mesh: put back as it was before `onboard`, or by giving back the `tls` that the agent set. */
+export interface Release {
+  readonly mapping: KubeObject;
+  readonly how: 'back' | 'give';
+  readonly diff: readonly DiffLine[];
+}
+
+/** One MeshCertificate to take away, or what one left behind that is gone already. */
+export interface Leaving {
+  readonly namespace: string;
+  readonly name: string;
+  readonly certificate: KubeObject | undefined;
+  readonly releases: readonly Release[];
+  /** Mappings that name our context by somebody else's hand: only that hand can take it out. */
+  readonly inUse: readonly KubeObject[];
+  readonly contexts: readonly ObjectRef[];
+  /** With `deletionPolicy: Delete` alone. */
+  readonly secrets: readonly ObjectRef[];
+}
+
+export interface OffboardPlan {
+  readonly leaving: readonly Leaving[];
+  /** What `onboard` made for the agent, once no MeshCertificate is left there. */
+  readonly grants: readonly ObjectRef[];
+}
+
+/** Which MeshCertificates go, and in what order all that hangs on them lets go. Pure. */
+export function planOffboarding(
+  snapshot: Snapshot,
+  namespace: string,
+  names: readonly string[],
+  grants: readonly KubeObject[],
+): OffboardPlan {
+  const certificates = snapshot.meshCertificates.filter(({ metadata }) => metadata.namespace === namespace);
+  const known = new Set(certificates.map(({ metadata }) => metadata.name));
+  for (const name of orphans(snapshot, namespace)) known.add(name);
+  for (const name of names) {
+    if (known.has(name)) continue;
+    const message = `no MeshCertificate "${name}" in namespace ${namespace}${meant(name, [...known])}`;
+    throw new OnboardError('ERR_ONBOARD_UNKNOWN_NAME', message);
+  }
+  const going = [...known].filter((name) => names.length === 0 || names.includes(name)).sort();
+  const rest = [...known].filter((name) => !going.includes(name));
+  return {
+    leaving: going.map((name) => leavingOf(snapshot, namespace, name)),
+    grants: rest.length > 0 ? [] : grants.filter(isOnboarded).map(refOf),
+  };
+}
+
+function leavingOf(snapshot: Snapshot, namespace: string, name: string): Leaving {
+  const certificate = snapshot.meshCertificates.find(
+    ({ metadata }) => metadata.name === name && metadata.namespace === namespace,
+  );
+  const contexts = contextsOwned(snapshot.contexts, namespace, name);
+  const using = mappingsUsing(snapshot.mappings, contexts);
+  const releases = using.flatMap((mapping): Release[] => {
+    const how = mapping.metadata.annotations?.[BEFORE_ANNOTATION] ? 'back' : setsTls(mapping) ? 'give' : undefined;
+    if (!how) return [];
+    const after = how === 'back' ? movedBack(mapping) : withoutTls(mapping);
+    return [{ mapping, how, diff: diffRelease(mapping, after) }];
+  });
+  const released = new Set(releases.map(({ mapping }) => mapping));
+  return {
+    namespace,
+    name,
+    certificate,
+    releases,
+    inUse: using.filter((mapping) => !released.has(mapping)),
+    contexts: contexts.map(refOf),
+    secrets: certificate && fields(certificate.spec).deletionPolicy === 'Delete' ? secretsOf(certificate) : [],
+  };
+}
+
+export const contextsOwned = (contexts: readonly KubeObject[], namespace: string, name: string): KubeObject[] =>
+  contexts.filter(
+    ({ metadata }) =>
+      metadata.namespace === namespace && metadata.labels?.[OWNER_LABEL] === ownerLabel({ namespace, name }),
+  );
+
+/** Names of contexts are global, so Mappings of all namespaces count. */
+export function mappingsUsing(mappings: readonly KubeObject[], contexts: readonly KubeObject[]): KubeObject[] {
+  const names = new Set(contexts.map(({ metadata }) => metadata.name));
+  return mappings.filter((mapping) => {
+    const { tls } = mappingSpec(mapping);
+    return typeof tls === 'string' && names.has(tls);
+  });
+}
+
+/** Throws ERR_OFFBOARD_IN_USE where a context cannot go without its Mapping falling back to plaintext. */
+export function refuseInUse(using: readonly KubeObject[]): void {
+  if (using.length === 0) return;
+  const list = using.map((mapping) => describe(refOf(mapping))).join(', ');
+  throw new OnboardError(
+    'ERR_OFFBOARD_IN_USE',
+    `${list} still name our TLSContext in spec.tls, which was set by somebody else; without it the gateway could send plaintext. Take spec.tls out of them and run this again; until then the certificate is kept and renewed`,
+  );
+}
+
+function secretsOf({ metadata, spec }: KubeObject): ObjectRef[] {
+  const { namespace, name } = metadata;
+  const { secretName, caSecretName, configMapName } = fields(spec);
+  const ref = (kind: string, of: string) => ({ apiVersion: 'v1', kind, namespace, name: of });
+  const configMap = text(configMapName);
+  return [
+    ref('Secret', text(secretName) ?? `${name}-identity`),
+    ref('Secret', text(caSecretName) ?? `${name}-ca`),
+    ...(configMap === undefined ? [] : [ref('ConfigMap', configMap)]),
+  ];
+}
+
+/** Names of MeshCertificates that are gone and left contexts. */
+function orphans({ contexts }: Snapshot, namespace: string): string[] {
+  return contexts.flatMap(({ metadata }) => {
+    const owner = metadata.labels?.[OWNER_LABEL];
+    const own = metadata.namespace === namespace && owner?.startsWith(`${namespace}.`);
+    return own && owner ? [owner.slice(namespace.length + 1)] : [];
+  });
+}
+
+const isOnboarded = ({ metadata }: KubeObject): boolean => metadata.labels?.[ONBOARD_LABEL] !== undefined;
+
+function withoutTls(mapping: KubeObject): KubeObject {
+  const { tls: _, ...spec } = fields(mapping.spec);
+  return { ...mapping, spec };
+}
+
+/** Whole on both sides: what goes away is the point here. */
+function diffRelease(before: KubeObject, after: KubeObject): DiffLine[] {
+  return diffObjects(before, after, 2, true);
+}

@@ -1,0 +1,164 @@
+import { describe, type KubeObject, MAPPING_FIELD_MANAGER, type ObjectRef, refOf } from '../core/object.ts';
+import type { PublicationStatus } from '../core/status.ts';
+import { fields } from '../gateway/kinds.ts';
+import type { Kube } from '../kube/api.ts';
+import { RESOURCES } from '../kube/resources.ts';
+import type { Clock } from '../mesh/clock.ts';
+import { observe } from './apply.ts';
+import { chooseGateway } from './choice.ts';
+import type { DiffLine } from './diff.ts';
+import { discover } from './findings.ts';
+import { AGENT_NAME } from './grants.ts';
+import { backPatch, ONBOARD_FIELD_MANAGER } from './moved.ts';
+import {
+  contextsOwned,
+  type Leaving,
+  mappingsUsing,
+  type OffboardPlan,
+  planOffboarding,
+  type Release,
+  refuseInUse,
+} from './offboard-plan.ts';
+import type { Say } from './say.ts';
+import { takeSnapshot } from './snapshot.ts';
+
+export interface OffboardOptions {
+  readonly kube: Kube;
+  readonly clock: Clock;
+  readonly say: Say;
+  /** Of the MeshCertificates; absent: where the one gateway is. */
+  readonly namespace: string | undefined;
+  /** Empty: all of them. */
+  readonly names: readonly string[];
+  readonly signal: AbortSignal;
+}
+
+/** Looks at what stands and plans; changes nothing. */
+export async function lookAndPlanOff(options: OffboardOptions): Promise<OffboardPlan> {
+  const { kube, signal, names } = options;
+  const snapshot = await takeSnapshot(kube, signal);
+  const namespace = options.namespace ?? chooseGateway(discover(snapshot)).env.namespace;
+  const named = (apiVersion: string, kind: string): KubeObject => ({
+    apiVersion,
+    kind,
+    metadata: { name: AGENT_NAME, namespace },
+  });
+  const grants = await observe(
+    kube,
+    [
+      named('apps/v1', 'Deployment'),
+      named('rbac.authorization.k8s.io/v1', 'RoleBinding'),
+      named('rbac.authorization.k8s.io/v1', 'Role'),
+      named('v1', 'ServiceAccount'),
+    ],
+    signal,
+  );
+  return planOffboarding(snapshot, namespace, names, [...grants.values()]);
+}
+
+/** Every object that lets go or goes, in order. Ends in a newline. */
+export function showOffPlan({ leaving, grants }: OffboardPlan): string {
+  const lines = leaving.flatMap(({ namespace, name, certificate, releases, inUse, contexts, secrets }) => [
+    `  MeshCertificate ${namespace}/${name}`,
+    ...inUse.map((mapping) => `    in the way  ${describe(refOf(mapping))} names our TLSContext by itself`),
+    ...releases.flatMap((release) => [`    release  ${describe(refOf(release.mapping))}`, ...indented(release.diff)]),
+    ...(certificate ? [`    delete   MeshCertificate ${namespace}/${name}`] : []),
+    ...[...contexts, ...secrets].map((ref) => `    delete   ${describe(ref)}`),
+    ...(secrets.length === 0 ? ['    keep     its Secrets (deletionPolicy is not Delete)'] : []),
+  ]);
+  return `Plan\n${[...lines, ...grants.map((ref) => `  delete   ${describe(ref)}`)].join('\n')}\n`;
+}
+
+const indented = (diff: readonly DiffLine[]): string[] => diff.map((line) => `        ${line}`);
+
+/** How long the agent may take to hear of a change before we go on without it: it may not run any more. */
+const HEED_MS = 15_000;
+const LOOK_MS = 500;
+/** After the MeshCertificate is gone: an agent that still ran would put its contexts back. */
+const REST_MS = 3000;
+/** Secrets and TLSContexts never change within one batch of the gateway. */
+const SPACING_MS = 2500;
+
+/**
+ * The way back: Mappings let go first, one by one and each in one write, then the wish, then the contexts that
+ * nothing names any more, and Secrets last. Stops before anything that a Mapping still needs.
+ */
+export async function carryOutOff({ leaving, grants }: OffboardPlan, options: OffboardOptions): Promise<void> {
+  const { kube, say, clock, signal } = options;
+  for (const one of leaving) refuseInUse(one.inUse);
+  for (const one of leaving) await leave(one, options);
+  const secrets = leaving.flatMap((one) => one.secrets);
+  if (secrets.length > 0) await clock.sleep(SPACING_MS, signal);
+  for (const ref of [...secrets, ...grants]) await remove(kube, ref, say, signal);
+}
+
+async function leave(leaving: Leaving, options: OffboardOptions): Promise<void> {
+  const { kube, say, clock, signal } = options;
+  const { certificate, releases } = leaving;
+  if (certificate && fields(certificate.spec).mappings !== undefined) await stopSetting(certificate, options);
+  for (const release of releases) await letGo(release, options);
+  const place = { namespace: leaving.namespace, name: leaving.name };
+  refuseInUse(await using(kube, place, signal));
+  if (certificate) {
+    await remove(kube, refOf(certificate), say, signal);
+    await clock.sleep(REST_MS, signal);
+  }
+  for (const context of await ownContexts(kube, place, signal)) await remove(kube, refOf(context), say, signal);
+}
+
+/** The agent must not set `tls` again on what lets go of it. */
+async function stopSetting(certificate: KubeObject, { kube, clock, say, signal }: OffboardOptions): Promise<void> {
+  const ref = refOf(certificate);
+  const changed = await kube.merge(ref, { spec: { mappings: null } }, { fieldManager: ONBOARD_FIELD_MANAGER }, signal);
+  const end = clock.monotonic() + HEED_MS;
+  say.waiting(`the agent to leave the Mappings of ${certificate.metadata.name} alone`);
+  while (clock.monotonic() < end) {
+    const live = await kube.get(ref, signal);
+    const status = live?.status as PublicationStatus | undefined;
+    const seen = Math.max(0, ...(status?.conditions ?? []).map((one) => one.observedGeneration ?? 0));
+    if (!live || seen >= (changed.metadata.generation ?? 0)) return;
+    await clock.sleep(LOOK_MS, signal);
+  }
+  say.line('no agent answered; going on without it');
+}
+
+async function letGo({ mapping, how }: Release, { kube, say, signal }: OffboardOptions): Promise<void> {
+  const ref = refOf(mapping);
+  const live = await kube.get(ref, signal);
+  if (!live) return;
+  const patch = how === 'back' ? backPatch(live) : undefined;
+  if (patch) await kube.merge(ref, patch, { fieldManager: ONBOARD_FIELD_MANAGER }, signal);
+  else {
+    const { name, namespace, resourceVersion } = live.metadata;
+    const metadata = { name, ...(namespace && { namespace }), ...(resourceVersion && { resourceVersion }) };
+    const nothing = { apiVersion: live.apiVersion, kind: live.kind, metadata };
+    await kube.apply(nothing, { fieldManager: MAPPING_FIELD_MANAGER }, signal);
+  }
+  say.line(`${describe(ref)} ${how === 'back' ? 'is as it was before' : 'has given back spec.tls'}`);
+}
+
+interface Place {
+  readonly namespace: string;
+  readonly name: string;
+}
+
+async function ownContexts(kube: Kube, { namespace, name }: Place, signal: AbortSignal): Promise<KubeObject[]> {
+  const { items } = await kube.list(RESOURCES.tlsContexts, { namespace }, signal);
+  return contextsOwned(items, namespace, name);
+}
+
+/** Mappings that name one of its contexts now, whatever was planned. */
+async function using(kube: Kube, place: Place, signal: AbortSignal): Promise<KubeObject[]> {
+  const contexts = await ownContexts(kube, place, signal);
+  const lists = await Promise.all(
+    [RESOURCES.mappings, RESOURCES.tcpMappings].map((resource) => kube.list(resource, {}, signal)),
+  );
+  return mappingsUsing(
+    lists.flatMap(({ items }) => items),
+    contexts,
+  );
+}
+
+async function remove(kube: Kube, ref: ObjectRef, say: Say, signal: AbortSignal): Promise<void> {
+  if (await kube.delete(ref, {}, signal)) say.line(`${describe(ref)} deleted`);
+}

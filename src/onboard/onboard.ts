@@ -1,0 +1,89 @@
+import type { MeshCertificate } from '../config/mesh-certificate.ts';
+import { describe, refOf } from '../core/object.ts';
+import type { Adapter } from '../mesh/adapter.ts';
+import { applySteps, observe } from './apply.ts';
+import { OnboardError } from './error.ts';
+import { type MoveOptions, moveOne } from './move.ts';
+import type { Verdict } from './moves.ts';
+import { type OnboardPlan, planOnboarding, type Wishes } from './plan.ts';
+import { waitReady } from './ready.ts';
+import { takeSnapshot } from './snapshot.ts';
+
+export interface OnboardOptions extends MoveOptions {
+  readonly adapters: readonly Adapter[];
+  readonly wishes: Wishes;
+}
+
+/** Looks at the cluster and plans; changes nothing. */
+export async function lookAndPlan(
+  options: Pick<OnboardOptions, 'kube' | 'adapters' | 'wishes' | 'clock' | 'signal'>,
+): Promise<OnboardPlan> {
+  const { kube, wishes, signal } = options;
+  const snapshot = await takeSnapshot(kube, signal);
+  const wished = await planOnboarding(snapshot, wishes, new Map(), options, signal);
+  const standing = await observe(
+    kube,
+    wished.steps.map(({ object }) => object),
+    signal,
+  );
+  return planOnboarding(snapshot, wishes, standing, options, signal);
+}
+
+/** Whether there is anything to write. */
+export const isNothing = ({ steps, moves }: OnboardPlan): boolean =>
+  moves.length === 0 && steps.every(({ action }) => action === 'none' || action === 'keep');
+
+/** Lets the API server check each object and store nothing. */
+export async function checkOnServer(plan: OnboardPlan, options: OnboardOptions): Promise<void> {
+  await applySteps([...plan.steps, ...plan.moves], { ...options, dryRun: true });
+}
+
+/** Does what was planned, and says how it goes. Returns the Mappings that could not be moved. */
+export async function carryOut(plan: OnboardPlan, options: OnboardOptions): Promise<Verdict[]> {
+  const { say, clock, signal } = options;
+  await applySteps(plan.steps, { ...options, dryRun: false });
+  const certificates = plan.joined.map(({ certificate }) => certificate);
+  await waitReady(certificates, contextsOf(plan), options);
+  for (const certificate of certificates) say.line(`${describe(refOf(certificate))} is Ready`);
+  const moving = plan.verdicts.filter(({ outcome }) => outcome.kind === 'move');
+  // Secrets and Mappings that change within one batch of the gateway leave it on old certificates.
+  if (moving.length > 0) await clock.sleep(Math.max(SPACING_MS, 2 * plan.gateway.env.batchMs), signal);
+  const left: Verdict[] = [];
+  for (const verdict of moving) {
+    const { outcome, upstream } = verdict;
+    const joined = plan.joined.find(({ mesh }) => outcome.kind === 'move' && outcome.mesh === mesh);
+    if (!joined || outcome.kind !== 'move') continue;
+    const title = describe(refOf(upstream.mapping));
+    const result = await moveOne(verdict, joined, options);
+    if (result.ok) say.line(`${title} moved to ${outcome.mesh}${result.message ? `: ${result.message}` : ''}`);
+    else {
+      left.push(verdict);
+      say.line(`${title} ${result.code}: ${result.message}`);
+    }
+  }
+  return left;
+}
+
+const SPACING_MS = 2000;
+
+/** Each TLSContext that a Mapping is to name. */
+function contextsOf({ verdicts, joined }: OnboardPlan): { namespace: string; name: string }[] {
+  const of = (mesh: string): MeshCertificate | undefined => joined.find((one) => one.mesh === mesh)?.certificate;
+  const names = verdicts.flatMap(({ outcome }) =>
+    outcome.kind === 'move' ? [`${of(outcome.mesh)?.metadata.namespace ?? ''}/${outcome.target.contextName}`] : [],
+  );
+  return [...new Set(names)].map((place) => {
+    const [namespace = '', name = ''] = place.split('/');
+    return { namespace, name };
+  });
+}
+
+/** What to tell when Mappings were left; undefined when none was. */
+export function leftBehind(left: readonly Verdict[]): OnboardError | undefined {
+  if (left.length === 0) return undefined;
+  const names = left.map(({ upstream }) => describe(refOf(upstream.mapping))).join(', ');
+  return new OnboardError(
+    'ERR_ONBOARD_LEFT_BEHIND',
+    `not moved: ${names}; the reasons are above. What was moved stays, and running this again tries the rest`,
+  );
+}

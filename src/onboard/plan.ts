@@ -1,0 +1,174 @@
+import { customResourceDefinition } from '../config/crd.ts';
+import type { MeshCertificate } from '../config/mesh-certificate.ts';
+import { nearest } from '../config/nearest.ts';
+import { validator } from '../config/validate.ts';
+import { differences } from '../core/difference.ts';
+import { describe, type KubeObject, keyOf, refOf } from '../core/object.ts';
+import type { Adapter } from '../mesh/adapter.ts';
+import type { Clock } from '../mesh/clock.ts';
+import { type Choice, chooseGateway, chooseMeshes } from './choice.ts';
+import { type DiffLine, diffObjects } from './diff.ts';
+import type { GatewayFinding } from './discover/gateway.ts';
+import type { UpstreamFinding } from './discover/upstream.ts';
+import { OnboardError } from './error.ts';
+import { discover, type Findings, type MeshFinding, upstreamsOf } from './findings.ts';
+import { grantsFor } from './grants.ts';
+import { moved, movePatch } from './moved.ts';
+import { type Joined, judge, type Verdict } from './moves.ts';
+import { rulesFor } from './rules.ts';
+import type { Snapshot } from './snapshot.ts';
+import { accepted, documentFor, ONBOARD_LABEL, type Target } from './wish.ts';
+
+export interface Wishes extends Choice {
+  /** `namespace/name` of the Mappings to move; absent: all that can be. */
+  readonly mappings?: readonly string[] | undefined;
+  /** Fields of `spec` that are to be otherwise. */
+  readonly changes: readonly string[];
+  /** Of the agent's Deployment; absent: none is made. */
+  readonly image?: string | undefined;
+}
+
+/** One object as it is to be. In order: what allows, who wishes, and last what sends requests there. */
+export interface Step {
+  readonly action: 'create' | 'change' | 'none' | 'keep';
+  readonly object: KubeObject;
+  /** What is applied, where it is not the whole object. */
+  readonly patch?: KubeObject;
+  readonly diff: readonly DiffLine[];
+  /** Why it is kept as it is although it is not as it would be made. */
+  readonly note?: string;
+}
+
+export interface OnboardPlan {
+  readonly findings: Findings;
+  readonly gateway: GatewayFinding;
+  readonly joined: readonly Joined[];
+  readonly verdicts: readonly Verdict[];
+  readonly steps: readonly Step[];
+  /** The verdicts that move something, in the order of the moves. */
+  readonly moves: readonly Step[];
+}
+
+export interface Means {
+  readonly adapters: readonly Adapter[];
+  readonly clock: Clock;
+}
+
+/** From what is there to what shall be there. Nothing is read or written; `observed` holds what stands of our own. */
+export async function planOnboarding(
+  snapshot: Snapshot,
+  wishes: Wishes,
+  observed: ReadonlyMap<string, KubeObject>,
+  means: Means,
+  signal: AbortSignal,
+): Promise<OnboardPlan> {
+  const findings = discover(snapshot);
+  const gateway = chooseGateway(findings, wishes);
+  const upstreams = upstreamsOf(snapshot, gateway);
+  const joined: Joined[] = [];
+  for (const mesh of chooseMeshes(findings, wishes.meshes)) {
+    joined.push(await join(mesh, gateway, upstreams, snapshot, wishes, means, signal));
+  }
+  const wanted = wishes.mappings && named(wishes.mappings, upstreams);
+  const verdicts = upstreams.map((upstream) => {
+    const verdict = judge(upstream, joined, snapshot);
+    if (verdict.outcome.kind !== 'move' || !wanted || wanted.has(upstream)) return verdict;
+    const outcome = {
+      kind: 'stay',
+      code: 'ERR_TARGET_UNSELECTED',
+      message: 'not among those named by --mapping',
+    } as const;
+    return { upstream, outcome };
+  });
+  const certificates = joined.map(({ certificate }) => certificate);
+  const wished = [
+    ...(snapshot.defined ? [] : [customResourceDefinition(means.adapters) as unknown as KubeObject]),
+    ...grantsFor(certificates, gateway.env.namespace, wishes.image),
+    ...joined.flatMap(({ document }) => document ?? []),
+  ];
+  const steps = wished.map((object) => stepTo(object, observed.get(keyOf(refOf(object)))));
+  const kept = joined.filter(({ document }) => !document).map(({ certificate }) => keptStep(certificate));
+  const moves = verdicts.flatMap(({ upstream: { mapping }, outcome }): Step[] => {
+    if (outcome.kind !== 'move') return [];
+    const object = moved(mapping, outcome.move);
+    const diff = diffObjects(mapping, object);
+    const patch = movePatch(object, outcome.move.labels);
+    return object === mapping ? [] : [{ action: 'change', object, patch, diff }];
+  });
+  return { findings, gateway, joined, verdicts, steps: [...steps, ...kept], moves };
+}
+
+async function join(
+  mesh: MeshFinding,
+  gateway: GatewayFinding,
+  upstreams: readonly UpstreamFinding[],
+  snapshot: Snapshot,
+  { changes }: Wishes,
+  { adapters, clock }: Means,
+  signal: AbortSignal,
+): Promise<Joined> {
+  const adapter = adapters.find((one) => one.mesh === mesh.mesh);
+  if (!adapter) throw new TypeError(`no adapter for mesh ${mesh.mesh}`);
+  const validate = validator(adapters);
+  const standing = snapshot.meshCertificates.find((one) => isFor(one, mesh.mesh, gateway.env.namespace));
+  if (standing && !isOurs(standing)) {
+    const certificate = accepted(standing, validate);
+    return { mesh: mesh.mesh, certificate, rules: await rulesFor(certificate, adapter, snapshot, clock, signal) };
+  }
+  const behind = upstreams.filter(({ membership }) => membership === mesh.mesh);
+  const mappingNamespaces = behind.map(({ mapping }) => mapping.metadata.namespace ?? '');
+  const wishFor = (targets: readonly Target[]) =>
+    documentFor({ mesh, gateway, mappingNamespaces, targets, contexts: snapshot.contexts, changes, standing });
+  const draft = accepted(wishFor([]), validate);
+  const rules = await rulesFor(draft, adapter, snapshot, clock, signal);
+  if (!rules) return { mesh: mesh.mesh, certificate: draft, document: wishFor([]), rules };
+  // Listed, a target has its context before any Mapping needs it, so that each moves in one write.
+  const possible = behind.filter((one) => {
+    return judge(one, [{ mesh: mesh.mesh, certificate: draft, rules }], snapshot).outcome.kind !== 'stay';
+  });
+  const document = wishFor(distinct(possible.flatMap(({ accounts }) => accounts)));
+  const certificate = accepted(document, validate);
+  return {
+    mesh: mesh.mesh,
+    certificate,
+    document,
+    rules: await rulesFor(certificate, adapter, snapshot, clock, signal),
+  };
+}
+
+const isFor = ({ metadata, spec }: KubeObject, mesh: string, namespace: string): boolean =>
+  metadata.namespace === namespace && (spec as Record<string, unknown> | undefined)?.[mesh] !== undefined;
+
+const isOurs = ({ metadata }: KubeObject): boolean => metadata.labels?.[ONBOARD_LABEL] !== undefined;
+
+function stepTo(object: KubeObject, observed: KubeObject | undefined): Step {
+  if (!observed) return { action: 'create', object, diff: diffObjects(undefined, object) };
+  if (differences(object, observed).length === 0) return { action: 'none', object, diff: [] };
+  return { action: 'change', object, diff: diffObjects(observed, object) };
+}
+
+function keptStep(certificate: MeshCertificate): Step {
+  return { action: 'keep', object: certificate, diff: [], note: 'stands, and is used as it is: it was not made here' };
+}
+
+function distinct(accounts: readonly Target[]): Target[] {
+  const byPlace = new Map(accounts.map((one) => [`${one.namespace}/${one.serviceAccount}`, one]));
+  return [...byPlace.entries()].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, one]) => one);
+}
+
+function named(wanted: readonly string[], upstreams: readonly UpstreamFinding[]): ReadonlySet<UpstreamFinding> {
+  const placeOf = ({ mapping: { metadata } }: UpstreamFinding) => `${metadata.namespace}/${metadata.name}`;
+  return new Set(
+    wanted.map((name) => {
+      const found = upstreams.find((one) => placeOf(one) === name || one.mapping.metadata.name === name);
+      if (found) return found;
+      const known = upstreams.flatMap((one) => [placeOf(one), one.mapping.metadata.name]);
+      const close = nearest(name, known);
+      const hint = close ? `; did you mean "${close}"?` : `; this gateway serves ${upstreams.map(placeOf).join(', ')}`;
+      throw new OnboardError('ERR_ONBOARD_UNKNOWN_NAME', `no Mapping is called "${name}"${hint}`);
+    }),
+  );
+}
+
+/** `MeshCertificate emissary/istio`: how a step's object is called. */
+export const titleOf = ({ object }: Step): string => describe(refOf(object));

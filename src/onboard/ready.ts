@@ -1,0 +1,115 @@
+import type { MeshCertificate } from '../config/mesh-certificate.ts';
+import { type KubeObject, keyOf, refOf } from '../core/object.ts';
+import type { PublicationStatus } from '../core/status.ts';
+import type { Kube, Resource } from '../kube/api.ts';
+import { type Reflector, reflect } from '../kube/reflector.ts';
+import { RESOURCES } from '../kube/resources.ts';
+import type { Clock } from '../mesh/clock.ts';
+import { silentLog } from '../mesh/log.ts';
+import { Trigger } from '../mesh/trigger.ts';
+import { OnboardError } from './error.ts';
+import type { Say } from './say.ts';
+
+export interface WaitOptions {
+  readonly kube: Kube;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly say: Say;
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal;
+}
+
+/** What a MeshCertificate still lacks, or undefined when it is published and this generation of it was judged. */
+export function lacks(object: KubeObject | undefined): string | undefined {
+  if (!object) return 'to be seen';
+  const status = object.status as PublicationStatus | undefined;
+  const conditions = status?.conditions ?? [];
+  const of = (type: string) => conditions.find((one) => one.type === type);
+  const published = of('Published');
+  if (conditions.length === 0 || published === undefined) return 'its first status: is an agent running?';
+  if ((published.observedGeneration ?? 0) < (object.metadata.generation ?? 0)) return 'its new spec to be read';
+  const degraded = of('Degraded');
+  for (const type of ['Published', 'Ready']) {
+    const condition = of(type);
+    if (condition?.status === 'True') continue;
+    const why = degraded?.status === 'True' ? degraded.message : condition?.message;
+    return `${type} (${condition?.reason ?? 'Unknown'}: ${why ?? 'no word yet'})`;
+  }
+  return undefined;
+}
+
+/**
+ * Waits until these MeshCertificates are Ready and these TLSContexts stand, and tells what it waits for. Throws
+ * ERR_ONBOARD_NOT_READY after the time given.
+ */
+export async function waitReady(
+  certificates: readonly MeshCertificate[],
+  contexts: readonly { readonly namespace: string; readonly name: string }[],
+  options: WaitOptions,
+): Promise<void> {
+  await waitFor(
+    certificates,
+    (standing, standingContexts) => [
+      ...certificates.flatMap((one) => {
+        const lacking = lacks(standing.get(keyOf(refOf(one))));
+        return lacking === undefined ? [] : [`${one.metadata.name} waits for ${lacking}`];
+      }),
+      ...contexts.flatMap(({ namespace, name }) => {
+        const found = [...standingContexts.values()].some(
+          ({ metadata }) => metadata.name === name && metadata.namespace === namespace,
+        );
+        return found ? [] : [`TLSContext ${namespace}/${name} is not there yet`];
+      }),
+    ],
+    options,
+  );
+}
+
+type Standing = ReadonlyMap<string, KubeObject>;
+
+/** Until nothing is pending, asked at each change of MeshCertificates or TLSContexts in these namespaces. */
+export async function waitFor(
+  certificates: readonly KubeObject[],
+  pendingOf: (certificates: Standing, contexts: Standing) => readonly string[],
+  { kube, clock, random, say, timeoutMs, signal }: WaitOptions,
+): Promise<void> {
+  const stop = new AbortController();
+  const either = AbortSignal.any([signal, stop.signal]);
+  const changed = new Trigger();
+  const namespaces = [...new Set(certificates.map(({ metadata }) => metadata.namespace ?? ''))];
+  const follow = (resource: Resource): Reflector[] =>
+    namespaces.map((namespace) =>
+      reflect(kube, resource, { namespace }, { clock, random, log: silentLog, signal: either }),
+    );
+  const followed = { certificates: follow(RESOURCES.meshCertificates), contexts: follow(RESOURCES.tlsContexts) };
+  const pumps = [...followed.certificates, ...followed.contexts].map(async (reflector) => {
+    for await (const _ of reflector.changes()) changed.fire();
+  });
+  let late = false;
+  clock.sleep(timeoutMs, either).then(
+    () => {
+      late = true;
+      changed.fire();
+    },
+    () => {},
+  );
+  const all = (reflectors: readonly Reflector[]) => new Map(reflectors.flatMap((one) => [...one.items()]));
+  try {
+    for (;;) {
+      await changed.wait(either);
+      const synced = [...followed.certificates, ...followed.contexts].every(({ isSynced }) => isSynced);
+      const pending = synced
+        ? pendingOf(all(followed.certificates), all(followed.contexts))
+        : ['the API server is asked what stands'];
+      if (pending.length === 0) return;
+      if (late) {
+        const message = `not there after ${Math.round(timeoutMs / 1000)} s: ${pending.join('; ')}; run \`meshcert status\` and read the agent's log, then run this again`;
+        throw new OnboardError('ERR_ONBOARD_NOT_READY', message);
+      }
+      for (const text of pending) say.waiting(text);
+    }
+  } finally {
+    stop.abort(new Error('waited enough'));
+    await Promise.allSettled(pumps);
+  }
+}

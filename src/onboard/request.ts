@@ -1,0 +1,53 @@
+import { request as requestPlain } from 'node:http';
+import { request as requestTls } from 'node:https';
+import type { KubeObject } from '../core/object.ts';
+import { fields, mappingSpec, text } from '../gateway/kinds.ts';
+import type { Clock } from '../mesh/clock.ts';
+
+/** What a client of the gateway got: a status, or why none came. */
+export type Answer = { readonly status: number } | { readonly failure: string };
+
+const TIMEOUT_MS = 5000;
+
+/** Asks the gateway for what a Mapping serves, once, over a connection of its own. */
+export async function ask(gatewayUrl: string, mapping: KubeObject, clock: Clock, signal: AbortSignal): Promise<Answer> {
+  const url = new URL(mappingSpec(mapping).prefix, gatewayUrl);
+  const hostname = text(fields(mapping.spec).hostname) ?? text(fields(mapping.spec).host);
+  const headers = hostname === undefined || hostname.includes('*') ? {} : { host: hostname };
+  const late = new AbortController();
+  const done = new AbortController();
+  clock.sleep(TIMEOUT_MS, AbortSignal.any([signal, done.signal])).then(
+    () => late.abort(new Error(`no answer within ${TIMEOUT_MS} ms`)),
+    () => {},
+  );
+  const send = url.protocol === 'https:' ? requestTls : requestPlain;
+  try {
+    return await new Promise<Answer>((resolve) => {
+      const either = AbortSignal.any([signal, late.signal]);
+      const sent = send(url, { headers, agent: false, signal: either, rejectUnauthorized: false }, (response) => {
+        response.resume();
+        response.once('end', () => resolve({ status: response.statusCode ?? 0 }));
+        response.once('error', (error) => resolve({ failure: error.message }));
+      });
+      sent.once('error', (error) =>
+        resolve({ failure: late.signal.aborted ? String(late.signal.reason) : error.message }),
+      );
+      sent.end();
+    });
+  } finally {
+    done.abort(new Error('answered'));
+  }
+}
+
+/** Of the gateway itself: no upstream answered. */
+const GATEWAY_FAILURES: ReadonlySet<number> = new Set([502, 503, 504]);
+
+/** Whether an answer tells that a move broke something, given the answer before it. */
+export function isWorse(after: Answer, before: Answer): boolean {
+  if ('failure' in after) return true;
+  if (GATEWAY_FAILURES.has(after.status)) return true;
+  return after.status >= 500 && 'status' in before && before.status < 500;
+}
+
+export const describeAnswer = (answer: Answer): string =>
+  'failure' in answer ? answer.failure : `HTTP ${answer.status}`;

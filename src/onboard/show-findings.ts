@@ -1,0 +1,113 @@
+import { mappingSpec } from '../gateway/kinds.ts';
+import type { GatewayFinding } from './discover/gateway.ts';
+import type { Findings, MeshFinding } from './findings.ts';
+import type { Verdict } from './moves.ts';
+import { selectorLabels } from './wish.ts';
+
+/** What was found, for people. Ends in a newline. */
+export function showFindings(findings: Findings, gateway: GatewayFinding, verdicts: readonly Verdict[]): string {
+  const lines = [
+    'Gateway',
+    ...findings.gateways.flatMap((one) => gatewayLines(one, one === gateway && findings.gateways.length > 1)),
+    '',
+    'Meshes',
+    ...findings.meshes.flatMap(meshLines),
+    ...(findings.injected.length > 0
+      ? [`  sidecars in ${findings.injected.map(({ namespace, revision }) => placed(namespace, revision)).join(', ')}`]
+      : []),
+    ...(findings.ambient.length > 0 ? [`  ambient mode in ${findings.ambient.join(', ')}`] : []),
+    '',
+    'Mappings',
+    ...(verdicts.length === 0 ? ['  none that this gateway serves'] : verdicts.flatMap(mappingLines)),
+    ...section('Take note', notes(findings, gateway)),
+  ];
+  return `${lines.join('\n')}\n`;
+}
+
+function gatewayLines(
+  { kind, namespace, name, product, env, serviceAccount, sidecars }: GatewayFinding,
+  chosen: boolean,
+): string[] {
+  const version = env.version === undefined ? '' : ` ${env.version}`;
+  const sight = env.singleNamespace ? `sees namespace ${env.namespace} alone` : 'sees all namespaces';
+  const selector = env.labelSelector === undefined ? '' : `, objects with ${env.labelSelector}`;
+  const injected = sidecars.length === 0 ? 'no sidecar' : `with the sidecar of ${sidecars.join(' and ')}`;
+  return [
+    `  ${namespace}/${name}  ${product}${version} (${kind})${chosen ? '  <- this one' : ''}`,
+    `    ServiceAccount ${serviceAccount}, AMBASSADOR_ID ${env.ambassadorId}, ${sight}${selector}, ${injected}`,
+  ];
+}
+
+function meshLines(mesh: MeshFinding): string[] {
+  const version = mesh.version === undefined ? '' : ` ${mesh.version}`;
+  const trouble = mesh.problem === undefined ? [] : [`    but ${mesh.problem}`];
+  switch (mesh.mesh) {
+    case 'istio': {
+      const revision = mesh.signer === 'istiod' ? `, revision ${mesh.revision}` : '';
+      return [
+        `  istio    ${mesh.signer}${version} in ${mesh.namespace}${revision}`,
+        `    CA ${mesh.address}, trust domain ${mesh.trustDomain}`,
+        ...trouble,
+      ];
+    }
+    case 'linkerd':
+      return [
+        `  linkerd  control plane${version} in ${mesh.namespace}`,
+        `    trust domain ${mesh.trustDomain}, cluster domain ${mesh.clusterDomain}`,
+        ...trouble,
+      ];
+    case 'consul': {
+      const acls = mesh.authMethod === undefined ? 'no ACLs' : `ACLs, auth method ${mesh.authMethod}`;
+      return [
+        `  consul   servers${version} ${mesh.namespace}/${mesh.name}, datacenter ${mesh.datacenter}`,
+        `    gRPC ${mesh.address} ${mesh.tls ? `with TLS (${mesh.serverName})` : 'without TLS'}, ${acls}`,
+        ...trouble,
+      ];
+    }
+  }
+}
+
+function mappingLines({ upstream, outcome }: Verdict): string[] {
+  const { mapping, now, context, pods, membership } = upstream;
+  const { namespace, name } = mapping.metadata;
+  const how = now === 'context' ? `TLSContext ${context}` : now === 'https' ? 'TLS without identity' : 'plaintext';
+  const behind = pods === 0 ? '' : `, ${pods} pod${pods === 1 ? '' : 's'} in ${membership ?? 'no mesh'}`;
+  const head = `  ${namespace}/${name}  ${mappingSpec(mapping).service} (${how}${behind})`;
+  switch (outcome.kind) {
+    case 'done':
+      return [head, `    has its place in ${outcome.mesh} (TLSContext ${outcome.target.contextName})`];
+    case 'move':
+      return [head, `    can move to ${outcome.mesh} (TLSContext ${outcome.target.contextName})`];
+    case 'stay':
+      return [head, `    stays: ${outcome.code}: ${outcome.message}`];
+  }
+}
+
+function notes({ unseen, agents }: Findings, { env, sidecars }: GatewayFinding): string[] {
+  const expressed = Object.keys(selectorLabels(env.labelSelector)).length;
+  const terms = (env.labelSelector ?? '').split(',').filter(Boolean).length;
+  return [
+    ...sidecars.map(
+      (mesh) =>
+        `the gateway's pods have the sidecar of ${mesh}, which would put TLS around our TLS: turn injection off for them, or exclude the ports of these upstreams`,
+    ),
+    ...(expressed < terms
+      ? [
+          `AMBASSADOR_LABEL_SELECTOR ${env.labelSelector} is more than equalities: add what it wants with --set labels.KEY=VALUE`,
+        ]
+      : []),
+    ...(env.istioSecretDir
+      ? ['AMBASSADOR_ISTIO_SECRET_DIR is set: its files are no longer needed once Mappings have moved']
+      : []),
+    ...(agents.length === 0
+      ? ['no agent of meshcert was found: add one with --agent IMAGE, or run `meshcert agent` yourself']
+      : []),
+    ...unseen.map(({ what, message }) => `${what} could not be read: ${message}`),
+  ];
+}
+
+const section = (title: string, lines: readonly string[]): string[] =>
+  lines.length === 0 ? [] : ['', title, ...lines.map((line) => `  ${line}`)];
+
+const placed = (namespace: string, revision: string): string =>
+  revision === 'default' ? namespace : `${namespace} (${revision})`;

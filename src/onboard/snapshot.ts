@@ -1,0 +1,123 @@
+import type { KubeObject, ObjectRef } from '../core/object.ts';
+import { mappingSpec } from '../gateway/kinds.ts';
+import { parseService } from '../gateway/service.ts';
+import { serviceNameOf } from '../gateway/targets/service-name.ts';
+import type { Kube, Resource, Selection } from '../kube/api.ts';
+import { KubeError } from '../kube/error.ts';
+import { RESOURCES } from '../kube/resources.ts';
+import { consulRefs } from './discover/consul.ts';
+import { istioRefs } from './discover/istio.ts';
+
+/** Something that could not be looked at, and so may be there. */
+export interface Unseen {
+  readonly what: string;
+  readonly message: string;
+}
+
+/** What of a cluster tells how its gateway and its meshes stand. Values only: the same snapshot, the same plan. */
+export interface Snapshot {
+  readonly namespaces: readonly KubeObject[];
+  /** Deployments, DaemonSets and StatefulSets. */
+  readonly workloads: readonly KubeObject[];
+  readonly services: readonly KubeObject[];
+  readonly configMaps: readonly KubeObject[];
+  /** Mappings and TCPMappings. */
+  readonly mappings: readonly KubeObject[];
+  readonly contexts: readonly KubeObject[];
+  readonly modules: readonly KubeObject[];
+  readonly meshCertificates: readonly KubeObject[];
+  /** Whether the API server knows the kind MeshCertificate. */
+  readonly defined: boolean;
+  /** Of the namespaces that stand behind Mappings, and of the gateway's. */
+  readonly pods: readonly KubeObject[];
+  readonly endpointSlices: readonly KubeObject[];
+  /** PEM of the authority of Consul's own API, by `<namespace>/<name>` of its Secret. */
+  readonly consulAuthorities: ReadonlyMap<string, string>;
+  readonly unseen: readonly Unseen[];
+}
+
+/** Reads the cluster and changes nothing. What may not be read is noted, not an error; only a dead API server is. */
+export async function takeSnapshot(kube: Kube, signal: AbortSignal): Promise<Snapshot> {
+  const unseen: Unseen[] = [];
+  const list = async (resource: Resource, selection: Selection = {}): Promise<readonly KubeObject[] | undefined> => {
+    try {
+      return (await kube.list(resource, selection, signal)).items;
+    } catch (error) {
+      if (!(error instanceof KubeError) || error.status === 0) throw error;
+      if (error.status !== 404) unseen.push({ what: describeList(resource, selection), message: error.message });
+      return undefined;
+    }
+  };
+  const lists = (resources: readonly Resource[], selection?: Selection) =>
+    Promise.all(resources.map((resource) => list(resource, selection))).then((all) => all.flatMap((one) => one ?? []));
+  const [namespaces, workloads, services, linkerd, mappings, contexts, modules, certificates] = await Promise.all([
+    lists([RESOURCES.namespaces]),
+    lists([RESOURCES.deployments, RESOURCES.daemonSets, RESOURCES.statefulSets]),
+    lists([RESOURCES.services]),
+    lists([RESOURCES.configMaps], { fieldSelector: 'metadata.name=linkerd-config' }),
+    lists([RESOURCES.mappings, RESOURCES.tcpMappings]),
+    lists([RESOURCES.tlsContexts]),
+    lists([RESOURCES.modules]),
+    list(RESOURCES.meshCertificates),
+  ]);
+  const get = (ref: ObjectRef) => readOne(kube, ref, unseen, signal);
+  const authorities = new Map<string, string>();
+  const behind = [...new Set([...mappings.flatMap(namespaceBehind), ...namespacesOfGateways(workloads)])];
+  const [configMaps, , pods, endpointSlices] = await Promise.all([
+    Promise.all([...istioRefs(workloads), ...consulRefs(workloads).configMaps].map(get)),
+    Promise.all(
+      consulRefs(workloads).authorities.map(async (ref) => {
+        const pem = (await get(ref))?.data as { 'tls.crt'?: string } | undefined;
+        const text = pem?.['tls.crt'];
+        if (text) authorities.set(`${ref.namespace}/${ref.name}`, Buffer.from(text, 'base64').toString('utf8'));
+      }),
+    ),
+    Promise.all(behind.map((namespace) => lists([RESOURCES.pods], { namespace }))),
+    Promise.all(behind.map((namespace) => lists([RESOURCES.endpointSlices], { namespace }))),
+  ]);
+  return {
+    namespaces,
+    workloads,
+    services,
+    configMaps: [...linkerd, ...configMaps.filter((one) => one !== undefined)],
+    mappings,
+    contexts,
+    modules,
+    meshCertificates: certificates ?? [],
+    defined: certificates !== undefined,
+    pods: pods.flat(),
+    endpointSlices: endpointSlices.flat(),
+    consulAuthorities: authorities,
+    unseen,
+  };
+}
+
+async function readOne(
+  kube: Kube,
+  ref: ObjectRef,
+  unseen: Unseen[],
+  signal: AbortSignal,
+): Promise<KubeObject | undefined> {
+  try {
+    return await kube.get(ref, signal);
+  } catch (error) {
+    if (!(error instanceof KubeError) || error.status === 0) throw error;
+    unseen.push({ what: `${ref.kind} ${ref.namespace}/${ref.name}`, message: error.message });
+    return undefined;
+  }
+}
+
+const describeList = ({ plural }: Resource, { namespace }: Selection): string =>
+  namespace === undefined ? plural : `${plural} in namespace ${namespace}`;
+
+function namespaceBehind(mapping: KubeObject): string[] {
+  const { host } = parseService(mappingSpec(mapping).service, mapping.kind !== 'TCPMapping');
+  const name = serviceNameOf(host, mapping.metadata.namespace ?? '');
+  return 'code' in name ? [] : [name.namespace];
+}
+
+/** Namespaces with an image that looks like the gateway's: their pods tell of injected sidecars. */
+function namespacesOfGateways(workloads: readonly KubeObject[]): string[] {
+  const named = workloads.filter((one) => /emissary|ambassador|\/aes/.test(JSON.stringify(one.spec ?? {})));
+  return named.map(({ metadata }) => metadata.namespace ?? '');
+}

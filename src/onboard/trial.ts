@@ -1,0 +1,84 @@
+import { type ProbeResult, probe, splitAddress } from '../agent/probe.ts';
+import type { ProbeWish } from '../config/mesh-certificate.ts';
+import type { KubeObject } from '../core/object.ts';
+import { contextSpec } from '../gateway/kinds.ts';
+import { readPublication } from '../gateway/publication.ts';
+import type { Target } from '../gateway/targets.ts';
+import type { Kube } from '../kube/api.ts';
+import type { Clock } from '../mesh/clock.ts';
+import { parseSpiffeId } from '../pki/spiffe.ts';
+import type { UpstreamFinding } from './discover/upstream.ts';
+import type { Joined } from './moves.ts';
+
+export interface TrialOptions {
+  readonly kube: Kube;
+  readonly clock: Clock;
+  /** `host:port` of the cluster to where it is reached from here, as through a port-forward. */
+  readonly connectTo: ReadonlyMap<string, string>;
+  readonly signal: AbortSignal;
+}
+
+/** Shows the published pair to the upstream as the gateway would, and checks whom it meets there, which the gateway cannot. */
+export async function tryUpstream(
+  { certificate }: Joined,
+  target: Target,
+  upstream: UpstreamFinding,
+  { kube, clock, connectTo, signal }: TrialOptions,
+): Promise<ProbeResult> {
+  const { namespace = '' } = certificate.metadata;
+  const { spec } = certificate;
+  const secret = (name: string) => kube.get({ apiVersion: 'v1', kind: 'Secret', namespace, name }, signal);
+  const context = { apiVersion: 'getambassador.io/v3alpha1', kind: 'TLSContext', namespace, name: target.contextName };
+  const [trust, pair, tls] = await Promise.all([
+    secret(spec.caSecretName),
+    secret(spec.secretName),
+    kube.get(context, signal),
+  ]);
+  const objects = [trust, pair].filter((one): one is KubeObject => one !== undefined);
+  const { identity, bundle } = readPublication(spec, objects);
+  const address = addressOf(upstream);
+  if (!identity || !tls) {
+    const message = `the pair that ${address} shall accept is not published`;
+    return { code: 'ERR_PROBE_REFUSED', message, peer: [] };
+  }
+  const uri = identity.chain[0]?.names.uris[0];
+  const wish: ProbeWish = {
+    address: connectTo.get(address) ?? address,
+    sni: target.sni,
+    id: expectedPeer(certificate.spec.mesh.name, target, upstream, uri),
+  };
+  const { alpnProtocols, minTlsVersion, maxTlsVersion } = contextSpec(tls);
+  const result = await probe(wish, identity, bundle, {
+    clock,
+    tls: { alpnProtocols, minTlsVersion, maxTlsVersion },
+    signal,
+  });
+  // Said of the address that the Mapping names, also where it was reached by another.
+  return { ...result, message: result.message.replaceAll(wish.address, address) };
+}
+
+/** A fully qualified name, since a short one means something else outside of the Mapping's namespace. */
+export function addressOf({ host, port, mapping }: UpstreamFinding): string {
+  const { namespace } = mapping.metadata;
+  return `${host.includes('.') || host.includes(':') ? host : `${host}.${namespace}`}:${port}`;
+}
+
+/** `HOST:PORT=HOST:PORT`; undefined when it is not that. */
+export function parseConnectTo(text: string): readonly [string, string] | undefined {
+  const [from = '', to = '', ...more] = text.split('=');
+  const good = (address: string) => Number.isInteger(splitAddress(address).port) && splitAddress(address).host !== '';
+  return more.length === 0 && good(from) && good(to) ? [from, to] : undefined;
+}
+
+function expectedPeer(
+  mesh: string,
+  target: Target,
+  { accounts }: UpstreamFinding,
+  uri: string | undefined,
+): string | undefined {
+  if (mesh === 'linkerd') return target.sni;
+  const trustDomain = parseSpiffeId(uri ?? '')?.trustDomain;
+  const [account, ...others] = accounts;
+  if (mesh !== 'istio' || trustDomain === undefined || !account || others.length > 0) return undefined;
+  return `spiffe://${trustDomain}/ns/${account.namespace}/sa/${account.serviceAccount}`;
+}

@@ -1,0 +1,180 @@
+import { parse } from 'yaml';
+import { formatPath } from '../config/issue.ts';
+import { API_VERSION, KIND, type MeshCertificate } from '../config/mesh-certificate.ts';
+import type { Validation } from '../config/validate.ts';
+import { type KubeObject, MANAGED_BY_LABEL } from '../core/object.ts';
+import type { EmissaryEnv } from '../gateway/env.ts';
+import { fields } from '../gateway/kinds.ts';
+import { contextNameProblem } from '../gateway/names.ts';
+import type { GatewayFinding } from './discover/gateway.ts';
+import type { MeshName } from './discover/membership.ts';
+import { OnboardError } from './error.ts';
+import type { MeshFinding } from './findings.ts';
+
+/** On all that `onboard` makes, so that `offboard` finds it. */
+export const ONBOARD_LABEL = 'meshcert.dev/onboard';
+/** On a Mapping that was moved into a mesh: what the MeshCertificate selects by. */
+export const MESH_LABEL = 'meshcert.dev/mesh';
+
+export interface Target {
+  readonly serviceAccount: string;
+  readonly namespace: string;
+}
+
+export interface Wish {
+  readonly mesh: MeshFinding;
+  readonly gateway: GatewayFinding;
+  /** Where its Mappings are. */
+  readonly mappingNamespaces: readonly string[];
+  /** Linkerd: the accounts behind its Mappings. */
+  readonly targets: readonly Target[];
+  /** TLSContexts in all namespaces; their names are global. */
+  readonly contexts: readonly KubeObject[];
+  /** `istio.ca.clusterId=prod`: fields of `spec` that the user says otherwise. */
+  readonly changes: readonly string[];
+  /** What an earlier run made: its fields stay, whatever would be made now. */
+  readonly standing?: KubeObject | undefined;
+}
+
+/** The MeshCertificate as a user would write it: without what the schema fills in. */
+export function documentFor(wish: Wish): KubeObject {
+  const { gateway, mesh } = wish;
+  const { namespace } = gateway.env;
+  const metadata = { namespace, labels: { [ONBOARD_LABEL]: 'true', [MANAGED_BY_LABEL]: 'meshcert' } };
+  if (wish.standing) {
+    const spec = changed(grown(fields(wish.standing.spec), wish, namespace), mesh.mesh, wish.changes);
+    return { apiVersion: API_VERSION, kind: KIND, metadata: { name: wish.standing.metadata.name, ...metadata }, spec };
+  }
+  const name = mesh.mesh;
+  const elsewhere = wish.mappingNamespaces.some((one) => one !== namespace);
+  const labels = selectorLabels(gateway.env.labelSelector);
+  const contextName = freeContextName(name, namespace, wish.contexts);
+  const tlsContext = {
+    ...(contextName === name ? {} : { name: contextName }),
+    ...(gateway.env.ambassadorId === 'default' ? {} : { ambassadorIds: [gateway.env.ambassadorId] }),
+  };
+  const spec = {
+    [mesh.mesh]: configOf(wish),
+    ...(Object.keys(tlsContext).length > 0 ? { tlsContext } : {}),
+    ...(Object.keys(labels).length > 0 ? { labels } : {}),
+    mappings: {
+      selector: { matchLabels: { [MESH_LABEL]: name } },
+      ...(elsewhere ? { namespaces: [...new Set(wish.mappingNamespaces)].sort() } : {}),
+    },
+  };
+  return {
+    apiVersion: API_VERSION,
+    kind: KIND,
+    metadata: { name, ...metadata },
+    spec: changed(spec, mesh.mesh, wish.changes),
+  };
+}
+
+/** With the namespaces and targets of Mappings that came since; nothing is taken away. */
+function grown(spec: Readonly<Record<string, unknown>>, wish: Wish, namespace: string): Record<string, unknown> {
+  const mappings = fields(spec.mappings);
+  const before = Array.isArray(mappings.namespaces) ? mappings.namespaces.map(String) : [namespace];
+  const namespaces = [...new Set([...before, ...wish.mappingNamespaces])].sort();
+  const result: Record<string, unknown> = { ...spec };
+  if (mappings.selector !== undefined && namespaces.length > before.length) {
+    result.mappings = { ...mappings, namespaces };
+  }
+  if (wish.mesh.mesh === 'linkerd' && wish.targets.length > 0) {
+    const linkerd = fields(spec.linkerd);
+    const listed = (Array.isArray(linkerd.targets) ? linkerd.targets : []) as Target[];
+    const isListed = (one: Target) =>
+      listed.some((old) => old.serviceAccount === one.serviceAccount && old.namespace === one.namespace);
+    const more = wish.targets.filter((one) => !isListed(one));
+    if (more.length > 0) result.linkerd = { ...linkerd, targets: [...listed, ...more], discover: true };
+  }
+  return result;
+}
+
+/** Throws ERR_ONBOARD_WISH with a line for each mistake. */
+export function accepted(document: KubeObject, validate: (object: unknown) => Validation): MeshCertificate {
+  const result = validate(document);
+  if (result.ok) return result.value;
+  const lines = result.issues.map(({ path, message }) => `${formatPath(path)}: ${message}`);
+  throw new OnboardError(
+    'ERR_ONBOARD_WISH',
+    `MeshCertificate ${document.metadata.name} would be refused; correct --set:\n  ${lines.join('\n  ')}`,
+  );
+}
+
+function configOf({ mesh, gateway, targets }: Wish): Readonly<Record<string, unknown>> {
+  const { serviceAccount } = gateway;
+  switch (mesh.mesh) {
+    case 'istio':
+      return {
+        ca: {
+          address: mesh.address,
+          serviceAccount,
+          ...(mesh.clusterId === undefined ? {} : { clusterId: mesh.clusterId }),
+        },
+        ...(mesh.trustDomain === 'cluster.local' ? {} : { trustDomain: mesh.trustDomain }),
+      };
+    case 'linkerd':
+      return {
+        serviceAccount: { name: serviceAccount },
+        ...(mesh.namespace === 'linkerd' ? {} : { controlPlaneNamespace: mesh.namespace }),
+        ...(targets.length > 0 ? { targets, discover: true } : {}),
+      };
+    case 'consul':
+      return {
+        // The chart's binding rule names a pod's service after its ServiceAccount.
+        ...(mesh.authMethod === undefined ? {} : { service: serviceAccount }),
+        datacenter: mesh.datacenter,
+        grpc: {
+          addresses: [mesh.address],
+          ...(mesh.tls
+            ? { tls: { ...(mesh.authority ? { ca: { inline: mesh.authority } } : {}), serverName: mesh.serverName } }
+            : { plaintext: true }),
+        },
+        ...(mesh.authMethod === undefined
+          ? {}
+          : { auth: { login: { method: mesh.authMethod, serviceAccount: { name: serviceAccount } } } }),
+      };
+  }
+}
+
+/** The labels without which this gateway would not see our objects: the equalities of its selector. */
+export function selectorLabels(selector: EmissaryEnv['labelSelector']): Record<string, string> {
+  const terms = (selector ?? '').split(',').map((term) => /^\s*([^=!\s]+)\s*==?\s*(\S+)\s*$/.exec(term));
+  return Object.fromEntries(terms.flatMap((match) => (match?.[1] && match[2] ? [[match[1], match[2]]] : [])));
+}
+
+/** Names of contexts are global: the mesh's own, unless somebody has it. */
+function freeContextName(name: MeshName, namespace: string, contexts: readonly KubeObject[]): string {
+  const taken = new Set(
+    contexts.filter((one) => !isOwn(one, `${namespace}.${name}`)).map(({ metadata }) => metadata.name),
+  );
+  const candidates = [name, `${name}-mtls`, `meshcert-${name}`];
+  return candidates.find((one) => !taken.has(one) && !contextNameProblem(one)) ?? `${name}-${namespace}`;
+}
+
+const isOwn = ({ metadata }: KubeObject, owner: string): boolean => metadata.labels?.['meshcert.dev/owner'] === owner;
+
+const MESH_FIELDS: ReadonlySet<string> = new Set(['istio', 'linkerd', 'consul']);
+
+/** With `path=value` set; a path that begins with another mesh is for that mesh's document. */
+function changed(spec: object, mesh: string, changes: readonly string[]): object {
+  let result: unknown = spec;
+  for (const change of changes) {
+    const at = change.indexOf('=');
+    const path = change.slice(0, at).trim().split('.');
+    if (at < 1 || path.some((part) => part === '')) {
+      throw new OnboardError('ERR_ONBOARD_WISH', `--set ${change}: expected FIELD=VALUE, such as trust.hold=5m`);
+    }
+    const [first = ''] = path;
+    if (MESH_FIELDS.has(first) && first !== mesh) continue;
+    result = withValue(result, path, parse(change.slice(at + 1)));
+  }
+  return result as object;
+}
+
+function withValue(below: unknown, [first, ...rest]: readonly string[], value: unknown): unknown {
+  if (first === undefined) return value;
+  const now = fields(below);
+  const set = withValue(now[first], rest, value);
+  return Object.fromEntries(Object.entries({ ...now, [first]: set }).filter(([, one]) => one !== null));
+}
