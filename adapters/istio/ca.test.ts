@@ -18,7 +18,7 @@ const ID = 'spiffe://cluster.local/ns/emissary/sa/emissary';
 const HOUR = 3_600_000;
 const live = new AbortController().signal;
 
-describe("Istio's CA", () => {
+describe("Istio's CA", { timeout: 30_000 }, () => {
   let clock: FakeClock;
   let host: RecordingHost;
   let mesh: Istio;
