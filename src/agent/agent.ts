@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import type { Kube } from '../kube/api.ts';
 import type { Adapter } from '../mesh/adapter.ts';
@@ -76,6 +77,7 @@ export class Agent {
     const { wishes, leadership, clock, log } = this.#options;
     const failed = new AbortController();
     const either = AbortSignal.any([signal, failed.signal]);
+    setMaxListeners(0, either);
     await using _sweeps = startSweeps({ log, leads: () => leadership.held.length > 0, sweep: () => this.sweep() });
     const parts = [
       this.#follow(wishes, either),

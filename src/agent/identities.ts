@@ -1,7 +1,7 @@
 import type { Host, Issuer, Probing, Source } from '../mesh/adapter.ts';
 import { isIssuer } from '../mesh/adapter.ts';
 import { MeshError } from '../mesh/error.ts';
-import { type Identity, leafOf } from '../mesh/identity.ts';
+import { type Identity, leafOf, sameLeaf } from '../mesh/identity.ts';
 import { asMeshError, type RenewingOptions, renewing } from '../mesh/renewing.ts';
 import type { Trigger } from '../mesh/trigger.ts';
 
@@ -42,7 +42,7 @@ async function* reopening(
           continue;
         }
         failures = 0;
-        watchdog.expect(identity);
+        watchdog.expect(identity, sameLeaf(identity, current) ? undefined : host.clock.now());
         current = identity;
         yield identity;
       }
@@ -94,13 +94,13 @@ class Watchdog {
   }
 
   /** Starts the wait anew: overdue at the leaf's own renewal time, or half-way to its end when that is past. */
-  expect(identity: Identity | undefined): void {
+  expect(identity: Identity | undefined, issuedAt?: number): void {
     this.#timer.abort(new Error('replaced'));
     this.#timer = new AbortController();
     if (!identity) return;
     const leaf = leafOf(identity);
     const now = this.#host.clock.now();
-    const due = this.#options.policy.renewAt(leaf);
+    const due = this.#options.policy.renewAt(leaf, issuedAt);
     // Never sooner than a second: an expired leaf must not make a loop of reopening.
     const wait = Math.max(1000, due > now ? due - now : (leaf.notAfter - now) / 2);
     this.#start(this.#onSilence(wait, AbortSignal.any([this.signal, this.#timer.signal])));

@@ -35,6 +35,8 @@ export class MeshStream {
   candidateAt: number | undefined;
   /** How long the budget on attempts keeps the next one back; 0 when it does not. */
   breakerOpenMs = 0;
+  /** When the leaf of this fingerprint is due, epoch ms. */
+  planned: { readonly fingerprint: string; readonly due: number } | undefined;
 
   constructor(options: MeshStreamOptions) {
     this.#options = options;
@@ -74,6 +76,9 @@ export class MeshStream {
       refuse: (identity) => {
         const problem = refuse(identity);
         return problem && Object.assign(new Error(problem.message), { code: problem.code });
+      },
+      planned: (fingerprint, due) => {
+        this.planned = { fingerprint, due };
       },
       current: () => this.candidate && leafOf(this.candidate),
     });

@@ -21,6 +21,8 @@ export interface PolicyOptions {
   /** Told how long the next attempt must wait for the budget; 0 when it may go ahead. */
   readonly admitted: (waitMs: number) => void;
   readonly refuse: RenewalPolicy['refuse'];
+  /** Told when the leaf of this fingerprint is due, epoch ms. */
+  readonly planned: (fingerprint: string, due: number) => void;
   /** The leaf that stands now. */
   readonly current: () => Certificate | undefined;
 }
@@ -33,12 +35,19 @@ export function renewalPolicy({
   budget,
   admitted,
   refuse,
+  planned,
   current,
 }: PolicyOptions): RenewalPolicy {
   const remaining = (leaf: Certificate | undefined) => (leaf ? Math.max(0, leaf.notAfter - clock.now()) : undefined);
   return {
     refuse,
-    renewAt: (leaf) => renewAt(leaf, spec.renewal.at, spec.renewal.jitter),
+    renewAt(leaf, issuedAt = leaf.notBefore) {
+      const { notAfter, fingerprint } = leaf;
+      const notBefore = Math.max(leaf.notBefore, Math.min(issuedAt, notAfter));
+      const due = renewAt({ notBefore, notAfter, fingerprint }, spec.renewal.at, spec.renewal.jitter);
+      planned(fingerprint, due);
+      return due;
+    },
     retryDelay(attempt, error, leaf) {
       const remainingMs = remaining(leaf ?? current());
       const wanted = typeof error.retry === 'object' ? error.retry.afterMs : 0;

@@ -23,11 +23,13 @@ export interface ProbeResult {
 
 export interface ProbeOptions {
   readonly clock: Clock;
-  readonly tls?: {
-    readonly alpnProtocols?: string | undefined;
-    readonly minTlsVersion?: string | undefined;
-    readonly maxTlsVersion?: string | undefined;
-  } | undefined;
+  readonly tls?:
+    | {
+        readonly alpnProtocols?: string | undefined;
+        readonly minTlsVersion?: string | undefined;
+        readonly maxTlsVersion?: string | undefined;
+      }
+    | undefined;
   /** Milliseconds for connect and handshake, and again for the answer. */
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal;

@@ -63,7 +63,11 @@ export function statusOf(report: Report, before: PublicationStatus | undefined):
           fingerprint: leaf.fingerprint,
           notBefore: toRfc3339(leaf.notBefore),
           notAfter: toRfc3339(leaf.notAfter),
-          renewalTime: toRfc3339(renewAt(leaf, renewal.at, renewal.jitter)),
+          renewalTime: toRfc3339(
+            report.planned?.fingerprint === leaf.fingerprint
+              ? report.planned.due
+              : renewAt(leaf, renewal.at, renewal.jitter),
+          ),
           emergencyTime: toRfc3339(emergencyAt(leaf)),
         }
       : leafFields(before)),

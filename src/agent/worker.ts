@@ -154,6 +154,7 @@ export class Worker {
       outcome,
       failure: this.#attempts.failure ?? this.#watchFailure() ?? decision.problem ?? this.#meshFailure,
       inForce,
+      planned: this.#stream?.planned,
       rotation: inForce ? this.#inForce.reached(decision, lagMs) : undefined,
       repair,
       leading,

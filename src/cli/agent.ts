@@ -1,8 +1,8 @@
+import { setMaxListeners } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { adapters } from '../../adapters/index.ts';
 import { Agent, type Wishes } from '../agent/agent.ts';
 import { configFile } from '../agent/config-file.ts';
-import { consulConnectorWishes } from '../agent/consul-connector.ts';
 import { customResources } from '../agent/controller.ts';
 import { EventSink } from '../agent/event-sink.ts';
 import { Health } from '../agent/health.ts';
@@ -14,6 +14,7 @@ import { OnceSink } from '../agent/once.ts';
 import type { Sink } from '../agent/reporter.ts';
 import { StatusBoard } from '../agent/status-board.ts';
 import { StatusWriter } from '../agent/status-writer.ts';
+import { validateObject } from '../config/validate.ts';
 import { startHttp } from '../http/server.ts';
 import type { Kube } from '../kube/api.ts';
 import { connect } from '../kube/client.ts';
@@ -49,6 +50,8 @@ async function runAgent(flags: AgentFlags, io: Io): Promise<number> {
   const board = new StatusBoard();
   const stop = new AbortController();
   const signal = AbortSignal.any([io.signal, stop.signal]);
+  // Each worker, watch and wait listens to it.
+  setMaxListeners(0, signal);
   const leadership = flags.leaderElect
     ? new LeaseLeadership({
         kube,
@@ -126,7 +129,18 @@ interface WishContext {
 
 function wishesOf(flags: AgentFlags, context: WishContext): Wishes {
   const { kube, log, metrics, namespace, leadership, io, once, health } = context;
-  if (flags.consulConnector) return (signal) => consulConnectorWishes(io.env, namespace, adapters, once, signal);
+  if (flags.consulConnector) {
+    return async function* (signal) {
+      const { consulConnectorDocument } = await import('../config/consul-connector.ts');
+      const result = validateObject(consulConnectorDocument(io.env, namespace), adapters);
+      if (!result.ok) throw new Error(result.issues.map(({ message }) => message).join('; '));
+      const wished = [result.value];
+      health.configured();
+      once?.expect(wished);
+      yield wished;
+      await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+    };
+  }
   const { config } = flags;
   if (config !== undefined) {
     return async function* (signal) {

@@ -6,8 +6,12 @@ import { Trigger } from './trigger.ts';
 
 /** When to ask and how often; the numbers live in core, the loop lives here. */
 export interface RenewalPolicy {
-  /** Epoch milliseconds at which this leaf is due: the same answer each time for the same leaf. */
-  renewAt(leaf: Certificate): number;
+  /**
+   * Epoch milliseconds at which this leaf is due: the same answer each time for the same leaf. `issuedAt` is when it
+   * was handed out, where that is known: istiod dates its leaves two minutes back, and one that lives for a minute
+   * would be due before it came.
+   */
+  renewAt(leaf: Certificate, issuedAt?: number): number;
   /** Milliseconds to wait after the `attempt`-th failure in a row, counted from 1. */
   retryDelay(attempt: number, error: MeshError, leaf: Certificate | undefined): number;
   /** Called before each issue: milliseconds to wait first, 0 to go ahead. Where the budget on attempts speaks. */
@@ -130,7 +134,7 @@ export async function* renewing(
         const next = { ...answer, roots: [...(named ?? []), ...extra] };
         const refused = policy.refuse(next);
         if (refused) throw refused;
-        due = policy.renewAt(leafOf(next));
+        due = policy.renewAt(leafOf(next), clock.now());
         issued = extra;
         current = next;
       } catch (error) {

@@ -1,0 +1,54 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { FakeClock } from '../../test/support/fake-clock.ts';
+import { AttemptBudget } from '../core/breaker.ts';
+import { MeshError } from '../mesh/error.ts';
+import { SandboxCa } from '../sandbox/ca.ts';
+import { renewalPolicy } from './policy.ts';
+
+const MINUTE = 60_000;
+
+describe('the renewal policy', () => {
+  const clock = new FakeClock();
+  const ca = SandboxCa.root({ clock });
+  const policy = (budget = new AttemptBudget()) =>
+    renewalPolicy({
+      spec: { renewal: { at: 0.6, jitter: 0.06 } },
+      clock,
+      random: () => 0.5,
+      budget,
+      admitted: () => {},
+      refuse: () => undefined,
+      planned: () => {},
+      current: () => undefined,
+    });
+  const leaf = (lifetimeMs: number, notBeforeSkewMs: number) => {
+    const [issued] = ca.identity({ uris: ['spiffe://td/ns/a/sa/b'], lifetimeMs, notBeforeSkewMs }).chain;
+    assert.ok(issued);
+    return issued;
+  };
+
+  it('counts the life of a fresh leaf from its issue, however far the CA dates it back', () => {
+    const due = policy().renewAt(leaf(MINUTE, 2 * MINUTE), clock.now());
+    assert.ok(due > clock.now() + 0.59 * MINUTE && due < clock.now() + 0.67 * MINUTE);
+  });
+
+  it('counts from the start of validity when the time of issue is not known', () => {
+    const due = policy().renewAt(leaf(60 * MINUTE, 0));
+    assert.ok(due > clock.now() + 0.59 * 60 * MINUTE && due < clock.now() + 0.67 * 60 * MINUTE);
+  });
+
+  it('waits at least as long as the mesh asked for', () => {
+    const error = new MeshError('ERR_MESH_RATE_LIMITED', 'later', { retry: { afterMs: 90_000 } });
+    assert.equal(policy().retryDelay(1, error, undefined), 90_000);
+  });
+
+  it('lets a CA that grants no useful lifetime be asked no more often than the budget says', () => {
+    const kept = policy(new AttemptBudget());
+    const short = leaf(1000, 0);
+    let asked = 0;
+    while (kept.admit(short) === 0) asked += 1;
+    assert.ok(asked > 0 && asked < 100_000);
+    assert.ok(kept.admit(short) > 0);
+  });
+});

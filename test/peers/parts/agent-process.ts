@@ -1,0 +1,59 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ROOT } from '../../../scripts/tree.ts';
+import type { StatusEntry } from '../../../src/http/source.ts';
+import { answers, freePorts } from '../servers/loopback.ts';
+import { Daemon, type Server, scratchDir, serverOf } from '../servers/process.ts';
+
+export interface AgentProcess extends Server {
+  readonly url: string;
+  readonly daemon: Daemon;
+  /** As `/api/status` tells it. */
+  statuses(): Promise<readonly StatusEntry[]>;
+  metrics(): Promise<string>;
+  /** Replaces the configuration file; the agent takes it by itself. */
+  configure(documents: string): Promise<void>;
+}
+
+export interface AgentProcessOptions {
+  readonly kubeconfig: string;
+  /** YAML documents for `--config`; absent: MeshCertificate resources are watched. */
+  readonly documents?: string;
+  readonly args?: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+}
+
+/** The agent as its users run it: a process of its own with its command line. */
+export async function startAgentProcess(options: AgentProcessOptions): Promise<AgentProcess> {
+  const dir = scratchDir('agent');
+  const { http } = await freePorts('http');
+  const url = `http://127.0.0.1:${http}`;
+  const config = join(dir, 'mesh.yaml');
+  if (options.documents !== undefined) await writeFile(config, options.documents);
+  const daemon = await Daemon.start({
+    name: 'agent',
+    file: process.execPath,
+    args: [
+      ...['--import', join(ROOT, 'node_modules/tsx/dist/esm/index.mjs'), join(ROOT, 'src/cli/main.ts'), 'agent'],
+      ...(options.documents === undefined ? [] : ['--config', config]),
+      ...['--kubeconfig', options.kubeconfig, '--listen', `127.0.0.1:${http}`, '--log-level', 'debug'],
+      ...(options.args ?? []),
+    ],
+    dir,
+    ...(options.env ? { env: options.env } : {}),
+    ready: () => answers(`${url}/healthz`),
+    graceMs: 10_000,
+  });
+  return {
+    ...serverOf(daemon, dir),
+    url,
+    daemon,
+    async statuses() {
+      const response = await fetch(`${url}/api/status`);
+      const { certificates } = (await response.json()) as { certificates: readonly StatusEntry[] };
+      return certificates;
+    },
+    metrics: async () => (await fetch(`${url}/metrics`)).text(),
+    configure: (documents) => writeFile(config, documents),
+  };
+}

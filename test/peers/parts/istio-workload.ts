@@ -1,0 +1,67 @@
+import { istio } from '../../../adapters/istio/adapter.ts';
+import { createHost } from '../../../src/agent/host.ts';
+import { connect } from '../../../src/kube/client.ts';
+import { isIssuer } from '../../../src/mesh/adapter.ts';
+import { systemClock } from '../../../src/mesh/clock.ts';
+import { type Identity, leafOf } from '../../../src/mesh/identity.ts';
+import { silentLog } from '../../../src/mesh/log.ts';
+import { startUpstream, type Upstream } from '../../../src/sandbox/upstream.ts';
+import type { Istiod } from '../servers/istiod.ts';
+import type { KubeApiserver } from '../servers/kube-apiserver.ts';
+
+export interface Workload extends AsyncDisposable {
+  readonly upstream: Upstream;
+  /** Asks istiod for a new certificate and trusts the roots that it names now, as a sidecar does at its next rotation. */
+  renew(): Promise<void>;
+  readonly identity: Identity;
+}
+
+/** A workload of the mesh with a certificate of the real istiod, which demands one of its clients. */
+export async function startIstioWorkload(options: {
+  readonly apiserver: KubeApiserver;
+  readonly istiod: Istiod;
+  readonly namespace: string;
+  readonly serviceAccount: string;
+  readonly allow: (id: string) => boolean;
+}): Promise<Workload> {
+  const { apiserver, istiod, namespace, serviceAccount, allow } = options;
+  const kube = connect({ kubeconfig: apiserver.kubeconfigFile, userAgent: 'workload' });
+  const host = createHost({
+    kube,
+    clock: systemClock,
+    random: Math.random,
+    log: silentLog,
+    namespace,
+    report: () => {},
+  });
+  const config = istio.config.parse({
+    ca: { address: istiod.secureAddress, serverName: istiod.serverName, serviceAccount },
+  });
+  const opened = istio.open(config, host);
+  if (!isIssuer(opened)) throw new TypeError('the CA is asked');
+  let identity = await opened.issue(AbortSignal.timeout(30_000));
+  /** Roots that it was ever told of, as a sidecar with an overlap would keep them. */
+  let trust = [...identity.roots];
+  const upstream = await startUpstream({ identity: () => identity, trust: () => trust, allow });
+  const renewed = async () => {
+    identity = await opened.issue(AbortSignal.timeout(30_000));
+    const known = new Set(trust.map((root) => root.fingerprint));
+    trust = [...trust, ...identity.roots.filter((root) => !known.has(root.fingerprint))];
+  };
+  const timer = setInterval(() => {
+    if (Date.now() > (leafOf(identity).notBefore + leafOf(identity).notAfter) / 2) renewed().catch(() => {});
+  }, 1000);
+  return {
+    upstream,
+    renew: renewed,
+    get identity() {
+      return identity;
+    },
+    async [Symbol.asyncDispose]() {
+      clearInterval(timer);
+      await upstream.stop();
+      await opened[Symbol.asyncDispose]();
+      kube.close();
+    },
+  };
+}
