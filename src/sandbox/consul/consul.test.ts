@@ -46,10 +46,9 @@ const serialOf = ({ text }: Answer): string => (JSON.parse(text) as { SerialNumb
 test('a blocking query is held until what it asks for changes', WITHIN, () =>
   withConsul(async (consul, clock) => {
     const { index } = await get(consul, ROOTS);
-    const answer = held(consul, clock, `${ROOTS}?index=${index}`);
-    await settle();
+    const { answer } = await held(consul, clock, `${ROOTS}?index=${index}`);
     consul.rotateRoot();
-    const changed = await await answer;
+    const changed = await answer;
     assert.ok(changed.index > index);
     assert.equal(JSON.parse(changed.text).Roots.length, 2);
   }),
