@@ -23,7 +23,7 @@ interface Config {
   readonly trustRoots?: { readonly configMap: string };
   readonly http?: { readonly tls?: { readonly ca?: { readonly configMap?: Named } } };
   readonly grpc?: Config['http'];
-  readonly auth?: { readonly login?: { readonly serviceAccount?: Named } };
+  readonly auth?: { readonly login?: { readonly serviceAccount?: string } };
 }
 
 /** The ConfigMaps that are read and the ServiceAccounts whose tokens are minted for one MeshCertificate. */
@@ -32,8 +32,8 @@ export function needsOf({ metadata, spec }: MeshCertificate): readonly Need[] {
   const config = spec.mesh.config as Config;
   const configMap = (named: Named | undefined): Need[] =>
     named ? [{ kind: 'configMap', name: named.name, namespace: named.namespace ?? own }] : [];
-  const token = (named: Named | undefined): Need[] =>
-    named ? [{ kind: 'token', name: named.name, namespace: named.namespace ?? own }] : [];
+  const token = (name: string | undefined, namespace = own): Need[] =>
+    name === undefined ? [] : [{ kind: 'token', name, namespace }];
 
   switch (spec.mesh.name) {
     case 'istio': {
@@ -41,14 +41,14 @@ export function needsOf({ metadata, spec }: MeshCertificate): readonly Need[] {
       if (!ca) return [];
       const elsewhere = ca.root?.file !== undefined || ca.root?.inline !== undefined;
       return [
-        ...token(ca.serviceAccount === undefined ? undefined : { name: ca.serviceAccount }),
+        ...token(ca.serviceAccount),
         ...configMap(elsewhere ? undefined : (ca.root?.configMap ?? { name: 'istio-ca-root-cert' })),
       ];
     }
     case 'linkerd': {
       const namespace = config.controlPlaneNamespace ?? 'linkerd';
       return [
-        ...token(config.serviceAccount),
+        ...token(config.serviceAccount?.name, config.serviceAccount?.namespace),
         ...configMap({ name: 'linkerd-config', namespace }),
         ...configMap({ name: config.trustRoots?.configMap ?? 'linkerd-identity-trust-roots', namespace }),
       ];

@@ -1,0 +1,138 @@
+{{/* Rules of the release's namespace: what `meshcert render --rbac` gives for these certificates. */}}
+{{- define "meshcert.rules" -}}
+- {apiGroups: [coordination.k8s.io], resources: [leases], verbs: [create]}
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  {{- if gt (int .Values.shards) 1 }}
+  resourceNames: [{{ range $shard := until (int .Values.shards) }}{{ if $shard }}, {{ end }}{{ $.Values.leaseName }}-{{ $shard }}{{ end }}]
+  {{- else }}
+  resourceNames: [{{ .Values.leaseName }}]
+  {{- end }}
+  verbs: [get, update]
+{{- if eq .Values.source "resources" }}
+- {apiGroups: [meshcert.dev], resources: [meshcertificates], verbs: [get, list, watch]}
+- {apiGroups: ["", events.k8s.io], resources: [events], verbs: [create, patch]}
+{{- end }}
+- {apiGroups: [""], resources: [secrets], verbs: [create]}
+{{- if eq .Values.observe "labels" }}
+- {apiGroups: [""], resources: [secrets, configmaps], verbs: [get, list, watch, create, patch, delete]}
+- {apiGroups: [getambassador.io], resources: [tlscontexts], verbs: [get, list, watch, create, patch, delete]}
+- {apiGroups: [getambassador.io], resources: [mappings, tcpmappings], verbs: [get, list, watch, patch]}
+- {apiGroups: [meshcert.dev], resources: [meshcertificates/status], verbs: [patch]}
+- {apiGroups: [""], resources: [serviceaccounts/token], verbs: [create]}
+- {apiGroups: [""], resources: [services, pods], verbs: [get, list, watch]}
+- {apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [get, list, watch]}
+{{- else }}
+{{- range .Values.certificates }}
+{{- $spec := .spec }}
+{{- $context := default dict $spec.tlsContext }}
+{{- $delete := eq (default "Retain" $spec.deletionPolicy) "Delete" }}
+- apiGroups: [""]
+  resources: [secrets]
+  resourceNames: [{{ default (printf "%s-ca" .name) $spec.caSecretName }}, {{ default (printf "%s-identity" .name) $spec.secretName }}]
+  verbs: [get, list, watch, patch{{ if $delete }}, delete{{ end }}]
+{{- with $spec.configMapName }}
+- {apiGroups: [""], resources: [configmaps], verbs: [create]}
+- {apiGroups: [""], resources: [configmaps], resourceNames: [{{ . }}], verbs: [get, list, watch, patch{{ if $delete }}, delete{{ end }}]}
+{{- end }}
+{{- if not (and (hasKey $context "enabled") (not $context.enabled)) }}
+- {apiGroups: [getambassador.io], resources: [tlscontexts], verbs: [get, list, watch, create, patch{{ if $delete }}, delete{{ end }}]}
+{{- end }}
+{{- if eq $.Values.source "resources" }}
+- {apiGroups: [meshcert.dev], resources: [meshcertificates/status], resourceNames: [{{ .name }}], verbs: [patch]}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* What stands elsewhere, or perhaps elsewhere: a list of {namespace, rule}, as JSON. "*" is every namespace. */}}
+{{- define "meshcert.grants" -}}
+{{- $own := .Release.Namespace }}
+{{- $grants := list }}
+{{- range .Values.certificates }}
+{{- $spec := .spec }}
+{{- $named := list }}
+{{- $tokens := list }}
+{{- if and $spec.istio $spec.istio.ca }}
+{{- $ca := $spec.istio.ca }}
+{{- with $ca.serviceAccount }}{{ $tokens = append $tokens (dict "namespace" $own "name" .) }}{{ end }}
+{{- $root := default dict $ca.root }}
+{{- if not (or $root.file $root.inline) }}
+{{- $map := default dict $root.configMap }}
+{{- $named = append $named (dict "namespace" (default $own $map.namespace) "name" (default "istio-ca-root-cert" $map.name)) }}
+{{- end }}
+{{- end }}
+{{- with $spec.linkerd }}
+{{- $plane := default "linkerd" .controlPlaneNamespace }}
+{{- $roots := default dict .trustRoots }}
+{{- with .serviceAccount }}{{ $tokens = append $tokens (dict "namespace" (default $own .namespace) "name" .name) }}{{ end }}
+{{- $named = append $named (dict "namespace" $plane "name" "linkerd-config") }}
+{{- $named = append $named (dict "namespace" $plane "name" (default "linkerd-identity-trust-roots" $roots.configMap)) }}
+{{- end }}
+{{- with $spec.consul }}
+{{- $login := default dict (default dict .auth).login }}
+{{- with $login.serviceAccount }}{{ $tokens = append $tokens (dict "namespace" $own "name" .) }}{{ end }}
+{{- range (list .http .grpc) }}
+{{- $ca := default dict (default dict (default dict .).tls).ca }}
+{{- with $ca.configMap }}{{ $named = append $named (dict "namespace" (default $own .namespace) "name" .name) }}{{ end }}
+{{- end }}
+{{- end }}
+{{- range $named }}
+{{- $rule := dict "apiGroups" (list "") "resources" (list "configmaps") "resourceNames" (list .name) "verbs" (list "get" "list" "watch") }}
+{{- $grants = append $grants (dict "namespace" .namespace "rule" $rule) }}
+{{- end }}
+{{- range $tokens }}
+{{- $rule := dict "apiGroups" (list "") "resources" (list "serviceaccounts/token") "resourceNames" (list .name) "verbs" (list "create") }}
+{{- $grants = append $grants (dict "namespace" .namespace "rule" $rule) }}
+{{- end }}
+{{- $places := list $own }}
+{{- with $spec.mappings }}{{ with .namespaces }}{{ $places = . }}{{ end }}{{ end }}
+{{- range $place := $places }}
+{{- $verbs := list "get" "list" "watch" }}
+{{- if $spec.mappings }}{{ $verbs = append $verbs "patch" }}{{ end }}
+{{- $rule := dict "apiGroups" (list "getambassador.io") "resources" (list "mappings" "tcpmappings") "verbs" $verbs }}
+{{- $grants = append $grants (dict "namespace" $place "rule" $rule) }}
+{{- if $spec.linkerd }}
+{{- $backends := dict "apiGroups" (list "") "resources" (list "services" "pods") "verbs" (list "get" "list" "watch") }}
+{{- $slices := dict "apiGroups" (list "discovery.k8s.io") "resources" (list "endpointslices") "verbs" (list "get" "list" "watch") }}
+{{- $grants = concat $grants (list (dict "namespace" $place "rule" $backends) (dict "namespace" $place "rule" $slices)) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- toJson $grants }}
+{{- end }}
+
+{{/* A role and its binding: {root, namespace, rules}. */}}
+{{- define "meshcert.role" -}}
+{{- $everywhere := eq .namespace "*" }}
+{{- $kind := ternary "ClusterRole" "Role" $everywhere }}
+{{- $name := include "meshcert.fullname" .root }}
+{{- if $everywhere }}{{ $name = printf "%s-%s" $name .root.Release.Namespace }}{{ end }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: {{ $kind }}
+metadata:
+  name: {{ $name }}
+  {{- if not $everywhere }}
+  namespace: {{ .namespace }}
+  {{- end }}
+  labels: {{- include "meshcert.labels" .root | nindent 4 }}
+rules: {{- .rules | nindent 2 }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: {{ $kind }}Binding
+metadata:
+  name: {{ $name }}
+  {{- if not $everywhere }}
+  namespace: {{ .namespace }}
+  {{- end }}
+  labels: {{- include "meshcert.labels" .root | nindent 4 }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: {{ $kind }}
+  name: {{ $name }}
+subjects:
+  - kind: ServiceAccount
+    name: {{ include "meshcert.serviceAccount" .root }}
+    namespace: {{ .root.Release.Namespace }}
+{{- end }}

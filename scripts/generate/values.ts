@@ -1,0 +1,71 @@
+import { z } from 'zod';
+import { jsonSchema } from '../../src/config/json-schema.ts';
+import { namespaceName, undottedName } from '../../src/config/names.ts';
+import type { Adapter } from '../../src/mesh/adapter.ts';
+import { LOG_LEVELS } from '../../src/telemetry/log.ts';
+
+const text = () => z.string();
+const map = () => z.record(z.string(), z.string());
+/** Parts of a pod that Kubernetes itself judges. */
+const raw = () => z.array(z.record(z.string(), z.unknown()));
+const open = () => z.record(z.string(), z.unknown());
+
+/** What deploy/helm/meshcert/values.yaml may hold. */
+const values = z.strictObject({
+  mode: z.enum(['deployment', 'daemonset', 'sidecar']).optional(),
+  source: z.enum(['resources', 'file']).optional(),
+  certificates: z.array(z.strictObject({ name: undottedName(), spec: z.unknown() })).optional(),
+  observe: z.enum(['names', 'labels']).optional(),
+  watchNamespaces: z.array(namespaceName()).optional(),
+  replicas: z.int().min(0).max(100).optional(),
+  shards: z.int().min(1).max(64).optional(),
+  leaseName: undottedName().optional(),
+  logLevel: z.enum(LOG_LEVELS).optional(),
+  gatewayDiagnostics: text().optional(),
+  image: z
+    .strictObject({
+      repository: text().optional(),
+      tag: text().optional(),
+      pullPolicy: z.enum(['Always', 'IfNotPresent', 'Never']).optional(),
+    })
+    .optional(),
+  imagePullSecrets: raw().optional(),
+  serviceAccount: z
+    .strictObject({ create: z.boolean().optional(), name: text().optional(), annotations: map().optional() })
+    .optional(),
+  rbac: z.strictObject({ create: z.boolean().optional() }).optional(),
+  socketDirectory: z.union([z.literal(''), z.string().startsWith('/')]).optional(),
+  tokens: z
+    .array(z.strictObject({ path: text(), audience: text(), expirationSeconds: z.int().min(600).optional() }))
+    .optional(),
+  port: z.int().min(1).max(65_535).optional(),
+  resources: open().optional(),
+  nodeSelector: map().optional(),
+  tolerations: raw().optional(),
+  affinity: open().optional(),
+  podLabels: map().optional(),
+  podAnnotations: map().optional(),
+  extraArgs: z.array(text()).optional(),
+  extraEnv: raw().optional(),
+  extraVolumes: raw().optional(),
+  extraVolumeMounts: raw().optional(),
+  podDisruptionBudget: z.strictObject({ enabled: z.boolean().optional() }).optional(),
+  networkPolicy: z
+    .strictObject({ enabled: z.boolean().optional(), ingressFrom: raw().optional(), egress: raw().optional() })
+    .optional(),
+  serviceMonitor: z
+    .strictObject({ enabled: z.boolean().optional(), interval: text().optional(), labels: map().optional() })
+    .optional(),
+  prometheusRule: z.strictObject({ enabled: z.boolean().optional(), labels: map().optional() }).optional(),
+  global: open().optional(),
+});
+
+/** values.schema.json: Helm checks the values of an install by it, down to the spec of each MeshCertificate. */
+export function renderValuesSchema(adapters: readonly Adapter[]): string {
+  // Helm 3 knows JSON schema up to draft 7.
+  const schema = z.toJSONSchema(values, { target: 'draft-7', io: 'input', unrepresentable: 'any' });
+  const document = jsonSchema(adapters) as { properties: { spec: unknown } };
+  const { certificates } = schema.properties as { certificates: { items: { properties: Record<string, unknown> } } };
+  certificates.items.properties.spec = document.properties.spec;
+  return `${JSON.stringify(schema, null, 2)}\n`;
+}
