@@ -3,6 +3,7 @@ import { describe, type KubeObject, refOf } from '../core/object.ts';
 import { parseRootTimes, ROOT_TIMES_ANNOTATION } from '../core/root-times.ts';
 import type { RootTimes } from '../core/trust.ts';
 import { type Certificate, parseCertificates } from '../pki/certificate.ts';
+import { findPath } from '../pki/chain.ts';
 import { PrivateKey } from '../pki/key.ts';
 import { decodeData } from './secret-file.ts';
 
@@ -37,24 +38,32 @@ export function readPublication(
   const named = (name: string) => secrets.find(({ metadata }) => metadata.name === name);
 
   const caSecret = named(spec.caSecretName);
+  const stands = read(caSecret, (data) => parseCertificates(data['tls.crt'] ?? data['ca.crt'] ?? '')) ?? [];
   const pairSecret = named(spec.secretName);
-  const bundle =
-    read(caSecret, (data) => parseCertificates(data['tls.crt'] ?? data['ca.crt'] ?? '')) ??
-    (pairSecret && bundleBeside(pairSecret)) ??
-    [];
   const identity = read(pairSecret, (data) => ({
     key: PrivateKey.fromPem(data['tls.key'] ?? ''),
     chain: parseCertificates(data['tls.crt'] ?? ''),
   }));
+  const bundle = pairSecret && !carries(stands, identity?.chain ?? []) ? joined(stands, beside(pairSecret)) : stands;
   const since = parseRootTimes(caSecret?.metadata.annotations?.[ROOT_TIMES_ANNOTATION], bundle);
   return { bundle, since, identity, problems };
 }
 
-/** Somebody broke or deleted the CA Secret: the copy beside the pair still tells which roots were trusted. */
-function bundleBeside(pairSecret: KubeObject): readonly Certificate[] | undefined {
+/** Whether the chain ends in this bundle, whatever the time. Not so only where somebody else wrote the CA Secret. */
+function carries(bundle: readonly Certificate[], [leaf, ...links]: readonly Certificate[]): boolean {
+  if (!leaf) return bundle.length > 0;
+  return findPath(leaf, links, bundle, leaf.notBefore, Number.POSITIVE_INFINITY).ok;
+}
+
+/** The copy beside the pair tells which roots were trusted before. */
+function beside(pairSecret: KubeObject): readonly Certificate[] {
   try {
     return parseCertificates(decodeData(pairSecret)['ca.crt'] ?? '');
   } catch {
-    return undefined;
+    return [];
   }
+}
+
+function joined(bundle: readonly Certificate[], more: readonly Certificate[]): readonly Certificate[] {
+  return [...new Map([...bundle, ...more].map((root) => [root.fingerprint, root])).values()];
 }

@@ -113,7 +113,8 @@ export class World {
     }
     const look = await ended;
     if (look) this.#countLook(look);
-    if (look && !look.outcome?.problem && replica === this.leader) this.ledger.named(replica.candidate?.roots ?? []);
+    const heard = look !== undefined && !look.decision.problem && !look.outcome?.problem;
+    if (heard && replica === this.leader) this.ledger.named(replica.candidate?.roots ?? []);
     return look;
   }
 
