@@ -9,6 +9,8 @@ type RootsHost = Pick<Host, 'configMap' | 'file' | 'namespace' | 'report'>;
 export class CaRoots {
   readonly #host: RootsHost;
   readonly #config: CaConfig['root'];
+  #followers = 0;
+  #followed: readonly Certificate[] | undefined;
   /** `ConfigMap emissary/istio-ca-root-cert`. */
   readonly place: string;
 
@@ -24,8 +26,9 @@ export class CaRoots {
           : `ConfigMap ${namespace}/${name}`;
   }
 
-  /** As of now, read anew. */
+  /** The last good ones while somebody follows the changes, so that a renewal costs no read; else read anew. */
   async current(signal: AbortSignal): Promise<readonly Certificate[]> {
+    if (this.#followed) return this.#followed;
     for await (const text of this.#texts(signal)) return this.#read(text);
     signal.throwIfAborted();
     throw new MeshError('ERR_MESH_CONFIG', `${this.place} could not be read; it is tried again`);
@@ -34,15 +37,23 @@ export class CaRoots {
   /** Now and at each change; what cannot be used is reported and passed over. */
   async *changes(signal: AbortSignal): AsyncGenerator<readonly Certificate[]> {
     let last: string | undefined;
-    for await (const text of this.#texts(signal)) {
-      if (text === last) continue;
-      try {
-        yield this.#read(text);
+    this.#followers++;
+    try {
+      for await (const text of this.#texts(signal)) {
+        if (text === last) continue;
+        try {
+          this.#followed = this.#read(text);
+        } catch (error) {
+          if (!(error instanceof MeshError)) throw error;
+          this.#host.report(error);
+          continue;
+        }
         last = text;
-      } catch (error) {
-        if (!(error instanceof MeshError)) throw error;
-        this.#host.report(error);
+        yield this.#followed;
       }
+    } finally {
+      this.#followers--;
+      if (this.#followers === 0) this.#followed = undefined;
     }
   }
 

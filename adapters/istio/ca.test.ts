@@ -118,6 +118,22 @@ describe("Istio's CA", { timeout: 30_000 }, () => {
     assert.equal(inline.roots, undefined);
   });
 
+  it('reads no roots for a renewal while it follows them', async () => {
+    await start();
+    const issuer = open();
+    const abort = new AbortController();
+    const roots = issuer.roots?.(abort.signal)[Symbol.asyncIterator]();
+    await roots?.next();
+    const watches = host.touched;
+    await issuer.issue(live);
+    // The token alone.
+    assert.equal(host.touched, watches + 1);
+    abort.abort();
+    await roots?.next().catch(() => {});
+    host.setConfigMap(ROOTS, undefined);
+    await assert.rejects(issuer.issue(live), MeshError);
+  });
+
   it('says that a leaf is stale once its root is dropped, not when another root joins', async () => {
     await start();
     const issuer = open();
