@@ -54,6 +54,9 @@ const TABLE: Readonly<Record<number, { readonly code: KubeErrorCode; readonly ne
   429: { code: 'ERR_KUBE_BUSY', next: 'The server asks to be called later.' },
 };
 
+/** Server-side apply answers 500 to this, though no retry helps. */
+const UNDECLARED = 'field not declared in schema';
+
 export function errorFromStatus(
   called: Called,
   status: number,
@@ -61,6 +64,14 @@ export function errorFromStatus(
   retryAfter: string | undefined,
 ): KubeError {
   const { message, reason = '', details } = statusBody(body);
+  if (message?.includes(UNDECLARED)) {
+    const next = 'The CustomResourceDefinition in the cluster is older than this field: upgrade it.';
+    return new KubeError(
+      'ERR_KUBE_INVALID',
+      `${called.verb} ${called.object}: ${causeOf(message, undefined)} ${next}`,
+      { status, reason },
+    );
+  }
   const row = TABLE[status] ?? {
     code: status >= 500 ? 'ERR_KUBE_SERVER' : 'ERR_KUBE_INVALID',
     next: 'It is tried again.',

@@ -64,24 +64,27 @@ function merge(live: unknown, config: unknown, shape: Shape): unknown {
   return config;
 }
 
-/** Removes the dropped places, deepest first; a container that this empties goes too unless it is claimed. */
+/** Removes the dropped places, containers before what they hold; a container that this empties goes too. */
 function prune(object: Stored, dropped: readonly string[], claimed: FieldSet, shape: Shape): Stored {
   if (dropped.length === 0) return object;
   const result = structuredClone(object);
-  for (const path of [...dropped].sort().reverse()) {
+  for (const path of [...dropped].sort()) {
     if ([...claimed].some((other) => isWithin(other, path))) continue;
     removeAt(result, elementsOf(path), shape);
   }
   return result;
 }
 
+const isEmpty = (value: unknown): boolean =>
+  typeof value === 'object' && value !== null && Object.keys(value).length === 0;
+
 function removeAt(value: unknown, elements: readonly string[], shape: Shape): void {
   const [first = '', ...rest] = elements;
   const name = first.slice(2);
   if (first.startsWith('f:')) {
     if (!isFields(value)) return;
-    if (rest.length === 0) delete value[name];
-    else removeAt(value[name], rest, shape.field(name));
+    if (rest.length > 0) removeAt(value[name], rest, shape.field(name));
+    if (rest.length === 0 || isEmpty(value[name])) delete value[name];
     return;
   }
   if (!Array.isArray(value)) return;

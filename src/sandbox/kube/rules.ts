@@ -15,6 +15,16 @@ const SECRET_LIMIT = 1024 * 1024;
 
 export type FieldValidation = 'Ignore' | 'Warn' | 'Strict';
 
+/** Server-side apply has no way to drop a field: what the schema does not know is refused, with 500 of all things. */
+export function checkDeclared(kind: Kind, config: Stored, namespace: string | undefined): void {
+  const unknown: string[] = [];
+  if (kind.schema) pruned(config, kind.schema, unknown);
+  if (unknown.length === 0) return;
+  const what = `${namespace === undefined ? '' : `${namespace}/`}${config.metadata.name}; ${apiVersionOf(kind)}, Kind=${kind.kind}`;
+  const fields = unknown.map((path) => `.${path}: field not declared in schema`);
+  throw new ApiError(500, '', `failed to create typed patch object (${what}): ${fields.join('\n')}`);
+}
+
 /** The object as it would be stored: pruned and with its defaults, or a refusal. */
 export function admitted(kind: Kind, object: Stored, validation: FieldValidation): Stored {
   if (!kind.schema) return withDefaults(kind, decoded(kind, object));

@@ -2,12 +2,13 @@ import { randomUUID } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../../mesh/clock.ts';
 import { applyTo } from './apply.ts';
+import { claimedBy } from './field-set.ts';
 import { apiVersionOf, type Kind, storageOf } from './kinds.ts';
 import { ownersAfterUpdate, type Writer, withOwners } from './managers.ts';
 import { type Fields, fieldsIn, type Meta, type Stored } from './object.ts';
 import { jsonPatch, mergePatch, strategicPatch } from './patch.ts';
 import type { WriteMode } from './request.ts';
-import { admitted, checkAddress, validate } from './rules.ts';
+import { admitted, checkAddress, checkDeclared, validate } from './rules.ts';
 import { ApiError, alreadyExists, badRequest, conflict, invalid, MODIFIED, notFound } from './status.ts';
 import type { Store } from './store.ts';
 
@@ -37,18 +38,13 @@ export class Writes {
     return new Date(this.#clock.now()).toISOString().replace(/\.\d+Z$/, 'Z');
   }
 
-  create(
-    kind: Kind,
-    namespace: string | undefined,
-    body: Stored,
-    mode: WriteMode,
-    operation: Writer['operation'] = 'Update',
-  ): Stored {
+  /** With `claim` the object comes from an apply, which owns just that. */
+  create(kind: Kind, namespace: string | undefined, body: Stored, mode: WriteMode, claim?: Stored): Stored {
     checkAddress(kind, body, namespace, undefined);
     if (namespace !== undefined && !this.#store.get('/namespaces', undefined, namespace)) {
       throw notFound({ group: '', plural: 'namespaces', kind: 'Namespace' }, namespace);
     }
-    if (body.metadata.resourceVersion) {
+    if (body.metadata.resourceVersion && !claim) {
       throw new ApiError(500, 'InternalError', 'resourceVersion should not be set on objects to be created');
     }
     const name = body.metadata.name || `${String(body.metadata.generateName)}${randomUUID().slice(0, 5)}`;
@@ -68,18 +64,12 @@ export class Writes {
     if (kind.status) delete clean.status;
     const object = admitted(kind, clean, mode.validation);
     validate(kind, object, undefined);
-    const writer: Writer = { manager: mode.fieldManager, operation, apiVersion: apiVersionOf(kind) };
-    const owned =
-      operation === 'Apply'
-        ? applyTo({ apiVersion: body.apiVersion, kind: body.kind, metadata: { name } }, body, kind.shape, writer, {
-            force: false,
-            time: this.#time(),
-          })
-        : undefined;
-    const owners = ownersAfterUpdate(undefined, object, kind.shape, writer, this.#time());
-    const stored = owned
-      ? { ...object, metadata: { ...object.metadata, managedFields: owned.metadata.managedFields ?? [] } }
-      : withOwners(object, owners);
+    const writer = { manager: mode.fieldManager, apiVersion: apiVersionOf(kind) };
+    const time = this.#time();
+    const owners = claim
+      ? [{ ...writer, operation: 'Apply' as const, set: claimedBy(claim, kind.shape), time }]
+      : ownersAfterUpdate(undefined, object, kind.shape, { ...writer, operation: 'Update' }, time);
+    const stored = withOwners(object, owners);
     return mode.dryRun ? stored : this.#store.put(storageOf(kind), stored);
   }
 
@@ -117,15 +107,17 @@ export class Writes {
     return this.#replace(target, live, body as Stored, mode);
   }
 
-  #apply(target: Target, config: unknown, mode: WriteMode): Stored {
+  #apply(target: Target, applied: unknown, mode: WriteMode): Stored {
     const { kind, namespace, name } = target;
-    const body = fieldsIn(config) as Stored;
+    const body = fieldsIn(applied) as Stored;
     const named: Stored = {
       ...body,
       metadata: { ...fieldsIn(body.metadata), name: fieldsIn(body.metadata).name ?? name } as Meta,
     };
     checkAddress(kind, named, namespace, name);
     if (named.metadata.managedFields) throw badRequest('metadata.managedFields must be nil');
+    checkDeclared(kind, named, namespace);
+    const claim = claimOf(kind, named, target.subresource);
     const live = this.#store.get(storageOf(kind), namespace, name);
     if (!live) {
       if (target.subresource) throw notFound(kind, name);
@@ -135,25 +127,15 @@ export class Writes {
           name,
           `uid mismatch: the provided object specified uid ${named.metadata.uid}, and no existing object was found`,
         );
-      return this.create(kind, namespace, named, mode, 'Apply');
+      return this.create(kind, namespace, named, mode, claim);
     }
     this.#checkPreconditions(kind, live, named.metadata);
-    const admittedConfig = kind.schema
-      ? (admitted(kind, named, mode.validation) as Stored)
-      : admitted(kind, named, mode.validation);
-    const own =
-      target.subresource === 'status'
-        ? pick(admittedConfig, true)
-        : kind.status
-          ? pick(admittedConfig, false)
-          : admittedConfig;
     const writer: Writer = {
       manager: mode.fieldManager,
       operation: 'Apply',
       apiVersion: apiVersionOf(kind),
       ...(target.subresource ? { subresource: target.subresource } : {}),
     };
-    const claim = withoutDefaults(own, named);
     const next = applyTo(live, claim, kind.shape, writer, { force: mode.force, time: this.#time() });
     return this.#write(target, live, next, mode);
   }
@@ -270,12 +252,10 @@ function pick(config: Stored, status: boolean): Stored {
   };
 }
 
-/** Defaults are stored but not claimed by who did not say them. */
-function withoutDefaults(config: Stored, said: Stored): Stored {
-  const names = Object.keys(said);
-  return Object.fromEntries(
-    Object.entries(config).filter(([name]) => names.includes(name) || (name === 'data' && 'stringData' in said)),
-  ) as Stored;
+/** What an applied configuration says of this part of the object; defaults are stored but nobody's. */
+function claimOf(kind: Kind, config: Stored, subresource: string | undefined): Stored {
+  const written = 'stringData' in config ? admitted(kind, config, 'Ignore') : config;
+  return kind.status ? pick(written, subresource === 'status') : written;
 }
 
 /** What `metadata.generation` counts. */

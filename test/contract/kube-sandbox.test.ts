@@ -1,0 +1,14 @@
+import { startKubeApi } from '../../src/sandbox/kube/kube-api.ts';
+import { kubeContract } from './kube.ts';
+
+kubeContract('the sandbox', async () => {
+  const api = await startKubeApi({ rbac: true, ambassador: false });
+  return {
+    target: {
+      name: 'sandbox',
+      kubeconfig: (token) => api.kubeconfig(token === undefined ? {} : { token }),
+      compact: async () => api.compact(true),
+    },
+    stop: () => api.stop(),
+  };
+});
