@@ -21,6 +21,7 @@ const METHOD = 'istio.v1.auth.IstioCertificateService/CreateCertificate';
 const DEADLINE_MS = 10_000;
 /** CAs cut a lifetime by seconds for skew; less than this share of what was asked is a cap, and worth telling. */
 const GRANTED_SHARE = 0.9;
+const MINUTE_MS = 60_000;
 
 /** Identities from istiod's CA, or from anything that speaks its API, such as istio-csr. */
 export class CaIssuer implements Issuer, Probing {
@@ -142,7 +143,7 @@ export class CaIssuer implements Issuer, Probing {
     if (!leaf || ttl === undefined) return;
     const grantedMs = leaf.notAfter - this.#host.clock.now();
     if (grantedMs >= ttl * GRANTED_SHARE) return;
-    const [granted, asked] = [formatDuration(Math.round(grantedMs / 1000) * 1000), formatDuration(ttl)];
+    const [granted, asked] = [formatDuration(Math.ceil(grantedMs / MINUTE_MS) * MINUTE_MS), formatDuration(ttl)];
     this.#host.log.warn({ granted, asked }, `${this.#from} granted ${granted} where ${asked} was asked for; lower ttl`);
   }
 }
