@@ -12,6 +12,8 @@ export interface EmissaryEnv {
   readonly istioSecretDir: boolean;
   /** AMBASSADOR_EDS_BYPASS. */
   readonly edsBypass: boolean;
+  /** AMBASSADOR_FORCE_SECRET_VALIDATION: Secrets that its own parser refuses are withheld. */
+  readonly forceSecretValidation?: boolean | undefined;
   /** AMBASSADOR_RECONFIG_MAX_DELAY, in milliseconds: changes within it are one batch. */
   readonly batchMs: number;
   /** `defaults.tls_secret_namespacing` of the Module named `ambassador`; absent: there is no such Module. */

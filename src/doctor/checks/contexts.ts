@@ -1,0 +1,216 @@
+import { describe, refOf } from '../../core/object.ts';
+import { visible } from '../../gateway/context.ts';
+import { answersTo } from '../../gateway/env.ts';
+import { contextSpec } from '../../gateway/kinds.ts';
+import type { Check } from '../check.ts';
+import { promised, type SeenMapping, type World } from '../world.ts';
+
+/** What the gateway does instead, in words. */
+const insteadOf = ({ upstream }: SeenMapping): string =>
+  upstream.mode === 'plaintext'
+    ? `requests go to ${upstream.host}:${upstream.port} in plaintext`
+    : `requests go to ${upstream.host}:${upstream.port} without a client certificate and without verifying the server`;
+
+const named = ({ mappings }: World, name: string) => mappings.filter(({ spec }) => spec.tls === name);
+
+export const contextChecks: readonly Check[] = [
+  {
+    code: 'MC1001',
+    severity: 'error',
+    title: 'A Mapping names a TLSContext that does not exist',
+    *run(world) {
+      for (const mapping of world.mappings) {
+        const { tls } = mapping.spec;
+        if (typeof tls !== 'string' || !world.known('TLSContext')) continue;
+        if (!world.snapshot.whole.has('TLSContext') && promised(world, tls)) continue;
+        if (mapping.upstream.context || world.all('TLSContext').some(({ metadata }) => metadata.name === tls)) continue;
+        if (world.contexts.some(({ reading }) => `${reading.name}.${reading.namespace}` === tls)) continue;
+        yield {
+          object: mapping.object,
+          message: `it names the TLSContext ${tls}, which does not exist: ${insteadOf(mapping)}`,
+          fix: `create the TLSContext ${tls}, or correct spec.tls`,
+        };
+      }
+    },
+  },
+  {
+    code: 'MC1002',
+    severity: 'error',
+    title: 'The TLSContext of a Mapping is not for this gateway',
+    *run(world) {
+      for (const mapping of world.mappings) {
+        const { tls } = mapping.spec;
+        if (typeof tls !== 'string' || mapping.upstream.context) continue;
+        const all = world.all('TLSContext').filter(({ metadata }) => metadata.name === tls);
+        const seen = all.filter((one) => visible(one, world.env));
+        if (all.length === 0 || seen.some((one) => answersTo(contextSpec(one).ambassadorId, world.env.ambassadorId)))
+          continue;
+        const why =
+          seen.length > 0
+            ? `its ambassador_id does not name ${world.env.ambassadorId}`
+            : world.env.singleNamespace && all.every(({ metadata }) => metadata.namespace !== world.env.namespace)
+              ? `the gateway looks into the namespace ${world.env.namespace} alone`
+              : `its labels do not fit AMBASSADOR_LABEL_SELECTOR=${world.env.labelSelector}`;
+        yield {
+          object: mapping.object,
+          message: `its TLSContext ${tls} exists, but this gateway does not take it (${why}): ${insteadOf(mapping)}`,
+          fix: 'give the TLSContext the ambassador_id, the namespace and the labels that the gateway looks for',
+        };
+      }
+    },
+  },
+  {
+    code: 'MC1003',
+    severity: 'error',
+    title: 'Two TLSContexts have one name',
+    *run({ contexts, all, env }) {
+      const seen = all('TLSContext').filter(
+        (one) => visible(one, env) && answersTo(contextSpec(one).ambassadorId, env.ambassadorId),
+      );
+      for (const name of new Set(seen.map(({ metadata }) => metadata.name))) {
+        const same = seen.filter(({ metadata }) => metadata.name === name);
+        const [first, ...others] = same.sort((a, b) => compare(a.metadata.namespace, b.metadata.namespace));
+        if (!first || !contexts.some(({ reading }) => reading.name === name)) continue;
+        for (const object of others) {
+          yield {
+            object,
+            message: `${describe(refOf(first))} has the same name and comes first, so every Mapping with tls: ${name} uses that one, and nobody is told`,
+            fix: 'rename one of the two: names of TLSContexts are global, whatever their namespaces',
+          };
+        }
+      }
+    },
+  },
+  {
+    code: 'MC1004',
+    severity: 'error',
+    title: 'cert_required is set on a TLSContext that originates TLS',
+    *run({ contexts }) {
+      for (const { object, spec, used } of contexts) {
+        if (spec.certRequired === undefined || !used) continue;
+        yield {
+          object,
+          message:
+            'cert_required is for clients of the gateway; here it makes Envoy refuse the whole configuration, and every later change of any object is blocked',
+          fix: 'remove cert_required: what the upstream demands is the upstream’s affair',
+        };
+      }
+    },
+  },
+  {
+    code: 'MC1005',
+    severity: 'warning',
+    title: 'The upstream is not verified',
+    *run(world) {
+      for (const { object, spec, reading, pair } of world.contexts) {
+        if (spec.caSecret ?? spec.caCertChainFile ?? pair?.roots) continue;
+        if (named(world, reading.name).length === 0 && spec.secret === undefined) continue;
+        yield {
+          object,
+          message: 'it has no ca_secret, so the gateway accepts whoever answers as the upstream',
+          fix: 'name a Secret with the roots of the mesh under tls.crt as ca_secret',
+        };
+      }
+    },
+  },
+  {
+    code: 'MC1006',
+    severity: 'error',
+    title: 'ca_secret without a client certificate',
+    *run({ contexts }) {
+      for (const { object, spec } of contexts) {
+        if (!spec.caSecret || spec.secret || spec.certChainFile) continue;
+        yield {
+          object,
+          message:
+            'ca_secret alone makes the context unusable: "cannot validate client certs without TLS termination". Mappings that name it get plaintext, or TLS without verification',
+          fix: 'name a Secret with certificate and key as secret too, even where the upstream asks for none',
+        };
+      }
+    },
+  },
+  {
+    code: 'MC1007',
+    severity: 'error',
+    title: 'A TLSContext names a Secret and files, or half of the files',
+    *run({ contexts }) {
+      for (const { object, spec } of contexts) {
+        const both = spec.secret && spec.certChainFile;
+        const half = spec.certChainFile && !spec.privateKeyFile;
+        if (!both && !half) continue;
+        yield {
+          object,
+          message: `${both ? 'secret and cert_chain_file exclude each other' : 'cert_chain_file needs private_key_file'}, so the context is refused`,
+          fix: 'keep secret and remove the files',
+        };
+      }
+    },
+  },
+  {
+    code: 'MC1008',
+    severity: 'warning',
+    title: 'Certificates come from files, which the gateway does not watch',
+    *run({ contexts }) {
+      for (const { object, spec, used } of contexts) {
+        if (!used || !(spec.certChainFile ?? spec.caCertChainFile)) continue;
+        yield {
+          object,
+          message:
+            'files are read when the configuration changes for another reason, not when they change: a rotated certificate is used late or never',
+          fix: 'use secret and ca_secret',
+        };
+      }
+    },
+  },
+  {
+    code: 'MC1009',
+    severity: 'error',
+    title: 'min_tls_version is above max_tls_version',
+    *run({ contexts }) {
+      for (const { object, spec } of contexts) {
+        if (!spec.minTlsVersion || !spec.maxTlsVersion || spec.minTlsVersion <= spec.maxTlsVersion) continue;
+        yield {
+          object,
+          message: `no version lies between ${spec.minTlsVersion} and ${spec.maxTlsVersion}: every handshake fails`,
+          fix: 'swap them, or remove one',
+        };
+      }
+    },
+  },
+  {
+    code: 'MC1010',
+    severity: 'warning',
+    title: 'The name of an originating TLSContext ties it to a Host',
+    *run({ contexts, all }) {
+      for (const { object, spec } of contexts) {
+        const { name } = object.metadata;
+        const host = name.endsWith('-context') ? name.slice(0, -'-context'.length) : undefined;
+        if (host === undefined || spec.hosts.length > 0) continue;
+        if (!all('Host').some(({ metadata }) => metadata.name === host)) continue;
+        yield {
+          object,
+          message: `Emissary takes it for the TLS settings of the Host ${host}, because it is called ${name}`,
+          fix: 'rename the TLSContext',
+        };
+      }
+    },
+  },
+  {
+    code: 'MC1011',
+    severity: 'error',
+    title: 'The revocation list of a TLSContext is missing',
+    *run({ contexts, known }) {
+      for (const { object, spec, reading } of contexts) {
+        if (!spec.crlSecret || !known('Secret') || !reading.errors.some((error) => error.includes('revocation')))
+          continue;
+        yield {
+          object,
+          message: `crl_secret ${spec.crlSecret} has no crl.pem, which makes the whole context unusable: Mappings that name it get plaintext, or TLS without verification`,
+          fix: 'create the Secret with the key crl.pem, or remove crl_secret',
+        };
+      }
+    },
+  },
+];
+
+const compare = (a = '', b = ''): number => (a < b ? -1 : a > b ? 1 : 0);

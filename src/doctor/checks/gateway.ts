@@ -1,0 +1,112 @@
+import { fields } from '../../gateway/kinds.ts';
+import type { Check } from '../check.ts';
+import { containersOf, isConnector } from '../gateway.ts';
+
+/** The agent keeps Secrets and Mappings this far apart. */
+const SPACING_MS = 2_000;
+
+export const gatewayChecks: readonly Check[] = [
+  {
+    code: 'MC1401',
+    severity: 'error',
+    title: 'This Emissary does not notice when the Istio files of its sidecar rotate',
+    *run({ gateway, env }) {
+      if (!gateway || !env.istioSecretDir || !env.version || !olderThan(env.version, [4, 1, 0])) return;
+      yield {
+        object: gateway,
+        message: `Emissary ${env.version} with AMBASSADOR_ISTIO_SECRET_DIR keeps an expired certificate until something else changes (fixed in 4.1.0)`,
+        fix: 'let meshcert publish a Secret and remove the variable and the sidecar, or upgrade to 4.1.0',
+      };
+    },
+  },
+  {
+    code: 'MC1402',
+    severity: 'warning',
+    title: 'The gateway collects changes for longer than the agent keeps them apart',
+    *run({ gateway, env }) {
+      if (!gateway || env.batchMs * 2 <= SPACING_MS) return;
+      yield {
+        object: gateway,
+        message: `AMBASSADOR_RECONFIG_MAX_DELAY is ${env.batchMs / 1000} s: a Secret and a Mapping in one batch leave the other Mappings on the old certificate until the next batch without a Mapping`,
+        fix: 'set AMBASSADOR_RECONFIG_MAX_DELAY to 1',
+      };
+    },
+  },
+  {
+    code: 'MC1403',
+    severity: 'error',
+    title: 'AMBASSADOR_RECONFIG_MAX_DELAY must be above zero',
+    *run({ gateway, env }) {
+      if (!gateway || env.batchMs > 0) return;
+      yield {
+        object: gateway,
+        message: 'with a delay of zero the gateway never finishes a batch, so no change of a Secret arrives',
+        fix: 'set it to 1, or remove it',
+      };
+    },
+  },
+  {
+    code: 'MC1404',
+    severity: 'warning',
+    title: 'The old Consul connector runs too',
+    *run({ all }) {
+      for (const object of [...all('Deployment'), ...all('DaemonSet')]) {
+        if (!containersOf(object).some(isConnector)) continue;
+        yield {
+          object,
+          message:
+            'consul_connect_integration writes the same kind of Secret without roots and without checks; two writers of one Secret undo each other',
+          fix: 'run meshcert agent --consul-connector with its environment instead, and delete this one',
+        };
+      }
+    },
+  },
+  {
+    code: 'MC1405',
+    severity: 'note',
+    title: 'Objects in annotations are not looked at',
+    *run({ all }) {
+      for (const object of all('Service')) {
+        const config = object.metadata.annotations?.['getambassador.io/config'];
+        if (!config || !/kind:\s*(Mapping|TCPMapping|TLSContext)\b/.test(config)) continue;
+        yield {
+          object,
+          message: 'its annotation getambassador.io/config holds Mappings or TLSContexts, which no check here has seen',
+          fix: 'make them objects of their own',
+        };
+      }
+    },
+  },
+  {
+    code: 'MC1406',
+    severity: 'warning',
+    title: 'The gateway has a sidecar of the mesh',
+    *run({ gateway, contexts }) {
+      if (!gateway || !contexts.some(({ used }) => used)) return;
+      const annotations = fields(fields(fields(gateway.spec).template).metadata);
+      const labels = { ...fields(annotations.annotations), ...fields(annotations.labels) };
+      const linkerd = labels['linkerd.io/inject'] === 'enabled' || labels['linkerd.io/inject'] === 'ingress';
+      const istio =
+        (labels['sidecar.istio.io/inject'] === 'true' ||
+          containersOf(gateway).some(({ name }) => name === 'istio-proxy')) &&
+        labels['traffic.sidecar.istio.io/includeOutboundIPRanges'] !== '';
+      if (!linkerd && !istio) return;
+      yield {
+        object: gateway,
+        message: `its ${linkerd ? 'Linkerd' : 'Istio'} sidecar takes outgoing connections, so the gateway's own TLS travels inside the sidecar's TLS, which upstreams do not expect`,
+        fix: linkerd
+          ? 'remove the injection, or exclude the ports with config.linkerd.io/skip-outbound-ports'
+          : 'remove the injection, or set traffic.sidecar.istio.io/includeOutboundIPRanges: ""',
+      };
+    },
+  },
+];
+
+function olderThan(version: string, than: readonly number[]): boolean {
+  const parts = version.split('.').map(Number);
+  for (const [at, wanted] of than.entries()) {
+    const part = parts[at] ?? 0;
+    if (part !== wanted) return part < wanted;
+  }
+  return false;
+}

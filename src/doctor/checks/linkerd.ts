@@ -1,0 +1,152 @@
+import type { KubeObject } from '../../core/object.ts';
+import { fields, text } from '../../gateway/kinds.ts';
+import type { Check } from '../check.ts';
+import { parsedValue } from '../pair.ts';
+import type { SeenContext, SeenMapping, World } from '../world.ts';
+
+/** Where proxies take each other's connections, in a protocol of their own. */
+const PROXY_PORT = 4143;
+
+const linkerdContexts = ({ contexts }: World) => contexts.filter(({ mesh }) => mesh === 'linkerd');
+
+function* linkerdMappings(world: World): Generator<{ mapping: SeenMapping; context: SeenContext }> {
+  const contexts = linkerdContexts(world);
+  for (const mapping of world.mappings) {
+    const context = contexts.find(({ reading }) => reading.name === mapping.spec.tls);
+    if (context) yield { mapping, context };
+  }
+}
+
+export const linkerdChecks: readonly Check[] = [
+  {
+    code: 'MC3001',
+    severity: 'error',
+    title: 'Without a server name, Linkerd’s proxies pass TLS through',
+    *run(world) {
+      for (const { object, spec } of linkerdContexts(world)) {
+        if (spec.sni !== undefined) continue;
+        yield {
+          object,
+          message:
+            'a proxy ends TLS only when the server name is its own identity; without one, the application gets a TLS handshake where it expects a request',
+          fix: 'set sni to <account>.<namespace>.serviceaccount.identity.<control plane>.<trust domain>, one TLSContext for each account',
+        };
+      }
+    },
+  },
+  {
+    code: 'MC3002',
+    severity: 'error',
+    title: 'Linkerd’s proxies speak TLS 1.3 alone',
+    *run(world) {
+      for (const { object, spec } of linkerdContexts(world)) {
+        if (spec.maxTlsVersion === undefined || spec.maxTlsVersion === 'v1.3') continue;
+        yield {
+          object,
+          message: `max_tls_version is ${spec.maxTlsVersion}: every handshake fails`,
+          fix: 'set min_tls_version and max_tls_version to v1.3',
+        };
+      }
+    },
+  },
+  {
+    code: 'MC3003',
+    severity: 'error',
+    title: 'Port 4143 takes Linkerd’s own proxies only',
+    *run(world) {
+      for (const { mapping } of linkerdMappings(world)) {
+        if (mapping.upstream.port !== PROXY_PORT) continue;
+        yield {
+          object: mapping.object,
+          message: 'that port wants a transport header after TLS, which the gateway does not send',
+          fix: 'name the application’s own port',
+        };
+      }
+    },
+  },
+  {
+    code: 'MC3004',
+    severity: 'error',
+    title: 'The port is opaque: its proxy does not end TLS',
+    *run(world) {
+      for (const { mapping } of linkerdMappings(world)) {
+        const { service, upstream, object } = mapping;
+        const holder = [
+          world.find('Service', service),
+          ...podsOf(world, service),
+          world.all('Namespace').find(({ metadata }) => metadata.name === service.namespace),
+        ].find((one) => opaquePorts(one)?.includes(upstream.port));
+        if (!holder) continue;
+        yield {
+          object,
+          message: `${holder.kind} ${holder.metadata.name} says config.linkerd.io/opaque-ports: ${holder.metadata.annotations?.['config.linkerd.io/opaque-ports']}, so port ${upstream.port} gets the TLS handshake itself`,
+          fix: 'take the port out of the annotation',
+        };
+      }
+    },
+  },
+  {
+    code: 'MC3005',
+    severity: 'error',
+    title: 'Linkerd takes ECDSA keys only',
+    *run(world) {
+      for (const { object, pair } of linkerdContexts(world)) {
+        if (parsedValue(pair?.key)?.keyType.type !== 'rsa') continue;
+        yield {
+          object,
+          message:
+            'its identity has an RSA key; the identity service never issues one, and proxies refuse it in TLS 1.3',
+          fix: 'use the certificate that Linkerd’s identity service issues for a P-256 key',
+        };
+      }
+    },
+  },
+  {
+    code: 'MC3006',
+    severity: 'error',
+    title: 'One Linkerd context serves workloads of another namespace',
+    *run(world) {
+      for (const { mapping, context } of linkerdMappings(world)) {
+        const [, namespace] = (context.spec.sni ?? '').split('.');
+        if (!namespace || mapping.service.namespace === namespace) continue;
+        yield {
+          object: mapping.object,
+          message: `its TLSContext asks for ${context.spec.sni}, but its service is in the namespace ${mapping.service.namespace}: the proxy there has another name and passes TLS through`,
+          fix: 'use a TLSContext whose sni is the identity of this workload',
+        };
+      }
+    },
+  },
+  {
+    code: 'MC3007',
+    severity: 'error',
+    title: 'Linkerd gives no identity to an account with a dot in its name',
+    *run({ all }) {
+      for (const object of all('MeshCertificate')) {
+        const name = text(fields(fields(fields(object.spec).linkerd).serviceAccount).name);
+        if (!name?.includes('.')) continue;
+        yield {
+          object,
+          message: `the ServiceAccount ${name} has a dot: its token is refused with INVALID_ARGUMENT`,
+          fix: 'run the gateway under an account without dots',
+        };
+      }
+    },
+  },
+];
+
+function podsOf({ all, find }: World, service: { name: string; namespace: string }): KubeObject[] {
+  const selector = Object.entries(fields(fields(find('Service', service)?.spec).selector));
+  if (selector.length === 0) return [];
+  return all('Pod').filter(
+    ({ metadata }) =>
+      metadata.namespace === service.namespace && selector.every(([key, value]) => metadata.labels?.[key] === value),
+  );
+}
+
+function opaquePorts(object: KubeObject | undefined): number[] | undefined {
+  return object?.metadata.annotations?.['config.linkerd.io/opaque-ports']?.split(',').flatMap((part) => {
+    const [first = Number.NaN, last = first] = part.split('-').map(Number);
+    return Number.isNaN(first) ? [] : Array.from({ length: last - first + 1 }, (_, at) => first + at);
+  });
+}

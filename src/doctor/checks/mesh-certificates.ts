@@ -1,0 +1,118 @@
+import { describe, OWNER_LABEL, refOf } from '../../core/object.ts';
+import { fields, text } from '../../gateway/kinds.ts';
+import { contextNameProblem, secretNameProblem } from '../../gateway/names.ts';
+import { ownerLabel } from '../../gateway/owner.ts';
+import type { Check } from '../check.ts';
+
+export const meshCertificateChecks: readonly Check[] = [
+  {
+    code: 'MC5001',
+    severity: 'error',
+    title: 'Two MeshCertificates write the same object',
+    *run({ promises }) {
+      const owners = new Map<string, string>();
+      for (const { object, namespace, secretName, contextName } of promises) {
+        for (const key of [`Secret ${namespace}/${secretName}`, `TLSContext ${contextName}`]) {
+          const earlier = owners.get(key);
+          owners.set(key, earlier ?? describe(refOf(object)));
+          if (earlier === undefined) continue;
+          yield {
+            object,
+            message: `${key} is written by ${earlier} too; this one is refused${key.startsWith('TLS') ? ' (names of TLSContexts are global)' : ''}`,
+            fix: 'give one of them other names (secretName, tlsContext.name)',
+          };
+        }
+      }
+    },
+  },
+  {
+    code: 'MC5002',
+    severity: 'error',
+    title: 'An object that the MeshCertificate would write belongs to somebody else',
+    *run({ promises, find }) {
+      for (const { object, namespace, secretName, contextName } of promises) {
+        const own = ownerLabel(object.metadata);
+        for (const [kind, name] of [
+          ['Secret', secretName],
+          ['TLSContext', contextName],
+        ] as const) {
+          const standing = find(kind, { name, namespace });
+          if (!standing || standing.metadata.labels?.[OWNER_LABEL] === own) continue;
+          yield {
+            object,
+            message: `${describe(refOf(standing))} exists and is not its own (${OWNER_LABEL} is ${standing.metadata.labels?.[OWNER_LABEL] ?? 'absent'}); it is never overwritten, so nothing is published`,
+            fix: 'choose another name, or delete that object if nobody needs it',
+          };
+        }
+      }
+    },
+  },
+  {
+    code: 'MC5003',
+    severity: 'error',
+    title: 'The gateway would misread a name',
+    *run({ promises }) {
+      for (const { object, secretName, contextName } of promises) {
+        const caSecret = text(fields(object.spec).caSecretName) ?? `${object.metadata.name}-ca`;
+        const problems = [secretNameProblem(secretName), secretNameProblem(caSecret), contextNameProblem(contextName)];
+        for (const message of problems) {
+          if (message !== undefined) yield { object, message, fix: 'choose a name of letters, digits and dashes' };
+        }
+      }
+    },
+  },
+  {
+    code: 'MC5004',
+    severity: 'warning',
+    title: 'Deleting the MeshCertificate would leave Mappings without their Secret',
+    *run({ promises, mappings }) {
+      for (const { object, contextName } of promises) {
+        if (fields(object.spec).deletionPolicy !== 'Delete') continue;
+        const users = mappings.filter(({ spec }) => spec.tls === contextName);
+        const [first] = users;
+        if (!first) continue;
+        yield {
+          object,
+          message: `deletionPolicy is Delete, and ${users.length} Mapping${users.length === 1 ? '' : 's'} (such as ${describe(refOf(first.object))}) name its TLSContext: without it they fall back to plaintext or to no verification`,
+          fix: 'keep Retain, and use meshcert offboard to take a gateway out',
+        };
+      }
+    },
+  },
+  {
+    code: 'MC5005',
+    severity: 'warning',
+    title: 'The MeshCertificate reaches no Mapping',
+    *run({ promises, mappings, all }) {
+      if (all('Mapping').length + all('TCPMapping').length === 0) return;
+      for (const { object, contextName, mesh } of promises) {
+        const wanted = fields(fields(fields(fields(object.spec).mappings).selector).matchLabels);
+        const selects = Object.entries(wanted);
+        const reached = mappings.some(
+          ({ spec, object: { metadata } }) =>
+            spec.tls === contextName ||
+            (mesh === 'linkerd' && typeof spec.tls === 'string' && spec.tls.startsWith(`${contextName}-`)) ||
+            (selects.length > 0 && selects.every(([key, value]) => metadata.labels?.[key] === value)),
+        );
+        if (reached) continue;
+        yield {
+          object,
+          message: `no Mapping names the TLSContext ${contextName}, and none is selected: the certificate is published and never used`,
+          fix: `set tls: ${contextName} on Mappings, or spec.mappings.selector here`,
+        };
+      }
+    },
+  },
+  {
+    code: 'MC5006',
+    severity: 'error',
+    title: 'The MeshCertificate is not valid',
+    *run({ all, snapshot }) {
+      for (const object of all('MeshCertificate')) {
+        for (const message of snapshot.validate?.(object) ?? []) {
+          yield { object, message, fix: 'see docs/reference, or meshcert schema' };
+        }
+      }
+    },
+  },
+];

@@ -1,0 +1,215 @@
+import type { KubeObject } from '../../core/object.ts';
+import { emergencyAt } from '../../core/schedule.ts';
+import type { Certificate } from '../../pki/certificate.ts';
+import { findPath } from '../../pki/chain.ts';
+import type { Check } from '../check.ts';
+import { type Pair, parsedValue } from '../pair.ts';
+import type { World } from '../world.ts';
+
+const FROZEN =
+  'Envoy refuses it, Emissary throws the whole configuration away, and every later change of any object is blocked';
+const DAY = 86_400_000;
+/** How long before its end a root is worth a warning: replacing one takes weeks. */
+const ROOT_WARNING_MS = 60 * DAY;
+const RSA_LEAST_BITS = 2048;
+const CURVES = ['P-256', 'P-384', 'P-521'];
+
+interface Judged {
+  readonly pair: Pair;
+  /** The identity Secret, or the context where there is none. */
+  readonly secret: KubeObject;
+  readonly caSecret: KubeObject;
+}
+
+function* pairs(world: World): Generator<Judged> {
+  const seen = new Set<KubeObject>();
+  for (const { pair, secret, caSecret, object } of world.contexts) {
+    const found = secret && world.find('Secret', secret);
+    if (!pair || (found && seen.has(found))) continue;
+    if (found) seen.add(found);
+    yield { pair, secret: found ?? object, caSecret: (caSecret && world.find('Secret', caSecret)) ?? found ?? object };
+  }
+}
+
+const day = (ms: number): string => new Date(ms).toISOString().replace('.000Z', 'Z');
+const named = ({ subject, names }: Certificate): string => names.uris[0] ?? names.dns[0] ?? (subject || 'no name');
+
+export const pairChecks: readonly Check[] = [
+  {
+    code: 'MC1201',
+    severity: 'error',
+    title: 'Certificate, key or roots cannot be parsed',
+    *run(world) {
+      for (const { pair, secret, caSecret } of pairs(world)) {
+        const parts = [
+          ['tls.crt', pair.chain, secret],
+          ['tls.key', pair.key, secret],
+          ['the roots', pair.roots, caSecret],
+        ] as const;
+        for (const [what, part, object] of parts) {
+          if (!part || !('problem' in part)) continue;
+          yield {
+            object,
+            message: `${what}: ${part.problem}. ${FROZEN}`,
+            fix: 'write PEM, one private key, nothing else',
+          };
+        }
+      }
+    },
+  },
+  {
+    code: 'MC1202',
+    severity: 'error',
+    title: 'The key is not the key of the certificate',
+    *run(world) {
+      for (const { pair, secret } of pairs(world)) {
+        const [leaf, key] = [parsedValue(pair.chain)?.[0], parsedValue(pair.key)];
+        if (!leaf || !key || leaf.publicKeyFingerprint === key.publicKeyFingerprint) continue;
+        yield {
+          object: secret,
+          message: `tls.key does not belong to tls.crt. ${FROZEN}`,
+          fix: 'write both in one update',
+        };
+      }
+    },
+  },
+  {
+    code: 'MC1203',
+    severity: 'error',
+    title: 'Envoy does not load keys of this kind',
+    *run(world) {
+      for (const { pair, secret } of pairs(world)) {
+        const type = parsedValue(pair.key)?.keyType;
+        if (
+          !type ||
+          (type.type === 'ec' && CURVES.includes(type.curve)) ||
+          (type.type === 'rsa' && type.bits >= RSA_LEAST_BITS)
+        )
+          continue;
+        const what = type.type === 'rsa' ? `RSA with ${type.bits} bits` : type.type === 'ec' ? type.curve : type.name;
+        yield {
+          object: secret,
+          message: `the key is ${what}. ${FROZEN}`,
+          fix: 'use ECDSA P-256, or RSA with 2048 bits or more',
+        };
+      }
+    },
+  },
+  {
+    code: 'MC1204',
+    severity: 'warning',
+    title: 'The key starts with an EC PARAMETERS block',
+    *run(world) {
+      for (const { pair, secret } of pairs(world)) {
+        if (!/^\s*-----BEGIN EC PARAMETERS-----/.test(pair.keyPem ?? '')) continue;
+        yield {
+          object: secret,
+          severity: world.env.forceSecretValidation ? 'error' : 'warning',
+          message:
+            'Emissary parses the first PEM block of tls.key as a key and reports this Secret as invalid; with AMBASSADOR_FORCE_SECRET_VALIDATION it withholds it, which makes its Mappings plaintext',
+          fix: 'write the key as PKCS#8, one block',
+        };
+      }
+    },
+  },
+  {
+    code: 'MC1205',
+    severity: 'error',
+    title: 'A certificate of the chain has expired',
+    *run(world) {
+      const { now } = world.snapshot;
+      for (const { pair, secret } of pairs(world)) {
+        for (const [at, one] of (parsedValue(pair.chain) ?? []).entries()) {
+          if (now < one.notAfter) continue;
+          const what = at === 0 ? 'the leaf' : 'an intermediate';
+          yield {
+            object: secret,
+            message: `${what} (${named(one)}) expired at ${day(one.notAfter)}: new handshakes fail, while connections that stand hide it for a while`,
+            fix:
+              at === 0
+                ? 'find out why it was not renewed: meshcert status, meshcert renew'
+                : 'leave expired intermediates out of tls.crt',
+          };
+        }
+      }
+    },
+  },
+  {
+    code: 'MC1206',
+    severity: 'warning',
+    title: 'The leaf is in the last tenth of its life',
+    *run(world) {
+      const { now } = world.snapshot;
+      for (const { pair, secret } of pairs(world)) {
+        const leaf = parsedValue(pair.chain)?.[0];
+        if (!leaf || now >= leaf.notAfter || now < emergencyAt(leaf)) continue;
+        yield {
+          object: secret,
+          message: `it expires at ${day(leaf.notAfter)} and should have been renewed long ago: renewal does not work`,
+          fix: 'see why: meshcert status, then the log of the agent',
+        };
+      }
+    },
+  },
+  {
+    code: 'MC1207',
+    severity: 'error',
+    title: 'The leaf is not valid yet',
+    *run(world) {
+      const { now } = world.snapshot;
+      for (const { pair, secret } of pairs(world)) {
+        const leaf = parsedValue(pair.chain)?.[0];
+        if (!leaf || now >= leaf.notBefore) continue;
+        yield {
+          object: secret,
+          message: `it is valid from ${day(leaf.notBefore)} on: upstreams refuse it until then`,
+          fix: 'set the clocks of the authority and of the nodes',
+        };
+      }
+    },
+  },
+  {
+    code: 'MC1208',
+    severity: 'warning',
+    title: 'The identity does not chain to the roots beside it',
+    *run(world) {
+      for (const { pair, secret } of pairs(world)) {
+        const [[leaf, ...between] = [], roots] = [parsedValue(pair.chain), parsedValue(pair.roots)];
+        if (!leaf || !roots?.some(({ isCa }) => isCa)) continue;
+        const path = findPath(leaf, between, roots, world.snapshot.now);
+        if (path.ok || path.reason === 'expired_link' || path.reason === 'not_yet_valid_link') continue;
+        yield {
+          object: secret,
+          message: `no path leads from the leaf to a root of ca_secret: either intermediates are missing in tls.crt, or upstreams of the same mesh will not verify`,
+          fix: 'write the whole chain, and the roots of the mesh that issued it',
+        };
+      }
+    },
+  },
+  {
+    code: 'MC1209',
+    severity: 'warning',
+    title: 'A trusted root has expired or is about to',
+    *run(world) {
+      const { now } = world.snapshot;
+      for (const { pair, caSecret } of pairs(world)) {
+        const roots = parsedValue(pair.roots) ?? [];
+        const alive = roots.filter(({ notAfter }) => now < notAfter);
+        for (const root of roots) {
+          const left = root.notAfter - now;
+          const life = root.notAfter - root.notBefore;
+          if (left > Math.min(ROOT_WARNING_MS, life / 5) || !root.isCa) continue;
+          yield {
+            object: caSecret,
+            severity: alive.length === 0 ? 'error' : 'warning',
+            message: `the root ${named(root)} ${left <= 0 ? 'expired' : 'expires'} at ${day(root.notAfter)}${alive.length === 0 ? ', and no other is left: no upstream can be verified' : ''}`,
+            fix:
+              left <= 0
+                ? 'remove it from the bundle'
+                : 'rotate the root of the mesh: trust the new one first, sign with it later',
+          };
+        }
+      }
+    },
+  },
+];

@@ -1,0 +1,100 @@
+import { type KubeObject, keyOf, type ObjectRef } from '../core/object.ts';
+import { contextSpec, fields, text } from '../gateway/kinds.ts';
+import type { Kube, Resource } from '../kube/api.ts';
+import { KubeError } from '../kube/error.ts';
+import { RESOURCES } from '../kube/resources.ts';
+
+export interface LiveObjects {
+  readonly objects: readonly KubeObject[];
+  /** Kinds that were read wholly. */
+  readonly whole: ReadonlySet<string>;
+  /** What was refused, in sentences. */
+  readonly skipped: readonly string[];
+}
+
+const ambassador = (kind: string, plural: string): Resource => ({ ...RESOURCES.mappings, kind, plural });
+
+const LISTED: readonly Resource[] = [
+  RESOURCES.tlsContexts,
+  RESOURCES.mappings,
+  RESOURCES.tcpMappings,
+  RESOURCES.modules,
+  RESOURCES.consulResolvers,
+  ambassador('KubernetesEndpointResolver', 'kubernetesendpointresolvers'),
+  ambassador('Host', 'hosts'),
+  RESOURCES.meshCertificates,
+  RESOURCES.deployments,
+  RESOURCES.daemonSets,
+  RESOURCES.services,
+  RESOURCES.namespaces,
+  RESOURCES.pods,
+];
+
+/**
+ * Reads what the checks ask for; read-only. Secrets are never listed: only those are fetched, by name, that a
+ * TLSContext or a MeshCertificate names.
+ */
+export async function readCluster(
+  kube: Kube,
+  namespaces: readonly string[] | undefined,
+  signal: AbortSignal,
+): Promise<LiveObjects> {
+  const objects: KubeObject[] = [];
+  const whole = new Set<string>();
+  const skipped: string[] = [];
+  for (const resource of LISTED) {
+    const places = resource.namespaced ? (namespaces ?? [undefined]) : [undefined];
+    try {
+      for (const namespace of places) objects.push(...(await kube.list(resource, { namespace }, signal)).items);
+      if (!namespaces) whole.add(resource.kind);
+    } catch (error) {
+      const reason = skippable(error);
+      // A kind that the cluster does not serve has no objects.
+      if (reason === 'absent' && !namespaces) whole.add(resource.kind);
+      else skipped.push(`${resource.plural} could not be read: ${(error as Error).message}`);
+    }
+  }
+  const secrets = new Map(secretRefs(objects).map((ref) => [keyOf(ref), ref]));
+  let refused = false;
+  for (const ref of secrets.values()) {
+    try {
+      const secret = await kube.get(ref, signal);
+      if (secret) objects.push(secret);
+    } catch (error) {
+      skippable(error);
+      refused = true;
+      skipped.push(`Secret ${ref.namespace}/${ref.name} could not be read: ${(error as Error).message}`);
+    }
+  }
+  if (!refused) whole.add('Secret');
+  return { objects, whole, skipped };
+}
+
+function skippable(error: unknown): 'absent' | 'refused' {
+  if (error instanceof KubeError && error.status === 404) return 'absent';
+  if (error instanceof KubeError && error.status === 403) return 'refused';
+  throw error;
+}
+
+/** Under every reading of a dotted name. */
+function secretRefs(objects: readonly KubeObject[]): ObjectRef[] {
+  return objects.flatMap((object) => {
+    const names =
+      object.kind === 'TLSContext' ? contextNames(object) : object.kind === 'MeshCertificate' ? wishNames(object) : [];
+    return names.flatMap((name) => {
+      const dot = name.lastIndexOf('.');
+      const own = { apiVersion: 'v1', kind: 'Secret', namespace: object.metadata.namespace, name };
+      return dot < 0 ? [own] : [own, { ...own, namespace: name.slice(dot + 1), name: name.slice(0, dot) }];
+    });
+  });
+}
+
+function contextNames(object: KubeObject): string[] {
+  const { secret, caSecret, crlSecret } = contextSpec(object);
+  return [secret, caSecret, crlSecret].filter((name) => name !== undefined);
+}
+
+function wishNames(object: KubeObject): string[] {
+  const spec = fields(object.spec);
+  return [text(spec.secretName) ?? `${object.metadata.name}-identity`];
+}

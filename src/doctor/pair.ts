@@ -1,0 +1,50 @@
+import type { KubeObject } from '../core/object.ts';
+import { decodeData } from '../gateway/secret-file.ts';
+import { type Certificate, parseCertificates } from '../pki/certificate.ts';
+import { PrivateKey } from '../pki/key.ts';
+
+export type Parsed<T> = { readonly value: T } | { readonly problem: string } | undefined;
+
+/** What the Secrets of a context hold, taken apart; undefined where there is nothing to take apart. */
+export interface Pair {
+  readonly chain: Parsed<readonly Certificate[]>;
+  readonly key: Parsed<PrivateKey>;
+  readonly keyPem: string | undefined;
+  readonly roots: Parsed<readonly Certificate[]>;
+  /** Which mesh names its workloads so. */
+  readonly mesh: 'istio' | 'linkerd' | 'consul' | undefined;
+}
+
+export function readPair(identity: KubeObject | undefined, ca: KubeObject | undefined): Pair | undefined {
+  if (!identity && !ca) return undefined;
+  const data = identity ? decodeData(identity) : {};
+  const bundle = ca ? decodeData(ca)['tls.crt'] : data['root-cert.pem'];
+  const keyPem = data['tls.key'] ?? data['key.pem'];
+  const chain = parsed(data['tls.crt'] ?? data['cert-chain.pem'], parseCertificates);
+  const leaf = chain && 'value' in chain ? chain.value[0] : undefined;
+  return {
+    chain,
+    key: parsed(keyPem, PrivateKey.fromPem),
+    keyPem,
+    roots: parsed(bundle, parseCertificates),
+    mesh: leaf && meshOf(leaf),
+  };
+}
+
+function parsed<T>(pem: string | undefined, read: (pem: string) => T): Parsed<T> {
+  if (pem === undefined) return undefined;
+  try {
+    return { value: read(pem) };
+  } catch (error) {
+    return { problem: error instanceof Error ? error.message : String(error) };
+  }
+}
+
+export const parsedValue = <T>(part: Parsed<T>): T | undefined => (part && 'value' in part ? part.value : undefined);
+
+function meshOf({ names }: Certificate): Pair['mesh'] {
+  const [uri = ''] = names.uris;
+  if (/^spiffe:\/\/[^/]+\/ns\/[^/]+\/sa\/[^/]+$/.test(uri)) return 'istio';
+  if (/^spiffe:\/\/[^/]+(\/ap\/[^/]+)?\/ns\/[^/]+\/dc\/[^/]+\/svc\/[^/]+$/.test(uri)) return 'consul';
+  return names.dns.some((name) => name.includes('.serviceaccount.identity.')) ? 'linkerd' : undefined;
+}

@@ -1,0 +1,123 @@
+import type { KubeObject } from '../core/object.ts';
+import {
+  type ContextReading,
+  moduleDefaults,
+  namespacing,
+  readContexts,
+  type SecretRef,
+  secretRef,
+} from '../gateway/context.ts';
+import type { EmissaryEnv } from '../gateway/env.ts';
+import { type ContextSpec, contextSpec, fields, type MappingSpec, mappingSpec, text } from '../gateway/kinds.ts';
+import { type EffectiveUpstream, effectiveUpstream, seesMapping } from '../gateway/reading.ts';
+import { type Pair, readPair } from './pair.ts';
+
+/** What is judged: objects of a cluster or of files. Kinds that are not listed here are ignored. */
+export interface Snapshot {
+  readonly objects: readonly KubeObject[];
+  /** Epoch ms. */
+  readonly now: number;
+  /** Kinds that were read wholly. A directory of Mappings says nothing about Secrets that are not in it. */
+  readonly whole: ReadonlySet<string>;
+  /** What is wrong with a MeshCertificate in itself. */
+  readonly validate?: ((object: KubeObject) => readonly string[]) | undefined;
+}
+
+export interface SeenMapping {
+  readonly object: KubeObject;
+  readonly spec: MappingSpec;
+  readonly upstream: EffectiveUpstream;
+  /** Of the Service behind it, as far as the name tells. */
+  readonly service: { readonly name: string; readonly namespace: string };
+}
+
+export interface SeenContext {
+  readonly object: KubeObject;
+  readonly spec: ContextSpec;
+  readonly reading: ContextReading;
+  /** Whether a Mapping of this gateway names it. */
+  readonly used: boolean;
+  readonly secret: SecretRef | undefined;
+  readonly caSecret: SecretRef | undefined;
+  /** What stands in its Secrets; absent where they are missing or not read. */
+  readonly pair: Pair | undefined;
+  /** By how the identity is named, or else by the MeshCertificate that writes it. */
+  readonly mesh: Pair['mesh'];
+}
+
+/** What a MeshCertificate will write, once an agent runs. */
+export interface Promised {
+  readonly object: KubeObject;
+  readonly mesh: Pair['mesh'];
+  readonly namespace: string;
+  readonly secretName: string;
+  readonly contextName: string;
+}
+
+/** One gateway's view of a snapshot, with everything worked out that more than one check asks for. */
+export interface World {
+  readonly snapshot: Snapshot;
+  readonly env: EmissaryEnv;
+  /** The Deployment or DaemonSet of the gateway, if it was found. */
+  readonly gateway: KubeObject | undefined;
+  /** Contexts that this gateway takes and that originate TLS. */
+  readonly contexts: readonly SeenContext[];
+  readonly mappings: readonly SeenMapping[];
+  readonly promises: readonly Promised[];
+  all(kind: string): readonly KubeObject[];
+  find(kind: string, ref: SecretRef): KubeObject | undefined;
+  /** Whether what is not there of this kind is missing, rather than not told. */
+  known(kind: string): boolean;
+}
+
+export function worldOf(snapshot: Snapshot, given: EmissaryEnv, gateway: KubeObject | undefined): World {
+  const byKind = new Map<string, KubeObject[]>();
+  for (const object of snapshot.objects) byKind.set(object.kind, [...(byKind.get(object.kind) ?? []), object]);
+  const all = (kind: string) => byKind.get(kind) ?? [];
+  const find = (kind: string, ref: SecretRef) =>
+    all(kind).find(({ metadata }) => metadata.name === ref.name && (metadata.namespace ?? '') === ref.namespace);
+  const env = { ...given, module: given.module ?? moduleDefaults(all('Module'), given) };
+  const readings = readContexts(all('TLSContext'), all('Secret'), env);
+  const mappings = [...all('Mapping'), ...all('TCPMapping')]
+    .filter((mapping) => seesMapping(mapping, env))
+    .map((object) => seenMapping(object, effectiveUpstream(object, readings, [], env)));
+  const promises = all('MeshCertificate').map(promiseOf);
+  const named = new Set(mappings.map(({ spec }) => spec.tls));
+  const contexts = [...readings].flatMap(([name, reading]) => {
+    const { object } = reading;
+    const spec = contextSpec(object);
+    const used = named.has(name);
+    if (spec.hosts.length > 0 && !used) return [];
+    const refOf = (wanted: string | undefined) =>
+      wanted === undefined ? undefined : secretRef(wanted, object, namespacing(spec, env));
+    const [secret, caSecret] = [refOf(spec.secret), refOf(spec.caSecret)];
+    const pair = readPair(secret && find('Secret', secret), caSecret && find('Secret', caSecret));
+    const promise = promises.find((one) => one.namespace === secret?.namespace && one.secretName === secret.name);
+    return [{ object, spec, reading, used, secret, caSecret, pair, mesh: pair?.mesh ?? promise?.mesh }];
+  });
+  const known = (kind: string) => snapshot.whole.has(kind) || byKind.has(kind);
+  return { snapshot, env, gateway, contexts, mappings, promises, all, find, known };
+}
+
+function seenMapping(object: KubeObject, upstream: EffectiveUpstream): SeenMapping {
+  const [name = '', namespace = object.metadata.namespace ?? ''] = upstream.host.split('.');
+  return { object, spec: mappingSpec(object), upstream, service: { name, namespace } };
+}
+
+function promiseOf(object: KubeObject): Promised {
+  const spec = fields(object.spec);
+  const { name, namespace = '' } = object.metadata;
+  return {
+    object,
+    mesh: (['istio', 'linkerd', 'consul'] as const).find((mesh) => spec[mesh] !== undefined),
+    namespace,
+    secretName: text(spec.secretName) ?? `${name}-identity`,
+    contextName: text(fields(spec.tlsContext).name) ?? name,
+  };
+}
+
+/** Whether a context of this name will be written; Linkerd has one for each target. */
+export const promised = ({ promises }: World, context: string): boolean =>
+  promises.some(
+    ({ contextName, mesh }) => contextName === context || (mesh === 'linkerd' && context.startsWith(`${contextName}-`)),
+  );
