@@ -67,7 +67,7 @@ export function decide(situation: Situation): Decision {
           candidate: accepted,
           current: current.identity,
           publishedRoots: published.bundle,
-          since: published.since,
+          since: trust.since,
           now,
           holdMs: spec.trust.holdMs,
           probe: situation.probe,

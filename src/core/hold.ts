@@ -11,8 +11,9 @@ export interface HoldInput {
   readonly candidate: Pick<Identity, 'chain'>;
   /** What the cluster shows; undefined when nothing does. */
   readonly current: Pick<Identity, 'chain'> | undefined;
-  /** What the cluster shows, with the times that stand beside it. */
+  /** What the cluster shows. */
   readonly publishedRoots: readonly Certificate[];
+  /** As decided for the bundle that the candidate would be published with: a root that came back is new in it. */
   readonly since: RootTimes;
   readonly now: number;
   readonly holdMs: number;
