@@ -59,7 +59,11 @@ const named = (resource: string, resourceNames: readonly string[], verbs: readon
 const mint = (name: string): Rule => named('serviceaccounts/token', [name], ['create']);
 
 function leaseRules({ leaseName, shards }: RbacOptions): Rule[] {
-  const names = shards <= 1 ? [leaseName] : Array.from({ length: shards }, (_, shard) => `${leaseName}-${shard}`);
+  // The last one is how a replica asks another for a shard.
+  const names =
+    shards <= 1
+      ? [leaseName]
+      : [...Array.from({ length: shards }, (_, shard) => `${leaseName}-${shard}`), `${leaseName}-handover`];
   const leases = { apiGroups: ['coordination.k8s.io'], resources: ['leases'] };
   return [
     { ...leases, verbs: ['create'] },
@@ -78,8 +82,9 @@ function publicationRules({ metadata, spec }: MeshCertificate, { resources }: Rb
     rules.push(named('configmaps', [spec.configMapName], verbs));
   }
   if (spec.tlsContext.enabled) {
-    // Read as a kind: their names are global, so that collisions must be seen. They hold nothing secret.
-    rules.push({ apiGroups: [EMISSARY], resources: ['tlscontexts'], verbs: [...READ, 'create', ...verbs.slice(3)] });
+    // Read as a kind: their names are global, so that collisions must be seen. They hold nothing secret. Deleted are
+    // those that no Mapping needs any more, after a target or a name in the spec has changed.
+    rules.push({ apiGroups: [EMISSARY], resources: ['tlscontexts'], verbs: [...READ, 'create', 'patch', 'delete'] });
   }
   if (resources) {
     rules.push({ apiGroups: [OURS], resources: ['meshcertificates'], verbs: READ });
@@ -89,6 +94,15 @@ function publicationRules({ metadata, spec }: MeshCertificate, { resources }: Rb
       resourceNames: [metadata.name],
       verbs: ['patch'],
     });
+    if (spec.deletionPolicy === 'Delete') {
+      // For the finalizer.
+      rules.push({
+        apiGroups: [OURS],
+        resources: ['meshcertificates'],
+        resourceNames: [metadata.name],
+        verbs: ['patch'],
+      });
+    }
     rules.push({ apiGroups: ['', 'events.k8s.io'], resources: ['events'], verbs: ['create', 'patch'] });
   }
   return rules;

@@ -4,7 +4,7 @@
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
   {{- if gt (int .Values.shards) 1 }}
-  resourceNames: [{{ range $shard := until (int .Values.shards) }}{{ if $shard }}, {{ end }}{{ $.Values.leaseName }}-{{ $shard }}{{ end }}]
+  resourceNames: [{{ range $shard := until (int .Values.shards) }}{{ if $shard }}, {{ end }}{{ $.Values.leaseName }}-{{ $shard }}{{ end }}, {{ .Values.leaseName }}-handover]
   {{- else }}
   resourceNames: [{{ .Values.leaseName }}]
   {{- end }}
@@ -18,7 +18,7 @@
 - {apiGroups: [""], resources: [secrets, configmaps], verbs: [get, list, watch, create, patch, delete]}
 - {apiGroups: [getambassador.io], resources: [tlscontexts], verbs: [get, list, watch, create, patch, delete]}
 - {apiGroups: [getambassador.io], resources: [mappings, tcpmappings], verbs: [get, list, watch, patch]}
-- {apiGroups: [meshcert.dev], resources: [meshcertificates/status], verbs: [patch]}
+- {apiGroups: [meshcert.dev], resources: [meshcertificates, meshcertificates/status], verbs: [patch]}
 - {apiGroups: [""], resources: [serviceaccounts/token], verbs: [create]}
 - {apiGroups: [""], resources: [services, pods], verbs: [get, list, watch]}
 - {apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [get, list, watch]}
@@ -36,10 +36,13 @@
 - {apiGroups: [""], resources: [configmaps], resourceNames: [{{ . }}], verbs: [get, list, watch, patch{{ if $delete }}, delete{{ end }}]}
 {{- end }}
 {{- if not (and (hasKey $context "enabled") (not $context.enabled)) }}
-- {apiGroups: [getambassador.io], resources: [tlscontexts], verbs: [get, list, watch, create, patch{{ if $delete }}, delete{{ end }}]}
+- {apiGroups: [getambassador.io], resources: [tlscontexts], verbs: [get, list, watch, create, patch, delete]}
 {{- end }}
 {{- if eq $.Values.source "resources" }}
 - {apiGroups: [meshcert.dev], resources: [meshcertificates/status], resourceNames: [{{ .name }}], verbs: [patch]}
+{{- if $delete }}
+- {apiGroups: [meshcert.dev], resources: [meshcertificates], resourceNames: [{{ .name }}], verbs: [patch]}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- end }}
