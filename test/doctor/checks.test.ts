@@ -1,0 +1,93 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { adapters } from '../../adapters/index.ts';
+import { validateObject } from '../../src/config/validate.ts';
+import type { KubeObject } from '../../src/core/object.ts';
+import { CHECKS, diagnose } from '../../src/doctor/diagnose.ts';
+import type { Finding } from '../../src/doctor/finding.ts';
+import { material, objectsOf, readExamples } from './examples.ts';
+
+const { texts } = material();
+const { base, examples } = readExamples();
+
+function findingsOf(...yaml: readonly string[]): Finding[] {
+  const validate = (object: KubeObject) => {
+    const result = validateObject(object, adapters);
+    return result.ok ? [] : result.issues.map(({ message }) => message);
+  };
+  return diagnose({ objects: objectsOf(texts, ...yaml), now: Date.now(), whole: new Set(), validate });
+}
+
+test('the objects that every example starts from have no finding but the note that is always true', () => {
+  assert.deepEqual(
+    findingsOf(base).map(({ code }) => code),
+    ['MC1307'],
+  );
+});
+
+test('the page has a section for each check, with its title, and for nothing else', () => {
+  assert.deepEqual(
+    examples.map(({ code, title }) => `${code} ${title}`),
+    CHECKS.map(({ code, title }) => `${code} ${title}`),
+  );
+  for (const { code, section } of examples) {
+    assert.match(section, /\*\*Hurts:\*\* \S/, `${code} says how it hurts`);
+    assert.match(section, /\*\*Fix:\*\* \S/, `${code} says how to mend it`);
+  }
+});
+
+for (const { code, title, yaml } of examples) {
+  test(`the example of ${code} has its finding: ${title}`, () => {
+    const found = findingsOf(base, yaml);
+    const own = found.filter((finding) => finding.code === code);
+    assert.ok(own.length > 0, `found only ${found.map((finding) => `${finding.code} ${finding.message}`).join('\n')}`);
+    for (const { message, fix } of own) {
+      assert.ok(message.length > 20 && fix.length > 5);
+      assert.doesNotMatch(message, /undefined|\[object|NaN/);
+    }
+  });
+}
+
+test('worst findings come first', () => {
+  const severities = findingsOf(base, ...examples.slice(0, 12).map(({ yaml }) => yaml)).map(({ severity }) => severity);
+  const order = ['error', 'warning', 'note'];
+  assert.deepEqual(
+    severities,
+    [...severities].sort((a, b) => order.indexOf(a) - order.indexOf(b)),
+  );
+  assert.ok(new Set(severities).size > 1);
+});
+
+test('of a directory without Secrets, none is said to be missing', () => {
+  const withoutSecrets = base
+    .split('---\n')
+    .filter((part) => !part.includes('kind: Secret'))
+    .join('---\n');
+  assert.deepEqual(
+    findingsOf(withoutSecrets).map(({ code }) => code),
+    [],
+  );
+});
+
+test('each of two gateways is judged by its own environment', () => {
+  const edge = `
+apiVersion: apps/v1
+kind: Deployment
+metadata: {name: edge, namespace: emissary}
+spec:
+  template:
+    spec:
+      containers:
+        - {name: edge, image: 'emissary:4.1.0', env: [{name: AMBASSADOR_ID, value: edge}]}
+---
+apiVersion: getambassador.io/v3alpha1
+kind: Mapping
+metadata: {name: edge-web, namespace: emissary}
+spec: {ambassador_id: [edge], hostname: '*', prefix: /edge/, service: 'https://web.shop:80', tls: mesh}
+`;
+  const errors = findingsOf(base, edge).filter(({ severity }) => severity === 'error');
+  assert.deepEqual(
+    errors.map(({ code, object }) => `${code} ${object.metadata.name}`),
+    ['MC1002 edge-web'],
+  );
+});

@@ -1,0 +1,82 @@
+import { generateKeyPairSync } from 'node:crypto';
+import { readFileSync } from 'node:fs';
+import { type KubeObject, keyOf, refOf } from '../../src/core/object.ts';
+import { parseManifest } from '../../src/doctor/files.ts';
+import { PrivateKey } from '../../src/pki/key.ts';
+import { SandboxCa } from '../../src/sandbox/ca.ts';
+
+const DAY = 86_400_000;
+const HOUR = 3_600_000;
+const ISTIO = 'spiffe://cluster.local/ns/emissary/sa/emissary';
+const LINKERD = 'emissary.emissary.serviceaccount.identity.linkerd.cluster.local';
+
+/** What `${…}` stands for in docs/checks.md, and the authority behind it. */
+export function material() {
+  const now = Date.now();
+  const ca = SandboxCa.root({ name: 'mesh' });
+  const other = SandboxCa.root({ name: 'other' });
+  const expiring = SandboxCa.root({ name: 'expiring', notBefore: now - 300 * DAY, notAfter: now + 10 * DAY });
+  const key = PrivateKey.generate();
+  const ed25519 = generateKeyPairSync('ed25519');
+  const rsa = PrivateKey.fromKeyObject(generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey);
+  const leaf = (from: number, to: number) =>
+    ca.issue(key, { uris: [ISTIO], notBefore: now + from, notAfter: now + to });
+  const sec1 = key.keyObject.export({ type: 'sec1', format: 'pem' });
+  // The OID of P-256, as `openssl ecparam -genkey` puts it before the key.
+  const parameters = '-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n';
+  const texts: Readonly<Record<string, string>> = {
+    leaf: leaf(-HOUR, DAY).pem,
+    key: key.toPem(),
+    roots: ca.certificate.pem,
+    garbage: '-----BEGIN CERTIFICATE-----\nbm9uc2Vuc2U=\n-----END CERTIFICATE-----\n',
+    'other.key': PrivateKey.generate().toPem(),
+    'other.roots': other.certificate.pem,
+    'roots.and.expiring': ca.certificate.pem + expiring.certificate.pem,
+    'expired.leaf': leaf(-2 * DAY, -HOUR).pem,
+    'late.leaf': leaf(-DAY, HOUR).pem,
+    'future.leaf': leaf(HOUR, DAY).pem,
+    'linkerd.leaf': ca.issue(key, { dns: [LINKERD], lifetimeMs: DAY }).pem,
+    'ed25519.leaf': ca.issue(ed25519.publicKey, { uris: [ISTIO], lifetimeMs: DAY }).pem,
+    'ed25519.key': ed25519.privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
+    'rsa.leaf': ca.issue(rsa, { dns: [LINKERD], lifetimeMs: DAY }).pem,
+    'rsa.key': rsa.toPem(),
+    'parameters.key': `${parameters}${sec1}`,
+  };
+  return { ca, other, texts };
+}
+
+export interface Example {
+  readonly code: string;
+  readonly title: string;
+  readonly section: string;
+  readonly yaml: string;
+}
+
+/** The objects that stand before every example, and the examples by their headings. */
+export function readExamples(): { base: string; examples: readonly Example[] } {
+  const page = readFileSync(new URL('../../docs/checks.md', import.meta.url), 'utf8');
+  const [intro = '', ...sections] = page.split(/^## /m);
+  const examples = sections.map((section) => {
+    const [, code = '', title = ''] = /^(MC\d{4}) (.*)$/m.exec(section) ?? [];
+    return { code, title, section, yaml: yamlIn(section) };
+  });
+  return { base: yamlIn(intro), examples };
+}
+
+const yamlIn = (text: string): string => /```yaml\n([\s\S]*?)```/.exec(text)?.[1] ?? '';
+
+/** Objects of YAML texts, later ones in the place of earlier ones of the same name. */
+export function objectsOf(texts: Readonly<Record<string, string>>, ...yaml: readonly string[]): KubeObject[] {
+  const byKey = new Map<string, KubeObject>();
+  for (const text of yaml) {
+    const filled = text.replace(/\$\{([a-z0-9.]+)\}/g, (_, name: string) => {
+      const value = texts[name];
+      if (value === undefined) throw new TypeError(`docs/checks.md uses \${${name}}, which stands for nothing`);
+      return Buffer.from(value).toString('base64');
+    });
+    const { found, skipped } = parseManifest(filled, 'docs/checks.md');
+    if (skipped[0]) throw new TypeError(`${skipped[0].line}: ${skipped[0].message}`);
+    for (const { object } of found) byKey.set(keyOf(refOf(object)), object);
+  }
+  return [...byKey.values()];
+}
