@@ -1,4 +1,4 @@
-import { formatPath, type Issue } from './issue.ts';
+import type { Issue } from './issue.ts';
 import type { MeshCertificate } from './mesh-certificate.ts';
 
 /** Two MeshCertificates that would write the same object; `later` is the one to refuse. */
@@ -51,5 +51,3 @@ function* claims({ metadata, spec }: MeshCertificate): Generator<{ key: string; 
     yield { key: `tlscontext ${id} ${spec.tlsContext.name}`, path: ['spec', 'tlsContext', 'name'], what };
   }
 }
-
-export const describeConflict = (conflict: Conflict): string => `${formatPath(conflict.path)}: ${conflict.message}`;
