@@ -43,6 +43,14 @@ test('a leaf under a root that was published long before needs no hold', () => {
   assert.deepEqual(decideHold(input({ publishedRoots: both })), { hold: false, reason: 'known_root' });
 });
 
+test('a root that came and went within the hold is still a new one', () => {
+  const since: HoldInput['since'] = new Map([
+    [rootB.certificate.fingerprint, { state: 'retained', at: now, addedAt: now - minute }],
+  ]);
+  const held = decideHold(input({ publishedRoots: both, since }));
+  assert.deepEqual(held, { hold: true, reason: 'new_root', until: now + 9 * minute });
+});
+
 test('a leaf that also verifies under the old root needs no hold: same key, or cross-signed', () => {
   const renewed = rootA.renew({ notBefore: now, notAfter: now + 1000 * hour });
   assert.equal(decideHold(input({ candidate: leafOf(renewed, now) })).reason, 'known_root');

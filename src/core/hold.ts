@@ -4,7 +4,7 @@ import type { Certificate } from '../pki/certificate.ts';
 import { findPath } from '../pki/chain.ts';
 import { SKEW_MS } from './checks.ts';
 import { emergencyAt, lifetimeOf } from './schedule.ts';
-import type { RootTimes } from './trust.ts';
+import { addedAtOf, type RootTimes } from './trust.ts';
 
 export interface HoldInput {
   /** Verified together with the bundle that would be published. */
@@ -56,7 +56,7 @@ export function decideHold(input: HoldInput): HoldDecision {
 
   const addedAt = ({ fingerprint }: Certificate): number | undefined => {
     const mark = since.get(fingerprint);
-    return mark?.state === 'added' ? mark.at : undefined;
+    return mark && addedAtOf(mark);
   };
   const known = publishedRoots.filter((root) => addedAt(root) === undefined || root === standing.at(-1));
   if (pathOf(candidate, known, now)) return release('known_root');

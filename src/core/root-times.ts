@@ -2,9 +2,9 @@ import type { Certificate } from '../pki/certificate.ts';
 import type { RootTime, RootTimes } from './trust.ts';
 
 /**
- * On the CA Secret, so that a restart or another replica knows it: `-<fp16>=<RFC 3339>` for a root that the mesh no
- * longer names since then, `+…` for one that it named first then; joined by commas. `fp16` is the first half of
- * 16 hex digits of the SHA-256 fingerprint.
+ * On the CA Secret, so that a restart or another replica knows it: `+<fp16>=<RFC 3339>` for a root that the mesh
+ * named first then, `-<fp16>=<RFC 3339>` for one that it no longer names since then, with `/<RFC 3339>` after it if
+ * it had been named first at a known time. Joined by commas; `fp16` is the first 16 hex digits of the SHA-256.
  */
 export const ROOT_TIMES_ANNOTATION = 'meshcert.dev/root-times';
 
@@ -14,7 +14,10 @@ const short = (fingerprint: string): string => fingerprint.slice(0, 16);
 /** Sorted, so that equal times are equal text; empty when there is nothing to tell. */
 export function formatRootTimes(times: RootTimes): string {
   return [...times]
-    .map(([fingerprint, { state, at }]) => `${SIGNS[state]}${short(fingerprint)}=${rfc3339(at)}`)
+    .map(([fingerprint, { state, at, addedAt }]) => {
+      const before = addedAt === undefined ? '' : `/${rfc3339(addedAt)}`;
+      return `${SIGNS[state]}${short(fingerprint)}=${rfc3339(at)}${before}`;
+    })
     .sort()
     .join(',');
 }
@@ -23,10 +26,13 @@ export function formatRootTimes(times: RootTimes): string {
 export function parseRootTimes(text: string | undefined, bundle: readonly Certificate[]): Map<string, RootTime> {
   const times = new Map<string, RootTime>();
   for (const entry of (text ?? '').split(',')) {
-    const [, sign, id, date = ''] = /^\s*([+-])([0-9a-f]{16})=(\S+)\s*$/.exec(entry) ?? [];
+    const [, sign, id, date = '', before] = /^\s*([+-])([0-9a-f]{16})=([^/\s]+)(?:\/(\S+))?\s*$/.exec(entry) ?? [];
     const root = bundle.find(({ fingerprint }) => short(fingerprint) === id);
     const at = Date.parse(date);
-    if (root && !Number.isNaN(at)) times.set(root.fingerprint, { state: sign === '+' ? 'added' : 'retained', at });
+    const addedAt = before === undefined ? undefined : Date.parse(before);
+    if (!root || Number.isNaN(at) || Number.isNaN(addedAt)) continue;
+    if (sign === '+') times.set(root.fingerprint, { state: 'added', at });
+    else times.set(root.fingerprint, { state: 'retained', at, ...(addedAt === undefined ? {} : { addedAt }) });
   }
   return times;
 }

@@ -109,6 +109,13 @@ describe('the times', () => {
     assert.deepEqual(decision.since.get(a.fingerprint), { state: 'added', at: now });
   });
 
+  test('of a root that came and went are both kept, so that a flicker does not make it an old one', () => {
+    const came: RootTimes = new Map([[b.fingerprint, { state: 'added', at: now - 1000 }]]);
+    const went = decideTrust(input({ named: [a], published: [a, b], since: came }));
+    assert.deepEqual(went.since.get(b.fingerprint), { state: 'retained', at: now, addedAt: now - 1000 });
+    assert.deepEqual(parseRootTimes(formatRootTimes(went.since), went.bundle), new Map(went.since));
+  });
+
   test('from a clock that was years ahead are not believed', () => {
     const since: RootTimes = new Map([[a.fingerprint, { state: 'retained', at: now + 10_000 * hour }]]);
     const decision = decideTrust(input({ named: [b], published: [a, b], since }));

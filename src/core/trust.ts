@@ -7,10 +7,15 @@ export interface RootTime {
   readonly state: 'added' | 'retained';
   /** Epoch ms, whole seconds. */
   readonly at: number;
+  /** Of a retained root: when the mesh had begun to name it, unless it was there from the start. */
+  readonly addedAt?: number;
 }
 
 /** By SHA-256 fingerprint. */
 export type RootTimes = ReadonlyMap<string, RootTime>;
+
+/** When the mesh began to name the root; undefined for one that was there from the start. */
+export const addedAtOf = (time: RootTime): number | undefined => (time.state === 'added' ? time.at : time.addedAt);
 
 export interface TrustInput {
   /** What the mesh names now. */
@@ -90,7 +95,8 @@ export function decideTrust(input: TrustInput): TrustDecision {
     const mark = input.since.get(fingerprint);
     changes.push(root.notAfter);
     if (!named.has(fingerprint)) {
-      since.set(fingerprint, { state: 'retained', at: droppedAt(root) });
+      const addedAt = mark && addedAtOf(mark);
+      since.set(fingerprint, { state: 'retained', at: droppedAt(root), ...(addedAt === undefined ? {} : { addedAt }) });
       if (root !== needed) changes.push(droppedAt(root) + retain);
     } else if (mark?.state === 'added') since.set(fingerprint, mark);
     else if (published.length > 0 && (!known.has(fingerprint) || mark?.state === 'retained')) {
