@@ -2,7 +2,7 @@ import { openChannel } from '../../src/grpc/channel.ts';
 import type { Check, Expectation, Host, Issuer, Probing } from '../../src/mesh/adapter.ts';
 import { formatDuration } from '../../src/mesh/duration.ts';
 import { MeshError } from '../../src/mesh/error.ts';
-import type { Identity } from '../../src/mesh/identity.ts';
+import { type Identity, leafOf } from '../../src/mesh/identity.ts';
 import { type Certificate, formatCertificates } from '../../src/pki/certificate.ts';
 import { createCsr } from '../../src/pki/csr.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
@@ -64,7 +64,9 @@ export class CaIssuer implements Issuer, Probing {
 
   /** The mesh dropped the root of this leaf: its peers will refuse it when they follow. */
   stale(current: Identity): string | undefined {
-    if (!this.#named || !this.#agrees || provable(current, this.#named, this.#host.clock.now())) return undefined;
+    // An expired leaf is due anyway; here only its root is in question.
+    const at = Math.min(this.#host.clock.now(), leafOf(current).notAfter - 1);
+    if (!this.#named || !this.#agrees || provable(current, this.#named, at)) return undefined;
     return `${this.#roots.place} no longer has the root of this certificate`;
   }
 
