@@ -1,0 +1,211 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { KubeObject } from '../core/object.ts';
+import { readContexts } from './context.ts';
+import { answersTo, DEFAULT_ENV, type EmissaryEnv, selects } from './env.ts';
+import { effectiveUpstream } from './reading.ts';
+import { parseService } from './service.ts';
+
+const base64 = (text: string) => Buffer.from(text).toString('base64');
+type Fields = Record<string, unknown>;
+
+function secret(name: string, data: Record<string, string>, more: Fields = {}): KubeObject {
+  const encoded = Object.fromEntries(Object.entries(data).map(([key, text]) => [key, base64(text)]));
+  return {
+    apiVersion: 'v1',
+    kind: 'Secret',
+    type: 'Opaque',
+    data: encoded,
+    metadata: { name, namespace: 'emissary' },
+    ...more,
+  };
+}
+
+function context(spec: Fields = {}, name = 'mesh', namespace = 'emissary'): KubeObject {
+  return {
+    apiVersion: 'getambassador.io/v3alpha1',
+    kind: 'TLSContext',
+    metadata: { name, namespace },
+    spec: { hosts: [], secret: 'id', ca_secret: 'ca', ...spec },
+  };
+}
+
+function mapping(service: string, tls: unknown = 'mesh', kind = 'Mapping'): KubeObject {
+  return {
+    apiVersion: 'getambassador.io/v3alpha1',
+    kind,
+    metadata: { name: 'web', namespace: 'emissary' },
+    spec: { service, tls },
+  };
+}
+
+const identity = secret('id', { 'tls.crt': 'leaf', 'tls.key': 'key' });
+const ca = secret('ca', { 'tls.crt': 'roots' });
+const both = [identity, ca];
+const read = (
+  one: KubeObject,
+  contexts: readonly KubeObject[] = [context()],
+  secrets: readonly KubeObject[] = both,
+  env: Partial<EmissaryEnv> = {},
+) => effectiveUpstream(one, contexts, secrets, { ...DEFAULT_ENV, ...env });
+const brief = (...args: Parameters<typeof read>) => {
+  const { mode, host, port } = read(...args);
+  return `${mode} ${host}:${port}`;
+};
+
+test('scheme, context and port decide how an upstream is reached', () => {
+  const cases: [string, unknown, string][] = [
+    ['web.shop', 'mesh', 'mtls web.shop:443'],
+    ['web.shop:8080', 'mesh', 'mtls web.shop:8080'],
+    ['https://web.shop', 'mesh', 'mtls web.shop:443'],
+    ['http://web.shop', 'mesh', 'mtls web.shop:443'],
+    ['web.shop', undefined, 'plaintext web.shop:80'],
+    ['http://web.shop', undefined, 'plaintext web.shop:80'],
+    ['https://web.shop', undefined, 'tls-unverified web.shop:443'],
+    ['web.shop', 'true', 'tls-unverified web.shop:443'],
+    ['web.shop', 'gone', 'plaintext web.shop:80'],
+    ['https://web.shop', 'gone', 'tls-unverified web.shop:443'],
+    ['HTTPS://Web.Shop:444', 'mesh', 'mtls web.shop:444'],
+  ];
+  for (const [service, tls, expected] of cases) {
+    const withTls = tls === undefined ? mapping(service, undefined) : mapping(service, tls);
+    assert.equal(
+      tls === undefined ? brief({ ...withTls, spec: { service } }) : brief(withTls),
+      expected,
+      `${service} ${tls}`,
+    );
+  }
+});
+
+test('for a TCPMapping the scheme has no say', () => {
+  assert.equal(brief(mapping('https://web.shop', 'gone', 'TCPMapping')), 'plaintext web.shop:80');
+  assert.equal(brief(mapping('http://web.shop', 'mesh', 'TCPMapping')), 'mtls web.shop:443');
+});
+
+test('every way in which a context cannot be used is as if it did not exist', () => {
+  const cases: [string, readonly KubeObject[], readonly KubeObject[]][] = [
+    ['no Secret', [context()], [ca]],
+    ['no CA Secret', [context()], [identity]],
+    ['application protocols do not save it', [context({ alpn_protocols: 'istio' })], [ca]],
+    ['a type that is not read', [context()], [{ ...identity, type: 'example.com/tls' }, ca]],
+    ['no key', [context()], [secret('id', { 'tls.crt': 'leaf' }), ca]],
+    ['roots under ca.crt', [context()], [identity, secret('ca', { 'ca.crt': 'roots' })]],
+    ['roots without a pair', [context({ secret: undefined })], both],
+    ['Secret and files', [context({ cert_chain_file: '/a', private_key_file: '/b' })], both],
+    ['no revocation list', [context({ crl_secret: 'crl' })], both],
+    ['another gateway', [context({ ambassador_id: ['edge'] })], both],
+  ];
+  for (const [why, contexts, secrets] of cases) {
+    assert.equal(brief(mapping('web.shop'), contexts, secrets), 'plaintext web.shop:80', why);
+    assert.equal(brief(mapping('https://web.shop'), contexts, secrets), 'tls-unverified web.shop:443', why);
+  }
+});
+
+test('Secrets of the three types are read by their keys', () => {
+  const istio = secret('id', { 'cert-chain.pem': 'leaf', 'key.pem': 'key' }, { type: 'istio.io/key-and-cert' });
+  assert.equal(brief(mapping('web'), [context()], [istio, ca]), 'mtls web:443');
+  const emptyKey = { ...secret('ca', { 'tls.crt': 'roots' }), type: 'kubernetes.io/tls' };
+  assert.equal(brief(mapping('web'), [context()], [identity, emptyKey]), 'mtls web:443');
+});
+
+test('root-cert.pem beside the pair verifies, until ca_secret says otherwise', () => {
+  const withRoot = secret('id', { 'tls.crt': 'leaf', 'tls.key': 'key', 'root-cert.pem': 'beside' });
+  const alone = { ...context(), spec: { secret: 'id' } };
+  assert.equal(read(mapping('web'), [alone], [withRoot]).context?.ca?.pem, 'beside');
+  assert.equal(read(mapping('web'), [context()], [withRoot, ca]).context?.ca?.pem, 'roots');
+  assert.equal(brief(mapping('web'), [alone], [identity]), 'tls-unverified web:443');
+});
+
+test('the file of a pair has a new name when it changes, and the old one when only root-cert.pem does', () => {
+  const alone = { ...context(), spec: { secret: 'id' } };
+  const path = (data: Record<string, string>) =>
+    read(mapping('web'), [alone], [secret('id', data)]).context?.certificate?.path;
+  const before = path({ 'tls.crt': 'leaf', 'tls.key': 'key', 'root-cert.pem': 'a' });
+  assert.equal(path({ 'tls.crt': 'leaf', 'tls.key': 'key', 'root-cert.pem': 'b' }), before);
+  assert.notEqual(path({ 'tls.crt': 'leaf 2', 'tls.key': 'key', 'root-cert.pem': 'a' }), before);
+});
+
+test('of two contexts with one name, that of the first namespace has it, whatever the order', () => {
+  const here = context({}, 'mesh', 'emissary');
+  const there = context({ sni: 'there' }, 'mesh', 'aaa');
+  for (const order of [
+    [here, there],
+    [there, here],
+  ]) {
+    const named = readContexts(order, both, DEFAULT_ENV);
+    assert.deepEqual([...named.keys()], ['mesh', 'mesh.emissary']);
+    assert.equal(named.get('mesh')?.spec.sni, 'there');
+  }
+});
+
+test('a dotted name is a namespace after its last dot, unless namespacing is off', () => {
+  const far = secret('id', { 'tls.crt': 'leaf', 'tls.key': 'key' }, { metadata: { name: 'id', namespace: 'certs' } });
+  const dotted = secret('id.certs', { 'tls.crt': 'leaf', 'tls.key': 'key' });
+  const wish = (more: Fields = {}) => [context({ secret: 'id.certs', ...more })];
+  assert.equal(brief(mapping('web'), wish(), [far, ca]), 'mtls web:443');
+  assert.equal(brief(mapping('web'), wish(), [dotted, ca]), 'plaintext web:80');
+  assert.equal(brief(mapping('web'), wish({ secret_namespacing: false }), [dotted, ca]), 'mtls web:443');
+});
+
+test('with a Module, the two halves of the gateway disagree about dots, until the context says which', () => {
+  const far = secret('id', { 'tls.crt': 'leaf', 'tls.key': 'key' }, { metadata: { name: 'id', namespace: 'certs' } });
+  const contexts = (more: Fields = {}) => [context({ secret: 'id.certs', ...more })];
+  const env = { module: {} };
+  assert.equal(brief(mapping('web'), contexts(), [far, ca], env), 'plaintext web:80');
+  assert.equal(brief(mapping('web'), contexts({ secret_namespacing: true }), [far, ca], env), 'mtls web:443');
+  assert.equal(
+    brief(mapping('web'), contexts(), [far, ca], { module: { tlsSecretNamespacing: true } }),
+    'mtls web:443',
+  );
+});
+
+test('what the gateway is told not to see reads as missing', () => {
+  const labelled = (object: KubeObject) => ({ ...object, metadata: { ...object.metadata, labels: { team: 'edge' } } });
+  const env = { labelSelector: 'team=edge' };
+  assert.equal(brief(mapping('web'), [labelled(context())], both, env), 'plaintext web:80');
+  assert.equal(brief(mapping('web'), [labelled(context())], both.map(labelled), env), 'mtls web:443');
+  assert.equal(
+    brief(mapping('web'), [context()], both, { singleNamespace: true, namespace: 'other' }),
+    'plaintext web:80',
+  );
+  const shadowed = secret('istio-certs', { 'tls.crt': 'leaf', 'tls.key': 'key' });
+  const wish = [context({ secret: 'istio-certs' })];
+  assert.equal(brief(mapping('web'), wish, [shadowed, ca]), 'mtls web:443');
+  assert.equal(brief(mapping('web'), wish, [shadowed, ca], { istioSecretDir: true }), 'plaintext web:80');
+});
+
+test('with a scheme, the context is not part of the name of the cluster', () => {
+  const other = context({}, 'other');
+  const clusters = (service: string) => {
+    const all = ['mesh', 'other'].map((tls) => read(mapping(service, tls), [context(), other]).cluster);
+    return new Set(all).size;
+  };
+  assert.equal(clusters('https://web.shop'), 1);
+  assert.equal(clusters('web.shop'), 2);
+});
+
+test('services that cannot be read are reported, not thrown about', () => {
+  assert.match(parseService('https://web.shop:http').errors.join(), /no valid port/);
+  assert.match(parseService('https://').errors.join(), /no host name/);
+  assert.match(parseService('ftp://web').errors.join(), /scheme ftp/);
+  assert.match(parseService('web/path').errors.join(), /more than a host and a port/);
+  assert.deepEqual(parseService('https://[::1]:8443'), { scheme: 'https', host: '::1', port: 8443, errors: [] });
+});
+
+test('ids and label selectors are read as the gateway reads them', () => {
+  assert.equal(answersTo(undefined, 'default'), true);
+  assert.equal(answersTo([], 'edge'), false);
+  assert.equal(answersTo(['_automatic_'], 'edge'), true);
+  assert.equal(answersTo('edge', 'edge'), true);
+  const labels = { team: 'edge', tier: '1' };
+  const cases: [string | undefined, boolean][] = [
+    [undefined, true],
+    ['team=edge', true],
+    ['team==edge,tier!=2', true],
+    ['team', true],
+    ['!team', false],
+    ['!zone, team = edge', true],
+    ['team=edge,zone', false],
+  ];
+  for (const [selector, expected] of cases) assert.equal(selects(selector, labels), expected, selector);
+});
