@@ -46,9 +46,11 @@ export class Observer {
   /** Watches the given objects; `changed` is called after each change of one of them, and once all are listed. */
   observe(refs: readonly ObjectRef[], changed: () => void): Interest {
     const watches = new Map<string, Watch>();
+    // Of this interest alone: the same worker may hold the next one before it lets go of this.
+    const told = () => changed();
     for (const ref of refs) {
       const watch = this.#watchFor(ref);
-      watch.subscribe(keyOf(ref), changed);
+      watch.subscribe(keyOf(ref), told);
       watches.set(keyOf(ref), watch);
     }
     return {
@@ -62,7 +64,7 @@ export class Observer {
       readBack: (ref) => watches.get(keyOf(ref))?.readBack(keyOf(ref)) ?? false,
       wrote: (object) => watches.get(keyOf(refOf(object)))?.wrote(object),
       [Symbol.dispose]: () => {
-        for (const [key, watch] of watches) if (watch.unsubscribe(key, changed)) this.#close(watch);
+        for (const [key, watch] of watches) if (watch.unsubscribe(key, told)) this.#close(watch);
       },
     };
   }
