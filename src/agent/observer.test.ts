@@ -1,4 +1,3 @@
-import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { drive } from '../../test/support/drive.ts';
 import { FakeClock } from '../../test/support/fake-clock.ts';
