@@ -22,6 +22,8 @@ const SPREAD_MS = 30_000;
 
 /** Identities from the HTTP API, where the agent makes key and leaf. What was learned outlives a failed stream. */
 export class HttpSource implements Source, Probing {
+  /** Agents renew by 90 % of a leaf's life at the latest. */
+  readonly overdue = 0.92;
   readonly #config: ConsulConfig;
   readonly #host: Host;
   readonly #agent: ConsulAgent;

@@ -30,7 +30,7 @@ async function* reopening(
   let failures = 0;
   if (current) yield current;
   while (!signal.aborted) {
-    const watchdog = new Watchdog(host, options, signal);
+    const watchdog = new Watchdog(host, options, signal, source.overdue);
     watchdog.expect(current);
     try {
       for await (const identity of source.watch(watchdog.signal)) {
@@ -82,25 +82,28 @@ class Watchdog {
   #host: Host;
   #reopen = new AbortController();
   #outer: AbortSignal;
+  #overdue: number;
   #timer = new AbortController();
   #running = new Set<Promise<void>>();
 
-  constructor(host: Host, options: RenewingOptions, outer: AbortSignal) {
+  constructor(host: Host, options: RenewingOptions, outer: AbortSignal, overdue = 0) {
     this.#host = host;
     this.#options = options;
     this.#outer = outer;
+    this.#overdue = overdue;
     this.signal = AbortSignal.any([outer, this.#reopen.signal]);
     if (options.renew) this.#start(this.#onRenew(options.renew));
   }
 
-  /** Starts the wait anew: overdue at the leaf's own renewal time, or half-way to its end when that is past. */
+  /** Starts the wait anew: overdue when the mesh says or at the leaf's renewal time, or half-way to its end when that is past. */
   expect(identity: Identity | undefined, issuedAt?: number): void {
     this.#timer.abort(new Error('replaced'));
     this.#timer = new AbortController();
     if (!identity) return;
     const leaf = leafOf(identity);
     const now = this.#host.clock.now();
-    const due = this.#options.policy.renewAt(leaf, issuedAt);
+    const pushed = leaf.notBefore + (leaf.notAfter - leaf.notBefore) * this.#overdue;
+    const due = Math.max(this.#options.policy.renewAt(leaf, issuedAt), pushed);
     // Never sooner than a second: an expired leaf must not make a loop of reopening.
     const wait = Math.max(1000, due > now ? due - now : (leaf.notAfter - now) / 2);
     this.#start(this.#onSilence(wait, AbortSignal.any([this.signal, this.#timer.signal])));

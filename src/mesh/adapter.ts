@@ -42,6 +42,8 @@ export interface Host {
  */
 export interface Source extends AsyncDisposable {
   watch(signal: AbortSignal): AsyncIterable<Identity>;
+  /** Share of a leaf's life by which the mesh has pushed the next one; absent: our own renewal time. */
+  readonly overdue?: number | undefined;
 }
 
 /** A mesh that is asked. Each call makes a new key. */
