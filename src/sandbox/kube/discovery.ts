@@ -38,6 +38,7 @@ function groupOf(group: string, kinds: readonly Kind[]): Fields {
 function resourceList(groupVersion: string, kinds: readonly Kind[]): Fields {
   const resources = kinds
     .filter((kind) => apiVersionOf(kind) === groupVersion)
+    .sort((a, b) => (a.plural < b.plural ? -1 : 1))
     .flatMap((kind) => {
       const { plural: name, singular: singularName, namespaced, shortNames, categories } = kind;
       const main = { name, singularName, namespaced, kind: kind.kind, verbs: kind.virtual ? ['create'] : VERBS };

@@ -35,6 +35,9 @@ export const storageOf = (kind: Named): string => `${kind.group}/${kind.plural}`
 export const apiVersionOf = (kind: Kind): string =>
   kind.group === '' ? kind.version : `${kind.group}/${kind.version}`;
 
+/** What `kubectl get all` means. */
+const ALL = new Set(['Pod', 'Service', 'Deployment', 'DaemonSet', 'StatefulSet']);
+
 type Trait = 'cluster' | 'status' | 'generation' | 'versionRequired' | 'virtual';
 
 function builtIn(
@@ -53,7 +56,7 @@ function builtIn(
     plural,
     singular: kind.toLowerCase(),
     shortNames,
-    categories: [],
+    categories: ALL.has(kind) ? ['all'] : [],
     namespaced: !traits.includes('cluster'),
     status: traits.includes('status'),
     generation: traits.includes('generation'),
@@ -114,6 +117,7 @@ export const BUILT_IN_KINDS: readonly Kind[] = [
     ['crd', 'crds'],
   ),
   builtIn('authentication.k8s.io/v1', 'TokenReview', 'tokenreviews', ['cluster', 'virtual']),
+  builtIn('authentication.k8s.io/v1', 'SelfSubjectReview', 'selfsubjectreviews', ['cluster', 'virtual']),
   builtIn('authorization.k8s.io/v1', 'SelfSubjectAccessReview', 'selfsubjectaccessreviews', ['cluster', 'virtual']),
   builtIn('authorization.k8s.io/v1', 'SubjectAccessReview', 'subjectaccessreviews', ['cluster', 'virtual']),
 ];

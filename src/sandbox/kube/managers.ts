@@ -32,9 +32,13 @@ export function ownersOf(object: Stored | undefined): Owner[] {
   }));
 }
 
+/** Appliers before others, then by time, then by name. */
+const order = ({ operation, time, manager }: Owner): string => `${operation} ${time} ${manager}`;
+
 export function withOwners(object: Stored, owners: readonly Owner[]): Stored {
   const managedFields = owners
     .filter((owner) => owner.set.size > 0)
+    .sort((a, b) => (order(a) < order(b) ? -1 : 1))
     .map(
       (owner): StoredManagedFields => ({
         manager: owner.manager,

@@ -15,6 +15,17 @@ const SECRET_LIMIT = 1024 * 1024;
 
 export type FieldValidation = 'Ignore' | 'Warn' | 'Strict';
 
+/** A strict patch to a custom resource must not bring in what its schema does not know. */
+export function checkPatched(kind: Kind, object: Stored): void {
+  const unknown: string[] = [];
+  if (kind.schema) pruned(object, kind.schema, unknown);
+  if (unknown.length === 0) return;
+  const said = unknown.map((path) => `unknown field "${path}"`).join(', ');
+  const message = `Invalid value: ${JSON.stringify(JSON.stringify(object))}: strict decoding error: ${said}`;
+  const causes = [{ reason: 'FieldValueInvalid', message, field: 'patch' }];
+  throw new ApiError(422, 'Invalid', ` "" is invalid: patch: ${message}`, { causes });
+}
+
 /** Server-side apply has no way to drop a field: what the schema does not know is refused, with 500 of all things. */
 export function checkDeclared(kind: Kind, config: Stored, namespace: string | undefined): void {
   const unknown: string[] = [];

@@ -87,7 +87,9 @@ export class ApiServer {
       who = user?.username ?? '';
       asked = askedBy(method, url);
       if (!asked) {
-        send(response, 200, unnamed(this.#cluster, url.pathname));
+        if (HEALTH.has(url.pathname)) response.end('ok');
+        else if (url.pathname === '/openapi/v2') sendOpenApi2(response);
+        else send(response, 200, unnamed(this.#cluster, url.pathname));
         log(200);
         return;
       }
@@ -113,12 +115,28 @@ export class ApiServer {
   #userOf(request: IncomingMessage): User | undefined {
     const token = /^Bearer (\S+)$/.exec(request.headers.authorization ?? '')?.[1];
     if (token === undefined) return undefined;
-    return this.#cluster.users.get(token) ?? this.#cluster.tokens.authenticate(token)?.user;
+    const user = this.#cluster.users.get(token) ?? this.#cluster.tokens.authenticate(token)?.user;
+    const other = request.headers['impersonate-user'];
+    return user?.groups.includes('system:masters') && typeof other === 'string' ? userNamed(other) : user;
   }
 }
 
+/** Whom `kubectl --as` means. */
+function userNamed(username: string): User {
+  const namespace = /^system:serviceaccount:([^:]+):/.exec(username)?.[1];
+  const accounts = namespace ? ['system:serviceaccounts', `system:serviceaccounts:${namespace}`] : [];
+  return { username, groups: [...accounts, 'system:authenticated'] };
+}
+
+/** kubectl falls back to this for a kind that version 3 lacks: an empty document, which protobuf writes as nothing. */
+function sendOpenApi2(response: ServerResponse): void {
+  response.writeHead(200, { 'content-type': 'application/com.github.proto-openapi.spec.v2.v1.0+protobuf' });
+  response.end();
+}
+
+const HEALTH = new Set(['/healthz', '/livez', '/readyz']);
+
 function unnamed(cluster: Cluster, path: string): Fields {
-  if (path === '/healthz' || path === '/readyz' || path === '/livez') return { status: 'ok' };
   if (path === '/openid/v1/jwks') return cluster.tokens.keys();
   const found = discover(path, cluster.registry) ?? openApi(path, cluster.registry);
   if (!found) throw noSuchPath();
@@ -153,8 +171,8 @@ function send(response: ServerResponse, status: number, body: object): void {
   response.end(text);
 }
 
-async function read(request: IncomingMessage): Promise<string> {
+async function read(request: IncomingMessage): Promise<Buffer> {
   const chunks: Buffer[] = [];
   for await (const chunk of request) chunks.push(chunk);
-  return Buffer.concat(chunks).toString();
+  return Buffer.concat(chunks);
 }

@@ -6,7 +6,8 @@ const AGE: Column = { name: 'Age', type: 'date', jsonPath: '.metadata.creationTi
 
 /** `meta.k8s.io/v1 Table`, as kubectl asks for when it prints. */
 export function table(kind: Kind, objects: readonly Stored[], now: number, resourceVersion?: string): Fields {
-  const columns = [NAME, ...(kind.columns ?? []).filter((column) => column.name !== 'Age'), AGE];
+  // A definition's own columns stand alone; only without any does the server show the age.
+  const columns = kind.schema && kind.columns ? [NAME, ...kind.columns] : [NAME, ...(kind.columns ?? []), AGE];
   return {
     kind: 'Table',
     apiVersion: 'meta.k8s.io/v1',

@@ -4,11 +4,12 @@ import type { Clock } from '../../mesh/clock.ts';
 import { applyTo } from './apply.ts';
 import { claimedBy } from './field-set.ts';
 import { apiVersionOf, type Kind, storageOf } from './kinds.ts';
+import { mayTakeOver, withLastApplied } from './last-applied.ts';
 import { ownersAfterUpdate, type Writer, withOwners } from './managers.ts';
 import { type Fields, fieldsIn, type Meta, type Stored } from './object.ts';
 import { jsonPatch, mergePatch, strategicPatch } from './patch.ts';
 import type { WriteMode } from './request.ts';
-import { admitted, checkAddress, checkDeclared, validate } from './rules.ts';
+import { admitted, checkAddress, checkDeclared, checkPatched, validate } from './rules.ts';
 import { ApiError, alreadyExists, badRequest, conflict, invalid, MODIFIED, notFound } from './status.ts';
 import type { Store } from './store.ts';
 
@@ -104,6 +105,7 @@ export class Writes {
       );
     } else body = strategicPatch(live, patch, kind.shape);
     checkAddress(kind, body as Stored, namespace, name);
+    if (mode.validation === 'Strict') checkPatched(kind, body as Stored);
     return this.#replace(target, live, body as Stored, mode);
   }
 
@@ -136,7 +138,15 @@ export class Writes {
       apiVersion: apiVersionOf(kind),
       ...(target.subresource ? { subresource: target.subresource } : {}),
     };
-    const next = applyTo(live, claim, kind.shape, writer, { force: mode.force, time: this.#time() });
+    const attempt = (force: boolean) => applyTo(live, claim, kind.shape, writer, { force, time: this.#time() });
+    let next: Stored;
+    try {
+      next = attempt(mode.force);
+    } catch (error) {
+      if (!(error instanceof ApiError) || !mayTakeOver(live, mode.fieldManager, kind.shape, error)) throw error;
+      next = attempt(true);
+    }
+    next = withLastApplied(next, mode.fieldManager, body);
     return this.#write(target, live, next, mode);
   }
 
@@ -156,7 +166,7 @@ export class Writes {
       apiVersion: apiVersionOf(kind),
       ...(subresource ? { subresource } : {}),
     };
-    const owners = ownersAfterUpdate(live, next, kind.shape, writer, this.#time());
+    const owners = ownersAfterUpdate(withSaidOwners(live, body), next, kind.shape, writer, this.#time());
     return this.#write(target, live, withOwners(next, owners), mode);
   }
 
@@ -220,6 +230,13 @@ export class Writes {
     if (wanted.resourceVersion && wanted.resourceVersion !== resourceVersion)
       throw conflict(kind, live.metadata.name, MODIFIED);
   }
+}
+
+/** A writer may rewrite who owns what, as kubectl does when it turns to server-side apply; an empty list resets it. */
+function withSaidOwners(live: Stored, said: Stored): Stored {
+  const { managedFields } = said.metadata;
+  if (!Array.isArray(managedFields)) return live;
+  return { ...live, metadata: { ...live.metadata, managedFields: managedFields.filter((entry) => entry.manager) } };
 }
 
 function clientMeta(meta: Meta): Fields {
