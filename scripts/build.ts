@@ -1,17 +1,31 @@
 import { chmod, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { build } from 'esbuild';
+import { build, type Plugin } from 'esbuild';
 import { ROOT } from './tree.ts';
 
-/** Some dependencies are CommonJS and call `require` for Node's own modules. */
-const banner = `#!/usr/bin/env node
-import { createRequire as __createRequire } from 'node:module';
+/** Some dependencies are CommonJS and call `require` for Node's own modules. The first line, for the shell, is main.ts's. */
+const banner = `import { createRequire as __createRequire } from 'node:module';
 import { fileURLToPath as __fileURLToPath } from 'node:url';
 import { dirname as __pathDirname } from 'node:path';
 const require = __createRequire(import.meta.url);
 const __filename = __fileURLToPath(import.meta.url);
 const __dirname = __pathDirname(__filename);`;
+
+/**
+ * Of @kubernetes/client-node only KubeConfig is used, by a dynamic import, with which esbuild would keep 14 MB of API
+ * classes; and KubeConfig itself needs two small modules of what its index gathers.
+ */
+const kubeConfigOnly: Plugin = {
+  name: 'kube-config-only',
+  setup({ onResolve, onLoad }) {
+    const dist = join(ROOT, 'node_modules/@kubernetes/client-node/dist');
+    onResolve({ filter: /^@kubernetes\/client-node$/ }, () => ({ path: join(dist, 'config.js') }));
+    onLoad({ filter: /client-node\/dist\/gen\/index\.js$/ }, () => ({
+      contents: `export * from './configuration.js'; export * from './servers.js';`,
+    }));
+  },
+};
 
 /** One file with everything in it: a third of the start-up time and half of the memory of a tree of packages. */
 export async function bundle(outfile = join(ROOT, 'dist', 'meshcert.js')): Promise<string> {
@@ -28,6 +42,7 @@ export async function bundle(outfile = join(ROOT, 'dist', 'meshcert.js')): Promi
     sourcesContent: false,
     legalComments: 'eof',
     banner: { js: banner },
+    plugins: [kubeConfigOnly],
     define: { MESHCERT_VERSION: JSON.stringify(version) },
     logLevel: 'warning',
   });

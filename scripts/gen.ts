@@ -7,6 +7,7 @@ import { formatDocumentError, parseDocuments } from '../src/config/documents.ts'
 import { jsonSchema } from '../src/config/json-schema.ts';
 import { rbacFor } from '../src/config/rbac.ts';
 import { generateProtos } from './gen-protos.ts';
+import { renderCommands } from './generate/commands.ts';
 import { renderMetrics } from './generate/metrics-table.ts';
 import { renderReference } from './generate/reference.ts';
 import { withSection } from './generate/section.ts';
@@ -24,6 +25,7 @@ const outputs: Readonly<Record<string, () => string | Promise<string>>> = {
   'deploy/kustomize/base/rbac.yaml': roles,
   'docs/reference/mesh-certificate.schema.json': () => `${JSON.stringify(jsonSchema(adapters), null, 2)}\n`,
   'docs/reference/mesh-certificate.md': () => renderReference(adapters),
+  'docs/reference/commands.md': renderCommands,
   'docs/metrics.md': () => withSection(join(ROOT, 'docs/metrics.md'), 'metrics', renderMetrics()),
 };
 

@@ -1,0 +1,54 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, rm, stat } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, test } from 'node:test';
+import { adapters } from '../adapters/index.ts';
+import { customResourceDefinition } from '../src/config/crd.ts';
+import { startKubeApi } from '../src/sandbox/kube/kube-api.ts';
+import { bundle } from './build.ts';
+import { capture } from './run.ts';
+
+/** Far from any node_modules: what is not in the bundle is not there. */
+let directory: string;
+let file: string;
+
+before(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'meshcert-bundle-'));
+  file = await bundle(join(directory, 'meshcert.js'));
+});
+
+after(() => rm(directory, { recursive: true, force: true }));
+
+const meshcert = (...args: string[]) => capture(file, args, directory);
+
+test('the bundle is one executable that needs nothing beside it', async () => {
+  const { code, output } = await meshcert('--version');
+  assert.deepEqual([code, output], [0, 'meshcert 0.1.0\n']);
+  const { size } = await stat(file);
+  assert.ok(size < 6_000_000, `the bundle has ${size} bytes; something large has come in`);
+});
+
+test('each command of the bundle can be loaded', async () => {
+  const { output } = await meshcert('--help');
+  const names = [...output.matchAll(/^ {2}([a-z]+) {2,}/gm)].map(([, name = '']) => name);
+  assert.ok(names.length >= 8, output);
+  for (const name of names) {
+    const { code, output: usage } = await meshcert(name, '--help');
+    assert.equal(code, 0, usage);
+    assert.match(usage, new RegExp(`^usage: meshcert ${name}`));
+  }
+});
+
+test('the bundle speaks to a cluster by a kubeconfig', async () => {
+  const kube = await startKubeApi({ objects: [customResourceDefinition(adapters)] });
+  try {
+    const kubeconfig = join(directory, 'kubeconfig');
+    await kube.writeKubeconfig(kubeconfig);
+    const { code, output } = await meshcert('status', '--kubeconfig', kubeconfig);
+    assert.equal(code, 0, output);
+    assert.match(output, /No MeshCertificates found/);
+  } finally {
+    await kube.stop();
+  }
+});
