@@ -132,7 +132,7 @@ function configOf({ mesh, gateway, targets }: Wish): Readonly<Record<string, unk
         },
         ...(mesh.authMethod === undefined
           ? {}
-          : { auth: { login: { method: mesh.authMethod, serviceAccount: { name: serviceAccount } } } }),
+          : { auth: { login: { method: mesh.authMethod, serviceAccount } } }),
       };
   }
 }

@@ -1,0 +1,231 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import * as made from './cluster.fixture.ts';
+import { findConsul } from './discover/consul.ts';
+import { findGateways } from './discover/gateway.ts';
+import { ambientNamespaces, findIstio, injectedNamespaces } from './discover/istio.ts';
+import { findLinkerd } from './discover/linkerd.ts';
+import { versionOf } from './discover/workload.ts';
+import { discover, upstreamsOf } from './findings.ts';
+
+const of = (...objects: Parameters<typeof made.snapshotOf>[0]) => made.snapshotOf(objects);
+
+describe('what is found of Istio', () => {
+  it('is the CA of each revision, the default one first', () => {
+    const found = findIstio(of(...made.istiod('canary'), ...made.istiod()));
+    assert.deepEqual(
+      found.map(({ revision, address, version }) => [revision, address, version]),
+      [
+        ['default', 'istiod.istio-system.svc:15012', '1.27.1'],
+        ['canary', 'istiod-canary.istio-system.svc:15012', '1.27.1'],
+      ],
+    );
+  });
+
+  it('is its trust domain and what it calls the cluster', () => {
+    const [deployment, service, config] = made.istiod('default', { env: { CLUSTER_ID: 'prod' } });
+    assert.ok(deployment && service && config);
+    const mesh = { ...config, data: { mesh: 'trustDomain: corp.example\n' } };
+    const [found] = findIstio(of(deployment, service, mesh));
+    assert.deepEqual([found?.trustDomain, found?.clusterId], ['corp.example', 'prod']);
+  });
+
+  it('is istio-csr where that signs, and says so where istiod does not sign', () => {
+    const csr = made.workload({
+      name: 'cert-manager-istio-csr',
+      namespace: 'cert-manager',
+      image: 'quay.io/jetstack/cert-manager-istio-csr:v0.14.0',
+    });
+    const found = findIstio(of(...made.istiod('default', { env: { ENABLE_CA_SERVER: 'false' } }), csr));
+    assert.deepEqual(
+      found.map(({ signer, address }) => [signer, address]),
+      [
+        ['istio-csr', 'cert-manager-istio-csr.cert-manager.svc:443'],
+        ['istiod', 'istiod.istio-system.svc:15012'],
+      ],
+    );
+    assert.match(found[1]?.problem ?? '', /ENABLE_CA_SERVER=false/);
+  });
+
+  it('is which namespaces have sidecars, and which are ambient', () => {
+    const namespaces = [
+      made.namespace('shop', { 'istio-injection': 'enabled' }),
+      made.namespace('bank', { 'istio.io/rev': 'canary' }),
+      made.namespace('mesh', { 'istio.io/dataplane-mode': 'ambient' }),
+      made.namespace('plain'),
+    ];
+    assert.deepEqual(injectedNamespaces(namespaces), [
+      { namespace: 'shop', revision: 'default' },
+      { namespace: 'bank', revision: 'canary' },
+    ]);
+    assert.deepEqual(ambientNamespaces(namespaces), ['mesh']);
+  });
+});
+
+describe('what is found of Linkerd', () => {
+  it('is the trust domain of linkerd-config, which need not be the cluster domain', () => {
+    const [found] = findLinkerd(
+      of(made.linkerdConfig({ identityTrustDomain: 'corp.example', linkerdVersion: 'edge-25.8.1' })),
+    );
+    assert.deepEqual(
+      [found?.namespace, found?.trustDomain, found?.clusterDomain, found?.version],
+      ['linkerd', 'corp.example', 'cluster.local', 'edge-25.8.1'],
+    );
+  });
+
+  it('is told to be unreadable where its values are not YAML', () => {
+    const broken = { ...made.linkerdConfig(), data: {} };
+    assert.match(findLinkerd(of(broken))[0]?.problem ?? '', /no key "values"/);
+  });
+});
+
+describe('what is found of Consul', () => {
+  it('is plaintext gRPC on 8502 where the chart has no TLS', () => {
+    const [found] = findConsul(of(...made.consulServer()));
+    assert.deepEqual(
+      [found?.address, found?.tls, found?.datacenter, found?.authMethod, found?.version],
+      ['consul-server.consul.svc:8502', false, 'dc1', undefined, '1.21.0'],
+    );
+  });
+
+  it('is TLS on the same port where the chart has it, with the name that its certificate carries', () => {
+    const consulAuthorities = new Map([['consul/consul-ca-cert', 'PEM']]);
+    const [found] = findConsul(made.snapshotOf(made.consulServer({ tls: true, acls: true }), { consulAuthorities }));
+    assert.deepEqual(
+      [found?.address, found?.tls, found?.serverName, found?.authority, found?.authMethod, found?.problem],
+      ['consul-server.consul.svc:8502', true, 'server.dc1.consul', 'PEM', 'consul-k8s-auth-method', undefined],
+    );
+  });
+
+  it('says what is missing where the authority of its API cannot be read', () => {
+    const [found] = findConsul(of(...made.consulServer({ tls: true })));
+    assert.match(
+      found?.problem ?? '',
+      /consul\/consul-ca-cert could not be read: .*--set consul\.grpc\.tls\.ca\.file=/,
+    );
+  });
+});
+
+describe('what is found of the gateway', () => {
+  it('is its product, version, account and how it reads objects', () => {
+    const env = {
+      AMBASSADOR_ID: 'edge',
+      AMBASSADOR_LABEL_SELECTOR: 'team=web',
+      AMBASSADOR_SINGLE_NAMESPACE: 'true',
+      AMBASSADOR_RECONFIG_MAX_DELAY: '3',
+      AMBASSADOR_EDS_BYPASS: 'true',
+    };
+    const [found] = findGateways(of(made.gateway({ env })));
+    assert.deepEqual(
+      [found?.product, found?.serviceAccount, found?.env.version],
+      ['Emissary-ingress', 'emissary-ingress', '4.1.0'],
+    );
+    const { ambassadorId, labelSelector, singleNamespace, batchMs, edsBypass } = found?.env ?? {};
+    assert.deepEqual(
+      [ambassadorId, labelSelector, singleNamespace, batchMs, edsBypass],
+      ['edge', 'team=web', true, 3000, true],
+    );
+  });
+
+  it('is Edge Stack by its image', () => {
+    const [found] = findGateways(of(made.gateway({ image: 'docker.io/datawire/aes:3.9.1', name: 'edge-stack' })));
+    assert.deepEqual([found?.product, found?.env.version], ['Edge Stack', '3.9.1']);
+  });
+
+  it('is neither the conversion webhook, which has the same image, nor the agent of the cloud', () => {
+    const webhook = made.gateway({ name: 'emissary-apiext', args: ['apiext'] });
+    const cloud = made.gateway({
+      name: 'emissary-ingress-agent',
+      image: 'docker.io/ambassador/ambassador-agent:1.0.23',
+    });
+    assert.deepEqual(findGateways(of(webhook, cloud)), []);
+  });
+
+  it('is the sidecars that its pods have, or will have at their next start', () => {
+    const running = { ...made.app('istio', 'emissary-ingress', 'emissary')[1] } as ReturnType<typeof made.gateway>;
+    const labelled = {
+      ...running,
+      metadata: { ...running.metadata, labels: { 'app.kubernetes.io/name': 'emissary-ingress' } },
+    };
+    const wished = made.gateway({ annotations: { 'linkerd.io/inject': 'enabled' } });
+    assert.deepEqual(findGateways(of(wished, labelled))[0]?.sidecars, ['istio', 'linkerd']);
+  });
+
+  it('has no sidecar where its namespace is injected and its pods say no', () => {
+    const shop = made.namespace('emissary', { 'istio-injection': 'enabled' });
+    const refusing = made.gateway({
+      labels: { 'app.kubernetes.io/name': 'emissary-ingress', 'sidecar.istio.io/inject': 'false' },
+    });
+    assert.deepEqual(findGateways(of(shop, refusing))[0]?.sidecars, []);
+    assert.deepEqual(findGateways(of(shop, made.gateway()))[0]?.sidecars, ['istio']);
+  });
+});
+
+describe('what stands behind a Mapping', () => {
+  const found = (objects: Parameters<typeof made.snapshotOf>[0]) => {
+    const snapshot = of(made.gateway(), ...objects);
+    const [gateway] = discover(snapshot).gateways;
+    assert.ok(gateway);
+    return upstreamsOf(snapshot, gateway).map(({ mapping, port, now, membership, problem }) => {
+      return [mapping.metadata.name, port, now, membership ?? problem?.code ?? 'no mesh'];
+    });
+  };
+
+  it('is the mesh that all its pods are in, by what the injectors leave', () => {
+    for (const mesh of ['istio', 'linkerd', 'consul', 'ambient'] as const) {
+      const rows = found([...made.app(mesh, 'web', 'shop'), made.mapping('web', 'shop', { service: 'web' })]);
+      assert.deepEqual(rows, [['web', 80, 'plaintext', mesh]]);
+    }
+  });
+
+  it('is no mesh, a missing Service, an address outside, or pods that differ', () => {
+    const slices = made.app('none', 'mixed', 'shop');
+    const meshed = made.app('istio', 'mixed', 'shop').map((one) => ({
+      ...one,
+      metadata: { ...one.metadata, name: one.kind === 'Service' ? 'mixed' : `${one.metadata.name}-b` },
+    }));
+    const second = meshed.map((one) =>
+      one.kind === 'EndpointSlice'
+        ? {
+            ...one,
+            endpoints: [{ addresses: ['10.0.0.8'], targetRef: { kind: 'Pod', name: 'mixed-0-b', namespace: 'shop' } }],
+          }
+        : one,
+    );
+    assert.deepEqual(
+      found([
+        ...made.app('none', 'plain', 'shop'),
+        ...slices,
+        ...second.slice(1),
+        made.mapping('a', 'shop', { service: 'plain' }),
+        made.mapping('b', 'shop', { service: 'gone.shop' }),
+        made.mapping('c', 'shop', { service: 'https://api.example.com' }),
+        made.mapping('d', 'shop', { service: 'mixed:80' }),
+      ]),
+      [
+        ['a', 80, 'plaintext', 'no mesh'],
+        ['b', 80, 'plaintext', 'ERR_TARGET_NO_SERVICE'],
+        ['c', 443, 'https', 'ERR_TARGET_NOT_IN_CLUSTER'],
+        ['d', 80, 'plaintext', 'ERR_TARGET_DISAGREE'],
+      ],
+    );
+  });
+
+  it('is asked only of Mappings that this gateway serves', () => {
+    const other = made.mapping('other', 'shop', { service: 'web', ambassador_id: ['edge'] });
+    assert.deepEqual(found([...made.app('istio', 'web', 'shop'), other]), []);
+  });
+});
+
+describe('the version of an image', () => {
+  const versions = [
+    ['docker.io/istio/pilot:1.24.1-distroless', '1.24.1'],
+    ['registry:5000/emissary:3.10.0', '3.10.0'],
+    ['registry:5000/emissary', undefined],
+    ['emissary:latest', undefined],
+    ['quay.io/jetstack/cert-manager-istio-csr:v0.14.0@sha256:00ff', '0.14.0'],
+  ] as const;
+  for (const [image, version] of versions) {
+    it(`of ${image} is ${version ?? 'not known'}`, () => assert.equal(versionOf(image), version));
+  }
+});

@@ -1,0 +1,174 @@
+import { adapters } from '../../adapters/index.ts';
+import { Agent } from '../../src/agent/agent.ts';
+import { customResources } from '../../src/agent/controller.ts';
+import { alone } from '../../src/agent/leadership.ts';
+import { StatusWriter } from '../../src/agent/status-writer.ts';
+import type { KubeObject } from '../../src/core/object.ts';
+import type { Kube } from '../../src/kube/api.ts';
+import { connect } from '../../src/kube/client.ts';
+import { silentLog } from '../../src/mesh/log.ts';
+import * as made from '../../src/onboard/cluster.fixture.ts';
+import type { OffboardOptions } from '../../src/onboard/offboard.ts';
+import type { OnboardOptions } from '../../src/onboard/onboard.ts';
+import { type SandboxCluster, startCluster } from '../../src/sandbox/cluster.ts';
+import { drive } from './drive.ts';
+import { FakeClock } from './fake-clock.ts';
+
+export type WorldMesh = 'istio' | 'linkerd' | 'consul';
+
+/** A sandbox cluster as onboarding finds it: meshes, a gateway, plaintext Mappings, and not a trace of us. */
+export class OnboardWorld implements AsyncDisposable {
+  readonly clock: FakeClock;
+  readonly cluster: SandboxCluster;
+  readonly kube: Kube;
+  /** What was said, lines and waits, in order. */
+  readonly said: string[] = [];
+  readonly #stop = new AbortController();
+  #agent: Promise<void> | undefined;
+
+  static async start(...meshes: readonly WorldMesh[]): Promise<OnboardWorld> {
+    const clock = new FakeClock(Date.now());
+    return new OnboardWorld(clock, await startCluster({ meshes, clock, random: () => 0.5 }));
+  }
+
+  private constructor(clock: FakeClock, cluster: SandboxCluster) {
+    this.clock = clock;
+    this.cluster = cluster;
+    this.kube = connect({ kubeconfigText: cluster.kubeconfig(), userAgent: 'meshcert-onboard', clock });
+    for (const object of this.#furniture()) cluster.api.put(object);
+  }
+
+  /** Starts an agent as its Deployment would: it knows nothing but the API server. */
+  runAgent(): void {
+    const { clock } = this;
+    const kube = connect({ kubeconfigText: this.cluster.kubeconfig(), userAgent: 'meshcert', clock });
+    const random = () => 0.5;
+    const log = silentLog;
+    const { signal } = this.#stop;
+    const agent = new Agent({
+      kube,
+      adapters,
+      wishes: (until) =>
+        customResources(
+          { kube, adapters, clock, random, log, namespaces: ['emissary'], leads: () => true, onError: () => {} },
+          until,
+        ),
+      leadership: alone,
+      sinks: [new StatusWriter({ kube, clock, random, log, signal })],
+      clock,
+      random,
+      log,
+      observe: { by: 'names' },
+    });
+    this.#agent = agent.run(signal).finally(() => kube.close());
+  }
+
+  options(changes: Partial<OnboardOptions> = {}): OnboardOptions {
+    return {
+      kube: this.kube,
+      adapters,
+      clock: this.clock,
+      random: () => 0.5,
+      say: this.say,
+      wishes: { changes: this.changes() },
+      probe: true,
+      connectTo: new Map(
+        this.cluster.meshes.map((mesh) => {
+          const { host, port } = mesh.endpoint();
+          return [`web.${mesh.name}-apps:443`, `${host}:${port}`];
+        }),
+      ),
+      gatewayUrl: this.cluster.gateway.url,
+      timeoutMs: 120_000,
+      settleMs: 2000,
+      signal: this.#stop.signal,
+      ...changes,
+    };
+  }
+
+  offOptions(names: readonly string[] = []): OffboardOptions {
+    return {
+      kube: this.kube,
+      clock: this.clock,
+      say: this.say,
+      namespace: 'emissary',
+      names,
+      signal: this.#stop.signal,
+    };
+  }
+
+  readonly say = {
+    line: (text: string) => void this.said.push(text),
+    waiting: (text: string) => void this.said.push(`... ${text}`),
+  };
+
+  /** What a loopback address cannot tell by discovery. */
+  changes(): string[] {
+    return this.cluster.meshes.flatMap(({ name, config }) => {
+      const { ca, address, grpc } = config as {
+        ca?: { address: string; serverName: string };
+        address?: string;
+        grpc?: { addresses: readonly string[] };
+      };
+      if (name === 'istio') return [`istio.ca.address=${ca?.address}`, `istio.ca.serverName=${ca?.serverName}`];
+      if (name === 'linkerd') return [`linkerd.address=${address}`];
+      return [`consul.grpc.addresses=[${JSON.stringify(grpc?.addresses[0])}]`];
+    });
+  }
+
+  /** Moves time until the promise settles. */
+  async through<T>(promise: Promise<T>, what: string): Promise<T> {
+    let settled = false;
+    promise.then(
+      () => {
+        settled = true;
+      },
+      () => {
+        settled = true;
+      },
+    );
+    // Real servers answer in real time: small steps, or their time limits pass before they can.
+    await drive(this.clock, () => settled, { what, stepMs: 20 });
+    return promise;
+  }
+
+  async mapping(name: string): Promise<KubeObject> {
+    const found = await this.kube.get({ ...MAPPING, namespace: 'emissary', name });
+    if (!found) throw new Error(`Mapping ${name} is gone`);
+    return found;
+  }
+
+  async status(name: WorldMesh): Promise<number> {
+    const { gateway } = this.cluster;
+    return (await fetch(`${gateway.url}/${name}/`)).status;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#stop.abort(new Error('test over'));
+    await this.#agent;
+    this.kube.close();
+    await this.cluster.stop();
+  }
+
+  #furniture(): KubeObject[] {
+    const meshes = new Set<string>(this.cluster.meshes.map(({ name }) => name));
+    return [
+      made.gateway({ serviceAccount: 'emissary' }),
+      ...(meshes.has('istio') || meshes.has('consul')
+        ? [made.namespace('istio-system'), made.namespace('consul')]
+        : []),
+      ...(meshes.has('istio') ? made.istiod() : []),
+      ...(meshes.has('consul') ? made.consulServer() : []),
+      ...(['istio', 'consul'] as const).flatMap((mesh) =>
+        meshes.has(mesh) ? made.app(mesh, 'web', `${mesh}-apps`, 443) : [],
+      ),
+      ...this.cluster.meshes.map(({ name }) => plainMapping(name)),
+    ];
+  }
+}
+
+const MAPPING = { apiVersion: 'getambassador.io/v3alpha1', kind: 'Mapping' } as const;
+
+/** As somebody wrote it who knows of no mesh. */
+const plainMapping = (mesh: WorldMesh): KubeObject =>
+  made.mapping(mesh, 'emissary', { service: `web.${mesh}-apps:443` });
