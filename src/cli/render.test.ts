@@ -107,3 +107,74 @@ test('the schema is JSON for editors, and with --crd what kubectl applies', asyn
 test('the usages fit a terminal of 80 columns', () => {
   assert.deepEqual([...tooLong(render), ...tooLong(schema)], []);
 });
+
+const DISCOVERED = `apiVersion: meshcert.dev/v1alpha1
+kind: MeshCertificate
+metadata: {name: linkerd, namespace: emissary}
+spec:
+  linkerd: {serviceAccount: {name: emissary}}
+  mappings: {selector: {matchLabels: {mesh: linkerd}}}
+`;
+const GIVEN = `apiVersion: v1
+kind: List
+items:
+  - {apiVersion: v1, kind: ConfigMap, metadata: {name: linkerd-config, namespace: linkerd}, data: {values: "identityTrustDomain: mesh.example\\nclusterDomain: cluster.local\\n"}}
+  - apiVersion: getambassador.io/v3alpha1
+    kind: Mapping
+    metadata: {name: web, namespace: emissary, labels: {mesh: linkerd}}
+    spec: {hostname: "*", prefix: /, service: "https://web.shop"}
+  - apiVersion: getambassador.io/v3alpha1
+    kind: Mapping
+    metadata: {name: plain, namespace: emissary, labels: {mesh: linkerd}}
+    spec: {hostname: "*", prefix: /plain/, service: "web.shop:443"}
+  - apiVersion: getambassador.io/v3alpha1
+    kind: Mapping
+    metadata: {name: elsewhere, namespace: shop, labels: {mesh: linkerd}}
+    spec: {hostname: "*", prefix: /plain/, service: "web.shop:443"}
+  - apiVersion: v1
+    kind: Service
+    metadata: {name: web, namespace: shop}
+    spec: {clusterIP: 10.0.0.1, ports: [{name: http, port: 443}]}
+  - apiVersion: discovery.k8s.io/v1
+    kind: EndpointSlice
+    metadata: {name: web-1, namespace: shop, labels: {kubernetes.io/service-name: web}}
+    ports: [{name: http, port: 8080}]
+    endpoints: [{addresses: [10.1.0.1], targetRef: {kind: Pod, name: web-0, namespace: shop}}]
+  - apiVersion: v1
+    kind: Pod
+    metadata: {name: web-0, namespace: shop, labels: {linkerd.io/control-plane-ns: linkerd}}
+    spec: {serviceAccountName: web}
+`;
+
+test('targets are found from what stands in the cluster, and each Mapping that is left alone has its reason', async () => {
+  const given = await file('given.yaml', GIVEN);
+  const { code, stdout, stderr } = await say(['render', '-f', await file('found.yaml', DISCOVERED), '--given', given]);
+  assert.equal(code, 0, stderr);
+  const [context, mapping, ...more] = objects(stdout).slice(2);
+  assert.equal(context?.metadata.name, 'linkerd-web-shop');
+  assert.equal(context?.spec?.sni, 'web.shop.serviceaccount.identity.linkerd.mesh.example');
+  assert.deepEqual(mapping, {
+    apiVersion: 'getambassador.io/v3alpha1',
+    kind: 'Mapping',
+    metadata: { name: 'web', namespace: 'emissary' },
+    spec: { tls: 'linkerd-web-shop' },
+  });
+  assert.deepEqual(more, []);
+  assert.match(
+    stderr,
+    /^MeshCertificate emissary\/linkerd: ERR_TARGET_NO_HTTPS: Mapping emissary\/plain is left alone: /,
+  );
+  assert.equal(stderr.trim().split('\n').length, 1, stderr);
+});
+
+test('what is given must be YAML', async () => {
+  const { code, stderr } = await say([
+    'render',
+    '-f',
+    await file('l.yaml', LINKERD),
+    '--given',
+    await file('bad.yaml', 'a: ['),
+  ]);
+  assert.equal(code, 2);
+  assert.match(stderr, /bad\.yaml is not YAML/);
+});

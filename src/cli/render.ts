@@ -5,10 +5,12 @@ import { adapters } from '../../adapters/index.ts';
 import { formatDocumentError, parseDocuments } from '../config/documents.ts';
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import { rbacFor } from '../config/rbac.ts';
-import { type Command, UsageError } from './command.ts';
+import type { KubeObject } from '../core/object.ts';
+import { type Command, type Io, UsageError } from './command.ts';
+import { parseObjects } from './offline.ts';
 import { placeholders } from './placeholders.ts';
 
-const USAGE = `usage: meshcert render -f FILE… [--rbac] [flags]
+const USAGE = `usage: meshcert render -f FILE… [--given FILE…] [--rbac] [flags]
 
 Prints the objects that would be written for the MeshCertificates of a file,
 with placeholders for certificates and keys: nothing is asked of a mesh or of a
@@ -18,6 +20,10 @@ What a cluster would say to real ones, "meshcert agent --once --dry-run" tells.
   -f, --file FILE        MeshCertificate documents (YAML), "-" for stdin
   -n, --namespace NAME   what an omitted namespace means (default: default)
   -o, --output FORMAT    yaml or json (default yaml)
+  --given FILE           what stands in the cluster, as kubectl prints it, to
+                         find targets and set Mappings from: Mappings, Services,
+                         EndpointSlices, Pods, ConfigMap linkerd-config. Why a
+                         Mapping would be left alone is told on stderr
   --rbac                 Roles and RoleBindings instead
   --service-account NAME of the agent, as NAMESPACE/NAME if it is not in the
                          namespace of the first document (default meshcert)
@@ -31,6 +37,7 @@ const OPTIONS = {
   file: { type: 'string', short: 'f', multiple: true },
   namespace: { type: 'string', short: 'n', default: 'default' },
   output: { type: 'string', short: 'o', default: 'yaml' },
+  given: { type: 'string', multiple: true },
   rbac: { type: 'boolean', default: false },
   'service-account': { type: 'string', default: 'meshcert' },
   'lease-name': { type: 'string', default: 'meshcert' },
@@ -60,7 +67,7 @@ export const render: Command = {
       certificates.push(...documents);
     }
     if (mistakes > 0) return 1;
-    const objects = values.rbac
+    const objects: readonly KubeObject[] = values.rbac
       ? rbacFor(certificates, {
           name: 'meshcert',
           serviceAccount: account(values['service-account'], certificates[0]?.metadata.namespace ?? namespace),
@@ -68,7 +75,7 @@ export const render: Command = {
           shards,
           resources: values.resources,
         })
-      : await placeholders(certificates, adapters, io.signal);
+      : await shown(certificates, values.given ?? [], io);
     if (output === 'json') {
       io.stdout.write(`${JSON.stringify({ apiVersion: 'v1', kind: 'List', items: objects }, null, 2)}\n`);
     } else {
@@ -79,6 +86,25 @@ export const render: Command = {
     return 0;
   },
 };
+
+async function shown(
+  certificates: readonly MeshCertificate[],
+  files: readonly string[],
+  io: Io,
+): Promise<readonly KubeObject[]> {
+  const given: KubeObject[] = [];
+  for (const file of files) {
+    const text = file === '-' ? await stdin() : await read(file);
+    try {
+      given.push(...parseObjects(text));
+    } catch (cause) {
+      throw new UsageError(`${file} is not YAML: ${cause instanceof Error ? cause.message.split('\n')[0] : cause}`);
+    }
+  }
+  const { objects, remarks } = await placeholders(certificates, adapters, given, io.signal);
+  for (const remark of remarks) io.stderr.write(`${remark}\n`);
+  return objects;
+}
 
 function account(text: string, namespace: string): { name: string; namespace: string } {
   const [first = '', second] = text.split('/');
