@@ -38,7 +38,9 @@ export function moved(mapping: KubeObject, { contextName, labels, service }: Mov
   };
   if (Object.keys(before).length === 0) return mapping;
   const kept = beforeOf(mapping);
-  const annotations = { ...metadata.annotations, [BEFORE_ANNOTATION]: JSON.stringify({ ...before, ...kept }) };
+  const labelsBefore = { ...before.labels, ...kept?.labels };
+  const note = { ...before, ...kept, ...(Object.keys(labelsBefore).length > 0 ? { labels: labelsBefore } : {}) };
+  const annotations = { ...metadata.annotations, [BEFORE_ANNOTATION]: JSON.stringify(note) };
   return {
     ...mapping,
     metadata: { ...metadata, labels: { ...metadata.labels, ...labels }, annotations },

@@ -130,9 +130,7 @@ function configOf({ mesh, gateway, targets }: Wish): Readonly<Record<string, unk
             ? { tls: { ...(mesh.authority ? { ca: { inline: mesh.authority } } : {}), serverName: mesh.serverName } }
             : { plaintext: true }),
         },
-        ...(mesh.authMethod === undefined
-          ? {}
-          : { auth: { login: { method: mesh.authMethod, serviceAccount } } }),
+        ...(mesh.authMethod === undefined ? {} : { auth: { login: { method: mesh.authMethod, serviceAccount } } }),
       };
   }
 }

@@ -1,0 +1,100 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { parseAllDocuments } from 'yaml';
+import { main } from '../../src/cli/main.ts';
+import * as made from '../../src/onboard/cluster.fixture.ts';
+import { type KubeApi, startKubeApi } from '../../src/sandbox/kube/kube-api.ts';
+
+const dir = mkdtempSync(join(tmpdir(), 'meshcert-onboard-'));
+const kubeconfig = join(dir, 'kubeconfig');
+let api: KubeApi;
+
+before(async () => {
+  const namespaces = ['emissary', 'shop', 'istio-system'];
+  const web = [...made.app('istio', 'web', 'shop'), made.mapping('web', 'shop', { service: 'web' })];
+  api = await startKubeApi({ namespaces, objects: [made.gateway(), ...made.istiod(), ...web] });
+  await api.writeKubeconfig(kubeconfig);
+});
+
+after(async () => {
+  await api.stop();
+  rmSync(dir, { recursive: true });
+});
+
+async function run(...argv: readonly string[]): Promise<{ code: number; out: string; err: string }> {
+  let out = '';
+  let err = '';
+  const io = {
+    stdout: { write: (text: string) => (out += text) },
+    stderr: { write: (text: string) => (err += text) },
+    env: { KUBECONFIG: kubeconfig },
+    signal: new AbortController().signal,
+  };
+  return { code: await main(argv, io), out, err };
+}
+
+const writes = () => api.requests.entries.filter(({ verb }) => !['get', 'list', 'watch'].includes(verb));
+
+describe('meshcert onboard', () => {
+  it('shows what it found and what it would do, and does nothing with --dry-run=client', async () => {
+    const { code, out } = await run('onboard', '--dry-run=client');
+    assert.equal(code, 0);
+    assert.match(out, /^Gateway\n {2}emissary\/emissary-ingress/);
+    assert.match(out, /shop\/web {2}web \(plaintext, 1 pod in istio\)\n {4}can move to istio \(TLSContext istio\)/);
+    assert.match(
+      out,
+      /create +CustomResourceDefinition meshcertificates\.meshcert\.dev\n +\d+ lines, as `meshcert schema crd`/,
+    );
+    assert.deepEqual(writes(), []);
+  });
+
+  it('prints for GitOps the objects alone on stdout, ready to be applied', async () => {
+    const { code, out, err } = await run('onboard', '-o', 'yaml');
+    assert.equal(code, 0);
+    const kinds = parseAllDocuments(out).map((document) => document.toJS().kind);
+    assert.deepEqual(kinds.slice(-2), ['MeshCertificate', 'Mapping']);
+    assert.match(err, /^Gateway\n/);
+  });
+
+  it('changes nothing where nobody can be asked and --yes was not said', async () => {
+    const { code, err } = await run('onboard');
+    assert.deepEqual([code, writes()], [2, []]);
+    assert.match(err, /nothing is changed without --yes/);
+  });
+
+  it('names what was probably meant', async () => {
+    const cases: readonly (readonly [readonly string[], RegExp, number])[] = [
+      [['--mesh', 'itsio'], /ERR_ONBOARD_UNKNOWN_NAME: no mesh is called "itsio"; did you mean "istio"\?/, 1],
+      [['--dry-run=sever'], /--dry-run must be client or server; did you mean server\?/, 2],
+      [['--mapping', 'shop/wep'], /no Mapping is called "shop\/wep"; did you mean "shop\/web"\?/, 1],
+      [['--connect-to', 'nonsense'], /expected HOST:PORT=HOST:PORT/, 2],
+      [['--gateway-url', 'nonsense'], /expected http\(s\):\/\/host/, 2],
+      [['--settle', '5x'], /--settle: /, 2],
+    ];
+    for (const [flags, expected, exit] of cases) {
+      const { code, err } = await run('onboard', ...flags);
+      assert.match(err, expected);
+      assert.equal(code, exit, flags.join(' '));
+    }
+  });
+
+  it('and offboard fit their help into 80 columns', async () => {
+    for (const command of ['onboard', 'offboard']) {
+      const { out } = await run(command, '--help');
+      assert.deepEqual(
+        out.split('\n').filter((line) => line.length > 80),
+        [],
+      );
+    }
+  });
+});
+
+describe('meshcert offboard', () => {
+  it('says that there is nothing to do where there is nothing', async () => {
+    const { code, out } = await run('offboard');
+    assert.deepEqual([code, out], [0, 'Nothing to do: no MeshCertificate stands there.\n']);
+  });
+});
