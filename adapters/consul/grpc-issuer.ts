@@ -128,21 +128,21 @@ export class GrpcIssuer implements Issuer, Probing {
   }
 
   async *#watchRoots(signal: AbortSignal): AsyncGenerator<Trust> {
-    const opened = await this.#authorised('roots', signal, async ({ channel, address }, metadata) => {
+    const opened = await this.#authorised('roots', signal, async ({ channel, server }, metadata) => {
       const stream = channel.stream<object, RootsAnswer>({ method: `${CA}/WatchRoots`, metadata, signal, request: {} });
       const answers = stream[Symbol.asyncIterator]();
-      return { stream, answers, address, first: await answers.next() };
+      return { stream, answers, server, first: await answers.next() };
     });
-    const { stream, answers, address } = opened;
+    const { stream, answers, server } = opened;
     try {
-      for (let next = opened.first; !next.done; next = await this.#servers.explain(address, 'roots', answers.next())) {
+      for (let next = opened.first; !next.done; next = await this.#servers.explain(server, 'roots', answers.next())) {
         const raw = next.value.roots.map((root) => ({
           active: root.active,
           signingKeyId: root.signing_key_id,
           rootCert: root.root_cert,
           intermediateCerts: root.intermediate_certs,
         }));
-        const trust = readTrust(`Consul server ${address}: roots`, next.value.trust_domain, raw);
+        const trust = readTrust(`Consul server ${server.name}: roots`, next.value.trust_domain, raw);
         checkTrustDomain(this.#config, trust.trustDomain);
         this.#trust = trust;
         yield trust;
@@ -156,13 +156,13 @@ export class GrpcIssuer implements Issuer, Probing {
   async #authorised<T>(
     what: string,
     signal: AbortSignal,
-    work: (server: Called, metadata: Readonly<Record<string, string>>) => Promise<T>,
+    work: (called: Called, metadata: Readonly<Record<string, string>>) => Promise<T>,
   ): Promise<T> {
     for (let again = false; ; again = true) {
       const token = await this.#tokens.get(signal);
       const metadata: Record<string, string> = token === undefined ? {} : { 'x-consul-token': token };
       try {
-        return await this.#servers.call(what, signal, (server) => work(server, metadata));
+        return await this.#servers.call(what, signal, (called) => work(called, metadata));
       } catch (error) {
         const unknown = error instanceof MeshError && error.code === 'ERR_MESH_TOKEN';
         if (!unknown || again || !this.#tokens.rejected(token)) throw error;

@@ -17,3 +17,12 @@ export async function unlessFired<T>(
     await Promise.allSettled([done, fired]);
   }
 }
+
+/** The outcome of the work, or the signal's reason if that comes first; the work itself goes on. */
+export function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(signal.reason);
+    signal.addEventListener('abort', abort, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
+  });
+}

@@ -4,13 +4,14 @@ import type { Host } from '../../src/mesh/adapter.ts';
 import { apiCa } from './ca.ts';
 import type { GrpcConfig } from './config.ts';
 import { grpcError, type Row } from './errors.ts';
+import { resolveServers, type Server } from './resolve.ts';
 
 /** Servers allow a ping each 15 s and none without a stream. */
 const KEEPALIVE = { timeMs: 30_000, timeoutMs: 30_000, idle: false };
 
 export interface Called {
   readonly channel: Channel;
-  readonly address: string;
+  readonly server: Server;
 }
 
 /** Several servers of one cluster, one at a time; the next one when this one is away or has no capacity. */
@@ -18,6 +19,8 @@ export class Servers {
   readonly #config: GrpcConfig;
   readonly #host: Host;
   readonly #channels = new Map<string, { readonly channel: Channel; readonly ca: string | undefined }>();
+  /** Empty: names are looked up at the next call. */
+  #servers: readonly Server[] = [];
   #at = 0;
 
   constructor(config: GrpcConfig, host: Host) {
@@ -29,63 +32,77 @@ export class Servers {
   async call<T>(
     what: string,
     signal: AbortSignal,
-    work: (server: Called) => Promise<T>,
+    work: (called: Called) => Promise<T>,
     first: readonly Row[] = [],
   ): Promise<T> {
+    const servers = await this.#known(signal);
     for (let tried = 1; ; tried++) {
-      const address = this.#config.addresses[this.#at] ?? '';
+      const server = servers[this.#at % servers.length];
+      if (!server) throw new TypeError('there is always a server');
       try {
-        return await work({ address, channel: await this.#channel(address, signal) });
+        return await work({ server, channel: await this.#channel(server, signal) });
       } catch (error) {
         signal.throwIfAborted();
         if (!(error instanceof GrpcError)) throw error;
+        if (error.reach !== 'answered') this.#drop(server);
         const elsewhere = error.status === grpcStatus.UNAVAILABLE || error.status === grpcStatus.RESOURCE_EXHAUSTED;
-        if (error.reach !== 'answered') this.#drop(address);
-        if (elsewhere) this.#advance(address);
-        if (elsewhere && tried < this.#config.addresses.length) continue;
-        throw grpcError(`Consul server ${address}: ${what}`, error, first);
+        if (elsewhere) this.#leave(server, servers);
+        if (elsewhere && tried < servers.length) continue;
+        throw grpcError(`Consul server ${server.name}: ${what}`, error, first);
       }
     }
   }
 
   /** What a later failure of a stream from this server means; the next call goes to another one if it is away. */
-  async explain<T>(address: string, what: string, answer: Promise<T>): Promise<T> {
+  async explain<T>(server: Server, what: string, answer: Promise<T>): Promise<T> {
     try {
       return await answer;
     } catch (error) {
       if (!(error instanceof GrpcError)) throw error;
-      if (error.status === grpcStatus.UNAVAILABLE) this.#advance(address);
-      throw grpcError(`Consul server ${address}: ${what}`, error);
+      if (error.status === grpcStatus.UNAVAILABLE) {
+        this.#leave(server, this.#servers);
+        this.#servers = [];
+      }
+      throw grpcError(`Consul server ${server.name}: ${what}`, error);
     }
   }
 
   close(): void {
-    for (const address of [...this.#channels.keys()]) this.#drop(address);
+    for (const { channel } of this.#channels.values()) channel.close();
+    this.#channels.clear();
   }
 
-  async #channel(address: string, signal: AbortSignal): Promise<Channel> {
+  async #known(signal: AbortSignal): Promise<readonly Server[]> {
+    if (this.#servers.length > 0) return this.#servers;
+    const servers = await resolveServers(this.#config.addresses, this.#config.tls?.serverName, signal);
+    this.#servers = servers;
+    return servers;
+  }
+
+  async #channel({ address, serverName }: Server, signal: AbortSignal): Promise<Channel> {
     const { plaintext, tls } = this.#config;
     const ca = plaintext ? undefined : await apiCa(tls, this.#host, signal);
     const known = this.#channels.get(address);
     if (known && known.ca === ca) return known.channel;
-    this.#drop(address);
+    known?.channel.close();
     const channel = openChannel({
       address,
       keepalive: KEEPALIVE,
-      ...(ca === undefined ? {} : { tls: { ca, serverName: tls?.serverName } }),
+      ...(ca === undefined ? {} : { tls: { ca, serverName } }),
     });
     this.#channels.set(address, { channel, ca });
     return channel;
   }
 
-  #advance(address: string): void {
-    const { addresses } = this.#config;
-    if (addresses[this.#at] === address) this.#at = (this.#at + 1) % addresses.length;
+  /** Unless another call has gone on to the next one already. */
+  #leave(server: Server, servers: readonly Server[]): void {
+    if (servers[this.#at % Math.max(1, servers.length)] === server) this.#at += 1;
   }
 
-  /** A new connection is made at the next use, so that no back-off of an old one stands in the way. */
-  #drop(address: string): void {
+  /** No connection came about: the next use makes a new one without the back-off of this, to where the name then leads. */
+  #drop({ address }: Server): void {
     this.#channels.get(address)?.channel.close();
     this.#channels.delete(address);
+    this.#servers = [];
   }
 }

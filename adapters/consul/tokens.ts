@@ -2,6 +2,7 @@ import type { Host } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import { firstOf } from './ca.ts';
 import type { AuthConfig, LoginConfig } from './config.ts';
+import { unlessAborted } from './race.ts';
 
 /** A Consul ACL token obtained by login. */
 export interface LoginToken {
@@ -138,12 +139,4 @@ class LoginTokens implements Tokens {
       await timer;
     }
   }
-}
-
-function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const abort = () => reject(signal.reason);
-    signal.addEventListener('abort', abort, { once: true });
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
-  });
 }

@@ -96,6 +96,14 @@ test('when all are away, the error names the last one and says what to check', W
   );
 });
 
+test('a name that leads nowhere is named', WITHIN, () =>
+  withIssuer(
+    ({ issuer }) =>
+      assert.rejects(issuer.issue(live()), { code: 'ERR_MESH_UNREACHABLE', message: /consul\.invalid:8502/ }),
+    () => ({ addresses: ['consul.invalid:8502'] }),
+  ),
+);
+
 test('a server without capacity is passed over, and the stream of roots from it goes on', WITHIN, async () => {
   const consul = await startConsul();
   const calls: string[] = [];
