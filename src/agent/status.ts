@@ -95,6 +95,7 @@ export function statusOf(report: Report, before: PublicationStatus | undefined):
     ),
     rotations: (before?.rotations ?? 0) + (rotated && before?.fingerprint !== undefined ? 1 : 0),
     ...(lastRotationTime === undefined ? {} : { lastRotationTime }),
+    ...(report.renewRequest === undefined ? {} : { renewRequest: report.renewRequest }),
     ...(lastError ? { lastError } : {}),
     conditions,
   };

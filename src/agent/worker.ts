@@ -1,8 +1,7 @@
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
-import { type KubeObject, keyOf, type ObjectRef, RENEW_ANNOTATION, refOf } from '../core/object.ts';
+import { keyOf, RENEW_ANNOTATION, refOf } from '../core/object.ts';
 import { plan, type Step } from '../core/plan.ts';
 import { namedRoots } from '../core/trust.ts';
-import { publicationRefs } from '../gateway/emissary.ts';
 import { ownerLabel } from '../gateway/owner.ts';
 import { readPublication } from '../gateway/publication.ts';
 import { RESOURCES } from '../kube/resources.ts';
@@ -19,8 +18,8 @@ import { createHost } from './host.ts';
 import { InForce } from './in-force.ts';
 import { keepMappings, type MappingKeeping } from './mappings.ts';
 import { MeshStream } from './mesh-stream.ts';
-import type { Interest } from './observer.ts';
 import { Prober } from './prober.ts';
+import { PublicationView } from './publication-view.ts';
 import { type Outcome, publish } from './publisher.ts';
 import { retireContexts } from './retire.ts';
 import { WriteAttempts } from './write-attempts.ts';
@@ -36,19 +35,21 @@ export class Worker {
   readonly #prober: Prober;
   readonly #attempts: WriteAttempts;
   readonly #inForce = new InForce();
-  #interest: Interest | undefined;
-  #interestKey = '';
+  readonly #view: PublicationView;
   #contexts: View | undefined;
   #mappings: MappingKeeping | undefined;
   #stream: MeshStream | undefined;
   #meshFailure: Problem | undefined;
+  #renewRequest: string | undefined;
 
   constructor(certificate: MeshCertificate, adapter: Adapter, env: Environment) {
     this.certificate = certificate;
     this.#adapter = adapter;
     this.#env = env;
+    this.#renewRequest = renewRequestOf(certificate);
     this.#prober = new Prober(env, certificate.spec.probe, this.#changed);
     this.#attempts = new WriteAttempts(env);
+    this.#view = new PublicationView(env.observer, this.#changed);
   }
 
   /** The same wish under a new resourceVersion or generation. */
@@ -56,8 +57,7 @@ export class Worker {
     const before = this.certificate.metadata;
     this.certificate = certificate;
     const { annotations, deletionTimestamp, finalizers } = certificate.metadata;
-    const asked = annotations?.[RENEW_ANNOTATION];
-    if (asked !== undefined && asked !== before.annotations?.[RENEW_ANNOTATION]) this.renew();
+    if (annotations?.[RENEW_ANNOTATION] !== before.annotations?.[RENEW_ANNOTATION]) this.#dirty.fire();
     const fate = deletionTimestamp !== before.deletionTimestamp || finalizers?.length !== before.finalizers?.length;
     if (fate) this.#dirty.fire();
   }
@@ -111,12 +111,15 @@ export class Worker {
     const following = mappings.run(inner);
     try {
       while (!inner.aborted) {
-        this.#observe();
-        const synced = this.#interest?.synced === true;
+        this.#view.follow(this.certificate, mappings.targets());
+        const { synced } = this.#view;
         const leads = leadership.leads(keyOf(refOf(this.certificate)));
-        if (leads && synced && !spec.paused) stream.start(inner);
+        if (leads && synced && !spec.paused) {
+          stream.start(inner);
+          this.#heedRenewal();
+        }
         if (!leads && stream.running) await stream.stop();
-        const nextLook = await this.#pass(leads && synced, inner);
+        const nextLook = this.#view.blind ? undefined : await this.#pass(leads && synced, inner);
         await this.#wait(nextLook === undefined ? undefined : nextLook - clock.now(), inner);
       }
     } catch (error) {
@@ -125,23 +128,29 @@ export class Worker {
       stop.abort(new Error('worker stopped'));
       this.#prober.stop();
       await Promise.allSettled([stream.stop(), following]);
-      this.#interest?.[Symbol.dispose]();
-      this.#interestKey = '';
+      this.#view[Symbol.dispose]();
       this.#contexts[Symbol.dispose]();
       await opened[Symbol.asyncDispose]();
     }
+  }
+
+  #heedRenewal(): void {
+    const asked = this.certificate.metadata.annotations?.[RENEW_ANNOTATION];
+    if (asked === undefined || asked === this.#renewRequest) return;
+    this.#renewRequest = asked;
+    this.renew();
   }
 
   async #pass(leading: boolean, signal: AbortSignal): Promise<number | undefined> {
     const situation = this.#situation();
     const decision = decide(situation);
     const owner = ownerLabel(this.certificate.metadata);
-    const steps = decision.desired ? plan(decision.desired, this.#observed(decision), owner, situation.now) : [];
+    const standing = this.#view.standing(decision.desired);
+    const steps = decision.desired ? plan(decision.desired, standing, owner, situation.now) : [];
     const due = steps.some((step) => step.action !== 'none');
     const outcome = leading ? await this.#act(steps, due, decision, signal) : undefined;
     if (decision.hold?.hold) this.#prober.ask(situation.candidate, decision.trust.bundle, signal);
-    const readBack = decision.desired?.every(({ object }) => this.#interest?.readBack(refOf(object)) === true);
-    const inForce = decision.identity !== undefined && !due && readBack === true;
+    const inForce = decision.identity !== undefined && !due && this.#view.readBack(decision.desired);
     const { clock } = this.#env;
     const repair = due && this.#inForce.wasReached(decision);
     const came = this.#stream?.candidateAt;
@@ -152,9 +161,10 @@ export class Worker {
       decision,
       steps,
       outcome,
-      failure: this.#attempts.failure ?? this.#watchFailure() ?? decision.problem ?? this.#meshFailure,
+      failure: this.#attempts.failure ?? this.#view.problem ?? decision.problem ?? this.#meshFailure,
       inForce,
       planned: this.#stream?.planned,
+      renewRequest: this.#renewRequest,
       rotation: inForce ? this.#inForce.reached(decision, lagMs) : undefined,
       repair,
       leading,
@@ -185,8 +195,8 @@ export class Worker {
       }
       if (due) {
         const spacing = spacings.of(certificate.metadata.namespace ?? '');
-        outcome = await publish(steps, { kube, fence, spacing, dryRun, observed: this.#get }, signal);
-        if (!dryRun) for (const { object } of outcome.written) this.#interest?.wrote(object);
+        outcome = await publish(steps, { kube, fence, spacing, dryRun, observed: this.#view.get }, signal);
+        if (!dryRun) for (const { object } of outcome.written) this.#view.wrote(object);
         if (outcome.problem) this.#writeFailed(outcome.problem, decision);
         else this.#attempts.succeeded();
         // Our own writes are looked at once more: they are in force when the watch shows them.
@@ -226,26 +236,9 @@ export class Worker {
     this.#dirty.fire();
   };
 
-  #watchFailure(): Problem | undefined {
-    const problem = this.#interest?.synced ? undefined : this.#interest?.problem;
-    return problem && codedProblem(problem);
-  }
-
-  #observe(): void {
-    const refs = publicationRefs(this.certificate, this.#mappings?.targets());
-    const key = refs.map(keyOf).join(' ');
-    if (key === this.#interestKey) return;
-    const before = this.#interest;
-    this.#interest = this.#env.observer.observe(refs, this.#changed);
-    this.#interestKey = key;
-    before?.[Symbol.dispose]();
-  }
-
   #situation(): Situation {
     const { certificate } = this;
     const { name, namespace = '', uid } = certificate.metadata;
-    const refs = publicationRefs(certificate, this.#mappings?.targets());
-    const objects = refs.map(this.#get).filter((object) => object !== undefined);
     return {
       meta: { name, namespace, uid },
       spec: certificate.spec,
@@ -253,7 +246,7 @@ export class Worker {
       expectation: this.#adapter.expect(certificate.spec.mesh.config, { namespace }),
       candidate: this.#stream?.candidate,
       probe: this.#prober.outcome(this.#stream?.candidate),
-      published: readPublication(certificate.spec, objects),
+      published: readPublication(certificate.spec, this.#view.objects()),
       targets: this.#mappings?.targets(),
       now: this.#env.clock.now(),
     };
@@ -267,17 +260,6 @@ export class Worker {
     return standing && { ...standing, roots: namedRoots(bundle, since) };
   }
 
-  #observed(decision: Decision): ReadonlyMap<string, KubeObject> {
-    const objects = new Map<string, KubeObject>();
-    for (const { object } of decision.desired ?? []) {
-      const found = this.#get(refOf(object));
-      if (found) objects.set(keyOf(refOf(object)), found);
-    }
-    return objects;
-  }
-
-  readonly #get = (ref: ObjectRef): KubeObject | undefined => this.#interest?.get(ref);
-
   async #wait(ms: number | undefined, signal: AbortSignal): Promise<void> {
     const woken = new AbortController();
     const either = AbortSignal.any([signal, woken.signal]);
@@ -290,4 +272,10 @@ export class Worker {
       await Promise.allSettled(waits);
     }
   }
+}
+
+/** What was acted on already. A document of a file has no status to remember it by: what it says at first is old. */
+function renewRequestOf({ metadata, status }: MeshCertificate): string | undefined {
+  if (metadata.uid === undefined) return metadata.annotations?.[RENEW_ANNOTATION];
+  return (status as { renewRequest?: string } | undefined)?.renewRequest;
 }

@@ -108,6 +108,9 @@ meshcert COMMAND --help tells more. As a kubectl plugin: kubectl meshcert COMMAN
 `;
 }
 
+/** In the order of the overview. */
+export const commandNames = (): readonly string[] => Object.keys(COMMANDS);
+
 async function start(): Promise<void> {
   const stop = new AbortController();
   for (const name of ['SIGINT', 'SIGTERM'] as const) {

@@ -54,6 +54,10 @@ export const statusSchema = z
       .describe('Upstream identities that have a TLSContext of their own.'),
     rotations: z.int().min(0).describe('How often one leaf replaced another.'),
     lastRotationTime: time().optional(),
+    renewRequest: z
+      .string()
+      .optional()
+      .describe('The value of the annotation meshcert.dev/renew that was acted on last.'),
     lastError: z
       .strictObject({ code: z.string(), message: z.string(), time: time() })
       .optional()

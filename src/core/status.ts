@@ -61,6 +61,8 @@ export interface PublicationStatus {
   readonly targets: readonly TargetStatus[];
   readonly rotations: number;
   readonly lastRotationTime?: string;
+  /** The value of the renew annotation that was acted on last. */
+  readonly renewRequest?: string;
   readonly lastError?: { readonly code: string; readonly message: string; readonly time: string };
   readonly conditions: readonly Condition[];
 }

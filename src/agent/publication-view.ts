@@ -1,0 +1,71 @@
+import type { MeshCertificate } from '../config/mesh-certificate.ts';
+import { type KubeObject, keyOf, type ObjectRef, refOf } from '../core/object.ts';
+import type { Desired } from '../core/plan.ts';
+import { publicationRefs } from '../gateway/emissary.ts';
+import type { Target } from '../gateway/targets.ts';
+import { codedProblem, type Problem } from './decide.ts';
+import type { Interest, Observer } from './observer.ts';
+
+/** What one worker sees of its own objects; follows the contexts that come and go with targets. */
+export class PublicationView implements Disposable {
+  readonly #observer: Observer;
+  readonly #changed: () => void;
+  #refs: readonly ObjectRef[] = [];
+  #interest: Interest | undefined;
+
+  constructor(observer: Observer, changed: () => void) {
+    this.#observer = observer;
+    this.#changed = changed;
+  }
+
+  /** Watches what belongs to the publication as it is wished now. */
+  follow(certificate: MeshCertificate, targets: readonly Target[] | undefined): void {
+    const refs = publicationRefs(certificate, targets);
+    if (this.#interest && refs.map(keyOf).join(' ') === this.#refs.map(keyOf).join(' ')) return;
+    const before = this.#interest;
+    this.#refs = refs;
+    this.#interest = this.#observer.observe(refs, this.#changed);
+    before?.[Symbol.dispose]();
+  }
+
+  get synced(): boolean {
+    return this.#interest?.synced === true;
+  }
+
+  /** Nothing is known yet and nothing is wrong: there is nothing to tell. */
+  get blind(): boolean {
+    return !this.synced && this.#interest?.problem === undefined;
+  }
+
+  /** Why nothing is known. */
+  get problem(): Problem | undefined {
+    const problem = this.synced ? undefined : this.#interest?.problem;
+    return problem && codedProblem(problem);
+  }
+
+  readonly get = (ref: ObjectRef): KubeObject | undefined => this.#interest?.get(ref);
+
+  objects(): readonly KubeObject[] {
+    return this.#refs.map(this.get).filter((object) => object !== undefined);
+  }
+
+  /** What stands of what is desired, by `keyOf`. */
+  standing(desired: readonly Desired[] | undefined): ReadonlyMap<string, KubeObject> {
+    const refs = (desired ?? []).map(({ object }) => refOf(object));
+    return new Map(refs.flatMap((ref) => [this.get(ref)].flatMap((found) => (found ? [[keyOf(ref), found]] : []))));
+  }
+
+  /** Whether the watch has shown our last write of each of these. */
+  readBack(desired: readonly Desired[] | undefined): boolean {
+    return desired?.every(({ object }) => this.#interest?.readBack(refOf(object)) === true) === true;
+  }
+
+  wrote(object: KubeObject): void {
+    this.#interest?.wrote(object);
+  }
+
+  [Symbol.dispose](): void {
+    this.#interest?.[Symbol.dispose]();
+    this.#interest = undefined;
+  }
+}

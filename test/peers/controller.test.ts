@@ -1,0 +1,204 @@
+import assert from 'node:assert/strict';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { ROOT } from '../../scripts/tree.ts';
+import type { PublicationStatus } from '../../src/core/status.ts';
+import { type Istio, startIstio } from '../../src/sandbox/istio/istio.ts';
+import { type AgentProcess, startAgentProcess } from './parts/agent-process.ts';
+import { eventually } from './parts/eventually.ts';
+import { prepareCluster } from './parts/prepare.ts';
+import { type KubeApiserver, startKubeApiserver } from './servers/kube-apiserver.ts';
+
+const MCERTS = '/apis/meshcert.dev/v1alpha1/namespaces/emissary/meshcertificates';
+const CONTEXTS = '/apis/getambassador.io/v3alpha1/namespaces/emissary/tlscontexts';
+const SECRETS = '/api/v1/namespaces/emissary/secrets';
+
+interface Resource {
+  readonly metadata: { readonly name: string; readonly finalizers?: readonly string[] };
+  readonly spec?: Record<string, unknown>;
+  readonly status?: PublicationStatus;
+}
+
+describe('the controller on a real API server', () => {
+  let server: KubeApiserver;
+  let istio: Istio;
+
+  before(async () => {
+    [server, istio] = await Promise.all([
+      startKubeApiserver(),
+      startIstio({ authenticate: accountOf, leafLifetimeMs: 24 * 3_600_000 }),
+    ]);
+    await prepareCluster(server, { emissary: ['gateway'] });
+    const roots = {
+      apiVersion: 'v1',
+      kind: 'ConfigMap',
+      metadata: { name: 'istio-ca-root-cert', namespace: 'emissary' },
+    };
+    await server.ensure('/api/v1/namespaces/emissary/configmaps', {
+      ...roots,
+      data: { 'root-cert.pem': istio.rootPem },
+    });
+  });
+  after(async () => {
+    await istio?.stop();
+    await server?.stop();
+  });
+
+  const agent = (args: readonly string[] = []) =>
+    startAgentProcess({ kubeconfig: server.kubeconfigFile, args: ['--namespace', 'emissary', ...args] });
+  const create = (name: string, changes: Record<string, unknown> = {}) =>
+    server.ensure(MCERTS, certificate(name, istio, changes));
+  const read = async (name: string) => (await server.call('GET', `${MCERTS}/${name}`)).body as Resource;
+  const ready = (name: string, running: AgentProcess) =>
+    eventually(
+      `${name} Ready`,
+      async () =>
+        conditionOf(await read(name), 'Ready') === 'True' && conditionOf(await read(name), 'Published') === 'True',
+      running.log,
+    );
+
+  it('waits for a definition that is applied after it started, and shows itself to kubectl', async () => {
+    await using running = await agent();
+    await server.kubectl(['apply', '-f', join(ROOT, 'deploy/crd/meshcertificate.yaml')]);
+    await server.kubectl(['wait', '--for=condition=Established', 'crd/meshcertificates.meshcert.dev']);
+    await create('first');
+    await ready('first', running);
+    const table = await server.kubectl(['get', 'mcert', '-A']);
+    assert.match(table, /NAMESPACE +NAME +MESH +IDENTITY +READY +NOT-AFTER +RENEWAL +AGE/);
+    assert.match(table, /emissary +first +istio +spiffe:\/\/cluster\.local\/ns\/emissary\/sa\/gateway +True/);
+    const described = await server.kubectl(['describe', 'mcert', '-n', 'emissary', 'first']);
+    assert.match(described, /Reason: +Serving/);
+    assert.match(described, /Normal +Published/);
+    assert.match(await server.kubectl(['explain', 'mcert.spec.trust.hold']), /held back/);
+    console.log(`${table}\n${described}`);
+  });
+
+  it('refuses what the definition forbids, in words that help', async () => {
+    for (const [spec, words] of [
+      [{}, /exactly one of istio, linkerd/],
+      [
+        {
+          istio: { ca: { serviceAccount: 'a' } },
+          consul: { service: 'a', datacenter: 'b', http: { address: 'http://consul:8500' } },
+        },
+        /exactly one of/,
+      ],
+      [{ istio: { ca: { serviceAccount: 'a' } }, renewal: { at: 7 } }, /renewal\.at/],
+    ] as const) {
+      const { status, body } = await server.call('POST', MCERTS, { ...certificate('bad', istio), spec });
+      assert.equal(status, 422);
+      assert.match((body as { message: string }).message, words);
+    }
+  });
+
+  it('costs two requests a rotation and none but the Lease when idle', async () => {
+    await using running = await agent();
+    await ready('first', running);
+    const before = await read('first');
+    const mark = await requests(server);
+    await server.kubectl(['annotate', 'mcert', '-n', 'emissary', 'first', 'meshcert.dev/renew=now', '--overwrite']);
+    await eventually(
+      'another leaf in the status',
+      async () => (await read('first')).status?.fingerprint !== before.status?.fingerprint,
+      running.log,
+    );
+    const tokens = /serviceaccounts\/gateway\/token/;
+    const spent = (await requests(server)).slice(mark.length);
+    const rotation = spent.filter((line) => !/leases|events/.test(line) && !tokens.test(line));
+    console.log(`requests of a rotation: ${rotation.join(', ')}`);
+    assert.ok(rotation.length <= 2, rotation.join('\n'));
+    const quiet = (await requests(server)).length;
+    await new Promise((resolve) => setTimeout(resolve, 10_000));
+    const idle = (await requests(server)).slice(quiet).filter((line) => !/leases/.test(line));
+    console.log(`requests of ten idle seconds but the Lease: ${idle.length}`);
+    assert.deepEqual(idle, []);
+  });
+
+  it('leaves what it published when the resource is deleted, unless told otherwise', async () => {
+    await using running = await agent();
+    await create('kept');
+    await ready('kept', running);
+    await server.call('DELETE', `${MCERTS}/kept`);
+    await eventually(
+      'no resource',
+      async () => (await server.call('GET', `${MCERTS}/kept`)).status === 404,
+      running.log,
+    );
+    assert.equal((await server.call('GET', `${SECRETS}/kept-identity`)).status, 200);
+
+    await create('gone', { deletionPolicy: 'Delete' });
+    await ready('gone', running);
+    await eventually('a finalizer', async () => (await read('gone')).metadata.finalizers?.length === 1, running.log);
+    const mapping = {
+      apiVersion: 'getambassador.io/v3alpha1',
+      kind: 'Mapping',
+      metadata: { name: 'web', namespace: 'emissary' },
+      spec: { hostname: '*', prefix: '/', service: 'https://web.shop:443', tls: 'gone' },
+    };
+    await server.ensure('/apis/getambassador.io/v3alpha1/namespaces/emissary/mappings', mapping);
+    await eventually(
+      'the Mapping in the status',
+      async () => (await read('gone')).status?.mappings.length === 1,
+      running.log,
+    );
+    await server.call('DELETE', `${MCERTS}/gone`);
+    await new Promise((resolve) => setTimeout(resolve, 3_000));
+    assert.equal((await server.call('GET', `${SECRETS}/gone-identity`)).status, 200, 'a Mapping still refers to it');
+    await server.call('DELETE', '/apis/getambassador.io/v3alpha1/namespaces/emissary/mappings/web');
+    await eventually(
+      'no resource',
+      async () => (await server.call('GET', `${MCERTS}/gone`)).status === 404,
+      running.log,
+    );
+    assert.equal((await server.call('GET', `${SECRETS}/gone-identity`)).status, 404);
+    assert.equal((await server.call('GET', `${CONTEXTS}/gone`)).status, 404);
+  });
+
+  it('goes on after its watches are cut and its history is compacted', async () => {
+    await using running = await agent();
+    await ready('first', running);
+    await server.etcd.restart();
+    await server.restart();
+    const before = await read('first');
+    await server.kubectl(['annotate', 'mcert', '-n', 'emissary', 'first', 'meshcert.dev/renew=again', '--overwrite']);
+    await eventually(
+      'another leaf',
+      async () => (await read('first')).status?.fingerprint !== before.status?.fingerprint,
+      running.log,
+    );
+  });
+});
+
+function certificate(name: string, istio: Istio, changes: Record<string, unknown> = {}) {
+  return {
+    apiVersion: 'meshcert.dev/v1alpha1',
+    kind: 'MeshCertificate',
+    metadata: { name, namespace: 'emissary' },
+    spec: {
+      istio: {
+        trustDomain: 'cluster.local',
+        ca: { address: istio.address, serverName: istio.serverName, serviceAccount: 'gateway' },
+      },
+      ...changes,
+    },
+  };
+}
+
+function conditionOf(resource: Resource, type: string): string | undefined {
+  return resource.status?.conditions?.find((condition) => condition.type === type)?.status;
+}
+
+/** What the agents asked of the API server. */
+async function requests(server: KubeApiserver): Promise<string[]> {
+  const events = await server.audit();
+  return events
+    .filter(({ userAgent }) => userAgent?.startsWith('meshcert/'))
+    .map(({ verb, requestURI }) => `${verb} ${requestURI.split('?')[0]}`);
+}
+
+/** The judge of these tokens is the API server that minted them; here only their subject matters. */
+function accountOf(token: string) {
+  const { sub } = JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString()) as { sub: string };
+  const [, , namespace = '', account = ''] = sub.split(':');
+  return { namespace, account };
+}
