@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { cel } from '../../src/mesh/cel.ts';
 import { durationSchema } from '../../src/mesh/duration.ts';
 import { parseSpiffeId } from '../../src/pki/spiffe.ts';
 
@@ -68,7 +69,10 @@ const ca = z
   })
   .refine((config) => (config.serviceAccount === undefined) !== (config.tokenFile === undefined), {
     error: 'exactly one of serviceAccount and tokenFile must be set',
-  });
+  })
+  .meta(
+    cel('has(self.serviceAccount) != has(self.tokenFile)', 'exactly one of serviceAccount and tokenFile must be set'),
+  );
 
 const sds = z.strictObject({
   socket: absolutePath()
@@ -114,6 +118,7 @@ export const istioConfig = z
   .refine((config) => (config.ca === undefined) !== (config.sds === undefined), {
     error: 'exactly one of ca and sds must be set',
   })
+  .meta(cel('has(self.ca) != has(self.sds)', 'exactly one of ca and sds must be set'))
   .describe('Identity from Istio, or from anything that speaks SDS or its CA API.');
 
 export type IstioConfig = z.output<typeof istioConfig>;

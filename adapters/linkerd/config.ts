@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { cel } from '../../src/mesh/cel.ts';
 
 const LABEL = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 
@@ -87,6 +88,9 @@ export const linkerdConfig = z
   .refine((config) => (config.serviceAccount === undefined) !== (config.tokenFile === undefined), {
     error: 'exactly one of serviceAccount and tokenFile must be set',
   })
+  .meta(
+    cel('has(self.serviceAccount) != has(self.tokenFile)', 'exactly one of serviceAccount and tokenFile must be set'),
+  )
   .describe('Identity from Linkerd.');
 
 export type LinkerdConfig = z.output<typeof linkerdConfig>;

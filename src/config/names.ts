@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { MANAGED_BY_LABEL, OWNER_LABEL } from '../core/object.ts';
+import { cel } from '../mesh/cel.ts';
 
 const LABEL = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/;
 const SUBDOMAIN = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$/;
@@ -29,10 +30,6 @@ export const labels = () =>
 export const extraLabels = () =>
   labels()
     .refine((given) => !(OWNER_LABEL in given) && !(MANAGED_BY_LABEL in given), { error: OURS })
-    .meta({
-      'x-kubernetes-validations': [
-        { rule: `!('${OWNER_LABEL}' in self) && !('${MANAGED_BY_LABEL}' in self)`, message: OURS },
-      ],
-    });
+    .meta(cel(`!('${OWNER_LABEL}' in self) && !('${MANAGED_BY_LABEL}' in self)`, OURS));
 
 const OURS = `${OWNER_LABEL} and ${MANAGED_BY_LABEL} are set by meshcert itself`;

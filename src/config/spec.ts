@@ -1,10 +1,8 @@
 import { z } from 'zod';
 import type { Adapter } from '../mesh/adapter.ts';
+import { cel } from '../mesh/cel.ts';
 import { durationSchema } from '../mesh/duration.ts';
 import { extraLabels, labels, namespaceName, objectName, undottedName } from './names.ts';
-
-/** The twin of a refinement, in the language that the API server checks custom resources with. */
-const cel = (rule: string, message: string) => ({ 'x-kubernetes-validations': [{ rule, message }] });
 
 const tlsVersion = () => z.enum(['v1.2', 'v1.3']);
 

@@ -68,6 +68,16 @@ test('exactly one mesh may be named', async () => {
   );
 });
 
+test('what excludes each other within a mesh is refused too', async () => {
+  assert.match(await refused({ istio: { ca: { serviceAccount: 'x' }, sds: {} } }), /exactly one of ca and sds/);
+  assert.match(await refused({ istio: {} }), /exactly one of ca and sds/);
+  assert.match(await refused({ istio: { ca: {} } }), /exactly one of serviceAccount and tokenFile/);
+  assert.match(await refused({ linkerd: {} }), /exactly one of serviceAccount and tokenFile/);
+  assert.match(await refused({ consul: {} }), /exactly one of http, grpc/);
+  const http = { address: 'http://127.0.0.1:8500' };
+  assert.match(await refused({ consul: { http, auth: {} } }), /exactly one of tokenFile, token, login/);
+});
+
 test('what Emissary would misread is refused in our words', async () => {
   assert.match(await refused({ ...ISTIO, secretName: 'istio-certs' }), /Emissary treats a Secret of that name/);
   assert.match(await refused({ ...ISTIO, secretName: 'a', caSecretName: 'a' }), /caSecretName must differ/);
