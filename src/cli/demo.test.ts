@@ -13,12 +13,12 @@ function io(signal: AbortSignal): Io & { readonly text: () => string } {
   return { stdout: out, stderr: out, env: {}, signal, text: () => written.join('') };
 }
 
-test('certificates rotate through traffic in every mesh, and no request fails', async () => {
+test('certificates rotate through traffic in every mesh, and no request fails', { timeout: 60_000 }, async () => {
   const stop = new AbortController();
   const state = await runDemo(
     {
       meshes: ['istio', 'linkerd', 'consul'],
-      leafLifetimeMs: 6_000,
+      leafLifetimeMs: 10_000,
       started: (running) => {
         running.onEvent = () => {
           if (running.meshes.every(({ rotations, ok }) => rotations > 0 && ok > 0))
