@@ -12,7 +12,13 @@ const TIMEOUT_MS = 30_000;
 const SETTLE_EVERY_MS = 100;
 const SETTLE_TRIES = 20;
 
-const loginAnswer = z.object({ SecretID: z.string().min(1), ExpirationTime: z.string().nullish() });
+const loginAnswer = z.object({
+  SecretID: z.string().min(1),
+  CreateTime: z.string().nullish(),
+  ExpirationTime: z.string().nullish(),
+});
+/** Consul grants no less; a shorter one is a mistake of a clock, and would have us log in again and again. */
+const SHORTEST_LIFE_MS = 60_000;
 
 export class HttpLogin implements LoginPort {
   readonly #http: ConsulHttp;
@@ -31,9 +37,10 @@ export class HttpLogin implements LoginPort {
       { method: 'POST', path: '/v1/acl/login', query, body, timeoutMs: TIMEOUT_MS, meaning: HTTP_LOGIN_ROWS },
       signal,
     );
-    const { SecretID, ExpirationTime } = parsed(what, loginAnswer, answer.body);
-    const expiresAt = ExpirationTime ? Date.parse(ExpirationTime) : Number.NaN;
-    return { secret: SecretID, ...(Number.isNaN(expiresAt) ? {} : { expiresAt }) };
+    const { SecretID: secret, CreateTime, ExpirationTime } = parsed(what, loginAnswer, answer.body);
+    // Both times are Consul's: its clock need not be ours.
+    const lifeMs = Date.parse(ExpirationTime ?? '') - Date.parse(CreateTime ?? '');
+    return Number.isNaN(lifeMs) ? { secret } : { secret, lifeMs: Math.max(lifeMs, SHORTEST_LIFE_MS) };
   }
 
   async settled(token: string, signal: AbortSignal): Promise<void> {

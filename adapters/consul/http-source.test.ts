@@ -154,6 +154,23 @@ test('a source that failed remembers nothing that is wrong: opened again, it sta
   }),
 );
 
+test("a token's life is counted by Consul's own clock, however wrong ours is", WITHIN, () =>
+  world(
+    async ({ clock, consul, host, open }) => {
+      consul.addAuthMethod({ name: 'm', bind: () => 'ambassador', maxTokenTtlMs: HOUR });
+      host.mint = () => 'bearer';
+      clock.step(2 * HOUR);
+      const login = { auth: { login: { method: 'm', tokenFile: '/token' } } };
+      const values = open(login);
+      await take(values);
+      assert.equal(consul.tokens.length, 1);
+      await clock.advance(HOUR / 2);
+      assert.equal(host.tokenRequests.length, 1);
+    },
+    { acl: true, clock: new FakeClock(Date.now()) },
+  ),
+);
+
 const LEAF_KEY = PrivateKey.generate();
 const ROOTS_OF_NOTHING = JSON.stringify({ ActiveRootID: '', TrustDomain: '', Roots: null });
 

@@ -17,17 +17,11 @@ class Logins implements LoginPort {
   ttlMs: number | undefined;
   failing: MeshError | undefined;
   unsettled: MeshError | undefined;
-  readonly #clock: FakeClock;
-
-  constructor(clock: FakeClock) {
-    this.#clock = clock;
-  }
-
   async login(_: unknown, bearer: string): Promise<LoginToken> {
     if (this.failing) throw this.failing;
     this.bearers.push(bearer);
     const secret = `token-${this.bearers.length}`;
-    return this.ttlMs === undefined ? { secret } : { secret, expiresAt: this.#clock.now() + this.ttlMs };
+    return this.ttlMs === undefined ? { secret } : { secret, lifeMs: this.ttlMs };
   }
 
   async settled(token: string): Promise<void> {
@@ -43,7 +37,7 @@ class Logins implements LoginPort {
 function setUp(auth: object) {
   const clock = new FakeClock();
   const host = new RecordingHost(clock);
-  const logins = new Logins(clock);
+  const logins = new Logins();
   let minted = 0;
   host.mint = () => `bearer-${++minted}`;
   const config = configSchema.parse({ http: { address: 'http://c' }, auth });
@@ -54,7 +48,7 @@ const withLogin = () => setUp({ login: { method: 'kubernetes', serviceAccount: '
 
 test('without auth no token is sent', async () => {
   const clock = new FakeClock();
-  const tokens = openTokens(undefined, new RecordingHost(clock), new Logins(clock));
+  const tokens = openTokens(undefined, new RecordingHost(clock), new Logins());
   assert.equal(await tokens.get(live()), undefined);
   assert.equal(tokens.rejected(undefined), false);
 });

@@ -7,8 +7,8 @@ import { unlessAborted } from './race.ts';
 /** A Consul ACL token obtained by login. */
 export interface LoginToken {
   readonly secret: string;
-  /** Epoch milliseconds; absent when the method sets no TTL, or over gRPC, which does not tell. */
-  readonly expiresAt?: number | undefined;
+  /** Milliseconds from its creation; absent when the method sets no TTL, or over gRPC, which does not tell. */
+  readonly lifeMs?: number | undefined;
 }
 
 /** How one protocol logs in and out. */
@@ -109,8 +109,7 @@ class LoginTokens implements Tokens {
       signal,
     );
     const token = await this.#port.login(this.#config, bearer, signal);
-    const life = token.expiresAt === undefined ? undefined : token.expiresAt - clock.now();
-    const renewAt = life === undefined ? Number.POSITIVE_INFINITY : clock.now() + life * (1 - RENEW_BEFORE);
+    const renewAt = clock.now() + (token.lifeMs ?? Number.POSITIVE_INFINITY) * (1 - RENEW_BEFORE);
     try {
       await this.#port.settled(token.secret, signal);
     } catch (error) {

@@ -15,6 +15,7 @@ export interface AclToken {
   /** Services that may be written; absent: all. */
   readonly service?: string | undefined;
   readonly method?: string | undefined;
+  readonly createdAt: number;
   readonly expiresAt?: number | undefined;
 }
 
@@ -39,7 +40,7 @@ export class Acl {
   }
 
   create(service?: string): AclToken {
-    return this.#add({ accessor: randomUUID(), secret: randomUUID(), service });
+    return this.#add({ service });
   }
 
   delete(secret: string): void {
@@ -63,7 +64,7 @@ export class Acl {
     }
     if (service === undefined) throw refusals.noRule();
     const expiresAt = method.maxTokenTtlMs === undefined ? undefined : this.#clock.now() + method.maxTokenTtlMs;
-    return this.#add({ accessor: randomUUID(), secret: randomUUID(), service, method: methodName, expiresAt });
+    return this.#add({ service, method: methodName, expiresAt });
   }
 
   logout(secret: string | undefined): void {
@@ -101,7 +102,8 @@ export class Acl {
     return token;
   }
 
-  #add(token: AclToken): AclToken {
+  #add(fields: Omit<AclToken, 'createdAt' | 'accessor' | 'secret'>): AclToken {
+    const token = { ...fields, accessor: randomUUID(), secret: randomUUID(), createdAt: this.#clock.now() };
     this.#tokens.set(token.secret, token);
     return token;
   }

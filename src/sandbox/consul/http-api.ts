@@ -182,6 +182,7 @@ function describe(token: AclToken): object {
     Description: token.method === undefined ? '' : 'token created via login',
     ...(token.service === undefined ? {} : { ServiceIdentities: [{ ServiceName: token.service }] }),
     Local: true,
+    CreateTime: new Date(token.createdAt).toISOString(),
     ...(token.method === undefined ? {} : { AuthMethod: token.method }),
     ...(token.expiresAt === undefined ? {} : { ExpirationTime: new Date(token.expiresAt).toISOString() }),
   };
