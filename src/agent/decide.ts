@@ -126,7 +126,9 @@ function standing({ published, expectation, now }: Situation): Standing | undefi
 /** Against the very bundle that would be written with it. */
 function judge(situation: Situation, candidate: Identity, current: Identity | undefined): Verdict {
   const { bundle } = trustFor(situation, candidate.roots, candidate, current);
-  const wish = { ...situation.expectation, id: situation.expectation.id ?? candidate.id };
+  // Without a wish the published identity is the wish: a mesh that suddenly names somebody else is not followed.
+  const id = situation.expectation.id ?? current?.id ?? candidate.id;
+  const wish = { ...situation.expectation, id };
   return verify(candidate, bundle, wish, situation.now);
 }
 

@@ -207,8 +207,8 @@ export class Ledger {
     const lost = mesh.upstreams.filter((one) => mesh.accepts(one, last.chain) && !mesh.accepts(one, next.chain));
     if (lost.length === 0) return;
     const said = replica.probeOf({ id: ID, ...next, roots: [] });
-    const root = verdict.path.at(-1);
-    const stood = now() - (this.#standsSince.get(root?.fingerprint ?? '') ?? now());
+    const under = next.bundle.filter((root) => findPath(leaf, next.chain.slice(1), [root], at, CLOCKS_APART).ok);
+    const stood = Math.max(...under.map(({ fingerprint }) => now() - (this.#standsSince.get(fingerprint) ?? now())));
     this.count(`an upstream lost: ${said === 'accepted' ? 'the probed one accepted' : 'the hold passed'}`);
     assert.notEqual(said, 'refused', 'a leaf was published that the probed upstream refuses');
     if (said === 'accepted') return;
@@ -253,7 +253,8 @@ export class Ledger {
     const known = this.#paths.get(key);
     if (known && at >= known.from && at < known.until) return true;
     const found = findPath(leaf, chain.slice(1), bundle, at, CLOCKS_APART);
-    if (!found.ok) return false;
+    // What ran out with nothing to replace it is nobody's doing.
+    if (!found.ok) return found.reason === 'expired_link';
     const from = Math.max(...found.path.map(({ notBefore }) => notBefore)) - CLOCKS_APART;
     this.#paths.set(key, { from, until: Math.min(...found.path.map(({ notAfter }) => notAfter)) });
     return true;
