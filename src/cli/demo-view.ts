@@ -28,7 +28,7 @@ export function frame(state: DemoState, now: number, { columns, colours }: Paint
     const counts = `${mesh.ok} ok, ${mesh.failed} failed`;
     const roots = `${status?.roots.length ?? 0} root${status?.roots.length === 1 ? '' : 's'} trusted`;
     lines.push(
-      `         requests ${mesh.failed > 0 ? ink('red', counts) : ink('green', counts)} · ${roots} · ${mesh.rotations} rotations`,
+      `         requests ${mesh.failed > 0 ? ink('red', counts) : ink('green', counts)} · ${roots} · ${mesh.rotations} rotation${mesh.rotations === 1 ? '' : 's'}`,
     );
     lines.push('');
   }

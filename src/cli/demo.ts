@@ -68,7 +68,8 @@ async function draw(state: DemoState, io: Io, signal: AbortSignal): Promise<void
   let height = 0;
   for (;;) {
     const lines = frame(state, clock.now(), {
-      columns: io.stdout.columns ?? 80,
+      // A pseudo-terminal without a size says 0.
+      columns: io.stdout.columns || 80,
       colours: io.env.NO_COLOR === undefined,
     });
     const home = height > 0 ? `${UP}${height}A` : '';
