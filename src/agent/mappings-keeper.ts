@@ -210,7 +210,7 @@ export class MappingKeeper implements MappingKeeping {
 
 function codeOf(error: Error): string {
   const { code } = error as { code?: unknown };
-  return typeof code === 'string' ? code : 'ERR_TARGET_WRITE';
+  return typeof code === 'string' ? code : 'ERR_PUBLISH';
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

@@ -1,0 +1,32 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { describe, it } from 'node:test';
+import { adapters } from '../../adapters/index.ts';
+import { parseDocuments } from '../../src/config/documents.ts';
+import { TARGET_CODES } from '../../src/gateway/targets.ts';
+
+const guide = readFileSync(new URL('../../docs/linkerd.md', import.meta.url), 'utf8');
+const errors = readFileSync(new URL('../../docs/errors.md', import.meta.url), 'utf8');
+
+describe('docs/linkerd.md', () => {
+  const blocks = [...guide.matchAll(/^```yaml\n(.*?)^```/gms)].map(([, text = '']) => text);
+
+  it('shows only MeshCertificates that are accepted', () => {
+    const documents = blocks.filter((text) => text.includes('kind: MeshCertificate\n'));
+    assert.equal(documents.length, 2);
+    for (const text of documents) assert.deepEqual(parseDocuments(text, 'docs/linkerd.md', adapters).errors, []);
+  });
+
+  it('shows a probe that is accepted', () => {
+    const probe = blocks.find((text) => text.startsWith('  probe:'));
+    const [first = ''] = blocks.filter((text) => text.includes('kind: MeshCertificate\n'));
+    assert.deepEqual(parseDocuments(`${first}${probe}`, 'docs/linkerd.md', adapters).errors, []);
+  });
+
+  it('and docs/errors.md explain every reason for which a Mapping is left alone', () => {
+    for (const code of TARGET_CODES) {
+      assert.ok(guide.includes(code) || guide.includes(code.replace('ERR_TARGET', '…')), code);
+      assert.ok(errors.includes(`\`${code}\``), code);
+    }
+  });
+});
