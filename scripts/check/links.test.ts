@@ -1,0 +1,36 @@
+import assert from 'node:assert/strict';
+import { existsSync, readFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { test } from 'node:test';
+import { filesBelow, ROOT } from '../tree.ts';
+
+const documents = filesBelow(ROOT).filter((file) => file.endsWith('.md'));
+
+/** As GitHub makes them from headings. */
+const anchorsOf = (text: string): Set<string> =>
+  new Set(
+    [...text.matchAll(/^#+ (.+)$/gm)].map(([, title = '']) =>
+      title
+        .toLowerCase()
+        .replace(/[^\p{L}\p{N}\s_-]/gu, '')
+        .replaceAll(' ', '-'),
+    ),
+  );
+
+test('every link between our documents leads somewhere', () => {
+  assert.ok(documents.length >= 8);
+  const broken: string[] = [];
+  for (const file of documents) {
+    const text = readFileSync(join(ROOT, file), 'utf8').replace(/^```[\s\S]*?^```/gm, '');
+    for (const [, target = ''] of text.matchAll(/\]\(([^)\s]+)\)/g)) {
+      if (/^[a-z]+:/.test(target)) continue;
+      const [path = '', anchor] = target.split('#');
+      const found = path === '' ? join(ROOT, file) : join(ROOT, dirname(file), path);
+      if (!existsSync(found)) broken.push(`${file}: ${target}`);
+      else if (anchor !== undefined && found.endsWith('.md') && !anchorsOf(readFileSync(found, 'utf8')).has(anchor)) {
+        broken.push(`${file}: ${target} has no such heading`);
+      }
+    }
+  }
+  assert.deepEqual(broken, []);
+});

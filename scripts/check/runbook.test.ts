@@ -1,0 +1,36 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
+import { EVENT_REASONS } from '../../src/agent/event-sink.ts';
+import { REASONS } from '../../src/agent/status.ts';
+import { ROOT } from '../tree.ts';
+
+const read = (file: string): string => readFileSync(join(ROOT, file), 'utf8');
+const runbook = read('docs/runbook.md');
+const entries = [...runbook.matchAll(/^### (\w+)$/gm)].map(([, name = '']) => name);
+const alerts = [...read('deploy/alerts/meshcert.yaml').matchAll(/- alert: (\w+)/g)].map(([, name = '']) => name);
+const known = new Set<string>([...alerts, ...REASONS, ...EVENT_REASONS]);
+
+test('every alert and every reason has an entry in the runbook', () => {
+  assert.deepEqual(
+    [...known].filter((name) => !entries.includes(name)),
+    [],
+  );
+});
+
+test('the runbook has no entry for what cannot happen, and none twice', () => {
+  assert.deepEqual(
+    entries.filter((name) => !known.has(name)),
+    [],
+  );
+  assert.equal(new Set(entries).size, entries.length);
+});
+
+test('each alert links to its entry', () => {
+  const links = [...read('deploy/alerts/meshcert.yaml').matchAll(/runbook: docs\/runbook\.md#(\w+)/g)];
+  assert.deepEqual(
+    links.map(([, anchor]) => anchor),
+    alerts.map((name) => name.toLowerCase()),
+  );
+});
