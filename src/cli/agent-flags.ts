@@ -26,7 +26,9 @@ watches MeshCertificate resources in the cluster.
   --listen HOST:PORT     /healthz /readyz /metrics and the status page
                          (default 127.0.0.1:9464 off a cluster, :9464 in one;
                          "off" for none)
-  --gateway-diagnostics URL  where Emissary tells what it uses
+  --gateway-diagnostics URL,…  where the gateway tells what it uses: Emissary's
+                         diagnostics (http://POD:8877) or, in its pod, Envoy's
+                         admin interface (http://127.0.0.1:8001)
   --kubeconfig FILE      instead of KUBECONFIG or the pod's ServiceAccount
   --context NAME         context of the kubeconfig
   --log-level LEVEL      ${LOG_LEVELS.join(', ')} (default info)

@@ -8,6 +8,8 @@ import { EventSink } from '../agent/event-sink.ts';
 import { Health } from '../agent/health.ts';
 import { alone } from '../agent/leadership.ts';
 import { LeaseLeadership } from '../agent/lease-leadership.ts';
+import { LiveSink } from '../agent/live.ts';
+import { diagnosticsUrl } from '../agent/live-answer.ts';
 import { LogSink } from '../agent/log-sink.ts';
 import { MetricsSink } from '../agent/metrics-sink.ts';
 import { OnceSink } from '../agent/once.ts';
@@ -24,7 +26,7 @@ import type { Log } from '../mesh/log.ts';
 import { createLog } from '../telemetry/log.ts';
 import { createMetrics, type Metrics } from '../telemetry/metrics.ts';
 import { AGENT_USAGE, type AgentFlags, parseAgentFlags } from './agent-flags.ts';
-import type { Command, Io } from './command.ts';
+import { type Command, type Io, UsageError } from './command.ts';
 import { listenAddress } from './listen.ts';
 import { VERSION } from './version.ts';
 
@@ -69,6 +71,8 @@ async function runAgent(flags: AgentFlags, io: Io): Promise<number> {
   const once = flags.once ? new OnceSink(() => stop.abort(new Error('published'))) : undefined;
   const sinks: Sink[] = [board, new LogSink(log), new MetricsSink(metrics, clock)];
   if (once) sinks.push(once);
+  const urls = diagnosticsUrls(flags.gatewayDiagnostics);
+  if (urls.length > 0) sinks.push(new LiveSink({ urls, kube, clock, log, metrics, signal }));
   if (fromResources && !flags.dryRun) {
     const instance = io.env.POD_NAME ?? 'meshcert';
     const events = recorder(kube, { component: 'meshcert', instance, clock, log, signal });
@@ -174,6 +178,14 @@ function wishesOf(flags: AgentFlags, context: WishContext): Wishes {
       yield wished;
     }
   };
+}
+
+/** Commas between them: Emissary's diagnostics and Envoy's admin interface know different things. */
+function diagnosticsUrls(flag: string | undefined): URL[] {
+  return (flag?.split(',') ?? []).map((text) => {
+    if (/^https?:\/\//.test(text.trim()) && URL.canParse(text.trim())) return diagnosticsUrl(text.trim());
+    throw new UsageError(`--gateway-diagnostics ${text}: expected http://host:port, such as http://127.0.0.1:8877`);
+  });
 }
 
 function watched(flags: AgentFlags, namespace: string): readonly string[] | undefined {

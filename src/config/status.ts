@@ -65,7 +65,7 @@ export const statusSchema = z
     conditions: z
       .array(condition)
       .meta({ 'x-kubernetes-list-type': 'map', 'x-kubernetes-list-map-keys': ['type'] })
-      .describe('Ready, Published, Trusted, Referenced and Degraded.'),
+      .describe('Ready, Published, Trusted, Referenced, Degraded, and Live where the gateway can be asked.'),
   })
   .describe('What stands in the cluster, as the agent last saw it.') satisfies z.ZodType<Wide<PublicationStatus>>;
 

@@ -12,7 +12,7 @@ export interface Condition {
   readonly lastTransitionTime: string;
 }
 
-export const CONDITION_TYPES = ['Ready', 'Published', 'Trusted', 'Referenced', 'Degraded'] as const;
+export const CONDITION_TYPES = ['Ready', 'Published', 'Live', 'Trusted', 'Referenced', 'Degraded'] as const;
 export type ConditionType = (typeof CONDITION_TYPES)[number];
 
 /** Times are RFC 3339, as in every Kubernetes status. */

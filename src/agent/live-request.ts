@@ -1,0 +1,32 @@
+import type { Clock } from '../mesh/clock.ts';
+
+/** Diagnostics of a gateway with thousands of Mappings take seconds to render. */
+const TIMEOUT_MS = 10_000;
+
+/** One GET; what goes wrong is told, not thrown. */
+export async function askGateway(
+  url: URL,
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<{ readonly body: unknown } | { readonly failure: string }> {
+  const late = new AbortController();
+  const done = new AbortController();
+  const either = AbortSignal.any([signal, late.signal]);
+  clock.sleep(TIMEOUT_MS, AbortSignal.any([signal, done.signal])).then(
+    () => late.abort(new Error(`no answer within ${TIMEOUT_MS / 1000} s`)),
+    () => {},
+  );
+  try {
+    const response = await fetch(url, { headers: { accept: 'application/json' }, signal: either });
+    if (!response.ok) return { failure: `${url.origin} answers ${response.status}` };
+    return { body: await response.json() };
+  } catch (error) {
+    const { message, cause } = error as Error;
+    const why = late.signal.aborted
+      ? String((late.signal.reason as Error).message)
+      : ((cause as Error | undefined)?.message ?? message);
+    return { failure: `${url.origin}: ${why}` };
+  } finally {
+    done.abort(new Error('answered'));
+  }
+}
