@@ -19,6 +19,8 @@ export interface MeshStreamOptions {
   readonly recheck: Trigger;
   /** What stands in the cluster, with the roots that the mesh named for it; asked at each start. */
   readonly standing: () => Identity | undefined;
+  /** When the leaf that stands came, epoch ms, where that is known. */
+  readonly standingSince: () => number | undefined;
   readonly refuse: (identity: Identity) => Problem | undefined;
   /** Something below changed. */
   readonly changed: () => void;
@@ -62,13 +64,14 @@ export class MeshStream {
   }
 
   async #follow(signal: AbortSignal): Promise<void> {
-    const { env, spec, opened, host, renew, recheck, standing, refuse, changed, failed } = this.#options;
+    const { env, spec, opened, host, renew, recheck, standing, standingSince, refuse, changed, failed } = this.#options;
     const { clock, random } = env;
     const policy = renewalPolicy({
       spec,
       clock,
       random,
       budget: this.#budget,
+      standingSince,
       admitted: (waitMs) => {
         this.breakerOpenMs = waitMs;
         if (waitMs > 0) changed();

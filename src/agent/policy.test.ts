@@ -18,6 +18,7 @@ describe('the renewal policy', () => {
       random: () => 0.5,
       budget,
       admitted: () => {},
+      standingSince: () => undefined,
       refuse: () => undefined,
       planned: () => {},
       current: () => undefined,

@@ -20,6 +20,8 @@ export interface PolicyOptions {
   readonly budget: AttemptBudget;
   /** Told how long the next attempt must wait for the budget; 0 when it may go ahead. */
   readonly admitted: (waitMs: number) => void;
+  /** When the leaf that stood at the start came, epoch ms, where that is known. */
+  readonly standingSince: () => number | undefined;
   readonly refuse: RenewalPolicy['refuse'];
   /** Told when the leaf of this fingerprint is due, epoch ms. */
   readonly planned: (fingerprint: string, due: number) => void;
@@ -34,6 +36,7 @@ export function renewalPolicy({
   random,
   budget,
   admitted,
+  standingSince,
   refuse,
   planned,
   current,
@@ -41,7 +44,7 @@ export function renewalPolicy({
   const remaining = (leaf: Certificate | undefined) => (leaf ? Math.max(0, leaf.notAfter - clock.now()) : undefined);
   return {
     refuse,
-    renewAt(leaf, issuedAt = leaf.notBefore) {
+    renewAt(leaf, issuedAt = standingSince() ?? leaf.notBefore) {
       const { notAfter, fingerprint } = leaf;
       const notBefore = Math.max(leaf.notBefore, Math.min(issuedAt, notAfter));
       const due = renewAt({ notBefore, notAfter, fingerprint }, spec.renewal.at, spec.renewal.jitter);

@@ -40,8 +40,8 @@ export class StatusWriter implements Sink {
     if (!report.leading) return;
     const published = status.conditions.find(({ type }) => type === 'Published');
     if (published?.reason === 'Writing' && before !== undefined) return;
-    const text = JSON.stringify(status);
-    const known = this.#written.get(key) ?? JSON.stringify(report.certificate.status ?? null);
+    const text = canonical(status);
+    const known = this.#written.get(key) ?? canonical(report.certificate.status ?? null);
     if (text === known && !this.#pending.has(key)) return;
     this.#pending.set(key, { certificate: report.certificate, status });
     if (!this.#busy.has(key)) void this.#drain(key);
@@ -67,7 +67,7 @@ export class StatusWriter implements Sink {
             { fieldManager: FIELD_MANAGER, force: true, subresource: 'status' },
             signal,
           );
-          this.#written.set(key, JSON.stringify(status));
+          this.#written.set(key, canonical(status));
           failures = 0;
         } catch (error) {
           if (signal.aborted) return;
@@ -88,4 +88,13 @@ export class StatusWriter implements Sink {
 function refObject({ apiVersion, kind, metadata }: MeshCertificate) {
   const { name, namespace = '' } = metadata;
   return { apiVersion, kind, metadata: { name, namespace } };
+}
+
+/** Equal values have equal text: the API server gives fields back in an order of its own. */
+function canonical(value: unknown): string {
+  return JSON.stringify(value, (_key, part: unknown) =>
+    typeof part === 'object' && part !== null && !Array.isArray(part)
+      ? Object.fromEntries(Object.entries(part).sort(([a], [b]) => (a < b ? -1 : 1)))
+      : part,
+  );
 }

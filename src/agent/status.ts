@@ -8,6 +8,7 @@ import {
   toRfc3339,
 } from '../core/status.ts';
 import { leafOf } from '../mesh/identity.ts';
+import type { Certificate } from '../pki/certificate.ts';
 import type { Report } from './report.ts';
 
 /**
@@ -46,7 +47,6 @@ export function reasonOf(code: string): string {
 export function statusOf(report: Report, before: PublicationStatus | undefined): PublicationStatus {
   const { certificate, decision, situation, failure } = report;
   const { now } = situation;
-  const { renewal } = certificate.spec;
   const leaf = decision.identity && leafOf(decision.identity);
   const rotated = leaf !== undefined && report.inForce && before?.fingerprint !== leaf.fingerprint;
   const standing = report.inForce || before === undefined;
@@ -63,11 +63,7 @@ export function statusOf(report: Report, before: PublicationStatus | undefined):
           fingerprint: leaf.fingerprint,
           notBefore: toRfc3339(leaf.notBefore),
           notAfter: toRfc3339(leaf.notAfter),
-          renewalTime: toRfc3339(
-            report.planned?.fingerprint === leaf.fingerprint
-              ? report.planned.due
-              : renewAt(leaf, renewal.at, renewal.jitter),
-          ),
+          renewalTime: renewalTimeOf(report, leaf, before),
           emergencyTime: toRfc3339(emergencyAt(leaf)),
         }
       : leafFields(before)),
@@ -99,6 +95,17 @@ export function statusOf(report: Report, before: PublicationStatus | undefined):
     ...(lastError ? { lastError } : {}),
     conditions,
   };
+}
+
+/** As it was said first, for as long as the leaf stands: a restart knows less of when the leaf came, and says nothing new. */
+function renewalTimeOf(
+  { certificate, planned }: Report,
+  leaf: Certificate,
+  before: PublicationStatus | undefined,
+): string {
+  if (before?.fingerprint === leaf.fingerprint && before.renewalTime !== undefined) return before.renewalTime;
+  const { at, jitter } = certificate.spec.renewal;
+  return toRfc3339(planned?.fingerprint === leaf.fingerprint ? planned.due : renewAt(leaf, at, jitter));
 }
 
 function leafFields(before: PublicationStatus | undefined): Partial<PublicationStatus> {

@@ -40,13 +40,16 @@ export class Worker {
   #mappings: MappingKeeping | undefined;
   #stream: MeshStream | undefined;
   #meshFailure: Problem | undefined;
-  #renewRequest: string | undefined;
+  /** The renewal that was asked for last, and the last that has led to another leaf. */
+  #renewAsked: string | undefined;
+  #renewDone: string | undefined;
 
   constructor(certificate: MeshCertificate, adapter: Adapter, env: Environment) {
     this.certificate = certificate;
     this.#adapter = adapter;
     this.#env = env;
-    this.#renewRequest = renewRequestOf(certificate);
+    this.#renewDone = renewRequestOf(certificate);
+    this.#renewAsked = this.#renewDone;
     this.#prober = new Prober(env, certificate.spec.probe, this.#changed);
     this.#attempts = new WriteAttempts(env);
     this.#view = new PublicationView(env.observer, this.#changed);
@@ -98,6 +101,7 @@ export class Worker {
       renew: this.#renew,
       recheck: this.#recheck,
       standing: () => this.#standing(),
+      standingSince: () => rotatedAt(this.certificate),
       refuse: (identity) => refusal(this.#situation(), identity),
       changed: () => {
         if (stream.breakerOpenMs === 0) this.#meshFailure = undefined;
@@ -136,8 +140,8 @@ export class Worker {
 
   #heedRenewal(): void {
     const asked = this.certificate.metadata.annotations?.[RENEW_ANNOTATION];
-    if (asked === undefined || asked === this.#renewRequest) return;
-    this.#renewRequest = asked;
+    if (asked === undefined || asked === this.#renewAsked) return;
+    this.#renewAsked = asked;
     this.renew();
   }
 
@@ -155,6 +159,8 @@ export class Worker {
     const repair = due && this.#inForce.wasReached(decision);
     const came = this.#stream?.candidateAt;
     const lagMs = came === undefined ? undefined : clock.monotonic() - came;
+    const rotation = inForce ? this.#inForce.reached(decision, lagMs) : undefined;
+    if (rotation?.kind === 'leaf') this.#renewDone = this.#renewAsked;
     this.#env.reporter.report({
       certificate: this.certificate,
       situation,
@@ -164,8 +170,8 @@ export class Worker {
       failure: this.#attempts.failure ?? this.#view.problem ?? decision.problem ?? this.#meshFailure,
       inForce,
       planned: this.#stream?.planned,
-      renewRequest: this.#renewRequest,
-      rotation: inForce ? this.#inForce.reached(decision, lagMs) : undefined,
+      renewRequest: this.#renewDone,
+      rotation,
       repair,
       leading,
       mappings: this.#mappings?.states() ?? [],
@@ -278,4 +284,10 @@ export class Worker {
 function renewRequestOf({ metadata, status }: MeshCertificate): string | undefined {
   if (metadata.uid === undefined) return metadata.annotations?.[RENEW_ANNOTATION];
   return (status as { renewRequest?: string } | undefined)?.renewRequest;
+}
+
+/** When the leaf that stands came, as the status remembers it. */
+function rotatedAt({ status }: MeshCertificate): number | undefined {
+  const { lastRotationTime } = (status ?? {}) as { lastRotationTime?: string };
+  return lastRotationTime === undefined ? undefined : Date.parse(lastRotationTime);
 }

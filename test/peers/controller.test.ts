@@ -92,8 +92,16 @@ describe('the controller on a real API server', () => {
   });
 
   it('costs two requests a rotation and none but the Lease when idle', async () => {
+    await using earlier = await agent();
+    await settled(server, earlier);
+    await earlier.stop();
+    const stopped = (await requests(server)).length;
     await using running = await agent();
-    await ready('first', running);
+    await settled(server, running);
+    assert.deepEqual(
+      writes((await requests(server)).slice(stopped)).filter((line) => !/leases/.test(line)),
+      [],
+    );
     const before = await read('first');
     const mark = await requests(server);
     await server.kubectl(['annotate', 'mcert', '-n', 'emissary', 'first', 'meshcert.dev/renew=now', '--overwrite']);
@@ -194,6 +202,25 @@ async function requests(server: KubeApiserver): Promise<string[]> {
   return events
     .filter(({ userAgent }) => userAgent?.startsWith('meshcert/'))
     .map(({ verb, requestURI }) => `${verb} ${requestURI.split('?')[0]}`);
+}
+
+const writes = (lines: readonly string[]) => lines.filter((line) => /^(patch|create|update|delete) /.test(line));
+
+/** The agent follows, and asks for nothing more. */
+async function settled(server: KubeApiserver, running: AgentProcess): Promise<void> {
+  await eventually('a status', async () => (await running.statuses()).length > 0, running.log);
+  let last = -1;
+  await eventually(
+    'quiet',
+    async () => {
+      await new Promise((resolve) => setTimeout(resolve, 3_000));
+      const now = (await requests(server)).filter((line) => !/leases/.test(line)).length;
+      const quiet = now === last;
+      last = now;
+      return quiet;
+    },
+    running.log,
+  );
 }
 
 /** The judge of these tokens is the API server that minted them; here only their subject matters. */
