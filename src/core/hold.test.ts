@@ -64,6 +64,14 @@ test('the root that already carries the published leaf is no news, however young
   assert.deepEqual(next, { hold: false, reason: 'known_root' });
 });
 
+test('a young root proves nothing while the published leaf still stands on an older one', () => {
+  const rootC = SandboxCa.root({ name: 'c', ...long });
+  const overA = { chain: [...leafOf(rootB, now - hour).chain, rootA.crossSign(rootB, long)] };
+  const overB = { chain: [...leafOf(rootC, now).chain, rootB.crossSign(rootC, long)] };
+  const held = decideHold(input({ current: overA, candidate: overB, publishedRoots: both, since: added(now) }));
+  assert.deepEqual(held, { hold: true, reason: 'new_root', until: now + 10 * minute });
+});
+
 test('a probe that accepts ends the hold, and one that refuses extends it to the emergency band', () => {
   assert.deepEqual(decideHold(input({ probe: 'accepted' })), { hold: false, reason: 'probe_accepted' });
   const late = { publishedRoots: both, since: added(now - hour), probe: 'refused' } as const;

@@ -54,17 +54,23 @@ export function decideHold(input: HoldInput): HoldDecision {
   const emergency = emergencyAt(lifetimeOf(standing));
   if (now >= emergency) return release('emergency');
 
-  const addedAt = ({ fingerprint }: Certificate): number | undefined => {
+  /** When upstreams may be taken to know a root: at once if it was there from the start. */
+  const knownAt = ({ fingerprint }: Certificate): number => {
     const mark = since.get(fingerprint);
-    return mark && addedAtOf(mark);
+    const addedAt = mark && addedAtOf(mark);
+    return addedAt === undefined ? Number.NEGATIVE_INFINITY : addedAt + holdMs;
   };
-  const known = publishedRoots.filter((root) => addedAt(root) === undefined || root === standing.at(-1));
-  if (pathOf(candidate, known, now)) return release('known_root');
+  const known = publishedRoots.filter((root) => knownAt(root) <= now);
+  // Where the published leaf has no older root to stand on either, its young one has proved itself.
+  const proved = pathOf(current, known, now) ? undefined : standing.at(-1);
+  const times = publishedRoots
+    .filter((root) => pathOf(candidate, [root], now))
+    .map((root) => (root === proved ? Number.NEGATIVE_INFINITY : knownAt(root)));
+  const earliest = Math.min(...times);
+  if (earliest === Number.NEGATIVE_INFINITY) return release('known_root');
   if (input.probe === 'accepted') return release('probe_accepted');
   if (input.probe === 'refused') return { hold: true, reason: 'probe_refused', until: emergency };
-
-  const awaited = pathOf(candidate, publishedRoots, now)?.at(-1);
-  const until = ((awaited && addedAt(awaited)) ?? now) + holdMs;
+  const until = times.length > 0 ? earliest : now + holdMs;
   if (now >= until) return release('hold_passed');
   return { hold: true, reason: 'new_root', until: Math.min(until, emergency) };
 }

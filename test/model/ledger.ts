@@ -86,6 +86,7 @@ export class Ledger {
     if (!replica) {
       if (!sameContent(before, after)) this.#foreign.add(name);
       if (object.metadata.name === this.#options.spec.caSecretName) this.#forgetTimes(after);
+      else if (this.#foreign.has(`Secret/${this.#options.spec.caSecretName}`)) this.#forgetTimes(this.#caSecret());
       return;
     }
     this.count(`${verb} ${object.kind}`);
@@ -227,6 +228,10 @@ export class Ledger {
         `${name} names the Secret ${secret}, which is missing`,
       );
     }
+  }
+
+  #caSecret(): KubeObject | undefined {
+    return this.#options.cluster().get(secretRef(META.namespace, this.#options.spec.caSecretName));
   }
 
   /**

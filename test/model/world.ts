@@ -197,7 +197,7 @@ export class World {
     if (!this.leader) await this.elect('a');
     this.mesh.heal();
     for (const upstream of this.mesh.upstreams) this.mesh.teach(upstream);
-    await this.#settle(Math.max(this.spec.trust.retainMs, this.mesh.lifeMs) + 30 * MINUTE);
+    await this.#settle(Math.max(this.spec.trust.retainMs, this.mesh.lifeMs) + this.mesh.lifeMs + 30 * MINUTE);
     this.#converged();
     const before = this.#versions();
     for (let looks = 0; looks < 3; looks++) {
