@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { EVENT_REASONS } from '../../src/agent/event-sink.ts';
+import { LIVE_REASONS } from '../../src/agent/live-condition.ts';
 import { REASONS } from '../../src/agent/status.ts';
 import { ROOT } from '../tree.ts';
 
@@ -10,7 +11,7 @@ const read = (file: string): string => readFileSync(join(ROOT, file), 'utf8');
 const runbook = read('docs/runbook.md');
 const entries = [...runbook.matchAll(/^### (\w+)$/gm)].map(([, name = '']) => name);
 const alerts = [...read('deploy/alerts/meshcert.yaml').matchAll(/- alert: (\w+)/g)].map(([, name = '']) => name);
-const known = new Set<string>([...alerts, ...REASONS, ...EVENT_REASONS]);
+const known = new Set<string>([...alerts, ...REASONS, ...LIVE_REASONS, ...EVENT_REASONS]);
 
 test('every alert and every reason has an entry in the runbook', () => {
   assert.deepEqual(
