@@ -20,7 +20,7 @@ const findings = (found: readonly string[]): Result => ({ ok: found.length === 0
 
 const checks: Readonly<Record<string, () => Promise<Result>>> = {
   types: command('tsc', '-p', 'tsconfig.json'),
-  'lint, format, import rules': command('biome', 'ci', '--error-on-warnings', '.'),
+  'lint, format, import rules': command('biome', 'ci', '--colors=off', '--error-on-warnings', '.'),
   'dead exports, dependencies': command('knip', '--no-progress'),
   'generated files': command('tsx', 'scripts/gen.ts', '--check'),
   'file budget': async () => findings(overBudget(ROOT)),

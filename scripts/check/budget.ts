@@ -3,7 +3,8 @@ import { join } from 'node:path';
 import { filesBelow } from '../tree.ts';
 
 const LARGEST = 12 * 1024;
-const MEDIAN = 2.5 * 1024;
+/** docs/adr/0002-file-budget.md */
+const MEDIAN = 3.2 * 1024;
 
 /**
  * Small files keep one concept each. Counts the TypeScript of src and adapters without tests and generated files;

@@ -4,6 +4,7 @@ import type { Desired } from '../core/plan.ts';
 import { decideTrust, namedRoots, type TrustDecision } from '../core/trust.ts';
 import { type Verdict, verify } from '../core/verify.ts';
 import { desiredObjects } from '../gateway/emissary.ts';
+import { GatewayError } from '../gateway/error.ts';
 import type { Publication } from '../gateway/publication.ts';
 import type { Target } from '../gateway/targets.ts';
 import type { Adapter, Expectation } from '../mesh/adapter.ts';
@@ -74,32 +75,36 @@ export function decide(situation: Situation): Decision {
         })
       : undefined;
   const identity = hold?.hold ? current?.identity : (accepted ?? current?.identity);
-  const desired =
-    identity && trust.bundle.length > 0
-      ? desiredObjects({
-          meta: situation.meta,
-          spec,
-          tls: situation.tls,
-          identity,
-          bundle: trust.bundle,
-          since: trust.since,
-          targets: situation.targets,
-        })
-      : undefined;
+  const wanted = identity && trust.bundle.length > 0 ? wantedObjects(situation, identity, trust) : undefined;
 
   return {
-    desired,
+    desired: wanted?.desired,
     standing: current?.identity,
     identity,
     trust,
     hold,
-    problem: judged && toProblem(judged),
+    problem: (judged && toProblem(judged)) ?? wanted?.problem,
     nextLook: earliest(now, [
       trust.nextChangeAt,
       hold?.hold ? hold.until : undefined,
       identity ? leafOf(identity).notAfter : undefined,
     ]),
   };
+}
+
+/** What the gateway wants to stand; a wish that it cannot be told is a problem and changes nothing. */
+function wantedObjects(
+  { meta, spec, tls, targets }: Situation,
+  identity: Identity,
+  { bundle, since }: TrustDecision,
+): Pick<Decision, 'desired' | 'problem'> {
+  try {
+    const desired = desiredObjects({ meta, spec, tls, identity, bundle, since, targets });
+    return { desired, problem: undefined };
+  } catch (error) {
+    if (!(error instanceof GatewayError)) throw error;
+    return { desired: undefined, problem: codedProblem(error) };
+  }
 }
 
 /** Why the candidate may not be published, or undefined. */

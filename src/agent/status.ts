@@ -33,8 +33,6 @@ export const REASONS = [
   'EmergencyBand',
 ] as const;
 
-export type Reason = (typeof REASONS)[number];
-
 /** `ERR_MESH_TLS` → `MeshTls`: the condition reason of a coded failure. */
 export function reasonOf(code: string): string {
   return code

@@ -21,6 +21,7 @@ import { MeshStream } from './mesh-stream.ts';
 import { Prober } from './prober.ts';
 import { PublicationView } from './publication-view.ts';
 import { type Outcome, publish } from './publisher.ts';
+import { renewRequestOf, rotatedAt } from './remembered.ts';
 import { retireContexts } from './retire.ts';
 import { WriteAttempts } from './write-attempts.ts';
 
@@ -209,7 +210,7 @@ export class Worker {
         if (outcome.written.length > 0) this.#dirty.fire();
         return outcome;
       }
-      await this.#mappings?.sync(signal);
+      await this.#mappings?.sync(signal, fence);
       await this.#retire(signal);
       if (certificate.metadata.uid !== undefined && !dryRun) await settleFinalizer(certificate, kube, signal);
       this.#attempts.succeeded();
@@ -278,16 +279,4 @@ export class Worker {
       await Promise.allSettled(waits);
     }
   }
-}
-
-/** What was acted on already. A document of a file has no status to remember it by: what it says at first is old. */
-function renewRequestOf({ metadata, status }: MeshCertificate): string | undefined {
-  if (metadata.uid === undefined) return metadata.annotations?.[RENEW_ANNOTATION];
-  return (status as { renewRequest?: string } | undefined)?.renewRequest;
-}
-
-/** When the leaf that stands came, as the status remembers it. */
-function rotatedAt({ status }: MeshCertificate): number | undefined {
-  const { lastRotationTime } = (status ?? {}) as { lastRotationTime?: string };
-  return lastRotationTime === undefined ? undefined : Date.parse(lastRotationTime);
 }

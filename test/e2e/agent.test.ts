@@ -184,6 +184,27 @@ describe('the agent', () => {
     await world.until('the end of retention', async () => (await world.published()).bundle.length === 1, 60_000);
   });
 
+  it('says which name the gateway would misread, and writes nothing', async () => {
+    await using world = await AgentWorld.start();
+    world.run({ tlsContext: { name: 'web-context' } });
+    await world.untilCode('ERR_GATEWAY_NAME');
+    assert.deepEqual(writes(world), []);
+  });
+
+  it('holds a leaf under a new root no longer than into the last tenth of the old one', async () => {
+    await using world = await AgentWorld.start();
+    world.run({ trust: { hold: '24h' } });
+    await world.untilReady();
+    const first = await world.leaf();
+    const next = SandboxCa.root({ clock: world.clock });
+    world.mesh.rotate(next, [world.mesh.ca.root, next.root]);
+    await world.until('a held leaf', () => world.status?.held !== undefined);
+    const emergency = Date.parse(world.status?.emergencyTime ?? '');
+    await world.until('the new leaf', async () => (await world.leaf()) !== first, 30_000);
+    assert.ok(world.clock.now() >= emergency);
+    assert.ok(world.clock.now() < emergency + 120_000);
+  });
+
   it('changes nothing while paused', async () => {
     await using world = await AgentWorld.start();
     world.run({ paused: true });
