@@ -14,7 +14,8 @@ export interface DiscoveryOptions {
 
 /** Who is told: often, and synchronously. */
 export interface Watcher {
-  changed(): void;
+  /** Keys (`keyOf`) of what came, changed or went; all keys, perhaps none, after the first list. */
+  changed(keys: ReadonlySet<string>): void;
   failed(error: Error): void;
 }
 
@@ -25,6 +26,7 @@ export interface View extends Disposable {
   /** Why it is not up to date now. */
   readonly problem: Error | undefined;
   items(): readonly KubeObject[];
+  get(key: string): KubeObject | undefined;
 }
 
 /**
@@ -53,6 +55,7 @@ export class Discovery {
         return shared.reflector.problem;
       },
       items: () => [...shared.reflector.items().values()],
+      get: (key) => shared.reflector.items().get(key),
       [Symbol.dispose]: () => {
         shared.watchers.delete(watcher);
         if (shared.watchers.size > 0) return;
@@ -97,7 +100,9 @@ class SharedWatch {
   }
 
   async #follow(): Promise<void> {
-    for await (const _ of this.reflector.changes()) for (const watcher of [...this.watchers]) watcher.changed();
+    for await (const keys of this.reflector.changes()) {
+      for (const watcher of [...this.watchers]) watcher.changed(keys);
+    }
   }
 }
 

@@ -4,6 +4,7 @@ import type { Clock } from '../mesh/clock.ts';
 import type { Log } from '../mesh/log.ts';
 import type { Targeting } from '../mesh/targeting.ts';
 import type { Discovery } from './discovery.ts';
+import type { Fence } from './publisher.ts';
 import type { Spacing } from './spacing.ts';
 
 /** What became of one Mapping; for status, events and the `Referenced` condition. */
@@ -68,10 +69,11 @@ export interface MappingKeeping {
   /** The contexts that must stand, as far as is known; sorted by name. */
   targets(): readonly Target[];
   states(): readonly MappingState[];
-  /** Sets `spec.tls` where its context stands. No change, no write; safe to call at any time. */
-  sync(signal: AbortSignal): Promise<void>;
+  /**
+   * Sets `spec.tls` where its context stands. No change, no write; safe to call at any time. The fence is asked
+   * before each write, which may have to wait for its turn.
+   */
+  sync(signal: AbortSignal, fence?: Pick<Fence, 'check'>): Promise<void>;
   /** Watches until the signal; never throws for a failed watch. */
   run(signal: AbortSignal): Promise<void>;
-  /** Gives back each `spec.tls` that we set, and sets none any more: for offboarding. Returns how many. */
-  release(signal: AbortSignal): Promise<number>;
 }

@@ -2,17 +2,25 @@ import { retryDelay } from '../core/backoff.ts';
 import { type KubeObject, keyOf, OWNER_LABEL, refOf } from '../core/object.ts';
 import { ownerLabel } from '../gateway/owner.ts';
 import { judgeMappings, type MappingVerdict, neededTargets, type Target, type TargetWish } from '../gateway/targets.ts';
+import { KubeError } from '../kube/error.ts';
 import type { TargetRules } from '../mesh/targeting.ts';
 import type { MappingKeeperOptions, MappingKeeping, MappingState } from './mappings-contract.ts';
 import { Sight } from './mappings-sight.ts';
-import { applyTls, releaseMappings } from './mappings-write.ts';
+import { applyTls } from './mappings-write.ts';
+import type { Fence } from './publisher.ts';
 
 interface Failure {
-  readonly error: Error;
+  /** Absent while it may be a race with somebody else's write. */
+  readonly error: Error | undefined;
   readonly attempts: number;
   /** Monotonic milliseconds. */
   readonly retryAt: number;
 }
+
+/** The Mapping has changed or gone since it was judged: the watch is about to say so. */
+const RACES: ReadonlySet<string> = new Set(['ERR_KUBE_CONFLICT', 'ERR_KUBE_NOT_FOUND']);
+/** So many in a row are no race but, say, another manager of the same field. */
+const SUSPICIOUS_RACES = 4;
 
 export class MappingKeeper implements MappingKeeping {
   readonly #options: MappingKeeperOptions;
@@ -26,7 +34,6 @@ export class MappingKeeper implements MappingKeeping {
   #applied = new Map<string, string | undefined>();
   #running: AbortSignal | undefined;
   #syncing: Promise<void> = Promise.resolve();
-  #released = false;
   #told = '';
 
   constructor(options: MappingKeeperOptions) {
@@ -78,26 +85,26 @@ export class MappingKeeper implements MappingKeeping {
     }
   }
 
-  sync(signal: AbortSignal): Promise<void> {
-    const next = this.#syncing.then(() => this.#sync(signal));
+  sync(signal: AbortSignal, fence?: Pick<Fence, 'check'>): Promise<void> {
+    const next = this.#syncing.then(() => this.#sync(signal, fence));
     this.#syncing = next.catch(() => {});
     return next;
   }
 
-  async #sync(signal: AbortSignal): Promise<void> {
+  async #sync(signal: AbortSignal, fence: Pick<Fence, 'check'> | undefined): Promise<void> {
     for (const verdict of this.#verdicts) {
-      if (!this.complete || this.#released || this.#options.dryRun) return;
+      if (!this.complete || this.#options.dryRun) return;
       const contextName = this.#due(verdict);
       if (contextName === undefined) continue;
       const { mapping } = verdict;
       const key = keyOf(refOf(mapping));
       try {
-        await applyTls(mapping, contextName, this.#options, signal);
+        await applyTls(mapping, contextName, { ...this.#options, fence }, signal);
         this.#applied.set(key, mapping.metadata.resourceVersion);
         this.#failures.delete(key);
       } catch (error) {
-        if (signal.aborted) throw error;
-        this.#failed(key, error instanceof Error ? error : new Error(String(error)));
+        if (signal.aborted || !(error instanceof KubeError)) throw error;
+        this.#failed(key, error);
       }
     }
     this.#tell();
@@ -113,13 +120,6 @@ export class MappingKeeper implements MappingKeeping {
     return named === contextName || isWritten || isEarly || !this.#standing.has(contextName) ? undefined : contextName;
   }
 
-  async release(signal: AbortSignal): Promise<number> {
-    this.#released = true;
-    await this.#syncing;
-    const names = new Set([...this.#standing, ...this.#targets.map((target) => target.contextName)]);
-    return releaseMappings(this.#options, this.#namespaces(), (name) => names.has(name), signal);
-  }
-
   #judge(): void {
     const sight = this.#sight;
     if (!sight || (this.#options.targeting && !this.#rules)) return;
@@ -129,7 +129,9 @@ export class MappingKeeper implements MappingKeeping {
     this.#verdicts = judgeMappings(wish, world);
     this.#targets = neededTargets(wish, world, this.#verdicts);
     const seen = new Set(this.#verdicts.map(({ mapping }) => keyOf(refOf(mapping))));
-    for (const of of [this.#failures, this.#applied]) for (const key of of.keys()) if (!seen.has(key)) of.delete(key);
+    for (const notes of [this.#failures, this.#applied]) {
+      for (const key of notes.keys()) if (!seen.has(key)) notes.delete(key);
+    }
     this.#tell();
   }
 
@@ -141,12 +143,13 @@ export class MappingKeeper implements MappingKeeping {
     this.#options.onChange();
   }
 
-  #failed(key: string, error: Error): void {
+  #failed(key: string, error: KubeError): void {
     const { clock, random, onError, onChange } = this.#options;
     const attempts = (this.#failures.get(key)?.attempts ?? 0) + 1;
     const wait = retryDelay(attempts, random);
-    this.#failures.set(key, { error, attempts, retryAt: clock.monotonic() + wait });
-    onError?.(error);
+    const isRace = RACES.has(error.code) && attempts < SUSPICIOUS_RACES;
+    this.#failures.set(key, { error: isRace ? undefined : error, attempts, retryAt: clock.monotonic() + wait });
+    if (!isRace) onError?.(error);
     clock.sleep(wait, this.#running).then(onChange, () => {});
   }
 

@@ -1,5 +1,6 @@
-import type { KubeObject } from '../core/object.ts';
-import { namespacesBehind, type TargetWish, type TargetWorld } from '../gateway/targets.ts';
+import { type KubeObject, keyOf, refOf } from '../core/object.ts';
+import { isMentioned } from '../gateway/targets/mapping.ts';
+import { namespacesBehind, ownNames, type TargetWish, type TargetWorld } from '../gateway/targets.ts';
 import type { Resource } from '../kube/api.ts';
 import { RESOURCES } from '../kube/resources.ts';
 import type { Discovery, View, Watcher } from './discovery.ts';
@@ -20,6 +21,9 @@ export class Sight implements Disposable {
   readonly #contexts: View;
   readonly #isOurs: (context: KubeObject) => boolean;
   readonly #behind = new Map<string, Backends>();
+  /** Mappings and contexts that the last look was about: of a thousand MeshCertificates, each has a few. */
+  #ofConcern: ReadonlySet<string> = new Set();
+  #isMentioned: (mapping: KubeObject) => boolean = () => true;
 
   /** `mappingNamespaces` undefined: all. */
   constructor(
@@ -36,9 +40,9 @@ export class Sight implements Disposable {
     this.#isOurs = scope.isOurs;
     const everywhere = scope.mappingNamespaces ?? [undefined];
     this.#mappings = [RESOURCES.mappings, RESOURCES.tcpMappings].flatMap((resource: Resource) =>
-      everywhere.map((namespace) => discovery.view(resource, namespace, watcher)),
+      everywhere.map((namespace) => this.#concerning(resource, namespace, (mapping) => this.#isMentioned(mapping))),
     );
-    this.#contexts = discovery.view(RESOURCES.tlsContexts, scope.namespace, watcher);
+    this.#contexts = this.#concerning(RESOURCES.tlsContexts, scope.namespace, scope.isOurs);
   }
 
   /** Whether all is known that can be: Mappings and contexts, and what lies behind them where it may be seen. */
@@ -52,8 +56,11 @@ export class Sight implements Disposable {
 
   /** What stands; opens and closes watches as the Mappings point to other namespaces. */
   world(wish: TargetWish): TargetWorld {
-    const mappings = this.#mappings.flatMap((view) => view.items());
     const contexts = this.#contexts.items().filter(this.#isOurs);
+    const ours = ownNames(wish, contexts);
+    this.#isMentioned = (mapping) => isMentioned(mapping, wish, ours);
+    const mappings = this.#mappings.flatMap((view) => view.items().filter(this.#isMentioned));
+    this.#ofConcern = new Set([...mappings, ...contexts].map((object) => keyOf(refOf(object))));
     this.#look(namespacesBehind(wish, { mappings, contexts }));
     const all = (kind: keyof typeof BACKENDS) => [...this.#behind.values()].flatMap((views) => views[kind].items());
     return {
@@ -69,6 +76,24 @@ export class Sight implements Disposable {
   [Symbol.dispose](): void {
     for (const view of [...this.#mappings, this.#contexts]) view[Symbol.dispose]();
     this.#look(new Set());
+  }
+
+  /** A view that tells only of objects that concern us, or did at the last look; and of the first list. */
+  #concerning(resource: Resource, namespace: string | undefined, concerns: (object: KubeObject) => boolean): View {
+    const watcher = this.#watcher;
+    let listed = false;
+    const view = this.#discovery.view(resource, namespace, {
+      failed: (error) => watcher.failed(error),
+      changed: (keys) => {
+        const isConcerned = [...keys].some((key) => {
+          const object = view.get(key);
+          return this.#ofConcern.has(key) || (object !== undefined && concerns(object));
+        });
+        if (isConcerned || !listed) watcher.changed(keys);
+        listed = true;
+      },
+    });
+    return view;
   }
 
   #unseen(): Map<string, string> {

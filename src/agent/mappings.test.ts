@@ -353,21 +353,6 @@ describe('the keeper of Mappings', () => {
     });
   });
 
-  it('gives every Mapping back when asked, and leaves what others set', () =>
-    withKeeper({}, async (world) => {
-      world.backend('web');
-      world.context('linkerd-web-shop', idOf('web'));
-      world.mapping('web');
-      world.mapping('own', { service: 'https://web.shop', tls: 'linkerd-web-shop' }, {});
-      await world.until('set', () => world.state('web')?.state === 'set' && world.state('own') !== undefined);
-      const released = world.keeper.release(new AbortController().signal);
-      await world.until('released', async () => (await world.tlsOf('web')) === undefined);
-      assert.equal(await released, 1);
-      assert.equal(await world.tlsOf('own'), 'linkerd-web-shop');
-      const spec = (await world.get('web'))?.spec as object;
-      assert.deepEqual(Object.keys(spec).sort(), ['hostname', 'prefix', 'service']);
-    }));
-
   it('writes nothing on a dry run, but tells what it would', () =>
     withKeeper({ dryRun: true }, async (world) => {
       world.backend('web');

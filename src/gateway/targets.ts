@@ -73,6 +73,14 @@ export interface MappingVerdict {
   readonly outcome: { readonly target: Target } | { readonly code: string; readonly message: string };
 }
 
+/** The names of contexts that are ours, whether or not they stand. */
+export function ownNames(wish: TargetWish, contexts: readonly KubeObject[]): Set<string> {
+  const names = new Set(contexts.map((context) => context.metadata.name));
+  if (!wish.rules) names.add(wish.contextName);
+  for (const { contextName } of listedContexts(wish)) names.add(contextName);
+  return names;
+}
+
 /** Where Services, EndpointSlices and Pods have to be looked at to judge these Mappings. */
 export function namespacesBehind(wish: TargetWish, world: Pick<TargetWorld, 'mappings' | 'contexts'>): Set<string> {
   if (!wish.rules) return new Set();
@@ -88,9 +96,7 @@ export function namespacesBehind(wish: TargetWish, world: Pick<TargetWorld, 'map
 
 /** Judges every Mapping that is selected or names one of our contexts; the others are not mentioned. */
 export function judgeMappings(wish: TargetWish, world: TargetWorld): MappingVerdict[] {
-  const ours = new Set(world.contexts.map((context) => context.metadata.name));
-  if (!wish.rules) ours.add(wish.contextName);
-  for (const target of listedContexts(wish)) ours.add(target.contextName);
+  const ours = ownNames(wish, world.contexts);
   return world.mappings.flatMap((mapping) => judgeMapping(mapping, wish, world, ours) ?? []);
 }
 

@@ -16,8 +16,8 @@ export function judgeMapping(
 ): MappingVerdict | undefined {
   const { service, tls } = mappingSpec(mapping);
   const named = typeof tls === 'string' ? tls : undefined;
-  const selected = wish.selector !== undefined && isSelected(mapping, wish.selector);
-  if (!selected && (named === undefined || !ours.has(named))) return undefined;
+  const selected = isSelected(mapping, wish);
+  if (!isMentioned(mapping, wish, ours)) return undefined;
 
   const found = findTarget(mapping, wish, world);
   const title = describe(refOf(mapping));
@@ -41,8 +41,15 @@ export function judgeMapping(
   return { mapping, service, selected, named, outcome: { target: found } };
 }
 
-function isSelected(mapping: KubeObject, selector: Readonly<Record<string, string>>): boolean {
-  return Object.entries(selector).every(([key, value]) => mapping.metadata.labels?.[key] === value);
+function isSelected(mapping: KubeObject, { selector }: TargetWish): boolean {
+  const { labels } = mapping.metadata;
+  return selector !== undefined && Object.entries(selector).every(([key, value]) => labels?.[key] === value);
+}
+
+/** Whether a Mapping is selected or names one of our contexts. */
+export function isMentioned(mapping: KubeObject, wish: TargetWish, ours: ReadonlySet<string>): boolean {
+  const { tls } = mappingSpec(mapping);
+  return isSelected(mapping, wish) || (typeof tls === 'string' && ours.has(tls));
 }
 
 /** Whether `spec.tls` of a Mapping is there because we applied it. */
