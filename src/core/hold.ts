@@ -62,15 +62,14 @@ export function decideHold(input: HoldInput): HoldDecision {
   };
   const known = publishedRoots.filter((root) => knownAt(root) <= now);
   // Where the published leaf has no older root to stand on either, its young one has proved itself.
-  const proved = pathOf(current, known, now) ? undefined : standing.at(-1);
-  const times = publishedRoots
-    .filter((root) => pathOf(candidate, [root], now))
-    .map((root) => (root === proved ? Number.NEGATIVE_INFINITY : knownAt(root)));
-  const earliest = Math.min(...times);
-  if (earliest === Number.NEGATIVE_INFINITY) return release('known_root');
+  const proved = pathOf(current, known, now) ? known : [...known, ...standing.slice(-1)];
+  const under = publishedRoots.filter((root) => pathOf(candidate, [root], now));
+  const shared = under.filter((root) => proved.includes(root) && pathOf(current, [root], now));
+  const old = under.filter((root) => knownAt(root) === Number.NEGATIVE_INFINITY);
+  if (shared.length + old.length > 0) return release('known_root');
   if (input.probe === 'accepted') return release('probe_accepted');
   if (input.probe === 'refused') return { hold: true, reason: 'probe_refused', until: emergency };
-  const until = times.length > 0 ? earliest : now + holdMs;
+  const until = under.length > 0 ? Math.min(...under.map(knownAt)) : now + holdMs;
   if (now >= until) return release('hold_passed');
   return { hold: true, reason: 'new_root', until: Math.min(until, emergency) };
 }
