@@ -31,6 +31,7 @@ describe('Consul on real parts: Consul, kube-apiserver, Envoy, Connect proxy', (
     await addKubernetesMethod(consul, apiserver);
     await using upstream = await startUpstream(consul);
     const kube = connect({ kubeconfig: apiserver.kubeconfigFile, userAgent: 'watcher' });
+    await using _kube = stopping(() => kube.close());
     await using pair = watchPair(kube, { namespace: 'ambassador', identity: 'consul-identity', ca: 'consul-ca' });
     await using gateway = await startEnvoyGateway({
       kube,
@@ -44,6 +45,7 @@ describe('Consul on real parts: Consul, kube-apiserver, Envoy, Connect proxy', (
     });
     const cluster = await verified(gateway, agent);
     const load = startLoad(`${gateway.url}/`, cluster, 25);
+    await using _load = stopping(() => load.stop());
     for (const rotations of [1, 2]) {
       await rotateRoot(consul);
       await pair
@@ -56,8 +58,8 @@ describe('Consul on real parts: Consul, kube-apiserver, Envoy, Connect proxy', (
     assert.deepEqual(pair.violations, []);
     assert.deepEqual([load.failed, load.failures], [0, []], agent.log());
     assert.equal(pair.bundles.at(-1)?.length, 3);
+    await apiserver.kubectl(['delete', '-n', 'ambassador', 'mapping/web', 'tlscontext/consul']);
     assert.match(pair.leaves.at(-1)?.names.uris[0] ?? '', /\/ns\/default\/dc\/dc1\/svc\/ambassador$/);
-    kube.close();
   });
 
   it("takes over from Ambassador's connector without a lost request, once it is told that it may", async () => {
@@ -66,6 +68,7 @@ describe('Consul on real parts: Consul, kube-apiserver, Envoy, Connect proxy', (
     const token = (await createServiceToken(consul, 'ambassador')).secret;
     await leaveAsConnector(apiserver, consul, token);
     const kube = connect({ kubeconfig: apiserver.kubeconfigFile, userAgent: 'watcher' });
+    await using _kube = stopping(() => kube.close());
     await using gateway = await startEnvoyGateway({
       kube,
       resolve: (host) => (host === web ? upstream.port : undefined),
@@ -80,6 +83,7 @@ describe('Consul on real parts: Consul, kube-apiserver, Envoy, Connect proxy', (
       return cluster !== '';
     });
     const load = startLoad(`${gateway.url}/`, cluster, 25);
+    await using _load = stopping(() => load.stop());
     const url = new URL(consul.url);
     await using agent = await startAgentProcess({
       kubeconfig: apiserver.kubeconfigFile,
@@ -106,7 +110,6 @@ describe('Consul on real parts: Consul, kube-apiserver, Envoy, Connect proxy', (
     assert.deepEqual([load.failed, load.failures], [0, []], agent.log());
     assert.ok(load.answered > 0);
     assert.ok(!agent.log().includes(token), 'the token is in no log line');
-    kube.close();
   });
 });
 
@@ -218,6 +221,8 @@ spec:
       tls: {ca: {file: ${consul.caFile}}, serverName: ${consul.serverName}}
     auth: {login: {method: ${METHOD}, serviceAccount: ambassador}}
   mappings: {selector: {matchLabels: {mesh: consul}}}
+  # A second rotation within the hold of the first is held: its bridge leads to a root that is new itself.
+  trust: {hold: 10s}
 `;
 }
 
@@ -244,6 +249,12 @@ async function verified(gateway: EnvoyGateway, agent: AgentProcess): Promise<str
     });
   return name;
 }
+
+const stopping = (stop: () => unknown): AsyncDisposable => ({
+  async [Symbol.asyncDispose]() {
+    await stop();
+  },
+});
 
 async function until(holds: () => Promise<boolean>, agent: AgentProcess): Promise<void> {
   for (const deadline = Date.now() + MINUTE; !(await holds()); ) {
