@@ -60,6 +60,11 @@ export class LeaseLeadership implements Leadership {
     this.#told = told;
   }
 
+  /** All that there are, held here or elsewhere. */
+  get names(): readonly string[] {
+    return this.#terms.map((_, shard) => this.#leaseName(shard));
+  }
+
   get held(): readonly string[] {
     return this.#terms.flatMap((term, shard) => (term?.isLeader() ? [this.#leaseName(shard)] : []));
   }

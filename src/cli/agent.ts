@@ -43,12 +43,13 @@ export const agent: Command = {
 async function runAgent(flags: AgentFlags, io: Io): Promise<number> {
   const log = createLog({ level: flags.logLevel });
   const namespace = flags.namespace ?? io.env.POD_NAMESPACE ?? (await podNamespace()) ?? 'default';
+  const metrics = createMetrics({ version: VERSION });
   const kube = connect({
     kubeconfig: flags.kubeconfig ?? io.env.KUBECONFIG,
     context: flags.context,
     userAgent: `meshcert/${VERSION}`,
+    answered: (verb, resource, status) => metrics.kubeRequests.inc({ verb, resource, status: String(status) }),
   });
-  const metrics = createMetrics({ version: VERSION });
   const board = new StatusBoard();
   const stop = new AbortController();
   const signal = AbortSignal.any([io.signal, stop.signal]);
@@ -66,6 +67,10 @@ async function runAgent(flags: AgentFlags, io: Io): Promise<number> {
         identity: io.env.POD_NAME ?? `${io.env.HOSTNAME ?? 'agent'}-${process.pid}`,
       })
     : alone;
+  metrics.onCollect(() => {
+    if (!(leadership instanceof LeaseLeadership)) return;
+    for (const lease of leadership.names) metrics.leader.set({ lease }, leadership.held.includes(lease) ? 1 : 0);
+  });
   const fromResources = flags.config === undefined && !flags.consulConnector;
   const health = new Health(flags.leaderElect ? leadership : undefined);
   const once = flags.once ? new OnceSink(() => stop.abort(new Error('published'))) : undefined;

@@ -32,6 +32,8 @@ export interface ConnectOptions {
   readonly deadlineMs?: number | undefined;
   /** Requests at once, watches not counted; default 32. */
   readonly concurrency?: number | undefined;
+  /** Told of each request: the verb and the resource as RBAC names them, and the HTTP status, 0 when no answer came. */
+  readonly answered?: ((verb: string, resource: string, status: number) => void) | undefined;
 }
 
 /** A connection to the API server. No request is made yet; a broken kubeconfig is told by the first one. */
@@ -43,6 +45,7 @@ export function connect(options: ConnectOptions): Kube {
     clock,
     deadlineMs: options.deadlineMs ?? 30_000,
     concurrency: options.concurrency ?? 32,
+    answered: ({ verb, rule }, status) => options.answered?.(verb, rule?.resource ?? 'other', status),
   });
   return new Client(transport);
 }

@@ -20,6 +20,8 @@ export interface TransportOptions {
   readonly deadlineMs: number;
   /** Connections for requests that are no watches; more wait their turn. */
   readonly concurrency: number;
+  /** Told of each request that was answered, by its HTTP status, and of each that was not, by 0. */
+  readonly answered?: ((called: Called, status: number) => void) | undefined;
 }
 
 /** Enough for a socket's idle close on the server's side (kube-apiserver: 90 s or more) never to come first. */
@@ -114,8 +116,11 @@ export class Transport {
       },
     };
     try {
-      return await once(access, options, body, limit);
+      const response = await once(access, options, body, limit);
+      this.#options.answered?.(exchange.called, response.statusCode ?? 0);
+      return response;
     } catch (error) {
+      this.#options.answered?.(exchange.called, 0);
       throw errorFromSocket(exchange.called, error);
     }
   }

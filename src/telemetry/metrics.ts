@@ -6,6 +6,8 @@ type LabelsOf<D> = D extends { readonly labels: readonly (infer L extends string
 type All = { readonly [K in keyof typeof METRICS]: Metric<LabelsOf<(typeof METRICS)[K]>> };
 
 export interface Metrics extends All {
+  /** Called before each answer, to set what is read rather than counted. */
+  onCollect(read: () => void): void;
   /** The answer to GET /metrics. */
   expose(): string;
 }
@@ -18,9 +20,12 @@ export function createMetrics(build: { version: string }): Metrics {
   const all = Object.fromEntries(entries) as unknown as All;
   all.buildInfo.set({ version: build.version, node: process.versions.node }, 1);
   all.processStart.set({}, Math.floor(Date.now() / 1000 - process.uptime()));
+  const readers: (() => void)[] = [];
   return {
     ...all,
+    onCollect: (read) => readers.push(read),
     expose() {
+      for (const read of readers) read();
       const { user, system } = process.cpuUsage();
       all.processCpu.set({}, (user + system) / 1e6);
       all.processMemory.set({}, process.memoryUsage.rss());

@@ -9,6 +9,7 @@ import { say } from '../../src/cli/io.fixture.ts';
 import { type Istio, startIstio } from '../../src/sandbox/istio/istio.ts';
 import { ambassadorDefinitions } from '../../src/sandbox/kube/ambassador.ts';
 import { type KubeApiserver, startKubeApiserver } from './servers/kube-apiserver.ts';
+import { freePorts } from './servers/loopback.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const ID = 'spiffe://cluster.local/ns/emissary/sa/emissary';
@@ -92,19 +93,11 @@ test('the agent publishes under the roles that render --rbac gave, and is refuse
 test('as a controller with a Lease, it brings a custom resource to Ready, and is refused nothing', async () => {
   await server.kubectl(['apply', '-f', documents]);
   const stop = new AbortController();
+  const { port } = await freePorts('port');
   const running = say(
     [
-      'agent',
-      '--observe',
-      'names',
-      '-n',
-      'emissary',
-      '--kubeconfig',
-      kubeconfig,
-      '--listen',
-      'off',
-      '--log-level',
-      'error',
+      ...['agent', '--observe', 'names', '-n', 'emissary', '--kubeconfig', kubeconfig],
+      ...['--listen', `127.0.0.1:${port}`, '--log-level', 'error'],
     ],
     { signal: stop.signal },
   );
@@ -112,6 +105,14 @@ test('as a controller with a Lease, it brings a custom resource to Ready, and is
     await server.kubectl(['wait', '-n', 'emissary', '--for=condition=Ready', 'mcert/istio', '--timeout=60s']);
     const lease = await server.call('GET', '/apis/coordination.k8s.io/v1/namespaces/emissary/leases/meshcert');
     assert.ok(lease.body.spec.holderIdentity);
+    const metrics = await (await fetch(`http://127.0.0.1:${port}/metrics`)).text();
+    assert.match(metrics, /^meshcert_leader\{lease="meshcert"\} 1$/m);
+    assert.match(
+      metrics,
+      /^meshcert_kube_requests_total\{verb="patch",resource="meshcertificates\/status",status="200"\} \d+$/m,
+    );
+    assert.match(metrics, /^meshcert_certificate_condition\{namespace="emissary",name="istio",type="Ready"\} 1$/m);
+    assert.doesNotMatch(metrics, /^meshcert_kube_requests_total\{.*status="403"\}/m);
   } finally {
     stop.abort();
     await running;
