@@ -1,10 +1,12 @@
 import type { Clock } from '../mesh/clock.ts';
+import { linkedTo } from './linked-signal.ts';
 
-/** Resolves once nothing was heard for as long as allowed; rejects with the signal's reason. */
+/** Tells when nothing was heard for as long as is allowed. */
 export class Watchdog {
   readonly #clock: Clock;
   #heardAt: number;
   #limitMs: number;
+  #reconsider: (() => void) | undefined;
 
   constructor(clock: Clock, limitMs: number) {
     this.#clock = clock;
@@ -12,16 +14,23 @@ export class Watchdog {
     this.#limitMs = limitMs;
   }
 
+  /** Starts anew, from now on with this limit if one is given. */
   heard(limitMs = this.#limitMs): void {
+    const sooner = limitMs < this.#limitMs;
     this.#heardAt = this.#clock.monotonic();
     this.#limitMs = limitMs;
+    if (sooner) this.#reconsider?.();
   }
 
+  /** Resolves after the silence; rejects with the signal's reason. */
   async silence(signal: AbortSignal): Promise<void> {
     for (;;) {
+      signal.throwIfAborted();
       const left = this.#heardAt + this.#limitMs - this.#clock.monotonic();
       if (left <= 0) return;
-      await this.#clock.sleep(left, signal);
+      using sleep = linkedTo(signal);
+      this.#reconsider = () => sleep.abort();
+      await this.#clock.sleep(left, sleep.signal).catch(() => undefined);
     }
   }
 }

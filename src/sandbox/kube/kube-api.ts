@@ -58,6 +58,8 @@ export interface KubeApi {
   clearFaults(): void;
   /** While on, watches are silent but stay open. */
   stallWatches(on: boolean): void;
+  /** While on, open watches are never told what happens. */
+  muteWatches(on: boolean): void;
   /** While on, watches are accepted and ended at once. */
   closeWatchesAtOnce(on: boolean): void;
   dropWatches(how?: 'end' | 'cut'): void;
@@ -118,6 +120,7 @@ export async function startKubeApi(options: KubeApiOptions = {}): Promise<KubeAp
     fault: (fault) => cluster.faults.add(fault),
     clearFaults: () => cluster.faults.clear(),
     stallWatches: (on) => cluster.watches.stall(on),
+    muteWatches: (on) => cluster.watches.mute(on),
     closeWatchesAtOnce: (on) => cluster.watches.closeAtOnce(on),
     dropWatches: (how) => cluster.watches.drop(how),
     compact(expireOpen = false) {

@@ -22,6 +22,8 @@ interface OpenWatch {
   readonly response: ServerResponse;
   readonly request: WatchRequest;
   pending: string[];
+  /** Nothing more is told after this. */
+  end(): void;
 }
 
 /** The server's own pace of bookmarks. */
@@ -33,6 +35,7 @@ export class Watches {
   readonly #clock: Clock;
   #open = new Set<OpenWatch>();
   #stalled = false;
+  #muted = false;
   #closeAtOnce = false;
 
   constructor(store: Store, clock: Clock) {
@@ -45,7 +48,6 @@ export class Watches {
   }
 
   serve(request: WatchRequest, response: ServerResponse): void {
-    const watch: OpenWatch = { response, request, pending: [] };
     const ended = new AbortController();
     response.writeHead(200, { 'content-type': 'application/json' });
     response.flushHeaders();
@@ -58,14 +60,20 @@ export class Watches {
       this.#refuse(response, expired(`too old resource version: ${request.resourceVersion} (${this.#store.oldest})`));
       return;
     }
-    this.#open.add(watch);
-    for (const change of backlog) this.#tell(watch, change);
     const unsubscribe = this.#store.subscribe(storageOf(request.kind), (change) => this.#tell(watch, change));
-    response.on('close', () => {
-      this.#open.delete(watch);
-      unsubscribe();
-      ended.abort();
-    });
+    const watch: OpenWatch = {
+      response,
+      request,
+      pending: [],
+      end: () => {
+        this.#open.delete(watch);
+        unsubscribe();
+        ended.abort();
+      },
+    };
+    this.#open.add(watch);
+    response.on('close', watch.end);
+    for (const change of backlog) this.#tell(watch, change);
     void this.#keep(watch, ended.signal).catch(() => undefined);
   }
 
@@ -89,6 +97,7 @@ export class Watches {
       left -= step;
       this.#bookmark(watch);
     }
+    watch.end();
     watch.response.end();
   }
 
@@ -97,7 +106,7 @@ export class Watches {
     if (namespace !== undefined && object.metadata.namespace !== namespace) return;
     const is = type !== 'DELETED' && matches(object);
     const was = type !== 'ADDED' && previous !== undefined && matches(previous);
-    if (!is && !was) return;
+    if (this.#muted || (!is && !was)) return;
     const seen = is ? (was ? 'MODIFIED' : 'ADDED') : 'DELETED';
     this.#send(watch, { type: seen, object: show(object) });
   }
@@ -127,9 +136,10 @@ export class Watches {
 
   /** Ends every watch, cleanly or by cutting its connection. */
   drop(how: 'end' | 'cut' = 'end'): void {
-    for (const { response } of this.#open) {
-      if (how === 'end') response.end();
-      else response.destroy();
+    for (const watch of [...this.#open]) {
+      watch.end();
+      if (how === 'end') watch.response.end();
+      else watch.response.destroy();
     }
   }
 
@@ -143,6 +153,11 @@ export class Watches {
     }
   }
 
+  /** While on, open watches are never told what happens; bookmarks go on: an event that a broken server lost. */
+  mute(on: boolean): void {
+    this.#muted = on;
+  }
+
   /** While on, each new watch is accepted and ended at once. */
   closeAtOnce(on: boolean): void {
     this.#closeAtOnce = on;
@@ -150,7 +165,9 @@ export class Watches {
 
   /** Tells every open watch that its version is too old, as after a compaction, and ends it. */
   expire(): void {
-    for (const { response } of this.#open)
-      this.#refuse(response, expired('The resourceVersion for the provided watch is too old.'));
+    for (const watch of [...this.#open]) {
+      watch.end();
+      this.#refuse(watch.response, expired('The resourceVersion for the provided watch is too old.'));
+    }
   }
 }

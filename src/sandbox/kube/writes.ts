@@ -12,6 +12,7 @@ import type { WriteMode } from './request.ts';
 import { admitted, checkAddress, checkDeclared, checkPatched, validate } from './rules.ts';
 import { ApiError, alreadyExists, badRequest, conflict, invalid, MODIFIED, notFound } from './status.ts';
 import type { Store } from './store.ts';
+import { claimOf, clientMeta, counted, omit, serverMeta, withSaidOwners } from './write-parts.ts';
 
 export interface Target {
   readonly kind: Kind;
@@ -21,9 +22,6 @@ export interface Target {
 }
 
 export type PatchType = 'apply' | 'merge' | 'strategic' | 'json';
-
-/** The metadata that a client may set; everything else is the server's. */
-const CLIENT_META = ['labels', 'annotations', 'finalizers', 'ownerReferences'] as const;
 
 /** Every way to change what is stored. */
 export class Writes {
@@ -230,53 +228,4 @@ export class Writes {
     if (wanted.resourceVersion && wanted.resourceVersion !== resourceVersion)
       throw conflict(kind, live.metadata.name, MODIFIED);
   }
-}
-
-/** A writer may rewrite who owns what, as kubectl does when it turns to server-side apply; an empty list resets it. */
-function withSaidOwners(live: Stored, said: Stored): Stored {
-  const { managedFields } = said.metadata;
-  if (!Array.isArray(managedFields)) return live;
-  return { ...live, metadata: { ...live.metadata, managedFields: managedFields.filter((entry) => entry.manager) } };
-}
-
-function clientMeta(meta: Meta): Fields {
-  const kept: Fields = {};
-  for (const name of CLIENT_META) {
-    const value = meta[name];
-    const empty = value === null || value === undefined || Object.keys(value).length === 0;
-    if (!empty) kept[name] = value;
-  }
-  return kept;
-}
-
-const serverMeta = (meta: Meta): Meta =>
-  Object.fromEntries(Object.entries(meta).filter(([name]) => !CLIENT_META.some((own) => own === name))) as Meta;
-
-function omit(object: Stored, name: string): Stored {
-  const { [name]: _, ...rest } = object;
-  return rest as Stored;
-}
-
-/** An applied configuration without its status, or with nothing but it. */
-function pick(config: Stored, status: boolean): Stored {
-  if (!status) return omit(config, 'status');
-  const { apiVersion, kind, metadata } = config;
-  return {
-    apiVersion,
-    kind,
-    metadata: { name: metadata.name },
-    ...(config.status === undefined ? {} : { status: config.status }),
-  };
-}
-
-/** What an applied configuration says of this part of the object; defaults are stored but nobody's. */
-function claimOf(kind: Kind, config: Stored, subresource: string | undefined): Stored {
-  const written = 'stringData' in config ? admitted(kind, config, 'Ignore') : config;
-  return kind.status ? pick(written, subresource === 'status') : written;
-}
-
-/** What `metadata.generation` counts. */
-function counted(object: Stored, kind: Kind): Fields {
-  const { metadata: _, status, ...rest } = object;
-  return kind.status || status === undefined ? rest : { ...rest, status };
 }
