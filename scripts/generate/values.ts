@@ -17,6 +17,7 @@ const values = z.strictObject({
   certificates: z.array(z.strictObject({ name: undottedName(), spec: z.unknown() })).optional(),
   observe: z.enum(['names', 'labels']).optional(),
   watchNamespaces: z.array(namespaceName()).optional(),
+  allNamespaces: z.boolean().optional(),
   replicas: z.int().min(0).max(100).optional(),
   shards: z.int().min(1).max(64).optional(),
   leaseName: undottedName().optional(),

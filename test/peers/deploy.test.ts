@@ -158,6 +158,18 @@ test('every mode and source is taken by the API server', async () => {
   }
 });
 
+test('many namespaces take a wider role, which is said and not given by accident', async () => {
+  await assert.rejects(template({ watchNamespaces: ['shop'] }), /need observe: labels/);
+  const some = await template({ observe: 'labels', watchNamespaces: ['mesh'] });
+  await server.kubectl(['apply', '--dry-run=server', '-f', '-'], { input: some.text });
+  assert.ok(permissions(some.objects).includes('mesh list /secrets *'));
+  assert.ok(!permissions(some.objects).includes('* list /secrets *'));
+  const all = await template({ observe: 'labels', allNamespaces: true });
+  await server.kubectl(['apply', '--dry-run=server', '-f', '-'], { input: all.text });
+  assert.ok(permissions(all.objects).includes('* list /secrets *'));
+  assert.match(all.text, /^ +- --all-namespaces$/m);
+});
+
 test('a mode makes what belongs to it', async () => {
   const deployment = kinds((await template({ certificates: CERTIFICATES })).objects);
   for (const kind of [

@@ -10,7 +10,9 @@ args:
   {{- end }}
   - --namespace={{ .Release.Namespace }}
   - --observe={{ .Values.observe }}
-  {{- if and .Values.watchNamespaces (eq .Values.source "resources") }}
+  {{- if .Values.allNamespaces }}
+  - --all-namespaces
+  {{- else if and .Values.watchNamespaces (eq .Values.source "resources") }}
   - --watch-namespaces={{ join "," .Values.watchNamespaces }}
   {{- end }}
   {{- if eq .Values.mode "deployment" }}
