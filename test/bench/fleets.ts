@@ -1,0 +1,184 @@
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { parse } from 'yaml';
+import { ROOT } from '../../scripts/tree.ts';
+import type { KubeObject } from '../../src/core/object.ts';
+import type { Kube } from '../../src/kube/api.ts';
+import { connect } from '../../src/kube/client.ts';
+import { prepareCluster } from '../peers/parts/prepare.ts';
+import { startKubeApiserver } from '../peers/servers/kube-apiserver.ts';
+import { istioToken } from '../support/istio-token.ts';
+import type { Api } from './parts/api.ts';
+import type { Ca } from './parts/ca.ts';
+import { type Part, startPart } from './parts/part.ts';
+import { Missing } from './scenario.ts';
+
+export type ApiKind = 'kube-apiserver' | 'sandbox';
+export type Spent = Readonly<Record<string, number>>;
+
+/** An API server with the definitions, empty namespaces, and istiod's CA beside it, each in a process of its own. */
+export interface World extends AsyncDisposable {
+  readonly kind: ApiKind;
+  readonly kubeconfig: string;
+  readonly kubeconfigFile: string;
+  readonly kube: Kube;
+  readonly ca: Part<Ca>;
+  readonly caInfo: { readonly address: string; readonly serverName: string; readonly rootPem: string };
+  readonly dir: string;
+  /** What a client asked since the last time, as the server's own log has it: `{ 'patch secrets': 1000 }`. */
+  spent(userAgent: string): Promise<Spent>;
+  /** `count` MeshCertificates `gw-0` … in this namespace; those that are there stay. */
+  populate(namespace: string, count: number): Promise<void>;
+}
+
+/** Worlds that several scenarios share. */
+export class Fleets implements AsyncDisposable {
+  readonly #worlds = new Map<ApiKind, Promise<World>>();
+  readonly #missing: string | undefined;
+
+  /** `missing`: why there is no real API server here. */
+  constructor(missing: string | undefined) {
+    this.#missing = missing;
+  }
+
+  world(kind: ApiKind): Promise<World> {
+    if (kind === 'kube-apiserver' && this.#missing !== undefined) return Promise.reject(new Missing(this.#missing));
+    let world = this.#worlds.get(kind);
+    if (!world) {
+      world = startWorld(kind);
+      this.#worlds.set(kind, world);
+    }
+    return world;
+  }
+
+  /** The real API server where there is one, else the sandbox's. */
+  get best(): Promise<World> {
+    return this.world(this.#missing === undefined ? 'kube-apiserver' : 'sandbox');
+  }
+
+  get kinds(): readonly ApiKind[] {
+    return this.#missing === undefined ? ['kube-apiserver', 'sandbox'] : ['sandbox'];
+  }
+
+  get missing(): string | undefined {
+    return this.#missing;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const worlds = await Promise.allSettled(this.#worlds.values());
+    this.#worlds.clear();
+    await Promise.all(worlds.map(async (world) => world.status === 'fulfilled' && world.value[Symbol.asyncDispose]()));
+  }
+}
+
+async function startWorld(kind: ApiKind): Promise<World> {
+  const dir = await mkdtemp(join(tmpdir(), 'meshcert-bench-'));
+  const ca = startPart<Ca>('ca');
+  const caInfo = await ca.call('start', undefined);
+  const definition = parse(await readFile(join(ROOT, 'deploy/crd/meshcertificate.yaml'), 'utf8')) as KubeObject;
+  const server = kind === 'kube-apiserver' ? await real(definition) : await played(definition);
+  const kubeconfigFile = join(dir, 'kubeconfig');
+  await writeFile(kubeconfigFile, server.kubeconfig, { mode: 0o600 });
+  const kube = connect({ kubeconfigText: server.kubeconfig, userAgent: 'bench' });
+  const tokens = new Map<string, string>();
+  const populated = new Map<string, number>();
+  return {
+    kind,
+    kubeconfig: server.kubeconfig,
+    kubeconfigFile,
+    kube,
+    ca,
+    caInfo,
+    dir,
+    spent: server.spent,
+    async populate(namespace, count) {
+      if ((populated.get(namespace) ?? 0) >= count) return;
+      await server.namespace(namespace);
+      const tokenFile = tokens.get(namespace) ?? join(dir, `${namespace}.token`);
+      const year = Date.now() + 365 * 86_400_000;
+      await writeFile(tokenFile, istioToken({ namespace, account: 'gateway', expires: year }), { mode: 0o600 });
+      tokens.set(namespace, tokenFile);
+      let next = populated.get(namespace) ?? 0;
+      populated.set(namespace, count);
+      const lane = async () => {
+        for (let at = next++; at < count; at = next++) {
+          await kube.create(certificate(namespace, at, caInfo, tokenFile), { fieldManager: 'bench' });
+        }
+      };
+      await Promise.all(Array.from({ length: 16 }, lane));
+    },
+    async [Symbol.asyncDispose]() {
+      kube.close();
+      await Promise.all([server.stop(), ca[Symbol.asyncDispose]()]);
+      await rm(dir, { recursive: true, force: true });
+    },
+  };
+}
+
+function certificate(namespace: string, at: number, ca: World['caInfo'], tokenFile: string): KubeObject {
+  const { address, serverName, rootPem } = ca;
+  return {
+    apiVersion: 'meshcert.dev/v1alpha1',
+    kind: 'MeshCertificate',
+    metadata: { name: `gw-${at}`, namespace },
+    spec: {
+      istio: { trustDomain: 'cluster.local', ca: { address, serverName, tokenFile, root: { inline: rootPem } } },
+      // TLSContexts are told apart across namespaces.
+      tlsContext: { name: `${namespace}-${at}` },
+    },
+  };
+}
+
+interface Server {
+  readonly kubeconfig: string;
+  spent(userAgent: string): Promise<Spent>;
+  namespace(name: string): Promise<void>;
+  stop(): Promise<void>;
+}
+
+async function played(definition: KubeObject): Promise<Server> {
+  const part = startPart<Api>('api');
+  const kubeconfig = await part.call('start', { namespaces: [], objects: [definition] });
+  const kube = connect({ kubeconfigText: kubeconfig, userAgent: 'bench' });
+  return {
+    kubeconfig,
+    spent: (userAgent) => part.call('spent', { userAgent }),
+    namespace: async (name) => {
+      await kube.create({ apiVersion: 'v1', kind: 'Namespace', metadata: { name } }, { fieldManager: 'bench' });
+    },
+    async stop() {
+      kube.close();
+      await part[Symbol.asyncDispose]();
+    },
+  };
+}
+
+async function real(definition: KubeObject): Promise<Server> {
+  const server = await startKubeApiserver();
+  await prepareCluster(server, {});
+  await server.ensure('/apis/apiextensions.k8s.io/v1/customresourcedefinitions', definition);
+  const path = '/apis/meshcert.dev/v1alpha1/meshcertificates';
+  while ((await server.call('GET', path)).status !== 200) await new Promise((resolve) => setTimeout(resolve, 100));
+  const seen = new Set<string>();
+  return {
+    kubeconfig: await readFile(server.kubeconfigFile, 'utf8'),
+    async spent(userAgent) {
+      // An entry may appear a moment after its answer.
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      const counts: Record<string, number> = {};
+      for (const event of await server.audit()) {
+        if (seen.has(event.auditID)) continue;
+        seen.add(event.auditID);
+        if (!event.userAgent?.startsWith(userAgent)) continue;
+        const { resource = '' } = event.objectRef ?? {};
+        const status = /\/status(\?|$)/.test(event.requestURI) ? '/status' : '';
+        const key = `${event.verb} ${resource}${status}`;
+        counts[key] = (counts[key] ?? 0) + 1;
+      }
+      return counts;
+    },
+    namespace: (name) => server.ensureNamespace(name),
+    stop: () => server.stop(),
+  };
+}

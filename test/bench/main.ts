@@ -1,0 +1,90 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { parseArgs } from 'node:util';
+import { bundle } from '../../scripts/build.ts';
+import { ROOT } from '../../scripts/tree.ts';
+import { peer } from '../peers/build.ts';
+import { Fleets } from './fleets.ts';
+import { broken, document, environment, markdown, type Outcome } from './report.ts';
+import { Missing, type Scenario, type Sizes } from './scenario.ts';
+import { due } from './scenarios/due.ts';
+
+const SCENARIOS: readonly Scenario[] = [due];
+
+const DEFAULT: Sizes = { due: 1000, rounds: 3, pushes: 100, idleSeconds: 30, memory: [1, 100, 1000], micro: 5, starts: 5 };
+const QUICK: Sizes = { due: 100, rounds: 3, pushes: 20, idleSeconds: 5, memory: [1, 100], micro: 3, starts: 3 };
+const FULL: Sizes = { ...DEFAULT, rounds: 5, pushes: 300, idleSeconds: 120, memory: [1, 100, 1000, 10_000], micro: 9, starts: 9 };
+
+const USAGE = `usage: npm run bench -- [ID…] [--quick | --full] [--json] [--write] [--sandbox]
+
+${SCENARIOS.map(({ id, title }) => `  ${id.padEnd(16)} ${title}`).join('\n')}
+
+  --quick    smaller sizes, for a first look
+  --full     larger sizes and more rounds: half an hour
+  --json     one JSON document on stdout
+  --write    also write docs/benchmarks.md
+  --sandbox  use no real API server
+`;
+
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: {
+    quick: { type: 'boolean', default: false },
+    full: { type: 'boolean', default: false },
+    json: { type: 'boolean', default: false },
+    write: { type: 'boolean', default: false },
+    sandbox: { type: 'boolean', default: false },
+    help: { type: 'boolean', short: 'h', default: false },
+  },
+});
+
+if (values.help) process.stdout.write(USAGE);
+else process.exitCode = await main();
+
+async function main(): Promise<number> {
+  const unknown = positionals.filter((id) => !SCENARIOS.some((scenario) => scenario.id === id));
+  if (unknown.length > 0) {
+    process.stderr.write(`no scenario ${unknown.join(', ')}\n\n${USAGE}`);
+    return 2;
+  }
+  const chosen = SCENARIOS.filter(({ id }) => positionals.length === 0 || positionals.includes(id));
+  const sizes = values.quick ? QUICK : values.full ? FULL : DEFAULT;
+  await bundle();
+  const outcomes: Outcome[] = [];
+  await using fleets = new Fleets(values.sandbox ? 'left out by --sandbox' : await apiserverMissing());
+  for (const scenario of chosen) {
+    const started = performance.now();
+    const say = (text: string) => process.stderr.write(`${scenario.id}: ${text}\n`);
+    const outcome = await run(scenario, { sizes, fleets, say });
+    const seconds = (performance.now() - started) / 1000;
+    outcomes.push({ scenario: { id: scenario.id, title: scenario.title, same: scenario.same }, seconds, ...outcome });
+    say(`done in ${seconds.toFixed(0)} s`);
+    const last = outcomes.at(-1);
+    if (!values.json && last) process.stdout.write(`${markdown(last)}\n`);
+  }
+  const report = { environment: environment(values.quick), outcomes };
+  if (values.json) process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
+  else process.stdout.write(`${Object.entries(report.environment).map((pair) => pair.join(' ')).join(', ')}\n`);
+  if (values.write) await writeFile(join(ROOT, 'docs/benchmarks.md'), document(report));
+  for (const { what, value, limit } of broken(report)) process.stderr.write(`over its limit of ${limit}: ${what}: ${value}\n`);
+  return broken(report).length === 0 ? 0 : 1;
+}
+
+async function run(scenario: Scenario, context: Parameters<Scenario['run']>[0]): Promise<Pick<Outcome, 'findings' | 'missing'>> {
+  try {
+    return { findings: await scenario.run(context) };
+  } catch (error) {
+    if (error instanceof Missing) return { missing: error.message };
+    throw error;
+  }
+}
+
+async function apiserverMissing(): Promise<string | undefined> {
+  try {
+    await peer('kube-apiserver');
+    await peer('etcd');
+    return undefined;
+  } catch (error) {
+    return `the real API server is missing: ${error instanceof Error ? error.message.split('\n')[0] : String(error)}`;
+  }
+}

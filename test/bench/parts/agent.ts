@@ -1,0 +1,142 @@
+import { adapters } from '../../../adapters/index.ts';
+import { Agent } from '../../../src/agent/agent.ts';
+import { customResources } from '../../../src/agent/controller.ts';
+import { EventSink } from '../../../src/agent/event-sink.ts';
+import { alone } from '../../../src/agent/leadership.ts';
+import { LogSink } from '../../../src/agent/log-sink.ts';
+import { MetricsSink } from '../../../src/agent/metrics-sink.ts';
+import type { Report } from '../../../src/agent/report.ts';
+import type { Sink } from '../../../src/agent/reporter.ts';
+import { StatusBoard } from '../../../src/agent/status-board.ts';
+import { StatusWriter } from '../../../src/agent/status-writer.ts';
+import { keyOf, refOf } from '../../../src/core/object.ts';
+import type { PublicationStatus } from '../../../src/core/status.ts';
+import type { Kube } from '../../../src/kube/api.ts';
+import { connect } from '../../../src/kube/client.ts';
+import { recorder } from '../../../src/kube/events.ts';
+import { systemClock } from '../../../src/mesh/clock.ts';
+import { createLog } from '../../../src/telemetry/log.ts';
+import { createMetrics } from '../../../src/telemetry/metrics.ts';
+import { servePart } from './part.ts';
+
+export const AGENT_AGENT = 'meshcert-bench';
+
+export interface AgentOptions {
+  readonly kubeconfig: string;
+  readonly namespace: string;
+  /** Of how many processes this is which: each takes the MeshCertificates whose number leaves this rest. */
+  readonly shard: number;
+  readonly shards: number;
+}
+
+/** Notes when each publication was last put in force, and when the last status was written. */
+class Progress implements Sink {
+  readonly inForce = new Set<string>();
+  rotated = 0;
+  statusWrites = 0;
+  #wake: () => void = () => {};
+
+  status(_status: PublicationStatus, _before: PublicationStatus | undefined, report: Report): void {
+    if (report.inForce) this.inForce.add(keyOf(refOf(report.certificate)));
+    if (report.rotation?.kind === 'leaf') this.rotated += 1;
+    this.#wake();
+  }
+
+  wroteStatus(): void {
+    this.statusWrites += 1;
+    this.#wake();
+  }
+
+  async until(holds: () => boolean): Promise<number> {
+    while (!holds()) {
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+      });
+    }
+    return performance.now();
+  }
+}
+
+const stop = new AbortController();
+const progress = new Progress();
+let agent: Agent;
+let wished: readonly { metadata: { name: string; namespace?: string } }[] = [];
+
+const methods = {
+  /** The agent as the command line composes it, but for the Lease; resolves when all is published. */
+  async start({ kubeconfig, namespace, shard, shards, count }: AgentOptions & { count: number }) {
+    const clock = systemClock;
+    const random = Math.random;
+    const { signal } = stop;
+    const log = createLog({ level: 'error' });
+    const kube = countStatuses(connect({ kubeconfigText: kubeconfig, userAgent: `${AGENT_AGENT}/${shard}` }));
+    const events = recorder(kube, { component: 'meshcert', instance: 'bench', clock, log, signal });
+    const onError = (error: Error) => log.error({ err: error }, 'watching failed');
+    const options = { kube, adapters, clock, random, log, namespaces: [namespace], leads: () => true, onError };
+    agent = new Agent({
+      kube,
+      adapters,
+      async *wishes(either) {
+        for await (const all of customResources(options, either)) {
+          const mine = all.filter(({ metadata }) => Number(/\d+$/.exec(metadata.name)?.[0]) % shards === shard);
+          wished = mine;
+          yield mine;
+        }
+      },
+      leadership: alone,
+      sinks: [
+        new StatusBoard(),
+        new LogSink(log),
+        new MetricsSink(createMetrics({ version: 'bench' }), clock),
+        new StatusWriter({ kube, clock, random, log, signal }),
+        new EventSink(events),
+        progress,
+      ],
+      clock,
+      random,
+      log,
+      observe: { by: 'labels', namespaces: [namespace] },
+    });
+    agent.run(signal).catch((error) => console.error(error));
+    await progress.until(() => progress.inForce.size >= count);
+  },
+  /** Every certificate is due now. Milliseconds until all new pairs were read back, and until all statuses stand. */
+  async renewAll() {
+    const count = wished.length;
+    const cpu = process.cpuUsage();
+    const [rotated, written] = [progress.rotated, progress.statusWrites];
+    const start = performance.now();
+    for (const { metadata } of wished) agent.registry.find(metadata.namespace ?? '', metadata.name)?.renew();
+    const inForce = await progress.until(() => progress.rotated - rotated >= count);
+    const reported = await progress.until(() => progress.statusWrites - written >= count);
+    const { user, system } = process.cpuUsage(cpu);
+    return { count, ms: inForce - start, withStatusMs: reported - start, cpuMs: (user + system) / 1000 };
+  },
+  /** After a collection, where Node was started with `--expose-gc`. */
+  memory() {
+    globalThis.gc?.();
+    const { heapUsed, external, rss } = process.memoryUsage();
+    return { heapUsed, external, rss };
+  },
+  stop() {
+    stop.abort(new Error('over'));
+  },
+};
+
+function countStatuses(kube: Kube): Kube {
+  const apply: Kube['apply'] = async (object, options, signal) => {
+    const answer = await kube.apply<never>(object, options, signal);
+    if (options.subresource === 'status') progress.wroteStatus();
+    return answer;
+  };
+  return new Proxy(kube, {
+    get: (target, name) => {
+      if (name === 'apply') return apply;
+      const value = Reflect.get(target, name);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+}
+
+export type AgentPart = typeof methods;
+servePart(methods);

@@ -1,0 +1,82 @@
+import { FIELD_MANAGER } from '../../../src/core/object.ts';
+import { type Channel, openChannel } from '../../../src/grpc/channel.ts';
+import type { Kube } from '../../../src/kube/api.ts';
+import { connect } from '../../../src/kube/client.ts';
+import { createCsr } from '../../../src/pki/csr.ts';
+import { PrivateKey } from '../../../src/pki/key.ts';
+import { formatPem } from '../../../src/pki/pem.ts';
+import { istioToken } from '../../support/istio-token.ts';
+import { preciseNow, servePart } from './part.ts';
+
+export const BARE_AGENT = 'bare';
+
+export interface BareOptions {
+  readonly kubeconfig: string;
+  readonly namespace: string;
+  readonly ca: { readonly address: string; readonly serverName: string; readonly rootPem: string };
+  readonly count: number;
+  readonly concurrency: number;
+}
+
+let options: BareOptions;
+let kube: Kube;
+let channel: Channel;
+
+/** What nobody can leave out: a key, a request for a certificate, one PATCH. No checks, no watches, no state. */
+async function rotate(name: string): Promise<void> {
+  const { namespace, ca } = options;
+  const key = PrivateKey.generate();
+  const id = `spiffe://cluster.local/ns/${namespace}/sa/gateway`;
+  const request = { csr: formatPem('CERTIFICATE REQUEST', createCsr(key, { uris: [id] })), validity_duration: '0' };
+  const token = istioToken({ namespace, account: 'gateway' });
+  const answer = await channel.unary<{ cert_chain: readonly string[] }>(request, {
+    method: 'istio.v1.auth.IstioCertificateService/CreateCertificate',
+    metadata: { authorization: `Bearer ${token}`, clusterid: 'Kubernetes' },
+    deadlineMs: 10_000,
+  });
+  await patch(name, answer.cert_chain[0] ?? '', key.toPem(), ca.rootPem);
+}
+
+async function patch(name: string, certificate: string, key: string, roots: string): Promise<void> {
+  const { namespace } = options;
+  const base64 = (text: string) => Buffer.from(text).toString('base64');
+  const object = {
+    apiVersion: 'v1',
+    kind: 'Secret',
+    metadata: { name, namespace },
+    type: 'kubernetes.io/tls',
+    data: { 'tls.crt': base64(certificate), 'tls.key': base64(key), 'ca.crt': base64(roots) },
+  };
+  await kube.apply(object, { fieldManager: FIELD_MANAGER, force: true });
+}
+
+const methods = {
+  start(given: BareOptions) {
+    options = given;
+    kube = connect({ kubeconfigText: given.kubeconfig, userAgent: BARE_AGENT });
+    const { address, serverName, rootPem } = given.ca;
+    channel = openChannel({ address, tls: { ca: rootPem, serverName } });
+  },
+  /** All `count` of them, `concurrency` at a time. */
+  async rotateAll() {
+    const cpu = process.cpuUsage();
+    const start = performance.now();
+    let next = 0;
+    const lane = async () => {
+      for (let at = next++; at < options.count; at = next++) await rotate(`bare-${at}`);
+    };
+    await Promise.all(Array.from({ length: options.concurrency }, lane));
+    const { user, system } = process.cpuUsage(cpu);
+    return { ms: performance.now() - start, cpuMs: (user + system) / 1000 };
+  },
+  /** One PATCH of new bytes; answers when it was sent. */
+  async patchOne({ name }: { name: string }) {
+    const key = PrivateKey.generate().toPem();
+    const at = preciseNow();
+    await patch(name, options.ca.rootPem, key, options.ca.rootPem);
+    return at;
+  },
+};
+
+export type Bare = typeof methods;
+servePart(methods);

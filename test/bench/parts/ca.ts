@@ -1,0 +1,29 @@
+import { type Istio, startIstio } from '../../../src/sandbox/istio/istio.ts';
+import type { PilotAgent } from '../../../src/sandbox/istio/pilot-agent.ts';
+import { readIstioToken } from '../../support/istio-token.ts';
+import { preciseNow, servePart } from './part.ts';
+
+let istio: Istio;
+let pilot: PilotAgent;
+
+const methods = {
+  async start() {
+    istio = await startIstio({ authenticate: (token) => readIstioToken(token) });
+    const { address, serverName, rootPem } = istio;
+    return { address, serverName, rootPem };
+  },
+  /** Calls of CreateCertificate so far. */
+  requests: () => istio.requests,
+  async pilot({ socket, id }: { socket: string; id: string }) {
+    pilot = await istio.startPilotAgent({ socket, id });
+  },
+  /** Pushes a new leaf; answers when it was sent. */
+  push() {
+    const at = preciseNow();
+    pilot.rotate();
+    return at;
+  },
+};
+
+export type Ca = typeof methods;
+servePart(methods);

@@ -1,0 +1,93 @@
+import { cpus, totalmem } from 'node:os';
+import type { Count, Findings, Row, Scenario } from './scenario.ts';
+import type { Summary } from './statistics.ts';
+
+export interface Outcome {
+  readonly scenario: Pick<Scenario, 'id' | 'title' | 'same'>;
+  readonly seconds: number;
+  readonly findings?: Findings;
+  /** Why it could not run. */
+  readonly missing?: string;
+}
+
+export interface Report {
+  readonly environment: Readonly<Record<string, string | number>>;
+  readonly outcomes: readonly Outcome[];
+}
+
+export function environment(quick: boolean) {
+  return {
+    date: new Date().toISOString().slice(0, 10),
+    cpus: cpus().length,
+    cpu: cpus()[0]?.model.trim() ?? 'unknown',
+    memoryGiB: Math.round(totalmem() / 2 ** 30),
+    node: process.versions.node,
+    platform: `${process.platform} ${process.arch}`,
+    sizes: quick ? 'quick' : 'default',
+  };
+}
+
+export const number = (value: number): string => {
+  if (!Number.isFinite(value)) return '–';
+  const size = Math.abs(value);
+  if (size >= 1000) return Math.round(value).toLocaleString('en-US');
+  return size >= 100 ? value.toFixed(0) : size >= 10 ? value.toFixed(1) : size >= 0.1 ? value.toFixed(2) : value.toPrecision(2);
+};
+
+const spread = ({ min, median, max, count }: Summary): string =>
+  count === 1 ? number(median) : `${number(median)} (${number(min)} – ${number(max)})`;
+
+const verdict = ({ budget, met }: Row): string => (budget === undefined ? '' : `${budget} ${met ? 'met' : '**missed**'}`);
+
+export function markdown(outcome: Outcome): string {
+  const { scenario, findings, missing } = outcome;
+  const lines = [`### \`${scenario.id}\`: ${scenario.title}`, '', scenario.same, ''];
+  if (missing !== undefined) lines.push(`Not measured here: ${missing}`, '');
+  if (findings && findings.rows.length > 0) {
+    lines.push('| what | unit | meshcert | against | ratio | spread of ratio | budget |');
+    lines.push('|---|---|---|---|---|---|---|');
+    for (const row of findings.rows) {
+      const cells = [
+        row.what,
+        row.unit,
+        spread(row.ours),
+        row.theirs ? spread(row.theirs) : '',
+        row.ratio ? spread(row.ratio) : '',
+        row.ratio && row.ratio.count > 1 ? `${number(row.ratio.spread * 100)} %` : '',
+        verdict(row),
+      ];
+      lines.push(`| ${cells.join(' | ')} |`);
+    }
+    lines.push('');
+  }
+  if (findings && findings.counts.length > 0) {
+    lines.push('| counted | value | limit |', '|---|---|---|');
+    for (const count of findings.counts) lines.push(`| ${count.what} | ${number(count.value)} | ${limitOf(count)} |`);
+    lines.push('');
+  }
+  for (const note of findings?.notes ?? []) lines.push(`- ${note}`);
+  if (findings && findings.notes.length > 0) lines.push('');
+  return lines.join('\n');
+}
+
+const limitOf = ({ value, limit }: Count): string =>
+  limit === undefined ? '' : `≤ ${number(limit)} ${value <= limit ? 'kept' : '**broken**'}`;
+
+/** The counts that are over their limit: these fail the run, times never do. */
+export const broken = ({ outcomes }: Report): readonly Count[] =>
+  outcomes
+    .flatMap(({ findings }) => findings?.counts ?? [])
+    .filter(({ value, limit }) => limit !== undefined && value > limit);
+
+export function document({ environment, outcomes }: Report): string {
+  const { date, cpus: cores, cpu, memoryGiB, node, platform, sizes } = environment;
+  return `# Benchmarks
+
+Written by \`npm run bench -- --write\`; edits are lost. Measured ${date} on ${cores} CPUs (${cpu}), ${memoryGiB} GiB, ${platform}, Node ${node}, ${sizes} sizes.
+
+How to read it: **every time is a ratio of two things that were measured in turn in the same run**, since a time by itself says more about a machine than about a program. Cells are *median (minimum – maximum)*; the spread of the ratio, (max − min) / median, says how much of a difference is noise. Counts (requests, writes, issues) come from the API server's audit log and from the CA, are exact, and fail the run when they are over their limit. Times never do.
+
+\`npm run bench\` runs all of it, \`npm run bench -- due push\` some, \`--quick\` at smaller sizes, \`--json\` for programs. What is compared with is built by \`test/peers/build.ts\`; a peer that cannot be built is said to be missing.
+
+${outcomes.map(markdown).join('\n')}`.trimEnd().concat('\n');
+}

@@ -1,0 +1,84 @@
+import type { Fleets } from './fleets.ts';
+import { type Summary, summarise } from './statistics.ts';
+
+export interface Row {
+  readonly what: string;
+  readonly unit: string;
+  readonly ours: Summary;
+  /** What it is measured against; absent where there is nothing but a budget. */
+  readonly theirs: Summary | undefined;
+  /** Ours over theirs, pair by pair. */
+  readonly ratio: Summary | undefined;
+  readonly budget: string | undefined;
+  readonly met: boolean | undefined;
+}
+
+/** Not a time: exact, and the same on every machine. */
+export interface Count {
+  readonly what: string;
+  readonly value: number;
+  readonly limit: number | undefined;
+}
+
+export interface Findings {
+  readonly rows: readonly Row[];
+  readonly counts: readonly Count[];
+  readonly notes: readonly string[];
+}
+
+export interface Scenario {
+  readonly id: string;
+  readonly title: string;
+  /** What is the same work on both sides, and what is not. */
+  readonly same: string;
+  run(context: Context): Promise<Findings>;
+}
+
+export interface Context {
+  readonly sizes: Sizes;
+  readonly fleets: Fleets;
+  /** Told on stderr while it runs. */
+  readonly say: (text: string) => void;
+}
+
+export interface Sizes {
+  /** Identities due at once. */
+  readonly due: number;
+  readonly rounds: number;
+  readonly pushes: number;
+  readonly idleSeconds: number;
+  /** How many publications memory is looked at with. */
+  readonly memory: readonly number[];
+  readonly micro: number;
+  /** Processes on each side of a comparison of one process each. */
+  readonly starts: number;
+}
+
+/** A peer that cannot run here; the report says so in its own words. */
+export class Missing extends Error {
+  override readonly name = 'Missing';
+}
+
+export function row(
+  what: string,
+  unit: string,
+  ours: readonly number[],
+  theirs?: readonly number[],
+  budget?: { readonly text: string; readonly met: (ratio: number, ours: number) => boolean },
+): Row {
+  const own = summarise(ours);
+  const ratio = theirs && summarise(ours.map((value, at) => value / (theirs[at] ?? Number.NaN)));
+  return {
+    what,
+    unit,
+    ours: own,
+    theirs: theirs && summarise(theirs),
+    ratio,
+    budget: budget?.text,
+    met: budget?.met(ratio?.median ?? Number.NaN, own.median),
+  };
+}
+
+export const atMost = (limit: number, text = `≤ ${limit}`) => ({ text, met: (_: number, ours: number) => ours <= limit });
+export const ratioAtMost = (limit: number) => ({ text: `≤ ${limit} ×`, met: (ratio: number) => ratio <= limit });
+export const ratioAtLeast = (limit: number) => ({ text: `≥ ${limit} ×`, met: (ratio: number) => ratio >= limit });

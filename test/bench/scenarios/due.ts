@@ -1,0 +1,93 @@
+import type { World } from '../fleets.ts';
+import { AGENT_AGENT, type AgentPart } from '../parts/agent.ts';
+import type { Bare } from '../parts/bare.ts';
+import { type Part, startPart } from '../parts/part.ts';
+import { type Context, type Count, type Findings, type Row, ratioAtLeast, row, type Scenario } from '../scenario.ts';
+import { interleaved } from '../statistics.ts';
+
+/** Requests at once on both sides: the agent's own limit. */
+export const IN_FLIGHT = 32;
+export const NAMESPACE = 'fleet';
+
+export const due: Scenario = {
+  id: 'due',
+  title: 'All identities due at once',
+  same: `Both sides make a key and a CSR, get the leaf from the same istiod CA (sandbox, a process of its own) and write one Secret, ${IN_FLIGHT} requests in flight. The agent besides verifies, decides trust, plans, reads each Secret back by its watch and writes a status; the bare minimum does none of that and keeps nothing. Ended on the agent's side when each new pair was seen by its watch.`,
+  async run(context) {
+    const rows: Row[] = [];
+    const counts: Count[] = [];
+    const notes = context.fleets.missing === undefined ? [] : [`kube-apiserver: ${context.fleets.missing}`];
+    for (const kind of context.fleets.kinds) {
+      const found = await measure(context, await context.fleets.world(kind));
+      rows.push(...found.rows);
+      counts.push(...found.counts);
+      notes.push(...found.notes);
+    }
+    return { rows, counts, notes };
+  },
+};
+
+export async function startBare(world: World, count: number): Promise<Part<Bare>> {
+  const bare = startPart<Bare>('bare');
+  const { kubeconfig, caInfo: ca } = world;
+  await bare.call('start', { kubeconfig, ca, namespace: NAMESPACE, count, concurrency: IN_FLIGHT });
+  return bare;
+}
+
+async function measure({ sizes, say }: Context, world: World): Promise<Findings> {
+  const count = sizes.due;
+  const { kind } = world;
+  say(`${kind}: publishing ${count} identities`);
+  await world.populate(NAMESPACE, count);
+  const flags = process.env.MESHCERT_BENCH_PROFILE
+    ? ['--cpu-prof', `--cpu-prof-dir=${process.env.MESHCERT_BENCH_PROFILE}`]
+    : [];
+  await using agent = startPart<AgentPart>('agent', { flags });
+  await agent.call('start', { kubeconfig: world.kubeconfig, namespace: NAMESPACE, shard: 0, shards: 1, count });
+  await using bare = await startBare(world, count);
+  await world.spent(AGENT_AGENT);
+  const before = await world.ca.call('requests', undefined);
+  say(`${kind}: rotating ${count} identities, ${sizes.rounds} times on each side`);
+  const { ours, theirs } = await interleaved(
+    sizes.rounds,
+    () => agent.call('renewAll', undefined),
+    () => bare.call('rotateAll', undefined),
+  );
+  const rotations = count * (sizes.rounds + 1);
+  const issued = (await world.ca.call('requests', undefined)) - before - rotations;
+  const spent = await world.spent(AGENT_AGENT);
+  const all = Object.values(spent).reduce((sum, each) => sum + each, 0);
+  const rate = (ms: number) => (count / ms) * 1000;
+  return {
+    rows: [
+      row(
+        `${kind}: ${count} rotations`,
+        '/s',
+        ours.map(({ ms }) => rate(ms)),
+        theirs.map(({ ms }) => rate(ms)),
+        ratioAtLeast(0.7),
+      ),
+      row(
+        `${kind}: the same until all statuses are written too`,
+        '/s',
+        ours.map(({ withStatusMs }) => rate(withStatusMs)),
+        theirs.map(({ ms }) => rate(ms)),
+      ),
+      row(
+        `${kind}: CPU of the process for 1,000 rotations`,
+        's',
+        ours.map(({ cpuMs }) => cpuMs / count),
+        theirs.map(({ cpuMs }) => cpuMs / count),
+      ),
+    ],
+    counts: [
+      { what: `${kind}: API requests a rotation, all of the agent's`, value: all / rotations, limit: 2.05 },
+      { what: `${kind}: certificates issued for each that was due`, value: issued / rotations, limit: 1 },
+    ],
+    notes: [
+      `${kind}: ${Object.entries(spent)
+        .map(([what, value]) => `${value} ${what}`)
+        .join(', ')} for ${rotations} rotations`,
+    ],
+  };
+}
