@@ -20,10 +20,7 @@ export interface Called {
 interface StatusBody {
   readonly message?: string;
   readonly reason?: string;
-  readonly details?: {
-    readonly retryAfterSeconds?: number;
-    readonly causes?: readonly { readonly field?: string; readonly message?: string }[];
-  };
+  readonly details?: { readonly retryAfterSeconds?: number };
 }
 
 /** What each status means and what to do about it. The one place that decides. */
@@ -66,11 +63,10 @@ export function errorFromStatus(
   const { message, reason = '', details } = statusBody(body);
   if (message?.includes(UNDECLARED)) {
     const next = 'The CustomResourceDefinition in the cluster is older than this field: upgrade it.';
-    return new KubeError(
-      'ERR_KUBE_INVALID',
-      `${called.verb} ${called.object}: ${causeOf(message, undefined)} ${next}`,
-      { status, reason },
-    );
+    return new KubeError('ERR_KUBE_INVALID', `${called.verb} ${called.object}: ${causeOf(called, message)} ${next}`, {
+      status,
+      reason,
+    });
   }
   const row = TABLE[status] ?? {
     code: status >= 500 ? 'ERR_KUBE_SERVER' : 'ERR_KUBE_INVALID',
@@ -78,7 +74,7 @@ export function errorFromStatus(
   };
   const code = reason === 'AlreadyExists' ? 'ERR_KUBE_EXISTS' : row.code;
   const next = status === 403 ? `${row.next}: ${ruleFor(called)}` : row.next;
-  const cause = causeOf(message, details?.causes);
+  const cause = causeOf(called, message);
   return new KubeError(
     code,
     `${called.verb} ${called.object}: ${status}${reason && ` ${reason}`}${cause && `: ${cause}`} ${next}`,
@@ -121,16 +117,17 @@ function ruleFor({ verb, rule }: Called): string {
   return `{apiGroups: ["${rule.group}"], resources: [${rule.resource}]${names}, verbs: [${verb}]} in ${where}.`;
 }
 
-/** Validation messages may quote field values, so a Secret's are cut to the fields' names by `causes`. */
-function causeOf(
-  message: string | undefined,
-  causes: readonly { field?: string; message?: string }[] | undefined,
-): string {
-  if (message === undefined || message === '') return '';
-  const fields = causes?.map((cause) => cause.field).filter((field) => field !== undefined);
-  const text = message.length > 500 ? `${message.slice(0, 500)}… (${fields?.join(', ')})` : message;
-  return /[.!]$/.test(text) ? text : `${text}.`;
+/** The server's own words, cut to a length; what they quote of a Secret is left out. */
+function causeOf(called: Called, message = ''): string {
+  if (message === '') return '';
+  const safe = called.rule?.resource.startsWith('secrets') ? message.replaceAll(LONG_QUOTE, '"…"') : message;
+  const text = safe.length > LONGEST ? `${safe.slice(0, LONGEST)}…` : safe;
+  return /[.!…]$/.test(text) ? text : `${text}.`;
 }
+
+/** Field names and DNS names are shorter, values of keys and certificates longer. */
+const LONG_QUOTE = /"[^"]{64,}"/g;
+const LONGEST = 500;
 
 function statusBody(body: unknown): StatusBody {
   return typeof body === 'object' && body !== null ? body : {};

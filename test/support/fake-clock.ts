@@ -35,6 +35,12 @@ export class FakeClock implements Clock {
     return times.length === 0 ? undefined : Math.max(0, Math.min(...times));
   }
 
+  /** Milliseconds until the last sleeper wakes, or undefined. */
+  get longestIn(): number | undefined {
+    const times = [...this.#sleepers].map((sleeper) => sleeper.at - this.#monotonic);
+    return times.length === 0 ? undefined : Math.max(...times);
+  }
+
   sleep(ms: number, signal?: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {
       if (signal?.aborted) return reject(signal.reason);

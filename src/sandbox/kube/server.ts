@@ -95,7 +95,7 @@ export class ApiServer {
       }
       const fault = this.#cluster.faults.next(asked);
       await fault?.met?.(asked);
-      if (fault?.latencyMs) await this.#cluster.clock.sleep(fault.latencyMs);
+      if (fault?.latencyMs) await this.#cluster.clock.sleep(fault.latencyMs, closing(response));
       if (fault?.cut === 'before') return void request.socket.destroy();
       if (fault?.status) throw faulty(fault.status, fault.retryAfterSeconds);
       if (!user) throw unauthorized();
@@ -132,6 +132,13 @@ function userNamed(username: string): User {
 function sendOpenApi2(response: ServerResponse): void {
   response.writeHead(200, { 'content-type': 'application/com.github.proto-openapi.spec.v2.v1.0+protobuf' });
   response.end();
+}
+
+/** Aborted when the client is gone. */
+function closing(response: ServerResponse): AbortSignal {
+  const controller = new AbortController();
+  response.on('close', () => controller.abort(new Error('the client is gone')));
+  return controller.signal;
 }
 
 const HEALTH = new Set(['/healthz', '/livez', '/readyz']);

@@ -1,0 +1,216 @@
+import assert from 'node:assert/strict';
+import { createServer, type RequestListener } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { describe, it, type TestContext } from 'node:test';
+import { FakeClock } from '../../test/support/fake-clock.ts';
+import type { KubeObject } from '../core/object.ts';
+import { type KubeApi, type KubeApiOptions, startKubeApi } from '../sandbox/kube/kube-api.ts';
+import type { Kube } from './api.ts';
+import { type ConnectOptions, connect } from './client.ts';
+import type { KubeError } from './error.ts';
+import { RESOURCES } from './resources.ts';
+
+const MANAGER = { fieldManager: 'meshcert' };
+const REF = { apiVersion: 'v1', kind: 'Secret', namespace: 'emissary', name: 'istio-identity' };
+const KEY = Buffer.from('-----BEGIN PRIVATE KEY-----\nMIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg\n').toString(
+  'base64',
+);
+const SECRET: KubeObject = {
+  apiVersion: 'v1',
+  kind: 'Secret',
+  metadata: { name: 'istio-identity', namespace: 'emissary' },
+  type: 'Opaque',
+  data: { 'tls.key': KEY },
+};
+
+async function rig(
+  test: TestContext,
+  api: KubeApiOptions = {},
+  client: Partial<ConnectOptions> = {},
+): Promise<{ api: KubeApi; kube: Kube }> {
+  const started = await startKubeApi({ namespaces: ['emissary'], ...api });
+  const kube = connect({ kubeconfigText: started.kubeconfig(), userAgent: 'meshcert/1.2.3', ...client });
+  test.after(async () => {
+    kube.close();
+    await started.stop();
+  });
+  return { api: started, kube };
+}
+
+async function failing(call: Promise<unknown>): Promise<KubeError> {
+  const error = await call.then(
+    () => assert.fail('it should have failed'),
+    (reason) => reason,
+  );
+  assert.equal(error.name, 'KubeError');
+  return error;
+}
+
+describe('the Kubernetes client', { timeout: 60_000 }, () => {
+  const table: readonly [number, string, RegExp][] = [
+    [400, 'ERR_KUBE_INVALID', /malformed/],
+    [401, 'ERR_KUBE_UNAUTHORIZED', /credentials/],
+    [
+      403,
+      'ERR_KUBE_FORBIDDEN',
+      /Role: \{apiGroups: \[""\], resources: \[secrets\], resourceNames: \[istio-identity\], verbs: \[patch\]\} in namespace emissary\./,
+    ],
+    [409, 'ERR_KUBE_CONFLICT', /changed or owns/],
+    [410, 'ERR_KUBE_GONE', /new list/],
+    [422, 'ERR_KUBE_INVALID', /Mend/],
+    [429, 'ERR_KUBE_BUSY', /later/],
+    [500, 'ERR_KUBE_SERVER', /tried again/],
+    [503, 'ERR_KUBE_SERVER', /tried again/],
+  ];
+  for (const [status, code, next] of table) {
+    it(`calls ${status} ${code} and says what to do`, async (test) => {
+      const { api, kube } = await rig(test);
+      api.fault({ status });
+      const error = await failing(kube.apply(SECRET, MANAGER));
+      assert.equal(error.code, code);
+      assert.equal(error.status, status);
+      assert.match(error.message, /^patch Secret emissary\/istio-identity: /);
+      assert.match(error.message, next);
+    });
+  }
+
+  it('passes on how long the server asks to wait', async (test) => {
+    const { api, kube } = await rig(test);
+    api.fault({ status: 429, retryAfterSeconds: 7 });
+    assert.equal((await failing(kube.get(REF))).retryAfterMs, 7_000);
+  });
+
+  it('never repeats the bytes of a Secret in an error', async (test) => {
+    const echo: RequestListener = (request, response) => {
+      let body = '';
+      request.on('data', (chunk) => {
+        body += chunk;
+      });
+      request.on('end', () => {
+        const message = `Secret "x" is invalid: data: Invalid value: ${JSON.stringify(body.replaceAll('"', "'"))}: no`;
+        response.writeHead(422, { 'content-type': 'application/json' });
+        response.end(JSON.stringify({ kind: 'Status', reason: 'Invalid', message, code: 422 }));
+      });
+    };
+    const kube = await connectTo(test, echo);
+    const error = await failing(kube.apply(SECRET, MANAGER));
+    assert.match(error.message, /data: Invalid value: "…": no/);
+    assert.ok(!JSON.stringify([error.message, error.stack, error.cause ?? '']).includes(KEY));
+  });
+
+  it('tells an API server that is not there from one that refuses', async (test) => {
+    const { api, kube } = await rig(test);
+    await api.outage(true);
+    const error = await failing(kube.list(RESOURCES.secrets, { namespace: 'emissary' }));
+    assert.equal(error.code, 'ERR_KUBE_UNREACHABLE');
+    assert.equal(error.status, 0);
+    assert.match(error.message, /^list secrets in namespace emissary: no answer .*ECONNREFUSED/);
+    await api.outage(false);
+    assert.deepEqual((await kube.list(RESOURCES.secrets, { namespace: 'emissary' })).items, []);
+  });
+
+  it('trusts nobody but the CA of the kubeconfig', async (test) => {
+    const { api } = await rig(test);
+    const { api: other } = await rig(test);
+    const text = api.kubeconfig().replace(/server: .*/, `server: ${other.url}`);
+    const kube = connect({ kubeconfigText: text, userAgent: 'x/1' });
+    const error = await failing(kube.get(REF));
+    assert.equal(error.code, 'ERR_KUBE_UNREACHABLE');
+    assert.match(error.message, /certificate|SELF_SIGNED|signature/i);
+    kube.close();
+  });
+
+  it('ends a request that has no answer within its deadline', async (test) => {
+    const clock = new FakeClock();
+    const { api, kube } = await rig(test, {}, { clock, deadlineMs: 5_000 });
+    await new Promise<void>((resolve) => {
+      api.fault({ cut: 'before', latencyMs: 3_600_000, met: () => resolve() });
+      void failing(kube.get(REF)).then((error) => {
+        assert.match(error.message, /no answer within 5 s/);
+        resolved = true;
+      });
+    });
+    let resolved = false;
+    await clock.advance(5_000);
+    while (!resolved) await new Promise(setImmediate);
+    assert.equal(clock.sleeping, 0);
+  });
+
+  it('stops when told to, with the reason that was given', async (test) => {
+    const { api, kube } = await rig(test);
+    const stop = new AbortController();
+    api.fault({ latencyMs: 3_600_000, met: () => stop.abort(new Error('enough')) });
+    await assert.rejects(kube.get(REF, stop.signal), /enough/);
+  });
+
+  it('does not send a write twice when the connection is cut before the answer', async (test) => {
+    const { api, kube } = await rig(test);
+    await kube.get(REF);
+    api.fault({ cut: 'after', times: 1 });
+    const error = await failing(kube.create(SECRET, MANAGER));
+    assert.equal(error.code, 'ERR_KUBE_UNREACHABLE');
+    assert.equal(api.requests.count({ verb: 'create', resource: 'secrets' }), 1);
+    assert.ok(await kube.get(REF));
+  });
+
+  it('reads over a kept connection that the server has closed in the meantime', async (test) => {
+    let reset = false;
+    const kube = await connectTo(test, (request, response) => {
+      if (reset) {
+        reset = false;
+        request.socket.resetAndDestroy();
+      } else response.end(JSON.stringify({ metadata: { resourceVersion: '1' }, items: [] }));
+    });
+    await kube.list(RESOURCES.secrets, {});
+    reset = true;
+    assert.deepEqual(await kube.list(RESOURCES.secrets, {}), { items: [], resourceVersion: '1' });
+  });
+
+  it('keeps a few connections for many requests', async (test) => {
+    const { api, kube } = await rig(test, {}, { concurrency: 4 });
+    await Promise.all(Array.from({ length: 40 }, () => kube.get(REF)));
+    assert.ok(api.connections <= 4, `${api.connections}`);
+    assert.equal(api.requests.count({ verb: 'get', userAgent: 'meshcert/1.2.3' }), 40);
+  });
+
+  it('says what is wrong with a kubeconfig at the first call', async () => {
+    const broken = connect({ kubeconfigText: 'apiVersion: v1\nkind: Config\n', userAgent: 'x/1' });
+    assert.match((await failing(broken.get(REF))).message, /no credentials: .*current-context/);
+    const absent = connect({ kubeconfig: '/nonexistent/kubeconfig', userAgent: 'x/1' });
+    assert.match((await failing(absent.get(REF))).message, /no credentials: .*ENOENT/);
+    const api = await startKubeApi();
+    const other = connect({ kubeconfigText: api.kubeconfig(), context: 'prod', userAgent: 'x/1' });
+    assert.match((await failing(other.get(REF))).message, /no context "prod"/);
+    await api.stop();
+  });
+
+  it('tells a definition that is too old from a server that fails', async (test) => {
+    const { kube } = await rig(test);
+    const metadata = { name: 'istio', namespace: 'emissary' };
+    const context = { apiVersion: 'getambassador.io/v3alpha1', kind: 'TLSContext', metadata, spec: { novel: true } };
+    const error = await failing(kube.apply(context, MANAGER));
+    assert.equal(error.code, 'ERR_KUBE_INVALID');
+    assert.match(error.message, /\.spec\.novel: field not declared in schema\. .*upgrade it/);
+  });
+});
+
+/** A client of a server that says whatever the test wants. */
+async function connectTo(test: TestContext, listener: RequestListener): Promise<Kube> {
+  const server = createServer(listener);
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  const cluster = { server: `http://127.0.0.1:${port}`, 'insecure-skip-tls-verify': true };
+  const config = {
+    clusters: [{ name: 'a', cluster }],
+    users: [{ name: 'a', user: { token: 't' } }],
+    contexts: [{ name: 'a', context: { cluster: 'a', user: 'a' } }],
+    'current-context': 'a',
+  };
+  const kube = connect({ kubeconfigText: JSON.stringify(config), userAgent: 'x/1' });
+  test.after(() => {
+    kube.close();
+    server.closeAllConnections();
+    server.close();
+  });
+  return kube;
+}
