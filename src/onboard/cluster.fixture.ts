@@ -167,6 +167,7 @@ export function snapshotOf(objects: readonly KubeObject[], changes: Partial<Snap
     defined: true,
     pods: of('Pod'),
     endpointSlices: of('EndpointSlice'),
+    leases: of('Lease'),
     consulAuthorities: new Map(),
     unseen: [],
     ...changes,

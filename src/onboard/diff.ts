@@ -1,5 +1,5 @@
-import { stringify } from 'yaml';
 import type { KubeObject } from '../core/object.ts';
+import { yamlOf } from './yaml.ts';
 
 /** `+`, `-` or a blank before each line, as diff has it. */
 export type DiffLine = string;
@@ -30,7 +30,7 @@ export function bare(object: KubeObject): KubeObject {
   const { name, namespace, labels, annotations } = object.metadata;
   const { status: _, ...rest } = object;
   const metadata = Object.fromEntries(
-    Object.entries({ name, namespace, labels, annotations }).filter(([, value]) => value !== undefined),
+    Object.entries({ name, namespace, labels, annotations }).filter(([, value]) => !isEmpty(value)),
   ) as unknown as KubeObject['metadata'];
   const { apiVersion, kind } = object;
   return {
@@ -42,7 +42,7 @@ export function bare(object: KubeObject): KubeObject {
 }
 
 const linesOf = (object: KubeObject | undefined): string[] =>
-  object ? stringify(bare(object), { lineWidth: 0, sortMapEntries: true }).trimEnd().split('\n') : [];
+  object ? yamlOf(bare(object), { sorted: true }).trimEnd().split('\n') : [];
 
 /** The longest common part of both stays; objects here have tens of lines, so the square is small. */
 function diffLines(before: readonly string[], after: readonly string[]): DiffLine[] {
@@ -76,6 +76,9 @@ function hunks(lines: readonly DiffLine[], context: number): DiffLine[] {
   const near = lines.map((_, i) => lines.slice(Math.max(0, i - context), i + context + 1).some(isChange));
   return lines.flatMap((line, i) => (near[i] ? [line] : near[i - 1] ? ['  …'] : []));
 }
+
+/** No labels, and no labels at all, are the same to the server. */
+const isEmpty = (value: unknown): boolean => value === undefined || (isMap(value) && Object.keys(value).length === 0);
 
 const isMap = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);

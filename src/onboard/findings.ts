@@ -1,3 +1,4 @@
+import { fields, text } from '../gateway/kinds.ts';
 import { seesMapping } from '../gateway/reading.ts';
 import { type ConsulFinding, findConsul } from './discover/consul.ts';
 import { findGateways, type GatewayFinding } from './discover/gateway.ts';
@@ -15,8 +16,8 @@ export interface Findings {
   readonly ambient: readonly string[];
   readonly injected: readonly { readonly namespace: string; readonly revision: string }[];
   readonly gateways: readonly GatewayFinding[];
-  /** Whether an agent of ours is among the workloads. */
-  readonly agents: readonly { readonly namespace: string; readonly name: string }[];
+  /** Agents of ours: their Deployments, and whoever holds their Lease. */
+  readonly agents: readonly string[];
   readonly unseen: readonly Unseen[];
 }
 
@@ -26,11 +27,16 @@ export function discover(snapshot: Snapshot): Findings {
     ambient: ambientNamespaces(snapshot.namespaces),
     injected: injectedNamespaces(snapshot.namespaces),
     gateways: findGateways(snapshot),
-    agents: snapshot.workloads
-      .filter(({ metadata }) => metadata.labels?.['app.kubernetes.io/name'] === 'meshcert')
-      .map(({ metadata: { name, namespace = '' } }) => ({ name, namespace })),
+    agents: agentsOf(snapshot),
     unseen: snapshot.unseen,
   };
+}
+
+function agentsOf({ workloads, leases }: Snapshot): string[] {
+  const deployed = workloads.filter(({ metadata }) => metadata.labels?.['app.kubernetes.io/name'] === 'meshcert');
+  const held = leases.filter(({ metadata }) => /^meshcert(-\d+)?$/.test(metadata.name));
+  const holders = held.flatMap((lease) => text(fields(lease.spec).holderIdentity) ?? []);
+  return [...deployed.map(({ kind, metadata }) => `${kind} ${metadata.namespace}/${metadata.name}`), ...holders];
 }
 
 /** The Mappings that this gateway serves, by namespace and name. */

@@ -19,6 +19,7 @@ export function showFindings(findings: Findings, gateway: GatewayFinding, verdic
     '',
     'Mappings',
     ...(verdicts.length === 0 ? ['  none that this gateway serves'] : verdicts.flatMap(mappingLines)),
+    ...(findings.agents.length > 0 ? ['', `Agent: ${findings.agents.join(', ')}`] : []),
     ...section('Take note', notes(findings, gateway)),
   ];
   return `${lines.join('\n')}\n`;

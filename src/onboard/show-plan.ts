@@ -1,8 +1,8 @@
-import { stringify } from 'yaml';
 import { bare } from './diff.ts';
 import { type OnboardPlan, type Step, titleOf } from './plan.ts';
+import { yamlOf } from './yaml.ts';
 
-const VERB = { create: 'create', change: 'change', none: 'as it should be', keep: 'keep' } as const;
+const VERB = { create: 'create', change: 'change', none: 'unchanged', keep: 'keep' } as const;
 
 /** Every object in the order in which it is written, with what changes in it. Ends in a newline. */
 export function showPlan({ steps, moves }: Pick<OnboardPlan, 'steps' | 'moves'>): string {
@@ -19,11 +19,11 @@ export function showPlan({ steps, moves }: Pick<OnboardPlan, 'steps' | 'moves'>)
 /** Nobody reads the schema of a definition in a plan. */
 function shortened({ object, diff }: Step): readonly string[] {
   if (object.kind !== 'CustomResourceDefinition') return diff;
-  return diff.length === 0 ? [] : [`${diff.length} lines, as \`meshcert schema crd\` prints them`];
+  return diff.length === 0 ? [] : ['as `meshcert schema --crd` prints it'];
 }
 
 /** What has to be applied, as YAML documents: for a repository that something else applies. */
 export function planAsYaml({ steps, moves }: Pick<OnboardPlan, 'steps' | 'moves'>): string {
   const objects = [...steps.filter(({ action }) => action !== 'keep'), ...moves].map(({ object }) => object);
-  return objects.map((object) => `---\n${stringify(bare(object), { lineWidth: 0 })}`).join('');
+  return objects.map((object) => `---\n${yamlOf(bare(object), { sorted: false })}`).join('');
 }

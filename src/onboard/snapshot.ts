@@ -31,6 +31,8 @@ export interface Snapshot {
   /** Of the namespaces that stand behind Mappings, and of the gateway's. */
   readonly pods: readonly KubeObject[];
   readonly endpointSlices: readonly KubeObject[];
+  /** In the gateways' namespaces: an agent holds one. */
+  readonly leases: readonly KubeObject[];
   /** PEM of the authority of Consul's own API, by `<namespace>/<name>` of its Secret. */
   readonly consulAuthorities: ReadonlyMap<string, string>;
   readonly unseen: readonly Unseen[];
@@ -62,8 +64,9 @@ export async function takeSnapshot(kube: Kube, signal: AbortSignal): Promise<Sna
   ]);
   const get = (ref: ObjectRef) => readOne(kube, ref, unseen, signal);
   const authorities = new Map<string, string>();
-  const behind = [...new Set([...mappings.flatMap(namespaceBehind), ...namespacesOfGateways(workloads)])];
-  const [configMaps, , pods, endpointSlices] = await Promise.all([
+  const homes = [...new Set(namespacesOfGateways(workloads))];
+  const behind = [...new Set([...mappings.flatMap(namespaceBehind), ...homes])];
+  const [configMaps, , pods, endpointSlices, leases] = await Promise.all([
     Promise.all([...istioRefs(workloads), ...consulRefs(workloads).configMaps].map(get)),
     Promise.all(
       consulRefs(workloads).authorities.map(async (ref) => {
@@ -74,6 +77,7 @@ export async function takeSnapshot(kube: Kube, signal: AbortSignal): Promise<Sna
     ),
     Promise.all(behind.map((namespace) => lists([RESOURCES.pods], { namespace }))),
     Promise.all(behind.map((namespace) => lists([RESOURCES.endpointSlices], { namespace }))),
+    Promise.all(homes.map((namespace) => lists([RESOURCES.leases], { namespace }))),
   ]);
   return {
     namespaces,
@@ -87,6 +91,7 @@ export async function takeSnapshot(kube: Kube, signal: AbortSignal): Promise<Sna
     defined: certificates !== undefined,
     pods: pods.flat(),
     endpointSlices: endpointSlices.flat(),
+    leases: leases.flat(),
     consulAuthorities: authorities,
     unseen,
   };

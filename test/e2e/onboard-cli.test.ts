@@ -46,7 +46,7 @@ describe('meshcert onboard', () => {
     assert.match(out, /shop\/web {2}web \(plaintext, 1 pod in istio\)\n {4}can move to istio \(TLSContext istio\)/);
     assert.match(
       out,
-      /create +CustomResourceDefinition meshcertificates\.meshcert\.dev\n +as `meshcert schema crd` prints it/,
+      /create +CustomResourceDefinition meshcertificates\.meshcert\.dev\n +as `meshcert schema --crd` prints it/,
     );
     assert.deepEqual(writes(), []);
   });
