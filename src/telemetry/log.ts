@@ -1,5 +1,6 @@
 import pino from 'pino';
 import type { Log } from '../mesh/log.ts';
+import { LineSink } from './line-sink.ts';
 import { redact, redactText } from './redact.ts';
 
 export const LOG_LEVELS = ['debug', 'info', 'warn', 'error', 'silent'] as const;
@@ -13,10 +14,10 @@ export interface LogOptions {
 
 /**
  * One JSON object a line: `time` (ISO 8601), `level`, `msg`, and the fields given. Whatever is logged goes through
- * `redact`. Written synchronously, so that the line before a crash is there too.
+ * `redact`. Written synchronously, so that the line before a crash is there too; what cannot be written is lost.
  */
 export function createLog(options: LogOptions = {}): Log {
-  const { level = 'info', destination = pino.destination({ fd: 1, sync: true }) } = options;
+  const { level = 'info', destination = new LineSink(1) } = options;
   const formatters = { level: (label: string) => ({ level: label }) };
   const serializers = { err: (error: unknown) => error };
   return redacting(
