@@ -21,6 +21,8 @@ export interface AgentProcessOptions {
   readonly documents?: string;
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** What the shell puts in place of its standard output, such as `>/dev/full`. Default: read here as its log. */
+  readonly stdout?: string;
 }
 
 /** The agent as its users run it: a process of its own with its command line. */
@@ -30,10 +32,13 @@ export async function startAgentProcess(options: AgentProcessOptions): Promise<A
   const url = `http://127.0.0.1:${http}`;
   const config = join(dir, 'mesh.yaml');
   if (options.documents !== undefined) await writeFile(config, options.documents);
+  const shell = options.stdout === undefined ? [] : ['/bin/bash', '-c', `exec "$0" "$@" ${options.stdout}`];
+  const [file = process.execPath, ...before] = [...shell, process.execPath];
   const daemon = await Daemon.start({
     name: 'agent',
-    file: process.execPath,
+    file,
     args: [
+      ...before,
       ...['--import', join(ROOT, 'node_modules/tsx/dist/esm/index.mjs'), join(ROOT, 'src/cli/main.ts'), 'agent'],
       ...(options.documents === undefined ? [] : ['--config', config]),
       ...['--kubeconfig', options.kubeconfig, '--listen', `127.0.0.1:${http}`, '--log-level', 'debug'],
