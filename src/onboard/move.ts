@@ -1,6 +1,7 @@
 import { describe, type KubeObject, keyOf, refOf } from '../core/object.ts';
 import type { PublicationStatus } from '../core/status.ts';
 import { mappingSpec } from '../gateway/kinds.ts';
+import { KubeError } from '../kube/error.ts';
 import { OnboardError } from './error.ts';
 import { backPatch, moved, movePatch, ONBOARD_FIELD_MANAGER } from './moved.ts';
 import type { Joined, Verdict } from './moves.ts';
@@ -43,7 +44,16 @@ export async function moveOne(
   }
   const before = gatewayUrl === undefined ? undefined : await ask(gatewayUrl, live, clock, signal);
   const next = moved(live, outcome.move);
-  await kube.apply(movePatch(next, outcome.move.labels), { fieldManager: ONBOARD_FIELD_MANAGER, force: true }, signal);
+  try {
+    await kube.apply(
+      movePatch(next, outcome.move.labels),
+      { fieldManager: ONBOARD_FIELD_MANAGER, force: true },
+      signal,
+    );
+  } catch (error) {
+    if (!(error instanceof KubeError)) throw error;
+    return { ok: false, code: error.code, message: `left as it is: ${error.message}` };
+  }
   try {
     await confirm(live, joined, options);
     const after =
@@ -76,10 +86,9 @@ async function confirm(mapping: KubeObject, { certificate }: Joined, options: Wa
       const status = standing.get(key)?.status as PublicationStatus | undefined;
       const entry = status?.mappings?.find((one) => one.name === name && one.namespace === namespace);
       if (entry?.state === 'ok') return [];
-      if (entry?.state.startsWith('ERR_')) {
-        throw new OnboardError('ERR_ONBOARD_NOT_CONFIRMED', `the agent says ${entry.state}: ${entry.message}`);
-      }
-      return [`the agent's word on ${describe(refOf(mapping))}`];
+      // It may be about the Mapping as it was: only what lasts counts.
+      const says = entry?.state.startsWith('ERR_') ? `, which says ${entry.state}: ${entry.message}` : '';
+      return [`the agent's word on ${describe(refOf(mapping))}${says}`];
     },
     { ...options, timeoutMs: CONFIRM_MS },
   );

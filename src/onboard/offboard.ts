@@ -2,6 +2,7 @@ import { describe, type KubeObject, MAPPING_FIELD_MANAGER, type ObjectRef, refOf
 import type { PublicationStatus } from '../core/status.ts';
 import { fields } from '../gateway/kinds.ts';
 import type { Kube } from '../kube/api.ts';
+import { KubeError } from '../kube/error.ts';
 import { RESOURCES } from '../kube/resources.ts';
 import type { Clock } from '../mesh/clock.ts';
 import { observe } from './apply.ts';
@@ -122,7 +123,22 @@ async function stopSetting(certificate: KubeObject, { kube, clock, say, signal }
   say.line('no agent answered; going on without it');
 }
 
-async function letGo({ mapping, how }: Release, { kube, say, signal }: OffboardOptions): Promise<void> {
+/** The agent may write in the same moment. */
+const TRIES = 5;
+
+async function letGo(release: Release, options: OffboardOptions): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    try {
+      return await letGoOnce(release, options);
+    } catch (error) {
+      const conflict = error instanceof KubeError && error.code === 'ERR_KUBE_CONFLICT';
+      if (!conflict || attempt >= TRIES) throw error;
+      await options.clock.sleep(LOOK_MS, options.signal);
+    }
+  }
+}
+
+async function letGoOnce({ mapping, how }: Release, { kube, say, signal }: OffboardOptions): Promise<void> {
   const ref = refOf(mapping);
   const live = await kube.get(ref, signal);
   if (!live) return;
