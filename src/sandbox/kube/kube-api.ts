@@ -11,6 +11,7 @@ import { kubeconfig } from './kubeconfig.ts';
 import type { Stored } from './object.ts';
 import { ApiServer } from './server.ts';
 import { notFound } from './status.ts';
+import { API_AUDIENCE } from './tokens.ts';
 
 export interface KubeApiOptions {
   readonly clock?: Clock;
@@ -107,7 +108,7 @@ export async function startKubeApi(options: KubeApiOptions = {}): Promise<KubeAp
       return cluster.watches.open;
     },
     put: (object) => store(cluster, object),
-    tokenFor({ name, namespace }, seconds = 3600, audience = 'https://kubernetes.default.svc.cluster.local') {
+    tokenFor({ name, namespace }, seconds = 3600, audience = API_AUDIENCE) {
       const account = cluster.store.get('/serviceaccounts', namespace, name);
       if (!account) throw notFound({ group: '', plural: 'serviceaccounts', kind: 'ServiceAccount' }, name);
       return cluster.tokens.mint(account, [audience], seconds).token;

@@ -1,12 +1,11 @@
 import { createHash, generateKeyPairSync, type KeyObject, randomUUID, sign, verify } from 'node:crypto';
 import type { Clock } from '../../mesh/clock.ts';
 import { type Fields, fieldsIn, type Stored, valueAt } from './object.ts';
-import { ApiError, badRequest, type Cause, invalid } from './status.ts';
+import { badRequest, type Cause, invalid } from './status.ts';
 import type { Store } from './store.ts';
 
-export const ISSUER = 'https://kubernetes.default.svc.cluster.local';
-/** What a token is for when nobody says: the API server itself. */
-export const API_AUDIENCE = ISSUER;
+/** Issuer of every token, and what one is for when nobody says: the API server itself. */
+export const API_AUDIENCE = 'https://kubernetes.default.svc.cluster.local';
 
 export interface User {
   readonly username: string;
@@ -71,7 +70,7 @@ export class Tokens {
       exp: issued + seconds,
       iat: issued,
       nbf: issued,
-      iss: ISSUER,
+      iss: API_AUDIENCE,
       jti: randomUUID(),
       'kubernetes.io': { namespace, serviceaccount: { name, uid } },
       sub: `system:serviceaccount:${namespace}:${name}`,
@@ -153,14 +152,4 @@ function audiencesOf(token: string): readonly string[] {
   } catch {
     return [];
   }
-}
-
-export function tooManyRequests(seconds: number): ApiError {
-  return new ApiError(
-    429,
-    'TooManyRequests',
-    'the server has received too many requests and has asked us to try again later',
-    {},
-    seconds,
-  );
 }
