@@ -24,8 +24,6 @@ export interface TransportOptions {
   readonly answered?: ((called: Called, status: number) => void) | undefined;
 }
 
-/** A reason at hand spares making a DOMException, with its stack, for each request. */
-const DONE = Symbol('done');
 /** Enough for a socket's idle close on the server's side (kube-apiserver: 90 s or more) never to come first. */
 const IDLE_MS = 30_000;
 /** An abort without a reason makes an exception with a stack, for each request. */
