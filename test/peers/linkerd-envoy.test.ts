@@ -314,7 +314,7 @@ describe('real Envoy straight to a meshed pod', () => {
       assert.equal(answer.status, 503);
       assert.match(answer.body, /^UC /);
       assert.match(target.proxy?.lastRefusal ?? '', /^client certificate: /);
-      mesh.restartPods();
+      await mesh.restartPods();
       assert.equal((await gateway.get()).status, 200);
     });
 

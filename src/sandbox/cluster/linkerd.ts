@@ -30,12 +30,12 @@ export async function linkerdMesh({ kube, ...setup }: MeshSetup): Promise<Cluste
     const [one, two] = pods;
     serving = two;
     await setup.clock.sleep(DRAIN_MS);
-    one.restart();
+    await one.restart();
     // Until the gateway knows that its idle connections to the old pod are gone.
     await setup.clock.sleep(DRAIN_MS);
     serving = one;
     await setup.clock.sleep(DRAIN_MS);
-    two.restart();
+    await two.restart();
   }
 
   return {

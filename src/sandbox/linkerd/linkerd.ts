@@ -210,16 +210,16 @@ export class Linkerd {
   }
 
   /** The only way in which workloads learn roots. */
-  restartPods(): void {
+  async restartPods(): Promise<void> {
     this.#workloadAnchors = this.bundle();
-    for (const pod of this.#pods) pod.restart();
+    await Promise.all([...this.#pods].map((pod) => pod.restart()));
   }
 
   /** A root rotation in the order of Linkerd's own guide, up to the new issuer; `dropOldRoots` ends it. */
   async rotateRoot(): Promise<void> {
     await this.addRoot();
     this.restartControlPlane();
-    this.restartPods();
+    await this.restartPods();
     this.rotateIssuer();
   }
 

@@ -119,7 +119,7 @@ describe('a pod with a proxy of Linkerd', () => {
       const identity = own.issueServer(own.identityOf('emissary', 'emissary'));
       assert.deepEqual(own.roots(), old);
       assert.match(await ask(pod, { identity, ca: formatCertificates(old) }), /^(closed|ECONNRESET)$/);
-      own.restartPods();
+      await own.restartPods();
       assert.equal(await ask(pod, { identity, ca: formatCertificates(own.bundle()) }), 'HTTP/1.1 200 OK');
       assert.deepEqual(own.roots(), own.bundle());
     } finally {

@@ -36,6 +36,10 @@ export interface PodCounts {
   readonly clients: Map<string, number>;
 }
 
+/** A TLS handshake and a request take about ten turns of an event loop that both ends share. */
+const QUIET_TURNS = 30;
+/** Where requests never cease, a pod goes down all the same. */
+const MOST_TURNS = 1000;
 /** A share of a leaf's life after which a proxy asks for the next. */
 const REFRESH = 0.7;
 
@@ -99,16 +103,35 @@ export class Pod {
     });
   }
 
-  /** As a rollout does: the only way to new anchors. */
-  restart(): void {
+  /**
+   * As a rollout does: the only way to new anchors. What is under way is answered first, and clients hear of the
+   * closed connections before this resolves.
+   */
+  async restart(): Promise<void> {
+    await this.#settle();
     this.#anchors = this.#mesh.bundle();
     this.#identity = this.#mesh.issue();
     this.#proxy?.cut();
+    await this.#settle();
   }
 
   async stop(): Promise<void> {
     await this.#proxy?.stop();
     await this.#app?.close();
+  }
+
+  /** Waits until nothing has come for some turns: on loopback, what was sent is there within a few. */
+  async #settle(): Promise<void> {
+    for (let quiet = 0, turns = 0; quiet < QUIET_TURNS && turns < MOST_TURNS; quiet++, turns++) {
+      const before = this.#arrivals;
+      await new Promise((resolve) => setImmediate(resolve));
+      if (this.#arrivals !== before) quiet = 0;
+    }
+  }
+
+  get #arrivals(): number {
+    const { terminated = 0, passed = 0, refused = 0 } = this.#proxy?.counts ?? {};
+    return this.counts.requests + this.counts.denied + terminated + passed + refused;
   }
 
   /** Renews by itself, and refuses a leaf that its own anchors do not vouch for. */
