@@ -61,7 +61,7 @@ export function decide(situation: Situation): Decision {
   const judged = candidate && judge(situation, candidate, current?.identity);
   const accepted = judged?.ok ? candidate : undefined;
   const named = accepted?.roots ?? namedRoots(published.bundle, published.since);
-  const trust = trustFor(situation, named, candidate ?? current?.identity, current?.identity);
+  const trust = trustFor(situation, named, accepted, current?.identity);
   const hold =
     accepted && current && !sameLeaf(accepted, current.identity)
       ? decideHold({
@@ -140,19 +140,25 @@ function judge(situation: Situation, candidate: Identity, current: Identity | un
 function trustFor(
   { published, spec, now }: Situation,
   named: readonly Certificate[],
-  newest: Identity | undefined,
+  candidate: Identity | undefined,
   current: Identity | undefined,
 ): TrustDecision {
-  const leaf = newest?.chain[0];
   return decideTrust({
     named,
     published: published.bundle,
     since: published.since,
     now,
     retainMs: spec.trust.retainMs,
-    leafLifetimeMs: leaf ? leaf.notAfter - leaf.notBefore : 0,
+    leafLifetimeMs: longestLife([candidate, current, published.identity]),
     chain: current?.chain ?? [],
   });
+}
+
+/** Of the leaves that are known; for ever where none is, so that nothing is dropped on no evidence. */
+function longestLife(pairs: readonly (Pick<Identity, 'chain'> | undefined)[]): number {
+  const leaves = pairs.map((pair) => pair?.chain[0]).filter((leaf) => leaf !== undefined);
+  if (leaves.length === 0) return Number.POSITIVE_INFINITY;
+  return Math.max(...leaves.map(({ notBefore, notAfter }) => notAfter - notBefore));
 }
 
 function toProblem(verdict: Verdict): Problem | undefined {

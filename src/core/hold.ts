@@ -53,6 +53,7 @@ export function decideHold(input: HoldInput): HoldDecision {
   if (!standing) return release('current_unusable');
   const emergency = emergencyAt(lifetimeOf(standing));
   if (now >= emergency) return release('emergency');
+  if (input.probe === 'refused') return { hold: true, reason: 'probe_refused', until: emergency };
 
   /** When upstreams may be taken to know a root: at once if it was there from the start. */
   const knownAt = ({ fingerprint }: Certificate): number => {
@@ -68,7 +69,6 @@ export function decideHold(input: HoldInput): HoldDecision {
   const old = under.filter((root) => knownAt(root) === Number.NEGATIVE_INFINITY);
   if (shared.length + old.length > 0) return release('known_root');
   if (input.probe === 'accepted') return release('probe_accepted');
-  if (input.probe === 'refused') return { hold: true, reason: 'probe_refused', until: emergency };
   const until = under.length > 0 ? Math.min(...under.map(knownAt)) : now + holdMs;
   if (now >= until) return release('hold_passed');
   return { hold: true, reason: 'new_root', until: Math.min(until, emergency) };

@@ -98,7 +98,7 @@ export class Ledger {
     this.#spaced(name, object.kind, by);
     if (object.metadata.name === this.#options.spec.caSecretName && after) this.#bundleWritten(before, after);
     if (object.metadata.name === this.#options.spec.secretName && after) this.#pairWritten(replica, before, after);
-    if (object.kind === 'TLSContext') this.#contextWritten(name);
+    if (object.kind === 'TLSContext' && after) this.#contextWritten(name, after);
     this.#foreign.delete(name);
     this.#standing();
   }
@@ -219,8 +219,11 @@ export class Ledger {
     );
   }
 
-  #contextWritten(name: string): void {
+  #contextWritten(name: string, { spec: fields }: KubeObject): void {
     const { spec, cluster } = this.#options;
+    const { hosts, cert_required, ca_secret, secret } = fields as Record<string, unknown>;
+    assert.deepEqual([hosts, cert_required], [[], undefined], `${name} would terminate TLS`);
+    assert.deepEqual([ca_secret, secret], [spec.caSecretName, spec.secretName], `${name} names other Secrets`);
     for (const secret of [spec.caSecretName, spec.secretName]) {
       if (this.#foreign.has(`Secret/${secret}`)) continue;
       assert.ok(

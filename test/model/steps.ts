@@ -151,7 +151,8 @@ export async function take(world: World, what: Step): Promise<void> {
     case 'activate root':
       return mesh.activateRoot(what);
     case 'push bad':
-      return mesh.pushBad(what.how);
+      mesh.pushBad(what.how);
+      return world.deliver('bad');
     case 'renew upstream': {
       const upstream = mesh.upstreams[what.at];
       if (upstream) mesh.renewUpstream(upstream);

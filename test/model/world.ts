@@ -119,7 +119,7 @@ export class World {
   }
 
   /** The mesh's pushes reach the leading replica: the next ones, or what was pushed long ago and then all of them. */
-  async deliver(how: 'next' | 'all' | 'stale'): Promise<void> {
+  async deliver(how: 'next' | 'all' | 'stale' | 'bad'): Promise<void> {
     const replica = this.leader;
     if (!replica || this.meshDown) return;
     const pushes = this.mesh.pushes.get(replica.name) ?? [];
@@ -133,7 +133,9 @@ export class World {
       }
       if (this.leader !== replica) return;
     }
-    const at = how === 'next' ? Math.min(next, pushes.length - 1) : pushes.length - 1;
+    const last = pushes.length - 1;
+    // Of a bad push the good one after it is yet to come.
+    const at = { next: Math.min(next, last), bad: last - 1, all: last, stale: last }[how];
     const identity = pushes[at];
     if (!identity) return;
     this.#next.set(replica.name, at + 1);
