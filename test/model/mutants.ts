@@ -1,0 +1,209 @@
+export interface Mutant {
+  /** Which rule of the design it disables. */
+  readonly rule: string;
+  readonly title: string;
+  readonly file: string;
+  /** Stands exactly once in the file. */
+  readonly from: string;
+  readonly to: string;
+}
+
+const DECIDE = 'src/agent/decide.ts';
+const PUBLISHER = 'src/agent/publisher.ts';
+const EMISSARY = 'src/gateway/emissary.ts';
+const PLAN = 'src/core/plan.ts';
+const TRUST = 'src/core/trust.ts';
+const HOLD = 'src/core/hold.ts';
+const CHECKS = 'src/core/checks.ts';
+
+export const MUTANTS: readonly Mutant[] = [
+  {
+    rule: '1 bad never replaces good',
+    title: 'what the mesh pushes is published unverified',
+    file: DECIDE,
+    from: 'const accepted = judged?.ok ? candidate : undefined;',
+    to: 'const accepted = candidate;',
+  },
+  {
+    rule: '1 bad never replaces good',
+    title: 'the key is not compared with the leaf',
+    file: CHECKS,
+    from: 'if (wish.keyless) return undefined;',
+    to: 'return undefined;',
+  },
+  {
+    rule: '1 bad never replaces good',
+    title: 'the path to a root is not asked for',
+    file: CHECKS,
+    from: "if (path.ok || path.reason === 'expired_link' || path.reason === 'not_yet_valid_link') return undefined;",
+    to: 'return undefined;',
+  },
+  {
+    rule: '1 bad never replaces good',
+    title: 'any identity of the mesh will do',
+    file: DECIDE,
+    from: 'situation.expectation.id ?? current?.id ?? candidate.id',
+    to: 'candidate.id',
+  },
+  {
+    rule: '2 one publish, one write',
+    title: 'the version last seen is not sent',
+    file: PUBLISHER,
+    from: '...(resourceVersion === undefined ? {} : { resourceVersion })',
+    to: '',
+  },
+  {
+    rule: '2 one publish, one write',
+    title: 'a missing object is applied instead of created',
+    file: PUBLISHER,
+    from: "if (step.action === 'create') return kube.create(step.object, options, signal);",
+    to: "if (step.action === 'create') return kube.apply(step.object, { ...options, force: true }, signal);",
+  },
+  {
+    rule: '2 one publish, one write',
+    title: 'a change is a deletion and a creation',
+    file: PUBLISHER,
+    from: 'const live = observed(refOf(step.object));',
+    to: 'const live = observed(refOf(step.object));\n  if (live) { await kube.delete(refOf(live), {}, signal); return kube.create(step.object, options, signal); }',
+  },
+  {
+    rule: '3 order',
+    title: 'the pair is written before the bundle',
+    file: EMISSARY,
+    from: 'const ORDER = { trust: 1, identity: 2, context: 3 } as const;',
+    to: 'const ORDER = { trust: 2, identity: 1, context: 3 } as const;',
+  },
+  {
+    rule: '3 order',
+    title: 'the TLSContext is written before its Secrets',
+    file: EMISSARY,
+    from: 'const ORDER = { trust: 1, identity: 2, context: 3 } as const;',
+    to: 'const ORDER = { trust: 1, identity: 2, context: 0 } as const;',
+  },
+  {
+    rule: '3 order',
+    title: 'later steps are taken although an earlier one failed',
+    file: PUBLISHER,
+    from: 'return { written, problem: { ref, ...explain(ref, cause), cause } };',
+    to: 'continue;',
+  },
+  {
+    rule: '3 order',
+    title: 'Secrets and TLSContexts change at the same moment',
+    file: 'src/agent/spacing.ts',
+    from: 'export const SPACING_MS = 2_000;',
+    to: 'export const SPACING_MS = 0;',
+  },
+  {
+    rule: '4 no change, no write',
+    title: 'everything is written at each look',
+    file: PLAN,
+    from: "action: changed.length > 0 ? 'apply' : 'none',",
+    to: "action: 'apply',",
+  },
+  {
+    rule: '4 no change, no write',
+    title: 'when a root was dropped is not read back',
+    file: 'src/core/root-times.ts',
+    from: "for (const entry of (text ?? '').split(',')) {",
+    to: 'for (const entry of []) {',
+  },
+  {
+    rule: '5 trust first in, last out',
+    title: 'a root goes as soon as the mesh drops it',
+    file: TRUST,
+    from: 'now < droppedAt(root) + retain;',
+    to: 'false;',
+  },
+  {
+    rule: '5 trust first in, last out',
+    title: 'retention does not wait for the life of a leaf',
+    file: TRUST,
+    from: 'const retain = Math.max(input.retainMs, input.leafLifetimeMs);',
+    to: 'const retain = input.retainMs;',
+  },
+  {
+    rule: '5 trust first in, last out',
+    title: 'a root goes although the standing leaf needs it',
+    file: TRUST,
+    from: 'const needed = indispensable(input.chain, bundle, all, now);',
+    to: 'const needed = undefined as Certificate | undefined;',
+  },
+  {
+    rule: '5 trust first in, last out',
+    title: 'what the mesh names is not added while the leaf is held',
+    file: DECIDE,
+    from: 'const named = accepted?.roots ?? namedRoots(published.bundle, published.since);',
+    to: 'const named = namedRoots(published.bundle, published.since).length > 0 ? namedRoots(published.bundle, published.since) : (accepted?.roots ?? []);',
+  },
+  {
+    rule: '5 trust first in, last out',
+    title: 'no leaf is ever held',
+    file: HOLD,
+    from: "if (!current) return release('first');",
+    to: "return release('first');",
+  },
+  {
+    rule: '5 trust first in, last out',
+    title: 'a root that flickers is taken for an old one',
+    file: TRUST,
+    from: "(time.state === 'added' ? time.at : time.addedAt)",
+    to: "(time.state === 'added' ? time.at : undefined)",
+  },
+  {
+    rule: '5 trust first in, last out',
+    title: 'a young root vouches for the next one',
+    file: HOLD,
+    from: 'pathOf(current, known, now) ? known : [...known, ...standing.slice(-1)]',
+    to: '[...known, ...standing.slice(-1)]',
+  },
+  {
+    rule: '5 trust first in, last out',
+    title: 'a probe that refuses is not listened to',
+    file: HOLD,
+    from: "if (input.probe === 'refused') return { hold: true, reason: 'probe_refused', until: emergency };",
+    to: '',
+  },
+  {
+    rule: '6 own or leave',
+    title: 'the owner label is not looked at',
+    file: PLAN,
+    from: 'if (holder !== owner || !(live.metadata.managedFields ?? []).some(isOurs)) {',
+    to: 'if (!(live.metadata.managedFields ?? []).some(isOurs)) {',
+  },
+  {
+    rule: '6 own or leave',
+    title: 'the field manager is not looked at',
+    file: PLAN,
+    from: 'if (holder !== owner || !(live.metadata.managedFields ?? []).some(isOurs)) {',
+    to: 'if (holder !== owner) {',
+  },
+  {
+    rule: '6 own or leave',
+    title: 'our fields are not taken back from others',
+    file: PUBLISHER,
+    from: '{ ...options, force: true }',
+    to: 'options',
+  },
+  {
+    rule: '7 one writer',
+    title: 'the Lease is not looked at before a write',
+    file: PUBLISHER,
+    from: 'options.fence.check();',
+    to: '',
+  },
+  {
+    rule: '7 one writer',
+    title: 'an older leaf may replace a newer one',
+    file: PLAN,
+    from: "if (guard === 'identity' && differs && standsNewer(object, live, now)) {",
+    to: 'if (guard === undefined && standsNewer(object, live, now)) {',
+  },
+  {
+    rule: '8 traps',
+    title: 'the TLSContext asks for client certificates',
+    file: EMISSARY,
+    from: 'hosts: [],',
+    to: 'hosts: [],\n    cert_required: true,',
+  },
+];
