@@ -1,16 +1,15 @@
-import { conflicts } from '../config/conflicts.ts';
-import { formatPath } from '../config/issue.ts';
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
-import { type Validation, validator } from '../config/validate.ts';
+import { validator } from '../config/validate.ts';
 import { FIELD_MANAGER, type KubeObject, keyOf, refOf } from '../core/object.ts';
 import { type PublicationStatus, setCondition } from '../core/status.ts';
 import type { Kube } from '../kube/api.ts';
-import { type Reflector, reflect } from '../kube/reflector.ts';
+import { reflect } from '../kube/reflector.ts';
 import { RESOURCES } from '../kube/resources.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import type { Clock } from '../mesh/clock.ts';
 import type { Log } from '../mesh/log.ts';
 import { Trigger } from '../mesh/trigger.ts';
+import { Gathering } from './gathering.ts';
 
 export interface ControllerOptions {
   readonly kube: Kube;
@@ -49,14 +48,14 @@ export async function* customResources(
   const pumps = reflectors.map(async (reflector) => {
     for await (const _ of reflector.changes()) changed.fire();
   });
-  const good = new Map<string, MeshCertificate>();
-  const validate = validator(options.adapters);
+  const gathering = new Gathering(validator(options.adapters));
   const told = new Map<string, string>();
   try {
     while (!signal.aborted) {
       await changed.wait(stop);
       if (!reflectors.every((reflector) => reflector.isSynced)) continue;
-      yield current(reflectors, good, validate, (object, problem) => {
+      const items = reflectors.map((reflector) => reflector.items());
+      yield gathering.take(items, (object, problem) => {
         const key = keyOf(refOf(object));
         const text = `${object.metadata.generation} ${problem}`;
         if (told.get(key) === text) return;
@@ -71,41 +70,6 @@ export async function* customResources(
     inner.abort(new Error('no longer watched'));
     await Promise.allSettled(pumps);
   }
-}
-
-function current(
-  reflectors: readonly Reflector[],
-  good: Map<string, MeshCertificate>,
-  validate: (object: unknown) => Validation,
-  invalid: (object: KubeObject, problem: string) => void,
-): readonly MeshCertificate[] {
-  const present = new Set<string>();
-  const fresh: KubeObject[] = [];
-  for (const object of reflectors.flatMap((reflector) => [...reflector.items().values()])) {
-    const key = keyOf(refOf(object));
-    present.add(key);
-    const result = validate(object);
-    if (result.ok) good.set(key, result.value);
-    else {
-      const problem = result.issues.map(({ path, message }) => `${formatPath(path)}: ${message}`).join('; ');
-      invalid(object, `the spec is refused, the last good one stays in force: ${problem}`);
-    }
-    fresh.push(object);
-  }
-  for (const key of good.keys()) if (!present.has(key)) good.delete(key);
-  const wished = [...good.values()].sort(byAge);
-  const refused = new Set<MeshCertificate>();
-  for (const conflict of conflicts(wished)) {
-    refused.add(conflict.later);
-    invalid(conflict.later, `${formatPath(conflict.path)}: ${conflict.message}`);
-  }
-  return wished.filter((one) => !refused.has(one));
-}
-
-/** The elder keeps a contested name. */
-function byAge(a: MeshCertificate, b: MeshCertificate): number {
-  const age = (one: MeshCertificate) => `${one.metadata.creationTimestamp ?? ''} ${keyOf(refOf(one))}`;
-  return age(a) < age(b) ? -1 : 1;
 }
 
 async function tellInvalid(

@@ -7,6 +7,8 @@ import { Worker } from './worker.ts';
 interface Running {
   readonly worker: Worker;
   readonly spec: string;
+  /** Of its metadata, what a worker cannot change without a restart. */
+  readonly rest: string;
   readonly stop: AbortController;
   done: Promise<void>;
 }
@@ -28,7 +30,9 @@ export class Registry {
     const keys = new Set(wished.map((certificate) => keyOf(refOf(certificate))));
     const gone = [...this.#running.keys()].filter((key) => !keys.has(key));
     await Promise.all(gone.map((key) => this.#stop(key)));
-    await Promise.all(wished.map((certificate) => this.#ensure(certificate)));
+    // One of a thousand differs, mostly in its status.
+    const changed = wished.filter((one) => this.#running.get(keyOf(refOf(one)))?.worker.certificate !== one);
+    await Promise.all(changed.map((certificate) => this.#ensure(certificate)));
   }
 
   /** The worker of one MeshCertificate, for `renew`. */
@@ -58,9 +62,11 @@ export class Registry {
     if (this.#closing) return;
     const key = keyOf(refOf(certificate));
     const { uid, labels } = certificate.metadata;
-    const spec = JSON.stringify([certificate.spec, uid, labels]);
     const before = this.#running.get(key);
-    if (before?.spec === spec) {
+    const rest = JSON.stringify([uid, labels]);
+    const spec =
+      before?.worker.certificate.spec === certificate.spec ? before.spec : JSON.stringify(certificate.spec);
+    if (before?.spec === spec && before.rest === rest) {
       before.worker.update(certificate);
       return;
     }
@@ -70,7 +76,7 @@ export class Registry {
     const worker = new Worker(certificate, adapter, this.#env);
     const stop = new AbortController();
     const done = this.#supervise(worker, stop.signal);
-    this.#running.set(key, { worker, spec, stop, done });
+    this.#running.set(key, { worker, spec, rest, stop, done });
   }
 
   /** A worker that fails is a bug of ours; it must not end the others, so it is told and started again. */

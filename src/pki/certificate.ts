@@ -36,6 +36,9 @@ export class Certificate {
   #keyType: KeyType | undefined;
   #publicKeyFingerprint: string | undefined;
   #selfSigned: boolean | undefined;
+  #pem: string | undefined;
+  /** The last answer: one is asked about the same issuer at each look. */
+  #issued: { readonly by: Certificate; readonly is: boolean } | undefined;
 
   private constructor(x509: X509Certificate, der: Buffer) {
     this.#x509 = x509;
@@ -93,7 +96,8 @@ export class Certificate {
   }
 
   get pem(): string {
-    return formatPem('CERTIFICATE', this.der);
+    this.#pem ??= formatPem('CERTIFICATE', this.der);
+    return this.#pem;
   }
 
   get keyType(): KeyType {
@@ -118,7 +122,11 @@ export class Certificate {
 
   /** Names, key identifiers and key usage fit, and the signature is the issuer's. Times are not looked at. */
   isIssuedBy(issuer: Certificate): boolean {
-    return this.#x509.checkIssued(issuer.#x509) && this.#x509.verify(issuer.#x509.publicKey);
+    if (this.#issued?.by !== issuer) {
+      const is = this.#x509.checkIssued(issuer.#x509) && this.#x509.verify(issuer.#x509.publicKey);
+      this.#issued = { by: issuer, is };
+    }
+    return this.#issued.is;
   }
 
   toJSON(): object {

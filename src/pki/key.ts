@@ -16,6 +16,8 @@ const FORMS = { 'PRIVATE KEY': 'pkcs8', 'EC PRIVATE KEY': 'sec1', 'RSA PRIVATE K
 export class PrivateKey {
   readonly #key: KeyObject;
   #spki: Buffer | undefined;
+  #fingerprint: string | undefined;
+  #pem: string | undefined;
 
   private constructor(key: KeyObject) {
     this.#key = key;
@@ -59,7 +61,8 @@ export class PrivateKey {
 
   /** SHA-256 of the SubjectPublicKeyInfo, hex; equals that of a certificate made for this key. */
   get publicKeyFingerprint(): string {
-    return createHash('sha256').update(this.spki).digest('hex');
+    this.#fingerprint ??= createHash('sha256').update(this.spki).digest('hex');
+    return this.#fingerprint;
   }
 
   get keyType(): KeyType {
@@ -72,7 +75,8 @@ export class PrivateKey {
 
   /** PKCS#8, one block. */
   toPem(): string {
-    return this.#key.export({ type: 'pkcs8', format: 'pem' }).toString();
+    this.#pem ??= this.#key.export({ type: 'pkcs8', format: 'pem' }).toString();
+    return this.#pem;
   }
 
   toJSON(): string {

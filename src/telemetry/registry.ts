@@ -21,6 +21,8 @@ interface Series {
 export class Metric<L extends string = string> {
   readonly definition: Definition<L>;
   readonly #series = new Map<string, Series>();
+  /** The keys of each MeshCertificate's series: with thousands of them, one must be forgotten without a look at all. */
+  readonly #named = new Map<string, Set<string>>();
 
   constructor(definition: Definition<L>) {
     this.definition = definition;
@@ -51,8 +53,11 @@ export class Metric<L extends string = string> {
 
   /** Forgets the series that carry all of these labels, as when their MeshCertificate is gone. */
   remove(match: Partial<Labels<L>>): void {
-    for (const [key, { labels }] of this.#series) {
-      if (Object.entries(match).every(([name, value]) => labels[name] === value)) this.#series.delete(key);
+    const { name: owner } = match as { readonly name?: string };
+    const own = owner === undefined ? undefined : (this.#named.get(owner) ?? []);
+    for (const key of own ?? this.#series.keys()) {
+      const { labels } = this.#series.get(key) ?? {};
+      if (labels && Object.entries(match).every(([name, value]) => labels[name] === value)) this.#drop(key, labels);
     }
   }
 
@@ -88,8 +93,18 @@ export class Metric<L extends string = string> {
       const own = Object.fromEntries(this.definition.labels.map((name) => [name, labels[name]]));
       series = { labels: own, value: 0, counts: [] };
       this.#series.set(key, series);
+      const { name } = own;
+      if (name !== undefined) this.#named.set(name, (this.#named.get(name) ?? new Set()).add(key));
     }
     return series;
+  }
+
+  #drop(key: string, { name }: Series['labels']): void {
+    this.#series.delete(key);
+    if (name === undefined) return;
+    const keys = this.#named.get(name);
+    keys?.delete(key);
+    if (keys?.size === 0) this.#named.delete(name);
   }
 }
 
