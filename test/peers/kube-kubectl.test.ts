@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { parse } from 'yaml';
 import { ambassadorDefinitions } from '../../src/sandbox/kube/ambassador.ts';
 import { startKubeApi } from '../../src/sandbox/kube/kube-api.ts';
 import { peer } from './build.ts';
@@ -22,6 +24,14 @@ spec: {prefix: /quote/, service: quote, tls: istio}
 `;
 const wrong = gateway('one').replace('sni: one', 'sni: one, unheard: of');
 const job = 'apiVersion: batch/v9\nkind: Job\nmetadata: {name: a}\n';
+
+const wish = (spec: string, name = 'istio') => `
+apiVersion: meshcert.dev/v1alpha1
+kind: MeshCertificate
+metadata: {name: ${name}, namespace: emissary}
+spec: ${spec}
+`;
+const istio = 'istio: {ca: {serviceAccount: emissary}}';
 
 /** What a person does, in this order; `-f -` reads the second element. */
 const SESSION: readonly (string | readonly [string, string])[] = [
@@ -68,6 +78,31 @@ const SESSION: readonly (string | readonly [string, string])[] = [
   'get secret other --as=system:serviceaccount:emissary:agent',
   'get secrets --as=system:serviceaccount:emissary:agent',
   'explain tlscontext.spec.sni',
+  ['apply -f -', wish('{}')],
+  ['apply -f -', wish(`{${istio}, consul: {service: web}}`)],
+  ['apply -f -', wish('{istio: {}}')],
+  ['apply -f -', wish('{istio: {ca: {serviceAccount: a, tokenFile: /b}}}')],
+  ['apply -f -', wish(`{${istio}, secretName: same, caSecretName: same}`)],
+  ['apply -f -', wish(`{${istio}, secretName: istio-certs}`)],
+  ['apply -f -', wish(`{${istio}, secretName: Not_A_Name}`)],
+  ['apply -f -', wish(`{${istio}, deletionPolicy: Sometimes}`)],
+  ['apply -f -', wish(`{${istio}, renewal: {at: 0.8, jitter: 0.2}}`)],
+  ['apply -f -', wish(`{${istio}, renewal: {at: 2}}`)],
+  ['apply -f -', wish(`{${istio}, mappings: {selector: {matchLabels: {}}}}`)],
+  ['apply -f -', wish(`{${istio}, labels: {meshcert.dev/owner: me}}`)],
+  ['apply -f -', wish(`{${istio}, tlsContext: {minTlsVersion: v1.3, maxTlsVersion: v1.2}}`)],
+  ['apply -f -', wish(`{${istio}, trust: {retain: soon}}`)],
+  ['apply -f -', wish(`{${istio}, paused: 3}`)],
+  ['apply -f -', wish(`{${istio}, misspelt: x}`)],
+  ['apply -f -', wish(`{${istio}}`, 'with.dots')],
+  ['apply -f -', wish(`{${istio}}`)],
+  ['apply -f -', wish(`{linkerd: {serviceAccount: emissary}}`)],
+  'get mcert',
+  'get mcert -o wide',
+  'get mcert istio -o yaml',
+  'describe mcert istio',
+  'explain mcert.spec',
+  'explain mcert.spec.istio --recursive',
   'get --raw /readyz',
   'delete mapping quote',
   'delete mapping quote',
@@ -88,7 +123,7 @@ function normal(text: string): string {
     .replaceAll(/[ \t]+$/gm, '');
 }
 
-describe('kubectl sees no difference between the sandbox and kube-apiserver', { timeout: 300_000 }, () => {
+describe('kubectl sees no difference between the sandbox and kube-apiserver', { timeout: 400_000 }, () => {
   const seen = { sandbox: [] as string[], real: [] as string[] };
   let dir = '';
   let stop = async () => {};
@@ -104,7 +139,10 @@ describe('kubectl sees no difference between the sandbox and kube-apiserver', { 
     const config = join(dir, 'sandbox.kubeconfig');
     await sandbox.writeKubeconfig(config);
     const definitions = JSON.stringify({ apiVersion: 'v1', kind: 'List', items: ambassadorDefinitions() });
+    const own = join(dirname(fileURLToPath(import.meta.url)), '../../deploy/crd/meshcertificate.yaml');
+    sandbox.put(parse(await readFile(own, 'utf8')));
     await real.kubectl(['apply', '-f', '-'], { input: definitions });
+    await real.kubectl(['apply', '--server-side', '-f', own]);
     await real.kubectl(['wait', '--for=condition=Established', 'crd', '--all']);
     for (const step of SESSION) {
       seen.sandbox.push(await kubectl(config, step));

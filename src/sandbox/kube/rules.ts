@@ -1,6 +1,7 @@
 import { apiVersionOf, type Kind } from './kinds.ts';
 import { type Fields, fieldsIn, type Stored, valueAt } from './object.ts';
 import { defaulted, pruned, violations } from './schema.ts';
+import { brokenRules, hasRules } from './schema-rules.ts';
 import { ApiError, badRequest, type Cause, invalid } from './status.ts';
 
 const LABEL = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/;
@@ -52,10 +53,28 @@ export function admitted(kind: Kind, object: Stored, validation: FieldValidation
 /** Throws 422 with every rule that the object breaks. */
 export function validate(kind: Kind, object: Stored, before: Stored | undefined): void {
   const causes: Cause[] = [...nameRules(kind, object), ...labelRules(object)];
-  if (kind.schema) causes.push(...violations(object, kind.schema));
+  if (kind.schema) causes.push(...schemaRules(kind.schema, object, before));
   if (kind.kind === 'Secret') causes.push(...secretRules(object, before));
   if (kind.kind === 'ConfigMap') causes.push(...keyRules(object));
   if (causes.length > 0) throw invalid(kind, object.metadata.name, causes);
+}
+
+/** With these the value may not be what a rule takes it for. */
+const BLOCKING = new Set([
+  'FieldValueNotSupported',
+  'FieldValueRequired',
+  'FieldValueTooLong',
+  'FieldValueTooMany',
+  'FieldValueTypeInvalid',
+]);
+
+function schemaRules(schema: Fields, object: Stored, before: Stored | undefined): Cause[] {
+  const wrong = violations(object, schema);
+  if (!wrong.some((cause) => BLOCKING.has(cause.reason))) return [...wrong, ...brokenRules(object, schema, before)];
+  if (!hasRules(schema)) return wrong;
+  const message =
+    'Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation';
+  return [...wrong, { reason: 'FieldValueInvalid', message, field: '<nil>' }];
 }
 
 function nameRules(kind: Kind, object: Stored): Cause[] {

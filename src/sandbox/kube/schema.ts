@@ -58,8 +58,8 @@ export function violations(value: unknown, schema: Fields, path = ''): Cause[] {
       bad('FieldValueNotSupported', `Unsupported value: ${JSON.stringify(value)}: supported values: ${allowed}`),
     );
   }
-  if (typeof value === 'string') causes.push(...stringLimits(value, schema, bad));
-  if (typeof value === 'number') causes.push(...numberLimits(value, schema, bad));
+  if (typeof value === 'string') causes.push(...stringLimits(value, schema, place, bad));
+  if (typeof value === 'number') causes.push(...numberLimits(value, schema, place, bad));
   if (Array.isArray(value)) {
     if (typeof schema.maxItems === 'number' && value.length > schema.maxItems) {
       causes.push(bad('FieldValueTooMany', `Too many: ${value.length}: must have at most ${schema.maxItems} items`));
@@ -81,33 +81,45 @@ export function violations(value: unknown, schema: Fields, path = ''): Cause[] {
 
 type Bad = (reason: string, message: string) => Cause;
 
-function stringLimits(value: string, schema: Fields, bad: Bad): Cause[] {
+function stringLimits(value: string, schema: Fields, place: string, bad: Bad): Cause[] {
   const causes: Cause[] = [];
   const quoted = JSON.stringify(value);
   if (typeof schema.pattern === 'string' && !new RegExp(schema.pattern, 'u').test(value)) {
-    causes.push(bad('FieldValueInvalid', `Invalid value: ${quoted}: in body should match '${schema.pattern}'`));
+    causes.push(
+      bad('FieldValueInvalid', `Invalid value: ${quoted}: ${place} in body should match '${schema.pattern}'`),
+    );
   }
   if (typeof schema.maxLength === 'number' && value.length > schema.maxLength) {
     causes.push(bad('FieldValueTooLong', `Too long: may not be more than ${schema.maxLength} bytes`));
   }
   if (typeof schema.minLength === 'number' && value.length < schema.minLength) {
     causes.push(
-      bad('FieldValueInvalid', `Invalid value: ${quoted}: in body should be at least ${schema.minLength} chars long`),
+      bad(
+        'FieldValueInvalid',
+        `Invalid value: ${quoted}: ${place} in body should be at least ${schema.minLength} chars long`,
+      ),
     );
   }
   return causes;
 }
 
-function numberLimits(value: number, schema: Fields, bad: Bad): Cause[] {
+/** The API server prints limits without their fraction. */
+function numberLimits(value: number, schema: Fields, place: string, bad: Bad): Cause[] {
   const causes: Cause[] = [];
   if (typeof schema.maximum === 'number' && value > schema.maximum) {
     causes.push(
-      bad('FieldValueInvalid', `Invalid value: ${value}: in body should be less than or equal to ${schema.maximum}`),
+      bad(
+        'FieldValueInvalid',
+        `Invalid value: ${value}: ${place} in body should be less than or equal to ${Math.trunc(schema.maximum)}`,
+      ),
     );
   }
   if (typeof schema.minimum === 'number' && value < schema.minimum) {
     causes.push(
-      bad('FieldValueInvalid', `Invalid value: ${value}: in body should be greater than or equal to ${schema.minimum}`),
+      bad(
+        'FieldValueInvalid',
+        `Invalid value: ${value}: ${place} in body should be greater than or equal to ${Math.trunc(schema.minimum)}`,
+      ),
     );
   }
   return causes;

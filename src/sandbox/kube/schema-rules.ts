@@ -1,0 +1,56 @@
+import { compileRule, type Rule } from './cel.ts';
+import { type Fields, fieldsIn, isFields } from './object.ts';
+import type { Cause } from './status.ts';
+
+/** Rules are few and asked for at every write. A rule in words that are not understood here is passed over. */
+const compiled = new WeakMap<Fields, Rule | undefined>();
+
+/** What the value breaks of the schema's `x-kubernetes-validations`; to be asked once its shape is right. */
+export function brokenRules(value: unknown, schema: Fields, before?: unknown, path = ''): Cause[] {
+  if (value === undefined || value === null) return [];
+  const causes: Cause[] = rulesOf(schema)
+    .filter((rule) => !holds(rule, value, before))
+    .map((rule) => ({
+      reason: 'FieldValueInvalid',
+      message: `Invalid value: ${JSON.stringify(schema.type ?? 'object')}: ${String(rule.message ?? `failed rule: ${String(rule.rule)}`)}`,
+      field: path === '' ? '<nil>' : path,
+    }));
+  if (Array.isArray(value)) {
+    const items = fieldsIn(schema.items);
+    return causes.concat(value.flatMap((item, index) => brokenRules(item, items, undefined, `${path}[${index}]`)));
+  }
+  if (!isFields(value)) return causes;
+  const properties = fieldsIn(schema.properties);
+  for (const [name, field] of Object.entries(value)) {
+    const own = properties[name] ?? schema.additionalProperties;
+    if (isFields(own))
+      causes.push(...brokenRules(field, own, fieldsIn(before)[name], path === '' ? name : `${path}.${name}`));
+  }
+  return causes;
+}
+
+export function hasRules(schema: Fields): boolean {
+  if (rulesOf(schema).length > 0) return true;
+  const below = [...Object.values(fieldsIn(schema.properties)), schema.items, schema.additionalProperties];
+  return below.some((one) => isFields(one) && hasRules(one));
+}
+
+function rulesOf(schema: Fields): Fields[] {
+  const rules = schema['x-kubernetes-validations'];
+  return Array.isArray(rules) ? rules.map((rule) => rule as Fields) : [];
+}
+
+function holds(rule: Fields, value: unknown, before: unknown): boolean {
+  if (!compiled.has(rule)) compiled.set(rule, readable(String(rule.rule)));
+  const test = compiled.get(rule);
+  if (!test || (before === undefined && /\boldSelf\b/.test(String(rule.rule)))) return true;
+  return test({ self: value, oldSelf: before }) === true;
+}
+
+function readable(text: string): Rule | undefined {
+  try {
+    return compileRule(text);
+  } catch {
+    return undefined;
+  }
+}
