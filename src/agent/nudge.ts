@@ -4,7 +4,7 @@ import { KubeError } from '../kube/error.ts';
 import type { Log } from '../mesh/log.ts';
 
 /** On a TLSContext: a value that changes is all there is to it. */
-export const NUDGE_ANNOTATION = 'meshcert.dev/nudge';
+const NUDGE_ANNOTATION = 'meshcert.dev/nudge';
 /** Not ours of old: what this one writes must not look like a publication to be taken back. */
 const NUDGE_FIELD_MANAGER = 'meshcert-nudge';
 

@@ -13,9 +13,6 @@ const object = (apiVersion: string, kind: string, metadata: ObjectMeta, rest: ob
 
 export const namespace = (name: string, labels: Labels = {}): KubeObject => object('v1', 'Namespace', { name, labels });
 
-export const account = (name: string, of: string): KubeObject =>
-  object('v1', 'ServiceAccount', { name, namespace: of });
-
 const configMap = (name: string, of: string, data: Labels): KubeObject =>
   object('v1', 'ConfigMap', { name, namespace: of }, { data });
 

@@ -65,13 +65,20 @@ function wantsAlready({ certificate }: Joined, mapping: KubeObject, { contexts }
   return selector !== undefined && Object.entries(selector).every(([k, v]) => mapping.metadata.labels?.[k] === v);
 }
 
+/** A Mapping moves only to a context that is there by then. */
+function willStand({ document, rules }: Joined, target: Target, { contexts }: Snapshot): boolean {
+  if (document || !rules || rules.listed.some(({ id }) => id === target.sni)) return true;
+  return contexts.some(({ metadata }) => metadata.name === target.contextName);
+}
+
 function judgeBy(
-  { mesh, certificate, rules }: Joined,
+  one: Joined,
   upstream: UpstreamFinding,
   snapshot: Snapshot,
   mapping: KubeObject,
   wish?: Move,
 ): Verdict {
+  const { mesh, certificate, rules } = one;
   const { tlsContext, mappings } = certificate.spec;
   const { contexts, services, endpointSlices, pods } = snapshot;
   const bare = wish ? withoutTls(mapping, upstream.context) : mapping;
@@ -95,6 +102,10 @@ function judgeBy(
     return { upstream, outcome: { kind: 'stay', code: outcome.code, message } };
   }
   const { target } = outcome;
+  if (wish && !willStand(one, target, snapshot)) {
+    const message = `its TLSContext ${target.contextName} does not stand, and MeshCertificate ${certificate.metadata.name} was not made here; list ${target.sni} under its targets first`;
+    return { upstream, outcome: { kind: 'stay', code: 'ERR_TARGET_NOT_LISTED', message } };
+  }
   if (!wish) return { upstream, outcome: { kind: 'done', mesh, target } };
   return { upstream, outcome: { kind: 'move', mesh, target, move: { ...wish, contextName: target.contextName } } };
 }

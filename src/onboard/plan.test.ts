@@ -209,6 +209,30 @@ describe('a plan for the way in', () => {
     assert.equal(fields(plan.moves[0]?.object.spec).tls, 'mine');
   });
 
+  it('moves nothing to a context that a MeshCertificate of somebody else will not have by then', async () => {
+    const certificate = (targets: object) => ({
+      apiVersion: 'meshcert.dev/v1alpha1',
+      kind: 'MeshCertificate',
+      metadata: { name: 'mine', namespace: 'emissary' },
+      spec: {
+        linkerd: { serviceAccount: { name: 'x' }, ...targets },
+        mappings: { selector: { matchLabels: { mesh: 'yes' } }, namespaces: ['shop'] },
+      },
+    });
+    const objects = [
+      ...LINKERD,
+      ...made.app('linkerd', 'web', 'shop'),
+      made.mapping('web', 'shop', { service: 'web' }),
+    ];
+    const unlisted = await planFor([...objects, certificate({})]);
+    assert.deepEqual(outcomes(unlisted), [['web', 'stay', 'ERR_TARGET_NOT_LISTED']]);
+    const listed = await planFor([
+      ...objects,
+      certificate({ targets: [{ serviceAccount: 'web', namespace: 'shop' }] }),
+    ]);
+    assert.deepEqual(outcomes(listed), [['web', 'move', 'mine-web-shop']]);
+  });
+
   it('changes nothing when it is carried out and made again, also without the flags of the first time', async () => {
     const objects = [
       made.gateway(),

@@ -1,7 +1,6 @@
 import { customResourceDefinition } from '../config/crd.ts';
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import { nearest } from '../config/nearest.ts';
-import { validator } from '../config/validate.ts';
 import { differences } from '../core/difference.ts';
 import { describe, type KubeObject, keyOf, refOf } from '../core/object.ts';
 import type { Adapter } from '../mesh/adapter.ts';
@@ -11,13 +10,12 @@ import { type DiffLine, diffObjects } from './diff.ts';
 import type { GatewayFinding } from './discover/gateway.ts';
 import type { UpstreamFinding } from './discover/upstream.ts';
 import { OnboardError } from './error.ts';
-import { discover, type Findings, type MeshFinding, upstreamsOf } from './findings.ts';
+import { discover, type Findings, upstreamsOf } from './findings.ts';
 import { grantsFor } from './grants.ts';
+import { join } from './join.ts';
 import { moved, movePatch } from './moved.ts';
 import { type Joined, judge, type Verdict } from './moves.ts';
-import { rulesFor } from './rules.ts';
 import type { Snapshot } from './snapshot.ts';
-import { accepted, documentFor, ONBOARD_LABEL, type Target } from './wish.ts';
 
 export interface Wishes extends Choice {
   /** `namespace/name` of the Mappings to move; absent: all that can be. */
@@ -49,17 +47,12 @@ export interface OnboardPlan {
   readonly moves: readonly Step[];
 }
 
-export interface Means {
-  readonly adapters: readonly Adapter[];
-  readonly clock: Clock;
-}
-
 /** From what is there to what shall be there. Nothing is read or written; `observed` holds what stands of our own. */
 export async function planOnboarding(
   snapshot: Snapshot,
   wishes: Wishes,
   observed: ReadonlyMap<string, KubeObject>,
-  means: Means,
+  means: { readonly adapters: readonly Adapter[]; readonly clock: Clock },
   signal: AbortSignal,
 ): Promise<OnboardPlan> {
   const findings = discover(snapshot);
@@ -67,7 +60,7 @@ export async function planOnboarding(
   const upstreams = upstreamsOf(snapshot, gateway);
   const joined: Joined[] = [];
   for (const mesh of chooseMeshes(findings, wishes.meshes)) {
-    joined.push(await join(mesh, gateway, upstreams, snapshot, wishes, means, signal));
+    joined.push(await join(mesh, { gateway, upstreams, snapshot, changes: wishes.changes, ...means }, signal));
   }
   const wanted = wishes.mappings && named(wishes.mappings, upstreams);
   const verdicts = upstreams.map((upstream) => {
@@ -98,49 +91,6 @@ export async function planOnboarding(
   return { findings, gateway, joined, verdicts, steps: [...steps, ...kept], moves };
 }
 
-async function join(
-  mesh: MeshFinding,
-  gateway: GatewayFinding,
-  upstreams: readonly UpstreamFinding[],
-  snapshot: Snapshot,
-  { changes }: Wishes,
-  { adapters, clock }: Means,
-  signal: AbortSignal,
-): Promise<Joined> {
-  const adapter = adapters.find((one) => one.mesh === mesh.mesh);
-  if (!adapter) throw new TypeError(`no adapter for mesh ${mesh.mesh}`);
-  const validate = validator(adapters);
-  const standing = snapshot.meshCertificates.find((one) => isFor(one, mesh.mesh, gateway.env.namespace));
-  if (standing && !isOurs(standing)) {
-    const certificate = accepted(standing, validate);
-    return { mesh: mesh.mesh, certificate, rules: await rulesFor(certificate, adapter, snapshot, clock, signal) };
-  }
-  const behind = upstreams.filter(({ membership }) => membership === mesh.mesh);
-  const mappingNamespaces = behind.map(({ mapping }) => mapping.metadata.namespace ?? '');
-  const wishFor = (targets: readonly Target[]) =>
-    documentFor({ mesh, gateway, mappingNamespaces, targets, contexts: snapshot.contexts, changes, standing });
-  const draft = accepted(wishFor([]), validate);
-  const rules = await rulesFor(draft, adapter, snapshot, clock, signal);
-  if (!rules) return { mesh: mesh.mesh, certificate: draft, document: wishFor([]), rules };
-  // Listed, a target has its context before any Mapping needs it, so that each moves in one write.
-  const possible = behind.filter((one) => {
-    return judge(one, [{ mesh: mesh.mesh, certificate: draft, rules }], snapshot).outcome.kind !== 'stay';
-  });
-  const document = wishFor(distinct(possible.flatMap(({ accounts }) => accounts)));
-  const certificate = accepted(document, validate);
-  return {
-    mesh: mesh.mesh,
-    certificate,
-    document,
-    rules: await rulesFor(certificate, adapter, snapshot, clock, signal),
-  };
-}
-
-const isFor = ({ metadata, spec }: KubeObject, mesh: string, namespace: string): boolean =>
-  metadata.namespace === namespace && (spec as Record<string, unknown> | undefined)?.[mesh] !== undefined;
-
-const isOurs = ({ metadata }: KubeObject): boolean => metadata.labels?.[ONBOARD_LABEL] !== undefined;
-
 function stepTo(object: KubeObject, observed: KubeObject | undefined): Step {
   if (!observed) return { action: 'create', object, diff: diffObjects(undefined, object) };
   if (differences(object, observed).length === 0) return { action: 'none', object, diff: [] };
@@ -149,11 +99,6 @@ function stepTo(object: KubeObject, observed: KubeObject | undefined): Step {
 
 function keptStep(certificate: MeshCertificate): Step {
   return { action: 'keep', object: certificate, diff: [], note: 'stands, and is used as it is: it was not made here' };
-}
-
-function distinct(accounts: readonly Target[]): Target[] {
-  const byPlace = new Map(accounts.map((one) => [`${one.namespace}/${one.serviceAccount}`, one]));
-  return [...byPlace.entries()].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, one]) => one);
 }
 
 function named(wanted: readonly string[], upstreams: readonly UpstreamFinding[]): ReadonlySet<UpstreamFinding> {

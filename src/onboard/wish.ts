@@ -1,4 +1,3 @@
-import { parse } from 'yaml';
 import { formatPath } from '../config/issue.ts';
 import { API_VERSION, KIND, type MeshCertificate } from '../config/mesh-certificate.ts';
 import type { Validation } from '../config/validate.ts';
@@ -6,6 +5,7 @@ import { type KubeObject, MANAGED_BY_LABEL } from '../core/object.ts';
 import type { EmissaryEnv } from '../gateway/env.ts';
 import { fields } from '../gateway/kinds.ts';
 import { contextNameProblem } from '../gateway/names.ts';
+import { withChanges } from './changes.ts';
 import type { GatewayFinding } from './discover/gateway.ts';
 import type { MeshName } from './discover/membership.ts';
 import { OnboardError } from './error.ts';
@@ -14,7 +14,7 @@ import type { MeshFinding } from './findings.ts';
 /** On all that `onboard` makes, so that `offboard` finds it. */
 export const ONBOARD_LABEL = 'meshcert.dev/onboard';
 /** On a Mapping that was moved into a mesh: what the MeshCertificate selects by. */
-export const MESH_LABEL = 'meshcert.dev/mesh';
+const MESH_LABEL = 'meshcert.dev/mesh';
 
 export interface Target {
   readonly serviceAccount: string;
@@ -42,7 +42,7 @@ export function documentFor(wish: Wish): KubeObject {
   const { namespace } = gateway.env;
   const metadata = { namespace, labels: { [ONBOARD_LABEL]: 'true', [MANAGED_BY_LABEL]: 'meshcert' } };
   if (wish.standing) {
-    const spec = changed(grown(fields(wish.standing.spec), wish, namespace), mesh.mesh, wish.changes);
+    const spec = withChanges(grown(fields(wish.standing.spec), wish, namespace), mesh.mesh, wish.changes);
     return { apiVersion: API_VERSION, kind: KIND, metadata: { name: wish.standing.metadata.name, ...metadata }, spec };
   }
   const name = mesh.mesh;
@@ -66,7 +66,7 @@ export function documentFor(wish: Wish): KubeObject {
     apiVersion: API_VERSION,
     kind: KIND,
     metadata: { name, ...metadata },
-    spec: changed(spec, mesh.mesh, wish.changes),
+    spec: withChanges(spec, mesh.mesh, wish.changes),
   };
 }
 
@@ -91,13 +91,17 @@ function grown(spec: Readonly<Record<string, unknown>>, wish: Wish, namespace: s
 }
 
 /** Throws ERR_ONBOARD_WISH with a line for each mistake. */
-export function accepted(document: KubeObject, validate: (object: unknown) => Validation): MeshCertificate {
+export function accepted(
+  document: KubeObject,
+  validate: (object: unknown) => Validation,
+  advice = 'correct --set',
+): MeshCertificate {
   const result = validate(document);
   if (result.ok) return result.value;
   const lines = result.issues.map(({ path, message }) => `${formatPath(path)}: ${message}`);
   throw new OnboardError(
     'ERR_ONBOARD_WISH',
-    `MeshCertificate ${document.metadata.name} would be refused; correct --set:\n  ${lines.join('\n  ')}`,
+    `MeshCertificate ${document.metadata.name} is refused; ${advice}:\n  ${lines.join('\n  ')}`,
   );
 }
 
@@ -151,28 +155,3 @@ function freeContextName(name: MeshName, namespace: string, contexts: readonly K
 }
 
 const isOwn = ({ metadata }: KubeObject, owner: string): boolean => metadata.labels?.['meshcert.dev/owner'] === owner;
-
-const MESH_FIELDS: ReadonlySet<string> = new Set(['istio', 'linkerd', 'consul']);
-
-/** With `path=value` set; a path that begins with another mesh is for that mesh's document. */
-function changed(spec: object, mesh: string, changes: readonly string[]): object {
-  let result: unknown = spec;
-  for (const change of changes) {
-    const at = change.indexOf('=');
-    const path = change.slice(0, at).trim().split('.');
-    if (at < 1 || path.some((part) => part === '')) {
-      throw new OnboardError('ERR_ONBOARD_WISH', `--set ${change}: expected FIELD=VALUE, such as trust.hold=5m`);
-    }
-    const [first = ''] = path;
-    if (MESH_FIELDS.has(first) && first !== mesh) continue;
-    result = withValue(result, path, parse(change.slice(at + 1)));
-  }
-  return result as object;
-}
-
-function withValue(below: unknown, [first, ...rest]: readonly string[], value: unknown): unknown {
-  if (first === undefined) return value;
-  const now = fields(below);
-  const set = withValue(now[first], rest, value);
-  return Object.fromEntries(Object.entries({ ...now, [first]: set }).filter(([, one]) => one !== null));
-}
