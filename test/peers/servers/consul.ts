@@ -6,7 +6,7 @@ import { type Authority, authority } from './authority.ts';
 import { freePorts, listening } from './loopback.ts';
 import { Daemon, type Server, scratchDir, serverOf } from './process.ts';
 
-/** A one-node Consul in memory: `restart` begins a new cluster, with a new trust domain. */
+/** A one-node Consul in memory, unless `durable`: `restart` begins a new cluster, with a new trust domain. */
 export interface Consul extends Server {
   /** `http://127.0.0.1:…` */
   readonly url: string;
@@ -35,6 +35,8 @@ export interface ConsulOptions {
   readonly acl?: boolean;
   /** Merged over the configuration made here, section by section. */
   readonly config?: ConsulConfig;
+  /** Keeps its state on disk, so that a restart, also after SIGKILL, goes on with it. Default: in memory. */
+  readonly durable?: boolean;
 }
 
 export async function startConsul(options: ConsulOptions = {}): Promise<Consul> {
@@ -58,7 +60,7 @@ export async function startConsul(options: ConsulOptions = {}): Promise<Consul> 
       acl: options.acl === false ? {} : aclSection(token),
       tls: { defaults: { ca_file: files.ca, cert_file: files.cert, key_file: files.key, verify_incoming: false } },
     },
-    options.config ?? {},
+    { ...(options.durable ? durable(dir) : {}), ...options.config },
   );
   const file = join(dir, 'consul.json');
   await writeFile(file, JSON.stringify(config), { mode: 0o600 });
@@ -79,7 +81,7 @@ export async function startConsul(options: ConsulOptions = {}): Promise<Consul> 
   const daemon = await Daemon.start({
     name: 'consul',
     file: await peer('consul'),
-    args: ['agent', '-dev', '-log-level=info', `-config-file=${file}`],
+    args: ['agent', ...(options.durable ? [] : ['-dev']), '-log-level=info', `-config-file=${file}`],
     dir,
     ready: async () => {
       // A leader answers this once it has set up ACLs and, unless it is switched off, its CA.
@@ -105,6 +107,18 @@ export async function startConsul(options: ConsulOptions = {}): Promise<Consul> 
       await writeFile(file, JSON.stringify(config));
       await daemon.restart();
     },
+  };
+}
+
+/** What `-dev` stands for, but for the state in memory. */
+function durable(dir: string): ConsulConfig {
+  return {
+    server: true,
+    bootstrap_expect: 1,
+    data_dir: join(dir, 'data'),
+    bind_addr: '127.0.0.1',
+    connect: { enabled: true },
+    performance: { raft_multiplier: 1 },
   };
 }
 
