@@ -4,6 +4,7 @@ import type { Kube } from '../kube/api.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import type { Clock } from '../mesh/clock.ts';
 import type { Log } from '../mesh/log.ts';
+import { sharing } from '../mesh/sharing.ts';
 import { watchClock } from './clock-watch.ts';
 import { Discovery } from './discovery.ts';
 import type { Leadership } from './leadership.ts';
@@ -28,6 +29,8 @@ export interface AgentOptions {
   readonly log: Log;
   readonly observe: Pick<ObserverOptions, 'by' | 'namespaces'>;
   readonly dryRun?: boolean;
+  /** Directories below which a MeshCertificate may name files; absent: any. */
+  readonly filesBelow?: readonly string[] | undefined;
   /** Between Secrets and the gateway's objects; twice the gateway's batch window. Default 2 s. */
   readonly spacingMs?: number;
 }
@@ -53,9 +56,11 @@ export class Agent {
       leadership,
       observer: this.#observer,
       discovery: this.#discovery,
+      share: sharing(),
       spacings: new Spacings(clock, options.spacingMs),
       reporter: new Reporter(sinks),
       dryRun: options.dryRun ?? false,
+      filesBelow: options.filesBelow,
     });
     leadership.onChange(() => this.registry.poke());
   }

@@ -1,6 +1,7 @@
 import type { Kube } from '../kube/api.ts';
 import type { Clock } from '../mesh/clock.ts';
 import type { Log } from '../mesh/log.ts';
+import type { Share } from '../mesh/sharing.ts';
 import type { Discovery } from './discovery.ts';
 import type { Leadership } from './leadership.ts';
 import type { Observer } from './observer.ts';
@@ -16,9 +17,12 @@ export interface Environment {
   readonly log: Log;
   readonly observer: Observer;
   readonly discovery: Discovery;
+  readonly share: Share;
   readonly spacings: Spacings;
   readonly leadership: Leadership;
   readonly reporter: Reporter;
+  /** Directories below which a MeshCertificate may name files; absent: any. */
+  readonly filesBelow?: readonly string[] | undefined;
   /** Ask the API server to validate each write and to store none. */
   readonly dryRun: boolean;
 }

@@ -1,13 +1,16 @@
 import { readFile } from 'node:fs/promises';
-import { keyOf, type ObjectRef } from '../core/object.ts';
+import { resolve } from 'node:path';
+import { keyOf } from '../core/object.ts';
 import type { Kube } from '../kube/api.ts';
 import { KubeError } from '../kube/error.ts';
-import { reflect } from '../kube/reflector.ts';
 import { RESOURCES } from '../kube/resources.ts';
 import type { ConfigMapRef, Host, TokenRequest } from '../mesh/adapter.ts';
 import type { Clock } from '../mesh/clock.ts';
 import { MeshError } from '../mesh/error.ts';
 import type { Log } from '../mesh/log.ts';
+import type { Share } from '../mesh/sharing.ts';
+import { Trigger } from '../mesh/trigger.ts';
+import { Discovery } from './discovery.ts';
 import { fileContents } from './files.ts';
 
 /** The shortest that the API server grants; tokens are used once and thrown away. */
@@ -19,22 +22,47 @@ export interface HostOptions {
   readonly random: () => number;
   readonly log: Log;
   readonly namespace: string;
+  readonly share?: Share | undefined;
+  /** Where absent, each value has a watch of its own. */
+  readonly discovery?: Discovery | undefined;
   readonly report: (error: Error) => void;
+  /**
+   * Directories below which a MeshCertificate may name files. Whoever may create a resource could else have the
+   * agent's own token sent to an address of their choice. Absent: any, since a configuration file is the operator's.
+   */
+  readonly filesBelow?: readonly string[] | undefined;
 }
 
 /** What an adapter of one MeshCertificate may touch, over the cluster and the file system. */
 export function createHost(options: HostOptions): Host {
-  const { kube, clock, random, log, namespace, report } = options;
+  const { kube, clock, random, log, namespace, report, share } = options;
   return {
+    share,
     clock,
     random,
     log,
     namespace,
     report,
-    token: (request, signal) => bearer(kube, request, signal),
+    async token(request, signal) {
+      if (request.file !== undefined) permit(request.file, options.filesBelow);
+      return bearer(kube, request, signal);
+    },
     configMap: (ref, signal) => configMap(options, ref, signal),
-    file: (path, signal) => fileContents(path, clock, signal),
+    file(path, signal) {
+      permit(path, options.filesBelow);
+      return fileContents(path, clock, signal);
+    },
   };
+}
+
+function permit(path: string, directories: readonly string[] | undefined): void {
+  const full = resolve(path);
+  if (!directories || directories.some((directory) => full.startsWith(`${resolve(directory)}/`))) return;
+  throw new MeshError(
+    'ERR_MESH_CONFIG',
+    `the file ${path} is not below ${directories.join(' or ')}; a MeshCertificate resource may name no other files: mount it there, start the agent with --files-below, or name a serviceAccount instead`,
+    { retry: 'never' },
+  );
 }
 
 async function bearer(kube: Kube, request: TokenRequest, signal: AbortSignal): Promise<string> {
@@ -82,29 +110,27 @@ async function tokenFile(path: string): Promise<string> {
 }
 
 async function* configMap(
-  { kube, clock, random, log, report }: HostOptions,
+  { kube, clock, random, log, report, discovery = new Discovery({ kube, clock, random, log }) }: HostOptions,
   ref: ConfigMapRef,
   signal: AbortSignal,
 ): AsyncGenerator<Readonly<Record<string, string>> | undefined> {
-  const inner = new AbortController();
-  const reflector = reflect(
-    kube,
-    RESOURCES.configMaps,
-    { namespace: ref.namespace, fieldSelector: `metadata.name=${ref.name}` },
-    { clock, random, log, signal: AbortSignal.any([signal, inner.signal]), onError: report },
-  );
-  const wanted: ObjectRef = { apiVersion: 'v1', kind: 'ConfigMap', ...ref };
+  const changed = new Trigger();
+  const watcher = { changed: () => changed.fire(), failed: report };
+  using view = discovery.view(RESOURCES.configMaps, ref.namespace, watcher, ref.name);
+  const key = keyOf({ apiVersion: 'v1', kind: 'ConfigMap', ...ref });
   let last: string | undefined;
   try {
-    for await (const _ of reflector.changes()) {
-      const found = reflector.items().get(keyOf(wanted));
+    for (;;) {
+      if (!view.synced) await changed.wait(signal);
+      if (!view.synced) continue;
+      const found = view.get(key);
       const data = found?.data as Record<string, string> | undefined;
       const text = JSON.stringify(found ? (data ?? {}) : null);
-      if (text === last) continue;
+      if (text !== last) yield found ? (data ?? {}) : undefined;
       last = text;
-      yield found ? (data ?? {}) : undefined;
+      await changed.wait(signal);
     }
-  } finally {
-    inner.abort(new Error('no longer watched'));
+  } catch (error) {
+    if (!signal.aborted) throw error;
   }
 }

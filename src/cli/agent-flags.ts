@@ -17,6 +17,9 @@ watches MeshCertificate resources in the cluster.
   -A, --all-namespaces   watch MeshCertificates in all namespaces
   --observe names|labels one watch for each object (a Role with resourceNames
                          is enough), or one for all (a Role that may list)
+  --files-below DIR,…    where MeshCertificate resources may name token and CA
+                         files (default /var/run/secrets/meshcert); documents
+                         of --config may name any
   --once                 publish, then exit: 0 when all is published
   --timeout DURATION     how long --once may take (default 2m)
   --dry-run              let the API server check every write, store nothing
@@ -41,6 +44,7 @@ export interface AgentFlags {
   readonly watchNamespaces: readonly string[] | undefined;
   readonly allNamespaces: boolean;
   readonly observe: 'names' | 'labels';
+  readonly filesBelow: readonly string[] | undefined;
   readonly once: boolean;
   readonly timeoutMs: number;
   readonly dryRun: boolean;
@@ -64,6 +68,7 @@ export function parseAgentFlags(argv: readonly string[]): AgentFlags {
       'watch-namespaces': { type: 'string' },
       'all-namespaces': { type: 'boolean', short: 'A', default: false },
       observe: { type: 'string' },
+      'files-below': { type: 'string', default: '/var/run/secrets/meshcert' },
       once: { type: 'boolean', default: false },
       timeout: { type: 'string', default: '2m' },
       'dry-run': { type: 'boolean', default: false },
@@ -97,6 +102,7 @@ export function parseAgentFlags(argv: readonly string[]): AgentFlags {
     watchNamespaces: values['watch-namespaces']?.split(',').map((name) => name.trim()),
     allNamespaces: values['all-namespaces'],
     observe,
+    filesBelow: fromFile ? undefined : values['files-below'].split(',').map((path) => path.trim()),
     once: values.once,
     timeoutMs: timeout(values.timeout),
     dryRun: values['dry-run'],

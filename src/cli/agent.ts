@@ -95,6 +95,7 @@ async function runAgent(flags: AgentFlags, io: Io): Promise<number> {
     log,
     observe: { by: flags.observe, namespaces: watched(flags, namespace) },
     dryRun: flags.dryRun,
+    filesBelow: flags.filesBelow,
   });
   health.watching = () => running.problem;
   log.info({ version: VERSION, namespace, node: process.versions.node }, 'meshcert agent starts');

@@ -1,0 +1,69 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { connect } from '../kube/client.ts';
+import { systemClock } from '../mesh/clock.ts';
+import { silentLog } from '../mesh/log.ts';
+import { type KubeApi, startKubeApi } from '../sandbox/kube/kube-api.ts';
+import { createHost } from './host.ts';
+
+describe('the host of an adapter', () => {
+  let api: KubeApi;
+  let dir: string;
+  const { signal } = new AbortController();
+
+  before(async () => {
+    dir = await mkdtemp(join(tmpdir(), 'meshcert-host-'));
+    const account = { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: 'gateway', namespace: 'default' } };
+    api = await startKubeApi({ tls: false, objects: [account] });
+  });
+  after(async () => {
+    await api.stop();
+    await rm(dir, { recursive: true });
+  });
+
+  const host = (filesBelow?: readonly string[]) =>
+    createHost({
+      kube: connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test' }),
+      clock: systemClock,
+      random: Math.random,
+      log: silentLog,
+      namespace: 'default',
+      report: () => {},
+      filesBelow,
+    });
+
+  it('mints a token for a ServiceAccount, and names what is missing when it does not exist', async () => {
+    const request = { audience: 'istio-ca', serviceAccount: { name: 'gateway', namespace: 'default' } };
+    assert.match(await host().token(request, signal), /^eyJ/);
+    const absent = { ...request, serviceAccount: { name: 'absent', namespace: 'default' } };
+    await assert.rejects(host().token(absent, signal), { code: 'ERR_MESH_TOKEN', message: /default\/absent/ });
+  });
+
+  it('reads a token file anew at each call', async () => {
+    const file = join(dir, 'token');
+    for (const text of ['first', 'second']) {
+      await writeFile(file, `${text}\n`);
+      assert.equal(await host().token({ audience: 'a', file }, signal), text);
+    }
+    await writeFile(file, '');
+    await assert.rejects(host().token({ audience: 'a', file }, signal), {
+      code: 'ERR_MESH_TOKEN',
+      message: /is empty/,
+    });
+  });
+
+  it('reads no file for a resource but below the directories that the operator named', async () => {
+    const file = join(dir, 'token');
+    await writeFile(file, 'good');
+    assert.equal(await host([dir]).token({ audience: 'a', file }, signal), 'good');
+    const outside = ['/var/run/secrets/kubernetes.io/serviceaccount/token', join(dir, '..', 'token'), `${dir}x/token`];
+    for (const path of outside) {
+      const refused = { code: 'ERR_MESH_CONFIG', message: /--files-below/ };
+      await assert.rejects(host([dir]).token({ audience: 'a', file: path }, signal), refused);
+      assert.throws(() => host([dir]).file(path, signal), refused);
+    }
+  });
+});
