@@ -29,7 +29,7 @@ interface CertifyResponse {
 }
 
 /**
- * One Identity.Certify: the leaf, then its issuer and upwards as received. Each call makes a connection of its
+ * One Identity.Certify: the leaf, then its issuer and upwards as received, but for a root. Each call makes a connection of its
  * own, so that new roots count at once. Rejects with a MeshError.
  */
 export async function certify(
@@ -64,11 +64,13 @@ function readChain(response: CertifyResponse, { address, serverName }: IdentityS
   if (response.leaf_certificate.length === 0) throw wrong('without a leaf certificate');
   if (!response.valid_until) throw wrong('without valid_until');
   const ders = [response.leaf_certificate, ...response.intermediate_certificates];
-  return ders.map((der, index) => {
+  const chain = ders.map((der, index) => {
     try {
       return Certificate.fromDer(der);
     } catch (cause) {
       throw wrong(`with a certificate (number ${index + 1}) that cannot be read`, cause);
     }
   });
+  // An operator may have put the root into the issuer's file; who verifies must have it anyway.
+  return chain.filter(({ selfSigned }, index) => index === 0 || !selfSigned);
 }

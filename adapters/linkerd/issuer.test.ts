@@ -71,6 +71,16 @@ describe('an identity from Linkerd', () => {
     assert.equal(findPath(leaf, above, roots, Date.now()).ok, true);
   });
 
+  it('leaves out a root that the operator put into the issuer’s file', async () => {
+    mesh.setRootInIssuerFile(true);
+    const { chain } = await open(mesh, host).issue(signal);
+    mesh.setRootInIssuerFile(false);
+    assert.deepEqual(
+      chain.map(({ selfSigned }) => selfSigned),
+      [false, false],
+    );
+  });
+
   it('has a new key and another leaf each time, though serial numbers repeat after an issuer is loaded', async () => {
     const issuer = open(mesh, host);
     mesh.rotateIssuer();

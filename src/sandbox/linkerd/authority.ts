@@ -20,6 +20,8 @@ const YEAR = 365 * 86_400_000;
 export class Authority {
   leafLifetimeMs: number;
   skewMs: number;
+  /** An operator may have put the root into the issuer's file, beside what belongs there; then it is handed out too. */
+  rootInIssuerFile = false;
   /** What the ConfigMap holds. */
   bundle: readonly Certificate[];
   readonly #options: AuthorityOptions;
@@ -90,7 +92,7 @@ export class Authority {
       notAfter: Math.min(wanted, ...issuer.chain.map((link) => link.notAfter)),
       bare: true,
     });
-    return [leaf, ...issuer.chain];
+    return [leaf, ...issuer.chain, ...(this.rootInIssuerFile ? [issuer.root] : [])];
   }
 
   #newRoot(): SandboxCa {

@@ -190,6 +190,10 @@ export class Linkerd {
     this.#authority.replaceIssuer(options);
   }
 
+  setRootInIssuerFile(on: boolean): void {
+    this.#authority.rootInIssuerFile = on;
+  }
+
   unloadIssuer(): void {
     this.#authority.unloadIssuer();
   }
