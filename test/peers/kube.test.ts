@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { kubeContract } from '../contract/kube.ts';
 import { startKubeApiserver } from './servers/kube-apiserver.ts';
@@ -14,7 +15,23 @@ kubeContract('kube-apiserver', async () => {
       'current-context': 'real',
     });
   return {
-    target: { name: 'kube-apiserver', kubeconfig: (token) => kubeconfig(token ?? server.adminToken) },
+    target: {
+      name: 'kube-apiserver',
+      kubeconfig: (token) => kubeconfig(token ?? server.adminToken),
+      compact: () => compact(server.etcd.url),
+    },
     stop: () => server.stop(),
   };
 });
+
+/** Drops all history up to now, by etcd's HTTP gateway. */
+async function compact(url: string): Promise<void> {
+  const post = async (path: string, body: object) => {
+    const answer = await fetch(`${url}/v3/kv/${path}`, { method: 'POST', body: JSON.stringify(body) });
+    const text = await answer.text();
+    assert.ok(answer.ok, text);
+    return JSON.parse(text) as { header: { revision: string } };
+  };
+  const { header } = await post('range', { key: Buffer.from('/').toString('base64') });
+  await post('compaction', { revision: header.revision, physical: true });
+}
