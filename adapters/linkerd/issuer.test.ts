@@ -284,6 +284,8 @@ describe('Linkerd, misconfigured or ill', () => {
     }
     mesh.fail(undefined);
     assert.ok(await open(mesh, host).issue(signal));
+    mesh.unloadIssuer();
+    assert.equal((await failure(open(mesh, host).issue(signal))).code, 'ERR_MESH_UNAVAILABLE');
   });
 
   it('never shows a token or a key in an error', async () => {
