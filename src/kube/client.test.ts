@@ -1,6 +1,9 @@
 import assert from 'node:assert/strict';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { createServer, type RequestListener } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
 import { FakeClock } from '../../test/support/fake-clock.ts';
 import type { KubeObject } from '../core/object.ts';
@@ -171,6 +174,36 @@ describe('the Kubernetes client', { timeout: 60_000 }, () => {
     await Promise.all(Array.from({ length: 40 }, () => kube.get(REF)));
     assert.ok(api.connections <= 4, `${api.connections}`);
     assert.equal(api.requests.count({ verb: 'get', userAgent: 'meshcert/1.2.3' }), 40);
+  });
+
+  it('runs an exec plugin, and runs it again when its token is no longer good', async (test) => {
+    const api = await startKubeApi({ namespaces: ['emissary'] });
+    const dir = await mkdtemp(join(tmpdir(), 'exec-'));
+    const file = join(dir, 'credential.json');
+    const account = { name: 'agent', namespace: 'emissary' };
+    api.put({ apiVersion: 'v1', kind: 'ServiceAccount', metadata: account });
+    const give = async () => {
+      const token = api.tokenFor(account);
+      const credential = { apiVersion: 'client.authentication.k8s.io/v1', kind: 'ExecCredential', status: { token } };
+      await writeFile(file, JSON.stringify(credential));
+      return token;
+    };
+    const first = await give();
+    const exec = { apiVersion: 'client.authentication.k8s.io/v1', command: 'cat', args: [file] };
+    const text = api.kubeconfig().replace(/user:\n +token: .*/, `user: ${JSON.stringify({ exec })}`);
+    const kube = connect({ kubeconfigText: text, userAgent: 'x/1' });
+    test.after(async () => {
+      kube.close();
+      await api.stop();
+      await rm(dir, { recursive: true });
+    });
+    assert.equal(await kube.get(REF), undefined);
+    await give();
+    api.revoke(first);
+    assert.equal(await kube.get(REF), undefined);
+    const seen = api.requests.entries.map(({ user, status }) => `${status} ${user}`);
+    const agent = 'system:serviceaccount:emissary:agent';
+    assert.deepEqual(seen, [`404 ${agent}`, '401 ', `404 ${agent}`]);
   });
 
   it('says what is wrong with a kubeconfig at the first call', async () => {
