@@ -5,8 +5,10 @@ import { type Io, UsageError } from './command.ts';
 export async function confirmed(question: string, { stdin, stdout, signal }: Io): Promise<boolean> {
   if (!stdin?.isTTY) throw new UsageError('nothing is changed without --yes where nobody can be asked');
   const asking = createInterface({ input: stdin, output: stdout as NodeJS.WritableStream });
+  // End of input, or Ctrl-C, which a terminal in raw mode does not turn into a signal.
+  const closed = new Promise<string>((resolve) => asking.once('close', () => resolve('')));
   try {
-    const answer = await asking.question(`${question} [y/N] `, { signal });
+    const answer = await Promise.race([asking.question(`${question} [y/N] `, { signal }), closed]);
     return /^y(es)?$/i.test(answer.trim());
   } finally {
     asking.close();

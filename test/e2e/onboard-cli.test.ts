@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { PassThrough } from 'node:stream';
 import { after, before, describe, it } from 'node:test';
 import { parseAllDocuments } from 'yaml';
 import { main } from '../../src/cli/main.ts';
@@ -63,6 +64,18 @@ describe('meshcert onboard', () => {
     const { code, err } = await run('onboard');
     assert.deepEqual([code, writes()], [2, []]);
     assert.match(err, /nothing is changed without --yes/);
+  });
+
+  it('asks on a terminal, and takes anything but yes for no', async () => {
+    for (const answer of ['n', '', 'what?', undefined]) {
+      const stdin = Object.assign(new PassThrough(), { isTTY: true });
+      const stdout = new PassThrough();
+      stdin.end(answer === undefined ? '' : `${answer}\n`);
+      const { signal } = new AbortController();
+      const code = await main(['onboard'], { stdin, stdout, stderr: stdout, env: { KUBECONFIG: kubeconfig }, signal });
+      assert.match(String(stdout.read()), /Apply this plan\? \[y\/N\] /);
+      assert.deepEqual([code, writes()], [1, []]);
+    }
   });
 
   it('names what was probably meant', async () => {
