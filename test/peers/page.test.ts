@@ -96,7 +96,7 @@ test('a rotation appears by itself, announced, with open details still open', as
     await page.getByText('Live', { exact: true }).waitFor();
     await row(page, 'istio').locator('summary').click();
     board.put('istio', goodStatus(now(), { fingerprint: 'd4'.repeat(32), rotations: 4 }));
-    await row(page, 'istio').getByText('d4d4d4d4d4d4d4d4').waitFor();
+    await row(page, 'istio').getByText('Leaf d4d4d4d4d4d4d4d4').waitFor();
     assert.equal(await row(page, 'istio').locator('td.number').innerText(), '4');
     assert.equal(await row(page, 'istio').locator('details').getAttribute('open'), '');
     assert.match(await page.locator('#announcer').innerText(), /emissary\/istio: ✓ Serving/);

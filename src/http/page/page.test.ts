@@ -51,6 +51,16 @@ test('a certificate that is not ready says what to do next', () => {
   assert.match(text, /no certificate/);
 });
 
+test('what happened is told newest first', () => {
+  const { text } = renderRow(entry(badStatus(NOW)), NOW);
+  const [list = ''] = /<ol class="happenings">.*?<\/ol>/s.exec(text) ?? [];
+  const words = list.replace(/<[^>]+>/g, ' ').replace(/ +/g, ' ');
+  assert.match(
+    words,
+    /^ now : failed: ERR_MESH_UNREACHABLE .*Ready became False \(NotPublished\).*6 h ago : certificate/,
+  );
+});
+
 test('the verdict is never by colour alone, and worse things win', () => {
   assert.deepEqual(verdictOf(goodStatus(NOW)), { level: 'good', word: 'Serving', symbol: '✓', next: [] });
   const held = { fingerprint: 'x', reason: 'new_root', until: '2026-01-01T01:00:00Z' };

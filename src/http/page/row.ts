@@ -1,6 +1,7 @@
 import type { MappingStatus, PublicationStatus } from '../../core/status.ts';
 import { keyOfEntry, type StatusEntry } from '../source.ts';
 import { validityBar } from './bar.ts';
+import { happenings } from './happenings.ts';
 import { type Html, html } from './html.ts';
 import { trustTimeline } from './trust.ts';
 import { verdictOf } from './verdict.ts';
@@ -54,6 +55,7 @@ ${
     ),
     'None yet.',
   )}
+<h3>Last events</h3>${happenings(status, now)}
 ${lastError && html`<h3>Last error</h3><p><code>${lastError.code}</code> ${when(lastError.time, now)}: ${lastError.message}</p>`}
 </section>
 </div>`;

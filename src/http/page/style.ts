@@ -46,7 +46,8 @@ rect.named { fill: var(--good); } rect.retained { fill: var(--retained); } span.
 line.now { stroke: var(--now); stroke-width: 2; }
 details summary { cursor: pointer; color: var(--faint); width: fit-content; }
 .grid { display: grid; grid-template-columns: repeat(auto-fit, minmax(18rem, 1fr)); gap: 1rem; }
-ul { margin: 0; padding-left: 1.1rem; }
+ul, ol { margin: 0; padding-left: 1.1rem; }
+ol.happenings { list-style: none; padding-left: 0; }
 :focus-visible { outline: 2px solid var(--retained); outline-offset: 2px; }
 .visually-hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); white-space: nowrap; }
 @media (prefers-reduced-motion: no-preference) { tbody { transition: background-color .6s; } }
