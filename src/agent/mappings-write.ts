@@ -19,7 +19,7 @@ export async function applyTls(
   { kube, spacing, fence }: Means,
   signal: AbortSignal,
 ): Promise<void> {
-  const { name, namespace, resourceVersion } = mapping.metadata;
+  const { name, namespace, resourceVersion, uid } = mapping.metadata;
   const { apiVersion, kind } = mapping;
   const turn = await spacing.beforeGateway(signal);
   try {
@@ -28,7 +28,13 @@ export async function applyTls(
       {
         apiVersion,
         kind,
-        metadata: { name, ...(namespace && { namespace }), ...(resourceVersion && { resourceVersion }) },
+        // Without the uid, an apply to what is gone would make it anew.
+        metadata: {
+          name,
+          ...(namespace && { namespace }),
+          ...(resourceVersion && { resourceVersion }),
+          ...(uid && { uid }),
+        },
         spec: { tls: contextName },
       },
       { fieldManager: MAPPING_FIELD_MANAGER },
