@@ -82,6 +82,15 @@ test('--rbac gives the Role for exactly these, in the namespace where they are',
   assert.ok(objects(stdout).some(({ kind, metadata }) => kind === 'Role' && metadata.namespace === 'linkerd'));
 });
 
+test('a document for --config needs no rights on custom resources', async () => {
+  const groups = async (...flags: string[]) => {
+    const { stdout } = await say(['render', '--rbac', ...flags, '-f', await file('role.yaml', ISTIO)]);
+    return stdout.includes('meshcertificates/status');
+  };
+  assert.equal(await groups(), true);
+  assert.equal(await groups('--as-file'), false);
+});
+
 test('json is one List', async () => {
   const { stdout } = await say(['render', '-o', 'json', '-f', await file('j.yaml', ISTIO)]);
   assert.equal(JSON.parse(stdout).items.length, 3);

@@ -29,8 +29,8 @@ What a cluster would say to real ones, "meshcert agent --once --dry-run" tells.
                          namespace of the first document (default meshcert)
   --lease-name NAME      as the agent's (default meshcert)
   --shards N             as the agent's (default 1)
-  --resources            the documents are custom resources: the agent writes
-                         their status, and Events
+  --as-file              the documents are for --config, not custom resources: no
+                         rights to write their status and Events
 `;
 
 const OPTIONS = {
@@ -42,7 +42,7 @@ const OPTIONS = {
   'service-account': { type: 'string', default: 'meshcert' },
   'lease-name': { type: 'string', default: 'meshcert' },
   shards: { type: 'string', default: '1' },
-  resources: { type: 'boolean', default: false },
+  'as-file': { type: 'boolean', default: false },
 } as const;
 
 export const render: Command = {
@@ -73,7 +73,7 @@ export const render: Command = {
           serviceAccount: account(values['service-account'], certificates[0]?.metadata.namespace ?? namespace),
           leaseName: values['lease-name'],
           shards,
-          resources: values.resources,
+          resources: !values['as-file'],
         })
       : await shown(certificates, values.given ?? [], io);
     if (output === 'json') {

@@ -50,7 +50,7 @@ spec:
   );
   const account = { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: 'meshcert', namespace: 'emissary' } };
   await server.ensure('/api/v1/namespaces/emissary/serviceaccounts', account);
-  const roles = await say(['render', '--rbac', '--resources', '-f', documents]);
+  const roles = await say(['render', '--rbac', '-f', documents]);
   assert.equal(roles.code, 0, roles.stderr);
   await server.kubectl(['apply', '-f', '-'], { input: roles.stdout });
   token = await server.serviceAccountToken({
