@@ -29,8 +29,8 @@ What a cluster would say to real ones, "meshcert agent --once --dry-run" tells.
                          namespace of the first document (default meshcert)
   --lease-name NAME      as the agent's (default meshcert)
   --shards N             as the agent's (default 1)
-  --as-file              the documents are for --config, not custom resources: no
-                         rights to write their status and Events
+  --as-file              the documents are for --config, not custom resources:
+                         no rights to write their status and Events
 `;
 
 const OPTIONS = {
