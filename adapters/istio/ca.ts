@@ -1,8 +1,10 @@
-import { openChannel } from '../../src/grpc/channel.ts';
+import { type ChannelTarget, openChannel } from '../../src/grpc/channel.ts';
 import type { Check, Expectation, Host, Issuer, Probing } from '../../src/mesh/adapter.ts';
 import { formatDuration } from '../../src/mesh/duration.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import { type Identity, leafOf } from '../../src/mesh/identity.ts';
+import { type Share, sharing } from '../../src/mesh/sharing.ts';
+import { Turns } from '../../src/mesh/turns.ts';
 import { type Certificate, formatCertificates } from '../../src/pki/certificate.ts';
 import { createCsr } from '../../src/pki/csr.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
@@ -22,12 +24,18 @@ const DEADLINE_MS = 10_000;
 /** CAs cut a lifetime by seconds for skew; less than this share of what was asked is a cap, and worth telling. */
 const GRANTED_SHARE = 0.9;
 const MINUTE_MS = 60_000;
+/**
+ * Requests to one CA at a time. A thousand at once would each wait for all, and all would be late; istiod signs some
+ * hundred a second for each core.
+ */
+const AT_ONCE = 32;
 
 /** Identities from istiod's CA, or from anything that speaks its API, such as istio-csr. */
 export class CaIssuer implements Issuer, Probing {
   readonly #config: IstioConfig;
   readonly #ca: CaConfig;
   readonly #host: Host;
+  readonly #share: Share;
   readonly #roots: CaRoots;
   readonly #wish: Expectation;
   readonly #disposed = new AbortController();
@@ -41,6 +49,7 @@ export class CaIssuer implements Issuer, Probing {
     this.#config = config;
     this.#ca = ca;
     this.#host = host;
+    this.#share = host.share ?? sharing();
     this.#roots = new CaRoots(ca.root, host);
     this.#wish = expectation(config, host.namespace);
     if (ca.includeCaRoots && ca.root.inline === undefined) this.roots = (signal) => this.#watchRoots(signal);
@@ -127,16 +136,19 @@ export class CaIssuer implements Issuer, Probing {
     };
     const metadata = { authorization: `Bearer ${bearer.token.trim()}`, clusterid: clusterId };
     const { address, serverName } = this.#ca;
-    // One for each call: the CA may prove itself under another root by the next, and hours lie between.
-    const channel = openChannel({ address, tls: { ca: formatCertificates(roots), serverName } });
+    // For this call and those that are due at the same time: by the next the CA may prove itself under another root.
+    const ca = formatCertificates(roots);
+    using held = this.#share(`istio-ca ${JSON.stringify([address, serverName, ca])}`, () =>
+      caConnection({ address, tls: { ca, serverName } }),
+    );
+    const { channel, turns } = held.value;
+    using _turn = await turns.take(signal);
     try {
       const options = { method: METHOD, metadata, deadlineMs: DEADLINE_MS, signal };
       return (await channel.unary<{ cert_chain: readonly string[] }>(request, options)).cert_chain;
     } catch (cause) {
       const now = this.#host.clock.now();
       throw caError(cause, { from: this.#from, audience, clusterId, claims: bearer.claims, now });
-    } finally {
-      channel.close();
     }
   }
 
@@ -148,4 +160,9 @@ export class CaIssuer implements Issuer, Probing {
     const [granted, asked] = [formatDuration(Math.ceil(grantedMs / MINUTE_MS) * MINUTE_MS), formatDuration(ttl)];
     this.#host.log.warn({ granted, asked }, `${this.#from} granted ${granted} where ${asked} was asked for; lower ttl`);
   }
+}
+
+function caConnection(target: ChannelTarget) {
+  const channel = openChannel(target);
+  return { channel, turns: new Turns(AT_ONCE), [Symbol.dispose]: () => channel.close() };
 }

@@ -1,5 +1,6 @@
 import { setMaxListeners } from 'node:events';
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
+import { Bundles } from '../gateway/publication-reader.ts';
 import type { Kube } from '../kube/api.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import type { Clock } from '../mesh/clock.ts';
@@ -57,6 +58,7 @@ export class Agent {
       observer: this.#observer,
       discovery: this.#discovery,
       share: sharing(),
+      bundles: new Bundles(),
       spacings: new Spacings(clock, options.spacingMs),
       reporter: new Reporter(sinks),
       dryRun: options.dryRun ?? false,

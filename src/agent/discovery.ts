@@ -1,5 +1,6 @@
 import type { KubeObject } from '../core/object.ts';
-import type { Kube, Resource } from '../kube/api.ts';
+import type { Kube, Resource, Selection } from '../kube/api.ts';
+import { onlyNamed } from '../kube/paths.ts';
 import { type Reflector, reflect } from '../kube/reflector.ts';
 import { RESOURCES } from '../kube/resources.ts';
 import type { Clock } from '../mesh/clock.ts';
@@ -41,10 +42,11 @@ export class Discovery {
     this.#options = options;
   }
 
-  /** `namespace` undefined: all namespaces. */
-  view(resource: Resource, namespace: string | undefined, watcher: Watcher): View {
-    const id = `${resource.apiVersion}/${resource.plural}/${namespace ?? ''}`;
-    const shared = this.#feeds.get(id) ?? new SharedWatch(resource, namespace, this.#options);
+  /** `namespace` undefined: all namespaces. With `name`, of this object alone. */
+  view(resource: Resource, namespace: string | undefined, watcher: Watcher, name?: string): View {
+    const id = [resource.apiVersion, resource.plural, namespace ?? '', name ?? ''].join('/');
+    const selection = name === undefined ? { namespace } : onlyNamed(name, namespace);
+    const shared = this.#feeds.get(id) ?? new SharedWatch(resource, selection, this.#options);
     this.#feeds.set(id, shared);
     shared.watchers.add(watcher);
     return {
@@ -76,22 +78,17 @@ class SharedWatch {
   readonly reflector: Reflector;
   readonly #stop = new AbortController();
 
-  constructor(resource: Resource, namespace: string | undefined, { kube, clock, random, log }: DiscoveryOptions) {
-    this.reflector = reflect(
-      kube,
-      resource,
-      { namespace },
-      {
-        clock,
-        random,
-        log,
-        signal: this.#stop.signal,
-        keep: resource === RESOURCES.pods ? withoutBulk : undefined,
-        onError: (error) => {
-          for (const watcher of [...this.watchers]) watcher.failed(error);
-        },
+  constructor(resource: Resource, selection: Selection, { kube, clock, random, log }: DiscoveryOptions) {
+    this.reflector = reflect(kube, resource, selection, {
+      clock,
+      random,
+      log,
+      signal: this.#stop.signal,
+      keep: resource === RESOURCES.pods ? withoutBulk : undefined,
+      onError: (error) => {
+        for (const watcher of [...this.watchers]) watcher.failed(error);
       },
-    );
+    });
     void this.#follow();
   }
 

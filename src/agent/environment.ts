@@ -1,3 +1,4 @@
+import type { Bundles } from '../gateway/publication-reader.ts';
 import type { Kube } from '../kube/api.ts';
 import type { Clock } from '../mesh/clock.ts';
 import type { Log } from '../mesh/log.ts';
@@ -18,6 +19,7 @@ export interface Environment {
   readonly observer: Observer;
   readonly discovery: Discovery;
   readonly share: Share;
+  readonly bundles: Bundles;
   readonly spacings: Spacings;
   readonly leadership: Leadership;
   readonly reporter: Reporter;

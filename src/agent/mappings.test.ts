@@ -420,8 +420,9 @@ describe('discovery', () => {
     const nothing = { changed() {}, failed() {} };
     const views = [1, 2, 3].map(() => discovery.view(RESOURCES.mappings, undefined, nothing));
     try {
-      await drive(clock, () => views.every(({ synced }) => synced));
-      assert.equal(api.watches, 1);
+      await drive(clock, () => api.watches > 0 && views.every(({ synced }) => synced));
+      await drive(clock, () => api.watches === 1);
+      assert.equal(api.requests.count({ verb: 'list', resource: 'mappings' }), 1);
       for (const view of views) view[Symbol.dispose]();
       await drive(clock, () => api.watches === 0);
     } finally {

@@ -3,7 +3,7 @@ import { keyOf, RENEW_ANNOTATION, refOf } from '../core/object.ts';
 import { plan, type Step } from '../core/plan.ts';
 import { namedRoots } from '../core/trust.ts';
 import { ownerLabel } from '../gateway/owner.ts';
-import { readPublication } from '../gateway/publication.ts';
+import { PublicationReader } from '../gateway/publication-reader.ts';
 import { RESOURCES } from '../kube/resources.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import { type Identity, leafOf } from '../mesh/identity.ts';
@@ -37,6 +37,7 @@ export class Worker {
   readonly #attempts: WriteAttempts;
   readonly #inForce = new InForce();
   readonly #view: PublicationView;
+  readonly #reader: PublicationReader;
   #contexts: View | undefined;
   #mappings: MappingKeeping | undefined;
   #stream: MeshStream | undefined;
@@ -54,6 +55,7 @@ export class Worker {
     this.#prober = new Prober(env, certificate.spec.probe, this.#changed);
     this.#attempts = new WriteAttempts(env);
     this.#view = new PublicationView(env.observer, this.#changed);
+    this.#reader = new PublicationReader(env.bundles);
   }
 
   /** The same wish under a new resourceVersion or generation. */
@@ -253,7 +255,7 @@ export class Worker {
       expectation: this.#adapter.expect(certificate.spec.mesh.config, { namespace }),
       candidate: this.#stream?.candidate,
       probe: this.#prober.outcome(this.#stream?.candidate),
-      published: readPublication(certificate.spec, this.#view.objects()),
+      published: this.#reader.read(certificate.spec, this.#view.objects(), this.#stream?.candidate),
       targets: this.#mappings?.targets(),
       now: this.#env.clock.now(),
     };

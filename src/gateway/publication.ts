@@ -16,10 +16,22 @@ export interface Publication {
   readonly problems: readonly { readonly object: string; readonly message: string }[];
 }
 
+/** How texts become certificates and keys; a reader that looks often has a memory here. */
+export interface Parsing {
+  bundle(text: string): readonly Certificate[];
+  pair(key: string, chain: string): NonNullable<Publication['identity']>;
+}
+
+const FRESH: Parsing = {
+  bundle: (text) => parseCertificates(text),
+  pair: (key, chain) => ({ key: PrivateKey.fromPem(key), chain: parseCertificates(chain) }),
+};
+
 /** Reads a publication back from its objects; others among them are passed over. Never throws. */
 export function readPublication(
   spec: Pick<MeshCertificateSpec, 'secretName' | 'caSecretName'>,
   objects: Iterable<KubeObject>,
+  parsing: Parsing = FRESH,
 ): Publication {
   const secrets = [...objects].filter(({ kind }) => kind === 'Secret');
   const problems: { object: string; message: string }[] = [];
@@ -38,12 +50,9 @@ export function readPublication(
   const named = (name: string) => secrets.find(({ metadata }) => metadata.name === name);
 
   const caSecret = named(spec.caSecretName);
-  const stands = read(caSecret, (data) => parseCertificates(data['tls.crt'] ?? data['ca.crt'] ?? '')) ?? [];
+  const stands = read(caSecret, (data) => parsing.bundle(data['tls.crt'] ?? data['ca.crt'] ?? '')) ?? [];
   const pairSecret = named(spec.secretName);
-  const identity = read(pairSecret, (data) => ({
-    key: PrivateKey.fromPem(data['tls.key'] ?? ''),
-    chain: parseCertificates(data['tls.crt'] ?? ''),
-  }));
+  const identity = read(pairSecret, (data) => parsing.pair(data['tls.key'] ?? '', data['tls.crt'] ?? ''));
   const bundle = pairSecret && !carries(stands, identity?.chain ?? []) ? joined(stands, beside(pairSecret)) : stands;
   const since = parseRootTimes(caSecret?.metadata.annotations?.[ROOT_TIMES_ANNOTATION], bundle);
   return { bundle, since, identity, problems };

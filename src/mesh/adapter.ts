@@ -2,6 +2,7 @@ import type { Certificate } from '../pki/certificate.ts';
 import type { Clock } from './clock.ts';
 import type { Identity } from './identity.ts';
 import type { Log } from './log.ts';
+import type { Share } from './sharing.ts';
 
 /** Where a value stands in the cluster: one key of a ConfigMap or a Secret-free object. */
 export interface ConfigMapRef {
@@ -31,6 +32,8 @@ export interface Host {
   configMap(ref: ConfigMapRef, signal: AbortSignal): AsyncIterable<Readonly<Record<string, string>> | undefined>;
   /** A file's text now, then at each change; `undefined` while it does not exist. Survives symlink swaps. */
   file(path: string, signal: AbortSignal): AsyncIterable<string | undefined>;
+  /** For what all MeshCertificates of an agent may hold together, such as a connection; absent: each has its own. */
+  readonly share?: Share | undefined;
   /** Something worth telling that does not end the stream; shown in status, metrics and log by its code. */
   report(error: Error): void;
 }

@@ -99,6 +99,9 @@ async function startWorld(kind: ApiKind): Promise<World> {
       const year = Date.now() + 365 * 86_400_000;
       await writeFile(tokenFile, istioToken({ namespace, account: 'gateway', expires: year }), { mode: 0o600 });
       tokens.set(namespace, tokenFile);
+      const metadata = { name: 'istio-ca-root-cert', namespace };
+      const roots = { apiVersion: 'v1', kind: 'ConfigMap', metadata, data: { 'root-cert.pem': caInfo.rootPem } };
+      await kube.apply(roots, { fieldManager: 'bench', force: true });
       let next = populated.get(namespace) ?? 0;
       populated.set(namespace, count);
       const lane = async () => {
@@ -117,13 +120,13 @@ async function startWorld(kind: ApiKind): Promise<World> {
 }
 
 function certificate(namespace: string, at: number, ca: World['caInfo'], tokenFile: string): KubeObject {
-  const { address, serverName, rootPem } = ca;
+  const { address, serverName } = ca;
   return {
     apiVersion: 'meshcert.dev/v1alpha1',
     kind: 'MeshCertificate',
     metadata: { name: `gw-${at}`, namespace },
     spec: {
-      istio: { trustDomain: 'cluster.local', ca: { address, serverName, tokenFile, root: { inline: rootPem } } },
+      istio: { trustDomain: 'cluster.local', ca: { address, serverName, tokenFile } },
       // TLSContexts are told apart across namespaces.
       tlsContext: { name: `${namespace}-${at}` },
     },

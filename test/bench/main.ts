@@ -11,9 +11,25 @@ import { due } from './scenarios/due.ts';
 
 const SCENARIOS: readonly Scenario[] = [due];
 
-const DEFAULT: Sizes = { due: 1000, rounds: 3, pushes: 100, idleSeconds: 30, memory: [1, 100, 1000], micro: 5, starts: 5 };
-const QUICK: Sizes = { due: 100, rounds: 3, pushes: 20, idleSeconds: 5, memory: [1, 100], micro: 3, starts: 3 };
-const FULL: Sizes = { ...DEFAULT, rounds: 5, pushes: 300, idleSeconds: 120, memory: [1, 100, 1000, 10_000], micro: 9, starts: 9 };
+const DEFAULT: Sizes = {
+  due: 1000,
+  rounds: 3,
+  pushes: 100,
+  idleSeconds: 30,
+  memory: [1, 100, 1000],
+  micro: 5,
+  starts: 5,
+};
+const QUICK: Sizes = { due: 200, rounds: 2, pushes: 20, idleSeconds: 5, memory: [1, 100], micro: 3, starts: 3 };
+const FULL: Sizes = {
+  ...DEFAULT,
+  rounds: 5,
+  pushes: 300,
+  idleSeconds: 120,
+  memory: [1, 100, 1000, 10_000],
+  micro: 9,
+  starts: 9,
+};
 
 const USAGE = `usage: npm run bench -- [ID…] [--quick | --full] [--json] [--write] [--sandbox]
 
@@ -64,13 +80,22 @@ async function main(): Promise<number> {
   }
   const report = { environment: environment(values.quick), outcomes };
   if (values.json) process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
-  else process.stdout.write(`${Object.entries(report.environment).map((pair) => pair.join(' ')).join(', ')}\n`);
+  else
+    process.stdout.write(
+      `${Object.entries(report.environment)
+        .map((pair) => pair.join(' '))
+        .join(', ')}\n`,
+    );
   if (values.write) await writeFile(join(ROOT, 'docs/benchmarks.md'), document(report));
-  for (const { what, value, limit } of broken(report)) process.stderr.write(`over its limit of ${limit}: ${what}: ${value}\n`);
+  for (const { what, value, limit } of broken(report))
+    process.stderr.write(`over its limit of ${limit}: ${what}: ${value}\n`);
   return broken(report).length === 0 ? 0 : 1;
 }
 
-async function run(scenario: Scenario, context: Parameters<Scenario['run']>[0]): Promise<Pick<Outcome, 'findings' | 'missing'>> {
+async function run(
+  scenario: Scenario,
+  context: Parameters<Scenario['run']>[0],
+): Promise<Pick<Outcome, 'findings' | 'missing'>> {
   try {
     return { findings: await scenario.run(context) };
   } catch (error) {

@@ -31,13 +31,20 @@ export const number = (value: number): string => {
   if (!Number.isFinite(value)) return '–';
   const size = Math.abs(value);
   if (size >= 1000) return Math.round(value).toLocaleString('en-US');
-  return size >= 100 ? value.toFixed(0) : size >= 10 ? value.toFixed(1) : size >= 0.1 ? value.toFixed(2) : value.toPrecision(2);
+  return size >= 100
+    ? value.toFixed(0)
+    : size >= 10
+      ? value.toFixed(1)
+      : size >= 0.1
+        ? value.toFixed(2)
+        : value.toPrecision(2);
 };
 
 const spread = ({ min, median, max, count }: Summary): string =>
   count === 1 ? number(median) : `${number(median)} (${number(min)} – ${number(max)})`;
 
-const verdict = ({ budget, met }: Row): string => (budget === undefined ? '' : `${budget} ${met ? 'met' : '**missed**'}`);
+const verdict = ({ budget, met }: Row): string =>
+  budget === undefined ? '' : `${budget} ${met ? 'met' : '**missed**'}`;
 
 export function markdown(outcome: Outcome): string {
   const { scenario, findings, missing } = outcome;
@@ -89,5 +96,7 @@ How to read it: **every time is a ratio of two things that were measured in turn
 
 \`npm run bench\` runs all of it, \`npm run bench -- due push\` some, \`--quick\` at smaller sizes, \`--json\` for programs. What is compared with is built by \`test/peers/build.ts\`; a peer that cannot be built is said to be missing.
 
-${outcomes.map(markdown).join('\n')}`.trimEnd().concat('\n');
+${outcomes.map(markdown).join('\n')}`
+    .trimEnd()
+    .concat('\n');
 }

@@ -79,6 +79,9 @@ export function row(
   };
 }
 
-export const atMost = (limit: number, text = `≤ ${limit}`) => ({ text, met: (_: number, ours: number) => ours <= limit });
+export const atMost = (limit: number, text = `≤ ${limit}`) => ({
+  text,
+  met: (_: number, ours: number) => ours <= limit,
+});
 export const ratioAtMost = (limit: number) => ({ text: `≤ ${limit} ×`, met: (ratio: number) => ratio <= limit });
 export const ratioAtLeast = (limit: number) => ({ text: `≥ ${limit} ×`, met: (ratio: number) => ratio >= limit });

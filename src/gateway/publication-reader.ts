@@ -1,0 +1,64 @@
+import type { MeshCertificateSpec } from '../config/mesh-certificate.ts';
+import type { KubeObject } from '../core/object.ts';
+import { type Certificate, formatCertificates, parseCertificates } from '../pki/certificate.ts';
+import { PrivateKey } from '../pki/key.ts';
+import { type Parsing, type Publication, readPublication } from './publication.ts';
+
+type Pair = NonNullable<Publication['identity']>;
+
+/** A mesh has one bundle, or two while its roots overlap; an agent follows some meshes. */
+const BUNDLES = 32;
+
+/** Trust bundles by their text: a thousand publications of one mesh hold one copy. */
+export class Bundles {
+  readonly #known = new Map<string, readonly Certificate[]>();
+
+  parse(text: string): readonly Certificate[] {
+    const known = this.#known.get(text) ?? parseCertificates(text);
+    this.#known.delete(text);
+    this.#known.set(text, known);
+    const [oldest] = this.#known.keys();
+    if (this.#known.size > BUNDLES && oldest !== undefined) this.#known.delete(oldest);
+    return known;
+  }
+}
+
+/**
+ * Reads one publication again and again. What is looked at anew at each change, and mostly unchanged, is parsed once;
+ * bytes that equal those of a pair that is at hand are that pair.
+ */
+export class PublicationReader {
+  readonly #bundles: Bundles;
+  #seen: readonly KubeObject[] = [];
+  #result: Publication | undefined;
+  #pair: { readonly key: string; readonly chain: string; readonly pair: Pair } | undefined;
+
+  constructor(bundles: Bundles) {
+    this.#bundles = bundles;
+  }
+
+  read(
+    spec: Pick<MeshCertificateSpec, 'secretName' | 'caSecretName'>,
+    objects: readonly KubeObject[],
+    atHand: Pair | undefined,
+  ): Publication {
+    const seen = objects.filter(({ kind }) => kind === 'Secret');
+    const same = seen.length === this.#seen.length && seen.every((object, at) => object === this.#seen[at]);
+    if (same && this.#result) return this.#result;
+    const parsing: Parsing = {
+      bundle: (text) => this.#bundles.parse(text),
+      pair: (key, chain) => this.#parse(key, chain, atHand),
+    };
+    this.#seen = seen;
+    this.#result = readPublication(spec, seen, parsing);
+    return this.#result;
+  }
+
+  #parse(key: string, chain: string, atHand: Pair | undefined): Pair {
+    if (this.#pair?.key === key && this.#pair.chain === chain) return this.#pair.pair;
+    const equal = atHand && atHand.key.toPem() === key && formatCertificates(atHand.chain) === chain;
+    const pair = equal ? atHand : { key: PrivateKey.fromPem(key), chain: parseCertificates(chain) };
+    this.#pair = { key, chain, pair };
+    return pair;
+  }
+}
