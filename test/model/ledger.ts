@@ -16,6 +16,8 @@ const CLOCKS_APART = 5 * MINUTE;
 
 export interface LedgerOptions {
   readonly spec: MeshCertificateSpec;
+  /** What the configuration demands; undefined where the mesh may say. */
+  readonly id: string | undefined;
   readonly mesh: ModelMesh;
   readonly cluster: () => ModelCluster;
   readonly now: () => number;
@@ -45,7 +47,6 @@ export class Ledger {
   /** Objects that somebody else wrote last. */
   #foreign = new Set<string>();
   #lastWrite: { side: 'secret' | 'gateway'; at: number; by: string } | undefined;
-  #leaf: { id: string } | undefined;
   /** When paths that were found once are good. */
   readonly #paths = new Map<string, { readonly from: number; readonly until: number }>();
 
@@ -190,9 +191,8 @@ export class Ledger {
     const at = replica.clock.now();
     const next = pairOf(after);
     const [leaf] = next.chain;
-    const verdict = verify(next, next.bundle, { form: 'spiffe', trustDomain: 'td', id: this.#leaf?.id ?? ID }, at);
+    const verdict = verify(next, next.bundle, { form: 'spiffe', trustDomain: 'td', id: this.#options.id }, at);
     assert.ok(verdict.ok && leaf, verdict.ok ? '' : `a pair was written that does not verify: ${verdict.code}`);
-    this.#leaf ??= { id: leaf.names.uris[0] ?? '' };
     if (!before || this.#foreign.has(`Secret/${spec.secretName}`)) return;
     const last = pairOf(before);
     const [old] = last.chain;
@@ -204,6 +204,7 @@ export class Ledger {
       this.count('leaf replaced in its last tenth or later');
       return;
     }
+    assert.deepEqual(leaf.names.uris, old.names.uris, 'another identity was written over one that is good');
     assert.ok(leaf.notBefore >= old.notBefore, 'an older leaf was written over a newer one that is good');
     const lost = mesh.upstreams.filter((one) => mesh.accepts(one, last.chain) && !mesh.accepts(one, next.chain));
     if (lost.length === 0) return;

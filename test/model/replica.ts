@@ -18,6 +18,7 @@ export const OWNER = ownerLabel(META);
 export interface ReplicaOptions {
   readonly name: string;
   readonly spec: MeshCertificateSpec;
+  readonly id: string | undefined;
   readonly kube: Kube;
   readonly clock: Clock;
   readonly live: (ref: ReturnType<typeof refOf>) => KubeObject | undefined;
@@ -125,12 +126,12 @@ export class Replica {
   }
 
   #situation(): Parameters<typeof decide>[0] {
-    const { spec } = this.#options;
+    const { spec, id } = this.#options;
     return {
       meta: META,
       spec,
       tls: { alpnProtocols: 'istio' },
-      expectation: { form: 'spiffe' as const, trustDomain: 'td' },
+      expectation: { form: 'spiffe' as const, trustDomain: 'td', id },
       candidate: this.candidate,
       probe: this.candidate && this.candidate.chain.length > 0 ? this.probeOf(this.candidate) : 'unknown',
       published: readPublication(spec, this.#seen.values()),

@@ -117,6 +117,7 @@ export const anyWorld: fc.Arbitrary<Omit<WorldOptions, 'keys'>> = fc.record({
   holdMs: fc.constantFrom(600_000, 600_000, 0),
   probe: fc.boolean(),
   upstreams: fc.integer({ min: 1, max: 3 }),
+  named: fc.boolean(),
   squatted: fc.oneof({ weight: 7, arbitrary: fc.constant(false) }, fc.constant(true)),
 });
 

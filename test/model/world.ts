@@ -8,7 +8,7 @@ import { FakeClock } from '../support/fake-clock.ts';
 import { type ForeignEdit, meddle } from './foreign.ts';
 import { type CallFault, ModelCluster, secretRef } from './kube.ts';
 import { bundleOf, Ledger, pairOf } from './ledger.ts';
-import { ModelMesh } from './mesh.ts';
+import { ID, ModelMesh } from './mesh.ts';
 import type { KeyPool } from './pool.ts';
 import { type Look, META, OWNER, Replica } from './replica.ts';
 
@@ -26,6 +26,8 @@ export interface WorldOptions {
   readonly holdMs: number;
   readonly probe: boolean;
   readonly upstreams: number;
+  /** The configuration says which identity is due. */
+  readonly named: boolean;
   /** Objects of our names that somebody made before us. */
   readonly squatted: boolean;
 }
@@ -61,6 +63,7 @@ export class World {
     });
     this.ledger = new Ledger({
       spec: this.spec,
+      id: options.named ? ID : undefined,
       mesh: this.mesh,
       cluster: () => this.cluster,
       now,
@@ -99,7 +102,8 @@ export class World {
   async look(fresh: boolean): Promise<Look | undefined> {
     const replica = this.leader;
     if (!replica) return undefined;
-    if (fresh && !this.apiDown) replica.refresh();
+    const current = fresh && !this.apiDown;
+    if (current) replica.refresh();
     const pass = replica.look();
     let done = false;
     const ended = pass.finally(() => {
@@ -113,7 +117,7 @@ export class World {
     }
     const look = await ended;
     if (look) this.#countLook(look);
-    const heard = look !== undefined && !look.decision.problem && !look.outcome?.problem;
+    const heard = look !== undefined && current && !look.decision.problem && !look.outcome?.problem;
     if (heard && replica === this.leader) this.ledger.named(replica.candidate?.roots ?? []);
     return look;
   }
@@ -269,7 +273,14 @@ export class World {
       sleep: (ms, signal) => clock.sleep(ms, signal),
     };
     const kube = this.cluster.connect(name, (_, ref) => this.#before(name, ref));
-    return new Replica({ name, spec: this.spec, kube, clock: own, live: (ref) => this.cluster.get(ref) });
+    return new Replica({
+      name,
+      spec: this.spec,
+      id: this.#options.named ? ID : undefined,
+      kube,
+      clock: own,
+      live: (ref) => this.cluster.get(ref),
+    });
   }
 
   async #before(name: ReplicaName, ref: ObjectRef): Promise<CallFault | undefined> {
