@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { LiveSink } from '../../src/agent/live.ts';
 import { diagnosticsUrl } from '../../src/agent/live-answer.ts';
+import { main } from '../../src/cli/main.ts';
 import { silentLog } from '../../src/mesh/log.ts';
 import { type Gateway, startGateway } from '../../src/sandbox/gateway/gateway.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
@@ -117,6 +118,20 @@ describe('the condition Live', () => {
     assert.equal(world.condition('Live')?.status, 'Unknown');
     assert.equal(world.condition('Ready')?.status, 'True');
     assert.doesNotMatch(it.metrics.expose(), /meshcert_certificate_live\{/);
+  });
+
+  it('is not tried with a URL that is none', async () => {
+    let err = '';
+    const output = { write: (text: string) => (err += text) };
+    const { signal } = new AbortController();
+    const code = await main(['agent', '--gateway-diagnostics', 'emissary:8877'], {
+      stdout: output,
+      stderr: output,
+      env: { KUBECONFIG: '/nowhere' },
+      signal,
+    });
+    assert.equal(code, 2);
+    assert.match(err, /--gateway-diagnostics emissary:8877: expected http:\/\/host:port/);
   });
 
   it('is not there where the gateway is not asked', async () => {
