@@ -13,7 +13,7 @@ export interface BoardEntry {
 /** The newest status of each MeshCertificate, for /readyz, /api/status, the page and `meshcert status`. */
 export class StatusBoard implements Sink {
   readonly #entries = new Map<string, BoardEntry>();
-  readonly #subscribers = new Set<(entry: BoardEntry) => void>();
+  readonly #subscribers = new Set<() => void>();
 
   /** Sorted by namespace and name. */
   all(): readonly BoardEntry[] {
@@ -21,8 +21,8 @@ export class StatusBoard implements Sink {
     return [...this.#entries.values()].sort((a, b) => (place(a) < place(b) ? -1 : 1));
   }
 
-  /** Called with each changed entry; returns what ends it. */
-  subscribe(told: (entry: BoardEntry) => void): () => void {
+  /** Called after each change; returns what ends it. */
+  subscribe(told: () => void): () => void {
     this.#subscribers.add(told);
     return () => this.#subscribers.delete(told);
   }
@@ -34,10 +34,14 @@ export class StatusBoard implements Sink {
     const { name, namespace = '' } = certificate.metadata;
     const entry = { namespace, name, status };
     this.#entries.set(key, entry);
-    for (const told of this.#subscribers) told(entry);
+    this.#tell();
   }
 
   forget(certificate: MeshCertificate): void {
-    this.#entries.delete(keyOf(refOf(certificate)));
+    if (this.#entries.delete(keyOf(refOf(certificate)))) this.#tell();
+  }
+
+  #tell(): void {
+    for (const told of this.#subscribers) told();
   }
 }
