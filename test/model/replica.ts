@@ -7,7 +7,7 @@ import { plan, type Step } from '../../src/core/plan.ts';
 import { namedRoots } from '../../src/core/trust.ts';
 import { publicationRefs } from '../../src/gateway/emissary.ts';
 import { ownerLabel } from '../../src/gateway/owner.ts';
-import { readPublication } from '../../src/gateway/publication.ts';
+import { type Publication, readPublication } from '../../src/gateway/publication.ts';
 import type { Kube } from '../../src/kube/api.ts';
 import type { Clock } from '../../src/mesh/clock.ts';
 import { type Identity, leafOf } from '../../src/mesh/identity.ts';
@@ -41,6 +41,7 @@ export class Replica {
   #spacing: Spacing;
   #probed: { readonly fingerprint: string; readonly outcome: ProbeOutcome } | undefined;
   #life = new AbortController();
+  #read: { readonly objects: readonly KubeObject[]; readonly publication: Publication } | undefined;
 
   constructor(options: ReplicaOptions) {
     this.#options = options;
@@ -134,10 +135,22 @@ export class Replica {
       expectation: { form: 'spiffe' as const, trustDomain: 'td', id },
       candidate: this.candidate,
       probe: this.candidate && this.candidate.chain.length > 0 ? this.probeOf(this.candidate) : 'unknown',
-      published: readPublication(spec, this.#seen.values()),
+      published: this.#publication(),
       targets: undefined,
       now: this.clock.now(),
     };
+  }
+
+  /** Reading it is most of the work; the same objects read the same. */
+  #publication(): Publication {
+    const objects = [...this.#seen.values()];
+    const read = this.#read;
+    if (read?.objects.length === objects.length && objects.every((object, at) => object === read.objects[at])) {
+      return read.publication;
+    }
+    const publication = readPublication(this.#options.spec, objects);
+    this.#read = { objects, publication };
+    return publication;
   }
 
   #refs() {

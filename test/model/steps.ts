@@ -113,7 +113,7 @@ export const anyStep: fc.Arbitrary<Step> = fc.oneof(
 );
 
 export const anyWorld: fc.Arbitrary<Omit<WorldOptions, 'keys'>> = fc.record({
-  retainMs: fc.constantFrom(0, 90 * 60_000, 3 * 3_600_000),
+  retainMs: fc.constantFrom(0, 70 * 60_000, 120 * 60_000),
   holdMs: fc.constantFrom(600_000, 600_000, 0),
   probe: fc.boolean(),
   upstreams: fc.integer({ min: 1, max: 3 }),
