@@ -32,6 +32,33 @@ describe('onboarding', () => {
     assert.match(world.said.join('\n'), /\.\.\. istio waits for /);
   });
 
+  it('leads from plaintext to mTLS and back by one step each, whatever the gateway takes for a batch', async () => {
+    await using world = await OnboardWorld.start('istio', 'linkerd');
+    const seen = new Map<string, string[]>();
+    const stop = new AbortController();
+    const { gateway } = world.cluster;
+    const plain = () => [...gateway.configuration.clusters.values()].every(({ tls }) => tls === undefined);
+    await world.through(gateway.until(plain), 'the cluster as it was');
+    const watching = gateway.until(({ configuration }) => {
+      for (const { prefix, cluster } of configuration.routes) {
+        const tls = configuration.clusters.get(cluster)?.tls;
+        const mode = !tls ? 'plaintext' : tls.certificate && tls.ca ? 'mtls' : 'unverified';
+        const modes = seen.get(prefix) ?? [];
+        seen.set(prefix, modes.at(-1) === mode ? modes : [...modes, mode]);
+      }
+      return false;
+    }, stop.signal);
+    await onboarded(world);
+    const plan = await world.through(lookAndPlanOff(world.offOptions()), 'the plan');
+    await world.through(carryOutOff(plan, world.offOptions()), 'the way out');
+    await world.through(world.clock.sleep(3000), 'the last batch');
+    stop.abort(new Error('seen enough'));
+    await assert.rejects(watching, /seen enough/);
+    for (const prefix of ['/istio/', '/linkerd/']) {
+      assert.deepEqual(seen.get(prefix), ['plaintext', 'mtls', 'plaintext']);
+    }
+  });
+
   it('changes nothing when it is run twice', async () => {
     await using world = await OnboardWorld.start('istio', 'linkerd');
     await onboarded(world);
