@@ -1,10 +1,14 @@
-import { openChannel } from '../../src/grpc/channel.ts';
+import { type ChannelTarget, openChannel } from '../../src/grpc/channel.ts';
 import { MeshError } from '../../src/mesh/error.ts';
+import type { Share } from '../../src/mesh/sharing.ts';
+import { Turns } from '../../src/mesh/turns.ts';
 import { Certificate, formatCertificates } from '../../src/pki/certificate.ts';
 import { certifyError } from './errors.ts';
 
 /** The service sets no limit of its own; its TokenReview takes milliseconds. */
 const DEADLINE_MS = 10_000;
+/** Requests at a time: each costs the service a review of the token, which the API server limits. */
+const AT_ONCE = 32;
 
 export interface IdentityService {
   /** `host:port`. */
@@ -29,17 +33,20 @@ interface CertifyResponse {
 }
 
 /**
- * One Identity.Certify: the leaf, then its issuer and upwards as received, but for a root. Each call makes a connection of its
- * own, so that new roots count at once. Rejects with a MeshError.
+ * One Identity.Certify: the leaf, then its issuer and upwards as received, but for a root. The connection is for
+ * this call and those that are under way with it, so that new roots count at once. Rejects with a MeshError.
  */
 export async function certify(
   service: IdentityService,
   request: CertifyRequest,
+  share: Share,
   signal: AbortSignal,
 ): Promise<readonly Certificate[]> {
   const { address, serverName, roots } = service;
   const tls = roots && ({ ca: formatCertificates(roots), serverName, minVersion: 'TLSv1.3' } as const);
-  const channel = openChannel({ address, tls });
+  using held = share(`linkerd ${JSON.stringify([address, tls])}`, () => connection({ address, tls }));
+  const { channel, turns } = held.value;
+  using _turn = await turns.take(signal);
   try {
     const response = await channel.unary<CertifyResponse>(
       {
@@ -53,9 +60,12 @@ export async function certify(
     return readChain(response, service);
   } catch (error) {
     throw certifyError(error, address, serverName);
-  } finally {
-    channel.close();
   }
+}
+
+function connection(target: ChannelTarget) {
+  const channel = openChannel(target);
+  return { channel, turns: new Turns(AT_ONCE), [Symbol.dispose]: () => channel.close() };
 }
 
 function readChain(response: CertifyResponse, { address, serverName }: IdentityService): readonly Certificate[] {

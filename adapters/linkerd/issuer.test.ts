@@ -4,6 +4,7 @@ import { grpcStatus } from '../../src/grpc/error.ts';
 import { isIssuer } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import { type Identity, leafOf } from '../../src/mesh/identity.ts';
+import { sharing } from '../../src/mesh/sharing.ts';
 import { formatCertificates } from '../../src/pki/certificate.ts';
 import { findPath } from '../../src/pki/chain.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
@@ -94,6 +95,15 @@ describe('an identity from Linkerd', () => {
     assert.equal(leafOf(first).serial, leafOf(second).serial);
     assert.notEqual(leafOf(first).fingerprint, leafOf(second).fingerprint);
     assert.notEqual(first.key.publicKeyFingerprint, second.key.publicKeyFingerprint);
+  });
+
+  it('comes over one connection for all that are due at a time', async () => {
+    const before = mesh.connections;
+    const shared = Object.assign(linkerdHost(), { share: sharing() });
+    install(shared, mesh);
+    const identities = await Promise.all(Array.from({ length: 50 }, () => open(mesh, shared).issue(signal)));
+    assert.equal(new Set(identities.map((identity) => leafOf(identity).fingerprint)).size, 50);
+    assert.equal(mesh.connections - before, 1);
   });
 
   it('can be that of the agent itself, told from its projected token', async () => {

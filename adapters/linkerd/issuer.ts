@@ -1,5 +1,6 @@
 import type { Check, Host, Issuer, Probing } from '../../src/mesh/adapter.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
+import { type Share, sharing } from '../../src/mesh/sharing.ts';
 import type { Targeting, TargetRules } from '../../src/mesh/targeting.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
 import { findPath } from '../../src/pki/chain.ts';
@@ -21,12 +22,14 @@ const AUDIENCE = 'identity.l5d.io';
 export class LinkerdIssuer implements Issuer, Probing, Targeting {
   readonly #config: LinkerdConfig;
   readonly #host: Host;
+  readonly #share: Share;
   readonly #plane: WatchedConfigMap<ControlPlane>;
   readonly #roots: WatchedConfigMap<readonly Certificate[]>;
 
   constructor(config: LinkerdConfig, host: Host) {
     this.#config = config;
     this.#host = host;
+    this.#share = host.share ?? sharing();
     this.#plane = new WatchedConfigMap(host, configRef(config), (data) => readControlPlane(config, data));
     this.#roots = new WatchedConfigMap(host, rootsRef(config), (data) => readRoots(config, data));
   }
@@ -38,7 +41,7 @@ export class LinkerdIssuer implements Issuer, Probing, Targeting {
     const id = identityOf(account, plane);
     const key = PrivateKey.generate();
     const csr = createCsr(key, { dns: [id] });
-    const chain = await certify(this.#service(plane, roots), { identity: id, token, csr }, signal);
+    const chain = await certify(this.#service(plane, roots), { identity: id, token, csr }, this.#share, signal);
     const leaf = checkLeaf(chain, id, key, clock.now());
     await untilValid(leaf, clock, (error) => this.#host.report(error), signal);
     return { id, key, chain, roots };
@@ -67,6 +70,7 @@ export class LinkerdIssuer implements Issuer, Probing, Targeting {
         token: () => this.#token(signal),
         service: (plane, roots) => this.#service(plane, roots),
       },
+      this.#share,
       signal,
     );
   }

@@ -1,5 +1,6 @@
 import type { Check } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
+import type { Share } from '../../src/mesh/sharing.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
 import { certify, type IdentityService } from './certify.ts';
 import type { ControlPlane } from './control-plane.ts';
@@ -20,7 +21,7 @@ const EXPIRY_WARNING_MS = 60 * 86_400_000;
  * What can be known without being issued a certificate, which would leave an event on the ServiceAccount: each
  * finding with the code that a failed issue would have, in the order in which things are needed.
  */
-export async function probe(ask: Questions, signal: AbortSignal): Promise<readonly Check[]> {
+export async function probe(ask: Questions, share: Share, signal: AbortSignal): Promise<readonly Check[]> {
   const checks: Check[] = [];
   const look = async <T>(
     title: string,
@@ -59,7 +60,7 @@ export async function probe(ask: Questions, signal: AbortSignal): Promise<readon
     const service = ask.service(plane, roots);
     await look(
       'linkerd-identity',
-      () => greet(service, signal),
+      () => greet(service, share, signal),
       () => `${service.serverName} answers at ${service.address}`,
     );
   }
@@ -67,9 +68,9 @@ export async function probe(ask: Questions, signal: AbortSignal): Promise<readon
 }
 
 /** An empty request is refused before anything else is looked at: the refusal proves the way. */
-async function greet(service: IdentityService, signal: AbortSignal): Promise<void> {
+async function greet(service: IdentityService, share: Share, signal: AbortSignal): Promise<void> {
   try {
-    await certify(service, { identity: '', token: '', csr: Buffer.alloc(0) }, signal);
+    await certify(service, { identity: '', token: '', csr: Buffer.alloc(0) }, share, signal);
   } catch (error) {
     if (!(error instanceof MeshError && error.code === 'ERR_MESH_TOKEN')) throw error;
   }

@@ -9,7 +9,7 @@ import { Authority } from './authority.ts';
 import { certifyHandler } from './identity.ts';
 import { controlPlaneObjects, type ServiceWish, serviceObjects } from './objects.ts';
 import { Pod, type PodOptions, refreshAt } from './pod.ts';
-import { pipeTo, startProxy } from './proxy.ts';
+import { type InboundProxy, pipeTo, startProxy } from './proxy.ts';
 import { reviewBy, reviewClaims, type TokenReviewer } from './token-review.ts';
 
 export interface LinkerdOptions {
@@ -54,6 +54,7 @@ export class Linkerd {
   #api: Kube | undefined;
   #address = '';
   #plaintextAddress = '';
+  #proxy: InboundProxy | undefined;
   #stop: () => Promise<void> = async () => {};
 
   constructor(options: LinkerdOptions) {
@@ -81,6 +82,11 @@ export class Linkerd {
   /** Where the controller itself listens: what an injected client reaches through its own proxy. */
   get plaintextAddress(): string {
     return this.#plaintextAddress;
+  }
+
+  /** TLS connections that the identity service was reached by. */
+  get connections(): number {
+    return this.#proxy?.counts.terminated ?? 0;
   }
 
   identityOf(serviceAccount: string, namespace: string): string {
@@ -129,6 +135,7 @@ export class Linkerd {
       terminated: (socket) => (this.#down ? socket.destroy() : pipeTo(socket, controller.port)),
       passed: (socket) => (this.#down ? socket.destroy() : pipeTo(socket, controller.port)),
     });
+    this.#proxy = proxy;
     this.#address = `127.0.0.1:${proxy.port}`;
     this.#plaintextAddress = controller.address;
     this.#stop = async () => {
