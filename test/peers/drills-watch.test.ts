@@ -23,7 +23,7 @@ describe('drills on the network', () => {
     const kube = connect({ kubeconfig: apiserver.kubeconfigFile, userAgent: 'watcher' });
     await using pair = watchPair(kube, { namespace, identity: 'mesh-identity', ca: 'mesh-ca' });
     await using ca = await startMeshCa({ apiserver, namespaces: [namespace], leafLifetimeMs: 10 * MINUTE });
-    await using proxy = await startTcpProxy(apiserver.port);
+    await using proxy = await startTcpProxy(() => apiserver.port);
     const kubeconfig = join(apiserver.dir, 'through-proxy.kubeconfig');
     const text = await readFile(apiserver.kubeconfigFile, 'utf8');
     await writeFile(kubeconfig, text.replaceAll(`:${apiserver.port}`, `:${proxy.port}`), { mode: 0o600 });

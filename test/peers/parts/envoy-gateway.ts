@@ -31,6 +31,8 @@ export interface EnvoyGatewayOptions {
   readonly env?: Partial<EmissaryEnv>;
   /** Where a Mapping's service really listens: a loopback port. */
   readonly resolve: (host: string) => number | undefined;
+  /** A connection carries so many requests and idles half a second at most, so that handshakes never cease. */
+  readonly freshEvery?: number;
 }
 
 const type = (name: string): string => `type.googleapis.com/envoy.${name}`;
@@ -53,7 +55,7 @@ export async function startEnvoyGateway(options: EnvoyGatewayOptions): Promise<E
     const clusters = [...next.clusters.values()].filter(({ host }) => options.resolve(host) !== undefined);
     const text = clusters.map(asEnvoySees).sort().join('\n');
     if (text !== seen) {
-      await envoy.swap(await Promise.all(clusters.map((cluster) => clusterOf(cluster, envoy.dir, options.resolve))));
+      await envoy.swap(await Promise.all(clusters.map((cluster) => clusterOf(cluster, envoy.dir, options))));
       seen = text;
       swaps += 1;
     }
@@ -148,9 +150,9 @@ function headerListener(port: number): EnvoyObject {
 async function clusterOf(
   { name, host, tls }: ClusterConfig,
   dir: string,
-  resolve: EnvoyGatewayOptions['resolve'],
+  { resolve, freshEvery }: EnvoyGatewayOptions,
 ): Promise<EnvoyObject> {
-  const plain = plainCluster(name, resolve(host) ?? 0);
+  const plain = { ...plainCluster(name, resolve(host) ?? 0), ...(freshEvery ? shortConnections(freshEvery) : {}) };
   if (!tls) return plain;
   const file = async (pem: { readonly path: string; readonly pem: string } | undefined) => {
     if (!pem) return undefined;
@@ -179,6 +181,19 @@ async function clusterOf(
             ...(tls.max ? { tls_maximum_protocol_version: version(tls.max) } : {}),
           },
         },
+      },
+    },
+  };
+}
+
+function shortConnections(requests: number): EnvoyObject {
+  const name = 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions';
+  return {
+    typed_extension_protocol_options: {
+      [name]: {
+        '@type': `type.googleapis.com/${name}`,
+        explicit_http_config: { http_protocol_options: {} },
+        common_http_protocol_options: { idle_timeout: '0.5s', max_requests_per_connection: requests },
       },
     },
   };

@@ -9,11 +9,11 @@ export interface TcpProxy extends AsyncDisposable {
   stall(): void;
 }
 
-/** Passes bytes on to a loopback port; later connections pass whatever earlier ones suffer. */
-export async function startTcpProxy(target: number): Promise<TcpProxy> {
+/** Passes bytes on to a loopback port, asked for at each connection; later ones pass whatever earlier ones suffer. */
+export async function startTcpProxy(target: () => number): Promise<TcpProxy> {
   const pairs = new Set<readonly [Socket, Socket]>();
   const server = createServer((client) => {
-    const upstream = connect({ port: target, host: '127.0.0.1' });
+    const upstream = connect({ port: target(), host: '127.0.0.1' });
     const pair = [client, upstream] as const;
     pairs.add(pair);
     const end = () => {

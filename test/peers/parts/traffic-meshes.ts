@@ -1,0 +1,143 @@
+import { setTimeout as delay } from 'node:timers/promises';
+import type { Kube } from '../../../src/kube/api.ts';
+import { systemClock } from '../../../src/mesh/clock.ts';
+import { Workload } from '../../../src/sandbox/cluster/mesh.ts';
+import { startConsul } from '../../../src/sandbox/consul/consul.ts';
+import { startSidecar } from '../../../src/sandbox/consul/sidecar.ts';
+import { startLinkerd } from '../../../src/sandbox/linkerd/linkerd.ts';
+import { serviceObjects } from '../../../src/sandbox/linkerd/objects.ts';
+import { startUpstream } from '../../../src/sandbox/upstream.ts';
+import type { KubeApiserver } from '../servers/kube-apiserver.ts';
+import { startMeshCa } from './mesh-ca.ts';
+import { startTcpProxy } from './tcp-proxy.ts';
+
+/** Where the gateway is, and as whom. */
+export const GATEWAY = { namespace: 'emissary', account: 'gateway' } as const;
+
+/** A mesh that the gateway calls into: an authority, one workload that demands mTLS, and its way to rotate roots. */
+export interface TrafficMesh extends AsyncDisposable {
+  readonly name: 'istio' | 'linkerd' | 'consul';
+  readonly form: 'spiffe' | 'dns';
+  /** `spec.<name>` of the MeshCertificate. */
+  readonly config: object;
+  readonly port: number;
+  /** Certificates of the gateway that the workload has seen. */
+  clients(): number;
+  /** Why the workload last turned a connection away. */
+  refusal(): string | undefined;
+  /** One root after another, trusted before it is used and used before the old one goes; takes four pauses at most. */
+  rotateRoot(pause: () => Promise<void>): Promise<void>;
+}
+
+export interface TrafficSetup {
+  readonly apiserver: KubeApiserver;
+  readonly kube: Kube;
+  readonly leafLifetimeMs: number;
+}
+
+export async function istioTraffic({ apiserver, leafLifetimeMs }: TrafficSetup): Promise<TrafficMesh> {
+  const ca = await startMeshCa({ apiserver, namespaces: [GATEWAY.namespace], leafLifetimeMs });
+  const { istio } = ca;
+  const gatewayId = istio.idOf(GATEWAY.namespace, GATEWAY.account);
+  const id = istio.idOf('istio-apps', 'web');
+  const sidecar = new Workload(systemClock, () => ({ identity: istio.issueServer(id), more: istio.roots() }));
+  const upstream = await startUpstream({
+    identity: () => sidecar.now.identity,
+    trust: () => sidecar.now.more,
+    allow: (peer) => peer === gatewayId,
+  });
+  return {
+    name: 'istio',
+    form: 'spiffe',
+    config: { ca: { address: istio.address, serverName: istio.serverName, serviceAccount: GATEWAY.account } },
+    port: upstream.port,
+    clients: () => upstream.peers.size,
+    refusal: () => upstream.lastFailure,
+    async rotateRoot(pause) {
+      while ((await istio.overlapRoot()) !== 'alone') await pause();
+    },
+    async [Symbol.asyncDispose]() {
+      await upstream.stop();
+      await istio.stop();
+    },
+  };
+}
+
+export async function consulTraffic({ leafLifetimeMs }: TrafficSetup): Promise<TrafficMesh> {
+  const consul = await startConsul({ leafLifetimeMs });
+  const sidecar = await startSidecar(consul, 'web', systemClock);
+  return {
+    name: 'consul',
+    form: 'spiffe',
+    config: {
+      service: 'gateway',
+      datacenter: consul.datacenter,
+      grpc: { addresses: [consul.grpcAddress], plaintext: true },
+    },
+    port: sidecar.port,
+    clients: () => sidecar.peers.size,
+    refusal: () => sidecar.lastFailure,
+    async rotateRoot(pause) {
+      consul.rotateRoot({ crossSign: true });
+      await pause();
+      await pause();
+      consul.pruneRoots();
+    },
+    async [Symbol.asyncDispose]() {
+      await sidecar.stop();
+      await consul.stop();
+    },
+  };
+}
+
+/** A leaf is valid from before its issue by this share of its life, or it would be born due for renewal. */
+const SKEW_OF_LIFE = 0.1;
+/** Until the gateway has let go of its connections to a pod that gets no new ones. */
+const DRAIN_MS = 3_000;
+
+export async function linkerdTraffic({ kube, leafLifetimeMs }: TrafficSetup): Promise<TrafficMesh> {
+  const linkerd = await startLinkerd({ leafLifetimeMs, skewMs: leafLifetimeMs * SKEW_OF_LIFE });
+  await linkerd.install(kube);
+  const identities = [linkerd.identityOf(GATEWAY.account, GATEWAY.namespace)];
+  const pod = (name: string) =>
+    linkerd.startPod({ name, namespace: 'linkerd-apps', serviceAccount: 'web', policy: { identities } });
+  const pods = [await pod('web-1'), await pod('web-2')];
+  let serving = pods[0];
+  const wish = { name: 'web', namespace: 'linkerd-apps', port: 443, pods, podPort: 8443, controlPlane: 'linkerd' };
+  for (const object of serviceObjects(wish)) {
+    // A real API server takes no loopback address for an endpoint; nobody dials it here.
+    const text = JSON.stringify(object).replace('"127.0.0.1"', '"10.0.0.1"');
+    await kube.apply(JSON.parse(text), { fieldManager: 'linkerd', force: true });
+  }
+  const front = await startTcpProxy(() => serving?.port ?? 0);
+  const rollOut = async () => {
+    linkerd.restartControlPlane();
+    for (const next of [pods[1], pods[0]]) {
+      const drained = serving;
+      serving = next;
+      await delay(DRAIN_MS);
+      await drained?.restart();
+    }
+  };
+  return {
+    name: 'linkerd',
+    form: 'dns',
+    config: { serviceAccount: { name: GATEWAY.account }, address: linkerd.address },
+    port: front.port,
+    clients: () => linkerd.issued.length,
+    refusal: () => undefined,
+    async rotateRoot(pause) {
+      await linkerd.addRoot();
+      await pause();
+      await rollOut();
+      linkerd.rotateIssuer();
+      await pause();
+      await linkerd.dropOldRoots();
+      await rollOut();
+    },
+    async [Symbol.asyncDispose]() {
+      await front[Symbol.asyncDispose]();
+      await linkerd.stop();
+    },
+  };
+}

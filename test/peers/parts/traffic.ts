@@ -1,0 +1,185 @@
+import { readFile } from 'node:fs/promises';
+import { setTimeout as delay } from 'node:timers/promises';
+import { connect } from '../../../src/kube/client.ts';
+import { startKubeApiserver } from '../servers/kube-apiserver.ts';
+import { startAgentProcess } from './agent-process.ts';
+import { startEnvoyGateway } from './envoy-gateway.ts';
+import { startLoad } from './load.ts';
+import { type PairWatch, watchPair } from './pair-watch.ts';
+import { prepareCluster } from './prepare.ts';
+import { consulTraffic, GATEWAY, istioTraffic, linkerdTraffic, type TrafficMesh } from './traffic-meshes.ts';
+
+/** A leaf lives for half a minute and is renewed every five seconds; machines that are busy have time to spare. */
+const LEAF_MS = 30_000;
+const RENEW_AT = 0.17;
+/** Between the steps of a root rotation: workloads renew at half of a leaf's life, the gateway's leaf within seconds. */
+const STEP_MS = 17_000;
+const ROOT_EVERY_MS = 60_000;
+const PER_SECOND = 50;
+const MINUTE = 60_000;
+/** Start-up and the first garbage collections are not part of a trend. */
+const SETTLED = 0.25;
+
+export interface TrafficSummary {
+  readonly answered: number;
+  readonly failed: number;
+  readonly failures: readonly string[];
+  readonly violations: readonly string[];
+  /** Of each mesh. */
+  readonly meshes: readonly { readonly name: string; readonly leaves: number; readonly roots: number }[];
+  readonly swaps: number;
+  /** Resident memory of the agent, bytes: its median in the first and last quarter, and its trend. */
+  readonly rss: { readonly early: number; readonly late: number; readonly slopePerMinute: number };
+  readonly log: string;
+  readonly line: string;
+}
+
+/** Load through a real Envoy into three meshes, while leaves rotate every five seconds and roots every minute. */
+export async function runTraffic(durationMs: number): Promise<TrafficSummary> {
+  await using apiserver = await startKubeApiserver();
+  await prepareCluster(apiserver, {
+    [GATEWAY.namespace]: [GATEWAY.account],
+    linkerd: [],
+    'istio-apps': ['web'],
+    'linkerd-apps': ['web'],
+    'consul-apps': ['web'],
+  });
+  const kube = connect({ kubeconfig: apiserver.kubeconfigFile, userAgent: 'watcher' });
+  await using _kube = { [Symbol.asyncDispose]: async () => kube.close() };
+  const setup = { apiserver, kube, leafLifetimeMs: LEAF_MS };
+  await using istio = await istioTraffic(setup);
+  await using linkerd = await linkerdTraffic(setup);
+  await using consul = await consulTraffic(setup);
+  const meshes: readonly TrafficMesh[] = [istio, linkerd, consul];
+  for (const { name } of meshes) {
+    await apiserver.apply(`/apis/getambassador.io/v3alpha1/namespaces/${GATEWAY.namespace}/mappings`, mapping(name));
+  }
+  await using gateway = await startEnvoyGateway({
+    kube,
+    resolve: (host) => meshes.find(({ name }) => host === `web.${name}-apps`)?.port,
+    freshEvery: 5,
+  });
+  const watch = ({ name, form }: TrafficMesh) =>
+    watchPair(kube, { namespace: GATEWAY.namespace, identity: `${name}-identity`, ca: `${name}-ca`, form });
+  await using istioPair = watch(istio);
+  await using linkerdPair = watch(linkerd);
+  await using consulPair = watch(consul);
+  const pairs: readonly PairWatch[] = [istioPair, linkerdPair, consulPair];
+  await using agent = await startAgentProcess({
+    kubeconfig: apiserver.kubeconfigFile,
+    documents: meshes.map(document).join('---\n'),
+    args: ['--namespace', GATEWAY.namespace, '--no-leader-elect', '--log-level', 'info'],
+  });
+
+  const clusters = new Map<string, string>();
+  await gateway
+    .until((configuration) => {
+      for (const { name, host, tls } of configuration.clusters.values()) {
+        if (tls?.certificate && tls.ca) clusters.set(host, name);
+      }
+      return clusters.size === meshes.length;
+    }, 2 * MINUTE)
+    .catch((error) => {
+      throw new Error(`${error.message}: ${[...clusters.keys()]}\n${agent.log()}`);
+    });
+  const loads = [...clusters.values()].map((name) => startLoad(`${gateway.url}/`, name, PER_SECOND / meshes.length));
+
+  const stop = new AbortController();
+  const rotating = meshes.map((mesh) => rotate(mesh, stop.signal));
+  const memory: { readonly at: number; readonly bytes: number }[] = [];
+  const started = performance.now();
+  let told = 1;
+  while (performance.now() - started < durationMs) {
+    const at = performance.now() - started;
+    memory.push({ at, bytes: await residentBytes(agent.daemon.pid) });
+    if (at > told * 5 * MINUTE) {
+      told += 1;
+      console.log(`${Math.round(at / MINUTE)} min: ${sum(loads, 'answered')} answered, ${sum(loads, 'failed')} failed`);
+    }
+    await delay(1_000);
+  }
+  await Promise.all(loads.map((load) => load.stop()));
+  stop.abort();
+  const roots = await Promise.all(rotating);
+
+  const answered = sum(loads, 'answered');
+  const failed = sum(loads, 'failed');
+  const seen = meshes.map(({ name }, n) => ({ name, leaves: pairs[n]?.leaves.length ?? 0, roots: roots[n] ?? 0 }));
+  const rss = trendOf(memory);
+  const mib = (bytes: number) => (bytes / 2 ** 20).toFixed(1);
+  return {
+    answered,
+    failed,
+    failures: loads.flatMap(({ failures }, n) => failures.map((one) => `${[...clusters.keys()][n]} ${one}`)),
+    violations: pairs.flatMap(({ violations }) => violations),
+    meshes: seen,
+    swaps: gateway.swaps,
+    rss,
+    log: agent.log(),
+    line:
+      `traffic: ${Math.round(durationMs / 1000)} s, ${answered} answered, ${failed} failed; ` +
+      `${seen.map(({ name, leaves, roots }) => `${name} ${leaves} leaves ${roots} roots`).join(', ')}; ` +
+      `${gateway.swaps} configurations; agent ${mib(rss.early)} → ${mib(rss.late)} MiB, ` +
+      `slope ${(rss.slopePerMinute / 1024).toFixed(0)} KiB a minute`,
+  };
+}
+
+/** Whole rotations until the signal; resolves with how many there were. */
+async function rotate(mesh: TrafficMesh, signal: AbortSignal): Promise<number> {
+  let rotations = 0;
+  const pause = () => delay(STEP_MS, undefined, { signal });
+  try {
+    while (!signal.aborted) {
+      const next = performance.now() + ROOT_EVERY_MS;
+      await mesh.rotateRoot(pause);
+      rotations += 1;
+      await delay(Math.max(0, next - performance.now()), undefined, { signal });
+    }
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  }
+  return rotations;
+}
+
+const mapping = (mesh: string) => ({
+  apiVersion: 'getambassador.io/v3alpha1',
+  kind: 'Mapping',
+  metadata: { name: mesh, labels: { mesh } },
+  spec: { hostname: '*', prefix: `/${mesh}/`, service: `https://web.${mesh}-apps:443` },
+});
+
+const document = ({ name, config }: TrafficMesh) => `apiVersion: meshcert.dev/v1alpha1
+kind: MeshCertificate
+metadata: {name: ${name}, namespace: ${GATEWAY.namespace}}
+spec:
+  ${name}: ${JSON.stringify(config)}
+  mappings: {selector: {matchLabels: {mesh: ${name}}}}
+  renewal: {at: ${RENEW_AT}, jitter: 0.01}
+  trust: {hold: 5s, retain: ${LEAF_MS / 1000}s}
+`;
+
+async function residentBytes(pid: number): Promise<number> {
+  const status = await readFile(`/proc/${pid}/status`, 'utf8');
+  return Number(/^VmRSS:\s+(\d+) kB/m.exec(status)?.[1] ?? 0) * 1024;
+}
+
+function trendOf(memory: readonly { readonly at: number; readonly bytes: number }[]): TrafficSummary['rss'] {
+  const settled = memory.slice(Math.floor(memory.length * SETTLED));
+  const mean = (values: readonly number[]) => values.reduce((all, value) => all + value, 0) / (values.length || 1);
+  const at = mean(settled.map((one) => one.at));
+  const bytes = mean(settled.map((one) => one.bytes));
+  const spread = settled.reduce((all, one) => all + (one.at - at) ** 2, 0);
+  const slope = settled.reduce((all, one) => all + (one.at - at) * (one.bytes - bytes), 0) / (spread || 1);
+  const median = (part: typeof memory) =>
+    part.map((one) => one.bytes).sort((a, b) => a - b)[Math.floor(part.length / 2)] ?? 0;
+  const quarter = Math.ceil(settled.length / 4);
+  return {
+    early: median(settled.slice(0, quarter)),
+    late: median(settled.slice(-quarter)),
+    slopePerMinute: slope * MINUTE,
+  };
+}
+
+function sum(loads: readonly { readonly answered: number; readonly failed: number }[], what: 'answered' | 'failed') {
+  return loads.reduce((all, load) => all + load[what], 0);
+}
