@@ -140,6 +140,9 @@ describe('replicas of the controller', () => {
     };
     await start('one');
     const seen = [await timed([4])];
+    const allPublished = () =>
+      eventually('all published', async () => (await published(namespace)) === names.length, log);
+    await allPublished();
     await start('two');
     seen.push(await timed([2, 2]));
     await start('three');
@@ -147,7 +150,7 @@ describe('replicas of the controller', () => {
     await replicas[1]?.agent.kill('SIGKILL');
     seen.push(await timed([2, 2]));
     console.log(`four shards: ${seen.join(', ')}`);
-    await eventually('all published', async () => (await published(namespace)) === names.length, log);
+    await allPublished();
     const writes = (await agentWrites(apiserver, namespace)).filter(succeeded);
     const created = writes.filter(({ responseStatus }) => responseStatus?.code === 201);
     assert.equal(created.length, 3 * names.length, 'each object was created once, whoever led');
