@@ -122,7 +122,10 @@ export class Ledger {
       assert.ok(holds(pair.bundle), 'what stands does not verify under the bundle beside it');
     }
     for (const upstream of mesh.upstreams) {
-      if (!mesh.isLive(upstream) || !this.#standsSince.has(upstream.root.fingerprint)) continue;
+      const { fingerprint } = upstream.root;
+      if (!mesh.isLive(upstream) || !this.#standsSince.has(fingerprint)) continue;
+      // A root that came back is unknown until somebody tells.
+      if ((this.#namedAt.get(fingerprint) ?? 0) < (mesh.backAt.get(fingerprint) ?? 0)) continue;
       assert.ok(
         this.#verifies(upstream.chain, bundle, now()),
         `${upstream.name} is live and can no longer be verified`,

@@ -36,9 +36,12 @@ export class ModelMesh {
   readonly upstreams: readonly Upstream[];
   /** Of each replica, oldest first; the last is what the mesh would push now. */
   readonly pushes = new Map<string, Identity[]>();
+  /** When a dropped root came back, by fingerprint. */
+  readonly backAt = new Map<string, number>();
   readonly #now: () => number;
   readonly #keys: KeyPool;
   #named: SandboxCa[];
+  #dropped: SandboxCa[] = [];
   #signing: SandboxCa;
   #issuer: SandboxCa;
   /** Goes with each chain: the signing root under an older one. */
@@ -122,14 +125,20 @@ export class ModelMesh {
     this.rotateLeaves();
   }
 
-  /** Signs with an older named root again. */
+  /** Signs with an older root again; with one that it had dropped, the leaf is seen before the root. */
   rollBack(): void {
-    const older = this.#named.find((root) => root !== this.#signing);
-    if (!older) return;
+    const named = this.#named.find((root) => root !== this.#signing);
+    const older = named ?? this.#dropped.pop();
+    if (!older || older.certificate.notAfter < this.#now() + this.lifeMs) return;
+    const known = this.named;
     this.#signing = older;
     this.#issuer = older;
     this.#crossed = [];
-    this.rotateLeaves();
+    this.rotateLeaves(this.pushes.keys(), known);
+    if (named) return;
+    this.#named = [...this.#named, older];
+    this.backAt.set(older.certificate.fingerprint, this.#now());
+    this.#repush();
   }
 
   /** Signs with a root that lives on, and forgets those that do not. */
@@ -143,6 +152,7 @@ export class ModelMesh {
   }
 
   dropRoots(): void {
+    this.#dropped.push(...this.#named.filter((root) => root !== this.#signing));
     this.#named = [this.#signing];
     this.#repush();
   }

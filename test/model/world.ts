@@ -118,6 +118,7 @@ export class World {
     const look = await ended;
     if (look) this.#countLook(look);
     const heard = look !== undefined && current && !look.decision.problem && !look.outcome?.problem;
+    if (look?.decision.hold?.hold) this.probe();
     if (heard && replica === this.leader) this.ledger.named(replica.candidate?.roots ?? []);
     return look;
   }
