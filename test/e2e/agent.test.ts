@@ -68,7 +68,7 @@ describe('the agent', () => {
     await world.until('a coded failure', () => world.condition('Degraded')?.reason === 'KubeUnreachable');
     await world.clock.advance(60_000);
     await world.api.outage(false);
-    await world.until('the new leaf', async () => (await world.leaf()) !== first);
+    await world.until('the new leaf', async () => (await world.leaf()) !== first, 1_000);
     await world.until('recovery', () => world.condition('Degraded')?.status === 'False');
     assert.equal(world.mesh.issued, 2);
   });

@@ -2,7 +2,9 @@ import type { FakeClock } from './fake-clock.ts';
 import { settle } from './fake-clock.ts';
 
 /** Far more than any test needs; a test that gets here waits for something that never comes. */
-const MOST_TURNS = 20_000;
+const MOST_STEPS = 5_000;
+/** An answer of a server on loopback takes a few turns of the event loop. */
+const TURNS = 4;
 
 /**
  * Lets real I/O run and, whenever nothing else happens, moves the clock in small steps, until `done`. The way to wait
@@ -14,11 +16,10 @@ export async function drive(
   options: { readonly stepMs?: number; readonly what?: string } = {},
 ): Promise<void> {
   const { stepMs = 100, what = 'the awaited state' } = options;
-  for (let turn = 0; turn < MOST_TURNS; turn++) {
+  for (let step = 0; step < MOST_STEPS; step++) {
     if (await done()) return;
-    await settle();
-    // Answers of a server on loopback arrive within a few turns of the event loop; time moves only then.
-    if (turn % 4 === 3) await clock.advance(stepMs);
+    for (let turn = 0; turn < TURNS; turn++) await settle();
+    await clock.advance(stepMs);
   }
   throw new Error(`${what} did not come`);
 }
