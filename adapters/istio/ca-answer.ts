@@ -1,5 +1,5 @@
 import { MeshError } from '../../src/mesh/error.ts';
-import { type Certificate, parseCertificates } from '../../src/pki/certificate.ts';
+import { type Certificate, formatCertificates, parseCertificates } from '../../src/pki/certificate.ts';
 
 export interface CaAnswer {
   /** Leaf first; self-signed ones are left out. */
@@ -9,9 +9,9 @@ export interface CaAnswer {
 
 /**
  * `cert_chain` has the leaf, the intermediates one by one, and last the root, or all roots in that one element. With
- * a plug-in CA the root may stand among the intermediates too.
+ * a plug-in CA the root may stand among the intermediates too. `known` are the roots that are most likely to come.
  */
-export function readAnswer(from: string, elements: readonly string[]): CaAnswer {
+export function readAnswer(from: string, elements: readonly string[], known: readonly Certificate[]): CaAnswer {
   if (elements.length < 2) {
     throw new MeshError(
       'ERR_MESH_BAD_RESPONSE',
@@ -20,7 +20,8 @@ export function readAnswer(from: string, elements: readonly string[]): CaAnswer 
   }
   try {
     const lower = parseCertificates(elements.slice(0, -1).join('\n'));
-    const roots = parseCertificates(elements.at(-1) ?? '');
+    const last = elements.at(-1) ?? '';
+    const roots = last === formatCertificates(known) ? known : parseCertificates(last);
     return { chain: lower.filter(({ selfSigned }) => !selfSigned), roots };
   } catch (cause) {
     throw new MeshError('ERR_MESH_BAD_RESPONSE', `${from} sent certificates that cannot be read; look at its logs`, {

@@ -63,7 +63,7 @@ export class CaIssuer implements Issuer, Probing {
     const key = PrivateKey.generate();
     const elements = await this.#ask(key, roots, { token, claims, id: this.#idOf(claims) }, signal);
     const now = this.#host.clock.now();
-    const answer = readAnswer(this.#from, elements);
+    const answer = readAnswer(this.#from, elements, roots);
     const pair = readPair(this.#from, key, answer.chain, this.#wish, now);
     requireProvable(this.#from, pair, answer.roots, now);
     this.#agrees = provable(pair, roots, now);

@@ -5,6 +5,7 @@ import type { PublicationStatus } from '../core/status.ts';
 import type { Kube } from '../kube/api.ts';
 import type { Clock } from '../mesh/clock.ts';
 import type { Log } from '../mesh/log.ts';
+import { Turns } from '../mesh/turns.ts';
 import type { Report } from './report.ts';
 import type { Sink } from './reporter.ts';
 
@@ -21,6 +22,9 @@ interface Pending {
   readonly status: PublicationStatus;
 }
 
+/** Statuses written at a time: when a fleet is due at once, the rest of the connections is for its Secrets. */
+const AT_ONCE = 4;
+
 /**
  * Writes the status subresource: once for each change that is worth it, the newest only, and only by who leads.
  * A status that says «writing» is skipped, so that a rotation costs one status write and not two.
@@ -30,6 +34,7 @@ export class StatusWriter implements Sink {
   readonly #pending = new Map<string, Pending>();
   readonly #written = new Map<string, string>();
   readonly #busy = new Set<string>();
+  readonly #turns = new Turns(AT_ONCE);
 
   constructor(options: StatusWriterOptions) {
     this.#options = options;
@@ -58,7 +63,11 @@ export class StatusWriter implements Sink {
     this.#busy.add(key);
     let failures = 0;
     try {
-      for (let next = this.#pending.get(key); next && !signal.aborted; next = this.#pending.get(key)) {
+      while (this.#pending.has(key) && !signal.aborted) {
+        using turn = await this.#turns.take(signal);
+        // The newest of when its turn has come.
+        const next = this.#pending.get(key);
+        if (!next) return;
         this.#pending.delete(key);
         const { certificate, status } = next;
         try {
@@ -71,6 +80,7 @@ export class StatusWriter implements Sink {
           failures = 0;
         } catch (error) {
           if (signal.aborted) return;
+          turn[Symbol.dispose]();
           failures += 1;
           log[failures === 1 ? 'warn' : 'debug']({ err: error }, 'the status could not be written; it is tried again');
           if (!this.#pending.has(key)) this.#pending.set(key, next);
@@ -78,6 +88,8 @@ export class StatusWriter implements Sink {
           if ((error as { status?: number }).status === 404) this.#pending.delete(key);
         }
       }
+    } catch (error) {
+      if (!signal.aborted) throw error;
     } finally {
       this.#busy.delete(key);
     }

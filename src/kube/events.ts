@@ -55,6 +55,9 @@ const WINDOW_MS = 600_000;
 /** A storm about one object: ten at once, then one each half minute. */
 const BURST = 10;
 const REFILL_MS = 30_000;
+/** A storm about many: the log and each status tell the same, and a fleet that rotates at once is no news a thousandfold. */
+const BURST_OF_ALL = 50;
+const REFILL_OF_ALL_MS = 1_000;
 /** More objects than that are forgotten, oldest first. */
 const REMEMBERED = 1_000;
 /** The API server refuses longer messages. */
@@ -65,6 +68,7 @@ class EventRecorder implements Recorder {
   readonly #options: RecorderOptions;
   readonly #series = new Map<string, Series>();
   readonly #buckets = new Map<string, TokenBucket>();
+  readonly #all: TokenBucket;
   readonly #due = new Set<Series>();
   readonly #work = new Trigger();
   #idle: (() => void)[] = [];
@@ -74,6 +78,7 @@ class EventRecorder implements Recorder {
   constructor(kube: Kube, options: RecorderOptions) {
     this.#kube = kube;
     this.#options = options;
+    this.#all = new TokenBucket(BURST_OF_ALL, REFILL_OF_ALL_MS, options.clock);
     void this.#run()
       .catch(() => undefined)
       .finally(() => this.#settle());
@@ -109,7 +114,7 @@ class EventRecorder implements Recorder {
     this.#buckets.delete(key);
     this.#buckets.set(key, bucket);
     forgetOldest(this.#buckets);
-    return bucket.take();
+    return bucket.take() && this.#all.take();
   }
 
   async #run(): Promise<void> {

@@ -38,7 +38,7 @@ export class Certificate {
   #selfSigned: boolean | undefined;
   #pem: string | undefined;
   /** The last answer: one is asked about the same issuer at each look. */
-  #issued: { readonly by: Certificate; readonly is: boolean } | undefined;
+  #issued: { readonly by: string; readonly is: boolean } | undefined;
 
   private constructor(x509: X509Certificate, der: Buffer) {
     this.#x509 = x509;
@@ -122,9 +122,9 @@ export class Certificate {
 
   /** Names, key identifiers and key usage fit, and the signature is the issuer's. Times are not looked at. */
   isIssuedBy(issuer: Certificate): boolean {
-    if (this.#issued?.by !== issuer) {
+    if (this.#issued?.by !== issuer.fingerprint) {
       const is = this.#x509.checkIssued(issuer.#x509) && this.#x509.verify(issuer.#x509.publicKey);
-      this.#issued = { by: issuer, is };
+      this.#issued = { by: issuer.fingerprint, is };
     }
     return this.#issued.is;
   }

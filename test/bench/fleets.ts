@@ -93,8 +93,8 @@ async function startWorld(kind: ApiKind): Promise<World> {
     dir,
     spent: server.spent,
     async populate(namespace, count) {
-      if ((populated.get(namespace) ?? 0) >= count) return;
-      await server.namespace(namespace);
+      if ((populated.get(namespace) ?? -1) >= count) return;
+      if (!populated.has(namespace)) await server.namespace(namespace);
       const tokenFile = tokens.get(namespace) ?? join(dir, `${namespace}.token`);
       const year = Date.now() + 365 * 86_400_000;
       await writeFile(tokenFile, istioToken({ namespace, account: 'gateway', expires: year }), { mode: 0o600 });

@@ -8,8 +8,13 @@ import { Fleets } from './fleets.ts';
 import { broken, document, environment, markdown, type Outcome } from './report.ts';
 import { Missing, type Scenario, type Sizes } from './scenario.ts';
 import { due } from './scenarios/due.ts';
+import { idle, memory } from './scenarios/idle.ts';
+import { micro } from './scenarios/micro.ts';
+import { push } from './scenarios/push.ts';
+import { shards } from './scenarios/shards.ts';
+import { start } from './scenarios/start.ts';
 
-const SCENARIOS: readonly Scenario[] = [due];
+const SCENARIOS: readonly Scenario[] = [micro, start, due, push, idle, memory, shards];
 
 const DEFAULT: Sizes = {
   due: 1000,

@@ -1,0 +1,90 @@
+import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { ROOT } from '../../../scripts/tree.ts';
+import { freePorts } from '../../peers/servers/loopback.ts';
+import { Daemon, scratchDir, serverOf } from '../../peers/servers/process.ts';
+
+const BUNDLE = join(ROOT, 'dist/meshcert.js');
+/** The version in `User-Agent: meshcert/…`. */
+export const BUNDLE_AGENT = 'meshcert/';
+
+export interface Bundle extends AsyncDisposable {
+  readonly pid: number;
+  readonly url: string;
+  /** From its start to its first 200 of /readyz. */
+  readonly readyMs: number;
+  /** `GET /api/status`. */
+  statuses(): Promise<readonly Status[]>;
+  metrics(): Promise<string>;
+}
+
+interface Status {
+  readonly name: string;
+  readonly status: { readonly fingerprint?: string; readonly conditions: readonly { type: string; status: string }[] };
+}
+
+/** The shipped bundle as its users run it. */
+export async function startBundle(
+  kubeconfig: string,
+  args: readonly string[],
+  options: { readonly flags?: readonly string[] } = {},
+): Promise<Bundle> {
+  const dir = scratchDir('bundle');
+  const { http } = await freePorts('http');
+  const url = `http://127.0.0.1:${http}`;
+  const started = performance.now();
+  let readyMs = 0;
+  const daemon = await Daemon.start({
+    name: 'meshcert',
+    file: process.execPath,
+    args: [
+      ...(options.flags ?? []),
+      ...[BUNDLE, 'agent', '--kubeconfig', kubeconfig, '--listen', `127.0.0.1:${http}`, '--log-level', 'error'],
+      ...args,
+    ],
+    dir,
+    ready: async () => {
+      const { ok } = await fetch(`${url}/readyz`, { signal: AbortSignal.timeout(1_000) });
+      readyMs ||= ok ? performance.now() - started : 0;
+      return ok;
+    },
+    graceMs: 10_000,
+  });
+  return {
+    ...serverOf(daemon, dir),
+    pid: daemon.pid,
+    url,
+    readyMs,
+    async statuses() {
+      const body = (await (await fetch(`${url}/api/status`)).json()) as { certificates: readonly Status[] };
+      return body.certificates;
+    },
+    metrics: async () => (await fetch(`${url}/metrics`)).text(),
+  };
+}
+
+export const isPublished = ({ status }: Status): boolean =>
+  ['Ready', 'Published'].every((type) => status.conditions.find((one) => one.type === type)?.status === 'True');
+
+/** Asks each half second until so many are published; throws after `deadlineMs`. */
+export async function untilPublished(bundle: Bundle, count: number, deadlineMs = 180_000): Promise<void> {
+  for (const deadline = Date.now() + deadlineMs; Date.now() < deadline; ) {
+    const statuses = await bundle.statuses().catch(() => []);
+    if (statuses.filter(isPublished).length >= count) return;
+    await new Promise((resolve) => setTimeout(resolve, 500));
+  }
+  throw new Error(`${count} publications did not come within ${deadlineMs} ms`);
+}
+
+/** Bytes; Linux only. */
+export async function rssOf(pid: number): Promise<number> {
+  const text = await readFile(`/proc/${pid}/status`, 'utf8');
+  return Number(/VmRSS:\s+(\d+)/.exec(text)?.[1] ?? Number.NaN) * 1024;
+}
+
+/** User and system milliseconds so far; Linux only, in steps of 10 ms. */
+export async function cpuOf(pid: number): Promise<number> {
+  const text = await readFile(`/proc/${pid}/stat`, 'utf8');
+  const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
+  return (Number(fields[11]) + Number(fields[12])) * 10;
+}
