@@ -176,6 +176,20 @@ describe('the Kubernetes client', { timeout: 60_000 }, () => {
     assert.equal(api.requests.count({ verb: 'get', userAgent: 'meshcert/1.2.3' }), 40);
   });
 
+  it('renews a Lease past any number of requests that wait', async (test) => {
+    const { api, kube } = await rig(test, {}, { concurrency: 2 });
+    let answer = () => {};
+    const held = new Promise<void>((resolve) => {
+      answer = resolve;
+    });
+    api.fault({ match: ({ plural }) => plural === 'secrets', met: () => held });
+    const waiting = Array.from({ length: 100 }, () => kube.get(REF));
+    const lease = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', namespace: 'emissary', name: 'meshcert' };
+    assert.equal(await kube.get(lease), undefined);
+    answer();
+    await Promise.all(waiting);
+  });
+
   it('runs an exec plugin, and runs it again when its token is no longer good', async (test) => {
     const api = await startKubeApi({ namespaces: ['emissary'] });
     const dir = await mkdtemp(join(tmpdir(), 'exec-'));

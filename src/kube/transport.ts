@@ -18,7 +18,7 @@ export interface TransportOptions {
   readonly clock: Clock;
   /** For the whole exchange of a request that is no watch, and for the head of one that is. */
   readonly deadlineMs: number;
-  /** Connections for requests that are no watches; more wait their turn. */
+  /** Connections for requests that are neither watches nor about Leases; more wait their turn. */
   readonly concurrency: number;
   /** Told of each request that was answered, by its HTTP status, and of each that was not, by 0. */
   readonly answered?: ((called: Called, status: number) => void) | undefined;
@@ -29,10 +29,15 @@ const IDLE_MS = 30_000;
 /** An abort without a reason makes an exception with a stack, for each request. */
 const DONE = new Error('answered');
 
+/** What waits for one of a few connections, and what never waits: watches stay open, and a Lease that waits is lost. */
+type Pool = 'requests' | 'unqueued';
+
+const isElection = ({ called }: Exchange): boolean => called.rule?.resource === 'leases';
+
 /** HTTP exchanges over kept connections, with deadlines, authentication, and a second try after a 401. */
 export class Transport {
   readonly #options: TransportOptions;
-  #agents: { generation: number; requests: PlainAgent; watches: PlainAgent } | undefined;
+  #agents: ({ generation: number } & Record<Pool, PlainAgent>) | undefined;
 
   constructor(options: TransportOptions) {
     this.#options = options;
@@ -41,14 +46,14 @@ export class Transport {
   /** The decoded answer of a 2xx; throws KubeError for anything else. */
   async json(exchange: Exchange, signal?: AbortSignal): Promise<unknown> {
     return this.#timed(exchange, signal, async (limit) => {
-      const response = await this.#answered(exchange, 'requests', limit);
+      const response = await this.#answered(exchange, isElection(exchange) ? 'unqueued' : 'requests', limit);
       return decoded(await text(response));
     });
   }
 
   /** The open body of a 2xx. The deadline covers the head only; `signal` cuts the body. */
   async open(exchange: Exchange, signal: AbortSignal): Promise<IncomingMessage> {
-    const response = await this.#timed(exchange, signal, (limit) => this.#answered(exchange, 'watches', limit));
+    const response = await this.#timed(exchange, signal, (limit) => this.#answered(exchange, 'unqueued', limit));
     const cut = () => response.destroy();
     if (signal.aborted) cut();
     signal.addEventListener('abort', cut, { once: true });
@@ -58,7 +63,7 @@ export class Transport {
 
   close(): void {
     this.#agents?.requests.destroy();
-    this.#agents?.watches.destroy();
+    this.#agents?.unqueued.destroy();
     this.#agents = undefined;
   }
 
@@ -84,7 +89,7 @@ export class Transport {
     }
   }
 
-  async #answered(exchange: Exchange, pool: 'requests' | 'watches', limit: AbortSignal): Promise<IncomingMessage> {
+  async #answered(exchange: Exchange, pool: Pool, limit: AbortSignal): Promise<IncomingMessage> {
     const { credentials } = this.#options;
     let renewed = false;
     for (;;) {
@@ -99,7 +104,7 @@ export class Transport {
     }
   }
 
-  async #send(exchange: Exchange, pool: 'requests' | 'watches', limit: AbortSignal): Promise<IncomingMessage> {
+  async #send(exchange: Exchange, pool: Pool, limit: AbortSignal): Promise<IncomingMessage> {
     const access = await this.#access(exchange.called);
     const body = exchange.body === undefined ? undefined : JSON.stringify(exchange.body);
     const options: RequestOptions = {
@@ -135,7 +140,7 @@ export class Transport {
     }
   }
 
-  #agentsFor(access: Access): { requests: PlainAgent; watches: PlainAgent } {
+  #agentsFor(access: Access): Record<Pool, PlainAgent> {
     if (this.#agents?.generation === access.generation) return this.#agents;
     this.close();
     const options: AgentOptions = { ...access.tls, keepAlive: true, timeout: IDLE_MS, scheduling: 'lifo' };
@@ -146,7 +151,7 @@ export class Transport {
     this.#agents = {
       generation: access.generation,
       requests: newAgent(this.#options.concurrency),
-      watches: newAgent(Number.POSITIVE_INFINITY),
+      unqueued: newAgent(Number.POSITIVE_INFINITY),
     };
     return this.#agents;
   }
