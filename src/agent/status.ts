@@ -124,9 +124,13 @@ function heldOf({ situation, decision }: Report): NonNullable<PublicationStatus[
 }
 
 /** The same failure keeps the time at which it was first seen, so that a status is not rewritten at each retry. */
-function errorOf(failure: { code: string; message: string }, before: PublicationStatus | undefined, now: number) {
-  const same = before?.lastError?.code === failure.code && before.lastError.message === failure.message;
-  return { ...failure, time: same && before.lastError ? before.lastError.time : toRfc3339(now) };
+function errorOf(
+  { code, message }: { code: string; message: string },
+  before: PublicationStatus | undefined,
+  now: number,
+) {
+  const same = before?.lastError?.code === code && before.lastError.message === message;
+  return { code, message, time: same && before.lastError ? before.lastError.time : toRfc3339(now) };
 }
 
 function conditionsOf(report: Report): Omit<Condition, 'lastTransitionTime'>[] {
