@@ -232,6 +232,9 @@ spec:
     assert.equal(ca.istio.issued.length, issued, 'no certificate was asked for');
     const labels = (await apiserver.call('GET', `${secrets}/mesh-identity`)).body.metadata.labels;
     assert.equal(labels.theirs, 'kept-99', 'what others add stays');
+    const counted = [...(await agent.metrics()).matchAll(/^meshcert_drift_repairs_total\{.*\} (\d+)$/gm)];
+    const told = counted.reduce((sum, [, value]) => sum + Number(value), 0);
+    assert.ok(told > 0 && told <= repairs, `${told} repairs in the metrics, ${repairs} in the audit log`);
     table.add(
       '100 foreign writes',
       'what is ours is as it was, what is theirs stays; at most one write for each; no certificate is asked for',
