@@ -125,8 +125,11 @@ export class ModelMesh {
     this.rotateLeaves();
   }
 
-  /** Signs with an older root again; with one that it had dropped, the leaf is seen before the root. */
-  rollBack(): void {
+  /**
+   * Signs with an older root again; with one that it had dropped, the leaf is seen before the root, or the root is
+   * not named at all for now.
+   */
+  rollBack(forgetful: boolean): void {
     const named = this.#named.find((root) => root !== this.#signing);
     const older = named ?? this.#dropped.pop();
     if (!older || older.certificate.notAfter < this.#now() + this.lifeMs) return;
@@ -136,8 +139,9 @@ export class ModelMesh {
     this.#crossed = [];
     this.rotateLeaves(this.pushes.keys(), known);
     if (named) return;
-    this.#named = [...this.#named, older];
     this.backAt.set(older.certificate.fingerprint, this.#now());
+    if (forgetful) return;
+    this.#named = [...this.#named, older];
     this.#repush();
   }
 
@@ -147,11 +151,13 @@ export class ModelMesh {
     if (this.#signing.certificate.notAfter < lasting) {
       this.activateRoot({ fresh: true, leafFirst: false, crossed: false });
     }
+    if (!this.#named.includes(this.#signing)) this.#named = [...this.#named, this.#signing];
     this.#named = this.#named.filter(({ certificate }) => certificate.notAfter >= lasting);
     this.#repush();
   }
 
   dropRoots(): void {
+    if (!this.#named.includes(this.#signing)) this.backAt.set(this.#signing.certificate.fingerprint, this.#now());
     this.#dropped.push(...this.#named.filter((root) => root !== this.#signing));
     this.#named = [this.#signing];
     this.#repush();

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { HISTORIES } from './histories.ts';
 import { KeyPool } from './pool.ts';
 import { anyStep, anyWorld, type Step, take } from './steps.ts';
 import { World, type WorldOptions } from './world.ts';
@@ -37,6 +38,7 @@ test('through any history of rotations and faults, nothing that works is broken 
     {
       numRuns: RUNS,
       seed: SEED,
+      examples: [...HISTORIES],
       endOnFailure: !SHRINK,
       asyncReporter: report,
       ...(PATH === undefined ? {} : { path: PATH }),

@@ -17,6 +17,7 @@ export type Step =
         | 'prepare brief root'
         | 'renew root'
         | 'roll back'
+        | 'roll back and forget'
         | 'drop roots';
     }
   | { readonly do: 'activate root'; readonly fresh: boolean; readonly leafFirst: boolean; readonly crossed: boolean }
@@ -60,7 +61,7 @@ export const anyStep: fc.Arbitrary<Step> = fc.oneof(
   { weight: 12, arbitrary: step<Extract<Step, { do: 'advance' | 'suspend' }>>('advance', { minutes }) },
   { weight: 1, arbitrary: step<Extract<Step, { do: 'advance' | 'suspend' }>>('suspend', { minutes }) },
   { weight: 8, arbitrary: always('rotate leaf') },
-  { weight: 2, arbitrary: always('rotate intermediate', 'renew root', 'roll back') },
+  { weight: 2, arbitrary: always('rotate intermediate', 'renew root', 'roll back', 'roll back and forget') },
   { weight: 4, arbitrary: always('prepare root', 'prepare root', 'prepare brief root') },
   {
     weight: 5,
@@ -146,7 +147,9 @@ export async function take(world: World, what: Step): Promise<void> {
     case 'renew root':
       return mesh.renewRoot();
     case 'roll back':
-      return mesh.rollBack();
+      return mesh.rollBack(false);
+    case 'roll back and forget':
+      return mesh.rollBack(true);
     case 'drop roots':
       return mesh.dropRoots();
     case 'activate root':

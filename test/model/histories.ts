@@ -1,0 +1,110 @@
+import { BAD_PUSHES } from './mesh.ts';
+import type { Step } from './steps.ts';
+import type { WorldOptions } from './world.ts';
+
+type History = [Omit<WorldOptions, 'keys'>, Step[]];
+
+const plain = { retainMs: 0, holdMs: 600_000, probe: false, upstreams: 1, named: true, squatted: false };
+const look: Step = { do: 'look', fresh: true };
+const all: Step = { do: 'deliver', how: 'all' };
+const wait = (minutes: number): Step => ({ do: 'advance', minutes });
+const newRoot = (how: { leafFirst?: boolean; crossed?: boolean } = {}): Step => ({
+  do: 'activate root',
+  fresh: true,
+  leafFirst: how.leafFirst ?? false,
+  crossed: how.crossed ?? false,
+});
+
+/** Each hurt once, or nearly: they run before the random ones. */
+export const HISTORIES: readonly History[] = [
+  ...BAD_PUSHES.map(
+    (how): History => [{ ...plain, named: how !== 'other identity' }, [look, { do: 'push bad', how }, look]],
+  ),
+  // The upstream never learns the root: only the emergency band may override its refusal.
+  [{ ...plain, probe: true }, [look, newRoot(), all, look, wait(11), look, wait(20), look]],
+  // A root renewed with its key carried every later leaf too, and so was never let go.
+  [plain, [look, { do: 'renew root' }, all, look]],
+  // A root that was named, dropped and named again within a minute passed for an old one.
+  [
+    plain,
+    [
+      look,
+      newRoot({ leafFirst: true }),
+      { do: 'drop roots' },
+      { do: 'deliver', how: 'stale' },
+      look,
+      { do: 'deliver', how: 'stale' },
+      look,
+    ],
+  ],
+  // A leaf over a young root let the next root pass, although upstreams knew it only by a cross-signature.
+  [
+    plain,
+    [
+      newRoot({ crossed: true }),
+      look,
+      newRoot({ crossed: true }),
+      { do: 'rotate leaf' },
+      all,
+      { do: 'deliver', how: 'stale' },
+      look,
+    ],
+  ],
+  // The mesh signs with a root again that it no longer names: its retention ends while the leaf stands on it.
+  [
+    plain,
+    [
+      look,
+      newRoot(),
+      all,
+      look,
+      wait(11),
+      look,
+      { do: 'drop roots' },
+      all,
+      look,
+      wait(33),
+      { do: 'roll back and forget' },
+      all,
+      look,
+      wait(31),
+      look,
+    ],
+  ],
+  // Somebody took the standing leaf's root out of the bundle just when the mesh dropped it.
+  [
+    plain,
+    [
+      look,
+      { do: 'prepare root' },
+      { do: 'roll back' },
+      all,
+      look,
+      { do: 'foreign', edit: 'lose a root' },
+      { do: 'drop roots' },
+      all,
+      look,
+    ],
+  ],
+  // A push without a leaf told nothing of how long leaves live, and retention shrank to nothing.
+  [plain, [look, { do: 'renew root' }, all, look, { do: 'push bad', how: 'no chain' }, look]],
+  // The upstream had refused the leaf, and then somebody deleted what told how young its root was.
+  [
+    { ...plain, probe: true },
+    [look, newRoot(), all, look, { do: 'foreign', edit: 'delete bundle' }, { do: 'probe' }, look, wait(11), look],
+  ],
+  // A paused leader finishes its write after the next one wrote; then the mesh repeats an old leaf.
+  [
+    plain,
+    [
+      look,
+      { do: 'rotate leaf' },
+      { do: 'fault', what: 'takeover' },
+      all,
+      look,
+      wait(3),
+      { do: 'deliver', how: 'stale' },
+      look,
+    ],
+  ],
+];
