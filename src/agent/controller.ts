@@ -24,6 +24,11 @@ export interface ControllerOptions {
   readonly onError: (error: Error) => void;
 }
 
+/** A look costs in proportion to their number; each status that is written asks for one. Together they wait for 5 %. */
+const MANY = 100;
+const PAUSE_EACH_MS = 0.1;
+const LONGEST_PAUSE_MS = 1_000;
+
 /**
  * The MeshCertificates of the cluster now and at each change. One that is wrong keeps the last good wish of its name
  * in force and says in its status what is wrong.
@@ -53,6 +58,8 @@ export async function* customResources(
   try {
     while (!signal.aborted) {
       await changed.wait(stop);
+      const count = reflectors.reduce((sum, reflector) => sum + reflector.items().size, 0);
+      if (count >= MANY) await options.clock.sleep(Math.min(LONGEST_PAUSE_MS, count * PAUSE_EACH_MS), stop);
       if (!reflectors.every((reflector) => reflector.isSynced)) continue;
       const items = reflectors.map((reflector) => reflector.items());
       yield gathering.take(items, (object, problem) => {

@@ -23,7 +23,7 @@ interface Pending {
 }
 
 /** Statuses written at a time: when a fleet is due at once, the rest of the connections is for its Secrets. */
-const AT_ONCE = 4;
+const AT_ONCE = 8;
 
 /**
  * Writes the status subresource: once for each change that is worth it, the newest only, and only by who leads.

@@ -4,6 +4,7 @@ import { plan, type Step } from '../core/plan.ts';
 import { namedRoots } from '../core/trust.ts';
 import { ownerLabel } from '../gateway/owner.ts';
 import { PublicationReader } from '../gateway/publication-reader.ts';
+import type { Target } from '../gateway/targets.ts';
 import { RESOURCES } from '../kube/resources.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import { type Identity, leafOf } from '../mesh/identity.ts';
@@ -25,6 +26,8 @@ import { renewRequestOf, rotatedAt } from './remembered.ts';
 import { retireContexts } from './retire.ts';
 import { WriteAttempts } from './write-attempts.ts';
 
+const NO_TARGETS: readonly Target[] = [];
+
 /** Keeps one MeshCertificate's publication: looks, decides, writes the difference, tells. Level-triggered. */
 export class Worker {
   certificate: MeshCertificate;
@@ -39,6 +42,8 @@ export class Worker {
   readonly #view: PublicationView;
   readonly #reader: PublicationReader;
   #contexts: View | undefined;
+  /** The targets for which every TLSContext was looked at since the last of them changed. */
+  #retired: readonly Target[] | undefined;
   #mappings: MappingKeeping | undefined;
   #stream: MeshStream | undefined;
   #meshFailure: Problem | undefined;
@@ -114,7 +119,12 @@ export class Worker {
     });
     this.#mappings = mappings;
     this.#stream = stream;
-    this.#contexts = discovery.view(RESOURCES.tlsContexts, namespace, { changed() {}, failed() {} });
+    this.#contexts = discovery.view(RESOURCES.tlsContexts, namespace, {
+      changed: () => {
+        this.#retired = undefined;
+      },
+      failed() {},
+    });
     const following = mappings.run(inner);
     try {
       while (!inner.aborted) {
@@ -225,8 +235,10 @@ export class Worker {
 
   async #retire(signal: AbortSignal): Promise<void> {
     if (!this.#mappings?.complete || !this.#contexts?.synced) return;
-    const targets = this.certificate.spec.tlsContext.enabled ? this.#mappings.targets() : [];
+    const targets = this.certificate.spec.tlsContext.enabled ? this.#mappings.targets() : NO_TARGETS;
+    if (this.#retired === targets) return;
     await retireContexts(this.certificate, this.#contexts.items(), targets, this.#env, signal);
+    this.#retired = targets;
   }
 
   #writeFailed(problem: Problem, { identity }: Decision): void {

@@ -1,4 +1,4 @@
-import { type Certificate, parseCertificates } from '../pki/certificate.ts';
+import { type Certificate, firstNotBefore, parseCertificates } from '../pki/certificate.ts';
 import { PrivateKey } from '../pki/key.ts';
 import { idsOf } from './checks.ts';
 import type { KubeObject } from './object.ts';
@@ -11,6 +11,9 @@ import { verify } from './verify.ts';
  * old cache must not put an older certificate back.
  */
 export function standsNewer(wanted: KubeObject, observed: KubeObject, now: number): boolean {
+  const starts = [observed, wanted].map((secret) => readable(() => firstNotBefore(text(secret, 'tls.crt'))));
+  // So it is at each rotation.
+  if (starts[0] !== undefined && starts[1] !== undefined && starts[0] <= starts[1]) return false;
   const [next] = chainOf(wanted);
   const chain = chainOf(observed);
   const [leaf] = chain;

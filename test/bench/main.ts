@@ -18,6 +18,7 @@ const SCENARIOS: readonly Scenario[] = [micro, start, due, push, idle, memory, s
 
 const DEFAULT: Sizes = {
   due: 1000,
+  everyApi: false,
   rounds: 3,
   pushes: 100,
   idleSeconds: 30,
@@ -25,9 +26,19 @@ const DEFAULT: Sizes = {
   micro: 5,
   starts: 5,
 };
-const QUICK: Sizes = { due: 200, rounds: 2, pushes: 20, idleSeconds: 5, memory: [1, 100], micro: 3, starts: 3 };
+const QUICK: Sizes = {
+  due: 200,
+  everyApi: false,
+  rounds: 2,
+  pushes: 20,
+  idleSeconds: 5,
+  memory: [1, 100],
+  micro: 3,
+  starts: 3,
+};
 const FULL: Sizes = {
   ...DEFAULT,
+  everyApi: true,
   rounds: 5,
   pushes: 300,
   idleSeconds: 120,

@@ -44,6 +44,8 @@ export interface Context {
 export interface Sizes {
   /** Identities due at once. */
   readonly due: number;
+  /** The sandbox too, where there is a real API server. */
+  readonly everyApi: boolean;
   readonly rounds: number;
   readonly pushes: number;
   readonly idleSeconds: number;

@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { adapters } from '../../../adapters/index.ts';
 import { Agent } from '../../../src/agent/agent.ts';
 import { customResources } from '../../../src/agent/controller.ts';
@@ -58,6 +59,7 @@ class Progress implements Sink {
 }
 
 const stop = new AbortController();
+setMaxListeners(0, stop.signal);
 const progress = new Progress();
 let agent: Agent;
 let wished: readonly { metadata: { name: string; namespace?: string } }[] = [];

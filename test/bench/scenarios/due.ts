@@ -17,7 +17,7 @@ export const due: Scenario = {
     const rows: Row[] = [];
     const counts: Count[] = [];
     const notes = context.fleets.missing === undefined ? [] : [`kube-apiserver: ${context.fleets.missing}`];
-    for (const kind of context.fleets.kinds) {
+    for (const kind of context.sizes.everyApi ? context.fleets.kinds : context.fleets.kinds.slice(0, 1)) {
       const found = await measure(context, await context.fleets.world(kind));
       rows.push(...found.rows);
       counts.push(...found.counts);
