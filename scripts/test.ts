@@ -9,7 +9,7 @@ const USAGE = `usage: npm test -- [FILTER…] [--node-test-option=…]
 A FILTER is part of a test file's path. What starts with a dash goes to node --test.`;
 
 /** Property tests of the model run this often under test:model, some minutes' worth; the everyday suite runs fewer. */
-const MODEL_RUNS = '2000';
+const MODEL_RUNS = '10000';
 const MINUTE_MS = 60_000;
 
 const args = process.argv.slice(2);
