@@ -208,8 +208,3 @@ export const secretRef = (namespace: string, name: string): ObjectRef => ({
   namespace,
   name,
 });
-export const contextRef = (namespace: string, name: string): ObjectRef => ({
-  ...named(RESOURCES.tlsContexts),
-  namespace,
-  name,
-});

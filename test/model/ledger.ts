@@ -6,7 +6,7 @@ import { verify } from '../../src/core/verify.ts';
 import { type Certificate, parseCertificates } from '../../src/pki/certificate.ts';
 import { findPath } from '../../src/pki/chain.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
-import { contextRef, type ModelCluster, type Shown, sameContent, secretRef } from './kube.ts';
+import { type ModelCluster, type Shown, sameContent, secretRef } from './kube.ts';
 import { ID, type ModelMesh } from './mesh.ts';
 import { META, OWNER, type Replica } from './replica.ts';
 
@@ -272,9 +272,6 @@ export class Ledger {
     return true;
   }
 }
-
-export const contextOf = (cluster: ModelCluster, name: string): KubeObject | undefined =>
-  cluster.get(contextRef(META.namespace, name));
 
 const text = (object: KubeObject, field: string): string =>
   Buffer.from(String((object.data as Record<string, unknown> | undefined)?.[field] ?? ''), 'base64').toString();

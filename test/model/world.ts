@@ -106,16 +106,17 @@ export class World {
     if (current) replica.refresh();
     const pass = replica.look();
     let done = false;
-    const ended = pass.finally(() => {
+    const settled = () => {
       done = true;
-    });
+    };
+    pass.then(settled, settled);
     for (let turns = 0; !done; turns++) {
       assert.ok(turns < 1000, 'a pass neither ends nor waits for time');
       await new Promise((resolve) => setImmediate(resolve));
       const { nextIn } = this.clock;
       if (!done && nextIn !== undefined) await this.clock.advance(nextIn);
     }
-    const look = await ended;
+    const look = await pass;
     if (look) this.#countLook(look);
     const heard = look !== undefined && current && !look.decision.problem && !look.outcome?.problem;
     if (look?.decision.hold?.hold) this.probe();
