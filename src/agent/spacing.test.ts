@@ -52,6 +52,25 @@ describe('spacing of writes', () => {
     assert.deepEqual(order, ['gateway', 'secret']);
   });
 
+  it('serves all that wait on a side in one turn, however they stand in the queue', async () => {
+    const clock = new FakeClock();
+    const spacing = new Spacing(clock);
+    const first = await spacing.beforeSecret(signal);
+    const order: string[] = [];
+    const turns = Array.from({ length: 100 }, (_, n) => {
+      const side = n % 2 === 0 ? 'gateway' : 'secret';
+      const before = side === 'gateway' ? spacing.beforeGateway(signal) : spacing.beforeSecret(signal);
+      return before.then((turn) => {
+        order.push(side);
+        turn[Symbol.dispose]();
+      });
+    });
+    first[Symbol.dispose]();
+    await clock.advance(2 * SPACING_MS);
+    await Promise.all(turns);
+    assert.deepEqual(order, [...Array(50).fill('gateway'), ...Array(50).fill('secret')]);
+  });
+
   it('forgets who gave up waiting', async () => {
     const clock = new FakeClock();
     const spacing = new Spacing(clock);

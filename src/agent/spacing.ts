@@ -15,7 +15,7 @@ interface Waiter {
 
 /**
  * Keeps writes of Secrets and of `getambassador.io` objects at least 2 s apart. Writes of one side run together;
- * a side that waits is served before later writes of the other. One instance for each gateway.
+ * a side that waits is served, all of it, before later writes of the other. One instance for each gateway.
  */
 export class Spacing {
   readonly #clock: Clock;
@@ -76,20 +76,22 @@ export class Spacing {
   }
 
   #admit(): void {
-    for (let next = this.#queue[0]; next; next = this.#queue[0]) {
-      if (this.#side !== next.side) {
-        if (this.#active > 0) return;
-        const left = this.#endedAt + this.#gapMs - this.#clock.monotonic();
-        if (left > 0) {
-          this.#wakeIn(left);
-          return;
-        }
-        this.#side = next.side;
+    const next = this.#queue[0];
+    if (next && this.#side !== next.side) {
+      if (this.#active > 0) return;
+      const left = this.#endedAt + this.#gapMs - this.#clock.monotonic();
+      if (left > 0) {
+        this.#wakeIn(left);
+        return;
       }
-      this.#queue.shift();
-      this.#active++;
-      next.admit();
+      this.#side = next.side;
     }
+    // All that wait on this side, also behind the other: each change of sides costs everybody the gap.
+    const admitted = this.#queue.filter(({ side }) => side === this.#side);
+    this.#queue = this.#queue.filter(({ side }) => side !== this.#side);
+    this.#active += admitted.length;
+    for (const { admit } of admitted) admit();
+    if (this.#queue.length > 0) return;
     this.#timer?.abort();
     this.#timer = undefined;
   }
