@@ -59,6 +59,7 @@ export class Agent {
       discovery: this.#discovery,
       share: sharing(),
       bundles: new Bundles(),
+      fleet: () => this.registry.size,
       spacings: new Spacings(clock, options.spacingMs),
       reporter: new Reporter(sinks),
       dryRun: options.dryRun ?? false,

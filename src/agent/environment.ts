@@ -25,6 +25,8 @@ export interface Environment {
   readonly reporter: Reporter;
   /** Directories below which a MeshCertificate may name files; absent: any. */
   readonly filesBelow?: readonly string[] | undefined;
+  /** How many MeshCertificates there are, whoever leads them. */
+  readonly fleet: () => number;
   /** Ask the API server to validate each write and to store none. */
   readonly dryRun: boolean;
 }

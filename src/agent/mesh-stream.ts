@@ -11,7 +11,7 @@ import { identities } from './identities.ts';
 import { renewalPolicy } from './policy.ts';
 
 export interface MeshStreamOptions {
-  readonly env: Pick<Environment, 'clock' | 'random'>;
+  readonly env: Pick<Environment, 'clock' | 'random' | 'fleet'>;
   readonly spec: Pick<MeshCertificateSpec, 'renewal'>;
   readonly opened: (Source | Issuer) & Partial<Probing>;
   readonly host: Host;
@@ -71,6 +71,7 @@ export class MeshStream {
       clock,
       random,
       budget: this.#budget,
+      fleet: env.fleet,
       standingSince,
       admitted: (waitMs) => {
         this.breakerOpenMs = waitMs;

@@ -4,14 +4,14 @@ import { FakeClock } from '../../test/support/fake-clock.ts';
 import { AttemptBudget } from '../core/breaker.ts';
 import { MeshError } from '../mesh/error.ts';
 import { SandboxCa } from '../sandbox/ca.ts';
-import { renewalPolicy } from './policy.ts';
+import { type PolicyOptions, renewalPolicy } from './policy.ts';
 
 const MINUTE = 60_000;
 
 describe('the renewal policy', () => {
   const clock = new FakeClock();
   const ca = SandboxCa.root({ clock });
-  const policy = (budget = new AttemptBudget()) =>
+  const policy = (budget = new AttemptBudget(), more: Partial<PolicyOptions> = {}) =>
     renewalPolicy({
       spec: { renewal: { at: 0.6, jitter: 0.06 } },
       clock,
@@ -22,6 +22,7 @@ describe('the renewal policy', () => {
       refuse: () => undefined,
       planned: () => {},
       current: () => undefined,
+      ...more,
     });
   const leaf = (lifetimeMs: number, notBeforeSkewMs: number) => {
     const [issued] = ca.identity({ uris: ['spiffe://td/ns/a/sa/b'], lifetimeMs, notBeforeSkewMs }).chain;
@@ -37,6 +38,18 @@ describe('the renewal policy', () => {
   it('counts from the start of validity when the time of issue is not known', () => {
     const due = policy().renewAt(leaf(60 * MINUTE, 0));
     assert.ok(due > clock.now() + 0.59 * 60 * MINUTE && due < clock.now() + 0.67 * 60 * MINUTE);
+  });
+
+  it('spreads a change of roots over a time that grows with the fleet, and is short beside the life of a leaf', () => {
+    const spreadOf = (fleet: number, lifetimeMs: number) => {
+      const standing = leaf(lifetimeMs, 0);
+      return policy(undefined, { fleet: () => fleet, current: () => standing }).rootsSpreadMs;
+    };
+    assert.equal(spreadOf(1, 24 * 60 * MINUTE), MINUTE / 2);
+    assert.equal(spreadOf(3_000, 24 * 60 * MINUTE), MINUTE / 2);
+    assert.equal(spreadOf(100_000, 24 * 60 * MINUTE), 1_000_000);
+    assert.equal(spreadOf(100_000, 60 * MINUTE), 3 * MINUTE);
+    assert.equal(spreadOf(1, 2 * MINUTE), 6_000);
   });
 
   it('waits at least as long as the mesh asked for', () => {

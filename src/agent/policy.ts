@@ -12,6 +12,8 @@ import type { Certificate } from '../pki/certificate.ts';
  */
 const ROOTS_SPREAD_MS = 30_000;
 const ROOTS_SPREAD_OF_LIFE = 0.05;
+/** A larger fleet takes longer: all of it together asks a mesh for some hundred certificates a second. */
+const ROOTS_SPREAD_EACH_MS = 10;
 
 export interface PolicyOptions {
   readonly spec: Pick<MeshCertificateSpec, 'renewal'>;
@@ -25,6 +27,8 @@ export interface PolicyOptions {
   readonly refuse: RenewalPolicy['refuse'];
   /** Told when the leaf of this fingerprint is due, epoch ms. */
   readonly planned: (fingerprint: string, due: number) => void;
+  /** How many MeshCertificates there are, whoever leads them; default 1. */
+  readonly fleet?: (() => number) | undefined;
   /** The leaf that stands now. */
   readonly current: () => Certificate | undefined;
 }
@@ -39,6 +43,7 @@ export function renewalPolicy({
   standingSince,
   refuse,
   planned,
+  fleet = () => 1,
   current,
 }: PolicyOptions): RenewalPolicy {
   const remaining = (leaf: Certificate | undefined) => (leaf ? Math.max(0, leaf.notAfter - clock.now()) : undefined);
@@ -64,7 +69,8 @@ export function renewalPolicy({
     },
     get rootsSpreadMs() {
       const leaf = current();
-      return leaf ? Math.min(ROOTS_SPREAD_MS, (leaf.notAfter - leaf.notBefore) * ROOTS_SPREAD_OF_LIFE) : 0;
+      const wanted = Math.max(ROOTS_SPREAD_MS, fleet() * ROOTS_SPREAD_EACH_MS);
+      return leaf ? Math.min(wanted, (leaf.notAfter - leaf.notBefore) * ROOTS_SPREAD_OF_LIFE) : 0;
     },
   };
 }

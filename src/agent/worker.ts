@@ -42,8 +42,7 @@ export class Worker {
   readonly #view: PublicationView;
   readonly #reader: PublicationReader;
   #contexts: View | undefined;
-  /** The targets for which every TLSContext was looked at since the last of them changed. */
-  #retired: readonly Target[] | undefined;
+  #retiredFor: readonly Target[] | undefined;
   #mappings: MappingKeeping | undefined;
   #stream: MeshStream | undefined;
   #meshFailure: Problem | undefined;
@@ -121,7 +120,7 @@ export class Worker {
     this.#stream = stream;
     this.#contexts = discovery.view(RESOURCES.tlsContexts, namespace, {
       changed: () => {
-        this.#retired = undefined;
+        this.#retiredFor = undefined;
       },
       failed() {},
     });
@@ -236,9 +235,9 @@ export class Worker {
   async #retire(signal: AbortSignal): Promise<void> {
     if (!this.#mappings?.complete || !this.#contexts?.synced) return;
     const targets = this.certificate.spec.tlsContext.enabled ? this.#mappings.targets() : NO_TARGETS;
-    if (this.#retired === targets) return;
+    if (this.#retiredFor === targets) return;
     await retireContexts(this.certificate, this.#contexts.items(), targets, this.#env, signal);
-    this.#retired = targets;
+    this.#retiredFor = targets;
   }
 
   #writeFailed(problem: Problem, { identity }: Decision): void {

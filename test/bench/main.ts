@@ -14,7 +14,7 @@ import { push } from './scenarios/push.ts';
 import { shards } from './scenarios/shards.ts';
 import { start } from './scenarios/start.ts';
 
-const SCENARIOS: readonly Scenario[] = [micro, start, due, push, idle, memory, shards];
+const SCENARIOS: readonly Scenario[] = [micro, due, start, push, idle, memory, shards];
 
 const DEFAULT: Sizes = {
   due: 1000,

@@ -66,12 +66,12 @@ export async function startBundle(
 export const isPublished = ({ status }: Status): boolean =>
   ['Ready', 'Published'].every((type) => status.conditions.find((one) => one.type === type)?.status === 'True');
 
-/** Asks each half second until so many are published; throws after `deadlineMs`. */
-export async function untilPublished(bundle: Bundle, count: number, deadlineMs = 180_000): Promise<void> {
+/** Asks each second until so many are published; throws after `deadlineMs`. */
+export async function untilPublished(bundle: Bundle, count: number, deadlineMs = 600_000): Promise<void> {
   for (const deadline = Date.now() + deadlineMs; Date.now() < deadline; ) {
     const statuses = await bundle.statuses().catch(() => []);
     if (statuses.filter(isPublished).length >= count) return;
-    await new Promise((resolve) => setTimeout(resolve, 500));
+    await new Promise((resolve) => setTimeout(resolve, 1_000));
   }
   throw new Error(`${count} publications did not come within ${deadlineMs} ms`);
 }
