@@ -12,12 +12,15 @@ import { idle, memory } from './scenarios/idle.ts';
 import { micro } from './scenarios/micro.ts';
 import { push } from './scenarios/push.ts';
 import { shards } from './scenarios/shards.ts';
+import { spiffeHelper } from './scenarios/spiffe-helper.ts';
 import { start } from './scenarios/start.ts';
 
-const SCENARIOS: readonly Scenario[] = [micro, due, start, push, idle, memory, shards];
+const SCENARIOS: readonly Scenario[] = [micro, due, start, push, idle, memory, shards, spiffeHelper];
 
 const DEFAULT: Sizes = {
   due: 1000,
+  helpers: [1, 10],
+  helperSeconds: 40,
   everyApi: false,
   rounds: 3,
   pushes: 100,
@@ -28,6 +31,8 @@ const DEFAULT: Sizes = {
 };
 const QUICK: Sizes = {
   due: 200,
+  helpers: [1],
+  helperSeconds: 25,
   everyApi: false,
   rounds: 2,
   pushes: 20,
@@ -38,6 +43,8 @@ const QUICK: Sizes = {
 };
 const FULL: Sizes = {
   ...DEFAULT,
+  helpers: [1, 10, 30],
+  helperSeconds: 60,
   everyApi: true,
   rounds: 5,
   pushes: 300,

@@ -52,6 +52,9 @@ export interface Sizes {
   /** How many publications memory is looked at with. */
   readonly memory: readonly number[];
   readonly micro: number;
+  /** Identities, each with a peer of its own. */
+  readonly helpers: readonly number[];
+  readonly helperSeconds: number;
   /** Processes on each side of a comparison of one process each. */
   readonly starts: number;
 }

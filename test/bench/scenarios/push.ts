@@ -1,6 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
+import type { Kube } from '../../../src/kube/api.ts';
 import { RESOURCES } from '../../../src/kube/resources.ts';
 import { startBundle, untilPublished } from '../parts/bundle.ts';
 import { preciseNow } from '../parts/part.ts';
@@ -69,14 +70,7 @@ export const push: Scenario = {
 };
 
 /** The times at which one Secret's changes are seen. */
-async function seen(
-  kube: {
-    watch: import('../../../src/kube/api.ts').Kube['watch'];
-    list: import('../../../src/kube/api.ts').Kube['list'];
-  },
-  namespace: string,
-  name: string,
-) {
+async function seen(kube: Kube, namespace: string, name: string) {
   const stop = new AbortController();
   const selection = { namespace, fieldSelector: `metadata.name=${name}` };
   const { resourceVersion } = await kube.list(RESOURCES.secrets, selection);
