@@ -62,10 +62,12 @@ export function decideHold(input: HoldInput): HoldDecision {
     return addedAt === undefined ? Number.NEGATIVE_INFINITY : addedAt + holdMs;
   };
   const known = publishedRoots.filter((root) => knownAt(root) <= now);
-  // Where the published leaf has no older root to stand on either, its young one has proved itself.
-  const proved = pathOf(current, known, now) ? known : [...known, ...standing.slice(-1)];
+  const carriers = publishedRoots.filter((root) => pathOf(current, [root], now));
+  // Where the published leaf has no older root to stand on either, the oldest of its young ones has proved itself.
+  const oldest = carriers.reduce((a, b) => (knownAt(b) < knownAt(a) ? b : a));
+  const proved = carriers.some((root) => known.includes(root)) ? known : [oldest];
   const under = publishedRoots.filter((root) => pathOf(candidate, [root], now));
-  const shared = under.filter((root) => proved.includes(root) && pathOf(current, [root], now));
+  const shared = under.filter((root) => proved.includes(root) && carriers.includes(root));
   const old = under.filter((root) => knownAt(root) === Number.NEGATIVE_INFINITY);
   if (shared.length + old.length > 0) return release('known_root');
   if (input.probe === 'accepted') return release('probe_accepted');

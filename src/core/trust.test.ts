@@ -92,8 +92,11 @@ describe('the bundle', () => {
     assert.equal(names(decideTrust(input({ named: [a, b, c], published: [], cap: 1 })).bundle), 'abc');
   });
 
-  test('stays as it is, retained, when the mesh names nothing', () => {
-    assert.equal(names(decideTrust(input({ named: [], published: [a, b] })).bundle), 'ab');
+  test('stays as it is when the mesh names nothing: that is a fault and no news', () => {
+    const since: RootTimes = new Map([[b.fingerprint, { state: 'retained', at: now - hour }]]);
+    const decision = decideTrust(input({ named: [], published: [a, b], since }));
+    assert.equal(names(decision.bundle), 'ab');
+    assert.deepEqual(decision.since, since);
   });
 });
 

@@ -18,7 +18,7 @@ export type RootTimes = ReadonlyMap<string, RootTime>;
 export const addedAtOf = (time: RootTime): number | undefined => (time.state === 'added' ? time.at : time.addedAt);
 
 export interface TrustInput {
-  /** What the mesh names now. */
+  /** What the mesh names now. Naming nothing is a fault of the mesh, and no news. */
   readonly named: readonly Certificate[];
   /** What stands in the cluster. */
   readonly published: readonly Certificate[];
@@ -59,7 +59,8 @@ const thisSecond = (ms: number): number => Math.floor(ms / SECOND) * SECOND;
  */
 export function decideTrust(input: TrustInput): TrustDecision {
   const { published, now } = input;
-  const named = new Set(input.named.map(({ fingerprint }) => fingerprint));
+  const news = input.named.length > 0 ? input.named : namedRoots(published, input.since);
+  const named = new Set(news.map(({ fingerprint }) => fingerprint));
   const retain = Math.max(input.retainMs, input.leafLifetimeMs);
   const known = new Set(published.map(({ fingerprint }) => fingerprint));
   let dropped: Dropped[] = [];
@@ -72,7 +73,7 @@ export function decideTrust(input: TrustInput): TrustDecision {
   const stays = (root: Certificate): boolean => named.has(root.fingerprint) || now < droppedAt(root) + retain;
   const drop = (certificate: Certificate, reason: Dropped['reason']) => dropped.push({ certificate, reason });
 
-  const all = unique([...published, ...input.named]).filter((root) => now < root.notAfter || !drop(root, 'expired'));
+  const all = unique([...published, ...news]).filter((root) => now < root.notAfter || !drop(root, 'expired'));
   let bundle = all.filter((root) => stays(root) || !drop(root, 'retained'));
   const surplus = bundle.length - (input.cap ?? LIMITS.bundle);
   if (surplus > 0) {

@@ -50,6 +50,22 @@ export const HISTORIES: readonly History[] = [
       look,
     ],
   ],
+  // A push without roots made the only old root look new when it was named again.
+  [
+    plain,
+    [
+      look,
+      newRoot({ crossed: true }),
+      { do: 'push bad', how: 'no roots' },
+      newRoot({ crossed: true }),
+      look,
+      all,
+      { do: 'deliver', how: 'stale' },
+      look,
+      all,
+      look,
+    ],
+  ],
   // The mesh signs with a root again that it no longer names: its retention ends while the leaf stands on it.
   [
     plain,

@@ -17,7 +17,7 @@ const roots = Array.from({ length: 8 }, (_, at) =>
 
 const moments = fc.array(
   fc.record({
-    named: fc.uniqueArray(fc.nat(roots.length - 1), { maxLength: 5 }),
+    named: fc.uniqueArray(fc.nat(roots.length - 1), { minLength: 1, maxLength: 5 }),
     waitMs: fc.integer({ min: 0, max: 10 * hour }),
   }),
   { minLength: 1, maxLength: 25 },
@@ -161,6 +161,18 @@ test('a root that is new to the cluster is marked as new exactly when something 
           if (published.includes(root)) continue;
           assert.equal(decision.since.get(root.fingerprint)?.state, published.length > 0 ? 'added' : undefined);
         }
+      }
+    }),
+  );
+});
+
+test('a mesh that names nothing changes nothing but what time changes', () => {
+  fc.assert(
+    fc.property(moments, settings, (given, policy) => {
+      for (const { now, decision } of history(given, policy)) {
+        const again = decideTrust({ named: [], published: decision.bundle, since: decision.since, now, ...policy });
+        assert.deepEqual(ids(again.bundle), ids(decision.bundle));
+        assert.equal(formatRootTimes(again.since), formatRootTimes(decision.since));
       }
     }),
   );
