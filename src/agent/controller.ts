@@ -1,6 +1,6 @@
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import { validator } from '../config/validate.ts';
-import { FIELD_MANAGER, type KubeObject, keyOf, refOf } from '../core/object.ts';
+import { FIELD_MANAGER, type KubeObject, keyOf, refOf, withoutManagers } from '../core/object.ts';
 import { type PublicationStatus, setCondition } from '../core/status.ts';
 import type { Kube } from '../kube/api.ts';
 import { reflect } from '../kube/reflector.ts';
@@ -47,6 +47,7 @@ export async function* customResources(
       random: options.random,
       log: options.log,
       signal: stop,
+      keep: withoutManagers,
       onError: options.onError,
     }),
   );

@@ -1,4 +1,4 @@
-import type { KubeObject } from '../core/object.ts';
+import { type KubeObject, withoutManagers } from '../core/object.ts';
 import type { Kube, Resource, Selection } from '../kube/api.ts';
 import { onlyNamed } from '../kube/paths.ts';
 import { type Reflector, reflect } from '../kube/reflector.ts';
@@ -84,7 +84,8 @@ class SharedWatch {
       random,
       log,
       signal: this.#stop.signal,
-      keep: resource === RESOURCES.pods ? withoutBulk : undefined,
+      keep:
+        resource === RESOURCES.pods ? withoutBulk : resource === RESOURCES.tlsContexts ? withoutManagers : undefined,
       onError: (error) => {
         for (const watcher of [...this.watchers]) watcher.failed(error);
       },

@@ -64,8 +64,7 @@ export class Registry {
     const { uid, labels } = certificate.metadata;
     const before = this.#running.get(key);
     const rest = JSON.stringify([uid, labels]);
-    const spec =
-      before?.worker.certificate.spec === certificate.spec ? before.spec : JSON.stringify(certificate.spec);
+    const spec = before?.worker.certificate.spec === certificate.spec ? before.spec : JSON.stringify(certificate.spec);
     if (before?.spec === spec && before.rest === rest) {
       before.worker.update(certificate);
       return;

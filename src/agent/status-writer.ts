@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import { retryDelay } from '../core/backoff.ts';
 import { FIELD_MANAGER, keyOf, refOf } from '../core/object.ts';
@@ -32,6 +33,7 @@ const AT_ONCE = 8;
 export class StatusWriter implements Sink {
   readonly #options: StatusWriterOptions;
   readonly #pending = new Map<string, Pending>();
+  /** Digests: the texts of a thousand would be some megabytes. */
   readonly #written = new Map<string, string>();
   readonly #busy = new Set<string>();
   readonly #turns = new Turns(AT_ONCE);
@@ -45,9 +47,9 @@ export class StatusWriter implements Sink {
     if (!report.leading) return;
     const published = status.conditions.find(({ type }) => type === 'Published');
     if (published?.reason === 'Writing' && before !== undefined) return;
-    const text = canonical(status);
-    const known = this.#written.get(key) ?? canonical(report.certificate.status ?? null);
-    if (text === known && !this.#pending.has(key)) return;
+    const digest = digestOf(status);
+    const known = this.#written.get(key) ?? digestOf(report.certificate.status ?? null);
+    if (digest === known && !this.#pending.has(key)) return;
     this.#pending.set(key, { certificate: report.certificate, status });
     if (!this.#busy.has(key)) void this.#drain(key);
   }
@@ -76,7 +78,7 @@ export class StatusWriter implements Sink {
             { fieldManager: FIELD_MANAGER, force: true, subresource: 'status' },
             signal,
           );
-          this.#written.set(key, canonical(status));
+          this.#written.set(key, digestOf(status));
           failures = 0;
         } catch (error) {
           if (signal.aborted) return;
@@ -102,11 +104,12 @@ function refObject({ apiVersion, kind, metadata }: MeshCertificate) {
   return { apiVersion, kind, metadata: { name, namespace } };
 }
 
-/** Equal values have equal text: the API server gives fields back in an order of its own. */
-function canonical(value: unknown): string {
-  return JSON.stringify(value, (_key, part: unknown) =>
+/** Equal values have equal digests: the API server gives fields back in an order of its own. */
+function digestOf(value: unknown): string {
+  const text = JSON.stringify(value, (_key, part: unknown) =>
     typeof part === 'object' && part !== null && !Array.isArray(part)
       ? Object.fromEntries(Object.entries(part).sort(([a], [b]) => (a < b ? -1 : 1)))
       : part,
   );
+  return createHash('sha256').update(text).digest('base64');
 }

@@ -58,3 +58,9 @@ export const OWNER_LABEL = 'meshcert.dev/owner';
 export const MANAGED_BY_LABEL = 'app.kubernetes.io/managed-by';
 /** On a MeshCertificate: any new value asks for a new certificate now. */
 export const RENEW_ANNOTATION = 'meshcert.dev/renew';
+
+/** Without the list of who manages which field: half of many an object, and of use only to who writes it. */
+export function withoutManagers<T extends KubeObject>(object: T): T {
+  const { managedFields: _, ...metadata } = object.metadata;
+  return { ...object, metadata };
+}

@@ -31,7 +31,7 @@ export class PublicationReader {
   readonly #bundles: Bundles;
   #seen: readonly KubeObject[] = [];
   #result: Publication | undefined;
-  #pair: { readonly key: string; readonly chain: string; readonly pair: Pair } | undefined;
+  #pair: Pair | undefined;
 
   constructor(bundles: Bundles) {
     this.#bundles = bundles;
@@ -55,10 +55,12 @@ export class PublicationReader {
   }
 
   #parse(key: string, chain: string, atHand: Pair | undefined): Pair {
-    if (this.#pair?.key === key && this.#pair.chain === chain) return this.#pair.pair;
-    const equal = atHand && atHand.key.toPem() === key && formatCertificates(atHand.chain) === chain;
-    const pair = equal ? atHand : { key: PrivateKey.fromPem(key), chain: parseCertificates(chain) };
-    this.#pair = { key, chain, pair };
-    return pair;
+    const known = [atHand, this.#pair].find((pair) => pair && isWritten(pair, key, chain));
+    this.#pair = known ?? { key: PrivateKey.fromPem(key), chain: parseCertificates(chain) };
+    return this.#pair;
   }
+}
+
+function isWritten(pair: Pair, key: string, chain: string): boolean {
+  return pair.key.toPem() === key && formatCertificates(pair.chain) === chain;
 }
