@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import { retryDelay } from '../core/backoff.ts';
-import { FIELD_MANAGER, keyOf, refOf } from '../core/object.ts';
+import { FIELD_MANAGER, type KubeObject, keyOf, refOf } from '../core/object.ts';
 import type { PublicationStatus } from '../core/status.ts';
 import type { Kube } from '../kube/api.ts';
 import type { Clock } from '../mesh/clock.ts';
@@ -15,7 +15,16 @@ export interface StatusWriterOptions {
   readonly clock: Clock;
   readonly random: () => number;
   readonly log: Log;
+  /** Whether this process writes for the MeshCertificate of this key now. Default: it does. */
+  readonly leads?: ((key: string) => boolean) | undefined;
   readonly signal: AbortSignal;
+}
+
+interface Written {
+  /** Of the text: those of a thousand would be some megabytes. */
+  readonly digest: string;
+  /** That the API server gave to it. */
+  readonly version: bigint;
 }
 
 interface Pending {
@@ -33,8 +42,7 @@ const AT_ONCE = 8;
 export class StatusWriter implements Sink {
   readonly #options: StatusWriterOptions;
   readonly #pending = new Map<string, Pending>();
-  /** Digests: the texts of a thousand would be some megabytes. */
-  readonly #written = new Map<string, string>();
+  readonly #written = new Map<string, Written>();
   readonly #busy = new Set<string>();
   readonly #turns = new Turns(AT_ONCE);
 
@@ -48,8 +56,7 @@ export class StatusWriter implements Sink {
     const published = status.conditions.find(({ type }) => type === 'Published');
     if (published?.reason === 'Writing' && before !== undefined) return;
     const digest = digestOf(status);
-    const known = this.#written.get(key) ?? digestOf(report.certificate.status ?? null);
-    if (digest === known && !this.#pending.has(key)) return;
+    if (digest === this.#known(key, report.certificate) && !this.#pending.has(key)) return;
     this.#pending.set(key, { certificate: report.certificate, status });
     if (!this.#busy.has(key)) void this.#drain(key);
   }
@@ -58,6 +65,12 @@ export class StatusWriter implements Sink {
     const key = keyOf(refOf(certificate));
     this.#pending.delete(key);
     this.#written.delete(key);
+  }
+
+  /** The digest of what stands: what we wrote, until something newer is seen, which another replica may have written. */
+  #known(key: string, certificate: MeshCertificate): string {
+    const wrote = this.#written.get(key);
+    return wrote && versionOf(certificate) <= wrote.version ? wrote.digest : digestOf(certificate.status ?? null);
   }
 
   async #drain(key: string): Promise<void> {
@@ -71,14 +84,16 @@ export class StatusWriter implements Sink {
         const next = this.#pending.get(key);
         if (!next) return;
         this.#pending.delete(key);
+        // What waited while the Lease was lost is old: it must not follow what the new leader says.
+        if (this.#options.leads?.(key) === false) return;
         const { certificate, status } = next;
         try {
-          await kube.apply(
+          const answer = await kube.apply(
             { ...refObject(certificate), status },
             { fieldManager: FIELD_MANAGER, force: true, subresource: 'status' },
             signal,
           );
-          this.#written.set(key, digestOf(status));
+          this.#written.set(key, { digest: digestOf(status), version: versionOf(answer) });
           failures = 0;
         } catch (error) {
           if (signal.aborted) return;
@@ -102,6 +117,12 @@ export class StatusWriter implements Sink {
 function refObject({ apiVersion, kind, metadata }: MeshCertificate) {
   const { name, namespace = '' } = metadata;
   return { apiVersion, kind, metadata: { name, namespace } };
+}
+
+/** Versions of one object are numbers that grow in every API server that stores in etcd. */
+function versionOf({ metadata }: KubeObject): bigint {
+  const text = metadata.resourceVersion ?? '';
+  return /^\d+$/.test(text) ? BigInt(text) : -1n;
 }
 
 /** Equal values have equal digests: the API server gives fields back in an order of its own. */

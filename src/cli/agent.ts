@@ -81,7 +81,8 @@ async function runAgent(flags: AgentFlags, io: Io): Promise<number> {
   if (fromResources && !flags.dryRun) {
     const instance = io.env.POD_NAME ?? 'meshcert';
     const events = recorder(kube, { component: 'meshcert', instance, clock, log, signal });
-    sinks.push(new StatusWriter({ kube, clock, random, log, signal }), new EventSink(events));
+    const leads = (key: string) => leadership.leads(key);
+    sinks.push(new StatusWriter({ kube, clock, random, log, leads, signal }), new EventSink(events));
   }
   const wishes = wishesOf(flags, { kube, log, metrics, namespace, leadership, io, once, health });
   const running = new Agent({
