@@ -1,3 +1,4 @@
+import { setMaxListeners } from 'node:events';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DEFAULT_ENV, type EmissaryEnv } from '../../../src/gateway/env.ts';
@@ -45,6 +46,8 @@ export async function startEnvoyGateway(options: EnvoyGatewayOptions): Promise<E
   const env = { ...DEFAULT_ENV, ...options.env };
   const { http } = await freePorts('http');
   const stop = new AbortController();
+  // One watch for each kind listens to it.
+  setMaxListeners(0, stop.signal);
   const waiting = new Set<() => void>();
   const envoy = await startEnvoy({ listeners: [headerListener(http)], clusters: [] });
   let configuration = EMPTY;
