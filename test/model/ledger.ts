@@ -116,7 +116,9 @@ export class Ledger {
       const [leaf] = pair.chain;
       assert.ok(leaf, 'the pair has no leaf');
       assert.equal(pair.key.publicKeyFingerprint, leaf.publicKeyFingerprint, 'the key is not that of the leaf');
-      const over = now() >= leaf.notAfter;
+      const beside = findPath(leaf, pair.chain.slice(1), pair.bundle, now(), CLOCKS_APART);
+      // What ran out with nothing to replace it is nobody's doing.
+      const over = !beside.ok && beside.reason === 'expired_link';
       const holds = (roots: readonly Certificate[]) => over || this.#verifies(pair.chain, roots, now());
       assert.ok(holds(bundle), 'what stands does not verify under the bundle that stands');
       assert.ok(holds(pair.bundle), 'what stands does not verify under the bundle beside it');
@@ -265,8 +267,7 @@ export class Ledger {
     const known = this.#paths.get(key);
     if (known && at >= known.from && at < known.until) return true;
     const found = findPath(leaf, chain.slice(1), bundle, at, CLOCKS_APART);
-    // What ran out with nothing to replace it is nobody's doing.
-    if (!found.ok) return found.reason === 'expired_link';
+    if (!found.ok) return false;
     const from = Math.max(...found.path.map(({ notBefore }) => notBefore)) - CLOCKS_APART;
     this.#paths.set(key, { from, until: Math.min(...found.path.map(({ notAfter }) => notAfter)) });
     return true;
