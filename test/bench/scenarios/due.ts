@@ -45,6 +45,8 @@ async function measure({ sizes, say }: Context, world: World): Promise<Findings>
   await using agent = startPart<AgentPart>('agent', { flags });
   await agent.call('start', { kubeconfig: world.kubeconfig, namespace: NAMESPACE, shard: 0, shards: 1, count });
   await using bare = await startBare(world, count);
+  // The last words about the start are written by then.
+  await agent.call('renewAll', undefined);
   await world.spent(AGENT_AGENT);
   const before = await world.ca.call('requests', undefined);
   say(`${kind}: rotating ${count} identities, ${sizes.rounds} times on each side`);
