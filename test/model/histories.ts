@@ -7,6 +7,7 @@ type History = [Omit<WorldOptions, 'keys'>, Step[]];
 const plain = { retainMs: 0, holdMs: 600_000, probe: false, upstreams: 1, named: true, squatted: false };
 const look: Step = { do: 'look', fresh: true };
 const all: Step = { do: 'deliver', how: 'all' };
+const mute: Step = { do: 'push bad', how: 'no roots' };
 const wait = (minutes: number): Step => ({ do: 'advance', minutes });
 const newRoot = (how: { leafFirst?: boolean; crossed?: boolean } = {}): Step => ({
   do: 'activate root',
@@ -65,6 +66,11 @@ export const HISTORIES: readonly History[] = [
       all,
       look,
     ],
+  ],
+  // A mesh that names nothing for an hour has not dropped anything.
+  [
+    plain,
+    [look, { do: 'prepare root' }, all, look, mute, look, wait(33), { do: 'rotate leaf' }, mute, look, wait(33), look],
   ],
   // The mesh signs with a root again that it no longer names: its retention ends while the leaf stands on it.
   [

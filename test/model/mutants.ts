@@ -154,8 +154,15 @@ export const MUTANTS: readonly Mutant[] = [
     rule: '5 trust first in, last out',
     title: 'a young root vouches for the next one',
     file: HOLD,
-    from: 'pathOf(current, known, now) ? known : [...known, ...standing.slice(-1)]',
-    to: '[...known, ...standing.slice(-1)]',
+    from: 'const proved = carriers.some((root) => known.includes(root)) ? known : [oldest];',
+    to: 'const proved = carriers;',
+  },
+  {
+    rule: '5 trust first in, last out',
+    title: 'a push without roots is taken for news',
+    file: TRUST,
+    from: 'const news = input.named.length > 0 ? input.named : namedRoots(published, input.since);',
+    to: 'const news = input.named;',
   },
   {
     rule: '5 trust first in, last out',

@@ -4,6 +4,7 @@ import { FIELD_MANAGER, type KubeObject, type ObjectRef, OWNER_LABEL } from '../
 import { publicationRefs } from '../../src/gateway/emissary.ts';
 import type { Clock } from '../../src/mesh/clock.ts';
 import { leafOf } from '../../src/mesh/identity.ts';
+import type { Certificate } from '../../src/pki/certificate.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { type ForeignEdit, meddle } from './foreign.ts';
 import { type CallFault, ModelCluster, secretRef } from './kube.ts';
@@ -46,6 +47,7 @@ export class World {
   #holder: ReplicaName | undefined;
   #faults: Fault[] = [];
   #next = new Map<string, number>();
+  #heard: readonly Certificate[] = [];
   meshDown = false;
   apiDown = false;
 
@@ -120,7 +122,10 @@ export class World {
     if (look) this.#countLook(look);
     const heard = look !== undefined && current && !look.decision.problem && !look.outcome?.problem;
     if (look?.decision.hold?.hold) this.probe();
-    if (heard && replica === this.leader) this.ledger.named(replica.candidate?.roots ?? []);
+    const roots = look?.decision.problem ? [] : (replica.candidate?.roots ?? []);
+    // Naming nothing is no news: what was named before is still meant.
+    if (roots.length > 0) this.#heard = roots;
+    if (heard && replica === this.leader) this.ledger.named(this.#heard);
     return look;
   }
 
