@@ -78,7 +78,7 @@ const { values, positionals } = parseArgs({
 });
 
 if (values.help) process.stdout.write(USAGE);
-else process.exitCode = await main();
+else process.exitCode = (await main()) || process.exitCode;
 
 async function main(): Promise<number> {
   const unknown = positionals.filter((id) => !SCENARIOS.some((scenario) => scenario.id === id));
@@ -123,7 +123,9 @@ async function run(
     return { findings: await scenario.run(context) };
   } catch (error) {
     if (error instanceof Missing) return { missing: error.message };
-    throw error;
+    process.exitCode = 1;
+    process.stderr.write(`${error instanceof Error ? error.stack : String(error)}\n`);
+    return { missing: `it failed: ${error instanceof Error ? error.message.split('\n')[0] : String(error)}` };
   }
 }
 

@@ -1,4 +1,5 @@
 import { readFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ROOT } from '../../../scripts/tree.ts';
 import { freePorts } from '../../peers/servers/loopback.ts';
@@ -39,7 +40,18 @@ export async function startBundle(
     file: process.execPath,
     args: [
       ...(options.flags ?? []),
-      ...[BUNDLE, 'agent', '--kubeconfig', kubeconfig, '--listen', `127.0.0.1:${http}`, '--log-level', 'error'],
+      ...[
+        BUNDLE,
+        'agent',
+        '--kubeconfig',
+        kubeconfig,
+        '--listen',
+        `127.0.0.1:${http}`,
+        '--log-level',
+        'error',
+        '--files-below',
+        tmpdir(),
+      ],
       ...args,
     ],
     dir,
