@@ -46,6 +46,12 @@ export class Reporter {
     for (const sink of this.#sinks) sink.status?.(status, before, report);
   }
 
+  /** Whether the status that the resource carries says what was told last, as far as another replica may have changed it. */
+  agrees(certificate: MeshCertificate): boolean {
+    const told = this.#statuses.get(keyOf(refOf(certificate)));
+    return told === undefined || gistOf(told) === gistOf(certificate.status as PublicationStatus | undefined);
+  }
+
   #amend(...[certificate, condition, now]: Parameters<Amend>): void {
     const key = keyOf(refOf(certificate));
     const before = this.#statuses.get(key);
@@ -68,4 +74,9 @@ export class Reporter {
     this.#reports?.delete(keyOf(refOf(certificate)));
     for (const sink of this.#sinks) sink.forget?.(certificate);
   }
+}
+
+function gistOf(status: PublicationStatus | undefined): string {
+  const conditions = status?.conditions?.map(({ type, status, reason }) => `${type} ${status} ${reason}`) ?? [];
+  return [status?.fingerprint, status?.lastError?.code, ...conditions.sort()].join();
 }

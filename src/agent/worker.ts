@@ -69,7 +69,7 @@ export class Worker {
     const { annotations, deletionTimestamp, finalizers } = certificate.metadata;
     if (annotations?.[RENEW_ANNOTATION] !== before.annotations?.[RENEW_ANNOTATION]) this.#dirty.fire();
     const fate = deletionTimestamp !== before.deletionTimestamp || finalizers?.length !== before.finalizers?.length;
-    if (fate) this.#dirty.fire();
+    if (fate || !this.#env.reporter.agrees(certificate)) this.#dirty.fire();
   }
 
   /** Asks for a new certificate now, past schedule and backoff. */
