@@ -29,6 +29,7 @@ export function environment(quick: boolean) {
 
 export const number = (value: number): string => {
   if (!Number.isFinite(value)) return '–';
+  if (Number.isInteger(value) && Math.abs(value) < 1000) return String(value);
   const size = Math.abs(value);
   if (size >= 1000) return Math.round(value).toLocaleString('en-US');
   return size >= 100

@@ -13,6 +13,8 @@ fleet on a virtual clock. --write puts the table into docs/scale.md.
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
+const BEGIN = '<!-- simulate: begin -->';
+const END = '<!-- simulate: end -->';
 const { values } = parseArgs({
   options: {
     identities: { type: 'string', default: '100000' },
@@ -64,9 +66,6 @@ async function main(): Promise<void> {
   if (!values.json) process.stdout.write(`${table}\n`);
   if (values.write) await replaceTable(table, base);
 }
-
-const BEGIN = '<!-- simulate: begin -->';
-const END = '<!-- simulate: end -->';
 
 async function replaceTable(table: string, base: SimulationOptions): Promise<void> {
   const path = join(ROOT, 'docs/scale.md');
