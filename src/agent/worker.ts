@@ -194,7 +194,7 @@ export class Worker {
     return times.length === 0 ? undefined : Math.min(...times);
   }
 
-  /** All that is done to the cluster in one pass. */
+  /** All that one pass does to the cluster. */
   async #act(
     steps: readonly Step[],
     due: boolean,
@@ -217,7 +217,7 @@ export class Worker {
         if (!dryRun) for (const { object } of outcome.written) this.#view.wrote(object);
         if (outcome.problem) this.#writeFailed(outcome.problem, decision);
         else this.#attempts.succeeded();
-        // Our own writes are looked at once more: they are in force when the watch shows them.
+        // Look once more: our writes are in force when the watch shows them.
         if (outcome.written.length > 0) this.#dirty.fire();
         return outcome;
       }
