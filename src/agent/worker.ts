@@ -67,17 +67,17 @@ export class Worker {
     const before = this.certificate.metadata;
     this.certificate = certificate;
     const { annotations, deletionTimestamp, finalizers } = certificate.metadata;
-    if (annotations?.[RENEW_ANNOTATION] !== before.annotations?.[RENEW_ANNOTATION]) this.#dirty.fire();
+    const asked = annotations?.[RENEW_ANNOTATION] !== before.annotations?.[RENEW_ANNOTATION];
     const fate = deletionTimestamp !== before.deletionTimestamp || finalizers?.length !== before.finalizers?.length;
-    if (fate || !this.#env.reporter.agrees(certificate)) this.#dirty.fire();
+    if (asked || fate || !this.#env.reporter.agrees(certificate)) this.#dirty.fire();
   }
 
-  /** Asks for a new certificate now, past schedule and backoff. */
+  /** Asks for a certificate now, past schedule and backoff. */
   renew(): void {
     this.#renew.fire();
   }
 
-  /** Looks again although nothing was seen to change. */
+  /** Looks again, though nothing seems changed. */
   poke(): void {
     this.#recheck.fire();
     this.#dirty.fire();
