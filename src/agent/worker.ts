@@ -62,7 +62,7 @@ export class Worker {
     this.#reader = new PublicationReader(env.bundles);
   }
 
-  /** The same wish under a new resourceVersion or generation. */
+  /** The same wish under a new version or generation. */
   update(certificate: MeshCertificate): void {
     const before = this.certificate.metadata;
     this.certificate = certificate;
