@@ -97,6 +97,7 @@ export class World {
       return;
     }
     replica?.lead();
+    this.#heard = [];
     this.ledger.count('election');
   }
 
@@ -123,7 +124,7 @@ export class World {
     const heard = look !== undefined && current && !look.decision.problem && !look.outcome?.problem;
     if (look?.decision.hold?.hold) this.probe();
     const roots = look?.decision.problem ? [] : (replica.candidate?.roots ?? []);
-    // Naming nothing is no news: what was named before is still meant.
+    // A push that names nothing is no news: what this leader heard before is still meant.
     if (roots.length > 0) this.#heard = roots;
     if (heard && replica === this.leader) this.ledger.named(this.#heard);
     return look;
@@ -158,6 +159,7 @@ export class World {
     if (!replica) return;
     replica.crash();
     this.#holder = undefined;
+    this.#heard = [];
     this.ledger.count('crash');
   }
 
@@ -191,6 +193,7 @@ export class World {
 
   foreign(edit: ForeignEdit): void {
     this.ledger.count('foreign edit');
+    this.#heard = [];
     meddle(this.cluster, this.#refs(), edit, () => this.#options.keys.take());
   }
 
