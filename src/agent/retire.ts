@@ -3,13 +3,56 @@ import { type KubeObject, OWNER_LABEL, refOf } from '../core/object.ts';
 import { ownerLabel } from '../gateway/owner.ts';
 import type { Target } from '../gateway/targets.ts';
 import { KubeError } from '../kube/error.ts';
+import { RESOURCES } from '../kube/resources.ts';
+import type { Discovery, View } from './discovery.ts';
 import type { Environment } from './environment.ts';
+import type { MappingKeeping } from './mappings-contract.ts';
+
+const NONE: readonly Target[] = [];
+
+/** Takes away the TLSContexts of one MeshCertificate that no target needs any more. */
+export class Retiring implements Disposable {
+  readonly #contexts: View;
+  /** The targets for which nothing was left over at the last look, unless a context has changed since. */
+  #doneFor: readonly Target[] | undefined;
+
+  constructor(discovery: Discovery, namespace: string) {
+    const forget = () => {
+      this.#doneFor = undefined;
+    };
+    this.#contexts = discovery.view(RESOURCES.tlsContexts, namespace, { changed: forget, failed() {} });
+  }
+
+  /** Does nothing until all is known; then looks at every context, but only when something is different. */
+  async look(
+    certificate: MeshCertificate,
+    mappings: Pick<MappingKeeping, 'complete' | 'targets'> | undefined,
+    env: Pick<Environment, 'kube' | 'spacings' | 'log' | 'dryRun'>,
+    signal: AbortSignal,
+  ): Promise<void> {
+    if (!mappings?.complete || !this.#contexts.synced) return;
+    const targets = certificate.spec.tlsContext.enabled ? mappings.targets() : NONE;
+    if (this.#doneFor === targets) return;
+    // Before the look: a context that changes meanwhile asks for another.
+    this.#doneFor = targets;
+    try {
+      await retireContexts(certificate, this.#contexts.items(), targets, env, signal);
+    } catch (error) {
+      this.#doneFor = undefined;
+      throw error;
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#contexts[Symbol.dispose]();
+  }
+}
 
 /**
  * Deletes our TLSContexts that no target needs. `targets` keeps a context for as long as a Mapping names it, so a
  * Mapping never loses the context that it refers to.
  */
-export async function retireContexts(
+async function retireContexts(
   certificate: MeshCertificate,
   standing: readonly KubeObject[],
   targets: readonly Target[],

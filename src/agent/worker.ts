@@ -4,15 +4,12 @@ import { plan, type Step } from '../core/plan.ts';
 import { namedRoots } from '../core/trust.ts';
 import { ownerLabel } from '../gateway/owner.ts';
 import { PublicationReader } from '../gateway/publication-reader.ts';
-import type { Target } from '../gateway/targets.ts';
-import { RESOURCES } from '../kube/resources.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import { type Identity, leafOf } from '../mesh/identity.ts';
 import { asError } from '../mesh/renewing.ts';
 import { isTargeting } from '../mesh/targeting.ts';
 import { Trigger } from '../mesh/trigger.ts';
 import { codedProblem, type Decision, decide, type Problem, refusal, type Situation } from './decide.ts';
-import type { View } from './discovery.ts';
 import type { Environment } from './environment.ts';
 import { isDeleting, retireAll, settleFinalizer } from './finalize.ts';
 import { createHost } from './host.ts';
@@ -23,10 +20,8 @@ import { Prober } from './prober.ts';
 import { PublicationView } from './publication-view.ts';
 import { type Outcome, publish } from './publisher.ts';
 import { renewRequestOf, rotatedAt } from './remembered.ts';
-import { retireContexts } from './retire.ts';
+import { Retiring } from './retire.ts';
 import { WriteAttempts } from './write-attempts.ts';
-
-const NO_TARGETS: readonly Target[] = [];
 
 /** Keeps one MeshCertificate's publication: looks, decides, writes the difference, tells. Level-triggered. */
 export class Worker {
@@ -41,8 +36,7 @@ export class Worker {
   readonly #inForce = new InForce();
   readonly #view: PublicationView;
   readonly #reader: PublicationReader;
-  #contexts: View | undefined;
-  #retiredFor: readonly Target[] | undefined;
+  #retiring: Retiring | undefined;
   #mappings: MappingKeeping | undefined;
   #stream: MeshStream | undefined;
   #meshFailure: Problem | undefined;
@@ -118,12 +112,7 @@ export class Worker {
     });
     this.#mappings = mappings;
     this.#stream = stream;
-    this.#contexts = discovery.view(RESOURCES.tlsContexts, namespace, {
-      changed: () => {
-        this.#retiredFor = undefined;
-      },
-      failed() {},
-    });
+    this.#retiring = new Retiring(discovery, namespace);
     const following = mappings.run(inner);
     try {
       while (!inner.aborted) {
@@ -145,7 +134,7 @@ export class Worker {
       this.#prober.stop();
       await Promise.allSettled([stream.stop(), following]);
       this.#view[Symbol.dispose]();
-      this.#contexts[Symbol.dispose]();
+      this.#retiring[Symbol.dispose]();
       await opened[Symbol.asyncDispose]();
     }
   }
@@ -222,7 +211,7 @@ export class Worker {
         return outcome;
       }
       await this.#mappings?.sync(signal, fence);
-      await this.#retire(signal);
+      await this.#retiring?.look(certificate, this.#mappings, this.#env, signal);
       if (certificate.metadata.uid !== undefined && !dryRun) await settleFinalizer(certificate, kube, signal);
       this.#attempts.succeeded();
     } catch (error) {
@@ -230,14 +219,6 @@ export class Worker {
       this.#writeFailed(codedProblem(asError(error)), decision);
     }
     return outcome;
-  }
-
-  async #retire(signal: AbortSignal): Promise<void> {
-    if (!this.#mappings?.complete || !this.#contexts?.synced) return;
-    const targets = this.certificate.spec.tlsContext.enabled ? this.#mappings.targets() : NO_TARGETS;
-    if (this.#retiredFor === targets) return;
-    await retireContexts(this.certificate, this.#contexts.items(), targets, this.#env, signal);
-    this.#retiredFor = targets;
   }
 
   #writeFailed(problem: Problem, { identity }: Decision): void {
