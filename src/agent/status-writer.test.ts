@@ -73,6 +73,18 @@ describe('statuses', () => {
     assert.deepEqual(applied, ['mesh', 'mesh']);
   });
 
+  it('are written once, however often the same is said while that is under way', async () => {
+    const { applied, say, hold } = rig();
+    const answer = hold();
+    for (const rotations of [1, 1, 1]) {
+      say('mesh', rotations);
+      await settle();
+    }
+    answer();
+    await settle();
+    assert.deepEqual(applied, ['mesh']);
+  });
+
   it('that waited are not written once another replica leads', async () => {
     const { applied, say, hold, lead } = rig();
     const answer = hold();

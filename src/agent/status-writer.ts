@@ -87,6 +87,8 @@ export class StatusWriter implements Sink {
         // What waited while the Lease was lost is old: it must not follow what the new leader says.
         if (this.#options.leads?.(key) === false) return;
         const { certificate, status } = next;
+        // The same was said again while it was being written.
+        if (digestOf(status) === this.#known(key, certificate)) continue;
         try {
           const answer = await kube.apply(
             { ...refObject(certificate), status },
