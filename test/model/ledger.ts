@@ -186,7 +186,7 @@ export class Ledger {
     const known = new Set(was.map(({ fingerprint }) => fingerprint));
     for (const fingerprint of is) {
       if (known.has(fingerprint) || this.#standsSince.has(fingerprint)) continue;
-      this.#standsSince.set(fingerprint, before ? now() : Number.NEGATIVE_INFINITY);
+      this.#standsSince.set(fingerprint, before && !foreign ? now() : Number.NEGATIVE_INFINITY);
       if (before) this.count('root added');
     }
   }

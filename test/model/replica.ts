@@ -65,7 +65,6 @@ export class Replica {
     this.#life = new AbortController();
     this.#spacing = new Spacing(this.clock);
     this.#seen = new Map();
-    this.#probed = undefined;
     this.candidate = undefined;
     this.leads = false;
   }
@@ -73,6 +72,7 @@ export class Replica {
   /** Starts from what stands in the cluster, as a worker does: nothing is asked of the mesh for it. */
   lead(): void {
     this.leads = true;
+    this.#probed = undefined;
     this.refresh();
     const situation = this.#situation();
     const current = decide({ ...situation, candidate: undefined }).identity;
