@@ -1,4 +1,4 @@
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { bundle } from '../../scripts/build.ts';
@@ -109,7 +109,12 @@ async function main(): Promise<number> {
         .map((pair) => pair.join(' '))
         .join(', ')}\n`,
     );
-  if (values.write) await writeFile(join(ROOT, 'docs/benchmarks.md'), document(report));
+  if (values.write) {
+    const path = join(ROOT, 'docs/benchmarks.md');
+    const ids = SCENARIOS.map(({ id }) => id);
+    const before = await readFile(path, 'utf8').catch(() => '');
+    await writeFile(path, document(report, ids, before));
+  }
   for (const { what, value, limit } of broken(report))
     process.stderr.write(`over its limit of ${limit}: ${what}: ${value}\n`);
   return broken(report).length === 0 ? 0 : 1;

@@ -87,17 +87,26 @@ export const broken = ({ outcomes }: Report): readonly Count[] =>
     .flatMap(({ findings }) => findings?.counts ?? [])
     .filter(({ value, limit }) => limit !== undefined && value > limit);
 
-export function document({ environment, outcomes }: Report): string {
-  const { date, cpus: cores, cpu, memoryGiB, node, platform, sizes } = environment;
+/** The sections of a document, by scenario. */
+function sectionsOf(text: string): Map<string, string> {
+  const parts = text.split(/^(?=### `)/m).slice(1);
+  return new Map(parts.map((part) => [/^### `([^`]+)`/.exec(part)?.[1] ?? '', part.trimEnd()]));
+}
+
+/** The whole document: what was not measured now stays as it was, in the order of `ids`. */
+export function document({ environment, outcomes }: Report, ids: readonly string[], before: string): string {
+  const { cpus: cores, cpu, memoryGiB, node, platform } = environment;
+  const sections = sectionsOf(before);
+  for (const outcome of outcomes) sections.set(outcome.scenario.id, markdown(outcome).trimEnd());
+  const all = ids.flatMap((id) => sections.get(id) ?? []);
   return `# Benchmarks
 
-Written by \`npm run bench -- --write\`; edits are lost. Measured ${date} on ${cores} CPUs (${cpu}), ${memoryGiB} GiB, ${platform}, Node ${node}, ${sizes} sizes.
+Written by \`npm run bench -- --write\`, each section by the last run of its scenario; edits are lost. Measured on ${cores} CPUs (${cpu}), ${memoryGiB} GiB, ${platform}, Node ${node}, with API server, etcd, CA and other work on the same cores.
 
 How to read it: **every time is a ratio of two things that were measured in turn in the same run**, since a time by itself says more about a machine than about a program. Cells are *median (minimum – maximum)*; the spread of the ratio, (max − min) / median, says how much of a difference is noise. Counts (requests, writes, issues) come from the API server's audit log and from the CA, are exact, and fail the run when they are over their limit. Times never do.
 
-\`npm run bench\` runs all of it, \`npm run bench -- due push\` some, \`--quick\` at smaller sizes, \`--json\` for programs. What is compared with is built by \`test/peers/build.ts\`; a peer that cannot be built is said to be missing.
+\`npm run bench\` runs all of it, \`npm run bench -- due push\` some, \`--quick\` at smaller sizes, \`--json\` for programs. What is compared with is built by \`test/peers/build.ts\`; a peer that cannot be built is said to be missing. Not compared yet: consul-template.
 
-${outcomes.map(markdown).join('\n')}`
-    .trimEnd()
-    .concat('\n');
+${all.join('\n\n')}
+`;
 }

@@ -100,7 +100,7 @@ const methods = {
       observe: { by: 'labels', namespaces: [namespace] },
     });
     agent.run(signal).catch((error) => console.error(error));
-    await progress.until(() => progress.inForce.size >= count && progress.statusWrites >= count);
+    await progress.until(() => progress.inForce.size >= count);
   },
   /** Every certificate is due now. Milliseconds until all new pairs were read back, and until all statuses stand. */
   async renewAll() {
