@@ -63,13 +63,13 @@ export function decideHold(input: HoldInput): HoldDecision {
   };
   const known = publishedRoots.filter((root) => knownAt(root) <= now);
   const carriers = publishedRoots.filter((root) => pathOf(current, [root], now));
-  // Where the published leaf has no older root to stand on either, the oldest of its young ones has proved itself.
-  const oldest = carriers.reduce((a, b) => (knownAt(b) < knownAt(a) ? b : a));
-  const proved = carriers.some((root) => known.includes(root)) ? known : [oldest];
   const under = publishedRoots.filter((root) => pathOf(candidate, [root], now));
-  const shared = under.filter((root) => proved.includes(root) && carriers.includes(root));
+  // Of young roots nobody can tell by which one an upstream takes the published leaf: each must carry the next.
+  const vouched = carriers.some((root) => known.includes(root))
+    ? under.some((root) => known.includes(root) && carriers.includes(root))
+    : carriers.every((root) => under.includes(root));
   const old = under.filter((root) => knownAt(root) === Number.NEGATIVE_INFINITY);
-  if (shared.length + old.length > 0) return release('known_root');
+  if (vouched || old.length > 0) return release('known_root');
   if (input.probe === 'accepted') return release('probe_accepted');
   const until = under.length > 0 ? Math.min(...under.map(knownAt)) : now + holdMs;
   if (now >= until) return release('hold_passed');

@@ -67,6 +67,22 @@ export const HISTORIES: readonly History[] = [
       look,
     ],
   ],
+  // An old root that flickered looked younger than a young one, which then vouched for the next.
+  [
+    plain,
+    [
+      newRoot({ leafFirst: true, crossed: true }),
+      { do: 'rotate leaf' },
+      { do: 'drop roots' },
+      look,
+      all,
+      look,
+      { do: 'deliver', how: 'stale' },
+      newRoot({ crossed: true }),
+      all,
+      look,
+    ],
+  ],
   // A mesh that names nothing for an hour has not dropped anything.
   [
     plain,

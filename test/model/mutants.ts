@@ -154,8 +154,8 @@ export const MUTANTS: readonly Mutant[] = [
     rule: '5 trust first in, last out',
     title: 'a young root vouches for the next one',
     file: HOLD,
-    from: 'const proved = carriers.some((root) => known.includes(root)) ? known : [oldest];',
-    to: 'const proved = carriers;',
+    from: '? under.some((root) => known.includes(root) && carriers.includes(root))',
+    to: '? under.some((root) => carriers.includes(root))',
   },
   {
     rule: '5 trust first in, last out',
