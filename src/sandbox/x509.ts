@@ -92,7 +92,9 @@ function extensions(fields: CertificateFields): Buffer[] {
       ? [extension(OID.basicConstraints, fields.ca ? der.seq(der.bool(true)) : der.seq(), fields.ca)]
       : []),
     extension(OID.keyUsage, keyUsage(fields.keyUsage), true),
-    ...(fields.eku.length > 0 ? [extension(OID.extendedKeyUsage, der.seq(...fields.eku.map((id) => der.oid(id))))] : []),
+    ...(fields.eku.length > 0
+      ? [extension(OID.extendedKeyUsage, der.seq(...fields.eku.map((id) => der.oid(id))))]
+      : []),
     ...(fields.subjectKeyId ? [extension(OID.subjectKeyId, der.octetString(fields.subjectKeyId))] : []),
     ...(fields.authorityKeyId ? [extension(OID.authorityKeyId, der.seq(der.context(0, fields.authorityKeyId)))] : []),
     ...(hasNames ? [extension(OID.subjectAltName, encodeNames(names), emptySubject)] : []),
