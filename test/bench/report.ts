@@ -89,7 +89,7 @@ export const broken = ({ outcomes }: Report): readonly Count[] =>
 
 /** The sections of a document, by scenario. */
 function sectionsOf(text: string): Map<string, string> {
-  const parts = text.split(/^(?=### `)/m).slice(1);
+  const parts = text.split(/^(?=### `)/m).filter((part) => part.startsWith('### `'));
   return new Map(parts.map((part) => [/^### `([^`]+)`/.exec(part)?.[1] ?? '', part.trimEnd()]));
 }
 
