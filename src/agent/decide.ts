@@ -8,6 +8,7 @@ import { GatewayError } from '../gateway/error.ts';
 import type { Publication } from '../gateway/publication.ts';
 import type { Target } from '../gateway/targets.ts';
 import type { Adapter, Expectation } from '../mesh/adapter.ts';
+import { codeOf } from '../mesh/error.ts';
 import { type Identity, leafOf, sameLeaf } from '../mesh/identity.ts';
 import type { Certificate } from '../pki/certificate.ts';
 
@@ -20,8 +21,7 @@ export interface Problem {
 
 /** The stable code of an error, or of what it must be when it has none. */
 export function codedProblem(error: Error): Problem {
-  const { code } = error as { code?: unknown };
-  return { code: typeof code === 'string' ? code : 'ERR_INTERNAL', message: error.message };
+  return { code: codeOf(error, 'ERR_INTERNAL'), message: error.message };
 }
 
 /** Everything that one decision depends on; times in epoch milliseconds. */

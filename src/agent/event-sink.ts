@@ -1,6 +1,7 @@
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import type { PublicationStatus } from '../core/status.ts';
 import type { EventSubject, Recorder } from '../kube/events.ts';
+import { codeOf } from '../mesh/error.ts';
 import type { Report } from './report.ts';
 import type { Sink } from './reporter.ts';
 import { reasonOf } from './status.ts';
@@ -36,8 +37,7 @@ export class EventSink implements Sink {
   }
 
   trouble(certificate: MeshCertificate, error: Error): void {
-    const code = (error as { code?: unknown }).code;
-    const reason = reasonOf(typeof code === 'string' ? code : 'ERR_UNKNOWN');
+    const reason = reasonOf(codeOf(error, 'ERR_UNKNOWN'));
     this.#recorder.event(subject(certificate), 'Warning', reason, error.message);
   }
 }

@@ -3,6 +3,7 @@ import { type FSWatcher, watch } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Clock } from '../mesh/clock.ts';
+import { pause } from '../mesh/pause.ts';
 import { Trigger } from '../mesh/trigger.ts';
 
 /** A change that the directory watch missed (network file systems) is found within this time. */
@@ -29,12 +30,7 @@ export async function* fileContents(
         last = digest;
         yield text;
       }
-      const woken = new AbortController();
-      const either = AbortSignal.any([signal, woken.signal]);
-      const waits = [changed.wait(either), clock.sleep(POLL_MS, either)];
-      await Promise.race(waits);
-      woken.abort(new Error('woken'));
-      await Promise.allSettled(waits);
+      await pause(clock, POLL_MS, changed, signal);
     }
   } catch (error) {
     if (!signal.aborted) throw error;

@@ -1,3 +1,4 @@
+import { codeOf } from '../mesh/error.ts';
 import type { Leadership } from './leadership.ts';
 
 export interface HealthProblem {
@@ -44,7 +45,6 @@ export class Health {
   #watchProblem(): readonly HealthProblem[] {
     const error = this.watching();
     if (!error) return [];
-    const { code } = error as { code?: unknown };
-    return [{ code: typeof code === 'string' ? code : 'ERR_KUBE_SERVER', message: error.message }];
+    return [{ code: codeOf(error, 'ERR_KUBE_SERVER'), message: error.message }];
   }
 }

@@ -4,6 +4,7 @@ import type { PublicationStatus } from '../core/status.ts';
 import type { Kube } from '../kube/api.ts';
 import type { Clock } from '../mesh/clock.ts';
 import type { Log } from '../mesh/log.ts';
+import { pause } from '../mesh/pause.ts';
 import { Trigger } from '../mesh/trigger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { type ExpectedFiles, expectedFiles, type Judged, judgeAnswer, worstOf } from './live-answer.ts';
@@ -95,31 +96,19 @@ export class LiveSink implements Sink {
   }
 
   async #run(): Promise<void> {
-    const { signal, log } = this.#options;
+    const { clock, signal, log } = this.#options;
     this.#running = true;
     try {
       while (!signal.aborted && this.#awaited.size > 0) {
         await this.#look();
         const calm = [...this.#awaited.values()].every(({ arrived }) => arrived);
-        await this.#pause(calm ? CALM_MS : EAGER_MS);
+        await pause(clock, calm ? CALM_MS : EAGER_MS, this.#news, signal);
       }
     } catch (error) {
       if (!signal.aborted)
         log.error({ err: error }, 'looking at the gateway ended; a next publication starts it again');
     } finally {
       this.#running = false;
-    }
-  }
-
-  async #pause(ms: number): Promise<void> {
-    const woken = new AbortController();
-    const either = AbortSignal.any([this.#options.signal, woken.signal]);
-    const waits = [this.#options.clock.sleep(ms, either), this.#news.wait(either)];
-    try {
-      await Promise.race(waits);
-    } finally {
-      woken.abort(new Error('woken'));
-      await Promise.allSettled(waits);
     }
   }
 

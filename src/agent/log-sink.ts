@@ -1,5 +1,6 @@
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import type { PublicationStatus } from '../core/status.ts';
+import { codeOf } from '../mesh/error.ts';
 import type { Log } from '../mesh/log.ts';
 import type { Report } from './report.ts';
 import type { Sink } from './reporter.ts';
@@ -43,7 +44,7 @@ export class LogSink implements Sink {
 
   trouble(certificate: MeshCertificate, error: Error): void {
     const name = nameOf(certificate);
-    const code = String((error as { code?: unknown }).code ?? 'ERR_UNKNOWN');
+    const code = codeOf(error, 'ERR_UNKNOWN');
     const line = `${code} ${error.message}`;
     const repeated = this.#said.get(name) === line;
     this.#said.set(name, line);

@@ -3,6 +3,7 @@ import { type KubeObject, keyOf, OWNER_LABEL, refOf } from '../core/object.ts';
 import { ownerLabel } from '../gateway/owner.ts';
 import { judgeMappings, type MappingVerdict, neededTargets, type Target, type TargetWish } from '../gateway/targets.ts';
 import { KubeError } from '../kube/error.ts';
+import { codeOf } from '../mesh/error.ts';
 import type { TargetRules } from '../mesh/targeting.ts';
 import type { MappingKeeperOptions, MappingKeeping, MappingState } from './mappings-contract.ts';
 import { Sight } from './mappings-sight.ts';
@@ -196,7 +197,8 @@ export class MappingKeeper implements MappingKeeping {
     const failure = isSet ? undefined : this.#failures.get(keyOf(refOf(mapping)))?.error;
     const refusal = 'code' in outcome ? outcome : undefined;
     const isUnseen = refusal?.code === 'ERR_TARGET_UNSEEN';
-    const code = isUnseen && !this.complete ? undefined : (refusal?.code ?? (failure && codeOf(failure)));
+    const code =
+      isUnseen && !this.complete ? undefined : (refusal?.code ?? (failure && codeOf(failure, 'ERR_PUBLISH')));
     return {
       kind: mapping.kind,
       namespace,
@@ -209,11 +211,6 @@ export class MappingKeeper implements MappingKeeping {
       message: refusal?.message ?? failure?.message,
     };
   }
-}
-
-function codeOf(error: Error): string {
-  const { code } = error as { code?: unknown };
-  return typeof code === 'string' ? code : 'ERR_PUBLISH';
 }
 
 function aborted(signal: AbortSignal): Promise<void> {

@@ -1,6 +1,7 @@
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import type { PublicationStatus } from '../core/status.ts';
 import type { Clock } from '../mesh/clock.ts';
+import { codeOf } from '../mesh/error.ts';
 import { forget, type Metrics, observeStatus } from '../telemetry/metrics.ts';
 import type { Report } from './report.ts';
 import type { Sink } from './reporter.ts';
@@ -34,8 +35,7 @@ export class MetricsSink implements Sink {
   }
 
   trouble(certificate: MeshCertificate, error: Error): void {
-    const code = (error as { code?: unknown }).code;
-    this.#metrics.failures.inc({ ...keyOf(certificate), code: typeof code === 'string' ? code : 'ERR_UNKNOWN' });
+    this.#metrics.failures.inc({ ...keyOf(certificate), code: codeOf(error, 'ERR_UNKNOWN') });
   }
 
   forget(certificate: MeshCertificate): void {

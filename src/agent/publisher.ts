@@ -2,6 +2,7 @@ import { describe, FIELD_MANAGER, type KubeObject, type ObjectRef, refOf } from 
 import type { Step } from '../core/plan.ts';
 import type { Kube } from '../kube/api.ts';
 import { KubeError } from '../kube/error.ts';
+import { codeOf } from '../mesh/error.ts';
 import type { Problem } from './decide.ts';
 import { reclaimFields } from './reclaim.ts';
 import type { Spacing } from './spacing.ts';
@@ -85,9 +86,8 @@ async function write(
 
 function explain(ref: ObjectRef, cause: unknown): Problem {
   if (!(cause instanceof KubeError)) {
-    const code = (cause as { code?: unknown }).code;
     return {
-      code: typeof code === 'string' ? code : 'ERR_PUBLISH',
+      code: codeOf(cause, 'ERR_PUBLISH'),
       message: cause instanceof Error ? cause.message : String(cause),
     };
   }

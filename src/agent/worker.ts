@@ -6,6 +6,7 @@ import { ownerLabel } from '../gateway/owner.ts';
 import { PublicationReader } from '../gateway/publication-reader.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import { type Identity, leafOf } from '../mesh/identity.ts';
+import { pause } from '../mesh/pause.ts';
 import { asError } from '../mesh/renewing.ts';
 import { isTargeting } from '../mesh/targeting.ts';
 import { Trigger } from '../mesh/trigger.ts';
@@ -125,7 +126,7 @@ export class Worker {
         }
         if (!leads && stream.running) await stream.stop();
         const nextLook = this.#view.blind ? undefined : await this.#pass(leads && synced, inner);
-        await this.#wait(nextLook === undefined ? undefined : nextLook - clock.now(), inner);
+        await pause(clock, nextLook === undefined ? undefined : nextLook - clock.now(), this.#dirty, inner);
       }
     } catch (error) {
       if (!inner.aborted) throw error;
@@ -259,18 +260,5 @@ export class Worker {
     const { bundle, since } = situation.published;
     const { standing } = decide({ ...situation, candidate: undefined });
     return standing && { ...standing, roots: namedRoots(bundle, since) };
-  }
-
-  async #wait(ms: number | undefined, signal: AbortSignal): Promise<void> {
-    const woken = new AbortController();
-    const either = AbortSignal.any([signal, woken.signal]);
-    const waits = [this.#dirty.wait(either)];
-    if (ms !== undefined) waits.push(this.#env.clock.sleep(Math.max(0, ms), either));
-    try {
-      await Promise.race(waits);
-    } finally {
-      woken.abort(new Error('woken'));
-      await Promise.allSettled(waits);
-    }
   }
 }

@@ -33,3 +33,9 @@ export class MeshError extends Error {
     this.retry = options.retry ?? 'soon';
   }
 }
+
+/** The stable code that an error of ours carries; the fallback for any other. */
+export function codeOf(error: unknown, fallback: string): string {
+  const { code } = (error ?? {}) as { code?: unknown };
+  return typeof code === 'string' ? code : fallback;
+}

@@ -2,6 +2,7 @@ import type { Certificate } from '../pki/certificate.ts';
 import type { Host, Issuer } from './adapter.ts';
 import { MeshError } from './error.ts';
 import { type Identity, leafOf, sameRoots } from './identity.ts';
+import { pause } from './pause.ts';
 import { Trigger } from './trigger.ts';
 
 /** When to ask and how often; the numbers live in core, the loop lives here. */
@@ -183,18 +184,6 @@ async function followRoots(
       host.report(known);
       await host.clock.sleep(policy.retryDelay(failures, known, undefined), signal);
     }
-  }
-}
-
-async function pause(clock: Host['clock'], ms: number, wake: Trigger, signal: AbortSignal): Promise<void> {
-  const done = new AbortController();
-  const either = AbortSignal.any([signal, done.signal]);
-  const parts = [clock.sleep(ms, either), wake.wait(either)];
-  try {
-    await Promise.race(parts);
-  } finally {
-    done.abort(new Error('woken'));
-    await Promise.allSettled(parts);
   }
 }
 

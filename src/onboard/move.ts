@@ -2,6 +2,7 @@ import { describe, type KubeObject, keyOf, refOf } from '../core/object.ts';
 import type { PublicationStatus } from '../core/status.ts';
 import { mappingSpec } from '../gateway/kinds.ts';
 import { KubeError } from '../kube/error.ts';
+import { codeOf } from '../mesh/error.ts';
 import { OnboardError } from './error.ts';
 import { backPatch, moved, movePatch, ONBOARD_FIELD_MANAGER } from './moved.ts';
 import type { Joined, Verdict } from './moves.ts';
@@ -63,11 +64,10 @@ export async function moveOne(
   } catch (error) {
     signal.throwIfAborted();
     await putBack(live, options);
-    const code = (error as { code?: unknown }).code;
     const message = error instanceof Error ? error.message : String(error);
     return {
       ok: false,
-      code: typeof code === 'string' ? code : 'ERR_ONBOARD_NOT_CONFIRMED',
+      code: codeOf(error, 'ERR_ONBOARD_NOT_CONFIRMED'),
       message: `put back: ${message}`,
     };
   }
