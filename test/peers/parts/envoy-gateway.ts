@@ -15,7 +15,7 @@ import {
 } from '../../../src/sandbox/gateway/configuration.ts';
 import { watchBatches } from '../../../src/sandbox/gateway/watching.ts';
 import { type Envoy, type EnvoyObject, startEnvoy } from '../servers/envoy.ts';
-import { plainCluster } from '../servers/envoy-config.ts';
+import { headerListener, plainCluster } from '../servers/envoy-config.ts';
 import { freePorts } from '../servers/loopback.ts';
 
 export interface EnvoyGateway extends AsyncDisposable {
@@ -49,7 +49,7 @@ export async function startEnvoyGateway(options: EnvoyGatewayOptions): Promise<E
   // One watch for each kind listens to it.
   setMaxListeners(0, stop.signal);
   const waiting = new Set<() => void>();
-  const envoy = await startEnvoy({ listeners: [headerListener(http)], clusters: [] });
+  const envoy = await startEnvoy({ listeners: [headerListener(http, 'x-cluster')], clusters: [] });
   let configuration = EMPTY;
   let seen = '';
   let swaps = 0;
@@ -109,44 +109,6 @@ export async function startEnvoyGateway(options: EnvoyGatewayOptions): Promise<E
       await envoy.stop();
       if (failure) throw failure;
     },
-  };
-}
-
-/** Sends a request to the cluster that its header `x-cluster` names, so that one listener serves all Mappings. */
-function headerListener(port: number): EnvoyObject {
-  return {
-    name: 'http',
-    address: { socket_address: { address: '127.0.0.1', port_value: port } },
-    filter_chains: [
-      {
-        filters: [
-          {
-            name: 'envoy.filters.network.http_connection_manager',
-            typed_config: {
-              '@type': type('extensions.filters.network.http_connection_manager.v3.HttpConnectionManager'),
-              stat_prefix: 'ingress',
-              http_filters: [
-                {
-                  name: 'envoy.filters.http.router',
-                  typed_config: { '@type': type('extensions.filters.http.router.v3.Router') },
-                },
-              ],
-              route_config: {
-                name: 'all',
-                validate_clusters: false,
-                virtual_hosts: [
-                  {
-                    name: 'all',
-                    domains: ['*'],
-                    routes: [{ match: { prefix: '/' }, route: { cluster_header: 'x-cluster' } }],
-                  },
-                ],
-              },
-            },
-          },
-        ],
-      },
-    ],
   };
 }
 

@@ -1,7 +1,12 @@
 import type { EnvoyObject } from './envoy.ts';
 
 /** An HTTP listener that sends everything to one cluster, which CDS may bring later. */
-export function httpListener(port: number, cluster: string): EnvoyObject {
+export const httpListener = (port: number, cluster: string): EnvoyObject => listener(port, { cluster });
+
+/** An HTTP listener that sends a request to the cluster that its header names, so that one serves many. */
+export const headerListener = (port: number, header: string): EnvoyObject => listener(port, { cluster_header: header });
+
+function listener(port: number, route: EnvoyObject): EnvoyObject {
   return {
     name: `http-${port}`,
     address: loopback(port),
@@ -22,9 +27,7 @@ export function httpListener(port: number, cluster: string): EnvoyObject {
               route_config: {
                 name: 'all',
                 validate_clusters: false,
-                virtual_hosts: [
-                  { name: 'all', domains: ['*'], routes: [{ match: { prefix: '/' }, route: { cluster } }] },
-                ],
+                virtual_hosts: [{ name: 'all', domains: ['*'], routes: [{ match: { prefix: '/' }, route }] }],
               },
             },
           },
