@@ -4,8 +4,11 @@ import type { HttpAnswer } from './http.ts';
 
 /** Below the 5 min at which Consul, proxies and Node's own limits meet. */
 export const LONGEST_WAIT_MS = 4 * 60_000;
-/** Servers add up to a sixteenth of the wait; what follows is for a slow answer. */
-const SLACK_MS = 10_000;
+/**
+ * Servers add up to a sixteenth of the wait, and hold a request while there is no leader: for `rpc_hold_timeout` (7 s)
+ * and then for one more pause as long at most. Who gives up before that never hears that the leader is missing.
+ */
+const SLACK_MS = 20_000;
 
 export interface Ask {
   /** `index` and `wait` as they go into the query; absent: answer at once. */
