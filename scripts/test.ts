@@ -1,4 +1,7 @@
+import { availableParallelism } from 'node:os';
 import { run } from './run.ts';
+import { bundleTests } from './test-bundle.ts';
+import { longestFirst } from './test-order.ts';
 import { filesBelow, ROOT } from './tree.ts';
 
 const USAGE = `usage: npm test -- [FILTER…] [--node-test-option=…]
@@ -41,10 +44,11 @@ async function main(): Promise<number> {
   const env = mode === 'model' ? { ...process.env, MESHCERT_MODEL_RUNS: runs } : process.env;
   // A real root rotation takes minutes; nothing else may.
   const timeout = (withPeers || mode === 'model' ? 30 : 5) * MINUTE_MS;
-  // Each test of real peers runs several servers; a second one beside it would only disturb what it measures.
-  const concurrency = withPeers ? 1 : 2;
-  const node = ['--import', 'tsx', '--test', `--test-concurrency=${concurrency}`, `--test-timeout=${timeout}`];
-  return run(process.execPath, [...node, ...options, ...files], env);
+  // Many tests wait: here for a held request or a leaf to end, with real peers for most of their minutes.
+  const concurrency = availableParallelism() + (withPeers ? 2 : 1);
+  await using bundle = await bundleTests(longestFirst(files));
+  const node = ['--enable-source-maps', '--test', `--test-concurrency=${concurrency}`, `--test-timeout=${timeout}`];
+  return await run(process.execPath, [...node, ...options, ...bundle.files], env);
 }
 
 function belongs(file: string): boolean {
