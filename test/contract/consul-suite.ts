@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { test } from 'node:test';
+import { describe, test } from 'node:test';
 import type { Identity } from '../../src/mesh/identity.ts';
 import { leafOf } from '../../src/mesh/identity.ts';
 import { findPath } from '../../src/pki/chain.ts';
@@ -13,6 +13,8 @@ type Face = (typeof FACES)[number];
 const MINUTE = 60_000;
 /** For a machine that builds something else meanwhile; the real waits are a minute and a half at most. */
 const CASE_TIMEOUT_MS = 180_000;
+/** Each case has a Consul of its own and mostly waits for it; more at once would slow down the start of real ones. */
+const CASES_AT_ONCE = 4;
 const METHOD = 'platform-jwt';
 const TOKEN_FILE = '/run/consul/token';
 
@@ -20,6 +22,10 @@ type Record = (name: string, outcome: 'ok' | 'failed') => void;
 
 /** Every case of a Consul that the adapter must stand, on each of its two faces. */
 export function consulSuite(kind: ConsulKind, record: Record = () => {}): void {
+  describe(`Consul, ${kind.name}`, { concurrency: CASES_AT_ONCE }, () => cases(kind, record));
+}
+
+function cases(kind: ConsulKind, record: Record): void {
   const add = (title: string, setup: ConsulSetup, run: (target: ConsulTarget) => Promise<void>) =>
     test(`${kind.name}: ${title}`, { timeout: CASE_TIMEOUT_MS }, async () => {
       await using target = await kind.start(setup);

@@ -15,25 +15,37 @@ export interface User {
 
 const encode = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url');
 
+interface Signer {
+  readonly publicKey: KeyObject;
+  readonly privateKey: KeyObject;
+  readonly keyId: string;
+}
+
+function makeSigner(): Signer {
+  const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
+  const keyId = createHash('sha256')
+    .update(publicKey.export({ type: 'spki', format: 'der' }))
+    .digest('base64url');
+  return { publicKey, privateKey, keyId };
+}
+
 /** Signs and reads ServiceAccount tokens: real JWTs, RS256. */
 export class Tokens {
   readonly #store: Store;
   readonly #clock: Clock;
-  readonly #publicKey: KeyObject;
-  readonly #privateKey: KeyObject;
-  readonly #keyId: string;
+  #signer: Signer | undefined;
   #revoked = new Set<string>();
   #refuseAll = false;
 
   constructor(store: Store, clock: Clock) {
     this.#store = store;
     this.#clock = clock;
-    const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
-    this.#publicKey = publicKey;
-    this.#privateKey = privateKey;
-    this.#keyId = createHash('sha256')
-      .update(publicKey.export({ type: 'spki', format: 'der' }))
-      .digest('base64url');
+  }
+
+  /** Made when first asked for: an RSA key takes longer than the rest of the server's start, and many need no token. */
+  get #keys(): Signer {
+    this.#signer ??= makeSigner();
+    return this.#signer;
   }
 
   /** Answers a TokenRequest for a ServiceAccount that exists. */
@@ -75,8 +87,8 @@ export class Tokens {
       'kubernetes.io': { namespace, serviceaccount: { name, uid } },
       sub: `system:serviceaccount:${namespace}:${name}`,
     };
-    const signed = `${encode({ alg: 'RS256', kid: this.#keyId })}.${encode(claims)}`;
-    const signature = sign('sha256', Buffer.from(signed), this.#privateKey).toString('base64url');
+    const signed = `${encode({ alg: 'RS256', kid: this.#keys.keyId })}.${encode(claims)}`;
+    const signature = sign('sha256', Buffer.from(signed), this.#keys.privateKey).toString('base64url');
     return { token: `${signed}.${signature}`, expires: claims.exp };
   }
 
@@ -91,7 +103,7 @@ export class Tokens {
     const good = verify(
       'sha256',
       Buffer.from(`${header}.${payload}`),
-      this.#publicKey,
+      this.#keys.publicKey,
       Buffer.from(signature, 'base64url'),
     );
     if (!good) return undefined;
@@ -141,7 +153,9 @@ export class Tokens {
 
   /** The public key as a JWK set, for who verifies tokens without asking. */
   keys(): Fields {
-    return { keys: [{ ...this.#publicKey.export({ format: 'jwk' }), use: 'sig', alg: 'RS256', kid: this.#keyId }] };
+    return {
+      keys: [{ ...this.#keys.publicKey.export({ format: 'jwk' }), use: 'sig', alg: 'RS256', kid: this.#keys.keyId }],
+    };
   }
 }
 
