@@ -10,6 +10,7 @@ import { watchClock } from './clock-watch.ts';
 import { Discovery } from './discovery.ts';
 import type { Leadership } from './leadership.ts';
 import { Observer, type ObserverOptions } from './observer.ts';
+import { Precedence } from './precedence.ts';
 import { Registry } from './registry.ts';
 import { Reporter, type Sink } from './reporter.ts';
 import { Spacings } from './spacing.ts';
@@ -29,6 +30,8 @@ export interface AgentOptions {
   readonly random: () => number;
   readonly log: Log;
   readonly observe: Pick<ObserverOptions, 'by' | 'namespaces'>;
+  /** Shared with sinks that write; default: one of its own. */
+  readonly precedence?: Precedence | undefined;
   readonly dryRun?: boolean;
   /** Directories below which a MeshCertificate may name files; absent: any. */
   readonly filesBelow?: readonly string[] | undefined;
@@ -61,6 +64,7 @@ export class Agent {
       bundles: new Bundles(),
       fleet: () => this.registry.size,
       spacings: new Spacings(clock, options.spacingMs),
+      precedence: options.precedence ?? new Precedence(clock),
       reporter: new Reporter(sinks),
       dryRun: options.dryRun ?? false,
       filesBelow: options.filesBelow,

@@ -6,6 +6,7 @@ import type { Share } from '../mesh/sharing.ts';
 import type { Discovery } from './discovery.ts';
 import type { Leadership } from './leadership.ts';
 import type { Observer } from './observer.ts';
+import type { Precedence } from './precedence.ts';
 import type { Reporter } from './reporter.ts';
 import type { Spacings } from './spacing.ts';
 
@@ -21,6 +22,7 @@ export interface Environment {
   readonly share: Share;
   readonly bundles: Bundles;
   readonly spacings: Spacings;
+  readonly precedence: Precedence;
   readonly leadership: Leadership;
   readonly reporter: Reporter;
   /** Directories below which a MeshCertificate may name files; absent: any. */

@@ -4,6 +4,7 @@ import type { Kube } from '../kube/api.ts';
 import { KubeError } from '../kube/error.ts';
 import { codeOf } from '../mesh/error.ts';
 import type { Problem } from './decide.ts';
+import type { Precedence } from './precedence.ts';
 import { reclaimFields } from './reclaim.ts';
 import type { Spacing } from './spacing.ts';
 
@@ -17,6 +18,7 @@ export interface PublisherOptions {
   readonly kube: Kube;
   readonly fence: Fence;
   readonly spacing: Spacing;
+  readonly precedence: Precedence;
   readonly dryRun: boolean;
   readonly observed: (ref: ObjectRef) => KubeObject | undefined;
 }
@@ -54,6 +56,7 @@ export async function publish(
     const turn = await (ref.apiVersion.startsWith('getambassador.io/')
       ? options.spacing.beforeGateway(signal)
       : options.spacing.beforeSecret(signal));
+    const urgent = options.precedence.urgent();
     try {
       options.fence.check();
       const object = await write(step, options, signal);
@@ -62,6 +65,7 @@ export async function publish(
       if (signal.aborted) throw cause;
       return { written, problem: { ref, ...explain(ref, cause), cause } };
     } finally {
+      urgent[Symbol.dispose]();
       turn[Symbol.dispose]();
     }
   }

@@ -6,7 +6,7 @@ import type { PublicationStatus } from '../core/status.ts';
 import type { Kube } from '../kube/api.ts';
 import type { Clock } from '../mesh/clock.ts';
 import type { Log } from '../mesh/log.ts';
-import { Turns } from '../mesh/turns.ts';
+import { Precedence } from './precedence.ts';
 import type { Report } from './report.ts';
 import type { Sink } from './reporter.ts';
 
@@ -15,6 +15,8 @@ export interface StatusWriterOptions {
   readonly clock: Clock;
   readonly random: () => number;
   readonly log: Log;
+  /** Who goes first; default: nobody else writes. */
+  readonly precedence?: Precedence | undefined;
   /** Whether this process writes for the MeshCertificate of this key now. Default: it does. */
   readonly leads?: ((key: string) => boolean) | undefined;
   readonly signal: AbortSignal;
@@ -32,9 +34,6 @@ interface Pending {
   readonly status: PublicationStatus;
 }
 
-/** Statuses written at a time: when a fleet is due at once, the rest of the connections is for its Secrets. */
-const AT_ONCE = 8;
-
 /**
  * Writes the status subresource: once for each change that is worth it, the newest only, and only by who leads.
  * A status that says «writing» is skipped, so that a rotation costs one status write and not two.
@@ -44,10 +43,11 @@ export class StatusWriter implements Sink {
   readonly #pending = new Map<string, Pending>();
   readonly #written = new Map<string, Written>();
   readonly #busy = new Set<string>();
-  readonly #turns = new Turns(AT_ONCE);
+  readonly #precedence: Precedence;
 
   constructor(options: StatusWriterOptions) {
     this.#options = options;
+    this.#precedence = options.precedence ?? new Precedence(options.clock);
   }
 
   status(status: PublicationStatus, before: PublicationStatus | undefined, report: Report): void {
@@ -79,7 +79,7 @@ export class StatusWriter implements Sink {
     let failures = 0;
     try {
       while (this.#pending.has(key) && !signal.aborted) {
-        using turn = await this.#turns.take(signal);
+        using turn = await this.#precedence.later(signal);
         // The newest of when its turn has come.
         const next = this.#pending.get(key);
         if (!next) return;

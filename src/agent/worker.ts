@@ -191,7 +191,7 @@ export class Worker {
     decision: Decision,
     signal: AbortSignal,
   ): Promise<Outcome | undefined> {
-    const { kube, dryRun, leadership, spacings } = this.#env;
+    const { kube, dryRun, leadership, spacings, precedence } = this.#env;
     const { certificate } = this;
     if (certificate.spec.paused || this.#attempts.blocked) return undefined;
     const fence = leadership.fence(keyOf(refOf(certificate)));
@@ -203,7 +203,8 @@ export class Worker {
       }
       if (due) {
         const spacing = spacings.of(certificate.metadata.namespace ?? '');
-        outcome = await publish(steps, { kube, fence, spacing, dryRun, observed: this.#view.get }, signal);
+        const observed = this.#view.get;
+        outcome = await publish(steps, { kube, fence, spacing, precedence, dryRun, observed }, signal);
         if (!dryRun) for (const { object } of outcome.written) this.#view.wrote(object);
         if (outcome.problem) this.#writeFailed(outcome.problem, decision);
         else this.#attempts.succeeded();

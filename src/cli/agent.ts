@@ -13,6 +13,7 @@ import { diagnosticsUrl } from '../agent/live-answer.ts';
 import { LogSink } from '../agent/log-sink.ts';
 import { MetricsSink } from '../agent/metrics-sink.ts';
 import { OnceSink } from '../agent/once.ts';
+import { Precedence } from '../agent/precedence.ts';
 import type { Sink } from '../agent/reporter.ts';
 import { StatusBoard } from '../agent/status-board.ts';
 import { StatusWriter } from '../agent/status-writer.ts';
@@ -74,6 +75,7 @@ async function runAgent(flags: AgentFlags, io: Io): Promise<number> {
   const fromResources = flags.config === undefined && !flags.consulConnector;
   const health = new Health(flags.leaderElect ? leadership : undefined);
   const once = flags.once ? new OnceSink(() => stop.abort(new Error('published'))) : undefined;
+  const precedence = new Precedence(clock);
   const sinks: Sink[] = [board, new LogSink(log), new MetricsSink(metrics, clock)];
   if (once) sinks.push(once);
   const urls = diagnosticsUrls(flags.gatewayDiagnostics);
@@ -82,7 +84,7 @@ async function runAgent(flags: AgentFlags, io: Io): Promise<number> {
     const instance = io.env.POD_NAME ?? 'meshcert';
     const events = recorder(kube, { component: 'meshcert', instance, clock, log, signal });
     const leads = (key: string) => leadership.leads(key);
-    sinks.push(new StatusWriter({ kube, clock, random, log, leads, signal }), new EventSink(events));
+    sinks.push(new StatusWriter({ kube, clock, random, log, leads, signal, precedence }), new EventSink(events));
   }
   const wishes = wishesOf(flags, { kube, log, metrics, namespace, leadership, io, once, health });
   const running = new Agent({
@@ -95,6 +97,7 @@ async function runAgent(flags: AgentFlags, io: Io): Promise<number> {
     random,
     log,
     observe: { by: flags.observe, namespaces: watched(flags, namespace) },
+    precedence,
     dryRun: flags.dryRun,
     filesBelow: flags.filesBelow,
   });

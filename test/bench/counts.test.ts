@@ -10,6 +10,7 @@ import { Agent } from '../../src/agent/agent.ts';
 import { customResources } from '../../src/agent/controller.ts';
 import { EventSink } from '../../src/agent/event-sink.ts';
 import { alone } from '../../src/agent/leadership.ts';
+import { Precedence } from '../../src/agent/precedence.ts';
 import type { Sink } from '../../src/agent/reporter.ts';
 import { StatusBoard } from '../../src/agent/status-board.ts';
 import { StatusWriter } from '../../src/agent/status-writer.ts';
@@ -59,6 +60,7 @@ it('a fleet costs two requests a rotation and a bounded number of Events, and no
     };
     const { adapter } = mesh;
     const onError = () => {};
+    const precedence = new Precedence(clock);
     const events = recorder(kube, { component: 'meshcert', instance: 'one', clock, log, signal });
     const watching = {
       kube,
@@ -75,7 +77,13 @@ it('a fleet costs two requests a rotation and a bounded number of Events, and no
       adapters: [adapter],
       wishes: (either) => customResources(watching, either),
       leadership: alone,
-      sinks: [board, new StatusWriter({ kube, clock, random, log, signal }), new EventSink(events), counting],
+      precedence,
+      sinks: [
+        board,
+        new StatusWriter({ kube, clock, random, log, signal, precedence }),
+        new EventSink(events),
+        counting,
+      ],
       clock,
       random,
       log,

@@ -1,4 +1,5 @@
 import { type Decision, decide, type ProbeOutcome } from '../../src/agent/decide.ts';
+import { Precedence } from '../../src/agent/precedence.ts';
 import { type Outcome, publish } from '../../src/agent/publisher.ts';
 import { Spacing } from '../../src/agent/spacing.ts';
 import type { MeshCertificateSpec } from '../../src/config/mesh-certificate.ts';
@@ -112,7 +113,8 @@ export class Replica {
     };
     const { signal } = this.#life;
     const observed = (ref: Parameters<typeof keyOf>[0]) => this.#seen.get(keyOf(ref));
-    const options = { kube, fence, spacing: this.#spacing, dryRun: false, observed };
+    const precedence = new Precedence(this.clock);
+    const options = { kube, fence, spacing: this.#spacing, precedence, dryRun: false, observed };
     const outcome = await publish(steps, options, signal).catch((error: unknown) => {
       if (signal.aborted) return undefined;
       throw error;

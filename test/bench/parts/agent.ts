@@ -6,6 +6,7 @@ import { EventSink } from '../../../src/agent/event-sink.ts';
 import { alone } from '../../../src/agent/leadership.ts';
 import { LogSink } from '../../../src/agent/log-sink.ts';
 import { MetricsSink } from '../../../src/agent/metrics-sink.ts';
+import { Precedence } from '../../../src/agent/precedence.ts';
 import type { Report } from '../../../src/agent/report.ts';
 import type { Sink } from '../../../src/agent/reporter.ts';
 import { StatusBoard } from '../../../src/agent/status-board.ts';
@@ -72,6 +73,7 @@ const methods = {
     const { signal } = stop;
     const log = createLog({ level: 'error' });
     const kube = countStatuses(connect({ kubeconfigText: kubeconfig, userAgent: `${AGENT_AGENT}/${shard}` }));
+    const precedence = new Precedence(clock);
     const events = recorder(kube, { component: 'meshcert', instance: 'bench', clock, log, signal });
     const onError = (error: Error) => log.error({ err: error }, 'watching failed');
     const options = { kube, adapters, clock, random, log, namespaces: [namespace], leads: () => true, onError };
@@ -90,10 +92,11 @@ const methods = {
         new StatusBoard(),
         new LogSink(log),
         new MetricsSink(createMetrics({ version: 'bench' }), clock),
-        new StatusWriter({ kube, clock, random, log, signal }),
+        new StatusWriter({ kube, clock, random, log, signal, precedence }),
         new EventSink(events),
         progress,
       ],
+      precedence,
       clock,
       random,
       log,

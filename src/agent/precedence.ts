@@ -1,0 +1,103 @@
+import type { Clock } from '../mesh/clock.ts';
+
+/** Later writes under way at a time, while nothing urgent is. */
+const AT_ONCE = 8;
+/** Longer than a thousand identities that are due at once take; from then on one at a time goes in between. */
+const PATIENCE_MS = 5_000;
+
+interface Waiting {
+  readonly since: number;
+  readonly admit: () => void;
+}
+
+/**
+ * Lets what the gateway waits for go first: a status costs the API server three times what a Secret does, and is for
+ * people. Later writes wait while urgent ones are under way, but none for ever. One instance for each agent.
+ */
+export class Precedence {
+  readonly #clock: Clock;
+  readonly #waiting = new Set<Waiting>();
+  #urgent = 0;
+  #later = 0;
+  #timer: AbortController | undefined;
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** Notes a write that others wait for; dispose it when it has been answered. */
+  urgent(): Disposable {
+    this.#urgent += 1;
+    return once(() => {
+      this.#urgent -= 1;
+      this.#admit();
+    });
+  }
+
+  /** Resolves when a write that nobody waits for may go, in the order of asking; rejects with the signal's reason. */
+  later(signal: AbortSignal): Promise<Disposable> {
+    return new Promise((resolve, reject) => {
+      if (signal.aborted) return reject(signal.reason);
+      const abort = () => {
+        this.#waiting.delete(waiting);
+        reject(signal.reason);
+      };
+      const waiting: Waiting = {
+        since: this.#clock.monotonic(),
+        admit: () => {
+          signal.removeEventListener('abort', abort);
+          resolve(this.#turn());
+        },
+      };
+      signal.addEventListener('abort', abort, { once: true });
+      this.#waiting.add(waiting);
+      this.#admit();
+    });
+  }
+
+  #turn(): Disposable {
+    this.#later += 1;
+    return once(() => {
+      this.#later -= 1;
+      this.#admit();
+    });
+  }
+
+  #admit(): void {
+    for (const waiting of this.#waiting) {
+      const leftMs = waiting.since + PATIENCE_MS - this.#clock.monotonic();
+      const most = this.#urgent === 0 ? AT_ONCE : leftMs <= 0 ? 1 : 0;
+      if (this.#later >= most) {
+        if (most === 0) this.#lookIn(leftMs);
+        return;
+      }
+      this.#waiting.delete(waiting);
+      waiting.admit();
+    }
+    this.#timer?.abort();
+    this.#timer = undefined;
+  }
+
+  #lookIn(ms: number): void {
+    if (this.#timer) return;
+    const timer = new AbortController();
+    this.#timer = timer;
+    const look = () => {
+      if (this.#timer !== timer) return;
+      this.#timer = undefined;
+      this.#admit();
+    };
+    this.#clock.sleep(ms, timer.signal).then(look, () => {});
+  }
+}
+
+function once(end: () => void): Disposable {
+  let open = true;
+  return {
+    [Symbol.dispose]: () => {
+      if (!open) return;
+      open = false;
+      end();
+    },
+  };
+}
