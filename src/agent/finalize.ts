@@ -1,17 +1,58 @@
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
-import { FIELD_MANAGER, OWNER_LABEL, refOf } from '../core/object.ts';
+import { FIELD_MANAGER, keyOf, type ObjectRef, OWNER_LABEL, refOf } from '../core/object.ts';
 import { publicationRefs } from '../gateway/emissary.ts';
 import { ownerLabel } from '../gateway/owner.ts';
-import type { Target } from '../gateway/targets.ts';
 import { KubeError } from '../kube/error.ts';
+import type { Problem } from './decide.ts';
 import type { Environment } from './environment.ts';
+import type { MappingKeeping } from './mappings-contract.ts';
 import type { Fence } from './publisher.ts';
+import type { Retiring } from './retire.ts';
 
 /** Keeps a MeshCertificate with `deletionPolicy: Delete` until what it published was taken away in the safe order. */
 export const FINALIZER = 'meshcert.dev/retire';
 
 export const isDeleting = ({ metadata }: MeshCertificate): boolean =>
   metadata.deletionTimestamp !== undefined && (metadata.finalizers ?? []).includes(FINALIZER);
+
+/** Taken away already: only a finalizer of somebody else keeps the object, and nothing is to be made anew. */
+export const isRetired = ({ metadata, spec }: MeshCertificate): boolean =>
+  metadata.deletionTimestamp !== undefined &&
+  spec.deletionPolicy === 'Delete' &&
+  !(metadata.finalizers ?? []).includes(FINALIZER);
+
+/** Whether all is known of who might still need the publication. */
+export const isDeletionJudged = (
+  mappings: Pick<MappingKeeping, 'complete'> | undefined,
+  retiring: Pick<Retiring, 'synced'> | undefined,
+): boolean => mappings?.complete === true && retiring?.synced === true;
+
+/** What a deletion waits for and what to do about it; undefined where it may go on, or where that is not known yet. */
+export function deletionWaits(
+  certificate: MeshCertificate,
+  mappings: Pick<MappingKeeping, 'complete' | 'users'> | undefined,
+  retiring: Pick<Retiring, 'synced' | 'users'> | undefined,
+): Problem | undefined {
+  if (!isDeleting(certificate)) return undefined;
+  const { name, namespace = '' } = certificate.metadata;
+  const waits = (why: string) => ({
+    code: 'ERR_RETIRE_WAITS',
+    message: `${namespace}/${name} is being deleted: ${why}`,
+  });
+  if (certificate.spec.paused) return waits('it is paused, so nothing is taken away; set spec.paused to false');
+  if (!mappings || !retiring || !isDeletionJudged(mappings, retiring)) return undefined;
+  const users = [...mappings.users().map(({ mapping }) => mapping), ...retiring.users(certificate)];
+  if (users.length === 0) return undefined;
+  const listed = users.slice(0, LISTED).join(', ');
+  const more = users.length > LISTED ? ` and ${users.length - LISTED} more` : '';
+  return waits(
+    `it waits for ${listed}${more}, which would lose mTLS, and is kept and renewed until then; ` +
+      `run: meshcert offboard ${name} -n ${namespace}, or remove what names it (spec.tls of a Mapping) yourself`,
+  );
+}
+
+/** More names do not help whoever reads the message. */
+const LISTED = 3;
 
 /** Adds or takes away our finalizer, as the policy says. One request, only when something is to be changed. */
 export async function settleFinalizer(
@@ -28,19 +69,22 @@ export async function settleFinalizer(
 
 /**
  * Takes the publication away: contexts before Secrets, since a context without its Secret means plaintext. Only what
- * carries our owner label goes. To be called only when no Mapping names a context of it.
+ * carries our owner label goes. `isFree` is asked again before each object, since each may wait for its turn. Resolves
+ * to whether all is gone.
  */
 export async function retireAll(
   certificate: MeshCertificate,
-  targets: readonly Target[] | undefined,
+  contexts: readonly ObjectRef[],
+  isFree: () => boolean,
   env: Pick<Environment, 'kube' | 'spacings' | 'log'>,
   fence: Fence,
   signal: AbortSignal,
-): Promise<void> {
+): Promise<boolean> {
   const { namespace = '' } = certificate.metadata;
   const owner = ownerLabel(certificate.metadata);
   const spacing = env.spacings.of(namespace);
-  for (const ref of [...publicationRefs(certificate, targets)].reverse()) {
+  const refs = new Map([...publicationRefs(certificate, undefined), ...contexts].map((ref) => [keyOf(ref), ref]));
+  for (const ref of [...refs.values()].reverse()) {
     const live = await env.kube.get(ref, signal).catch((error: unknown) => {
       if (error instanceof KubeError && error.status === 404) return undefined;
       throw error;
@@ -49,6 +93,7 @@ export async function retireAll(
     const gateway = ref.apiVersion.startsWith('getambassador.io/');
     const turn = await (gateway ? spacing.beforeGateway(signal) : spacing.beforeSecret(signal));
     try {
+      if (!isFree()) return false;
       fence.check();
       const { uid, resourceVersion } = live.metadata;
       await env.kube.delete(ref, { ...(uid ? { uid } : {}), ...(resourceVersion ? { resourceVersion } : {}) }, signal);
@@ -58,6 +103,7 @@ export async function retireAll(
     }
   }
   await setFinalizers(certificate, without(certificate.metadata.finalizers ?? []), env.kube, signal);
+  return true;
 }
 
 const without = (finalizers: readonly string[]): readonly string[] => finalizers.filter((one) => one !== FINALIZER);

@@ -25,6 +25,13 @@ export interface MappingState {
   readonly message?: string | undefined;
 }
 
+/** A Mapping that names one of our contexts now, whether or not it is selected. */
+export interface ContextUser {
+  /** `Mapping shop/web`. */
+  readonly mapping: string;
+  readonly contextName: string;
+}
+
 export interface MappingKeeperOptions {
   readonly kube: Kube;
   /** Shared by all keepers of an agent. */
@@ -69,6 +76,8 @@ export interface MappingKeeping {
   /** The contexts that must stand, as far as is known; sorted by name. */
   targets(): readonly Target[];
   states(): readonly MappingState[];
+  /** Who would lose its context if ours went; the same array until something is different. */
+  users(): readonly ContextUser[];
   /**
    * Sets `spec.tls` where its context stands. No change, no write; safe to call at any time. The fence is asked
    * before each write, which may have to wait for its turn.

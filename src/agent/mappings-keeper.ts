@@ -1,11 +1,18 @@
 import { retryDelay } from '../core/backoff.ts';
-import { type KubeObject, keyOf, OWNER_LABEL, refOf } from '../core/object.ts';
+import { describe, type KubeObject, keyOf, OWNER_LABEL, refOf } from '../core/object.ts';
 import { ownerLabel } from '../gateway/owner.ts';
-import { judgeMappings, type MappingVerdict, neededTargets, type Target, type TargetWish } from '../gateway/targets.ts';
+import {
+  judgeMappings,
+  type MappingVerdict,
+  neededTargets,
+  ownNames,
+  type Target,
+  type TargetWish,
+} from '../gateway/targets.ts';
 import { KubeError } from '../kube/error.ts';
 import { codeOf } from '../mesh/error.ts';
 import type { TargetRules } from '../mesh/targeting.ts';
-import type { MappingKeeperOptions, MappingKeeping, MappingState } from './mappings-contract.ts';
+import type { ContextUser, MappingKeeperOptions, MappingKeeping, MappingState } from './mappings-contract.ts';
 import { Sight } from './mappings-sight.ts';
 import { applyTls } from './mappings-write.ts';
 import type { Fence } from './publisher.ts';
@@ -30,6 +37,7 @@ export class MappingKeeper implements MappingKeeping {
   #verdicts: readonly MappingVerdict[] = [];
   #standing: ReadonlySet<string> = new Set();
   #targets: readonly Target[] = [];
+  #users: readonly ContextUser[] = [];
   #failures = new Map<string, Failure>();
   /** The version of each Mapping that a write was based on, until the watch shows what became of it. */
   #applied = new Map<string, string | undefined>();
@@ -60,6 +68,10 @@ export class MappingKeeper implements MappingKeeping {
 
   states(): readonly MappingState[] {
     return this.#verdicts.map((verdict) => this.#state(verdict));
+  }
+
+  users(): readonly ContextUser[] {
+    return this.#users;
   }
 
   async run(signal: AbortSignal): Promise<void> {
@@ -129,6 +141,10 @@ export class MappingKeeper implements MappingKeeping {
     this.#standing = new Set(world.contexts.map((context) => context.metadata.name));
     this.#verdicts = judgeMappings(wish, world);
     this.#targets = neededTargets(wish, world, this.#verdicts);
+    const ours = ownNames(wish, world.contexts);
+    this.#users = this.#verdicts.flatMap(({ mapping, named }) =>
+      named !== undefined && ours.has(named) ? [{ mapping: describe(refOf(mapping)), contextName: named }] : [],
+    );
     const seen = new Set(this.#verdicts.map(({ mapping }) => keyOf(refOf(mapping))));
     for (const notes of [this.#failures, this.#applied]) {
       for (const key of notes.keys()) if (!seen.has(key)) notes.delete(key);
@@ -138,7 +154,7 @@ export class MappingKeeper implements MappingKeeping {
 
   /** Tells when something is different that the caller acts on or shows. */
   #tell(): void {
-    const now = JSON.stringify([this.complete, this.#targets, this.states(), [...this.#standing].sort()]);
+    const now = JSON.stringify([this.complete, this.#targets, this.states(), this.#users, [...this.#standing].sort()]);
     if (now === this.#told) return;
     this.#told = now;
     this.#options.onChange();

@@ -17,6 +17,8 @@ export interface Report {
   /** Read back from the watch and verified: what stands is what should stand. */
   readonly inForce: boolean;
   readonly leading: boolean;
+  /** False while what stands cannot be read; then `decision` rests on nothing, and `failure` says why. */
+  readonly seen: boolean;
   /** The value of the renew annotation that was acted on last. */
   readonly renewRequest: string | undefined;
   /** When the leaf of this fingerprint is renewed, epoch ms; undefined on who follows. */

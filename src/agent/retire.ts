@@ -1,42 +1,72 @@
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
-import { type KubeObject, OWNER_LABEL, refOf } from '../core/object.ts';
+import { describe, type KubeObject, type ObjectRef, OWNER_LABEL, refOf } from '../core/object.ts';
 import { ownerLabel } from '../gateway/owner.ts';
-import type { Target } from '../gateway/targets.ts';
 import { KubeError } from '../kube/error.ts';
 import { RESOURCES } from '../kube/resources.ts';
 import type { Discovery, View } from './discovery.ts';
 import type { Environment } from './environment.ts';
 import type { MappingKeeping } from './mappings-contract.ts';
+import type { Fence } from './publisher.ts';
 
-const NONE: readonly Target[] = [];
+/** A context that must stand. */
+type Needed = readonly { readonly contextName: string }[];
 
 /** Takes away the TLSContexts of one MeshCertificate that no target needs any more. */
 export class Retiring implements Disposable {
   readonly #contexts: View;
-  /** The targets for which nothing was left over at the last look, unless a context has changed since. */
-  #doneFor: readonly Target[] | undefined;
+  /** What nothing was left over for at the last look, unless a context has changed since. */
+  #doneFor: Needed | undefined;
 
-  constructor(discovery: Discovery, namespace: string) {
+  constructor(discovery: Discovery, namespace: string, changed: () => void) {
     const forget = () => {
       this.#doneFor = undefined;
+      changed();
     };
     this.#contexts = discovery.view(RESOURCES.tlsContexts, namespace, { changed: forget, failed() {} });
+  }
+
+  get synced(): boolean {
+    return this.#contexts.synced;
+  }
+
+  /** Our contexts that stand. */
+  own({ metadata }: MeshCertificate): readonly ObjectRef[] {
+    const owner = ownerLabel(metadata);
+    return this.#contexts
+      .items()
+      .filter((context) => context.metadata.labels?.[OWNER_LABEL] === owner)
+      .map(refOf);
+  }
+
+  /** Contexts of others that name a Secret of ours: without it, the gateway would not use them. */
+  users({ metadata, spec }: MeshCertificate): readonly string[] {
+    const owner = ownerLabel(metadata);
+    const secrets = new Set<unknown>([spec.secretName, spec.caSecretName]);
+    return this.#contexts.items().flatMap((context) => {
+      const { secret, ca_secret } = (context.spec ?? {}) as { secret?: unknown; ca_secret?: unknown };
+      const isOurs = context.metadata.labels?.[OWNER_LABEL] === owner;
+      return !isOurs && (secrets.has(secret) || secrets.has(ca_secret)) ? [describe(refOf(context))] : [];
+    });
   }
 
   /** Does nothing until all is known; then looks at every context, but only when something is different. */
   async look(
     certificate: MeshCertificate,
-    mappings: Pick<MappingKeeping, 'complete' | 'targets'> | undefined,
+    mappings: Pick<MappingKeeping, 'complete' | 'targets' | 'users'> | undefined,
     env: Pick<Environment, 'kube' | 'spacings' | 'log' | 'dryRun'>,
+    fence: Fence,
     signal: AbortSignal,
   ): Promise<void> {
     if (!mappings?.complete || !this.#contexts.synced) return;
-    const targets = certificate.spec.tlsContext.enabled ? mappings.targets() : NONE;
-    if (this.#doneFor === targets) return;
+    // Who no longer wants a context still keeps the one that a Mapping names.
+    const { enabled } = certificate.spec.tlsContext;
+    const needed = () => (enabled ? mappings.targets() : mappings.users());
+    const now = needed();
+    if (this.#doneFor === now) return;
     // Before the look: a context that changes meanwhile asks for another.
-    this.#doneFor = targets;
+    this.#doneFor = now;
     try {
-      await retireContexts(certificate, this.#contexts.items(), targets, env, signal);
+      await retireContexts(certificate, this.#contexts.items(), needed, env, fence, signal);
     } catch (error) {
       this.#doneFor = undefined;
       throw error;
@@ -49,23 +79,26 @@ export class Retiring implements Disposable {
 }
 
 /**
- * Deletes our TLSContexts that no target needs. `targets` keeps a context for as long as a Mapping names it, so a
- * Mapping never loses the context that it refers to.
+ * Deletes our TLSContexts that nothing needs. A context is needed for as long as a Mapping names it, so a Mapping
+ * never loses the one that it refers to; each is asked about again when its turn has come.
  */
 async function retireContexts(
   certificate: MeshCertificate,
   standing: readonly KubeObject[],
-  targets: readonly Target[],
+  needed: () => Needed,
   env: Pick<Environment, 'kube' | 'spacings' | 'log' | 'dryRun'>,
+  fence: Fence,
   signal: AbortSignal,
 ): Promise<void> {
-  const needed = new Set(targets.map(({ contextName }) => contextName));
+  const isNeeded = (name: string) => needed().some(({ contextName }) => contextName === name);
   const owner = ownerLabel(certificate.metadata);
   for (const context of standing) {
     const { labels, name, namespace = '', uid, resourceVersion, deletionTimestamp } = context.metadata;
-    if (labels?.[OWNER_LABEL] !== owner || needed.has(name) || deletionTimestamp !== undefined || env.dryRun) continue;
+    if (labels?.[OWNER_LABEL] !== owner || isNeeded(name) || deletionTimestamp !== undefined || env.dryRun) continue;
     const turn = await env.spacings.of(namespace).beforeGateway(signal);
     try {
+      if (isNeeded(name)) continue;
+      fence.check();
       await env.kube.delete(
         refOf(context),
         { ...(uid ? { uid } : {}), ...(resourceVersion ? { resourceVersion } : {}) },

@@ -31,6 +31,7 @@ export const REASONS = [
   'AsExpected',
   'BudgetExhausted',
   'EmergencyBand',
+  'NotSeen',
 ] as const;
 
 /** `ERR_MESH_TLS` → `MeshTls`: the condition reason of a coded failure. */
@@ -43,6 +44,7 @@ export function reasonOf(code: string): string {
 
 /** The status that a report amounts to, given the one before it; transition times and counts are carried on. */
 export function statusOf(report: Report, before: PublicationStatus | undefined): PublicationStatus {
+  if (!report.seen) return unseen(report, before);
   const { certificate, decision, situation, failure } = report;
   const { now } = situation;
   const leaf = decision.identity && leafOf(decision.identity);
@@ -95,6 +97,28 @@ export function statusOf(report: Report, before: PublicationStatus | undefined):
   };
 }
 
+/** Nothing is known of what stands: what was said stays said, and why nothing is known is added. */
+function unseen(report: Report, before: PublicationStatus | undefined): PublicationStatus {
+  const { certificate, failure, situation } = report;
+  const { now } = situation;
+  const say = sayOf(report);
+  let conditions: readonly Condition[] = before?.conditions ?? [];
+  if (!conditions.some(({ type }) => type === 'Ready')) {
+    const message = 'What stands in the cluster cannot be read; see Degraded.';
+    conditions = setCondition(conditions, say('Ready', 'Unknown', 'NotSeen', message), now);
+  }
+  if (failure) {
+    const degraded = say('Degraded', 'True', reasonOf(failure.code), `${failure.code}: ${failure.message}`);
+    conditions = setCondition(conditions, degraded, now);
+  }
+  const { name } = certificate.spec.mesh;
+  return {
+    ...{ mesh: name, roots: [], mappings: [], targets: [], rotations: 0, ...before },
+    ...(failure ? { lastError: errorOf(failure, before, now) } : {}),
+    conditions,
+  };
+}
+
 /** As it was said first, for as long as the leaf stands: a restart knows less of when the leaf came, and says nothing new. */
 function renewalTimeOf(
   { certificate, planned }: Report,
@@ -134,16 +158,9 @@ function errorOf(
 }
 
 function conditionsOf(report: Report): Omit<Condition, 'lastTransitionTime'>[] {
-  const { certificate, decision, failure, inForce } = report;
-  const { generation } = certificate.metadata;
+  const { decision, failure, inForce } = report;
   const leaf = decision.identity && leafOf(decision.identity);
-  const say = (type: ConditionType, status: ConditionStatus, reason: string, message: string) => ({
-    type,
-    status,
-    reason,
-    message,
-    ...(generation === undefined ? {} : { observedGeneration: generation }),
-  });
+  const say = sayOf(report);
   const because = failure ? `${failure.code}: ${failure.message}` : '';
   const published = leaf
     ? inForce
@@ -175,6 +192,17 @@ type Say = (
   reason: string,
   message: string,
 ) => Omit<Condition, 'lastTransitionTime'>;
+
+function sayOf({ certificate }: Report): Say {
+  const { generation } = certificate.metadata;
+  return (type, status, reason, message) => ({
+    type,
+    status,
+    reason,
+    message,
+    ...(generation === undefined ? {} : { observedGeneration: generation }),
+  });
+}
 
 function readiness({ certificate, decision, situation }: Report, say: Say) {
   const stands = situation.published.identity?.chain[0];

@@ -12,7 +12,7 @@ import { isTargeting } from '../mesh/targeting.ts';
 import { Trigger } from '../mesh/trigger.ts';
 import { codedProblem, type Decision, decide, type Problem, refusal, type Situation } from './decide.ts';
 import type { Environment } from './environment.ts';
-import { isDeleting, retireAll, settleFinalizer } from './finalize.ts';
+import { deletionWaits, isDeleting, isDeletionJudged, isRetired, retireAll, settleFinalizer } from './finalize.ts';
 import { createHost } from './host.ts';
 import { InForce } from './in-force.ts';
 import { keepMappings, type MappingKeeping } from './mappings.ts';
@@ -41,6 +41,8 @@ export class Worker {
   #mappings: MappingKeeping | undefined;
   #stream: MeshStream | undefined;
   #meshFailure: Problem | undefined;
+  /** All was taken away: only the watch does not show yet that the MeshCertificate is gone. */
+  #retired = false;
   /** The renewal that was asked for last, and the last that has led to another leaf. */
   #renewAsked: string | undefined;
   #renewDone: string | undefined;
@@ -113,7 +115,9 @@ export class Worker {
     });
     this.#mappings = mappings;
     this.#stream = stream;
-    this.#retiring = new Retiring(discovery, namespace);
+    this.#retiring = new Retiring(discovery, namespace, () => {
+      if (isDeleting(this.certificate)) this.#dirty.fire();
+    });
     const following = mappings.run(inner);
     try {
       while (!inner.aborted) {
@@ -125,7 +129,7 @@ export class Worker {
           this.#heedRenewal();
         }
         if (!leads && stream.running) await stream.stop();
-        const nextLook = this.#view.blind ? undefined : await this.#pass(leads && synced, inner);
+        const nextLook = this.#view.blind ? undefined : await this.#pass(leads, synced, inner);
         await pause(clock, nextLook === undefined ? undefined : nextLook - clock.now(), this.#dirty, inner);
       }
     } catch (error) {
@@ -147,14 +151,14 @@ export class Worker {
     this.renew();
   }
 
-  async #pass(leading: boolean, signal: AbortSignal): Promise<number | undefined> {
+  async #pass(leading: boolean, seen: boolean, signal: AbortSignal): Promise<number | undefined> {
     const situation = this.#situation();
     const decision = decide(situation);
     const owner = ownerLabel(this.certificate.metadata);
     const standing = this.#view.standing(decision.desired);
     const steps = decision.desired ? plan(decision.desired, standing, owner, situation.now) : [];
     const due = steps.some((step) => step.action !== 'none');
-    const outcome = leading ? await this.#act(steps, due, decision, signal) : undefined;
+    const outcome = leading && seen ? await this.#act(steps, due, decision, signal) : undefined;
     if (decision.hold?.hold) this.#prober.ask(situation.candidate, decision.trust.bundle, signal);
     const inForce = decision.identity !== undefined && !due && this.#view.readBack(decision.desired);
     const { clock } = this.#env;
@@ -169,13 +173,14 @@ export class Worker {
       decision,
       steps,
       outcome,
-      failure: this.#attempts.failure ?? this.#view.problem ?? decision.problem ?? this.#meshFailure,
+      failure: this.#attempts.failure ?? this.#view.problem ?? this.#waits ?? decision.problem ?? this.#meshFailure,
       inForce,
       planned: this.#stream?.planned,
       renewRequest: this.#renewDone,
       rotation,
       repair,
       leading,
+      seen,
       mappings: this.#mappings?.states() ?? [],
       breakerOpenMs: this.#stream?.breakerOpenMs ?? 0,
       dryRun: this.#env.dryRun,
@@ -197,8 +202,10 @@ export class Worker {
     const fence = leadership.fence(keyOf(refOf(certificate)));
     let outcome: Outcome | undefined;
     try {
-      if (isDeleting(certificate) && this.#mappings?.complete && this.#mappings.states().length === 0) {
-        await retireAll(certificate, this.#mappings.targets(), this.#env, fence, signal);
+      if (this.#retired || (isRetired(certificate) && this.#view.objects().length === 0)) return undefined;
+      if (isDeleting(certificate) && !dryRun && this.#isFree()) {
+        const contexts = this.#retiring?.own(certificate) ?? [];
+        this.#retired = await retireAll(certificate, contexts, this.#isFree, this.#env, fence, signal);
         return undefined;
       }
       if (due) {
@@ -212,8 +219,9 @@ export class Worker {
         if (outcome.written.length > 0) this.#dirty.fire();
         return outcome;
       }
-      await this.#mappings?.sync(signal, fence);
-      await this.#retiring?.look(certificate, this.#mappings, this.#env, signal);
+      // Who is being deleted wins no more Mappings.
+      if (certificate.metadata.deletionTimestamp === undefined) await this.#mappings?.sync(signal, fence);
+      await this.#retiring?.look(certificate, this.#mappings, this.#env, fence, signal);
       if (certificate.metadata.uid !== undefined && !dryRun) await settleFinalizer(certificate, kube, signal);
       this.#attempts.succeeded();
     } catch (error) {
@@ -228,6 +236,12 @@ export class Worker {
     this.#attempts.failed(problem, leaf && Math.max(0, leaf.notAfter - this.#env.clock.now()));
     this.#trouble(Object.assign(new Error(problem.message), { code: problem.code }));
   }
+
+  get #waits(): Problem | undefined {
+    return deletionWaits(this.certificate, this.#mappings, this.#retiring);
+  }
+
+  readonly #isFree = (): boolean => isDeletionJudged(this.#mappings, this.#retiring) && this.#waits === undefined;
 
   readonly #changed = (): void => this.#dirty.fire();
 

@@ -1,8 +1,12 @@
-import { Agent } from '../../src/agent/agent.ts';
+import { adapters } from '../../adapters/index.ts';
+import { Agent, type Wishes } from '../../src/agent/agent.ts';
+import { customResources } from '../../src/agent/controller.ts';
 import { alone } from '../../src/agent/leadership.ts';
 import { LogSink } from '../../src/agent/log-sink.ts';
 import type { Sink } from '../../src/agent/reporter.ts';
 import { StatusBoard } from '../../src/agent/status-board.ts';
+import { StatusWriter } from '../../src/agent/status-writer.ts';
+import { customResourceDefinition } from '../../src/config/crd.ts';
 import type { MeshCertificate } from '../../src/config/mesh-certificate.ts';
 import { validateObject } from '../../src/config/validate.ts';
 import type { KubeObject } from '../../src/core/object.ts';
@@ -61,6 +65,41 @@ export class AgentWorld implements AsyncDisposable {
   /** Starts an agent, as a new process would: it knows only what stands in the cluster. */
   run(spec: Record<string, unknown> = {}, sinks: readonly Sink[] = []): void {
     const certificate = this.certificate(spec);
+    this.#run(sinks, async function* (signal) {
+      yield [certificate];
+      await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+    });
+  }
+
+  /** As `run`, from the MeshCertificates that stand in the cluster, and with their statuses written there. */
+  follow(dryRun = false): void {
+    const { kube, clock, mesh } = this;
+    const random = () => 0.5;
+    const log = this.#log();
+    const sink: Sink = {
+      status: (...told) => writer.status(...told),
+      forget: (certificate) => writer.forget(certificate),
+    };
+    const wishes: Wishes = (signal) => {
+      const options = { kube, adapters: [mesh.adapter], clock, random, log, leads: () => true, onError: () => {} };
+      return customResources(options, signal);
+    };
+    this.#run([sink], wishes, dryRun);
+    const writer = new StatusWriter({ kube, clock, random, log, signal: this.#stop.signal });
+  }
+
+  /** Stores a MeshCertificate, and their definition if it is the first. */
+  wish(spec: Record<string, unknown> = {}, metadata: Record<string, unknown> = {}): void {
+    this.api.put(customResourceDefinition(adapters));
+    this.api.put({
+      apiVersion: 'meshcert.dev/v1alpha1',
+      kind: 'MeshCertificate',
+      metadata: { name: 'istio', namespace: NAMESPACE, ...metadata },
+      spec: { istio: { ca: { address: 'istiod:15012', serviceAccount: 'emissary' } }, ...spec },
+    });
+  }
+
+  #run(sinks: readonly Sink[], wishes: Wishes, dryRun = false): void {
     this.#stop = new AbortController();
     this.board = new StatusBoard();
     const kube = connect({ kubeconfigText: this.api.kubeconfig(), userAgent: 'meshcert', clock: this.clock });
@@ -68,16 +107,14 @@ export class AgentWorld implements AsyncDisposable {
     this.agent = new Agent({
       kube,
       adapters: [this.mesh.adapter],
-      async *wishes(signal) {
-        yield [certificate];
-        await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
-      },
+      wishes,
       leadership: alone,
       sinks: [this.board, new LogSink(log), ...sinks],
       clock: this.clock,
       random: () => 0.5,
       log,
       observe: { by: 'names' },
+      dryRun,
     });
     this.#running = this.agent.run(this.#stop.signal).finally(() => kube.close());
   }
