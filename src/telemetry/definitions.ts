@@ -143,6 +143,12 @@ export const METRICS = {
     help: 'Resident memory.',
     labels: [],
   }),
+  heapUsed: define({
+    name: 'nodejs_heap_size_used_bytes',
+    type: 'gauge',
+    help: 'Objects on the JavaScript heap, garbage among them: what leaks grows here, what fragments does not.',
+    labels: [],
+  }),
   processStart: define({
     name: 'process_start_time_seconds',
     type: 'gauge',

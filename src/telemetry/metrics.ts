@@ -28,7 +28,9 @@ export function createMetrics(build: { version: string }): Metrics {
       for (const read of readers) read();
       const { user, system } = process.cpuUsage();
       all.processCpu.set({}, (user + system) / 1e6);
-      all.processMemory.set({}, process.memoryUsage.rss());
+      const { rss, heapUsed } = process.memoryUsage();
+      all.processMemory.set({}, rss);
+      all.heapUsed.set({}, heapUsed);
       return entries.map(([, metric]) => metric.expose()).join('');
     },
   };

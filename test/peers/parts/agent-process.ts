@@ -21,6 +21,8 @@ export interface AgentProcessOptions {
   readonly documents?: string;
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
+  /** The bundle to run; absent: the source, by tsx. */
+  readonly bundle?: string;
   /** What the shell puts in place of its standard output, such as `>/dev/full`. Default: read here as its log. */
   readonly stdout?: string;
 }
@@ -34,12 +36,14 @@ export async function startAgentProcess(options: AgentProcessOptions): Promise<A
   if (options.documents !== undefined) await writeFile(config, options.documents);
   const shell = options.stdout === undefined ? [] : ['/bin/bash', '-c', `exec "$0" "$@" ${options.stdout}`];
   const [file = process.execPath, ...before] = [...shell, process.execPath];
+  const source = ['--import', join(ROOT, 'node_modules/tsx/dist/esm/index.mjs'), join(ROOT, 'src/cli/main.ts')];
   const daemon = await Daemon.start({
     name: 'agent',
     file,
     args: [
       ...before,
-      ...['--import', join(ROOT, 'node_modules/tsx/dist/esm/index.mjs'), join(ROOT, 'src/cli/main.ts'), 'agent'],
+      ...(options.bundle === undefined ? source : [options.bundle]),
+      'agent',
       ...(options.documents === undefined ? [] : ['--config', config]),
       ...['--kubeconfig', options.kubeconfig, '--listen', `127.0.0.1:${http}`, '--log-level', 'debug'],
       ...(options.args ?? []),

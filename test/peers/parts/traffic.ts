@@ -1,7 +1,9 @@
-import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
+import { bundle } from '../../../scripts/build.ts';
 import { connect } from '../../../src/kube/client.ts';
 import { startKubeApiserver } from '../servers/kube-apiserver.ts';
+import { discard, scratchDir } from '../servers/process.ts';
 import { startAgentProcess } from './agent-process.ts';
 import { startEnvoyGateway } from './envoy-gateway.ts';
 import { startLoad } from './load.ts';
@@ -28,10 +30,23 @@ export interface TrafficSummary {
   /** Of each mesh. */
   readonly meshes: readonly { readonly name: string; readonly leaves: number; readonly roots: number }[];
   readonly swaps: number;
-  /** Resident memory of the agent, bytes: its median in the first and last quarter, and its trend. */
-  readonly rss: { readonly early: number; readonly late: number; readonly slopePerMinute: number };
+  /** Resident memory of the agent, and what of it are objects on the heap. */
+  readonly rss: Trend;
+  readonly heap: Trend;
   readonly log: string;
   readonly line: string;
+}
+
+/** Bytes: the median in the first and last quarter of the settled time, and the slope of a line through all of it. */
+interface Trend {
+  readonly early: number;
+  readonly late: number;
+  readonly slopePerMinute: number;
+}
+
+interface Sample {
+  readonly at: number;
+  readonly bytes: number;
 }
 
 /** Load through a real Envoy into three meshes, while leaves rotate every five seconds and roots every minute. */
@@ -65,7 +80,10 @@ export async function runTraffic(durationMs: number): Promise<TrafficSummary> {
   await using linkerdPair = watch(linkerd);
   await using consulPair = watch(consul);
   const pairs: readonly PairWatch[] = [istioPair, linkerdPair, consulPair];
+  const dir = scratchDir('bundle');
+  await using _dir = { [Symbol.asyncDispose]: async () => discard(dir) };
   await using agent = await startAgentProcess({
+    bundle: await bundle(join(dir, 'meshcert.js')),
     kubeconfig: apiserver.kubeconfigFile,
     documents: meshes.map(document).join('---\n'),
     args: ['--namespace', GATEWAY.namespace, '--no-leader-elect', '--log-level', 'info'],
@@ -86,15 +104,20 @@ export async function runTraffic(durationMs: number): Promise<TrafficSummary> {
 
   const stop = new AbortController();
   const rotating = meshes.map((mesh) => rotate(mesh, stop.signal));
-  const memory: { readonly at: number; readonly bytes: number }[] = [];
+  const resident: Sample[] = [];
+  const used: Sample[] = [];
   const started = performance.now();
-  let told = 1;
+  let minutes = 5;
   while (performance.now() - started < durationMs) {
     const at = performance.now() - started;
-    memory.push({ at, bytes: await residentBytes(agent.daemon.pid) });
-    if (at > told * 5 * MINUTE) {
-      told += 1;
-      console.log(`${Math.round(at / MINUTE)} min: ${sum(loads, 'answered')} answered, ${sum(loads, 'failed')} failed`);
+    const metrics = await agent.metrics();
+    resident.push({ at, bytes: gaugeIn(metrics, 'process_resident_memory_bytes') });
+    used.push({ at, bytes: gaugeIn(metrics, 'nodejs_heap_size_used_bytes') });
+    if (at > minutes * MINUTE) {
+      minutes += 5;
+      const counts = `${sum(loads, 'answered')} answered, ${sum(loads, 'failed')} failed`;
+      const memory = [resident, used].map((samples) => mib(samples.at(-1)?.bytes ?? 0)).join(' MiB, heap ');
+      console.log(`${Math.round(at / MINUTE)} min: ${counts}; ${memory} MiB`);
     }
     await delay(1_000);
   }
@@ -105,8 +128,8 @@ export async function runTraffic(durationMs: number): Promise<TrafficSummary> {
   const answered = sum(loads, 'answered');
   const failed = sum(loads, 'failed');
   const seen = meshes.map(({ name }, n) => ({ name, leaves: pairs[n]?.leaves.length ?? 0, roots: roots[n] ?? 0 }));
-  const rss = trendOf(memory);
-  const mib = (bytes: number) => (bytes / 2 ** 20).toFixed(1);
+  const rss = trendOf(resident);
+  const heap = trendOf(used);
   return {
     answered,
     failed,
@@ -115,12 +138,12 @@ export async function runTraffic(durationMs: number): Promise<TrafficSummary> {
     meshes: seen,
     swaps: gateway.swaps,
     rss,
+    heap,
     log: agent.log(),
     line:
       `traffic: ${Math.round(durationMs / 1000)} s, ${answered} answered, ${failed} failed; ` +
       `${seen.map(({ name, leaves, roots }) => `${name} ${leaves} leaves ${roots} roots`).join(', ')}; ` +
-      `${gateway.swaps} configurations; agent ${mib(rss.early)} → ${mib(rss.late)} MiB, ` +
-      `slope ${(rss.slopePerMinute / 1024).toFixed(0)} KiB a minute`,
+      `${gateway.swaps} configurations; agent ${told(rss)}, of it heap ${told(heap)}`,
   };
 }
 
@@ -158,19 +181,20 @@ spec:
   trust: {hold: 5s, retain: ${LEAF_MS / 1000}s}
 `;
 
-async function residentBytes(pid: number): Promise<number> {
-  const status = await readFile(`/proc/${pid}/status`, 'utf8');
-  return Number(/^VmRSS:\s+(\d+) kB/m.exec(status)?.[1] ?? 0) * 1024;
+function gaugeIn(metrics: string, name: string): number {
+  const value = new RegExp(`^${name} (\\S+)$`, 'm').exec(metrics)?.[1];
+  if (value === undefined) throw new Error(`the agent tells no ${name}`);
+  return Number(value);
 }
 
-function trendOf(memory: readonly { readonly at: number; readonly bytes: number }[]): TrafficSummary['rss'] {
-  const settled = memory.slice(Math.floor(memory.length * SETTLED));
+function trendOf(samples: readonly Sample[]): Trend {
+  const settled = samples.slice(Math.floor(samples.length * SETTLED));
   const mean = (values: readonly number[]) => values.reduce((all, value) => all + value, 0) / (values.length || 1);
   const at = mean(settled.map((one) => one.at));
   const bytes = mean(settled.map((one) => one.bytes));
   const spread = settled.reduce((all, one) => all + (one.at - at) ** 2, 0);
   const slope = settled.reduce((all, one) => all + (one.at - at) * (one.bytes - bytes), 0) / (spread || 1);
-  const median = (part: typeof memory) =>
+  const median = (part: readonly Sample[]) =>
     part.map((one) => one.bytes).sort((a, b) => a - b)[Math.floor(part.length / 2)] ?? 0;
   const quarter = Math.ceil(settled.length / 4);
   return {
@@ -179,6 +203,11 @@ function trendOf(memory: readonly { readonly at: number; readonly bytes: number 
     slopePerMinute: slope * MINUTE,
   };
 }
+
+const mib = (bytes: number): string => (bytes / 2 ** 20).toFixed(1);
+
+const told = ({ early, late, slopePerMinute }: Trend): string =>
+  `${mib(early)} → ${mib(late)} MiB (${(slopePerMinute / 1024).toFixed(0)} KiB a minute)`;
 
 function sum(loads: readonly { readonly answered: number; readonly failed: number }[], what: 'answered' | 'failed') {
   return loads.reduce((all, load) => all + load[what], 0);
