@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, connect, createServer as createTcpServer, type Server, type Socket } from 'node:net';
 import { after, describe, it } from 'node:test';
 import { createServer, type TLSSocket, type TlsOptions } from 'node:tls';
 import { systemClock } from '../mesh/clock.ts';
@@ -25,6 +25,14 @@ describe('probe', () => {
       assert.equal(result.code, 'accepted');
       assert.deepEqual(result.peer, ['spiffe://td/ns/shop/sa/web']);
       assert.equal(result.tlsVersion, version);
+    });
+
+    it(`takes a connection that is cut once our certificate was shown for a refusal, over ${version}`, async () => {
+      const cut = await front(await upstream({ minVersion: version, maxVersion: version }), (client) =>
+        client.resetAndDestroy(),
+      );
+      const result = await probe({ address: cut }, client, [ca.root], { clock: systemClock });
+      assert.equal(result.code, 'ERR_PROBE_REFUSED');
     });
 
     it(`sees that an upstream refuses our certificate, over ${version}`, async () => {
@@ -61,6 +69,32 @@ describe('probe', () => {
     assert.equal(result.code, 'ERR_PROBE_REFUSED');
   });
 
+  it('takes an alert about our certificate for a refusal', async () => {
+    const unknownCa = Buffer.from([21, 3, 3, 0, 2, 2, 48]);
+    const alerting = await front(await upstream({ maxVersion: 'TLSv1.2' }), (socket) => socket.end(unknownCa));
+    const result = await probe({ address: alerting }, client, [ca.root], { clock: systemClock });
+    assert.equal(result.code, 'ERR_PROBE_REFUSED');
+    assert.match(result.message, /UNKNOWN_CA/);
+  });
+
+  for (const [what, serve] of [
+    ['a proxy with nothing behind it', (socket: Socket) => socket.resetAndDestroy()],
+    ['a port that closes at once', (socket: Socket) => socket.end()],
+    ['a server without TLS', (socket: Socket) => socket.end('HTTP/1.1 400 Bad Request\r\n\r\n')],
+    [
+      'a server that wants another version of TLS',
+      (socket: Socket) => socket.end(Buffer.from([21, 3, 3, 0, 2, 2, 70])),
+    ],
+  ] as const) {
+    it(`does not take ${what} for one that refuses our certificate, which it never saw`, async () => {
+      const address = await listen(
+        createTcpServer((socket) => socket.on('error', () => {}).once('data', () => serve(socket))),
+      );
+      const result = await probe({ address }, client, [ca.root], { clock: systemClock });
+      assert.equal(result.code, 'ERR_PROBE_UNREACHABLE', result.message);
+    });
+  }
+
   it('tells an address where nobody listens', async () => {
     const address = await upstream({});
     for (const clean of cleanups.splice(-1)) clean();
@@ -85,16 +119,39 @@ async function upstream(options: TlsOptions, answer: (socket: TLSSocket) => void
     rejectUnauthorized: true,
     ...options,
   });
-  const sockets = new Set<TLSSocket>();
   listener.on('secureConnection', (socket) => {
-    sockets.add(socket);
     socket.on('error', () => {});
     socket.once('data', () => answer(socket));
   });
-  await new Promise<void>((resolve) => listener.listen(0, '127.0.0.1', resolve));
+  return listen(listener);
+}
+
+/** Passes on what goes to the upstream until the client's second flight, the one that has its certificate. */
+function front(address: string, instead: (client: Socket) => void): Promise<string> {
+  const server = createTcpServer((client) => {
+    const upstream = connect(Number(address.split(':').at(-1)), '127.0.0.1');
+    for (const socket of [client, upstream]) socket.on('error', () => {});
+    upstream.pipe(client, { end: false });
+    let answered = false;
+    upstream.once('data', () => {
+      answered = true;
+    });
+    client.on('data', (data) => {
+      if (!answered) return upstream.write(data);
+      upstream.destroy();
+      instead(client);
+    });
+  });
+  return listen(server);
+}
+
+async function listen(server: Server): Promise<string> {
+  const sockets = new Set<Socket>();
+  server.on('connection', (socket) => sockets.add(socket));
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   cleanups.push(() => {
     for (const socket of sockets) socket.destroy();
-    listener.close();
+    server.close();
   });
-  return `127.0.0.1:${(listener.address() as AddressInfo).port}`;
+  return `127.0.0.1:${(server.address() as AddressInfo).port}`;
 }

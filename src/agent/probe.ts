@@ -38,6 +38,11 @@ export interface ProbeOptions {
 /** In TLS 1.3 the server judges our certificate after our handshake is done; its alert arrives within a round trip. */
 const ALERT_WAIT_MS = 500;
 const TIMEOUT_MS = 5000;
+/**
+ * What ends a connection is about our certificate only once that was sent. In TLS 1.3 the handshake is then done; in
+ * TLS 1.2 nothing tells but the label of the secret that is derived right behind it.
+ */
+const SENT_OVER_1_2 = Buffer.from('CLIENT_RANDOM ');
 
 /**
  * Shows an identity to a real upstream as the gateway would, and checks the upstream's own identity, which
@@ -84,21 +89,27 @@ export async function probe(
     );
     options.signal?.addEventListener('abort', abort, { once: true });
     let peer: string[] = [];
-    let reached = false;
+    let connected = false;
     socket.once('connect', () => {
-      reached = true;
+      connected = true;
+    });
+    let shown = false;
+    socket.on('keylog', (line) => {
+      shown ||= line.subarray(0, SENT_OVER_1_2.length).equals(SENT_OVER_1_2);
     });
     socket.once('error', (error: NodeJS.ErrnoException) => {
-      if (reached) {
+      if (shown) {
         return finish({
           code: 'ERR_PROBE_REFUSED',
           message: `${at} ended the TLS handshake, as a server does that refuses our certificate: ${reason(error)}`,
           peer,
         });
       }
-      finish({ code: 'ERR_PROBE_UNREACHABLE', message: `no connection to ${at}: ${reason(error)}`, peer });
+      const what = connected ? `${at} ended the TLS handshake before it saw our certificate` : `no connection to ${at}`;
+      finish({ code: 'ERR_PROBE_UNREACHABLE', message: `${what}: ${reason(error)}`, peer });
     });
     socket.once('secureConnect', () => {
+      shown = true;
       peer = namesOf(socket);
       if (!socket.authorized) {
         const why = String(socket.authorizationError ?? 'unknown');

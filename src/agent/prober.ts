@@ -1,12 +1,15 @@
 import type { ProbeWish } from '../config/mesh-certificate.ts';
 import { type Identity, leafOf } from '../mesh/identity.ts';
 import type { Certificate } from '../pki/certificate.ts';
-import type { ProbeOutcome } from './decide.ts';
+import type { ProbeOutcome, Problem } from './decide.ts';
 import type { Environment } from './environment.ts';
 import { type ProbeResult, probe } from './probe.ts';
 
 /** Between two probes of the same held leaf. */
 const AGAIN_MS = 5000;
+
+/** All else, such as an upstream that is down or is somebody else, tells nothing of our certificate. */
+const ANSWERS = { accepted: 'accepted', ERR_PROBE_REFUSED: 'refused' } as const;
 
 /** Probes a held leaf until the upstream accepts it; one probe at a time. */
 export class Prober {
@@ -15,7 +18,7 @@ export class Prober {
   readonly #told: () => void;
   readonly #stop = new AbortController();
   #running: Promise<void> | undefined;
-  #last: { readonly fingerprint: string; readonly result: ProbeResult } | undefined;
+  #last: { readonly fingerprint: string; readonly outcome: ProbeOutcome; readonly result: ProbeResult } | undefined;
 
   constructor(env: Pick<Environment, 'clock' | 'log'>, wish: ProbeWish | undefined, told: () => void) {
     this.#env = env;
@@ -23,14 +26,16 @@ export class Prober {
     this.#told = told;
   }
 
-  /** What the upstream last said to this identity. */
+  /** What the upstream last said to this identity; one that cannot be asked has said nothing new. */
   outcome(identity: Identity | undefined): ProbeOutcome {
-    if (!identity || this.#last?.fingerprint !== leafOf(identity).fingerprint) return 'unknown';
-    return this.#last.result.code === 'accepted' ? 'accepted' : 'refused';
+    return this.#of(identity)?.outcome ?? 'unknown';
   }
 
-  get last(): ProbeResult | undefined {
-    return this.#last?.result;
+  /** Why the last probe of this identity has no answer; undefined where it has one. */
+  problem(identity: Identity | undefined): Problem | undefined {
+    const { result } = this.#of(identity) ?? {};
+    if (!result || result.code in ANSWERS) return undefined;
+    return { code: result.code, message: result.message };
   }
 
   /** Starts probing unless a probe is under way or none is configured. */
@@ -60,7 +65,12 @@ export class Prober {
     if (this.#last?.fingerprint === fingerprint) await this.#env.clock.sleep(AGAIN_MS, signal);
     const result = await probe(wish, identity, bundle, { clock: this.#env.clock, signal });
     if (signal.aborted) return;
-    this.#last = { fingerprint, result };
+    const said = ANSWERS[result.code as keyof typeof ANSWERS] ?? this.outcome(identity);
+    this.#last = { fingerprint, outcome: said, result };
     this.#env.log.info({ code: result.code, upstream: wish.address, leaf: fingerprint.slice(0, 16) }, result.message);
+  }
+
+  #of(identity: Identity | undefined) {
+    return identity && this.#last?.fingerprint === leafOf(identity).fingerprint ? this.#last : undefined;
   }
 }

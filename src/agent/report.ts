@@ -16,6 +16,8 @@ export interface Report {
   readonly failure: Problem | undefined;
   /** Read back from the watch and verified: what stands is what should stand. */
   readonly inForce: boolean;
+  /** Why the probe of the held leaf has no answer. */
+  readonly probeProblem: Problem | undefined;
   readonly leading: boolean;
   /** False while what stands cannot be read; then `decision` rests on nothing, and `failure` says why. */
   readonly seen: boolean;

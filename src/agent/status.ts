@@ -221,7 +221,7 @@ function readiness({ certificate, decision, situation }: Report, say: Say) {
   return say('Ready', 'True', 'Serving', `Certificate of ${standing.id} until ${until}.`);
 }
 
-function trusted({ decision }: Report, say: Say) {
+function trusted({ decision, probeProblem }: Report, say: Say) {
   if (decision.trust.bundle.length === 0) {
     return say('Trusted', 'Unknown', 'NoRoots', 'The mesh has named no trust roots yet.');
   }
@@ -230,11 +230,14 @@ function trusted({ decision }: Report, say: Say) {
       decision.hold.reason === 'probe_refused'
         ? 'the probed upstream refuses it; restart workloads that still trust only the old root'
         : 'its root is new to the upstreams';
+    const unasked = probeProblem
+      ? `; the upstream of spec.probe told nothing: ${probeProblem.code}: ${probeProblem.message}`
+      : '';
     return say(
       'Trusted',
       'False',
       'LeafHeld',
-      `A newer certificate is held until ${toRfc3339(decision.hold.until)}: ${why}.`,
+      `A newer certificate is held until ${toRfc3339(decision.hold.until)}: ${why}${unasked}.`,
     );
   }
   const retained = [...decision.trust.since.values()].filter(({ state }) => state === 'retained').length;

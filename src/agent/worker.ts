@@ -175,6 +175,7 @@ export class Worker {
       outcome,
       failure: this.#attempts.failure ?? this.#view.problem ?? this.#waits ?? decision.problem ?? this.#meshFailure,
       inForce,
+      probeProblem: this.#prober.problem(situation.candidate),
       planned: this.#stream?.planned,
       renewRequest: this.#renewDone,
       rotation,

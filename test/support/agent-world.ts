@@ -35,8 +35,7 @@ export class AgentWorld implements AsyncDisposable {
   #stop = new AbortController();
   #running: Promise<void> | undefined;
 
-  static async start(options: KubeApiOptions = {}): Promise<AgentWorld> {
-    const clock = new FakeClock();
+  static async start(options: KubeApiOptions = {}, clock = new FakeClock()): Promise<AgentWorld> {
     const api = await startKubeApi({ clock, tls: false, namespaces: [NAMESPACE], ...options });
     return new AgentWorld(api, clock);
   }
