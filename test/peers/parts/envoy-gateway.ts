@@ -112,12 +112,19 @@ export async function startEnvoyGateway(options: EnvoyGatewayOptions): Promise<E
   };
 }
 
+/** The upstreams run in the process of the test, which a busy machine has stalled for longer than Emissary's 3 s. */
+const CONNECT_TIMEOUT = '15s';
+
 async function clusterOf(
   { name, host, tls }: ClusterConfig,
   dir: string,
   { resolve, freshEvery }: EnvoyGatewayOptions,
 ): Promise<EnvoyObject> {
-  const plain = { ...plainCluster(name, resolve(host) ?? 0), ...(freshEvery ? shortConnections(freshEvery) : {}) };
+  const plain = {
+    ...plainCluster(name, resolve(host) ?? 0),
+    connect_timeout: CONNECT_TIMEOUT,
+    ...(freshEvery ? shortConnections(freshEvery) : {}),
+  };
   if (!tls) return plain;
   const file = async (pem: { readonly path: string; readonly pem: string } | undefined) => {
     if (!pem) return undefined;

@@ -1,6 +1,7 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Kube } from '../../../src/kube/api.ts';
 import { systemClock } from '../../../src/mesh/clock.ts';
+import { codeOf } from '../../../src/mesh/error.ts';
 import { Workload } from '../../../src/sandbox/cluster/mesh.ts';
 import { startConsul } from '../../../src/sandbox/consul/consul.ts';
 import { startSidecar } from '../../../src/sandbox/consul/sidecar.ts';
@@ -90,6 +91,26 @@ export async function consulTraffic({ leafLifetimeMs }: TrafficSetup): Promise<T
   };
 }
 
+/** An operator would send it again: what a kept-alive connection of a busy machine loses is no part of the drill. */
+function patient(kube: Kube): Kube {
+  const apply: Kube['apply'] = async (object, options, signal) => {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await kube.apply(object, options, signal);
+      } catch (error) {
+        if (tries === 5 || codeOf(error, '') !== 'ERR_KUBE_UNREACHABLE') throw error;
+      }
+    }
+  };
+  return new Proxy(kube, {
+    get(target, key) {
+      if (key === 'apply') return apply;
+      const value = Reflect.get(target, key, target);
+      return typeof value === 'function' ? value.bind(target) : value;
+    },
+  });
+}
+
 /** A leaf is valid from before its issue by this share of its life, or it would be born due for renewal. */
 const SKEW_OF_LIFE = 0.1;
 /** Until the gateway has let go of its connections to a pod that gets no new ones. */
@@ -97,7 +118,7 @@ const DRAIN_MS = 3_000;
 
 export async function linkerdTraffic({ kube, leafLifetimeMs }: TrafficSetup): Promise<TrafficMesh> {
   const linkerd = await startLinkerd({ leafLifetimeMs, skewMs: leafLifetimeMs * SKEW_OF_LIFE });
-  await linkerd.install(kube);
+  await linkerd.install(patient(kube));
   const identities = [linkerd.identityOf(GATEWAY.account, GATEWAY.namespace)];
   const pod = (name: string) =>
     linkerd.startPod({ name, namespace: 'linkerd-apps', serviceAccount: 'web', policy: { identities } });

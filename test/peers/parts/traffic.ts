@@ -101,9 +101,15 @@ export async function runTraffic(durationMs: number): Promise<TrafficSummary> {
       throw new Error(`${error.message}: ${[...clusters.keys()]}\n${agent.log()}`);
     });
   const loads = [...clusters.values()].map((name) => startLoad(`${gateway.url}/`, name, PER_SECOND / meshes.length));
-
   const stop = new AbortController();
-  const rotating = meshes.map((mesh) => rotate(mesh, stop.signal));
+  await using _loads = {
+    async [Symbol.asyncDispose]() {
+      stop.abort();
+      await Promise.all(loads.map((load) => load.stop()));
+    },
+  };
+  const rotating = Promise.all(meshes.map((mesh) => rotate(mesh, stop.signal)));
+  rotating.catch(() => {});
   const resident: Sample[] = [];
   const used: Sample[] = [];
   const started = performance.now();
@@ -117,13 +123,14 @@ export async function runTraffic(durationMs: number): Promise<TrafficSummary> {
       minutes += 5;
       const counts = `${sum(loads, 'answered')} answered, ${sum(loads, 'failed')} failed`;
       const memory = [resident, used].map((samples) => mib(samples.at(-1)?.bytes ?? 0)).join(' MiB, heap ');
-      console.log(`${Math.round(at / MINUTE)} min: ${counts}; ${memory} MiB`);
+      const why = loads.flatMap(({ failures }) => failures).join('; ');
+      console.log(`${Math.round(at / MINUTE)} min: ${counts}; ${memory} MiB ${why}`);
     }
-    await delay(1_000);
+    await Promise.race([delay(1_000), rotating]);
   }
   await Promise.all(loads.map((load) => load.stop()));
   stop.abort();
-  const roots = await Promise.all(rotating);
+  const roots = await rotating;
 
   const answered = sum(loads, 'answered');
   const failed = sum(loads, 'failed');

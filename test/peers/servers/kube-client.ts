@@ -78,7 +78,7 @@ export function kubeClient(cluster: Cluster): KubeClient {
     return new Promise((resolve, reject) => {
       const sent = request(
         new URL(path, cluster.url),
-        { method, ca, headers, agent: false, timeout: 10_000 },
+        { method, ca, headers, agent: false, timeout: 30_000 },
         (answer) => {
           let text = '';
           answer.setEncoding('utf8').on('data', (part: string) => {
