@@ -81,7 +81,7 @@ test('a MeshCertificate that is forgotten leaves no series', () => {
 
 test('names follow the conventions of Prometheus', () => {
   for (const { name, type, help, labels } of Object.values(METRICS)) {
-    assert.match(name, /^(meshcert|process)_[a-z_]+$/);
+    assert.match(name, /^(meshcert|process|nodejs)_[a-z_]+$/);
     assert.equal(name.endsWith('_total'), type === 'counter', name);
     assert.match(help, /^[0-9A-Z].*\.$/, name);
     assert.equal(new Set(labels).size, labels.length, name);
