@@ -9,14 +9,14 @@ import { connect } from '../../src/kube/client.ts';
 import { prepareCluster } from '../peers/parts/prepare.ts';
 import { startKubeApiserver } from '../peers/servers/kube-apiserver.ts';
 import { istioToken } from '../support/istio-token.ts';
+import { AuditTail } from './audit-tail.ts';
 import type { Api } from './parts/api.ts';
 import type { Ca } from './parts/ca.ts';
 import { type Part, startPart } from './parts/part.ts';
 import { Missing } from './scenario.ts';
+import { type Spent, Tally } from './tally.ts';
 
 export type ApiKind = 'kube-apiserver' | 'sandbox';
-export type Spent = Readonly<Record<string, number>>;
-
 /** An API server with the definitions, empty namespaces, and istiod's CA beside it, each in a process of its own. */
 export interface World extends AsyncDisposable {
   readonly kind: ApiKind;
@@ -26,8 +26,10 @@ export interface World extends AsyncDisposable {
   readonly ca: Part<Ca>;
   readonly caInfo: { readonly address: string; readonly serverName: string; readonly rootPem: string };
   readonly dir: string;
-  /** What a client asked since the last time, as the server's own log has it: `{ 'patch secrets': 1000 }`. */
+  /** What a client asked since the last time, as the server's own log has it. */
   spent(userAgent: string): Promise<Spent>;
+  /** The same, and it stays to be told. */
+  look(userAgent: string): Promise<Spent>;
   /** `count` MeshCertificates `gw-0` … in this namespace; those that are there stay. */
   populate(namespace: string, count: number): Promise<void>;
 }
@@ -92,6 +94,7 @@ async function startWorld(kind: ApiKind): Promise<World> {
     caInfo,
     dir,
     spent: server.spent,
+    look: server.look,
     async populate(namespace, count) {
       if ((populated.get(namespace) ?? -1) >= count) return;
       if (!populated.has(namespace)) await server.namespace(namespace);
@@ -136,6 +139,7 @@ function certificate(namespace: string, at: number, ca: World['caInfo'], tokenFi
 interface Server {
   readonly kubeconfig: string;
   spent(userAgent: string): Promise<Spent>;
+  look(userAgent: string): Promise<Spent>;
   namespace(name: string): Promise<void>;
   stop(): Promise<void>;
 }
@@ -146,7 +150,8 @@ async function played(definition: KubeObject): Promise<Server> {
   const kube = connect({ kubeconfigText: kubeconfig, userAgent: 'bench' });
   return {
     kubeconfig,
-    spent: (userAgent) => part.call('spent', { userAgent }),
+    spent: (userAgent) => part.call('take', { userAgent }),
+    look: (userAgent) => part.call('look', { userAgent }),
     namespace: async (name) => {
       await kube.create({ apiVersion: 'v1', kind: 'Namespace', metadata: { name } }, { fieldManager: 'bench' });
     },
@@ -157,30 +162,26 @@ async function played(definition: KubeObject): Promise<Server> {
   };
 }
 
+/** Large enough that the audit log is never begun anew while it is read. */
+const UNTURNED_LOG_MB = 4096;
+
 async function real(definition: KubeObject): Promise<Server> {
-  const server = await startKubeApiserver();
+  const server = await startKubeApiserver({ args: [`--audit-log-maxsize=${UNTURNED_LOG_MB}`] });
   await prepareCluster(server, {});
   await server.ensure('/apis/apiextensions.k8s.io/v1/customresourcedefinitions', definition);
   const path = '/apis/meshcert.dev/v1alpha1/meshcertificates';
   while ((await server.call('GET', path)).status !== 200) await new Promise((resolve) => setTimeout(resolve, 100));
-  const seen = new Set<string>();
+  const tally = new Tally();
+  const log = new AuditTail(server.auditLog, tally);
+  const read = async () => {
+    // An entry may appear a moment after its answer.
+    await new Promise((resolve) => setTimeout(resolve, 300));
+    await log.read();
+  };
   return {
     kubeconfig: await readFile(server.kubeconfigFile, 'utf8'),
-    async spent(userAgent) {
-      // An entry may appear a moment after its answer.
-      await new Promise((resolve) => setTimeout(resolve, 300));
-      const counts: Record<string, number> = {};
-      for (const event of await server.audit()) {
-        if (seen.has(event.auditID)) continue;
-        seen.add(event.auditID);
-        if (!event.userAgent?.startsWith(userAgent)) continue;
-        const { resource = '' } = event.objectRef ?? {};
-        const status = /\/status(\?|$)/.test(event.requestURI) ? '/status' : '';
-        const key = `${event.verb} ${resource}${status}`;
-        counts[key] = (counts[key] ?? 0) + 1;
-      }
-      return counts;
-    },
+    spent: (userAgent) => read().then(() => tally.take(userAgent)),
+    look: (userAgent) => read().then(() => tally.look(userAgent)),
     namespace: (name) => server.ensureNamespace(name),
     stop: () => server.stop(),
   };

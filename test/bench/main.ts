@@ -7,6 +7,7 @@ import { peer } from '../peers/build.ts';
 import { Fleets } from './fleets.ts';
 import { broken, document, environment, markdown, type Outcome } from './report.ts';
 import { Missing, type Scenario, type Sizes } from './scenario.ts';
+import { consulTemplate } from './scenarios/consul-template.ts';
 import { due } from './scenarios/due.ts';
 import { idle, memory } from './scenarios/idle.ts';
 import { micro } from './scenarios/micro.ts';
@@ -15,42 +16,48 @@ import { shards } from './scenarios/shards.ts';
 import { spiffeHelper } from './scenarios/spiffe-helper.ts';
 import { start } from './scenarios/start.ts';
 
-const SCENARIOS: readonly Scenario[] = [micro, due, start, push, idle, memory, shards, spiffeHelper];
+const SCENARIOS: readonly Scenario[] = [micro, due, start, push, idle, memory, shards, spiffeHelper, consulTemplate];
 
 const DEFAULT: Sizes = {
   due: 1000,
   helpers: [1, 10],
   helperSeconds: 40,
+  consulRounds: 3,
   everyApi: false,
   rounds: 3,
   pushes: 100,
   idleSeconds: 30,
   memory: [1, 100, 1000],
   micro: 5,
+  events: 10_000,
   starts: 5,
 };
 const QUICK: Sizes = {
   due: 200,
   helpers: [1],
   helperSeconds: 25,
+  consulRounds: 1,
   everyApi: false,
   rounds: 2,
   pushes: 20,
   idleSeconds: 5,
   memory: [1, 100],
   micro: 3,
+  events: 5000,
   starts: 3,
 };
 const FULL: Sizes = {
   ...DEFAULT,
   helpers: [1, 10, 30],
   helperSeconds: 60,
+  consulRounds: 10,
   everyApi: true,
   rounds: 5,
   pushes: 300,
   idleSeconds: 120,
   memory: [1, 100, 1000, 10_000],
   micro: 9,
+  events: 50_000,
   starts: 9,
 };
 

@@ -52,9 +52,13 @@ export interface Sizes {
   /** How many publications memory is looked at with. */
   readonly memory: readonly number[];
   readonly micro: number;
+  /** Of one watch, in `micro`. */
+  readonly events: number;
   /** Identities, each with a peer of its own. */
   readonly helpers: readonly number[];
   readonly helperSeconds: number;
+  /** Changes of Consul's root, of each kind. */
+  readonly consulRounds: number;
   /** Processes on each side of a comparison of one process each. */
   readonly starts: number;
 }
@@ -62,6 +66,10 @@ export interface Sizes {
 /** A peer that cannot run here; the report says so in its own words. */
 export class Missing extends Error {
   override readonly name = 'Missing';
+}
+
+export function missing(error: unknown): never {
+  throw new Missing(error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error));
 }
 
 export function row(

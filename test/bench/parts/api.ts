@@ -1,22 +1,31 @@
 import { type KubeApi, startKubeApi } from '../../../src/sandbox/kube/kube-api.ts';
+import { Tally } from '../tally.ts';
 import { servePart } from './part.ts';
 
+/** The sandbox's log is short: it is counted before it forgets. */
+const COUNT_EVERY_MS = 50;
+
 let api: KubeApi;
+const tally = new Tally();
+
+function count(): void {
+  for (const { userAgent, verb, resource } of api.requests.entries) tally.add(userAgent, `${verb} ${resource}`);
+  api.requests.reset();
+}
 
 const methods = {
   async start({ namespaces, objects }: { namespaces: readonly string[]; objects: readonly object[] }) {
     api = await startKubeApi({ namespaces, objects });
+    setInterval(count, COUNT_EVERY_MS);
     return api.kubeconfig();
   },
-  /** `{ 'patch secrets': 3, … }` of one user agent since the last time; watches and lists count once each. */
-  spent({ userAgent }: { userAgent: string }) {
-    const counts: Record<string, number> = {};
-    for (const entry of api.requests.entries.filter((one) => one.userAgent.startsWith(userAgent))) {
-      const key = `${entry.verb} ${entry.resource}`;
-      counts[key] = (counts[key] ?? 0) + 1;
-    }
-    api.requests.reset();
-    return counts;
+  look({ userAgent }: { userAgent: string }) {
+    count();
+    return tally.look(userAgent);
+  },
+  take({ userAgent }: { userAgent: string }) {
+    count();
+    return tally.take(userAgent);
   },
 };
 

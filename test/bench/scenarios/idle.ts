@@ -1,7 +1,8 @@
 import { BUNDLE_AGENT, cpuOf, rssOf, startBundle, untilPublished } from '../parts/bundle.ts';
 import { atMost, type Count, type Row, row, type Scenario } from '../scenario.ts';
+import { writesIn } from '../tally.ts';
 import { NAMESPACE } from './due.ts';
-import { settled, writesIn } from './start.ts';
+import { settled } from './start.ts';
 
 export const idle: Scenario = {
   id: 'idle',

@@ -16,6 +16,7 @@ import { SandboxCa } from '../../../src/sandbox/ca.ts';
 import { normaliseDocument } from '../parts/document.ts';
 import { type Row, ratioAtLeast, row, type Scenario } from '../scenario.ts';
 import { interleaved } from '../statistics.ts';
+import { reflectorRow } from './reflector.ts';
 
 /** Of one measurement: long enough that the clock does not matter. */
 const SLICE_MS = 200;
@@ -23,7 +24,7 @@ const SLICE_MS = 200;
 export const micro: Scenario = {
   id: 'micro',
   title: 'The parts of a rotation, one by one',
-  same: 'The same input and output on both sides in one process: a CSR against @peculiar/x509 (WebCrypto) and against one process of the openssl CLI each; reading a certificate’s names and times against Node’s own X509Certificate, which tells less; verify, plan and parsing of a publication stand for themselves.',
+  same: 'The same input and output on both sides in one process: a CSR against @peculiar/x509 (WebCrypto) and against one process of the openssl CLI each; reading a certificate’s names and times against Node’s own X509Certificate, which tells less; a watch of whole Secrets, streamed on loopback without TLS by another process, into the reflector and into the informer of @kubernetes/client-node, timed from the first request until the last object is in the cache; verify, plan and parsing of a publication stand for themselves.',
   async run({ sizes }) {
     const uri = 'spiffe://cluster.local/ns/emissary/sa/gateway';
     const ca = SandboxCa.root();
@@ -125,6 +126,7 @@ export const micro: Scenario = {
         plan(desiredObjects(input), standing, `emissary.${metadata.name}`, now);
       }),
     );
+    rows.push(await reflectorRow(sizes.micro, sizes.events));
     return { rows, counts: [], notes: [] };
   },
 };

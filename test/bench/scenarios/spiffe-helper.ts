@@ -11,7 +11,7 @@ import { Daemon } from '../../peers/servers/process.ts';
 import { startSpire } from '../../peers/servers/spire.ts';
 import { cpuOf, rssOf, startBundle, untilPublished } from '../parts/bundle.ts';
 import { preciseNow } from '../parts/part.ts';
-import { type Count, Missing, type Row, row, type Scenario } from '../scenario.ts';
+import { type Count, missing, type Row, row, type Scenario } from '../scenario.ts';
 
 /** SPIRE renews at about half of it. */
 const LEAF_SECONDS = 20;
@@ -126,10 +126,6 @@ export const spiffeHelper: Scenario = {
     return { rows, counts, notes };
   },
 };
-
-function missing(error: unknown): never {
-  throw new Missing(error instanceof Error ? (error.message.split('\n')[0] ?? '') : String(error));
-}
 
 const helperConfig = (socket: string, dir: string): string => `agent_address = "${socket}"
 cmd = ""

@@ -8,6 +8,7 @@ import type { World } from '../fleets.ts';
 import { BUNDLE_AGENT, rssOf, startBundle, untilPublished } from '../parts/bundle.ts';
 import { atMost, row, type Scenario } from '../scenario.ts';
 import { interleaved, summarise } from '../statistics.ts';
+import { writesIn } from '../tally.ts';
 import { NAMESPACE } from './due.ts';
 
 export const start: Scenario = {
@@ -67,17 +68,11 @@ export const start: Scenario = {
   },
 };
 
-/** Everything that changes something, elections left out. */
-export function writesIn(spent: Readonly<Record<string, number>>): number {
-  const writing = Object.entries(spent).filter(([what]) => /^(create|update|patch|delete) /.test(what));
-  return writing.filter(([what]) => !/leases/.test(what)).reduce((sum, [, count]) => sum + count, 0);
-}
-
-/** Until nothing but the Lease was asked for two seconds. */
+/** Until for two seconds no certificate was asked for and nothing but the Lease was written. */
 export async function settled(world: World): Promise<void> {
   for (let total = -1, quiet = 0; quiet < 2; ) {
     await new Promise((resolve) => setTimeout(resolve, 1_000));
-    const now = (await world.ca.call('requests', undefined)) + writesIn(await world.spent('never'));
+    const now = (await world.ca.call('requests', undefined)) + writesIn(await world.look(BUNDLE_AGENT));
     quiet = now === total ? quiet + 1 : 0;
     total = now;
   }

@@ -60,12 +60,16 @@ export async function createServiceToken(consul: Consul, service: string): Promi
   return { secret: answer.SecretID, accessor: answer.AccessorID };
 }
 
-/** A new root with a cross-signed bridge from the old one: toggles the size of the CA's key. */
-export async function rotateRoot(consul: Consul): Promise<void> {
+/** A new root, with a bridge that the old one signed unless `crossSign` is false: toggles the size of the CA's key. */
+export async function rotateRoot(consul: Consul, crossSign = true): Promise<void> {
   const path = '/v1/connect/ca/configuration';
   const { Provider, Config } = await consul.api('GET', path);
   const PrivateKeyBits = Number(Config.PrivateKeyBits) === 384 ? 256 : 384;
-  await consul.api('PUT', path, { Provider, Config: { ...Config, PrivateKeyType: 'ec', PrivateKeyBits } });
+  await consul.api('PUT', path, {
+    Provider,
+    Config: { ...Config, PrivateKeyType: 'ec', PrivateKeyBits },
+    ForceWithoutCrossSigning: !crossSign,
+  });
 }
 
 /** Merges over the CA's configuration; `SkipValidate: true` lifts the lower bounds of its lifetimes. */
