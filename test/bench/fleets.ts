@@ -59,10 +59,6 @@ export class Fleets implements AsyncDisposable {
     return this.world(this.#missing === undefined ? 'kube-apiserver' : 'sandbox');
   }
 
-  get kinds(): readonly ApiKind[] {
-    return this.#missing === undefined ? ['kube-apiserver', 'sandbox'] : ['sandbox'];
-  }
-
   get missing(): string | undefined {
     return this.#missing;
   }

@@ -9,7 +9,8 @@ import { broken, document, environment, markdown, type Outcome } from './report.
 import { Missing, type Scenario, type Sizes } from './scenario.ts';
 import { consulTemplate } from './scenarios/consul-template.ts';
 import { due } from './scenarios/due.ts';
-import { idle, memory } from './scenarios/idle.ts';
+import { idle } from './scenarios/idle.ts';
+import { memory } from './scenarios/memory.ts';
 import { micro } from './scenarios/micro.ts';
 import { push } from './scenarios/push.ts';
 import { shards } from './scenarios/shards.ts';
@@ -23,11 +24,12 @@ const DEFAULT: Sizes = {
   helpers: [1, 10],
   helperSeconds: 40,
   consulRounds: 3,
-  everyApi: false,
+  dueSandbox: 0,
   rounds: 3,
   pushes: 100,
   idleSeconds: 30,
   memory: [1, 100, 1000],
+  flat: 1000,
   micro: 5,
   events: 10_000,
   starts: 5,
@@ -37,11 +39,12 @@ const QUICK: Sizes = {
   helpers: [1],
   helperSeconds: 25,
   consulRounds: 1,
-  everyApi: false,
+  dueSandbox: 0,
   rounds: 2,
   pushes: 20,
   idleSeconds: 5,
   memory: [1, 100],
+  flat: 100,
   micro: 3,
   events: 5000,
   starts: 3,
@@ -51,7 +54,7 @@ const FULL: Sizes = {
   helpers: [1, 10, 30],
   helperSeconds: 60,
   consulRounds: 10,
-  everyApi: true,
+  dueSandbox: 10_000,
   rounds: 5,
   pushes: 300,
   idleSeconds: 120,
@@ -66,7 +69,7 @@ const USAGE = `usage: npm run bench -- [ID…] [--quick | --full] [--json] [--wr
 ${SCENARIOS.map(({ id, title }) => `  ${id.padEnd(16)} ${title}`).join('\n')}
 
   --quick    smaller sizes, for a first look
-  --full     larger sizes and more rounds: half an hour
+  --full     larger sizes and more rounds, 10,000 identities in the sandbox
   --json     one JSON document on stdout
   --write    also write docs/benchmarks.md
   --sandbox  use no real API server
@@ -108,7 +111,8 @@ async function main(): Promise<number> {
     const last = outcomes.at(-1);
     if (!values.json && last) process.stdout.write(`${markdown(last)}\n`);
   }
-  const report = { environment: environment(values.quick), outcomes };
+  const api = fleets.missing === undefined ? 'kube-apiserver' : `sandbox; ${fleets.missing}`;
+  const report = { environment: environment(values.quick ? 'quick' : values.full ? 'full' : 'default', api), outcomes };
   if (values.json) process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
   else
     process.stdout.write(

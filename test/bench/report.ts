@@ -15,7 +15,8 @@ export interface Report {
   readonly outcomes: readonly Outcome[];
 }
 
-export function environment(quick: boolean) {
+/** `api`: the API server that was measured with, or why it was not the real one. */
+export function environment(sizes: string, api: string) {
   return {
     date: new Date().toISOString().slice(0, 10),
     cpus: cpus().length,
@@ -23,7 +24,8 @@ export function environment(quick: boolean) {
     memoryGiB: Math.round(totalmem() / 2 ** 30),
     node: process.versions.node,
     platform: `${process.platform} ${process.arch}`,
-    sizes: quick ? 'quick' : 'default',
+    sizes,
+    api,
   };
 }
 
@@ -105,7 +107,7 @@ Written by \`npm run bench -- --write\`, each section by the last run of its sce
 
 How to read it: **every time is a ratio of two things that were measured in turn in the same run**, since a time by itself says more about a machine than about a program. Cells are *median (minimum – maximum)*; the spread of the ratio, (max − min) / median, says how much of a difference is noise. Counts (requests, writes, issues) come from the API server's audit log and from the CA, are exact, and fail the run when they are over their limit. Times never do.
 
-\`npm run bench\` runs all of it, \`npm run bench -- due push\` some, \`--quick\` at smaller sizes, \`--json\` for programs. What is compared with is built by \`test/peers/build.ts\`; a peer that cannot be built is said to be missing. Not compared yet: consul-template.
+\`npm run bench\` runs all of it, \`npm run bench -- due push\` some, \`--quick\` at smaller sizes, \`--json\` for programs. What is compared with is built by \`test/peers/build.ts\`; a peer that cannot be built is said to be missing.
 
 ${all.join('\n\n')}
 `;

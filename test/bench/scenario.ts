@@ -44,13 +44,15 @@ export interface Context {
 export interface Sizes {
   /** Identities due at once. */
   readonly due: number;
-  /** The sandbox too, where there is a real API server. */
-  readonly everyApi: boolean;
+  /** So many due at once on the sandbox besides; 0: not. */
+  readonly dueSandbox: number;
   readonly rounds: number;
   readonly pushes: number;
   readonly idleSeconds: number;
   /** How many publications memory is looked at with. */
   readonly memory: readonly number[];
+  /** Identities that are rotated ten times while the heap is looked at. */
+  readonly flat: number;
   readonly micro: number;
   /** Of one watch, in `micro`. */
   readonly events: number;

@@ -25,6 +25,14 @@ export function quantile(values: readonly number[], q: number): number {
   return low + (high - low) * (at - Math.floor(at));
 }
 
+/** Of the line with the least squares through these points: y for one of x. */
+export function slope(x: readonly number[], y: readonly number[]): number {
+  const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
+  const [middleX, middleY] = [mean(x), mean(y)];
+  const above = x.reduce((sum, value, at) => sum + (value - middleX) * ((y[at] ?? Number.NaN) - middleY), 0);
+  return above / x.reduce((sum, value) => sum + (value - middleX) ** 2, 0);
+}
+
 /** Runs both sides in turn, so that what else the machine does hits both alike; one throwaway round comes first. */
 export async function interleaved<A, B>(
   rounds: number,

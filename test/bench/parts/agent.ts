@@ -23,6 +23,8 @@ import { servePart } from './part.ts';
 
 export const AGENT_AGENT = 'meshcert-bench';
 
+const QUIET_MS = 1_000;
+
 export interface AgentOptions {
   readonly kubeconfig: string;
   readonly namespace: string;
@@ -104,6 +106,13 @@ const methods = {
     });
     agent.run(signal).catch((error) => console.error(error));
     await progress.until(() => progress.inForce.size >= count);
+  },
+  /** Resolves when no status was written for a second: what was to be said so far is said. */
+  async quiet() {
+    for (let seen = -1; seen !== progress.statusWrites; ) {
+      seen = progress.statusWrites;
+      await new Promise((resolve) => setTimeout(resolve, QUIET_MS));
+    }
   },
   /** Every certificate is due now. Milliseconds until all new pairs were read back, and until all statuses stand. */
   async renewAll() {

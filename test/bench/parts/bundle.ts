@@ -1,4 +1,4 @@
-import { readFile } from 'node:fs/promises';
+import { readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { ROOT } from '../../../scripts/tree.ts';
@@ -17,6 +17,8 @@ export interface Bundle extends AsyncDisposable {
   /** `GET /api/status`. */
   statuses(): Promise<readonly Status[]>;
   metrics(): Promise<string>;
+  /** Bytes in use after a collection; only of a bundle that was started to tell it. */
+  heap(): Promise<number>;
 }
 
 interface Status {
@@ -28,9 +30,10 @@ interface Status {
 export async function startBundle(
   kubeconfig: string,
   args: readonly string[],
-  options: { readonly flags?: readonly string[] } = {},
+  options: { readonly tellsHeap?: boolean } = {},
 ): Promise<Bundle> {
   const dir = scratchDir('bundle');
+  const told = join(dir, 'heap');
   const { http } = await freePorts('http');
   const url = `http://127.0.0.1:${http}`;
   const started = performance.now();
@@ -39,7 +42,7 @@ export async function startBundle(
     name: 'meshcert',
     file: process.execPath,
     args: [
-      ...(options.flags ?? []),
+      ...(options.tellsHeap ? ['--expose-gc', '--import', tellHeap(told)] : []),
       ...[
         BUNDLE,
         'agent',
@@ -72,18 +75,43 @@ export async function startBundle(
       return body.certificates;
     },
     metrics: async () => (await fetch(`${url}/metrics`)).text(),
+    async heap() {
+      await rm(told, { force: true });
+      process.kill(daemon.pid, 'SIGUSR2');
+      for (const deadline = Date.now() + 60_000; Date.now() < deadline; ) {
+        const text = await readFile(told, 'utf8').catch(() => undefined);
+        if (text !== undefined) return Number(text);
+        await new Promise((resolve) => setTimeout(resolve, 50));
+      }
+      throw new Error('the bundle did not tell its heap');
+    },
   };
+}
+
+/** Imported before the bundle, which stays as it is: at SIGUSR2 collects, and writes what is left in use to a file. */
+function tellHeap(path: string): string {
+  const source = `import { renameSync, writeFileSync } from 'node:fs';
+process.on('SIGUSR2', () => {
+  for (let round = 0; round < 3; round++) gc();
+  writeFileSync(${JSON.stringify(`${path}.new`)}, String(process.memoryUsage().heapUsed));
+  renameSync(${JSON.stringify(`${path}.new`)}, ${JSON.stringify(path)});
+});`;
+  return `data:text/javascript,${encodeURIComponent(source)}`;
 }
 
 export const isPublished = ({ status }: Status): boolean =>
   ['Ready', 'Published'].every((type) => status.conditions.find((one) => one.type === type)?.status === 'True');
 
-/** Asks each second until so many are published; throws after `deadlineMs`. */
-export async function untilPublished(bundle: Bundle, count: number, deadlineMs = 600_000): Promise<void> {
+/** Asks until so many are published, by default each second and less often where the answer is long. */
+export async function untilPublished(
+  bundle: Bundle,
+  count: number,
+  { deadlineMs = 1_200_000, everyMs = Math.max(1_000, count) } = {},
+): Promise<void> {
   for (const deadline = Date.now() + deadlineMs; Date.now() < deadline; ) {
     const statuses = await bundle.statuses().catch(() => []);
     if (statuses.filter(isPublished).length >= count) return;
-    await new Promise((resolve) => setTimeout(resolve, 1_000));
+    await new Promise((resolve) => setTimeout(resolve, everyMs));
   }
   throw new Error(`${count} publications did not come within ${deadlineMs} ms`);
 }

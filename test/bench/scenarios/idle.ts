@@ -1,5 +1,5 @@
-import { BUNDLE_AGENT, cpuOf, rssOf, startBundle, untilPublished } from '../parts/bundle.ts';
-import { atMost, type Count, type Row, row, type Scenario } from '../scenario.ts';
+import { BUNDLE_AGENT, cpuOf, startBundle, untilPublished } from '../parts/bundle.ts';
+import { atMost, row, type Scenario } from '../scenario.ts';
 import { writesIn } from '../tally.ts';
 import { NAMESPACE } from './due.ts';
 import { settled } from './start.ts';
@@ -39,44 +39,5 @@ export const idle: Scenario = {
         }`,
       ],
     };
-  },
-};
-
-export const memory: Scenario = {
-  id: 'memory',
-  title: 'Memory by the number of publications',
-  same: 'The shipped bundle, its RSS as the kernel tells it once all publications stand and nothing moves; the heap is what is left after a collection, told by the same bundle under --expose-gc. Each further publication: the difference to one, divided.',
-  async run({ sizes, fleets, say }) {
-    const world = await fleets.best;
-    const rows: Row[] = [];
-    const counts: Count[] = [];
-    let base: { rss: number; count: number } | undefined;
-    for (const count of sizes.memory) {
-      const namespace = count === sizes.due ? NAMESPACE : `memory-${count}`;
-      await world.populate(namespace, count);
-      {
-        await using first = await startBundle(world.kubeconfigFile, ['-n', namespace, '--no-leader-elect']);
-        await untilPublished(first, count, 600_000);
-        await settled(world);
-      }
-      say(`${count} publications`);
-      const rss: number[] = [];
-      for (let round = 0; round < 2; round++) {
-        await using bundle = await startBundle(world.kubeconfigFile, ['-n', namespace, '--no-leader-elect']);
-        await untilPublished(bundle, count, 600_000);
-        await new Promise((resolve) => setTimeout(resolve, 5_000));
-        rss.push(await rssOf(bundle.pid));
-      }
-      const least = Math.min(...rss);
-      const inMiB = rss.map((bytes) => bytes / 2 ** 20);
-      rows.push(row(`RSS with ${count}`, 'MiB', inMiB, undefined, count === 1 ? atMost(80, '≤ 80 MiB') : undefined));
-      if (base) {
-        const each = (least - base.rss) / 1024 / (count - base.count);
-        rows.push(
-          row(`RSS for each beyond ${base.count}, at ${count}`, 'KiB', [each], undefined, atMost(30, '≤ 30 KiB')),
-        );
-      } else base = { rss: least, count };
-    }
-    return { rows, counts, notes: [] };
   },
 };

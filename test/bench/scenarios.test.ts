@@ -1,0 +1,32 @@
+import assert from 'node:assert/strict';
+import { it } from 'node:test';
+import { Fleets } from './fleets.ts';
+import { broken, environment, markdown } from './report.ts';
+import type { Context, Sizes } from './scenario.ts';
+import { due } from './scenarios/due.ts';
+import { flat } from './scenarios/memory.ts';
+import { reflectorRow } from './scenarios/reflector.ts';
+
+/** What a scenario needs no peer for, at a size that only shows that it runs and counts. */
+const SIZES = { due: 5, dueSandbox: 3, rounds: 1, flat: 5 } as Sizes;
+
+it('measures on the sandbox in processes of their own, keeps every limit that is counted, and says what is missing', async () => {
+  await using fleets = new Fleets('there is none here');
+  const context: Context = { sizes: SIZES, fleets, say: () => {} };
+  const findings = await due.run(context);
+  const report = { environment: environment('tiny', 'sandbox'), outcomes: [{ scenario: due, seconds: 1, findings }] };
+  assert.deepEqual(broken(report), []);
+  const counted = findings.counts.filter(({ limit }) => limit !== undefined).map(({ value }) => value);
+  assert.deepEqual(counted, [2, 1, 2, 1], 'two requests and one certificate a rotation, in both fleets');
+  assert.match(findings.notes.join(), /kube-apiserver: there is none here/);
+  assert.match(markdown(report.outcomes[0] ?? assert.fail()), /sandbox: 5 rotations .*× /);
+
+  const { rows, notes } = await flat(context);
+  assert.equal(rows.length, 2);
+  assert.equal(notes[0]?.split(', ').length, 12, 'a heap before the first of ten rotations and after each');
+});
+
+it('has both readers of a watch find its last object', async () => {
+  const { ours, theirs } = await reflectorRow(1, 1_500);
+  assert.ok(ours.min > 0 && (theirs?.min ?? 0) > 0);
+});
