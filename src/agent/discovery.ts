@@ -77,8 +77,12 @@ class SharedWatch {
   readonly watchers = new Set<Watcher>();
   readonly reflector: Reflector;
   readonly #stop = new AbortController();
+  readonly #resource: Resource;
+  readonly #log: Log;
 
   constructor(resource: Resource, selection: Selection, { kube, clock, random, log }: DiscoveryOptions) {
+    this.#resource = resource;
+    this.#log = log;
     this.reflector = reflect(kube, resource, selection, {
       clock,
       random,
@@ -87,7 +91,7 @@ class SharedWatch {
       keep:
         resource === RESOURCES.pods ? withoutBulk : resource === RESOURCES.tlsContexts ? withoutManagers : undefined,
       onError: (error) => {
-        for (const watcher of [...this.watchers]) watcher.failed(error);
+        this.#tell((watcher) => watcher.failed(error));
       },
     });
     void this.#follow();
@@ -99,7 +103,18 @@ class SharedWatch {
 
   async #follow(): Promise<void> {
     for await (const keys of this.reflector.changes()) {
-      for (const watcher of [...this.watchers]) watcher.changed(keys);
+      this.#tell((watcher) => watcher.changed(keys));
+    }
+  }
+
+  /** One that fails on what it sees must not make the others blind, nor end the process. */
+  #tell(word: (watcher: Watcher) => void): void {
+    for (const watcher of [...this.watchers]) {
+      try {
+        word(watcher);
+      } catch (err) {
+        this.#log.error({ err, resource: this.#resource.plural }, 'what was seen could not be dealt with');
+      }
     }
   }
 }

@@ -10,7 +10,8 @@ import { Trigger } from '../mesh/trigger.ts';
 const POLL_MS = 10_000;
 
 /**
- * A file's text now and at each change of its bytes; `undefined` while it does not exist. The directory is watched,
+ * A file's text now and at each change of its bytes; `undefined` while it cannot be read, for whatever reason: a mount
+ * that fails for a while must not end who follows it. The directory is watched,
  * not the file: a mounted volume swaps a symlink, after which a watch of the file is deaf.
  */
 export async function* fileContents(
@@ -25,7 +26,7 @@ export async function* fileContents(
     for (let first = true; !signal.aborted; first = false) {
       watcher ??= watchDirectory(dirname(path), changed);
       const text = await read(path);
-      const digest = text === undefined ? 'absent' : createHash('sha256').update(text).digest('hex');
+      const digest = text === undefined ? 'unreadable' : createHash('sha256').update(text).digest('hex');
       if (first || digest !== last) {
         last = digest;
         yield text;
@@ -42,10 +43,8 @@ export async function* fileContents(
 async function read(path: string): Promise<string | undefined> {
   try {
     return await readFile(path, 'utf8');
-  } catch (error) {
-    const code = (error as NodeJS.ErrnoException).code;
-    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined;
-    throw error;
+  } catch {
+    return undefined;
   }
 }
 

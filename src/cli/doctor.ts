@@ -24,7 +24,7 @@ before they are applied. Changes nothing. docs/checks.md explains each code.
                          instead of a cluster; may be given more than once
   -o, --output FORMAT    text, json or sarif (default text)
   --fail-on SEVERITY     exit with 1 from here on: error, warning, note
-                         (default error)
+                         (default error); a file that is no YAML fails too
   --ambassador-id ID     of the gateway, where its Deployment does not tell
   --gateway-namespace N  of the gateway, where its Deployment does not tell
   --list                 print the checks there are
@@ -73,11 +73,15 @@ async function run(argv: readonly string[], io: Io): Promise<number> {
     report(format, { findings, checks: CHECKS, origins, judged: objects.length, skipped, version: VERSION }),
   );
   const worst = Math.max(-1, ...findings.map(({ severity }) => SEVERITIES.indexOf(severity)));
-  return worst >= SEVERITIES.indexOf(failOn) ? 1 : 0;
+  // A file that could not be read is no clean bill.
+  return worst >= SEVERITIES.indexOf(failOn) || (values.filename && skipped.length > 0) ? 1 : 0;
 }
 
 async function fromFiles(paths: readonly string[]): Promise<Read> {
-  const { objects, origins, skipped } = await readFiles(paths);
+  const { objects, origins, skipped } = await readFiles(paths).catch((cause: NodeJS.ErrnoException) => {
+    if (cause.syscall === undefined) throw cause;
+    throw new UsageError(`cannot read ${cause.path ?? paths.join(', ')}: ${cause.code}`);
+  });
   const sentences = skipped.map(({ file, line, message }) => `${file}:${line}: ${message}`);
   return { objects, origins, whole: new Set(), skipped: sentences };
 }

@@ -9,6 +9,7 @@ import { systemClock } from '../mesh/clock.ts';
 import { MeshError } from '../mesh/error.ts';
 import { silentLog } from '../mesh/log.ts';
 import { type Certificate, parseCertificates } from '../pki/certificate.ts';
+import { PkiError } from '../pki/error.ts';
 import { PrivateKey } from '../pki/key.ts';
 import { UsageError } from './command.ts';
 
@@ -23,10 +24,11 @@ export interface Inspected {
 
 /** Certificates, and a key where there is one, from PEM files that are read as one. */
 export async function fromFiles(files: readonly string[], caFiles: readonly string[]): Promise<Inspected> {
-  const text = (await Promise.all(files.map(read))).join('\n');
-  const { chain, roots } = split(parseCertificates(text));
-  const given = caFiles.length === 0 ? roots : parseCertificates((await Promise.all(caFiles.map(read))).join('\n'));
-  return { from: files.join(', '), chain, key: keyIn(text), bundle: given };
+  const [text, caText] = await Promise.all([readAll(files), readAll(caFiles)]);
+  const from = files.join(', ');
+  const { chain, roots } = split(within(from, () => parseCertificates(text)));
+  const bundle = caFiles.length === 0 ? roots : within(caFiles.join(', '), () => parseCertificates(caText));
+  return { from, chain, key: within(from, () => keyIn(text)), bundle };
 }
 
 /** A Secret as we publish it, with the roots of the other Secret, or else of its own `ca.crt`. */
@@ -85,6 +87,18 @@ function socketHost(): Host {
     file: (path, signal) => fileContents(path, systemClock, signal),
     report: () => {},
   };
+}
+
+const readAll = async (files: readonly string[]): Promise<string> => (await Promise.all(files.map(read))).join('\n');
+
+/** Errors name the files. */
+function within<T>(from: string, parse: () => T): T {
+  try {
+    return parse();
+  } catch (error) {
+    if (error instanceof PkiError) throw new PkiError(error.code, `${from}: ${error.message}`);
+    throw error;
+  }
 }
 
 async function read(file: string): Promise<string> {

@@ -111,7 +111,29 @@ meshcert COMMAND --help tells more. As a kubectl plugin: kubectl meshcert COMMAN
 /** In the order of the overview. */
 export const commandNames = (): readonly string[] => Object.keys(COMMANDS);
 
+/** Why this Node.js is too old; the least version is that of `engines` in package.json. */
+export function nodeProblem(version: string): string | undefined {
+  const [major = 0, minor = 0] = version.split('.').map(Number);
+  if (major > 20 || (major === 20 && minor >= 18)) return undefined;
+  return `meshcert needs Node.js 20.18 or later, and this is ${version}; install a newer one, or use the image`;
+}
+
+/** Whoever reads the output may have had enough, as `head` has; anything else lost output. */
+function onOutputError(error: NodeJS.ErrnoException): void {
+  if (error.code === 'EPIPE') process.exit(0);
+  process.stderr.write(`meshcert: cannot write to standard output: ${error.message}\n`);
+  process.exit(1);
+}
+
 async function start(): Promise<void> {
+  process.stdout.on('error', onOutputError);
+  process.stderr.on('error', () => {});
+  const problem = nodeProblem(process.versions.node);
+  if (problem) {
+    process.stderr.write(`${problem}\n`);
+    process.exitCode = 1;
+    return;
+  }
   const stop = new AbortController();
   for (const name of ['SIGINT', 'SIGTERM'] as const) {
     process.once(name, () => {

@@ -67,6 +67,9 @@ export const render: Command = {
       certificates.push(...documents);
     }
     if (mistakes > 0) return 1;
+    if (certificates.length === 0) {
+      throw new UsageError(`${values.file.join(', ')} holds no MeshCertificate; add at least one document`);
+    }
     const objects: readonly KubeObject[] = values.rbac
       ? rbacFor(certificates, {
           name: 'meshcert',

@@ -4,6 +4,7 @@ import type { PublicationStatus } from '../core/status.ts';
 import type { Kube } from '../kube/api.ts';
 import { KubeError } from '../kube/error.ts';
 import { RESOURCES } from '../kube/resources.ts';
+import { UsageError } from './command.ts';
 import type { StatusRow } from './status-table.ts';
 
 /** The statuses of MeshCertificate resources; `namespace` undefined: of all. */
@@ -31,6 +32,8 @@ export function rowOf({ metadata, status }: KubeObject): StatusRow {
 
 /** The statuses that an agent tells at its /api/status. */
 export async function statusesOfAgent(url: string, signal: AbortSignal): Promise<StatusRow[]> {
+  if (!URL.canParse(url))
+    throw new UsageError(`--url ${url}: expected http://host:port, such as http://127.0.0.1:9464`);
   const address = new URL('/api/status', url);
   if (address.protocol !== 'http:') throw new Error(`--url ${url}: the agent speaks http`);
   const body = await new Promise<string>((resolve, reject) => {

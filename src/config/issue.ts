@@ -42,7 +42,8 @@ function translate(issue: z.core.$ZodIssue, shape: Shape, prefix: Issue['path'])
     }
     case 'invalid_value': {
       const allowed = issue.values.map(String);
-      const found = typeof issue.input === 'string' ? nearest(issue.input, allowed) : undefined;
+      const word = typeof issue.input === 'string' && allowed.length > 1 ? issue.input : undefined;
+      const found = word === undefined ? undefined : nearest(word, allowed);
       return [
         { path, message: `expected ${oneOf(allowed)}${found === undefined ? '' : `; did you mean "${found}"?`}` },
       ];

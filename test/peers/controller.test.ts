@@ -162,6 +162,35 @@ describe('the controller on a real API server', () => {
     assert.equal((await server.call('GET', `${CONTEXTS}/gone`)).status, 404);
   });
 
+  it('loses nothing when the definition is deleted by mistake, and takes up where it was when both are back', async () => {
+    await using running = await agent();
+    await ready('first', running);
+    const standing = async () => [
+      (await server.call('GET', `${SECRETS}/first-identity`)).body,
+      (await server.call('GET', `${SECRETS}/first-ca`)).body,
+      (await server.call('GET', `${CONTEXTS}/first`)).body,
+    ];
+    const before = await standing();
+    const mark = (await requests(server)).length;
+    await server.kubectl(['delete', 'crd', 'meshcertificates.meshcert.dev', '--wait=false']);
+    await eventually(
+      'no definition',
+      async () => (await server.call('GET', `${MCERTS}/first`)).status === 404,
+      running.log,
+    );
+    await new Promise((resolve) => setTimeout(resolve, 5_000));
+    assert.deepEqual(await standing(), before);
+    await server.kubectl(['apply', '-f', join(ROOT, 'deploy/crd/meshcertificate.yaml')]);
+    await server.kubectl(['wait', '--for=condition=Established', 'crd/meshcertificates.meshcert.dev']);
+    await create('first');
+    await ready('first', running);
+    assert.deepEqual(await standing(), before);
+    assert.deepEqual(
+      writes((await requests(server)).slice(mark)).filter((line) => /secrets|tlscontexts/.test(line)),
+      [],
+    );
+  });
+
   it('goes on after its watches are cut and its history is compacted', async () => {
     await using running = await agent();
     await ready('first', running);

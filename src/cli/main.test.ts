@@ -1,0 +1,56 @@
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, it } from 'node:test';
+import { fileURLToPath } from 'node:url';
+import { say } from './io.fixture.ts';
+import { nodeProblem } from './main.ts';
+
+const MAIN = fileURLToPath(new URL('main.ts', import.meta.url));
+
+describe('meshcert', () => {
+  it('ends quietly when nobody reads its output any more', async () => {
+    const child = spawn(process.execPath, ['--import', 'tsx', MAIN, 'doctor', '--list']);
+    child.stdout.destroy();
+    let stderr = '';
+    child.stderr.on('data', (data) => {
+      stderr += data;
+    });
+    const [code] = await once(child, 'close');
+    assert.deepEqual([code, stderr], [0, '']);
+  });
+
+  it('says which Node.js is too old', () => {
+    assert.match(nodeProblem('18.20.4') ?? '', /needs Node\.js 20\.18 or later, and this is 18\.20\.4/);
+    assert.match(nodeProblem('20.9.0') ?? '', /20\.9\.0/);
+    for (const version of ['20.18.1', '22.0.0', '24.1.0']) assert.equal(nodeProblem(version), undefined);
+  });
+
+  it('names the file, flag or field that is wrong, and what is expected', async () => {
+    const dir = await mkdtemp(join(tmpdir(), 'meshcert-cli-'));
+    const file = async (name: string, text: string) => {
+      await writeFile(join(dir, name), text);
+      return join(dir, name);
+    };
+    const kind = 'apiVersion: meshcert.dev/v1alpha1\nkind: MeshCertifcate\nmetadata: {name: a}\nspec: {istio: {}}\n';
+    try {
+      for (const [argv, code, words] of [
+        [['inspect', await file('a.pem', 'no pem')], 1, /ERR_PEM_EMPTY: .*a\.pem: input has no PEM block/],
+        [['status', '--url', 'foo'], 2, /--url foo: expected http:\/\/host:port/],
+        [['doctor', '-f', join(dir, 'absent')], 2, /cannot read .*absent: ENOENT/],
+        [['doctor', '-f', await file('broken.yaml', 'a: [')], 1, /not looked at: .*broken\.yaml:/],
+        [['render', '-f', await file('empty.yaml', '')], 2, /empty\.yaml holds no MeshCertificate; add at least one/],
+        [['render', '-f', await file('kind.yaml', kind)], 1, /kind: expected "MeshCertificate"\n/],
+      ] as const) {
+        const said = await say(argv);
+        assert.match(said.stdout + said.stderr, words);
+        assert.equal(said.code, code, argv.join(' '));
+      }
+    } finally {
+      await rm(dir, { recursive: true });
+    }
+  });
+});
