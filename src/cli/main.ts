@@ -1,13 +1,17 @@
 #!/usr/bin/env node
 import { nearest } from '../config/nearest.ts';
 import { type Command, type Io, UsageError } from './command.ts';
+import { keepHeapSmall } from './heap.ts';
 import { VERSION } from './version.ts';
 
 /** Loaded when named, so that no command pays for another's imports. */
 const COMMANDS: Readonly<Record<string, { summary: string; load: () => Promise<Command> }>> = {
   agent: {
     summary: 'Keep the certificates of MeshCertificates published and rotated',
-    load: async () => (await import('./agent.ts')).agent,
+    load: async () => {
+      keepHeapSmall();
+      return (await import('./agent.ts')).agent;
+    },
   },
   demo: {
     summary: 'Run a whole cluster in this process and rotate through traffic',

@@ -10,10 +10,11 @@ const LABELS = new Set(['CERTIFICATE', 'X509 CERTIFICATE', 'TRUSTED CERTIFICATE'
 
 /** One X.509 certificate and the facts about it. Immutable; equality is by `fingerprint`. */
 export class Certificate {
-  readonly #x509: X509Certificate;
-  readonly #subjectDer: Buffer;
-  readonly #issuerDer: Buffer;
-  readonly der: Buffer;
+  /** OpenSSL's view is 20 KB outside the heap, so it is not kept. Of an issuer, who is asked again, as long as it lasts. */
+  #asked: WeakRef<X509Certificate> | undefined;
+  /** One block with lines of 64 columns: the only copy of the bytes, since it is what is written and compared. */
+  readonly pem: string;
+  readonly #issuesItself: boolean;
   /** SHA-256 of the DER, hex. */
   readonly fingerprint: string;
   /** Hex as OpenSSL prints it. */
@@ -32,22 +33,19 @@ export class Certificate {
   /** OIDs; empty when the extension is absent. */
   readonly extendedKeyUsage: readonly string[];
   readonly isCa: boolean;
-  /** Asking OpenSSL about a key costs more than all the rest: it is done when somebody asks. */
-  #keyType: KeyType | undefined;
-  #publicKeyFingerprint: string | undefined;
+  readonly keyType: KeyType;
+  /** SHA-256 of the SubjectPublicKeyInfo, hex. */
+  readonly publicKeyFingerprint: string;
   #selfSigned: boolean | undefined;
-  #pem: string | undefined;
   /** The last answer: one is asked about the same issuer at each look. */
   #issued: { readonly by: string; readonly is: boolean } | undefined;
 
-  private constructor(x509: X509Certificate, der: Buffer) {
-    this.#x509 = x509;
-    this.der = der;
+  private constructor(x509: X509Certificate, key: KeyObject, der: Buffer) {
+    this.pem = formatPem('CERTIFICATE', der);
     const { issuer, subject, notBefore, notAfter, wrapper } = fieldsOf(der);
     const extensions = readExtensions(wrapper && children(wrapper)[0]);
 
-    this.#subjectDer = subject.raw;
-    this.#issuerDer = issuer.raw;
+    this.#issuesItself = subject.raw.equals(issuer.raw);
     this.fingerprint = sha256(der);
     this.serial = x509.serialNumber;
     this.subject = oneLine(x509.subject);
@@ -59,6 +57,8 @@ export class Certificate {
     this.authorityKeyId = extensions.authorityKeyId;
     this.extendedKeyUsage = extensions.extendedKeyUsage;
     this.isCa = x509.ca;
+    this.keyType = keyTypeOf(key);
+    this.publicKeyFingerprint = sha256(key.export({ type: 'spki', format: 'der' }));
   }
 
   static fromDer(der: Uint8Array): Certificate {
@@ -68,9 +68,7 @@ export class Certificate {
         throw new PkiError('ERR_DER_SYNTAX', 'bytes follow the certificate');
       }
       const x509 = new X509Certificate(bytes);
-      // Reading the key shows whether it can be read at all.
-      if (x509.publicKey.type !== 'public') throw new PkiError('ERR_DER_SYNTAX', 'the key cannot be read');
-      return new Certificate(x509, bytes);
+      return new Certificate(x509, x509.publicKey, bytes);
     } catch (cause) {
       const why = cause instanceof PkiError ? `: ${cause.message}` : '';
       throw new PkiError('ERR_CERT_SYNTAX', `not a certificate that can be read${why}`, { cause });
@@ -87,35 +85,32 @@ export class Certificate {
     return certificate;
   }
 
-  get pem(): string {
-    this.#pem ??= formatPem('CERTIFICATE', this.der);
-    return this.#pem;
+  get #asIssuer(): X509Certificate {
+    const known = this.#asked?.deref();
+    if (known) return known;
+    const x509 = new X509Certificate(this.pem);
+    this.#asked = new WeakRef(x509);
+    return x509;
   }
 
-  get keyType(): KeyType {
-    this.#keyType ??= keyTypeOf(this.#x509.publicKey);
-    return this.#keyType;
-  }
-
-  /** SHA-256 of the SubjectPublicKeyInfo, hex. */
-  get publicKeyFingerprint(): string {
-    this.#publicKeyFingerprint ??= sha256(this.#x509.publicKey.export({ type: 'spki', format: 'der' }));
-    return this.#publicKeyFingerprint;
+  get der(): Buffer {
+    return Buffer.from(this.pem.split('\n').slice(1, -2).join(''), 'base64');
   }
 
   get selfSigned(): boolean {
-    this.#selfSigned ??= this.#subjectDer.equals(this.#issuerDer) && this.#x509.verify(this.#x509.publicKey);
+    this.#selfSigned ??= this.#issuesItself && this.#asIssuer.verify(this.publicKey);
     return this.#selfSigned;
   }
 
   get publicKey(): KeyObject {
-    return this.#x509.publicKey;
+    return this.#asIssuer.publicKey;
   }
 
   /** Names, key identifiers and key usage fit, and the signature is the issuer's. Times are not looked at. */
   isIssuedBy(issuer: Certificate): boolean {
     if (this.#issued?.by !== issuer.fingerprint) {
-      const is = this.#x509.checkIssued(issuer.#x509) && this.#x509.verify(issuer.#x509.publicKey);
+      const x509 = new X509Certificate(this.pem);
+      const is = x509.checkIssued(issuer.#asIssuer) && x509.verify(issuer.publicKey);
       this.#issued = { by: issuer.fingerprint, is };
     }
     return this.#issued.is;

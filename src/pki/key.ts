@@ -14,23 +14,28 @@ const FORMS = { 'PRIVATE KEY': 'pkcs8', 'EC PRIVATE KEY': 'sec1', 'RSA PRIVATE K
  * through `toPem` and `keyObject`.
  */
 export class PrivateKey {
-  readonly #key: KeyObject;
-  #spki: Buffer | undefined;
+  readonly #pem: string;
+  /** Base64 of the DER: a Buffer of its size is as large again. */
+  readonly #spki: string;
+  /** OpenSSL's view is some KB outside the heap: of a new key, which signs its request, as long as it lasts. */
+  #asked: WeakRef<KeyObject> | undefined;
   #fingerprint: string | undefined;
-  #pem: string | undefined;
 
   private constructor(key: KeyObject) {
-    this.#key = key;
+    this.#pem = key.export({ type: 'pkcs8', format: 'pem' }).toString();
+    this.#spki = createPublicKey(key).export({ type: 'spki', format: 'der' }).toString('base64');
   }
 
   /** A new P-256 key: what every mesh and every gateway takes. */
   static generate(): PrivateKey {
-    return new PrivateKey(generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey);
+    return PrivateKey.fromKeyObject(generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey);
   }
 
   static fromKeyObject(key: KeyObject): PrivateKey {
     if (key.type !== 'private') throw new PkiError('ERR_KEY_TYPE', `a ${key.type} key is not a private key`);
-    return new PrivateKey(key);
+    const found = new PrivateKey(key);
+    found.#asked = new WeakRef(key);
+    return found;
   }
 
   /** PKCS#8, PKCS#1 or SEC1 (with or without EC PARAMETERS before it); certificates beside it are ignored. */
@@ -55,8 +60,7 @@ export class PrivateKey {
 
   /** SubjectPublicKeyInfo, DER. */
   get spki(): Buffer {
-    this.#spki ??= createPublicKey(this.#key).export({ type: 'spki', format: 'der' });
-    return this.#spki;
+    return Buffer.from(this.#spki, 'base64');
   }
 
   /** SHA-256 of the SubjectPublicKeyInfo, hex; equals that of a certificate made for this key. */
@@ -66,16 +70,19 @@ export class PrivateKey {
   }
 
   get keyType(): KeyType {
-    return keyTypeOf(this.#key);
+    return keyTypeOf(this.keyObject);
   }
 
   get keyObject(): KeyObject {
-    return this.#key;
+    const known = this.#asked?.deref();
+    if (known) return known;
+    const key = createPrivateKey(this.#pem);
+    this.#asked = new WeakRef(key);
+    return key;
   }
 
   /** PKCS#8, one block. */
   toPem(): string {
-    this.#pem ??= this.#key.export({ type: 'pkcs8', format: 'pem' }).toString();
     return this.#pem;
   }
 
