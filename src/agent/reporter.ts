@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import { keyOf, refOf } from '../core/object.ts';
 import { type Condition, type PublicationStatus, setCondition } from '../core/status.ts';
@@ -40,7 +41,10 @@ export class Reporter {
   report(report: Report): void {
     const key = keyOf(refOf(report.certificate));
     const before = this.#statuses.get(key) ?? (report.certificate.status as PublicationStatus | undefined);
-    const status = statusOf(report, before);
+    const said = statusOf(report, before);
+    // Where it says nothing new, one object serves the resource, the board and this.
+    const same = [report.certificate.status, before].find((one) => isDeepStrictEqual(one, said));
+    const status = (same as PublicationStatus | undefined) ?? said;
     this.#statuses.set(key, status);
     this.#reports?.set(key, report);
     for (const sink of this.#sinks) sink.status?.(status, before, report);

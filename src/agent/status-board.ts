@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import { keyOf, refOf } from '../core/object.ts';
 import type { PublicationStatus } from '../core/status.ts';
@@ -27,14 +28,13 @@ export class StatusBoard implements Sink {
     return () => this.#subscribers.delete(told);
   }
 
-  status(status: PublicationStatus, before: PublicationStatus | undefined, { certificate }: Report): void {
+  status(status: PublicationStatus, _before: PublicationStatus | undefined, { certificate }: Report): void {
     const key = keyOf(refOf(certificate));
-    const known = this.#entries.has(key);
-    if (known && JSON.stringify(status) === JSON.stringify(before)) return;
+    const known = this.#entries.get(key);
+    if (known?.status === status) return;
     const { name, namespace = '' } = certificate.metadata;
-    const entry = { namespace, name, status };
-    this.#entries.set(key, entry);
-    this.#tell();
+    this.#entries.set(key, { namespace, name, status });
+    if (!isDeepStrictEqual(known?.status, status)) this.#tell();
   }
 
   forget(certificate: MeshCertificate): void {

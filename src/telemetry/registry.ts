@@ -17,12 +17,13 @@ interface Series {
   readonly counts: number[];
 }
 
+const NO_COUNTS: number[] = [];
+
 /** One metric and its series. A counter is only incremented, a gauge set, a histogram observed. */
 export class Metric<L extends string = string> {
   readonly definition: Definition<L>;
-  readonly #series = new Map<string, Series>();
-  /** The keys of each MeshCertificate's series: with thousands of them, one must be forgotten without a look at all. */
-  readonly #named = new Map<string, Set<string>>();
+  /** By the label `name`, else by '': a MeshCertificate has a few of each metric, and an agent has thousands of those. */
+  readonly #series = new Map<string, Series[]>();
 
   constructor(definition: Definition<L>) {
     this.definition = definition;
@@ -48,16 +49,19 @@ export class Metric<L extends string = string> {
 
   /** The value now; undefined when there is no such series. Of a histogram, the sum. */
   get(labels: Labels<L>): number | undefined {
-    return this.#series.get(this.#key(labels))?.value;
+    return this.#find(labels)?.value;
   }
 
   /** Forgets the series that carry all of these labels, as when their MeshCertificate is gone. */
   remove(match: Partial<Labels<L>>): void {
     const { name: owner } = match as { readonly name?: string };
-    const own = owner === undefined ? undefined : (this.#named.get(owner) ?? []);
-    for (const key of own ?? this.#series.keys()) {
-      const { labels } = this.#series.get(key) ?? {};
-      if (labels && Object.entries(match).every(([name, value]) => labels[name] === value)) this.#drop(key, labels);
+    const wanted = Object.entries(match);
+    for (const group of owner === undefined ? [...this.#series.keys()] : [owner]) {
+      const kept = this.#series
+        .get(group)
+        ?.filter(({ labels }) => !wanted.every(([name, value]) => labels[name] === value));
+      if (kept && kept.length > 0) this.#series.set(group, kept);
+      else this.#series.delete(group);
     }
   }
 
@@ -65,7 +69,7 @@ export class Metric<L extends string = string> {
   expose(): string {
     const { name, type, help } = this.definition;
     let text = `# HELP ${name} ${escapeHelp(help)}\n# TYPE ${name} ${type}\n`;
-    for (const series of this.#series.values()) {
+    for (const series of [...this.#series.values()].flat()) {
       text += type === 'histogram' ? this.#exposeHistogram(series) : line(name, series.labels, series.value);
     }
     return text;
@@ -82,29 +86,20 @@ export class Metric<L extends string = string> {
     return `${text}${line(`${name}_sum`, labels, value)}${line(`${name}_count`, labels, total)}`;
   }
 
-  #key(labels: Labels<L>): string {
-    return JSON.stringify(this.definition.labels.map((name) => labels[name]));
+  #find(labels: Labels<L>): Series | undefined {
+    const group = this.#series.get((labels as { readonly name?: string }).name ?? '');
+    return group?.find((series) => this.definition.labels.every((name) => series.labels[name] === labels[name]));
   }
 
   #at(labels: Labels<L>): Series {
-    const key = this.#key(labels);
-    let series = this.#series.get(key);
-    if (!series) {
-      const own = Object.fromEntries(this.definition.labels.map((name) => [name, labels[name]]));
-      series = { labels: own, value: 0, counts: [] };
-      this.#series.set(key, series);
-      const { name } = own;
-      if (name !== undefined) this.#named.set(name, (this.#named.get(name) ?? new Set()).add(key));
-    }
+    const known = this.#find(labels);
+    if (known) return known;
+    const own = Object.fromEntries(this.definition.labels.map((name) => [name, labels[name]]));
+    const series: Series = { labels: own, value: 0, counts: this.definition.buckets ? [] : NO_COUNTS };
+    const group = this.#series.get(own.name ?? '');
+    if (group) group.push(series);
+    else this.#series.set(own.name ?? '', [series]);
     return series;
-  }
-
-  #drop(key: string, { name }: Series['labels']): void {
-    this.#series.delete(key);
-    if (name === undefined) return;
-    const keys = this.#named.get(name);
-    keys?.delete(key);
-    if (keys?.size === 0) this.#named.delete(name);
   }
 }
 
