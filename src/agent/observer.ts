@@ -5,6 +5,7 @@ import { type Reflector, reflect } from '../kube/reflector.ts';
 import { resourceOf } from '../kube/resources.ts';
 import type { Clock } from '../mesh/clock.ts';
 import type { Log } from '../mesh/log.ts';
+import { keeping } from './kept.ts';
 
 export interface ObserverOptions {
   readonly kube: Kube;
@@ -21,6 +22,8 @@ export interface ObserverOptions {
   readonly onError: (error: Error) => void;
 }
 
+type Keep = ReturnType<typeof keeping>;
+
 /** One worker's view of the objects that it keeps. */
 export interface Interest extends Disposable {
   /** False until each object's watch has listed once: before that, absence proves nothing. */
@@ -36,11 +39,11 @@ export interface Interest extends Disposable {
 
 /** What stands in the cluster of all that we manage, kept by watches and shared by the workers. */
 export class Observer {
-  readonly #options: ObserverOptions;
+  readonly #options: ObserverOptions & { keep: Keep };
   readonly #watches = new Map<string, Watch>();
 
   constructor(options: ObserverOptions) {
-    this.#options = options;
+    this.#options = { ...options, keep: keeping() };
   }
 
   /** Watches the given objects; `changed` is called after each change of one of them, and once all are listed. */
@@ -115,17 +118,20 @@ class Watch {
   readonly #subscribers = new Map<string, Set<() => void>>();
   /** Answers to our writes that the watch has not shown yet. */
   readonly #written = new Map<string, KubeObject>();
+  readonly #keep: Keep;
   #unserved = false;
 
-  constructor(id: string, resource: Resource, selection: Selection, options: ObserverOptions) {
+  constructor(id: string, resource: Resource, selection: Selection, options: ObserverOptions & { keep: Keep }) {
     this.id = id;
+    this.#keep = options.keep;
     const { kube, clock, random, log } = options;
     const onError = (error: Error) => {
       options.onError(error);
       this.#unserved = error instanceof KubeError && error.status === 404;
       for (const key of this.#subscribers.keys()) this.#tell(key);
     };
-    this.#reflector = reflect(kube, resource, selection, { clock, random, log, signal: this.#stop.signal, onError });
+    const { signal } = this.#stop;
+    this.#reflector = reflect(kube, resource, selection, { clock, random, log, signal, onError, keep: options.keep });
     this.#pump().catch(() => {});
   }
 
@@ -148,7 +154,7 @@ class Watch {
 
   wrote(object: KubeObject): void {
     const key = keyOf(refOf(object));
-    if (!reached(this.#reflector.items().get(key), object)) this.#written.set(key, object);
+    if (!reached(this.#reflector.items().get(key), object)) this.#written.set(key, this.#keep(object));
   }
 
   resync(): void {

@@ -1,4 +1,5 @@
-import { FIELD_MANAGER, type KubeObject, type ManagedFields, refOf } from '../core/object.ts';
+import { isOurs } from '../core/difference.ts';
+import { type KubeObject, type ManagedFields, refOf } from '../core/object.ts';
 import type { Kube, WriteOptions } from '../kube/api.ts';
 
 /**
@@ -13,22 +14,26 @@ export async function reclaimFields(
   options: WriteOptions,
   signal: AbortSignal,
 ): Promise<KubeObject | undefined> {
-  const entries = live.metadata.managedFields ?? [];
-  const created = entries.find((entry) => isOurs(entry) && entry.operation === 'Update');
-  if (!created || options.dryRun || !dropsField(created.fieldsV1 ?? {}, wanted)) return undefined;
-  const { metadata } = live;
-  const managedFields = entries
+  if (options.dryRun || !dropsField(createdIn(live)?.fieldsV1 ?? {}, wanted)) return undefined;
+  // What is observed names only us; the whole list is written back.
+  const whole = await kube.get(refOf(live), signal);
+  const created = whole && createdIn(whole);
+  if (!created) return undefined;
+  const { metadata } = whole;
+  const managedFields = (metadata.managedFields ?? [])
     .filter((entry) => !(isOurs(entry) && entry.operation === 'Apply'))
     .map((entry) => (entry === created ? { ...entry, operation: 'Apply' as const } : entry));
   return kube.merge(
     refOf(live),
-    { metadata: { managedFields, resourceVersion: metadata.resourceVersion } },
+    { metadata: { managedFields, resourceVersion: live.metadata.resourceVersion } },
     options,
     signal,
   );
 }
 
-const isOurs = (entry: ManagedFields): boolean => entry.manager === FIELD_MANAGER && entry.subresource === undefined;
+function createdIn({ metadata }: KubeObject): ManagedFields | undefined {
+  return metadata.managedFields?.find((entry) => isOurs(entry) && entry.operation === 'Update');
+}
 
 /** True when the field set names something that the wanted object lacks. */
 function dropsField(fields: Readonly<Record<string, unknown>>, wanted: unknown): boolean {
