@@ -37,13 +37,15 @@ export async function bundleTests(testFiles: readonly string[]): Promise<TestBun
       platform: 'node',
       target: 'node20.18',
       format: 'esm',
+      // Nothing above the directory says that these are modules, and Node 20.18 does not guess.
+      outExtension: { '.js': '.mjs' },
       sourcemap: 'linked',
       sourcesContent: false,
       define: { 'import.meta.url': '__sourceUrl', 'import.meta.dirname': '__sourceDirectory' },
       plugins: [sourceLocations],
       logLevel: 'warning',
     });
-    return { files: entries.map((entry) => join(out, `${entry.out}.js`)), [Symbol.asyncDispose]: remove };
+    return { files: entries.map((entry) => join(out, `${entry.out}.mjs`)), [Symbol.asyncDispose]: remove };
   } catch (error) {
     await remove();
     throw error;

@@ -1,5 +1,6 @@
 import { createSecureContext, type SecureVersion } from 'node:tls';
 import { ChannelCredentials, type ChannelOptions, Client, Metadata, type ServiceError } from '@grpc/grpc-js';
+import { TlsCredentials } from './credentials.ts';
 import { CallStream, type DuplexStream } from './duplex.ts';
 import { GrpcError } from './error.ts';
 import { loadMethod } from './load.ts';
@@ -53,7 +54,7 @@ export interface Channel {
 /** Does no I/O; throws when a certificate or key does not load. */
 export function openChannel(target: ChannelTarget): Channel {
   const address = target.address.startsWith('unix:') ? target.address : `dns:${target.address}`;
-  const client = new Client(address, credentialsOf(target.tls), optionsOf(target));
+  const client = new Client(address, credentialsOf(target), optionsOf(target));
   const running = new Set<() => void>();
 
   return {
@@ -111,10 +112,15 @@ export function openChannel(target: ChannelTarget): Channel {
   };
 }
 
-function credentialsOf(tls: ClientTls | undefined): ChannelCredentials {
+function credentialsOf({ address, tls }: ChannelTarget): ChannelCredentials {
   if (!tls) return ChannelCredentials.createInsecure();
   const { ca, cert, key, minVersion = 'TLSv1.2' } = tls;
-  return ChannelCredentials.createFromSecureContext(createSecureContext({ ca, cert, key, minVersion }));
+  return new TlsCredentials(createSecureContext({ ca, cert, key, minVersion }), tls.serverName ?? hostOf(address));
+}
+
+/** Of `host:port` or `[address]:port`. */
+function hostOf(address: string): string {
+  return address.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1');
 }
 
 function optionsOf({ tls, keepalive }: ChannelTarget): ChannelOptions {
@@ -125,9 +131,7 @@ function optionsOf({ tls, keepalive }: ChannelTarget): ChannelOptions {
     'grpc.use_local_subchannel_pool': 1,
     'grpc.enable_retries': 0,
     'grpc.max_reconnect_backoff_ms': 30_000,
-    ...(tls?.serverName === undefined
-      ? {}
-      : { 'grpc.ssl_target_name_override': tls.serverName, 'grpc.default_authority': tls.serverName }),
+    ...(tls?.serverName === undefined ? {} : { 'grpc.default_authority': tls.serverName }),
     ...(keepalive === undefined
       ? {}
       : {

@@ -5,6 +5,7 @@ import { createServer } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { createServer as createTlsServer } from 'node:tls';
 import { formatCertificates } from '../pki/certificate.ts';
 import { SandboxCa } from '../sandbox/ca.ts';
 import { type ChannelTarget, openChannel } from './channel.ts';
@@ -120,6 +121,30 @@ test('TLS towards a plaintext server counts as untrusted', async () => {
   await withServer({}, async ({ address }) => {
     await assert.rejects(call({ address, tls: {} }), refusal({ statusName: 'UNAVAILABLE', reach: 'untrusted' }));
   });
+});
+
+test('an address is verified by the addresses in the certificate, and never sent as a server name', async () => {
+  const ca = SandboxCa.root();
+  const roots = formatCertificates([ca.root]);
+  const named: (string | false | null)[] = [];
+  const { key, chain } = ca.identity({ ips: ['127.0.0.1'] });
+  const server = createTlsServer({ key: key.toPem(), cert: formatCertificates(chain), ALPNProtocols: ['h2'] });
+  server.on('secureConnection', (socket) => {
+    named.push(socket.servername);
+    socket.destroy();
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  try {
+    const { port } = server.address() as { port: number };
+    await assert.rejects(call({ address: `127.0.0.1:${port}`, tls: { ca: roots } }), GrpcError);
+    await assert.rejects(
+      call({ address: `localhost:${port}`, tls: { ca: roots } }),
+      refusal({ statusName: 'UNAVAILABLE', reach: 'untrusted' }),
+    );
+  } finally {
+    await new Promise((resolve) => server.close(resolve));
+  }
+  assert.equal(named[0], false);
 });
 
 test('a server takes a new certificate without a restart', async () => {
@@ -266,12 +291,12 @@ test('an aborted stream throws the reason, tells the server and leaves no listen
 });
 
 test('leaving the loop cancels the call, and closing the channel ends every stream quietly', async () => {
-  let live = 0;
-  const stream = async (stream: ServerStream<never, object>) => {
-    live++;
+  const ends: Promise<void>[] = [];
+  const stream = (stream: ServerStream<never, object>) => {
     stream.write({ nonce: '1' });
-    await silent.stream(stream);
-    live--;
+    const end = silent.stream(stream);
+    ends.push(end);
+    return end;
   };
   await withServer({ services: { [SDS]: { StreamSecrets: { stream } } } }, async (server) => {
     const channel = openChannel({ address: server.address });
@@ -282,7 +307,8 @@ test('leaving the loop cancels the call, and closing the channel ends every stre
     channel.close();
     assert.equal((await rest).done, true);
     await server.drain();
-    assert.equal(live, 0);
+    await Promise.all(ends);
+    assert.equal(ends.length, 2);
   });
 });
 

@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
+import { text } from 'node:stream/consumers';
 import { after, before, describe, it } from 'node:test';
 import { parseAllDocuments } from 'yaml';
 import { main } from '../../src/cli/main.ts';
@@ -73,7 +74,8 @@ describe('meshcert onboard', () => {
       stdin.end(answer === undefined ? '' : `${answer}\n`);
       const { signal } = new AbortController();
       const code = await main(['onboard'], { stdin, stdout, stderr: stdout, env: { KUBECONFIG: kubeconfig }, signal });
-      assert.match(String(stdout.read()), /Apply this plan\? \[y\/N\] /);
+      stdout.end();
+      assert.match(await text(stdout), /Apply this plan\? \[y\/N\] /);
       assert.deepEqual([code, writes()], [1, []]);
     }
   });
