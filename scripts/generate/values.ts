@@ -44,6 +44,8 @@ const values = z.strictObject({
   nodeSelector: map().optional(),
   tolerations: raw().optional(),
   affinity: open().optional(),
+  topologySpreadConstraints: raw().optional(),
+  priorityClassName: text().optional(),
   podLabels: map().optional(),
   podAnnotations: map().optional(),
   extraArgs: z.array(text()).optional(),

@@ -1,12 +1,13 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import { mkdtemp, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { parseAllDocuments, stringify } from 'yaml';
+import { parse, parseAllDocuments, stringify } from 'yaml';
 import { adapters } from '../../adapters/index.ts';
 import { parseDocuments } from '../../src/config/documents.ts';
 import { rbacFor } from '../../src/config/rbac.ts';
@@ -207,6 +208,26 @@ test('the container may do nothing that it does not need', async () => {
     seccompProfile: { type: 'RuntimeDefault' },
   });
   assert.deepEqual(securityContext, { runAsNonRoot: true, fsGroup: 65532, seccompProfile: { type: 'RuntimeDefault' } });
+});
+
+test("the README's first values give the agent the rights to the Secrets that they make it write", async () => {
+  const readme = readFileSync(join(ROOT, 'README.md'), 'utf8');
+  const [, block = ''] = /mesh-values\.yaml`:\n\n {3}```yaml\n([\s\S]*?) {3}```/.exec(readme) ?? [];
+  const { objects } = await template(parse(block));
+  assert.ok(kinds(objects).includes('MeshCertificate'));
+  const given = permissions(objects);
+  for (const secret of ['istio-ca', 'istio-identity']) {
+    for (const verb of ['get', 'list', 'watch', 'patch'])
+      assert.ok(given.includes(`emissary ${verb} /secrets ${secret}`));
+  }
+});
+
+test('replicas can be spread and given a priority', async () => {
+  const spread = { maxSkew: 1, topologyKey: 'topology.kubernetes.io/zone', whenUnsatisfiable: 'ScheduleAnyway' };
+  const { objects } = await template({ priorityClassName: 'high', topologySpreadConstraints: [spread] });
+  const deployment = objects.find(({ kind }) => kind === 'Deployment');
+  const { template: pod } = (deployment?.spec ?? {}) as { template?: { spec: Record<string, unknown> } };
+  assert.deepEqual([pod?.spec.priorityClassName, pod?.spec.topologySpreadConstraints], ['high', [spread]]);
 });
 
 test('values that mean nothing are refused before anything is installed', async () => {

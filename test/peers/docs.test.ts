@@ -78,6 +78,8 @@ function complete(value: unknown): Fragment {
   if (Array.isArray(value) && value.every((rule) => has(rule, 'verbs'))) {
     return named({ apiVersion: 'rbac.authorization.k8s.io/v1', kind: 'Role', rules: value });
   }
+  // Values of the chart.
+  if (has(fragment, 'certificates')) return complete((fragment.certificates as Fragment[])[0]);
   if (has(fragment.spec, ...MESHES)) return named(certificate(fragment.spec as object));
   if (has(fragment.spec, 'containers')) return named(pod(fragment.spec as object, fragment.metadata));
   if (has(fragment, 'volumes')) return named(pod(fragment));
