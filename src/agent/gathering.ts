@@ -3,6 +3,7 @@ import { formatPath } from '../config/issue.ts';
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import type { Validation } from '../config/validate.ts';
 import { type KubeObject, keyOf, refOf } from '../core/object.ts';
+import { FINALIZER } from './finalize.ts';
 
 interface Known {
   readonly object: KubeObject;
@@ -21,8 +22,8 @@ interface Known {
 export class Gathering {
   readonly #validate: (object: unknown) => Validation;
   readonly #known = new Map<string, Known>();
-  /** The keys of those that are in force, the eldest first. */
-  #order: readonly string[] = [];
+  /** What is in force, by key. */
+  #inForce: ReadonlyMap<string, MeshCertificate> = new Map();
   #conflicts: readonly Conflict[] = [];
 
   constructor(validate: (object: unknown) => Validation) {
@@ -51,9 +52,10 @@ export class Gathering {
       for (const key of this.#known.keys()) if (!scopes.some((scope) => scope.has(key))) this.#known.delete(key);
     }
     if (moved) this.#arrange();
-    for (const { object, problem } of this.#known.values()) if (problem !== undefined) invalid(object, problem);
-    for (const { later, path, message } of this.#conflicts) invalid(later, `${formatPath(path)}: ${message}`);
-    return this.#order.flatMap((key) => this.#known.get(key)?.value ?? []);
+    const tell = (object: KubeObject, problem: string) => invalid(object, problem + deletionOf(object));
+    for (const { object, problem } of this.#known.values()) if (problem !== undefined) tell(object, problem);
+    for (const { later, path, message } of this.#conflicts) tell(later, `${formatPath(path)}: ${message}`);
+    return [...this.#inForce].map(([key, wish]) => this.#now(key, wish));
   }
 
   #look(object: KubeObject, known: Known | undefined): Known {
@@ -78,12 +80,34 @@ export class Gathering {
 
   #arrange(): void {
     const wished = [...this.#known].flatMap(([key, { value }]) => (value ? [{ key, value, age: ageOf(value) }] : []));
-    wished.sort((a, b) => (a.age < b.age ? -1 : 1));
+    // What is in force has its names before what is new or edited: its objects stand and must be renewed.
+    const rank = ({ key, value }: (typeof wished)[number]) => (this.#inForce.get(key)?.spec === value.spec ? 0 : 1);
+    wished.sort((a, b) => rank(a) - rank(b) || (a.age < b.age ? -1 : 1));
     this.#conflicts = conflicts(wished.map(({ value }) => value));
     const refused = new Set(this.#conflicts.map(({ later }) => later));
-    this.#order = wished.filter(({ value }) => !refused.has(value)).map(({ key }) => key);
+    // Who is edited into a conflict keeps what it had, unless somebody else has that now.
+    const kept = wished.flatMap(({ key, value }) => {
+      if (!refused.has(value)) return [{ key, value }];
+      const before = this.#inForce.get(key);
+      return before && before.metadata.uid === value.metadata.uid ? [{ key, value: before }] : [];
+    });
+    const lost = new Set(conflicts(kept.map(({ value }) => value)).map(({ later }) => later));
+    this.#inForce = new Map(kept.filter(({ value }) => !lost.has(value)).map(({ key, value }) => [key, value]));
+  }
+
+  /** The wish in force, under the newest metadata and status. */
+  #now(key: string, wish: MeshCertificate): MeshCertificate {
+    const value = this.#known.get(key)?.value;
+    if (!value || value.spec === wish.spec) return value ?? wish;
+    return { ...value, spec: wish.spec };
   }
 }
 
-/** The elder keeps a contested name. */
+/** Nobody works on one that is refused, so nobody takes away what its deletion waits for. */
+function deletionOf({ metadata }: Pick<KubeObject, 'metadata'>): string {
+  if (metadata.deletionTimestamp === undefined || !metadata.finalizers?.includes(FINALIZER)) return '';
+  return `; it is being deleted, which waits for that: mend the spec, or take away the finalizer ${FINALIZER} and its objects yourself`;
+}
+
+/** Of those that come at the same time, the elder has a contested name. */
 const ageOf = (one: MeshCertificate): string => `${one.metadata.creationTimestamp ?? ''} ${keyOf(refOf(one))}`;
