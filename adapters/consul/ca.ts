@@ -1,6 +1,7 @@
 import { rootCertificates } from 'node:tls';
 import type { Host } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
+import { linkedTo } from '../../src/mesh/linked-signal.ts';
 import type { TlsConfig } from './config.ts';
 
 /** The PEM that Consul's API certificates are verified against, as it stands now. */
@@ -29,9 +30,9 @@ export async function apiCa(tls: TlsConfig | undefined, host: Host, signal: Abor
 
 /** The first value of a stream that would go on. */
 export async function firstOf<T>(open: (signal: AbortSignal) => AsyncIterable<T>, signal: AbortSignal): Promise<T> {
-  const enough = new AbortController();
+  using enough = linkedTo(signal);
   try {
-    for await (const value of open(AbortSignal.any([signal, enough.signal]))) return value;
+    for await (const value of open(enough.signal)) return value;
   } finally {
     enough.abort(new Error('the first value was enough'));
   }

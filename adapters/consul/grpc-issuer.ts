@@ -1,6 +1,7 @@
 import type { Check, Host, Issuer, Probing } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
+import { linkedTo } from '../../src/mesh/linked-signal.ts';
 import { type Certificate, parseCertificates } from '../../src/pki/certificate.ts';
 import { createCsr } from '../../src/pki/csr.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
@@ -107,8 +108,8 @@ export class GrpcIssuer implements Issuer, Probing {
 
   /** Asked anew each time: trust domain and signing key of a cluster change without us being told first. */
   async #currentTrust(signal: AbortSignal): Promise<Trust> {
-    const enough = new AbortController();
-    const timer = this.#host.clock.sleep(DEADLINE_MS, AbortSignal.any([signal, enough.signal])).then(
+    using enough = linkedTo(signal);
+    const timer = this.#host.clock.sleep(DEADLINE_MS, enough.signal).then(
       () =>
         enough.abort(
           new MeshError('ERR_MESH_TIMEOUT', `no roots from Consul in ${DEADLINE_MS / 1000} s; look at the servers`),
@@ -116,7 +117,7 @@ export class GrpcIssuer implements Issuer, Probing {
       () => undefined,
     );
     try {
-      for await (const trust of this.#watchRoots(AbortSignal.any([signal, enough.signal]))) return trust;
+      for await (const trust of this.#watchRoots(enough.signal)) return trust;
     } finally {
       enough.abort(new Error('roots were read'));
       await timer;

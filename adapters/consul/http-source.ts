@@ -1,6 +1,7 @@
 import type { Check, Host, Probing, Source } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
+import { linkedTo } from '../../src/mesh/linked-signal.ts';
 import { Trigger } from '../../src/mesh/trigger.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
 import { findPath } from '../../src/pki/chain.ts';
@@ -39,8 +40,8 @@ export class HttpSource implements Source, Probing {
   }
 
   async *watch(signal: AbortSignal): AsyncGenerator<Identity> {
-    const inner = new AbortController();
-    const stop = AbortSignal.any([signal, inner.signal]);
+    using inner = linkedTo(signal);
+    const stop = inner.signal;
     const changed = new Trigger();
     const leafDue = new Trigger();
     let failure: { error: unknown } | undefined;

@@ -3,6 +3,7 @@ import { Agent as TlsAgent, request as tlsRequest } from 'node:https';
 import { isIP } from 'node:net';
 import type { Host } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
+import { linkedTo } from '../../src/mesh/linked-signal.ts';
 import { apiCa } from './ca.ts';
 import type { HttpConfig } from './config.ts';
 import { connectionError, httpError, type Row } from './errors.ts';
@@ -52,15 +53,14 @@ export class ConsulHttp {
   async request(request: HttpRequest, signal: AbortSignal): Promise<HttpAnswer> {
     const what = `Consul at ${this.address}: ${request.method ?? 'GET'} ${request.path}`;
     const agent = await this.#connection(signal);
-    const late = new AbortController();
-    const stop = AbortSignal.any([signal, late.signal]);
-    const over = new AbortController();
-    const timer = this.#host.clock.sleep(request.timeoutMs, AbortSignal.any([signal, over.signal])).then(
+    using late = linkedTo(signal);
+    using over = linkedTo(signal);
+    const timer = this.#host.clock.sleep(request.timeoutMs, over.signal).then(
       () => late.abort(new Error('timed out')),
       () => undefined,
     );
     try {
-      const answer = await this.#send(request, agent, stop);
+      const answer = await this.#send(request, agent, late.signal);
       const status = answer.statusCode ?? 0;
       const ok = status >= 200 && status < 300;
       const body = await read(answer, ok ? LARGEST_ANSWER : LARGEST_ERROR, ok);

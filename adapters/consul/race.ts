@@ -1,3 +1,4 @@
+import { linkedTo } from '../../src/mesh/linked-signal.ts';
 import type { Trigger } from '../../src/mesh/trigger.ts';
 
 /** Runs `work` until it is done or the trigger fires; `undefined` in the latter case. */
@@ -6,8 +7,8 @@ export async function unlessFired<T>(
   signal: AbortSignal,
   work: (signal: AbortSignal) => Promise<T>,
 ): Promise<T | undefined> {
-  const over = new AbortController();
-  const stop = AbortSignal.any([signal, over.signal]);
+  using over = linkedTo(signal);
+  const stop = over.signal;
   const fired = trigger.wait(stop).then(() => undefined);
   const done = work(stop);
   try {

@@ -3,6 +3,7 @@ import type { Check, Expectation, Host, Issuer, Probing } from '../../src/mesh/a
 import { formatDuration } from '../../src/mesh/duration.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import { type Identity, leafOf } from '../../src/mesh/identity.ts';
+import { linkedTo } from '../../src/mesh/linked-signal.ts';
 import { type Share, sharing } from '../../src/mesh/sharing.ts';
 import { Turns } from '../../src/mesh/turns.ts';
 import { type Certificate, formatCertificates } from '../../src/pki/certificate.ts';
@@ -56,7 +57,8 @@ export class CaIssuer implements Issuer, Probing {
   }
 
   async issue(caller: AbortSignal): Promise<Identity> {
-    const signal = AbortSignal.any([caller, this.#disposed.signal]);
+    using issuing = linkedTo(caller, this.#disposed.signal);
+    const { signal } = issuing;
     const roots = await this.#roots.current(signal);
     const token = await this.#token(signal);
     const claims = readClaims(token);

@@ -3,6 +3,7 @@ import type { Check, Host, Probing, Source } from '../../src/mesh/adapter.ts';
 import { formatDuration } from '../../src/mesh/duration.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import { type Identity, leafOf } from '../../src/mesh/identity.ts';
+import { linkedTo } from '../../src/mesh/linked-signal.ts';
 import type { IstioConfig, SdsConfig } from './config.ts';
 import { Deadline } from './deadline.ts';
 import { sdsError } from './errors.ts';
@@ -35,8 +36,8 @@ export class SdsSource implements Source, Probing {
 
   async *watch(caller: AbortSignal): AsyncGenerator<Identity, void, undefined> {
     const { clock } = this.#host;
-    const late = new AbortController();
-    const signal = AbortSignal.any([caller, this.#disposed.signal, late.signal]);
+    using late = linkedTo(caller, this.#disposed.signal);
+    const { signal } = late;
     const deadline = new Deadline(clock, (reason) => late.abort(new MeshError('ERR_MESH_SILENT', reason)));
     // No keepalive: over a unix socket it finds nothing, and grpc-go ends connections that ping too often.
     const channel = openChannel({ address: `unix:${this.#sds.socket}` });

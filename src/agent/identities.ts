@@ -2,6 +2,7 @@ import type { Host, Issuer, Probing, Source } from '../mesh/adapter.ts';
 import { isIssuer } from '../mesh/adapter.ts';
 import { MeshError } from '../mesh/error.ts';
 import { type Identity, leafOf, sameLeaf } from '../mesh/identity.ts';
+import { type LinkedSignal, linkedTo } from '../mesh/linked-signal.ts';
 import { asMeshError, type RenewingOptions, renewing } from '../mesh/renewing.ts';
 import type { Trigger } from '../mesh/trigger.ts';
 
@@ -80,10 +81,10 @@ class Watchdog {
   silent = false;
   #options: RenewingOptions;
   #host: Host;
-  #reopen = new AbortController();
+  readonly #reopen: LinkedSignal;
   #outer: AbortSignal;
   #overdue: number;
-  #timer = new AbortController();
+  #timer: LinkedSignal;
   #running = new Set<Promise<void>>();
 
   constructor(host: Host, options: RenewingOptions, outer: AbortSignal, overdue = 0) {
@@ -91,14 +92,15 @@ class Watchdog {
     this.#options = options;
     this.#outer = outer;
     this.#overdue = overdue;
-    this.signal = AbortSignal.any([outer, this.#reopen.signal]);
+    this.#reopen = linkedTo(outer);
+    this.signal = this.#reopen.signal;
+    this.#timer = linkedTo(this.signal);
     if (options.renew) this.#start(this.#onRenew(options.renew));
   }
 
   /** Starts the wait anew: overdue when the mesh says or at the leaf's renewal time, or half-way to its end when that is past. */
   expect(identity: Identity | undefined, issuedAt?: number): void {
-    this.#timer.abort(new Error('replaced'));
-    this.#timer = new AbortController();
+    this.#restart();
     if (!identity) return;
     const leaf = leafOf(identity);
     const now = this.#host.clock.now();
@@ -106,20 +108,26 @@ class Watchdog {
     const due = Math.max(this.#options.policy.renewAt(leaf, issuedAt), pushed);
     // Never sooner than a second: an expired leaf must not make a loop of reopening.
     const wait = Math.max(1000, due > now ? due - now : (leaf.notAfter - now) / 2);
-    this.#start(this.#onSilence(wait, AbortSignal.any([this.signal, this.#timer.signal])));
+    this.#start(this.#onSilence(wait, this.#timer.signal));
   }
 
   /** What was pushed is of no use: the stream is opened again after a while, unless something better comes first. */
   reopenIn(ms: number): void {
-    this.#timer.abort(new Error('replaced'));
-    this.#timer = new AbortController();
-    this.#start(this.#onRefused(ms, AbortSignal.any([this.signal, this.#timer.signal])));
+    this.#restart();
+    this.#start(this.#onRefused(ms, this.#timer.signal));
   }
 
   async stop(): Promise<void> {
-    this.#timer.abort(new Error('stopped'));
-    if (!this.#reopen.signal.aborted) this.#reopen.abort(new Error('stopped'));
+    this.#reopen.abort(new Error('stopped'));
+    this.#timer[Symbol.dispose]();
+    this.#reopen[Symbol.dispose]();
     await Promise.allSettled(this.#running);
+  }
+
+  #restart(): void {
+    this.#timer.abort(new Error('replaced'));
+    this.#timer[Symbol.dispose]();
+    this.#timer = linkedTo(this.signal);
   }
 
   #start(work: Promise<void>): void {

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import type { Kube } from '../kube/api.ts';
 import { campaign, LEASE_DURATIONS, type LeaseDurations, type Leadership as Term } from '../kube/lease.ts';
 import type { Clock } from '../mesh/clock.ts';
+import { type LinkedSignal, linkedTo } from '../mesh/linked-signal.ts';
 import type { Log } from '../mesh/log.ts';
 import type { Leadership } from './leadership.ts';
 import type { Fence } from './publisher.ts';
@@ -76,16 +77,15 @@ export class LeaseLeadership implements Leadership {
     await Promise.all(parts);
   }
 
-  readonly #givingUp = new Map<number, AbortController>();
+  readonly #givingUp = new Map<number, LinkedSignal>();
 
   async #lead(shard: number, signal: AbortSignal): Promise<void> {
     const { kube, clock, log, shards } = this.#options;
     const name = this.#leaseName(shard);
     while (!signal.aborted) {
-      const give = new AbortController();
+      using give = linkedTo(signal);
       this.#givingUp.set(shard, give);
-      const either = AbortSignal.any([signal, give.signal]);
-      const term = campaign(kube, { ...this.#options, name }, either);
+      const term = campaign(kube, { ...this.#options, name }, give.signal);
       this.#terms[shard] = term;
       for await (const leading of term.changes()) {
         log.info({ lease: name, leading }, leading ? 'leads' : 'follows');

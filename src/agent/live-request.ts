@@ -1,4 +1,5 @@
 import type { Clock } from '../mesh/clock.ts';
+import { linkedTo } from '../mesh/linked-signal.ts';
 
 /** Diagnostics of a gateway with thousands of Mappings take seconds to render. */
 const TIMEOUT_MS = 10_000;
@@ -9,15 +10,14 @@ export async function askGateway(
   clock: Clock,
   signal: AbortSignal,
 ): Promise<{ readonly body: unknown } | { readonly failure: string }> {
-  const late = new AbortController();
-  const done = new AbortController();
-  const either = AbortSignal.any([signal, late.signal]);
-  clock.sleep(TIMEOUT_MS, AbortSignal.any([signal, done.signal])).then(
+  using late = linkedTo(signal);
+  using done = linkedTo(signal);
+  clock.sleep(TIMEOUT_MS, done.signal).then(
     () => late.abort(new Error(`no answer within ${TIMEOUT_MS / 1000} s`)),
     () => {},
   );
   try {
-    const response = await fetch(url, { headers: { accept: 'application/json' }, signal: either });
+    const response = await fetch(url, { headers: { accept: 'application/json' }, signal: late.signal });
     if (!response.ok) return { failure: `${url.origin} answers ${response.status}` };
     return { body: await response.json() };
   } catch (error) {

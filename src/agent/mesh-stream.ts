@@ -3,6 +3,7 @@ import { retryDelay } from '../core/backoff.ts';
 import { AttemptBudget } from '../core/breaker.ts';
 import type { Host, Issuer, Probing, Source } from '../mesh/adapter.ts';
 import { type Identity, leafOf, sameLeaf } from '../mesh/identity.ts';
+import { type LinkedSignal, linkedTo } from '../mesh/linked-signal.ts';
 import { asError } from '../mesh/renewing.ts';
 import type { Trigger } from '../mesh/trigger.ts';
 import type { Problem } from './decide.ts';
@@ -31,7 +32,7 @@ export interface MeshStreamOptions {
 export class MeshStream {
   readonly #options: MeshStreamOptions;
   readonly #budget = new AttemptBudget();
-  #running: { readonly stop: AbortController; readonly done: Promise<void> } | undefined;
+  #running: { readonly stop: LinkedSignal; readonly done: Promise<void> } | undefined;
   candidate: Identity | undefined;
   /** When the candidate's leaf came, on the monotonic clock. */
   candidateAt: number | undefined;
@@ -50,8 +51,9 @@ export class MeshStream {
 
   start(signal: AbortSignal): void {
     if (this.#running) return;
-    const stop = new AbortController();
-    this.#running = { stop, done: this.#follow(AbortSignal.any([signal, stop.signal])) };
+    const stop = linkedTo(signal);
+    const done = this.#follow(stop.signal).finally(() => stop[Symbol.dispose]());
+    this.#running = { stop, done };
   }
 
   /** Ends it and forgets the candidate: whoever leads next asks for its own. */

@@ -1,5 +1,6 @@
 import type { ProbeWish } from '../config/mesh-certificate.ts';
 import { type Identity, leafOf } from '../mesh/identity.ts';
+import { type LinkedSignal, linkedTo } from '../mesh/linked-signal.ts';
 import type { Certificate } from '../pki/certificate.ts';
 import type { ProbeOutcome, Problem } from './decide.ts';
 import type { Environment } from './environment.ts';
@@ -16,7 +17,7 @@ export class Prober {
   readonly #env: Pick<Environment, 'clock' | 'log'>;
   readonly #wish: ProbeWish | undefined;
   readonly #told: () => void;
-  readonly #stop = new AbortController();
+  #stop: LinkedSignal | undefined;
   #running: Promise<void> | undefined;
   #last: { readonly fingerprint: string; readonly outcome: ProbeOutcome; readonly result: ProbeResult } | undefined;
 
@@ -42,17 +43,19 @@ export class Prober {
   ask(identity: Identity | undefined, bundle: readonly Certificate[], signal: AbortSignal): void {
     const wish = this.#wish;
     if (!wish || !identity || this.#running || this.outcome(identity) === 'accepted') return;
-    const either = AbortSignal.any([signal, this.#stop.signal]);
-    this.#running = this.#probe(wish, identity, bundle, either)
+    const stop = linkedTo(signal);
+    this.#stop = stop;
+    this.#running = this.#probe(wish, identity, bundle, stop.signal)
       .catch(() => {})
       .finally(() => {
+        stop[Symbol.dispose]();
         this.#running = undefined;
-        if (!either.aborted) this.#told();
+        if (!stop.signal.aborted) this.#told();
       });
   }
 
   stop(): void {
-    this.#stop.abort(new Error('stopped'));
+    this.#stop?.abort(new Error('stopped'));
   }
 
   async #probe(

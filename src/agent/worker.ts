@@ -6,6 +6,7 @@ import { ownerLabel } from '../gateway/owner.ts';
 import { PublicationReader } from '../gateway/publication-reader.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import { type Identity, leafOf } from '../mesh/identity.ts';
+import { linkedTo } from '../mesh/linked-signal.ts';
 import { pause } from '../mesh/pause.ts';
 import { asError } from '../mesh/renewing.ts';
 import { isTargeting } from '../mesh/targeting.ts';
@@ -81,8 +82,8 @@ export class Worker {
   }
 
   async run(signal: AbortSignal): Promise<void> {
-    const stop = new AbortController();
-    const inner = AbortSignal.any([signal, stop.signal]);
+    using stop = linkedTo(signal);
+    const inner = stop.signal;
     const { clock, discovery, leadership, spacings } = this.#env;
     const { name, namespace = '' } = this.certificate.metadata;
     const { spec } = this.certificate;

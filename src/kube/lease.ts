@@ -2,12 +2,12 @@ import { randomUUID } from 'node:crypto';
 import type { KubeObject, ObjectRef } from '../core/object.ts';
 import { FIELD_MANAGER } from '../core/object.ts';
 import type { Clock } from '../mesh/clock.ts';
+import { linkedTo } from '../mesh/linked-signal.ts';
 import type { Log } from '../mesh/log.ts';
 import type { Kube } from './api.ts';
 import { KubeError } from './error.ts';
 import { Feed } from './feed.ts';
 import { type LeaseRecord, leaseSpec, readLease } from './lease-record.ts';
-import { linkedTo } from './linked-signal.ts';
 
 export interface CampaignOptions {
   readonly namespace: string;

@@ -1,11 +1,11 @@
 import { retryDelay } from '../core/backoff.ts';
 import { type KubeObject, keyOf, refOf } from '../core/object.ts';
 import type { Clock } from '../mesh/clock.ts';
+import { linkedTo } from '../mesh/linked-signal.ts';
 import type { Log } from '../mesh/log.ts';
 import type { Kube, Resource, Selection, WatchEvent } from './api.ts';
 import { KubeError } from './error.ts';
 import { Feed } from './feed.ts';
-import { linkedTo } from './linked-signal.ts';
 import { Watchdog } from './watchdog.ts';
 
 export interface ReflectOptions<T extends KubeObject> {

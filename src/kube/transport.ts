@@ -1,6 +1,7 @@
 import { type IncomingMessage, Agent as PlainAgent, request as plainRequest, type RequestOptions } from 'node:http';
 import { Agent, type AgentOptions, request as tlsRequest } from 'node:https';
 import type { Clock } from '../mesh/clock.ts';
+import { linkedTo } from '../mesh/linked-signal.ts';
 import { type Called, errorFromCredentials, errorFromSocket, errorFromStatus } from './classify.ts';
 import type { Access, Credentials } from './credentials.ts';
 
@@ -73,16 +74,18 @@ export class Transport {
     work: (limit: AbortSignal) => Promise<T>,
   ): Promise<T> {
     const { clock, deadlineMs } = this.#options;
-    const late = new AbortController();
+    using limit = linkedTo(signal);
     const done = new AbortController();
-    const limit = signal ? AbortSignal.any([signal, late.signal]) : late.signal;
-    const expire = () => late.abort(new Error(`no answer within ${deadlineMs / 1000} s`));
-    clock.sleep(deadlineMs, done.signal).then(expire, () => undefined);
+    const late = new Error(`no answer within ${deadlineMs / 1000} s`);
+    clock.sleep(deadlineMs, done.signal).then(
+      () => limit.abort(late),
+      () => undefined,
+    );
     try {
-      return await work(limit);
+      return await work(limit.signal);
     } catch (error) {
       if (signal?.aborted) throw signal.reason;
-      if (late.signal.aborted) throw errorFromSocket(called, late.signal.reason);
+      if (limit.signal.aborted) throw errorFromSocket(called, late);
       throw error;
     } finally {
       done.abort(DONE);

@@ -1,5 +1,5 @@
 import type { Clock } from '../mesh/clock.ts';
-import { linkedTo } from './linked-signal.ts';
+import { linkedTo } from '../mesh/linked-signal.ts';
 
 /** Tells when nothing was heard for as long as is allowed. */
 export class Watchdog {

@@ -2,6 +2,7 @@ import type { Certificate } from '../pki/certificate.ts';
 import type { Host, Issuer } from './adapter.ts';
 import { MeshError } from './error.ts';
 import { type Identity, leafOf, sameRoots } from './identity.ts';
+import { linkedTo } from './linked-signal.ts';
 import { pause } from './pause.ts';
 import { Trigger } from './trigger.ts';
 
@@ -50,8 +51,8 @@ export async function* renewing(
   const { policy } = options;
   const { clock } = host;
   const wake = new Trigger();
-  const inner = new AbortController();
-  const stop = AbortSignal.any([signal, inner.signal]);
+  using inner = linkedTo(signal);
+  const stop = inner.signal;
   const pumps: Promise<void>[] = [];
 
   let current = options.current;

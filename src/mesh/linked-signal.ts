@@ -1,0 +1,45 @@
+import { setMaxListeners } from 'node:events';
+
+/**
+ * Follows its parents until disposed of. Unlike `AbortSignal.any`, of which a long-lived parent remembers each for
+ * ever, it leaves nothing behind.
+ */
+export interface LinkedSignal extends Disposable {
+  readonly signal: AbortSignal;
+  abort(reason?: unknown): void;
+}
+
+export function linkedTo(...parents: readonly (AbortSignal | undefined)[]): LinkedSignal {
+  return new Linked(parents);
+}
+
+class Linked implements LinkedSignal {
+  readonly #controller = new AbortController();
+  readonly abort = (reason?: unknown): void => this.#controller.abort(reason);
+  readonly #parents: readonly (AbortSignal | undefined)[];
+
+  constructor(parents: readonly (AbortSignal | undefined)[]) {
+    this.#parents = parents;
+    const aborted = parents.find((parent) => parent?.aborted);
+    if (aborted) this.abort(aborted.reason);
+    else for (const parent of parents) if (parent) this.#follow(parent);
+  }
+
+  #follow(parent: AbortSignal): void {
+    // As many as wait at a time; each takes its listener away.
+    setMaxListeners(0, parent);
+    parent.addEventListener('abort', this, { once: true });
+  }
+
+  get signal(): AbortSignal {
+    return this.#controller.signal;
+  }
+
+  handleEvent({ target }: Event): void {
+    this.abort((target as AbortSignal).reason);
+  }
+
+  [Symbol.dispose](): void {
+    for (const parent of this.#parents) parent?.removeEventListener('abort', this);
+  }
+}
