@@ -51,12 +51,9 @@ describe('what is wished', () => {
 
   it('leaves a name with whom it is, though an elder wishes it', () => {
     const gathering = new Gathering(validator([toy]));
-    take(gathering, object('elder', {}), object('later', {}));
-    const { wished, problems } = take(
-      gathering,
-      object('elder', { secretName: 'later-identity' }),
-      object('later', {}),
-    );
+    const later = object('later', {});
+    take(gathering, object('elder', {}), later);
+    const { wished, problems } = take(gathering, object('elder', { secretName: 'later-identity' }), later);
     assert.deepEqual(wished.toSorted(), ['elder elder-identity', 'later later-identity']);
     assert.match(problems.join(), /^elder: .*belongs to MeshCertificate emissary\/later/);
   });
