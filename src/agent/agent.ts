@@ -1,5 +1,6 @@
 import { setMaxListeners } from 'node:events';
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
+import type { KubeObject } from '../core/object.ts';
 import { Bundles } from '../gateway/publication-reader.ts';
 import type { Kube } from '../kube/api.ts';
 import type { Adapter } from '../mesh/adapter.ts';
@@ -50,7 +51,9 @@ export class Agent {
     this.#options = options;
     const { kube, adapters, leadership, sinks, clock, random, log } = options;
     const onError = (error: Error) => log.warn({ err: error }, 'a watch failed; it is opened again');
-    this.#observer = new Observer({ kube, clock, random, log, onError, ...options.observe });
+    const spacings = new Spacings(clock, options.spacingMs);
+    const seen = (object: KubeObject) => spacings.of(object.metadata.namespace ?? '').saw(object);
+    this.#observer = new Observer({ kube, clock, random, log, onError, seen, ...options.observe });
     this.#discovery = new Discovery({ kube, clock, random, log });
     this.registry = new Registry(adapters, {
       kube,
@@ -63,7 +66,7 @@ export class Agent {
       share: sharing(),
       bundles: new Bundles(),
       fleet: () => this.registry.size,
-      spacings: new Spacings(clock, options.spacingMs),
+      spacings,
       precedence: options.precedence ?? new Precedence(clock),
       reporter: new Reporter(sinks),
       dryRun: options.dryRun ?? false,

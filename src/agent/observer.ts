@@ -20,6 +20,8 @@ export interface ObserverOptions {
   /** With `labels`: the namespaces to watch; absent: all at once. */
   readonly namespaces?: readonly string[] | undefined;
   readonly onError: (error: Error) => void;
+  /** Told of each object as it was listed or changed, with all that is not remembered of it. */
+  readonly seen?: (object: KubeObject) => void;
 }
 
 type Keep = ReturnType<typeof keeping>;
@@ -124,14 +126,18 @@ class Watch {
   constructor(id: string, resource: Resource, selection: Selection, options: ObserverOptions & { keep: Keep }) {
     this.id = id;
     this.#keep = options.keep;
-    const { kube, clock, random, log } = options;
+    const { kube, clock, random, log, seen = () => {} } = options;
     const onError = (error: Error) => {
       options.onError(error);
       this.#unserved = error instanceof KubeError && error.status === 404;
       for (const key of this.#subscribers.keys()) this.#tell(key);
     };
     const { signal } = this.#stop;
-    this.#reflector = reflect(kube, resource, selection, { clock, random, log, signal, onError, keep: options.keep });
+    const keep = (object: KubeObject) => {
+      seen(object);
+      return options.keep(object);
+    };
+    this.#reflector = reflect(kube, resource, selection, { clock, random, log, signal, onError, keep });
     this.#pump().catch(() => {});
   }
 

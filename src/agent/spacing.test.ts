@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { FakeClock, settle } from '../../test/support/fake-clock.ts';
+import { FIELD_MANAGER, type KubeObject } from '../core/object.ts';
 import { SPACING_MS, Spacing, Spacings } from './spacing.ts';
 
 const signal = new AbortController().signal;
@@ -84,6 +85,70 @@ describe('spacing of writes', () => {
     first[Symbol.dispose]();
     await settle();
     assert.equal(clock.sleeping, 0);
+  });
+
+  describe('in a process that has written nothing', () => {
+    const written = (kind: 'Secret' | 'TLSContext', at: number, manager = FIELD_MANAGER): KubeObject => ({
+      apiVersion: kind === 'Secret' ? 'v1' : 'getambassador.io/v3alpha1',
+      kind,
+      metadata: {
+        name: 'istio',
+        namespace: 'emissary',
+        managedFields: [{ manager, operation: 'Apply', time: `${new Date(at).toISOString().slice(0, 19)}Z` }],
+      },
+    });
+
+    for (const [what, agoMs, waits] of [
+      ['just now', 0, true],
+      ['less than 2 s ago', 1_900, true],
+      ['longer ago than 2 s and what the rounding of its time hides', 3_000, false],
+      ['by a clock that is ahead of ours', -60_000, true],
+    ] as const) {
+      it(`${waits ? 'waits for' : 'does not mind'} the other side where it was written ${what}`, async () => {
+        const clock = new FakeClock();
+        const spacing = new Spacing(clock);
+        spacing.saw(written('Secret', clock.now() - agoMs));
+        let admitted = false;
+        const gateway = spacing.beforeGateway(signal).then(() => {
+          admitted = true;
+        });
+        await settle();
+        assert.equal(admitted, !waits);
+        await clock.advance(SPACING_MS);
+        await gateway;
+      });
+    }
+
+    it('goes on with the side that was written last, and does not mind what others wrote', async () => {
+      const clock = new FakeClock();
+      const spacing = new Spacing(clock);
+      spacing.saw(written('TLSContext', clock.now(), 'kubectl'));
+      spacing.saw(written('Secret', clock.now()));
+      using _turn = await spacing.beforeSecret(signal);
+    });
+
+    it('waits on either side where it cannot tell which was written last', async () => {
+      const clock = new FakeClock();
+      const spacing = new Spacing(clock);
+      for (const kind of ['Secret', 'TLSContext'] as const) spacing.saw(written(kind, clock.now() + 60_000));
+      const admitted: string[] = [];
+      void spacing.beforeSecret(signal).then(() => admitted.push('secret'));
+      await settle();
+      assert.deepEqual(admitted, []);
+      await clock.advance(SPACING_MS);
+      assert.deepEqual(admitted, ['secret']);
+    });
+
+    it('is not made to wait longer by what is written while it waits', async () => {
+      const clock = new FakeClock();
+      const spacing = new Spacing(clock);
+      spacing.saw(written('TLSContext', clock.now()));
+      const secret = spacing.beforeSecret(signal);
+      await clock.advance(SPACING_MS / 2);
+      spacing.saw(written('TLSContext', clock.now()));
+      await clock.advance(SPACING_MS / 2);
+      (await secret)[Symbol.dispose]();
+    });
   });
 
   it('is one for each gateway', () => {

@@ -1,3 +1,4 @@
+import { FIELD_MANAGER, type KubeObject } from '../core/object.ts';
 import type { Clock } from '../mesh/clock.ts';
 
 /**
@@ -7,6 +8,9 @@ import type { Clock } from '../mesh/clock.ts';
 export const SPACING_MS = 2_000;
 
 type Side = 'secret' | 'gateway';
+
+/** The server tells when it took a write in whole seconds, rounded down. */
+const TOLD_TO_MS = 1_000;
 
 interface Waiter {
   readonly side: Side;
@@ -39,6 +43,24 @@ export class Spacing {
   /** Resolves when a TLSContext, Mapping or TCPMapping may be written. Dispose the turn when it has been answered. */
   beforeGateway(signal: AbortSignal): Promise<Disposable> {
     return this.#before('gateway', signal);
+  }
+
+  /**
+   * Takes note of what a process before this one, or another replica, wrote last. Who waits already is not made to wait
+   * longer: a side that others write again and again would never let the other one in.
+   */
+  saw(object: KubeObject): void {
+    if (this.#active > 0 || this.#queue.length > 0) return;
+    for (const { manager, subresource, time } of object.metadata.managedFields ?? []) {
+      if (manager !== FIELD_MANAGER || subresource !== undefined || time === undefined) continue;
+      const ago = Math.max(0, this.#clock.now() - Date.parse(time) - TOLD_TO_MS);
+      const at = this.#clock.monotonic() - ago;
+      if (!(ago < this.#gapMs && at >= this.#endedAt)) continue;
+      // Which of two was the later cannot be told where the clocks differ: then neither may follow at once.
+      const unclear = at === this.#endedAt && this.#side !== sideOf(object);
+      this.#side = unclear ? undefined : sideOf(object);
+      this.#endedAt = at;
+    }
   }
 
   #before(side: Side, signal: AbortSignal): Promise<Disposable> {
@@ -108,6 +130,9 @@ export class Spacing {
     this.#clock.sleep(ms, timer.signal).then(wake, () => {});
   }
 }
+
+const sideOf = ({ apiVersion }: Pick<KubeObject, 'apiVersion'>): Side =>
+  apiVersion.startsWith('getambassador.io/') ? 'gateway' : 'secret';
 
 /** One Spacing for each gateway, told apart by the namespace that it reads its Secrets from. */
 export class Spacings {

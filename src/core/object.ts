@@ -19,6 +19,8 @@ export interface ManagedFields {
   readonly operation: 'Apply' | 'Update';
   readonly apiVersion?: string;
   readonly subresource?: string;
+  /** Of the last change, RFC 3339 in whole seconds, by the server's clock. */
+  readonly time?: string;
   readonly fieldsV1?: Readonly<Record<string, unknown>>;
 }
 

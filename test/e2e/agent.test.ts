@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { SPACING_MS } from '../../src/agent/spacing.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { ambassadorDefinitions } from '../../src/sandbox/kube/ambassador.ts';
@@ -21,6 +22,18 @@ describe('the agent', () => {
     const context = (await world.context())?.spec as Record<string, unknown>;
     assert.deepEqual([context.secret, context.ca_secret, context.hosts], ['istio-identity', 'istio-ca', []]);
     assert.deepEqual(writes(world), ['create secrets/', 'create secrets/', 'create tlscontexts/']);
+  });
+
+  it('keeps Secrets and gateway objects two seconds apart across a restart', async () => {
+    await using world = await AgentWorld.start();
+    world.run();
+    await world.until('the pair', async () => (await world.secret('istio-identity')) !== undefined, 50);
+    const seenAt = world.clock.now();
+    await world.stop();
+    assert.equal(await world.context(), undefined);
+    world.run();
+    await world.until('the context', async () => (await world.context()) !== undefined, 50);
+    assert.ok(world.clock.now() - seenAt >= SPACING_MS - 50, `${world.clock.now() - seenAt} ms after the pair`);
   });
 
   it('rotates with one write, and restarts with none', async () => {

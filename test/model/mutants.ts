@@ -95,6 +95,13 @@ export const MUTANTS: readonly Mutant[] = [
     to: 'export const SPACING_MS = 0;',
   },
   {
+    rule: '3 order',
+    title: 'a new process does not see what the last one wrote just now',
+    file: 'src/agent/spacing.ts',
+    from: 'if (this.#active > 0 || this.#queue.length > 0) return;',
+    to: 'return;',
+  },
+  {
     rule: '4 no change, no write',
     title: 'everything is written at each look',
     file: PLAN,

@@ -56,7 +56,9 @@ export class Replica {
     this.#seen = new Map();
     for (const ref of this.#refs()) {
       const object = this.#options.live(ref);
-      if (object) this.#seen.set(keyOf(ref), object);
+      if (!object) continue;
+      this.#seen.set(keyOf(ref), object);
+      this.#spacing.saw(object);
     }
   }
 
