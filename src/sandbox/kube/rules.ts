@@ -55,6 +55,7 @@ export function validate(kind: Kind, object: Stored, before: Stored | undefined)
   const causes: Cause[] = [...nameRules(kind, object), ...labelRules(object)];
   if (kind.schema) causes.push(...schemaRules(kind.schema, object, before));
   if (kind.kind === 'Secret') causes.push(...secretRules(object, before));
+  if (kind.kind === 'EndpointSlice') causes.push(...addressRules(object));
   if (kind.kind === 'ConfigMap') causes.push(...keyRules(object));
   if (causes.length > 0) throw invalid(kind, object.metadata.name, causes);
 }
@@ -75,6 +76,17 @@ function schemaRules(schema: Fields, object: Stored, before: Stored | undefined)
   const message =
     'Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation';
   return [...wrong, { reason: 'FieldValueInvalid', message, field: '<nil>' }];
+}
+
+function addressRules({ endpoints }: Stored): Cause[] {
+  const all = (endpoints ?? []) as readonly { readonly addresses?: readonly string[] }[];
+  return all.flatMap(({ addresses = [] }, endpoint) =>
+    addresses.flatMap((address, at) => {
+      if (!/^127\.|^::1$/.test(address)) return [];
+      const message = `Invalid value: "${address}": may not be in the loopback range (127.0.0.0/8, ::1/128)`;
+      return [{ reason: 'FieldValueInvalid', message, field: `endpoints[${endpoint}].addresses[${at}]` }];
+    }),
+  );
 }
 
 function nameRules(kind: Kind, object: Stored): Cause[] {

@@ -34,7 +34,7 @@ export interface ServiceWish {
   readonly namespace: string;
   /** What clients name. */
   readonly port: number;
-  readonly pods: readonly Pod[];
+  readonly pods: readonly Pick<Pod, 'options' | 'port'>[];
   readonly controlPlane: string;
   /** On the pods, such as `config.linkerd.io/opaque-ports`. */
   readonly annotations?: Readonly<Record<string, string>> | undefined;
@@ -68,7 +68,7 @@ export function serviceObjects(wish: ServiceWish): KubeObject[] {
     }),
   );
   const slices = pods.map(
-    (pod): KubeObject => ({
+    (pod, at): KubeObject => ({
       apiVersion: 'discovery.k8s.io/v1',
       kind: 'EndpointSlice',
       metadata: { name: `${name}-${pod.options.name}`, namespace, labels: { 'kubernetes.io/service-name': name } },
@@ -76,7 +76,8 @@ export function serviceObjects(wish: ServiceWish): KubeObject[] {
       ports: [{ name: 'http', port: podPort ?? pod.port, protocol: 'TCP' }],
       endpoints: [
         {
-          addresses: ['127.0.0.1'],
+          // Nobody dials it; a loopback address, where the pod really is, no API server takes.
+          addresses: [`10.1.0.${at + 1}`],
           conditions: { ready: true },
           targetRef: { kind: 'Pod', name: pod.options.name, namespace: pod.options.namespace },
         },

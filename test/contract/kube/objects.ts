@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { KubeObject } from '../../../src/core/object.ts';
 import { RESOURCES } from '../../../src/kube/resources.ts';
+import { serviceObjects } from '../../../src/sandbox/linkerd/objects.ts';
 import { type Bench, base64, MANAGER, OTHER, secret } from './target.ts';
 
 export function objectContract(bench: Bench): void {
@@ -15,6 +16,21 @@ export function objectContract(bench: Bench): void {
       assert.match(made.metadata.creationTimestamp ?? '', /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/);
       const found = await bench.kube.get(ref(namespace, 'a'));
       assert.deepEqual(found, made);
+    });
+
+    it('takes the EndpointSlices that the sandbox makes for a Service of Linkerd', async () => {
+      const namespace = await bench.namespace();
+      const options = { name: 'web-0', namespace, serviceAccount: 'web' };
+      const pods = [0, 1].map((at) => ({ options: { ...options, name: `web-${at}` }, port: 8443 }));
+      const objects = serviceObjects({ name: 'web', namespace, port: 443, pods, controlPlane: 'linkerd' });
+      const slices = objects.filter(({ kind }) => kind === 'EndpointSlice');
+      assert.equal(slices.length, 2);
+      for (const slice of slices) assert.ok(await bench.kube.apply(slice, MANAGER));
+      const loopback = JSON.parse(JSON.stringify(slices[0]).replace(/"10\.1\.0\.\d+"/, '"127.0.0.1"')) as KubeObject;
+      await assert.rejects(bench.kube.apply(loopback, MANAGER), {
+        code: 'ERR_KUBE_INVALID',
+        message: /endpoints\[0\]\.addresses\[0\].*loopback/,
+      });
     });
 
     it('answers undefined for what is not there, and false when asked to delete it', async () => {

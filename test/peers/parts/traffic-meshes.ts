@@ -125,11 +125,7 @@ export async function linkerdTraffic({ kube, leafLifetimeMs }: TrafficSetup): Pr
   const pods = [await pod('web-1'), await pod('web-2')];
   let serving = pods[0];
   const wish = { name: 'web', namespace: 'linkerd-apps', port: 443, pods, podPort: 8443, controlPlane: 'linkerd' };
-  for (const object of serviceObjects(wish)) {
-    // A real API server takes no loopback address for an endpoint; nobody dials it here.
-    const text = JSON.stringify(object).replace('"127.0.0.1"', '"10.0.0.1"');
-    await kube.apply(JSON.parse(text), { fieldManager: 'linkerd', force: true });
-  }
+  for (const object of serviceObjects(wish)) await kube.apply(object, { fieldManager: 'linkerd', force: true });
   const front = await startTcpProxy(() => serving?.port ?? 0);
   const rollOut = async () => {
     linkerd.restartControlPlane();
