@@ -27,7 +27,7 @@ export const isDeletionJudged = (
   retiring: Pick<Retiring, 'synced'> | undefined,
 ): boolean => mappings?.complete === true && retiring?.synced === true;
 
-/** What a deletion waits for and what to do about it; undefined where it may go on, or where that is not known yet. */
+/** What a deletion waits for and what to do about it; undefined where it may go on. */
 export function deletionWaits(
   certificate: MeshCertificate,
   mappings: Pick<MappingKeeping, 'complete' | 'users'> | undefined,
@@ -40,7 +40,11 @@ export function deletionWaits(
     message: `${namespace}/${name} is being deleted: ${why}`,
   });
   if (certificate.spec.paused) return waits('it is paused, so nothing is taken away; set spec.paused to false');
-  if (!mappings || !retiring || !isDeletionJudged(mappings, retiring)) return undefined;
+  if (!mappings || !retiring || !isDeletionJudged(mappings, retiring)) {
+    return waits(
+      'it waits until all Mappings and TLSContexts can be listed; the Events and the log name what is missing',
+    );
+  }
   const users = [...mappings.users().map(({ mapping }) => mapping), ...retiring.users(certificate)];
   if (users.length === 0) return undefined;
   const listed = users.slice(0, LISTED).join(', ');

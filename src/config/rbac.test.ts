@@ -85,6 +85,13 @@ test('deletion is granted to those who asked for it', () => {
   assert.ok(!allows(rules, 'delete', 'mappings', 'any'));
 });
 
+test('who writes no TLSContext reads them still, and takes away what it wrote before', () => {
+  const spec = '{istio: {sds: {}}, tlsContext: {enabled: false}}';
+  const rules = rulesOf(rbacFor(documents(spec), options), 'emissary');
+  for (const verb of ['get', 'list', 'watch', 'delete']) assert.ok(allows(rules, verb, 'tlscontexts', 'm0'), verb);
+  for (const verb of ['create', 'patch']) assert.ok(!allows(rules, verb, 'tlscontexts', 'm0'), verb);
+});
+
 test('Mappings are changed only where they were selected, and everywhere takes a ClusterRole', () => {
   const left = rulesOf(rbacFor(documents('{istio: {sds: {}}}'), options), 'emissary');
   assert.ok(allows(left, 'watch', 'mappings') && !allows(left, 'patch', 'mappings'));

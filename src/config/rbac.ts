@@ -81,11 +81,11 @@ function publicationRules({ metadata, spec }: MeshCertificate, { resources }: Rb
     rules.push({ apiGroups: [''], resources: ['configmaps'], verbs: ['create'] });
     rules.push(named('configmaps', [spec.configMapName], verbs));
   }
-  if (spec.tlsContext.enabled) {
-    // Read as a kind: their names are global, so that collisions must be seen. They hold nothing secret. Deleted are
-    // those that no Mapping needs any more, after a target or a name in the spec has changed.
-    rules.push({ apiGroups: [EMISSARY], resources: ['tlscontexts'], verbs: [...READ, 'create', 'patch', 'delete'] });
-  }
+  // Read as a kind, also by who writes none: their names are global, so that collisions must be seen, and who names a
+  // Secret keeps it from being taken away. They hold nothing secret. Deleted are those that no Mapping needs any more,
+  // after a target or a name in the spec has changed.
+  const writes = spec.tlsContext.enabled ? ['create', 'patch', 'delete'] : ['delete'];
+  rules.push({ apiGroups: [EMISSARY], resources: ['tlscontexts'], verbs: [...READ, ...writes] });
   if (resources) {
     rules.push({ apiGroups: [OURS], resources: ['meshcertificates'], verbs: READ });
     rules.push({

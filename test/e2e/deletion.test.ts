@@ -47,6 +47,19 @@ describe('a MeshCertificate with deletionPolicy Delete', () => {
     await world.until('the end', async () => (await world.kube.get(MESH_CERTIFICATE)) === undefined);
   });
 
+  it('waits until it may list the Mappings, and says so', async () => {
+    await using world = await AgentWorld.start();
+    await startReady(world);
+    await world.stop();
+    world.api.fault({ match: ({ plural }) => plural === 'mappings', status: 403 });
+    await world.kube.delete(MESH_CERTIFICATE, {});
+    world.follow();
+    await world.until('the reason', async () => (await degraded(world)).includes('can be listed'));
+    assert.equal(await stands(world), true);
+    world.api.clearFaults();
+    await world.until('the end', async () => (await world.kube.get(MESH_CERTIFICATE)) === undefined);
+  });
+
   it('says that it is paused, and goes when it no longer is', async () => {
     await using world = await AgentWorld.start();
     await startReady(world);

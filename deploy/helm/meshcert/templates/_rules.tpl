@@ -35,9 +35,8 @@
 - {apiGroups: [""], resources: [configmaps], verbs: [create]}
 - {apiGroups: [""], resources: [configmaps], resourceNames: [{{ . }}], verbs: [get, list, watch, patch{{ if $delete }}, delete{{ end }}]}
 {{- end }}
-{{- if not (and (hasKey $context "enabled") (not $context.enabled)) }}
-- {apiGroups: [getambassador.io], resources: [tlscontexts], verbs: [get, list, watch, create, patch, delete]}
-{{- end }}
+{{- $none := and (hasKey $context "enabled") (not $context.enabled) }}
+- {apiGroups: [getambassador.io], resources: [tlscontexts], verbs: [get, list, watch{{ if not $none }}, create, patch{{ end }}, delete]}
 {{- if eq $.Values.source "resources" }}
 - {apiGroups: [meshcert.dev], resources: [meshcertificates/status], resourceNames: [{{ .name }}], verbs: [patch]}
 {{- if $delete }}
