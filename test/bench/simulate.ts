@@ -2,19 +2,19 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { ROOT } from '../../scripts/tree.ts';
+import { costTable } from './costs.ts';
 import { number } from './report.ts';
 import { type SimulationOptions, simulate } from './simulation.ts';
 
 const USAGE = `usage: npm run simulate -- [--identities N] [--days N] [--life HOURS] [--json] [--write]
 
 Runs the agent's own schedule, backoff, budget and spread of root changes for a
-fleet on a virtual clock. --write puts the table into docs/scale.md.
+fleet on a virtual clock, and computes what fleets cost a day. --write puts
+both tables into docs/scale.md.
 `;
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
-const BEGIN = '<!-- simulate: begin -->';
-const END = '<!-- simulate: end -->';
 const { values } = parseArgs({
   options: {
     identities: { type: 'string', default: '100000' },
@@ -63,16 +63,22 @@ async function main(): Promise<void> {
     }),
   ];
   const table = lines.join('\n');
-  if (!values.json) process.stdout.write(`${table}\n`);
-  if (values.write) await replaceTable(table, base);
+  const costs = costTable([10, 1_000, 100_000], base.leafLifetimeMs);
+  if (!values.json) process.stdout.write(`${table}\n\n${costs}\n`);
+  if (!values.write) return;
+  const even = number(base.identities / ((base.leafLifetimeMs * 0.63) / 1000));
+  const about = `${number(base.identities)} identities, leaves of ${values.life} h, ${values.days} days; an even spread is ${even} requests a second.`;
+  await replace('simulate', `${about}\n\n${table}`);
+  await replace('costs', costs);
 }
 
-async function replaceTable(table: string, base: SimulationOptions): Promise<void> {
+/** Puts `text` between the marks of this name in docs/scale.md. */
+async function replace(name: string, text: string): Promise<void> {
   const path = join(ROOT, 'docs/scale.md');
-  const text = await readFile(path, 'utf8');
-  const [before] = text.split(BEGIN);
-  const after = text.split(END)[1];
-  if (before === undefined || after === undefined) throw new Error(`${path} has no place for the table`);
-  const about = `${number(base.identities)} identities, leaves of ${base.leafLifetimeMs / HOUR} h, ${base.days} days; an even spread is ${number(base.identities / ((base.leafLifetimeMs * 0.63) / 1000))} requests a second.`;
-  await writeFile(path, `${before}${BEGIN}\n${about}\n\n${table}\n${END}${after}`);
+  const [begin, end] = [`<!-- ${name}: begin -->`, `<!-- ${name}: end -->`];
+  const whole = await readFile(path, 'utf8');
+  const [before] = whole.split(begin);
+  const after = whole.split(end)[1];
+  if (before === undefined || after === undefined) throw new Error(`${path} has no place for ${name}`);
+  await writeFile(path, `${before}${begin}\n${text}\n${end}${after}`);
 }
