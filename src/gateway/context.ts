@@ -1,12 +1,21 @@
 import type { KubeObject } from '../core/object.ts';
 import { answersTo, type EmissaryEnv, selects } from './env.ts';
 import { type ContextSpec, contextSpec, fields } from './kinds.ts';
-import { readSecretFiles, type SecretFiles } from './secret-file.ts';
+import { passesValidation, readSecretFiles, type SecretFiles } from './secret-file.ts';
 
 export interface PemFile {
   /** As in Envoy's configuration; the directory is Emissary's own affair, the file name is `secretFileName`. */
   readonly path: string;
-  readonly pem: string;
+  /** Absent for a path in the gateway's own pod that was not told. */
+  readonly pem: string | undefined;
+}
+
+/** What only the gateway's own pod knows. */
+export interface PodFiles {
+  /** PEM text by path; a path that is not here does not exist. */
+  readonly files: ReadonlyMap<string, string>;
+  /** The Secret `istio-certs` that Emissary makes up from the files of its sidecar. */
+  readonly madeUp?: KubeObject | undefined;
 }
 
 /** One TLSContext as the gateway takes it. */
@@ -33,26 +42,29 @@ const BASE = '/tmp/ambassador/snapshots';
 /**
  * The contexts that this gateway sees, by the name under which Mappings find them. Names are global: of two alike,
  * the one in the alphabetically first namespace has the name, the other is `name.namespace`, and nobody is told.
+ * Without `pod`, files that a context names are taken to exist.
  */
 export function readContexts(
   contexts: readonly KubeObject[],
   secrets: readonly KubeObject[],
   env: EmissaryEnv,
+  pod?: PodFiles,
 ): ReadonlyMap<string, ContextReading> {
   const seen = contexts
     .filter((context) => visible(context, env) && answersTo(contextSpec(context).ambassadorId, env.ambassadorId))
     .sort((a, b) => compare(a.metadata.namespace ?? '', b.metadata.namespace ?? ''));
   const shipped = shippedSecrets(seen, env);
   const files = new Map<string, SecretFiles>();
-  for (const secret of secrets) {
+  const taken = [...secrets.filter((one) => visible(one, env)), ...(pod?.madeUp ? [pod.madeUp] : [])];
+  for (const secret of taken) {
     const key = keyOf({ name: secret.metadata.name, namespace: secret.metadata.namespace ?? '' });
-    const read = visible(secret, env) && shipped.has(key) ? readSecretFiles(secret) : undefined;
-    if (read) files.set(key, read);
+    const read = shipped.has(key) ? readSecretFiles(secret) : undefined;
+    if (read && !(env.forceSecretValidation && !passesValidation(read))) files.set(key, read);
   }
   const named = new Map<string, ContextReading>();
   for (const context of seen) {
     const { name, namespace = '' } = context.metadata;
-    const reading = readContext(context, files, env);
+    const reading = readContext(context, files, env, pod);
     named.set(named.has(name) ? `${name}.${namespace}` : name, reading);
   }
   return named;
@@ -86,38 +98,51 @@ function shippedSecrets(contexts: readonly KubeObject[], env: EmissaryEnv): Read
   );
 }
 
-function readContext(object: KubeObject, secrets: ReadonlyMap<string, SecretFiles>, env: EmissaryEnv): ContextReading {
+function readContext(
+  object: KubeObject,
+  secrets: ReadonlyMap<string, SecretFiles>,
+  env: EmissaryEnv,
+  pod: PodFiles | undefined,
+): ContextReading {
   const spec = contextSpec(object);
   const { name, namespace = '' } = object.metadata;
   const errors: string[] = [];
   const find = (wanted: string) => secrets.get(keyOf(secretRef(wanted, object, namespacing(spec, env))));
-  const file = (of: SecretFiles, pem: string | undefined, extension: string): PemFile | undefined =>
-    pem === undefined
-      ? undefined
-      : { path: `${BASE}/${of.namespace}/secrets-decoded/${of.name}/${of.stem}.${extension}`, pem };
+  const decoded = (of: SecretFiles | undefined, pem: string | undefined, extension: string): PemFile | undefined =>
+    of && pem !== undefined
+      ? { path: `${BASE}/${of.namespace}/secrets-decoded/${of.name}/${of.stem}.${extension}`, pem }
+      : undefined;
+  const onDisk = (path: string | undefined): PemFile | undefined => {
+    if (path === undefined) return undefined;
+    if (pod && !pod.files.has(path)) errors.push(`${name}: found no file ${path}`);
+    return { path, pem: pod?.files.get(path) };
+  };
 
   if (spec.secret && spec.certChainFile) errors.push(`${name}: exactly one of secret and cert_chain_file may be set`);
   if (spec.certChainFile && !spec.privateKeyFile) errors.push(`${name}: cert_chain_file needs private_key_file`);
   const identity = spec.secret ? find(spec.secret) : undefined;
   if (spec.secret && !identity?.certificate) errors.push(`${name}: found no certificate in ${spec.secret}`);
   else if (spec.secret && !identity?.key) errors.push(`${name}: found no private key in ${spec.secret}`);
+  const certificate = decoded(identity, identity?.certificate, 'crt') ?? onDisk(spec.certChainFile);
+  const key = decoded(identity, identity?.key, 'key') ?? onDisk(spec.privateKeyFile);
   const ca = spec.caSecret ? find(spec.caSecret) : undefined;
-  if (spec.caSecret && !identity && !spec.certChainFile) errors.push(`${name}: ca_secret without a certificate`);
+  if ((spec.caSecret ?? spec.caCertChainFile) && !certificate) errors.push(`${name}: roots without a certificate`);
   else if (spec.caSecret && !ca?.certificate)
     errors.push(`${name}: found no validation certificate in ${spec.caSecret}`);
   if (spec.crlSecret && !find(spec.crlSecret)?.user)
     errors.push(`${name}: found no revocation list in ${spec.crlSecret}`);
-  if (spec.hosts.length > 0 && !identity && !spec.certChainFile) errors.push(`${name}: hosts without a certificate`);
+  if (spec.hosts.length > 0 && !certificate) errors.push(`${name}: hosts without a certificate`);
+  const beside = onDisk(spec.caCertChainFile) ?? decoded(identity, identity?.root, 'root.crt');
 
   return {
     name,
     namespace,
     object,
     spec,
+    certificate,
+    key,
+    ca: spec.caSecret ? decoded(ca, ca?.certificate, 'crt') : beside,
     usable: errors.length === 0,
-    certificate: identity && file(identity, identity.certificate, 'crt'),
-    key: identity && file(identity, identity.key, 'key'),
-    ca: spec.caSecret ? ca && file(ca, ca.certificate, 'crt') : identity && file(identity, identity.root, 'root.crt'),
     errors,
   };
 }

@@ -189,7 +189,16 @@ test('services that cannot be read are reported, not thrown about', () => {
   assert.match(parseService('https://').errors.join(), /no host name/);
   assert.match(parseService('ftp://web').errors.join(), /scheme ftp/);
   assert.match(parseService('web/path').errors.join(), /more than a host and a port/);
-  assert.deepEqual(parseService('https://[::1]:8443'), { scheme: 'https', host: '::1', port: 8443, errors: [] });
+  for (const service of ['https://web.shop:http', 'https://', 'https://web.shop:65536']) {
+    assert.equal(parseService(service).routable, false, service);
+  }
+  assert.deepEqual(parseService('https://[::1]:8443'), {
+    scheme: 'https',
+    host: '::1',
+    port: 8443,
+    routable: true,
+    errors: [],
+  });
 });
 
 test('ids and label selectors are read as the gateway reads them', () => {

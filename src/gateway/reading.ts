@@ -10,6 +10,8 @@ import { parseService } from './service.ts';
  */
 export interface EffectiveUpstream {
   readonly mode: 'plaintext' | 'tls-unverified' | 'mtls';
+  /** False where the service has no host or no valid port: Emissary then leaves the cluster out. */
+  readonly routable: boolean;
   /** Of two Mappings with the same cluster, the first decides for both. */
   readonly cluster: string;
   readonly host: string;
@@ -46,6 +48,7 @@ export function effectiveUpstream(
   const tls = asked || address.scheme === 'https';
   return {
     mode: !tls ? 'plaintext' : context?.certificate && context.ca ? 'mtls' : 'tls-unverified',
+    routable: address.routable,
     cluster: clusterName(mapping, tls, address.scheme === undefined ? context?.name : undefined),
     host: address.host,
     port: address.port ?? (tls ? 443 : 80),

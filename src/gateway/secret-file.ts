@@ -1,5 +1,7 @@
 import { createHash } from 'node:crypto';
 import type { KubeObject } from '../core/object.ts';
+import { parseCertificates } from '../pki/certificate.ts';
+import { PrivateKey } from '../pki/key.ts';
 import { fields, text } from './kinds.ts';
 
 /** One Secret as Emissary decodes it; texts are PEM. */
@@ -35,6 +37,19 @@ export function readSecretFiles(secret: KubeObject): SecretFiles | undefined {
     root: data['root-cert.pem'],
   };
 }
+
+/** AMBASSADOR_FORCE_SECRET_VALIDATION: the first PEM block of certificate and key must parse; the rest is not looked at. */
+export function passesValidation({ certificate, key }: SecretFiles): boolean {
+  try {
+    if (certificate !== undefined) parseCertificates(firstBlock(certificate));
+    if (key !== undefined) PrivateKey.fromPem(firstBlock(key));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+const firstBlock = (pem: string): string => /-----BEGIN ([^-]+)-----[\s\S]*?-----END \1-----/.exec(pem)?.[0] ?? '';
 
 /**
  * The file name, without directory and extension, under which Emissary keeps this pair: a changed pair has another

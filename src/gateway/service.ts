@@ -5,6 +5,8 @@ export interface ServiceAddress {
   readonly host: string;
   /** Absent: 443 where TLS is originated, else 80. */
   readonly port: number | undefined;
+  /** Whether there is a host and, where one is given, a valid port. */
+  readonly routable: boolean;
   /** What Emissary posts about it. */
   readonly errors: readonly string[];
 }
@@ -26,6 +28,7 @@ export function parseService(service: string, allowScheme = true): ServiceAddres
     scheme: known === 'http' || known === 'https' ? known : undefined,
     host: host === '' ? 'unknown' : host.replace(/^\[|\]$/g, '').toLowerCase(),
     port: validPort && port !== 0 ? port : undefined,
+    routable: validPort && host !== '',
     errors,
   };
 }
