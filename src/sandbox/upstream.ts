@@ -46,6 +46,12 @@ export interface Upstream {
 /** The first byte of a TLS record that carries a handshake. */
 const TLS_HANDSHAKE = 0x16;
 
+/** What BoringSSL, and with it a sidecar, takes from clients: no Ed25519, and P-521 not in TLS 1.3. */
+const SIGNATURES = [
+  ...['ecdsa_secp256r1_sha256', 'rsa_pss_rsae_sha256', 'RSA+SHA256'],
+  ...['ecdsa_secp384r1_sha384', 'rsa_pss_rsae_sha384', 'RSA+SHA384', 'rsa_pss_rsae_sha512', 'RSA+SHA512'],
+].join(':');
+
 /** A workload of a mesh: HTTPS that demands a client certificate of the mesh. */
 export async function startUpstream(options: UpstreamOptions): Promise<Upstream> {
   const counts: UpstreamCounts = { requests: 0, refused: 0, plaintext: 0, handshakeFailures: 0 };
@@ -152,6 +158,7 @@ function secureContext(options: UpstreamOptions): SecureContextOptions {
     cert: formatCertificates(identity.chain),
     ca: formatCertificates(options.trust()),
     minVersion: options.minVersion ?? 'TLSv1.2',
+    sigalgs: SIGNATURES,
   };
 }
 

@@ -1,4 +1,4 @@
-import type { ContextReading } from '../../gateway/context.ts';
+import type { ContextReading, PemFile } from '../../gateway/context.ts';
 import { type Certificate, parseCertificates } from '../../pki/certificate.ts';
 import type { ClusterConfig, Configuration } from './configuration.ts';
 
@@ -29,16 +29,17 @@ export function certs(clusters: Iterable<ClusterConfig>, now: number): object {
     if (!tls) continue;
     const { certificate, ca } = tls;
     seen.set(`${certificate?.path} ${ca?.path}`, {
-      ca_cert: ca ? parseCertificates(ca.pem).map((one) => describe(one, ca.path, now)) : [],
-      cert_chain: certificate
-        ? parseCertificates(certificate.pem).map((one) => describe(one, certificate.path, now))
-        : [],
+      ca_cert: describeAll(ca, now),
+      cert_chain: describeAll(certificate, now),
     });
   }
   return { certificates: [...seen.values()] };
 }
 
 const DAY = 86_400_000;
+
+const describeAll = (file: PemFile | undefined, now: number): object[] =>
+  file?.pem === undefined ? [] : parseCertificates(file.pem).map((one) => describe(one, file.path, now));
 
 function describe(certificate: Certificate, path: string, now: number): object {
   const { names, serial, notBefore, notAfter } = certificate;

@@ -1,10 +1,18 @@
 import { createSecureContext } from 'node:tls';
 import type { KubeObject } from '../../core/object.ts';
 import { keyOf, refOf } from '../../core/object.ts';
-import { type ContextReading, moduleDefaults, type PemFile, readContexts } from '../../gateway/context.ts';
+import {
+  type ContextReading,
+  moduleDefaults,
+  type PemFile,
+  type PodFiles,
+  readContexts,
+} from '../../gateway/context.ts';
 import type { EmissaryEnv } from '../../gateway/env.ts';
 import { mappingSpec } from '../../gateway/kinds.ts';
 import { effectiveUpstream, seesMapping } from '../../gateway/reading.ts';
+import { PrivateKey } from '../../pki/key.ts';
+import { describeKeyType, type KeyType } from '../../pki/key-type.ts';
 
 export interface Snapshot {
   readonly mappings: readonly KubeObject[];
@@ -12,6 +20,17 @@ export interface Snapshot {
   readonly secrets: readonly KubeObject[];
   readonly modules: readonly KubeObject[];
 }
+
+/** Kinds that a gateway reads, as it sorts them. */
+export const snapshotOf = (objects: readonly KubeObject[]): Snapshot => {
+  const of = (...kinds: readonly string[]) => objects.filter(({ kind }) => kinds.includes(kind));
+  return {
+    mappings: of('Mapping', 'TCPMapping'),
+    contexts: of('TLSContext'),
+    secrets: of('Secret'),
+    modules: of('Module'),
+  };
+};
 
 /** What Envoy is told of one upstream. */
 export interface ClusterConfig {
@@ -29,7 +48,7 @@ export interface TlsConfig {
   readonly alpn: string | undefined;
   readonly min: string | undefined;
   readonly max: string | undefined;
-  readonly certRequired: boolean;
+  readonly certRequired: boolean | undefined;
 }
 
 export interface Route {
@@ -50,9 +69,9 @@ export interface Configuration {
 export const EMPTY: Configuration = { clusters: new Map(), routes: [], contexts: [], errors: [] };
 
 /** The configuration that a gateway which has just started would make of these objects. */
-export function configure(snapshot: Snapshot, given: EmissaryEnv): Configuration {
+export function configure(snapshot: Snapshot, given: EmissaryEnv, pod?: PodFiles): Configuration {
   const env = { ...given, module: moduleDefaults(snapshot.modules, given) };
-  const contexts = readContexts(snapshot.contexts, snapshot.secrets, env);
+  const contexts = readContexts(snapshot.contexts, snapshot.secrets, env, pod);
   const clusters = new Map<string, ClusterConfig>();
   const routes: Route[] = [];
   const errors: [string, string][] = [];
@@ -63,6 +82,7 @@ export function configure(snapshot: Snapshot, given: EmissaryEnv): Configuration
     if (!seesMapping(mapping, env)) continue;
     const upstream = effectiveUpstream(mapping, contexts, [], env);
     for (const error of upstream.errors) errors.push([`${mapping.metadata.name}.${mapping.metadata.namespace}`, error]);
+    if (!upstream.routable) continue;
     if (!clusters.has(upstream.cluster)) {
       const { cluster: name, host, port, mode, context } = upstream;
       clusters.set(name, { name, host, port, tls: mode === 'plaintext' ? undefined : tlsOf(context) });
@@ -101,15 +121,24 @@ export function reconfigure(
 export function refusal(configuration: Configuration): string | undefined {
   for (const { name, tls } of configuration.clusters.values()) {
     if (!tls) continue;
-    if (tls.certRequired) return `${name}: require_client_certificate is not a field of an upstream's TLS context`;
+    if (tls.certRequired !== undefined)
+      return `${name}: require_client_certificate is not a field of an upstream's TLS context`;
     try {
       createSecureContext({ cert: tls.certificate?.pem, key: tls.key?.pem, ca: tls.ca?.pem });
+      const type = tls.key?.pem === undefined ? undefined : PrivateKey.fromPem(tls.key.pem).keyType;
+      if (type && !loads(type)) return `${name}: a key of the type ${describeKeyType(type)} is not loaded`;
     } catch (error) {
       return `${name}: ${error instanceof Error ? error.message : String(error)}`;
     }
   }
   return undefined;
 }
+
+/** As a real Envoy does; Ed25519 among the rest. */
+const loads = (type: KeyType): boolean =>
+  (type.type === 'rsa' && type.bits >= 2048) ||
+  (type.type === 'ec' && ['P-256', 'P-384', 'P-521'].includes(type.curve)) ||
+  (type.type === 'other' && type.name === 'ed25519');
 
 /** As Envoy sees it: files by their names. Equal text means that nothing is loaded anew. */
 export function asEnvoySees({ tls, ...rest }: ClusterConfig): string {
@@ -128,6 +157,6 @@ function tlsOf(context: ContextReading | undefined): TlsConfig {
     alpn: spec?.alpnProtocols,
     min: spec?.minTlsVersion,
     max: spec?.maxTlsVersion,
-    certRequired: spec?.certRequired ?? false,
+    certRequired: spec?.certRequired,
   };
 }

@@ -1,5 +1,6 @@
 import { setMaxListeners } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { PodFiles } from '../../gateway/context.ts';
 import { DEFAULT_ENV, type EmissaryEnv } from '../../gateway/env.ts';
 import type { Kube } from '../../kube/api.ts';
 import { type Clock, systemClock } from '../../mesh/clock.ts';
@@ -56,6 +57,9 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
   await gateway.start();
   return gateway;
 }
+
+/** Its pod mounts nothing. */
+const NO_FILES: PodFiles = { files: new Map() };
 
 class SandboxGateway implements Gateway {
   readonly #options: GatewayOptions;
@@ -127,7 +131,7 @@ class SandboxGateway implements Gateway {
     const { kube, random = Math.random, log = silentLog } = this.#options;
     const watching = { clock: this.#clock, random, log, signal: this.#stopping.signal };
     for await (const { snapshot, changedMappings } of watchBatches(kube, this.#env.batchMs, watching)) {
-      const fresh = configure(snapshot, this.#env);
+      const fresh = configure(snapshot, this.#env, NO_FILES);
       const next = reconfigure(this.configuration, fresh, changedMappings);
       this.#diagnosed = next;
       this.refusal = refusal(next);

@@ -75,7 +75,8 @@ function tlsOptions({ tls }: ClusterConfig): ConnectionOptions | undefined {
     servername: tls.sni ?? '',
     ...(tls.alpn ? { ALPNProtocols: tls.alpn.split(',') } : {}),
     ...(tls.min ? { minVersion: version(tls.min) } : {}),
-    ...(tls.max ? { maxVersion: version(tls.max) } : {}),
+    // Envoy's own limit towards upstreams.
+    maxVersion: tls.max ? version(tls.max) : 'TLSv1.2',
   };
 }
 
