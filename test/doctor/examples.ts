@@ -7,8 +7,10 @@ import { SandboxCa } from '../../src/sandbox/ca.ts';
 
 const DAY = 86_400_000;
 const HOUR = 3_600_000;
-const ISTIO = 'spiffe://cluster.local/ns/emissary/sa/emissary';
-const LINKERD = 'emissary.emissary.serviceaccount.identity.linkerd.cluster.local';
+/** Whom `${leaf}` and `${their.leaf}` name. */
+export const ISTIO = 'spiffe://cluster.local/ns/emissary/sa/emissary';
+export const THEIRS = 'spiffe://cluster.local/ns/shop/sa/edge';
+export const LINKERD = 'emissary.emissary.serviceaccount.identity.linkerd.cluster.local';
 
 /** What `${…}` stands for in docs/checks.md, and the authority behind it. */
 export function material() {
@@ -16,8 +18,9 @@ export function material() {
   const ca = SandboxCa.root({ name: 'mesh' });
   const other = SandboxCa.root({ name: 'other' });
   const expiring = SandboxCa.root({ name: 'expiring', notBefore: now - 300 * DAY, notAfter: now + 10 * DAY });
-  const key = PrivateKey.generate();
+  const [key, theirs] = [PrivateKey.generate(), PrivateKey.generate()];
   const ed25519 = generateKeyPairSync('ed25519');
+  const weak = generateKeyPairSync('rsa', { modulusLength: 1024 });
   const rsa = PrivateKey.fromKeyObject(generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey);
   const leaf = (from: number, to: number) =>
     ca.issue(key, { uris: [ISTIO], notBefore: now + from, notAfter: now + to });
@@ -28,6 +31,8 @@ export function material() {
     leaf: leaf(-HOUR, DAY).pem,
     key: key.toPem(),
     roots: ca.certificate.pem,
+    'their.leaf': ca.issue(theirs, { uris: [THEIRS], lifetimeMs: DAY }).pem,
+    'their.key': theirs.toPem(),
     garbage: '-----BEGIN CERTIFICATE-----\nbm9uc2Vuc2U=\n-----END CERTIFICATE-----\n',
     'other.key': PrivateKey.generate().toPem(),
     'other.roots': other.certificate.pem,
@@ -38,6 +43,8 @@ export function material() {
     'linkerd.leaf': ca.issue(key, { dns: [LINKERD], lifetimeMs: DAY }).pem,
     'ed25519.leaf': ca.issue(ed25519.publicKey, { uris: [ISTIO], lifetimeMs: DAY }).pem,
     'ed25519.key': ed25519.privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
+    'weak.leaf': ca.issue(weak.publicKey, { uris: [ISTIO], lifetimeMs: DAY }).pem,
+    'weak.key': weak.privateKey.export({ type: 'pkcs8', format: 'pem' }).toString(),
     'rsa.leaf': ca.issue(rsa, { dns: [LINKERD], lifetimeMs: DAY }).pem,
     'rsa.key': rsa.toPem(),
     'parameters.key': `${parameters}${sec1}`,

@@ -40,10 +40,13 @@ export const linkerdChecks: readonly Check[] = [
     title: 'Linkerd’s proxies speak TLS 1.3 alone',
     *run(world) {
       for (const { object, spec } of linkerdContexts(world)) {
-        if (spec.maxTlsVersion === undefined || spec.maxTlsVersion === 'v1.3') continue;
+        if (spec.maxTlsVersion === 'v1.3') continue;
+        const why = spec.maxTlsVersion
+          ? `max_tls_version is ${spec.maxTlsVersion}`
+          : 'without max_tls_version Envoy goes no higher than TLS 1.2 towards upstreams';
         yield {
           object,
-          message: `max_tls_version is ${spec.maxTlsVersion}: every handshake fails`,
+          message: `${why}: every handshake fails`,
           fix: 'set min_tls_version and max_tls_version to v1.3',
         };
       }

@@ -2,7 +2,9 @@ import type { KubeObject } from '../../core/object.ts';
 import { emergencyAt } from '../../core/schedule.ts';
 import type { Certificate } from '../../pki/certificate.ts';
 import { findPath } from '../../pki/chain.ts';
+import { describeKeyType, type KeyType } from '../../pki/key-type.ts';
 import type { Check } from '../check.ts';
+import type { Severity } from '../finding.ts';
 import { type Pair, parsedValue } from '../pair.ts';
 import type { World } from '../world.ts';
 
@@ -12,7 +14,7 @@ const DAY = 86_400_000;
 /** How long before its end a root is worth a warning: replacing one takes weeks. */
 const ROOT_WARNING_MS = 60 * DAY;
 const RSA_LEAST_BITS = 2048;
-const CURVES = ['P-256', 'P-384', 'P-521'];
+const CURVES = ['P-256', 'P-384'];
 
 interface Judged {
   readonly pair: Pair;
@@ -33,6 +35,22 @@ function* pairs(world: World): Generator<Judged> {
 
 const day = (ms: number): string => new Date(ms).toISOString().replace('.000Z', 'Z');
 const named = ({ subject, names }: Certificate): string => names.uris[0] ?? names.dns[0] ?? (subject || 'no name');
+
+/** As Envoy loads keys for its own side, and as an Envoy without settings of its own takes them from clients. */
+function keyProblem(type: KeyType): { readonly severity?: Severity; readonly message: string } | undefined {
+  if (type.type === 'other' && type.name === 'ed25519')
+    return {
+      message: 'the key is Ed25519: Envoy loads it, and sidecars, which are Envoys too, refuse it from clients',
+    };
+  if (type.type === 'ec' && type.curve === 'P-521')
+    return {
+      severity: 'warning',
+      message: 'the key is P-521, which sidecars refuse from clients as soon as TLS is 1.3',
+    };
+  if (type.type === 'ec' && CURVES.includes(type.curve)) return undefined;
+  if (type.type === 'rsa' && type.bits >= RSA_LEAST_BITS) return undefined;
+  return { message: `the key is ${describeKeyType(type)}. ${FROZEN}` };
+}
 
 export const pairChecks: readonly Check[] = [
   {
@@ -76,22 +94,13 @@ export const pairChecks: readonly Check[] = [
   {
     code: 'MC1203',
     severity: 'error',
-    title: 'Envoy does not load keys of this kind',
+    title: 'Gateway or sidecars do not take keys of this kind',
     *run(world) {
       for (const { pair, secret } of pairs(world)) {
-        const type = parsedValue(pair.key)?.keyType;
-        if (
-          !type ||
-          (type.type === 'ec' && CURVES.includes(type.curve)) ||
-          (type.type === 'rsa' && type.bits >= RSA_LEAST_BITS)
-        )
-          continue;
-        const what = type.type === 'rsa' ? `RSA with ${type.bits} bits` : type.type === 'ec' ? type.curve : type.name;
-        yield {
-          object: secret,
-          message: `the key is ${what}. ${FROZEN}`,
-          fix: 'use ECDSA P-256, or RSA with 2048 bits or more',
-        };
+        const key = parsedValue(pair.key);
+        const problem = key && keyProblem(key.keyType);
+        if (!problem) continue;
+        yield { object: secret, ...problem, fix: 'use ECDSA P-256, or RSA with 2048 bits or more' };
       }
     },
   },
