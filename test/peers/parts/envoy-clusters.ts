@@ -1,0 +1,72 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { PemFile } from '../../../src/gateway/context.ts';
+import type { ClusterConfig } from '../../../src/sandbox/gateway/configuration.ts';
+import type { EnvoyObject } from '../servers/envoy.ts';
+import { plainCluster } from '../servers/envoy-config.ts';
+
+/** The upstreams run in the process of the test, which a busy machine has stalled for longer than Emissary's 3 s. */
+const CONNECT_TIMEOUT = '15s';
+
+/**
+ * A cluster as Emissary writes it for Envoy, with one endpoint on a loopback port; its files are written below `dir`.
+ * `freshEvery`: a connection carries so many requests and idles half a second at most, so that handshakes never cease.
+ */
+export async function clusterOf(
+  { name, tls }: ClusterConfig,
+  port: number,
+  dir: string,
+  freshEvery?: number,
+): Promise<EnvoyObject> {
+  const plain = {
+    ...plainCluster(name, port),
+    connect_timeout: CONNECT_TIMEOUT,
+    ...(freshEvery ? shortConnections(freshEvery) : {}),
+  };
+  if (!tls) return plain;
+  const file = async (pem: PemFile | undefined) => {
+    if (pem?.pem === undefined) return undefined;
+    const path = join(dir, pem.path.replaceAll('/', '_'));
+    await mkdir(dir, { recursive: true });
+    await writeFile(path, pem.pem);
+    return path;
+  };
+  const [certificate, key, ca] = await Promise.all([file(tls.certificate), file(tls.key), file(tls.ca)]);
+  const version = (text: string | undefined) => text && `TLS${text.replace('.', '_')}`;
+  return {
+    ...plain,
+    transport_socket: {
+      name: 'envoy.transport_sockets.tls',
+      typed_config: {
+        '@type': 'type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext',
+        ...(tls.sni ? { sni: tls.sni } : {}),
+        // Emissary writes it into whichever context it is, though an upstream's has no such field.
+        ...(tls.certRequired === undefined ? {} : { require_client_certificate: tls.certRequired }),
+        common_tls_context: {
+          ...(certificate && key
+            ? { tls_certificates: [{ certificate_chain: { filename: certificate }, private_key: { filename: key } }] }
+            : {}),
+          ...(ca ? { validation_context: { trusted_ca: { filename: ca } } } : {}),
+          ...(tls.alpn ? { alpn_protocols: [tls.alpn] } : {}),
+          tls_params: {
+            ...(tls.min ? { tls_minimum_protocol_version: version(tls.min) } : {}),
+            ...(tls.max ? { tls_maximum_protocol_version: version(tls.max) } : {}),
+          },
+        },
+      },
+    },
+  };
+}
+
+function shortConnections(requests: number): EnvoyObject {
+  const name = 'envoy.extensions.upstreams.http.v3.HttpProtocolOptions';
+  return {
+    typed_extension_protocol_options: {
+      [name]: {
+        '@type': `type.googleapis.com/${name}`,
+        explicit_http_config: { http_protocol_options: {} },
+        common_http_protocol_options: { idle_timeout: '0.5s', max_requests_per_connection: requests },
+      },
+    },
+  };
+}
