@@ -6,6 +6,7 @@ import type { KubeObject } from '../../src/core/object.ts';
 import { CHECKS, diagnose } from '../../src/doctor/diagnose.ts';
 import type { Finding } from '../../src/doctor/finding.ts';
 import { material, objectsOf, readExamples } from './examples.ts';
+import { readJudgements } from './judged.ts';
 
 const { texts } = material();
 const { base, examples } = readExamples();
@@ -34,6 +35,15 @@ test('the page has a section for each check, with its title, and for nothing els
     assert.match(section, /\*\*Hurts:\*\* \S/, `${code} says how it hurts`);
     assert.match(section, /\*\*Fix:\*\* \S/, `${code} says how to mend it`);
   }
+});
+
+test('the last table has a row for each check, which says where its harm is shown or why it is not', () => {
+  const rows = readJudgements();
+  assert.deepEqual(
+    rows.map(({ code }) => code),
+    CHECKS.map(({ code }) => code),
+  );
+  for (const { code, places, otherwise } of rows) assert.notEqual(places.length > 0, otherwise.length > 0, code);
 });
 
 for (const { code, title, yaml } of examples) {

@@ -62,12 +62,19 @@ export interface Example {
 /** The objects that stand before every example, and the examples by their headings. */
 export function readExamples(): { base: string; examples: readonly Example[] } {
   const page = readFileSync(new URL('../../docs/checks.md', import.meta.url), 'utf8');
-  const [intro = '', ...sections] = page.split(/^## /m);
+  const [checks = ''] = page.split('# How each check is judged');
+  const [intro = '', ...sections] = checks.split(/^## /m);
   const examples = sections.map((section) => {
     const [, code = '', title = ''] = /^(MC\d{4}) (.*)$/m.exec(section) ?? [];
     return { code, title, section, yaml: yamlIn(section) };
   });
   return { base: yamlIn(intro), examples };
+}
+
+export function exampleOf(code: string): string {
+  const found = readExamples().examples.find((one) => one.code === code);
+  if (!found) throw new TypeError(`docs/checks.md has no example of ${code}`);
+  return found.yaml;
 }
 
 const yamlIn = (text: string): string => /```yaml\n([\s\S]*?)```/.exec(text)?.[1] ?? '';

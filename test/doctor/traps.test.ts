@@ -3,5 +3,5 @@ import { startSandboxJudge, startSandboxSidecar } from './sandbox-judge.ts';
 import { judgeTraps } from './traps.ts';
 
 describe('each trap of docs/checks.md on the gateway of the sandbox', () => {
-  judgeTraps({ judge: startSandboxJudge, sidecar: startSandboxSidecar });
+  judgeTraps({ name: 'sandbox', judge: startSandboxJudge, sidecar: startSandboxSidecar });
 });

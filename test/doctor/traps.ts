@@ -13,20 +13,16 @@ import type { Certificate } from '../../src/pki/certificate.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { Pod, type PodOptions } from '../../src/sandbox/linkerd/pod.ts';
 import { listen, startUpstream, type Upstream } from '../../src/sandbox/upstream.ts';
-import { ISTIO, LINKERD, material, objectsOf, readExamples, THEIRS } from './examples.ts';
+import { exampleOf as example, ISTIO, LINKERD, material, objectsOf, readExamples, THEIRS } from './examples.ts';
 import type { Judge } from './judge.ts';
+import { checkJudged, type Place } from './judged.ts';
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
 const { ca, other, texts } = material();
-const { base, examples } = readExamples();
+const { base } = readExamples();
 /** The same Mapping, written as so many are. */
 const withoutScheme = (yaml: string) => yaml.replaceAll('https://web.shop', 'web.shop');
-const example = (code: string): string => {
-  const found = examples.find((one) => one.code === code);
-  assert.ok(found, `docs/checks.md has no example of ${code}`);
-  return found.yaml;
-};
 const codesOf = (objects: readonly KubeObject[]): string[] =>
   diagnose({ objects, now: Date.now(), whole: new Set() }).map(({ code }) => code);
 const context = (spec: string, name = 'mesh', namespace = 'emissary'): string => `
@@ -75,6 +71,7 @@ export interface Sidecar extends AsyncDisposable {
 }
 
 export interface TrapPlace {
+  readonly name: Place;
   readonly judge: () => Promise<Judge>;
   readonly sidecar: (identity: Identity, roots: readonly Certificate[]) => Promise<Sidecar>;
   /** What the refusal of a whole configuration says, by code; default anything. */
@@ -83,9 +80,9 @@ export interface TrapPlace {
 
 /**
  * Defines a test for each trap whose harm can be seen on the wire: doctor finds it in the objects, the harm is seen,
- * and after the fix that docs/checks.md states neither is left. Returns the codes.
+ * and after the fix that docs/checks.md states neither is left.
  */
-export function judgeTraps(place: TrapPlace): ReadonlySet<string> {
+export function judgeTraps(place: TrapPlace): void {
   const judged = new Set<string>();
   const trapTest = (code: string, harm: string, act: () => Promise<void>) => {
     judged.add(code);
@@ -530,7 +527,7 @@ export function judgeTraps(place: TrapPlace): ReadonlySet<string> {
       });
     }
   });
-  return judged;
+  it('docs/checks.md says which checks are judged here', () => checkJudged(place.name, judged));
 }
 
 /** What the sidecar of a gateway does to its connections: the mesh's TLS around whatever the gateway sends. */

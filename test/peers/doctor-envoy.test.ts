@@ -5,6 +5,7 @@ import { startEnvoySidecar } from './parts/envoy-sidecar.ts';
 
 describe('each trap of docs/checks.md on a real Envoy', () => {
   judgeTraps({
+    name: 'Envoy',
     judge: startEnvoyJudge,
     sidecar: startEnvoySidecar,
     refusals: {

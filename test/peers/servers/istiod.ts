@@ -8,6 +8,8 @@ import { Daemon, type Server, scratchDir, serverOf } from './process.ts';
 export interface Istiod extends Server {
   /** The CA and XDS over TLS; the certificate is for `serverName`. */
   readonly secureAddress: string;
+  /** The same without TLS, which no token must be sent to. */
+  readonly plaintextAddress: string;
   readonly securePort: number;
   readonly serverName: string;
   readonly trustDomain: string;
@@ -107,6 +109,7 @@ export async function startIstiod(options: IstiodOptions): Promise<Istiod> {
   return {
     ...serverOf(daemon, dir),
     secureAddress: `127.0.0.1:${ports.secure}`,
+    plaintextAddress: `127.0.0.1:${ports.grpc}`,
     securePort: ports.secure,
     serverName: 'istiod.istio-system.svc',
     trustDomain,

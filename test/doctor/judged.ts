@@ -1,0 +1,33 @@
+import assert from 'node:assert/strict';
+import { readFileSync } from 'node:fs';
+
+export const PLACES = ['sandbox', 'Envoy', 'meshes', 'agent'] as const;
+export type Place = (typeof PLACES)[number];
+
+export interface Judgement {
+  readonly code: string;
+  /** Where a test shows the harm. */
+  readonly places: readonly Place[];
+  /** Why there is none, or ''. */
+  readonly otherwise: string;
+}
+
+/** The table at the end of docs/checks.md. */
+export function readJudgements(): readonly Judgement[] {
+  const page = readFileSync(new URL('../../docs/checks.md', import.meta.url), 'utf8');
+  const [, table = ''] = page.split('# How each check is judged');
+  return [...table.matchAll(/^\| (MC\d{4}) \|(.*)\|$/gm)].map(([, code = '', rest = '']) => {
+    const cells = rest.split('|').map((cell) => cell.trim());
+    return {
+      code,
+      places: PLACES.filter((_, at) => cells[at] === 'x'),
+      otherwise: cells[PLACES.length] ?? '',
+    };
+  });
+}
+
+/** That the table says of exactly these codes that their harm is shown in this place. */
+export function checkJudged(place: Place, codes: ReadonlySet<string>): void {
+  const said = readJudgements().filter(({ places }) => places.includes(place));
+  assert.deepEqual(said.map(({ code }) => code).sort(), [...codes].sort());
+}
