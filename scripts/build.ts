@@ -16,7 +16,7 @@ const __dirname = __pathDirname(__filename);`;
  * Of @kubernetes/client-node only KubeConfig is used, by a dynamic import, with which esbuild would keep 14 MB of API
  * classes; and KubeConfig itself needs two small modules of what its index gathers.
  */
-const kubeConfigOnly: Plugin = {
+export const kubeConfigOnly: Plugin = {
   name: 'kube-config-only',
   setup({ onResolve, onLoad }) {
     const dist = join(ROOT, 'node_modules/@kubernetes/client-node/dist');

@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { build, type Plugin } from 'esbuild';
+import { kubeConfigOnly } from './build.ts';
 import { ROOT } from './tree.ts';
 
 export interface TestBundle extends AsyncDisposable {
@@ -12,7 +13,8 @@ export interface TestBundle extends AsyncDisposable {
 
 /**
  * Compiles test files and what they share once for the run: loaded by tsx, each process would go through hundreds of
- * modules for itself, which costs three times as much. Packages are loaded as they are.
+ * modules for itself, which costs three times as much. Packages are loaded as they are, but
+ * for what the shipped bundle leaves out.
  */
 export async function bundleTests(testFiles: readonly string[]): Promise<TestBundle> {
   const directory = await mkdtemp(join(tmpdir(), 'meshcert-tests-'));
@@ -42,7 +44,7 @@ export async function bundleTests(testFiles: readonly string[]): Promise<TestBun
       sourcemap: 'linked',
       sourcesContent: false,
       define: { 'import.meta.url': '__sourceUrl', 'import.meta.dirname': '__sourceDirectory' },
-      plugins: [sourceLocations],
+      plugins: [sourceLocations, kubeConfigOnly],
       logLevel: 'warning',
     });
     return { files: entries.map((entry) => join(out, `${entry.out}.mjs`)), [Symbol.asyncDispose]: remove };
