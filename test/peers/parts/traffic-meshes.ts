@@ -36,60 +36,80 @@ export interface TrafficSetup {
   readonly leafLifetimeMs: number;
 }
 
-export async function istioTraffic({ apiserver, leafLifetimeMs }: TrafficSetup): Promise<TrafficMesh> {
-  const ca = await startMeshCa({ apiserver, namespaces: [GATEWAY.namespace], leafLifetimeMs });
-  const { istio } = ca;
-  const gatewayId = istio.idOf(GATEWAY.namespace, GATEWAY.account);
-  const id = istio.idOf('istio-apps', 'web');
-  const sidecar = new Workload(systemClock, () => ({ identity: istio.issueServer(id), more: istio.roots() }));
-  const upstream = await startUpstream({
-    identity: () => sidecar.now.identity,
-    trust: () => sidecar.now.more,
-    allow: (peer) => peer === gatewayId,
-  });
-  return {
-    name: 'istio',
-    form: 'spiffe',
-    config: { ca: { address: istio.address, serverName: istio.serverName, serviceAccount: GATEWAY.account } },
-    port: upstream.port,
-    clients: () => upstream.peers.size,
-    refusal: () => upstream.lastFailure,
-    async rotateRoot(pause) {
-      while ((await istio.overlapRoot()) !== 'alone') await pause();
-    },
-    async [Symbol.asyncDispose]() {
-      await upstream.stop();
-      await istio.stop();
-    },
+/** Makes a mesh out of servers that are stopped in reverse order: by whoever disposes of it, or here when one fails to start. */
+async function meshOf(
+  build: (started: <T extends Stoppable>(server: T) => T) => Promise<Omit<TrafficMesh, typeof Symbol.asyncDispose>>,
+): Promise<TrafficMesh> {
+  const servers: Stoppable[] = [];
+  const stop = async () => {
+    for (const server of servers.splice(0).reverse()) await server.stop();
   };
+  try {
+    const mesh = await build((server) => {
+      servers.push(server);
+      return server;
+    });
+    return Object.defineProperty(mesh, Symbol.asyncDispose, { value: stop }) as TrafficMesh;
+  } catch (error) {
+    await stop();
+    throw error;
+  }
 }
 
-export async function consulTraffic({ leafLifetimeMs }: TrafficSetup): Promise<TrafficMesh> {
-  const consul = await startConsul({ leafLifetimeMs });
-  const sidecar = await startSidecar(consul, 'web', systemClock);
-  return {
-    name: 'consul',
-    form: 'spiffe',
-    config: {
-      service: 'gateway',
-      datacenter: consul.datacenter,
-      grpc: { addresses: [consul.grpcAddress], plaintext: true },
-    },
-    port: sidecar.port,
-    clients: () => sidecar.peers.size,
-    refusal: () => sidecar.lastFailure,
-    async rotateRoot(pause) {
-      consul.rotateRoot({ crossSign: true });
-      await pause();
-      await pause();
-      consul.pruneRoots();
-    },
-    async [Symbol.asyncDispose]() {
-      await sidecar.stop();
-      await consul.stop();
-    },
-  };
+interface Stoppable {
+  stop(): Promise<void>;
 }
+
+export const istioTraffic = ({ apiserver, leafLifetimeMs }: TrafficSetup): Promise<TrafficMesh> =>
+  meshOf(async (started) => {
+    const { istio } = await startMeshCa({ apiserver, namespaces: [GATEWAY.namespace], leafLifetimeMs });
+    started(istio);
+    const gatewayId = istio.idOf(GATEWAY.namespace, GATEWAY.account);
+    const id = istio.idOf('istio-apps', 'web');
+    const sidecar = new Workload(systemClock, () => ({ identity: istio.issueServer(id), more: istio.roots() }));
+    const upstream = started(
+      await startUpstream({
+        identity: () => sidecar.now.identity,
+        trust: () => sidecar.now.more,
+        allow: (peer) => peer === gatewayId,
+      }),
+    );
+    return {
+      name: 'istio',
+      form: 'spiffe',
+      config: { ca: { address: istio.address, serverName: istio.serverName, serviceAccount: GATEWAY.account } },
+      port: upstream.port,
+      clients: () => upstream.peers.size,
+      refusal: () => upstream.lastFailure,
+      async rotateRoot(pause) {
+        while ((await istio.overlapRoot()) !== 'alone') await pause();
+      },
+    };
+  });
+
+export const consulTraffic = ({ leafLifetimeMs }: TrafficSetup): Promise<TrafficMesh> =>
+  meshOf(async (started) => {
+    const consul = started(await startConsul({ leafLifetimeMs }));
+    const sidecar = started(await startSidecar(consul, 'web', systemClock));
+    return {
+      name: 'consul',
+      form: 'spiffe',
+      config: {
+        service: 'gateway',
+        datacenter: consul.datacenter,
+        grpc: { addresses: [consul.grpcAddress], plaintext: true },
+      },
+      port: sidecar.port,
+      clients: () => sidecar.peers.size,
+      refusal: () => sidecar.lastFailure,
+      async rotateRoot(pause) {
+        consul.rotateRoot({ crossSign: true });
+        await pause();
+        await pause();
+        consul.pruneRoots();
+      },
+    };
+  });
 
 /** An operator would send it again: what a kept-alive connection of a busy machine loses is no part of the drill. */
 function patient(kube: Kube): Kube {
@@ -116,45 +136,43 @@ const SKEW_OF_LIFE = 0.1;
 /** Until the gateway has let go of its connections to a pod that gets no new ones. */
 const DRAIN_MS = 3_000;
 
-export async function linkerdTraffic({ kube, leafLifetimeMs }: TrafficSetup): Promise<TrafficMesh> {
-  const linkerd = await startLinkerd({ leafLifetimeMs, skewMs: leafLifetimeMs * SKEW_OF_LIFE });
-  await linkerd.install(patient(kube));
-  const identities = [linkerd.identityOf(GATEWAY.account, GATEWAY.namespace)];
-  const pod = (name: string) =>
-    linkerd.startPod({ name, namespace: 'linkerd-apps', serviceAccount: 'web', policy: { identities } });
-  const pods = [await pod('web-1'), await pod('web-2')];
-  let serving = pods[0];
-  const wish = { name: 'web', namespace: 'linkerd-apps', port: 443, pods, podPort: 8443, controlPlane: 'linkerd' };
-  for (const object of serviceObjects(wish)) await kube.apply(object, { fieldManager: 'linkerd', force: true });
-  const front = await startTcpProxy(() => serving?.port ?? 0);
-  const rollOut = async () => {
-    linkerd.restartControlPlane();
-    for (const next of [pods[1], pods[0]]) {
-      const drained = serving;
-      serving = next;
-      await delay(DRAIN_MS);
-      await drained?.restart();
-    }
-  };
-  return {
-    name: 'linkerd',
-    form: 'dns',
-    config: { serviceAccount: { name: GATEWAY.account }, address: linkerd.address },
-    port: front.port,
-    clients: () => linkerd.issued.length,
-    refusal: () => undefined,
-    async rotateRoot(pause) {
-      await linkerd.addRoot();
-      await pause();
-      await rollOut();
-      linkerd.rotateIssuer();
-      await pause();
-      await linkerd.dropOldRoots();
-      await rollOut();
-    },
-    async [Symbol.asyncDispose]() {
-      await front[Symbol.asyncDispose]();
-      await linkerd.stop();
-    },
-  };
-}
+export const linkerdTraffic = ({ kube, leafLifetimeMs }: TrafficSetup): Promise<TrafficMesh> =>
+  meshOf(async (started) => {
+    const linkerd = started(await startLinkerd({ leafLifetimeMs, skewMs: leafLifetimeMs * SKEW_OF_LIFE }));
+    await linkerd.install(patient(kube));
+    const identities = [linkerd.identityOf(GATEWAY.account, GATEWAY.namespace)];
+    const pod = (name: string) =>
+      linkerd.startPod({ name, namespace: 'linkerd-apps', serviceAccount: 'web', policy: { identities } });
+    const pods = [await pod('web-1'), await pod('web-2')];
+    let serving = pods[0];
+    const wish = { name: 'web', namespace: 'linkerd-apps', port: 443, pods, podPort: 8443, controlPlane: 'linkerd' };
+    for (const object of serviceObjects(wish)) await kube.apply(object, { fieldManager: 'linkerd', force: true });
+    const front = await startTcpProxy(() => serving?.port ?? 0);
+    started({ stop: async () => front[Symbol.asyncDispose]() });
+    const rollOut = async () => {
+      linkerd.restartControlPlane();
+      for (const next of [pods[1], pods[0]]) {
+        const drained = serving;
+        serving = next;
+        await delay(DRAIN_MS);
+        await drained?.restart();
+      }
+    };
+    return {
+      name: 'linkerd',
+      form: 'dns',
+      config: { serviceAccount: { name: GATEWAY.account }, address: linkerd.address },
+      port: front.port,
+      clients: () => linkerd.issued.length,
+      refusal: () => undefined,
+      async rotateRoot(pause) {
+        await linkerd.addRoot();
+        await pause();
+        await rollOut();
+        linkerd.rotateIssuer();
+        await pause();
+        await linkerd.dropOldRoots();
+        await rollOut();
+      },
+    };
+  });
