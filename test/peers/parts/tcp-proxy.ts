@@ -5,6 +5,8 @@ export interface TcpProxy extends AsyncDisposable {
   readonly port: number;
   /** Connections that are open now. */
   readonly open: number;
+  /** Of these, the connections that lead to this port. */
+  openTo(port: number): number;
   /** From now on nothing passes on the connections that are open, in neither direction; nobody closes them. */
   stall(): void;
 }
@@ -30,6 +32,7 @@ export async function startTcpProxy(target: () => number): Promise<TcpProxy> {
     get open() {
       return pairs.size;
     },
+    openTo: (port) => [...pairs].filter(([, upstream]) => upstream.remotePort === port).length,
     stall() {
       for (const [client, upstream] of pairs) {
         client.unpipe(upstream);

@@ -133,8 +133,8 @@ function patient(kube: Kube): Kube {
 
 /** A leaf is valid from before its issue by this share of its life, or it would be born due for renewal. */
 const SKEW_OF_LIFE = 0.1;
-/** Until the gateway has let go of its connections to a pod that gets no new ones. */
-const DRAIN_MS = 3_000;
+/** The gateway lets go of its connections to a pod that gets no new ones within a second, on a busy machine later. */
+const DRAIN_MS = 20_000;
 
 export const linkerdTraffic = ({ kube, leafLifetimeMs }: TrafficSetup): Promise<TrafficMesh> =>
   meshOf(async (started) => {
@@ -154,7 +154,10 @@ export const linkerdTraffic = ({ kube, leafLifetimeMs }: TrafficSetup): Promise<
       for (const next of [pods[1], pods[0]]) {
         const drained = serving;
         serving = next;
-        await delay(DRAIN_MS);
+        for (const until = performance.now() + DRAIN_MS; performance.now() < until; ) {
+          await delay(200);
+          if (drained && front.openTo(drained.port) === 0) break;
+        }
         await drained?.restart();
       }
     };
