@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { keyOf } from '../core/object.ts';
 import type { Kube } from '../kube/api.ts';
 import { KubeError } from '../kube/error.ts';
@@ -118,16 +119,18 @@ async function* configMap(
   const watcher = { changed: () => changed.fire(), failed: report };
   using view = discovery.view(RESOURCES.configMaps, ref.namespace, watcher, ref.name);
   const key = keyOf({ apiVersion: 'v1', kind: 'ConfigMap', ...ref });
-  let last: string | undefined;
+  let told = false;
+  let last: Readonly<Record<string, string>> | undefined;
   try {
     for (;;) {
       if (!view.synced) await changed.wait(signal);
       if (!view.synced) continue;
       const found = view.get(key);
-      const data = found?.data as Record<string, string> | undefined;
-      const text = JSON.stringify(found ? (data ?? {}) : null);
-      if (text !== last) yield found ? (data ?? {}) : undefined;
-      last = text;
+      const data = found && ((found.data ?? {}) as Record<string, string>);
+      const same = told && isDeepStrictEqual(data, last);
+      told = true;
+      last = data;
+      if (!same) yield data;
       await changed.wait(signal);
     }
   } catch (error) {

@@ -15,6 +15,11 @@ export interface Selection {
   readonly fieldSelector?: string | undefined;
 }
 
+export interface ListSelection<T extends KubeObject> extends Selection {
+  /** Makes of each object what is returned; the rest is let go page by page. */
+  readonly keep?: ((object: T) => T) | undefined;
+}
+
 export interface WatchSelection extends Selection {
   /** From a list or an earlier event. */
   readonly resourceVersion: string;
@@ -53,7 +58,7 @@ export interface Kube {
   get<T extends KubeObject = KubeObject>(ref: ObjectRef, signal?: AbortSignal): Promise<T | undefined>;
   list<T extends KubeObject = KubeObject>(
     resource: Resource,
-    selection: Selection,
+    selection: ListSelection<T>,
     signal?: AbortSignal,
   ): Promise<ListResult<T>>;
   /** Ends when the server closes it; throws KubeError with status 410 when `resourceVersion` is too old. */

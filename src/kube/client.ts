@@ -4,6 +4,7 @@ import type {
   ApplyOptions,
   Kube,
   ListResult,
+  ListSelection,
   Resource,
   Selection,
   WatchEvent,
@@ -50,8 +51,8 @@ export function connect(options: ConnectOptions): Kube {
   return new Client(transport);
 }
 
-/** What one page of a list may hold. */
-const PAGE = 500;
+/** What one page of a list may hold: at 5 to 20 KB an object, a page and what is made of it take some megabytes. */
+const PAGE = 100;
 
 class Client implements Kube {
   readonly #transport: Transport;
@@ -67,9 +68,10 @@ class Client implements Kube {
 
   async list<T extends KubeObject>(
     resource: Resource,
-    selection: Selection,
+    selection: ListSelection<T>,
     signal?: AbortSignal,
   ): Promise<ListResult<T>> {
+    const { keep = (item) => item } = selection;
     const path = collectionPath(resource, selection.namespace);
     const items: T[] = [];
     let next: string | undefined;
@@ -78,7 +80,7 @@ class Client implements Kube {
       const exchange: Exchange = { called: calledAll('list', resource, selection), method: 'GET', path: path + query };
       const found = await this.#json<ListBody<T>>(exchange, signal);
       const { apiVersion, kind } = resource;
-      for (const item of found.items ?? []) items.push({ ...item, apiVersion, kind });
+      for (const item of found.items ?? []) items.push(keep({ ...item, apiVersion, kind }));
       next = found.metadata.continue || undefined;
       if (next === undefined) return { items, resourceVersion: found.metadata.resourceVersion };
     }

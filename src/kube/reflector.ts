@@ -138,8 +138,8 @@ class Loop<T extends KubeObject> implements Reflector<T> {
 
   async #list(signal: AbortSignal): Promise<string> {
     const { clock, random, keep, relistMs = RELIST_MS } = this.#options;
-    const { items, resourceVersion } = await this.#kube.list<T>(this.#resource, this.#selection, signal);
-    const found = new Map(items.map((item) => [keyOf(refOf(item)), keep ? keep(item) : item]));
+    const { items, resourceVersion } = await this.#kube.list<T>(this.#resource, { ...this.#selection, keep }, signal);
+    const found = new Map(items.map((item) => [keyOf(refOf(item)), item]));
     const changed = new Set([...found.keys()].filter((key) => isNewer(found.get(key), this.#items.get(key))));
     for (const key of this.#items.keys()) if (!found.has(key)) changed.add(key);
     this.#items = found;

@@ -65,27 +65,17 @@ export async function* renewing(
   let notBefore = 0;
   let renewNow = false;
 
-  const relay = async (trigger: Trigger, note: () => void) => {
-    for (;;) {
-      await trigger.wait(stop);
-      note();
-      wake.fire();
-    }
-  };
   const ignoreAbort = (pump: Promise<void>) =>
     pumps.push(
       pump.catch((error) => {
         if (!stop.aborted) throw error;
       }),
     );
-  if (options.renew) {
-    ignoreAbort(
-      relay(options.renew, () => {
-        renewNow = true;
-      }),
-    );
-  }
-  if (options.recheck) ignoreAbort(relay(options.recheck, () => {}));
+  options.renew?.follow(() => {
+    renewNow = true;
+    wake.fire();
+  }, stop);
+  options.recheck?.follow(() => wake.fire(), stop);
   if (issuer.roots) {
     const watch = issuer.roots.bind(issuer);
     ignoreAbort(

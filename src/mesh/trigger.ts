@@ -8,6 +8,18 @@ export class Trigger {
     for (const wake of this.#waiters) wake();
   }
 
+  /** Calls at each fire, at once when one was missed, until the signal is aborted. */
+  follow(told: () => void, signal: AbortSignal): void {
+    if (signal.aborted) return;
+    const wake = () => {
+      this.#fired = false;
+      told();
+    };
+    this.#waiters.add(wake);
+    signal.addEventListener('abort', () => this.#waiters.delete(wake), { once: true });
+    if (this.#fired) wake();
+  }
+
   /** Resolves at the next fire, at once when one was missed; rejects with the signal's reason when aborted. */
   wait(signal: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {
