@@ -1,4 +1,4 @@
-import type { MeshCertificate } from '../config/mesh-certificate.ts';
+import { API_VERSION, KIND, type MeshCertificate } from '../config/mesh-certificate.ts';
 import { describe, keyOf, refOf } from '../core/object.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import type { Environment } from './environment.ts';
@@ -37,11 +37,7 @@ export class Registry {
 
   /** The worker of one MeshCertificate, for `renew`. */
   find(namespace: string, name: string): Worker | undefined {
-    return [...this.#running.values()]
-      .map((running) => running.worker)
-      .find(({ certificate }) => {
-        return certificate.metadata.name === name && certificate.metadata.namespace === namespace;
-      });
+    return this.#running.get(keyOf({ apiVersion: API_VERSION, kind: KIND, namespace, name }))?.worker;
   }
 
   /** Everybody looks again. */

@@ -32,6 +32,7 @@ interface Written {
 interface Pending {
   readonly certificate: MeshCertificate;
   readonly status: PublicationStatus;
+  readonly digest: string;
 }
 
 /**
@@ -57,7 +58,7 @@ export class StatusWriter implements Sink {
     if (published?.reason === 'Writing' && before !== undefined) return;
     const digest = digestOf(status);
     if (digest === this.#known(key, report.certificate) && !this.#pending.has(key)) return;
-    this.#pending.set(key, { certificate: report.certificate, status });
+    this.#pending.set(key, { certificate: report.certificate, status, digest });
     if (!this.#busy.has(key)) void this.#drain(key);
   }
 
@@ -86,16 +87,16 @@ export class StatusWriter implements Sink {
         this.#pending.delete(key);
         // What waited while the Lease was lost is old: it must not follow what the new leader says.
         if (this.#options.leads?.(key) === false) return;
-        const { certificate, status } = next;
+        const { certificate, status, digest } = next;
         // The same was said again while it was being written.
-        if (digestOf(status) === this.#known(key, certificate)) continue;
+        if (digest === this.#known(key, certificate)) continue;
         try {
           const answer = await kube.apply(
             { ...refObject(certificate), status },
             { fieldManager: FIELD_MANAGER, force: true, subresource: 'status' },
             signal,
           );
-          this.#written.set(key, { digest: digestOf(status), version: versionOf(answer) });
+          this.#written.set(key, { digest, version: versionOf(answer) });
           failures = 0;
         } catch (error) {
           if (signal.aborted) return;

@@ -217,8 +217,8 @@ export class Worker {
         if (!dryRun) for (const { object } of outcome.written) this.#view.wrote(object);
         if (outcome.problem) this.#writeFailed(outcome.problem, decision);
         else this.#attempts.succeeded();
-        // Look once more: our writes are in force when the watch shows them.
-        if (outcome.written.length > 0) this.#dirty.fire();
+        // The watch asks for the next look when it shows our writes, unless it has done so already.
+        if (outcome.written.length > 0 && this.#view.readBack(decision.desired)) this.#dirty.fire();
         return outcome;
       }
       // Who is being deleted wins no more Mappings.

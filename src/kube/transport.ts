@@ -147,10 +147,13 @@ export class Transport {
     if (this.#agents?.generation === access.generation) return this.#agents;
     this.close();
     const options: AgentOptions = { ...access.tls, keepAlive: true, timeout: IDLE_MS, scheduling: 'lifo' };
-    const newAgent = (maxSockets: number) =>
-      access.server.protocol === 'http:'
-        ? new PlainAgent({ ...options, maxSockets })
-        : new Agent({ ...options, maxSockets });
+    const newAgent = (maxSockets: number) => {
+      const isPlain = access.server.protocol === 'http:';
+      const agent = isPlain ? new PlainAgent({ ...options, maxSockets }) : new Agent({ ...options, maxSockets });
+      // One server each: Node would join all of its address and its certificates to a name, at each request.
+      agent.getName = () => 'api';
+      return agent;
+    };
     this.#agents = {
       generation: access.generation,
       requests: newAgent(this.#options.concurrency),
@@ -169,7 +172,9 @@ function once(
   return new Promise((resolve, reject) => {
     const start = access.server.protocol === 'http:' ? plainRequest : tlsRequest;
     const attempt = () => {
-      const request = start({ ...options, signal });
+      if (signal.aborted) return reject(signal.reason);
+      const request = start(options);
+      signal.addEventListener('abort', () => request.destroy(signal.reason), { once: true });
       request.on('response', resolve);
       request.on('error', (error: NodeJS.ErrnoException) => {
         // A kept connection that the server closed just now: a read loses nothing by a second try.
