@@ -10,16 +10,20 @@ import type { Sink } from './reporter.ts';
 export class MetricsSink implements Sink {
   readonly #metrics: Metrics;
   readonly #clock: Clock;
+  /** What the gauges say; after a restart they say nothing, though the status has not changed. */
+  readonly #observed = new Map<string, PublicationStatus>();
 
   constructor(metrics: Metrics, clock: Clock) {
     this.#metrics = metrics;
     this.#clock = clock;
   }
 
-  status(status: PublicationStatus, before: PublicationStatus | undefined, report: Report): void {
+  status(status: PublicationStatus, _before: PublicationStatus | undefined, report: Report): void {
     const metrics = this.#metrics;
     const key = keyOf(report.certificate);
-    if (status !== before) observeStatus(metrics, key, status);
+    const id = JSON.stringify(key);
+    if (this.#observed.get(id) !== status) observeStatus(metrics, key, status);
+    this.#observed.set(id, status);
     metrics.breakerOpen.set(key, report.breakerOpenMs > 0 ? 1 : 0);
     if (report.inForce && !report.failure) metrics.lastSuccess.set(key, this.#clock.now() / 1000);
     for (const { ref, action } of report.outcome?.written ?? []) {
@@ -39,7 +43,9 @@ export class MetricsSink implements Sink {
   }
 
   forget(certificate: MeshCertificate): void {
-    forget(this.#metrics, keyOf(certificate));
+    const key = keyOf(certificate);
+    this.#observed.delete(JSON.stringify(key));
+    forget(this.#metrics, key);
   }
 }
 
