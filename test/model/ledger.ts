@@ -48,7 +48,7 @@ export class Ledger {
   #namedAt = new Map<string, number>();
   /** Objects that somebody else wrote last. */
   #foreign = new Set<string>();
-  #lastWrite: { side: 'secret' | 'gateway'; at: number; wall: number; by: string } | undefined;
+  #lastWrite: { side: 'secret' | 'gateway'; at: number; wall: number; by: string; told: boolean } | undefined;
   /** When paths that were found once are good. */
   readonly #paths = new Map<string, { readonly from: number; readonly until: number }>();
 
@@ -87,6 +87,8 @@ export class Ledger {
     if (!object) return;
     const name = `${object.kind}/${object.metadata.name}`;
     if (!replica) {
+      // What is gone tells a process that was not there nothing of when it was written.
+      if (!after && this.#lastWrite) this.#lastWrite.told = false;
       if (!sameContent(before, after)) this.#foreign.add(name);
       if (object.metadata.name === this.#options.spec.caSecretName) this.#forgetTimes(after);
       else if (this.#foreign.has(`Secret/${this.#options.spec.caSecretName}`)) this.#forgetTimes(this.#caSecret());
@@ -165,12 +167,12 @@ export class Ledger {
     const last = this.#lastWrite;
     // What a frozen replica still had under way, nobody could see; and only the server's clock tells of what another did.
     if (this.#options.isLate(by)) return;
-    if (last && last.side !== side && (last.by === by || this.#options.clocksAgree())) {
+    if (last && last.side !== side && (last.by === by || (last.told && this.#options.clocksAgree()))) {
       // While all are suspended, time passes for the gateway too.
       const apart = Math.max(at - last.at, now - last.wall);
       assert.ok(apart >= 2000, `${name} was written ${apart} ms after an object of the other side`);
     }
-    this.#lastWrite = { side, at, wall: now, by };
+    this.#lastWrite = { side, at, wall: now, by, told: true };
   }
 
   #bundleWritten(before: KubeObject | undefined, after: KubeObject): void {
