@@ -1,5 +1,5 @@
 import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { dirname, join, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build, type Plugin } from 'esbuild';
 import { ROOT } from './tree.ts';
@@ -13,14 +13,17 @@ const __filename = __fileURLToPath(import.meta.url);
 const __dirname = __pathDirname(__filename);`;
 
 /**
- * Of @kubernetes/client-node only KubeConfig is used, by a dynamic import, with which esbuild would keep 14 MB of API
+ * Of @kubernetes/client-node src/ uses only KubeConfig, by a dynamic import, with which esbuild would keep 14 MB of API
  * classes; and KubeConfig itself needs two small modules of what its index gathers.
  */
 export const kubeConfigOnly: Plugin = {
   name: 'kube-config-only',
   setup({ onResolve, onLoad }) {
     const dist = join(ROOT, 'node_modules/@kubernetes/client-node/dist');
-    onResolve({ filter: /^@kubernetes\/client-node$/ }, () => ({ path: join(dist, 'config.js') }));
+    const product = join(ROOT, 'src') + sep;
+    onResolve({ filter: /^@kubernetes\/client-node$/ }, ({ importer }) =>
+      importer.startsWith(product) ? { path: join(dist, 'config.js') } : undefined,
+    );
     onLoad({ filter: /client-node\/dist\/gen\/index\.js$/ }, () => ({
       contents: `export * from './configuration.js'; export * from './servers.js';`,
     }));
