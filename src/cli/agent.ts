@@ -49,6 +49,7 @@ async function runAgent(flags: AgentFlags, io: Io): Promise<number> {
     kubeconfig: flags.kubeconfig ?? io.env.KUBECONFIG,
     context: flags.context,
     userAgent: `meshcert/${VERSION}`,
+    limited: (limit) => metrics.kubeWriteLimit.set({}, limit),
     answered: (verb, resource, status) => metrics.kubeRequests.inc({ verb, resource, status: String(status) }),
   });
   const board = new StatusBoard();

@@ -102,6 +102,12 @@ export function errorFromSocket(called: Called, cause: unknown): KubeError {
   );
 }
 
+/** It waited its turn in vain: the API server asked to be called later, or takes long for what is under way. */
+export function errorFromWait(called: Called, waitedMs: number): KubeError {
+  const message = `${called.verb} ${called.object}: not sent, since the API server was too busy for ${waitedMs / 1000} s. It is tried again; look at API Priority and Fairness for the agent's ServiceAccount.`;
+  return new KubeError('ERR_KUBE_BUSY', message, { status: 0 });
+}
+
 /** The kubeconfig, its token file or its plugin gave nothing to authenticate with. */
 export function errorFromCredentials(called: Called, cause: unknown): KubeError {
   const said = cause instanceof Error ? cause.message : String(cause);
@@ -133,7 +139,7 @@ function statusBody(body: unknown): StatusBody {
   return typeof body === 'object' && body !== null ? body : {};
 }
 
-function retryAfterMs(header: string | undefined, seconds: number | undefined): number | undefined {
+export function retryAfterMs(header: string | undefined, seconds: number | undefined): number | undefined {
   const said = header === undefined ? seconds : Number(header);
   return said === undefined || Number.isNaN(said) ? undefined : said * 1000;
 }

@@ -83,6 +83,26 @@ describe('the Kubernetes client', { timeout: 60_000 }, () => {
     assert.equal((await failing(kube.get(REF))).retryAfterMs, 7_000);
   });
 
+  it('holds every request but those about Leases for as long as the server asks one to wait', async (test) => {
+    const clock = new FakeClock();
+    const limits: number[] = [];
+    const { api, kube } = await rig(test, {}, { clock, limited: (limit) => limits.push(limit) });
+    api.fault({ status: 429, retryAfterSeconds: 7, times: 1 });
+    await failing(kube.get(REF));
+    const asked = api.requests.entries.length;
+    const held = [kube.get(REF), kube.apply(SECRET, MANAGER)];
+    const metadata = { name: 'meshcert', namespace: 'emissary' };
+    await kube.create({ apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata }, MANAGER);
+    assert.deepEqual(
+      api.requests.entries.slice(asked).map(({ resource }) => resource),
+      ['leases'],
+    );
+    await clock.advance(7_000);
+    await Promise.all(held);
+    assert.equal(api.requests.entries.length, asked + 3);
+    assert.deepEqual(limits, [16, 8]);
+  });
+
   it('never repeats the bytes of a Secret in an error', async (test) => {
     const echo: RequestListener = (request, response) => {
       let body = '';

@@ -33,6 +33,8 @@ export interface ConnectOptions {
   readonly deadlineMs?: number | undefined;
   /** Requests at once, watches not counted; default 32. */
   readonly concurrency?: number | undefined;
+  /** Told how many writes may be under way, at first and whenever it changes. */
+  readonly limited?: ((limit: number) => void) | undefined;
   /** Told of each request: the verb and the resource as RBAC names them, and the HTTP status, 0 when no answer came. */
   readonly answered?: ((verb: string, resource: string, status: number) => void) | undefined;
 }
@@ -46,6 +48,7 @@ export function connect(options: ConnectOptions): Kube {
     clock,
     deadlineMs: options.deadlineMs ?? 30_000,
     concurrency: options.concurrency ?? 32,
+    limited: options.limited,
     answered: ({ verb, rule }, status) => options.answered?.(verb, rule?.resource ?? 'other', status),
   });
   return new Client(transport);

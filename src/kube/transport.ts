@@ -2,8 +2,17 @@ import { type IncomingMessage, Agent as PlainAgent, request as plainRequest, typ
 import { Agent, type AgentOptions, request as tlsRequest } from 'node:https';
 import type { Clock } from '../mesh/clock.ts';
 import { linkedTo } from '../mesh/linked-signal.ts';
-import { type Called, errorFromCredentials, errorFromSocket, errorFromStatus } from './classify.ts';
+import {
+  type Called,
+  errorFromCredentials,
+  errorFromSocket,
+  errorFromStatus,
+  errorFromWait,
+  retryAfterMs,
+} from './classify.ts';
 import type { Access, Credentials } from './credentials.ts';
+import type { KubeError } from './error.ts';
+import { Pace, type Turn } from './pace.ts';
 
 export interface Exchange {
   readonly called: Called;
@@ -21,6 +30,8 @@ export interface TransportOptions {
   readonly deadlineMs: number;
   /** Connections for requests that are neither watches nor about Leases; more wait their turn. */
   readonly concurrency: number;
+  /** Told how many writes may be under way, whenever that changes. */
+  readonly limited?: ((limit: number) => void) | undefined;
   /** Told of each request that was answered, by its HTTP status, and of each that was not, by 0. */
   readonly answered?: ((called: Called, status: number) => void) | undefined;
 }
@@ -33,28 +44,34 @@ const DONE = new Error('answered');
 /** What waits for one of a few connections, and what never waits: watches stay open, and a Lease that waits is lost. */
 type Pool = 'requests' | 'unqueued';
 
+const isWrite = ({ method }: Exchange): boolean => method !== 'GET';
 const isElection = ({ called }: Exchange): boolean => called.rule?.resource === 'leases';
 
 /** HTTP exchanges over kept connections, with deadlines, authentication, and a second try after a 401. */
 export class Transport {
   readonly #options: TransportOptions;
+  readonly #pace: Pace;
   #agents: ({ generation: number } & Record<Pool, PlainAgent>) | undefined;
 
   constructor(options: TransportOptions) {
     this.#options = options;
+    const { clock, concurrency: most, limited } = options;
+    this.#pace = new Pace({ clock, most, limited });
   }
 
   /** The decoded answer of a 2xx; throws KubeError for anything else. */
   async json(exchange: Exchange, signal?: AbortSignal): Promise<unknown> {
-    return this.#timed(exchange, signal, async (limit) => {
-      const response = await this.#answered(exchange, isElection(exchange) ? 'unqueued' : 'requests', limit);
+    using turn = this.#turnNow(exchange) ?? (await this.#turnLater(exchange, signal));
+    return await this.#timed(exchange, signal, async (limit) => {
+      const response = await this.#answered(exchange, turn ? 'requests' : 'unqueued', turn, limit);
       return decoded(await text(response));
     });
   }
 
   /** The open body of a 2xx. The deadline covers the head only; `signal` cuts the body. */
   async open(exchange: Exchange, signal: AbortSignal): Promise<IncomingMessage> {
-    const response = await this.#timed(exchange, signal, (limit) => this.#answered(exchange, 'unqueued', limit));
+    using turn = this.#turnNow(exchange) ?? (await this.#turnLater(exchange, signal));
+    const response = await this.#timed(exchange, signal, (limit) => this.#answered(exchange, 'unqueued', turn, limit));
     const cut = () => response.destroy();
     if (signal.aborted) cut();
     signal.addEventListener('abort', cut, { once: true });
@@ -63,41 +80,73 @@ export class Transport {
   }
 
   close(): void {
+    this.#pace.close();
+    this.#disconnect();
+  }
+
+  #disconnect(): void {
     this.#agents?.requests.destroy();
     this.#agents?.unqueued.destroy();
     this.#agents = undefined;
   }
 
-  async #timed<T>(
+  #turnNow(exchange: Exchange): Turn | undefined {
+    return isElection(exchange) ? undefined : this.#pace.takeNow(isWrite(exchange));
+  }
+
+  /** What a Lease asks needs no turn: who waits has lost it. */
+  async #turnLater(exchange: Exchange, signal: AbortSignal | undefined): Promise<Turn | undefined> {
+    if (isElection(exchange)) return undefined;
+    const late = () => errorFromWait(exchange.called, this.#options.deadlineMs);
+    return this.#within(late, signal, (limit) => this.#pace.take(isWrite(exchange), limit));
+  }
+
+  #timed<T>(
     { called }: Exchange,
+    signal: AbortSignal | undefined,
+    work: (limit: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    const late = () => errorFromSocket(called, new Error(`no answer within ${this.#options.deadlineMs / 1000} s`));
+    return this.#within(late, signal, work);
+  }
+
+  async #within<T>(
+    tooLate: () => KubeError,
     signal: AbortSignal | undefined,
     work: (limit: AbortSignal) => Promise<T>,
   ): Promise<T> {
     const { clock, deadlineMs } = this.#options;
     using limit = linkedTo(signal);
-    const done = new AbortController();
-    const late = new Error(`no answer within ${deadlineMs / 1000} s`);
-    clock.sleep(deadlineMs, done.signal).then(
-      () => limit.abort(late),
-      () => undefined,
-    );
+    const timer = new AbortController();
+    let late: KubeError | undefined;
+    const expire = () => {
+      late = tooLate();
+      limit.abort(late);
+    };
+    clock.sleep(deadlineMs, timer.signal).then(expire, () => undefined);
     try {
       return await work(limit.signal);
     } catch (error) {
       if (signal?.aborted) throw signal.reason;
-      if (limit.signal.aborted) throw errorFromSocket(called, late);
+      if (late) throw late;
       throw error;
     } finally {
-      done.abort(DONE);
+      timer.abort(DONE);
     }
   }
 
-  async #answered(exchange: Exchange, pool: Pool, limit: AbortSignal): Promise<IncomingMessage> {
+  async #answered(
+    exchange: Exchange,
+    pool: Pool,
+    turn: Turn | undefined,
+    limit: AbortSignal,
+  ): Promise<IncomingMessage> {
     const { credentials } = this.#options;
     let renewed = false;
     for (;;) {
-      const response = await this.#send(exchange, pool, limit);
+      const response = await this.#send(exchange, pool, turn, limit);
       const { statusCode = 0, headers } = response;
+      turn?.answered(statusCode, retryAfterMs(headers['retry-after'], undefined));
       if (statusCode >= 200 && statusCode < 300) return response;
       const body = decoded(await text(response));
       if (statusCode !== 401 || renewed)
@@ -107,7 +156,7 @@ export class Transport {
     }
   }
 
-  async #send(exchange: Exchange, pool: Pool, limit: AbortSignal): Promise<IncomingMessage> {
+  async #send(exchange: Exchange, pool: Pool, turn: Turn | undefined, limit: AbortSignal): Promise<IncomingMessage> {
     const access = await this.#access(exchange.called);
     const body = exchange.body === undefined ? undefined : JSON.stringify(exchange.body);
     const options: RequestOptions = {
@@ -131,6 +180,7 @@ export class Transport {
       return response;
     } catch (error) {
       this.#options.answered?.(exchange.called, 0);
+      if (!limit.aborted) turn?.answered(0, undefined);
       throw errorFromSocket(exchange.called, error);
     }
   }
@@ -145,7 +195,7 @@ export class Transport {
 
   #agentsFor(access: Access): Record<Pool, PlainAgent> {
     if (this.#agents?.generation === access.generation) return this.#agents;
-    this.close();
+    this.#disconnect();
     const options: AgentOptions = { ...access.tls, keepAlive: true, timeout: IDLE_MS, scheduling: 'lifo' };
     const newAgent = (maxSockets: number) => {
       const isPlain = access.server.protocol === 'http:';

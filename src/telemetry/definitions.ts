@@ -113,6 +113,12 @@ export const METRICS = {
     help: 'Requests to the Kubernetes API, by verb, resource and HTTP status; 0 when no answer came.',
     labels: ['verb', 'resource', 'status'],
   }),
+  kubeWriteLimit: define({
+    name: 'meshcert_kube_write_limit',
+    type: 'gauge',
+    help: 'How many writes to the Kubernetes API may be under way at a time; it adapts to the API server.',
+    labels: [],
+  }),
   breakerOpen: define({
     name: 'meshcert_breaker_open',
     type: 'gauge',

@@ -1,0 +1,122 @@
+import { answered, type Concurrency, startingConcurrency } from '../core/concurrency.ts';
+import type { Clock } from '../mesh/clock.ts';
+
+export interface PaceOptions {
+  readonly clock: Clock;
+  /** Writes under way at a time when the API server has nothing against it. */
+  readonly most: number;
+  /** Told the limit whenever it changes, and at first. */
+  readonly limited?: ((limit: number) => void) | undefined;
+}
+
+export interface Turn extends Disposable {
+  /** Takes note of what came back; 0 when nothing did. */
+  answered(status: number, retryAfterMs: number | undefined): void;
+}
+
+interface Waiting {
+  readonly isWrite: boolean;
+  readonly admit: () => void;
+}
+
+/** Holds requests back as the API server asks: writes by a limit that adapts, and all of them for `Retry-After`. */
+export class Pace {
+  readonly #options: PaceOptions;
+  readonly #waiting = new Set<Waiting>();
+  #state: Concurrency;
+  #underWay = 0;
+  #timer: AbortController | undefined;
+
+  constructor(options: PaceOptions) {
+    this.#options = options;
+    this.#state = startingConcurrency(options.most);
+    options.limited?.(Math.floor(this.#state.limit));
+  }
+
+  /** A turn where nothing stands in the way now. Dispose it when the request is over. */
+  takeNow(isWrite: boolean): Turn | undefined {
+    return this.#leftMs > 0 || this.#isFull(isWrite) ? undefined : this.#turn(isWrite);
+  }
+
+  /** Resolves when the request may be sent, in the order of asking; rejects with the signal's reason. */
+  take(isWrite: boolean, signal: AbortSignal): Promise<Turn> {
+    return new Promise((resolve, reject) => {
+      if (signal.aborted) return reject(signal.reason);
+      const abort = () => {
+        this.#waiting.delete(waiting);
+        reject(signal.reason);
+      };
+      const waiting: Waiting = {
+        isWrite,
+        admit: () => {
+          signal.removeEventListener('abort', abort);
+          resolve(this.#turn(isWrite));
+        },
+      };
+      signal.addEventListener('abort', abort, { once: true });
+      this.#waiting.add(waiting);
+      this.#admit();
+    });
+  }
+
+  /** Leaves no timer behind. */
+  close(): void {
+    this.#timer?.abort();
+    this.#timer = undefined;
+  }
+
+  #turn(isWrite: boolean): Turn {
+    const { clock, most, limited } = this.#options;
+    const sentAt = clock.monotonic();
+    let open = true;
+    if (isWrite) this.#underWay += 1;
+    return {
+      answered: (status, retryAfterMs) => {
+        const isBusy = status === 429 || (status === 503 && retryAfterMs !== undefined);
+        if (!isWrite && !isBusy) return;
+        const before = this.#state.limit;
+        const answer = { sentAt, now: clock.monotonic(), status, retryAfterMs, underWay: this.#underWay };
+        this.#state = answered(this.#state, answer, most);
+        if (Math.floor(this.#state.limit) !== Math.floor(before)) limited?.(Math.floor(this.#state.limit));
+      },
+      [Symbol.dispose]: () => {
+        if (!open) return;
+        open = false;
+        if (isWrite) this.#underWay -= 1;
+        this.#admit();
+      },
+    };
+  }
+
+  get #leftMs(): number {
+    return this.#state.heldUntil - this.#options.clock.monotonic();
+  }
+
+  #isFull(isWrite: boolean): boolean {
+    return isWrite && this.#underWay >= Math.floor(this.#state.limit);
+  }
+
+  #admit(): void {
+    if (this.#waiting.size === 0) return;
+    if (this.#leftMs > 0) {
+      this.#lookIn(this.#leftMs);
+      return;
+    }
+    for (const waiting of this.#waiting) {
+      if (this.#isFull(waiting.isWrite)) continue;
+      this.#waiting.delete(waiting);
+      waiting.admit();
+    }
+  }
+
+  #lookIn(ms: number): void {
+    if (this.#timer) return;
+    const timer = new AbortController();
+    this.#timer = timer;
+    const look = () => {
+      this.#timer = undefined;
+      this.#admit();
+    };
+    this.#options.clock.sleep(ms, timer.signal).then(look, () => {});
+  }
+}
