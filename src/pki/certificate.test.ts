@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { generateKeyPairSync } from 'node:crypto';
 import { test } from 'node:test';
 import { SandboxCa } from '../sandbox/ca.ts';
 import { Certificate, formatCertificates, parseCertificates } from './certificate.ts';
@@ -33,6 +34,38 @@ test('the facts of a root are read from its bytes', () => {
   assert.equal(certificate.selfSigned, true);
   assert.equal(certificate.subject, 'CN=root');
   assert.deepEqual(certificate.keyType, { type: 'ec', curve: 'P-256' });
+});
+
+test('the key of a leaf is told as OpenSSL tells it, whatever its kind', () => {
+  const pem = { type: 'pkcs8', format: 'pem' } as const;
+  const keys = [
+    generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey,
+    generateKeyPairSync('ec', { namedCurve: 'P-384' }).privateKey,
+    generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey,
+  ];
+  const told = keys.map((each) => {
+    const own = PrivateKey.fromPem(each.export(pem));
+    const certificate = middle.issue(own, { uris: ['spiffe://td/a'] });
+    assert.equal(certificate.publicKeyFingerprint, own.publicKeyFingerprint);
+    return certificate.keyType;
+  });
+  assert.deepEqual(told, [
+    { type: 'ec', curve: 'P-256' },
+    { type: 'ec', curve: 'P-384' },
+    { type: 'rsa', bits: 2048 },
+  ]);
+});
+
+test('a leaf whose key is no point of its curve is read, fits no key, and issued nothing', () => {
+  const own = PrivateKey.generate();
+  const der = middle.issue(own, { uris: ['spiffe://td/a'] }).der;
+  const point = der.indexOf(own.spki.subarray(-64));
+  der.fill(0x11, point, point + 64);
+  const broken = Certificate.fromDer(der);
+  assert.notEqual(broken.publicKeyFingerprint, own.publicKeyFingerprint);
+  assert.equal(broken.isIssuedBy(middle.certificate), false);
+  assert.equal(leaf.isIssuedBy(broken), false);
+  assert.equal(broken.selfSigned, false);
 });
 
 test('issued-by takes the signature and not only the name', () => {

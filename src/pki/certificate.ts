@@ -2,7 +2,7 @@ import { createHash, type KeyObject, X509Certificate } from 'node:crypto';
 import { children, readTime, readTlv, TAG } from './der.ts';
 import { PkiError } from './error.ts';
 import { readExtensions } from './extensions.ts';
-import { type KeyType, keyTypeOf } from './key-type.ts';
+import { isP256, type KeyType, keyTypeOf, P256 } from './key-type.ts';
 import type { Names } from './names.ts';
 import { formatPem, PEM_LIMITS, type PemLimits, parsePem } from './pem.ts';
 
@@ -10,8 +10,8 @@ const LABELS = new Set(['CERTIFICATE', 'X509 CERTIFICATE', 'TRUSTED CERTIFICATE'
 
 /** One X.509 certificate and the facts about it. Immutable; equality is by `fingerprint`. */
 export class Certificate {
-  /** OpenSSL's view is 20 KB outside the heap, so it is not kept. Of an issuer, who is asked again, as long as it lasts. */
-  #asked: WeakRef<X509Certificate> | undefined;
+  /** OpenSSL's view is 20 KB outside the heap, so it is not kept, but used for as long as it lasts. */
+  #openssl: WeakRef<X509Certificate>;
   /** One block with lines of 64 columns: the only copy of the bytes, since it is what is written and compared. */
   readonly pem: string;
   readonly #issuesItself: boolean;
@@ -40,9 +40,10 @@ export class Certificate {
   /** The last answer: one is asked about the same issuer at each look. */
   #issued: { readonly by: string; readonly is: boolean } | undefined;
 
-  private constructor(x509: X509Certificate, key: KeyObject, der: Buffer) {
+  private constructor(x509: X509Certificate, der: Buffer) {
     this.pem = formatPem('CERTIFICATE', der);
-    const { issuer, subject, notBefore, notAfter, wrapper } = fieldsOf(der);
+    this.#openssl = new WeakRef(x509);
+    const { issuer, subject, notBefore, notAfter, publicKey, wrapper } = fieldsOf(der);
     const extensions = readExtensions(wrapper && children(wrapper)[0]);
 
     this.#issuesItself = subject.raw.equals(issuer.raw);
@@ -57,8 +58,12 @@ export class Certificate {
     this.authorityKeyId = extensions.authorityKeyId;
     this.extendedKeyUsage = extensions.extendedKeyUsage;
     this.isCa = x509.ca;
-    this.keyType = keyTypeOf(key);
-    this.publicKeyFingerprint = sha256(key.export({ type: 'spki', format: 'der' }));
+    // What a mesh's leaves have, and costs OpenSSL as much as all else here. An issuer's key must be one that it can use.
+    const isPlain = !this.isCa && isP256(publicKey.raw);
+    this.keyType = isPlain ? P256 : keyTypeOf(x509.publicKey);
+    this.publicKeyFingerprint = sha256(
+      isPlain ? publicKey.raw : x509.publicKey.export({ type: 'spki', format: 'der' }),
+    );
   }
 
   static fromDer(der: Uint8Array): Certificate {
@@ -67,8 +72,7 @@ export class Certificate {
       if (readTlv(bytes).tag !== TAG.sequence || readTlv(bytes).raw.length !== bytes.length) {
         throw new PkiError('ERR_DER_SYNTAX', 'bytes follow the certificate');
       }
-      const x509 = new X509Certificate(bytes);
-      return new Certificate(x509, x509.publicKey, bytes);
+      return new Certificate(new X509Certificate(bytes), bytes);
     } catch (cause) {
       const why = cause instanceof PkiError ? `: ${cause.message}` : '';
       throw new PkiError('ERR_CERT_SYNTAX', `not a certificate that can be read${why}`, { cause });
@@ -85,11 +89,11 @@ export class Certificate {
     return certificate;
   }
 
-  get #asIssuer(): X509Certificate {
-    const known = this.#asked?.deref();
+  get #x509(): X509Certificate {
+    const known = this.#openssl.deref();
     if (known) return known;
     const x509 = new X509Certificate(this.pem);
-    this.#asked = new WeakRef(x509);
+    this.#openssl = new WeakRef(x509);
     return x509;
   }
 
@@ -98,22 +102,32 @@ export class Certificate {
   }
 
   get selfSigned(): boolean {
-    this.#selfSigned ??= this.#issuesItself && this.#asIssuer.verify(this.publicKey);
+    this.#selfSigned ??= this.#issuesItself && this.#wasSignedWith(this);
     return this.#selfSigned;
   }
 
   get publicKey(): KeyObject {
-    return this.#asIssuer.publicKey;
+    return this.#x509.publicKey;
   }
 
   /** Names, key identifiers and key usage fit, and the signature is the issuer's. Times are not looked at. */
   isIssuedBy(issuer: Certificate): boolean {
     if (this.#issued?.by !== issuer.fingerprint) {
-      const x509 = new X509Certificate(this.pem);
-      const is = x509.checkIssued(issuer.#asIssuer) && x509.verify(issuer.publicKey);
-      this.#issued = { by: issuer.fingerprint, is };
+      this.#issued = {
+        by: issuer.fingerprint,
+        is: this.#x509.checkIssued(issuer.#x509) && this.#wasSignedWith(issuer),
+      };
     }
     return this.#issued.is;
+  }
+
+  #wasSignedWith(issuer: Certificate): boolean {
+    try {
+      return this.#x509.verify(issuer.publicKey);
+    } catch {
+      // A key that is no point of its curve has signed nothing.
+      return false;
+    }
   }
 
   toJSON(): object {
@@ -128,11 +142,12 @@ function fieldsOf(der: Buffer) {
   if (!tbs) throw new PkiError('ERR_DER_SYNTAX', 'a certificate without content');
   const fields = children(tbs);
   const skip = fields[0]?.tag === 0xa0 ? 1 : 0;
-  const [, , issuer, validity, subject] = fields.slice(skip);
-  if (!issuer || !validity || !subject) throw new PkiError('ERR_DER_SYNTAX', 'a certificate lacks fields');
+  const [, , issuer, validity, subject, publicKey] = fields.slice(skip);
+  if (!issuer || !validity || !subject || !publicKey)
+    throw new PkiError('ERR_DER_SYNTAX', 'a certificate lacks fields');
   const [notBefore, notAfter] = children(validity);
   if (!notBefore || !notAfter) throw new PkiError('ERR_DER_SYNTAX', 'a certificate lacks its validity');
-  return { issuer, subject, notBefore, notAfter, wrapper: fields.find(({ tag }) => tag === 0xa3) };
+  return { issuer, subject, notBefore, notAfter, publicKey, wrapper: fields.find(({ tag }) => tag === 0xa3) };
 }
 
 /** Epoch ms of the first certificate in a PEM text: all that costs a tenth of reading it whole. Throws as that does. */

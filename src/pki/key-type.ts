@@ -8,6 +8,16 @@ export type KeyType =
 /** NIST's names for the curves that OpenSSL calls otherwise. */
 const CURVES: Readonly<Record<string, string>> = { prime256v1: 'P-256', secp384r1: 'P-384', secp521r1: 'P-521' };
 
+export const P256: KeyType = { type: 'ec', curve: 'P-256' };
+
+/** Up to and with the byte that says that both coordinates follow. */
+const P256_HEAD = Buffer.from('3059301306072a8648ce3d020106082a8648ce3d03010703420004', 'hex');
+const P256_LENGTH = 91;
+
+/** Whether a SubjectPublicKeyInfo is a P-256 key in the form in which everybody writes it. */
+export const isP256 = (spki: Buffer): boolean =>
+  spki.length === P256_LENGTH && spki.subarray(0, P256_HEAD.length).equals(P256_HEAD);
+
 export function keyTypeOf(key: KeyObject): KeyType {
   const details = key.asymmetricKeyDetails ?? {};
   if (key.asymmetricKeyType === 'ec') {
