@@ -26,6 +26,11 @@ export interface Command {
   run(argv: readonly string[], io: Io): Promise<number>;
 }
 
+/** The flags that a command's usage names. */
+export const flagsOf = ({ usage }: Command): readonly string[] => [
+  ...new Set(usage.match(/(?<![\w-])--?[a-zA-Z][a-z-]*/g) ?? []),
+];
+
 /** The flags were wrong; the message says which, and the usage is shown after it. */
 export class UsageError extends Error {
   override readonly name = 'UsageError';

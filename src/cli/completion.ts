@@ -1,4 +1,4 @@
-import { type Command, UsageError } from './command.ts';
+import { type Command, flagsOf, UsageError } from './command.ts';
 
 const USAGE = `usage: meshcert completion bash|zsh|fish
 
@@ -23,11 +23,6 @@ export const completionOf = (commands: Readonly<Record<string, { load(): Promise
     return 0;
   },
 });
-
-/** The flags that a command's usage names. */
-function flagsOf({ usage }: Command): readonly string[] {
-  return [...new Set(usage.match(/(?<![\w-])--?[a-zA-Z][a-z-]*/g) ?? [])];
-}
 
 type Flags = readonly (readonly [command: string, flags: readonly string[]])[];
 

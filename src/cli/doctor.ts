@@ -34,7 +34,7 @@ ${CLUSTER_USAGE}
 
 export const doctor: Command = {
   name: 'doctor',
-  summary: 'Find what will hurt: in a cluster, or in files before they are applied',
+  summary: 'Find what will hurt, in a cluster or in files to be applied',
   usage: USAGE,
   run,
 };

@@ -29,6 +29,30 @@ describe('meshcert', () => {
     for (const version of ['20.18.1', '22.0.0', '24.1.0']) assert.equal(nodeProblem(version), undefined);
   });
 
+  it('says what a mistyped command or flag most likely meant', async () => {
+    for (const [argv, words] of [
+      [['onbord'], /no command "onbord"; did you mean "onboard"\?/],
+      [
+        ['agent', '--conifg', 'a.yaml'],
+        /meshcert agent: no flag --conifg; did you mean --config\?\nSee meshcert agent/,
+      ],
+      [['doctor', '--ouput=json'], /no flag --ouput; did you mean --output\?/],
+      [['inspect', '--zzzzzzzz'], /no flag --zzzzzzzz\n/],
+    ] as const) {
+      const said = await say(argv);
+      assert.match(said.stderr, words);
+      assert.equal(said.code, 2);
+    }
+  });
+
+  it('reads well on 80 columns', async () => {
+    const { stdout } = await say(['--help']);
+    assert.deepEqual(
+      stdout.split('\n').filter((line) => line.length > 80),
+      [],
+    );
+  });
+
   it('names the file, flag or field that is wrong, and what is expected', async () => {
     const dir = await mkdtemp(join(tmpdir(), 'meshcert-cli-'));
     const file = async (name: string, text: string) => {

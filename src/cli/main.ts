@@ -1,6 +1,6 @@
 #!/usr/bin/env node
 import { nearest } from '../config/nearest.ts';
-import { type Command, type Io, UsageError } from './command.ts';
+import { type Command, flagsOf, type Io, UsageError } from './command.ts';
 import { keepHeapSmall } from './heap.ts';
 import { VERSION } from './version.ts';
 
@@ -38,7 +38,7 @@ const COMMANDS: Readonly<Record<string, { summary: string; load: () => Promise<C
     load: async () => (await import('./renew.ts')).renew,
   },
   doctor: {
-    summary: 'Find what will hurt: in a cluster, or in files before they are applied',
+    summary: 'Find what will hurt, in a cluster or in files to be applied',
     load: async () => (await import('./doctor.ts')).doctor,
   },
   probe: {
@@ -90,13 +90,22 @@ export async function main(argv: readonly string[], io: Io): Promise<number> {
   } catch (error) {
     if (io.signal.aborted) return 130;
     const wrongUsage = error instanceof UsageError || (error as { code?: string }).code?.startsWith('ERR_PARSE_ARGS');
-    const message = error instanceof Error ? error.message : String(error);
     const code = (error as { code?: unknown }).code;
+    const message = code === 'ERR_PARSE_ARGS_UNKNOWN_OPTION' ? unknownFlag(error, command) : messageOf(error);
     const coded = typeof code === 'string' && code.startsWith('ERR_') && !wrongUsage ? `${code}: ` : '';
     io.stderr.write(`meshcert ${name}: ${coded}${message}\n`);
     if (wrongUsage) io.stderr.write(`See meshcert ${name} --help.\n`);
     return wrongUsage ? 2 : 1;
   }
+}
+
+const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
+
+function unknownFlag(error: unknown, command: Command): string {
+  const [, flag] = /'(--?[^']+)'/.exec(messageOf(error)) ?? [];
+  if (flag === undefined) return messageOf(error);
+  const close = nearest(flag, flagsOf(command));
+  return `no flag ${flag}${close === undefined ? '' : `; did you mean ${close}?`}`;
 }
 
 function overview(): string {
@@ -108,7 +117,7 @@ usage: meshcert COMMAND [flags]
 
 ${lines.join('\n')}
 
-meshcert COMMAND --help tells more. As a kubectl plugin: kubectl meshcert COMMAND.
+meshcert COMMAND --help tells more. A kubectl plugin too: kubectl meshcert.
 `;
 }
 
