@@ -89,9 +89,10 @@ export async function main(argv: readonly string[], io: Io): Promise<number> {
     return await command.run(rest, io);
   } catch (error) {
     if (io.signal.aborted) return 130;
-    const wrongUsage = error instanceof UsageError || (error as { code?: string }).code?.startsWith('ERR_PARSE_ARGS');
-    const code = (error as { code?: unknown }).code;
-    const message = code === 'ERR_PARSE_ARGS_UNKNOWN_OPTION' ? unknownFlag(error, command) : messageOf(error);
+    const { code } = error as { code?: unknown };
+    const refusedByNode = typeof code === 'string' && code.startsWith('ERR_PARSE_ARGS');
+    const wrongUsage = error instanceof UsageError || refusedByNode;
+    const message = refusedByNode && code.endsWith('UNKNOWN_OPTION') ? unknownFlag(error, command) : messageOf(error);
     const coded = typeof code === 'string' && code.startsWith('ERR_') && !wrongUsage ? `${code}: ` : '';
     io.stderr.write(`meshcert ${name}: ${coded}${message}\n`);
     if (wrongUsage) io.stderr.write(`See meshcert ${name} --help.\n`);
