@@ -39,7 +39,7 @@ export async function bundleTests(testFiles: readonly string[]): Promise<TestBun
       platform: 'node',
       target: 'node20.18',
       format: 'esm',
-      // Nothing above the directory says that these are modules, and Node 20.18 does not guess.
+      // Nothing above the directory says that these are modules, and early versions of Node 20 do not guess.
       outExtension: { '.js': '.mjs' },
       sourcemap: 'linked',
       sourcesContent: false,

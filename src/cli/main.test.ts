@@ -24,9 +24,9 @@ describe('meshcert', () => {
   });
 
   it('says which Node.js is too old', () => {
-    assert.match(nodeProblem('18.20.4') ?? '', /needs Node\.js 20\.18 or later, and this is 18\.20\.4/);
+    assert.match(nodeProblem('18.20.4') ?? '', /needs Node\.js 20\.19 or later, and this is 18\.20\.4/);
     assert.match(nodeProblem('20.9.0') ?? '', /20\.9\.0/);
-    for (const version of ['20.18.1', '22.0.0', '24.1.0']) assert.equal(nodeProblem(version), undefined);
+    for (const version of ['20.19.0', '22.0.0', '24.1.0']) assert.equal(nodeProblem(version), undefined);
   });
 
   it('says what a mistyped command or flag most likely meant', async () => {

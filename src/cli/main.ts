@@ -128,8 +128,8 @@ export const commandNames = (): readonly string[] => Object.keys(COMMANDS);
 /** Why this Node.js is too old; the least version is that of `engines` in package.json. */
 export function nodeProblem(version: string): string | undefined {
   const [major = 0, minor = 0] = version.split('.').map(Number);
-  if (major > 20 || (major === 20 && minor >= 18)) return undefined;
-  return `meshcert needs Node.js 20.18 or later, and this is ${version}; install a newer one, or use the image`;
+  if (major > 20 || (major === 20 && minor >= 19)) return undefined;
+  return `meshcert needs Node.js 20.19 or later, and this is ${version}; install a newer one, or use the image`;
 }
 
 /** Whoever reads the output may have had enough, as `head` has; anything else lost output. */

@@ -71,7 +71,7 @@ async function measure({ say }: Context, { world, namespace, count, rounds }: Fl
   const issued = (await world.ca.call('requests', undefined)) - before - rotations;
   const spent = await world.spent(AGENT_AGENT);
   const all = Object.values(spent).reduce((sum, each) => sum + each, 0);
-  const events = spent['create events'] ?? 0;
+  const events = (spent['create events'] ?? 0) + (spent['patch events'] ?? 0);
   const rate = (ms: number) => (count / ms) * 1000;
   return {
     rows: [
