@@ -60,6 +60,11 @@ export class Ledger {
     this.counts.set(what, (this.counts.get(what) ?? 0) + 1);
   }
 
+  /** What a process knew of its own last write ends with it. */
+  crashed(name: string): void {
+    if (this.#lastWrite?.by === name) this.#lastWrite.by = `${name}, a process before`;
+  }
+
   /** Told by the world whenever a leading replica follows what the mesh says. */
   named(roots: readonly Certificate[]): void {
     for (const { fingerprint } of roots) this.#namedAt.set(fingerprint, this.#options.now());

@@ -158,6 +158,7 @@ export class World {
     replica.crash();
     this.#holder = undefined;
     this.#heard = [];
+    this.ledger.crashed(replica.name);
     this.ledger.count('crash');
   }
 
@@ -308,6 +309,7 @@ export class World {
         this.#late.add(name);
         this.#holder = undefined;
         replica?.crash();
+        this.ledger.crashed(name);
         return 'lost';
       }
       case 'foreign':
