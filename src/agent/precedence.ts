@@ -1,4 +1,5 @@
 import type { Clock } from '../mesh/clock.ts';
+import { once } from '../mesh/once.ts';
 
 /** Later writes under way at a time, while nothing urgent is. */
 const AT_ONCE = 8;
@@ -89,15 +90,4 @@ export class Precedence {
     };
     this.#clock.sleep(ms, timer.signal).then(look, () => {});
   }
-}
-
-function once(end: () => void): Disposable {
-  let open = true;
-  return {
-    [Symbol.dispose]: () => {
-      if (!open) return;
-      open = false;
-      end();
-    },
-  };
 }

@@ -1,5 +1,6 @@
 import { FIELD_MANAGER, type KubeObject } from '../core/object.ts';
 import type { Clock } from '../mesh/clock.ts';
+import { once } from '../mesh/once.ts';
 
 /**
  * Emissary batches changes for a second; a Secret and a Mapping in one batch leave other clusters on the old
@@ -85,16 +86,11 @@ export class Spacing {
   }
 
   #turn(): Disposable {
-    let open = true;
-    return {
-      [Symbol.dispose]: () => {
-        if (!open) return;
-        open = false;
-        this.#active--;
-        this.#endedAt = this.#clock.monotonic();
-        this.#admit();
-      },
-    };
+    return once(() => {
+      this.#active--;
+      this.#endedAt = this.#clock.monotonic();
+      this.#admit();
+    });
   }
 
   #admit(): void {

@@ -1,3 +1,5 @@
+import { once } from './once.ts';
+
 /** So many at a time, in the order in which they came. */
 export class Turns {
   readonly #waiting = new Set<() => void>();
@@ -27,17 +29,12 @@ export class Turns {
   }
 
   #turn(): Disposable {
-    let open = true;
-    return {
-      [Symbol.dispose]: () => {
-        if (!open) return;
-        open = false;
-        this.#free += 1;
-        const [next] = this.#waiting;
-        if (!next) return;
-        this.#waiting.delete(next);
-        next();
-      },
-    };
+    return once(() => {
+      this.#free += 1;
+      const [next] = this.#waiting;
+      if (!next) return;
+      this.#waiting.delete(next);
+      next();
+    });
   }
 }
