@@ -2,22 +2,14 @@ import assert from 'node:assert/strict';
 import { it } from 'node:test';
 import { AgentWorld } from '../../test/support/agent-world.ts';
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
-import type { Report } from './report.ts';
-import { Reporter, type Sink } from './reporter.ts';
+import { Reporter } from './reporter.ts';
+import { StatusBoard } from './status-board.ts';
 
 it('tells a status that another replica wrote from our own', async () => {
   await using world = await AgentWorld.start();
-  let last: Report | undefined;
-  const sink: Sink = {
-    status: (_status, _before, report) => {
-      last = report;
-    },
-  };
-  world.run({}, [sink]);
-  await world.untilReady();
-  assert.ok(last);
+  const last = await world.report();
   const reporter = new Reporter([]);
-  const carrying = (status: object | undefined) => ({ ...last?.certificate, status }) as MeshCertificate;
+  const carrying = (status: object | undefined) => ({ ...last.certificate, status }) as MeshCertificate;
   assert.ok(reporter.agrees(carrying(undefined)), 'nothing was told yet');
   reporter.report(last);
   assert.ok(world.status);
@@ -26,4 +18,18 @@ it('tells a status that another replica wrote from our own', async () => {
   assert.ok(!reporter.agrees(carrying({ ...others, fingerprint: 'another' })));
   const published = others.conditions.map((one) => (one.type === 'Published' ? { ...one, status: 'False' } : one));
   assert.ok(!reporter.agrees(carrying({ ...others, conditions: published })));
+});
+
+it('holds on to no status of its own once the resource carries it', async () => {
+  await using world = await AgentWorld.start();
+  const last = await world.report();
+  const board = new StatusBoard();
+  let seen = 0;
+  const reporter = new Reporter([board, { seen: () => (seen += 1) }]);
+  reporter.report(last);
+  const said = board.all()[0]?.status;
+  const status = structuredClone(said);
+  assert.ok(reporter.agrees({ ...last.certificate, status } as MeshCertificate));
+  assert.equal(board.all()[0]?.status, status);
+  assert.equal(seen, 1);
 });

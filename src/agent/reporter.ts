@@ -4,15 +4,18 @@ import { keyOf, refOf } from '../core/object.ts';
 import { type Condition, type PublicationStatus, setCondition } from '../core/status.ts';
 import type { Report } from './report.ts';
 import { statusOf } from './status.ts';
+import { type Told, toldOf } from './told.ts';
 
 /** Somebody who wants to know: the log, metrics, Events, the status subresource, the status page. */
 export interface Sink {
-  /** After each pass of a worker; `before` is the status of the pass before it. */
-  status?(status: PublicationStatus, before: PublicationStatus | undefined, report: Report): void;
+  /** After each pass of a worker; `before` is the status of the pass before it, `told` the same object for all passes. */
+  status?(status: PublicationStatus, before: PublicationStatus | undefined, report: Report, told: Told): void;
+  /** The resource is seen to carry what was told. */
+  seen?(certificate: MeshCertificate, told: Told): void;
   /** A failure that is tried again by itself. */
   trouble?(certificate: MeshCertificate, error: Error): void;
-  /** The MeshCertificate is no longer wished. */
-  forget?(certificate: MeshCertificate): void;
+  /** The MeshCertificate is no longer wished; without `told`, nothing but trouble was told of it. */
+  forget?(certificate: MeshCertificate, told: Told | undefined): void;
   /** Given once, at the start, to a sink that finds out more than workers know. */
   attach?(amend: Amend): void;
 }
@@ -27,10 +30,10 @@ export type Amend = (
 /** Turns what workers do into one status each and tells every sink. */
 export class Reporter {
   readonly #sinks: readonly Sink[];
-  readonly #statuses = new Map<string, PublicationStatus>();
+  readonly #told = new Map<string, Told & { status: PublicationStatus }>();
 
   /** The last of each, where a sink may amend it. */
-  readonly #reports: Map<string, Report> | undefined;
+  readonly #reports: Map<Told, Report> | undefined;
 
   constructor(sinks: readonly Sink[]) {
     this.#sinks = sinks;
@@ -39,34 +42,42 @@ export class Reporter {
   }
 
   report(report: Report): void {
-    const key = keyOf(refOf(report.certificate));
-    const before = this.#statuses.get(key) ?? (report.certificate.status as PublicationStatus | undefined);
+    const { certificate } = report;
+    const stands = certificate.status as PublicationStatus | undefined;
+    const known = this.#told.get(keyOf(refOf(certificate)));
+    const before = known?.status ?? stands;
     const said = statusOf(report, before);
     // Where it says nothing new, one object serves the resource, the board and this.
-    const same = [report.certificate.status, before].find((one) => isDeepStrictEqual(one, said));
-    const status = (same as PublicationStatus | undefined) ?? said;
-    this.#statuses.set(key, status);
-    this.#reports?.set(key, report);
-    for (const sink of this.#sinks) sink.status?.(status, before, report);
+    const status = [stands, before].find((one) => isDeepStrictEqual(one, said)) ?? said;
+    const told = known ?? toldOf(certificate, status);
+    told.status = status;
+    if (!known) this.#told.set(told.key, told);
+    this.#reports?.set(told, report);
+    for (const sink of this.#sinks) sink.status?.(status, before, report, told);
   }
 
   /** Whether the status that the resource carries says what was told last, as far as another replica may have changed it. */
   agrees(certificate: MeshCertificate): boolean {
-    const told = this.#statuses.get(keyOf(refOf(certificate)));
-    return told === undefined || gistOf(told) === gistOf(certificate.status as PublicationStatus | undefined);
+    const told = this.#told.get(keyOf(refOf(certificate)));
+    const stands = certificate.status as PublicationStatus | undefined;
+    if (!told || told.status === stands) return true;
+    if (!isDeepStrictEqual(told.status, stands)) return gistOf(told.status) === gistOf(stands);
+    told.status = stands as PublicationStatus;
+    for (const sink of this.#sinks) sink.seen?.(certificate, told);
+    return true;
   }
 
   #amend(...[certificate, condition, now]: Parameters<Amend>): void {
-    const key = keyOf(refOf(certificate));
-    const before = this.#statuses.get(key);
-    const report = this.#reports?.get(key);
-    if (!before || !report) return;
+    const told = this.#told.get(keyOf(refOf(certificate)));
+    const report = told && this.#reports?.get(told);
+    if (!report) return;
+    const before = told.status;
     const status = { ...before, conditions: setCondition(before.conditions, condition, now) };
     if (JSON.stringify(status) === JSON.stringify(before)) return;
-    this.#statuses.set(key, status);
+    told.status = status;
     // Nothing was written or rotated by it.
-    const told = { ...report, outcome: undefined, rotation: undefined, repair: false };
-    for (const sink of this.#sinks) sink.status?.(status, before, told);
+    const amended = { ...report, outcome: undefined, rotation: undefined, repair: false };
+    for (const sink of this.#sinks) sink.status?.(status, before, amended, told);
   }
 
   trouble(certificate: MeshCertificate, error: Error): void {
@@ -74,9 +85,11 @@ export class Reporter {
   }
 
   forget(certificate: MeshCertificate): void {
-    this.#statuses.delete(keyOf(refOf(certificate)));
-    this.#reports?.delete(keyOf(refOf(certificate)));
-    for (const sink of this.#sinks) sink.forget?.(certificate);
+    const key = keyOf(refOf(certificate));
+    const told = this.#told.get(key);
+    this.#told.delete(key);
+    if (told) this.#reports?.delete(told);
+    for (const sink of this.#sinks) sink.forget?.(certificate, told);
   }
 }
 

@@ -1,9 +1,9 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
-import { keyOf, refOf } from '../core/object.ts';
 import type { PublicationStatus } from '../core/status.ts';
 import type { Report } from './report.ts';
 import type { Sink } from './reporter.ts';
+import type { Told } from './told.ts';
 
 export interface BoardEntry {
   readonly namespace: string;
@@ -13,13 +13,15 @@ export interface BoardEntry {
 
 /** The newest status of each MeshCertificate, for /readyz, /api/status, the page and `meshcert status`. */
 export class StatusBoard implements Sink {
-  readonly #entries = new Map<string, BoardEntry>();
+  readonly #told = new Set<Told>();
   readonly #subscribers = new Set<() => void>();
 
   /** Sorted by namespace and name. */
   all(): readonly BoardEntry[] {
     const place = ({ namespace, name }: BoardEntry) => `${namespace}/${name}`;
-    return [...this.#entries.values()].sort((a, b) => (place(a) < place(b) ? -1 : 1));
+    return [...this.#told]
+      .map(({ namespace, name, status }) => ({ namespace, name, status }))
+      .sort((a, b) => (place(a) < place(b) ? -1 : 1));
   }
 
   /** Called after each change; returns what ends it. */
@@ -28,17 +30,14 @@ export class StatusBoard implements Sink {
     return () => this.#subscribers.delete(told);
   }
 
-  status(status: PublicationStatus, _before: PublicationStatus | undefined, { certificate }: Report): void {
-    const key = keyOf(refOf(certificate));
-    const known = this.#entries.get(key);
-    if (known?.status === status) return;
-    const { name, namespace = '' } = certificate.metadata;
-    this.#entries.set(key, { namespace, name, status });
-    if (!isDeepStrictEqual(known?.status, status)) this.#tell();
+  status(status: PublicationStatus, before: PublicationStatus | undefined, _report: Report, told: Told): void {
+    const known = this.#told.has(told);
+    this.#told.add(told);
+    if (!known || (status !== before && !isDeepStrictEqual(status, before))) this.#tell();
   }
 
-  forget(certificate: MeshCertificate): void {
-    if (this.#entries.delete(keyOf(refOf(certificate)))) this.#tell();
+  forget(_certificate: MeshCertificate, told: Told | undefined): void {
+    if (told && this.#told.delete(told)) this.#tell();
   }
 
   #tell(): void {

@@ -8,11 +8,13 @@ import type { Kube } from '../kube/api.ts';
 import { silentLog } from '../mesh/log.ts';
 import type { Report } from './report.ts';
 import { StatusWriter } from './status-writer.ts';
+import { type Told, toldOf } from './told.ts';
 
 /** An API server that keeps one status for each name, and may take its time. */
 function rig() {
   const applied: string[] = [];
   const stands = new Map<string, MeshCertificate>();
+  const told = new Map<string, Told>();
   let version = 0;
   let open = Promise.resolve();
   const kube = {
@@ -58,7 +60,9 @@ function rig() {
     say(name: string, rotations: number) {
       const certificate = stands.get(name) ?? store(name, undefined);
       const status = { mesh: 'istio', rotations, conditions: [] } as unknown as PublicationStatus;
-      writer.status(status, undefined, { certificate, leading } as Report);
+      const one = told.get(name) ?? toldOf(certificate, status);
+      told.set(name, one);
+      writer.status(status, undefined, { certificate, leading } as Report, one);
     },
   };
 }

@@ -1,7 +1,7 @@
-import { createHash } from 'node:crypto';
+import { isDeepStrictEqual } from 'node:util';
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import { retryDelay } from '../core/backoff.ts';
-import { FIELD_MANAGER, type KubeObject, keyOf, refOf } from '../core/object.ts';
+import { FIELD_MANAGER, type KubeObject } from '../core/object.ts';
 import type { PublicationStatus } from '../core/status.ts';
 import type { Kube } from '../kube/api.ts';
 import type { Clock } from '../mesh/clock.ts';
@@ -9,6 +9,7 @@ import type { Log } from '../mesh/log.ts';
 import { Precedence } from './precedence.ts';
 import type { Report } from './report.ts';
 import type { Sink } from './reporter.ts';
+import type { Told } from './told.ts';
 
 export interface StatusWriterOptions {
   readonly kube: Kube;
@@ -23,8 +24,7 @@ export interface StatusWriterOptions {
 }
 
 interface Written {
-  /** Of the text: those of a thousand would be some megabytes. */
-  readonly digest: string;
+  readonly status: PublicationStatus;
   /** That the API server gave to it. */
   readonly version: bigint;
 }
@@ -32,7 +32,6 @@ interface Written {
 interface Pending {
   readonly certificate: MeshCertificate;
   readonly status: PublicationStatus;
-  readonly digest: string;
 }
 
 /**
@@ -41,9 +40,10 @@ interface Pending {
  */
 export class StatusWriter implements Sink {
   readonly #options: StatusWriterOptions;
-  readonly #pending = new Map<string, Pending>();
-  readonly #written = new Map<string, Written>();
-  readonly #busy = new Set<string>();
+  readonly #pending = new Map<Told, Pending>();
+  /** Until the resource is seen to carry it. */
+  readonly #written = new Map<Told, Written>();
+  readonly #busy = new Set<Told>();
   readonly #precedence: Precedence;
 
   constructor(options: StatusWriterOptions) {
@@ -51,67 +51,73 @@ export class StatusWriter implements Sink {
     this.#precedence = options.precedence ?? new Precedence(options.clock);
   }
 
-  status(status: PublicationStatus, before: PublicationStatus | undefined, report: Report): void {
-    const key = keyOf(refOf(report.certificate));
-    if (!report.leading) return;
+  status(status: PublicationStatus, before: PublicationStatus | undefined, report: Report, told: Told): void {
+    const { certificate, leading } = report;
+    if (status === certificate.status) this.seen(certificate, told);
+    if (!leading) return;
     const published = status.conditions.find(({ type }) => type === 'Published');
     if (published?.reason === 'Writing' && before !== undefined) return;
-    const digest = digestOf(status);
-    if (digest === this.#known(key, report.certificate) && !this.#pending.has(key)) return;
-    this.#pending.set(key, { certificate: report.certificate, status, digest });
-    if (!this.#busy.has(key)) void this.#drain(key);
+    if (!this.#pending.has(told) && this.#stands(told, certificate, status)) return;
+    this.#pending.set(told, { certificate, status });
+    if (!this.#busy.has(told)) void this.#drain(told);
   }
 
-  forget(certificate: MeshCertificate): void {
-    const key = keyOf(refOf(certificate));
-    this.#pending.delete(key);
-    this.#written.delete(key);
+  seen(certificate: MeshCertificate, told: Told): void {
+    const wrote = this.#written.get(told);
+    if (wrote && versionOf(certificate) >= wrote.version) this.#written.delete(told);
   }
 
-  /** The digest of what stands: what we wrote, until something newer is seen, which another replica may have written. */
-  #known(key: string, certificate: MeshCertificate): string {
-    const wrote = this.#written.get(key);
-    return wrote && versionOf(certificate) <= wrote.version ? wrote.digest : digestOf(certificate.status ?? null);
+  forget(_certificate: MeshCertificate, told: Told | undefined): void {
+    if (!told) return;
+    this.#pending.delete(told);
+    this.#written.delete(told);
   }
 
-  async #drain(key: string): Promise<void> {
+  /** What stands is what we wrote, until something newer is seen, which another replica may have written. */
+  #stands(told: Told, certificate: MeshCertificate, status: PublicationStatus): boolean {
+    const wrote = this.#written.get(told);
+    const known = wrote && versionOf(certificate) <= wrote.version ? wrote.status : certificate.status;
+    return known === status || isDeepStrictEqual(known, status);
+  }
+
+  async #drain(told: Told): Promise<void> {
     const { kube, clock, random, log, signal } = this.#options;
-    this.#busy.add(key);
+    this.#busy.add(told);
     let failures = 0;
     try {
-      while (this.#pending.has(key) && !signal.aborted) {
+      while (this.#pending.has(told) && !signal.aborted) {
         using turn = await this.#precedence.later(signal);
         // The newest of when its turn has come.
-        const next = this.#pending.get(key);
+        const next = this.#pending.get(told);
         if (!next) return;
-        this.#pending.delete(key);
+        this.#pending.delete(told);
         // What waited while the Lease was lost is old: it must not follow what the new leader says.
-        if (this.#options.leads?.(key) === false) return;
-        const { certificate, status, digest } = next;
+        if (this.#options.leads?.(told.key) === false) return;
+        const { certificate, status } = next;
         // The same was said again while it was being written.
-        if (digest === this.#known(key, certificate)) continue;
+        if (this.#stands(told, certificate, status)) continue;
         try {
           const answer = await kube.apply(
             { ...refObject(certificate), status },
             { fieldManager: FIELD_MANAGER, force: true, subresource: 'status' },
             signal,
           );
-          this.#written.set(key, { digest, version: versionOf(answer) });
+          this.#written.set(told, { status, version: versionOf(answer) });
           failures = 0;
         } catch (error) {
           if (signal.aborted) return;
           turn[Symbol.dispose]();
           failures += 1;
           log[failures === 1 ? 'warn' : 'debug']({ err: error }, 'the status could not be written; it is tried again');
-          if (!this.#pending.has(key)) this.#pending.set(key, next);
+          if (!this.#pending.has(told)) this.#pending.set(told, next);
           await clock.sleep(retryDelay(failures, random), signal).catch(() => {});
-          if ((error as { status?: number }).status === 404) this.#pending.delete(key);
+          if ((error as { status?: number }).status === 404) this.#pending.delete(told);
         }
       }
     } catch (error) {
       if (!signal.aborted) throw error;
     } finally {
-      this.#busy.delete(key);
+      this.#busy.delete(told);
     }
   }
 }
@@ -126,14 +132,4 @@ function refObject({ apiVersion, kind, metadata }: MeshCertificate) {
 function versionOf({ metadata }: KubeObject): bigint {
   const text = metadata.resourceVersion ?? '';
   return /^\d+$/.test(text) ? BigInt(text) : -1n;
-}
-
-/** Equal values have equal digests: the API server gives fields back in an order of its own. */
-function digestOf(value: unknown): string {
-  const text = JSON.stringify(value, (_key, part: unknown) =>
-    typeof part === 'object' && part !== null && !Array.isArray(part)
-      ? Object.fromEntries(Object.entries(part).sort(([a], [b]) => (a < b ? -1 : 1)))
-      : part,
-  );
-  return createHash('sha256').update(text).digest('base64');
 }

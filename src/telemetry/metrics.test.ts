@@ -2,7 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { PublicationStatus } from '../core/status.ts';
 import { METRICS } from './definitions.ts';
-import { createMetrics, forget, observeStatus } from './metrics.ts';
+import { createMetrics, forget } from './metrics.ts';
+import { deriveSeries, type Observed } from './observed.ts';
 import { Metric } from './registry.ts';
 
 const key = { namespace: 'emissary', name: 'istio' };
@@ -53,27 +54,50 @@ test('series with the same labels are one, whatever their order', () => {
   assert.equal(metric.expose().trimEnd().split('\n').slice(2).join(), 'c_total{a="1",b="3"} 1');
 });
 
-test('a status sets its gauges, and what is gone from it is gone from them', () => {
+const nothingYet = { breakerOpen: false, lastSuccess: undefined, leaves: 0, bundles: 0 };
+
+test('a status tells its gauges, and what is gone from it is gone from them', () => {
   const metrics = createMetrics({ version: '1' });
-  observeStatus(metrics, key, status);
+  let known: Observed[] = [{ ...key, status, ...nothingYet }];
+  deriveSeries(metrics, () => known);
   assert.equal(metrics.notAfter.get({ ...key, mesh: 'istio' }), Date.parse('2026-01-02T00:00:00Z') / 1000);
   assert.equal(metrics.roots.get({ ...key, state: 'retained' }), 1);
   assert.equal(metrics.rootNotAfter.get({ ...key, fingerprint: 'ab'.repeat(8) }), 2082758400);
   assert.equal(metrics.condition.get({ ...key, type: 'Degraded' }), -1);
   const { notAfter: _, ...without } = status;
-  observeStatus(metrics, key, { ...without, roots: [], conditions: [] });
+  known = [{ ...key, status: { ...without, roots: [], conditions: [] }, ...nothingYet }];
   assert.equal(metrics.notAfter.get({ ...key, mesh: 'istio' }), undefined);
   assert.equal(metrics.roots.get({ ...key, state: 'named' }), 0);
   assert.equal(metrics.rootNotAfter.get({ ...key, fingerprint: 'ab'.repeat(8) }), undefined);
 });
 
-test('a MeshCertificate that is forgotten leaves no series', () => {
+test('what is derived is exposed with its labels in their order, whatever order they are told in', () => {
   const metrics = createMetrics({ version: '1' });
-  observeStatus(metrics, key, status);
+  deriveSeries(metrics, () => [{ ...key, status, breakerOpen: true, lastSuccess: 1500, leaves: 2, bundles: 1 }]);
+  const lines = metrics.expose().split('\n');
+  for (const line of [
+    'meshcert_certificate_not_after_timestamp_seconds{namespace="emissary",name="istio",mesh="istio"} 1767312000',
+    'meshcert_certificate_not_before_timestamp_seconds{namespace="emissary",name="istio",mesh="istio"} 1767225600',
+    'meshcert_certificate_renewal_timestamp_seconds{namespace="emissary",name="istio",mesh="istio"} 1767279600',
+    'meshcert_certificate_last_success_timestamp_seconds{namespace="emissary",name="istio"} 1.5',
+    'meshcert_certificate_condition{namespace="emissary",name="istio",type="Ready"} 1',
+    'meshcert_certificate_held{namespace="emissary",name="istio"} 0',
+    'meshcert_roots{namespace="emissary",name="istio",state="named"} 1',
+    'meshcert_root_not_after_timestamp_seconds{namespace="emissary",name="istio",fingerprint="abababababababab"} 2082758400',
+    'meshcert_rotations_total{namespace="emissary",name="istio",kind="leaf"} 2',
+    'meshcert_rotations_total{namespace="emissary",name="istio",kind="bundle"} 1',
+    'meshcert_breaker_open{namespace="emissary",name="istio"} 1',
+  ]) {
+    assert.ok(lines.includes(line), line);
+  }
+  const metric = new Metric({ name: 'm', type: 'gauge', help: 'm', labels: ['a', 'b'] });
+  metric.derive((tell) => tell({ b: '2', a: '1' }, 3));
+  assert.match(metric.expose(), /^m\{a="1",b="2"\} 3$/m);
+});
+
+test('what was counted of a MeshCertificate that is forgotten is gone', () => {
+  const metrics = createMetrics({ version: '1' });
   metrics.failures.inc({ ...key, code: 'ERR_MESH_UNREACHABLE' });
-  metrics.rotations.inc({ ...key, kind: 'leaf' });
-  metrics.lastSuccess.set(key, 1);
-  metrics.breakerOpen.set(key, 0);
   metrics.live.set(key, 1);
   forget(metrics, key);
   assert.doesNotMatch(metrics.expose(), /name="istio"/);

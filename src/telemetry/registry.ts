@@ -19,11 +19,15 @@ interface Series {
 
 const NO_COUNTS: number[] = [];
 
+/** Tells each series that there is now. */
+export type Derivation<L extends string> = (tell: (labels: Labels<L>, value: number) => void) => void;
+
 /** One metric and its series. A counter is only incremented, a gauge set, a histogram observed. */
 export class Metric<L extends string = string> {
   readonly definition: Definition<L>;
   /** By the label `name`, else by '': a MeshCertificate has a few of each metric, and an agent has thousands of those. */
   readonly #series = new Map<string, Series[]>();
+  readonly #derivations: Derivation<L>[] = [];
 
   constructor(definition: Definition<L>) {
     this.definition = definition;
@@ -47,9 +51,20 @@ export class Metric<L extends string = string> {
     series.counts[bucket] = (series.counts[bucket] ?? 0) + 1;
   }
 
+  /** Series that follow from what is known anyhow: they are read at each scrape, and none is kept. */
+  derive(derivation: Derivation<L>): void {
+    this.#derivations.push(derivation);
+  }
+
   /** The value now; undefined when there is no such series. Of a histogram, the sum. */
   get(labels: Labels<L>): number | undefined {
-    return this.#find(labels)?.value;
+    let value = this.#find(labels)?.value;
+    for (const derivation of this.#derivations) {
+      derivation((told, now) => {
+        if (this.#same(told, labels)) value = now;
+      });
+    }
+    return value;
   }
 
   /** Forgets the series that carry all of these labels, as when their MeshCertificate is gone. */
@@ -72,6 +87,11 @@ export class Metric<L extends string = string> {
     for (const series of [...this.#series.values()].flat()) {
       text += type === 'histogram' ? this.#exposeHistogram(series) : line(name, series.labels, series.value);
     }
+    for (const derivation of this.#derivations) {
+      derivation((labels, value) => {
+        text += line(name, this.#ordered(labels), value);
+      });
+    }
     return text;
   }
 
@@ -88,13 +108,21 @@ export class Metric<L extends string = string> {
 
   #find(labels: Labels<L>): Series | undefined {
     const group = this.#series.get((labels as { readonly name?: string }).name ?? '');
-    return group?.find((series) => this.definition.labels.every((name) => series.labels[name] === labels[name]));
+    return group?.find((series) => this.#same(series.labels, labels));
+  }
+
+  #same(one: Readonly<Record<string, string>>, other: Readonly<Record<string, string>>): boolean {
+    return this.definition.labels.every((name) => one[name] === other[name]);
+  }
+
+  #ordered(labels: Labels<L>): Readonly<Record<string, string>> {
+    return Object.fromEntries(this.definition.labels.map((name) => [name, labels[name]]));
   }
 
   #at(labels: Labels<L>): Series {
     const known = this.#find(labels);
     if (known) return known;
-    const own = Object.fromEntries(this.definition.labels.map((name) => [name, labels[name]]));
+    const own = this.#ordered(labels);
     const series: Series = { labels: own, value: 0, counts: this.definition.buckets ? [] : NO_COUNTS };
     const group = this.#series.get(own.name ?? '');
     if (group) group.push(series);

@@ -7,7 +7,8 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { goodStatus } from '../../src/http/board.fixture.ts';
 import { METRICS } from '../../src/telemetry/definitions.ts';
-import { createMetrics, observeStatus } from '../../src/telemetry/metrics.ts';
+import { createMetrics } from '../../src/telemetry/metrics.ts';
+import { deriveSeries } from '../../src/telemetry/observed.ts';
 import type { Metric } from '../../src/telemetry/registry.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -17,8 +18,15 @@ const run = promisify(execFile);
 /** The text format with something in every metric. */
 function exposition(): string {
   const metrics = createMetrics({ version: '1.2.3' });
-  const key = { namespace: 'emissary', name: 'istio' };
-  observeStatus(metrics, key, goodStatus(Date.UTC(2026, 0, 1)));
+  const now = Date.UTC(2026, 0, 1);
+  deriveSeries(metrics, () => [
+    {
+      namespace: 'emissary',
+      name: 'istio',
+      status: goodStatus(now),
+      ...{ breakerOpen: false, lastSuccess: now, leaves: 1, bundles: 1 },
+    },
+  ]);
   for (const metric of Object.values(metrics) as unknown[]) {
     if (typeof metric === 'function') continue;
     const { definition } = metric as Metric;

@@ -3,6 +3,7 @@ import { Agent, type Wishes } from '../../src/agent/agent.ts';
 import { customResources } from '../../src/agent/controller.ts';
 import { alone } from '../../src/agent/leadership.ts';
 import { LogSink } from '../../src/agent/log-sink.ts';
+import type { Report } from '../../src/agent/report.ts';
 import type { Sink } from '../../src/agent/reporter.ts';
 import { StatusBoard } from '../../src/agent/status-board.ts';
 import { StatusWriter } from '../../src/agent/status-writer.ts';
@@ -70,6 +71,20 @@ export class AgentWorld implements AsyncDisposable {
     });
   }
 
+  /** Runs until all is in force, and gives what the worker told last. */
+  async report(): Promise<Report> {
+    let last: Report | undefined;
+    const sink: Sink = {
+      status: (_status, _before, report) => {
+        last = report;
+      },
+    };
+    this.run({}, [sink]);
+    await this.untilReady();
+    if (!last) throw new Error('nothing was told');
+    return last;
+  }
+
   /** As `run`, from the MeshCertificates that stand in the cluster, and with their statuses written there. */
   follow(dryRun = false): void {
     const { kube, clock, mesh } = this;
@@ -77,7 +92,8 @@ export class AgentWorld implements AsyncDisposable {
     const log = this.#log();
     const sink: Sink = {
       status: (...told) => writer.status(...told),
-      forget: (certificate) => writer.forget(certificate),
+      seen: (...told) => writer.seen(...told),
+      forget: (...told) => writer.forget(...told),
     };
     const wishes: Wishes = (signal) => {
       const options = { kube, adapters: [mesh.adapter], clock, random, log, leads: () => true, onError: () => {} };
