@@ -46,25 +46,15 @@ export class Discovery {
   view(resource: Resource, namespace: string | undefined, watcher: Watcher, name?: string): View {
     const id = [resource.apiVersion, resource.plural, namespace ?? '', name ?? ''].join('/');
     const selection = name === undefined ? { namespace } : onlyNamed(name, namespace);
-    const shared = this.#feeds.get(id) ?? new SharedWatch(resource, selection, this.#options);
-    this.#feeds.set(id, shared);
-    shared.watchers.add(watcher);
-    return {
-      get synced() {
-        return shared.reflector.isSynced;
-      },
-      get problem() {
-        return shared.reflector.problem;
-      },
-      items: () => [...shared.reflector.items().values()],
-      get: (key) => shared.reflector.items().get(key),
-      [Symbol.dispose]: () => {
-        shared.watchers.delete(watcher);
-        if (shared.watchers.size > 0) return;
-        shared.close();
-        if (this.#feeds.get(id) === shared) this.#feeds.delete(id);
-      },
-    };
+    let shared = this.#feeds.get(id);
+    if (!shared) {
+      const unused = (watch: SharedWatch) => {
+        if (this.#feeds.get(id) === watch) this.#feeds.delete(id);
+      };
+      shared = new SharedWatch(resource, selection, this.#options, unused);
+      this.#feeds.set(id, shared);
+    }
+    return new SharedView(shared, watcher);
   }
 
   /** Lists everything again: finds what a lost watch hid. */
@@ -73,16 +63,56 @@ export class Discovery {
   }
 }
 
+/** One of thousands: no more than its two ends. */
+class SharedView implements View {
+  readonly #shared: SharedWatch;
+  readonly #watcher: Watcher;
+
+  constructor(shared: SharedWatch, watcher: Watcher) {
+    this.#shared = shared;
+    this.#watcher = watcher;
+    shared.join(watcher);
+  }
+
+  get synced(): boolean {
+    return this.#shared.reflector.isSynced;
+  }
+
+  get problem(): Error | undefined {
+    return this.#shared.reflector.problem;
+  }
+
+  items(): readonly KubeObject[] {
+    return [...this.#shared.reflector.items().values()];
+  }
+
+  get(key: string): KubeObject | undefined {
+    return this.#shared.reflector.items().get(key);
+  }
+
+  [Symbol.dispose](): void {
+    this.#shared.leave(this.#watcher);
+  }
+}
+
 class SharedWatch {
-  readonly watchers = new Set<Watcher>();
+  readonly #watchers = new Set<Watcher>();
   readonly reflector: Reflector;
   readonly #stop = new AbortController();
   readonly #resource: Resource;
   readonly #log: Log;
+  readonly #unused: (watch: SharedWatch) => void;
 
-  constructor(resource: Resource, selection: Selection, { kube, clock, random, log }: DiscoveryOptions) {
+  /** `unused` is told when the last watcher has left, and all has ended with it. */
+  constructor(
+    resource: Resource,
+    selection: Selection,
+    { kube, clock, random, log }: DiscoveryOptions,
+    unused: (watch: SharedWatch) => void,
+  ) {
     this.#resource = resource;
     this.#log = log;
+    this.#unused = unused;
     this.reflector = reflect(kube, resource, selection, {
       clock,
       random,
@@ -97,8 +127,15 @@ class SharedWatch {
     void this.#follow();
   }
 
-  close(): void {
+  join(watcher: Watcher): void {
+    this.#watchers.add(watcher);
+  }
+
+  leave(watcher: Watcher): void {
+    this.#watchers.delete(watcher);
+    if (this.#watchers.size > 0) return;
     this.#stop.abort(new Error('no longer watched'));
+    this.#unused(this);
   }
 
   async #follow(): Promise<void> {
@@ -109,7 +146,7 @@ class SharedWatch {
 
   /** One that fails on what it sees must not make the others blind, nor end the process. */
   #tell(word: (watcher: Watcher) => void): void {
-    for (const watcher of [...this.watchers]) {
+    for (const watcher of [...this.#watchers]) {
       try {
         word(watcher);
       } catch (err) {

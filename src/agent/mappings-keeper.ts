@@ -1,5 +1,5 @@
 import { retryDelay } from '../core/backoff.ts';
-import { describe, type KubeObject, keyOf, OWNER_LABEL, refOf } from '../core/object.ts';
+import { describe, keyOf, refOf } from '../core/object.ts';
 import { ownerLabel } from '../gateway/owner.ts';
 import {
   judgeMappings,
@@ -12,6 +12,7 @@ import {
 import { KubeError } from '../kube/error.ts';
 import { codeOf } from '../mesh/error.ts';
 import type { TargetRules } from '../mesh/targeting.ts';
+import type { Watcher } from './discovery.ts';
 import type { ContextUser, MappingKeeperOptions, MappingKeeping, MappingState } from './mappings-contract.ts';
 import { Sight } from './mappings-sight.ts';
 import { applyTls } from './mappings-write.ts';
@@ -30,17 +31,18 @@ const RACES: ReadonlySet<string> = new Set(['ERR_KUBE_CONFLICT', 'ERR_KUBE_NOT_F
 /** So many in a row are no race but, say, another manager of the same field. */
 const SUSPICIOUS_RACES = 4;
 
-export class MappingKeeper implements MappingKeeping {
+export class MappingKeeper implements MappingKeeping, Watcher {
   readonly #options: MappingKeeperOptions;
   #sight: Sight | undefined;
   #rules: TargetRules | undefined;
   #verdicts: readonly MappingVerdict[] = [];
-  #standing: ReadonlySet<string> = new Set();
+  /** Names of our contexts. */
+  #standing: readonly string[] = [];
   #targets: readonly Target[] = [];
   #users: readonly ContextUser[] = [];
-  #failures = new Map<string, Failure>();
+  #failures: Map<string, Failure> | undefined;
   /** The version of each Mapping that a write was based on, until the watch shows what became of it. */
-  #applied = new Map<string, string | undefined>();
+  #applied: Map<string, string | undefined> | undefined;
   #running: AbortSignal | undefined;
   #syncing: Promise<void> = Promise.resolve();
   #told = '';
@@ -75,19 +77,12 @@ export class MappingKeeper implements MappingKeeping {
   }
 
   async run(signal: AbortSignal): Promise<void> {
-    const { discovery, meta, onError } = this.#options;
-    const failed = (error: Error) => {
-      onError?.(error);
-      this.#judge();
-    };
-    const watcher = { changed: () => this.#judge(), failed };
-    const owner = ownerLabel(meta);
-    const isOurs = (context: KubeObject) => context.metadata.labels?.[OWNER_LABEL] === owner;
+    const { discovery, meta } = this.#options;
     this.#running = signal;
-    this.#sight = new Sight(discovery, watcher, {
+    this.#sight = new Sight(discovery, this, {
       namespace: meta.namespace,
       mappingNamespaces: this.#namespaces(),
-      isOurs,
+      owner: ownerLabel(meta),
     });
     try {
       this.#judge();
@@ -96,6 +91,15 @@ export class MappingKeeper implements MappingKeeping {
       this.#sight[Symbol.dispose]();
       this.#sight = undefined;
     }
+  }
+
+  changed(): void {
+    this.#judge();
+  }
+
+  failed(error: Error): void {
+    this.#options.onError?.(error);
+    this.#judge();
   }
 
   sync(signal: AbortSignal, fence?: Pick<Fence, 'check'>): Promise<void> {
@@ -113,8 +117,9 @@ export class MappingKeeper implements MappingKeeping {
       const key = keyOf(refOf(mapping));
       try {
         await applyTls(mapping, contextName, { ...this.#options, fence }, signal);
+        this.#applied ??= new Map();
         this.#applied.set(key, mapping.metadata.resourceVersion);
-        this.#failures.delete(key);
+        this.#failures?.delete(key);
       } catch (error) {
         if (signal.aborted || !(error instanceof KubeError)) throw error;
         this.#failed(key, error);
@@ -128,9 +133,11 @@ export class MappingKeeper implements MappingKeeping {
     if (!selected || !('target' in outcome)) return undefined;
     const { contextName } = outcome.target;
     const key = keyOf(refOf(mapping));
-    const isWritten = this.#applied.get(key) === mapping.metadata.resourceVersion && this.#applied.has(key);
-    const isEarly = this.#options.clock.monotonic() < (this.#failures.get(key)?.retryAt ?? 0);
-    return named === contextName || isWritten || isEarly || !this.#standing.has(contextName) ? undefined : contextName;
+    const isWritten = this.#applied?.has(key) && this.#applied.get(key) === mapping.metadata.resourceVersion;
+    const isEarly = this.#options.clock.monotonic() < (this.#failures?.get(key)?.retryAt ?? 0);
+    return named === contextName || isWritten || isEarly || !this.#standing.includes(contextName)
+      ? undefined
+      : contextName;
   }
 
   #judge(): void {
@@ -138,7 +145,7 @@ export class MappingKeeper implements MappingKeeping {
     if (!sight || (this.#options.targeting && !this.#rules)) return;
     const wish = this.#wish();
     const world = sight.world(wish);
-    this.#standing = new Set(world.contexts.map((context) => context.metadata.name));
+    this.#standing = world.contexts.map((context) => context.metadata.name).sort();
     this.#verdicts = judgeMappings(wish, world);
     this.#targets = neededTargets(wish, world, this.#verdicts);
     const ours = ownNames(wish, world.contexts);
@@ -147,14 +154,14 @@ export class MappingKeeper implements MappingKeeping {
     );
     const seen = new Set(this.#verdicts.map(({ mapping }) => keyOf(refOf(mapping))));
     for (const notes of [this.#failures, this.#applied]) {
-      for (const key of notes.keys()) if (!seen.has(key)) notes.delete(key);
+      for (const key of notes?.keys() ?? []) if (!seen.has(key)) notes?.delete(key);
     }
     this.#tell();
   }
 
   /** Tells when something is different that the caller acts on or shows. */
   #tell(): void {
-    const now = JSON.stringify([this.complete, this.#targets, this.states(), this.#users, [...this.#standing].sort()]);
+    const now = JSON.stringify([this.complete, this.#targets, this.states(), this.#users, this.#standing]);
     if (now === this.#told) return;
     this.#told = now;
     this.#options.onChange();
@@ -162,9 +169,10 @@ export class MappingKeeper implements MappingKeeping {
 
   #failed(key: string, error: KubeError): void {
     const { clock, random, onError, onChange } = this.#options;
-    const attempts = (this.#failures.get(key)?.attempts ?? 0) + 1;
+    const attempts = (this.#failures?.get(key)?.attempts ?? 0) + 1;
     const wait = retryDelay(attempts, random);
     const isRace = RACES.has(error.code) && attempts < SUSPICIOUS_RACES;
+    this.#failures ??= new Map();
     this.#failures.set(key, { error: isRace ? undefined : error, attempts, retryAt: clock.monotonic() + wait });
     if (!isRace) onError?.(error);
     clock.sleep(wait, this.#running).then(onChange, () => {});
@@ -210,7 +218,7 @@ export class MappingKeeper implements MappingKeeping {
     const { name, namespace = '' } = mapping.metadata;
     const target = 'target' in outcome ? outcome.target : undefined;
     const isSet = target !== undefined && named === target.contextName;
-    const failure = isSet ? undefined : this.#failures.get(keyOf(refOf(mapping)))?.error;
+    const failure = isSet ? undefined : this.#failures?.get(keyOf(refOf(mapping)))?.error;
     const refusal = 'code' in outcome ? outcome : undefined;
     const isUnseen = refusal?.code === 'ERR_TARGET_UNSEEN';
     const code =

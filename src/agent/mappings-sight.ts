@@ -1,4 +1,4 @@
-import { type KubeObject, keyOf, refOf } from '../core/object.ts';
+import { type KubeObject, keyOf, OWNER_LABEL, refOf } from '../core/object.ts';
 import { isMentioned } from '../gateway/targets/mapping.ts';
 import { namespacesBehind, ownNames, type TargetWish, type TargetWorld } from '../gateway/targets.ts';
 import type { Resource } from '../kube/api.ts';
@@ -13,54 +13,60 @@ const BACKENDS = {
 
 type Backends = Readonly<Record<keyof typeof BACKENDS, View>>;
 
+const NOTHING: ReadonlySet<string> = new Set();
+const NOWHERE: ReadonlyMap<string, Backends> = new Map();
+
 /** What one MeshCertificate sees of Mappings, its own TLSContexts, and the namespaces behind its Mappings. */
 export class Sight implements Disposable {
   readonly #discovery: Discovery;
   readonly #watcher: Watcher;
-  readonly #mappings: readonly View[];
-  readonly #contexts: View;
-  readonly #isOurs: (context: KubeObject) => boolean;
-  readonly #behind = new Map<string, Backends>();
+  readonly #mappings: readonly Concerning[];
+  readonly #contexts: Concerning;
+  readonly #owner: string;
+  #behind = NOWHERE;
   /** Mappings and contexts that the last look was about: of a thousand MeshCertificates, each has a few. */
-  #ofConcern: ReadonlySet<string> = new Set();
-  #isMentioned: (mapping: KubeObject) => boolean = () => true;
+  #ofConcern = NOTHING;
+  #isMentioned: (mapping: KubeObject) => boolean = ANY;
 
-  /** `mappingNamespaces` undefined: all. */
+  /** `mappingNamespaces` undefined: all. `owner`: of our contexts. */
   constructor(
     discovery: Discovery,
     watcher: Watcher,
     scope: {
       readonly namespace: string;
       readonly mappingNamespaces: readonly string[] | undefined;
-      readonly isOurs: (context: KubeObject) => boolean;
+      readonly owner: string;
     },
   ) {
     this.#discovery = discovery;
     this.#watcher = watcher;
-    this.#isOurs = scope.isOurs;
+    this.#owner = scope.owner;
     const everywhere = scope.mappingNamespaces ?? [undefined];
+    const concerning = (resource: Resource, namespace: string | undefined) =>
+      new Concerning(this, watcher, discovery, resource, namespace);
     this.#mappings = [RESOURCES.mappings, RESOURCES.tcpMappings].flatMap((resource: Resource) =>
-      everywhere.map((namespace) => this.#concerning(resource, namespace, (mapping) => this.#isMentioned(mapping))),
+      everywhere.map((namespace) => concerning(resource, namespace)),
     );
-    this.#contexts = this.#concerning(RESOURCES.tlsContexts, scope.namespace, scope.isOurs);
+    this.#contexts = concerning(RESOURCES.tlsContexts, scope.namespace);
   }
 
   /** Whether all is known that can be: Mappings and contexts, and what lies behind them where it may be seen. */
   get complete(): boolean {
     const behind = [...this.#behind.values()].flatMap((views) => Object.values(views));
     return (
-      [...this.#mappings, this.#contexts].every((view) => view.synced) &&
+      [...this.#mappings, this.#contexts].every(({ view }) => view.synced) &&
       behind.every((view) => view.synced || view.problem !== undefined)
     );
   }
 
   /** What stands; opens and closes watches as the Mappings point to other namespaces. */
   world(wish: TargetWish): TargetWorld {
-    const contexts = this.#contexts.items().filter(this.#isOurs);
+    const contexts = this.#contexts.view.items().filter((context) => this.#isOurs(context));
     const ours = ownNames(wish, contexts);
     this.#isMentioned = (mapping) => isMentioned(mapping, wish, ours);
-    const mappings = this.#mappings.flatMap((view) => view.items().filter(this.#isMentioned));
-    this.#ofConcern = new Set([...mappings, ...contexts].map((object) => keyOf(refOf(object))));
+    const mappings = this.#mappings.flatMap(({ view }) => view.items().filter(this.#isMentioned));
+    const concern = [...mappings, ...contexts];
+    this.#ofConcern = concern.length === 0 ? NOTHING : new Set(concern.map((object) => keyOf(refOf(object))));
     this.#look(namespacesBehind(wish, { mappings, contexts }));
     const all = (kind: keyof typeof BACKENDS) => [...this.#behind.values()].flatMap((views) => views[kind].items());
     return {
@@ -73,27 +79,20 @@ export class Sight implements Disposable {
     };
   }
 
-  [Symbol.dispose](): void {
-    for (const view of [...this.#mappings, this.#contexts]) view[Symbol.dispose]();
-    this.#look(new Set());
+  /** Whether a change of this object is to be told: it concerns us, or did at the last look. */
+  heeds(key: string, object: KubeObject | undefined): boolean {
+    if (this.#ofConcern.has(key)) return true;
+    if (object === undefined) return false;
+    return object.kind === RESOURCES.tlsContexts.kind ? this.#isOurs(object) : this.#isMentioned(object);
   }
 
-  /** A view that tells only of objects that concern us, or did at the last look; and of the first list. */
-  #concerning(resource: Resource, namespace: string | undefined, concerns: (object: KubeObject) => boolean): View {
-    const watcher = this.#watcher;
-    let listed = false;
-    const view = this.#discovery.view(resource, namespace, {
-      failed: (error) => watcher.failed(error),
-      changed: (keys) => {
-        const isConcerned = [...keys].some((key) => {
-          const object = view.get(key);
-          return this.#ofConcern.has(key) || (object !== undefined && concerns(object));
-        });
-        if (isConcerned || !listed) watcher.changed(keys);
-        listed = true;
-      },
-    });
-    return view;
+  [Symbol.dispose](): void {
+    for (const { view } of [...this.#mappings, this.#contexts]) view[Symbol.dispose]();
+    this.#look(NOTHING);
+  }
+
+  #isOurs({ metadata }: KubeObject): boolean {
+    return metadata.labels?.[OWNER_LABEL] === this.#owner;
   }
 
   #unseen(): Map<string, string> {
@@ -107,19 +106,46 @@ export class Sight implements Disposable {
   }
 
   #look(wanted: ReadonlySet<string>): void {
+    const kept = new Map<string, Backends>();
     for (const [namespace, views] of this.#behind) {
-      if (wanted.has(namespace)) continue;
-      this.#behind.delete(namespace);
-      for (const view of Object.values(views)) view[Symbol.dispose]();
+      if (wanted.has(namespace)) kept.set(namespace, views);
+      else for (const view of Object.values(views)) view[Symbol.dispose]();
     }
     for (const namespace of wanted) {
-      if (this.#behind.has(namespace)) continue;
+      if (kept.has(namespace)) continue;
       const view = (resource: Resource) => this.#discovery.view(resource, namespace, this.#watcher);
-      this.#behind.set(namespace, {
+      kept.set(namespace, {
         services: view(BACKENDS.services),
         endpointSlices: view(BACKENDS.endpointSlices),
         pods: view(BACKENDS.pods),
       });
     }
+    this.#behind = kept.size === 0 ? NOWHERE : kept;
+  }
+}
+
+const ANY = (): boolean => true;
+
+/** A view that tells only of what its sight heeds; and of the first list. */
+class Concerning implements Watcher {
+  readonly view: View;
+  readonly #sight: Sight;
+  readonly #watcher: Watcher;
+  #listed = false;
+
+  constructor(sight: Sight, watcher: Watcher, discovery: Discovery, resource: Resource, namespace: string | undefined) {
+    this.#sight = sight;
+    this.#watcher = watcher;
+    this.view = discovery.view(resource, namespace, this);
+  }
+
+  changed(keys: ReadonlySet<string>): void {
+    const heeded = [...keys].some((key) => this.#sight.heeds(key, this.view.get(key)));
+    if (heeded || !this.#listed) this.#watcher.changed(keys);
+    this.#listed = true;
+  }
+
+  failed(error: Error): void {
+    this.#watcher.failed(error);
   }
 }

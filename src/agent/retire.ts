@@ -3,7 +3,7 @@ import { describe, type KubeObject, type ObjectRef, OWNER_LABEL, refOf } from '.
 import { ownerLabel } from '../gateway/owner.ts';
 import { KubeError } from '../kube/error.ts';
 import { RESOURCES } from '../kube/resources.ts';
-import type { Discovery, View } from './discovery.ts';
+import type { Discovery, View, Watcher } from './discovery.ts';
 import type { Environment } from './environment.ts';
 import type { MappingKeeping } from './mappings-contract.ts';
 import type { Fence } from './publisher.ts';
@@ -12,18 +12,24 @@ import type { Fence } from './publisher.ts';
 type Needed = readonly { readonly contextName: string }[];
 
 /** Takes away the TLSContexts of one MeshCertificate that no target needs any more. */
-export class Retiring implements Disposable {
+export class Retiring implements Watcher, Disposable {
   readonly #contexts: View;
+  readonly #changed: () => void;
   /** What nothing was left over for at the last look, unless a context has changed since. */
   #doneFor: Needed | undefined;
 
   constructor(discovery: Discovery, namespace: string, changed: () => void) {
-    const forget = () => {
-      this.#doneFor = undefined;
-      changed();
-    };
-    this.#contexts = discovery.view(RESOURCES.tlsContexts, namespace, { changed: forget, failed() {} });
+    this.#changed = changed;
+    this.#contexts = discovery.view(RESOURCES.tlsContexts, namespace, this);
   }
+
+  changed(): void {
+    this.#doneFor = undefined;
+    this.#changed();
+  }
+
+  /** Whoever keeps the Mappings follows the same contexts, and tells. */
+  failed(): void {}
 
   get synced(): boolean {
     return this.#contexts.synced;
