@@ -32,6 +32,10 @@ export interface Interest extends Disposable {
   readonly synced: boolean;
   /** Why it is not synced, or does not follow now. */
   readonly problem: Error | undefined;
+  /** Of the objects, in the order in which they were given: their `keyOf`. */
+  readonly keys: readonly string[];
+  /** Those that stand. */
+  objects(): readonly KubeObject[];
   get(ref: ObjectRef): KubeObject | undefined;
   /** Whether the watch has shown what we wrote last; until then `get` tells what the write was answered with. */
   readBack(ref: ObjectRef): boolean;
@@ -50,28 +54,8 @@ export class Observer {
 
   /** Watches the given objects; `changed` is called after each change of one of them, and once all are listed. */
   observe(refs: readonly ObjectRef[], changed: () => void): Interest {
-    const watches = new Map<string, Watch>();
-    // Of this interest alone: the same worker may hold the next one before it lets go of this.
-    const told = () => changed();
-    for (const ref of refs) {
-      const watch = this.#watchFor(ref);
-      watch.subscribe(keyOf(ref), told);
-      watches.set(keyOf(ref), watch);
-    }
-    return {
-      get synced() {
-        return [...watches.values()].every((watch) => watch.synced);
-      },
-      get problem() {
-        return [...watches.values()].map((watch) => watch.problem).find((problem) => problem !== undefined);
-      },
-      get: (ref) => watches.get(keyOf(ref))?.get(keyOf(ref)),
-      readBack: (ref) => watches.get(keyOf(ref))?.readBack(keyOf(ref)) ?? false,
-      wrote: (object) => watches.get(keyOf(refOf(object)))?.wrote(object),
-      [Symbol.dispose]: () => {
-        for (const [key, watch] of watches) if (watch.unsubscribe(key, told)) this.#close(watch);
-      },
-    };
+    const watches = refs.map((ref) => this.#watchFor(ref));
+    return new Share(refs.map(keyOf), watches, changed);
   }
 
   /** Why some watch does not follow now. */
@@ -90,7 +74,7 @@ export class Observer {
     const id = `${resource.apiVersion}/${resource.plural}/${JSON.stringify(selection)}`;
     let watch = this.#watches.get(id);
     if (!watch) {
-      watch = new Watch(id, resource, selection, this.#options);
+      watch = new Watch(resource, selection, this.#options, () => this.#watches.delete(id));
       this.#watches.set(id, watch);
     }
     return watch;
@@ -106,26 +90,76 @@ export class Observer {
       labelSelector: `${MANAGED_BY_LABEL}=meshcert`,
     };
   }
+}
 
-  #close(watch: Watch): void {
-    watch.close();
-    this.#watches.delete(watch.id);
+/** One of thousands, each of a few objects: lists take a third of what maps do. */
+class Share implements Interest {
+  readonly keys: readonly string[];
+  /** In the order of the keys. */
+  readonly #watches: readonly Watch[];
+  readonly changed: () => void;
+
+  constructor(keys: readonly string[], watches: readonly Watch[], changed: () => void) {
+    this.keys = keys;
+    this.#watches = watches;
+    this.changed = changed;
+    keys.forEach((key, at) => {
+      watches[at]?.subscribe(key, this);
+    });
+  }
+
+  get synced(): boolean {
+    return this.#watches.every((watch) => watch.synced);
+  }
+
+  get problem(): Error | undefined {
+    return this.#watches.map((watch) => watch.problem).find((problem) => problem !== undefined);
+  }
+
+  objects(): readonly KubeObject[] {
+    return this.keys.map((key, at) => this.#watches[at]?.get(key)).filter((object) => object !== undefined);
+  }
+
+  get(ref: ObjectRef): KubeObject | undefined {
+    const key = keyOf(ref);
+    return this.#watch(key)?.get(key);
+  }
+
+  readBack(ref: ObjectRef): boolean {
+    const key = keyOf(ref);
+    return this.#watch(key)?.readBack(key) ?? false;
+  }
+
+  wrote(object: KubeObject): void {
+    this.#watch(keyOf(refOf(object)))?.wrote(object);
+  }
+
+  [Symbol.dispose](): void {
+    this.keys.forEach((key, at) => {
+      this.#watches[at]?.unsubscribe(key, this);
+    });
+  }
+
+  #watch(key: string): Watch | undefined {
+    return this.#watches[this.keys.indexOf(key)];
   }
 }
 
 class Watch {
-  readonly id: string;
   readonly #reflector: Reflector;
   readonly #stop = new AbortController();
-  readonly #subscribers = new Map<string, Set<() => void>>();
+  /** Mostly one for each key: the same worker may take the next before it lets go of the one that it has. */
+  readonly #subscribers = new Map<string, readonly Share[]>();
   /** Answers to our writes that the watch has not shown yet. */
   readonly #written = new Map<string, KubeObject>();
   readonly #keep: Keep;
+  readonly #unused: () => void;
   #unserved = false;
 
-  constructor(id: string, resource: Resource, selection: Selection, options: ObserverOptions & { keep: Keep }) {
-    this.id = id;
+  /** `unused` is told when nobody is left, and all has ended with that. */
+  constructor(resource: Resource, selection: Selection, options: ObserverOptions & { keep: Keep }, unused: () => void) {
     this.#keep = options.keep;
+    this.#unused = unused;
     const { kube, clock, random, log, seen = () => {} } = options;
     const onError = (error: Error) => {
       options.onError(error);
@@ -167,21 +201,17 @@ class Watch {
     this.#reflector.resync();
   }
 
-  subscribe(key: string, changed: () => void): void {
-    const all = this.#subscribers.get(key) ?? new Set();
-    this.#subscribers.set(key, all.add(changed));
+  subscribe(key: string, share: Share): void {
+    this.#subscribers.set(key, [...(this.#subscribers.get(key) ?? []), share]);
   }
 
-  /** True when nobody is left. */
-  unsubscribe(key: string, changed: () => void): boolean {
-    const all = this.#subscribers.get(key);
-    all?.delete(changed);
-    if (all?.size === 0) this.#subscribers.delete(key);
-    return this.#subscribers.size === 0;
-  }
-
-  close(): void {
+  unsubscribe(key: string, share: Share): void {
+    const others = this.#subscribers.get(key)?.filter((other) => other !== share) ?? [];
+    if (others.length > 0) this.#subscribers.set(key, others);
+    else this.#subscribers.delete(key);
+    if (this.#subscribers.size > 0) return;
     this.#stop.abort(new Error('no longer observed'));
+    this.#unused();
   }
 
   async #pump(): Promise<void> {
@@ -200,7 +230,7 @@ class Watch {
   }
 
   #tell(key: string): void {
-    for (const changed of this.#subscribers.get(key) ?? []) changed();
+    for (const share of this.#subscribers.get(key) ?? []) share.changed();
   }
 }
 

@@ -10,7 +10,6 @@ import type { Interest, Observer } from './observer.ts';
 export class PublicationView implements Disposable {
   readonly #observer: Observer;
   readonly #changed: () => void;
-  #refs: readonly ObjectRef[] = [];
   #interest: Interest | undefined;
 
   constructor(observer: Observer, changed: () => void) {
@@ -21,9 +20,8 @@ export class PublicationView implements Disposable {
   /** Watches what belongs to the publication as it is wished now. */
   follow(certificate: MeshCertificate, targets: readonly Target[] | undefined): void {
     const refs = publicationRefs(certificate, targets);
-    if (this.#interest && refs.map(keyOf).join(' ') === this.#refs.map(keyOf).join(' ')) return;
     const before = this.#interest;
-    this.#refs = refs;
+    if (before?.keys.length === refs.length && refs.every((ref, at) => keyOf(ref) === before.keys[at])) return;
     this.#interest = this.#observer.observe(refs, this.#changed);
     before?.[Symbol.dispose]();
   }
@@ -46,7 +44,7 @@ export class PublicationView implements Disposable {
   readonly get = (ref: ObjectRef): KubeObject | undefined => this.#interest?.get(ref);
 
   objects(): readonly KubeObject[] {
-    return this.#refs.map(this.get).filter((object) => object !== undefined);
+    return this.#interest?.objects() ?? [];
   }
 
   /** What stands of what is desired, by `keyOf`. */
