@@ -49,7 +49,8 @@ export function describe(ref: ObjectRef): string {
   return `${ref.kind} ${ref.namespace === undefined ? '' : `${ref.namespace}/`}${ref.name}`;
 }
 
-export const keyOf = (ref: ObjectRef): string => `${ref.apiVersion}|${ref.kind}|${ref.namespace ?? ''}|${ref.name}`;
+/** Joined, not a template, which V8 keeps in pieces of thrice the size: a dozen of each object's are held. */
+export const keyOf = (ref: ObjectRef): string => [ref.apiVersion, ref.kind, ref.namespace ?? '', ref.name].join('|');
 
 /** The Server-Side-Apply field manager of everything that we write. */
 export const FIELD_MANAGER = 'meshcert';
