@@ -1,5 +1,5 @@
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
-import { FIELD_MANAGER, keyOf, type ObjectRef, OWNER_LABEL, refOf } from '../core/object.ts';
+import { FIELD_MANAGER, type KubeObject, keyOf, type ObjectRef, OWNER_LABEL, refOf } from '../core/object.ts';
 import { publicationRefs } from '../gateway/emissary.ts';
 import { ownerLabel } from '../gateway/owner.ts';
 import { KubeError } from '../kube/error.ts';
@@ -12,7 +12,7 @@ import type { Retiring } from './retire.ts';
 /** Keeps a MeshCertificate with `deletionPolicy: Delete` until what it published was taken away in the safe order. */
 export const FINALIZER = 'meshcert.dev/retire';
 
-export const isDeleting = ({ metadata }: MeshCertificate): boolean =>
+export const isDeleting = ({ metadata }: Pick<KubeObject, 'metadata'>): boolean =>
   metadata.deletionTimestamp !== undefined && (metadata.finalizers ?? []).includes(FINALIZER);
 
 /** Taken away already: only a finalizer of somebody else keeps the object, and nothing is to be made anew. */

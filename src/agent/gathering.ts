@@ -3,7 +3,7 @@ import { formatPath } from '../config/issue.ts';
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import type { Validation } from '../config/validate.ts';
 import { type KubeObject, keyOf, refOf } from '../core/object.ts';
-import { FINALIZER } from './finalize.ts';
+import { FINALIZER, isDeleting } from './finalize.ts';
 
 interface Known {
   readonly object: KubeObject;
@@ -104,8 +104,8 @@ export class Gathering {
 }
 
 /** Nobody works on one that is refused, so nobody takes away what its deletion waits for. */
-function deletionOf({ metadata }: Pick<KubeObject, 'metadata'>): string {
-  if (metadata.deletionTimestamp === undefined || !metadata.finalizers?.includes(FINALIZER)) return '';
+function deletionOf(object: KubeObject): string {
+  if (!isDeleting(object)) return '';
   return `; it is being deleted, which waits for that: mend the spec, or take away the finalizer ${FINALIZER} and its objects yourself`;
 }
 
