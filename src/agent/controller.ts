@@ -1,7 +1,7 @@
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import { validator } from '../config/validate.ts';
 import { FIELD_MANAGER, type KubeObject, keyOf, refOf, withoutManagers } from '../core/object.ts';
-import { type PublicationStatus, setCondition } from '../core/status.ts';
+import { type PublicationStatus, setConditions } from '../core/status.ts';
 import type { Kube } from '../kube/api.ts';
 import { reflect } from '../kube/reflector.ts';
 import { RESOURCES } from '../kube/resources.ts';
@@ -95,7 +95,7 @@ async function tellInvalid(
     message: `ERR_CONFIG: ${problem}`,
     ...(generation === undefined ? {} : { observedGeneration: generation }),
   };
-  const status = { ...before, conditions: setCondition(before?.conditions ?? [], degraded, clock.now()) };
+  const status = { ...before, conditions: setConditions(before?.conditions ?? [], [degraded], clock.now()) };
   const target = {
     apiVersion: object.apiVersion,
     kind: object.kind,

@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import { keyOf, refOf } from '../core/object.ts';
-import { type Condition, type PublicationStatus, setCondition } from '../core/status.ts';
+import { type Condition, type PublicationStatus, setConditions } from '../core/status.ts';
 import type { Report } from './report.ts';
 import { statusOf } from './status.ts';
 import { type Told, toldOf } from './told.ts';
@@ -48,7 +48,7 @@ export class Reporter {
     const before = known?.status ?? stands;
     const said = statusOf(report, before);
     // Where it says nothing new, one object serves the resource, the board and this.
-    const status = [stands, before].find((one) => isDeepStrictEqual(one, said)) ?? said;
+    const status = [...new Set([stands, before])].find((one) => isDeepStrictEqual(one, said)) ?? said;
     const told = known ?? toldOf(certificate, status);
     told.status = status;
     if (!known) this.#told.set(told.key, told);
@@ -72,7 +72,7 @@ export class Reporter {
     const report = told && this.#reports?.get(told);
     if (!report) return;
     const before = told.status;
-    const status = { ...before, conditions: setCondition(before.conditions, condition, now) };
+    const status = { ...before, conditions: setConditions(before.conditions, [condition], now) };
     if (JSON.stringify(status) === JSON.stringify(before)) return;
     told.status = status;
     // Nothing was written or rotated by it.

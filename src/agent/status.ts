@@ -4,7 +4,7 @@ import {
   type ConditionStatus,
   type ConditionType,
   type PublicationStatus,
-  setCondition,
+  setConditions,
   toRfc3339,
 } from '../core/status.ts';
 import { leafOf } from '../mesh/identity.ts';
@@ -50,8 +50,7 @@ export function statusOf(report: Report, before: PublicationStatus | undefined):
   const leaf = decision.identity && leafOf(decision.identity);
   const rotated = leaf !== undefined && report.inForce && before?.fingerprint !== leaf.fingerprint;
   const standing = report.inForce || before === undefined;
-  let conditions: readonly Condition[] = before?.conditions ?? [];
-  for (const condition of conditionsOf(report)) conditions = setCondition(conditions, condition, now);
+  const conditions = setConditions(before?.conditions ?? [], conditionsOf(report), now);
   const lastError = failure ? errorOf(failure, before, now) : undefined;
   const lastRotationTime = rotated ? toRfc3339(now) : before?.lastRotationTime;
   const held = report.decision.hold?.hold ? heldOf(report) : undefined;
@@ -105,11 +104,11 @@ function unseen(report: Report, before: PublicationStatus | undefined): Publicat
   let conditions: readonly Condition[] = before?.conditions ?? [];
   if (!conditions.some(({ type }) => type === 'Ready')) {
     const message = 'What stands in the cluster cannot be read; see Degraded.';
-    conditions = setCondition(conditions, say('Ready', 'Unknown', 'NotSeen', message), now);
+    conditions = setConditions(conditions, [say('Ready', 'Unknown', 'NotSeen', message)], now);
   }
   if (failure) {
     const degraded = say('Degraded', 'True', reasonOf(failure.code), `${failure.code}: ${failure.message}`);
-    conditions = setCondition(conditions, degraded, now);
+    conditions = setConditions(conditions, [degraded], now);
   }
   const { name } = certificate.spec.mesh;
   return {

@@ -68,19 +68,21 @@ export interface PublicationStatus {
 }
 
 /**
- * The list with this condition in it, in the order of CONDITION_TYPES. Its transition time changes with its status
+ * The list with these conditions in it, in the order of CONDITION_TYPES. A transition time changes with the status
  * only, as the Kubernetes conventions have it. `now` in epoch ms.
  */
-export function setCondition(
+export function setConditions(
   conditions: readonly Condition[],
-  next: Omit<Condition, 'lastTransitionTime'>,
+  next: readonly Omit<Condition, 'lastTransitionTime'>[],
   now: number,
 ): Condition[] {
-  const before = conditions.find(({ type }) => type === next.type);
-  const lastTransitionTime = before?.status === next.status ? before.lastTransitionTime : toRfc3339(now);
-  return [...conditions.filter(({ type }) => type !== next.type), { ...next, lastTransitionTime }].sort(
-    (a, b) => CONDITION_TYPES.indexOf(a.type) - CONDITION_TYPES.indexOf(b.type),
-  );
+  const set = next.map((one) => {
+    const before = conditions.find(({ type }) => type === one.type);
+    const lastTransitionTime = before?.status === one.status ? before.lastTransitionTime : toRfc3339(now);
+    return { ...one, lastTransitionTime };
+  });
+  const others = conditions.filter(({ type }) => !next.some((one) => one.type === type));
+  return [...others, ...set].sort((a, b) => CONDITION_TYPES.indexOf(a.type) - CONDITION_TYPES.indexOf(b.type));
 }
 
 /** Whole seconds, as metav1.Time; rounded down. */
