@@ -2,7 +2,7 @@ import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import type { PublicationStatus } from '../core/status.ts';
 import type { EventSubject, Recorder } from '../kube/events.ts';
 import { codeOf } from '../mesh/error.ts';
-import type { Report } from './report.ts';
+import type { Passed } from './report.ts';
 import type { Sink } from './reporter.ts';
 import { reasonOf } from './status.ts';
 
@@ -17,7 +17,7 @@ export class EventSink implements Sink {
     this.#recorder = recorder;
   }
 
-  status(status: PublicationStatus, before: PublicationStatus | undefined, report: Report): void {
+  status(status: PublicationStatus, before: PublicationStatus | undefined, report: Passed): void {
     if (!report.leading) return;
     const say = (type: 'Normal' | 'Warning', reason: (typeof EVENT_REASONS)[number], message: string) =>
       this.#recorder.event(subject(report.certificate), type, reason, message);

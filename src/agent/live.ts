@@ -1,5 +1,5 @@
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
-import { type KubeObject, keyOf, refOf } from '../core/object.ts';
+import type { KubeObject } from '../core/object.ts';
 import type { PublicationStatus } from '../core/status.ts';
 import type { Kube } from '../kube/api.ts';
 import type { Clock } from '../mesh/clock.ts';
@@ -11,8 +11,9 @@ import { type ExpectedFiles, expectedFiles, type Judged, judgeAnswer, worstOf } 
 import { liveCondition } from './live-condition.ts';
 import { askGateway } from './live-request.ts';
 import { nudge } from './nudge.ts';
-import type { Report } from './report.ts';
+import type { Passed } from './report.ts';
 import type { Amend, Sink } from './reporter.ts';
+import type { Told } from './told.ts';
 
 export interface LiveOptions {
   /** Emissary's diagnostics, Envoy's admin interface, or both. */
@@ -48,7 +49,7 @@ interface Awaited {
 /** Asks the gateway whether what stands in the cluster is what it uses: condition Live, its metrics, and the nudge. */
 export class LiveSink implements Sink {
   readonly #options: LiveOptions;
-  readonly #awaited = new Map<string, Awaited>();
+  readonly #awaited = new Map<Told, Awaited>();
   readonly #news = new Trigger();
   #amend: Amend | undefined;
   #running = false;
@@ -61,23 +62,23 @@ export class LiveSink implements Sink {
     this.#amend = amend;
   }
 
-  status(status: PublicationStatus, before: PublicationStatus | undefined, report: Report): void {
+  status(status: PublicationStatus, before: PublicationStatus | undefined, report: Passed, told: Told): void {
     const { certificate, decision, inForce, leading, dryRun } = report;
-    const key = keyOf(refOf(certificate));
     if (!leading || dryRun) {
-      this.#awaited.delete(key);
+      this.#awaited.delete(told);
       return;
     }
+    if (!decision) return;
     const desired = inForce ? (decision.desired ?? []) : [];
     const expected = expectedFiles(certificate.spec, desired);
     if (!expected) return;
-    const known = this.#awaited.get(key);
+    const known = this.#awaited.get(told);
     if (known && known.expected.file === expected.file && known.expected.caFile === expected.caFile) {
       known.certificate = certificate;
       return;
     }
     const now = this.#options.clock.monotonic();
-    this.#awaited.set(key, {
+    this.#awaited.set(told, {
       certificate,
       mesh: status.mesh,
       expected,
@@ -91,8 +92,8 @@ export class LiveSink implements Sink {
     if (!this.#running) void this.#run();
   }
 
-  forget(certificate: MeshCertificate): void {
-    this.#awaited.delete(keyOf(refOf(certificate)));
+  forget(_certificate: MeshCertificate, told: Told | undefined): void {
+    if (told) this.#awaited.delete(told);
   }
 
   async #run(): Promise<void> {
@@ -115,7 +116,7 @@ export class LiveSink implements Sink {
   async #look(): Promise<void> {
     const { urls, clock, signal } = this.#options;
     const answers = await Promise.all(urls.map((url) => askGateway(url, clock, signal)));
-    for (const [key, awaited] of [...this.#awaited]) {
+    for (const [told, awaited] of [...this.#awaited]) {
       const judged: Judged[] = [];
       const failures: string[] = [];
       for (const answer of answers) {
@@ -126,7 +127,7 @@ export class LiveSink implements Sink {
           failures.push(error instanceof Error ? error.message : String(error));
         }
       }
-      if (this.#awaited.get(key) === awaited)
+      if (this.#awaited.get(told) === awaited)
         await this.#tell(awaited, worstOf(judged) ?? { failure: failures.join('; ') });
     }
   }

@@ -2,7 +2,7 @@ import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import type { PublicationStatus } from '../core/status.ts';
 import { codeOf } from '../mesh/error.ts';
 import type { Log } from '../mesh/log.ts';
-import type { Report } from './report.ts';
+import type { Passed } from './report.ts';
 import type { Sink } from './reporter.ts';
 
 /** One line for each thing that happened; the same trouble is told once until something else happens. */
@@ -14,7 +14,7 @@ export class LogSink implements Sink {
     this.#log = log;
   }
 
-  status(status: PublicationStatus, before: PublicationStatus | undefined, report: Report): void {
+  status(status: PublicationStatus, before: PublicationStatus | undefined, report: Passed): void {
     const certificate = nameOf(report.certificate);
     for (const { ref, changed } of report.outcome?.written ?? []) {
       this.#log.info({ certificate, object: `${ref.kind} ${ref.namespace}/${ref.name}`, changed }, 'published');

@@ -4,7 +4,7 @@ import type { Clock } from '../mesh/clock.ts';
 import { codeOf } from '../mesh/error.ts';
 import { forget, type Metrics } from '../telemetry/metrics.ts';
 import { deriveSeries, type Observed } from '../telemetry/observed.ts';
-import type { Report } from './report.ts';
+import type { Passed } from './report.ts';
 import type { Sink } from './reporter.ts';
 import type { Told } from './told.ts';
 
@@ -28,7 +28,7 @@ export class MetricsSink implements Sink {
     deriveSeries(metrics, () => this.#observed());
   }
 
-  status(status: PublicationStatus, _before: PublicationStatus | undefined, report: Report, told: Told): void {
+  status(status: PublicationStatus, _before: PublicationStatus | undefined, report: Passed, told: Told): void {
     const metrics = this.#metrics;
     const tally = this.#tallies.get(told) ?? { breakerOpen: false, lastSuccess: undefined, leaves: 0, bundles: 0 };
     this.#tallies.set(told, tally);

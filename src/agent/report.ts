@@ -5,33 +5,39 @@ import type { Rotation } from './in-force.ts';
 import type { MappingState } from './mappings.ts';
 import type { Outcome } from './publisher.ts';
 
-/** What a worker tells after each pass; the sinks turn it into status, metrics, Events and log lines. */
-export interface Report {
+/** What every sink is told of a pass. */
+export interface Passed {
   readonly certificate: MeshCertificate;
-  readonly situation: Situation;
-  readonly decision: Decision;
-  readonly steps: readonly Step[];
   readonly outcome: Outcome | undefined;
   /** The newest failure of mesh, cluster or plan since things last went well. */
   readonly failure: Problem | undefined;
   /** Read back from the watch and verified: what stands is what should stand. */
   readonly inForce: boolean;
+  readonly leading: boolean;
+  /** What this pass put in force. */
+  readonly rotation: Rotation | undefined;
+  /** The writes of this pass undo what somebody else did. */
+  readonly repair: boolean;
+  /** Milliseconds until the budget on attempts lets the next one go; 0 when it does now. */
+  readonly breakerOpenMs: number;
+  /** Nothing is stored. */
+  readonly dryRun: boolean;
+  /** Absent where a sink amended what was told, and nothing was decided. */
+  readonly decision?: Decision;
+}
+
+/** What a worker tells after each pass; the sinks turn it into status, metrics, Events and log lines. */
+export interface Report extends Passed {
+  readonly situation: Situation;
+  readonly decision: Decision;
+  readonly steps: readonly Step[];
   /** Why the probe of the held leaf has no answer. */
   readonly probeProblem: Problem | undefined;
-  readonly leading: boolean;
   /** False while what stands cannot be read; then `decision` rests on nothing, and `failure` says why. */
   readonly seen: boolean;
   /** The value of the renew annotation that was acted on last. */
   readonly renewRequest: string | undefined;
   /** When the leaf of this fingerprint is renewed, epoch ms; undefined on who follows. */
   readonly planned: { readonly fingerprint: string; readonly due: number } | undefined;
-  /** What this pass put in force. */
-  readonly rotation: Rotation | undefined;
-  /** The writes of this pass undo what somebody else did. */
-  readonly repair: boolean;
   readonly mappings: readonly MappingState[];
-  /** Milliseconds until the budget on attempts lets the next one go; 0 when it does now. */
-  readonly breakerOpenMs: number;
-  /** Nothing is stored. */
-  readonly dryRun: boolean;
 }

@@ -2,14 +2,14 @@ import { isDeepStrictEqual } from 'node:util';
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import { keyOf, refOf } from '../core/object.ts';
 import { type Condition, type PublicationStatus, setConditions } from '../core/status.ts';
-import type { Report } from './report.ts';
+import type { Passed, Report } from './report.ts';
 import { statusOf } from './status.ts';
 import { type Told, toldOf } from './told.ts';
 
 /** Somebody who wants to know: the log, metrics, Events, the status subresource, the status page. */
 export interface Sink {
   /** After each pass of a worker; `before` is the status of the pass before it, `told` the same object for all passes. */
-  status?(status: PublicationStatus, before: PublicationStatus | undefined, report: Report, told: Told): void;
+  status?(status: PublicationStatus, before: PublicationStatus | undefined, passed: Passed, told: Told): void;
   /** The resource is seen to carry what was told. */
   seen?(certificate: MeshCertificate, told: Told): void;
   /** A failure that is tried again by itself. */
@@ -33,11 +33,11 @@ export class Reporter {
   readonly #told = new Map<string, Told & { status: PublicationStatus }>();
 
   /** The last of each, where a sink may amend it. */
-  readonly #reports: Map<Told, Report> | undefined;
+  readonly #passed: Map<Told, Passed> | undefined;
 
   constructor(sinks: readonly Sink[]) {
     this.#sinks = sinks;
-    this.#reports = sinks.some((sink) => sink.attach) ? new Map() : undefined;
+    this.#passed = sinks.some((sink) => sink.attach) ? new Map() : undefined;
     for (const sink of sinks) sink.attach?.((...amended) => this.#amend(...amended));
   }
 
@@ -52,7 +52,7 @@ export class Reporter {
     const told = known ?? toldOf(certificate, status);
     told.status = status;
     if (!known) this.#told.set(told.key, told);
-    this.#reports?.set(told, report);
+    this.#passed?.set(told, withoutDeeds(report));
     for (const sink of this.#sinks) sink.status?.(status, before, report, told);
   }
 
@@ -69,15 +69,13 @@ export class Reporter {
 
   #amend(...[certificate, condition, now]: Parameters<Amend>): void {
     const told = this.#told.get(keyOf(refOf(certificate)));
-    const report = told && this.#reports?.get(told);
-    if (!report) return;
+    const passed = told && this.#passed?.get(told);
+    if (!passed) return;
     const before = told.status;
     const status = { ...before, conditions: setConditions(before.conditions, [condition], now) };
     if (JSON.stringify(status) === JSON.stringify(before)) return;
     told.status = status;
-    // Nothing was written or rotated by it.
-    const amended = { ...report, outcome: undefined, rotation: undefined, repair: false };
-    for (const sink of this.#sinks) sink.status?.(status, before, amended, told);
+    for (const sink of this.#sinks) sink.status?.(status, before, passed, told);
   }
 
   trouble(certificate: MeshCertificate, error: Error): void {
@@ -88,9 +86,15 @@ export class Reporter {
     const key = keyOf(refOf(certificate));
     const told = this.#told.get(key);
     this.#told.delete(key);
-    if (told) this.#reports?.delete(told);
+    if (told) this.#passed?.delete(told);
     for (const sink of this.#sinks) sink.forget?.(certificate, told);
   }
+}
+
+/** What holds on after a pass; nothing is written or rotated by an amendment, and what was decided is long. */
+function withoutDeeds({ certificate, failure, inForce, leading, breakerOpenMs, dryRun }: Report): Passed {
+  const none = { outcome: undefined, rotation: undefined, repair: false };
+  return { certificate, failure, inForce, leading, breakerOpenMs, dryRun, ...none };
 }
 
 function gistOf(status: PublicationStatus | undefined): string {

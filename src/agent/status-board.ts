@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import type { PublicationStatus } from '../core/status.ts';
-import type { Report } from './report.ts';
+import type { Passed } from './report.ts';
 import type { Sink } from './reporter.ts';
 import type { Told } from './told.ts';
 
@@ -30,7 +30,7 @@ export class StatusBoard implements Sink {
     return () => this.#subscribers.delete(told);
   }
 
-  status(status: PublicationStatus, before: PublicationStatus | undefined, _report: Report, told: Told): void {
+  status(status: PublicationStatus, before: PublicationStatus | undefined, _report: Passed, told: Told): void {
     const known = this.#told.has(told);
     this.#told.add(told);
     if (!known || (status !== before && !isDeepStrictEqual(status, before))) this.#tell();

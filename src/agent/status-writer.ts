@@ -7,7 +7,7 @@ import type { Kube } from '../kube/api.ts';
 import type { Clock } from '../mesh/clock.ts';
 import type { Log } from '../mesh/log.ts';
 import { Precedence } from './precedence.ts';
-import type { Report } from './report.ts';
+import type { Passed } from './report.ts';
 import type { Sink } from './reporter.ts';
 import type { Told } from './told.ts';
 
@@ -51,7 +51,7 @@ export class StatusWriter implements Sink {
     this.#precedence = options.precedence ?? new Precedence(options.clock);
   }
 
-  status(status: PublicationStatus, before: PublicationStatus | undefined, report: Report, told: Told): void {
+  status(status: PublicationStatus, before: PublicationStatus | undefined, report: Passed, told: Told): void {
     const { certificate, leading } = report;
     if (status === certificate.status) this.seen(certificate, told);
     if (!leading) return;

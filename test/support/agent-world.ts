@@ -76,7 +76,7 @@ export class AgentWorld implements AsyncDisposable {
     let last: Report | undefined;
     const sink: Sink = {
       status: (_status, _before, report) => {
-        last = report;
+        last = report as Report;
       },
     };
     this.run({}, [sink]);
