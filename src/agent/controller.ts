@@ -10,6 +10,7 @@ import type { Clock } from '../mesh/clock.ts';
 import type { Log } from '../mesh/log.ts';
 import { Trigger } from '../mesh/trigger.ts';
 import { Gathering } from './gathering.ts';
+import { SharedParts } from './shared-parts.ts';
 
 export interface ControllerOptions {
   readonly kube: Kube;
@@ -40,6 +41,7 @@ export async function* customResources(
   const inner = new AbortController();
   const changed = new Trigger();
   const stop = AbortSignal.any([signal, inner.signal]);
+  const shared = new SharedParts();
   const scopes = options.namespaces ?? [undefined];
   const reflectors = scopes.map((namespace) =>
     reflect(options.kube, RESOURCES.meshCertificates, namespace === undefined ? {} : { namespace }, {
@@ -47,7 +49,7 @@ export async function* customResources(
       random: options.random,
       log: options.log,
       signal: stop,
-      keep: withoutManagers,
+      keep: (object) => shared.of(withoutManagers(object)),
       onError: options.onError,
     }),
   );
