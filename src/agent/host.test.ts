@@ -6,6 +6,7 @@ import { after, before, describe, it } from 'node:test';
 import { connect } from '../kube/client.ts';
 import { systemClock } from '../mesh/clock.ts';
 import { silentLog } from '../mesh/log.ts';
+import { type Share, sharing } from '../mesh/sharing.ts';
 import { type KubeApi, startKubeApi } from '../sandbox/kube/kube-api.ts';
 import { createHost } from './host.ts';
 
@@ -24,8 +25,9 @@ describe('the host of an adapter', () => {
     await rm(dir, { recursive: true });
   });
 
-  const host = (filesBelow?: readonly string[]) =>
+  const host = (filesBelow?: readonly string[], share?: Share) =>
     createHost({
+      share,
       kube: connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test' }),
       clock: systemClock,
       random: Math.random,
@@ -65,5 +67,38 @@ describe('the host of an adapter', () => {
       await assert.rejects(host([dir]).token({ audience: 'a', file: path }, signal), refused);
       assert.throws(() => host([dir]).file(path, signal), refused);
     }
+  });
+
+  it('reads a ConfigMap once for all who share', async () => {
+    const share = sharing();
+    const ref = { name: 'roots', namespace: 'default' };
+    const put = (data: Readonly<Record<string, string>>) =>
+      api.put({ apiVersion: 'v1', kind: 'ConfigMap', metadata: ref, data });
+    put({ pem: 'a' });
+    const abort = new AbortController();
+    const [first, second, alone] = [share, share, undefined].map((each) =>
+      host(undefined, each).configMap(ref, abort.signal)[Symbol.asyncIterator](),
+    );
+    const next = async (values: typeof first) => (await values?.next())?.value;
+    const known = await next(first);
+    assert.deepEqual(known, { pem: 'a' });
+    assert.equal(await next(second), known);
+    assert.deepEqual(await next(alone), known);
+    put({ pem: 'b' });
+    assert.deepEqual(await next(first), { pem: 'b' });
+    assert.deepEqual(await next(second), { pem: 'b' });
+    abort.abort();
+    assert.equal((await first?.next())?.done, true);
+  });
+
+  it('shares no file with who may not read it', async () => {
+    const share = sharing();
+    const file = join(dir, 'shared');
+    await writeFile(file, 'good');
+    const abort = new AbortController();
+    const values = [host([dir], share), host([dir], share)].map((each) => each.file(file, abort.signal));
+    for (const each of values) assert.equal((await each[Symbol.asyncIterator]().next()).value, 'good');
+    assert.throws(() => host([join(dir, 'elsewhere')], share).file(file, abort.signal), { code: 'ERR_MESH_CONFIG' });
+    abort.abort();
   });
 });

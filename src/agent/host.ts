@@ -9,7 +9,8 @@ import type { ConfigMapRef, Host, TokenRequest } from '../mesh/adapter.ts';
 import type { Clock } from '../mesh/clock.ts';
 import { MeshError } from '../mesh/error.ts';
 import type { Log } from '../mesh/log.ts';
-import type { Share } from '../mesh/sharing.ts';
+import { following, Newest } from '../mesh/newest.ts';
+import { type Share, sharing } from '../mesh/sharing.ts';
 import { Trigger } from '../mesh/trigger.ts';
 import { Discovery } from './discovery.ts';
 import { fileContents } from './files.ts';
@@ -17,12 +18,15 @@ import { fileContents } from './files.ts';
 /** The shortest that the API server grants; tokens are used once and thrown away. */
 const TOKEN_SECONDS = 600;
 
+type ConfigMapData = Readonly<Record<string, string>> | undefined;
+
 export interface HostOptions {
   readonly kube: Kube;
   readonly clock: Clock;
   readonly random: () => number;
   readonly log: Log;
   readonly namespace: string;
+  /** Where absent, nothing is shared with another host. */
   readonly share?: Share | undefined;
   /** Where absent, each value has a watch of its own. */
   readonly discovery?: Discovery | undefined;
@@ -36,24 +40,48 @@ export interface HostOptions {
 
 /** What an adapter of one MeshCertificate may touch, over the cluster and the file system. */
 export function createHost(options: HostOptions): Host {
-  const { kube, clock, random, log, namespace, report, share } = options;
-  return {
-    share,
-    clock,
-    random,
-    log,
-    namespace,
-    report,
-    async token(request, signal) {
-      if (request.file !== undefined) permit(request.file, options.filesBelow);
-      return bearer(kube, request, signal);
-    },
-    configMap: (ref, signal) => configMap(options, ref, signal),
-    file(path, signal) {
-      permit(path, options.filesBelow);
-      return fileContents(path, clock, signal);
-    },
-  };
+  return new AdapterHost(options);
+}
+
+/** Small, since there is one for each MeshCertificate. What is read from one place is read once for all. */
+class AdapterHost implements Host {
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly log: Log;
+  readonly namespace: string;
+  readonly share: Share;
+  readonly report: (error: Error) => void;
+  readonly #kube: Kube;
+  readonly #discovery: Discovery;
+  readonly #filesBelow: readonly string[] | undefined;
+
+  constructor(options: HostOptions) {
+    this.clock = options.clock;
+    this.random = options.random;
+    this.log = options.log;
+    this.namespace = options.namespace;
+    this.share = options.share ?? sharing();
+    this.report = options.report;
+    this.#kube = options.kube;
+    this.#discovery = options.discovery ?? new Discovery(options);
+    this.#filesBelow = options.filesBelow;
+  }
+
+  async token(request: TokenRequest, signal: AbortSignal): Promise<string> {
+    if (request.file !== undefined) permit(request.file, this.#filesBelow);
+    return bearer(this.#kube, request, signal);
+  }
+
+  configMap(ref: ConfigMapRef, signal: AbortSignal): AsyncIterable<ConfigMapData> {
+    const read = () => new Newest<ConfigMapData>((stop, report) => configMap(this.#discovery, ref, report, stop));
+    return following(() => this.share(`ConfigMap ${ref.namespace}/${ref.name}`, read), this.report, signal);
+  }
+
+  file(path: string, signal: AbortSignal): AsyncIterable<string | undefined> {
+    permit(path, this.#filesBelow);
+    const read = () => new Newest((stop) => fileContents(path, this.clock, stop));
+    return following(() => this.share(`file ${path}`, read), this.report, signal);
+  }
 }
 
 function permit(path: string, directories: readonly string[] | undefined): void {
@@ -111,16 +139,16 @@ async function tokenFile(path: string): Promise<string> {
 }
 
 async function* configMap(
-  { kube, clock, random, log, report, discovery = new Discovery({ kube, clock, random, log }) }: HostOptions,
+  discovery: Discovery,
   ref: ConfigMapRef,
+  failed: (error: Error) => void,
   signal: AbortSignal,
-): AsyncGenerator<Readonly<Record<string, string>> | undefined> {
+): AsyncGenerator<ConfigMapData> {
   const changed = new Trigger();
-  const watcher = { changed: () => changed.fire(), failed: report };
-  using view = discovery.view(RESOURCES.configMaps, ref.namespace, watcher, ref.name);
+  using view = discovery.view(RESOURCES.configMaps, ref.namespace, { changed: () => changed.fire(), failed }, ref.name);
   const key = keyOf({ apiVersion: 'v1', kind: 'ConfigMap', ...ref });
   let told = false;
-  let last: Readonly<Record<string, string>> | undefined;
+  let last: ConfigMapData;
   try {
     for (;;) {
       if (!view.synced) await changed.wait(signal);

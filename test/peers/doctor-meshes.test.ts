@@ -90,14 +90,15 @@ describe('the traps of docs/checks.md that only a mesh can show', () => {
       ...{ kube, clock: systemClock, random: Math.random, log: silentLog, namespace: 'emissary' },
       report: () => {},
     });
-    const host: typeof real = {
-      ...real,
-      token: (request, signal) =>
-        real.token(
+    const { token } = real;
+    const host = Object.assign(real, {
+      token: ((request, signal) =>
+        token.call(
+          real,
           account ? { ...request, serviceAccount: { namespace: 'emissary', name: account } } : request,
           signal,
-        ),
-    };
+        )) satisfies typeof token,
+    });
     const opened =
       mesh === 'istio'
         ? istio.open(istio.config.parse(config), host)
