@@ -1,60 +1,76 @@
 import type { Host } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
+import { LastRead } from '../../src/mesh/last-read.ts';
+import { type Mapping, mapped } from '../../src/mesh/mapped.ts';
+import { type Held, type Share, sharing } from '../../src/mesh/sharing.ts';
 import { type Certificate, parseCertificates } from '../../src/pki/certificate.ts';
 import type { CaConfig } from './config.ts';
 
-type RootsHost = Pick<Host, 'configMap' | 'file' | 'namespace' | 'report'>;
+type RootsHost = Pick<Host, 'configMap' | 'file' | 'namespace' | 'report' | 'share'>;
+type Roots = readonly Certificate[];
+/** A file's text, or the data of a ConfigMap. */
+type Content = string | Readonly<Record<string, string>> | undefined;
 
 /** The roots that the CA is verified against, from where the configuration says. */
-export class CaRoots {
+export class CaRoots implements Mapping<Content, Roots> {
   readonly #host: RootsHost;
   readonly #config: CaConfig['root'];
-  #followers = 0;
-  #followed: readonly Certificate[] | undefined;
-  /** `ConfigMap emissary/istio-ca-root-cert`. */
-  readonly place: string;
+  /** While somebody follows: what all who read the same place have made of it. */
+  #parsed: Held<LastRead<string, Roots>> | undefined;
+  #named: Roots | undefined;
 
   constructor(config: CaConfig['root'], host: RootsHost) {
     this.#host = host;
     this.#config = config;
+  }
+
+  /** `ConfigMap emissary/istio-ca-root-cert`. */
+  get place(): string {
+    const { inline, file } = this.#config;
     const { name, namespace } = this.#configMap;
-    this.place =
-      config.inline !== undefined
-        ? 'root.inline'
-        : config.file !== undefined
-          ? `file ${config.file}`
-          : `ConfigMap ${namespace}/${name}`;
+    if (inline !== undefined) return 'root.inline';
+    return file !== undefined ? `file ${file}` : `ConfigMap ${namespace}/${name}`;
+  }
+
+  /** The last good ones of `changes`, also after its end. */
+  get named(): Roots | undefined {
+    return this.#named;
   }
 
   /** The last good ones while somebody follows the changes, so that a renewal costs no read; else read anew. */
-  async current(signal: AbortSignal): Promise<readonly Certificate[]> {
-    if (this.#followed) return this.#followed;
-    for await (const text of this.#texts(signal)) return this.#read(text);
+  async current(signal: AbortSignal): Promise<Roots> {
+    if (this.#config.inline !== undefined) return this.#parse(this.#config.inline);
+    if (this.#parsed && this.#named) return this.#named;
+    for await (const content of this.#contents(signal)) return this.#parse(this.#textOf(content));
     signal.throwIfAborted();
     throw new MeshError('ERR_MESH_CONFIG', `${this.place} could not be read; it is tried again`);
   }
 
   /** Now and at each change; what cannot be used is reported and passed over. */
-  async *changes(signal: AbortSignal): AsyncGenerator<readonly Certificate[]> {
-    let last: string | undefined;
-    this.#followers++;
+  changes(signal: AbortSignal): AsyncIterable<Roots> {
+    return mapped(this.#contents(signal), this);
+  }
+
+  read(content: Content): Roots | undefined {
     try {
-      for await (const text of this.#texts(signal)) {
-        if (text === last) continue;
-        try {
-          this.#followed = this.#read(text);
-        } catch (error) {
-          if (!(error instanceof MeshError)) throw error;
-          this.#host.report(error);
-          continue;
-        }
-        last = text;
-        yield this.#followed;
-      }
-    } finally {
-      this.#followers--;
-      if (this.#followers === 0) this.#followed = undefined;
+      const text = this.#textOf(content);
+      this.#parsed ??= this.#share(`istio roots in ${this.place}, ${this.#configMap.key}`, () => new LastRead());
+      this.#named = this.#parsed.value.read(text, (pem) => this.#parse(pem));
+      return this.#named;
+    } catch (error) {
+      if (!(error instanceof MeshError)) throw error;
+      this.#host.report(error);
+      return undefined;
     }
+  }
+
+  over(): void {
+    this.#parsed?.[Symbol.dispose]();
+    this.#parsed = undefined;
+  }
+
+  get #share(): Share {
+    return this.#host.share ?? sharing();
   }
 
   get #configMap() {
@@ -62,25 +78,25 @@ export class CaRoots {
     return { name, key, namespace: namespace ?? this.#host.namespace };
   }
 
-  async *#texts(signal: AbortSignal): AsyncGenerator<string | undefined> {
-    const { inline, file } = this.#config;
-    if (inline !== undefined) yield inline;
-    else if (file !== undefined) yield* this.#host.file(file, signal);
-    else {
-      const { key, ...ref } = this.#configMap;
-      for await (const data of this.#host.configMap(ref, signal)) yield data?.[key];
-    }
+  #contents(signal: AbortSignal): AsyncIterable<Content> {
+    const { file } = this.#config;
+    if (file !== undefined) return this.#host.file(file, signal);
+    const { name, namespace } = this.#configMap;
+    return this.#host.configMap({ name, namespace }, signal);
   }
 
-  #read(text: string | undefined): readonly Certificate[] {
-    if (text === undefined) {
-      const { key } = this.#configMap;
-      const next =
-        this.#config.file === undefined
-          ? `with key ${key} does not exist: istiod writes it into the namespaces that it discovers; set root if it is elsewhere`
-          : 'does not exist: mount it, or correct root.file';
-      throw new MeshError('ERR_MESH_CONFIG', `${this.place} ${next}`);
-    }
+  #textOf(content: Content): string {
+    const { key } = this.#configMap;
+    const text = typeof content === 'object' ? content[key] : content;
+    if (text !== undefined) return text;
+    const next =
+      this.#config.file === undefined
+        ? `with key ${key} does not exist: istiod writes it into the namespaces that it discovers; set root if it is elsewhere`
+        : 'does not exist: mount it, or correct root.file';
+    throw new MeshError('ERR_MESH_CONFIG', `${this.place} ${next}`);
+  }
+
+  #parse(text: string): Roots {
     try {
       return parseCertificates(text);
     } catch (cause) {

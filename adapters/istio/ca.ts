@@ -3,9 +3,9 @@ import type { Check, Expectation, Host, Issuer, Probing } from '../../src/mesh/a
 import { formatDuration } from '../../src/mesh/duration.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import { type Identity, leafOf } from '../../src/mesh/identity.ts';
-import { linkedTo } from '../../src/mesh/linked-signal.ts';
 import { type Share, sharing } from '../../src/mesh/sharing.ts';
 import { Turns } from '../../src/mesh/turns.ts';
+import { UnderWay } from '../../src/mesh/under-way.ts';
 import { type Certificate, formatCertificates } from '../../src/pki/certificate.ts';
 import { createCsr } from '../../src/pki/csr.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
@@ -38,10 +38,8 @@ export class CaIssuer implements Issuer, Probing {
   readonly #host: Host;
   readonly #share: Share;
   readonly #roots: CaRoots;
-  readonly #wish: Expectation;
-  readonly #disposed = new AbortController();
-  /** The roots that `roots()` named last, and whether the last leaf proved itself under those of its time. */
-  #named: readonly Certificate[] | undefined;
+  readonly #underWay = new UnderWay();
+  /** Whether the last leaf proved itself under the roots of its time. */
   #agrees = true;
   /** By presence: absent when the CA's roots say nothing about those of workloads. */
   readonly roots?: (signal: AbortSignal) => AsyncIterable<readonly Certificate[]>;
@@ -52,12 +50,11 @@ export class CaIssuer implements Issuer, Probing {
     this.#host = host;
     this.#share = host.share ?? sharing();
     this.#roots = new CaRoots(ca.root, host);
-    this.#wish = expectation(config, host.namespace);
-    if (ca.includeCaRoots && ca.root.inline === undefined) this.roots = (signal) => this.#watchRoots(signal);
+    if (ca.includeCaRoots && ca.root.inline === undefined) this.roots = (signal) => this.#roots.changes(signal);
   }
 
   async issue(caller: AbortSignal): Promise<Identity> {
-    using issuing = linkedTo(caller, this.#disposed.signal);
+    using issuing = this.#underWay.begin(caller);
     const { signal } = issuing;
     const roots = await this.#roots.current(signal);
     const token = await this.#token(signal);
@@ -77,7 +74,8 @@ export class CaIssuer implements Issuer, Probing {
   stale(current: Identity): string | undefined {
     // An expired leaf is due anyway; here only its root is in question.
     const at = Math.min(this.#host.clock.now(), leafOf(current).notAfter - 1);
-    if (!this.#named || !this.#agrees || provable(current, this.#named, at)) return undefined;
+    const { named } = this.#roots;
+    if (!named || !this.#agrees || provable(current, named, at)) return undefined;
     return `${this.#roots.place} no longer has the root of this certificate`;
   }
 
@@ -91,7 +89,7 @@ export class CaIssuer implements Issuer, Probing {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#disposed.abort(new Error('the issuer is disposed of'));
+    this.#underWay.end(new Error('the issuer is disposed of'));
   }
 
   get #from(): string {
@@ -99,11 +97,8 @@ export class CaIssuer implements Issuer, Probing {
     return `CA ${serverName === undefined ? address : `${serverName} at ${address}`}`;
   }
 
-  async *#watchRoots(signal: AbortSignal): AsyncGenerator<readonly Certificate[]> {
-    for await (const roots of this.#roots.changes(signal)) {
-      this.#named = roots;
-      yield roots;
-    }
+  get #wish(): Expectation {
+    return expectation(this.#config, this.#host.namespace);
   }
 
   #token(signal: AbortSignal): Promise<string> {

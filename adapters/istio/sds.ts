@@ -3,7 +3,7 @@ import type { Check, Host, Probing, Source } from '../../src/mesh/adapter.ts';
 import { formatDuration } from '../../src/mesh/duration.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import { type Identity, leafOf } from '../../src/mesh/identity.ts';
-import { linkedTo } from '../../src/mesh/linked-signal.ts';
+import { UnderWay } from '../../src/mesh/under-way.ts';
 import type { IstioConfig, SdsConfig } from './config.ts';
 import { Deadline } from './deadline.ts';
 import { sdsError } from './errors.ts';
@@ -26,7 +26,7 @@ export class SdsSource implements Source, Probing {
   readonly #config: IstioConfig;
   readonly #sds: SdsConfig;
   readonly #host: Host;
-  readonly #disposed = new AbortController();
+  readonly #underWay = new UnderWay();
 
   constructor(config: IstioConfig, sds: SdsConfig, host: Host) {
     this.#config = config;
@@ -36,7 +36,7 @@ export class SdsSource implements Source, Probing {
 
   async *watch(caller: AbortSignal): AsyncGenerator<Identity, void, undefined> {
     const { clock } = this.#host;
-    using late = linkedTo(caller, this.#disposed.signal);
+    using late = this.#underWay.begin(caller);
     const { signal } = late;
     const deadline = new Deadline(clock, (reason) => late.abort(new MeshError('ERR_MESH_SILENT', reason)));
     // No keepalive: over a unix socket it finds nothing, and grpc-go ends connections that ping too often.
@@ -76,7 +76,7 @@ export class SdsSource implements Source, Probing {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#disposed.abort(new Error('the source is disposed of'));
+    this.#underWay.end(new Error('the source is disposed of'));
   }
 
   get #from(): string {
