@@ -98,7 +98,7 @@ function scripted(indexes: readonly (string | undefined | Error)[]) {
       if (index instanceof Error) throw index;
       return { body: `answer ${asked.length}`, index };
     },
-    { now: () => 0, monotonic: () => asked.length * HOUR, sleep: async () => {} },
+    { now: () => 0, monotonic: () => asked.length * HOUR, after: () => () => {}, sleep: async () => {} },
   );
   return { asked, timeouts, query };
 }

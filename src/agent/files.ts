@@ -3,7 +3,6 @@ import { type FSWatcher, watch } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import type { Clock } from '../mesh/clock.ts';
-import { pause } from '../mesh/pause.ts';
 import { Trigger } from '../mesh/trigger.ts';
 
 /** A change that the directory watch missed (network file systems) is found within this time. */
@@ -31,7 +30,7 @@ export async function* fileContents(
         last = digest;
         yield text;
       }
-      await pause(clock, POLL_MS, changed, signal);
+      await changed.waitFor(POLL_MS, clock, signal);
     }
   } catch (error) {
     if (!signal.aborted) throw error;

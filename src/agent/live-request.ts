@@ -11,11 +11,7 @@ export async function askGateway(
   signal: AbortSignal,
 ): Promise<{ readonly body: unknown } | { readonly failure: string }> {
   using late = linkedTo(signal);
-  using done = linkedTo(signal);
-  clock.sleep(TIMEOUT_MS, done.signal).then(
-    () => late.abort(new Error(`no answer within ${TIMEOUT_MS / 1000} s`)),
-    () => {},
-  );
+  const cancel = clock.after(TIMEOUT_MS, () => late.abort(new Error(`no answer within ${TIMEOUT_MS / 1000} s`)));
   try {
     const response = await fetch(url, { headers: { accept: 'application/json' }, signal: late.signal });
     if (!response.ok) return { failure: `${url.origin} answers ${response.status}` };
@@ -27,6 +23,6 @@ export async function askGateway(
       : ((cause as Error | undefined)?.message ?? message);
     return { failure: `${url.origin}: ${why}` };
   } finally {
-    done.abort(new Error('answered'));
+    cancel();
   }
 }

@@ -4,7 +4,6 @@ import type { PublicationStatus } from '../core/status.ts';
 import type { Kube } from '../kube/api.ts';
 import type { Clock } from '../mesh/clock.ts';
 import type { Log } from '../mesh/log.ts';
-import { pause } from '../mesh/pause.ts';
 import { Trigger } from '../mesh/trigger.ts';
 import type { Metrics } from '../telemetry/metrics.ts';
 import { type ExpectedFiles, expectedFiles, type Judged, judgeAnswer, worstOf } from './live-answer.ts';
@@ -103,7 +102,7 @@ export class LiveSink implements Sink {
       while (!signal.aborted && this.#awaited.size > 0) {
         await this.#look();
         const calm = [...this.#awaited.values()].every(({ arrived }) => arrived);
-        await pause(clock, calm ? CALM_MS : EAGER_MS, this.#news, signal);
+        await this.#news.waitFor(calm ? CALM_MS : EAGER_MS, clock, signal);
       }
     } catch (error) {
       if (!signal.aborted)

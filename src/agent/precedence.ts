@@ -20,7 +20,8 @@ export class Precedence {
   readonly #waiting = new Set<Waiting>();
   #urgent = 0;
   #later = 0;
-  #timer: AbortController | undefined;
+  /** Takes back the next look at who may go. */
+  #timer: (() => void) | undefined;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -75,19 +76,15 @@ export class Precedence {
       this.#waiting.delete(waiting);
       waiting.admit();
     }
-    this.#timer?.abort();
+    this.#timer?.();
     this.#timer = undefined;
   }
 
   #lookIn(ms: number): void {
     if (this.#timer) return;
-    const timer = new AbortController();
-    this.#timer = timer;
-    const look = () => {
-      if (this.#timer !== timer) return;
+    this.#timer = this.#clock.after(ms, () => {
       this.#timer = undefined;
       this.#admit();
-    };
-    this.#clock.sleep(ms, timer.signal).then(look, () => {});
+    });
   }
 }

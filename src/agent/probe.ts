@@ -73,18 +73,13 @@ export async function probe(
     const socket = connect(settings);
     const finish = (result: ProbeResult) => {
       options.signal?.removeEventListener('abort', abort);
-      timer.abort();
+      cancel();
       socket.destroy();
       resolve(result);
     };
     const at = wish.address;
     const abort = () => finish({ code: 'ERR_PROBE_TIMEOUT', message: `the probe of ${at} was cut short`, peer: [] });
-    let timer = new AbortController();
-    const after = (ms: number, act: () => void) => {
-      timer = new AbortController();
-      options.clock.sleep(ms, timer.signal).then(act, () => {});
-    };
-    after(timeoutMs, () =>
+    let cancel = options.clock.after(timeoutMs, () =>
       finish({ code: 'ERR_PROBE_TIMEOUT', message: `no TLS handshake with ${at} within ${timeoutMs} ms`, peer: [] }),
     );
     options.signal?.addEventListener('abort', abort, { once: true });
@@ -120,7 +115,7 @@ export async function probe(
         const message = `${at} presents ${peer.join(', ') || 'no name'}, not ${wish.id}`;
         return finish({ code: 'ERR_PROBE_UPSTREAM_ID', message, peer });
       }
-      timer.abort();
+      cancel();
       const tlsVersion = socket.getProtocol() ?? undefined;
       const accepted = (httpStatus?: number) =>
         finish({ code: 'accepted', message: `${at} accepts the certificate`, peer, tlsVersion, httpStatus });
@@ -137,11 +132,11 @@ export async function probe(
       if (wish.http) {
         const name = wish.sni ?? host;
         socket.write(`GET ${wish.http.path} HTTP/1.1\r\nHost: ${name}\r\nConnection: close\r\n\r\n`);
-        after(timeoutMs, () =>
+        cancel = options.clock.after(timeoutMs, () =>
           finish({ code: 'ERR_PROBE_TIMEOUT', message: `${at} did not answer within ${timeoutMs} ms`, peer }),
         );
       } else {
-        after(ALERT_WAIT_MS, () => accepted());
+        cancel = options.clock.after(ALERT_WAIT_MS, () => accepted());
       }
     });
   });

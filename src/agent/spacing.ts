@@ -29,7 +29,8 @@ export class Spacing {
   #active = 0;
   #endedAt = Number.NEGATIVE_INFINITY;
   #queue: Waiter[] = [];
-  #timer: AbortController | undefined;
+  /** Takes back the next look at who may go. */
+  #timer: (() => void) | undefined;
 
   constructor(clock: Clock, gapMs: number = SPACING_MS) {
     this.#clock = clock;
@@ -110,20 +111,16 @@ export class Spacing {
     this.#active += admitted.length;
     for (const { admit } of admitted) admit();
     if (this.#queue.length > 0) return;
-    this.#timer?.abort();
+    this.#timer?.();
     this.#timer = undefined;
   }
 
   #wakeIn(ms: number): void {
     if (this.#timer) return;
-    const timer = new AbortController();
-    this.#timer = timer;
-    const wake = () => {
-      if (this.#timer !== timer) return;
+    this.#timer = this.#clock.after(ms, () => {
       this.#timer = undefined;
       this.#admit();
-    };
-    this.#clock.sleep(ms, timer.signal).then(wake, () => {});
+    });
   }
 }
 

@@ -7,7 +7,6 @@ import { PublicationReader } from '../gateway/publication-reader.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import { type Identity, leafOf } from '../mesh/identity.ts';
 import { linkedTo } from '../mesh/linked-signal.ts';
-import { pause } from '../mesh/pause.ts';
 import { asError } from '../mesh/renewing.ts';
 import { isTargeting } from '../mesh/targeting.ts';
 import { Trigger } from '../mesh/trigger.ts';
@@ -131,7 +130,8 @@ export class Worker {
         }
         if (!leads && stream.running) await stream.stop();
         const nextLook = this.#view.blind ? undefined : await this.#pass(leads, synced, inner);
-        await pause(clock, nextLook === undefined ? undefined : nextLook - clock.now(), this.#dirty, inner);
+        if (nextLook === undefined) await this.#dirty.wait(inner);
+        else await this.#dirty.waitFor(nextLook - clock.now(), clock, inner);
       }
     } catch (error) {
       if (!inner.aborted) throw error;

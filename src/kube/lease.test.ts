@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
 import { FakeClock } from '../../test/support/fake-clock.ts';
-import type { Clock } from '../mesh/clock.ts';
+import { type Clock, sleepOn } from '../mesh/clock.ts';
 import { silentLog } from '../mesh/log.ts';
 import { type KubeApi, startKubeApi } from '../sandbox/kube/kube-api.ts';
 import type { Kube } from './api.ts';
@@ -93,9 +93,14 @@ class Frozen implements Clock {
     return this.#clock.monotonic();
   }
 
-  async sleep(ms: number, signal?: AbortSignal): Promise<void> {
-    await this.#clock.sleep(ms, signal);
-    if (this.frozen) await new Promise((_, reject) => signal?.addEventListener('abort', () => reject(signal.reason)));
+  after(ms: number, act: () => void): () => void {
+    return this.#clock.after(ms, () => {
+      if (!this.frozen) act();
+    });
+  }
+
+  sleep(ms: number, signal?: AbortSignal): Promise<void> {
+    return sleepOn(this, ms, signal);
   }
 }
 

@@ -149,12 +149,8 @@ class Campaign implements Leadership {
       `renew Lease ${this.#options.namespace}/${this.#options.name}: no answer in time. It is tried again.`,
       { status: 0 },
     );
-    const timer = linkedTo(limit.signal);
     const limitMs = Math.min(this.#untilDeadline(), this.#durations.renewDeadlineMs / 2);
-    clock.sleep(limitMs, timer.signal).then(
-      () => limit.abort(late),
-      () => undefined,
-    );
+    const cancel = clock.after(limitMs, () => limit.abort(late));
     try {
       if (!this.#term || !this.#lease) this.#see(await this.#kube.get(this.#ref, limit.signal));
       if (this.#mayTake()) await this.#write(limit.signal);
@@ -162,8 +158,7 @@ class Campaign implements Leadership {
       if (isRace(error)) this.#lease = undefined;
       throw error;
     } finally {
-      timer.abort();
-      timer[Symbol.dispose]();
+      cancel();
     }
   }
 
@@ -230,18 +225,14 @@ class Campaign implements Leadership {
     if (!this.#lease) return;
     const { clock, log } = this.#options;
     const limit = new AbortController();
-    const done = new AbortController();
-    clock.sleep(RELEASE_MS, done.signal).then(
-      () => limit.abort(new Error('no answer in time')),
-      () => undefined,
-    );
+    const cancel = clock.after(RELEASE_MS, () => limit.abort(new Error('no answer in time')));
     const record = { ...readLease(this.#lease), holder: undefined, durationMs: 1000, renewedAt: clock.now() };
     try {
       await this.#put(record, limit.signal);
     } catch (error) {
       log.warn({ lease: this.#options.name, err: error }, 'the Lease could not be released; a successor waits it out');
     } finally {
-      done.abort();
+      cancel();
     }
   }
 }

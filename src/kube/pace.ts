@@ -25,7 +25,8 @@ export class Pace {
   readonly #waiting = new Set<Waiting>();
   #state: Concurrency;
   #underWay = 0;
-  #timer: AbortController | undefined;
+  /** Takes back the next look at who may go. */
+  #timer: (() => void) | undefined;
 
   constructor(options: PaceOptions) {
     this.#options = options;
@@ -61,7 +62,7 @@ export class Pace {
 
   /** Leaves no timer behind. */
   close(): void {
-    this.#timer?.abort();
+    this.#timer?.();
     this.#timer = undefined;
   }
 
@@ -111,12 +112,9 @@ export class Pace {
 
   #lookIn(ms: number): void {
     if (this.#timer) return;
-    const timer = new AbortController();
-    this.#timer = timer;
-    const look = () => {
+    this.#timer = this.#options.clock.after(ms, () => {
       this.#timer = undefined;
       this.#admit();
-    };
-    this.#options.clock.sleep(ms, timer.signal).then(look, () => {});
+    });
   }
 }

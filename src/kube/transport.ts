@@ -39,7 +39,6 @@ export interface TransportOptions {
 /** Enough for a socket's idle close on the server's side (kube-apiserver: 90 s or more) never to come first. */
 const IDLE_MS = 30_000;
 /** An abort without a reason makes an exception with a stack, for each request. */
-const DONE = new Error('answered');
 
 /** What waits for one of a few connections, and what never waits: watches stay open, and a Lease that waits is lost. */
 type Pool = 'requests' | 'unqueued';
@@ -117,13 +116,11 @@ export class Transport {
   ): Promise<T> {
     const { clock, deadlineMs } = this.#options;
     using limit = linkedTo(signal);
-    const timer = new AbortController();
     let late: KubeError | undefined;
-    const expire = () => {
+    const cancel = clock.after(deadlineMs, () => {
       late = tooLate();
       limit.abort(late);
-    };
-    clock.sleep(deadlineMs, timer.signal).then(expire, () => undefined);
+    });
     try {
       return await work(limit.signal);
     } catch (error) {
@@ -131,7 +128,7 @@ export class Transport {
       if (late) throw late;
       throw error;
     } finally {
-      timer.abort(DONE);
+      cancel();
     }
   }
 

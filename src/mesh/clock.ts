@@ -4,6 +4,8 @@ export interface Clock {
   now(): number;
   /** Milliseconds since an arbitrary start; never goes back, and stands still during a suspend. */
   monotonic(): number;
+  /** Calls `act` once after `ms`, never before this returns; what it returns takes that back. */
+  after(ms: number, act: () => void): () => void;
   /** Resolves after `ms`; rejects with the signal's reason when aborted first. */
   sleep(ms: number, signal?: AbortSignal): Promise<void>;
 }
@@ -14,27 +16,32 @@ const LONGEST_TIMER = 2 ** 31 - 1;
 export const systemClock: Clock = {
   now: () => Date.now(),
   monotonic: () => performance.now(),
-  async sleep(ms, signal) {
+  after(ms, act) {
     let left = Math.max(0, ms);
-    do {
+    let handle: NodeJS.Timeout;
+    const start = () => {
       const part = Math.min(left, LONGEST_TIMER);
-      await timer(part, signal);
       left -= part;
-    } while (left > 0);
+      handle = setTimeout(left > 0 ? start : act, part);
+    };
+    start();
+    return () => clearTimeout(handle);
   },
+  sleep: (ms, signal) => sleepOn(systemClock, ms, signal),
 };
 
-function timer(ms: number, signal?: AbortSignal): Promise<void> {
+/** `sleep`, for a clock that has `after`. */
+export function sleepOn(clock: Pick<Clock, 'after'>, ms: number, signal: AbortSignal | undefined): Promise<void> {
   return new Promise((resolve, reject) => {
     if (signal?.aborted) return reject(signal.reason);
     const abort = () => {
-      clearTimeout(handle);
+      cancel();
       reject(signal?.reason);
     };
-    const handle = setTimeout(() => {
+    const cancel = clock.after(ms, () => {
       signal?.removeEventListener('abort', abort);
       resolve();
-    }, ms);
+    });
     signal?.addEventListener('abort', abort, { once: true });
   });
 }

@@ -3,7 +3,6 @@ import type { Host, Issuer } from './adapter.ts';
 import { MeshError } from './error.ts';
 import { type Identity, leafOf, sameRoots } from './identity.ts';
 import { linkedTo } from './linked-signal.ts';
-import { pause } from './pause.ts';
 import { Trigger } from './trigger.ts';
 
 /** When to ask and how often; the numbers live in core, the loop lives here. */
@@ -71,11 +70,13 @@ export async function* renewing(
         if (!stop.aborted) throw error;
       }),
     );
-  options.renew?.follow(() => {
-    renewNow = true;
-    wake.fire();
-  }, stop);
-  options.recheck?.follow(() => wake.fire(), stop);
+  const following = [
+    options.renew?.follow(() => {
+      renewNow = true;
+      wake.fire();
+    }),
+    options.recheck?.follow(() => wake.fire()),
+  ];
   if (issuer.roots) {
     const watch = issuer.roots.bind(issuer);
     ignoreAbort(
@@ -112,7 +113,7 @@ export async function* renewing(
       const leaf = current && leafOf(current);
       const wait = Math.max(due - clock.now(), notBefore - clock.monotonic());
       if (wait > 0) {
-        await pause(clock, Math.min(wait, LONGEST_WAIT_MS), wake, stop);
+        await wake.waitFor(Math.min(wait, LONGEST_WAIT_MS), clock, stop);
         continue;
       }
       const budget = policy.admit(leaf);
@@ -144,6 +145,7 @@ export async function* renewing(
     if (!signal.aborted) throw error;
   } finally {
     inner.abort(new Error('renewing ended'));
+    for (const unfollow of following) unfollow?.();
     await Promise.allSettled(pumps);
   }
 }

@@ -15,11 +15,7 @@ export async function ask(gatewayUrl: string, mapping: KubeObject, clock: Clock,
   const hostname = text(fields(mapping.spec).hostname) ?? text(fields(mapping.spec).host);
   const headers = hostname === undefined || hostname.includes('*') ? {} : { host: hostname };
   const late = new AbortController();
-  const done = new AbortController();
-  clock.sleep(TIMEOUT_MS, AbortSignal.any([signal, done.signal])).then(
-    () => late.abort(new Error(`no answer within ${TIMEOUT_MS} ms`)),
-    () => {},
-  );
+  const cancel = clock.after(TIMEOUT_MS, () => late.abort(new Error(`no answer within ${TIMEOUT_MS} ms`)));
   const send = url.protocol === 'https:' ? requestTls : requestPlain;
   try {
     return await new Promise<Answer>((resolve) => {
@@ -35,7 +31,7 @@ export async function ask(gatewayUrl: string, mapping: KubeObject, clock: Clock,
       sent.end();
     });
   } finally {
-    done.abort(new Error('answered'));
+    cancel();
   }
 }
 

@@ -63,7 +63,10 @@ export function simulate(options: SimulationOptions): SimulationResult {
   const random = mulberry(options.seed ?? 1);
   const end = days * DAY;
   let now = 0;
-  const clock: Clock = { now: () => now, monotonic: () => now, sleep: () => Promise.reject(new Error('not here')) };
+  const notHere = () => {
+    throw new Error('the agenda tells the time');
+  };
+  const clock: Clock = { now: () => now, monotonic: () => now, after: notHere, sleep: notHere };
   const agenda = new Agenda();
   const perSecond = new Uint32Array(Math.ceil(end / SECOND) + 1);
   const perShardSecond = Array.from({ length: shards }, () => new Uint32Array(perSecond.length));

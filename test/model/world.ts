@@ -279,6 +279,7 @@ export class World {
     const own: Clock = {
       now: () => clock.now() + (this.#skews.get(name) ?? 0),
       monotonic: () => clock.monotonic(),
+      after: (ms, act) => clock.after(ms, act),
       sleep: (ms, signal) => clock.sleep(ms, signal),
     };
     const kube = this.cluster.connect(name, (_, ref) => this.#before(name, ref));

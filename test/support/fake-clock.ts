@@ -1,4 +1,4 @@
-import type { Clock } from '../../src/mesh/clock.ts';
+import { type Clock, sleepOn } from '../../src/mesh/clock.ts';
 
 interface Sleeper {
   readonly at: number;
@@ -24,7 +24,7 @@ export class FakeClock implements Clock {
     return this.#monotonic;
   }
 
-  /** How many sleeps are under way. */
+  /** How many sleeps and other waits are under way. */
   get sleeping(): number {
     return this.#sleepers.size;
   }
@@ -41,28 +41,21 @@ export class FakeClock implements Clock {
     return times.length === 0 ? undefined : Math.max(...times);
   }
 
-  sleep(ms: number, signal?: AbortSignal): Promise<void> {
-    return new Promise((resolve, reject) => {
-      if (signal?.aborted) return reject(signal.reason);
-      const done = () => {
+  after(ms: number, act: () => void): () => void {
+    const sleeper: Sleeper = {
+      at: this.#monotonic + Math.max(0, ms),
+      wake: () => {
         this.#sleepers.delete(sleeper);
-        signal?.removeEventListener('abort', abort);
-      };
-      const abort = () => {
-        done();
-        reject(signal?.reason);
-      };
-      const sleeper: Sleeper = {
-        at: this.#monotonic + Math.max(0, ms),
-        wake: () => {
-          done();
-          resolve();
-        },
-      };
-      this.#sleepers.add(sleeper);
-      signal?.addEventListener('abort', abort, { once: true });
-      for (const told of [...this.#onSleep]) told();
-    });
+        act();
+      },
+    };
+    this.#sleepers.add(sleeper);
+    for (const told of [...this.#onSleep]) told();
+    return () => this.#sleepers.delete(sleeper);
+  }
+
+  sleep(ms: number, signal?: AbortSignal): Promise<void> {
+    return sleepOn(this, ms, signal);
   }
 
   /** Resolves once at least `count` sleeps are under way. */

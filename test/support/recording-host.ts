@@ -1,7 +1,8 @@
 import { inspect } from 'node:util';
 import type { ConfigMapRef, Host, TokenRequest } from '../../src/mesh/adapter.ts';
-import type { Clock } from '../../src/mesh/clock.ts';
+import { type Clock, sleepOn } from '../../src/mesh/clock.ts';
 import type { Log } from '../../src/mesh/log.ts';
+import { once } from '../../src/mesh/once.ts';
 import { Trigger } from '../../src/mesh/trigger.ts';
 
 type Data = Readonly<Record<string, string>>;
@@ -31,11 +32,20 @@ export class RecordingHost implements Host {
     this.clock = {
       now: () => clock.now(),
       monotonic: () => clock.monotonic(),
-      sleep: (ms, signal) => {
+      after: (ms, act) => {
         this.touched++;
         this.sleeping++;
-        return clock.sleep(ms, signal).finally(() => this.sleeping--);
+        const over = once(() => this.sleeping--);
+        const cancel = clock.after(ms, () => {
+          over[Symbol.dispose]();
+          act();
+        });
+        return () => {
+          over[Symbol.dispose]();
+          cancel();
+        };
       },
+      sleep: (ms, signal) => sleepOn(this.clock, ms, signal),
     };
   }
 

@@ -1,4 +1,4 @@
-import { type Clock, systemClock } from '../../src/mesh/clock.ts';
+import { type Clock, sleepOn, systemClock } from '../../src/mesh/clock.ts';
 
 /** Real time, so many times faster: for waits that a protocol prescribes and a test cannot sit out. */
 export class ScaledClock implements Clock {
@@ -19,6 +19,10 @@ export class ScaledClock implements Clock {
   }
 
   sleep(ms: number, signal?: AbortSignal): Promise<void> {
-    return systemClock.sleep(ms / this.#factor, signal);
+    return sleepOn(this, ms, signal);
+  }
+
+  after(ms: number, act: () => void): () => void {
+    return systemClock.after(ms / this.#factor, act);
   }
 }

@@ -1,0 +1,59 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { FakeClock } from '../../test/support/fake-clock.ts';
+import { Trigger } from './trigger.ts';
+
+const outcome = async (promise: Promise<void>) => promise.then(() => 'woken').catch((error: Error) => error.message);
+
+test('a wait ends at the next fire, and at once after one that was missed', async () => {
+  const trigger = new Trigger();
+  const { signal } = new AbortController();
+  const waiting = trigger.wait(signal);
+  trigger.fire();
+  await waiting;
+  trigger.fire();
+  await trigger.wait(signal);
+});
+
+test('each fire wakes one that waits, the longest waiting first', async () => {
+  const trigger = new Trigger();
+  const stop = new AbortController();
+  const first = outcome(trigger.wait(stop.signal));
+  const second = outcome(trigger.wait(stop.signal));
+  trigger.fire();
+  assert.equal(await first, 'woken');
+  stop.abort(new Error('stopped'));
+  assert.equal(await second, 'stopped');
+});
+
+test('a wait for a time ends with the time, and leaves nothing behind however it ends', async () => {
+  const clock = new FakeClock();
+  const trigger = new Trigger();
+  const stop = new AbortController();
+  const late = outcome(trigger.waitFor(1000, clock, stop.signal));
+  await clock.advance(1000);
+  assert.equal(await late, 'woken');
+  const woken = outcome(trigger.waitFor(1000, clock, stop.signal));
+  trigger.fire();
+  assert.equal(await woken, 'woken');
+  assert.equal(clock.sleeping, 0);
+  const aborted = outcome(trigger.waitFor(1000, clock, stop.signal));
+  stop.abort(new Error('stopped'));
+  assert.equal(await aborted, 'stopped');
+  assert.equal(clock.sleeping, 0);
+  assert.equal(await outcome(trigger.waitFor(1000, clock, stop.signal)), 'stopped');
+  assert.equal(clock.sleeping, 0);
+});
+
+test('who follows is told of a fire that was missed and of each one later, until it no longer follows', () => {
+  const trigger = new Trigger();
+  trigger.fire();
+  let told = 0;
+  const unfollow = trigger.follow(() => told++);
+  assert.equal(told, 1);
+  trigger.fire();
+  assert.equal(told, 2);
+  unfollow();
+  trigger.fire();
+  assert.equal(told, 2);
+});
