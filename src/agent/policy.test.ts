@@ -1,28 +1,22 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { FakeClock } from '../../test/support/fake-clock.ts';
-import { AttemptBudget } from '../core/breaker.ts';
 import { MeshError } from '../mesh/error.ts';
 import { SandboxCa } from '../sandbox/ca.ts';
-import { type PolicyOptions, renewalPolicy } from './policy.ts';
+import { Policy } from './policy.ts';
 
 const MINUTE = 60_000;
 
 describe('the renewal policy', () => {
   const clock = new FakeClock();
   const ca = SandboxCa.root({ clock });
-  const policy = (budget = new AttemptBudget(), more: Partial<PolicyOptions> = {}) =>
-    renewalPolicy({
+  const policy = (fleet = 1) =>
+    new Policy({
+      env: { clock, random: () => 0.5, fleet: () => fleet },
       spec: { renewal: { at: 0.6, jitter: 0.06 } },
-      clock,
-      random: () => 0.5,
-      budget,
-      admitted: () => {},
       standingSince: () => undefined,
       refuse: () => undefined,
-      planned: () => {},
-      current: () => undefined,
-      ...more,
+      changed: () => {},
     });
   const leaf = (lifetimeMs: number, notBeforeSkewMs: number) => {
     const [issued] = ca.identity({ uris: ['spiffe://td/ns/a/sa/b'], lifetimeMs, notBeforeSkewMs }).chain;
@@ -42,8 +36,9 @@ describe('the renewal policy', () => {
 
   it('spreads a change of roots over a time that grows with the fleet, and is short beside the life of a leaf', () => {
     const spreadOf = (fleet: number, lifetimeMs: number) => {
-      const standing = leaf(lifetimeMs, 0);
-      return policy(undefined, { fleet: () => fleet, current: () => standing }).rootsSpreadMs;
+      const spread = policy(fleet);
+      spread.leaf = leaf(lifetimeMs, 0);
+      return spread.rootsSpreadMs;
     };
     assert.equal(spreadOf(1, 24 * 60 * MINUTE), MINUTE / 2);
     assert.equal(spreadOf(3_000, 24 * 60 * MINUTE), MINUTE / 2);
@@ -58,7 +53,7 @@ describe('the renewal policy', () => {
   });
 
   it('lets a CA that grants no useful lifetime be asked no more often than the budget says', () => {
-    const kept = policy(new AttemptBudget());
+    const kept = policy();
     const short = leaf(1000, 0);
     let asked = 0;
     while (kept.admit(short) === 0) asked += 1;

@@ -1,10 +1,13 @@
 import type { MeshCertificateSpec } from '../config/mesh-certificate.ts';
 import { retryDelay } from '../core/backoff.ts';
-import { type AttemptBudget, attemptsPerHour } from '../core/breaker.ts';
+import { AttemptBudget, attemptsPerHour } from '../core/breaker.ts';
 import { renewAt } from '../core/schedule.ts';
 import type { Clock } from '../mesh/clock.ts';
+import type { MeshError } from '../mesh/error.ts';
+import type { Identity } from '../mesh/identity.ts';
 import type { RenewalPolicy } from '../mesh/renewing.ts';
 import type { Certificate } from '../pki/certificate.ts';
+import type { Problem } from './decide.ts';
 
 /**
  * Consul spreads its own clients over this time after a change of roots; a leaf that lives shorter than that many
@@ -16,61 +19,67 @@ const ROOTS_SPREAD_OF_LIFE = 0.05;
 const ROOTS_SPREAD_EACH_MS = 10;
 
 export interface PolicyOptions {
+  readonly env: {
+    readonly clock: Clock;
+    readonly random: () => number;
+    /** How many MeshCertificates there are, whoever leads them. */
+    readonly fleet: () => number;
+  };
   readonly spec: Pick<MeshCertificateSpec, 'renewal'>;
-  readonly clock: Clock;
-  readonly random: () => number;
-  readonly budget: AttemptBudget;
-  /** Told how long the next attempt must wait for the budget; 0 when it may go ahead. */
-  readonly admitted: (waitMs: number) => void;
   /** When the leaf that stood at the start came, epoch ms, where that is known. */
   readonly standingSince: () => number | undefined;
-  readonly refuse: RenewalPolicy['refuse'];
-  /** Told when the leaf of this fingerprint is due, epoch ms. */
-  readonly planned: (fingerprint: string, due: number) => void;
-  /** How many MeshCertificates there are, whoever leads them; default 1. */
-  readonly fleet?: (() => number) | undefined;
-  /** The leaf that stands now. */
-  readonly current: () => Certificate | undefined;
+  readonly refuse: (identity: Identity) => Problem | undefined;
+  /** The budget on attempts keeps the next one back. */
+  readonly changed: () => void;
 }
 
-/** The numbers of core, bound to one MeshCertificate. */
-export function renewalPolicy({
-  spec,
-  clock,
-  random,
-  budget,
-  admitted,
-  standingSince,
-  refuse,
-  planned,
-  fleet = () => 1,
-  current,
-}: PolicyOptions): RenewalPolicy {
-  const remaining = (leaf: Certificate | undefined) => (leaf ? Math.max(0, leaf.notAfter - clock.now()) : undefined);
-  return {
-    refuse,
-    renewAt(leaf, issuedAt = standingSince() ?? leaf.notBefore) {
-      const { notAfter, fingerprint } = leaf;
-      const notBefore = Math.max(leaf.notBefore, Math.min(issuedAt, notAfter));
-      const due = renewAt({ notBefore, notAfter, fingerprint }, spec.renewal.at, spec.renewal.jitter);
-      planned(fingerprint, due);
-      return due;
-    },
-    retryDelay(attempt, error, leaf) {
-      const remainingMs = remaining(leaf ?? current());
-      const wanted = typeof error.retry === 'object' ? error.retry.afterMs : 0;
-      return Math.max(wanted, retryDelay(attempt, random, remainingMs === undefined ? {} : { remainingMs }));
-    },
-    admit(leaf) {
-      const life = leaf ? leaf.notAfter - leaf.notBefore : Number.POSITIVE_INFINITY;
-      const waitMs = budget.take(clock.monotonic(), attemptsPerHour(life));
-      admitted(waitMs);
-      return waitMs;
-    },
-    get rootsSpreadMs() {
-      const leaf = current();
-      const wanted = Math.max(ROOTS_SPREAD_MS, fleet() * ROOTS_SPREAD_EACH_MS);
-      return leaf ? Math.min(wanted, (leaf.notAfter - leaf.notBefore) * ROOTS_SPREAD_OF_LIFE) : 0;
-    },
-  };
+/** The numbers of core, bound to one MeshCertificate, and what they said last. */
+export class Policy implements RenewalPolicy {
+  readonly #options: PolicyOptions;
+  readonly #budget = new AttemptBudget();
+  /** The leaf that the mesh gave last. */
+  leaf: Certificate | undefined;
+  /** How long the budget on attempts keeps the next one back; 0 when it does not. */
+  breakerOpenMs = 0;
+  /** When the leaf of this fingerprint is due, epoch ms. */
+  planned: { readonly fingerprint: string; readonly due: number } | undefined;
+
+  constructor(options: PolicyOptions) {
+    this.#options = options;
+  }
+
+  refuse(identity: Identity): Error | undefined {
+    const problem = this.#options.refuse(identity);
+    return problem && Object.assign(new Error(problem.message), { code: problem.code });
+  }
+
+  renewAt(leaf: Certificate, issuedAt = this.#options.standingSince() ?? leaf.notBefore): number {
+    const { notAfter, fingerprint } = leaf;
+    const { at, jitter } = this.#options.spec.renewal;
+    const notBefore = Math.max(leaf.notBefore, Math.min(issuedAt, notAfter));
+    const due = renewAt({ notBefore, notAfter, fingerprint }, at, jitter);
+    this.planned = { fingerprint, due };
+    return due;
+  }
+
+  retryDelay(attempt: number, error: MeshError, leaf: Certificate | undefined): number {
+    const { clock, random } = this.#options.env;
+    const ending = leaf ?? this.leaf;
+    const remainingMs = ending && Math.max(0, ending.notAfter - clock.now());
+    const wanted = typeof error.retry === 'object' ? error.retry.afterMs : 0;
+    return Math.max(wanted, retryDelay(attempt, random, remainingMs === undefined ? {} : { remainingMs }));
+  }
+
+  admit(leaf: Certificate | undefined): number {
+    const life = leaf ? leaf.notAfter - leaf.notBefore : Number.POSITIVE_INFINITY;
+    this.breakerOpenMs = this.#budget.take(this.#options.env.clock.monotonic(), attemptsPerHour(life));
+    if (this.breakerOpenMs > 0) this.#options.changed();
+    return this.breakerOpenMs;
+  }
+
+  get rootsSpreadMs(): number {
+    if (!this.leaf) return 0;
+    const wanted = Math.max(ROOTS_SPREAD_MS, this.#options.env.fleet() * ROOTS_SPREAD_EACH_MS);
+    return Math.min(wanted, (this.leaf.notAfter - this.leaf.notBefore) * ROOTS_SPREAD_OF_LIFE);
+  }
 }

@@ -1,16 +1,17 @@
+import { isDeepStrictEqual } from 'node:util';
 import { API_VERSION, KIND, type MeshCertificate } from '../config/mesh-certificate.ts';
 import { describe, keyOf, refOf } from '../core/object.ts';
 import type { Adapter } from '../mesh/adapter.ts';
+import { asError } from '../mesh/renewing.ts';
 import type { Environment } from './environment.ts';
 import { Worker } from './worker.ts';
 
 interface Running {
   readonly worker: Worker;
-  readonly spec: string;
-  /** Of its metadata, what a worker cannot change without a restart. */
-  readonly rest: string;
-  readonly stop: AbortController;
-  done: Promise<void>;
+  /** Ends the run that is under way, or the pause before the next. */
+  stop: AbortController;
+  isStopped: boolean;
+  done: Promise<void> | undefined;
 }
 
 /** The workers, one for each MeshCertificate that is wished; the keyed heart of the agent. */
@@ -57,11 +58,8 @@ export class Registry {
   async #ensure(certificate: MeshCertificate): Promise<void> {
     if (this.#closing) return;
     const key = keyOf(refOf(certificate));
-    const { uid, labels } = certificate.metadata;
     const before = this.#running.get(key);
-    const rest = JSON.stringify([uid, labels]);
-    const spec = before?.worker.certificate.spec === certificate.spec ? before.spec : JSON.stringify(certificate.spec);
-    if (before?.spec === spec && before.rest === rest) {
+    if (before && isSameWish(before.worker.certificate, certificate)) {
       before.worker.update(certificate);
       return;
     }
@@ -69,22 +67,24 @@ export class Registry {
     const adapter = this.#adapters.get(certificate.spec.mesh.name);
     if (!adapter) throw new TypeError(`no adapter for mesh ${certificate.spec.mesh.name}`);
     const worker = new Worker(certificate, adapter, this.#env);
-    const stop = new AbortController();
-    const done = this.#supervise(worker, stop.signal);
-    this.#running.set(key, { worker, spec, rest, stop, done });
+    const running: Running = { worker, stop: new AbortController(), isStopped: false, done: undefined };
+    this.#running.set(key, running);
+    running.done = this.#supervise(running);
   }
 
   /** A worker that fails is a bug of ours; it must not end the others, so it is told and started again. */
-  async #supervise(worker: Worker, signal: AbortSignal): Promise<void> {
-    const name = describe(refOf(worker.certificate));
-    while (!signal.aborted) {
+  async #supervise(running: Running): Promise<void> {
+    const { worker } = running;
+    while (!running.isStopped) {
       try {
-        await worker.run(signal);
-      } catch (error) {
-        if (signal.aborted) return;
-        this.#env.log.error({ err: error, certificate: name }, 'a worker failed and is started again');
-        this.#env.reporter.trouble(worker.certificate, error instanceof Error ? error : new Error(String(error)));
-        await this.#env.clock.sleep(RESTART_MS, signal).catch(() => {});
+        await worker.run(running.stop);
+      } catch (err) {
+        if (running.isStopped) return;
+        const certificate = describe(refOf(worker.certificate));
+        this.#env.log.error({ err, certificate }, 'a worker failed and is started again');
+        this.#env.reporter.trouble(worker.certificate, asError(err));
+        running.stop = new AbortController();
+        await this.#env.clock.sleep(RESTART_MS, running.stop.signal).catch(() => {});
       }
     }
   }
@@ -92,11 +92,22 @@ export class Registry {
   async #stop(key: string): Promise<void> {
     const running = this.#running.get(key);
     if (!running) return;
+    running.isStopped = true;
     running.stop.abort(new Error('no longer wished'));
     await running.done;
     this.#running.delete(key);
     this.#env.reporter.forget(running.worker.certificate);
   }
+}
+
+/** What else of its metadata a worker cannot change without a restart: its uid and its labels. */
+function isSameWish(one: MeshCertificate, other: MeshCertificate): boolean {
+  const { spec, metadata } = one;
+  return (
+    (spec === other.spec || isDeepStrictEqual(spec, other.spec)) &&
+    metadata.uid === other.metadata.uid &&
+    isDeepStrictEqual(metadata.labels, other.metadata.labels)
+  );
 }
 
 /** Long enough that a bug in one worker costs nothing, short enough that nobody waits for it. */

@@ -6,7 +6,6 @@ import { ownerLabel } from '../gateway/owner.ts';
 import { PublicationReader } from '../gateway/publication-reader.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import { type Identity, leafOf } from '../mesh/identity.ts';
-import { linkedTo } from '../mesh/linked-signal.ts';
 import { asError } from '../mesh/renewing.ts';
 import { isTargeting } from '../mesh/targeting.ts';
 import { Trigger } from '../mesh/trigger.ts';
@@ -80,9 +79,9 @@ export class Worker {
     this.#dirty.fire();
   }
 
-  async run(signal: AbortSignal): Promise<void> {
-    using stop = linkedTo(signal);
-    const inner = stop.signal;
+  /** Ends when `stop` is aborted; aborts it, so that all that was started ends too, when it fails. */
+  async run(stop: AbortController): Promise<void> {
+    const { signal } = stop;
     const { clock, discovery, leadership, spacings } = this.#env;
     const { name, namespace = '' } = this.certificate.metadata;
     const { spec } = this.certificate;
@@ -118,23 +117,23 @@ export class Worker {
     this.#retiring = new Retiring(discovery, namespace, () => {
       if (isDeleting(this.certificate)) this.#dirty.fire();
     });
-    const following = mappings.run(inner);
+    const following = mappings.run(signal);
     try {
-      while (!inner.aborted) {
+      while (!signal.aborted) {
         this.#view.follow(this.certificate, mappings.targets());
         const { synced } = this.#view;
         const leads = leadership.leads(keyOf(refOf(this.certificate)));
         if (leads && synced && !spec.paused) {
-          stream.start(inner);
+          stream.start(signal);
           this.#heedRenewal();
         }
         if (!leads && stream.running) await stream.stop();
-        const nextLook = this.#view.blind ? undefined : await this.#pass(leads, synced, inner);
-        if (nextLook === undefined) await this.#dirty.wait(inner);
-        else await this.#dirty.waitFor(nextLook - clock.now(), clock, inner);
+        const nextLook = this.#view.blind ? undefined : await this.#pass(leads, synced, signal);
+        if (nextLook === undefined) await this.#dirty.wait(signal);
+        else await this.#dirty.waitFor(nextLook - clock.now(), clock, signal);
       }
     } catch (error) {
-      if (!inner.aborted) throw error;
+      if (!signal.aborted) throw error;
     } finally {
       stop.abort(new Error('worker stopped'));
       this.#prober.stop();

@@ -2,7 +2,6 @@ import type { Certificate } from '../pki/certificate.ts';
 import type { Host, Issuer } from './adapter.ts';
 import { MeshError } from './error.ts';
 import { type Identity, leafOf, sameRoots } from './identity.ts';
-import { linkedTo } from './linked-signal.ts';
 import { Trigger } from './trigger.ts';
 
 /** When to ask and how often; the numbers live in core, the loop lives here. */
@@ -39,7 +38,8 @@ const LONGEST_WAIT_MS = 5 * 60_000;
 /**
  * Issuer → stream of identities: issue, wait until the leaf is due, issue again; at once or soon after the roots
  * changed, when the issuer says that the leaf is stale. Failures are reported to the host and retried for ever.
- * Each value is the current identity with the newest roots. The one place that schedules renewals.
+ * Each value is the current identity with the newest roots. The one place that schedules renewals. Ends with the
+ * signal; who stops reading before aborts it, for the roots are followed until then.
  */
 export async function* renewing(
   issuer: Issuer,
@@ -50,8 +50,6 @@ export async function* renewing(
   const { policy } = options;
   const { clock } = host;
   const wake = new Trigger();
-  using inner = linkedTo(signal);
-  const stop = inner.signal;
   const pumps: Promise<void>[] = [];
 
   let current = options.current;
@@ -67,7 +65,7 @@ export async function* renewing(
   const ignoreAbort = (pump: Promise<void>) =>
     pumps.push(
       pump.catch((error) => {
-        if (!stop.aborted) throw error;
+        if (!signal.aborted) throw error;
       }),
     );
   const following = [
@@ -80,7 +78,7 @@ export async function* renewing(
   if (issuer.roots) {
     const watch = issuer.roots.bind(issuer);
     ignoreAbort(
-      followRoots(watch, host, policy, stop, (roots) => {
+      followRoots(watch, host, policy, signal, (roots) => {
         const before = named ?? current?.roots;
         // The same roots may sign by another key: Consul renews what lies between root and leaf.
         const stale = current !== undefined && issuer.stale?.(current) !== undefined;
@@ -113,7 +111,7 @@ export async function* renewing(
       const leaf = current && leafOf(current);
       const wait = Math.max(due - clock.now(), notBefore - clock.monotonic());
       if (wait > 0) {
-        await wake.waitFor(Math.min(wait, LONGEST_WAIT_MS), clock, stop);
+        await wake.waitFor(Math.min(wait, LONGEST_WAIT_MS), clock, signal);
         continue;
       }
       const budget = policy.admit(leaf);
@@ -122,7 +120,7 @@ export async function* renewing(
         continue;
       }
       try {
-        const answer = await issuer.issue(stop);
+        const answer = await issuer.issue(signal);
         const extra = without(answer.roots, named ?? []);
         const next = { ...answer, roots: [...(named ?? []), ...extra] };
         const refused = policy.refuse(next);
@@ -144,9 +142,8 @@ export async function* renewing(
   } catch (error) {
     if (!signal.aborted) throw error;
   } finally {
-    inner.abort(new Error('renewing ended'));
     for (const unfollow of following) unfollow?.();
-    await Promise.allSettled(pumps);
+    if (signal.aborted) await Promise.allSettled(pumps);
   }
 }
 

@@ -1,8 +1,6 @@
-import { renewalPolicy } from '../../src/agent/policy.ts';
-import { AttemptBudget } from '../../src/core/breaker.ts';
+import { Policy, type PolicyOptions } from '../../src/agent/policy.ts';
 import type { Clock } from '../../src/mesh/clock.ts';
 import { MeshError } from '../../src/mesh/error.ts';
-import type { RenewalPolicy } from '../../src/mesh/renewing.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
 
 export interface SimulationOptions {
@@ -39,8 +37,8 @@ export interface SimulationResult {
 
 interface One {
   readonly shard: number;
-  readonly policy: RenewalPolicy;
-  leaf: Certificate | undefined;
+  /** With the leaf that it has. */
+  readonly policy: Policy;
   failures: number;
   /** What is on the agenda counts only under this number. */
   turn: number;
@@ -73,19 +71,13 @@ export function simulate(options: SimulationOptions): SimulationResult {
   let [issued, failed, expired, recoveredAt] = [0, 0, 0, Number.NaN];
   const trouble = rootsChangeAt ?? outage?.[1];
 
-  const newPolicy = (one: { leaf: Certificate | undefined }) =>
-    renewalPolicy({
-      spec: { renewal: { at: 0.6, jitter: 0.06 } },
-      clock,
-      random,
-      budget: new AttemptBudget(),
-      admitted: () => {},
-      standingSince: () => undefined,
-      refuse: () => undefined,
-      planned: () => {},
-      fleet: () => identities,
-      current: () => one.leaf,
-    });
+  const policyOptions: PolicyOptions = {
+    env: { clock, random, fleet: () => identities },
+    spec: { renewal: { at: 0.6, jitter: 0.06 } },
+    standingSince: () => undefined,
+    refuse: () => undefined,
+    changed: () => {},
+  };
   const newLeaf = (notBefore: number): Certificate => {
     const fingerprint = Math.floor(random() * 2 ** 48)
       .toString(16)
@@ -96,18 +88,11 @@ export function simulate(options: SimulationOptions): SimulationResult {
 
   const all: One[] = [];
   for (let at = 0; at < identities; at++) {
-    const holder: { leaf: Certificate | undefined } = { leaf: undefined };
-    const policy = newPolicy(holder);
-    const one: One = Object.assign(holder, {
-      shard: Math.floor(random() * shards),
-      policy,
-      failures: 0,
-      turn: 0,
-      owing: false,
-    });
-    one.leaf = newLeaf(start === 'born' ? random() * MINUTE : -random() * leafLifetimeMs * 0.6);
+    const policy = new Policy(policyOptions);
+    const one: One = { shard: Math.floor(random() * shards), policy, failures: 0, turn: 0, owing: false };
+    policy.leaf = newLeaf(start === 'born' ? random() * MINUTE : -random() * leafLifetimeMs * 0.6);
     all.push(one);
-    agenda.add(one.policy.renewAt(one.leaf), at, 0);
+    agenda.add(policy.renewAt(policy.leaf), at, 0);
   }
   const away = (time: number) => outage !== undefined && time >= outage[0] && time < outage[1];
   const marks = [rootsChangeAt, restartAt].filter((time) => time !== undefined).sort((a, b) => a - b);
@@ -116,11 +101,11 @@ export function simulate(options: SimulationOptions): SimulationResult {
     while (marks[0] !== undefined && marks[0] <= next.at) {
       now = marks.shift() ?? now;
       for (const [index, one] of all.entries()) {
-        if (!one.leaf) continue;
+        if (!one.policy.leaf) continue;
         one.turn += 1;
         one.failures = 0;
         // A start finds what stands and goes on from there.
-        const due = Math.max(now + (now === restartAt ? MINUTE : 0), one.policy.renewAt(one.leaf));
+        const due = Math.max(now + (now === restartAt ? MINUTE : 0), one.policy.renewAt(one.policy.leaf));
         one.owing = now === rootsChangeAt;
         const spread = Math.floor(random() * one.policy.rootsSpreadMs);
         agenda.add(now === rootsChangeAt ? Math.min(due, now + spread) : due, index, one.turn);
@@ -131,7 +116,7 @@ export function simulate(options: SimulationOptions): SimulationResult {
     const one = all[next.index];
     if (!one || next.turn !== one.turn || next.at >= end) continue;
     now = Math.max(now, next.at);
-    const wait = one.policy.admit(one.leaf);
+    const wait = one.policy.admit(one.policy.leaf);
     if (wait > 0) {
       agenda.add(now + wait, next.index, one.turn);
       continue;
@@ -144,16 +129,16 @@ export function simulate(options: SimulationOptions): SimulationResult {
       failed += 1;
       one.failures += 1;
       one.owing = true;
-      agenda.add(now + one.policy.retryDelay(one.failures, UNAVAILABLE, one.leaf), next.index, one.turn);
+      agenda.add(now + one.policy.retryDelay(one.failures, UNAVAILABLE, one.policy.leaf), next.index, one.turn);
       continue;
     }
     issued += 1;
-    if (one.leaf && one.leaf.notAfter < now) expired += 1;
+    if (one.policy.leaf && one.policy.leaf.notAfter < now) expired += 1;
     if (one.owing) recoveredAt = now;
     one.owing = false;
     one.failures = 0;
-    one.leaf = newLeaf(now);
-    agenda.add(one.policy.renewAt(one.leaf, now), next.index, one.turn);
+    one.policy.leaf = newLeaf(now);
+    agenda.add(one.policy.renewAt(one.policy.leaf, now), next.index, one.turn);
   }
 
   const busy = perSecond
