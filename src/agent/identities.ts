@@ -4,7 +4,7 @@ import { MeshError } from '../mesh/error.ts';
 import { type Identity, leafOf, sameLeaf } from '../mesh/identity.ts';
 import { type LinkedSignal, linkedTo } from '../mesh/linked-signal.ts';
 import { asMeshError, type RenewingOptions, renewing } from '../mesh/renewing.ts';
-import type { Trigger } from '../mesh/trigger.ts';
+import type { Wake } from '../mesh/wake.ts';
 
 /** Any adapter as one endless stream of identities: issuers are renewed, sources are reopened. */
 export function identities(
@@ -95,7 +95,7 @@ class Watchdog {
     this.#reopen = linkedTo(outer);
     this.signal = this.#reopen.signal;
     this.#timer = linkedTo(this.signal);
-    if (options.renew) this.#start(this.#onRenew(options.renew));
+    if (options.wake) this.#start(this.#onRenew(options.wake));
   }
 
   /** Starts the wait anew: overdue when the mesh says or at the leaf's renewal time, or half-way to its end when that is past. */
@@ -135,8 +135,8 @@ class Watchdog {
     this.#running.add(quiet);
   }
 
-  async #onRenew(renew: Trigger): Promise<void> {
-    await renew.wait(this.signal);
+  async #onRenew(wake: Wake): Promise<void> {
+    while (!wake.takeRenewal()) await wake.wait(this.signal);
     this.#reopen.abort(new Error('renewal asked for'));
   }
 

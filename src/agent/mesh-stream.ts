@@ -3,15 +3,14 @@ import type { Host, Issuer, Probing, Source } from '../mesh/adapter.ts';
 import { type Identity, leafOf, sameLeaf } from '../mesh/identity.ts';
 import { type LinkedSignal, linkedTo } from '../mesh/linked-signal.ts';
 import { asError } from '../mesh/renewing.ts';
-import type { Trigger } from '../mesh/trigger.ts';
+import type { Wake } from '../mesh/wake.ts';
 import { identities } from './identities.ts';
 import { Policy, type PolicyOptions } from './policy.ts';
 
 export interface MeshStreamOptions extends PolicyOptions {
   readonly opened: (Source | Issuer) & Partial<Probing>;
   readonly host: Host;
-  readonly renew: Trigger;
-  readonly recheck: Trigger;
+  readonly wake: Wake;
   /** What stands in the cluster, with the roots that the mesh named for it; asked at each start. */
   readonly standing: () => Identity | undefined;
   /** Something below changed. */
@@ -67,9 +66,9 @@ export class MeshStream {
   }
 
   async #follow(signal: AbortSignal): Promise<void> {
-    const { env, opened, host, renew, recheck, standing, changed, failed } = this.#options;
+    const { env, opened, host, wake, standing, changed, failed } = this.#options;
     for (let failures = 0; !signal.aborted && !this.#isStopped; ) {
-      const options = { policy: this.#policy, renew, recheck, current: this.candidate ?? standing() };
+      const options = { policy: this.#policy, wake, current: this.candidate ?? standing() };
       using stop = this.#stoppable(signal);
       try {
         for await (const identity of identities(opened, host, options, stop.signal)) {

@@ -9,6 +9,7 @@ import { type Identity, leafOf } from '../mesh/identity.ts';
 import { asError } from '../mesh/renewing.ts';
 import { isTargeting } from '../mesh/targeting.ts';
 import { Trigger } from '../mesh/trigger.ts';
+import { Wake } from '../mesh/wake.ts';
 import { codedProblem, type Decision, decide, type Problem, refusal, type Situation } from './decide.ts';
 import type { Environment } from './environment.ts';
 import { deletionWaits, isDeleting, isDeletionJudged, isRetired, retireAll, settleFinalizer } from './finalize.ts';
@@ -29,8 +30,7 @@ export class Worker {
   readonly #adapter: Adapter;
   readonly #env: Environment;
   readonly #dirty = new Trigger();
-  readonly #renew = new Trigger();
-  readonly #recheck = new Trigger();
+  readonly #wake = new Wake();
   readonly #prober: Prober;
   readonly #attempts: WriteAttempts;
   readonly #inForce = new InForce();
@@ -70,12 +70,12 @@ export class Worker {
 
   /** Asks for a certificate now, past schedule and backoff. */
   renew(): void {
-    this.#renew.fire();
+    this.#wake.renew();
   }
 
   /** Looks again, though nothing seems changed. */
   poke(): void {
-    this.#recheck.fire();
+    this.#wake.fire();
     this.#dirty.fire();
   }
 
@@ -101,8 +101,7 @@ export class Worker {
       spec,
       opened,
       host,
-      renew: this.#renew,
-      recheck: this.#recheck,
+      wake: this.#wake,
       standing: () => this.#standing(),
       standingSince: () => rotatedAt(this.certificate),
       refuse: (identity) => refusal(this.#situation(), identity),

@@ -9,6 +9,7 @@ import { type Identity, leafOf } from './identity.ts';
 import { silentLog } from './log.ts';
 import { type RenewalPolicy, renewing } from './renewing.ts';
 import { Trigger } from './trigger.ts';
+import { Wake } from './wake.ts';
 
 const HOUR = 3_600_000;
 
@@ -62,17 +63,17 @@ describe('renewing', () => {
 
   it('renews now when asked, past schedule and backoff', async () => {
     const world = new World();
-    const renew = new Trigger();
-    world.start({ renew });
+    const wake = new Wake();
+    world.start({ wake });
     await world.settled();
-    renew.fire();
+    wake.renew();
     await world.settled();
     assert.equal(world.issues, 2);
     world.outage = true;
-    renew.fire();
+    wake.renew();
     await world.settled();
     world.outage = false;
-    renew.fire();
+    wake.renew();
     await world.settled();
     assert.equal(world.seen.length, 3);
     await world.stop();
@@ -80,11 +81,11 @@ describe('renewing', () => {
 
   it('notices a clock that was stepped ahead when told to look', async () => {
     const world = new World();
-    const recheck = new Trigger();
-    world.start({ recheck });
+    const wake = new Wake();
+    world.start({ wake });
     await world.settled();
     world.clock.step(2 * HOUR);
-    recheck.fire();
+    wake.fire();
     await world.settled();
     assert.equal(world.issues, 2);
     await world.stop();
@@ -179,7 +180,7 @@ describe('renewing', () => {
 
   it('ends at once when aborted and leaves no sleeper behind', async () => {
     const world = new World({ withRoots: true });
-    world.start({ renew: new Trigger(), recheck: new Trigger() });
+    world.start({ wake: new Wake() });
     await world.settled();
     await world.stop();
     assert.equal(world.clock.sleeping, 0);
@@ -245,7 +246,7 @@ class World {
     this.#rootsChanged.fire();
   }
 
-  start(options: { current?: Identity; renew?: Trigger; recheck?: Trigger } = {}): void {
+  start(options: { current?: Identity; wake?: Wake } = {}): void {
     const host: Host = {
       clock: this.clock,
       log: silentLog,

@@ -2,7 +2,7 @@ import type { Certificate } from '../pki/certificate.ts';
 import type { Host, Issuer } from './adapter.ts';
 import { MeshError } from './error.ts';
 import { type Identity, leafOf, sameRoots } from './identity.ts';
-import { Trigger } from './trigger.ts';
+import { Wake } from './wake.ts';
 
 /** When to ask and how often; the numbers live in core, the loop lives here. */
 export interface RenewalPolicy {
@@ -26,10 +26,8 @@ export interface RenewingOptions {
   readonly policy: RenewalPolicy;
   /** What is published already: it is yielded first and renewed when due, so that a restart issues nothing. */
   readonly current?: Identity | undefined;
-  /** Fired to renew now. */
-  readonly renew?: Trigger | undefined;
-  /** Fired to look at the clock again, after a suspend or a step. */
-  readonly recheck?: Trigger | undefined;
+  /** Fired to look at the clock again, after a suspend or a step; or to renew now. */
+  readonly wake?: Wake | undefined;
 }
 
 /** No wait is longer, so that a clock stepped ahead is noticed within this time even when nobody tells. */
@@ -47,9 +45,8 @@ export async function* renewing(
   options: RenewingOptions,
   signal: AbortSignal,
 ): AsyncGenerator<Identity> {
-  const { policy } = options;
+  const { policy, wake = new Wake() } = options;
   const { clock } = host;
-  const wake = new Trigger();
   const pumps: Promise<void>[] = [];
 
   let current = options.current;
@@ -60,7 +57,6 @@ export async function* renewing(
   let due = current ? policy.renewAt(leafOf(current)) : clock.now();
   let failures = 0;
   let notBefore = 0;
-  let renewNow = false;
 
   const ignoreAbort = (pump: Promise<void>) =>
     pumps.push(
@@ -68,13 +64,6 @@ export async function* renewing(
         if (!signal.aborted) throw error;
       }),
     );
-  const following = [
-    options.renew?.follow(() => {
-      renewNow = true;
-      wake.fire();
-    }),
-    options.recheck?.follow(() => wake.fire()),
-  ];
   if (issuer.roots) {
     const watch = issuer.roots.bind(issuer);
     ignoreAbort(
@@ -93,8 +82,7 @@ export async function* renewing(
   try {
     if (current) yield current;
     while (!signal.aborted) {
-      if (renewNow) {
-        renewNow = false;
+      if (wake.takeRenewal()) {
         due = clock.now();
         notBefore = 0;
       }
@@ -142,7 +130,6 @@ export async function* renewing(
   } catch (error) {
     if (!signal.aborted) throw error;
   } finally {
-    for (const unfollow of following) unfollow?.();
     if (signal.aborted) await Promise.allSettled(pumps);
   }
 }

@@ -44,16 +44,3 @@ test('a wait for a time ends with the time, and leaves nothing behind however it
   assert.equal(await outcome(trigger.waitFor(1000, clock, stop.signal)), 'stopped');
   assert.equal(clock.sleeping, 0);
 });
-
-test('who follows is told of a fire that was missed and of each one later, until it no longer follows', () => {
-  const trigger = new Trigger();
-  trigger.fire();
-  let told = 0;
-  const unfollow = trigger.follow(() => told++);
-  assert.equal(told, 1);
-  trigger.fire();
-  assert.equal(told, 2);
-  unfollow();
-  trigger.fire();
-  assert.equal(told, 2);
-});
