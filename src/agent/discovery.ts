@@ -5,6 +5,7 @@ import { type Reflector, reflect } from '../kube/reflector.ts';
 import { RESOURCES } from '../kube/resources.ts';
 import type { Clock } from '../mesh/clock.ts';
 import type { Log } from '../mesh/log.ts';
+import { sharing } from './sharing.ts';
 
 export interface DiscoveryOptions {
   readonly kube: Kube;
@@ -113,13 +114,15 @@ class SharedWatch {
     this.#resource = resource;
     this.#log = log;
     this.#unused = unused;
+    const share = sharing();
+    const reduced =
+      resource === RESOURCES.pods ? withoutBulk : resource === RESOURCES.tlsContexts ? withoutManagers : undefined;
     this.reflector = reflect(kube, resource, selection, {
       clock,
       random,
       log,
       signal: this.#stop.signal,
-      keep:
-        resource === RESOURCES.pods ? withoutBulk : resource === RESOURCES.tlsContexts ? withoutManagers : undefined,
+      keep: (object) => share(reduced?.(object) ?? object),
       onError: (error) => {
         this.#tell((watcher) => watcher.failed(error));
       },

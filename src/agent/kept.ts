@@ -1,38 +1,28 @@
 import { isOurs } from '../core/difference.ts';
 import type { KubeObject, ManagedFields } from '../core/object.ts';
+import { sharing } from './sharing.ts';
 
 /** A mesh has one bundle, or two while its roots overlap; an agent follows some meshes in some namespaces. */
 const TEXTS = 64;
 
 /**
- * Makes what is remembered of an observed object: all that is compared, and of the managers only ourselves. Texts that
- * a thousand publications share, such as the bundle, exist once. A private key is never among them.
+ * Makes what is remembered of an observed object: all that is compared, and of the managers only ourselves. What a
+ * thousand publications have in common, such as the bundle, exists once. A private key is never among that.
  */
 export function keeping(): (object: KubeObject) => KubeObject {
-  const share = sharedTexts();
-  const managers = new Map<string, readonly ManagedFields[]>();
+  const share = sharing('data');
+  const shareText = sharedTexts();
   return (object) => {
-    const { metadata, data, apiVersion, kind } = object;
-    const { managedFields = [], namespace, ...rest } = metadata;
-    const ours = managedFields.filter(isOurs).map(withoutItems);
-    const print = JSON.stringify(ours);
-    const known = managers.get(print) ?? ours;
-    if (managers.size < TEXTS) managers.set(print, known);
-    return {
-      ...object,
-      apiVersion: share(apiVersion),
-      kind: share(kind),
-      metadata: {
-        ...rest,
-        ...(namespace === undefined ? {} : { namespace: share(namespace) }),
-        managedFields: known,
-      },
-      ...(data === undefined ? {} : { data: sharing(data as Readonly<Record<string, string>>, share) }),
-    };
+    const { metadata, data } = object;
+    const ours = (metadata.managedFields ?? []).filter(isOurs).map(withoutItems);
+    const kept = share({ ...object, metadata: { ...metadata, managedFields: ours } });
+    return data === undefined
+      ? kept
+      : { ...kept, data: sharedData(data as Readonly<Record<string, string>>, shareText) };
   };
 }
 
-function sharing(data: Readonly<Record<string, string>>, share: (text: string) => string): Record<string, string> {
+function sharedData(data: Readonly<Record<string, string>>, share: (text: string) => string): Record<string, string> {
   return Object.fromEntries(
     Object.entries(data).map(([name, value]) => [name, name === 'tls.key' ? value : share(value)]),
   );
