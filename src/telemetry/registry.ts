@@ -82,28 +82,28 @@ export class Metric<L extends string = string> {
 
   /** In the text format of Prometheus. */
   expose(): string {
-    const { name, type, help } = this.definition;
+    const { name, type, help, labels: names } = this.definition;
     let text = `# HELP ${name} ${escapeHelp(help)}\n# TYPE ${name} ${type}\n`;
     for (const series of [...this.#series.values()].flat()) {
-      text += type === 'histogram' ? this.#exposeHistogram(series) : line(name, series.labels, series.value);
+      text += type === 'histogram' ? this.#exposeHistogram(series) : line(name, names, series.labels, series.value);
     }
     for (const derivation of this.#derivations) {
       derivation((labels, value) => {
-        text += line(name, this.#ordered(labels), value);
+        text += line(name, names, labels, value);
       });
     }
     return text;
   }
 
   #exposeHistogram({ labels, value, counts }: Series): string {
-    const { name, buckets = [] } = this.definition;
+    const { name, labels: names, buckets = [] } = this.definition;
     let text = '';
     let total = 0;
     for (const [index, bound] of [...buckets, Number.POSITIVE_INFINITY].entries()) {
       total += counts[index] ?? 0;
-      text += line(`${name}_bucket`, { ...labels, le: format(bound) }, total);
+      text += line(`${name}_bucket`, [...names, 'le'], { ...labels, le: format(bound) }, total);
     }
-    return `${text}${line(`${name}_sum`, labels, value)}${line(`${name}_count`, labels, total)}`;
+    return `${text}${line(`${name}_sum`, names, labels, value)}${line(`${name}_count`, names, labels, total)}`;
   }
 
   #find(labels: Labels<L>): Series | undefined {
@@ -115,14 +115,10 @@ export class Metric<L extends string = string> {
     return this.definition.labels.every((name) => one[name] === other[name]);
   }
 
-  #ordered(labels: Labels<L>): Readonly<Record<string, string>> {
-    return Object.fromEntries(this.definition.labels.map((name) => [name, labels[name]]));
-  }
-
   #at(labels: Labels<L>): Series {
     const known = this.#find(labels);
     if (known) return known;
-    const own = this.#ordered(labels);
+    const own = Object.fromEntries(this.definition.labels.map((name) => [name, labels[name]]));
     const series: Series = { labels: own, value: 0, counts: this.definition.buckets ? [] : NO_COUNTS };
     const group = this.#series.get(own.name ?? '');
     if (group) group.push(series);
@@ -131,13 +127,14 @@ export class Metric<L extends string = string> {
   }
 }
 
-function line(name: string, labels: Readonly<Record<string, string>>, value: number): string {
-  const pairs = Object.entries(labels).map(([label, text]) => `${label}="${escapeLabel(text)}"`);
-  return `${name}${pairs.length === 0 ? '' : `{${pairs.join(',')}}`} ${format(value)}\n`;
+function line(name: string, names: readonly string[], labels: Readonly<Record<string, string>>, value: number): string {
+  let pairs = '';
+  for (const label of names) pairs += `${pairs === '' ? '' : ','}${label}="${escapeLabel(labels[label] ?? '')}"`;
+  return `${name}${pairs === '' ? '' : `{${pairs}}`} ${format(value)}\n`;
 }
 
 const escapeHelp = (text: string): string => text.replaceAll('\\', '\\\\').replaceAll('\n', '\\n');
-const escapeLabel = (text: string): string => escapeHelp(text).replaceAll('"', '\\"');
+const escapeLabel = (text: string): string => (/["\\\n]/.test(text) ? escapeHelp(text).replaceAll('"', '\\"') : text);
 
 const format = (value: number): string => {
   if (value === Number.POSITIVE_INFINITY) return '+Inf';
