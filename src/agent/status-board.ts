@@ -14,14 +14,14 @@ export interface BoardEntry {
 /** The newest status of each MeshCertificate, for /readyz, /api/status, the page and `meshcert status`. */
 export class StatusBoard implements Sink {
   readonly #told = new Set<Told>();
+  /** Until one comes or goes. */
+  #sorted: readonly Told[] | undefined;
   readonly #subscribers = new Set<() => void>();
 
   /** Sorted by namespace and name. */
   all(): readonly BoardEntry[] {
-    const place = ({ namespace, name }: BoardEntry) => `${namespace}/${name}`;
-    return [...this.#told]
-      .map(({ namespace, name, status }) => ({ namespace, name, status }))
-      .sort((a, b) => (place(a) < place(b) ? -1 : 1));
+    this.#sorted ??= [...this.#told].sort((a, b) => (placeOf(a) < placeOf(b) ? -1 : 1));
+    return this.#sorted.map(({ namespace, name, status }) => ({ namespace, name, status }));
   }
 
   /** Called after each change; returns what ends it. */
@@ -32,15 +32,22 @@ export class StatusBoard implements Sink {
 
   status(status: PublicationStatus, before: PublicationStatus | undefined, _report: Passed, told: Told): void {
     const known = this.#told.has(told);
-    this.#told.add(told);
+    if (!known) {
+      this.#told.add(told);
+      this.#sorted = undefined;
+    }
     if (!known || (status !== before && !isDeepStrictEqual(status, before))) this.#tell();
   }
 
   forget(_certificate: MeshCertificate, told: Told | undefined): void {
-    if (told && this.#told.delete(told)) this.#tell();
+    if (!told || !this.#told.delete(told)) return;
+    this.#sorted = undefined;
+    this.#tell();
   }
 
   #tell(): void {
     for (const told of this.#subscribers) told();
   }
 }
+
+const placeOf = ({ namespace, name }: Told): string => `${namespace}/${name}`;

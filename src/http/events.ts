@@ -1,4 +1,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { isDeepStrictEqual } from 'node:util';
+import type { PublicationStatus } from '../core/status.ts';
 import { Trigger } from '../mesh/trigger.ts';
 import { SECURITY_HEADERS } from './headers.ts';
 import type { HttpOptions } from './options.ts';
@@ -59,7 +61,7 @@ export class EventStreams {
     const { source, clock } = this.#context;
     const changed = new Trigger();
     const unsubscribe = source.subscribe(() => changed.fire());
-    const sent = new Map<string, string>();
+    const sent = new Map<string, PublicationStatus>();
     let first = true;
     try {
       while (!signal.aborted) {
@@ -76,15 +78,16 @@ export class EventStreams {
   }
 
   /** What is not as it was sent; undefined when nothing is, but never at first. */
-  #difference(sent: Map<string, string>, forPage: boolean, first: boolean): object | undefined {
+  #difference(sent: Map<string, PublicationStatus>, forPage: boolean, first: boolean): object | undefined {
     const { source, clock, version } = this.#context;
     const entries = source.all();
     const fresh: StatusEntry[] = [];
     for (const entry of entries) {
-      const text = JSON.stringify(entry.status);
-      if (sent.get(keyOfEntry(entry)) === text) continue;
-      sent.set(keyOfEntry(entry), text);
-      fresh.push(entry);
+      const key = keyOfEntry(entry);
+      const before = sent.get(key);
+      if (before === entry.status) continue;
+      sent.set(key, entry.status);
+      if (!isDeepStrictEqual(before, entry.status)) fresh.push(entry);
     }
     const present = new Set(entries.map(keyOfEntry));
     const removed = [...sent.keys()].filter((key) => !present.has(key));
