@@ -1,8 +1,8 @@
 import { parse } from 'yaml';
-import type { ConfigMapRef } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import type { LinkerdConfig } from './config.ts';
 import { type PortSet, parsePorts } from './ports.ts';
+import type { Reader } from './watched.ts';
 
 /** What has to be known of an installation of Linkerd before anything is asked of it. */
 export interface ControlPlane {
@@ -22,10 +22,11 @@ const DEFAULT_OPAQUE = '25,587,3306,4444,5432,6379,9300,11211';
 const DEFAULT_SKIPPED = '4567,4568';
 const LONGEST_VALUES = 1024 * 1024;
 
-export const configRef = (config: LinkerdConfig): ConfigMapRef => ({
-  name: 'linkerd-config',
-  namespace: config.controlPlaneNamespace,
-});
+export const controlPlane: Reader<ControlPlane> = {
+  ref: (config) => ({ name: 'linkerd-config', namespace: config.controlPlaneNamespace }),
+  decidedBy: ({ trustDomain, clusterDomain, address }) => [trustDomain, clusterDomain, address],
+  read: readControlPlane,
+};
 
 /**
  * Reads ConfigMap linkerd-config, `undefined` where it does not exist: then the configuration must name both

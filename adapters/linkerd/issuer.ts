@@ -1,5 +1,6 @@
 import type { Check, Host, Issuer, Probing } from '../../src/mesh/adapter.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
+import { mapped } from '../../src/mesh/mapped.ts';
 import { type Share, sharing } from '../../src/mesh/sharing.ts';
 import type { Targeting, TargetRules } from '../../src/mesh/targeting.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
@@ -9,10 +10,10 @@ import { PrivateKey } from '../../src/pki/key.ts';
 import { certify, type IdentityService } from './certify.ts';
 import { checkLeaf, untilValid } from './check.ts';
 import type { LinkerdConfig } from './config.ts';
-import { type ControlPlane, configRef, readControlPlane } from './control-plane.ts';
+import { type ControlPlane, controlPlane } from './control-plane.ts';
 import { type Account, accountOf, identityOf, identityServiceName, requireLabels } from './name.ts';
 import { probe } from './probe.ts';
-import { readRoots, rootsRef } from './roots.ts';
+import { trustRoots } from './roots.ts';
 import { WatchedConfigMap } from './watched.ts';
 import { targetRules } from './workload.ts';
 
@@ -30,8 +31,8 @@ export class LinkerdIssuer implements Issuer, Probing, Targeting {
     this.#config = config;
     this.#host = host;
     this.#share = host.share ?? sharing();
-    this.#plane = new WatchedConfigMap(host, configRef(config), (data) => readControlPlane(config, data));
-    this.#roots = new WatchedConfigMap(host, rootsRef(config), (data) => readRoots(config, data));
+    this.#plane = new WatchedConfigMap(host, config, controlPlane);
+    this.#roots = new WatchedConfigMap(host, config, trustRoots);
   }
 
   async issue(signal: AbortSignal): Promise<Identity> {
@@ -57,8 +58,8 @@ export class LinkerdIssuer implements Issuer, Probing, Targeting {
     return found?.ok === false ? "the leaf is no longer under any of Linkerd's trust roots" : undefined;
   }
 
-  async *targets(signal: AbortSignal): AsyncGenerator<TargetRules> {
-    for await (const plane of this.#plane.changes(signal)) yield targetRules(this.#config, plane);
+  targets(signal: AbortSignal): AsyncIterable<TargetRules> {
+    return mapped(this.#plane.changes(signal), { read: (plane) => targetRules(this.#config, plane) });
   }
 
   probe(signal: AbortSignal): Promise<readonly Check[]> {

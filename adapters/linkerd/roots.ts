@@ -1,18 +1,16 @@
-import type { ConfigMapRef } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import { type Certificate, parseCertificates } from '../../src/pki/certificate.ts';
 import type { LinkerdConfig } from './config.ts';
+import type { Reader } from './watched.ts';
 
-export const rootsRef = (config: LinkerdConfig): ConfigMapRef => ({
-  name: config.trustRoots.configMap,
-  namespace: config.controlPlaneNamespace,
-});
+export const trustRoots: Reader<readonly Certificate[]> = {
+  ref: (config) => ({ name: config.trustRoots.configMap, namespace: config.controlPlaneNamespace }),
+  decidedBy: (config) => [config.trustRoots.key],
+  read: readRoots,
+};
 
 /** The trust roots, at least one; text, keys and duplicates between them are passed over. */
-export function readRoots(
-  config: LinkerdConfig,
-  data: Readonly<Record<string, string>> | undefined,
-): readonly Certificate[] {
+function readRoots(config: LinkerdConfig, data: Readonly<Record<string, string>> | undefined): readonly Certificate[] {
   const { key, configMap } = config.trustRoots;
   const title = `ConfigMap ${config.controlPlaneNamespace}/${configMap}`;
   if (data === undefined) {

@@ -1,50 +1,73 @@
 import type { ConfigMapRef, Host } from '../../src/mesh/adapter.ts';
+import { LastRead } from '../../src/mesh/last-read.ts';
+import { type Mapping, mapped } from '../../src/mesh/mapped.ts';
+import { type Held, sharing } from '../../src/mesh/sharing.ts';
+import type { LinkerdConfig } from './config.ts';
 
 type Data = Readonly<Record<string, string>> | undefined;
 
+/** How one ConfigMap of Linkerd's is read. */
+export interface Reader<T> {
+  readonly ref: (config: LinkerdConfig) => ConfigMapRef;
+  /** All of the configuration that decides what is made of the data. */
+  readonly decidedBy: (config: LinkerdConfig) => readonly (string | undefined)[];
+  /** Throws on what it cannot use. */
+  readonly read: (config: LinkerdConfig, data: Data) => T;
+}
+
 /**
- * A ConfigMap through a reader that throws on what it cannot use. While somebody watches, the last good value is
- * remembered and a bad one is reported; otherwise each question looks anew.
+ * A ConfigMap through a reader. While somebody watches, the last good value is remembered and a bad one is reported;
+ * otherwise each question looks anew. What many watch is read once.
  */
-export class WatchedConfigMap<T> {
-  readonly #host: Pick<Host, 'configMap' | 'report'>;
-  readonly #ref: ConfigMapRef;
-  readonly #read: (data: Data) => T;
-  #watchers = 0;
+export class WatchedConfigMap<T> implements Mapping<Data, T> {
+  readonly #host: Pick<Host, 'configMap' | 'report' | 'share'>;
+  readonly #config: LinkerdConfig;
+  readonly #reader: Reader<T>;
+  /** While somebody watches. */
+  #read: Held<LastRead<Data, T>> | undefined;
   #latest: { readonly value: T } | undefined;
 
-  constructor(host: Pick<Host, 'configMap' | 'report'>, ref: ConfigMapRef, read: (data: Data) => T) {
+  constructor(host: Pick<Host, 'configMap' | 'report' | 'share'>, config: LinkerdConfig, reader: Reader<T>) {
     this.#host = host;
-    this.#ref = ref;
-    this.#read = read;
+    this.#config = config;
+    this.#reader = reader;
   }
 
   async current(signal: AbortSignal): Promise<T> {
     if (this.#latest) return this.#latest.value;
-    for await (const data of this.#host.configMap(this.#ref, signal)) return this.#read(data);
+    for await (const data of this.#data(signal)) return this.#reader.read(this.#config, data);
     signal.throwIfAborted();
     throw new TypeError('a watched ConfigMap has a state');
   }
 
-  async *changes(signal: AbortSignal): AsyncGenerator<T> {
-    this.#watchers++;
-    let last: string | undefined;
+  changes(signal: AbortSignal): AsyncIterable<T> {
+    return mapped(this.#data(signal), this);
+  }
+
+  read(data: Data): T | undefined {
+    this.#read ??= (this.#host.share ?? sharing())(this.#key, () => new LastRead());
     try {
-      for await (const data of this.#host.configMap(this.#ref, signal)) {
-        const text = JSON.stringify(data ?? null);
-        if (text === last) continue;
-        last = text;
-        try {
-          this.#latest = { value: this.#read(data) };
-        } catch (error) {
-          this.#host.report(error instanceof Error ? error : new Error(String(error)));
-          continue;
-        }
-        yield this.#latest.value;
-      }
-    } finally {
-      this.#watchers--;
-      if (this.#watchers === 0) this.#latest = undefined;
+      const value = this.#read.value.read(data, () => this.#reader.read(this.#config, data));
+      if (this.#latest?.value !== value) this.#latest = { value };
+      return value;
+    } catch (error) {
+      this.#host.report(error instanceof Error ? error : new Error(String(error)));
+      return undefined;
     }
+  }
+
+  over(): void {
+    this.#read?.[Symbol.dispose]();
+    this.#read = undefined;
+    this.#latest = undefined;
+  }
+
+  get #key(): string {
+    const { namespace, name } = this.#reader.ref(this.#config);
+    return `linkerd ConfigMap ${JSON.stringify([namespace, name, ...this.#reader.decidedBy(this.#config)])}`;
+  }
+
+  #data(signal: AbortSignal): AsyncIterable<Data> {
+    return this.#host.configMap(this.#reader.ref(this.#config), signal);
   }
 }

@@ -10,14 +10,14 @@ async function* values<T>(all: readonly T[], log: string[]): AsyncGenerator<T> {
   }
 }
 
-it('passes over what it is told to, and what is the same as before', async () => {
+it('passes over what it is told to, and what is the same as right before', async () => {
   const log: string[] = [];
   const seen = [];
   const read = (value: number) => (value < 0 ? undefined : value);
   for await (const value of mapped(values([1, -1, 1, 2, 2, 1], log), { read, over: () => log.push('over') })) {
     seen.push(value);
   }
-  assert.deepEqual(seen, [1, 2, 1]);
+  assert.deepEqual(seen, [1, 1, 2, 1]);
   assert.deepEqual(log, ['closed', 'over']);
 });
 

@@ -7,7 +7,7 @@ export interface Mapping<A, B> {
 }
 
 /**
- * Another stream out of each value of one, but for a value that is the very one before. A generator would weigh three
+ * Another stream out of each value of one, but for one that is the very one right before. A generator would weigh three
  * times as much.
  */
 export function mapped<A, B>(source: AsyncIterable<A>, mapping: Mapping<A, B>): AsyncIterableIterator<B, undefined> {
@@ -30,9 +30,9 @@ class Mapped<A, B> implements AsyncIterableIterator<B, undefined> {
         const next = await this.#values.next();
         if (next.done) break;
         const value = this.#mapping?.read(next.value);
-        if (value === undefined || value === this.#last) continue;
+        const same = value === this.#last;
         this.#last = value;
-        return { done: false, value };
+        if (value !== undefined && !same) return { done: false, value };
       }
     } catch (error) {
       await this.return();
