@@ -24,21 +24,12 @@ class Mapped<A, B> implements AsyncIterableIterator<B, undefined> {
     this.#mapping = mapping;
   }
 
-  async next(): Promise<IteratorResult<B, undefined>> {
-    try {
-      while (this.#mapping) {
-        const next = await this.#values.next();
-        if (next.done) break;
-        const value = this.#mapping?.read(next.value);
-        const same = value === this.#last;
-        this.#last = value;
-        if (value !== undefined && !same) return { done: false, value };
-      }
-    } catch (error) {
-      await this.return();
-      throw error;
-    }
-    return this.return();
+  next(): Promise<IteratorResult<B, undefined>> {
+    if (!this.#mapping) return this.return();
+    return this.#values.next().then(
+      (next) => this.#take(next),
+      (error) => this.#fail(error),
+    );
   }
 
   async return(): Promise<IteratorReturnResult<undefined>> {
@@ -51,5 +42,22 @@ class Mapped<A, B> implements AsyncIterableIterator<B, undefined> {
 
   [Symbol.asyncIterator](): this {
     return this;
+  }
+
+  #take(next: IteratorResult<A>): IteratorResult<B, undefined> | Promise<IteratorResult<B, undefined>> {
+    if (next.done || !this.#mapping) return this.return();
+    try {
+      const value = this.#mapping.read(next.value);
+      const same = value === this.#last;
+      this.#last = value;
+      return value === undefined || same ? this.next() : { done: false, value };
+    } catch (error) {
+      return this.#fail(error);
+    }
+  }
+
+  async #fail(error: unknown): Promise<never> {
+    await this.return();
+    throw error;
   }
 }
