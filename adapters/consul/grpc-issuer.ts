@@ -1,7 +1,9 @@
 import type { Check, Host, Issuer, Probing } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
+import { LastRead } from '../../src/mesh/last-read.ts';
 import { linkedTo } from '../../src/mesh/linked-signal.ts';
+import { sharing } from '../../src/mesh/sharing.ts';
 import { type Certificate, parseCertificates } from '../../src/pki/certificate.ts';
 import { createCsr } from '../../src/pki/csr.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
@@ -11,10 +13,11 @@ import type { ConsulConfig } from './config.ts';
 import { DEADLINE_MS, GrpcLogin } from './grpc-login.ts';
 import { checkTrustDomain, serviceId, wrongName } from './name.ts';
 import { check, describeTrust, inTurn } from './probe.ts';
+import type { Server } from './resolve.ts';
 import { type Called, Servers } from './servers.ts';
 import { staleReason } from './stale.ts';
 import { openTokens, type Tokens } from './tokens.ts';
-import { fingerprintOf, readTrust, type Trust } from './trust.ts';
+import { readTrust, sameTrust, type Trust } from './trust.ts';
 import { RetryWindow } from './window.ts';
 
 const CA = 'hashicorp.consul.connectca.ConnectCAService';
@@ -73,11 +76,10 @@ export class GrpcIssuer implements Issuer, Probing {
   }
 
   async *roots(signal: AbortSignal): AsyncGenerator<readonly Certificate[]> {
-    let last: string | undefined;
+    let last: Trust | undefined;
     for await (const trust of this.#watchRoots(signal)) {
-      const text = fingerprintOf(trust);
-      if (text === last) continue;
-      last = text;
+      if (last && sameTrust(last, trust)) continue;
+      last = trust;
       yield trust.roots;
     }
   }
@@ -135,15 +137,11 @@ export class GrpcIssuer implements Issuer, Probing {
       return { stream, answers, server, first: await answers.next() };
     });
     const { stream, answers, server } = opened;
+    const share = this.#host.share ?? sharing();
+    using parsed = share(`Consul roots ${server.name}`, () => new LastRead<RootsAnswer, Trust>());
     try {
       for (let next = opened.first; !next.done; next = await this.#servers.explain(server, 'roots', answers.next())) {
-        const raw = next.value.roots.map((root) => ({
-          active: root.active,
-          signingKeyId: root.signing_key_id,
-          rootCert: root.root_cert,
-          intermediateCerts: root.intermediate_certs,
-        }));
-        const trust = readTrust(`Consul server ${server.name}: roots`, next.value.trust_domain, raw);
+        const trust = parsed.value.read(next.value, (answer) => readAnswer(server, answer));
         checkTrustDomain(this.#config, trust.trustDomain);
         this.#trust = trust;
         yield trust;
@@ -183,6 +181,16 @@ export class GrpcIssuer implements Issuer, Probing {
       throw new MeshError(error.code, error.message, { retry: { afterMs }, cause: error });
     }
   }
+}
+
+function readAnswer(server: Server, { trust_domain, roots }: RootsAnswer): Trust {
+  const raw = roots.map((root) => ({
+    active: root.active,
+    signingKeyId: root.signing_key_id,
+    rootCert: root.root_cert,
+    intermediateCerts: root.intermediate_certs,
+  }));
+  return readTrust(`Consul server ${server.name}: roots`, trust_domain, raw);
 }
 
 function readChain(id: string, pem: string): readonly [Certificate, ...Certificate[]] {

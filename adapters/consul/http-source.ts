@@ -1,7 +1,9 @@
 import type { Check, Host, Probing, Source } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
+import { LastRead } from '../../src/mesh/last-read.ts';
 import { linkedTo } from '../../src/mesh/linked-signal.ts';
+import { type Held, sharing } from '../../src/mesh/sharing.ts';
 import { Trigger } from '../../src/mesh/trigger.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
 import { findPath } from '../../src/pki/chain.ts';
@@ -15,7 +17,7 @@ import { probeHttp } from './probe.ts';
 import { unlessFired } from './race.ts';
 import { type ReceivedLeaf, readLeaf, readRoots } from './read-http.ts';
 import { staleReason } from './stale.ts';
-import { fingerprintOf, type Trust } from './trust.ts';
+import { sameTrust, type Trust } from './trust.ts';
 import { RetryWindow } from './window.ts';
 
 /** After a change of the CA, agents ask for new leaves at a random moment within this time; so do we. */
@@ -77,6 +79,7 @@ export class HttpSource implements Source, Probing {
 
   async #followRoots(changed: Trigger, leafDue: Trigger, signal: AbortSignal): Promise<void> {
     const query = this.#agent.roots();
+    using _parsed = this.#parsed();
     for (;;) {
       const body = await query.next(this.#agent.patience(LONGEST_WAIT_MS), signal);
       if (!this.#learn(body)) continue;
@@ -85,11 +88,18 @@ export class HttpSource implements Source, Probing {
     }
   }
 
+  /** What all who follow this agent have made of its last answer. */
+  #parsed(): Held<LastRead<string, Trust>> {
+    const share = this.#host.share ?? sharing();
+    return share(this.#agent.rootsName, () => new LastRead());
+  }
+
   /** True when the answer says something new. */
   #learn(body: string): boolean {
-    const trust = readRoots(this.#agent.rootsName, body);
+    using parsed = this.#parsed();
+    const trust = parsed.value.read(body, (text) => readRoots(this.#agent.rootsName, text));
     checkTrustDomain(this.#config, trust.trustDomain);
-    const same = this.#trust !== undefined && fingerprintOf(this.#trust) === fingerprintOf(trust);
+    const same = this.#trust !== undefined && sameTrust(this.#trust, trust);
     this.#trust = trust;
     return !same;
   }

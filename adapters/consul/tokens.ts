@@ -1,5 +1,6 @@
 import type { Host } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
+import { UnderWay } from '../../src/mesh/under-way.ts';
 import { firstOf } from './ca.ts';
 import type { AuthConfig, LoginConfig } from './config.ts';
 import { unlessAborted } from './race.ts';
@@ -57,7 +58,7 @@ class LoginTokens implements Tokens {
   readonly #config: LoginConfig;
   readonly #host: Host;
   readonly #port: LoginPort;
-  readonly #closed = new AbortController();
+  readonly #underWay = new UnderWay();
   #current: (LoginToken & { readonly renewAt: number }) | undefined;
   #pending: Promise<string> | undefined;
 
@@ -88,7 +89,7 @@ class LoginTokens implements Tokens {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#closed.abort(new Error('the adapter was closed'));
+    this.#underWay.end(new Error('the adapter was closed'));
     await this.#pending?.catch(() => undefined);
     const token = this.#current?.secret;
     this.#current = undefined;
@@ -96,7 +97,8 @@ class LoginTokens implements Tokens {
   }
 
   async #login(): Promise<string> {
-    const { signal } = this.#closed;
+    using work = this.#underWay.begin();
+    const { signal } = work;
     const { tokenFile, serviceAccount, audience } = this.#config;
     const { clock, namespace } = this.#host;
     const old = this.#current?.secret;

@@ -49,8 +49,12 @@ export function keyId(text: string): string {
   return text.replaceAll(':', '').toLowerCase();
 }
 
-/** Tells two answers apart; what does not matter to us is left out. */
-export function fingerprintOf(trust: Trust): string {
+/** Whether two answers are the same but for what does not matter to us. */
+export function sameTrust(a: Trust, b: Trust): boolean {
+  return a === b || fingerprintOf(a) === fingerprintOf(b);
+}
+
+function fingerprintOf(trust: Trust): string {
   return [trust.trustDomain, trust.signingKeyId, formatCertificates([...trust.roots, ...trust.intermediates])].join(
     '\n',
   );
