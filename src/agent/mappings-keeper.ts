@@ -11,7 +11,7 @@ import {
 } from '../gateway/targets.ts';
 import { KubeError } from '../kube/error.ts';
 import { codeOf } from '../mesh/error.ts';
-import type { TargetRules } from '../mesh/targeting.ts';
+import type { Targeting, TargetRules } from '../mesh/targeting.ts';
 import type { Watcher } from './discovery.ts';
 import type { ContextUser, MappingKeeperOptions, MappingKeeping, MappingState } from './mappings-contract.ts';
 import { Sight } from './mappings-sight.ts';
@@ -86,7 +86,8 @@ export class MappingKeeper implements MappingKeeping, Watcher {
     });
     try {
       this.#judge();
-      await this.#followRules(signal);
+      const { targeting } = this.#options;
+      await (targeting ? this.#followRules(targeting, signal) : aborted(signal));
     } finally {
       this.#sight[Symbol.dispose]();
       this.#sight = undefined;
@@ -178,9 +179,8 @@ export class MappingKeeper implements MappingKeeping, Watcher {
     clock.sleep(wait, this.#running).then(onChange, () => {});
   }
 
-  async #followRules(signal: AbortSignal): Promise<void> {
-    const { targeting, clock, random, onError } = this.#options;
-    if (!targeting) return aborted(signal);
+  async #followRules(targeting: Targeting, signal: AbortSignal): Promise<void> {
+    const { clock, random, onError } = this.#options;
     for (let failures = 0; !signal.aborted; ) {
       try {
         for await (const rules of targeting.targets(signal)) {

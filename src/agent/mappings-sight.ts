@@ -16,6 +16,13 @@ type Backends = Readonly<Record<keyof typeof BACKENDS, View>>;
 const NOTHING: ReadonlySet<string> = new Set();
 const NOWHERE: ReadonlyMap<string, Backends> = new Map();
 
+/** What a look was about: of a thousand MeshCertificates, each has a few Mappings and contexts. */
+interface Look {
+  readonly wish: TargetWish;
+  readonly mappings: readonly KubeObject[];
+  readonly contexts: readonly KubeObject[];
+}
+
 /** What one MeshCertificate sees of Mappings, its own TLSContexts, and the namespaces behind its Mappings. */
 export class Sight implements Disposable {
   readonly #discovery: Discovery;
@@ -24,9 +31,7 @@ export class Sight implements Disposable {
   readonly #contexts: Concerning;
   readonly #owner: string;
   #behind = NOWHERE;
-  /** Mappings and contexts that the last look was about: of a thousand MeshCertificates, each has a few. */
-  #ofConcern = NOTHING;
-  #isMentioned: (mapping: KubeObject) => boolean = ANY;
+  #looked: Look | undefined;
 
   /** `mappingNamespaces` undefined: all. `owner`: of our contexts. */
   constructor(
@@ -44,8 +49,10 @@ export class Sight implements Disposable {
     const everywhere = scope.mappingNamespaces ?? [undefined];
     const concerning = (resource: Resource, namespace: string | undefined) =>
       new Concerning(this, watcher, discovery, resource, namespace);
-    this.#mappings = [RESOURCES.mappings, RESOURCES.tcpMappings].flatMap((resource: Resource) =>
-      everywhere.map((namespace) => concerning(resource, namespace)),
+    this.#mappings = exact(
+      [RESOURCES.mappings, RESOURCES.tcpMappings].flatMap((resource: Resource) =>
+        everywhere.map((namespace) => concerning(resource, namespace)),
+      ),
     );
     this.#contexts = concerning(RESOURCES.tlsContexts, scope.namespace);
   }
@@ -61,12 +68,12 @@ export class Sight implements Disposable {
 
   /** What stands; opens and closes watches as the Mappings point to other namespaces. */
   world(wish: TargetWish): TargetWorld {
-    const contexts = this.#contexts.view.items().filter((context) => this.#isOurs(context));
+    const contexts = exact(this.#contexts.view.items().filter((context) => this.#isOurs(context)));
     const ours = ownNames(wish, contexts);
-    this.#isMentioned = (mapping) => isMentioned(mapping, wish, ours);
-    const mappings = this.#mappings.flatMap(({ view }) => view.items().filter(this.#isMentioned));
-    const concern = [...mappings, ...contexts];
-    this.#ofConcern = concern.length === 0 ? NOTHING : new Set(concern.map((object) => keyOf(refOf(object))));
+    const mappings = exact(
+      this.#mappings.flatMap(({ view }) => view.items().filter((mapping) => isMentioned(mapping, wish, ours))),
+    );
+    this.#looked = { wish, mappings, contexts };
     this.#look(namespacesBehind(wish, { mappings, contexts }));
     const all = (kind: keyof typeof BACKENDS) => [...this.#behind.values()].flatMap((views) => views[kind].items());
     return {
@@ -81,9 +88,12 @@ export class Sight implements Disposable {
 
   /** Whether a change of this object is to be told: it concerns us, or did at the last look. */
   heeds(key: string, object: KubeObject | undefined): boolean {
-    if (this.#ofConcern.has(key)) return true;
+    const looked = this.#looked;
+    if (looked?.contexts.some((one) => isAt(one, key, object))) return true;
+    if (looked?.mappings.some((one) => isAt(one, key, object))) return true;
     if (object === undefined) return false;
-    return object.kind === RESOURCES.tlsContexts.kind ? this.#isOurs(object) : this.#isMentioned(object);
+    if (object.kind === RESOURCES.tlsContexts.kind) return this.#isOurs(object);
+    return !looked || isMentioned(object, looked.wish, ownNames(looked.wish, looked.contexts));
   }
 
   [Symbol.dispose](): void {
@@ -124,7 +134,15 @@ export class Sight implements Disposable {
   }
 }
 
-const ANY = (): boolean => true;
+/** Without the room for more that `filter` leaves: 16 places each. */
+const exact = <T>(list: readonly T[]): readonly T[] => [...list];
+
+/** Whether this is what now stands, as `object` or not at all, under the key. */
+function isAt(one: KubeObject, key: string, object: KubeObject | undefined): boolean {
+  if (!object) return keyOf(refOf(one)) === key;
+  const { name, namespace } = one.metadata;
+  return name === object.metadata.name && namespace === object.metadata.namespace && one.kind === object.kind;
+}
 
 /** A view that tells only of what its sight heeds; and of the first list. */
 class Concerning implements Watcher {
@@ -140,8 +158,8 @@ class Concerning implements Watcher {
   }
 
   changed(keys: ReadonlySet<string>): void {
-    const heeded = [...keys].some((key) => this.#sight.heeds(key, this.view.get(key)));
-    if (heeded || !this.#listed) this.#watcher.changed(keys);
+    const heeded = !this.#listed || [...keys].some((key) => this.#sight.heeds(key, this.view.get(key)));
+    if (heeded) this.#watcher.changed(keys);
     this.#listed = true;
   }
 

@@ -202,7 +202,8 @@ class Watch {
   }
 
   subscribe(key: string, share: Share): void {
-    this.#subscribers.set(key, [...(this.#subscribers.get(key) ?? []), share]);
+    const others = this.#subscribers.get(key);
+    this.#subscribers.set(key, others ? [...others, share] : [share]);
   }
 
   unsubscribe(key: string, share: Share): void {

@@ -120,8 +120,11 @@ function indispensable(
 }
 
 /** Of a published bundle, the roots that the mesh named when it was written. */
-export const namedRoots = (bundle: readonly Certificate[], since: RootTimes): readonly Certificate[] =>
-  bundle.filter(({ fingerprint }) => since.get(fingerprint)?.state !== 'retained');
+export const namedRoots = (bundle: readonly Certificate[], since: RootTimes): readonly Certificate[] => {
+  const isNamed = ({ fingerprint }: Certificate) => since.get(fingerprint)?.state !== 'retained';
+  // Mostly all are, and the bundle itself is shared by all publications of a mesh.
+  return bundle.every(isNamed) ? bundle : bundle.filter(isNamed);
+};
 
 function unique(certificates: readonly Certificate[]): Certificate[] {
   return [...new Map(certificates.map((one) => [one.fingerprint, one])).values()];

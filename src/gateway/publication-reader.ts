@@ -49,7 +49,8 @@ export class PublicationReader {
       bundle: (text) => this.#bundles.parse(text),
       pair: (key, chain) => this.#parse(key, chain, atHand),
     };
-    this.#seen = seen;
+    // A copy has no room for more, of which `filter` leaves 16 places.
+    this.#seen = [...seen];
     this.#result = readPublication(spec, seen, parsing);
     return this.#result;
   }
