@@ -1,5 +1,6 @@
 import { overBudget } from './check/budget.ts';
 import { registryHosts, tracesOfMachine } from './check/traces.ts';
+import { usingCaughtInLoops } from './check/using.ts';
 import { capture } from './run.ts';
 import { ROOT } from './tree.ts';
 
@@ -23,6 +24,7 @@ const checks: Readonly<Record<string, () => Promise<Result>>> = {
   'lint, format, import rules': command('biome', 'ci', '--colors=off', '--error-on-warnings', '.'),
   'dead exports, dependencies': command('knip', '--no-progress'),
   'generated files': command('tsx', 'scripts/gen.ts', '--check'),
+  'using in loops': async () => findings(usingCaughtInLoops(ROOT)),
   'file budget': async () => findings(overBudget(ROOT)),
   'traces of a machine': async () => {
     const { output } = await capture('npm', ['config', 'get', 'registry']);
