@@ -4,10 +4,12 @@ import { type Identity, leafOf, sameLeaf } from '../mesh/identity.ts';
 import { type LinkedSignal, linkedTo } from '../mesh/linked-signal.ts';
 import { asError } from '../mesh/renewing.ts';
 import type { Wake } from '../mesh/wake.ts';
+import type { Environment } from './environment.ts';
 import { identities } from './identities.ts';
 import { Policy, type PolicyOptions } from './policy.ts';
 
 export interface MeshStreamOptions extends PolicyOptions {
+  readonly env: PolicyOptions['env'] & Pick<Environment, 'precedence'>;
   readonly opened: (Source | Issuer) & Partial<Probing>;
   readonly host: Host;
   readonly wake: Wake;
@@ -68,7 +70,8 @@ export class MeshStream {
   async #follow(signal: AbortSignal): Promise<void> {
     const { env, opened, host, wake, standing, changed, failed } = this.#options;
     for (let failures = 0; !signal.aborted && !this.#isStopped; ) {
-      const options = { policy: this.#policy, wake, current: this.candidate ?? standing() };
+      const asking = () => env.precedence.coming();
+      const options = { policy: this.#policy, wake, asking, current: this.candidate ?? standing() };
       using stop = this.#stoppable(signal);
       try {
         for await (const identity of identities(opened, host, options, stop.signal)) {

@@ -71,6 +71,34 @@ describe('later writes', () => {
     assert.equal(open.length, 1);
   });
 
+  it('wait for a moment after what is urgent, where more is coming', async () => {
+    const { ask, clock, open, precedence } = rig();
+    const issue = precedence.coming();
+    precedence.urgent()[Symbol.dispose]();
+    await ask(1);
+    await clock.advance(200);
+    precedence.urgent()[Symbol.dispose]();
+    await clock.advance(249);
+    assert.equal(open.length, 0);
+    await clock.advance(1);
+    assert.equal(open.length, 1);
+    issue[Symbol.dispose]();
+  });
+
+  it('do not wait for a moment where nothing more is coming, nor for what is only coming', async () => {
+    const { ask, clock, open, precedence } = rig();
+    const issue = precedence.coming();
+    await ask(1);
+    assert.equal(open.length, 1);
+    precedence.urgent()[Symbol.dispose]();
+    await ask(1);
+    assert.equal(open.length, 1);
+    issue[Symbol.dispose]();
+    await settle();
+    assert.equal(open.length, 2);
+    assert.equal(clock.sleeping, 0);
+  });
+
   it('that are given up make room, and leave no timer behind', async () => {
     const { ask, clock, precedence, refused, stop } = rig();
     const urgent = precedence.urgent();

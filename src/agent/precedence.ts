@@ -5,6 +5,8 @@ import { once } from '../mesh/once.ts';
 const AT_ONCE = 8;
 /** Longer than a thousand identities that are due at once take; from then on one at a time goes in between. */
 const PATIENCE_MS = 5_000;
+/** Several times what lies between two urgent writes of many; a CA that has hung for longer delays nobody. */
+const LINGER_MS = 250;
 
 interface Waiting {
   readonly since: number;
@@ -13,12 +15,16 @@ interface Waiting {
 
 /**
  * Lets what the gateway waits for go first: a status costs the API server three times what a Secret does, and is for
- * people. Later writes wait while urgent ones are under way, but none for ever. One instance for each agent.
+ * people. Later writes wait while urgent ones are under way, and for a moment after where more are coming, but none
+ * for ever. One instance for each agent.
  */
 export class Precedence {
   readonly #clock: Clock;
   readonly #waiting = new Set<Waiting>();
   #urgent = 0;
+  #coming = 0;
+  /** When the last urgent write was answered, on the monotonic clock. */
+  #answeredAt = Number.NEGATIVE_INFINITY;
   #later = 0;
   /** Takes back the next look at who may go. */
   #timer: (() => void) | undefined;
@@ -32,6 +38,16 @@ export class Precedence {
     this.#urgent += 1;
     return once(() => {
       this.#urgent -= 1;
+      this.#answeredAt = this.#clock.monotonic();
+      this.#admit();
+    });
+  }
+
+  /** Notes that an urgent write is likely soon, such as while a certificate is asked for. */
+  coming(): Disposable {
+    this.#coming += 1;
+    return once(() => {
+      this.#coming -= 1;
       this.#admit();
     });
   }
@@ -66,22 +82,24 @@ export class Precedence {
   }
 
   #admit(): void {
+    this.#timer?.();
+    this.#timer = undefined;
+    const now = this.#clock.monotonic();
+    const lingerMs = this.#coming > 0 ? this.#answeredAt + LINGER_MS - now : 0;
+    const isCalm = this.#urgent === 0 && lingerMs <= 0;
     for (const waiting of this.#waiting) {
-      const leftMs = waiting.since + PATIENCE_MS - this.#clock.monotonic();
-      const most = this.#urgent === 0 ? AT_ONCE : leftMs <= 0 ? 1 : 0;
+      const leftMs = waiting.since + PATIENCE_MS - now;
+      const most = isCalm ? AT_ONCE : leftMs <= 0 ? 1 : 0;
       if (this.#later >= most) {
-        if (most === 0) this.#lookIn(leftMs);
+        if (most === 0) this.#lookIn(this.#urgent === 0 ? Math.min(leftMs, lingerMs) : leftMs);
         return;
       }
       this.#waiting.delete(waiting);
       waiting.admit();
     }
-    this.#timer?.();
-    this.#timer = undefined;
   }
 
   #lookIn(ms: number): void {
-    if (this.#timer) return;
     this.#timer = this.#clock.after(ms, () => {
       this.#timer = undefined;
       this.#admit();

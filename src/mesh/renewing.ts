@@ -28,6 +28,8 @@ export interface RenewingOptions {
   readonly current?: Identity | undefined;
   /** Fired to look at the clock again, after a suspend or a step; or to renew now. */
   readonly wake?: Wake | undefined;
+  /** What it returns is held while the issuer is asked. */
+  readonly asking?: (() => Disposable) | undefined;
 }
 
 /** No wait is longer, so that a clock stepped ahead is noticed within this time even when nobody tells. */
@@ -108,7 +110,7 @@ export async function* renewing(
         continue;
       }
       try {
-        const answer = await issuer.issue(signal);
+        const answer = await ask(issuer, options, signal);
         const extra = without(answer.roots, named ?? []);
         const next = { ...answer, roots: [...(named ?? []), ...extra] };
         const refused = policy.refuse(next);
@@ -132,6 +134,12 @@ export async function* renewing(
   } finally {
     if (signal.aborted) await Promise.allSettled(pumps);
   }
+}
+
+/** Apart from the loop: a `using` whose block threw once throws the same again in the loop's next round. */
+async function ask(issuer: Issuer, { asking }: RenewingOptions, signal: AbortSignal): Promise<Identity> {
+  using _asking = asking?.();
+  return await issuer.issue(signal);
 }
 
 function without(roots: readonly Certificate[], known: readonly Certificate[]): readonly Certificate[] {
