@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { inspect } from 'node:util';
+import { inspect, isDeepStrictEqual } from 'node:util';
 import { consul } from './adapter.ts';
 import { configSchema } from './config.ts';
 
@@ -67,4 +67,12 @@ test('a token in a configuration does not print', () => {
     assert.ok(!text.includes('very-secret'), text);
   }
   assert.equal(config.auth?.token?.reveal(), 'very-secret');
+});
+
+test('another token is another wish, though no print tells them apart', () => {
+  const withToken = (token: string) => configSchema.parse({ http, auth: { token } });
+  assert.ok(isDeepStrictEqual(withToken('first'), withToken('first')));
+  assert.ok(!isDeepStrictEqual(withToken('first'), withToken('other')), 'its worker would go on with the old token');
+  assert.equal(JSON.stringify(withToken('first')), JSON.stringify(withToken('other')));
+  assert.equal(inspect(withToken('first'), { depth: null }), inspect(withToken('other'), { depth: null }));
 });

@@ -1,3 +1,4 @@
+import { createHmac, randomBytes } from 'node:crypto';
 import { z } from 'zod';
 
 /** Where Kubernetes puts the pod's own token. */
@@ -142,12 +143,18 @@ export type TlsConfig = z.infer<typeof tls>;
 export type AuthConfig = NonNullable<ConsulConfig['auth']>;
 export type LoginConfig = NonNullable<AuthConfig['login']>;
 
+/** Of this process alone: a mark says nothing to anybody else. */
+const MARKING_KEY = randomBytes(32);
+
 /** A secret in a configuration that may be printed as a whole. */
 export class HiddenText {
   readonly #text: string;
+  /** Differs where the texts do, for who compares configurations. */
+  readonly mark: string;
 
   constructor(text: string) {
     this.#text = text;
+    this.mark = createHmac('sha256', MARKING_KEY).update(text).digest('base64');
   }
 
   reveal(): string {
