@@ -1,8 +1,9 @@
 import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { inspect } from 'node:util';
 import { PkiError } from './error.ts';
-import { type KeyType, keyTypeOf } from './key-type.ts';
-import { parsePem } from './pem.ts';
+import { type KeyType, keyTypeOf, P256 } from './key-type.ts';
+import { isWhole, type KeyForms, p256FormsIn, p256FormsOf } from './p256.ts';
+import { formatPem, parsePem } from './pem.ts';
 
 const REDACTED = '[redacted]';
 
@@ -20,10 +21,12 @@ export class PrivateKey {
   /** OpenSSL's view is some KB outside the heap: of a new key, which signs its request, as long as it lasts. */
   #asked: WeakRef<KeyObject> | undefined;
   #fingerprint: string | undefined;
+  readonly #keyType: KeyType;
 
-  private constructor(key: KeyObject) {
-    this.#pem = key.export({ type: 'pkcs8', format: 'pem' }).toString();
-    this.#spki = createPublicKey(key).export({ type: 'spki', format: 'der' }).toString('base64');
+  private constructor({ pkcs8, spki }: KeyForms, keyType: KeyType) {
+    this.#pem = formatPem('PRIVATE KEY', pkcs8);
+    this.#spki = spki.toString('base64');
+    this.#keyType = keyType;
   }
 
   /** A new P-256 key: what every mesh and every gateway takes. */
@@ -33,7 +36,7 @@ export class PrivateKey {
 
   static fromKeyObject(key: KeyObject): PrivateKey {
     if (key.type !== 'private') throw new PkiError('ERR_KEY_TYPE', `a ${key.type} key is not a private key`);
-    const found = new PrivateKey(key);
+    const found = new PrivateKey(p256FormsOf(key) ?? formsOf(key), keyTypeOf(key));
     found.#asked = new WeakRef(key);
     return found;
   }
@@ -51,11 +54,16 @@ export class PrivateKey {
         'ERR_KEY_TYPE',
         `a key of the form ${block.label} cannot be used; give PKCS#8 without a password`,
       );
+    const plain = form === 'pkcs8' ? p256FormsIn(block.der) : undefined;
+    if (plain) return new PrivateKey(plain, P256);
+    let key: KeyObject;
     try {
-      return new PrivateKey(createPrivateKey({ key: block.der, format: 'der', type: form }));
+      key = createPrivateKey({ key: block.der, format: 'der', type: form });
     } catch (cause) {
       throw new PkiError('ERR_KEY_SYNTAX', `the ${block.label} block does not hold a key`, { cause });
     }
+    if (isWhole(key)) return PrivateKey.fromKeyObject(key);
+    throw new PkiError('ERR_KEY_SYNTAX', `the private half in the ${block.label} block is not that of its public half`);
   }
 
   /** SubjectPublicKeyInfo, DER. */
@@ -70,7 +78,7 @@ export class PrivateKey {
   }
 
   get keyType(): KeyType {
-    return keyTypeOf(this.keyObject);
+    return this.#keyType;
   }
 
   get keyObject(): KeyObject {
@@ -97,4 +105,11 @@ export class PrivateKey {
   [inspect.custom](): string {
     return REDACTED;
   }
+}
+
+function formsOf(key: KeyObject): KeyForms {
+  return {
+    pkcs8: key.export({ type: 'pkcs8', format: 'der' }),
+    spki: createPublicKey(key).export({ type: 'spki', format: 'der' }),
+  };
 }
