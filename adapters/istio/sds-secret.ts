@@ -55,8 +55,12 @@ export type Secret = CertificateSecret | BundleSecret;
 /** Reads a file of the host on which the agent runs; undefined when it does not exist. */
 export type ReadFile = (path: string) => Promise<string | undefined>;
 
-/** Throws a MeshError that names the resource and never quotes it. */
-export async function readSecret(resource: AnyMessage, readFile: ReadFile): Promise<Secret | undefined> {
+/** Throws a MeshError that names the resource and never quotes it. `known` may come again. */
+export async function readSecret(
+  resource: AnyMessage,
+  readFile: ReadFile,
+  known: readonly Certificate[],
+): Promise<Secret | undefined> {
   const secret = decode<WireSecret>('SDS resource', `${TLS}.Secret`, resource.value);
   const { name } = secret;
   const what = `secret "${name}"`;
@@ -69,19 +73,24 @@ export async function readSecret(resource: AnyMessage, readFile: ReadFile): Prom
         { retry: { afterMs: 300_000 } },
       );
     }
-    const certificates = certificatesOf(what, await text(what, chain, readFile));
+    const certificates = certificatesOf(what, await text(what, chain, readFile), known);
     return { kind: 'certificate', name, certificates, key: keyOf(what, await text(what, key, readFile)) };
   }
   if (secret.validation_context && secret.type === 'validation_context') {
     const { trusted_ca, custom_validator_config: custom } = secret.validation_context;
-    if (custom?.typed_config) return bundleByDomain(name, custom.typed_config, readFile);
-    const roots = certificatesOf(what, await text(what, trusted_ca, readFile));
+    if (custom?.typed_config) return bundleByDomain(name, custom.typed_config, readFile, known);
+    const roots = certificatesOf(what, await text(what, trusted_ca, readFile), known);
     return { kind: 'bundle', name, rootsFor: () => roots };
   }
   return undefined;
 }
 
-async function bundleByDomain(name: string, config: AnyMessage, readFile: ReadFile): Promise<BundleSecret> {
+async function bundleByDomain(
+  name: string,
+  config: AnyMessage,
+  readFile: ReadFile,
+  known: readonly Certificate[],
+): Promise<BundleSecret> {
   const what = `secret "${name}"`;
   if (config.type_url.split('/').at(-1) !== SPIFFE_VALIDATOR) {
     throw new MeshError('ERR_MESH_UNSUPPORTED', `${what}: unknown validator ${config.type_url}; ask for plain roots`);
@@ -89,7 +98,7 @@ async function bundleByDomain(name: string, config: AnyMessage, readFile: ReadFi
   const { trust_domains } = decode<WireValidator>(what, SPIFFE_VALIDATOR, config.value);
   const roots = new Map<string, readonly Certificate[]>();
   for (const domain of trust_domains) {
-    roots.set(domain.name, certificatesOf(what, await text(what, domain.trust_bundle, readFile)));
+    roots.set(domain.name, certificatesOf(what, await text(what, domain.trust_bundle, readFile), known));
   }
   return { kind: 'bundle', name, rootsFor: (domain) => roots.get(domain) ?? [] };
 }
@@ -112,9 +121,9 @@ async function text(what: string, source: DataSource | null, readFile: ReadFile)
   }
 }
 
-function certificatesOf(what: string, pem: string | Uint8Array): Certificate[] {
+function certificatesOf(what: string, pem: string | Uint8Array, known: readonly Certificate[]): Certificate[] {
   try {
-    return parseCertificates(pem);
+    return parseCertificates(pem, { known });
   } catch (cause) {
     throw bad(what, 'has certificates that cannot be read', cause);
   }

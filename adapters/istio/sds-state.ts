@@ -48,7 +48,7 @@ export class SdsState {
     const { now, readFile } = this.#around;
     this.#refuseMadeUpNames(push.version);
     for (const resource of push.resources) {
-      const secret = await readSecret(resource, readFile);
+      const secret = await readSecret(resource, readFile, this.#told?.roots ?? []);
       if (secret?.kind === 'certificate' && secret.name === this.#names.certificateName) {
         this.#pair = readPair(this.#from, secret.key, secret.certificates, this.#wish, now());
       } else if (secret?.kind === 'bundle' && secret.name === this.#names.bundleName) {

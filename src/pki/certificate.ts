@@ -164,6 +164,8 @@ export interface CertificateParsing {
   readonly limits?: PemLimits;
   /** Blocks of other kinds, such as keys: skipped, or refused with ERR_PEM_LABEL. */
   readonly others?: 'ignore' | 'refuse';
+  /** Those that are met again are not read again: the roots in each answer of a mesh are mostly the same. */
+  readonly known?: readonly Certificate[] | undefined;
 }
 
 /** All certificates in their order, without duplicates; at least one, or ERR_PEM_EMPTY. */
@@ -171,8 +173,10 @@ export function parseCertificates(text: string | Uint8Array, options: Certificat
   const found = new Map<string, Certificate>();
   for (const { label, der } of parsePem(text, options.limits ?? PEM_LIMITS)) {
     if (LABELS.has(label)) {
-      const certificate = Certificate.fromDer(der);
-      if (!found.has(certificate.fingerprint)) found.set(certificate.fingerprint, certificate);
+      const fingerprint = sha256(der);
+      if (found.has(fingerprint)) continue;
+      const known = options.known?.find((one) => one.fingerprint === fingerprint);
+      found.set(fingerprint, known ?? Certificate.fromDer(der));
     } else if (options.others === 'refuse') {
       throw new PkiError('ERR_PEM_LABEL', `a ${label} block stands where only certificates are due`);
     }

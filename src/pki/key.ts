@@ -54,7 +54,7 @@ export class PrivateKey {
         'ERR_KEY_TYPE',
         `a key of the form ${block.label} cannot be used; give PKCS#8 without a password`,
       );
-    const plain = form === 'pkcs8' ? p256FormsIn(block.der) : undefined;
+    const plain = p256FormsIn(block.der);
     if (plain) return new PrivateKey(plain, P256);
     let key: KeyObject;
     try {

@@ -16,6 +16,7 @@ test('both ways give what OpenSSL writes, also where a coordinate or the scalar 
     const forms = { pkcs8: pkcs8(key), spki: spki(key) };
     assert.deepEqual(p256FormsOf(key), forms);
     assert.deepEqual(p256FormsIn(forms.pkcs8), forms);
+    assert.deepEqual(p256FormsIn(key.export({ type: 'sec1', format: 'der' })), forms);
     if ([36, 74, 106].some((at) => forms.pkcs8[at] === 0)) short += 1;
   }
   assert.ok(short > 0, 'one in 85 has such a number');

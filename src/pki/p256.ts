@@ -10,9 +10,11 @@ export interface KeyForms {
 /** RFC 5208 and 5915 around a scalar of 32 bytes and a point of 65, as OpenSSL, Go and BoringSSL write them. */
 const PKCS8_HEAD = Buffer.from('308187020100301306072a8648ce3d020106082a8648ce3d030107046d306b0201010420', 'hex');
 const PKCS8_MIDDLE = Buffer.from('a144034200', 'hex');
+const SEC1_HEAD = Buffer.from('30770201010420', 'hex');
+const SEC1_MIDDLE = Buffer.from('a00a06082a8648ce3d030107a144034200', 'hex');
 const SPKI_HEAD = Buffer.from('3059301306072a8648ce3d020106082a8648ce3d030107034200', 'hex');
 const SCALAR = 32;
-const POINT_AT = PKCS8_HEAD.length + SCALAR + PKCS8_MIDDLE.length;
+const POINT = 65;
 const UNCOMPRESSED = Buffer.of(4);
 /** Those that Node writes as JWK, by OpenSSL's names. */
 const JWK_CURVES: ReadonlySet<string> = new Set(['prime256v1', 'secp256k1', 'secp384r1', 'secp521r1']);
@@ -25,14 +27,16 @@ export function p256FormsOf(key: KeyObject): KeyForms | undefined {
 }
 
 /**
- * The forms of a PKCS#8 key on P-256 whose point is that of its scalar; undefined for whatever is written in another
- * way. OpenSSL's own decoder takes ten times as long.
+ * The forms of a P-256 key in PKCS#8 or SEC1 whose point is that of its scalar; undefined for whatever is written in
+ * another way. OpenSSL's own decoder takes ten times as long.
  */
-export function p256FormsIn(pkcs8: Buffer): KeyForms | undefined {
-  const scalar = pkcs8.subarray(PKCS8_HEAD.length, PKCS8_HEAD.length + SCALAR);
-  const point = pkcs8.subarray(POINT_AT);
-  const forms = formsOf(scalar, point);
-  return forms.pkcs8.equals(pkcs8) && pointOf('prime256v1', scalar)?.equals(point) ? forms : undefined;
+export function p256FormsIn(der: Buffer): KeyForms | undefined {
+  const isSec1 = der.subarray(0, SEC1_HEAD.length).equals(SEC1_HEAD);
+  const [head, middle] = isSec1 ? [SEC1_HEAD, SEC1_MIDDLE] : [PKCS8_HEAD, PKCS8_MIDDLE];
+  const scalar = der.subarray(head.length, head.length + SCALAR);
+  const point = der.subarray(-POINT);
+  if (!der.equals(Buffer.concat([head, scalar, middle, point]))) return undefined;
+  return pointOf('prime256v1', scalar)?.equals(point) ? formsOf(scalar, point) : undefined;
 }
 
 /** Whether the public half of a private key is that of its private half: OpenSSL takes each as it is written. */
