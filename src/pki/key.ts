@@ -1,8 +1,8 @@
-import { createHash, createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
+import { createHash, createPrivateKey, createPublicKey, type KeyObject } from 'node:crypto';
 import { inspect } from 'node:util';
 import { PkiError } from './error.ts';
 import { type KeyType, keyTypeOf, P256 } from './key-type.ts';
-import { isWhole, type KeyForms, p256FormsIn, p256FormsOf } from './p256.ts';
+import { isWhole, type KeyForms, newP256, p256FormsIn, p256KeyObject } from './p256.ts';
 import { formatPem, parsePem } from './pem.ts';
 
 const REDACTED = '[redacted]';
@@ -31,12 +31,12 @@ export class PrivateKey {
 
   /** A new P-256 key: what every mesh and every gateway takes. */
   static generate(): PrivateKey {
-    return PrivateKey.fromKeyObject(generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey);
+    return new PrivateKey(newP256(), P256);
   }
 
   static fromKeyObject(key: KeyObject): PrivateKey {
     if (key.type !== 'private') throw new PkiError('ERR_KEY_TYPE', `a ${key.type} key is not a private key`);
-    const found = new PrivateKey(p256FormsOf(key) ?? formsOf(key), keyTypeOf(key));
+    const found = new PrivateKey(formsOf(key), keyTypeOf(key));
     found.#asked = new WeakRef(key);
     return found;
   }
@@ -84,7 +84,9 @@ export class PrivateKey {
   get keyObject(): KeyObject {
     const known = this.#asked?.deref();
     if (known) return known;
-    const key = createPrivateKey(this.#pem);
+    const [block] = parsePem(this.#pem);
+    const isPlain = block && this.#keyType === P256;
+    const key = isPlain ? p256KeyObject(block.der) : createPrivateKey(this.#pem);
     this.#asked = new WeakRef(key);
     return key;
   }

@@ -1,4 +1,4 @@
-import { createECDH, type KeyObject } from 'node:crypto';
+import { createECDH, createPrivateKey, type KeyObject } from 'node:crypto';
 
 /** What a private key is written as, DER. */
 export interface KeyForms {
@@ -13,17 +13,30 @@ const PKCS8_MIDDLE = Buffer.from('a144034200', 'hex');
 const SEC1_HEAD = Buffer.from('30770201010420', 'hex');
 const SEC1_MIDDLE = Buffer.from('a00a06082a8648ce3d030107a144034200', 'hex');
 const SPKI_HEAD = Buffer.from('3059301306072a8648ce3d020106082a8648ce3d030107034200', 'hex');
+const P256 = 'prime256v1';
 const SCALAR = 32;
 const POINT = 65;
 const UNCOMPRESSED = Buffer.of(4);
 /** Those that Node writes as JWK, by OpenSSL's names. */
-const JWK_CURVES: ReadonlySet<string> = new Set(['prime256v1', 'secp256k1', 'secp384r1', 'secp521r1']);
+const JWK_CURVES: ReadonlySet<string> = new Set([P256, 'secp256k1', 'secp384r1', 'secp521r1']);
 
-/** The forms of a private key on P-256; undefined for any other. OpenSSL's own encoders take 25 times as long. */
-export function p256FormsOf(key: KeyObject): KeyForms | undefined {
-  if (key.asymmetricKeyType !== 'ec' || key.asymmetricKeyDetails?.namedCurve !== 'prime256v1') return undefined;
-  const { scalar, point } = partsOf(key);
-  return formsOf(scalar, point);
+/**
+ * A new key. Not by `generateKeyPairSync`: a collection frees the job that made the key, under the key's lock, and
+ * Node stops for ever where it comes while that lock is held, as it is while such a key is written as JWK.
+ */
+export function newP256(): KeyForms {
+  const curve = createECDH(P256);
+  const point = curve.generateKeys();
+  const scalar = curve.getPrivateKey();
+  return formsOf(Buffer.concat([Buffer.alloc(SCALAR - scalar.length), scalar]), point);
+}
+
+/** What signs, of what `p256FormsIn` or `newP256` gave; six times as fast as OpenSSL's decoder. */
+export function p256KeyObject(pkcs8: Buffer): KeyObject {
+  const number = (from: number) => pkcs8.subarray(from, from + SCALAR).toString('base64url');
+  const d = number(PKCS8_HEAD.length);
+  const [x, y] = [number(pkcs8.length - 2 * SCALAR), number(pkcs8.length - SCALAR)];
+  return createPrivateKey({ key: { kty: 'EC', crv: 'P-256', d, x, y }, format: 'jwk' });
 }
 
 /**
@@ -36,7 +49,7 @@ export function p256FormsIn(der: Buffer): KeyForms | undefined {
   const scalar = der.subarray(head.length, head.length + SCALAR);
   const point = der.subarray(-POINT);
   if (!der.equals(Buffer.concat([head, scalar, middle, point]))) return undefined;
-  return pointOf('prime256v1', scalar)?.equals(point) ? formsOf(scalar, point) : undefined;
+  return pointOf(P256, scalar)?.equals(point) ? formsOf(scalar, point) : undefined;
 }
 
 /** Whether the public half of a private key is that of its private half: OpenSSL takes each as it is written. */
