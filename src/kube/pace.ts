@@ -1,5 +1,6 @@
 import { answered, type Concurrency, startingConcurrency } from '../core/concurrency.ts';
 import type { Clock } from '../mesh/clock.ts';
+import { once } from '../mesh/once.ts';
 
 export interface PaceOptions {
   readonly clock: Clock;
@@ -69,8 +70,11 @@ export class Pace {
   #turn(isWrite: boolean): Turn {
     const { clock, most, limited } = this.#options;
     const sentAt = clock.monotonic();
-    let open = true;
     if (isWrite) this.#underWay += 1;
+    const ended = once(() => {
+      if (isWrite) this.#underWay -= 1;
+      this.#admit();
+    });
     return {
       answered: (status, retryAfterMs) => {
         const isBusy = status === 429 || (status === 503 && retryAfterMs !== undefined);
@@ -80,12 +84,7 @@ export class Pace {
         this.#state = answered(this.#state, answer, most);
         if (Math.floor(this.#state.limit) !== Math.floor(before)) limited?.(Math.floor(this.#state.limit));
       },
-      [Symbol.dispose]: () => {
-        if (!open) return;
-        open = false;
-        if (isWrite) this.#underWay -= 1;
-        this.#admit();
-      },
+      [Symbol.dispose]: () => ended[Symbol.dispose](),
     };
   }
 
