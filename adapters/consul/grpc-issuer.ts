@@ -111,18 +111,16 @@ export class GrpcIssuer implements Issuer, Probing {
   /** Asked anew each time: trust domain and signing key of a cluster change without us being told first. */
   async #currentTrust(signal: AbortSignal): Promise<Trust> {
     using enough = linkedTo(signal);
-    const timer = this.#host.clock.sleep(DEADLINE_MS, enough.signal).then(
-      () =>
-        enough.abort(
-          new MeshError('ERR_MESH_TIMEOUT', `no roots from Consul in ${DEADLINE_MS / 1000} s; look at the servers`),
-        ),
-      () => undefined,
+    const cancel = this.#host.clock.after(DEADLINE_MS, () =>
+      enough.abort(
+        new MeshError('ERR_MESH_TIMEOUT', `no roots from Consul in ${DEADLINE_MS / 1000} s; look at the servers`),
+      ),
     );
     try {
       for await (const trust of this.#watchRoots(enough.signal)) return trust;
     } finally {
+      cancel();
       enough.abort(new Error('roots were read'));
-      await timer;
     }
     throw new MeshError(
       'ERR_MESH_BAD_RESPONSE',

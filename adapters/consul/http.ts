@@ -54,11 +54,7 @@ export class ConsulHttp {
     const what = `Consul at ${this.address}: ${request.method ?? 'GET'} ${request.path}`;
     const agent = await this.#connection(signal);
     using late = linkedTo(signal);
-    using over = linkedTo(signal);
-    const timer = this.#host.clock.sleep(request.timeoutMs, over.signal).then(
-      () => late.abort(new Error('timed out')),
-      () => undefined,
-    );
+    const cancel = this.#host.clock.after(request.timeoutMs, () => late.abort(new Error('timed out')));
     try {
       const answer = await this.#send(request, agent, late.signal);
       const status = answer.statusCode ?? 0;
@@ -75,8 +71,7 @@ export class ConsulHttp {
       }
       throw error instanceof MeshError ? error : connectionError(what, error);
     } finally {
-      over.abort(new Error('answered'));
-      await timer;
+      cancel();
     }
   }
 

@@ -126,18 +126,14 @@ class LoginTokens implements Tokens {
   /** A token that Consul forgot already is no failure; one that stays is a nuisance that is reported. */
   async #logout(token: string): Promise<void> {
     const over = new AbortController();
-    const timer = this.#host.clock.sleep(LOGOUT_MS, over.signal).then(
-      () => over.abort(new Error('logout took too long')),
-      () => undefined,
-    );
+    const cancel = this.#host.clock.after(LOGOUT_MS, () => over.abort(new Error('logout took too long')));
     try {
       await this.#port.logout(token, over.signal);
     } catch (error) {
       const gone = error instanceof MeshError && (error.code === 'ERR_MESH_TOKEN' || error.code === 'ERR_MESH_DENIED');
       if (!gone) this.#host.log.warn({ error }, 'an ACL token that is no longer used could not be logged out');
     } finally {
-      over.abort(new Error('logged out'));
-      await timer;
+      cancel();
     }
   }
 }

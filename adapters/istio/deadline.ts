@@ -4,7 +4,7 @@ import type { Clock } from '../../src/mesh/clock.ts';
 export class Deadline {
   readonly #clock: Clock;
   readonly #late: (reason: string) => void;
-  #pending: AbortController | undefined;
+  #cancel: (() => void) | undefined;
 
   constructor(clock: Clock, late: (reason: string) => void) {
     this.#clock = clock;
@@ -14,16 +14,11 @@ export class Deadline {
   /** Replaces the moment set before. */
   set(ms: number, reason: string): void {
     this.clear();
-    const pending = new AbortController();
-    this.#pending = pending;
-    this.#clock.sleep(ms, pending.signal).then(
-      () => this.#late(reason),
-      () => undefined,
-    );
+    this.#cancel = this.#clock.after(ms, () => this.#late(reason));
   }
 
   clear(): void {
-    this.#pending?.abort();
-    this.#pending = undefined;
+    this.#cancel?.();
+    this.#cancel = undefined;
   }
 }

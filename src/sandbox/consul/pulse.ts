@@ -11,15 +11,18 @@ export class Pulse {
   }
 
   /** Resolves at the next fire, after `ms`, or when aborted, whichever comes first. */
-  async wait(ms: number, clock: Clock, signal: AbortSignal): Promise<void> {
-    const over = new AbortController();
-    const fired = new Promise<void>((resolve) => {
-      this.#waiting.add(resolve);
-      over.signal.addEventListener('abort', () => this.#waiting.delete(resolve), { once: true });
+  wait(ms: number, clock: Clock, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      if (signal.aborted) return resolve();
+      const end = () => {
+        cancel();
+        this.#waiting.delete(end);
+        signal.removeEventListener('abort', end);
+        resolve();
+      };
+      this.#waiting.add(end);
+      const cancel = clock.after(ms, end);
+      signal.addEventListener('abort', end, { once: true });
     });
-    const timer = clock.sleep(ms, AbortSignal.any([signal, over.signal])).catch(() => undefined);
-    await Promise.race([fired, timer]);
-    over.abort();
-    await timer;
   }
 }

@@ -43,7 +43,7 @@ export class PilotAgent {
   #cached: Identity | undefined;
   #roots = '';
   #count = 0;
-  #timer = new AbortController();
+  #cancel: () => void = () => {};
   #stopped = false;
   /** Rewrites a resource before it is sent: where tests spoil one. */
   spoil: ((name: string, resource: Resource) => Resource) | undefined;
@@ -109,7 +109,7 @@ export class PilotAgent {
 
   async stop(): Promise<void> {
     this.#stopped = true;
-    this.#timer.abort();
+    this.#cancel();
     this.#cached = undefined;
     this.#roots = '';
     this.#subscribers.clear();
@@ -211,17 +211,13 @@ export class PilotAgent {
   }
 
   #schedule(identity: Identity): void {
-    this.#timer.abort();
-    this.#timer = new AbortController();
+    this.#cancel();
     const { clock, random } = this.#options;
     const life = leafOf(identity).notAfter - clock.now();
     const jitter = (random() * 2 - 1) * JITTER;
-    clock.sleep(life * (ROTATE_AT - jitter), this.#timer.signal).then(
-      () => {
-        if (!this.#stopped) this.rotate();
-      },
-      () => {},
-    );
+    this.#cancel = clock.after(life * (ROTATE_AT - jitter), () => {
+      if (!this.#stopped) this.rotate();
+    });
   }
 }
 

@@ -37,7 +37,7 @@ export class SpireAgent {
   #server: RunningServer | undefined;
   #identity: Identity;
   #version = 0;
-  #timer = new AbortController();
+  #cancel: () => void = () => {};
   /** Whether the process on the other side of the socket has a registration entry. */
   registered = true;
   /** Whether it can be attested at all. */
@@ -72,7 +72,7 @@ export class SpireAgent {
   }
 
   async stop(): Promise<void> {
-    this.#timer.abort();
+    this.#cancel();
     await this.#server?.stop();
     this.#subscribers.clear();
   }
@@ -147,14 +147,10 @@ export class SpireAgent {
   }
 
   #schedule(): void {
-    this.#timer.abort();
-    this.#timer = new AbortController();
+    this.#cancel();
     const { clock } = this.#options;
     const life = leafOf(this.#identity).notAfter - clock.now();
-    clock.sleep(life * ROTATE_AT, this.#timer.signal).then(
-      () => this.rotate(),
-      () => {},
-    );
+    this.#cancel = clock.after(life * ROTATE_AT, () => this.rotate());
   }
 }
 
