@@ -25,15 +25,18 @@ describe('the host of an adapter', () => {
     await rm(dir, { recursive: true });
   });
 
+  const surroundings = {
+    clock: systemClock,
+    random: Math.random,
+    log: silentLog,
+    namespace: 'default',
+    report: () => {},
+  };
   const host = (filesBelow?: readonly string[], share?: Share) =>
     createHost({
+      ...surroundings,
       share,
       kube: connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test' }),
-      clock: systemClock,
-      random: Math.random,
-      log: silentLog,
-      namespace: 'default',
-      report: () => {},
       filesBelow,
     });
 
@@ -42,6 +45,32 @@ describe('the host of an adapter', () => {
     assert.match(await host().token(request, signal), /^eyJ/);
     const absent = { ...request, serviceAccount: { name: 'absent', namespace: 'default' } };
     await assert.rejects(host().token(absent, signal), { code: 'ERR_MESH_TOKEN', message: /default\/absent/ });
+  });
+
+  it('mints one token for all who ask for the same at a time, and another for the next', async () => {
+    let mints = 0;
+    const kube = connect({
+      kubeconfigText: api.kubeconfig(),
+      userAgent: 'test',
+      answered: (verb) => {
+        mints += verb === 'create' ? 1 : 0;
+      },
+    });
+    const share = sharing();
+    const one = () => createHost({ share, kube, ...surroundings });
+    const ask = (audience: string, given: AbortSignal = signal) =>
+      one().token({ audience, serviceAccount: { name: 'gateway', namespace: 'default' } }, given);
+    const gone = new AbortController();
+    const aborted = assert.rejects(ask('istio-ca', gone.signal), /not needed/);
+    const tokens = await Promise.all([
+      ...Array.from({ length: 20 }, () => ask('istio-ca')),
+      ask('other'),
+      gone.abort(new Error('not needed')),
+    ]);
+    await aborted;
+    assert.deepEqual([new Set(tokens.slice(0, 21)).size, mints], [2, 2]);
+    assert.ok(!tokens.includes(await ask('istio-ca')));
+    assert.equal(mints, 3);
   });
 
   it('reads a token file anew at each call', async () => {

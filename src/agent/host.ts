@@ -14,8 +14,9 @@ import { type Share, sharing } from '../mesh/sharing.ts';
 import { Trigger } from '../mesh/trigger.ts';
 import { Discovery } from './discovery.ts';
 import { fileContents } from './files.ts';
+import { Minting } from './minting.ts';
 
-/** The shortest that the API server grants; tokens are used once and thrown away. */
+/** The shortest that the API server grants; a token is used by those who asked while it was made, and thrown away. */
 const TOKEN_SECONDS = 600;
 
 type ConfigMapData = Readonly<Record<string, string>> | undefined;
@@ -69,7 +70,16 @@ class AdapterHost implements Host {
 
   async token(request: TokenRequest, signal: AbortSignal): Promise<string> {
     if (request.file !== undefined) permit(request.file, this.#filesBelow);
-    return bearer(this.#kube, request, signal);
+    if (request.file !== undefined) return tokenFile(request.file);
+    const { audience, serviceAccount: account } = request;
+    if (!account) {
+      throw new MeshError('ERR_MESH_CONFIG', 'no token is configured; set serviceAccount or tokenFile', {
+        retry: 'never',
+      });
+    }
+    const mint = () => new Minting((stop) => minted(this.#kube, account, audience, stop));
+    using held = this.share(`token ${account.namespace}/${account.name} ${audience}`, mint);
+    return await held.value.token(signal);
   }
 
   configMap(ref: ConfigMapRef, signal: AbortSignal): AsyncIterable<ConfigMapData> {
@@ -94,16 +104,14 @@ function permit(path: string, directories: readonly string[] | undefined): void 
   );
 }
 
-async function bearer(kube: Kube, request: TokenRequest, signal: AbortSignal): Promise<string> {
-  if (request.file !== undefined) return tokenFile(request.file);
-  const account = request.serviceAccount;
-  if (!account) {
-    throw new MeshError('ERR_MESH_CONFIG', 'no token is configured; set serviceAccount or tokenFile', {
-      retry: 'never',
-    });
-  }
+async function minted(
+  kube: Kube,
+  account: NonNullable<TokenRequest['serviceAccount']>,
+  audience: string,
+  signal: AbortSignal,
+): Promise<string> {
   try {
-    return (await kube.token(account, request.audience, TOKEN_SECONDS, signal)).token;
+    return (await kube.token(account, audience, TOKEN_SECONDS, signal)).token;
   } catch (cause) {
     const name = `${account.namespace}/${account.name}`;
     if (cause instanceof KubeError && cause.status === 403) {

@@ -26,7 +26,7 @@ export interface Host {
   readonly random: () => number;
   /** The MeshCertificate's own namespace: what an omitted namespace means. */
   readonly namespace: string;
-  /** A fresh bearer token; never cached by the caller, never logged. */
+  /** A bearer token made just now, perhaps for several who asked at once; never cached by the caller, never logged. */
   token(request: TokenRequest, signal: AbortSignal): Promise<string>;
   /** The ConfigMap's data now, then at each change; `undefined` while it does not exist. */
   configMap(ref: ConfigMapRef, signal: AbortSignal): AsyncIterable<Readonly<Record<string, string>> | undefined>;

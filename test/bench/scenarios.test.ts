@@ -19,7 +19,10 @@ it('measures on the sandbox in processes of their own, keeps every limit that is
   const counted = findings.counts.filter(({ limit }) => limit !== undefined).map(({ value }) => value);
   assert.deepEqual(counted, [2, 1, 2, 1], 'two requests and one certificate a rotation, in both fleets');
   assert.match(findings.notes.join(), /kube-apiserver: there is none here/);
-  assert.match(markdown(report.outcomes[0] ?? assert.fail()), /sandbox: 5 rotations .*× /);
+  assert.match(
+    markdown(report.outcomes[0] ?? assert.fail()),
+    /sandbox: 5 rotations \| \/s \| [\d.]+ \| [\d.]+ \| [\d.]+ \|/,
+  );
 
   const { rows, notes } = await flat(context);
   assert.equal(rows.length, 2);
