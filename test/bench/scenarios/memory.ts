@@ -10,8 +10,8 @@ import { settled } from './start.ts';
 
 /** More publications than these are put into the sandbox: a real API server takes minutes more to fill. */
 const REAL_UP_TO = 1_000;
-/** Until what the start left behind is collected. */
-const QUIET_MS = 5_000;
+/** V8 gives back what the start left behind some ten seconds after the last of it. */
+const QUIET_MS = 20_000;
 const STEPS = 10;
 const [KIB, MIB] = [1024, 2 ** 20];
 
