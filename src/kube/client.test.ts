@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
 import { FakeClock } from '../../test/support/fake-clock.ts';
 import type { KubeObject } from '../core/object.ts';
+import { Trigger } from '../mesh/trigger.ts';
 import { type KubeApi, type KubeApiOptions, startKubeApi } from '../sandbox/kube/kube-api.ts';
 import type { Kube } from './api.ts';
 import { type ConnectOptions, connect } from './client.ts';
@@ -101,6 +102,26 @@ describe('the Kubernetes client', { timeout: 60_000 }, () => {
     await Promise.all(held);
     assert.equal(api.requests.entries.length, asked + 3);
     assert.deepEqual(limits, [16, 8]);
+  });
+
+  it('sends half as many writes at a time to a server that does not answer before the deadline', async (test) => {
+    const clock = new FakeClock();
+    const limits: number[] = [];
+    const heard = new Trigger();
+    const silent = () => heard.fire();
+    const kube = await connectTo(test, silent, { clock, limited: (limit) => limits.push(limit) });
+    const failed = failing(kube.apply(SECRET, MANAGER));
+    const { signal } = new AbortController();
+    await heard.wait(signal);
+    await clock.advance(30_000);
+    assert.equal((await failed).code, 'ERR_KUBE_UNREACHABLE');
+    assert.deepEqual(limits, [16, 8]);
+    const abort = new AbortController();
+    const given = kube.apply(SECRET, MANAGER, abort.signal);
+    await heard.wait(signal);
+    abort.abort(new Error('no longer wanted'));
+    await assert.rejects(given, /no longer wanted/);
+    assert.deepEqual(limits, [16, 8], 'who gave up says nothing of the server');
   });
 
   it('never repeats the bytes of a Secret in an error', async (test) => {
@@ -262,7 +283,11 @@ describe('the Kubernetes client', { timeout: 60_000 }, () => {
 });
 
 /** A client of a server that says whatever the test wants. */
-async function connectTo(test: TestContext, listener: RequestListener): Promise<Kube> {
+async function connectTo(
+  test: TestContext,
+  listener: RequestListener,
+  client: Partial<ConnectOptions> = {},
+): Promise<Kube> {
   const server = createServer(listener);
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   const { port } = server.address() as AddressInfo;
@@ -273,7 +298,7 @@ async function connectTo(test: TestContext, listener: RequestListener): Promise<
     contexts: [{ name: 'a', context: { cluster: 'a', user: 'a' } }],
     'current-context': 'a',
   };
-  const kube = connect({ kubeconfigText: JSON.stringify(config), userAgent: 'x/1' });
+  const kube = connect({ kubeconfigText: JSON.stringify(config), userAgent: 'x/1', ...client });
   test.after(() => {
     kube.close();
     server.closeAllConnections();

@@ -11,7 +11,7 @@ import {
   retryAfterMs,
 } from './classify.ts';
 import type { Access, Credentials } from './credentials.ts';
-import type { KubeError } from './error.ts';
+import { KubeError } from './error.ts';
 import { Pace, type Turn } from './pace.ts';
 
 export interface Exchange {
@@ -38,7 +38,6 @@ export interface TransportOptions {
 
 /** Enough for a socket's idle close on the server's side (kube-apiserver: 90 s or more) never to come first. */
 const IDLE_MS = 30_000;
-/** An abort without a reason makes an exception with a stack, for each request. */
 
 /** What waits for one of a few connections, and what never waits: watches stay open, and a Lease that waits is lost. */
 type Pool = 'requests' | 'unqueued';
@@ -177,7 +176,9 @@ export class Transport {
       return response;
     } catch (error) {
       this.#options.answered?.(exchange.called, 0);
-      if (!limit.aborted) turn?.answered(0, undefined);
+      // Our own deadline passed: a server that is silent is asked for less too.
+      const isSilent = limit.reason instanceof KubeError;
+      if (!limit.aborted || isSilent) turn?.answered(0, undefined);
       throw errorFromSocket(exchange.called, error);
     }
   }
