@@ -127,6 +127,23 @@ describe('a stream that is read once for all who follow it', () => {
     assert.deepEqual(second.reports, ['two', 'three']);
   });
 
+  it('tells each of a stream that cannot even be opened', async () => {
+    const share = sharing();
+    const refused = () =>
+      new Newest<number>(() => {
+        throw new Error('no such place');
+      });
+    const { signal } = new AbortController();
+    const values = [1, 2].map(() =>
+      following(
+        () => share('one', refused),
+        () => {},
+        signal,
+      ),
+    );
+    for (const each of values) await assert.rejects(each.next(), /no such place/);
+  });
+
   it('tells a failure to begin, such as a refusal, to who asked', async () => {
     const refusal = new Error('not permitted');
     const refused = () => {

@@ -12,6 +12,7 @@ export class Newest<T> implements Disposable {
   readonly #stop = new AbortController();
   readonly #followers = new Set<Follower<T>>();
   #news: News<T> | undefined;
+  #end: End | undefined;
 
   constructor(open: Opening<T>) {
     void this.#read(open);
@@ -20,6 +21,7 @@ export class Newest<T> implements Disposable {
   /** Answers what is known already. */
   join(follower: Follower<T>): News<T> | undefined {
     this.#followers.add(follower);
+    if (this.#end) follower.end(this.#end);
     return this.#news;
   }
 
@@ -47,6 +49,7 @@ export class Newest<T> implements Disposable {
     } catch (error) {
       end = { error };
     }
+    this.#end = end;
     each((follower) => follower.end(end));
   }
 }
