@@ -82,13 +82,13 @@ export class Worker {
   /** Ends when `stop` is aborted; aborts it, so that all that was started ends too, when it fails. */
   async run(stop: AbortController): Promise<void> {
     const { signal } = stop;
-    const { clock, discovery, leadership, spacings } = this.#env;
+    const { kube, clock, random, log, discovery, dryRun, leadership, spacings } = this.#env;
     const { name, namespace = '' } = this.certificate.metadata;
     const { spec } = this.certificate;
     const host = createHost({ ...this.#env, namespace, report: this.#meshFailed });
     const opened = this.#adapter.open(spec.mesh.config, host);
     const mappings = keepMappings({
-      ...this.#env,
+      ...{ kube, discovery, clock, random, log, dryRun },
       meta: { name, namespace },
       spec,
       targeting: isTargeting(opened) ? opened : undefined,

@@ -58,6 +58,7 @@ export async function startBundle(
       ...args,
     ],
     dir,
+    env: await imageEnv(),
     ready: async () => {
       const { ok } = await fetch(`${url}/readyz`, { signal: AbortSignal.timeout(1_000) });
       readyMs ||= ok ? performance.now() - started : 0;
@@ -86,6 +87,13 @@ export async function startBundle(
       throw new Error('the bundle did not tell its heap');
     },
   };
+}
+
+/** What deploy/Dockerfile sets. */
+async function imageEnv(): Promise<Readonly<Record<string, string>>> {
+  const [, settings] = /^ENV (.+)$/m.exec(await readFile(join(ROOT, 'deploy/Dockerfile'), 'utf8')) ?? [];
+  if (settings === undefined) throw new Error('deploy/Dockerfile sets no environment');
+  return Object.fromEntries(settings.split(' ').map((setting) => setting.split('=', 2)));
 }
 
 /** Imported before the bundle, which stays as it is: at SIGUSR2 collects, and writes what is left in use to a file. */

@@ -18,7 +18,7 @@ const [KIB, MIB] = [1024, 2 ** 20];
 export const memory: Scenario = {
   id: 'memory',
   title: 'Memory by the number of publications, and over rotations',
-  same: `The shipped bundle, started anew over publications that stand: its RSS as the kernel tells it once all are known and nothing moves, and its heap after a forced collection, told by the same bundle under --expose-gc in a run of its own. Each further publication: the difference to one, divided. More than ${REAL_UP_TO} stand in the sandbox's API server. Rotations: the agent in one process, from source, whose identities are all rotated ${STEPS} times; its heap after a collection before each time and at the end, and the line through these.`,
+  same: `The shipped bundle in the environment of its image, started anew over publications that stand: its RSS as the kernel tells it once all are known and nothing moves, and its heap after a forced collection, told by the same bundle under --expose-gc in a run of its own. Each further publication: the difference to one, divided. More than ${REAL_UP_TO} stand in the sandbox's API server. Rotations: the agent in one process, from source, whose identities are all rotated ${STEPS} times; its heap after a collection before each time and at the end, and the line through these.`,
   async run(context) {
     const { sizes, fleets } = context;
     const rows: Row[] = [];
