@@ -69,9 +69,11 @@ class AdapterHost implements Host {
   }
 
   async token(request: TokenRequest, signal: AbortSignal): Promise<string> {
-    if (request.file !== undefined) permit(request.file, this.#filesBelow);
-    if (request.file !== undefined) return tokenFile(request.file);
-    const { audience, serviceAccount: account } = request;
+    const { audience, serviceAccount: account, file } = request;
+    if (file !== undefined) {
+      permit(file, this.#filesBelow);
+      return tokenFile(file);
+    }
     if (!account) {
       throw new MeshError('ERR_MESH_CONFIG', 'no token is configured; set serviceAccount or tokenFile', {
         retry: 'never',
