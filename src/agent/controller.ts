@@ -10,7 +10,7 @@ import type { Clock } from '../mesh/clock.ts';
 import type { Log } from '../mesh/log.ts';
 import { Trigger } from '../mesh/trigger.ts';
 import { Gathering } from './gathering.ts';
-import { sharing } from './sharing.ts';
+import { interning } from './interning.ts';
 
 export interface ControllerOptions {
   readonly kube: Kube;
@@ -41,7 +41,7 @@ export async function* customResources(
   const inner = new AbortController();
   const changed = new Trigger();
   const stop = AbortSignal.any([signal, inner.signal]);
-  const share = sharing();
+  const intern = interning();
   const scopes = options.namespaces ?? [undefined];
   const reflectors = scopes.map((namespace) =>
     reflect(options.kube, RESOURCES.meshCertificates, namespace === undefined ? {} : { namespace }, {
@@ -49,7 +49,7 @@ export async function* customResources(
       random: options.random,
       log: options.log,
       signal: stop,
-      keep: (object) => share(withoutManagers(object)),
+      keep: (object) => intern(withoutManagers(object)),
       onError: options.onError,
     }),
   );

@@ -5,7 +5,7 @@ import { type Reflector, reflect } from '../kube/reflector.ts';
 import { RESOURCES } from '../kube/resources.ts';
 import type { Clock } from '../mesh/clock.ts';
 import type { Log } from '../mesh/log.ts';
-import { sharing } from './sharing.ts';
+import { interning } from './interning.ts';
 
 export interface DiscoveryOptions {
   readonly kube: Kube;
@@ -114,7 +114,7 @@ class SharedWatch {
     this.#resource = resource;
     this.#log = log;
     this.#unused = unused;
-    const share = sharing();
+    const intern = interning();
     const reduced =
       resource === RESOURCES.pods ? withoutBulk : resource === RESOURCES.tlsContexts ? withoutManagers : undefined;
     this.reflector = reflect(kube, resource, selection, {
@@ -122,7 +122,7 @@ class SharedWatch {
       random,
       log,
       signal: this.#stop.signal,
-      keep: (object) => share(reduced?.(object) ?? object),
+      keep: (object) => intern(reduced?.(object) ?? object),
       onError: (error) => {
         this.#tell((watcher) => watcher.failed(error));
       },

@@ -4,7 +4,7 @@ import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import type { Validation } from '../config/validate.ts';
 import { type KubeObject, keyOf, refOf } from '../core/object.ts';
 import { FINALIZER, isDeleting } from './finalize.ts';
-import { sharing } from './sharing.ts';
+import { interning } from './interning.ts';
 
 interface Known {
   readonly object: KubeObject;
@@ -26,7 +26,7 @@ export class Gathering {
   /** What is in force, by key. */
   #inForce: ReadonlyMap<string, MeshCertificate> = new Map();
   #conflicts: readonly Conflict[] = [];
-  readonly #share = sharing();
+  readonly #intern = interning();
 
   constructor(validate: (object: unknown) => Validation) {
     this.#validate = validate;
@@ -77,7 +77,7 @@ export class Gathering {
     // The same wish under another annotation keeps its place and its worker.
     const same = known?.value?.metadata.generation === generation && known?.value?.metadata.uid === uid;
     const spec =
-      same && generation !== undefined && known?.value ? known.value.spec : this.#share({ ...result.value.spec });
+      same && generation !== undefined && known?.value ? known.value.spec : this.#intern({ ...result.value.spec });
     const { metadata } = object as unknown as MeshCertificate;
     return { object, print, problem: undefined, value: { ...result.value, metadata, spec } };
   }

@@ -1,6 +1,6 @@
 import { isOurs } from '../core/difference.ts';
 import type { KubeObject, ManagedFields } from '../core/object.ts';
-import { sharing } from './sharing.ts';
+import { interning } from './interning.ts';
 
 /** A mesh has one bundle, or two while its roots overlap; an agent follows some meshes in some namespaces. */
 const TEXTS = 64;
@@ -10,12 +10,12 @@ const TEXTS = 64;
  * thousand publications have in common, such as the bundle, exists once. A private key is never among that.
  */
 export function keeping(): (object: KubeObject) => KubeObject {
-  const share = sharing('data');
+  const intern = interning('data');
   const shareText = sharedTexts();
   return (object) => {
     const { metadata, data } = object;
     const ours = (metadata.managedFields ?? []).filter(isOurs).map(withoutItems);
-    const kept = share({ ...object, metadata: { ...metadata, managedFields: ours } });
+    const kept = intern({ ...object, metadata: { ...metadata, managedFields: ours } });
     return data === undefined
       ? kept
       : { ...kept, data: sharedData(data as Readonly<Record<string, string>>, shareText) };

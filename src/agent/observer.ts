@@ -55,7 +55,7 @@ export class Observer {
   /** Watches the given objects; `changed` is called after each change of one of them, and once all are listed. */
   observe(refs: readonly ObjectRef[], changed: () => void): Interest {
     const watches = refs.map((ref) => this.#watchFor(ref));
-    return new Share(refs.map(keyOf), watches, changed);
+    return new Watched(refs.map(keyOf), watches, changed);
   }
 
   /** Why some watch does not follow now. */
@@ -93,7 +93,7 @@ export class Observer {
 }
 
 /** One of thousands, each of a few objects: lists take a third of what maps do. */
-class Share implements Interest {
+class Watched implements Interest {
   readonly keys: readonly string[];
   /** In the order of the keys. */
   readonly #watches: readonly Watch[];
@@ -149,7 +149,7 @@ class Watch {
   readonly #reflector: Reflector;
   readonly #stop = new AbortController();
   /** Mostly one for each key: the same worker may take the next before it lets go of the one that it has. */
-  readonly #subscribers = new Map<string, readonly Share[]>();
+  readonly #subscribers = new Map<string, readonly Watched[]>();
   /** Answers to our writes that the watch has not shown yet. */
   readonly #written = new Map<string, KubeObject>();
   readonly #keep: Keep;
@@ -201,13 +201,13 @@ class Watch {
     this.#reflector.resync();
   }
 
-  subscribe(key: string, share: Share): void {
+  subscribe(key: string, one: Watched): void {
     const others = this.#subscribers.get(key);
-    this.#subscribers.set(key, others ? [...others, share] : [share]);
+    this.#subscribers.set(key, others ? [...others, one] : [one]);
   }
 
-  unsubscribe(key: string, share: Share): void {
-    const others = this.#subscribers.get(key)?.filter((other) => other !== share) ?? [];
+  unsubscribe(key: string, one: Watched): void {
+    const others = this.#subscribers.get(key)?.filter((other) => other !== one) ?? [];
     if (others.length > 0) this.#subscribers.set(key, others);
     else this.#subscribers.delete(key);
     if (this.#subscribers.size > 0) return;
@@ -231,7 +231,7 @@ class Watch {
   }
 
   #tell(key: string): void {
-    for (const share of this.#subscribers.get(key) ?? []) share.changed();
+    for (const one of this.#subscribers.get(key) ?? []) one.changed();
   }
 }
 

@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { sharing } from './sharing.ts';
+import { interning } from './interning.ts';
 
 /** As it comes from the server: each time anew. */
 const fresh = <T>(value: T): T => JSON.parse(JSON.stringify(value));
 
-describe('sharing', () => {
+describe('interning', () => {
   it('makes equal parts one and leaves the whole as it was', () => {
-    const share = sharing();
+    const share = interning();
     const one = { name: 'a', conditions: [{ type: 'Ready', status: 'True' }], empty: [], none: null, count: 3 };
     const first = share(fresh(one));
     const second = share(fresh({ ...one, name: 'b' }));
@@ -19,7 +19,7 @@ describe('sharing', () => {
   });
 
   it('does not take one thing for another that is written alike', () => {
-    const share = sharing();
+    const share = interning();
     const alike = [
       [],
       {},
@@ -39,7 +39,7 @@ describe('sharing', () => {
   });
 
   it('never remembers what is in a field to be left out, nor what is long', () => {
-    const share = sharing('data');
+    const share = interning('data');
     const secret = { data: { 'tls.key': 'short' }, labels: { app: 'meshcert' }, more: { text: 'x'.repeat(300) } };
     const [first, second] = [share(fresh(secret)), share(fresh(secret))];
     assert.deepEqual(second, secret);
@@ -56,7 +56,7 @@ describe('sharing', () => {
       }
       reveal = (): string => this.#text;
     }
-    const share = sharing();
+    const share = interning();
     const configs = ['one', 'other'].map((text) => share({ token: new Hidden(text), get: () => text }));
     assert.deepEqual(
       configs.map(({ token, get }) => [token.reveal(), get()]),
@@ -68,7 +68,7 @@ describe('sharing', () => {
   });
 
   it('forgets what it has not met for long', () => {
-    const share = sharing();
+    const share = interning();
     const old = share(fresh({ name: 'old' }));
     for (let at = 0; at < 2_000; at++) share({ name: `${at}`, common: { of: 'all' } });
     assert.notEqual(share(fresh({ name: 'old' })), old);

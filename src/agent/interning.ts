@@ -15,7 +15,7 @@ const MANY = 256;
  * are equal, and the server sends each anew. The value is changed in place, to one that equals it. What is in fields
  * named `except` is not looked at, nor remembered.
  */
-export function sharing(except?: string): <T>(value: T) => T {
+export function interning(except?: string): <T>(value: T) => T {
   let newer = new Map<string, Part>();
   let older = new Map<string, Part>();
   let count = 0;
