@@ -2,7 +2,7 @@ import type { Check, Host, Issuer, Probing } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
 import { LastRead } from '../../src/mesh/last-read.ts';
-import { linkedTo } from '../../src/mesh/linked-signal.ts';
+import { limitedTo } from '../../src/mesh/linked-signal.ts';
 import { sharing } from '../../src/mesh/sharing.ts';
 import { type Certificate, parseCertificates } from '../../src/pki/certificate.ts';
 import { createCsr } from '../../src/pki/csr.ts';
@@ -110,16 +110,12 @@ export class GrpcIssuer implements Issuer, Probing {
 
   /** Asked anew each time: trust domain and signing key of a cluster change without us being told first. */
   async #currentTrust(signal: AbortSignal): Promise<Trust> {
-    using enough = linkedTo(signal);
-    const cancel = this.#host.clock.after(DEADLINE_MS, () =>
-      enough.abort(
-        new MeshError('ERR_MESH_TIMEOUT', `no roots from Consul in ${DEADLINE_MS / 1000} s; look at the servers`),
-      ),
-    );
+    const late = () =>
+      new MeshError('ERR_MESH_TIMEOUT', `no roots from Consul in ${DEADLINE_MS / 1000} s; look at the servers`);
+    using enough = limitedTo(this.#host.clock, DEADLINE_MS, late, signal);
     try {
       for await (const trust of this.#watchRoots(enough.signal)) return trust;
     } finally {
-      cancel();
       enough.abort(new Error('roots were read'));
     }
     throw new MeshError(

@@ -3,7 +3,7 @@ import { Agent as TlsAgent, request as tlsRequest } from 'node:https';
 import { isIP } from 'node:net';
 import type { Host } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
-import { linkedTo } from '../../src/mesh/linked-signal.ts';
+import { limitedTo } from '../../src/mesh/linked-signal.ts';
 import { apiCa } from './ca.ts';
 import type { HttpConfig } from './config.ts';
 import { connectionError, httpError, type Row } from './errors.ts';
@@ -53,8 +53,7 @@ export class ConsulHttp {
   async request(request: HttpRequest, signal: AbortSignal): Promise<HttpAnswer> {
     const what = `Consul at ${this.address}: ${request.method ?? 'GET'} ${request.path}`;
     const agent = await this.#connection(signal);
-    using late = linkedTo(signal);
-    const cancel = this.#host.clock.after(request.timeoutMs, () => late.abort(new Error('timed out')));
+    using late = limitedTo(this.#host.clock, request.timeoutMs, () => new Error('timed out'), signal);
     try {
       const answer = await this.#send(request, agent, late.signal);
       const status = answer.statusCode ?? 0;
@@ -70,8 +69,6 @@ export class ConsulHttp {
         throw new MeshError('ERR_MESH_TIMEOUT', `${what}: no answer in ${seconds} s; is the agent overloaded?`);
       }
       throw error instanceof MeshError ? error : connectionError(what, error);
-    } finally {
-      cancel();
     }
   }
 

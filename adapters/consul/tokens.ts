@@ -1,5 +1,6 @@
 import type { Host } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
+import { limitedTo } from '../../src/mesh/linked-signal.ts';
 import { UnderWay } from '../../src/mesh/under-way.ts';
 import { firstOf } from './ca.ts';
 import type { AuthConfig, LoginConfig } from './config.ts';
@@ -125,15 +126,12 @@ class LoginTokens implements Tokens {
 
   /** A token that Consul forgot already is no failure; one that stays is a nuisance that is reported. */
   async #logout(token: string): Promise<void> {
-    const over = new AbortController();
-    const cancel = this.#host.clock.after(LOGOUT_MS, () => over.abort(new Error('logout took too long')));
+    using over = limitedTo(this.#host.clock, LOGOUT_MS, () => new Error('logout took too long'));
     try {
       await this.#port.logout(token, over.signal);
     } catch (error) {
       const gone = error instanceof MeshError && (error.code === 'ERR_MESH_TOKEN' || error.code === 'ERR_MESH_DENIED');
       if (!gone) this.#host.log.warn({ error }, 'an ACL token that is no longer used could not be logged out');
-    } finally {
-      cancel();
     }
   }
 }

@@ -1,5 +1,5 @@
 import type { Clock } from '../mesh/clock.ts';
-import { linkedTo } from '../mesh/linked-signal.ts';
+import { limitedTo } from '../mesh/linked-signal.ts';
 
 /** Diagnostics of a gateway with thousands of Mappings take seconds to render. */
 const TIMEOUT_MS = 10_000;
@@ -10,8 +10,7 @@ export async function askGateway(
   clock: Clock,
   signal: AbortSignal,
 ): Promise<{ readonly body: unknown } | { readonly failure: string }> {
-  using late = linkedTo(signal);
-  const cancel = clock.after(TIMEOUT_MS, () => late.abort(new Error(`no answer within ${TIMEOUT_MS / 1000} s`)));
+  using late = limitedTo(clock, TIMEOUT_MS, () => new Error(`no answer within ${TIMEOUT_MS / 1000} s`), signal);
   try {
     const response = await fetch(url, { headers: { accept: 'application/json' }, signal: late.signal });
     if (!response.ok) return { failure: `${url.origin} answers ${response.status}` };
@@ -22,7 +21,5 @@ export async function askGateway(
       ? String((late.signal.reason as Error).message)
       : ((cause as Error | undefined)?.message ?? message);
     return { failure: `${url.origin}: ${why}` };
-  } finally {
-    cancel();
   }
 }

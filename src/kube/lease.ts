@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import type { KubeObject, ObjectRef } from '../core/object.ts';
 import { FIELD_MANAGER } from '../core/object.ts';
 import type { Clock } from '../mesh/clock.ts';
-import { linkedTo } from '../mesh/linked-signal.ts';
+import { limitedTo } from '../mesh/linked-signal.ts';
 import type { Log } from '../mesh/log.ts';
 import type { Kube } from './api.ts';
 import { KubeError } from './error.ts';
@@ -143,22 +143,20 @@ class Campaign implements Leadership {
   /** One look and, if it is ours to take, one write; both must be answered before a term would run out. */
   async #step(): Promise<void> {
     const { clock } = this.#options;
-    using limit = linkedTo(this.#signal);
-    const late = new KubeError(
-      'ERR_KUBE_UNREACHABLE',
-      `renew Lease ${this.#options.namespace}/${this.#options.name}: no answer in time. It is tried again.`,
-      { status: 0 },
-    );
+    const late = () =>
+      new KubeError(
+        'ERR_KUBE_UNREACHABLE',
+        `renew Lease ${this.#options.namespace}/${this.#options.name}: no answer in time. It is tried again.`,
+        { status: 0 },
+      );
     const limitMs = Math.min(this.#untilDeadline(), this.#durations.renewDeadlineMs / 2);
-    const cancel = clock.after(limitMs, () => limit.abort(late));
+    using limit = limitedTo(clock, limitMs, late, this.#signal);
     try {
       if (!this.#term || !this.#lease) this.#see(await this.#kube.get(this.#ref, limit.signal));
       if (this.#mayTake()) await this.#write(limit.signal);
     } catch (error) {
       if (isRace(error)) this.#lease = undefined;
       throw error;
-    } finally {
-      cancel();
     }
   }
 
@@ -224,15 +222,12 @@ class Campaign implements Leadership {
   async #release(): Promise<void> {
     if (!this.#lease) return;
     const { clock, log } = this.#options;
-    const limit = new AbortController();
-    const cancel = clock.after(RELEASE_MS, () => limit.abort(new Error('no answer in time')));
+    using limit = limitedTo(clock, RELEASE_MS, () => new Error('no answer in time'));
     const record = { ...readLease(this.#lease), holder: undefined, durationMs: 1000, renewedAt: clock.now() };
     try {
       await this.#put(record, limit.signal);
     } catch (error) {
       log.warn({ lease: this.#options.name, err: error }, 'the Lease could not be released; a successor waits it out');
-    } finally {
-      cancel();
     }
   }
 }

@@ -1,7 +1,7 @@
 import { type IncomingMessage, Agent as PlainAgent, request as plainRequest, type RequestOptions } from 'node:http';
 import { Agent, type AgentOptions, request as tlsRequest } from 'node:https';
 import type { Clock } from '../mesh/clock.ts';
-import { linkedTo } from '../mesh/linked-signal.ts';
+import { limitedTo } from '../mesh/linked-signal.ts';
 import {
   type Called,
   errorFromCredentials,
@@ -114,20 +114,13 @@ export class Transport {
     work: (limit: AbortSignal) => Promise<T>,
   ): Promise<T> {
     const { clock, deadlineMs } = this.#options;
-    using limit = linkedTo(signal);
-    let late: KubeError | undefined;
-    const cancel = clock.after(deadlineMs, () => {
-      late = tooLate();
-      limit.abort(late);
-    });
+    using limit = limitedTo(clock, deadlineMs, tooLate, signal);
     try {
       return await work(limit.signal);
     } catch (error) {
       if (signal?.aborted) throw signal.reason;
-      if (late) throw late;
+      if (limit.signal.aborted) throw limit.signal.reason;
       throw error;
-    } finally {
-      cancel();
     }
   }
 

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { getEventListeners } from 'node:events';
 import { test } from 'node:test';
-import { linkedTo } from './linked-signal.ts';
+import { FakeClock } from '../../test/support/fake-clock.ts';
+import { limitedTo, linkedTo } from './linked-signal.ts';
 
 test('a linked signal follows whichever parent is aborted, with its reason', () => {
   const [first, second] = [new AbortController(), new AbortController()];
@@ -19,4 +20,21 @@ test('a linked signal that is disposed of follows nobody and leaves nothing behi
   assert.equal(getEventListeners(parent.signal, 'abort').length, 0);
   parent.abort();
   assert.equal(linked.signal.aborted, false);
+});
+
+test('a limited signal is aborted when its time is over, with its parent, and not once it is disposed of', async () => {
+  const clock = new FakeClock();
+  const late = () => new Error('late');
+  const slow = limitedTo(clock, 1000, late);
+  await clock.advance(1000);
+  assert.equal((slow.signal.reason as Error).message, 'late');
+  const parent = new AbortController();
+  const cut = limitedTo(clock, 1000, late, parent.signal);
+  parent.abort(new Error('cut'));
+  assert.equal((cut.signal.reason as Error).message, 'cut');
+  cut[Symbol.dispose]();
+  const done = limitedTo(clock, 1000, late);
+  done[Symbol.dispose]();
+  assert.equal(clock.sleeping, 0);
+  assert.equal(done.signal.aborted, false);
 });

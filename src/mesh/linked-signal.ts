@@ -1,4 +1,5 @@
 import { setMaxListeners } from 'node:events';
+import type { Clock } from './clock.ts';
 
 /**
  * Follows its parents until disposed of. Unlike `AbortSignal.any`, of which a long-lived parent remembers each for
@@ -11,6 +12,25 @@ export interface LinkedSignal extends Disposable {
 
 export function linkedTo(...parents: readonly (AbortSignal | undefined)[]): LinkedSignal {
   return new Linked(parents);
+}
+
+/** The same, aborted with what `late` makes when it was not disposed of within `ms`. */
+export function limitedTo(
+  clock: Pick<Clock, 'after'>,
+  ms: number,
+  late: () => Error,
+  ...parents: readonly (AbortSignal | undefined)[]
+): LinkedSignal {
+  const linked = linkedTo(...parents);
+  const cancel = clock.after(ms, () => linked.abort(late()));
+  return {
+    signal: linked.signal,
+    abort: linked.abort,
+    [Symbol.dispose]: () => {
+      cancel();
+      linked[Symbol.dispose]();
+    },
+  };
 }
 
 class Linked implements LinkedSignal {
