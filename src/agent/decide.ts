@@ -59,9 +59,11 @@ export function decide(situation: Situation): Decision {
   const { candidate, published, spec, now } = situation;
   const current = standing(situation);
   const judged = candidate && judge(situation, candidate, current?.identity);
-  const accepted = judged?.ok ? candidate : undefined;
-  const named = accepted?.roots ?? namedRoots(published.bundle, published.since);
-  const trust = trustFor(situation, named, accepted, current?.identity);
+  const accepted = judged?.verdict.ok ? candidate : undefined;
+  const trust =
+    judged && accepted
+      ? judged.trust
+      : trustFor(situation, namedRoots(published.bundle, published.since), undefined, current?.identity);
   const hold =
     accepted && current && !sameLeaf(accepted, current.identity)
       ? decideHold({
@@ -83,7 +85,7 @@ export function decide(situation: Situation): Decision {
     identity,
     trust,
     hold,
-    problem: (judged && toProblem(judged)) ?? wanted?.problem,
+    problem: (judged && toProblem(judged.verdict)) ?? wanted?.problem,
     nextLook: earliest(now, [
       trust.nextChangeAt,
       hold?.hold ? hold.until : undefined,
@@ -109,7 +111,7 @@ function wantedObjects(
 
 /** Why the candidate may not be published, or undefined. */
 export function refusal(situation: Situation, candidate: Identity): Problem | undefined {
-  return toProblem(judge(situation, candidate, standing(situation)?.identity));
+  return toProblem(judge(situation, candidate, standing(situation)?.identity).verdict);
 }
 
 interface Standing {
@@ -128,13 +130,18 @@ function standing({ published, expectation, now }: Situation): Standing | undefi
   return { identity: { id, key: pair.key, chain: pair.chain, roots: published.bundle }, path: verdict.path };
 }
 
-/** Against the very bundle that would be written with it. */
-function judge(situation: Situation, candidate: Identity, current: Identity | undefined): Verdict {
-  const { bundle } = trustFor(situation, candidate.roots, candidate, current);
+interface Judgement {
+  readonly verdict: Verdict;
+  /** What would be written with the candidate, and what it was judged against. */
+  readonly trust: TrustDecision;
+}
+
+function judge(situation: Situation, candidate: Identity, current: Identity | undefined): Judgement {
+  const trust = trustFor(situation, candidate.roots, candidate, current);
   // Without a wish the published identity is the wish: a mesh that suddenly names somebody else is not followed.
   const id = situation.expectation.id ?? current?.id ?? candidate.id;
   const wish = { ...situation.expectation, id };
-  return verify(candidate, bundle, wish, situation.now);
+  return { verdict: verify(candidate, trust.bundle, wish, situation.now), trust };
 }
 
 function trustFor(

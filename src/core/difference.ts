@@ -12,7 +12,8 @@ const COMPARED_METADATA = ['labels', 'annotations', 'ownerReferences'] as const;
  */
 export function differences(wanted: KubeObject, observed: KubeObject): string[] {
   const found = new Set<string>();
-  for (const [name, value] of Object.entries(contentOf(wanted))) compare(value, contentOf(observed)[name], name, found);
+  const standing = contentOf(observed);
+  for (const [name, value] of Object.entries(contentOf(wanted))) compare(value, standing[name], name, found);
   for (const entry of observed.metadata.managedFields ?? []) {
     if (isOurs(entry) && entry.operation === 'Apply') leftOver(entry.fieldsV1 ?? {}, wanted, '', found);
   }

@@ -6,18 +6,17 @@ import { emergencyAt, lifetimeOf } from './schedule.ts';
 import { verify } from './verify.ts';
 
 /**
- * Whether the Secret that stands holds a newer pair than the one that would replace it, good for the same names
- * under the bundle that would be written, and not yet in its last tenth. A writer that was paused or that reads an
+ * Whether the Secret that stands holds a newer pair than the wanted one, whose leaf is `next`, good for the same
+ * names under the bundle that would be written, and not yet in its last tenth. A writer that was paused or that reads an
  * old cache must not put an older certificate back.
  */
-export function standsNewer(wanted: KubeObject, observed: KubeObject, now: number): boolean {
-  const starts = [observed, wanted].map((secret) => readable(() => firstNotBefore(text(secret, 'tls.crt'))));
+export function standsNewer(next: Certificate, wanted: KubeObject, observed: KubeObject, now: number): boolean {
+  const start = readable(() => firstNotBefore(text(observed, 'tls.crt')));
   // So it is at each rotation.
-  if (starts[0] !== undefined && starts[1] !== undefined && starts[0] <= starts[1]) return false;
-  const [next] = chainOf(wanted);
+  if (start !== undefined && start <= next.notBefore) return false;
   const chain = chainOf(observed);
   const [leaf] = chain;
-  if (!next || !leaf || leaf.notBefore <= next.notBefore) return false;
+  if (!leaf || leaf.notBefore <= next.notBefore) return false;
   const form = leaf.names.uris.length > 0 ? 'spiffe' : 'dns';
   const [id] = idsOf(next, form);
   const verdict = verify({ key: keyOf(observed), chain }, bundleOf(wanted), { form, id }, now);

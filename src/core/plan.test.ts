@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { Identity } from '../mesh/identity.ts';
-import { formatCertificates } from '../pki/certificate.ts';
+import { Certificate, formatCertificates } from '../pki/certificate.ts';
 import { SandboxCa } from '../sandbox/ca.ts';
 import { FIELD_MANAGER, type KubeObject, keyOf, type ManagedFields, OWNER_LABEL, refOf } from './object.ts';
 import { type Desired, plan, type Step } from './plan.ts';
@@ -150,9 +150,11 @@ describe('an identity Secret', () => {
       },
     });
   const b64 = (text: string) => Buffer.from(text).toString('base64');
+  const leafIn = ({ data }: KubeObject): Certificate =>
+    Certificate.fromPem(Buffer.from((data as Record<string, string>)['tls.crt'] ?? '', 'base64'));
   const guarded = (next: KubeObject, standing: KubeObject, at = now) =>
     plan(
-      [{ object: next, order: 2, kind: 'secret', guard: 'identity' }],
+      [{ object: next, order: 2, kind: 'secret', leaf: leafIn(next) }],
       new Map([[keyOf(refOf(standing)), live(standing)]]),
       owner,
       at,

@@ -1,3 +1,4 @@
+import type { Certificate } from '../pki/certificate.ts';
 import { differences, isOurs } from './difference.ts';
 import { standsNewer } from './identity-guard.ts';
 import { describe, type KubeObject, keyOf, type ObjectRef, OWNER_LABEL, refOf } from './object.ts';
@@ -8,8 +9,8 @@ export interface Desired {
   readonly order: number;
   /** Emissary keeps the old certificate when both kinds change within one batch. */
   readonly kind: 'secret' | 'gateway';
-  /** An older leaf never replaces a newer one that is good. */
-  readonly guard?: 'identity';
+  /** Of an identity Secret, first in its chain: an older leaf never replaces a newer one that is good. */
+  readonly leaf?: Certificate;
 }
 
 export const PLAN_CODES = [
@@ -70,7 +71,7 @@ function planOne(want: Desired, live: KubeObject | undefined, owner: string, now
 }
 
 function refusal(
-  { object, guard }: Desired,
+  { object, leaf }: Desired,
   live: KubeObject,
   owner: string,
   differs: boolean,
@@ -105,7 +106,7 @@ function refusal(
       message: `${name} is immutable and can never be rotated; choose another name in the MeshCertificate`,
     };
   }
-  if (guard === 'identity' && differs && standsNewer(object, live, now)) {
+  if (leaf && differs && standsNewer(leaf, object, live, now)) {
     return {
       code: 'ERR_PLAN_OLDER',
       message: `${name} holds a newer certificate that is still good; the older one is not written over it`,

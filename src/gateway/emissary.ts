@@ -40,7 +40,8 @@ export function desiredObjects(input: PublicationInput): readonly Desired[] {
   if (bundle.length === 0) {
     throw new GatewayError('ERR_GATEWAY_EMPTY_BUNDLE', `Secret ${spec.caSecretName}: a trust bundle has a root`);
   }
-  if (identity.chain.length === 0) {
+  const [leaf] = identity.chain;
+  if (!leaf) {
     throw new GatewayError('ERR_GATEWAY_EMPTY_CHAIN', `Secret ${spec.secretName}: an identity has a certificate`);
   }
   const roots = formatCertificates(bundle);
@@ -64,7 +65,7 @@ export function desiredObjects(input: PublicationInput): readonly Desired[] {
     {
       kind: 'secret',
       order: ORDER.identity,
-      guard: 'identity',
+      leaf,
       object: secret(meta(checked(spec.secretName)), 'kubernetes.io/tls', {
         'tls.crt': formatCertificates(identity.chain),
         'tls.key': identity.key.toPem(),

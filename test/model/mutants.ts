@@ -210,8 +210,8 @@ export const MUTANTS: readonly Mutant[] = [
     rule: '7 one writer',
     title: 'an older leaf may replace a newer one',
     file: PLAN,
-    from: "if (guard === 'identity' && differs && standsNewer(object, live, now)) {",
-    to: 'if (guard === undefined && standsNewer(object, live, now)) {',
+    from: 'if (leaf && differs && standsNewer(leaf, object, live, now)) {',
+    to: 'if (false) {',
   },
   {
     rule: '8 traps',

@@ -212,9 +212,7 @@ test('over any history of leaves, what stands is never replaced by an older leaf
             Object.entries(data).map(([name, pem]) => [name, Buffer.from(pem).toString('base64')]),
           ),
         };
-        const steps = writes(
-          plan([{ object, order: 1, kind: 'secret', guard: 'identity' }], cluster.objects, owner, at),
-        );
+        const steps = writes(plan([{ object, order: 1, kind: 'secret', leaf }], cluster.objects, owner, at));
         if (steps.length === 0) continue;
         const inEmergency = standing && at >= standing.notBefore + 0.9 * (standing.notAfter - standing.notBefore);
         assert.ok(
