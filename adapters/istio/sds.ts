@@ -52,11 +52,14 @@ export class SdsSource implements Source, Probing {
         if (identity) {
           deadline.clear();
           yield identity;
+          // The write to the cluster goes out first: nobody waits for the answer.
+          await nextTick();
           deadline.set(...this.#silence(identity));
         } else if (state.waitsForRoots) {
           const what = `${this.#from} sent a new leaf and ${within(ROOT_FOLLOWS_MS)} not the root that it is under`;
           deadline.set(ROOT_FOLLOWS_MS, `${what}; it is asked anew`);
         }
+        push.accept();
       }
       signal.throwIfAborted();
       throw new MeshError('ERR_MESH_UNAVAILABLE', `${this.#from} ended the stream; it is opened again`);
@@ -96,9 +99,7 @@ export class SdsSource implements Source, Probing {
   /** What cannot be used is refused and ends the stream: only a new one makes the agent send again. */
   async #take(state: SdsState, push: Push): Promise<Identity | undefined> {
     try {
-      const identity = await state.take(push);
-      push.accept();
-      return identity;
+      return await state.take(push);
     } catch (error) {
       if (error instanceof MeshError) push.refuse(error.message);
       throw error;
@@ -120,4 +121,5 @@ export class SdsSource implements Source, Probing {
   }
 }
 
+const nextTick = (): Promise<void> => new Promise((resolve) => process.nextTick(resolve));
 const within = (ms: number): string => `within ${formatDuration(Math.round(ms / 1000) * 1000)}`;

@@ -77,30 +77,29 @@ async function* reopening(
 
 /** Aborts its signal when a new leaf is overdue or a renewal was asked for. */
 class Watchdog {
-  readonly signal: AbortSignal;
   silent = false;
-  #options: RenewingOptions;
-  #host: Host;
+  readonly #options: RenewingOptions;
+  readonly #host: Host;
   readonly #reopen: LinkedSignal;
-  #outer: AbortSignal;
-  #overdue: number;
-  #timer: LinkedSignal;
-  #running = new Set<Promise<void>>();
+  readonly #overdue: number;
+  #cancel: (() => void) | undefined;
+  readonly #renewal: Promise<void> | undefined;
 
   constructor(host: Host, options: RenewingOptions, outer: AbortSignal, overdue = 0) {
     this.#host = host;
     this.#options = options;
-    this.#outer = outer;
     this.#overdue = overdue;
     this.#reopen = linkedTo(outer);
-    this.signal = this.#reopen.signal;
-    this.#timer = linkedTo(this.signal);
-    if (options.wake) this.#start(this.#onRenew(options.wake));
+    this.#renewal = options.wake && this.#onRenew(options.wake);
+  }
+
+  get signal(): AbortSignal {
+    return this.#reopen.signal;
   }
 
   /** Starts the wait anew: overdue when the mesh says or at the leaf's renewal time, or half-way to its end when that is past. */
   expect(identity: Identity | undefined, issuedAt?: number): void {
-    this.#restart();
+    this.#cancel?.();
     if (!identity) return;
     const leaf = leafOf(identity);
     const now = this.#host.clock.now();
@@ -108,47 +107,31 @@ class Watchdog {
     const due = Math.max(this.#options.policy.renewAt(leaf, issuedAt), pushed);
     // Never sooner than a second: an expired leaf must not make a loop of reopening.
     const wait = Math.max(1000, due > now ? due - now : (leaf.notAfter - now) / 2);
-    this.#start(this.#onSilence(wait, this.#timer.signal));
+    this.#cancel = this.#host.clock.after(wait, () => {
+      this.silent = true;
+      this.#reopen.abort(new Error('silent'));
+    });
   }
 
   /** What was pushed is of no use: the stream is opened again after a while, unless something better comes first. */
   reopenIn(ms: number): void {
-    this.#restart();
-    this.#start(this.#onRefused(ms, this.#timer.signal));
+    this.#cancel?.();
+    this.#cancel = this.#host.clock.after(ms, () => this.#reopen.abort(new Error('refused')));
   }
 
   async stop(): Promise<void> {
+    this.#cancel?.();
     this.#reopen.abort(new Error('stopped'));
-    this.#timer[Symbol.dispose]();
     this.#reopen[Symbol.dispose]();
-    await Promise.allSettled(this.#running);
-  }
-
-  #restart(): void {
-    this.#timer.abort(new Error('replaced'));
-    this.#timer[Symbol.dispose]();
-    this.#timer = linkedTo(this.signal);
-  }
-
-  #start(work: Promise<void>): void {
-    const quiet = work.catch(() => {}).finally(() => this.#running.delete(quiet));
-    this.#running.add(quiet);
+    await this.#renewal;
   }
 
   async #onRenew(wake: Wake): Promise<void> {
-    while (!wake.takeRenewal()) await wake.wait(this.signal);
-    this.#reopen.abort(new Error('renewal asked for'));
-  }
-
-  async #onRefused(ms: number, signal: AbortSignal): Promise<void> {
-    await this.#host.clock.sleep(ms, signal);
-    this.#reopen.abort(new Error('refused'));
-  }
-
-  async #onSilence(ms: number, signal: AbortSignal): Promise<void> {
-    await this.#host.clock.sleep(ms, signal);
-    if (this.#outer.aborted) return;
-    this.silent = true;
-    this.#reopen.abort(new Error('silent'));
+    try {
+      while (!wake.takeRenewal()) await wake.wait(this.signal);
+      this.#reopen.abort(new Error('renewal asked for'));
+    } catch {
+      // Stopped.
+    }
   }
 }
