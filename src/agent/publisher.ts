@@ -5,7 +5,7 @@ import { KubeError } from '../kube/error.ts';
 import { codeOf } from '../mesh/error.ts';
 import type { Problem } from './decide.ts';
 import type { Precedence } from './precedence.ts';
-import { reclaimFields } from './reclaim.ts';
+import { ownByApply, reclaimFields } from './reclaim.ts';
 import type { Spacing } from './spacing.ts';
 
 /** Whether this process may write now. */
@@ -78,7 +78,12 @@ async function write(
   signal: AbortSignal,
 ): Promise<KubeObject> {
   const options = { fieldManager: FIELD_MANAGER, dryRun };
-  if (step.action === 'create') return kube.create(step.object, options, signal);
+  if (step.action === 'create') {
+    const created = await kube.create(step.object, options, signal);
+    if (dryRun || step.kind === 'gateway') return created;
+    // Once, so that each rotation costs less. Where it fails the object stands as well.
+    return (await ownByApply(kube, created, options, signal).catch(() => undefined)) ?? created;
+  }
   const live = observed(refOf(step.object));
   const reclaimed = live && (await reclaimFields(kube, live, step.object, options, signal));
   const resourceVersion = reclaimed?.metadata.resourceVersion ?? step.resourceVersion;

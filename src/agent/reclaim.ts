@@ -4,8 +4,8 @@ import type { Kube, WriteOptions } from '../kube/api.ts';
 
 /**
  * Server-side apply removes only fields that the manager's *apply* owns, and an object that we created by POST is
- * owned by its *update*. Before the first apply that drops a field, ownership is moved over. Returns the object as
- * it then stands, or undefined where nothing had to be done.
+ * owned by its *update*. Where that stands yet, ownership is moved over before the first apply that drops a field.
+ * Returns the object as it then stands, or undefined where nothing had to be done.
  */
 export async function reclaimFields(
   kube: Kube,
@@ -17,18 +17,28 @@ export async function reclaimFields(
   if (options.dryRun || !dropsField(createdIn(live)?.fieldsV1 ?? {}, wanted)) return undefined;
   // What is observed names only us; the whole list is written back.
   const whole = await kube.get(refOf(live), signal);
-  const created = whole && createdIn(whole);
+  const metadata = { ...live.metadata, managedFields: whole?.metadata.managedFields ?? [] };
+  return ownByApply(kube, { ...live, metadata }, options, signal);
+}
+
+/**
+ * Moves what we created over to our apply, as if it had been made by one: an apply then has one owner less to compare
+ * with, which is a tenth of what it costs the API server. `whole` is with all its managers. Returns what then stands,
+ * or undefined where nothing had to be done.
+ */
+export async function ownByApply(
+  kube: Kube,
+  whole: KubeObject,
+  options: WriteOptions,
+  signal: AbortSignal,
+): Promise<KubeObject | undefined> {
+  const created = createdIn(whole);
   if (!created) return undefined;
-  const { metadata } = whole;
-  const managedFields = (metadata.managedFields ?? [])
+  const { resourceVersion, managedFields: all = [] } = whole.metadata;
+  const managedFields = all
     .filter((entry) => !(isOurs(entry) && entry.operation === 'Apply'))
     .map((entry) => (entry === created ? { ...entry, operation: 'Apply' as const } : entry));
-  return kube.merge(
-    refOf(live),
-    { metadata: { managedFields, resourceVersion: live.metadata.resourceVersion } },
-    options,
-    signal,
-  );
+  return kube.merge(refOf(whole), { metadata: { managedFields, resourceVersion } }, options, signal);
 }
 
 function createdIn({ metadata }: KubeObject): ManagedFields | undefined {

@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { SPACING_MS } from '../../src/agent/spacing.ts';
+import { FIELD_MANAGER } from '../../src/core/object.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { ambassadorDefinitions } from '../../src/sandbox/kube/ambassador.ts';
 import { AgentWorld } from '../support/agent-world.ts';
 
 const HOUR = 3_600_000;
+const SECRET = { apiVersion: 'v1', kind: 'Secret', namespace: 'emissary' } as const;
 
 describe('the agent', () => {
   it('publishes the CA Secret, the identity Secret and the TLSContext, in this order', async () => {
@@ -21,7 +23,30 @@ describe('the agent', () => {
     assert.equal(identity?.chain.length, 1);
     const context = (await world.context())?.spec as Record<string, unknown>;
     assert.deepEqual([context.secret, context.ca_secret, context.hosts], ['istio-identity', 'istio-ca', []]);
-    assert.deepEqual(writes(world), ['create secrets/', 'create secrets/', 'create tlscontexts/']);
+    assert.deepEqual(writes(world), [
+      'create secrets/',
+      'patch secrets/istio-ca',
+      'create secrets/',
+      'patch secrets/istio-identity',
+      'create tlscontexts/',
+    ]);
+  });
+
+  it('owns its Secrets by apply, from the start or by and by', async () => {
+    await using world = await AgentWorld.start();
+    world.run();
+    await world.untilReady();
+    assert.deepEqual(await operations(world), [['Apply'], ['Apply']]);
+    await world.stop();
+    for (const name of ['istio-ca', 'istio-identity']) await world.kube.delete({ ...SECRET, name }, {});
+    world.api.fault({ match: ({ verb, plural }) => verb === 'patch' && plural === 'secrets', status: 500 });
+    world.run();
+    await world.untilReady();
+    assert.deepEqual(await operations(world), [['Update'], ['Update']]);
+    world.api.clearFaults();
+    const first = await world.leaf();
+    await world.until('the next leaf', () => world.status?.fingerprint !== first, 60_000);
+    assert.equal(world.condition('Degraded')?.status, 'False');
   });
 
   it('keeps Secrets and gateway objects two seconds apart across a restart', async () => {
@@ -242,6 +267,16 @@ describe('the agent', () => {
 function other(world: AgentWorld, dates: { notBefore: number; notAfter: number }) {
   const { key, chain } = world.mesh.ca.identity({ uris: ['spiffe://toy/ns/emissary/sa/emissary'], ...dates });
   return { key, chain };
+}
+
+/** How the agent owns each of its Secrets. */
+async function operations(world: AgentWorld): Promise<(string | undefined)[][]> {
+  const secrets = await Promise.all(['istio-ca', 'istio-identity'].map((name) => world.secret(name)));
+  return secrets.map((secret) =>
+    (secret?.metadata.managedFields ?? [])
+      .filter(({ manager }) => manager === FIELD_MANAGER)
+      .map(({ operation }) => operation),
+  );
 }
 
 /** What the agent wrote, in order. */
