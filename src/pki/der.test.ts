@@ -24,6 +24,12 @@ test('an OID reads back as it was written', () => {
   }
 });
 
+test('an OID that is cut short or padded is refused', () => {
+  for (const bytes of ['0600', '06022a86', '06042a800103', '06020a80', '0401aa']) {
+    assert.throws(() => der.readOid(der.readTlv(Buffer.from(bytes, 'hex'))), { code: 'ERR_DER_SYNTAX' }, bytes);
+  }
+});
+
 test('a set is sorted by its encoding', () => {
   assert.equal(hex(der.set(der.int(3), der.bool(true), der.int(1))), '31090101ff020101020103');
 });
@@ -43,14 +49,33 @@ test('a time changes its form with the year 2050 and reads back in whole seconds
 });
 
 test('a time that is local, short or not in the calendar is refused', () => {
-  for (const text of ['260101000000+0100', '2601010000Z', '261301000000Z', '260101000000', 'not a time Z']) {
+  for (const text of [
+    '260101000000+0100',
+    '2601010000Z',
+    '261301000000Z',
+    '260230000000Z',
+    '260101240000Z',
+    '260101000000',
+    'not a time Z',
+  ]) {
     const value = der.readTlv(der.tlv(der.TAG.utcTime, Buffer.from(text)));
     assert.throws(() => der.readTime(value), { code: 'ERR_DER_SYNTAX' }, text);
   }
 });
 
 test('what is cut short, endless or oddly tagged is refused', () => {
-  for (const bytes of ['', '30', '3005', '300501', '3080000', '30850000000001', '1f810100', '308201']) {
+  for (const bytes of [
+    '',
+    '30',
+    '3005',
+    '300501',
+    '3080000',
+    '30850000000001',
+    '1f810100',
+    '308201',
+    '04810100',
+    '0482008000',
+  ]) {
     assert.throws(() => der.readTlv(Buffer.from(bytes, 'hex')), { code: 'ERR_DER_SYNTAX' }, bytes);
   }
 });

@@ -101,6 +101,9 @@ export function readTlv(bytes: Buffer, offset = 0): Tlv {
     if (digits === 0 || digits > 4) throw new PkiError('ERR_DER_SYNTAX', 'DER has an unusable length');
     if (start + digits > bytes.length) throw new PkiError('ERR_DER_SYNTAX', 'DER ends within a length');
     length = bytes.readUIntBE(start, digits);
+    if (length < 0x80 || length < 256 ** (digits - 1)) {
+      throw new PkiError('ERR_DER_SYNTAX', 'DER has a length that is longer than it must be');
+    }
     start += digits;
   }
   if (start + length > bytes.length) throw new PkiError('ERR_DER_SYNTAX', 'DER is cut short');
@@ -123,13 +126,17 @@ export function readOid(value: Tlv): string {
     throw new PkiError('ERR_DER_SYNTAX', 'no OID where one is due');
   const arcs: number[] = [];
   let arc = 0;
+  let isBegun = false;
   for (const byte of value.content) {
+    if (!isBegun && byte === 0x80) throw new PkiError('ERR_DER_SYNTAX', 'an OID is longer than it must be');
     arc = arc * 128 + (byte & 0x7f);
-    if (byte < 0x80) {
+    isBegun = byte >= 0x80;
+    if (!isBegun) {
       arcs.push(arc);
       arc = 0;
     }
   }
+  if (isBegun) throw new PkiError('ERR_DER_SYNTAX', 'an OID ends within an arc');
   const [head = 0, ...rest] = arcs;
   const first = Math.min(2, Math.floor(head / 40));
   return [first, head - first * 40, ...rest].join('.');
@@ -140,11 +147,15 @@ export function readTime(value: Tlv): number {
   const text = value.content.toString('latin1');
   const match = /^(\d{2}|\d{4})(\d{2})(\d{2})(\d{2})(\d{2})(\d{2})Z$/.exec(text);
   const [, yy = '', month, day, hour, minute, second] = match ?? [];
-  if (!match || (yy.length === 2) !== (value.tag === TAG.utcTime)) {
+  if (!match || value.tag !== (yy.length === 2 ? TAG.utcTime : TAG.generalizedTime)) {
     throw new PkiError('ERR_DER_SYNTAX', 'a time is not in the form that RFC 5280 demands');
   }
   const year = yy.length === 4 ? yy : `${Number(yy) < 50 ? '20' : '19'}${yy}`;
-  const ms = Date.parse(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`);
-  if (Number.isNaN(ms)) throw new PkiError('ERR_DER_SYNTAX', 'a time does not exist in the calendar');
+  const iso = `${year}-${month}-${day}T${hour}:${minute}:${second}`;
+  const ms = Date.parse(`${iso}Z`);
+  // 30 February is read as 2 March, 24:00 as the next day.
+  if (Number.isNaN(ms) || !new Date(ms).toISOString().startsWith(iso)) {
+    throw new PkiError('ERR_DER_SYNTAX', 'a time does not exist in the calendar');
+  }
   return ms;
 }

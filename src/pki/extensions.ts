@@ -24,15 +24,30 @@ export interface Extensions {
   readonly extendedKeyUsage: readonly string[];
 }
 
-/** Reads the SEQUENCE OF Extension that stands in certificates and in requests. */
-export function readExtensions(list: Tlv | undefined): Extensions {
-  const values = new Map<string, Tlv>();
-  for (const extension of list ? children(list) : []) {
-    const parts = children(extension);
+/** One extension as it stands; `id` and `value`, what is in its OCTET STRING, where they are there. */
+export interface Extension {
+  readonly whole: Tlv;
+  readonly parts: readonly Tlv[];
+  readonly id: string | undefined;
+  readonly value: Tlv | undefined;
+}
+
+/** Of the SEQUENCE OF Extension that stands in certificates and in requests. */
+export function extensionsIn(list: Tlv | undefined): Extension[] {
+  if (!list) return [];
+  return children(list).map((whole) => {
+    const parts = children(whole);
     const [id] = parts;
     const value = parts.at(-1);
-    if (id && value?.tag === TAG.octetString) values.set(readOid(id), readTlv(value.content));
-  }
+    const isWhole = id && value?.tag === TAG.octetString;
+    return isWhole
+      ? { whole, parts, id: readOid(id), value: readTlv(value.content) }
+      : { whole, parts, id: undefined, value: undefined };
+  });
+}
+
+export function readExtensions(extensions: readonly Extension[]): Extensions {
+  const values = new Map(extensions.map(({ id, value }) => [id, value]));
   const san = values.get(OID.subjectAltName);
   const aki = values.get(OID.authorityKeyId);
   const eku = values.get(OID.extendedKeyUsage);

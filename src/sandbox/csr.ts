@@ -1,6 +1,6 @@
 import { createPublicKey, type KeyObject, verify } from 'node:crypto';
 import { children, readOid, readTlv, TAG, type Tlv } from '../pki/der.ts';
-import { type Extensions, OID, readExtensions } from '../pki/extensions.ts';
+import { type Extensions, extensionsIn, OID, readExtensions } from '../pki/extensions.ts';
 import type { Names } from '../pki/names.ts';
 import { parsePem } from '../pki/pem.ts';
 
@@ -44,7 +44,9 @@ function derOf(input: Uint8Array | string): Buffer {
 function namesOf(attributes: Tlv): Names {
   for (const attribute of children(attributes)) {
     const [type, values] = children(attribute);
-    if (type && values && readOid(type) === OID.extensionRequest) return readExtensions(children(values)[0]).names;
+    if (type && values && readOid(type) === OID.extensionRequest) {
+      return readExtensions(extensionsIn(children(values)[0])).names;
+    }
   }
   return NOTHING;
 }
