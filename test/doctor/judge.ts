@@ -30,8 +30,11 @@ export interface Judge extends AsyncDisposable {
 /** What carries the requests: Envoy, or the sandbox's gateway. */
 export interface DataPlane extends AsyncDisposable {
   clear(): Promise<void>;
-  /** Takes these clusters in the place of all others; resolves with why not. `start` counts the starts. */
-  take(clusters: Configuration, start: number): Promise<string | undefined>;
+  /**
+   * Takes these clusters in the place of all others; resolves with why not. `start` counts the starts; `pod` has its
+   * files as they are now, whatever a cluster that stays read of them before.
+   */
+  take(clusters: Configuration, start: number, pod: PodFiles): Promise<string | undefined>;
   /** On a connection of its own. */
   send(cluster: string, path: string): Promise<{ readonly status: number; readonly body: string }>;
 }
@@ -74,7 +77,7 @@ export function judgeOn(plane: DataPlane, aim: Aim): Judge {
     if (changed.length === 0 && env.version !== undefined && env.version < '4.1.0') return undefined;
     const mappings = new Set(before.size === 0 ? [] : changed.filter((key) => /\|(TCP)?Mapping\|/.test(key)));
     const next = reconfigure(inForce, configure(snapshotOf(objects), env, pod), mappings);
-    const refusal = await plane.take(next, starts);
+    const refusal = await plane.take(next, starts, pod);
     if (refusal === undefined) inForce = next;
     return refusal;
   };

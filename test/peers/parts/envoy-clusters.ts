@@ -24,13 +24,7 @@ export async function clusterOf(
     ...(freshEvery ? shortConnections(freshEvery) : {}),
   };
   if (!tls) return plain;
-  const file = async (pem: PemFile | undefined) => {
-    if (pem?.pem === undefined) return undefined;
-    const path = join(dir, pem.path.replaceAll('/', '_'));
-    await mkdir(dir, { recursive: true });
-    await writeFile(path, pem.pem);
-    return path;
-  };
+  const file = (pem: PemFile | undefined) => (pem?.pem === undefined ? undefined : writePem(dir, pem.path, pem.pem));
   const [certificate, key, ca] = await Promise.all([file(tls.certificate), file(tls.key), file(tls.ca)]);
   const version = (text: string | undefined) => text && `TLS${text.replace('.', '_')}`;
   return {
@@ -56,6 +50,14 @@ export async function clusterOf(
       },
     },
   };
+}
+
+/** What the gateway reads at `path`, below `dir`; where it is now. */
+export async function writePem(dir: string, path: string, pem: string): Promise<string> {
+  const file = join(dir, path.replaceAll('/', '_'));
+  await mkdir(dir, { recursive: true });
+  await writeFile(file, pem);
+  return file;
 }
 
 function shortConnections(requests: number): EnvoyObject {

@@ -3,7 +3,7 @@ import { Aim, type Judge, judgeOn } from '../../doctor/judge.ts';
 import { startEnvoy, validateEnvoy } from '../servers/envoy.ts';
 import { headerListener } from '../servers/envoy-config.ts';
 import { freePorts } from '../servers/loopback.ts';
-import { clusterOf } from './envoy-clusters.ts';
+import { clusterOf, writePem } from './envoy-clusters.ts';
 import { startTcpProxy } from './tcp-proxy.ts';
 
 /**
@@ -19,11 +19,12 @@ export async function startEnvoyJudge(): Promise<Judge> {
   return judgeOn(
     {
       clear: () => envoy.swap([]),
-      async take(configuration, start) {
+      async take(configuration, start, pod) {
         const dir = join(envoy.dir, `start-${start}`);
         const clusters = await Promise.all(
           [...configuration.clusters.values()].map((one) => clusterOf(one, aim.portOf(one, services.port), dir, 1)),
         );
+        await Promise.all([...pod.files].map(([path, pem]) => writePem(dir, path, pem)));
         try {
           await validateEnvoy(listeners, clusters);
         } catch (error) {
