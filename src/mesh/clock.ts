@@ -1,3 +1,5 @@
+import { Alarms } from './alarms.ts';
+
 /** Time as everything here sees it; tests and the simulation inject their own. */
 export interface Clock {
   /** Wall clock, milliseconds since the epoch. May step. */
@@ -13,20 +15,18 @@ export interface Clock {
 /** setTimeout fires at once above 2^31-1 ms. */
 const LONGEST_TIMER = 2 ** 31 - 1;
 
+const alarms = new Alarms({
+  now: () => performance.now(),
+  wake(ms, act) {
+    const handle = setTimeout(act, Math.min(Math.ceil(ms), LONGEST_TIMER));
+    return () => clearTimeout(handle);
+  },
+});
+
 export const systemClock: Clock = {
   now: () => Date.now(),
   monotonic: () => performance.now(),
-  after(ms, act) {
-    let left = Math.max(0, ms);
-    let handle: NodeJS.Timeout;
-    const start = () => {
-      const part = Math.min(left, LONGEST_TIMER);
-      left -= part;
-      handle = setTimeout(left > 0 ? start : act, part);
-    };
-    start();
-    return () => clearTimeout(handle);
-  },
+  after: (ms, act) => alarms.after(ms, act),
   sleep: (ms, signal) => sleepOn(systemClock, ms, signal),
 };
 
