@@ -9,26 +9,25 @@ export interface Rotation {
 
 /** Remembers what was last read back as it should be, to tell a rotation from a repair. */
 export class InForce {
-  #wish: string | undefined;
   #leaf: string | undefined;
+  #bundle: string | undefined;
 
   /** Notes that this decision stands; returns the rotation that it completes, if any. */
   reached(decision: Decision, lagMs: number | undefined): Rotation | undefined {
-    const [wishBefore, leafBefore] = [this.#wish, this.#leaf];
-    this.#wish = wishOf(decision);
-    this.#leaf = decision.identity && leafOf(decision.identity).fingerprint;
-    if (wishBefore === undefined || wishBefore === this.#wish) return undefined;
-    return leafBefore === this.#leaf ? { kind: 'bundle', lagMs: undefined } : { kind: 'leaf', lagMs };
+    const [leaf, bundle] = [this.#leaf, this.#bundle];
+    this.#leaf = leafIn(decision);
+    this.#bundle = bundleIn(decision);
+    if (bundle === undefined) return undefined;
+    if (leaf !== this.#leaf) return { kind: 'leaf', lagMs };
+    return bundle === this.#bundle ? undefined : { kind: 'bundle', lagMs: undefined };
   }
 
   /** The same was in force before: what must be written now undoes what somebody else did. */
   wasReached(decision: Decision): boolean {
-    return this.#wish !== undefined && this.#wish === wishOf(decision);
+    return this.#bundle !== undefined && this.#leaf === leafIn(decision) && this.#bundle === bundleIn(decision);
   }
 }
 
-/** Two decisions with the same text want the same leaf and bundle to stand. */
-function wishOf({ identity, trust }: Decision): string {
-  const leaf = identity ? leafOf(identity).fingerprint : '';
-  return [leaf, ...trust.bundle.map((root) => root.fingerprint)].join(' ');
-}
+const leafIn = ({ identity }: Decision): string | undefined => identity && leafOf(identity).fingerprint;
+/** Of one root, its own text: joined is only what is more. */
+const bundleIn = ({ trust }: Decision): string => trust.bundle.map((root) => root.fingerprint).join(' ');

@@ -13,9 +13,11 @@ export function keeping(): (object: KubeObject) => KubeObject {
   const intern = interning('data');
   const shareText = sharedTexts();
   return (object) => {
-    const { metadata, data } = object;
-    const ours = (metadata.managedFields ?? []).filter(isOurs).map(withoutItems);
-    const kept = intern({ ...object, metadata: { ...metadata, managedFields: ours } });
+    const { data } = object;
+    // What differs in each object and is never compared.
+    const { uid: _, creationTimestamp: __, ...metadata } = object.metadata;
+    const managedFields = (metadata.managedFields ?? []).filter(isOurs).map(withoutItems);
+    const kept = intern({ ...object, metadata: { ...metadata, managedFields } });
     return data === undefined
       ? kept
       : { ...kept, data: sharedData(data as Readonly<Record<string, string>>, shareText) };

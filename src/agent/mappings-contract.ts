@@ -83,6 +83,6 @@ export interface MappingKeeping {
    * before each write, which may have to wait for its turn.
    */
   sync(signal: AbortSignal, fence?: Pick<Fence, 'check'>): Promise<void>;
-  /** Watches until the signal; never throws for a failed watch. */
+  /** Watches until the signal; what it returns is over when nothing goes on after that. Never fails for a watch. */
   run(signal: AbortSignal): Promise<void>;
 }

@@ -31,6 +31,9 @@ const RACES: ReadonlySet<string> = new Set(['ERR_KUBE_CONFLICT', 'ERR_KUBE_NOT_F
 /** So many in a row are no race but, say, another manager of the same field. */
 const SUSPICIOUS_RACES = 4;
 
+/** Nothing goes on: one promise for a thousand keepers. */
+const OVER = Promise.resolve();
+
 export class MappingKeeper implements MappingKeeping, Watcher {
   readonly #options: MappingKeeperOptions;
   #sight: Sight | undefined;
@@ -76,22 +79,24 @@ export class MappingKeeper implements MappingKeeping, Watcher {
     return this.#users;
   }
 
-  async run(signal: AbortSignal): Promise<void> {
-    const { discovery, meta } = this.#options;
+  run(signal: AbortSignal): Promise<void> {
+    if (signal.aborted) return OVER;
+    const { discovery, meta, targeting } = this.#options;
     this.#running = signal;
     this.#sight = new Sight(discovery, this, {
       namespace: meta.namespace,
       mappingNamespaces: this.#namespaces(),
       owner: ownerLabel(meta),
     });
-    try {
-      this.#judge();
-      const { targeting } = this.#options;
-      await (targeting ? this.#followRules(targeting, signal) : aborted(signal));
-    } finally {
-      this.#sight[Symbol.dispose]();
-      this.#sight = undefined;
-    }
+    signal.addEventListener('abort', this, { once: true });
+    this.#judge();
+    return targeting ? this.#followRules(targeting, signal) : OVER;
+  }
+
+  /** The signal was aborted. */
+  handleEvent(): void {
+    this.#sight?.[Symbol.dispose]();
+    this.#sight = undefined;
   }
 
   changed(): void {
@@ -235,11 +240,4 @@ export class MappingKeeper implements MappingKeeping, Watcher {
       message: refusal?.message ?? failure?.message,
     };
   }
-}
-
-function aborted(signal: AbortSignal): Promise<void> {
-  return new Promise((resolve) => {
-    if (signal.aborted) return resolve();
-    signal.addEventListener('abort', () => resolve(), { once: true });
-  });
 }

@@ -73,20 +73,18 @@ export class Registry {
   }
 
   /** A worker that fails is a bug of ours; it must not end the others, so it is told and started again. */
-  async #supervise(running: Running): Promise<void> {
-    const { worker } = running;
-    while (!running.isStopped) {
-      try {
-        await worker.run(running.stop);
-      } catch (err) {
-        if (running.isStopped) return;
-        const certificate = describe(refOf(worker.certificate));
-        this.#env.log.error({ err, certificate }, 'a worker failed and is started again');
-        this.#env.reporter.trouble(worker.certificate, asError(err));
-        running.stop = new AbortController();
-        await this.#env.clock.sleep(RESTART_MS, running.stop.signal).catch(() => {});
-      }
-    }
+  #supervise(running: Running): Promise<void> {
+    return running.worker.run(running.stop).catch((error) => this.#restart(running, asError(error)));
+  }
+
+  async #restart(running: Running, err: Error): Promise<void> {
+    if (running.isStopped) return;
+    const { certificate } = running.worker;
+    this.#env.log.error({ err, certificate: describe(refOf(certificate)) }, 'a worker failed and is started again');
+    this.#env.reporter.trouble(certificate, err);
+    running.stop = new AbortController();
+    await this.#env.clock.sleep(RESTART_MS, running.stop.signal).catch(() => {});
+    if (!running.isStopped) await this.#supervise(running);
   }
 
   async #stop(key: string): Promise<void> {

@@ -82,7 +82,37 @@ export class Worker {
   /** Ends when `stop` is aborted; aborts it, so that all that was started ends too, when it fails. */
   async run(stop: AbortController): Promise<void> {
     const { signal } = stop;
-    const { kube, clock, random, log, discovery, dryRun, leadership, spacings } = this.#env;
+    const { clock, leadership } = this.#env;
+    const { opened, mappings, stream } = this.#open();
+    const following = mappings.run(signal);
+    try {
+      while (!signal.aborted) {
+        this.#view.follow(this.certificate, mappings.targets());
+        const { synced } = this.#view;
+        const leads = leadership.leads(keyOf(refOf(this.certificate)));
+        if (leads && synced && !this.certificate.spec.paused) {
+          stream.start(signal);
+          this.#heedRenewal();
+        }
+        if (!leads && stream.running) await stream.stop();
+        const nextLook = this.#view.blind ? undefined : await this.#pass(leads, synced, signal);
+        if (nextLook === undefined) await this.#dirty.wait(signal);
+        else await this.#dirty.waitFor(nextLook - clock.now(), clock, signal);
+      }
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    } finally {
+      stop.abort(new Error('worker stopped'));
+      this.#prober.stop();
+      await Promise.allSettled([stream.stop(), following]);
+      this.#view[Symbol.dispose]();
+      this.#retiring?.[Symbol.dispose]();
+      await opened[Symbol.asyncDispose]();
+    }
+  }
+
+  #open() {
+    const { kube, clock, random, log, discovery, dryRun, spacings } = this.#env;
     const { name, namespace = '' } = this.certificate.metadata;
     const { spec } = this.certificate;
     const host = createHost({ ...this.#env, namespace, report: this.#meshFailed });
@@ -116,31 +146,7 @@ export class Worker {
     this.#retiring = new Retiring(discovery, namespace, () => {
       if (isDeleting(this.certificate)) this.#dirty.fire();
     });
-    const following = mappings.run(signal);
-    try {
-      while (!signal.aborted) {
-        this.#view.follow(this.certificate, mappings.targets());
-        const { synced } = this.#view;
-        const leads = leadership.leads(keyOf(refOf(this.certificate)));
-        if (leads && synced && !spec.paused) {
-          stream.start(signal);
-          this.#heedRenewal();
-        }
-        if (!leads && stream.running) await stream.stop();
-        const nextLook = this.#view.blind ? undefined : await this.#pass(leads, synced, signal);
-        if (nextLook === undefined) await this.#dirty.wait(signal);
-        else await this.#dirty.waitFor(nextLook - clock.now(), clock, signal);
-      }
-    } catch (error) {
-      if (!signal.aborted) throw error;
-    } finally {
-      stop.abort(new Error('worker stopped'));
-      this.#prober.stop();
-      await Promise.allSettled([stream.stop(), following]);
-      this.#view[Symbol.dispose]();
-      this.#retiring[Symbol.dispose]();
-      await opened[Symbol.asyncDispose]();
-    }
+    return { opened, mappings, stream };
   }
 
   #heedRenewal(): void {
@@ -160,10 +166,9 @@ export class Worker {
     const outcome = leading && seen ? await this.#act(steps, due, decision, signal) : undefined;
     if (decision.hold?.hold) this.#prober.ask(situation.candidate, decision.trust.bundle, signal);
     const inForce = decision.identity !== undefined && !due && this.#view.readBack(decision.desired);
-    const { clock } = this.#env;
     const repair = due && this.#inForce.wasReached(decision);
     const came = this.#stream?.candidateAt;
-    const lagMs = came === undefined ? undefined : clock.monotonic() - came;
+    const lagMs = came === undefined ? undefined : this.#env.clock.monotonic() - came;
     const rotation = inForce ? this.#inForce.reached(decision, lagMs) : undefined;
     if (rotation?.kind === 'leaf') this.#renewDone = this.#renewAsked;
     this.#env.reporter.report({
@@ -196,7 +201,7 @@ export class Worker {
     decision: Decision,
     signal: AbortSignal,
   ): Promise<Outcome | undefined> {
-    const { kube, dryRun, leadership, spacings, precedence } = this.#env;
+    const { kube, dryRun, leadership, spacings } = this.#env;
     const { certificate } = this;
     if (certificate.spec.paused || this.#attempts.blocked) return undefined;
     const fence = leadership.fence(keyOf(refOf(certificate)));
@@ -210,8 +215,7 @@ export class Worker {
       }
       if (due) {
         const spacing = spacings.of(certificate.metadata.namespace ?? '');
-        const observed = this.#view.get;
-        outcome = await publish(steps, { kube, fence, spacing, precedence, dryRun, observed }, signal);
+        outcome = await publish(steps, { ...this.#env, fence, spacing, observed: this.#view.get }, signal);
         if (!dryRun) for (const { object } of outcome.written) this.#view.wrote(object);
         if (outcome.problem) this.#writeFailed(outcome.problem, decision);
         else this.#attempts.succeeded();

@@ -9,6 +9,7 @@ import type { RootTime, RootTimes } from './trust.ts';
 export const ROOT_TIMES_ANNOTATION = 'meshcert.dev/root-times';
 
 const SIGNS = { added: '+', retained: '-' } as const;
+const NO_TIMES: RootTimes = new Map();
 const short = (fingerprint: string): string => fingerprint.slice(0, 16);
 
 /** Sorted, so that equal times are equal text; empty when there is nothing to tell. */
@@ -23,9 +24,10 @@ export function formatRootTimes(times: RootTimes): string {
 }
 
 /** Entries that cannot be read, or that are about no root of `bundle`, are left out: they cost a longer retention. */
-export function parseRootTimes(text: string | undefined, bundle: readonly Certificate[]): Map<string, RootTime> {
+export function parseRootTimes(text: string | undefined, bundle: readonly Certificate[]): RootTimes {
+  if (text === undefined) return NO_TIMES;
   const times = new Map<string, RootTime>();
-  for (const entry of (text ?? '').split(',')) {
+  for (const entry of text.split(',')) {
     const [, sign, id, date = '', before] = /^\s*([+-])([0-9a-f]{16})=([^/\s]+)(?:\/(\S+))?\s*$/.exec(entry) ?? [];
     const root = bundle.find(({ fingerprint }) => short(fingerprint) === id);
     const at = Date.parse(date);

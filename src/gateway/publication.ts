@@ -22,6 +22,8 @@ export interface Parsing {
   pair(key: string, chain: string): NonNullable<Publication['identity']>;
 }
 
+const NO_PROBLEMS: Publication['problems'] = [];
+
 const FRESH: Parsing = {
   bundle: (text) => parseCertificates(text),
   pair: (key, chain) => ({ key: PrivateKey.fromPem(key), chain: parseCertificates(chain) }),
@@ -55,7 +57,7 @@ export function readPublication(
   const identity = read(pairSecret, (data) => parsing.pair(data['tls.key'] ?? '', data['tls.crt'] ?? ''));
   const bundle = pairSecret && !carries(stands, identity?.chain ?? []) ? joined(stands, beside(pairSecret)) : stands;
   const since = parseRootTimes(caSecret?.metadata.annotations?.[ROOT_TIMES_ANNOTATION], bundle);
-  return { bundle, since, identity, problems };
+  return { bundle, since, identity, problems: problems.length === 0 ? NO_PROBLEMS : problems };
 }
 
 /** Whether the chain ends in this bundle, whatever the time. Not so only where somebody else wrote the CA Secret. */

@@ -49,7 +49,7 @@ export async function* renewing(
 ): AsyncGenerator<Identity> {
   const { policy, wake = new Wake() } = options;
   const { clock } = host;
-  const pumps: Promise<void>[] = [];
+  let pump: Promise<void> | undefined;
 
   let current = options.current;
   /** Roots that came with an answer and that `roots()` has not named yet. */
@@ -60,25 +60,17 @@ export async function* renewing(
   let failures = 0;
   let notBefore = 0;
 
-  const ignoreAbort = (pump: Promise<void>) =>
-    pumps.push(
-      pump.catch((error) => {
-        if (!signal.aborted) throw error;
-      }),
-    );
   if (issuer.roots) {
     const watch = issuer.roots.bind(issuer);
-    ignoreAbort(
-      followRoots(watch, host, policy, signal, (roots) => {
-        const before = named ?? current?.roots;
-        // The same roots may sign by another key: Consul renews what lies between root and leaf.
-        const stale = current !== undefined && issuer.stale?.(current) !== undefined;
-        rootsChanged ||= stale || (before !== undefined && !sameRoots(before, roots));
-        named = roots;
-        issued = without(issued, roots);
-        wake.fire();
-      }),
-    );
+    pump = followRoots(watch, host, policy, signal, (roots) => {
+      const before = named ?? current?.roots;
+      // The same roots may sign by another key: Consul renews what lies between root and leaf.
+      const stale = current !== undefined && issuer.stale?.(current) !== undefined;
+      rootsChanged ||= stale || (before !== undefined && !sameRoots(before, roots));
+      named = roots;
+      issued = without(issued, roots);
+      wake.fire();
+    });
   }
 
   try {
@@ -132,7 +124,7 @@ export async function* renewing(
   } catch (error) {
     if (!signal.aborted) throw error;
   } finally {
-    if (signal.aborted) await Promise.allSettled(pumps);
+    if (signal.aborted) await pump;
   }
 }
 
@@ -167,7 +159,7 @@ async function followRoots(
       failures += 1;
       const known = asMeshError(error);
       host.report(known);
-      await host.clock.sleep(policy.retryDelay(failures, known, undefined), signal);
+      await host.clock.sleep(policy.retryDelay(failures, known, undefined), signal).catch(() => {});
     }
   }
 }

@@ -30,8 +30,9 @@ export class Trigger {
     if (signal.aborted) reject(signal.reason);
     else if (this.#take()) resolve();
     else {
-      const wait = new Wait(resolve, reject, signal, this.#forget);
-      this.#waits = [...this.#waits, wait];
+      const wait = new Wait(resolve, reject, signal, this);
+      // Not spread, which leaves room for 16 more.
+      this.#waits = this.#waits.concat(wait);
       return wait;
     }
     return undefined;
@@ -43,30 +44,26 @@ export class Trigger {
     return was;
   }
 
-  readonly #forget = (wait: Wait): void => {
+  /** For its own waits, as they end. */
+  forget(wait: Wait): void {
     const others = this.#waits.filter((one) => one !== wait);
     this.#waits = others.length === 0 ? NOBODY : others;
-  };
+  }
 }
 
 class Wait {
   readonly #resolve: () => void;
   readonly #reject: (reason: unknown) => void;
   readonly #signal: AbortSignal;
-  readonly #forget: (wait: Wait) => void;
+  readonly #of: Trigger;
   /** Takes back the timer. */
   cancel: (() => void) | undefined;
 
-  constructor(
-    resolve: () => void,
-    reject: (reason: unknown) => void,
-    signal: AbortSignal,
-    forget: (wait: Wait) => void,
-  ) {
+  constructor(resolve: () => void, reject: (reason: unknown) => void, signal: AbortSignal, of: Trigger) {
     this.#resolve = resolve;
     this.#reject = reject;
     this.#signal = signal;
-    this.#forget = forget;
+    this.#of = of;
     signal.addEventListener('abort', this, { once: true });
   }
 
@@ -83,6 +80,6 @@ class Wait {
   #over(): void {
     this.cancel?.();
     this.#signal.removeEventListener('abort', this);
-    this.#forget(this);
+    this.#of.forget(this);
   }
 }

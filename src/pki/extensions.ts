@@ -1,5 +1,5 @@
 import { children, readOid, readTlv, TAG, type Tlv } from './der.ts';
-import { decodeNames, type Names } from './names.ts';
+import { decodeNames, type Names, NO_NAMES } from './names.ts';
 
 export const OID = {
   subjectKeyId: '2.5.29.14',
@@ -32,6 +32,18 @@ export interface Extension {
   readonly value: Tlv | undefined;
 }
 
+const NO_USAGE: readonly string[] = Object.freeze([]);
+/** Of nearly all certificates, which are held by the thousand. */
+const USAGES: readonly (readonly string[])[] = [
+  [OID.serverAuth, OID.clientAuth],
+  [OID.clientAuth, OID.serverAuth],
+  [OID.clientAuth],
+  [OID.serverAuth],
+];
+
+const shared = (usage: readonly string[]): readonly string[] =>
+  USAGES.find((known) => known.length === usage.length && known.every((id, at) => id === usage[at])) ?? usage;
+
 /** Of the SEQUENCE OF Extension that stands in certificates and in requests. */
 export function extensionsIn(list: Tlv | undefined): Extension[] {
   if (!list) return [];
@@ -52,13 +64,13 @@ export function readExtensions(extensions: readonly Extension[]): Extensions {
   const aki = values.get(OID.authorityKeyId);
   const eku = values.get(OID.extendedKeyUsage);
   return {
-    names: san ? decodeNames(san) : { uris: [], dns: [], ips: [], emails: [] },
+    names: san ? decodeNames(san) : NO_NAMES,
     subjectKeyId: values.get(OID.subjectKeyId)?.content.toString('hex'),
     authorityKeyId:
       aki &&
       children(aki)
         .find(({ tag }) => tag === 0x80)
         ?.content.toString('hex'),
-    extendedKeyUsage: eku ? children(eku).map(readOid) : [],
+    extendedKeyUsage: eku ? shared(children(eku).map(readOid)) : NO_USAGE,
   };
 }

@@ -11,6 +11,10 @@ export interface Names {
   readonly emails: readonly string[];
 }
 
+/** Shared, since certificates are held by the thousand and most have names of one form. */
+const NONE: readonly string[] = Object.freeze([]);
+export const NO_NAMES: Names = { uris: NONE, dns: NONE, ips: NONE, emails: NONE };
+
 const EMAIL = 1;
 const DNS = 2;
 const URI = 6;
@@ -28,16 +32,15 @@ export function encodeNames(names: Partial<Names>): Buffer {
 
 /** Reads GeneralNames from their bytes: the text form that OpenSSL prints is ambiguous for commas and quotes. */
 export function decodeNames(value: Tlv): Names {
-  const names = { uris: [] as string[], dns: [] as string[], ips: [] as string[], emails: [] as string[] };
-  for (const { tag, content } of children(value)) {
-    const text = content.toString('latin1');
-    if (tag === (0x80 | URI)) names.uris.push(text);
-    else if (tag === (0x80 | DNS)) names.dns.push(text);
-    else if (tag === (0x80 | EMAIL)) names.emails.push(text);
-    else if (tag === (0x80 | IP)) names.ips.push(ipText(content));
-  }
-  return names;
+  const all = children(value);
+  const of = (type: number, read: (content: Buffer) => string): readonly string[] => {
+    const found = all.filter(({ tag }) => tag === (0x80 | type));
+    return found.length === 0 ? NONE : found.map(({ content }) => read(content));
+  };
+  return { uris: of(URI, latin1), dns: of(DNS, latin1), ips: of(IP, ipText), emails: of(EMAIL, latin1) };
 }
+
+const latin1 = (content: Buffer): string => content.toString('latin1');
 
 function ascii(name: string): Buffer {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: IA5String is exactly this range

@@ -1,7 +1,7 @@
 import { createPublicKey, type KeyObject, verify } from 'node:crypto';
 import { children, readOid, readTlv, TAG, type Tlv } from '../pki/der.ts';
-import { type Extensions, extensionsIn, OID, readExtensions } from '../pki/extensions.ts';
-import type { Names } from '../pki/names.ts';
+import { extensionsIn, OID, readExtensions } from '../pki/extensions.ts';
+import { type Names, NO_NAMES } from '../pki/names.ts';
 import { parsePem } from '../pki/pem.ts';
 
 /** A PKCS#10 request as a certificate authority sees it. */
@@ -15,8 +15,6 @@ export interface Csr {
   readonly signatureValid: boolean;
 }
 
-const NOTHING: Extensions['names'] = { uris: [], dns: [], ips: [], emails: [] };
-
 /** Throws PkiError or TypeError on what is not a request. */
 export function readCsr(input: Uint8Array | string): Csr {
   const [info, , signature] = children(readTlv(derOf(input)));
@@ -26,7 +24,7 @@ export function readCsr(input: Uint8Array | string): Csr {
   const publicKey = createPublicKey({ key: spki.raw, format: 'der', type: 'spki' });
   return {
     publicKey,
-    names: attributes ? namesOf(attributes) : NOTHING,
+    names: attributes ? namesOf(attributes) : NO_NAMES,
     commonName: commonNameOf(subject),
     emptySubject: subject.content.length === 0,
     // A BIT STRING starts with its count of unused bits.
@@ -48,7 +46,7 @@ function namesOf(attributes: Tlv): Names {
       return readExtensions(extensionsIn(children(values)[0])).names;
     }
   }
-  return NOTHING;
+  return NO_NAMES;
 }
 
 function commonNameOf(subject: Tlv): string | undefined {
