@@ -21,7 +21,7 @@ export const MUTANTS: readonly Mutant[] = [
     rule: '1 bad never replaces good',
     title: 'what the mesh pushes is published unverified',
     file: DECIDE,
-    from: 'const accepted = judged?.ok ? candidate : undefined;',
+    from: 'const accepted = judged?.verdict.ok ? candidate : undefined;',
     to: 'const accepted = candidate;',
   },
   {
@@ -56,15 +56,15 @@ export const MUTANTS: readonly Mutant[] = [
     rule: '2 one publish, one write',
     title: 'a missing object is applied instead of created',
     file: PUBLISHER,
-    from: "if (step.action === 'create') return kube.create(step.object, options, signal);",
-    to: "if (step.action === 'create') return kube.apply(step.object, { ...options, force: true }, signal);",
+    from: 'const created = await kube.create(step.object, options, signal);',
+    to: 'const created = await kube.apply(step.object, { ...options, force: true }, signal);',
   },
   {
     rule: '2 one publish, one write',
     title: 'a change is a deletion and a creation',
     file: PUBLISHER,
-    from: 'const live = observed(refOf(step.object));',
-    to: 'const live = observed(refOf(step.object));\n  if (live) { await kube.delete(refOf(live), {}, signal); return kube.create(step.object, options, signal); }',
+    from: 'const live = view.get(refOf(step.object));',
+    to: 'const live = view.get(refOf(step.object));\n  if (live) { await kube.delete(refOf(live), {}, signal); return kube.create(step.object, options, signal); }',
   },
   {
     rule: '3 order',
@@ -112,7 +112,7 @@ export const MUTANTS: readonly Mutant[] = [
     rule: '4 no change, no write',
     title: 'when a root was dropped is not read back',
     file: 'src/core/root-times.ts',
-    from: "for (const entry of (text ?? '').split(',')) {",
+    from: "for (const entry of text.split(',')) {",
     to: 'for (const entry of []) {',
   },
   {
@@ -140,8 +140,8 @@ export const MUTANTS: readonly Mutant[] = [
     rule: '5 trust first in, last out',
     title: 'what the mesh names is not added while the leaf is held',
     file: DECIDE,
-    from: 'const named = accepted?.roots ?? namedRoots(published.bundle, published.since);',
-    to: 'const named = namedRoots(published.bundle, published.since).length > 0 ? namedRoots(published.bundle, published.since) : (accepted?.roots ?? []);',
+    from: 'judged && accepted\n      ? judged.trust',
+    to: 'judged && accepted && namedRoots(published.bundle, published.since).length === 0\n      ? judged.trust',
   },
   {
     rule: '5 trust first in, last out',
