@@ -1,7 +1,6 @@
 import { retryDelay } from '../core/backoff.ts';
 import type { Host, Issuer, Probing, Source } from '../mesh/adapter.ts';
 import { type Identity, leafOf, sameLeaf } from '../mesh/identity.ts';
-import { type LinkedSignal, linkedTo } from '../mesh/linked-signal.ts';
 import { asError } from '../mesh/renewing.ts';
 import type { Wake } from '../mesh/wake.ts';
 import type { Environment } from './environment.ts';
@@ -26,7 +25,7 @@ export class MeshStream {
   readonly #policy: Policy;
   #running: Promise<void> | undefined;
   #isStopped = false;
-  #stop: LinkedSignal | undefined;
+  #stop: AbortController | undefined;
   #candidate: Identity | undefined;
   /** When the candidate's leaf came, on the monotonic clock. */
   candidateAt: number | undefined;
@@ -52,10 +51,10 @@ export class MeshStream {
     return this.#running !== undefined;
   }
 
-  start(signal: AbortSignal): void {
+  start(): void {
     if (this.#running) return;
     this.#isStopped = false;
-    this.#running = this.#follow(signal);
+    this.#running = this.#follow();
   }
 
   /** Ends it and forgets the candidate: whoever leads next asks for its own. */
@@ -67,12 +66,12 @@ export class MeshStream {
     this.#take(undefined);
   }
 
-  async #follow(signal: AbortSignal): Promise<void> {
+  async #follow(): Promise<void> {
     const { env, opened, host, wake, standing, changed, failed } = this.#options;
-    for (let failures = 0; !signal.aborted && !this.#isStopped; ) {
-      const asking = () => env.precedence.coming();
-      const options = { policy: this.#policy, wake, asking, current: this.candidate ?? standing() };
-      using stop = this.#stoppable(signal);
+    for (let failures = 0; !this.#isStopped; ) {
+      const { coming } = env.precedence;
+      const options = { policy: this.#policy, wake, asking: coming, current: this.candidate ?? standing() };
+      const stop = this.#stoppable();
       try {
         for await (const identity of identities(opened, host, options, stop.signal)) {
           if (!sameLeaf(identity, this.candidate)) this.candidateAt = env.clock.monotonic();
@@ -86,14 +85,15 @@ export class MeshStream {
         stop.abort();
         failures += 1;
         failed(asError(error));
-        using pause = this.#stoppable(signal);
+        const pause = this.#stoppable();
         await env.clock.sleep(retryDelay(failures, env.random), pause.signal).catch(() => {});
       }
     }
   }
 
-  #stoppable(signal: AbortSignal): LinkedSignal {
-    this.#stop = linkedTo(signal);
+  /** Of this alone, not linked to the worker's, which stops this when it ends: a signal weighs half a KiB. */
+  #stoppable(): AbortController {
+    this.#stop = new AbortController();
     return this.#stop;
   }
 

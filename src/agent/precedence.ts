@@ -44,13 +44,13 @@ export class Precedence {
   }
 
   /** Notes that an urgent write is likely soon, such as while a certificate is asked for. */
-  coming(): Disposable {
+  readonly coming = (): Disposable => {
     this.#coming += 1;
     return once(() => {
       this.#coming -= 1;
       this.#admit();
     });
-  }
+  };
 
   /** Resolves when a write that nobody waits for may go, in the order of asking; rejects with the signal's reason. */
   later(signal: AbortSignal): Promise<Disposable> {

@@ -41,7 +41,9 @@ export class PublicationView implements Disposable {
     return problem && codedProblem(problem);
   }
 
-  readonly get = (ref: ObjectRef): KubeObject | undefined => this.#interest?.get(ref);
+  get(ref: ObjectRef): KubeObject | undefined {
+    return this.#interest?.get(ref);
+  }
 
   objects(): readonly KubeObject[] {
     return this.#interest?.objects() ?? [];

@@ -20,7 +20,8 @@ export interface PublisherOptions {
   readonly spacing: Spacing;
   readonly precedence: Precedence;
   readonly dryRun: boolean;
-  readonly observed: (ref: ObjectRef) => KubeObject | undefined;
+  /** What stands, as it was observed. */
+  readonly view: { get(ref: ObjectRef): KubeObject | undefined };
 }
 
 export interface Written {
@@ -74,7 +75,7 @@ export async function publish(
 
 async function write(
   step: Extract<Step, { action: 'create' | 'apply' }>,
-  { kube, dryRun, observed }: PublisherOptions,
+  { kube, dryRun, view }: PublisherOptions,
   signal: AbortSignal,
 ): Promise<KubeObject> {
   const options = { fieldManager: FIELD_MANAGER, dryRun };
@@ -84,7 +85,7 @@ async function write(
     // Once, so that each rotation costs less. Where it fails the object stands as well.
     return (await ownByApply(kube, created, options, signal).catch(() => undefined)) ?? created;
   }
-  const live = observed(refOf(step.object));
+  const live = view.get(refOf(step.object));
   const reclaimed = live && (await reclaimFields(kube, live, step.object, options, signal));
   const resourceVersion = reclaimed?.metadata.resourceVersion ?? step.resourceVersion;
   const metadata = { ...step.object.metadata, ...(resourceVersion === undefined ? {} : { resourceVersion }) };

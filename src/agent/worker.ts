@@ -91,7 +91,7 @@ export class Worker {
         const { synced } = this.#view;
         const leads = leadership.leads(keyOf(refOf(this.certificate)));
         if (leads && synced && !this.certificate.spec.paused) {
-          stream.start(signal);
+          stream.start();
           this.#heedRenewal();
         }
         if (!leads && stream.running) await stream.stop();
@@ -215,7 +215,7 @@ export class Worker {
       }
       if (due) {
         const spacing = spacings.of(certificate.metadata.namespace ?? '');
-        outcome = await publish(steps, { ...this.#env, fence, spacing, observed: this.#view.get }, signal);
+        outcome = await publish(steps, { ...this.#env, fence, spacing, view: this.#view }, signal);
         if (!dryRun) for (const { object } of outcome.written) this.#view.wrote(object);
         if (outcome.problem) this.#writeFailed(outcome.problem, decision);
         else this.#attempts.succeeded();

@@ -2,7 +2,7 @@ import { createHash, createPrivateKey, createPublicKey, type KeyObject } from 'n
 import { inspect } from 'node:util';
 import { PkiError } from './error.ts';
 import { type KeyType, keyTypeOf, P256 } from './key-type.ts';
-import { isWhole, type KeyForms, newP256, p256FormsIn, p256KeyObject } from './p256.ts';
+import { isWhole, type KeyForms, newP256, p256FormsIn, p256KeyObject, p256SpkiOf } from './p256.ts';
 import { formatPem, parsePem } from './pem.ts';
 
 const REDACTED = '[redacted]';
@@ -16,8 +16,8 @@ const FORMS = { 'PRIVATE KEY': 'pkcs8', 'EC PRIVATE KEY': 'sec1', 'RSA PRIVATE K
  */
 export class PrivateKey {
   readonly #pem: string;
-  /** Base64 of the DER: a Buffer of its size is as large again. */
-  readonly #spki: string;
+  /** Of other kinds than P-256, which tells it in the PEM; base64 of the DER: a Buffer of its size is as large again. */
+  readonly #spki: string | undefined;
   /** OpenSSL's view is some KB outside the heap: of a new key, which signs its request, as long as it lasts. */
   #asked: WeakRef<KeyObject> | undefined;
   #fingerprint: string | undefined;
@@ -25,7 +25,7 @@ export class PrivateKey {
 
   private constructor({ pkcs8, spki }: KeyForms, keyType: KeyType) {
     this.#pem = formatPem('PRIVATE KEY', pkcs8);
-    this.#spki = spki.toString('base64');
+    this.#spki = keyType === P256 ? undefined : spki.toString('base64');
     this.#keyType = keyType;
   }
 
@@ -68,7 +68,12 @@ export class PrivateKey {
 
   /** SubjectPublicKeyInfo, DER. */
   get spki(): Buffer {
-    return Buffer.from(this.#spki, 'base64');
+    return this.#spki === undefined ? p256SpkiOf(this.#der) : Buffer.from(this.#spki, 'base64');
+  }
+
+  /** PKCS#8. */
+  get #der(): Buffer {
+    return Buffer.from(this.#pem.split('\n').slice(1, -2).join(''), 'base64');
   }
 
   /** SHA-256 of the SubjectPublicKeyInfo, hex; equals that of a certificate made for this key. */
@@ -84,9 +89,7 @@ export class PrivateKey {
   get keyObject(): KeyObject {
     const known = this.#asked?.deref();
     if (known) return known;
-    const [block] = parsePem(this.#pem);
-    const isPlain = block && this.#keyType === P256;
-    const key = isPlain ? p256KeyObject(block.der) : createPrivateKey(this.#pem);
+    const key = this.#keyType === P256 ? p256KeyObject(this.#der) : createPrivateKey(this.#pem);
     this.#asked = new WeakRef(key);
     return key;
   }

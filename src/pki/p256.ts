@@ -39,6 +39,9 @@ export function p256KeyObject(pkcs8: Buffer): KeyObject {
   return createPrivateKey({ key: { kty: 'EC', crv: 'P-256', d, x, y }, format: 'jwk' });
 }
 
+/** Of what `p256FormsIn` or `newP256` gave: the point stands last in both. */
+export const p256SpkiOf = (pkcs8: Buffer): Buffer => Buffer.concat([SPKI_HEAD, pkcs8.subarray(-POINT)]);
+
 /**
  * The forms of a P-256 key in PKCS#8 or SEC1 whose point is that of its scalar; undefined for whatever is written in
  * another way. OpenSSL's own decoder takes ten times as long.
