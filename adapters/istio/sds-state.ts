@@ -40,7 +40,7 @@ export class SdsState {
 
   /** A leaf is here that cannot prove itself under the roots that are here. */
   get waitsForRoots(): boolean {
-    return this.#pair !== undefined && this.#bundle !== undefined && this.#pair !== this.#provablePair();
+    return this.#pair !== undefined && this.#bundle !== undefined && this.#rootsFor(this.#pair) === undefined;
   }
 
   /** The identity, if this push made a new one or changed its roots. Throws on what can never be used. */
@@ -55,26 +55,26 @@ export class SdsState {
         this.#bundle = secret;
       }
     }
-    const pair = this.#provablePair();
-    if (!pair) return undefined;
-    const identity = { ...pair, roots: this.#rootsFor(pair) };
+    const pair = this.#pair;
+    const roots = pair && this.#rootsFor(pair);
+    if (!roots) return undefined;
+    const identity = { ...pair, roots };
     if (same(this.#told, identity)) return undefined;
     this.#told = identity;
     return identity;
   }
 
-  /** The newest pair, if it can prove itself. */
-  #provablePair(): Pair | undefined {
-    const pair = this.#pair;
-    return pair && provable(pair, this.#rootsFor(pair), this.#around.now()) ? pair : undefined;
-  }
-
-  /** Roots named now; and those before, while the leaf still needs them: a root may come before its first leaf. */
-  #rootsFor(pair: Pair): readonly Certificate[] {
+  /**
+   * Roots under which the pair proves itself, if it can: those named now; and those before, while the leaf still needs
+   * them, since a root may come before its first leaf.
+   */
+  #rootsFor(pair: Pair): readonly Certificate[] | undefined {
     const named = this.#bundle?.rootsFor(parseSpiffeId(pair.id)?.trustDomain ?? '') ?? [];
     const before = this.#told?.roots ?? [];
     const now = this.#around.now();
-    if (named.length === 0 || provable(pair, named, now) || !provable(pair, before, now)) return named;
+    if (named.length === 0) return undefined;
+    if (provable(pair, named, now)) return named;
+    if (!provable(pair, before, now)) return undefined;
     const known = new Set(named.map(({ fingerprint }) => fingerprint));
     return [...named, ...before.filter(({ fingerprint }) => !known.has(fingerprint))];
   }
