@@ -56,6 +56,7 @@ spec:
       throw new Error(`${error.message}\n${agent.log()}`);
     };
     await pair.until(() => pair.leaves.length === 1, MINUTE, 'the first leaf').catch(noLeaf);
+    await eventually('the pair in force', () => isPublished(agent), agent.log);
     const { versions } = pair;
     await kill();
     await delay(downMs / 2);
@@ -113,6 +114,11 @@ spec:
     );
   });
 });
+
+async function isPublished(agent: AgentProcess): Promise<boolean> {
+  const conditions = (await agent.statuses())[0]?.status.conditions ?? [];
+  return conditions.some(({ type, status }) => type === 'Published' && status === 'True');
+}
 
 async function lastError(agent: AgentProcess): Promise<string | undefined> {
   return (await agent.statuses())[0]?.status.lastError?.code;
