@@ -5,7 +5,7 @@ import { extensionsIn, OID, readExtensions } from './extensions.ts';
 import { type Fields, readFields } from './fields.ts';
 import { isP256, type KeyType, keyTypeOf, P256 } from './key-type.ts';
 import type { Names } from './names.ts';
-import { formatPem, PEM_LIMITS, type PemLimits, parsePem } from './pem.ts';
+import { derIn, formatPem, PEM_LIMITS, type PemLimits, parsePem } from './pem.ts';
 import { KEY_CERT_SIGN, plainLeafIn, wasSignedBy } from './plain-leaf.ts';
 
 const LABELS = new Set(['CERTIFICATE', 'X509 CERTIFICATE', 'TRUSTED CERTIFICATE']);
@@ -113,7 +113,7 @@ export class Certificate {
   }
 
   get der(): Buffer {
-    return Buffer.from(this.pem.split('\n').slice(1, -2).join(''), 'base64');
+    return derIn(this.pem);
   }
 
   get selfSigned(): boolean {

@@ -1,5 +1,6 @@
 import { sign } from 'node:crypto';
-import { bitString, bool, explicit, int, nullValue, octetString, oid, seq, set, utf8 } from './der.ts';
+import { ECDSA_SHA256, RSA_SHA256 } from './algorithms.ts';
+import { bitString, bool, explicit, int, octetString, oid, seq, set, utf8 } from './der.ts';
 import { PkiError } from './error.ts';
 import { OID } from './extensions.ts';
 import type { PrivateKey } from './key.ts';
@@ -46,6 +47,6 @@ function attributes({ uris = [], dns = [], commonName }: CsrNames): Buffer[] {
 export function signed(content: Buffer, key: PrivateKey): { algorithm: Buffer; signature: Buffer } {
   const { type } = key.keyType;
   if (type === 'other') throw new PkiError('ERR_KEY_TYPE', `a key of type ${key.keyType.name} cannot sign a request`);
-  const algorithm = type === 'ec' ? seq(oid(OID.ecdsaWithSha256)) : seq(oid(OID.sha256WithRsa), nullValue());
+  const algorithm = type === 'ec' ? ECDSA_SHA256 : RSA_SHA256;
   return { algorithm, signature: sign('sha256', content, key.keyObject) };
 }

@@ -13,8 +13,6 @@ export const OID = {
   clientAuth: '1.3.6.1.5.5.7.3.2',
   anyExtendedKeyUsage: '2.5.29.37.0',
   extensionRequest: '1.2.840.113549.1.9.14',
-  ecdsaWithSha256: '1.2.840.10045.4.3.2',
-  sha256WithRsa: '1.2.840.113549.1.1.11',
 } as const;
 
 export interface Extensions {

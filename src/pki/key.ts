@@ -3,7 +3,7 @@ import { inspect } from 'node:util';
 import { PkiError } from './error.ts';
 import { type KeyType, keyTypeOf, P256 } from './key-type.ts';
 import { isWhole, type KeyForms, newP256, p256FormsIn, p256KeyObject, p256SpkiOf } from './p256.ts';
-import { formatPem, parsePem } from './pem.ts';
+import { derIn, formatPem, parsePem } from './pem.ts';
 
 const REDACTED = '[redacted]';
 
@@ -68,12 +68,7 @@ export class PrivateKey {
 
   /** SubjectPublicKeyInfo, DER. */
   get spki(): Buffer {
-    return this.#spki === undefined ? p256SpkiOf(this.#der) : Buffer.from(this.#spki, 'base64');
-  }
-
-  /** PKCS#8. */
-  get #der(): Buffer {
-    return Buffer.from(this.#pem.split('\n').slice(1, -2).join(''), 'base64');
+    return this.#spki === undefined ? p256SpkiOf(derIn(this.#pem)) : Buffer.from(this.#spki, 'base64');
   }
 
   /** SHA-256 of the SubjectPublicKeyInfo, hex; equals that of a certificate made for this key. */
@@ -89,7 +84,7 @@ export class PrivateKey {
   get keyObject(): KeyObject {
     const known = this.#asked?.deref();
     if (known) return known;
-    const key = this.#keyType === P256 ? p256KeyObject(this.#der) : createPrivateKey(this.#pem);
+    const key = this.#keyType === P256 ? p256KeyObject(derIn(this.#pem)) : createPrivateKey(this.#pem);
     this.#asked = new WeakRef(key);
     return key;
   }

@@ -72,6 +72,9 @@ function readBlock(text: string, begin: number, ordinal: number): { block: PemBl
   return { block: { label, der: Buffer.from(base64, 'base64') }, next: bodyEnd + end.length };
 }
 
+/** Of one block as `formatPem` writes it, which needs none of the checks of `parsePem`. */
+export const derIn = (pem: string): Buffer => Buffer.from(pem.split('\n').slice(1, -2).join(''), 'base64');
+
 /** One block with lines of 64 columns and a final newline. */
 export function formatPem(label: string, der: Uint8Array): string {
   const base64 = Buffer.from(der.buffer, der.byteOffset, der.byteLength).toString('base64');

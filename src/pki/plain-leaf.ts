@@ -1,5 +1,6 @@
 import { type KeyObject, verify, type X509Certificate } from 'node:crypto';
-import { children, readOid, TAG, type Tlv } from './der.ts';
+import { ECDSA_SHA256, RSA_SHA256 } from './algorithms.ts';
+import { bool, children, explicit, int, readOid, TAG, type Tlv } from './der.ts';
 import { type Extension, OID } from './extensions.ts';
 import type { Fields } from './fields.ts';
 import { isP256 } from './key-type.ts';
@@ -9,7 +10,7 @@ export type PlainLeaf = Readonly<Pick<X509Certificate, 'serialNumber' | 'subject
 
 /** Attributes of names, as OpenSSL calls them. */
 const ATTRIBUTES: Readonly<Record<string, string>> = {
-  '2.5.4.3': 'CN',
+  [OID.commonName]: 'CN',
   '2.5.4.5': 'serialNumber',
   '2.5.4.6': 'C',
   '2.5.4.7': 'L',
@@ -21,10 +22,8 @@ const ATTRIBUTES: Readonly<Record<string, string>> = {
 /** What OpenSSL prints as it stands. */
 const TEXT = /^[A-Za-z0-9]([A-Za-z0-9 ._:/-]*[A-Za-z0-9])?$/;
 const PRINTABLE = /^[\x20-\x7e]+$/;
-const VERSION_3 = Buffer.from('a003020102', 'hex');
-const ECDSA_SHA256 = Buffer.from('300a06082a8648ce3d040302', 'hex');
-const RSA_SHA256 = Buffer.from('300d06092a864886f70d01010b0500', 'hex');
-const TRUE = 0xff;
+const VERSION_3 = explicit(0, int(2));
+const TRUE = bool(true);
 /** Of the first byte of a key usage. */
 export const KEY_CERT_SIGN = 0x04;
 const USAGES: readonly string[] = [OID.serverAuth, OID.clientAuth, OID.anyExtendedKeyUsage];
@@ -97,13 +96,12 @@ function arePlain(wrapper: Tlv, extensions: readonly Extension[]): boolean {
   return extensions.every(({ whole, id, parts, value }) => {
     const [, critical, ...rest] = parts;
     if (whole.tag !== TAG.sequence || !value || !id) return false;
-    if (parts.length === 3 && !(critical?.tag === TAG.boolean && isTrue(critical) && rest.length === 1)) return false;
+    if (parts.length === 3 && !(critical?.raw.equals(TRUE) && rest.length === 1)) return false;
     if (parts.length > 3 || value.raw.length !== parts.at(-1)?.content.length) return false;
     return PLAIN[id]?.(value) === true;
   });
 }
 
-const isTrue = ({ content }: Tlv): boolean => content.length === 1 && content[0] === TRUE;
 const itemsOf = (value: Tlv): Tlv[] => (value.tag === TAG.sequence ? children(value) : []);
 
 function isPlainName({ tag, content }: Tlv): boolean {

@@ -1,4 +1,5 @@
 import { createHash, createPublicKey, type KeyObject, sign } from 'node:crypto';
+import { ECDSA_SHA256, RSA_SHA256 } from '../pki/algorithms.ts';
 import * as der from '../pki/der.ts';
 import { OID } from '../pki/extensions.ts';
 import { PrivateKey } from '../pki/key.ts';
@@ -66,8 +67,8 @@ export function keyIdOf(spki: Buffer, hash: 'sha1' | 'sha256' = 'sha1'): Buffer 
 }
 
 function signatureAlgorithm(key: KeyObject): Buffer {
-  if (key.asymmetricKeyType === 'ec') return der.seq(der.oid(OID.ecdsaWithSha256));
-  if (key.asymmetricKeyType === 'rsa') return der.seq(der.oid(OID.sha256WithRsa), der.nullValue());
+  if (key.asymmetricKeyType === 'ec') return ECDSA_SHA256;
+  if (key.asymmetricKeyType === 'rsa') return RSA_SHA256;
   throw new TypeError(`no signature algorithm for a key of type ${key.asymmetricKeyType}`);
 }
 

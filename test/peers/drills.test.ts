@@ -4,7 +4,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { KubeObject } from '../../src/core/object.ts';
 import type { Kube } from '../../src/kube/api.ts';
 import { connect } from '../../src/kube/client.ts';
-import { type AgentProcess, startAgentProcess } from './parts/agent-process.ts';
+import { type AgentProcess, isPublished, startAgentProcess } from './parts/agent-process.ts';
 import { agentWrites, nameOf, succeeded } from './parts/agent-writes.ts';
 import { type GatedWrite, startApiGate } from './parts/api-gate.ts';
 import { DrillTable, seconds } from './parts/drill-table.ts';
@@ -168,7 +168,7 @@ spec:
     await ca.istio.rotateRoot({ key: 'new' });
     await survive('a leaf under the new root', async () => authorityOf() !== first && agent.daemon.running);
     gate.onWrite(undefined);
-    await eventually('a quiet agent', async () => inForce(agent), agent.log);
+    await eventually('a quiet agent', async () => isPublished(agent), agent.log);
 
     assert.deepEqual(pair.violations, []);
     const writes = (await agentWrites(apiserver, namespace)).filter(succeeded);
@@ -192,7 +192,7 @@ spec:
     await using pair = watched();
     await using ca = await authority(24 * 60 * MINUTE);
     await using agent = await agentOn(ca);
-    await eventually('all published', async () => inForce(agent), agent.log);
+    await eventually('all published', async () => isPublished(agent), agent.log);
     const secrets = `/api/v1/namespaces/${namespace}/secrets`;
     const context = `/apis/getambassador.io/v3alpha1/namespaces/${namespace}/tlscontexts/mesh`;
     const wanted = await Promise.all([`${secrets}/mesh-identity`, `${secrets}/mesh-ca`, context].map(contentOf));
@@ -250,10 +250,4 @@ spec:
 
 async function lastError(agent: AgentProcess): Promise<boolean> {
   return (await agent.statuses())[0]?.status.lastError !== undefined;
-}
-
-async function inForce(agent: AgentProcess): Promise<boolean> {
-  const [entry] = await agent.statuses();
-  const published = entry?.status.conditions.find(({ type }) => type === 'Published');
-  return published?.status === 'True';
 }

@@ -5,6 +5,7 @@ import { setTimeout as delay } from 'node:timers/promises';
 import { ROOT } from '../../scripts/tree.ts';
 import type { Kube } from '../../src/kube/api.ts';
 import { connect } from '../../src/kube/client.ts';
+import { isPublished } from './parts/agent-process.ts';
 import { agentWrites, succeeded } from './parts/agent-writes.ts';
 import { seconds } from './parts/drill-table.ts';
 import { eventually } from './parts/eventually.ts';
@@ -70,13 +71,7 @@ describe('replicas of the controller', () => {
     const warm = ({ agent }: Replica) =>
       eventually(
         'a warm follower',
-        async () => {
-          const [entry] = await agent.statuses();
-          return (
-            (await fetch(`${agent.url}/readyz`)).ok &&
-            entry?.status.conditions.find(({ type }) => type === 'Published')?.status === 'True'
-          );
-        },
+        async () => (await fetch(`${agent.url}/readyz`)).ok && (await isPublished(agent)),
         agent.log,
       );
     /** Ends the leader; the other takes over, and the first comes back to follow. */

@@ -66,3 +66,9 @@ export async function startAgentProcess(options: AgentProcessOptions): Promise<A
     configure: (documents) => writeFile(config, documents),
   };
 }
+
+/** Whether its first MeshCertificate stands in the cluster as it should. */
+export async function isPublished(agent: AgentProcess): Promise<boolean> {
+  const [entry] = await agent.statuses();
+  return entry?.status.conditions.find(({ type }) => type === 'Published')?.status === 'True';
+}
