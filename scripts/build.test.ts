@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm, stat } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -8,6 +8,7 @@ import { customResourceDefinition } from '../src/config/crd.ts';
 import { startKubeApi } from '../src/sandbox/kube/kube-api.ts';
 import { bundle } from './build.ts';
 import { capture } from './run.ts';
+import { ROOT } from './tree.ts';
 
 /** Far from any node_modules: what is not in the bundle is not there. */
 let directory: string;
@@ -37,6 +38,18 @@ test('each command of the bundle can be loaded', async () => {
     const { code, output: usage } = await meshcert(name, '--help');
     assert.equal(code, 0, usage);
     assert.match(usage, new RegExp(`^usage: meshcert ${name}`));
+  }
+});
+
+/** What a build changes in a regular expression shows in the `pattern` of a schema, which programs in Go read. */
+test('the bundle prints the committed definition and schema', async () => {
+  for (const [args, path] of [
+    [['schema', '--crd'], 'deploy/crd/meshcertificate.yaml'],
+    [['schema'], 'docs/reference/mesh-certificate.schema.json'],
+  ] as const) {
+    const { output } = await meshcert(...args);
+    const committed = await readFile(join(ROOT, path), 'utf8');
+    assert.equal(output, committed.replace(/^#.*\n/, ''), path);
   }
 });
 

@@ -10,10 +10,15 @@ const UNIT_MS: Readonly<Record<string, number>> = {
   h: 3_600_000,
 };
 
-/** Go's syntax, which operators know, without a sign: `8h`, `1h30m`, `1.5s`, `500ms`, `0`. */
-export const DURATION_PATTERN = /^(0|(\d+(\.\d+)?(ns|us|µs|ms|s|m|h))+)$/;
+const UNITS = Object.keys(UNIT_MS).join('|');
 
-const PART = /(\d+(?:\.\d+)?)(ns|us|µs|ms|s|m|h)/g;
+/**
+ * Go's syntax, which operators know, without a sign: `8h`, `1h30m`, `1.5s`, `500ms`, `0`. Its source is part of the
+ * custom resource definition, so it is made from a string: the build escapes `µ` in a literal, and Go refuses `\u00b5`.
+ */
+export const DURATION_PATTERN = new RegExp(`^(0|(\\d+(\\.\\d+)?(${UNITS}))+)$`);
+
+const PART = new RegExp(`(\\d+(?:\\.\\d+)?)(${UNITS})`, 'g');
 const EXPECTED = 'expected a duration such as "8h", "1h30m" or "500ms"';
 
 /**
