@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { generateKeyPairSync } from 'node:crypto';
 import { test } from 'node:test';
 import { SandboxCa } from '../sandbox/ca.ts';
+import { encodeCertificate } from '../sandbox/x509.ts';
 import { Certificate, formatCertificates, parseCertificates } from './certificate.ts';
 import { PrivateKey } from './key.ts';
 import { formatPem } from './pem.ts';
@@ -66,6 +67,29 @@ test('a leaf whose key is no point of its curve is read, fits no key, and issued
   assert.equal(broken.isIssuedBy(middle.certificate), false);
   assert.equal(leaf.isIssuedBy(broken), false);
   assert.equal(broken.selfSigned, false);
+});
+
+test('a certificate whose key is the point at infinity is refused, and the process goes on', () => {
+  const own = PrivateKey.generate();
+  const spki = Buffer.from('3019301306072a8648ce3d020106082a8648ce3d03010703020000', 'hex');
+  const fields = {
+    serial: 1n,
+    subject: { commonName: 'nowhere' },
+    issuer: { commonName: 'nowhere' },
+    notBefore: Date.UTC(2026, 0, 1),
+    notAfter: Date.UTC(2060, 0, 1),
+    publicKey: spki,
+    signingKey: own.keyObject,
+    names: {},
+    basicConstraints: true,
+    keyUsage: ['digitalSignature'],
+    eku: [],
+    subjectKeyId: undefined,
+    authorityKeyId: undefined,
+  } as const;
+  for (const ca of [true, false]) {
+    assert.throws(() => Certificate.fromDer(encodeCertificate({ ...fields, ca })), { code: 'ERR_CERT_SYNTAX' });
+  }
 });
 
 test('issued-by takes the signature and not only the name', () => {

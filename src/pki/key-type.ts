@@ -1,4 +1,4 @@
-import type { KeyObject } from 'node:crypto';
+import type { AsymmetricKeyDetails, KeyObject } from 'node:crypto';
 
 export type KeyType =
   | { readonly type: 'ec'; readonly curve: string }
@@ -19,13 +19,19 @@ export const isP256 = (spki: Buffer): boolean =>
   spki.length === P256_LENGTH && spki.subarray(0, P256_HEAD.length).equals(P256_HEAD);
 
 export function keyTypeOf(key: KeyObject): KeyType {
-  const details = key.asymmetricKeyDetails ?? {};
+  const details = detailsOf(key);
   if (key.asymmetricKeyType === 'ec') {
     const name = details.namedCurve ?? 'unnamed';
     return { type: 'ec', curve: CURVES[name] ?? name };
   }
   if (key.asymmetricKeyType === 'rsa') return { type: 'rsa', bits: details.modulusLength ?? 0 };
   return { type: 'other', name: key.asymmetricKeyType ?? 'unknown' };
+}
+
+/** Throws for a key without a point: asked for the details of such a key, Node ends the whole process. */
+export function detailsOf(key: KeyObject): AsymmetricKeyDetails {
+  key.export({ type: key.type === 'private' ? 'pkcs8' : 'spki', format: 'der' });
+  return key.asymmetricKeyDetails ?? {};
 }
 
 /** `EC P-256`, `RSA 2048`, `ed25519`. */

@@ -41,6 +41,14 @@ test('two keys, no key, an encrypted key and a broken key are told apart', () =>
   assert.throws(() => PrivateKey.fromPem(formatPem('PRIVATE KEY', Buffer.from('x'))), { code: 'ERR_KEY_SYNTAX' });
 });
 
+test('a key whose public half is the point at infinity is refused, and the process goes on', () => {
+  const whole = ec.export({ type: 'sec1', format: 'der' });
+  const half = whole.subarray(0, whole.indexOf(Buffer.from('a144', 'hex')));
+  const der = Buffer.concat([half, Buffer.from('a10403020000', 'hex')]);
+  der[1] = der.length - 2;
+  assert.throws(() => PrivateKey.fromPem(formatPem('EC PRIVATE KEY', der)), { code: 'ERR_KEY_SYNTAX' });
+});
+
 test('a public key is not taken for a private one', () => {
   const { publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   assert.throws(() => PrivateKey.fromKeyObject(publicKey), { code: 'ERR_KEY_TYPE' });

@@ -57,12 +57,14 @@ export class PrivateKey {
     const plain = p256FormsIn(block.der);
     if (plain) return new PrivateKey(plain, P256);
     let key: KeyObject;
+    let whole: boolean;
     try {
       key = createPrivateKey({ key: block.der, format: 'der', type: form });
+      whole = isWhole(key);
     } catch (cause) {
       throw new PkiError('ERR_KEY_SYNTAX', `the ${block.label} block does not hold a key`, { cause });
     }
-    if (isWhole(key)) return PrivateKey.fromKeyObject(key);
+    if (whole) return PrivateKey.fromKeyObject(key);
     throw new PkiError('ERR_KEY_SYNTAX', `the private half in the ${block.label} block is not that of its public half`);
   }
 

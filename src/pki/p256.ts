@@ -1,4 +1,5 @@
 import { createECDH, createPrivateKey, type KeyObject } from 'node:crypto';
+import { detailsOf } from './key-type.ts';
 
 /** What a private key is written as, DER. */
 export interface KeyForms {
@@ -55,9 +56,12 @@ export function p256FormsIn(der: Buffer): KeyForms | undefined {
   return pointOf(P256, scalar)?.equals(point) ? formsOf(scalar, point) : undefined;
 }
 
-/** Whether the public half of a private key is that of its private half: OpenSSL takes each as it is written. */
+/**
+ * Whether the public half of a private key is that of its private half: OpenSSL takes each as it is written. Throws for
+ * a public half that is no point.
+ */
 export function isWhole(key: KeyObject): boolean {
-  const curve = key.asymmetricKeyDetails?.namedCurve ?? '';
+  const curve = detailsOf(key).namedCurve ?? '';
   if (!JWK_CURVES.has(curve)) return true;
   const { scalar, point } = partsOf(key);
   return pointOf(curve, scalar)?.equals(point) === true;
