@@ -3,12 +3,23 @@ import { jsonSchema } from '../../src/config/json-schema.ts';
 import { namespaceName, undottedName } from '../../src/config/names.ts';
 import type { Adapter } from '../../src/mesh/adapter.ts';
 import { LOG_LEVELS } from '../../src/telemetry/log.ts';
+import { type ValueDescription, withDescriptions } from './values-descriptions.ts';
 
 const text = () => z.string();
 const map = () => z.record(z.string(), z.string());
 /** Parts of a pod that Kubernetes itself judges. */
 const raw = () => z.array(z.record(z.string(), z.unknown()));
 const open = () => z.record(z.string(), z.unknown());
+/** A number or a percentage; empty where neither is set. */
+const count = () => z.union([z.int().min(0), z.string().regex(/^([0-9]{1,3}%)?$/)]);
+/** An empty name is none. */
+const nameOrEmpty = () =>
+  z
+    .string()
+    .max(63)
+    .regex(/^([a-z0-9]([-a-z0-9]*[a-z0-9])?)?$/);
+const monitor = () =>
+  z.strictObject({ enabled: z.boolean().optional(), interval: text().optional(), labels: map().optional() }).optional();
 
 /** What deploy/helm/meshcert/values.yaml may hold. */
 const values = z.strictObject({
@@ -23,10 +34,18 @@ const values = z.strictObject({
   leaseName: undottedName().optional(),
   logLevel: z.enum(LOG_LEVELS).optional(),
   gatewayDiagnostics: text().optional(),
+  nameOverride: nameOrEmpty().optional(),
+  fullnameOverride: nameOrEmpty().optional(),
+  commonLabels: map().optional(),
+  crds: z.object({ enabled: z.boolean().optional() }).optional(),
   image: z
     .strictObject({
       repository: text().optional(),
       tag: text().optional(),
+      digest: z
+        .string()
+        .regex(/^(sha256:[0-9a-f]{64})?$/)
+        .optional(),
       pullPolicy: z.enum(['Always', 'IfNotPresent', 'Never']).optional(),
     })
     .optional(),
@@ -40,7 +59,15 @@ const values = z.strictObject({
     .array(z.strictObject({ path: text(), audience: text(), expirationSeconds: z.int().min(600).optional() }))
     .optional(),
   port: z.int().min(1).max(65_535).optional(),
+  service: z.strictObject({ annotations: map().optional() }).optional(),
   resources: open().optional(),
+  podSecurityContext: open().optional(),
+  securityContext: open().optional(),
+  livenessProbe: open().optional(),
+  readinessProbe: open().optional(),
+  updateStrategy: open().optional(),
+  revisionHistoryLimit: z.int().min(0).optional(),
+  terminationGracePeriodSeconds: z.int().min(0).optional(),
   nodeSelector: map().optional(),
   tolerations: raw().optional(),
   affinity: open().optional(),
@@ -52,23 +79,37 @@ const values = z.strictObject({
   extraEnv: raw().optional(),
   extraVolumes: raw().optional(),
   extraVolumeMounts: raw().optional(),
-  podDisruptionBudget: z.strictObject({ enabled: z.boolean().optional() }).optional(),
+  extraObjects: z.array(z.union([z.string(), z.record(z.string(), z.unknown())])).optional(),
+  podDisruptionBudget: z
+    .strictObject({
+      enabled: z.boolean().optional(),
+      maxUnavailable: count().optional(),
+      minAvailable: count().optional(),
+    })
+    .optional(),
   networkPolicy: z
     .strictObject({ enabled: z.boolean().optional(), ingressFrom: raw().optional(), egress: raw().optional() })
     .optional(),
-  serviceMonitor: z
-    .strictObject({ enabled: z.boolean().optional(), interval: text().optional(), labels: map().optional() })
-    .optional(),
+  serviceMonitor: monitor(),
+  podMonitor: monitor(),
   prometheusRule: z.strictObject({ enabled: z.boolean().optional(), labels: map().optional() }).optional(),
+  dashboard: z
+    .strictObject({
+      enabled: z.boolean().optional(),
+      namespace: z.union([z.literal(''), namespaceName()]).optional(),
+      labels: map().optional(),
+      annotations: map().optional(),
+    })
+    .optional(),
   global: open().optional(),
 });
 
 /** values.schema.json: Helm checks the values of an install by it, down to the spec of each MeshCertificate. */
-export function renderValuesSchema(adapters: readonly Adapter[]): string {
+export function renderValuesSchema(adapters: readonly Adapter[], descriptions: readonly ValueDescription[]): string {
   // Helm 3 knows JSON schema up to draft 7.
   const schema = z.toJSONSchema(values, { target: 'draft-7', io: 'input', unrepresentable: 'any' });
   const document = jsonSchema(adapters) as { properties: { spec: unknown } };
   const { certificates } = schema.properties as { certificates: { items: { properties: Record<string, unknown> } } };
   certificates.items.properties.spec = document.properties.spec;
-  return `${JSON.stringify(schema, null, 2)}\n`;
+  return `${JSON.stringify(withDescriptions(schema, descriptions), null, 2)}\n`;
 }

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { mkdtemp, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -149,6 +149,7 @@ test('every mode and source is taken by the API server', async () => {
       const values = {
         mode,
         source,
+        serviceAccount: { name: mode === 'sidecar' ? 'gateway' : '' },
         certificates: CERTIFICATES,
         socketDirectory: mode === 'daemonset' ? '/run/spire' : '',
         tokens: [{ path: 'istio', audience: 'istio-ca' }],
@@ -246,9 +247,143 @@ test('values that mean nothing are refused before anything is installed', async 
   }
 });
 
-test('each kustomize overlay is taken by the API server', async () => {
+test('every optional value is accepted by the API server', async () => {
+  const values = {
+    certificates: CERTIFICATES,
+    nameOverride: 'certs',
+    commonLabels: { team: 'edge' },
+    image: { digest: `sha256:${'a'.repeat(64)}` },
+    updateStrategy: { type: 'RollingUpdate', rollingUpdate: { maxUnavailable: 1 } },
+    revisionHistoryLimit: 2,
+    livenessProbe: { httpGet: { path: '/healthz', port: 'http' }, periodSeconds: 5 },
+    securityContext: { readOnlyRootFilesystem: true },
+    podSecurityContext: { runAsNonRoot: true },
+    service: { annotations: { a: 'b' } },
+    podDisruptionBudget: { minAvailable: '50%' },
+    dashboard: { enabled: true, annotations: { folder: 'mesh' } },
+    extraObjects: [
+      { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'one' }, data: { a: 'b' } },
+      'apiVersion: v1\nkind: ConfigMap\nmetadata: {name: "{{ .Release.Name }}-two"}\n',
+    ],
+  };
+  const { text, objects } = await template(values);
+  await server.kubectl(['apply', '--dry-run=server', '-f', '-'], { input: text });
+  const named = (kind: string) => objects.filter((one) => one.kind === kind).map(({ metadata }) => metadata.name);
+  assert.deepEqual(named('Deployment'), ['edge-certs']);
+  assert.deepEqual(named('ConfigMap').sort(), ['edge-certs-dashboard', 'edge-two', 'one']);
+  const [deployment] = objects.filter(({ kind }) => kind === 'Deployment');
+  assert.match(JSON.stringify(deployment), /"image":"[^":]+@sha256:a{64}"/);
+  assert.match(text, /^ {4}team: edge$/m);
+  const budget = objects.find(({ kind }) => kind === 'PodDisruptionBudget');
+  assert.match(JSON.stringify(budget), /"minAvailable":"50%"/);
+
+  const pods = await template({ podMonitor: { enabled: true, labels: { release: 'prom' } } });
+  assert.ok(kinds(pods.objects).includes('PodMonitor') && !kinds(pods.objects).includes('ServiceMonitor'));
+  const dashboard = objects.find(({ metadata }) => metadata.name === 'edge-certs-dashboard') as unknown as {
+    data: Record<string, string>;
+  };
+  assert.ok(JSON.parse(dashboard.data['meshcert.json'] ?? '').panels.length > 5);
+});
+
+test('each example passes helm lint, and the API server accepts what it renders', async () => {
+  const examples = join(ROOT, 'deploy/helm/examples');
+  for (const name of readdirSync(examples)) {
+    await run(helm, ['lint', '--strict', '--kube-version', '1.34.2', '-f', join(examples, name), CHART]);
+    const { objects } = await template(parse(readFileSync(join(examples, name), 'utf8')) as object);
+    // The definitions of the Prometheus operator are not installed.
+    const known = objects.filter(({ apiVersion }) => !apiVersion.startsWith('monitoring.coreos.com/'));
+    assert.ok(known.length > 0, name);
+    const input = known.map((one) => stringify(one)).join('---\n');
+    await server.kubectl(['apply', '--dry-run=server', '-f', '-'], { input });
+  }
+});
+
+test('values that contradict each other are refused with the names of the values', async () => {
+  for (const [values, message] of [
+    [{ mode: 'sidecar' }, /mode: sidecar needs serviceAccount.name/],
+    [{ socketDirectory: '/run/spire' }, /socketDirectory is a directory of the node, for mode: daemonset/],
+    [{ mode: 'daemonset', shards: 2 }, /shards: 2 needs mode: deployment/],
+    [{ podMonitor: { enabled: true }, serviceMonitor: { enabled: true } }, /would scrape each pod twice/],
+    [
+      { mode: 'sidecar', serviceAccount: { name: 'g' }, podMonitor: { enabled: true } },
+      /no pods or Services to scrape/,
+    ],
+  ] as const) {
+    await assert.rejects(template(values), message);
+  }
+});
+
+test("the sidecar's notes are a container that the API server accepts in the gateway's pod", async () => {
+  const file = join(scratch, 'sidecar.yaml');
+  const certificates = [{ name: 'sidecar', spec: { istio: { sds: {} } } }];
+  await writeFile(file, stringify({ mode: 'sidecar', serviceAccount: { name: 'gateway' }, certificates }));
+  const { stdout } = await run(helm, [
+    ...['install', 'notes', CHART, '-n', 'emissary', '--dry-run', '-f', file, '--kubeconfig', server.kubeconfigFile],
+  ]);
+  const [, notes = ''] = /pod:\n\n([\s\S]*?)\n\n/.exec(stdout.slice(stdout.indexOf('NOTES:'))) ?? [];
+  const pod = parse(notes) as { containers: Record<string, unknown>[]; volumes: object[] };
+  assert.match(JSON.stringify(pod.containers[0]), /"runAsUser":1337/);
+  assert.match(JSON.stringify(pod.containers[0]?.volumeMounts), /workload-spiffe-uds/);
+  const object = { apiVersion: 'v1', kind: 'Pod', metadata: { name: 'gateway', namespace: 'emissary' }, spec: pod };
+  await server.kubectl(['apply', '--dry-run=server', '-f', '-'], { input: stringify(object) });
+});
+
+test('each value of values.yaml is refused by the schema when its type is wrong, and none is unknown to it', async () => {
+  const own = parse(readFileSync(join(CHART, 'values.yaml'), 'utf8')) as Record<string, unknown>;
+  await template(own);
+  for (const key of Object.keys(own)) {
+    const refused = /values don't meet the specifications of the schema|type mismatch on crds/;
+    await assert.rejects(template({ [key]: 3.5 }), refused, key);
+  }
+});
+
+test('one helm install on an empty cluster creates definition and MeshCertificates, and uninstall keeps the definition', async () => {
+  await using empty = await startKubeApiserver();
+  const call = (...args: string[]) => run(helm, [...args, '--kubeconfig', empty.kubeconfigFile]);
+  const file = join(scratch, 'install.yaml');
+  const certificates = [
+    { name: 'linkerd', spec: { linkerd: { serviceAccount: { name: 'gateway' } }, tlsContext: { enabled: false } } },
+  ];
+  await writeFile(file, stringify({ certificates }));
+  await empty.ensureNamespace('linkerd');
+  for (const namespace of ['emissary', 'edge']) {
+    await call('install', 'meshcert', CHART, '-n', namespace, '--create-namespace', '-f', file);
+  }
+  const all = await empty.kubectl(['get', 'meshcertificates', '-A', '-o', 'name']);
+  assert.equal(all.trim().split('\n').length, 2);
+  const roles = await empty.kubectl(['get', 'roles', '-n', 'linkerd', '-o', 'name']);
+  assert.deepEqual(roles.trim().split('\n'), [
+    'role.rbac.authorization.k8s.io/meshcert-edge',
+    'role.rbac.authorization.k8s.io/meshcert-emissary',
+  ]);
+  for (const namespace of ['emissary', 'edge']) await call('uninstall', 'meshcert', '-n', namespace);
+  assert.match(await empty.kubectl(['get', 'crd', '-o', 'name']), /meshcertificates\.meshcert\.dev/);
+
+  const off = await run(helm, [
+    ...['template', 'x', CHART, '--kube-version', '1.34.2', '--include-crds', '--set', 'crds.enabled=false'],
+  ]);
+  assert.doesNotMatch(off.stdout, /kind: CustomResourceDefinition/);
+});
+
+test('namespaces that are watched and named by a MeshCertificate get one Role each', async () => {
+  const { text, objects } = await template({
+    observe: 'labels',
+    watchNamespaces: ['emissary', 'mesh', 'mesh'],
+    certificates: CERTIFICATES,
+  });
+  const roles = objects
+    .filter(({ kind }) => kind === 'Role')
+    .map(({ metadata }) => `${metadata.namespace}/${metadata.name}`);
+  assert.deepEqual(roles, [...new Set(roles)]);
+  await server.kubectl(['apply', '--dry-run=server', '-f', '-'], { input: text });
+});
+
+test('each kustomize overlay is applied by the first try once the definition is there', async () => {
+  await using empty = await startKubeApiserver();
+  await empty.ensureNamespace('emissary');
+  await empty.kubectl(['apply', '--server-side', '-k', join(ROOT, 'deploy/crd')]);
+  await empty.kubectl(['wait', '--for=condition=Established', 'crd', '--all', '--timeout=30s']);
   for (const overlay of ['deployment', 'daemonset', 'sidecar']) {
-    const text = await server.kubectl(['kustomize', join(ROOT, 'deploy/kustomize/overlays', overlay)]);
-    await server.kubectl(['apply', '--dry-run=server', '-f', '-'], { input: text });
+    await empty.kubectl(['apply', '-k', join(ROOT, 'deploy/kustomize/overlays', overlay)]);
   }
 });

@@ -1,7 +1,7 @@
 {{/* The one container, whatever runs it. */}}
 {{- define "meshcert.container" -}}
 name: meshcert
-image: "{{ .Values.image.repository }}:{{ default .Chart.AppVersion .Values.image.tag }}"
+image: {{ include "meshcert.image" . | quote }}
 imagePullPolicy: {{ .Values.image.pullPolicy }}
 args:
   - agent
@@ -37,26 +37,28 @@ ports:
   - name: http
     containerPort: {{ .Values.port }}
     protocol: TCP
-livenessProbe:
-  httpGet: {path: /healthz, port: http}
-  periodSeconds: 20
-readinessProbe:
-  httpGet: {path: /readyz, port: http}
-  periodSeconds: 10
-securityContext:
-  allowPrivilegeEscalation: false
-  readOnlyRootFilesystem: true
-  runAsNonRoot: true
-  runAsUser: 65532
-  runAsGroup: 65532
-  capabilities: {drop: [ALL]}
-  seccompProfile: {type: RuntimeDefault}
+{{- with .Values.livenessProbe }}
+livenessProbe: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.readinessProbe }}
+readinessProbe: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- $security := deepCopy .Values.securityContext }}
+{{- if eq .Values.mode "sidecar" }}
+{{- /* The socket of Istio's proxy is open to the proxy's user alone. */}}
+{{- $security = mergeOverwrite $security (dict "runAsUser" 1337 "runAsGroup" 1337) }}
+{{- end }}
+securityContext: {{- toYaml $security | nindent 2 }}
 resources: {{- toYaml .Values.resources | nindent 2 }}
-{{- $mounts := or (eq .Values.source "file") .Values.socketDirectory .Values.tokens .Values.extraVolumeMounts }}
+{{- $sidecar := eq .Values.mode "sidecar" }}
+{{- $mounts := or (eq .Values.source "file") $sidecar .Values.socketDirectory .Values.tokens .Values.extraVolumeMounts }}
 {{- if $mounts }}
 volumeMounts:
   {{- if eq .Values.source "file" }}
   - {name: config, mountPath: /etc/meshcert, readOnly: true}
+  {{- end }}
+  {{- if $sidecar }}
+  - {name: workload-socket, mountPath: /var/run/secrets/workload-spiffe-uds, readOnly: true}
   {{- end }}
   {{- with .Values.socketDirectory }}
   - {name: socket, mountPath: {{ . }}, readOnly: true}
@@ -69,11 +71,15 @@ volumeMounts:
 {{- end }}
 
 {{- define "meshcert.volumes" -}}
-{{- if or (eq .Values.source "file") .Values.socketDirectory .Values.tokens .Values.extraVolumes }}
+{{- $sidecar := eq .Values.mode "sidecar" }}
+{{- if or (eq .Values.source "file") $sidecar .Values.socketDirectory .Values.tokens .Values.extraVolumes }}
 volumes:
   {{- if eq .Values.source "file" }}
   - name: config
     configMap: {name: {{ include "meshcert.fullname" . }}}
+  {{- end }}
+  {{- if $sidecar }}
+  - {name: workload-socket, emptyDir: {}}
   {{- end }}
   {{- with .Values.socketDirectory }}
   - name: socket
@@ -95,6 +101,7 @@ volumes:
 metadata:
   labels:
     {{- include "meshcert.selector" . | nindent 4 }}
+    {{- with .Values.commonLabels }}{{ toYaml . | nindent 4 }}{{ end }}
     # No mesh may put its proxy here: the agent speaks to the meshes by itself.
     sidecar.istio.io/inject: "false"
     {{- with .Values.podLabels }}{{ toYaml . | nindent 4 }}{{ end }}
@@ -116,9 +123,8 @@ spec:
   {{- with .Values.topologySpreadConstraints }}
   topologySpreadConstraints: {{- toYaml . | nindent 4 }}
   {{- end }}
-  # Long enough to finish a write and give the Lease back.
-  terminationGracePeriodSeconds: 15
-  securityContext: {runAsNonRoot: true, fsGroup: 65532, seccompProfile: {type: RuntimeDefault}}
+  terminationGracePeriodSeconds: {{ .Values.terminationGracePeriodSeconds }}
+  securityContext: {{- toYaml .Values.podSecurityContext | nindent 4 }}
   containers:
     - {{- include "meshcert.container" . | nindent 6 }}
   {{- include "meshcert.volumes" . | nindent 2 }}

@@ -109,7 +109,10 @@
 {{- $everywhere := eq .namespace "*" }}
 {{- $kind := ternary "ClusterRole" "Role" $everywhere }}
 {{- $name := include "meshcert.fullname" .root }}
-{{- if $everywhere }}{{ $name = printf "%s-%s" $name .root.Release.Namespace }}{{ end }}
+{{- if ne .namespace .root.Release.Namespace }}
+{{- /* Releases of one name in two namespaces may need roles in the same third one. */}}
+{{- $name = printf "%s-%s" $name .root.Release.Namespace }}
+{{- end }}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: {{ $kind }}
