@@ -1,5 +1,6 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { z } from 'zod';
+import { hostPort, httpOrSocket } from '../../src/mesh/address.ts';
 
 /** Where Kubernetes puts the pod's own token. */
 const POD_TOKEN = '/var/run/secrets/kubernetes.io/serviceaccount/token';
@@ -39,13 +40,7 @@ const tls = z.strictObject({
 
 const http = z
   .strictObject({
-    address: z
-      .string()
-      .regex(
-        /^(https?:\/\/[^/?#\s@]+\/?|unix:\/\/\/\S+)$/,
-        'expected http://host:port, https://host:port or unix:///path',
-      )
-      .describe('An agent or a server, such as https://consul-server.consul.svc:8501.'),
+    address: httpOrSocket().describe('An agent or a server, such as https://consul-server.consul.svc:8501.'),
     tls: tls.optional(),
   })
   .superRefine((value, context) => {
@@ -58,7 +53,7 @@ const http = z
 const grpc = z
   .strictObject({
     addresses: z
-      .array(z.string().regex(/^[^\s/]+:\d{1,5}$/, 'expected host:port'))
+      .array(hostPort('consul-server.consul.svc:8502'))
       .min(1)
       .max(16)
       .describe('Servers, tried in turn, such as consul-server.consul.svc:8502.'),

@@ -3,6 +3,7 @@ import { MeshError } from '../../src/mesh/error.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
 import { LastRead } from '../../src/mesh/last-read.ts';
 import { linkedTo } from '../../src/mesh/linked-signal.ts';
+import { asError } from '../../src/mesh/renewing.ts';
 import { type Held, sharing } from '../../src/mesh/sharing.ts';
 import { Trigger } from '../../src/mesh/trigger.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
@@ -106,17 +107,17 @@ export class HttpSource implements Source, Probing {
 
   /** A leaf that the new roots made stale is asked for anew soon, at once when it is of no use any more. */
   async #spreadRenewal(leafDue: Trigger, signal: AbortSignal): Promise<void> {
-    const chain = this.#chain();
-    const [leaf] = chain;
-    if (!leaf || !this.#stale()) return;
-    const { clock, random } = this.#host;
-    const useful = findPath(leaf, chain.slice(1), this.#trust?.roots ?? [], clock.now()).ok;
     try {
+      const chain = this.#chain();
+      const [leaf] = chain;
+      if (!leaf || !this.#stale()) return;
+      const { clock, random } = this.#host;
+      const useful = findPath(leaf, chain.slice(1), this.#trust?.roots ?? [], clock.now()).ok;
       await clock.sleep(useful ? random() * SPREAD_MS : 0, signal);
-    } catch {
-      return;
+      if (this.#stale()) leafDue.fire();
+    } catch (error) {
+      if (!signal.aborted) this.#host.report(asError(error));
     }
-    if (this.#stale()) leafDue.fire();
   }
 
   async #followLeaf(changed: Trigger, leafDue: Trigger, signal: AbortSignal): Promise<void> {

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { hostPort } from '../../src/mesh/address.ts';
 import { cel } from '../../src/mesh/cel.ts';
 import { durationSchema } from '../../src/mesh/duration.ts';
 import { parseSpiffeId } from '../../src/pki/spiffe.ts';
@@ -33,9 +34,7 @@ const root = z
 
 const ca = z
   .strictObject({
-    address: z
-      .string()
-      .regex(/^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][-A-Za-z0-9_.]*):[0-9]{1,5}$/, 'expected host:port')
+    address: hostPort('istiod.istio-system.svc:15012')
       .default('istiod.istio-system.svc:15012')
       .describe('host:port of istiod, of istio-csr, or of whatever speaks their API.'),
     serviceAccount: dnsName()

@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { hostPort } from '../../src/mesh/address.ts';
 import { cel } from '../../src/mesh/cel.ts';
 
 const LABEL = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
@@ -51,9 +52,7 @@ export const linkerdConfig = z
         "Instead: a projected token of audience identity.l5d.io, for the agent's own identity; read anew each time.",
       ),
     controlPlaneNamespace: label().default('linkerd').describe('Namespace of the Linkerd control plane.'),
-    address: z
-      .string()
-      .regex(/^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][-A-Za-z0-9_.]*):[0-9]{1,5}$/, 'expected host:port')
+    address: hostPort('linkerd-identity-headless.linkerd.svc.cluster.local:8080')
       .optional()
       .describe(
         'host:port of the identity service. Default: linkerd-identity-headless.<control plane>.svc.<cluster domain>:8080.',

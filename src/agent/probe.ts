@@ -1,13 +1,16 @@
 import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls';
 import type { ProbeWish } from '../config/mesh-certificate.ts';
+import { splitAddress } from '../mesh/address.ts';
 import type { Clock } from '../mesh/clock.ts';
 import type { Identity } from '../mesh/identity.ts';
+import { asError } from '../mesh/renewing.ts';
 import { Certificate } from '../pki/certificate.ts';
 
 export type ProbeCode =
   | 'accepted'
   | 'ERR_PROBE_UNREACHABLE'
   | 'ERR_PROBE_TIMEOUT'
+  | 'ERR_PROBE_FAILED'
   | 'ERR_PROBE_UPSTREAM_UNTRUSTED'
   | 'ERR_PROBE_UPSTREAM_ID'
   | 'ERR_PROBE_REFUSED';
@@ -46,7 +49,8 @@ const SENT_OVER_1_2 = Buffer.from('CLIENT_RANDOM ');
 
 /**
  * Shows an identity to a real upstream as the gateway would, and checks the upstream's own identity, which
- * Emissary cannot: connects, reads on for a late refusal, and asks over HTTP where that is wished.
+ * Emissary cannot: connects, reads on for a late refusal, and sends a request over HTTP if one is configured.
+ * Never rejects: whatever the upstream sends, and whatever TLS refuses to send, becomes a result with a code.
  */
 export async function probe(
   wish: ProbeWish,
@@ -70,81 +74,94 @@ export async function probe(
     checkServerIdentity: () => undefined,
   };
   return new Promise((resolve) => {
-    const socket = connect(settings);
-    const finish = (result: ProbeResult) => {
+    const at = wish.address;
+    let socket: TLSSocket | undefined;
+    let cancel = () => {};
+    const finish = (code: ProbeCode, message: string, more: Partial<ProbeResult> = {}) => {
       options.signal?.removeEventListener('abort', abort);
       cancel();
-      socket.destroy();
-      resolve(result);
+      socket?.destroy();
+      resolve({ code, message, peer: [], ...more });
     };
-    const at = wish.address;
-    const abort = () => finish({ code: 'ERR_PROBE_TIMEOUT', message: `the probe of ${at} was cut short`, peer: [] });
-    let cancel = options.clock.after(timeoutMs, () =>
-      finish({ code: 'ERR_PROBE_TIMEOUT', message: `no TLS handshake with ${at} within ${timeoutMs} ms`, peer: [] }),
-    );
-    options.signal?.addEventListener('abort', abort, { once: true });
-    let peer: string[] = [];
-    let connected = false;
-    socket.once('connect', () => {
-      connected = true;
-    });
-    let shown = false;
-    socket.on('keylog', (line) => {
-      shown ||= line.subarray(0, SENT_OVER_1_2.length).equals(SENT_OVER_1_2);
-    });
-    socket.once('error', (error: NodeJS.ErrnoException) => {
-      if (shown) {
-        return finish({
-          code: 'ERR_PROBE_REFUSED',
-          message: `${at} ended the TLS handshake, as a server does that refuses our certificate: ${reason(error)}`,
-          peer,
-        });
-      }
-      const what = connected ? `${at} ended the TLS handshake before it saw our certificate` : `no connection to ${at}`;
-      finish({ code: 'ERR_PROBE_UNREACHABLE', message: `${what}: ${reason(error)}`, peer });
-    });
-    socket.once('secureConnect', () => {
-      shown = true;
-      peer = namesOf(socket);
-      if (!socket.authorized) {
-        const why = String(socket.authorizationError ?? 'unknown');
-        const message = `the certificate of ${at} does not verify under the bundle: ${why}`;
-        return finish({ code: 'ERR_PROBE_UPSTREAM_UNTRUSTED', message, peer });
-      }
-      if (wish.id !== undefined && !peer.includes(wish.id)) {
-        const message = `${at} presents ${peer.join(', ') || 'no name'}, not ${wish.id}`;
-        return finish({ code: 'ERR_PROBE_UPSTREAM_ID', message, peer });
-      }
+    /** A listener that throws would end the process. */
+    const guarded = <T extends readonly unknown[]>(listener: (...args: T) => void) => {
+      return (...args: T) => {
+        try {
+          listener(...args);
+        } catch (error) {
+          finish('ERR_PROBE_FAILED', `the probe of ${at} failed: ${reason(asError(error))}`);
+        }
+      };
+    };
+    const within = (ms: number, late: () => void) => {
       cancel();
-      const tlsVersion = socket.getProtocol() ?? undefined;
-      const accepted = (httpStatus?: number) =>
-        finish({ code: 'accepted', message: `${at} accepts the certificate`, peer, tlsVersion, httpStatus });
-      let answer = '';
-      socket.on('data', (data) => {
-        answer = (answer + data.toString('latin1')).slice(0, 256);
-        const status = /^HTTP\/1\.[01] (\d{3})/.exec(answer)?.[1];
-        if (wish.http && status === undefined) return;
-        accepted(status === undefined ? undefined : Number(status));
-      });
-      socket.once('end', () =>
-        finish({ code: 'ERR_PROBE_REFUSED', message: `${at} closed the connection after the handshake`, peer }),
-      );
-      if (wish.http) {
-        const name = wish.sni ?? host;
-        socket.write(`GET ${wish.http.path} HTTP/1.1\r\nHost: ${name}\r\nConnection: close\r\n\r\n`);
-        cancel = options.clock.after(timeoutMs, () =>
-          finish({ code: 'ERR_PROBE_TIMEOUT', message: `${at} did not answer within ${timeoutMs} ms`, peer }),
-        );
-      } else {
-        cancel = options.clock.after(ALERT_WAIT_MS, () => accepted());
-      }
-    });
-  });
-}
+      cancel = options.clock.after(ms, guarded(late));
+    };
+    const abort = () => finish('ERR_PROBE_TIMEOUT', `the probe of ${at} was cut short`);
+    options.signal?.addEventListener('abort', abort, { once: true });
+    within(timeoutMs, () => finish('ERR_PROBE_TIMEOUT', `no TLS handshake with ${at} within ${timeoutMs} ms`));
 
-export function splitAddress(address: string): { host: string; port: number } {
-  const at = address.lastIndexOf(':');
-  return { host: address.slice(0, at).replace(/^\[|\]$/g, ''), port: Number(address.slice(at + 1)) };
+    const begin = guarded(() => {
+      const opened = connect(settings);
+      socket = opened;
+      let peer: string[] = [];
+      let connected = false;
+      let shown = false;
+      opened.once('connect', () => {
+        connected = true;
+      });
+      opened.on('keylog', (line) => {
+        shown ||= line.subarray(0, SENT_OVER_1_2.length).equals(SENT_OVER_1_2);
+      });
+      const onError = (error: NodeJS.ErrnoException) => {
+        const why = reason(error);
+        if (shown) {
+          const what = 'ended the TLS handshake, as a server does that refuses our certificate';
+          return finish('ERR_PROBE_REFUSED', `${at} ${what}: ${why}`, { peer });
+        }
+        const what = connected
+          ? `${at} ended the TLS handshake before it saw our certificate`
+          : `no connection to ${at}`;
+        finish('ERR_PROBE_UNREACHABLE', `${what}: ${why}`, { peer });
+      };
+      const onSecure = () => {
+        shown = true;
+        peer = namesOf(opened);
+        if (!opened.authorized) {
+          const why = String(opened.authorizationError ?? 'unknown');
+          const message = `the certificate of ${at} does not verify under the bundle: ${why}`;
+          return finish('ERR_PROBE_UPSTREAM_UNTRUSTED', message, { peer });
+        }
+        if (wish.id !== undefined && !peer.includes(wish.id)) {
+          return finish('ERR_PROBE_UPSTREAM_ID', `${at} presents ${listed(peer)}, not ${wish.id}`, { peer });
+        }
+        const tlsVersion = opened.getProtocol() ?? undefined;
+        const accepted = (httpStatus?: number) =>
+          finish('accepted', `${at} accepts the certificate`, { peer, tlsVersion, httpStatus });
+        const onEnd = () => finish('ERR_PROBE_REFUSED', `${at} closed the connection after the handshake`, { peer });
+        let answer = '';
+        const onData = (data: Buffer) => {
+          answer = (answer + data.toString('latin1')).slice(0, 256);
+          const status = /^HTTP\/1\.[01] (\d{3})/.exec(answer)?.[1];
+          if (wish.http && status === undefined) return;
+          accepted(status === undefined ? undefined : Number(status));
+        };
+        opened.on('data', guarded(onData));
+        opened.once('end', guarded(onEnd));
+        if (wish.http) {
+          const name = wish.sni ?? host;
+          opened.write(`GET ${wish.http.path} HTTP/1.1\r\nHost: ${name}\r\nConnection: close\r\n\r\n`);
+          within(timeoutMs, () => finish('ERR_PROBE_TIMEOUT', `${at} did not answer within ${timeoutMs} ms`, { peer }));
+        } else {
+          within(ALERT_WAIT_MS, () => accepted());
+        }
+      };
+      // More than once: an error that comes after the first one must have a listener too.
+      opened.on('error', guarded(onError));
+      opened.once('secureConnect', guarded(onSecure));
+    });
+    begin();
+  });
 }
 
 function tlsVersions(tls: ProbeOptions['tls']): Pick<ConnectionOptions, 'minVersion' | 'maxVersion'> {
@@ -155,11 +172,23 @@ function tlsVersions(tls: ProbeOptions['tls']): Pick<ConnectionOptions, 'minVers
   return { ...(minVersion ? { minVersion } : {}), ...(maxVersion ? { maxVersion } : {}) };
 }
 
+/** URI and DNS names; none where the certificate has a form that we cannot read, though TLS accepts it. */
 function namesOf(socket: TLSSocket): string[] {
-  const { raw } = socket.getPeerCertificate();
+  const raw = socket.getPeerX509Certificate()?.raw;
   if (!raw) return [];
-  const { uris, dns } = Certificate.fromDer(raw).names;
-  return [...uris, ...dns];
+  try {
+    const { uris, dns } = Certificate.fromDer(raw).names;
+    return [...uris, ...dns];
+  } catch {
+    return [];
+  }
+}
+
+/** Names of the upstream's choice, for a message: one line, not endless. */
+function listed(names: readonly string[]): string {
+  if (names.length === 0) return 'no name that can be read';
+  const text = names.join(', ').replace(/[^ -~]+/g, '?');
+  return text.length <= 300 ? text : `${text.slice(0, 297)}...`;
 }
 
 const reason = (error: NodeJS.ErrnoException): string => error.code ?? error.message.split('\n')[0] ?? 'unknown error';

@@ -19,6 +19,8 @@ export class Prober {
   readonly #told: () => void;
   #stop: LinkedSignal | undefined;
   #running: Promise<void> | undefined;
+  /** The leaf that was probed last, whatever came of it. */
+  #asked: string | undefined;
   #last: { readonly fingerprint: string; readonly outcome: ProbeOutcome; readonly result: ProbeResult } | undefined;
 
   constructor(env: Pick<Environment, 'clock' | 'log'>, wish: ProbeWish | undefined, told: () => void) {
@@ -65,7 +67,9 @@ export class Prober {
     signal: AbortSignal,
   ): Promise<void> {
     const { fingerprint } = leafOf(identity);
-    if (this.#last?.fingerprint === fingerprint) await this.#env.clock.sleep(AGAIN_MS, signal);
+    const again = this.#asked === fingerprint;
+    this.#asked = fingerprint;
+    if (again) await this.#env.clock.sleep(AGAIN_MS, signal);
     const result = await probe(wish, identity, bundle, { clock: this.#env.clock, signal });
     if (signal.aborted) return;
     const said = ANSWERS[result.code as keyof typeof ANSWERS] ?? this.outcome(identity);

@@ -17,6 +17,7 @@ import { createHost } from './host.ts';
 import { InForce } from './in-force.ts';
 import { keepMappings, type MappingKeeping } from './mappings.ts';
 import { MeshStream } from './mesh-stream.ts';
+import { opening } from './opening.ts';
 import { Prober } from './prober.ts';
 import { PublicationView } from './publication-view.ts';
 import { type Outcome, publish } from './publisher.ts';
@@ -116,7 +117,7 @@ export class Worker {
     const { name, namespace = '' } = this.certificate.metadata;
     const { spec } = this.certificate;
     const host = createHost({ ...this.#env, namespace, report: this.#meshFailed });
-    const opened = this.#adapter.open(spec.mesh.config, host);
+    const opened = opening(this.#adapter, spec.mesh, host);
     const mappings = keepMappings({
       ...{ kube, discovery, clock, random, log, dryRun },
       meta: { name, namespace },

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import type { Adapter } from '../mesh/adapter.ts';
+import { hostPort } from '../mesh/address.ts';
 import { cel } from '../mesh/cel.ts';
 import { durationSchema } from '../mesh/duration.ts';
 import { extraLabels, labels, namespaceName, objectName, undottedName } from './names.ts';
@@ -76,13 +77,7 @@ const trust = z
 
 const probe = z
   .strictObject({
-    address: z
-      .string()
-      .regex(
-        /^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][-A-Za-z0-9_.]*):[0-9]{1,5}$/,
-        'expected host:port, such as "web.shop:443"',
-      )
-      .describe('host:port of the upstream.'),
+    address: hostPort('web.shop:443').describe('host:port of the upstream.'),
     id: z.string().min(1).optional().describe('SPIFFE ID or DNS name that the upstream must present.'),
     sni: z.string().min(1).max(255).optional().describe('Server name to send.'),
     http: z

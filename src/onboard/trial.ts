@@ -1,10 +1,11 @@
-import { type ProbeResult, probe, splitAddress } from '../agent/probe.ts';
+import { type ProbeResult, probe } from '../agent/probe.ts';
 import type { ProbeWish } from '../config/mesh-certificate.ts';
 import type { KubeObject } from '../core/object.ts';
 import { contextSpec } from '../gateway/kinds.ts';
 import { readPublication } from '../gateway/publication.ts';
 import type { Target } from '../gateway/targets.ts';
 import type { Kube } from '../kube/api.ts';
+import { splitAddress } from '../mesh/address.ts';
 import type { Clock } from '../mesh/clock.ts';
 import { parseSpiffeId } from '../pki/spiffe.ts';
 import type { UpstreamFinding } from './discover/upstream.ts';

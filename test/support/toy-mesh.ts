@@ -13,6 +13,8 @@ export class ToyMesh {
   ca: SandboxCa;
   issued = 0;
   outage = false;
+  /** What opening it throws. */
+  broken: Error | undefined;
   lifetimeMs = 3_600_000;
   roots: readonly Certificate[];
   /** What the next answers are instead of good ones. */
@@ -46,15 +48,22 @@ export class ToyMesh {
       config: z.unknown(),
       tls: { alpnProtocols: 'istio' },
       expect: () => ({ id: TOY_ID, form: 'spiffe' }),
-      open: (): Issuer => ({
-        issue: async () => {
-          if (this.outage) throw new MeshError('ERR_MESH_UNREACHABLE', 'the toy CA does not answer; end the outage');
-          this.issued += 1;
-          return this.issue();
-        },
-        roots: (signal) => this.#watchRoots(signal),
-        [Symbol.asyncDispose]: async () => {},
-      }),
+      open: (): Issuer => {
+        if (this.broken) throw this.broken;
+        return this.#issuer();
+      },
+    };
+  }
+
+  #issuer(): Issuer {
+    return {
+      issue: async () => {
+        if (this.outage) throw new MeshError('ERR_MESH_UNREACHABLE', 'the toy CA does not answer; end the outage');
+        this.issued += 1;
+        return this.issue();
+      },
+      roots: (signal) => this.#watchRoots(signal),
+      [Symbol.asyncDispose]: async () => {},
     };
   }
 
