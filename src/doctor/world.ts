@@ -1,7 +1,7 @@
 import type { KubeObject } from '../core/object.ts';
 import {
   type ContextReading,
-  moduleDefaults,
+  moduleSettings,
   namespacing,
   readContexts,
   type SecretRef,
@@ -9,7 +9,7 @@ import {
 } from '../gateway/context.ts';
 import type { EmissaryEnv } from '../gateway/env.ts';
 import { type ContextSpec, contextSpec, fields, type MappingSpec, mappingSpec, text } from '../gateway/kinds.ts';
-import { type EffectiveUpstream, effectiveUpstream, seesMapping } from '../gateway/reading.ts';
+import { type EffectiveUpstream, effectiveUpstream, resolversIn, seesMapping } from '../gateway/reading.ts';
 import { type Pair, readPair } from './pair.ts';
 
 /** What is judged: objects of a cluster or of files. Kinds that are not listed here are ignored. */
@@ -76,11 +76,15 @@ export function worldOf(snapshot: Snapshot, given: EmissaryEnv, gateway: KubeObj
   const all = (kind: string) => byKind.get(kind) ?? [];
   const find = (kind: string, ref: SecretRef) =>
     all(kind).find(({ metadata }) => metadata.name === ref.name && (metadata.namespace ?? '') === ref.namespace);
-  const env = { ...given, module: given.module ?? moduleDefaults(all('Module'), given) };
+  const env: EmissaryEnv = {
+    ...given,
+    module: given.module ?? moduleSettings(all('Module'), given),
+    resolvers: resolversIn(snapshot.objects),
+  };
   const readings = readContexts(all('TLSContext'), all('Secret'), env);
   const mappings = [...all('Mapping'), ...all('TCPMapping')]
     .filter((mapping) => seesMapping(mapping, env))
-    .map((object) => seenMapping(object, effectiveUpstream(object, readings, [], env)));
+    .map((object) => seenMapping(object, effectiveUpstream(object, readings, [], env), env));
   const promises = all('MeshCertificate').map(promiseOf);
   const named = new Set(mappings.map(({ spec }) => spec.tls));
   const contexts = [...readings].flatMap(([name, reading]) => {
@@ -99,8 +103,8 @@ export function worldOf(snapshot: Snapshot, given: EmissaryEnv, gateway: KubeObj
   return { snapshot, env, gateway, contexts, mappings, promises, all, find, known };
 }
 
-function seenMapping(object: KubeObject, upstream: EffectiveUpstream): SeenMapping {
-  const [name = '', namespace = object.metadata.namespace ?? ''] = upstream.host.split('.');
+function seenMapping(object: KubeObject, upstream: EffectiveUpstream, env: EmissaryEnv): SeenMapping {
+  const [name = '', namespace = env.namespace] = upstream.host.split('.');
   return { object, spec: mappingSpec(object), upstream, service: { name, namespace } };
 }
 
@@ -121,3 +125,9 @@ export const promised = ({ promises }: World, context: string): boolean =>
   promises.some(
     ({ contextName, mesh }) => contextName === context || (mesh === 'linkerd' && context.startsWith(`${contextName}-`)),
   );
+
+/** What the gateway does with a Mapping whose context it cannot use, in words. */
+export const insteadOf = ({ mode, host, port }: EffectiveUpstream): string =>
+  mode === 'plaintext'
+    ? `requests go to ${host}:${port} in plaintext`
+    : `requests go to ${host}:${port} without a client certificate and without verifying the server`;

@@ -1,6 +1,6 @@
 import type { KubeObject } from '../core/object.ts';
-import { answersTo, type EmissaryEnv, selects } from './env.ts';
-import { type ContextSpec, contextSpec, fields } from './kinds.ts';
+import { answersTo, type EmissaryEnv, type ModuleSettings, selects } from './env.ts';
+import { type ContextSpec, contextSpec, fields, loadBalancer, text } from './kinds.ts';
 import { passesValidation, readSecretFiles, type SecretFiles } from './secret-file.ts';
 
 export interface PemFile {
@@ -118,6 +118,11 @@ function readContext(
     return { path, pem: pod?.files.get(path) };
   };
 
+  const sources = [
+    ...[spec.secret, spec.caSecret, spec.crlSecret],
+    ...[spec.certChainFile, spec.privateKeyFile, spec.caCertChainFile],
+  ];
+  if (sources.every((source) => source === undefined)) errors.push(`${name}: no certificate information at all`);
   if (spec.secret && spec.certChainFile) errors.push(`${name}: exactly one of secret and cert_chain_file may be set`);
   if (spec.certChainFile && !spec.privateKeyFile) errors.push(`${name}: cert_chain_file needs private_key_file`);
   const identity = spec.secret ? find(spec.secret) : undefined;
@@ -161,11 +166,18 @@ const keyOf = ({ namespace, name }: SecretRef): string => `${namespace}/${name}`
 const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
 
 /** What the Module named `ambassador` of this gateway says, or undefined when there is none. */
-export function moduleDefaults(modules: readonly KubeObject[], env: EmissaryEnv): EmissaryEnv['module'] {
+export function moduleSettings(modules: readonly KubeObject[], env: EmissaryEnv): ModuleSettings | undefined {
   const module = modules.find(
     (one) => one.metadata.name === 'ambassador' && answersTo(fields(one.spec).ambassador_id, env.ambassadorId),
   );
   if (!module) return undefined;
-  const value = fields(fields(fields(module.spec).config).defaults).tls_secret_namespacing;
-  return { tlsSecretNamespacing: typeof value === 'boolean' ? value : undefined };
+  const config = fields(fields(module.spec).config);
+  const namespacing = fields(config.defaults).tls_secret_namespacing;
+  return {
+    tlsSecretNamespacing: typeof namespacing === 'boolean' ? namespacing : undefined,
+    resolvesInOwnNamespace: config.use_ambassador_namespace_for_service_resolution === true,
+    resolver: text(config.resolver),
+    loadBalancer: loadBalancer(config.load_balancer),
+    circuitBreakers: config.circuit_breakers,
+  };
 }

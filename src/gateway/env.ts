@@ -1,3 +1,5 @@
+import type { LoadBalancer } from './kinds.ts';
+
 /** What the gateway's environment and its `ambassador` Module say about how it reads objects. */
 export interface EmissaryEnv {
   /** AMBASSADOR_ID. */
@@ -16,10 +18,25 @@ export interface EmissaryEnv {
   readonly forceSecretValidation?: boolean | undefined;
   /** AMBASSADOR_RECONFIG_MAX_DELAY, in milliseconds: changes within it are one batch. */
   readonly batchMs: number;
-  /** `defaults.tls_secret_namespacing` of the Module named `ambassador`; absent: there is no such Module. */
-  readonly module?: { readonly tlsSecretNamespacing?: boolean | undefined } | undefined;
+  /** Of the Module named `ambassador`; absent: there is no such Module. */
+  readonly module?: ModuleSettings | undefined;
+  /** Resolvers by name, beside those that Emissary brings itself. */
+  readonly resolvers?: ReadonlyMap<string, Resolver> | undefined;
   /** Such as `4.1.0`; absent: not known. */
   readonly version?: string | undefined;
+}
+
+/** What finds the endpoints behind a host. `unknown`: an object that was not read. */
+export type Resolver = 'service' | 'endpoint' | 'consul' | 'unknown';
+
+export interface ModuleSettings {
+  /** `defaults.tls_secret_namespacing` */
+  readonly tlsSecretNamespacing?: boolean | undefined;
+  /** `use_ambassador_namespace_for_service_resolution` */
+  readonly resolvesInOwnNamespace?: boolean | undefined;
+  readonly resolver?: string | undefined;
+  readonly loadBalancer?: LoadBalancer | undefined;
+  readonly circuitBreakers?: unknown;
 }
 
 export const DEFAULT_ENV: EmissaryEnv = {

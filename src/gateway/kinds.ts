@@ -23,14 +23,24 @@ export interface ContextSpec {
 export interface MappingSpec {
   readonly ambassadorId: unknown;
   readonly service: string;
-  /** `true` stands for TLS without a certificate. */
+  /** The name of a TLSContext, also where it says `"true"`; the boolean of v2 means TLS without a certificate. */
   readonly tls: string | true | undefined;
   readonly prefix: string;
   /** What the prefix is replaced by on the way to the upstream. */
   readonly rewrite: string;
   readonly hostRewrite: string | undefined;
   readonly resolver: string | undefined;
-  readonly loadBalancerPolicy: string | undefined;
+  readonly loadBalancer: LoadBalancer | undefined;
+  /** Where Emissary gives the cluster a name of its own: the tag, and the limits. */
+  readonly clusterTag: string | undefined;
+  readonly circuitBreakers: unknown;
+}
+
+export interface LoadBalancer {
+  readonly policy: string;
+  readonly header: string | undefined;
+  readonly cookie: string | undefined;
+  readonly sourceIp: boolean;
 }
 
 export function contextSpec(object: KubeObject): ContextSpec {
@@ -56,17 +66,25 @@ export function contextSpec(object: KubeObject): ContextSpec {
 
 export function mappingSpec(object: KubeObject): MappingSpec {
   const spec = fields(object.spec);
-  const tls = spec.tls === 'true' ? true : spec.tls;
   return {
     ambassadorId: spec.ambassador_id,
     service: text(spec.service) ?? '',
-    tls: tls === true ? true : text(tls),
+    tls: spec.tls === true ? true : text(spec.tls),
     prefix: text(spec.prefix) ?? '/',
     rewrite: typeof spec.rewrite === 'string' ? spec.rewrite || text(spec.prefix) || '/' : '/',
     hostRewrite: text(spec.host_rewrite),
     resolver: text(spec.resolver),
-    loadBalancerPolicy: text(fields(spec.load_balancer).policy),
+    loadBalancer: loadBalancer(spec.load_balancer),
+    clusterTag: text(spec.cluster_tag),
+    circuitBreakers: spec.circuit_breakers,
   };
+}
+
+export function loadBalancer(value: unknown): LoadBalancer | undefined {
+  const { policy, header, cookie, source_ip } = fields(value);
+  const named = text(policy);
+  if (named === undefined) return undefined;
+  return { policy: named, header: text(header), cookie: text(fields(cookie).name), sourceIp: source_ip !== undefined };
 }
 
 /** An object's map of fields, or an empty one: what users write is never trusted to have a shape. */

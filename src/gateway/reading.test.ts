@@ -62,7 +62,9 @@ test('scheme, context and port decide how an upstream is reached', () => {
     ['web.shop', undefined, 'plaintext web.shop:80'],
     ['http://web.shop', undefined, 'plaintext web.shop:80'],
     ['https://web.shop', undefined, 'tls-unverified web.shop:443'],
-    ['web.shop', 'true', 'tls-unverified web.shop:443'],
+    ['web.shop', true, 'tls-unverified web.shop:443'],
+    ['web.shop', 'true', 'plaintext web.shop:80'],
+    ['https://web.shop', 'true', 'tls-unverified web.shop:443'],
     ['web.shop', 'gone', 'plaintext web.shop:80'],
     ['https://web.shop', 'gone', 'tls-unverified web.shop:443'],
     ['HTTPS://Web.Shop:444', 'mesh', 'mtls web.shop:444'],
@@ -77,8 +79,9 @@ test('scheme, context and port decide how an upstream is reached', () => {
   }
 });
 
-test('for a TCPMapping the scheme has no say', () => {
-  assert.equal(brief(mapping('https://web.shop', 'gone', 'TCPMapping')), 'plaintext web.shop:80');
+test('the scheme of a TCPMapping counts as that of a Mapping does', () => {
+  assert.equal(brief(mapping('https://web.shop', 'gone', 'TCPMapping')), 'tls-unverified web.shop:443');
+  assert.equal(brief(mapping('web.shop', 'gone', 'TCPMapping')), 'plaintext web.shop:80');
   assert.equal(brief(mapping('http://web.shop', 'mesh', 'TCPMapping')), 'mtls web.shop:443');
 });
 
@@ -94,6 +97,11 @@ test('every way in which a context cannot be used is as if it did not exist', ()
     ['Secret and files', [context({ cert_chain_file: '/a', private_key_file: '/b' })], both],
     ['no revocation list', [context({ crl_secret: 'crl' })], both],
     ['another gateway', [context({ ambassador_id: ['edge'] })], both],
+    [
+      'no certificate at all',
+      [context({ secret: undefined, ca_secret: undefined, sni: 'web', alpn_protocols: 'istio' })],
+      both,
+    ],
   ];
   for (const [why, contexts, secrets] of cases) {
     assert.equal(brief(mapping('web.shop'), contexts, secrets), 'plaintext web.shop:80', why);
@@ -165,8 +173,8 @@ test('what the gateway is told not to see reads as missing', () => {
   assert.equal(brief(mapping('web'), [labelled(context())], both, env), 'plaintext web:80');
   assert.equal(brief(mapping('web'), [labelled(context())], both.map(labelled), env), 'mtls web:443');
   assert.equal(
-    brief(mapping('web'), [context()], both, { singleNamespace: true, namespace: 'other' }),
-    'plaintext web:80',
+    brief(mapping('web.shop'), [context()], both, { singleNamespace: true, namespace: 'other' }),
+    'plaintext web.shop:80',
   );
   const shadowed = secret('istio-certs', { 'tls.crt': 'leaf', 'tls.key': 'key' });
   const wish = [context({ secret: 'istio-certs' })];
@@ -189,16 +197,79 @@ test('services that cannot be read are reported, not thrown about', () => {
   assert.match(parseService('https://').errors.join(), /no host name/);
   assert.match(parseService('ftp://web').errors.join(), /scheme ftp/);
   assert.match(parseService('web/path').errors.join(), /more than a host and a port/);
-  for (const service of ['https://web.shop:http', 'https://', 'https://web.shop:65536']) {
-    assert.equal(parseService(service).routable, false, service);
-  }
+  for (const service of ['web:+80', 'web:0x50', 'web:8e1', 'web: 80', 'web:65536'])
+    assert.match(parseService(service).errors.join(), /no valid port/, service);
   assert.deepEqual(parseService('https://[::1]:8443'), {
     scheme: 'https',
     host: '::1',
     port: 8443,
-    routable: true,
+    normalized: 'https://[::1]:8443',
     errors: [],
   });
+});
+
+test('an invalid port or an absent host leaves the cluster, with the default port', () => {
+  assert.equal(brief(mapping('https://web.shop:http')), 'mtls web.shop:443');
+  assert.equal(brief(mapping('web.shop:http', 'gone')), 'plaintext web.shop:80');
+  assert.equal(brief(mapping('https://')), 'mtls unknown:443');
+});
+
+/** A Mapping beside its upstream, away from the gateway. */
+const inShop = (service: string, spec: Fields = {}): KubeObject => ({
+  ...mapping(service),
+  metadata: { name: 'web', namespace: 'shop' },
+  spec: { service, tls: 'mesh', ...spec },
+});
+
+test('a bare host is qualified before the cluster is named, so that different spellings are one cluster', () => {
+  const clusters = (...services: string[]) => new Set(services.map((one) => read(inShop(one)).cluster)).size;
+  assert.equal(clusters('https://web:80', 'https://web.shop:80', 'HTTPS://WEB:80/path', 'https://me@web.shop:80'), 1);
+  assert.equal(clusters('https://web.shop', 'https://web.shop:', 'https://web.shop:0', 'https://web'), 1);
+  assert.equal(clusters('https://web.shop:80', 'https://web.shop:443', 'https://web.shop', 'https://web.shop.svc'), 4);
+  assert.equal(read(inShop('web:80')).host, 'web.shop');
+  assert.equal(read(mapping('web:80')).host, 'web', 'the namespace of the gateway needs no qualification');
+  assert.equal(read(inShop('localhost')).host, 'localhost');
+  assert.equal(read(inShop('web:http')).host, 'web', 'what is malformed stays as it is');
+});
+
+test('who resolves a bare host decides whether it is qualified', () => {
+  const hostOf = (spec: Fields, env: Partial<EmissaryEnv> = {}) =>
+    read(inShop('web', spec), undefined, undefined, env).host;
+  assert.equal(hostOf({ resolver: 'consul' }), 'web');
+  assert.equal(hostOf({ resolver: 'dc1' }, { resolvers: new Map([['dc1', 'consul']]) }), 'web');
+  assert.equal(hostOf({}, { module: { resolver: 'consul-endpoint' } }), 'web');
+  assert.equal(hostOf({}, { module: { resolvesInOwnNamespace: true } }), 'web');
+  assert.equal(hostOf({ resolver: 'endpoint' }), 'web.shop');
+});
+
+test('what keeps two Mappings on clusters of their own', () => {
+  const specs: Fields[] = [
+    {},
+    { cluster_tag: 'one' },
+    { circuit_breakers: [{ max_connections: 5 }] },
+    { circuit_breakers: [{ priority: 'high', max_retries: 2 }] },
+    { resolver: 'endpoint', load_balancer: { policy: 'ring_hash', cookie: { name: 'id' } } },
+    { resolver: 'endpoint', load_balancer: { policy: 'ring_hash', header: 'x-id' } },
+    { host_rewrite: 'web.example.com' },
+  ];
+  const clusters = specs.map((spec) => read(inShop('https://web:80', spec)).cluster);
+  assert.deepEqual(clusters, [
+    'cluster_https___web_shop_80_otls_shop',
+    'cluster_one_https___web_shop_80_otls_shop',
+    'cluster_https___web_shop_80_otls_shop_cbnc5',
+    'cluster_https___web_shop_80_otls_shop_cbht2',
+    'cluster_https___web_shop_80_otls_shop_er_ring_hash_cookie_id',
+    'cluster_https___web_shop_80_otls_shop_er_ring_hash_hdr_x_id',
+    'cluster_https___web_shop_80_otls_hr_web_example_com_shop',
+  ]);
+});
+
+test('a Mapping whose resolver does not take it is dropped', () => {
+  const balanced = { load_balancer: { policy: 'round_robin' } };
+  assert.match(read(inShop('web', balanced)).dropped ?? '', /load_balancer/);
+  assert.match(read(inShop('web.shop', { resolver: 'consul' })).dropped ?? '', /no dots/);
+  for (const resolver of ['endpoint', 'consul', 'elsewhere'])
+    assert.equal(read(inShop('web', { ...balanced, resolver })).dropped, undefined, resolver);
 });
 
 test('ids and label selectors are read as the gateway reads them', () => {

@@ -1,7 +1,7 @@
 import type { KubeObject } from '../core/object.ts';
 import { type ContextReading, readContexts, visible } from './context.ts';
-import { answersTo, type EmissaryEnv } from './env.ts';
-import { mappingSpec } from './kinds.ts';
+import { answersTo, type EmissaryEnv, type Resolver } from './env.ts';
+import { fields, type LoadBalancer, type MappingSpec, mappingSpec, text } from './kinds.ts';
 import { parseService } from './service.ts';
 
 /**
@@ -10,17 +10,33 @@ import { parseService } from './service.ts';
  */
 export interface EffectiveUpstream {
   readonly mode: 'plaintext' | 'tls-unverified' | 'mtls';
-  /** False where the service has no host or no valid port: Emissary then leaves the cluster out. */
-  readonly routable: boolean;
-  /** Of two Mappings with the same cluster, the first decides for both. */
+  /** Why Emissary drops the whole Mapping; absent: it has a route. */
+  readonly dropped: string | undefined;
+  /** Emissary's name. Of two Mappings with the same cluster, the first decides for both. */
   readonly cluster: string;
   readonly host: string;
   readonly port: number;
+  /** What finds the endpoints behind the host. */
+  readonly resolver: Resolver;
   /** The context in force; absent when none is named, or the one named cannot be used. */
   readonly context: ContextReading | undefined;
   /** What the gateway's diagnostics would say. */
   readonly errors: readonly string[];
 }
+
+const RESOLVER_KINDS: ReadonlyMap<string, Resolver> = new Map([
+  ['KubernetesServiceResolver', 'service'],
+  ['KubernetesEndpointResolver', 'endpoint'],
+  ['ConsulResolver', 'consul'],
+]);
+const BUILT_IN_RESOLVERS: ReadonlyMap<string, Resolver> = new Map([
+  ['kubernetes-service', 'service'],
+  ['endpoint', 'endpoint'],
+  ['kubernetes-endpoint', 'endpoint'],
+  ['consul', 'consul'],
+  ['consul-endpoint', 'consul'],
+]);
+const ENDPOINT_POLICIES = ['round_robin', 'least_request', 'ring_hash', 'maglev'];
 
 /** Whether this gateway takes the Mapping at all. */
 export function seesMapping(mapping: KubeObject, env: EmissaryEnv): boolean {
@@ -36,7 +52,8 @@ export function effectiveUpstream(
 ): EffectiveUpstream {
   const named = contexts instanceof Map ? contexts : readContexts(contexts as readonly KubeObject[], secrets, env);
   const spec = mappingSpec(mapping);
-  const address = parseService(spec.service, mapping.kind !== 'TCPMapping');
+  const resolver = resolverOf(spec, env);
+  const address = parseService(spec.service, qualifier(mapping, resolver, env));
   const errors = [...address.errors];
   const wanted = typeof spec.tls === 'string' ? named.get(spec.tls) : undefined;
   const context = wanted?.usable ? wanted : undefined;
@@ -46,27 +63,68 @@ export function effectiveUpstream(
   const asked = spec.tls === true || context !== undefined;
   if (asked && address.scheme === 'http') errors.push(`TLS is used though service ${spec.service} says http`);
   const tls = asked || address.scheme === 'https';
+  const nameFields = [
+    ...['cluster', spec.clusterTag, address.normalized],
+    ...[tls && 'otls', address.scheme === undefined && context?.name],
+    ...[tls && spec.hostRewrite && `hr-${spec.hostRewrite}`, mapping.metadata.namespace],
+    ...breakerNames(spec.circuitBreakers ?? env.module?.circuitBreakers),
+    policyName(spec.loadBalancer ?? env.module?.loadBalancer),
+  ];
   return {
     mode: !tls ? 'plaintext' : context?.certificate && context.ca ? 'mtls' : 'tls-unverified',
-    routable: address.routable,
-    cluster: clusterName(mapping, tls, address.scheme === undefined ? context?.name : undefined),
+    dropped: dropped(spec, resolver),
+    cluster: nameFields
+      .filter(Boolean)
+      .join('_')
+      .replace(/[^0-9A-Za-z_]/g, '_'),
     host: address.host,
     port: address.port ?? (tls ? 443 : 80),
+    resolver,
     context,
     errors,
   };
 }
 
-/** The context is part of the name only where the service has no scheme. */
-function clusterName(mapping: KubeObject, tls: boolean, context: string | undefined): string {
-  const { service, hostRewrite } = mappingSpec(mapping);
-  const parts = [
-    'cluster',
-    service,
-    ...(tls ? ['otls'] : []),
-    ...(context === undefined ? [] : [context]),
-    ...(tls && hostRewrite ? [`hr-${hostRewrite}`] : []),
-    mapping.metadata.namespace ?? '',
-  ];
-  return parts.join('_').replace(/[^0-9A-Za-z_]/g, '_');
+function resolverOf(spec: MappingSpec, env: EmissaryEnv): Resolver {
+  const name = spec.resolver ?? env.module?.resolver ?? 'kubernetes-service';
+  return env.resolvers?.get(name) ?? BUILT_IN_RESOLVERS.get(name) ?? 'unknown';
+}
+
+/** The resolvers among objects, by name. */
+export function resolversIn(objects: readonly KubeObject[]): ReadonlyMap<string, Resolver> {
+  return new Map(
+    objects.flatMap(({ kind, metadata }) => {
+      const resolver = RESOLVER_KINDS.get(kind);
+      return resolver ? [[metadata.name, resolver] as const] : [];
+    }),
+  );
+}
+
+/** A bare host name of a Mapping outside the gateway's namespace means a Service beside the Mapping. */
+function qualifier({ metadata }: KubeObject, resolver: Resolver, env: EmissaryEnv): string | undefined {
+  if (resolver === 'consul' || env.module?.resolvesInOwnNamespace) return undefined;
+  return metadata.namespace === env.namespace ? undefined : metadata.namespace;
+}
+
+function dropped({ loadBalancer, service }: MappingSpec, resolver: Resolver): string | undefined {
+  if (resolver === 'service' && loadBalancer) return 'load_balancer takes a resolver of endpoints or of Consul';
+  if (resolver === 'consul' && service.includes('.')) return 'a service that Consul resolves has no dots in its name';
+  return undefined;
+}
+
+/** As the limits appear in the name of a cluster, such as `cbnc5`. */
+function breakerNames(value: unknown): string[] {
+  return (Array.isArray(value) ? value : []).map((one) => {
+    const { priority, max_connections, max_pending_requests, max_requests, max_retries } = fields(one);
+    const limits = { c: max_connections, p: max_pending_requests, r: max_requests, t: max_retries };
+    const set = Object.entries(limits).filter(([, limit]) => limit !== undefined);
+    return `cb${text(priority)?.[0]?.toLowerCase() ?? 'n'}${set.map(([key, limit]) => `${key}${limit}`).join('')}`;
+  });
+}
+
+function policyName(balancer: LoadBalancer | undefined): string | undefined {
+  if (!balancer || !ENDPOINT_POLICIES.includes(balancer.policy)) return undefined;
+  const { policy, header, cookie, sourceIp } = balancer;
+  const by = [header && `hdr-${header}`, cookie && `cookie-${cookie}`, sourceIp && 'srcip'].filter(Boolean);
+  return ['er', policy, ...by].join('-');
 }

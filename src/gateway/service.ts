@@ -1,34 +1,42 @@
-/** `spec.service` of a Mapping, taken apart as Emissary does. */
+/** `spec.service` of a Mapping or a TCPMapping, taken apart as Emissary does. */
 export interface ServiceAddress {
   readonly scheme: 'http' | 'https' | undefined;
-  /** Lower case; `unknown` when there is none. */
+  /** Lower case and qualified; `unknown` when there is none. */
   readonly host: string;
-  /** Absent: 443 where TLS is originated, else 80. */
+  /** Absent: 443 where TLS is originated, else 80. An invalid port counts as absent. */
   readonly port: number | undefined;
-  /** Whether there is a host and, where one is given, a valid port. */
-  readonly routable: boolean;
-  /** What Emissary posts about it. */
+  /** The whole in Emissary's normal form; clusters are named by it. What is malformed stays as it was written. */
+  readonly normalized: string;
+  /** What Emissary posts or passes over. */
   readonly errors: readonly string[];
 }
 
-/** With `allowScheme` false (TCPMapping), a scheme is stripped and has no say. */
-export function parseService(service: string, allowScheme = true): ServiceAddress {
+/** `namespace` qualifies a bare host name; absent: it is resolved as it is, from the gateway's own namespace. */
+export function parseService(service: string, namespace?: string): ServiceAddress {
   const errors: string[] = [];
-  const [, scheme, rest = ''] = /^(?:([a-z][a-z0-9+.-]*):\/\/)?(.*)$/is.exec(service) ?? [];
-  const known = scheme && allowScheme && /^https?$/i.test(scheme) ? scheme.toLowerCase() : undefined;
+  const [, scheme, rest = ''] = /^(?:([a-z0-9+.-]*):\/\/|\/\/)?(.*)$/is.exec(service) ?? [];
+  const known = /^https?$/i.test(scheme ?? '') ? scheme?.toLowerCase() : undefined;
   if (scheme && !known) errors.push(`service ${service} has the scheme ${scheme}, which is ignored`);
-  const [authority = ''] = rest.split(/[/?#;]/, 1);
+  const [authority = ''] = rest.split(/[/?#]/, 1);
   if (authority !== rest) errors.push(`service ${service} has more than a host and a port; the rest is ignored`);
-  const [, host = '', digits] = /^(\[[^\]]*\]|[^:]*)(?::(.*))?$/.exec(authority) ?? [];
-  const port = digits === undefined || digits === '' ? undefined : Number(digits);
-  const validPort = port === undefined || (Number.isInteger(port) && port >= 0 && port <= 65_535);
-  if (!validPort) errors.push(`service ${service} has no valid port and its cluster is ignored`);
-  if (host === '') errors.push(`service ${service} has no host name and is ignored`);
+  const [, bracketed, plain = '', digits] =
+    /^(?:\[([^\]]*)\]|([^:]*))(?::(.*))?$/.exec(authority.slice(authority.lastIndexOf('@') + 1)) ?? [];
+  const name = (bracketed ?? plain).toLowerCase();
+  const port = digits === undefined || digits === '' ? 0 : /^\d+$/.test(digits) ? Number(digits) : Number.NaN;
+  const validPort = port <= 65_535;
+  if (!validPort) errors.push(`service ${service} has no valid port, and the default of 443 or 80 is used`);
+  if (name === '') errors.push(`service ${service} has no host name, and requests go to a host called unknown`);
+  const malformed = !validPort || name === '';
+  const bare = !/[.:]/.test(name) && name !== 'localhost';
+  const host = bare && namespace !== undefined && !malformed ? `${name}.${namespace}` : name;
+  const authorityOf = host.includes(':') ? `[${host}]` : host;
   return {
     scheme: known === 'http' || known === 'https' ? known : undefined,
-    host: host === '' ? 'unknown' : host.replace(/^\[|\]$/g, '').toLowerCase(),
+    host: host || 'unknown',
     port: validPort && port !== 0 ? port : undefined,
-    routable: validPort && host !== '',
+    normalized: malformed
+      ? service
+      : `${scheme ? `${scheme.toLowerCase()}://` : ''}${authorityOf}${port === 0 ? '' : `:${port}`}`,
     errors,
   };
 }

@@ -135,7 +135,7 @@ describe('a selected Mapping', () => {
     assert.equal(verdict(world({ mappings: [mapping({ service: 'https://web' })] })), 'linkerd-web-shop');
   });
 
-  it('of TCP needs no scheme, since Emissary gives it no say there', () => {
+  it('of TCP needs no scheme', () => {
     const tcp = mapping({ service: 'web.shop:443', port: 9000 }, {}, 'TCPMapping');
     assert.equal(verdict(world({ mappings: [tcp] })), 'linkerd-web-shop');
   });

@@ -87,7 +87,7 @@ export function namespacesBehind(wish: TargetWish, world: Pick<TargetWorld, 'map
   const nothing: TargetWorld = { ...world, services: [], endpointSlices: [], pods: [] };
   return new Set(
     judgeMappings(wish, nothing).flatMap(({ mapping, service }) => {
-      const { host } = parseService(service, mapping.kind !== 'TCPMapping');
+      const { host } = parseService(service);
       const name = serviceNameOf(host, mapping.metadata.namespace ?? '');
       return 'code' in name ? [] : [name.namespace];
     }),

@@ -116,8 +116,6 @@ function withoutTls(mapping: KubeObject, before: string | undefined): KubeObject
   return { ...mapping, spec: before === undefined ? spec : { ...spec, tls: before } };
 }
 
-/** The gateway gives a TCPMapping's scheme no say. */
-function serviceOf({ mapping, host, port }: UpstreamFinding): string {
-  const address = `${host.includes(':') ? `[${host}]` : host}:${port}`;
-  return mapping.kind === 'TCPMapping' ? address : `https://${address}`;
+function serviceOf({ host, port }: UpstreamFinding): string {
+  return `https://${host.includes(':') ? `[${host}]` : host}:${port}`;
 }

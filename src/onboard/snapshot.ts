@@ -116,7 +116,7 @@ const describeList = ({ plural }: Resource, { namespace }: Selection): string =>
   namespace === undefined ? plural : `${plural} in namespace ${namespace}`;
 
 function namespaceBehind(mapping: KubeObject): string[] {
-  const { host } = parseService(mappingSpec(mapping).service, mapping.kind !== 'TCPMapping');
+  const { host } = parseService(mappingSpec(mapping).service);
   const name = serviceNameOf(host, mapping.metadata.namespace ?? '');
   return 'code' in name ? [] : [name.namespace];
 }

@@ -161,6 +161,7 @@ export function judgeTraps(place: TrapPlace): void {
     ['MC1006'],
     ['MC1007'],
     ['MC1011'],
+    ['MC1012'],
     ['MC1101'],
     ['MC1102'],
     ['MC1103'],
@@ -195,14 +196,21 @@ export function judgeTraps(place: TrapPlace): void {
     });
   }
 
-  for (const code of ['MC1005', 'MC1305']) {
-    trapTest(code, `the upstream is not verified, and the impostor is believed`, async () => {
-      await start(trap(code));
-      assert.equal(await ask(impostor), code === 'MC1005' ? ISTIO : 'anonymous');
-      await start(fixed());
-      assert.deepEqual(await seen(), RIGHT);
-    });
-  }
+  trapTest('MC1005', `the upstream is not verified, and the impostor is believed`, async () => {
+    await start(trap('MC1005'));
+    assert.equal(await ask(impostor), ISTIO);
+    await start(fixed());
+    assert.deepEqual(await seen(), RIGHT);
+  });
+
+  trapTest('MC1305', 'requests go out in plaintext, or to whoever answers where the service says https', async () => {
+    await start(trap('MC1305'));
+    assert.deepEqual(await seen(), { workload: 'refused', impostor: 'plaintext' });
+    await start(objectsOf(texts, base, example('MC1305').replace('web.shop:80', 'https://web.shop:80')));
+    assert.deepEqual(await seen(), { workload: 'refused', impostor: 'anonymous' });
+    await start(fixed());
+    assert.deepEqual(await seen(), RIGHT);
+  });
 
   for (const code of ['MC1004', 'MC1201', 'MC1202', 'MC1203']) {
     trapTest(
@@ -222,7 +230,7 @@ export function judgeTraps(place: TrapPlace): void {
   }
 
   /** Nothing verifies any more, in one direction or the other: requests end with 503. */
-  const BROKEN = ['MC1009', 'MC1105', 'MC1205', 'MC1207', 'MC2003'];
+  const BROKEN = ['MC1009', 'MC1105', 'MC1205', 'MC1207', 'MC1304', 'MC2003'];
   for (const code of BROKEN) {
     trapTest(code, `no request reaches the workload`, async () => {
       await start(trap(code));
@@ -357,6 +365,23 @@ export function judgeTraps(place: TrapPlace): void {
     assert.deepEqual(await seen(), RIGHT);
   });
 
+  trapTest('MC1209', 'an expired root hides its successor, unless that comes first', async () => {
+    const now = Date.now();
+    const ended = SandboxCa.root({ name: 'same', notBefore: now - 100 * DAY, notAfter: now - HOUR });
+    const renewed = ended.renew({ notBefore: now - HOUR, notAfter: now + 100 * DAY });
+    await using late = disposable(await upstreamOf(renewed));
+    const bundle = (...roots: SandboxCa[]) =>
+      objectsOf({ ...texts, roots: roots.map(({ certificate }) => certificate.pem).join('') }, base);
+    const severity = (objects: readonly KubeObject[]) =>
+      diagnose({ objects, now, whole: new Set() }).find(({ code }) => code === 'MC1209')?.severity;
+    const [bad, good] = [bundle(ended, renewed), bundle(renewed, ended)];
+    assert.deepEqual([bad, good].map(severity), ['error', 'warning']);
+    await start(bad);
+    assert.equal(await ask(late), 'refused');
+    await start(good);
+    assert.equal(await ask(late), ISTIO);
+  });
+
   for (const code of ['MC1301', 'MC1302']) {
     trapTest(
       code,
@@ -384,8 +409,30 @@ export function judgeTraps(place: TrapPlace): void {
     assert.equal(await ask(workload), ISTIO);
   });
 
-  trapTest('MC1304', 'the Mapping has no cluster at all', async () => {
-    await start(trap('MC1304'));
+  trapTest('MC1303', 'two spellings of one service are one cluster too', async () => {
+    const here = (name: string, spec: string) => mapping(name, spec).replace('namespace: emissary', 'namespace: shop');
+    const two = example('MC1303').split('---\n').slice(0, 2).join('---\n');
+    for (const [first, second] of [
+      ['web:80', 'web.shop:80'],
+      ['web.shop', 'web.shop:'],
+    ]) {
+      const both = (second: string) =>
+        `${two}---${here('one', `service: 'https://${first}', tls: mesh`)}${here('two', `service: 'https://${second}', tls: other`)}`;
+      const objects = objectsOf(texts, base, both(second ?? ''));
+      assert.ok(codesOf(objects).includes('MC1303'), `${first} and ${second}`);
+      await start(objects);
+      if (first === 'web:80') assert.equal(await ask(workload, '/two/'), ISTIO);
+    }
+    await start(
+      fixed(
+        `${two}---${here('one', "service: 'https://web:80', tls: mesh")}${here('two', "service: 'https://web.shop.svc:80', tls: other")}`,
+      ),
+    );
+    assert.equal(await ask(workload, '/two/'), THEIRS);
+  });
+
+  trapTest('MC1308', 'the Mapping has no route', async () => {
+    await start(trap('MC1308'));
     assert.deepEqual(await seen(), { workload: 'absent', impostor: 'absent' });
     await start(fixed());
     assert.deepEqual(await seen(), RIGHT);

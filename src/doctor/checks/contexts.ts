@@ -1,15 +1,9 @@
-import { describe, refOf } from '../../core/object.ts';
+import { describe, type KubeObject, refOf } from '../../core/object.ts';
 import { visible } from '../../gateway/context.ts';
-import { answersTo } from '../../gateway/env.ts';
-import { contextSpec } from '../../gateway/kinds.ts';
+import { answersTo, type EmissaryEnv } from '../../gateway/env.ts';
+import { contextSpec, fields, text } from '../../gateway/kinds.ts';
 import type { Check } from '../check.ts';
-import { promised, type SeenMapping, type World } from '../world.ts';
-
-/** What the gateway does instead, in words. */
-const insteadOf = ({ upstream }: SeenMapping): string =>
-  upstream.mode === 'plaintext'
-    ? `requests go to ${upstream.host}:${upstream.port} in plaintext`
-    : `requests go to ${upstream.host}:${upstream.port} without a client certificate and without verifying the server`;
+import { insteadOf, promised, type World } from '../world.ts';
 
 const named = ({ mappings }: World, name: string) => mappings.filter(({ spec }) => spec.tls === name);
 
@@ -21,13 +15,14 @@ export const contextChecks: readonly Check[] = [
     *run(world) {
       for (const mapping of world.mappings) {
         const { tls } = mapping.spec;
-        if (typeof tls !== 'string' || !world.known('TLSContext')) continue;
+        // MC1305 explains this one.
+        if (typeof tls !== 'string' || tls === 'true' || !world.known('TLSContext')) continue;
         if (!world.snapshot.whole.has('TLSContext') && promised(world, tls)) continue;
         if (mapping.upstream.context || world.all('TLSContext').some(({ metadata }) => metadata.name === tls)) continue;
         if (world.contexts.some(({ reading }) => `${reading.name}.${reading.namespace}` === tls)) continue;
         yield {
           object: mapping.object,
-          message: `it names the TLSContext ${tls}, which does not exist: ${insteadOf(mapping)}`,
+          message: `it names the TLSContext ${tls}, which does not exist: ${insteadOf(mapping.upstream)}`,
           fix: `create the TLSContext ${tls}, or correct spec.tls`,
         };
       }
@@ -53,7 +48,7 @@ export const contextChecks: readonly Check[] = [
               : `its labels do not fit AMBASSADOR_LABEL_SELECTOR=${world.env.labelSelector}`;
         yield {
           object: mapping.object,
-          message: `its TLSContext ${tls} exists, but this gateway does not take it (${why}): ${insteadOf(mapping)}`,
+          message: `its TLSContext ${tls} exists, but this gateway does not take it (${why}): ${insteadOf(mapping.upstream)}`,
           fix: 'give the TLSContext the ambassador_id, the namespace and the labels that the gateway looks for',
         };
       }
@@ -179,18 +174,22 @@ export const contextChecks: readonly Check[] = [
   },
   {
     code: 'MC1010',
-    severity: 'warning',
+    severity: 'error',
     title: 'The name of an originating TLSContext ties it to a Host',
-    *run({ contexts, all }) {
+    *run({ contexts, all, env }) {
       for (const { object, spec } of contexts) {
         const { name } = object.metadata;
-        const host = name.endsWith('-context') ? name.slice(0, -'-context'.length) : undefined;
-        if (host === undefined || spec.hosts.length > 0) continue;
-        if (!all('Host').some(({ metadata }) => metadata.name === host)) continue;
+        const host = name.endsWith('-context') && hostTiedTo(name, all('Host'), env);
+        if (!host || spec.hosts.length > 0) continue;
+        const title = describe(refOf(host));
+        const own = text(fields(fields(host.spec).tlsSecret).name);
         yield {
           object,
-          message: `Emissary takes it for the TLS settings of the Host ${host}, because it is called ${name}`,
-          fix: 'rename the TLSContext',
+          message:
+            spec.secret === undefined || spec.secret === own
+              ? `because it is called ${name}, Emissary uses it for the clients of ${title} too`
+              : `because it is called ${name}, Emissary takes it for the TLS settings of ${title}, sees that its secret ${spec.secret} is not the Host's ${own}, and drops the Host`,
+          fix: 'rename the TLSContext, or name another one in spec.tlsContext of the Host',
         };
       }
     },
@@ -211,6 +210,35 @@ export const contextChecks: readonly Check[] = [
       }
     },
   },
+  {
+    code: 'MC1012',
+    severity: 'error',
+    title: 'A TLSContext has no certificate at all',
+    *run({ mappings, contexts }) {
+      for (const { object, reading } of contexts) {
+        if (!reading.errors.some((error) => error.includes('no certificate information'))) continue;
+        const user = mappings.find(({ spec }) => spec.tls === reading.name);
+        if (!user) continue;
+        yield {
+          object,
+          message: `it names neither a Secret nor files, so Emissary treats it as not defined: for ${describe(refOf(user.object))} ${insteadOf(user.upstream)}`,
+          fix: 'name secret and ca_secret',
+        };
+      }
+    },
+  },
 ];
+
+/** The Host whose clients get a context of this name: one with a certificate and no settings of its own. */
+function hostTiedTo(context: string, hosts: readonly KubeObject[], env: EmissaryEnv): KubeObject | undefined {
+  return hosts.find((host) => {
+    const { ambassador_id, tlsSecret, tlsContext, tls } = fields(host.spec);
+    const seen = visible(host, env) && answersTo(ambassador_id, env.ambassadorId);
+    const settings = text(fields(tlsContext).name) ?? tls;
+    return (
+      seen && `${host.metadata.name}-context` === context && text(fields(tlsSecret).name) && settings === undefined
+    );
+  });
+}
 
 const compare = (a = '', b = ''): number => (a < b ? -1 : a > b ? 1 : 0);

@@ -40,7 +40,8 @@ export const gatewayChecks: readonly Check[] = [
       if (!gateway || env.batchMs > 0) return;
       yield {
         object: gateway,
-        message: 'with a delay of zero the gateway never finishes a batch, so no change of a Secret arrives',
+        message:
+          'Emissary exits as it starts ("interval must be positive"), so that the gateway does not come up again after its next restart',
         fix: 'set it to 1, or remove it',
       };
     },

@@ -54,7 +54,7 @@ export const istioChecks: readonly Check[] = [
     title: 'Without a port, a Mapping with TLS goes to 443',
     *run(world) {
       for (const { object, spec } of istioMappings(world)) {
-        if (parseService(spec.service, object.kind !== 'TCPMapping').port !== undefined) continue;
+        if (parseService(spec.service).port !== undefined) continue;
         yield {
           object,
           message: `service ${spec.service} names no port, and with a TLSContext that means 443; workloads of Istio listen on their own ports, so the connection hangs`,

@@ -36,6 +36,9 @@ function* pairs(world: World): Generator<Judged> {
 const day = (ms: number): string => new Date(ms).toISOString().replace('.000Z', 'Z');
 const named = ({ subject, names }: Certificate): string => names.uris[0] ?? names.dns[0] ?? (subject || 'no name');
 
+const sameAuthority = (one: Certificate, other: Certificate): boolean =>
+  one.subject === other.subject && one.publicKeyFingerprint === other.publicKeyFingerprint;
+
 /** As Envoy loads keys for its own side, and as an Envoy without settings of its own takes them from clients. */
 function keyProblem(type: KeyType): { readonly severity?: Severity; readonly message: string } | undefined {
   if (type.type === 'other' && type.name === 'ed25519')
@@ -197,23 +200,31 @@ export const pairChecks: readonly Check[] = [
   },
   {
     code: 'MC1209',
-    severity: 'warning',
+    severity: 'error',
     title: 'A trusted root has expired or is about to',
     *run(world) {
       const { now } = world.snapshot;
       for (const { pair, caSecret } of pairs(world)) {
         const roots = parsedValue(pair.roots) ?? [];
         const alive = roots.filter(({ notAfter }) => now < notAfter);
-        for (const root of roots) {
+        for (const [at, root] of roots.entries()) {
           const left = root.notAfter - now;
           const life = root.notAfter - root.notBefore;
           if (left > Math.min(ROOT_WARNING_MS, life / 5) || !root.isCa) continue;
+          const successor = roots.slice(at + 1).find((other) => sameAuthority(root, other) && other.notAfter > now);
+          const harm =
+            alive.length === 0
+              ? ', and no other is left: no upstream can be verified'
+              : successor
+                ? `, and its successor with the same subject and key comes after it in the bundle: ${left <= 0 ? 'Envoy finds the expired one first and refuses every handshake' : 'from then on Envoy finds the expired one first and refuses every handshake'}`
+                : '';
           yield {
             object: caSecret,
-            severity: alive.length === 0 ? 'error' : 'warning',
-            message: `the root ${named(root)} ${left <= 0 ? 'expired' : 'expires'} at ${day(root.notAfter)}${alive.length === 0 ? ', and no other is left: no upstream can be verified' : ''}`,
-            fix:
-              left <= 0
+            severity: harm === '' ? 'warning' : 'error',
+            message: `the root ${named(root)} ${left <= 0 ? 'expired' : 'expires'} at ${day(root.notAfter)}${harm}`,
+            fix: successor
+              ? 'remove it from the bundle, or put its successor before it'
+              : left <= 0
                 ? 'remove it from the bundle'
                 : 'rotate the root of the mesh: trust the new one first, sign with it later',
           };

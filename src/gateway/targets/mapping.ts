@@ -64,7 +64,7 @@ export function setsTls(mapping: KubeObject): boolean {
 function findTarget(mapping: KubeObject, wish: TargetWish, world: TargetWorld): Target | Refusal {
   const { service, ambassadorId } = mappingSpec(mapping);
   const isTcp = mapping.kind === 'TCPMapping';
-  const { scheme, host, port = 443, errors } = parseService(service, !isTcp);
+  const { scheme, host, port = 443, errors } = parseService(service);
   if (errors.length > 0 && !isTcp) {
     const message = `its service ${JSON.stringify(service)} cannot be read (${errors[0]}); write https://NAME.NAMESPACE:PORT`;
     return { code: 'ERR_TARGET_SERVICE_SYNTAX', message };
@@ -75,7 +75,7 @@ function findTarget(mapping: KubeObject, wish: TargetWish, world: TargetWorld): 
     const message = `it belongs to the gateway ${ids.join(', ')}, the context to ${contextIds.join(', ')}; give both the same ambassador_id`;
     return { code: 'ERR_TARGET_AMBASSADOR_ID', message };
   }
-  // Emissary gives the scheme of a TCPMapping no say.
+  // Without a scheme the gateway falls back to plaintext for a TCPMapping too; doctor warns of it.
   if (scheme !== 'https' && !isTcp) {
     const message = `its service ${service} has no https://, so the gateway would send plaintext whenever the context is missing; write https://${host}:${port}`;
     return { code: 'ERR_TARGET_NO_HTTPS', message };

@@ -1,5 +1,5 @@
 import type { KubeObject } from '../../core/object.ts';
-import { moduleDefaults } from '../../gateway/context.ts';
+import { moduleSettings } from '../../gateway/context.ts';
 import { DEFAULT_ENV, type EmissaryEnv } from '../../gateway/env.ts';
 import { type Membership, membershipsOf } from './membership.ts';
 import { type Container, containersOf, envOf, labelsOf, selectsPod, versionOf, workloadSpec } from './workload.ts';
@@ -41,7 +41,7 @@ export function findGateways(world: World): GatewayFinding[] {
       name,
       image: container.image ?? '',
       serviceAccount: workloadSpec(workload).template?.spec?.serviceAccountName ?? 'default',
-      env: { ...env, module: moduleDefaults(world.modules, env) },
+      env: { ...env, module: moduleSettings(world.modules, env) },
       sidecars: sidecarsOf(workload, world),
     };
   });

@@ -31,7 +31,7 @@ interface World {
 
 export function upstreamOf(mapping: KubeObject, world: World, ambient: ReadonlySet<string>): UpstreamFinding {
   const { service, tls, resolver } = mappingSpec(mapping);
-  const address = parseService(service, mapping.kind !== 'TCPMapping');
+  const address = parseService(service);
   const secure = tls !== undefined || address.scheme === 'https';
   const port = address.port ?? (secure ? 443 : 80);
   const base = {

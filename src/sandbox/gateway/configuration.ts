@@ -3,14 +3,14 @@ import type { KubeObject } from '../../core/object.ts';
 import { keyOf, refOf } from '../../core/object.ts';
 import {
   type ContextReading,
-  moduleDefaults,
+  moduleSettings,
   type PemFile,
   type PodFiles,
   readContexts,
 } from '../../gateway/context.ts';
 import type { EmissaryEnv } from '../../gateway/env.ts';
 import { mappingSpec } from '../../gateway/kinds.ts';
-import { effectiveUpstream, seesMapping } from '../../gateway/reading.ts';
+import { effectiveUpstream, resolversIn, seesMapping } from '../../gateway/reading.ts';
 import { PrivateKey } from '../../pki/key.ts';
 import { describeKeyType, type KeyType } from '../../pki/key-type.ts';
 
@@ -19,6 +19,7 @@ export interface Snapshot {
   readonly contexts: readonly KubeObject[];
   readonly secrets: readonly KubeObject[];
   readonly modules: readonly KubeObject[];
+  readonly resolvers: readonly KubeObject[];
 }
 
 /** Kinds that a gateway reads, as it sorts them. */
@@ -29,6 +30,7 @@ export const snapshotOf = (objects: readonly KubeObject[]): Snapshot => {
     contexts: of('TLSContext'),
     secrets: of('Secret'),
     modules: of('Module'),
+    resolvers: of('ConsulResolver', 'KubernetesEndpointResolver', 'KubernetesServiceResolver'),
   };
 };
 
@@ -70,7 +72,11 @@ export const EMPTY: Configuration = { clusters: new Map(), routes: [], contexts:
 
 /** The configuration that a gateway which has just started would make of these objects. */
 export function configure(snapshot: Snapshot, given: EmissaryEnv, pod?: PodFiles): Configuration {
-  const env = { ...given, module: moduleDefaults(snapshot.modules, given) };
+  const env: EmissaryEnv = {
+    ...given,
+    module: moduleSettings(snapshot.modules, given),
+    resolvers: resolversIn(snapshot.resolvers),
+  };
   const contexts = readContexts(snapshot.contexts, snapshot.secrets, env, pod);
   const clusters = new Map<string, ClusterConfig>();
   const routes: Route[] = [];
@@ -81,8 +87,9 @@ export function configure(snapshot: Snapshot, given: EmissaryEnv, pod?: PodFiles
   for (const mapping of snapshot.mappings) {
     if (!seesMapping(mapping, env)) continue;
     const upstream = effectiveUpstream(mapping, contexts, [], env);
-    for (const error of upstream.errors) errors.push([`${mapping.metadata.name}.${mapping.metadata.namespace}`, error]);
-    if (!upstream.routable) continue;
+    for (const error of [...upstream.errors, ...(upstream.dropped === undefined ? [] : [upstream.dropped])])
+      errors.push([`${mapping.metadata.name}.${mapping.metadata.namespace}`, error]);
+    if (upstream.dropped !== undefined) continue;
     if (!clusters.has(upstream.cluster)) {
       const { cluster: name, host, port, mode, context } = upstream;
       clusters.set(name, { name, host, port, tls: mode === 'plaintext' ? undefined : tlsOf(context) });

@@ -7,6 +7,7 @@ import {
 } from 'node:http';
 import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import type { ConnectionOptions, SecureVersion } from 'node:tls';
+import { parseCertificates } from '../../pki/certificate.ts';
 import { asEnvoySees, type ClusterConfig } from './configuration.ts';
 
 export interface Endpoint {
@@ -69,7 +70,7 @@ function tlsOptions({ tls }: ClusterConfig): ConnectionOptions | undefined {
   return {
     cert: tls.certificate?.pem,
     key: tls.key?.pem,
-    ca: tls.ca?.pem,
+    ca: tls.ca && firstOfEachAuthority(tls.ca.pem ?? ''),
     rejectUnauthorized: tls.ca !== undefined,
     checkServerIdentity: () => undefined,
     servername: tls.sni ?? '',
@@ -78,6 +79,16 @@ function tlsOptions({ tls }: ClusterConfig): ConnectionOptions | undefined {
     // Envoy's own limit towards upstreams.
     maxVersion: tls.max ? version(tls.max) : 'TLSv1.2',
   };
+}
+
+/** As Envoy finds them: an earlier root hides a later one of the same subject and key, also when it has expired. */
+function firstOfEachAuthority(pem: string): string[] {
+  const found = new Map<string, string>();
+  for (const { subject, publicKeyFingerprint, pem: one } of parseCertificates(pem)) {
+    const authority = `${publicKeyFingerprint} ${subject}`;
+    if (!found.has(authority)) found.set(authority, one);
+  }
+  return [...found.values()];
 }
 
 const version = (text: string): SecureVersion => text.replace(/^v/, 'TLSv') as SecureVersion;

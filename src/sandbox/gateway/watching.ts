@@ -18,6 +18,7 @@ const WATCHED = {
   contexts: [RESOURCES.tlsContexts],
   secrets: [RESOURCES.secrets],
   modules: [RESOURCES.modules],
+  resolvers: [RESOURCES.consulResolvers],
 } as const satisfies Record<keyof Snapshot, readonly Resource[]>;
 
 /**
@@ -61,7 +62,13 @@ export async function* watchBatches(
 }
 
 function versions(snapshot: Snapshot): Map<string, string> {
-  const all = [...snapshot.mappings, ...snapshot.contexts, ...snapshot.secrets, ...snapshot.modules];
+  const all = [
+    ...snapshot.mappings,
+    ...snapshot.contexts,
+    ...snapshot.secrets,
+    ...snapshot.modules,
+    ...snapshot.resolvers,
+  ];
   return new Map(all.map((object) => [keyOf(refOf(object)), object.metadata.resourceVersion ?? '']));
 }
 
