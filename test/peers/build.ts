@@ -43,6 +43,7 @@ const recipes = {
   helm: { module: 'helm', package: 'helm.sh/helm/v3/cmd/helm' },
   'spiffe-helper': { module: 'spiffe-helper', package: 'github.com/spiffe/spiffe-helper/cmd/spiffe-helper' },
   'consul-template': { module: 'consul-template', package: 'github.com/hashicorp/consul-template' },
+  'x509-judge': { module: 'x509-judge', package: 'meshcert.dev/peers/x509-judge' },
   'linkerd-judge': { module: 'linkerd-judge', package: 'meshcert.dev/peers/linkerd-judge' },
 } as const satisfies Record<string, Recipe>;
 

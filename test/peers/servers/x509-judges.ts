@@ -1,0 +1,98 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { ROOT } from '../../../scripts/tree.ts';
+import { peer } from '../build.ts';
+
+/** A client certificate as an upstream sees it. All PEM; the chain leaf first, as it is sent. */
+export interface Presented {
+  readonly chain: string;
+  /** The bundle that the upstream trusts. */
+  readonly roots: string;
+  readonly key?: string;
+}
+
+export interface GoQuestion extends Presented {
+  /** Epoch ms; absent: now. */
+  readonly at?: number;
+  /** Default: a client. */
+  readonly usages?: readonly ('client' | 'server' | 'any')[];
+  /** The one URI name that the leaf must have. */
+  readonly uri?: string;
+  /** A DNS name for which the leaf must be valid. */
+  readonly dns?: string;
+  /** Also completes a TLS 1.3 handshake; needs the key. */
+  readonly handshake?: boolean;
+}
+
+export interface JudgeVerdict {
+  readonly ok: boolean;
+  /** Where it was refused: `parse`, `key`, `verify`, `name`, `roots`, `load`, `handshake`. */
+  readonly stage?: string;
+  /** In the judge's own words. */
+  readonly reason?: string;
+}
+
+/** A process that answers questions in their order. Questions may be asked while others wait for their answer. */
+export class LineJudge<Q extends Presented> implements AsyncDisposable {
+  readonly #name: string;
+  readonly #child: ChildProcess;
+  readonly #waiting = new Map<number, { resolve: (verdict: JudgeVerdict) => void; reject: (error: Error) => void }>();
+  #log = '';
+  #next = 1;
+  #ended: Error | undefined;
+
+  constructor(name: string, file: string, args: readonly string[] = []) {
+    this.#name = name;
+    this.#child = spawn(file, args, { stdio: ['pipe', 'pipe', 'pipe'] });
+    this.#child.stderr?.setEncoding('utf8').on('data', (text: string) => (this.#log = (this.#log + text).slice(-4096)));
+    this.#child.stdin?.on('error', () => undefined);
+    this.#child.once('error', (cause) => this.#end(new Error(`the ${name} judge cannot be started`, { cause })));
+    this.#child.once('close', (code) => this.#end(new Error(`the ${name} judge ended with ${code}\n${this.#log}`)));
+    if (this.#child.stdout) createInterface(this.#child.stdout).on('line', (line) => this.#answer(line));
+  }
+
+  judge(question: Q): Promise<JudgeVerdict> {
+    if (this.#ended) return Promise.reject(this.#ended);
+    const id = this.#next++;
+    return new Promise((resolve, reject) => {
+      this.#waiting.set(id, { resolve, reject });
+      this.#child.stdin?.write(`${JSON.stringify({ ...question, id })}\n`);
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#ended) return;
+    const closed = once(this.#child, 'close');
+    this.#child.stdin?.end();
+    await closed;
+  }
+
+  #answer(line: string): void {
+    const { id, ...verdict } = JSON.parse(line) as JudgeVerdict & { id: number };
+    const waiting = this.#waiting.get(id);
+    this.#waiting.delete(id);
+    if (verdict.stage === 'request') waiting?.reject(new Error(`the ${this.#name} judge: ${verdict.reason}`));
+    else waiting?.resolve(verdict);
+  }
+
+  #end(error: Error): void {
+    this.#ended ??= error;
+    for (const { reject } of this.#waiting.values()) reject(error);
+    this.#waiting.clear();
+  }
+}
+
+export type GoJudge = LineJudge<GoQuestion>;
+export type OpensslJudge = LineJudge<Required<Presented>>;
+
+/** Go's crypto/x509 and crypto/tls. It can judge at any time. */
+export async function startGoJudge(): Promise<GoJudge> {
+  return new LineJudge('Go', await peer('x509-judge'));
+}
+
+/** The OpenSSL that Python links, which is the system's and not the one inside Node. */
+export function startOpensslJudge(): OpensslJudge {
+  return new LineJudge('OpenSSL', 'python3', [join(ROOT, 'test', 'peers', 'python', 'openssl-judge.py')]);
+}
