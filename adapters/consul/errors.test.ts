@@ -24,7 +24,7 @@ const http: [number, string, MeshErrorCode, RegExp][] = [
     500,
     'CA is uninitialized and unable to sign certificates yet: no root certificate',
     'ERR_MESH_UNAVAILABLE',
-    /CA is uninit/,
+    /not initialized/,
   ],
   [500, 'Connect must be enabled in order to use this endpoint', 'ERR_MESH_UNSUPPORTED', /enabled = true/],
   [500, 'No path to datacenter', 'ERR_MESH_CONFIG', /datacenter/],
@@ -43,7 +43,7 @@ for (const [status, body, code, message] of http) {
     const error = httpError('Consul at http://c: GET /v1/x', status, body);
     assert.equal(error.code, code);
     assert.match(error.message, message);
-    assert.ok(error.message.startsWith(`Consul at http://c: GET /v1/x: ${status}`));
+    assert.ok(error.message.startsWith(`Consul at http://c: GET /v1/x: HTTP status ${status};`));
   });
 }
 
@@ -64,7 +64,7 @@ const grpc: [number, string, string, MeshErrorCode][] = [
 ];
 for (const [status, statusName, details, code] of grpc) {
   test(`gRPC ${statusName} "${details}" is ${code}`, () => {
-    const error = grpcError('Consul server c:8502: roots', { status, statusName, details });
+    const error = grpcError('Consul server c:8502: roots', { status, said: statusName, details });
     assert.equal(error.code, code);
     assert.match(error.message, new RegExp(statusName));
   });
@@ -73,7 +73,7 @@ for (const [status, statusName, details, code] of grpc) {
 test('at login the same answers speak of the auth method and of the bearer token', () => {
   assert.equal(httpError('login', 403, 'ACL not found', HTTP_LOGIN_ROWS).code, 'ERR_MESH_CONFIG');
   assert.equal(httpError('login', 403, 'Permission denied', HTTP_LOGIN_ROWS).code, 'ERR_MESH_DENIED');
-  const refused = { status: 16, statusName: 'UNAUTHENTICATED', details: 'lookup failed' };
+  const refused = { status: 16, said: 'UNAUTHENTICATED', details: 'lookup failed' };
   assert.equal(grpcError('login', refused, GRPC_LOGIN_ROWS).code, 'ERR_MESH_DENIED');
   assert.match(grpcError('login', refused, GRPC_LOGIN_ROWS).message, /audience/);
 });
@@ -83,7 +83,7 @@ test('a body of any size and any bytes becomes one short line', () => {
   const { message } = httpError('Consul', 500, body);
   assert.ok(message.length < 500);
   assert.doesNotMatch(message, /\p{Cc}/u);
-  assert.match(message, /first line/);
+  assert.doesNotMatch(message, /first line|xxx/);
 });
 
 test('a connection that failed says whether TLS or the network is at fault', () => {

@@ -1,9 +1,10 @@
 import type { GrpcError } from '../../src/grpc/error.ts';
 import { MeshError, type MeshErrorCode, type Retry } from '../../src/mesh/error.ts';
+import { localCause } from '../../src/mesh/local-cause.ts';
 
 export interface Row {
   readonly status: readonly number[];
-  /** Narrows a status that Consul uses for several causes; bodies are plain text. */
+  /** Narrows a status that Consul uses for several causes; bodies are plain text, matched and never quoted. */
   readonly text?: RegExp;
   readonly code: MeshErrorCode;
   readonly next: string;
@@ -15,7 +16,9 @@ const RELOGIN =
 const WRITE = 'grant the token service:write on this service (a policy, or a binding rule of the auth method)';
 const CONNECT = 'enable it on the servers: connect { enabled = true }';
 const LIMITED = 'the current certificate stays; the request is repeated';
-const WAIT = 'Consul mends this by itself or its servers need help; the request is repeated';
+const WAIT = 'the request is repeated; if this lasts, see the log of the Consul servers';
+const LEADERLESS = 'the Consul servers have no leader: see "consul operator raft list-peers"; the request is repeated';
+const STARTING = "Consul's CA is not initialized yet: see the log of the Consul leader if this lasts";
 const NAMES = 'compare datacenter, namespace, partition and service with the cluster';
 
 /** What an HTTP status means; the first row that fits. */
@@ -27,6 +30,8 @@ const HTTP_ROWS: readonly Row[] = [
   { status: [500, 503], text: /rate limit/i, code: 'ERR_MESH_RATE_LIMITED', next: LIMITED },
   { status: [500], text: /Connect must be enabled/i, code: 'ERR_MESH_UNSUPPORTED', next: CONNECT },
   { status: [500], text: /No path to datacenter|different datacenter/i, code: 'ERR_MESH_CONFIG', next: NAMES },
+  { status: [500, 503], text: /no cluster leader/i, code: 'ERR_MESH_UNAVAILABLE', next: LEADERLESS },
+  { status: [500, 503], text: /CA is uninitialized/i, code: 'ERR_MESH_UNAVAILABLE', next: STARTING },
   { status: [500, 502, 503, 504], code: 'ERR_MESH_UNAVAILABLE', next: WAIT },
   {
     status: [400],
@@ -59,11 +64,10 @@ export const HTTP_LOGIN_ROWS: readonly Row[] = [
   },
 ];
 
-/** `body` is the text of the answer, of any size; `first` holds rows that go before the general ones. */
+/** `body` is the text of the answer, of any size and by anyone; `first` holds rows that go before the general ones. */
 export function httpError(what: string, status: number, body: string, first: readonly Row[] = []): MeshError {
   const row = [...first, ...HTTP_ROWS].find((each) => each.status.includes(status) && (each.text?.test(body) ?? true));
-  const said = excerpt(body);
-  const message = `${what}: ${status}${said ? ` "${said}"` : ''}`;
+  const message = `${what}: HTTP status ${status}`;
   if (!row) return new MeshError('ERR_MESH_BAD_RESPONSE', `${message}; is this the HTTP API of Consul?`);
   return new MeshError(row.code, `${message}; ${row.next}`, row.retry ? { retry: row.retry } : {});
 }
@@ -76,7 +80,7 @@ const GRPC_ROWS: readonly Row[] = [
   { status: [7], code: 'ERR_MESH_DENIED', next: WRITE },
   { status: [16], code: 'ERR_MESH_TOKEN', next: RELOGIN },
   { status: [8], code: 'ERR_MESH_RATE_LIMITED', next: LIMITED },
-  { status: [9], text: /not yet initialized/i, code: 'ERR_MESH_UNAVAILABLE', next: WAIT },
+  { status: [9], text: /not yet initialized/i, code: 'ERR_MESH_UNAVAILABLE', next: STARTING },
   { status: [9], text: /ACL/, code: 'ERR_MESH_CONFIG', next: 'ACLs are off there: remove auth, or enable ACLs' },
   { status: [9], code: 'ERR_MESH_UNSUPPORTED', next: CONNECT },
   {
@@ -92,6 +96,7 @@ const GRPC_ROWS: readonly Row[] = [
     next: 'compare grpc.tls.ca and serverName with the certificate of the server, and check that the port speaks TLS',
   },
   { status: [14], text: /rate limit/i, code: 'ERR_MESH_RATE_LIMITED', next: LIMITED },
+  { status: [2, 14], text: /no cluster leader/i, code: 'ERR_MESH_UNAVAILABLE', next: LEADERLESS },
   { status: [14], text: /leader/i, code: 'ERR_MESH_UNAVAILABLE', next: WAIT },
   { status: [14], code: 'ERR_MESH_UNREACHABLE', next: PORTS },
   { status: [1, 2, 10, 13], code: 'ERR_MESH_UNAVAILABLE', next: WAIT },
@@ -104,13 +109,13 @@ export const GRPC_LOGIN_ROWS: readonly Row[] = [
 
 export function grpcError(
   what: string,
-  failure: Pick<GrpcError, 'status' | 'statusName' | 'details'>,
+  failure: Pick<GrpcError, 'status' | 'said' | 'details'>,
   first: readonly Row[] = [],
 ): MeshError {
   const row = [...first, ...GRPC_ROWS].find(
     (each) => each.status.includes(failure.status) && (each.text?.test(failure.details) ?? true),
   );
-  const message = `${what}: ${failure.statusName} "${excerpt(failure.details)}"`;
+  const message = `${what}: ${failure.said}`;
   if (!row) return new MeshError('ERR_MESH_BAD_RESPONSE', `${message}; is this the gRPC port of a Consul server?`);
   return new MeshError(row.code, `${message}; ${row.next}`);
 }
@@ -120,7 +125,7 @@ const TLS_CODES = /^(ERR_TLS_|ERR_SSL_|UNABLE_TO_|CERT_|DEPTH_ZERO_|SELF_SIGNED_
 /** A connection that failed before Consul answered. */
 export function connectionError(what: string, cause: unknown): MeshError {
   const { code = '', message = String(cause) } = cause as { code?: string; message?: string };
-  const text = `${what}: ${excerpt(message)}`;
+  const text = `${what}: ${localCause(`${code} ${message}`) ?? 'the connection failed'}`;
   if (/wrong version number|packet length too long/i.test(message)) {
     return new MeshError('ERR_MESH_TLS', `${text}; this port speaks no TLS: write http:// in http.address`, { cause });
   }
@@ -133,13 +138,4 @@ export function connectionError(what: string, cause: unknown): MeshError {
     `${text}; check http.address, that Consul runs, and whether this port speaks TLS`,
     { cause },
   );
-}
-
-/** Enough to know the cause; on one line, without control characters. */
-function excerpt(text: string): string {
-  const line = text
-    .slice(0, 1000)
-    .replace(/[\s\p{Cc}]+/gu, ' ')
-    .trim();
-  return line.length <= 300 ? line : `${line.slice(0, 297)}...`;
 }

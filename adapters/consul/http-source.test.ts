@@ -322,7 +322,7 @@ test('the doctor is told what works and what does not', WITHIN, () =>
           ['CONSUL_LEAF', false],
         ],
       );
-      assert.match(checks[2]?.message ?? '', /ACL not found.*ERR_MESH_TOKEN/);
+      assert.match(checks[2]?.message ?? '', /token is unknown, expired or deleted.*ERR_MESH_TOKEN/);
       assert.equal(clock.sleeping, 0);
       await source[Symbol.asyncDispose]();
     },

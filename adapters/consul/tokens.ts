@@ -1,6 +1,8 @@
 import type { Host } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import { limitedTo } from '../../src/mesh/linked-signal.ts';
+import { holdSecret } from '../../src/mesh/secrets.ts';
+import { acceptToken } from '../../src/mesh/token.ts';
 import { UnderWay } from '../../src/mesh/under-way.ts';
 import { firstOf } from './ca.ts';
 import type { AuthConfig, LoginConfig } from './config.ts';
@@ -41,7 +43,10 @@ export function openTokens(auth: AuthConfig | undefined, host: Host, port: Login
   const file = auth?.tokenFile;
   const fixed = auth?.token?.reveal();
   return {
-    get: async (signal) => (file === undefined ? fixed : readToken(host, file, signal)),
+    async get(signal) {
+      if (file !== undefined) return readToken(host, file, signal);
+      return fixed === undefined ? undefined : acceptToken('spec.consul.auth.token', fixed);
+    },
     rejected: () => false,
     goodUntil: undefined,
     async [Symbol.asyncDispose]() {},
@@ -49,8 +54,8 @@ export function openTokens(auth: AuthConfig | undefined, host: Host, port: Login
 }
 
 async function readToken(host: Host, path: string, signal: AbortSignal): Promise<string> {
-  const token = (await firstOf((stop) => host.file(path, stop), signal))?.trim();
-  if (token) return token;
+  const text = await firstOf((stop) => host.file(path, stop), signal);
+  if (text?.trim()) return acceptToken(`the Consul token file ${path}`, text);
   throw new MeshError('ERR_MESH_TOKEN', `the Consul token file ${path} is missing or empty; mount the token there`);
 }
 
@@ -76,7 +81,10 @@ class LoginTokens implements Tokens {
   async get(signal: AbortSignal): Promise<string> {
     signal.throwIfAborted();
     const current = this.#current;
-    if (current && this.#host.clock.now() < current.renewAt) return current.secret;
+    if (current && this.#host.clock.now() < current.renewAt) {
+      holdSecret(current.secret);
+      return current.secret;
+    }
     this.#pending ??= this.#login().finally(() => {
       this.#pending = undefined;
     });
@@ -112,6 +120,7 @@ class LoginTokens implements Tokens {
       signal,
     );
     const token = await this.#port.login(this.#config, bearer, signal);
+    acceptToken(`the token that Consul answered to the login with ${this.#config.method}`, token.secret, token.lifeMs);
     const renewAt = clock.now() + (token.lifeMs ?? Number.POSITIVE_INFINITY) * (1 - RENEW_BEFORE);
     try {
       await this.#port.settled(token.secret, signal);

@@ -215,8 +215,8 @@ describe("Istio's CA", { timeout: 30_000 }, () => {
     ['emptyChain', 'ERR_MESH_BAD_RESPONSE', /sent 0 certificates where leaf and root are due/],
     ['unchained', 'ERR_MESH_BAD_RESPONSE', /is not under the roots that came with it/],
     ['garbage', 'ERR_MESH_BAD_RESPONSE', /certificates that cannot be read/],
-    ['internal', 'ERR_MESH_UNAVAILABLE', /INTERNAL: CA is not ready; its CA is not ready or cannot sign/],
-    [{ status: 14, details: 'shutting down' }, 'ERR_MESH_UNAVAILABLE', /UNAVAILABLE: shutting down/],
+    ['internal', 'ERR_MESH_UNAVAILABLE', /INTERNAL; its CA is not ready or cannot sign/],
+    [{ status: 14, details: 'shutting down' }, 'ERR_MESH_UNAVAILABLE', /UNAVAILABLE; it restarts or is overloaded/],
     [{ status: 4, details: 'late' }, 'ERR_MESH_TIMEOUT', /DEADLINE_EXCEEDED/],
     [{ status: 8, details: 'slow down' }, 'ERR_MESH_RATE_LIMITED', /RESOURCE_EXHAUSTED/],
     [{ status: 7, details: 'denied' }, 'ERR_MESH_DENIED', /PERMISSION_DENIED/],
@@ -271,7 +271,7 @@ describe("Istio's CA", { timeout: 30_000 }, () => {
 
   it('is told when the lifetime is more than istiod allows', async () => {
     await start({ maxLeafLifetimeMs: HOUR });
-    await refused('ERR_MESH_CONFIG', /requested TTL 7200s is greater than the max allowed TTL 3600s; .*lower ttl/, {
+    await refused('ERR_MESH_CONFIG', /INVALID_ARGUMENT; .*lower ttl/, {
       ttl: '2h',
     });
   });

@@ -48,6 +48,7 @@ const ca = z
     audience: z.string().min(1).default('istio-ca').describe("One of istiod's TOKEN_AUDIENCES."),
     clusterId: z
       .string()
+      .regex(/^[ -~]*$/, 'expected printable ASCII')
       .default('Kubernetes')
       .describe("istiod's name of this cluster (meshConfig, multiCluster.clusterName)."),
     ttl: durationSchema({ min: '1m', max: '2160h' })

@@ -129,15 +129,6 @@ export function sdsError(cause: unknown, socket: string): unknown {
 }
 
 function meshError(from: string, cause: GrpcError, { code, retry, next }: Meaning): MeshError {
-  const text = `${from}: ${cause.statusName}: ${oneLine(cause.details)}; ${next}`;
+  const text = `${from}: ${cause.said}; ${next}`;
   return new MeshError(code, text, { cause, ...(retry === undefined ? {} : { retry }) });
-}
-
-/** Details come from the other side: one line, without control characters, not endless. */
-function oneLine(text: string): string {
-  const line = text
-    .slice(0, 600)
-    .replace(/[\s\p{Cc}]+/gu, ' ')
-    .trim();
-  return line.length <= 300 ? line : `${line.slice(0, 297)}...`;
 }

@@ -1,4 +1,4 @@
-import { parse } from 'yaml';
+import { parse, YAMLParseError } from 'yaml';
 import { MeshError } from '../../src/mesh/error.ts';
 import type { LinkerdConfig } from './config.ts';
 import { type PortSet, parsePorts } from './ports.ts';
@@ -62,11 +62,12 @@ function readValues(namespace: string, yaml: string | undefined): Readonly<Recor
     if (yaml !== undefined && yaml.length > LONGEST_VALUES) throw new RangeError('more than 1 MiB');
     return record(yaml === undefined ? {} : parse(yaml, { maxAliasCount: 100 }));
   } catch (cause) {
-    const why = cause instanceof Error ? cause.message.split('\n')[0] : String(cause);
+    // The message of the parser quotes the text.
+    const at = cause instanceof YAMLParseError ? cause.linePos?.[0] : undefined;
+    const why = at ? ` (line ${at.line}, column ${at.col})` : cause instanceof RangeError ? ` (${cause.message})` : '';
     throw new MeshError(
       'ERR_MESH_CONFIG',
-      `key "values" of ConfigMap ${namespace}/linkerd-config is not YAML (${why}); repair it, or set trustDomain and clusterDomain`,
-      { cause },
+      `key "values" of ConfigMap ${namespace}/linkerd-config is not YAML${why}; repair it, or set trustDomain and clusterDomain`,
     );
   }
 }

@@ -4,7 +4,7 @@ import { MeshError, type MeshErrorCode, type Retry } from '../../src/mesh/error.
 interface Meaning {
   readonly code: MeshErrorCode;
   readonly retry?: Retry;
-  /** What the operator should know and do; the status and details of the call stand before it. */
+  /** What the operator should know and do; the status of the call comes before it. */
   readonly advice: string;
 }
 
@@ -58,6 +58,12 @@ const MEANINGS: Readonly<Record<number, Meaning>> = {
   },
 };
 
+/** The service says why it cannot sign in the words of Go's crypto/x509. */
+const EXPIRED_ISSUER: Meaning = {
+  code: 'ERR_MESH_UNAVAILABLE',
+  advice: 'its issuer certificate has expired; run "linkerd check --proxy" and renew the issuer',
+};
+
 const OTHER: Meaning = { code: 'ERR_MESH_BAD_RESPONSE', advice: 'Linkerd does not answer so' };
 
 const UNTRUSTED: Meaning = {
@@ -79,7 +85,9 @@ export function certifyError(cause: unknown, address: string, serverName: string
       ? UNTRUSTED
       : cause.reach === 'unconnected'
         ? UNREACHABLE
-        : (MEANINGS[cause.status] ?? OTHER);
-  const message = `identity service ${serverName} at ${address}: ${cause.statusName}: ${cause.details}; ${advice}`;
+        : cause.status === grpcStatus.UNKNOWN && /has expired/.test(cause.details)
+          ? EXPIRED_ISSUER
+          : (MEANINGS[cause.status] ?? OTHER);
+  const message = `identity service ${serverName} at ${address}: ${cause.said}; ${advice}`;
   return new MeshError(code, message, { cause, ...(retry === undefined ? {} : { retry }) });
 }

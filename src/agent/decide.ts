@@ -10,6 +10,7 @@ import type { Target } from '../gateway/targets.ts';
 import type { Adapter, Expectation } from '../mesh/adapter.ts';
 import { codeOf } from '../mesh/error.ts';
 import { type Identity, leafOf, sameLeaf } from '../mesh/identity.ts';
+import { safeMessage } from '../mesh/secrets.ts';
 import type { Certificate } from '../pki/certificate.ts';
 
 export type ProbeOutcome = 'accepted' | 'refused' | 'unknown';
@@ -19,9 +20,9 @@ export interface Problem {
   readonly message: string;
 }
 
-/** The stable code of an error, or of what it must be when it has none. */
+/** The stable code of an error, or of what it must be when it has none; the message is fit to be shown. */
 export function codedProblem(error: Error): Problem {
-  return { code: codeOf(error, 'ERR_INTERNAL'), message: error.message };
+  return { code: codeOf(error, 'ERR_INTERNAL'), message: safeMessage(error.message) };
 }
 
 /** Everything that one decision depends on; times in epoch milliseconds. */

@@ -1,4 +1,5 @@
 import { codeOf } from '../mesh/error.ts';
+import { safeMessage } from '../mesh/secrets.ts';
 import type { Leadership } from './leadership.ts';
 
 export interface HealthProblem {
@@ -27,7 +28,7 @@ export class Health {
 
   /** One problem a place at a time. */
   problem(place: string, problem: HealthProblem): void {
-    this.#problems.set(place, problem);
+    this.#problems.set(place, { ...problem, message: safeMessage(problem.message) });
   }
 
   clear(place: string): void {
@@ -45,6 +46,6 @@ export class Health {
   #watchProblem(): readonly HealthProblem[] {
     const error = this.watching();
     if (!error) return [];
-    return [{ code: codeOf(error, 'ERR_KUBE_SERVER'), message: error.message }];
+    return [{ code: codeOf(error, 'ERR_KUBE_SERVER'), message: safeMessage(error.message) }];
   }
 }

@@ -11,6 +11,7 @@ import { MeshError } from '../mesh/error.ts';
 import type { Log } from '../mesh/log.ts';
 import { following, Newest } from '../mesh/newest.ts';
 import { type Share, sharing } from '../mesh/sharing.ts';
+import { acceptToken } from '../mesh/token.ts';
 import { Trigger } from '../mesh/trigger.ts';
 import { Discovery } from './discovery.ts';
 import { fileContents } from './files.ts';
@@ -113,9 +114,15 @@ async function minted(
   signal: AbortSignal,
 ): Promise<string> {
   try {
-    return (await kube.token(account, audience, TOKEN_SECONDS, signal)).token;
+    const { token } = await kube.token(account, audience, TOKEN_SECONDS, signal);
+    return acceptToken(
+      `the token minted for ServiceAccount ${account.namespace}/${account.name}`,
+      token,
+      TOKEN_SECONDS * 1000,
+    );
   } catch (cause) {
     const name = `${account.namespace}/${account.name}`;
+    if (cause instanceof MeshError) throw cause;
     if (cause instanceof KubeError && cause.status === 403) {
       throw new MeshError(
         'ERR_MESH_TOKEN',
@@ -136,7 +143,7 @@ async function minted(
 async function tokenFile(path: string): Promise<string> {
   let text: string;
   try {
-    text = (await readFile(path, 'utf8')).trim();
+    text = await readFile(path, 'utf8');
   } catch (cause) {
     throw new MeshError(
       'ERR_MESH_TOKEN',
@@ -144,8 +151,7 @@ async function tokenFile(path: string): Promise<string> {
       { cause },
     );
   }
-  if (text === '') throw new MeshError('ERR_MESH_TOKEN', `the token file ${path} is empty; check the projected volume`);
-  return text;
+  return acceptToken(`the token file ${path}`, text);
 }
 
 async function* configMap(

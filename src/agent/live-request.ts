@@ -1,5 +1,6 @@
 import type { Clock } from '../mesh/clock.ts';
 import { limitedTo } from '../mesh/linked-signal.ts';
+import { localCause } from '../mesh/local-cause.ts';
 
 /** Diagnostics of a gateway with thousands of Mappings take seconds to render. */
 const TIMEOUT_MS = 10_000;
@@ -16,10 +17,10 @@ export async function askGateway(
     if (!response.ok) return { failure: `${url.origin} answers ${response.status}` };
     return { body: await response.json() };
   } catch (error) {
+    if (late.signal.aborted) return { failure: `${url.origin}: ${(late.signal.reason as Error).message}` };
+    if (error instanceof SyntaxError) return { failure: `${url.origin} answers something that is not JSON` };
     const { message, cause } = error as Error;
-    const why = late.signal.aborted
-      ? String((late.signal.reason as Error).message)
-      : ((cause as Error | undefined)?.message ?? message);
-    return { failure: `${url.origin}: ${why}` };
+    const { code, message: said = message } = (cause ?? {}) as NodeJS.ErrnoException;
+    return { failure: `${url.origin}: ${localCause(`${code} ${said}`) ?? 'the request failed'}` };
   }
 }

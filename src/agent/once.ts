@@ -1,6 +1,7 @@
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import { describe, keyOf, refOf } from '../core/object.ts';
 import type { PublicationStatus } from '../core/status.ts';
+import { safeMessage } from '../mesh/secrets.ts';
 import type { Report } from './report.ts';
 import type { Sink } from './reporter.ts';
 
@@ -34,7 +35,7 @@ export class OnceSink implements Sink {
 
   status(_status: PublicationStatus, _before: PublicationStatus | undefined, report: Report): void {
     const key = keyOf(refOf(report.certificate));
-    if (report.failure) this.#troubles.set(key, `${report.failure.code}: ${report.failure.message}`);
+    if (report.failure) this.#troubles.set(key, `${report.failure.code}: ${safeMessage(report.failure.message)}`);
     // A dry run stores nothing, so there is nothing to read back: an accepted write is all that can be had.
     const accepted = report.outcome !== undefined && !report.outcome.problem && report.dryRun;
     if (report.inForce || accepted) this.#ready.add(key);

@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import { keyOf, refOf } from '../core/object.ts';
 import { type Condition, type PublicationStatus, setConditions } from '../core/status.ts';
+import { safeMessage } from '../mesh/secrets.ts';
 import type { Passed, Report } from './report.ts';
 import { statusOf } from './status.ts';
 import { type Told, toldOf } from './told.ts';
@@ -72,7 +73,8 @@ export class Reporter {
     const passed = told && this.#passed?.get(told);
     if (!passed) return;
     const before = told.status;
-    const status = { ...before, conditions: setConditions(before.conditions, [condition], now) };
+    const shown = { ...condition, message: safeMessage(condition.message) };
+    const status = { ...before, conditions: setConditions(before.conditions, [shown], now) };
     if (JSON.stringify(status) === JSON.stringify(before)) return;
     told.status = status;
     for (const sink of this.#sinks) sink.status?.(status, before, passed, told);

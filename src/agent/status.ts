@@ -8,6 +8,7 @@ import {
   toRfc3339,
 } from '../core/status.ts';
 import { leafOf } from '../mesh/identity.ts';
+import { safeMessage } from '../mesh/secrets.ts';
 import type { Certificate } from '../pki/certificate.ts';
 import type { Report } from './report.ts';
 
@@ -83,7 +84,7 @@ export function statusOf(report: Report, before: PublicationStatus | undefined):
       kind: mapping.kind,
       state: mapping.code ?? (mapping.state === 'waiting' ? 'waiting' : 'ok'),
       ...(mapping.context === undefined ? {} : { context: mapping.context }),
-      ...(mapping.message === undefined ? {} : { message: mapping.message }),
+      ...(mapping.message === undefined ? {} : { message: safeMessage(mapping.message) }),
     })),
     targets: (situation.targets ?? []).flatMap(({ contextName, sni }) =>
       sni === undefined ? [] : [{ id: sni, context: contextName }],
@@ -148,10 +149,11 @@ function heldOf({ situation, decision }: Report): NonNullable<PublicationStatus[
 
 /** The same failure keeps the time at which it was first seen, so that a status is not rewritten at each retry. */
 function errorOf(
-  { code, message }: { code: string; message: string },
+  { code, message: text }: { code: string; message: string },
   before: PublicationStatus | undefined,
   now: number,
 ) {
+  const message = safeMessage(text);
   const same = before?.lastError?.code === code && before.lastError.message === message;
   return { code, message, time: same && before.lastError ? before.lastError.time : toRfc3339(now) };
 }
@@ -198,7 +200,7 @@ function sayOf({ certificate }: Report): Say {
     type,
     status,
     reason,
-    message,
+    message: safeMessage(message),
     ...(generation === undefined ? {} : { observedGeneration: generation }),
   });
 }

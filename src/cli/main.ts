@@ -1,5 +1,6 @@
 #!/usr/bin/env node
 import { nearest } from '../config/nearest.ts';
+import { redactText } from '../mesh/secrets.ts';
 import { type Command, flagsOf, type Io, UsageError } from './command.ts';
 import { keepHeapSmall } from './heap.ts';
 import { VERSION } from './version.ts';
@@ -94,7 +95,7 @@ export async function main(argv: readonly string[], io: Io): Promise<number> {
     const wrongUsage = error instanceof UsageError || refusedByNode;
     const message = refusedByNode && code.endsWith('UNKNOWN_OPTION') ? unknownFlag(error, command) : messageOf(error);
     const coded = typeof code === 'string' && code.startsWith('ERR_') && !wrongUsage ? `${code}: ` : '';
-    io.stderr.write(`meshcert ${name}: ${coded}${message}\n`);
+    io.stderr.write(`meshcert ${name}: ${coded}${redactText(message)}\n`);
     if (wrongUsage) io.stderr.write(`See meshcert ${name} --help.\n`);
     return wrongUsage ? 2 : 1;
   }

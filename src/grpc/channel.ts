@@ -1,5 +1,6 @@
 import { createSecureContext, type SecureVersion } from 'node:tls';
 import { ChannelCredentials, type ChannelOptions, Client, Metadata, type ServiceError } from '@grpc/grpc-js';
+import { MeshError } from '../mesh/error.ts';
 import { TlsCredentials } from './credentials.ts';
 import { CallStream, type DuplexStream } from './duplex.ts';
 import { GrpcError } from './error.ts';
@@ -142,8 +143,15 @@ function optionsOf({ tls, keepalive }: ChannelTarget): ChannelOptions {
   };
 }
 
+const PRINTABLE = /^[ -~]*$/;
+const UNSENDABLE = 'has a character that is not printable ASCII and cannot be sent; correct the setting it comes from';
+
 function metadataOf(options: CallOptions): Metadata {
   const metadata = new Metadata();
-  for (const [name, value] of Object.entries(options.metadata ?? {})) metadata.set(name, value);
+  for (const [name, value] of Object.entries(options.metadata ?? {})) {
+    // grpc-js quotes the value in its own error.
+    if (!PRINTABLE.test(value)) throw new MeshError('ERR_MESH_CONFIG', `gRPC metadata "${name}" ${UNSENDABLE}`);
+    metadata.set(name, value);
+  }
   return metadata;
 }

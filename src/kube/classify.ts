@@ -1,3 +1,5 @@
+import { localCause } from '../mesh/local-cause.ts';
+import { safeMessage } from '../mesh/secrets.ts';
 import { KubeError, type KubeErrorCode } from './error.ts';
 
 /** A call as messages name it. */
@@ -18,6 +20,7 @@ export interface Called {
 }
 
 interface StatusBody {
+  readonly kind?: string;
   readonly message?: string;
   readonly reason?: string;
   readonly details?: { readonly retryAfterSeconds?: number };
@@ -86,20 +89,24 @@ export function errorFromStatus(
   );
 }
 
-/** No answer: refused, reset, timed out, TLS. The message has no more than the socket's own words. */
+/** No answer: refused, reset, timed out, TLS, or something that is not JSON. */
 export function errorFromSocket(called: Called, cause: unknown): KubeError {
-  const said =
-    cause instanceof Error
-      ? [(cause as NodeJS.ErrnoException).code, cause.message].filter(Boolean).join(' ')
-      : String(cause);
   return new KubeError(
     'ERR_KUBE_UNREACHABLE',
-    `${called.verb} ${called.object}: no answer from the API server (${said}). It is tried again; check the address, the network policy and the CA of the kubeconfig.`,
+    `${called.verb} ${called.object}: no answer from the API server (${whyOf(cause)}). It is tried again; check the address, the network policy and the CA of the kubeconfig.`,
     {
       status: 0,
       cause,
     },
   );
+}
+
+/** Our own errors have no code; those of Node may quote what the other side sent. */
+function whyOf(cause: unknown): string {
+  if (cause instanceof SyntaxError) return 'the answer is not JSON';
+  const { code, message } = cause as NodeJS.ErrnoException;
+  if (code === undefined) return message ?? 'the connection failed';
+  return localCause(`${code} ${message}`) ?? code;
 }
 
 /** It waited its turn in vain: the API server asked to be called later, or takes long for what is under way. */
@@ -110,8 +117,8 @@ export function errorFromWait(called: Called, waitedMs: number): KubeError {
 
 /** The kubeconfig, its token file or its plugin gave nothing to authenticate with. */
 export function errorFromCredentials(called: Called, cause: unknown): KubeError {
-  const said = cause instanceof Error ? cause.message : String(cause);
-  const message = `${called.verb} ${called.object}: no credentials: ${said}. Mend the kubeconfig or the projected token.`;
+  const said = safeMessage(cause instanceof Error ? cause.message : String(cause));
+  const message = `${called.verb} ${called.object}: no credentials: ${said}. Correct the kubeconfig or the projected token.`;
   return new KubeError('ERR_KUBE_UNAUTHORIZED', message, { status: 0, cause });
 }
 
@@ -123,20 +130,27 @@ function ruleFor({ verb, rule }: Called): string {
   return `{apiGroups: ["${rule.group}"], resources: [${rule.resource}]${names}, verbs: [${verb}]} in ${where}.`;
 }
 
-/** The server's own words, cut to a length; what they quote of a Secret is left out. */
-function causeOf(called: Called, message = ''): string {
-  if (message === '') return '';
-  const safe = called.rule?.resource.startsWith('secrets') ? message.replaceAll(LONG_QUOTE, '"…"') : message;
+/**
+ * The API server's own words, redacted and cut to a length; what they quote of a Secret is left out. The operator
+ * chose this server, and it says what admission refused and why; no other peer is quoted.
+ */
+function causeOf(called: Called, said = ''): string {
+  if (said === '') return '';
+  const message = safeMessage(said);
+  const isSecret = called.rule?.resource.startsWith('secrets');
+  const safe = isSecret ? message.replaceAll(LONG_QUOTE, '"…"').replaceAll(LONG_RUN, '…') : message;
   const text = safe.length > LONGEST ? `${safe.slice(0, LONGEST)}…` : safe;
   return /[.!…]$/.test(text) ? text : `${text}.`;
 }
 
 /** Field names and DNS names are shorter, values of keys and certificates longer. */
 const LONG_QUOTE = /"[^"]{64,}"/g;
+const LONG_RUN = /[A-Za-z0-9+/=_-]{64,}/g;
 const LONGEST = 500;
 
+/** Nothing of what is not a metav1.Status. */
 function statusBody(body: unknown): StatusBody {
-  return typeof body === 'object' && body !== null ? body : {};
+  return (body as StatusBody | null)?.kind === 'Status' ? (body as StatusBody) : {};
 }
 
 export function retryAfterMs(header: string | undefined, seconds: number | undefined): number | undefined {

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import type { Agent, AgentOptions } from 'node:https';
 import type { KubeConfig } from '@kubernetes/client-node';
 import type { Clock } from '../mesh/clock.ts';
+import { holdSecret } from '../mesh/secrets.ts';
 
 /** How to reach the API server and as whom. */
 export interface Access {
@@ -59,6 +60,7 @@ export class Credentials {
     const options: Parameters<KubeConfig['applyToHTTPSOptions']>[0] & AgentOptions = { headers: {} };
     await config.applyToHTTPSOptions(options);
     const { ca, cert, key, pfx, passphrase, servername, rejectUnauthorized, auth, agent } = options;
+    if (passphrase) holdSecret(passphrase);
     const tls = defined({ ca, cert, key, pfx, passphrase, servername, rejectUnauthorized });
     const material = createHash('sha256')
       .update(JSON.stringify([cluster.server, tls]))
@@ -75,11 +77,26 @@ export class Credentials {
   }
 }
 
+/** Node refuses such a header at each request; this names the cause once, and not the value. */
+function sendable(name: string, value: string): string {
+  if (/^[ -~]*$/.test(value)) return value;
+  throw new TypeError(
+    `the ${name} header of the kubeconfig's user has a line break or a character that is not printable ASCII: put one token there, on one line`,
+  );
+}
+
 function headersOf(headers: unknown, basic: string | null | undefined): Record<string, string> {
   const result: Record<string, string> = {};
   for (const [name, value] of Object.entries(headers ?? {}))
-    if (value !== undefined) result[name.toLowerCase()] = String(value).trim();
-  if (basic) result.authorization = `Basic ${Buffer.from(basic).toString('base64')}`;
+    if (value !== undefined) result[name.toLowerCase()] = sendable(name, String(value).trim());
+  const { authorization } = result;
+  if (authorization !== undefined) holdSecret(authorization.replace(/^\S+\s+/, ''));
+  if (basic) {
+    result.authorization = `Basic ${Buffer.from(basic).toString('base64')}`;
+    // In base64 too, which is what is sent.
+    holdSecret(basic);
+    holdSecret(basic.slice(basic.indexOf(':') + 1));
+  }
   return result;
 }
 

@@ -2,6 +2,7 @@ import { createHash } from 'node:crypto';
 import { describe, FIELD_MANAGER, type KubeObject, keyOf, type ObjectRef } from '../core/object.ts';
 import type { Clock } from '../mesh/clock.ts';
 import type { Log } from '../mesh/log.ts';
+import { safeMessage } from '../mesh/secrets.ts';
 import { Trigger } from '../mesh/trigger.ts';
 import type { Kube } from './api.ts';
 import { KubeError } from './error.ts';
@@ -84,7 +85,8 @@ class EventRecorder implements Recorder {
       .finally(() => this.#settle());
   }
 
-  event(about: EventSubject, type: 'Normal' | 'Warning', reason: string, message: string): void {
+  event(about: EventSubject, type: 'Normal' | 'Warning', reason: string, text: string): void {
+    const message = safeMessage(text);
     const now = this.#options.clock.now();
     if (!this.#mayAdd(about)) {
       this.dropped += 1;

@@ -239,6 +239,7 @@ function decoded(body: string): unknown {
   try {
     return JSON.parse(body);
   } catch {
-    return { message: body.slice(0, 200) };
+    // Not the API server's: a proxy's page, say. Whoever wrote it is not quoted.
+    return {};
   }
 }

@@ -1,3 +1,5 @@
+import { redactText } from '../mesh/secrets.ts';
+
 const REDACTED = '[redacted]';
 /** Deeper is a mistake of the caller, or a cycle through getters. */
 const DEEPEST = 8;
@@ -5,14 +7,6 @@ const LONGEST_LIST = 100;
 
 const SECRET_FIELD =
   /^(authorization|password|passphrase|token|jwt|bearer|secret_?id|tls\.key|.*(_|-)?(key_?pem|private_?key|token))$/i;
-const PRIVATE_PEM = /-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(-----END [A-Z ]*PRIVATE KEY-----|$)/g;
-const JWT = /\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*/g;
-const BEARER = /\b(bearer\s+)[\w.~+/-]{8,}=*/gi;
-
-/** The text without private keys, JSON web tokens and bearer tokens. */
-export function redactText(text: string): string {
-  return text.replace(PRIVATE_PEM, REDACTED).replace(JWT, REDACTED).replace(BEARER, `$1${REDACTED}`);
-}
 
 /**
  * A copy for the log, with nothing secret at any depth: neither a field whose name says so, nor key or token text

@@ -1,0 +1,112 @@
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import { test } from 'node:test';
+import fc from 'fast-check';
+import { MeshError } from './error.ts';
+import { localCause } from './local-cause.ts';
+import { holdSecret, redactText, safeMessage } from './secrets.ts';
+import { acceptToken } from './token.ts';
+
+const secret = (): string => randomBytes(18).toString('hex');
+
+test('a live value is redacted wherever it stands, as it is, in base64 and in a URL', () => {
+  const value = `s.${secret()}/+ü`;
+  holdSecret(value);
+  for (const form of [value, Buffer.from(value).toString('base64'), encodeURIComponent(value)]) {
+    for (const text of [form, `${form}, and`, `of ${form}`, `"${form}"`, `${form}${form}`]) {
+      assert.ok(!redactText(text).includes(form.slice(0, 12)), text);
+      assert.match(redactText(text), /\[redacted\]/);
+    }
+  }
+});
+
+test('text around a live value stays as it was', () => {
+  fc.assert(
+    fc.property(
+      fc.string({ unit: fc.constantFrom('a', 'b', ' ', '[', '.'), maxLength: 40 }),
+      fc.string({ unit: fc.constantFrom('a', 'b', ' ', ']', '.'), maxLength: 40 }),
+      fc.string({ unit: fc.constantFrom('a', 'b', 'c'), minLength: 20, maxLength: 40 }),
+      (before, after, letters) => {
+        const value = `${secret()}${letters}`;
+        holdSecret(value);
+        assert.equal(redactText(`${before}${value}${after}`), `${before}[redacted]${after}`);
+      },
+    ),
+  );
+});
+
+test('of two live values that end alike the longer one is redacted', () => {
+  const value = secret();
+  holdSecret(value);
+  holdSecret(`long-${value}`);
+  assert.equal(redactText(`x long-${value} y ${value} z`), 'x [redacted] y [redacted] z');
+});
+
+test('a value is forgotten when its life is over', () => {
+  const value = secret();
+  holdSecret(value, -1);
+  assert.equal(redactText(value), value);
+});
+
+test('nine thousand live values are still found', () => {
+  const values = Array.from({ length: 9_000 }, () => `eyJhbGciOiJSUzI1NiJ9-${secret()}`);
+  for (const value of values) holdSecret(value);
+  for (const value of values) assert.equal(redactText(`t ${value}`), 't [redacted]');
+});
+
+test('a key in the form in which a Secret stores it is redacted', () => {
+  const pem = `-----BEGIN PRIVATE KEY-----\n${randomBytes(96).toString('base64')}\n-----END PRIVATE KEY-----\n`;
+  assert.equal(redactText(`field "${Buffer.from(pem).toString('base64')}"`), 'field "[redacted]"');
+});
+
+test('a message is one line without control characters and not endless', () => {
+  assert.equal(safeMessage('a\r\n\tb\u0000\u001b[31mc\u2028d\u202ee '), 'a b [31mc d e');
+  assert.equal(safeMessage('x'.repeat(5_000)).length, 1_000);
+});
+
+for (const [what, text, message] of [
+  ['two lines', 'aaaa\nbbbb', /^the token file \/t has 2 lines/],
+  ['a space', 'aaaa bbbb', /^the token file \/t has white space/],
+  ['a letter that is not ASCII', 'aaaaé', /^the token file \/t has a character that is not printable ASCII/],
+  ['a control character', 'aaaa\u0001', /not printable ASCII/],
+  ['nothing but white space', ' \n', /^the token file \/t is empty/],
+] as const) {
+  test(`a token with ${what} is refused, and not quoted`, () => {
+    assert.throws(
+      () => acceptToken('the token file /t', text),
+      (error) => error instanceof MeshError && error.code === 'ERR_MESH_TOKEN' && message.test(error.message),
+    );
+    const quoted = () => acceptToken('the token file /t', text);
+    assert.throws(quoted, (error: Error) => !/aaaa|bbbb/.test(`${error.message} ${error.cause ?? ''}`));
+  });
+}
+
+test('a token that is accepted comes without the line break of its file, and is live from then on', () => {
+  const value = secret();
+  assert.equal(acceptToken('the token file /t', `${value}\r\n`), value);
+  assert.equal(redactText(`it was ${value}`), 'it was [redacted]');
+});
+
+test('of a failed connection only our own words are told, whatever the other side wrote', () => {
+  const cases: [string, RegExp | undefined][] = [
+    ['connect ECONNREFUSED 127.0.0.1:15012', /^connect ECONNREFUSED 127\.0\.0\.1:15012$/],
+    ['connect ECONNREFUSED ::1:15012', /^connect ECONNREFUSED ::1:15012$/],
+    ['connect ECONNREFUSED s3cr3t:1', /^connect ECONNREFUSED$/],
+    ['connect ESECRET 127.0.0.1:1', undefined],
+    ['certificate has expired, s3cr3t', /has expired$/],
+    [
+      "Hostname/IP does not match certificate's altnames: Host: a. is not in the cert's altnames: DNS:s3cr3t",
+      /another name/,
+    ],
+    ['Received HTTP status code 404', /^HTTP status 404$/],
+    ['getaddrinfo ENOTFOUND s3cr3t', /does not resolve/],
+    ['EPIPE s3cr3t', /^EPIPE$/],
+    ['s3cr3t ELEPHANT', undefined],
+  ];
+  for (const [text, expected] of cases) {
+    const cause = localCause(text);
+    if (expected) assert.match(cause ?? '', expected);
+    else assert.equal(cause, undefined);
+    assert.doesNotMatch(cause ?? '', /s3cr3t/);
+  }
+});

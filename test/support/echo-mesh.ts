@@ -1,0 +1,90 @@
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { GrpcError, grpcStatus } from '../../src/grpc/error.ts';
+import { type CallContext, type Handler, serve } from '../../src/grpc/server.ts';
+import { SandboxCa } from '../../src/sandbox/ca.ts';
+
+/** A server at an address that somebody chose: it repeats all that it is sent in its errors. */
+export interface EchoMesh extends AsyncDisposable {
+  /** Consul's HTTP API. */
+  readonly http: string;
+  /** As `http`, but a login succeeds, with a token that holds a line break. */
+  readonly brokenLogin: string;
+  /** gRPC without TLS: Linkerd's and Consul's services. */
+  readonly grpc: string;
+  /** gRPC over TLS: Istio's CA. */
+  readonly grpcs: string;
+  /** PEM, of `grpcs`. */
+  readonly root: string;
+  /** All that it was sent, so that a test knows that the secrets did arrive. */
+  received(): string;
+}
+
+export async function startEchoMesh(loginAnswer: string): Promise<EchoMesh> {
+  let received = '';
+  const remember = (text: string) => {
+    received += `${text}\n`;
+    return text;
+  };
+  const http = await httpServer(remember);
+  const brokenLogin = await httpServer(remember, JSON.stringify({ SecretID: loginAnswer }));
+  const services = servicesOf(remember);
+  const ca = SandboxCa.root();
+  const { chain, key } = ca.identity({ dns: ['localhost'] });
+  const cert = chain.map(({ pem }) => pem).join('');
+  const listen = { port: 0, host: '127.0.0.1' };
+  const plain = await serve({ services, listen });
+  const secure = await serve({ services, listen, tls: { cert, key: key.toPem() } });
+  return {
+    http: http.url,
+    brokenLogin: brokenLogin.url,
+    grpc: `127.0.0.1:${plain.port}`,
+    grpcs: `127.0.0.1:${secure.port}`,
+    root: ca.root.pem,
+    received: () => received,
+    async [Symbol.asyncDispose]() {
+      await Promise.all([http.stop(), brokenLogin.stop(), plain.stop(), secure.stop()]);
+    },
+  };
+}
+
+async function httpServer(remember: (text: string) => string, login?: string) {
+  const server = createServer((request, response) => {
+    const parts: Buffer[] = [];
+    request.on('data', (part: Buffer) => parts.push(part));
+    request.on('end', () => {
+      const all = remember(JSON.stringify([request.url, request.rawHeaders, Buffer.concat(parts).toString()]));
+      const isLogin = login !== undefined && request.url?.startsWith('/v1/acl/login');
+      response.writeHead(isLogin ? 200 : 500, { 'content-type': 'application/json' });
+      response.end(isLogin ? login : all);
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return {
+    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    stop: () =>
+      new Promise<void>((resolve) => {
+        server.close(() => resolve());
+        server.closeAllConnections();
+      }),
+  };
+}
+
+function servicesOf(remember: (text: string) => string) {
+  const refuse = (request: object, context: CallContext): never => {
+    const fields = Object.entries(request).map(([name, value]) => [name, String(value)]);
+    throw new GrpcError(grpcStatus.UNAVAILABLE, remember(JSON.stringify([context.metadata, fields])));
+  };
+  const unary: Handler = { unary: refuse };
+  const stream: Handler = {
+    async stream({ context }) {
+      refuse({}, context);
+    },
+  };
+  return {
+    'istio.v1.auth.IstioCertificateService': { CreateCertificate: unary },
+    'io.linkerd.proxy.identity.Identity': { Certify: unary },
+    'hashicorp.consul.connectca.ConnectCAService': { Sign: unary, WatchRoots: stream },
+    'hashicorp.consul.acl.ACLService': { Login: unary, Logout: unary },
+  };
+}
