@@ -35,7 +35,9 @@ export interface Written {
 export interface Outcome {
   readonly written: readonly Written[];
   /** The first step that could not be done; later steps were not tried, since the order is part of the promise. */
-  readonly problem: (Problem & { readonly ref: ObjectRef; readonly cause?: unknown }) | undefined;
+  readonly problem:
+    | (Problem & { readonly ref: ObjectRef; readonly refused?: true; readonly cause?: unknown })
+    | undefined;
 }
 
 /**
@@ -51,7 +53,7 @@ export async function publish(
   for (const step of steps) {
     if (step.action === 'none') continue;
     if (step.action === 'refuse') {
-      return { written, problem: { ref: step.ref, code: step.code, message: step.message } };
+      return { written, problem: { ref: step.ref, code: step.code, message: step.message, refused: true } };
     }
     const ref = refOf(step.object);
     const turn = await (ref.apiVersion.startsWith('getambassador.io/')

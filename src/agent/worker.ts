@@ -218,7 +218,8 @@ export class Worker {
         const spacing = spacings.of(certificate.metadata.namespace ?? '');
         outcome = await publish(steps, { ...this.#env, fence, spacing, view: this.#view }, signal);
         if (!dryRun) for (const { object } of outcome.written) this.#view.wrote(object);
-        if (outcome.problem) this.#writeFailed(outcome.problem, decision);
+        if (outcome.problem?.refused) this.#writeRefused(outcome.problem);
+        else if (outcome.problem) this.#writeFailed(outcome.problem, decision);
         else this.#attempts.succeeded();
         // The watch asks for the next look when it shows our writes, unless it has done so already.
         if (outcome.written.length > 0 && this.#view.readBack(decision.desired)) this.#dirty.fire();
@@ -234,6 +235,11 @@ export class Worker {
       this.#writeFailed(codedProblem(asError(error)), decision);
     }
     return outcome;
+  }
+
+  #writeRefused(problem: Problem): void {
+    this.#attempts.refused(problem);
+    this.#trouble(Object.assign(new Error(problem.message), { code: problem.code }));
   }
 
   #writeFailed(problem: Problem, { identity }: Decision): void {

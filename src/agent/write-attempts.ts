@@ -29,6 +29,12 @@ export class WriteAttempts {
     this.failure = undefined;
   }
 
+  /** The plan refused to write. No request was made, so none is spared: a change of the objects is enough to try again. */
+  refused(problem: Problem): void {
+    this.succeeded();
+    this.failure = problem;
+  }
+
   /** `remainingMs`: life that is left of what a success would replace. */
   failed(problem: Problem, remainingMs: number | undefined): void {
     this.#failures += 1;

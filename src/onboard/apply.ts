@@ -56,7 +56,7 @@ async function applyOne(object: KubeObject, defines: boolean, options: ApplyOpti
     } catch (error) {
       const undefinedYet = error instanceof KubeError && error.status === 404 && defines && !isDefinition(object);
       if (!undefinedYet || attempt >= DEFINITION_TRIES) throw error;
-      if (dryRun) return 'cannot be checked before its definition stands';
+      if (dryRun) return 'cannot be checked before its definition exists';
       await clock.sleep(DEFINITION_PAUSE_MS, signal);
     }
   }

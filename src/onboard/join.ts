@@ -27,7 +27,7 @@ export async function join(mesh: MeshFinding, ground: Ground, signal: AbortSigna
   const validate = validator(adapters);
   const standing = snapshot.meshCertificates.find((one) => isFor(one, mesh.mesh, gateway.env.namespace));
   if (standing && !isOurs(standing)) {
-    const certificate = accepted(standing, validate, 'it stands so in the cluster; correct it there');
+    const certificate = accepted(standing, validate, 'it is so in the cluster; correct it there');
     return { mesh: mesh.mesh, certificate, rules: await rulesFor(certificate, adapter, snapshot, clock, signal) };
   }
   const behind = upstreams.filter(({ membership }) => membership === mesh.mesh);

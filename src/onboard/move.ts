@@ -13,7 +13,7 @@ import { type TrialOptions, tryUpstream } from './trial.ts';
 export interface MoveOptions extends WaitOptions, TrialOptions {
   /** Show the pair to the upstream first. */
   readonly probe: boolean;
-  /** Where clients reach the gateway; absent: only the agent's word is waited for. */
+  /** Where clients reach the gateway; absent: only the agent's confirmation is awaited. */
   readonly gatewayUrl: string | undefined;
   /** For how long requests through the gateway are watched after a move. */
   readonly settleMs: number;
@@ -88,7 +88,7 @@ async function confirm(mapping: KubeObject, { certificate }: Joined, options: Wa
       if (entry?.state === 'ok') return [];
       // It may be about the Mapping as it was: only what lasts counts.
       const says = entry?.state.startsWith('ERR_') ? `, which says ${entry.state}: ${entry.message}` : '';
-      return [`the agent's word on ${describe(refOf(mapping))}${says}`];
+      return [`waiting for the agent to confirm ${describe(refOf(mapping))}${says}`];
     },
     { ...options, timeoutMs: CONFIRM_MS },
   );

@@ -112,7 +112,7 @@ async function stopSetting(certificate: KubeObject, { kube, clock, say, signal }
   const ref = refOf(certificate);
   const changed = await kube.merge(ref, { spec: { mappings: null } }, { fieldManager: ONBOARD_FIELD_MANAGER }, signal);
   const end = clock.monotonic() + HEED_MS;
-  say.waiting(`the agent to leave the Mappings of ${certificate.metadata.name} alone`);
+  say.waiting(`waiting for the agent to release the Mappings of ${certificate.metadata.name}`);
   while (clock.monotonic() < end) {
     const live = await kube.get(ref, signal);
     const status = live?.status as PublicationStatus | undefined;
@@ -150,7 +150,7 @@ async function letGoOnce({ mapping, how }: Release, { kube, say, signal }: Offbo
     const nothing = { apiVersion: live.apiVersion, kind: live.kind, metadata };
     await kube.apply(nothing, { fieldManager: MAPPING_FIELD_MANAGER }, signal);
   }
-  say.line(`${describe(ref)} ${how === 'back' ? 'is as it was before' : 'has given back spec.tls'}`);
+  say.line(`${describe(ref)} ${how === 'back' ? 'is restored' : 'no longer has the spec.tls of the agent'}`);
 }
 
 interface Place {

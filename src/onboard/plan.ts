@@ -98,7 +98,12 @@ function stepTo(object: KubeObject, observed: KubeObject | undefined): Step {
 }
 
 function keptStep(certificate: MeshCertificate): Step {
-  return { action: 'keep', object: certificate, diff: [], note: 'stands, and is used as it is: it was not made here' };
+  return {
+    action: 'keep',
+    object: certificate,
+    diff: [],
+    note: 'exists, and is used as it is: onboard did not create it',
+  };
 }
 
 function named(wanted: readonly string[], upstreams: readonly UpstreamFinding[]): ReadonlySet<UpstreamFinding> {

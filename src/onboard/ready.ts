@@ -100,7 +100,7 @@ export async function waitFor(
       const synced = [...followed.certificates, ...followed.contexts].every(({ isSynced }) => isSynced);
       const pending = synced
         ? pendingOf(all(followed.certificates), all(followed.contexts))
-        : ['the API server is asked what stands'];
+        : ['reading the current state from the API server'];
       if (pending.length === 0) return;
       if (late) {
         const message = `not there after ${Math.round(timeoutMs / 1000)} s: ${pending.join('; ')}; run \`meshcert status\` and read the agent's log, then run this again`;

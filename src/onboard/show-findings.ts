@@ -76,7 +76,7 @@ function mappingLines({ upstream, outcome }: Verdict): string[] {
   const head = `  ${namespace}/${name}  ${mappingSpec(mapping).service} (${how}${behind})`;
   switch (outcome.kind) {
     case 'done':
-      return [head, `    has its place in ${outcome.mesh} (TLSContext ${outcome.target.contextName})`];
+      return [head, `    already uses ${outcome.mesh} (TLSContext ${outcome.target.contextName})`];
     case 'move':
       return [head, `    can move to ${outcome.mesh} (TLSContext ${outcome.target.contextName})`];
     case 'stay':

@@ -18,7 +18,7 @@ describe('docs/linkerd.md', () => {
   });
 
   it('shows a probe that is accepted', () => {
-    const probe = blocks.find((text) => text.startsWith('  probe:'));
+    const probe = blocks.find((text) => text.includes('\n  probe:'));
     const [first = ''] = blocks.filter((text) => text.includes('kind: MeshCertificate\n'));
     assert.deepEqual(parseDocuments(`${first}${probe}`, 'docs/linkerd.md', adapters).errors, []);
   });

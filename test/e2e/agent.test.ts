@@ -176,6 +176,26 @@ describe('the agent', () => {
     await world.untilReady();
   });
 
+  it('takes over an object as soon as it may, however long it was refused', async () => {
+    await using world = await AgentWorld.start();
+    const foreign = {
+      apiVersion: 'v1',
+      kind: 'Secret',
+      metadata: { name: 'istio-identity', namespace: 'emissary' },
+      type: 'Opaque',
+      data: { password: 'c2VjcmV0' },
+    };
+    world.api.put(foreign);
+    world.run();
+    await world.untilCode('ERR_PLAN_FOREIGN');
+    const refusedAt = world.clock.now();
+    await world.until('minutes of refusals', () => world.clock.now() - refusedAt > 300_000, 2000);
+    const freeAt = world.clock.now();
+    await world.kube.delete({ ...foreign, ...foreign.metadata }, {});
+    await world.untilReady();
+    assert.ok(world.clock.now() - freeAt < 5000, `taken over after ${world.clock.now() - freeAt} ms`);
+  });
+
   it('waits for the TLSContext definition and says what is missing', async () => {
     await using world = await AgentWorld.start({ ambassador: false });
     world.run();

@@ -137,7 +137,7 @@ describe('onboarding', () => {
     await world.through(checkOnServer(plan, world.options()), 'the check');
     assert.match(
       world.said.join('\n'),
-      /MeshCertificate emissary\/istio cannot be checked before its definition stands/,
+      /MeshCertificate emissary\/istio cannot be checked before its definition exists/,
     );
     assert.match(world.said.join('\n'), /Mapping emissary\/istio would be applied/);
     const again = await world.through(lookAndPlan(world.options()), 'the plan');

@@ -68,18 +68,19 @@ const pod = (spec: object, metadata: object = {}): Fragment => ({
 });
 
 /** The object that a fragment is part of; a whole object is left as it is. Throws for what is neither. */
-function complete(value: unknown): Fragment {
+function complete(value: unknown, marked = true): Fragment {
   const named = (object: Fragment): Fragment => ({
     ...object,
     metadata: { name: 'example', namespace: 'emissary', ...object.metadata },
   });
   const fragment = value as Fragment;
   if (fragment.apiVersion !== undefined && fragment.kind !== undefined) return fragment;
+  // Values of the chart.
+  if (has(fragment, 'certificates')) return complete((fragment.certificates as Fragment[])[0]);
+  if (!marked) throw new Error('this is not a whole object; begin the block with "# fragment of …"');
   if (Array.isArray(value) && value.every((rule) => has(rule, 'verbs'))) {
     return named({ apiVersion: 'rbac.authorization.k8s.io/v1', kind: 'Role', rules: value });
   }
-  // Values of the chart.
-  if (has(fragment, 'certificates')) return complete((fragment.certificates as Fragment[])[0]);
   if (has(fragment.spec, ...MESHES)) return named(certificate(fragment.spec as object));
   if (has(fragment.spec, 'containers')) return named(pod(fragment.spec as object, fragment.metadata));
   if (has(fragment, 'volumes')) return named(pod(fragment));
@@ -105,7 +106,7 @@ for (const { file, line, text } of blocks) {
   test(`the API server takes the YAML at ${file}:${line}`, async () => {
     for (const document of parseAllDocuments(text)) {
       assert.deepEqual(document.errors, []);
-      const object = complete(document.toJS());
+      const object = complete(document.toJS(), text.startsWith('# fragment of '));
       if (FOREIGN.some((group) => String(object.apiVersion).startsWith(group))) continue;
       await server.kubectl(['apply', '--dry-run=server', '-f', '-'], { input: stringify(object) });
     }
