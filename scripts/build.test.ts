@@ -32,12 +32,14 @@ test('the bundle is one executable that needs nothing beside it', async () => {
 
 test('each command of the bundle can be loaded', async () => {
   const { output } = await meshcert('--help');
-  const names = [...output.matchAll(/^ {2}([a-z]+) {2,}/gm)].map(([, name = '']) => name);
+  const names = [...output.matchAll(/^ {2}([a-z]+) {2,}/gm)]
+    .map(([, name = '']) => name)
+    .filter((name) => name !== 'help');
   assert.ok(names.length >= 8, output);
   for (const name of names) {
     const { code, output: usage } = await meshcert(name, '--help');
     assert.equal(code, 0, usage);
-    assert.match(usage, new RegExp(`^usage: meshcert ${name}`));
+    assert.match(usage, new RegExp(`^Usage: meshcert ${name}`));
   }
 });
 

@@ -1,4 +1,5 @@
 import { availableParallelism } from 'node:os';
+import { BUNDLE_VARIABLE, builtBundle } from './built-bundle.ts';
 import { run } from './run.ts';
 import { bundleTests } from './test-bundle.ts';
 import { longestFirst } from './test-order.ts';
@@ -41,7 +42,11 @@ async function main(): Promise<number> {
     const code = await run(process.execPath, ['--import', 'tsx', 'test/peers/build.ts']);
     if (code !== 0) return code;
   }
-  const env = mode === 'model' ? { ...process.env, MESHCERT_MODEL_RUNS: runs } : process.env;
+  const env = {
+    ...process.env,
+    [BUNDLE_VARIABLE]: await builtBundle(),
+    ...(mode === 'model' ? { MESHCERT_MODEL_RUNS: runs } : {}),
+  };
   // A real root rotation takes minutes, ten thousand histories a good part of an hour where others work; nothing else may.
   const timeout = (mode === 'model' ? 90 : withPeers ? 30 : 5) * MINUTE_MS;
   // Many tests wait: here for a held request or a leaf to end, with real peers for most of their minutes.

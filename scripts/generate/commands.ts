@@ -1,15 +1,18 @@
+import { COMMANDS } from '../../src/cli/commands/index.ts';
 import { main } from '../../src/cli/main.ts';
 
 /** docs/reference/commands.md: what `--help` says, of the whole and of each command. */
 export async function renderCommands(): Promise<string> {
   const overview = await help();
   const sections: string[] = [];
-  for (const [, name = ''] of overview.matchAll(/^ {2}([a-z]+) {2}/gm))
-    sections.push(`## meshcert ${name}\n\n${fence(await help(name))}`);
+  for (const { name } of COMMANDS) sections.push(`## meshcert ${name}\n\n${fence(await help(name))}`);
   return `# Commands
 
-Generated from the commands' own help by \`npm run gen\`. With \`kubectl-meshcert\` on the path, each is also
+Generated from the declarations of the commands by \`npm run gen\`. With \`kubectl-meshcert\` on the path, each is also
 \`kubectl meshcert COMMAND\`. Exit codes: 0 done, 1 failed, 2 wrong usage, 130 interrupted.
+
+Flags follow kubectl: \`-o=json\` is \`-o json\`, \`--watch=true\` is \`--watch\`, and cluster flags such as \`-n\` may also come
+before the command.
 
 ${fence(overview)}
 ${sections.join('\n')}`;

@@ -9,7 +9,6 @@ import { Health } from '../agent/health.ts';
 import { alone } from '../agent/leadership.ts';
 import { LeaseLeadership } from '../agent/lease-leadership.ts';
 import { LiveSink } from '../agent/live.ts';
-import { diagnosticsUrl } from '../agent/live-answer.ts';
 import { LogSink } from '../agent/log-sink.ts';
 import { MetricsSink } from '../agent/metrics-sink.ts';
 import { OnceSink } from '../agent/once.ts';
@@ -26,22 +25,17 @@ import { systemClock } from '../mesh/clock.ts';
 import type { Log } from '../mesh/log.ts';
 import { createLog } from '../telemetry/log.ts';
 import { createMetrics, type Metrics } from '../telemetry/metrics.ts';
-import { AGENT_USAGE, type AgentFlags, parseAgentFlags } from './agent-flags.ts';
-import { type Command, type Io, UsageError } from './command.ts';
+import { type AgentSettings, agentSettings } from './agent-settings.ts';
+import type { Io } from './command.ts';
+import type { AgentFlags } from './commands/agent.ts';
 import { listenAddress } from './listen.ts';
 import { VERSION } from './version.ts';
 
 const clock = systemClock;
 const random = Math.random;
 
-export const agent: Command = {
-  name: 'agent',
-  summary: 'Keep the certificates of MeshCertificates published and rotated',
-  usage: AGENT_USAGE,
-  run: (argv, io) => runAgent(parseAgentFlags(argv), io),
-};
-
-async function runAgent(flags: AgentFlags, io: Io): Promise<number> {
+export async function runAgent(given: AgentFlags, io: Io): Promise<number> {
+  const flags = agentSettings(given);
   const log = createLog({ level: flags.logLevel });
   const namespace = flags.namespace ?? io.env.POD_NAMESPACE ?? (await podNamespace()) ?? 'default';
   const metrics = createMetrics({ version: VERSION });
@@ -79,7 +73,7 @@ async function runAgent(flags: AgentFlags, io: Io): Promise<number> {
   const precedence = new Precedence(clock);
   const sinks: Sink[] = [board, new LogSink(log), new MetricsSink(metrics, clock)];
   if (once) sinks.push(once);
-  const urls = diagnosticsUrls(flags.gatewayDiagnostics);
+  const urls = flags.gatewayDiagnostics;
   if (urls.length > 0) sinks.push(new LiveSink({ urls, kube, clock, log, metrics, signal }));
   if (fromResources && !flags.dryRun) {
     const instance = io.env.POD_NAME ?? 'meshcert';
@@ -117,7 +111,7 @@ async function runAgent(flags: AgentFlags, io: Io): Promise<number> {
       log,
     }));
   if (http) log.info({ url: http.url }, 'status page, /metrics and probes are served');
-  const deadline = once ? clock.sleep(flags.timeoutMs, signal).then(() => stop.abort(new Error('timeout'))) : undefined;
+  const deadline = once ? clock.sleep(flags.timeout, signal).then(() => stop.abort(new Error('timeout'))) : undefined;
   deadline?.catch(() => {});
   try {
     await running.run(signal);
@@ -142,7 +136,7 @@ interface WishContext {
   readonly health: Health;
 }
 
-function wishesOf(flags: AgentFlags, context: WishContext): Wishes {
+function wishesOf(flags: AgentSettings, context: WishContext): Wishes {
   const { kube, log, metrics, namespace, leadership, io, once, health } = context;
   if (flags.consulConnector) {
     return async function* (signal) {
@@ -191,15 +185,7 @@ function wishesOf(flags: AgentFlags, context: WishContext): Wishes {
   };
 }
 
-/** Commas between them: Emissary's diagnostics and Envoy's admin interface know different things. */
-function diagnosticsUrls(flag: string | undefined): URL[] {
-  return (flag?.split(',') ?? []).map((text) => {
-    if (/^https?:\/\//.test(text.trim()) && URL.canParse(text.trim())) return diagnosticsUrl(text.trim());
-    throw new UsageError(`--gateway-diagnostics ${text}: expected http://host:port, such as http://127.0.0.1:8877`);
-  });
-}
-
-function watched(flags: AgentFlags, namespace: string): readonly string[] | undefined {
+function watched(flags: AgentSettings, namespace: string): readonly string[] | undefined {
   return flags.allNamespaces ? undefined : (flags.watchNamespaces ?? [namespace]);
 }
 

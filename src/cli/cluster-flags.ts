@@ -3,29 +3,36 @@ import { join } from 'node:path';
 import { parse } from 'yaml';
 import type { Kube } from '../kube/api.ts';
 import { connect } from '../kube/client.ts';
-import type { Io } from './command.ts';
+import { type Io, UsageError } from './command.ts';
+import { text, texts, type Values } from './flags.ts';
 import { VERSION } from './version.ts';
 
+const GROUP = 'Cluster flags:';
+
 /** Flags of every command that talks to a cluster, as kubectl names them. */
-export const CLUSTER_OPTIONS = {
-  namespace: { type: 'string', short: 'n' },
-  kubeconfig: { type: 'string' },
-  context: { type: 'string' },
+export const CLUSTER_FLAGS = {
+  namespace: text('-n, --namespace <name>', "Namespace (default: the kubeconfig's)")
+    .offers('namespaces')
+    .helpGroup(GROUP),
+  kubeconfig: text('--kubeconfig <file>', 'Path of a kubeconfig, instead of $KUBECONFIG')
+    .offers('files')
+    .helpGroup(GROUP),
+  context: text('--context <name>', 'Context of the kubeconfig').offers('contexts').helpGroup(GROUP),
+  as: text('--as <user>', 'User to impersonate, such as system:serviceaccount:emissary:meshcert').helpGroup(GROUP),
+  asGroup: texts('--as-group <group>', 'Group to impersonate').helpGroup(GROUP),
 } as const;
 
-export const CLUSTER_USAGE = `  -n, --namespace NAME   default: the kubeconfig's
-  --kubeconfig FILE      instead of KUBECONFIG
-  --context NAME         context of the kubeconfig`;
-
-export interface ClusterFlags {
-  readonly namespace?: string | undefined;
-  readonly kubeconfig?: string | undefined;
-  readonly context?: string | undefined;
-}
+export type ClusterFlags = Partial<Values<typeof CLUSTER_FLAGS>>;
 
 export function clusterOf(flags: ClusterFlags, io: Io): Kube {
-  const { context } = flags;
-  return connect({ kubeconfig: flags.kubeconfig ?? io.env.KUBECONFIG, context, userAgent: `meshcert/${VERSION}` });
+  const { context, as: user, asGroup: groups = [] } = flags;
+  if (user === undefined && groups.length > 0) throw new UsageError('--as-group needs --as');
+  return connect({
+    kubeconfig: flags.kubeconfig ?? io.env.KUBECONFIG,
+    context,
+    userAgent: `meshcert/${VERSION}`,
+    ...(user === undefined ? {} : { impersonate: { user, groups } }),
+  });
 }
 
 /** The flag, else the namespace of the kubeconfig's context, else of the pod, else `default`. */
@@ -38,12 +45,21 @@ interface KubeconfigText {
   readonly contexts?: readonly { readonly name: string; readonly context?: { readonly namespace?: string } }[];
 }
 
+/** The names of the kubeconfig's contexts. */
+export const contextsOf = (flags: ClusterFlags, io: Io): readonly string[] =>
+  (kubeconfigOf(flags, io)?.contexts ?? []).map(({ name }) => name);
+
 function ofKubeconfig(flags: ClusterFlags, io: Io): string | undefined {
+  const config = kubeconfigOf(flags, io);
+  const name = flags.context ?? config?.['current-context'];
+  return config?.contexts?.find((context) => context.name === name)?.context?.namespace;
+}
+
+/** Undefined where it cannot be read: whoever then asks the cluster says so. */
+function kubeconfigOf(flags: ClusterFlags, io: Io): KubeconfigText | undefined {
   const path = flags.kubeconfig ?? io.env.KUBECONFIG?.split(':')[0] ?? join(io.env.HOME ?? '/', '.kube', 'config');
   try {
-    const config = parse(readFileSync(path, 'utf8')) as KubeconfigText | null;
-    const name = flags.context ?? config?.['current-context'];
-    return config?.contexts?.find((context) => context.name === name)?.context?.namespace;
+    return (parse(readFileSync(path, 'utf8')) as KubeconfigText | null) ?? undefined;
   } catch {
     return undefined;
   }

@@ -1,3 +1,5 @@
+import type { Completes, Flags, Values } from './flags.ts';
+
 /** The outside world of a command, so that tests can stand in for it. */
 export interface Io {
   readonly stdout: Output;
@@ -15,21 +17,58 @@ export interface Output {
   readonly columns?: number | undefined;
 }
 
-/** One verb of the command line. */
-export interface Command {
+/** A positional argument. */
+export interface Parameter {
+  readonly name: string;
+  readonly description: string;
+  readonly required?: boolean;
+  /** The last one may take all that follow. */
+  readonly variadic?: boolean;
+  readonly choices?: readonly string[];
+  readonly completes?: Completes;
+  /** What it completes after another first argument. */
+  readonly after?: Readonly<Record<string, Completes | undefined>>;
+  /** Attribute names of flags that take its place. */
+  readonly replacedBy?: readonly string[];
+}
+
+export interface Example {
+  readonly does: string;
+  /** One command line, or several with newlines between them. */
+  readonly line: string;
+}
+
+/** What the command line gave. */
+export interface Given<F extends Flags> {
+  readonly flags: Values<F>;
+  readonly args: readonly string[];
+}
+
+/** One verb of the command line. Parsing, help, completion and the reference are all made from it. */
+export interface Command<F extends Flags = Flags> {
   readonly name: string;
   /** One line, for `meshcert --help`. */
   readonly summary: string;
-  /** What `meshcert NAME --help` prints; no line over 80 columns. */
-  readonly usage: string;
+  /** Paragraphs with an empty line between them. */
+  readonly description: string;
+  /** What follows `meshcert NAME`, where that says more than the flags and parameters themselves. */
+  readonly usage?: readonly string[];
+  readonly parameters?: readonly Parameter[];
+  /** By their attribute names: `dryRun` for `--dry-run`. Its order is that of the help. */
+  readonly flags: F;
+  readonly examples: readonly Example[];
+  /** Where they differ from 0 done, 1 failed, 2 wrong usage. */
+  readonly exitCodes?: string;
   /** Resolves to the exit code: 0 done, 1 failed, 2 wrong usage. Throws UsageError for wrong flags. */
-  run(argv: readonly string[], io: Io): Promise<number>;
+  run(given: Given<F>, io: Io): Promise<number>;
 }
 
-/** The flags that a command's usage names. */
-export const flagsOf = ({ usage }: Command): readonly string[] => [
-  ...new Set(usage.match(/(?<![\w-])--?[a-zA-Z][a-z-]*/g) ?? []),
-];
+/** Whatever its flags. */
+// biome-ignore lint/suspicious/noExplicitAny: a list of commands has all kinds of flags
+export type AnyCommand = Command<any>;
+
+/** Infers the types of the flags. */
+export const declare = <const F extends Flags>(command: Command<F>): Command<F> => command;
 
 /** The flags were wrong; the message says which, and the usage is shown after it. */
 export class UsageError extends Error {

@@ -1,17 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { Io } from './command.ts';
-import { UsageError } from './command.ts';
-import { demo } from './demo.ts';
 import { runDemo } from './demo-run.ts';
 import { DemoState } from './demo-state.ts';
 import { closing, frame } from './demo-view.ts';
-
-function io(signal: AbortSignal): Io & { readonly text: () => string } {
-  const written: string[] = [];
-  const out = { write: (text: string) => written.push(text) };
-  return { stdout: out, stderr: out, env: {}, signal, text: () => written.join('') };
-}
+import { say } from './io.fixture.ts';
 
 test('certificates rotate through traffic in every mesh, and no request fails', { timeout: 60_000 }, async () => {
   const stop = new AbortController();
@@ -49,9 +41,9 @@ test('certificates rotate through traffic in every mesh, and no request fails', 
 test('ended before anything rotated, it says so and fails', async () => {
   const stop = new AbortController();
   stop.abort(new Error('SIGINT'));
-  const out = io(stop.signal);
-  assert.equal(await demo.run(['--meshes', 'consul', '--json'], out), 1);
-  const last = JSON.parse(out.text().trimEnd().split('\n').at(-1) ?? '');
+  const { code, stdout } = await say(['demo', '--meshes', 'consul', '--json'], { signal: stop.signal });
+  assert.equal(code, 1);
+  const last = JSON.parse(stdout.trimEnd().split('\n').at(-1) ?? '');
   assert.equal(last.ok, false);
   assert.deepEqual(last.meshes, ['consul']);
 });
@@ -98,12 +90,11 @@ test('the view shows identity, life, renewal, requests and events, within the wi
 });
 
 test('wrong flags are told apart before anything starts', async () => {
-  const out = io(new AbortController().signal);
   for (const argv of [
     ['--meshes', 'nomad'],
     ['--leaf', '1s'],
     ['--for', 'soon'],
   ]) {
-    await assert.rejects(demo.run(argv, out), UsageError);
+    assert.equal((await say(['demo', ...argv])).code, 2, argv.join(' '));
   }
 });

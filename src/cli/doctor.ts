@@ -1,43 +1,20 @@
-import { parseArgs } from 'node:util';
 import { adapters } from '../../adapters/index.ts';
 import { formatPath } from '../config/issue.ts';
 import { validator } from '../config/validate.ts';
 import type { KubeObject } from '../core/object.ts';
 import { CHECKS, diagnose } from '../doctor/diagnose.ts';
-import { type Origin, readFiles } from '../doctor/files.ts';
+import { type Origin, parseManifest, readFiles } from '../doctor/files.ts';
 import { SEVERITIES } from '../doctor/finding.ts';
 import { readCluster } from '../doctor/live.ts';
-import { FORMATS, report } from '../doctor/report.ts';
+import { report } from '../doctor/report.ts';
 import type { EmissaryEnv } from '../gateway/env.ts';
 import { systemClock } from '../mesh/clock.ts';
-import { CLUSTER_OPTIONS, CLUSTER_USAGE, type ClusterFlags, clusterOf } from './cluster-flags.ts';
-import { type Command, type Io, UsageError } from './command.ts';
+import { type ClusterFlags, clusterOf } from './cluster-flags.ts';
+import { type Io, UsageError } from './command.ts';
+import type { DoctorFlags } from './commands/doctor.ts';
+import { systemReason } from './failure.ts';
+import { readInput } from './input.ts';
 import { VERSION } from './version.ts';
-
-const USAGE = `usage: meshcert doctor [-f PATH]... [flags]
-
-Finds what hurts or will: contexts that fall back to plaintext, pairs that
-freeze the gateway, rotations that do not arrive. Reads a cluster, or files
-before they are applied. Changes nothing. docs/checks.md explains each code.
-
-  -f, --filename PATH    judge these files, or all manifests below a directory,
-                         instead of a cluster; may be given more than once
-  -o, --output FORMAT    text, json or sarif (default text)
-  --fail-on SEVERITY     exit with 1 from here on: error, warning, note
-                         (default error); a file that is no YAML fails too
-  --ambassador-id ID     of the gateway, where its Deployment does not tell
-  --gateway-namespace N  of the gateway, where its Deployment does not tell
-  --list                 print the checks there are
-${CLUSTER_USAGE}
-                         and for -n: judge this namespace alone
-`;
-
-export const doctor: Command = {
-  name: 'doctor',
-  summary: 'Find what will hurt, in a cluster or in files to be applied',
-  usage: USAGE,
-  run,
-};
 
 interface Read {
   readonly objects: readonly KubeObject[];
@@ -46,44 +23,39 @@ interface Read {
   readonly skipped: readonly string[];
 }
 
-async function run(argv: readonly string[], io: Io): Promise<number> {
-  const { values } = parseArgs({
-    args: [...argv],
-    options: {
-      ...CLUSTER_OPTIONS,
-      filename: { type: 'string', short: 'f', multiple: true },
-      output: { type: 'string', short: 'o', default: 'text' },
-      'fail-on': { type: 'string', default: 'error' },
-      'ambassador-id': { type: 'string' },
-      'gateway-namespace': { type: 'string' },
-      list: { type: 'boolean', default: false },
-    },
-  });
-  const format = oneOf('--output', FORMATS, values.output);
-  const failOn = oneOf('--fail-on', SEVERITIES, values['fail-on']);
-  if (values.list) {
+export async function runDoctor(flags: DoctorFlags, io: Io): Promise<number> {
+  if (flags.list) {
     for (const { code, severity, title } of CHECKS) io.stdout.write(`${code}  ${severity.padEnd(7)}  ${title}\n`);
     return 0;
   }
-  const { objects, origins, whole, skipped } = values.filename
-    ? await fromFiles(values.filename)
-    : await fromCluster(values, io);
-  const findings = diagnose({ objects, whole, now: systemClock.now(), validate: validation() }, envOf(values));
+  const isFiles = flags.filename.length > 0;
+  const { objects, origins, whole, skipped } = isFiles
+    ? await fromFiles(flags.filename, io)
+    : await fromCluster(flags, io);
+  const findings = diagnose({ objects, whole, now: systemClock.now(), validate: validation() }, envOf(flags));
   io.stdout.write(
-    report(format, { findings, checks: CHECKS, origins, judged: objects.length, skipped, version: VERSION }),
+    report(flags.output, { findings, checks: CHECKS, origins, judged: objects.length, skipped, version: VERSION }),
   );
   const worst = Math.max(-1, ...findings.map(({ severity }) => SEVERITIES.indexOf(severity)));
   // A file that could not be read is no clean bill.
-  return worst >= SEVERITIES.indexOf(failOn) || (values.filename && skipped.length > 0) ? 1 : 0;
+  return worst >= SEVERITIES.indexOf(flags.failOn) || (isFiles && skipped.length > 0) ? 1 : 0;
 }
 
-async function fromFiles(paths: readonly string[]): Promise<Read> {
-  const { objects, origins, skipped } = await readFiles(paths).catch((cause: NodeJS.ErrnoException) => {
+async function fromFiles(paths: readonly string[], io: Io): Promise<Read> {
+  const { objects, origins, skipped } = await readFiles(paths.filter((path) => path !== '-')).catch((cause) => {
     if (cause.syscall === undefined) throw cause;
-    throw new UsageError(`cannot read ${cause.path ?? paths.join(', ')}: ${cause.code}`);
+    throw new UsageError(`cannot read ${cause.path ?? paths.join(', ')}: ${systemReason(cause)}`);
   });
-  const sentences = skipped.map(({ file, line, message }) => `${file}:${line}: ${message}`);
-  return { objects, origins, whole: new Set(), skipped: sentences };
+  const piped = paths.includes('-') ? parseManifest(await readInput('-', io), 'standard input') : undefined;
+  const sentences = [...skipped, ...(piped?.skipped ?? [])].map(
+    ({ file, line, message }) => `${file}:${line}: ${message}`,
+  );
+  return {
+    objects: [...objects, ...(piped?.found.map(({ object }) => object) ?? [])],
+    origins: new Map([...origins, ...(piped?.found.map(({ object, origin }) => [object, origin] as const) ?? [])]),
+    whole: new Set(),
+    skipped: sentences,
+  };
 }
 
 async function fromCluster(flags: ClusterFlags, io: Io): Promise<Read> {
@@ -104,15 +76,9 @@ function validation(): (object: KubeObject) => readonly string[] {
   };
 }
 
-function envOf(values: { 'ambassador-id'?: string; 'gateway-namespace'?: string }): Partial<EmissaryEnv> {
+function envOf({ ambassadorId, gatewayNamespace }: DoctorFlags): Partial<EmissaryEnv> {
   return {
-    ...(values['ambassador-id'] === undefined ? {} : { ambassadorId: values['ambassador-id'] }),
-    ...(values['gateway-namespace'] === undefined ? {} : { namespace: values['gateway-namespace'] }),
+    ...(ambassadorId === undefined ? {} : { ambassadorId }),
+    ...(gatewayNamespace === undefined ? {} : { namespace: gatewayNamespace }),
   };
-}
-
-function oneOf<T extends string>(flag: string, known: readonly T[], given: string): T {
-  const found = known.find((one) => one === given);
-  if (!found) throw new UsageError(`${flag} must be one of ${known.join(', ')}`);
-  return found;
 }

@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import { fileContents } from '../agent/files.ts';
 import type { KubeObject } from '../core/object.ts';
 import { decodeData } from '../gateway/secret-file.ts';
@@ -11,7 +10,8 @@ import { silentLog } from '../mesh/log.ts';
 import { type Certificate, parseCertificates } from '../pki/certificate.ts';
 import { PkiError } from '../pki/error.ts';
 import { PrivateKey } from '../pki/key.ts';
-import { UsageError } from './command.ts';
+import type { Io } from './command.ts';
+import { readInput } from './input.ts';
 
 /** What is looked at: a chain, perhaps with its key and with the roots that it should verify under. */
 export interface Inspected {
@@ -23,8 +23,8 @@ export interface Inspected {
 }
 
 /** Certificates, and a key where there is one, from PEM files that are read as one. */
-export async function fromFiles(files: readonly string[], caFiles: readonly string[]): Promise<Inspected> {
-  const [text, caText] = await Promise.all([readAll(files), readAll(caFiles)]);
+export async function fromFiles(files: readonly string[], caFiles: readonly string[], io: Io): Promise<Inspected> {
+  const [text, caText] = await Promise.all([readAll(files, io), readAll(caFiles, io)]);
   const from = files.join(', ');
   const { chain, roots } = split(within(from, () => parseCertificates(text)));
   const bundle = caFiles.length === 0 ? roots : within(caFiles.join(', '), () => parseCertificates(caText));
@@ -89,7 +89,8 @@ function socketHost(): Host {
   };
 }
 
-const readAll = async (files: readonly string[]): Promise<string> => (await Promise.all(files.map(read))).join('\n');
+const readAll = async (files: readonly string[], io: Io): Promise<string> =>
+  (await Promise.all(files.map((file) => readInput(file, io)))).join('\n');
 
 /** Errors name the files. */
 function within<T>(from: string, parse: () => T): T {
@@ -98,14 +99,6 @@ function within<T>(from: string, parse: () => T): T {
   } catch (error) {
     if (error instanceof PkiError) throw new PkiError(error.code, `${from}: ${error.message}`);
     throw error;
-  }
-}
-
-async function read(file: string): Promise<string> {
-  try {
-    return await readFile(file, 'utf8');
-  } catch (cause) {
-    throw new UsageError(`cannot read ${file}: ${(cause as NodeJS.ErrnoException).code}`);
   }
 }
 

@@ -1,7 +1,7 @@
 import { examine, type Finding, type Wish } from '../core/verify.ts';
-import { formatDuration } from '../mesh/duration.ts';
 import type { Certificate } from '../pki/certificate.ts';
 import { describeKeyType } from '../pki/key-type.ts';
+import { humanDuration } from './human-duration.ts';
 import type { Inspected } from './inspect-input.ts';
 import type { painter } from './table.ts';
 
@@ -25,19 +25,29 @@ interface CertificateFacts {
   readonly key: string;
 }
 
-/** Checks that a missing part cannot fail: no roots were given, so nothing is said about a path to one. */
-const NEED_ROOTS: readonly string[] = [
-  'ERR_VERIFY_EMPTY_BUNDLE',
-  'ERR_VERIFY_CHAIN_INCOMPLETE',
-  'ERR_VERIFY_LINK_EXPIRED',
-];
+/** What the user expects of the leaf. */
+export interface Expected extends Wish {
+  /** Otherwise the form is that of the leaf itself, which proves nothing. */
+  readonly isFormGiven: boolean;
+}
 
-/** Everything that the verify chain says about it; `now` in epoch ms. */
-export function inspectReport(inspected: Inspected, wish: Wish, now: number): InspectReport {
+/** Checks that nothing was given for: they would pass whatever the certificate is. */
+function unasked({ bundle }: Inspected, { id, trustDomain, isFormGiven }: Expected): readonly string[] {
+  return [
+    ...(bundle.length > 0 ? [] : ['ERR_VERIFY_EMPTY_BUNDLE', 'ERR_VERIFY_CHAIN_INCOMPLETE', 'ERR_VERIFY_LINK_EXPIRED']),
+    ...(id === undefined ? ['ERR_VERIFY_ID'] : []),
+    ...(trustDomain === undefined ? ['ERR_VERIFY_TRUST_DOMAIN'] : []),
+    ...(isFormGiven ? [] : ['ERR_VERIFY_SAN_FORM']),
+  ];
+}
+
+/** What each check says; `now` in epoch ms. */
+export function inspectReport(inspected: Inspected, expected: Expected, now: number): InspectReport {
   const { chain, key, bundle, from } = inspected;
-  const findings = examine({ key, chain }, bundle, { ...wish, keyless: key === undefined }, now);
+  const skipped = unasked(inspected, expected);
+  const findings = examine({ key, chain }, bundle, { ...expected, keyless: key === undefined }, now);
   const checks = findings.map((finding): Finding => {
-    if (bundle.length > 0 || !NEED_ROOTS.includes(finding.code)) return finding;
+    if (!skipped.includes(finding.code)) return finding;
     return { code: finding.code, title: finding.title, outcome: 'skipped' };
   });
   const role = (index: number) => (index === 0 ? 'leaf' : 'intermediate');
@@ -96,6 +106,5 @@ export function formatReport(report: InspectReport, now: number, paint: ReturnTy
 
 function left(notAfter: string, now: number): string {
   const ms = Date.parse(notAfter) - now;
-  const whole = Math.floor(Math.abs(ms) / 1000) * 1000;
-  return ms > 0 ? `${formatDuration(whole)} left` : `expired ${formatDuration(whole)} ago`;
+  return ms > 0 ? `${humanDuration(ms)} left` : `expired ${humanDuration(-ms)} ago`;
 }

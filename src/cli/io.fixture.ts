@@ -1,5 +1,16 @@
-import type { Command, Io } from './command.ts';
-import { main } from './main.ts';
+import { Readable } from 'node:stream';
+import { pathToFileURL } from 'node:url';
+import { builtBundle } from '../../scripts/built-bundle.ts';
+import type { Io } from './command.ts';
+import type { main } from './main.ts';
+
+const bundle = builtBundle();
+
+/** The shipped program, within this process. */
+export async function shippedMain(): Promise<typeof main> {
+  const { main } = (await import(pathToFileURL(await bundle).href)) as typeof import('./main.ts');
+  return main;
+}
 
 export interface Said {
   readonly code: number;
@@ -7,14 +18,22 @@ export interface Said {
   readonly stderr: string;
 }
 
-/** Runs a command line as the shell would, with its own environment and outputs kept as text. */
+/** Runs a command line of the built bundle, with its own environment and its outputs kept as text. */
 export async function say(
   argv: readonly string[],
-  options: { env?: Io['env']; signal?: AbortSignal; isTTY?: boolean; onOutput?: (all: string) => void } = {},
+  options: {
+    env?: Io['env'];
+    signal?: AbortSignal;
+    isTTY?: boolean;
+    stdin?: string;
+    onOutput?: (all: string) => void;
+  } = {},
 ): Promise<Said> {
   let stdout = '';
   let stderr = '';
+  const main = await shippedMain();
   const code = await main(argv, {
+    stdin: options.stdin === undefined ? undefined : Readable.from([options.stdin]),
     stdout: {
       isTTY: options.isTTY ?? false,
       write(text) {
@@ -28,6 +47,3 @@ export async function say(
   });
   return { code, stdout, stderr };
 }
-
-/** Lines of usage that a terminal of 80 columns would break. */
-export const tooLong = ({ usage }: Command): string[] => usage.split('\n').filter((line) => line.length > 80);

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { COMMANDS } from './commands/index.ts';
 import { say } from './io.fixture.ts';
 import { nodeProblem } from './main.ts';
 
@@ -31,13 +32,15 @@ describe('meshcert', () => {
 
   it('says what a mistyped command or flag most likely meant', async () => {
     for (const [argv, words] of [
-      [['onbord'], /no command "onbord"; did you mean "onboard"\?/],
+      [['onbord'], /no command "onbord"; did you mean onboard\?\nSee "meshcert --help"/],
       [
         ['agent', '--conifg', 'a.yaml'],
-        /meshcert agent: no flag --conifg; did you mean --config\?\nSee meshcert agent/,
+        /meshcert agent: no flag --conifg; did you mean --config\?\nSee "meshcert agent --help"/,
       ],
       [['doctor', '--ouput=json'], /no flag --ouput; did you mean --output\?/],
       [['inspect', '--zzzzzzzz'], /no flag --zzzzzzzz\n/],
+      [['render', '--once'], /no flag --once here; meshcert agent has it\n/],
+      [['status', '-q'], /no flag -q\n/],
     ] as const) {
       const said = await say(argv);
       assert.match(said.stderr, words);
@@ -46,11 +49,35 @@ describe('meshcert', () => {
   });
 
   it('reads well on 80 columns', async () => {
-    const { stdout } = await say(['--help']);
-    assert.deepEqual(
-      stdout.split('\n').filter((line) => line.length > 80),
-      [],
-    );
+    for (const argv of [['--help'], ...COMMANDS.map(({ name }) => [name, '--help'])]) {
+      const { code, stdout } = await say(argv);
+      assert.equal(code, 0);
+      assert.deepEqual(
+        stdout.split('\n').filter((line) => line.length > 80),
+        [],
+      );
+    }
+  });
+
+  it('shows examples in the help of each command, and each is a command line that it takes', async () => {
+    for (const { name } of COMMANDS) {
+      const { stdout } = await say([name, '--help']);
+      const [, examples = ''] = stdout.split('\nExamples:\n');
+      assert.match(examples, new RegExp(`^ {2}# .+\n {2}.*meshcert ${name}`), name);
+    }
+  });
+
+  it('takes what kubectl takes: -o=json, a switch with =true, and cluster flags before the command', async () => {
+    for (const argv of [
+      ['doctor', '--list', '-o=json'],
+      ['doctor', '--list=true'],
+      ['--context', 'none', 'doctor', '--list'],
+      ['-n', 'emissary', 'doctor', '--list'],
+    ]) {
+      const said = await say(argv);
+      assert.equal(said.code, 0, said.stderr);
+    }
+    assert.equal((await say(['schema', '--crd=false', '-o=json'])).stdout[0], '{');
   });
 
   it('names the file, flag or field that is wrong, and what is expected', async () => {
@@ -63,8 +90,8 @@ describe('meshcert', () => {
     try {
       for (const [argv, code, words] of [
         [['inspect', await file('a.pem', 'no pem')], 1, /ERR_PEM_EMPTY: .*a\.pem: input has no PEM block/],
-        [['status', '--url', 'foo'], 2, /--url foo: expected http:\/\/host:port/],
-        [['doctor', '-f', join(dir, 'absent')], 2, /cannot read .*absent: ENOENT/],
+        [['status', '--url', 'foo'], 2, /--url "foo": expected http:\/\/host:port/],
+        [['doctor', '-f', join(dir, 'absent')], 2, /cannot read .*absent: no such file or directory/],
         [['doctor', '-f', await file('broken.yaml', 'a: [')], 1, /not looked at: .*broken\.yaml:/],
         [['render', '-f', await file('empty.yaml', '')], 2, /empty\.yaml holds no MeshCertificate; add at least one/],
         [['render', '-f', await file('kind.yaml', kind)], 1, /kind: expected "MeshCertificate"\n/],

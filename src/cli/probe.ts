@@ -1,4 +1,3 @@
-import { parseArgs } from 'node:util';
 import { adapters } from '../../adapters/index.ts';
 import { type ProbeResult, probe as probeUpstream } from '../agent/probe.ts';
 import { API_VERSION, KIND, type MeshCertificate, type ProbeWish } from '../config/mesh-certificate.ts';
@@ -8,72 +7,34 @@ import type { Kube } from '../kube/api.ts';
 import { systemClock } from '../mesh/clock.ts';
 import type { Certificate } from '../pki/certificate.ts';
 import type { PrivateKey } from '../pki/key.ts';
-import { CLUSTER_OPTIONS, CLUSTER_USAGE, clusterOf, namespaceOf } from './cluster-flags.ts';
-import { type Command, type Io, UsageError } from './command.ts';
+import { clusterOf, namespaceOf } from './cluster-flags.ts';
+import { type Io, UsageError } from './command.ts';
+import type { ProbeFlags } from './commands/probe.ts';
 import { fromSecret } from './inspect-input.ts';
 
-const USAGE = `usage: meshcert probe NAME [flags]
-       meshcert probe --secret NAME [--ca-secret NAME] --address HOST:PORT
-
-Shows a published certificate to a real upstream, as the gateway would, and
-checks the upstream's own name, which Emissary cannot.
-
-  --address HOST:PORT    default: spec.probe.address of the MeshCertificate
-  --id ID                SPIFFE ID or DNS name that the upstream must present
-  --sni NAME             server name to send
-  --http PATH            send a GET request too
-  --secret NAME          an identity Secret instead of a MeshCertificate
-  --ca-secret NAME       its trust bundle; default: ca.crt of the Secret
-  -o text|json
-${CLUSTER_USAGE}
-
-Exit code: 0 when the upstream accepts, 1 when it does not.
-`;
-
-export const probe: Command = {
-  name: 'probe',
-  summary: 'Show a published certificate to a real upstream',
-  usage: USAGE,
-  run,
-};
-
-async function run(argv: readonly string[], io: Io): Promise<number> {
-  const { values, positionals } = parseArgs({
-    args: [...argv],
-    allowPositionals: true,
-    options: {
-      ...CLUSTER_OPTIONS,
-      address: { type: 'string' },
-      id: { type: 'string' },
-      sni: { type: 'string' },
-      http: { type: 'string' },
-      secret: { type: 'string' },
-      'ca-secret': { type: 'string' },
-      output: { type: 'string', short: 'o', default: 'text' },
-    },
-  });
-  const [name] = positionals;
-  if ((name === undefined) === (values.secret === undefined)) {
+export async function runProbe(flags: ProbeFlags, args: readonly string[], io: Io): Promise<number> {
+  const [name] = args;
+  if ((name === undefined) === (flags.secret === undefined)) {
     throw new UsageError('name one MeshCertificate, or a Secret with --secret');
   }
-  const namespace = namespaceOf(values, io);
-  const kube = clusterOf(values, io);
+  const namespace = namespaceOf(flags, io);
+  const kube = clusterOf(flags, io);
   try {
     const { pair, bundle, wish, tls } =
       name === undefined
-        ? await ofSecret(kube, namespace, values.secret ?? '', values['ca-secret'], io)
+        ? await ofSecret(kube, namespace, flags.secret ?? '', flags.caSecret, io)
         : await ofCertificate(kube, namespace, name, io);
-    const address = values.address ?? wish?.address;
+    const address = flags.address ?? wish?.address;
     if (address === undefined) throw new UsageError('--address is needed: the MeshCertificate has no spec.probe');
     const full: ProbeWish = {
       ...(wish?.address === address ? wish : {}),
       address,
-      ...(values.id === undefined ? {} : { id: values.id }),
-      ...(values.sni === undefined ? {} : { sni: values.sni }),
-      ...(values.http === undefined ? {} : { http: { path: values.http } }),
+      ...(flags.id === undefined ? {} : { id: flags.id }),
+      ...(flags.sni === undefined ? {} : { sni: flags.sni }),
+      ...(flags.http === undefined ? {} : { http: { path: flags.http } }),
     };
     const result = await probeUpstream(full, pair, bundle, { clock: systemClock, tls, signal: io.signal });
-    io.stdout.write(values.output === 'json' ? `${JSON.stringify(result)}\n` : `${text(result)}\n`);
+    io.stdout.write(flags.output === 'json' ? `${JSON.stringify(result)}\n` : `${text(result)}\n`);
     return result.code === 'accepted' ? 0 : 1;
   } finally {
     kube.close();

@@ -4,9 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { before, test } from 'node:test';
 import { parseAllDocuments } from 'yaml';
-import { say, tooLong } from './io.fixture.ts';
-import { render } from './render.ts';
-import { schema } from './schema.ts';
+import { say } from './io.fixture.ts';
 
 const ISTIO = `apiVersion: meshcert.dev/v1alpha1
 kind: MeshCertificate
@@ -111,10 +109,6 @@ test('the schema is JSON for editors, and with --crd what kubectl applies', asyn
   const [crd] = objects((await say(['schema', '--crd'])).stdout);
   assert.equal(crd?.kind, 'CustomResourceDefinition');
   assert.equal((await say(['schema', '-o', 'xml'])).code, 2);
-});
-
-test('the usages fit a terminal of 80 columns', () => {
-  assert.deepEqual([...tooLong(render), ...tooLong(schema)], []);
 });
 
 const DISCOVERED = `apiVersion: meshcert.dev/v1alpha1

@@ -1,37 +1,155 @@
-import { parseArgs } from 'node:util';
 import { API_VERSION, KIND } from '../config/mesh-certificate.ts';
-import { RENEW_ANNOTATION } from '../core/object.ts';
+import { type KubeObject, RENEW_ANNOTATION } from '../core/object.ts';
+import type { PublicationStatus } from '../core/status.ts';
+import type { Kube, Selection } from '../kube/api.ts';
+import { KubeError } from '../kube/error.ts';
+import { readLease } from '../kube/lease-record.ts';
+import { reflect } from '../kube/reflector.ts';
+import { RESOURCES } from '../kube/resources.ts';
 import { systemClock } from '../mesh/clock.ts';
-import { CLUSTER_OPTIONS, CLUSTER_USAGE, clusterOf, namespaceOf } from './cluster-flags.ts';
-import { type Command, UsageError } from './command.ts';
+import { formatDuration } from '../mesh/duration.ts';
+import { limitedTo } from '../mesh/linked-signal.ts';
+import { silentLog } from '../mesh/log.ts';
+import { clusterOf, namespaceOf } from './cluster-flags.ts';
+import { type Io, UsageError } from './command.ts';
+import type { RenewFlags } from './commands/renew.ts';
+import { describeFailure } from './failure.ts';
+import { humanDuration } from './human-duration.ts';
 
-const USAGE = `usage: meshcert renew NAME… [flags]
+/** A Lease that nobody renewed for this long has no agent behind it, also where clocks differ by some seconds. */
+const DEAD_MS = 60_000;
 
-Asks the agent to fetch a new certificate now, whatever its schedule says. It
-sets the annotation ${RENEW_ANNOTATION} on the MeshCertificate.
+type Status = Partial<PublicationStatus> | undefined;
 
-${CLUSTER_USAGE}
-`;
+/** A MeshCertificate whose renewal was requested. */
+interface Request {
+  readonly namespace: string;
+  readonly name: string;
+  /** The leaf before. */
+  readonly fingerprint: string | undefined;
+}
 
-export const renew: Command = {
-  name: 'renew',
-  summary: 'Ask for a new certificate now',
-  usage: USAGE,
-  async run(argv, io) {
-    const { values, positionals } = parseArgs({ args: [...argv], options: CLUSTER_OPTIONS, allowPositionals: true });
-    if (positionals.length === 0) throw new UsageError('name at least one MeshCertificate');
-    const namespace = namespaceOf(values, io);
-    const kube = clusterOf(values, io);
-    try {
-      for (const name of positionals) {
-        const ref = { apiVersion: API_VERSION, kind: KIND, namespace, name };
-        const annotations = { [RENEW_ANNOTATION]: new Date(systemClock.now()).toISOString() };
-        await kube.merge(ref, { metadata: { annotations } }, { fieldManager: 'meshcert-cli' }, io.signal);
-        io.stdout.write(`meshcertificate.meshcert.dev/${name} asked to renew\n`);
-      }
-      return 0;
-    } finally {
-      kube.close();
+const place = ({ namespace, name }: Request): string => `${namespace}/${name}`;
+
+export async function runRenew(flags: RenewFlags, names: readonly string[], io: Io): Promise<number> {
+  const many = flags.all || flags.selector !== undefined;
+  if (!many && names.length === 0) throw new UsageError('name MeshCertificates, or use --all or --selector');
+  if (flags.allNamespaces && !many) throw new UsageError('--all-namespaces needs --all or --selector');
+  const namespace = flags.allNamespaces ? undefined : namespaceOf(flags, io);
+  const kube = clusterOf(flags, io);
+  try {
+    const selection = { namespace, labelSelector: flags.selector };
+    const found = many ? await listed(kube, selection, io) : await named(kube, namespace ?? '', names, io);
+    const asked = new Date(systemClock.now()).toISOString();
+    const requests: Request[] = [];
+    for (const { metadata, status } of found) {
+      const request = {
+        name: metadata.name,
+        namespace: metadata.namespace ?? '',
+        fingerprint: (status as Status)?.fingerprint,
+      };
+      const ref = { apiVersion: API_VERSION, kind: KIND, namespace: request.namespace, name: request.name };
+      const patch = { metadata: { annotations: { [RENEW_ANNOTATION]: asked } } };
+      await kube.merge(ref, patch, { fieldManager: 'meshcert-cli' }, io.signal);
+      requests.push(request);
+      io.stdout.write(`meshcertificate.meshcert.dev/${request.name} renewal requested\n`);
     }
-  },
-};
+    await warnOfAbsentAgents(kube, requests, io);
+    return flags.wait ? await waitFor(kube, requests, selection, { asked, timeoutMs: flags.timeout }, io) : 0;
+  } finally {
+    kube.close();
+  }
+}
+
+async function listed(kube: Kube, selection: Selection, io: Io): Promise<readonly KubeObject[]> {
+  const { items } = await kube.list(RESOURCES.meshCertificates, selection, io.signal);
+  if (items.length > 0) return items;
+  const where = selection.namespace === undefined ? 'in any namespace' : `in namespace ${selection.namespace}`;
+  const which = selection.labelSelector === undefined ? '' : ` with labels ${selection.labelSelector}`;
+  throw new Error(`there is no MeshCertificate${which} ${where}`);
+}
+
+/** All of them, or an error before anything is requested. */
+async function named(kube: Kube, namespace: string, names: readonly string[], io: Io): Promise<readonly KubeObject[]> {
+  const refs = [...new Set(names)].map((name) => ({ apiVersion: API_VERSION, kind: KIND, namespace, name }));
+  return Promise.all(
+    refs.map(async (ref) => {
+      const found = await kube.get(ref, io.signal);
+      if (!found) throw new Error(`MeshCertificate ${namespace}/${ref.name} does not exist; see -n for the namespace`);
+      return found;
+    }),
+  );
+}
+
+/** Only where it can be seen: the agent's Lease may have another name, or be in another namespace. */
+async function warnOfAbsentAgents(kube: Kube, requests: readonly Request[], io: Io): Promise<void> {
+  for (const namespace of new Set(requests.map((request) => request.namespace))) {
+    const ref = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', namespace, name: 'meshcert' };
+    const lease = await kube.get(ref, io.signal).catch((error) => {
+      if (error instanceof KubeError && error.status === 403) return undefined;
+      throw error;
+    });
+    if (!lease) continue;
+    const silentMs = systemClock.now() - (readLease(lease).renewedAt ?? 0);
+    if (silentMs < DEAD_MS) continue;
+    io.stderr.write(
+      `Warning: no agent has renewed Lease ${namespace}/meshcert for ${humanDuration(silentMs)}; ` +
+        'nothing is renewed until one runs.\n',
+    );
+  }
+}
+
+interface Deadline {
+  /** The value of the annotation. */
+  readonly asked: string;
+  readonly timeoutMs: number;
+}
+
+async function waitFor(
+  kube: Kube,
+  requests: readonly Request[],
+  selection: Selection,
+  { asked, timeoutMs }: Deadline,
+  io: Io,
+): Promise<number> {
+  const late = new Error('the time is up');
+  using limit = limitedTo(systemClock, timeoutMs, () => late, io.signal);
+  const pending = new Map(requests.map((request) => [place(request), request]));
+  const statuses = new Map<string, Status>();
+  const log = {
+    ...silentLog,
+    warn: (fields: object) => io.stderr.write(`${describeFailure((fields as { err: Error }).err)}\n`),
+  };
+  io.stderr.write(`Waiting up to ${formatDuration(timeoutMs)} for the new certificates.\n`);
+  const means = { clock: systemClock, random: Math.random, log, signal: limit.signal };
+  const reflector = reflect(kube, RESOURCES.meshCertificates, selection, means);
+  for await (const _ of reflector.changes()) {
+    for (const { metadata, status } of reflector.items().values()) {
+      const key = `${metadata.namespace}/${metadata.name}`;
+      const request = pending.get(key);
+      if (!request) continue;
+      const seen = status as Status;
+      statuses.set(key, seen);
+      if (seen?.renewRequest !== asked || seen.fingerprint === request.fingerprint) continue;
+      pending.delete(key);
+      const { name } = request;
+      io.stdout.write(`meshcertificate.meshcert.dev/${name} renewed, valid until ${seen.notAfter}\n`);
+    }
+    if (pending.size === 0) return 0;
+  }
+  if (io.signal.aborted) return 130;
+  for (const request of pending.values()) {
+    const key = place(request);
+    io.stderr.write(`meshcert renew: ${key} was not renewed: ${reason(statuses.get(key), asked)}\n`);
+  }
+  return 1;
+}
+
+function reason(status: Status, asked: string): string {
+  const { lastError, held } = status ?? {};
+  // Times in a status are whole seconds.
+  if (lastError && Date.parse(lastError.time) + 1000 > Date.parse(asked))
+    return `${lastError.code}: ${lastError.message}`;
+  if (held) return `the new leaf is held until ${held.until}: ${held.reason}`;
+  return 'no agent acted on the request. Check that an agent runs and watches this namespace';
+}

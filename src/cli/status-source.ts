@@ -1,20 +1,16 @@
 import { get } from 'node:http';
 import type { KubeObject } from '../core/object.ts';
 import type { PublicationStatus } from '../core/status.ts';
-import type { Kube } from '../kube/api.ts';
+import type { Kube, Selection } from '../kube/api.ts';
 import { KubeError } from '../kube/error.ts';
 import { RESOURCES } from '../kube/resources.ts';
-import { UsageError } from './command.ts';
+import { systemReason } from './failure.ts';
 import type { StatusRow } from './status-table.ts';
 
-/** The statuses of MeshCertificate resources; `namespace` undefined: of all. */
-export async function statusesOfCluster(
-  kube: Kube,
-  namespace: string | undefined,
-  signal: AbortSignal,
-): Promise<StatusRow[]> {
+/** The statuses of MeshCertificate resources. */
+export async function statusesOfCluster(kube: Kube, selection: Selection, signal: AbortSignal): Promise<StatusRow[]> {
   try {
-    const { items } = await kube.list(RESOURCES.meshCertificates, { namespace }, signal);
+    const { items } = await kube.list(RESOURCES.meshCertificates, selection, signal);
     return items.map(rowOf);
   } catch (error) {
     if (error instanceof KubeError && error.status === 404) {
@@ -30,14 +26,12 @@ export function rowOf({ metadata, status }: KubeObject): StatusRow {
   return { namespace: metadata.namespace ?? '', name: metadata.name, status: known };
 }
 
-/** The statuses that an agent tells at its /api/status. */
-export async function statusesOfAgent(url: string, signal: AbortSignal): Promise<StatusRow[]> {
-  if (!URL.canParse(url))
-    throw new UsageError(`--url ${url}: expected http://host:port, such as http://127.0.0.1:9464`);
-  const address = new URL('/api/status', url);
-  if (address.protocol !== 'http:') throw new Error(`--url ${url}: the agent speaks http`);
+const TIMEOUT_MS = 10_000;
+
+/** The statuses that an agent gives at its /api/status. */
+export async function statusesOfAgent(address: URL, signal: AbortSignal): Promise<StatusRow[]> {
   const body = await new Promise<string>((resolve, reject) => {
-    get(address, { signal, timeout: 10_000 }, (answer) => {
+    const request = get(address, { signal, timeout: TIMEOUT_MS }, (answer) => {
       let text = '';
       answer.setEncoding('utf8').on('data', (part: string) => {
         text += part;
@@ -46,7 +40,22 @@ export async function statusesOfAgent(url: string, signal: AbortSignal): Promise
         if (answer.statusCode === 200) resolve(text);
         else reject(new Error(`${address.href} answered ${answer.statusCode}; is it a meshcert agent?`));
       });
-    }).once('error', (cause) => reject(new Error(`cannot reach ${address.href}: ${cause.message}`, { cause })));
+    });
+    request.once('timeout', () => request.destroy(new Error(`no answer within ${TIMEOUT_MS / 1000} s`)));
+    request.once('error', (cause) =>
+      reject(new Error(`cannot reach ${address.href}: ${systemReason(cause)}`, { cause })),
+    );
   });
-  return (JSON.parse(body) as { certificates: StatusRow[] }).certificates;
+  const certificates = rowsIn(body);
+  if (!certificates) throw new Error(`${address.href} did not answer as a meshcert agent does; check --url`);
+  return certificates;
+}
+
+function rowsIn(body: string): StatusRow[] | undefined {
+  try {
+    const { certificates } = JSON.parse(body) as { certificates?: StatusRow[] };
+    return Array.isArray(certificates) ? certificates : undefined;
+  } catch {
+    return undefined;
+  }
 }

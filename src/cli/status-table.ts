@@ -1,4 +1,5 @@
 import type { PublicationStatus } from '../core/status.ts';
+import { humanDuration } from './human-duration.ts';
 import { type Column, formatTable, type painter } from './table.ts';
 
 export interface StatusRow {
@@ -40,6 +41,36 @@ export function statusTable(rows: readonly StatusRow[], { namespaces, wide, now,
   return formatTable(columns, rows);
 }
 
+/** Below the table: why those that are not ready are not, and what failed last. */
+export function statusMessages(rows: readonly StatusRow[], namespaces: boolean): string {
+  return rows
+    .map(({ namespace, name, status }) => {
+      const lines = messagesOf(status);
+      return lines.length === 0 ? '' : `\n${namespaces ? `${namespace}/` : ''}${name}\n${lines.join('')}`;
+    })
+    .join('');
+}
+
+/** A message stands once, though several conditions may carry it. */
+function messagesOf(status: StatusRow['status']): string[] {
+  if (status === undefined)
+    return ['  NoAgent: no agent has reported on it; is one running that watches this namespace?\n'];
+  const troubles = (status.conditions ?? []).filter(({ type, status }) =>
+    type === 'Degraded' ? status === 'True' : status === 'False',
+  );
+  const said = troubles.map(({ type, reason, message }) => ({ head: `${type}=${troubled(type)} ${reason}`, message }));
+  const { lastError } = status;
+  if (lastError) said.push({ head: lastError.code, message: lastError.message });
+  const seen = new Set<string>();
+  return said.flatMap(({ head, message }) => {
+    if (message === '' || seen.has(message)) return [];
+    seen.add(message);
+    return `  ${head}: ${message.replaceAll('\n', ' ')}\n`;
+  });
+}
+
+const troubled = (type: string): string => (type === 'Degraded' ? 'True' : 'False');
+
 export const isReady = ({ status }: StatusRow): boolean => conditionOf(status, 'Ready')?.status === 'True';
 
 function ready(row: StatusRow, paint: Shape['paint']): string {
@@ -72,23 +103,9 @@ function mappingsOf(status: StatusRow['status']): string {
 const conditionOf = (status: StatusRow['status'], type: string) =>
   status?.conditions?.find((condition) => condition.type === type);
 
-const UNITS = [
-  ['d', 86_400_000],
-  ['h', 3_600_000],
-  ['m', 60_000],
-  ['s', 1000],
-] as const;
-
-/** `17h`, `2d4h`, `4m30s`: two units where the first is small, as kubectl does for ages; `-5m` when past. */
+/** `17h`, `2d4h`, `-5m` when past. */
 function until(time: string | undefined, now: number): string {
   if (time === undefined) return '-';
   const left = Date.parse(time) - now;
-  const size = Math.abs(left);
-  const index = UNITS.findIndex(([, length]) => size >= length);
-  const unit = UNITS[index];
-  if (!unit) return '0s';
-  const count = Math.floor(size / unit[1]);
-  const next = UNITS[index + 1];
-  const rest = next && count < 10 ? Math.floor((size % unit[1]) / next[1]) : 0;
-  return `${left < 0 ? '-' : ''}${count}${unit[0]}${rest > 0 && next ? `${rest}${next[0]}` : ''}`;
+  return `${left < 0 ? '-' : ''}${humanDuration(Math.abs(left))}`;
 }

@@ -12,8 +12,7 @@ import { connect } from '../kube/client.ts';
 import { systemClock } from '../mesh/clock.ts';
 import { silentLog } from '../mesh/log.ts';
 import { type KubeApi, startKubeApi } from '../sandbox/kube/kube-api.ts';
-import { say, tooLong } from './io.fixture.ts';
-import { status } from './status.ts';
+import { say } from './io.fixture.ts';
 import { type StatusRow, statusTable } from './status-table.ts';
 
 const NOW = Date.now();
@@ -52,11 +51,20 @@ const lines = (text: string) => text.trimEnd().split('\n');
 test('the table shows those of the current namespace, as kubectl would', async () => {
   const { code, stdout, stderr } = await say(['status'], { env });
   assert.equal(code, 0, stderr);
-  const [head = '', ...rows] = lines(stdout);
+  const [head = '', ...rows] = lines(stdout.split('\n\n')[0] ?? '');
   assert.match(head, /^NAME +MESH +READY +STATE +EXPIRES +RENEWAL +ROTATIONS +IDENTITY$/);
   assert.equal(rows.length, 2);
   assert.match(stdout, /^good +istio +True +Serving +17h +8h59m +3 +spiffe:\/\/cluster\.local/m);
   assert.match(stdout, /^bad +istio +False +NotPublished +- +- +3 +-$/m);
+});
+
+test('the messages of what is not ready stand below the table, each once', async () => {
+  const { stdout } = await say(['status'], { env });
+  assert.match(stdout, /\n\nbad\n {2}Ready=False NotPublished: .+\n/);
+  assert.match(stdout, /^ {2}ERR_MESH_UNREACHABLE: .+$/m);
+  assert.doesNotMatch(stdout, /^good\n/m);
+  const wide = await say(['status', '-A', '-o', 'wide'], { env });
+  assert.match(wide.stdout, /^emissary\/bad\n {2}Ready=False/m);
 });
 
 test('-A adds the namespace, -o wide what else is known, and names select', async () => {
@@ -165,8 +173,4 @@ test('one word says what matters most', () => {
   assert.match(table(goodStatus(NOW, { held })), /True +LeafHeld/);
   assert.match(table(undefined), /Unknown +NoAgent/);
   assert.match(table(goodStatus(NOW, { notAfter: new Date(NOW - 300_000).toISOString() })), / -5m /);
-});
-
-test('the usage fits a terminal of 80 columns', () => {
-  assert.deepEqual(tooLong(status), []);
 });

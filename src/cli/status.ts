@@ -1,76 +1,44 @@
-import { parseArgs } from 'node:util';
 import { stringify } from 'yaml';
-import { nearest } from '../config/nearest.ts';
-import type { Kube } from '../kube/api.ts';
+import type { Kube, Selection } from '../kube/api.ts';
 import { reflect } from '../kube/reflector.ts';
 import { RESOURCES } from '../kube/resources.ts';
 import { type Clock, systemClock } from '../mesh/clock.ts';
+import { formatDuration } from '../mesh/duration.ts';
 import { silentLog } from '../mesh/log.ts';
-import { CLUSTER_OPTIONS, CLUSTER_USAGE, clusterOf, namespaceOf } from './cluster-flags.ts';
-import { type Command, type Io, UsageError } from './command.ts';
+import { clusterOf, namespaceOf } from './cluster-flags.ts';
+import type { Io } from './command.ts';
+import type { StatusFlags } from './commands/status.ts';
+import { describeFailure } from './failure.ts';
 import { rowOf, statusesOfAgent, statusesOfCluster } from './status-source.ts';
-import { isReady, type StatusRow, statusTable } from './status-table.ts';
+import { isReady, type StatusRow, statusMessages, statusTable } from './status-table.ts';
 import { painter } from './table.ts';
-
-const USAGE = `usage: meshcert status [NAME…] [flags]
-
-Shows for each MeshCertificate what is published, until when, and what is wrong.
-
-  -A, --all-namespaces   of all namespaces
-  -o, --output FORMAT    wide, json or yaml
-  -w, --watch            go on, showing what changes
-  --exit-code            exit with 1 unless everything shown is ready
-  --url URL              ask an agent, such as http://127.0.0.1:9464, instead
-                         of the cluster: for one that runs from a file
-${CLUSTER_USAGE}
-`;
 
 /** How often an agent is asked with --url --watch. */
 const POLL_MS = 2000;
 
-const OPTIONS = {
-  ...CLUSTER_OPTIONS,
-  'all-namespaces': { type: 'boolean', short: 'A', default: false },
-  output: { type: 'string', short: 'o' },
-  watch: { type: 'boolean', short: 'w', default: false },
-  'exit-code': { type: 'boolean', default: false },
-  url: { type: 'string' },
-} as const;
+export async function runStatus(flags: StatusFlags, names: readonly string[], io: Io): Promise<number> {
+  const { url, selector, output: format } = flags;
+  const everywhere = flags.allNamespaces || url !== undefined;
+  const namespace = everywhere ? undefined : namespaceOf(flags, io);
+  const wanted = (row: StatusRow) => names.length === 0 || names.includes(row.name);
+  const show = (rows: readonly StatusRow[]) => print(rows, { format, everywhere, names }, io);
 
-const FORMATS = ['wide', 'json', 'yaml'] as const;
-
-export const status: Command = {
-  name: 'status',
-  summary: 'Show what is published, until when, and what is wrong',
-  usage: USAGE,
-  async run(argv, io) {
-    const { values, positionals: names } = parseArgs({ args: [...argv], options: OPTIONS, allowPositionals: true });
-    const format = FORMATS.find((known) => known === values.output);
-    if (values.output !== undefined && format === undefined) {
-      const meant = nearest(values.output, FORMATS);
-      throw new UsageError(`-o must be ${FORMATS.join(', ')}${meant ? `; did you mean ${meant}?` : ''}`);
-    }
-    const everywhere = values['all-namespaces'] || values.url !== undefined;
-    const namespace = everywhere ? undefined : namespaceOf(values, io);
-    const wanted = (row: StatusRow) => names.length === 0 || names.includes(row.name);
-    const show = (rows: readonly StatusRow[]) => print(rows, { format, everywhere, names }, io);
-
-    const { url } = values;
-    if (url !== undefined) {
-      const ask = async () => (await statusesOfAgent(url, io.signal)).filter(wanted);
-      if (values.watch) return watch(poll(ask, systemClock, io.signal), show, io);
-      return answer(await ask(), show, names, values['exit-code'], io);
-    }
-    const kube = clusterOf(values, io);
-    try {
-      if (values.watch) return await watch(follow(kube, namespace, wanted, io.signal), show, io);
-      const rows = (await statusesOfCluster(kube, namespace, io.signal)).filter(wanted);
-      return answer(rows, show, names, values['exit-code'], io);
-    } finally {
-      kube.close();
-    }
-  },
-};
+  if (url !== undefined) {
+    const ask = async () => (await statusesOfAgent(url, io.signal)).filter(wanted);
+    if (flags.watch) return watch(poll(ask, systemClock, io.signal), show, `at ${url.origin}`, io);
+    return answer(await ask(), show, names, flags.exitCode, io);
+  }
+  const kube = clusterOf(flags, io);
+  const selection = { namespace, labelSelector: selector };
+  try {
+    const rows = (await statusesOfCluster(kube, selection, io.signal)).filter(wanted);
+    if (!flags.watch) return answer(rows, show, names, flags.exitCode, io);
+    const where = namespace === undefined ? 'in all namespaces' : `in namespace ${namespace}`;
+    return await watch(follow(kube, selection, wanted, io), show, where, io);
+  } finally {
+    kube.close();
+  }
+}
 
 type Show = (rows: readonly StatusRow[]) => void;
 
@@ -82,7 +50,7 @@ function answer(rows: readonly StatusRow[], show: Show, names: readonly string[]
 }
 
 interface Shown {
-  readonly format: (typeof FORMATS)[number] | undefined;
+  readonly format: StatusFlags['output'];
   readonly everywhere: boolean;
   readonly names: readonly string[];
 }
@@ -90,14 +58,17 @@ interface Shown {
 function print(rows: readonly StatusRow[], { format, everywhere, names }: Shown, { stdout, stderr, env }: Io): void {
   if (format === 'json') stdout.write(`${JSON.stringify({ certificates: rows }, null, 2)}\n`);
   else if (format === 'yaml') stdout.write(stringify({ certificates: rows }, { lineWidth: 0 }));
-  else if (rows.length > 0) {
+  else if (format === 'name') {
+    for (const { name } of rows) stdout.write(`meshcertificate.meshcert.dev/${name}\n`);
+  } else if (rows.length > 0) {
     const paint = painter(stdout, env);
     stdout.write(statusTable(rows, { namespaces: everywhere, wide: format === 'wide', now: systemClock.now(), paint }));
+    stdout.write(statusMessages(rows, everywhere));
   } else if (names.length === 0) stderr.write('No MeshCertificates found. See -A for other namespaces.\n');
 }
 
-/** On a terminal the table is drawn anew in its place; elsewhere each change is a line more, as with kubectl. */
-async function watch(states: AsyncIterable<readonly StatusRow[]>, show: Show, io: Io): Promise<number> {
+/** On a terminal the table is redrawn in place; elsewhere each change adds a line, as with kubectl. */
+async function watch(states: AsyncIterable<readonly StatusRow[]>, show: Show, where: string, io: Io): Promise<number> {
   const before = new Map<string, string>();
   for await (const rows of states) {
     const changed = rows.filter((row) => {
@@ -107,10 +78,15 @@ async function watch(states: AsyncIterable<readonly StatusRow[]>, show: Show, io
       before.set(key, text ?? '');
       return !same;
     });
-    if (io.stdout.isTTY) {
-      io.stdout.write('\x1b[H\x1b[2J');
+    if (io.stdout.isTTY) io.stdout.write('\x1b[H\x1b[2J');
+    if (rows.length === 0) io.stderr.write(`Waiting for MeshCertificates ${where}. Press Ctrl-C to end.\n`);
+    else if (io.stdout.isTTY) {
       show(rows);
-    } else if (changed.length > 0) show(changed);
+      io.stdout.write(`\nWaiting for changes ${where}. Press Ctrl-C to end.\n`);
+    } else {
+      if (changed.length > 0) show(changed);
+      if (changed.length === rows.length) io.stderr.write(`Waiting for changes ${where}. Press Ctrl-C to end.\n`);
+    }
   }
   return 0;
 }
@@ -124,11 +100,23 @@ async function* poll(ask: () => Promise<StatusRow[]>, clock: Clock, signal: Abor
 
 async function* follow(
   kube: Kube,
-  namespace: string | undefined,
+  selection: Selection,
   wanted: (row: StatusRow) => boolean,
-  signal: AbortSignal,
+  { stderr, signal }: Io,
 ): AsyncGenerator<StatusRow[]> {
-  const means = { clock: systemClock, random: Math.random, log: silentLog, signal };
-  const reflector = reflect(kube, RESOURCES.meshCertificates, { namespace }, means);
+  const log = {
+    ...silentLog,
+    warn: (fields: object) => {
+      const { err, delayMs } = fields as { err: Error; delayMs: number };
+      const again = formatDuration(Math.ceil(delayMs / 1000) * 1000);
+      stderr.write(`meshcert status: ${describeFailure(err)}\nTrying again in ${again}.\n`);
+    },
+  };
+  const reflector = reflect(kube, RESOURCES.meshCertificates, selection, {
+    clock: systemClock,
+    random: Math.random,
+    log,
+    signal,
+  });
   for await (const _ of reflector.changes()) yield [...reflector.items().values()].map(rowOf).filter(wanted);
 }

@@ -12,7 +12,7 @@ import type {
   WriteOptions,
 } from './api.ts';
 import { type Called, errorFromSocket, errorFromStatus } from './classify.ts';
-import { Credentials } from './credentials.ts';
+import { Credentials, type Impersonation } from './credentials.ts';
 import { KubeError } from './error.ts';
 import { kubeConfigLoader } from './kubeconfig.ts';
 import { lines } from './lines.ts';
@@ -26,6 +26,8 @@ export interface ConnectOptions {
   /** A kubeconfig as text; wins over the path. */
   readonly kubeconfigText?: string | undefined;
   readonly context?: string | undefined;
+  /** Whom to act as, as `kubectl --as` and `--as-group` do. */
+  readonly impersonate?: Impersonation | undefined;
   /** `meshcert/1.2.3`; the audit log tells clients apart by it. */
   readonly userAgent: string;
   readonly clock?: Clock | undefined;
@@ -43,7 +45,7 @@ export interface ConnectOptions {
 export function connect(options: ConnectOptions): Kube {
   const clock = options.clock ?? systemClock;
   const transport = new Transport({
-    credentials: new Credentials(kubeConfigLoader(options), clock),
+    credentials: new Credentials(kubeConfigLoader(options), clock, options.impersonate),
     userAgent: options.userAgent,
     clock,
     deadlineMs: options.deadlineMs ?? 30_000,

@@ -7,12 +7,17 @@ import { holdSecret } from '../mesh/secrets.ts';
 /** How to reach the API server and as whom. */
 export interface Access {
   readonly server: URL;
-  readonly headers: Readonly<Record<string, string>>;
+  readonly headers: Readonly<Record<string, string | readonly string[]>>;
   readonly tls: Pick<AgentOptions, 'ca' | 'cert' | 'key' | 'pfx' | 'passphrase' | 'servername' | 'rejectUnauthorized'>;
   /** Changes whenever `tls` does: a new agent is due. */
   readonly generation: number;
   /** Set when the kubeconfig or the environment names a proxy. */
   readonly proxy: Agent | undefined;
+}
+
+export interface Impersonation {
+  readonly user: string;
+  readonly groups: readonly string[];
 }
 
 /** Token files and exec plugins are asked again this often; client-node re-reads files each minute at most. */
@@ -28,8 +33,11 @@ export class Credentials {
   #material = '';
   #generation = 0;
 
-  constructor(load: () => Promise<KubeConfig>, clock: Clock) {
+  readonly #impersonate: Impersonation | undefined;
+
+  constructor(load: () => Promise<KubeConfig>, clock: Clock, impersonate?: Impersonation) {
     this.#load = load;
+    this.#impersonate = impersonate;
     this.#clock = clock;
   }
 
@@ -69,7 +77,7 @@ export class Credentials {
     this.#material = material;
     return {
       server: new URL(cluster.server),
-      headers: headersOf(options.headers, auth),
+      headers: { ...headersOf(options.headers, auth), ...impersonation(this.#impersonate) },
       tls,
       generation: this.#generation,
       proxy: cluster.proxyUrl ? (agent as Agent) : undefined,
@@ -83,6 +91,11 @@ function sendable(name: string, value: string): string {
   throw new TypeError(
     `the ${name} header of the kubeconfig's user has a line break or a character that is not printable ASCII: put one token there, on one line`,
   );
+}
+
+function impersonation(as: Impersonation | undefined): Record<string, string | readonly string[]> {
+  if (!as) return {};
+  return { 'impersonate-user': as.user, ...(as.groups.length > 0 ? { 'impersonate-group': as.groups } : {}) };
 }
 
 function headersOf(headers: unknown, basic: string | null | undefined): Record<string, string> {

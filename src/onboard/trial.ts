@@ -5,7 +5,6 @@ import { contextSpec } from '../gateway/kinds.ts';
 import { readPublication } from '../gateway/publication.ts';
 import type { Target } from '../gateway/targets.ts';
 import type { Kube } from '../kube/api.ts';
-import { splitAddress } from '../mesh/address.ts';
 import type { Clock } from '../mesh/clock.ts';
 import { parseSpiffeId } from '../pki/spiffe.ts';
 import type { UpstreamFinding } from './discover/upstream.ts';
@@ -62,13 +61,6 @@ export async function tryUpstream(
 export function addressOf({ host, port, mapping }: UpstreamFinding): string {
   const { namespace } = mapping.metadata;
   return `${host.includes('.') || host.includes(':') ? host : `${host}.${namespace}`}:${port}`;
-}
-
-/** `HOST:PORT=HOST:PORT`; undefined when it is not that. */
-export function parseConnectTo(text: string): readonly [string, string] | undefined {
-  const [from = '', to = '', ...more] = text.split('=');
-  const good = (address: string) => Number.isInteger(splitAddress(address).port) && splitAddress(address).host !== '';
-  return more.length === 0 && good(from) && good(to) ? [from, to] : undefined;
 }
 
 function expectedPeer(

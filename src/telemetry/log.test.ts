@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { PrivateKey } from '../pki/key.ts';
-import { createLog, type LogLevel } from './log.ts';
+import type { LogLevel } from './level.ts';
+import { createLog } from './log.ts';
 
 const PEM = PrivateKey.generate().toPem();
 const body = PEM.split('\n')[1] ?? '';

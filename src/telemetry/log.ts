@@ -1,11 +1,9 @@
 import pino from 'pino';
 import type { Log } from '../mesh/log.ts';
 import { redactText } from '../mesh/secrets.ts';
+import type { LogLevel } from './level.ts';
 import { LineSink } from './line-sink.ts';
 import { redact } from './redact.ts';
-
-export const LOG_LEVELS = ['debug', 'info', 'warn', 'error', 'silent'] as const;
-export type LogLevel = (typeof LOG_LEVELS)[number];
 
 export interface LogOptions {
   readonly level?: LogLevel;

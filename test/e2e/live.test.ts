@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { LiveSink } from '../../src/agent/live.ts';
 import { diagnosticsUrl } from '../../src/agent/live-answer.ts';
-import { main } from '../../src/cli/main.ts';
+import { say } from '../../src/cli/io.fixture.ts';
 import { silentLog } from '../../src/mesh/log.ts';
 import { type Gateway, startGateway } from '../../src/sandbox/gateway/gateway.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
@@ -121,17 +121,9 @@ describe('the condition Live', () => {
   });
 
   it('is not tried with a URL that is none', async () => {
-    let err = '';
-    const output = { write: (text: string) => (err += text) };
-    const { signal } = new AbortController();
-    const code = await main(['agent', '--gateway-diagnostics', 'emissary:8877'], {
-      stdout: output,
-      stderr: output,
-      env: { KUBECONFIG: '/nowhere' },
-      signal,
-    });
+    const { code, stderr } = await say(['agent', '--gateway-diagnostics', 'emissary:8877']);
     assert.equal(code, 2);
-    assert.match(err, /--gateway-diagnostics emissary:8877: expected http:\/\/host:port/);
+    assert.match(stderr, /--gateway-diagnostics "emissary:8877": expected http:\/\/host:port/);
   });
 
   it('is not there where the gateway is not asked', async () => {

@@ -6,7 +6,7 @@ import { PassThrough } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { after, before, describe, it } from 'node:test';
 import { parseAllDocuments } from 'yaml';
-import { main } from '../../src/cli/main.ts';
+import { shippedMain } from '../../src/cli/io.fixture.ts';
 import * as made from '../../src/onboard/cluster.fixture.ts';
 import { type KubeApi, startKubeApi } from '../../src/sandbox/kube/kube-api.ts';
 
@@ -35,6 +35,7 @@ async function run(...argv: readonly string[]): Promise<{ code: number; out: str
     env: { KUBECONFIG: kubeconfig },
     signal: new AbortController().signal,
   };
+  const main = await shippedMain();
   return { code: await main(argv, io), out, err };
 }
 
@@ -73,6 +74,7 @@ describe('meshcert onboard', () => {
       const stdout = new PassThrough();
       stdin.end(answer === undefined ? '' : `${answer}\n`);
       const { signal } = new AbortController();
+      const main = await shippedMain();
       const code = await main(['onboard'], { stdin, stdout, stderr: stdout, env: { KUBECONFIG: kubeconfig }, signal });
       stdout.end();
       assert.match(await text(stdout), /Apply this plan\? \[y\/N\] /);
@@ -83,11 +85,11 @@ describe('meshcert onboard', () => {
   it('names what was probably meant', async () => {
     const cases: readonly (readonly [readonly string[], RegExp, number])[] = [
       [['--mesh', 'itsio'], /ERR_ONBOARD_UNKNOWN_NAME: no mesh is called "itsio"; did you mean "istio"\?/, 1],
-      [['--dry-run=sever'], /--dry-run must be client or server; did you mean server\?/, 2],
+      [['--dry-run=sever'], /--dry-run "sever": expected client or server; did you mean server\?/, 2],
       [['--mapping', 'shop/wep'], /no Mapping is called "shop\/wep"; did you mean "shop\/web"\?/, 1],
-      [['--connect-to', 'nonsense'], /expected HOST:PORT=HOST:PORT/, 2],
+      [['--connect-to', 'nonsense'], /--connect-to "nonsense": expected host:port with a port/, 2],
       [['--gateway-url', 'nonsense'], /expected http\(s\):\/\/host/, 2],
-      [['--settle', '5x'], /--settle: /, 2],
+      [['--settle', '5x'], /--settle "5x": expected a duration/, 2],
     ];
     for (const [flags, expected, exit] of cases) {
       const { code, err } = await run('onboard', ...flags);
@@ -110,6 +112,6 @@ describe('meshcert onboard', () => {
 describe('meshcert offboard', () => {
   it('says that there is nothing to do where there is nothing', async () => {
     const { code, out } = await run('offboard');
-    assert.deepEqual([code, out], [0, 'Nothing to do: no MeshCertificate stands there.\n']);
+    assert.deepEqual([code, out], [0, 'Nothing to do: there is no MeshCertificate.\n']);
   });
 });

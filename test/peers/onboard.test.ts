@@ -5,7 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { ROOT } from '../../scripts/tree.ts';
-import { main } from '../../src/cli/main.ts';
+import { shippedMain } from '../../src/cli/io.fixture.ts';
 import type { KubeObject } from '../../src/core/object.ts';
 import type { Kube } from '../../src/kube/api.ts';
 import { connect } from '../../src/kube/client.ts';
@@ -108,6 +108,7 @@ describe('meshcert onboard on a real API server, with a real istiod and a real C
       session += text;
     };
     const { signal } = new AbortController();
+    const main = await shippedMain();
     return main(argv, { stdout: { write }, stderr: { write }, env: { KUBECONFIG: apiserver.kubeconfigFile }, signal });
   }
 

@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { ROOT } from '../../../scripts/tree.ts';
+import { builtBundle } from '../../../scripts/built-bundle.ts';
 import type { StatusEntry } from '../../../src/http/source.ts';
 import { answers, freePorts } from '../servers/loopback.ts';
 import { Daemon, type Server, scratchDir, serverOf } from '../servers/process.ts';
@@ -21,7 +21,7 @@ export interface AgentProcessOptions {
   readonly documents?: string;
   readonly args?: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
-  /** The bundle to run; absent: the source, by tsx. */
+  /** The bundle to run; absent: that of this tree. */
   readonly bundle?: string;
   /** What the shell puts in place of its standard output, such as `>/dev/full`. Default: read here as its log. */
   readonly stdout?: string;
@@ -36,13 +36,12 @@ export async function startAgentProcess(options: AgentProcessOptions): Promise<A
   if (options.documents !== undefined) await writeFile(config, options.documents);
   const shell = options.stdout === undefined ? [] : ['/bin/bash', '-c', `exec "$0" "$@" ${options.stdout}`];
   const [file = process.execPath, ...before] = [...shell, process.execPath];
-  const source = ['--import', join(ROOT, 'node_modules/tsx/dist/esm/index.mjs'), join(ROOT, 'src/cli/main.ts')];
   const daemon = await Daemon.start({
     name: 'agent',
     file,
     args: [
       ...before,
-      ...(options.bundle === undefined ? source : [options.bundle]),
+      options.bundle ?? (await builtBundle()),
       'agent',
       ...(options.documents === undefined ? [] : ['--config', config]),
       ...['--kubeconfig', options.kubeconfig, '--listen', `127.0.0.1:${http}`, '--log-level', 'debug'],

@@ -1,0 +1,101 @@
+import { diagnosticsUrl } from '../../agent/live-answer.ts';
+import { LOG_LEVELS } from '../../telemetry/level.ts';
+import { declare } from '../command.ts';
+import { bool, choice, duration, integer, list, parsed, text, type Values } from '../flags.ts';
+
+const WHICH = 'Which MeshCertificates:';
+const HOW = 'How it writes:';
+const WHERE = 'What it serves and asks:';
+
+const flags = {
+  config: text('--config <file>', 'MeshCertificate documents (YAML); reloaded on change')
+    .conflicts(['allNamespaces', 'watchNamespaces'])
+    .offers('files')
+    .helpGroup(WHICH),
+  consulConnector: bool('--consul-connector', 'Read the environment of the old Consul connector')
+    .conflicts(['config', 'allNamespaces', 'watchNamespaces'])
+    .helpGroup(WHICH),
+  namespace: text(
+    '-n, --namespace <name>',
+    "Namespace of the agent: the default for documents, the place of its Lease, and what it watches (default: the pod's)",
+  )
+    .offers('namespaces')
+    .helpGroup(WHICH),
+  watchNamespaces: list('--watch-namespaces <list>', 'Watch MeshCertificates in these namespaces')
+    .offers('namespaces')
+    .helpGroup(WHICH),
+  allNamespaces: bool('-A, --all-namespaces', 'Watch MeshCertificates in all namespaces')
+    .conflicts('watchNamespaces')
+    .helpGroup(WHICH),
+  observe: choice(
+    '--observe <how>',
+    'One watch for each object (a Role with resourceNames is enough), or one for all (a Role that may list)',
+    ['names', 'labels'],
+  ).helpGroup(WHICH),
+  filesBelow: list(
+    '--files-below <list>',
+    'Directories in which MeshCertificate resources may name token and CA files (default: ' +
+      '/var/run/secrets/meshcert); documents of --config may name any',
+  )
+    .offers('files')
+    .helpGroup(WHICH),
+  once: bool('--once', 'Publish, then exit: with 0 when everything is published').helpGroup(HOW),
+  timeout: duration('--timeout <duration>', 'How long --once may take', '2m').helpGroup(HOW),
+  dryRun: bool('--dry-run', 'Let the API server check every write; store nothing').helpGroup(HOW),
+  leaderElect: bool('--no-leader-elect', 'Write without holding a Lease').helpGroup(HOW),
+  leaseName: text('--lease-name <name>', 'Name of the Lease', 'meshcert').helpGroup(HOW),
+  shards: integer('--shards <n>', 'Split MeshCertificates over this many Leases', 1, 1, 64).helpGroup(HOW),
+  listen: text(
+    '--listen <host:port>',
+    '/healthz, /readyz, /metrics and the status page; "off" for none (default: 127.0.0.1:9464 outside a cluster, :9464 in one)',
+  ).helpGroup(WHERE),
+  gatewayDiagnostics: parsed(
+    '--gateway-diagnostics <list>',
+    "Where the gateway shows what it uses: Emissary's diagnostics (http://POD:8877) or, in its pod, Envoy's admin " +
+      'interface (http://127.0.0.1:8001)',
+    diagnosticsUrls,
+  ).helpGroup(WHERE),
+  kubeconfig: text('--kubeconfig <file>', "Instead of $KUBECONFIG or the pod's ServiceAccount")
+    .offers('files')
+    .helpGroup(WHERE),
+  context: text('--context <name>', 'Context of the kubeconfig').offers('contexts').helpGroup(WHERE),
+  logLevel: choice('--log-level <level>', 'Least level that is logged', LOG_LEVELS, 'info').helpGroup(WHERE),
+};
+
+export type AgentFlags = Values<typeof flags>;
+
+export const agent = declare({
+  name: 'agent',
+  summary: 'Keep the certificates of MeshCertificates published and rotated',
+  description:
+    'Keeps MeshCertificates published: fetches certificates from the mesh, verifies them, writes Secrets and TLSContexts, ' +
+    'and rotates them. Without --config it watches MeshCertificate resources in the cluster.',
+  usage: ['[--config FILE | --consul-connector] [flags]'],
+  flags,
+  examples: [
+    { does: 'Watch the MeshCertificates of the namespace of the agent', line: 'meshcert agent -n emissary' },
+    { does: 'Run from a file', line: 'meshcert agent --config mesh.yaml' },
+    {
+      does: 'Publish once, in an init container or a Job',
+      line: 'meshcert agent --config mesh.yaml --once --timeout 1m',
+    },
+    {
+      does: 'Let the API server check what would be written',
+      line: 'meshcert agent --config mesh.yaml --once --dry-run',
+    },
+  ],
+  exitCodes: '0  it was asked to stop, or with --once everything is published\n1  it failed\n2  wrong usage',
+  run: async ({ flags }, io) => {
+    (await import('../heap.ts')).keepHeapSmall();
+    return (await import('../agent.ts')).runAgent(flags, io);
+  },
+});
+
+/** Commas between them: Emissary's diagnostics and Envoy's admin interface know different things. */
+function diagnosticsUrls(list: string): readonly URL[] {
+  return list.split(',').map((part) => {
+    const url = part.trim();
+    if (/^https?:\/\//.test(url) && URL.canParse(url)) return diagnosticsUrl(url);
+    throw new Error('expected http://host:port, such as http://127.0.0.1:8877');
+  });
+}

@@ -1,0 +1,42 @@
+import { SEVERITIES } from '../../doctor/finding.ts';
+import { FORMATS } from '../../doctor/report.ts';
+import { CLUSTER_FLAGS } from '../cluster-flags.ts';
+import { declare } from '../command.ts';
+import { bool, choice, text, texts, type Values } from '../flags.ts';
+
+const flags = {
+  filename: texts(
+    '-f, --filename <path>',
+    'Judge this file, all manifests below this directory, or "-" for standard input, instead of a cluster',
+  ).offers('files'),
+  output: choice('-o, --output <format>', 'Output format', FORMATS, 'text'),
+  failOn: choice('--fail-on <severity>', 'Least severity that makes the exit code 1', SEVERITIES, 'error'),
+  ambassadorId: text('--ambassador-id <id>', 'ID of the gateway, where its Deployment does not name it'),
+  gatewayNamespace: text(
+    '--gateway-namespace <name>',
+    'Namespace of the gateway, where its Deployment does not show it',
+  ).offers('namespaces'),
+  list: bool('--list', 'List the checks'),
+  ...CLUSTER_FLAGS,
+};
+
+export type DoctorFlags = Values<typeof flags>;
+
+export const doctor = declare({
+  name: 'doctor',
+  summary: 'Find what will hurt, in a cluster or in files to be applied',
+  description:
+    'Finds what breaks mTLS or will break it: contexts that fall back to plaintext, pairs that freeze the gateway, ' +
+    'rotations that do not arrive. Reads a cluster, or files before they are applied. Changes nothing. With ' +
+    '--namespace it judges this namespace alone. docs/checks.md explains each code.',
+  flags,
+  examples: [
+    { does: 'Judge the whole cluster', line: 'meshcert doctor' },
+    { does: 'Judge manifests in a pull request', line: 'meshcert doctor -f deploy/ --fail-on warning -o sarif' },
+    { does: 'Judge what Helm would apply', line: 'helm template edge ./chart | meshcert doctor -f -' },
+  ],
+  exitCodes:
+    '0  nothing at or above the severity of --fail-on was found\n' +
+    '1  something was found, or a file is not YAML\n2  wrong usage',
+  run: async ({ flags }, io) => (await import('../doctor.ts')).runDoctor(flags, io),
+});

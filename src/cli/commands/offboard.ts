@@ -1,0 +1,34 @@
+import { CLUSTER_FLAGS } from '../cluster-flags.ts';
+import { declare } from '../command.ts';
+import { bool, choice, type Values } from '../flags.ts';
+
+const flags = {
+  yes: bool('-y, --yes', 'Do not ask'),
+  dryRun: choice('--dry-run <where>', 'Show the plan and stop', ['client']),
+  ...CLUSTER_FLAGS,
+};
+
+export type OffboardFlags = Values<typeof flags>;
+
+export const offboard = declare({
+  name: 'offboard',
+  summary: 'Take the gateway out of the mesh again, in the safe order',
+  description:
+    'Takes the gateway out of the mesh again. It first puts each Mapping back as it was before, then deletes the ' +
+    'MeshCertificate, then its TLSContexts, and last its Secrets if its deletionPolicy is Delete. It stops before ' +
+    'anything that a Mapping still needs, so that nothing is sent in plaintext that was not before.',
+  parameters: [
+    {
+      name: 'name',
+      description: 'MeshCertificates (default: all in the namespace)',
+      variadic: true,
+      completes: 'certificates',
+    },
+  ],
+  flags,
+  examples: [
+    { does: 'Show what would be done', line: 'meshcert offboard istio -n emissary --dry-run=client' },
+    { does: 'Leave the mesh without a question', line: 'meshcert offboard istio -n emissary --yes' },
+  ],
+  run: async ({ flags, args }, io) => (await import('../offboard.ts')).runOffboard(flags, args, io),
+});

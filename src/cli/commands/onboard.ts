@@ -1,0 +1,63 @@
+import { CLUSTER_FLAGS } from '../cluster-flags.ts';
+import { declare } from '../command.ts';
+import { bool, choice, duration, list, many, parsed, text, texts, type Values } from '../flags.ts';
+import { hostAndPort } from '../host-and-port.ts';
+
+const FINDS = 'What it finds:';
+const DOES = 'What it does:';
+const TRIES = 'How it tries:';
+
+const flags = {
+  mesh: list('--mesh <list>', 'Join only these meshes (default: all that are found)').helpGroup(FINDS),
+  gateway: text('--gateway <namespace/name>', 'Which gateway, where more than one runs').helpGroup(FINDS),
+  mapping: texts('--mapping <namespace/name>', 'Move only this Mapping').helpGroup(FINDS),
+  set: texts('--set <field=value>', 'A field of spec, such as istio.ca.clusterId=prod or trust.hold=5m').helpGroup(
+    FINDS,
+  ),
+  agent: text('--agent <image>', 'Also run the agent, as a Deployment with this image').helpGroup(FINDS),
+  yes: bool('-y, --yes', 'Do not ask').helpGroup(DOES),
+  dryRun: choice('--dry-run <where>', 'Show the plan and stop; with server, let the API server check it too', [
+    'client',
+    'server',
+  ]).helpGroup(DOES),
+  output: choice('-o, --output <format>', 'Print the objects, for GitOps, and stop', ['yaml']).helpGroup(DOES),
+  timeout: duration('--timeout <duration>', 'How long to wait for the certificates', '5m').helpGroup(DOES),
+  probe: bool('--no-probe', 'Do not show the certificate to upstreams from here').helpGroup(TRIES),
+  connectTo: many(
+    '--connect-to <host:port=host:port>',
+    'Reach an upstream elsewhere, such as through kubectl port-forward',
+    connectTo,
+  ).helpGroup(TRIES),
+  gatewayUrl: parsed('--gateway-url <url>', 'Ask here whether requests arrive after each move', urlOf).helpGroup(TRIES),
+  settle: duration('--settle <duration>', 'How long to ask', '10s').helpGroup(TRIES),
+  ...CLUSTER_FLAGS,
+};
+
+export type OnboardFlags = Values<typeof flags>;
+
+export const onboard = declare({
+  name: 'onboard',
+  summary: 'Find meshes and gateway, and take the gateway into the mesh',
+  description:
+    'Looks at the cluster, shows what it found, and shows a plan: every object with what changes in it. Once you agree, ' +
+    'it applies the plan, waits until the certificates are published, shows them to each upstream, and moves the ' +
+    'Mappings one by one. It puts a Mapping that fails back. A second run changes nothing.',
+  flags,
+  examples: [
+    { does: 'Show what would be done', line: 'meshcert onboard --dry-run=client' },
+    { does: 'Join the mesh, and run the agent', line: 'meshcert onboard --agent meshcert:0.1.0' },
+    { does: 'Write the objects to a repository for GitOps', line: 'meshcert onboard -o yaml > meshcert.yaml' },
+  ],
+  run: async ({ flags }, io) => (await import('../onboard.ts')).runOnboard(flags, io),
+});
+
+function connectTo(text: string): readonly [string, string] {
+  const [from = '', to = '', ...more] = text.split('=');
+  if (more.length > 0) throw new Error('expected HOST:PORT=HOST:PORT');
+  return [hostAndPort(from), hostAndPort(to)];
+}
+
+function urlOf(text: string): string {
+  if (!/^https?:\/\//.test(text) || !URL.canParse(text)) throw new Error('expected http(s)://host');
+  return text;
+}
