@@ -11,6 +11,7 @@ import type { Adapter, Expectation } from '../mesh/adapter.ts';
 import { codeOf } from '../mesh/error.ts';
 import { type Identity, leafOf, sameLeaf } from '../mesh/identity.ts';
 import { safeMessage } from '../mesh/secrets.ts';
+import { anchorOf } from '../pki/anchor.ts';
 import type { Certificate } from '../pki/certificate.ts';
 
 export type ProbeOutcome = 'accepted' | 'refused' | 'unknown';
@@ -70,7 +71,7 @@ export function decide(situation: Situation): Decision {
       ? decideHold({
           candidate: accepted,
           current: current.identity,
-          publishedRoots: published.bundle,
+          publishedRoots: published.bundle.map((root) => successorIn(trust.bundle, root)),
           since: trust.since,
           now,
           holdMs: spec.trust.holdMs,
@@ -86,7 +87,7 @@ export function decide(situation: Situation): Decision {
     identity,
     trust,
     hold,
-    problem: (judged && toProblem(judged.verdict)) ?? wanted?.problem,
+    problem: (judged && problemOf(judged)) ?? trust.problem ?? wanted?.problem,
     nextLook: earliest(now, [
       trust.nextChangeAt,
       hold?.hold ? hold.until : undefined,
@@ -112,7 +113,7 @@ function wantedObjects(
 
 /** Why the candidate may not be published, or undefined. */
 export function refusal(situation: Situation, candidate: Identity): Problem | undefined {
-  return toProblem(judge(situation, candidate, standing(situation)?.identity).verdict);
+  return problemOf(judge(situation, candidate, standing(situation)?.identity));
 }
 
 interface Standing {
@@ -158,7 +159,7 @@ function trustFor(
     now,
     retainMs: spec.trust.retainMs,
     leafLifetimeMs: longestLife([candidate, current, published.identity]),
-    chain: current?.chain ?? [],
+    chains: [current?.chain ?? [], candidate?.chain ?? []],
   });
 }
 
@@ -169,9 +170,14 @@ function longestLife(pairs: readonly (Pick<Identity, 'chain'> | undefined)[]): n
   return Math.max(...leaves.map(({ notBefore, notAfter }) => notAfter - notBefore));
 }
 
-function toProblem(verdict: Verdict): Problem | undefined {
-  return verdict.ok ? undefined : { code: verdict.code, message: verdict.message };
+function problemOf({ verdict, trust }: Judgement): Problem | undefined {
+  if (verdict.ok) return undefined;
+  return trust.problem ?? { code: verdict.code, message: verdict.message };
 }
+
+/** The certificate of the same trust anchor in the next bundle: leaves that upstreams accept do not depend on its dates. */
+const successorIn = (bundle: readonly Certificate[], root: Certificate): Certificate =>
+  bundle.find((one) => anchorOf(one) === anchorOf(root)) ?? root;
 
 function earliest(now: number, times: readonly (number | undefined)[]): number | undefined {
   const later = times.filter((time): time is number => time !== undefined && time > now);

@@ -1,3 +1,4 @@
+import { sameAnchors } from '../pki/anchor.ts';
 import type { Certificate } from '../pki/certificate.ts';
 import type { Host, Issuer } from './adapter.ts';
 import { MeshError } from './error.ts';
@@ -56,6 +57,7 @@ export async function* renewing(
   let issued: readonly Certificate[] = [];
   let named: readonly Certificate[] | undefined;
   let rootsChanged = false;
+  let anchorsChanged = false;
   let due = current ? policy.renewAt(leafOf(current)) : clock.now();
   let failures = 0;
   let notBefore = 0;
@@ -67,6 +69,8 @@ export async function* renewing(
       // The same roots may sign by another key: Consul renews what lies between root and leaf.
       const stale = current !== undefined && issuer.stale?.(current) !== undefined;
       rootsChanged ||= stale || (before !== undefined && !sameRoots(before, roots));
+      // A leaf of a root that was renewed with the same key verifies under the new certificate too.
+      anchorsChanged ||= stale || (before !== undefined && !sameAnchors(before, roots));
       named = roots;
       issued = without(issued, roots);
       wake.fire();
@@ -81,9 +85,10 @@ export async function* renewing(
         notBefore = 0;
       }
       if (current && named && rootsChanged) {
-        rootsChanged = false;
+        const isDue = anchorsChanged;
+        [rootsChanged, anchorsChanged] = [false, false];
         current = { ...current, roots: [...named, ...issued] };
-        if (!issuer.stale || issuer.stale(current) !== undefined) {
+        if (isDue && (!issuer.stale || issuer.stale(current) !== undefined)) {
           const spread = Math.floor(host.random() * policy.rootsSpreadMs);
           due = Math.min(due, clock.now() + spread);
         }

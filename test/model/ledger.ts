@@ -184,11 +184,23 @@ export class Ledger {
     const { now, spec, mesh } = this.#options;
     const foreign = this.#foreign.has(`Secret/${spec.caSecretName}`);
     const was = before && !foreign ? bundleOf(before) : [];
-    const is = new Set(bundleOf(after).map(({ fingerprint }) => fingerprint));
+    const bundle = bundleOf(after);
+    const is = new Set(bundle.map(({ fingerprint }) => fingerprint));
+    const keys = bundle.map(({ subject, publicKeyFingerprint }) => `${subject} ${publicKeyFingerprint}`);
+    assert.equal(new Set(keys).size, keys.length, 'two roots of one subject and key are in the bundle');
     const retain = Math.max(spec.trust.retainMs, mesh.lifeMs);
     for (const root of was) {
       if (is.has(root.fingerprint)) continue;
+      const since = this.#standsSince.get(root.fingerprint);
       this.#standsSince.delete(root.fingerprint);
+      const heir = bundle.find(
+        (one) => one.subject === root.subject && one.publicKeyFingerprint === root.publicKeyFingerprint,
+      );
+      if (heir && heir.notBefore <= now() + CLOCKS_APART && heir.notAfter >= root.notAfter) {
+        this.count('root dropped: renewed with its key');
+        if (since !== undefined) this.#standsSince.set(heir.fingerprint, since);
+        continue;
+      }
       if (root.notAfter <= now() + CLOCKS_APART) {
         this.count('root dropped: expired');
         continue;

@@ -1,0 +1,49 @@
+import { hash } from 'node:crypto';
+import type { Certificate } from './certificate.ts';
+import { TAG } from './der.ts';
+import { extensionsIn } from './extensions.ts';
+import { readFields } from './fields.ts';
+
+/** Extensions of a trust anchor that decide which chains verify under it (RFC 5280 §6.1, §4.2.1). */
+const DECISIVE = new Set([
+  '2.5.29.14', // subject key identifier
+  '2.5.29.15', // key usage
+  '2.5.29.19', // basic constraints
+  '2.5.29.30', // name constraints
+  '2.5.29.32', // certificate policies
+  '2.5.29.33', // policy mappings
+  '2.5.29.36', // policy constraints
+  '2.5.29.37', // extended key usage
+  '2.5.29.54', // inhibit any policy
+]);
+
+const known = new WeakMap<Certificate, string>();
+
+/**
+ * The trust anchor that a root certificate represents, as a SHA-256 in hex: subject, issuer, public key and every
+ * extension that decides which chains verify. Two roots with equal anchors verify the same chains; only their dates
+ * differ.
+ */
+export function anchorOf(certificate: Certificate): string {
+  let anchor = known.get(certificate);
+  if (anchor === undefined) {
+    const { subject, issuer, publicKey, extensions } = readFields(certificate.der);
+    const decisive = extensionsIn(extensions)
+      .filter(({ id, parts }) => id === undefined || DECISIVE.has(id) || isCritical(parts[1]))
+      .map(({ whole }) => whole.raw.toString('hex'))
+      .sort();
+    const fields = [subject, issuer, publicKey].map(({ raw }) => raw.toString('hex'));
+    anchor = hash('sha256', [...fields, ...decisive].join(' '), 'hex');
+    known.set(certificate, anchor);
+  }
+  return anchor;
+}
+
+const isCritical = (part: { tag: number; content: Buffer } | undefined): boolean =>
+  part?.tag === TAG.boolean && part.content[0] !== 0;
+
+/** True if both lists represent the same trust anchors, whatever the dates of their certificates. */
+export function sameAnchors(a: readonly Certificate[], b: readonly Certificate[]): boolean {
+  const anchors = new Set(a.map(anchorOf));
+  return anchors.size === new Set(b.map(anchorOf)).size && b.every((root) => anchors.has(anchorOf(root)));
+}
