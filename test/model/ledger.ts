@@ -12,7 +12,7 @@ import { META, OWNER, type Replica } from './replica.ts';
 
 const MINUTE = 60_000;
 /** Replicas' clocks may differ by this in all. */
-const CLOCKS_APART = 5 * MINUTE;
+export const CLOCKS_APART = 5 * MINUTE;
 
 export interface LedgerOptions {
   readonly spec: MeshCertificateSpec;
@@ -37,9 +37,22 @@ interface Pair {
   readonly bundle: readonly Certificate[];
 }
 
+/** A pair and a bundle that the API showed at the same time, for a judge that shares no code with the agent. PEM. */
+export interface Observed {
+  readonly what: string;
+  readonly chain: string;
+  readonly key: string;
+  readonly roots: string;
+  /** Epoch ms on the clock of the replica that wrote. */
+  readonly at: number;
+  /** The leaf or an issuer may have ended with nothing to replace it. */
+  readonly mayBeOver: boolean;
+}
+
 /** What must hold for everything that the API ever showed. Each method throws when it does not. */
 export class Ledger {
   readonly counts = new Map<string, number>();
+  readonly observed: Observed[] = [];
   readonly #options: LedgerOptions;
   #failure: unknown;
   /** True time at which each root of the CA Secret began to stand there; -∞ where it cannot be known. */
@@ -110,7 +123,33 @@ export class Ledger {
     if (object.metadata.name === this.#options.spec.secretName && after) this.#pairWritten(replica, before, after);
     if (object.kind === 'TLSContext' && after) this.#contextWritten(name, after);
     this.#foreign.delete(name);
+    this.#observe(replica, object);
     this.#standing();
+  }
+
+  /** A written pair with the bundle beside it and the one in the CA Secret; a written bundle with the pair. */
+  #observe(replica: Replica, { kind, metadata: { name } }: KubeObject): void {
+    const { spec, cluster } = this.#options;
+    if (kind !== 'Secret') return;
+    const [pair, ca] = [spec.secretName, spec.caSecretName].map((secret) =>
+      this.#foreign.has(`Secret/${secret}`) ? undefined : cluster().get(secretRef(META.namespace, secret)),
+    );
+    if (!pair) return;
+    const isPair = name === spec.secretName;
+    for (const [where, bundle] of [
+      ['the bundle beside it', isPair ? text(pair, 'ca.crt') : undefined],
+      ['the bundle in the CA Secret', ca && text(ca, 'tls.crt')],
+    ] as const) {
+      if (bundle === undefined) continue;
+      this.observed.push({
+        what: `${isPair ? 'a pair was written' : 'a bundle was written'}: the pair under ${where}`,
+        chain: text(pair, 'tls.crt'),
+        key: text(pair, 'tls.key'),
+        roots: bundle,
+        at: replica.clock.now(),
+        mayBeOver: !isPair,
+      });
+    }
   }
 
   #standing(): void {

@@ -52,7 +52,7 @@ async function judge(mutant: Mutant): Promise<Verdict> {
   const dir = mkdtempSync(join(tmpdir(), 'meshcert-mutant-'));
   const started = process.hrtime.bigint();
   try {
-    for (const part of ['src', 'test/model', 'test/support', 'package.json', 'tsconfig.json']) {
+    for (const part of ['src', 'test/model', 'test/property', 'test/support', 'package.json', 'tsconfig.json']) {
       cpSync(join(ROOT, part), join(dir, part), { recursive: true });
     }
     symlinkSync(join(ROOT, 'node_modules'), join(dir, 'node_modules'));

@@ -1,16 +1,16 @@
-import { verify } from '../../../src/core/verify.ts';
+import { X509Certificate } from 'node:crypto';
 import { decodeData } from '../../../src/gateway/secret-file.ts';
 import type { Kube } from '../../../src/kube/api.ts';
 import { RESOURCES } from '../../../src/kube/resources.ts';
 import { type Certificate, parseCertificates } from '../../../src/pki/certificate.ts';
-import { PrivateKey } from '../../../src/pki/key.ts';
+import { startGoJudge } from '../servers/x509-judges.ts';
 
 export interface PairWatch extends AsyncDisposable {
   /** Leaves in the order of their appearance, by fingerprint; each with the time of its issue. */
   readonly leaves: readonly Certificate[];
   /** Of each version of the CA Secret, the fingerprints of its roots. */
   readonly bundles: readonly (readonly string[])[];
-  /** What must never be: a pair that does not match or verify, an older leaf after a newer one. */
+  /** What must never be: a pair that an upstream refuses, an older leaf after a newer one. */
   readonly violations: readonly string[];
   /** How many versions were looked at. */
   readonly versions: number;
@@ -18,9 +18,15 @@ export interface PairWatch extends AsyncDisposable {
   until(holds: () => boolean, deadlineMs: number, what: string): Promise<void>;
 }
 
+interface Pair {
+  readonly chain: string;
+  readonly key: string;
+}
+
 /**
- * Looks at each version that the API server ever shows of a publication's two Secrets, independently of the agent:
- * the pair must match, verify under the bundle in the same Secret and under the bundle that stands beside it.
+ * Looks at each version that the API server ever shows of a publication's two Secrets. Go's crypto/tls is the judge: it
+ * must accept the pair as that of a client under the bundle in the same Secret, under the bundle in the CA Secret, and
+ * under each later version of that one until the leaf expires.
  */
 export function watchPair(
   kube: Kube,
@@ -36,31 +42,56 @@ export function watchPair(
   const bundles: string[][] = [];
   const violations: string[] = [];
   const waiting = new Set<() => void>();
-  let bundle: readonly Certificate[] = [];
+  const judge = startGoJudge();
+  let bundle = '';
+  let last: Pair | undefined;
   let versions = 0;
 
-  const look = (name: string, version: string, data: Readonly<Record<string, string | undefined>>) => {
+  const refusal = async (pair: Pair, roots: string) => {
+    const verdict = await (await judge).judge({ ...pair, roots, at: Date.now(), handshake: true });
+    return verdict.ok ? undefined : `${verdict.stage}: ${verdict.reason}`;
+  };
+
+  const lookAtBundle = async (data: Readonly<Record<string, string | undefined>>): Promise<string[]> => {
+    bundle = data['tls.crt'] ?? '';
+    bundles.push(parseCertificates(bundle).map((root) => root.fingerprint));
+    const found = bundle === data['ca.crt'] ? [] : [`tls.crt and ca.crt of ${place.ca} differ`];
+    const isOver = (leaves.at(-1)?.notAfter ?? 0) <= Date.now();
+    const refused = last && !isOver ? await refusal(last, bundle) : undefined;
+    return refused === undefined ? found : [...found, `the pair in ${place.identity} is refused now: ${refused}`];
+  };
+
+  const lookAtPair = async (data: Readonly<Record<string, string | undefined>>): Promise<string[]> => {
+    const pair = { chain: data['tls.crt'] ?? '', key: data['tls.key'] ?? '' };
+    const found: string[] = [];
+    for (const [where, roots] of [
+      ['its own ca.crt', data['ca.crt'] ?? ''],
+      [`the bundle in ${place.ca}`, bundle],
+    ] as const) {
+      const refused = await refusal(pair, roots);
+      if (refused !== undefined) found.push(`refused under ${where}: ${refused}`);
+    }
+    last = found.length === 0 ? pair : undefined;
+    const [leaf] = parseCertificates(pair.chain);
+    if (!leaf) return found;
+    const names = new X509Certificate(pair.chain).subjectAltName ?? '';
+    const form = place.form === 'dns' ? 'DNS:' : 'URI:spiffe://';
+    if (!names.includes(form)) found.push(`the leaf has no ${form} name but ${names || 'none'}`);
+    const before = leaves.at(-1);
+    if (leaf.fingerprint !== before?.fingerprint) {
+      if (before && leaf.notBefore < before.notBefore) found.push('an older leaf replaced a newer one');
+      leaves.push(leaf);
+    }
+    return found;
+  };
+
+  const look = async (name: string, version: string, data: Readonly<Record<string, string | undefined>>) => {
     versions += 1;
-    if (name === place.ca) {
-      bundle = parseCertificates(data['tls.crt'] ?? '');
-      bundles.push(bundle.map((root) => root.fingerprint));
-      if (data['tls.crt'] !== data['ca.crt']) violations.push(`${version}: tls.crt and ca.crt of ${name} differ`);
-    } else if (name === place.identity) {
-      const pair = { key: PrivateKey.fromPem(data['tls.key'] ?? ''), chain: parseCertificates(data['tls.crt'] ?? '') };
-      const wish = { form: place.form ?? 'spiffe' } as const;
-      for (const [where, roots] of [
-        ['its own ca.crt', parseCertificates(data['ca.crt'] ?? '')],
-        [`the bundle in ${place.ca}`, bundle],
-      ] as const) {
-        const verdict = verify(pair, roots, wish, Date.now());
-        if (!verdict.ok) violations.push(`${version}: ${verdict.code} under ${where}: ${verdict.message}`);
-      }
-      const [leaf] = pair.chain;
-      const last = leaves.at(-1);
-      if (leaf && leaf.fingerprint !== last?.fingerprint) {
-        if (last && leaf.notBefore < last.notBefore) violations.push(`${version}: an older leaf replaced a newer one`);
-        leaves.push(leaf);
-      }
+    const look = name === place.ca ? lookAtBundle : name === place.identity ? lookAtPair : undefined;
+    try {
+      for (const problem of (await look?.(data)) ?? []) violations.push(`${version}: ${problem}`);
+    } catch (error) {
+      violations.push(`${version}: ${name} cannot be read: ${(error as Error).message}`);
     }
     for (const wake of waiting) wake();
   };
@@ -74,7 +105,8 @@ export function watchPair(
           const list = await kube.list(RESOURCES.secrets, selection, stop.signal);
           const order = (name: string) => (name === place.ca ? 0 : 1);
           const items = [...list.items].sort((a, b) => order(a.metadata.name) - order(b.metadata.name));
-          for (const item of items) look(item.metadata.name, item.metadata.resourceVersion ?? '', decodeData(item));
+          for (const item of items)
+            await look(item.metadata.name, item.metadata.resourceVersion ?? '', decodeData(item));
           resourceVersion = list.resourceVersion;
         }
         for await (const { type, object } of kube.watch(
@@ -86,7 +118,7 @@ export function watchPair(
           resourceVersion = version;
           if (type === 'DELETED' && [place.ca, place.identity].includes(name))
             violations.push(`${version}: ${name} was deleted`);
-          if (type === 'ADDED' || type === 'MODIFIED') look(name, version, decodeData(object));
+          if (type === 'ADDED' || type === 'MODIFIED') await look(name, version, decodeData(object));
         }
       } catch (error) {
         if (stop.signal.aborted) return;
@@ -129,6 +161,7 @@ export function watchPair(
     async [Symbol.asyncDispose]() {
       stop.abort(new Error('no longer watched'));
       await following;
+      await (await judge)[Symbol.asyncDispose]();
     },
   };
 }

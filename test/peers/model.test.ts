@@ -1,0 +1,34 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { checkHistories } from '../model/check.ts';
+import { CLOCKS_APART, type Observed } from '../model/ledger.ts';
+import { type GoJudge, startGoJudge } from './servers/x509-judges.ts';
+
+const RUNS = Number(process.env.MESHCERT_MODEL_RUNS ?? 500);
+
+/** Clocks differ: what is good at a moment that some clock may show is not bad. */
+const MOMENTS = [0, CLOCKS_APART, -CLOCKS_APART];
+
+test('in any history, Go accepts every pair that is ever written, under each bundle beside it', async (t) => {
+  await using go = await startGoJudge();
+  await checkHistories(t, {
+    runs: RUNS,
+    seed: Date.now() % 2 ** 31,
+    shrink: true,
+    judge: async (observed) => {
+      await Promise.all(observed.map((one) => judge(go, one)));
+    },
+  });
+});
+
+async function judge(go: GoJudge, { what, chain, roots, key, at, mayBeOver }: Observed): Promise<void> {
+  const reasons: string[] = [];
+  for (const apart of MOMENTS) {
+    const { ok, stage, reason } = await go.judge({ chain, roots, key, at: at + apart, handshake: true });
+    if (ok) return;
+    reasons.push(`${stage}: ${reason}`);
+  }
+  // What ran out with nothing to replace it is nobody's doing.
+  if (mayBeOver && reasons.every((reason) => reason.includes('expired'))) return;
+  assert.fail(`${what}: Go refuses it: ${reasons[0]}`);
+}
