@@ -2,11 +2,12 @@
 
 Reads one JSON request from each line of its input and writes one JSON verdict for each to its output, in the same
 order. A request is {"id", "chain", "roots", "key"}, all PEM, the chain leaf first. A verdict is {"id", "ok", "stage",
-"reason"}; the stage is `request`, `roots` (the server cannot load the bundle), `load` (the client cannot load the
-pair) or `handshake`.
+"reason", "partial"}; the stage is `request`, `roots` (the server cannot load the bundle), `load` (the client cannot
+load the pair) or `handshake`.
 
 A complete TLS 1.3 handshake is made in memory. The server has OpenSSL's default flags, purpose and security level, so
-that nothing here decides how strict OpenSSL is. OpenSSL knows only the real time.
+that nothing here decides how strict OpenSSL is. `partial` says that it would accept the pair with partial chains,
+where each certificate of the bundle ends a path, as in Envoy. OpenSSL knows only the real time.
 """
 
 import json
@@ -64,15 +65,20 @@ class Judge:
         return context
 
     def judge(self, request):
+        """Where and why the pair is refused, and whether partial chains would change that."""
         try:
             server = self.server(request["roots"])
         except (ssl.SSLError, ValueError) as error:
-            return "roots", reason(error)
+            return ("roots", reason(error)), False
         try:
             client = self.client((request["key"] + request["chain"]).encode())
         except (ssl.SSLError, ValueError) as error:
-            return "load", reason(error)
-        return handshake(server, client)
+            return ("load", reason(error)), False
+        failure = handshake(server, client)
+        if failure is None:
+            return None, False
+        server.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+        return failure, handshake(server, client) is None
 
 
 def handshake(server_context, client_context):
@@ -105,7 +111,7 @@ def main():
             verdict["id"] = request["id"]
             if request.get("at") is not None:
                 raise ValueError("OpenSSL judges a handshake at the real time only")
-            failure = judge.judge(request)
+            failure, verdict["partial"] = judge.judge(request)
             verdict["ok"] = failure is None
             if failure:
                 verdict["stage"], verdict["reason"] = failure

@@ -32,6 +32,8 @@ export interface JudgeVerdict {
   readonly stage?: string;
   /** In the judge's own words. */
   readonly reason?: string;
+  /** OpenSSL refuses it, and would accept it with partial chains: each certificate of the bundle ends a path, as in Envoy. */
+  readonly partial?: boolean;
 }
 
 /** A process that answers questions in their order. Questions may be asked while others wait for their answer. */
