@@ -19,6 +19,8 @@ export type ProbeOutcome = 'accepted' | 'refused' | 'unknown';
 export interface Problem {
   readonly code: string;
   readonly message: string;
+  /** When it was seen last, epoch ms; absent: now. */
+  readonly at?: number | undefined;
 }
 
 /** The stable code of an error, or of what it must be when it has none; the message is fit to be shown. */

@@ -31,6 +31,8 @@ async function watched(overdue: number | undefined, shares: readonly number[]): 
   const policy = {
     renewAt: (leaf: Parameters<typeof renewAt>[0]) => renewAt(leaf),
     retryDelay: () => 1000,
+    rootsRetryDelay: () => 1000,
+    succeeded: () => {},
     admit: () => 0,
     refuse: () => undefined,
     rootsSpreadMs: 0,

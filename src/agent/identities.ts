@@ -43,6 +43,7 @@ async function* reopening(
           continue;
         }
         failures = 0;
+        policy.succeeded();
         watchdog.expect(identity, sameLeaf(identity, current) ? undefined : host.clock.now());
         current = identity;
         yield identity;

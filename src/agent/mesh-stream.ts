@@ -16,6 +16,8 @@ export interface MeshStreamOptions extends PolicyOptions {
   readonly standing: () => Identity | undefined;
   /** Something below changed. */
   readonly changed: () => void;
+  /** What failed beside the issuing works again. */
+  readonly recovered: () => void;
   readonly failed: (error: Error) => void;
 }
 
@@ -43,6 +45,16 @@ export class MeshStream {
     return this.#policy.breakerOpenMs;
   }
 
+  /** When the mesh is asked again after a failure, epoch ms; undefined while nothing fails. */
+  get retryAt(): number | undefined {
+    return this.#policy.retryAt;
+  }
+
+  /** The mesh has answered or failed since the start. */
+  get hasTried(): boolean {
+    return this.#policy.hasTried;
+  }
+
   get planned(): Policy['planned'] {
     return this.#policy.planned;
   }
@@ -63,14 +75,16 @@ export class MeshStream {
     this.#stop?.abort(new Error('no longer followed'));
     await this.#running;
     this.#running = undefined;
+    this.#policy.retryAt = undefined;
+    this.#policy.hasTried = false;
     this.#take(undefined);
   }
 
   async #follow(): Promise<void> {
-    const { env, opened, host, wake, standing, changed, failed } = this.#options;
+    const { env, opened, host, wake, standing, changed, recovered, failed } = this.#options;
     for (let failures = 0; !this.#isStopped; ) {
       const { coming } = env.precedence;
-      const options = { policy: this.#policy, wake, asking: coming, current: this.candidate ?? standing() };
+      const options = { policy: this.#policy, wake, asking: coming, recovered, current: this.candidate ?? standing() };
       const stop = this.#stoppable();
       try {
         for await (const identity of identities(opened, host, options, stop.signal)) {

@@ -47,6 +47,28 @@ describe('the renewal policy', () => {
     assert.equal(spreadOf(1, 2 * MINUTE), 6_000);
   });
 
+  for (const random of [0, 0.5, 0.999]) {
+    it(`asks at least every 30 s while there is no valid leaf, with every draw at ${random}`, async () => {
+      const expired = leaf(MINUTE, 2 * MINUTE);
+      for (const current of [undefined, expired]) {
+        const local = new FakeClock();
+        const asking = new Policy({
+          env: { clock: local, random: () => random, fleet: () => 1 },
+          spec: { renewal: { at: 0.6, jitter: 0.06 } },
+          standingSince: () => undefined,
+          refuse: () => undefined,
+          changed: () => {},
+        });
+        const error = new MeshError('ERR_MESH_UNREACHABLE', 'away');
+        for (let attempt = 1; attempt < 500; attempt += 1) {
+          const gap = asking.admit(current) || asking.retryDelay(attempt, error, current);
+          assert.ok(gap > 0 && gap <= 30_000, `attempt ${attempt} comes after ${gap} ms`);
+          await local.advance(gap);
+        }
+      }
+    });
+  }
+
   it('waits at least as long as the mesh asked for', () => {
     const error = new MeshError('ERR_MESH_RATE_LIMITED', 'later', { retry: { afterMs: 90_000 } });
     assert.equal(policy().retryDelay(1, error, undefined), 90_000);

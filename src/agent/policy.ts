@@ -18,6 +18,9 @@ const ROOTS_SPREAD_OF_LIFE = 0.05;
 /** A larger fleet takes longer: all of it together asks a mesh for some hundred certificates a second. */
 const ROOTS_SPREAD_EACH_MS = 10;
 
+/** While no valid leaf is published: what a ceiling of 30 s between attempts, with full jitter, comes to in an hour. */
+const ATTEMPTS_WITHOUT_LEAF = 240;
+
 export interface PolicyOptions {
   readonly env: {
     readonly clock: Clock;
@@ -41,6 +44,10 @@ export class Policy implements RenewalPolicy {
   leaf: Certificate | undefined;
   /** How long the budget on attempts keeps the next one back; 0 when it does not. */
   breakerOpenMs = 0;
+  /** When the mesh is asked again after a failure, epoch ms; undefined while nothing fails. */
+  retryAt: number | undefined;
+  /** The mesh has answered or failed since the start: what was known of it before is old. */
+  hasTried = false;
   /** When the leaf of this fingerprint is due, epoch ms. */
   planned: { readonly fingerprint: string; readonly due: number } | undefined;
 
@@ -63,17 +70,35 @@ export class Policy implements RenewalPolicy {
   }
 
   retryDelay(attempt: number, error: MeshError, leaf: Certificate | undefined): number {
+    const delay = this.rootsRetryDelay(attempt, error, leaf);
+    this.retryAt = this.#options.env.clock.now() + delay;
+    this.hasTried = true;
+    return delay;
+  }
+
+  rootsRetryDelay(attempt: number, error: MeshError, leaf: Certificate | undefined = this.leaf): number {
     const { clock, random } = this.#options.env;
-    const ending = leaf ?? this.leaf;
-    const remainingMs = ending && Math.max(0, ending.notAfter - clock.now());
+    // Without a leaf there is as little to save as with an expired one.
+    const remainingMs = leaf ? Math.max(0, leaf.notAfter - clock.now()) : 0;
     const wanted = typeof error.retry === 'object' ? error.retry.afterMs : 0;
-    return Math.max(wanted, retryDelay(attempt, random, remainingMs === undefined ? {} : { remainingMs }));
+    return Math.max(wanted, retryDelay(attempt, random, { remainingMs }));
+  }
+
+  succeeded(): void {
+    this.retryAt = undefined;
+    this.hasTried = true;
   }
 
   admit(leaf: Certificate | undefined): number {
+    const { clock } = this.#options.env;
     const life = leaf ? leaf.notAfter - leaf.notBefore : Number.POSITIVE_INFINITY;
-    this.breakerOpenMs = this.#budget.take(this.#options.env.clock.monotonic(), attemptsPerHour(life));
-    if (this.breakerOpenMs > 0) this.#options.changed();
+    const isValid = leaf !== undefined && leaf.notAfter > clock.now();
+    const perHour = isValid ? attemptsPerHour(life) : Math.max(attemptsPerHour(life), ATTEMPTS_WITHOUT_LEAF);
+    this.breakerOpenMs = this.#budget.take(clock.monotonic(), perHour);
+    if (this.breakerOpenMs > 0) {
+      this.retryAt = clock.now() + this.breakerOpenMs;
+      this.#options.changed();
+    }
     return this.breakerOpenMs;
   }
 

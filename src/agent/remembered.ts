@@ -1,8 +1,9 @@
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import { RENEW_ANNOTATION } from '../core/object.ts';
 import type { PublicationStatus } from '../core/status.ts';
+import type { Problem } from './decide.ts';
 
-type Remembered = Partial<Pick<PublicationStatus, 'renewRequest' | 'lastRotationTime'>> | undefined;
+type Remembered = Partial<Pick<PublicationStatus, 'renewRequest' | 'lastRotationTime' | 'lastError'>> | undefined;
 
 /**
  * The renewal that was acted on already, as the status remembers it. A document of a file has no status: what it asks
@@ -17,4 +18,10 @@ export function renewRequestOf({ metadata, status }: MeshCertificate): string | 
 export function rotatedAt({ status }: MeshCertificate): number | undefined {
   const time = (status as Remembered)?.lastRotationTime;
   return time === undefined ? undefined : Date.parse(time);
+}
+
+/** The newest failure, as the status remembers it. */
+export function failureOf({ status }: MeshCertificate): Problem | undefined {
+  const error = (status as Remembered)?.lastError;
+  return error && { code: error.code, message: error.message, at: Date.parse(error.time) };
 }

@@ -37,6 +37,8 @@ export interface Report extends Passed {
   readonly seen: boolean;
   /** The value of the renew annotation that was acted on last. */
   readonly renewRequest: string | undefined;
+  /** When the mesh is asked again, epoch ms, while it fails. */
+  readonly nextAttemptAt: number | undefined;
   /** When the leaf of this fingerprint is renewed, epoch ms; undefined on who follows. */
   readonly planned: { readonly fingerprint: string; readonly due: number } | undefined;
   readonly mappings: readonly MappingState[];

@@ -23,6 +23,9 @@ export interface StatusWriterOptions {
   readonly signal: AbortSignal;
 }
 
+/** Times that change with each attempt are not worth a write more often than this. */
+const REFRESH_MS = 120_000;
+
 interface Written {
   readonly status: PublicationStatus;
   /** That the API server gave to it. */
@@ -76,8 +79,9 @@ export class StatusWriter implements Sink {
   /** What stands is what we wrote, until something newer is seen, which another replica may have written. */
   #stands(told: Told, certificate: MeshCertificate, status: PublicationStatus): boolean {
     const wrote = this.#written.get(told);
-    const known = wrote && versionOf(certificate) <= wrote.version ? wrote.status : certificate.status;
-    return known === status || isDeepStrictEqual(known, status);
+    const stored = certificate.status as PublicationStatus | undefined;
+    const known = wrote && versionOf(certificate) <= wrote.version ? wrote.status : stored;
+    return known === status || (known !== undefined && isDeepStrictEqual(known, asOf(known, status)));
   }
 
   async #drain(told: Told): Promise<void> {
@@ -120,6 +124,15 @@ export class StatusWriter implements Sink {
       this.#busy.delete(told);
     }
   }
+}
+
+/** The status, with the times of attempts as they were where they are not much newer. */
+function asOf(known: PublicationStatus, status: PublicationStatus): PublicationStatus {
+  const [before, now] = [known.lastError, status.lastError];
+  if (!before || !now || Date.parse(now.time) - Date.parse(before.time) >= REFRESH_MS) return status;
+  const { nextAttemptTime: _, ...rest } = status;
+  const next = known.nextAttemptTime === undefined ? {} : { nextAttemptTime: known.nextAttemptTime };
+  return { ...rest, lastError: { ...now, time: before.time }, ...next };
 }
 
 /** No resourceVersion: only we write the status, and the newest is right whatever changed in the spec. */

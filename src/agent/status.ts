@@ -3,6 +3,7 @@ import {
   type Condition,
   type ConditionStatus,
   type ConditionType,
+  type LastError,
   type PublicationStatus,
   setConditions,
   toRfc3339,
@@ -10,6 +11,7 @@ import {
 import { leafOf } from '../mesh/identity.ts';
 import { safeMessage } from '../mesh/secrets.ts';
 import type { Certificate } from '../pki/certificate.ts';
+import type { Problem } from './decide.ts';
 import type { Report } from './report.ts';
 
 /**
@@ -51,8 +53,8 @@ export function statusOf(report: Report, before: PublicationStatus | undefined):
   const leaf = decision.identity && leafOf(decision.identity);
   const rotated = leaf !== undefined && report.inForce && before?.fingerprint !== leaf.fingerprint;
   const standing = report.inForce || before === undefined;
-  const conditions = setConditions(before?.conditions ?? [], conditionsOf(report), now);
-  const lastError = failure ? errorOf(failure, before, now) : undefined;
+  const lastError = failure && errorOf(failure, before, now);
+  const conditions = setConditions(before?.conditions ?? [], conditionsOf(report, lastError), now);
   const lastRotationTime = rotated ? toRfc3339(now) : before?.lastRotationTime;
   const held = report.decision.hold?.hold ? heldOf(report) : undefined;
   return {
@@ -92,7 +94,7 @@ export function statusOf(report: Report, before: PublicationStatus | undefined):
     rotations: (before?.rotations ?? 0) + (rotated && before?.fingerprint !== undefined ? 1 : 0),
     ...(lastRotationTime === undefined ? {} : { lastRotationTime }),
     ...(report.renewRequest === undefined ? {} : { renewRequest: report.renewRequest }),
-    ...(lastError ? { lastError } : {}),
+    ...(lastError ? { lastError, ...nextAttemptOf(report) } : {}),
     conditions,
   };
 }
@@ -121,11 +123,14 @@ function unseen(report: Report, before: PublicationStatus | undefined): Publicat
 
 /** As it was said first, for as long as the leaf stands: a restart knows less of when the leaf came, and says nothing new. */
 function renewalTimeOf(
-  { certificate, planned }: Report,
+  { certificate, leading, planned }: Report,
   leaf: Certificate,
   before: PublicationStatus | undefined,
 ): string {
-  if (before?.fingerprint === leaf.fingerprint && before.renewalTime !== undefined) return before.renewalTime;
+  const said = leading ? before : (certificate.status as PublicationStatus | undefined);
+  for (const one of [said, before]) {
+    if (one?.fingerprint === leaf.fingerprint && one.renewalTime !== undefined) return one.renewalTime;
+  }
   const { at, jitter } = certificate.spec.renewal;
   return toRfc3339(planned?.fingerprint === leaf.fingerprint ? planned.due : renewAt(leaf, at, jitter));
 }
@@ -147,18 +152,24 @@ function heldOf({ situation, decision }: Report): NonNullable<PublicationStatus[
   return { fingerprint: leafOf(candidate).fingerprint, reason: hold.reason, until: toRfc3339(hold.until) };
 }
 
-/** The same failure keeps the time at which it was first seen, so that a status is not rewritten at each retry. */
-function errorOf(
-  { code, message: text }: { code: string; message: string },
-  before: PublicationStatus | undefined,
-  now: number,
-) {
-  const message = safeMessage(text);
-  const same = before?.lastError?.code === code && before.lastError.message === message;
-  return { code, message, time: same && before.lastError ? before.lastError.time : toRfc3339(now) };
+function errorOf({ code, message, at }: Problem, before: PublicationStatus | undefined, now: number): LastError {
+  const last = before?.lastError;
+  const time = toRfc3339(at ?? now);
+  const firstTime = last && isAlike(last.code, code) ? (last.firstTime ?? last.time) : time;
+  return { code, message: safeMessage(message), firstTime, time };
 }
 
-function conditionsOf(report: Report): Omit<Condition, 'lastTransitionTime'>[] {
+/** A mesh that is away fails now in this way and now in that. */
+const isAlike = (a: string, b: string): boolean => a === b || (a.startsWith('ERR_MESH_') && b.startsWith('ERR_MESH_'));
+
+/** Who follows does not ask the mesh: it repeats what the leader has said. */
+function nextAttemptOf({ certificate, leading, nextAttemptAt }: Report): Pick<PublicationStatus, 'nextAttemptTime'> {
+  const said = leading ? undefined : (certificate.status as PublicationStatus | undefined)?.nextAttemptTime;
+  const nextAttemptTime = nextAttemptAt === undefined ? said : toRfc3339(nextAttemptAt);
+  return nextAttemptTime === undefined ? {} : { nextAttemptTime };
+}
+
+function conditionsOf(report: Report, lastError?: LastError): Omit<Condition, 'lastTransitionTime'>[] {
   const { decision, failure, inForce } = report;
   const leaf = decision.identity && leafOf(decision.identity);
   const say = sayOf(report);
@@ -179,11 +190,11 @@ function conditionsOf(report: Report): Omit<Condition, 'lastTransitionTime'>[] {
         because || 'The mesh has not issued a certificate yet.',
       );
   return [
-    readiness(report, say),
+    readiness(report, lastError, say),
     published,
     trusted(report, say),
     referenced(report, say),
-    degraded(report, because, say),
+    degraded(report, because, lastError, say),
   ];
 }
 
@@ -205,11 +216,22 @@ function sayOf({ certificate }: Report): Say {
   });
 }
 
-function readiness({ certificate, decision, situation }: Report, say: Say) {
+/** Why nothing newer is published, and for how long it has been so. */
+const causeOf = (error: LastError | undefined): string =>
+  error
+    ? `Since ${error.firstTime ?? error.time}: ${error.code}: ${error.message}`
+    : 'The mesh has neither answered nor failed yet.';
+
+function readiness({ certificate, decision, situation }: Report, lastError: LastError | undefined, say: Say) {
   const stands = situation.published.identity?.chain[0];
   if (stands && stands.notAfter <= situation.now) {
     const end = toRfc3339(stands.notAfter);
-    return say('Ready', 'False', 'Expired', `The certificate expired at ${end}; see Degraded for why no other came.`);
+    return say(
+      'Ready',
+      'False',
+      'Expired',
+      `The certificate expired at ${end}, and no newer one came. ${causeOf(lastError)}`,
+    );
   }
   const { standing } = decision;
   if (!standing) {
@@ -264,14 +286,20 @@ function referenced({ mappings }: Report, say: Say) {
   return say('Referenced', 'True', 'AllMappings', `${mappings.length} Mapping(s) use it.`);
 }
 
-function degraded({ decision, situation, failure, breakerOpenMs }: Report, because: string, say: Say) {
+function degraded(
+  { decision, situation, failure, breakerOpenMs }: Report,
+  because: string,
+  lastError: LastError | undefined,
+  say: Say,
+) {
   const leaf = decision.identity && leafOf(decision.identity);
   if (leaf && situation.now >= emergencyAt(leaf)) {
+    const end = toRfc3339(leaf.notAfter);
     return say(
       'Degraded',
       'True',
       'EmergencyBand',
-      `The certificate ends at ${toRfc3339(leaf.notAfter)} and no newer one is published. ${because}`.trim(),
+      `The certificate ends at ${end}, and no newer one is published. ${causeOf(lastError)}`,
     );
   }
   if (failure) return say('Degraded', 'True', reasonOf(failure.code), because);

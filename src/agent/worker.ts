@@ -21,7 +21,7 @@ import { opening } from './opening.ts';
 import { Prober } from './prober.ts';
 import { PublicationView } from './publication-view.ts';
 import { type Outcome, publish } from './publisher.ts';
-import { renewRequestOf, rotatedAt } from './remembered.ts';
+import { failureOf, renewRequestOf, rotatedAt } from './remembered.ts';
 import { Retiring } from './retire.ts';
 import { WriteAttempts } from './write-attempts.ts';
 
@@ -95,7 +95,10 @@ export class Worker {
           stream.start();
           this.#heedRenewal();
         }
-        if (!leads && stream.running) await stream.stop();
+        if (!leads && stream.running) {
+          await stream.stop();
+          this.#meshFailure = undefined;
+        }
         const nextLook = this.#view.blind ? undefined : await this.#pass(leads, synced, signal);
         if (nextLook === undefined) await this.#dirty.wait(signal);
         else await this.#dirty.waitFor(nextLook - clock.now(), clock, signal);
@@ -136,10 +139,8 @@ export class Worker {
       standing: () => this.#standing(),
       standingSince: () => rotatedAt(this.certificate),
       refuse: (identity) => refusal(this.#situation(), identity),
-      changed: () => {
-        if (stream.breakerOpenMs === 0) this.#meshFailure = undefined;
-        this.#dirty.fire();
-      },
+      changed: this.#meshRecovered,
+      recovered: this.#meshRecovered,
       failed: this.#meshFailed,
     });
     this.#mappings = mappings;
@@ -178,7 +179,8 @@ export class Worker {
       decision,
       steps,
       outcome,
-      failure: this.#attempts.failure ?? this.#view.problem ?? this.#waits ?? decision.problem ?? this.#meshFailure,
+      failure: this.#attempts.failure ?? this.#view.problem ?? this.#waits ?? this.#issueProblem(decision, leading),
+      nextAttemptAt: this.#meshFailure && this.#stream?.retryAt,
       inForce,
       probeProblem: this.#prober.problem(situation.candidate),
       planned: this.#stream?.planned,
@@ -254,12 +256,33 @@ export class Worker {
 
   readonly #isFree = (): boolean => isDeletionJudged(this.#mappings, this.#retiring) && this.#waits === undefined;
 
+  /** Why no newer certificate is published. That the last one has expired is no reason: why none came after it is. */
+  #issueProblem({ problem }: Decision, leading: boolean): Problem | undefined {
+    const failure = this.#meshFailure ?? this.#remembered(leading);
+    return problem?.code === 'ERR_VERIFY_EXPIRED' ? (failure ?? problem) : (problem ?? failure);
+  }
+
+  /** What the status says of the mesh, until this process has asked the mesh itself; who follows never asks. */
+  #remembered(leading: boolean): Problem | undefined {
+    const stream = this.#stream;
+    const isDue = !stream?.planned || stream.planned.due <= this.#env.clock.now();
+    if (leading && (stream?.hasTried || !isDue)) return undefined;
+    const failure = failureOf(this.certificate);
+    return leading && !/^ERR_(MESH|VERIFY)_/.test(failure?.code ?? '') ? undefined : failure;
+  }
+
+  /** Unless an attempt is waiting: then something else came than a new certificate. */
+  readonly #meshRecovered = (): void => {
+    if (this.#stream?.retryAt === undefined) this.#meshFailure = undefined;
+    this.#dirty.fire();
+  };
+
   readonly #changed = (): void => this.#dirty.fire();
 
   readonly #trouble = (error: Error): void => this.#env.reporter.trouble(this.certificate, error);
 
   readonly #meshFailed = (error: Error): void => {
-    this.#meshFailure = codedProblem(error);
+    this.#meshFailure = { ...codedProblem(error), at: this.#env.clock.now() };
     this.#trouble(error);
     this.#dirty.fire();
   };

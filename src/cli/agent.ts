@@ -71,7 +71,7 @@ export async function runAgent(given: AgentFlags, io: Io): Promise<number> {
   const health = new Health(flags.leaderElect ? leadership : undefined);
   const once = flags.once ? new OnceSink(() => stop.abort(new Error('published'))) : undefined;
   const precedence = new Precedence(clock);
-  const sinks: Sink[] = [board, new LogSink(log), new MetricsSink(metrics, clock)];
+  const sinks: Sink[] = [board, new LogSink(log, clock), new MetricsSink(metrics, clock)];
   if (once) sinks.push(once);
   const urls = flags.gatewayDiagnostics;
   if (urls.length > 0) sinks.push(new LiveSink({ urls, kube, clock, log, metrics, signal }));

@@ -59,9 +59,15 @@ export const statusSchema = z
       .optional()
       .describe('The value of the annotation meshcert.dev/renew that was acted on last.'),
     lastError: z
-      .strictObject({ code: z.string(), message: z.string(), time: time() })
+      .strictObject({
+        code: z.string().describe('Stable; docs/errors.md has an entry for each.'),
+        message: z.string(),
+        firstTime: time().optional().describe('Since when it fails like this.'),
+        time: time().describe('When it was seen last; while it lasts, this is written every 2 minutes at most.'),
+      })
       .optional()
       .describe('The newest failure since things last went well.'),
+    nextAttemptTime: time().optional().describe('When the mesh is asked again, while it fails to issue.'),
     conditions: z
       .array(condition)
       .meta({ 'x-kubernetes-list-type': 'map', 'x-kubernetes-list-map-keys': ['type'] })

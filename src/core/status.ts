@@ -40,6 +40,16 @@ export interface TargetStatus {
   readonly context: string;
 }
 
+/** The newest failure since things last went well. */
+export interface LastError {
+  readonly code: string;
+  readonly message: string;
+  /** When this failure began, with the first of the attempts that failed alike. */
+  readonly firstTime?: string;
+  /** When it was seen last. */
+  readonly time: string;
+}
+
 /** The one model behind the status subresource, /api/status and `meshcert status`. No secrets. */
 export interface PublicationStatus {
   readonly mesh: string;
@@ -63,7 +73,9 @@ export interface PublicationStatus {
   readonly lastRotationTime?: string;
   /** The value of the renew annotation that was acted on last. */
   readonly renewRequest?: string;
-  readonly lastError?: { readonly code: string; readonly message: string; readonly time: string };
+  readonly lastError?: LastError;
+  /** When the mesh is asked again, while it fails to issue. */
+  readonly nextAttemptTime?: string;
   readonly conditions: readonly Condition[];
 }
 

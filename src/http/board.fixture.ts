@@ -80,7 +80,13 @@ export function badStatus(now: number): PublicationStatus {
   const { id, fingerprint, notBefore, notAfter, renewalTime, emergencyTime, ...rest } = goodStatus(now);
   return {
     ...rest,
-    lastError: { code: 'ERR_MESH_UNREACHABLE', message: 'cannot reach istiod:15012', time: iso(now) },
+    lastError: {
+      code: 'ERR_MESH_UNREACHABLE',
+      message: 'cannot reach istiod:15012',
+      firstTime: iso(now - 600_000),
+      time: iso(now),
+    },
+    nextAttemptTime: iso(now + 20_000),
     conditions: [
       { type: 'Ready', status: 'False', reason: 'NotPublished', message: 'No certificate yet; see Published.', ...at },
       { type: 'Published', status: 'False', reason: 'MeshUnreachable', message, ...at },

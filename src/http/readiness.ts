@@ -4,7 +4,18 @@ import { keyOfEntry } from './source.ts';
 export interface Readiness {
   readonly ready: boolean;
   readonly leader?: boolean;
-  readonly problems: readonly { readonly code: string; readonly message: string; readonly certificate?: string }[];
+  readonly problems: readonly ReadinessProblem[];
+}
+
+export interface ReadinessProblem {
+  readonly code: string;
+  readonly message: string;
+  /** `namespace/name`; absent: the agent itself. */
+  readonly certificate?: string;
+  /** RFC 3339: since when, when it was seen last, when the mesh is asked again. */
+  readonly since?: string;
+  readonly lastTime?: string;
+  readonly nextAttemptTime?: string;
 }
 
 /**
@@ -13,9 +24,11 @@ export interface Readiness {
  */
 export function readiness(health: AgentHealth, entries: readonly StatusEntry[]): Readiness {
   const ofCertificates = entries.flatMap((entry) => {
-    const { lastError } = entry.status;
+    const { lastError, nextAttemptTime } = entry.status;
     if (!lastError) return [];
-    return [{ code: lastError.code, message: lastError.message, certificate: keyOfEntry(entry) }];
+    const { code, message, time: lastTime, firstTime: since = lastTime } = lastError;
+    const next = nextAttemptTime === undefined ? {} : { nextAttemptTime };
+    return [{ code, message, certificate: keyOfEntry(entry), since, lastTime, ...next }];
   });
   return {
     ready: health.ready,

@@ -197,6 +197,8 @@ class World {
   readonly policy: RenewalPolicy = {
     renewAt: (leaf) => leaf.notBefore + 0.6 * (leaf.notAfter - leaf.notBefore),
     retryDelay: (attempt) => 1000 * attempt,
+    rootsRetryDelay: (attempt) => 1000 * attempt,
+    succeeded: () => {},
     admit: () => this.budgetMs,
     refuse: () => this.refusal,
     rootsSpreadMs: 30_000,

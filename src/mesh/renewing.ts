@@ -15,6 +15,10 @@ export interface RenewalPolicy {
   renewAt(leaf: Certificate, issuedAt?: number): number;
   /** Milliseconds to wait after the `attempt`-th failure in a row, counted from 1. */
   retryDelay(attempt: number, error: MeshError, leaf: Certificate | undefined): number;
+  /** The same after a failure to follow the mesh's roots. */
+  rootsRetryDelay(attempt: number, error: MeshError): number;
+  /** The mesh gave an identity that may be used. */
+  succeeded(): void;
   /** Called before each issue: milliseconds to wait first, 0 to go ahead. Where the budget on attempts speaks. */
   admit(leaf: Certificate | undefined): number;
   /** Why this identity may not be used, judged as it would be published; such an answer counts as a failure. */
@@ -29,6 +33,8 @@ export interface RenewingOptions {
   readonly current?: Identity | undefined;
   /** Fired to look at the clock again, after a suspend or a step; or to renew now. */
   readonly wake?: Wake | undefined;
+  /** The mesh's roots are followed again after a failure. */
+  readonly recovered?: (() => void) | undefined;
   /** What it returns is held while the issuer is asked. */
   readonly asking?: (() => Disposable) | undefined;
 }
@@ -64,7 +70,7 @@ export async function* renewing(
 
   if (issuer.roots) {
     const watch = issuer.roots.bind(issuer);
-    pump = followRoots(watch, host, policy, signal, (roots) => {
+    pump = followRoots(watch, host, options, signal, (roots) => {
       const before = named ?? current?.roots;
       // The same roots may sign by another key: Consul renews what lies between root and leaf.
       const stale = current !== undefined && issuer.stale?.(current) !== undefined;
@@ -124,6 +130,7 @@ export async function* renewing(
       }
       failures = 0;
       notBefore = 0;
+      policy.succeeded();
       yield current;
     }
   } catch (error) {
@@ -147,13 +154,14 @@ function without(roots: readonly Certificate[], known: readonly Certificate[]): 
 async function followRoots(
   watch: (signal: AbortSignal) => AsyncIterable<readonly Certificate[]>,
   host: Host,
-  policy: RenewalPolicy,
+  { policy, recovered }: RenewingOptions,
   signal: AbortSignal,
   seen: (roots: readonly Certificate[]) => void,
 ): Promise<void> {
   for (let failures = 0; !signal.aborted; ) {
     try {
       for await (const roots of watch(signal)) {
+        if (failures > 0) recovered?.();
         failures = 0;
         if (roots.length > 0) seen(roots);
       }
@@ -164,7 +172,7 @@ async function followRoots(
       failures += 1;
       const known = asMeshError(error);
       host.report(known);
-      await host.clock.sleep(policy.retryDelay(failures, known, undefined), signal).catch(() => {});
+      await host.clock.sleep(policy.rootsRetryDelay(failures, known), signal).catch(() => {});
     }
   }
 }

@@ -85,6 +85,8 @@ export class Follower implements AsyncDisposable {
       renewAt: (leaf: Parameters<typeof renewAt>[0]) => renewAt(leaf, 0.8),
       retryDelay: (attempt: number, error: MeshError) =>
         typeof error.retry === 'object' ? error.retry.afterMs : Math.min(500 * attempt, 3000),
+      rootsRetryDelay: () => 1000,
+      succeeded: () => {},
       admit: () => 0,
       refuse: () => undefined,
       rootsSpreadMs: 1000,

@@ -1,7 +1,7 @@
 import { adapters } from '../../adapters/index.ts';
 import { Agent, type Wishes } from '../../src/agent/agent.ts';
 import { customResources } from '../../src/agent/controller.ts';
-import { alone } from '../../src/agent/leadership.ts';
+import { alone, type Leadership } from '../../src/agent/leadership.ts';
 import { LogSink } from '../../src/agent/log-sink.ts';
 import type { Report } from '../../src/agent/report.ts';
 import type { Sink } from '../../src/agent/reporter.ts';
@@ -41,10 +41,20 @@ export class AgentWorld implements AsyncDisposable {
     return new AgentWorld(api, clock);
   }
 
-  private constructor(api: KubeApi, clock: FakeClock) {
+  /** A second replica: another agent at the same API server and mesh; `leadership` says what it may write. */
+  static beside(first: AgentWorld, leadership: Leadership): AgentWorld {
+    return new AgentWorld(first.api, first.clock, first.mesh, leadership);
+  }
+
+  readonly #leadership: Leadership;
+  readonly #isFirst: boolean;
+
+  private constructor(api: KubeApi, clock: FakeClock, mesh?: ToyMesh, leadership = alone) {
     this.api = api;
     this.clock = clock;
-    this.mesh = new ToyMesh(SandboxCa.root({ clock }));
+    this.mesh = mesh ?? new ToyMesh(SandboxCa.root({ clock }));
+    this.#leadership = leadership;
+    this.#isFirst = mesh === undefined;
     this.kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test' });
   }
 
@@ -123,8 +133,8 @@ export class AgentWorld implements AsyncDisposable {
       kube,
       adapters: [this.mesh.adapter],
       wishes,
-      leadership: alone,
-      sinks: [this.board, new LogSink(log), ...sinks],
+      leadership: this.#leadership,
+      sinks: [this.board, new LogSink(log, this.clock), ...sinks],
       clock: this.clock,
       random: () => 0.5,
       log,
@@ -142,7 +152,7 @@ export class AgentWorld implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
     this.kube.close();
-    await this.api.stop();
+    if (this.#isFirst) await this.api.stop();
   }
 
   get status(): PublicationStatus | undefined {

@@ -12,6 +12,8 @@ export const TOY_ID = 'spiffe://toy/ns/emissary/sa/emissary';
 export class ToyMesh {
   ca: SandboxCa;
   issued = 0;
+  /** Requests, however they ended. */
+  asked = 0;
   outage = false;
   /** What opening it throws. */
   broken: Error | undefined;
@@ -58,6 +60,7 @@ export class ToyMesh {
   #issuer(): Issuer {
     return {
       issue: async () => {
+        this.asked += 1;
         if (this.outage) throw new MeshError('ERR_MESH_UNREACHABLE', 'the toy CA does not answer; end the outage');
         this.issued += 1;
         return this.issue();

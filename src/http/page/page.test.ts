@@ -25,7 +25,7 @@ test('a hostile status cannot break out of the page', () => {
     mesh: evil,
     id: evil,
     held: { fingerprint: evil, reason: evil, until: evil },
-    lastError: { code: evil, message: evil, time: evil },
+    lastError: { code: evil, message: evil, firstTime: evil, time: evil },
     mappings: [{ kind: evil, namespace: evil, name: evil, state: evil, context: evil, message: evil }],
     targets: [{ id: evil, context: evil }],
     roots: [{ fingerprint: evil, subject: evil, notAfter: evil, state: 'named' }],

@@ -32,7 +32,7 @@ ${details(status, now)}
 }
 
 function details(status: PublicationStatus, now: number): Html {
-  const { held, lastError, lastRotationTime, targets, mappings, conditions } = status;
+  const { held, lastError, nextAttemptTime, lastRotationTime, targets, mappings, conditions } = status;
   return html`<div class="grid">
 <section><h3>Chain and trust</h3>
 ${status.fingerprint !== undefined && html`<p>Leaf <code>${status.fingerprint.slice(0, 16)}</code>${lastRotationTime !== undefined && html`, published ${when(lastRotationTime, now)}`}</p>`}
@@ -56,7 +56,7 @@ ${
     'None yet.',
   )}
 <h3>Last events</h3>${happenings(status, now)}
-${lastError && html`<h3>Last error</h3><p><code>${lastError.code}</code> ${when(lastError.time, now)}: ${lastError.message}</p>`}
+${lastError && html`<h3>Last error</h3><p><code>${lastError.code}</code> since ${when(lastError.firstTime ?? lastError.time, now)}, last seen ${when(lastError.time, now)}${nextAttemptTime !== undefined && html`, next attempt ${when(nextAttemptTime, now)}`}: ${lastError.message}</p>`}
 </section>
 </div>`;
 }

@@ -92,7 +92,7 @@ const methods = {
       leadership: alone,
       sinks: [
         new StatusBoard(),
-        new LogSink(log),
+        new LogSink(log, clock),
         new MetricsSink(createMetrics({ version: 'bench' }), clock),
         new StatusWriter({ kube, clock, random, log, signal, precedence }),
         new EventSink(events),
