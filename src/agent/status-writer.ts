@@ -47,6 +47,7 @@ export class StatusWriter implements Sink {
   /** Until the resource is seen to carry it. */
   readonly #written = new Map<Told, Written>();
   readonly #busy = new Set<Told>();
+  #idle: (() => void)[] = [];
   readonly #precedence: Precedence;
 
   constructor(options: StatusWriterOptions) {
@@ -68,6 +69,11 @@ export class StatusWriter implements Sink {
   seen(certificate: MeshCertificate, told: Told): void {
     const wrote = this.#written.get(told);
     if (wrote && versionOf(certificate) >= wrote.version) this.#written.delete(told);
+  }
+
+  /** Resolves once everything said so far is stored, or the writer has ended. */
+  async flush(): Promise<void> {
+    while (this.#busy.size > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
   }
 
   forget(_certificate: MeshCertificate, told: Told | undefined): void {
@@ -122,6 +128,7 @@ export class StatusWriter implements Sink {
       if (!signal.aborted) throw error;
     } finally {
       this.#busy.delete(told);
+      if (this.#busy.size === 0) for (const resolve of this.#idle.splice(0)) resolve();
     }
   }
 }

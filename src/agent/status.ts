@@ -160,7 +160,7 @@ function errorOf({ code, message, at }: Problem, before: PublicationStatus | und
 }
 
 /** A mesh that is away fails now in this way and now in that. */
-const isAlike = (a: string, b: string): boolean => a === b || (a.startsWith('ERR_MESH_') && b.startsWith('ERR_MESH_'));
+const isAlike = (a: string, b: string): boolean => a === b || [a, b].every((code) => /^ERR_MESH_/.test(code));
 
 /** Who follows does not ask the mesh: it repeats what the leader has said. */
 function nextAttemptOf({ certificate, leading, nextAttemptAt }: Report): Pick<PublicationStatus, 'nextAttemptTime'> {

@@ -69,18 +69,24 @@ export async function runAgent(given: AgentFlags, io: Io): Promise<number> {
   });
   const fromResources = flags.config === undefined && !flags.consulConnector;
   const health = new Health(flags.leaderElect ? leadership : undefined);
-  const once = flags.once ? new OnceSink(() => stop.abort(new Error('published'))) : undefined;
+  const writers: { flush(): Promise<void> }[] = [];
+  const once = flags.once
+    ? new OnceSink(() => void flushed(writers, signal).then(() => stop.abort(new Error('published'))))
+    : undefined;
   const precedence = new Precedence(clock);
   const sinks: Sink[] = [board, new LogSink(log, clock), new MetricsSink(metrics, clock)];
-  if (once) sinks.push(once);
   const urls = flags.gatewayDiagnostics;
   if (urls.length > 0) sinks.push(new LiveSink({ urls, kube, clock, log, metrics, signal }));
   if (fromResources && !flags.dryRun) {
     const instance = io.env.POD_NAME ?? 'meshcert';
     const events = recorder(kube, { component: 'meshcert', instance, clock, log, signal });
     const leads = (key: string) => leadership.leads(key);
-    sinks.push(new StatusWriter({ kube, clock, random, log, leads, signal, precedence }), new EventSink(events));
+    const statuses = new StatusWriter({ kube, clock, random, log, leads, signal, precedence });
+    sinks.push(statuses, new EventSink(events));
+    writers.push(statuses, events);
   }
+  // The last, so that what it waits for was told to the writers before.
+  if (once) sinks.push(once);
   const wishes = wishesOf(flags, { kube, log, metrics, namespace, leadership, io, once, health });
   const running = new Agent({
     kube,
@@ -123,6 +129,17 @@ export async function runAgent(given: AgentFlags, io: Io): Promise<number> {
   if (!once) return 0;
   if (!once.done) io.stderr.write(`meshcert agent: not everything was published:\n${once.explain()}\n`);
   return once.done ? 0 : 1;
+}
+
+/** Longer than a slow API server takes, shorter than an operator waits for a Job that has done its work. */
+const FLUSH_MS = 10_000;
+
+/** Resolves when the writers have stored what they were told, or after a while: the certificates are published already. */
+async function flushed(writers: readonly { flush(): Promise<void> }[], signal: AbortSignal): Promise<void> {
+  const done = new AbortController();
+  const late = clock.sleep(FLUSH_MS, AbortSignal.any([signal, done.signal])).catch(() => {});
+  await Promise.race([Promise.all(writers.map((writer) => writer.flush())), late]);
+  done.abort(new Error('flushed'));
 }
 
 interface WishContext {

@@ -75,12 +75,20 @@ test('readiness is 503 until ready, and names the coded errors in both states', 
     health.now = { ready: false, leader: false, problems: [{ code: 'ERR_CONFIG', message: 'mesh.yaml:3: bad' }] };
     const starting = await fetch(`${url}/readyz`);
     assert.equal(starting.status, 503);
+    const { lastError, nextAttemptTime } = badStatus(NOW);
     assert.deepEqual(await starting.json(), {
       ready: false,
       leader: false,
       problems: [
         { code: 'ERR_CONFIG', message: 'mesh.yaml:3: bad' },
-        { code: 'ERR_MESH_UNREACHABLE', message: 'cannot reach istiod:15012', certificate: 'emissary/istio' },
+        {
+          code: 'ERR_MESH_UNREACHABLE',
+          message: 'cannot reach istiod:15012',
+          certificate: 'emissary/istio',
+          since: lastError?.firstTime,
+          lastTime: lastError?.time,
+          nextAttemptTime,
+        },
       ],
     });
     health.now = { ready: true, problems: [] };

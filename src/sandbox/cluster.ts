@@ -28,7 +28,7 @@ export interface ClusterOptions {
   readonly gateway?: Partial<EmissaryEnv>;
   /** Every so many requests the gateway makes a new connection, so that handshakes never cease. Default 5. */
   readonly freshEvery?: number;
-  readonly api?: Pick<KubeApiOptions, 'rbac' | 'objects'>;
+  readonly api?: Pick<KubeApiOptions, 'rbac' | 'objects' | 'tls'>;
 }
 
 /** A whole cluster in this process: API, meshes, a workload in each, and the gateway with a Mapping to each. */
