@@ -69,6 +69,29 @@ describe('the renewal policy', () => {
     });
   }
 
+  it('asks soon after the end of a leaf, however the attempts before it went', async () => {
+    const local = new FakeClock(clock.now());
+    const asking = new Policy({
+      env: { clock: local, random: () => 0.5, fleet: () => 1 },
+      spec: { renewal: { at: 0.6, jitter: 0.06 } },
+      standingSince: () => undefined,
+      refuse: () => undefined,
+      changed: () => {},
+    });
+    const ending = leaf(10 * MINUTE, 0);
+    const error = new MeshError('ERR_MESH_UNREACHABLE', 'away');
+    let last = local.now();
+    for (let attempt = 1; local.now() < ending.notAfter + 10 * MINUTE; ) {
+      const budget = asking.admit(ending);
+      if (budget === 0) {
+        if (last > ending.notAfter - 30_000) assert.ok(local.now() - last <= 30_000, `${local.now() - last} ms`);
+        last = local.now();
+        attempt += 1;
+      }
+      await local.advance(budget || asking.retryDelay(attempt, error, ending));
+    }
+  });
+
   it('waits at least as long as the mesh asked for', () => {
     const error = new MeshError('ERR_MESH_RATE_LIMITED', 'later', { retry: { afterMs: 90_000 } });
     assert.equal(policy().retryDelay(1, error, undefined), 90_000);

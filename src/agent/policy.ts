@@ -94,7 +94,9 @@ export class Policy implements RenewalPolicy {
     const life = leaf ? leaf.notAfter - leaf.notBefore : Number.POSITIVE_INFINITY;
     const isValid = leaf !== undefined && leaf.notAfter > clock.now();
     const perHour = isValid ? attemptsPerHour(life) : Math.max(attemptsPerHour(life), ATTEMPTS_WITHOUT_LEAF);
-    this.breakerOpenMs = this.#budget.take(clock.monotonic(), perHour);
+    const wait = this.#budget.take(clock.monotonic(), perHour);
+    // What was granted to a valid leaf does not hold beyond its end.
+    this.breakerOpenMs = isValid ? Math.min(wait, leaf.notAfter - clock.now()) : wait;
     if (this.breakerOpenMs > 0) {
       this.retryAt = clock.now() + this.breakerOpenMs;
       this.#options.changed();

@@ -101,5 +101,6 @@ function withoutDeeds({ certificate, failure, inForce, leading, breakerOpenMs, d
 
 function gistOf(status: PublicationStatus | undefined): string {
   const conditions = status?.conditions?.map(({ type, status, reason }) => `${type} ${status} ${reason}`) ?? [];
-  return [status?.fingerprint, status?.lastError?.code, ...conditions.sort()].join();
+  const { fingerprint, renewalTime, lastError } = status ?? {};
+  return [fingerprint, renewalTime, lastError?.code, lastError?.time, ...conditions.sort()].join();
 }
