@@ -7,7 +7,7 @@ import { asError } from '../../src/mesh/renewing.ts';
 import { type Held, sharing } from '../../src/mesh/sharing.ts';
 import { Trigger } from '../../src/mesh/trigger.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
-import { findPath } from '../../src/pki/chain.ts';
+import { findPath, reachesRootInTime } from '../../src/pki/chain.ts';
 import { ConsulAgent } from './agent.ts';
 import { LONGEST_WAIT_MS } from './blocking.ts';
 import { presentable } from './chain.ts';
@@ -180,7 +180,7 @@ export class HttpSource implements Source, Probing {
     const chain = presentable(certificates, trust, now);
     const wrong = wrongName(this.#config, leaf, trust.trustDomain);
     const path = findPath(leaf, chain.slice(1), trust.roots, now);
-    if (!wrong && path.ok) return { id: leaf.names.uris[0] ?? '', key, chain, roots: trust.roots };
+    if (!wrong && reachesRootInTime(path)) return { id: leaf.names.uris[0] ?? '', key, chain, roots: trust.roots };
     const broken = path.ok ? '' : `its chain fails at ${path.at.subject || path.at.fingerprint} (${path.reason})`;
     throw new MeshError(
       'ERR_MESH_BAD_RESPONSE',

@@ -1,7 +1,7 @@
 import type { Expectation } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
-import { findPath, orderChain } from '../../src/pki/chain.ts';
+import { findPath, orderChain, reachesRootInTime } from '../../src/pki/chain.ts';
 import type { PrivateKey } from '../../src/pki/key.ts';
 import { parseSpiffeId } from '../../src/pki/spiffe.ts';
 
@@ -49,11 +49,11 @@ function checkName(from: string, id: string, { id: due, trustDomain }: Expectati
   }
 }
 
-/** Whether the pair proves itself under these roots. */
+/** Whether the pair proves itself under these roots, as far as signatures and times go; the rest is for verify. */
 export function provable(pair: Pick<Pair, 'chain'>, roots: readonly Certificate[], now: number): boolean {
   const [leaf, ...rest] = pair.chain;
   // Meshes backdate leaves, hosts disagree about the time: a leaf of the next minute is for verify to judge.
-  return leaf !== undefined && findPath(leaf, rest, roots, Math.max(now, leaf.notBefore)).ok;
+  return leaf !== undefined && reachesRootInTime(findPath(leaf, rest, roots, Math.max(now, leaf.notBefore)));
 }
 
 export function requireProvable(from: string, pair: Pair, roots: readonly Certificate[], now: number): void {

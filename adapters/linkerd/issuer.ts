@@ -4,7 +4,7 @@ import { mapped } from '../../src/mesh/mapped.ts';
 import { type Share, sharing } from '../../src/mesh/sharing.ts';
 import type { Targeting, TargetRules } from '../../src/mesh/targeting.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
-import { findPath } from '../../src/pki/chain.ts';
+import { findPath, reachesRootInTime } from '../../src/pki/chain.ts';
 import { createCsr } from '../../src/pki/csr.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
 import { certify, type IdentityService } from './certify.ts';
@@ -55,7 +55,7 @@ export class LinkerdIssuer implements Issuer, Probing, Targeting {
   stale(current: Identity): string | undefined {
     const [leaf, ...above] = current.chain;
     const found = leaf && findPath(leaf, above, current.roots, this.#host.clock.now());
-    return found?.ok === false ? "the leaf is no longer under any of Linkerd's trust roots" : undefined;
+    return found && !reachesRootInTime(found) ? "the leaf is no longer under any of Linkerd's trust roots" : undefined;
   }
 
   targets(signal: AbortSignal): AsyncIterable<TargetRules> {

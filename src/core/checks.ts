@@ -1,7 +1,9 @@
 import type { Certificate } from '../pki/certificate.ts';
-import { findPath, type PathResult } from '../pki/chain.ts';
+import { type FailedPath, findPath, type PathResult } from '../pki/chain.ts';
+import { DIGITAL_SIGNATURE } from '../pki/extensions.ts';
 import type { PrivateKey } from '../pki/key.ts';
 import { describeKeyType } from '../pki/key-type.ts';
+import { mayServeClients } from '../pki/path-rules.ts';
 import { parseSpiffeId } from '../pki/spiffe.ts';
 
 /** What a leaf must be. `id` is compared to the letter; absent parts are not asked for. */
@@ -43,8 +45,6 @@ export const LIMITS = { chain: 10, bundle: 64, chainBytes: 64 * 1024, bundleByte
 const CURVES: readonly string[] = ['P-256', 'P-384', 'P-521'];
 const SMALLEST_RSA = 2048;
 
-const CLIENT_AUTH: readonly string[] = ['1.3.6.1.5.5.7.3.2', '2.5.29.37.0'];
-
 const day = (ms: number): string => new Date(ms).toISOString();
 const size = (certificates: readonly Certificate[]): number =>
   certificates.reduce((sum, { pem }) => sum + pem.length, 0);
@@ -79,6 +79,17 @@ export function tooLarge(pair: Pair, bundle: readonly Certificate[]): string | u
     return `the bundle is ${bundleBytes} bytes of PEM, more than ${LIMITS.bundleBytes}`;
   }
   return undefined;
+}
+
+/** Of each certificate that is about to be written. */
+export function version(pair: Pair, bundle: readonly Certificate[]): string | undefined {
+  const odd = [...pair.chain, ...bundle].find(({ versionDefect }) => versionDefect);
+  return odd && `Envoy does not load ${named(odd)}: ${odd.versionDefect}`;
+}
+
+export function loading(pair: Pair, bundle: readonly Certificate[]): string | undefined {
+  const odd = [...pair.chain, ...bundle].find(({ loadDefect }) => loadDefect);
+  return odd && `Envoy does not load ${named(odd)}: ${odd.loadDefect}`;
 }
 
 export function keyType({ leaf }: Subject): string | undefined {
@@ -129,10 +140,15 @@ export function trustDomain({ leaf, wish }: Subject): string | undefined {
   return ids.some(fits) ? undefined : `${ids.join(', ')} is not in the trust domain ${wish.trustDomain}`;
 }
 
-export function clientAuth({ leaf }: Subject): string | undefined {
-  const usages = leaf.extendedKeyUsage;
-  if (usages.length === 0 || usages.some((usage) => CLIENT_AUTH.includes(usage))) return undefined;
-  return 'the leaf may not be used for client authentication (extended key usage)';
+export function clientAuth({ leaf: { extendedKeyUsage: usages } }: Subject): string | undefined {
+  if (mayServeClients(usages)) return undefined;
+  return `the leaf may not authenticate a client: its extended key usage is ${usages.join(', ')}, without clientAuth`;
+}
+
+export function keyUsage({ leaf }: Subject): string | undefined {
+  return leaf.allows(DIGITAL_SIGNATURE)
+    ? undefined
+    : 'the leaf may not sign a TLS handshake: its key usage lacks digitalSignature';
 }
 
 export function chainOrder({ pair: { chain }, leaf }: Subject): string | undefined {
@@ -141,15 +157,16 @@ export function chainOrder({ pair: { chain }, leaf }: Subject): string | undefin
   return stray && `${named(stray)} in the chain issued nothing that stands before it`;
 }
 
-export function chainIncomplete({ path }: Subject): string | undefined {
-  if (path.ok || path.reason === 'expired_link' || path.reason === 'not_yet_valid_link') return undefined;
-  return `no root in the bundle issued ${named(path.at)} (its issuer is ${path.at.issuer || 'unnamed'})`;
+export function chainIncomplete({ at }: FailedPath): string {
+  return `no root in the bundle issued ${named(at)} (its issuer is ${at.issuer || 'unnamed'})`;
 }
 
-export function linkExpired({ path, now }: Subject): string | undefined {
-  if (path.ok || path.reason === 'no_issuer' || path.reason === 'no_root') return undefined;
-  const { at } = path;
+export function linkExpired({ at }: FailedPath, now: number): string {
   return `${named(at)} above the leaf is valid from ${day(at.notBefore)} to ${day(at.notAfter)}, and it is ${day(now)}`;
+}
+
+export function brokenPath({ at, how }: FailedPath): string {
+  return `${named(at)} cannot be part of the path from the leaf to a root: ${how}`;
 }
 
 export function subjectOf(

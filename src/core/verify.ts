@@ -1,4 +1,5 @@
 import type { Certificate } from '../pki/certificate.ts';
+import { type FailedPath, type PathFailure, rankOf } from '../pki/chain.ts';
 import type { Pair, Subject, Wish } from './checks.ts';
 import * as checks from './checks.ts';
 
@@ -10,11 +11,12 @@ interface About {
   readonly title: string;
 }
 
-/** Returns what is wrong, or undefined. Without a leaf only the first kind can be asked. */
+/** Says what is wrong, or nothing. Without a leaf only the first kind can run. */
 type Check = About &
   (
     | { readonly run: (pair: Pair, bundle: readonly Certificate[]) => string | undefined }
     | { readonly runOnLeaf: (subject: Subject) => string | undefined }
+    | { readonly reasons: readonly PathFailure[]; readonly say: (failed: FailedPath, now: number) => string }
   );
 
 export const VERIFY_CODES = [
@@ -22,6 +24,8 @@ export const VERIFY_CODES = [
   'ERR_VERIFY_EMPTY_BUNDLE',
   'ERR_VERIFY_TOO_MANY',
   'ERR_VERIFY_TOO_LARGE',
+  'ERR_VERIFY_VERSION',
+  'ERR_VERIFY_LOADING',
   'ERR_VERIFY_KEY_TYPE',
   'ERR_VERIFY_KEY_MISMATCH',
   'ERR_VERIFY_EXPIRED',
@@ -30,8 +34,18 @@ export const VERIFY_CODES = [
   'ERR_VERIFY_ID',
   'ERR_VERIFY_TRUST_DOMAIN',
   'ERR_VERIFY_EKU',
+  'ERR_VERIFY_KEY_USAGE',
   'ERR_VERIFY_CHAIN_ORDER',
   'ERR_VERIFY_CHAIN_INCOMPLETE',
+  'ERR_VERIFY_MALFORMED',
+  'ERR_VERIFY_ISSUER_NOT_CA',
+  'ERR_VERIFY_ISSUER_KEY_USAGE',
+  'ERR_VERIFY_ISSUER_KEY_TYPE',
+  'ERR_VERIFY_SIGNATURE_ALGORITHM',
+  'ERR_VERIFY_CRITICAL_EXTENSION',
+  'ERR_VERIFY_PATH_LENGTH',
+  'ERR_VERIFY_ISSUER_EKU',
+  'ERR_VERIFY_NAME_CONSTRAINTS',
   'ERR_VERIFY_LINK_EXPIRED',
 ] as const;
 
@@ -51,6 +65,8 @@ export const CHECKS: readonly Check[] = [
     title: 'chain and bundle are small enough',
     run: checks.tooLarge,
   },
+  { code: 'ERR_VERIFY_VERSION', title: 'Envoy loads certificates of these versions', run: checks.version },
+  { code: 'ERR_VERIFY_LOADING', title: 'Envoy loads each certificate', run: checks.loading },
   { code: 'ERR_VERIFY_KEY_TYPE', title: 'Envoy loads this kind of key', runOnLeaf: checks.keyType },
   { code: 'ERR_VERIFY_KEY_MISMATCH', title: 'the key is the key of the leaf', runOnLeaf: checks.keyMismatch },
   { code: 'ERR_VERIFY_EXPIRED', title: 'the leaf has not expired', runOnLeaf: checks.expired },
@@ -59,14 +75,34 @@ export const CHECKS: readonly Check[] = [
   { code: 'ERR_VERIFY_ID', title: 'the leaf is for the identity that is due', runOnLeaf: checks.id },
   { code: 'ERR_VERIFY_TRUST_DOMAIN', title: 'the identity is in its trust domain', runOnLeaf: checks.trustDomain },
   { code: 'ERR_VERIFY_EKU', title: 'the leaf may authenticate a client', runOnLeaf: checks.clientAuth },
+  { code: 'ERR_VERIFY_KEY_USAGE', title: 'the leaf may sign a handshake', runOnLeaf: checks.keyUsage },
   { code: 'ERR_VERIFY_CHAIN_ORDER', title: 'the chain is in order, leaf first', runOnLeaf: checks.chainOrder },
   {
     code: 'ERR_VERIFY_CHAIN_INCOMPLETE',
     title: 'the chain reaches a root in the bundle',
-    runOnLeaf: checks.chainIncomplete,
+    reasons: ['no_issuer', 'no_root'],
+    say: checks.chainIncomplete,
   },
-  { code: 'ERR_VERIFY_LINK_EXPIRED', title: 'every link above the leaf is valid', runOnLeaf: checks.linkExpired },
+  onPath('ERR_VERIFY_MALFORMED', 'every reader can read each certificate of the path', 'malformed'),
+  onPath('ERR_VERIFY_ISSUER_NOT_CA', 'every issuer is a CA', 'not_ca'),
+  onPath('ERR_VERIFY_ISSUER_KEY_USAGE', 'every issuer may sign certificates', 'issuer_key_usage'),
+  onPath('ERR_VERIFY_ISSUER_KEY_TYPE', 'every issuer has a key that upstreams can verify with', 'issuer_key_type'),
+  onPath('ERR_VERIFY_SIGNATURE_ALGORITHM', 'every signature is of a strong, common kind', 'signature_algorithm'),
+  onPath('ERR_VERIFY_CRITICAL_EXTENSION', 'no extension demands what is not supported', 'critical_extension'),
+  onPath('ERR_VERIFY_PATH_LENGTH', 'the chain is not longer than an issuer allows', 'path_length'),
+  onPath('ERR_VERIFY_ISSUER_EKU', 'every issuer may issue to clients', 'issuer_eku'),
+  onPath('ERR_VERIFY_NAME_CONSTRAINTS', 'the name constraints of every issuer are satisfied', 'name_constraints'),
+  {
+    code: 'ERR_VERIFY_LINK_EXPIRED',
+    title: 'every link above the leaf is valid',
+    reasons: ['expired_link', 'not_yet_valid_link'],
+    say: checks.linkExpired,
+  },
 ];
+
+function onPath(code: VerifyCode, title: string, reason: PathFailure): Check {
+  return { code, title, reasons: [reason], say: checks.brokenPath };
+}
 
 export type Verdict =
   | {
@@ -90,10 +126,18 @@ export function examine(pair: Pair, bundle: readonly Certificate[], wish: Wish, 
   return CHECKS.map((check) => {
     const { code, title } = check;
     const keyless = wish.keyless && code === 'ERR_VERIFY_KEY_MISMATCH';
-    if (keyless || ('runOnLeaf' in check && !subject)) return { code, title, outcome: 'skipped' };
+    if (keyless || !canRun(check, subject)) return { code, title, outcome: 'skipped' };
     const message = ask(check, pair, bundle, subject);
     return message === undefined ? { code, title, outcome: 'ok' } : { code, title, outcome: 'failed', message };
   });
+}
+
+/** A rule of paths says nothing of a path that broke an earlier one, or of none. */
+function canRun(check: Check, subject: Subject | undefined): boolean {
+  if ('run' in check) return true;
+  if (!subject || 'runOnLeaf' in check || subject.path.ok) return subject !== undefined;
+  const { reason } = subject.path;
+  return check.reasons.some((one) => rankOf(one) <= rankOf(reason));
 }
 
 /**
@@ -117,7 +161,10 @@ function ask(
   subject: Subject | undefined,
 ): string | undefined {
   if ('run' in check) return check.run(pair, bundle);
-  return subject && check.runOnLeaf(subject);
+  if (!subject) return undefined;
+  if ('runOnLeaf' in check) return check.runOnLeaf(subject);
+  const { path, now } = subject;
+  return !path.ok && check.reasons.includes(path.reason) ? check.say(path, now) : undefined;
 }
 
 function subjectFor(pair: Pair, bundle: readonly Certificate[], wish: Wish, now: number): Subject | undefined {

@@ -3,7 +3,7 @@ import { describe, type KubeObject, refOf } from '../core/object.ts';
 import { parseRootTimes, ROOT_TIMES_ANNOTATION } from '../core/root-times.ts';
 import type { RootTimes } from '../core/trust.ts';
 import { type Certificate, parseCertificates } from '../pki/certificate.ts';
-import { findPath } from '../pki/chain.ts';
+import { findPath, reachesRoot } from '../pki/chain.ts';
 import { PrivateKey } from '../pki/key.ts';
 import { decodeData } from './secret-file.ts';
 
@@ -60,10 +60,10 @@ export function readPublication(
   return { bundle, since, identity, problems: problems.length === 0 ? NO_PROBLEMS : problems };
 }
 
-/** Whether the chain ends in this bundle, whatever the time. Not so only where somebody else wrote the CA Secret. */
+/** Whether the chain ends in this bundle, whatever the time and the rules of paths. Not so only where somebody else wrote the CA Secret. */
 function carries(bundle: readonly Certificate[], [leaf, ...links]: readonly Certificate[]): boolean {
   if (!leaf) return bundle.length > 0;
-  return findPath(leaf, links, bundle, leaf.notBefore, Number.POSITIVE_INFINITY).ok;
+  return reachesRoot(findPath(leaf, links, bundle, leaf.notBefore, Number.POSITIVE_INFINITY));
 }
 
 /** The copy beside the pair tells which roots were trusted before. */

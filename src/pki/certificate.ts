@@ -1,31 +1,30 @@
 import { hash, type KeyObject, X509Certificate } from 'node:crypto';
 import { readTime, readTlv, TAG } from './der.ts';
+import { fieldDefect, hasCommonSignature, loadDefect, versionDefect, versionOf } from './encoding.ts';
 import { PkiError } from './error.ts';
-import { extensionsIn, OID, readExtensions } from './extensions.ts';
-import { type Fields, readFields } from './fields.ts';
-import { isP256, type KeyType, keyTypeOf, P256 } from './key-type.ts';
+import { type Authority, extensionsIn, OID, readExtensions } from './extensions.ts';
+import { readFields } from './fields.ts';
+import { commonKeyTypeIn, type KeyType, keyTypeOf } from './key-type.ts';
+import { attributesIn, type Constrained, type NameConstraints } from './name-constraints.ts';
 import type { Names } from './names.ts';
 import { derIn, formatPem, PEM_LIMITS, type PemLimits, parsePem } from './pem.ts';
-import { KEY_CERT_SIGN, plainLeafIn, wasSignedBy } from './plain-leaf.ts';
 
 const LABELS = new Set(['CERTIFICATE', 'X509 CERTIFICATE', 'TRUSTED CERTIFICATE']);
-
-interface Issuing {
-  /** DER. */
-  readonly subject: Buffer;
-  /** Undefined where it may not sign certificates. */
-  readonly key: KeyObject | undefined;
-}
 
 /** One X.509 certificate and the facts about it. Immutable; equality is by `fingerprint`. */
 export class Certificate {
   /** OpenSSL's view is 20 KB outside the heap, so it is not kept, but used for as long as it lasts. */
   #openssl: WeakRef<X509Certificate> | undefined;
-  /** Of a plain leaf, likewise. */
-  readonly #fields: WeakRef<Fields> | undefined;
   /** One block with lines of 64 columns: the only copy of the bytes, since it is what is written and compared. */
   readonly pem: string;
-  readonly #issuesItself: boolean;
+  /** DER, one character for each byte. */
+  readonly #subjectName: string;
+  readonly #issuerName: string;
+  readonly #serialBytes: string;
+  readonly #authority: Authority;
+  readonly #keyUsage: number | undefined;
+  /** 1 or 3; others are not loaded by Envoy. */
+  readonly version: number;
   /** SHA-256 of the DER, hex. */
   readonly fingerprint: string;
   /** Hex as OpenSSL prints it. */
@@ -40,45 +39,67 @@ export class Certificate {
   readonly names: Names;
   /** Hex without colons. */
   readonly subjectKeyId: string | undefined;
-  readonly authorityKeyId: string | undefined;
   /** OIDs; empty when the extension is absent. */
   readonly extendedKeyUsage: readonly string[];
+  /** Whether its basic constraints say so. */
   readonly isCa: boolean;
+  /** Most CAs between this one and a leaf; undefined: any number. */
+  readonly pathLength: number | undefined;
+  readonly nameConstraints: NameConstraints | undefined;
+  /** OIDs of extensions that forbid its use to whoever does not process them, as this project does not. */
+  readonly unsupported: readonly string[];
   readonly keyType: KeyType;
   /** SHA-256 of the SubjectPublicKeyInfo, hex. */
   readonly publicKeyFingerprint: string;
+  /** Whether OpenSSL, BoringSSL and Go all verify signatures of the algorithm it is signed with. */
+  readonly hasCommonSignature: boolean;
+  /** Why Envoy does not load it for its version, or for another reason; undefined when it does. */
+  readonly versionDefect: string | undefined;
+  readonly loadDefect: string | undefined;
+  /** Why some reader refuses to use it in a path; undefined when none does. */
+  readonly defect: string | undefined;
   #selfSigned: boolean | undefined;
-  /** Kept by those that were asked: they are few, and each is asked for all its leaves. */
-  #issuing: Issuing | undefined;
+  /** Of those that issue: they are few, and each is asked for all its leaves. */
+  #issuingKey: KeyObject | undefined;
   /** The last answer: one is asked about the same issuer at each look. */
   #issued: { readonly by: string; readonly is: boolean } | undefined;
 
   private constructor(der: Buffer) {
+    const x509 = new X509Certificate(der);
     const fields = readFields(der);
-    const found = extensionsIn(fields.extensions);
-    const extensions = readExtensions(found);
-    const told = plainLeafIn(fields, found) ?? new X509Certificate(der);
-    const x509 = told instanceof X509Certificate ? told : undefined;
-    this.#openssl = x509 && new WeakRef(x509);
-    this.#fields = x509 ? undefined : new WeakRef(fields);
+    const extensions = readExtensions(extensionsIn(fields.extensions));
+    this.#openssl = new WeakRef(x509);
 
     this.pem = formatPem('CERTIFICATE', der);
-    this.#issuesItself = fields.subject.raw.equals(fields.issuer.raw);
+    this.#subjectName = fields.subject.raw.toString('latin1');
+    this.#issuerName = fields.issuer.raw.toString('latin1');
+    this.#serialBytes = fields.serial.content.toString('latin1');
+    this.#authority = extensions.authority;
+    this.#keyUsage = extensions.keyUsage;
+    this.version = versionOf(fields);
     this.fingerprint = sha256(der);
-    this.serial = told.serialNumber;
-    this.subject = oneLine(told.subject);
-    this.issuer = oneLine(told.issuer);
+    this.serial = x509.serialNumber;
+    this.subject = oneLine(x509.subject);
+    this.issuer = oneLine(x509.issuer);
     this.notBefore = readTime(fields.notBefore);
     this.notAfter = readTime(fields.notAfter);
     this.names = extensions.names;
     this.subjectKeyId = extensions.subjectKeyId;
-    this.authorityKeyId = extensions.authorityKeyId;
     this.extendedKeyUsage = extensions.extendedKeyUsage;
-    this.isCa = x509?.ca ?? false;
-    // The key costs OpenSSL as much as all else here. An issuer's must be one that it can use.
-    const key = this.isCa || !isP256(fields.publicKey.raw) ? x509?.publicKey : undefined;
-    this.keyType = key ? keyTypeOf(key) : P256;
-    this.publicKeyFingerprint = sha256(key?.export({ type: 'spki', format: 'der' }) ?? fields.publicKey.raw);
+    this.isCa = extensions.isCa;
+    this.pathLength = extensions.pathLength;
+    this.nameConstraints = extensions.nameConstraints;
+    this.unsupported = extensions.unsupported;
+    const common = commonKeyTypeIn(fields.publicKey);
+    // The key costs OpenSSL as much as all else here, and of the common encodings it says nothing new.
+    const key = common ? undefined : keyIn(x509);
+    this.keyType = common ?? key?.keyType ?? UNREADABLE;
+    this.publicKeyFingerprint = sha256(key?.spki ?? fields.publicKey.raw);
+    this.hasCommonSignature = hasCommonSignature(fields);
+    this.versionDefect = versionDefect(fields);
+    this.loadDefect = loadDefect(fields);
+    const keyDefect = common ? undefined : 'its public key is not encoded as every reader expects';
+    this.defect = extensions.defect ?? fieldDefect(fields) ?? keyDefect;
   }
 
   static fromDer(der: Uint8Array): Certificate {
@@ -117,7 +138,7 @@ export class Certificate {
   }
 
   get selfSigned(): boolean {
-    this.#selfSigned ??= this.#issuesItself && this.#wasSignedWith(this);
+    this.#selfSigned ??= this.#subjectName === this.#issuerName && this.#wasSignedWith(this);
     return this.#selfSigned;
   }
 
@@ -125,37 +146,48 @@ export class Certificate {
     return this.#x509.publicKey;
   }
 
-  /** Names, key identifiers and key usage fit, and the signature is the issuer's. Times are not looked at. */
+  /** Hex without colons. */
+  get authorityKeyId(): string | undefined {
+    return this.#authority.keyId;
+  }
+
+  /** Whether its key usage, where it has one, has this bit of the first byte. */
+  allows(usage: number): boolean {
+    return this.#keyUsage === undefined || (this.#keyUsage & usage) !== 0;
+  }
+
+  /** The names that name constraints above it are about; common names only where `isLeaf`. */
+  constrained(isLeaf: boolean): Constrained {
+    const { subject } = readFields(this.der);
+    const { names } = this;
+    const emails = [...names.emails, ...attributesIn(subject, OID.emailAddress)];
+    const commonNames = isLeaf ? attributesIn(subject, OID.commonName).filter((name) => HOST_NAME.test(name)) : [];
+    return { ...names, emails, commonNames };
+  }
+
+  /**
+   * Names and key identifiers fit, and the signature is the issuer's. Whether the issuer may sign is not looked at, nor
+   * are times. Names are compared by their bytes, as Go does.
+   */
   isIssuedBy(issuer: Certificate): boolean {
     if (this.#issued?.by !== issuer.fingerprint) {
-      this.#issued = {
-        by: issuer.fingerprint,
-        is: this.#isPlainlyIssuedBy(issuer) || (this.#x509.checkIssued(issuer.#x509) && this.#wasSignedWith(issuer)),
-      };
+      this.#issued = { by: issuer.fingerprint, is: this.#names(issuer) && this.#wasSignedWith(issuer) };
     }
     return this.#issued.is;
   }
 
-  /** True only where OpenSSL would say so, which takes twice as long; false where it must be asked. */
-  #isPlainlyIssuedBy(issuer: Certificate): boolean {
-    if (!this.#fields || !issuer.isCa) return false;
-    if (this.authorityKeyId !== undefined && this.authorityKeyId !== issuer.subjectKeyId) return false;
-    issuer.#issuing ??= issuer.#asIssuer();
-    const { subject, key } = issuer.#issuing;
-    const fields = this.#fields.deref() ?? readFields(this.der);
-    return key !== undefined && fields.issuer.raw.equals(subject) && wasSignedBy(fields, key);
-  }
-
-  #asIssuer(): Issuing {
-    const { subject, extensions } = readFields(this.der);
-    const usage = extensionsIn(extensions).find(({ id }) => id === OID.keyUsage)?.value;
-    const signs = !usage || ((usage.content[1] ?? 0) & KEY_CERT_SIGN) !== 0;
-    return { subject: subject.raw, key: signs ? this.publicKey : undefined };
+  #names(issuer: Certificate): boolean {
+    if (this.#issuerName !== issuer.#subjectName) return false;
+    const { keyId, issuer: above, serial } = this.#authority;
+    if (keyId !== undefined && issuer.subjectKeyId !== undefined && keyId !== issuer.subjectKeyId) return false;
+    if (above && above.toString('latin1') !== issuer.#issuerName) return false;
+    return !serial || serial.toString('latin1') === issuer.#serialBytes;
   }
 
   #wasSignedWith(issuer: Certificate): boolean {
     try {
-      return this.#x509.verify(issuer.publicKey);
+      issuer.#issuingKey ??= issuer.publicKey;
+      return this.#x509.verify(issuer.#issuingKey);
     } catch {
       // A key that is no point of its curve has signed nothing.
       return false;
@@ -174,6 +206,20 @@ export function firstNotBefore(text: string): number {
   const block = parsePem(text).find(({ label }) => LABELS.has(label));
   if (!block) throw new PkiError('ERR_PEM_EMPTY', 'input has no certificate');
   return readTime(readFields(block.der).notBefore);
+}
+
+/** What OpenSSL takes for a DNS name in a common name. */
+const HOST_NAME = /^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+$/;
+const UNREADABLE: KeyType = { type: 'other', name: 'of a kind that cannot be read' };
+
+/** As OpenSSL writes it; undefined for a key that it cannot use. */
+function keyIn(x509: X509Certificate): { keyType: KeyType; spki: Buffer } | undefined {
+  try {
+    const { publicKey } = x509;
+    return { keyType: keyTypeOf(publicKey), spki: publicKey.export({ type: 'spki', format: 'der' }) };
+  } catch {
+    return undefined;
+  }
 }
 
 const sha256 = (bytes: Uint8Array): string => hash('sha256', bytes, 'hex');

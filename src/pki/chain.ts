@@ -1,23 +1,30 @@
 import type { Certificate } from './certificate.ts';
+import { brokenRule, PATH_RULES, type PathRule } from './path-rules.ts';
 
-export type PathFailure = 'no_issuer' | 'no_root' | 'expired_link' | 'not_yet_valid_link';
+export type PathFailure = 'no_issuer' | 'no_root' | PathRule;
 
-export type PathResult =
-  | { readonly ok: true; readonly path: readonly Certificate[] }
-  | { readonly ok: false; readonly reason: PathFailure; readonly at: Certificate };
+export interface FailedPath {
+  readonly ok: false;
+  readonly reason: PathFailure;
+  readonly at: Certificate;
+  /** How `at` breaks the rule, as a part of a sentence about it; empty where no path leads to a root. */
+  readonly how: string;
+}
+
+export type PathResult = { readonly ok: true; readonly path: readonly Certificate[] } | FailedPath;
 
 /** Deepest path that is followed; meshes have two to four links. */
 const DEEPEST = 10;
-/** Signature checks a search may cost: many same-named roots must not stall it (spire issue 4415). */
+/** Comparisons a search may cost: many same-named roots must not stall it (spire issue 4415). */
 const MOST_CHECKS = 1000;
 
 /**
- * A path leaf..root whose every link is valid at `now`, the shortest of several. Every member of `roots` ends a path,
- * self-signed or not, as in Envoy.
+ * A path leaf..root that keeps all of `PATH_RULES` at `now`, the shortest of several. Every member of `roots` ends a
+ * path, self-signed or not: docs/adr/0006-partial-chains.md.
  *
- * When there is none: `expired_link` or `not_yet_valid_link` name the certificate whose time alone stands in the way;
- * `no_issuer` says that nothing given issued the leaf; `no_root` names the highest certificate that was reached.
- * `skewMs` lets links begin that much after `now`.
+ * When there is none, the failure is that of the path that keeps the most rules: time alone stands in the way of
+ * `expired_link` and `not_yet_valid_link`. `no_issuer` says that nothing given issued the leaf; `no_root` names the
+ * highest certificate that was reached. `skewMs` lets links begin that much after `now`.
  */
 export function findPath(
   leaf: Certificate,
@@ -27,7 +34,7 @@ export function findPath(
   skewMs = 0,
 ): PathResult {
   let checks = 0;
-  let untimely: { reason: PathFailure; at: Certificate } | undefined;
+  let nearest: FailedPath | undefined;
   let highest = [leaf];
   const issuersOf = (certificate: Certificate, among: readonly Certificate[]) =>
     among.filter((candidate) => checks++ < MOST_CHECKS && certificate.isIssuedBy(candidate));
@@ -42,19 +49,29 @@ export function findPath(
       const anchors = roots.some((root) => root.fingerprint === top.fingerprint) ? [[]] : [];
       for (const end of [...anchors, ...issuersOf(top, roots).map((root) => [root])]) {
         const whole = [...path, ...end];
-        const wrong = whole.find((link) => now + skewMs < link.notBefore || now >= link.notAfter);
-        if (!wrong) return { ok: true, path: whole };
-        untimely ??= { reason: now >= wrong.notAfter ? 'expired_link' : 'not_yet_valid_link', at: wrong };
+        const broken = brokenRule(whole, { now, skewMs });
+        if (!broken) return { ok: true, path: whole };
+        if (!nearest || rankOf(broken.reason) > rankOf(nearest.reason)) nearest = { ok: false, ...broken };
       }
       const unused = intermediates.filter((link) => !path.some((seen) => seen.fingerprint === link.fingerprint));
       for (const issuer of issuersOf(top, unused)) longer.push([...path, issuer]);
     }
     paths = longer;
   }
-  if (untimely) return { ok: false, ...untimely };
+  if (nearest) return nearest;
   const at = highest.at(-1) ?? leaf;
-  return { ok: false, reason: highest.length === 1 ? 'no_issuer' : 'no_root', at };
+  return { ok: false, reason: highest.length === 1 ? 'no_issuer' : 'no_root', at, how: '' };
 }
+
+/** Of failures, how far a path came: a later rule is looked at only where all before it are kept. */
+export const rankOf = (reason: PathFailure): number => (PATH_RULES as readonly string[]).indexOf(reason);
+
+/** Whether a path leads to a root, whatever rules it breaks. */
+export const reachesRoot = (result: PathResult): boolean => result.ok || rankOf(result.reason) >= 0;
+
+/** Whether a path leads to a root and each certificate on it is valid now, whatever other rules it breaks. */
+export const reachesRootInTime = (result: PathResult): boolean =>
+  reachesRoot(result) && (result.ok || !(result.reason === 'expired_link' || result.reason === 'not_yet_valid_link'));
 
 /**
  * Leaf first, then each issuer after what it issued; self-signed certificates and duplicates are dropped, unrelated

@@ -7,6 +7,7 @@ export interface Fields {
   readonly parts: readonly Tlv[];
   /** All of what is signed, in its order. */
   readonly signed: readonly Tlv[];
+  readonly serial: Tlv;
   readonly issuer: Tlv;
   readonly validity: Tlv;
   readonly notBefore: Tlv;
@@ -22,13 +23,13 @@ export function readFields(der: Buffer): Fields {
   const parts = children(readTlv(der));
   if (!parts[0]) throw new PkiError('ERR_DER_SYNTAX', 'a certificate without content');
   const signed = children(parts[0]);
-  const [, , issuer, validity, subject, publicKey] = signed[0]?.tag === 0xa0 ? signed.slice(1) : signed;
-  if (!issuer || !validity || !subject || !publicKey) {
+  const [serial, , issuer, validity, subject, publicKey] = signed[0]?.tag === 0xa0 ? signed.slice(1) : signed;
+  if (!serial || !issuer || !validity || !subject || !publicKey) {
     throw new PkiError('ERR_DER_SYNTAX', 'a certificate lacks fields');
   }
   const [notBefore, notAfter] = children(validity);
   if (!notBefore || !notAfter) throw new PkiError('ERR_DER_SYNTAX', 'a certificate lacks its validity');
   const wrapper = signed.find(({ tag }) => tag === 0xa3);
   const extensions = wrapper && children(wrapper)[0];
-  return { parts, signed, issuer, validity, notBefore, notAfter, subject, publicKey, extensions };
+  return { parts, signed, serial, issuer, validity, notBefore, notAfter, subject, publicKey, extensions };
 }

@@ -1,5 +1,5 @@
 import { isIP } from 'node:net';
-import { children, context, seq, type Tlv } from './der.ts';
+import { children, context, seq, TAG, type Tlv } from './der.ts';
 import { PkiError } from './error.ts';
 
 /** The subject alternative names that meshes use; other forms are left out. */
@@ -15,6 +15,16 @@ export interface Names {
 const NONE: readonly string[] = Object.freeze([]);
 export const NO_NAMES: Names = { uris: NONE, dns: NONE, ips: NONE, emails: NONE };
 
+// biome-ignore lint/suspicious/noControlCharactersInRegex: IA5String is exactly this range
+const ASCII = /^[\x00-\x7f]*$/;
+/** With a host of letters, digits, dots, dashes and underscores, or an opaque part; no escapes, which readers differ in. */
+const PLAIN_URI =
+  /^[A-Za-z][A-Za-z0-9+.-]*:(\/\/([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*)?(:\d{1,5})?(\/[A-Za-z0-9._~!$&'()*+,;=:@/-]*)?|[A-Za-z0-9._~-][A-Za-z0-9._~:/-]*)(\?[A-Za-z0-9._~!$&'()*+,;=:@/?-]*)?$/;
+
+const OTHER_NAME = 0xa0;
+const DIRECTORY_NAME = 0xa4;
+/** Email, DNS, URI, IP and registered ID. */
+const PLAIN_NAMES: readonly number[] = [0x81, 0x82, 0x86, 0x87, 0x88];
 const EMAIL = 1;
 const DNS = 2;
 const URI = 6;
@@ -30,6 +40,25 @@ export function encodeNames(names: Partial<Names>): Buffer {
   );
 }
 
+/** Throws ERR_DER_SYNTAX unless each is a GeneralName (RFC 5280 §4.2.1.6) of a form that readers know. */
+export function requireGeneralNames(items: readonly Tlv[]): void {
+  for (const item of items) {
+    const { tag } = item;
+    if (PLAIN_NAMES.includes(tag)) continue;
+    const [first, second, ...more] = tag === OTHER_NAME || tag === DIRECTORY_NAME ? children(item) : [];
+    const isOther = tag === OTHER_NAME && first?.tag === TAG.oid && second?.tag === 0xa0 && more.length === 0;
+    const isDirectory = tag === DIRECTORY_NAME && first && !second && isName(first);
+    if (!isOther && !isDirectory) throw new PkiError('ERR_DER_SYNTAX', 'a name in it is of no known form');
+  }
+}
+
+const isName = (name: Tlv): boolean =>
+  name.tag === TAG.sequence &&
+  children(name).every((set) => {
+    const attributes = set.tag === TAG.set ? children(set) : [];
+    return attributes.length > 0 && attributes.every((one) => one.tag === TAG.sequence && children(one).length === 2);
+  });
+
 /** Reads GeneralNames from their bytes: the text form that OpenSSL prints is ambiguous for commas and quotes. */
 export function decodeNames(value: Tlv): Names {
   const all = children(value);
@@ -38,6 +67,14 @@ export function decodeNames(value: Tlv): Names {
     return found.length === 0 ? NONE : found.map(({ content }) => read(content));
   };
   return { uris: of(URI, latin1), dns: of(DNS, latin1), ips: of(IP, ipText), emails: of(EMAIL, latin1) };
+}
+
+/** Why Go refuses to read a certificate with these names; undefined when it does not. */
+export function nameDefect({ uris, dns, ips, emails }: Names): string | undefined {
+  const odd =
+    [...uris, ...dns, ...emails].find((name) => !ASCII.test(name)) ?? uris.find((uri) => !PLAIN_URI.test(uri));
+  if (odd !== undefined) return `the name ${JSON.stringify(odd)} is not one that every reader takes`;
+  return ips.every((text) => isIP(text) !== 0) ? undefined : 'an IP address has neither 4 nor 16 bytes';
 }
 
 const latin1 = (content: Buffer): string => content.toString('latin1');
@@ -50,7 +87,8 @@ function ascii(name: string): Buffer {
   return Buffer.from(name, 'latin1');
 }
 
-function ipBytes(text: string): Buffer {
+/** 4 or 16 bytes; throws ERR_CSR_NAME for other texts. */
+export function ipBytes(text: string): Buffer {
   if (isIP(text) === 4) return Buffer.from(text.split('.').map(Number));
   if (isIP(text) !== 6) throw new PkiError('ERR_CSR_NAME', `${JSON.stringify(text)} is not an IP address`);
   const [head = '', tail] = text.split('::');

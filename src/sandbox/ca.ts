@@ -3,7 +3,7 @@ import { type Clock, systemClock } from '../mesh/clock.ts';
 import type { Identity } from '../mesh/identity.ts';
 import { Certificate } from '../pki/certificate.ts';
 import { PrivateKey } from '../pki/key.ts';
-import { encodeCertificate, keyIdOf, spkiOf } from './x509.ts';
+import { encodeCertificate, type KeyUsage, keyIdOf, spkiOf } from './x509.ts';
 
 export interface CaOptions {
   /** Common name of the subject. */
@@ -22,6 +22,21 @@ export interface CaOptions {
   readonly notBefore?: number;
   readonly notAfter?: number;
   readonly serial?: bigint;
+  /** Default a CA as meshes have them; what it says otherwise is not inherited by CAs below. */
+  readonly profile?: Profile;
+  /** What each leaf has instead of what is usual. */
+  readonly leaves?: LeafOptions;
+}
+
+/** How a certificate differs from what is usual for a CA or a leaf. */
+interface Profile {
+  readonly ca?: boolean;
+  readonly pathLength?: number;
+  /** Empty leaves the extension out. */
+  readonly keyUsage?: readonly KeyUsage[];
+  readonly eku?: readonly string[];
+  /** Whole extensions, DER. */
+  readonly more?: readonly Buffer[];
 }
 
 export interface LeafOptions {
@@ -40,6 +55,9 @@ export interface LeafOptions {
   readonly notAfter?: number;
   /** Linkerd's leaves have neither basic constraints nor a subject key identifier. */
   readonly bare?: boolean;
+  readonly keyUsage?: readonly KeyUsage[];
+  /** Whole extensions, DER. */
+  readonly more?: readonly Buffer[];
 }
 
 export const CLIENT_AUTH = '1.3.6.1.5.5.7.3.2';
@@ -101,8 +119,9 @@ export class SandboxCa {
     });
   }
 
-  issue(publicKey: KeyObject | PrivateKey, options: LeafOptions): Certificate {
-    const { clock, keyId } = this.#options;
+  issue(publicKey: KeyObject | PrivateKey, given: LeafOptions): Certificate {
+    const { clock, keyId, leaves } = this.#options;
+    const options = { ...given, ...leaves };
     const validity = period(options, clock ?? systemClock, HOUR);
     return Certificate.fromDer(
       encodeCertificate({
@@ -115,7 +134,8 @@ export class SandboxCa {
         names: present({ uris: options.uris, dns: options.dns, ips: options.ips, emails: options.emails }),
         eku: options.eku ?? [SERVER_AUTH, CLIENT_AUTH],
         ca: false,
-        keyUsage: ['digitalSignature', 'keyEncipherment'],
+        keyUsage: options.keyUsage ?? ['digitalSignature', 'keyEncipherment'],
+        more: options.more,
         basicConstraints: !options.bare,
         subjectKeyId: options.bare ? undefined : keyIdOf(spkiOf(publicKey), keyId),
         authorityKeyId: this.#keyId(),
@@ -156,6 +176,7 @@ interface Issuer {
 }
 
 function certify(options: CaOptions & { subject: Subject; publicKey: PrivateKey; issuer: Issuer }): Certificate {
+  const { profile = {} } = options;
   return Certificate.fromDer(
     encodeCertificate({
       ...period(options, options.clock ?? systemClock, TEN_YEARS),
@@ -165,9 +186,11 @@ function certify(options: CaOptions & { subject: Subject; publicKey: PrivateKey;
       publicKey: spkiOf(options.publicKey),
       signingKey: options.issuer.key.keyObject,
       names: { uris: options.uris ?? [] },
-      eku: [],
-      ca: true,
-      keyUsage: ['digitalSignature', 'keyCertSign', 'cRLSign'],
+      eku: profile.eku ?? [],
+      ca: profile.ca ?? true,
+      pathLength: profile.pathLength,
+      keyUsage: profile.keyUsage ?? ['digitalSignature', 'keyCertSign', 'cRLSign'],
+      more: profile.more,
       basicConstraints: true,
       subjectKeyId: keyIdOf(spkiOf(options.publicKey), options.keyId),
       authorityKeyId: keyIdOf(spkiOf(options.issuer.key), options.keyId),

@@ -1,5 +1,5 @@
 import { createHash, createPublicKey, type KeyObject, sign } from 'node:crypto';
-import { ECDSA_SHA256, RSA_SHA256 } from '../pki/algorithms.ts';
+import { ECDSA_SHA256, ED25519, RSA_SHA256 } from '../pki/algorithms.ts';
 import * as der from '../pki/der.ts';
 import { OID } from '../pki/extensions.ts';
 import { PrivateKey } from '../pki/key.ts';
@@ -18,10 +18,14 @@ export interface CertificateFields {
   readonly names: Partial<Names>;
   readonly ca: boolean;
   readonly basicConstraints: boolean;
+  readonly pathLength?: number | undefined;
+  /** Empty leaves the extension out. */
   readonly keyUsage: readonly KeyUsage[];
   readonly eku: readonly string[];
   readonly subjectKeyId: Buffer | undefined;
   readonly authorityKeyId: Buffer | undefined;
+  /** Whole extensions after the others, DER; see `extension`. */
+  readonly more?: readonly Buffer[] | undefined;
 }
 
 const KEY_USAGE = {
@@ -37,7 +41,7 @@ export type KeyUsage = keyof typeof KEY_USAGE;
 
 const ORGANIZATION = '2.5.4.10';
 
-/** An X.509 v3 certificate, signed with SHA-256; DER. */
+/** An X.509 v3 certificate, signed with SHA-256 or Ed25519; DER. */
 export function encodeCertificate(fields: CertificateFields): Buffer {
   const algorithm = signatureAlgorithm(fields.signingKey);
   const tbs = der.seq(
@@ -50,7 +54,7 @@ export function encodeCertificate(fields: CertificateFields): Buffer {
     fields.publicKey,
     der.explicit(3, der.seq(...extensions(fields))),
   );
-  return der.seq(tbs, algorithm, der.bitString(sign('sha256', tbs, fields.signingKey)));
+  return der.seq(tbs, algorithm, der.bitString(sign(algorithm === ED25519 ? null : 'sha256', tbs, fields.signingKey)));
 }
 
 export function spkiOf(key: KeyObject | PrivateKey): Buffer {
@@ -69,6 +73,7 @@ export function keyIdOf(spki: Buffer, hash: 'sha1' | 'sha256' = 'sha1'): Buffer 
 function signatureAlgorithm(key: KeyObject): Buffer {
   if (key.asymmetricKeyType === 'ec') return ECDSA_SHA256;
   if (key.asymmetricKeyType === 'rsa') return RSA_SHA256;
+  if (key.asymmetricKeyType === 'ed25519') return ED25519;
   throw new TypeError(`no signature algorithm for a key of type ${key.asymmetricKeyType}`);
 }
 
@@ -88,21 +93,26 @@ function extensions(fields: CertificateFields): Buffer[] {
   const { names, subject } = fields;
   const hasNames = [names.uris, names.dns, names.ips, names.emails].some((list) => list && list.length > 0);
   const emptySubject = subject.commonName === undefined && subject.organization === undefined;
+  const { pathLength } = fields;
+  const constraints = [
+    ...(fields.ca ? [der.bool(true)] : []),
+    ...(pathLength === undefined ? [] : [der.int(pathLength)]),
+  ];
   return [
-    ...(fields.basicConstraints
-      ? [extension(OID.basicConstraints, fields.ca ? der.seq(der.bool(true)) : der.seq(), fields.ca)]
-      : []),
-    extension(OID.keyUsage, keyUsage(fields.keyUsage), true),
+    ...(fields.basicConstraints ? [extension(OID.basicConstraints, der.seq(...constraints), fields.ca)] : []),
+    ...(fields.keyUsage.length > 0 ? [extension(OID.keyUsage, keyUsage(fields.keyUsage), true)] : []),
     ...(fields.eku.length > 0
       ? [extension(OID.extendedKeyUsage, der.seq(...fields.eku.map((id) => der.oid(id))))]
       : []),
     ...(fields.subjectKeyId ? [extension(OID.subjectKeyId, der.octetString(fields.subjectKeyId))] : []),
     ...(fields.authorityKeyId ? [extension(OID.authorityKeyId, der.seq(der.context(0, fields.authorityKeyId)))] : []),
     ...(hasNames ? [extension(OID.subjectAltName, encodeNames(names), emptySubject)] : []),
+    ...(fields.more ?? []),
   ];
 }
 
-function extension(type: string, value: Buffer, critical = false): Buffer {
+/** One extension around the DER of its value. */
+export function extension(type: string, value: Buffer, critical = false): Buffer {
   return der.seq(der.oid(type), ...(critical ? [der.bool(true)] : []), der.octetString(value));
 }
 
@@ -110,4 +120,15 @@ function keyUsage(usages: readonly KeyUsage[]): Buffer {
   const bits = usages.map((usage): number => KEY_USAGE[usage]);
   const byte = bits.reduce((value, bit) => value | (0x80 >> bit), 0);
   return der.bitString(Buffer.from([byte]), 7 - Math.max(...bits));
+}
+
+/** Name constraints, critical, around GeneralNames as `der.context(6, host)` or `der.context(2, domain)`. */
+export function nameConstraints(lists: {
+  readonly permitted?: readonly Buffer[];
+  readonly excluded?: readonly Buffer[];
+}): Buffer {
+  const { permitted, excluded } = lists;
+  const subtrees = (n: number, bases: readonly Buffer[]) => der.explicit(n, ...bases.map((base) => der.seq(base)));
+  const value = der.seq(...(permitted ? [subtrees(0, permitted)] : []), ...(excluded ? [subtrees(1, excluded)] : []));
+  return extension(OID.nameConstraints, value, true);
 }

@@ -7,7 +7,6 @@ import { MESH_ERROR_CODES, MeshError } from '../../src/mesh/error.ts';
 import { type Identity, leafOf } from '../../src/mesh/identity.ts';
 import { findPath } from '../../src/pki/chain.ts';
 import { FakeClock } from '../support/fake-clock.ts';
-import { isPlainLeaf } from '../support/plain.ts';
 import { RecordingHost } from '../support/recording-host.ts';
 
 /** A mesh to hold an adapter to its contract with, on a clock that starts at the present and stands still. */
@@ -183,7 +182,6 @@ function assertWhole<C>(identity: Identity, { subject, config, host }: World<C>)
   const leaf = leafOf(identity);
   const now = host.clock.now();
   assert.equal(leaf.publicKeyFingerprint, identity.key.publicKeyFingerprint);
-  assert.ok(isPlainLeaf(leaf), 'its leaves are read without OpenSSL');
   assert.ok(identity.chain.every(({ selfSigned }) => !selfSigned));
   assert.ok(findPath(leaf, identity.chain.slice(1), identity.roots, Math.max(now, leaf.notBefore)).ok);
   const expected = subject.adapter.expect(config, host);

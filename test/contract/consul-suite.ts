@@ -4,7 +4,6 @@ import type { Identity } from '../../src/mesh/identity.ts';
 import { leafOf } from '../../src/mesh/identity.ts';
 import { findPath } from '../../src/pki/chain.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
-import { isPlainLeaf } from '../support/plain.ts';
 import { Follower } from './consul-follower.ts';
 import { type ConsulKind, type ConsulSetup, type ConsulTarget, tokenIssuer } from './consul-target.ts';
 
@@ -46,7 +45,6 @@ function cases(kind: ConsulKind, record: Record): void {
       assert.match(identity.id, /^spiffe:\/\/[0-9a-f-]{36}\.consul\/ns\/default\/dc\/dc1\/svc\/ambassador$/);
       assert.equal(identity.roots.length, 1);
       assert.equal(identity.key.publicKeyFingerprint, leafOf(identity).publicKeyFingerprint);
-      assert.ok(isPlainLeaf(leafOf(identity)), 'its leaves are read without OpenSSL');
       assertVerifies(identity, identity.roots, target);
     });
 

@@ -1,7 +1,7 @@
 import type { KubeObject } from '../../core/object.ts';
 import { emergencyAt } from '../../core/schedule.ts';
 import type { Certificate } from '../../pki/certificate.ts';
-import { findPath } from '../../pki/chain.ts';
+import { findPath, reachesRoot } from '../../pki/chain.ts';
 import { describeKeyType, type KeyType } from '../../pki/key-type.ts';
 import type { Check } from '../check.ts';
 import type { Severity } from '../finding.ts';
@@ -189,7 +189,7 @@ export const pairChecks: readonly Check[] = [
         const [[leaf, ...between] = [], roots] = [parsedValue(pair.chain), parsedValue(pair.roots)];
         if (!leaf || !roots?.some(({ isCa }) => isCa)) continue;
         const path = findPath(leaf, between, roots, world.snapshot.now);
-        if (path.ok || path.reason === 'expired_link' || path.reason === 'not_yet_valid_link') continue;
+        if (reachesRoot(path)) continue;
         yield {
           object: secret,
           message: `no path leads from the leaf to a root of ca_secret: either intermediates are missing in tls.crt, or upstreams of the same mesh will not verify`,

@@ -81,6 +81,12 @@ export class ConnectCa {
     if (active) active.signing = active.ca.intermediate({ name: `sec-${++this.#made}.consul.ca.${this.trustDomain}` });
   }
 
+  /** Signs from now on with what `signer` makes below the active root, as with a CA provider that is not its own. */
+  plugIn(signer: (root: SandboxCa) => SandboxCa): void {
+    const [active] = this.#entries;
+    if (active) active.signing = signer(active.ca);
+  }
+
   /** Roots that were rotated out are forgotten, as hourly in Consul once they are two leaf lifetimes old. */
   prune(): void {
     this.#entries = this.#entries.slice(0, 1);

@@ -77,6 +77,11 @@ export class Authority {
     this.#signer = this.#signerUnder(this.#root);
   }
 
+  /** Signs from now on with what `signer` makes below the root, as an operator may plug in any CA. */
+  plugIn(signer: (root: SandboxCa) => SandboxCa): void {
+    this.#signer = signer(this.#root);
+  }
+
   sign(publicKey: KeyObject | PrivateKey, id: string, lifetimeMs = this.leafLifetimeMs): Certificate {
     // A leaf shorter than istiod would issue is backdated by its share, or it would be born due for renewal.
     const notBeforeSkewMs = Math.min(BACKDATED_MS, lifetimeMs / 10);
