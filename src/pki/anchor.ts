@@ -1,6 +1,5 @@
 import { hash } from 'node:crypto';
 import type { Certificate } from './certificate.ts';
-import { TAG } from './der.ts';
 import { extensionsIn } from './extensions.ts';
 import { readFields } from './fields.ts';
 
@@ -29,8 +28,8 @@ export function anchorOf(certificate: Certificate): string {
   if (anchor === undefined) {
     const { subject, issuer, publicKey, extensions } = readFields(certificate.der);
     const decisive = extensionsIn(extensions)
-      .filter(({ id, parts }) => id === undefined || DECISIVE.has(id) || isCritical(parts[1]))
-      .map(({ whole }) => whole.raw.toString('hex'))
+      .filter(({ id, critical }) => critical || DECISIVE.has(id))
+      .map(({ id, critical, value }) => `${id}/${critical}/${value.toString('hex')}`)
       .sort();
     const fields = [subject, issuer, publicKey].map(({ raw }) => raw.toString('hex'));
     anchor = hash('sha256', [...fields, ...decisive].join(' '), 'hex');
@@ -38,9 +37,6 @@ export function anchorOf(certificate: Certificate): string {
   }
   return anchor;
 }
-
-const isCritical = (part: { tag: number; content: Buffer } | undefined): boolean =>
-  part?.tag === TAG.boolean && part.content[0] !== 0;
 
 /** True if both lists represent the same trust anchors, whatever the dates of their certificates. */
 export function sameAnchors(a: readonly Certificate[], b: readonly Certificate[]): boolean {
