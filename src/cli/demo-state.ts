@@ -92,13 +92,15 @@ export class DemoState {
     return this.meshes.reduce((total, mesh) => total + mesh[field], 0);
   }
 
-  /** The last line of `--json`; nothing rotated is a failure too. */
+  /** The last line of `--json`. A demo in which nothing rotated is not ok: it showed nothing. */
   summary(): DemoSummary {
     const rotations = this.sum('rotations');
     const failed = this.sum('failed');
     const broken = this.sum('broken');
+    const reason = this.#reason(failed, broken, rotations);
     return {
-      ok: failed === 0 && broken === 0 && rotations > 0 && this.sum('ok') > 0,
+      ok: reason === undefined,
+      ...(reason === undefined ? {} : { reason }),
       meshes: this.meshes.map(({ mesh }) => mesh),
       rotations,
       rootRotations: this.sum('rootRotations'),
@@ -116,10 +118,21 @@ export class DemoState {
       })),
     };
   }
+
+  #reason(failed: number, broken: number, rotations: number): string | undefined {
+    if (broken > 0) return 'a published pair did not verify';
+    if (failed > 0) return 'requests failed';
+    if (this.sum('ok') === 0) return 'it ended before the first request';
+    if (rotations === 0)
+      return 'it ended before the first rotation; give --for at least the lifetime of a leaf (--leaf)';
+    return undefined;
+  }
 }
 
 export interface DemoSummary {
   readonly ok: boolean;
+  /** Why it is not ok. */
+  readonly reason?: string;
   readonly meshes: readonly string[];
   readonly rotations: number;
   readonly rootRotations: number;

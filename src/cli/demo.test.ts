@@ -56,7 +56,7 @@ test('one failed request makes the whole demo fail, and its cause is in the summ
   state.answered('istio', '503 upstream connect error');
   assert.equal(state.summary().ok, false);
   assert.match(JSON.stringify(state.summary().each), /503 upstream connect error/);
-  assert.match(closing(state.summary()), /^something failed: 2 requests, 1 failed/);
+  assert.match(closing(state.summary()), /^not ok, requests failed: 2 requests, 1 failed/);
 });
 
 test('the view shows identity, life, renewal, requests and events, within the width of the terminal', () => {
@@ -77,15 +77,46 @@ test('the view shows identity, life, renewal, requests and events, within the wi
   };
   istio.ok = 7;
   state.event('istio', `rotated to leaf ${'0'.repeat(100)}`);
-  const lines = frame(state, now, { columns: 72, colours: false });
+  const lines = frame(state, now, { columns: 72, rows: 24, colours: false });
   const text = lines.join('\n');
   assert.match(text, /spiffe:\/\/cluster\.local/);
   assert.match(text, /█{12}··│·+ 5\.0s left, renews in 1\.0s/);
   assert.match(text, /requests 7 ok, 0 failed/);
-  assert.ok(lines.at(-1)?.endsWith('…'));
+  assert.match(text, /rotated to leaf 0+…$/m);
+  assert.match(text, /^Press Ctrl-C to stop\.$/m);
+  assert.match(text, /used {2}· left {2}│ renewal is due/);
   assert.ok(
     lines.every((line) => line.length <= 72),
     text,
+  );
+});
+
+test('a picture never exceeds the terminal, and events use the rows that are left', () => {
+  const now = Date.parse('2026-01-01T00:00:05Z');
+  const state = new DemoState(['istio', 'linkerd', 'consul'], () => now);
+  for (let event = 0; event < 100; event++) state.event('istio', `event ${event} ${'x'.repeat(event)}`);
+  for (const columns of [1, 20, 80, 300]) {
+    for (const rows of [1, 5, 12, 16, 24, 60]) {
+      const lines = frame(state, now, { columns, rows, colours: false });
+      assert.ok(lines.length <= rows, `${lines.length} lines in ${rows} rows`);
+      assert.ok(lines.every((one) => one.length <= columns));
+    }
+  }
+  const events = (rows: number) =>
+    frame(state, now, { columns: 300, rows, colours: false }).filter((one) => one.includes(' event ')).length;
+  assert.deepEqual([events(12), events(24), events(60)], [0, 7, 43]);
+});
+
+test('a demo that ended early says why it is not ok, and counts in plain English', () => {
+  const state = new DemoState(['istio'], () => 1_000);
+  assert.match(state.summary().reason ?? '', /before the first request/);
+  state.answered('istio', undefined);
+  assert.equal(state.summary().ok, false);
+  assert.match(closing(state.summary()), /^not ok, it ended before the first rotation; give --for at least/);
+  state.of('istio').rotations = 1;
+  assert.equal(
+    closing(state.summary()),
+    'ok: 1 request, 0 failed; 1 rotation and 0 root rotations in 0s; 0 broken pairs seen\n',
   );
 });
 

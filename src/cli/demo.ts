@@ -7,10 +7,11 @@ import type { DemoState } from './demo-state.ts';
 import { closing, eventLine, frame } from './demo-view.ts';
 
 const FRAME_MS = 250;
-const UP = '\u001b[';
+const ESCAPE = '\u001b[';
 
 export async function runDemoCommand(flags: DemoFlags, io: Io): Promise<number> {
   const live = !flags.json && io.stdout.isTTY === true;
+  if (!flags.json) io.stdout.write('Starting a Kubernetes API, the meshes and a gateway in this process ...\n');
   const ended = new AbortController();
   let drawing: Promise<void> | undefined;
   const started = (state: DemoState) => {
@@ -27,19 +28,26 @@ export async function runDemoCommand(flags: DemoFlags, io: Io): Promise<number> 
   return summary.ok ? 0 : 1;
 }
 
-/** Draws over the last picture, several times a second, until the signal. */
+/**
+ * Draws several times a second until the signal, on the terminal's alternate screen, so that no resize leaves anything
+ * behind. The last picture stays on the ordinary screen.
+ */
 async function draw(state: DemoState, io: Io, signal: AbortSignal): Promise<void> {
-  let height = 0;
-  for (;;) {
-    const lines = frame(state, clock.now(), {
+  const picture = () =>
+    frame(state, clock.now(), {
       // A pseudo-terminal without a size says 0.
       columns: io.stdout.columns || 80,
+      rows: io.stdout.rows || 24,
       colours: io.env.NO_COLOR === undefined,
     });
-    const home = height > 0 ? `${UP}${height}A` : '';
-    io.stdout.write(`${home}${lines.map((line) => `${line}${UP}K\n`).join('')}${UP}J`);
-    height = lines.length;
-    if (signal.aborted) return;
-    await clock.sleep(FRAME_MS, signal).catch(() => {});
+  io.stdout.write(`${ESCAPE}?1049h${ESCAPE}?25l`);
+  try {
+    while (!signal.aborted) {
+      io.stdout.write(`${ESCAPE}H${picture().join(`${ESCAPE}K\r\n`)}${ESCAPE}K${ESCAPE}J`);
+      await clock.sleep(FRAME_MS, signal).catch(() => {});
+    }
+  } finally {
+    io.stdout.write(`${ESCAPE}?25h${ESCAPE}?1049l`);
   }
+  io.stdout.write(`${picture().join('\n')}\n`);
 }
