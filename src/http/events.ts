@@ -4,6 +4,7 @@ import type { PublicationStatus } from '../core/status.ts';
 import { Trigger } from '../mesh/trigger.ts';
 import { SECURITY_HEADERS } from './headers.ts';
 import type { HttpOptions } from './options.ts';
+import { renderProblems } from './page/problems.ts';
 import { renderRow } from './page/row.ts';
 import { renderSummary } from './page/summary.ts';
 import { readiness } from './readiness.ts';
@@ -20,7 +21,7 @@ type Context = Pick<HttpOptions, 'source' | 'health' | 'version' | 'clock' | 'lo
 
 /**
  * Server-sent events: `status` events whose data is `{ certificates, removed }`, first with everything, then with
- * what changed. With `?view=page`, the rows as the page shows them: `{ rows: [[key, html]…], removed, summary }`.
+ * what changed. With `?view=page`, the rows as the page shows them: `{ rows: [[key, html]…], removed, summary, problems }`.
  */
 export class EventStreams {
   readonly #context: Context;
@@ -96,7 +97,7 @@ export class EventStreams {
     if (!forPage) return { certificates: fresh, removed };
     const state = { ...readiness(this.#context.health(), entries), version, now: clock.now() };
     const rows = fresh.map((entry) => [keyOfEntry(entry), renderRow(entry, state.now).text]);
-    return { rows, removed, summary: renderSummary(entries, state).text };
+    return { rows, removed, summary: renderSummary(entries, state).text, problems: renderProblems(entries).text };
   }
 }
 

@@ -176,7 +176,7 @@ test('the page gets its rows as markup, and the summary with them', () =>
     board.put('a', badStatus(NOW));
     const { rows, summary } = await next(stream, clock);
     assert.equal(rows[0][0], 'emissary/a');
-    assert.match(rows[0][1], /^<tbody data-key="emissary\/a" class="bad">/);
+    assert.match(rows[0][1], /^<li data-key="emissary\/a" data-rank="0" .*class="bad">/);
     assert.match(summary, /1 not ready/);
     stop.abort();
   }));

@@ -3,9 +3,8 @@ import type { AddressInfo } from 'node:net';
 import { EventStreams } from './events.ts';
 import { SECURITY_HEADERS } from './headers.ts';
 import type { HttpOptions } from './options.ts';
+import { ICON, SCRIPT, STYLE } from './page/gen/assets.ts';
 import { renderPage } from './page/page.ts';
-import { SCRIPT } from './page/script.ts';
-import { STYLE } from './page/style.ts';
 import { readiness } from './readiness.ts';
 
 export interface HttpServer {
@@ -81,6 +80,7 @@ function routesOf(options: HttpOptions, streams: EventStreams): ReadonlyMap<stri
     ['/', (_, response) => answer(response, 200, 'text/html', renderPage(source.all(), state()))],
     ['/page.css', (_, response) => answer(response, 200, 'text/css', STYLE)],
     ['/page.js', (_, response) => answer(response, 200, 'text/javascript', SCRIPT)],
+    ['/icon.svg', (_, response) => answer(response, 200, 'image/svg+xml', ICON)],
   ]);
 }
 

@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { badStatus, goodStatus } from '../board.fixture.ts';
+import { SCRIPT } from './gen/assets.ts';
 import { html } from './html.ts';
 import { renderPage } from './page.ts';
+import { renderProblems } from './problems.ts';
 import { renderRow } from './row.ts';
-import { SCRIPT } from './script.ts';
 import { verdictOf } from './verdict.ts';
 import { relative } from './when.ts';
 
@@ -32,6 +33,7 @@ test('a hostile status cannot break out of the page', () => {
     conditions: [{ type: 'Ready', status: 'False', reason: evil, message: evil, lastTransitionTime: evil }],
   });
   assert.doesNotMatch(renderRow(entry(status, evil), NOW).text, /<script/);
+  assert.doesNotMatch(renderProblems([entry(status, evil)]).text, /<script/);
 });
 
 test('a good certificate shows identity, validity, roots and Mappings', () => {
@@ -49,6 +51,23 @@ test('a certificate that is not ready says what to do next', () => {
   assert.match(text, /class="bad"/);
   assert.match(text, /What to do:<\/b> Ready: .* check the address and NetworkPolicies/);
   assert.match(text, /no certificate/);
+});
+
+test('certificates with one cause are one group with its advice once, and the worst comes first', () => {
+  const held = { fingerprint: 'x', reason: 'new_root', until: '2026-01-01T01:00:00Z' };
+  const entries = [
+    entry(goodStatus(NOW), 'good'),
+    entry(goodStatus(NOW, { held }), 'held'),
+    ...Array.from({ length: 20 }, (_, at) => entry(badStatus(NOW), `bad-${String(at).padStart(2, '0')}`)),
+  ];
+  const { text } = renderProblems(entries);
+  assert.equal(text.match(/check the address and NetworkPolicies/g)?.length, 1);
+  assert.match(text, /NotPublished <code>ERR_MESH_UNREACHABLE<\/code>: 20 certificates[\s\S]*LeafHeld: 1 certificate</);
+  assert.match(text, /emissary\/bad-00, [\s\S]* and 12 more/);
+  assert.doesNotMatch(text, /emissary\/good/);
+  const page = renderPage(entries, state);
+  const order = [...page.matchAll(/data-key="emissary\/([a-z]+)/g)].map(([, name]) => name);
+  assert.deepEqual([order.at(0), order.at(-2), order.at(-1)], ['bad', 'held', 'good']);
 });
 
 test('what happened is told newest first', () => {

@@ -10,6 +10,9 @@ export interface Verdict {
   readonly next: readonly string[];
 }
 
+/** Lower is worse, and is shown first. */
+export const RANK: Readonly<Record<Level, number>> = { bad: 0, warning: 1, good: 2 };
+
 const SYMBOLS = { good: '✓', warning: '!', bad: '✗' } as const;
 
 export function verdictOf(status: PublicationStatus): Verdict {
