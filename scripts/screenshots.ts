@@ -7,7 +7,7 @@ import { systemClock } from '../src/mesh/clock.ts';
 import { silentLog } from '../src/mesh/log.ts';
 import { ROOT } from './tree.ts';
 
-/** Draws the status page in both themes for the README; the directory is the first argument, docs/images without it. */
+/** Takes the pictures of docs/status-page.md. The first argument is the directory, by default docs/images. */
 const directory = process.argv[2] ?? join(ROOT, 'docs', 'images');
 const now = Date.now();
 const iso = (ms: number) => new Date(ms).toISOString();
@@ -23,7 +23,7 @@ board.put(
     targets: [{ id: 'web.shop.serviceaccount.identity.linkerd.cluster.local', context: 'linkerd-web' }],
   }),
 );
-board.put('consul', { ...badStatus(now), mesh: 'consul' });
+for (const name of ['consul', 'consul-eu', 'consul-us']) board.put(name, { ...badStatus(now), mesh: 'consul' });
 
 const server = await startHttp({
   host: '127.0.0.1',
@@ -38,12 +38,17 @@ const server = await startHttp({
 const executablePath = process.env.MESHCERT_CHROMIUM ?? '/usr/bin/chromium';
 const browser = await chromium.launch({ executablePath, headless: true, args: ['--no-sandbox', '--disable-gpu'] });
 await mkdir(directory, { recursive: true });
-for (const colorScheme of ['light', 'dark'] as const) {
-  const page = await browser.newPage({ colorScheme, viewport: { width: 1360, height: 760 } });
+const shots = [
+  { name: 'status-light', colorScheme: 'light', width: 1360, height: 900 },
+  { name: 'status-dark', colorScheme: 'dark', width: 1360, height: 900 },
+  { name: 'status-phone', colorScheme: 'light', width: 390, height: 900 },
+] as const;
+for (const { name, colorScheme, width, height } of shots) {
+  const page = await browser.newPage({ colorScheme, viewport: { width, height } });
   await page.goto(server.url);
   await page.getByText('Live', { exact: true }).waitFor();
-  await page.locator('summary').first().click();
-  const path = join(directory, `status-${colorScheme}.png`);
+  if (width > 1000) await page.locator('#rows summary').last().click();
+  const path = join(directory, `${name}.png`);
   await page.screenshot({ path });
   process.stdout.write(`${path}\n`);
 }

@@ -31,7 +31,14 @@ function byName(a, b) {
   return compare(a.dataset.key, b.dataset.key);
 }
 
-const rowOf = (key) => [...list.children].find((row) => row.dataset.key === key);
+/** Each row by its key, and the text that the filter searches. */
+const rows = new Map();
+const texts = new WeakMap();
+
+function know(row) {
+  rows.set(row.dataset.key, row);
+  texts.set(row, row.textContent.toLowerCase());
+}
 
 function relative(ms) {
   const unit = units.find(([, length]) => Math.abs(ms) >= length);
@@ -42,7 +49,7 @@ function relative(ms) {
 
 function tick() {
   const now = Date.now() + ahead;
-  for (const time of document.querySelectorAll('time')) {
+  for (const time of document.querySelectorAll('summary time, details[open] time')) {
     const text = relative(Date.parse(time.dateTime) - now);
     if (time.textContent !== text) time.textContent = text;
   }
@@ -59,7 +66,8 @@ function put(key, markup, first) {
   const holder = document.createElement('ul');
   holder.innerHTML = markup;
   const row = holder.firstElementChild;
-  const old = rowOf(key);
+  const old = rows.get(key);
+  know(row);
   if (old) {
     row.querySelector('details').open = old.querySelector('details').open;
     const focused = old.contains(document.activeElement);
@@ -73,10 +81,15 @@ function put(key, markup, first) {
   setTimeout(() => row.classList.remove('changed'), 1500);
 }
 
+function remove(key) {
+  rows.get(key)?.remove();
+  rows.delete(key);
+}
+
 function sort() {
-  const rows = [...list.children];
-  const wanted = rows.toSorted(orders[filter.sort.value] ?? orders.problems);
-  if (wanted.every((row, index) => row === rows[index])) return;
+  const present = [...list.children];
+  const wanted = present.toSorted(orders[filter.sort.value] ?? orders.problems);
+  if (wanted.every((row, index) => row === present[index])) return;
   const focused = document.activeElement;
   list.append(...wanted);
   if (list.contains(focused)) focused.focus();
@@ -87,7 +100,7 @@ function apply() {
   const text = filter.text.value.trim().toLowerCase();
   let count = 0;
   for (const row of list.children) {
-    const fits = row.textContent.toLowerCase().includes(text) && !(filter.problems.checked && row.className === 'good');
+    const fits = texts.get(row).includes(text) && !(filter.problems.checked && row.classList.contains('good'));
     row.hidden = !fits;
     if (fits) count += 1;
   }
@@ -126,16 +139,16 @@ function listen() {
     const message = JSON.parse(event.data);
     if (first) {
       const present = new Set(message.rows.map(([key]) => key));
-      for (const row of [...list.children]) if (!present.has(row.dataset.key)) row.remove();
+      for (const key of [...rows.keys()]) if (!present.has(key)) remove(key);
     }
     for (const [key, markup] of message.rows) put(key, markup, first);
-    for (const key of message.removed) rowOf(key)?.remove();
+    for (const key of message.removed) remove(key);
     summary.innerHTML = message.summary;
     problems.innerHTML = message.problems;
     document.getElementById('empty')?.toggleAttribute('hidden', list.children.length > 0);
     if (!first && message.rows.length > 0) {
       const changes = message.rows.slice(0, 3).map(([key]) => {
-        return `${key}: ${rowOf(key).querySelector('.state').textContent.trim()}`;
+        return `${key}: ${rows.get(key).querySelector('.state').textContent.trim()}`;
       });
       announcer.textContent = changes.join(', ');
     }
@@ -145,6 +158,7 @@ function listen() {
   });
 }
 
+for (const row of list.children) know(row);
 filter.hidden = false;
 filter.addEventListener('input', () => {
   remember();
