@@ -64,6 +64,7 @@ async function roles(): Promise<string> {
   const namespace = documents[0]?.metadata.namespace ?? 'default';
   const serviceAccount = { name: 'meshcert', namespace };
   const objects = rbacFor(documents, {
+    adapters,
     name: 'meshcert',
     serviceAccount,
     leaseName: 'meshcert',

@@ -3,6 +3,7 @@ import { type ConsulConfig, configSchema } from './config.ts';
 import { GrpcIssuer } from './grpc-issuer.ts';
 import { HttpSource } from './http-source.ts';
 import { serviceId } from './name.ts';
+import { consulNeeds } from './needs.ts';
 
 /**
  * Consul Connect. Over HTTP the agent pushes identities; over gRPC the servers sign our own requests. The trust
@@ -18,6 +19,7 @@ export const consul: Adapter<ConsulConfig> = {
     if (datacenter === undefined) return { form: 'spiffe', trustDomain };
     return { form: 'spiffe', trustDomain, id: serviceId(config, trustDomain) };
   },
+  needs: (config, { namespace }) => consulNeeds(config, namespace),
   // No ALPN: sidecars of tcp services offer none, and a gateway that offered h2 would have to speak it.
   tls: { minTlsVersion: 'v1.2' },
   open(config, host) {

@@ -20,7 +20,7 @@ export class ConsulAgent implements AsyncDisposable {
     this.#config = config;
     this.#host = host;
     this.http = new ConsulHttp(config.http, host);
-    this.tokens = openTokens(config.auth, host, new HttpLogin(this.http, host));
+    this.tokens = openTokens(config, host, new HttpLogin(this.http, host));
   }
 
   get rootsName(): string {

@@ -28,6 +28,28 @@ test('the name is known beforehand only with trust domain and datacenter', () =>
   assert.equal(consul.expect(all, host).id, `spiffe://${trustDomain}/ap/p/ns/n/dc/dc1/svc/edge`);
 });
 
+const https = { address: 'https://c:8501' };
+const LOGIN = { login: { method: 'm', serviceAccount: 'gateway' } };
+const IN_PLAINTEXT = /login would send the token of a ServiceAccount in plaintext/;
+
+test('login is for TLS, unix sockets and loopback addresses', () => {
+  for (const config of [
+    { http: https },
+    { http: { address: 'unix:///run/consul.sock' } },
+    ...['http://127.0.0.1:8500', 'http://localhost:8500', 'http://[::1]:8500'].map((address) => ({
+      http: { address },
+    })),
+    { datacenter: 'dc1', grpc: { addresses: ['c:8502'] } },
+    { datacenter: 'dc1', grpc: { addresses: ['127.0.0.1:8502'], plaintext: true } },
+  ]) {
+    assert.ok(configSchema.parse({ ...config, auth: LOGIN }));
+  }
+});
+
+test("a minted token's audience is not the API server's unless told so", () => {
+  assert.equal(configSchema.parse({ http: https, auth: LOGIN }).auth?.login?.audience, 'consul');
+});
+
 const refused: [string, object, RegExp][] = [
   ['neither http nor grpc', {}, /exactly one of http, grpc/],
   ['both http and grpc', { http, grpc, datacenter: 'dc1' }, /http and grpc are set/],
@@ -49,15 +71,26 @@ const refused: [string, object, RegExp][] = [
   ['a service that is no name', { http, service: '../kv' }, /expected letters/],
   ['a field that does not exist', { http, dc: 'dc1' }, /dc/],
   ['two bearer tokens', { http, auth: { login: { method: 'm', tokenFile: '/a', serviceAccount: 'b' } } }, /tokenFile/],
+  ['login over plaintext HTTP', { http: { address: 'http://c:8500' }, auth: LOGIN }, IN_PLAINTEXT],
+  [
+    'login to a name that begins like an address',
+    { http: { address: 'http://127.evil.test' }, auth: LOGIN },
+    IN_PLAINTEXT,
+  ],
+  [
+    'login over plaintext gRPC',
+    { datacenter: 'dc1', grpc: { addresses: ['127.0.0.1:8502', 'c:8502'], plaintext: true }, auth: LOGIN },
+    IN_PLAINTEXT,
+  ],
 ];
 for (const [title, config, message] of refused) {
   test(`${title} is refused`, () => assert.throws(() => configSchema.parse(config), message));
 }
 
 test("login reads the pod's own token unless told otherwise", () => {
-  const { auth } = configSchema.parse({ http, auth: { login: { method: 'm' } } });
+  const { auth } = configSchema.parse({ http: https, auth: { login: { method: 'm' } } });
   assert.equal(auth?.login?.tokenFile, '/var/run/secrets/kubernetes.io/serviceaccount/token');
-  const minted = configSchema.parse({ http, auth: { login: { method: 'm', serviceAccount: 'emissary' } } }).auth;
+  const minted = configSchema.parse({ http: https, auth: { login: { method: 'm', serviceAccount: 'emissary' } } }).auth;
   assert.equal(minted?.login?.tokenFile, undefined);
 });
 

@@ -1,6 +1,8 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { z } from 'zod';
-import { hostPort, httpOrSocket } from '../../src/mesh/address.ts';
+import { hostPort, httpOrSocket, isLoopback } from '../../src/mesh/address.ts';
+import type { Destination } from '../../src/mesh/adapter.ts';
+import { cel } from '../../src/mesh/cel.ts';
 
 /** Where Kubernetes puts the pod's own token. */
 const POD_TOKEN = '/var/run/secrets/kubernetes.io/serviceaccount/token';
@@ -58,7 +60,10 @@ const grpc = z
       .max(16)
       .describe('Servers, tried in turn, such as consul-server.consul.svc:8502.'),
     tls: tls.optional(),
-    plaintext: z.boolean().default(false).describe('Speak without TLS. Tokens then travel in the clear.'),
+    plaintext: z
+      .boolean()
+      .default(false)
+      .describe('Speak without TLS. ACL tokens then travel in plaintext; auth.login is refused.'),
   })
   .superRefine((value, context) => {
     if (value.tls && value.plaintext) {
@@ -79,8 +84,10 @@ const login = z
     audience: z
       .string()
       .min(1)
-      .default('https://kubernetes.default.svc.cluster.local')
-      .describe("Audience of a minted token: the API server's own for the kubernetes type, BoundAudiences for jwt."),
+      .default('consul')
+      .describe(
+        "Audience of a minted token. Type jwt: one of the method's BoundAudiences. Type kubernetes: the API server's own, which the agent must allow by --allow-audience.",
+      ),
     meta: z.record(z.string(), z.string()).default({}).describe('Shown in the description of the Consul token.'),
     namespace: z.string().min(1).optional().describe('Enterprise: namespace of the auth method.'),
     datacenter: lowerName.optional().describe('Log in there, such as the primary; default: where the server is.'),
@@ -106,6 +113,16 @@ const auth = z
   .superRefine(exactlyOne('tokenFile', 'token', 'login'))
   .meta(exactlyOneRule('tokenFile', 'token', 'login'));
 
+const LOGIN_NEEDS_TLS =
+  'login would send the token of a ServiceAccount in plaintext: use https:// or grpc.tls, a unix socket, or a loopback address';
+/** The agent itself judges loopback addresses exactly. */
+const LOGIN_RULE = [
+  '!has(self.auth) || !has(self.auth.login)',
+  "(has(self.http) && (!self.http.address.startsWith('http:') || self.http.address.matches('^http://(localhost|127[.]|\\\\[::1\\\\])')))",
+  '(has(self.grpc) && (!has(self.grpc.plaintext) || !self.grpc.plaintext))',
+  "(has(self.grpc) && self.grpc.addresses.all(one, one.matches('^(localhost|127[.]|\\\\[::1\\\\])')))",
+].join(' || ');
+
 export const configSchema = z
   .strictObject({
     service: name.default('ambassador').describe("The gateway's name in the mesh: what intentions name."),
@@ -124,7 +141,17 @@ export const configSchema = z
     auth: auth.optional().describe("Absent: the anonymous token or the agent's default one."),
   })
   .superRefine(exactlyOne('http', 'grpc'))
-  .meta(exactlyOneRule('http', 'grpc'))
+  .superRefine((value, context) => {
+    const destinations = destinationsOf(value);
+    if (!value.auth?.login || destinations.every(({ secure }) => secure)) return;
+    context.addIssue({ code: 'custom', path: ['auth', 'login'], message: LOGIN_NEEDS_TLS });
+  })
+  .meta({
+    'x-kubernetes-validations': [
+      ...exactlyOneRule('http', 'grpc')['x-kubernetes-validations'],
+      ...cel(LOGIN_RULE, LOGIN_NEEDS_TLS)['x-kubernetes-validations'],
+    ],
+  })
   .superRefine((value, context) => {
     if (value.grpc && value.datacenter === undefined) {
       context.addIssue({ code: 'custom', path: ['datacenter'], message: 'is required with grpc' });
@@ -137,6 +164,22 @@ export type GrpcConfig = NonNullable<ConsulConfig['grpc']>;
 export type TlsConfig = z.infer<typeof tls>;
 export type AuthConfig = NonNullable<ConsulConfig['auth']>;
 export type LoginConfig = NonNullable<AuthConfig['login']>;
+
+/** Every place that this configuration dials. */
+export function destinationsOf({ http, grpc }: Pick<ConsulConfig, 'http' | 'grpc'>): readonly Destination[] {
+  return [
+    ...(http ? [httpDestination(http.address)] : []),
+    ...(grpc?.addresses ?? []).map((address) => ({ address, secure: !grpc?.plaintext || isLoopback(address) })),
+  ];
+}
+
+function httpDestination(given: string): Destination {
+  if (given.startsWith('unix://')) return { address: `unix:${given.slice('unix://'.length)}`, secure: true };
+  const url = URL.canParse(given) ? new URL(given) : undefined;
+  const isTls = url?.protocol === 'https:';
+  const address = `${url?.hostname}:${url?.port || (isTls ? 443 : 80)}`;
+  return { address, secure: isTls || isLoopback(address) };
+}
 
 /** Of this process alone: a mark says nothing to anybody else. */
 const MARKING_KEY = randomBytes(32);

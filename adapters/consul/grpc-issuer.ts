@@ -45,7 +45,7 @@ export class GrpcIssuer implements Issuer, Probing {
     this.#config = config;
     this.#host = host;
     this.#servers = new Servers(config.grpc, host);
-    this.#tokens = openTokens(config.auth, host, new GrpcLogin(this.#servers, config, host));
+    this.#tokens = openTokens(config, host, new GrpcLogin(this.#servers, config, host));
   }
 
   async issue(signal: AbortSignal): Promise<Identity> {

@@ -40,15 +40,15 @@ function setUp(auth: object) {
   const logins = new Logins();
   let minted = 0;
   host.mint = () => `bearer-${++minted}`;
-  const config = configSchema.parse({ http: { address: 'http://c' }, auth });
-  return { clock, host, logins, tokens: openTokens(config.auth, host, logins) };
+  const config = configSchema.parse({ http: { address: 'https://c' }, auth });
+  return { clock, host, logins, tokens: openTokens(config, host, logins) };
 }
 
 const withLogin = () => setUp({ login: { method: 'kubernetes', serviceAccount: 'emissary', audience: 'consul' } });
 
 test('without auth no token is sent', async () => {
   const clock = new FakeClock();
-  const tokens = openTokens(undefined, new RecordingHost(clock), new Logins());
+  const tokens = openTokens({}, new RecordingHost(clock), new Logins());
   assert.equal(await tokens.get(live()), undefined);
   assert.equal(tokens.rejected(undefined), false);
 });
@@ -84,7 +84,11 @@ test('login asks for a bearer token of the ServiceAccount, once for all who wait
   assert.deepEqual(logins.bearers, ['bearer-1']);
   assert.deepEqual(logins.settledTokens, ['token-1']);
   assert.deepEqual(host.tokenRequests, [
-    { audience: 'consul', serviceAccount: { namespace: 'emissary', name: 'emissary' } },
+    {
+      audience: 'consul',
+      destinations: [{ address: 'c:443', secure: true }],
+      serviceAccount: { namespace: 'emissary', name: 'emissary' },
+    },
   ]);
 });
 

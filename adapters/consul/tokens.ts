@@ -1,11 +1,11 @@
-import type { Host } from '../../src/mesh/adapter.ts';
+import type { Destination, Host } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import { limitedTo } from '../../src/mesh/linked-signal.ts';
 import { holdSecret } from '../../src/mesh/secrets.ts';
 import { acceptToken } from '../../src/mesh/token.ts';
 import { UnderWay } from '../../src/mesh/under-way.ts';
 import { firstOf } from './ca.ts';
-import type { AuthConfig, LoginConfig } from './config.ts';
+import { type ConsulConfig, destinationsOf, type LoginConfig } from './config.ts';
 import { unlessAborted } from './race.ts';
 
 /** A Consul ACL token obtained by login. */
@@ -38,8 +38,9 @@ const RENEW_BEFORE = 0.25;
 /** For the logout at the end, which nobody waits for longer. */
 const LOGOUT_MS = 5_000;
 
-export function openTokens(auth: AuthConfig | undefined, host: Host, port: LoginPort): Tokens {
-  if (auth?.login) return new LoginTokens(auth.login, host, port);
+export function openTokens(config: Pick<ConsulConfig, 'auth' | 'http' | 'grpc'>, host: Host, port: LoginPort): Tokens {
+  const { auth } = config;
+  if (auth?.login) return new LoginTokens(auth.login, destinationsOf(config), host, port);
   const file = auth?.tokenFile;
   const fixed = auth?.token?.reveal();
   return {
@@ -62,14 +63,16 @@ async function readToken(host: Host, path: string, signal: AbortSignal): Promise
 /** Logs in when first asked, again before the token expires or when Consul forgot it, and out of what it replaced. */
 class LoginTokens implements Tokens {
   readonly #config: LoginConfig;
+  readonly #destinations: readonly Destination[];
   readonly #host: Host;
   readonly #port: LoginPort;
   readonly #underWay = new UnderWay();
   #current: (LoginToken & { readonly renewAt: number }) | undefined;
   #pending: Promise<string> | undefined;
 
-  constructor(config: LoginConfig, host: Host, port: LoginPort) {
+  constructor(config: LoginConfig, destinations: readonly Destination[], host: Host, port: LoginPort) {
     this.#config = config;
+    this.#destinations = destinations;
     this.#host = host;
     this.#port = port;
   }
@@ -114,6 +117,7 @@ class LoginTokens implements Tokens {
     const bearer = await this.#host.token(
       {
         audience,
+        destinations: this.#destinations,
         ...(tokenFile === undefined ? {} : { file: tokenFile }),
         ...(serviceAccount === undefined ? {} : { serviceAccount: { name: serviceAccount, namespace } }),
       },

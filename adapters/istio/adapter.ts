@@ -2,6 +2,7 @@ import type { Adapter } from '../../src/mesh/adapter.ts';
 import { CaIssuer } from './ca.ts';
 import { type IstioConfig, istioConfig } from './config.ts';
 import { expectation } from './name.ts';
+import { istioNeeds } from './needs.ts';
 import { SdsSource } from './sds.ts';
 
 /** Istio: its CA API (istiod, istio-csr), or SDS (pilot-agent, SPIRE). */
@@ -9,6 +10,7 @@ export const istio: Adapter<IstioConfig> = {
   mesh: 'istio',
   config: istioConfig,
   expect: (config, { namespace }) => expectation(config, namespace),
+  needs: (config, { namespace }) => istioNeeds(config, namespace),
   // Sidecars tell mesh traffic by ALPN where mTLS is not strict, and find HTTP by it on ports of unknown protocol.
   tls: { alpnProtocols: 'istio-http/1.1,istio,http/1.1' },
   open(config, host) {

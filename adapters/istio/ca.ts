@@ -102,12 +102,11 @@ export class CaIssuer implements Issuer, Probing {
   }
 
   #token(signal: AbortSignal): Promise<string> {
-    const { audience, serviceAccount: name, tokenFile: file } = this.#ca;
+    const { address, audience, serviceAccount: name, tokenFile: file } = this.#ca;
     const { namespace } = this.#host;
-    return this.#host.token(
-      { audience, file, serviceAccount: name === undefined ? undefined : { name, namespace } },
-      signal,
-    );
+    const serviceAccount = name === undefined ? undefined : { name, namespace };
+    const destinations = [{ address, secure: true }];
+    return this.#host.token({ audience, destinations, file, serviceAccount }, signal);
   }
 
   /** istiod goes by the token alone; istio-csr wants the request to name the same identity. */

@@ -2,6 +2,7 @@ import type { Adapter, Expectation } from '../../src/mesh/adapter.ts';
 import { type LinkerdConfig, linkerdConfig } from './config.ts';
 import { LinkerdIssuer } from './issuer.ts';
 import { identityOf } from './name.ts';
+import { linkerdNeeds } from './needs.ts';
 
 /** Linkerd's identity service, as a client without a proxy. */
 export const linkerd: Adapter<LinkerdConfig> = {
@@ -14,6 +15,7 @@ export const linkerd: Adapter<LinkerdConfig> = {
     const account = { name: serviceAccount.name, namespace: serviceAccount.namespace ?? namespace };
     return { form: 'dns', trustDomain, id: identityOf(account, { namespace: controlPlaneNamespace, trustDomain }) };
   },
+  needs: (config, { namespace }) => linkerdNeeds(config, namespace),
   // Envoy's own highest version for upstreams is 1.2, which Linkerd's proxies refuse.
   tls: { minTlsVersion: 'v1.3', maxTlsVersion: 'v1.3' },
   open: (config, host) => new LinkerdIssuer(config, host),

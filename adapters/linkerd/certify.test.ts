@@ -17,11 +17,13 @@ const HOUR = 3_600_000;
 describe('an answer of the identity service', () => {
   const root = SandboxCa.root();
   const issuer = root.intermediate();
+  const own = issuer.identity({ dns: ['linkerd-identity.linkerd.serviceaccount.identity.linkerd.cluster.local'] });
   let server: RunningServer;
   let answer: (csr: Buffer) => object;
   before(async () => {
     server = await serve({
       listen: { port: 0 },
+      tls: { cert: own.chain.map(({ pem }) => pem).join(''), key: own.key.toPem() },
       services: {
         'io.linkerd.proxy.identity.Identity': {
           Certify: {
@@ -52,7 +54,6 @@ describe('an answer of the identity service', () => {
       serviceAccount: { name: 'emissary' },
       trustDomain: 'cluster.local',
       address: server.address,
-      plaintext: true,
     });
     const opened = linkerd.open(config, host);
     assert.ok(isIssuer(opened));

@@ -15,8 +15,8 @@ export interface IdentityService {
   readonly address: string;
   /** Both the SNI by which its proxy knows that it is meant, and the name in its certificate. */
   readonly serverName: string;
-  /** Absent: plaintext, to the sidecar of this process. */
-  readonly roots: readonly Certificate[] | undefined;
+  /** Its certificate must prove itself under these. */
+  readonly roots: readonly Certificate[];
 }
 
 export interface CertifyRequest {
@@ -43,7 +43,7 @@ export async function certify(
   signal: AbortSignal,
 ): Promise<readonly Certificate[]> {
   const { address, serverName, roots } = service;
-  const tls = roots && ({ ca: formatCertificates(roots), serverName, minVersion: 'TLSv1.3' } as const);
+  const tls = { ca: formatCertificates(roots), serverName, minVersion: 'TLSv1.3' } as const;
   using held = share(`linkerd ${JSON.stringify([address, tls])}`, () => connection({ address, tls }));
   const { channel, turns } = held.value;
   using _turn = await turns.take(signal);

@@ -66,12 +66,6 @@ export const linkerdConfig = z
       })
       .prefault({})
       .describe('The ConfigMap that holds the trust roots, in the namespace of the control plane.'),
-    plaintext: z
-      .boolean()
-      .default(false)
-      .describe(
-        'Only for an agent that has a Linkerd sidecar: speak plaintext to the identity service, since the sidecar adds TLS. Without a sidecar, whoever answers gets the token.',
-      ),
     targets: z
       .array(target)
       .min(1)

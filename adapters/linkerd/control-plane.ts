@@ -51,11 +51,15 @@ export function readControlPlane(
   return {
     namespace,
     trustDomain,
-    address: config.address ?? `linkerd-identity-headless.${namespace}.svc.${clusterDomain}:8080`,
+    address: config.address ?? identityAddress(namespace, clusterDomain ?? ''),
     opaquePorts: parsePorts(text(record(values.proxy).opaquePorts) ?? DEFAULT_OPAQUE),
     skippedPorts: parsePorts(text(record(values.proxyInit).ignoreInboundPorts) ?? DEFAULT_SKIPPED),
   };
 }
+
+/** `host:port` of the identity service, unless the configuration names another. */
+export const identityAddress = (controlPlaneNamespace: string, clusterDomain: string): string =>
+  `linkerd-identity-headless.${controlPlaneNamespace}.svc.${clusterDomain}:8080`;
 
 function readValues(namespace: string, yaml: string | undefined): Readonly<Record<string, unknown>> {
   try {

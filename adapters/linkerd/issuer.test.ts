@@ -60,6 +60,7 @@ describe('an identity from Linkerd', () => {
     assert.equal(leafOf(identity).publicKeyFingerprint, identity.key.publicKeyFingerprint);
     assert.deepEqual(host.tokenRequests.at(-1), {
       audience: 'identity.l5d.io',
+      destinations: [{ address: mesh.address, secure: true }],
       serviceAccount: { name: 'emissary', namespace: 'emissary' },
     });
   });
@@ -112,15 +113,19 @@ describe('an identity from Linkerd', () => {
     assert.equal(identity.id, 'meshcert.emissary.serviceaccount.identity.linkerd.mesh.example');
     assert.deepEqual(host.tokenRequests.at(-1), {
       audience: 'identity.l5d.io',
+      destinations: [{ address: mesh.address, secure: true }],
       file: '/var/run/secrets/tokens/linkerd',
     });
   });
 
-  it('can be had in plaintext through the sidecar of an injected agent, but only when told so', async () => {
-    const address = mesh.plaintextAddress;
-    assert.equal((await failure(open(mesh, host, { address }).issue(signal))).code, 'ERR_MESH_TLS');
-    const identity = await open(mesh, host, { address, plaintext: true }).issue(signal);
-    assert.equal(identity.roots.length, 1);
+  it('is never asked for in plaintext', async () => {
+    const before = mesh.issued.length;
+    assert.equal(
+      (await failure(open(mesh, host, { address: mesh.plaintextAddress }).issue(signal))).code,
+      'ERR_MESH_TLS',
+    );
+    assert.equal(mesh.issued.length, before);
+    assert.throws(() => adapter.config.parse({ serviceAccount: { name: 'emissary' }, plaintext: true }), /plaintext/);
   });
 });
 

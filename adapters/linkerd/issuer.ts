@@ -11,14 +11,11 @@ import { certify, type IdentityService } from './certify.ts';
 import { checkLeaf, untilValid } from './check.ts';
 import type { LinkerdConfig } from './config.ts';
 import { type ControlPlane, controlPlane } from './control-plane.ts';
-import { type Account, accountOf, identityOf, identityServiceName, requireLabels } from './name.ts';
+import { type Account, AUDIENCE, accountOf, identityOf, identityServiceName, requireLabels } from './name.ts';
 import { probe } from './probe.ts';
 import { trustRoots } from './roots.ts';
 import { WatchedConfigMap } from './watched.ts';
 import { targetRules } from './workload.ts';
-
-/** The audience that Linkerd's identity service asks the API server about. */
-const AUDIENCE = 'identity.l5d.io';
 
 export class LinkerdIssuer implements Issuer, Probing, Targeting {
   readonly #config: LinkerdConfig;
@@ -38,7 +35,7 @@ export class LinkerdIssuer implements Issuer, Probing, Targeting {
   async issue(signal: AbortSignal): Promise<Identity> {
     const { clock } = this.#host;
     const [plane, roots] = await Promise.all([this.#plane.current(signal), this.#roots.current(signal)]);
-    const { token, account } = await this.#token(signal);
+    const { token, account } = await this.#token(plane, signal);
     const id = identityOf(account, plane);
     const key = PrivateKey.generate();
     const csr = createCsr(key, { dns: [id] });
@@ -68,7 +65,7 @@ export class LinkerdIssuer implements Issuer, Probing, Targeting {
         now: this.#host.clock.now(),
         plane: () => this.#plane.current(signal),
         roots: () => this.#roots.current(signal),
-        token: () => this.#token(signal),
+        token: (plane) => this.#token(plane, signal),
         service: (plane, roots) => this.#service(plane, roots),
       },
       this.#share,
@@ -77,14 +74,18 @@ export class LinkerdIssuer implements Issuer, Probing, Targeting {
   }
 
   /** A fresh token and whose it is. */
-  async #token(signal: AbortSignal): Promise<{ readonly token: string; readonly account: Account }> {
+  async #token(
+    { address }: ControlPlane,
+    signal: AbortSignal,
+  ): Promise<{ readonly token: string; readonly account: Account }> {
     const { serviceAccount, tokenFile } = this.#config;
+    const request = { audience: AUDIENCE, destinations: [{ address, secure: true }] };
     if (serviceAccount) {
       const { name, namespace = this.#host.namespace } = serviceAccount;
       const account = requireLabels({ name, namespace });
-      return { token: await this.#host.token({ audience: AUDIENCE, serviceAccount: account }, signal), account };
+      return { token: await this.#host.token({ ...request, serviceAccount: account }, signal), account };
     }
-    const token = await this.#host.token({ audience: AUDIENCE, file: tokenFile }, signal);
+    const token = await this.#host.token({ ...request, file: tokenFile }, signal);
     return { token, account: requireLabels(accountOf(token, `token file ${tokenFile}`)) };
   }
 
@@ -94,7 +95,7 @@ export class LinkerdIssuer implements Issuer, Probing, Targeting {
     return {
       address: plane.address,
       serverName: identityServiceName(plane),
-      roots: this.#config.plaintext ? undefined : roots,
+      roots,
     };
   }
 }

@@ -10,6 +10,9 @@ interface Domain {
   readonly trustDomain: string;
 }
 
+/** The audience that Linkerd's identity service asks the API server about. */
+export const AUDIENCE = 'identity.l5d.io';
+
 /** A name of several labels would be read as another account's. */
 export const isLabel = (name: string): boolean => /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/.test(name);
 

@@ -10,7 +10,7 @@ interface Questions {
   readonly now: number;
   plane(): Promise<ControlPlane>;
   roots(): Promise<readonly Certificate[]>;
-  token(): Promise<{ readonly account: Account }>;
+  token(plane: ControlPlane): Promise<{ readonly account: Account }>;
   service(plane: ControlPlane, roots: readonly Certificate[]): IdentityService;
 }
 
@@ -53,10 +53,13 @@ export async function probe(ask: Questions, share: Share, signal: AbortSignal): 
     const message = `the trust root ${root.subject || root.fingerprint} ends at ${end}; rotate it, which takes a restart of every meshed pod`;
     checks.push({ code: 'linkerd-root-expiry', ok: false, message });
   }
-  await look('linkerd-token', ask.token, ({ account }) =>
-    plane ? `identity will be ${identityOf(account, plane)}` : `account ${account.namespace}/${account.name}`,
+  if (!plane) return checks;
+  await look(
+    'linkerd-token',
+    () => ask.token(plane),
+    ({ account }) => `identity will be ${identityOf(account, plane)}`,
   );
-  if (plane && roots) {
+  if (roots) {
     const service = ask.service(plane, roots);
     await look(
       'linkerd-identity',

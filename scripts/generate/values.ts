@@ -29,6 +29,13 @@ const values = z.strictObject({
   observe: z.enum(['names', 'labels']).optional(),
   watchNamespaces: z.array(namespaceName()).optional(),
   allNamespaces: z.boolean().optional(),
+  allow: z
+    .strictObject({
+      serviceAccounts: z.array(z.string().regex(/^[^/\s]+\/[^/\s]+$/)).optional(),
+      audiences: z.array(text()).optional(),
+      addresses: z.array(text()).optional(),
+    })
+    .optional(),
   replicas: z.int().min(0).max(100).optional(),
   shards: z.int().min(1).max(64).optional(),
   leaseName: undottedName().optional(),

@@ -1,4 +1,5 @@
 import { setMaxListeners } from 'node:events';
+import type { AllowList } from '../config/allow.ts';
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import type { KubeObject } from '../core/object.ts';
 import { Bundles } from '../gateway/publication-reader.ts';
@@ -7,6 +8,7 @@ import type { Adapter } from '../mesh/adapter.ts';
 import type { Clock } from '../mesh/clock.ts';
 import type { Log } from '../mesh/log.ts';
 import { sharing } from '../mesh/sharing.ts';
+import { ApiAudiences } from './api-audiences.ts';
 import { watchClock } from './clock-watch.ts';
 import { Discovery } from './discovery.ts';
 import type { Leadership } from './leadership.ts';
@@ -36,6 +38,8 @@ export interface AgentOptions {
   readonly dryRun?: boolean;
   /** Directories below which a MeshCertificate may name files; absent: any. */
   readonly filesBelow?: readonly string[] | undefined;
+  /** What MeshCertificates may make the agent do; absent: everything. */
+  readonly allow?: AllowList | undefined;
   /** Between Secrets and the gateway's objects; twice the gateway's batch window. Default 2 s. */
   readonly spacingMs?: number;
 }
@@ -71,6 +75,8 @@ export class Agent {
       reporter: new Reporter(sinks),
       dryRun: options.dryRun ?? false,
       filesBelow: options.filesBelow,
+      allow: options.allow,
+      apiAudiences: new ApiAudiences(kube, clock),
     });
     leadership.onChange(() => this.registry.poke());
   }

@@ -1,3 +1,4 @@
+import { type AllowList, allowing } from '../config/allow.ts';
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import { validator } from '../config/validate.ts';
 import { FIELD_MANAGER, type KubeObject, keyOf, refOf, withoutManagers } from '../core/object.ts';
@@ -9,12 +10,16 @@ import type { Adapter } from '../mesh/adapter.ts';
 import type { Clock } from '../mesh/clock.ts';
 import type { Log } from '../mesh/log.ts';
 import { Trigger } from '../mesh/trigger.ts';
+import type { Problem } from './decide.ts';
 import { Gathering } from './gathering.ts';
 import { interning } from './interning.ts';
+import { reasonOf } from './status.ts';
 
 export interface ControllerOptions {
   readonly kube: Kube;
   readonly adapters: readonly Adapter[];
+  /** What MeshCertificates may make the agent do; absent: everything. */
+  readonly allow?: AllowList | undefined;
   readonly clock: Clock;
   readonly random: () => number;
   readonly log: Log;
@@ -56,7 +61,7 @@ export async function* customResources(
   const pumps = reflectors.map(async (reflector) => {
     for await (const _ of reflector.changes()) changed.fire();
   });
-  const gathering = new Gathering(validator(options.adapters));
+  const gathering = new Gathering(allowing(validator(options.adapters), options.adapters, options.allow ?? {}));
   const told = new Map<string, string>();
   try {
     while (!signal.aborted) {
@@ -67,10 +72,10 @@ export async function* customResources(
       const items = reflectors.map((reflector) => reflector.items());
       yield gathering.take(items, (object, problem) => {
         const key = keyOf(refOf(object));
-        const text = `${object.metadata.generation} ${problem}`;
+        const text = `${object.metadata.generation} ${problem.message}`;
         if (told.get(key) === text) return;
         told.set(key, text);
-        options.log.error({ certificate: key, code: 'ERR_CONFIG' }, problem);
+        options.log.error({ certificate: key, code: problem.code }, problem.message);
         if (options.leads(key)) void tellInvalid(options, object, problem, stop);
       });
     }
@@ -83,21 +88,26 @@ export async function* customResources(
 }
 
 async function tellInvalid(
-  { kube, clock, log }: ControllerOptions,
+  { kube, clock, log, adapters }: ControllerOptions,
   object: KubeObject,
-  problem: string,
+  { code, message }: Problem,
   signal: AbortSignal,
 ): Promise<void> {
   const before = object.status as PublicationStatus | undefined;
   const { name, namespace, generation } = object.metadata;
+  const judged = generation === undefined ? {} : { observedGeneration: generation };
   const degraded = {
-    type: 'Degraded' as const,
-    status: 'True' as const,
-    reason: 'Config',
-    message: `ERR_CONFIG: ${problem}`,
-    ...(generation === undefined ? {} : { observedGeneration: generation }),
+    ...{ type: 'Degraded' as const, status: 'True' as const, reason: reasonOf(code), ...judged },
+    message: `${code}: ${message}`,
   };
-  const status = { ...before, conditions: setConditions(before?.conditions ?? [], [degraded], clock.now()) };
+  const ready = {
+    ...{ type: 'Ready' as const, status: 'False' as const, reason: 'NotPublished', ...judged },
+    message: 'No spec of this MeshCertificate was accepted yet; see Degraded.',
+  };
+  const conditions = setConditions(before?.conditions ?? [], before ? [degraded] : [ready, degraded], clock.now());
+  const named = Object.keys((object.spec ?? {}) as object);
+  const mesh = adapters.find((adapter) => named.includes(adapter.mesh))?.mesh ?? '';
+  const status = { mesh, roots: [], mappings: [], targets: [], rotations: 0, ...before, conditions };
   const target = {
     apiVersion: object.apiVersion,
     kind: object.kind,

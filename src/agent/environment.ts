@@ -1,8 +1,10 @@
+import type { AllowList } from '../config/allow.ts';
 import type { Bundles } from '../gateway/publication-reader.ts';
 import type { Kube } from '../kube/api.ts';
 import type { Clock } from '../mesh/clock.ts';
 import type { Log } from '../mesh/log.ts';
 import type { Share } from '../mesh/sharing.ts';
+import type { ApiAudiences } from './api-audiences.ts';
 import type { Discovery } from './discovery.ts';
 import type { Leadership } from './leadership.ts';
 import type { Observer } from './observer.ts';
@@ -27,6 +29,9 @@ export interface Environment {
   readonly reporter: Reporter;
   /** Directories below which a MeshCertificate may name files; absent: any. */
   readonly filesBelow?: readonly string[] | undefined;
+  /** What MeshCertificates may make the agent do; absent: everything. */
+  readonly allow?: AllowList | undefined;
+  readonly apiAudiences: ApiAudiences;
   /** How many MeshCertificates there are, whoever leads them. */
   readonly fleet: () => number;
   /** Ask the API server to validate each write and to store none. */

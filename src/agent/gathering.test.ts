@@ -28,8 +28,8 @@ const object = (name: string, spec: object, metadata: object = {}): KubeObject =
 
 function take(gathering: Gathering, ...objects: readonly KubeObject[]) {
   const problems: string[] = [];
-  const wished = gathering.take([new Map(objects.map((one) => [keyOf(refOf(one)), one]))], (one, problem) =>
-    problems.push(`${one.metadata.name}: ${problem}`),
+  const wished = gathering.take([new Map(objects.map((one) => [keyOf(refOf(one)), one]))], (one, { message }) =>
+    problems.push(`${one.metadata.name}: ${message}`),
   );
   return { wished: wished.map(({ metadata, spec }) => `${metadata.name} ${spec.secretName}`), problems };
 }

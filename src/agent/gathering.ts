@@ -3,6 +3,7 @@ import { formatPath } from '../config/issue.ts';
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import type { Validation } from '../config/validate.ts';
 import { type KubeObject, keyOf, refOf } from '../core/object.ts';
+import type { Problem } from './decide.ts';
 import { FINALIZER, isDeleting } from './finalize.ts';
 import { interning } from './interning.ts';
 
@@ -11,7 +12,7 @@ interface Known {
   /** Equal prints are equally valid. */
   readonly print: string;
   /** What is wrong with the object. */
-  readonly problem: string | undefined;
+  readonly problem: Problem | undefined;
   /** The object, or its last version that was good. */
   readonly value: MeshCertificate | undefined;
 }
@@ -35,7 +36,7 @@ export class Gathering {
   /** `invalid` is told of each object that is not in force as it stands, at each call. */
   take(
     scopes: readonly ReadonlyMap<string, KubeObject>[],
-    invalid: (object: KubeObject, problem: string) => void,
+    invalid: (object: KubeObject, problem: Problem) => void,
   ): readonly MeshCertificate[] {
     let moved = false;
     let present = 0;
@@ -54,9 +55,12 @@ export class Gathering {
       for (const key of this.#known.keys()) if (!scopes.some((scope) => scope.has(key))) this.#known.delete(key);
     }
     if (moved) this.#arrange();
-    const tell = (object: KubeObject, problem: string) => invalid(object, problem + deletionOf(object));
+    const tell = (object: KubeObject, { code, message }: Problem) =>
+      invalid(object, { code, message: message + deletionOf(object) });
     for (const { object, problem } of this.#known.values()) if (problem !== undefined) tell(object, problem);
-    for (const { later, path, message } of this.#conflicts) tell(later, `${formatPath(path)}: ${message}`);
+    for (const { later, path, message } of this.#conflicts) {
+      tell(later, { code: 'ERR_CONFIG', message: `${formatPath(path)}: ${message}` });
+    }
     return [...this.#inForce].map(([key, wish]) => this.#now(key, wish));
   }
 
@@ -71,7 +75,8 @@ export class Gathering {
     const result = this.#validate(object);
     if (!result.ok) {
       const why = result.issues.map(({ path, message }) => `${formatPath(path)}: ${message}`).join('; ');
-      const problem = `the spec is refused, the last good one stays in force: ${why}`;
+      const message = `the spec is refused, the last good one stays in force: ${why}`;
+      const problem = { code: result.code ?? 'ERR_CONFIG', message };
       return { object, print, problem, value: known?.value };
     }
     // The same wish under another annotation keeps its place and its worker.

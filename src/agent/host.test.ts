@@ -3,12 +3,16 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import type { AllowList } from '../config/allow.ts';
 import { connect } from '../kube/client.ts';
 import { systemClock } from '../mesh/clock.ts';
 import { silentLog } from '../mesh/log.ts';
 import { type Share, sharing } from '../mesh/sharing.ts';
 import { type KubeApi, startKubeApi } from '../sandbox/kube/kube-api.ts';
+import { ApiAudiences } from './api-audiences.ts';
 import { createHost } from './host.ts';
+
+const TO_CA = { destinations: [{ address: 'ca.test:443', secure: true }] };
 
 describe('the host of an adapter', () => {
   let api: KubeApi;
@@ -32,16 +36,17 @@ describe('the host of an adapter', () => {
     namespace: 'default',
     report: () => {},
   };
-  const host = (filesBelow?: readonly string[], share?: Share) =>
+  const host = (filesBelow?: readonly string[], share?: Share, allow?: AllowList) =>
     createHost({
       ...surroundings,
       share,
+      allow,
       kube: connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test' }),
       filesBelow,
     });
 
   it('mints a token for a ServiceAccount, and names what is missing when it does not exist', async () => {
-    const request = { audience: 'istio-ca', serviceAccount: { name: 'gateway', namespace: 'default' } };
+    const request = { ...TO_CA, audience: 'istio-ca', serviceAccount: { name: 'gateway', namespace: 'default' } };
     assert.match(await host().token(request, signal), /^eyJ/);
     const absent = { ...request, serviceAccount: { name: 'absent', namespace: 'default' } };
     await assert.rejects(host().token(absent, signal), { code: 'ERR_MESH_TOKEN', message: /default\/absent/ });
@@ -59,7 +64,7 @@ describe('the host of an adapter', () => {
     const share = sharing();
     const one = () => createHost({ share, kube, ...surroundings });
     const ask = (audience: string, given: AbortSignal = signal) =>
-      one().token({ audience, serviceAccount: { name: 'gateway', namespace: 'default' } }, given);
+      one().token({ ...TO_CA, audience, serviceAccount: { name: 'gateway', namespace: 'default' } }, given);
     const gone = new AbortController();
     const aborted = assert.rejects(ask('istio-ca', gone.signal), /not needed/);
     const tokens = await Promise.all([
@@ -73,14 +78,86 @@ describe('the host of an adapter', () => {
     assert.equal(mints, 3);
   });
 
+  const gateway = { name: 'gateway', namespace: 'default' };
+  const minted = () => api.requests.entries.filter(({ resource }) => resource === 'serviceaccounts/token').length;
+
+  it('makes and reads no token that would travel in plaintext', async () => {
+    const before = minted();
+    const file = join(dir, 'plain');
+    await writeFile(file, 'good');
+    const exposed = { address: 'consul.test:8500', secure: false };
+    const destinations = [...TO_CA.destinations, exposed];
+    for (const from of [{ serviceAccount: gateway }, { file }]) {
+      await assert.rejects(host().token({ audience: 'consul', destinations, ...from }, signal), {
+        code: 'ERR_TOKEN_EXPOSED',
+        message: /consul\.test:8500 in plaintext; turn on TLS/,
+      });
+    }
+    assert.equal(minted(), before);
+  });
+
+  it('hands out no token that opens the Kubernetes API, unless its audience is allowed by name', async () => {
+    const audience = 'https://kubernetes.default.svc.cluster.local';
+    const request = { ...TO_CA, audience, serviceAccount: gateway };
+    await assert.rejects(host().token(request, signal), {
+      code: 'ERR_NOT_ALLOWED',
+      message: /opens the Kubernetes API .* --allow-audience=https:\/\/kubernetes\.default\.svc\.cluster\.local/,
+    });
+    const others = host(undefined, undefined, { audiences: ['istio-ca'] });
+    await assert.rejects(others.token(request, signal), { code: 'ERR_NOT_ALLOWED' });
+    assert.match(await host(undefined, undefined, { audiences: [audience] }).token(request, signal), /^eyJ/);
+  });
+
+  it('asks the API server about an audience once, and again when it got no answer', async () => {
+    const share = sharing();
+    const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'once' });
+    const apiAudiences = new ApiAudiences(kube, systemClock);
+    const one = createHost({ share, kube, apiAudiences, ...surroundings });
+    const asked = () => api.requests.entries.filter(({ path, status }) => path === '/version' && status === 401).length;
+    const before = asked();
+    for (let turn = 0; turn < 3; turn++) {
+      await one.token({ ...TO_CA, audience: 'istio-ca', serviceAccount: gateway }, signal);
+    }
+    assert.equal(asked() - before, 1);
+    const silent = new ApiAudiences({ accepts: () => Promise.reject(new Error('no answer')) }, systemClock);
+    const failing = createHost({ kube, apiAudiences: silent, ...surroundings });
+    const request = { ...TO_CA, audience: 'istio-ca', serviceAccount: gateway };
+    for (let turn = 0; turn < 2; turn++) {
+      await assert.rejects(failing.token(request, signal), { code: 'ERR_MESH_TOKEN', message: /no answer/ });
+    }
+    kube.close();
+  });
+
+  it('makes tokens for the allowed accounts, audiences and addresses alone', async () => {
+    const request = { ...TO_CA, audience: 'istio-ca', serviceAccount: gateway };
+    const allow = { serviceAccounts: ['default/gateway'], audiences: ['istio-ca'], addresses: ['ca.test:443'] };
+    const before = minted();
+    for (const [kind, flag] of [
+      ['serviceAccounts', '--allow-service-account=default/gateway'],
+      ['audiences', '--allow-audience=istio-ca'],
+      ['addresses', '--allow-address=ca.test:443'],
+    ] as const) {
+      const refused = host(undefined, undefined, { ...allow, [kind]: ['other/other'] }).token(request, signal);
+      await assert.rejects(refused, { code: 'ERR_NOT_ALLOWED', message: new RegExp(flag) });
+    }
+    const file = join(dir, 'allowed');
+    await writeFile(file, 'good');
+    const elsewhere = host([dir], undefined, { ...allow, addresses: [] });
+    await assert.rejects(elsewhere.token({ ...TO_CA, audience: 'istio-ca', file }, signal), {
+      code: 'ERR_NOT_ALLOWED',
+    });
+    assert.equal(minted(), before);
+    assert.match(await host(undefined, undefined, allow).token(request, signal), /^eyJ/);
+  });
+
   it('reads a token file anew at each call', async () => {
     const file = join(dir, 'token');
     for (const text of ['first', 'second']) {
       await writeFile(file, `${text}\n`);
-      assert.equal(await host().token({ audience: 'a', file }, signal), text);
+      assert.equal(await host().token({ ...TO_CA, audience: 'a', file }, signal), text);
     }
     await writeFile(file, '');
-    await assert.rejects(host().token({ audience: 'a', file }, signal), {
+    await assert.rejects(host().token({ ...TO_CA, audience: 'a', file }, signal), {
       code: 'ERR_MESH_TOKEN',
       message: /is empty/,
     });
@@ -89,11 +166,11 @@ describe('the host of an adapter', () => {
   it('reads no file for a resource but below the directories that the operator named', async () => {
     const file = join(dir, 'token');
     await writeFile(file, 'good');
-    assert.equal(await host([dir]).token({ audience: 'a', file }, signal), 'good');
+    assert.equal(await host([dir]).token({ ...TO_CA, audience: 'a', file }, signal), 'good');
     const outside = ['/var/run/secrets/kubernetes.io/serviceaccount/token', join(dir, '..', 'token'), `${dir}x/token`];
     for (const path of outside) {
       const refused = { code: 'ERR_MESH_CONFIG', message: /--files-below/ };
-      await assert.rejects(host([dir]).token({ audience: 'a', file: path }, signal), refused);
+      await assert.rejects(host([dir]).token({ ...TO_CA, audience: 'a', file: path }, signal), refused);
       assert.throws(() => host([dir]).file(path, signal), refused);
     }
   });

@@ -1,6 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
+import { type AllowList, refusedToken } from '../config/allow.ts';
 import { keyOf } from '../core/object.ts';
 import type { Kube } from '../kube/api.ts';
 import { KubeError } from '../kube/error.ts';
@@ -13,6 +14,7 @@ import { following, Newest } from '../mesh/newest.ts';
 import { type Share, sharing } from '../mesh/sharing.ts';
 import { acceptToken } from '../mesh/token.ts';
 import { Trigger } from '../mesh/trigger.ts';
+import { ApiAudiences } from './api-audiences.ts';
 import { Discovery } from './discovery.ts';
 import { fileContents } from './files.ts';
 import { Minting } from './minting.ts';
@@ -38,6 +40,10 @@ export interface HostOptions {
    * agent's own token sent to an address of their choice. Absent: any, since a configuration file is the operator's.
    */
   readonly filesBelow?: readonly string[] | undefined;
+  /** What tokens may be made for; absent: all but the API server's audiences. */
+  readonly allow?: AllowList | undefined;
+  /** Shared by the hosts of an agent. */
+  readonly apiAudiences?: ApiAudiences | undefined;
 }
 
 /** What an adapter of one MeshCertificate may touch, over the cluster and the file system. */
@@ -56,6 +62,8 @@ class AdapterHost implements Host {
   readonly #kube: Kube;
   readonly #discovery: Discovery;
   readonly #filesBelow: readonly string[] | undefined;
+  readonly #allow: AllowList;
+  readonly #apiAudiences: ApiAudiences;
 
   constructor(options: HostOptions) {
     this.clock = options.clock;
@@ -67,10 +75,13 @@ class AdapterHost implements Host {
     this.#kube = options.kube;
     this.#discovery = options.discovery ?? new Discovery(options);
     this.#filesBelow = options.filesBelow;
+    this.#allow = options.allow ?? {};
+    this.#apiAudiences = options.apiAudiences ?? new ApiAudiences(options.kube, options.clock);
   }
 
   async token(request: TokenRequest, signal: AbortSignal): Promise<string> {
     const { audience, serviceAccount: account, file } = request;
+    requireAllowed(request, this.#allow);
     if (file !== undefined) {
       permit(file, this.#filesBelow);
       return tokenFile(file);
@@ -80,7 +91,12 @@ class AdapterHost implements Host {
         retry: 'never',
       });
     }
-    const mint = () => new Minting((stop) => minted(this.#kube, account, audience, stop));
+    const mint = () =>
+      new Minting(async (stop) => {
+        const token = await minted(this.#kube, account, audience, stop);
+        if (!this.#allow.audiences?.includes(audience)) await this.#apiAudiences.refuse(audience, token);
+        return token;
+      });
     using held = this.share(`token ${account.namespace}/${account.name} ${audience}`, mint);
     return await held.value.token(signal);
   }
@@ -105,6 +121,20 @@ function permit(path: string, directories: readonly string[] | undefined): void 
     `the file ${path} is not below ${directories.join(' or ')}; a MeshCertificate resource may name no other files: mount it there, start the agent with --files-below, or name a serviceAccount instead`,
     { retry: 'never' },
   );
+}
+
+/** No token is made or read that may not be used, or that somebody on its way could read. */
+function requireAllowed(request: TokenRequest, allow: AllowList): void {
+  const exposed = request.destinations.find(({ secure }) => !secure);
+  if (exposed) {
+    throw new MeshError(
+      'ERR_TOKEN_EXPOSED',
+      `a ServiceAccount token would travel to ${exposed.address} in plaintext; turn on TLS there and configure it here, or use a unix socket or a loopback address`,
+      { retry: 'never' },
+    );
+  }
+  const refused = refusedToken(request, allow);
+  if (refused !== undefined) throw new MeshError('ERR_NOT_ALLOWED', refused, { retry: 'never' });
 }
 
 async function minted(

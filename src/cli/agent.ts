@@ -101,6 +101,7 @@ export async function runAgent(given: AgentFlags, io: Io): Promise<number> {
     precedence,
     dryRun: flags.dryRun,
     filesBelow: flags.filesBelow,
+    allow: flags.allow,
   });
   health.watching = () => running.problem;
   log.info({ version: VERSION, namespace, node: process.versions.node }, 'meshcert agent starts');
@@ -186,13 +187,14 @@ function wishesOf(flags: AgentSettings, context: WishContext): Wishes {
     };
   }
   return async function* (signal) {
+    const { allow } = flags;
     const namespaces = watched(flags, namespace);
     const onError = (error: Error) => {
       health.problem('watch', { code: String((error as { code?: unknown }).code), message: error.message });
       log.warn({ err: error }, 'MeshCertificates cannot be watched; it is tried again');
     };
     const leads = (key: string) => leadership.leads(key);
-    const stream = customResources({ kube, adapters, clock, random, log, namespaces, leads, onError }, signal);
+    const stream = customResources({ kube, adapters, allow, clock, random, log, namespaces, leads, onError }, signal);
     for await (const wished of stream) {
       health.configured();
       health.clear('watch');

@@ -29,6 +29,7 @@ export async function runRender(flags: RenderFlags, io: Io): Promise<number> {
   }
   const objects: readonly KubeObject[] = flags.rbac
     ? rbacFor(certificates, {
+        adapters,
         name: 'meshcert',
         serviceAccount: account(flags.serviceAccount, certificates[0]?.metadata.namespace ?? namespace),
         leaseName: flags.leaseName,

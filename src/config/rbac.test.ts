@@ -6,6 +6,7 @@ import { parseDocuments } from './documents.ts';
 import { type RbacOptions, rbacFor } from './rbac.ts';
 
 const options: RbacOptions = {
+  adapters,
   name: 'meshcert',
   serviceAccount: { name: 'meshcert', namespace: 'emissary' },
   leaseName: 'meshcert',

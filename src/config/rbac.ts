@@ -1,4 +1,5 @@
 import type { KubeObject } from '../core/object.ts';
+import type { Adapter } from '../mesh/adapter.ts';
 import type { MeshCertificate } from './mesh-certificate.ts';
 import { needsOf } from './needs.ts';
 
@@ -12,6 +13,7 @@ export interface RbacOptions {
   readonly resources: boolean;
   /** Name of the Roles and RoleBindings. */
   readonly name: string;
+  readonly adapters: readonly Adapter[];
 }
 
 interface Rule {
@@ -40,8 +42,9 @@ export function rbacFor(certificates: readonly MeshCertificate[], options: RbacO
     const { metadata, spec } = certificate;
     const namespace = metadata.namespace ?? options.serviceAccount.namespace;
     add(namespace, ...publicationRules(certificate, options));
-    for (const need of needsOf({ ...certificate, metadata: { ...metadata, namespace } })) {
-      add(need.namespace, need.kind === 'configMap' ? named('configmaps', [need.name], READ) : mint(need.name));
+    for (const need of needsOf({ ...certificate, metadata: { ...metadata, namespace } }, options.adapters)) {
+      if (need.kind === 'configMap') add(need.namespace, named('configmaps', [need.name], READ));
+      if (need.kind === 'token') add(need.namespace, mint(need.name));
     }
     const listed = spec.mappings?.namespaces ?? [namespace];
     for (const place of listed) add(place, ...mappingRules(certificate));

@@ -11,6 +11,7 @@ const toy = (mesh: string, config: Adapter['config']): Adapter => ({
   config,
   tls: {},
   expect: () => ({ form: 'spiffe' }),
+  needs: () => [],
   open: unopened,
 });
 

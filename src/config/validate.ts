@@ -31,7 +31,7 @@ const metadataSchema = z.strictObject({
 
 export type Validation =
   | { readonly ok: true; readonly value: MeshCertificate }
-  | { readonly ok: false; readonly issues: readonly Issue[] };
+  | { readonly ok: false; readonly issues: readonly Issue[]; readonly code?: string };
 
 /** One validator for custom resources and for documents in files, bound to the adapters there are. */
 export function validator(adapters: readonly Adapter[]): (object: unknown) => Validation {

@@ -91,6 +91,8 @@ export interface Kube {
     expirationSeconds: number,
     signal?: AbortSignal,
   ): Promise<{ token: string; expiresAt: number }>;
+  /** Whether the API server takes this bearer token for its own; nothing else proves who asks. */
+  accepts(token: string, signal?: AbortSignal): Promise<boolean>;
   /** Any other GET below the server's root, as JSON: discovery, version, access reviews are POSTed by `post`. */
   raw(path: string, signal?: AbortSignal): Promise<unknown>;
   post<T extends KubeObject = KubeObject>(resource: Resource, object: KubeObject, signal?: AbortSignal): Promise<T>;

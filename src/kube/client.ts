@@ -192,6 +192,10 @@ class Client implements Kube {
     return { token: status.token, expiresAt: Date.parse(status.expirationTimestamp) };
   }
 
+  accepts(token: string, signal?: AbortSignal): Promise<boolean> {
+    return this.#transport.accepts(token, signal);
+  }
+
   raw(path: string, signal?: AbortSignal): Promise<unknown> {
     return this.#transport.json({ called: { verb: 'get', object: path }, method: 'GET', path }, signal);
   }

@@ -77,6 +77,26 @@ export class Transport {
     return response;
   }
 
+  /** Whether the API server authenticates this bearer token, sent without any other credential of ours. */
+  async accepts(token: string, signal?: AbortSignal): Promise<boolean> {
+    const called = { verb: 'get', object: '/version' };
+    return await this.#timed({ called, method: 'GET', path: '/version' }, signal, async (limit) => {
+      const access = await this.#access(called);
+      const { ca, servername, rejectUnauthorized } = access.tls;
+      const tls = { ca, servername, rejectUnauthorized };
+      const headers = { authorization: `Bearer ${token}`, accept: 'application/json' };
+      const options = { ...this.#request(access, 'GET', '/version', headers), ...tls, agent: access.proxy ?? false };
+      const response = await once(access, options, undefined, limit).catch((error: unknown) => {
+        throw errorFromSocket(called, error);
+      });
+      const body = decoded(await text(response));
+      const { statusCode = 0 } = response;
+      if (statusCode === 401) return false;
+      if (statusCode === 403 || (statusCode >= 200 && statusCode < 300)) return true;
+      throw errorFromStatus(called, statusCode, body, response.headers['retry-after']);
+    });
+  }
+
   close(): void {
     this.#pace.close();
     this.#disconnect();
@@ -148,21 +168,15 @@ export class Transport {
   async #send(exchange: Exchange, pool: Pool, turn: Turn | undefined, limit: AbortSignal): Promise<IncomingMessage> {
     const access = await this.#access(exchange.called);
     const body = exchange.body === undefined ? undefined : JSON.stringify(exchange.body);
-    const options: RequestOptions = {
-      method: exchange.method,
-      path: (access.server.pathname === '/' ? '' : access.server.pathname.replace(/\/$/, '')) + exchange.path,
-      host: access.server.hostname.replace(/^\[|\]$/g, ''),
-      port: access.server.port,
-      agent: access.proxy ?? this.#agentsFor(access)[pool],
-      headers: {
-        ...access.headers,
-        accept: 'application/json',
-        'user-agent': this.#options.userAgent,
-        ...(body === undefined
-          ? {}
-          : { 'content-type': exchange.contentType ?? 'application/json', 'content-length': Buffer.byteLength(body) }),
-      },
+    const headers = {
+      ...access.headers,
+      accept: 'application/json',
+      ...(body === undefined
+        ? {}
+        : { 'content-type': exchange.contentType ?? 'application/json', 'content-length': Buffer.byteLength(body) }),
     };
+    const request = this.#request(access, exchange.method, exchange.path, headers);
+    const options = { ...request, agent: access.proxy ?? this.#agentsFor(access)[pool] };
     try {
       const response = await once(access, options, body, limit);
       this.#options.answered?.(exchange.called, response.statusCode ?? 0);
@@ -174,6 +188,17 @@ export class Transport {
       if (!limit.aborted || isSilent) turn?.answered(0, undefined);
       throw errorFromSocket(exchange.called, error);
     }
+  }
+
+  #request(access: Access, method: string, path: string, headers: Readonly<Record<string, string | number>>) {
+    const { pathname, hostname, port } = access.server;
+    return {
+      method,
+      path: (pathname === '/' ? '' : pathname.replace(/\/$/, '')) + path,
+      host: hostname.replace(/^\[|\]$/g, ''),
+      port,
+      headers: { ...headers, 'user-agent': this.#options.userAgent },
+    };
   }
 
   async #access(called: Called): Promise<Access> {

@@ -10,8 +10,18 @@ export interface ConfigMapRef {
   readonly namespace: string;
 }
 
+/** Where a token is sent. */
+export interface Destination {
+  /** `host:port`, or `unix:/path`. */
+  readonly address: string;
+  /** Nobody else can read it: verified TLS, a unix socket, or the loopback interface. */
+  readonly secure: boolean;
+}
+
 export interface TokenRequest {
   readonly audience: string;
+  /** Every place that the token may go to. */
+  readonly destinations: readonly Destination[];
   /** Mint for this ServiceAccount (TokenRequest API); absent: the agent's own projected token. */
   readonly serviceAccount?: { readonly name: string; readonly namespace: string } | undefined;
   /** A projected token file to read instead; read anew at every call. */
@@ -83,11 +93,29 @@ export interface Expectation {
   readonly form: 'spiffe' | 'dns';
 }
 
+/**
+ * Something that an adapter uses for one configuration. Roles grant ConfigMaps and tokens; allow-lists judge tokens and
+ * addresses. `field` is the path below `spec`.
+ */
+export type Need =
+  | { readonly kind: 'configMap'; readonly namespace: string; readonly name: string }
+  | {
+      readonly kind: 'token';
+      readonly namespace: string;
+      readonly name: string;
+      readonly audience: string;
+      readonly field: string;
+    }
+  /** `host:port`, or `unix:/path`. An address that only the cluster knows is missing here; `TokenRequest` has it. */
+  | { readonly kind: 'address'; readonly address: string; readonly field: string };
+
 export interface Adapter<C = unknown> {
   /** Key under `spec` of a MeshCertificate: `istio`, `linkerd`, `consul`. */
   readonly mesh: string;
   readonly config: Schema<C>;
   expect(config: C, host: Pick<Host, 'namespace'>): Expectation;
+  /** What the configuration makes the agent read, mint and dial. */
+  needs(config: C, host: Pick<Host, 'namespace'>): readonly Need[];
   /** How a gateway should speak to this mesh unless the user says otherwise. */
   readonly tls: { readonly alpnProtocols?: string; readonly minTlsVersion?: string; readonly maxTlsVersion?: string };
   /** Pure: the first I/O is in watch, issue or roots. */

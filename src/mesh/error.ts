@@ -17,6 +17,8 @@ export const MESH_ERROR_CODES = [
   'ERR_MESH_CONFIG',
   'ERR_MESH_UNSUPPORTED',
   'ERR_MESH_SILENT',
+  'ERR_NOT_ALLOWED',
+  'ERR_TOKEN_EXPOSED',
 ] as const;
 
 export type MeshErrorCode = (typeof MESH_ERROR_CODES)[number];

@@ -1,6 +1,7 @@
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import { rbacFor } from '../config/rbac.ts';
 import { type KubeObject, MANAGED_BY_LABEL } from '../core/object.ts';
+import type { Adapter } from '../mesh/adapter.ts';
 import { ONBOARD_LABEL } from './wish.ts';
 
 /** Of the agent's ServiceAccount, Roles, Deployment and Lease. */
@@ -17,8 +18,10 @@ export function grantsFor(
   certificates: readonly MeshCertificate[],
   namespace: string,
   image: string | undefined,
+  adapters: readonly Adapter[],
 ): KubeObject[] {
   const roles = rbacFor(certificates, {
+    adapters,
     serviceAccount: { name: AGENT_NAME, namespace },
     leaseName: AGENT_NAME,
     shards: 1,

@@ -76,7 +76,7 @@ export async function planOnboarding(
   const certificates = joined.map(({ certificate }) => certificate);
   const wished = [
     ...(snapshot.defined ? [] : [customResourceDefinition(means.adapters) as unknown as KubeObject]),
-    ...grantsFor(certificates, gateway.env.namespace, wishes.image),
+    ...grantsFor(certificates, gateway.env.namespace, wishes.image, means.adapters),
     ...joined.flatMap(({ document }) => document ?? []),
   ];
   const steps = wished.map((object) => stepTo(object, observed.get(keyOf(refOf(object)))));

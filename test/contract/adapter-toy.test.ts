@@ -33,6 +33,7 @@ adapterContract('A toy source', async () => {
     config: z.unknown(),
     tls: {},
     expect: () => ({ id: TOY_ID, form: 'spiffe' }),
+    needs: () => [],
     open: (): Source => ({ watch, [Symbol.asyncDispose]: async () => push() }),
   };
   async function* watch(signal: AbortSignal): AsyncGenerator<Identity> {

@@ -154,6 +154,10 @@ class Connection implements Kube {
     return true;
   }
 
+  accepts(): Promise<never> {
+    throw new TypeError('the model has no tokens');
+  }
+
   token(): Promise<never> {
     throw new TypeError('the model has no tokens');
   }

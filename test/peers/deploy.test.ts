@@ -132,6 +132,7 @@ test("the chart's roles grant exactly what render --rbac says, for documents and
     for (const shards of [1, 3]) {
       const { objects } = await template({ certificates: CERTIFICATES, source, shards });
       const wanted = rbacFor(documents, {
+        adapters,
         name: 'x',
         serviceAccount: { name: 'x', namespace: 'emissary' },
         leaseName: 'meshcert',
@@ -170,6 +171,42 @@ test('many namespaces take a wider role, which is said and not given by accident
   await server.kubectl(['apply', '--dry-run=server', '-f', '-'], { input: all.text });
   assert.ok(permissions(all.objects).includes('* list /secrets *'));
   assert.match(all.text, /^ +- --all-namespaces$/m);
+});
+
+test('with observe: labels, tokens can be minted for the allowed ServiceAccounts alone', async () => {
+  const tokens = (objects: readonly KubeObject[]) =>
+    permissions(objects).filter((one) => one.includes('serviceaccounts/token'));
+  const none = await template({ observe: 'labels', watchNamespaces: ['mesh'] });
+  assert.deepEqual(tokens(none.objects), []);
+  const serviceAccounts = ['emissary/gateway', 'mesh/gateway', 'shop/*'];
+  const some = await template({ observe: 'labels', watchNamespaces: ['mesh'], allow: { serviceAccounts } });
+  assert.deepEqual(tokens(some.objects), [
+    'emissary create /serviceaccounts/token gateway',
+    'mesh create /serviceaccounts/token gateway',
+    'shop create /serviceaccounts/token *',
+  ]);
+  const places = some.objects.filter(({ kind }) => kind === 'Role').map(({ metadata }) => metadata.namespace);
+  assert.deepEqual(places.sort(), ['emissary', 'mesh', 'shop'], 'one Role for each namespace');
+  const all = await template({ observe: 'labels', allNamespaces: true, allow: { serviceAccounts: ['*/gateway'] } });
+  assert.deepEqual(tokens(all.objects), ['* create /serviceaccounts/token gateway']);
+});
+
+test('the allow-list of the values is what the agent is started with', async () => {
+  const allow = {
+    serviceAccounts: ['emissary/gateway', '*/edge'],
+    audiences: ['istio-ca', 'https://kubernetes.default.svc.cluster.local'],
+    addresses: ['istiod.istio-system.svc:15012', '[::1]:8502', 'unix:/run/spire/agent.sock'],
+  };
+  for (const mode of ['deployment', 'daemonset']) {
+    const { objects, text } = await template({ mode, observe: 'labels', allow });
+    await server.kubectl(['apply', '--dry-run=server', '-f', '-'], { input: text });
+    const workload = objects.find(({ kind }) => kind.toLowerCase() === mode);
+    const { args } = (workload?.spec as { template: { spec: { containers: { args: string[] }[] } } }).template.spec
+      .containers[0] ?? { args: [] };
+    const flags = parseAgentFlags(args.slice(1));
+    assert.deepEqual([flags.observe, flags.allow], ['labels', allow]);
+  }
+  await assert.rejects(template({ allow: { serviceAccounts: ['gateway'] } }), /serviceAccounts/);
 });
 
 test('a mode makes what belongs to it', async () => {

@@ -166,7 +166,14 @@ spec:
     const { documents: certificates, errors } = parseDocuments(documents, 'mesh.yaml', adapters);
     assert.deepEqual(errors, []);
     const account = { name: 'meshcert', namespace: 'emissary' };
-    const options = { name: 'meshcert', serviceAccount: account, leaseName: 'meshcert', shards: 1, resources: false };
+    const options = {
+      adapters,
+      name: 'meshcert',
+      serviceAccount: account,
+      leaseName: 'meshcert',
+      shards: 1,
+      resources: false,
+    };
     for (const object of rbacFor(certificates, options)) {
       await kube.apply(object, { fieldManager: 'test', force: true });
     }

@@ -50,6 +50,7 @@ export class ToyMesh {
       config: z.unknown(),
       tls: { alpnProtocols: 'istio' },
       expect: () => ({ id: TOY_ID, form: 'spiffe' }),
+      needs: () => [],
       open: (): Issuer => {
         if (this.broken) throw this.broken;
         return this.#issuer();

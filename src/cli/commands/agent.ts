@@ -1,9 +1,10 @@
 import { diagnosticsUrl } from '../../agent/live-answer.ts';
 import { LOG_LEVELS } from '../../telemetry/level.ts';
 import { declare } from '../command.ts';
-import { bool, choice, duration, integer, list, parsed, text, type Values } from '../flags.ts';
+import { bool, choice, duration, integer, list, many, parsed, text, texts, type Values } from '../flags.ts';
 
 const WHICH = 'Which MeshCertificates:';
+const ALLOWED = 'What MeshCertificates may use:';
 const HOW = 'How it writes:';
 const WHERE = 'What it serves and asks:';
 
@@ -29,8 +30,10 @@ const flags = {
     .helpGroup(WHICH),
   observe: choice(
     '--observe <how>',
-    'One watch for each object (a Role with resourceNames is enough), or one for all (a Role that may list)',
+    'One watch for each object, for which a Role with resourceNames is enough, or one for all objects, which needs a ' +
+      'Role that may read every Secret',
     ['names', 'labels'],
+    'names',
   ).helpGroup(WHICH),
   filesBelow: list(
     '--files-below <list>',
@@ -39,6 +42,19 @@ const flags = {
   )
     .offers('files')
     .helpGroup(WHICH),
+  allowServiceAccount: many(
+    '--allow-service-account <namespace/name>',
+    'Mint tokens for this ServiceAccount; "*" stands for part of a name',
+    accountEntry,
+  ).helpGroup(ALLOWED),
+  allowAudience: texts('--allow-audience <audience>', 'Mint tokens for this audience').helpGroup(ALLOWED),
+  allowAddress: many(
+    '--allow-address <host:port>',
+    'Connect to this address: HOST, HOST:PORT or unix:/PATH; "*" stands for part of a name. MeshCertificate resources ' +
+      'need all three lists with --observe labels and with --all-namespaces. Otherwise a list that is not given allows ' +
+      'everything of its kind, except audiences of the Kubernetes API',
+    addressEntry,
+  ).helpGroup(ALLOWED),
   once: bool('--once', 'Publish, then exit: with 0 when everything is published').helpGroup(HOW),
   timeout: duration('--timeout <duration>', 'How long --once may take', '2m').helpGroup(HOW),
   dryRun: bool('--dry-run', 'Let the API server check every write; store nothing').helpGroup(HOW),
@@ -90,6 +106,16 @@ export const agent = declare({
     return (await import('../agent.ts')).runAgent(flags, io);
   },
 });
+
+function accountEntry(entry: string): string {
+  if (/^[^/\s]+\/[^/\s]+$/.test(entry)) return entry;
+  throw new Error('expected NAMESPACE/NAME, such as emissary/gateway');
+}
+
+function addressEntry(entry: string): string {
+  if (/^(unix:\/\S+|(\[[0-9A-Fa-f:.]+\]|[^\s/:]+)(:\d{1,5})?)$/.test(entry)) return entry;
+  throw new Error('expected HOST, HOST:PORT or unix:/PATH');
+}
 
 /** Commas between them: Emissary's diagnostics and Envoy's admin interface know different things. */
 function diagnosticsUrls(list: string): readonly URL[] {

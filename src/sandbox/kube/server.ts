@@ -87,6 +87,8 @@ export class ApiServer {
       who = user?.username ?? '';
       asked = askedBy(method, url);
       if (!asked) {
+        // Anonymous is somebody; who brings a bad token is nobody.
+        if (!user && request.headers.authorization !== undefined) throw unauthorized();
         if (HEALTH.has(url.pathname)) response.end('ok');
         else if (url.pathname === '/openapi/v2') sendOpenApi2(response);
         else send(response, 200, unnamed(this.#cluster, url.pathname));

@@ -15,6 +15,15 @@ args:
   {{- else if and .Values.watchNamespaces (eq .Values.source "resources") }}
   - --watch-namespaces={{ join "," .Values.watchNamespaces }}
   {{- end }}
+  {{- range .Values.allow.serviceAccounts }}
+  - {{ printf "--allow-service-account=%s" . | quote }}
+  {{- end }}
+  {{- range .Values.allow.audiences }}
+  - {{ printf "--allow-audience=%s" . | quote }}
+  {{- end }}
+  {{- range .Values.allow.addresses }}
+  - {{ printf "--allow-address=%s" . | quote }}
+  {{- end }}
   {{- if eq .Values.mode "deployment" }}
   - --lease-name={{ .Values.leaseName }}
   - --shards={{ .Values.shards }}

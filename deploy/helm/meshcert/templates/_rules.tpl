@@ -19,7 +19,6 @@
 - {apiGroups: [getambassador.io], resources: [tlscontexts], verbs: [get, list, watch, create, patch, delete]}
 - {apiGroups: [getambassador.io], resources: [mappings, tcpmappings], verbs: [get, list, watch, patch]}
 - {apiGroups: [meshcert.dev], resources: [meshcertificates, meshcertificates/status], verbs: [patch]}
-- {apiGroups: [""], resources: [serviceaccounts/token], verbs: [create]}
 - {apiGroups: [""], resources: [services, pods], verbs: [get, list, watch]}
 - {apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [get, list, watch]}
 {{- else }}
@@ -98,6 +97,18 @@
 {{- $backends := dict "apiGroups" (list "") "resources" (list "services" "pods") "verbs" (list "get" "list" "watch") }}
 {{- $slices := dict "apiGroups" (list "discovery.k8s.io") "resources" (list "endpointslices") "verbs" (list "get" "list" "watch") }}
 {{- $grants = concat $grants (list (dict "namespace" $place "rule" $backends) (dict "namespace" $place "rule" $slices)) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if eq .Values.observe "labels" }}
+{{- $watched := list "*" }}
+{{- if not .Values.allNamespaces }}{{ $watched = uniq (prepend .Values.watchNamespaces $own) }}{{ end }}
+{{- range .Values.allow.serviceAccounts }}
+{{- $account := splitList "/" . }}
+{{- $rule := dict "apiGroups" (list "") "resources" (list "serviceaccounts/token") "verbs" (list "create") }}
+{{- if not (contains "*" (last $account)) }}{{ $_ := set $rule "resourceNames" (list (last $account)) }}{{ end }}
+{{- range (ternary $watched (list (first $account)) (contains "*" (first $account))) }}
+{{- $grants = append $grants (dict "namespace" . "rule" $rule) }}
 {{- end }}
 {{- end }}
 {{- end }}

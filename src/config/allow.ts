@@ -1,0 +1,101 @@
+import type { Adapter, Need, TokenRequest } from '../mesh/adapter.ts';
+import type { Issue } from './issue.ts';
+import { needsOf } from './needs.ts';
+import type { Validation } from './validate.ts';
+
+/** What MeshCertificates may make the agent do. An absent list allows everything of its kind, an empty one nothing. */
+export interface AllowList {
+  /** `NAMESPACE/NAME` of accounts to mint tokens for. */
+  readonly serviceAccounts?: readonly string[] | undefined;
+  /** Of minted tokens. */
+  readonly audiences?: readonly string[] | undefined;
+  /** `HOST`, `HOST:PORT` or `unix:/PATH` to dial. */
+  readonly addresses?: readonly string[] | undefined;
+}
+
+const FLAGS = {
+  serviceAccounts: { what: 'ServiceAccount', flag: '--allow-service-account' },
+  audiences: { what: 'token audience', flag: '--allow-audience' },
+  addresses: { what: 'address', flag: '--allow-address' },
+} as const;
+
+/** A validator that also refuses what the agent does not allow, by the code ERR_NOT_ALLOWED. */
+export function allowing(
+  validate: (object: unknown) => Validation,
+  adapters: readonly Adapter[],
+  allow: AllowList,
+): (object: unknown) => Validation {
+  return (object) => {
+    const result = validate(object);
+    if (!result.ok) return result;
+    const issues = refusedNeeds(needsOf(result.value, adapters), allow);
+    return issues.length === 0 ? result : { ok: false, issues, code: 'ERR_NOT_ALLOWED' };
+  };
+}
+
+/** Why the agent does not do what a MeshCertificate needs; empty when it may. */
+export function refusedNeeds(needs: readonly Need[], allow: AllowList): Issue[] {
+  return needs.flatMap((need) => {
+    const refusals =
+      need.kind === 'token'
+        ? [refusedAccount(need, allow), refusedAudience(need.audience, allow)]
+        : need.kind === 'address'
+          ? [refusedAddress(need.address, allow)]
+          : [];
+    const path = ['spec', ...fieldPath('field' in need ? need.field : '')];
+    return refusals.flatMap((message) => (message === undefined ? [] : [{ path, message }]));
+  });
+}
+
+/** Why this token is not made or read; undefined when it may be. A token of a file is the agent's own. */
+export function refusedToken(request: TokenRequest, allow: AllowList): string | undefined {
+  const { serviceAccount, audience, destinations } = request;
+  const account = serviceAccount && (refusedAccount(serviceAccount, allow) ?? refusedAudience(audience, allow));
+  return account ?? destinations.map(({ address }) => refusedAddress(address, allow)).find((one) => one !== undefined);
+}
+
+function refusedAccount({ namespace, name }: { namespace: string; name: string }, { serviceAccounts }: AllowList) {
+  const account = `${namespace}/${name}`;
+  if (!serviceAccounts || serviceAccounts.some((entry) => matches(entry, account))) return undefined;
+  return refusal('serviceAccounts', account, serviceAccounts);
+}
+
+function refusedAudience(audience: string, { audiences }: AllowList): string | undefined {
+  if (!audiences || audiences.includes(audience)) return undefined;
+  return refusal('audiences', audience, audiences);
+}
+
+function refusedAddress(address: string, { addresses }: AllowList): string | undefined {
+  if (!addresses || addresses.some((entry) => matchesAddress(entry, address))) return undefined;
+  return refusal('addresses', address, addresses);
+}
+
+function refusal(kind: keyof AllowList, value: string, allowed: readonly string[]): string {
+  const { what, flag } = FLAGS[kind];
+  const known = allowed.length === 0 ? 'none is allowed' : `allowed: ${allowed.join(', ')}`;
+  return `the agent does not allow ${what} ${value} (${known}); to allow it, start the agent with ${flag}=${value} (chart value allow.${kind})`;
+}
+
+/** An entry without a port allows every port of its host. */
+function matchesAddress(entry: string, address: string): boolean {
+  if (entry === '*') return true;
+  if (entry.startsWith('unix:') || address.startsWith('unix:')) return matches(entry, address);
+  const [wanted, given] = [splitEntry(entry), splitEntry(address)];
+  return matches(wanted.host, given.host) && (wanted.port === undefined || wanted.port === given.port);
+}
+
+/** `[::1]:443` → `::1` and `443`; the port may be missing. */
+function splitEntry(text: string): { readonly host: string; readonly port: string | undefined } {
+  const port = /:(\d+)$/.exec(text)?.[1];
+  const host = port === undefined ? text : text.slice(0, -port.length - 1);
+  return { host: host.replace(/^\[|\]$/g, '').toLowerCase(), port };
+}
+
+/** `*` stands for one or more characters other than `.`, `/` and `:`. */
+function matches(entry: string, value: string): boolean {
+  const pattern = entry.split('*').map((part) => part.replace(/[\\^$.|?+()[\]{}]/g, '\\$&'));
+  return new RegExp(`^${pattern.join('[^./:]+')}$`).test(value);
+}
+
+const fieldPath = (field: string): (string | number)[] =>
+  field.split(/[.[\]]+/).flatMap((part) => (part === '' ? [] : [/^\d+$/.test(part) ? Number(part) : part]));
