@@ -1,7 +1,7 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { z } from 'zod';
-import { hostPort, httpOrSocket, isLoopback } from '../../src/mesh/address.ts';
 import type { Destination } from '../../src/mesh/adapter.ts';
+import { hostPort, httpOrSocket, isLoopback } from '../../src/mesh/address.ts';
 import { cel } from '../../src/mesh/cel.ts';
 
 /** Where Kubernetes puts the pod's own token. */

@@ -201,10 +201,17 @@ test('the allow-list of the values is what the agent is started with', async () 
     const { objects, text } = await template({ mode, observe: 'labels', allow });
     await server.kubectl(['apply', '--dry-run=server', '-f', '-'], { input: text });
     const workload = objects.find(({ kind }) => kind.toLowerCase() === mode);
-    const { args } = (workload?.spec as { template: { spec: { containers: { args: string[] }[] } } }).template.spec
-      .containers[0] ?? { args: [] };
-    const flags = parseAgentFlags(args.slice(1));
-    assert.deepEqual([flags.observe, flags.allow], ['labels', allow]);
+    const spec = workload?.spec as { template: { spec: { containers: { args: string[] }[] } } } | undefined;
+    const args = spec?.template.spec.containers[0]?.args ?? [];
+    assert.deepEqual(
+      args.filter((arg) => /^--(observe|allow-)/.test(arg)),
+      [
+        '--observe=labels',
+        ...allow.serviceAccounts.map((one) => `--allow-service-account=${one}`),
+        ...allow.audiences.map((one) => `--allow-audience=${one}`),
+        ...allow.addresses.map((one) => `--allow-address=${one}`),
+      ],
+    );
   }
   await assert.rejects(template({ allow: { serviceAccounts: ['gateway'] } }), /serviceAccounts/);
 });
