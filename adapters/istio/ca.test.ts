@@ -69,6 +69,7 @@ describe("Istio's CA", { timeout: 30_000 }, () => {
     await issuer.issue(live);
     const request = {
       audience: 'istio-ca',
+      destinations: [{ address: mesh.address, secure: true }],
       file: undefined,
       serviceAccount: { name: 'emissary', namespace: 'emissary' },
     };
