@@ -43,13 +43,13 @@ const flags = {
     .offers('files')
     .helpGroup(WHICH),
   allowServiceAccount: many(
-    '--allow-service-account <namespace/name>',
-    'Mint tokens for this ServiceAccount; "*" stands for part of a name',
+    '--allow-service-account <id>',
+    'Mint tokens for this ServiceAccount, as NAMESPACE/NAME; "*" stands for part of a name',
     accountEntry,
   ).helpGroup(ALLOWED),
-  allowAudience: texts('--allow-audience <audience>', 'Mint tokens for this audience').helpGroup(ALLOWED),
+  allowAudience: texts('--allow-audience <name>', 'Mint tokens for this audience').helpGroup(ALLOWED),
   allowAddress: many(
-    '--allow-address <host:port>',
+    '--allow-address <address>',
     'Connect to this address: HOST, HOST:PORT or unix:/PATH; "*" stands for part of a name. MeshCertificate resources ' +
       'need all three lists with --observe labels and with --all-namespaces. Otherwise a list that is not given allows ' +
       'everything of its kind, except audiences of the Kubernetes API',
