@@ -1,5 +1,5 @@
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { readFileSync, statSync } from 'node:fs';
+import { delimiter, join } from 'node:path';
 import { parse } from 'yaml';
 import type { Kube } from '../kube/api.ts';
 import { connect } from '../kube/client.ts';
@@ -24,6 +24,9 @@ export const CLUSTER_FLAGS = {
 
 export type ClusterFlags = Partial<Values<typeof CLUSTER_FLAGS>>;
 
+/** Somebody waits at a terminal: an API server that is silent for this long is reported. */
+const DEADLINE_MS = 10_000;
+
 export function clusterOf(flags: ClusterFlags, io: Io): Kube {
   const { context, as: user, asGroup: groups = [] } = flags;
   if (user === undefined && groups.length > 0) throw new UsageError('--as-group needs --as');
@@ -31,6 +34,7 @@ export function clusterOf(flags: ClusterFlags, io: Io): Kube {
     kubeconfig: flags.kubeconfig ?? io.env.KUBECONFIG,
     context,
     userAgent: `meshcert/${VERSION}`,
+    deadlineMs: DEADLINE_MS,
     ...(user === undefined ? {} : { impersonate: { user, groups } }),
   });
 }
@@ -41,26 +45,35 @@ export function namespaceOf(flags: ClusterFlags, io: Io): string {
 }
 
 interface KubeconfigText {
-  readonly 'current-context'?: string;
+  readonly 'current-context'?: string | undefined;
   readonly contexts?: readonly { readonly name: string; readonly context?: { readonly namespace?: string } }[];
 }
 
 /** The names of the kubeconfig's contexts. */
 export const contextsOf = (flags: ClusterFlags, io: Io): readonly string[] =>
-  (kubeconfigOf(flags, io)?.contexts ?? []).map(({ name }) => name);
+  (kubeconfigOf(flags, io).contexts ?? []).map(({ name }) => name);
 
 function ofKubeconfig(flags: ClusterFlags, io: Io): string | undefined {
   const config = kubeconfigOf(flags, io);
-  const name = flags.context ?? config?.['current-context'];
-  return config?.contexts?.find((context) => context.name === name)?.context?.namespace;
+  const name = flags.context ?? config['current-context'];
+  return config.contexts?.find((context) => context.name === name)?.context?.namespace;
 }
 
-/** Undefined where it cannot be read: whoever then asks the cluster says so. */
-function kubeconfigOf(flags: ClusterFlags, io: Io): KubeconfigText | undefined {
-  const path = flags.kubeconfig ?? io.env.KUBECONFIG?.split(':')[0] ?? join(io.env.HOME ?? '/', '.kube', 'config');
-  try {
-    return (parse(readFileSync(path, 'utf8')) as KubeconfigText | null) ?? undefined;
-  } catch {
-    return undefined;
-  }
+/** Several files are one, as kubectl reads them. What cannot be read is left out: whoever asks the cluster says so. */
+function kubeconfigOf(flags: ClusterFlags, io: Io): KubeconfigText {
+  const { KUBECONFIG, HOME = '/' } = io.env;
+  const paths =
+    flags.kubeconfig ?? (KUBECONFIG === undefined || KUBECONFIG === '' ? join(HOME, '.kube', 'config') : KUBECONFIG);
+  const files = paths.split(delimiter).map((path): KubeconfigText | null => {
+    try {
+      // A pipe can be read once, and a device never ends.
+      return statSync(path).isFile() ? parse(readFileSync(path, 'utf8')) : null;
+    } catch {
+      return null;
+    }
+  });
+  return {
+    'current-context': files.map((file) => file?.['current-context']).find(Boolean),
+    contexts: files.flatMap((file) => file?.contexts ?? []),
+  };
 }

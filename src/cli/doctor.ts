@@ -42,8 +42,11 @@ export async function runDoctor(flags: DoctorFlags, io: Io): Promise<number> {
 }
 
 async function fromFiles(paths: readonly string[], io: Io): Promise<Read> {
-  const { objects, origins, skipped } = await readFiles(paths.filter((path) => path !== '-')).catch((cause) => {
-    if (cause.syscall === undefined) throw cause;
+  const { objects, origins, skipped } = await readFiles(
+    paths.filter((path) => path !== '-'),
+    (file) => readInput(file, io),
+  ).catch((cause) => {
+    if (cause.syscall === undefined && cause.code !== 'ERR_INVALID_ARG_VALUE') throw cause;
     throw new UsageError(`cannot read ${cause.path ?? paths.join(', ')}: ${systemReason(cause)}`);
   });
   const piped = paths.includes('-') ? parseManifest(await readInput('-', io), 'standard input') : undefined;

@@ -21,6 +21,7 @@ export function describeFailure(error: unknown): string {
 /** `no such file or directory`, for an error of the operating system. */
 export function systemReason(error: unknown): string {
   const { errno, code, message } = error as NodeJS.ErrnoException;
+  if (code === 'ERR_INVALID_ARG_VALUE') return 'this is not a path';
   const [, reason] = (errno === undefined ? undefined : getSystemErrorMap().get(errno)) ?? [];
   return reason ?? code ?? message;
 }

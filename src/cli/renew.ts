@@ -123,19 +123,24 @@ async function waitFor(
   io.stderr.write(`Waiting up to ${formatDuration(timeoutMs)} for the new certificates.\n`);
   const means = { clock: systemClock, random: Math.random, log, signal: limit.signal };
   const reflector = reflect(kube, RESOURCES.meshCertificates, selection, means);
-  for await (const _ of reflector.changes()) {
-    for (const { metadata, status } of reflector.items().values()) {
-      const key = `${metadata.namespace}/${metadata.name}`;
-      const request = pending.get(key);
-      if (!request) continue;
-      const seen = status as Status;
-      statuses.set(key, seen);
-      if (seen?.renewRequest !== asked || seen.fingerprint === request.fingerprint) continue;
-      pending.delete(key);
-      const { name } = request;
-      io.stdout.write(`meshcertificate.meshcert.dev/${name} renewed, valid until ${seen.notAfter}\n`);
+  try {
+    for await (const _ of reflector.changes()) {
+      for (const { metadata, status } of reflector.items().values()) {
+        const key = `${metadata.namespace}/${metadata.name}`;
+        const request = pending.get(key);
+        if (!request) continue;
+        const seen = status as Status;
+        statuses.set(key, seen);
+        if (seen?.renewRequest !== asked || seen.fingerprint === request.fingerprint) continue;
+        pending.delete(key);
+        const { name } = request;
+        io.stdout.write(`meshcertificate.meshcert.dev/${name} renewed, valid until ${seen.notAfter}\n`);
+      }
+      if (pending.size === 0) return 0;
     }
-    if (pending.size === 0) return 0;
+  } finally {
+    limit.abort(new Error('nothing is waited for any more'));
+    await reflector.ended;
   }
   if (io.signal.aborted) return 130;
   for (const request of pending.values()) {

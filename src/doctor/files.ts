@@ -23,18 +23,21 @@ const MANIFEST = /\.(ya?ml|json)$/;
 const LARGEST = 4 * 1024 * 1024;
 
 /** Reads manifests from files and, below directories, from every file that looks like one. */
-export async function readFiles(paths: readonly string[]): Promise<FileObjects> {
+export async function readFiles(
+  paths: readonly string[],
+  read: (file: string) => Promise<string> = (file) => readFile(file, 'utf8'),
+): Promise<FileObjects> {
   const objects: KubeObject[] = [];
   const origins = new Map<KubeObject, Origin>();
   const skipped: (Origin & { message: string })[] = [];
   for (const path of paths) {
     for (const file of await manifestsIn(path)) {
-      const read = parseManifest(await readFile(file, 'utf8'), file);
-      for (const { object, origin } of read.found) {
+      const manifest = parseManifest(await read(file), file);
+      for (const { object, origin } of manifest.found) {
         objects.push(object);
         origins.set(object, origin);
       }
-      skipped.push(...read.skipped);
+      skipped.push(...manifest.skipped);
     }
   }
   return { objects, origins, skipped };

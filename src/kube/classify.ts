@@ -1,6 +1,6 @@
 import { localCause } from '../mesh/local-cause.ts';
 import { safeMessage } from '../mesh/secrets.ts';
-import { KubeError, type KubeErrorCode } from './error.ts';
+import { KubeconfigError, KubeError, type KubeErrorCode } from './error.ts';
 
 /** A call as messages name it. */
 export interface Called {
@@ -39,10 +39,10 @@ const TABLE: Readonly<Record<number, { readonly code: KubeErrorCode; readonly ne
     next: 'The object, its namespace, or its CustomResourceDefinition does not exist.',
   },
   405: { code: 'ERR_KUBE_INVALID', next: 'The server does not serve this call.' },
-  408: { code: 'ERR_KUBE_BUSY', next: 'It is tried again.' },
+  408: { code: 'ERR_KUBE_BUSY', next: 'The API server gave up on it: look at its load.' },
   409: {
     code: 'ERR_KUBE_CONFLICT',
-    next: 'Somebody else changed or owns it; it is read again before the next attempt.',
+    next: 'Somebody else changed or owns it.',
   },
   410: { code: 'ERR_KUBE_GONE', next: 'The version is no longer kept; a new list follows.' },
   413: { code: 'ERR_KUBE_INVALID', next: 'The object is too large.' },
@@ -73,7 +73,7 @@ export function errorFromStatus(
   }
   const row = TABLE[status] ?? {
     code: status >= 500 ? 'ERR_KUBE_SERVER' : 'ERR_KUBE_INVALID',
-    next: 'It is tried again.',
+    next: 'Look at the API server and its webhooks.',
   };
   const code = reason === 'AlreadyExists' ? 'ERR_KUBE_EXISTS' : row.code;
   const next = status === 403 ? `${row.next}: ${ruleFor(called)}` : row.next;
@@ -93,7 +93,7 @@ export function errorFromStatus(
 export function errorFromSocket(called: Called, cause: unknown): KubeError {
   return new KubeError(
     'ERR_KUBE_UNREACHABLE',
-    `${called.verb} ${called.object}: no answer from the API server (${whyOf(cause)}). It is tried again; check the address, the network policy and the CA of the kubeconfig.`,
+    `${called.verb} ${called.object}: no answer from the API server (${whyOf(cause)}). Check the address, the network policy and the CA of the kubeconfig.`,
     {
       status: 0,
       cause,
@@ -111,12 +111,13 @@ function whyOf(cause: unknown): string {
 
 /** It waited its turn in vain: the API server asked to be called later, or takes long for what is under way. */
 export function errorFromWait(called: Called, waitedMs: number): KubeError {
-  const message = `${called.verb} ${called.object}: not sent, since the API server was too busy for ${waitedMs / 1000} s. It is tried again; look at API Priority and Fairness for the agent's ServiceAccount.`;
+  const message = `${called.verb} ${called.object}: not sent, since the API server was too busy for ${waitedMs / 1000} s. Look at API Priority and Fairness for the agent's ServiceAccount.`;
   return new KubeError('ERR_KUBE_BUSY', message, { status: 0 });
 }
 
-/** The kubeconfig, its token file or its plugin gave nothing to authenticate with. */
+/** There is no usable kubeconfig, or its token file or its plugin gave nothing to authenticate with. */
 export function errorFromCredentials(called: Called, cause: unknown): KubeError {
+  if (cause instanceof KubeconfigError) return new KubeError('ERR_KUBE_CONFIG', cause.message, { status: 0, cause });
   const said = safeMessage(cause instanceof Error ? cause.message : String(cause));
   const message = `${called.verb} ${called.object}: no credentials: ${said}. Correct the kubeconfig or the projected token.`;
   return new KubeError('ERR_KUBE_UNAUTHORIZED', message, { status: 0, cause });

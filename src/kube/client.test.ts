@@ -63,8 +63,8 @@ describe('the Kubernetes client', { timeout: 60_000 }, () => {
     [410, 'ERR_KUBE_GONE', /new list/],
     [422, 'ERR_KUBE_INVALID', /Mend/],
     [429, 'ERR_KUBE_BUSY', /later/],
-    [500, 'ERR_KUBE_SERVER', /tried again/],
-    [503, 'ERR_KUBE_SERVER', /tried again/],
+    [500, 'ERR_KUBE_SERVER', /Look at the API server/],
+    [503, 'ERR_KUBE_SERVER', /Look at the API server/],
   ];
   for (const [status, code, next] of table) {
     it(`calls ${status} ${code} and says what to do`, async (test) => {
@@ -263,13 +263,35 @@ describe('the Kubernetes client', { timeout: 60_000 }, () => {
 
   it('says what is wrong with a kubeconfig at the first call', async () => {
     const broken = connect({ kubeconfigText: 'apiVersion: v1\nkind: Config\n', userAgent: 'x/1' });
-    assert.match((await failing(broken.get(REF))).message, /no credentials: .*current-context/);
+    const useless = await failing(broken.get(REF));
+    assert.equal(useless.code, 'ERR_KUBE_CONFIG');
+    assert.match(useless.message, /current-context/);
     const absent = connect({ kubeconfig: '/nonexistent/kubeconfig', userAgent: 'x/1' });
-    assert.match((await failing(absent.get(REF))).message, /no credentials: .*ENOENT/);
+    assert.match(
+      (await failing(absent.get(REF))).message,
+      /^cannot read the kubeconfig \/nonexistent\/kubeconfig: no such file or directory; set KUBECONFIG/,
+    );
     const api = await startKubeApi();
     const other = connect({ kubeconfigText: api.kubeconfig(), context: 'prod', userAgent: 'x/1' });
     assert.match((await failing(other.get(REF))).message, /no context "prod"/);
     await api.stop();
+  });
+
+  it('takes several kubeconfigs, of which an earlier one wins and an absent one is left out', async (test) => {
+    const api = await startKubeApi();
+    const dir = await mkdtemp(join(tmpdir(), 'meshcert-kubeconfig-'));
+    test.after(async () => {
+      await api.stop();
+      await rm(dir, { recursive: true });
+    });
+    const [good, none, text] = [join(dir, 'good'), join(dir, 'none'), join(dir, 'text')];
+    await api.writeKubeconfig(good);
+    await writeFile(none, 'apiVersion: v1\nkind: Config\ncontexts: [{name: other, context: {cluster: x, user: y}}]\n');
+    await writeFile(text, 'a: [');
+    const through = (...files: string[]) => connect({ kubeconfig: files.join(':'), userAgent: 'x/1' }).get(REF);
+    assert.equal(await through(join(dir, 'absent'), none, good), undefined);
+    assert.match((await failing(through(text, good))).message, /text is not a kubeconfig/);
+    assert.match((await failing(through(join(dir, 'a'), join(dir, 'b')))).message, /^none of .*a, .*b exists/);
   });
 
   it('tells a definition that is too old from a server that fails', async (test) => {

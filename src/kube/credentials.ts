@@ -3,6 +3,7 @@ import type { Agent, AgentOptions } from 'node:https';
 import type { KubeConfig } from '@kubernetes/client-node';
 import type { Clock } from '../mesh/clock.ts';
 import { holdSecret } from '../mesh/secrets.ts';
+import { KubeconfigError } from './error.ts';
 
 /** How to reach the API server and as whom. */
 export interface Access {
@@ -62,7 +63,7 @@ export class Credentials {
     const config = await this.#config;
     const cluster = config.getCurrentCluster();
     if (!cluster)
-      throw new TypeError(
+      throw new KubeconfigError(
         'the kubeconfig has no current context with a cluster: set current-context, or name one with --context',
       );
     const options: Parameters<KubeConfig['applyToHTTPSOptions']>[0] & AgentOptions = { headers: {} };

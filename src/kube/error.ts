@@ -21,7 +21,13 @@ export class KubeError extends Error {
   }
 }
 
+/** There is no kubeconfig, or it names no cluster; the message says which file and what to do. */
+export class KubeconfigError extends Error {
+  override readonly name = 'KubeconfigError';
+}
+
 export const KUBE_ERROR_CODES = [
+  'ERR_KUBE_CONFIG',
   'ERR_KUBE_UNREACHABLE',
   'ERR_KUBE_UNAUTHORIZED',
   'ERR_KUBE_FORBIDDEN',

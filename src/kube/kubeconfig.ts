@@ -1,7 +1,9 @@
-import { readFile } from 'node:fs/promises';
-import { dirname, resolve } from 'node:path';
+import { open } from 'node:fs/promises';
+import { delimiter, dirname, resolve } from 'node:path';
+import { getSystemErrorMap } from 'node:util';
 import type { KubeConfig, User } from '@kubernetes/client-node';
 import { parse } from 'yaml';
+import { KubeconfigError } from './error.ts';
 
 export interface KubeConfigChoice {
   /** Path of a file. */
@@ -14,31 +16,93 @@ export interface KubeConfigChoice {
 /** Where client-node points when it found no configuration at all. */
 const NOTHING_FOUND = 'http://localhost:8080';
 
-/** Reads the kubeconfig anew at each call. The library is loaded at the first, since that takes most of a start. */
+/**
+ * Reads the kubeconfig at each call. The library is loaded at the first, since that takes most of a start. Throws
+ * KubeconfigError when there is none that can be used.
+ */
 export function kubeConfigLoader(choice: KubeConfigChoice): () => Promise<KubeConfig> {
   return async () => {
-    const { KubeConfig } = await import('@kubernetes/client-node');
-    const config = new KubeConfig();
-    const text = choice.kubeconfigText ?? (choice.kubeconfig && (await readFile(choice.kubeconfig, 'utf8')));
-    if (text === undefined || text === '') {
-      config.loadFromDefault();
-      if (config.getCurrentCluster()?.server === NOTHING_FOUND) {
-        throw new TypeError('no kubeconfig: set KUBECONFIG, pass --kubeconfig, or run in a pod with a ServiceAccount');
-      }
-    } else {
-      const folder = choice.kubeconfigText === undefined ? dirname(choice.kubeconfig ?? '') : '.';
-      config.loadFromString(text);
-      config.makePathsAbsolute(folder);
-      config.users = withTokenFiles(config.users, text, folder);
-    }
+    const config = await read(choice);
     if (choice.context !== undefined) {
       if (!config.getContextObject(choice.context)) {
-        throw new TypeError(`the kubeconfig has no context "${choice.context}"`);
+        const names = config.getContexts().map(({ name }) => name);
+        const known = names.length === 0 ? '' : `; it has ${names.join(', ')}`;
+        throw new KubeconfigError(`the kubeconfig has no context "${choice.context}"${known}`);
       }
       config.setCurrentContext(choice.context);
     }
     return config;
   };
+}
+
+async function read({ kubeconfig, kubeconfigText }: KubeConfigChoice): Promise<KubeConfig> {
+  const { KubeConfig } = await import('@kubernetes/client-node');
+  const load = (text: string, folder: string, place: string): KubeConfig => {
+    const config = new KubeConfig();
+    try {
+      config.loadFromString(text);
+      config.makePathsAbsolute(folder);
+      config.users = withTokenFiles(config.users, text, folder);
+    } catch {
+      throw new KubeconfigError(
+        `${place} is not a kubeconfig: it is not YAML, or a cluster, user or context lacks a name`,
+      );
+    }
+    return config;
+  };
+  if (kubeconfigText !== undefined) return load(kubeconfigText, '.', 'the text');
+  const paths = (kubeconfig ?? '').split(delimiter).filter((path) => path !== '');
+  if (paths.length === 0) {
+    const config = new KubeConfig();
+    config.loadFromDefault();
+    if (config.getCurrentCluster()?.server === NOTHING_FOUND) throw new KubeconfigError(NO_KUBECONFIG);
+    return config;
+  }
+  const [first, ...others] = (await Promise.all(paths.map((path) => textOf(path, paths.length > 1)))).flatMap(
+    (text, index) => {
+      const path = paths[index] ?? '';
+      return text === undefined ? [] : [load(text, dirname(path), path)];
+    },
+  );
+  if (!first) throw new KubeconfigError(`none of ${paths.join(', ')} exists: correct KUBECONFIG or --kubeconfig`);
+  for (const other of others) add(first, other);
+  return first;
+}
+
+/** What an earlier file names wins, as with kubectl. */
+function add(first: KubeConfig, other: KubeConfig): void {
+  const unknown = <T extends { readonly name: string }>(known: readonly T[], more: readonly T[]) =>
+    more.filter(({ name }) => !known.some((one) => one.name === name));
+  first.clusters = [...first.clusters, ...unknown(first.clusters, other.clusters)];
+  first.users = [...first.users, ...unknown(first.users, other.users)];
+  first.contexts = [...first.contexts, ...unknown(first.contexts, other.contexts)];
+  if (!first.currentContext) first.currentContext = other.currentContext;
+}
+
+const NO_KUBECONFIG = 'no kubeconfig: set KUBECONFIG, pass --kubeconfig, or run in a pod with a ServiceAccount';
+
+/** A kubeconfig of a thousand clusters has 3 MB; a device never ends. */
+const LARGEST = 16 * 1024 * 1024;
+
+/** Of several files, those that are absent are left out, as kubectl does. */
+async function textOf(path: string, mayBeAbsent: boolean): Promise<string | undefined> {
+  try {
+    await using file = await open(path);
+    const parts: Buffer[] = [];
+    let size = 0;
+    for await (const part of file.createReadStream({ autoClose: false })) {
+      size += part.length;
+      if (size > LARGEST) throw new KubeconfigError(`${path} is too large to be a kubeconfig`);
+      parts.push(part);
+    }
+    return Buffer.concat(parts).toString();
+  } catch (error) {
+    if (error instanceof KubeconfigError) throw error;
+    const { code, errno = 0 } = error as NodeJS.ErrnoException;
+    if (mayBeAbsent && code === 'ENOENT') return undefined;
+    const [, reason] = getSystemErrorMap().get(errno) ?? [code, 'this is not a path'];
+    throw new KubeconfigError(`cannot read the kubeconfig ${path}: ${reason}; set KUBECONFIG or pass --kubeconfig`);
+  }
 }
 
 /** `tokenFile` as kubectl knows it; client-node reads such a file only for the pod's own ServiceAccount. */

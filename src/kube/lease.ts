@@ -146,7 +146,7 @@ class Campaign implements Leadership {
     const late = () =>
       new KubeError(
         'ERR_KUBE_UNREACHABLE',
-        `renew Lease ${this.#options.namespace}/${this.#options.name}: no answer in time. It is tried again.`,
+        `renew Lease ${this.#options.namespace}/${this.#options.name}: no answer in time.`,
         { status: 0 },
       );
     const limitMs = Math.min(this.#untilDeadline(), this.#durations.renewDeadlineMs / 2);
