@@ -21,8 +21,8 @@ const NOTHING: Completion = { candidates: [], files: false };
 const FILES: Completion = { candidates: [], files: true };
 /** Bits of the last line, as kubectl reads them. */
 const NO_FILES = 4;
-/** Nobody waits longer for a completion. */
-const PATIENCE_MS = 2_000;
+/** An API server that is silent for longer offers no names. */
+const PATIENCE_MS = 5_000;
 
 /** Prints what could stand in place of the last word: a line for each, and `:0` or `:4` (no files) at the end. */
 export async function runComplete(commands: readonly AnyCommand[], words: readonly string[], io: Io): Promise<number> {
@@ -61,9 +61,11 @@ async function first(
   current: string,
   io: Io,
 ): Promise<Completion> {
-  const last = Object.values<Flag<unknown>>(CLUSTER_FLAGS).find(({ long, short }) =>
-    [long, short].includes(leading.at(-1)),
-  );
+  const before = leading.at(-1);
+  const last =
+    before === undefined
+      ? undefined
+      : Object.values<Flag<unknown>>(CLUSTER_FLAGS).find(({ long, short }) => [long, short].includes(before));
   if (last) return valuesOf(last, current, '', { flags: {}, args: [], onlyArguments: false, awaiting: last }, io);
   if (!current.startsWith('-'))
     return named([...commands, { name: 'help', summary: 'Show the help of a command' }], current);

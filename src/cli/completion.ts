@@ -35,7 +35,7 @@ __meshcert_complete() {
       :[0-9]*) directive="\${line#:}" ;;
       *) candidates+=("\${line%%$'\\t'*}") ;;
     esac
-  done < <("\${words[0]}" __complete "\${words[@]:1}" 2>/dev/null)
+  done < <("\${words[0]}" __complete "\${words[@]:1}" </dev/null 2>/dev/null)
   COMPREPLY=()
   # Only what follows the last = or : is replaced.
   local cut=""
@@ -67,7 +67,7 @@ _meshcert() {
         candidates+=("$value")
         ;;
     esac
-  done < <("\${words[1]}" __complete "\${(@)words[2,CURRENT]}" 2>/dev/null)
+  done < <("\${words[1]}" __complete "\${(@)words[2,CURRENT]}" </dev/null 2>/dev/null)
   if (( \${#candidates} )); then
     _describe 'meshcert' candidates
   elif (( (directive & 4) == 0 )); then
@@ -89,7 +89,7 @@ function __meshcert_complete
     set -e words[1]
     set -l directive 0
     set -l count 0
-    for line in ($command __complete $words 2>/dev/null)
+    for line in ($command __complete $words </dev/null 2>/dev/null)
         if string match -qr '^:[0-9]+$' -- $line
             set directive (string sub -s 2 -- $line)
         else

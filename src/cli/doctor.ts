@@ -46,7 +46,7 @@ async function fromFiles(paths: readonly string[], io: Io): Promise<Read> {
     paths.filter((path) => path !== '-'),
     (file) => readInput(file, io),
   ).catch((cause) => {
-    if (cause.syscall === undefined && cause.code !== 'ERR_INVALID_ARG_VALUE') throw cause;
+    if (cause.syscall === undefined && !(cause instanceof TypeError)) throw cause;
     throw new UsageError(`cannot read ${cause.path ?? paths.join(', ')}: ${systemReason(cause)}`);
   });
   const piped = paths.includes('-') ? parseManifest(await readInput('-', io), 'standard input') : undefined;

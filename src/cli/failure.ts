@@ -21,7 +21,8 @@ export function describeFailure(error: unknown): string {
 /** `no such file or directory`, for an error of the operating system. */
 export function systemReason(error: unknown): string {
   const { errno, code, message } = error as NodeJS.ErrnoException;
-  if (code === 'ERR_INVALID_ARG_VALUE') return 'this is not a path';
+  // As Node.js says of a path with a NUL in it.
+  if (error instanceof TypeError) return 'this is not a path';
   const [, reason] = (errno === undefined ? undefined : getSystemErrorMap().get(errno)) ?? [];
   return reason ?? code ?? message;
 }

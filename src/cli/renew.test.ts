@@ -81,7 +81,7 @@ test('flags that contradict each other are refused', async () => {
 test('--wait ends when the agent has published a new leaf for this request', { timeout: 60_000 }, async () => {
   let answered = false;
   const answer = async () => {
-    const status = goodStatus(NOW, { fingerprint: 'd4'.repeat(32), renewRequest: await asked('one') });
+    const status = goodStatus(NOW, { fingerprint: 'd4'.repeat(32), renewRequest: (await asked('one')) ?? '' });
     const object = { ...TYPE, metadata: { name: 'one', namespace: 'emissary' }, status };
     await kube.apply(object, { fieldManager: 'test', force: true, subresource: 'status' });
   };
