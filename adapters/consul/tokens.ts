@@ -1,4 +1,5 @@
 import type { Destination, Host } from '../../src/mesh/adapter.ts';
+import { describeClaims, readClaims } from '../../src/mesh/claims.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import { limitedTo } from '../../src/mesh/linked-signal.ts';
 import { holdSecret } from '../../src/mesh/secrets.ts';
@@ -123,7 +124,7 @@ class LoginTokens implements Tokens {
       },
       signal,
     );
-    const token = await this.#port.login(this.#config, bearer, signal);
+    const token = await this.#loggedIn(bearer, signal);
     acceptToken(`the token that Consul answered to the login with ${this.#config.method}`, token.secret, token.lifeMs);
     const renewAt = clock.now() + (token.lifeMs ?? Number.POSITIVE_INFINITY) * (1 - RENEW_BEFORE);
     try {
@@ -135,6 +136,17 @@ class LoginTokens implements Tokens {
     this.#current = { ...token, renewAt };
     if (old !== undefined && old !== token.secret) void this.#logout(old);
     return token.secret;
+  }
+
+  /** Consul gives one answer to every bearer token that it refuses; its claims tell which is likely. */
+  async #loggedIn(bearer: string, signal: AbortSignal): Promise<LoginToken> {
+    try {
+      return await this.#port.login(this.#config, bearer, signal);
+    } catch (cause) {
+      if (!(cause instanceof MeshError) || cause.code !== 'ERR_MESH_DENIED') throw cause;
+      const { message, code, retry } = cause;
+      throw new MeshError(code, `${message}; it is ${describeClaims(readClaims(bearer))}`, { retry, cause });
+    }
   }
 
   /** A token that Consul forgot already is no failure; one that stays is a nuisance that is reported. */

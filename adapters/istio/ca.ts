@@ -1,5 +1,6 @@
 import { type ChannelTarget, openChannel } from '../../src/grpc/channel.ts';
 import type { Check, Expectation, Host, Issuer, Probing } from '../../src/mesh/adapter.ts';
+import { type Claims, describeClaims, readClaims } from '../../src/mesh/claims.ts';
 import { formatDuration } from '../../src/mesh/duration.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import { type Identity, leafOf } from '../../src/mesh/identity.ts';
@@ -17,7 +18,6 @@ import { caError } from './errors.ts';
 import { bearerId, expectation } from './name.ts';
 import { provable, readPair, requireProvable } from './pair.ts';
 import { probeCa } from './probe.ts';
-import { type Claims, describeClaims, readClaims } from './token.ts';
 
 const METHOD = 'istio.v1.auth.IstioCertificateService/CreateCertificate';
 /** Istio's own client sets none and hangs with its CA. */

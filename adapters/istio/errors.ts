@@ -1,6 +1,6 @@
 import { GrpcError, grpcStatus } from '../../src/grpc/error.ts';
+import { type Claims, describeClaims } from '../../src/mesh/claims.ts';
 import { MeshError, type MeshErrorCode, type Retry } from '../../src/mesh/error.ts';
-import { type Claims, describeClaims } from './token.ts';
 
 interface Meaning {
   readonly code: MeshErrorCode;

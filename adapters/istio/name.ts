@@ -1,7 +1,7 @@
 import type { Expectation } from '../../src/mesh/adapter.ts';
+import type { Claims } from '../../src/mesh/claims.ts';
 import { formatSpiffeId, parseSpiffeId } from '../../src/pki/spiffe.ts';
 import type { IstioConfig } from './config.ts';
-import type { Claims } from './token.ts';
 
 const DEFAULT_TRUST_DOMAIN = 'cluster.local';
 

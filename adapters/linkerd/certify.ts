@@ -39,7 +39,7 @@ interface CertifyResponse {
 export async function certify(
   service: IdentityService,
   request: CertifyRequest,
-  share: Share,
+  { now, share }: { readonly now: () => number; readonly share: Share },
   signal: AbortSignal,
 ): Promise<readonly Certificate[]> {
   const { address, serverName, roots } = service;
@@ -59,7 +59,7 @@ export async function certify(
     );
     return readChain(response, service);
   } catch (error) {
-    throw certifyError(error, address, serverName);
+    throw certifyError(error, { address, serverName, token: request.token, now: now() });
   }
 }
 

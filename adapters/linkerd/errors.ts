@@ -1,5 +1,7 @@
 import { GrpcError, grpcStatus } from '../../src/grpc/error.ts';
+import { describeClaims, readClaims } from '../../src/mesh/claims.ts';
 import { MeshError, type MeshErrorCode, type Retry } from '../../src/mesh/error.ts';
+import { AUDIENCE } from './name.ts';
 
 interface Meaning {
   readonly code: MeshErrorCode;
@@ -29,11 +31,6 @@ const MEANINGS: Readonly<Record<number, Meaning>> = {
   },
   [grpcStatus.DEADLINE_EXCEEDED]: { code: 'ERR_MESH_TIMEOUT', advice: 'it did not answer in time' },
   [grpcStatus.CANCELLED]: { code: 'ERR_MESH_UNAVAILABLE', advice: 'the call was cut off' },
-  [grpcStatus.INVALID_ARGUMENT]: {
-    code: 'ERR_MESH_TOKEN',
-    advice:
-      'the token is expired, for another cluster, or not of a ServiceAccount; a new one is used at the next attempt',
-  },
   [grpcStatus.FAILED_PRECONDITION]: {
     code: 'ERR_MESH_CONFIG',
     retry: SLOWLY,
@@ -58,6 +55,13 @@ const MEANINGS: Readonly<Record<number, Meaning>> = {
   },
 };
 
+/** Seen through its own proxy, whose certificate ends no later than the issuer's. */
+const EXPIRED_PROXY: Meaning = {
+  code: 'ERR_MESH_TLS',
+  advice:
+    'its proxy presents an expired certificate, mostly because the issuer certificate has expired; run "linkerd check --proxy", renew the issuer, and restart the pods of linkerd-identity',
+};
+
 /** The service says why it cannot sign in the words of Go's crypto/x509. */
 const EXPIRED_ISSUER: Meaning = {
   code: 'ERR_MESH_UNAVAILABLE',
@@ -77,17 +81,47 @@ const UNREACHABLE: Meaning = {
   advice: 'no connection; check address, DNS, network policies and that linkerd-identity runs',
 };
 
+export interface CertifyCall {
+  readonly address: string;
+  readonly serverName: string;
+  readonly token: string;
+  /** Epoch ms. */
+  readonly now: number;
+}
+
 /** A failed Certify as the one error that the agent acts on. Anything that is not a failed call is passed through. */
-export function certifyError(cause: unknown, address: string, serverName: string): unknown {
+export function certifyError(cause: unknown, call: CertifyCall): unknown {
   if (!(cause instanceof GrpcError)) return cause;
-  const { code, retry, advice } =
-    cause.reach === 'untrusted'
-      ? UNTRUSTED
-      : cause.reach === 'unconnected'
-        ? UNREACHABLE
-        : cause.status === grpcStatus.UNKNOWN && /has expired/.test(cause.details)
-          ? EXPIRED_ISSUER
-          : (MEANINGS[cause.status] ?? OTHER);
-  const message = `identity service ${serverName} at ${address}: ${cause.said}; ${advice}`;
+  const { code, retry, advice } = meaningOf(cause, call);
+  const message = `identity service ${call.serverName} at ${call.address}: ${cause.said}; ${advice}`;
   return new MeshError(code, message, { cause, ...(retry === undefined ? {} : { retry }) });
+}
+
+function meaningOf(cause: GrpcError, call: CertifyCall): Meaning {
+  const expired = /has expired/.test(cause.details);
+  if (cause.reach === 'untrusted') return expired ? EXPIRED_PROXY : UNTRUSTED;
+  if (cause.reach === 'unconnected') return UNREACHABLE;
+  if (cause.status === grpcStatus.UNKNOWN && expired) return EXPIRED_ISSUER;
+  if (cause.status === grpcStatus.INVALID_ARGUMENT) return tokenMeaning(call);
+  return MEANINGS[cause.status] ?? OTHER;
+}
+
+/** The service gives one answer to every token that the API server does not accept; its claims tell which is likely. */
+function tokenMeaning({ token: text, now }: CertifyCall): Meaning {
+  const claims = readClaims(text);
+  const token = `the token, ${describeClaims(claims)}`;
+  if (!claims) {
+    const advice = `${token}, is not accepted; mount a projected ServiceAccount token of audience ${AUDIENCE}`;
+    return { code: 'ERR_MESH_TOKEN', retry: SLOWLY, advice };
+  }
+  if (claims.expires !== undefined && claims.expires <= now) {
+    const advice = `${token}, has expired; it is read again at the next attempt, and if this stays, see whether the kubelet still refreshes the token file`;
+    return { code: 'ERR_MESH_TOKEN', advice };
+  }
+  if (!claims.audiences.includes(AUDIENCE)) {
+    const advice = `${token}, lacks audience ${AUDIENCE}; project the token with this audience, or name serviceAccount instead of tokenFile`;
+    return { code: 'ERR_MESH_TOKEN', retry: SLOWLY, advice };
+  }
+  const advice = `${token}, is not accepted although it looks right; is it of this cluster, and may linkerd-identity create tokenreviews?`;
+  return { code: 'ERR_MESH_TOKEN', retry: SLOWLY, advice };
 }

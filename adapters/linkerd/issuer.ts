@@ -39,7 +39,8 @@ export class LinkerdIssuer implements Issuer, Probing, Targeting {
     const id = identityOf(account, plane);
     const key = PrivateKey.generate();
     const csr = createCsr(key, { dns: [id] });
-    const chain = await certify(this.#service(plane, roots), { identity: id, token, csr }, this.#share, signal);
+    const asking = { now: () => clock.now(), share: this.#share };
+    const chain = await certify(this.#service(plane, roots), { identity: id, token, csr }, asking, signal);
     const leaf = checkLeaf(chain, id, key, clock.now());
     await untilValid(leaf, clock, (error) => this.#host.report(error), signal);
     return { id, key, chain, roots };

@@ -63,7 +63,7 @@ export async function probe(ask: Questions, share: Share, signal: AbortSignal): 
     const service = ask.service(plane, roots);
     await look(
       'linkerd-identity',
-      () => greet(service, share, signal),
+      () => greet(service, { now: () => ask.now, share }, signal),
       () => `${service.serverName} answers at ${service.address}`,
     );
   }
@@ -71,9 +71,13 @@ export async function probe(ask: Questions, share: Share, signal: AbortSignal): 
 }
 
 /** An empty request is refused before anything else is looked at: the refusal proves the way. */
-async function greet(service: IdentityService, share: Share, signal: AbortSignal): Promise<void> {
+async function greet(
+  service: IdentityService,
+  asking: { readonly now: () => number; readonly share: Share },
+  signal: AbortSignal,
+): Promise<void> {
   try {
-    await certify(service, { identity: '', token: '', csr: Buffer.alloc(0) }, share, signal);
+    await certify(service, { identity: '', token: '', csr: Buffer.alloc(0) }, asking, signal);
   } catch (error) {
     if (!(error instanceof MeshError && error.code === 'ERR_MESH_TOKEN')) throw error;
   }

@@ -1,5 +1,5 @@
 import { describe, FIELD_MANAGER, type KubeObject, type ObjectRef, refOf } from '../core/object.ts';
-import type { Step } from '../core/plan.ts';
+import { foreignMessage, type Step } from '../core/plan.ts';
 import type { Kube } from '../kube/api.ts';
 import { KubeError } from '../kube/error.ts';
 import { codeOf } from '../mesh/error.ts';
@@ -106,7 +106,7 @@ function explain(ref: ObjectRef, cause: unknown): Problem {
   if (cause.code === 'ERR_KUBE_EXISTS') {
     return {
       code: 'ERR_PLAN_FOREIGN',
-      message: `${describe(ref)} exists and was not made by meshcert; delete or rename it, or choose another name in the MeshCertificate`,
+      message: foreignMessage(describe(ref)),
     };
   }
   if (cause.code === 'ERR_KUBE_NOT_FOUND' && ref.apiVersion.startsWith('getambassador.io/')) {

@@ -246,7 +246,12 @@ function readiness({ certificate, decision, situation }: Report, lastError: Last
 
 function trusted({ decision, probeProblem }: Report, say: Say) {
   if (decision.trust.bundle.length === 0) {
-    return say('Trusted', 'Unknown', 'NoRoots', 'The mesh has named no trust roots yet.');
+    return say(
+      'Trusted',
+      'Unknown',
+      'NoRoots',
+      'No trust bundle is published yet: it is written with the first certificate. See Published for why that has not come.',
+    );
   }
   if (decision.hold?.hold) {
     const why =

@@ -3,6 +3,10 @@ import { differences, isOurs } from './difference.ts';
 import { standsNewer } from './identity-guard.ts';
 import { describe, type KubeObject, keyOf, type ObjectRef, OWNER_LABEL, refOf } from './object.ts';
 
+/** Never "delete it": a gateway that refers to a missing Secret falls back to plaintext. */
+export const foreignMessage = (name: string): string =>
+  `${name} was not made by meshcert and is left as it is; choose another name in the MeshCertificate, or hand the object over as docs/migrate-consul-connector.md does. Do not delete it while a gateway refers to it: without its Secret the gateway sends plaintext`;
+
 export interface Desired {
   readonly object: KubeObject;
   /** Lower first: CA Secret, identity Secret, ConfigMap, TLSContext. */
@@ -88,7 +92,7 @@ function refusal(
   if (holder !== owner || !(live.metadata.managedFields ?? []).some(isOurs)) {
     return {
       code: 'ERR_PLAN_FOREIGN',
-      message: `${name} was not made by meshcert; delete or rename it, or choose another name in the MeshCertificate`,
+      message: foreignMessage(name),
     };
   }
   if (live.metadata.deletionTimestamp !== undefined) {

@@ -23,7 +23,10 @@ interface StatusBody {
   readonly kind?: string;
   readonly message?: string;
   readonly reason?: string;
-  readonly details?: { readonly retryAfterSeconds?: number };
+  readonly details?: {
+    readonly retryAfterSeconds?: number;
+    readonly causes?: readonly { readonly reason?: string }[];
+  };
 }
 
 /** What each status means and what to do about it. The one place that decides. */
@@ -33,7 +36,7 @@ const TABLE: Readonly<Record<number, { readonly code: KubeErrorCode; readonly ne
     code: 'ERR_KUBE_UNAUTHORIZED',
     next: 'The credentials are not accepted: check the token, its audience and expiry, or the kubeconfig user.',
   },
-  403: { code: 'ERR_KUBE_FORBIDDEN', next: 'Grant it in a Role' },
+  403: { code: 'ERR_KUBE_FORBIDDEN', next: 'See the cause.' },
   404: {
     code: 'ERR_KUBE_NOT_FOUND',
     next: 'The object, its namespace, or its CustomResourceDefinition does not exist.',
@@ -50,7 +53,7 @@ const TABLE: Readonly<Record<number, { readonly code: KubeErrorCode; readonly ne
     code: 'ERR_KUBE_INVALID',
     next: 'The server does not take this kind of patch: it is older than Kubernetes 1.22.',
   },
-  422: { code: 'ERR_KUBE_INVALID', next: 'Mend the named fields.' },
+  422: { code: 'ERR_KUBE_INVALID', next: 'Correct the named fields.' },
   429: { code: 'ERR_KUBE_BUSY', next: 'The server asks to be called later.' },
 };
 
@@ -71,12 +74,20 @@ export function errorFromStatus(
       reason,
     });
   }
+  if (details?.causes?.some((cause) => cause.reason === 'NamespaceTerminating')) {
+    const where = called.rule?.namespace ?? 'of the object';
+    return new KubeError(
+      'ERR_KUBE_TERMINATING',
+      `${called.verb} ${called.object}: the namespace ${where} is being deleted, and nothing can be created in it. It is tried again; if the namespace stays, see its conditions for what keeps it, or delete the MeshCertificate.`,
+      { status, reason },
+    );
+  }
   const row = TABLE[status] ?? {
     code: status >= 500 ? 'ERR_KUBE_SERVER' : 'ERR_KUBE_INVALID',
     next: 'Look at the API server and its webhooks.',
   };
   const code = reason === 'AlreadyExists' ? 'ERR_KUBE_EXISTS' : row.code;
-  const next = status === 403 ? `${row.next}: ${ruleFor(called)}` : row.next;
+  const next = status === 403 ? forbidden(called, message) : row.next;
   const cause = causeOf(called, message);
   return new KubeError(
     code,
@@ -121,6 +132,12 @@ export function errorFromCredentials(called: Called, cause: unknown): KubeError 
   const said = safeMessage(cause instanceof Error ? cause.message : String(cause));
   const message = `${called.verb} ${called.object}: no credentials: ${said}. Correct the kubeconfig or the projected token.`;
   return new KubeError('ERR_KUBE_UNAUTHORIZED', message, { status: 0, cause });
+}
+
+/** Quotas, Pod Security and admission webhooks answer 403 as well, and no Role changes that. */
+function forbidden(called: Called, message = ''): string {
+  if (message === '' || /\bcannot \w+ (resource|path)\b/.test(message)) return `Grant it in a Role: ${ruleFor(called)}`;
+  return 'The cluster refuses it by an admission rule or a quota, not for a missing Role: change what the message names.';
 }
 
 /** The rule that a Role lacks, ready to paste. */

@@ -61,7 +61,7 @@ describe('the Kubernetes client', { timeout: 60_000 }, () => {
     ],
     [409, 'ERR_KUBE_CONFLICT', /changed or owns/],
     [410, 'ERR_KUBE_GONE', /new list/],
-    [422, 'ERR_KUBE_INVALID', /Mend/],
+    [422, 'ERR_KUBE_INVALID', /Correct/],
     [429, 'ERR_KUBE_BUSY', /later/],
     [500, 'ERR_KUBE_SERVER', /Look at the API server/],
     [503, 'ERR_KUBE_SERVER', /Look at the API server/],

@@ -1,4 +1,4 @@
-import { readClaims } from '../../adapters/istio/token.ts';
+import { readClaims } from '../../src/mesh/claims.ts';
 import type { Caller } from '../../src/sandbox/istio/ca-service.ts';
 
 export interface TokenFields extends Caller {

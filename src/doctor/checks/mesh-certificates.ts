@@ -41,7 +41,7 @@ export const meshCertificateChecks: readonly Check[] = [
           yield {
             object,
             message: `${describe(refOf(standing))} exists and is not its own (${OWNER_LABEL} is ${standing.metadata.labels?.[OWNER_LABEL] ?? 'absent'}); it is never overwritten, so nothing is published`,
-            fix: 'choose another name, or delete that object if nobody needs it',
+            fix: 'choose another name, or hand the object over (docs/migrate-consul-connector.md); do not delete it while a gateway refers to it',
           };
         }
       }

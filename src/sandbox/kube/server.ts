@@ -168,7 +168,8 @@ function faulty(status: number, retryAfterSeconds: number | undefined): ApiError
   return new ApiError(
     status,
     REASONS[status] ?? 'Unknown',
-    `the sandbox was told to answer ${status}`,
+    // As RBAC words it, which is how the agent tells it from a quota or an admission rule.
+    `${status === 403 ? 'User "sandbox" cannot reach resource: ' : ''}the sandbox was told to answer ${status}`,
     {},
     retryAfterSeconds,
   );

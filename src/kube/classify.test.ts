@@ -1,0 +1,62 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { errorFromSocket, errorFromStatus } from './classify.ts';
+
+const called = {
+  verb: 'create',
+  object: 'Secret emissary/istio-ca',
+  rule: { group: '', resource: 'secrets', namespace: 'emissary', name: undefined },
+};
+const status = (message: string, more: object = {}) => ({
+  kind: 'Status',
+  apiVersion: 'v1',
+  status: 'Failure',
+  reason: 'Forbidden',
+  message,
+  ...more,
+});
+
+test('a namespace that is being deleted is no missing right', () => {
+  const message =
+    'secrets "istio-ca" is forbidden: unable to create new content in namespace emissary because it is being terminated';
+  const details = { causes: [{ reason: 'NamespaceTerminating', message: 'namespace emissary is being terminated' }] };
+  const error = errorFromStatus(called, 403, status(message, { details }), undefined);
+  assert.equal(error.code, 'ERR_KUBE_TERMINATING');
+  assert.match(error.message, /the namespace emissary is being deleted/);
+  assert.doesNotMatch(error.message, /Role/);
+});
+
+test('a missing right names the rule to grant, and a refusal by a quota does not', () => {
+  const rbac = status(
+    'secrets is forbidden: User "system:serviceaccount:a:b" cannot create resource "secrets" in API group "" in the namespace "emissary"',
+  );
+  assert.match(
+    errorFromStatus(called, 403, rbac, undefined).message,
+    /Grant it in a Role: \{apiGroups: \[""\], resources: \[secrets\], verbs: \[create\]\} in namespace emissary/,
+  );
+  const quota = status(
+    'secrets "istio-ca" is forbidden: exceeded quota: none, requested: count/secrets=1, used: count/secrets=0, limited: count/secrets=0',
+  );
+  const { message } = errorFromStatus(called, 403, quota, undefined);
+  assert.match(message, /exceeded quota: none.*an admission rule or a quota/);
+  assert.doesNotMatch(message, /Grant/);
+});
+
+test('what is not a Status of the API server is not quoted, nor is what a Secret holds', () => {
+  assert.doesNotMatch(errorFromStatus(called, 502, { message: 'from a proxy' }, undefined).message, /proxy/);
+  const value = 'A1b2'.repeat(40);
+  const quoted = status(`Secret "istio-ca" is invalid: data[tls.key]: Invalid value: ${value}: must be shorter`);
+  assert.ok(!errorFromStatus(called, 422, quoted, undefined).message.includes('A1b2A1b2'));
+});
+
+test('an answer that is not JSON is told without a piece of it', () => {
+  let cause: unknown;
+  try {
+    JSON.parse('<html>secret page</html>');
+  } catch (error) {
+    cause = error;
+  }
+  const { message } = errorFromSocket(called, cause);
+  assert.match(message, /the answer is not JSON/);
+  assert.doesNotMatch(message, /html/);
+});
