@@ -1,34 +1,127 @@
 import type { Judged } from './run.ts';
 
-/** A kind of disagreement that is known and wanted. */
+/** A kind of disagreement between the judges that is known and wanted. */
 export interface Kind {
-  /** What a certificate, chain or bundle has, as a table in the docs says it. */
+  /** What a certificate, chain or bundle has, as the table in docs/verification.md says it. */
   readonly what: string;
-  /** Why the judges differ, and why it does no harm. */
+  /** Why the judges differ, and why that does no harm. */
   readonly why: string;
-  /** Matches one of the labels of the case. */
+  /** Matches one of the changes of the case. */
   readonly labels: RegExp;
-}
-
-export interface RefusedKind extends Kind {
-  /** Our code. */
-  readonly code: string;
-}
-
-export interface AcceptedKind extends Kind {
-  /** What Go says. */
-  readonly go: RegExp;
+  /** What is said by who refuses it: our code, or a reason of OpenSSL or Go. */
+  readonly says: RegExp;
 }
 
 /** Refused by us, accepted by OpenSSL and Go. */
-export const REFUSED_BY_US: readonly RefusedKind[] = [];
+export const REFUSED_BY_US: readonly Kind[] = [
+  {
+    what: 'a leaf without exactly one SPIFFE ID (or without a DNS name, where the mesh uses DNS names)',
+    why: 'Meshes authorize by this name. OpenSSL and Go do not know which name an upstream expects.',
+    says: /^ERR_VERIFY_SAN_FORM$/,
+    labels: /URI|DNS|names?\b|named by|^and |email|extensions @leaf|version.*@leaf|X\.509|address/,
+  },
+  {
+    what: 'a certificate in the chain that issued nothing before it, or the root in the chain in the wrong place',
+    why: 'Most TLS stacks search the chain for an issuer, but TLS 1.2 requires each certificate to certify the one before it. The adapters put a chain in order; what remains is a mistake of the mesh.',
+    says: /^ERR_VERIFY_CHAIN_ORDER$/,
+    labels:
+      /in the chain|out of order|reversed|twin|certify|second way|other side|CA flag|twice|issuer|signed by|one (name|key)|name/,
+  },
+  {
+    what: 'more than 10 certificates in the chain or 64 in the bundle',
+    why: 'Limits keep a Secret and a handshake small. No mesh comes near them.',
+    says: /^ERR_VERIFY_TOO_(MANY|LARGE)$/,
+    labels: /more intermediates|70 roots|of 20 KB|500 names|40 extensions|100 attributes|intermediate|chain|twin/,
+  },
+  {
+    what: 'a certificate of version 1 with an explicit version, of version 2, of version 4, or of version 1 with extensions',
+    why: 'Envoy does not load it.',
+    says: /^ERR_VERIFY_VERSION$/,
+    labels: /version|that no one can use/,
+  },
+  {
+    what: 'an empty part in a subject or issuer; a public key that ends within a byte',
+    why: 'Envoy does not load it.',
+    says: /^ERR_VERIFY_LOADING$/,
+    labels: /empty RDN|SEQUENCE|SET|key (with unused|that says)|subject/,
+  },
+  {
+    what: 'an Ed25519 leaf, or one on P-521',
+    why: 'Envoy loads no Ed25519 key, and its upstreams verify no signature by P-521.',
+    says: /^ERR_VERIFY_KEY_TYPE$/,
+    labels: /key (ed25519|p521|secp256k1|rsa1024)/,
+  },
+  {
+    what: 'a leaf whose key usage has keyAgreement without digitalSignature',
+    why: 'OpenSSL allows it for a TLS client because of a key exchange that TLS 1.3 no longer has. A leaf has to sign.',
+    says: /^ERR_VERIFY_KEY_USAGE$/,
+    labels: /usage (agreement|decipher)/,
+  },
+  {
+    what: 'policy constraints, policy mappings or inhibitAnyPolicy',
+    why: 'Only a verifier that is told which policies it wants acts on them. No mesh uses them, and BoringSSL processes some that OpenSSL ignores.',
+    says: /^ERR_VERIFY_CRITICAL_EXTENSION$/,
+    labels: /policy|policies/,
+  },
+  {
+    what: 'name constraints on directory names, other names, registered IDs',
+    why: 'They constrain names that workloads do not have. OpenSSL processes some, Go ignores those that are not critical.',
+    says: /^ERR_VERIFY_NAME_CONSTRAINTS$/,
+    labels: /(permitted|excluded) (directory|other name|registered)|constraint/,
+  },
+  {
+    what: 'a name constraint or an alternative name that is not well formed (a wildcard, scheme or port in a constraint; a URI that Go cannot parse, on an issuer)',
+    why: 'Readers differ in what they do with it: it may be ignored by one and refused by the next.',
+    says: /^ERR_VERIFY_MALFORMED$/,
+    labels:
+      /(permitted|excluded|named by|names|DNS|URI|EDI|constructed)|key usage encoded|email|twice|with a tail|address/,
+  },
+  {
+    what: 'an ECDSA signature algorithm with NULL parameters',
+    why: 'RFC 5758 forbids it, and BoringSSL does not verify it.',
+    says: /^ERR_VERIFY_SIGNATURE_ALGORITHM$/,
+    labels: /NULL beside the algorithm|PSS|signed/,
+  },
+];
 
-/** Accepted by us and OpenSSL, refused by Go. */
-export const REFUSED_BY_GO: readonly AcceptedKind[] = [];
+/** Accepted by our checks and refused by the preflight handshake: what OpenSSL alone can know. */
+export const REFUSED_BY_PREFLIGHT: readonly Kind[] = [
+  {
+    what: 'two certificates for one subject and key, the first of which is not usable',
+    why: 'A valid path exists, and Go finds it. OpenSSL takes the first certificate that fits by name and time and does not go back.',
+    says: /./,
+    labels: /twin/,
+  },
+  {
+    what: 'a leaf with the subject of its issuer',
+    why: 'OpenSSL takes it for a self-signed certificate.',
+    says: /self.signed/i,
+    labels: /one name|subject with|issuer name/,
+  },
+  {
+    what: 'a proxy certificate extension, or a Netscape certificate type, that is not critical',
+    why: 'OpenSSL acts on both; nobody else knows them.',
+    says: /./,
+    labels: /extension (proxy|Netscape)/,
+  },
+];
+
+/** Accepted by us and OpenSSL, refused by Go. Empty is best. */
+export const REFUSED_BY_GO: readonly Kind[] = [];
+
+/** Accepted by us, and by OpenSSL only with partial chains. */
+export const PARTIAL: Kind = {
+  what: 'a path that ends in a certificate of the bundle that another one issued',
+  why: 'Envoy, Go and rustls take each certificate of the bundle for an anchor; OpenSSL does so only where it is told to. See ADR 0006.',
+  says: /./,
+  labels: /./,
+};
 
 /** The known kind of a disagreement; undefined when there is none, which is a defect. */
 export function knownKind({ at, ours, openssl, go }: Judged): Kind | undefined {
-  const has = ({ labels }: Kind) => at.labels.some((label) => labels.test(label));
-  if (!ours.ok) return REFUSED_BY_US.find((kind) => kind.code === ours.code && has(kind));
-  return openssl.ok ? REFUSED_BY_GO.find((kind) => kind.go.test(go.reason ?? '') && has(kind)) : undefined;
+  const fits = (said: string | undefined) => (kind: Kind) =>
+    kind.says.test(said ?? '') && at.labels.some((label) => kind.labels.test(label));
+  if (!ours.ok) return REFUSED_BY_US.find(fits(ours.code));
+  if (!openssl.ok) return openssl.partial && go.ok ? PARTIAL : undefined;
+  return REFUSED_BY_GO.find(fits(go.reason));
 }

@@ -1,0 +1,44 @@
+import assert from 'node:assert/strict';
+import { after, before, describe, it } from 'node:test';
+import { type Case, makeCase } from '../fuzz/cases.ts';
+import { notAnswered, notLoaded } from '../fuzz/envoy.ts';
+import { opinionOn } from '../fuzz/ours.ts';
+import { explain, table, unknownIn } from '../fuzz/report.ts';
+import { fuzz, type Judges } from '../fuzz/run.ts';
+import { startGoJudge, startOpensslJudge } from './servers/x509-judges.ts';
+
+const CASES = Number(process.env.MESHCERT_FUZZ_CASES ?? 20_000);
+/** As many pairs that we accept go through a real handshake between two Envoys. */
+const ANSWERED = 200;
+
+describe('signed certificates that differ from good ones', () => {
+  let judges: Judges;
+  before(async () => {
+    judges = { go: await startGoJudge(), openssl: startOpensslJudge() };
+  });
+  after(async () => {
+    for (const judge of Object.values(judges)) await judge[Symbol.asyncDispose]();
+  });
+
+  it('are accepted by us only where OpenSSL, Go and Envoy accept them, but for the kinds in docs/verification.md', async (t) => {
+    const from = Date.now() % 2 ** 31;
+    const result = await fuzz({ judges, cases: CASES, from, notLoaded });
+    t.diagnostic(`seeds from ${from}`);
+    for (const line of table(result).split('\n')) t.diagnostic(line);
+    assert.ok(result.accepted.ours > CASES / 10, 'nearly nothing was accepted');
+    assert.equal(unknownIn(result), 0, await explain(result, judges));
+  });
+
+  it('reach the upstream through a real Envoy where we accept them', async () => {
+    const accepted: Case[] = [];
+    for (let seed = Date.now() % 2 ** 31; accepted.length < ANSWERED; seed++) {
+      const one = makeCase(seed, Date.now());
+      if ((await opinionOn(one, Date.now())).ok) accepted.push(one);
+    }
+    const refused = await notAnswered(accepted);
+    assert.deepEqual(
+      [...refused].map(([{ seed, labels }, why]) => `seed ${seed}: ${labels.join(' + ')}: ${why}`),
+      [],
+    );
+  });
+});
