@@ -41,8 +41,8 @@ export const SKEW_MS = 30_000;
  */
 export const LIMITS = { chain: 10, bundle: 64, chainBytes: 64 * 1024, bundleBytes: 256 * 1024 } as const;
 
-/** What Envoy's BoringSSL loads. */
-const CURVES: readonly string[] = ['P-256', 'P-384', 'P-521'];
+/** What Envoy's BoringSSL loads, and verifies as an upstream: a leaf on P-521 it loads and does not verify. */
+const CURVES: readonly string[] = ['P-256', 'P-384'];
 const SMALLEST_RSA = 2048;
 
 const day = (ms: number): string => new Date(ms).toISOString();
@@ -96,7 +96,7 @@ export function keyType({ leaf }: Subject): string | undefined {
   const type = leaf.keyType;
   if (type.type === 'ec' && CURVES.includes(type.curve)) return undefined;
   if (type.type === 'rsa' && type.bits >= SMALLEST_RSA) return undefined;
-  return `the leaf's key is ${describeKeyType(type)}; Envoy loads EC P-256, P-384, P-521 and RSA from ${SMALLEST_RSA} bits`;
+  return `the leaf's key is ${describeKeyType(type)}; Envoy takes EC P-256, P-384 and RSA from ${SMALLEST_RSA} bits`;
 }
 
 export function keyMismatch({ pair, leaf, wish }: Subject): string | undefined {
@@ -165,6 +165,10 @@ export function linkExpired({ at }: FailedPath, now: number): string {
   return `${named(at)} above the leaf is valid from ${day(at.notBefore)} to ${day(at.notAfter)}, and it is ${day(now)}`;
 }
 
+export function malformed({ at, how }: FailedPath): string {
+  return `${named(at)} cannot be read by every upstream: ${how}`;
+}
+
 export function brokenPath({ at, how }: FailedPath): string {
   return `${named(at)} cannot be part of the path from the leaf to a root: ${how}`;
 }
@@ -177,5 +181,14 @@ export function subjectOf(
   now: number,
 ): Subject {
   const path = findPath(leaf, pair.chain.slice(1), bundle, now, wish.skewMs ?? SKEW_MS);
-  return { pair, leaf, bundle, wish, now, path };
+  return { pair, leaf, bundle, wish, now, path: path.ok ? (unreadable(pair, path.path) ?? path) : path };
+}
+
+/** Go reads each certificate that it is sent, also one that no path needs. */
+function unreadable({ chain }: Pair, path: readonly Certificate[]): FailedPath | undefined {
+  for (const at of chain) {
+    const how = at.defect ?? (path.includes(at) || at.hasUsableKey ? undefined : 'its public key cannot be used');
+    if (how !== undefined) return { ok: false, reason: 'malformed', at, how };
+  }
+  return undefined;
 }

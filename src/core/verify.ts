@@ -83,7 +83,12 @@ export const CHECKS: readonly Check[] = [
     reasons: ['no_issuer', 'no_root'],
     say: checks.chainIncomplete,
   },
-  onPath('ERR_VERIFY_MALFORMED', 'every reader can read each certificate of the path', 'malformed'),
+  {
+    code: 'ERR_VERIFY_MALFORMED',
+    title: 'every upstream can read each certificate of the chain',
+    reasons: ['malformed'],
+    say: checks.malformed,
+  },
   onPath('ERR_VERIFY_ISSUER_NOT_CA', 'every issuer is a CA', 'not_ca'),
   onPath('ERR_VERIFY_ISSUER_KEY_USAGE', 'every issuer may sign certificates', 'issuer_key_usage'),
   onPath('ERR_VERIFY_ISSUER_KEY_TYPE', 'every issuer has a key that upstreams can verify with', 'issuer_key_type'),

@@ -146,6 +146,16 @@ export class Certificate {
     return this.#x509.publicKey;
   }
 
+  /** False for an EC key that is no point of its curve. */
+  get hasUsableKey(): boolean {
+    try {
+      this.publicKey.export({ type: 'spki', format: 'der' });
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
   /** Hex without colons. */
   get authorityKeyId(): string | undefined {
     return this.#authority.keyId;

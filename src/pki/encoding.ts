@@ -18,14 +18,15 @@ export function versionDefect(fields: Fields): string | undefined {
 }
 
 /** Why Envoy does not load a certificate, whether or not it is used for a path; undefined when it does. */
-export function loadDefect({ issuer, subject, publicKey }: Fields): string | undefined {
+export function loadDefect({ issuer, subject, publicKey, parts }: Fields): string | undefined {
   for (const name of [issuer, subject]) {
     if (children(name).some((set) => set.tag !== TAG.set || set.content.length === 0)) {
       return 'a part of its subject or issuer is empty';
     }
   }
   const [, key] = children(publicKey);
-  return key?.content[0] === 0 ? undefined : 'its public key ends within a byte';
+  if (key?.content[0] !== 0) return 'its public key ends within a byte';
+  return parts[2]?.content[0] === 0 ? undefined : 'its signature ends within a byte';
 }
 
 /** Why some reader of certificates cannot read the fields beside the extensions; undefined when all can. */

@@ -30,6 +30,8 @@ export const KEY_CERT_SIGN = 0x04;
 export interface Extension {
   readonly id: string;
   readonly critical: boolean;
+  /** Whether the flag is written as in DER. */
+  readonly isFlagDer: boolean;
   /** The content of its OCTET STRING: DER by its definition, anything in practice. */
   readonly value: Buffer;
 }
@@ -103,8 +105,9 @@ export function extensionsIn(list: Tlv | undefined): Extension[] {
     if (!id || value?.tag !== TAG.octetString || parts.length > 3) {
       throw new PkiError('ERR_DER_SYNTAX', 'an extension is not an identifier, a flag and a value');
     }
-    const critical = parts.length === 3 && second?.content[0] !== 0;
-    return { id: readOid(id), critical, value: value.content };
+    const flag = parts.length === 3 ? second : undefined;
+    const critical = flag !== undefined && flag.content[0] !== 0;
+    return { id: readOid(id), critical, isFlagDer: flag === undefined || isDerBoolean(flag), value: value.content };
   });
 }
 
@@ -114,6 +117,8 @@ export function readExtensions(extensions: readonly Extension[]): Extensions {
   const defects: string[] = [];
   const twice = extensions.find((extension) => byId.get(extension.id) !== extension);
   if (twice) defects.push(`the extension ${twice.id} is there twice`);
+  const odd = extensions.find(({ isFlagDer }) => !isFlagDer);
+  if (odd) defects.push(`the extension ${odd.id} has a flag that is neither TRUE nor FALSE`);
 
   const read = <T>(id: string, how: (value: Tlv) => T): T | undefined => {
     const found = byId.get(id);
@@ -126,6 +131,7 @@ export function readExtensions(extensions: readonly Extension[]): Extensions {
     }
   };
   for (const id of SEQUENCES) read(id, sequencesIn);
+  read(OID.certificatePolicies, requireDistinctPolicies);
   const basic = read(OID.basicConstraints, readBasicConstraints);
   const names = read(OID.subjectAltName, readNames);
   if (names?.defect) defects.push(names.defect);
@@ -175,6 +181,15 @@ const sequencesIn = (value: Tlv): void => {
   for (const item of someIn(value)) itemsIn(item);
 };
 
+/** Go and BoringSSL refuse a policy that is named twice. */
+function requireDistinctPolicies(value: Tlv): void {
+  const ids = someIn(value).flatMap((policy) => itemsIn(policy).slice(0, 1).map(readOid));
+  if (new Set(ids).size < ids.length) throw new PkiError('ERR_DER_SYNTAX', 'a policy is there twice');
+}
+
+const isDerBoolean = ({ tag, content }: Tlv): boolean =>
+  tag === TAG.boolean && content.length === 1 && (content[0] === 0 || content[0] === 0xff);
+
 function readOctets(value: Tlv): Buffer {
   if (value.tag !== TAG.octetString) throw new PkiError('ERR_DER_SYNTAX', 'it is not an OCTET STRING');
   return value.content;
@@ -187,7 +202,7 @@ function readBasicConstraints(value: Tlv): { ca: boolean; pathLength: number | u
   if (items.length > 0 || (length && length.tag !== TAG.integer)) {
     throw new PkiError('ERR_DER_SYNTAX', 'it is not a flag and a path length');
   }
-  if (flag && (flag.content.length !== 1 || (flag.content[0] !== 0 && flag.content[0] !== 0xff))) {
+  if (flag && !isDerBoolean(flag)) {
     throw new PkiError('ERR_DER_SYNTAX', 'its flag is neither TRUE nor FALSE');
   }
   const [first = 0x80] = length?.content ?? [];

@@ -95,11 +95,24 @@ function isNetwork(bytes: Buffer): boolean {
 export function violationOf({ permitted, excluded }: NameConstraints, names: Constrained): string | undefined {
   const dns = names.dns.length > 0 ? names.dns : names.commonNames;
   return (
+    incomparable('URI', names.uris, uriMatches) ??
+    incomparable('DNS name', dns, dnsMatches) ??
+    incomparable('email address', names.emails, emailMatches) ??
     violated('URI', names.uris, permitted.uris, excluded.uris, uriMatches) ??
     violated('DNS name', dns, permitted.dns, excluded.dns, dnsMatches) ??
     violated('email address', names.emails, permitted.emails, excluded.emails, emailMatches) ??
     violated('IP address', names.ips, permitted.ips, excluded.ips, ipMatches)
   );
+}
+
+/** Under any constraint Go refuses a name that it could not compare with one of its form. */
+function incomparable(
+  form: string,
+  names: readonly string[],
+  matches: (name: string, base: string) => Match,
+): string | undefined {
+  const odd = names.find((name) => matches(name, '') === undefined);
+  return odd === undefined ? undefined : `the ${form} ${JSON.stringify(odd)} cannot be compared with them`;
 }
 
 function violated<Base>(
@@ -114,9 +127,6 @@ function violated<Base>(
   if (names.length * count > MOST_COMPARISONS) return `there are too many names (${names.length}) to compare with them`;
   for (const name of names) {
     const [allowing, forbidding] = [permitted, excluded].map((bases) => bases.map((base) => matches(name, base)));
-    if ([...(allowing ?? []), ...(forbidding ?? [])].includes(undefined)) {
-      return `the ${form} ${JSON.stringify(name)} cannot be compared with them`;
-    }
     if (forbidding?.some((match) => match !== 'no')) return `the ${form} ${name} is excluded`;
     if (permitted.length > 0 && !allowing?.includes('yes')) return `the ${form} ${name} is not permitted`;
   }
