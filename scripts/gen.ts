@@ -13,6 +13,7 @@ import { renderReference } from './generate/reference.ts';
 import { withSection } from './generate/section.ts';
 import { renderValuesSchema } from './generate/values.ts';
 import { describeValues, renderValuesTable } from './generate/values-descriptions.ts';
+import { renderKinds } from './generate/verification.ts';
 import { ROOT } from './tree.ts';
 
 const CHART = 'deploy/helm/meshcert';
@@ -33,6 +34,7 @@ const outputs: Readonly<Record<string, () => string | Promise<string>>> = {
   'docs/reference/mesh-certificate.schema.json': () => `${JSON.stringify(jsonSchema(adapters), null, 2)}\n`,
   'docs/reference/mesh-certificate.md': () => renderReference(adapters),
   'docs/reference/commands.md': renderCommands,
+  'docs/verification.md': () => withSection(join(ROOT, 'docs/verification.md'), 'kinds', renderKinds()),
   'docs/metrics.md': () => withSection(join(ROOT, 'docs/metrics.md'), 'metrics', renderMetrics()),
 };
 

@@ -13,7 +13,11 @@ export function versionOf({ signed: [first] }: Fields): number {
 export function versionDefect(fields: Fields): string | undefined {
   const version = versionOf(fields);
   if (version === 1 && fields.signed[0]?.tag === 0xa0) return 'it says that it is of version 1, which is never written';
-  if (version === 1) return fields.extensions && 'it is of version 1 and has extensions, which need version 3';
+  // Anything after the public key: unique identifiers came with version 2.
+  if (version === 1 && fields.signed.at(-1) !== fields.publicKey) {
+    return 'it is of version 1 and has extensions or unique identifiers, which need version 3';
+  }
+  if (version === 1) return undefined;
   return version === 3 ? undefined : `it is of version ${version}, which is not in use; certificates are of version 3`;
 }
 

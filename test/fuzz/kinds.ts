@@ -37,17 +37,17 @@ export const REFUSED_BY_US: readonly Kind[] = [
     what: 'a certificate of version 1 with an explicit version, of version 2, of version 4, or of version 1 with extensions',
     why: 'Envoy does not load it.',
     says: /^ERR_VERIFY_VERSION$/,
-    labels: /version|that no one can use/,
+    labels: /version|that no one can use|unique ids/,
   },
   {
-    what: 'an empty part in a subject or issuer; a public key that ends within a byte',
+    what: 'an empty part in a subject or issuer; a public key or a signature that ends within a byte',
     why: 'Envoy does not load it.',
     says: /^ERR_VERIFY_LOADING$/,
-    labels: /empty RDN|SEQUENCE|SET|key (with unused|that says)|subject/,
+    labels: /empty RDN|SEQUENCE|SET|key (with unused|that says)|subject|signature with unused/,
   },
   {
     what: 'an Ed25519 leaf, or one on P-521',
-    why: 'Envoy loads no Ed25519 key, and its upstreams verify no signature by P-521.',
+    why: 'Most upstreams in a mesh are Envoys, which accept neither from a client in TLS 1.3.',
     says: /^ERR_VERIFY_KEY_TYPE$/,
     labels: /key (ed25519|p521|secp256k1|rsa1024)/,
   },
@@ -78,13 +78,13 @@ export const REFUSED_BY_US: readonly Kind[] = [
   },
   {
     what: 'an ECDSA signature algorithm with NULL parameters',
-    why: 'RFC 5758 forbids it, and BoringSSL does not verify it.',
+    why: 'RFC 5758 forbids it, and no known CA writes it.',
     says: /^ERR_VERIFY_SIGNATURE_ALGORITHM$/,
     labels: /NULL beside the algorithm|PSS|signed/,
   },
 ];
 
-/** Accepted by our checks and refused by the preflight handshake: what OpenSSL alone can know. */
+/** Accepted by our checks and refused by OpenSSL: what it alone can know. */
 export const REFUSED_BY_PREFLIGHT: readonly Kind[] = [
   {
     what: 'two certificates for one subject and key, the first of which is not usable',
@@ -96,13 +96,25 @@ export const REFUSED_BY_PREFLIGHT: readonly Kind[] = [
     what: 'a leaf with the subject of its issuer',
     why: 'OpenSSL takes it for a self-signed certificate.',
     says: /self.signed/i,
-    labels: /one name|subject with|issuer name/,
+    labels: /one name|subject|issuer name/,
   },
   {
     what: 'a proxy certificate extension, or a Netscape certificate type, that is not critical',
     why: 'OpenSSL acts on both; nobody else knows them.',
     says: /./,
     labels: /extension (proxy|Netscape)/,
+  },
+  {
+    what: 'two certificates for one subject and key under different roots, the first of which is not in the bundle',
+    why: 'A valid path exists, and Go finds it. OpenSSL follows the first issuer in the chain.',
+    says: /issuer certificate/i,
+    labels: /second way|twin|certify/,
+  },
+  {
+    what: 'a leaf that is in the bundle itself, with certificates beside it that are not its path',
+    why: 'OpenSSL looks for an issuer first.',
+    says: /issuer certificate|self.signed/i,
+    labels: /^the leaf (is|issues)|in the bundle|only root/,
   },
 ];
 
@@ -112,7 +124,7 @@ export const REFUSED_BY_GO: readonly Kind[] = [];
 /** Accepted by us, and by OpenSSL only with partial chains. */
 export const PARTIAL: Kind = {
   what: 'a path that ends in a certificate of the bundle that another one issued',
-  why: 'Envoy, Go and rustls take each certificate of the bundle for an anchor; OpenSSL does so only where it is told to. See ADR 0006.',
+  why: 'Envoy, Go and rustls take each certificate of the bundle for an anchor; OpenSSL does so only where it is told to.',
   says: /./,
   labels: /./,
 };
@@ -121,7 +133,8 @@ export const PARTIAL: Kind = {
 export function knownKind({ at, ours, openssl, go }: Judged): Kind | undefined {
   const fits = (said: string | undefined) => (kind: Kind) =>
     kind.says.test(said ?? '') && at.labels.some((label) => kind.labels.test(label));
-  if (!ours.ok) return REFUSED_BY_US.find(fits(ours.code));
-  if (!openssl.ok) return openssl.partial && go.ok ? PARTIAL : undefined;
+  if (!ours.ok)
+    return ours.checked ? REFUSED_BY_PREFLIGHT.find(fits(ours.message)) : REFUSED_BY_US.find(fits(ours.code));
+  if (!openssl.ok) return openssl.partial && go.ok ? PARTIAL : REFUSED_BY_PREFLIGHT.find(fits(openssl.reason));
   return REFUSED_BY_GO.find(fits(go.reason));
 }
