@@ -5,6 +5,9 @@ const HOST = String.raw`(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][-A-Za-z0-9_.]{0,252})`;
 /** 1 to 65535 as a pattern, so that the API server refuses the others too. */
 const PORT = '([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])';
 
+/** The API server estimates what a rule over these costs by their length: a host of 253, a port, a scheme. */
+const LONGEST = 300;
+
 const HOST_PORT = new RegExp(`^${HOST}:${PORT}$`);
 const HTTP_OR_SOCKET = new RegExp(String.raw`^(https?://${HOST}(:${PORT})?/?|unix:///\S+)$`);
 
@@ -16,6 +19,7 @@ const HTTP_OR_SOCKET = new RegExp(String.raw`^(https?://${HOST}(:${PORT})?/?|uni
 export function hostPort(example: string) {
   return z
     .string()
+    .max(LONGEST)
     .regex(HOST_PORT, { error: `expected host:port with a port of 1 to 65535, such as "${example}"`, abort: true })
     .refine((text) => !text.startsWith('[') || isIPv6(splitAddress(text).host), 'has no IPv6 address in its brackets');
 }
@@ -24,6 +28,7 @@ export function hostPort(example: string) {
 export function httpOrSocket() {
   return z
     .string()
+    .max(LONGEST)
     .regex(HTTP_OR_SOCKET, {
       error: 'expected http://host:port or https://host:port with a port of 1 to 65535, or unix:///path',
       abort: true,
