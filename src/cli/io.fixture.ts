@@ -27,6 +27,7 @@ export async function say(
     isTTY?: boolean;
     stdin?: string;
     onOutput?: (all: string) => void;
+    onError?: (all: string) => unknown;
   } = {},
 ): Promise<Said> {
   let stdout = '';
@@ -41,7 +42,12 @@ export async function say(
         options.onOutput?.(stdout);
       },
     },
-    stderr: { write: (text) => (stderr += text) },
+    stderr: {
+      write(text) {
+        stderr += text;
+        options.onError?.(stderr);
+      },
+    },
     env: options.env ?? {},
     signal: options.signal ?? new AbortController().signal,
   });

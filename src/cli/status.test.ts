@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { mkdtemp } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -116,6 +119,59 @@ test('--watch shows each change as a further line until it is ended', { timeout:
   });
   assert.ok(code === 0 || code === 130);
   assert.match(stdout, /elsewhere [^\n]* 3 [^\n]*\n[\s\S]*elsewhere [^\n]* 88 /);
+});
+
+test('--watch says what it waits for', { timeout: 30_000 }, async () => {
+  for (const [argv, words] of [
+    [['-n', 'default'], /^Waiting for MeshCertificates in namespace default\. Press Ctrl-C to end\.\n$/],
+    [['-A'], /^Waiting for changes in all namespaces\. Press Ctrl-C to end\.\n$/],
+  ] as const) {
+    const stop = new AbortController();
+    const { stderr } = await say(['status', '--watch', ...argv], {
+      env,
+      signal: stop.signal,
+      onError: (all) => all.includes('Ctrl-C') && stop.abort(),
+    });
+    assert.match(stderr, words);
+  }
+});
+
+test('an API server that cannot be reached is reported at once, with --watch too', { timeout: 30_000 }, async () => {
+  const dead = await startKubeApi();
+  const KUBECONFIG = join(await mkdtemp(join(tmpdir(), 'meshcert-status-')), 'config');
+  await dead.writeKubeconfig(KUBECONFIG);
+  await dead.stop();
+  for (const flags of [[], ['--watch']]) {
+    const { code, stderr } = await say(['status', ...flags], { env: { KUBECONFIG } });
+    assert.equal(code, 1);
+    assert.match(stderr, /^meshcert status: ERR_KUBE_UNREACHABLE: list meshcertificates .*Check the address/);
+    assert.doesNotMatch(stderr, /again/);
+  }
+  const absent = await say(['status'], { env: { KUBECONFIG: '/nonexistent' } });
+  assert.equal(absent.code, 1);
+  assert.match(
+    absent.stderr,
+    /^meshcert status: ERR_KUBE_CONFIG: cannot read the kubeconfig \/nonexistent: no such file/,
+  );
+});
+
+test('labels select, names are printed for other commands, and an agent knows no labels', async () => {
+  assert.equal((await say(['status', '-l', 'mesh=none'], { env })).stdout, '');
+  const { stdout } = await say(['status', '-o=name'], { env });
+  assert.equal(stdout, 'meshcertificate.meshcert.dev/bad\nmeshcertificate.meshcert.dev/good\n');
+  const { code, stderr } = await say(['status', '--url', 'http://127.0.0.1:1', '-l', 'a=b']);
+  assert.equal(code, 2);
+  assert.match(stderr, /--selector cannot be used with --url/);
+});
+
+test('a server that is no agent is told apart', async () => {
+  const server = createServer((_, response) => response.end('<html>')).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as AddressInfo;
+  const { code, stderr } = await say(['status', '--url', `http://127.0.0.1:${port}`]);
+  server.close();
+  assert.equal(code, 1);
+  assert.match(stderr, /did not answer as a meshcert agent does; check --url/);
 });
 
 test('--url asks an agent that runs from a file', async () => {

@@ -1,11 +1,15 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { execFile } from 'node:child_process';
+import { mkdir, mkdtemp, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { promisify } from 'node:util';
 import { parseAllDocuments } from 'yaml';
+import { builtBundle } from '../../scripts/built-bundle.ts';
 import { say } from '../../src/cli/io.fixture.ts';
 import * as made from '../../src/onboard/cluster.fixture.ts';
+import { peer } from './build.ts';
 import { prepareCluster } from './parts/prepare.ts';
 import { type KubeApiserver, startKubeApiserver } from './servers/kube-apiserver.ts';
 
@@ -99,6 +103,21 @@ describe('the built bundle on a real API server', () => {
       });
     }
   }
+
+  it('completes as a plugin of the real kubectl', async () => {
+    const bin = join(dir, 'bin');
+    await mkdir(bin);
+    for (const name of ['kubectl-meshcert', 'kubectl_complete-meshcert'])
+      await symlink(await builtBundle(), join(bin, name));
+    const PATH = `${bin}:${dirname(process.execPath)}:${process.env.PATH}`;
+    const kubectl = async (...args: string[]) => {
+      const { stdout } = await promisify(execFile)(await peer('kubectl'), args, { env: { ...env, PATH, HOME: dir } });
+      return stdout;
+    };
+    assert.match(await kubectl('__complete', 'meshcert', 'schem'), /^schema\t.*\n:4\n/);
+    assert.match(await kubectl('__complete', 'meshcert', 'status', '-o', 'w'), /^wide\n:4\n/);
+    assert.match(await kubectl('meshcert', 'schema', '--crd'), /^apiVersion: apiextensions/);
+  });
 
   it('acts as somebody else by --as, whom RBAC judges', async () => {
     const nobody = await say(['status', '-n', 'emissary', '--as', 'jane', '--as-group', 'system:authenticated'], {
