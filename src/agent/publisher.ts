@@ -2,6 +2,7 @@ import { describe, FIELD_MANAGER, type KubeObject, type ObjectRef, refOf } from 
 import { foreignMessage, type Step } from '../core/plan.ts';
 import type { Kube } from '../kube/api.ts';
 import { KubeError } from '../kube/error.ts';
+import type { Clock } from '../mesh/clock.ts';
 import { codeOf } from '../mesh/error.ts';
 import type { Problem } from './decide.ts';
 import type { Precedence } from './precedence.ts';
@@ -16,6 +17,7 @@ export interface Fence {
 
 export interface PublisherOptions {
   readonly kube: Kube;
+  readonly clock: Pick<Clock, 'now'>;
   readonly fence: Fence;
   readonly spacing: Spacing;
   readonly precedence: Precedence;
@@ -30,6 +32,10 @@ export interface Written {
   readonly object: KubeObject;
   /** Names of fields, never values. */
   readonly changed: readonly string[];
+  /** Epoch ms. */
+  readonly startedAt: number;
+  /** Epoch ms. */
+  readonly endedAt: number;
 }
 
 export interface Outcome {
@@ -62,8 +68,10 @@ export async function publish(
     const urgent = options.precedence.urgent();
     try {
       options.fence.check();
+      const startedAt = options.clock.now();
       const object = await write(step, options, signal);
-      written.push({ ref, action: step.action, object, changed: step.changed });
+      const endedAt = options.clock.now();
+      written.push({ ref, action: step.action, object, changed: step.changed, startedAt, endedAt });
     } catch (cause) {
       if (signal.aborted) throw cause;
       return { written, problem: { ref, ...explain(ref, cause), cause } };

@@ -26,7 +26,7 @@ import type { Log } from '../mesh/log.ts';
 import { createLog } from '../telemetry/log.ts';
 import { createMetrics, type Metrics } from '../telemetry/metrics.ts';
 import { type AgentSettings, agentSettings } from './agent-settings.ts';
-import type { Io } from './command.ts';
+import { type Io, UsageError } from './command.ts';
 import type { AgentFlags } from './commands/agent.ts';
 import { listenAddress } from './listen.ts';
 import { VERSION } from './version.ts';
@@ -85,6 +85,8 @@ export async function runAgent(given: AgentFlags, io: Io): Promise<number> {
     sinks.push(statuses, new EventSink(events));
     writers.push(statuses, events);
   }
+  const tracing = await startTraces(flags.otlpEndpoint, io, log);
+  if (tracing) sinks.push(tracing.sink);
   // The last, so that what it waits for was told to the writers before.
   if (once) sinks.push(once);
   const wishes = wishesOf(flags, { kube, log, metrics, namespace, leadership, io, once, health });
@@ -123,6 +125,7 @@ export async function runAgent(given: AgentFlags, io: Io): Promise<number> {
   try {
     await running.run(signal);
   } finally {
+    await tracing?.stop();
     await http?.stop();
     kube.close();
   }
@@ -130,6 +133,28 @@ export async function runAgent(given: AgentFlags, io: Io): Promise<number> {
   if (!once) return 0;
   if (!once.done) io.stderr.write(`meshcert agent: not everything was published:\n${once.explain()}\n`);
   return once.done ? 0 : 1;
+}
+
+/** Traces publications where an endpoint is given; nothing of OpenTelemetry is loaded otherwise. */
+async function startTraces(flag: URL | undefined, io: Io, log: Log) {
+  const given = io.env.OTEL_EXPORTER_OTLP_ENDPOINT;
+  if (!flag && !given) return undefined;
+  if (!flag && !URL.canParse(given ?? '')) {
+    throw new UsageError('OTEL_EXPORTER_OTLP_ENDPOINT is not a URL, such as http://otel-collector:4318');
+  }
+  const [{ startTracing }, { TraceSink }] = await Promise.all([
+    import('../telemetry/otlp.ts'),
+    import('../agent/trace-sink.ts'),
+  ]);
+  const instance = io.env.POD_NAME ?? `pid-${process.pid}`;
+  const { tracer, stop } = startTracing({
+    endpoint: flag ?? new URL(given ?? ''),
+    version: VERSION,
+    instance,
+    clock,
+    log,
+  });
+  return { sink: new TraceSink(tracer, clock), stop };
 }
 
 /** Longer than a slow API server takes, shorter than an operator waits for a Job that has done its work. */

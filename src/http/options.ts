@@ -10,7 +10,7 @@ export interface HttpOptions {
   readonly version: string;
   readonly source: StatusSource;
   health(): AgentHealth;
-  readonly metrics: { expose(): string };
+  readonly metrics: { expose(format?: 'prometheus' | 'openmetrics'): string };
   readonly clock: Clock;
   readonly log: Log;
 }

@@ -68,7 +68,14 @@ function routesOf(options: HttpOptions, streams: EventStreams): ReadonlyMap<stri
         json(response, body.ready ? 200 : 503, body);
       },
     ],
-    ['/metrics', (_, response) => answer(response, 200, 'text/plain; version=0.0.4', options.metrics.expose())],
+    [
+      '/metrics',
+      (request, response) => {
+        if (acceptsOpenMetrics(request)) {
+          answer(response, 200, 'application/openmetrics-text; version=1.0.0', options.metrics.expose('openmetrics'));
+        } else answer(response, 200, 'text/plain; version=0.0.4', options.metrics.expose());
+      },
+    ],
     [
       '/api/status',
       (_, response) => {
@@ -105,6 +112,16 @@ function answer(response: ServerResponse, status: number, type: string, body: st
     'Content-Length': bytes.length,
   });
   response.end(bytes);
+}
+
+/** Whether the client names OpenMetrics 1.0, or no version, and does not rule it out with `q=0`. */
+function acceptsOpenMetrics({ headers }: IncomingMessage): boolean {
+  const ranges = (headers.accept ?? '').split(',').map((range) => range.trim().toLowerCase().split(/ *; */));
+  return ranges.some(
+    ([type, ...parameters]) =>
+      type === 'application/openmetrics-text' &&
+      parameters.every((one) => !/^q=0(\.0*)?$/.test(one) && !(one.startsWith('version=') && one !== 'version=1.0.0')),
+  );
 }
 
 const pathOf = (request: IncomingMessage): string => (request.url ?? '/').split('?', 1)[0] ?? '/';

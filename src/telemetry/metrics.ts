@@ -1,5 +1,5 @@
 import { METRICS } from './definitions.ts';
-import { type Definition, Metric } from './registry.ts';
+import { type Definition, type Exposition, Metric } from './registry.ts';
 
 type LabelsOf<D> = D extends { readonly labels: readonly (infer L extends string)[] } ? L : never;
 type All = { readonly [K in keyof typeof METRICS]: Metric<LabelsOf<(typeof METRICS)[K]>> };
@@ -8,7 +8,7 @@ export interface Metrics extends All {
   /** Called before each answer, to set what is read rather than counted. */
   onCollect(read: () => void): void;
   /** The answer to GET /metrics. */
-  expose(): string;
+  expose(format?: Exposition): string;
 }
 
 /** A set of all metrics, each at nothing. One for an agent; nothing is global. */
@@ -23,14 +23,15 @@ export function createMetrics(build: { version: string }): Metrics {
   return {
     ...all,
     onCollect: (read) => readers.push(read),
-    expose() {
+    expose(format = 'prometheus') {
       for (const read of readers) read();
       const { user, system } = process.cpuUsage();
       all.processCpu.set({}, (user + system) / 1e6);
       const { rss, heapUsed } = process.memoryUsage();
       all.processMemory.set({}, rss);
       all.heapUsed.set({}, heapUsed);
-      return entries.map(([, metric]) => metric.expose()).join('');
+      const text = entries.map(([, metric]) => metric.expose(format)).join('');
+      return format === 'openmetrics' ? `${text}# EOF\n` : text;
     },
   };
 }

@@ -17,6 +17,9 @@ interface Series {
   readonly counts: number[];
 }
 
+/** The text format of Prometheus 0.0.4, or OpenMetrics 1.0. */
+export type Exposition = 'prometheus' | 'openmetrics';
+
 const NO_COUNTS: number[] = [];
 
 /** Tells each series that there is now. */
@@ -80,10 +83,13 @@ export class Metric<L extends string = string> {
     }
   }
 
-  /** In the text format of Prometheus. */
-  expose(): string {
+  expose(format: Exposition = 'prometheus'): string {
     const { name, type, help, labels: names } = this.definition;
-    let text = `# HELP ${name} ${escapeHelp(help)}\n# TYPE ${name} ${type}\n`;
+    const open = format === 'openmetrics';
+    // In OpenMetrics the family of a counter has no suffix, only its samples have.
+    const family = open && type === 'counter' ? name.replace(/_total$/, '') : name;
+    const shown = open ? escapeHelp(help).replaceAll('"', '\\"') : escapeHelp(help);
+    let text = `# HELP ${family} ${shown}\n# TYPE ${family} ${type}\n`;
     for (const series of [...this.#series.values()].flat()) {
       text += type === 'histogram' ? this.#exposeHistogram(series) : line(name, names, series.labels, series.value);
     }

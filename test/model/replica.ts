@@ -116,7 +116,8 @@ export class Replica {
     const { signal } = this.#life;
     const view = { get: (ref: Parameters<typeof keyOf>[0]) => this.#seen.get(keyOf(ref)) };
     const precedence = new Precedence(this.clock);
-    const options = { kube, fence, spacing: this.#spacing, precedence, dryRun: false, view };
+    const { clock } = this;
+    const options = { kube, clock, fence, spacing: this.#spacing, precedence, dryRun: false, view };
     const outcome = await publish(steps, options, signal).catch((error: unknown) => {
       if (signal.aborted) return undefined;
       throw error;

@@ -1,22 +1,27 @@
 import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import { goodStatus } from '../../src/http/board.fixture.ts';
+import { Board, goodStatus } from '../../src/http/board.fixture.ts';
+import { startHttp } from '../../src/http/server.ts';
+import { systemClock } from '../../src/mesh/clock.ts';
+import { silentLog } from '../../src/mesh/log.ts';
 import { METRICS } from '../../src/telemetry/definitions.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
 import { deriveSeries } from '../../src/telemetry/observed.ts';
-import type { Metric } from '../../src/telemetry/registry.ts';
+import type { Exposition, Metric } from '../../src/telemetry/registry.ts';
+import { freePorts } from './servers/loopback.ts';
+import { Daemon, scratchDir, serverOf } from './servers/process.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const ALERTS = join(ROOT, 'deploy/alerts');
 const run = promisify(execFile);
 
 /** The text format with something in every metric. */
-function exposition(): string {
+function exposition(format?: Exposition): string {
   const metrics = createMetrics({ version: '1.2.3' });
   const now = Date.UTC(2026, 0, 1);
   deriveSeries(metrics, () => [
@@ -34,7 +39,7 @@ function exposition(): string {
     if (definition.type === 'histogram') (metric as Metric).observe(labels, 0.3);
     else (metric as Metric).inc(labels);
   }
-  return metrics.expose();
+  return metrics.expose(format);
 }
 
 test('promtool has nothing to say about our metrics', async () => {
@@ -69,5 +74,55 @@ test('alerts and dashboard ask for metrics that exist', async () => {
     const asked = new Set(text.match(/\b(meshcert|process)_[a-z_]+/g));
     assert.ok(asked.size > 5);
     for (const name of asked) assert.ok(known.has(name), `${file}: ${name}`);
+  }
+});
+
+test('a real Prometheus scrapes the agent in OpenMetrics and reads every series', async () => {
+  const dir = scratchDir('prometheus');
+  let format = '';
+  const http = await startHttp({
+    ...{ host: '127.0.0.1', port: 0, version: '1.2.3', clock: systemClock, log: silentLog },
+    source: new Board(),
+    health: () => ({ ready: true, problems: [] }),
+    metrics: {
+      expose: (asked = 'prometheus') => {
+        format = asked;
+        return exposition(asked);
+      },
+    },
+  });
+  const { web } = await freePorts('web');
+  const config = join(dir, 'prometheus.yml');
+  const target = `{targets: ["127.0.0.1:${http.port}"]}`;
+  await writeFile(config, `scrape_configs: [{job_name: meshcert, scrape_interval: 1s, static_configs: [${target}]}]\n`);
+  const ask = async (path: string): Promise<unknown> => {
+    const response = await fetch(`http://127.0.0.1:${web}${path}`);
+    return ((await response.json()) as { data: unknown }).data;
+  };
+  interface Targets {
+    readonly activeTargets: readonly { readonly health: string; readonly lastError: string }[];
+  }
+  const scraped = async () => ((await ask('/api/v1/targets')) as Targets).activeTargets[0];
+  const prometheus = await Daemon.start({
+    name: 'prometheus',
+    file: 'prometheus',
+    args: [
+      `--config.file=${config}`,
+      `--storage.tsdb.path=${join(dir, 'data')}`,
+      `--web.listen-address=127.0.0.1:${web}`,
+    ],
+    dir,
+    ready: async () => ((await scraped())?.health ?? 'unknown') !== 'unknown',
+  });
+  await using server = serverOf(prometheus, dir);
+  try {
+    const { health, lastError } = (await scraped()) ?? {};
+    assert.deepEqual([health, lastError, format], ['up', '', 'openmetrics'], server.log());
+    const names = (await ask('/api/v1/label/__name__/values')) as string[];
+    for (const { name, type } of Object.values(METRICS)) {
+      assert.ok(names.includes(type === 'histogram' ? `${name}_count` : name), name);
+    }
+  } finally {
+    await http.stop();
   }
 });

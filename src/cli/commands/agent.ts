@@ -71,6 +71,12 @@ const flags = {
       'interface (http://127.0.0.1:8001)',
     diagnosticsUrls,
   ).helpGroup(WHERE),
+  otlpEndpoint: parsed(
+    '--otlp-endpoint <url>',
+    'Send traces of publications to this OTLP/HTTP receiver, such as http://otel-collector:4318 ' +
+      '(default: $OTEL_EXPORTER_OTLP_ENDPOINT; without either, no traces)',
+    httpUrl,
+  ).helpGroup(WHERE),
   kubeconfig: text('--kubeconfig <file>', "Instead of $KUBECONFIG or the pod's ServiceAccount")
     .offers('files')
     .helpGroup(WHERE),
@@ -115,6 +121,11 @@ function accountEntry(entry: string): string {
 function addressEntry(entry: string): string {
   if (/^(unix:\/\S+|(\[[0-9A-Fa-f:.]+\]|[^\s/:]+)(:\d{1,5})?)$/.test(entry)) return entry;
   throw new Error('expected HOST, HOST:PORT or unix:/PATH');
+}
+
+function httpUrl(url: string): URL {
+  if (/^https?:\/\//.test(url) && URL.canParse(url)) return new URL(url);
+  throw new Error('expected http://host:port, such as http://otel-collector:4318');
 }
 
 /** Commas between them: Emissary's diagnostics and Envoy's admin interface know different things. */
