@@ -15,7 +15,7 @@ export function keeping(): (object: KubeObject) => KubeObject {
   return (object) => {
     const { data } = object;
     // What differs in each object and is never compared.
-    const { uid: _, creationTimestamp: __, ...metadata } = object.metadata;
+    const { creationTimestamp: _, ...metadata } = object.metadata;
     const managedFields = (metadata.managedFields ?? []).filter(isOurs).map(withoutItems);
     const kept = intern({ ...object, metadata: { ...metadata, managedFields } });
     return data === undefined

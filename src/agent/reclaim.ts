@@ -1,5 +1,6 @@
 import { isOurs } from '../core/difference.ts';
 import { type KubeObject, type ManagedFields, refOf } from '../core/object.ts';
+import { provesOrigin, removalOfForeign, withOrigin } from '../core/origin.ts';
 import type { Kube, WriteOptions } from '../kube/api.ts';
 
 /**
@@ -14,17 +15,34 @@ export async function reclaimFields(
   options: WriteOptions,
   signal: AbortSignal,
 ): Promise<KubeObject | undefined> {
-  if (options.dryRun || !dropsField(createdIn(live)?.fieldsV1 ?? {}, wanted)) return undefined;
+  if (options.dryRun) return undefined;
+  if (wanted.kind === 'Secret' && !provesOrigin(live)) return takeOver(kube, live, wanted, options, signal);
+  if (!dropsField(createdIn(live)?.fieldsV1 ?? {}, wanted)) return undefined;
   // What is observed names only us; the whole list is written back.
   const whole = await kube.get(refOf(live), signal);
   const metadata = { ...live.metadata, managedFields: whole?.metadata.managedFields ?? [] };
   return ownByApply(kube, { ...live, metadata }, options, signal);
 }
 
+/** Somebody else may have created it in our name: what we would not have written goes before the object is ours. */
+async function takeOver(
+  kube: Kube,
+  live: KubeObject,
+  wanted: KubeObject,
+  options: WriteOptions,
+  signal: AbortSignal,
+): Promise<KubeObject | undefined> {
+  const removal = removalOfForeign(live, wanted);
+  if (!removal) return undefined;
+  const { resourceVersion } = live.metadata;
+  const patch = { ...removal, metadata: { ...removal.metadata, resourceVersion } };
+  return kube.merge(refOf(live), patch, options, signal);
+}
+
 /**
  * Moves what we created over to our apply, as if it had been made by one: an apply then has one owner less to compare
- * with, which is a tenth of what it costs the API server. `whole` is with all its managers. Returns what then stands,
- * or undefined where nothing had to be done.
+ * with, which is a tenth of what it costs the API server. A Secret receives its own uid in the same write. `whole` is
+ * with all its managers. Returns the object after the write, or undefined if there was nothing to do.
  */
 export async function ownByApply(
   kube: Kube,
@@ -38,7 +56,8 @@ export async function ownByApply(
   const managedFields = all
     .filter((entry) => !(isOurs(entry) && entry.operation === 'Apply'))
     .map((entry) => (entry === created ? { ...entry, operation: 'Apply' as const } : entry));
-  return kube.merge(refOf(whole), { metadata: { managedFields, resourceVersion } }, options, signal);
+  const { annotations } = withOrigin({ ...whole, metadata: { name: whole.metadata.name } }, whole).metadata;
+  return kube.merge(refOf(whole), { metadata: { annotations, managedFields, resourceVersion } }, options, signal);
 }
 
 function createdIn({ metadata }: KubeObject): ManagedFields | undefined {

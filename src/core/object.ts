@@ -59,6 +59,8 @@ export const MAPPING_FIELD_MANAGER = 'meshcert-mappings';
 /** On each object that we own: `<namespace>.<name>` of its MeshCertificate. */
 export const OWNER_LABEL = 'meshcert.dev/owner';
 export const MANAGED_BY_LABEL = 'app.kubernetes.io/managed-by';
+/** On each Secret that we wrote: its own uid; see `provesOrigin`. */
+export const UID_ANNOTATION = 'meshcert.dev/uid';
 /** On a MeshCertificate: any new value asks for a new certificate now. */
 export const RENEW_ANNOTATION = 'meshcert.dev/renew';
 

@@ -3,7 +3,7 @@ import { describe, test } from 'node:test';
 import type { Identity } from '../mesh/identity.ts';
 import { Certificate, formatCertificates } from '../pki/certificate.ts';
 import { SandboxCa } from '../sandbox/ca.ts';
-import { FIELD_MANAGER, type KubeObject, keyOf, type ManagedFields, OWNER_LABEL, refOf } from './object.ts';
+import { FIELD_MANAGER, type KubeObject, keyOf, type ManagedFields, OWNER_LABEL, refOf, UID_ANNOTATION } from './object.ts';
 import { type Desired, plan, type Step } from './plan.ts';
 
 const now = Date.UTC(2026, 5, 1);
@@ -24,7 +24,12 @@ const live = (
 ): KubeObject => ({
   ...wanted,
   ...rest,
-  metadata: { ...wanted.metadata, resourceVersion: '7', uid: 'u', managedFields: [ours], ...metadata },
+  metadata: {
+    ...wanted.metadata,
+    ...{ resourceVersion: '7', uid: 'u', managedFields: [ours] },
+    ...metadata,
+    ...(wanted.kind === 'Secret' ? { annotations: { ...Object(metadata.annotations), [UID_ANNOTATION]: 'u' } } : {}),
+  },
 });
 const secret = object('Secret', 'istio-ca', { type: 'Opaque', data: { 'ca.crt': 'QQ==' } });
 const context = object('TLSContext', 'istio', { spec: { secret: 'istio-identity', hosts: [] } });
@@ -64,6 +69,19 @@ describe('a plan', () => {
     assert.ok(step.action === 'apply');
     assert.deepEqual(step.changed, ['data.ca.crt']);
     assert.equal(step.resourceVersion, '7');
+  });
+
+  test('writes the uid of a Secret into it, which proves that it was not only created', () => {
+    const [created, forged] = [undefined, 'other'].map((uid) => {
+      const annotations = uid === undefined ? undefined : { [UID_ANNOTATION]: uid };
+      return only(secret, { ...live(secret), metadata: { ...live(secret).metadata, annotations } } as KubeObject);
+    });
+    for (const step of [created, forged]) {
+      assert.ok(step?.action === 'apply');
+      assert.deepEqual(step.changed, [`metadata.annotations.${UID_ANNOTATION}`]);
+      assert.equal(step.object.metadata.annotations?.[UID_ANNOTATION], 'u');
+    }
+    assert.equal(changedOf(only(context, live(context))), 'none ');
   });
 
   test('leaves alone what others added and what the server filled in', () => {

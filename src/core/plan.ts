@@ -2,6 +2,7 @@ import type { Certificate } from '../pki/certificate.ts';
 import { differences, isOurs } from './difference.ts';
 import { standsNewer } from './identity-guard.ts';
 import { describe, type KubeObject, keyOf, type ObjectRef, OWNER_LABEL, refOf } from './object.ts';
+import { withOrigin } from './origin.ts';
 
 /** Never "delete it": a gateway that refers to a missing Secret falls back to plaintext. */
 export const foreignMessage = (name: string): string =>
@@ -59,8 +60,9 @@ export function plan(
 }
 
 function planOne(want: Desired, live: KubeObject | undefined, owner: string, now: number): Step {
-  const { object, kind } = want;
-  if (!live) return { action: 'create', kind, object, changed: [] };
+  const { kind } = want;
+  if (!live) return { action: 'create', kind, object: want.object, changed: [] };
+  const object = withOrigin(want.object, live);
   const changed = differences(object, live);
   const refused = refusal(want, live, owner, changed.length > 0, now);
   if (refused) return { action: 'refuse', ref: refOf(object), ...refused };

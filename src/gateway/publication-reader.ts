@@ -1,5 +1,6 @@
 import type { MeshCertificateSpec } from '../config/mesh-certificate.ts';
 import type { KubeObject } from '../core/object.ts';
+import { provesOrigin } from '../core/origin.ts';
 import { type Certificate, formatCertificates, parseCertificates } from '../pki/certificate.ts';
 import { PrivateKey } from '../pki/key.ts';
 import { type Parsing, type Publication, readPublication } from './publication.ts';
@@ -25,13 +26,16 @@ export class Bundles {
 
 /**
  * Reads one publication again and again. What is looked at anew at each change, and mostly unchanged, is parsed once;
- * bytes that equal those of a pair that is at hand are that pair.
+ * bytes that equal those of a pair that is at hand are that pair. A Secret that does not prove its origin is passed
+ * over: neither its roots nor its pair are believed.
  */
 export class PublicationReader {
   readonly #bundles: Bundles;
   #seen: readonly KubeObject[] = [];
   #result: Publication | undefined;
   #pair: Pair | undefined;
+  /** Uids of Secrets that this process created. */
+  #created: readonly string[] = [];
 
   constructor(bundles: Bundles) {
     this.#bundles = bundles;
@@ -42,7 +46,7 @@ export class PublicationReader {
     objects: readonly KubeObject[],
     atHand: Pair | undefined,
   ): Publication {
-    const seen = objects.filter(({ kind }) => kind === 'Secret');
+    const seen = objects.filter((object) => object.kind === 'Secret' && this.#isOwn(object));
     const same = seen.length === this.#seen.length && seen.every((object, at) => object === this.#seen[at]);
     if (same && this.#result) return this.#result;
     const parsing: Parsing = {
@@ -53,6 +57,15 @@ export class PublicationReader {
     this.#seen = [...seen];
     this.#result = readPublication(spec, seen, parsing);
     return this.#result;
+  }
+
+  /** Takes note of an object that this process created: it is believed before it carries its uid. */
+  created({ metadata: { uid } }: KubeObject): void {
+    if (uid !== undefined) this.#created = [...this.#created.slice(-3), uid];
+  }
+
+  #isOwn(object: KubeObject): boolean {
+    return provesOrigin(object) || this.#created.includes(object.metadata.uid ?? '');
   }
 
   #parse(key: string, chain: string, atHand: Pair | undefined): Pair {

@@ -41,9 +41,10 @@ describe('the agent', () => {
     for (const name of ['istio-ca', 'istio-identity']) await world.kube.delete({ ...SECRET, name }, {});
     world.api.fault({ match: ({ verb, plural }) => verb === 'patch' && plural === 'secrets', status: 500 });
     world.run();
-    await world.untilReady();
+    await world.until('Ready', () => world.condition('Ready')?.status === 'True');
     assert.deepEqual(await operations(world), [['Update'], ['Update']]);
     world.api.clearFaults();
+    await world.until('AsExpected', () => world.condition('Degraded')?.status === 'False');
     const first = await world.leaf();
     await world.until('the next leaf', () => world.status?.fingerprint !== first, 60_000);
     assert.equal(world.condition('Degraded')?.status, 'False');
@@ -294,7 +295,7 @@ async function operations(world: AgentWorld): Promise<(string | undefined)[][]> 
   const secrets = await Promise.all(['istio-ca', 'istio-identity'].map((name) => world.secret(name)));
   return secrets.map((secret) =>
     (secret?.metadata.managedFields ?? [])
-      .filter(({ manager }) => manager === FIELD_MANAGER)
+      .filter(({ manager, fieldsV1 }) => manager === FIELD_MANAGER && fieldsV1?.['f:data'] !== undefined)
       .map(({ operation }) => operation),
   );
 }

@@ -4,6 +4,7 @@ import { type Outcome, publish } from '../../src/agent/publisher.ts';
 import { Spacing } from '../../src/agent/spacing.ts';
 import type { MeshCertificateSpec } from '../../src/config/mesh-certificate.ts';
 import { type KubeObject, keyOf, type refOf } from '../../src/core/object.ts';
+import { provesOrigin } from '../../src/core/origin.ts';
 import { plan, type Step } from '../../src/core/plan.ts';
 import { namedRoots } from '../../src/core/trust.ts';
 import { publicationRefs } from '../../src/gateway/emissary.ts';
@@ -153,7 +154,7 @@ export class Replica {
     if (read?.objects.length === objects.length && objects.every((object, at) => object === read.objects[at])) {
       return read.publication;
     }
-    const publication = readPublication(this.#options.spec, objects);
+    const publication = readPublication(this.#options.spec, objects.filter(provesOrigin));
     this.#read = { objects, publication };
     return publication;
   }
