@@ -92,8 +92,8 @@ async function write(
   if (step.action === 'create') {
     const created = await kube.create(step.object, options, signal);
     if (dryRun || step.kind === 'gateway') return created;
-    // Once, so that each rotation costs less. Where it fails the object stands as well.
-    return (await ownByApply(kube, created, options, signal).catch(() => undefined)) ?? created;
+    // Until this write a Secret does not prove its origin, so nothing that relies on it is written before.
+    return (await ownByApply(kube, created, options, signal)) ?? created;
   }
   const live = view.get(refOf(step.object));
   const reclaimed = live && (await reclaimFields(kube, live, step.object, options, signal));

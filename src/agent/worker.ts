@@ -20,7 +20,7 @@ import { MeshStream } from './mesh-stream.ts';
 import { opening } from './opening.ts';
 import { Prober } from './prober.ts';
 import { PublicationView } from './publication-view.ts';
-import { type Outcome, publish, type Written } from './publisher.ts';
+import { type Outcome, publish } from './publisher.ts';
 import { failureOf, renewRequestOf, rotatedAt } from './remembered.ts';
 import { Retiring } from './retire.ts';
 import { WriteAttempts } from './write-attempts.ts';
@@ -219,7 +219,7 @@ export class Worker {
       if (due) {
         const spacing = spacings.of(certificate.metadata.namespace ?? '');
         outcome = await publish(steps, { ...this.#env, fence, spacing, view: this.#view }, signal);
-        if (!dryRun) for (const written of outcome.written) this.#wrote(written);
+        if (!dryRun) for (const { object } of outcome.written) this.#view.wrote(object);
         if (outcome.problem?.refused) this.#writeRefused(outcome.problem);
         else if (outcome.problem) this.#writeFailed(outcome.problem, decision);
         else this.#attempts.succeeded();
@@ -242,11 +242,6 @@ export class Worker {
   #writeRefused(problem: Problem): void {
     this.#attempts.refused(problem);
     this.#trouble(Object.assign(new Error(problem.message), { code: problem.code }));
-  }
-
-  #wrote({ action, object }: Written): void {
-    this.#view.wrote(object);
-    if (action === 'create' && object.kind === 'Secret') this.#reader.created(object);
   }
 
   #writeFailed(problem: Problem, { identity }: Decision): void {

@@ -3,7 +3,15 @@ import { describe, test } from 'node:test';
 import type { Identity } from '../mesh/identity.ts';
 import { Certificate, formatCertificates } from '../pki/certificate.ts';
 import { SandboxCa } from '../sandbox/ca.ts';
-import { FIELD_MANAGER, type KubeObject, keyOf, type ManagedFields, OWNER_LABEL, refOf, UID_ANNOTATION } from './object.ts';
+import {
+  FIELD_MANAGER,
+  type KubeObject,
+  keyOf,
+  type ManagedFields,
+  OWNER_LABEL,
+  refOf,
+  UID_ANNOTATION,
+} from './object.ts';
 import { type Desired, plan, type Step } from './plan.ts';
 
 const now = Date.UTC(2026, 5, 1);

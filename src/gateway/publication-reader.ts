@@ -34,8 +34,6 @@ export class PublicationReader {
   #seen: readonly KubeObject[] = [];
   #result: Publication | undefined;
   #pair: Pair | undefined;
-  /** Uids of Secrets that this process created. */
-  #created: readonly string[] = [];
 
   constructor(bundles: Bundles) {
     this.#bundles = bundles;
@@ -46,7 +44,7 @@ export class PublicationReader {
     objects: readonly KubeObject[],
     atHand: Pair | undefined,
   ): Publication {
-    const seen = objects.filter((object) => object.kind === 'Secret' && this.#isOwn(object));
+    const seen = objects.filter((object) => object.kind === 'Secret' && provesOrigin(object));
     const same = seen.length === this.#seen.length && seen.every((object, at) => object === this.#seen[at]);
     if (same && this.#result) return this.#result;
     const parsing: Parsing = {
@@ -57,15 +55,6 @@ export class PublicationReader {
     this.#seen = [...seen];
     this.#result = readPublication(spec, seen, parsing);
     return this.#result;
-  }
-
-  /** Takes note of an object that this process created: it is believed before it carries its uid. */
-  created({ metadata: { uid } }: KubeObject): void {
-    if (uid !== undefined) this.#created = [...this.#created.slice(-3), uid];
-  }
-
-  #isOwn(object: KubeObject): boolean {
-    return provesOrigin(object) || this.#created.includes(object.metadata.uid ?? '');
   }
 
   #parse(key: string, chain: string, atHand: Pair | undefined): Pair {

@@ -41,10 +41,11 @@ describe('the agent', () => {
     for (const name of ['istio-ca', 'istio-identity']) await world.kube.delete({ ...SECRET, name }, {});
     world.api.fault({ match: ({ verb, plural }) => verb === 'patch' && plural === 'secrets', status: 500 });
     world.run();
-    await world.until('Ready', () => world.condition('Ready')?.status === 'True');
-    assert.deepEqual(await operations(world), [['Update'], ['Update']]);
+    await world.untilCode('ERR_KUBE_SERVER');
+    assert.deepEqual(await operations(world), [['Update'], []], 'what relies on a Secret waits until that is complete');
     world.api.clearFaults();
-    await world.until('AsExpected', () => world.condition('Degraded')?.status === 'False');
+    await world.untilReady();
+    assert.equal(world.condition('Degraded')?.status, 'False');
     const first = await world.leaf();
     await world.until('the next leaf', () => world.status?.fingerprint !== first, 60_000);
     assert.equal(world.condition('Degraded')?.status, 'False');

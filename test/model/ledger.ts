@@ -156,7 +156,7 @@ export class Ledger {
     const { spec, cluster, now, mesh } = this.#options;
     const ca = cluster().get(secretRef(META.namespace, spec.caSecretName));
     const secret = cluster().get(secretRef(META.namespace, spec.secretName));
-    if (this.#foreign.has(`Secret/${spec.caSecretName}`) || !ca) return;
+    if (this.#foreign.has(`Secret/${spec.caSecretName}`) || !ca || !isComplete(ca)) return;
     const bundle = bundleOf(ca);
     assert.ok(bundle.length > 0, 'the bundle is empty');
     if (secret && !this.#foreign.has(`Secret/${spec.secretName}`)) {
@@ -222,7 +222,9 @@ export class Ledger {
   #bundleWritten(before: KubeObject | undefined, after: KubeObject): void {
     const { now, spec, mesh } = this.#options;
     const foreign = this.#foreign.has(`Secret/${spec.caSecretName}`);
-    const was = before && !foreign ? bundleOf(before) : [];
+    const isOurs = before !== undefined && !foreign && isComplete(before);
+    if (before && !isComplete(before)) this.#standsSince.clear();
+    const was = isOurs ? bundleOf(before) : [];
     const bundle = bundleOf(after);
     const is = new Set(bundle.map(({ fingerprint }) => fingerprint));
     const keys = bundle.map(({ subject, publicKeyFingerprint }) => `${subject} ${publicKeyFingerprint}`);
@@ -251,7 +253,7 @@ export class Ledger {
     const known = new Set(was.map(({ fingerprint }) => fingerprint));
     for (const fingerprint of is) {
       if (known.has(fingerprint) || this.#standsSince.has(fingerprint)) continue;
-      this.#standsSince.set(fingerprint, before && !foreign ? now() : Number.NEGATIVE_INFINITY);
+      this.#standsSince.set(fingerprint, was.length > 0 ? now() : Number.NEGATIVE_INFINITY);
       if (before) this.count('root added');
     }
   }
@@ -378,3 +380,6 @@ export function pairOf(secret: KubeObject): Pair {
     bundle: certificates(text(secret, 'ca.crt')),
   };
 }
+
+/** Both writes of the first publication were made: with its uid in it, a Secret is ours for certain. */
+const isComplete = ({ metadata }: KubeObject): boolean => metadata.annotations?.['meshcert.dev/uid'] === metadata.uid;
