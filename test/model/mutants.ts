@@ -1,3 +1,5 @@
+import { CHECK_MUTANTS } from '../fuzz/mutants.ts';
+
 export interface Mutant {
   /** Which rule of the design it disables. */
   readonly rule: string;
@@ -6,6 +8,8 @@ export interface Mutant {
   /** Stands exactly once in the file. */
   readonly from: string;
   readonly to: string;
+  /** Who must notice: the model, unless it says otherwise. */
+  readonly suite?: 'fuzz';
 }
 
 const DECIDE = 'src/agent/decide.ts';
@@ -220,4 +224,5 @@ export const MUTANTS: readonly Mutant[] = [
     from: 'hosts: [],',
     to: 'hosts: [],\n    cert_required: true,',
   },
+  ...CHECK_MUTANTS,
 ];

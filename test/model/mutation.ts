@@ -6,8 +6,9 @@ import { fileURLToPath } from 'node:url';
 import { MUTANTS, type Mutant } from './mutants.ts';
 
 /**
- * Disables each rule of publication in turn, in a copy of the sources, and runs the model on it. A rule whose removal
- * the model does not notice is not tested: exit 1. Arguments choose mutants by a part of their rule or title.
+ * Disables each rule of publication and of verification in turn, in a copy of the sources, and runs the model or the
+ * fuzz on it. A rule whose removal goes unnoticed is not tested: exit 1. Arguments choose mutants by a part of their rule
+ * or title.
  */
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const RUNS = process.env.MESHCERT_MODEL_RUNS ?? '400';
@@ -52,7 +53,7 @@ async function judge(mutant: Mutant): Promise<Verdict> {
   const dir = mkdtempSync(join(tmpdir(), 'meshcert-mutant-'));
   const started = process.hrtime.bigint();
   try {
-    for (const part of ['src', 'test/model', 'test/property', 'test/support', 'package.json', 'tsconfig.json']) {
+    for (const part of ['src', 'scripts', 'test', 'package.json', 'tsconfig.json']) {
       cpSync(join(ROOT, part), join(dir, part), { recursive: true });
     }
     symlinkSync(join(ROOT, 'node_modules'), join(dir, 'node_modules'));
@@ -67,8 +68,8 @@ async function judge(mutant: Mutant): Promise<Verdict> {
       file,
       source.replace(mutant.from, () => mutant.to),
     );
-    const { code, output } = await run(dir);
-    const found = /after these \d+ steps: (.*)/.exec(output)?.[1];
+    const { code, output } = await run(dir, mutant.suite ?? 'model');
+    const found = /(?:after these \d+ steps|of a kind that is not known): (.*)/.exec(output)?.[1];
     if (code !== 0 && found === undefined)
       throw new Error(`the mutant "${mutant.title}" broke the model itself:\n${output.slice(-2000)}`);
     const seconds = Number((process.hrtime.bigint() - started) / 1_000_000_000n);
@@ -78,10 +79,15 @@ async function judge(mutant: Mutant): Promise<Verdict> {
   }
 }
 
-function run(cwd: string): Promise<{ code: number | null; output: string }> {
+const SUITES = {
+  model: ['test/model/publication.test.ts'],
+  fuzz: ['test/fuzz/main.ts', '--cases', process.env.MESHCERT_FUZZ_CASES ?? '2000', '--no-envoy'],
+} as const;
+
+function run(cwd: string, suite: keyof typeof SUITES): Promise<{ code: number | null; output: string }> {
   return new Promise((resolve, reject) => {
     const env = { ...process.env, MESHCERT_MODEL_RUNS: RUNS, MESHCERT_MODEL_SEED: SEED, MESHCERT_MODEL_SHRINK: '0' };
-    const child = spawn(process.execPath, ['--import', 'tsx', 'test/model/publication.test.ts'], { cwd, env });
+    const child = spawn(process.execPath, ['--import', 'tsx', ...SUITES[suite]], { cwd, env });
     let output = '';
     for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk) => (output += String(chunk)));
     child.on('error', reject);
