@@ -41,8 +41,8 @@ const istio = ({ grpcs, root }: EchoMesh, tokenFile: string) => ({
     ca: { address: grpcs, serverName: 'localhost', tokenFile, root: { inline: root } },
   },
 });
-const linkerd = ({ grpc }: EchoMesh, tokenFile: string) => ({
-  linkerd: { tokenFile, address: grpc, plaintext: true, trustDomain: 'cluster.local', clusterDomain: 'cluster.local' },
+const linkerd = ({ grpcs }: EchoMesh, tokenFile: string) => ({
+  linkerd: { tokenFile, address: grpcs, trustDomain: 'cluster.local', clusterDomain: 'cluster.local' },
 });
 const consul = ({ http: address }: EchoMesh, tokenFile: string) => ({
   consul: { http: { address }, auth: { tokenFile } },

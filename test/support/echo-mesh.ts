@@ -10,15 +10,17 @@ export interface EchoMesh extends AsyncDisposable {
   readonly http: string;
   /** As `http`, but a login succeeds, with a token that holds a line break. */
   readonly brokenLogin: string;
-  /** gRPC without TLS: Linkerd's and Consul's services. */
+  /** gRPC without TLS: Consul's services. */
   readonly grpc: string;
-  /** gRPC over TLS: Istio's CA. */
+  /** gRPC over TLS: Istio's CA and Linkerd's identity service. */
   readonly grpcs: string;
   /** PEM, of `grpcs`. */
   readonly root: string;
   /** All that it was sent, so that a test knows that the secrets did arrive. */
   received(): string;
 }
+
+const LINKERD_IDENTITY = 'linkerd-identity.linkerd.serviceaccount.identity.linkerd.cluster.local';
 
 export async function startEchoMesh(loginAnswer: string): Promise<EchoMesh> {
   let received = '';
@@ -30,7 +32,7 @@ export async function startEchoMesh(loginAnswer: string): Promise<EchoMesh> {
   const brokenLogin = await httpServer(remember, JSON.stringify({ SecretID: loginAnswer }));
   const services = servicesOf(remember);
   const ca = SandboxCa.root();
-  const { chain, key } = ca.identity({ dns: ['localhost'] });
+  const { chain, key } = ca.identity({ dns: ['localhost', LINKERD_IDENTITY] });
   const cert = chain.map(({ pem }) => pem).join('');
   const listen = { port: 0, host: '127.0.0.1' };
   const plain = await serve({ services, listen });
