@@ -2,6 +2,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { stringify } from 'yaml';
 import { adapters } from '../adapters/index.ts';
+import { admissionPolicy } from '../src/config/admission.ts';
 import { customResourceDefinition } from '../src/config/crd.ts';
 import { formatDocumentError, parseDocuments } from '../src/config/documents.ts';
 import { jsonSchema } from '../src/config/json-schema.ts';
@@ -29,6 +30,8 @@ const outputs: Readonly<Record<string, () => string | Promise<string>>> = {
   [`${CHART}/dashboard.json`]: () => text('deploy/grafana/meshcert.json'),
   [`${CHART}/alerts.yaml`]: () => text('deploy/alerts/meshcert.yaml'),
   'deploy/kustomize/base/rbac.yaml': roles,
+  'deploy/kustomize/components/admission-policy/policy.yaml': policy,
+  'deploy/helm/meshcert/admission-policy.yaml': chartPolicy,
   'src/http/page/gen/assets.ts': pageAssets,
   'docs/images/icon.svg': () => text('src/http/page/client/icon.svg'),
   'docs/reference/mesh-certificate.schema.json': () => `${JSON.stringify(jsonSchema(adapters), null, 2)}\n`,
@@ -56,6 +59,19 @@ async function pageAssets(): Promise<string> {
 
 function crd(): string {
   return HEADER + stringify(customResourceDefinition(adapters), { lineWidth: 0 });
+}
+
+/** For the agent and the namespace of the kustomize base. */
+function policy(): string {
+  const serviceAccount = { name: 'meshcert', namespace: 'emissary' };
+  const objects = admissionPolicy({ name: 'meshcert', serviceAccount, namespaces: ['emissary'] });
+  return HEADER + objects.map((object) => stringify(object, { lineWidth: 0 })).join('---\n');
+}
+
+/** One list, in which the chart replaces the account. */
+function chartPolicy(): string {
+  const serviceAccount = { name: 'AGENT_NAME', namespace: 'AGENT_NAMESPACE' };
+  return HEADER + stringify(admissionPolicy({ name: 'meshcert', serviceAccount }), { lineWidth: 0 });
 }
 
 /** Roles of the kustomize base, for the MeshCertificates beside them. */

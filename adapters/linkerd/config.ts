@@ -25,7 +25,11 @@ const accountName = () =>
 const serviceAccount = z
   .strictObject({
     name: accountName(),
-    namespace: label().optional().describe("Default: this object's namespace."),
+    namespace: label()
+      .optional()
+      .describe(
+        "Default: this object's namespace. An account of another one must let this one in by the annotation meshcert.dev/allow-from.",
+      ),
   })
   .describe("Whose identity the gateway gets: its own ServiceAccount's. The agent mints a token for it.");
 

@@ -36,6 +36,15 @@ const values = z.strictObject({
       addresses: z.array(text()).optional(),
     })
     .optional(),
+  admissionPolicy: z
+    .strictObject({
+      enabled: z.boolean().optional(),
+      validationActions: z
+        .array(z.enum(['Deny', 'Warn', 'Audit']))
+        .min(1)
+        .optional(),
+    })
+    .optional(),
   replicas: z.int().min(0).max(100).optional(),
   shards: z.int().min(1).max(64).optional(),
   leaseName: undottedName().optional(),

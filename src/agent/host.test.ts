@@ -22,7 +22,7 @@ describe('the host of an adapter', () => {
   before(async () => {
     dir = await mkdtemp(join(tmpdir(), 'meshcert-host-'));
     const account = { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: 'gateway', namespace: 'default' } };
-    api = await startKubeApi({ tls: false, objects: [account] });
+    api = await startKubeApi({ tls: false, namespaces: ['default', 'edge'], objects: [account] });
   });
   after(async () => {
     await api.stop();
@@ -148,6 +148,23 @@ describe('the host of an adapter', () => {
     });
     assert.equal(minted(), before);
     assert.match(await host(undefined, undefined, allow).token(request, signal), /^eyJ/);
+  });
+
+  it('mints for a ServiceAccount of another namespace only with its consent', async () => {
+    const other = { name: 'gateway', namespace: 'edge' };
+    const put = (annotations: Readonly<Record<string, string>>) =>
+      api.put({ apiVersion: 'v1', kind: 'ServiceAccount', metadata: { ...other, annotations } });
+    const request = { ...TO_CA, audience: 'identity.l5d.io', serviceAccount: other };
+    const before = minted();
+    await assert.rejects(host().token(request, signal), { code: 'ERR_NO_CONSENT' });
+    put({ 'meshcert.dev/allow-from': 'shop' });
+    await assert.rejects(host().token(request, signal), {
+      code: 'ERR_NO_CONSENT',
+      message: /kubectl annotate serviceaccount gateway -n edge meshcert\.dev\/allow-from=default/,
+    });
+    assert.equal(minted(), before);
+    put({ 'meshcert.dev/allow-from': 'shop,default' });
+    assert.match(await host().token(request, signal), /^eyJ/);
   });
 
   it('reads a token file anew at each call', async () => {

@@ -2,6 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { type AllowList, refusedToken } from '../config/allow.ts';
+import { CONSENT_ANNOTATION, consents } from '../core/consent.ts';
 import { keyOf } from '../core/object.ts';
 import type { Kube } from '../kube/api.ts';
 import { KubeError } from '../kube/error.ts';
@@ -93,11 +94,12 @@ class AdapterHost implements Host {
     }
     const mint = () =>
       new Minting(async (stop) => {
+        await requireConsent(this.#kube, account, this.namespace, stop);
         const token = await minted(this.#kube, account, audience, stop);
         if (!this.#allow.audiences?.includes(audience)) await this.#apiAudiences.refuse(audience, token);
         return token;
       });
-    using held = this.share(`token ${account.namespace}/${account.name} ${audience}`, mint);
+    using held = this.share(`token ${this.namespace} ${account.namespace}/${account.name} ${audience}`, mint);
     return await held.value.token(signal);
   }
 
@@ -135,6 +137,27 @@ function requireAllowed(request: TokenRequest, allow: AllowList): void {
   }
   const refused = refusedToken(request, allow);
   if (refused !== undefined) throw new MeshError('ERR_NOT_ALLOWED', refused, { retry: 'never' });
+}
+
+/** A ServiceAccount of another namespace than the MeshCertificate's must let it in. */
+async function requireConsent(
+  kube: Kube,
+  account: NonNullable<TokenRequest['serviceAccount']>,
+  namespace: string,
+  signal: AbortSignal,
+): Promise<void> {
+  if (account.namespace === namespace) return;
+  const name = `${account.namespace}/${account.name}`;
+  const found = await kube.get({ apiVersion: 'v1', kind: 'ServiceAccount', ...account }, signal).catch((cause) => {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new MeshError('ERR_MESH_TOKEN', `whether ServiceAccount ${name} consents cannot be read: ${why}`, { cause });
+  });
+  if (found && consents(found, namespace)) return;
+  throw new MeshError(
+    'ERR_NO_CONSENT',
+    `ServiceAccount ${name} does not exist, or does not let MeshCertificates of namespace ${namespace} use it; whoever owns it can run: kubectl annotate serviceaccount ${account.name} -n ${account.namespace} ${CONSENT_ANNOTATION}=${namespace}`,
+    { retry: 'never' },
+  );
 }
 
 async function minted(

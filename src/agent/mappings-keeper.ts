@@ -205,6 +205,7 @@ export class MappingKeeper implements MappingKeeping, Watcher {
   #wish(): TargetWish {
     const { tlsContext, mappings } = this.#options.spec;
     return {
+      namespace: this.#options.meta.namespace,
       contextName: tlsContext.name,
       sni: tlsContext.sni,
       ambassadorIds: tlsContext.ambassadorIds,

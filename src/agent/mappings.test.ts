@@ -5,6 +5,7 @@ import { readControlPlane } from '../../adapters/linkerd/control-plane.ts';
 import { targetRules } from '../../adapters/linkerd/workload.ts';
 import { drive } from '../../test/support/drive.ts';
 import { FakeClock, settle } from '../../test/support/fake-clock.ts';
+import { CONSENT_ANNOTATION } from '../core/consent.ts';
 import { FIELD_MANAGER, type KubeObject, MAPPING_FIELD_MANAGER, OWNER_LABEL } from '../core/object.ts';
 import { connect } from '../kube/client.ts';
 import { RESOURCES } from '../kube/resources.ts';
@@ -120,7 +121,7 @@ async function startWorld(options: Options) {
       api.put({
         apiVersion: 'getambassador.io/v3alpha1',
         kind,
-        metadata: { name, namespace: 'shop', labels },
+        metadata: { name, namespace: 'shop', labels, annotations: { [CONSENT_ANNOTATION]: 'emissary' } },
         spec: { hostname: '*', prefix: `/${name}/`, service: `https://${name}.shop:443`, ...spec },
       }),
     context: (name: string, sni?: string) =>

@@ -61,7 +61,14 @@ async function judge(
   const remark = (text: string) => remarks.push(`${describe(refOf(certificate))}: ${text}`);
   const rules = await rulesOf(adapter, spec.mesh.config, namespace, given, remark, signal);
   const { name: contextName, sni, ambassadorIds } = spec.tlsContext;
-  const wish: TargetWish = { contextName, sni, ambassadorIds, selector: spec.mappings?.selector.matchLabels, rules };
+  const wish: TargetWish = {
+    namespace,
+    contextName,
+    sni,
+    ambassadorIds,
+    selector: spec.mappings?.selector.matchLabels,
+    rules,
+  };
   const of = (...kinds: string[]) => given.filter(({ kind }) => kinds.includes(kind));
   const scope = spec.mappings?.namespaces ?? [namespace];
   const world = {

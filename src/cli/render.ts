@@ -1,5 +1,7 @@
 import { stringify } from 'yaml';
 import { adapters } from '../../adapters/index.ts';
+import { admissionPolicy } from '../config/admission.ts';
+import { allowFlags } from '../config/allow.ts';
 import { formatDocumentError, parseDocuments } from '../config/documents.ts';
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import { rbacFor } from '../config/rbac.ts';
@@ -27,26 +29,35 @@ export async function runRender(flags: RenderFlags, io: Io): Promise<number> {
   if (certificates.length === 0) {
     throw new UsageError(`${files.join(', ')} holds no MeshCertificate; add at least one document`);
   }
-  const objects: readonly KubeObject[] = flags.rbac
-    ? rbacFor(certificates, {
-        adapters,
-        name: 'meshcert',
-        serviceAccount: account(flags.serviceAccount, certificates[0]?.metadata.namespace ?? namespace),
-        leaseName: flags.leaseName,
-        shards: flags.shards,
-        resources: !flags.asFile,
-      })
-    : await shown(certificates, flags.given, io);
+  const objects = await objectsOf(certificates, flags, io);
   if (output === 'name') {
     for (const object of objects) io.stdout.write(`${resourceName(object)}\n`);
   } else if (output === 'json') {
     io.stdout.write(`${JSON.stringify({ apiVersion: 'v1', kind: 'List', items: objects }, null, 2)}\n`);
   } else {
+    // Comments, so that the output can be applied as it is.
+    if (flags.rbac) io.stdout.write(`# meshcert agent ${allowFlags(certificates, adapters).join(' ')}\n`);
     io.stdout.write(
       objects.map((object) => stringify(object, { lineWidth: 0, aliasDuplicateObjects: false })).join('---\n'),
     );
   }
   return 0;
+}
+
+async function objectsOf(
+  certificates: readonly MeshCertificate[],
+  flags: RenderFlags,
+  io: Io,
+): Promise<readonly KubeObject[]> {
+  const serviceAccount = account(flags.serviceAccount, certificates[0]?.metadata.namespace ?? flags.namespace);
+  const name = 'meshcert';
+  if (flags.admissionPolicy) {
+    const namespaces = [...new Set(certificates.map(({ metadata }) => metadata.namespace ?? flags.namespace))];
+    return admissionPolicy({ name, serviceAccount, namespaces });
+  }
+  if (!flags.rbac) return await shown(certificates, flags.given, io);
+  const { leaseName, shards, asFile } = flags;
+  return rbacFor(certificates, { adapters, name, serviceAccount, leaseName, shards, resources: !asFile });
 }
 
 async function shown(

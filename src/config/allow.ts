@@ -1,5 +1,6 @@
 import type { Adapter, Need, TokenRequest } from '../mesh/adapter.ts';
 import type { Issue } from './issue.ts';
+import type { MeshCertificate } from './mesh-certificate.ts';
 import { needsOf } from './needs.ts';
 import type { Validation } from './validate.ts';
 
@@ -45,6 +46,19 @@ export function refusedNeeds(needs: readonly Need[], allow: AllowList): Issue[] 
     const path = ['spec', ...fieldPath('field' in need ? need.field : '')];
     return refusals.flatMap((message) => (message === undefined ? [] : [{ path, message }]));
   });
+}
+
+/** The flags of an agent that allow exactly what these MeshCertificates need. */
+export function allowFlags(certificates: readonly MeshCertificate[], adapters: readonly Adapter[]): readonly string[] {
+  const flags = certificates
+    .flatMap((certificate) => needsOf(certificate, adapters))
+    .flatMap((need) => {
+      if (need.kind === 'address') return [`${FLAGS.addresses.flag}=${need.address}`];
+      if (need.kind === 'configMap') return [];
+      const account = `${FLAGS.serviceAccounts.flag}=${need.namespace}/${need.name}`;
+      return [account, `${FLAGS.audiences.flag}=${need.audience}`];
+    });
+  return [...new Set(flags)].sort();
 }
 
 /** Why this token is not made or read; undefined when it may be. A token of a file is the agent's own. */

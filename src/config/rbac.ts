@@ -45,6 +45,10 @@ export function rbacFor(certificates: readonly MeshCertificate[], options: RbacO
     for (const need of needsOf({ ...certificate, metadata: { ...metadata, namespace } }, options.adapters)) {
       if (need.kind === 'configMap') add(need.namespace, named('configmaps', [need.name], READ));
       if (need.kind === 'token') add(need.namespace, mint(need.name));
+      // Its annotation tells whether it consents.
+      if (need.kind === 'token' && need.namespace !== namespace) {
+        add(need.namespace, named('serviceaccounts', [need.name], ['get']));
+      }
     }
     const listed = spec.mappings?.namespaces ?? [namespace];
     for (const place of listed) add(place, ...mappingRules(certificate));

@@ -112,7 +112,9 @@ const common = {
         .array(z.union([z.literal('*'), namespaceName()]))
         .min(1)
         .optional()
-        .describe('Where Mappings are looked for; ["*"] for everywhere. Default: in this object\'s namespace.'),
+        .describe(
+          'Where Mappings are looked for; ["*"] for everywhere. Default: in this object\'s namespace. Mappings of other namespaces must let this one in by the annotation meshcert.dev/allow-from.',
+        ),
     })
     .optional()
     .describe('Mappings whose spec.tls is set to the TLSContext. Absent: Mappings are reported, not changed.'),

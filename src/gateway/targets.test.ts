@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { describe, it } from 'node:test';
+import { describe, it, test } from 'node:test';
 import fc from 'fast-check';
 import { linkerdConfig } from '../../adapters/linkerd/config.ts';
 import { readControlPlane } from '../../adapters/linkerd/control-plane.ts';
@@ -24,6 +24,7 @@ function rules(changes: object = {}, values = 'clusterDomain: cluster.local\nide
 }
 
 const wish = (changes: Partial<TargetWish> = {}): TargetWish => ({
+  namespace: 'shop',
   contextName: 'linkerd',
   ambassadorIds: [],
   selector: SELECTOR,
@@ -420,4 +421,23 @@ describe('the name of a context', () => {
       }),
     );
   });
+});
+
+test('a Mapping of another namespace is set only with its consent', () => {
+  const plain = { rules: undefined, namespace: 'emissary', contextName: 'istio' };
+  const world = { mappings: [] as KubeObject[], services: [], endpointSlices: [], pods: [], contexts: [] };
+  const judge = (annotation?: string, more: object = {}) => {
+    const annotations = annotation === undefined ? {} : { 'meshcert.dev/allow-from': annotation };
+    const one = mapping({ service: 'https://web.shop:443', ...more }, { annotations });
+    return judgeMappings(wish(plain), { ...world, mappings: [one] })[0]?.outcome;
+  };
+  for (const annotation of [undefined, '', 'shop', 'emissary-2']) {
+    const outcome = judge(annotation);
+    assert.ok(outcome && 'code' in outcome, String(annotation));
+    assert.equal(outcome.code, 'ERR_TARGET_NO_CONSENT');
+    assert.match(outcome.message, /annotate it: meshcert\.dev\/allow-from=emissary/);
+  }
+  for (const annotation of ['emissary', 'edge, emissary', '*']) {
+    assert.deepEqual(judge(annotation), { target: { contextName: 'istio', sni: undefined } });
+  }
 });

@@ -29,6 +29,7 @@ export const TARGET_CODES = [
   'ERR_TARGET_NOT_LISTED',
   'ERR_TARGET_UNSEEN',
   'ERR_TARGET_UNSELECTED',
+  'ERR_TARGET_NO_CONSENT',
   'ERR_TARGET_UNMESHED',
   'ERR_TARGET_OTHER_MESH',
   'ERR_TARGET_OPAQUE_PORT',
@@ -39,6 +40,8 @@ export const TARGET_CODES = [
 
 /** What is wished of Mappings, from the MeshCertificate. */
 export interface TargetWish {
+  /** Of the MeshCertificate. Mappings of others are set only with their consent. */
+  readonly namespace: string;
   /** The TLSContext of the MeshCertificate; with rules, the stem of each target's context. */
   readonly contextName: string;
   readonly sni?: string | undefined;

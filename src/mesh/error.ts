@@ -18,6 +18,7 @@ export const MESH_ERROR_CODES = [
   'ERR_MESH_UNSUPPORTED',
   'ERR_MESH_SILENT',
   'ERR_NOT_ALLOWED',
+  'ERR_NO_CONSENT',
   'ERR_TOKEN_EXPOSED',
 ] as const;
 

@@ -1,8 +1,9 @@
+import { allowFlags } from '../config/allow.ts';
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import { rbacFor } from '../config/rbac.ts';
 import { type KubeObject, MANAGED_BY_LABEL } from '../core/object.ts';
 import type { Adapter } from '../mesh/adapter.ts';
-import { ONBOARD_LABEL } from './wish.ts';
+import { API_AUDIENCE, ONBOARD_LABEL } from './wish.ts';
 
 /** Of the agent's ServiceAccount, Roles, Deployment and Lease. */
 export const AGENT_NAME = 'meshcert';
@@ -31,11 +32,23 @@ export function grantsFor(
   return [
     { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: AGENT_NAME, namespace, labels } },
     ...roles.map((role) => ({ ...role, metadata: { ...role.metadata, labels } })),
-    ...(image === undefined ? [] : [deployment(namespace, image)]),
+    ...(image === undefined ? [] : [deployment(namespace, image, audienceFlags(certificates, adapters))]),
   ];
 }
 
-function deployment(namespace: string, image: string): KubeObject {
+/**
+ * Those that Consul's login needs open the Kubernetes API, and where one is listed, all must be. Without them, none is
+ * listed: a further MeshCertificate then needs no other flags.
+ */
+export function audienceFlags(
+  certificates: readonly MeshCertificate[],
+  adapters: readonly Adapter[],
+): readonly string[] {
+  const flags = allowFlags(certificates, adapters).filter((flag) => flag.startsWith('--allow-audience='));
+  return flags.includes(`--allow-audience=${API_AUDIENCE}`) ? flags : [];
+}
+
+function deployment(namespace: string, image: string, flags: readonly string[]): KubeObject {
   const selector = { 'app.kubernetes.io/name': AGENT_NAME };
   const field = (name: string, fieldPath: string) => ({ name, valueFrom: { fieldRef: { fieldPath } } });
   return {
@@ -58,7 +71,7 @@ function deployment(namespace: string, image: string): KubeObject {
             {
               name: 'agent',
               image,
-              args: ['agent', '--observe', 'names'],
+              args: ['agent', '--observe', 'names', ...flags],
               env: [field('POD_NAME', 'metadata.name'), field('POD_NAMESPACE', 'metadata.namespace')],
               ports: [{ name: 'http', containerPort: 9464 }],
               readinessProbe: { httpGet: { path: '/readyz', port: 'http' } },

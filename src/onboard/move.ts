@@ -46,11 +46,7 @@ export async function moveOne(
   const before = gatewayUrl === undefined ? undefined : await ask(gatewayUrl, live, clock, signal);
   const next = moved(live, outcome.move);
   try {
-    await kube.apply(
-      movePatch(next, outcome.move.labels),
-      { fieldManager: ONBOARD_FIELD_MANAGER, force: true },
-      signal,
-    );
+    await kube.apply(movePatch(next, outcome.move), { fieldManager: ONBOARD_FIELD_MANAGER, force: true }, signal);
   } catch (error) {
     if (!(error instanceof KubeError)) throw error;
     return { ok: false, code: error.code, message: `left as it is: ${error.message}` };

@@ -6,7 +6,12 @@ import { mapping } from './cluster.fixture.ts';
 import { bare, diffObjects } from './diff.ts';
 import { backPatch, moved, movedBack, movePatch } from './moved.ts';
 
-const MOVE = { contextName: 'istio', labels: { 'meshcert.dev/mesh': 'istio' }, service: 'https://web.shop:80' };
+const MOVE = {
+  namespace: 'shop',
+  contextName: 'istio',
+  labels: { 'meshcert.dev/mesh': 'istio' },
+  service: 'https://web.shop:80',
+};
 
 const anyMapping = fc
   .record({
@@ -30,6 +35,23 @@ describe('a Mapping that is moved', () => {
     );
   });
 
+  it('lets in the MeshCertificate of another namespace, and comes back without', () => {
+    const elsewhere = { ...MOVE, namespace: 'emissary' };
+    for (const [given, expected] of [
+      [undefined, 'emissary'],
+      ['edge', 'edge,emissary'],
+      ['*', '*'],
+    ] as const) {
+      const annotations = given === undefined ? {} : { 'meshcert.dev/allow-from': given };
+      const before = mapping('web', 'shop', { service: 'web.shop' }, { annotations });
+      const once = moved(before, elsewhere);
+      assert.equal(once.metadata.annotations?.['meshcert.dev/allow-from'], expected);
+      assert.equal(movePatch(once, elsewhere).metadata.annotations?.['meshcert.dev/allow-from'], expected);
+      assert.equal(moved(once, elsewhere), once);
+      assert.deepEqual(bare(movedBack(once)), bare(before));
+    }
+  });
+
   it('is the same when it is moved again, and still comes back as it first was', () => {
     fc.assert(
       fc.property(anyMapping, (before) => {
@@ -43,7 +65,7 @@ describe('a Mapping that is moved', () => {
 
   it('is applied by its labels, its note and two fields, and only onto the version that was judged', () => {
     const before = mapping('web', 'shop', { service: 'web.shop', prefix: '/x/' }, { resourceVersion: '7' });
-    const patch = movePatch(moved(before, MOVE), MOVE.labels);
+    const patch = movePatch(moved(before, MOVE), MOVE);
     assert.deepEqual(patch.spec, { service: MOVE.service, tls: 'istio' });
     assert.equal(patch.metadata.resourceVersion, '7');
     assert.deepEqual(Object.keys(patch.metadata.annotations ?? {}), ['meshcert.dev/before']);

@@ -1,3 +1,4 @@
+import { CONSENT_ANNOTATION, consents, withConsent } from '../core/consent.ts';
 import type { KubeObject } from '../core/object.ts';
 import { fields, text } from '../gateway/kinds.ts';
 
@@ -11,12 +12,15 @@ interface Before {
   readonly service?: string;
   readonly tls?: string | null;
   readonly labels?: Readonly<Record<string, string | null>>;
+  readonly annotations?: Readonly<Record<string, string | null>>;
 }
 
 export interface Move {
   readonly contextName: string;
   /** What makes the MeshCertificate select it. */
   readonly labels: Readonly<Record<string, string>>;
+  /** Namespace of the MeshCertificate, which the Mapping lets in when it is in another. */
+  readonly namespace: string;
   /** With scheme and port, so that nothing depends on what their absence means. */
   readonly service: string;
 }
@@ -25,22 +29,31 @@ export interface Move {
  * The Mapping as it is to be: in one write from what it was to mTLS, with nothing in between that the gateway could
  * see. The same Mapping moved again is unchanged.
  */
-export function moved(mapping: KubeObject, { contextName, labels, service }: Move): KubeObject {
+export function moved(mapping: KubeObject, { contextName, labels, namespace, service }: Move): KubeObject {
   const spec = fields(mapping.spec);
   const { metadata } = mapping;
   const newLabels = Object.entries(labels).filter(([key, value]) => metadata.labels?.[key] !== value);
+  const consent = consents(mapping, namespace)
+    ? {}
+    : { [CONSENT_ANNOTATION]: withConsent(metadata.annotations?.[CONSENT_ANNOTATION], namespace) };
   const before: Before = {
     ...(spec.service === service ? {} : { service: String(spec.service) }),
     ...(spec.tls === contextName ? {} : { tls: text(spec.tls) ?? null }),
-    ...(newLabels.length === 0
-      ? {}
-      : { labels: Object.fromEntries(newLabels.map(([key]) => [key, metadata.labels?.[key] ?? null])) }),
+    ...noted('labels', Object.fromEntries(newLabels.map(([key]) => [key, metadata.labels?.[key] ?? null]))),
+    ...noted(
+      'annotations',
+      Object.fromEntries(Object.keys(consent).map((key) => [key, metadata.annotations?.[key] ?? null])),
+    ),
   };
   if (Object.keys(before).length === 0) return mapping;
   const kept = beforeOf(mapping);
-  const labelsBefore = { ...before.labels, ...kept?.labels };
-  const note = { ...before, ...kept, ...(Object.keys(labelsBefore).length > 0 ? { labels: labelsBefore } : {}) };
-  const annotations = { ...metadata.annotations, [BEFORE_ANNOTATION]: JSON.stringify(note) };
+  const note = {
+    ...before,
+    ...kept,
+    ...noted('labels', { ...before.labels, ...kept?.labels }),
+    ...noted('annotations', { ...before.annotations, ...kept?.annotations }),
+  };
+  const annotations = { ...metadata.annotations, ...consent, [BEFORE_ANNOTATION]: JSON.stringify(note) };
   return {
     ...mapping,
     metadata: { ...metadata, labels: { ...metadata.labels, ...labels }, annotations },
@@ -48,9 +61,15 @@ export function moved(mapping: KubeObject, { contextName, labels, service }: Mov
   };
 }
 
+/** Nothing where there is nothing to note. */
+const noted = (field: 'labels' | 'annotations', values: Readonly<Record<string, string | null>>): Before =>
+  Object.keys(values).length === 0 ? {} : { [field]: values };
+
 /** What a server-side apply has to say to make it so, and nothing else. Conditional on the version that was judged. */
-export function movePatch({ apiVersion, kind, metadata, spec }: KubeObject, labels: Move['labels']): KubeObject {
+export function movePatch({ apiVersion, kind, metadata, spec }: KubeObject, move: Move): KubeObject {
   const { name, namespace, resourceVersion, annotations } = metadata;
+  const { labels } = move;
+  const consent = namespace === move.namespace ? undefined : annotations?.[CONSENT_ANNOTATION];
   const { service, tls } = fields(spec);
   return {
     apiVersion,
@@ -60,7 +79,10 @@ export function movePatch({ apiVersion, kind, metadata, spec }: KubeObject, labe
       ...(namespace === undefined ? {} : { namespace }),
       ...(resourceVersion === undefined ? {} : { resourceVersion }),
       labels,
-      annotations: { [BEFORE_ANNOTATION]: annotations?.[BEFORE_ANNOTATION] ?? '{}' },
+      annotations: {
+        [BEFORE_ANNOTATION]: annotations?.[BEFORE_ANNOTATION] ?? '{}',
+        ...(consent === undefined ? {} : { [CONSENT_ANNOTATION]: consent }),
+      },
     },
     spec: { service, tls },
   };
@@ -78,7 +100,7 @@ export function backPatch(mapping: KubeObject): Readonly<Record<string, unknown>
   return {
     metadata: {
       ...(resourceVersion === undefined ? {} : { resourceVersion }),
-      annotations: { [BEFORE_ANNOTATION]: null },
+      annotations: { ...before.annotations, [BEFORE_ANNOTATION]: null },
       ...(before.labels ? { labels: before.labels } : {}),
     },
     ...(Object.keys(spec).length > 0 ? { spec } : {}),

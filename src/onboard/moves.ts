@@ -44,7 +44,8 @@ export function judge(upstream: UpstreamFinding, joined: readonly Joined[], snap
     return stay('ERR_TARGET_UNSELECTED', message);
   }
   const contextName = one.certificate.spec.tlsContext.name;
-  const wish = { contextName, labels, service: serviceOf(upstream) };
+  const { namespace = '' } = one.certificate.metadata;
+  const wish = { contextName, labels, namespace, service: serviceOf(upstream) };
   return judgeBy(one, upstream, snapshot, moved(mapping, wish), wish);
 }
 
@@ -84,6 +85,7 @@ function judgeBy(
   const bare = wish ? withoutTls(mapping, upstream.context) : mapping;
   const [verdict] = judgeMappings(
     {
+      namespace: certificate.metadata.namespace ?? '',
       contextName: tlsContext.name,
       sni: tlsContext.sni,
       ambassadorIds: tlsContext.ambassadorIds,

@@ -163,7 +163,13 @@ describe('a plan for the way in', () => {
         addresses: ['consul-server.consul.svc:8502'],
         tls: { ca: { inline: 'PEM' }, serverName: 'server.dc1.consul' },
       },
-      auth: { login: { method: 'consul-k8s-auth-method', serviceAccount: 'emissary-ingress' } },
+      auth: {
+        login: {
+          method: 'consul-k8s-auth-method',
+          serviceAccount: 'emissary-ingress',
+          audience: 'https://kubernetes.default.svc.cluster.local',
+        },
+      },
     });
   });
 

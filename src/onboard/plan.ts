@@ -85,7 +85,7 @@ export async function planOnboarding(
     if (outcome.kind !== 'move') return [];
     const object = moved(mapping, outcome.move);
     const diff = diffObjects(mapping, object);
-    const patch = movePatch(object, outcome.move.labels);
+    const patch = movePatch(object, outcome.move);
     return object === mapping ? [] : [{ action: 'change', object, patch, diff }];
   });
   return { findings, gateway, joined, verdicts, steps: [...steps, ...kept], moves };

@@ -13,6 +13,8 @@ import type { MeshFinding } from './findings.ts';
 
 /** On all that `onboard` makes, so that `offboard` finds it. */
 export const ONBOARD_LABEL = 'meshcert.dev/onboard';
+/** Of tokens for Consul's auth methods of type kubernetes, which the API server itself reviews. */
+export const API_AUDIENCE = 'https://kubernetes.default.svc.cluster.local';
 /** On a Mapping that was moved into a mesh: what the MeshCertificate selects by. */
 const MESH_LABEL = 'meshcert.dev/mesh';
 
@@ -134,7 +136,9 @@ function configOf({ mesh, gateway, targets }: Wish): Readonly<Record<string, unk
             ? { tls: { ...(mesh.authority ? { ca: { inline: mesh.authority } } : {}), serverName: mesh.serverName } }
             : { plaintext: true }),
         },
-        ...(mesh.authMethod === undefined ? {} : { auth: { login: { method: mesh.authMethod, serviceAccount } } }),
+        ...(mesh.authMethod === undefined
+          ? {}
+          : { auth: { login: { method: mesh.authMethod, serviceAccount, audience: API_AUDIENCE } } }),
       };
   }
 }

@@ -10,6 +10,7 @@ import { say } from '../../src/cli/io.fixture.ts';
 import { customResourceDefinition } from '../../src/config/crd.ts';
 import { connect } from '../../src/kube/client.ts';
 import { RESOURCES } from '../../src/kube/resources.ts';
+import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { ambassadorDefinitions } from '../../src/sandbox/kube/ambassador.ts';
 import { startKubeApi } from '../../src/sandbox/kube/kube-api.ts';
 
@@ -30,7 +31,7 @@ const unguarded = JSON.parse(
 
 interface Attack {
   readonly title: string;
-  readonly consul: (attacker: number) => object;
+  readonly spec: (attacker: number) => object;
 }
 
 /** Whoever may create a MeshCertificate in team-a tries to receive a token of its ServiceAccount gateway. */
@@ -38,18 +39,34 @@ const login = (more: object) => ({ login: { method: 'any', serviceAccount: 'gate
 const ATTACKS: readonly Attack[] = [
   {
     title: "a token of the API server's audience",
-    consul: (port) => ({ http: { address: `http://127.0.0.1:${port}` }, auth: login({ audience: API_AUDIENCE }) }),
+    spec: (port) => ({
+      consul: { http: { address: `http://127.0.0.1:${port}` }, auth: login({ audience: API_AUDIENCE }) },
+    }),
   },
   {
     title: 'a token for a mesh, in plaintext',
-    consul: (port) => ({ http: { address: `http://attacker.test:${port}` }, auth: login({ audience: 'istio-ca' }) }),
+    spec: (port) => ({
+      consul: { http: { address: `http://attacker.test:${port}` }, auth: login({ audience: 'istio-ca' }) },
+    }),
   },
   {
     title: 'a token for a mesh, by gRPC without TLS',
-    consul: (port) => ({
-      datacenter: 'dc1',
-      grpc: { addresses: [`attacker.test:${port}`], plaintext: true },
-      auth: login({ audience: 'istio-ca' }),
+    spec: (port) => ({
+      consul: {
+        datacenter: 'dc1',
+        grpc: { addresses: [`attacker.test:${port}`], plaintext: true },
+        auth: login({ audience: 'istio-ca' }),
+      },
+    }),
+  },
+  {
+    title: 'a token of another namespace',
+    spec: (port) => ({
+      linkerd: {
+        serviceAccount: { name: 'gateway', namespace: 'team-b' },
+        address: `127.0.0.1:${port}`,
+        trustDomain: 'cluster.local',
+      },
     }),
   },
 ];
@@ -94,8 +111,19 @@ describe('who may create a MeshCertificate', () => {
   /** Runs the agent over these objects until each MeshCertificate has failed, and gives what Degraded says of each. */
   async function run(objects: readonly object[], flags: readonly string[]): Promise<readonly string[]> {
     stolen = [];
-    const api = await startKubeApi({ tls: false, namespaces: ['default', ...NAMESPACES], objects: ACCOUNTS });
+    const api = await startKubeApi({
+      tls: false,
+      namespaces: ['default', 'linkerd', ...NAMESPACES],
+      objects: ACCOUNTS,
+    });
     for (const definition of [unguarded, ...ambassadorDefinitions()]) api.put(definition);
+    const roots = { 'ca-bundle.crt': SandboxCa.root().root.pem };
+    api.put({
+      apiVersion: 'v1',
+      kind: 'ConfigMap',
+      metadata: { name: 'linkerd-identity-trust-roots', namespace: 'linkerd' },
+      data: roots,
+    });
     for (const object of objects) api.put(object);
     const kubeconfig = join(scratch, `${Math.random()}.yaml`);
     await writeFile(kubeconfig, api.kubeconfig());
@@ -125,9 +153,9 @@ describe('who may create a MeshCertificate', () => {
     for (const attack of ATTACKS) {
       it(`does not get ${attack.title}, under ${mode.title}`, async () => {
         const { port } = attacker.address() as AddressInfo;
-        const spec = { consul: attack.consul(port) };
+        const spec = attack.spec(port);
         const [message = ''] = await run([certificate('mine', 'team-a', spec)], mode.flags);
-        assert.match(message, /^ERR_(NOT_ALLOWED|CONFIG): /);
+        assert.match(message, /^ERR_(NOT_ALLOWED|CONFIG|NO_CONSENT): /);
         assert.deepEqual(stolen, []);
       });
     }

@@ -12,6 +12,11 @@ const flags = {
       'EndpointSlices, Pods, ConfigMap linkerd-config. The reason why a Mapping is left alone goes to standard error',
   ).offers('files'),
   rbac: bool('--rbac', 'Print Roles and RoleBindings instead'),
+  admissionPolicy: bool(
+    '--admission-policy',
+    'Print a ValidatingAdmissionPolicy instead, for the namespaces of the documents: who writes a MeshCertificate must ' +
+      'be allowed to mint tokens for the ServiceAccount that it uses',
+  ).conflicts('rbac'),
   serviceAccount: text(
     '--service-account <name>',
     'ServiceAccount of the agent, as NAMESPACE/NAME if it is not in the namespace of the first document',

@@ -1,3 +1,4 @@
+import { CONSENT_ANNOTATION, consents } from '../../core/consent.ts';
 import { describe, type KubeObject, MAPPING_FIELD_MANAGER, refOf } from '../../core/object.ts';
 import type { Refusal, TargetRules } from '../../mesh/targeting.ts';
 import { mappingSpec } from '../kinds.ts';
@@ -31,6 +32,10 @@ export function judgeMapping(
   if (!selected && wish.selector && setsTls(mapping)) {
     const message = `its spec.tls was set here, but its labels no longer select it; label it again, or remove spec.tls`;
     return left({ code: 'ERR_TARGET_UNSELECTED', message });
+  }
+  if (selected && !consents(mapping, wish.namespace)) {
+    const message = `it is in another namespace than the MeshCertificate, and has not consented; whoever owns it can annotate it: ${CONSENT_ANNOTATION}=${wish.namespace}`;
+    return left({ code: 'ERR_TARGET_NO_CONSENT', message });
   }
   if ('code' in found) return left(found);
   if (named !== undefined && named !== found.contextName && !(setsTls(mapping) && ours.has(named))) {

@@ -85,6 +85,10 @@
 {{- range $tokens }}
 {{- $rule := dict "apiGroups" (list "") "resources" (list "serviceaccounts/token") "resourceNames" (list .name) "verbs" (list "create") }}
 {{- $grants = append $grants (dict "namespace" .namespace "rule" $rule) }}
+{{- if ne .namespace $own }}
+{{- $consent := dict "apiGroups" (list "") "resources" (list "serviceaccounts") "resourceNames" (list .name) "verbs" (list "get") }}
+{{- $grants = append $grants (dict "namespace" .namespace "rule" $consent) }}
+{{- end }}
 {{- end }}
 {{- $places := list $own }}
 {{- with $spec.mappings }}{{ with .namespaces }}{{ $places = . }}{{ end }}{{ end }}
@@ -106,9 +110,14 @@
 {{- range .Values.allow.serviceAccounts }}
 {{- $account := splitList "/" . }}
 {{- $rule := dict "apiGroups" (list "") "resources" (list "serviceaccounts/token") "verbs" (list "create") }}
-{{- if not (contains "*" (last $account)) }}{{ $_ := set $rule "resourceNames" (list (last $account)) }}{{ end }}
+{{- /* For the annotation by which an account of another namespace consents. */}}
+{{- $consent := dict "apiGroups" (list "") "resources" (list "serviceaccounts") "verbs" (list "get") }}
+{{- if not (contains "*" (last $account)) }}
+{{- $_ := set $rule "resourceNames" (list (last $account)) }}
+{{- $_ := set $consent "resourceNames" (list (last $account)) }}
+{{- end }}
 {{- range (ternary $watched (list (first $account)) (contains "*" (first $account))) }}
-{{- $grants = append $grants (dict "namespace" . "rule" $rule) }}
+{{- $grants = concat $grants (list (dict "namespace" . "rule" $rule) (dict "namespace" . "rule" $consent)) }}
 {{- end }}
 {{- end }}
 {{- end }}
