@@ -16,6 +16,8 @@ import { type KubeApiserver, startKubeApiserver } from './servers/kube-apiserver
 
 const MINUTE = 60_000;
 const METHOD = 'consul-k8s-auth-method';
+/** Of the API server, which reviews the tokens for auth methods of type kubernetes. */
+const AUDIENCE = 'https://kubernetes.default.svc.cluster.local';
 const web = 'web.shop';
 
 describe('Consul on real parts: Consul, kube-apiserver, Envoy, Connect proxy', () => {
@@ -41,7 +43,7 @@ describe('Consul on real parts: Consul, kube-apiserver, Envoy, Connect proxy', (
     await using agent = await startAgentProcess({
       kubeconfig: apiserver.kubeconfigFile,
       documents: document(consul),
-      args: ['--namespace', 'ambassador'],
+      args: ['--namespace', 'ambassador', '--allow-audience', AUDIENCE],
     });
     const cluster = await verified(gateway, agent);
     const load = startLoad(`${gateway.url}/`, cluster, 25);
@@ -133,7 +135,6 @@ async function addKubernetesMethod(consul: Consul, apiserver: KubeApiserver): Pr
       subjects,
     });
   }
-  const audience = 'https://kubernetes.default.svc.cluster.local';
   await consul.api('PUT', '/v1/acl/auth-method', {
     Name: METHOD,
     Type: 'kubernetes',
@@ -143,7 +144,7 @@ async function addKubernetesMethod(consul: Consul, apiserver: KubeApiserver): Pr
       ServiceAccountJWT: await apiserver.serviceAccountToken({
         namespace: 'consul',
         name: 'consul-auth-method',
-        audience,
+        audience: AUDIENCE,
       }),
     },
   });
@@ -219,7 +220,7 @@ spec:
     grpc:
       addresses: ["${consul.grpcTlsAddress}"]
       tls: {ca: {file: ${consul.caFile}}, serverName: ${consul.serverName}}
-    auth: {login: {method: ${METHOD}, serviceAccount: ambassador}}
+    auth: {login: {method: ${METHOD}, serviceAccount: ambassador, audience: "${AUDIENCE}"}}
   mappings: {selector: {matchLabels: {mesh: consul}}}
   # A second rotation within the hold of the first is held: its bridge leads to a root that is new itself.
   trust: {hold: 10s}
