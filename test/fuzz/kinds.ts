@@ -66,7 +66,7 @@ export const REFUSED_BY_US: readonly Kind[] = [
   {
     what: 'name constraints on directory names, other names, registered IDs',
     why: 'They constrain names that workloads do not have. OpenSSL processes some, Go ignores those that are not critical.',
-    says: /^ERR_VERIFY_NAME_CONSTRAINTS$/,
+    says: /^ERR_VERIFY_(NAME_CONSTRAINTS|LINK_EXPIRED)$/,
     labels: /(permitted|excluded) (directory|other name|registered)|constraint/,
   },
   {
@@ -74,13 +74,19 @@ export const REFUSED_BY_US: readonly Kind[] = [
     why: 'Readers differ in what they do with it: it may be ignored by one and refused by the next.',
     says: /^ERR_VERIFY_MALFORMED$/,
     labels:
-      /(permitted|excluded|named by|names|DNS|URI|EDI|constructed)|key usage encoded|email|twice|with a tail|address/,
+      /(permitted|excluded|named by|names?|constraint|DNS|URI|EDI|constructed)|key usage encoded|email|twice|with a tail|address/,
   },
   {
     what: 'an ECDSA signature algorithm with NULL parameters',
     why: 'RFC 5758 forbids it, and no known CA writes it.',
     says: /^ERR_VERIFY_SIGNATURE_ALGORITHM$/,
     labels: /NULL beside the algorithm|PSS|signed/,
+  },
+  {
+    what: 'a root that is not DER to the letter, such as with a time that has an offset, beside one that is good',
+    why: 'Envoy loads the bundle as a whole. Go skips a root that it cannot read, and OpenSSL reads it.',
+    says: /^ERR_(CERT_SYNTAX|DER_SYNTAX)$/,
+    labels: /@root/,
   },
 ];
 

@@ -15,6 +15,11 @@ const RUNS = process.env.MESHCERT_MODEL_RUNS ?? '400';
 const SEED = process.env.MESHCERT_MODEL_SEED ?? '1';
 const AT_ONCE = 2;
 
+const SUITES = {
+  model: ['test/model/publication.test.ts'],
+  fuzz: ['test/fuzz/main.ts', '--cases', process.env.MESHCERT_FUZZ_CASES ?? '2000', '--no-envoy'],
+} as const;
+
 interface Verdict {
   readonly mutant: Mutant;
   readonly found: string | undefined;
@@ -78,11 +83,6 @@ async function judge(mutant: Mutant): Promise<Verdict> {
     rmSync(dir, { recursive: true, force: true });
   }
 }
-
-const SUITES = {
-  model: ['test/model/publication.test.ts'],
-  fuzz: ['test/fuzz/main.ts', '--cases', process.env.MESHCERT_FUZZ_CASES ?? '2000', '--no-envoy'],
-} as const;
 
 function run(cwd: string, suite: keyof typeof SUITES): Promise<{ code: number | null; output: string }> {
   return new Promise((resolve, reject) => {
