@@ -2,14 +2,17 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { type Case, makeCase } from '../fuzz/cases.ts';
 import { notAnswered, notLoaded } from '../fuzz/envoy.ts';
+import { REFUSED_BY_PREFLIGHT } from '../fuzz/kinds.ts';
 import { opinionOn } from '../fuzz/ours.ts';
 import { explain, table, unknownIn } from '../fuzz/report.ts';
 import { fuzz, type Judges } from '../fuzz/run.ts';
 import { startGoJudge, startOpensslJudge } from './servers/x509-judges.ts';
 
-const CASES = Number(process.env.MESHCERT_FUZZ_CASES ?? 20_000);
+const CASES = Number(process.env.MESHCERT_FUZZ_CASES ?? 6_000);
+/** The same cases each time; `npm run fuzz -- --seed N` looks for new ones. */
+const FROM = 2_000_000;
 /** As many pairs that we accept go through a real handshake between two Envoys. */
-const ANSWERED = 200;
+const ANSWERED = 100;
 
 describe('signed certificates that differ from good ones', () => {
   let judges: Judges;
@@ -21,9 +24,7 @@ describe('signed certificates that differ from good ones', () => {
   });
 
   it('are accepted by us only where OpenSSL, Go and Envoy accept them, but for the kinds in docs/verification.md', async (t) => {
-    const from = Date.now() % 2 ** 31;
-    const result = await fuzz({ judges, cases: CASES, from, notLoaded });
-    t.diagnostic(`seeds from ${from}`);
+    const result = await fuzz({ judges, cases: CASES, from: FROM, notLoaded });
     for (const line of table(result).split('\n')) t.diagnostic(line);
     assert.ok(result.accepted.ours > CASES / 10, 'nearly nothing was accepted');
     assert.equal(unknownIn(result), 0, await explain(result, judges));
@@ -31,8 +32,10 @@ describe('signed certificates that differ from good ones', () => {
 
   it('reach the upstream through a real Envoy where we accept them', async () => {
     const accepted: Case[] = [];
-    for (let seed = Date.now() % 2 ** 31; accepted.length < ANSWERED; seed++) {
+    for (let seed = FROM; accepted.length < ANSWERED; seed++) {
       const one = makeCase(seed, Date.now());
+      // Envoy's BoringSSL does not go back either when the first issuer that fits is not usable.
+      if (one.labels.some((label) => REFUSED_BY_PREFLIGHT.some(({ labels }) => labels.test(label)))) continue;
       if ((await opinionOn(one, Date.now())).ok) accepted.push(one);
     }
     const refused = await notAnswered(accepted);
