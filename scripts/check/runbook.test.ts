@@ -10,7 +10,8 @@ import { ROOT } from '../tree.ts';
 const read = (file: string): string => readFileSync(join(ROOT, file), 'utf8');
 const runbook = read('docs/runbook.md');
 const entries = [...runbook.matchAll(/^### (\w+)$/gm)].map(([, name = '']) => name);
-const alerts = [...read('deploy/alerts/meshcert.yaml').matchAll(/- alert: (\w+)/g)].map(([, name = '']) => name);
+const rules = read('deploy/alerts/meshcert.yaml') + read('deploy/alerts/independent.yaml');
+const alerts = [...rules.matchAll(/- alert: (\w+)/g)].map(([, name = '']) => name);
 const known = new Set<string>([...alerts, ...REASONS, ...LIVE_REASONS, ...EVENT_REASONS]);
 
 test('every alert and every reason has an entry in the runbook', () => {
@@ -29,7 +30,7 @@ test('the runbook has no entry for what cannot happen, and none twice', () => {
 });
 
 test('each alert links to its entry', () => {
-  const links = [...read('deploy/alerts/meshcert.yaml').matchAll(/runbook: docs\/runbook\.md#(\w+)/g)];
+  const links = [...rules.matchAll(/runbook: docs\/runbook\.md#(\w+)/g)];
   assert.deepEqual(
     links.map(([, anchor]) => anchor),
     alerts.map((name) => name.toLowerCase()),

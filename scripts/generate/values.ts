@@ -108,7 +108,9 @@ const values = z.strictObject({
     .optional(),
   serviceMonitor: monitor(),
   podMonitor: monitor(),
-  prometheusRule: z.strictObject({ enabled: z.boolean().optional(), labels: map().optional() }).optional(),
+  prometheusRule: z
+    .strictObject({ enabled: z.boolean().optional(), labels: map().optional(), job: z.string().optional() })
+    .optional(),
   dashboard: z
     .strictObject({
       enabled: z.boolean().optional(),

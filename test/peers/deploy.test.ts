@@ -237,6 +237,22 @@ test('a mode makes what belongs to it', async () => {
   assert.ok(kinds(monitored.objects).includes('ServiceMonitor') && kinds(monitored.objects).includes('PrometheusRule'));
 });
 
+test('the alert on an absent agent names the scrape job of the release', async () => {
+  for (const [changes, job] of [
+    [{ serviceMonitor: { enabled: true } }, 'edge-meshcert'],
+    [{ serviceMonitor: { enabled: true }, fullnameOverride: 'other' }, 'other'],
+    [{ podMonitor: { enabled: true } }, 'emissary/edge-meshcert'],
+    [{ prometheusRule: { enabled: true, job: 'gateways' } }, 'gateways'],
+  ] as const) {
+    const { objects } = await template({ prometheusRule: { enabled: true }, ...changes });
+    const rule = objects.find(({ kind }) => kind === 'PrometheusRule') as unknown as {
+      spec: { groups: { rules: { alert?: string; expr: string }[] }[] };
+    };
+    const absent = rule.spec.groups.flatMap(({ rules }) => rules).find(({ alert }) => alert === 'MeshcertAbsent');
+    assert.equal(absent?.expr, `absent(meshcert_build_info{job="${job}"})`);
+  }
+});
+
 test('the container may do nothing that it does not need', async () => {
   const { objects } = await template({});
   const workload = objects.find(({ kind }) => kind === 'Deployment') as unknown as {

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
+import { parse } from 'yaml';
 import { Board, goodStatus } from '../../src/http/board.fixture.ts';
 import { startHttp } from '../../src/http/server.ts';
 import { systemClock } from '../../src/mesh/clock.ts';
@@ -18,6 +19,7 @@ import { Daemon, scratchDir, serverOf } from './servers/process.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const ALERTS = join(ROOT, 'deploy/alerts');
+const RULES = ['meshcert', 'independent'];
 const run = promisify(execFile);
 
 /** The text format with something in every metric. */
@@ -52,15 +54,33 @@ test('promtool has nothing to say about our metrics', async () => {
 });
 
 test('the alert rules are good and fire when they should', async () => {
-  await run('promtool', ['check', 'rules', 'meshcert.yaml'], { cwd: ALERTS });
-  const { stdout } = await run('promtool', ['test', 'rules', 'meshcert.test.yaml'], { cwd: ALERTS });
-  assert.match(stdout, /SUCCESS/);
+  for (const name of RULES) {
+    await run('promtool', ['check', 'rules', `${name}.yaml`], { cwd: ALERTS });
+    const { stdout } = await run('promtool', ['test', 'rules', `${name}.test.yaml`], { cwd: ALERTS });
+    assert.match(stdout, /SUCCESS/);
+  }
 });
 
 test('every alert is tested', async () => {
-  const rules = await readFile(join(ALERTS, 'meshcert.yaml'), 'utf8');
-  const tests = await readFile(join(ALERTS, 'meshcert.test.yaml'), 'utf8');
-  for (const [, name] of rules.matchAll(/- alert: (\w+)/g)) assert.match(tests, new RegExp(`"?${name}\\b`), name);
+  for (const file of RULES) {
+    const rules = await readFile(join(ALERTS, `${file}.yaml`), 'utf8');
+    const tests = await readFile(join(ALERTS, `${file}.test.yaml`), 'utf8');
+    for (const [, name] of rules.matchAll(/- alert: (\w+)/g)) assert.match(tests, new RegExp(`"?${name}\\b`), name);
+  }
+});
+
+test('kube-state-metrics is told to read fields that the definition has, under the names that the rules ask for', async () => {
+  const config = parse(await readFile(join(ALERTS, 'kube-state-metrics.yaml'), 'utf8'));
+  const [resource] = config.spec.resources;
+  const definition = parse(await readFile(join(ROOT, 'deploy/crd/meshcertificate.yaml'), 'utf8'));
+  const { group, names, versions } = definition.spec;
+  assert.deepEqual(resource.groupVersionKind, { group, version: versions[0].name, kind: names.kind });
+  const rules = await readFile(join(ALERTS, 'independent.yaml'), 'utf8');
+  for (const { name, each } of resource.metrics) {
+    const [, field] = each.gauge.path;
+    assert.equal(versions[0].schema.openAPIV3Schema.properties.status.properties[field].format, 'date-time');
+    assert.ok(rules.includes(`${resource.metricNamePrefix}_${name}`), name);
+  }
 });
 
 test('alerts and dashboard ask for metrics that exist', async () => {
