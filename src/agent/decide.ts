@@ -1,5 +1,6 @@
 import type { MeshCertificateSpec } from '../config/mesh-certificate.ts';
 import { decideHold, type HoldDecision } from '../core/hold.ts';
+import { type IssuerEnd, isGain, issuerEndOf } from '../core/issuer-end.ts';
 import type { Desired } from '../core/plan.ts';
 import { decideTrust, namedRoots, type TrustDecision } from '../core/trust.ts';
 import { type Verdict, verify } from '../core/verify.ts';
@@ -9,7 +10,7 @@ import type { Publication } from '../gateway/publication.ts';
 import type { Target } from '../gateway/targets.ts';
 import type { Adapter, Expectation } from '../mesh/adapter.ts';
 import { codeOf } from '../mesh/error.ts';
-import { type Identity, leafOf, sameLeaf } from '../mesh/identity.ts';
+import { type Identity, leafOf, sameLeaf, sameRoots } from '../mesh/identity.ts';
 import { safeMessage } from '../mesh/secrets.ts';
 import { anchorOf } from '../pki/anchor.ts';
 import type { Certificate } from '../pki/certificate.ts';
@@ -40,6 +41,8 @@ export interface Situation {
   /** What stands in the cluster. */
   readonly published: Publication;
   readonly targets: readonly Target[] | undefined;
+  /** Somebody asked for a new certificate: it is published whether or not it gains anything. */
+  readonly renewalAsked?: boolean | undefined;
   readonly now: number;
 }
 
@@ -52,6 +55,10 @@ export interface Decision {
   readonly identity: Identity | undefined;
   readonly trust: TrustDecision;
   readonly hold: HoldDecision | undefined;
+  /** The candidate is good, but ends no later than the published leaf and differs in nothing else. */
+  readonly isIdle: boolean;
+  /** Of `identity`: which certificate above its leaf ends first. */
+  readonly issuerEnd: IssuerEnd | undefined;
   /** Why the candidate is not used; the published pair stays. */
   readonly problem: Problem | undefined;
   /** When to decide again although nothing happened. */
@@ -68,8 +75,15 @@ export function decide(situation: Situation): Decision {
     judged && accepted
       ? judged.trust
       : trustFor(situation, namedRoots(published.bundle, published.since), undefined, current?.identity);
+  const isIdle =
+    current !== undefined &&
+    judged?.verdict.ok === true &&
+    !situation.renewalAsked &&
+    !sameLeaf(candidate, current.identity) &&
+    sameRoots(trust.bundle, published.bundle) &&
+    !isGain(judged.verdict.path, current.path);
   const hold =
-    accepted && current && !sameLeaf(accepted, current.identity)
+    accepted && current && !isIdle && !sameLeaf(accepted, current.identity)
       ? decideHold({
           candidate: accepted,
           current: current.identity,
@@ -80,7 +94,10 @@ export function decide(situation: Situation): Decision {
           probe: situation.probe,
         })
       : undefined;
-  const identity = hold?.hold ? current?.identity : (accepted ?? current?.identity);
+  const isCurrent = hold?.hold || isIdle || !accepted;
+  const identity = isCurrent ? current?.identity : accepted;
+  const path = isCurrent ? current?.path : judged?.verdict.ok ? judged.verdict.path : undefined;
+  const issuerEnd = path && issuerEndOf(path);
   const wanted = identity && trust.bundle.length > 0 ? wantedObjects(situation, identity, trust) : undefined;
 
   return {
@@ -89,11 +106,14 @@ export function decide(situation: Situation): Decision {
     identity,
     trust,
     hold,
+    isIdle,
+    issuerEnd,
     problem: (judged && problemOf(judged)) ?? trust.problem ?? wanted?.problem,
     nextLook: earliest(now, [
       trust.nextChangeAt,
       hold?.hold ? hold.until : undefined,
       identity ? leafOf(identity).notAfter : undefined,
+      issuerEnd?.endingAt,
     ]),
   };
 }

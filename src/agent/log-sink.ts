@@ -1,5 +1,5 @@
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
-import type { PublicationStatus } from '../core/status.ts';
+import { isTrouble, type PublicationStatus } from '../core/status.ts';
 import type { Clock } from '../mesh/clock.ts';
 import { codeOf } from '../mesh/error.ts';
 import type { Log } from '../mesh/log.ts';
@@ -42,7 +42,7 @@ export class LogSink implements Sink {
       const old = before?.conditions.find(({ type }) => type === condition.type);
       if (old?.status === condition.status && old.reason === condition.reason) continue;
       const { type, reason, message } = condition;
-      const isBad = (type === 'Degraded') === (condition.status === 'True');
+      const isBad = isTrouble(condition);
       const isRecovery = type === 'Degraded' && condition.status === 'False' && old?.status === 'True';
       // The failure itself was logged already, by `trouble`.
       const isSaid = reason === 'Writing' || (report.failure && reason === reasonOf(report.failure.code));

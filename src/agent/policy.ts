@@ -18,6 +18,12 @@ const ROOTS_SPREAD_OF_LIFE = 0.05;
 /** A larger fleet takes longer: all of it together asks a mesh for some hundred certificates a second. */
 const ROOTS_SPREAD_EACH_MS = 10;
 
+/**
+ * A CA that shortens leaves to its own end issues ever shorter ones; the next is not requested sooner after the last.
+ * Meshes issue for minutes at least.
+ */
+const SHORTEST_WAIT_MS = 5_000;
+
 /** While no valid leaf is published: what a ceiling of 30 s between attempts, with full jitter, comes to in an hour. */
 const ATTEMPTS_WITHOUT_LEAF = 240;
 
@@ -64,7 +70,7 @@ export class Policy implements RenewalPolicy {
     const { notAfter, fingerprint } = leaf;
     const { at, jitter } = this.#options.spec.renewal;
     const notBefore = Math.max(leaf.notBefore, Math.min(issuedAt, notAfter));
-    const due = renewAt({ notBefore, notAfter, fingerprint }, at, jitter);
+    const due = Math.max(renewAt({ notBefore, notAfter, fingerprint }, at, jitter), issuedAt + SHORTEST_WAIT_MS);
     this.planned = { fingerprint, due };
     return due;
   }

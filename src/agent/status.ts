@@ -31,6 +31,8 @@ export const REASONS = [
   'AllMappings',
   'NoMapping',
   'MappingsLeftAlone',
+  'IssuerCurrent',
+  'IssuerEnds',
   'AsExpected',
   'BudgetExhausted',
   'EmergencyBand',
@@ -69,6 +71,7 @@ export function statusOf(report: Report, before: PublicationStatus | undefined):
           emergencyTime: toRfc3339(emergencyAt(leaf)),
         }
       : leafFields(before)),
+    ...issuerOf(report),
     roots: decision.trust.bundle.map((root) => {
       const mark = decision.trust.since.get(root.fingerprint);
       return {
@@ -99,6 +102,12 @@ export function statusOf(report: Report, before: PublicationStatus | undefined):
   };
 }
 
+function issuerOf({ decision: { issuerEnd } }: Report): Pick<PublicationStatus, 'issuer'> {
+  if (!issuerEnd) return {};
+  const { subject, fingerprint, notAfter } = issuerEnd.certificate;
+  return { issuer: { subject, fingerprint, notAfter: toRfc3339(notAfter) } };
+}
+
 /** Nothing is known of what stands: what was said stays said, and why nothing is known is added. */
 function unseen(report: Report, before: PublicationStatus | undefined): PublicationStatus {
   const { certificate, failure, situation } = report;
@@ -123,10 +132,12 @@ function unseen(report: Report, before: PublicationStatus | undefined): Publicat
 
 /** As it was said first, for as long as the leaf stands: a restart knows less of when the leaf came, and says nothing new. */
 function renewalTimeOf(
-  { certificate, leading, planned }: Report,
+  { certificate, decision, leading, planned }: Report,
   leaf: Certificate,
   before: PublicationStatus | undefined,
 ): string {
+  // The leaf was due, and the answer gained nothing: the next request has another time.
+  if (decision.isIdle && planned) return toRfc3339(planned.due);
   const said = leading ? before : (certificate.status as PublicationStatus | undefined);
   for (const one of [said, before]) {
     if (one?.fingerprint === leaf.fingerprint && one.renewalTime !== undefined) return one.renewalTime;
@@ -194,6 +205,7 @@ function conditionsOf(report: Report, lastError?: LastError): Omit<Condition, 'l
     published,
     trusted(report, say),
     referenced(report, say),
+    ...issuerEnding(report, say),
     degraded(report, because, lastError, say),
   ];
 }
@@ -271,6 +283,17 @@ function trusted({ decision, probeProblem }: Report, say: Say) {
   const retained = [...decision.trust.since.values()].filter(({ state }) => state === 'retained').length;
   const kept = retained === 0 ? '' : `, ${retained} of them kept although the mesh no longer names them`;
   return say('Trusted', 'True', 'RootsCurrent', `${decision.trust.bundle.length} root(s) trusted${kept}.`);
+}
+
+function issuerEnding({ decision: { identity, issuerEnd, isIdle }, situation }: Report, say: Say) {
+  if (!identity || !issuerEnd) return [];
+  const { subject, fingerprint, notAfter } = issuerEnd.certificate;
+  if (!isIdle && situation.now < issuerEnd.endingAt) {
+    return [say('IssuerEnding', 'False', 'IssuerCurrent', 'No certificate above the leaf is near its end.')];
+  }
+  const name = subject || fingerprint.slice(0, 16);
+  const message = `The CA certificate ${name} ends at ${toRfc3339(notAfter)}, and no certificate that it issues is of use for longer. Renew it in the mesh; the next certificate is then published by itself.`;
+  return [say('IssuerEnding', 'True', 'IssuerEnds', message)];
 }
 
 function referenced({ mappings }: Report, say: Say) {

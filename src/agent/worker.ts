@@ -46,6 +46,8 @@ export class Worker {
   /** The renewal that was asked for last, and the last that has led to another leaf. */
   #renewAsked: string | undefined;
   #renewDone: string | undefined;
+  /** Somebody asked for another leaf since the last one was put in force. */
+  #renewalAsked = false;
 
   constructor(certificate: MeshCertificate, adapter: Adapter, env: Environment) {
     this.certificate = certificate;
@@ -71,6 +73,7 @@ export class Worker {
 
   /** Asks for a certificate now, past schedule and backoff. */
   renew(): void {
+    this.#renewalAsked = true;
     this.#wake.renew();
   }
 
@@ -172,7 +175,10 @@ export class Worker {
     const came = this.#stream?.candidateAt;
     const lagMs = came === undefined ? undefined : this.#env.clock.monotonic() - came;
     const rotation = inForce ? this.#inForce.reached(decision, lagMs) : undefined;
-    if (rotation?.kind === 'leaf') this.#renewDone = this.#renewAsked;
+    if (rotation?.kind === 'leaf') {
+      this.#renewDone = this.#renewAsked;
+      this.#renewalAsked = false;
+    }
     this.#env.reporter.report({
       certificate: this.certificate,
       situation,
@@ -299,6 +305,7 @@ export class Worker {
       probe: this.#prober.outcome(this.#stream?.candidate),
       published: this.#reader.read(certificate.spec, this.#view.objects(), this.#stream?.candidate),
       targets: this.#mappings?.targets(),
+      renewalAsked: this.#renewalAsked,
       now: this.#env.clock.now(),
     };
   }

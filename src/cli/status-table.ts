@@ -1,4 +1,4 @@
-import type { PublicationStatus } from '../core/status.ts';
+import { isTrouble, type PublicationStatus } from '../core/status.ts';
 import { humanDuration } from './human-duration.ts';
 import { type Column, formatTable, type painter } from './table.ts';
 
@@ -55,10 +55,8 @@ export function statusMessages(rows: readonly StatusRow[], namespaces: boolean):
 function messagesOf(status: StatusRow['status']): string[] {
   if (status === undefined)
     return ['  NoAgent: no agent has reported on it; is one running that watches this namespace?\n'];
-  const troubles = (status.conditions ?? []).filter(({ type, status }) =>
-    type === 'Degraded' ? status === 'True' : status === 'False',
-  );
-  const said = troubles.map(({ type, reason, message }) => ({ head: `${type}=${troubled(type)} ${reason}`, message }));
+  const troubles = (status.conditions ?? []).filter((one) => isTrouble(one) && one.status !== 'Unknown');
+  const said = troubles.map(({ type, status, reason, message }) => ({ head: `${type}=${status} ${reason}`, message }));
   const { lastError } = status;
   if (lastError) said.push({ head: lastError.code, message: lastError.message });
   const seen = new Set<string>();
@@ -68,8 +66,6 @@ function messagesOf(status: StatusRow['status']): string[] {
     return `  ${head}: ${message.replaceAll('\n', ' ')}\n`;
   });
 }
-
-const troubled = (type: string): string => (type === 'Degraded' ? 'True' : 'False');
 
 export const isReady = ({ status }: StatusRow): boolean => conditionOf(status, 'Ready')?.status === 'True';
 

@@ -32,6 +32,10 @@ export const statusSchema = z
     notAfter: time().optional().describe('When the leaf expires.'),
     renewalTime: time().optional().describe('When the leaf is due for renewal.'),
     emergencyTime: time().optional().describe('From when on a newer leaf is published whatever else holds it back.'),
+    issuer: z
+      .strictObject({ subject: z.string(), fingerprint: z.string().describe('SHA-256, hex.'), notAfter: time() })
+      .optional()
+      .describe('The certificate above the leaf, root included, that ends first.'),
     roots: z.array(root).describe('The published trust bundle.'),
     held: z
       .strictObject({ fingerprint: z.string(), reason: z.string(), since: time().optional(), until: time() })
@@ -71,7 +75,9 @@ export const statusSchema = z
     conditions: z
       .array(condition)
       .meta({ 'x-kubernetes-list-type': 'map', 'x-kubernetes-list-map-keys': ['type'] })
-      .describe('Ready, Published, Trusted, Referenced, Degraded, and Live where the gateway can be asked.'),
+      .describe(
+        'Ready, Published, Trusted, Referenced, IssuerEnding, Degraded, and Live where the gateway can be asked.',
+      ),
   })
   .describe('What stands in the cluster, as the agent last saw it.') satisfies z.ZodType<Wide<PublicationStatus>>;
 

@@ -12,8 +12,20 @@ export interface Condition {
   readonly lastTransitionTime: string;
 }
 
-export const CONDITION_TYPES = ['Ready', 'Published', 'Live', 'Trusted', 'Referenced', 'Degraded'] as const;
+export const CONDITION_TYPES = [
+  'Ready',
+  'Published',
+  'Live',
+  'Trusted',
+  'Referenced',
+  'IssuerEnding',
+  'Degraded',
+] as const;
 export type ConditionType = (typeof CONDITION_TYPES)[number];
+
+/** Whether a condition is not as it should be: True where its name is a fault, and not True elsewhere. */
+export const isTrouble = ({ type, status }: { readonly type: string; readonly status: string }): boolean =>
+  (type === 'Degraded' || type === 'IssuerEnding') === (status === 'True');
 
 /** Times are RFC 3339, as in every Kubernetes status. */
 export interface RootStatus {
@@ -59,6 +71,8 @@ export interface PublicationStatus {
   readonly notAfter?: string;
   readonly renewalTime?: string;
   readonly emergencyTime?: string;
+  /** The certificate above the leaf that ends first. */
+  readonly issuer?: { readonly subject: string; readonly fingerprint: string; readonly notAfter: string };
   readonly roots: readonly RootStatus[];
   /** A newer leaf that is kept back, and why. */
   readonly held?: {

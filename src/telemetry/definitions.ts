@@ -69,6 +69,12 @@ export const METRICS = {
     help: 'When a root that the mesh names now expires.',
     labels: [...OBJECT, 'fingerprint'],
   }),
+  issuerNotAfter: define({
+    name: 'meshcert_issuer_not_after_timestamp_seconds',
+    type: 'gauge',
+    help: 'When the first of the CA certificates above the published leaf expires.',
+    labels: [...OBJECT, 'issuer'],
+  }),
   failures: define({
     name: 'meshcert_failures_total',
     type: 'counter',

@@ -51,6 +51,11 @@ export function deriveSeries(metrics: Metrics, all: () => Iterable<Observed>): v
       tell({ namespace, name, fingerprint: fingerprint.slice(0, 16) }, seconds(notAfter));
     }
   });
+  each(metrics.issuerNotAfter, ({ namespace, name, status: { issuer } }, tell) => {
+    if (!issuer) return;
+    const { subject, fingerprint, notAfter } = issuer;
+    tell({ namespace, name, issuer: subject || fingerprint.slice(0, 16) }, seconds(notAfter));
+  });
   each(metrics.rotations, ({ namespace, name, leaves, bundles }, tell) => {
     if (leaves > 0) tell({ namespace, name, kind: 'leaf' }, leaves);
     if (bundles > 0) tell({ namespace, name, kind: 'bundle' }, bundles);

@@ -1,4 +1,4 @@
-import type { PublicationStatus } from '../../core/status.ts';
+import { isTrouble, type PublicationStatus } from '../../core/status.ts';
 
 export type Level = 'good' | 'warning' | 'bad';
 
@@ -18,13 +18,16 @@ const SYMBOLS = { good: '✓', warning: '!', bad: '✗' } as const;
 export function verdictOf(status: PublicationStatus): Verdict {
   const find = (type: string) => status.conditions.find((condition) => condition.type === type);
   const ready = find('Ready');
-  const wrong = status.conditions.filter(({ type, status: value }) => (type === 'Degraded') === (value === 'True'));
+  const wrong = status.conditions.filter(isTrouble);
   const next = wrong
     .filter(({ status: value }) => value !== 'Unknown')
     .map(({ type, message }) => `${type}: ${message}`);
   if (ready?.status !== 'True') return { level: 'bad', word: ready?.reason ?? 'Starting', symbol: SYMBOLS.bad, next };
   const degraded = find('Degraded');
   if (degraded?.status === 'True') return { level: 'warning', word: degraded.reason, symbol: SYMBOLS.warning, next };
+  if (find('IssuerEnding')?.status === 'True') {
+    return { level: 'warning', word: 'IssuerEnds', symbol: SYMBOLS.warning, next };
+  }
   if (status.held !== undefined) return { level: 'warning', word: 'LeafHeld', symbol: SYMBOLS.warning, next };
   if (find('Referenced')?.status === 'False')
     return { level: 'warning', word: 'Unreferenced', symbol: SYMBOLS.warning, next };
