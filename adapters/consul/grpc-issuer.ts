@@ -1,6 +1,7 @@
-import type { Check, Host, Issuer, Probing } from '../../src/mesh/adapter.ts';
+import type { Checking, Host, Issuer } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
-import type { Identity } from '../../src/mesh/identity.ts';
+import type { Examiner } from '../../src/mesh/examiner.ts';
+import { type Identity, leafOf } from '../../src/mesh/identity.ts';
 import { LastRead } from '../../src/mesh/last-read.ts';
 import { limitedTo } from '../../src/mesh/linked-signal.ts';
 import { sharing } from '../../src/mesh/sharing.ts';
@@ -10,9 +11,9 @@ import { PrivateKey } from '../../src/pki/key.ts';
 import { formatPem } from '../../src/pki/pem.ts';
 import { presentable } from './chain.ts';
 import type { ConsulConfig } from './config.ts';
+import { answered, examineConsul } from './examine.ts';
 import { DEADLINE_MS, GrpcLogin } from './grpc-login.ts';
 import { checkTrustDomain, serviceId, wrongName } from './name.ts';
-import { check, describeTrust, inTurn } from './probe.ts';
 import type { Server } from './resolve.ts';
 import { type Called, Servers } from './servers.ts';
 import { staleReason } from './stale.ts';
@@ -33,7 +34,7 @@ interface RootsAnswer {
 }
 
 /** Identities from the servers' gRPC API: key and request are made here, no agent is needed. */
-export class GrpcIssuer implements Issuer, Probing {
+export class GrpcIssuer implements Issuer, Checking {
   readonly #config: ConsulConfig;
   readonly #host: Host;
   readonly #servers: Servers;
@@ -88,19 +89,33 @@ export class GrpcIssuer implements Issuer, Probing {
     return this.#trust && staleReason(this.#config, current.chain, this.#trust, this.#host.clock.now());
   }
 
-  probe(signal: AbortSignal): Promise<readonly Check[]> {
-    return inTurn([
-      () =>
-        check('CONSUL_TOKEN', signal, async () =>
-          (await this.#tokens.get(signal)) === undefined ? 'no token is configured' : 'a token is at hand',
-        ),
-      () => check('CONSUL_ROOTS', signal, async () => describeTrust(await this.#currentTrust(signal))),
-      () =>
-        check('CONSUL_LEAF', signal, async () => {
-          const { id, chain } = await this.issue(signal);
-          return `${id} until ${new Date(chain[0]?.notAfter ?? 0).toISOString()}`;
-        }),
-    ]);
+  check(examiner: Examiner): Promise<void> {
+    return examineConsul(examiner, {
+      connection: (signal) => {
+        const { addresses } = this.#config.grpc ?? { addresses: [] };
+        return answered(this.#greet(signal), `Consul at ${addresses.join(', ')}`);
+      },
+      token: (signal) => this.#tokens.get(signal),
+      roots: (signal) => this.#currentTrust(signal),
+      leaf: async (signal) => leafOf(await this.issue(signal)),
+    });
+  }
+
+  /** Without a token: a refusal proves the way as well as an answer does. */
+  #greet(signal: AbortSignal): Promise<void> {
+    return this.#servers.call('roots', signal, async ({ channel }) => {
+      const stream = channel.stream<object, RootsAnswer>({
+        method: `${CA}/WatchRoots`,
+        metadata: {},
+        signal,
+        request: {},
+      });
+      try {
+        await stream[Symbol.asyncIterator]().next();
+      } finally {
+        stream.close();
+      }
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -10,6 +10,7 @@ import { type Identity, leafOf } from '../../src/mesh/identity.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { type Consul, type ConsulOptions, startConsul } from '../../src/sandbox/consul/consul.ts';
+import { brief, examined } from '../../test/support/examined.ts';
 import { FakeClock, settle } from '../../test/support/fake-clock.ts';
 import { RecordingHost } from '../../test/support/recording-host.ts';
 import { consul as adapter } from './adapter.ts';
@@ -313,16 +314,14 @@ test('the doctor is told what works and what does not', WITHIN, () =>
     async ({ clock, host, consul }) => {
       const config = adapter.config.parse({ http: { address: consul.httpAddress }, auth: { token: 'unknown' } });
       const source = adapter.open(config, host) as HttpSource;
-      const checks = await source.probe(new AbortController().signal);
-      assert.deepEqual(
-        checks.map(({ code, ok }) => [code, ok]),
-        [
-          ['CONSUL_ROOTS', true],
-          ['CONSUL_TOKEN', true],
-          ['CONSUL_LEAF', false],
-        ],
-      );
-      assert.match(checks[2]?.message ?? '', /token is unknown, expired or deleted.*ERR_MESH_TOKEN/);
+      const checks = await examined(source, { clock });
+      assert.deepEqual(brief(checks), [
+        'consul-connection passed',
+        'consul-token passed',
+        'consul-roots passed',
+        'consul-issue failed',
+      ]);
+      assert.match(checks[3]?.message ?? '', /^ERR_MESH_TOKEN: .*token is unknown, expired or deleted/);
       assert.equal(clock.sleeping, 0);
       await source[Symbol.asyncDispose]();
     },

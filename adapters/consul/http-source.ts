@@ -1,5 +1,6 @@
-import type { Check, Host, Probing, Source } from '../../src/mesh/adapter.ts';
+import type { Checking, Host, Source } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
+import type { Examiner } from '../../src/mesh/examiner.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
 import { LastRead } from '../../src/mesh/last-read.ts';
 import { linkedTo } from '../../src/mesh/linked-signal.ts';
@@ -12,9 +13,9 @@ import { ConsulAgent } from './agent.ts';
 import { LONGEST_WAIT_MS } from './blocking.ts';
 import { presentable } from './chain.ts';
 import type { ConsulConfig } from './config.ts';
+import { answered, examineConsul } from './examine.ts';
 import { nextLeafStep } from './leaf-schedule.ts';
 import { checkTrustDomain, wrongName } from './name.ts';
-import { probeHttp } from './probe.ts';
 import { unlessFired } from './race.ts';
 import { type ReceivedLeaf, readLeaf, readRoots } from './read-http.ts';
 import { staleReason } from './stale.ts';
@@ -23,9 +24,10 @@ import { RetryWindow } from './window.ts';
 
 /** After a change of the CA, agents ask for new leaves at a random moment within this time; so do we. */
 const SPREAD_MS = 30_000;
+const GREETING_MS = 10_000;
 
 /** Identities from the HTTP API, where the agent makes key and leaf. What was learned outlives a failed stream. */
-export class HttpSource implements Source, Probing {
+export class HttpSource implements Source, Checking {
   /** Agents renew by 90 % of a leaf's life at the latest. */
   readonly overdue = 0.92;
   readonly #config: ConsulConfig;
@@ -70,8 +72,28 @@ export class HttpSource implements Source, Probing {
     }
   }
 
-  probe(signal: AbortSignal): Promise<readonly Check[]> {
-    return probeHttp(this.#config, this.#agent, signal);
+  check(examiner: Examiner): Promise<void> {
+    const { http, tokens } = this.#agent;
+    let trust: Trust | undefined;
+    return examineConsul(examiner, {
+      connection: (signal) =>
+        answered(
+          http.request({ path: '/v1/agent/connect/ca/roots', timeoutMs: GREETING_MS }, signal),
+          `Consul at ${http.address}`,
+        ),
+      token: (signal) => tokens.get(signal),
+      roots: async (signal) => {
+        trust = readRoots(this.#agent.rootsName, await this.#agent.roots().next(0, signal));
+        checkTrustDomain(this.#config, trust.trustDomain);
+        return trust;
+      },
+      leaf: async (signal) => {
+        const [leaf] = readLeaf(this.#agent.leafName, await this.#agent.leaf().next(0, signal)).certificates;
+        const wrong = trust && wrongName(this.#config, leaf, trust.trustDomain);
+        if (wrong) throw new MeshError('ERR_MESH_BAD_RESPONSE', wrong);
+        return leaf;
+      },
+    });
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -1,13 +1,15 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { inspect } from 'node:util';
-import type { Issuer, Probing } from '../../src/mesh/adapter.ts';
+import type { Checking, Issuer } from '../../src/mesh/adapter.ts';
 import { MeshError, type MeshErrorCode } from '../../src/mesh/error.ts';
+import { NotSeen } from '../../src/mesh/examiner.ts';
 import { leafOf } from '../../src/mesh/identity.ts';
 import { formatCertificates } from '../../src/pki/certificate.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
 import type { CaFault } from '../../src/sandbox/istio/ca-service.ts';
 import { type Istio, type IstioOptions, startIstio } from '../../src/sandbox/istio/istio.ts';
+import { brief, examined } from '../../test/support/examined.ts';
 import { FakeClock, settle } from '../../test/support/fake-clock.ts';
 import { istioToken, readIstioToken } from '../../test/support/istio-token.ts';
 import { RecordingHost } from '../../test/support/recording-host.ts';
@@ -33,7 +35,7 @@ describe("Istio's CA", { timeout: 30_000 }, () => {
   const open = (ca: object = {}, rest: object = {}) => {
     const { address, serverName } = mesh;
     const whole = { serviceAccount: 'emissary', address, serverName, ...ca };
-    return adapter.open(adapter.config.parse({ ca: whole, ...rest }), host) as Issuer & Probing;
+    return adapter.open(adapter.config.parse({ ca: whole, ...rest }), host) as Issuer & Checking;
   };
 
   beforeEach(() => {
@@ -314,24 +316,35 @@ describe("Istio's CA", { timeout: 30_000 }, () => {
     await assert.rejects(open().issue(live), denied);
   });
 
-  it('is probed: root, token and a certificate, each with what is wrong', async () => {
+  it('is checked: root, connection, token and a certificate, each with what is wrong', async () => {
     await start();
-    const good = await open().probe(live);
-    assert.deepEqual(
-      good.map(({ code, ok }) => [code, ok]),
-      [
-        ['ISTIO_ROOT', true],
-        ['ISTIO_TOKEN', true],
-        ['ISTIO_CA', true],
-      ],
-    );
-    assert.match(good[2]?.message ?? '', /^spiffe:\/\/cluster.local\/ns\/emissary\/sa\/emissary until /);
+    const good = await examined(open());
+    assert.deepEqual(brief(good), [
+      'istio-root passed',
+      'istio-connection passed',
+      'istio-token passed',
+      'istio-issue passed',
+    ]);
+    assert.match(good[3]?.message ?? '', /^issued spiffe:\/\/cluster.local\/ns\/emissary\/sa\/emissary until /);
+    const sparing = await examined(open(), { issue: false });
+    assert.equal(sparing.at(-1)?.state, 'skipped');
+    host.mint = () => Promise.reject(new MeshError('ERR_MESH_TOKEN', 'no right to create tokens for emissary'));
+    assert.deepEqual(brief(await examined(open())).slice(1), ['istio-connection passed', 'istio-token failed']);
     host.setConfigMap(ROOTS, undefined);
-    const bad = await open().probe(live);
-    assert.deepEqual(
-      bad.map(({ ok }) => ok),
-      [false, true, false],
-    );
+    assert.deepEqual(brief(await examined(open())), ['istio-root failed', 'istio-token failed']);
+  });
+
+  it('is checked without a token where doctor may not mint one, and within the time limit', async () => {
+    await start();
+    host.mint = () => Promise.reject(new NotSeen('you may not create tokens'));
+    assert.deepEqual(brief(await examined(open())), [
+      'istio-root passed',
+      'istio-connection passed',
+      'istio-token skipped',
+    ]);
+    host.mint = () => new Promise(() => {});
+    const [, , late] = await examined(open(), { limitMs: 500 });
+    assert.match(late?.message ?? '', /no answer within 0.5 s/);
   });
 });
 

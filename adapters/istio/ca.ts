@@ -1,8 +1,10 @@
 import { type ChannelTarget, openChannel } from '../../src/grpc/channel.ts';
-import type { Check, Expectation, Host, Issuer, Probing } from '../../src/mesh/adapter.ts';
+import { GrpcError, grpcStatus } from '../../src/grpc/error.ts';
+import type { Checking, Expectation, Host, Issuer } from '../../src/mesh/adapter.ts';
 import { type Claims, describeClaims, readClaims } from '../../src/mesh/claims.ts';
 import { formatDuration } from '../../src/mesh/duration.ts';
 import { MeshError } from '../../src/mesh/error.ts';
+import type { Examiner } from '../../src/mesh/examiner.ts';
 import { type Identity, leafOf } from '../../src/mesh/identity.ts';
 import { type Share, sharing } from '../../src/mesh/sharing.ts';
 import { Turns } from '../../src/mesh/turns.ts';
@@ -15,9 +17,9 @@ import { readAnswer } from './ca-answer.ts';
 import { CaRoots } from './ca-roots.ts';
 import type { CaConfig, IstioConfig } from './config.ts';
 import { caError } from './errors.ts';
+import { examineCa } from './examine.ts';
 import { bearerId, expectation } from './name.ts';
 import { provable, readPair, requireProvable } from './pair.ts';
-import { probeCa } from './probe.ts';
 
 const METHOD = 'istio.v1.auth.IstioCertificateService/CreateCertificate';
 /** Istio's own client sets none and hangs with its CA. */
@@ -32,7 +34,7 @@ const MINUTE_MS = 60_000;
 const AT_ONCE = 32;
 
 /** Identities from istiod's CA, or from anything that speaks its API, such as istio-csr. */
-export class CaIssuer implements Issuer, Probing {
+export class CaIssuer implements Issuer, Checking {
   readonly #config: IstioConfig;
   readonly #ca: CaConfig;
   readonly #host: Host;
@@ -79,13 +81,30 @@ export class CaIssuer implements Issuer, Probing {
     return `${this.#roots.place} no longer has the root of this certificate`;
   }
 
-  probe(signal: AbortSignal): Promise<readonly Check[]> {
-    return probeCa({
-      roots: async () => `${(await this.#roots.current(signal)).length} root(s) in ${this.#roots.place}`,
-      token: async () => `token ${describeClaims(readClaims(await this.#token(signal)))}`,
-      issue: () => this.issue(signal),
-      signal,
+  check(examiner: Examiner): Promise<void> {
+    return examineCa(examiner, {
+      roots: async (signal) => {
+        const { length } = await this.#roots.current(signal);
+        return `${length} root${length === 1 ? '' : 's'} in ${this.#roots.place}`;
+      },
+      connection: (signal) => this.#greet(signal),
+      token: async (signal) => `token ${describeClaims(readClaims(await this.#token(signal)))}`,
+      issue: (signal) => this.issue(signal),
     });
+  }
+
+  /** A request without a token is refused before anything is signed: the refusal proves the way. */
+  async #greet(signal: AbortSignal): Promise<string> {
+    const roots = await this.#roots.current(signal);
+    using held = this.#connect(roots);
+    try {
+      await held.value.channel.unary({ csr: '' }, { method: METHOD, metadata: {}, deadlineMs: DEADLINE_MS, signal });
+    } catch (cause) {
+      const refused = cause instanceof GrpcError && cause.reach === 'answered';
+      if (!refused || cause.status === grpcStatus.UNIMPLEMENTED || cause.status === grpcStatus.UNAVAILABLE)
+        throw this.#explain(cause, undefined);
+    }
+    return `${this.#from} proves its name and answers`;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -125,27 +144,35 @@ export class CaIssuer implements Issuer, Probing {
     bearer: { readonly token: string; readonly claims: Claims | undefined; readonly id: string },
     signal: AbortSignal,
   ): Promise<readonly string[]> {
-    const { ttl = 0, clusterId, audience } = this.#ca;
+    const { ttl = 0, clusterId } = this.#ca;
     const request = {
       csr: formatPem('CERTIFICATE REQUEST', createCsr(key, { uris: [bearer.id] })),
       validity_duration: String(Math.floor(ttl / 1000)),
     };
     const metadata = { authorization: `Bearer ${bearer.token.trim()}`, clusterid: clusterId };
-    const { address, serverName } = this.#ca;
-    // For this call and those that are due at the same time: by the next the CA may prove itself under another root.
-    const ca = formatCertificates(roots);
-    using held = this.#share(`istio-ca ${JSON.stringify([address, serverName, ca])}`, () =>
-      caConnection({ address, tls: { ca, serverName } }),
-    );
+    using held = this.#connect(roots);
     const { channel, turns } = held.value;
     using _turn = await turns.take(signal);
     try {
       const options = { method: METHOD, metadata, deadlineMs: DEADLINE_MS, signal };
       return (await channel.unary<{ cert_chain: readonly string[] }>(request, options)).cert_chain;
     } catch (cause) {
-      const now = this.#host.clock.now();
-      throw caError(cause, { from: this.#from, audience, clusterId, claims: bearer.claims, now });
+      throw this.#explain(cause, bearer.claims);
     }
+  }
+
+  /** For this call and those that are due at the same time: by the next the CA may prove itself under another root. */
+  #connect(roots: readonly Certificate[]) {
+    const { address, serverName } = this.#ca;
+    const ca = formatCertificates(roots);
+    return this.#share(`istio-ca ${JSON.stringify([address, serverName, ca])}`, () =>
+      caConnection({ address, tls: { ca, serverName } }),
+    );
+  }
+
+  #explain(cause: unknown, claims: Claims | undefined): unknown {
+    const { audience, clusterId } = this.#ca;
+    return caError(cause, { from: this.#from, audience, clusterId, claims, now: this.#host.clock.now() });
   }
 
   #tellLifetime(leaf: Certificate | undefined): void {

@@ -6,13 +6,14 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { inspect } from 'node:util';
 import { serve } from '../../src/grpc/server.ts';
-import type { Probing, Source } from '../../src/mesh/adapter.ts';
+import type { Checking, Source } from '../../src/mesh/adapter.ts';
 import { MeshError, type MeshErrorCode } from '../../src/mesh/error.ts';
 import { type Identity, leafOf, sameRoots } from '../../src/mesh/identity.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { type Istio, startIstio } from '../../src/sandbox/istio/istio.ts';
 import type { PilotAgent } from '../../src/sandbox/istio/pilot-agent.ts';
 import { certificateResource, type Resource, rootsResource, secretResource } from '../../src/sandbox/istio/sds-wire.ts';
+import { brief, examined } from '../../test/support/examined.ts';
 import { FakeClock, settle } from '../../test/support/fake-clock.ts';
 import { RecordingHost } from '../../test/support/recording-host.ts';
 import { istio as adapter } from './adapter.ts';
@@ -58,7 +59,7 @@ describe('SDS', { timeout: 30_000 }, () => {
   let mesh: Istio;
   let watches: Watch[];
   const open = (sds: object = {}, rest: object = {}) =>
-    adapter.open(adapter.config.parse({ sds: { socket, ...sds }, ...rest }), host) as Source & Probing;
+    adapter.open(adapter.config.parse({ sds: { socket, ...sds }, ...rest }), host) as Source & Checking;
   const watch = (sds: object = {}, rest: object = {}) => {
     const one = new Watch(open(sds, rest));
     watches.push(one);
@@ -323,12 +324,12 @@ describe('SDS', { timeout: 30_000 }, () => {
       assert.ok(await watch().next());
     });
 
-    it('is probed with one subscription', async () => {
-      const [check] = await open().probe(new AbortController().signal);
-      assert.deepEqual([check?.code, check?.ok], ['ISTIO_SDS', true]);
+    it('is checked with one subscription', async () => {
+      assert.deepEqual(brief(await examined(open())), ['istio-sds passed']);
+      assert.deepEqual(brief(await examined(open(), { here: false })), ['istio-sds skipped']);
       await agent.stop();
-      const [bad] = await open().probe(new AbortController().signal);
-      assert.equal(bad?.ok, false);
+      const [bad] = await examined(open());
+      assert.equal(bad?.state, 'failed');
       assert.match(bad?.message ?? '', /nobody serves that socket/);
     });
   });

@@ -1,14 +1,15 @@
 import { openChannel } from '../../src/grpc/channel.ts';
-import type { Check, Host, Probing, Source } from '../../src/mesh/adapter.ts';
+import type { Checking, Host, Source } from '../../src/mesh/adapter.ts';
 import { formatDuration } from '../../src/mesh/duration.ts';
 import { MeshError } from '../../src/mesh/error.ts';
+import type { Examiner } from '../../src/mesh/examiner.ts';
 import { type Identity, leafOf } from '../../src/mesh/identity.ts';
 import { UnderWay } from '../../src/mesh/under-way.ts';
 import type { IstioConfig, SdsConfig } from './config.ts';
 import { Deadline } from './deadline.ts';
 import { sdsError } from './errors.ts';
+import { examineSds } from './examine.ts';
 import { expectation } from './name.ts';
-import { probeSds } from './probe.ts';
 import { SdsState } from './sds-state.ts';
 import { type Push, type Subscription, subscribe } from './sds-stream.ts';
 
@@ -22,7 +23,7 @@ const ROTATED_BY = 0.75;
 const LATE_SHARE = 0.05;
 
 /** Identities from a socket that serves SDS: pilot-agent, the SPIRE agent. */
-export class SdsSource implements Source, Probing {
+export class SdsSource implements Source, Checking {
   readonly #config: IstioConfig;
   readonly #sds: SdsConfig;
   readonly #host: Host;
@@ -71,11 +72,11 @@ export class SdsSource implements Source, Probing {
     }
   }
 
-  probe(signal: AbortSignal): Promise<readonly Check[]> {
-    return probeSds(async () => {
+  check(examiner: Examiner): Promise<void> {
+    return examineSds(examiner, this.#sds.socket, async (signal) => {
       for await (const identity of this.watch(signal)) return identity;
       throw new MeshError('ERR_MESH_UNAVAILABLE', `${this.#from} sent nothing`);
-    }, signal);
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -11,6 +11,7 @@ import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { type Linkerd, startLinkerd } from '../../src/sandbox/linkerd/linkerd.ts';
 import { sandboxToken } from '../../src/sandbox/linkerd/token-review.ts';
 import { install, linkerdHost, mintFor, setRoots } from '../../test/contract/adapter-linkerd-host.ts';
+import { brief, examined } from '../../test/support/examined.ts';
 import { FakeClock } from '../../test/support/fake-clock.ts';
 import type { RecordingHost } from '../../test/support/recording-host.ts';
 import { linkerd as adapter } from './adapter.ts';
@@ -412,23 +413,18 @@ describe("Linkerd's roots", () => {
   });
 });
 
-describe('the probe of Linkerd', () => {
-  it('finds everything right without being issued a certificate', async () => {
+describe('the check of Linkerd', () => {
+  it('finds everything right, also without being issued a certificate', async () => {
     const mesh = await startLinkerd({ rootLifetimeMs: 400 * 24 * 60 * MINUTE });
     const host = linkerdHost();
     install(host, mesh);
     try {
-      const checks = await open(mesh, host).probe(signal);
-      assert.deepEqual(
-        checks.map(({ code, ok }) => [code, ok]),
-        [
-          ['linkerd-config', true],
-          ['linkerd-roots', true],
-          ['linkerd-token', true],
-          ['linkerd-identity', true],
-        ],
-      );
+      const steps = ['linkerd-config', 'linkerd-roots', 'linkerd-token', 'linkerd-connection'];
+      const passed = steps.map((code) => `${code} passed`);
+      assert.deepEqual(brief(await examined(open(mesh, host), { issue: false })), [...passed, 'linkerd-issue skipped']);
       assert.deepEqual(mesh.issued, []);
+      assert.deepEqual(brief(await examined(open(mesh, host))), [...passed, 'linkerd-issue passed']);
+      assert.equal(mesh.issued.length, 1);
     } finally {
       await mesh.stop();
     }
@@ -440,9 +436,9 @@ describe('the probe of Linkerd', () => {
     install(host, mesh);
     try {
       mesh.outage(true);
-      const checks = await open(mesh, host).probe(signal);
-      const wrong = checks.filter(({ ok }) => !ok).map(({ code }) => code);
-      assert.deepEqual(wrong, ['linkerd-root-expiry', 'linkerd-identity']);
+      const checks = await examined(open(mesh, host));
+      const wrong = checks.filter(({ state }) => state === 'failed').map(({ code }) => code);
+      assert.deepEqual(wrong, ['linkerd-root-expiry', 'linkerd-connection']);
     } finally {
       await mesh.stop();
     }

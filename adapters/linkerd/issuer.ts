@@ -1,4 +1,5 @@
-import type { Check, Host, Issuer, Probing } from '../../src/mesh/adapter.ts';
+import type { Checking, Host, Issuer } from '../../src/mesh/adapter.ts';
+import type { Examiner } from '../../src/mesh/examiner.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
 import { mapped } from '../../src/mesh/mapped.ts';
 import { type Share, sharing } from '../../src/mesh/sharing.ts';
@@ -11,13 +12,13 @@ import { certify, type IdentityService } from './certify.ts';
 import { checkLeaf, untilValid } from './check.ts';
 import type { LinkerdConfig } from './config.ts';
 import { type ControlPlane, controlPlane } from './control-plane.ts';
+import { examine } from './examine.ts';
 import { type Account, AUDIENCE, accountOf, identityOf, identityServiceName, requireLabels } from './name.ts';
-import { probe } from './probe.ts';
 import { trustRoots } from './roots.ts';
 import { WatchedConfigMap } from './watched.ts';
 import { targetRules } from './workload.ts';
 
-export class LinkerdIssuer implements Issuer, Probing, Targeting {
+export class LinkerdIssuer implements Issuer, Checking, Targeting {
   readonly #config: LinkerdConfig;
   readonly #host: Host;
   readonly #share: Share;
@@ -60,18 +61,16 @@ export class LinkerdIssuer implements Issuer, Probing, Targeting {
     return mapped(this.#plane.changes(signal), { read: (plane) => targetRules(this.#config, plane) });
   }
 
-  probe(signal: AbortSignal): Promise<readonly Check[]> {
-    return probe(
-      {
-        now: this.#host.clock.now(),
-        plane: () => this.#plane.current(signal),
-        roots: () => this.#roots.current(signal),
-        token: (plane) => this.#token(plane, signal),
-        service: (plane, roots) => this.#service(plane, roots),
-      },
-      this.#share,
-      signal,
-    );
+  check(examiner: Examiner): Promise<void> {
+    const questions = {
+      now: this.#host.clock.now(),
+      plane: (signal: AbortSignal) => this.#plane.current(signal),
+      roots: (signal: AbortSignal) => this.#roots.current(signal),
+      token: (plane: ControlPlane, signal: AbortSignal) => this.#token(plane, signal),
+      service: (plane: ControlPlane, roots: readonly Certificate[]) => this.#service(plane, roots),
+      issue: (signal: AbortSignal) => this.issue(signal),
+    };
+    return examine(examiner, questions, this.#share);
   }
 
   /** A fresh token and whose it is. */

@@ -1,4 +1,4 @@
-import type { Host, Issuer, Probing, Source } from '../mesh/adapter.ts';
+import type { Checking, Host, Issuer, Source } from '../mesh/adapter.ts';
 import { isIssuer } from '../mesh/adapter.ts';
 import { MeshError } from '../mesh/error.ts';
 import { type Identity, leafOf, sameLeaf } from '../mesh/identity.ts';
@@ -8,7 +8,7 @@ import type { Wake } from '../mesh/wake.ts';
 
 /** Any adapter as one endless stream of identities: issuers are renewed, sources are reopened. */
 export function identities(
-  opened: (Source | Issuer) & Partial<Probing>,
+  opened: (Source | Issuer) & Partial<Checking>,
   host: Host,
   options: RenewingOptions,
   signal: AbortSignal,

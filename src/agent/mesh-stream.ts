@@ -1,5 +1,5 @@
 import { retryDelay } from '../core/backoff.ts';
-import type { Host, Issuer, Probing, Source } from '../mesh/adapter.ts';
+import type { Checking, Host, Issuer, Source } from '../mesh/adapter.ts';
 import { type Identity, leafOf, sameLeaf } from '../mesh/identity.ts';
 import { asError } from '../mesh/renewing.ts';
 import type { Wake } from '../mesh/wake.ts';
@@ -9,7 +9,7 @@ import { Policy, type PolicyOptions } from './policy.ts';
 
 export interface MeshStreamOptions extends PolicyOptions {
   readonly env: PolicyOptions['env'] & Pick<Environment, 'precedence'>;
-  readonly opened: (Source | Issuer) & Partial<Probing>;
+  readonly opened: (Source | Issuer) & Partial<Checking>;
   readonly host: Host;
   readonly wake: Wake;
   /** What stands in the cluster, with the roots that the mesh named for it; asked at each start. */

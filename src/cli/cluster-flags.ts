@@ -2,7 +2,7 @@ import { readFileSync, statSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { parse } from 'yaml';
 import type { Kube } from '../kube/api.ts';
-import { connect } from '../kube/client.ts';
+import { type ConnectOptions, connect } from '../kube/client.ts';
 import { type Io, UsageError } from './command.ts';
 import { text, texts, type Values } from './flags.ts';
 import { VERSION } from './version.ts';
@@ -27,10 +27,11 @@ export type ClusterFlags = Partial<Values<typeof CLUSTER_FLAGS>>;
 /** Somebody waits at a terminal: an API server that is silent for this long is reported. */
 const DEADLINE_MS = 10_000;
 
-export function clusterOf(flags: ClusterFlags, io: Io): Kube {
+export function clusterOf(flags: ClusterFlags, io: Io, hooks: Pick<ConnectOptions, 'dated'> = {}): Kube {
   const { context, as: user, asGroup: groups = [] } = flags;
   if (user === undefined && groups.length > 0) throw new UsageError('--as-group needs --as');
   return connect({
+    ...hooks,
     kubeconfig: flags.kubeconfig ?? io.env.KUBECONFIG,
     context,
     userAgent: `meshcert/${VERSION}`,

@@ -2,16 +2,17 @@ import { adapters } from '../../adapters/index.ts';
 import { formatPath } from '../config/issue.ts';
 import { validator } from '../config/validate.ts';
 import type { KubeObject } from '../core/object.ts';
-import { CHECKS, diagnose } from '../doctor/diagnose.ts';
+import { CHECKS, diagnose, worstFirst } from '../doctor/diagnose.ts';
+import { findingsOf } from '../doctor/examine.ts';
 import { type Origin, parseManifest, readFiles } from '../doctor/files.ts';
 import { SEVERITIES } from '../doctor/finding.ts';
-import { readCluster } from '../doctor/live.ts';
+import { LOOKS, type Seen } from '../doctor/looks/look.ts';
 import { report } from '../doctor/report.ts';
 import type { EmissaryEnv } from '../gateway/env.ts';
 import { systemClock } from '../mesh/clock.ts';
-import { type ClusterFlags, clusterOf } from './cluster-flags.ts';
 import { type Io, UsageError } from './command.ts';
 import type { DoctorFlags } from './commands/doctor.ts';
+import { examineCluster } from './examine-cluster.ts';
 import { systemReason } from './failure.ts';
 import { readInput } from './input.ts';
 import { VERSION } from './version.ts';
@@ -21,20 +22,22 @@ interface Read {
   readonly origins: ReadonlyMap<KubeObject, Origin>;
   readonly whole: ReadonlySet<string>;
   readonly skipped: readonly string[];
+  readonly seen: readonly Seen[];
 }
 
 export async function runDoctor(flags: DoctorFlags, io: Io): Promise<number> {
   if (flags.list) {
-    for (const { code, severity, title } of CHECKS) io.stdout.write(`${code}  ${severity.padEnd(7)}  ${title}\n`);
+    for (const { code, severity, title } of [...CHECKS, ...LOOKS]) io.stdout.write(`${code}  ${severity.padEnd(7)}  ${title}\n`);
     return 0;
   }
   const isFiles = flags.filename.length > 0;
-  const { objects, origins, whole, skipped } = isFiles
+  const { objects, origins, whole, skipped, seen } = isFiles
     ? await fromFiles(flags.filename, io)
     : await fromCluster(flags, io);
-  const findings = diagnose({ objects, whole, now: systemClock.now(), validate: validation() }, envOf(flags));
+  const inObjects = diagnose({ objects, whole, now: systemClock.now(), validate: validation() }, envOf(flags));
+  const findings = worstFirst([...inObjects, ...findingsOf(seen)]);
   io.stdout.write(
-    report(flags.output, { findings, checks: CHECKS, origins, judged: objects.length, skipped, version: VERSION }),
+    report(flags.output, { findings, checks: CHECKS, seen, origins, judged: objects.length, skipped, version: VERSION }),
   );
   const worst = Math.max(-1, ...findings.map(({ severity }) => SEVERITIES.indexOf(severity)));
   // A file that could not be read is no clean bill.
@@ -58,17 +61,14 @@ async function fromFiles(paths: readonly string[], io: Io): Promise<Read> {
     origins: new Map([...origins, ...(piped?.found.map(({ object, origin }) => [object, origin] as const) ?? [])]),
     whole: new Set(),
     skipped: sentences,
+    seen: [],
   };
 }
 
-async function fromCluster(flags: ClusterFlags, io: Io): Promise<Read> {
-  const kube = clusterOf(flags, io);
-  try {
-    const namespaces = flags.namespace === undefined ? undefined : [flags.namespace];
-    return { ...(await readCluster(kube, namespaces, io.signal)), origins: new Map() };
-  } finally {
-    kube.close();
-  }
+async function fromCluster(flags: DoctorFlags, io: Io): Promise<Read> {
+  const { live, seen } = await examineCluster(flags, io);
+  const { objects, whole, skipped } = live ?? { objects: [], whole: new Set<string>(), skipped: [] };
+  return { objects, origins: new Map(), whole, skipped, seen };
 }
 
 function validation(): (object: KubeObject) => readonly string[] {

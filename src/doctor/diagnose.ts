@@ -27,6 +27,19 @@ export const CHECKS: readonly Check[] = [
   ...meshCertificateChecks,
 ];
 
+/** The checks by what they are about, in the order of docs/checks.md. */
+export const AREAS = [
+  { prefix: 'MC10', name: 'TLSContexts' },
+  { prefix: 'MC11', name: 'Secrets' },
+  { prefix: 'MC12', name: 'certificates and keys' },
+  { prefix: 'MC13', name: 'Mappings' },
+  { prefix: 'MC14', name: 'gateway' },
+  { prefix: 'MC20', name: 'Istio' },
+  { prefix: 'MC30', name: 'Linkerd' },
+  { prefix: 'MC40', name: 'Consul' },
+  { prefix: 'MC50', name: 'MeshCertificates' },
+] as const;
+
 /**
  * What is wrong in a snapshot, for each gateway in it; without one, for a gateway with its defaults. Worst first, then
  * by code and object. `env` wins over what a gateway's environment says.
@@ -46,7 +59,11 @@ export function diagnose(snapshot: Snapshot, env: Partial<EmissaryEnv> = {}): Fi
       }
     }
   }
-  return [...findings.values()].sort(
+  return worstFirst([...findings.values()]);
+}
+
+export function worstFirst(findings: readonly Finding[]): Finding[] {
+  return [...findings].sort(
     (a, b) =>
       SEVERITIES.indexOf(b.severity) - SEVERITIES.indexOf(a.severity) ||
       a.code.localeCompare(b.code) ||

@@ -8,6 +8,10 @@ export interface LiveObjects {
   readonly objects: readonly KubeObject[];
   /** Kinds that were read wholly. */
   readonly whole: ReadonlySet<string>;
+  /** Kinds that were read wherever they were asked for; with namespaces given, not in others. */
+  readonly listed: ReadonlySet<string>;
+  /** Kinds that the API server does not know. */
+  readonly absent: ReadonlySet<string>;
   /** What was refused, in sentences. */
   readonly skipped: readonly string[];
 }
@@ -41,17 +45,20 @@ export async function readCluster(
 ): Promise<LiveObjects> {
   const objects: KubeObject[] = [];
   const whole = new Set<string>();
+  const listed = new Set<string>();
+  const absent = new Set<string>();
   const skipped: string[] = [];
   for (const resource of LISTED) {
-    const places = resource.namespaced ? (namespaces ?? [undefined]) : [undefined];
     try {
-      for (const namespace of places) objects.push(...(await kube.list(resource, { namespace }, signal)).items);
+      objects.push(...(await listIn(kube, resource, namespaces, signal)));
+      listed.add(resource.kind);
       if (!namespaces) whole.add(resource.kind);
     } catch (error) {
       const reason = skippable(error);
       // A kind that the cluster does not serve has no objects.
+      if (reason === 'absent') absent.add(resource.kind);
       if (reason === 'absent' && !namespaces) whole.add(resource.kind);
-      else skipped.push(`${resource.plural} could not be read: ${(error as Error).message}`);
+      else if (reason === 'refused') skipped.push(`${resource.plural} could not be read: ${(error as Error).message}`);
     }
   }
   const secrets = new Map(secretRefs(objects).map((ref) => [keyOf(ref), ref]));
@@ -66,8 +73,30 @@ export async function readCluster(
       skipped.push(`Secret ${ref.namespace}/${ref.name} could not be read: ${(error as Error).message}`);
     }
   }
-  if (!refused) whole.add('Secret');
-  return { objects, whole, skipped };
+  if (!refused) {
+    whole.add('Secret');
+    listed.add('Secret');
+  }
+  return { objects, whole, listed, absent, skipped };
+}
+
+/** Gateways and agents may run in another namespace than what they serve, so that they are looked for everywhere. */
+async function listIn(
+  kube: Kube,
+  resource: Resource,
+  namespaces: readonly string[] | undefined,
+  signal: AbortSignal,
+): Promise<readonly KubeObject[]> {
+  if (!namespaces || !resource.namespaced) return (await kube.list(resource, {}, signal)).items;
+  if (resource === RESOURCES.deployments || resource === RESOURCES.daemonSets) {
+    try {
+      return (await kube.list(resource, {}, signal)).items;
+    } catch (error) {
+      if (skippable(error) === 'absent') throw error;
+    }
+  }
+  const lists = await Promise.all(namespaces.map((namespace) => kube.list(resource, { namespace }, signal)));
+  return lists.flatMap(({ items }) => items);
 }
 
 function skippable(error: unknown): 'absent' | 'refused' {
@@ -96,5 +125,6 @@ function contextNames(object: KubeObject): string[] {
 
 function wishNames(object: KubeObject): string[] {
   const spec = fields(object.spec);
-  return [text(spec.secretName) ?? `${object.metadata.name}-identity`];
+  const { name } = object.metadata;
+  return [text(spec.secretName) ?? `${name}-identity`, text(spec.caSecretName) ?? `${name}-ca`];
 }

@@ -1,11 +1,15 @@
 import { describe, type KubeObject, refOf } from '../core/object.ts';
 import type { Check } from './check.ts';
+import { AREAS } from './diagnose.ts';
 import type { Origin } from './files.ts';
 import { type Finding, SEVERITIES, type Severity } from './finding.ts';
+import { CLUSTER, LOOKS, type Look, type Seen } from './looks/look.ts';
 
 export interface ReportInput {
   readonly findings: readonly Finding[];
   readonly checks: readonly Check[];
+  /** What was seen of the running system, in order. */
+  readonly seen: readonly Seen[];
   readonly origins: ReadonlyMap<KubeObject, Origin>;
   /** How many objects were judged. */
   readonly judged: number;
@@ -17,27 +21,80 @@ export interface ReportInput {
 export const FORMATS = ['text', 'json', 'sarif'] as const;
 export type Format = (typeof FORMATS)[number];
 
+/** One line of what was checked: a look at the running system, or a group of checks of objects. */
+interface Checked {
+  readonly area: string;
+  readonly state: Seen['state'];
+  readonly message: string;
+  readonly code?: string;
+  readonly object?: KubeObject;
+}
+
 const count = (findings: readonly Finding[], severity: Severity) =>
   findings.filter((finding) => finding.severity === severity).length;
 const plural = (n: number, noun: string) => `${n} ${noun}${n === 1 ? '' : 's'}`;
+const WORDS = { passed: 'ok  ', failed: 'FAIL', skipped: 'skip' } as const;
 
 export function report(format: Format, input: ReportInput): string {
   if (format === 'text') return textReport(input);
   return `${JSON.stringify(format === 'json' ? jsonReport(input) : sarifReport(input), null, 2)}\n`;
 }
 
-function textReport({ findings, origins, judged, skipped }: ReportInput): string {
+function textReport(input: ReportInput): string {
+  const { findings, origins, judged, skipped } = input;
   const blocks = findings.map(({ code, severity, object, message, fix }) => {
     const origin = origins.get(object);
     const where = origin ? ` (${origin.file}:${origin.line})` : '';
-    return `${severity} ${code} ${describe(refOf(object))}${where}\n  ${message}\n  fix: ${fix}\n`;
+    return `${severity} ${code} ${titleOf(object)}${where}\n  ${message}\n  fix: ${fix}\n`;
+  });
+  const notes = skipped.map((sentence) => `not looked at: ${sentence}\n`);
+  const checked = checkedOf(input);
+  const areas = [...new Set(checked.map(({ area }) => area))].map((area) => {
+    const lines = checked
+      .filter((one) => one.area === area)
+      .map(({ state, message }) => `  ${WORDS[state]}  ${message}\n`);
+    return `${area}\n${lines.join('')}`;
   });
   const counts = [...SEVERITIES].reverse().map((severity) => plural(count(findings, severity), severity));
-  const notes = skipped.map((sentence) => `not looked at: ${sentence}\n`);
-  return [...blocks, ...notes, `${counts.join(', ')} in ${plural(judged, 'object')}\n`].join('\n');
+  const states = (['passed', 'failed', 'skipped'] as const).map((state) => {
+    return `${checked.filter((one) => one.state === state).length} ${state}`;
+  });
+  const summary = `${counts.join(', ')} in ${plural(judged, 'object')}; checked: ${states.join(', ')}\n`;
+  return [...blocks, ...notes, ...areas, summary].join('\n');
 }
 
-function jsonReport({ findings, origins, judged, skipped, checks }: ReportInput): object {
+const titleOf = (object: KubeObject): string => (object === CLUSTER ? 'cluster' : describe(refOf(object)));
+
+function checkedOf({ findings, checks, seen, judged }: ReportInput): Checked[] {
+  const looks = seen.map(({ code, state, object, message }): Checked => {
+    const area = LOOKS.find((look) => look.code === code)?.area ?? code;
+    const about = object === CLUSTER ? message : `${titleOf(object)}: ${message}`;
+    return { area, code, state, object, message: state === 'failed' ? `${code} ${about}` : about };
+  });
+  const groups =
+    judged === 0
+      ? []
+      : AREAS.flatMap(({ name, prefix }): Checked[] => {
+          const own = checks.filter(({ code }) => code.startsWith(prefix));
+          const found = findings.filter(
+            ({ code }) => code.startsWith(prefix) && own.some((check) => check.code === code),
+          );
+          const result = found.length === 0 ? 'nothing found' : plural(found.length, 'finding');
+          const worse = found.some(({ severity }) => severity !== 'note');
+          return [
+            {
+              area: 'objects',
+              state: worse ? 'failed' : 'passed',
+              message: `${name}: ${plural(own.length, 'check')}, ${result}`,
+            },
+          ];
+        });
+  return [...looks, ...groups];
+}
+
+function jsonReport(input: ReportInput): object {
+  const { findings, origins, judged, skipped, checks } = input;
+  const rules: readonly Pick<Look, 'code' | 'title'>[] = [...checks, ...LOOKS];
   return {
     summary: {
       objects: judged,
@@ -46,18 +103,24 @@ function jsonReport({ findings, origins, judged, skipped, checks }: ReportInput)
     findings: findings.map(({ object, code, severity, message, fix }) => ({
       code,
       severity,
-      title: checks.find((check) => check.code === code)?.title,
+      title: rules.find((rule) => rule.code === code)?.title,
       object: refOf(object),
       ...origins.get(object),
       message,
       fix,
     })),
+    checked: checkedJson(input),
     skipped,
   };
 }
 
-/** SARIF 2.1.0, as code hosts show it beside the lines of a change. */
-function sarifReport({ findings, origins, checks, version }: ReportInput): object {
+const checkedJson = (input: ReportInput): object[] =>
+  checkedOf(input).map(({ object, ...one }) => ({ ...one, ...(object ? { object: refOf(object) } : {}) }));
+
+/** SARIF 2.1.0, as code hosts show it beside the lines of a change. What passed is in the run's properties. */
+function sarifReport(input: ReportInput): object {
+  const { findings, origins, checks, skipped, version } = input;
+  const rules: readonly Omit<Look, 'area'>[] = [...checks, ...LOOKS];
   return {
     $schema: 'https://json.schemastore.org/sarif-2.1.0.json',
     version: '2.1.0',
@@ -67,20 +130,30 @@ function sarifReport({ findings, origins, checks, version }: ReportInput): objec
           driver: {
             name: 'meshcert doctor',
             version,
-            rules: checks.map(({ code, title, severity }) => ({
+            rules: rules.map(({ code, title, severity }) => ({
               id: code,
               shortDescription: { text: title },
               defaultConfiguration: { level: severity },
             })),
           },
         },
+        invocations: [
+          {
+            executionSuccessful: true,
+            toolExecutionNotifications: skipped.map((text) => ({
+              level: 'note',
+              message: { text: `not looked at: ${text}` },
+            })),
+          },
+        ],
         results: findings.map(({ code, severity, object, message, fix }) => ({
           ruleId: code,
-          ruleIndex: checks.findIndex((check) => check.code === code),
+          ruleIndex: rules.findIndex((rule) => rule.code === code),
           level: severity,
-          message: { text: `${describe(refOf(object))}: ${message}. Fix: ${fix}` },
+          message: { text: `${titleOf(object)}: ${message}. Fix: ${fix}` },
           locations: [location(object, origins.get(object))],
         })),
+        properties: { checked: checkedJson(input) },
       },
     ],
   };

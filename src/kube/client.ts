@@ -39,6 +39,8 @@ export interface ConnectOptions {
   readonly limited?: ((limit: number) => void) | undefined;
   /** Told of each request: the verb and the resource as RBAC names them, and the HTTP status, 0 when no answer came. */
   readonly answered?: ((verb: string, resource: string, status: number) => void) | undefined;
+  /** Told what the server's clock says with each answer, in epoch ms, cut to whole seconds. */
+  readonly dated?: ((serverMs: number) => void) | undefined;
 }
 
 /** A connection to the API server. No request is made yet; a broken kubeconfig is told by the first one. */
@@ -51,6 +53,7 @@ export function connect(options: ConnectOptions): Kube {
     deadlineMs: options.deadlineMs ?? 30_000,
     concurrency: options.concurrency ?? 32,
     limited: options.limited,
+    dated: options.dated,
     answered: ({ verb, rule }, status) => options.answered?.(verb, rule?.resource ?? 'other', status),
   });
   return new Client(transport);

@@ -51,6 +51,12 @@ export const RESOURCES = {
     plural: 'tokenreviews',
     namespaced: false,
   },
+  subjectAccessReviews: {
+    apiVersion: 'authorization.k8s.io/v1',
+    kind: 'SubjectAccessReview',
+    plural: 'subjectaccessreviews',
+    namespaced: false,
+  },
   selfSubjectAccessReviews: {
     apiVersion: 'authorization.k8s.io/v1',
     kind: 'SelfSubjectAccessReview',

@@ -34,6 +34,8 @@ export interface TransportOptions {
   readonly limited?: ((limit: number) => void) | undefined;
   /** Told of each request that was answered, by its HTTP status, and of each that was not, by 0. */
   readonly answered?: ((called: Called, status: number) => void) | undefined;
+  /** Told what the server's clock says, in epoch ms, cut to whole seconds. */
+  readonly dated?: ((serverMs: number) => void) | undefined;
 }
 
 /** Enough for a socket's idle close on the server's side (kube-apiserver: 90 s or more) never to come first. */
@@ -180,6 +182,8 @@ export class Transport {
     try {
       const response = await once(access, options, body, limit);
       this.#options.answered?.(exchange.called, response.statusCode ?? 0);
+      const date = Date.parse(response.headers.date ?? '');
+      if (!Number.isNaN(date)) this.#options.dated?.(date);
       return response;
     } catch (error) {
       this.#options.answered?.(exchange.called, 0);

@@ -1,5 +1,6 @@
 import type { Certificate } from '../pki/certificate.ts';
 import type { Clock } from './clock.ts';
+import type { Examiner } from './examiner.ts';
 import type { Identity } from './identity.ts';
 import type { Log } from './log.ts';
 import type { Share } from './sharing.ts';
@@ -68,16 +69,10 @@ export interface Issuer extends AsyncDisposable {
   stale?(current: Identity): string | undefined;
 }
 
-/** One finding of an adapter about its own mesh; used by `doctor`. */
-export interface Check {
-  readonly code: string;
-  readonly ok: boolean;
-  readonly message: string;
-}
-
-/** Optional skill, found by presence. */
-export interface Probing {
-  probe(signal: AbortSignal): Promise<readonly Check[]>;
+/** Optional capability, found by presence: `doctor` tries the mesh as the agent would. */
+export interface Checking {
+  /** Looks in the order in which things are needed. Rejects only by the examiner's own signal. */
+  check(examiner: Examiner): Promise<void>;
 }
 
 /** A zod schema fits. */
@@ -119,7 +114,7 @@ export interface Adapter<C = unknown> {
   /** How a gateway should speak to this mesh unless the user says otherwise. */
   readonly tls: { readonly alpnProtocols?: string; readonly minTlsVersion?: string; readonly maxTlsVersion?: string };
   /** Pure: the first I/O is in watch, issue or roots. */
-  open(config: C, host: Host): (Source | Issuer) & Partial<Probing>;
+  open(config: C, host: Host): (Source | Issuer) & Partial<Checking>;
 }
 
 export function isIssuer(opened: Source | Issuer): opened is Issuer {

@@ -2,7 +2,9 @@ import { describe, OWNER_LABEL, refOf } from '../../core/object.ts';
 import { fields, text } from '../../gateway/kinds.ts';
 import { contextNameProblem, secretNameProblem } from '../../gateway/names.ts';
 import { ownerLabel } from '../../gateway/owner.ts';
+import { parseService } from '../../gateway/service.ts';
 import type { Check } from '../check.ts';
+import { insteadOf } from '../world.ts';
 
 export const meshCertificateChecks: readonly Check[] = [
   {
@@ -111,6 +113,35 @@ export const meshCertificateChecks: readonly Check[] = [
       for (const object of all('MeshCertificate')) {
         for (const message of snapshot.validate?.(object) ?? []) {
           yield { object, message, fix: 'see docs/reference, or meshcert schema' };
+        }
+      }
+    },
+  },
+  {
+    code: 'MC5007',
+    severity: 'error',
+    title: 'A selected Mapping is not served over mTLS',
+    *run({ promises, mappings, snapshot }) {
+      for (const { object, namespace } of promises) {
+        const { selector, namespaces } = fields(fields(object.spec).mappings);
+        const wanted = Object.entries(fields(fields(selector).matchLabels));
+        const places = Array.isArray(namespaces) ? namespaces.map(String) : [namespace];
+        if (wanted.length === 0 || fields(object.spec).paused === true) continue;
+        for (const { object: mapping, upstream, spec } of mappings) {
+          const { labels, namespace: place = '' } = mapping.metadata;
+          const selected = wanted.every(([key, value]) => labels?.[key] === value);
+          if (!selected || !(places.includes('*') || places.includes(place))) continue;
+          // Before the objects are applied, spec.tls is still to be set by the agent.
+          const applied = snapshot.whole.has('Mapping');
+          if (upstream.mode === 'mtls' || (upstream.mode === 'tls-unverified' && !applied)) continue;
+          const https = parseService(spec.service).scheme === 'https';
+          yield {
+            object: mapping,
+            message: `${describe(refOf(object))} selects it, and ${insteadOf(upstream)}`,
+            fix: https
+              ? 'see why spec.tls is not set, or not usable: status.mappings of the MeshCertificate (meshcert status)'
+              : `write https://${upstream.host}:${upstream.port} as its service; without https:// the agent leaves it alone`,
+          };
         }
       }
     },

@@ -1,0 +1,36 @@
+import type { Examiner } from '../../src/mesh/examiner.ts';
+import { type Identity, leafOf } from '../../src/mesh/identity.ts';
+
+type Look<T> = (signal: AbortSignal) => Promise<T>;
+
+const describe = (identity: Identity): string => {
+  const { notAfter, issuer } = leafOf(identity);
+  const until = new Date(notAfter).toISOString();
+  const roots = `${identity.roots.length} root${identity.roots.length === 1 ? '' : 's'}`;
+  return `issued ${identity.id} until ${until}, by "${issuer}", under ${roots}; it was thrown away`;
+};
+
+/** Roots, connection, token, then a real certificate. */
+export async function examineCa(
+  examiner: Examiner,
+  looks: {
+    readonly roots: Look<string>;
+    /** Without a token. */
+    readonly connection: Look<string>;
+    readonly token: Look<string>;
+    readonly issue: Look<Identity>;
+  },
+): Promise<void> {
+  const said = (text: string) => text;
+  const roots = await examiner.look('istio-root', looks.roots, said);
+  const connected = roots !== undefined && (await examiner.look('istio-connection', looks.connection, said));
+  const token = await examiner.look('istio-token', looks.token, said);
+  if (!examiner.issue) examiner.skip('istio-issue', 'no certificate was requested (--no-issue)');
+  else if (connected && token !== undefined) await examiner.look('istio-issue', looks.issue, describe);
+}
+
+/** One subscription, until it brought an identity. */
+export async function examineSds(examiner: Examiner, socket: string, first: Look<Identity>): Promise<void> {
+  if (examiner.here) await examiner.look('istio-sds', first, describe);
+  else examiner.skip('istio-sds', `the socket ${socket} is in the agent's pod; run meshcert doctor there`);
+}

@@ -1,0 +1,84 @@
+import type { KubeObject } from '../core/object.ts';
+import { fields, text } from '../gateway/kinds.ts';
+import { containersOf } from './gateway.ts';
+
+/** An agent as its workload describes it. */
+export interface FoundAgent {
+  readonly workload: KubeObject;
+  readonly namespace: string;
+  readonly serviceAccount: string;
+  /** MeshCertificates of which namespaces it takes; undefined: of all. */
+  readonly namespaces: readonly string[] | undefined;
+  /** Whether it takes MeshCertificate resources at all, and not documents of a file. */
+  readonly resources: boolean;
+  /** Empty: it writes without a Lease. */
+  readonly leases: readonly string[];
+  readonly leaseName: string;
+  readonly shards: number;
+  /** Directories below which resources may name files. */
+  readonly filesBelow: readonly string[];
+}
+
+const IMAGE = /(?:^|\/)meshcert(?:[:@]|$)/;
+
+/** The agents among the workloads: by image, or by the command that they run. */
+export function findAgents(objects: readonly KubeObject[]): FoundAgent[] {
+  return objects.flatMap((workload) => {
+    if (workload.kind !== 'Deployment' && workload.kind !== 'DaemonSet') return [];
+    const agent = containersOf(workload).find(isAgent);
+    return agent ? [describeAgent(workload, argvOf(agent))] : [];
+  });
+}
+
+const argvOf = (container: Readonly<Record<string, unknown>>): string[] =>
+  [container.command, container.args].flat().filter((one) => typeof one === 'string');
+
+function isAgent(container: Readonly<Record<string, unknown>>): boolean {
+  const argv = argvOf(container);
+  const ours = IMAGE.test(text(container.image) ?? '') || argv.some((one) => /(^|\/)meshcert(\.js)?$/.test(one));
+  return ours && argv.includes('agent');
+}
+
+function describeAgent(workload: KubeObject, argv: readonly string[]): FoundAgent {
+  const flag = (...names: string[]): string | undefined => {
+    for (const [at, one] of argv.entries()) {
+      const named = names.find((name) => one === name || one.startsWith(`${name}=`));
+      if (named) return one === named ? argv[at + 1] : one.slice(named.length + 1);
+    }
+    return undefined;
+  };
+  const on = (...names: string[]) =>
+    argv.some((one) => names.includes(one) || names.includes(one.replace(/=true$/, '')));
+  const own = workload.metadata.namespace ?? 'default';
+  const namespace = flag('--namespace', '-n') ?? own;
+  const leaseName = flag('--lease-name') ?? 'meshcert';
+  const shards = Number(flag('--shards') ?? 1) || 1;
+  const single = on('--no-leader-elect', '--once', '--dry-run');
+  const listed = flag('--watch-namespaces')?.split(',');
+  return {
+    workload,
+    namespace,
+    serviceAccount: text(podSpec(workload).serviceAccountName) ?? 'default',
+    namespaces: on('--all-namespaces', '-A') ? undefined : (listed ?? [namespace]),
+    resources: flag('--config') === undefined && !on('--consul-connector'),
+    leases: single ? [] : shards > 1 ? Array.from({ length: shards }, (_, at) => `${leaseName}-${at}`) : [leaseName],
+    leaseName,
+    shards,
+    filesBelow: (flag('--files-below') ?? '/var/run/secrets/meshcert').split(','),
+  };
+}
+
+const podSpec = (workload: KubeObject) => fields(fields(fields(workload.spec).template).spec);
+
+/** The agent that takes this MeshCertificate. */
+export const agentOf = (agents: readonly FoundAgent[], { metadata }: KubeObject): FoundAgent | undefined =>
+  agents.find(({ resources, namespaces }) => resources && (namespaces?.includes(metadata.namespace ?? '') ?? true));
+
+/** As the API server's authorizer knows it. */
+export const userOf = ({ namespace, serviceAccount, workload }: FoundAgent) => {
+  const home = workload.metadata.namespace ?? namespace;
+  return {
+    user: `system:serviceaccount:${home}:${serviceAccount}`,
+    groups: ['system:serviceaccounts', `system:serviceaccounts:${home}`, 'system:authenticated'],
+  };
+};

@@ -1,0 +1,79 @@
+import type { MeshCertificate } from '../config/mesh-certificate.ts';
+import type { KubeObject } from '../core/object.ts';
+import { fields } from '../gateway/kinds.ts';
+import { agentOf, findAgents } from './agents.ts';
+import type { Finding } from './finding.ts';
+import type { LiveObjects } from './live.ts';
+import { lookAtLeases, lookForAgents } from './looks/agents.ts';
+import { lookAtApi, lookAtDefinitions } from './looks/api.ts';
+import { LOOKS, type Seen, type Tools } from './looks/look.ts';
+import { lookAtMeshes, type MeshOptions } from './looks/meshes.ts';
+import { lookAtObjects, lookAtStatus } from './looks/publication.ts';
+import { lookAtRights } from './looks/rights.ts';
+
+export interface ExamineOptions extends Omit<MeshOptions, 'agents' | 'ownRights'> {
+  /** Reads the cluster; called once the API server answers. */
+  readonly read: () => Promise<LiveObjects>;
+  /** A valid MeshCertificate with its defaults, or undefined. */
+  readonly parse: (object: KubeObject) => MeshCertificate | undefined;
+  /** The CustomResourceDefinition of this version. */
+  readonly definition: KubeObject;
+  /** False: there is none in this cluster, and the user's own rights count. */
+  readonly agent: boolean;
+  /** The API server's clock less this one, in ms, as its last answer told. */
+  readonly skewMs: () => number | undefined;
+}
+
+export interface Examination {
+  readonly live: LiveObjects;
+  readonly seen: readonly Seen[];
+}
+
+const NOTHING: LiveObjects = { objects: [], whole: new Set(), listed: new Set(), absent: new Set(), skipped: [] };
+
+/** Looks at the running system: the API server, the agent, and each mesh, which is tried as the agent would. */
+export async function examine(tools: Tools, options: ExamineOptions): Promise<Examination> {
+  const api = await lookAtApi(tools, options.skewMs);
+  if (api.some(({ code, state }) => code === 'MC6001' && state === 'failed')) return { live: NOTHING, seen: api };
+  const live = await options.read();
+  const all = (kind: string) => live.objects.filter((object) => object.kind === kind);
+  const certificates = all('MeshCertificate');
+  const valid = certificates.flatMap((object) => {
+    const certificate = options.parse(object);
+    return certificate ? [{ object, certificate }] : [];
+  });
+  const agents = options.agent ? findAgents(live.objects) : [];
+  const serverNow = () => tools.clock.now() + (options.skewMs() ?? 0);
+  const known = (kind: string) => live.listed.has(kind);
+  const seen = [
+    ...api,
+    ...(await lookAtDefinitions(tools, options.definition, live.absent)),
+    ...(options.agent ? lookForAgents(agents, certificates, all('Pod')) : []),
+    ...(await Promise.all(agents.map((agent) => lookAtLeases(tools, agent, serverNow)))).flat(),
+    ...(await Promise.all(
+      agents.map((agent) => {
+        const taken = valid.filter(({ object }) => agentOf(agents, object) === agent);
+        return lookAtRights(
+          tools,
+          agent,
+          taken.map(({ certificate }) => certificate),
+        );
+      }),
+    )),
+    ...certificates.map(lookAtStatus),
+    ...valid
+      .filter(({ object }) => fields(object.spec).paused !== true)
+      .flatMap(({ object, certificate }) => lookAtObjects(certificate, object, live.objects, known)),
+    ...(await lookAtMeshes(tools, valid, { ...options, agents, ownRights: !options.agent })),
+  ];
+  return { live, seen };
+}
+
+/** What failed, beside the findings in objects. */
+export function findingsOf(seen: readonly Seen[]): Finding[] {
+  return seen.flatMap(({ code, state, object, message, fix = '', severity }) => {
+    const look = LOOKS.find((one) => one.code === code);
+    if (!look || state !== 'failed') return [];
+    return [{ code, severity: severity ?? look.severity, object, message, fix }];
+  });
+}

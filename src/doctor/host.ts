@@ -1,0 +1,135 @@
+import { readFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import type { Kube } from '../kube/api.ts';
+import { KubeError } from '../kube/error.ts';
+import type { Host, TokenRequest } from '../mesh/adapter.ts';
+import type { Clock } from '../mesh/clock.ts';
+import { MeshError } from '../mesh/error.ts';
+import { NotSeen } from '../mesh/examiner.ts';
+import { silentLog } from '../mesh/log.ts';
+import { sharing } from '../mesh/sharing.ts';
+
+/** The shortest that the API server grants. */
+const TOKEN_SECONDS = 600;
+
+export interface HostOptions {
+  readonly kube: Kube;
+  readonly clock: Clock;
+  /** Of the MeshCertificate. */
+  readonly namespace: string;
+  /** Directories whose files doctor may read; undefined: it does not run where the agent's files are. */
+  readonly filesBelow: readonly string[] | undefined;
+  /** Why no token may be minted for this account, or undefined. */
+  mayMint(
+    account: { readonly name: string; readonly namespace: string },
+    signal: AbortSignal,
+  ): Promise<string | undefined>;
+  /** Whether tokens may be sent that the API server accepts too. */
+  readonly apiTokens: boolean;
+  /** Told of each token, so that no report repeats it. */
+  readonly minted: (token: string) => void;
+}
+
+/** What an adapter may touch when doctor tries its mesh. Whatever the user may not see is `NotSeen`, not a failure. */
+export function doctorHost(options: HostOptions): Host {
+  const { kube, clock, namespace, filesBelow } = options;
+  const read = async (path: string): Promise<string | undefined> => {
+    if (!filesBelow) throw new NotSeen(`the file ${path} is in the agent's pod; run meshcert doctor there`);
+    if (!filesBelow.some((directory) => resolve(path).startsWith(`${resolve(directory)}/`))) {
+      throw new MeshError(
+        'ERR_MESH_CONFIG',
+        `the file ${path} is not below ${filesBelow.join(' or ')}; the agent refuses it (--files-below)`,
+      );
+    }
+    return readFile(path, 'utf8').catch(() => undefined);
+  };
+  return {
+    clock,
+    log: silentLog,
+    random: Math.random,
+    namespace,
+    share: sharing(),
+    report: () => {},
+    async token({ audience, serviceAccount, file }: TokenRequest, signal) {
+      if (file !== undefined) {
+        const token = (await read(file))?.trim();
+        if (token) return token;
+        throw new MeshError(
+          'ERR_MESH_TOKEN',
+          `the token file ${file} is missing or empty; mount a projected token there`,
+        );
+      }
+      if (!serviceAccount)
+        throw new MeshError('ERR_MESH_CONFIG', 'no token is configured; set serviceAccount or tokenFile');
+      const why = await options.mayMint(serviceAccount, signal);
+      if (why !== undefined) throw new NotSeen(why);
+      const token = await mint(kube, serviceAccount, audience, signal);
+      options.minted(token);
+      if (!options.apiTokens && isForApi(token)) {
+        throw new NotSeen(
+          `the API server accepts this token too, and doctor does not send such tokens to the address of a MeshCertificate unless you say so (--send-api-tokens); a token with an audience of its own is better (auth.login.audience)`,
+        );
+      }
+      return token;
+    },
+    async *configMap({ name, namespace }, signal) {
+      const ref = { apiVersion: 'v1', kind: 'ConfigMap', name, namespace };
+      const found = await kube.get(ref, signal).catch((error: unknown) => {
+        if (error instanceof KubeError && error.status === 403)
+          throw new NotSeen(`you may not read it: ${error.message}`);
+        throw error;
+      });
+      yield found && ((found.data ?? {}) as Readonly<Record<string, string>>);
+      await aborted(signal);
+    },
+    async *file(path, signal) {
+      yield await read(path);
+      await aborted(signal);
+    },
+  };
+}
+
+async function mint(
+  kube: Kube,
+  account: { readonly name: string; readonly namespace: string },
+  audience: string,
+  signal: AbortSignal,
+): Promise<string> {
+  const title = `${account.namespace}/${account.name}`;
+  try {
+    return (await kube.token(account, audience, TOKEN_SECONDS, signal)).token;
+  } catch (error) {
+    if (error instanceof KubeError && error.status === 403) {
+      throw new NotSeen(
+        `you may not mint a token for ServiceAccount ${title} (create serviceaccounts/token); whether the agent may, MC6008 tells`,
+      );
+    }
+    if (error instanceof KubeError && error.status === 404) {
+      throw new MeshError('ERR_MESH_TOKEN', `ServiceAccount ${title} does not exist; create it or name another`);
+    }
+    throw error;
+  }
+}
+
+/** By its claims: a token whose audience is its issuer, or the API server by one of its names. */
+function isForApi(token: string): boolean {
+  try {
+    const claims = JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString('utf8')) as {
+      readonly iss?: string;
+      readonly aud?: string | readonly string[];
+    };
+    const audiences = [claims.aud ?? []].flat();
+    return (
+      audiences.length === 0 ||
+      audiences.some((one) => one === claims.iss || /^(https:\/\/)?kubernetes\.default(\.svc|$)/.test(one))
+    );
+  } catch {
+    return true;
+  }
+}
+
+const aborted = (signal: AbortSignal): Promise<void> =>
+  new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });

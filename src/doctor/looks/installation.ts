@@ -1,0 +1,136 @@
+import { fields } from '../../gateway/kinds.ts';
+import { canI } from '../../kube/access.ts';
+import type { Resource } from '../../kube/api.ts';
+import { RESOURCES } from '../../kube/resources.ts';
+import { CLUSTER, failedOrSkipped, pooled, type Seen, type Tools, within } from './look.ts';
+import { describeRight } from './rights.ts';
+
+/** What discovery found in the cluster, in sentences. */
+export interface Surroundings {
+  readonly gateways: readonly string[];
+  readonly meshes: readonly { readonly title: string; readonly problem?: string | undefined }[];
+  /** What could not be looked at, and so may be there. */
+  readonly unseen: readonly string[];
+}
+
+/** CustomResourceDefinitions with CEL rules. */
+const LEAST_MINOR = 25;
+
+/** What an installation creates. `namespaced` kinds are asked for in the namespace of the agent. */
+const CREATED: readonly Resource[] = [
+  RESOURCES.customResourceDefinitions,
+  RESOURCES.serviceAccounts,
+  RESOURCES.roles,
+  RESOURCES.roleBindings,
+  RESOURCES.deployments,
+  RESOURCES.meshCertificates,
+];
+
+/** Before anything is installed: version, rights, and whether there are a gateway and a mesh to connect. */
+export async function lookBeforeInstallation(
+  tools: Tools,
+  namespace: string,
+  surroundings: () => Promise<Surroundings>,
+): Promise<Seen[]> {
+  return [await version(tools), await rights(tools, namespace), ...(await around(tools, surroundings))];
+}
+
+async function version(tools: Tools): Promise<Seen> {
+  const about = { code: 'MC6102', object: CLUSTER } as const;
+  const fix = `upgrade Kubernetes to 1.${LEAST_MINOR} or later`;
+  try {
+    const answer = fields(await within(tools, (signal) => tools.kube.raw('/version', signal)));
+    const minor = Number.parseInt(String(answer.minor), 10);
+    if (answer.major === '1' && minor < LEAST_MINOR) {
+      const message = `Kubernetes 1.${minor} does not check the rules in the definition of MeshCertificate (CEL)`;
+      return { ...about, state: 'failed', message, fix };
+    }
+    return {
+      ...about,
+      state: 'passed',
+      message: `Kubernetes ${answer.major}.${answer.minor} checks the rules of definitions`,
+    };
+  } catch (error) {
+    tools.signal.throwIfAborted();
+    return failedOrSkipped(error, 'MC6102', CLUSTER, fix);
+  }
+}
+
+async function rights(tools: Tools, namespace: string): Promise<Seen> {
+  const about = { code: 'MC6101', object: CLUSTER } as const;
+  const fix = `ask an administrator to install, or for these rights (and for "escalate" or the rights that the agent's Role grants)`;
+  try {
+    const allowed = await pooled(CREATED, CREATED.length, (resource) =>
+      within(tools, (signal) => canI(tools.kube, 'create', resource, resource.namespaced ? { namespace } : {}, signal)),
+    );
+    const missing = CREATED.filter((_, at) => !allowed[at]);
+    if (missing.length === 0)
+      return {
+        ...about,
+        state: 'passed',
+        message: `you may create what an installation in namespace ${namespace} needs`,
+      };
+    const list = missing.map(({ apiVersion, plural, namespaced }) => {
+      const [group = '', v] = apiVersion.split('/');
+      return describeRight({
+        verb: 'create',
+        group: v ? group : '',
+        resource: plural,
+        namespace: namespaced ? namespace : undefined,
+      });
+    });
+    return { ...about, state: 'failed', message: `you may not ${list.join(', ')}`, fix };
+  } catch (error) {
+    tools.signal.throwIfAborted();
+    return failedOrSkipped(error, 'MC6101', CLUSTER, fix);
+  }
+}
+
+async function around(tools: Tools, surroundings: () => Promise<Surroundings>): Promise<Seen[]> {
+  let found: Surroundings;
+  try {
+    found = await surroundings();
+  } catch (error) {
+    tools.signal.throwIfAborted();
+    return [failedOrSkipped(error, 'MC6103', CLUSTER, 'see the message')];
+  }
+  const { gateways, meshes, unseen } = found;
+  const blind =
+    unseen.length === 0 ? '' : ` (not seen: ${unseen.slice(0, 3).join(', ')}${unseen.length > 3 ? ' and more' : ''})`;
+  const gateway = { code: 'MC6103', object: CLUSTER } as const;
+  const mesh = { code: 'MC6104', object: CLUSTER } as const;
+  return [
+    ...gateways.map((title): Seen => ({ ...gateway, state: 'passed', message: title })),
+    ...(gateways.length > 0
+      ? []
+      : [
+          {
+            ...gateway,
+            state: 'failed',
+            message: `no Deployment or DaemonSet of Emissary-ingress or Edge Stack was found${blind}`,
+            fix: 'install one, or judge another cluster (--context)',
+          } as const,
+        ]),
+    ...meshes.map(
+      ({ title, problem }): Seen =>
+        problem === undefined
+          ? { ...mesh, state: 'passed', message: title }
+          : {
+              ...mesh,
+              state: 'failed',
+              message: `${title}: ${problem}`,
+              fix: 'docs/onboarding.md tells what each mesh needs',
+            },
+    ),
+    ...(meshes.length > 0
+      ? []
+      : [
+          {
+            ...mesh,
+            state: 'failed',
+            message: `neither Istio nor Linkerd nor Consul was found in this cluster${blind}`,
+            fix: 'install the mesh first; one that runs elsewhere is configured by its address',
+          } as const,
+        ]),
+  ];
+}

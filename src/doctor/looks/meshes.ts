@@ -1,0 +1,109 @@
+import type { MeshCertificate } from '../../config/mesh-certificate.ts';
+import type { KubeObject } from '../../core/object.ts';
+import type { Adapter } from '../../mesh/adapter.ts';
+import { type Check, Examiner } from '../../mesh/examiner.ts';
+import { agentOf, type FoundAgent } from '../agents.ts';
+import { doctorHost } from '../host.ts';
+import { pooled, type Seen, type Tools, within } from './look.ts';
+import { agentMay, mintRight, titleOf } from './rights.ts';
+
+export interface MeshOptions {
+  readonly adapterOf: (mesh: string) => Adapter | undefined;
+  readonly agents: readonly FoundAgent[];
+  /** Whether the user's own rights count where there is no agent. */
+  readonly ownRights: boolean;
+  /** Whether certificates may be requested. */
+  readonly issue: boolean;
+  /** Whether this process has the agent's files and sockets. */
+  readonly here: boolean;
+  readonly apiTokens: boolean;
+}
+
+/** Meshes that are tried at a time. */
+const AT_ONCE = 4;
+
+export interface Tried {
+  readonly object: KubeObject;
+  readonly certificate: MeshCertificate;
+}
+
+/** Tries the mesh of each MeshCertificate as the agent would; what it issues is thrown away. */
+export async function lookAtMeshes(tools: Tools, tried: readonly Tried[], options: MeshOptions): Promise<Seen[]> {
+  const groups = new Map<string, Tried>();
+  for (const one of tried) groups.set(keyOf(one), groups.get(keyOf(one)) ?? one);
+  const seen = await pooled([...groups.values()], AT_ONCE, (one) => lookAtMesh(tools, one, options));
+  return seen.flat();
+}
+
+/** What is configured alike need not be tried twice. */
+const keyOf = ({ certificate: { metadata, spec } }: Tried): string => JSON.stringify([metadata.namespace, spec.mesh]);
+
+async function lookAtMesh(tools: Tools, { object, certificate }: Tried, options: MeshOptions): Promise<Seen[]> {
+  const { namespace = 'default' } = certificate.metadata;
+  const { name, config } = certificate.spec.mesh;
+  const adapter = options.adapterOf(name);
+  const agent = agentOf(options.agents, object);
+  const tokens: string[] = [];
+  const host = doctorHost({
+    kube: tools.kube,
+    clock: tools.clock,
+    namespace,
+    filesBelow: options.here ? (agent?.filesBelow ?? ['/var/run/secrets/meshcert']) : undefined,
+    apiTokens: options.apiTokens,
+    minted: (token) => tokens.push(token),
+    mayMint: (account) => mayMint(tools, agent, account, options),
+  });
+  const checks: Check[] = [];
+  const examiner = new Examiner({
+    clock: tools.clock,
+    limitMs: tools.limitMs,
+    issue: options.issue,
+    here: options.here,
+    signal: tools.signal,
+    tell: (check) => checks.push(check),
+  });
+  const opened = adapter?.open(config, host);
+  try {
+    if (opened?.check) await opened.check(examiner);
+    else examiner.skip(name, 'its adapter has no checks');
+  } finally {
+    await opened?.[Symbol.asyncDispose]();
+  }
+  return checks.map((check) => seenOf(object, check, tokens));
+}
+
+/** Doctor mints what the agent may mint, and nothing more: the addresses that tokens go to are those of the objects. */
+async function mayMint(
+  tools: Tools,
+  agent: FoundAgent | undefined,
+  account: { readonly name: string; readonly namespace: string },
+  { ownRights }: MeshOptions,
+): Promise<string | undefined> {
+  const title = `ServiceAccount ${account.namespace}/${account.name}`;
+  if (!agent) {
+    return ownRights
+      ? undefined
+      : `no agent was found whose right to mint a token for ${title} could be asked for; with --agent none your own right counts`;
+  }
+  try {
+    const may = await within(tools, (signal) => agentMay(tools, agent, mintRight(account), signal));
+    return may ? undefined : `${titleOf(agent)} may not mint a token for ${title} (MC6008), so doctor does not either`;
+  } catch (error) {
+    return `whether ${titleOf(agent)} may mint a token for ${title} is not known: ${error instanceof Error ? error.message : String(error)}`;
+  }
+}
+
+function seenOf(object: KubeObject, { code, state, message }: Check, tokens: readonly string[]): Seen {
+  const text = tokens.reduce((all, token) => all.replaceAll(token, '[redacted]'), `${code}: ${message}`);
+  const about = { code: 'MC6010', state, object, message: text } as const;
+  if (state !== 'failed') return about;
+  const severity = code.endsWith('-expiry') ? ({ severity: 'warning' } as const) : {};
+  const named = /\bERR_[A-Z_]+/.exec(message)?.[0];
+  return {
+    ...about,
+    ...severity,
+    fix: named
+      ? `the sentence above says what to do; docs/errors.md explains ${named}`
+      : 'the sentence above says what to do',
+  };
+}

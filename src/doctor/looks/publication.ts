@@ -1,0 +1,83 @@
+import type { MeshCertificate } from '../../config/mesh-certificate.ts';
+import { describe, type KubeObject } from '../../core/object.ts';
+import { fields, text } from '../../gateway/kinds.ts';
+import type { Seen } from './look.ts';
+
+/** What the agent says in the status of a MeshCertificate. */
+export function lookAtStatus(object: KubeObject): Seen {
+  const about = { code: 'MC6009', object } as const;
+  const status = fields(object.status);
+  const conditions = (Array.isArray(status.conditions) ? status.conditions : []).map(fields);
+  const ready = conditions.find(({ type }) => type === 'Ready');
+  const fix = `meshcert status -n ${object.metadata.namespace}, then the log of the agent; docs/errors.md and docs/runbook.md explain codes and reasons`;
+  if (fields(object.spec).paused === true) {
+    return { ...about, state: 'skipped', message: 'it is paused (spec.paused), so that nobody works on it' };
+  }
+  if (!ready) {
+    const message = 'its status is empty: no agent has taken it up';
+    return {
+      ...about,
+      state: 'failed',
+      message,
+      fix: 'see MC6005 to MC6008; an agent writes the first status within seconds',
+    };
+  }
+  const { generation } = object.metadata;
+  const observed = Number(ready.observedGeneration ?? status.observedGeneration ?? generation);
+  if (generation !== undefined && observed < generation) {
+    const message = `its spec was changed (generation ${generation}), and the agent has judged generation ${observed} only`;
+    return { ...about, state: 'failed', severity: 'warning', message, fix };
+  }
+  const told = conditions.filter(
+    ({ type, status }) => (type === 'Degraded' && status === 'True') || (type !== 'Degraded' && status === 'False'),
+  );
+  if (ready.status === 'True' && told.length === 0) {
+    const until = text(status.notAfter);
+    return { ...about, state: 'passed', message: `the agent says Ready${until ? `, its leaf ends at ${until}` : ''}` };
+  }
+  const lastError = fields(status.lastError);
+  const sentences = told.map(({ type, reason, message }) => `${type} ${reason}: ${message}`);
+  const cause = text(lastError.message);
+  const causes =
+    cause && !sentences.some((one) => one.includes(cause)) ? [`last error ${lastError.code}: ${cause}`] : [];
+  const severity = ready.status === 'True' ? 'warning' : 'error';
+  const message = [...sentences, ...causes].join('; ') || `the agent says Ready=${ready.status}`;
+  return { ...about, state: 'failed', severity, message, fix };
+}
+
+/** Whether what it publishes stands. `known` tells whether the objects of a kind were all read. */
+export function lookAtObjects(
+  certificate: MeshCertificate,
+  object: KubeObject,
+  objects: readonly KubeObject[],
+  known: (kind: string) => boolean,
+): Seen[] {
+  const { metadata, spec } = certificate;
+  const namespace = metadata.namespace ?? 'default';
+  const linkerd = spec.mesh.name === 'linkerd';
+  const wanted = [
+    { kind: 'Secret', name: spec.secretName, hurts: 'the gateway has no certificate to show' },
+    { kind: 'Secret', name: spec.caSecretName, hurts: 'the gateway has no roots to verify upstreams with' },
+    // Linkerd has one for each target, and none while there is none.
+    ...(spec.tlsContext.enabled && !linkerd
+      ? [
+          {
+            kind: 'TLSContext',
+            name: spec.tlsContext.name,
+            hurts: 'Mappings that name it get plaintext, or TLS without a certificate',
+          },
+        ]
+      : []),
+  ];
+  return wanted.map(({ kind, name, hurts }): Seen => {
+    const title = describe({ apiVersion: '', kind, namespace, name });
+    const about = { code: 'MC6011', object } as const;
+    const there = objects.some(
+      (one) => one.kind === kind && one.metadata.name === name && one.metadata.namespace === namespace,
+    );
+    if (there) return { ...about, state: 'passed', message: `${title} exists` };
+    if (!known(kind)) return { ...about, state: 'skipped', message: `${title} could not be read` };
+    const fix = 'see MC6009 and MC6010 for the reason; once the agent can issue, it creates it';
+    return { ...about, state: 'failed', message: `${title} does not exist: ${hurts}`, fix };
+  });
+}

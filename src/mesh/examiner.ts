@@ -1,0 +1,86 @@
+import type { Clock } from './clock.ts';
+import { MeshError } from './error.ts';
+import { limitedTo } from './linked-signal.ts';
+
+/** One thing that an adapter found out about its own mesh, for `doctor`. */
+export interface Check {
+  /** Stable, such as `istio-token`. */
+  readonly code: string;
+  readonly state: 'passed' | 'failed' | 'skipped';
+  /** What was seen; of a failure, also the next step. */
+  readonly message: string;
+}
+
+/** Thrown by a Host for what cannot be known from where doctor runs. It says nothing about whether it works. */
+export class NotSeen extends Error {
+  override readonly name = 'NotSeen';
+}
+
+export interface ExaminerOptions {
+  readonly clock: Pick<Clock, 'after'>;
+  /** For each look. */
+  readonly limitMs: number;
+  /** Whether a certificate may be requested; it is thrown away. */
+  readonly issue: boolean;
+  /** Whether this process has the agent's files and sockets. */
+  readonly here: boolean;
+  readonly signal: AbortSignal;
+  readonly tell: (check: Check) => void;
+}
+
+/** Runs an adapter's looks, each under a time limit, and tells what each found. */
+export class Examiner {
+  readonly issue: boolean;
+  readonly here: boolean;
+  readonly #options: ExaminerOptions;
+
+  constructor(options: ExaminerOptions) {
+    this.#options = options;
+    this.issue = options.issue;
+    this.here = options.here;
+  }
+
+  /** What was found; undefined when the look failed or was skipped, which has been told. */
+  async look<T>(
+    code: string,
+    run: (signal: AbortSignal) => Promise<T>,
+    describe: (found: T) => string,
+  ): Promise<T | undefined> {
+    const { clock, limitMs, signal, tell } = this.#options;
+    const late = () => new Error(`no answer within ${limitMs / 1000} s; check the address, and network policies`);
+    using limit = limitedTo(clock, limitMs, late, signal);
+    try {
+      const found = await unlessAborted(run(limit.signal), limit.signal);
+      tell({ code, state: 'passed', message: describe(found) });
+      return found;
+    } catch (error) {
+      signal.throwIfAborted();
+      const reason = limit.signal.aborted ? limit.signal.reason : error;
+      tell({ code, state: reason instanceof NotSeen ? 'skipped' : 'failed', message: messageOf(reason) });
+      return undefined;
+    }
+  }
+
+  fail(code: string, message: string): void {
+    this.#options.tell({ code, state: 'failed', message });
+  }
+
+  skip(code: string, message: string): void {
+    this.#options.tell({ code, state: 'skipped', message });
+  }
+}
+
+const messageOf = (error: unknown): string =>
+  error instanceof MeshError
+    ? `${error.code}: ${error.message}`
+    : error instanceof Error
+      ? error.message
+      : String(error);
+
+function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(signal.reason);
+    signal.addEventListener('abort', abort, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
+  });
+}

@@ -1,0 +1,22 @@
+import type { Checking } from '../../src/mesh/adapter.ts';
+import { systemClock } from '../../src/mesh/clock.ts';
+import { type Check, Examiner, type ExaminerOptions } from '../../src/mesh/examiner.ts';
+
+/** What an adapter tells doctor about its mesh. */
+export async function examined(opened: Checking, options: Partial<ExaminerOptions> = {}): Promise<readonly Check[]> {
+  const checks: Check[] = [];
+  await opened.check(
+    new Examiner({
+      clock: systemClock,
+      limitMs: 20_000,
+      issue: true,
+      here: true,
+      signal: new AbortController().signal,
+      tell: (check) => checks.push(check),
+      ...options,
+    }),
+  );
+  return checks;
+}
+
+export const brief = (checks: readonly Check[]): string[] => checks.map(({ code, state }) => `${code} ${state}`);
