@@ -27,7 +27,8 @@ interface Read {
 
 export async function runDoctor(flags: DoctorFlags, io: Io): Promise<number> {
   if (flags.list) {
-    for (const { code, severity, title } of [...CHECKS, ...LOOKS]) io.stdout.write(`${code}  ${severity.padEnd(7)}  ${title}\n`);
+    for (const { code, severity, title } of [...CHECKS, ...LOOKS])
+      io.stdout.write(`${code}  ${severity.padEnd(7)}  ${title}\n`);
     return 0;
   }
   const isFiles = flags.filename.length > 0;
@@ -37,7 +38,15 @@ export async function runDoctor(flags: DoctorFlags, io: Io): Promise<number> {
   const inObjects = diagnose({ objects, whole, now: systemClock.now(), validate: validation() }, envOf(flags));
   const findings = worstFirst([...inObjects, ...findingsOf(seen)]);
   io.stdout.write(
-    report(flags.output, { findings, checks: CHECKS, seen, origins, judged: objects.length, skipped, version: VERSION }),
+    report(flags.output, {
+      findings,
+      checks: CHECKS,
+      seen,
+      origins,
+      judged: objects.length,
+      skipped,
+      version: VERSION,
+    }),
   );
   const worst = Math.max(-1, ...findings.map(({ severity }) => SEVERITIES.indexOf(severity)));
   // A file that could not be read is no clean bill.

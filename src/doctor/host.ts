@@ -8,6 +8,7 @@ import { MeshError } from '../mesh/error.ts';
 import { NotSeen } from '../mesh/examiner.ts';
 import { silentLog } from '../mesh/log.ts';
 import { sharing } from '../mesh/sharing.ts';
+import { acceptToken } from '../mesh/token.ts';
 
 /** The shortest that the API server grants. */
 const TOKEN_SECONDS = 600;
@@ -26,8 +27,6 @@ export interface HostOptions {
   ): Promise<string | undefined>;
   /** Whether tokens may be sent that the API server accepts too. */
   readonly apiTokens: boolean;
-  /** Told of each token, so that no report repeats it. */
-  readonly minted: (token: string) => void;
 }
 
 /** What an adapter may touch when doctor tries its mesh. Whatever the user may not see is `NotSeen`, not a failure. */
@@ -52,19 +51,15 @@ export function doctorHost(options: HostOptions): Host {
     report: () => {},
     async token({ audience, serviceAccount, file }: TokenRequest, signal) {
       if (file !== undefined) {
-        const token = (await read(file))?.trim();
-        if (token) return token;
-        throw new MeshError(
-          'ERR_MESH_TOKEN',
-          `the token file ${file} is missing or empty; mount a projected token there`,
-        );
+        const text = await read(file);
+        if (text !== undefined) return acceptToken(`the token file ${file}`, text);
+        throw new MeshError('ERR_MESH_TOKEN', `the token file ${file} is missing; mount a projected token there`);
       }
       if (!serviceAccount)
         throw new MeshError('ERR_MESH_CONFIG', 'no token is configured; set serviceAccount or tokenFile');
       const why = await options.mayMint(serviceAccount, signal);
       if (why !== undefined) throw new NotSeen(why);
       const token = await mint(kube, serviceAccount, audience, signal);
-      options.minted(token);
       if (!options.apiTokens && isForApi(token)) {
         throw new NotSeen(
           `the API server accepts this token too, and doctor does not send such tokens to the address of a MeshCertificate unless you say so (--send-api-tokens); a token with an audience of its own is better (auth.login.audience)`,
@@ -97,7 +92,8 @@ async function mint(
 ): Promise<string> {
   const title = `${account.namespace}/${account.name}`;
   try {
-    return (await kube.token(account, audience, TOKEN_SECONDS, signal)).token;
+    const { token } = await kube.token(account, audience, TOKEN_SECONDS, signal);
+    return acceptToken(`the token of ServiceAccount ${title}`, token, TOKEN_SECONDS * 1000);
   } catch (error) {
     if (error instanceof KubeError && error.status === 403) {
       throw new NotSeen(

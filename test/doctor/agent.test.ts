@@ -72,5 +72,17 @@ describe('the traps of docs/checks.md that our own agent meets', () => {
     assert.equal(world.condition('Referenced')?.status, 'False');
   });
 
+  trapTest('MC5007', 'the agent leaves the Mapping alone, and it stays in plaintext', async () => {
+    const { objects, wishes } = trap('MC5007');
+    await using world = await AgentWorld.start();
+    const mapping = objects.find(({ kind }) => kind === 'Mapping');
+    assert.ok(mapping);
+    world.api.put(mapping);
+    world.run(specOf(wishes[0]));
+    await world.untilReady();
+    assert.equal(world.status?.mappings[0]?.state, 'ERR_TARGET_NO_HTTPS');
+    assert.equal(((await world.kube.get(refOf(mapping))) as { spec?: { tls?: string } })?.spec?.tls, undefined);
+  });
+
   it('docs/checks.md says which checks are judged here', () => checkJudged('agent', judged));
 });

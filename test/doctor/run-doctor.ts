@@ -1,7 +1,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { doctor } from '../../src/cli/doctor.ts';
+import { say } from '../../src/cli/io.fixture.ts';
 
 export interface DoctorRun {
   readonly code: number;
@@ -33,13 +33,10 @@ export interface DoctorReport {
 export async function runDoctor(kubeconfig: string, ...argv: readonly string[]): Promise<DoctorRun> {
   const directory = await mkdtemp(join(tmpdir(), 'meshcert-doctor-'));
   const file = join(directory, 'kubeconfig');
-  const written: string[] = [];
-  const out = { write: (text: string) => written.push(text) };
   try {
     await writeFile(file, kubeconfig, { mode: 0o600 });
-    const io = { stdout: out, stderr: out, env: {}, signal: new AbortController().signal };
-    const code = await doctor.run(['--kubeconfig', file, ...argv], io);
-    return { code, text: written.join('') };
+    const { code, stdout, stderr } = await say(['doctor', '--kubeconfig', file, ...argv]);
+    return { code, text: stdout + stderr };
   } finally {
     await rm(directory, { recursive: true });
   }
@@ -57,4 +54,6 @@ export async function doctorReport(
 export const states = ({ checked }: DoctorReport, prefix: string): string[] =>
   checked
     .filter(({ code = '' }) => code.startsWith(prefix))
-    .map(({ code, state, message }) => `${code === 'MC6010' ? /[a-z]+-[a-z-]+(?=:)/.exec(message)?.[0] : code} ${state}`);
+    .map(
+      ({ code, state, message }) => `${code === 'MC6010' ? /[a-z]+-[a-z-]+(?=:)/.exec(message)?.[0] : code} ${state}`,
+    );

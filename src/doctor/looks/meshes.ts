@@ -2,6 +2,7 @@ import type { MeshCertificate } from '../../config/mesh-certificate.ts';
 import type { KubeObject } from '../../core/object.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
 import { type Check, Examiner } from '../../mesh/examiner.ts';
+import { safeMessage } from '../../mesh/secrets.ts';
 import { agentOf, type FoundAgent } from '../agents.ts';
 import { doctorHost } from '../host.ts';
 import { pooled, type Seen, type Tools, within } from './look.ts';
@@ -43,14 +44,12 @@ async function lookAtMesh(tools: Tools, { object, certificate }: Tried, options:
   const { name, config } = certificate.spec.mesh;
   const adapter = options.adapterOf(name);
   const agent = agentOf(options.agents, object);
-  const tokens: string[] = [];
   const host = doctorHost({
     kube: tools.kube,
     clock: tools.clock,
     namespace,
     filesBelow: options.here ? (agent?.filesBelow ?? ['/var/run/secrets/meshcert']) : undefined,
     apiTokens: options.apiTokens,
-    minted: (token) => tokens.push(token),
     mayMint: (account) => mayMint(tools, agent, account, options),
   });
   const checks: Check[] = [];
@@ -69,7 +68,7 @@ async function lookAtMesh(tools: Tools, { object, certificate }: Tried, options:
   } finally {
     await opened?.[Symbol.asyncDispose]();
   }
-  return checks.map((check) => seenOf(object, check, tokens));
+  return checks.map((check) => seenOf(object, check));
 }
 
 /** Doctor mints what the agent may mint, and nothing more: the addresses that tokens go to are those of the objects. */
@@ -93,9 +92,8 @@ async function mayMint(
   }
 }
 
-function seenOf(object: KubeObject, { code, state, message }: Check, tokens: readonly string[]): Seen {
-  const text = tokens.reduce((all, token) => all.replaceAll(token, '[redacted]'), `${code}: ${message}`);
-  const about = { code: 'MC6010', state, object, message: text } as const;
+function seenOf(object: KubeObject, { code, state, message }: Check): Seen {
+  const about = { code: 'MC6010', state, object, message: safeMessage(`${code}: ${message}`) } as const;
   if (state !== 'failed') return about;
   const severity = code.endsWith('-expiry') ? ({ severity: 'warning' } as const) : {};
   const named = /\bERR_[A-Z_]+/.exec(message)?.[0];
