@@ -1,10 +1,10 @@
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
-import { type AllowList, refusedToken } from '../config/allow.ts';
-import { CONSENT_ANNOTATION, consents } from '../core/consent.ts';
+import { type AllowList, requireAllowed } from '../config/allow.ts';
 import { keyOf } from '../core/object.ts';
 import type { Kube } from '../kube/api.ts';
+import { requireConsent } from '../kube/consent.ts';
 import { KubeError } from '../kube/error.ts';
 import { RESOURCES } from '../kube/resources.ts';
 import type { ConfigMapRef, Host, TokenRequest } from '../mesh/adapter.ts';
@@ -121,41 +121,6 @@ function permit(path: string, directories: readonly string[] | undefined): void 
   throw new MeshError(
     'ERR_MESH_CONFIG',
     `the file ${path} is not below ${directories.join(' or ')}; a MeshCertificate resource may name no other files: mount it there, start the agent with --files-below, or name a serviceAccount instead`,
-    { retry: 'never' },
-  );
-}
-
-/** No token is made or read that may not be used, or that somebody on its way could read. */
-function requireAllowed(request: TokenRequest, allow: AllowList): void {
-  const exposed = request.destinations.find(({ secure }) => !secure);
-  if (exposed) {
-    throw new MeshError(
-      'ERR_TOKEN_EXPOSED',
-      `a ServiceAccount token would travel to ${exposed.address} in plaintext; turn on TLS there and configure it here, or use a unix socket or a loopback address`,
-      { retry: 'never' },
-    );
-  }
-  const refused = refusedToken(request, allow);
-  if (refused !== undefined) throw new MeshError('ERR_NOT_ALLOWED', refused, { retry: 'never' });
-}
-
-/** A ServiceAccount of another namespace than the MeshCertificate's must let it in. */
-async function requireConsent(
-  kube: Kube,
-  account: NonNullable<TokenRequest['serviceAccount']>,
-  namespace: string,
-  signal: AbortSignal,
-): Promise<void> {
-  if (account.namespace === namespace) return;
-  const name = `${account.namespace}/${account.name}`;
-  const found = await kube.get({ apiVersion: 'v1', kind: 'ServiceAccount', ...account }, signal).catch((cause) => {
-    const why = cause instanceof Error ? cause.message : String(cause);
-    throw new MeshError('ERR_MESH_TOKEN', `whether ServiceAccount ${name} consents cannot be read: ${why}`, { cause });
-  });
-  if (found && consents(found, namespace)) return;
-  throw new MeshError(
-    'ERR_NO_CONSENT',
-    `ServiceAccount ${name} does not exist, or does not let MeshCertificates of namespace ${namespace} use it; whoever owns it can run: kubectl annotate serviceaccount ${account.name} -n ${account.namespace} ${CONSENT_ANNOTATION}=${namespace}`,
     { retry: 'never' },
   );
 }

@@ -22,7 +22,6 @@ export interface ExamineFlags extends ClusterFlags {
   readonly issue: boolean;
   /** `none`: no agent runs in this cluster, and the user's own rights count. */
   readonly agent: 'auto' | 'none';
-  readonly sendApiTokens: boolean;
   /** For each look, in ms. */
   readonly timeout: number;
 }
@@ -51,12 +50,11 @@ export async function examineCluster(flags: ExamineFlags, io: Io): Promise<Clust
         const result = validate(object);
         return result.ok ? result.value : undefined;
       },
+      adapters,
       definition: customResourceDefinition(adapters) as unknown as KubeObject,
-      adapterOf: (mesh) => adapters.find((adapter) => adapter.mesh === mesh),
       agent: flags.agent === 'auto',
       issue: flags.issue,
       here: io.env.KUBERNETES_SERVICE_HOST !== undefined,
-      apiTokens: flags.sendApiTokens,
       skewMs: () => skew,
     });
   } finally {

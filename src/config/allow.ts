@@ -1,4 +1,5 @@
 import type { Adapter, Need, TokenRequest } from '../mesh/adapter.ts';
+import { MeshError } from '../mesh/error.ts';
 import type { Issue } from './issue.ts';
 import type { MeshCertificate } from './mesh-certificate.ts';
 import { needsOf } from './needs.ts';
@@ -62,10 +63,24 @@ export function allowFlags(certificates: readonly MeshCertificate[], adapters: r
 }
 
 /** Why this token is not made or read; undefined when it may be. A token of a file is the agent's own. */
-export function refusedToken(request: TokenRequest, allow: AllowList): string | undefined {
+function refusedToken(request: TokenRequest, allow: AllowList): string | undefined {
   const { serviceAccount, audience, destinations } = request;
   const account = serviceAccount && (refusedAccount(serviceAccount, allow) ?? refusedAudience(audience, allow));
   return account ?? destinations.map(({ address }) => refusedAddress(address, allow)).find((one) => one !== undefined);
+}
+
+/** No token is made or read that may not be used, or that somebody on its way could read. */
+export function requireAllowed(request: TokenRequest, allow: AllowList): void {
+  const exposed = request.destinations.find(({ secure }) => !secure);
+  if (exposed) {
+    throw new MeshError(
+      'ERR_TOKEN_EXPOSED',
+      `a ServiceAccount token would travel to ${exposed.address} in plaintext; turn on TLS there and configure it here, or use a unix socket or a loopback address`,
+      { retry: 'never' },
+    );
+  }
+  const refused = refusedToken(request, allow);
+  if (refused !== undefined) throw new MeshError('ERR_NOT_ALLOWED', refused, { retry: 'never' });
 }
 
 function refusedAccount({ namespace, name }: { namespace: string; name: string }, { serviceAccounts }: AllowList) {

@@ -1,3 +1,4 @@
+import type { AllowList } from '../config/allow.ts';
 import type { KubeObject } from '../core/object.ts';
 import { fields, text } from '../gateway/kinds.ts';
 import { containersOf } from './gateway.ts';
@@ -17,6 +18,8 @@ export interface FoundAgent {
   readonly shards: number;
   /** Directories below which resources may name files. */
   readonly filesBelow: readonly string[];
+  /** What it lets MeshCertificates ask for. */
+  readonly allow: AllowList;
 }
 
 const IMAGE = /(?:^|\/)meshcert(?:[:@]|$)/;
@@ -47,6 +50,13 @@ function describeAgent(workload: KubeObject, argv: readonly string[]): FoundAgen
     }
     return undefined;
   };
+  const all = (name: string): readonly string[] | undefined => {
+    const values = argv.flatMap((one, at) => {
+      if (one === name) return argv[at + 1] ?? [];
+      return one.startsWith(`${name}=`) ? one.slice(name.length + 1) : [];
+    });
+    return values.length === 0 ? undefined : values;
+  };
   const on = (...names: string[]) =>
     argv.some((one) => names.includes(one) || names.includes(one.replace(/=true$/, '')));
   const own = workload.metadata.namespace ?? 'default';
@@ -64,6 +74,11 @@ function describeAgent(workload: KubeObject, argv: readonly string[]): FoundAgen
     leases: single ? [] : shards > 1 ? Array.from({ length: shards }, (_, at) => `${leaseName}-${at}`) : [leaseName],
     leaseName,
     shards,
+    allow: {
+      serviceAccounts: all('--allow-service-account'),
+      audiences: all('--allow-audience'),
+      addresses: all('--allow-address'),
+    },
     filesBelow: (flag('--files-below') ?? '/var/run/secrets/meshcert').split(','),
   };
 }

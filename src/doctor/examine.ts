@@ -57,6 +57,7 @@ export async function examine(tools: Tools, options: ExamineOptions): Promise<Ex
           tools,
           agent,
           taken.map(({ certificate }) => certificate),
+          options.adapters,
         );
       }),
     )),

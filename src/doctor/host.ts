@@ -1,6 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
+import { type AllowList, requireAllowed } from '../config/allow.ts';
 import type { Kube } from '../kube/api.ts';
+import { requireConsent } from '../kube/consent.ts';
 import { KubeError } from '../kube/error.ts';
 import type { Host, TokenRequest } from '../mesh/adapter.ts';
 import type { Clock } from '../mesh/clock.ts';
@@ -25,8 +27,10 @@ export interface HostOptions {
     account: { readonly name: string; readonly namespace: string },
     signal: AbortSignal,
   ): Promise<string | undefined>;
-  /** Whether tokens may be sent that the API server accepts too. */
-  readonly apiTokens: boolean;
+  /** What the agent lets MeshCertificates ask for. */
+  readonly allow: AllowList;
+  /** Nobody knows what the agent would allow. */
+  readonly agentless: boolean;
 }
 
 /** What an adapter may touch when doctor tries its mesh. Whatever the user may not see is `NotSeen`, not a failure. */
@@ -49,7 +53,9 @@ export function doctorHost(options: HostOptions): Host {
     namespace,
     share: sharing(),
     report: () => {},
-    async token({ audience, serviceAccount, file }: TokenRequest, signal) {
+    async token(request: TokenRequest, signal) {
+      const { audience, serviceAccount, file } = request;
+      requireAllowed(request, options.allow);
       if (file !== undefined) {
         const text = await read(file);
         if (text !== undefined) return acceptToken(`the token file ${file}`, text);
@@ -57,13 +63,16 @@ export function doctorHost(options: HostOptions): Host {
       }
       if (!serviceAccount)
         throw new MeshError('ERR_MESH_CONFIG', 'no token is configured; set serviceAccount or tokenFile');
+      await requireConsent(kube, serviceAccount, namespace, signal).catch((error: unknown) => {
+        const { cause } = error as { cause?: unknown };
+        throw cause instanceof KubeError && cause.status === 403 ? new NotSeen(cause.message) : error;
+      });
       const why = await options.mayMint(serviceAccount, signal);
       if (why !== undefined) throw new NotSeen(why);
       const token = await mint(kube, serviceAccount, audience, signal);
-      if (!options.apiTokens && isForApi(token)) {
-        throw new NotSeen(
-          `the API server accepts this token too, and doctor does not send such tokens to the address of a MeshCertificate unless you say so (--send-api-tokens); a token with an audience of its own is better (auth.login.audience)`,
-        );
+      if (!options.allow.audiences?.includes(audience) && (await kube.accepts(token))) {
+        const message = `a token for audience ${audience} opens the Kubernetes API, so the agent does not send it, and doctor does not either; choose another audience, or start the agent with --allow-audience=${audience}`;
+        throw options.agentless ? new NotSeen(message) : new MeshError('ERR_NOT_ALLOWED', message, { retry: 'never' });
       }
       return token;
     },
@@ -104,23 +113,6 @@ async function mint(
       throw new MeshError('ERR_MESH_TOKEN', `ServiceAccount ${title} does not exist; create it or name another`);
     }
     throw error;
-  }
-}
-
-/** By its claims: a token whose audience is its issuer, or the API server by one of its names. */
-function isForApi(token: string): boolean {
-  try {
-    const claims = JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString('utf8')) as {
-      readonly iss?: string;
-      readonly aud?: string | readonly string[];
-    };
-    const audiences = [claims.aud ?? []].flat();
-    return (
-      audiences.length === 0 ||
-      audiences.some((one) => one === claims.iss || /^(https:\/\/)?kubernetes\.default(\.svc|$)/.test(one))
-    );
-  } catch {
-    return true;
   }
 }
 

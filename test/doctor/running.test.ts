@@ -93,7 +93,14 @@ describe('doctor in a running system', () => {
       return result.value;
     });
     put(
-      ...rbacFor(valid, { serviceAccount: AGENT, leaseName: 'meshcert', shards: 1, resources: true, name: 'meshcert' }),
+      ...rbacFor(valid, {
+        serviceAccount: AGENT,
+        leaseName: 'meshcert',
+        shards: 1,
+        resources: true,
+        name: 'meshcert',
+        adapters,
+      }),
     );
   };
 
@@ -117,7 +124,7 @@ describe('doctor in a running system', () => {
     });
 
     it('tries each mesh as the agent would, and says what passed', async () => {
-      const report = await doctorReport(kubeconfig, '--send-api-tokens');
+      const report = await doctorReport(kubeconfig);
       assert.deepEqual(
         states(report, 'MC60').filter((one) => !/MC60(09|11)/.test(one)),
         [
@@ -145,32 +152,35 @@ describe('doctor in a running system', () => {
     });
 
     it('requests no certificate with --no-issue', async () => {
-      const report = await doctorReport(kubeconfig, '--no-issue', '--send-api-tokens');
+      const report = await doctorReport(kubeconfig, '--no-issue');
       const issues = states(report, 'MC6010').filter((one) => one.includes('-issue'));
       assert.deepEqual(issues, ['consul-issue skipped', 'istio-issue skipped', 'linkerd-issue skipped']);
     });
 
-    it('does not send a token that the API server accepts, unless it is told to', async () => {
-      const login = { method: 'kubernetes', serviceAccount: 'emissary' };
+    it('does not send a token that opens the Kubernetes API, unless the agent allows its audience', async () => {
+      const audience = 'https://kubernetes.default.svc.cluster.local';
+      const login = { method: 'kubernetes', serviceAccount: 'emissary', audience };
       const open = certificateOf('open', 'consul', { ...configOf('consul'), auth: { login } });
       put(open);
       grant(...all, open);
-      const tokenOf = async (...argv: string[]) =>
-        (await doctorReport(kubeconfig, ...argv)).checked.find(
+      const tokenOf = async () =>
+        (await doctorReport(kubeconfig)).checked.find(
           ({ message, object }) => message.includes('consul-token') && object?.name === 'open',
         );
-      const kept = await tokenOf();
-      assert.equal(kept?.state, 'skipped');
-      assert.match(kept?.message ?? '', /--send-api-tokens/);
-      // There is no such auth method here, so that the login fails; but it was tried.
-      assert.equal((await tokenOf('--send-api-tokens'))?.state, 'failed');
+      const refused = await tokenOf();
+      assert.equal(refused?.state, 'failed');
+      assert.match(refused?.message ?? '', /ERR_NOT_ALLOWED: .*opens the Kubernetes API/);
+      put(agentDeployment(['agent', `--allow-audience=${audience}`, '--allow-audience=istio-ca']));
+      // There is no such auth method here: the login was tried, and failed.
+      assert.match((await tokenOf())?.message ?? '', /consul-token: ERR_MESH_/);
+      put(agentDeployment());
       await remove('MeshCertificate', 'meshcert.dev/v1alpha1', 'open');
     });
 
     it('writes nothing, and no token is in any output', async () => {
       const before = cluster.api.requests.count({ verb: 'create', resource: 'serviceaccounts' });
       for (const format of ['text', 'json', 'sarif']) {
-        const { text } = await runDoctor(kubeconfig, '-o', format, '--send-api-tokens');
+        const { text } = await runDoctor(kubeconfig, '-o', format);
         assert.doesNotMatch(text, /eyJ[A-Za-z0-9_-]{20}|PRIVATE KEY/);
       }
       assert.equal(cluster.api.requests.count({ verb: 'create', resource: 'serviceaccounts' }), before);

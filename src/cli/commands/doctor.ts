@@ -25,10 +25,6 @@ const flags = {
     ['auto', 'none'] as const,
     'auto',
   ),
-  sendApiTokens: bool(
-    '--send-api-tokens',
-    'Send tokens that the API server accepts too, such as those of Consul logins, to the addresses of MeshCertificates',
-  ),
   timeout: duration('--timeout <duration>', 'Time limit of each step', '10s', '100ms'),
   ...CLUSTER_FLAGS,
 };

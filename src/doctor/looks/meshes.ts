@@ -9,7 +9,7 @@ import { pooled, type Seen, type Tools, within } from './look.ts';
 import { agentMay, mintRight, titleOf } from './rights.ts';
 
 export interface MeshOptions {
-  readonly adapterOf: (mesh: string) => Adapter | undefined;
+  readonly adapters: readonly Adapter[];
   readonly agents: readonly FoundAgent[];
   /** Whether the user's own rights count where there is no agent. */
   readonly ownRights: boolean;
@@ -17,7 +17,6 @@ export interface MeshOptions {
   readonly issue: boolean;
   /** Whether this process has the agent's files and sockets. */
   readonly here: boolean;
-  readonly apiTokens: boolean;
 }
 
 /** Meshes that are tried at a time. */
@@ -42,14 +41,15 @@ const keyOf = ({ certificate: { metadata, spec } }: Tried): string => JSON.strin
 async function lookAtMesh(tools: Tools, { object, certificate }: Tried, options: MeshOptions): Promise<Seen[]> {
   const { namespace = 'default' } = certificate.metadata;
   const { name, config } = certificate.spec.mesh;
-  const adapter = options.adapterOf(name);
+  const adapter = options.adapters.find(({ mesh }) => mesh === name);
   const agent = agentOf(options.agents, object);
   const host = doctorHost({
     kube: tools.kube,
     clock: tools.clock,
     namespace,
     filesBelow: options.here ? (agent?.filesBelow ?? ['/var/run/secrets/meshcert']) : undefined,
-    apiTokens: options.apiTokens,
+    allow: agent?.allow ?? {},
+    agentless: agent === undefined,
     mayMint: (account) => mayMint(tools, agent, account, options),
   });
   const checks: Check[] = [];

@@ -3,6 +3,7 @@ import { rbacFor } from '../../config/rbac.ts';
 import { describe, type KubeObject, refOf } from '../../core/object.ts';
 import { fields } from '../../gateway/kinds.ts';
 import { RESOURCES } from '../../kube/resources.ts';
+import type { Adapter } from '../../mesh/adapter.ts';
 import { type FoundAgent, userOf } from '../agents.ts';
 import { failedOrSkipped, pooled, type Seen, type Tools, within } from './look.ts';
 
@@ -30,13 +31,14 @@ export async function lookAtRights(
   tools: Tools,
   agent: FoundAgent,
   certificates: readonly MeshCertificate[],
+  adapters: readonly Adapter[],
 ): Promise<Seen> {
   const { workload, serviceAccount } = agent;
   const about = { code: 'MC6008', object: workload } as const;
   const home = workload.metadata.namespace ?? agent.namespace;
   const fix = `grant it what \`meshcert render --rbac\` prints for these MeshCertificates, or update the chart's values`;
   try {
-    const needed = rightsOf(agent, certificates);
+    const needed = rightsOf(agent, certificates, adapters);
     const allowed = await pooled(needed, AT_ONCE, (right) =>
       within(tools, (signal) => agentMay(tools, agent, right, signal)),
     );
@@ -61,7 +63,7 @@ export async function agentMay(tools: Tools, agent: FoundAgent, right: Right, si
   return fields(answer.status).allowed === true;
 }
 
-function rightsOf(agent: FoundAgent, certificates: readonly MeshCertificate[]): Right[] {
+function rightsOf(agent: FoundAgent, certificates: readonly MeshCertificate[], adapters: readonly Adapter[]): Right[] {
   const { workload, serviceAccount: name, leaseName, shards } = agent;
   const namespace = workload.metadata.namespace ?? agent.namespace;
   const roles = rbacFor(certificates, {
@@ -70,6 +72,7 @@ function rightsOf(agent: FoundAgent, certificates: readonly MeshCertificate[]): 
     shards,
     resources: agent.resources,
     name: 'meshcert',
+    adapters,
   });
   const rights = roles.flatMap((role) => (Array.isArray(role.rules) ? rightsIn(role, role.rules.map(fields)) : []));
   const needed = agent.leases.length === 0 ? rights.filter(({ resource }) => resource !== 'leases') : rights;
