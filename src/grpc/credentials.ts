@@ -1,8 +1,11 @@
 import { isIP } from 'node:net';
-import { connect, type SecureContext } from 'node:tls';
+import { connect, type SecureContext, type TLSSocket } from 'node:tls';
 import { CallCredentials, ChannelCredentials } from '@grpc/grpc-js';
 
 type SecureConnector = ReturnType<ChannelCredentials['_createSecureConnector']>;
+
+/** For a whole handshake; the calls that wait for it have deadlines of their own. */
+const HANDSHAKE_MS = 20_000;
 
 /**
  * TLS that verifies the server by a name or an address. The library's own names an address in SNI, which RFC 6066
@@ -36,15 +39,29 @@ export class TlsCredentials extends ChannelCredentials {
       ALPNProtocols: ['h2'],
       ...(isIP(host) ? {} : { servername: host }),
     };
+    // The library forgets a connection whose handshake is under way when it is shut down.
+    const shaking = new Set<TLSSocket>();
     return {
       connect: (socket) =>
         new Promise((resolve, reject) => {
-          const secured = connect({ ...settings, socket }, () => resolve({ socket: secured, secure: true }));
+          const secured = connect({ ...settings, socket }, () => {
+            shaking.delete(secured);
+            secured.setTimeout(0);
+            resolve({ socket: secured, secure: true });
+          });
+          shaking.add(secured);
           secured.on('error', reject);
+          secured.setTimeout(HANDSHAKE_MS, () => secured.destroy(new Error('no TLS handshake within 20 s')));
+          secured.once('close', () => {
+            shaking.delete(secured);
+            reject(new Error('the connection ended before the TLS handshake did'));
+          });
         }),
       waitForReady: () => Promise.resolve(),
       getCallCredentials: () => credentials,
-      destroy() {},
+      destroy() {
+        for (const secured of shaking) secured.destroy();
+      },
     };
   }
 }

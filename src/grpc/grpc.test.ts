@@ -322,3 +322,25 @@ test('keys that differ from the generated names are not invented', () => {
   assert.equal(back.trusted_ca.inline_bytes.toString(), 'pem');
   assert.throws(() => messageType('envoy.No'), /no protobuf definition of envoy.No/);
 });
+
+test('a channel that is closed during the TLS handshake leaves no connection behind', async () => {
+  let resolve: () => void;
+  const ended = new Promise<void>((done) => {
+    resolve = done;
+  });
+  const server = createServer((socket) =>
+    socket
+      .on('error', () => {})
+      .on('close', () => resolve())
+      .resume(),
+  );
+  const port = await new Promise<number>((listening) => {
+    server.listen(0, '127.0.0.1', () => listening((server.address() as { port: number }).port));
+  });
+  const ca = SandboxCa.root({ name: 'mesh' }).certificate.pem;
+  const channel = openChannel({ address: `127.0.0.1:${port}`, tls: { ca } });
+  await assert.rejects(channel.unary({ csr: 'x' }, { method: CREATE, deadlineMs: 300 }));
+  channel.close();
+  await ended;
+  server.close();
+});
