@@ -33,7 +33,7 @@ export function lookForAgents(
         code: 'MC6005',
         state: 'passed',
         object: workload,
-        message: `${describe(refOf(workload))} runs meshcert agent`,
+        message: 'it runs meshcert agent',
       };
     }),
     ...agents.map((agent) => readiness(agent, pods)),
