@@ -2,6 +2,7 @@ import { setMaxListeners } from 'node:events';
 import type { AllowList } from '../config/allow.ts';
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import type { KubeObject } from '../core/object.ts';
+import type { Preflight } from '../core/preflight.ts';
 import { Bundles } from '../gateway/publication-reader.ts';
 import type { Kube } from '../kube/api.ts';
 import type { Adapter } from '../mesh/adapter.ts';
@@ -29,6 +30,8 @@ export interface AgentOptions {
   readonly leadership: Leadership;
   readonly sinks: readonly Sink[];
   readonly clock: Clock;
+  /** Judges by its own time, so it belongs to the clock. */
+  readonly preflight: Preflight;
   /** Uniform in [0, 1). */
   readonly random: () => number;
   readonly log: Log;
@@ -62,6 +65,7 @@ export class Agent {
     this.registry = new Registry(adapters, {
       kube,
       clock,
+      preflight: options.preflight,
       random,
       log,
       leadership,

@@ -2,8 +2,9 @@ import type { MeshCertificateSpec } from '../config/mesh-certificate.ts';
 import { decideHold, type HoldDecision } from '../core/hold.ts';
 import { type IssuerEnd, isGain, issuerEndOf } from '../core/issuer-end.ts';
 import type { Desired } from '../core/plan.ts';
+import type { PreflightVerdict } from '../core/preflight.ts';
 import { decideTrust, namedRoots, type TrustDecision } from '../core/trust.ts';
-import { type Verdict, verify } from '../core/verify.ts';
+import { verify } from '../core/verify.ts';
 import { desiredObjects } from '../gateway/emissary.ts';
 import { GatewayError } from '../gateway/error.ts';
 import type { Publication } from '../gateway/publication.ts';
@@ -14,6 +15,7 @@ import { type Identity, leafOf, sameLeaf, sameRoots } from '../mesh/identity.ts'
 import { safeMessage } from '../mesh/secrets.ts';
 import { anchorOf } from '../pki/anchor.ts';
 import type { Certificate } from '../pki/certificate.ts';
+import type { Proof } from './preflights.ts';
 
 export type ProbeOutcome = 'accepted' | 'refused' | 'unknown';
 
@@ -38,6 +40,8 @@ export interface Situation {
   /** The newest identity that the mesh gave; absent until it answered. */
   readonly candidate: Identity | undefined;
   readonly probe: ProbeOutcome;
+  /** What OpenSSL said of a pair and a bundle in a handshake; undefined before it was asked. */
+  readonly preflight: (proof: Proof) => PreflightVerdict | undefined;
   /** What stands in the cluster. */
   readonly published: Publication;
   readonly targets: readonly Target[] | undefined;
@@ -61,6 +65,8 @@ export interface Decision {
   readonly issuerEnd: IssuerEnd | undefined;
   /** Why the candidate is not used; the published pair stays. */
   readonly problem: Problem | undefined;
+  /** The handshake that must be made before anything can be decided to be written. */
+  readonly unproven: Proof | undefined;
   /** When to decide again although nothing happened. */
   readonly nextLook: number | undefined;
 }
@@ -70,18 +76,18 @@ export function decide(situation: Situation): Decision {
   const { candidate, published, spec, now } = situation;
   const current = standing(situation);
   const judged = candidate && judge(situation, candidate, current?.identity);
-  const accepted = judged?.verdict.ok ? candidate : undefined;
+  const accepted = judged && !judged.refused && !judged.unproven ? candidate : undefined;
   const trust =
     judged && accepted
       ? judged.trust
       : trustFor(situation, namedRoots(published.bundle, published.since), undefined, current?.identity);
   const isIdle =
     current !== undefined &&
-    judged?.verdict.ok === true &&
+    judged?.path !== undefined &&
     !situation.renewalAsked &&
     !sameLeaf(candidate, current.identity) &&
     sameRoots(trust.bundle, published.bundle) &&
-    !isGain(judged.verdict.path, current.path);
+    !isGain(judged.path, current.path);
   const hold =
     accepted && current && !isIdle && !sameLeaf(accepted, current.identity)
       ? decideHold({
@@ -96,9 +102,11 @@ export function decide(situation: Situation): Decision {
       : undefined;
   const isCurrent = hold?.hold || isIdle || !accepted;
   const identity = isCurrent ? current?.identity : accepted;
-  const path = isCurrent ? current?.path : judged?.verdict.ok ? judged.verdict.path : undefined;
+  const path = isCurrent ? current?.path : judged?.path;
   const issuerEnd = path && issuerEndOf(path);
-  const wanted = identity && trust.bundle.length > 0 ? wantedObjects(situation, identity, trust) : undefined;
+  const proven = identity && trust.bundle.length > 0 ? proofOf(situation, identity, trust.bundle) : undefined;
+  const wanted = identity && proven?.ok ? wantedObjects(situation, identity, trust) : undefined;
+  const refused = proven && !proven.ok ? proven.refused : undefined;
 
   return {
     desired: wanted?.desired,
@@ -108,7 +116,8 @@ export function decide(situation: Situation): Decision {
     hold,
     isIdle,
     issuerEnd,
-    problem: (judged && problemOf(judged)) ?? trust.problem ?? wanted?.problem,
+    problem: (judged && problemOf(judged)) ?? trust.problem ?? refused ?? wanted?.problem,
+    unproven: judged?.unproven ?? (proven && !proven.ok ? proven.unproven : undefined),
     nextLook: earliest(now, [
       trust.nextChangeAt,
       hold?.hold ? hold.until : undefined,
@@ -133,10 +142,34 @@ function wantedObjects(
   }
 }
 
-/** Why the candidate may not be published, or undefined. */
-export function refusal(situation: Situation, candidate: Identity): Problem | undefined {
-  return problemOf(judge(situation, candidate, standing(situation)?.identity));
+/** Why the candidate may not be published, or the handshake that must be made before that is known. */
+export function refusal(
+  situation: Situation,
+  candidate: Identity,
+): { readonly problem: Problem | undefined; readonly unproven: Proof | undefined } {
+  const judged = judge(situation, candidate, standing(situation)?.identity);
+  return { problem: problemOf(judged), unproven: judged.unproven };
 }
+
+type Proven = { readonly ok: true } | { readonly ok: false; readonly refused?: Problem; readonly unproven?: Proof };
+
+/** What is published needs no second handshake; all else needs one that was accepted. */
+function proofOf({ published, preflight }: Situation, identity: Identity, bundle: readonly Certificate[]): Proven {
+  const { key, chain } = identity;
+  const before = published.identity;
+  const isPublished =
+    before?.key.publicKeyFingerprint === key.publicKeyFingerprint &&
+    sameCertificates(before.chain, chain) &&
+    sameCertificates(published.bundle, bundle);
+  if (isPublished) return { ok: true };
+  const proof = { pair: { key, chain }, bundle };
+  const verdict = preflight(proof);
+  if (!verdict) return { ok: false, unproven: proof };
+  return verdict.ok ? { ok: true } : { ok: false, refused: { code: verdict.code, message: verdict.message } };
+}
+
+const sameCertificates = (a: readonly Certificate[], b: readonly Certificate[]): boolean =>
+  a.length === b.length && a.every(({ fingerprint }, at) => fingerprint === b[at]?.fingerprint);
 
 interface Standing {
   readonly identity: Identity;
@@ -155,7 +188,12 @@ function standing({ published, expectation, now }: Situation): Standing | undefi
 }
 
 interface Judgement {
-  readonly verdict: Verdict;
+  /** Why it may not be published; undefined: it may. */
+  readonly refused: Problem | undefined;
+  /** Nothing is known yet. */
+  readonly unproven: Proof | undefined;
+  /** From the leaf to a root; undefined where our checks refuse the candidate. */
+  readonly path: readonly Certificate[] | undefined;
   /** What would be written with the candidate, and what it was judged against. */
   readonly trust: TrustDecision;
 }
@@ -165,7 +203,16 @@ function judge(situation: Situation, candidate: Identity, current: Identity | un
   // Without a wish the published identity is the wish: a mesh that suddenly names somebody else is not followed.
   const id = situation.expectation.id ?? current?.id ?? candidate.id;
   const wish = { ...situation.expectation, id };
-  return { verdict: verify(candidate, trust.bundle, wish, situation.now), trust };
+  const verdict = verify(candidate, trust.bundle, wish, situation.now);
+  if (!verdict.ok) {
+    const refused = { code: verdict.code, message: verdict.message };
+    return { refused, unproven: undefined, path: undefined, trust };
+  }
+  const proven = proofOf(situation, candidate, trust.bundle);
+  const { path } = verdict;
+  return proven.ok
+    ? { refused: undefined, unproven: undefined, path, trust }
+    : { refused: proven.refused, unproven: proven.unproven, path, trust };
 }
 
 function trustFor(
@@ -192,10 +239,7 @@ function longestLife(pairs: readonly (Pick<Identity, 'chain'> | undefined)[]): n
   return Math.max(...leaves.map(({ notBefore, notAfter }) => notAfter - notBefore));
 }
 
-function problemOf({ verdict, trust }: Judgement): Problem | undefined {
-  if (verdict.ok) return undefined;
-  return trust.problem ?? { code: verdict.code, message: verdict.message };
-}
+const problemOf = ({ refused, trust }: Judgement): Problem | undefined => refused && (trust.problem ?? refused);
 
 /** The certificate of the same trust anchor in the next bundle: leaves that upstreams accept do not depend on its dates. */
 const successorIn = (bundle: readonly Certificate[], root: Certificate): Certificate =>

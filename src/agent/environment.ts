@@ -1,4 +1,5 @@
 import type { AllowList } from '../config/allow.ts';
+import type { Preflight } from '../core/preflight.ts';
 import type { Bundles } from '../gateway/publication-reader.ts';
 import type { Kube } from '../kube/api.ts';
 import type { Clock } from '../mesh/clock.ts';
@@ -16,6 +17,7 @@ import type { Spacings } from './spacing.ts';
 export interface Environment {
   readonly kube: Kube;
   readonly clock: Clock;
+  readonly preflight: Preflight;
   /** Uniform in [0, 1). */
   readonly random: () => number;
   readonly log: Log;

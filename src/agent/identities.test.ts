@@ -34,7 +34,7 @@ async function watched(overdue: number | undefined, shares: readonly number[]): 
     rootsRetryDelay: () => 1000,
     succeeded: () => {},
     admit: () => 0,
-    refuse: () => undefined,
+    refuse: async () => undefined,
     rootsSpreadMs: 0,
   };
   const stop = new AbortController();

@@ -35,7 +35,7 @@ async function* reopening(
     watchdog.expect(current);
     try {
       for await (const identity of source.watch(watchdog.signal)) {
-        const refused = policy.refuse(identity);
+        const refused = await policy.refuse(identity);
         if (refused) {
           failures += 1;
           host.report(refused);

@@ -15,7 +15,7 @@ describe('the renewal policy', () => {
       env: { clock, random: () => 0.5, fleet: () => fleet },
       spec: { renewal: { at: 0.6, jitter: 0.06 } },
       standingSince: () => undefined,
-      refuse: () => undefined,
+      refuse: async () => undefined,
       changed: () => {},
     });
   const leaf = (lifetimeMs: number, notBeforeSkewMs: number) => {
@@ -56,7 +56,7 @@ describe('the renewal policy', () => {
           env: { clock: local, random: () => random, fleet: () => 1 },
           spec: { renewal: { at: 0.6, jitter: 0.06 } },
           standingSince: () => undefined,
-          refuse: () => undefined,
+          refuse: async () => undefined,
           changed: () => {},
         });
         const error = new MeshError('ERR_MESH_UNREACHABLE', 'away');
@@ -75,7 +75,7 @@ describe('the renewal policy', () => {
       env: { clock: local, random: () => 0.5, fleet: () => 1 },
       spec: { renewal: { at: 0.6, jitter: 0.06 } },
       standingSince: () => undefined,
-      refuse: () => undefined,
+      refuse: async () => undefined,
       changed: () => {},
     });
     const ending = leaf(10 * MINUTE, 0);

@@ -37,7 +37,7 @@ export interface PolicyOptions {
   readonly spec: Pick<MeshCertificateSpec, 'renewal'>;
   /** When the leaf that stood at the start came, epoch ms, where that is known. */
   readonly standingSince: () => number | undefined;
-  readonly refuse: (identity: Identity) => Problem | undefined;
+  readonly refuse: (identity: Identity) => Promise<Problem | undefined>;
   /** The budget on attempts keeps the next one back. */
   readonly changed: () => void;
 }
@@ -61,8 +61,8 @@ export class Policy implements RenewalPolicy {
     this.#options = options;
   }
 
-  refuse(identity: Identity): Error | undefined {
-    const problem = this.#options.refuse(identity);
+  async refuse(identity: Identity): Promise<Error | undefined> {
+    const problem = await this.#options.refuse(identity);
     return problem && Object.assign(new Error(problem.message), { code: problem.code });
   }
 

@@ -18,6 +18,7 @@ import { InForce } from './in-force.ts';
 import { keepMappings, type MappingKeeping } from './mappings.ts';
 import { MeshStream } from './mesh-stream.ts';
 import { opening } from './opening.ts';
+import { Preflights } from './preflights.ts';
 import { Prober } from './prober.ts';
 import { PublicationView } from './publication-view.ts';
 import { type Outcome, publish } from './publisher.ts';
@@ -33,6 +34,7 @@ export class Worker {
   readonly #dirty = new Trigger();
   readonly #wake = new Wake();
   readonly #prober: Prober;
+  readonly #preflights: Preflights;
   readonly #attempts: WriteAttempts;
   readonly #inForce = new InForce();
   readonly #view: PublicationView;
@@ -56,6 +58,7 @@ export class Worker {
     this.#renewDone = renewRequestOf(certificate);
     this.#renewAsked = this.#renewDone;
     this.#prober = new Prober(env, certificate.spec.probe, this.#changed);
+    this.#preflights = new Preflights(env.preflight, env.clock);
     this.#attempts = new WriteAttempts(env);
     this.#view = new PublicationView(env.observer, this.#changed);
     this.#reader = new PublicationReader(env.bundles);
@@ -141,7 +144,7 @@ export class Worker {
       wake: this.#wake,
       standing: () => this.#standing(),
       standingSince: () => rotatedAt(this.certificate),
-      refuse: (identity) => refusal(this.#situation(), identity),
+      refuse: this.#refuse,
       changed: this.#meshRecovered,
       recovered: this.#meshRecovered,
       failed: this.#meshFailed,
@@ -162,8 +165,7 @@ export class Worker {
   }
 
   async #pass(leading: boolean, seen: boolean, signal: AbortSignal): Promise<number | undefined> {
-    const situation = this.#situation();
-    const decision = decide(situation);
+    const { situation, decision } = await this.#decide();
     const owner = ownerLabel(this.certificate.metadata);
     const standing = this.#view.standing(decision.desired);
     const steps = decision.desired ? plan(decision.desired, standing, owner, situation.now) : [];
@@ -199,9 +201,29 @@ export class Worker {
       breakerOpenMs: this.#stream?.breakerOpenMs ?? 0,
       dryRun: this.#env.dryRun,
     });
-    const times = [decision.nextLook, this.#attempts.retryAt].filter((time) => time !== undefined);
+    const times = [decision.nextLook, this.#attempts.retryAt, this.#preflights.retryAt].filter(
+      (time) => time !== undefined,
+    );
     return times.length === 0 ? undefined : Math.min(...times);
   }
+
+  /** Once every handshake has been made that the decision depends on. */
+  async #decide(): Promise<{ readonly situation: Situation; readonly decision: Decision }> {
+    for (;;) {
+      const situation = this.#situation();
+      const decision = decide(situation);
+      if (!decision.unproven) return { situation, decision };
+      await this.#preflights.prove(decision.unproven);
+    }
+  }
+
+  readonly #refuse = async (identity: Identity): Promise<Problem | undefined> => {
+    for (;;) {
+      const { problem, unproven } = refusal(this.#situation(), identity);
+      if (!unproven) return problem;
+      await this.#preflights.prove(unproven);
+    }
+  };
 
   /** All that one pass does to the cluster. */
   async #act(
@@ -303,6 +325,7 @@ export class Worker {
       expectation: this.#adapter.expect(certificate.spec.mesh.config, { namespace }),
       candidate: this.#stream?.candidate,
       probe: this.#prober.outcome(this.#stream?.candidate),
+      preflight: this.#preflights.verdict,
       published: this.#reader.read(certificate.spec, this.#view.objects(), this.#stream?.candidate),
       targets: this.#mappings?.targets(),
       renewalAsked: this.#renewalAsked,

@@ -23,6 +23,7 @@ import { connect } from '../kube/client.ts';
 import { recorder } from '../kube/events.ts';
 import { systemClock } from '../mesh/clock.ts';
 import type { Log } from '../mesh/log.ts';
+import { opensslPreflight } from '../preflight/preflight.ts';
 import { createLog } from '../telemetry/log.ts';
 import { createMetrics, type Metrics } from '../telemetry/metrics.ts';
 import { type AgentSettings, agentSettings } from './agent-settings.ts';
@@ -97,6 +98,7 @@ export async function runAgent(given: AgentFlags, io: Io): Promise<number> {
     leadership,
     sinks,
     clock,
+    preflight: opensslPreflight(),
     random,
     log,
     observe: { by: flags.observe, namespaces: watched(flags, namespace) },

@@ -13,6 +13,7 @@ import { reflect } from '../kube/reflector.ts';
 import { RESOURCES } from '../kube/resources.ts';
 import { type Clock, systemClock } from '../mesh/clock.ts';
 import { silentLog } from '../mesh/log.ts';
+import { opensslPreflight } from '../preflight/preflight.ts';
 import type { ClusterMesh, MeshName } from '../sandbox/cluster/mesh.ts';
 import { type SandboxCluster, startCluster } from '../sandbox/cluster.ts';
 import { DemoState } from './demo-state.ts';
@@ -93,6 +94,7 @@ function agentOf(
     spacingMs: 2 * BATCH_MS,
     sinks: [state.sink],
     clock,
+    preflight: opensslPreflight(),
     random: Math.random,
     log: silentLog,
     observe: { by: 'labels', namespaces: [...new Set(certificates.map(({ metadata }) => metadata.namespace ?? ''))] },

@@ -200,7 +200,7 @@ class World {
     rootsRetryDelay: (attempt) => 1000 * attempt,
     succeeded: () => {},
     admit: () => this.budgetMs,
-    refuse: () => this.refusal,
+    refuse: async () => this.refusal,
     rootsSpreadMs: 30_000,
   };
   issues = 0;

@@ -22,7 +22,7 @@ export interface RenewalPolicy {
   /** Called before each issue: milliseconds to wait first, 0 to go ahead. Where the budget on attempts speaks. */
   admit(leaf: Certificate | undefined): number;
   /** Why this identity may not be used, judged as it would be published; such an answer counts as a failure. */
-  refuse(identity: Identity): Error | undefined;
+  refuse(identity: Identity): Promise<Error | undefined>;
   /** A change of roots re-issues at a random moment within this time, so that a fleet does not ask at once. */
   readonly rootsSpreadMs: number;
 }
@@ -116,7 +116,7 @@ export async function* renewing(
         const answer = await ask(issuer, options, signal);
         const extra = without(answer.roots, named ?? []);
         const next = { ...answer, roots: [...(named ?? []), ...extra] };
-        const refused = policy.refuse(next);
+        const refused = await policy.refuse(next);
         if (refused) throw refused;
         due = policy.renewAt(leafOf(next), clock.now());
         issued = extra;

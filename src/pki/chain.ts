@@ -20,7 +20,7 @@ const MOST_CHECKS = 1000;
 
 /**
  * A path leaf..root that keeps all of `PATH_RULES` at `now`, the shortest of several. Every member of `roots` ends a
- * path, self-signed or not: docs/adr/0006-partial-chains.md.
+ * path, self-signed or not, as in Envoy.
  *
  * When there is none, the failure is that of the path that keeps the most rules: time alone stands in the way of
  * `expired_link` and `not_yet_valid_link`. `no_issuer` says that nothing given issued the leaf; `no_root` names the

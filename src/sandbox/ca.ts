@@ -55,6 +55,8 @@ export interface LeafOptions {
   readonly notAfter?: number;
   /** Linkerd's leaves have neither basic constraints nor a subject key identifier. */
   readonly bare?: boolean;
+  /** Of X.509; default 3. */
+  readonly version?: number;
   readonly keyUsage?: readonly KeyUsage[];
   /** Whole extensions, DER. */
   readonly more?: readonly Buffer[];
@@ -136,6 +138,7 @@ export class SandboxCa {
         ca: false,
         keyUsage: options.keyUsage ?? ['digitalSignature', 'keyEncipherment'],
         more: options.more,
+        version: options.version,
         basicConstraints: !options.bare,
         subjectKeyId: options.bare ? undefined : keyIdOf(spkiOf(publicKey), keyId),
         authorityKeyId: this.#keyId(),

@@ -7,6 +7,8 @@ import { encodeNames, type Names } from '../pki/names.ts';
 
 export interface CertificateFields {
   readonly serial: bigint;
+  /** Default 3. */
+  readonly version?: number | undefined;
   readonly subject: { readonly commonName?: string | undefined; readonly organization?: string | undefined };
   readonly issuer: { readonly commonName?: string | undefined; readonly organization?: string | undefined };
   /** Epoch milliseconds, written in whole seconds. */
@@ -45,7 +47,7 @@ const ORGANIZATION = '2.5.4.10';
 export function encodeCertificate(fields: CertificateFields): Buffer {
   const algorithm = signatureAlgorithm(fields.signingKey);
   const tbs = der.seq(
-    der.explicit(0, der.int(2)),
+    der.explicit(0, der.int((fields.version ?? 3) - 1)),
     der.int(fields.serial),
     algorithm,
     name(fields.issuer),

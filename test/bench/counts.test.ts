@@ -22,6 +22,7 @@ import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { startKubeApi } from '../../src/sandbox/kube/kube-api.ts';
 import { drive } from '../support/drive.ts';
 import { FakeClock, settle } from '../support/fake-clock.ts';
+import { anyPair } from '../support/preflight.ts';
 import { ToyMesh } from '../support/toy-mesh.ts';
 
 /** More than the Events that may be told at once. */
@@ -77,6 +78,7 @@ it('a fleet costs two requests a rotation and a bounded number of Events, and no
       adapters: [adapter],
       wishes: (either) => customResources(watching, either),
       leadership: alone,
+      preflight: anyPair,
       precedence,
       sinks: [
         board,

@@ -75,7 +75,7 @@ export function simulate(options: SimulationOptions): SimulationResult {
     env: { clock, random, fleet: () => identities },
     spec: { renewal: { at: 0.6, jitter: 0.06 } },
     standingSince: () => undefined,
-    refuse: () => undefined,
+    refuse: async () => undefined,
     changed: () => {},
   };
   const newLeaf = (notBefore: number): Certificate => {

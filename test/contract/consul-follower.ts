@@ -88,7 +88,7 @@ export class Follower implements AsyncDisposable {
       rootsRetryDelay: () => 1000,
       succeeded: () => {},
       admit: () => 0,
-      refuse: () => undefined,
+      refuse: async () => undefined,
       rootsSpreadMs: 1000,
     };
     try {

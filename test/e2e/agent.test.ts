@@ -6,6 +6,8 @@ import { PrivateKey } from '../../src/pki/key.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { ambassadorDefinitions } from '../../src/sandbox/kube/ambassador.ts';
 import { AgentWorld } from '../support/agent-world.ts';
+import { flaws } from '../support/flaws.ts';
+import { TOY_ID } from '../support/toy-mesh.ts';
 
 const HOUR = 3_600_000;
 const SECRET = { apiVersion: 'v1', kind: 'Secret', namespace: 'emissary' } as const;
@@ -137,6 +139,10 @@ describe('the agent', () => {
         return { key, chain };
       },
     ],
+    ...flaws('toy').map(
+      ({ title, code, signer }) =>
+        [title, code, (w: AgentWorld) => signer(w.mesh.ca, { clock: w.clock }).identity({ uris: [TOY_ID] })] as const,
+    ),
   ] as const satisfies readonly (readonly [string, string, (world: AgentWorld) => object])[];
 
   for (const [what, code, answer] of bad) {

@@ -141,6 +141,7 @@ export class Replica {
       expectation: { form: 'spiffe' as const, trustDomain: 'td', id },
       candidate: this.candidate,
       probe: this.candidate && this.candidate.chain.length > 0 ? this.probeOf(this.candidate) : 'unknown',
+      preflight: () => ({ ok: true }),
       published: this.#publication(),
       targets: undefined,
       now: this.clock.now(),

@@ -11,6 +11,7 @@ import { customResourceDefinition } from '../../src/config/crd.ts';
 import type { MeshCertificate } from '../../src/config/mesh-certificate.ts';
 import { validateObject } from '../../src/config/validate.ts';
 import type { KubeObject } from '../../src/core/object.ts';
+import type { Preflight } from '../../src/core/preflight.ts';
 import type { PublicationStatus } from '../../src/core/status.ts';
 import { type Publication, readPublication } from '../../src/gateway/publication.ts';
 import type { Kube } from '../../src/kube/api.ts';
@@ -20,6 +21,7 @@ import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { type KubeApi, type KubeApiOptions, startKubeApi } from '../../src/sandbox/kube/kube-api.ts';
 import { drive } from './drive.ts';
 import { FakeClock } from './fake-clock.ts';
+import { anyPair } from './preflight.ts';
 import { ToyMesh } from './toy-mesh.ts';
 
 export const NAMESPACE = 'emissary';
@@ -32,6 +34,8 @@ export class AgentWorld implements AsyncDisposable {
   readonly kube: Kube;
   readonly lines: string[] = [];
   board = new StatusBoard();
+  /** What judges each pair in a handshake; a suite on the real time may put OpenSSL here. */
+  preflight: Preflight = anyPair;
   agent: Agent | undefined;
   #stop = new AbortController();
   #running: Promise<void> | undefined;
@@ -136,6 +140,7 @@ export class AgentWorld implements AsyncDisposable {
       leadership: this.#leadership,
       sinks: [this.board, new LogSink(log, this.clock), ...sinks],
       clock: this.clock,
+      preflight: (...presented) => this.preflight(...presented),
       random: () => 0.5,
       log,
       observe: { by: 'names' },

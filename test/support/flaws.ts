@@ -4,10 +4,12 @@ import type { CaOptions, SandboxCa } from '../../src/sandbox/ca.ts';
 import { SERVER_AUTH } from '../../src/sandbox/ca.ts';
 import { extension, nameConstraints } from '../../src/sandbox/x509.ts';
 
-/** A chain that OpenSSL, Go and Envoy refuse although each signature in it is right. */
+/** A chain that upstreams or the gateway refuse although each signature in it is right. */
 export interface Flaw {
   readonly title: string;
   readonly code: VerifyCode;
+  /** OpenSSL and Go accept it: a gateway that loads it freezes. */
+  readonly onlyEnvoy?: true;
   /** The signing CA that makes it, below a root; it gives its CAs the same clock and period. */
   readonly signer: (root: SandboxCa, options?: CaOptions) => SandboxCa;
 }
@@ -56,6 +58,12 @@ export function flaws(domain: string): readonly Flaw[] {
       title: 'a leaf with keyUsage keyEncipherment only',
       code: 'ERR_VERIFY_KEY_USAGE',
       signer: (root, options) => root.intermediate({ ...options, leaves: { keyUsage: ['keyEncipherment'] } }),
+    },
+    {
+      title: 'a leaf of version 2',
+      code: 'ERR_VERIFY_VERSION',
+      onlyEnvoy: true,
+      signer: (root, options) => root.intermediate({ ...options, leaves: { version: 2 } }),
     },
   ];
 }

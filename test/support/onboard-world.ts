@@ -13,6 +13,7 @@ import type { OnboardOptions } from '../../src/onboard/onboard.ts';
 import { type SandboxCluster, startCluster } from '../../src/sandbox/cluster.ts';
 import { drive } from './drive.ts';
 import { FakeClock } from './fake-clock.ts';
+import { anyPair } from './preflight.ts';
 
 export type WorldMesh = 'istio' | 'linkerd' | 'consul';
 
@@ -54,6 +55,7 @@ export class OnboardWorld implements AsyncDisposable {
           until,
         ),
       leadership: alone,
+      preflight: anyPair,
       sinks: [new StatusWriter({ kube, clock, random, log, signal })],
       clock,
       random,

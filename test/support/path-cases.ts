@@ -63,19 +63,13 @@ export function pathCases(id: string, period: { readonly notBefore: number; read
   const doubled = extension(OID.extendedKeyUsage, seq(oid(CLIENT_AUTH)));
 
   const refused: PathCase[] = [
-    ...flaws(domain).map(({ title, code, signer }) => ({
+    ...flaws(domain).map(({ title, code, signer, onlyEnvoy }) => ({
       code,
       name: title,
       pair: under(signer(root, { ...period })),
       bundle,
+      ...(onlyEnvoy && { refusedBy: 'Envoy' }),
     })),
-    {
-      code: 'ERR_VERIFY_VERSION',
-      name: 'a leaf of version 2',
-      pair: reworkedLeaf(([, ...rest]) => [version(1), ...rest]),
-      bundle,
-      refusedBy: 'Envoy',
-    },
     {
       code: 'ERR_VERIFY_VERSION',
       name: 'a leaf of version 4',

@@ -130,6 +130,11 @@ export class Consul {
     this.#state.changeRoots((ca) => ca.rotateIntermediate());
   }
 
+  /** Signs with what `signer` makes below the active root, as with a CA provider of another vendor. */
+  plugIn(signer: (root: SandboxCa) => SandboxCa): void {
+    this.#state.changeRoots((ca) => ca.plugIn(signer));
+  }
+
   pruneRoots(): void {
     this.#state.changeRoots((ca) => ca.prune());
   }

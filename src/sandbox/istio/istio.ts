@@ -2,6 +2,7 @@ import { type RunningServer, serve } from '../../grpc/server.ts';
 import { type Clock, systemClock } from '../../mesh/clock.ts';
 import type { Identity } from '../../mesh/identity.ts';
 import { type Certificate, formatCertificates } from '../../pki/certificate.ts';
+import type { SandboxCa } from '../ca.ts';
 import { Authority, type Layout } from './authority.ts';
 import { type Authenticate, type CaFault, CaService } from './ca-service.ts';
 import { PilotAgent } from './pilot-agent.ts';
@@ -136,6 +137,11 @@ export class Istio {
   async rotateIntermediate(): Promise<void> {
     this.#authority.rotateIntermediate();
     await this.#authorityChanged();
+  }
+
+  /** Signs workloads with what `signer` makes below the root, as with a CA that an operator plugs in. */
+  plugIn(signer: (root: SandboxCa) => SandboxCa): void {
+    this.#authority.plugIn(signer);
   }
 
   setLeafLifetime(ms: number): void {

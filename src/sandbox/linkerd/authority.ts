@@ -22,13 +22,14 @@ export class Authority {
   skewMs: number;
   /** An operator may have put the root into the issuer's file, beside what belongs there; then it is handed out too. */
   rootInIssuerFile = false;
+  /** It issues with what `plugIn` gave. */
+  isPluggedIn = false;
   /** What the ConfigMap holds. */
   bundle: readonly Certificate[];
   readonly #options: AuthorityOptions;
   #root: SandboxCa;
   #issuer: SandboxCa | undefined;
   #serial = 0n;
-  #isPluggedIn = false;
 
   constructor(options: AuthorityOptions) {
     this.#options = options;
@@ -67,7 +68,7 @@ export class Authority {
   /** Issues from now on with what `issuer` makes below the newest root, without the look that the controller takes. */
   plugIn(issuer: (root: SandboxCa) => SandboxCa): void {
     this.#issuer = issuer(this.#root);
-    this.#isPluggedIn = true;
+    this.isPluggedIn = true;
     this.#serial = 0n;
   }
 
@@ -80,7 +81,7 @@ export class Authority {
     const [issuer, ...above] = this.issuerChain ?? [];
     if (!issuer) return 'no issuer';
     const found = findPath(issuer, above, anchors, this.#options.clock.now());
-    if (found.ok || this.#isPluggedIn) return undefined;
+    if (found.ok || this.isPluggedIn) return undefined;
     return found.reason === 'expired_link'
       ? 'x509: certificate has expired or is not yet valid'
       : 'x509: certificate signed by unknown authority';

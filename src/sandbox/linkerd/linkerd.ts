@@ -5,6 +5,7 @@ import { type Clock, systemClock } from '../../mesh/clock.ts';
 import { type Identity, leafOf } from '../../mesh/identity.ts';
 import type { Certificate } from '../../pki/certificate.ts';
 import { PrivateKey } from '../../pki/key.ts';
+import type { SandboxCa } from '../ca.ts';
 import { Authority } from './authority.ts';
 import { certifyHandler } from './identity.ts';
 import { controlPlaneObjects, type ServiceWish, serviceObjects } from './objects.ts';
@@ -125,7 +126,11 @@ export class Linkerd {
       identity: () => {
         const { issuerChain } = this.#authority;
         const due = this.#clock.now() >= refreshAt(leafOf(identity));
-        if ((issuerChain !== issuer || due) && !this.#authority.issuerProblem(this.#anchors)) {
+        if (
+          !this.#authority.isPluggedIn &&
+          (issuerChain !== issuer || due) &&
+          !this.#authority.issuerProblem(this.#anchors)
+        ) {
           identity = this.issueServer(own);
           issuer = issuerChain;
         }
@@ -195,6 +200,14 @@ export class Linkerd {
   /** A new issuer below the newest root; shows in the next leaf. A short life clamps leaves, 0 has ended already. */
   rotateIssuer(options: { readonly lifetimeMs?: number } = {}): void {
     this.#authority.replaceIssuer(options);
+  }
+
+  /**
+   * Issues with what `issuer` makes below the newest root, without the look that the controller takes at its issuer. The
+   * controller's own proxy stays as it is.
+   */
+  plugIn(issuer: (root: SandboxCa) => SandboxCa): void {
+    this.#authority.plugIn(issuer);
   }
 
   setRootInIssuerFile(on: boolean): void {

@@ -17,6 +17,7 @@ import type { Kube } from '../../../src/kube/api.ts';
 import { connect } from '../../../src/kube/client.ts';
 import { recorder } from '../../../src/kube/events.ts';
 import { systemClock } from '../../../src/mesh/clock.ts';
+import { opensslPreflight } from '../../../src/preflight/preflight.ts';
 import { createLog } from '../../../src/telemetry/log.ts';
 import { createMetrics } from '../../../src/telemetry/metrics.ts';
 import { servePart } from './part.ts';
@@ -90,6 +91,7 @@ const methods = {
         }
       },
       leadership: alone,
+      preflight: opensslPreflight(),
       sinks: [
         new StatusBoard(),
         new LogSink(log, clock),

@@ -1,0 +1,164 @@
+import { duplexPair } from 'node:stream';
+import { connect, createSecureContext, createServer, type SecureContext, type Server, type TLSSocket } from 'node:tls';
+import type { Preflight, PreflightVerdict, Presented } from '../core/preflight.ts';
+import { type Clock, systemClock } from '../mesh/clock.ts';
+import { Turns } from '../mesh/turns.ts';
+import { type Certificate, formatCertificates } from '../pki/certificate.ts';
+import { throwawayPair } from './throwaway.ts';
+
+export interface PreflightOptions {
+  /** For the time-out alone. */
+  readonly clock?: Clock;
+  readonly timeoutMs?: number;
+}
+
+/** A handshake takes 2 to 4 ms of CPU. A process that does not get that much in this time is not fit to publish. */
+const TIMEOUT_MS = 10_000;
+/** OpenSSL works on this thread: more at a time would only take longer each. */
+const AT_ONCE = 2;
+/** Bundles whose contexts are kept; the MeshCertificates of one mesh share one. A context of 64 roots is some 700 KB. */
+const MOST_CONTEXTS = 8;
+/** Without this Node reads the roots of the public web. */
+const NO_ROOTS = { ca: [] as string[] };
+
+/**
+ * A TLS 1.3 handshake within the process, which OpenSSL judges: the pair is the client, and the server trusts exactly
+ * the bundle, intermediates in it included, as Envoy does.
+ */
+export function opensslPreflight({ clock = systemClock, timeoutMs = TIMEOUT_MS }: PreflightOptions = {}): Preflight {
+  const turns = new Turns(AT_ONCE);
+  let server: ThrowawayServer | undefined;
+  return async (pair, bundle) => {
+    const done = new AbortController();
+    using _turn = await turns.take(done.signal);
+    const late = clock.sleep(timeoutMs, done.signal).then(
+      () => failed(`it did not end within ${timeoutMs / 1000} s`),
+      () => failed('it was ended'),
+    );
+    try {
+      server ??= new ThrowawayServer();
+      return await Promise.race([handshake(pair, bundle, server, done.signal), late]);
+    } catch (error) {
+      return failed(textOf(error));
+    } finally {
+      done.abort();
+    }
+  };
+}
+
+/** What happens on the server's side of one handshake. */
+interface Guest {
+  readonly trusting: SecureContext;
+  secured(socket: TLSSocket): void;
+  failed(error: Error): void;
+}
+
+/** Listens nowhere. The name that a client asks for selects the bundle that the server trusts. */
+class ThrowawayServer {
+  readonly #own = { ...throwawayPair(), minVersion: 'TLSv1.3' } as const;
+  readonly #contexts = new Map<string, SecureContext>();
+  readonly #guests = new Map<string, Guest>();
+  readonly #server: Server;
+  #count = 0;
+
+  constructor() {
+    const guestOf = ({ servername }: TLSSocket) => this.#guests.get(String(servername));
+    // A server takes partial chains only by a context that its SNI callback selects.
+    this.#server = createServer({
+      ...this.#own,
+      ...NO_ROOTS,
+      requestCert: true,
+      rejectUnauthorized: false,
+      SNICallback: (name, select) => select(null, this.#guests.get(name)?.trusting),
+    });
+    this.#server.on('secureConnection', (socket) => guestOf(socket)?.secured(socket));
+    this.#server.on('tlsClientError', (error, socket) => guestOf(socket)?.failed(error));
+  }
+
+  /** The name to ask for; until the signal. */
+  invite(guest: Guest, signal: AbortSignal): string {
+    const name = `handshake-${++this.#count}`;
+    this.#guests.set(name, guest);
+    signal.addEventListener('abort', () => this.#guests.delete(name), { once: true });
+    return name;
+  }
+
+  accept(stream: ReturnType<typeof duplexPair>[number]): void {
+    this.#server.emit('connection', stream);
+  }
+
+  trusting(bundle: readonly Certificate[]): SecureContext {
+    const key = bundle.map(({ fingerprint }) => fingerprint).join();
+    const ca = bundle.map(({ pem }) => pem);
+    const context = this.#contexts.get(key) ?? createSecureContext({ ...this.#own, ca, allowPartialTrustChain: true });
+    // Moved to the end, so that the first is the one that was used longest ago.
+    this.#contexts.delete(key);
+    this.#contexts.set(key, context);
+    const [oldest] = this.#contexts.keys();
+    if (this.#contexts.size > MOST_CONTEXTS && oldest !== undefined) this.#contexts.delete(oldest);
+    return context;
+  }
+}
+
+function handshake(
+  pair: Presented,
+  bundle: readonly Certificate[],
+  server: ThrowawayServer,
+  signal: AbortSignal,
+): Promise<PreflightVerdict> {
+  let secureContext: SecureContext;
+  try {
+    const [key, cert] = [pair.key.toPem(), formatCertificates(pair.chain)];
+    secureContext = createSecureContext({ ...NO_ROOTS, key, cert });
+  } catch (error) {
+    return Promise.resolve(refused(`it does not load the pair: ${textOf(error)}`));
+  }
+  const trusting = server.trusting(bundle);
+  const [near, far] = duplexPair();
+  return new Promise<PreflightVerdict>((resolve) => {
+    const onError = (error: unknown) => resolve(refused(textOf(error)));
+    const servername = server.invite(
+      { trusting, failed: onError, secured: (socket) => resolve(verdictOf(socket, pair)) },
+      signal,
+    );
+    const client = connect({ socket: near, servername, secureContext, rejectUnauthorized: false });
+    signal.addEventListener('abort', () => {
+      for (const stream of [client, near, far]) stream.destroy();
+    });
+    for (const stream of [client, near, far]) stream.on('error', onError);
+    client.on('close', () => resolve(refused('the connection was closed')));
+    server.accept(far);
+  });
+}
+
+function verdictOf(socket: TLSSocket, { chain: [leaf] }: Presented): PreflightVerdict {
+  const presented = socket.getPeerX509Certificate();
+  if (presented?.raw.equals(leaf?.der ?? Buffer.alloc(0)) !== true) return refused('the leaf was not presented');
+  return socket.authorized ? { ok: true } : refused(reasonIn(socket));
+}
+
+/** OpenSSL's own words, which Node keeps beside its code where it can. */
+function reasonIn(socket: TLSSocket): string {
+  const { ssl } = socket as { ssl?: { verifyError?: () => Error | null | undefined } };
+  const words = ssl?.verifyError?.()?.message;
+  const code = String(socket.authorizationError);
+  return words === undefined ? code : `${words} (${code})`;
+}
+
+const refused = (reason: string): PreflightVerdict => ({
+  ok: false,
+  code: 'ERR_VERIFY_PREFLIGHT',
+  message: `OpenSSL refuses the pair in a handshake with a server that trusts this bundle: ${reason}`,
+});
+
+const failed = (reason: string): PreflightVerdict => ({
+  ok: false,
+  code: 'ERR_VERIFY_PREFLIGHT_FAILED',
+  message: `the preflight handshake could not be made, and nothing is published without one: ${reason}`,
+});
+
+/** Of an error of OpenSSL its reason, which quotes nothing of its input. */
+function textOf(error: unknown): string {
+  const { code, reason, message } = error as { code?: string; reason?: string; message?: string };
+  return [reason ?? message ?? String(error), code && `(${code})`].filter((part) => part).join(' ');
+}

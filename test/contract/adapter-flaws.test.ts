@@ -1,0 +1,141 @@
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, it } from 'node:test';
+import { consul as consulAdapter } from '../../adapters/consul/adapter.ts';
+import { istio } from '../../adapters/istio/adapter.ts';
+import { linkerd } from '../../adapters/linkerd/adapter.ts';
+import { verify } from '../../src/core/verify.ts';
+import { type Adapter, isIssuer } from '../../src/mesh/adapter.ts';
+import type { Clock } from '../../src/mesh/clock.ts';
+import type { Identity } from '../../src/mesh/identity.ts';
+import type { SandboxCa } from '../../src/sandbox/ca.ts';
+import { startConsul } from '../../src/sandbox/consul/consul.ts';
+import { startIstio } from '../../src/sandbox/istio/istio.ts';
+import { startLinkerd } from '../../src/sandbox/linkerd/linkerd.ts';
+import { FakeClock } from '../support/fake-clock.ts';
+import { flaws } from '../support/flaws.ts';
+import { istioToken, readIstioToken } from '../support/istio-token.ts';
+import { opensslRefusal } from '../support/openssl-judge.ts';
+import { RecordingHost } from '../support/recording-host.ts';
+import { install, mintFor } from './adapter-linkerd-host.ts';
+
+/** A mesh whose CA can be replaced by one that makes certificates of another form. */
+interface Mesh {
+  readonly adapter: Adapter;
+  readonly config: unknown;
+  /** What the flaws are about: the domain of its URI or DNS names. */
+  readonly domain: string;
+  plugIn(signer: (root: SandboxCa) => SandboxCa): void;
+  stop(): Promise<void>;
+}
+
+const ID = 'spiffe://cluster.local/ns/emissary/sa/emissary';
+
+const meshes: Readonly<Record<string, (host: RecordingHost, clock: Clock) => Promise<Mesh>>> = {
+  async "Istio's CA"(host, clock) {
+    const mesh = await startIstio({
+      clock,
+      authenticate: (token) => readIstioToken(token),
+      publishRoots: (pem) =>
+        host.setConfigMap({ namespace: 'emissary', name: 'istio-ca-root-cert' }, { 'root-cert.pem': pem }),
+    });
+    host.mint = ({ serviceAccount }) =>
+      istioToken({ namespace: serviceAccount?.namespace ?? '', account: serviceAccount?.name ?? '' });
+    return {
+      adapter: istio as Adapter,
+      config: { ca: { address: mesh.address, serverName: mesh.serverName, serviceAccount: 'emissary' } },
+      domain: 'cluster.local',
+      plugIn: (signer) => mesh.plugIn(signer),
+      stop: () => mesh.stop(),
+    };
+  },
+  async "Istio's SDS"(_host, clock) {
+    const directory = mkdtempSync(join(tmpdir(), 'sds-'));
+    const socket = join(directory, 'socket');
+    const mesh = await startIstio({ clock });
+    const agent = await mesh.startPilotAgent({ socket, id: ID });
+    return {
+      adapter: istio as Adapter,
+      config: { sds: { socket }, trustDomain: 'cluster.local' },
+      domain: 'cluster.local',
+      plugIn(signer) {
+        mesh.plugIn(signer);
+        agent.rotate();
+      },
+      async stop() {
+        await mesh.stop();
+        rmSync(directory, { recursive: true });
+      },
+    };
+  },
+  async Linkerd(host, clock) {
+    const mesh = await startLinkerd({ clock, trustDomain: 'mesh.example' });
+    install(host, mesh);
+    host.mint = mintFor();
+    return {
+      adapter: linkerd as Adapter,
+      config: { serviceAccount: { name: 'emissary' }, address: mesh.address },
+      domain: 'mesh.example',
+      plugIn: (issuer) => mesh.plugIn(issuer),
+      stop: () => mesh.stop(),
+    };
+  },
+  async "Consul's agent"(_host, clock) {
+    const consul = await startConsul({ clock, random: () => 0.5 });
+    return {
+      adapter: consulAdapter as Adapter,
+      config: { http: { address: consul.httpAddress } },
+      domain: consul.trustDomain,
+      plugIn(signer) {
+        consul.plugIn(signer);
+        consul.renewLeaves();
+      },
+      stop: () => consul.stop(),
+    };
+  },
+  async "Consul's servers"(_host, clock) {
+    const consul = await startConsul({ clock, random: () => 0.5 });
+    return {
+      adapter: consulAdapter as Adapter,
+      config: { datacenter: 'dc1', grpc: { addresses: [consul.grpcAddress], plaintext: true } },
+      domain: consul.trustDomain,
+      plugIn: (signer) => consul.plugIn(signer),
+      stop: () => consul.stop(),
+    };
+  },
+};
+
+for (const [name, start] of Object.entries(meshes)) {
+  describe(`Of a pair from ${name}`, () => {
+    for (const { title, code, onlyEnvoy } of flaws('any')) {
+      it(`${title} is named by ${code}`, { timeout: 60_000 }, async () => {
+        const clock = new FakeClock(Date.now());
+        const host = new RecordingHost(clock);
+        const mesh = await start(host, clock);
+        try {
+          const flaw = flaws(mesh.domain).find((one) => one.title === title);
+          assert.ok(flaw);
+          mesh.plugIn((root) => flaw.signer(root, { clock }));
+          const config = mesh.adapter.config.parse(mesh.config);
+          const identity = await firstIdentity(mesh.adapter, config, host);
+          const verdict = verify(identity, identity.roots, mesh.adapter.expect(config, host), clock.now());
+          assert.ok(!verdict.ok, 'it is refused');
+          assert.equal(verdict.code, code, verdict.message);
+          assert.equal((await opensslRefusal(identity, identity.roots)) === undefined, onlyEnvoy === true);
+        } finally {
+          await mesh.stop();
+        }
+      });
+    }
+  });
+}
+
+async function firstIdentity(adapter: Adapter, config: unknown, host: RecordingHost): Promise<Identity> {
+  await using opened = adapter.open(config, host);
+  const { signal } = new AbortController();
+  if (isIssuer(opened)) return await opened.issue(signal);
+  for await (const identity of opened.watch(signal)) return identity;
+  throw new Error('the stream ended without a value');
+}
