@@ -14,7 +14,7 @@ export async function apiCa(tls: TlsConfig | undefined, host: Host, signal: Abor
     if (text) return text;
     throw new MeshError(
       'ERR_MESH_CONFIG',
-      `the CA file ${ca.file} of Consul's API is missing or empty; mount it there`,
+      `the CA file ${ca.file} of Consul's API is missing, empty or not readable; mount it there`,
     );
   }
   const ref = { name: ca.configMap?.name ?? '', namespace: ca.configMap?.namespace ?? host.namespace };

@@ -109,11 +109,12 @@ export const GRPC_LOGIN_ROWS: readonly Row[] = [
 
 export function grpcError(
   what: string,
-  failure: Pick<GrpcError, 'status' | 'said' | 'details'>,
+  failure: Pick<GrpcError, 'status' | 'said' | 'details'> & Partial<Pick<GrpcError, 'reach'>>,
   first: readonly Row[] = [],
 ): MeshError {
+  const isRead = failure.reach !== 'unreadable';
   const row = [...first, ...GRPC_ROWS].find(
-    (each) => each.status.includes(failure.status) && (each.text?.test(failure.details) ?? true),
+    (each) => isRead && each.status.includes(failure.status) && (each.text?.test(failure.details) ?? true),
   );
   const message = `${what}: ${failure.said}`;
   if (!row) return new MeshError('ERR_MESH_BAD_RESPONSE', `${message}; is this the gRPC port of a Consul server?`);

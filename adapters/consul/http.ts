@@ -2,15 +2,15 @@ import { Agent, type IncomingMessage, type RequestOptions, request } from 'node:
 import { Agent as TlsAgent, request as tlsRequest } from 'node:https';
 import { isIP } from 'node:net';
 import type { Host } from '../../src/mesh/adapter.ts';
+import { bounded } from '../../src/mesh/bounded.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import { limitedTo } from '../../src/mesh/linked-signal.ts';
 import { apiCa } from './ca.ts';
 import type { HttpConfig } from './config.ts';
 import { connectionError, httpError, type Row } from './errors.ts';
 
-/** Roots and leaves are some KiB; Vault chains some tens. */
-const LARGEST_ANSWER = 4 * 1024 * 1024;
-/** Of an error, the beginning tells all. */
+/** Roots and leaves are some KiB, Vault chains some tens; a Secret holds no more than this. */
+const LARGEST_ANSWER = 1024 * 1024;
 const LARGEST_ERROR = 16 * 1024;
 
 export interface HttpRequest {
@@ -58,7 +58,7 @@ export class ConsulHttp {
       const answer = await this.#send(request, agent, late.signal);
       const status = answer.statusCode ?? 0;
       const ok = status >= 200 && status < 300;
-      const body = await read(answer, ok ? LARGEST_ANSWER : LARGEST_ERROR, ok);
+      const body = ok ? await read(answer) : await beginning(answer);
       if (!ok) throw httpError(what, status, body, request.meaning);
       const index = answer.headers['x-consul-index'];
       return { body, index: typeof index === 'string' ? index : undefined };
@@ -126,19 +126,33 @@ function bare(hostname: string): string {
   return hostname.replace(/^\[|\]$/g, '');
 }
 
-async function read(answer: IncomingMessage, limit: number, strict: boolean): Promise<string> {
-  const parts: Buffer[] = [];
-  let size = 0;
+/** Of an error, what comes first tells the cause. */
+async function beginning(answer: IncomingMessage): Promise<string> {
+  let text = '';
   for await (const part of answer as AsyncIterable<Buffer>) {
-    parts.push(part);
-    size += part.length;
-    if (size > limit) break;
+    text += part.toString('latin1');
+    if (text.length > LARGEST_ERROR) break;
   }
-  if (size > limit && strict) {
-    throw new MeshError(
-      'ERR_MESH_BAD_RESPONSE',
-      `an answer of more than ${limit} bytes; is this the HTTP API of Consul?`,
-    );
+  return Buffer.from(text.slice(0, LARGEST_ERROR), 'latin1').toString('utf8');
+}
+
+async function read(answer: IncomingMessage): Promise<string> {
+  const bytes = await bounded(withinWire(answer), LARGEST_ANSWER);
+  if (bytes) return bytes.toString('utf8');
+  throw tooLarge();
+}
+
+/** In chunks of a byte, an answer costs six times its size to read, and far more to put together. */
+async function* withinWire(answer: IncomingMessage): AsyncGenerator<Buffer> {
+  const { socket } = answer;
+  const start = socket.bytesRead;
+  for await (const part of answer as AsyncIterable<Buffer>) {
+    if (socket.bytesRead - start > LARGEST_ANSWER) throw tooLarge();
+    yield part;
   }
-  return Buffer.concat(parts).subarray(0, limit).toString('utf8');
+}
+
+function tooLarge(): MeshError {
+  const what = `an answer of more than ${LARGEST_ANSWER} bytes, or in too many pieces`;
+  return new MeshError('ERR_MESH_BAD_RESPONSE', `${what}; is this the HTTP API of Consul?`);
 }

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { MeshError } from '../../src/mesh/error.ts';
+import { parseJson } from '../../src/mesh/json.ts';
 import { type Certificate, parseCertificates } from '../../src/pki/certificate.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
 import { readTrust, type Trust } from './trust.ts';
@@ -67,9 +68,9 @@ export function parsed<T>(what: string, schema: z.ZodType<T>, body: string): T {
     new MeshError('ERR_MESH_BAD_RESPONSE', `${what}: ${why}; is this the HTTP API of Consul, without a proxy between?`);
   let value: unknown;
   try {
-    value = JSON.parse(body);
-  } catch {
-    throw bad('an answer that is not JSON');
+    value = parseJson(body);
+  } catch (error) {
+    throw bad(`an answer that cannot be used: ${error instanceof Error ? error.message : 'not JSON'}`);
   }
   const result = schema.safeParse(value);
   if (result.success) return result.data;

@@ -92,7 +92,7 @@ export class CaRoots implements Mapping<Content, Roots> {
     const next =
       this.#config.file === undefined
         ? `with key ${key} does not exist: istiod writes it into the namespaces that it discovers; set root if it is elsewhere`
-        : 'does not exist: mount it, or correct root.file';
+        : 'does not exist or cannot be read: mount it, or correct root.file';
     throw new MeshError('ERR_MESH_CONFIG', `${this.place} ${next}`);
   }
 

@@ -69,6 +69,7 @@ const SDS_OTHER: Meaning = {
 };
 
 const REACH = {
+  unreadable: { code: 'ERR_MESH_BAD_RESPONSE', next: 'compare versions, and see who answers there' },
   untrusted: {
     code: 'ERR_MESH_TLS',
     next: 'it does not prove that name under the roots given: compare root and serverName with its certificate; after a change of the root this passes once ConfigMap istio-ca-root-cert follows',
@@ -121,10 +122,12 @@ export function sdsError(cause: unknown, socket: string): unknown {
   const meaning: Meaning =
     cause.reach === 'answered'
       ? (SDS[cause.status] ?? SDS_OTHER)
-      : {
-          code: 'ERR_MESH_UNREACHABLE',
-          next: 'nobody serves that socket: is its volume mounted here (injected pods: emptyDir workload-socket), and does the agent run?',
-        };
+      : cause.reach === 'unreadable'
+        ? REACH.unreadable
+        : {
+            code: 'ERR_MESH_UNREACHABLE',
+            next: 'nobody serves that socket: is its volume mounted here (injected pods: emptyDir workload-socket), and does the agent run?',
+          };
   return meshError(`SDS socket ${socket}`, cause, meaning);
 }
 

@@ -112,7 +112,10 @@ async function text(what: string, source: DataSource | null, readFile: ReadFile)
     case 'filename': {
       const content = await readFile(source.filename ?? '');
       if (content !== undefined) return content;
-      throw new MeshError('ERR_MESH_CONFIG', `${what}: file ${source.filename} does not exist here; mount it`);
+      throw new MeshError(
+        'ERR_MESH_CONFIG',
+        `${what}: file ${source.filename} does not exist here or cannot be read; mount it`,
+      );
     }
     case 'environment_variable':
       throw new MeshError('ERR_MESH_UNSUPPORTED', `${what}: it names an environment variable of the proxy`);

@@ -1,5 +1,6 @@
 import { parse, YAMLParseError } from 'yaml';
 import { MeshError } from '../../src/mesh/error.ts';
+import { requireShallowYaml } from '../../src/mesh/yaml-depth.ts';
 import type { LinkerdConfig } from './config.ts';
 import { type PortSet, parsePorts } from './ports.ts';
 import type { Reader } from './watched.ts';
@@ -64,6 +65,7 @@ export const identityAddress = (controlPlaneNamespace: string, clusterDomain: st
 function readValues(namespace: string, yaml: string | undefined): Readonly<Record<string, unknown>> {
   try {
     if (yaml !== undefined && yaml.length > LONGEST_VALUES) throw new RangeError('more than 1 MiB');
+    requireShallowYaml(yaml ?? '');
     return record(yaml === undefined ? {} : parse(yaml, { maxAliasCount: 100 }));
   } catch (cause) {
     // The message of the parser quotes the text.

@@ -101,6 +101,7 @@ function meaningOf(cause: GrpcError, call: CertifyCall): Meaning {
   const expired = /has expired/.test(cause.details);
   if (cause.reach === 'untrusted') return expired ? EXPIRED_PROXY : UNTRUSTED;
   if (cause.reach === 'unconnected') return UNREACHABLE;
+  if (cause.reach === 'unreadable') return OTHER;
   if (cause.status === grpcStatus.UNKNOWN && expired) return EXPIRED_ISSUER;
   if (cause.status === grpcStatus.INVALID_ARGUMENT) return tokenMeaning(call);
   return MEANINGS[cause.status] ?? OTHER;

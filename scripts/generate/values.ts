@@ -50,6 +50,7 @@ const values = z.strictObject({
   leaseName: undottedName().optional(),
   logLevel: z.enum(LOG_LEVELS).optional(),
   gatewayDiagnostics: text().optional(),
+  allowedHosts: z.array(z.string().regex(/^(\*\.)?[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/)).optional(),
   nameOverride: nameOrEmpty().optional(),
   fullnameOverride: nameOrEmpty().optional(),
   commonLabels: map().optional(),

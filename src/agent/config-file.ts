@@ -1,4 +1,4 @@
-import { type DocumentError, formatDocumentError, parseDocuments } from '../config/documents.ts';
+import { type DocumentError, formatDocumentError, LARGEST_FILE, parseDocuments } from '../config/documents.ts';
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import type { Clock } from '../mesh/clock.ts';
@@ -27,15 +27,26 @@ export interface ConfigFileOptions {
 export type ConfigFileState =
   | { readonly ok: true; readonly documents: readonly MeshCertificate[] }
   /** What was in force before stays in force. */
-  | { readonly ok: false; readonly error: ConfigError };
+  | {
+      readonly ok: false;
+      readonly error: ConfigError /** There is no such file, or none that can be read. */;
+      readonly isUnreadable?: boolean;
+    };
+
+const ABSENT = 'does not exist';
 
 /** The MeshCertificates of a file now and at each change of it. A file with any mistake changes nothing. */
 export async function* configFile(options: ConfigFileOptions, signal: AbortSignal): AsyncGenerator<ConfigFileState> {
   const { path, namespace, adapters, clock } = options;
-  for await (const text of fileContents(path, clock, signal)) {
+  let why = ABSENT;
+  const failed = ({ message }: Error) => {
+    why = message;
+  };
+  for await (const text of fileContents(path, { clock, failed, most: LARGEST_FILE }, signal)) {
     if (text === undefined) {
-      const message = 'does not exist or cannot be read; check the path and the mounted ConfigMap';
-      yield { ok: false, error: new ConfigError([{ file: path, line: 1, path: '', message }]) };
+      const message = `${why}; check the path and the mounted ConfigMap`;
+      why = ABSENT;
+      yield { ok: false, isUnreadable: true, error: new ConfigError([{ file: path, line: 1, path: '', message }]) };
       continue;
     }
     const { documents, errors } = parseDocuments(text, path, adapters, { namespace });

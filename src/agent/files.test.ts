@@ -13,10 +13,10 @@ it('a file that cannot be read is told as absent, and followed until it can be',
     const stop = new AbortController();
     // A path below a file, and a directory where a file should be, fail in two ways; so does a broken mount.
     for (const odd of [join(dir, 'token', 'below'), dir]) {
-      const first = await fileContents(odd, systemClock, stop.signal)[Symbol.asyncIterator]().next();
+      const first = await fileContents(odd, { clock: systemClock }, stop.signal)[Symbol.asyncIterator]().next();
       assert.deepEqual(first, { done: false, value: undefined });
     }
-    const contents = fileContents(path, systemClock, stop.signal)[Symbol.asyncIterator]();
+    const contents = fileContents(path, { clock: systemClock }, stop.signal)[Symbol.asyncIterator]();
     assert.equal((await contents.next()).value, undefined);
     await writeFile(path, 'text');
     assert.equal((await contents.next()).value, 'text');

@@ -1,21 +1,31 @@
 import { createHash } from 'node:crypto';
 import { type FSWatcher, watch } from 'node:fs';
-import { readFile } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { FileError, readRegularFile } from '../kube/regular-file.ts';
 import type { Clock } from '../mesh/clock.ts';
 import { Trigger } from '../mesh/trigger.ts';
 
 /** A change that the directory watch missed (network file systems) is found within this time. */
 const POLL_MS = 10_000;
+/** What a ConfigMap or a Secret may hold. */
+const LARGEST_FILE = 1024 * 1024;
+
+export interface FileOptions {
+  readonly clock: Clock;
+  /** Bytes; default 1 MiB. */
+  readonly most?: number;
+  /** Called for what is there and cannot be used. Absence is a state, not an error. */
+  readonly failed?: (error: FileError) => void;
+}
 
 /**
  * A file's text now and at each change of its bytes; `undefined` while it cannot be read, for whatever reason: a mount
- * that fails for a while must not end who follows it. The directory is watched,
- * not the file: a mounted volume swaps a symlink, after which a watch of the file is deaf.
+ * that fails for a while must not end who follows it. The directory is watched, not the file: a mounted volume swaps
+ * a symlink, after which a watch of the file is deaf.
  */
 export async function* fileContents(
   path: string,
-  clock: Clock,
+  options: FileOptions,
   signal: AbortSignal,
 ): AsyncGenerator<string | undefined> {
   const changed = new Trigger();
@@ -24,13 +34,15 @@ export async function* fileContents(
   try {
     for (let first = true; !signal.aborted; first = false) {
       watcher ??= watchDirectory(dirname(path), changed);
-      const text = await read(path);
-      const digest = text === undefined ? 'unreadable' : createHash('sha256').update(text).digest('hex');
-      if (first || digest !== last) {
-        last = digest;
-        yield text;
+      const found = await read(path, options.most ?? LARGEST_FILE);
+      const isRead = typeof found === 'string';
+      const state = isRead ? createHash('sha256').update(found).digest('hex') : found.message;
+      if (first || state !== last) {
+        last = state;
+        if (!isRead && !found.isAbsent) options.failed?.(found);
+        yield isRead ? found : undefined;
       }
-      await changed.waitFor(POLL_MS, clock, signal);
+      await changed.waitFor(POLL_MS, options.clock, signal);
     }
   } catch (error) {
     if (!signal.aborted) throw error;
@@ -39,11 +51,11 @@ export async function* fileContents(
   }
 }
 
-async function read(path: string): Promise<string | undefined> {
+async function read(path: string, most: number): Promise<string | FileError> {
   try {
-    return await readFile(path, 'utf8');
-  } catch {
-    return undefined;
+    return await readRegularFile(path, most);
+  } catch (error) {
+    return error instanceof FileError ? error : new FileError('cannot be read', { cause: error });
   }
 }
 

@@ -1,4 +1,3 @@
-import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { type AllowList, requireAllowed } from '../config/allow.ts';
@@ -6,12 +5,14 @@ import { keyOf } from '../core/object.ts';
 import type { Kube } from '../kube/api.ts';
 import { requireConsent } from '../kube/consent.ts';
 import { KubeError } from '../kube/error.ts';
+import { readRegularFile } from '../kube/regular-file.ts';
 import { RESOURCES } from '../kube/resources.ts';
 import type { ConfigMapRef, Host, TokenRequest } from '../mesh/adapter.ts';
 import type { Clock } from '../mesh/clock.ts';
 import { MeshError } from '../mesh/error.ts';
 import type { Log } from '../mesh/log.ts';
 import { following, Newest } from '../mesh/newest.ts';
+import { asError } from '../mesh/renewing.ts';
 import { type Share, sharing } from '../mesh/sharing.ts';
 import { acceptToken } from '../mesh/token.ts';
 import { Trigger } from '../mesh/trigger.ts';
@@ -22,6 +23,9 @@ import { Minting } from './minting.ts';
 
 /** The shortest that the API server grants; a token is used by those who asked while it was made, and thrown away. */
 const TOKEN_SECONDS = 600;
+
+/** Tokens of clouds with many claims have some kilobytes. */
+const LARGEST_TOKEN = 65_536;
 
 type ConfigMapData = Readonly<Record<string, string>> | undefined;
 
@@ -110,7 +114,12 @@ class AdapterHost implements Host {
 
   file(path: string, signal: AbortSignal): AsyncIterable<string | undefined> {
     permit(path, this.#filesBelow);
-    const read = () => new Newest((stop) => fileContents(path, this.clock, stop));
+    const { clock } = this;
+    const read = () =>
+      new Newest((stop, report) => {
+        const failed = ({ message }: Error) => report(unusable(path, message));
+        return fileContents(path, { clock, failed }, stop);
+      });
     return following(() => this.share(`file ${path}`, read), this.report, signal);
   }
 }
@@ -158,14 +167,19 @@ async function minted(
   }
 }
 
+function unusable(path: string, why: string): MeshError {
+  return new MeshError('ERR_MESH_CONFIG', `the file ${path} ${why}; mount a regular file there, or name another`);
+}
+
 async function tokenFile(path: string): Promise<string> {
   let text: string;
   try {
-    text = await readFile(path, 'utf8');
+    text = await readRegularFile(path, LARGEST_TOKEN);
   } catch (cause) {
+    const why = asError(cause).message;
     throw new MeshError(
       'ERR_MESH_TOKEN',
-      `the token file ${path} cannot be read (${(cause as NodeJS.ErrnoException).code}); mount a projected service-account token there`,
+      `the token file ${path} ${why}; mount a projected service-account token there`,
       { cause },
     );
   }

@@ -1,18 +1,10 @@
 import assert from 'node:assert/strict';
-import { webcrypto } from 'node:crypto';
 import { type AddressInfo, connect, createServer as createTcpServer, type Server, type Socket } from 'node:net';
 import { after, describe, it } from 'node:test';
 import { createServer, type TLSSocket, type TlsOptions } from 'node:tls';
-import 'reflect-metadata';
-import {
-  BasicConstraintsExtension,
-  Extension,
-  SubjectAlternativeNameExtension,
-  X509CertificateGenerator,
-} from '@peculiar/x509';
+import { oddIdentity } from '../../test/support/odd-identity.ts';
 import { systemClock } from '../mesh/clock.ts';
 import { Certificate } from '../pki/certificate.ts';
-import { formatPem } from '../pki/pem.ts';
 import { SandboxCa } from '../sandbox/ca.ts';
 import { probe } from './probe.ts';
 
@@ -117,7 +109,9 @@ describe('probe', () => {
     const odd = await oddIdentity();
     const address = await upstream({ key: odd.key, cert: odd.cert });
     for (const id of [undefined, 'spiffe://td/ns/shop/sa/web']) {
-      const trusting = await probe({ address, ...(id && { id }) }, client, [odd.ca], { clock: systemClock });
+      const trusting = await probe({ address, ...(id && { id }) }, client, [Certificate.fromPem(odd.ca)], {
+        clock: systemClock,
+      });
       assert.ok(['accepted', 'ERR_PROBE_UPSTREAM_ID'].includes(trusting.code), trusting.message);
       const distrusting = await probe({ address, ...(id && { id }) }, client, [ca.root], { clock: systemClock });
       assert.equal(distrusting.code, 'ERR_PROBE_UPSTREAM_UNTRUSTED');
@@ -142,44 +136,6 @@ describe('probe', () => {
     assert.doesNotMatch(text, /PRIVATE KEY|BEGIN/);
   });
 });
-
-/** Under a CA of its own, made by another library than ours. */
-async function oddIdentity() {
-  const algorithm = { name: 'ECDSA', namedCurve: 'P-256', hash: 'SHA-256' };
-  const [caKeys, keys] = await Promise.all([generateKey(algorithm), generateKey(algorithm)]);
-  const notBefore = new Date(Date.now() - 60_000);
-  const notAfter = new Date(Date.now() + 60_000);
-  const root = await X509CertificateGenerator.createSelfSigned({
-    name: 'CN=odd',
-    keys: caKeys,
-    notBefore,
-    notAfter,
-    signingAlgorithm: algorithm,
-    extensions: [new BasicConstraintsExtension(true, undefined, true)],
-  });
-  const leaf = await X509CertificateGenerator.create({
-    issuer: root.subject,
-    publicKey: keys.publicKey,
-    signingKey: caKeys.privateKey,
-    notBefore,
-    notAfter,
-    signingAlgorithm: algorithm,
-    extensions: [
-      new SubjectAlternativeNameExtension([{ type: 'url', value: 'spiffe://td/ns/shop/sa/web' }]),
-      new Extension('1.3.6.1.4.1.55555.1', false, Buffer.from([0xff, 0xff])),
-    ],
-  });
-  const key = Buffer.from(await webcrypto.subtle.exportKey('pkcs8', keys.privateKey));
-  return {
-    key: formatPem('PRIVATE KEY', key),
-    cert: leaf.toString('pem'),
-    ca: Certificate.fromDer(Buffer.from(root.rawData)),
-  };
-}
-
-function generateKey(algorithm: webcrypto.EcKeyGenParams): Promise<webcrypto.CryptoKeyPair> {
-  return webcrypto.subtle.generateKey(algorithm, true, ['sign', 'verify']) as Promise<webcrypto.CryptoKeyPair>;
-}
 
 async function upstream(options: TlsOptions, answer: (socket: TLSSocket) => void = () => {}): Promise<string> {
   const listener = createServer({

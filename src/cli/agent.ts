@@ -21,6 +21,7 @@ import { startHttp } from '../http/server.ts';
 import type { Kube } from '../kube/api.ts';
 import { connect } from '../kube/client.ts';
 import { recorder } from '../kube/events.ts';
+import { requireKubeconfig } from '../kube/kubeconfig.ts';
 import { systemClock } from '../mesh/clock.ts';
 import type { Log } from '../mesh/log.ts';
 import { opensslPreflight } from '../preflight/preflight.ts';
@@ -40,9 +41,10 @@ export async function runAgent(given: AgentFlags, io: Io): Promise<number> {
   const log = createLog({ level: flags.logLevel });
   const namespace = flags.namespace ?? io.env.POD_NAMESPACE ?? (await podNamespace()) ?? 'default';
   const metrics = createMetrics({ version: VERSION });
+  const choice = { kubeconfig: flags.kubeconfig ?? io.env.KUBECONFIG, context: flags.context };
+  await requireKubeconfig(choice);
   const kube = connect({
-    kubeconfig: flags.kubeconfig ?? io.env.KUBECONFIG,
-    context: flags.context,
+    ...choice,
     userAgent: `meshcert/${VERSION}`,
     limited: (limit) => metrics.kubeWriteLimit.set({}, limit),
     answered: (verb, resource, status) => metrics.kubeRequests.inc({ verb, resource, status: String(status) }),
@@ -114,6 +116,7 @@ export async function runAgent(given: AgentFlags, io: Io): Promise<number> {
     address &&
     (await startHttp({
       ...address,
+      allowedHosts: flags.allowedHosts,
       version: VERSION,
       source: board,
       health: () => health.read(),
@@ -204,7 +207,7 @@ function wishesOf(flags: AgentSettings, context: WishContext): Wishes {
           health.configured();
           once?.expect(state.documents);
           yield state.documents;
-        } else if (once) throw state.error;
+        } else if (once || (state.isUnreadable && !health.read().ready)) throw state.error;
         else {
           const { code, message } = state.error;
           health.problem('config', { code, message });

@@ -84,7 +84,7 @@ function socketHost(): Host {
     namespace: 'default',
     token: absent,
     configMap: absent,
-    file: (path, signal) => fileContents(path, systemClock, signal),
+    file: (path, signal) => fileContents(path, { clock: systemClock }, signal),
     report: () => {},
   };
 }

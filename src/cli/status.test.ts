@@ -151,7 +151,7 @@ test('an API server that cannot be reached is reported at once, with --watch too
   assert.equal(absent.code, 1);
   assert.match(
     absent.stderr,
-    /^meshcert status: ERR_KUBE_CONFIG: cannot read the kubeconfig \/nonexistent: no such file/,
+    /^meshcert status: ERR_KUBE_CONFIG: the kubeconfig \/nonexistent does not exist/,
   );
 });
 

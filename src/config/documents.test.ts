@@ -34,6 +34,14 @@ test('a minimal document gets every default', () => {
   });
 });
 
+test('a file that is nested too deeply is an error, not an exception', () => {
+  for (const text of ['['.repeat(200_000), '- '.repeat(200_000), `a: ${'{b: '.repeat(100_000)}`]) {
+    const { documents, errors } = parse(text);
+    assert.equal(documents.length, 0);
+    assert.ok(errors.length > 0);
+  }
+});
+
 test('every field can be set', () => {
   const { documents, errors } = parse(`${minimal}
   secretName: a

@@ -1,5 +1,6 @@
 import { type Document, isCollection, isMap, isScalar, LineCounter, type Node, parseAllDocuments } from 'yaml';
 import type { Adapter } from '../mesh/adapter.ts';
+import { requireShallowYaml } from '../mesh/yaml-depth.ts';
 import { conflicts } from './conflicts.ts';
 import { formatPath, type Issue } from './issue.ts';
 import type { MeshCertificate } from './mesh-certificate.ts';
@@ -39,7 +40,13 @@ export function parseDocuments(
     return { documents: [], errors: [{ file, line: 1, path: '', message: `is larger than ${LARGEST_FILE} bytes` }] };
   }
   const lines = new LineCounter();
-  const parsed = parseAllDocuments(text, { lineCounter: lines, prettyErrors: false });
+  let parsed: ReturnType<typeof parseAllDocuments>;
+  try {
+    requireShallowYaml(text);
+    parsed = parseAllDocuments(text, { lineCounter: lines, prettyErrors: false });
+  } catch {
+    return { documents: [], errors: [{ file, line: 1, path: '', message: 'is nested too deeply' }] };
+  }
   const validate = validator(adapters);
   const errors: DocumentError[] = [];
   const good = new Map<MeshCertificate, Document>();

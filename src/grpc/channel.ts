@@ -2,7 +2,7 @@ import { createSecureContext, type SecureVersion } from 'node:tls';
 import { ChannelCredentials, type ChannelOptions, Client, Metadata, type ServiceError } from '@grpc/grpc-js';
 import { MeshError } from '../mesh/error.ts';
 import { TlsCredentials } from './credentials.ts';
-import { CallStream, type DuplexStream } from './duplex.ts';
+import { CallStream, type DuplexStream, Unreadable } from './duplex.ts';
 import { GrpcError } from './error.ts';
 import { loadMethod } from './load.ts';
 
@@ -52,6 +52,9 @@ export interface Channel {
   close(): void;
 }
 
+/** What a Secret may hold, in which all that comes from a mesh must fit. */
+const LARGEST_MESSAGE = 1024 * 1024;
+
 /** Does no I/O; throws when a certificate or key does not load. */
 export function openChannel(target: ChannelTarget): Channel {
   const address = target.address.startsWith('unix:') ? target.address : `dns:${target.address}`;
@@ -62,6 +65,7 @@ export function openChannel(target: ChannelTarget): Channel {
     unary<Response extends object>(request: object, options: CallOptions & { deadlineMs: number }) {
       const { method, signal, deadlineMs } = options;
       const { path, requestSerialize, responseDeserialize } = loadMethod(method);
+      const deserialize = Unreadable.instead(responseDeserialize);
       return new Promise<Response>((resolve, reject) => {
         if (signal?.aborted) return reject(signal.reason);
         const deadline = Date.now() + deadlineMs;
@@ -69,13 +73,14 @@ export function openChannel(target: ChannelTarget): Channel {
           signal?.removeEventListener('abort', abort);
           running.delete(cancel);
           if (error) reject(GrpcError.from(error));
+          else if (response instanceof Unreadable) reject(GrpcError.unreadable(response.cause));
           else resolve(response as Response);
         };
         const metadata = metadataOf(options);
         const call = client.makeUnaryRequest(
           path,
           requestSerialize,
-          responseDeserialize,
+          deserialize,
           request,
           metadata,
           { deadline },
@@ -95,11 +100,12 @@ export function openChannel(target: ChannelTarget): Channel {
       options: CallOptions & { readonly request?: Request | undefined },
     ) {
       const method = loadMethod(options.method);
-      const { path, requestSerialize, responseDeserialize } = method;
+      const { path, requestSerialize } = method;
+      const deserialize = Unreadable.instead(method.responseDeserialize);
       const metadata = metadataOf(options);
       const call = method.requestStream
-        ? client.makeBidiStreamRequest(path, requestSerialize, responseDeserialize, metadata)
-        : client.makeServerStreamRequest(path, requestSerialize, responseDeserialize, options.request ?? {}, metadata);
+        ? client.makeBidiStreamRequest(path, requestSerialize, deserialize, metadata)
+        : client.makeServerStreamRequest(path, requestSerialize, deserialize, options.request ?? {}, metadata);
       const cancel = () => stream.close();
       const stream = new CallStream<Request, Response>(call, options.signal, () => running.delete(cancel));
       running.add(cancel);
@@ -132,6 +138,7 @@ function optionsOf({ tls, keepalive }: ChannelTarget): ChannelOptions {
     'grpc.use_local_subchannel_pool': 1,
     'grpc.enable_retries': 0,
     'grpc.max_reconnect_backoff_ms': 30_000,
+    'grpc.max_receive_message_length': LARGEST_MESSAGE,
     ...(tls?.serverName === undefined ? {} : { 'grpc.default_authority': tls.serverName }),
     ...(keepalive === undefined
       ? {}

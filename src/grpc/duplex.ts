@@ -16,6 +16,25 @@ export interface DuplexStream<Request, Response> extends AsyncIterable<Response>
 
 type Call = ClientReadableStream<unknown> & Partial<Pick<ClientDuplexStream<unknown, unknown>, 'write' | 'end'>>;
 
+/** Stands for a message that could not be decoded: what a deserializer throws would pass for the server's failure. */
+export class Unreadable {
+  readonly cause: unknown;
+
+  constructor(cause: unknown) {
+    this.cause = cause;
+  }
+
+  static instead(deserialize: (bytes: Buffer) => object): (bytes: Buffer) => object {
+    return (bytes) => {
+      try {
+        return deserialize(bytes);
+      } catch (cause) {
+        return new Unreadable(cause);
+      }
+    };
+  }
+}
+
 type Outcome = { readonly error?: unknown };
 
 /** Takes one message at a time from the call, so that a slow reader slows the server down. */
@@ -36,16 +55,16 @@ export class CallStream<Request, Response> implements DuplexStream<Request, Resp
       signal?.removeEventListener('abort', abort);
       onSettled();
     };
-    call.on('data', (message: Response) => {
-      this.#messages.push(message);
+    call.on('data', (message: Response | Unreadable) => {
       call.pause();
+      this.#take(message);
       this.#wake?.();
     });
     call.on('end', () => this.#finish({}));
     call.on('error', (error: unknown) => {
       // What came before the failure and waits behind the pause still counts.
       for (let message = call.read(); message !== null && !this.#outcome; message = call.read()) {
-        this.#messages.push(message as Response);
+        this.#take(message as Response | Unreadable);
       }
       this.#finish({ error: asGrpcError(error) });
     });
@@ -64,6 +83,11 @@ export class CallStream<Request, Response> implements DuplexStream<Request, Resp
   close(): void {
     this.#messages.length = 0;
     this.#finish({});
+  }
+
+  #take(message: Response | Unreadable): void {
+    if (message instanceof Unreadable) this.#finish({ error: GrpcError.unreadable(message.cause) });
+    else this.#messages.push(message);
   }
 
   /** The first outcome stands: what comes after a cancel is its echo. */

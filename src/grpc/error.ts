@@ -1,8 +1,11 @@
 import { type Metadata, type ServiceError, status } from '@grpc/grpc-js';
 import { localCause } from '../mesh/local-cause.ts';
 
-/** How far a failed call came: no connection, no trust, or an answer (or a break) from the other side. */
-export type Reach = 'unconnected' | 'untrusted' | 'answered';
+/**
+ * How far a failed call came: no connection, no trust, an answer (or a break) from the other side, or an answer that
+ * cannot be read.
+ */
+export type Reach = 'unconnected' | 'untrusted' | 'answered' | 'unreadable';
 
 /**
  * A call that failed, with the status of the call; adapters map it to their own error, one table each. Whoever is
@@ -21,10 +24,15 @@ export class GrpcError extends Error {
   readonly #trailers: Readonly<Record<string, string>>;
   readonly reach: Reach;
 
-  constructor(code: number, details: string, options: { cause?: unknown; trailers?: Metadata | undefined } = {}) {
+  constructor(
+    code: number,
+    details: string,
+    options: { cause?: unknown; trailers?: Metadata | undefined; unreadable?: string } = {},
+  ) {
     const name = status[code] ?? `status ${code}`;
-    const reach = code === status.UNAVAILABLE ? reachOf(details) : 'answered';
-    const cause = reach !== 'answered' || OF_TRANSPORT.test(details) ? localCause(details) : undefined;
+    const reach = options.unreadable === undefined ? reachOf(code, details) : 'unreadable';
+    const fromHere = reach !== 'answered' || OF_TRANSPORT.test(details);
+    const cause = options.unreadable ?? (fromHere ? (localCause(details) ?? limitOf(reach)) : undefined);
     const said = cause === undefined ? name : `${name} (${cause})`;
     super(said, options.cause === undefined ? undefined : { cause: options.cause });
     this.status = code;
@@ -48,16 +56,29 @@ export class GrpcError extends Error {
   static from(error: ServiceError): GrpcError {
     return new GrpcError(error.code, error.details, { trailers: error.metadata });
   }
+
+  /** For an answer that came and is no message of this protocol, or one beyond the limits. */
+  static unreadable(cause: unknown): GrpcError {
+    const why = cause instanceof RangeError ? cause.message : 'an answer that cannot be decoded';
+    return new GrpcError(status.INTERNAL, why, { cause, unreadable: why });
+  }
 }
 
 /** How grpc-js begins what it says of a call that was connected and broke. */
 const OF_TRANSPORT = /^(Received |Connection dropped|Stream refused|read E|Response message|Error parsing)/;
 
-/** grpc-js tells a connection failure only in prose; this is the one place that reads it. */
-function reachOf(details: string): Reach {
+/** Of grpc-js itself: the answer exceeds what a message may have. */
+const TOO_LARGE = /^Received message (larger than max|that decompresses)/;
+
+/** grpc-js tells such failures only in prose; this is the one place that reads it. */
+function reachOf(code: number, details: string): Reach {
+  if (code === status.RESOURCE_EXHAUSTED) return TOO_LARGE.test(details) ? 'unreadable' : 'answered';
+  if (code !== status.UNAVAILABLE) return 'answered';
   if (!/^(No connection established|Name resolution failed|Failed to connect)/.test(details)) return 'answered';
   return /certificate|altnames|SSL|TLS|wrong version number|alert/i.test(details) ? 'untrusted' : 'unconnected';
 }
+
+const limitOf = (reach: Reach) => (reach === 'unreadable' ? 'a message over the limit' : undefined);
 
 function textOf(metadata: Metadata | undefined): Record<string, string> {
   const entries = Object.entries(metadata?.getMap() ?? {});

@@ -1,5 +1,7 @@
 import { fromJSON, type PackageDefinition } from '@grpc/proto-loader';
 import descriptors from './gen/protos.json' with { type: 'json' };
+import { messageShape, responseShape } from './shape.ts';
+import { checkFields } from './wire.ts';
 
 /** Encodes and decodes one message; also for what travels inside a google.protobuf.Any. */
 export interface MessageType<T> {
@@ -41,28 +43,39 @@ export function loadService(name: string): Readonly<Record<string, Method>> {
   return service as unknown as Record<string, Method>;
 }
 
-/** `package.Service/Method`. */
+/** `package.Service/Method`. An answer of too many fields is refused with a RangeError before it is decoded. */
 export function loadMethod(fullName: string): Method {
   const [service = '', method = ''] = fullName.split('/');
   const found = loadService(service)[method];
   if (!found) throw new TypeError(`${service} has no method ${method}`);
-  return found;
+  const shape = responseShape(service, method);
+  return {
+    ...found,
+    responseDeserialize: (bytes) => {
+      checkFields(bytes, shape);
+      return found.responseDeserialize(bytes);
+    },
+  };
 }
 
 /**
- * Field names as in the .proto, 64-bit integers as decimal strings, enums by name, bytes as Buffer, absent fields
+ * Bytes of too many fields are refused with a RangeError before they are decoded. Field names as in the .proto, 64-bit integers as decimal strings, enums by name, bytes as Buffer, absent fields
  * at their defaults, and the name of the member that is set under each oneof's name. Only google.protobuf.Value
  * is in camelCase.
  */
 export function messageType<T extends object>(name: string): MessageType<T> {
   const type = lookUp(name);
   if (!('serialize' in type && typeof type.serialize === 'function')) throw new TypeError(`${name} is not a message`);
+  const shape = messageShape(name);
   const { serialize, deserialize } = type as unknown as {
     serialize: (message: object) => Buffer;
     deserialize: (bytes: Buffer) => object;
   };
   return {
     encode: (message) => serialize(message),
-    decode: (bytes) => deserialize(Buffer.from(bytes)) as T,
+    decode: (bytes) => {
+      checkFields(bytes, shape);
+      return deserialize(Buffer.from(bytes)) as T;
+    },
   };
 }

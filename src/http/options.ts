@@ -7,6 +7,8 @@ export interface HttpOptions {
   readonly host: string;
   /** 0 takes a free one. */
   readonly port: number;
+  /** Host names beside addresses and names of the cluster; see `isOwnHost`. */
+  readonly allowedHosts?: readonly string[] | undefined;
   readonly version: string;
   readonly source: StatusSource;
   health(): AgentHealth;

@@ -1,7 +1,9 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { type AddressInfo, createServer as createNetServer } from 'node:net';
+import { Connections } from './connections.ts';
 import { EventStreams } from './events.ts';
 import { SECURITY_HEADERS } from './headers.ts';
+import { isOwnHost } from './hosts.ts';
 import type { HttpOptions } from './options.ts';
 import { ICON, SCRIPT, STYLE } from './page/gen/assets.ts';
 import { renderPage } from './page/page.ts';
@@ -13,39 +15,68 @@ export interface HttpServer {
   stop(): Promise<void>;
 }
 
-/** Scrapers, probes and a few dozen open pages; more is a leak or an attack. */
-const MOST_CONNECTIONS = 256;
+/** An answer is a few milliseconds away; whoever sends or reads nothing for so long is gone, or holds a place. */
+const IDLE_MS = 10_000;
+const HEADERS_MS = 5_000;
+const REQUEST_MS = 10_000;
+/** Answers that are made later than the probes that came with their requests. */
+const MOST_WAITING = 64;
 
 /**
- * The read-only face: GET and HEAD alone, no key material, nothing that changes anything. Routes: `/` (page),
- * `/healthz`, `/readyz`, `/metrics`, `/api/status`, `/events` (SSE).
+ * The read-only HTTP server: GET and HEAD alone, no key material, nothing that changes anything. Routes: `/` (page),
+ * `/healthz`, `/readyz`, `/metrics`, `/api/status`, `/events` (SSE). Probes are answered at once, whatever the others
+ * ask for or leave unread.
  */
 export async function startHttp(options: HttpOptions): Promise<HttpServer> {
   const streams = new EventStreams(options);
-  const routes = routesOf(options, streams);
-  const server = createServer({ headersTimeout: 10_000, requestTimeout: 10_000 }, (request, response) => {
+  const server = createServer({
+    headersTimeout: HEADERS_MS,
+    requestTimeout: REQUEST_MS,
+    keepAliveTimeout: IDLE_MS,
+    connectionsCheckingInterval: 1_000,
+  });
+  server.timeout = IDLE_MS;
+  const connections = new Connections();
+  const listener = createNetServer({ allowHalfOpen: true, noDelay: true }, (raw) => {
+    server.emit('connection', connections.accept(raw));
+  });
+  const routes = routesOf(options, streams, connections);
+  const turns = new Turns();
+  const work = (request: IncomingMessage, response: ServerResponse, route: Route) => {
     try {
-      serve(routes, request, response);
+      route(request, response);
     } catch (error) {
       options.log.error({ err: error, path: pathOf(request) }, 'cannot answer a request');
       if (response.headersSent) response.destroy();
       else answer(response, 500, 'text/plain', 'internal error\n');
     }
+  };
+  server.on('request', (request, response) => {
+    response.on('error', () => {});
+    if (!connections.admits(response)) return;
+    const path = pathOf(request);
+    const route =
+      path === HEALTH || isOwnHost(request.headers.host, options.allowedHosts ?? [])
+        ? routeOf(routes, request)
+        : misdirected;
+    if (PROBES.has(path) || !routes.has(path)) work(request, response, route);
+    else if (!turns.take(() => response.destroyed || work(request, response, route))) busy(response);
   });
-  server.maxConnections = MOST_CONNECTIONS;
   await new Promise<void>((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(options.port, options.host, () => resolve());
+    listener.once('error', reject);
+    listener.listen(options.port, options.host, () => resolve());
   });
-  const { port } = server.address() as AddressInfo;
+  const { port } = listener.address() as AddressInfo;
   const host = options.host.includes(':') ? `[${options.host}]` : options.host;
   return {
     port,
     url: `http://${host}:${port}`,
     stop() {
       streams.close();
-      const closed = new Promise<void>((resolve) => server.close(() => resolve()));
-      server.closeAllConnections();
+      const closed = new Promise<void>((resolve) => listener.close(() => resolve()));
+      connections.close();
+      // It listens nowhere itself; this ends its check for late requests.
+      server.close();
       return closed;
     },
   };
@@ -53,55 +84,111 @@ export async function startHttp(options: HttpOptions): Promise<HttpServer> {
 
 type Route = (request: IncomingMessage, response: ServerResponse) => void;
 
-function routesOf(options: HttpOptions, streams: EventStreams): ReadonlyMap<string, Route> {
+const HEALTH = '/healthz';
+const READY = '/readyz';
+/** What kubelet asks for; small and made at once. */
+const PROBES = new Set([HEALTH, READY]);
+
+/** One answer a turn of the event loop: between two, whatever else is due comes first. */
+class Turns {
+  readonly #waiting: (() => unknown)[] = [];
+
+  /** False where too many wait already. */
+  take(work: () => unknown): boolean {
+    if (this.#waiting.length >= MOST_WAITING) return false;
+    this.#waiting.push(work);
+    if (this.#waiting.length === 1) setImmediate(this.#next);
+    return true;
+  }
+
+  readonly #next = (): void => {
+    this.#waiting[0]?.();
+    this.#waiting.shift();
+    if (this.#waiting.length > 0) setImmediate(this.#next);
+  };
+}
+
+function routesOf(options: HttpOptions, streams: EventStreams, connections: Connections): ReadonlyMap<string, Route> {
   const { source, clock, version } = options;
-  const json = (response: ServerResponse, status: number, body: unknown) =>
-    answer(response, status, 'application/json', `${JSON.stringify(body, null, 2)}\n`);
+  const large = (response: ServerResponse, type: string, make: () => string) => {
+    if (!connections.hasRoom) return busy(response);
+    const body = make();
+    connections.sends(body.length, response);
+    answer(response, 200, type, body);
+  };
   const state = () => ({ ...readiness(options.health(), source.all()), version, now: clock.now() });
 
   return new Map<string, Route>([
-    ['/healthz', (_, response) => answer(response, 200, 'text/plain', 'ok\n')],
+    [HEALTH, (_, response) => answer(response, 200, 'text/plain', 'ok\n')],
     [
-      '/readyz',
+      READY,
       (_, response) => {
-        const body = readiness(options.health(), source.all());
-        json(response, body.ready ? 200 : 503, body);
+        const body = readiness(options.health(), connections.hasRoom ? source.all() : []);
+        const text = jsonOf(body);
+        connections.sends(text.length, response);
+        answer(response, body.ready ? 200 : 503, 'application/json', text);
       },
     ],
     [
       '/metrics',
       (request, response) => {
         if (acceptsOpenMetrics(request)) {
-          answer(response, 200, 'application/openmetrics-text; version=1.0.0', options.metrics.expose('openmetrics'));
-        } else answer(response, 200, 'text/plain; version=0.0.4', options.metrics.expose());
+          const type = 'application/openmetrics-text; version=1.0.0';
+          large(response, type, () => options.metrics.expose('openmetrics'));
+        } else large(response, 'text/plain; version=0.0.4', () => options.metrics.expose());
       },
     ],
     [
       '/api/status',
       (_, response) => {
         const { now, ...rest } = state();
-        json(response, 200, { ...rest, time: new Date(now).toISOString(), certificates: source.all() });
+        const body = { ...rest, time: new Date(now).toISOString(), certificates: source.all() };
+        large(response, 'application/json', () => jsonOf(body));
       },
     ],
-    ['/events', (request, response) => streams.open(request, response)],
-    ['/', (_, response) => answer(response, 200, 'text/html', renderPage(source.all(), state()))],
+    [
+      '/events',
+      (request, response) => {
+        connections.streams(response);
+        streams.open(request, response);
+      },
+    ],
+    ['/', (_, response) => large(response, 'text/html', () => renderPage(source.all(), state()))],
     ['/page.css', (_, response) => answer(response, 200, 'text/css', STYLE)],
     ['/page.js', (_, response) => answer(response, 200, 'text/javascript', SCRIPT)],
     ['/icon.svg', (_, response) => answer(response, 200, 'image/svg+xml', ICON)],
   ]);
 }
 
-function serve(routes: ReadonlyMap<string, Route>, request: IncomingMessage, response: ServerResponse): void {
+function routeOf(routes: ReadonlyMap<string, Route>, request: IncomingMessage): Route {
   const route = routes.get(pathOf(request));
   if (!route) {
-    answer(response, 404, 'text/plain', `no such page; there are ${[...routes.keys()].join(' ')}\n`);
-  } else if (request.method !== 'GET' && request.method !== 'HEAD') {
+    return (_, response) =>
+      answer(response, 404, 'text/plain', `no such page; there are ${[...routes.keys()].join(' ')}\n`);
+  }
+  if (request.method === 'GET' || request.method === 'HEAD') return route;
+  return (_, response) => {
     response.setHeader('Allow', 'GET, HEAD');
     answer(response, 405, 'text/plain', 'read-only: GET and HEAD\n');
-  } else {
-    route(request, response);
-  }
+  };
 }
+
+/** What the client is told, with a code of docs/errors.md. */
+function refuse(response: ServerResponse, status: number, code: string, message: string): void {
+  answer(response, status, 'text/plain', `${code}: ${message}\n`);
+}
+
+const FOREIGN_HOST =
+  'this host name is not served here; use an IP address or the name of the Service, or start the agent with --allowed-hosts';
+
+const misdirected: Route = (_, response) => refuse(response, 421, 'ERR_HTTP_HOST', FOREIGN_HOST);
+
+function busy(response: ServerResponse): void {
+  response.setHeader('Retry-After', '1');
+  refuse(response, 503, 'ERR_HTTP_BUSY', 'others have not read their answers yet; try again');
+}
+
+const jsonOf = (body: unknown): string => `${JSON.stringify(body, null, 2)}\n`;
 
 function answer(response: ServerResponse, status: number, type: string, body: string): void {
   const charset = type.includes('json') ? '' : '; charset=utf-8';

@@ -269,7 +269,7 @@ describe('the Kubernetes client', { timeout: 60_000 }, () => {
     const absent = connect({ kubeconfig: '/nonexistent/kubeconfig', userAgent: 'x/1' });
     assert.match(
       (await failing(absent.get(REF))).message,
-      /^cannot read the kubeconfig \/nonexistent\/kubeconfig: no such file or directory; set KUBECONFIG/,
+      /^the kubeconfig \/nonexistent\/kubeconfig does not exist; set KUBECONFIG/,
     );
     const api = await startKubeApi();
     const other = connect({ kubeconfigText: api.kubeconfig(), context: 'prod', userAgent: 'x/1' });

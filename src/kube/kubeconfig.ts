@@ -1,9 +1,8 @@
-import { open } from 'node:fs/promises';
 import { delimiter, dirname, resolve } from 'node:path';
-import { getSystemErrorMap } from 'node:util';
 import type { KubeConfig, User } from '@kubernetes/client-node';
 import { parse } from 'yaml';
-import { KubeconfigError } from './error.ts';
+import { KubeconfigError, KubeError } from './error.ts';
+import { FileError, readRegularFile } from './regular-file.ts';
 
 export interface KubeConfigChoice {
   /** Path of a file. */
@@ -15,6 +14,20 @@ export interface KubeConfigChoice {
 
 /** Where client-node points when it found no configuration at all. */
 const NOTHING_FOUND = 'http://localhost:8080';
+
+/** For the start of a long-lived process: without a kubeconfig that can be used there is nothing to try again. */
+export async function requireKubeconfig(choice: KubeConfigChoice): Promise<void> {
+  try {
+    const cluster = (await kubeConfigLoader(choice)()).getCurrentCluster();
+    if (!cluster)
+      throw new KubeconfigError('the kubeconfig has no current context with a cluster; name one with --context');
+    if (!URL.canParse(cluster.server))
+      throw new KubeconfigError('the server of the kubeconfig is not a URL; correct it');
+  } catch (cause) {
+    if (!(cause instanceof KubeconfigError)) throw cause;
+    throw new KubeError('ERR_KUBE_CONFIG', cause.message, { status: 0, cause });
+  }
+}
 
 /**
  * Reads the kubeconfig at each call. The library is loaded at the first, since that takes most of a start. Throws
@@ -87,21 +100,11 @@ const LARGEST = 16 * 1024 * 1024;
 /** Of several files, those that are absent are left out, as kubectl does. */
 async function textOf(path: string, mayBeAbsent: boolean): Promise<string | undefined> {
   try {
-    await using file = await open(path);
-    const parts: Buffer[] = [];
-    let size = 0;
-    for await (const part of file.createReadStream({ autoClose: false })) {
-      size += part.length;
-      if (size > LARGEST) throw new KubeconfigError(`${path} is too large to be a kubeconfig`);
-      parts.push(part);
-    }
-    return Buffer.concat(parts).toString();
+    return await readRegularFile(path, LARGEST);
   } catch (error) {
-    if (error instanceof KubeconfigError) throw error;
-    const { code, errno = 0 } = error as NodeJS.ErrnoException;
-    if (mayBeAbsent && code === 'ENOENT') return undefined;
-    const [, reason] = getSystemErrorMap().get(errno) ?? [code, 'this is not a path'];
-    throw new KubeconfigError(`cannot read the kubeconfig ${path}: ${reason}; set KUBECONFIG or pass --kubeconfig`);
+    if (!(error instanceof FileError)) throw error;
+    if (mayBeAbsent && error.isAbsent) return undefined;
+    throw new KubeconfigError(`the kubeconfig ${path} ${error.message}; set KUBECONFIG or pass --kubeconfig`);
   }
 }
 

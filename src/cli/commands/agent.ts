@@ -65,6 +65,11 @@ const flags = {
     '--listen <host:port>',
     '/healthz, /readyz, /metrics and the status page; "off" for none (default: 127.0.0.1:9464 outside a cluster, :9464 in one)',
   ).helpGroup(WHERE),
+  allowedHosts: list(
+    '--allowed-hosts <list>',
+    'Host names by which the HTTP server may be reached, such as meshcert.example.com or *.example.com, beside IP ' +
+      'addresses, localhost and names of Services',
+  ).helpGroup(WHERE),
   gatewayDiagnostics: parsed(
     '--gateway-diagnostics <list>',
     "Where the gateway shows what it uses: Emissary's diagnostics (http://POD:8877) or, in its pod, Envoy's admin " +
@@ -106,7 +111,8 @@ export const agent = declare({
       line: 'meshcert agent --config mesh.yaml --once --dry-run',
     },
   ],
-  exitCodes: '0  it was asked to stop, or with --once everything is published\n1  it failed\n2  wrong usage',
+  exitCodes:
+    '0  it was asked to stop, or with --once everything is published\n1  it failed, or could not read its kubeconfig or --config at the start\n2  wrong usage',
   run: async ({ flags }, io) => {
     (await import('../heap.ts')).keepHeapSmall();
     return (await import('../agent.ts')).runAgent(flags, io);

@@ -35,6 +35,9 @@ args:
   {{- with .Values.gatewayDiagnostics }}
   - --gateway-diagnostics={{ . }}
   {{- end }}
+  {{- with .Values.allowedHosts }}
+  - --allowed-hosts={{ join "," . }}
+  {{- end }}
   {{- with .Values.extraArgs }}{{ toYaml . | nindent 2 }}{{ end }}
 env:
   - name: POD_NAME

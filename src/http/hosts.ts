@@ -1,0 +1,25 @@
+import { isIP } from 'node:net';
+
+/** Names that nobody can register: of this machine, of the cluster's Services and pods. */
+const LOCAL_SUFFIXES = ['.localhost', '.svc', '.cluster.local'];
+
+/**
+ * Whether a request for this Host header is meant for this server. A page of somebody else whose name was made to lead
+ * here (DNS rebinding) sends its own name; whoever comes by an IP address, by a name without dots or by the name of a
+ * Service in the cluster does not. `allowed` has further names, or `*.example.com` for all below one.
+ */
+export function isOwnHost(header: string | undefined, allowed: readonly string[]): boolean {
+  // Only HTTP/1.0 may omit it, which no browser speaks.
+  if (header === undefined || header === '') return true;
+  const host = hostOf(header);
+  if (host === undefined) return false;
+  if (isIP(host) !== 0 || !host.includes('.')) return true;
+  if (LOCAL_SUFFIXES.some((suffix) => host.endsWith(suffix))) return true;
+  return allowed.some((name) => (name.startsWith('*.') ? host.endsWith(name.slice(1)) : host === name));
+}
+
+/** In lower case, without port, brackets and final dot; undefined for what is no host. */
+function hostOf(header: string): string | undefined {
+  const match = /^(?:\[([0-9a-fA-F:.]+)\]|([-A-Za-z0-9_.]+))(?::\d{1,5})?$/.exec(header);
+  return (match?.[1] ?? match?.[2])?.toLowerCase().replace(/\.$/, '');
+}

@@ -1,0 +1,26 @@
+/** No network cuts its packets smaller; each piece costs microseconds, however small it is. */
+const LEAST_PIECE = 256;
+/** Of an answer that is written field by field. */
+const SMALL_PIECES = 1024;
+
+/**
+ * All bytes of a stream, or undefined when there are more than `most`, or far more pieces than so many bytes need; the
+ * rest is not read then. Each piece is copied and none is held, so that small ones take no more memory than large ones.
+ */
+export async function bounded(stream: AsyncIterable<Uint8Array>, most: number): Promise<Buffer | undefined> {
+  let bytes = Buffer.allocUnsafe(0);
+  let size = 0;
+  let pieces = SMALL_PIECES + most / LEAST_PIECE;
+  for await (const piece of stream) {
+    pieces -= 1;
+    if (size + piece.length > most || pieces < 0) return undefined;
+    if (size + piece.length > bytes.length) {
+      const larger = Buffer.allocUnsafe(Math.min(most, Math.max(16_384, 2 * (size + piece.length))));
+      bytes.copy(larger, 0, 0, size);
+      bytes = larger;
+    }
+    bytes.set(piece, size);
+    size += piece.length;
+  }
+  return bytes.subarray(0, size);
+}

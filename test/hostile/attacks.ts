@@ -1,0 +1,274 @@
+import { execFileSync } from 'node:child_process';
+import { createServer as createHttpServer, type ServerResponse } from 'node:http';
+import { type AddressInfo, connect, type Server, type Socket } from 'node:net';
+import { join } from 'node:path';
+import { createServer as createTlsServer } from 'node:tls';
+import { ServerCredentials } from '@grpc/grpc-js';
+import { formatCertificates } from '../../src/pki/certificate.ts';
+import { type LeafOptions, SandboxCa } from '../../src/sandbox/ca.ts';
+import { secretResource } from '../../src/sandbox/istio/sds-wire.ts';
+import { oddIdentity } from '../support/odd-identity.ts';
+import { grpcPeer, onceAborted } from './grpc-peer.ts';
+import { push, pushOf, SPIFFE_ID, sdsPeer } from './sds-peer.ts';
+
+export interface AttackWorld {
+  /** A directory that the agent may read, with `token` in it: a ServiceAccount's token of no value. */
+  readonly directory: string;
+  /** The CA in Linkerd's ConfigMap of trust roots. */
+  readonly linkerdCa: SandboxCa;
+  /** The agent's HTTP server. */
+  readonly url: URL;
+  /** Stores a MeshCertificate of this name as an older API server would: past the checks of the definition. */
+  put(name: string, spec: object): void;
+  /** Whether the status of this MeshCertificate says this. */
+  says(name: string, what: RegExp): boolean;
+  until(what: string, done: () => boolean): Promise<void>;
+}
+
+export interface Attack {
+  readonly name: string;
+  /** What the status of the attacker's MeshCertificate says in the end; absent where the attack needs none. */
+  readonly outcome?: RegExp;
+  start(world: AttackWorld): Promise<AsyncDisposable>;
+}
+
+/** The largest message that grpc-js takes unless it is told otherwise. */
+const FOUR_MIB = 4 * 1024 * 1024 - 5;
+const EMPTY_RESOURCES = (size: number) => Buffer.alloc(size - (size % 2), Buffer.from([0x12, 0x00]));
+const EMPTY_STRINGS = (size: number) => Buffer.alloc(size - (size % 2), Buffer.from([0x0a, 0x00]));
+/** What the agent closes is opened again. */
+const AGAIN_MS = 2_000;
+const UNREADABLE = /ERR_MESH_BAD_RESPONSE/;
+const ADDRESS = /ERR_CONFIG: [^"]*spec\.[a-z.]*address: /;
+
+const LINKERD_IDENTITY = 'linkerd-identity.linkerd.serviceaccount.identity.linkerd.cluster.local';
+
+const sdsSpec = (socket: string) => ({ istio: { sds: { socket } } });
+const named = (filename: string) =>
+  push([
+    secretResource({ name: 'ROOTCA', validation_context: { trusted_ca: { filename } } }),
+    secretResource({
+      name: 'default',
+      tls_certificate: { certificate_chain: { filename }, private_key: { filename } },
+    }),
+  ]);
+
+export const ATTACKS: readonly Attack[] = [
+  sds('sds-empty-resources', UNREADABLE, () => EMPTY_RESOURCES(FOUR_MIB)),
+  sds('sds-empty-resources-1m', UNREADABLE, () => EMPTY_RESOURCES(1024 * 1024)),
+  sds('sds-file-dev-zero', /ERR_MESH_CONFIG/, () => named('/dev/zero')),
+  sds('sds-file-pipe', /ERR_MESH_CONFIG/, (directory) => {
+    const pipe = join(directory, 'pipe');
+    execFileSync('mkfifo', [pipe]);
+    return named(pipe);
+  }),
+  sds('sds-file-directory', /ERR_MESH_CONFIG/, (directory) => named(directory)),
+  http('consul-nested-json', (answer) => answer.end('['.repeat(4_000_000))),
+  http('consul-many-values', (answer) => answer.end(`{"TrustDomain":"x","Roots":[${'{},'.repeat(1_300_000)}{}]}`)),
+  http('consul-single-bytes', (answer) => {
+    // One byte a chunk: each would be an object of its own.
+    const chunk = Buffer.from('1\r\n \r\n'.repeat(10_000));
+    answer.writeHead(200);
+    answer.flushHeaders();
+    const { socket } = answer;
+    const more = () => {
+      while (socket?.writable && socket.write(chunk));
+    };
+    socket?.on('drain', more);
+    more();
+  }),
+  {
+    name: 'istio-ca-empty-strings',
+    outcome: UNREADABLE,
+    async start({ directory, put }) {
+      const ca = SandboxCa.root();
+      const peer = await grpcPeer({
+        path: '/istio.v1.auth.IstioCertificateService/CreateCertificate',
+        requestStream: false,
+        responseStream: false,
+        credentials: credentialsOf(ca, { ips: ['127.0.0.1'] }),
+        answers: () => [EMPTY_STRINGS(FOUR_MIB)],
+      });
+      const root = { inline: ca.root.pem };
+      const config = { address: `127.0.0.1:${peer.port}`, tokenFile: join(directory, 'token'), root };
+      put('istio-ca-empty-strings', { istio: { id: SPIFFE_ID, ca: config } });
+      return peer;
+    },
+  },
+  {
+    name: 'linkerd-empty-certificates',
+    outcome: UNREADABLE,
+    async start({ directory, linkerdCa, put }) {
+      const peer = await grpcPeer({
+        path: '/io.linkerd.proxy.identity.Identity/Certify',
+        requestStream: false,
+        responseStream: false,
+        credentials: credentialsOf(linkerdCa, { dns: [LINKERD_IDENTITY] }),
+        answers: () => [Buffer.alloc(1024 * 1024, Buffer.from([0x12, 0x00]))],
+      });
+      const linkerd = {
+        tokenFile: join(directory, 'token'),
+        address: `127.0.0.1:${peer.port}`,
+        trustDomain: 'cluster.local',
+        clusterDomain: 'cluster.local',
+      };
+      put('linkerd-empty-certificates', { linkerd });
+      return peer;
+    },
+  },
+  {
+    name: 'consul-grpc-empty-roots',
+    outcome: UNREADABLE,
+    async start({ put }) {
+      const peer = await grpcPeer({
+        path: '/hashicorp.consul.connectca.ConnectCAService/WatchRoots',
+        requestStream: false,
+        responseStream: true,
+        async *answers(signal) {
+          yield Buffer.alloc(FOUR_MIB - (FOUR_MIB % 2), Buffer.from([0x1a, 0x00]));
+          await onceAborted(signal);
+        },
+      });
+      const grpc = { addresses: [`127.0.0.1:${peer.port}`], plaintext: true };
+      put('consul-grpc-empty-roots', { consul: { datacenter: 'dc1', grpc } });
+      return peer;
+    },
+  },
+  probed('probe-odd-certificate', /ERR_PROBE_UPSTREAM_UNTRUSTED/, async () => {
+    const { key, cert } = await oddIdentity();
+    const server = createTlsServer({ key, cert, requestCert: true, rejectUnauthorized: false });
+    server.on('tlsClientError', () => {});
+    return server;
+  }),
+  probed('probe-port', ADDRESS, undefined, 'h:99999'),
+  refused('consul-port', { consul: { http: { address: 'http://h:99999' } } }),
+  refused('consul-bracket', { consul: { http: { address: 'http://[' } } }),
+  flood('http-kept-alive', 300, (socket) => socket.write('GET /readyz HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n')),
+  flood('http-pipelined', 200, (socket) => {
+    socket.pause();
+    socket.write('GET /metrics HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n'.repeat(2_000));
+  }),
+  flood('http-half-headers', 300, (socket) => socket.write('GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ')),
+];
+
+function credentialsOf(ca: SandboxCa, names: LeafOptions): ServerCredentials {
+  const { key, chain } = ca.identity({ ...names, lifetimeMs: 3_600_000 });
+  const keys = { private_key: Buffer.from(key.toPem()), cert_chain: Buffer.from(formatCertificates(chain)) };
+  return ServerCredentials.createSsl(null, [keys]);
+}
+
+function sds(name: string, outcome: RegExp, message: (directory: string) => Buffer): Attack {
+  return {
+    name,
+    outcome,
+    async start({ directory, put }) {
+      const socket = join(directory, `${name}.sock`);
+      const bytes = message(directory);
+      const peer = await sdsPeer(socket, async function* (signal) {
+        yield bytes;
+        await onceAborted(signal);
+      });
+      put(name, sdsSpec(socket));
+      return peer;
+    },
+  };
+}
+
+/** A Consul agent of loopback whose every answer is this. */
+function http(name: string, answer: (response: ServerResponse) => void): Attack {
+  return {
+    name,
+    outcome: UNREADABLE,
+    async start({ put }) {
+      const server = createHttpServer((_, response) => answer(response.on('error', () => {})));
+      const port = await listening(server);
+      put(name, { consul: { http: { address: `http://127.0.0.1:${port}` } } });
+      return { [Symbol.asyncDispose]: () => closed(server) };
+    },
+  };
+}
+
+/** A leaf under a new root waits for what the probed upstream says of it. */
+function probed(name: string, outcome: RegExp, open: (() => Promise<Server>) | undefined, at?: string): Attack {
+  return {
+    name,
+    outcome,
+    async start({ directory, put, says, until }) {
+      const server = await open?.();
+      const address = at ?? `127.0.0.1:${server && (await listening(server))}`;
+      const [old, next] = [SandboxCa.root(), SandboxCa.root()];
+      let rotate = () => {};
+      const rotated = new Promise<void>((resolve) => {
+        rotate = resolve;
+      });
+      const socket = join(directory, `${name}.sock`);
+      const peer = await sdsPeer(socket, async function* (signal) {
+        yield pushOf(old, [old.root], '1');
+        await Promise.race([rotated, onceAborted(signal)]);
+        yield pushOf(next, [old.root, next.root], '2');
+        await onceAborted(signal);
+      });
+      put(name, { ...sdsSpec(socket), trust: { hold: '1h' }, probe: { address } });
+      await until(`${name} to be published or refused`, () => says(name, ADDRESS) || says(name, /"fingerprint"/));
+      rotate();
+      return {
+        async [Symbol.asyncDispose]() {
+          await peer[Symbol.asyncDispose]();
+          if (server) await closed(server);
+        },
+      };
+    },
+  };
+}
+
+function refused(name: string, spec: object): Attack {
+  return {
+    name,
+    outcome: ADDRESS,
+    async start({ put }) {
+      put(name, spec);
+      return { async [Symbol.asyncDispose]() {} };
+    },
+  };
+}
+
+/** So many connections, opened again when the agent closes them, for as long as the attack lasts. */
+function flood(name: string, connections: number, begin: (socket: Socket) => void): Attack {
+  return {
+    name,
+    async start({ url }) {
+      const sockets = new Set<Socket>();
+      let over = false;
+      const open = () => {
+        if (over) return;
+        const socket = connect(Number(url.port), url.hostname, () => begin(socket));
+        sockets.add(socket);
+        socket.on('error', () => {});
+        socket.once('close', () => {
+          sockets.delete(socket);
+          setTimeout(open, AGAIN_MS).unref();
+        });
+      };
+      for (let n = 0; n < connections; n++) open();
+      return {
+        async [Symbol.asyncDispose]() {
+          over = true;
+          for (const socket of sockets) socket.destroy();
+        },
+      };
+    },
+  };
+}
+
+function listening(server: Server): Promise<number> {
+  return new Promise((resolve) => server.listen(0, '127.0.0.1', () => resolve((server.address() as AddressInfo).port)));
+}
+
+function closed(server: Server & { closeAllConnections?(): void }): Promise<void> {
+  return new Promise((resolve) => {
+    server.close(() => resolve());
+    server.closeAllConnections?.();
+    server.unref();
+    resolve();
+  });
+}

@@ -1,0 +1,80 @@
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { bundle } from '../../scripts/build.ts';
+import { AgentProcess } from './agent-process.ts';
+import { ATTACKS } from './attacks.ts';
+import { siege } from './siege.ts';
+
+/** The limit of a small pod. */
+const CEILING_MIB = 192;
+
+let directory: string;
+let file: string;
+
+before(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'meshcert-hostile-'));
+  file = await bundle(join(directory, 'meshcert.js'));
+});
+
+after(() => rm(directory, { recursive: true, force: true }));
+
+describe('everything that peers, files and clients can do at once', () => {
+  it('leaves the agent alive, small and answering, each failure with its code, and another certificate rotating', async () => {
+    const result = await siege({ bundle: file, attacks: ATTACKS, rotations: 3, patienceMs: 90_000 });
+    assert.ok(result.survived, result.stderr);
+    assert.deepEqual(result.missing, []);
+    assert.ok(result.rotations >= 3);
+    if (result.peakMiB !== undefined) assert.ok(result.peakMiB < CEILING_MIB, `${Math.round(result.peakMiB)} MiB`);
+  });
+});
+
+describe('an agent that cannot begin', () => {
+  const at = (name: string) => join(directory, name);
+  const start = (args: readonly string[]) => new AgentProcess(file, ['agent', '--listen', 'off', ...args]);
+
+  it('exits with 1 and a code when the kubeconfig is missing or of no use', async () => {
+    await writeFile(at('empty'), 'apiVersion: v1\nkind: Config\n');
+    await mkdir(at('a-directory'), { recursive: true });
+    for (const [args, why] of [
+      [['--kubeconfig', at('absent')], /ERR_KUBE_CONFIG: the kubeconfig .*absent does not exist; set KUBECONFIG/],
+      [['--kubeconfig', at('a-directory')], /ERR_KUBE_CONFIG: the kubeconfig .* is not a regular file/],
+      [['--kubeconfig', '/dev/zero'], /ERR_KUBE_CONFIG: the kubeconfig .* is not a regular file/],
+      [['--kubeconfig', at('empty')], /ERR_KUBE_CONFIG: /],
+      [[], /ERR_KUBE_CONFIG: no kubeconfig: set KUBECONFIG/],
+    ] as const) {
+      await using agent = start(args);
+      assert.deepEqual(await agent.ended, { code: 1, signal: null }, agent.stderr);
+      assert.match(agent.stderr, why);
+    }
+  });
+
+  it('exits with 1 and a code when the file of --config is missing, a device, a pipe or a directory', async () => {
+    const kubeconfig = at('kubeconfig');
+    const cluster = { name: 'c', cluster: { server: 'http://127.0.0.1:9' } };
+    const context = { name: 'c', context: { cluster: 'c', user: 'c' } };
+    const config = {
+      clusters: [cluster],
+      contexts: [context],
+      users: [{ name: 'c', user: {} }],
+      'current-context': 'c',
+    };
+    await writeFile(kubeconfig, JSON.stringify({ apiVersion: 'v1', kind: 'Config', ...config }));
+    execFileSync('mkfifo', [at('pipe')]);
+    for (const [path, why] of [
+      [at('absent.yaml'), /ERR_CONFIG: .*absent\.yaml:1: does not exist; check the path/],
+      [directory, /ERR_CONFIG: .* is not a regular file/],
+      [at('pipe'), /ERR_CONFIG: .* is not a regular file/],
+      ['/dev/zero', /ERR_CONFIG: .* is not a regular file/],
+    ] as const) {
+      await using agent = start(['--kubeconfig', kubeconfig, '--no-leader-elect', '--config', path]);
+      assert.deepEqual(await agent.ended, { code: 1, signal: null }, agent.stderr);
+      assert.match(agent.stderr, why);
+      const peakMiB = await agent.peakMiB();
+      if (peakMiB !== undefined) assert.ok(peakMiB < CEILING_MIB);
+    }
+  });
+});
