@@ -149,10 +149,7 @@ test('an API server that cannot be reached is reported at once, with --watch too
   }
   const absent = await say(['status'], { env: { KUBECONFIG: '/nonexistent' } });
   assert.equal(absent.code, 1);
-  assert.match(
-    absent.stderr,
-    /^meshcert status: ERR_KUBE_CONFIG: the kubeconfig \/nonexistent does not exist/,
-  );
+  assert.match(absent.stderr, /^meshcert status: ERR_KUBE_CONFIG: the kubeconfig \/nonexistent does not exist/);
 });
 
 test('labels select, names are printed for other commands, and an agent knows no labels', async () => {

@@ -76,7 +76,7 @@ export const statusSchema = z
       .array(condition)
       .meta({ 'x-kubernetes-list-type': 'map', 'x-kubernetes-list-map-keys': ['type'] })
       .describe(
-        'Ready, Published, Trusted, Referenced, IssuerEnding, Degraded, and Live where the gateway can be asked.',
+        'Ready, Published, Trusted, Referenced, Degraded, IssuerEnding, and Live where the gateway can be asked.',
       ),
   })
   .describe('What stands in the cluster, as the agent last saw it.') satisfies z.ZodType<Wide<PublicationStatus>>;

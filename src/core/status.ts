@@ -18,8 +18,8 @@ export const CONDITION_TYPES = [
   'Live',
   'Trusted',
   'Referenced',
-  'IssuerEnding',
   'Degraded',
+  'IssuerEnding',
 ] as const;
 export type ConditionType = (typeof CONDITION_TYPES)[number];
 

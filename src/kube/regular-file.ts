@@ -29,7 +29,8 @@ export async function readRegularFile(path: string, most: number): Promise<strin
     if (cause instanceof FileError) throw cause;
     const { code } = cause as NodeJS.ErrnoException;
     if (code === 'ENOENT' || code === 'ENOTDIR') throw new FileError('does not exist', { isAbsent: true, cause });
-    throw new FileError(`cannot be read (${code ?? 'unknown reason'})`, { cause });
+    const reason = code?.startsWith('ERR_INVALID_ARG') ? 'its name is not a path' : (code ?? 'unknown reason');
+    throw new FileError(`cannot be read (${reason})`, { cause });
   }
 }
 

@@ -9,9 +9,10 @@ export interface Mutant {
   readonly from: string;
   readonly to: string;
   /** Who must notice: the model, unless it says otherwise. */
-  readonly suite?: 'fuzz';
+  readonly suite?: 'fuzz' | 'preflight';
 }
 
+const PREFLIGHT = 'src/preflight/preflight.ts';
 const DECIDE = 'src/agent/decide.ts';
 const PUBLISHER = 'src/agent/publisher.ts';
 const EMISSARY = 'src/gateway/emissary.ts';
@@ -25,7 +26,7 @@ export const MUTANTS: readonly Mutant[] = [
     rule: '1 bad never replaces good',
     title: 'what the mesh pushes is published unverified',
     file: DECIDE,
-    from: 'const accepted = judged?.verdict.ok ? candidate : undefined;',
+    from: 'const accepted = judged && !judged.refused && !judged.unproven ? candidate : undefined;',
     to: 'const accepted = candidate;',
   },
   {
@@ -48,6 +49,38 @@ export const MUTANTS: readonly Mutant[] = [
     file: DECIDE,
     from: 'situation.expectation.id ?? current?.id ?? candidate.id',
     to: 'candidate.id',
+  },
+  {
+    rule: '1 bad never replaces good',
+    title: 'a pair that OpenSSL refuses is published',
+    file: DECIDE,
+    from: 'return verdict.ok ? { ok: true } : { ok: false, refused: { code: verdict.code, message: verdict.message } };',
+    to: 'return { ok: true };',
+    suite: 'preflight',
+  },
+  {
+    rule: '1 bad never replaces good',
+    title: 'a pair is published before its preflight',
+    file: DECIDE,
+    from: 'if (!verdict) return { ok: false, unproven: proof };',
+    to: 'if (!verdict) return { ok: true };',
+    suite: 'preflight',
+  },
+  {
+    rule: '1 bad never replaces good',
+    title: 'the server of the preflight does not look at what OpenSSL said',
+    file: PREFLIGHT,
+    from: 'return socket.authorized ? { ok: true } : refused(reasonIn(socket));',
+    to: 'return { ok: true };',
+    suite: 'preflight',
+  },
+  {
+    rule: '1 bad never replaces good',
+    title: 'a preflight that cannot be made is a pass',
+    file: PREFLIGHT,
+    from: "  ok: false,\n  code: 'ERR_VERIFY_PREFLIGHT_FAILED',",
+    to: "  ok: true,\n  code: 'ERR_VERIFY_PREFLIGHT_FAILED',",
+    suite: 'preflight',
   },
   {
     rule: '2 one publish, one write',

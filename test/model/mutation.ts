@@ -18,6 +18,7 @@ const AT_ONCE = 2;
 const SUITES = {
   model: ['test/model/publication.test.ts'],
   fuzz: ['test/fuzz/main.ts', '--cases', process.env.MESHCERT_FUZZ_CASES ?? '2000', '--no-envoy'],
+  preflight: ['--test', 'src/preflight/preflight.test.ts', 'test/e2e/preflight.test.ts'],
 } as const;
 
 interface Verdict {
@@ -58,7 +59,7 @@ async function judge(mutant: Mutant): Promise<Verdict> {
   const dir = mkdtempSync(join(tmpdir(), 'meshcert-mutant-'));
   const started = process.hrtime.bigint();
   try {
-    for (const part of ['src', 'scripts', 'test', 'package.json', 'tsconfig.json']) {
+    for (const part of ['src', 'adapters', 'protos', 'scripts', 'test', 'package.json', 'tsconfig.json']) {
       cpSync(join(ROOT, part), join(dir, part), { recursive: true });
     }
     symlinkSync(join(ROOT, 'node_modules'), join(dir, 'node_modules'));
@@ -74,7 +75,7 @@ async function judge(mutant: Mutant): Promise<Verdict> {
       source.replace(mutant.from, () => mutant.to),
     );
     const { code, output } = await run(dir, mutant.suite ?? 'model');
-    const found = /(?:after these \d+ steps|of a kind that is not known): (.*)/.exec(output)?.[1];
+    const found = /(?:after these \d+ steps: |of a kind that is not known: |^ *not ok \d+ - )(.*)/m.exec(output)?.[1];
     if (code !== 0 && found === undefined)
       throw new Error(`the mutant "${mutant.title}" broke the model itself:\n${output.slice(-2000)}`);
     const seconds = Number((process.hrtime.bigint() - started) / 1_000_000_000n);

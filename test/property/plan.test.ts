@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { FIELD_MANAGER, type KubeObject, keyOf, OWNER_LABEL, refOf } from '../../src/core/object.ts';
+import { FIELD_MANAGER, type KubeObject, keyOf, OWNER_LABEL, refOf, UID_ANNOTATION } from '../../src/core/object.ts';
 import { type Desired, plan, type Step, type WriteStep } from '../../src/core/plan.ts';
 import { formatCertificates } from '../../src/pki/certificate.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
@@ -109,7 +109,9 @@ test('the same wish in other clothes is no change: key order, fields of others, 
       for (const { object } of desired) {
         const { metadata, ...rest } = object;
         const reversed = Object.fromEntries(Object.entries(rest).reverse()) as typeof rest;
-        cluster.write({ ...reversed, metadata: { ...metadata, uid: 'u', generation: 3 } } as KubeObject);
+        const annotations = { ...metadata.annotations, ...(object.kind === 'Secret' ? { [UID_ANNOTATION]: 'u' } : {}) };
+        const more = { ...metadata, annotations, uid: 'u', generation: 3 };
+        cluster.write({ ...reversed, metadata: more } as KubeObject);
         cluster.write({ ...object, status: { x: 1 }, extra: 1 });
       }
       assert.deepEqual(writes(plan(desired, cluster.objects, owner, now)), []);
