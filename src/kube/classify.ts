@@ -78,7 +78,7 @@ export function errorFromStatus(
     const where = called.rule?.namespace ?? 'of the object';
     return new KubeError(
       'ERR_KUBE_TERMINATING',
-      `${called.verb} ${called.object}: the namespace ${where} is being deleted, and nothing can be created in it. It is tried again; if the namespace stays, see its conditions for what keeps it, or delete the MeshCertificate.`,
+      `${called.verb} ${called.object}: the namespace ${where} is being deleted, and nothing can be created in it. It is tried again; if the namespace stays, see its conditions for what keeps it.`,
       { status, reason },
     );
   }
