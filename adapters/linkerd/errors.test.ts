@@ -1,7 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { GrpcError, grpcStatus } from '../../src/grpc/error.ts';
+import { serve } from '../../src/grpc/server.ts';
 import { MeshError } from '../../src/mesh/error.ts';
+import { sharing } from '../../src/mesh/sharing.ts';
+import { SandboxCa } from '../../src/sandbox/ca.ts';
+import { certify } from './certify.ts';
 import { certifyError } from './errors.ts';
 
 const NOW = Date.parse('2026-01-01T00:00:00Z');
@@ -53,6 +57,28 @@ test('an expired issuer is told as such, by the service and through its expired 
   assert.equal(throughProxy.code, 'ERR_MESH_TLS');
   assert.match(throughProxy.message, /its proxy presents an expired certificate, .*renew the issuer/);
   assert.doesNotMatch(throughProxy.message, /controlPlaneNamespace|inject/);
+});
+
+test('the expired proxy is recognised by what OpenSSL says of its certificate', async () => {
+  const ca = SandboxCa.root();
+  const now = Date.now();
+  const expired = ca.identity({ dns: ['localhost'], notBefore: now - 120_000, notAfter: now - 60_000 });
+  const server = await serve({
+    services: {},
+    listen: { port: 0, host: '127.0.0.1' },
+    tls: { cert: expired.chain.map(({ pem }) => pem).join(''), key: expired.key.toPem() },
+  });
+  try {
+    const service = { address: `127.0.0.1:${server.port}`, serverName: 'localhost', roots: [ca.root] };
+    const request = { identity: 'a', token: 'a.b.c', csr: Buffer.alloc(1) };
+    const signal = new AbortController().signal;
+    await assert.rejects(
+      certify(service, request, { now: Date.now, share: sharing() }, signal),
+      (error: MeshError) => error.code === 'ERR_MESH_TLS' && /its proxy presents an expired/.test(error.message),
+    );
+  } finally {
+    await server.stop();
+  }
 });
 
 test('a failed connection is one line without the notes of the library', () => {

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { linkerd } from '../../adapters/linkerd/adapter.ts';
 import { createHost } from '../../src/agent/host.ts';
@@ -14,6 +15,7 @@ import { silentLog } from '../../src/mesh/log.ts';
 import { ACCOUNTS, certifyRows } from '../contract/adapter-linkerd-rows.ts';
 import { type KubeApiserver, startKubeApiserver } from './servers/kube-apiserver.ts';
 import { type LinkerdJudge, startLinkerdJudge } from './servers/linkerd-judge.ts';
+import { scratchDir } from './servers/process.ts';
 
 const signal = new AbortController().signal;
 
@@ -128,6 +130,21 @@ describe('the adapter, the wire judge and a real API server', () => {
     assert.ok(error instanceof MeshError);
     assert.equal(error.code, 'ERR_MESH_TOKEN');
     assert.match(error.message, /ServiceAccount emissary\/nobody does not exist/);
+  });
+
+  it('name the audience that a token file has and the one it lacks', async () => {
+    const { token } = await kube.token({ name: 'emissary', namespace: 'emissary' }, 'another.example', 600);
+    const tokenFile = join(scratchDir('token'), 'token');
+    await writeFile(tokenFile, `${token}\n`);
+    const error = await open({ tokenFile })
+      .issue(signal)
+      .catch((reason: unknown) => reason);
+    assert.ok(error instanceof MeshError);
+    assert.equal(error.code, 'ERR_MESH_TOKEN');
+    assert.match(error.message, /audience another\.example, .*lacks audience identity\.l5d\.io; project the token/);
+    const good = await kube.token({ name: 'emissary', namespace: 'emissary' }, 'identity.l5d.io', 600);
+    await writeFile(tokenFile, good.token);
+    assert.match((await open({ tokenFile }).issue(signal)).id, /^emissary\.emissary\./);
   });
 
   it('refuse a wrong trust domain before the token leaves', async () => {
