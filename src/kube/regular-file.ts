@@ -29,7 +29,8 @@ export async function readRegularFile(path: string, most: number): Promise<strin
     if (cause instanceof FileError) throw cause;
     const { code } = cause as NodeJS.ErrnoException;
     if (code === 'ENOENT' || code === 'ENOTDIR') throw new FileError('does not exist', { isAbsent: true, cause });
-    const reason = code?.startsWith('ERR_INVALID_ARG') ? 'its name is not a path' : (code ?? 'unknown reason');
+    // Node.js has longer codes for names that are no paths.
+    const reason = code !== undefined && /^E[A-Z0-9]+$/.test(code) ? code : 'its name is not a path';
     throw new FileError(`cannot be read (${reason})`, { cause });
   }
 }
