@@ -36,13 +36,26 @@ export function lookAtStatus(object: KubeObject): Seen {
     return { ...about, state: 'passed', message: `the agent says Ready${until ? `, its leaf ends at ${until}` : ''}` };
   }
   const lastError = fields(status.lastError);
-  const sentences = told.map(({ type, reason, message }) => `${type} ${reason}: ${message}`);
   const cause = text(lastError.message);
+  // Ready, Published and Degraded all name the cause; once is enough.
+  const first = told.findIndex(({ message }) => cause !== undefined && text(message)?.includes(cause));
+  const sentences = told
+    .filter(({ message }, at) => at <= first || cause === undefined || !text(message)?.includes(cause))
+    .map(({ type, reason, message }) => `${type} ${reason}: ${message}`);
   const causes =
     cause && !sentences.some((one) => one.includes(cause)) ? [`last error ${lastError.code}: ${cause}`] : [];
   const severity = ready.status === 'True' ? 'warning' : 'error';
-  const message = [...sentences, ...causes].join('; ') || `the agent says Ready=${ready.status}`;
+  const message = [...sentences, ...causes, ...attempts(status)].join('; ') || `the agent says Ready=${ready.status}`;
   return { ...about, state: 'failed', severity, message, fix };
+}
+
+/** Since when it fails, and when it was and will be tried. */
+function attempts(status: Record<string, unknown>): string[] {
+  const { firstTime, time } = fields(status.lastError);
+  if (typeof time !== 'string') return [];
+  const next = text(status.nextAttemptTime);
+  const since = text(firstTime) ?? time;
+  return [`failing since ${since}, last attempt at ${time}${next === undefined ? '' : `, next attempt at ${next}`}`];
 }
 
 /** Whether what it publishes stands. `known` tells whether the objects of a kind were all read. */
