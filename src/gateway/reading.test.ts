@@ -212,6 +212,8 @@ test('an invalid port or an absent host leaves the cluster, with the default por
   assert.equal(brief(mapping('https://web.shop:http')), 'mtls web.shop:443');
   assert.equal(brief(mapping('web.shop:http', 'gone')), 'plaintext web.shop:80');
   assert.equal(brief(mapping('https://')), 'mtls unknown:443');
+  assert.equal(brief(mapping('//web:65536')), 'mtls unknown:443');
+  assert.match(parseService('https://[::1]:http').errors.join(), /no change of any object arrives/);
 });
 
 /** A Mapping beside its upstream, away from the gateway. */
@@ -262,6 +264,10 @@ test('what keeps two Mappings on clusters of their own', () => {
     'cluster_https___web_shop_80_otls_shop_er_ring_hash_hdr_x_id',
     'cluster_https___web_shop_80_otls_hr_web_example_com_shop',
   ]);
+});
+
+test('a service that is empty leaves its place in the name of the cluster', () => {
+  assert.equal(read(inShop('')).cluster, 'cluster__otls_mesh_shop');
 });
 
 test('a Mapping whose resolver does not take it is dropped', () => {

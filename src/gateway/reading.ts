@@ -74,7 +74,7 @@ export function effectiveUpstream(
     mode: !tls ? 'plaintext' : context?.certificate && context.ca ? 'mtls' : 'tls-unverified',
     dropped: dropped(spec, resolver),
     cluster: nameFields
-      .filter(Boolean)
+      .filter((one) => one !== undefined && one !== false)
       .join('_')
       .replace(/[^0-9A-Za-z_]/g, '_'),
     host: address.host,

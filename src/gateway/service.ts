@@ -27,13 +27,19 @@ export function parseService(service: string, namespace?: string): ServiceAddres
   if (!validPort) errors.push(`service ${service} has no valid port, and the default of 443 or 80 is used`);
   if (name === '') errors.push(`service ${service} has no host name, and requests go to a host called unknown`);
   const malformed = !validPort || name === '';
+  // Emissary cannot undo the brackets once it has given up on the port, and its whole configuration fails.
+  if (!validPort && bracketed !== undefined) {
+    errors.push(`service ${service} makes Emissary fail: no change of any object arrives until it is corrected`);
+  }
+  // What starts with // and is malformed is left as it is, and has no host then.
+  const lost = malformed && service.startsWith('//');
   const bare = !/[.:]/.test(name) && name !== 'localhost';
   const host = bare && namespace !== undefined && !malformed ? `${name}.${namespace}` : name;
   const authorityOf = host.includes(':') ? `[${host}]` : host;
   return {
     scheme: known === 'http' || known === 'https' ? known : undefined,
-    host: host || 'unknown',
-    port: validPort && port !== 0 ? port : undefined,
+    host: lost || host === '' ? 'unknown' : host,
+    port: validPort && port !== 0 && !lost ? port : undefined,
     normalized: malformed
       ? service
       : `${scheme ? `${scheme.toLowerCase()}://` : ''}${authorityOf}${port === 0 ? '' : `:${port}`}`,
