@@ -23,7 +23,7 @@ const NO_ROOTS = { ca: [] as string[] };
 
 /**
  * A TLS 1.3 handshake within the process, which OpenSSL judges: the pair is the client, and the server trusts exactly
- * the bundle, intermediates in it included, as Envoy does.
+ * the bundle, intermediates in it included.
  */
 export function opensslPreflight({ clock = systemClock, timeoutMs = TIMEOUT_MS }: PreflightOptions = {}): Preflight {
   const turns = new Turns(AT_ONCE);
