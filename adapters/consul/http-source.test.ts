@@ -9,12 +9,12 @@ import { MeshError, type MeshErrorCode } from '../../src/mesh/error.ts';
 import { type Identity, leafOf } from '../../src/mesh/identity.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
-import { type Consul, type ConsulOptions, startConsul } from '../../src/sandbox/consul/consul.ts';
 import { brief, examined } from '../../test/support/examined.ts';
 import { FakeClock, settle } from '../../test/support/fake-clock.ts';
 import { RecordingHost } from '../../test/support/recording-host.ts';
 import { consul as adapter } from './adapter.ts';
 import type { HttpSource } from './http-source.ts';
+import { type Consul, type ConsulOptions, startConsul } from './sandbox/consul.ts';
 
 const HOUR = 3_600_000;
 const WITHIN = { timeout: 20_000 };

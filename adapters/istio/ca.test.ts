@@ -7,13 +7,13 @@ import { NotSeen } from '../../src/mesh/examiner.ts';
 import { leafOf } from '../../src/mesh/identity.ts';
 import { formatCertificates } from '../../src/pki/certificate.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
-import type { CaFault } from '../../src/sandbox/istio/ca-service.ts';
-import { type Istio, type IstioOptions, startIstio } from '../../src/sandbox/istio/istio.ts';
 import { brief, examined } from '../../test/support/examined.ts';
 import { FakeClock, settle } from '../../test/support/fake-clock.ts';
 import { istioToken, readIstioToken } from '../../test/support/istio-token.ts';
 import { RecordingHost } from '../../test/support/recording-host.ts';
 import { istio as adapter } from './adapter.ts';
+import type { CaFault } from './sandbox/ca-service.ts';
+import { type Istio, type IstioOptions, startIstio } from './sandbox/istio.ts';
 
 const ROOTS = { namespace: 'emissary', name: 'istio-ca-root-cert' };
 const ID = 'spiffe://cluster.local/ns/emissary/sa/emissary';

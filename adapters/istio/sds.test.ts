@@ -10,13 +10,13 @@ import type { Checking, Source } from '../../src/mesh/adapter.ts';
 import { MeshError, type MeshErrorCode } from '../../src/mesh/error.ts';
 import { type Identity, leafOf, sameRoots } from '../../src/mesh/identity.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
-import { type Istio, startIstio } from '../../src/sandbox/istio/istio.ts';
-import type { PilotAgent } from '../../src/sandbox/istio/pilot-agent.ts';
-import { certificateResource, type Resource, rootsResource, secretResource } from '../../src/sandbox/istio/sds-wire.ts';
 import { brief, examined } from '../../test/support/examined.ts';
 import { FakeClock, settle } from '../../test/support/fake-clock.ts';
 import { RecordingHost } from '../../test/support/recording-host.ts';
 import { istio as adapter } from './adapter.ts';
+import { type Istio, startIstio } from './sandbox/istio.ts';
+import type { PilotAgent } from './sandbox/pilot-agent.ts';
+import { certificateResource, type Resource, rootsResource, secretResource } from './sandbox/sds-wire.ts';
 
 const ID = 'spiffe://cluster.local/ns/emissary/sa/emissary';
 const HOUR = 3_600_000;

@@ -8,14 +8,14 @@ import { sharing } from '../../src/mesh/sharing.ts';
 import { formatCertificates } from '../../src/pki/certificate.ts';
 import { findPath } from '../../src/pki/chain.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
-import { type Linkerd, startLinkerd } from '../../src/sandbox/linkerd/linkerd.ts';
-import { sandboxToken } from '../../src/sandbox/linkerd/token-review.ts';
 import { install, linkerdHost, mintFor, setRoots } from '../../test/contract/adapter-linkerd-host.ts';
 import { brief, examined } from '../../test/support/examined.ts';
 import { FakeClock } from '../../test/support/fake-clock.ts';
 import type { RecordingHost } from '../../test/support/recording-host.ts';
 import { linkerd as adapter } from './adapter.ts';
 import type { LinkerdIssuer } from './issuer.ts';
+import { type Linkerd, startLinkerd } from './sandbox/linkerd.ts';
+import { sandboxToken } from './sandbox/token-review.ts';
 
 const MINUTE = 60_000;
 const signal = new AbortController().signal;

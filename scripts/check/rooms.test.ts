@@ -70,7 +70,11 @@ async function lintSeeded(): Promise<Map<string, Set<string>>> {
     seed(`src/${from}/environment.ts`, 'export const home = process.env.HOME;\n');
     seed(`src/${from}/any.test.ts`, importing('../cli/x.ts'));
   }
-  for (const to of Object.keys(ROOMS)) seed(`adapters/istio/to-${to}.ts`, importing(`../../src/${to}/x.ts`));
+  for (const to of Object.keys(ROOMS)) {
+    seed(`adapters/istio/to-${to}.ts`, importing(`../../src/${to}/x.ts`));
+    seed(`adapters/istio/sandbox/to-${to}.ts`, importing(`../../../src/${to}/x.ts`));
+  }
+  seed('adapters/istio/to-its-sandbox.ts', importing('./sandbox/mesh.ts'));
   seed('adapters/istio/to-zod.ts', importing('zod'));
   seed('adapters/istio/to-grpc-js.ts', importing('@grpc/grpc-js'));
 
@@ -106,14 +110,10 @@ test('each foreign client has one room', () => {
   }
 });
 
-test('only agent, cli and sandbox know adapters, and the first two through their list', () => {
+test('only agent and cli know adapters, through their lists', () => {
   for (const from of Object.keys(ROOMS)) {
-    assert.equal(refused(`src/${from}/to-adapter.ts`), from !== 'sandbox', `${from} → adapters/istio`);
-    assert.equal(
-      refused(`src/${from}/to-adapters.ts`),
-      !['agent', 'cli', 'sandbox'].includes(from),
-      `${from} → adapters`,
-    );
+    assert.equal(refused(`src/${from}/to-adapter.ts`), true, `${from} → adapters/istio`);
+    assert.equal(refused(`src/${from}/to-adapters.ts`), !['agent', 'cli'].includes(from), `${from} → adapters`);
   }
 });
 
@@ -121,8 +121,16 @@ test('an adapter imports pki, mesh, grpc and zod', () => {
   for (const to of Object.keys(ROOMS)) {
     assert.equal(refused(`adapters/istio/to-${to}.ts`), !['pki', 'mesh', 'grpc'].includes(to), `adapters → ${to}`);
   }
+  assert.equal(refused('adapters/istio/to-its-sandbox.ts'), true);
   assert.equal(refused('adapters/istio/to-zod.ts'), false);
   assert.equal(refused('adapters/istio/to-grpc-js.ts'), true);
+});
+
+test("a mesh's sandbox imports anything but agent, preflight and cli", () => {
+  for (const to of Object.keys(ROOMS)) {
+    const expected = ['agent', 'preflight', 'cli'].includes(to);
+    assert.equal(refused(`adapters/istio/sandbox/to-${to}.ts`), expected, `adapters/istio/sandbox → ${to}`);
+  }
 });
 
 test('the pure rooms do no I/O, nothing but Clock has timers, and only config and cli read the environment', () => {

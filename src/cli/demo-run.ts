@@ -1,6 +1,7 @@
 import { setMaxListeners } from 'node:events';
 import { Agent as Connections, get } from 'node:http';
 import { adapters } from '../../adapters/index.ts';
+import { sandboxes } from '../../adapters/sandboxes.ts';
 import { Agent } from '../agent/agent.ts';
 import { alone } from '../agent/leadership.ts';
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
@@ -14,12 +15,12 @@ import { RESOURCES } from '../kube/resources.ts';
 import { type Clock, systemClock } from '../mesh/clock.ts';
 import { silentLog } from '../mesh/log.ts';
 import { opensslPreflight } from '../preflight/preflight.ts';
-import type { ClusterMesh, MeshName } from '../sandbox/cluster/mesh.ts';
 import { type SandboxCluster, startCluster } from '../sandbox/cluster.ts';
+import type { ClusterMesh } from '../sandbox/mesh.ts';
 import { DemoState } from './demo-state.ts';
 
 export interface DemoOptions {
-  readonly meshes: readonly MeshName[];
+  readonly meshes: readonly string[];
   /** How long traffic flows; absent: until the signal. */
   readonly forMs?: number | undefined;
   readonly leafLifetimeMs: number;
@@ -39,7 +40,7 @@ const BATCH_MS = 250;
 /** A cluster, the agent, traffic and rotations in one process, until the time is over or the signal comes. */
 export async function runDemo(options: DemoOptions, signal: AbortSignal): Promise<DemoState> {
   const { meshes, leafLifetimeMs, clock = systemClock } = options;
-  const cluster = await startCluster({ meshes, leafLifetimeMs, clock, gateway: { batchMs: BATCH_MS } });
+  const cluster = await startCluster({ meshes, sandboxes, leafLifetimeMs, clock, gateway: { batchMs: BATCH_MS } });
   const over = new AbortController();
   const stop = AbortSignal.any([signal, over.signal]);
   setMaxListeners(0, stop);
@@ -116,7 +117,7 @@ async function watchPairs(
       const objects = refs.flatMap((ref) => secrets.items().get(keyOf(ref)) ?? []);
       const { identity, bundle, problems } = readPublication(certificate.spec, objects);
       if (!identity) continue;
-      const form = certificate.spec.mesh.name === 'linkerd' ? 'dns' : 'spiffe';
+      const form = (identity.chain[0]?.names.uris.length ?? 0) > 0 ? 'spiffe' : 'dns';
       const verdict = verify(identity, [...bundle], { form }, clock.now());
       if (verdict.ok && problems.length === 0) continue;
       state.of(certificate.metadata.name).broken++;

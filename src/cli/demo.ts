@@ -1,5 +1,5 @@
+import { MESH_NAMES } from '../../adapters/sandboxes.ts';
 import { systemClock as clock } from '../mesh/clock.ts';
-import { MESH_NAMES } from '../sandbox/cluster/mesh.ts';
 import type { Io } from './command.ts';
 import type { DemoFlags } from './commands/demo.ts';
 import { runDemo } from './demo-run.ts';

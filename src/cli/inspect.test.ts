@@ -3,8 +3,8 @@ import { mkdtemp, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { before, test } from 'node:test';
+import { startIstio } from '../../adapters/istio/sandbox/istio.ts';
 import { SandboxCa } from '../sandbox/ca.ts';
-import { startIstio } from '../sandbox/istio/istio.ts';
 import { startKubeApi } from '../sandbox/kube/kube-api.ts';
 import { say } from './io.fixture.ts';
 

@@ -3,22 +3,15 @@ import type { Kube } from '../kube/api.ts';
 import { connect } from '../kube/client.ts';
 import { type Clock, systemClock } from '../mesh/clock.ts';
 import { formatDuration } from '../mesh/duration.ts';
-import { consulMesh } from './cluster/consul.ts';
-import { istioMesh } from './cluster/istio.ts';
-import { linkerdMesh } from './cluster/linkerd.ts';
-import {
-  appsOf,
-  type ClusterMesh,
-  GATEWAY_ACCOUNT,
-  GATEWAY_NAMESPACE,
-  type MeshName,
-  WORKLOAD,
-} from './cluster/mesh.ts';
 import { type Gateway, startGateway } from './gateway/gateway.ts';
 import { type KubeApi, type KubeApiOptions, startKubeApi } from './kube/kube-api.ts';
+import { appsOf, type ClusterMesh, GATEWAY_ACCOUNT, GATEWAY_NAMESPACE, type StartMesh, WORKLOAD } from './mesh.ts';
 
 export interface ClusterOptions {
-  readonly meshes: readonly MeshName[];
+  /** Names of `sandboxes`. */
+  readonly meshes: readonly string[];
+  /** How each mesh starts: `adapters/sandboxes.ts`. */
+  readonly sandboxes: Readonly<Record<string, StartMesh>>;
   readonly clock?: Clock;
   readonly random?: () => number;
   /** Default 24 hours. */
@@ -46,7 +39,6 @@ export interface SandboxCluster {
   stop(): Promise<void>;
 }
 
-const START = { istio: istioMesh, linkerd: linkerdMesh, consul: consulMesh } as const;
 const DAY = 86_400_000;
 
 export async function startCluster(options: ClusterOptions): Promise<SandboxCluster> {
@@ -71,7 +63,7 @@ async function start(
   const api = await startKubeApi({
     ...options.api,
     clock,
-    namespaces: [GATEWAY_NAMESPACE, 'linkerd', ...options.meshes.map(appsOf)],
+    namespaces: [GATEWAY_NAMESPACE, ...options.meshes.map(appsOf)],
   });
   stops.push(() => api.stop());
   api.put(serviceAccount(GATEWAY_ACCOUNT, GATEWAY_NAMESPACE));
@@ -80,8 +72,10 @@ async function start(
 
   const meshes: ClusterMesh[] = [];
   for (const name of options.meshes) {
+    const startMesh = options.sandboxes[name];
+    if (!startMesh) throw new TypeError(`no sandbox for mesh ${name}`);
     api.put(serviceAccount(WORKLOAD, appsOf(name)));
-    const mesh = await START[name]({ api, kube, clock, random, leafLifetimeMs, rootLifetimeMs });
+    const mesh = await startMesh({ api, kube, clock, random, leafLifetimeMs, rootLifetimeMs });
     stops.push(() => mesh.stop());
     meshes.push(mesh);
     api.put(mapping(name));
@@ -123,7 +117,7 @@ function meshCertificate({ name, config }: ClusterMesh, leafLifetimeMs: number, 
 }
 
 /** With `https://`: without a context the workload refuses the gateway, and nothing goes out in plaintext. */
-function mapping(mesh: MeshName): object {
+function mapping(mesh: string): object {
   return {
     apiVersion: 'getambassador.io/v3alpha1',
     kind: 'Mapping',

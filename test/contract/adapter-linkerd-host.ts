@@ -1,9 +1,9 @@
+import type { Linkerd } from '../../adapters/linkerd/sandbox/linkerd.ts';
+import { controlPlaneObjects } from '../../adapters/linkerd/sandbox/objects.ts';
+import { sandboxToken } from '../../adapters/linkerd/sandbox/token-review.ts';
 import type { TokenRequest } from '../../src/mesh/adapter.ts';
 import { type Clock, systemClock } from '../../src/mesh/clock.ts';
 import { formatCertificates } from '../../src/pki/certificate.ts';
-import type { Linkerd } from '../../src/sandbox/linkerd/linkerd.ts';
-import { controlPlaneObjects } from '../../src/sandbox/linkerd/objects.ts';
-import { sandboxToken } from '../../src/sandbox/linkerd/token-review.ts';
 import { RecordingHost } from '../support/recording-host.ts';
 
 /** A host whose tokens the sandbox's Linkerd believes: of the account that is asked for, else of the agent. */

@@ -1,11 +1,11 @@
 import { request } from 'node:https';
+import { startConsul } from '../../adapters/consul/sandbox/consul.ts';
+import { jwtMethod } from '../../adapters/consul/sandbox/jwt.ts';
+import { startSidecar } from '../../adapters/consul/sandbox/sidecar.ts';
 import { systemClock } from '../../src/mesh/clock.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
 import { formatCertificates } from '../../src/pki/certificate.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
-import { startConsul } from '../../src/sandbox/consul/consul.ts';
-import { jwtMethod } from '../../src/sandbox/consul/jwt.ts';
-import { startSidecar } from '../../src/sandbox/consul/sidecar.ts';
 import { ScaledClock } from '../support/scaled-clock.ts';
 import type { ConsulKind } from './consul-target.ts';
 

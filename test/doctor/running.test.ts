@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { createServer, type Server } from 'node:net';
 import { after, before, describe, it } from 'node:test';
 import { adapters } from '../../adapters/index.ts';
+import { sandboxes } from '../../adapters/sandboxes.ts';
 import { customResourceDefinition } from '../../src/config/crd.ts';
 import { rbacFor } from '../../src/config/rbac.ts';
 import { validateObject } from '../../src/config/validate.ts';
@@ -105,7 +106,7 @@ describe('doctor in a running system', () => {
   };
 
   before(async () => {
-    cluster = await startCluster({ meshes: ['istio', 'linkerd', 'consul'], api: { rbac: true } });
+    cluster = await startCluster({ meshes: ['istio', 'linkerd', 'consul'], sandboxes, api: { rbac: true } });
     kubeconfig = cluster.kubeconfig();
     put(customResourceDefinition(adapters), serviceAccount(AGENT.name), serviceAccount('viewer'));
   });

@@ -6,6 +6,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { adapters } from '../../adapters/index.ts';
+import { sandboxes } from '../../adapters/sandboxes.ts';
 import { ROOT } from '../../scripts/tree.ts';
 import { customResourceDefinition } from '../../src/config/crd.ts';
 import type { KubeObject } from '../../src/core/object.ts';
@@ -46,7 +47,7 @@ const conditionOf = (status: PublicationStatus, type: string) => status.conditio
 
 describe('agent --once', () => {
   it('ends with the status and the Event of what it published', async () => {
-    const cluster = await startCluster({ meshes: ['istio'], api: { tls: false } });
+    const cluster = await startCluster({ meshes: ['istio'], sandboxes, api: { tls: false } });
     try {
       cluster.api.put(customResourceDefinition(adapters));
       for (const mesh of cluster.meshes) cluster.api.put(cluster.meshCertificate(mesh));
@@ -68,7 +69,7 @@ describe('agent --once', () => {
   });
 
   it('fails with the cause in the message and in the status', async () => {
-    const cluster = await startCluster({ meshes: ['istio'], api: { tls: false } });
+    const cluster = await startCluster({ meshes: ['istio'], sandboxes, api: { tls: false } });
     try {
       cluster.api.put(customResourceDefinition(adapters));
       const [mesh] = cluster.meshes;

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { type Istio, startIstio } from '../../adapters/istio/sandbox/istio.ts';
 import { ROOT } from '../../scripts/tree.ts';
 import type { PublicationStatus } from '../../src/core/status.ts';
-import { type Istio, startIstio } from '../../src/sandbox/istio/istio.ts';
 import { type AgentProcess, startAgentProcess } from './parts/agent-process.ts';
 import { eventually } from './parts/eventually.ts';
 import { prepareCluster } from './parts/prepare.ts';

@@ -1,4 +1,5 @@
 import { adapters } from '../../adapters/index.ts';
+import { sandboxes } from '../../adapters/sandboxes.ts';
 import { Agent } from '../../src/agent/agent.ts';
 import { customResources } from '../../src/agent/controller.ts';
 import { alone } from '../../src/agent/leadership.ts';
@@ -29,7 +30,7 @@ export class OnboardWorld implements AsyncDisposable {
 
   static async start(...meshes: readonly WorldMesh[]): Promise<OnboardWorld> {
     const clock = new FakeClock(Date.now());
-    return new OnboardWorld(clock, await startCluster({ meshes, clock, random: () => 0.5 }));
+    return new OnboardWorld(clock, await startCluster({ meshes, sandboxes, clock, random: () => 0.5 }));
   }
 
   private constructor(clock: FakeClock, cluster: SandboxCluster) {
@@ -172,5 +173,4 @@ export class OnboardWorld implements AsyncDisposable {
 const MAPPING = { apiVersion: 'getambassador.io/v3alpha1', kind: 'Mapping' } as const;
 
 /** As somebody wrote it who knows of no mesh. */
-const plainMapping = (mesh: WorldMesh): KubeObject =>
-  made.mapping(mesh, 'emissary', { service: `web.${mesh}-apps:443` });
+const plainMapping = (mesh: string): KubeObject => made.mapping(mesh, 'emissary', { service: `web.${mesh}-apps:443` });

@@ -1,4 +1,4 @@
-import { MESH_NAMES } from '../../sandbox/cluster/mesh.ts';
+import { MESH_NAMES } from '../../../adapters/sandboxes.ts';
 import { declare } from '../command.ts';
 import { bool, choices, duration, type Values } from '../flags.ts';
 

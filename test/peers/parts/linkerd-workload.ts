@@ -1,7 +1,7 @@
+import { Pod } from '../../../adapters/linkerd/sandbox/pod.ts';
 import { systemClock } from '../../../src/mesh/clock.ts';
 import { parseCertificates } from '../../../src/pki/certificate.ts';
 import { PrivateKey } from '../../../src/pki/key.ts';
-import { Pod } from '../../../src/sandbox/linkerd/pod.ts';
 import type { Authority } from '../servers/authority.ts';
 import type { KubeApiserver } from '../servers/kube-apiserver.ts';
 

@@ -1,12 +1,12 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import { startConsul } from '../../../adapters/consul/sandbox/consul.ts';
+import { startSidecar } from '../../../adapters/consul/sandbox/sidecar.ts';
+import { startLinkerd } from '../../../adapters/linkerd/sandbox/linkerd.ts';
+import { serviceObjects } from '../../../adapters/linkerd/sandbox/objects.ts';
 import type { Kube } from '../../../src/kube/api.ts';
 import { systemClock } from '../../../src/mesh/clock.ts';
 import { codeOf } from '../../../src/mesh/error.ts';
-import { Workload } from '../../../src/sandbox/cluster/mesh.ts';
-import { startConsul } from '../../../src/sandbox/consul/consul.ts';
-import { startSidecar } from '../../../src/sandbox/consul/sidecar.ts';
-import { startLinkerd } from '../../../src/sandbox/linkerd/linkerd.ts';
-import { serviceObjects } from '../../../src/sandbox/linkerd/objects.ts';
+import { Workload } from '../../../src/sandbox/mesh.ts';
 import { startUpstream } from '../../../src/sandbox/upstream.ts';
 import type { KubeApiserver } from '../servers/kube-apiserver.ts';
 import { startMeshCa } from './mesh-ca.ts';

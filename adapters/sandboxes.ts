@@ -1,0 +1,11 @@
+import type { StartMesh } from '../src/sandbox/mesh.ts';
+
+/** A sandbox of each mesh, for demo and tests; loaded when it is started. Never imported by an adapter. */
+export const sandboxes = {
+  istio: async (setup) => (await import('./istio/sandbox/mesh.ts')).istioMesh(setup),
+  linkerd: async (setup) => (await import('./linkerd/sandbox/mesh.ts')).linkerdMesh(setup),
+  consul: async (setup) => (await import('./consul/sandbox/mesh.ts')).consulMesh(setup),
+} as const satisfies Readonly<Record<string, StartMesh>>;
+
+export type MeshName = keyof typeof sandboxes;
+export const MESH_NAMES = Object.keys(sandboxes) as MeshName[];
