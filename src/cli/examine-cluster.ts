@@ -12,6 +12,7 @@ import type { Kube } from '../kube/api.ts';
 import { systemClock } from '../mesh/clock.ts';
 import { discover } from '../onboard/findings.ts';
 import { takeSnapshot } from '../onboard/snapshot.ts';
+import { opensslPreflight } from '../preflight/preflight.ts';
 import { type ClusterFlags, clusterOf, namespaceOf } from './cluster-flags.ts';
 import type { Io } from './command.ts';
 
@@ -56,6 +57,7 @@ export async function examineCluster(flags: ExamineFlags, io: Io): Promise<Clust
       issue: flags.issue,
       here: io.env.KUBERNETES_SERVICE_HOST !== undefined,
       skewMs: () => skew,
+      preflight: opensslPreflight(),
     });
   } finally {
     kube.close();

@@ -1,3 +1,4 @@
+import type { Preflight } from '../core/preflight.ts';
 import { examine, type Finding, type Wish } from '../core/verify.ts';
 import type { Certificate } from '../pki/certificate.ts';
 import { describeKeyType } from '../pki/key-type.ts';
@@ -10,7 +11,18 @@ export interface InspectReport {
   readonly ok: boolean;
   readonly certificates: readonly CertificateFacts[];
   readonly roots: readonly CertificateFacts[];
+  /** Of meshcert. */
   readonly checks: readonly Finding[];
+  /** What OpenSSL says of the pair in a handshake. */
+  readonly preflight: Handshake;
+}
+
+interface Handshake {
+  readonly title: string;
+  readonly outcome: Finding['outcome'];
+  readonly code?: string;
+  /** Why it was refused or not made. */
+  readonly message?: string;
 }
 
 interface CertificateFacts {
@@ -41,23 +53,46 @@ function unasked({ bundle }: Inspected, { id, trustDomain, isFormGiven }: Expect
   ];
 }
 
-/** What each check says; `now` in epoch ms. */
-export function inspectReport(inspected: Inspected, expected: Expected, now: number): InspectReport {
+export interface Judges {
+  readonly preflight: Preflight;
+  /** Epoch ms. */
+  readonly now: number;
+  /** OpenSSL knows no other time in a handshake. */
+  readonly isRealTime: boolean;
+}
+
+/** What both judges of a publication say. */
+export async function inspectReport(inspected: Inspected, expected: Expected, judges: Judges): Promise<InspectReport> {
   const { chain, key, bundle, from } = inspected;
   const skipped = unasked(inspected, expected);
-  const findings = examine({ key, chain }, bundle, { ...expected, keyless: key === undefined }, now);
+  const wish = { ...expected, keyless: key === undefined };
+  const findings = examine({ key, chain }, bundle, wish, judges.now);
   const checks = findings.map((finding): Finding => {
     if (!skipped.includes(finding.code)) return finding;
     return { code: finding.code, title: finding.title, outcome: 'skipped' };
   });
+  const preflight = await handshake(inspected, judges);
   const role = (index: number) => (index === 0 ? 'leaf' : 'intermediate');
   return {
     from,
-    ok: checks.every(({ outcome }) => outcome !== 'failed'),
+    ok: [...checks, preflight].every(({ outcome }) => outcome !== 'failed'),
     certificates: chain.map((certificate, index) => factsOf(certificate, role(index))),
     roots: bundle.map((certificate) => factsOf(certificate, 'root')),
     checks,
+    preflight,
   };
+}
+
+async function handshake({ key, chain, bundle }: Inspected, { preflight, isRealTime }: Judges): Promise<Handshake> {
+  const title = 'OpenSSL accepts the pair in a handshake with a server that trusts these roots';
+  const skip = (why: string): Handshake => ({ title, outcome: 'skipped', message: why });
+  if (!key) return skip('there is no private key');
+  if (bundle.length === 0) return skip('there are no roots');
+  if (!isRealTime) return skip('it judges by the real time, and not by --at');
+  const verdict = await preflight({ key, chain }, bundle);
+  return verdict.ok
+    ? { title, outcome: 'ok' }
+    : { title, outcome: 'failed', code: verdict.code, message: verdict.message };
 }
 
 function factsOf(certificate: Certificate, role: CertificateFacts['role']): CertificateFacts {
@@ -99,7 +134,12 @@ export function formatReport(report: InspectReport, now: number, paint: ReturnTy
     const text = outcome === 'failed' ? `${code}: ${message}` : title;
     lines.push(paint(COLOURS[outcome], `${MARKS[outcome]} ${text}`));
   }
-  const skipped = report.checks.some(({ outcome }) => outcome === 'skipped') ? ', as far as it could be checked' : '';
+  const { title, outcome, code, message } = report.preflight;
+  const text = { ok: title, skipped: `${title}: not tried, since ${message}`, failed: `${code}: ${message}` }[outcome];
+  lines.push(paint(COLOURS[outcome], `${MARKS[outcome]} ${text}`));
+  const skipped = [...report.checks, report.preflight].some((one) => one.outcome === 'skipped')
+    ? ', as far as it could be checked'
+    : '';
   lines.push('', report.ok ? paint('green', `good${skipped}`) : paint('red', 'not good: this would not be published'));
   return `${lines.join('\n')}\n`;
 }

@@ -4,6 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { before, test } from 'node:test';
 import { startIstio } from '../../adapters/istio/sandbox/istio.ts';
+import { onlyOpensslRefuses } from '../../test/support/only-openssl.ts';
 import { SandboxCa } from '../sandbox/ca.ts';
 import { startKubeApi } from '../sandbox/kube/kube-api.ts';
 import { say } from './io.fixture.ts';
@@ -32,6 +33,7 @@ test('a file with chain, key and root is explained check by check', async () => 
   assert.match(stdout, /✓ the key is the key of the leaf\n/);
   assert.match(stdout, /✓ the chain reaches a root in the bundle\n/);
   assert.match(stdout, /^- the leaf is for the identity that is due\n- the identity is in its trust domain\n/m);
+  assert.match(stdout, /✓ OpenSSL accepts the pair in a handshake with a server that trusts these roots\n/);
   assert.match(stdout, /\ngood, as far as it could be checked\n$/);
   const { stdout: whole } = await say([
     ...['inspect', '-f', join(directory, 'all.pem'), '--form', 'spiffe'],
@@ -77,6 +79,26 @@ test('--ca judges under other roots, and --at at another time', async () => {
   ]);
   assert.match(later.stdout, /✗ ERR_VERIFY_EXPIRED/);
   assert.match(later.stdout, /expired \d+y ago/);
+  assert.match(later.stdout, /- OpenSSL accepts .*: not tried, since it judges by the real time, and not by --at\n/);
+});
+
+test('what OpenSSL alone refuses is not good', async () => {
+  const { chain: leaf, key: own } = root.identity({ uris: [ID], more: [onlyOpensslRefuses()] });
+  const pem = leaf.map((one) => one.pem).join('') + own.toPem() + root.certificate.pem;
+  const args = ['inspect', await file('netscape.pem', pem)];
+  const { code, stdout } = await say(args);
+  assert.equal(code, 1);
+  assert.match(stdout, /✗ ERR_VERIFY_PREFLIGHT: OpenSSL refuses the pair .*: \w+/);
+  assert.match(stdout, /not good: this would not be published/);
+  const report = JSON.parse((await say([...args, '-o', 'json'])).stdout);
+  assert.deepEqual(
+    report.checks.filter(({ outcome }: { outcome: string }) => outcome === 'failed'),
+    [],
+  );
+  assert.deepEqual(
+    [report.ok, report.preflight.outcome, report.preflight.code],
+    [false, 'failed', 'ERR_VERIFY_PREFLIGHT'],
+  );
 });
 
 test('json holds the same facts, and no key', async () => {

@@ -1,6 +1,7 @@
 import { adapters } from '../../adapters/index.ts';
 import { systemClock } from '../mesh/clock.ts';
 import { formatDuration } from '../mesh/duration.ts';
+import { opensslPreflight } from '../preflight/preflight.ts';
 import { clusterOf, namespaceOf } from './cluster-flags.ts';
 import { type Io, UsageError } from './command.ts';
 import type { InspectFlags } from './commands/inspect.ts';
@@ -11,7 +12,8 @@ import { painter } from './table.ts';
 export async function runInspect(flags: InspectFlags, args: readonly string[], io: Io): Promise<number> {
   const now = flags.at ?? systemClock.now();
   const inspected = await look(args, flags, io);
-  const report = inspectReport(inspected, expectedOf(flags, inspected), now);
+  const judges = { preflight: opensslPreflight(), now, isRealTime: flags.at === undefined };
+  const report = await inspectReport(inspected, expectedOf(flags, inspected), judges);
   if (flags.output === 'json') io.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
   else io.stdout.write(formatReport(report, now, painter(io.stdout, io.env)));
   return report.ok ? 0 : 1;

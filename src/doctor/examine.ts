@@ -1,5 +1,6 @@
 import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import type { KubeObject } from '../core/object.ts';
+import type { Preflight } from '../core/preflight.ts';
 import { fields } from '../gateway/kinds.ts';
 import { agentOf, findAgents } from './agents.ts';
 import type { Finding } from './finding.ts';
@@ -10,6 +11,7 @@ import { LOOKS, type Seen, type Tools } from './looks/look.ts';
 import { lookAtMeshes, type MeshOptions } from './looks/meshes.ts';
 import { lookAtObjects, lookAtStatus } from './looks/publication.ts';
 import { lookAtRights } from './looks/rights.ts';
+import { lookAtVerdicts } from './looks/verdicts.ts';
 
 export interface ExamineOptions extends Omit<MeshOptions, 'agents' | 'ownRights'> {
   /** Reads the cluster; called once the API server answers. */
@@ -22,6 +24,7 @@ export interface ExamineOptions extends Omit<MeshOptions, 'agents' | 'ownRights'
   readonly agent: boolean;
   /** The API server's clock less this one, in ms, as its last answer told. */
   readonly skewMs: () => number | undefined;
+  readonly preflight: Preflight;
 }
 
 export interface Examination {
@@ -65,6 +68,7 @@ export async function examine(tools: Tools, options: ExamineOptions): Promise<Ex
     ...valid
       .filter(({ object }) => fields(object.spec).paused !== true)
       .flatMap(({ object, certificate }) => lookAtObjects(certificate, object, live.objects, known)),
+    ...(await lookAtVerdicts(valid, live.objects, { ...options, now: tools.clock.now() })),
     ...(await lookAtMeshes(tools, valid, { ...options, agents, ownRights: !options.agent })),
   ];
   return { live, seen };

@@ -24,6 +24,7 @@ export const inspect = declare({
   summary: 'Explain a PEM file, a Secret or a live SDS socket',
   description:
     'Explains certificates: what they are, and the result of each check that a pair must pass before it is published. ' +
+    'The last one is a handshake, in which OpenSSL judges the pair. ' +
     'Checks that need something you did not give, such as roots or an expected name, are marked as skipped.',
   usage: ['FILE... [--ca FILE] [flags]', 'secret NAME [--ca-secret NAME] [flags]', 'sds SOCKET [flags]'],
   parameters: [

@@ -43,6 +43,7 @@ export const LOOKS: readonly Look[] = [
   { code: 'MC6009', area: 'publication', severity: 'error', title: 'A MeshCertificate is not ready' },
   { code: 'MC6010', area: 'mesh', severity: 'error', title: 'The mesh does not issue' },
   { code: 'MC6011', area: 'publication', severity: 'error', title: 'What a MeshCertificate publishes is missing' },
+  { code: 'MC6012', area: 'publication', severity: 'error', title: 'A published pair would not be published again' },
   { code: 'MC6101', area: 'installation', severity: 'error', title: 'You may not install' },
   { code: 'MC6102', area: 'installation', severity: 'error', title: 'The API server is too old' },
   { code: 'MC6103', area: 'installation', severity: 'warning', title: 'No gateway was found' },
