@@ -1,4 +1,6 @@
 import type { Adapter } from '../../src/mesh/adapter.ts';
+import { discover } from './cluster/discover.ts';
+import { pods } from './cluster/pods.ts';
 import { type ConsulConfig, configSchema } from './config.ts';
 import { GrpcIssuer } from './grpc-issuer.ts';
 import { HttpSource } from './http-source.ts';
@@ -12,6 +14,7 @@ import { consulNeeds } from './needs.ts';
  */
 export const consul: Adapter<ConsulConfig> = {
   mesh: 'consul',
+  title: 'Consul',
   config: configSchema,
   expect(config) {
     const { trustDomain, datacenter } = config;
@@ -22,6 +25,8 @@ export const consul: Adapter<ConsulConfig> = {
   needs: (config, { namespace }) => consulNeeds(config, namespace),
   // No ALPN: sidecars of tcp services offer none, and a gateway that offered h2 would have to speak it.
   tls: { minTlsVersion: 'v1.2' },
+  discover,
+  pods,
   open(config, host) {
     const { http, grpc } = config;
     if (http) return new HttpSource({ ...config, http }, host);

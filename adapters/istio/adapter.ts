@@ -1,5 +1,7 @@
 import type { Adapter } from '../../src/mesh/adapter.ts';
 import { CaIssuer } from './ca.ts';
+import { discover } from './cluster/discover.ts';
+import { pods } from './cluster/pods.ts';
 import { type IstioConfig, istioConfig } from './config.ts';
 import { expectation } from './name.ts';
 import { istioNeeds } from './needs.ts';
@@ -8,11 +10,18 @@ import { SdsSource } from './sds.ts';
 /** Istio: its CA API (istiod, istio-csr), or SDS (pilot-agent, SPIRE). */
 export const istio: Adapter<IstioConfig> = {
   mesh: 'istio',
+  title: 'Istio',
   config: istioConfig,
   expect: (config, { namespace }) => expectation(config, namespace),
   needs: (config, { namespace }) => istioNeeds(config, namespace),
   // Sidecars tell mesh traffic by ALPN where mTLS is not strict, and find HTTP by it on ports of unknown protocol.
   tls: { alpnProtocols: 'istio-http/1.1,istio,http/1.1' },
+  discover,
+  pods,
+  expectedPeer({ trustDomain, accounts: [account, ...others] }) {
+    if (trustDomain === undefined || !account || others.length > 0) return undefined;
+    return `spiffe://${trustDomain}/ns/${account.namespace}/sa/${account.serviceAccount}`;
+  },
   open(config, host) {
     if (config.ca) return new CaIssuer(config, config.ca, host);
     if (config.sds) return new SdsSource(config, config.sds, host);

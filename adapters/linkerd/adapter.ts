@@ -1,4 +1,6 @@
 import type { Adapter, Expectation } from '../../src/mesh/adapter.ts';
+import { discover } from './cluster/discover.ts';
+import { pods } from './cluster/pods.ts';
 import { type LinkerdConfig, linkerdConfig } from './config.ts';
 import { LinkerdIssuer } from './issuer.ts';
 import { identityOf } from './name.ts';
@@ -7,6 +9,7 @@ import { linkerdNeeds } from './needs.ts';
 /** Linkerd's identity service, as a client without a proxy. */
 export const linkerd: Adapter<LinkerdConfig> = {
   mesh: 'linkerd',
+  title: 'Linkerd',
   config: linkerdConfig,
   expect(config, { namespace }): Expectation {
     const { trustDomain, serviceAccount, controlPlaneNamespace } = config;
@@ -18,5 +21,9 @@ export const linkerd: Adapter<LinkerdConfig> = {
   needs: (config, { namespace }) => linkerdNeeds(config, namespace),
   // Envoy's own highest version for upstreams is 1.2, which Linkerd's proxies refuse.
   tls: { minTlsVersion: 'v1.3', maxTlsVersion: 'v1.3' },
+  sniPerTarget: true,
+  discover,
+  pods,
+  expectedPeer: ({ sni }) => sni,
   open: (config, host) => new LinkerdIssuer(config, host),
 };

@@ -76,7 +76,7 @@ async function beforeInstallation(tools: Tools, namespace: string, skewMs: () =>
 }
 
 async function surroundings(kube: Kube, signal: AbortSignal): Promise<Surroundings> {
-  const { gateways, meshes, unseen } = discover(await takeSnapshot(kube, signal));
+  const { gateways, meshes, unseen } = discover(await takeSnapshot(kube, adapters, signal), adapters);
   const versioned = (name: string, version: string | undefined) =>
     version === undefined ? name : `${name} ${version}`;
   return {
@@ -84,7 +84,7 @@ async function surroundings(kube: Kube, signal: AbortSignal): Promise<Surroundin
       ({ product, kind, namespace, name, env }) => `${versioned(product, env.version)}, ${kind} ${namespace}/${name}`,
     ),
     meshes: meshes.map(({ mesh, namespace, version, problem }) => ({
-      title: `${versioned({ istio: 'Istio', linkerd: 'Linkerd', consul: 'Consul' }[mesh], version)} in namespace ${namespace}`,
+      title: `${versioned(adapters.find((one) => one.mesh === mesh)?.title ?? mesh, version)} in namespace ${namespace}`,
       problem,
     })),
     unseen: unseen.map(({ what }) => what),

@@ -1,3 +1,4 @@
+import { adapters } from '../../adapters/index.ts';
 import { systemClock } from '../mesh/clock.ts';
 import { carryOutOff, lookAndPlanOff, showOffPlan } from '../onboard/offboard.ts';
 import { refuseInUse } from '../onboard/offboard-plan.ts';
@@ -10,7 +11,7 @@ import { sayTo } from './say-to.ts';
 export async function runOffboard(flags: OffboardFlags, names: readonly string[], io: Io): Promise<number> {
   const kube = clusterOf(flags, io);
   const { namespace } = flags;
-  const means = { kube, clock: systemClock, say: sayTo(io.stdout), namespace, names, signal: io.signal };
+  const means = { kube, adapters, clock: systemClock, say: sayTo(io.stdout), namespace, names, signal: io.signal };
   try {
     const plan = await lookAndPlanOff(means);
     if (plan.leaving.length === 0 && plan.grants.length === 0) {

@@ -48,7 +48,7 @@ export async function runOnboard(flags: OnboardFlags, io: Io): Promise<number> {
 
 async function run(options: OnboardOptions, { dryRun, output, yes }: OnboardFlags, io: Io): Promise<number> {
   const plan = await lookAndPlan(options);
-  const findings = showFindings(plan.findings, plan.gateway, plan.verdicts);
+  const findings = showFindings(plan.findings, plan.gateway, plan.verdicts, options.adapters);
   if (output) {
     io.stderr.write(findings);
     io.stdout.write(planAsYaml(plan));

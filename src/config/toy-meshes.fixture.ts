@@ -8,6 +8,7 @@ const unopened = () => {
 
 const toy = (mesh: string, config: Adapter['config']): Adapter => ({
   mesh,
+  title: mesh,
   config,
   tls: {},
   expect: () => ({ form: 'spiffe' }),

@@ -1,43 +1,6 @@
-/** Kubernetes objects as plain values; nothing here knows how they travel. */
-export interface ObjectMeta {
-  readonly name: string;
-  readonly namespace?: string;
-  readonly labels?: Readonly<Record<string, string>>;
-  readonly annotations?: Readonly<Record<string, string>>;
-  readonly resourceVersion?: string;
-  readonly uid?: string;
-  readonly generation?: number;
-  readonly creationTimestamp?: string;
-  readonly deletionTimestamp?: string;
-  readonly ownerReferences?: readonly Readonly<Record<string, unknown>>[];
-  readonly finalizers?: readonly string[];
-  readonly managedFields?: readonly ManagedFields[];
-}
+import type { KubeObject, ObjectRef } from '../mesh/kube-object.ts';
 
-export interface ManagedFields {
-  readonly manager: string;
-  readonly operation: 'Apply' | 'Update';
-  readonly apiVersion?: string;
-  readonly subresource?: string;
-  /** Of the last change, RFC 3339 in whole seconds, by the server's clock. */
-  readonly time?: string;
-  readonly fieldsV1?: Readonly<Record<string, unknown>>;
-}
-
-export interface KubeObject {
-  readonly apiVersion: string;
-  readonly kind: string;
-  readonly metadata: ObjectMeta;
-  readonly [field: string]: unknown;
-}
-
-/** Enough to name one object. */
-export interface ObjectRef {
-  readonly apiVersion: string;
-  readonly kind: string;
-  readonly namespace?: string | undefined;
-  readonly name: string;
-}
+export type { KubeObject, ManagedFields, ObjectMeta, ObjectRef } from '../mesh/kube-object.ts';
 
 export function refOf(object: KubeObject): ObjectRef {
   const { name, namespace } = object.metadata;

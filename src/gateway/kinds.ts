@@ -1,4 +1,7 @@
 import type { KubeObject } from '../core/object.ts';
+import { fields, text } from '../mesh/kube-object.ts';
+
+export { fields, text };
 
 /** The fields of a TLSContext that decide how the gateway speaks to an upstream. */
 export interface ContextSpec {
@@ -85,13 +88,4 @@ export function loadBalancer(value: unknown): LoadBalancer | undefined {
   const named = text(policy);
   if (named === undefined) return undefined;
   return { policy: named, header: text(header), cookie: text(fields(cookie).name), sourceIp: source_ip !== undefined };
-}
-
-/** An object's map of fields, or an empty one: what users write is never trusted to have a shape. */
-export function fields(value: unknown): Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Record<string, unknown>) : {};
-}
-
-export function text(value: unknown): string | undefined {
-  return typeof value === 'string' && value !== '' ? value : undefined;
 }

@@ -1,5 +1,6 @@
 import type { Certificate } from '../pki/certificate.ts';
 import type { Clock } from './clock.ts';
+import type { Discover, Pods, Upstream } from './cluster.ts';
 import type { Examiner } from './examiner.ts';
 import type { Identity } from './identity.ts';
 import type { Log } from './log.ts';
@@ -105,14 +106,24 @@ export type Need =
   | { readonly kind: 'address'; readonly address: string; readonly field: string };
 
 export interface Adapter<C = unknown> {
-  /** Key under `spec` of a MeshCertificate: `istio`, `linkerd`, `consul`. */
+  /** Key under `spec` of a MeshCertificate: lower-case letters, digits and dashes. */
   readonly mesh: string;
+  /** How people call the mesh. */
+  readonly title: string;
   readonly config: Schema<C>;
   expect(config: C, host: Pick<Host, 'namespace'>): Expectation;
   /** What the configuration makes the agent read, mint and dial. */
   needs(config: C, host: Pick<Host, 'namespace'>): readonly Need[];
   /** How a gateway should speak to this mesh unless the user says otherwise. */
   readonly tls: { readonly alpnProtocols?: string; readonly minTlsVersion?: string; readonly maxTlsVersion?: string };
+  /** Each workload has a server name of its own, so the gateway needs a TLS context for each: `open` returns Targeting. */
+  readonly sniPerTarget?: boolean;
+  /** Onboarding and `doctor --pre` find the mesh in a cluster. */
+  readonly discover?: Discover;
+  /** Which pods are in the mesh. */
+  readonly pods?: Pods;
+  /** The identity that an upstream must show, where it is known. */
+  expectedPeer?(upstream: Upstream): string | undefined;
   /** Pure: the first I/O is in watch, issue or roots. */
   open(config: C, host: Host): (Source | Issuer) & Partial<Checking>;
 }

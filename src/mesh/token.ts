@@ -27,3 +27,6 @@ function wrongWith(token: string): string {
     ? 'has white space inside the token'
     : 'has a character that is not printable ASCII, which no header can carry';
 }
+
+/** Of tokens that the Kubernetes API itself reviews. They open that API too. */
+export const KUBERNETES_AUDIENCE = 'https://kubernetes.default.svc.cluster.local';

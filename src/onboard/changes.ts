@@ -2,10 +2,8 @@ import { parse } from 'yaml';
 import { fields } from '../gateway/kinds.ts';
 import { OnboardError } from './error.ts';
 
-const MESH_FIELDS: ReadonlySet<string> = new Set(['istio', 'linkerd', 'consul']);
-
 /** With `path=value` set; a path that begins with another mesh is for that mesh's document. */
-export function withChanges(spec: object, mesh: string, changes: readonly string[]): object {
+export function withChanges(spec: object, mesh: string, meshes: readonly string[], changes: readonly string[]): object {
   let result: unknown = spec;
   for (const change of changes) {
     const at = change.indexOf('=');
@@ -14,7 +12,7 @@ export function withChanges(spec: object, mesh: string, changes: readonly string
       throw new OnboardError('ERR_ONBOARD_WISH', `--set ${change}: expected FIELD=VALUE, such as trust.hold=5m`);
     }
     const [first = ''] = path;
-    if (MESH_FIELDS.has(first) && first !== mesh) continue;
+    if (meshes.includes(first) && first !== mesh) continue;
     result = withValue(result, path, parse(change.slice(at + 1)));
   }
   return result as object;

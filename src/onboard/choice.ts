@@ -1,8 +1,9 @@
 import { nearest } from '../config/nearest.ts';
+import type { Adapter } from '../mesh/adapter.ts';
+import type { Installation } from '../mesh/cluster.ts';
 import type { GatewayFinding } from './discover/gateway.ts';
-import { MESHES, type MeshName } from './discover/membership.ts';
 import { OnboardError } from './error.ts';
-import { type Findings, firstOf, type MeshFinding } from './findings.ts';
+import { type Findings, firstOf } from './findings.ts';
 
 /** What the user restricts; absent: whatever is found. */
 export interface Choice {
@@ -47,21 +48,27 @@ export function chooseGateway({ gateways, unseen }: Findings, choice: Choice = {
 }
 
 /** The meshes to join: those asked for, else those found. */
-export function chooseMeshes(findings: Findings, wanted: readonly string[] | undefined): MeshFinding[] {
-  const found = MESHES.filter((mesh) => firstOf(findings.meshes, mesh));
+export function chooseMeshes(
+  findings: Findings,
+  wanted: readonly string[] | undefined,
+  adapters: readonly Adapter[],
+): Installation[] {
+  const meshes = adapters.map(({ mesh }) => mesh);
+  const found = meshes.filter((mesh) => firstOf(findings.meshes, mesh));
   for (const name of wanted ?? []) {
-    if (found.includes(name as MeshName)) continue;
-    const known = MESHES.includes(name as MeshName);
+    if (found.includes(name)) continue;
+    const known = meshes.includes(name);
     const message = known
       ? `${name} was not found in this cluster; found: ${found.join(', ') || 'no mesh'}`
-      : `no mesh is called "${name}"${meant(name, MESHES)}`;
+      : `no mesh is called "${name}"${meant(name, meshes)}`;
     throw new OnboardError('ERR_ONBOARD_UNKNOWN_NAME', message);
   }
   const chosen = found.filter((mesh) => wanted === undefined || wanted.includes(mesh));
   if (chosen.length === 0) {
+    const signs = adapters.flatMap(({ discover }) => discover?.sign ?? []);
     throw new OnboardError(
       'ERR_ONBOARD_NO_MESH',
-      'neither istiod, nor linkerd-config, nor a Consul server was found; install the mesh first, or write the MeshCertificate by hand (docs/reference/mesh-certificate.md)',
+      `neither ${signs.join(', nor ')} was found; install the mesh first, or write the MeshCertificate by hand (docs/reference/mesh-certificate.md)`,
     );
   }
   return chosen.flatMap((mesh) => firstOf(findings.meshes, mesh) ?? []);

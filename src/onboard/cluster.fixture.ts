@@ -165,7 +165,7 @@ export function snapshotOf(objects: readonly KubeObject[], changes: Partial<Snap
     pods: of('Pod'),
     endpointSlices: of('EndpointSlice'),
     leases: of('Lease'),
-    consulAuthorities: new Map(),
+    certificates: new Map(),
     unseen: [],
     ...changes,
   };

@@ -1,11 +1,13 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { findConsul } from '../../adapters/consul/cluster/discover.ts';
+import { adapters } from '../../adapters/index.ts';
+import { findIstio } from '../../adapters/istio/cluster/discover.ts';
+import { ambientNamespaces, injectedNamespaces } from '../../adapters/istio/cluster/pods.ts';
+import { findLinkerd } from '../../adapters/linkerd/cluster/discover.ts';
+import { versionOf } from '../mesh/workload.ts';
 import * as made from './cluster.fixture.ts';
-import { findConsul } from './discover/consul.ts';
 import { findGateways } from './discover/gateway.ts';
-import { ambientNamespaces, findIstio, injectedNamespaces } from './discover/istio.ts';
-import { findLinkerd } from './discover/linkerd.ts';
-import { versionOf } from './discover/workload.ts';
 import { discover, upstreamsOf } from './findings.ts';
 
 const of = (...objects: Parameters<typeof made.snapshotOf>[0]) => made.snapshotOf(objects);
@@ -89,8 +91,8 @@ describe('what is found of Consul', () => {
   });
 
   it('is TLS on the same port where the chart has it, with the name that its certificate carries', () => {
-    const consulAuthorities = new Map([['consul/consul-ca-cert', 'PEM']]);
-    const [found] = findConsul(made.snapshotOf(made.consulServer({ tls: true, acls: true }), { consulAuthorities }));
+    const certificates = new Map([['consul/consul-ca-cert', 'PEM']]);
+    const [found] = findConsul(made.snapshotOf(made.consulServer({ tls: true, acls: true }), { certificates }));
     assert.deepEqual(
       [found?.address, found?.tls, found?.serverName, found?.authority, found?.authMethod, found?.problem],
       ['consul-server.consul.svc:8502', true, 'server.dc1.consul', 'PEM', 'consul-k8s-auth-method', undefined],
@@ -115,7 +117,7 @@ describe('what is found of the gateway', () => {
       AMBASSADOR_RECONFIG_MAX_DELAY: '3',
       AMBASSADOR_EDS_BYPASS: 'true',
     };
-    const [found] = findGateways(of(made.gateway({ env })));
+    const [found] = findGateways(of(made.gateway({ env })), adapters);
     assert.deepEqual(
       [found?.product, found?.serviceAccount, found?.env.version],
       ['Emissary-ingress', 'emissary-ingress', '4.1.0'],
@@ -128,7 +130,10 @@ describe('what is found of the gateway', () => {
   });
 
   it('is Edge Stack by its image', () => {
-    const [found] = findGateways(of(made.gateway({ image: 'docker.io/datawire/aes:3.9.1', name: 'edge-stack' })));
+    const [found] = findGateways(
+      of(made.gateway({ image: 'docker.io/datawire/aes:3.9.1', name: 'edge-stack' })),
+      adapters,
+    );
     assert.deepEqual([found?.product, found?.env.version], ['Edge Stack', '3.9.1']);
   });
 
@@ -138,7 +143,7 @@ describe('what is found of the gateway', () => {
       name: 'emissary-ingress-agent',
       image: 'docker.io/ambassador/ambassador-agent:1.0.23',
     });
-    assert.deepEqual(findGateways(of(webhook, cloud)), []);
+    assert.deepEqual(findGateways(of(webhook, cloud), adapters), []);
   });
 
   it('is the sidecars that its pods have, or will have at their next start', () => {
@@ -148,7 +153,7 @@ describe('what is found of the gateway', () => {
       metadata: { ...running.metadata, labels: { 'app.kubernetes.io/name': 'emissary-ingress' } },
     };
     const wished = made.gateway({ annotations: { 'linkerd.io/inject': 'enabled' } });
-    assert.deepEqual(findGateways(of(wished, labelled))[0]?.sidecars, ['istio', 'linkerd']);
+    assert.deepEqual(findGateways(of(wished, labelled), adapters)[0]?.sidecars, ['istio', 'linkerd']);
   });
 
   it('has no sidecar where its namespace is injected and its pods say no', () => {
@@ -156,17 +161,17 @@ describe('what is found of the gateway', () => {
     const refusing = made.gateway({
       labels: { 'app.kubernetes.io/name': 'emissary-ingress', 'sidecar.istio.io/inject': 'false' },
     });
-    assert.deepEqual(findGateways(of(shop, refusing))[0]?.sidecars, []);
-    assert.deepEqual(findGateways(of(shop, made.gateway()))[0]?.sidecars, ['istio']);
+    assert.deepEqual(findGateways(of(shop, refusing), adapters)[0]?.sidecars, []);
+    assert.deepEqual(findGateways(of(shop, made.gateway()), adapters)[0]?.sidecars, ['istio']);
   });
 });
 
 describe('what stands behind a Mapping', () => {
   const found = (objects: Parameters<typeof made.snapshotOf>[0]) => {
     const snapshot = of(made.gateway(), ...objects);
-    const [gateway] = discover(snapshot).gateways;
+    const [gateway] = discover(snapshot, adapters).gateways;
     assert.ok(gateway);
-    return upstreamsOf(snapshot, gateway).map(({ mapping, port, now, membership, problem }) => {
+    return upstreamsOf(snapshot, gateway, adapters).map(({ mapping, port, now, membership, problem }) => {
       return [mapping.metadata.name, port, now, membership ?? problem?.code ?? 'no mesh'];
     });
   };

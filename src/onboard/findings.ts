@@ -1,32 +1,27 @@
 import { fields, text } from '../gateway/kinds.ts';
 import { seesMapping } from '../gateway/reading.ts';
-import { type ConsulFinding, findConsul } from './discover/consul.ts';
+import type { Adapter } from '../mesh/adapter.ts';
+import type { Installation } from '../mesh/cluster.ts';
 import { findGateways, type GatewayFinding } from './discover/gateway.ts';
-import { ambientNamespaces, findIstio, type IstioFinding, injectedNamespaces } from './discover/istio.ts';
-import { findLinkerd, type LinkerdFinding } from './discover/linkerd.ts';
-import type { MeshName } from './discover/membership.ts';
 import { type UpstreamFinding, upstreamOf } from './discover/upstream.ts';
 import type { Snapshot, Unseen } from './snapshot.ts';
 
-export type MeshFinding = IstioFinding | LinkerdFinding | ConsulFinding;
-
 /** What there is, before anything is wished. */
 export interface Findings {
-  readonly meshes: readonly MeshFinding[];
-  readonly ambient: readonly string[];
-  readonly injected: readonly { readonly namespace: string; readonly revision: string }[];
+  readonly meshes: readonly Installation[];
+  /** What else the meshes' adapters tell people about this cluster. */
+  readonly remarks: readonly string[];
   readonly gateways: readonly GatewayFinding[];
   /** Agents of ours: their Deployments, and whoever holds their Lease. */
   readonly agents: readonly string[];
   readonly unseen: readonly Unseen[];
 }
 
-export function discover(snapshot: Snapshot): Findings {
+export function discover(snapshot: Snapshot, adapters: readonly Adapter[]): Findings {
   return {
-    meshes: [...findIstio(snapshot), ...findLinkerd(snapshot), ...findConsul(snapshot)],
-    ambient: ambientNamespaces(snapshot.namespaces),
-    injected: injectedNamespaces(snapshot.namespaces),
-    gateways: findGateways(snapshot),
+    meshes: adapters.flatMap((adapter) => adapter.discover?.installations(snapshot) ?? []),
+    remarks: adapters.flatMap((adapter) => adapter.discover?.remarks?.(snapshot) ?? []),
+    gateways: findGateways(snapshot, adapters),
     agents: agentsOf(snapshot),
     unseen: snapshot.unseen,
   };
@@ -40,15 +35,18 @@ function agentsOf({ workloads, leases }: Snapshot): string[] {
 }
 
 /** The Mappings that this gateway serves, by namespace and name. */
-export function upstreamsOf(snapshot: Snapshot, { env }: GatewayFinding): UpstreamFinding[] {
-  const ambient = new Set(ambientNamespaces(snapshot.namespaces));
+export function upstreamsOf(
+  snapshot: Snapshot,
+  { env }: GatewayFinding,
+  adapters: readonly Adapter[],
+): UpstreamFinding[] {
   const place = ({ mapping: { metadata, kind } }: UpstreamFinding) => `${metadata.namespace}/${metadata.name}/${kind}`;
   return snapshot.mappings
     .filter((mapping) => seesMapping(mapping, env))
-    .map((mapping) => upstreamOf(mapping, snapshot, ambient))
+    .map((mapping) => upstreamOf(mapping, snapshot, adapters))
     .sort((a, b) => (place(a) < place(b) ? -1 : 1));
 }
 
 /** The finding that speaks for a mesh where several would do. */
-export const firstOf = (meshes: readonly MeshFinding[], mesh: MeshName): MeshFinding | undefined =>
+export const firstOf = (meshes: readonly Installation[], mesh: string): Installation | undefined =>
   meshes.find((one) => one.mesh === mesh && one.problem === undefined) ?? meshes.find((one) => one.mesh === mesh);

@@ -3,7 +3,8 @@ import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import { rbacFor } from '../config/rbac.ts';
 import { type KubeObject, MANAGED_BY_LABEL } from '../core/object.ts';
 import type { Adapter } from '../mesh/adapter.ts';
-import { API_AUDIENCE, ONBOARD_LABEL } from './wish.ts';
+import { KUBERNETES_AUDIENCE } from '../mesh/token.ts';
+import { ONBOARD_LABEL } from './wish.ts';
 
 /** Of the agent's ServiceAccount, Roles, Deployment and Lease. */
 export const AGENT_NAME = 'meshcert';
@@ -32,12 +33,12 @@ export function grantsFor(
   return [
     { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: AGENT_NAME, namespace, labels } },
     ...roles.map((role) => ({ ...role, metadata: { ...role.metadata, labels } })),
-    ...(image === undefined ? [] : [deployment(namespace, image, audienceFlags(certificates, adapters))]),
+    ...(image === undefined ? [] : [deployment(namespace, image, audienceFlags(certificates, adapters), adapters)]),
   ];
 }
 
 /**
- * Those that Consul's login needs open the Kubernetes API, and where one is listed, all must be. Without them, none is
+ * Audiences that open the Kubernetes API must be listed, and where one is listed, all must be. Without them, none is
  * listed: a further MeshCertificate then needs no other flags.
  */
 export function audienceFlags(
@@ -45,10 +46,15 @@ export function audienceFlags(
   adapters: readonly Adapter[],
 ): readonly string[] {
   const flags = allowFlags(certificates, adapters).filter((flag) => flag.startsWith('--allow-audience='));
-  return flags.includes(`--allow-audience=${API_AUDIENCE}`) ? flags : [];
+  return flags.includes(`--allow-audience=${KUBERNETES_AUDIENCE}`) ? flags : [];
 }
 
-function deployment(namespace: string, image: string, flags: readonly string[]): KubeObject {
+function deployment(
+  namespace: string,
+  image: string,
+  flags: readonly string[],
+  adapters: readonly Adapter[],
+): KubeObject {
   const selector = { 'app.kubernetes.io/name': AGENT_NAME };
   const field = (name: string, fieldPath: string) => ({ name, valueFrom: { fieldRef: { fieldPath } } });
   return {
@@ -62,7 +68,7 @@ function deployment(namespace: string, image: string, flags: readonly string[]):
         metadata: {
           labels: selector,
           // A sidecar would put TLS around the agent's own TLS to the mesh's authority.
-          annotations: { 'linkerd.io/inject': 'disabled', 'sidecar.istio.io/inject': 'false' },
+          annotations: Object.assign({}, ...adapters.map(({ pods }) => pods?.notInjected)),
         },
         spec: {
           serviceAccountName: AGENT_NAME,

@@ -2,13 +2,13 @@ import { validator } from '../config/validate.ts';
 import type { KubeObject } from '../core/object.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import type { Clock } from '../mesh/clock.ts';
+import type { Account, Installation } from '../mesh/cluster.ts';
 import type { GatewayFinding } from './discover/gateway.ts';
 import type { UpstreamFinding } from './discover/upstream.ts';
-import type { MeshFinding } from './findings.ts';
 import { type Joined, judge } from './moves.ts';
 import { rulesFor } from './rules.ts';
 import type { Snapshot } from './snapshot.ts';
-import { accepted, documentFor, ONBOARD_LABEL, type Target } from './wish.ts';
+import { accepted, documentFor, ONBOARD_LABEL } from './wish.ts';
 
 interface Ground {
   readonly gateway: GatewayFinding;
@@ -20,34 +20,43 @@ interface Ground {
 }
 
 /** What the gateway's place in one mesh will be: the MeshCertificate, as it stands or as it will be applied. */
-export async function join(mesh: MeshFinding, ground: Ground, signal: AbortSignal): Promise<Joined> {
+export async function join(installation: Installation, ground: Ground, signal: AbortSignal): Promise<Joined> {
   const { gateway, upstreams, snapshot, changes, adapters, clock } = ground;
-  const adapter = adapters.find((one) => one.mesh === mesh.mesh);
-  if (!adapter) throw new TypeError(`no adapter for mesh ${mesh.mesh}`);
+  const { mesh } = installation;
+  const adapter = adapters.find((one) => one.mesh === mesh);
+  if (!adapter) throw new TypeError(`no adapter for mesh ${mesh}`);
+  const meshes = adapters.map((one) => one.mesh);
   const validate = validator(adapters);
-  const standing = snapshot.meshCertificates.find((one) => isFor(one, mesh.mesh, gateway.env.namespace));
+  const standing = snapshot.meshCertificates.find((one) => isFor(one, mesh, gateway.env.namespace));
   if (standing && !isOurs(standing)) {
     const certificate = accepted(standing, validate, 'it is so in the cluster; correct it there');
-    return { mesh: mesh.mesh, certificate, rules: await rulesFor(certificate, adapter, snapshot, clock, signal) };
+    return { mesh, certificate, rules: await rulesFor(certificate, adapter, snapshot, clock, signal) };
   }
-  const behind = upstreams.filter(({ membership }) => membership === mesh.mesh);
+  const behind = upstreams.filter(({ membership }) => membership === mesh);
   const mappingNamespaces = behind.map(({ mapping }) => mapping.metadata.namespace ?? '');
-  const wishFor = (targets: readonly Target[]) =>
-    documentFor({ mesh, gateway, mappingNamespaces, targets, contexts: snapshot.contexts, changes, standing });
+  const wishFor = (targets: readonly Account[]) =>
+    documentFor({
+      installation,
+      adapter,
+      meshes,
+      gateway,
+      mappingNamespaces,
+      targets,
+      contexts: snapshot.contexts,
+      changes,
+      standing,
+    });
   const draft = accepted(wishFor([]), validate);
   const rules = await rulesFor(draft, adapter, snapshot, clock, signal);
-  if (!rules) return { mesh: mesh.mesh, certificate: draft, document: wishFor([]), rules };
+  if (!rules) return { mesh, certificate: draft, document: wishFor([]), rules };
   // Listed, a target has its context before any Mapping needs it, so that each moves in one write.
   const possible = behind.filter((one) => {
-    return (
-      judge(one, [{ mesh: mesh.mesh, certificate: draft, document: wishFor([]), rules }], snapshot).outcome.kind !==
-      'stay'
-    );
+    return judge(one, [{ mesh, certificate: draft, document: wishFor([]), rules }], snapshot).outcome.kind !== 'stay';
   });
   const document = wishFor(distinct(possible.flatMap(({ accounts }) => accounts)));
   const certificate = accepted(document, validate);
   return {
-    mesh: mesh.mesh,
+    mesh,
     certificate,
     document,
     rules: await rulesFor(certificate, adapter, snapshot, clock, signal),
@@ -59,7 +68,7 @@ const isFor = ({ metadata, spec }: KubeObject, mesh: string, namespace: string):
 
 const isOurs = ({ metadata }: KubeObject): boolean => metadata.labels?.[ONBOARD_LABEL] !== undefined;
 
-function distinct(accounts: readonly Target[]): Target[] {
+function distinct(accounts: readonly Account[]): Account[] {
   const byPlace = new Map(accounts.map((one) => [`${one.namespace}/${one.serviceAccount}`, one]));
   return [...byPlace.entries()].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, one]) => one);
 }

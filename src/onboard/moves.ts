@@ -3,7 +3,6 @@ import type { KubeObject } from '../core/object.ts';
 import { fields, mappingSpec } from '../gateway/kinds.ts';
 import { judgeMappings, type Target } from '../gateway/targets.ts';
 import type { TargetRules } from '../mesh/targeting.ts';
-import type { Membership, MeshName } from './discover/membership.ts';
 import type { UpstreamFinding } from './discover/upstream.ts';
 import { type Move, moved } from './moved.ts';
 import type { Snapshot } from './snapshot.ts';
@@ -12,14 +11,14 @@ import type { Snapshot } from './snapshot.ts';
 export interface Verdict {
   readonly upstream: UpstreamFinding;
   readonly outcome: /** Its requests use the mesh's identity already, or will as soon as it is published. */
-    | { readonly kind: 'done'; readonly mesh: MeshName; readonly target: Target }
-    | { readonly kind: 'move'; readonly mesh: MeshName; readonly target: Target; readonly move: Move }
+    | { readonly kind: 'done'; readonly mesh: string; readonly target: Target }
+    | { readonly kind: 'move'; readonly mesh: string; readonly target: Target; readonly move: Move }
     | { readonly kind: 'stay'; readonly code: string; readonly message: string };
 }
 
 /** A mesh that the gateway is to join, as it will be wished. */
 export interface Joined {
-  readonly mesh: MeshName;
+  readonly mesh: string;
   readonly certificate: MeshCertificate;
   /** As it is applied; absent where a MeshCertificate stands that was not made here. */
   readonly document?: KubeObject | undefined;
@@ -34,7 +33,6 @@ export function judge(upstream: UpstreamFinding, joined: readonly Joined[], snap
   if (owner) return judgeBy(owner, upstream, snapshot, mapping);
   if (problem) return stay(problem.code, problem.message);
   if (membership === undefined) return stay('ERR_TARGET_UNMESHED', 'no pod behind it is in a mesh');
-  if (membership === 'ambient') return stay('ERR_TARGET_AMBIENT', AMBIENT);
   const one = joined.find(({ mesh }) => mesh === membership);
   if (!one) return stay('ERR_TARGET_OTHER_MESH', notJoined(membership));
   const labels = one.certificate.spec.mappings?.selector.matchLabels;
@@ -49,10 +47,7 @@ export function judge(upstream: UpstreamFinding, joined: readonly Joined[], snap
   return judgeBy(one, upstream, snapshot, moved(mapping, wish), wish);
 }
 
-const AMBIENT =
-  "its pods are in ambient mode, where mTLS comes from ztunnel and not from a TLSContext; label the gateway's own pods istio.io/dataplane-mode=ambient and leave the Mapping as it is";
-
-const notJoined = (mesh: Membership): string =>
+const notJoined = (mesh: string): string =>
   `its pods are in ${mesh}, which is not joined here; add --mesh ${mesh}, or check that its control plane was found`;
 
 /** Named or selected before any move: the agent keeps it, or the user does. */

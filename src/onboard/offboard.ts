@@ -4,6 +4,7 @@ import { fields } from '../gateway/kinds.ts';
 import type { Kube } from '../kube/api.ts';
 import { KubeError } from '../kube/error.ts';
 import { RESOURCES } from '../kube/resources.ts';
+import type { Adapter } from '../mesh/adapter.ts';
 import type { Clock } from '../mesh/clock.ts';
 import { observe } from './apply.ts';
 import { chooseGateway } from './choice.ts';
@@ -25,6 +26,7 @@ import { takeSnapshot } from './snapshot.ts';
 
 export interface OffboardOptions {
   readonly kube: Kube;
+  readonly adapters: readonly Adapter[];
   readonly clock: Clock;
   readonly say: Say;
   /** Of the MeshCertificates; absent: where the one gateway is. */
@@ -37,8 +39,8 @@ export interface OffboardOptions {
 /** Looks at what stands and plans; changes nothing. */
 export async function lookAndPlanOff(options: OffboardOptions): Promise<OffboardPlan> {
   const { kube, signal, names } = options;
-  const snapshot = await takeSnapshot(kube, signal);
-  const namespace = options.namespace ?? chooseGateway(discover(snapshot)).env.namespace;
+  const snapshot = await takeSnapshot(kube, options.adapters, signal);
+  const namespace = options.namespace ?? chooseGateway(discover(snapshot, options.adapters)).env.namespace;
   const named = (apiVersion: string, kind: string): KubeObject => ({
     apiVersion,
     kind,

@@ -19,7 +19,7 @@ export async function lookAndPlan(
   options: Pick<OnboardOptions, 'kube' | 'adapters' | 'wishes' | 'clock' | 'signal'>,
 ): Promise<OnboardPlan> {
   const { kube, wishes, signal } = options;
-  const snapshot = await takeSnapshot(kube, signal);
+  const snapshot = await takeSnapshot(kube, options.adapters, signal);
   const wished = await planOnboarding(snapshot, wishes, new Map(), options, signal);
   const standing = await observe(
     kube,

@@ -154,8 +154,8 @@ describe('a plan for the way in', () => {
 
   it('asks Consul as the chart set it up, with the service named after the account where ACLs are on', async () => {
     const objects = [made.gateway(), ...made.consulServer({ tls: true, acls: true })];
-    const consulAuthorities = new Map([['consul/consul-ca-cert', 'PEM']]);
-    const plan = await planFor(objects, {}, { consulAuthorities });
+    const certificates = new Map([['consul/consul-ca-cert', 'PEM']]);
+    const plan = await planFor(objects, {}, { certificates });
     assert.deepEqual(specOf(plan, 'consul').consul, {
       service: 'emissary-ingress',
       datacenter: 'dc1',
@@ -350,7 +350,7 @@ describe('what is shown', () => {
     ];
     const unseen = [{ what: 'pods in namespace bank', message: 'forbidden' }];
     const { findings, gateway, verdicts } = await planFor(objects, {}, { unseen });
-    const text = showFindings(findings, gateway, verdicts);
+    const text = showFindings(findings, gateway, verdicts, adapters);
     assert.match(text, /emissary\/emissary-ingress {2}Emissary-ingress 4\.1\.0 \(Deployment\)/);
     assert.match(text, /istio +istiod 1\.27\.1 in istio-system, revision default/);
     assert.match(text, /shop\/a {2}plain \(plaintext, 1 pod in no mesh\)\n +stays: ERR_TARGET_UNMESHED/);

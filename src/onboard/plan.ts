@@ -55,12 +55,12 @@ export async function planOnboarding(
   means: { readonly adapters: readonly Adapter[]; readonly clock: Clock },
   signal: AbortSignal,
 ): Promise<OnboardPlan> {
-  const findings = discover(snapshot);
+  const findings = discover(snapshot, means.adapters);
   const gateway = chooseGateway(findings, wishes);
-  const upstreams = upstreamsOf(snapshot, gateway);
+  const upstreams = upstreamsOf(snapshot, gateway, means.adapters);
   const joined: Joined[] = [];
-  for (const mesh of chooseMeshes(findings, wishes.meshes)) {
-    joined.push(await join(mesh, { gateway, upstreams, snapshot, changes: wishes.changes, ...means }, signal));
+  for (const installation of chooseMeshes(findings, wishes.meshes, means.adapters)) {
+    joined.push(await join(installation, { gateway, upstreams, snapshot, changes: wishes.changes, ...means }, signal));
   }
   const wanted = wishes.mappings && named(wishes.mappings, upstreams);
   const verdicts = upstreams.map((upstream) => {
@@ -120,5 +120,5 @@ function named(wanted: readonly string[], upstreams: readonly UpstreamFinding[])
   );
 }
 
-/** `MeshCertificate emissary/istio`: how a step's object is called. */
+/** `MeshCertificate emissary/web`: how a step's object is called. */
 export const titleOf = ({ object }: Step): string => describe(refOf(object));

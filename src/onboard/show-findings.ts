@@ -1,21 +1,26 @@
 import { mappingSpec } from '../gateway/kinds.ts';
+import type { Adapter } from '../mesh/adapter.ts';
+import type { Installation } from '../mesh/cluster.ts';
 import type { GatewayFinding } from './discover/gateway.ts';
-import type { Findings, MeshFinding } from './findings.ts';
+import type { Findings } from './findings.ts';
 import type { Verdict } from './moves.ts';
 import { selectorLabels } from './wish.ts';
 
 /** What was found, for people. Ends in a newline. */
-export function showFindings(findings: Findings, gateway: GatewayFinding, verdicts: readonly Verdict[]): string {
+export function showFindings(
+  findings: Findings,
+  gateway: GatewayFinding,
+  verdicts: readonly Verdict[],
+  adapters: readonly Adapter[],
+): string {
+  const width = Math.max(...adapters.map(({ mesh }) => mesh.length));
   const lines = [
     'Gateway',
     ...findings.gateways.flatMap((one) => gatewayLines(one, one === gateway && findings.gateways.length > 1)),
     '',
     'Meshes',
-    ...findings.meshes.flatMap(meshLines),
-    ...(findings.injected.length > 0
-      ? [`  sidecars in ${findings.injected.map(({ namespace, revision }) => placed(namespace, revision)).join(', ')}`]
-      : []),
-    ...(findings.ambient.length > 0 ? [`  ambient mode in ${findings.ambient.join(', ')}`] : []),
+    ...findings.meshes.flatMap((one) => meshLines(one, adapters, width)),
+    ...findings.remarks.map((line) => `  ${line}`),
     '',
     'Mappings',
     ...(verdicts.length === 0 ? ['  none that this gateway serves'] : verdicts.flatMap(mappingLines)),
@@ -39,33 +44,14 @@ function gatewayLines(
   ];
 }
 
-function meshLines(mesh: MeshFinding): string[] {
-  const version = mesh.version === undefined ? '' : ` ${mesh.version}`;
-  const trouble = mesh.problem === undefined ? [] : [`    but ${mesh.problem}`];
-  switch (mesh.mesh) {
-    case 'istio': {
-      const revision = mesh.signer === 'istiod' ? `, revision ${mesh.revision}` : '';
-      return [
-        `  istio    ${mesh.signer}${version} in ${mesh.namespace}${revision}`,
-        `    CA ${mesh.address}, trust domain ${mesh.trustDomain}`,
-        ...trouble,
-      ];
-    }
-    case 'linkerd':
-      return [
-        `  linkerd  control plane${version} in ${mesh.namespace}`,
-        `    trust domain ${mesh.trustDomain}, cluster domain ${mesh.clusterDomain}`,
-        ...trouble,
-      ];
-    case 'consul': {
-      const acls = mesh.authMethod === undefined ? 'no ACLs' : `ACLs, auth method ${mesh.authMethod}`;
-      return [
-        `  consul   servers${version} ${mesh.namespace}/${mesh.name}, datacenter ${mesh.datacenter}`,
-        `    gRPC ${mesh.address} ${mesh.tls ? `with TLS (${mesh.serverName})` : 'without TLS'}, ${acls}`,
-        ...trouble,
-      ];
-    }
-  }
+function meshLines(installation: Installation, adapters: readonly Adapter[], width: number): string[] {
+  const { mesh, problem } = installation;
+  const [first = '', ...more] = adapters.find((one) => one.mesh === mesh)?.discover?.show(installation) ?? [];
+  return [
+    `  ${mesh.padEnd(width)} ${first}`,
+    ...more.map((line) => `    ${line}`),
+    ...(problem === undefined ? [] : [`    but ${problem}`]),
+  ];
 }
 
 function mappingLines({ upstream, outcome }: Verdict): string[] {
@@ -109,6 +95,3 @@ function notes({ unseen, agents }: Findings, { env, sidecars }: GatewayFinding):
 
 const section = (title: string, lines: readonly string[]): string[] =>
   lines.length === 0 ? [] : ['', title, ...lines.map((line) => `  ${line}`)];
-
-const placed = (namespace: string, revision: string): string =>
-  revision === 'default' ? namespace : `${namespace} (${revision})`;

@@ -1,12 +1,12 @@
 import type { KubeObject, ObjectRef } from '../core/object.ts';
-import { mappingSpec } from '../gateway/kinds.ts';
+import { fields, mappingSpec, text } from '../gateway/kinds.ts';
 import { parseService } from '../gateway/service.ts';
 import { serviceNameOf } from '../gateway/targets/service-name.ts';
 import type { Kube, Resource, Selection } from '../kube/api.ts';
 import { KubeError } from '../kube/error.ts';
 import { RESOURCES } from '../kube/resources.ts';
-import { consulRefs } from './discover/consul.ts';
-import { istioRefs } from './discover/istio.ts';
+import type { Adapter } from '../mesh/adapter.ts';
+import type { ClusterObjects } from '../mesh/cluster.ts';
 
 /** Something that could not be looked at, and so may be there. */
 export interface Unseen {
@@ -15,12 +15,7 @@ export interface Unseen {
 }
 
 /** What of a cluster tells how its gateway and its meshes stand. Values only: the same snapshot, the same plan. */
-export interface Snapshot {
-  readonly namespaces: readonly KubeObject[];
-  /** Deployments, DaemonSets and StatefulSets. */
-  readonly workloads: readonly KubeObject[];
-  readonly services: readonly KubeObject[];
-  readonly configMaps: readonly KubeObject[];
+export interface Snapshot extends ClusterObjects {
   /** Mappings and TCPMappings. */
   readonly mappings: readonly KubeObject[];
   readonly contexts: readonly KubeObject[];
@@ -33,13 +28,11 @@ export interface Snapshot {
   readonly endpointSlices: readonly KubeObject[];
   /** In the gateways' namespaces: an agent holds one. */
   readonly leases: readonly KubeObject[];
-  /** PEM of the authority of Consul's own API, by `<namespace>/<name>` of its Secret. */
-  readonly consulAuthorities: ReadonlyMap<string, string>;
   readonly unseen: readonly Unseen[];
 }
 
 /** Reads the cluster and changes nothing. What may not be read is noted, not an error; only a dead API server is. */
-export async function takeSnapshot(kube: Kube, signal: AbortSignal): Promise<Snapshot> {
+export async function takeSnapshot(kube: Kube, adapters: readonly Adapter[], signal: AbortSignal): Promise<Snapshot> {
   const unseen: Unseen[] = [];
   const list = async (resource: Resource, selection: Selection = {}): Promise<readonly KubeObject[] | undefined> => {
     try {
@@ -52,28 +45,34 @@ export async function takeSnapshot(kube: Kube, signal: AbortSignal): Promise<Sna
   };
   const lists = (resources: readonly Resource[], selection?: Selection) =>
     Promise.all(resources.map((resource) => list(resource, selection))).then((all) => all.flatMap((one) => one ?? []));
-  const [namespaces, workloads, services, linkerd, mappings, contexts, modules, certificates] = await Promise.all([
+  const [namespaces, workloads, services, named, mappings, contexts, modules, meshCertificates] = await Promise.all([
     lists([RESOURCES.namespaces]),
     lists([RESOURCES.deployments, RESOURCES.daemonSets, RESOURCES.statefulSets]),
     lists([RESOURCES.services]),
-    lists([RESOURCES.configMaps], { fieldSelector: 'metadata.name=linkerd-config' }),
+    Promise.all(
+      adapters
+        .flatMap((adapter) => adapter.discover?.configMaps ?? [])
+        .map((name) => lists([RESOURCES.configMaps], { fieldSelector: `metadata.name=${name}` })),
+    ),
     lists([RESOURCES.mappings, RESOURCES.tcpMappings]),
     lists([RESOURCES.tlsContexts]),
     lists([RESOURCES.modules]),
     list(RESOURCES.meshCertificates),
   ]);
   const get = (ref: ObjectRef) => readOne(kube, ref, unseen, signal);
-  const authorities = new Map<string, string>();
+  const certificates = new Map<string, string>();
+  const reads = adapters.flatMap((adapter) => adapter.discover?.reads(workloads) ?? []);
   const homes = [...new Set(namespacesOfGateways(workloads))];
   const behind = [...new Set([...mappings.flatMap(namespaceBehind), ...homes])];
   const [configMaps, , pods, endpointSlices, leases] = await Promise.all([
-    Promise.all([...istioRefs(workloads), ...consulRefs(workloads).configMaps].map(get)),
+    Promise.all(reads.filter(({ kind }) => kind === 'ConfigMap').map(get)),
     Promise.all(
-      consulRefs(workloads).authorities.map(async (ref) => {
-        const pem = (await get(ref))?.data as { 'tls.crt'?: string } | undefined;
-        const text = pem?.['tls.crt'];
-        if (text) authorities.set(`${ref.namespace}/${ref.name}`, Buffer.from(text, 'base64').toString('utf8'));
-      }),
+      reads
+        .filter(({ kind }) => kind === 'Secret')
+        .map(async (ref) => {
+          const pem = text(fields((await get(ref))?.data)['tls.crt']);
+          if (pem) certificates.set(`${ref.namespace}/${ref.name}`, Buffer.from(pem, 'base64').toString('utf8'));
+        }),
     ),
     Promise.all(behind.map((namespace) => lists([RESOURCES.pods], { namespace }))),
     Promise.all(behind.map((namespace) => lists([RESOURCES.endpointSlices], { namespace }))),
@@ -83,16 +82,16 @@ export async function takeSnapshot(kube: Kube, signal: AbortSignal): Promise<Sna
     namespaces,
     workloads,
     services,
-    configMaps: [...linkerd, ...configMaps.filter((one) => one !== undefined)],
+    configMaps: [...named.flat(), ...configMaps.filter((one) => one !== undefined)],
     mappings,
     contexts,
     modules,
-    meshCertificates: certificates ?? [],
-    defined: certificates !== undefined,
+    meshCertificates: meshCertificates ?? [],
+    defined: meshCertificates !== undefined,
     pods: pods.flat(),
     endpointSlices: endpointSlices.flat(),
     leases: leases.flat(),
-    consulAuthorities: authorities,
+    certificates,
     unseen,
   };
 }

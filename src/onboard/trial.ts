@@ -5,6 +5,7 @@ import { contextSpec } from '../gateway/kinds.ts';
 import { readPublication } from '../gateway/publication.ts';
 import type { Target } from '../gateway/targets.ts';
 import type { Kube } from '../kube/api.ts';
+import type { Adapter } from '../mesh/adapter.ts';
 import type { Clock } from '../mesh/clock.ts';
 import { parseSpiffeId } from '../pki/spiffe.ts';
 import type { UpstreamFinding } from './discover/upstream.ts';
@@ -12,6 +13,7 @@ import type { Joined } from './moves.ts';
 
 export interface TrialOptions {
   readonly kube: Kube;
+  readonly adapters: readonly Adapter[];
   readonly clock: Clock;
   /** `host:port` of the cluster to where it is reached from here, as through a port-forward. */
   readonly connectTo: ReadonlyMap<string, string>;
@@ -23,7 +25,7 @@ export async function tryUpstream(
   { certificate }: Joined,
   target: Target,
   upstream: UpstreamFinding,
-  { kube, clock, connectTo, signal }: TrialOptions,
+  { kube, adapters, clock, connectTo, signal }: TrialOptions,
 ): Promise<ProbeResult> {
   const { namespace = '' } = certificate.metadata;
   const { spec } = certificate;
@@ -41,11 +43,16 @@ export async function tryUpstream(
     const message = `the pair that ${address} shall accept is not published`;
     return { code: 'ERR_PROBE_REFUSED', message, peer: [] };
   }
+  const adapter = adapters.find(({ mesh }) => mesh === spec.mesh.name);
   const uri = identity.chain[0]?.names.uris[0];
   const wish: ProbeWish = {
     address: connectTo.get(address) ?? address,
     sni: target.sni,
-    id: expectedPeer(certificate.spec.mesh.name, target, upstream, uri),
+    id: adapter?.expectedPeer?.({
+      sni: target.sni,
+      accounts: upstream.accounts,
+      trustDomain: parseSpiffeId(uri ?? '')?.trustDomain,
+    }),
   };
   const { alpnProtocols, minTlsVersion, maxTlsVersion } = contextSpec(tls);
   const result = await probe(wish, identity, bundle, {
@@ -61,17 +68,4 @@ export async function tryUpstream(
 export function addressOf({ host, port, mapping }: UpstreamFinding): string {
   const { namespace } = mapping.metadata;
   return `${host.includes('.') || host.includes(':') ? host : `${host}.${namespace}`}:${port}`;
-}
-
-function expectedPeer(
-  mesh: string,
-  target: Target,
-  { accounts }: UpstreamFinding,
-  uri: string | undefined,
-): string | undefined {
-  if (mesh === 'linkerd') return target.sni;
-  const trustDomain = parseSpiffeId(uri ?? '')?.trustDomain;
-  const [account, ...others] = accounts;
-  if (mesh !== 'istio' || trustDomain === undefined || !account || others.length > 0) return undefined;
-  return `spiffe://${trustDomain}/ns/${account.namespace}/sa/${account.serviceAccount}`;
 }

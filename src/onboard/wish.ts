@@ -5,34 +5,31 @@ import { type KubeObject, MANAGED_BY_LABEL } from '../core/object.ts';
 import type { EmissaryEnv } from '../gateway/env.ts';
 import { fields } from '../gateway/kinds.ts';
 import { contextNameProblem } from '../gateway/names.ts';
+import type { Adapter } from '../mesh/adapter.ts';
+import type { Account, Installation } from '../mesh/cluster.ts';
 import { withChanges } from './changes.ts';
 import type { GatewayFinding } from './discover/gateway.ts';
-import type { MeshName } from './discover/membership.ts';
 import { OnboardError } from './error.ts';
-import type { MeshFinding } from './findings.ts';
 
 /** On all that `onboard` makes, so that `offboard` finds it. */
 export const ONBOARD_LABEL = 'meshcert.dev/onboard';
-/** Of tokens for Consul's auth methods of type kubernetes, which the API server itself reviews. */
-export const API_AUDIENCE = 'https://kubernetes.default.svc.cluster.local';
 /** On a Mapping that was moved into a mesh: what the MeshCertificate selects by. */
 const MESH_LABEL = 'meshcert.dev/mesh';
 
-export interface Target {
-  readonly serviceAccount: string;
-  readonly namespace: string;
-}
-
 export interface Wish {
-  readonly mesh: MeshFinding;
+  readonly installation: Installation;
+  /** Of that mesh. */
+  readonly adapter: Adapter;
+  /** Names of all meshes. */
+  readonly meshes: readonly string[];
   readonly gateway: GatewayFinding;
   /** Where its Mappings are. */
   readonly mappingNamespaces: readonly string[];
-  /** Linkerd: the accounts behind its Mappings. */
-  readonly targets: readonly Target[];
+  /** The accounts behind its Mappings, where each has a server name of its own. */
+  readonly targets: readonly Account[];
   /** TLSContexts in all namespaces; their names are global. */
   readonly contexts: readonly KubeObject[];
-  /** `istio.ca.clusterId=prod`: fields of `spec` that the user says otherwise. */
+  /** `trust.hold=5m`: fields of `spec` that the user sets. */
   readonly changes: readonly string[];
   /** What an earlier run made: its fields stay, whatever would be made now. */
   readonly standing?: KubeObject | undefined;
@@ -40,14 +37,15 @@ export interface Wish {
 
 /** The MeshCertificate as a user would write it: without what the schema fills in. */
 export function documentFor(wish: Wish): KubeObject {
-  const { gateway, mesh } = wish;
+  const { gateway, meshes } = wish;
+  const { mesh } = wish.installation;
   const { namespace } = gateway.env;
   const metadata = { namespace, labels: { [ONBOARD_LABEL]: 'true', [MANAGED_BY_LABEL]: 'meshcert' } };
   if (wish.standing) {
-    const spec = withChanges(grown(fields(wish.standing.spec), wish, namespace), mesh.mesh, wish.changes);
+    const spec = withChanges(grown(fields(wish.standing.spec), wish, namespace), mesh, meshes, wish.changes);
     return { apiVersion: API_VERSION, kind: KIND, metadata: { name: wish.standing.metadata.name, ...metadata }, spec };
   }
-  const name = mesh.mesh;
+  const name = mesh;
   const elsewhere = wish.mappingNamespaces.some((one) => one !== namespace);
   const labels = selectorLabels(gateway.env.labelSelector);
   const contextName = freeContextName(name, namespace, wish.contexts);
@@ -56,7 +54,7 @@ export function documentFor(wish: Wish): KubeObject {
     ...(gateway.env.ambassadorId === 'default' ? {} : { ambassadorIds: [gateway.env.ambassadorId] }),
   };
   const spec = {
-    [mesh.mesh]: configOf(wish),
+    [mesh]: wish.adapter.discover?.configFor(wish.installation, gateway.serviceAccount, wish.targets),
     ...(Object.keys(tlsContext).length > 0 ? { tlsContext } : {}),
     ...(Object.keys(labels).length > 0 ? { labels } : {}),
     mappings: {
@@ -68,7 +66,7 @@ export function documentFor(wish: Wish): KubeObject {
     apiVersion: API_VERSION,
     kind: KIND,
     metadata: { name, ...metadata },
-    spec: withChanges(spec, mesh.mesh, wish.changes),
+    spec: withChanges(spec, mesh, meshes, wish.changes),
   };
 }
 
@@ -81,14 +79,9 @@ function grown(spec: Readonly<Record<string, unknown>>, wish: Wish, namespace: s
   if (mappings.selector !== undefined && namespaces.length > before.length) {
     result.mappings = { ...mappings, namespaces };
   }
-  if (wish.mesh.mesh === 'linkerd' && wish.targets.length > 0) {
-    const linkerd = fields(spec.linkerd);
-    const listed = (Array.isArray(linkerd.targets) ? linkerd.targets : []) as Target[];
-    const isListed = (one: Target) =>
-      listed.some((old) => old.serviceAccount === one.serviceAccount && old.namespace === one.namespace);
-    const more = wish.targets.filter((one) => !isListed(one));
-    if (more.length > 0) result.linkerd = { ...linkerd, targets: [...listed, ...more], discover: true };
-  }
+  const { mesh } = wish.installation;
+  const { discover } = wish.adapter;
+  if (discover?.withTargets) result[mesh] = discover.withTargets(fields(spec[mesh]), wish.targets);
   return result;
 }
 
@@ -107,42 +100,6 @@ export function accepted(
   );
 }
 
-function configOf({ mesh, gateway, targets }: Wish): Readonly<Record<string, unknown>> {
-  const { serviceAccount } = gateway;
-  switch (mesh.mesh) {
-    case 'istio':
-      return {
-        ca: {
-          address: mesh.address,
-          serviceAccount,
-          ...(mesh.clusterId === undefined ? {} : { clusterId: mesh.clusterId }),
-        },
-        ...(mesh.trustDomain === 'cluster.local' ? {} : { trustDomain: mesh.trustDomain }),
-      };
-    case 'linkerd':
-      return {
-        serviceAccount: { name: serviceAccount },
-        ...(mesh.namespace === 'linkerd' ? {} : { controlPlaneNamespace: mesh.namespace }),
-        ...(targets.length > 0 ? { targets, discover: true } : {}),
-      };
-    case 'consul':
-      return {
-        // The chart's binding rule names a pod's service after its ServiceAccount.
-        ...(mesh.authMethod === undefined ? {} : { service: serviceAccount }),
-        datacenter: mesh.datacenter,
-        grpc: {
-          addresses: [mesh.address],
-          ...(mesh.tls
-            ? { tls: { ...(mesh.authority ? { ca: { inline: mesh.authority } } : {}), serverName: mesh.serverName } }
-            : { plaintext: true }),
-        },
-        ...(mesh.authMethod === undefined
-          ? {}
-          : { auth: { login: { method: mesh.authMethod, serviceAccount, audience: API_AUDIENCE } } }),
-      };
-  }
-}
-
 /** The labels without which this gateway would not see our objects: the equalities of its selector. */
 export function selectorLabels(selector: EmissaryEnv['labelSelector']): Record<string, string> {
   const terms = (selector ?? '').split(',').map((term) => /^\s*([^=!\s]+)\s*==?\s*(\S+)\s*$/.exec(term));
@@ -150,7 +107,7 @@ export function selectorLabels(selector: EmissaryEnv['labelSelector']): Record<s
 }
 
 /** Names of contexts are global: the mesh's own, unless somebody has it. */
-function freeContextName(name: MeshName, namespace: string, contexts: readonly KubeObject[]): string {
+function freeContextName(name: string, namespace: string, contexts: readonly KubeObject[]): string {
   const taken = new Set(
     contexts.filter((one) => !isOwn(one, `${namespace}.${name}`)).map(({ metadata }) => metadata.name),
   );

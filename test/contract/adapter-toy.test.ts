@@ -30,6 +30,7 @@ adapterContract('A toy source', async () => {
   };
   const adapter: Adapter = {
     mesh: 'toy',
+    title: 'Toy',
     config: z.unknown(),
     tls: {},
     expect: () => ({ id: TOY_ID, form: 'spiffe' }),

@@ -92,6 +92,7 @@ export class OnboardWorld implements AsyncDisposable {
   offOptions(names: readonly string[] = []): OffboardOptions {
     return {
       kube: this.kube,
+      adapters,
       clock: this.clock,
       say: this.say,
       namespace: 'emissary',

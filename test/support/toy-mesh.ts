@@ -47,6 +47,7 @@ export class ToyMesh {
   get adapter(): Adapter {
     return {
       mesh: 'istio',
+      title: 'Toy',
       config: z.unknown(),
       tls: { alpnProtocols: 'istio' },
       expect: () => ({ id: TOY_ID, form: 'spiffe' }),

@@ -1,8 +1,16 @@
 import type { KubeObject } from '../../core/object.ts';
 import { moduleSettings } from '../../gateway/context.ts';
 import { DEFAULT_ENV, type EmissaryEnv } from '../../gateway/env.ts';
-import { type Membership, membershipsOf } from './membership.ts';
-import { type Container, containersOf, envOf, labelsOf, selectsPod, versionOf, workloadSpec } from './workload.ts';
+import type { Adapter } from '../../mesh/adapter.ts';
+import {
+  type Container,
+  containersOf,
+  envOf,
+  labelsOf,
+  selectsPod,
+  versionOf,
+  workloadSpec,
+} from '../../mesh/workload.ts';
 
 /** A gateway that runs here, and how it reads objects. */
 export interface GatewayFinding {
@@ -14,7 +22,7 @@ export interface GatewayFinding {
   readonly serviceAccount: string;
   readonly env: EmissaryEnv;
   /** Meshes that its pods are in already, or will be at their next start. */
-  readonly sidecars: readonly Membership[];
+  readonly sidecars: readonly string[];
 }
 
 interface World {
@@ -28,7 +36,7 @@ const IMAGE = /(^|\/)(emissary|ambassador|aes)(:|@|$)/;
 /** The conversion webhook has the same image, and does not carry requests. */
 const WEBHOOK = /apiext/;
 
-export function findGateways(world: World): GatewayFinding[] {
+export function findGateways(world: World, adapters: readonly Adapter[]): GatewayFinding[] {
   return world.workloads.flatMap((workload) => {
     const container = containersOf(workload).find(isGateway);
     if (!container || WEBHOOK.test(workload.metadata.name)) return [];
@@ -42,7 +50,7 @@ export function findGateways(world: World): GatewayFinding[] {
       image: container.image ?? '',
       serviceAccount: workloadSpec(workload).template?.spec?.serviceAccountName ?? 'default',
       env: { ...env, module: moduleSettings(world.modules, env) },
-      sidecars: sidecarsOf(workload, world),
+      sidecars: sidecarsOf(workload, world, adapters),
     };
   });
 }
@@ -72,20 +80,12 @@ function environment(container: Container, namespace: string): EmissaryEnv {
   };
 }
 
-function sidecarsOf(workload: KubeObject, { pods, namespaces }: World): Membership[] {
-  const { namespace = '' } = workload.metadata;
-  const own = namespaces.find(({ metadata }) => metadata.name === namespace)?.metadata;
-  const ambient = new Set(own?.labels?.['istio.io/dataplane-mode'] === 'ambient' ? [namespace] : []);
-  const found = new Set(pods.filter((pod) => selectsPod(workload, pod)).flatMap((pod) => membershipsOf(pod, ambient)));
-  const { labels = {}, annotations = {} } = workloadSpec(workload).template?.metadata ?? {};
-  const of = (key: string) => labels[key] ?? annotations[key];
-  const wishes = (key: string, yes: string, no: string, inherited: boolean) =>
-    of(key) === yes || (inherited && of(key) !== no);
-  const istio = own?.labels?.['istio-injection'] === 'enabled' || own?.labels?.['istio.io/rev'] !== undefined;
-  if (wishes('sidecar.istio.io/inject', 'true', 'false', istio)) found.add('istio');
-  if (wishes('linkerd.io/inject', 'enabled', 'disabled', own?.annotations?.['linkerd.io/inject'] === 'enabled')) {
-    found.add('linkerd');
-  }
-  if (of('consul.hashicorp.com/connect-inject') === 'true') found.add('consul');
-  return [...found];
+function sidecarsOf(workload: KubeObject, world: World, adapters: readonly Adapter[]): string[] {
+  const namespace = world.namespaces.find(({ metadata }) => metadata.name === workload.metadata.namespace);
+  const own = world.pods.filter((pod) => selectsPod(workload, pod));
+  const found = adapters.flatMap(({ mesh, pods }) => [
+    ...own.flatMap((pod) => pods?.membership(pod, namespace)?.name ?? []),
+    ...(pods?.injected(workload, namespace) ? [mesh] : []),
+  ]);
+  return [...new Set(found)];
 }

@@ -3,7 +3,9 @@ import { mappingSpec } from '../../gateway/kinds.ts';
 import { parseService } from '../../gateway/service.ts';
 import { podsBehind } from '../../gateway/targets/endpoints.ts';
 import { serviceNameOf } from '../../gateway/targets/service-name.ts';
-import { type Membership, membershipsOf } from './membership.ts';
+import type { Adapter } from '../../mesh/adapter.ts';
+import type { Account, Membership } from '../../mesh/cluster.ts';
+import type { Refusal } from '../../mesh/targeting.ts';
 
 /** A Mapping and what answers for it. */
 export interface UpstreamFinding {
@@ -16,20 +18,21 @@ export interface UpstreamFinding {
   readonly context: string | undefined;
   /** How many pods answer, and under which ServiceAccounts. */
   readonly pods: number;
-  readonly accounts: readonly { readonly serviceAccount: string; readonly namespace: string }[];
+  readonly accounts: readonly Account[];
   /** In which mesh all of them are; undefined: in none, or they differ, or it is not known. */
-  readonly membership: Membership | undefined;
-  /** Why there is no one answer. */
-  readonly problem: { readonly code: string; readonly message: string } | undefined;
+  readonly membership: string | undefined;
+  /** Why it cannot be served with the identity of a mesh, or why there is no one answer. */
+  readonly problem: Refusal | undefined;
 }
 
 interface World {
+  readonly namespaces: readonly KubeObject[];
   readonly services: readonly KubeObject[];
   readonly endpointSlices: readonly KubeObject[];
   readonly pods: readonly KubeObject[];
 }
 
-export function upstreamOf(mapping: KubeObject, world: World, ambient: ReadonlySet<string>): UpstreamFinding {
+export function upstreamOf(mapping: KubeObject, world: World, adapters: readonly Adapter[]): UpstreamFinding {
   const { service, tls, resolver } = mappingSpec(mapping);
   const address = parseService(service);
   const secure = tls !== undefined || address.scheme === 'https';
@@ -50,8 +53,8 @@ export function upstreamOf(mapping: KubeObject, world: World, ambient: ReadonlyS
   }
   const name = serviceNameOf(address.host, mapping.metadata.namespace ?? '');
   if ('code' in name) {
-    const consul = resolver === undefined ? '' : ` (its resolver is ${resolver})`;
-    return problem(name.code, `${name.message}${consul}`);
+    const resolved = resolver === undefined ? '' : ` (its resolver is ${resolver})`;
+    return problem(name.code, `${name.message}${resolved}`);
   }
   const answering = podsBehind(name, port, world);
   if ('code' in answering) return problem(answering.code, answering.message);
@@ -61,7 +64,7 @@ export function upstreamOf(mapping: KubeObject, world: World, ambient: ReadonlyS
   );
   const memberships = answering.map(({ workload }) => {
     const pod = pods.get(key(workload));
-    return pod ? membershipsOf(pod, ambient) : [];
+    return pod ? membershipsOf(pod, world, adapters) : [];
   });
   const accounts = new Map(
     answering.map(({ workload: { serviceAccount, namespace } }) => [
@@ -70,12 +73,18 @@ export function upstreamOf(mapping: KubeObject, world: World, ambient: ReadonlyS
     ]),
   );
   const found = { ...base, pods: answering.length, accounts: [...accounts.values()] };
-  const kinds = new Set(memberships.map((one) => one.join('+')));
+  const kinds = new Set(memberships.map((each) => each.map(({ name }) => name).join('+')));
   const [only = ''] = kinds;
   if (kinds.size > 1 || only.includes('+')) {
     const list = [...kinds].map((one) => one || 'no mesh').join(', ');
     const message = `the pods behind it are not in one mesh: ${list}; finish the rollout of the sidecars first`;
     return { ...found, problem: { code: 'ERR_TARGET_DISAGREE', message } };
   }
-  return { ...found, membership: only === '' ? undefined : (only as Membership), problem: undefined };
+  return { ...found, membership: only === '' ? undefined : only, problem: memberships[0]?.[0]?.refusal };
+}
+
+/** More than one is a pod between two meshes. */
+function membershipsOf(pod: KubeObject, { namespaces }: World, adapters: readonly Adapter[]): Membership[] {
+  const namespace = namespaces.find(({ metadata }) => metadata.name === pod.metadata.namespace);
+  return adapters.flatMap(({ pods }) => pods?.membership(pod, namespace) ?? []);
 }

@@ -1,14 +1,12 @@
-import type { KubeObject, ObjectRef } from '../../core/object.ts';
-import { fields, text } from '../../gateway/kinds.ts';
-import { containersOf, labelsOf, versionOf } from './workload.ts';
+import type { ClusterObjects, Discover, Installation } from '../../../src/mesh/cluster.ts';
+import { fields, type KubeObject, type ObjectRef, text } from '../../../src/mesh/kube-object.ts';
+import { KUBERNETES_AUDIENCE } from '../../../src/mesh/token.ts';
+import { containersOf, labelsOf, versionOf } from '../../../src/mesh/workload.ts';
 
 /** The servers of a Consul that consul-k8s installed. */
-export interface ConsulFinding {
-  readonly mesh: 'consul';
-  readonly namespace: string;
+interface ConsulInstallation extends Installation {
   /** `consul-server`: of the StatefulSet and of the Service. */
   readonly name: string;
-  readonly version: string | undefined;
   readonly datacenter: string;
   /** `host:port` of the servers' gRPC. */
   readonly address: string;
@@ -18,14 +16,6 @@ export interface ConsulFinding {
   readonly authority: string | undefined;
   /** Where ACLs are on: the auth method that consul-k8s makes for pods of the mesh. */
   readonly authMethod: string | undefined;
-  readonly problem: string | undefined;
-}
-
-interface World {
-  readonly workloads: readonly KubeObject[];
-  readonly services: readonly KubeObject[];
-  readonly configMaps: readonly KubeObject[];
-  readonly consulAuthorities: ReadonlyMap<string, string>;
 }
 
 /** consul-k8s puts gRPC there, with or without TLS. */
@@ -40,30 +30,29 @@ const isServer = (workload: KubeObject): boolean => {
 /** `consul` of `consul-server`: what the chart puts before the name of everything that it makes. */
 const prefixOf = (workload: KubeObject): string => workload.metadata.name.replace(/-server$/, '');
 
-/** What has to be read beside lists. The Secret holds a certificate without its key. */
-export function consulRefs(workloads: readonly KubeObject[]): { configMaps: ObjectRef[]; authorities: ObjectRef[] } {
-  const servers = workloads.filter(isServer);
-  const ref = (kind: string, suffix: string) => (server: KubeObject) => {
-    return { apiVersion: 'v1', kind, namespace: server.metadata.namespace, name: prefixOf(server) + suffix };
-  };
-  return {
-    configMaps: servers.map(ref('ConfigMap', '-server-config')),
-    authorities: servers.map(ref('Secret', '-ca-cert')),
-  };
-}
+/** The configuration of the servers, and the certificate of the authority of their API. */
+const reads = (workloads: readonly KubeObject[]): ObjectRef[] =>
+  workloads.filter(isServer).flatMap((server) => {
+    const { namespace } = server.metadata;
+    const prefix = prefixOf(server);
+    return [
+      { apiVersion: 'v1', kind: 'ConfigMap', namespace, name: `${prefix}-server-config` },
+      { apiVersion: 'v1', kind: 'Secret', namespace, name: `${prefix}-ca-cert` },
+    ];
+  });
 
-export function findConsul(world: World): ConsulFinding[] {
-  return world.workloads.filter(isServer).map((server): ConsulFinding => {
+export function findConsul(objects: ClusterObjects): ConsulInstallation[] {
+  return objects.workloads.filter(isServer).map((server): ConsulInstallation => {
     const { name, namespace = '' } = server.metadata;
     const prefix = prefixOf(server);
-    const config = configOf(world.configMaps, namespace, `${prefix}-server-config`);
+    const config = configOf(objects.configMaps, namespace, `${prefix}-server-config`);
     const [container] = containersOf(server);
-    const ports = servicePorts(world.services, namespace, name);
+    const ports = servicePorts(objects.services, namespace, name);
     const configured = fields(config.merged.ports);
     const tls = Number(configured.grpc_tls ?? -1) > 0 || 'https' in ports;
     const port = Number((tls ? configured.grpc_tls : configured.grpc) ?? ports.grpc ?? GRPC_PORT);
     const datacenter = text(config.merged.datacenter) ?? 'dc1';
-    const authority = world.consulAuthorities.get(`${namespace}/${prefix}-ca-cert`);
+    const authority = objects.certificates.get(`${namespace}/${prefix}-ca-cert`);
     return {
       mesh: 'consul',
       namespace,
@@ -104,3 +93,29 @@ function servicePorts(services: readonly KubeObject[], namespace: string, name: 
   const { ports = [] } = (service?.spec ?? {}) as { ports?: readonly { name?: string; port: number }[] };
   return Object.fromEntries(ports.map((one) => [one.name ?? '', one.port]));
 }
+
+export const discover: Discover<ConsulInstallation> = {
+  sign: 'a Consul server',
+  configMaps: [],
+  reads,
+  installations: findConsul,
+  show({ namespace, name, version, datacenter, address, tls, serverName, authMethod }) {
+    const acls = authMethod === undefined ? 'no ACLs' : `ACLs, auth method ${authMethod}`;
+    return [
+      `servers${version === undefined ? '' : ` ${version}`} ${namespace}/${name}, datacenter ${datacenter}`,
+      `gRPC ${address} ${tls ? `with TLS (${serverName})` : 'without TLS'}, ${acls}`,
+    ];
+  },
+  configFor: ({ authMethod, datacenter, address, tls, authority, serverName }, serviceAccount) => ({
+    // The chart's binding rule names a pod's service after its ServiceAccount.
+    ...(authMethod === undefined ? {} : { service: serviceAccount }),
+    datacenter,
+    grpc: {
+      addresses: [address],
+      ...(tls ? { tls: { ...(authority ? { ca: { inline: authority } } : {}), serverName } } : { plaintext: true }),
+    },
+    ...(authMethod === undefined
+      ? {}
+      : { auth: { login: { method: authMethod, serviceAccount, audience: KUBERNETES_AUDIENCE } } }),
+  }),
+};

@@ -1,30 +1,22 @@
 import { parse } from 'yaml';
-import type { KubeObject, ObjectRef } from '../../core/object.ts';
-import { fields, text } from '../../gateway/kinds.ts';
-import { containersOf, envOf, labelsOf, versionOf } from './workload.ts';
+import type { ClusterObjects, Discover, Installation } from '../../../src/mesh/cluster.ts';
+import { fields, type KubeObject, type ObjectRef, text } from '../../../src/mesh/kube-object.ts';
+import { containersOf, envOf, labelsOf, versionOf } from '../../../src/mesh/workload.ts';
+import { ambientNamespaces, injectedNamespaces } from './pods.ts';
 
 /** One control plane of Istio that signs certificates, or istio-csr that does it in its place. */
-export interface IstioFinding {
-  readonly mesh: 'istio';
+export interface IstioInstallation extends Installation {
   readonly signer: 'istiod' | 'istio-csr';
-  readonly namespace: string;
   /** `default` where there is but one. */
   readonly revision: string;
-  readonly version: string | undefined;
   /** `host:port` of its CA. */
   readonly address: string;
   readonly trustDomain: string;
   /** What istiod calls this cluster, where it is not its own default. */
   readonly clusterId: string | undefined;
-  /** Why it would not sign, if it is known that it would not. */
-  readonly problem: string | undefined;
 }
 
-type World = {
-  readonly workloads: readonly KubeObject[];
-  readonly services: readonly KubeObject[];
-  readonly configMaps: readonly KubeObject[];
-};
+type Objects = Pick<ClusterObjects, 'workloads' | 'services' | 'configMaps'>;
 
 const CA_PORT = 15012;
 const CSR_PORT = 443;
@@ -37,8 +29,8 @@ const isCsr = (workload: KubeObject): boolean =>
   workload.kind === 'Deployment' &&
   [labelsOf(workload).app, labelsOf(workload)['app.kubernetes.io/name']].includes('cert-manager-istio-csr');
 
-/** What has to be read beside lists: the mesh configuration of each revision. */
-export function istioRefs(workloads: readonly KubeObject[]): ObjectRef[] {
+/** The mesh configuration of each revision. */
+function meshConfigs(workloads: readonly KubeObject[]): ObjectRef[] {
   return workloads.filter(isIstiod).map((workload) => ({
     apiVersion: 'v1',
     kind: 'ConfigMap',
@@ -48,15 +40,15 @@ export function istioRefs(workloads: readonly KubeObject[]): ObjectRef[] {
 }
 
 /** The one to ask first: istio-csr where it is, since istiod signs nothing there; then the default revision. */
-export function findIstio(world: World): IstioFinding[] {
-  const istiods = world.workloads.filter(isIstiod).map((workload) => istiodOf(workload, world));
+export function findIstio(objects: Objects): IstioInstallation[] {
+  const istiods = objects.workloads.filter(isIstiod).map((workload) => istiodOf(workload, objects));
   const trustDomain = istiods[0]?.trustDomain ?? 'cluster.local';
-  const signers = world.workloads.filter(isCsr).map((workload) => csrOf(workload, trustDomain));
-  const rank = ({ revision, problem }: IstioFinding) => (problem ? 2 : revision === 'default' ? 0 : 1);
+  const signers = objects.workloads.filter(isCsr).map((workload) => csrOf(workload, trustDomain));
+  const rank = ({ revision, problem }: IstioInstallation) => (problem ? 2 : revision === 'default' ? 0 : 1);
   return [...signers, ...istiods.toSorted((a, b) => rank(a) - rank(b))];
 }
 
-function istiodOf(workload: KubeObject, { services, configMaps }: World): IstioFinding {
+function istiodOf(workload: KubeObject, { services, configMaps }: Objects): IstioInstallation {
   const { namespace = '' } = workload.metadata;
   const revision = revisionOf(workload);
   const [pilot] = containersOf(workload);
@@ -83,7 +75,7 @@ function istiodOf(workload: KubeObject, { services, configMaps }: World): IstioF
   };
 }
 
-function csrOf({ metadata, ...rest }: KubeObject, trustDomain: string): IstioFinding {
+function csrOf({ metadata, ...rest }: KubeObject, trustDomain: string): IstioInstallation {
   const [container] = containersOf({ metadata, ...rest });
   const { name, namespace = '' } = metadata;
   return {
@@ -113,16 +105,31 @@ function trustDomainOf(config: KubeObject | undefined): string {
   }
 }
 
-/** Namespaces whose pods are in the mesh without a sidecar: mTLS from outside does not reach them that way. */
-export const ambientNamespaces = (namespaces: readonly KubeObject[]): string[] =>
-  namespaces
-    .filter(({ metadata }) => metadata.labels?.['istio.io/dataplane-mode'] === 'ambient')
-    .map(({ metadata }) => metadata.name);
+const placed = ({ namespace, revision }: { readonly namespace: string; readonly revision: string }): string =>
+  revision === 'default' ? namespace : `${namespace} (${revision})`;
 
-/** Namespaces whose pods get a sidecar, each with the revision that it asks for. */
-export const injectedNamespaces = (namespaces: readonly KubeObject[]): { namespace: string; revision: string }[] =>
-  namespaces.flatMap(({ metadata: { name, labels = {} } }) => {
-    if (labels['istio-injection'] === 'enabled') return [{ namespace: name, revision: 'default' }];
-    const revision = labels['istio.io/rev'];
-    return revision === undefined || labels['istio-injection'] === 'disabled' ? [] : [{ namespace: name, revision }];
-  });
+export const discover: Discover<IstioInstallation> = {
+  sign: 'istiod',
+  configMaps: [],
+  reads: meshConfigs,
+  installations: findIstio,
+  show({ signer, namespace, version, revision, address, trustDomain }) {
+    const release = version === undefined ? '' : ` ${version}`;
+    return [
+      `${signer}${release} in ${namespace}${signer === 'istiod' ? `, revision ${revision}` : ''}`,
+      `CA ${address}, trust domain ${trustDomain}`,
+    ];
+  },
+  configFor: ({ address, clusterId, trustDomain }, serviceAccount) => ({
+    ca: { address, serviceAccount, ...(clusterId === undefined ? {} : { clusterId }) },
+    ...(trustDomain === 'cluster.local' ? {} : { trustDomain }),
+  }),
+  remarks({ namespaces }) {
+    const injected = injectedNamespaces(namespaces).map(placed);
+    const ambient = ambientNamespaces(namespaces);
+    return [
+      ...(injected.length > 0 ? [`sidecars in ${injected.join(', ')}`] : []),
+      ...(ambient.length > 0 ? [`ambient mode in ${ambient.join(', ')}`] : []),
+    ];
+  },
+};

@@ -1,0 +1,80 @@
+import type { KubeObject, ObjectRef } from './kube-object.ts';
+import type { Refusal } from './targeting.ts';
+
+/** Objects of a cluster by which a mesh is recognised. */
+export interface ClusterObjects {
+  readonly namespaces: readonly KubeObject[];
+  /** Deployments, DaemonSets and StatefulSets. */
+  readonly workloads: readonly KubeObject[];
+  readonly services: readonly KubeObject[];
+  readonly configMaps: readonly KubeObject[];
+  /** PEM of `tls.crt` of the Secrets in `reads`, by `<namespace>/<name>`. */
+  readonly certificates: ReadonlyMap<string, string>;
+}
+
+/** One installation of a mesh that a gateway can join. An adapter adds its own fields. */
+export interface Installation {
+  readonly mesh: string;
+  readonly namespace: string;
+  readonly version: string | undefined;
+  /** Why it would not issue a certificate, if that is known. */
+  readonly problem: string | undefined;
+}
+
+/** A ServiceAccount behind a route of the gateway. */
+export interface Account {
+  readonly serviceAccount: string;
+  readonly namespace: string;
+}
+
+/** How onboarding finds a mesh, and what it writes to join it. Pure. */
+export interface Discover<I extends Installation = Installation> {
+  /** The object that shows an installation, such as `istiod`; for the message that none was found. */
+  readonly sign: string;
+  /** Names of ConfigMaps that are looked for in all namespaces. */
+  readonly configMaps: readonly string[];
+  /** ConfigMaps, and Secrets of which `tls.crt` is read, beside the lists. */
+  reads(workloads: readonly KubeObject[]): readonly ObjectRef[];
+  /** The one that a gateway should join comes first. */
+  installations(objects: ClusterObjects): readonly I[];
+  /** Lines for people. The first one follows the name of the mesh. */
+  show(installation: I): readonly string[];
+  /** `spec.<mesh>` of a gateway that runs under this account of its own namespace; `targets` are behind its routes. */
+  configFor(installation: I, serviceAccount: string, targets: readonly Account[]): Readonly<Record<string, unknown>>;
+  /** An existing configuration with these targets added; absent: targets are not part of the configuration. */
+  withTargets?(
+    config: Readonly<Record<string, unknown>>,
+    targets: readonly Account[],
+  ): Readonly<Record<string, unknown>>;
+  /** Further lines for people about the mesh in this cluster. */
+  remarks?(objects: Pick<ClusterObjects, 'namespaces'>): readonly string[];
+}
+
+/** How a pod belongs to a mesh. */
+export interface Membership {
+  /** For people: the name of the mesh, or of a mode of it. */
+  readonly name: string;
+  /** Why a gateway outside of the mesh cannot reach the pod with the identity of the mesh; absent: it can. */
+  readonly refusal?: Refusal;
+}
+
+/** How a mesh takes pods in. Pure. */
+export interface Pods {
+  /** By what the injector leaves on a pod. `namespace` is the object of the pod's namespace. */
+  membership(pod: KubeObject, namespace: KubeObject | undefined): Membership | undefined;
+  /** Whether pods of this workload get a sidecar at their next start. */
+  injected(workload: KubeObject, namespace: KubeObject | undefined): boolean;
+  /** How to keep the sidecar of this workload from its outgoing connections; undefined where there is nothing to do. */
+  intercepts?(workload: KubeObject): string | undefined;
+  /** Annotations that keep a pod without a sidecar. */
+  readonly notInjected: Readonly<Record<string, string>>;
+}
+
+/** What is known of an upstream whose certificate is to be judged. */
+export interface Upstream {
+  readonly sni: string | undefined;
+  /** The ServiceAccounts of its pods. */
+  readonly accounts: readonly Account[];
+  /** The SPIFFE trust domain of the gateway's own certificate. */
+  readonly trustDomain: string | undefined;
+}
