@@ -1,4 +1,5 @@
 import type { Adapter } from '../../src/mesh/adapter.ts';
+import { checks } from './cluster/checks.ts';
 import { discover } from './cluster/discover.ts';
 import { pods } from './cluster/pods.ts';
 import { type ConsulConfig, configSchema } from './config.ts';
@@ -27,6 +28,8 @@ export const consul: Adapter<ConsulConfig> = {
   tls: { minTlsVersion: 'v1.2' },
   discover,
   pods,
+  checks,
+  names: ({ uris: [uri = ''] }) => /^spiffe:\/\/[^/]+(\/ap\/[^/]+)?\/ns\/[^/]+\/dc\/[^/]+\/svc\/[^/]+$/.test(uri),
   open(config, host) {
     const { http, grpc } = config;
     if (http) return new HttpSource({ ...config, http }, host);

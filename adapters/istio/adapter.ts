@@ -1,5 +1,6 @@
 import type { Adapter } from '../../src/mesh/adapter.ts';
 import { CaIssuer } from './ca.ts';
+import { checks } from './cluster/checks.ts';
 import { discover } from './cluster/discover.ts';
 import { pods } from './cluster/pods.ts';
 import { type IstioConfig, istioConfig } from './config.ts';
@@ -18,6 +19,8 @@ export const istio: Adapter<IstioConfig> = {
   tls: { alpnProtocols: 'istio-http/1.1,istio,http/1.1' },
   discover,
   pods,
+  checks,
+  names: ({ uris: [uri = ''] }) => /^spiffe:\/\/[^/]+\/ns\/[^/]+\/sa\/[^/]+$/.test(uri),
   expectedPeer({ trustDomain, accounts: [account, ...others] }) {
     if (trustDomain === undefined || !account || others.length > 0) return undefined;
     return `spiffe://${trustDomain}/ns/${account.namespace}/sa/${account.serviceAccount}`;

@@ -1,4 +1,5 @@
 import type { Adapter, Expectation } from '../../src/mesh/adapter.ts';
+import { checks } from './cluster/checks.ts';
 import { discover } from './cluster/discover.ts';
 import { pods } from './cluster/pods.ts';
 import { type LinkerdConfig, linkerdConfig } from './config.ts';
@@ -24,6 +25,8 @@ export const linkerd: Adapter<LinkerdConfig> = {
   sniPerTarget: true,
   discover,
   pods,
+  checks,
+  names: ({ dns }) => dns.some((name) => name.includes('.serviceaccount.identity.')),
   expectedPeer: ({ sni }) => sni,
   open: (config, host) => new LinkerdIssuer(config, host),
 };

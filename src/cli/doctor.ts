@@ -2,14 +2,14 @@ import { adapters } from '../../adapters/index.ts';
 import { formatPath } from '../config/issue.ts';
 import { validator } from '../config/validate.ts';
 import type { KubeObject } from '../core/object.ts';
-import { CHECKS, diagnose, worstFirst } from '../doctor/diagnose.ts';
+import { areasOf, checksOf, diagnose, worstFirst } from '../doctor/diagnose.ts';
 import { findingsOf } from '../doctor/examine.ts';
 import { type Origin, parseManifest, readFiles } from '../doctor/files.ts';
-import { SEVERITIES } from '../doctor/finding.ts';
 import { LOOKS, type Seen } from '../doctor/looks/look.ts';
 import { report } from '../doctor/report.ts';
 import type { EmissaryEnv } from '../gateway/env.ts';
 import { systemClock } from '../mesh/clock.ts';
+import { SEVERITIES } from '../mesh/object-check.ts';
 import { type Io, UsageError } from './command.ts';
 import type { DoctorFlags } from './commands/doctor.ts';
 import { examineCluster } from './examine-cluster.ts';
@@ -27,7 +27,7 @@ interface Read {
 
 export async function runDoctor(flags: DoctorFlags, io: Io): Promise<number> {
   if (flags.list) {
-    for (const { code, severity, title } of [...CHECKS, ...LOOKS])
+    for (const { code, severity, title } of [...checksOf(adapters), ...LOOKS])
       io.stdout.write(`${code}  ${severity.padEnd(7)}  ${title}\n`);
     return 0;
   }
@@ -35,12 +35,16 @@ export async function runDoctor(flags: DoctorFlags, io: Io): Promise<number> {
   const { objects, origins, whole, skipped, seen } = isFiles
     ? await fromFiles(flags.filename, io)
     : await fromCluster(flags, io);
-  const inObjects = diagnose({ objects, whole, now: systemClock.now(), validate: validation() }, envOf(flags));
+  const inObjects = diagnose(
+    { objects, whole, adapters, now: systemClock.now(), validate: validation() },
+    envOf(flags),
+  );
   const findings = worstFirst([...inObjects, ...findingsOf(seen)]);
   io.stdout.write(
     report(flags.output, {
       findings,
-      checks: CHECKS,
+      checks: checksOf(adapters),
+      areas: areasOf(adapters),
       seen,
       origins,
       judged: objects.length,

@@ -87,6 +87,7 @@ async function surroundings(kube: Kube, signal: AbortSignal): Promise<Surroundin
       title: `${versioned(adapters.find((one) => one.mesh === mesh)?.title ?? mesh, version)} in namespace ${namespace}`,
       problem,
     })),
+    known: adapters.flatMap(({ discover: finds, title }) => (finds ? [title] : [])),
     unseen: unseen.map(({ what }) => what),
   };
 }

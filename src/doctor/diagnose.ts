@@ -1,44 +1,56 @@
 import { keyOf, refOf } from '../core/object.ts';
 import { DEFAULT_ENV, type EmissaryEnv } from '../gateway/env.ts';
+import type { Adapter } from '../mesh/adapter.ts';
+import { SEVERITIES } from '../mesh/object-check.ts';
 import type { Check } from './check.ts';
-import { consulChecks } from './checks/consul.ts';
 import { contextChecks } from './checks/contexts.ts';
 import { gatewayChecks } from './checks/gateway.ts';
-import { istioChecks } from './checks/istio.ts';
-import { linkerdChecks } from './checks/linkerd.ts';
 import { mappingChecks } from './checks/mappings.ts';
 import { meshCertificateChecks } from './checks/mesh-certificates.ts';
 import { pairChecks } from './checks/pairs.ts';
 import { secretChecks } from './checks/secrets.ts';
-import { type Finding, SEVERITIES } from './finding.ts';
+import type { Finding } from './finding.ts';
 import { findGateways } from './gateway.ts';
-import { type Snapshot, worldOf } from './world.ts';
+import { objectsFor, type Snapshot, worldOf } from './world.ts';
 
-/** Every check there is, by code. */
-export const CHECKS: readonly Check[] = [
+const OWN: readonly Check[] = [
   ...contextChecks,
   ...secretChecks,
   ...pairChecks,
   ...mappingChecks,
   ...gatewayChecks,
-  ...istioChecks,
-  ...linkerdChecks,
-  ...consulChecks,
   ...meshCertificateChecks,
 ];
 
-/** The checks by what they are about, in the order of docs/checks.md. */
-export const AREAS = [
-  { prefix: 'MC10', name: 'TLSContexts' },
-  { prefix: 'MC11', name: 'Secrets' },
-  { prefix: 'MC12', name: 'certificates and keys' },
-  { prefix: 'MC13', name: 'Mappings' },
-  { prefix: 'MC14', name: 'gateway' },
-  { prefix: 'MC20', name: 'Istio' },
-  { prefix: 'MC30', name: 'Linkerd' },
-  { prefix: 'MC40', name: 'Consul' },
-  { prefix: 'MC50', name: 'MeshCertificates' },
-] as const;
+/** Every check there is, by code. */
+export function checksOf(adapters: readonly Adapter[]): Check[] {
+  const theirs = adapters.flatMap(({ mesh, checks = [] }) =>
+    checks.map(({ run, ...check }): Check => ({ ...check, run: (world) => run(objectsFor(mesh, world)) })),
+  );
+  return [...OWN, ...theirs].sort((a, b) => (a.code < b.code ? -1 : 1));
+}
+
+/** Checks by what they are about. */
+export interface Area {
+  readonly prefix: string;
+  readonly name: string;
+}
+
+/** In the order of docs/checks.md. */
+export function areasOf(adapters: readonly Adapter[]): Area[] {
+  const theirs = adapters.flatMap(({ title, checks }) =>
+    checks?.[0] ? [{ prefix: checks[0].code.slice(0, 4), name: title }] : [],
+  );
+  return [
+    { prefix: 'MC10', name: 'TLSContexts' },
+    { prefix: 'MC11', name: 'Secrets' },
+    { prefix: 'MC12', name: 'certificates and keys' },
+    { prefix: 'MC13', name: 'Mappings' },
+    { prefix: 'MC14', name: 'gateway' },
+    { prefix: 'MC50', name: 'MeshCertificates' },
+    ...theirs,
+  ].sort((a, b) => (a.prefix < b.prefix ? -1 : 1));
+}
 
 /**
  * What is wrong in a snapshot, for each gateway in it; without one, for a gateway with its defaults. Worst first, then
@@ -50,9 +62,10 @@ export function diagnose(snapshot: Snapshot, env: Partial<EmissaryEnv> = {}): Fi
     gateways.length > 0
       ? gateways.map(({ object, env: found }) => worldOf(snapshot, { ...found, ...env }, object))
       : [worldOf(snapshot, { ...DEFAULT_ENV, ...env }, undefined)];
+  const checks = checksOf(snapshot.adapters);
   const findings = new Map<string, Finding>();
   for (const world of worlds) {
-    for (const { code, severity, run } of CHECKS) {
+    for (const { code, severity, run } of checks) {
       for (const hit of run(world)) {
         const key = `${code} ${keyOf(refOf(hit.object))} ${hit.message}`;
         if (!findings.has(key)) findings.set(key, { severity, ...hit, code });

@@ -11,8 +11,6 @@ export interface Pair {
   readonly key: Parsed<PrivateKey>;
   readonly keyPem: string | undefined;
   readonly roots: Parsed<readonly Certificate[]>;
-  /** Which mesh names its workloads so. */
-  readonly mesh: 'istio' | 'linkerd' | 'consul' | undefined;
 }
 
 export function readPair(identity: KubeObject | undefined, ca: KubeObject | undefined): Pair | undefined {
@@ -21,13 +19,11 @@ export function readPair(identity: KubeObject | undefined, ca: KubeObject | unde
   const bundle = ca ? decodeData(ca)['tls.crt'] : data['root-cert.pem'];
   const keyPem = data['tls.key'] ?? data['key.pem'];
   const chain = parsed(data['tls.crt'] ?? data['cert-chain.pem'], parseCertificates);
-  const leaf = chain && 'value' in chain ? chain.value[0] : undefined;
   return {
     chain,
     key: parsed(keyPem, PrivateKey.fromPem),
     keyPem,
     roots: parsed(bundle, parseCertificates),
-    mesh: leaf && meshOf(leaf),
   };
 }
 
@@ -41,10 +37,3 @@ function parsed<T>(pem: string | undefined, read: (pem: string) => T): Parsed<T>
 }
 
 export const parsedValue = <T>(part: Parsed<T>): T | undefined => (part && 'value' in part ? part.value : undefined);
-
-function meshOf({ names }: Certificate): Pair['mesh'] {
-  const [uri = ''] = names.uris;
-  if (/^spiffe:\/\/[^/]+\/ns\/[^/]+\/sa\/[^/]+$/.test(uri)) return 'istio';
-  if (/^spiffe:\/\/[^/]+(\/ap\/[^/]+)?\/ns\/[^/]+\/dc\/[^/]+\/svc\/[^/]+$/.test(uri)) return 'consul';
-  return names.dns.some((name) => name.includes('.serviceaccount.identity.')) ? 'linkerd' : undefined;
-}

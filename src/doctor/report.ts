@@ -1,13 +1,15 @@
 import { describe, type KubeObject, refOf } from '../core/object.ts';
+import { SEVERITIES, type Severity } from '../mesh/object-check.ts';
 import type { Check } from './check.ts';
-import { AREAS } from './diagnose.ts';
+import type { Area } from './diagnose.ts';
 import type { Origin } from './files.ts';
-import { type Finding, SEVERITIES, type Severity } from './finding.ts';
+import type { Finding } from './finding.ts';
 import { CLUSTER, LOOKS, type Look, type Seen } from './looks/look.ts';
 
 export interface ReportInput {
   readonly findings: readonly Finding[];
   readonly checks: readonly Check[];
+  readonly areas: readonly Area[];
   /** What was seen of the running system, in order. */
   readonly seen: readonly Seen[];
   readonly origins: ReadonlyMap<KubeObject, Origin>;
@@ -65,7 +67,7 @@ function textReport(input: ReportInput): string {
 
 const titleOf = (object: KubeObject): string => (object === CLUSTER ? 'cluster' : describe(refOf(object)));
 
-function checkedOf({ findings, checks, seen, judged }: ReportInput): Checked[] {
+function checkedOf({ findings, checks, areas, seen, judged }: ReportInput): Checked[] {
   const looks = seen.map(({ code, state, object, message }): Checked => {
     const area = LOOKS.find((look) => look.code === code)?.area ?? code;
     const about = object === CLUSTER ? message : `${titleOf(object)}: ${message}`;
@@ -74,7 +76,7 @@ function checkedOf({ findings, checks, seen, judged }: ReportInput): Checked[] {
   const groups =
     judged === 0
       ? []
-      : AREAS.flatMap(({ name, prefix }): Checked[] => {
+      : areas.flatMap(({ name, prefix }): Checked[] => {
           const own = checks.filter(({ code }) => code.startsWith(prefix));
           const found = findings.filter(
             ({ code }) => code.startsWith(prefix) && own.some((check) => check.code === code),

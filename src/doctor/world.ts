@@ -10,13 +10,17 @@ import {
 import type { EmissaryEnv } from '../gateway/env.ts';
 import { type ContextSpec, contextSpec, fields, type MappingSpec, mappingSpec, text } from '../gateway/kinds.ts';
 import { type EffectiveUpstream, effectiveUpstream, resolversIn, seesMapping } from '../gateway/reading.ts';
-import { type Pair, readPair } from './pair.ts';
+import { parseService } from '../gateway/service.ts';
+import type { Adapter } from '../mesh/adapter.ts';
+import type { CheckedObjects, ClientTls } from '../mesh/object-check.ts';
+import { type Pair, parsedValue, readPair } from './pair.ts';
 
 /** What is judged: objects of a cluster or of files. Kinds that are not listed here are ignored. */
 export interface Snapshot {
   readonly objects: readonly KubeObject[];
   /** Epoch ms. */
   readonly now: number;
+  readonly adapters: readonly Adapter[];
   /** Kinds that were read wholly. A directory of Mappings says nothing about Secrets that are not in it. */
   readonly whole: ReadonlySet<string>;
   /** What is wrong with a MeshCertificate in itself. */
@@ -42,13 +46,15 @@ export interface SeenContext {
   /** What stands in its Secrets; absent where they are missing or not read. */
   readonly pair: Pair | undefined;
   /** By how the identity is named, or else by the MeshCertificate that writes it. */
-  readonly mesh: Pair['mesh'];
+  readonly mesh: string | undefined;
 }
 
 /** What a MeshCertificate will write, once an agent runs. */
 export interface Promised {
   readonly object: KubeObject;
-  readonly mesh: Pair['mesh'];
+  readonly mesh: string | undefined;
+  /** Whether it has a context for each target, whose names begin with `contextName-`. */
+  readonly perTarget: boolean;
   readonly namespace: string;
   readonly secretName: string;
   readonly contextName: string;
@@ -85,7 +91,7 @@ export function worldOf(snapshot: Snapshot, given: EmissaryEnv, gateway: KubeObj
   const mappings = [...all('Mapping'), ...all('TCPMapping')]
     .filter((mapping) => seesMapping(mapping, env))
     .map((object) => seenMapping(object, effectiveUpstream(object, readings, [], env), env));
-  const promises = all('MeshCertificate').map(promiseOf);
+  const promises = all('MeshCertificate').map((object) => promiseOf(object, snapshot.adapters));
   const named = new Set(mappings.map(({ spec }) => spec.tls));
   const contexts = [...readings].flatMap(([name, reading]) => {
     const { object } = reading;
@@ -96,8 +102,10 @@ export function worldOf(snapshot: Snapshot, given: EmissaryEnv, gateway: KubeObj
       wanted === undefined ? undefined : secretRef(wanted, object, namespacing(spec, env));
     const [secret, caSecret] = [refOf(spec.secret), refOf(spec.caSecret)];
     const pair = readPair(secret && find('Secret', secret), caSecret && find('Secret', caSecret));
+    const [leaf] = parsedValue(pair?.chain) ?? [];
+    const mesh = leaf && snapshot.adapters.find((adapter) => adapter.names?.(leaf.names))?.mesh;
     const promise = promises.find((one) => one.namespace === secret?.namespace && one.secretName === secret.name);
-    return [{ object, spec, reading, used, secret, caSecret, pair, mesh: pair?.mesh ?? promise?.mesh }];
+    return [{ object, spec, reading, used, secret, caSecret, pair, mesh: mesh ?? promise?.mesh }];
   });
   const known = (kind: string) => snapshot.whole.has(kind) || byKind.has(kind);
   return { snapshot, env, gateway, contexts, mappings, promises, all, find, known };
@@ -108,23 +116,42 @@ function seenMapping(object: KubeObject, upstream: EffectiveUpstream, env: Emiss
   return { object, spec: mappingSpec(object), upstream, service: { name, namespace } };
 }
 
-function promiseOf(object: KubeObject): Promised {
+function promiseOf(object: KubeObject, adapters: readonly Adapter[]): Promised {
   const spec = fields(object.spec);
   const { name, namespace = '' } = object.metadata;
+  const adapter = adapters.find(({ mesh }) => spec[mesh] !== undefined);
   return {
     object,
-    mesh: (['istio', 'linkerd', 'consul'] as const).find((mesh) => spec[mesh] !== undefined),
+    mesh: adapter?.mesh,
+    perTarget: adapter?.sniPerTarget === true,
     namespace,
     secretName: text(spec.secretName) ?? `${name}-identity`,
     contextName: text(fields(spec.tlsContext).name) ?? name,
   };
 }
 
-/** Whether a context of this name will be written; Linkerd has one for each target. */
-export const promised = ({ promises }: World, context: string): boolean =>
-  promises.some(
-    ({ contextName, mesh }) => contextName === context || (mesh === 'linkerd' && context.startsWith(`${contextName}-`)),
-  );
+/** Whether a context of this name will be written for it. */
+export const willWrite = ({ contextName, perTarget }: Promised, context: string): boolean =>
+  contextName === context || (perTarget && context.startsWith(`${contextName}-`));
+
+/** What the checks of a mesh's adapter are given. */
+export function objectsFor(mesh: string, { contexts, mappings, all, find }: World): CheckedObjects {
+  const byName = new Map(contexts.filter((one) => one.mesh === mesh).map((one) => [one.reading.name, clientTls(one)]));
+  const routes = mappings.flatMap(({ object, spec, upstream, service }) => {
+    const tls = typeof spec.tls === 'string' ? byName.get(spec.tls) : undefined;
+    const namesPort = parseService(spec.service).port !== undefined;
+    return tls ? [{ object, tls, service: spec.service, namesPort, port: upstream.port, upstream: service }] : [];
+  });
+  return { tls: [...byName.values()], routes, all, find };
+}
+
+const clientTls = ({ object, spec, pair }: SeenContext): ClientTls => ({
+  object,
+  sni: spec.sni,
+  alpnProtocols: (spec.alpnProtocols ?? '').split(',').map((one) => one.trim()),
+  maxTlsVersion: spec.maxTlsVersion,
+  keyType: parsedValue(pair?.key)?.keyType.type,
+});
 
 /** What the gateway does with a Mapping whose context it cannot use, in words. */
 export const insteadOf = ({ mode, host, port }: EffectiveUpstream): string =>

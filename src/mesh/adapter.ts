@@ -4,6 +4,7 @@ import type { Discover, Pods, Upstream } from './cluster.ts';
 import type { Examiner } from './examiner.ts';
 import type { Identity } from './identity.ts';
 import type { Log } from './log.ts';
+import type { ObjectCheck } from './object-check.ts';
 import type { Share } from './sharing.ts';
 
 /** Where a value stands in the cluster: one key of a ConfigMap or a Secret-free object. */
@@ -122,6 +123,10 @@ export interface Adapter<C = unknown> {
   readonly discover?: Discover;
   /** Which pods are in the mesh. */
   readonly pods?: Pods;
+  /** `doctor` judges objects. The codes have a prefix of four characters of their own. */
+  readonly checks?: readonly ObjectCheck[];
+  /** Whether the mesh names its workloads as this leaf is named; of two that do, the first in the list counts. */
+  names?(leaf: { readonly uris: readonly string[]; readonly dns: readonly string[] }): boolean;
   /** The identity that an upstream must show, where it is known. */
   expectedPeer?(upstream: Upstream): string | undefined;
   /** Pure: the first I/O is in watch, issue or roots. */

@@ -11,7 +11,7 @@ import { checkJudged } from './judged.ts';
 const { texts } = material();
 const { base } = readExamples();
 const codesOf = (objects: readonly KubeObject[]) =>
-  diagnose({ objects, now: Date.now(), whole: new Set() }).map(({ code }) => code);
+  diagnose({ adapters, objects, now: Date.now(), whole: new Set() }).map(({ code }) => code);
 const refOf = ({ apiVersion, kind, metadata }: KubeObject) => ({ apiVersion, kind, ...metadata });
 
 describe('the traps of docs/checks.md that our own agent meets', () => {

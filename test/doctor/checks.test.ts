@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { adapters } from '../../adapters/index.ts';
 import { validateObject } from '../../src/config/validate.ts';
 import type { KubeObject } from '../../src/core/object.ts';
-import { CHECKS, diagnose } from '../../src/doctor/diagnose.ts';
+import { checksOf, diagnose } from '../../src/doctor/diagnose.ts';
 import type { Finding } from '../../src/doctor/finding.ts';
 import { material, objectsOf, readExamples } from './examples.ts';
 import { readJudgements } from './judged.ts';
@@ -16,7 +16,7 @@ function findingsOf(...yaml: readonly string[]): Finding[] {
     const result = validateObject(object, adapters);
     return result.ok ? [] : result.issues.map(({ message }) => message);
   };
-  return diagnose({ objects: objectsOf(texts, ...yaml), now: Date.now(), whole: new Set(), validate });
+  return diagnose({ adapters, objects: objectsOf(texts, ...yaml), now: Date.now(), whole: new Set(), validate });
 }
 
 test('the objects that every example starts from have no finding but the note that is always true', () => {
@@ -29,7 +29,7 @@ test('the objects that every example starts from have no finding but the note th
 test('the page has a section for each check, with its title, and for nothing else', () => {
   assert.deepEqual(
     examples.map(({ code, title }) => `${code} ${title}`),
-    CHECKS.map(({ code, title }) => `${code} ${title}`),
+    checksOf(adapters).map(({ code, title }) => `${code} ${title}`),
   );
   for (const { code, section } of examples) {
     assert.match(section, /\*\*Hurts:\*\* \S/, `${code} says how it hurts`);
@@ -41,7 +41,7 @@ test('the last table has a row for each check, which says where its harm is show
   const rows = readJudgements();
   assert.deepEqual(
     rows.map(({ code }) => code),
-    CHECKS.map(({ code }) => code),
+    checksOf(adapters).map(({ code }) => code),
   );
   for (const { code, places, otherwise } of rows) assert.notEqual(places.length > 0, otherwise.length > 0, code);
 });

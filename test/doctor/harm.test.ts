@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { adapters } from '../../adapters/index.ts';
 import type { KubeObject } from '../../src/core/object.ts';
 import { diagnose } from '../../src/doctor/diagnose.ts';
 import { findGateways } from '../../src/doctor/gateway.ts';
@@ -71,7 +72,7 @@ const example = (code: string): string => {
 };
 
 const finds = (objects: readonly KubeObject[], code: string): boolean =>
-  diagnose({ objects, now: Date.now(), whole: new Set() }).some((finding) => finding.code === code);
+  diagnose({ adapters, objects, now: Date.now(), whole: new Set() }).some((finding) => finding.code === code);
 
 test('where nothing is wrong, the gateway refuses the impostor', () =>
   scene(objectsOf(texts, base), async ({ request }) => {

@@ -3,6 +3,7 @@ import { generateKeyPairSync } from 'node:crypto';
 import { createServer, type Socket } from 'node:net';
 import { after, before, describe, it } from 'node:test';
 import { connect as tlsConnect } from 'node:tls';
+import { adapters } from '../../adapters/index.ts';
 import { Pod, type PodOptions } from '../../adapters/linkerd/sandbox/pod.ts';
 import type { KubeObject } from '../../src/core/object.ts';
 import { diagnose } from '../../src/doctor/diagnose.ts';
@@ -24,7 +25,7 @@ const { base } = readExamples();
 /** The same Mapping, written as so many are. */
 const withoutScheme = (yaml: string) => yaml.replaceAll('https://web.shop', 'web.shop');
 const codesOf = (objects: readonly KubeObject[]): string[] =>
-  diagnose({ objects, now: Date.now(), whole: new Set() }).map(({ code }) => code);
+  diagnose({ adapters, objects, now: Date.now(), whole: new Set() }).map(({ code }) => code);
 const context = (spec: string, name = 'mesh', namespace = 'emissary'): string => `
 apiVersion: getambassador.io/v3alpha1
 kind: TLSContext
@@ -373,7 +374,7 @@ export function judgeTraps(place: TrapPlace): void {
     const bundle = (...roots: SandboxCa[]) =>
       objectsOf({ ...texts, roots: roots.map(({ certificate }) => certificate.pem).join('') }, base);
     const severity = (objects: readonly KubeObject[]) =>
-      diagnose({ objects, now, whole: new Set() }).find(({ code }) => code === 'MC1209')?.severity;
+      diagnose({ adapters, objects, now, whole: new Set() }).find(({ code }) => code === 'MC1209')?.severity;
     const [bad, good] = [bundle(ended, renewed), bundle(renewed, ended)];
     assert.deepEqual([bad, good].map(severity), ['error', 'warning']);
     await start(bad);

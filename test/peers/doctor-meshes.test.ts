@@ -39,7 +39,7 @@ const validate = (object: KubeObject) => {
   return result.ok ? [] : result.issues.map(({ message }) => message);
 };
 const codesOf = (objects: readonly KubeObject[]) =>
-  diagnose({ objects, now: Date.now(), whole: new Set(), validate }).map(({ code }) => code);
+  diagnose({ adapters, objects, now: Date.now(), whole: new Set(), validate }).map(({ code }) => code);
 
 /** The MeshCertificate of an example, in which doctor finds the trap, or does no longer after this change. */
 function wish(code: string, fix?: readonly [wrong: string | RegExp, right: string]): KubeObject {

@@ -1,5 +1,5 @@
-import { SEVERITIES } from '../../doctor/finding.ts';
 import { FORMATS } from '../../doctor/report.ts';
+import { SEVERITIES } from '../../mesh/object-check.ts';
 import { CLUSTER_FLAGS } from '../cluster-flags.ts';
 import { declare } from '../command.ts';
 import { bool, choice, duration, text, texts, type Values } from '../flags.ts';

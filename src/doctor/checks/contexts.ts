@@ -3,7 +3,7 @@ import { visible } from '../../gateway/context.ts';
 import { answersTo, type EmissaryEnv } from '../../gateway/env.ts';
 import { contextSpec, fields, text } from '../../gateway/kinds.ts';
 import type { Check } from '../check.ts';
-import { insteadOf, promised, type World } from '../world.ts';
+import { insteadOf, type World, willWrite } from '../world.ts';
 
 const named = ({ mappings }: World, name: string) => mappings.filter(({ spec }) => spec.tls === name);
 
@@ -17,7 +17,7 @@ export const contextChecks: readonly Check[] = [
         const { tls } = mapping.spec;
         // MC1305 explains this one.
         if (typeof tls !== 'string' || tls === 'true' || !world.known('TLSContext')) continue;
-        if (!world.snapshot.whole.has('TLSContext') && promised(world, tls)) continue;
+        if (!world.snapshot.whole.has('TLSContext') && world.promises.some((one) => willWrite(one, tls))) continue;
         if (mapping.upstream.context || world.all('TLSContext').some(({ metadata }) => metadata.name === tls)) continue;
         if (world.contexts.some(({ reading }) => `${reading.name}.${reading.namespace}` === tls)) continue;
         yield {

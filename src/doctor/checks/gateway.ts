@@ -1,4 +1,3 @@
-import { fields } from '../../gateway/kinds.ts';
 import type { Check } from '../check.ts';
 import { containersOf, isConnector } from '../gateway.ts';
 
@@ -82,23 +81,33 @@ export const gatewayChecks: readonly Check[] = [
     code: 'MC1406',
     severity: 'warning',
     title: 'The gateway has a sidecar of the mesh',
-    *run({ gateway, contexts }) {
+    *run({ gateway, contexts, snapshot }) {
       if (!gateway || !contexts.some(({ used }) => used)) return;
-      const annotations = fields(fields(fields(gateway.spec).template).metadata);
-      const labels = { ...fields(annotations.annotations), ...fields(annotations.labels) };
-      const linkerd = labels['linkerd.io/inject'] === 'enabled' || labels['linkerd.io/inject'] === 'ingress';
-      const istio =
-        (labels['sidecar.istio.io/inject'] === 'true' ||
-          containersOf(gateway).some(({ name }) => name === 'istio-proxy')) &&
-        labels['traffic.sidecar.istio.io/includeOutboundIPRanges'] !== '';
-      if (!linkerd && !istio) return;
-      yield {
-        object: gateway,
-        message: `its ${linkerd ? 'Linkerd' : 'Istio'} sidecar takes outgoing connections, so the gateway's own TLS travels inside the sidecar's TLS, which upstreams do not expect`,
-        fix: linkerd
-          ? 'remove the injection, or exclude the ports with config.linkerd.io/skip-outbound-ports'
-          : 'remove the injection, or set traffic.sidecar.istio.io/includeOutboundIPRanges: ""',
-      };
+      for (const { title, pods } of snapshot.adapters) {
+        const fix = pods?.intercepts?.(gateway);
+        if (fix === undefined) continue;
+        yield {
+          object: gateway,
+          message: `its ${title} sidecar takes outgoing connections, so the gateway's own TLS travels inside the sidecar's TLS, which upstreams do not expect`,
+          fix,
+        };
+      }
+    },
+  },
+  {
+    code: 'MC2005',
+    severity: 'warning',
+    title: 'The certificate comes through the sidecar’s files, without roots',
+    *run({ contexts, env }) {
+      for (const { object, secret, spec } of contexts) {
+        if (secret?.name !== 'istio-certs' || !env.istioSecretDir || spec.caSecret) continue;
+        yield {
+          object,
+          message:
+            'Emissary makes istio-certs up from key.pem and cert-chain.pem and ignores root-cert.pem: the upstream is not verified, and files that change more than 5 s apart are missed',
+          fix: 'let meshcert publish the certificate, and name its Secrets as secret and ca_secret',
+        };
+      }
     },
   },
 ];

@@ -4,7 +4,7 @@ import { contextNameProblem, secretNameProblem } from '../../gateway/names.ts';
 import { ownerLabel } from '../../gateway/owner.ts';
 import { parseService } from '../../gateway/service.ts';
 import type { Check } from '../check.ts';
-import { insteadOf } from '../world.ts';
+import { insteadOf, willWrite } from '../world.ts';
 
 export const meshCertificateChecks: readonly Check[] = [
   {
@@ -87,13 +87,13 @@ export const meshCertificateChecks: readonly Check[] = [
     title: 'The MeshCertificate reaches no Mapping',
     *run({ promises, mappings, all }) {
       if (all('Mapping').length + all('TCPMapping').length === 0) return;
-      for (const { object, contextName, mesh } of promises) {
+      for (const promise of promises) {
+        const { object, contextName } = promise;
         const wanted = fields(fields(fields(fields(object.spec).mappings).selector).matchLabels);
         const selects = Object.entries(wanted);
         const reached = mappings.some(
           ({ spec, object: { metadata } }) =>
-            spec.tls === contextName ||
-            (mesh === 'linkerd' && typeof spec.tls === 'string' && spec.tls.startsWith(`${contextName}-`)) ||
+            (typeof spec.tls === 'string' && willWrite(promise, spec.tls)) ||
             (selects.length > 0 && selects.every(([key, value]) => metadata.labels?.[key] === value)),
         );
         if (reached) continue;

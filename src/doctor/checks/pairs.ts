@@ -1,10 +1,10 @@
 import type { KubeObject } from '../../core/object.ts';
 import { emergencyAt } from '../../core/schedule.ts';
+import type { Severity } from '../../mesh/object-check.ts';
 import type { Certificate } from '../../pki/certificate.ts';
 import { findPath, reachesRoot } from '../../pki/chain.ts';
 import { describeKeyType, type KeyType } from '../../pki/key-type.ts';
 import type { Check } from '../check.ts';
-import type { Severity } from '../finding.ts';
 import { type Pair, parsedValue } from '../pair.ts';
 import type { World } from '../world.ts';
 

@@ -9,6 +9,8 @@ import { describeRight } from './rights.ts';
 export interface Surroundings {
   readonly gateways: readonly string[];
   readonly meshes: readonly { readonly title: string; readonly problem?: string | undefined }[];
+  /** The meshes that were looked for. */
+  readonly known: readonly string[];
   /** What could not be looked at, and so may be there. */
   readonly unseen: readonly string[];
 }
@@ -94,7 +96,7 @@ async function around(tools: Tools, surroundings: () => Promise<Surroundings>): 
     tools.signal.throwIfAborted();
     return [failedOrSkipped(error, 'MC6103', CLUSTER, 'see the message')];
   }
-  const { gateways, meshes, unseen } = found;
+  const { gateways, meshes, known, unseen } = found;
   const blind =
     unseen.length === 0 ? '' : ` (not seen: ${unseen.slice(0, 3).join(', ')}${unseen.length > 3 ? ' and more' : ''})`;
   const gateway = { code: 'MC6103', object: CLUSTER } as const;
@@ -128,7 +130,7 @@ async function around(tools: Tools, surroundings: () => Promise<Surroundings>): 
           {
             ...mesh,
             state: 'failed',
-            message: `neither Istio nor Linkerd nor Consul was found in this cluster${blind}`,
+            message: `neither ${known.join(' nor ')} was found in this cluster${blind}`,
             fix: 'install the mesh first; one that runs elsewhere is configured by its address',
           } as const,
         ]),

@@ -3,7 +3,7 @@ import type { Kube } from '../../kube/api.ts';
 import { KubeError } from '../../kube/error.ts';
 import type { Clock } from '../../mesh/clock.ts';
 import { limitedTo } from '../../mesh/linked-signal.ts';
-import type { Severity } from '../finding.ts';
+import type { Severity } from '../../mesh/object-check.ts';
 
 /** Something that is looked at in the running system. Its code is stable and has a section in docs/doctor.md. */
 export interface Look {

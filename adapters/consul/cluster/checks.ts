@@ -1,7 +1,7 @@
-import { fields, text } from '../../gateway/kinds.ts';
-import type { Check } from '../check.ts';
+import { fields, text } from '../../../src/mesh/kube-object.ts';
+import type { ObjectCheck } from '../../../src/mesh/object-check.ts';
 
-export const consulChecks: readonly Check[] = [
+export const checks: readonly ObjectCheck[] = [
   {
     code: 'MC4001',
     severity: 'warning',

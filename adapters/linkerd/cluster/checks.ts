@@ -1,30 +1,17 @@
-import type { KubeObject } from '../../core/object.ts';
-import { fields, text } from '../../gateway/kinds.ts';
-import type { Check } from '../check.ts';
-import { parsedValue } from '../pair.ts';
-import type { SeenContext, SeenMapping, World } from '../world.ts';
+import { fields, type KubeObject, text } from '../../../src/mesh/kube-object.ts';
+import type { CheckedObjects, ObjectCheck } from '../../../src/mesh/object-check.ts';
 
 /** Where proxies take each other's connections, in a protocol of their own. */
 const PROXY_PORT = 4143;
 
-const linkerdContexts = ({ contexts }: World) => contexts.filter(({ mesh }) => mesh === 'linkerd');
-
-function* linkerdMappings(world: World): Generator<{ mapping: SeenMapping; context: SeenContext }> {
-  const contexts = linkerdContexts(world);
-  for (const mapping of world.mappings) {
-    const context = contexts.find(({ reading }) => reading.name === mapping.spec.tls);
-    if (context) yield { mapping, context };
-  }
-}
-
-export const linkerdChecks: readonly Check[] = [
+export const checks: readonly ObjectCheck[] = [
   {
     code: 'MC3001',
     severity: 'error',
     title: 'Without a server name, Linkerd’s proxies pass TLS through',
-    *run(world) {
-      for (const { object, spec } of linkerdContexts(world)) {
-        if (spec.sni !== undefined) continue;
+    *run({ tls }) {
+      for (const { object, sni } of tls) {
+        if (sni !== undefined) continue;
         yield {
           object,
           message:
@@ -38,11 +25,11 @@ export const linkerdChecks: readonly Check[] = [
     code: 'MC3002',
     severity: 'error',
     title: 'Linkerd’s proxies speak TLS 1.3 alone',
-    *run(world) {
-      for (const { object, spec } of linkerdContexts(world)) {
-        if (spec.maxTlsVersion === 'v1.3') continue;
-        const why = spec.maxTlsVersion
-          ? `max_tls_version is ${spec.maxTlsVersion}`
+    *run({ tls }) {
+      for (const { object, maxTlsVersion } of tls) {
+        if (maxTlsVersion === 'v1.3') continue;
+        const why = maxTlsVersion
+          ? `max_tls_version is ${maxTlsVersion}`
           : 'without max_tls_version Envoy goes no higher than TLS 1.2 towards upstreams';
         yield {
           object,
@@ -56,11 +43,11 @@ export const linkerdChecks: readonly Check[] = [
     code: 'MC3003',
     severity: 'error',
     title: 'Port 4143 takes Linkerd’s own proxies only',
-    *run(world) {
-      for (const { mapping } of linkerdMappings(world)) {
-        if (mapping.upstream.port !== PROXY_PORT) continue;
+    *run({ routes }) {
+      for (const { object, port } of routes) {
+        if (port !== PROXY_PORT) continue;
         yield {
-          object: mapping.object,
+          object,
           message: 'that port wants a transport header after TLS, which the gateway does not send',
           fix: 'name the application’s own port',
         };
@@ -71,18 +58,17 @@ export const linkerdChecks: readonly Check[] = [
     code: 'MC3004',
     severity: 'error',
     title: 'The port is opaque: its proxy does not end TLS',
-    *run(world) {
-      for (const { mapping } of linkerdMappings(world)) {
-        const { service, upstream, object } = mapping;
+    *run(objects) {
+      for (const { object, upstream, port } of objects.routes) {
         const holder = [
-          world.find('Service', service),
-          ...podsOf(world, service),
-          world.all('Namespace').find(({ metadata }) => metadata.name === service.namespace),
-        ].find((one) => opaquePorts(one)?.includes(upstream.port));
+          objects.find('Service', upstream),
+          ...podsOf(objects, upstream),
+          objects.all('Namespace').find(({ metadata }) => metadata.name === upstream.namespace),
+        ].find((one) => opaquePorts(one)?.includes(port));
         if (!holder) continue;
         yield {
           object,
-          message: `${holder.kind} ${holder.metadata.name} says config.linkerd.io/opaque-ports: ${holder.metadata.annotations?.['config.linkerd.io/opaque-ports']}, so port ${upstream.port} gets the TLS handshake itself`,
+          message: `${holder.kind} ${holder.metadata.name} says config.linkerd.io/opaque-ports: ${holder.metadata.annotations?.['config.linkerd.io/opaque-ports']}, so port ${port} gets the TLS handshake itself`,
           fix: 'take the port out of the annotation',
         };
       }
@@ -92,9 +78,9 @@ export const linkerdChecks: readonly Check[] = [
     code: 'MC3005',
     severity: 'error',
     title: 'Linkerd takes ECDSA keys only',
-    *run(world) {
-      for (const { object, pair } of linkerdContexts(world)) {
-        if (parsedValue(pair?.key)?.keyType.type !== 'rsa') continue;
+    *run({ tls }) {
+      for (const { object, keyType } of tls) {
+        if (keyType !== 'rsa') continue;
         yield {
           object,
           message:
@@ -108,13 +94,13 @@ export const linkerdChecks: readonly Check[] = [
     code: 'MC3006',
     severity: 'error',
     title: 'One Linkerd context serves workloads of another namespace',
-    *run(world) {
-      for (const { mapping, context } of linkerdMappings(world)) {
-        const [, namespace] = (context.spec.sni ?? '').split('.');
-        if (!namespace || mapping.service.namespace === namespace) continue;
+    *run({ routes }) {
+      for (const { object, tls, upstream } of routes) {
+        const [, namespace] = (tls.sni ?? '').split('.');
+        if (!namespace || upstream.namespace === namespace) continue;
         yield {
-          object: mapping.object,
-          message: `its TLSContext asks for ${context.spec.sni}, but its service is in the namespace ${mapping.service.namespace}: the proxy there has another name and passes TLS through`,
+          object,
+          message: `its TLSContext asks for ${tls.sni}, but its service is in the namespace ${upstream.namespace}: the proxy there has another name and passes TLS through`,
           fix: 'use a TLSContext whose sni is the identity of this workload',
         };
       }
@@ -138,7 +124,7 @@ export const linkerdChecks: readonly Check[] = [
   },
 ];
 
-function podsOf({ all, find }: World, service: { name: string; namespace: string }): KubeObject[] {
+function podsOf({ all, find }: CheckedObjects, service: { name: string; namespace: string }): KubeObject[] {
   const selector = Object.entries(fields(fields(find('Service', service)?.spec).selector));
   if (selector.length === 0) return [];
   return all('Pod').filter(

@@ -1,30 +1,19 @@
-import { fields, text } from '../../gateway/kinds.ts';
-import { parseService } from '../../gateway/service.ts';
-import type { Check } from '../check.ts';
-import type { SeenContext, SeenMapping, World } from '../world.ts';
+import { fields, text } from '../../../src/mesh/kube-object.ts';
+import type { ObjectCheck } from '../../../src/mesh/object-check.ts';
 
 /** Of which a permissive sidecar demands one where a port is declared as HTTP. */
 const SIDECAR_ALPN = /^(istio|istio-http\/1\.[01]|istio-h2)$/;
-const protocols = ({ spec }: SeenContext): string[] => (spec.alpnProtocols ?? '').split(',').map((one) => one.trim());
 
-const istioContexts = ({ contexts }: World) => contexts.filter(({ mesh }) => mesh === 'istio');
-
-function* istioMappings(world: World): Generator<SeenMapping> {
-  const names = new Set(istioContexts(world).map(({ reading }) => reading.name));
-  for (const mapping of world.mappings)
-    if (typeof mapping.spec.tls === 'string' && names.has(mapping.spec.tls)) yield mapping;
-}
-
-export const istioChecks: readonly Check[] = [
+export const checks: readonly ObjectCheck[] = [
   {
     code: 'MC2001',
     severity: 'warning',
     title: 'Permissive sidecars refuse TLS without an istio protocol',
-    *run(world) {
-      for (const context of istioContexts(world)) {
-        if (protocols(context).some((one) => SIDECAR_ALPN.test(one))) continue;
+    *run({ tls }) {
+      for (const { object, alpnProtocols } of tls) {
+        if (alpnProtocols.some((one) => SIDECAR_ALPN.test(one))) continue;
         yield {
-          object: context.object,
+          object,
           message:
             'under PeerAuthentication PERMISSIVE, the default, a sidecar closes TLS connections that offer no istio protocol or passes them to the application; under STRICT it treats them as raw TCP on ports that it detects',
           fix: 'set alpn_protocols: istio-http/1.1,istio,http/1.1 (for gRPC: istio-h2,istio,h2)',
@@ -36,11 +25,11 @@ export const istioChecks: readonly Check[] = [
     code: 'MC2002',
     severity: 'error',
     title: 'istio-peer-exchange announces framing that the gateway does not speak',
-    *run(world) {
-      for (const context of istioContexts(world)) {
-        if (!protocols(context).includes('istio-peer-exchange')) continue;
+    *run({ tls }) {
+      for (const { object, alpnProtocols } of tls) {
+        if (!alpnProtocols.includes('istio-peer-exchange')) continue;
         yield {
-          object: context.object,
+          object,
           message:
             'a sidecar that agrees to istio-peer-exchange waits for metadata before the request, which Emissary’s Envoy never sends',
           fix: 'remove it from alpn_protocols',
@@ -52,12 +41,12 @@ export const istioChecks: readonly Check[] = [
     code: 'MC2003',
     severity: 'warning',
     title: 'Without a port, a Mapping with TLS goes to 443',
-    *run(world) {
-      for (const { object, spec } of istioMappings(world)) {
-        if (parseService(spec.service).port !== undefined) continue;
+    *run({ routes }) {
+      for (const { object, service, namesPort } of routes) {
+        if (namesPort) continue;
         yield {
           object,
-          message: `service ${spec.service} names no port, and with a TLSContext that means 443; workloads of Istio listen on their own ports, so the connection hangs`,
+          message: `service ${service} names no port, and with a TLSContext that means 443; workloads of Istio listen on their own ports, so the connection hangs`,
           fix: 'write the port of the Service, such as https://web.shop:80',
         };
       }
@@ -67,30 +56,14 @@ export const istioChecks: readonly Check[] = [
     code: 'MC2004',
     severity: 'error',
     title: 'The upstream is in an ambient namespace',
-    *run(world) {
-      for (const { object, service } of istioMappings(world)) {
-        const namespace = world.all('Namespace').find(({ metadata }) => metadata.name === service.namespace);
+    *run({ routes, all }) {
+      for (const { object, upstream } of routes) {
+        const namespace = all('Namespace').find(({ metadata }) => metadata.name === upstream.namespace);
         if (namespace?.metadata.labels?.['istio.io/dataplane-mode'] !== 'ambient') continue;
         yield {
           object,
-          message: `the namespace ${service.namespace} is ambient: ztunnel passes TLS on its application ports through as bytes, or denies it under STRICT; there is no way in for plain mTLS`,
+          message: `the namespace ${upstream.namespace} is ambient: ztunnel passes TLS on its application ports through as bytes, or denies it under STRICT; there is no way in for plain mTLS`,
           fix: 'enrol the gateway in ambient (istio.io/dataplane-mode: ambient) and send plaintext, or give the workload a sidecar',
-        };
-      }
-    },
-  },
-  {
-    code: 'MC2005',
-    severity: 'warning',
-    title: 'The certificate comes through the sidecar’s files, without roots',
-    *run({ contexts, env }) {
-      for (const { object, secret, spec } of contexts) {
-        if (secret?.name !== 'istio-certs' || !env.istioSecretDir || spec.caSecret) continue;
-        yield {
-          object,
-          message:
-            'Emissary makes istio-certs up from key.pem and cert-chain.pem and ignores root-cert.pem: the upstream is not verified, and files that change more than 5 s apart are missed',
-          fix: 'let meshcert publish the certificate, and name its Secrets as secret and ca_secret',
         };
       }
     },
