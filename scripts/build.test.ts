@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { adapters } from '../adapters/index.ts';
-import { customResourceDefinition } from '../src/config/crd.ts';
+import { customResourceDefinition } from '../src/config/schema/crd.ts';
 import { startKubeApi } from '../src/sandbox/kube/kube-api.ts';
 import { bundle } from './build.ts';
 import { capture } from './run.ts';

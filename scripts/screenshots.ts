@@ -1,9 +1,9 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
+import { systemClock } from '../src/async/clock.ts';
 import { Board, badStatus, goodStatus } from '../src/http/board.fixture.ts';
 import { startHttp } from '../src/http/server.ts';
-import { systemClock } from '../src/mesh/clock.ts';
 import { silentLog } from '../src/mesh/log.ts';
 import { ROOT } from './tree.ts';
 

@@ -75,7 +75,7 @@ describe('incidents of others', () => {
         races += 1;
       },
     });
-    world.agent?.registry.find('emissary', 'istio')?.renew();
+    world.agent?.reconcilers.find('emissary', 'istio')?.renew();
     const asked = world.clock.now();
     await world.until('the new leaf', async () => (await world.leaf()) !== first);
     assert.equal(races, 5);

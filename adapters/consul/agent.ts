@@ -4,7 +4,7 @@ import { BlockingQuery } from './blocking.ts';
 import type { ConsulConfig } from './config.ts';
 import { ConsulHttp, type HttpAnswer, type HttpRequest } from './http.ts';
 import { HttpLogin } from './http-login.ts';
-import { openTokens, type Tokens } from './tokens.ts';
+import { type ConsulTokens, openTokens } from './tokens.ts';
 
 /** Even when the token is about to be replaced; the loop would spin otherwise. */
 const SHORTEST_WAIT_MS = 5_000;
@@ -12,7 +12,7 @@ const SHORTEST_WAIT_MS = 5_000;
 /** An agent's HTTP API with our token: the two Connect paths, asked at once or by blocking query. */
 export class ConsulAgent implements AsyncDisposable {
   readonly http: ConsulHttp;
-  readonly tokens: Tokens;
+  readonly tokens: ConsulTokens;
   readonly #config: ConsulConfig;
   readonly #host: Host;
 

@@ -1,5 +1,5 @@
-import type { Clock } from '../../src/mesh/clock.ts';
-import { TokenBucket } from './bucket.ts';
+import type { Clock } from '../../src/async/clock.ts';
+import { RequestBucket } from './bucket.ts';
 import type { HttpAnswer } from './http.ts';
 
 /** Below the 5 min at which Consul, proxies and Node's own limits meet. */
@@ -22,12 +22,12 @@ export interface Ask {
  */
 export class BlockingQuery {
   readonly #ask: (ask: Ask, signal: AbortSignal) => Promise<HttpAnswer>;
-  readonly #bucket: TokenBucket;
+  readonly #bucket: RequestBucket;
   #index: bigint | undefined;
 
   constructor(ask: (ask: Ask, signal: AbortSignal) => Promise<HttpAnswer>, clock: Clock) {
     this.#ask = ask;
-    this.#bucket = new TokenBucket(clock);
+    this.#bucket = new RequestBucket(clock);
   }
 
   /** The next answer not older than `waitMs`; an answer is no proof of a change. */

@@ -1,11 +1,11 @@
-import type { Clock } from '../../src/mesh/clock.ts';
+import type { Clock } from '../../src/async/clock.ts';
 
 /** Consul's advice for blocking queries: two at once, then one per 15 s, whatever made the loop spin. */
 const BURST = 2;
 const REFILL_MS = 15_000;
 
 /** Paces a loop on the monotonic clock. */
-export class TokenBucket {
+export class RequestBucket {
   readonly #clock: Clock;
   readonly #burst: number;
   readonly #refillMs: number;

@@ -1,11 +1,11 @@
 import { rootCertificates } from 'node:tls';
+import { linkedTo } from '../../src/async/linked-signal.ts';
 import type { Host } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
-import { linkedTo } from '../../src/mesh/linked-signal.ts';
-import type { TlsConfig } from './config.ts';
+import type { ConsulTls } from './config.ts';
 
 /** The PEM that Consul's API certificates are verified against, as it stands now. */
-export async function apiCa(tls: TlsConfig | undefined, host: Host, signal: AbortSignal): Promise<string> {
+export async function apiCa(tls: ConsulTls | undefined, host: Host, signal: AbortSignal): Promise<string> {
   const ca = tls?.ca;
   if (!ca) return rootCertificates.join('\n');
   if (ca.inline !== undefined) return ca.inline;

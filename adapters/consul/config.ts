@@ -1,8 +1,8 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { z } from 'zod';
 import type { Destination } from '../../src/mesh/adapter.ts';
-import { hostPort, httpOrSocket, isLoopback } from '../../src/mesh/address.ts';
-import { cel } from '../../src/mesh/cel.ts';
+import { hostPort, httpOrSocket, isLoopback } from '../../src/mesh/schema/address.ts';
+import { cel } from '../../src/mesh/schema/cel.ts';
 
 /** Where Kubernetes puts the pod's own token. */
 const POD_TOKEN = '/var/run/secrets/kubernetes.io/serviceaccount/token';
@@ -161,7 +161,7 @@ export const configSchema = z
 export type ConsulConfig = z.infer<typeof configSchema>;
 export type HttpConfig = NonNullable<ConsulConfig['http']>;
 export type GrpcConfig = NonNullable<ConsulConfig['grpc']>;
-export type TlsConfig = z.infer<typeof tls>;
+export type ConsulTls = z.infer<typeof tls>;
 export type AuthConfig = NonNullable<ConsulConfig['auth']>;
 export type LoginConfig = NonNullable<AuthConfig['login']>;
 

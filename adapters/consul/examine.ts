@@ -3,7 +3,7 @@ import type { Examiner } from '../../src/mesh/examiner.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
 import type { Trust } from './trust.ts';
 
-type Look<T> = (signal: AbortSignal) => Promise<T>;
+type ConsulExamination<T> = (signal: AbortSignal) => Promise<T>;
 
 const describeTrust = ({ trustDomain, roots }: Trust): string =>
   `trust domain ${trustDomain}, ${roots.length} root${roots.length === 1 ? '' : 's'}`;
@@ -16,11 +16,11 @@ export async function examineConsul(
   examiner: Examiner,
   looks: {
     /** Without a token. */
-    readonly connection: Look<string>;
+    readonly connection: ConsulExamination<string>;
     /** Undefined: none is configured. */
-    readonly token: Look<string | undefined>;
-    readonly roots: Look<Trust>;
-    readonly leaf: Look<Certificate>;
+    readonly token: ConsulExamination<string | undefined>;
+    readonly roots: ConsulExamination<Trust>;
+    readonly leaf: ConsulExamination<Certificate>;
   },
 ): Promise<void> {
   const connected = await examiner.look('consul-connection', looks.connection, (text) => text);

@@ -1,23 +1,23 @@
+import { limitedTo } from '../../src/async/linked-signal.ts';
+import { sharing } from '../../src/async/sharing.ts';
 import type { Checking, Host, Issuer } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import type { Examiner } from '../../src/mesh/examiner.ts';
 import { type Identity, leafOf } from '../../src/mesh/identity.ts';
 import { LastRead } from '../../src/mesh/last-read.ts';
-import { limitedTo } from '../../src/mesh/linked-signal.ts';
-import { sharing } from '../../src/mesh/sharing.ts';
 import { type Certificate, parseCertificates } from '../../src/pki/certificate.ts';
 import { createCsr } from '../../src/pki/csr.ts';
+import { formatPem } from '../../src/pki/der/pem.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
-import { formatPem } from '../../src/pki/pem.ts';
 import { presentable } from './chain.ts';
 import type { ConsulConfig } from './config.ts';
 import { answered, examineConsul } from './examine.ts';
 import { DEADLINE_MS, GrpcLogin } from './grpc-login.ts';
 import { checkTrustDomain, serviceId, wrongName } from './name.ts';
 import type { Server } from './resolve.ts';
-import { type Called, Servers } from './servers.ts';
+import { type ServerCall, Servers } from './servers.ts';
 import { staleReason } from './stale.ts';
-import { openTokens, type Tokens } from './tokens.ts';
+import { type ConsulTokens, openTokens } from './tokens.ts';
 import { readTrust, sameTrust, type Trust } from './trust.ts';
 import { RetryWindow } from './window.ts';
 
@@ -38,7 +38,7 @@ export class GrpcIssuer implements Issuer, Checking {
   readonly #config: ConsulConfig;
   readonly #host: Host;
   readonly #servers: Servers;
-  readonly #tokens: Tokens;
+  readonly #tokens: ConsulTokens;
   readonly #window = new RetryWindow();
   #trust: Trust | undefined;
 
@@ -164,7 +164,7 @@ export class GrpcIssuer implements Issuer, Checking {
   async #authorised<T>(
     what: string,
     signal: AbortSignal,
-    work: (called: Called, metadata: Readonly<Record<string, string>>) => Promise<T>,
+    work: (called: ServerCall, metadata: Readonly<Record<string, string>>) => Promise<T>,
   ): Promise<T> {
     for (let again = false; ; again = true) {
       const token = await this.#tokens.get(signal);

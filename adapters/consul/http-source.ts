@@ -1,12 +1,12 @@
+import { linkedTo } from '../../src/async/linked-signal.ts';
+import { type SharedHandle, sharing } from '../../src/async/sharing.ts';
+import { Trigger } from '../../src/async/trigger.ts';
 import type { Checking, Host, Source } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import type { Examiner } from '../../src/mesh/examiner.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
 import { LastRead } from '../../src/mesh/last-read.ts';
-import { linkedTo } from '../../src/mesh/linked-signal.ts';
 import { asError } from '../../src/mesh/renewing.ts';
-import { type Held, sharing } from '../../src/mesh/sharing.ts';
-import { Trigger } from '../../src/mesh/trigger.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
 import { findPath, reachesRootInTime } from '../../src/pki/chain.ts';
 import { ConsulAgent } from './agent.ts';
@@ -112,7 +112,7 @@ export class HttpSource implements Source, Checking {
   }
 
   /** What all who follow this agent have made of its last answer. */
-  #parsed(): Held<LastRead<string, Trust>> {
+  #parsed(): SharedHandle<LastRead<string, Trust>> {
     const share = this.#host.share ?? sharing();
     return share(this.#agent.rootsName, () => new LastRead());
   }

@@ -1,10 +1,10 @@
 import { Agent, type IncomingMessage, type RequestOptions, request } from 'node:http';
 import { Agent as TlsAgent, request as tlsRequest } from 'node:https';
 import { isIP } from 'node:net';
+import { bounded } from '../../src/async/bounded.ts';
+import { limitedTo } from '../../src/async/linked-signal.ts';
 import type { Host } from '../../src/mesh/adapter.ts';
-import { bounded } from '../../src/mesh/bounded.ts';
 import { MeshError } from '../../src/mesh/error.ts';
-import { limitedTo } from '../../src/mesh/linked-signal.ts';
 import { apiCa } from './ca.ts';
 import type { HttpConfig } from './config.ts';
 import { connectionError, httpError, type Row } from './errors.ts';

@@ -1,5 +1,5 @@
-import { linkedTo } from '../../src/mesh/linked-signal.ts';
-import type { Trigger } from '../../src/mesh/trigger.ts';
+import { linkedTo } from '../../src/async/linked-signal.ts';
+import type { Trigger } from '../../src/async/trigger.ts';
 
 /** Runs `work` until it is done or the trigger fires; `undefined` in the latter case. */
 export async function unlessFired<T>(

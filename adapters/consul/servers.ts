@@ -9,7 +9,7 @@ import { resolveServers, type Server } from './resolve.ts';
 /** Servers allow a ping each 15 s and none without a stream. */
 const KEEPALIVE = { timeMs: 30_000, timeoutMs: 30_000, idle: false };
 
-export interface Called {
+export interface ServerCall {
   readonly channel: Channel;
   readonly server: Server;
 }
@@ -32,7 +32,7 @@ export class Servers {
   async call<T>(
     what: string,
     signal: AbortSignal,
-    work: (called: Called) => Promise<T>,
+    work: (called: ServerCall) => Promise<T>,
     first: readonly Row[] = [],
   ): Promise<T> {
     const servers = await this.#known(signal);

@@ -1,10 +1,10 @@
+import { limitedTo } from '../../src/async/linked-signal.ts';
+import { UnderWay } from '../../src/async/under-way.ts';
 import type { Destination, Host } from '../../src/mesh/adapter.ts';
-import { describeClaims, readClaims } from '../../src/mesh/claims.ts';
 import { MeshError } from '../../src/mesh/error.ts';
-import { limitedTo } from '../../src/mesh/linked-signal.ts';
+import { describeClaims, readClaims } from '../../src/mesh/input/claims.ts';
+import { acceptToken } from '../../src/mesh/input/token.ts';
 import { holdSecret } from '../../src/mesh/secrets.ts';
-import { acceptToken } from '../../src/mesh/token.ts';
-import { UnderWay } from '../../src/mesh/under-way.ts';
 import { firstOf } from './ca.ts';
 import { type ConsulConfig, destinationsOf, type LoginConfig } from './config.ts';
 import { unlessAborted } from './race.ts';
@@ -25,7 +25,7 @@ export interface LoginPort {
 }
 
 /** Where requests get their ACL token from. */
-export interface Tokens extends AsyncDisposable {
+export interface ConsulTokens extends AsyncDisposable {
   /** The token to send now; `undefined`: send none. */
   get(signal: AbortSignal): Promise<string | undefined>;
   /** Consul does not know this token. True when `get` may now answer another one. */
@@ -39,7 +39,11 @@ const RENEW_BEFORE = 0.25;
 /** For the logout at the end, which nobody waits for longer. */
 const LOGOUT_MS = 5_000;
 
-export function openTokens(config: Pick<ConsulConfig, 'auth' | 'http' | 'grpc'>, host: Host, port: LoginPort): Tokens {
+export function openTokens(
+  config: Pick<ConsulConfig, 'auth' | 'http' | 'grpc'>,
+  host: Host,
+  port: LoginPort,
+): ConsulTokens {
   const { auth } = config;
   if (auth?.login) return new LoginTokens(auth.login, destinationsOf(config), host, port);
   const file = auth?.tokenFile;
@@ -62,7 +66,7 @@ async function readToken(host: Host, path: string, signal: AbortSignal): Promise
 }
 
 /** Logs in when first asked, again before the token expires or when Consul forgot it, and out of what it replaced. */
-class LoginTokens implements Tokens {
+class LoginTokens implements ConsulTokens {
   readonly #config: LoginConfig;
   readonly #destinations: readonly Destination[];
   readonly #host: Host;

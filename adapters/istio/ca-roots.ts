@@ -1,8 +1,8 @@
+import { mapStream, type StreamTransform } from '../../src/async/map-stream.ts';
+import { type Share, type SharedHandle, sharing } from '../../src/async/sharing.ts';
 import type { Host } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import { LastRead } from '../../src/mesh/last-read.ts';
-import { type Mapping, mapped } from '../../src/mesh/mapped.ts';
-import { type Held, type Share, sharing } from '../../src/mesh/sharing.ts';
 import { type Certificate, parseCertificates } from '../../src/pki/certificate.ts';
 import type { CaConfig } from './config.ts';
 
@@ -12,11 +12,11 @@ type Roots = readonly Certificate[];
 type Content = string | Readonly<Record<string, string>> | undefined;
 
 /** The roots that the CA is verified against, from where the configuration says. */
-export class CaRoots implements Mapping<Content, Roots> {
+export class CaRoots implements StreamTransform<Content, Roots> {
   readonly #host: RootsHost;
   readonly #config: CaConfig['root'];
   /** While somebody follows: what all who read the same place have made of it. */
-  #parsed: Held<LastRead<string, Roots>> | undefined;
+  #parsed: SharedHandle<LastRead<string, Roots>> | undefined;
   #named: Roots | undefined;
 
   constructor(config: CaConfig['root'], host: RootsHost) {
@@ -48,7 +48,7 @@ export class CaRoots implements Mapping<Content, Roots> {
 
   /** Now and at each change; what cannot be used is reported and passed over. */
   changes(signal: AbortSignal): AsyncIterable<Roots> {
-    return mapped(this.#contents(signal), this);
+    return mapStream(this.#contents(signal), this);
   }
 
   read(content: Content): Roots | undefined {

@@ -1,18 +1,18 @@
+import { Semaphore } from '../../src/async/semaphore.ts';
+import { type Share, sharing } from '../../src/async/sharing.ts';
+import { UnderWay } from '../../src/async/under-way.ts';
 import { type ChannelTarget, openChannel } from '../../src/grpc/channel.ts';
 import { GrpcError, grpcStatus } from '../../src/grpc/error.ts';
 import type { Checking, Expectation, Host, Issuer } from '../../src/mesh/adapter.ts';
-import { type Claims, describeClaims, readClaims } from '../../src/mesh/claims.ts';
-import { formatDuration } from '../../src/mesh/duration.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import type { Examiner } from '../../src/mesh/examiner.ts';
 import { type Identity, leafOf } from '../../src/mesh/identity.ts';
-import { type Share, sharing } from '../../src/mesh/sharing.ts';
-import { Turns } from '../../src/mesh/turns.ts';
-import { UnderWay } from '../../src/mesh/under-way.ts';
+import { type Claims, describeClaims, readClaims } from '../../src/mesh/input/claims.ts';
+import { formatDuration } from '../../src/mesh/schema/duration.ts';
 import { type Certificate, formatCertificates } from '../../src/pki/certificate.ts';
 import { createCsr } from '../../src/pki/csr.ts';
+import { formatPem } from '../../src/pki/der/pem.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
-import { formatPem } from '../../src/pki/pem.ts';
 import { readAnswer } from './ca-answer.ts';
 import { CaRoots } from './ca-roots.ts';
 import type { CaConfig, IstioConfig } from './config.ts';
@@ -187,5 +187,5 @@ export class CaIssuer implements Issuer, Checking {
 
 function caConnection(target: ChannelTarget) {
   const channel = openChannel(target);
-  return { channel, turns: new Turns(AT_ONCE), [Symbol.dispose]: () => channel.close() };
+  return { channel, turns: new Semaphore(AT_ONCE), [Symbol.dispose]: () => channel.close() };
 }

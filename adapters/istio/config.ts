@@ -1,7 +1,7 @@
 import { z } from 'zod';
-import { hostPort } from '../../src/mesh/address.ts';
-import { cel } from '../../src/mesh/cel.ts';
-import { durationSchema } from '../../src/mesh/duration.ts';
+import { hostPort } from '../../src/mesh/schema/address.ts';
+import { cel } from '../../src/mesh/schema/cel.ts';
+import { durationSchema } from '../../src/mesh/schema/duration.ts';
 import { parseSpiffeId } from '../../src/pki/spiffe.ts';
 
 const dnsName = () =>

@@ -1,7 +1,7 @@
-import type { Clock } from '../../src/mesh/clock.ts';
+import type { Clock } from '../../src/async/clock.ts';
 
 /** One moment, moved at will, after which `late` is called once. */
-export class Deadline {
+export class CallDeadline {
   readonly #clock: Clock;
   readonly #late: (reason: string) => void;
   #cancel: (() => void) | undefined;

@@ -1,8 +1,8 @@
 import { GrpcError, grpcStatus } from '../../src/grpc/error.ts';
-import { type Claims, describeClaims } from '../../src/mesh/claims.ts';
 import { MeshError, type MeshErrorCode, type Retry } from '../../src/mesh/error.ts';
+import { type Claims, describeClaims } from '../../src/mesh/input/claims.ts';
 
-interface Meaning {
+interface IstioFailure {
   readonly code: MeshErrorCode;
   readonly retry?: Retry;
   /** What to do; what happened stands before it. */
@@ -13,7 +13,7 @@ interface Meaning {
 const SLOWLY: Retry = { afterMs: 60_000 };
 
 /** What a status of CreateCertificate means. */
-const CA: Readonly<Record<number, Meaning>> = {
+const CA: Readonly<Record<number, IstioFailure>> = {
   [grpcStatus.UNAVAILABLE]: {
     code: 'ERR_MESH_UNAVAILABLE',
     next: 'it restarts or is overloaded; see its logs if it lasts',
@@ -45,7 +45,7 @@ const CA: Readonly<Record<number, Meaning>> = {
 };
 
 /** What a status of StreamSecrets means. */
-const SDS: Readonly<Record<number, Meaning>> = {
+const SDS: Readonly<Record<number, IstioFailure>> = {
   [grpcStatus.UNAVAILABLE]: {
     code: 'ERR_MESH_UNAVAILABLE',
     next: 'the agent restarts, or SPIRE cannot attest this process',
@@ -63,7 +63,7 @@ const SDS: Readonly<Record<number, Meaning>> = {
   [grpcStatus.RESOURCE_EXHAUSTED]: { code: 'ERR_MESH_RATE_LIMITED', next: 'the agent limits requests' },
 };
 
-const SDS_OTHER: Meaning = {
+const SDS_OTHER: IstioFailure = {
   code: 'ERR_MESH_UNAVAILABLE',
   next: 'the agent could not get a certificate from its CA: see its logs; the published one stays',
 };
@@ -93,14 +93,14 @@ export interface CaCall {
 export function caError(cause: unknown, call: CaCall): unknown {
   if (!(cause instanceof GrpcError)) return cause;
   if (cause.status === grpcStatus.UNAUTHENTICATED) return unauthenticated(cause, call);
-  const other: Meaning = { code: 'ERR_MESH_BAD_RESPONSE', next: 'no CA of Istio answers so; correct address' };
+  const other: IstioFailure = { code: 'ERR_MESH_BAD_RESPONSE', next: 'no CA of Istio answers so; correct address' };
   return meshError(call.from, cause, cause.reach === 'answered' ? (CA[cause.status] ?? other) : REACH[cause.reach]);
 }
 
 /** istiod gives one answer to every reason; the token's claims and our configuration tell which is likely. */
 function unauthenticated(cause: GrpcError, { from, audience, clusterId, claims, now }: CaCall): MeshError {
   const token = `the token, ${describeClaims(claims)}`;
-  const meaning: Meaning =
+  const meaning: IstioFailure =
     !claims || (claims.expires !== undefined && claims.expires <= now)
       ? { code: 'ERR_MESH_TOKEN', next: `${token}, has expired or is damaged; a new one is used at the next attempt` }
       : !claims.audiences.includes(audience)
@@ -119,7 +119,7 @@ function unauthenticated(cause: GrpcError, { from, audience, clusterId, claims, 
 
 export function sdsError(cause: unknown, socket: string): unknown {
   if (!(cause instanceof GrpcError)) return cause;
-  const meaning: Meaning =
+  const meaning: IstioFailure =
     cause.reach === 'answered'
       ? (SDS[cause.status] ?? SDS_OTHER)
       : cause.reach === 'unreadable'
@@ -131,7 +131,7 @@ export function sdsError(cause: unknown, socket: string): unknown {
   return meshError(`SDS socket ${socket}`, cause, meaning);
 }
 
-function meshError(from: string, cause: GrpcError, { code, retry, next }: Meaning): MeshError {
+function meshError(from: string, cause: GrpcError, { code, retry, next }: IstioFailure): MeshError {
   const text = `${from}: ${cause.said}; ${next}`;
   return new MeshError(code, text, { cause, ...(retry === undefined ? {} : { retry }) });
 }

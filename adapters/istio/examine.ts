@@ -1,7 +1,7 @@
 import type { Examiner } from '../../src/mesh/examiner.ts';
 import { type Identity, leafOf } from '../../src/mesh/identity.ts';
 
-type Look<T> = (signal: AbortSignal) => Promise<T>;
+type IstioExamination<T> = (signal: AbortSignal) => Promise<T>;
 
 const describe = (identity: Identity): string => {
   const { notAfter, issuer } = leafOf(identity);
@@ -14,11 +14,11 @@ const describe = (identity: Identity): string => {
 export async function examineCa(
   examiner: Examiner,
   looks: {
-    readonly roots: Look<string>;
+    readonly roots: IstioExamination<string>;
     /** Without a token. */
-    readonly connection: Look<string>;
-    readonly token: Look<string>;
-    readonly issue: Look<Identity>;
+    readonly connection: IstioExamination<string>;
+    readonly token: IstioExamination<string>;
+    readonly issue: IstioExamination<Identity>;
   },
 ): Promise<void> {
   const said = (text: string) => text;
@@ -30,7 +30,7 @@ export async function examineCa(
 }
 
 /** One subscription, until it brought an identity. */
-export async function examineSds(examiner: Examiner, socket: string, first: Look<Identity>): Promise<void> {
+export async function examineSds(examiner: Examiner, socket: string, first: IstioExamination<Identity>): Promise<void> {
   if (examiner.here) await examiner.look('istio-sds', first, describe);
   else examiner.skip('istio-sds', `the socket ${socket} is in the agent's pod; run meshcert doctor there`);
 }

@@ -1,5 +1,5 @@
 import type { Expectation } from '../../src/mesh/adapter.ts';
-import type { Claims } from '../../src/mesh/claims.ts';
+import type { Claims } from '../../src/mesh/input/claims.ts';
 import { formatSpiffeId, parseSpiffeId } from '../../src/pki/spiffe.ts';
 import type { IstioConfig } from './config.ts';
 

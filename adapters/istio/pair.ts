@@ -6,7 +6,7 @@ import type { PrivateKey } from '../../src/pki/key.ts';
 import { parseSpiffeId } from '../../src/pki/spiffe.ts';
 
 /** A leaf with its key, without roots yet. */
-export interface Pair {
+export interface SdsPair {
   readonly id: string;
   readonly key: PrivateKey;
   readonly chain: readonly Certificate[];
@@ -19,7 +19,7 @@ export function readPair(
   certificates: readonly Certificate[],
   wish: Expectation,
   now: number,
-): Pair {
+): SdsPair {
   const [leaf] = certificates;
   if (!leaf || leaf.isCa) throw bad(`${from} sent no leaf certificate; look at its logs`);
   const [id, ...others] = leaf.names.uris;
@@ -50,13 +50,13 @@ function checkName(from: string, id: string, { id: due, trustDomain }: Expectati
 }
 
 /** Whether the pair proves itself under these roots, as far as signatures and times go; the rest is for verify. */
-export function provable(pair: Pick<Pair, 'chain'>, roots: readonly Certificate[], now: number): boolean {
+export function provable(pair: Pick<SdsPair, 'chain'>, roots: readonly Certificate[], now: number): boolean {
   const [leaf, ...rest] = pair.chain;
   // Meshes backdate leaves, hosts disagree about the time: a leaf of the next minute is for verify to judge.
   return leaf !== undefined && reachesRootInTime(findPath(leaf, rest, roots, Math.max(now, leaf.notBefore)));
 }
 
-export function requireProvable(from: string, pair: Pair, roots: readonly Certificate[], now: number): void {
+export function requireProvable(from: string, pair: SdsPair, roots: readonly Certificate[], now: number): void {
   if (provable(pair, roots, now)) return;
   const issuer = pair.chain.at(-1)?.issuer ?? '';
   throw bad(

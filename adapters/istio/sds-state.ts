@@ -4,11 +4,11 @@ import { type Identity, sameRoots } from '../../src/mesh/identity.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
 import { parseSpiffeId } from '../../src/pki/spiffe.ts';
 import type { SdsConfig } from './config.ts';
-import { type Pair, provable, readPair } from './pair.ts';
+import { provable, readPair, type SdsPair } from './pair.ts';
 import { type BundleSecret, type ReadFile, readSecret } from './sds-secret.ts';
 import type { Push } from './sds-stream.ts';
 
-interface Surroundings {
+interface SdsContext {
   readonly now: () => number;
   readonly readFile: ReadFile;
 }
@@ -21,8 +21,8 @@ export class SdsState {
   readonly #from: string;
   readonly #wish: Expectation;
   readonly #names: Pick<SdsConfig, 'certificateName' | 'bundleName'>;
-  readonly #around: Surroundings;
-  #pair: Pair | undefined;
+  readonly #around: SdsContext;
+  #pair: SdsPair | undefined;
   #bundle: BundleSecret | undefined;
   #told: Identity | undefined;
 
@@ -30,7 +30,7 @@ export class SdsState {
     from: string,
     wish: Expectation,
     names: Pick<SdsConfig, 'certificateName' | 'bundleName'>,
-    around: Surroundings,
+    around: SdsContext,
   ) {
     this.#from = from;
     this.#wish = wish;
@@ -68,7 +68,7 @@ export class SdsState {
    * Roots under which the pair proves itself, if it can: those named now; and those before, while the leaf still needs
    * them, since a root may come before its first leaf.
    */
-  #rootsFor(pair: Pair): readonly Certificate[] | undefined {
+  #rootsFor(pair: SdsPair): readonly Certificate[] | undefined {
     const named = this.#bundle?.rootsFor(parseSpiffeId(pair.id)?.trustDomain ?? '') ?? [];
     const before = this.#told?.roots ?? [];
     const now = this.#around.now();

@@ -16,7 +16,7 @@ import { RecordingHost } from '../../test/support/recording-host.ts';
 import { istio as adapter } from './adapter.ts';
 import { type Istio, startIstio } from './sandbox/istio.ts';
 import type { PilotAgent } from './sandbox/pilot-agent.ts';
-import { certificateResource, type Resource, rootsResource, secretResource } from './sandbox/sds-wire.ts';
+import { certificateResource, rootsResource, type SdsResource, secretResource } from './sandbox/sds-wire.ts';
 
 const ID = 'spiffe://cluster.local/ns/emissary/sa/emissary';
 const HOUR = 3_600_000;
@@ -233,7 +233,7 @@ describe('SDS', { timeout: 30_000 }, () => {
       );
     });
 
-    const spoiled: [string, (name: string) => Resource | undefined, MeshErrorCode, RegExp][] = [
+    const spoiled: [string, (name: string) => SdsResource | undefined, MeshErrorCode, RegExp][] = [
       [
         'bytes that are no secret',
         () => ({ type_url: '', value: Buffer.from('\xff\xff') }),

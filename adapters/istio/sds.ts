@@ -1,12 +1,12 @@
+import { UnderWay } from '../../src/async/under-way.ts';
 import { openChannel } from '../../src/grpc/channel.ts';
 import type { Checking, Host, Source } from '../../src/mesh/adapter.ts';
-import { formatDuration } from '../../src/mesh/duration.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import type { Examiner } from '../../src/mesh/examiner.ts';
 import { type Identity, leafOf } from '../../src/mesh/identity.ts';
-import { UnderWay } from '../../src/mesh/under-way.ts';
+import { formatDuration } from '../../src/mesh/schema/duration.ts';
 import type { IstioConfig, SdsConfig } from './config.ts';
-import { Deadline } from './deadline.ts';
+import { CallDeadline } from './deadline.ts';
 import { sdsError } from './errors.ts';
 import { examineSds } from './examine.ts';
 import { expectation } from './name.ts';
@@ -39,7 +39,7 @@ export class SdsSource implements Source, Checking {
     const { clock } = this.#host;
     using late = this.#underWay.begin(caller);
     const { signal } = late;
-    const deadline = new Deadline(clock, (reason) => late.abort(new MeshError('ERR_MESH_SILENT', reason)));
+    const deadline = new CallDeadline(clock, (reason) => late.abort(new MeshError('ERR_MESH_SILENT', reason)));
     // No keepalive: over a unix socket it finds nothing, and grpc-go ends connections that ping too often.
     const channel = openChannel({ address: `unix:${this.#sds.socket}` });
     const state = new SdsState(this.#from, expectation(this.#config, this.#host.namespace), this.#sds, {

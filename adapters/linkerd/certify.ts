@@ -1,7 +1,7 @@
+import { Semaphore } from '../../src/async/semaphore.ts';
+import type { Share } from '../../src/async/sharing.ts';
 import { type ChannelTarget, openChannel } from '../../src/grpc/channel.ts';
 import { MeshError } from '../../src/mesh/error.ts';
-import type { Share } from '../../src/mesh/sharing.ts';
-import { Turns } from '../../src/mesh/turns.ts';
 import { Certificate, formatCertificates } from '../../src/pki/certificate.ts';
 import { certifyError } from './errors.ts';
 
@@ -65,7 +65,7 @@ export async function certify(
 
 function connection(target: ChannelTarget) {
   const channel = openChannel(target);
-  return { channel, turns: new Turns(AT_ONCE), [Symbol.dispose]: () => channel.close() };
+  return { channel, turns: new Semaphore(AT_ONCE), [Symbol.dispose]: () => channel.close() };
 }
 
 function readChain(response: CertifyResponse, { address, serverName }: IdentityService): readonly Certificate[] {

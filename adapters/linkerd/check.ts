@@ -1,4 +1,4 @@
-import type { Clock } from '../../src/mesh/clock.ts';
+import type { Clock } from '../../src/async/clock.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
 import type { PrivateKey } from '../../src/pki/key.ts';

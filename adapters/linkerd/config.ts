@@ -1,6 +1,6 @@
 import { z } from 'zod';
-import { hostPort } from '../../src/mesh/address.ts';
-import { cel } from '../../src/mesh/cel.ts';
+import { hostPort } from '../../src/mesh/schema/address.ts';
+import { cel } from '../../src/mesh/schema/cel.ts';
 
 const LABEL = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 

@@ -1,9 +1,9 @@
 import { parse, YAMLParseError } from 'yaml';
 import { MeshError } from '../../src/mesh/error.ts';
-import { requireShallowYaml } from '../../src/mesh/yaml-depth.ts';
+import { requireShallowYaml } from '../../src/mesh/input/yaml-depth.ts';
 import type { LinkerdConfig } from './config.ts';
 import { type PortSet, parsePorts } from './ports.ts';
-import type { Reader } from './watched.ts';
+import type { ObjectReader } from './watched.ts';
 
 /** What has to be known of an installation of Linkerd before anything is asked of it. */
 export interface ControlPlane {
@@ -23,7 +23,7 @@ const DEFAULT_OPAQUE = '25,587,3306,4444,5432,6379,9300,11211';
 const DEFAULT_SKIPPED = '4567,4568';
 const LONGEST_VALUES = 1024 * 1024;
 
-export const controlPlane: Reader<ControlPlane> = {
+export const controlPlane: ObjectReader<ControlPlane> = {
   ref: (config) => ({ name: 'linkerd-config', namespace: config.controlPlaneNamespace }),
   decidedBy: ({ trustDomain, clusterDomain, address }) => [trustDomain, clusterDomain, address],
   read: readControlPlane,

@@ -1,9 +1,9 @@
 import { GrpcError, grpcStatus } from '../../src/grpc/error.ts';
-import { describeClaims, readClaims } from '../../src/mesh/claims.ts';
 import { MeshError, type MeshErrorCode, type Retry } from '../../src/mesh/error.ts';
+import { describeClaims, readClaims } from '../../src/mesh/input/claims.ts';
 import { AUDIENCE } from './name.ts';
 
-interface Meaning {
+interface LinkerdFailure {
   readonly code: MeshErrorCode;
   readonly retry?: Retry;
   /** What the operator should know and do; the status of the call comes before it. */
@@ -14,7 +14,7 @@ interface Meaning {
 const SLOWLY: Retry = { afterMs: 60_000 };
 
 /** What each status of Certify means. The statuses of the service itself are listed in docs/linkerd.md. */
-const MEANINGS: Readonly<Record<number, Meaning>> = {
+const MEANINGS: Readonly<Record<number, LinkerdFailure>> = {
   [grpcStatus.UNAVAILABLE]: {
     code: 'ERR_MESH_UNAVAILABLE',
     advice: 'it has no issuer loaded or is shutting down; see the logs of linkerd-identity',
@@ -56,27 +56,27 @@ const MEANINGS: Readonly<Record<number, Meaning>> = {
 };
 
 /** Seen through its own proxy, whose certificate ends no later than the issuer's. */
-const EXPIRED_PROXY: Meaning = {
+const EXPIRED_PROXY: LinkerdFailure = {
   code: 'ERR_MESH_TLS',
   advice:
     'its proxy presents an expired certificate, mostly because the issuer certificate has expired; run "linkerd check --proxy", renew the issuer, and restart the pods of linkerd-identity',
 };
 
 /** The service says why it cannot sign in the words of Go's crypto/x509. */
-const EXPIRED_ISSUER: Meaning = {
+const EXPIRED_ISSUER: LinkerdFailure = {
   code: 'ERR_MESH_UNAVAILABLE',
   advice: 'its issuer certificate has expired; run "linkerd check --proxy" and renew the issuer',
 };
 
-const OTHER: Meaning = { code: 'ERR_MESH_BAD_RESPONSE', advice: 'Linkerd does not answer so' };
+const OTHER: LinkerdFailure = { code: 'ERR_MESH_BAD_RESPONSE', advice: 'Linkerd does not answer so' };
 
-const UNTRUSTED: Meaning = {
+const UNTRUSTED: LinkerdFailure = {
   code: 'ERR_MESH_TLS',
   advice:
     'it does not prove that name under the trust roots; check controlPlaneNamespace and trustDomain, that ConfigMap linkerd-identity-trust-roots is what the control plane runs with, and that the agent has no Linkerd sidecar (linkerd.io/inject: disabled)',
 };
 
-const UNREACHABLE: Meaning = {
+const UNREACHABLE: LinkerdFailure = {
   code: 'ERR_MESH_UNREACHABLE',
   advice: 'no connection; check address, DNS, network policies and that linkerd-identity runs',
 };
@@ -97,7 +97,7 @@ export function certifyError(cause: unknown, call: CertifyCall): unknown {
   return new MeshError(code, message, { cause, ...(retry === undefined ? {} : { retry }) });
 }
 
-function meaningOf(cause: GrpcError, call: CertifyCall): Meaning {
+function meaningOf(cause: GrpcError, call: CertifyCall): LinkerdFailure {
   const expired = /has expired/.test(cause.details);
   if (cause.reach === 'untrusted') return expired ? EXPIRED_PROXY : UNTRUSTED;
   if (cause.reach === 'unconnected') return UNREACHABLE;
@@ -108,7 +108,7 @@ function meaningOf(cause: GrpcError, call: CertifyCall): Meaning {
 }
 
 /** The service gives one answer to every token that the API server does not accept; its claims tell which is likely. */
-function tokenMeaning({ token: text, now }: CertifyCall): Meaning {
+function tokenMeaning({ token: text, now }: CertifyCall): LinkerdFailure {
   const claims = readClaims(text);
   const token = `the token, ${describeClaims(claims)}`;
   if (!claims) {

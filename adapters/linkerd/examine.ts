@@ -1,17 +1,17 @@
+import type { Share } from '../../src/async/sharing.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import type { Examiner } from '../../src/mesh/examiner.ts';
 import { type Identity, leafOf } from '../../src/mesh/identity.ts';
-import type { Share } from '../../src/mesh/sharing.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
 import { certify, type IdentityService } from './certify.ts';
 import type { ControlPlane } from './control-plane.ts';
-import { type Account, identityOf } from './name.ts';
+import { identityOf, type ServiceAccountName } from './name.ts';
 
 interface Questions {
   readonly now: number;
   plane(signal: AbortSignal): Promise<ControlPlane>;
   roots(signal: AbortSignal): Promise<readonly Certificate[]>;
-  token(plane: ControlPlane, signal: AbortSignal): Promise<{ readonly account: Account }>;
+  token(plane: ControlPlane, signal: AbortSignal): Promise<{ readonly account: ServiceAccountName }>;
   service(plane: ControlPlane, roots: readonly Certificate[]): IdentityService;
   issue(signal: AbortSignal): Promise<Identity>;
 }

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
+import { sharing } from '../../src/async/sharing.ts';
 import { grpcStatus } from '../../src/grpc/error.ts';
 import { isIssuer } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import { type Identity, leafOf } from '../../src/mesh/identity.ts';
-import { sharing } from '../../src/mesh/sharing.ts';
 import { formatCertificates } from '../../src/pki/certificate.ts';
 import { findPath } from '../../src/pki/chain.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';

@@ -1,8 +1,8 @@
+import { mapStream } from '../../src/async/map-stream.ts';
+import { type Share, sharing } from '../../src/async/sharing.ts';
 import type { Checking, Host, Issuer } from '../../src/mesh/adapter.ts';
 import type { Examiner } from '../../src/mesh/examiner.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
-import { mapped } from '../../src/mesh/mapped.ts';
-import { type Share, sharing } from '../../src/mesh/sharing.ts';
 import type { Targeting, TargetRules } from '../../src/mesh/targeting.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
 import { findPath, reachesRootInTime } from '../../src/pki/chain.ts';
@@ -13,7 +13,14 @@ import { checkLeaf, untilValid } from './check.ts';
 import type { LinkerdConfig } from './config.ts';
 import { type ControlPlane, controlPlane } from './control-plane.ts';
 import { examine } from './examine.ts';
-import { type Account, AUDIENCE, accountOf, identityOf, identityServiceName, requireLabels } from './name.ts';
+import {
+  AUDIENCE,
+  accountOf,
+  identityOf,
+  identityServiceName,
+  requireLabels,
+  type ServiceAccountName,
+} from './name.ts';
 import { trustRoots } from './roots.ts';
 import { WatchedConfigMap } from './watched.ts';
 import { targetRules } from './workload.ts';
@@ -58,7 +65,7 @@ export class LinkerdIssuer implements Issuer, Checking, Targeting {
   }
 
   targets(signal: AbortSignal): AsyncIterable<TargetRules> {
-    return mapped(this.#plane.changes(signal), { read: (plane) => targetRules(this.#config, plane) });
+    return mapStream(this.#plane.changes(signal), { read: (plane) => targetRules(this.#config, plane) });
   }
 
   check(examiner: Examiner): Promise<void> {
@@ -77,7 +84,7 @@ export class LinkerdIssuer implements Issuer, Checking, Targeting {
   async #token(
     { address }: ControlPlane,
     signal: AbortSignal,
-  ): Promise<{ readonly token: string; readonly account: Account }> {
+  ): Promise<{ readonly token: string; readonly account: ServiceAccountName }> {
     const { serviceAccount, tokenFile } = this.#config;
     const request = { audience: AUDIENCE, destinations: [{ address, secure: true }] };
     if (serviceAccount) {

@@ -1,6 +1,6 @@
 import { MeshError } from '../../src/mesh/error.ts';
 
-export interface Account {
+export interface ServiceAccountName {
   readonly name: string;
   readonly namespace: string;
 }
@@ -17,14 +17,14 @@ export const AUDIENCE = 'identity.l5d.io';
 export const isLabel = (name: string): boolean => /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/.test(name);
 
 /** The DNS name that Linkerd gives to a ServiceAccount. */
-export const identityOf = (account: Account, { namespace, trustDomain }: Domain): string =>
+export const identityOf = (account: ServiceAccountName, { namespace, trustDomain }: Domain): string =>
   `${account.name}.${account.namespace}.serviceaccount.identity.${namespace}.${trustDomain}`;
 
 /** The name by which the identity service's own proxy answers. */
 export const identityServiceName = (domain: Domain): string =>
   identityOf({ name: 'linkerd-identity', namespace: domain.namespace }, domain);
 
-export function requireLabels(account: Account): Account {
+export function requireLabels(account: ServiceAccountName): ServiceAccountName {
   if (isLabel(account.name) && isLabel(account.namespace)) return account;
   throw new MeshError(
     'ERR_MESH_CONFIG',
@@ -34,7 +34,7 @@ export function requireLabels(account: Account): Account {
 }
 
 /** Whose a service-account token is, as its own claim says: for choosing the name to ask for, not a proof. */
-export function accountOf(token: string, source: string): Account {
+export function accountOf(token: string, source: string): ServiceAccountName {
   const payload = token.split('.')[1];
   let subject: unknown;
   try {

@@ -1,9 +1,9 @@
 import { MeshError } from '../../src/mesh/error.ts';
 import { type Certificate, parseCertificates } from '../../src/pki/certificate.ts';
 import type { LinkerdConfig } from './config.ts';
-import type { Reader } from './watched.ts';
+import type { ObjectReader } from './watched.ts';
 
-export const trustRoots: Reader<readonly Certificate[]> = {
+export const trustRoots: ObjectReader<readonly Certificate[]> = {
   ref: (config) => ({ name: config.trustRoots.configMap, namespace: config.controlPlaneNamespace }),
   decidedBy: (config) => [config.trustRoots.key],
   read: readRoots,

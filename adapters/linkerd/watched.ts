@@ -1,13 +1,13 @@
+import { mapStream, type StreamTransform } from '../../src/async/map-stream.ts';
+import { type SharedHandle, sharing } from '../../src/async/sharing.ts';
 import type { ConfigMapRef, Host } from '../../src/mesh/adapter.ts';
 import { LastRead } from '../../src/mesh/last-read.ts';
-import { type Mapping, mapped } from '../../src/mesh/mapped.ts';
-import { type Held, sharing } from '../../src/mesh/sharing.ts';
 import type { LinkerdConfig } from './config.ts';
 
 type Data = Readonly<Record<string, string>> | undefined;
 
 /** How one ConfigMap of Linkerd's is read. */
-export interface Reader<T> {
+export interface ObjectReader<T> {
   readonly ref: (config: LinkerdConfig) => ConfigMapRef;
   /** All of the configuration that decides what is made of the data. */
   readonly decidedBy: (config: LinkerdConfig) => readonly (string | undefined)[];
@@ -19,15 +19,15 @@ export interface Reader<T> {
  * A ConfigMap through a reader. While somebody watches, the last good value is remembered and a bad one is reported;
  * otherwise each question looks anew. What many watch is read once.
  */
-export class WatchedConfigMap<T> implements Mapping<Data, T> {
+export class WatchedConfigMap<T> implements StreamTransform<Data, T> {
   readonly #host: Pick<Host, 'configMap' | 'report' | 'share'>;
   readonly #config: LinkerdConfig;
-  readonly #reader: Reader<T>;
+  readonly #reader: ObjectReader<T>;
   /** While somebody watches. */
-  #read: Held<LastRead<Data, T>> | undefined;
+  #read: SharedHandle<LastRead<Data, T>> | undefined;
   #latest: { readonly value: T } | undefined;
 
-  constructor(host: Pick<Host, 'configMap' | 'report' | 'share'>, config: LinkerdConfig, reader: Reader<T>) {
+  constructor(host: Pick<Host, 'configMap' | 'report' | 'share'>, config: LinkerdConfig, reader: ObjectReader<T>) {
     this.#host = host;
     this.#config = config;
     this.#reader = reader;
@@ -41,7 +41,7 @@ export class WatchedConfigMap<T> implements Mapping<Data, T> {
   }
 
   changes(signal: AbortSignal): AsyncIterable<T> {
-    return mapped(this.#data(signal), this);
+    return mapStream(this.#data(signal), this);
   }
 
   read(data: Data): T | undefined {

@@ -1,4 +1,4 @@
-import type { ListedTarget, Refusal, TargetRules, Workload } from '../../src/mesh/targeting.ts';
+import type { ListedTarget, TargetRefusal, TargetRules, Workload } from '../../src/mesh/targeting.ts';
 import type { LinkerdConfig } from './config.ts';
 import type { ControlPlane } from './control-plane.ts';
 import { identityOf, isLabel } from './name.ts';
@@ -33,7 +33,7 @@ export function targetRules(config: LinkerdConfig, plane: ControlPlane): TargetR
   };
 }
 
-function refusal(workload: Workload, port: number, plane: ControlPlane): Refusal | undefined {
+function refusal(workload: Workload, port: number, plane: ControlPlane): TargetRefusal | undefined {
   const pod = `Pod ${workload.namespace}/${workload.name}`;
   const controlPlane = workload.labels[CONTROL_PLANE_LABEL];
   if (controlPlane === undefined) {

@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { EVENT_REASONS } from '../../src/agent/event-sink.ts';
-import { LIVE_REASONS } from '../../src/agent/live-condition.ts';
-import { REASONS } from '../../src/agent/status.ts';
+import { LIVE_REASONS } from '../../src/agent/live/condition.ts';
+import { EVENT_REASONS } from '../../src/agent/report/event-sink.ts';
+import { REASONS } from '../../src/agent/report/status-of.ts';
 import { ROOT } from '../tree.ts';
 
 const read = (file: string): string => readFileSync(join(ROOT, file), 'utf8');

@@ -1,7 +1,7 @@
-import { API_VERSION, KIND } from '../../src/config/mesh-certificate.ts';
-import { specSchema } from '../../src/config/spec.ts';
-import { statusSchema } from '../../src/config/status.ts';
-import { type Structural, structural } from '../../src/config/structural.ts';
+import { API_VERSION, KIND } from '../../src/config/schema/mesh-certificate.ts';
+import { specSchema } from '../../src/config/schema/spec.ts';
+import { statusSchema } from '../../src/config/schema/status.ts';
+import { type Structural, structural } from '../../src/config/schema/structural.ts';
 import type { Adapter } from '../../src/mesh/adapter.ts';
 
 /** docs/reference/mesh-certificate.md: every field with its type, default and meaning. */

@@ -1,32 +1,32 @@
 import { setMaxListeners } from 'node:events';
+import type { Clock } from '../async/clock.ts';
+import { sharing } from '../async/sharing.ts';
 import type { AllowList } from '../config/allow.ts';
-import type { MeshCertificate } from '../config/mesh-certificate.ts';
+import type { MeshCertificate } from '../config/schema/mesh-certificate.ts';
 import type { KubeObject } from '../core/object.ts';
-import type { Preflight } from '../core/preflight.ts';
+import type { Preflight } from '../core/verify/preflight.ts';
 import { Bundles } from '../gateway/publication-reader.ts';
 import type { Kube } from '../kube/api.ts';
 import type { Adapter } from '../mesh/adapter.ts';
-import type { Clock } from '../mesh/clock.ts';
 import type { Log } from '../mesh/log.ts';
-import { sharing } from '../mesh/sharing.ts';
-import { ApiAudiences } from './api-audiences.ts';
 import { watchClock } from './clock-watch.ts';
-import { Discovery } from './discovery.ts';
-import type { Leadership } from './leadership.ts';
-import { Observer, type ObserverOptions } from './observer.ts';
-import { Precedence } from './precedence.ts';
-import { Registry } from './registry.ts';
-import { Reporter, type Sink } from './reporter.ts';
-import { Spacings } from './spacing.ts';
-import { startSweeps } from './sweep.ts';
+import type { Leadership } from './election/leadership.ts';
+import { SharedInformers } from './informers/by-kind.ts';
+import { ObjectInformers, type ObjectInformersOptions } from './informers/by-object.ts';
+import { ApiAudiences } from './issuance/api-audiences.ts';
+import { BatchGaps } from './publish/batch-gap.ts';
+import { WritePriority } from './publish/write-priority.ts';
+import { Reconcilers } from './reconcile/reconcilers.ts';
+import { Reporter, type Sink } from './report/reporter.ts';
+import { startResyncs } from './resync.ts';
 
 /** What is wished, now and at each change: from a file or from custom resources. */
-export type Wishes = (signal: AbortSignal) => AsyncIterable<readonly MeshCertificate[]>;
+export type CertificateSource = (signal: AbortSignal) => AsyncIterable<readonly MeshCertificate[]>;
 
 export interface AgentOptions {
   readonly kube: Kube;
   readonly adapters: readonly Adapter[];
-  readonly wishes: Wishes;
+  readonly certificates: CertificateSource;
   readonly leadership: Leadership;
   readonly sinks: readonly Sink[];
   readonly clock: Clock;
@@ -35,54 +35,54 @@ export interface AgentOptions {
   /** Uniform in [0, 1). */
   readonly random: () => number;
   readonly log: Log;
-  readonly observe: Pick<ObserverOptions, 'by' | 'namespaces'>;
+  readonly observe: Pick<ObjectInformersOptions, 'by' | 'namespaces'>;
   /** Shared with sinks that write; default: one of its own. */
-  readonly precedence?: Precedence | undefined;
+  readonly writePriority?: WritePriority | undefined;
   readonly dryRun?: boolean;
   /** Directories below which a MeshCertificate may name files; absent: any. */
   readonly filesBelow?: readonly string[] | undefined;
   /** What MeshCertificates may make the agent do; absent: everything. */
   readonly allow?: AllowList | undefined;
   /** Between Secrets and the gateway's objects; twice the gateway's batch window. Default 2 s. */
-  readonly spacingMs?: number;
+  readonly batchGapMs?: number;
 }
 
 /** The agent: one worker for each MeshCertificate, over shared watches, one leadership and one sweep. */
 export class Agent {
-  readonly registry: Registry;
+  readonly reconcilers: Reconcilers;
   readonly #options: AgentOptions;
-  readonly #observer: Observer;
-  readonly #discovery: Discovery;
+  readonly #observer: ObjectInformers;
+  readonly #discovery: SharedInformers;
 
   constructor(options: AgentOptions) {
     this.#options = options;
     const { kube, adapters, leadership, sinks, clock, random, log } = options;
     const onError = (error: Error) => log.warn({ err: error }, 'a watch failed; it is opened again');
-    const spacings = new Spacings(clock, options.spacingMs);
+    const spacings = new BatchGaps(clock, options.batchGapMs);
     const seen = (object: KubeObject) => spacings.of(object.metadata.namespace ?? '').saw(object);
-    this.#observer = new Observer({ kube, clock, random, log, onError, seen, ...options.observe });
-    this.#discovery = new Discovery({ kube, clock, random, log });
-    this.registry = new Registry(adapters, {
+    this.#observer = new ObjectInformers({ kube, clock, random, log, onError, seen, ...options.observe });
+    this.#discovery = new SharedInformers({ kube, clock, random, log });
+    this.reconcilers = new Reconcilers(adapters, {
       kube,
       clock,
       preflight: options.preflight,
       random,
       log,
       leadership,
-      observer: this.#observer,
-      discovery: this.#discovery,
+      objectInformers: this.#observer,
+      sharedInformers: this.#discovery,
       share: sharing(),
       bundles: new Bundles(),
-      fleet: () => this.registry.size,
-      spacings,
-      precedence: options.precedence ?? new Precedence(clock),
+      fleet: () => this.reconcilers.size,
+      batchGaps: spacings,
+      writePriority: options.writePriority ?? new WritePriority(clock),
       reporter: new Reporter(sinks),
       dryRun: options.dryRun ?? false,
       filesBelow: options.filesBelow,
       allow: options.allow,
       apiAudiences: new ApiAudiences(kube, clock),
     });
-    leadership.onChange(() => this.registry.poke());
+    leadership.onChange(() => this.reconcilers.poke());
   }
 
   /** Why the cluster cannot be followed now, for /readyz. */
@@ -91,19 +91,19 @@ export class Agent {
   }
 
   /** Compares everything with everything: lists again and lets each worker look again. */
-  sweep(): void {
+  resync(): void {
     this.#observer.resync();
     this.#discovery.resync();
-    this.registry.poke();
+    this.reconcilers.poke();
   }
 
   /** Runs until the signal, then ends the workers; what they published stays. */
   async run(signal: AbortSignal): Promise<void> {
-    const { wishes, leadership, clock, log } = this.#options;
+    const { certificates: wishes, leadership, clock, log } = this.#options;
     const failed = new AbortController();
     const either = AbortSignal.any([signal, failed.signal]);
     setMaxListeners(0, either);
-    await using _sweeps = startSweeps({ log, leads: () => leadership.held.length > 0, sweep: () => this.sweep() });
+    await using _sweeps = startResyncs({ log, leads: () => leadership.held.length > 0, sweep: () => this.resync() });
     const parts = [
       this.#follow(wishes, either),
       leadership.run(either),
@@ -111,7 +111,7 @@ export class Agent {
         clock,
         (ms) => {
           log.warn({ stepMs: ms }, 'the clock was stepped or the machine was suspended; every schedule is looked at');
-          this.registry.poke();
+          this.reconcilers.poke();
         },
         either,
       ),
@@ -124,11 +124,11 @@ export class Agent {
     } finally {
       failed.abort(new Error('agent ended'));
       await Promise.allSettled(parts);
-      await this.registry.close();
+      await this.reconcilers.close();
     }
   }
 
-  async #follow(wishes: Wishes, signal: AbortSignal): Promise<void> {
-    for await (const wished of wishes(signal)) await this.registry.reconcile(wished);
+  async #follow(wishes: CertificateSource, signal: AbortSignal): Promise<void> {
+    for await (const wished of wishes(signal)) await this.reconcilers.reconcile(wished);
   }
 }

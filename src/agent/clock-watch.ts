@@ -1,4 +1,4 @@
-import type { Clock } from '../mesh/clock.ts';
+import type { Clock } from '../async/clock.ts';
 
 const LOOK_MS = 15_000;
 /** NTP slews by less; a suspend or a stepped clock shows as more. */

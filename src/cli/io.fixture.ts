@@ -1,7 +1,7 @@
 import { Readable } from 'node:stream';
 import { pathToFileURL } from 'node:url';
 import { builtBundle } from '../../scripts/built-bundle.ts';
-import type { Io } from './command.ts';
+import type { Io } from './declare/command.ts';
 import type { main } from './main.ts';
 
 const bundle = builtBundle();

@@ -2,12 +2,12 @@
 import { basename } from 'node:path';
 import { CommanderError } from 'commander';
 import { redactText } from '../mesh/secrets.ts';
-import { normalised } from './arguments.ts';
-import { type AnyCommand, type Io, UsageError } from './command.ts';
 import { COMMANDS } from './commands/index.ts';
-import { describeFailure } from './failure.ts';
-import { programOf } from './program.ts';
-import { usageMessage } from './usage-message.ts';
+import { normalised } from './declare/arguments.ts';
+import { type AnyCommand, type Io, UsageError } from './declare/command.ts';
+import { programOf } from './declare/program.ts';
+import { usageMessage } from './declare/usage-message.ts';
+import { describeFailure } from './terminal/failure.ts';
 
 /** Asked by completion scripts: the words up to the cursor follow. */
 const COMPLETE = '__complete';
@@ -17,7 +17,7 @@ const KUBECTL_COMPLETE = 'kubectl_complete-meshcert';
 /** Runs one command line and resolves to its exit code. */
 export async function main(argv: readonly string[], io: Io): Promise<number> {
   if (argv[0] === COMPLETE) {
-    const { runComplete } = await import('./complete.ts');
+    const { runComplete } = await import('./completion/complete.ts');
     return runComplete(COMMANDS, argv.slice(1), io);
   }
   let code = 0;

@@ -1,5 +1,5 @@
 import type { KubeObject } from '../core/object.ts';
-import { API_VERSION } from './mesh-certificate.ts';
+import { API_VERSION } from './schema/mesh-certificate.ts';
 
 export interface AdmissionOptions {
   /** Of the policy and of its binding. */

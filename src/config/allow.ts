@@ -1,8 +1,8 @@
 import type { Adapter, Need, TokenRequest } from '../mesh/adapter.ts';
 import { MeshError } from '../mesh/error.ts';
 import type { Issue } from './issue.ts';
-import type { MeshCertificate } from './mesh-certificate.ts';
 import { needsOf } from './needs.ts';
+import type { MeshCertificate } from './schema/mesh-certificate.ts';
 import type { Validation } from './validate.ts';
 
 /** What MeshCertificates may make the agent do. An absent list allows everything of its kind, an empty one nothing. */

@@ -1,5 +1,5 @@
 import type { Issue } from './issue.ts';
-import type { MeshCertificate } from './mesh-certificate.ts';
+import type { MeshCertificate } from './schema/mesh-certificate.ts';
 
 /** Two MeshCertificates that would write the same object; `later` is the one to refuse. */
 export interface Conflict extends Issue {

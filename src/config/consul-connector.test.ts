@@ -4,7 +4,7 @@ import { inspect } from 'node:util';
 import { consul } from '../../adapters/consul/adapter.ts';
 import type { ConsulConfig } from '../../adapters/consul/config.ts';
 import { ConsulConnectorError, consulConnectorDocument } from './consul-connector.ts';
-import type { MeshCertificate } from './mesh-certificate.ts';
+import type { MeshCertificate } from './schema/mesh-certificate.ts';
 import { validateObject } from './validate.ts';
 
 type Env = Record<string, string>;

@@ -1,4 +1,4 @@
-import { API_VERSION, KIND } from './mesh-certificate.ts';
+import { API_VERSION, KIND } from './schema/mesh-certificate.ts';
 
 type Env = Readonly<Record<string, string | undefined>>;
 

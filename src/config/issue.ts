@@ -20,19 +20,19 @@ export function formatPath(path: Issue['path']): string {
 
 /** What a zod error says, in our words: unknown fields one by one, with the field that was probably meant. */
 export function issuesOf(error: z.ZodError, schema: z.ZodType, prefix: Issue['path'] = []): Issue[] {
-  const shape: Shape = z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' });
+  const shape: ZodShape = z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' });
   return error.issues.flatMap((issue) => translate(issue, shape, prefix));
 }
 
-interface Shape {
-  properties?: Record<string, Shape | boolean>;
+interface ZodShape {
+  properties?: Record<string, ZodShape | boolean>;
   items?: unknown;
-  additionalProperties?: Shape | boolean;
-  anyOf?: (Shape | boolean)[];
-  oneOf?: (Shape | boolean)[];
+  additionalProperties?: ZodShape | boolean;
+  anyOf?: (ZodShape | boolean)[];
+  oneOf?: (ZodShape | boolean)[];
 }
 
-function translate(issue: z.core.$ZodIssue, shape: Shape, prefix: Issue['path']): Issue[] {
+function translate(issue: z.core.$ZodIssue, shape: ZodShape, prefix: Issue['path']): Issue[] {
   const here = issue.path.filter((part): part is string | number => typeof part !== 'symbol');
   const path = [...prefix, ...here];
   switch (issue.code) {
@@ -78,26 +78,26 @@ export function suggest(word: string, known: readonly string[]): string {
   return known.length === 0 ? `"${word}"` : `"${word}"; known here: ${known.join(', ')}`;
 }
 
-const narrow = (shape: Shape, path: Issue['path']): Shape => ({ anyOf: walk([shape], path) });
+const narrow = (shape: ZodShape, path: Issue['path']): ZodShape => ({ anyOf: walk([shape], path) });
 
-function fieldsAt(shapes: readonly Shape[], path: Issue['path']): string[] {
+function fieldsAt(shapes: readonly ZodShape[], path: Issue['path']): string[] {
   return [...new Set(walk(shapes, path).flatMap((shape) => Object.keys(shape.properties ?? {})))];
 }
 
-function walk(shapes: readonly Shape[], path: Issue['path']): Shape[] {
+function walk(shapes: readonly ZodShape[], path: Issue['path']): ZodShape[] {
   let level = shapes.flatMap(branchesOf);
   for (const part of path) {
     level = level
       .flatMap((shape) => {
         const next = typeof part === 'number' ? shape.items : (shape.properties?.[part] ?? shape.additionalProperties);
-        return typeof next === 'object' && next !== null ? [next as Shape] : [];
+        return typeof next === 'object' && next !== null ? [next as ZodShape] : [];
       })
       .flatMap(branchesOf);
   }
   return level;
 }
 
-function branchesOf(shape: Shape): Shape[] {
+function branchesOf(shape: ZodShape): ZodShape[] {
   const branches = [...(shape.anyOf ?? []), ...(shape.oneOf ?? [])].filter((one) => typeof one === 'object');
   return [shape, ...branches.flatMap(branchesOf)];
 }

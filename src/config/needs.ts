@@ -1,5 +1,5 @@
 import type { Adapter, Need } from '../mesh/adapter.ts';
-import type { MeshCertificate } from './mesh-certificate.ts';
+import type { MeshCertificate } from './schema/mesh-certificate.ts';
 
 /** What one MeshCertificate makes the agent read, mint and dial. */
 export function needsOf({ metadata, spec }: MeshCertificate, adapters: readonly Adapter[]): readonly Need[] {

@@ -1,7 +1,7 @@
 import type { KubeObject } from '../core/object.ts';
 import type { Adapter } from '../mesh/adapter.ts';
-import type { MeshCertificate } from './mesh-certificate.ts';
 import { needsOf } from './needs.ts';
+import type { MeshCertificate } from './schema/mesh-certificate.ts';
 
 export interface RbacOptions {
   /** Whose permissions these are. */
@@ -16,7 +16,7 @@ export interface RbacOptions {
   readonly adapters: readonly Adapter[];
 }
 
-interface Rule {
+interface PolicyRule {
   readonly apiGroups: readonly string[];
   readonly resources: readonly string[];
   readonly resourceNames?: readonly string[];
@@ -33,8 +33,8 @@ const OURS = 'meshcert.dev';
  * none that exists be read or changed.
  */
 export function rbacFor(certificates: readonly MeshCertificate[], options: RbacOptions): readonly KubeObject[] {
-  const rules = new Map<string, Rule[]>();
-  const add = (namespace: string, ...more: readonly Rule[]) =>
+  const rules = new Map<string, PolicyRule[]>();
+  const add = (namespace: string, ...more: readonly PolicyRule[]) =>
     rules.set(namespace, [...(rules.get(namespace) ?? []), ...more]);
 
   add(options.serviceAccount.namespace, ...leaseRules(options));
@@ -56,16 +56,16 @@ export function rbacFor(certificates: readonly MeshCertificate[], options: RbacO
   return [...rules.entries()].flatMap(([namespace, list]) => grant(namespace, merged(list), options));
 }
 
-const named = (resource: string, resourceNames: readonly string[], verbs: readonly string[]): Rule => ({
+const named = (resource: string, resourceNames: readonly string[], verbs: readonly string[]): PolicyRule => ({
   apiGroups: [''],
   resources: [resource],
   resourceNames,
   verbs,
 });
 
-const mint = (name: string): Rule => named('serviceaccounts/token', [name], ['create']);
+const mint = (name: string): PolicyRule => named('serviceaccounts/token', [name], ['create']);
 
-function leaseRules({ leaseName, shards }: RbacOptions): Rule[] {
+function leaseRules({ leaseName, shards }: RbacOptions): PolicyRule[] {
   // The last one is how a replica asks another for a shard.
   const names =
     shards <= 1
@@ -78,9 +78,9 @@ function leaseRules({ leaseName, shards }: RbacOptions): Rule[] {
   ];
 }
 
-function publicationRules({ metadata, spec }: MeshCertificate, { resources }: RbacOptions): Rule[] {
+function publicationRules({ metadata, spec }: MeshCertificate, { resources }: RbacOptions): PolicyRule[] {
   const verbs = [...READ, 'patch', ...(spec.deletionPolicy === 'Delete' ? ['delete'] : [])];
-  const rules: Rule[] = [
+  const rules: PolicyRule[] = [
     { apiGroups: [''], resources: ['secrets'], verbs: ['create'] },
     named('secrets', [spec.caSecretName, spec.secretName], verbs),
   ];
@@ -115,9 +115,9 @@ function publicationRules({ metadata, spec }: MeshCertificate, { resources }: Rb
   return rules;
 }
 
-function mappingRules({ spec }: MeshCertificate): Rule[] {
+function mappingRules({ spec }: MeshCertificate): PolicyRule[] {
   const verbs = [...READ, ...(spec.mappings ? ['patch'] : [])];
-  const rules: Rule[] = [{ apiGroups: [EMISSARY], resources: ['mappings', 'tcpmappings'], verbs }];
+  const rules: PolicyRule[] = [{ apiGroups: [EMISSARY], resources: ['mappings', 'tcpmappings'], verbs }];
   // In Linkerd, what stands behind a Mapping decides which server name it needs.
   if (spec.mesh.name === 'linkerd') {
     rules.push({ apiGroups: [''], resources: ['services', 'pods'], verbs: READ });
@@ -127,8 +127,8 @@ function mappingRules({ spec }: MeshCertificate): Rule[] {
 }
 
 /** Rules that differ in their names alone as one; each once, verbs and names sorted. */
-function merged(rules: readonly Rule[]): Rule[] {
-  const byKind = new Map<string, Rule>();
+function merged(rules: readonly PolicyRule[]): PolicyRule[] {
+  const byKind = new Map<string, PolicyRule>();
   for (const rule of rules) {
     const key = JSON.stringify([rule.apiGroups, rule.resources, rule.resourceNames === undefined, rule.verbs]);
     const before = byKind.get(key);
@@ -141,7 +141,7 @@ function merged(rules: readonly Rule[]): Rule[] {
   return [...byKind.values()];
 }
 
-function grant(namespace: string, rules: readonly Rule[], { name, serviceAccount }: RbacOptions): KubeObject[] {
+function grant(namespace: string, rules: readonly PolicyRule[], { name, serviceAccount }: RbacOptions): KubeObject[] {
   const everywhere = namespace === '*';
   const kind = everywhere ? 'ClusterRole' : 'Role';
   const metadata = everywhere ? { name } : { name, namespace };

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { Adapter } from '../mesh/adapter.ts';
-import { durationSchema } from '../mesh/duration.ts';
+import { durationSchema } from '../mesh/schema/duration.ts';
 
 const unopened = () => {
   throw new Error('a toy mesh is never opened');

@@ -1,9 +1,9 @@
 import { z } from 'zod';
 import type { Adapter } from '../mesh/adapter.ts';
 import { type Issue, issuesOf } from './issue.ts';
-import { API_VERSION, KIND, type MeshCertificate } from './mesh-certificate.ts';
-import { LONGEST_LABEL, labels, namespaceName, undottedName } from './names.ts';
-import { type CommonSpec, specSchema } from './spec.ts';
+import { API_VERSION, KIND, type MeshCertificate } from './schema/mesh-certificate.ts';
+import { LONGEST_LABEL, labels, namespaceName, undottedName } from './schema/names.ts';
+import { type CommonSpec, specSchema } from './schema/spec.ts';
 
 const any = () => z.unknown().optional();
 

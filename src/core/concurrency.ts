@@ -11,7 +11,7 @@ export interface Concurrency {
   readonly window: { readonly answers: number; readonly totalMs: number; readonly peak: number };
 }
 
-export interface Answer {
+export interface ServerAnswer {
   /** Monotonic. */
   readonly sentAt: number;
   /** Monotonic. */
@@ -50,7 +50,7 @@ export const startingConcurrency = (most: number): Concurrency => ({
  * all of the limit was used; a fifth less for a round that took far longer; half for a server that is busy or silent,
  * once for all that was under way.
  */
-export function answered(state: Concurrency, answer: Answer, most: number): Concurrency {
+export function answered(state: Concurrency, answer: ServerAnswer, most: number): Concurrency {
   const { status, now, sentAt } = answer;
   const least = Math.min(LEAST, most);
   const said = answer.retryAfterMs;

@@ -2,7 +2,7 @@ import { keyOf, refOf } from '../core/object.ts';
 import { DEFAULT_ENV, type EmissaryEnv } from '../gateway/env.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import { SEVERITIES } from '../mesh/object-check.ts';
-import type { Check } from './check.ts';
+import type { DoctorCheck } from './check.ts';
 import { contextChecks } from './checks/contexts.ts';
 import { gatewayChecks } from './checks/gateway.ts';
 import { mappingChecks } from './checks/mappings.ts';
@@ -11,9 +11,9 @@ import { pairChecks } from './checks/pairs.ts';
 import { secretChecks } from './checks/secrets.ts';
 import type { Finding } from './finding.ts';
 import { findGateways } from './gateway.ts';
-import { objectsFor, type Snapshot, worldOf } from './world.ts';
+import { type ClusterSnapshot, objectsFor, worldOf } from './world.ts';
 
-const OWN: readonly Check[] = [
+const OWN: readonly DoctorCheck[] = [
   ...contextChecks,
   ...secretChecks,
   ...pairChecks,
@@ -23,9 +23,9 @@ const OWN: readonly Check[] = [
 ];
 
 /** Every check there is, by code. */
-export function checksOf(adapters: readonly Adapter[]): Check[] {
+export function checksOf(adapters: readonly Adapter[]): DoctorCheck[] {
   const theirs = adapters.flatMap(({ mesh, checks = [] }) =>
-    checks.map(({ run, ...check }): Check => ({ ...check, run: (world) => run(objectsFor(mesh, world)) })),
+    checks.map(({ run, ...check }): DoctorCheck => ({ ...check, run: (world) => run(objectsFor(mesh, world)) })),
   );
   return [...OWN, ...theirs].sort((a, b) => (a.code < b.code ? -1 : 1));
 }
@@ -56,7 +56,7 @@ export function areasOf(adapters: readonly Adapter[]): Area[] {
  * What is wrong in a snapshot, for each gateway in it; without one, for a gateway with its defaults. Worst first, then
  * by code and object. `env` wins over what a gateway's environment says.
  */
-export function diagnose(snapshot: Snapshot, env: Partial<EmissaryEnv> = {}): Finding[] {
+export function diagnose(snapshot: ClusterSnapshot, env: Partial<EmissaryEnv> = {}): Finding[] {
   const gateways = findGateways(snapshot.objects);
   const worlds =
     gateways.length > 0

@@ -1,6 +1,6 @@
-import type { MeshCertificate } from '../config/mesh-certificate.ts';
+import type { MeshCertificate } from '../config/schema/mesh-certificate.ts';
 import type { KubeObject } from '../core/object.ts';
-import type { Preflight } from '../core/preflight.ts';
+import type { Preflight } from '../core/verify/preflight.ts';
 import { fields } from '../gateway/kinds.ts';
 import { agentOf, findAgents } from './agents.ts';
 import type { Finding } from './finding.ts';

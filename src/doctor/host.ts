@@ -1,21 +1,21 @@
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
+import type { Clock } from '../async/clock.ts';
+import { sharing } from '../async/sharing.ts';
 import { type AllowList, requireAllowed } from '../config/allow.ts';
 import type { Kube } from '../kube/api.ts';
 import { requireConsent } from '../kube/consent.ts';
-import { KubeError } from '../kube/error.ts';
+import { KubeError } from '../kube/transport/error.ts';
 import type { Host, TokenRequest } from '../mesh/adapter.ts';
-import type { Clock } from '../mesh/clock.ts';
 import { MeshError } from '../mesh/error.ts';
 import { NotSeen } from '../mesh/examiner.ts';
+import { acceptToken } from '../mesh/input/token.ts';
 import { silentLog } from '../mesh/log.ts';
-import { sharing } from '../mesh/sharing.ts';
-import { acceptToken } from '../mesh/token.ts';
 
 /** The shortest that the API server grants. */
 const TOKEN_SECONDS = 600;
 
-export interface HostOptions {
+export interface ExaminerHostOptions {
   readonly kube: Kube;
   readonly clock: Clock;
   /** Of the MeshCertificate. */
@@ -34,7 +34,7 @@ export interface HostOptions {
 }
 
 /** What an adapter may touch when doctor tries its mesh. Whatever the user may not see is `NotSeen`, not a failure. */
-export function doctorHost(options: HostOptions): Host {
+export function doctorHost(options: ExaminerHostOptions): Host {
   const { kube, clock, namespace, filesBelow } = options;
   const read = async (path: string): Promise<string | undefined> => {
     if (!filesBelow) throw new NotSeen(`the file ${path} is in the agent's pod; run meshcert doctor there`);

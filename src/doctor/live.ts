@@ -1,8 +1,8 @@
 import { type KubeObject, keyOf, type ObjectRef } from '../core/object.ts';
 import { contextSpec, fields, text } from '../gateway/kinds.ts';
 import type { Kube, Resource } from '../kube/api.ts';
-import { KubeError } from '../kube/error.ts';
 import { RESOURCES } from '../kube/resources.ts';
+import { KubeError } from '../kube/transport/error.ts';
 
 export interface LiveObjects {
   readonly objects: readonly KubeObject[];

@@ -6,14 +6,14 @@ import { PrivateKey } from '../pki/key.ts';
 export type Parsed<T> = { readonly value: T } | { readonly problem: string } | undefined;
 
 /** What the Secrets of a context hold, taken apart; undefined where there is nothing to take apart. */
-export interface Pair {
+export interface SecretPair {
   readonly chain: Parsed<readonly Certificate[]>;
   readonly key: Parsed<PrivateKey>;
   readonly keyPem: string | undefined;
   readonly roots: Parsed<readonly Certificate[]>;
 }
 
-export function readPair(identity: KubeObject | undefined, ca: KubeObject | undefined): Pair | undefined {
+export function readPair(identity: KubeObject | undefined, ca: KubeObject | undefined): SecretPair | undefined {
   if (!identity && !ca) return undefined;
   const data = identity ? decodeData(identity) : {};
   const bundle = ca ? decodeData(ca)['tls.crt'] : data['root-cert.pem'];

@@ -1,14 +1,14 @@
 import { describe, type KubeObject, refOf } from '../core/object.ts';
 import { SEVERITIES, type Severity } from '../mesh/object-check.ts';
-import type { Check } from './check.ts';
+import type { DoctorCheck } from './check.ts';
 import type { Area } from './diagnose.ts';
 import type { Origin } from './files.ts';
 import type { Finding } from './finding.ts';
-import { CLUSTER, LOOKS, type Look, type Seen } from './looks/look.ts';
+import { CLUSTER, type ClusterCheck, LOOKS, type Seen } from './looks/look.ts';
 
 export interface ReportInput {
   readonly findings: readonly Finding[];
-  readonly checks: readonly Check[];
+  readonly checks: readonly DoctorCheck[];
   readonly areas: readonly Area[];
   /** What was seen of the running system, in order. */
   readonly seen: readonly Seen[];
@@ -96,7 +96,7 @@ function checkedOf({ findings, checks, areas, seen, judged }: ReportInput): Chec
 
 function jsonReport(input: ReportInput): object {
   const { findings, origins, judged, skipped, checks } = input;
-  const rules: readonly Pick<Look, 'code' | 'title'>[] = [...checks, ...LOOKS];
+  const rules: readonly Pick<ClusterCheck, 'code' | 'title'>[] = [...checks, ...LOOKS];
   return {
     summary: {
       objects: judged,
@@ -122,7 +122,7 @@ const checkedJson = (input: ReportInput): object[] =>
 /** SARIF 2.1.0, as code hosts show it beside the lines of a change. What passed is in the run's properties. */
 function sarifReport(input: ReportInput): object {
   const { findings, origins, checks, skipped, version } = input;
-  const rules: readonly Omit<Look, 'area'>[] = [...checks, ...LOOKS];
+  const rules: readonly Omit<ClusterCheck, 'area'>[] = [...checks, ...LOOKS];
   return {
     $schema: 'https://json.schemastore.org/sarif-2.1.0.json',
     version: '2.1.0',

@@ -13,10 +13,10 @@ import { type EffectiveUpstream, effectiveUpstream, resolversIn, seesMapping } f
 import { parseService } from '../gateway/service.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import type { CheckedObjects, ClientTls } from '../mesh/object-check.ts';
-import { type Pair, parsedValue, readPair } from './pair.ts';
+import { parsedValue, readPair, type SecretPair } from './pair.ts';
 
 /** What is judged: objects of a cluster or of files. Kinds that are not listed here are ignored. */
-export interface Snapshot {
+export interface ClusterSnapshot {
   readonly objects: readonly KubeObject[];
   /** Epoch ms. */
   readonly now: number;
@@ -44,7 +44,7 @@ export interface SeenContext {
   readonly secret: SecretRef | undefined;
   readonly caSecret: SecretRef | undefined;
   /** What stands in its Secrets; absent where they are missing or not read. */
-  readonly pair: Pair | undefined;
+  readonly pair: SecretPair | undefined;
   /** By how the identity is named, or else by the MeshCertificate that writes it. */
   readonly mesh: string | undefined;
 }
@@ -61,8 +61,8 @@ export interface Promised {
 }
 
 /** One gateway's view of a snapshot, with everything worked out that more than one check asks for. */
-export interface World {
-  readonly snapshot: Snapshot;
+export interface InterpretedCluster {
+  readonly snapshot: ClusterSnapshot;
   readonly env: EmissaryEnv;
   /** The Deployment or DaemonSet of the gateway, if it was found. */
   readonly gateway: KubeObject | undefined;
@@ -76,7 +76,11 @@ export interface World {
   known(kind: string): boolean;
 }
 
-export function worldOf(snapshot: Snapshot, given: EmissaryEnv, gateway: KubeObject | undefined): World {
+export function worldOf(
+  snapshot: ClusterSnapshot,
+  given: EmissaryEnv,
+  gateway: KubeObject | undefined,
+): InterpretedCluster {
   const byKind = new Map<string, KubeObject[]>();
   for (const object of snapshot.objects) byKind.set(object.kind, [...(byKind.get(object.kind) ?? []), object]);
   const all = (kind: string) => byKind.get(kind) ?? [];
@@ -135,7 +139,7 @@ export const willWrite = ({ contextName, perTarget }: Promised, context: string)
   contextName === context || (perTarget && context.startsWith(`${contextName}-`));
 
 /** What the checks of a mesh's adapter are given. */
-export function objectsFor(mesh: string, { contexts, mappings, all, find }: World): CheckedObjects {
+export function objectsFor(mesh: string, { contexts, mappings, all, find }: InterpretedCluster): CheckedObjects {
   const byName = new Map(contexts.filter((one) => one.mesh === mesh).map((one) => [one.reading.name, clientTls(one)]));
   const routes = mappings.flatMap(({ object, spec, upstream, service }) => {
     const tls = typeof spec.tls === 'string' ? byName.get(spec.tls) : undefined;

@@ -1,9 +1,9 @@
-import type { MeshCertificateSpec } from '../config/mesh-certificate.ts';
+import type { MeshCertificateSpec } from '../config/schema/mesh-certificate.ts';
 import type { KubeObject, ObjectMeta, ObjectRef } from '../core/object.ts';
 import { refOf } from '../core/object.ts';
-import type { Desired } from '../core/plan.ts';
-import { formatRootTimes, ROOT_TIMES_ANNOTATION } from '../core/root-times.ts';
-import type { RootTimes } from '../core/trust.ts';
+import type { Desired } from '../core/plan/plan.ts';
+import { formatRootTimes, ROOT_TIMES_ANNOTATION } from '../core/trust/root-times.ts';
+import type { RootTimes } from '../core/trust/trust.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import type { Identity } from '../mesh/identity.ts';
 import { type Certificate, formatCertificates } from '../pki/certificate.ts';

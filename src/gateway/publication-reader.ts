@@ -1,11 +1,11 @@
-import type { MeshCertificateSpec } from '../config/mesh-certificate.ts';
+import type { MeshCertificateSpec } from '../config/schema/mesh-certificate.ts';
 import type { KubeObject } from '../core/object.ts';
-import { provesOrigin } from '../core/origin.ts';
+import { provesOrigin } from '../core/plan/origin.ts';
 import { type Certificate, formatCertificates, parseCertificates } from '../pki/certificate.ts';
 import { PrivateKey } from '../pki/key.ts';
 import { type Parsing, type Publication, readPublication } from './publication.ts';
 
-type Pair = NonNullable<Publication['identity']>;
+type PublishedPair = NonNullable<Publication['identity']>;
 
 /** A mesh has one bundle, or two while its roots overlap; an agent follows some meshes. */
 const BUNDLES = 32;
@@ -33,7 +33,7 @@ export class PublicationReader {
   readonly #bundles: Bundles;
   #seen: readonly KubeObject[] = [];
   #result: Publication | undefined;
-  #pair: Pair | undefined;
+  #pair: PublishedPair | undefined;
 
   constructor(bundles: Bundles) {
     this.#bundles = bundles;
@@ -42,7 +42,7 @@ export class PublicationReader {
   read(
     spec: Pick<MeshCertificateSpec, 'secretName' | 'caSecretName'>,
     objects: readonly KubeObject[],
-    atHand: Pair | undefined,
+    atHand: PublishedPair | undefined,
   ): Publication {
     const seen = objects.filter((object) => object.kind === 'Secret' && provesOrigin(object));
     const same = seen.length === this.#seen.length && seen.every((object, at) => object === this.#seen[at]);
@@ -57,13 +57,13 @@ export class PublicationReader {
     return this.#result;
   }
 
-  #parse(key: string, chain: string, atHand: Pair | undefined): Pair {
+  #parse(key: string, chain: string, atHand: PublishedPair | undefined): PublishedPair {
     const known = [atHand, this.#pair].find((pair) => pair && isWritten(pair, key, chain));
     this.#pair = known ?? { key: PrivateKey.fromPem(key), chain: parseCertificates(chain) };
     return this.#pair;
   }
 }
 
-function isWritten(pair: Pair, key: string, chain: string): boolean {
+function isWritten(pair: PublishedPair, key: string, chain: string): boolean {
   return pair.key.toPem() === key && formatCertificates(pair.chain) === chain;
 }

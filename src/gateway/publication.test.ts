@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { KubeObject } from '../core/object.ts';
-import { ROOT_TIMES_ANNOTATION } from '../core/root-times.ts';
+import { ROOT_TIMES_ANNOTATION } from '../core/trust/root-times.ts';
 import { type Certificate, formatCertificates } from '../pki/certificate.ts';
 import { SandboxCa } from '../sandbox/ca.ts';
 import { readPublication } from './publication.ts';

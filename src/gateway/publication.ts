@@ -1,7 +1,7 @@
-import type { MeshCertificateSpec } from '../config/mesh-certificate.ts';
+import type { MeshCertificateSpec } from '../config/schema/mesh-certificate.ts';
 import { describe, type KubeObject, refOf } from '../core/object.ts';
-import { parseRootTimes, ROOT_TIMES_ANNOTATION } from '../core/root-times.ts';
-import type { RootTimes } from '../core/trust.ts';
+import { parseRootTimes, ROOT_TIMES_ANNOTATION } from '../core/trust/root-times.ts';
+import type { RootTimes } from '../core/trust/trust.ts';
 import { type Certificate, parseCertificates } from '../pki/certificate.ts';
 import { findPath, reachesRoot } from '../pki/chain.ts';
 import { PrivateKey } from '../pki/key.ts';

@@ -11,7 +11,7 @@ import {
   namespacesBehind,
   neededTargets,
   TARGET_CODES,
-  type TargetWish,
+  type TargetSpec,
   type TargetWorld,
 } from './targets.ts';
 
@@ -23,7 +23,7 @@ function rules(changes: object = {}, values = 'clusterDomain: cluster.local\nide
   return targetRules(config, readControlPlane(config, { values }));
 }
 
-const wish = (changes: Partial<TargetWish> = {}): TargetWish => ({
+const wish = (changes: Partial<TargetSpec> = {}): TargetSpec => ({
   namespace: 'shop',
   contextName: 'linkerd',
   ambassadorIds: [],
@@ -169,7 +169,7 @@ describe('a selected Mapping', () => {
 });
 
 describe('a Mapping is left alone', () => {
-  const cases: [title: string, given: TargetWorld, expected: RegExp, wanted?: TargetWish][] = [
+  const cases: [title: string, given: TargetWorld, expected: RegExp, wanted?: TargetSpec][] = [
     [
       'when its service has no https://',
       world({ mappings: [mapping({ service: 'web.shop:443' })] }),

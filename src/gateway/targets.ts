@@ -39,7 +39,7 @@ export const TARGET_CODES = [
 ] as const;
 
 /** What is wished of Mappings, from the MeshCertificate. */
-export interface TargetWish {
+export interface TargetSpec {
   /** Of the MeshCertificate. Mappings of others are set only with their consent. */
   readonly namespace: string;
   /** The TLSContext of the MeshCertificate; with rules, the stem of each target's context. */
@@ -77,7 +77,7 @@ export interface MappingVerdict {
 }
 
 /** The names of contexts that are ours, whether or not they stand. */
-export function ownNames(wish: TargetWish, contexts: readonly KubeObject[]): Set<string> {
+export function ownNames(wish: TargetSpec, contexts: readonly KubeObject[]): Set<string> {
   const names = new Set(contexts.map((context) => context.metadata.name));
   if (!wish.rules) names.add(wish.contextName);
   for (const { contextName } of listedContexts(wish)) names.add(contextName);
@@ -85,7 +85,7 @@ export function ownNames(wish: TargetWish, contexts: readonly KubeObject[]): Set
 }
 
 /** Where Services, EndpointSlices and Pods have to be looked at to judge these Mappings. */
-export function namespacesBehind(wish: TargetWish, world: Pick<TargetWorld, 'mappings' | 'contexts'>): Set<string> {
+export function namespacesBehind(wish: TargetSpec, world: Pick<TargetWorld, 'mappings' | 'contexts'>): Set<string> {
   if (!wish.rules) return new Set();
   const nothing: TargetWorld = { ...world, services: [], endpointSlices: [], pods: [] };
   return new Set(
@@ -98,7 +98,7 @@ export function namespacesBehind(wish: TargetWish, world: Pick<TargetWorld, 'map
 }
 
 /** Judges every Mapping that is selected or names one of our contexts; the others are not mentioned. */
-export function judgeMappings(wish: TargetWish, world: TargetWorld): MappingVerdict[] {
+export function judgeMappings(wish: TargetSpec, world: TargetWorld): MappingVerdict[] {
   const ours = ownNames(wish, world.contexts);
   return world.mappings.flatMap((mapping) => judgeMapping(mapping, wish, world, ours) ?? []);
 }
@@ -108,7 +108,7 @@ export function judgeMappings(wish: TargetWish, world: TargetWorld): MappingVerd
  * Mapping still names though its target is gone.
  */
 export function neededTargets(
-  wish: TargetWish,
+  wish: TargetSpec,
   world: TargetWorld,
   verdicts: readonly MappingVerdict[] = judgeMappings(wish, world),
 ): Target[] {

@@ -14,7 +14,7 @@ export interface DuplexStream<Request, Response> extends AsyncIterable<Response>
   close(): void;
 }
 
-type Call = ClientReadableStream<unknown> & Partial<Pick<ClientDuplexStream<unknown, unknown>, 'write' | 'end'>>;
+type DuplexCall = ClientReadableStream<unknown> & Partial<Pick<ClientDuplexStream<unknown, unknown>, 'write' | 'end'>>;
 
 /** Stands for a message that could not be decoded: what a deserializer throws would pass for the server's failure. */
 export class Unreadable {
@@ -35,17 +35,17 @@ export class Unreadable {
   }
 }
 
-type Outcome = { readonly error?: unknown };
+type CallOutcome = { readonly error?: unknown };
 
 /** Takes one message at a time from the call, so that a slow reader slows the server down. */
 export class CallStream<Request, Response> implements DuplexStream<Request, Response> {
-  readonly #call: Call;
+  readonly #call: DuplexCall;
   readonly #messages: Response[] = [];
-  #outcome: Outcome | undefined;
+  #outcome: CallOutcome | undefined;
   #wake: (() => void) | undefined;
   #settled: () => void;
 
-  constructor(call: Call, signal: AbortSignal | undefined, onSettled: () => void) {
+  constructor(call: DuplexCall, signal: AbortSignal | undefined, onSettled: () => void) {
     this.#call = call;
     const abort = () => {
       this.#messages.length = 0;
@@ -91,7 +91,7 @@ export class CallStream<Request, Response> implements DuplexStream<Request, Resp
   }
 
   /** The first outcome stands: what comes after a cancel is its echo. */
-  #finish(outcome: Outcome): void {
+  #finish(outcome: CallOutcome): void {
     if (this.#outcome) return;
     this.#outcome = outcome;
     this.#settled();

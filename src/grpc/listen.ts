@@ -15,7 +15,7 @@ export interface ServerTls {
 /** A socket file, replaced if it exists, or a TCP port (0: any free one) on 127.0.0.1 unless told otherwise. */
 export type ListenOn = { readonly path: string } | { readonly port: number; readonly host?: string };
 
-export interface Listener {
+export interface StreamListener {
   /** What a client dials: `unix:/path` or `host:port`. */
   readonly address: string;
   readonly port: number;
@@ -34,7 +34,7 @@ export async function listen(
   on: ListenOn,
   tls: ServerTls | undefined,
   connected: (socket: Socket) => void,
-): Promise<Listener> {
+): Promise<StreamListener> {
   const secure = tls ? createTlsServer({ ...contextOf(tls), ALPNProtocols: HTTP2_ONLY }, connected) : undefined;
   const server: Server = secure ?? createServer(connected);
   const sockets = new Set<Socket>();

@@ -1,5 +1,5 @@
 import descriptors from './gen/protos.json' with { type: 'json' };
-import type { Shape } from './wire.ts';
+import type { WireShape } from './wire.ts';
 
 /** One place in the tree of declarations: a package, a message or a service. */
 interface Declared {
@@ -9,10 +9,10 @@ interface Declared {
 }
 
 const ROOT = descriptors as Declared;
-const shapes = new Map<string, Shape>();
+const shapes = new Map<string, WireShape>();
 
 /** Of the message of this full name. */
-export function messageShape(name: string): Shape {
+export function messageShape(name: string): WireShape {
   let shape = shapes.get(name);
   if (!shape) {
     const fields = Object.values(at(name)?.fields ?? {});
@@ -28,7 +28,7 @@ export function messageShape(name: string): Shape {
 }
 
 /** Of what a method answers with. */
-export function responseShape(service: string, method: string): Shape {
+export function responseShape(service: string, method: string): WireShape {
   const type = at(service)?.methods?.[method]?.responseType;
   const name = type === undefined ? undefined : resolve(service, type);
   if (name === undefined) throw new TypeError(`no declaration of what ${service}/${method} answers`);

@@ -1,5 +1,5 @@
 /** Which fields of a message hold messages, by number. */
-export type Shape = ReadonlyMap<number, () => Shape>;
+export type WireShape = ReadonlyMap<number, () => WireShape>;
 
 /** A push with 64 roots and a bundle for each of 256 trust domains has about 1,500 fields. */
 const MOST_FIELDS = 10_000;
@@ -12,7 +12,7 @@ const FIXED32 = 5;
  * Counts the fields of an encoded message, and of the messages in it, before it is decoded: an empty field takes two
  * bytes there and some hundred in memory. Throws a RangeError over the limit, and for what is no message.
  */
-export function checkFields(bytes: Uint8Array, shape: Shape): void {
+export function checkFields(bytes: Uint8Array, shape: WireShape): void {
   new Counting(bytes).message(0, bytes.length, shape);
 }
 
@@ -25,7 +25,7 @@ class Counting {
     this.#bytes = bytes;
   }
 
-  message(start: number, end: number, shape: Shape): void {
+  message(start: number, end: number, shape: WireShape): void {
     this.#at = start;
     while (this.#at < end) {
       this.#fields += 1;

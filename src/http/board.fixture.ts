@@ -1,5 +1,5 @@
 import type { PublicationStatus } from '../core/status.ts';
-import type { StatusEntry, StatusSource } from './source.ts';
+import type { StatusEntry, StatusSource } from './source/source.ts';
 
 /** A status board that a test writes to. */
 export class Board implements StatusSource {

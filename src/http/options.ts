@@ -1,6 +1,6 @@
-import type { Clock } from '../mesh/clock.ts';
+import type { Clock } from '../async/clock.ts';
 import type { Log } from '../mesh/log.ts';
-import type { AgentHealth, StatusSource } from './source.ts';
+import type { AgentHealth, StatusSource } from './source/source.ts';
 
 export interface HttpOptions {
   /** `0.0.0.0` where the kubelet and Prometheus must reach it. */

@@ -5,7 +5,7 @@ import { FakeClock } from '../../test/support/fake-clock.ts';
 import { silentLog } from '../mesh/log.ts';
 import { Board, badStatus, goodStatus } from './board.fixture.ts';
 import { startHttp } from './server.ts';
-import type { AgentHealth } from './source.ts';
+import type { AgentHealth } from './source/source.ts';
 
 const NOW = Date.UTC(2026, 0, 1);
 

@@ -7,7 +7,7 @@ import { isOwnHost } from './hosts.ts';
 import type { HttpOptions } from './options.ts';
 import { ICON, SCRIPT, STYLE } from './page/gen/assets.ts';
 import { renderPage } from './page/page.ts';
-import { readiness } from './readiness.ts';
+import { readiness } from './source/readiness.ts';
 
 export interface HttpServer {
   readonly port: number;
@@ -41,8 +41,8 @@ export async function startHttp(options: HttpOptions): Promise<HttpServer> {
     server.emit('connection', connections.accept(raw));
   });
   const routes = routesOf(options, streams, connections);
-  const turns = new Turns();
-  const work = (request: IncomingMessage, response: ServerResponse, route: Route) => {
+  const turns = new RequestSlots();
+  const work = (request: IncomingMessage, response: ServerResponse, route: PathHandler) => {
     try {
       route(request, response);
     } catch (error) {
@@ -82,7 +82,7 @@ export async function startHttp(options: HttpOptions): Promise<HttpServer> {
   };
 }
 
-type Route = (request: IncomingMessage, response: ServerResponse) => void;
+type PathHandler = (request: IncomingMessage, response: ServerResponse) => void;
 
 const HEALTH = '/healthz';
 const READY = '/readyz';
@@ -90,7 +90,7 @@ const READY = '/readyz';
 const PROBES = new Set([HEALTH, READY]);
 
 /** One answer a turn of the event loop: between two, whatever else is due comes first. */
-class Turns {
+class RequestSlots {
   readonly #waiting: (() => unknown)[] = [];
 
   /** False where too many wait already. */
@@ -108,7 +108,11 @@ class Turns {
   };
 }
 
-function routesOf(options: HttpOptions, streams: EventStreams, connections: Connections): ReadonlyMap<string, Route> {
+function routesOf(
+  options: HttpOptions,
+  streams: EventStreams,
+  connections: Connections,
+): ReadonlyMap<string, PathHandler> {
   const { source, clock, version } = options;
   const large = (response: ServerResponse, type: string, make: () => string) => {
     if (!connections.hasRoom) return busy(response);
@@ -118,7 +122,7 @@ function routesOf(options: HttpOptions, streams: EventStreams, connections: Conn
   };
   const state = () => ({ ...readiness(options.health(), source.all()), version, now: clock.now() });
 
-  return new Map<string, Route>([
+  return new Map<string, PathHandler>([
     [HEALTH, (_, response) => answer(response, 200, 'text/plain', 'ok\n')],
     [
       READY,
@@ -160,7 +164,7 @@ function routesOf(options: HttpOptions, streams: EventStreams, connections: Conn
   ]);
 }
 
-function routeOf(routes: ReadonlyMap<string, Route>, request: IncomingMessage): Route {
+function routeOf(routes: ReadonlyMap<string, PathHandler>, request: IncomingMessage): PathHandler {
   const route = routes.get(pathOf(request));
   if (!route) {
     return (_, response) =>
@@ -181,7 +185,7 @@ function refuse(response: ServerResponse, status: number, code: string, message:
 const FOREIGN_HOST =
   'this host name is not served here; use an IP address or the name of the Service, or start the agent with --allowed-hosts';
 
-const misdirected: Route = (_, response) => refuse(response, 421, 'ERR_HTTP_HOST', FOREIGN_HOST);
+const misdirected: PathHandler = (_, response) => refuse(response, 421, 'ERR_HTTP_HOST', FOREIGN_HOST);
 
 function busy(response: ServerResponse): void {
   response.setHeader('Retry-After', '1');

@@ -1,7 +1,7 @@
 import type { Kube, Resource } from './api.ts';
 import { RESOURCES } from './resources.ts';
 
-export interface About {
+export interface AccessQuestion {
   readonly namespace?: string | undefined;
   readonly name?: string | undefined;
   readonly subresource?: string | undefined;
@@ -12,7 +12,7 @@ export async function canI(
   kube: Kube,
   verb: string,
   resource: Resource,
-  about: About = {},
+  about: AccessQuestion = {},
   signal?: AbortSignal,
 ): Promise<boolean> {
   const [version = '', group = ''] = resource.apiVersion.split('/').reverse();

@@ -6,13 +6,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
 import { FakeClock } from '../../test/support/fake-clock.ts';
+import { Trigger } from '../async/trigger.ts';
 import type { KubeObject } from '../core/object.ts';
-import { Trigger } from '../mesh/trigger.ts';
 import { type KubeApi, type KubeApiOptions, startKubeApi } from '../sandbox/kube/kube-api.ts';
 import type { Kube } from './api.ts';
 import { type ConnectOptions, connect } from './client.ts';
-import type { KubeError } from './error.ts';
 import { RESOURCES } from './resources.ts';
+import type { KubeError } from './transport/error.ts';
 
 const MANAGER = { fieldManager: 'meshcert' };
 const REF = { apiVersion: 'v1', kind: 'Secret', namespace: 'emissary', name: 'istio-identity' };

@@ -1,5 +1,5 @@
+import { type Clock, systemClock } from '../async/clock.ts';
 import { describe, type KubeObject, type ObjectRef, refOf } from '../core/object.ts';
-import { type Clock, systemClock } from '../mesh/clock.ts';
 import type {
   ApplyOptions,
   Kube,
@@ -11,14 +11,14 @@ import type {
   WatchSelection,
   WriteOptions,
 } from './api.ts';
-import { type Called, errorFromSocket, errorFromStatus } from './classify.ts';
-import { Credentials, type Impersonation } from './credentials.ts';
-import { KubeError } from './error.ts';
-import { kubeConfigLoader } from './kubeconfig.ts';
-import { lines } from './lines.ts';
 import { collectionPath, objectPath, queryOf, selectors } from './paths.ts';
 import { resourceOf } from './resources.ts';
-import { type Exchange, Transport } from './transport.ts';
+import { errorFromSocket, errorFromStatus, type RequestContext } from './transport/classify.ts';
+import { Credentials, type Impersonation } from './transport/credentials.ts';
+import { KubeError } from './transport/error.ts';
+import { kubeConfigLoader } from './transport/kubeconfig.ts';
+import { lines } from './transport/lines.ts';
+import { type Exchange, Transport } from './transport/transport.ts';
 
 export interface ConnectOptions {
   /** Path of a kubeconfig; absent: `KUBECONFIG`, `~/.kube/config`, or the pod's ServiceAccount. */
@@ -235,7 +235,7 @@ function writing({ fieldManager, dryRun }: WriteOptions) {
 
 const groupOf = (apiVersion: string): string => (apiVersion.includes('/') ? (apiVersion.split('/')[0] ?? '') : '');
 
-function called(verb: string, ref: ObjectRef, subresource?: string): Called {
+function called(verb: string, ref: ObjectRef, subresource?: string): RequestContext {
   const { plural } = resourceOf(ref);
   const resource = subresource === undefined ? plural : `${plural}/${subresource}`;
   const rule = {
@@ -247,7 +247,11 @@ function called(verb: string, ref: ObjectRef, subresource?: string): Called {
   return { verb, object: `${describe(ref)}${subresource ? ` (${subresource})` : ''}`, rule };
 }
 
-function calledAll(verb: string, resource: Resource, { namespace, fieldSelector, labelSelector }: Selection): Called {
+function calledAll(
+  verb: string,
+  resource: Resource,
+  { namespace, fieldSelector, labelSelector }: Selection,
+): RequestContext {
   const named = /^metadata\.name=([^,]+)$/.exec(fieldSelector ?? '')?.[1];
   const where = namespace === undefined ? 'in all namespaces' : `in namespace ${namespace}`;
   const which = [fieldSelector, labelSelector].filter(Boolean).join(', ');

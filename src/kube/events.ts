@@ -1,12 +1,12 @@
 import { createHash } from 'node:crypto';
+import type { Clock } from '../async/clock.ts';
+import { Trigger } from '../async/trigger.ts';
 import { describe, FIELD_MANAGER, type KubeObject, keyOf, type ObjectRef } from '../core/object.ts';
-import type { Clock } from '../mesh/clock.ts';
 import type { Log } from '../mesh/log.ts';
 import { safeMessage } from '../mesh/secrets.ts';
-import { Trigger } from '../mesh/trigger.ts';
 import type { Kube } from './api.ts';
-import { KubeError } from './error.ts';
 import { TokenBucket } from './token-bucket.ts';
+import { KubeError } from './transport/error.ts';
 
 export interface RecorderOptions {
   /** `meshcert`: what `kubectl describe` shows under From. */
@@ -39,7 +39,7 @@ export function recorder(kube: Kube, options: RecorderOptions): Recorder {
   return new EventRecorder(kube, options);
 }
 
-interface Series {
+interface EventSeries {
   readonly about: EventSubject;
   readonly type: 'Normal' | 'Warning';
   readonly reason: string;
@@ -67,10 +67,10 @@ const LONGEST = 1_024;
 class EventRecorder implements Recorder {
   readonly #kube: Kube;
   readonly #options: RecorderOptions;
-  readonly #series = new Map<string, Series>();
+  readonly #series = new Map<string, EventSeries>();
   readonly #buckets = new Map<string, TokenBucket>();
   readonly #all: TokenBucket;
-  readonly #due = new Set<Series>();
+  readonly #due = new Set<EventSeries>();
   readonly #work = new Trigger();
   #idle: (() => void)[] = [];
   #sending = false;
@@ -137,7 +137,7 @@ class EventRecorder implements Recorder {
     for (const resolve of this.#idle.splice(0)) resolve();
   }
 
-  async #send(series: Series): Promise<void> {
+  async #send(series: EventSeries): Promise<void> {
     const { log, signal } = this.#options;
     try {
       if (series.name !== undefined && (await this.#count(series))) return;
@@ -151,7 +151,7 @@ class EventRecorder implements Recorder {
   }
 
   /** False when the Event has expired in the meantime: an hour, by default. */
-  async #count(series: Series): Promise<boolean> {
+  async #count(series: EventSeries): Promise<boolean> {
     const ref = { apiVersion: 'v1', kind: 'Event', namespace: namespaceOf(series.about), name: series.name ?? '' };
     const patch = { count: series.count, lastTimestamp: seconds(series.last) };
     try {
@@ -163,7 +163,7 @@ class EventRecorder implements Recorder {
     }
   }
 
-  #eventOf(series: Series): KubeObject {
+  #eventOf(series: EventSeries): KubeObject {
     const { component, instance } = this.#options;
     const { about, type, reason, first, last, count } = series;
     const { apiVersion, kind, name, uid } = about;

@@ -1,4 +1,4 @@
-import { Trigger } from '../mesh/trigger.ts';
+import { Trigger } from '../async/trigger.ts';
 
 /** Tells any number of readers which keys changed, each at its own pace; what a slow reader misses is joined. */
 export class Feed {

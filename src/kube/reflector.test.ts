@@ -10,10 +10,10 @@ import { silentLog } from '../mesh/log.ts';
 import { type KubeApi, type KubeApiOptions, startKubeApi } from '../sandbox/kube/kube-api.ts';
 import type { Kube } from './api.ts';
 import { connect } from './client.ts';
-import { KubeError } from './error.ts';
 import { onlyNamed } from './paths.ts';
 import { type ReflectOptions, type Reflector, reflect } from './reflector.ts';
 import { RESOURCES } from './resources.ts';
+import { KubeError } from './transport/error.ts';
 
 const configMap = (name: string, data: Record<string, string> = {}): KubeObject => ({
   apiVersion: 'v1',

@@ -1,12 +1,12 @@
+import type { Clock } from '../async/clock.ts';
+import { linkedTo } from '../async/linked-signal.ts';
 import { retryDelay } from '../core/backoff.ts';
 import { type KubeObject, keyOf, refOf } from '../core/object.ts';
-import type { Clock } from '../mesh/clock.ts';
-import { linkedTo } from '../mesh/linked-signal.ts';
 import type { Log } from '../mesh/log.ts';
 import type { Kube, Resource, Selection, WatchEvent } from './api.ts';
-import { KubeError } from './error.ts';
 import { Feed } from './feed.ts';
-import { Watchdog } from './watchdog.ts';
+import { KubeError } from './transport/error.ts';
+import { IdleWatchdog } from './watchdog.ts';
 
 export interface ReflectOptions<T extends KubeObject> {
   readonly clock: Clock;
@@ -156,7 +156,7 @@ class Loop<T extends KubeObject> implements Reflector<T> {
   async #watch(resourceVersion: string, parent: AbortSignal): Promise<void> {
     const { clock, random } = this.#options;
     const timeoutSeconds = WATCH_SECONDS.least + Math.floor(random() * WATCH_SECONDS.spread);
-    const watchdog = new Watchdog(clock, timeoutSeconds * 1000 + GRACE_MS);
+    const watchdog = new IdleWatchdog(clock, timeoutSeconds * 1000 + GRACE_MS);
     const startedAt = clock.monotonic();
     using stream = linkedTo(parent);
     const silent = new KubeError(

@@ -1,4 +1,4 @@
-import type { Clock } from '../mesh/clock.ts';
+import type { Clock } from '../async/clock.ts';
 
 /** `burst` at once, then one each `refillMs`. */
 export class TokenBucket {

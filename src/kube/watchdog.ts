@@ -1,8 +1,8 @@
-import type { Clock } from '../mesh/clock.ts';
-import { linkedTo } from '../mesh/linked-signal.ts';
+import type { Clock } from '../async/clock.ts';
+import { linkedTo } from '../async/linked-signal.ts';
 
 /** Tells when nothing was heard for as long as is allowed. */
-export class Watchdog {
+export class IdleWatchdog {
   readonly #clock: Clock;
   #heardAt: number;
   #limitMs: number;

@@ -1,11 +1,11 @@
+import type { Clock } from '../async/clock.ts';
+import type { Share } from '../async/sharing.ts';
 import type { Certificate } from '../pki/certificate.ts';
-import type { Clock } from './clock.ts';
 import type { Discover, Pods, Upstream } from './cluster.ts';
 import type { Examiner } from './examiner.ts';
 import type { Identity } from './identity.ts';
 import type { Log } from './log.ts';
 import type { ObjectCheck } from './object-check.ts';
-import type { Share } from './sharing.ts';
 
 /** Where a value stands in the cluster: one key of a ConfigMap or a Secret-free object. */
 export interface ConfigMapRef {

@@ -1,5 +1,5 @@
 import type { KubeObject, ObjectRef } from './kube-object.ts';
-import type { Refusal } from './targeting.ts';
+import type { TargetRefusal } from './targeting.ts';
 
 /** Objects of a cluster by which a mesh is recognised. */
 export interface ClusterObjects {
@@ -55,7 +55,7 @@ export interface Membership {
   /** For people: the name of the mesh, or of a mode of it. */
   readonly name: string;
   /** Why a gateway outside of the mesh cannot reach the pod with the identity of the mesh; absent: it can. */
-  readonly refusal?: Refusal;
+  readonly refusal?: TargetRefusal;
 }
 
 /** How a mesh takes pods in. Pure. */

@@ -1,9 +1,9 @@
-import type { Clock } from './clock.ts';
+import type { Clock } from '../async/clock.ts';
+import { limitedTo } from '../async/linked-signal.ts';
 import { MeshError } from './error.ts';
-import { limitedTo } from './linked-signal.ts';
 
 /** One thing that an adapter found out about its own mesh, for `doctor`. */
-export interface Check {
+export interface ExaminedCheck {
   /** Stable, such as `istio-token`. */
   readonly code: string;
   readonly state: 'passed' | 'failed' | 'skipped';
@@ -25,7 +25,7 @@ export interface ExaminerOptions {
   /** Whether this process has the agent's files and sockets. */
   readonly here: boolean;
   readonly signal: AbortSignal;
-  readonly tell: (check: Check) => void;
+  readonly tell: (check: ExaminedCheck) => void;
 }
 
 /** Runs an adapter's looks, each under a time limit, and tells what each found. */

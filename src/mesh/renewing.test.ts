@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { FakeClock, settle } from '../../test/support/fake-clock.ts';
+import { Trigger } from '../async/trigger.ts';
+import { Wake } from '../async/wake.ts';
 import type { Certificate } from '../pki/certificate.ts';
 import { SandboxCa } from '../sandbox/ca.ts';
 import type { Host, Issuer } from './adapter.ts';
@@ -8,8 +10,6 @@ import { MeshError } from './error.ts';
 import { type Identity, leafOf } from './identity.ts';
 import { silentLog } from './log.ts';
 import { type RenewalPolicy, renewing } from './renewing.ts';
-import { Trigger } from './trigger.ts';
-import { Wake } from './wake.ts';
 
 const HOUR = 3_600_000;
 

@@ -1,9 +1,9 @@
+import { Wake } from '../async/wake.ts';
 import { sameAnchors } from '../pki/anchor.ts';
 import type { Certificate } from '../pki/certificate.ts';
 import type { Host, Issuer } from './adapter.ts';
 import { MeshError } from './error.ts';
 import { type Identity, leafOf, sameRoots } from './identity.ts';
-import { Wake } from './wake.ts';
 
 /** When to ask and how often; the numbers live in core, the loop lives here. */
 export interface RenewalPolicy {

@@ -3,9 +3,9 @@ import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { MeshError } from './error.ts';
+import { acceptToken } from './input/token.ts';
 import { localCause } from './local-cause.ts';
 import { holdSecret, redactText, safeMessage } from './secrets.ts';
-import { acceptToken } from './token.ts';
 
 const secret = (): string => randomBytes(18).toString('hex');
 

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { systemClock } from './clock.ts';
+import { systemClock } from '../async/clock.ts';
 
 const REDACTED = '[redacted]';
 const HOUR_MS = 3_600_000;
@@ -12,7 +12,7 @@ const TAIL = 6;
 /** More than any process uses at a time; the least recently used go first. */
 const MOST = 20_000;
 
-interface Held {
+interface HeldSecret {
   readonly length: number;
   readonly digest: string;
   /** On the monotonic clock. */
@@ -26,14 +26,14 @@ interface Held {
  */
 class LiveSecrets {
   /** By tail, then by digest; the order is that of use. */
-  readonly #byTail = new Map<string, Map<string, Held>>();
+  readonly #byTail = new Map<string, Map<string, HeldSecret>>();
   readonly #order = new Map<string, string>();
 
   hold(value: string, lifeMs: number): void {
     for (const form of formsOf(value)) {
       const tail = form.slice(-TAIL);
       const digest = digestOf(form);
-      const same = this.#byTail.get(tail) ?? new Map<string, Held>();
+      const same = this.#byTail.get(tail) ?? new Map<string, HeldSecret>();
       same.set(digest, { length: form.length, digest, until: systemClock.monotonic() + lifeMs });
       this.#byTail.set(tail, same);
       this.#order.delete(digest);

@@ -8,7 +8,7 @@ export interface Workload {
 }
 
 /** Why the gateway cannot speak mTLS to a port of a workload; the message ends with the next step. */
-export interface Refusal {
+export interface TargetRefusal {
   readonly code: string;
   readonly message: string;
 }
@@ -30,7 +30,7 @@ export interface TargetRules {
   readonly discover: boolean;
   readonly listed: readonly ListedTarget[];
   /** The name that the workload's certificate carries and that the gateway sends as SNI. `port` is the pod's. */
-  identify(workload: Workload, port: number): { readonly id: string } | Refusal;
+  identify(workload: Workload, port: number): { readonly id: string } | TargetRefusal;
 }
 
 /**

@@ -1,15 +1,15 @@
+import type { Clock } from '../async/clock.ts';
 import { type KubeObject, keyOf, refOf } from '../core/object.ts';
 import type { Kube } from '../kube/api.ts';
-import { KubeError } from '../kube/error.ts';
-import type { Clock } from '../mesh/clock.ts';
+import { KubeError } from '../kube/transport/error.ts';
 import { ONBOARD_FIELD_MANAGER } from './moved.ts';
-import { type Step, titleOf } from './plan.ts';
-import type { Say } from './say.ts';
+import { type OnboardStep, titleOf } from './plan.ts';
+import type { Announce } from './say.ts';
 
-export interface ApplyOptions {
+export interface PlanApplyOptions {
   readonly kube: Kube;
   readonly clock: Clock;
-  readonly say: Say;
+  readonly say: Announce;
   /** The API server checks everything and stores nothing. */
   readonly dryRun: boolean;
   readonly signal: AbortSignal;
@@ -34,7 +34,7 @@ export async function observe(
 }
 
 /** Applies what is to be created or changed, in order; ends at the first refusal. */
-export async function applySteps(steps: readonly Step[], options: ApplyOptions): Promise<void> {
+export async function applySteps(steps: readonly OnboardStep[], options: PlanApplyOptions): Promise<void> {
   const defines = steps.some(({ action, object }) => action !== 'none' && isDefinition(object));
   for (const step of steps) {
     if (step.action === 'none' || step.action === 'keep') continue;
@@ -47,7 +47,7 @@ export async function applySteps(steps: readonly Step[], options: ApplyOptions):
 const DEFINITION_TRIES = 40;
 const DEFINITION_PAUSE_MS = 250;
 
-async function applyOne(object: KubeObject, defines: boolean, options: ApplyOptions): Promise<string> {
+async function applyOne(object: KubeObject, defines: boolean, options: PlanApplyOptions): Promise<string> {
   const { kube, clock, dryRun, signal } = options;
   for (let attempt = 1; ; attempt++) {
     try {

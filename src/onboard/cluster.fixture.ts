@@ -1,6 +1,6 @@
 import { stringify } from 'yaml';
 import type { KubeObject, ObjectMeta } from '../core/object.ts';
-import type { Snapshot } from './snapshot.ts';
+import type { OnboardSnapshot } from './snapshot.ts';
 
 type Labels = Readonly<Record<string, string>>;
 
@@ -150,7 +150,7 @@ export const mapping = (name: string, of: string, spec: object, metadata: Partia
   );
 
 /** What would be read of a cluster that holds these objects. */
-export function snapshotOf(objects: readonly KubeObject[], changes: Partial<Snapshot> = {}): Snapshot {
+export function snapshotOf(objects: readonly KubeObject[], changes: Partial<OnboardSnapshot> = {}): OnboardSnapshot {
   const of = (...kinds: readonly string[]) => objects.filter(({ kind }) => kinds.includes(kind));
   return {
     namespaces: of('Namespace'),

@@ -4,7 +4,7 @@ import type { Adapter } from '../mesh/adapter.ts';
 import type { Installation } from '../mesh/cluster.ts';
 import { findGateways, type GatewayFinding } from './discover/gateway.ts';
 import { type UpstreamFinding, upstreamOf } from './discover/upstream.ts';
-import type { Snapshot, Unseen } from './snapshot.ts';
+import type { OnboardSnapshot, Unseen } from './snapshot.ts';
 
 /** What there is, before anything is wished. */
 export interface Findings {
@@ -17,7 +17,7 @@ export interface Findings {
   readonly unseen: readonly Unseen[];
 }
 
-export function discover(snapshot: Snapshot, adapters: readonly Adapter[]): Findings {
+export function discover(snapshot: OnboardSnapshot, adapters: readonly Adapter[]): Findings {
   return {
     meshes: adapters.flatMap((adapter) => adapter.discover?.installations(snapshot) ?? []),
     remarks: adapters.flatMap((adapter) => adapter.discover?.remarks?.(snapshot) ?? []),
@@ -27,7 +27,7 @@ export function discover(snapshot: Snapshot, adapters: readonly Adapter[]): Find
   };
 }
 
-function agentsOf({ workloads, leases }: Snapshot): string[] {
+function agentsOf({ workloads, leases }: OnboardSnapshot): string[] {
   const deployed = workloads.filter(({ metadata }) => metadata.labels?.['app.kubernetes.io/name'] === 'meshcert');
   const held = leases.filter(({ metadata }) => /^meshcert(-\d+)?$/.test(metadata.name));
   const holders = held.flatMap((lease) => text(fields(lease.spec).holderIdentity) ?? []);
@@ -36,7 +36,7 @@ function agentsOf({ workloads, leases }: Snapshot): string[] {
 
 /** The Mappings that this gateway serves, by namespace and name. */
 export function upstreamsOf(
-  snapshot: Snapshot,
+  snapshot: OnboardSnapshot,
   { env }: GatewayFinding,
   adapters: readonly Adapter[],
 ): UpstreamFinding[] {

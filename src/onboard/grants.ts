@@ -1,9 +1,9 @@
 import { allowFlags } from '../config/allow.ts';
-import type { MeshCertificate } from '../config/mesh-certificate.ts';
 import { rbacFor } from '../config/rbac.ts';
+import type { MeshCertificate } from '../config/schema/mesh-certificate.ts';
 import { type KubeObject, MANAGED_BY_LABEL } from '../core/object.ts';
 import type { Adapter } from '../mesh/adapter.ts';
-import { KUBERNETES_AUDIENCE } from '../mesh/token.ts';
+import { KUBERNETES_AUDIENCE } from '../mesh/input/token.ts';
 import { ONBOARD_LABEL } from './wish.ts';
 
 /** Of the agent's ServiceAccount, Roles, Deployment and Lease. */

@@ -1,19 +1,19 @@
+import type { Clock } from '../async/clock.ts';
 import { validator } from '../config/validate.ts';
 import type { KubeObject } from '../core/object.ts';
 import type { Adapter } from '../mesh/adapter.ts';
-import type { Clock } from '../mesh/clock.ts';
 import type { Account, Installation } from '../mesh/cluster.ts';
 import type { GatewayFinding } from './discover/gateway.ts';
 import type { UpstreamFinding } from './discover/upstream.ts';
 import { type Joined, judge } from './moves.ts';
 import { rulesFor } from './rules.ts';
-import type { Snapshot } from './snapshot.ts';
+import type { OnboardSnapshot } from './snapshot.ts';
 import { accepted, documentFor, ONBOARD_LABEL } from './wish.ts';
 
 interface Ground {
   readonly gateway: GatewayFinding;
   readonly upstreams: readonly UpstreamFinding[];
-  readonly snapshot: Snapshot;
+  readonly snapshot: OnboardSnapshot;
   readonly changes: readonly string[];
   readonly adapters: readonly Adapter[];
   readonly clock: Clock;

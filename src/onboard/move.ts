@@ -1,13 +1,13 @@
 import { describe, type KubeObject, keyOf, refOf } from '../core/object.ts';
 import type { PublicationStatus } from '../core/status.ts';
 import { mappingSpec } from '../gateway/kinds.ts';
-import { KubeError } from '../kube/error.ts';
+import { KubeError } from '../kube/transport/error.ts';
 import { codeOf } from '../mesh/error.ts';
 import { OnboardError } from './error.ts';
 import { backPatch, moved, movePatch, ONBOARD_FIELD_MANAGER } from './moved.ts';
-import type { Joined, Verdict } from './moves.ts';
+import type { Joined, MoveVerdict } from './moves.ts';
 import { type WaitOptions, waitFor } from './ready.ts';
-import { type Answer, ask, describeAnswer, isWorse } from './request.ts';
+import { ask, describeAnswer, isWorse, type OnboardAnswer } from './request.ts';
 import { type TrialOptions, tryUpstream } from './trial.ts';
 
 export interface MoveOptions extends WaitOptions, TrialOptions {
@@ -26,7 +26,7 @@ export type MoveResult =
 
 /** Moves one Mapping: shows the pair to its upstream, writes once, looks whether requests arrive, or puts it back. */
 export async function moveOne(
-  { upstream, outcome }: Verdict,
+  { upstream, outcome }: MoveVerdict,
   joined: Joined,
   options: MoveOptions,
 ): Promise<MoveResult> {
@@ -98,9 +98,9 @@ const BAD_IN_A_ROW = 3;
 async function watchRequests(
   gatewayUrl: string,
   mapping: KubeObject,
-  before: Answer,
+  before: OnboardAnswer,
   { clock, settleMs, signal, say }: MoveOptions,
-): Promise<Answer> {
+): Promise<OnboardAnswer> {
   const end = clock.monotonic() + settleMs;
   // What failed before the move may go on failing until the gateway has taken it up.
   const patience = isWorse(before, before) ? Number.POSITIVE_INFINITY : BAD_IN_A_ROW;

@@ -1,14 +1,14 @@
-import type { MeshCertificate } from '../config/mesh-certificate.ts';
+import type { MeshCertificate } from '../config/schema/mesh-certificate.ts';
 import type { KubeObject } from '../core/object.ts';
 import { fields, mappingSpec } from '../gateway/kinds.ts';
 import { judgeMappings, type Target } from '../gateway/targets.ts';
 import type { TargetRules } from '../mesh/targeting.ts';
 import type { UpstreamFinding } from './discover/upstream.ts';
 import { type Move, moved } from './moved.ts';
-import type { Snapshot } from './snapshot.ts';
+import type { OnboardSnapshot } from './snapshot.ts';
 
 /** What is to become of one Mapping. */
-export interface Verdict {
+export interface MoveVerdict {
   readonly upstream: UpstreamFinding;
   readonly outcome: /** Its requests use the mesh's identity already, or will as soon as it is published. */
     | { readonly kind: 'done'; readonly mesh: string; readonly target: Target }
@@ -26,9 +26,9 @@ export interface Joined {
 }
 
 /** Whether, how and into which mesh a Mapping moves; judged by the same rules that the agent keeps it by. */
-export function judge(upstream: UpstreamFinding, joined: readonly Joined[], snapshot: Snapshot): Verdict {
+export function judge(upstream: UpstreamFinding, joined: readonly Joined[], snapshot: OnboardSnapshot): MoveVerdict {
   const { mapping, membership, problem } = upstream;
-  const stay = (code: string, message: string): Verdict => ({ upstream, outcome: { kind: 'stay', code, message } });
+  const stay = (code: string, message: string): MoveVerdict => ({ upstream, outcome: { kind: 'stay', code, message } });
   const owner = joined.find((one) => wantsAlready(one, mapping, snapshot));
   if (owner) return judgeBy(owner, upstream, snapshot, mapping);
   if (problem) return stay(problem.code, problem.message);
@@ -51,7 +51,7 @@ const notJoined = (mesh: string): string =>
   `its pods are in ${mesh}, which is not joined here; add --mesh ${mesh}, or check that its control plane was found`;
 
 /** Named or selected before any move: the agent keeps it, or the user does. */
-function wantsAlready({ certificate }: Joined, mapping: KubeObject, { contexts }: Snapshot): boolean {
+function wantsAlready({ certificate }: Joined, mapping: KubeObject, { contexts }: OnboardSnapshot): boolean {
   const { tls } = mappingSpec(mapping);
   const { namespace = '', name } = certificate.metadata;
   const owner = `${namespace}.${name}`;
@@ -62,7 +62,7 @@ function wantsAlready({ certificate }: Joined, mapping: KubeObject, { contexts }
 }
 
 /** A Mapping moves only to a context that is there by then. */
-function willStand({ document, rules }: Joined, target: Target, { contexts }: Snapshot): boolean {
+function willStand({ document, rules }: Joined, target: Target, { contexts }: OnboardSnapshot): boolean {
   if (document || !rules || rules.listed.some(({ id }) => id === target.sni)) return true;
   return contexts.some(({ metadata }) => metadata.name === target.contextName);
 }
@@ -70,10 +70,10 @@ function willStand({ document, rules }: Joined, target: Target, { contexts }: Sn
 function judgeBy(
   one: Joined,
   upstream: UpstreamFinding,
-  snapshot: Snapshot,
+  snapshot: OnboardSnapshot,
   mapping: KubeObject,
   wish?: Move,
-): Verdict {
+): MoveVerdict {
   const { mesh, certificate, rules } = one;
   const { tlsContext, mappings } = certificate.spec;
   const { contexts, services, endpointSlices, pods } = snapshot;

@@ -6,11 +6,11 @@ import { meant } from './choice.ts';
 import { type DiffLine, diffObjects } from './diff.ts';
 import { OnboardError } from './error.ts';
 import { BEFORE_ANNOTATION, movedBack } from './moved.ts';
-import type { Snapshot } from './snapshot.ts';
+import type { OnboardSnapshot } from './snapshot.ts';
 import { ONBOARD_LABEL } from './wish.ts';
 
 /** How a Mapping lets go of the mesh: put back as it was before `onboard`, or by giving back the `tls` that the agent set. */
-export interface Release {
+export interface MappingRelease {
   readonly mapping: KubeObject;
   readonly how: 'back' | 'give';
   readonly diff: readonly DiffLine[];
@@ -21,7 +21,7 @@ export interface Leaving {
   readonly namespace: string;
   readonly name: string;
   readonly certificate: KubeObject | undefined;
-  readonly releases: readonly Release[];
+  readonly releases: readonly MappingRelease[];
   /** Mappings that name our context by somebody else's hand: only that hand can take it out. */
   readonly inUse: readonly KubeObject[];
   readonly contexts: readonly ObjectRef[];
@@ -37,7 +37,7 @@ export interface OffboardPlan {
 
 /** Which MeshCertificates go, and in what order all that hangs on them lets go. Pure. */
 export function planOffboarding(
-  snapshot: Snapshot,
+  snapshot: OnboardSnapshot,
   namespace: string,
   names: readonly string[],
   grants: readonly KubeObject[],
@@ -58,13 +58,13 @@ export function planOffboarding(
   };
 }
 
-function leavingOf(snapshot: Snapshot, namespace: string, name: string): Leaving {
+function leavingOf(snapshot: OnboardSnapshot, namespace: string, name: string): Leaving {
   const certificate = snapshot.meshCertificates.find(
     ({ metadata }) => metadata.name === name && metadata.namespace === namespace,
   );
   const contexts = contextsOwned(snapshot.contexts, namespace, name);
   const using = mappingsUsing(snapshot.mappings, contexts);
-  const releases = using.flatMap((mapping): Release[] => {
+  const releases = using.flatMap((mapping): MappingRelease[] => {
     const how = mapping.metadata.annotations?.[BEFORE_ANNOTATION] ? 'back' : setsTls(mapping) ? 'give' : undefined;
     if (!how) return [];
     const after = how === 'back' ? movedBack(mapping) : withoutTls(mapping);
@@ -120,7 +120,7 @@ function secretsOf({ metadata, spec }: KubeObject): ObjectRef[] {
 }
 
 /** Names of MeshCertificates that are gone and left contexts. */
-function orphans({ contexts }: Snapshot, namespace: string): string[] {
+function orphans({ contexts }: OnboardSnapshot, namespace: string): string[] {
   return contexts.flatMap(({ metadata }) => {
     const owner = metadata.labels?.[OWNER_LABEL];
     const own = metadata.namespace === namespace && owner?.startsWith(`${namespace}.`);

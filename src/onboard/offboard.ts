@@ -1,11 +1,11 @@
+import type { Clock } from '../async/clock.ts';
 import { describe, type KubeObject, MAPPING_FIELD_MANAGER, type ObjectRef, refOf } from '../core/object.ts';
 import type { PublicationStatus } from '../core/status.ts';
 import { fields } from '../gateway/kinds.ts';
 import type { Kube } from '../kube/api.ts';
-import { KubeError } from '../kube/error.ts';
 import { RESOURCES } from '../kube/resources.ts';
+import { KubeError } from '../kube/transport/error.ts';
 import type { Adapter } from '../mesh/adapter.ts';
-import type { Clock } from '../mesh/clock.ts';
 import { observe } from './apply.ts';
 import { chooseGateway } from './choice.ts';
 import type { DiffLine } from './diff.ts';
@@ -15,20 +15,20 @@ import { backPatch, ONBOARD_FIELD_MANAGER } from './moved.ts';
 import {
   contextsOwned,
   type Leaving,
+  type MappingRelease,
   mappingsUsing,
   type OffboardPlan,
   planOffboarding,
-  type Release,
   refuseInUse,
 } from './offboard-plan.ts';
-import type { Say } from './say.ts';
+import type { Announce } from './say.ts';
 import { takeSnapshot } from './snapshot.ts';
 
 export interface OffboardOptions {
   readonly kube: Kube;
   readonly adapters: readonly Adapter[];
   readonly clock: Clock;
-  readonly say: Say;
+  readonly say: Announce;
   /** Of the MeshCertificates; absent: where the one gateway is. */
   readonly namespace: string | undefined;
   /** Empty: all of them. */
@@ -128,7 +128,7 @@ async function stopSetting(certificate: KubeObject, { kube, clock, say, signal }
 /** The agent may write in the same moment. */
 const TRIES = 5;
 
-async function letGo(release: Release, options: OffboardOptions): Promise<void> {
+async function letGo(release: MappingRelease, options: OffboardOptions): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     try {
       return await letGoOnce(release, options);
@@ -140,7 +140,7 @@ async function letGo(release: Release, options: OffboardOptions): Promise<void> 
   }
 }
 
-async function letGoOnce({ mapping, how }: Release, { kube, say, signal }: OffboardOptions): Promise<void> {
+async function letGoOnce({ mapping, how }: MappingRelease, { kube, say, signal }: OffboardOptions): Promise<void> {
   const ref = refOf(mapping);
   const live = await kube.get(ref, signal);
   if (!live) return;
@@ -177,6 +177,6 @@ async function using(kube: Kube, place: Place, signal: AbortSignal): Promise<Kub
   );
 }
 
-async function remove(kube: Kube, ref: ObjectRef, say: Say, signal: AbortSignal): Promise<void> {
+async function remove(kube: Kube, ref: ObjectRef, say: Announce, signal: AbortSignal): Promise<void> {
   if (await kube.delete(ref, {}, signal)) say.line(`${describe(ref)} deleted`);
 }

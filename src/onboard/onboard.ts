@@ -1,17 +1,17 @@
-import type { MeshCertificate } from '../config/mesh-certificate.ts';
+import type { MeshCertificate } from '../config/schema/mesh-certificate.ts';
 import { describe, refOf } from '../core/object.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import { applySteps, observe } from './apply.ts';
 import { OnboardError } from './error.ts';
 import { type MoveOptions, moveOne } from './move.ts';
-import type { Verdict } from './moves.ts';
-import { type OnboardPlan, planOnboarding, type Wishes } from './plan.ts';
+import type { MoveVerdict } from './moves.ts';
+import { type OnboardPlan, type OnboardPreferences, planOnboarding } from './plan.ts';
 import { waitReady } from './ready.ts';
 import { takeSnapshot } from './snapshot.ts';
 
 export interface OnboardOptions extends MoveOptions {
   readonly adapters: readonly Adapter[];
-  readonly wishes: Wishes;
+  readonly wishes: OnboardPreferences;
 }
 
 /** Looks at the cluster and plans; changes nothing. */
@@ -39,7 +39,7 @@ export async function checkOnServer(plan: OnboardPlan, options: OnboardOptions):
 }
 
 /** Does what was planned, and says how it goes. Returns the Mappings that could not be moved. */
-export async function carryOut(plan: OnboardPlan, options: OnboardOptions): Promise<Verdict[]> {
+export async function carryOut(plan: OnboardPlan, options: OnboardOptions): Promise<MoveVerdict[]> {
   const { say, clock, signal } = options;
   await applySteps(plan.steps, { ...options, dryRun: false });
   const certificates = plan.joined.map(({ certificate }) => certificate);
@@ -48,7 +48,7 @@ export async function carryOut(plan: OnboardPlan, options: OnboardOptions): Prom
   const moving = plan.verdicts.filter(({ outcome }) => outcome.kind === 'move');
   // Secrets and Mappings that change within one batch of the gateway leave it on old certificates.
   if (moving.length > 0) await clock.sleep(Math.max(SPACING_MS, 2 * plan.gateway.env.batchMs), signal);
-  const left: Verdict[] = [];
+  const left: MoveVerdict[] = [];
   for (const verdict of moving) {
     const { outcome, upstream } = verdict;
     const joined = plan.joined.find(({ mesh }) => outcome.kind === 'move' && outcome.mesh === mesh);
@@ -79,7 +79,7 @@ function contextsOf({ verdicts, joined }: OnboardPlan): { namespace: string; nam
 }
 
 /** What to tell when Mappings were left; undefined when none was. */
-export function leftBehind(left: readonly Verdict[]): OnboardError | undefined {
+export function leftBehind(left: readonly MoveVerdict[]): OnboardError | undefined {
   if (left.length === 0) return undefined;
   const names = left.map(({ upstream }) => describe(refOf(upstream.mapping))).join(', ');
   return new OnboardError(

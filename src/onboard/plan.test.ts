@@ -1,21 +1,21 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { adapters } from '../../adapters/index.ts';
+import { systemClock } from '../async/clock.ts';
 import { type KubeObject, keyOf, describe as nameOf, refOf } from '../core/object.ts';
 import { fields } from '../gateway/kinds.ts';
-import { systemClock } from '../mesh/clock.ts';
 import * as made from './cluster.fixture.ts';
-import { type OnboardPlan, planOnboarding, type Wishes } from './plan.ts';
+import { type OnboardPlan, type OnboardPreferences, planOnboarding } from './plan.ts';
 import { showFindings } from './show-findings.ts';
 import { planAsYaml, showPlan } from './show-plan.ts';
-import type { Snapshot } from './snapshot.ts';
+import type { OnboardSnapshot } from './snapshot.ts';
 
 const { signal } = new AbortController();
 
 function planFor(
   objects: readonly KubeObject[],
-  wishes: Partial<Wishes> = {},
-  changes: Partial<Snapshot> = {},
+  wishes: Partial<OnboardPreferences> = {},
+  changes: Partial<OnboardSnapshot> = {},
 ): Promise<OnboardPlan> {
   const observed = new Map(objects.map((object) => [keyOf(refOf(object)), object]));
   const snapshot = made.snapshotOf(objects, changes);

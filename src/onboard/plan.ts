@@ -1,10 +1,10 @@
-import { customResourceDefinition } from '../config/crd.ts';
-import type { MeshCertificate } from '../config/mesh-certificate.ts';
+import type { Clock } from '../async/clock.ts';
 import { nearest } from '../config/nearest.ts';
-import { differences } from '../core/difference.ts';
+import { customResourceDefinition } from '../config/schema/crd.ts';
+import type { MeshCertificate } from '../config/schema/mesh-certificate.ts';
 import { describe, type KubeObject, keyOf, refOf } from '../core/object.ts';
+import { differences } from '../core/plan/difference.ts';
 import type { Adapter } from '../mesh/adapter.ts';
-import type { Clock } from '../mesh/clock.ts';
 import { type Choice, chooseGateway, chooseMeshes } from './choice.ts';
 import { type DiffLine, diffObjects } from './diff.ts';
 import type { GatewayFinding } from './discover/gateway.ts';
@@ -14,10 +14,10 @@ import { discover, type Findings, upstreamsOf } from './findings.ts';
 import { grantsFor } from './grants.ts';
 import { join } from './join.ts';
 import { moved, movePatch } from './moved.ts';
-import { type Joined, judge, type Verdict } from './moves.ts';
-import type { Snapshot } from './snapshot.ts';
+import { type Joined, judge, type MoveVerdict } from './moves.ts';
+import type { OnboardSnapshot } from './snapshot.ts';
 
-export interface Wishes extends Choice {
+export interface OnboardPreferences extends Choice {
   /** `namespace/name` of the Mappings to move; absent: all that can be. */
   readonly mappings?: readonly string[] | undefined;
   /** Fields of `spec` that are to be otherwise. */
@@ -27,7 +27,7 @@ export interface Wishes extends Choice {
 }
 
 /** One object as it is to be. In order: what allows, who wishes, and last what sends requests there. */
-export interface Step {
+export interface OnboardStep {
   readonly action: 'create' | 'change' | 'none' | 'keep';
   readonly object: KubeObject;
   /** What is applied, where it is not the whole object. */
@@ -41,16 +41,16 @@ export interface OnboardPlan {
   readonly findings: Findings;
   readonly gateway: GatewayFinding;
   readonly joined: readonly Joined[];
-  readonly verdicts: readonly Verdict[];
-  readonly steps: readonly Step[];
+  readonly verdicts: readonly MoveVerdict[];
+  readonly steps: readonly OnboardStep[];
   /** The verdicts that move something, in the order of the moves. */
-  readonly moves: readonly Step[];
+  readonly moves: readonly OnboardStep[];
 }
 
 /** From what is there to what shall be there. Nothing is read or written; `observed` holds what stands of our own. */
 export async function planOnboarding(
-  snapshot: Snapshot,
-  wishes: Wishes,
+  snapshot: OnboardSnapshot,
+  wishes: OnboardPreferences,
   observed: ReadonlyMap<string, KubeObject>,
   means: { readonly adapters: readonly Adapter[]; readonly clock: Clock },
   signal: AbortSignal,
@@ -81,7 +81,7 @@ export async function planOnboarding(
   ];
   const steps = wished.map((object) => stepTo(object, observed.get(keyOf(refOf(object)))));
   const kept = joined.filter(({ document }) => !document).map(({ certificate }) => keptStep(certificate));
-  const moves = verdicts.flatMap(({ upstream: { mapping }, outcome }): Step[] => {
+  const moves = verdicts.flatMap(({ upstream: { mapping }, outcome }): OnboardStep[] => {
     if (outcome.kind !== 'move') return [];
     const object = moved(mapping, outcome.move);
     const diff = diffObjects(mapping, object);
@@ -91,13 +91,13 @@ export async function planOnboarding(
   return { findings, gateway, joined, verdicts, steps: [...steps, ...kept], moves };
 }
 
-function stepTo(object: KubeObject, observed: KubeObject | undefined): Step {
+function stepTo(object: KubeObject, observed: KubeObject | undefined): OnboardStep {
   if (!observed) return { action: 'create', object, diff: diffObjects(undefined, object) };
   if (differences(object, observed).length === 0) return { action: 'none', object, diff: [] };
   return { action: 'change', object, diff: diffObjects(observed, object) };
 }
 
-function keptStep(certificate: MeshCertificate): Step {
+function keptStep(certificate: MeshCertificate): OnboardStep {
   return {
     action: 'keep',
     object: certificate,
@@ -121,4 +121,4 @@ function named(wanted: readonly string[], upstreams: readonly UpstreamFinding[])
 }
 
 /** `MeshCertificate emissary/web`: how a step's object is called. */
-export const titleOf = ({ object }: Step): string => describe(refOf(object));
+export const titleOf = ({ object }: OnboardStep): string => describe(refOf(object));

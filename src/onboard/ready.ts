@@ -1,20 +1,20 @@
-import type { MeshCertificate } from '../config/mesh-certificate.ts';
+import type { Clock } from '../async/clock.ts';
+import { Trigger } from '../async/trigger.ts';
+import type { MeshCertificate } from '../config/schema/mesh-certificate.ts';
 import { type KubeObject, keyOf, refOf } from '../core/object.ts';
 import type { PublicationStatus } from '../core/status.ts';
 import type { Kube, Resource } from '../kube/api.ts';
 import { type Reflector, reflect } from '../kube/reflector.ts';
 import { RESOURCES } from '../kube/resources.ts';
-import type { Clock } from '../mesh/clock.ts';
 import { silentLog } from '../mesh/log.ts';
-import { Trigger } from '../mesh/trigger.ts';
 import { OnboardError } from './error.ts';
-import type { Say } from './say.ts';
+import type { Announce } from './say.ts';
 
 export interface WaitOptions {
   readonly kube: Kube;
   readonly clock: Clock;
   readonly random: () => number;
-  readonly say: Say;
+  readonly say: Announce;
   readonly timeoutMs: number;
   readonly signal: AbortSignal;
 }
@@ -65,12 +65,12 @@ export async function waitReady(
   );
 }
 
-type Standing = ReadonlyMap<string, KubeObject>;
+type UpstreamState = ReadonlyMap<string, KubeObject>;
 
 /** Until nothing is pending, asked at each change of MeshCertificates or TLSContexts in these namespaces. */
 export async function waitFor(
   certificates: readonly KubeObject[],
-  pendingOf: (certificates: Standing, contexts: Standing) => readonly string[],
+  pendingOf: (certificates: UpstreamState, contexts: UpstreamState) => readonly string[],
   { kube, clock, random, say, timeoutMs, signal }: WaitOptions,
 ): Promise<void> {
   const stop = new AbortController();

@@ -1,16 +1,21 @@
 import { request as requestPlain } from 'node:http';
 import { request as requestTls } from 'node:https';
+import type { Clock } from '../async/clock.ts';
 import type { KubeObject } from '../core/object.ts';
 import { fields, mappingSpec, text } from '../gateway/kinds.ts';
-import type { Clock } from '../mesh/clock.ts';
 
 /** What a client of the gateway got: a status, or why none came. */
-export type Answer = { readonly status: number } | { readonly failure: string };
+export type OnboardAnswer = { readonly status: number } | { readonly failure: string };
 
 const TIMEOUT_MS = 5000;
 
 /** Asks the gateway for what a Mapping serves, once, over a connection of its own. */
-export async function ask(gatewayUrl: string, mapping: KubeObject, clock: Clock, signal: AbortSignal): Promise<Answer> {
+export async function ask(
+  gatewayUrl: string,
+  mapping: KubeObject,
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<OnboardAnswer> {
   const url = new URL(mappingSpec(mapping).prefix, gatewayUrl);
   const hostname = text(fields(mapping.spec).hostname) ?? text(fields(mapping.spec).host);
   const headers = hostname === undefined || hostname.includes('*') ? {} : { host: hostname };
@@ -18,7 +23,7 @@ export async function ask(gatewayUrl: string, mapping: KubeObject, clock: Clock,
   const cancel = clock.after(TIMEOUT_MS, () => late.abort(new Error(`no answer within ${TIMEOUT_MS} ms`)));
   const send = url.protocol === 'https:' ? requestTls : requestPlain;
   try {
-    return await new Promise<Answer>((resolve) => {
+    return await new Promise<OnboardAnswer>((resolve) => {
       const either = AbortSignal.any([signal, late.signal]);
       const sent = send(url, { headers, agent: false, signal: either, rejectUnauthorized: false }, (response) => {
         response.resume();
@@ -39,11 +44,11 @@ export async function ask(gatewayUrl: string, mapping: KubeObject, clock: Clock,
 const GATEWAY_FAILURES: ReadonlySet<number> = new Set([502, 503, 504]);
 
 /** Whether an answer tells that a move broke something, given the answer before it. */
-export function isWorse(after: Answer, before: Answer): boolean {
+export function isWorse(after: OnboardAnswer, before: OnboardAnswer): boolean {
   if ('failure' in after) return true;
   if (GATEWAY_FAILURES.has(after.status)) return true;
   return after.status >= 500 && 'status' in before && before.status < 500;
 }
 
-export const describeAnswer = (answer: Answer): string =>
+export const describeAnswer = (answer: OnboardAnswer): string =>
   'failure' in answer ? answer.failure : `HTTP ${answer.status}`;

@@ -1,10 +1,10 @@
-import type { MeshCertificate } from '../config/mesh-certificate.ts';
+import type { Clock } from '../async/clock.ts';
+import type { MeshCertificate } from '../config/schema/mesh-certificate.ts';
 import { fields } from '../gateway/kinds.ts';
 import type { Adapter, Host } from '../mesh/adapter.ts';
-import type { Clock } from '../mesh/clock.ts';
 import { silentLog } from '../mesh/log.ts';
 import { isTargeting, type TargetRules } from '../mesh/targeting.ts';
-import type { Snapshot } from './snapshot.ts';
+import type { OnboardSnapshot } from './snapshot.ts';
 
 /**
  * How the mesh names the workloads behind Mappings, from what stands in the snapshot; undefined for a mesh whose one
@@ -13,7 +13,7 @@ import type { Snapshot } from './snapshot.ts';
 export async function rulesFor(
   certificate: MeshCertificate,
   adapter: Adapter,
-  snapshot: Snapshot,
+  snapshot: OnboardSnapshot,
   clock: Clock,
   signal: AbortSignal,
 ): Promise<TargetRules | undefined> {
@@ -30,7 +30,7 @@ export async function rulesFor(
 }
 
 /** An adapter that only reads ConfigMaps finds them here; nothing is issued while discovering. */
-function hostOver(snapshot: Snapshot, { metadata }: MeshCertificate, clock: Clock): Host {
+function hostOver(snapshot: OnboardSnapshot, { metadata }: MeshCertificate, clock: Clock): Host {
   const refuse = () => {
     throw new TypeError('nothing is asked of a mesh while its rules are read');
   };

@@ -3,14 +3,14 @@ import type { Adapter } from '../mesh/adapter.ts';
 import type { Installation } from '../mesh/cluster.ts';
 import type { GatewayFinding } from './discover/gateway.ts';
 import type { Findings } from './findings.ts';
-import type { Verdict } from './moves.ts';
+import type { MoveVerdict } from './moves.ts';
 import { selectorLabels } from './wish.ts';
 
 /** What was found, for people. Ends in a newline. */
 export function showFindings(
   findings: Findings,
   gateway: GatewayFinding,
-  verdicts: readonly Verdict[],
+  verdicts: readonly MoveVerdict[],
   adapters: readonly Adapter[],
 ): string {
   const width = Math.max(...adapters.map(({ mesh }) => mesh.length));
@@ -54,7 +54,7 @@ function meshLines(installation: Installation, adapters: readonly Adapter[], wid
   ];
 }
 
-function mappingLines({ upstream, outcome }: Verdict): string[] {
+function mappingLines({ upstream, outcome }: MoveVerdict): string[] {
   const { mapping, now, context, pods, membership } = upstream;
   const { namespace, name } = mapping.metadata;
   const how = now === 'context' ? `TLSContext ${context}` : now === 'https' ? 'TLS without identity' : 'plaintext';

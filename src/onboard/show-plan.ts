@@ -1,5 +1,5 @@
 import { bare } from './diff.ts';
-import { type OnboardPlan, type Step, titleOf } from './plan.ts';
+import { type OnboardPlan, type OnboardStep, titleOf } from './plan.ts';
 import { yamlOf } from './yaml.ts';
 
 const VERB = { create: 'create', change: 'change', none: 'unchanged', keep: 'keep' } as const;
@@ -17,7 +17,7 @@ export function showPlan({ steps, moves }: Pick<OnboardPlan, 'steps' | 'moves'>)
 }
 
 /** Nobody reads the schema of a definition in a plan. */
-function shortened({ object, diff }: Step): readonly string[] {
+function shortened({ object, diff }: OnboardStep): readonly string[] {
   if (object.kind !== 'CustomResourceDefinition') return diff;
   return diff.length === 0 ? [] : ['as `meshcert schema --crd` prints it'];
 }

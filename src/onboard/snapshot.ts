@@ -3,8 +3,8 @@ import { fields, mappingSpec, text } from '../gateway/kinds.ts';
 import { parseService } from '../gateway/service.ts';
 import { serviceNameOf } from '../gateway/targets/service-name.ts';
 import type { Kube, Resource, Selection } from '../kube/api.ts';
-import { KubeError } from '../kube/error.ts';
 import { RESOURCES } from '../kube/resources.ts';
+import { KubeError } from '../kube/transport/error.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import type { ClusterObjects } from '../mesh/cluster.ts';
 
@@ -15,7 +15,7 @@ export interface Unseen {
 }
 
 /** What of a cluster tells how its gateway and its meshes stand. Values only: the same snapshot, the same plan. */
-export interface Snapshot extends ClusterObjects {
+export interface OnboardSnapshot extends ClusterObjects {
   /** Mappings and TCPMappings. */
   readonly mappings: readonly KubeObject[];
   readonly contexts: readonly KubeObject[];
@@ -32,7 +32,11 @@ export interface Snapshot extends ClusterObjects {
 }
 
 /** Reads the cluster and changes nothing. What may not be read is noted, not an error; only a dead API server is. */
-export async function takeSnapshot(kube: Kube, adapters: readonly Adapter[], signal: AbortSignal): Promise<Snapshot> {
+export async function takeSnapshot(
+  kube: Kube,
+  adapters: readonly Adapter[],
+  signal: AbortSignal,
+): Promise<OnboardSnapshot> {
   const unseen: Unseen[] = [];
   const list = async (resource: Resource, selection: Selection = {}): Promise<readonly KubeObject[] | undefined> => {
     try {

@@ -1,13 +1,13 @@
-import { type ProbeResult, probe } from '../agent/probe.ts';
-import type { ProbeWish } from '../config/mesh-certificate.ts';
+import type { Clock } from '../async/clock.ts';
+import type { ProbeSpec } from '../config/schema/mesh-certificate.ts';
 import type { KubeObject } from '../core/object.ts';
 import { contextSpec } from '../gateway/kinds.ts';
 import { readPublication } from '../gateway/publication.ts';
 import type { Target } from '../gateway/targets.ts';
 import type { Kube } from '../kube/api.ts';
 import type { Adapter } from '../mesh/adapter.ts';
-import type { Clock } from '../mesh/clock.ts';
 import { parseSpiffeId } from '../pki/spiffe.ts';
+import { type ProbeResult, probe } from '../probe/probe.ts';
 import type { UpstreamFinding } from './discover/upstream.ts';
 import type { Joined } from './moves.ts';
 
@@ -45,7 +45,7 @@ export async function tryUpstream(
   }
   const adapter = adapters.find(({ mesh }) => mesh === spec.mesh.name);
   const uri = identity.chain[0]?.names.uris[0];
-  const wish: ProbeWish = {
+  const wish: ProbeSpec = {
     address: connectTo.get(address) ?? address,
     sni: target.sni,
     id: adapter?.expectedPeer?.({

@@ -1,5 +1,5 @@
 import { formatPath } from '../config/issue.ts';
-import { API_VERSION, KIND, type MeshCertificate } from '../config/mesh-certificate.ts';
+import { API_VERSION, KIND, type MeshCertificate } from '../config/schema/mesh-certificate.ts';
 import type { Validation } from '../config/validate.ts';
 import { type KubeObject, MANAGED_BY_LABEL } from '../core/object.ts';
 import type { EmissaryEnv } from '../gateway/env.ts';
@@ -16,7 +16,7 @@ export const ONBOARD_LABEL = 'meshcert.dev/onboard';
 /** On a Mapping that was moved into a mesh: what the MeshCertificate selects by. */
 const MESH_LABEL = 'meshcert.dev/mesh';
 
-export interface Wish {
+export interface OnboardSpec {
   readonly installation: Installation;
   /** Of that mesh. */
   readonly adapter: Adapter;
@@ -36,7 +36,7 @@ export interface Wish {
 }
 
 /** The MeshCertificate as a user would write it: without what the schema fills in. */
-export function documentFor(wish: Wish): KubeObject {
+export function documentFor(wish: OnboardSpec): KubeObject {
   const { gateway, meshes } = wish;
   const { mesh } = wish.installation;
   const { namespace } = gateway.env;
@@ -71,7 +71,7 @@ export function documentFor(wish: Wish): KubeObject {
 }
 
 /** With the namespaces and targets of Mappings that came since; nothing is taken away. */
-function grown(spec: Readonly<Record<string, unknown>>, wish: Wish, namespace: string): Record<string, unknown> {
+function grown(spec: Readonly<Record<string, unknown>>, wish: OnboardSpec, namespace: string): Record<string, unknown> {
   const mappings = fields(spec.mappings);
   const before = Array.isArray(mappings.namespaces) ? mappings.namespaces.map(String) : [namespace];
   const namespaces = [...new Set([...before, ...wish.mappingNamespaces])].sort();

@@ -1,7 +1,7 @@
 import { hash } from 'node:crypto';
 import type { Certificate } from './certificate.ts';
+import { readFields } from './der/fields.ts';
 import { extensionsIn } from './extensions.ts';
-import { readFields } from './fields.ts';
 
 /** Extensions of a trust anchor that decide which chains verify under it (RFC 5280 §6.1, §4.2.1). */
 const DECISIVE = new Set([

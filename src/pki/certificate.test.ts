@@ -4,8 +4,8 @@ import { test } from 'node:test';
 import { SandboxCa } from '../sandbox/ca.ts';
 import { encodeCertificate } from '../sandbox/x509.ts';
 import { Certificate, formatCertificates, parseCertificates } from './certificate.ts';
+import { formatPem } from './der/pem.ts';
 import { PrivateKey } from './key.ts';
-import { formatPem } from './pem.ts';
 
 const root = SandboxCa.root({ name: 'root' });
 const middle = root.intermediate({ name: 'middle' });

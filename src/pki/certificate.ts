@@ -1,13 +1,13 @@
 import { hash, type KeyObject, X509Certificate } from 'node:crypto';
-import { readTime, readTlv, TAG } from './der.ts';
-import { fieldDefect, hasCommonSignature, loadDefect, versionDefect, versionOf } from './encoding.ts';
-import { PkiError } from './error.ts';
-import { type Authority, extensionsIn, OID, readExtensions } from './extensions.ts';
-import { readFields } from './fields.ts';
+import { readTime, readTlv, TAG } from './der/der.ts';
+import { fieldDefect, hasCommonSignature, loadDefect, versionDefect, versionOf } from './der/encoding.ts';
+import { PkiError } from './der/error.ts';
+import { readFields } from './der/fields.ts';
+import { derIn, formatPem, PEM_LIMITS, type PemLimits, parsePem } from './der/pem.ts';
+import { type AuthorityKeyId, extensionsIn, OID, readExtensions } from './extensions.ts';
 import { commonKeyTypeIn, type KeyType, keyTypeOf } from './key-type.ts';
 import { attributesIn, type Constrained, type NameConstraints } from './name-constraints.ts';
 import type { Names } from './names.ts';
-import { derIn, formatPem, PEM_LIMITS, type PemLimits, parsePem } from './pem.ts';
 
 const LABELS = new Set(['CERTIFICATE', 'X509 CERTIFICATE', 'TRUSTED CERTIFICATE']);
 
@@ -21,7 +21,7 @@ export class Certificate {
   readonly #subjectName: string;
   readonly #issuerName: string;
   readonly #serialBytes: string;
-  readonly #authority: Authority;
+  readonly #authority: AuthorityKeyId;
   readonly #keyUsage: number | undefined;
   /** 1 or 3; others are not loaded by Envoy. */
   readonly version: number;

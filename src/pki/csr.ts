@@ -1,7 +1,7 @@
 import { sign } from 'node:crypto';
-import { ECDSA_SHA256, RSA_SHA256 } from './algorithms.ts';
-import { bitString, bool, explicit, int, octetString, oid, seq, set, utf8 } from './der.ts';
-import { PkiError } from './error.ts';
+import { ECDSA_SHA256, RSA_SHA256 } from './der/algorithms.ts';
+import { bitString, bool, explicit, int, octetString, oid, seq, set, utf8 } from './der/der.ts';
+import { PkiError } from './der/error.ts';
 import { OID } from './extensions.ts';
 import type { PrivateKey } from './key.ts';
 import { encodeNames } from './names.ts';

@@ -1,5 +1,5 @@
-import { children, readOid, readTlv, TAG, type Tlv } from './der.ts';
-import { PkiError } from './error.ts';
+import { children, readOid, readTlv, TAG, type Tlv } from './der/der.ts';
+import { PkiError } from './der/error.ts';
 import { type NameConstraints, readNameConstraints } from './name-constraints.ts';
 import { decodeNames, type Names, NO_NAMES, nameDefect, requireGeneralNames } from './names.ts';
 
@@ -37,7 +37,7 @@ export interface Extension {
 }
 
 /** What an authority key identifier says about the issuer. */
-export interface Authority {
+export interface AuthorityKeyId {
   /** Hex. */
   readonly keyId?: string | undefined;
   /** The name of the issuer's issuer, DER. */
@@ -49,7 +49,7 @@ export interface Authority {
 export interface Extensions {
   readonly names: Names;
   readonly subjectKeyId: string | undefined;
-  readonly authority: Authority;
+  readonly authority: AuthorityKeyId;
   /** OIDs; empty when the extension is absent. */
   readonly extendedKeyUsage: readonly string[];
   /** First byte of the bits; undefined when the extension is absent, and then every use is allowed. */
@@ -66,7 +66,7 @@ export interface Extensions {
 /** Key identifier, issuer, serial number: in this order, as far as they are there. */
 const AUTHORITY_TAGS: readonly number[] = [0x80, 0xa1, 0x82];
 const NO_IDS: readonly string[] = Object.freeze([]);
-const NO_AUTHORITY: Authority = Object.freeze({});
+const NO_AUTHORITY: AuthorityKeyId = Object.freeze({});
 /** Of nearly all certificates, which are held by the thousand. */
 const USAGES: readonly (readonly string[])[] = [
   [OID.serverAuth, OID.clientAuth],
@@ -226,7 +226,7 @@ function readUsages(value: Tlv): readonly string[] {
   return USAGES.find((known) => known.length === usage.length && known.every((id, at) => id === usage[at])) ?? usage;
 }
 
-function readAuthority(value: Tlv): Authority {
+function readAuthority(value: Tlv): AuthorityKeyId {
   const items = itemsIn(value);
   const places = items.map(({ tag }) => AUTHORITY_TAGS.indexOf(tag));
   if (!places.every((place, at) => place > (places[at - 1] ?? -1))) {

@@ -1,9 +1,9 @@
 import { createHash, createPrivateKey, createPublicKey, type KeyObject } from 'node:crypto';
 import { inspect } from 'node:util';
-import { PkiError } from './error.ts';
+import { PkiError } from './der/error.ts';
+import { derIn, formatPem, parsePem } from './der/pem.ts';
 import { type KeyType, keyTypeOf, P256 } from './key-type.ts';
 import { isWhole, type KeyForms, newP256, p256FormsIn, p256KeyObject, p256SpkiOf } from './p256.ts';
-import { derIn, formatPem, parsePem } from './pem.ts';
 
 const REDACTED = '[redacted]';
 

@@ -1,5 +1,5 @@
-import { children, readOid, TAG, type Tlv } from './der.ts';
-import { PkiError } from './error.ts';
+import { children, readOid, TAG, type Tlv } from './der/der.ts';
+import { PkiError } from './der/error.ts';
 import { ipBytes, type Names } from './names.ts';
 
 /** The bases of the subtrees, by the form of the name. */

@@ -1,6 +1,6 @@
 import { isIP } from 'node:net';
-import { children, context, seq, TAG, type Tlv } from './der.ts';
-import { PkiError } from './error.ts';
+import { children, context, seq, TAG, type Tlv } from './der/der.ts';
+import { PkiError } from './der/error.ts';
 
 /** The subject alternative names that meshes use; other forms are left out. */
 export interface Names {

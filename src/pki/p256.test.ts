@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { test } from 'node:test';
+import { formatPem } from './der/pem.ts';
 import { PrivateKey } from './key.ts';
 import { newP256, p256FormsIn, p256KeyObject } from './p256.ts';
-import { formatPem } from './pem.ts';
 
 const newKey = (namedCurve: string) => generateKeyPairSync('ec', { namedCurve }).privateKey;
 const pkcs8 = (key: KeyObject) => key.export({ type: 'pkcs8', format: 'der' });

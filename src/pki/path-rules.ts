@@ -20,7 +20,7 @@ export interface Violation {
   readonly how: string;
 }
 
-interface Rule {
+interface PathCheck {
   readonly reason: PathRule;
   readonly run: (path: Path, time: Time) => Violation | undefined;
 }
@@ -47,7 +47,7 @@ const ISSUER_CURVES: readonly string[] = ['P-224', 'P-256', 'P-384', 'P-521'];
 const RSA_BITS = { least: 2048, most: 8192 } as const;
 
 /** RFC 5280 §6.1 for TLS clients, as strictly as the strictest of OpenSSL, BoringSSL and Go. */
-const RULES: readonly Rule[] = [
+const RULES: readonly PathCheck[] = [
   { reason: 'malformed', run: (path) => first(path, ({ defect }) => defect) },
   {
     reason: 'not_ca',

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { pathCases } from '../../test/support/path-cases.ts';
-import type { Presented } from '../core/preflight.ts';
-import { systemClock } from '../mesh/clock.ts';
+import { systemClock } from '../async/clock.ts';
+import type { Presented } from '../core/verify/preflight.ts';
 import type { Certificate } from '../pki/certificate.ts';
 import { PrivateKey } from '../pki/key.ts';
 import { SandboxCa } from '../sandbox/ca.ts';

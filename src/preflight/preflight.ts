@@ -1,8 +1,8 @@
 import { duplexPair } from 'node:stream';
 import { connect, createSecureContext, createServer, type SecureContext, type Server, type TLSSocket } from 'node:tls';
-import type { Preflight, PreflightVerdict, Presented } from '../core/preflight.ts';
-import { type Clock, systemClock } from '../mesh/clock.ts';
-import { Turns } from '../mesh/turns.ts';
+import { type Clock, systemClock } from '../async/clock.ts';
+import { Semaphore } from '../async/semaphore.ts';
+import type { Preflight, PreflightVerdict, Presented } from '../core/verify/preflight.ts';
 import { type Certificate, formatCertificates } from '../pki/certificate.ts';
 import { throwawayPair } from './throwaway.ts';
 
@@ -26,7 +26,7 @@ const NO_ROOTS = { ca: [] as string[] };
  * the bundle, intermediates in it included.
  */
 export function opensslPreflight({ clock = systemClock, timeoutMs = TIMEOUT_MS }: PreflightOptions = {}): Preflight {
-  const turns = new Turns(AT_ONCE);
+  const turns = new Semaphore(AT_ONCE);
   let server: ThrowawayServer | undefined;
   return async (pair, bundle) => {
     const done = new AbortController();

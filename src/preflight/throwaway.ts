@@ -1,9 +1,9 @@
-import { ECDSA_SHA256 } from '../pki/algorithms.ts';
 import { signed } from '../pki/csr.ts';
-import { bitString, explicit, int, oid, seq, set, time, utf8 } from '../pki/der.ts';
+import { ECDSA_SHA256 } from '../pki/der/algorithms.ts';
+import { bitString, explicit, int, oid, seq, set, time, utf8 } from '../pki/der/der.ts';
+import { formatPem } from '../pki/der/pem.ts';
 import { OID } from '../pki/extensions.ts';
 import { PrivateKey } from '../pki/key.ts';
-import { formatPem } from '../pki/pem.ts';
 
 /** A new key with a certificate that nobody verifies: what a TLS server needs to have at all. PEM. */
 export function throwawayPair(): { readonly key: string; readonly cert: string } {

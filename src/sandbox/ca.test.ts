@@ -9,8 +9,8 @@ import { FakeClock } from '../../test/support/fake-clock.ts';
 import type { Certificate } from '../pki/certificate.ts';
 import { findPath } from '../pki/chain.ts';
 import { createCsr } from '../pki/csr.ts';
+import { formatPem } from '../pki/der/pem.ts';
 import { PrivateKey } from '../pki/key.ts';
-import { formatPem } from '../pki/pem.ts';
 import { CLIENT_AUTH, SandboxCa } from './ca.ts';
 import { readCsr } from './csr.ts';
 

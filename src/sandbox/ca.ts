@@ -1,5 +1,5 @@
 import { type KeyObject, randomBytes } from 'node:crypto';
-import { type Clock, systemClock } from '../mesh/clock.ts';
+import { type Clock, systemClock } from '../async/clock.ts';
 import type { Identity } from '../mesh/identity.ts';
 import { Certificate } from '../pki/certificate.ts';
 import { PrivateKey } from '../pki/key.ts';
@@ -154,7 +154,7 @@ export class SandboxCa {
     return { id, key, chain: [leaf, ...this.chain], roots: [this.root] };
   }
 
-  #subject(): Subject {
+  #subject(): CertificateSubject {
     const { name, organization } = this.#options;
     return { commonName: name ?? (this.chain.length > 0 ? 'Sandbox Intermediate' : 'Sandbox Root'), organization };
   }
@@ -163,22 +163,24 @@ export class SandboxCa {
     return keyIdOf(spkiOf(this.#key), this.#options.keyId);
   }
 
-  #issuer(): Issuer {
+  #issuer(): SigningCa {
     return { subject: this.#subject(), key: this.#key };
   }
 }
 
-interface Subject {
+interface CertificateSubject {
   readonly commonName?: string | undefined;
   readonly organization?: string | undefined;
 }
 
-interface Issuer {
-  readonly subject: Subject;
+interface SigningCa {
+  readonly subject: CertificateSubject;
   readonly key: PrivateKey;
 }
 
-function certify(options: CaOptions & { subject: Subject; publicKey: PrivateKey; issuer: Issuer }): Certificate {
+function certify(
+  options: CaOptions & { subject: CertificateSubject; publicKey: PrivateKey; issuer: SigningCa },
+): Certificate {
   const { profile = {} } = options;
   return Certificate.fromDer(
     encodeCertificate({

@@ -1,8 +1,8 @@
+import { type Clock, systemClock } from '../async/clock.ts';
 import type { EmissaryEnv } from '../gateway/env.ts';
 import type { Kube } from '../kube/api.ts';
 import { connect } from '../kube/client.ts';
-import { type Clock, systemClock } from '../mesh/clock.ts';
-import { formatDuration } from '../mesh/duration.ts';
+import { formatDuration } from '../mesh/schema/duration.ts';
 import { type Gateway, startGateway } from './gateway/gateway.ts';
 import { type KubeApi, type KubeApiOptions, startKubeApi } from './kube/kube-api.ts';
 import { appsOf, type ClusterMesh, GATEWAY_ACCOUNT, GATEWAY_NAMESPACE, type StartMesh, WORKLOAD } from './mesh.ts';

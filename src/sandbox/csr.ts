@@ -1,8 +1,8 @@
 import { createPublicKey, type KeyObject, verify } from 'node:crypto';
-import { children, readOid, readTlv, TAG, type Tlv } from '../pki/der.ts';
+import { children, readOid, readTlv, TAG, type Tlv } from '../pki/der/der.ts';
+import { parsePem } from '../pki/der/pem.ts';
 import { extensionsIn, OID, readExtensions } from '../pki/extensions.ts';
 import { type Names, NO_NAMES } from '../pki/names.ts';
-import { parsePem } from '../pki/pem.ts';
 
 /** A PKCS#10 request as a certificate authority sees it. */
 export interface Csr {

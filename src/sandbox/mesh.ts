@@ -1,8 +1,8 @@
+import type { Clock } from '../async/clock.ts';
 import type { Kube } from '../kube/api.ts';
-import type { Clock } from '../mesh/clock.ts';
 import type { Identity } from '../mesh/identity.ts';
 import { leafOf } from '../mesh/identity.ts';
-import type { Endpoint } from './gateway/pool.ts';
+import type { PoolEndpoint } from './gateway/pool.ts';
 import type { KubeApi } from './kube/kube-api.ts';
 
 /** Where the gateway runs, and as whom. */
@@ -32,7 +32,7 @@ export interface ClusterMesh {
   /** Whom the workload lets in. */
   readonly gatewayId: string;
   /** Where the workload listens now. */
-  endpoint(): Endpoint;
+  endpoint(): PoolEndpoint;
   /** Requests that the workload served. */
   requests(): number;
   /** A whole root rotation as this mesh's manual has it; `pause` is what an operator waits between the steps. */
@@ -44,7 +44,7 @@ export interface ClusterMesh {
 }
 
 /** A workload's own certificate and what it trusts, both renewed together, as sidecars do. */
-export class Workload<T> {
+export class MeshWorkload<T> {
   readonly #clock: Clock;
   readonly #issue: () => { readonly identity: Identity; readonly more: T };
   #held: { readonly identity: Identity; readonly more: T };

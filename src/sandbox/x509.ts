@@ -1,6 +1,6 @@
 import { createHash, createPublicKey, type KeyObject, sign } from 'node:crypto';
-import { ECDSA_SHA256, ED25519, RSA_SHA256 } from '../pki/algorithms.ts';
-import * as der from '../pki/der.ts';
+import { ECDSA_SHA256, ED25519, RSA_SHA256 } from '../pki/der/algorithms.ts';
+import * as der from '../pki/der/der.ts';
 import { OID } from '../pki/extensions.ts';
 import { PrivateKey } from '../pki/key.ts';
 import { encodeNames, type Names } from '../pki/names.ts';

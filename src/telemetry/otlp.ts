@@ -2,7 +2,7 @@ import { DiagLogLevel, diag, type Tracer } from '@opentelemetry/api';
 import { OTLPTraceExporter } from '@opentelemetry/exporter-trace-otlp-http';
 import { resourceFromAttributes } from '@opentelemetry/resources';
 import { BasicTracerProvider, BatchSpanProcessor } from '@opentelemetry/sdk-trace-base';
-import type { Clock } from '../mesh/clock.ts';
+import type { Clock } from '../async/clock.ts';
 import type { Log } from '../mesh/log.ts';
 
 export interface TracingOptions {

@@ -8,9 +8,9 @@ export interface Definition<L extends string = string> {
   readonly buckets?: readonly number[];
 }
 
-type Labels<L extends string> = Readonly<Record<L, string>>;
+type MetricLabels<L extends string> = Readonly<Record<L, string>>;
 
-interface Series {
+interface MetricSeries {
   readonly labels: Readonly<Record<string, string>>;
   value: number;
   /** Of a histogram: observations per bucket, the last being +Inf. */
@@ -23,29 +23,29 @@ export type Exposition = 'prometheus' | 'openmetrics';
 const NO_COUNTS: number[] = [];
 
 /** Tells each series that there is now. */
-export type Derivation<L extends string> = (tell: (labels: Labels<L>, value: number) => void) => void;
+export type Derivation<L extends string> = (tell: (labels: MetricLabels<L>, value: number) => void) => void;
 
 /** One metric and its series. A counter is only incremented, a gauge set, a histogram observed. */
 export class Metric<L extends string = string> {
   readonly definition: Definition<L>;
   /** By the label `name`, else by '': a MeshCertificate has a few of each metric, and an agent has thousands of those. */
-  readonly #series = new Map<string, Series[]>();
+  readonly #series = new Map<string, MetricSeries[]>();
   readonly #derivations: Derivation<L>[] = [];
 
   constructor(definition: Definition<L>) {
     this.definition = definition;
-    if (definition.labels.length === 0) this.#at({} as Labels<L>);
+    if (definition.labels.length === 0) this.#at({} as MetricLabels<L>);
   }
 
-  inc(labels: Labels<L>, by = 1): void {
+  inc(labels: MetricLabels<L>, by = 1): void {
     this.#at(labels).value += by;
   }
 
-  set(labels: Labels<L>, value: number): void {
+  set(labels: MetricLabels<L>, value: number): void {
     this.#at(labels).value = value;
   }
 
-  observe(labels: Labels<L>, value: number): void {
+  observe(labels: MetricLabels<L>, value: number): void {
     const { buckets = [] } = this.definition;
     const series = this.#at(labels);
     series.value += value;
@@ -60,7 +60,7 @@ export class Metric<L extends string = string> {
   }
 
   /** The value now; undefined when there is no such series. Of a histogram, the sum. */
-  get(labels: Labels<L>): number | undefined {
+  get(labels: MetricLabels<L>): number | undefined {
     let value = this.#find(labels)?.value;
     for (const derivation of this.#derivations) {
       derivation((told, now) => {
@@ -71,7 +71,7 @@ export class Metric<L extends string = string> {
   }
 
   /** Forgets the series that carry all of these labels, as when their MeshCertificate is gone. */
-  remove(match: Partial<Labels<L>>): void {
+  remove(match: Partial<MetricLabels<L>>): void {
     const { name: owner } = match as { readonly name?: string };
     const wanted = Object.entries(match);
     for (const group of owner === undefined ? [...this.#series.keys()] : [owner]) {
@@ -101,7 +101,7 @@ export class Metric<L extends string = string> {
     return text;
   }
 
-  #exposeHistogram({ labels, value, counts }: Series): string {
+  #exposeHistogram({ labels, value, counts }: MetricSeries): string {
     const { name, labels: names, buckets = [] } = this.definition;
     let text = '';
     let total = 0;
@@ -112,7 +112,7 @@ export class Metric<L extends string = string> {
     return `${text}${line(`${name}_sum`, names, labels, value)}${line(`${name}_count`, names, labels, total)}`;
   }
 
-  #find(labels: Labels<L>): Series | undefined {
+  #find(labels: MetricLabels<L>): MetricSeries | undefined {
     const group = this.#series.get((labels as { readonly name?: string }).name ?? '');
     return group?.find((series) => this.#same(series.labels, labels));
   }
@@ -121,11 +121,11 @@ export class Metric<L extends string = string> {
     return this.definition.labels.every((name) => one[name] === other[name]);
   }
 
-  #at(labels: Labels<L>): Series {
+  #at(labels: MetricLabels<L>): MetricSeries {
     const known = this.#find(labels);
     if (known) return known;
     const own = Object.fromEntries(this.definition.labels.map((name) => [name, labels[name]]));
-    const series: Series = { labels: own, value: 0, counts: this.definition.buckets ? [] : NO_COUNTS };
+    const series: MetricSeries = { labels: own, value: 0, counts: this.definition.buckets ? [] : NO_COUNTS };
     const group = this.#series.get(own.name ?? '');
     if (group) group.push(series);
     else this.#series.set(own.name ?? '', [series]);

@@ -7,13 +7,13 @@ import { isDeepStrictEqual } from 'node:util';
 import { parse } from 'yaml';
 import { ROOT } from '../../scripts/tree.ts';
 import { Agent } from '../../src/agent/agent.ts';
-import { customResources } from '../../src/agent/controller.ts';
-import { EventSink } from '../../src/agent/event-sink.ts';
-import { alone } from '../../src/agent/leadership.ts';
-import { Precedence } from '../../src/agent/precedence.ts';
-import type { Sink } from '../../src/agent/reporter.ts';
-import { StatusBoard } from '../../src/agent/status-board.ts';
-import { StatusWriter } from '../../src/agent/status-writer.ts';
+import { alone } from '../../src/agent/election/leadership.ts';
+import { WritePriority } from '../../src/agent/publish/write-priority.ts';
+import { StatusBoard } from '../../src/agent/report/board.ts';
+import { EventSink } from '../../src/agent/report/event-sink.ts';
+import type { Sink } from '../../src/agent/report/reporter.ts';
+import { StatusWriter } from '../../src/agent/report/status-writer.ts';
+import { customResources } from '../../src/agent/source/custom-resources.ts';
 import type { KubeObject } from '../../src/core/object.ts';
 import { connect } from '../../src/kube/client.ts';
 import { recorder } from '../../src/kube/events.ts';
@@ -61,7 +61,7 @@ it('a fleet costs two requests a rotation and a bounded number of Events, and no
     };
     const { adapter } = mesh;
     const onError = () => {};
-    const precedence = new Precedence(clock);
+    const precedence = new WritePriority(clock);
     const events = recorder(kube, { component: 'meshcert', instance: 'one', clock, log, signal });
     const watching = {
       kube,
@@ -76,10 +76,10 @@ it('a fleet costs two requests a rotation and a bounded number of Events, and no
     const agent = new Agent({
       kube,
       adapters: [adapter],
-      wishes: (either) => customResources(watching, either),
+      certificates: (either) => customResources(watching, either),
       leadership: alone,
       preflight: anyPair,
-      precedence,
+      writePriority: precedence,
       sinks: [
         board,
         new StatusWriter({ kube, clock, random, log, signal, precedence }),
@@ -157,7 +157,7 @@ it('a fleet costs two requests a rotation and a bounded number of Events, and no
     for (let step = 0; step < 20; step++) await clock.advance(1_000);
     assert.deepEqual(asked(), [], 'nothing is due and nothing is asked');
 
-    for (let at = 0; at < FLEET; at++) second.agent.registry.find(NAMESPACE, `gw-${at}`)?.renew();
+    for (let at = 0; at < FLEET; at++) second.agent.reconcilers.find(NAMESPACE, `gw-${at}`)?.renew();
     await drive(clock, () => rotated === FLEET, { what: 'all rotated', stepMs: STEP_MS });
     await told(second.board);
     await quiet();

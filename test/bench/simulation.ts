@@ -1,5 +1,5 @@
-import { Policy, type PolicyOptions } from '../../src/agent/policy.ts';
-import type { Clock } from '../../src/mesh/clock.ts';
+import { CertificatePolicy, type PolicyOptions } from '../../src/agent/issuance/renewal-policy.ts';
+import type { Clock } from '../../src/async/clock.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
 
@@ -38,7 +38,7 @@ export interface SimulationResult {
 interface One {
   readonly shard: number;
   /** With the leaf that it has. */
-  readonly policy: Policy;
+  readonly policy: CertificatePolicy;
   failures: number;
   /** What is on the agenda counts only under this number. */
   turn: number;
@@ -74,7 +74,7 @@ export function simulate(options: SimulationOptions): SimulationResult {
   const policyOptions: PolicyOptions = {
     env: { clock, random, fleet: () => identities },
     spec: { renewal: { at: 0.6, jitter: 0.06 } },
-    standingSince: () => undefined,
+    publishedSince: () => undefined,
     refuse: async () => undefined,
     changed: () => {},
   };
@@ -88,7 +88,7 @@ export function simulate(options: SimulationOptions): SimulationResult {
 
   const all: One[] = [];
   for (let at = 0; at < identities; at++) {
-    const policy = new Policy(policyOptions);
+    const policy = new CertificatePolicy(policyOptions);
     const one: One = { shard: Math.floor(random() * shards), policy, failures: 0, turn: 0, owing: false };
     policy.leaf = newLeaf(start === 'born' ? random() * MINUTE : -random() * leafLifetimeMs * 0.6);
     all.push(one);

@@ -1,8 +1,8 @@
 import type { Linkerd } from '../../adapters/linkerd/sandbox/linkerd.ts';
 import { controlPlaneObjects } from '../../adapters/linkerd/sandbox/objects.ts';
 import { sandboxToken } from '../../adapters/linkerd/sandbox/token-review.ts';
+import { type Clock, systemClock } from '../../src/async/clock.ts';
 import type { TokenRequest } from '../../src/mesh/adapter.ts';
-import { type Clock, systemClock } from '../../src/mesh/clock.ts';
 import { formatCertificates } from '../../src/pki/certificate.ts';
 import { RecordingHost } from '../support/recording-host.ts';
 

@@ -1,8 +1,8 @@
 import { z } from 'zod';
+import { Trigger } from '../../src/async/trigger.ts';
 import type { Adapter, Issuer, Source } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
-import { Trigger } from '../../src/mesh/trigger.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { TOY_ID, ToyMesh } from '../support/toy-mesh.ts';
 import { adapterContract } from './adapter-contract.ts';

@@ -1,8 +1,8 @@
 import { consul } from '../../adapters/consul/adapter.ts';
-import { identities } from '../../src/agent/identities.ts';
+import { identities } from '../../src/agent/issuance/identities.ts';
+import type { Clock } from '../../src/async/clock.ts';
 import { renewAt } from '../../src/core/schedule.ts';
 import type { Host } from '../../src/mesh/adapter.ts';
-import type { Clock } from '../../src/mesh/clock.ts';
 import type { MeshError } from '../../src/mesh/error.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
 import { silentLog } from '../../src/mesh/log.ts';

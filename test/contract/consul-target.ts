@@ -1,5 +1,5 @@
 import { generateKeyPairSync, sign } from 'node:crypto';
-import type { Clock } from '../../src/mesh/clock.ts';
+import type { Clock } from '../../src/async/clock.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
 
 /** How one Consul is started for a case. */

@@ -5,8 +5,8 @@ import { openChannel } from '../../src/grpc/channel.ts';
 import { GrpcError } from '../../src/grpc/error.ts';
 import { parseCertificates } from '../../src/pki/certificate.ts';
 import { createCsr } from '../../src/pki/csr.ts';
+import { formatPem } from '../../src/pki/der/pem.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
-import { formatPem } from '../../src/pki/pem.ts';
 import { type Answer, RawSds } from './sds-client.ts';
 
 /** A CA that speaks istiod's API, the sandbox's or a real one. */

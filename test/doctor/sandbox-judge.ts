@@ -3,7 +3,7 @@ import type { AddressInfo } from 'node:net';
 import type { Identity } from '../../src/mesh/identity.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
 import { asEnvoySees, refusal } from '../../src/sandbox/gateway/configuration.ts';
-import { Pool } from '../../src/sandbox/gateway/pool.ts';
+import { UpstreamPool } from '../../src/sandbox/gateway/pool.ts';
 import { startUpstream } from '../../src/sandbox/upstream.ts';
 import { Aim, type Judge, judgeOn } from './judge.ts';
 import type { Sidecar } from './traps.ts';
@@ -11,7 +11,7 @@ import type { Sidecar } from './traps.ts';
 /** The sandbox's own gateway, from configuration to connections. */
 export async function startSandboxJudge(): Promise<Judge> {
   const aim = await Aim.create();
-  const pools = new Map<string, Pool>();
+  const pools = new Map<string, UpstreamPool>();
   const drop = (name: string) => {
     pools.get(name)?.destroy();
     pools.delete(name);
@@ -28,7 +28,7 @@ export async function startSandboxJudge(): Promise<Judge> {
           if (!cluster || asEnvoySees(cluster) !== pool.key) drop(name);
         }
         for (const [name, cluster] of configuration.clusters) {
-          if (!pools.has(name)) pools.set(name, new Pool(cluster));
+          if (!pools.has(name)) pools.set(name, new UpstreamPool(cluster));
         }
         return undefined;
       },

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { adapters } from '../../adapters/index.ts';
-import { customResourceDefinition } from '../../src/config/crd.ts';
+import { customResourceDefinition } from '../../src/config/schema/crd.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
 import { type LeafOptions, SandboxCa } from '../../src/sandbox/ca.ts';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { SPACING_MS } from '../../src/agent/spacing.ts';
+import { BATCH_GAP_MS } from '../../src/agent/publish/batch-gap.ts';
 import { FIELD_MANAGER } from '../../src/core/object.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
@@ -62,7 +62,7 @@ describe('the agent', () => {
     assert.equal(await world.context(), undefined);
     world.run();
     await world.until('the context', async () => (await world.context()) !== undefined, 50);
-    assert.ok(world.clock.now() - seenAt >= SPACING_MS - 50, `${world.clock.now() - seenAt} ms after the pair`);
+    assert.ok(world.clock.now() - seenAt >= BATCH_GAP_MS - 50, `${world.clock.now() - seenAt} ms after the pair`);
   });
 
   it('rotates with one write, and restarts with none', async () => {
@@ -153,7 +153,7 @@ describe('the agent', () => {
       const first = await world.leaf();
       world.api.requests.reset();
       world.mesh.answer = (good) => ({ ...good, ...answer(world) });
-      world.agent?.registry.find('emissary', 'istio')?.renew();
+      world.agent?.reconcilers.find('emissary', 'istio')?.renew();
       await world.untilCode(code);
       assert.equal(world.condition('Ready')?.status, 'True');
       assert.equal(await world.leaf(), first);
@@ -285,7 +285,7 @@ describe('the agent', () => {
     world.run();
     await world.untilReady();
     world.mesh.answer = (good) => ({ ...good, key: PrivateKey.generate() });
-    world.agent?.registry.find('emissary', 'istio')?.renew();
+    world.agent?.reconcilers.find('emissary', 'istio')?.renew();
     await world.untilCode('ERR_VERIFY_KEY_MISMATCH');
     const told = [...world.lines, JSON.stringify(world.board.all())].join('\n');
     assert.doesNotMatch(told, /PRIVATE KEY|LS0tLS1CRUdJTiBQUklWQVRFI/);

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { adapters } from '../../adapters/index.ts';
 import { say } from '../../src/cli/io.fixture.ts';
-import { customResourceDefinition } from '../../src/config/crd.ts';
+import { customResourceDefinition } from '../../src/config/schema/crd.ts';
 import { connect } from '../../src/kube/client.ts';
 import { RESOURCES } from '../../src/kube/resources.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';

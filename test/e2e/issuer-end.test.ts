@@ -63,7 +63,7 @@ describe('an issuer that ends', () => {
     const first = world.status?.fingerprint;
     await world.until('the second request', () => world.mesh.issued >= 2, MINUTE);
     assert.equal(world.status?.fingerprint, first);
-    world.agent?.registry.find('emissary', 'istio')?.renew();
+    world.agent?.reconcilers.find('emissary', 'istio')?.renew();
     await world.until('another leaf', () => world.status?.fingerprint !== first);
   });
 });

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { LiveSink } from '../../src/agent/live.ts';
-import { diagnosticsUrl } from '../../src/agent/live-answer.ts';
+import { diagnosticsUrl } from '../../src/agent/live/answer.ts';
+import { LiveSink } from '../../src/agent/live/live.ts';
 import { say } from '../../src/cli/io.fixture.ts';
 import { silentLog } from '../../src/mesh/log.ts';
 import { type Gateway, startGateway } from '../../src/sandbox/gateway/gateway.ts';
@@ -69,7 +69,7 @@ describe('the condition Live', () => {
     const { world, metrics } = it;
     await world.until('Live', () => world.condition('Live')?.status === 'True');
     const first = await world.leaf();
-    world.agent?.registry.find(NAMESPACE, 'istio')?.renew();
+    world.agent?.reconcilers.find(NAMESPACE, 'istio')?.renew();
     await world.until('the new leaf', async () => (await world.leaf()) !== first);
     const seen: (string | undefined)[] = [];
     await world.until('a second measure', () => {
@@ -84,7 +84,7 @@ describe('the condition Live', () => {
     const { world, gateway } = it;
     await world.until('Live', () => world.condition('Live')?.reason === 'InUse');
     const first = await world.leaf();
-    world.agent?.registry.find(NAMESPACE, 'istio')?.renew();
+    world.agent?.reconcilers.find(NAMESPACE, 'istio')?.renew();
     await world.until('the new leaf', async () => (await world.leaf()) !== first, 1);
     const other = { apiVersion: 'getambassador.io/v3alpha1', kind: 'Mapping', namespace: NAMESPACE, name: 'other' };
     const incremental = gateway.counts.incremental;

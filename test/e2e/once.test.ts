@@ -8,7 +8,7 @@ import { describe, it } from 'node:test';
 import { adapters } from '../../adapters/index.ts';
 import { sandboxes } from '../../adapters/sandboxes.ts';
 import { ROOT } from '../../scripts/tree.ts';
-import { customResourceDefinition } from '../../src/config/crd.ts';
+import { customResourceDefinition } from '../../src/config/schema/crd.ts';
 import type { KubeObject } from '../../src/core/object.ts';
 import type { PublicationStatus } from '../../src/core/status.ts';
 import { type SandboxCluster, startCluster } from '../../src/sandbox/cluster.ts';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { type Preflight, preflightKey } from '../../src/core/preflight.ts';
-import { verify } from '../../src/core/verify.ts';
+import { type Preflight, preflightKey } from '../../src/core/verify/preflight.ts';
+import { verify } from '../../src/core/verify/verify.ts';
 import { opensslPreflight } from '../../src/preflight/preflight.ts';
 import { SandboxCa, SERVER_AUTH } from '../../src/sandbox/ca.ts';
 import { AgentWorld } from '../support/agent-world.ts';
@@ -57,7 +57,7 @@ describe('the preflight handshake', () => {
       const first = await world.leaf();
       const before = writes(world);
       world.preflight = preflight;
-      world.agent?.registry.find('emissary', 'istio')?.renew();
+      world.agent?.reconcilers.find('emissary', 'istio')?.renew();
       const verdict = await preflight();
       await world.untilCode(verdict.code);
       assert.equal(await world.leaf(), first);
@@ -105,7 +105,7 @@ describe('the preflight handshake', () => {
       assert.ok(verify(answer, answer.roots, { form: 'spiffe' }, clock.now()).ok);
       return answer;
     };
-    world.agent?.registry.find('emissary', 'istio')?.renew();
+    world.agent?.reconcilers.find('emissary', 'istio')?.renew();
     await world.untilCode('ERR_VERIFY_PREFLIGHT');
     assert.match(world.status?.lastError?.message ?? '', /unsuitable certificate purpose/);
     assert.equal(await world.leaf(), first);

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { adapters } from '../../adapters/index.ts';
 import { ROOT } from '../../scripts/tree.ts';
-import { customResourceDefinition } from '../../src/config/crd.ts';
+import { customResourceDefinition } from '../../src/config/schema/crd.ts';
 import type { KubeObject } from '../../src/core/object.ts';
 import type { PublicationStatus } from '../../src/core/status.ts';
 import { type KubeApi, startKubeApi } from '../../src/sandbox/kube/kube-api.ts';

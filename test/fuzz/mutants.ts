@@ -1,8 +1,8 @@
 import type { Mutant } from '../model/mutants.ts';
 
 const RULES = 'src/pki/path-rules.ts';
-const CHECKS = 'src/core/checks.ts';
-const ENCODING = 'src/pki/encoding.ts';
+const CHECKS = 'src/core/verify/checks.ts';
+const ENCODING = 'src/pki/der/encoding.ts';
 const rule = 'verification';
 const suite = 'fuzz';
 

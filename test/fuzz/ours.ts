@@ -1,4 +1,4 @@
-import { verify } from '../../src/core/verify.ts';
+import { verify } from '../../src/core/verify/verify.ts';
 import { parseCertificates } from '../../src/pki/certificate.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
 import type { Case } from './cases.ts';

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { parseAllDocuments, stringify } from 'yaml';
-import type { MeshCertificateSpec } from '../../src/config/mesh-certificate.ts';
+import type { MeshCertificateSpec } from '../../src/config/schema/mesh-certificate.ts';
 import type { KubeObject } from '../../src/core/object.ts';
 import { desiredObjects, publicationRefs, retireOrder } from '../../src/gateway/emissary.ts';
 import { ownerLabel } from '../../src/gateway/owner.ts';

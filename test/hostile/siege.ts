@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { adapters } from '../../adapters/index.ts';
-import { customResourceDefinition } from '../../src/config/crd.ts';
+import { customResourceDefinition } from '../../src/config/schema/crd.ts';
 import type { KubeObject } from '../../src/core/object.ts';
 import { connect } from '../../src/kube/client.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';

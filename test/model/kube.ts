@@ -1,15 +1,15 @@
 import { isDeepStrictEqual } from 'node:util';
+import type { Clock } from '../../src/async/clock.ts';
 import type { KubeObject, ObjectRef } from '../../src/core/object.ts';
 import { keyOf, refOf } from '../../src/core/object.ts';
 import type { ApplyOptions, Kube, ListResult, Resource, WatchEvent, WriteOptions } from '../../src/kube/api.ts';
-import { errorFromSocket, errorFromStatus } from '../../src/kube/classify.ts';
 import { RESOURCES } from '../../src/kube/resources.ts';
-import type { Clock } from '../../src/mesh/clock.ts';
+import { errorFromSocket, errorFromStatus } from '../../src/kube/transport/classify.ts';
 import { ambassadorDefinitions } from '../../src/sandbox/kube/ambassador.ts';
 import { Definitions } from '../../src/sandbox/kube/definitions.ts';
 import { type Kind, storageOf } from '../../src/sandbox/kube/kinds.ts';
 import type { Stored } from '../../src/sandbox/kube/object.ts';
-import { Registry } from '../../src/sandbox/kube/registry.ts';
+import { KindRegistry } from '../../src/sandbox/kube/registry.ts';
 import { ApiError } from '../../src/sandbox/kube/status.ts';
 import { Store } from '../../src/sandbox/kube/store.ts';
 import { Writes } from '../../src/sandbox/kube/writes.ts';
@@ -30,7 +30,7 @@ export interface Shown {
 /** One API server in memory: the sandbox's own writes and rules without its wire. */
 export class ModelCluster {
   readonly #store = new Store();
-  readonly #registry = new Registry();
+  readonly #registry = new KindRegistry();
   readonly #writes: Writes;
   readonly #shown: (shown: Shown) => void;
   readonly #kinds = new Map<string, Kind>();

@@ -13,13 +13,13 @@ export interface Mutant {
 }
 
 const PREFLIGHT = 'src/preflight/preflight.ts';
-const DECIDE = 'src/agent/decide.ts';
-const PUBLISHER = 'src/agent/publisher.ts';
+const DECIDE = 'src/agent/reconcile/decide.ts';
+const PUBLISHER = 'src/agent/publish/publisher.ts';
 const EMISSARY = 'src/gateway/emissary.ts';
-const PLAN = 'src/core/plan.ts';
-const TRUST = 'src/core/trust.ts';
-const HOLD = 'src/core/hold.ts';
-const CHECKS = 'src/core/checks.ts';
+const PLAN = 'src/core/plan/plan.ts';
+const TRUST = 'src/core/trust/trust.ts';
+const HOLD = 'src/core/trust/hold.ts';
+const CHECKS = 'src/core/verify/checks.ts';
 
 export const MUTANTS: readonly Mutant[] = [
   {
@@ -39,7 +39,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     rule: '1 bad never replaces good',
     title: 'the path to a root is not asked for',
-    file: 'src/core/verify.ts',
+    file: 'src/core/verify/verify.ts',
     from: "reasons: ['no_issuer', 'no_root'],",
     to: 'reasons: [],',
   },
@@ -127,14 +127,14 @@ export const MUTANTS: readonly Mutant[] = [
   {
     rule: '3 order',
     title: 'Secrets and TLSContexts change at the same moment',
-    file: 'src/agent/spacing.ts',
-    from: 'export const SPACING_MS = 2_000;',
-    to: 'export const SPACING_MS = 0;',
+    file: 'src/agent/publish/batch-gap.ts',
+    from: 'export const BATCH_GAP_MS = 2_000;',
+    to: 'export const BATCH_GAP_MS = 0;',
   },
   {
     rule: '3 order',
     title: 'a new process does not see what the last one wrote just now',
-    file: 'src/agent/spacing.ts',
+    file: 'src/agent/publish/batch-gap.ts',
     from: 'if (this.#active > 0 || this.#queue.length > 0) return;',
     to: 'return;',
   },
@@ -148,7 +148,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     rule: '4 no change, no write',
     title: 'when a root was dropped is not read back',
-    file: 'src/core/root-times.ts',
+    file: 'src/core/trust/root-times.ts',
     from: "for (const entry of text.split(',')) {",
     to: 'for (const entry of []) {',
   },
@@ -247,7 +247,7 @@ export const MUTANTS: readonly Mutant[] = [
     rule: '7 one writer',
     title: 'an older leaf may replace a newer one',
     file: PLAN,
-    from: 'if (leaf && differs && standsNewer(leaf, object, live, now)) {',
+    from: 'if (leaf && differs && isNewerPublished(leaf, object, live, now)) {',
     to: 'if (false) {',
   },
   {

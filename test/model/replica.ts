@@ -1,17 +1,17 @@
-import { type Decision, decide, type ProbeOutcome } from '../../src/agent/decide.ts';
-import { Precedence } from '../../src/agent/precedence.ts';
-import { type Outcome, publish } from '../../src/agent/publisher.ts';
-import { Spacing } from '../../src/agent/spacing.ts';
-import type { MeshCertificateSpec } from '../../src/config/mesh-certificate.ts';
+import { BatchGap } from '../../src/agent/publish/batch-gap.ts';
+import { type PublishResult, publish } from '../../src/agent/publish/publisher.ts';
+import { WritePriority } from '../../src/agent/publish/write-priority.ts';
+import { type Decision, decide, type ProbeOutcome } from '../../src/agent/reconcile/decide.ts';
+import type { Clock } from '../../src/async/clock.ts';
+import type { MeshCertificateSpec } from '../../src/config/schema/mesh-certificate.ts';
 import { type KubeObject, keyOf, type refOf } from '../../src/core/object.ts';
-import { provesOrigin } from '../../src/core/origin.ts';
-import { plan, type Step } from '../../src/core/plan.ts';
-import { namedRoots } from '../../src/core/trust.ts';
+import { provesOrigin } from '../../src/core/plan/origin.ts';
+import { type PlanStep, plan } from '../../src/core/plan/plan.ts';
+import { namedRoots } from '../../src/core/trust/trust.ts';
 import { publicationRefs } from '../../src/gateway/emissary.ts';
 import { ownerLabel } from '../../src/gateway/owner.ts';
 import { type Publication, readPublication } from '../../src/gateway/publication.ts';
 import type { Kube } from '../../src/kube/api.ts';
-import type { Clock } from '../../src/mesh/clock.ts';
 import { type Identity, leafOf } from '../../src/mesh/identity.ts';
 
 export const META = { name: 'istio', namespace: 'emissary', uid: '1' } as const;
@@ -28,8 +28,8 @@ export interface ReplicaOptions {
 
 export interface Look {
   readonly decision: Decision;
-  readonly steps: readonly Step[];
-  readonly outcome: Outcome | undefined;
+  readonly steps: readonly PlanStep[];
+  readonly outcome: PublishResult | undefined;
 }
 
 /** One agent process reduced to its decisions: what it was told, what it saw last, and the real code between. */
@@ -40,7 +40,7 @@ export class Replica {
   candidate: Identity | undefined;
   readonly #options: ReplicaOptions;
   #seen = new Map<string, KubeObject>();
-  #spacing: Spacing;
+  #spacing: BatchGap;
   #probed: { readonly fingerprint: string; readonly outcome: ProbeOutcome } | undefined;
   #life = new AbortController();
   #read: { readonly objects: readonly KubeObject[]; readonly publication: Publication } | undefined;
@@ -49,7 +49,7 @@ export class Replica {
     this.#options = options;
     this.name = options.name;
     this.clock = options.clock;
-    this.#spacing = new Spacing(options.clock);
+    this.#spacing = new BatchGap(options.clock);
   }
 
   /** What its watches show it now. */
@@ -67,7 +67,7 @@ export class Replica {
   crash(): void {
     this.#life.abort(new Error('killed'));
     this.#life = new AbortController();
-    this.#spacing = new Spacing(this.clock);
+    this.#spacing = new BatchGap(this.clock);
     this.#seen = new Map();
     this.candidate = undefined;
     this.leads = false;
@@ -116,9 +116,9 @@ export class Replica {
     };
     const { signal } = this.#life;
     const view = { get: (ref: Parameters<typeof keyOf>[0]) => this.#seen.get(keyOf(ref)) };
-    const precedence = new Precedence(this.clock);
+    const writePriority = new WritePriority(this.clock);
     const { clock } = this;
-    const options = { kube, clock, fence, spacing: this.#spacing, precedence, dryRun: false, view };
+    const options = { kube, clock, fence, batchGap: this.#spacing, writePriority, dryRun: false, view };
     const outcome = await publish(steps, options, signal).catch((error: unknown) => {
       if (signal.aborted) return undefined;
       throw error;

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
-import type { MeshCertificateSpec } from '../../src/config/mesh-certificate.ts';
+import type { Clock } from '../../src/async/clock.ts';
+import type { MeshCertificateSpec } from '../../src/config/schema/mesh-certificate.ts';
 import { FIELD_MANAGER, type KubeObject, type ObjectRef, OWNER_LABEL } from '../../src/core/object.ts';
 import { publicationRefs } from '../../src/gateway/emissary.ts';
-import type { Clock } from '../../src/mesh/clock.ts';
 import { leafOf } from '../../src/mesh/identity.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
 import { FakeClock } from '../support/fake-clock.ts';

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import type { Kube } from '../../src/kube/api.ts';
 import { connect } from '../../src/kube/client.ts';
-import { KubeError } from '../../src/kube/error.ts';
+import { KubeError } from '../../src/kube/transport/error.ts';
 import { eventually } from './parts/eventually.ts';
 import { type KubeApiserver, startKubeApiserver } from './servers/kube-apiserver.ts';
 

@@ -6,7 +6,7 @@ import { adapters } from '../../adapters/index.ts';
 import { say } from '../../src/cli/io.fixture.ts';
 import { rbacFor } from '../../src/config/rbac.ts';
 import { validateObject } from '../../src/config/validate.ts';
-import { leaseSpec } from '../../src/kube/lease-record.ts';
+import { leaseSpec } from '../../src/kube/lease/lease-record.ts';
 import { doctorReport, runDoctor, states } from '../doctor/run-doctor.ts';
 import { prepareCluster } from './parts/prepare.ts';
 import { type Consul, startConsul } from './servers/consul.ts';

@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import axe from 'axe-core';
 import { type Browser, chromium, type Page } from 'playwright-core';
+import { systemClock } from '../../src/async/clock.ts';
 import { Board, badStatus, goodStatus } from '../../src/http/board.fixture.ts';
 import { type HttpServer, startHttp } from '../../src/http/server.ts';
-import { systemClock } from '../../src/mesh/clock.ts';
 import { silentLog } from '../../src/mesh/log.ts';
 
 const EXECUTABLE = process.env.MESHCERT_CHROMIUM ?? '/usr/bin/chromium';

@@ -2,11 +2,11 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import {
-  type Answer,
   answered,
   type Concurrency,
   LEAST,
   LONGEST_HOLD_MS,
+  type ServerAnswer,
   startingConcurrency,
 } from '../../src/core/concurrency.ts';
 
@@ -26,7 +26,7 @@ const answers = fc.array(
 /** Answers one after the other, each sent `tookMs` before it came. */
 function after(
   all: typeof answers extends fc.Arbitrary<infer T> ? T : never,
-  told = (_: Concurrency, __: Answer) => {},
+  told = (_: Concurrency, __: ServerAnswer) => {},
 ) {
   let state = startingConcurrency(MOST);
   let now = 0;

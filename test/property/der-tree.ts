@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { children, octetString, readTlv, TAG, tlv } from '../../src/pki/der.ts';
+import { children, octetString, readTlv, TAG, tlv } from '../../src/pki/der/der.ts';
 
 /** A DER value with what is inside of it, also inside an OCTET STRING. */
 interface Node {

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { FIELD_MANAGER, type KubeObject, keyOf, OWNER_LABEL, refOf, UID_ANNOTATION } from '../../src/core/object.ts';
-import { type Desired, plan, type Step, type WriteStep } from '../../src/core/plan.ts';
+import { type Desired, type PlanStep, plan, type WriteStep } from '../../src/core/plan/plan.ts';
 import { formatCertificates } from '../../src/pki/certificate.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
@@ -87,7 +87,7 @@ function merge(before: unknown, after: unknown): unknown {
   return { ...base, ...Object.fromEntries(entries) };
 }
 
-const writes = (steps: readonly Step[]) =>
+const writes = (steps: readonly PlanStep[]) =>
   steps.filter((step): step is WriteStep => step.action === 'create' || step.action === 'apply');
 
 test('after a plan is carried out the next one is empty', () => {

@@ -1,18 +1,18 @@
 import { adapters } from '../../adapters/index.ts';
-import { Agent, type Wishes } from '../../src/agent/agent.ts';
-import { customResources } from '../../src/agent/controller.ts';
-import { alone, type Leadership } from '../../src/agent/leadership.ts';
-import { LogSink } from '../../src/agent/log-sink.ts';
-import type { Report } from '../../src/agent/report.ts';
-import type { Sink } from '../../src/agent/reporter.ts';
-import { StatusBoard } from '../../src/agent/status-board.ts';
-import { StatusWriter } from '../../src/agent/status-writer.ts';
-import { customResourceDefinition } from '../../src/config/crd.ts';
-import type { MeshCertificate } from '../../src/config/mesh-certificate.ts';
+import { Agent, type CertificateSource } from '../../src/agent/agent.ts';
+import { alone, type Leadership } from '../../src/agent/election/leadership.ts';
+import { StatusBoard } from '../../src/agent/report/board.ts';
+import { LogSink } from '../../src/agent/report/log-sink.ts';
+import type { Report } from '../../src/agent/report/report.ts';
+import type { Sink } from '../../src/agent/report/reporter.ts';
+import { StatusWriter } from '../../src/agent/report/status-writer.ts';
+import { customResources } from '../../src/agent/source/custom-resources.ts';
+import { customResourceDefinition } from '../../src/config/schema/crd.ts';
+import type { MeshCertificate } from '../../src/config/schema/mesh-certificate.ts';
 import { validateObject } from '../../src/config/validate.ts';
 import type { KubeObject } from '../../src/core/object.ts';
-import type { Preflight } from '../../src/core/preflight.ts';
 import type { PublicationStatus } from '../../src/core/status.ts';
+import type { Preflight } from '../../src/core/verify/preflight.ts';
 import { type Publication, readPublication } from '../../src/gateway/publication.ts';
 import type { Kube } from '../../src/kube/api.ts';
 import { connect } from '../../src/kube/client.ts';
@@ -109,7 +109,7 @@ export class AgentWorld implements AsyncDisposable {
       seen: (...told) => writer.seen(...told),
       forget: (...told) => writer.forget(...told),
     };
-    const wishes: Wishes = (signal) => {
+    const wishes: CertificateSource = (signal) => {
       const options = { kube, adapters: [mesh.adapter], clock, random, log, leads: () => true, onError: () => {} };
       return customResources(options, signal);
     };
@@ -128,7 +128,7 @@ export class AgentWorld implements AsyncDisposable {
     });
   }
 
-  #run(sinks: readonly Sink[], wishes: Wishes, dryRun = false): void {
+  #run(sinks: readonly Sink[], wishes: CertificateSource, dryRun = false): void {
     this.#stop = new AbortController();
     this.board = new StatusBoard();
     const kube = connect({ kubeconfigText: this.api.kubeconfig(), userAgent: 'meshcert', clock: this.clock });
@@ -136,7 +136,7 @@ export class AgentWorld implements AsyncDisposable {
     this.agent = new Agent({
       kube,
       adapters: [this.mesh.adapter],
-      wishes,
+      certificates: wishes,
       leadership: this.#leadership,
       sinks: [this.board, new LogSink(log, this.clock), ...sinks],
       clock: this.clock,

@@ -1,10 +1,13 @@
+import { systemClock } from '../../src/async/clock.ts';
 import type { Checking } from '../../src/mesh/adapter.ts';
-import { systemClock } from '../../src/mesh/clock.ts';
-import { type Check, Examiner, type ExaminerOptions } from '../../src/mesh/examiner.ts';
+import { type ExaminedCheck, Examiner, type ExaminerOptions } from '../../src/mesh/examiner.ts';
 
 /** What an adapter tells doctor about its mesh. */
-export async function examined(opened: Checking, options: Partial<ExaminerOptions> = {}): Promise<readonly Check[]> {
-  const checks: Check[] = [];
+export async function examined(
+  opened: Checking,
+  options: Partial<ExaminerOptions> = {},
+): Promise<readonly ExaminedCheck[]> {
+  const checks: ExaminedCheck[] = [];
   await opened.check(
     new Examiner({
       clock: systemClock,
@@ -19,4 +22,5 @@ export async function examined(opened: Checking, options: Partial<ExaminerOption
   return checks;
 }
 
-export const brief = (checks: readonly Check[]): string[] => checks.map(({ code, state }) => `${code} ${state}`);
+export const brief = (checks: readonly ExaminedCheck[]): string[] =>
+  checks.map(({ code, state }) => `${code} ${state}`);

@@ -1,4 +1,4 @@
-import { type Clock, sleepOn } from '../../src/mesh/clock.ts';
+import { type Clock, sleepOn } from '../../src/async/clock.ts';
 
 interface Sleeper {
   readonly at: number;

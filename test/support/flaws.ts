@@ -1,5 +1,5 @@
-import type { VerifyCode } from '../../src/core/verify.ts';
-import { context, oid, seq, utf8 } from '../../src/pki/der.ts';
+import type { VerifyCode } from '../../src/core/verify/verify.ts';
+import { context, oid, seq, utf8 } from '../../src/pki/der/der.ts';
 import type { CaOptions, SandboxCa } from '../../src/sandbox/ca.ts';
 import { SERVER_AUTH } from '../../src/sandbox/ca.ts';
 import { extension, nameConstraints } from '../../src/sandbox/x509.ts';

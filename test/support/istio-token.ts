@@ -1,5 +1,5 @@
 import type { Caller } from '../../adapters/istio/sandbox/ca-service.ts';
-import { readClaims } from '../../src/mesh/claims.ts';
+import { readClaims } from '../../src/mesh/input/claims.ts';
 
 export interface TokenFields extends Caller {
   readonly audience?: string;

@@ -1,9 +1,9 @@
 import { adapters } from '../../adapters/index.ts';
 import { sandboxes } from '../../adapters/sandboxes.ts';
 import { Agent } from '../../src/agent/agent.ts';
-import { customResources } from '../../src/agent/controller.ts';
-import { alone } from '../../src/agent/leadership.ts';
-import { StatusWriter } from '../../src/agent/status-writer.ts';
+import { alone } from '../../src/agent/election/leadership.ts';
+import { StatusWriter } from '../../src/agent/report/status-writer.ts';
+import { customResources } from '../../src/agent/source/custom-resources.ts';
 import type { KubeObject } from '../../src/core/object.ts';
 import type { Kube } from '../../src/kube/api.ts';
 import { connect } from '../../src/kube/client.ts';
@@ -50,7 +50,7 @@ export class OnboardWorld implements AsyncDisposable {
     const agent = new Agent({
       kube,
       adapters,
-      wishes: (until) =>
+      certificates: (until) =>
         customResources(
           { kube, adapters, clock, random, log, namespaces: ['emissary'], leads: () => true, onError: () => {} },
           until,

@@ -1,6 +1,6 @@
 import { duplexPair } from 'node:stream';
 import { connect, createSecureContext, createServer, type SecureContext, type TLSSocket } from 'node:tls';
-import type { Pair } from '../../src/core/verify.ts';
+import type { Pair } from '../../src/core/verify/verify.ts';
 import { type Certificate, formatCertificates } from '../../src/pki/certificate.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
 

@@ -1,7 +1,18 @@
 import { generateKeyPairSync } from 'node:crypto';
-import type { Pair, VerifyCode } from '../../src/core/verify.ts';
+import type { Pair, VerifyCode } from '../../src/core/verify/verify.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
-import { bitString, children, context, explicit, int, nullValue, oid, readTlv, seq, set } from '../../src/pki/der.ts';
+import {
+  bitString,
+  children,
+  context,
+  explicit,
+  int,
+  nullValue,
+  oid,
+  readTlv,
+  seq,
+  set,
+} from '../../src/pki/der/der.ts';
 import { OID } from '../../src/pki/extensions.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
 import { type CaOptions, CLIENT_AUTH, type LeafOptions, SandboxCa, SERVER_AUTH } from '../../src/sandbox/ca.ts';

@@ -1,9 +1,9 @@
 import { inspect } from 'node:util';
+import { type Clock, sleepOn } from '../../src/async/clock.ts';
+import { once } from '../../src/async/once.ts';
+import { Trigger } from '../../src/async/trigger.ts';
 import type { ConfigMapRef, Host, TokenRequest } from '../../src/mesh/adapter.ts';
-import { type Clock, sleepOn } from '../../src/mesh/clock.ts';
 import type { Log } from '../../src/mesh/log.ts';
-import { once } from '../../src/mesh/once.ts';
-import { Trigger } from '../../src/mesh/trigger.ts';
 
 type Data = Readonly<Record<string, string>>;
 

@@ -1,4 +1,4 @@
-import { type Clock, sleepOn, systemClock } from '../../src/mesh/clock.ts';
+import { type Clock, sleepOn, systemClock } from '../../src/async/clock.ts';
 
 /** Real time, so many times faster: for waits that a protocol prescribes and a test cannot sit out. */
 export class ScaledClock implements Clock {

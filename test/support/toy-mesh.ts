@@ -1,8 +1,8 @@
 import { z } from 'zod';
+import { Trigger } from '../../src/async/trigger.ts';
 import type { Adapter, Issuer } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
-import { Trigger } from '../../src/mesh/trigger.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
 import type { LeafOptions, SandboxCa } from '../../src/sandbox/ca.ts';
 

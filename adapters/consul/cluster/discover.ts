@@ -1,6 +1,6 @@
 import type { ClusterObjects, Discover, Installation } from '../../../src/mesh/cluster.ts';
+import { KUBERNETES_AUDIENCE } from '../../../src/mesh/input/token.ts';
 import { fields, type KubeObject, type ObjectRef, text } from '../../../src/mesh/kube-object.ts';
-import { KUBERNETES_AUDIENCE } from '../../../src/mesh/token.ts';
 import { containersOf, labelsOf, versionOf } from '../../../src/mesh/workload.ts';
 
 /** The servers of a Consul that consul-k8s installed. */

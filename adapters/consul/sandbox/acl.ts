@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import type { Clock } from '../../../src/mesh/clock.ts';
+import type { Clock } from '../../../src/async/clock.ts';
 import { refusals } from './refusal.ts';
 
 export interface AuthMethod {

@@ -1,5 +1,5 @@
 import { createHash, type KeyObject } from 'node:crypto';
-import type { Clock } from '../../../src/mesh/clock.ts';
+import type { Clock } from '../../../src/async/clock.ts';
 import { type Certificate, formatCertificates } from '../../../src/pki/certificate.ts';
 import { SandboxCa } from '../../../src/sandbox/ca.ts';
 
@@ -14,7 +14,7 @@ export interface ConnectRoot {
   readonly intermediates: readonly Certificate[];
 }
 
-interface Entry {
+interface RootEntry {
   readonly ca: SandboxCa;
   readonly crossSigned: readonly Certificate[];
   signing: SandboxCa;
@@ -35,7 +35,7 @@ export class ConnectCa {
   readonly trustDomain: string;
   leafLifetimeMs: number;
   readonly #options: ConnectCaOptions;
-  #entries: Entry[] = [];
+  #entries: RootEntry[] = [];
   #made = 0;
 
   constructor(options: ConnectCaOptions) {

@@ -1,8 +1,8 @@
 import { createServer, type Server } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
+import { type Clock, systemClock } from '../../../src/async/clock.ts';
 import { type RunningServer, serve } from '../../../src/grpc/server.ts';
-import { type Clock, systemClock } from '../../../src/mesh/clock.ts';
 import type { Identity } from '../../../src/mesh/identity.ts';
 import { type Certificate, formatCertificates } from '../../../src/pki/certificate.ts';
 import { PrivateKey } from '../../../src/pki/key.ts';

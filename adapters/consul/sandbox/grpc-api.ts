@@ -1,5 +1,5 @@
 import type { CallContext, ServerStream, Services } from '../../../src/grpc/server.ts';
-import { Refusal } from './refusal.ts';
+import { ConsulRefusal } from './refusal.ts';
 import type { ConsulState } from './state.ts';
 
 /** Long enough to sleep on: the pulse wakes earlier. */
@@ -14,7 +14,7 @@ export function grpcServices(state: ConsulState, calls: string[]): Services {
       try {
         return work(request, tokenOf(context));
       } catch (error) {
-        throw error instanceof Refusal ? error.asGrpc() : error;
+        throw error instanceof ConsulRefusal ? error.asGrpc() : error;
       }
     };
 
@@ -26,7 +26,7 @@ export function grpcServices(state: ConsulState, calls: string[]): Services {
           try {
             await watchRoots(state, stream);
           } catch (error) {
-            throw error instanceof Refusal ? error.asGrpc() : error;
+            throw error instanceof ConsulRefusal ? error.asGrpc() : error;
           }
         },
       },

@@ -2,7 +2,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { AclToken } from './acl.ts';
 import { colons } from './connect-ca.ts';
 import { LeafCache } from './leaf-cache.ts';
-import { Refusal, refusals } from './refusal.ts';
+import { ConsulRefusal, refusals } from './refusal.ts';
 import type { ConsulState } from './state.ts';
 
 const LEAF = '/v1/agent/connect/ca/leaf/';
@@ -49,7 +49,7 @@ export class HttpApi {
       if (reply.index !== undefined) response.setHeader('x-consul-index', `${reply.index}`);
       response.end(toJson(reply.body));
     } catch (error) {
-      const status = error instanceof Refusal ? error.http : 500;
+      const status = error instanceof ConsulRefusal ? error.http : 500;
       response.writeHead(status, { 'content-type': 'text/plain; charset=utf-8' });
       response.end(error instanceof Error ? error.message : String(error));
     }
@@ -82,7 +82,7 @@ export class HttpApi {
       return { body: true };
     }
     if (pathname === '/v1/acl/token/self') return { body: describe(this.#state.acl.self(token)) };
-    throw new Refusal(404, 12, `Invalid URL path: not a recognized HTTP API endpoint: ${pathname}`);
+    throw new ConsulRefusal(404, 12, `Invalid URL path: not a recognized HTTP API endpoint: ${pathname}`);
   }
 
   #login(body: string): object {
@@ -114,7 +114,7 @@ export class HttpApi {
     query: URLSearchParams,
     signal: AbortSignal,
   ): Promise<Reply> {
-    if (service === '') throw new Refusal(500, 2, 'URI must be either service, agent, server, or kind');
+    if (service === '') throw new ConsulRefusal(500, 2, 'URI must be either service, agent, server, or kind');
     const waitMs = readWait(query, WAIT_MS.leaf);
     const found = await this.#leaves.get({ service, datacenter, token, index: readIndex(query), waitMs }, signal);
     return {

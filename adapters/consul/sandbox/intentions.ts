@@ -1,17 +1,17 @@
-type Verdict = 'allow' | 'deny';
+type IntentionAction = 'allow' | 'deny';
 
 /** Who may call whom, as sidecars enforce it: by trust domain, namespace and service of the caller, not datacenter. */
 export class Intentions {
-  readonly #fallback: Verdict;
+  readonly #fallback: IntentionAction;
   readonly #trustDomain: () => string;
-  readonly #rules = new Map<string, Verdict>();
+  readonly #rules = new Map<string, IntentionAction>();
 
-  constructor(fallback: Verdict, trustDomain: () => string) {
+  constructor(fallback: IntentionAction, trustDomain: () => string) {
     this.#fallback = fallback;
     this.#trustDomain = trustDomain;
   }
 
-  set(source: string, destination: string, verdict: Verdict): void {
+  set(source: string, destination: string, verdict: IntentionAction): void {
     this.#rules.set(`${source} ${destination}`, verdict);
   }
 

@@ -1,5 +1,5 @@
 import { createPublicKey, verify } from 'node:crypto';
-import type { Clock } from '../../../src/mesh/clock.ts';
+import type { Clock } from '../../../src/async/clock.ts';
 import type { AuthMethod } from './acl.ts';
 
 export interface JwtMethodOptions {

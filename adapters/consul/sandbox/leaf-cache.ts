@@ -1,8 +1,8 @@
 import { createCsr } from '../../../src/pki/csr.ts';
+import { formatPem } from '../../../src/pki/der/pem.ts';
 import { PrivateKey } from '../../../src/pki/key.ts';
-import { formatPem } from '../../../src/pki/pem.ts';
 import type { ConnectCa } from './connect-ca.ts';
-import { Refusal } from './refusal.ts';
+import { ConsulRefusal } from './refusal.ts';
 import type { ConsulState } from './state.ts';
 
 /** Consul's own numbers: a random point of life to renew at, and the spread after a change of the CA. */
@@ -18,7 +18,7 @@ export interface CachedLeaf extends ReturnType<ConnectCa['sign']> {
   readonly softExpiry: number;
 }
 
-interface Entry {
+interface LeafEntry {
   leaf: CachedLeaf;
   /** Drawn when a change of the CA was noticed. */
   spreadAt: number | undefined;
@@ -38,7 +38,7 @@ export interface LeafQuery {
 /** The leaf manager of an agent: makes keys, caches leaves by service whoever asks, renews them by its own window. */
 export class LeafCache {
   readonly #state: ConsulState;
-  readonly #entries = new Map<string, Entry>();
+  readonly #entries = new Map<string, LeafEntry>();
   #generation = 0;
 
   constructor(state: ConsulState) {
@@ -66,7 +66,7 @@ export class LeafCache {
     this.#state.changed.fire();
   }
 
-  #entry(query: LeafQuery): Entry {
+  #entry(query: LeafQuery): LeafEntry {
     if (this.#generation !== this.#state.generation) {
       this.#entries.clear();
       this.#generation = this.#state.generation;
@@ -81,7 +81,7 @@ export class LeafCache {
   }
 
   /** Without an index a change of the CA is acted on at once; otherwise at a random moment of the spread. */
-  #dueAt(entry: Entry, atOnce: boolean): number {
+  #dueAt(entry: LeafEntry, atOnce: boolean): number {
     const { clock, random, ca } = this.#state;
     const signing = ca.roots()[0]?.signingKeyId.replaceAll(':', '');
     const outdated = entry.leaf.leaf.authorityKeyId !== signing;
@@ -92,13 +92,13 @@ export class LeafCache {
   }
 
   /** False when the limit on signing keeps the old leaf for one more window. */
-  #renew(query: LeafQuery, entry: Entry): boolean {
+  #renew(query: LeafQuery, entry: LeafEntry): boolean {
     try {
       entry.leaf = this.#make(query);
       entry.spreadAt = undefined;
       return true;
     } catch (error) {
-      if (!(error instanceof Refusal) || error.http !== 429) throw error;
+      if (!(error instanceof ConsulRefusal) || error.http !== 429) throw error;
       const { clock, random } = this.#state;
       entry.notBefore = clock.now() + SPREAD_MS * (1 + random());
       return false;

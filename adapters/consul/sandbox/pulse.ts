@@ -1,4 +1,4 @@
-import type { Clock } from '../../../src/mesh/clock.ts';
+import type { Clock } from '../../../src/async/clock.ts';
 
 /** Wakes everybody who waits at the moment it is fired. */
 export class Pulse {

@@ -1,11 +1,11 @@
 import { randomUUID } from 'node:crypto';
-import type { Clock } from '../../../src/mesh/clock.ts';
+import type { Clock } from '../../../src/async/clock.ts';
 import { parseSpiffeId } from '../../../src/pki/spiffe.ts';
 import { readCsr } from '../../../src/sandbox/csr.ts';
 import { Acl } from './acl.ts';
 import { ConnectCa } from './connect-ca.ts';
 import { Pulse } from './pulse.ts';
-import { Refusal, refusals } from './refusal.ts';
+import { ConsulRefusal, refusals } from './refusal.ts';
 
 export interface StateOptions {
   readonly clock: Clock;
@@ -117,7 +117,7 @@ function readRequest(pem: string) {
   try {
     return readCsr(pem);
   } catch (error) {
-    if (error instanceof Refusal) throw error;
+    if (error instanceof ConsulRefusal) throw error;
     throw refusals.badCsr(`failed to parse CSR: ${error instanceof Error ? error.message : String(error)}`);
   }
 }

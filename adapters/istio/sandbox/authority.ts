@@ -1,5 +1,5 @@
 import type { KeyObject } from 'node:crypto';
-import type { Clock } from '../../../src/mesh/clock.ts';
+import type { Clock } from '../../../src/async/clock.ts';
 import type { Identity } from '../../../src/mesh/identity.ts';
 import { type Certificate, formatCertificates } from '../../../src/pki/certificate.ts';
 import { PrivateKey } from '../../../src/pki/key.ts';
@@ -8,7 +8,7 @@ import { SandboxCa } from '../../../src/sandbox/ca.ts';
 /** istiod's own root signs; a plug-in intermediate does; the same with the root also among the intermediates. */
 export type Layout = 'self-signed' | 'plug-in' | 'plug-in-with-root';
 
-export interface AuthorityOptions {
+export interface IstioAuthorityOptions {
   readonly clock: Clock;
   readonly layout: Layout;
   readonly leafLifetimeMs: number;
@@ -19,15 +19,15 @@ export interface AuthorityOptions {
 const BACKDATED_MS = 120_000;
 
 /** Istio's certificate authority: what signs, and the roots that it names. */
-export class Authority {
+export class IstioAuthority {
   leafLifetimeMs: number;
-  readonly #options: AuthorityOptions;
+  readonly #options: IstioAuthorityOptions;
   #root: SandboxCa;
   #signer: SandboxCa;
   #named: readonly Certificate[];
   #next: SandboxCa | undefined;
 
-  constructor(options: AuthorityOptions) {
+  constructor(options: IstioAuthorityOptions) {
     this.#options = options;
     this.leafLifetimeMs = options.leafLifetimeMs;
     this.#root = this.#newRoot();

@@ -1,11 +1,11 @@
+import type { Clock } from '../../../src/async/clock.ts';
 import { GrpcError, grpcStatus } from '../../../src/grpc/error.ts';
 import type { CallContext } from '../../../src/grpc/server.ts';
-import type { Clock } from '../../../src/mesh/clock.ts';
 import { Certificate } from '../../../src/pki/certificate.ts';
 import { PrivateKey } from '../../../src/pki/key.ts';
 import { SandboxCa } from '../../../src/sandbox/ca.ts';
 import { type Csr, readCsr } from '../../../src/sandbox/csr.ts';
-import type { Authority } from './authority.ts';
+import type { IstioAuthority } from './authority.ts';
 
 export interface Caller {
   readonly namespace: string;
@@ -29,7 +29,7 @@ export type CaFault =
 
 export interface CaServiceOptions {
   readonly clock: Clock;
-  readonly authority: Authority;
+  readonly authority: IstioAuthority;
   readonly trustDomain: string;
   readonly clusterId: string;
   readonly authenticate: Authenticate;
@@ -38,7 +38,7 @@ export interface CaServiceOptions {
   readonly maxLifetimeMs: number;
 }
 
-interface Request {
+interface CsrRequest {
   readonly csr: string;
   readonly validity_duration: string;
 }
@@ -63,7 +63,7 @@ export class CaService {
     CreateCertificate: { unary: (request: never, context: CallContext) => this.#create(request, context) },
   };
 
-  async #create(request: Request, context: CallContext): Promise<object> {
+  async #create(request: CsrRequest, context: CallContext): Promise<object> {
     this.requests++;
     const { fault } = this;
     if (fault === 'silent') await new Promise((resolve) => context.signal.addEventListener('abort', resolve));

@@ -1,9 +1,9 @@
+import { type Clock, systemClock } from '../../../src/async/clock.ts';
 import { type RunningServer, serve } from '../../../src/grpc/server.ts';
-import { type Clock, systemClock } from '../../../src/mesh/clock.ts';
 import type { Identity } from '../../../src/mesh/identity.ts';
 import { type Certificate, formatCertificates } from '../../../src/pki/certificate.ts';
 import type { SandboxCa } from '../../../src/sandbox/ca.ts';
-import { Authority, type Layout } from './authority.ts';
+import { IstioAuthority, type Layout } from './authority.ts';
 import { type Authenticate, type CaFault, CaService } from './ca-service.ts';
 import { PilotAgent } from './pilot-agent.ts';
 import { SpireAgent } from './spire-agent.ts';
@@ -47,7 +47,7 @@ export class Istio {
   readonly serverName = ISTIOD_NAME;
   readonly #clock: Clock;
   readonly #random: () => number;
-  readonly #authority: Authority;
+  readonly #authority: IstioAuthority;
   readonly #service: CaService;
   readonly #publishRoots: (pem: string) => Promise<void> | void;
   readonly #agents = new Set<PilotAgent | SpireAgent>();
@@ -61,7 +61,7 @@ export class Istio {
     this.#clock = clock;
     this.#random = random;
     this.#publishRoots = options.publishRoots ?? (() => {});
-    this.#authority = new Authority({ clock, layout, leafLifetimeMs, rootLifetimeMs });
+    this.#authority = new IstioAuthority({ clock, layout, leafLifetimeMs, rootLifetimeMs });
     this.#service = new CaService({
       clock,
       authority: this.#authority,

@@ -7,8 +7,8 @@ import {
   GATEWAY_ACCOUNT,
   GATEWAY_NAMESPACE,
   type MeshSetup,
+  MeshWorkload,
   WORKLOAD,
-  Workload,
 } from '../../../src/sandbox/mesh.ts';
 import { startUpstream } from '../../../src/sandbox/upstream.ts';
 import type { Caller } from './ca-service.ts';
@@ -32,7 +32,7 @@ export async function istioMesh({ api, kube, ...setup }: MeshSetup): Promise<Clu
   });
   const id = istio.idOf(appsOf('istio'), WORKLOAD);
   const gatewayId = istio.idOf(GATEWAY_NAMESPACE, GATEWAY_ACCOUNT);
-  const sidecar = new Workload(setup.clock, () => ({ identity: istio.issueServer(id), more: istio.roots() }));
+  const sidecar = new MeshWorkload(setup.clock, () => ({ identity: istio.issueServer(id), more: istio.roots() }));
   const upstream = await startUpstream({
     identity: () => sidecar.now.identity,
     trust: () => sidecar.now.more,

@@ -1,16 +1,16 @@
 import { randomUUID } from 'node:crypto';
 import { existsSync, unlinkSync } from 'node:fs';
+import type { Clock } from '../../../src/async/clock.ts';
 import { GrpcError, grpcStatus } from '../../../src/grpc/error.ts';
 import { type RunningServer, type ServerStream, serve } from '../../../src/grpc/server.ts';
-import type { Clock } from '../../../src/mesh/clock.ts';
 import type { Identity } from '../../../src/mesh/identity.ts';
 import { leafOf } from '../../../src/mesh/identity.ts';
 import {
   certificateResource,
   type DiscoveryRequest,
-  type Resource,
   rootsResource,
   SDS_SERVICE,
+  type SdsResource,
   SECRET_TYPE,
 } from './sds-wire.ts';
 
@@ -46,7 +46,7 @@ export class PilotAgent {
   #cancel: () => void = () => {};
   #stopped = false;
   /** Rewrites a resource before it is sent: where tests spoil one. */
-  spoil: ((name: string, resource: Resource) => Resource) | undefined;
+  spoil: ((name: string, resource: SdsResource) => SdsResource) | undefined;
   /** On: rotation comes and nothing is pushed. */
   mute = false;
   /** error_detail messages received. */
@@ -170,7 +170,7 @@ export class PilotAgent {
   }
 
   #send(subscriber: Subscriber, names: readonly string[]): void {
-    const resources: Resource[] = [];
+    const resources: SdsResource[] = [];
     for (const name of names) {
       try {
         const resource = this.#generate(name);
@@ -188,7 +188,7 @@ export class PilotAgent {
   }
 
   /** A name that nobody knows gets the workload's certificate, and is never pushed again. */
-  #generate(name: string): Resource {
+  #generate(name: string): SdsResource {
     const known = this.#cached;
     const identity = known ?? this.#options.request();
     if (!known) {

@@ -19,28 +19,28 @@ interface Metadata {
   readonly fields: Readonly<Record<string, { readonly kind?: string; readonly boolValue?: boolean } | undefined>>;
 }
 
-export interface Resource {
+export interface SdsResource {
   readonly type_url: string;
   readonly value: Buffer;
 }
 
 const inline = (pem: string) => ({ inline_bytes: Buffer.from(pem) });
 
-export function secretResource(secret: object): Resource {
+export function secretResource(secret: object): SdsResource {
   return { type_url: SECRET_TYPE, value: messageType(`${TLS}.Secret`).encode(secret) };
 }
 
-export function certificateResource(name: string, chain: readonly Certificate[], keyPem: string): Resource {
+export function certificateResource(name: string, chain: readonly Certificate[], keyPem: string): SdsResource {
   const certificate_chain = inline(formatCertificates(chain));
   return secretResource({ name, tls_certificate: { certificate_chain, private_key: inline(keyPem) } });
 }
 
-export function rootsResource(name: string, roots: readonly Certificate[]): Resource {
+export function rootsResource(name: string, roots: readonly Certificate[]): SdsResource {
   return secretResource({ name, validation_context: { trusted_ca: inline(formatCertificates(roots)) } });
 }
 
 /** SPIRE's default: a validator of Envoy that holds one bundle for each trust domain. */
-export function validatorResource(name: string, bundles: ReadonlyMap<string, readonly Certificate[]>): Resource {
+export function validatorResource(name: string, bundles: ReadonlyMap<string, readonly Certificate[]>): SdsResource {
   const type = `${TLS}.SPIFFECertValidatorConfig`;
   const trust_domains = [...bundles].map(([domain, roots]) => ({
     name: domain,

@@ -1,14 +1,14 @@
 import { randomBytes } from 'node:crypto';
+import type { Clock } from '../../../src/async/clock.ts';
 import { GrpcError, grpcStatus } from '../../../src/grpc/error.ts';
 import { type RunningServer, type ServerStream, serve } from '../../../src/grpc/server.ts';
-import type { Clock } from '../../../src/mesh/clock.ts';
 import { type Identity, leafOf } from '../../../src/mesh/identity.ts';
 import {
   certificateResource,
   type DiscoveryRequest,
-  type Resource,
   rootsResource,
   SDS_SERVICE,
+  type SdsResource,
   SECRET_TYPE,
   validatorResource,
 } from './sds-wire.ts';
@@ -136,7 +136,7 @@ export class SpireAgent {
   }
 
   /** No names at all means everything. */
-  #resources(names: readonly string[], plainRoots: boolean): Resource[] {
+  #resources(names: readonly string[], plainRoots: boolean): SdsResource[] {
     const wanted = names.length === 0 ? [this.#options.id, 'ROOTCA'] : names;
     const { chain, roots, key } = this.#identity;
     return wanted.map((name) => {

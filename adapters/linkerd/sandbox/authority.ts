@@ -1,11 +1,11 @@
 import type { KeyObject } from 'node:crypto';
-import type { Clock } from '../../../src/mesh/clock.ts';
+import type { Clock } from '../../../src/async/clock.ts';
 import type { Certificate } from '../../../src/pki/certificate.ts';
 import { findPath } from '../../../src/pki/chain.ts';
 import type { PrivateKey } from '../../../src/pki/key.ts';
 import { SandboxCa } from '../../../src/sandbox/ca.ts';
 
-export interface AuthorityOptions {
+export interface LinkerdAuthorityOptions {
   readonly clock: Clock;
   readonly trustDomain: string;
   readonly leafLifetimeMs: number;
@@ -17,7 +17,7 @@ export interface AuthorityOptions {
 const YEAR = 365 * 86_400_000;
 
 /** Trust anchors and the issuer below one of them: what an operator of Linkerd keeps outside of it. */
-export class Authority {
+export class LinkerdAuthority {
   leafLifetimeMs: number;
   skewMs: number;
   /** An operator may have put the root into the issuer's file, beside what belongs there; then it is handed out too. */
@@ -26,12 +26,12 @@ export class Authority {
   isPluggedIn = false;
   /** What the ConfigMap holds. */
   bundle: readonly Certificate[];
-  readonly #options: AuthorityOptions;
+  readonly #options: LinkerdAuthorityOptions;
   #root: SandboxCa;
   #issuer: SandboxCa | undefined;
   #serial = 0n;
 
-  constructor(options: AuthorityOptions) {
+  constructor(options: LinkerdAuthorityOptions) {
     this.#options = options;
     this.leafLifetimeMs = options.leafLifetimeMs;
     this.skewMs = options.skewMs;

@@ -2,7 +2,7 @@ import { GrpcError, grpcStatus } from '../../../src/grpc/error.ts';
 import type { Handler } from '../../../src/grpc/server.ts';
 import type { Certificate } from '../../../src/pki/certificate.ts';
 import { type Csr, readCsr } from '../../../src/sandbox/csr.ts';
-import type { Authority } from './authority.ts';
+import type { LinkerdAuthority } from './authority.ts';
 import { ownerOf, type TokenReviewer } from './token-review.ts';
 
 interface CertifyRequest {
@@ -12,7 +12,7 @@ interface CertifyRequest {
 }
 
 export interface IdentityServiceOptions {
-  readonly authority: Authority;
+  readonly authority: LinkerdAuthority;
   /** Read once when the process started. */
   readonly anchors: () => readonly Certificate[];
   readonly nameOf: (account: { kind: string; namespace: string; name: string }) => string;

@@ -1,12 +1,12 @@
+import { type Clock, systemClock } from '../../../src/async/clock.ts';
 import type { KubeObject } from '../../../src/core/object.ts';
 import { serve } from '../../../src/grpc/server.ts';
 import type { Kube } from '../../../src/kube/api.ts';
-import { type Clock, systemClock } from '../../../src/mesh/clock.ts';
 import { type Identity, leafOf } from '../../../src/mesh/identity.ts';
 import type { Certificate } from '../../../src/pki/certificate.ts';
 import { PrivateKey } from '../../../src/pki/key.ts';
 import type { SandboxCa } from '../../../src/sandbox/ca.ts';
-import { Authority } from './authority.ts';
+import { LinkerdAuthority } from './authority.ts';
 import { certifyHandler } from './identity.ts';
 import { controlPlaneObjects, type ServiceWish, serviceObjects } from './objects.ts';
 import { Pod, type PodOptions, refreshAt } from './pod.ts';
@@ -45,7 +45,7 @@ export class Linkerd {
   /** Identities for which certificates were issued over gRPC, in order. */
   readonly issued: string[] = [];
   readonly #clock: Clock;
-  readonly #authority: Authority;
+  readonly #authority: LinkerdAuthority;
   readonly #pods = new Set<Pod>();
   #review: TokenReviewer;
   #anchors: readonly Certificate[];
@@ -64,7 +64,7 @@ export class Linkerd {
     this.clusterDomain = options.clusterDomain ?? 'cluster.local';
     this.#clock = options.clock ?? systemClock;
     this.#review = options.review ?? reviewClaims;
-    this.#authority = new Authority({
+    this.#authority = new LinkerdAuthority({
       clock: this.#clock,
       trustDomain: this.trustDomain,
       leafLifetimeMs: options.leafLifetimeMs ?? DAY,

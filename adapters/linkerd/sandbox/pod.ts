@@ -1,20 +1,20 @@
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
-import type { Clock } from '../../../src/mesh/clock.ts';
+import type { Clock } from '../../../src/async/clock.ts';
 import { type Identity, leafOf } from '../../../src/mesh/identity.ts';
 import type { Certificate } from '../../../src/pki/certificate.ts';
 import { findPath } from '../../../src/pki/chain.ts';
 import { type InboundProxy, listen, type PortKind, pipeTo, startProxy } from './proxy.ts';
 
 /** Who may call: Linkerd's default policies, or an AuthorizationPolicy that names identities. */
-export type Policy = 'all-unauthenticated' | 'all-authenticated' | { readonly identities: readonly string[] };
+export type PodPolicy = 'all-unauthenticated' | 'all-authenticated' | { readonly identities: readonly string[] };
 
 export interface PodOptions {
   readonly name: string;
   readonly namespace: string;
   readonly serviceAccount: string;
   /** Default `all-unauthenticated`, the chart's. */
-  readonly policy?: Policy;
+  readonly policy?: PodPolicy;
   /** Without a proxy, its port speaks plaintext. Default true. */
   readonly meshed?: boolean;
   /** Of its port. Default `ordinary`. */

@@ -64,9 +64,9 @@ export function sandboxToken(
 }
 
 /** `wrong`: not a ServiceAccount's token, or none at all. `denied`: reviewed, and not authenticated. */
-export type Owner = { readonly account: TokenAccount } | { readonly wrong: string } | { readonly denied: string };
+export type TokenOwner = { readonly account: TokenAccount } | { readonly wrong: string } | { readonly denied: string };
 
-export async function ownerOf(token: string, review: TokenReviewer): Promise<Owner> {
+export async function ownerOf(token: string, review: TokenReviewer): Promise<TokenOwner> {
   let status = await review(token, [IDENTITY_AUDIENCE]);
   if (status.error?.includes('token audiences')) status = await review(token, []);
   if (status.error) return { wrong: status.error };

@@ -1,7 +1,7 @@
-import { diagnosticsUrl } from '../../agent/live-answer.ts';
+import { diagnosticsUrl } from '../../agent/live/answer.ts';
 import { LOG_LEVELS } from '../../telemetry/level.ts';
-import { declare } from '../command.ts';
-import { bool, choice, duration, integer, list, many, parsed, text, texts, type Values } from '../flags.ts';
+import { declare } from '../declare/command.ts';
+import { bool, choice, duration, integer, list, many, parsed, text, texts, type Values } from '../declare/flags.ts';
 
 const WHICH = 'Which MeshCertificates:';
 const ALLOWED = 'What MeshCertificates may use:';
@@ -115,7 +115,7 @@ export const agent = declare({
     '0  it was asked to stop, or with --once everything is published\n1  it failed, or could not read its kubeconfig or --config at the start\n2  wrong usage',
   run: async ({ flags }, io) => {
     (await import('../heap.ts')).keepHeapSmall();
-    return (await import('../agent.ts')).runAgent(flags, io);
+    return (await import('../run/agent.ts')).runAgent(flags, io);
   },
 });
 

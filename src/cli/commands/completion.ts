@@ -1,4 +1,4 @@
-import { declare, UsageError } from '../command.ts';
+import { declare, UsageError } from '../declare/command.ts';
 
 const SHELLS = ['bash', 'zsh', 'fish'] as const;
 
@@ -23,6 +23,6 @@ export const completion = declare({
   run: async ({ args }, io) => {
     const shell = SHELLS.find((known) => known === args[0]);
     if (!shell) throw new UsageError(`there is no completion for ${args[0]}; expected ${SHELLS.join(', ')}`);
-    return (await import('../completion.ts')).runCompletion(shell, io);
+    return (await import('../completion/completion.ts')).runCompletion(shell, io);
   },
 });

@@ -1,6 +1,6 @@
 import { MESH_NAMES } from '../../../adapters/sandboxes.ts';
-import { declare } from '../command.ts';
-import { bool, choices, duration, type Values } from '../flags.ts';
+import { declare } from '../declare/command.ts';
+import { bool, choices, duration, type Values } from '../declare/flags.ts';
 
 /** Below it, the two seconds that the agent keeps between Secrets and TLSContexts no longer fit into a renewal. */
 const SHORTEST_LEAF = '5s';
@@ -30,5 +30,5 @@ export const demo = declare({
     },
   ],
   exitCodes: '0  certificates rotated and no request failed\n1  otherwise\n2  wrong usage',
-  run: async ({ flags }, io) => (await import('../demo.ts')).runDemoCommand(flags, io),
+  run: async ({ flags }, io) => (await import('../demo/demo.ts')).runDemoCommand(flags, io),
 });

@@ -1,8 +1,8 @@
 import { FORMATS } from '../../doctor/report.ts';
 import { SEVERITIES } from '../../mesh/object-check.ts';
-import { CLUSTER_FLAGS } from '../cluster-flags.ts';
-import { declare } from '../command.ts';
-import { bool, choice, duration, text, texts, type Values } from '../flags.ts';
+import { CLUSTER_FLAGS } from '../declare/cluster-flags.ts';
+import { declare } from '../declare/command.ts';
+import { bool, choice, duration, text, texts, type Values } from '../declare/flags.ts';
 
 const flags = {
   filename: texts(
@@ -49,5 +49,5 @@ export const doctor = declare({
   exitCodes:
     '0  nothing at or above the severity of --fail-on was found\n' +
     '1  something was found, the API server does not answer, or a file is not YAML\n2  wrong usage',
-  run: async ({ flags }, io) => (await import('../doctor.ts')).runDoctor(flags, io),
+  run: async ({ flags }, io) => (await import('../run/doctor.ts')).runDoctor(flags, io),
 });

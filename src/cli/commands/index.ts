@@ -1,4 +1,4 @@
-import type { AnyCommand } from '../command.ts';
+import type { AnyCommand } from '../declare/command.ts';
 import { agent } from './agent.ts';
 import { completion } from './completion.ts';
 import { demo } from './demo.ts';

@@ -1,6 +1,6 @@
-import { CLUSTER_FLAGS } from '../cluster-flags.ts';
-import { declare } from '../command.ts';
-import { choice, duration, parsed, text, texts, type Values } from '../flags.ts';
+import { CLUSTER_FLAGS } from '../declare/cluster-flags.ts';
+import { declare } from '../declare/command.ts';
+import { choice, duration, parsed, text, texts, type Values } from '../declare/flags.ts';
 
 const flags = {
   filename: texts('-f, --filename <file>', 'PEM file, "-" for standard input').offers('files'),
@@ -56,7 +56,7 @@ export const inspect = declare({
     },
   ],
   exitCodes: '0  every check that was made passed\n1  a check failed, or there was nothing to read\n2  wrong usage',
-  run: async ({ flags, args }, io) => (await import('../inspect.ts')).runInspect(flags, args, io),
+  run: async ({ flags, args }, io) => (await import('../inspect/inspect.ts')).runInspect(flags, args, io),
 });
 
 function timeOf(text: string): number {

@@ -1,6 +1,6 @@
-import { CLUSTER_FLAGS } from '../cluster-flags.ts';
-import { declare } from '../command.ts';
-import { bool, choice, type Values } from '../flags.ts';
+import { CLUSTER_FLAGS } from '../declare/cluster-flags.ts';
+import { declare } from '../declare/command.ts';
+import { bool, choice, type Values } from '../declare/flags.ts';
 
 const flags = {
   yes: bool('-y, --yes', 'Do not ask'),
@@ -30,5 +30,5 @@ export const offboard = declare({
     { does: 'Show what would be done', line: 'meshcert offboard istio -n emissary --dry-run=client' },
     { does: 'Leave the mesh without a question', line: 'meshcert offboard istio -n emissary --yes' },
   ],
-  run: async ({ flags, args }, io) => (await import('../offboard.ts')).runOffboard(flags, args, io),
+  run: async ({ flags, args }, io) => (await import('../run/offboard.ts')).runOffboard(flags, args, io),
 });

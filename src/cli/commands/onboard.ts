@@ -1,7 +1,7 @@
-import { CLUSTER_FLAGS } from '../cluster-flags.ts';
-import { declare } from '../command.ts';
-import { bool, choice, duration, list, many, parsed, text, texts, type Values } from '../flags.ts';
-import { hostAndPort } from '../host-and-port.ts';
+import { CLUSTER_FLAGS } from '../declare/cluster-flags.ts';
+import { declare } from '../declare/command.ts';
+import { bool, choice, duration, list, many, parsed, text, texts, type Values } from '../declare/flags.ts';
+import { hostAndPort } from '../declare/host-and-port.ts';
 
 const FINDS = 'What it finds:';
 const DOES = 'What it does:';
@@ -48,7 +48,7 @@ export const onboard = declare({
     { does: 'Join the mesh, and run the agent', line: 'meshcert onboard --agent meshcert:0.1.0' },
     { does: 'Write the objects to a repository for GitOps', line: 'meshcert onboard -o yaml > meshcert.yaml' },
   ],
-  run: async ({ flags }, io) => (await import('../onboard.ts')).runOnboard(flags, io),
+  run: async ({ flags }, io) => (await import('../run/onboard.ts')).runOnboard(flags, io),
 });
 
 function connectTo(text: string): readonly [string, string] {

@@ -1,7 +1,7 @@
-import { CLUSTER_FLAGS } from '../cluster-flags.ts';
-import { declare } from '../command.ts';
-import { choice, parsed, text, type Values } from '../flags.ts';
-import { hostAndPort } from '../host-and-port.ts';
+import { CLUSTER_FLAGS } from '../declare/cluster-flags.ts';
+import { declare } from '../declare/command.ts';
+import { choice, parsed, text, type Values } from '../declare/flags.ts';
+import { hostAndPort } from '../declare/host-and-port.ts';
 
 const flags = {
   address: parsed(
@@ -41,7 +41,7 @@ export const probe = declare({
     },
   ],
   exitCodes: '0  the upstream accepts the certificate\n1  it does not, or there is no certificate\n2  wrong usage',
-  run: async ({ flags, args }, io) => (await import('../probe.ts')).runProbe(flags, args, io),
+  run: async ({ flags, args }, io) => (await import('../run/probe.ts')).runProbe(flags, args, io),
 });
 
 function pathOf(text: string): string {

@@ -1,5 +1,5 @@
-import { declare } from '../command.ts';
-import { bool, choice, integer, text, texts, type Values } from '../flags.ts';
+import { declare } from '../declare/command.ts';
+import { bool, choice, integer, text, texts, type Values } from '../declare/flags.ts';
 
 const flags = {
   filename: texts('-f, --filename <path>', 'MeshCertificate documents (YAML), "-" for standard input').offers('files'),
@@ -51,5 +51,5 @@ export const render = declare({
         'meshcert render -f linkerd.yaml --given cluster.yaml',
     },
   ],
-  run: async ({ flags }, io) => (await import('../render.ts')).runRender(flags, io),
+  run: async ({ flags }, io) => (await import('../run/render.ts')).runRender(flags, io),
 });

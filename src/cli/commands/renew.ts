@@ -1,7 +1,7 @@
 import { RENEW_ANNOTATION } from '../../core/object.ts';
-import { CLUSTER_FLAGS } from '../cluster-flags.ts';
-import { declare } from '../command.ts';
-import { bool, duration, text, type Values } from '../flags.ts';
+import { CLUSTER_FLAGS } from '../declare/cluster-flags.ts';
+import { declare } from '../declare/command.ts';
+import { bool, duration, text, type Values } from '../declare/flags.ts';
 
 const flags = {
   all: bool('--all', 'All MeshCertificates of the namespace'),
@@ -35,5 +35,5 @@ export const renew = declare({
     { does: 'Renew all with a label, in all namespaces', line: 'meshcert renew -A -l mesh=istio' },
     { does: 'Renew all of a namespace', line: 'meshcert renew --all -n emissary' },
   ],
-  run: async ({ flags, args }, io) => (await import('../renew.ts')).runRenew(flags, args, io),
+  run: async ({ flags, args }, io) => (await import('../run/renew.ts')).runRenew(flags, args, io),
 });

@@ -1,5 +1,5 @@
-import { declare } from '../command.ts';
-import { bool, choice, type Values } from '../flags.ts';
+import { declare } from '../declare/command.ts';
+import { bool, choice, type Values } from '../declare/flags.ts';
 
 const flags = {
   crd: bool('--crd', 'Print the CustomResourceDefinition instead'),
@@ -19,5 +19,5 @@ export const schema = declare({
     { does: 'Install the CustomResourceDefinition', line: 'meshcert schema --crd | kubectl apply -f -' },
     { does: 'Save the JSON schema for an editor', line: 'meshcert schema > mesh-certificate.schema.json' },
   ],
-  run: async ({ flags }, io) => (await import('../schema.ts')).runSchema(flags, io),
+  run: async ({ flags }, io) => (await import('../run/schema.ts')).runSchema(flags, io),
 });

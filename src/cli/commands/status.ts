@@ -1,6 +1,6 @@
-import { CLUSTER_FLAGS } from '../cluster-flags.ts';
-import { declare } from '../command.ts';
-import { bool, choice, parsed, text, type Values } from '../flags.ts';
+import { CLUSTER_FLAGS } from '../declare/cluster-flags.ts';
+import { declare } from '../declare/command.ts';
+import { bool, choice, parsed, text, type Values } from '../declare/flags.ts';
 
 const flags = {
   allNamespaces: bool('-A, --all-namespaces', 'Show those of all namespaces'),
@@ -41,7 +41,7 @@ export const status = declare({
     { does: 'Fail in a script unless everything is ready', line: 'meshcert status -A --exit-code' },
     { does: 'Ask an agent that runs from a file', line: 'meshcert status --url http://127.0.0.1:9464' },
   ],
-  run: async ({ flags, args }, io) => (await import('../status.ts')).runStatus(flags, args, io),
+  run: async ({ flags, args }, io) => (await import('../status/status.ts')).runStatus(flags, args, io),
 });
 
 function agentUrl(text: string): URL {

@@ -2,12 +2,12 @@ import { describe, type KubeObject, refOf } from '../../core/object.ts';
 import { visible } from '../../gateway/context.ts';
 import { answersTo, type EmissaryEnv } from '../../gateway/env.ts';
 import { contextSpec, fields, text } from '../../gateway/kinds.ts';
-import type { Check } from '../check.ts';
-import { insteadOf, type World, willWrite } from '../world.ts';
+import type { DoctorCheck } from '../check.ts';
+import { type InterpretedCluster, insteadOf, willWrite } from '../world.ts';
 
-const named = ({ mappings }: World, name: string) => mappings.filter(({ spec }) => spec.tls === name);
+const named = ({ mappings }: InterpretedCluster, name: string) => mappings.filter(({ spec }) => spec.tls === name);
 
-export const contextChecks: readonly Check[] = [
+export const contextChecks: readonly DoctorCheck[] = [
   {
     code: 'MC1001',
     severity: 'error',

@@ -1,10 +1,10 @@
-import type { Check } from '../check.ts';
+import type { DoctorCheck } from '../check.ts';
 import { containersOf, isConnector } from '../gateway.ts';
 
 /** The agent keeps Secrets and Mappings this far apart. */
 const SPACING_MS = 2_000;
 
-export const gatewayChecks: readonly Check[] = [
+export const gatewayChecks: readonly DoctorCheck[] = [
   {
     code: 'MC1401',
     severity: 'error',

@@ -1,11 +1,11 @@
 import { describe, refOf } from '../../core/object.ts';
 import { parseService } from '../../gateway/service.ts';
-import type { Check } from '../check.ts';
+import type { DoctorCheck } from '../check.ts';
 import { insteadOf, type SeenMapping } from '../world.ts';
 
 const withTls = (mappings: readonly SeenMapping[]) => mappings.filter(({ spec }) => spec.tls !== undefined);
 
-export const mappingChecks: readonly Check[] = [
+export const mappingChecks: readonly DoctorCheck[] = [
   {
     code: 'MC1301',
     severity: 'warning',

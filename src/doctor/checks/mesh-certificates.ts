@@ -3,10 +3,10 @@ import { fields, text } from '../../gateway/kinds.ts';
 import { contextNameProblem, secretNameProblem } from '../../gateway/names.ts';
 import { ownerLabel } from '../../gateway/owner.ts';
 import { parseService } from '../../gateway/service.ts';
-import type { Check } from '../check.ts';
+import type { DoctorCheck } from '../check.ts';
 import { insteadOf, willWrite } from '../world.ts';
 
-export const meshCertificateChecks: readonly Check[] = [
+export const meshCertificateChecks: readonly DoctorCheck[] = [
   {
     code: 'MC5001',
     severity: 'error',

@@ -4,9 +4,9 @@ import type { Severity } from '../../mesh/object-check.ts';
 import type { Certificate } from '../../pki/certificate.ts';
 import { findPath, reachesRoot } from '../../pki/chain.ts';
 import { describeKeyType, type KeyType } from '../../pki/key-type.ts';
-import type { Check } from '../check.ts';
-import { type Pair, parsedValue } from '../pair.ts';
-import type { World } from '../world.ts';
+import type { DoctorCheck } from '../check.ts';
+import { parsedValue, type SecretPair } from '../pair.ts';
+import type { InterpretedCluster } from '../world.ts';
 
 const FROZEN =
   'Envoy refuses it, Emissary throws the whole configuration away, and every later change of any object is blocked';
@@ -16,14 +16,14 @@ const ROOT_WARNING_MS = 60 * DAY;
 const RSA_LEAST_BITS = 2048;
 const CURVES = ['P-256', 'P-384'];
 
-interface Judged {
-  readonly pair: Pair;
+interface JudgedPair {
+  readonly pair: SecretPair;
   /** The identity Secret, or the context where there is none. */
   readonly secret: KubeObject;
   readonly caSecret: KubeObject;
 }
 
-function* pairs(world: World): Generator<Judged> {
+function* pairs(world: InterpretedCluster): Generator<JudgedPair> {
   const seen = new Set<KubeObject>();
   for (const { pair, secret, caSecret, object } of world.contexts) {
     const found = secret && world.find('Secret', secret);
@@ -55,7 +55,7 @@ function keyProblem(type: KeyType): { readonly severity?: Severity; readonly mes
   return { message: `the key is ${describeKeyType(type)}. ${FROZEN}` };
 }
 
-export const pairChecks: readonly Check[] = [
+export const pairChecks: readonly DoctorCheck[] = [
   {
     code: 'MC1201',
     severity: 'error',

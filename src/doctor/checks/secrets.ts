@@ -1,9 +1,9 @@
 import { describe, type KubeObject, refOf } from '../../core/object.ts';
 import { namespacing, type SecretRef, shippingNamespacing, visible } from '../../gateway/context.ts';
 import { decodeData, readSecretFiles, SECRET_TYPES } from '../../gateway/secret-file.ts';
-import type { Check } from '../check.ts';
+import type { DoctorCheck } from '../check.ts';
 import { parsedValue } from '../pair.ts';
-import type { SeenContext, World } from '../world.ts';
+import type { InterpretedCluster, SeenContext } from '../world.ts';
 
 const HARM = 'Mappings that name this context are served in plaintext, or with TLS that verifies nothing';
 const nameOf = ({ namespace, name }: SecretRef): string => `${namespace}/${name}`;
@@ -15,7 +15,7 @@ function* secretsOf({ secret, caSecret }: SeenContext): Generator<{ field: strin
 }
 
 /** Secrets that stand, each once, with the context that names it. */
-function* standing(world: World): Generator<{ context: SeenContext; field: string; secret: KubeObject }> {
+function* standing(world: InterpretedCluster): Generator<{ context: SeenContext; field: string; secret: KubeObject }> {
   const seen = new Set<KubeObject>();
   for (const context of world.contexts) {
     for (const { field, ref } of secretsOf(context)) {
@@ -27,7 +27,7 @@ function* standing(world: World): Generator<{ context: SeenContext; field: strin
   }
 }
 
-export const secretChecks: readonly Check[] = [
+export const secretChecks: readonly DoctorCheck[] = [
   {
     code: 'MC1101',
     severity: 'error',
@@ -228,7 +228,7 @@ export const secretChecks: readonly Check[] = [
 
 /** The Secret that is called exactly what the context says, dots and all, where it is not the one looked for. */
 function literalOf(
-  world: World,
+  world: InterpretedCluster,
   { spec, object, secret, caSecret }: SeenContext,
   field: string,
 ): KubeObject | undefined {

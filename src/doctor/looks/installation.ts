@@ -6,7 +6,7 @@ import { CLUSTER, failedOrSkipped, pooled, type Seen, type Tools, within } from 
 import { describeRight } from './rights.ts';
 
 /** What discovery found in the cluster, in sentences. */
-export interface Surroundings {
+export interface InstallationContext {
   readonly gateways: readonly string[];
   readonly meshes: readonly { readonly title: string; readonly problem?: string | undefined }[];
   /** The meshes that were looked for. */
@@ -32,7 +32,7 @@ const CREATED: readonly Resource[] = [
 export async function lookBeforeInstallation(
   tools: Tools,
   namespace: string,
-  surroundings: () => Promise<Surroundings>,
+  surroundings: () => Promise<InstallationContext>,
 ): Promise<Seen[]> {
   return [await version(tools), await rights(tools, namespace), ...(await around(tools, surroundings))];
 }
@@ -88,8 +88,8 @@ async function rights(tools: Tools, namespace: string): Promise<Seen> {
   }
 }
 
-async function around(tools: Tools, surroundings: () => Promise<Surroundings>): Promise<Seen[]> {
-  let found: Surroundings;
+async function around(tools: Tools, surroundings: () => Promise<InstallationContext>): Promise<Seen[]> {
+  let found: InstallationContext;
   try {
     found = await surroundings();
   } catch (error) {

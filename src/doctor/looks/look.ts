@@ -1,12 +1,12 @@
+import type { Clock } from '../../async/clock.ts';
+import { limitedTo } from '../../async/linked-signal.ts';
 import type { KubeObject } from '../../core/object.ts';
 import type { Kube } from '../../kube/api.ts';
-import { KubeError } from '../../kube/error.ts';
-import type { Clock } from '../../mesh/clock.ts';
-import { limitedTo } from '../../mesh/linked-signal.ts';
+import { KubeError } from '../../kube/transport/error.ts';
 import type { Severity } from '../../mesh/object-check.ts';
 
 /** Something that is looked at in the running system. Its code is stable and has a section in docs/doctor.md. */
-export interface Look {
+export interface ClusterCheck {
   readonly code: string;
   readonly area: string;
   readonly severity: Severity;
@@ -26,7 +26,7 @@ export interface Seen {
   readonly severity?: Severity;
 }
 
-export const LOOKS: readonly Look[] = [
+export const LOOKS: readonly ClusterCheck[] = [
   { code: 'MC6001', area: 'Kubernetes', severity: 'error', title: 'The API server does not answer' },
   { code: 'MC6002', area: 'Kubernetes', severity: 'warning', title: 'Two clocks differ' },
   {

@@ -1,7 +1,7 @@
-import type { MeshCertificate } from '../../config/mesh-certificate.ts';
+import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import type { KubeObject } from '../../core/object.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
-import { type Check, Examiner } from '../../mesh/examiner.ts';
+import { type ExaminedCheck, Examiner } from '../../mesh/examiner.ts';
 import { safeMessage } from '../../mesh/secrets.ts';
 import { agentOf, type FoundAgent } from '../agents.ts';
 import { doctorHost } from '../host.ts';
@@ -52,7 +52,7 @@ async function lookAtMesh(tools: Tools, { object, certificate }: Tried, options:
     agentless: agent === undefined,
     mayMint: (account) => mayMint(tools, agent, account, options),
   });
-  const checks: Check[] = [];
+  const checks: ExaminedCheck[] = [];
   const examiner = new Examiner({
     clock: tools.clock,
     limitMs: tools.limitMs,
@@ -92,7 +92,7 @@ async function mayMint(
   }
 }
 
-function seenOf(object: KubeObject, { code, state, message }: Check): Seen {
+function seenOf(object: KubeObject, { code, state, message }: ExaminedCheck): Seen {
   const about = { code: 'MC6010', state, object, message: safeMessage(`${code}: ${message}`) } as const;
   if (state !== 'failed') return about;
   const severity = code.endsWith('-expiry') ? ({ severity: 'warning' } as const) : {};

@@ -1,4 +1,4 @@
-import type { MeshCertificate } from '../../config/mesh-certificate.ts';
+import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { describe, type KubeObject } from '../../core/object.ts';
 import { fields, text } from '../../gateway/kinds.ts';
 import type { Seen } from './look.ts';

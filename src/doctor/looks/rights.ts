@@ -1,5 +1,5 @@
-import type { MeshCertificate } from '../../config/mesh-certificate.ts';
 import { rbacFor } from '../../config/rbac.ts';
+import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { describe, type KubeObject, refOf } from '../../core/object.ts';
 import { fields } from '../../gateway/kinds.ts';
 import { RESOURCES } from '../../kube/resources.ts';

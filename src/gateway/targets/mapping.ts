@@ -1,9 +1,9 @@
 import { CONSENT_ANNOTATION, consents } from '../../core/consent.ts';
 import { describe, type KubeObject, MAPPING_FIELD_MANAGER, refOf } from '../../core/object.ts';
-import type { Refusal, TargetRules } from '../../mesh/targeting.ts';
+import type { TargetRefusal, TargetRules } from '../../mesh/targeting.ts';
 import { mappingSpec } from '../kinds.ts';
 import { parseService } from '../service.ts';
-import type { MappingVerdict, Target, TargetWish, TargetWorld } from '../targets.ts';
+import type { MappingVerdict, Target, TargetSpec, TargetWorld } from '../targets.ts';
 import { contextNameOf, listedContexts } from './context-name.ts';
 import { podsBehind } from './endpoints.ts';
 import { serviceNameOf } from './service-name.ts';
@@ -11,7 +11,7 @@ import { serviceNameOf } from './service-name.ts';
 /** The verdict on one Mapping; undefined when it is not selected and names none of our contexts. */
 export function judgeMapping(
   mapping: KubeObject,
-  wish: TargetWish,
+  wish: TargetSpec,
   world: TargetWorld,
   ours: ReadonlySet<string>,
 ): MappingVerdict | undefined {
@@ -22,7 +22,7 @@ export function judgeMapping(
 
   const found = findTarget(mapping, wish, world);
   const title = describe(refOf(mapping));
-  const left = ({ code, message }: Refusal): MappingVerdict => ({
+  const left = ({ code, message }: TargetRefusal): MappingVerdict => ({
     mapping,
     service,
     selected,
@@ -46,13 +46,13 @@ export function judgeMapping(
   return { mapping, service, selected, named, outcome: { target: found } };
 }
 
-function isSelected(mapping: KubeObject, { selector }: TargetWish): boolean {
+function isSelected(mapping: KubeObject, { selector }: TargetSpec): boolean {
   const { labels } = mapping.metadata;
   return selector !== undefined && Object.entries(selector).every(([key, value]) => labels?.[key] === value);
 }
 
 /** Whether a Mapping is selected or names one of our contexts. */
-export function isMentioned(mapping: KubeObject, wish: TargetWish, ours: ReadonlySet<string>): boolean {
+export function isMentioned(mapping: KubeObject, wish: TargetSpec, ours: ReadonlySet<string>): boolean {
   const { tls } = mappingSpec(mapping);
   return isSelected(mapping, wish) || (typeof tls === 'string' && ours.has(tls));
 }
@@ -66,7 +66,7 @@ export function setsTls(mapping: KubeObject): boolean {
   });
 }
 
-function findTarget(mapping: KubeObject, wish: TargetWish, world: TargetWorld): Target | Refusal {
+function findTarget(mapping: KubeObject, wish: TargetSpec, world: TargetWorld): Target | TargetRefusal {
   const { service, ambassadorId } = mappingSpec(mapping);
   const isTcp = mapping.kind === 'TCPMapping';
   const { scheme, host, port = 443, errors } = parseService(service);
@@ -105,11 +105,11 @@ function ambassadorIds(value: unknown): readonly string[] {
 function agreedTarget(
   title: string,
   pods: ReturnType<typeof podsBehind>,
-  wish: TargetWish,
+  wish: TargetSpec,
   rules: TargetRules,
-): Target | Refusal {
+): Target | TargetRefusal {
   if ('code' in pods) return pods;
-  const refused: Refusal[] = [];
+  const refused: TargetRefusal[] = [];
   const byId = new Map<string, string>();
   let account = { serviceAccount: '', namespace: '' };
   for (const { workload, port } of pods) {

@@ -1,4 +1,4 @@
-import type { Refusal } from '../../mesh/targeting.ts';
+import type { TargetRefusal } from '../../mesh/targeting.ts';
 
 export interface ServiceName {
   readonly name: string;
@@ -6,7 +6,7 @@ export interface ServiceName {
 }
 
 /** The Service that a host means: `web`, `web.shop`, `web.shop.svc` and longer; a bare name in the Mapping's namespace. */
-export function serviceNameOf(host: string, mappingNamespace: string): ServiceName | Refusal {
+export function serviceNameOf(host: string, mappingNamespace: string): ServiceName | TargetRefusal {
   const [name = '', namespace = mappingNamespace, svc, ...rest] = host.replace(/\.$/, '').split('.');
   const address = host.includes(':') || /^\d+(\.\d+){3}$/.test(host);
   const elsewhere = svc !== undefined && (svc !== 'svc' || rest.length === 1);

@@ -7,14 +7,14 @@ export class Html {
   }
 }
 
-type Part = string | number | Html | undefined | false | readonly Part[];
+type HtmlPart = string | number | Html | undefined | false | readonly HtmlPart[];
 
 /** Escapes whatever is put in that is not `Html` itself; `undefined` and `false` vanish, lists are joined. */
-export function html(strings: TemplateStringsArray, ...parts: readonly Part[]): Html {
+export function html(strings: TemplateStringsArray, ...parts: readonly HtmlPart[]): Html {
   return new Html(strings.reduce((text, string, index) => `${text}${render(parts[index - 1])}${string}`));
 }
 
-function render(part: Part): string {
+function render(part: HtmlPart): string {
   if (part === undefined || part === false) return '';
   if (part instanceof Html) return part.text;
   if (Array.isArray(part)) return part.map(render).join('');

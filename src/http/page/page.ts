@@ -1,4 +1,4 @@
-import { keyOfEntry, type StatusEntry } from '../source.ts';
+import { keyOfEntry, type StatusEntry } from '../source/source.ts';
 import { html } from './html.ts';
 import { renderProblems } from './problems.ts';
 import { renderRow } from './row.ts';

@@ -1,12 +1,12 @@
-import { keyOfEntry, type StatusEntry } from '../source.ts';
+import { keyOfEntry, type StatusEntry } from '../source/source.ts';
 import { type Html, html } from './html.ts';
-import { RANK, type Verdict, verdictOf } from './verdict.ts';
+import { RANK, type RowVerdict, verdictOf } from './verdict.ts';
 
 /** Names that one group lists before the rest is counted. */
 const MOST_NAMES = 8;
 
 interface Group {
-  readonly verdict: Verdict;
+  readonly verdict: RowVerdict;
   readonly code: string | undefined;
   readonly names: string[];
 }

@@ -1,5 +1,5 @@
 import type { MappingStatus, PublicationStatus } from '../../core/status.ts';
-import { keyOfEntry, type StatusEntry } from '../source.ts';
+import { keyOfEntry, type StatusEntry } from '../source/source.ts';
 import { validityBar } from './bar.ts';
 import { happenings } from './happenings.ts';
 import { type Html, html } from './html.ts';

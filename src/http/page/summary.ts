@@ -1,5 +1,5 @@
-import type { Readiness } from '../readiness.ts';
-import type { StatusEntry } from '../source.ts';
+import type { Readiness } from '../source/readiness.ts';
+import type { StatusEntry } from '../source/source.ts';
 import { type Html, html } from './html.ts';
 import { verdictOf } from './verdict.ts';
 

@@ -3,7 +3,7 @@ import { isTrouble, type PublicationStatus } from '../../core/status.ts';
 export type Level = 'good' | 'warning' | 'bad';
 
 /** One word and one symbol for a certificate, so that colour is never alone, and what to do when it is not good. */
-export interface Verdict {
+export interface RowVerdict {
   readonly level: Level;
   readonly word: string;
   readonly symbol: string;
@@ -15,7 +15,7 @@ export const RANK: Readonly<Record<Level, number>> = { bad: 0, warning: 1, good:
 
 const SYMBOLS = { good: '✓', warning: '!', bad: '✗' } as const;
 
-export function verdictOf(status: PublicationStatus): Verdict {
+export function verdictOf(status: PublicationStatus): RowVerdict {
   const find = (type: string) => status.conditions.find((condition) => condition.type === type);
   const ready = find('Ready');
   const wrong = status.conditions.filter(isTrouble);

@@ -25,7 +25,7 @@ export interface GatewayFinding {
   readonly sidecars: readonly string[];
 }
 
-interface World {
+interface GatewayObjects {
   readonly workloads: readonly KubeObject[];
   readonly pods: readonly KubeObject[];
   readonly namespaces: readonly KubeObject[];
@@ -36,7 +36,7 @@ const IMAGE = /(^|\/)(emissary|ambassador|aes)(:|@|$)/;
 /** The conversion webhook has the same image, and does not carry requests. */
 const WEBHOOK = /apiext/;
 
-export function findGateways(world: World, adapters: readonly Adapter[]): GatewayFinding[] {
+export function findGateways(world: GatewayObjects, adapters: readonly Adapter[]): GatewayFinding[] {
   return world.workloads.flatMap((workload) => {
     const container = containersOf(workload).find(isGateway);
     if (!container || WEBHOOK.test(workload.metadata.name)) return [];
@@ -80,7 +80,7 @@ function environment(container: Container, namespace: string): EmissaryEnv {
   };
 }
 
-function sidecarsOf(workload: KubeObject, world: World, adapters: readonly Adapter[]): string[] {
+function sidecarsOf(workload: KubeObject, world: GatewayObjects, adapters: readonly Adapter[]): string[] {
   const namespace = world.namespaces.find(({ metadata }) => metadata.name === workload.metadata.namespace);
   const own = world.pods.filter((pod) => selectsPod(workload, pod));
   const found = adapters.flatMap(({ mesh, pods }) => [

@@ -5,7 +5,7 @@ import { podsBehind } from '../../gateway/targets/endpoints.ts';
 import { serviceNameOf } from '../../gateway/targets/service-name.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
 import type { Account, Membership } from '../../mesh/cluster.ts';
-import type { Refusal } from '../../mesh/targeting.ts';
+import type { TargetRefusal } from '../../mesh/targeting.ts';
 
 /** A Mapping and what answers for it. */
 export interface UpstreamFinding {
@@ -22,17 +22,17 @@ export interface UpstreamFinding {
   /** In which mesh all of them are; undefined: in none, or they differ, or it is not known. */
   readonly membership: string | undefined;
   /** Why it cannot be served with the identity of a mesh, or why there is no one answer. */
-  readonly problem: Refusal | undefined;
+  readonly problem: TargetRefusal | undefined;
 }
 
-interface World {
+interface UpstreamObjects {
   readonly namespaces: readonly KubeObject[];
   readonly services: readonly KubeObject[];
   readonly endpointSlices: readonly KubeObject[];
   readonly pods: readonly KubeObject[];
 }
 
-export function upstreamOf(mapping: KubeObject, world: World, adapters: readonly Adapter[]): UpstreamFinding {
+export function upstreamOf(mapping: KubeObject, world: UpstreamObjects, adapters: readonly Adapter[]): UpstreamFinding {
   const { service, tls, resolver } = mappingSpec(mapping);
   const address = parseService(service);
   const secure = tls !== undefined || address.scheme === 'https';
@@ -84,7 +84,7 @@ export function upstreamOf(mapping: KubeObject, world: World, adapters: readonly
 }
 
 /** More than one is a pod between two meshes. */
-function membershipsOf(pod: KubeObject, { namespaces }: World, adapters: readonly Adapter[]): Membership[] {
+function membershipsOf(pod: KubeObject, { namespaces }: UpstreamObjects, adapters: readonly Adapter[]): Membership[] {
   const namespace = namespaces.find(({ metadata }) => metadata.name === pod.metadata.namespace);
   return adapters.flatMap(({ pods }) => pods?.membership(pod, namespace) ?? []);
 }

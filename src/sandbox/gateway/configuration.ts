@@ -14,7 +14,7 @@ import { effectiveUpstream, resolversIn, seesMapping } from '../../gateway/readi
 import { PrivateKey } from '../../pki/key.ts';
 import { describeKeyType, type KeyType } from '../../pki/key-type.ts';
 
-export interface Snapshot {
+export interface EnvoySnapshot {
   readonly mappings: readonly KubeObject[];
   readonly contexts: readonly KubeObject[];
   readonly secrets: readonly KubeObject[];
@@ -23,7 +23,7 @@ export interface Snapshot {
 }
 
 /** Kinds that a gateway reads, as it sorts them. */
-export const snapshotOf = (objects: readonly KubeObject[]): Snapshot => {
+export const snapshotOf = (objects: readonly KubeObject[]): EnvoySnapshot => {
   const of = (...kinds: readonly string[]) => objects.filter(({ kind }) => kinds.includes(kind));
   return {
     mappings: of('Mapping', 'TCPMapping'),
@@ -39,10 +39,10 @@ export interface ClusterConfig {
   readonly name: string;
   readonly host: string;
   readonly port: number;
-  readonly tls: TlsConfig | undefined;
+  readonly tls: EnvoyTls | undefined;
 }
 
-export interface TlsConfig {
+export interface EnvoyTls {
   readonly certificate: PemFile | undefined;
   readonly key: PemFile | undefined;
   readonly ca: PemFile | undefined;
@@ -53,7 +53,7 @@ export interface TlsConfig {
   readonly certRequired: boolean | undefined;
 }
 
-export interface Route {
+export interface EnvoyRoute {
   readonly mapping: string;
   readonly prefix: string;
   readonly rewrite: string;
@@ -62,7 +62,7 @@ export interface Route {
 
 export interface Configuration {
   readonly clusters: ReadonlyMap<string, ClusterConfig>;
-  readonly routes: readonly Route[];
+  readonly routes: readonly EnvoyRoute[];
   readonly contexts: readonly ContextReading[];
   /** Object and sentence, as the diagnostics show them. */
   readonly errors: readonly (readonly [string, string])[];
@@ -71,7 +71,7 @@ export interface Configuration {
 export const EMPTY: Configuration = { clusters: new Map(), routes: [], contexts: [], errors: [] };
 
 /** The configuration that a gateway which has just started would make of these objects. */
-export function configure(snapshot: Snapshot, given: EmissaryEnv, pod?: PodFiles): Configuration {
+export function configure(snapshot: EnvoySnapshot, given: EmissaryEnv, pod?: PodFiles): Configuration {
   const env: EmissaryEnv = {
     ...given,
     module: moduleSettings(snapshot.modules, given),
@@ -79,7 +79,7 @@ export function configure(snapshot: Snapshot, given: EmissaryEnv, pod?: PodFiles
   };
   const contexts = readContexts(snapshot.contexts, snapshot.secrets, env, pod);
   const clusters = new Map<string, ClusterConfig>();
-  const routes: Route[] = [];
+  const routes: EnvoyRoute[] = [];
   const errors: [string, string][] = [];
   for (const context of contexts.values()) {
     for (const error of context.errors) errors.push([`${context.name}.${context.namespace}`, error]);
@@ -154,7 +154,7 @@ export function asEnvoySees({ tls, ...rest }: ClusterConfig): string {
   return JSON.stringify({ ...rest, tls: { ...parameters, files: [certificate?.path, key?.path, ca?.path] } });
 }
 
-function tlsOf(context: ContextReading | undefined): TlsConfig {
+function tlsOf(context: ContextReading | undefined): EnvoyTls {
   const spec = context?.spec;
   return {
     certificate: context?.certificate,

@@ -1,15 +1,15 @@
 import { setMaxListeners } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import { type Clock, systemClock } from '../../async/clock.ts';
+import { Trigger } from '../../async/trigger.ts';
 import type { PodFiles } from '../../gateway/context.ts';
 import { DEFAULT_ENV, type EmissaryEnv } from '../../gateway/env.ts';
 import type { Kube } from '../../kube/api.ts';
-import { type Clock, systemClock } from '../../mesh/clock.ts';
 import { type Log, silentLog } from '../../mesh/log.ts';
-import { Trigger } from '../../mesh/trigger.ts';
 import { listen } from '../upstream.ts';
 import { certs, diagnostics } from './admin.ts';
 import { asEnvoySees, type Configuration, configure, EMPTY, reconfigure, refusal } from './configuration.ts';
-import { type Endpoint, Pool } from './pool.ts';
+import { type PoolEndpoint, UpstreamPool } from './pool.ts';
 import { watchBatches } from './watching.ts';
 
 export interface GatewayOptions {
@@ -19,7 +19,7 @@ export interface GatewayOptions {
   readonly random?: () => number;
   readonly log?: Log;
   /** Where a service really listens; undefined: nowhere. Default: where it says. */
-  readonly resolve?: (host: string, port: number) => Endpoint | undefined;
+  readonly resolve?: (host: string, port: number) => PoolEndpoint | undefined;
   /** Every so many requests one goes over a connection of its own, so that handshakes never cease. Default: never. */
   readonly freshEvery?: number;
 }
@@ -68,7 +68,7 @@ class SandboxGateway implements Gateway {
   readonly #stopping = new AbortController();
   readonly #applied = new Set<Trigger>();
   readonly #servers: Server[] = [];
-  readonly #pools = new Map<string, Pool>();
+  readonly #pools = new Map<string, UpstreamPool>();
   readonly counts = { complete: 0, incremental: 0, refused: 0, requests: 0, failed: 0 };
   configuration = EMPTY;
   /** As diagnosed: the configuration as it should be, in force or not. */
@@ -148,7 +148,7 @@ class SandboxGateway implements Gateway {
     for (const [name, cluster] of next.clusters) {
       const pool = this.#pools.get(name);
       if (pool?.key === asEnvoySees(cluster)) continue;
-      this.#pools.set(name, new Pool(cluster));
+      this.#pools.set(name, new UpstreamPool(cluster));
       pool?.retire();
     }
     for (const [name, pool] of this.#pools) {

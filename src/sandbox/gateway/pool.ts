@@ -10,7 +10,7 @@ import type { ConnectionOptions, SecureVersion } from 'node:tls';
 import { parseCertificates } from '../../pki/certificate.ts';
 import { asEnvoySees, type ClusterConfig } from './configuration.ts';
 
-export interface Endpoint {
+export interface PoolEndpoint {
   readonly host: string;
   readonly port: number;
 }
@@ -19,7 +19,7 @@ export interface Endpoint {
  * The connections to one upstream under one configuration. Once retired, requests under way still end on it, and it
  * closes with the last of them.
  */
-export class Pool {
+export class UpstreamPool {
   readonly cluster: ClusterConfig;
   readonly key: string;
   readonly #tls: ConnectionOptions | undefined;
@@ -39,7 +39,7 @@ export class Pool {
 
   /** Sends a request; with `fresh`, on a connection of its own. The caller writes the body and ends it. */
   send(
-    endpoint: Endpoint,
+    endpoint: PoolEndpoint,
     options: Pick<RequestOptions, 'method' | 'path' | 'headers'>,
     fresh: boolean,
     answered: (response: IncomingMessage) => void,

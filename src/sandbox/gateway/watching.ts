@@ -1,13 +1,13 @@
+import type { Clock } from '../../async/clock.ts';
+import { Trigger } from '../../async/trigger.ts';
 import { type KubeObject, keyOf, refOf } from '../../core/object.ts';
 import type { Kube, Resource } from '../../kube/api.ts';
 import { type ReflectOptions, type Reflector, reflect } from '../../kube/reflector.ts';
 import { RESOURCES } from '../../kube/resources.ts';
-import type { Clock } from '../../mesh/clock.ts';
-import { Trigger } from '../../mesh/trigger.ts';
-import type { Snapshot } from './configuration.ts';
+import type { EnvoySnapshot } from './configuration.ts';
 
 export interface Batch {
-  readonly snapshot: Snapshot;
+  readonly snapshot: EnvoySnapshot;
   readonly changedMappings: ReadonlySet<string>;
   /** Whether a Secret is among what changed. */
   readonly secrets: boolean;
@@ -19,7 +19,7 @@ const WATCHED = {
   secrets: [RESOURCES.secrets],
   modules: [RESOURCES.modules],
   resolvers: [RESOURCES.consulResolvers],
-} as const satisfies Record<keyof Snapshot, readonly Resource[]>;
+} as const satisfies Record<keyof EnvoySnapshot, readonly Resource[]>;
 
 /**
  * What the gateway reads, in batches: all that changes within the window after a first change comes as one. The first
@@ -45,7 +45,7 @@ export async function* watchBatches(
   for (;;) {
     const objects = Object.fromEntries(
       reflectors.map(([name, all]) => [name, all.flatMap((one) => [...one.items().values()])]),
-    ) as unknown as Snapshot;
+    ) as unknown as EnvoySnapshot;
     const now = versions(objects);
     const keys = differing(before, now);
     if (keys.length > 0 || before.size === 0) {
@@ -61,7 +61,7 @@ export async function* watchBatches(
   }
 }
 
-function versions(snapshot: Snapshot): Map<string, string> {
+function versions(snapshot: EnvoySnapshot): Map<string, string> {
   const all = [
     ...snapshot.mappings,
     ...snapshot.contexts,

@@ -1,4 +1,4 @@
-import type { Fields, Stored } from './object.ts';
+import type { JsonFields, Stored } from './object.ts';
 
 const string = { type: 'string' };
 const boolean = { type: 'boolean' };
@@ -9,13 +9,13 @@ const tlsVersion = { type: 'string', enum: ['v1.0', 'v1.1', 'v1.2', 'v1.3'] };
 const ambassador_id = strings;
 
 /** Only the fields that matter to the gateway's upstream side are spelt out; the rest is kept as it comes. */
-const open = (properties: Fields): Fields => ({ ...anything, properties });
-const closed = (properties: Fields): Fields => ({ type: 'object', properties });
+const open = (properties: JsonFields): JsonFields => ({ ...anything, properties });
+const closed = (properties: JsonFields): JsonFields => ({ type: 'object', properties });
 
 const SPECS: readonly {
   kind: string;
   plural: string;
-  spec: Fields;
+  spec: JsonFields;
   status?: boolean;
   columns?: readonly [string, string][];
 }[] = [

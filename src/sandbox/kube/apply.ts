@@ -1,7 +1,7 @@
 import { claimedBy, compare, elementsOf, type FieldSet, isWithin, itemKey, printPath } from './field-set.ts';
-import { type Owner, owned, ownersOf, sameWriter, type Writer, withOwners, without } from './managers.ts';
-import { type Fields, isFields, type Stored } from './object.ts';
-import type { Shape } from './shape.ts';
+import { type FieldOwner, owned, ownersOf, sameWriter, type Writer, withOwners, without } from './managers.ts';
+import { isFields, type JsonFields, type Stored } from './object.ts';
+import type { CelShape } from './shape.ts';
 import { ApiError, type Cause } from './status.ts';
 
 /**
@@ -11,7 +11,7 @@ import { ApiError, type Cause } from './status.ts';
 export function applyTo(
   live: Stored,
   config: Stored,
-  shape: Shape,
+  shape: CelShape,
   writer: Writer,
   options: { readonly force: boolean; readonly time: string },
 ): Stored {
@@ -29,7 +29,7 @@ export function applyTo(
   if (conflicts.length > 0 && !options.force) throw conflictOf(conflicts);
 
   const unchanged = own !== undefined && sameSet(own.set, claimed) && changed.size === 0 && removed.size === 0;
-  const mine: Owner = { ...writer, set: claimed, time: unchanged ? own.time : options.time };
+  const mine: FieldOwner = { ...writer, set: claimed, time: unchanged ? own.time : options.time };
   const gone = new Set([...changed, ...removed]);
   const kept = others.map((owner) => ({ ...owner, set: without(owner.set, options.force ? gone : removed) }));
   return withOwners(next, [mine, ...kept]);
@@ -39,9 +39,9 @@ function sameSet(a: FieldSet, b: FieldSet): boolean {
   return a.size === b.size && [...a].every((path) => b.has(path));
 }
 
-function merge(live: unknown, config: unknown, shape: Shape): unknown {
+function merge(live: unknown, config: unknown, shape: CelShape): unknown {
   if (isFields(config) && isFields(live) && shape.merge !== 'atomic') {
-    const result: Fields = { ...live };
+    const result: JsonFields = { ...live };
     for (const [name, value] of Object.entries(config)) result[name] = merge(live[name], value, shape.field(name));
     return result;
   }
@@ -65,7 +65,7 @@ function merge(live: unknown, config: unknown, shape: Shape): unknown {
 }
 
 /** Removes the dropped places, containers before what they hold; a container that this empties goes too. */
-function prune(object: Stored, dropped: readonly string[], claimed: FieldSet, shape: Shape): Stored {
+function prune(object: Stored, dropped: readonly string[], claimed: FieldSet, shape: CelShape): Stored {
   if (dropped.length === 0) return object;
   const result = structuredClone(object);
   for (const path of [...dropped].sort()) {
@@ -78,7 +78,7 @@ function prune(object: Stored, dropped: readonly string[], claimed: FieldSet, sh
 const isEmpty = (value: unknown): boolean =>
   typeof value === 'object' && value !== null && Object.keys(value).length === 0;
 
-function removeAt(value: unknown, elements: readonly string[], shape: Shape): void {
+function removeAt(value: unknown, elements: readonly string[], shape: CelShape): void {
   const [first = '', ...rest] = elements;
   const name = first.slice(2);
   if (first.startsWith('f:')) {
@@ -97,7 +97,7 @@ function removeAt(value: unknown, elements: readonly string[], shape: Shape): vo
   else removeAt(value[index], rest, shape.item);
 }
 
-function conflictOf(conflicts: readonly { owner: Owner; fields: readonly string[] }[]): ApiError {
+function conflictOf(conflicts: readonly { owner: FieldOwner; fields: readonly string[] }[]): ApiError {
   const causes = conflicts.flatMap(({ owner, fields }) =>
     fields.map(
       (path): Cause => ({
@@ -120,7 +120,7 @@ function conflictOf(conflicts: readonly { owner: Owner; fields: readonly string[
   return new ApiError(409, 'Conflict', said, { causes });
 }
 
-function title(owner: Owner): string {
+function title(owner: FieldOwner): string {
   const sub = owner.subresource ? ` with subresource "${owner.subresource}"` : '';
   return `"${owner.manager}"${sub}${owner.operation === 'Apply' ? '' : ` using ${owner.apiVersion}`}`;
 }

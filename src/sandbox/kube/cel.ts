@@ -1,13 +1,13 @@
 import { isFields } from './object.ts';
 
 /** A compiled rule: its value for the variables that are in scope. */
-export type Rule = (scope: Readonly<Record<string, unknown>>) => unknown;
+export type CelRule = (scope: Readonly<Record<string, unknown>>) => unknown;
 
 /**
  * The part of the Common Expression Language that validation rules are written in: literals, fields, operators,
  * `has`, `size`, `matches` and the other text methods, and the macros over lists. Throws SyntaxError for the rest.
  */
-export function compileRule(text: string): Rule {
+export function compileRule(text: string): CelRule {
   const parser = new Parser(text);
   const rule = parser.expression();
   parser.end();
@@ -75,7 +75,7 @@ class Parser {
     if (this.#at < this.#tokens.length) throw new SyntaxError(`unexpected ${this.#tokens[this.#at]}`);
   }
 
-  expression(): Rule {
+  expression(): CelRule {
     const test = this.#or();
     if (!this.#take('?')) return test;
     const yes = this.expression();
@@ -84,7 +84,7 @@ class Parser {
     return (scope) => (test(scope) ? yes(scope) : no(scope));
   }
 
-  #or(): Rule {
+  #or(): CelRule {
     let left = this.#and();
     while (this.#take('||')) {
       const [a, b] = [left, this.#and()];
@@ -93,7 +93,7 @@ class Parser {
     return left;
   }
 
-  #and(): Rule {
+  #and(): CelRule {
     let left = this.#binary(0);
     while (this.#take('&&')) {
       const [a, b] = [left, this.#binary(0)];
@@ -102,7 +102,7 @@ class Parser {
     return left;
   }
 
-  #binary(level: number): Rule {
+  #binary(level: number): CelRule {
     const operators = LEVELS[level];
     if (!operators) return this.#unary();
     let left = this.#binary(level + 1);
@@ -115,7 +115,7 @@ class Parser {
     }
   }
 
-  #unary(): Rule {
+  #unary(): CelRule {
     if (this.#take('!')) {
       const inner = this.#unary();
       return (scope) => inner(scope) !== true;
@@ -127,7 +127,7 @@ class Parser {
     return this.#postfix();
   }
 
-  #postfix(): Rule {
+  #postfix(): CelRule {
     let self = this.#primary();
     for (;;) {
       const inner = self;
@@ -140,7 +140,7 @@ class Parser {
     }
   }
 
-  #member(self: Rule): Rule {
+  #member(self: CelRule): CelRule {
     const name = this.#next();
     if (!this.#take('(')) return (scope) => fieldOf(self(scope), name);
     const macro = MACROS[name];
@@ -157,7 +157,7 @@ class Parser {
     return (scope) => method(self(scope), argument?.(scope));
   }
 
-  #primary(): Rule {
+  #primary(): CelRule {
     const token = this.#next();
     if (token === '(') {
       const inner = this.expression();
@@ -181,8 +181,8 @@ class Parser {
     return token === 'has' ? (scope) => argument(scope) !== undefined : (scope) => sizeOf(argument(scope));
   }
 
-  #list(close: string): Rule[] {
-    const items: Rule[] = [];
+  #list(close: string): CelRule[] {
+    const items: CelRule[] = [];
     while (!this.#take(close)) {
       items.push(this.expression());
       if (!this.#take(',')) {

@@ -1,10 +1,10 @@
-import type { Clock } from '../../mesh/clock.ts';
+import type { Clock } from '../../async/clock.ts';
 import { AuditLog } from './audit.ts';
 import { Definitions } from './definitions.ts';
 import { Faults } from './faults.ts';
-import { Registry } from './registry.ts';
+import { KindRegistry } from './registry.ts';
 import { Store } from './store.ts';
-import { Tokens, type User } from './tokens.ts';
+import { IssuedTokens, type User } from './tokens.ts';
 import { Watches } from './watches.ts';
 import { Writes } from './writes.ts';
 
@@ -12,11 +12,11 @@ import { Writes } from './writes.ts';
 export interface Cluster {
   readonly clock: Clock;
   readonly store: Store;
-  readonly registry: Registry;
+  readonly registry: KindRegistry;
   readonly definitions: Definitions;
   readonly writes: Writes;
   readonly watches: Watches;
-  readonly tokens: Tokens;
+  readonly tokens: IssuedTokens;
   /** Static tokens and who holds them. */
   readonly users: Map<string, User>;
   readonly faults: Faults;
@@ -27,7 +27,7 @@ export interface Cluster {
 
 export function newCluster(clock: Clock, rbac: boolean): Cluster {
   const store = new Store();
-  const registry = new Registry();
+  const registry = new KindRegistry();
   const writes = new Writes(store, clock);
   return {
     clock,
@@ -36,7 +36,7 @@ export function newCluster(clock: Clock, rbac: boolean): Cluster {
     writes,
     definitions: new Definitions(store, registry),
     watches: new Watches(store, clock),
-    tokens: new Tokens(store, clock),
+    tokens: new IssuedTokens(store, clock),
     users: new Map(),
     faults: new Faults(),
     audit: new AuditLog(),

@@ -1,5 +1,5 @@
-import { type Fields, fieldsIn, type Stored } from './object.ts';
-import type { Registry } from './registry.ts';
+import { fieldsIn, type JsonFields, type Stored } from './object.ts';
+import type { KindRegistry } from './registry.ts';
 import type { Change, Store } from './store.ts';
 
 const RESOURCE = 'apiextensions.k8s.io/customresourcedefinitions';
@@ -7,9 +7,9 @@ const RESOURCE = 'apiextensions.k8s.io/customresourcedefinitions';
 /** Serves what is defined as soon as it is stored, and reports that in the definition's status. */
 export class Definitions {
   readonly #store: Store;
-  readonly #registry: Registry;
+  readonly #registry: KindRegistry;
 
-  constructor(store: Store, registry: Registry) {
+  constructor(store: Store, registry: KindRegistry) {
     this.#store = store;
     this.#registry = registry;
     store.subscribe(RESOURCE, (change) => this.#follow(change));
@@ -33,7 +33,7 @@ export class Definitions {
   }
 }
 
-function accepted(definition: Stored): Fields {
+function accepted(definition: Stored): JsonFields {
   const spec = fieldsIn(definition.spec);
   const versions = Array.isArray(spec.versions) ? spec.versions.map(fieldsIn) : [];
   const condition = (type: string, reason: string, message: string) => ({

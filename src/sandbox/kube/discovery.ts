@@ -1,6 +1,6 @@
 import { apiVersionOf, type Kind } from './kinds.ts';
-import type { Fields } from './object.ts';
-import type { Registry } from './registry.ts';
+import type { JsonFields } from './object.ts';
+import type { KindRegistry } from './registry.ts';
 
 /** What the server reports as its own version; kubectl refuses a skew it cannot parse. */
 export const SERVER_VERSION = { major: '1', minor: '34', gitVersion: 'v1.34.2', platform: 'linux/amd64' } as const;
@@ -8,7 +8,7 @@ export const SERVER_VERSION = { major: '1', minor: '34', gitVersion: 'v1.34.2', 
 const VERBS = ['create', 'delete', 'deletecollection', 'get', 'list', 'patch', 'update', 'watch'];
 
 /** Answers the paths from which clients learn what is served; undefined for any other. */
-export function discover(path: string, registry: Registry): Fields | undefined {
+export function discover(path: string, registry: KindRegistry): JsonFields | undefined {
   const parts = path.split('/').filter((part) => part !== '');
   const kinds = registry.all();
   if (parts[0] === 'version' && parts.length === 1) return { ...SERVER_VERSION, gitCommit: '', gitTreeState: 'clean' };
@@ -28,14 +28,14 @@ export function discover(path: string, registry: Registry): Fields | undefined {
   return resourceList(`${group}/${version}`, kinds);
 }
 
-function groupOf(group: string, kinds: readonly Kind[]): Fields {
+function groupOf(group: string, kinds: readonly Kind[]): JsonFields {
   const versions = [...new Set(kinds.filter((kind) => kind.group === group).map((kind) => kind.version))].map(
     (version) => ({ groupVersion: `${group}/${version}`, version }),
   );
   return { name: group, versions, preferredVersion: versions[0] };
 }
 
-function resourceList(groupVersion: string, kinds: readonly Kind[]): Fields {
+function resourceList(groupVersion: string, kinds: readonly Kind[]): JsonFields {
   const resources = kinds
     .filter((kind) => apiVersionOf(kind) === groupVersion)
     .sort((a, b) => (a.plural < b.plural ? -1 : 1))
@@ -71,7 +71,7 @@ function resourceList(groupVersion: string, kinds: readonly Kind[]): Fields {
 }
 
 /** OpenAPI v3, enough for kubectl: which writes take `fieldValidation`, and the schemas of custom resources. */
-export function openApi(path: string, registry: Registry): Fields | undefined {
+export function openApi(path: string, registry: KindRegistry): JsonFields | undefined {
   const versions = new Map(registry.all().map((kind) => [apiRoot(kind), apiVersionOf(kind)]));
   if (path === '/openapi/v3') {
     const paths = [...versions.keys()].map((root) => [root, { serverRelativeURL: `/openapi/v3/${root}` }]);
@@ -94,9 +94,9 @@ const pathOf = (kind: Kind): string =>
   `/${apiRoot(kind)}/${kind.namespaced ? 'namespaces/{namespace}/' : ''}${kind.plural}/{name}`;
 const schemaName = (kind: Kind): string =>
   `${(kind.group || 'io.k8s.api.core').split('.').reverse().join('.')}.${kind.version}.${kind.kind}`;
-const gvk = ({ group, version, kind }: Kind): Fields => ({ group, version, kind });
+const gvk = ({ group, version, kind }: Kind): JsonFields => ({ group, version, kind });
 
-function operations(kind: Kind): Fields {
+function operations(kind: Kind): JsonFields {
   const parameters = ['dryRun', 'fieldManager', 'fieldValidation', 'force'].map((name) => ({
     name,
     in: 'query',
@@ -113,6 +113,6 @@ function operations(kind: Kind): Fields {
   };
 }
 
-function schemaOf(kind: Kind): Fields {
+function schemaOf(kind: Kind): JsonFields {
   return { type: 'object', ...kind.schema, 'x-kubernetes-group-version-kind': [gvk(kind)] };
 }

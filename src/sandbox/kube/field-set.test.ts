@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { claimedBy, compare, fromFieldsV1, printPath, toFieldsV1 } from './field-set.ts';
-import type { Fields } from './object.ts';
+import type { JsonFields } from './object.ts';
 import { builtInShape, schemaShape } from './shape.ts';
 
 const pod = builtInShape('Pod');
@@ -38,7 +38,7 @@ describe('a set of fields', () => {
 
   it('survives being written and read, whatever the names are', () => {
     const name = fc.stringMatching(/^[a-z./-]{1,8}$/);
-    const tree = fc.letrec<{ node: Fields }>((tie) => ({
+    const tree = fc.letrec<{ node: JsonFields }>((tie) => ({
       node: fc.dictionary(name, fc.oneof({ maxDepth: 3 }, fc.string(), fc.integer(), tie('node')), { maxKeys: 4 }),
     })).node;
     fc.assert(

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
-import { type Fields, isFields } from './object.ts';
-import type { Shape } from './shape.ts';
+import { isFields, type JsonFields } from './object.ts';
+import type { CelShape } from './shape.ts';
 
 /**
  * Places in an object. A path is its elements joined by NUL, each as `fieldsV1` writes it: `f:name` for a field,
@@ -28,7 +28,7 @@ const SYSTEM = new Set(
 type Visit = (path: string, value: unknown, leaf: boolean) => void;
 
 /** Calls for each place: containers before what they hold. */
-function walk(value: unknown, shape: Shape, path: string, visit: Visit): void {
+function walk(value: unknown, shape: CelShape, path: string, visit: Visit): void {
   if (isFields(value) && shape.merge !== 'atomic') {
     const names = Object.keys(value);
     if (path !== '') visit(path, value, names.length === 0);
@@ -50,7 +50,7 @@ export function itemKey(item: unknown, keys: readonly string[]): string {
 }
 
 /** What an applied configuration claims: its leaves, and the items of keyed lists. */
-export function claimedBy(config: Fields, shape: Shape): FieldSet {
+export function claimedBy(config: JsonFields, shape: CelShape): FieldSet {
   const set: FieldSet = new Set();
   walk(config, shape, '', (path, _value, leaf) => {
     if (!SYSTEM.has(path) && (leaf || elementsOf(path).at(-1)?.startsWith('k:'))) set.add(path);
@@ -64,7 +64,7 @@ export interface Difference {
   readonly removed: FieldSet;
 }
 
-export function compare(before: Fields, after: Fields, shape: Shape): Difference {
+export function compare(before: JsonFields, after: JsonFields, shape: CelShape): Difference {
   const was = flat(before, shape);
   const is = flat(after, shape);
   const changed: FieldSet = new Set();
@@ -75,7 +75,7 @@ export function compare(before: Fields, after: Fields, shape: Shape): Difference
   return { changed, removed: new Set([...was.keys()].filter((path) => !is.has(path))) };
 }
 
-function flat(object: Fields, shape: Shape): Map<string, { value: unknown; leaf: boolean }> {
+function flat(object: JsonFields, shape: CelShape): Map<string, { value: unknown; leaf: boolean }> {
   const all = new Map<string, { value: unknown; leaf: boolean }>();
   walk(object, shape, '', (path, value, leaf) => {
     if (!SYSTEM.has(path)) all.set(path, { value, leaf });
@@ -83,14 +83,14 @@ function flat(object: Fields, shape: Shape): Map<string, { value: unknown; leaf:
   return all;
 }
 
-export function toFieldsV1(set: FieldSet): Fields {
-  const root: Fields = {};
+export function toFieldsV1(set: FieldSet): JsonFields {
+  const root: JsonFields = {};
   const nodes = [...set].sort().map((path) => elementsOf(path).reduce(descend, root));
   for (const node of nodes) if (Object.keys(node).length > 0) node['.'] = {};
   return root;
 }
 
-function descend(node: Fields, element: string): Fields {
+function descend(node: JsonFields, element: string): JsonFields {
   const next = isFields(node[element]) ? node[element] : {};
   node[element] = next;
   return next;
@@ -114,7 +114,7 @@ export function printPath(path: string): string {
       const rest = element.slice(2);
       if (element.startsWith('f:')) return `.${rest}`;
       if (element.startsWith('v:')) return `[=${rest}]`;
-      const keys = Object.entries(JSON.parse(rest) as Fields);
+      const keys = Object.entries(JSON.parse(rest) as JsonFields);
       return `[${keys.map(([name, value]) => `${name}=${JSON.stringify(value)}`).join(',')}]`;
     })
     .join('');

@@ -3,7 +3,7 @@ import { parse } from 'yaml';
 import type { Cluster } from './cluster.ts';
 import { apiVersionOf, type Kind, storageOf } from './kinds.ts';
 import { listOf, page, selection } from './lists.ts';
-import { type Fields, fieldsIn, isFields, type Stored } from './object.ts';
+import { fieldsIn, isFields, type JsonFields, type Stored } from './object.ts';
 import { decodeProtobuf } from './protobuf.ts';
 import { allowed, refusal } from './rbac.ts';
 import { type Asked, writeMode } from './request.ts';
@@ -11,19 +11,19 @@ import { ApiError, badRequest, methodNotAllowed, noSuchPath, notFound } from './
 import { table } from './table.ts';
 import type { User } from './tokens.ts';
 import type { WatchRequest } from './watches.ts';
-import type { PatchType, Target } from './writes.ts';
+import type { PatchType, WriteTarget } from './writes.ts';
 
-export interface Call {
+export interface HandlerCall {
   readonly asked: Asked;
   readonly headers: IncomingHttpHeaders;
   readonly body: Buffer;
   readonly user: User;
 }
 
-export type Answer = { readonly status: number; readonly body: Fields } | { readonly watch: WatchRequest };
+export type HandlerResponse = { readonly status: number; readonly body: JsonFields } | { readonly watch: WatchRequest };
 
 /** Does what an authenticated request for a resource asks. Throws ApiError. */
-export function handle(cluster: Cluster, call: Call): Answer {
+export function handle(cluster: Cluster, call: HandlerCall): HandlerResponse {
   const { asked, user } = call;
   authorize(cluster, user, asked.verb, asked);
   const kind = cluster.registry.find(asked.group, asked.version, asked.plural);
@@ -46,7 +46,7 @@ function authorize(cluster: Cluster, user: User, verb: string, asked: Asked): vo
   }
 }
 
-function main(cluster: Cluster, call: Call, kind: Kind): Answer {
+function main(cluster: Cluster, call: HandlerCall, kind: Kind): HandlerResponse {
   const { asked } = call;
   const { store, writes } = cluster;
   switch (asked.verb) {
@@ -94,7 +94,7 @@ function main(cluster: Cluster, call: Call, kind: Kind): Answer {
   }
 }
 
-function patch(cluster: Cluster, call: Call, kind: Kind): Answer {
+function patch(cluster: Cluster, call: HandlerCall, kind: Kind): HandlerResponse {
   const target = targetOf(call.asked, kind);
   const type = patchTypeOf(call);
   if (type === 'apply' && !call.asked.query.get('fieldManager')) {
@@ -110,7 +110,7 @@ function patch(cluster: Cluster, call: Call, kind: Kind): Answer {
   return shown(cluster, call, kind, isNew ? 201 : 200, result);
 }
 
-function remove(cluster: Cluster, call: Call, kind: Kind): Answer {
+function remove(cluster: Cluster, call: HandlerCall, kind: Kind): HandlerResponse {
   const target = targetOf(call.asked, kind);
   const options = call.body.length === 0 ? {} : fieldsIn(decode(call));
   const dryRun = mode(call).dryRun || Array.isArray(options.dryRun);
@@ -130,7 +130,7 @@ function emptyNamespace(cluster: Cluster, namespace: string, dryRun: boolean): v
   }
 }
 
-function subresource(cluster: Cluster, call: Call, kind: Kind, name: string): Answer {
+function subresource(cluster: Cluster, call: HandlerCall, kind: Kind, name: string): HandlerResponse {
   const { asked } = call;
   const target = targetOf(asked, kind);
   if (kind.kind === 'ServiceAccount' && name === 'token' && asked.verb === 'create') {
@@ -147,7 +147,7 @@ function subresource(cluster: Cluster, call: Call, kind: Kind, name: string): An
   throw methodNotAllowed();
 }
 
-function review(cluster: Cluster, kind: Kind, body: Stored, user: User): Fields {
+function review(cluster: Cluster, kind: Kind, body: Stored, user: User): JsonFields {
   if (kind.kind === 'TokenReview') return cluster.tokens.review(body, (token) => cluster.users.get(token));
   if (kind.kind === 'SelfSubjectReview') return { ...body, metadata: {}, status: { userInfo: { ...user } } };
   const spec = fieldsIn(body.spec);
@@ -168,7 +168,7 @@ function review(cluster: Cluster, kind: Kind, body: Stored, user: User): Fields 
   return { ...body, metadata: {}, status: { allowed: !cluster.rbac || allowed(cluster.store, who, attributes) } };
 }
 
-function watchRequest(cluster: Cluster, call: Call, kind: Kind): WatchRequest {
+function watchRequest(cluster: Cluster, call: HandlerCall, kind: Kind): WatchRequest {
   const { query, namespace } = call.asked;
   return {
     kind,
@@ -181,30 +181,30 @@ function watchRequest(cluster: Cluster, call: Call, kind: Kind): WatchRequest {
   };
 }
 
-function shown(cluster: Cluster, call: Call, kind: Kind, status: number, object: Stored): Answer {
+function shown(cluster: Cluster, call: HandlerCall, kind: Kind, status: number, object: Stored): HandlerResponse {
   const body = wantsTable(call) ? table(kind, [object], cluster.clock.now()) : served(kind, object);
   return { status, body };
 }
 
 /** The object in the version that was asked for. */
 const served = (kind: Kind, object: Stored): Stored => ({ ...object, apiVersion: apiVersionOf(kind), kind: kind.kind });
-const wantsTable = ({ headers }: Call): boolean => (headers.accept ?? '').includes('as=Table');
-const mode = ({ asked, headers }: Call) => writeMode(asked.query, headers['user-agent'] ?? '');
+const wantsTable = ({ headers }: HandlerCall): boolean => (headers.accept ?? '').includes('as=Table');
+const mode = ({ asked, headers }: HandlerCall) => writeMode(asked.query, headers['user-agent'] ?? '');
 
-function targetOf(asked: Asked, kind: Kind): Target {
+function targetOf(asked: Asked, kind: Kind): WriteTarget {
   if (asked.name === undefined) throw methodNotAllowed();
   return { kind, namespace: asked.namespace, name: asked.name, subresource: asked.subresource };
 }
 
 /** The body as an object; the path says what kind it is when the body does not. */
-function bodyOf(call: Call, kind?: Kind): Stored {
+function bodyOf(call: HandlerCall, kind?: Kind): Stored {
   const object = decode(call);
   if (!isFields(object)) throw badRequest('the body of the request is not an object');
   const type = kind ? { apiVersion: apiVersionOf(kind), kind: kind.kind } : {};
   return { ...type, ...object, metadata: { ...fieldsIn(object.metadata) } } as Stored;
 }
 
-function decode({ headers, body }: Call): unknown {
+function decode({ headers, body }: HandlerCall): unknown {
   if ((headers['content-type'] ?? '').includes('protobuf')) {
     const object = decodeProtobuf(body);
     if (!object) throw unsupported();
@@ -222,7 +222,7 @@ function parseText(text: string): unknown {
   return /^\s*[{[]/.test(text) ? JSON.parse(text) : parse(text);
 }
 
-function patchTypeOf({ headers }: Call): PatchType {
+function patchTypeOf({ headers }: HandlerCall): PatchType {
   const type = (headers['content-type'] ?? '').split(';')[0];
   switch (type) {
     case 'application/apply-patch+yaml':

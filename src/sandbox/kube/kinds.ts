@@ -1,8 +1,8 @@
-import type { Fields } from './object.ts';
-import { builtInShape, type Shape } from './shape.ts';
+import type { JsonFields } from './object.ts';
+import { builtInShape, type CelShape } from './shape.ts';
 import type { Named } from './status.ts';
 
-export interface Column {
+export interface PrinterColumn {
   readonly name: string;
   readonly type: string;
   readonly jsonPath: string;
@@ -25,10 +25,10 @@ export interface Kind extends Named {
   readonly versionRequired: boolean;
   /** Can only be created: reviews. */
   readonly virtual: boolean;
-  readonly shape: Shape;
+  readonly shape: CelShape;
   /** Structural schema; absent for built-in kinds, whose checks are in `rules.ts`. */
-  readonly schema?: Fields | undefined;
-  readonly columns?: readonly Column[] | undefined;
+  readonly schema?: JsonFields | undefined;
+  readonly columns?: readonly PrinterColumn[] | undefined;
 }
 
 export const storageOf = (kind: Named): string => `${kind.group}/${kind.plural}`;
@@ -46,7 +46,7 @@ function builtIn(
   plural: string,
   traits: readonly Trait[] = [],
   shortNames: readonly string[] = [],
-  columns?: readonly Column[],
+  columns?: readonly PrinterColumn[],
 ): Kind {
   const [version = '', group = ''] = groupVersion.split('/').reverse();
   return {
@@ -67,7 +67,7 @@ function builtIn(
   };
 }
 
-const column = (name: string, jsonPath: string, type = 'string'): Column => ({ name, type, jsonPath });
+const column = (name: string, jsonPath: string, type = 'string'): PrinterColumn => ({ name, type, jsonPath });
 const RBAC = 'rbac.authorization.k8s.io/v1';
 const WORKLOAD: readonly Trait[] = ['status', 'generation'];
 

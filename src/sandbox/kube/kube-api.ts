@@ -1,6 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
-import { type Clock, systemClock } from '../../mesh/clock.ts';
+import { type Clock, systemClock } from '../../async/clock.ts';
 import { SandboxCa } from '../ca.ts';
 import { ambassadorDefinitions } from './ambassador.ts';
 import type { AuditLog } from './audit.ts';

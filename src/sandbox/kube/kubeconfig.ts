@@ -1,6 +1,6 @@
 import { stringify } from 'yaml';
 
-export interface Access {
+export interface KubeconfigAccess {
   readonly url: string;
   readonly caPem: string | undefined;
   readonly token: string;
@@ -8,7 +8,7 @@ export interface Access {
 }
 
 /** A kubeconfig with one cluster, one user and one context, all named `sandbox`. */
-export function kubeconfig({ url, caPem, token, namespace }: Access): string {
+export function kubeconfig({ url, caPem, token, namespace }: KubeconfigAccess): string {
   const trust =
     caPem === undefined
       ? { 'insecure-skip-tls-verify': true }

@@ -1,6 +1,6 @@
 import { claimedBy, printPath } from './field-set.ts';
-import { type Fields, isFields, type Stored } from './object.ts';
-import type { Shape } from './shape.ts';
+import { isFields, type JsonFields, type Stored } from './object.ts';
+import type { CelShape } from './shape.ts';
 import type { ApiError } from './status.ts';
 
 const ANNOTATION = 'kubectl.kubernetes.io/last-applied-configuration';
@@ -11,12 +11,12 @@ const KUBECTL = 'kubectl';
  * Whether kubectl may take the conflicting fields over: all of them stand in the configuration that kubectl itself
  * applied client-side before. So `apply --server-side` follows upon `apply` without force.
  */
-export function mayTakeOver(live: Stored, manager: string, shape: Shape, refusal: ApiError): boolean {
+export function mayTakeOver(live: Stored, manager: string, shape: CelShape, refusal: ApiError): boolean {
   const applied = lastApplied(live);
   if (manager !== KUBECTL || !applied) return false;
   const own = new Set([...claimedBy(applied, shape)].map(printPath));
   const causes = refusal.details.causes;
-  return Array.isArray(causes) && causes.every((cause) => own.has(String((cause as Fields).field)));
+  return Array.isArray(causes) && causes.every((cause) => own.has(String((cause as JsonFields).field)));
 }
 
 /** Keeps the annotation true while kubectl applies on the server, so that client-side apply can follow again. */
@@ -27,7 +27,7 @@ export function withLastApplied(object: Stored, manager: string, config: Stored)
   return { ...object, metadata: { ...object.metadata, annotations } };
 }
 
-function lastApplied(object: Stored): Fields | undefined {
+function lastApplied(object: Stored): JsonFields | undefined {
   const text = object.metadata.annotations?.[ANNOTATION];
   if (text === undefined) return undefined;
   const config: unknown = JSON.parse(text);

@@ -1,5 +1,5 @@
 import { apiVersionOf, type Kind, storageOf } from './kinds.ts';
-import type { Fields, Stored } from './object.ts';
+import type { JsonFields, Stored } from './object.ts';
 import type { Asked } from './request.ts';
 import { type FieldSelector, fieldSelector, labelSelector, type Predicate } from './selectors.ts';
 import { badRequest, expired } from './status.ts';
@@ -7,7 +7,7 @@ import type { Store } from './store.ts';
 
 export interface Page {
   readonly items: readonly Stored[];
-  readonly metadata: Fields;
+  readonly metadata: JsonFields;
 }
 
 /** A page of the objects that the request selects; `continue` holds the version and where to go on. */
@@ -24,7 +24,7 @@ export function page(store: Store, kind: Kind, asked: Asked): Page {
   const rest = all.filter((object) => place(object) > from.after);
   const items = limit > 0 ? rest.slice(0, limit) : rest;
   const last = items.at(-1);
-  const metadata: Fields = { resourceVersion: String(from.version) };
+  const metadata: JsonFields = { resourceVersion: String(from.version) };
   if (last && items.length < rest.length) {
     metadata.continue = encode({ version: from.version, after: place(last) });
     metadata.remainingItemCount = rest.length - items.length;
@@ -32,7 +32,7 @@ export function page(store: Store, kind: Kind, asked: Asked): Page {
   return { items, metadata };
 }
 
-export function listOf(kind: Kind, { items, metadata }: Page): Fields {
+export function listOf(kind: Kind, { items, metadata }: Page): JsonFields {
   return { kind: `${kind.kind}List`, apiVersion: apiVersionOf(kind), metadata, items };
 }
 

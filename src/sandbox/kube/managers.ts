@@ -1,6 +1,6 @@
 import { compare, type FieldSet, fromFieldsV1, isWithin, toFieldsV1 } from './field-set.ts';
-import type { Fields, Stored, StoredManagedFields } from './object.ts';
-import type { Shape } from './shape.ts';
+import type { JsonFields, Stored, StoredManagedFields } from './object.ts';
+import type { CelShape } from './shape.ts';
 
 /** Who writes: one entry of `metadata.managedFields`. */
 export interface Writer {
@@ -10,7 +10,7 @@ export interface Writer {
   readonly subresource?: string;
 }
 
-export interface Owner extends Writer {
+export interface FieldOwner extends Writer {
   readonly set: FieldSet;
   readonly time: string;
 }
@@ -21,7 +21,7 @@ export const sameWriter = (a: Writer, b: Writer): boolean =>
   a.apiVersion === b.apiVersion &&
   a.subresource === b.subresource;
 
-export function ownersOf(object: Stored | undefined): Owner[] {
+export function ownersOf(object: Stored | undefined): FieldOwner[] {
   return (object?.metadata.managedFields ?? []).map((entry) => ({
     manager: entry.manager,
     operation: entry.operation,
@@ -33,9 +33,9 @@ export function ownersOf(object: Stored | undefined): Owner[] {
 }
 
 /** Appliers before others, then by time, then by name. */
-const order = ({ operation, time, manager }: Owner): string => `${operation} ${time} ${manager}`;
+const order = ({ operation, time, manager }: FieldOwner): string => `${operation} ${time} ${manager}`;
 
-export function withOwners(object: Stored, owners: readonly Owner[]): Stored {
+export function withOwners(object: Stored, owners: readonly FieldOwner[]): Stored {
   const managedFields = owners
     .filter((owner) => owner.set.size > 0)
     .sort((a, b) => (order(a) < order(b) ? -1 : 1))
@@ -57,11 +57,11 @@ export function withOwners(object: Stored, owners: readonly Owner[]): Stored {
 export function ownersAfterUpdate(
   before: Stored | undefined,
   after: Stored,
-  shape: Shape,
+  shape: CelShape,
   writer: Writer,
   time: string,
-): Owner[] {
-  const { changed, removed } = compare(before ?? ({} as Fields), after, shape);
+): FieldOwner[] {
+  const { changed, removed } = compare(before ?? ({} as JsonFields), after, shape);
   const owners = ownersOf(before);
   if (changed.size === 0 && removed.size === 0) return owners;
   const own = owners.find((owner) => sameWriter(owner, writer));
@@ -77,6 +77,6 @@ export function without(set: FieldSet, taken: FieldSet): FieldSet {
 }
 
 /** Whether anyone owns the place or something in it. */
-export function owned(path: string, owners: readonly Owner[]): boolean {
+export function owned(path: string, owners: readonly FieldOwner[]): boolean {
   return owners.some((owner) => [...owner.set].some((other) => isWithin(other, path)));
 }

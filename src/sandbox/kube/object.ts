@@ -1,8 +1,8 @@
 import type { ManagedFields } from '../../core/object.ts';
 
-export type Fields = Record<string, unknown>;
+export type JsonFields = Record<string, unknown>;
 
-export interface Meta extends Fields {
+export interface Meta extends JsonFields {
   name: string;
   namespace?: string;
   uid?: string;
@@ -22,17 +22,17 @@ export interface StoredManagedFields extends ManagedFields {
 }
 
 /** An object as the store keeps it. What is stored is never changed in place. */
-export interface Stored extends Fields {
+export interface Stored extends JsonFields {
   apiVersion: string;
   kind: string;
   metadata: Meta;
 }
 
-export function isFields(value: unknown): value is Fields {
+export function isFields(value: unknown): value is JsonFields {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }
 
-export const fieldsIn = (value: unknown): Fields => (isFields(value) ? value : {});
+export const fieldsIn = (value: unknown): JsonFields => (isFields(value) ? value : {});
 
 /** Follows plain field names; undefined where the path ends early. */
 export function valueAt(object: unknown, ...path: readonly string[]): unknown {

@@ -1,13 +1,13 @@
 import { isDeepStrictEqual } from 'node:util';
 import { itemKey } from './field-set.ts';
-import { type Fields, fieldsIn, isFields } from './object.ts';
-import type { Shape } from './shape.ts';
+import { fieldsIn, isFields, type JsonFields } from './object.ts';
+import type { CelShape } from './shape.ts';
 import { ApiError, badRequest } from './status.ts';
 
 /** RFC 7396. */
 export function mergePatch(target: unknown, patch: unknown): unknown {
   if (!isFields(patch)) return patch;
-  const result: Fields = { ...fieldsIn(target) };
+  const result: JsonFields = { ...fieldsIn(target) };
   for (const [name, value] of Object.entries(patch)) {
     if (value === null) delete result[name];
     else result[name] = mergePatch(result[name], value);
@@ -16,7 +16,7 @@ export function mergePatch(target: unknown, patch: unknown): unknown {
 }
 
 /** The part of strategic merge that kubectl uses: keyed lists, `$patch`, `$retainKeys`, `$deleteFromPrimitiveList`. */
-export function strategicPatch(target: unknown, patch: unknown, shape: Shape): unknown {
+export function strategicPatch(target: unknown, patch: unknown, shape: CelShape): unknown {
   if (Array.isArray(patch) && Array.isArray(shape.merge) && Array.isArray(target)) {
     const keys = shape.merge;
     let items = [...target];
@@ -31,7 +31,7 @@ export function strategicPatch(target: unknown, patch: unknown, shape: Shape): u
   if (!isFields(patch)) return patch;
   if (patch.$patch === 'replace')
     return Object.fromEntries(Object.entries(patch).filter(([name]) => name !== '$patch'));
-  const result: Fields = { ...fieldsIn(target) };
+  const result: JsonFields = { ...fieldsIn(target) };
   for (const [name, value] of Object.entries(patch)) {
     if (name.startsWith('$')) continue;
     if (value === null) delete result[name];
@@ -67,7 +67,7 @@ function tokens(pointer: unknown): string[] {
 }
 
 function read(value: unknown, path: readonly string[]): unknown {
-  return path.reduce((at: unknown, token) => (at as Fields | undefined)?.[token], value);
+  return path.reduce((at: unknown, token) => (at as JsonFields | undefined)?.[token], value);
 }
 
 function edit(root: unknown, path: readonly string[], op: 'add' | 'replace' | 'remove', value: unknown): unknown {

@@ -1,4 +1,4 @@
-import type { Fields } from './object.ts';
+import type { JsonFields } from './object.ts';
 
 /**
  * What kubectl's imperative commands send: a few kinds in Kubernetes' protobuf encoding, behind the bytes `k8s\0`.
@@ -65,7 +65,7 @@ const MESSAGES: Readonly<Record<string, Message>> = {
 };
 
 /** The object, or undefined for a kind that is not known here. */
-export function decodeProtobuf(body: Buffer): Fields | undefined {
+export function decodeProtobuf(body: Buffer): JsonFields | undefined {
   if (body.subarray(0, 4).toString('latin1') !== 'k8s\0') return undefined;
   const { type, raw } = message('Unknown', body.subarray(4)) as {
     type: { apiVersion: string; kind: string };
@@ -75,9 +75,9 @@ export function decodeProtobuf(body: Buffer): Fields | undefined {
   return { ...type, ...message(type.kind, raw) };
 }
 
-function message(name: string, bytes: Buffer): Fields {
-  const result: Fields = {};
-  const reader = new Reader(bytes);
+function message(name: string, bytes: Buffer): JsonFields {
+  const result: JsonFields = {};
+  const reader = new ProtobufReader(bytes);
   while (!reader.done) {
     const tag = reader.varint();
     const value = (tag & 7) === 0 ? reader.varint() : reader.bytes(reader.varint());
@@ -87,7 +87,7 @@ function message(name: string, bytes: Buffer): Fields {
   return result;
 }
 
-class Reader {
+class ProtobufReader {
   readonly #bytes: Buffer;
   #at = 0;
 
@@ -114,12 +114,12 @@ class Reader {
   }
 }
 
-function set(result: Fields, field: string, type: string, value: number | Buffer): void {
+function set(result: JsonFields, field: string, type: string, value: number | Buffer): void {
   if (type.endsWith('[]')) result[field] = [...((result[field] as unknown[]) ?? []), scalar(type.slice(0, -2), value)];
   else if (type.startsWith('map<')) {
     const entry = Buffer.isBuffer(value) ? value : Buffer.alloc(0);
     const { key, value: held } = message(type, entry) as { key: string; value: unknown };
-    result[field] = { ...((result[field] as Fields) ?? {}), [key]: held };
+    result[field] = { ...((result[field] as JsonFields) ?? {}), [key]: held };
   } else {
     const decoded = scalar(type, value);
     // Go writes empty strings out, which JSON leaves out; an empty value of a map is one all the same.

@@ -1,9 +1,9 @@
 import { BUILT_IN_KINDS, type Kind } from './kinds.ts';
-import { type Fields, fieldsIn, type Stored } from './object.ts';
+import { fieldsIn, type JsonFields, type Stored } from './object.ts';
 import { schemaShape } from './shape.ts';
 
 /** Which kinds are served now: the built-in ones and those of the stored definitions. */
-export class Registry {
+export class KindRegistry {
   #kinds = new Map<string, Kind>();
 
   constructor() {
@@ -63,7 +63,7 @@ function kindsOf(definition: Stored): Kind[] {
     });
 }
 
-function columnsOf(version: Fields) {
+function columnsOf(version: JsonFields) {
   const columns = version.additionalPrinterColumns;
   if (!Array.isArray(columns)) return undefined;
   return columns.map(fieldsIn).map((column) => ({

@@ -1,5 +1,5 @@
 import { apiVersionOf, type Kind } from './kinds.ts';
-import { type Fields, fieldsIn, type Stored, valueAt } from './object.ts';
+import { fieldsIn, type JsonFields, type Stored, valueAt } from './object.ts';
 import { defaulted, pruned, violations } from './schema.ts';
 import { brokenRules, hasRules } from './schema-rules.ts';
 import { ApiError, badRequest, type Cause, invalid } from './status.ts';
@@ -69,7 +69,7 @@ const BLOCKING = new Set([
   'FieldValueTypeInvalid',
 ]);
 
-function schemaRules(schema: Fields, object: Stored, before: Stored | undefined): Cause[] {
+function schemaRules(schema: JsonFields, object: Stored, before: Stored | undefined): Cause[] {
   const wrong = violations(object, schema);
   if (!wrong.some((cause) => BLOCKING.has(cause.reason))) return [...wrong, ...brokenRules(object, schema, before)];
   if (!hasRules(schema)) return wrong;
@@ -190,7 +190,7 @@ function withDefaults(kind: Kind, object: Stored): Stored {
     };
   }
   if (kind.kind === 'Service') {
-    const spec: Fields = { type: 'ClusterIP', sessionAffinity: 'None', ...fieldsIn(object.spec) };
+    const spec: JsonFields = { type: 'ClusterIP', sessionAffinity: 'None', ...fieldsIn(object.spec) };
     if (Array.isArray(spec.ports)) {
       spec.ports = spec.ports.map(fieldsIn).map((port) => ({ protocol: 'TCP', targetPort: port.port, ...port }));
     }

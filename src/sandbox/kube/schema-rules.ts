@@ -1,12 +1,12 @@
-import { compileRule, type Rule } from './cel.ts';
-import { type Fields, fieldsIn, isFields } from './object.ts';
+import { type CelRule, compileRule } from './cel.ts';
+import { fieldsIn, isFields, type JsonFields } from './object.ts';
 import type { Cause } from './status.ts';
 
 /** Rules are few and asked for at every write. A rule in words that are not understood here is passed over. */
-const compiled = new WeakMap<Fields, Rule | undefined>();
+const compiled = new WeakMap<JsonFields, CelRule | undefined>();
 
 /** What the value breaks of the schema's `x-kubernetes-validations`; to be asked once its shape is right. */
-export function brokenRules(value: unknown, schema: Fields, before?: unknown, path = ''): Cause[] {
+export function brokenRules(value: unknown, schema: JsonFields, before?: unknown, path = ''): Cause[] {
   if (value === undefined || value === null) return [];
   const causes: Cause[] = rulesOf(schema)
     .filter((rule) => !holds(rule, value, before))
@@ -29,25 +29,25 @@ export function brokenRules(value: unknown, schema: Fields, before?: unknown, pa
   return causes;
 }
 
-export function hasRules(schema: Fields): boolean {
+export function hasRules(schema: JsonFields): boolean {
   if (rulesOf(schema).length > 0) return true;
   const below = [...Object.values(fieldsIn(schema.properties)), schema.items, schema.additionalProperties];
   return below.some((one) => isFields(one) && hasRules(one));
 }
 
-function rulesOf(schema: Fields): Fields[] {
+function rulesOf(schema: JsonFields): JsonFields[] {
   const rules = schema['x-kubernetes-validations'];
-  return Array.isArray(rules) ? rules.map((rule) => rule as Fields) : [];
+  return Array.isArray(rules) ? rules.map((rule) => rule as JsonFields) : [];
 }
 
-function holds(rule: Fields, value: unknown, before: unknown): boolean {
+function holds(rule: JsonFields, value: unknown, before: unknown): boolean {
   if (!compiled.has(rule)) compiled.set(rule, readable(String(rule.rule)));
   const test = compiled.get(rule);
   if (!test || (before === undefined && /\boldSelf\b/.test(String(rule.rule)))) return true;
   return test({ self: value, oldSelf: before }) === true;
 }
 
-function readable(text: string): Rule | undefined {
+function readable(text: string): CelRule | undefined {
   try {
     return compileRule(text);
   } catch {

@@ -1,18 +1,18 @@
-import { type Fields, fieldsIn, isFields } from './object.ts';
+import { fieldsIn, isFields, type JsonFields } from './object.ts';
 import type { Cause } from './status.ts';
 
 const PRESERVE = 'x-kubernetes-preserve-unknown-fields';
 const INT_OR_STRING = 'x-kubernetes-int-or-string';
 
 /** A copy without the fields that the structural schema does not know; `dropped` collects their paths. */
-export function pruned(value: unknown, schema: Fields, dropped: string[] = [], path = ''): unknown {
+export function pruned(value: unknown, schema: JsonFields, dropped: string[] = [], path = ''): unknown {
   if (Array.isArray(value)) {
     const items = fieldsIn(schema.items);
     return value.map((item, index) => pruned(item, items, dropped, `${path}[${index}]`));
   }
   if (!isFields(value)) return value;
   const properties = fieldsIn(schema.properties);
-  const result: Fields = {};
+  const result: JsonFields = {};
   for (const [name, field] of Object.entries(value)) {
     const place = path === '' ? name : `${path}.${name}`;
     const own = properties[name] ?? schema.additionalProperties;
@@ -25,10 +25,10 @@ export function pruned(value: unknown, schema: Fields, dropped: string[] = [], p
 }
 
 /** A copy with the schema's defaults filled in. */
-export function defaulted(value: unknown, schema: Fields): unknown {
+export function defaulted(value: unknown, schema: JsonFields): unknown {
   if (Array.isArray(value)) return value.map((item) => defaulted(item, fieldsIn(schema.items)));
   if (!isFields(value)) return value;
-  const result: Fields = { ...value };
+  const result: JsonFields = { ...value };
   for (const [name, property] of Object.entries(fieldsIn(schema.properties))) {
     const own = fieldsIn(property);
     if (result[name] === undefined && own.default !== undefined) result[name] = structuredClone(own.default);
@@ -41,7 +41,7 @@ export function defaulted(value: unknown, schema: Fields): unknown {
 }
 
 /** What the value breaks of the schema, worded as the API server does. */
-export function violations(value: unknown, schema: Fields, path = ''): Cause[] {
+export function violations(value: unknown, schema: JsonFields, path = ''): Cause[] {
   const place = path === '' ? '<nil>' : path;
   const bad = (reason: string, message: string): Cause => ({ reason, message, field: place });
   if (value === null && schema.nullable === true) return [];
@@ -81,7 +81,7 @@ export function violations(value: unknown, schema: Fields, path = ''): Cause[] {
 
 type Bad = (reason: string, message: string) => Cause;
 
-function stringLimits(value: string, schema: Fields, place: string, bad: Bad): Cause[] {
+function stringLimits(value: string, schema: JsonFields, place: string, bad: Bad): Cause[] {
   const causes: Cause[] = [];
   const quoted = JSON.stringify(value);
   if (typeof schema.pattern === 'string' && !new RegExp(schema.pattern, 'u').test(value)) {
@@ -104,7 +104,7 @@ function stringLimits(value: string, schema: Fields, place: string, bad: Bad): C
 }
 
 /** The API server prints limits without their fraction. */
-function numberLimits(value: number, schema: Fields, place: string, bad: Bad): Cause[] {
+function numberLimits(value: number, schema: JsonFields, place: string, bad: Bad): Cause[] {
   const causes: Cause[] = [];
   if (typeof schema.maximum === 'number' && value > schema.maximum) {
     causes.push(
@@ -125,7 +125,7 @@ function numberLimits(value: number, schema: Fields, place: string, bad: Bad): C
   return causes;
 }
 
-function objectViolations(value: Fields, schema: Fields, path: string): Cause[] {
+function objectViolations(value: JsonFields, schema: JsonFields, path: string): Cause[] {
   const causes: Cause[] = [];
   const within = (name: string) => (path === '' ? name : `${path}.${name}`);
   for (const name of Array.isArray(schema.required) ? schema.required.map(String) : []) {

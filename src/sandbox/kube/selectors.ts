@@ -9,9 +9,9 @@ export function labelSelector(text: string | undefined): Predicate {
   return (object) => tests.every((test) => test(object.metadata.labels ?? {}));
 }
 
-type Labels = Readonly<Record<string, string>>;
+type LabelMap = Readonly<Record<string, string>>;
 
-function requirement(text: string): (labels: Labels) => boolean {
+function requirement(text: string): (labels: LabelMap) => boolean {
   const set = /^(\S+)\s+(in|notin)\s+\(([^)]*)\)$/.exec(text);
   if (set) {
     const [, key = '', operator, list = ''] = set;

@@ -4,12 +4,12 @@ import type { AddressInfo, Socket } from 'node:net';
 import type { Cluster } from './cluster.ts';
 import { discover, openApi } from './discovery.ts';
 import { handle } from './handler.ts';
-import type { Fields } from './object.ts';
+import type { JsonFields } from './object.ts';
 import { asked as askedBy } from './request.ts';
 import { ApiError, noSuchPath, unauthorized } from './status.ts';
 import type { User } from './tokens.ts';
 
-export interface Credentials {
+export interface ServerCredentials {
   readonly cert: string;
   readonly key: string;
 }
@@ -21,7 +21,7 @@ export class ApiServer {
   #sockets = new Set<Socket>();
   #port = 0;
 
-  constructor(cluster: Cluster, credentials: Credentials | undefined) {
+  constructor(cluster: Cluster, credentials: ServerCredentials | undefined) {
     this.#cluster = cluster;
     const answer = (request: IncomingMessage, response: ServerResponse) => void this.#answer(request, response);
     this.#server = credentials ? createTlsServer(credentials, answer) : createServer(answer);
@@ -145,7 +145,7 @@ function closing(response: ServerResponse): AbortSignal {
 
 const HEALTH = new Set(['/healthz', '/livez', '/readyz']);
 
-function unnamed(cluster: Cluster, path: string): Fields {
+function unnamed(cluster: Cluster, path: string): JsonFields {
   if (path === '/openid/v1/jwks') return cluster.tokens.keys();
   const found = discover(path, cluster.registry) ?? openApi(path, cluster.registry);
   if (!found) throw noSuchPath();

@@ -1,13 +1,13 @@
-import { type Fields, fieldsIn, isFields } from './object.ts';
+import { fieldsIn, isFields, type JsonFields } from './object.ts';
 
 /** How a value merges: whole, field by field, or as a list whose items are told apart by keys or by value. */
 export type Merge = 'atomic' | 'granular' | 'set' | readonly string[];
 
 /** What server-side apply must know of a type: how the value at a place merges. */
-export interface Shape {
+export interface CelShape {
   readonly merge: Merge;
-  field(name: string): Shape;
-  readonly item: Shape;
+  field(name: string): CelShape;
+  readonly item: CelShape;
 }
 
 /** Lists of built-in kinds that merge by key, by the name of their field. All others are atomic. */
@@ -26,7 +26,7 @@ const BUILT_IN_LISTS: Readonly<Record<string, Merge>> = {
 const ATOMIC_MAPS = new Set(['selector', 'nodeSelector', 'roleRef', 'resourceFieldRef', 'secretKeyRef', 'fieldRef']);
 const PORTS: Readonly<Record<string, Merge>> = { Service: ['port', 'protocol'], EndpointSlice: 'atomic' };
 
-export function builtInShape(kind: string, name = ''): Shape {
+export function builtInShape(kind: string, name = ''): CelShape {
   return {
     merge: name === 'ports' ? (PORTS[kind] ?? ['containerPort', 'protocol']) : listOrMap(name),
     field: (child) => builtInShape(kind, child),
@@ -42,7 +42,7 @@ function listOrMap(name: string): Merge {
 }
 
 /** The shape that a structural schema gives by its `x-kubernetes-` extensions. */
-export function schemaShape(schema: Fields): Shape {
+export function schemaShape(schema: JsonFields): CelShape {
   const list = schema['x-kubernetes-list-type'];
   const keys = schema['x-kubernetes-list-map-keys'];
   const merge: Merge =

@@ -1,4 +1,4 @@
-import type { Fields } from './object.ts';
+import type { JsonFields } from './object.ts';
 
 export interface Cause {
   readonly reason: string;
@@ -11,10 +11,10 @@ export class ApiError extends Error {
   override readonly name = 'ApiError';
   readonly status: number;
   readonly reason: string;
-  readonly details: Fields;
+  readonly details: JsonFields;
   readonly retryAfterSeconds: number | undefined;
 
-  constructor(status: number, reason: string, message: string, details: Fields = {}, retryAfterSeconds?: number) {
+  constructor(status: number, reason: string, message: string, details: JsonFields = {}, retryAfterSeconds?: number) {
     super(message);
     this.status = status;
     this.reason = reason;
@@ -22,7 +22,7 @@ export class ApiError extends Error {
     this.retryAfterSeconds = retryAfterSeconds;
   }
 
-  body(): Fields {
+  body(): JsonFields {
     return {
       kind: 'Status',
       apiVersion: 'v1',
@@ -43,7 +43,7 @@ export interface Named {
 }
 
 const qualified = (kind: Named): string => (kind.group === '' ? kind.plural : `${kind.plural}.${kind.group}`);
-const details = (kind: Named, name: string): Fields => ({
+const details = (kind: Named, name: string): JsonFields => ({
   name,
   ...(kind.group === '' ? {} : { group: kind.group }),
   kind: kind.plural,

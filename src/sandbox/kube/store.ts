@@ -7,7 +7,7 @@ export interface Change {
   readonly previous: Stored | undefined;
 }
 
-type Listener = (change: Change) => void;
+type StoreListener = (change: Change) => void;
 
 /** Not 1, so that a version which never was, such as 1, is too old as on a server that has lived. */
 const FIRST_VERSION = 100;
@@ -16,7 +16,7 @@ const HISTORY = 10_000;
 
 interface Shelf {
   readonly objects: Map<string, Stored>;
-  readonly listeners: Set<Listener>;
+  readonly listeners: Set<StoreListener>;
   history: Change[];
   /** A watch may start at this version or later. */
   oldest: number;
@@ -95,7 +95,7 @@ export class Store {
     return shelf.history.filter((change) => change.version > version);
   }
 
-  subscribe(resource: string, listener: Listener): () => void {
+  subscribe(resource: string, listener: StoreListener): () => void {
     const { listeners } = this.#shelf(resource);
     listeners.add(listener);
     return () => listeners.delete(listener);

@@ -1,11 +1,11 @@
-import type { Column, Kind } from './kinds.ts';
-import { type Fields, fieldsIn, isFields, type Stored } from './object.ts';
+import type { Kind, PrinterColumn } from './kinds.ts';
+import { fieldsIn, isFields, type JsonFields, type Stored } from './object.ts';
 
-const NAME: Column = { name: 'Name', type: 'string', jsonPath: '.metadata.name' };
-const AGE: Column = { name: 'Age', type: 'date', jsonPath: '.metadata.creationTimestamp' };
+const NAME: PrinterColumn = { name: 'Name', type: 'string', jsonPath: '.metadata.name' };
+const AGE: PrinterColumn = { name: 'Age', type: 'date', jsonPath: '.metadata.creationTimestamp' };
 
 /** `meta.k8s.io/v1 Table`, as kubectl asks for when it prints. */
-export function table(kind: Kind, objects: readonly Stored[], now: number, resourceVersion?: string): Fields {
+export function table(kind: Kind, objects: readonly Stored[], now: number, resourceVersion?: string): JsonFields {
   // A definition's own columns stand alone; only without any does the server show the age.
   const columns = kind.schema && kind.columns ? [NAME, ...kind.columns] : [NAME, ...(kind.columns ?? []), AGE];
   return {
@@ -26,7 +26,7 @@ export function table(kind: Kind, objects: readonly Stored[], now: number, resou
   };
 }
 
-function cell(column: Column, object: Stored, now: number): unknown {
+function cell(column: PrinterColumn, object: Stored, now: number): unknown {
   const value = follow(object, column.jsonPath);
   if (column.type === 'count') return Object.keys(fieldsIn(value)).length;
   if (value === undefined) return column.type === 'integer' ? null : '';

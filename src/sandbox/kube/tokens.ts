@@ -1,6 +1,6 @@
 import { createHash, generateKeyPairSync, type KeyObject, randomUUID, sign, verify } from 'node:crypto';
-import type { Clock } from '../../mesh/clock.ts';
-import { type Fields, fieldsIn, type Stored, valueAt } from './object.ts';
+import type { Clock } from '../../async/clock.ts';
+import { fieldsIn, type JsonFields, type Stored, valueAt } from './object.ts';
 import { badRequest, type Cause, invalid } from './status.ts';
 import type { Store } from './store.ts';
 
@@ -30,7 +30,7 @@ function makeSigner(): Signer {
 }
 
 /** Signs and reads ServiceAccount tokens: real JWTs, RS256. */
-export class Tokens {
+export class IssuedTokens {
   readonly #store: Store;
   readonly #clock: Clock;
   #signer: Signer | undefined;
@@ -49,7 +49,7 @@ export class Tokens {
   }
 
   /** Answers a TokenRequest for a ServiceAccount that exists. */
-  request(account: Stored, body: Fields): Fields {
+  request(account: Stored, body: JsonFields): JsonFields {
     const spec = fieldsIn(body.spec);
     const audiences =
       Array.isArray(spec.audiences) && spec.audiences.length > 0 ? spec.audiences.map(String) : [API_AUDIENCE];
@@ -107,7 +107,7 @@ export class Tokens {
       Buffer.from(signature, 'base64url'),
     );
     if (!good) return undefined;
-    const claims: Fields = JSON.parse(Buffer.from(payload, 'base64url').toString());
+    const claims: JsonFields = JSON.parse(Buffer.from(payload, 'base64url').toString());
     const now = this.#clock.now() / 1000;
     const meant = (claims.aud as string[]).filter((audience) => audiences.includes(audience));
     if (Number(claims.exp) <= now || Number(claims.nbf) > now + 1 || meant.length === 0) return undefined;
@@ -128,7 +128,7 @@ export class Tokens {
     this.#refuseAll = on;
   }
 
-  review(body: Fields, known: (token: string) => User | undefined): Fields {
+  review(body: JsonFields, known: (token: string) => User | undefined): JsonFields {
     const spec = fieldsIn(body.spec);
     if (typeof spec.token !== 'string') throw badRequest('token is required for TokenReview in authentication');
     const wanted =
@@ -152,7 +152,7 @@ export class Tokens {
   }
 
   /** The public key as a JWK set, for who verifies tokens without asking. */
-  keys(): Fields {
+  keys(): JsonFields {
     return {
       keys: [{ ...this.#keys.publicKey.export({ format: 'jwk' }), use: 'sig', alg: 'RS256', kid: this.#keys.keyId }],
     };

@@ -1,8 +1,8 @@
 import type { ServerResponse } from 'node:http';
-import type { Clock } from '../../mesh/clock.ts';
+import type { Clock } from '../../async/clock.ts';
 import type { Kind } from './kinds.ts';
 import { storageOf } from './kinds.ts';
-import type { Fields, Stored } from './object.ts';
+import type { JsonFields, Stored } from './object.ts';
 import type { Predicate } from './selectors.ts';
 import { type ApiError, expired } from './status.ts';
 import type { Change, Store } from './store.ts';
@@ -15,7 +15,7 @@ export interface WatchRequest {
   readonly bookmarks: boolean;
   readonly timeoutSeconds: number;
   /** How an object is shown: as it is, or as a table. */
-  readonly show: (object: Stored) => Fields;
+  readonly show: (object: Stored) => JsonFields;
 }
 
 interface OpenWatch {

@@ -1,5 +1,5 @@
 import type { Kind } from './kinds.ts';
-import type { Fields, Meta, Stored } from './object.ts';
+import type { JsonFields, Meta, Stored } from './object.ts';
 import { admitted } from './rules.ts';
 
 /** The metadata that a client may set; everything else is the server's. */
@@ -12,8 +12,8 @@ export function withSaidOwners(live: Stored, said: Stored): Stored {
   return { ...live, metadata: { ...live.metadata, managedFields: managedFields.filter((entry) => entry.manager) } };
 }
 
-export function clientMeta(meta: Meta): Fields {
-  const kept: Fields = {};
+export function clientMeta(meta: Meta): JsonFields {
+  const kept: JsonFields = {};
   for (const name of CLIENT_META) {
     const value = meta[name];
     const empty = value === null || value === undefined || Object.keys(value).length === 0;
@@ -49,7 +49,7 @@ export function claimOf(kind: Kind, config: Stored, subresource: string | undefi
 }
 
 /** What `metadata.generation` counts. */
-export function counted(object: Stored, kind: Kind): Fields {
+export function counted(object: Stored, kind: Kind): JsonFields {
   const { metadata: _, status, ...rest } = object;
   return kind.status || status === undefined ? rest : { ...rest, status };
 }

@@ -1,12 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import { isDeepStrictEqual } from 'node:util';
-import type { Clock } from '../../mesh/clock.ts';
+import type { Clock } from '../../async/clock.ts';
 import { applyTo } from './apply.ts';
 import { claimedBy } from './field-set.ts';
 import { apiVersionOf, type Kind, storageOf } from './kinds.ts';
 import { mayTakeOver, withLastApplied } from './last-applied.ts';
 import { ownersAfterUpdate, type Writer, withOwners } from './managers.ts';
-import { type Fields, fieldsIn, type Meta, type Stored } from './object.ts';
+import { fieldsIn, type JsonFields, type Meta, type Stored } from './object.ts';
 import { jsonPatch, mergePatch, strategicPatch } from './patch.ts';
 import type { WriteMode } from './request.ts';
 import { admitted, checkAddress, checkDeclared, checkPatched, validate } from './rules.ts';
@@ -14,7 +14,7 @@ import { ApiError, alreadyExists, badRequest, conflict, invalid, MODIFIED, notFo
 import type { Store } from './store.ts';
 import { claimOf, clientMeta, counted, omit, serverMeta, withSaidOwners } from './write-parts.ts';
 
-export interface Target {
+export interface WriteTarget {
   readonly kind: Kind;
   readonly namespace: string | undefined;
   readonly name: string;
@@ -72,7 +72,7 @@ export class Writes {
     return mode.dryRun ? stored : this.#store.put(storageOf(kind), stored);
   }
 
-  update(target: Target, body: Stored, mode: WriteMode): Stored {
+  update(target: WriteTarget, body: Stored, mode: WriteMode): Stored {
     const { kind, namespace, name } = target;
     checkAddress(kind, body, namespace, name);
     const live = this.#live(target);
@@ -88,7 +88,7 @@ export class Writes {
     return this.#replace(target, live, body, mode);
   }
 
-  patch(target: Target, type: PatchType, patch: unknown, mode: WriteMode): Stored {
+  patch(target: WriteTarget, type: PatchType, patch: unknown, mode: WriteMode): Stored {
     const { kind, namespace, name } = target;
     if (type === 'apply') return this.#apply(target, patch, mode);
     const live = this.#live(target);
@@ -107,7 +107,7 @@ export class Writes {
     return this.#replace(target, live, body as Stored, mode);
   }
 
-  #apply(target: Target, applied: unknown, mode: WriteMode): Stored {
+  #apply(target: WriteTarget, applied: unknown, mode: WriteMode): Stored {
     const { kind, namespace, name } = target;
     const body = fieldsIn(applied) as Stored;
     const named: Stored = {
@@ -148,7 +148,7 @@ export class Writes {
     return this.#write(target, live, next, mode);
   }
 
-  #replace(target: Target, live: Stored, body: Stored, mode: WriteMode): Stored {
+  #replace(target: WriteTarget, live: Stored, body: Stored, mode: WriteMode): Stored {
     const { kind, subresource } = target;
     this.#checkPreconditions(kind, live, body.metadata);
     const asked = admitted(kind, body, mode.validation);
@@ -168,7 +168,7 @@ export class Writes {
     return this.#write(target, live, withOwners(next, owners), mode);
   }
 
-  #write({ kind, name }: Target, live: Stored, next: Stored, mode: WriteMode): Stored {
+  #write({ kind, name }: WriteTarget, live: Stored, next: Stored, mode: WriteMode): Stored {
     const whole = admitted(kind, next, 'Ignore');
     validate(kind, whole, live);
     const frozen =
@@ -195,7 +195,7 @@ export class Writes {
   }
 
   /** Returns the object while finalizers hold it, undefined once it is gone. */
-  delete(target: Target, preconditions: Fields, dryRun: boolean): { last: Stored; gone: boolean } {
+  delete(target: WriteTarget, preconditions: JsonFields, dryRun: boolean): { last: Stored; gone: boolean } {
     const live = this.#live(target);
     this.#checkPreconditions(target.kind, live, preconditions);
     const held = (live.metadata.finalizers ?? []).length > 0;
@@ -210,13 +210,13 @@ export class Writes {
     return { last: this.#store.put(resource, marked), gone: false };
   }
 
-  #live({ kind, namespace, name }: Target): Stored {
+  #live({ kind, namespace, name }: WriteTarget): Stored {
     const live = this.#store.get(storageOf(kind), namespace, name);
     if (!live) throw notFound(kind, name);
     return live;
   }
 
-  #checkPreconditions(kind: Kind, live: Stored, wanted: Fields): void {
+  #checkPreconditions(kind: Kind, live: Stored, wanted: JsonFields): void {
     const { uid, resourceVersion } = live.metadata;
     if (wanted.uid && wanted.uid !== uid) {
       throw conflict(

@@ -1,22 +1,22 @@
 import { setMaxListeners } from 'node:events';
 import { adapters } from '../../../adapters/index.ts';
 import { Agent } from '../../../src/agent/agent.ts';
-import { customResources } from '../../../src/agent/controller.ts';
-import { EventSink } from '../../../src/agent/event-sink.ts';
-import { alone } from '../../../src/agent/leadership.ts';
-import { LogSink } from '../../../src/agent/log-sink.ts';
-import { MetricsSink } from '../../../src/agent/metrics-sink.ts';
-import { Precedence } from '../../../src/agent/precedence.ts';
-import type { Report } from '../../../src/agent/report.ts';
-import type { Sink } from '../../../src/agent/reporter.ts';
-import { StatusBoard } from '../../../src/agent/status-board.ts';
-import { StatusWriter } from '../../../src/agent/status-writer.ts';
+import { alone } from '../../../src/agent/election/leadership.ts';
+import { WritePriority } from '../../../src/agent/publish/write-priority.ts';
+import { StatusBoard } from '../../../src/agent/report/board.ts';
+import { EventSink } from '../../../src/agent/report/event-sink.ts';
+import { LogSink } from '../../../src/agent/report/log-sink.ts';
+import { MetricsSink } from '../../../src/agent/report/metrics-sink.ts';
+import type { Report } from '../../../src/agent/report/report.ts';
+import type { Sink } from '../../../src/agent/report/reporter.ts';
+import { StatusWriter } from '../../../src/agent/report/status-writer.ts';
+import { customResources } from '../../../src/agent/source/custom-resources.ts';
+import { systemClock } from '../../../src/async/clock.ts';
 import { keyOf, refOf } from '../../../src/core/object.ts';
 import type { PublicationStatus } from '../../../src/core/status.ts';
 import type { Kube } from '../../../src/kube/api.ts';
 import { connect } from '../../../src/kube/client.ts';
 import { recorder } from '../../../src/kube/events.ts';
-import { systemClock } from '../../../src/mesh/clock.ts';
 import { opensslPreflight } from '../../../src/preflight/preflight.ts';
 import { createLog } from '../../../src/telemetry/log.ts';
 import { createMetrics } from '../../../src/telemetry/metrics.ts';
@@ -76,14 +76,14 @@ const methods = {
     const { signal } = stop;
     const log = createLog({ level: 'error' });
     const kube = countStatuses(connect({ kubeconfigText: kubeconfig, userAgent: `${AGENT_AGENT}/${shard}` }));
-    const precedence = new Precedence(clock);
+    const precedence = new WritePriority(clock);
     const events = recorder(kube, { component: 'meshcert', instance: 'bench', clock, log, signal });
     const onError = (error: Error) => log.error({ err: error }, 'watching failed');
     const options = { kube, adapters, clock, random, log, namespaces: [namespace], leads: () => true, onError };
     agent = new Agent({
       kube,
       adapters,
-      async *wishes(either) {
+      async *certificates(either) {
         for await (const all of customResources(options, either)) {
           const mine = all.filter(({ metadata }) => Number(/\d+$/.exec(metadata.name)?.[0]) % shards === shard);
           wished = mine;
@@ -100,7 +100,7 @@ const methods = {
         new EventSink(events),
         progress,
       ],
-      precedence,
+      writePriority: precedence,
       clock,
       random,
       log,
@@ -122,7 +122,7 @@ const methods = {
     const cpu = process.cpuUsage();
     const [rotated, written] = [progress.rotated, progress.statusWrites];
     const start = performance.now();
-    for (const { metadata } of wished) agent.registry.find(metadata.namespace ?? '', metadata.name)?.renew();
+    for (const { metadata } of wished) agent.reconcilers.find(metadata.namespace ?? '', metadata.name)?.renew();
     const inForce = await progress.until(() => progress.rotated - rotated >= count);
     const reported = await progress.until(() => progress.statusWrites - written >= count);
     const { user, system } = process.cpuUsage(cpu);

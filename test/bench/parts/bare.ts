@@ -3,8 +3,8 @@ import { type Channel, openChannel } from '../../../src/grpc/channel.ts';
 import type { Kube } from '../../../src/kube/api.ts';
 import { connect } from '../../../src/kube/client.ts';
 import { createCsr } from '../../../src/pki/csr.ts';
+import { formatPem } from '../../../src/pki/der/pem.ts';
 import { PrivateKey } from '../../../src/pki/key.ts';
-import { formatPem } from '../../../src/pki/pem.ts';
 import { istioToken } from '../../support/istio-token.ts';
 import { preciseNow, servePart } from './part.ts';
 

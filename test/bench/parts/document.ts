@@ -1,5 +1,5 @@
 import { adapters } from '../../../adapters/index.ts';
-import type { MeshCertificate } from '../../../src/config/mesh-certificate.ts';
+import type { MeshCertificate } from '../../../src/config/schema/mesh-certificate.ts';
 import { validateObject } from '../../../src/config/validate.ts';
 
 /** A MeshCertificate with every default filled in. */

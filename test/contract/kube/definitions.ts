@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { systemClock } from '../../../src/async/clock.ts';
 import type { KubeObject } from '../../../src/core/object.ts';
 import { connect } from '../../../src/kube/client.ts';
 import { reflect } from '../../../src/kube/reflector.ts';
 import { RESOURCES } from '../../../src/kube/resources.ts';
-import { systemClock } from '../../../src/mesh/clock.ts';
 import { silentLog } from '../../../src/mesh/log.ts';
 import { ambassadorDefinitions } from '../../../src/sandbox/kube/ambassador.ts';
 import { type Bench, MANAGER, OTHER, stopAfter } from './target.ts';

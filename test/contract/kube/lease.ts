@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { systemClock } from '../../../src/async/clock.ts';
 import { recorder } from '../../../src/kube/events.ts';
-import { campaign, type Leadership } from '../../../src/kube/lease.ts';
+import { campaign, type LeaseTerm } from '../../../src/kube/lease/lease.ts';
 import { RESOURCES } from '../../../src/kube/resources.ts';
-import { systemClock } from '../../../src/mesh/clock.ts';
 import { silentLog } from '../../../src/mesh/log.ts';
 import { type Bench, MANAGER, stopAfter } from './target.ts';
 
@@ -79,6 +79,6 @@ export function leaseContract(bench: Bench): void {
   });
 }
 
-async function elected(leadership: Leadership): Promise<void> {
+async function elected(leadership: LeaseTerm): Promise<void> {
   for await (const leading of leadership.changes()) if (leading) return;
 }

@@ -1,7 +1,7 @@
 import { setMaxListeners } from 'node:events';
+import { systemClock } from '../../../src/async/clock.ts';
 import { DEFAULT_ENV, type EmissaryEnv } from '../../../src/gateway/env.ts';
 import type { Kube } from '../../../src/kube/api.ts';
-import { systemClock } from '../../../src/mesh/clock.ts';
 import { silentLog } from '../../../src/mesh/log.ts';
 import {
   asEnvoySees,

@@ -1,8 +1,8 @@
 import { istio } from '../../../adapters/istio/adapter.ts';
-import { createHost } from '../../../src/agent/host.ts';
+import { createHost } from '../../../src/agent/issuance/host.ts';
+import { systemClock } from '../../../src/async/clock.ts';
 import { connect } from '../../../src/kube/client.ts';
 import { isIssuer } from '../../../src/mesh/adapter.ts';
-import { systemClock } from '../../../src/mesh/clock.ts';
 import { type Identity, leafOf } from '../../../src/mesh/identity.ts';
 import { silentLog } from '../../../src/mesh/log.ts';
 import { startUpstream, type Upstream } from '../../../src/sandbox/upstream.ts';

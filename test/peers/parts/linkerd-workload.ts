@@ -1,5 +1,5 @@
 import { Pod } from '../../../adapters/linkerd/sandbox/pod.ts';
-import { systemClock } from '../../../src/mesh/clock.ts';
+import { systemClock } from '../../../src/async/clock.ts';
 import { parseCertificates } from '../../../src/pki/certificate.ts';
 import { PrivateKey } from '../../../src/pki/key.ts';
 import type { Authority } from '../servers/authority.ts';

@@ -3,10 +3,10 @@ import { startConsul } from '../../../adapters/consul/sandbox/consul.ts';
 import { startSidecar } from '../../../adapters/consul/sandbox/sidecar.ts';
 import { startLinkerd } from '../../../adapters/linkerd/sandbox/linkerd.ts';
 import { serviceObjects } from '../../../adapters/linkerd/sandbox/objects.ts';
+import { systemClock } from '../../../src/async/clock.ts';
 import type { Kube } from '../../../src/kube/api.ts';
-import { systemClock } from '../../../src/mesh/clock.ts';
 import { codeOf } from '../../../src/mesh/error.ts';
-import { Workload } from '../../../src/sandbox/mesh.ts';
+import { MeshWorkload } from '../../../src/sandbox/mesh.ts';
 import { startUpstream } from '../../../src/sandbox/upstream.ts';
 import type { KubeApiserver } from '../servers/kube-apiserver.ts';
 import { startMeshCa } from './mesh-ca.ts';
@@ -66,7 +66,7 @@ export const istioTraffic = ({ apiserver, leafLifetimeMs }: TrafficSetup): Promi
     started(istio);
     const gatewayId = istio.idOf(GATEWAY.namespace, GATEWAY.account);
     const id = istio.idOf('istio-apps', 'web');
-    const sidecar = new Workload(systemClock, () => ({ identity: istio.issueServer(id), more: istio.roots() }));
+    const sidecar = new MeshWorkload(systemClock, () => ({ identity: istio.issueServer(id), more: istio.roots() }));
     const upstream = started(
       await startUpstream({
         identity: () => sidecar.now.identity,

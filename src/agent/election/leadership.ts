@@ -1,0 +1,26 @@
+import type { Fence } from '../publish/publisher.ts';
+
+/** Who may write for which MeshCertificate. `key` is `keyOf` of its ref. */
+export interface Leadership {
+  leads(key: string): boolean;
+  fence(key: string): Fence;
+  /** Called after each gain or loss. */
+  onChange(told: () => void): void;
+  /** Campaigns until the signal; gives the Leases back at its end. */
+  run(signal: AbortSignal): Promise<void>;
+  /** For status and metrics. */
+  readonly held: readonly string[];
+}
+
+/** One process, no election: a one-shot run, a dry run, a sidecar that owns its publication alone. */
+export const alone: Leadership = {
+  leads: () => true,
+  fence: () => ({ check() {} }),
+  onChange() {},
+  run: (signal) =>
+    new Promise((resolve) => {
+      if (signal.aborted) return resolve();
+      signal.addEventListener('abort', () => resolve(), { once: true });
+    }),
+  held: [],
+};

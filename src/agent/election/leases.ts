@@ -1,0 +1,127 @@
+import { createHash } from 'node:crypto';
+import type { Clock } from '../../async/clock.ts';
+import { type LinkedSignal, linkedTo } from '../../async/linked-signal.ts';
+import type { Kube } from '../../kube/api.ts';
+import { campaign, LEASE_DURATIONS, type LeaseDurations, type LeaseTerm as Term } from '../../kube/lease/lease.ts';
+import type { Log } from '../../mesh/log.ts';
+import type { Fence } from '../publish/publisher.ts';
+import type { Leadership } from './leadership.ts';
+import { Balance } from './shards.ts';
+
+export interface LeaseLeadershipOptions {
+  readonly kube: Kube;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly log: Log;
+  readonly namespace: string;
+  /** Of the Lease; with shards, `-0`, `-1`, … are added. */
+  readonly name: string;
+  readonly shards: number;
+  /** Of this process, for people. */
+  readonly identity: string;
+  readonly durations?: LeaseDurations | undefined;
+  readonly onError?: ((error: Error) => void) | undefined;
+}
+
+/** Refused: this process may not write now. */
+export class FenceError extends Error {
+  override readonly name = 'FenceError';
+  readonly code = 'ERR_LEASE_LOST';
+
+  constructor(lease: string) {
+    super(`Lease ${lease} is not held; whoever holds it writes, nothing is to be done`);
+  }
+}
+
+/** Leads the MeshCertificates whose shard's Lease is held here. */
+export class LeaseLeadership implements Leadership {
+  readonly #options: LeaseLeadershipOptions;
+  readonly #terms: (Term | undefined)[];
+  #told: () => void = () => {};
+
+  constructor(options: LeaseLeadershipOptions) {
+    this.#options = options;
+    this.#terms = Array.from({ length: options.shards }, () => undefined);
+  }
+
+  leads(key: string): boolean {
+    return this.#terms[this.#shardOf(key)]?.isLeader() === true;
+  }
+
+  fence(key: string): Fence {
+    const shard = this.#shardOf(key);
+    return {
+      check: () => {
+        if (this.#terms[shard]?.isLeader() !== true) throw new FenceError(this.#leaseName(shard));
+      },
+    };
+  }
+
+  onChange(told: () => void): void {
+    this.#told = told;
+  }
+
+  /** All that there are, held here or elsewhere. */
+  get names(): readonly string[] {
+    return this.#terms.map((_, shard) => this.#leaseName(shard));
+  }
+
+  get held(): readonly string[] {
+    return this.#terms.flatMap((term, shard) => (term?.isLeader() ? [this.#leaseName(shard)] : []));
+  }
+
+  async run(signal: AbortSignal): Promise<void> {
+    const { shards } = this.#options;
+    const parts = this.#terms.map((_, shard) => this.#lead(shard, signal));
+    if (shards > 1) parts.push(this.#balance.run(signal));
+    await Promise.all(parts);
+  }
+
+  readonly #givingUp = new Map<number, LinkedSignal>();
+
+  async #lead(shard: number, signal: AbortSignal): Promise<void> {
+    const { kube, clock, log, shards } = this.#options;
+    const name = this.#leaseName(shard);
+    while (!signal.aborted) {
+      using give = linkedTo(signal);
+      this.#givingUp.set(shard, give);
+      const term = campaign(kube, { ...this.#options, name }, give.signal);
+      this.#terms[shard] = term;
+      for await (const leading of term.changes()) {
+        log.info({ lease: name, leading }, leading ? 'leads' : 'follows');
+        this.#told();
+      }
+      await term.ended;
+      this.#terms[shard] = undefined;
+      this.#told();
+      // Given up for another replica: stay away until it had the time to take the Lease.
+      if (!signal.aborted && shards > 1) await clock.sleep(2 * this.#durations.leaseMs, signal).catch(() => {});
+    }
+  }
+
+  readonly #balance = new Balance({
+    terms: () => this.#terms,
+    giveUp: (shard) => this.#givingUp.get(shard)?.abort(new Error('given up for another replica')),
+    campaign: (signal) =>
+      campaign(this.#options.kube, { ...this.#options, name: `${this.#options.name}-handover` }, signal),
+    kube: () => this.#options.kube,
+    lease: () => ({ namespace: this.#options.namespace, name: `${this.#options.name}-handover` }),
+    clock: () => this.#options.clock,
+    intervalMs: () => 2 * this.#durations.retryMs,
+  });
+
+  get #durations(): LeaseDurations {
+    return this.#options.durations ?? LEASE_DURATIONS;
+  }
+
+  #leaseName(shard: number): string {
+    const { name, shards } = this.#options;
+    return shards === 1 ? name : `${name}-${shard}`;
+  }
+
+  #shardOf(key: string): number {
+    const { shards } = this.#options;
+    if (shards === 1) return 0;
+    return createHash('sha256').update(key).digest().readUInt32BE(0) % shards;
+  }
+}

@@ -1,0 +1,179 @@
+import type { Clock } from '../../async/clock.ts';
+import { type KubeObject, withoutManagers } from '../../core/object.ts';
+import type { Kube, Resource, Selection } from '../../kube/api.ts';
+import { onlyNamed } from '../../kube/paths.ts';
+import { type Reflector, reflect } from '../../kube/reflector.ts';
+import { RESOURCES } from '../../kube/resources.ts';
+import type { Log } from '../../mesh/log.ts';
+import { interning } from './interning.ts';
+
+export interface DiscoveryOptions {
+  readonly kube: Kube;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly log: Log;
+}
+
+/** Who is told: often, and synchronously. */
+export interface Watcher {
+  /** Keys (`keyOf`) of what came, changed or went; all keys, perhaps none, after the first list. */
+  changed(keys: ReadonlySet<string>): void;
+  failed(error: Error): void;
+}
+
+/** A shared view of one kind of object in one namespace, or in all. */
+export interface View extends Disposable {
+  /** False until everything was listed once: before that, absence proves nothing. */
+  readonly synced: boolean;
+  /** Why it is not up to date now. */
+  readonly problem: Error | undefined;
+  items(): readonly KubeObject[];
+  get(key: string): KubeObject | undefined;
+}
+
+/**
+ * Watches of whole kinds, which several MeshCertificates share: one for each kind and namespace, closed with its
+ * last view.
+ */
+export class SharedInformers {
+  readonly #options: DiscoveryOptions;
+  readonly #feeds = new Map<string, SharedWatch>();
+
+  constructor(options: DiscoveryOptions) {
+    this.#options = options;
+  }
+
+  /** `namespace` undefined: all namespaces. With `name`, of this object alone. */
+  view(resource: Resource, namespace: string | undefined, watcher: Watcher, name?: string): View {
+    const id = [resource.apiVersion, resource.plural, namespace ?? '', name ?? ''].join('/');
+    const selection = name === undefined ? { namespace } : onlyNamed(name, namespace);
+    let shared = this.#feeds.get(id);
+    if (!shared) {
+      const unused = (watch: SharedWatch) => {
+        if (this.#feeds.get(id) === watch) this.#feeds.delete(id);
+      };
+      shared = new SharedWatch(resource, selection, this.#options, unused);
+      this.#feeds.set(id, shared);
+    }
+    return new SharedView(shared, watcher);
+  }
+
+  /** Lists everything again: finds what a lost watch hid. */
+  resync(): void {
+    for (const feed of this.#feeds.values()) feed.reflector.resync();
+  }
+}
+
+/** One of thousands: no more than its two ends. */
+class SharedView implements View {
+  readonly #shared: SharedWatch;
+  readonly #watcher: Watcher;
+
+  constructor(shared: SharedWatch, watcher: Watcher) {
+    this.#shared = shared;
+    this.#watcher = watcher;
+    shared.join(watcher);
+  }
+
+  get synced(): boolean {
+    return this.#shared.reflector.isSynced;
+  }
+
+  get problem(): Error | undefined {
+    return this.#shared.reflector.problem;
+  }
+
+  items(): readonly KubeObject[] {
+    return [...this.#shared.reflector.items().values()];
+  }
+
+  get(key: string): KubeObject | undefined {
+    return this.#shared.reflector.items().get(key);
+  }
+
+  [Symbol.dispose](): void {
+    this.#shared.leave(this.#watcher);
+  }
+}
+
+class SharedWatch {
+  readonly #watchers = new Set<Watcher>();
+  readonly reflector: Reflector;
+  readonly #stop = new AbortController();
+  readonly #resource: Resource;
+  readonly #log: Log;
+  readonly #unused: (watch: SharedWatch) => void;
+
+  /** `unused` is told when the last watcher has left, and all has ended with it. */
+  constructor(
+    resource: Resource,
+    selection: Selection,
+    { kube, clock, random, log }: DiscoveryOptions,
+    unused: (watch: SharedWatch) => void,
+  ) {
+    this.#resource = resource;
+    this.#log = log;
+    this.#unused = unused;
+    const intern = interning();
+    const reduced =
+      resource === RESOURCES.pods ? withoutBulk : resource === RESOURCES.tlsContexts ? withoutManagers : undefined;
+    this.reflector = reflect(kube, resource, selection, {
+      clock,
+      random,
+      log,
+      signal: this.#stop.signal,
+      keep: (object) => intern(reduced?.(object) ?? object),
+      onError: (error) => {
+        this.#tell((watcher) => watcher.failed(error));
+      },
+    });
+    void this.#follow();
+  }
+
+  join(watcher: Watcher): void {
+    this.#watchers.add(watcher);
+  }
+
+  leave(watcher: Watcher): void {
+    this.#watchers.delete(watcher);
+    if (this.#watchers.size > 0) return;
+    this.#stop.abort(new Error('no longer watched'));
+    this.#unused(this);
+  }
+
+  async #follow(): Promise<void> {
+    for await (const keys of this.reflector.changes()) {
+      this.#tell((watcher) => watcher.changed(keys));
+    }
+  }
+
+  /** One that fails on what it sees must not make the others blind, nor end the process. */
+  #tell(word: (watcher: Watcher) => void): void {
+    for (const watcher of [...this.#watchers]) {
+      try {
+        word(watcher);
+      } catch (err) {
+        this.#log.error({ err, resource: this.#resource.plural }, 'what was seen could not be dealt with');
+      }
+    }
+  }
+}
+
+/** A pod is 5 to 20 KB, of which its labels, annotations and ServiceAccount matter here. */
+function withoutBulk(pod: KubeObject): KubeObject {
+  const { apiVersion, kind, metadata, spec } = pod;
+  const { name, namespace, labels, annotations, resourceVersion } = metadata;
+  const { serviceAccountName } = (spec ?? {}) as { serviceAccountName?: string };
+  return {
+    apiVersion,
+    kind,
+    metadata: {
+      name,
+      ...(namespace && { namespace }),
+      ...(labels && { labels }),
+      ...(annotations && { annotations }),
+      ...(resourceVersion && { resourceVersion }),
+    },
+    spec: { serviceAccountName },
+  };
+}

@@ -1,0 +1,251 @@
+import type { Clock } from '../../async/clock.ts';
+import { type KubeObject, keyOf, MANAGED_BY_LABEL, type ObjectRef, refOf } from '../../core/object.ts';
+import type { Kube, Resource, Selection } from '../../kube/api.ts';
+import { type Reflector, reflect } from '../../kube/reflector.ts';
+import { resourceOf } from '../../kube/resources.ts';
+import { KubeError } from '../../kube/transport/error.ts';
+import type { Log } from '../../mesh/log.ts';
+import { objectTransform } from './transform.ts';
+
+export interface ObjectInformersOptions {
+  readonly kube: Kube;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly log: Log;
+  /**
+   * `names`: one watch for each object, which a Role with `resourceNames` allows. `labels`: one watch for each kind
+   * and namespace scope, for a Role that may list; what does not carry our label is then found only by writing.
+   */
+  readonly by: 'names' | 'labels';
+  /** With `labels`: the namespaces to watch; absent: all at once. */
+  readonly namespaces?: readonly string[] | undefined;
+  readonly onError: (error: Error) => void;
+  /** Told of each object as it was listed or changed, with all that is not remembered of it. */
+  readonly seen?: (object: KubeObject) => void;
+}
+
+type Transform = ReturnType<typeof objectTransform>;
+
+/** One worker's view of the objects that it keeps. */
+export interface ObjectView extends Disposable {
+  /** False until each object's watch has listed once: before that, absence proves nothing. */
+  readonly synced: boolean;
+  /** Why it is not synced, or does not follow now. */
+  readonly problem: Error | undefined;
+  /** Of the objects, in the order in which they were given: their `keyOf`. */
+  readonly keys: readonly string[];
+  /** Those that stand. */
+  objects(): readonly KubeObject[];
+  get(ref: ObjectRef): KubeObject | undefined;
+  /** Whether the watch has shown what we wrote last; until then `get` tells what the write was answered with. */
+  readBack(ref: ObjectRef): boolean;
+  /** Takes note of a write's answer, so that the next look does not see the object as it was before. */
+  wrote(object: KubeObject): void;
+}
+
+/** What stands in the cluster of all that we manage, kept by watches and shared by the workers. */
+export class ObjectInformers {
+  readonly #options: ObjectInformersOptions & { keep: Transform };
+  readonly #watches = new Map<string, Watch>();
+
+  constructor(options: ObjectInformersOptions) {
+    this.#options = { ...options, keep: objectTransform() };
+  }
+
+  /** Watches the given objects; `changed` is called after each change of one of them, and once all are listed. */
+  observe(refs: readonly ObjectRef[], changed: () => void): ObjectView {
+    const watches = refs.map((ref) => this.#watchFor(ref));
+    return new WatchedObjects(refs.map(keyOf), watches, changed);
+  }
+
+  /** Why some watch does not follow now. */
+  get problem(): Error | undefined {
+    return [...this.#watches.values()].map((watch) => watch.problem).find((problem) => problem !== undefined);
+  }
+
+  /** Lists everything again: finds what a lost watch hid. */
+  resync(): void {
+    for (const watch of this.#watches.values()) watch.resync();
+  }
+
+  #watchFor(ref: ObjectRef): Watch {
+    const selection = this.#selection(ref);
+    const resource = resourceOf(ref);
+    const id = `${resource.apiVersion}/${resource.plural}/${JSON.stringify(selection)}`;
+    let watch = this.#watches.get(id);
+    if (!watch) {
+      watch = new Watch(resource, selection, this.#options, () => this.#watches.delete(id));
+      this.#watches.set(id, watch);
+    }
+    return watch;
+  }
+
+  #selection(ref: ObjectRef): Selection {
+    if (this.#options.by === 'names') {
+      return { namespace: ref.namespace, fieldSelector: `metadata.name=${ref.name}` };
+    }
+    const listed = this.#options.namespaces;
+    return {
+      ...(listed ? { namespace: ref.namespace } : {}),
+      labelSelector: `${MANAGED_BY_LABEL}=meshcert`,
+    };
+  }
+}
+
+/** One of thousands, each of a few objects: lists take a third of what maps do. */
+class WatchedObjects implements ObjectView {
+  readonly keys: readonly string[];
+  /** In the order of the keys. */
+  readonly #watches: readonly Watch[];
+  readonly changed: () => void;
+
+  constructor(keys: readonly string[], watches: readonly Watch[], changed: () => void) {
+    this.keys = keys;
+    this.#watches = watches;
+    this.changed = changed;
+    keys.forEach((key, at) => {
+      watches[at]?.subscribe(key, this);
+    });
+  }
+
+  get synced(): boolean {
+    return this.#watches.every((watch) => watch.synced);
+  }
+
+  get problem(): Error | undefined {
+    return this.#watches.map((watch) => watch.problem).find((problem) => problem !== undefined);
+  }
+
+  objects(): readonly KubeObject[] {
+    return this.keys.map((key, at) => this.#watches[at]?.get(key)).filter((object) => object !== undefined);
+  }
+
+  get(ref: ObjectRef): KubeObject | undefined {
+    const key = keyOf(ref);
+    return this.#watch(key)?.get(key);
+  }
+
+  readBack(ref: ObjectRef): boolean {
+    const key = keyOf(ref);
+    return this.#watch(key)?.readBack(key) ?? false;
+  }
+
+  wrote(object: KubeObject): void {
+    this.#watch(keyOf(refOf(object)))?.wrote(object);
+  }
+
+  [Symbol.dispose](): void {
+    this.keys.forEach((key, at) => {
+      this.#watches[at]?.unsubscribe(key, this);
+    });
+  }
+
+  #watch(key: string): Watch | undefined {
+    return this.#watches[this.keys.indexOf(key)];
+  }
+}
+
+class Watch {
+  readonly #reflector: Reflector;
+  readonly #stop = new AbortController();
+  /** Mostly one for each key: the same worker may take the next before it lets go of the one that it has. */
+  readonly #subscribers = new Map<string, readonly WatchedObjects[]>();
+  /** Answers to our writes that the watch has not shown yet. */
+  readonly #written = new Map<string, KubeObject>();
+  readonly #keep: Transform;
+  readonly #unused: () => void;
+  #unserved = false;
+
+  /** `unused` is told when nobody is left, and all has ended with that. */
+  constructor(
+    resource: Resource,
+    selection: Selection,
+    options: ObjectInformersOptions & { keep: Transform },
+    unused: () => void,
+  ) {
+    this.#keep = options.keep;
+    this.#unused = unused;
+    const { kube, clock, random, log, seen = () => {} } = options;
+    const onError = (error: Error) => {
+      options.onError(error);
+      this.#unserved = error instanceof KubeError && error.status === 404;
+      for (const key of this.#subscribers.keys()) this.#tell(key);
+    };
+    const { signal } = this.#stop;
+    const keep = (object: KubeObject) => {
+      seen(object);
+      return options.keep(object);
+    };
+    this.#reflector = reflect(kube, resource, selection, { clock, random, log, signal, onError, keep });
+    this.#pump().catch(() => {});
+  }
+
+  /** A kind that the cluster does not serve has no objects: that is known too. */
+  get synced(): boolean {
+    return this.#reflector.isSynced || this.#unserved;
+  }
+
+  get problem(): Error | undefined {
+    return this.#unserved ? undefined : this.#reflector.problem;
+  }
+
+  get(key: string): KubeObject | undefined {
+    return this.#written.get(key) ?? this.#reflector.items().get(key);
+  }
+
+  readBack(key: string): boolean {
+    return !this.#written.has(key);
+  }
+
+  wrote(object: KubeObject): void {
+    const key = keyOf(refOf(object));
+    if (!reached(this.#reflector.items().get(key), object)) this.#written.set(key, this.#keep(object));
+  }
+
+  resync(): void {
+    this.#reflector.resync();
+  }
+
+  subscribe(key: string, one: WatchedObjects): void {
+    const others = this.#subscribers.get(key);
+    this.#subscribers.set(key, others ? [...others, one] : [one]);
+  }
+
+  unsubscribe(key: string, one: WatchedObjects): void {
+    const others = this.#subscribers.get(key)?.filter((other) => other !== one) ?? [];
+    if (others.length > 0) this.#subscribers.set(key, others);
+    else this.#subscribers.delete(key);
+    if (this.#subscribers.size > 0) return;
+    this.#stop.abort(new Error('no longer observed'));
+    this.#unused();
+  }
+
+  async #pump(): Promise<void> {
+    let first = true;
+    for await (const keys of this.#reflector.changes()) {
+      this.#unserved = false;
+      for (const key of keys) {
+        const wrote = this.#written.get(key);
+        const seen = this.#reflector.items().get(key);
+        // Gone from the watch is newer than our write too: somebody deleted it.
+        if (wrote && (seen === undefined || reached(seen, wrote))) this.#written.delete(key);
+      }
+      for (const key of first ? this.#subscribers.keys() : keys) this.#tell(key);
+      first = false;
+    }
+  }
+
+  #tell(key: string): void {
+    for (const one of this.#subscribers.get(key) ?? []) one.changed();
+  }
+}
+
+/** Versions of one object are comparable numbers in every API server that stores in etcd, and so in ours. */
+function reached(seen: KubeObject | undefined, wrote: KubeObject): boolean {
+  return version(seen) >= version(wrote);
+}
+
+function version(object: KubeObject | undefined): bigint {
+  const text = object?.metadata.resourceVersion ?? '';
+  return /^\d+$/.test(text) ? BigInt(text) : -1n;
+}

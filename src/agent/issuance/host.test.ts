@@ -1,0 +1,227 @@
+import assert from 'node:assert/strict';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { systemClock } from '../../async/clock.ts';
+import { type Share, sharing } from '../../async/sharing.ts';
+import type { AllowList } from '../../config/allow.ts';
+import { connect } from '../../kube/client.ts';
+import { silentLog } from '../../mesh/log.ts';
+import { type KubeApi, startKubeApi } from '../../sandbox/kube/kube-api.ts';
+import { ApiAudiences } from './api-audiences.ts';
+import { createHost } from './host.ts';
+
+const TO_CA = { destinations: [{ address: 'ca.test:443', secure: true }] };
+
+describe('the host of an adapter', () => {
+  let api: KubeApi;
+  let dir: string;
+  const { signal } = new AbortController();
+
+  before(async () => {
+    dir = await mkdtemp(join(tmpdir(), 'meshcert-host-'));
+    const account = { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: 'gateway', namespace: 'default' } };
+    api = await startKubeApi({ tls: false, namespaces: ['default', 'edge'], objects: [account] });
+  });
+  after(async () => {
+    await api.stop();
+    await rm(dir, { recursive: true });
+  });
+
+  const surroundings = {
+    clock: systemClock,
+    random: Math.random,
+    log: silentLog,
+    namespace: 'default',
+    report: () => {},
+  };
+  const host = (filesBelow?: readonly string[], share?: Share, allow?: AllowList) =>
+    createHost({
+      ...surroundings,
+      share,
+      allow,
+      kube: connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test' }),
+      filesBelow,
+    });
+
+  it('mints a token for a ServiceAccount, and names what is missing when it does not exist', async () => {
+    const request = { ...TO_CA, audience: 'istio-ca', serviceAccount: { name: 'gateway', namespace: 'default' } };
+    assert.match(await host().token(request, signal), /^eyJ/);
+    const absent = { ...request, serviceAccount: { name: 'absent', namespace: 'default' } };
+    await assert.rejects(host().token(absent, signal), { code: 'ERR_MESH_TOKEN', message: /default\/absent/ });
+  });
+
+  it('mints one token for all who ask for the same at a time, and another for the next', async () => {
+    let mints = 0;
+    const kube = connect({
+      kubeconfigText: api.kubeconfig(),
+      userAgent: 'test',
+      answered: (verb) => {
+        mints += verb === 'create' ? 1 : 0;
+      },
+    });
+    const share = sharing();
+    const one = () => createHost({ share, kube, ...surroundings });
+    const ask = (audience: string, given: AbortSignal = signal) =>
+      one().token({ ...TO_CA, audience, serviceAccount: { name: 'gateway', namespace: 'default' } }, given);
+    const gone = new AbortController();
+    const aborted = assert.rejects(ask('istio-ca', gone.signal), /not needed/);
+    const tokens = await Promise.all([
+      ...Array.from({ length: 20 }, () => ask('istio-ca')),
+      ask('other'),
+      gone.abort(new Error('not needed')),
+    ]);
+    await aborted;
+    assert.deepEqual([new Set(tokens.slice(0, 21)).size, mints], [2, 2]);
+    assert.ok(!tokens.includes(await ask('istio-ca')));
+    assert.equal(mints, 3);
+  });
+
+  const gateway = { name: 'gateway', namespace: 'default' };
+  const minted = () => api.requests.entries.filter(({ resource }) => resource === 'serviceaccounts/token').length;
+
+  it('makes and reads no token that would travel in plaintext', async () => {
+    const before = minted();
+    const file = join(dir, 'plain');
+    await writeFile(file, 'good');
+    const exposed = { address: 'consul.test:8500', secure: false };
+    const destinations = [...TO_CA.destinations, exposed];
+    for (const from of [{ serviceAccount: gateway }, { file }]) {
+      await assert.rejects(host().token({ audience: 'consul', destinations, ...from }, signal), {
+        code: 'ERR_TOKEN_EXPOSED',
+        message: /consul\.test:8500 in plaintext; turn on TLS/,
+      });
+    }
+    assert.equal(minted(), before);
+  });
+
+  it('hands out no token that opens the Kubernetes API, unless its audience is allowed by name', async () => {
+    const audience = 'https://kubernetes.default.svc.cluster.local';
+    const request = { ...TO_CA, audience, serviceAccount: gateway };
+    await assert.rejects(host().token(request, signal), {
+      code: 'ERR_NOT_ALLOWED',
+      message: /opens the Kubernetes API .* --allow-audience=https:\/\/kubernetes\.default\.svc\.cluster\.local/,
+    });
+    const others = host(undefined, undefined, { audiences: ['istio-ca'] });
+    await assert.rejects(others.token(request, signal), { code: 'ERR_NOT_ALLOWED' });
+    assert.match(await host(undefined, undefined, { audiences: [audience] }).token(request, signal), /^eyJ/);
+  });
+
+  it('asks the API server about an audience once, and again when it got no answer', async () => {
+    const share = sharing();
+    const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'once' });
+    const apiAudiences = new ApiAudiences(kube, systemClock);
+    const one = createHost({ share, kube, apiAudiences, ...surroundings });
+    const asked = () => api.requests.entries.filter(({ path, status }) => path === '/version' && status === 401).length;
+    const before = asked();
+    for (let turn = 0; turn < 3; turn++) {
+      await one.token({ ...TO_CA, audience: 'istio-ca', serviceAccount: gateway }, signal);
+    }
+    assert.equal(asked() - before, 1);
+    const silent = new ApiAudiences({ accepts: () => Promise.reject(new Error('no answer')) }, systemClock);
+    const failing = createHost({ kube, apiAudiences: silent, ...surroundings });
+    const request = { ...TO_CA, audience: 'istio-ca', serviceAccount: gateway };
+    for (let turn = 0; turn < 2; turn++) {
+      await assert.rejects(failing.token(request, signal), { code: 'ERR_MESH_TOKEN', message: /no answer/ });
+    }
+    kube.close();
+  });
+
+  it('makes tokens for the allowed accounts, audiences and addresses alone', async () => {
+    const request = { ...TO_CA, audience: 'istio-ca', serviceAccount: gateway };
+    const allow = { serviceAccounts: ['default/gateway'], audiences: ['istio-ca'], addresses: ['ca.test:443'] };
+    const before = minted();
+    for (const [kind, flag] of [
+      ['serviceAccounts', '--allow-service-account=default/gateway'],
+      ['audiences', '--allow-audience=istio-ca'],
+      ['addresses', '--allow-address=ca.test:443'],
+    ] as const) {
+      const refused = host(undefined, undefined, { ...allow, [kind]: ['other/other'] }).token(request, signal);
+      await assert.rejects(refused, { code: 'ERR_NOT_ALLOWED', message: new RegExp(flag) });
+    }
+    const file = join(dir, 'allowed');
+    await writeFile(file, 'good');
+    const elsewhere = host([dir], undefined, { ...allow, addresses: [] });
+    await assert.rejects(elsewhere.token({ ...TO_CA, audience: 'istio-ca', file }, signal), {
+      code: 'ERR_NOT_ALLOWED',
+    });
+    assert.equal(minted(), before);
+    assert.match(await host(undefined, undefined, allow).token(request, signal), /^eyJ/);
+  });
+
+  it('mints for a ServiceAccount of another namespace only with its consent', async () => {
+    const other = { name: 'gateway', namespace: 'edge' };
+    const put = (annotations: Readonly<Record<string, string>>) =>
+      api.put({ apiVersion: 'v1', kind: 'ServiceAccount', metadata: { ...other, annotations } });
+    const request = { ...TO_CA, audience: 'identity.l5d.io', serviceAccount: other };
+    const before = minted();
+    await assert.rejects(host().token(request, signal), { code: 'ERR_NO_CONSENT' });
+    put({ 'meshcert.dev/allow-from': 'shop' });
+    await assert.rejects(host().token(request, signal), {
+      code: 'ERR_NO_CONSENT',
+      message: /kubectl annotate serviceaccount gateway -n edge meshcert\.dev\/allow-from=default/,
+    });
+    assert.equal(minted(), before);
+    put({ 'meshcert.dev/allow-from': 'shop,default' });
+    assert.match(await host().token(request, signal), /^eyJ/);
+  });
+
+  it('reads a token file anew at each call', async () => {
+    const file = join(dir, 'token');
+    for (const text of ['first', 'second']) {
+      await writeFile(file, `${text}\n`);
+      assert.equal(await host().token({ ...TO_CA, audience: 'a', file }, signal), text);
+    }
+    await writeFile(file, '');
+    await assert.rejects(host().token({ ...TO_CA, audience: 'a', file }, signal), {
+      code: 'ERR_MESH_TOKEN',
+      message: /is empty/,
+    });
+  });
+
+  it('reads no file for a resource but below the directories that the operator named', async () => {
+    const file = join(dir, 'token');
+    await writeFile(file, 'good');
+    assert.equal(await host([dir]).token({ ...TO_CA, audience: 'a', file }, signal), 'good');
+    const outside = ['/var/run/secrets/kubernetes.io/serviceaccount/token', join(dir, '..', 'token'), `${dir}x/token`];
+    for (const path of outside) {
+      const refused = { code: 'ERR_MESH_CONFIG', message: /--files-below/ };
+      await assert.rejects(host([dir]).token({ ...TO_CA, audience: 'a', file: path }, signal), refused);
+      assert.throws(() => host([dir]).file(path, signal), refused);
+    }
+  });
+
+  it('reads a ConfigMap once for all who share', async () => {
+    const share = sharing();
+    const ref = { name: 'roots', namespace: 'default' };
+    const put = (data: Readonly<Record<string, string>>) =>
+      api.put({ apiVersion: 'v1', kind: 'ConfigMap', metadata: ref, data });
+    put({ pem: 'a' });
+    const abort = new AbortController();
+    const [first, second, alone] = [share, share, undefined].map((each) =>
+      host(undefined, each).configMap(ref, abort.signal)[Symbol.asyncIterator](),
+    );
+    const next = async (values: typeof first) => (await values?.next())?.value;
+    const known = await next(first);
+    assert.deepEqual(known, { pem: 'a' });
+    assert.equal(await next(second), known);
+    assert.deepEqual(await next(alone), known);
+    put({ pem: 'b' });
+    assert.deepEqual(await next(first), { pem: 'b' });
+    assert.deepEqual(await next(second), { pem: 'b' });
+    abort.abort();
+    assert.equal((await first?.next())?.done, true);
+  });
+
+  it('shares no file with who may not read it', async () => {
+    const share = sharing();
+    const file = join(dir, 'shared');
+    await writeFile(file, 'good');
+    const abort = new AbortController();
+    const values = [host([dir], share), host([dir], share)].map((each) => each.file(file, abort.signal));
+    for (const each of values) assert.equal((await each[Symbol.asyncIterator]().next()).value, 'good');
+    assert.throws(() => host([join(dir, 'elsewhere')], share).file(file, abort.signal), { code: 'ERR_MESH_CONFIG' });
+    abort.abort();
+  });
+});

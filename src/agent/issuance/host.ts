@@ -1,0 +1,215 @@
+import { resolve } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
+import type { Clock } from '../../async/clock.ts';
+import { following, LatestValue } from '../../async/latest-value.ts';
+import { type Share, sharing } from '../../async/sharing.ts';
+import { Trigger } from '../../async/trigger.ts';
+import { type AllowList, requireAllowed } from '../../config/allow.ts';
+import { keyOf } from '../../core/object.ts';
+import type { Kube } from '../../kube/api.ts';
+import { requireConsent } from '../../kube/consent.ts';
+import { RESOURCES } from '../../kube/resources.ts';
+import { KubeError } from '../../kube/transport/error.ts';
+import { readRegularFile } from '../../kube/transport/regular-file.ts';
+import type { ConfigMapRef, Host, TokenRequest } from '../../mesh/adapter.ts';
+import { MeshError } from '../../mesh/error.ts';
+import { acceptToken } from '../../mesh/input/token.ts';
+import type { Log } from '../../mesh/log.ts';
+import { asError } from '../../mesh/renewing.ts';
+import { SharedInformers } from '../informers/by-kind.ts';
+import { fileContents } from '../informers/files.ts';
+import { ApiAudiences } from './api-audiences.ts';
+import { Minting } from './minting.ts';
+
+/** The shortest that the API server grants; a token is used by those who asked while it was made, and thrown away. */
+const TOKEN_SECONDS = 600;
+
+/** Tokens of clouds with many claims have some kilobytes. */
+const LARGEST_TOKEN = 65_536;
+
+type ConfigMapData = Readonly<Record<string, string>> | undefined;
+
+export interface HostOptions {
+  readonly kube: Kube;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly log: Log;
+  readonly namespace: string;
+  /** Where absent, nothing is shared with another host. */
+  readonly share?: Share | undefined;
+  /** Where absent, each value has a watch of its own. */
+  readonly discovery?: SharedInformers | undefined;
+  readonly report: (error: Error) => void;
+  /**
+   * Directories below which a MeshCertificate may name files. Whoever may create a resource could else have the
+   * agent's own token sent to an address of their choice. Absent: any, since a configuration file is the operator's.
+   */
+  readonly filesBelow?: readonly string[] | undefined;
+  /** What tokens may be made for; absent: all but the API server's audiences. */
+  readonly allow?: AllowList | undefined;
+  /** Shared by the hosts of an agent. */
+  readonly apiAudiences?: ApiAudiences | undefined;
+}
+
+/** What an adapter of one MeshCertificate may touch, over the cluster and the file system. */
+export function createHost(options: HostOptions): Host {
+  return new AdapterHost(options);
+}
+
+/** Small, since there is one for each MeshCertificate. What is read from one place is read once for all. */
+class AdapterHost implements Host {
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly log: Log;
+  readonly namespace: string;
+  readonly share: Share;
+  readonly report: (error: Error) => void;
+  readonly #kube: Kube;
+  readonly #discovery: SharedInformers;
+  readonly #filesBelow: readonly string[] | undefined;
+  readonly #allow: AllowList;
+  readonly #apiAudiences: ApiAudiences;
+
+  constructor(options: HostOptions) {
+    this.clock = options.clock;
+    this.random = options.random;
+    this.log = options.log;
+    this.namespace = options.namespace;
+    this.share = options.share ?? sharing();
+    this.report = options.report;
+    this.#kube = options.kube;
+    this.#discovery = options.discovery ?? new SharedInformers(options);
+    this.#filesBelow = options.filesBelow;
+    this.#allow = options.allow ?? {};
+    this.#apiAudiences = options.apiAudiences ?? new ApiAudiences(options.kube, options.clock);
+  }
+
+  async token(request: TokenRequest, signal: AbortSignal): Promise<string> {
+    const { audience, serviceAccount: account, file } = request;
+    requireAllowed(request, this.#allow);
+    if (file !== undefined) {
+      permit(file, this.#filesBelow);
+      return tokenFile(file);
+    }
+    if (!account) {
+      throw new MeshError('ERR_MESH_CONFIG', 'no token is configured; set serviceAccount or tokenFile', {
+        retry: 'never',
+      });
+    }
+    const mint = () =>
+      new Minting(async (stop) => {
+        await requireConsent(this.#kube, account, this.namespace, stop);
+        const token = await minted(this.#kube, account, audience, stop);
+        if (!this.#allow.audiences?.includes(audience)) await this.#apiAudiences.refuse(audience, token);
+        return token;
+      });
+    using held = this.share(`token ${this.namespace} ${account.namespace}/${account.name} ${audience}`, mint);
+    return await held.value.token(signal);
+  }
+
+  configMap(ref: ConfigMapRef, signal: AbortSignal): AsyncIterable<ConfigMapData> {
+    const read = () => new LatestValue<ConfigMapData>((stop, report) => configMap(this.#discovery, ref, report, stop));
+    return following(() => this.share(`ConfigMap ${ref.namespace}/${ref.name}`, read), this.report, signal);
+  }
+
+  file(path: string, signal: AbortSignal): AsyncIterable<string | undefined> {
+    permit(path, this.#filesBelow);
+    const { clock } = this;
+    const read = () =>
+      new LatestValue((stop, report) => {
+        const failed = ({ message }: Error) => report(unusable(path, message));
+        return fileContents(path, { clock, failed }, stop);
+      });
+    return following(() => this.share(`file ${path}`, read), this.report, signal);
+  }
+}
+
+function permit(path: string, directories: readonly string[] | undefined): void {
+  const full = resolve(path);
+  if (!directories || directories.some((directory) => full.startsWith(`${resolve(directory)}/`))) return;
+  throw new MeshError(
+    'ERR_MESH_CONFIG',
+    `the file ${path} is not below ${directories.join(' or ')}; a MeshCertificate resource may name no other files: mount it there, start the agent with --files-below, or name a serviceAccount instead`,
+    { retry: 'never' },
+  );
+}
+
+async function minted(
+  kube: Kube,
+  account: NonNullable<TokenRequest['serviceAccount']>,
+  audience: string,
+  signal: AbortSignal,
+): Promise<string> {
+  try {
+    const { token } = await kube.token(account, audience, TOKEN_SECONDS, signal);
+    return acceptToken(
+      `the token minted for ServiceAccount ${account.namespace}/${account.name}`,
+      token,
+      TOKEN_SECONDS * 1000,
+    );
+  } catch (cause) {
+    const name = `${account.namespace}/${account.name}`;
+    if (cause instanceof MeshError) throw cause;
+    if (cause instanceof KubeError && cause.status === 403) {
+      throw new MeshError(
+        'ERR_MESH_TOKEN',
+        `the agent may not mint a token for ServiceAccount ${name}; grant it "create" on serviceaccounts/token with resourceNames [${account.name}] in namespace ${account.namespace}`,
+        { cause },
+      );
+    }
+    if (cause instanceof KubeError && cause.status === 404) {
+      throw new MeshError('ERR_MESH_TOKEN', `ServiceAccount ${name} does not exist; create it or name another`, {
+        cause,
+      });
+    }
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new MeshError('ERR_MESH_TOKEN', `no token for ServiceAccount ${name}: ${why}`, { cause });
+  }
+}
+
+function unusable(path: string, why: string): MeshError {
+  return new MeshError('ERR_MESH_CONFIG', `the file ${path} ${why}; mount a regular file there, or name another`);
+}
+
+async function tokenFile(path: string): Promise<string> {
+  let text: string;
+  try {
+    text = await readRegularFile(path, LARGEST_TOKEN);
+  } catch (cause) {
+    const why = asError(cause).message;
+    throw new MeshError(
+      'ERR_MESH_TOKEN',
+      `the token file ${path} ${why}; mount a projected service-account token there`,
+      { cause },
+    );
+  }
+  return acceptToken(`the token file ${path}`, text);
+}
+
+async function* configMap(
+  discovery: SharedInformers,
+  ref: ConfigMapRef,
+  failed: (error: Error) => void,
+  signal: AbortSignal,
+): AsyncGenerator<ConfigMapData> {
+  const changed = new Trigger();
+  using view = discovery.view(RESOURCES.configMaps, ref.namespace, { changed: () => changed.fire(), failed }, ref.name);
+  const key = keyOf({ apiVersion: 'v1', kind: 'ConfigMap', ...ref });
+  let told = false;
+  let last: ConfigMapData;
+  try {
+    for (;;) {
+      if (!view.synced) await changed.wait(signal);
+      if (!view.synced) continue;
+      const found = view.get(key);
+      const data = found && ((found.data ?? {}) as Record<string, string>);
+      const same = told && isDeepStrictEqual(data, last);
+      told = true;
+      last = data;
+      if (!same) yield data;
+      await changed.wait(signal);
+    }
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  }
+}

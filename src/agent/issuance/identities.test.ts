@@ -1,0 +1,70 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { FakeClock, settle } from '../../../test/support/fake-clock.ts';
+import { RecordingHost } from '../../../test/support/recording-host.ts';
+import { renewAt } from '../../core/schedule.ts';
+import type { Source } from '../../mesh/adapter.ts';
+import { SandboxCa } from '../../sandbox/ca.ts';
+import { identities } from './identities.ts';
+
+const HOUR = 3_600_000;
+
+/** How often a source that pushes one leaf and no more was opened, and what was reported, at shares of its life. */
+async function watched(overdue: number | undefined, shares: readonly number[]): Promise<[number, string[]][]> {
+  const clock = new FakeClock();
+  const host = new RecordingHost(clock);
+  const identity = SandboxCa.root({ clock }).identity({
+    uris: ['spiffe://td/x'],
+    lifetimeMs: HOUR,
+    notBeforeSkewMs: 0,
+  });
+  let opened = 0;
+  const source: Source = {
+    overdue,
+    async *watch(signal) {
+      opened += 1;
+      yield identity;
+      await new Promise((resolve) => signal.addEventListener('abort', resolve, { once: true }));
+    },
+    async [Symbol.asyncDispose]() {},
+  };
+  const policy = {
+    renewAt: (leaf: Parameters<typeof renewAt>[0]) => renewAt(leaf),
+    retryDelay: () => 1000,
+    rootsRetryDelay: () => 1000,
+    succeeded: () => {},
+    admit: () => 0,
+    refuse: async () => undefined,
+    rootsSpreadMs: 0,
+  };
+  const stop = new AbortController();
+  const pump = (async () => {
+    for await (const _ of identities(source, host, { policy }, stop.signal));
+  })();
+  const seen: [number, string[]][] = [];
+  let at = 0;
+  for (const share of shares) {
+    await clock.advance((share - at) * HOUR);
+    at = share;
+    await settle();
+    seen.push([opened, host.reports.map((error) => (error as { code?: string }).code ?? '')]);
+  }
+  stop.abort(new Error('the test ended'));
+  await pump;
+  return seen;
+}
+
+test('a source that pushes nothing by our renewal time is opened again, and that is told', async () => {
+  assert.deepEqual(await watched(undefined, [0.55, 0.7]), [
+    [1, []],
+    [2, ['ERR_MESH_SILENT']],
+  ]);
+});
+
+test('a mesh that renews later than we would is waited for', async () => {
+  assert.deepEqual(await watched(0.92, [0.7, 0.9, 0.93]), [
+    [1, []],
+    [1, []],
+    [2, ['ERR_MESH_SILENT']],
+  ]);
+});

@@ -1,0 +1,118 @@
+import type { Wake } from '../../async/wake.ts';
+import { retryDelay } from '../../core/backoff.ts';
+import type { Checking, Host, Issuer, Source } from '../../mesh/adapter.ts';
+import { type Identity, leafOf, sameLeaf } from '../../mesh/identity.ts';
+import { asError } from '../../mesh/renewing.ts';
+import type { Environment } from '../reconcile/environment.ts';
+import { identities } from './identities.ts';
+import { CertificatePolicy, type PolicyOptions } from './renewal-policy.ts';
+
+export interface IdentityStreamOptions extends PolicyOptions {
+  readonly env: PolicyOptions['env'] & Pick<Environment, 'writePriority'>;
+  readonly opened: (Source | Issuer) & Partial<Checking>;
+  readonly host: Host;
+  readonly wake: Wake;
+  /** What stands in the cluster, with the roots that the mesh named for it; asked at each start. */
+  readonly published: () => Identity | undefined;
+  /** Something below changed. */
+  readonly changed: () => void;
+  /** What failed beside the issuing works again. */
+  readonly recovered: () => void;
+  readonly failed: (error: Error) => void;
+}
+
+/** The newest identity that the mesh gave to one MeshCertificate, followed while this process leads. */
+export class IdentityStream {
+  readonly #options: IdentityStreamOptions;
+  readonly #policy: CertificatePolicy;
+  #running: Promise<void> | undefined;
+  #isStopped = false;
+  #stop: AbortController | undefined;
+  #candidate: Identity | undefined;
+  /** When the candidate's leaf came, on the monotonic clock. */
+  candidateAt: number | undefined;
+
+  constructor(options: IdentityStreamOptions) {
+    this.#options = options;
+    this.#policy = new CertificatePolicy(options);
+  }
+
+  get candidate(): Identity | undefined {
+    return this.#candidate;
+  }
+
+  get breakerOpenMs(): number {
+    return this.#policy.breakerOpenMs;
+  }
+
+  /** When the mesh is asked again after a failure, epoch ms; undefined while nothing fails. */
+  get retryAt(): number | undefined {
+    return this.#policy.retryAt;
+  }
+
+  /** The mesh has answered or failed since the start. */
+  get hasTried(): boolean {
+    return this.#policy.hasTried;
+  }
+
+  get planned(): CertificatePolicy['planned'] {
+    return this.#policy.planned;
+  }
+
+  get running(): boolean {
+    return this.#running !== undefined;
+  }
+
+  start(): void {
+    if (this.#running) return;
+    this.#isStopped = false;
+    this.#running = this.#follow();
+  }
+
+  /** Ends it and forgets the candidate: whoever leads next asks for its own. */
+  async stop(): Promise<void> {
+    this.#isStopped = true;
+    this.#stop?.abort(new Error('no longer followed'));
+    await this.#running;
+    this.#running = undefined;
+    this.#policy.retryAt = undefined;
+    this.#policy.hasTried = false;
+    this.#take(undefined);
+  }
+
+  async #follow(): Promise<void> {
+    const { env, opened, host, wake, published: standing, changed, recovered, failed } = this.#options;
+    for (let failures = 0; !this.#isStopped; ) {
+      const { coming } = env.writePriority;
+      const options = { policy: this.#policy, wake, asking: coming, recovered, current: this.candidate ?? standing() };
+      const stop = this.#stoppable();
+      try {
+        for await (const identity of identities(opened, host, options, stop.signal)) {
+          if (!sameLeaf(identity, this.candidate)) this.candidateAt = env.clock.monotonic();
+          this.#take(identity);
+          failures = 0;
+          changed();
+        }
+      } catch (error) {
+        // Streams report what they know; this one is a bug in an adapter, which must not end the rotation.
+        if (stop.signal.aborted) return;
+        stop.abort();
+        failures += 1;
+        failed(asError(error));
+        const pause = this.#stoppable();
+        await env.clock.sleep(retryDelay(failures, env.random), pause.signal).catch(() => {});
+      }
+    }
+  }
+
+  /** Of this alone, not linked to the worker's, which stops this when it ends: a signal weighs half a KiB. */
+  #stoppable(): AbortController {
+    this.#stop = new AbortController();
+    return this.#stop;
+  }
+
+  #take(identity: Identity | undefined): void {
+    this.#candidate = identity;
+    this.#policy.leaf = identity && leafOf(identity);
+  }
+}

@@ -1,0 +1,83 @@
+import { type LinkedSignal, linkedTo } from '../../async/linked-signal.ts';
+import type { ProbeSpec } from '../../config/schema/mesh-certificate.ts';
+import { type Identity, leafOf } from '../../mesh/identity.ts';
+import type { Certificate } from '../../pki/certificate.ts';
+import { type ProbeResult, probe } from '../../probe/probe.ts';
+import type { ProbeOutcome, Problem } from '../reconcile/decide.ts';
+import type { Environment } from '../reconcile/environment.ts';
+
+/** Between two probes of the same held leaf. */
+const AGAIN_MS = 5000;
+
+/** All else, such as an upstream that is down or is somebody else, tells nothing of our certificate. */
+const ANSWERS = { accepted: 'accepted', ERR_PROBE_REFUSED: 'refused' } as const;
+
+/** Probes a held leaf until the upstream accepts it; one probe at a time. */
+export class Prober {
+  readonly #env: Pick<Environment, 'clock' | 'log'>;
+  readonly #wish: ProbeSpec | undefined;
+  readonly #told: () => void;
+  #stop: LinkedSignal | undefined;
+  #running: Promise<void> | undefined;
+  /** The leaf that was probed last, whatever came of it. */
+  #asked: string | undefined;
+  #last: { readonly fingerprint: string; readonly outcome: ProbeOutcome; readonly result: ProbeResult } | undefined;
+
+  constructor(env: Pick<Environment, 'clock' | 'log'>, wish: ProbeSpec | undefined, told: () => void) {
+    this.#env = env;
+    this.#wish = wish;
+    this.#told = told;
+  }
+
+  /** What the upstream last said to this identity; one that cannot be asked has said nothing new. */
+  outcome(identity: Identity | undefined): ProbeOutcome {
+    return this.#of(identity)?.outcome ?? 'unknown';
+  }
+
+  /** Why the last probe of this identity has no answer; undefined where it has one. */
+  problem(identity: Identity | undefined): Problem | undefined {
+    const { result } = this.#of(identity) ?? {};
+    if (!result || result.code in ANSWERS) return undefined;
+    return { code: result.code, message: result.message };
+  }
+
+  /** Starts probing unless a probe is under way or none is configured. */
+  ask(identity: Identity | undefined, bundle: readonly Certificate[], signal: AbortSignal): void {
+    const wish = this.#wish;
+    if (!wish || !identity || this.#running || this.outcome(identity) === 'accepted') return;
+    const stop = linkedTo(signal);
+    this.#stop = stop;
+    this.#running = this.#probe(wish, identity, bundle, stop.signal)
+      .catch(() => {})
+      .finally(() => {
+        stop[Symbol.dispose]();
+        this.#running = undefined;
+        if (!stop.signal.aborted) this.#told();
+      });
+  }
+
+  stop(): void {
+    this.#stop?.abort(new Error('stopped'));
+  }
+
+  async #probe(
+    wish: ProbeSpec,
+    identity: Identity,
+    bundle: readonly Certificate[],
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { fingerprint } = leafOf(identity);
+    const again = this.#asked === fingerprint;
+    this.#asked = fingerprint;
+    if (again) await this.#env.clock.sleep(AGAIN_MS, signal);
+    const result = await probe(wish, identity, bundle, { clock: this.#env.clock, signal });
+    if (signal.aborted) return;
+    const said = ANSWERS[result.code as keyof typeof ANSWERS] ?? this.outcome(identity);
+    this.#last = { fingerprint, outcome: said, result };
+    this.#env.log.info({ code: result.code, upstream: wish.address, leaf: fingerprint.slice(0, 16) }, result.message);
+  }
+
+  #of(identity: Identity | undefined) {
+    return identity && this.#last?.fingerprint === leafOf(identity).fingerprint ? this.#last : undefined;
+  }
+}

@@ -1,0 +1,98 @@
+import type { KubeObject } from '../../core/object.ts';
+import { fields } from '../../gateway/kinds.ts';
+import { secretFileName } from '../../gateway/secret-file.ts';
+
+/** The files that the gateway makes of a publication's Secrets: a changed Secret is a file of another name. */
+export interface ExpectedFiles {
+  readonly namespace: string;
+  readonly secretName: string;
+  readonly file: string;
+  readonly caSecretName: string;
+  readonly caFile: string;
+}
+
+/** `live`: these files and no others. `stale`: others as well or instead. `absent`: none of these Secrets. */
+export type Arrival = 'live' | 'stale' | 'absent';
+
+export interface JudgedContext {
+  readonly arrival: Arrival;
+  /** Whether Envoy itself was asked, and not what Emissary means to tell it. */
+  readonly fromEnvoy: boolean;
+  /** Names of the files that it has for the identity. */
+  readonly seen: readonly string[];
+}
+
+interface SecretFile {
+  readonly namespace: string;
+  readonly secret: string;
+  readonly file: string;
+}
+
+/** `…/<namespace>/secrets-decoded/<secret>/<SHA-1>.crt`, wherever it stands in an answer. */
+const PATH = /\/([^/]+)\/secrets-decoded\/([^/]+)\/([0-9A-F]{40})\.(?:root\.)?(?:crt|key|user)$/;
+
+/** What is desired, as the gateway will name it; undefined for a publication without the two Secrets. */
+export function expectedFiles(
+  { secretName, caSecretName }: { readonly secretName: string; readonly caSecretName: string },
+  desired: readonly { readonly object: KubeObject }[],
+): ExpectedFiles | undefined {
+  const find = (name: string) =>
+    desired.find(({ object }) => object.kind === 'Secret' && object.metadata.name === name)?.object;
+  const [pair, trust] = [find(secretName), find(caSecretName)];
+  if (!pair || !trust) return undefined;
+  const name = (secret: KubeObject) => secretFileName(fields(secret.data) as Readonly<Record<string, string>>);
+  return {
+    namespace: pair.metadata.namespace ?? '',
+    secretName,
+    file: name(pair),
+    caSecretName,
+    caFile: name(trust),
+  };
+}
+
+/** Reads Emissary's diagnostics (`/ambassador/v0/diag/?json=true`) or Envoy's `/certs`. Throws for anything else. */
+export function judgeAnswer(answer: unknown, expected: ExpectedFiles): JudgedContext {
+  const { tlscontexts, certificates } = fields(answer);
+  const told = certificates ?? tlscontexts;
+  if (told === undefined) throw new TypeError('the answer has neither tlscontexts nor certificates');
+  const files = filesIn(told);
+  const of = (secret: string) => [
+    ...new Set(
+      files.filter((one) => one.namespace === expected.namespace && one.secret === secret).map(({ file }) => file),
+    ),
+  ];
+  const seen = of(expected.secretName);
+  const trust = of(expected.caSecretName);
+  const only = (found: readonly string[], file: string) => found.every((one) => one === file);
+  return {
+    arrival:
+      seen.length === 0 ? 'absent' : only(seen, expected.file) && only(trust, expected.caFile) ? 'live' : 'stale',
+    fromEnvoy: certificates !== undefined,
+    seen,
+  };
+}
+
+/** The least happy of several answers, since a gateway has several places to be stale in. */
+export function worstOf(judged: readonly JudgedContext[]): JudgedContext | undefined {
+  const rank = { stale: 0, absent: 1, live: 2 } as const;
+  return judged.toSorted((a, b) => rank[a.arrival] - rank[b.arrival] || Number(b.fromEnvoy) - Number(a.fromEnvoy))[0];
+}
+
+function filesIn(value: unknown): SecretFile[] {
+  if (typeof value === 'string') {
+    const [, namespace, secret, file] = PATH.exec(value) ?? [];
+    return namespace && secret && file ? [{ namespace, secret, file }] : [];
+  }
+  return typeof value === 'object' && value !== null ? Object.values(value).flatMap(filesIn) : [];
+}
+
+const DIAGNOSTICS = '/ambassador/v0/diag/?json=true';
+/** Where Envoy's admin interface listens in Emissary's pods. */
+const ADMIN_PORT = '8001';
+
+/** A URL without a path gets that of what answers on its port. */
+export function diagnosticsUrl(text: string): URL {
+  const url = new URL(text);
+  if (url.pathname !== '/' || url.search !== '') return url;
+  return new URL(url.port === ADMIN_PORT ? '/certs' : DIAGNOSTICS, url);
+}

@@ -1,0 +1,26 @@
+import type { Clock } from '../../async/clock.ts';
+import { limitedTo } from '../../async/linked-signal.ts';
+import { localCause } from '../../mesh/local-cause.ts';
+
+/** Diagnostics of a gateway with thousands of Mappings take seconds to render. */
+const TIMEOUT_MS = 10_000;
+
+/** One GET; what goes wrong is told, not thrown. */
+export async function askGateway(
+  url: URL,
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<{ readonly body: unknown } | { readonly failure: string }> {
+  using late = limitedTo(clock, TIMEOUT_MS, () => new Error(`no answer within ${TIMEOUT_MS / 1000} s`), signal);
+  try {
+    const response = await fetch(url, { headers: { accept: 'application/json' }, signal: late.signal });
+    if (!response.ok) return { failure: `${url.origin} answers ${response.status}` };
+    return { body: await response.json() };
+  } catch (error) {
+    if (late.signal.aborted) return { failure: `${url.origin}: ${(late.signal.reason as Error).message}` };
+    if (error instanceof SyntaxError) return { failure: `${url.origin} answers something that is not JSON` };
+    const { message, cause } = error as Error;
+    const { code, message: said = message } = (cause ?? {}) as NodeJS.ErrnoException;
+    return { failure: `${url.origin}: ${localCause(`${code} ${said}`) ?? 'the request failed'}` };
+  }
+}

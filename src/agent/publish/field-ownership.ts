@@ -1,0 +1,75 @@
+import { type KubeObject, type ManagedFields, refOf } from '../../core/object.ts';
+import { isOurs } from '../../core/plan/difference.ts';
+import { provesOrigin, removalOfForeign, withOrigin } from '../../core/plan/origin.ts';
+import type { Kube, WriteOptions } from '../../kube/api.ts';
+
+/**
+ * Server-side apply removes only fields that the manager's *apply* owns, and an object that we created by POST is
+ * owned by its *update*. Where that stands yet, ownership is moved over before the first apply that drops a field.
+ * Returns the object as it then stands, or undefined where nothing had to be done.
+ */
+export async function reclaimFields(
+  kube: Kube,
+  live: KubeObject,
+  wanted: KubeObject,
+  options: WriteOptions,
+  signal: AbortSignal,
+): Promise<KubeObject | undefined> {
+  if (options.dryRun) return undefined;
+  if (wanted.kind === 'Secret' && !provesOrigin(live)) return takeOver(kube, live, wanted, options, signal);
+  if (!dropsField(createdIn(live)?.fieldsV1 ?? {}, wanted)) return undefined;
+  // What is observed names only us; the whole list is written back.
+  const whole = await kube.get(refOf(live), signal);
+  const metadata = { ...live.metadata, managedFields: whole?.metadata.managedFields ?? [] };
+  return ownByApply(kube, { ...live, metadata }, options, signal);
+}
+
+/** Somebody else may have created it in our name: what we would not have written goes before the object is ours. */
+async function takeOver(
+  kube: Kube,
+  live: KubeObject,
+  wanted: KubeObject,
+  options: WriteOptions,
+  signal: AbortSignal,
+): Promise<KubeObject | undefined> {
+  const removal = removalOfForeign(live, wanted);
+  if (!removal) return undefined;
+  const { resourceVersion } = live.metadata;
+  const patch = { ...removal, metadata: { ...removal.metadata, resourceVersion } };
+  return kube.merge(refOf(live), patch, options, signal);
+}
+
+/**
+ * Moves what we created over to our apply, as if it had been made by one: an apply then has one owner less to compare
+ * with, which is a tenth of what it costs the API server. A Secret receives its own uid in the same write. `whole` is
+ * with all its managers. Returns the object after the write, or undefined if there was nothing to do.
+ */
+export async function ownByApply(
+  kube: Kube,
+  whole: KubeObject,
+  options: WriteOptions,
+  signal: AbortSignal,
+): Promise<KubeObject | undefined> {
+  const created = createdIn(whole);
+  if (!created) return undefined;
+  const { resourceVersion, managedFields: all = [] } = whole.metadata;
+  const managedFields = all
+    .filter((entry) => !(isOurs(entry) && entry.operation === 'Apply'))
+    .map((entry) => (entry === created ? { ...entry, operation: 'Apply' as const } : entry));
+  const { annotations } = withOrigin({ ...whole, metadata: { name: whole.metadata.name } }, whole).metadata;
+  return kube.merge(refOf(whole), { metadata: { annotations, managedFields, resourceVersion } }, options, signal);
+}
+
+function createdIn({ metadata }: KubeObject): ManagedFields | undefined {
+  return metadata.managedFields?.find((entry) => isOurs(entry) && entry.operation === 'Update');
+}
+
+/** True when the field set names something that the wanted object lacks. */
+function dropsField(fields: Readonly<Record<string, unknown>>, wanted: unknown): boolean {
+  return Object.entries(fields).some(([name, below]) => {
+    if (!name.startsWith('f:')) return false;
+    const value = (wanted as Record<string, unknown> | null | undefined)?.[name.slice(2)];
+    if (value === undefined) return true;
+    return typeof below === 'object' && below !== null && dropsField(below as Record<string, unknown>, value);
+  });
+}

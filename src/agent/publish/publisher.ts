@@ -1,0 +1,127 @@
+import type { Clock } from '../../async/clock.ts';
+import { describe, FIELD_MANAGER, type KubeObject, type ObjectRef, refOf } from '../../core/object.ts';
+import { foreignMessage, type PlanStep } from '../../core/plan/plan.ts';
+import type { Kube } from '../../kube/api.ts';
+import { KubeError } from '../../kube/transport/error.ts';
+import { codeOf } from '../../mesh/error.ts';
+import type { Problem } from '../reconcile/decide.ts';
+import type { BatchGap } from './batch-gap.ts';
+import { ownByApply, reclaimFields } from './field-ownership.ts';
+import type { WritePriority } from './write-priority.ts';
+
+/** Whether this process may write now. */
+export interface Fence {
+  /** Throws when the Lease is lost or cannot be shown to be held. */
+  check(): void;
+}
+
+export interface PublisherOptions {
+  readonly kube: Kube;
+  readonly clock: Pick<Clock, 'now'>;
+  readonly fence: Fence;
+  readonly batchGap: BatchGap;
+  readonly writePriority: WritePriority;
+  readonly dryRun: boolean;
+  /** What stands, as it was observed. */
+  readonly view: { get(ref: ObjectRef): KubeObject | undefined };
+}
+
+export interface WrittenObject {
+  readonly ref: ObjectRef;
+  readonly action: 'create' | 'apply';
+  readonly object: KubeObject;
+  /** Names of fields, never values. */
+  readonly changed: readonly string[];
+  /** Epoch ms. */
+  readonly startedAt: number;
+  /** Epoch ms. */
+  readonly endedAt: number;
+}
+
+export interface PublishResult {
+  readonly written: readonly WrittenObject[];
+  /** The first step that could not be done; later steps were not tried, since the order is part of the promise. */
+  readonly problem:
+    | (Problem & { readonly ref: ObjectRef; readonly refused?: true; readonly cause?: unknown })
+    | undefined;
+}
+
+/**
+ * Does the steps of a plan in order, one request each, and stops at the first that fails: a TLSContext must not
+ * name a Secret that is not there.
+ */
+export async function publish(
+  steps: readonly PlanStep[],
+  options: PublisherOptions,
+  signal: AbortSignal,
+): Promise<PublishResult> {
+  const written: WrittenObject[] = [];
+  for (const step of steps) {
+    if (step.action === 'none') continue;
+    if (step.action === 'refuse') {
+      return { written, problem: { ref: step.ref, code: step.code, message: step.message, refused: true } };
+    }
+    const ref = refOf(step.object);
+    const turn = await (ref.apiVersion.startsWith('getambassador.io/')
+      ? options.batchGap.beforeGateway(signal)
+      : options.batchGap.beforeSecret(signal));
+    const urgent = options.writePriority.urgent();
+    try {
+      options.fence.check();
+      const startedAt = options.clock.now();
+      const object = await write(step, options, signal);
+      const endedAt = options.clock.now();
+      written.push({ ref, action: step.action, object, changed: step.changed, startedAt, endedAt });
+    } catch (cause) {
+      if (signal.aborted) throw cause;
+      return { written, problem: { ref, ...explain(ref, cause), cause } };
+    } finally {
+      urgent[Symbol.dispose]();
+      turn[Symbol.dispose]();
+    }
+  }
+  return { written, problem: undefined };
+}
+
+async function write(
+  step: Extract<PlanStep, { action: 'create' | 'apply' }>,
+  { kube, dryRun, view }: PublisherOptions,
+  signal: AbortSignal,
+): Promise<KubeObject> {
+  const options = { fieldManager: FIELD_MANAGER, dryRun };
+  if (step.action === 'create') {
+    const created = await kube.create(step.object, options, signal);
+    if (dryRun || step.kind === 'gateway') return created;
+    // Until this write a Secret does not prove its origin, so nothing that relies on it is written before.
+    return (await ownByApply(kube, created, options, signal)) ?? created;
+  }
+  const live = view.get(refOf(step.object));
+  const reclaimed = live && (await reclaimFields(kube, live, step.object, options, signal));
+  const resourceVersion = reclaimed?.metadata.resourceVersion ?? step.resourceVersion;
+  const metadata = { ...step.object.metadata, ...(resourceVersion === undefined ? {} : { resourceVersion }) };
+  // By force: the plan found the object to be ours, and the version proves that nobody came between. Without it our
+  // own create, or a foreign edit of a field of ours, would conflict for ever.
+  return kube.apply({ ...step.object, metadata }, { ...options, force: true }, signal);
+}
+
+function explain(ref: ObjectRef, cause: unknown): Problem {
+  if (!(cause instanceof KubeError)) {
+    return {
+      code: codeOf(cause, 'ERR_PUBLISH'),
+      message: cause instanceof Error ? cause.message : String(cause),
+    };
+  }
+  if (cause.code === 'ERR_KUBE_EXISTS') {
+    return {
+      code: 'ERR_PLAN_FOREIGN',
+      message: foreignMessage(describe(ref)),
+    };
+  }
+  if (cause.code === 'ERR_KUBE_NOT_FOUND' && ref.apiVersion.startsWith('getambassador.io/')) {
+    return {
+      code: 'ERR_GATEWAY_CRD_MISSING',
+      message: `the cluster does not serve ${ref.apiVersion} ${ref.kind}; install the Emissary-ingress CRDs, it is tried again by itself`,
+    };
+  }
+  return { code: cause.code, message: cause.message };
+}

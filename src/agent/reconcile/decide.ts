@@ -1,0 +1,251 @@
+import type { MeshCertificateSpec } from '../../config/schema/mesh-certificate.ts';
+import type { Desired } from '../../core/plan/plan.ts';
+import { decideHold, type HoldDecision } from '../../core/trust/hold.ts';
+import { type IssuerEnd, isGain, issuerEndOf } from '../../core/trust/issuer-end.ts';
+import { decideTrust, namedRoots, type TrustDecision } from '../../core/trust/trust.ts';
+import type { PreflightVerdict } from '../../core/verify/preflight.ts';
+import { verify } from '../../core/verify/verify.ts';
+import { desiredObjects } from '../../gateway/emissary.ts';
+import { GatewayError } from '../../gateway/error.ts';
+import type { Publication } from '../../gateway/publication.ts';
+import type { Target } from '../../gateway/targets.ts';
+import type { Adapter, Expectation } from '../../mesh/adapter.ts';
+import { codeOf } from '../../mesh/error.ts';
+import { type Identity, leafOf, sameLeaf, sameRoots } from '../../mesh/identity.ts';
+import { safeMessage } from '../../mesh/secrets.ts';
+import { anchorOf } from '../../pki/anchor.ts';
+import type { Certificate } from '../../pki/certificate.ts';
+import type { Proof } from './preflights.ts';
+
+export type ProbeOutcome = 'accepted' | 'refused' | 'unknown';
+
+export interface Problem {
+  readonly code: string;
+  readonly message: string;
+  /** When it was seen last, epoch ms; absent: now. */
+  readonly at?: number | undefined;
+}
+
+/** The stable code of an error, or of what it must be when it has none; the message is fit to be shown. */
+export function codedProblem(error: Error): Problem {
+  return { code: codeOf(error, 'ERR_INTERNAL'), message: safeMessage(error.message) };
+}
+
+/** Everything that one decision depends on; times in epoch milliseconds. */
+export interface Situation {
+  readonly meta: { readonly name: string; readonly namespace: string; readonly uid?: string | undefined };
+  readonly spec: MeshCertificateSpec;
+  readonly tls: Adapter['tls'];
+  readonly expectation: Expectation;
+  /** The newest identity that the mesh gave; absent until it answered. */
+  readonly candidate: Identity | undefined;
+  readonly probe: ProbeOutcome;
+  /** What OpenSSL said of a pair and a bundle in a handshake; undefined before it was asked. */
+  readonly preflight: (proof: Proof) => PreflightVerdict | undefined;
+  /** What stands in the cluster. */
+  readonly published: Publication;
+  readonly targets: readonly Target[] | undefined;
+  /** Somebody asked for a new certificate: it is published whether or not it gains anything. */
+  readonly renewalAsked?: boolean | undefined;
+  readonly now: number;
+}
+
+export interface Decision {
+  /** What should stand; undefined where nothing good is known, and then nothing is written. */
+  readonly desired: readonly Desired[] | undefined;
+  /** The pair that stands in the cluster, where it verifies under the bundle that stands beside it. */
+  readonly publishedIdentity: Identity | undefined;
+  /** The pair in `desired`. */
+  readonly identity: Identity | undefined;
+  readonly trust: TrustDecision;
+  readonly hold: HoldDecision | undefined;
+  /** The candidate is good, but ends no later than the published leaf and differs in nothing else. */
+  readonly isIdle: boolean;
+  /** Of `identity`: which certificate above its leaf ends first. */
+  readonly issuerEnd: IssuerEnd | undefined;
+  /** Why the candidate is not used; the published pair stays. */
+  readonly problem: Problem | undefined;
+  /** The handshake that must be made before anything can be decided to be written. */
+  readonly unproven: Proof | undefined;
+  /** When to decide again although nothing happened. */
+  readonly nextLook: number | undefined;
+}
+
+/** The one decision: what should stand in the cluster, given what the mesh says and what stands there now. Pure. */
+export function decide(situation: Situation): Decision {
+  const { candidate, published, spec, now } = situation;
+  const current = verifiedPublication(situation);
+  const judged = candidate && judge(situation, candidate, current?.identity);
+  const accepted = judged && !judged.refused && !judged.unproven ? candidate : undefined;
+  const trust =
+    judged && accepted
+      ? judged.trust
+      : trustFor(situation, namedRoots(published.bundle, published.since), undefined, current?.identity);
+  const isIdle =
+    current !== undefined &&
+    judged?.path !== undefined &&
+    !situation.renewalAsked &&
+    !sameLeaf(candidate, current.identity) &&
+    sameRoots(trust.bundle, published.bundle) &&
+    !isGain(judged.path, current.path);
+  const hold =
+    accepted && current && !isIdle && !sameLeaf(accepted, current.identity)
+      ? decideHold({
+          candidate: accepted,
+          current: current.identity,
+          publishedRoots: published.bundle.map((root) => successorIn(trust.bundle, root)),
+          since: trust.since,
+          now,
+          holdMs: spec.trust.holdMs,
+          probe: situation.probe,
+        })
+      : undefined;
+  const isCurrent = hold?.hold || isIdle || !accepted;
+  const identity = isCurrent ? current?.identity : accepted;
+  const path = isCurrent ? current?.path : judged?.path;
+  const issuerEnd = path && issuerEndOf(path);
+  const proven = identity && trust.bundle.length > 0 ? proofOf(situation, identity, trust.bundle) : undefined;
+  const wanted = identity && proven?.ok ? desiredObjectsOf(situation, identity, trust) : undefined;
+  const refused = proven && !proven.ok ? proven.refused : undefined;
+
+  return {
+    desired: wanted?.desired,
+    publishedIdentity: current?.identity,
+    identity,
+    trust,
+    hold,
+    isIdle,
+    issuerEnd,
+    problem: (judged && problemOf(judged)) ?? trust.problem ?? refused ?? wanted?.problem,
+    unproven: judged?.unproven ?? (proven && !proven.ok ? proven.unproven : undefined),
+    nextLook: earliest(now, [
+      trust.nextChangeAt,
+      hold?.hold ? hold.until : undefined,
+      identity ? leafOf(identity).notAfter : undefined,
+      issuerEnd?.endingAt,
+    ]),
+  };
+}
+
+/** What the gateway wants to stand; a wish that it cannot be told is a problem and changes nothing. */
+function desiredObjectsOf(
+  { meta, spec, tls, targets }: Situation,
+  identity: Identity,
+  { bundle, since }: TrustDecision,
+): Pick<Decision, 'desired' | 'problem'> {
+  try {
+    const desired = desiredObjects({ meta, spec, tls, identity, bundle, since, targets });
+    return { desired, problem: undefined };
+  } catch (error) {
+    if (!(error instanceof GatewayError)) throw error;
+    return { desired: undefined, problem: codedProblem(error) };
+  }
+}
+
+/** Why the candidate may not be published, or the handshake that must be made before that is known. */
+export function refusal(
+  situation: Situation,
+  candidate: Identity,
+): { readonly problem: Problem | undefined; readonly unproven: Proof | undefined } {
+  const judged = judge(situation, candidate, verifiedPublication(situation)?.identity);
+  return { problem: problemOf(judged), unproven: judged.unproven };
+}
+
+type Proven = { readonly ok: true } | { readonly ok: false; readonly refused?: Problem; readonly unproven?: Proof };
+
+/** What is published needs no second handshake; all else needs one that was accepted. */
+function proofOf({ published, preflight }: Situation, identity: Identity, bundle: readonly Certificate[]): Proven {
+  const { key, chain } = identity;
+  const before = published.identity;
+  const isPublished =
+    before?.key.publicKeyFingerprint === key.publicKeyFingerprint &&
+    sameCertificates(before.chain, chain) &&
+    sameCertificates(published.bundle, bundle);
+  if (isPublished) return { ok: true };
+  const proof = { pair: { key, chain }, bundle };
+  const verdict = preflight(proof);
+  if (!verdict) return { ok: false, unproven: proof };
+  return verdict.ok ? { ok: true } : { ok: false, refused: { code: verdict.code, message: verdict.message } };
+}
+
+const sameCertificates = (a: readonly Certificate[], b: readonly Certificate[]): boolean =>
+  a.length === b.length && a.every(({ fingerprint }, at) => fingerprint === b[at]?.fingerprint);
+
+interface VerifiedPublication {
+  readonly identity: Identity;
+  readonly path: readonly Certificate[];
+}
+
+/** The published pair, where it still verifies under the published bundle. */
+function verifiedPublication({ published, expectation, now }: Situation): VerifiedPublication | undefined {
+  const pair = published.identity;
+  const leaf = pair?.chain[0];
+  if (!pair || !leaf) return undefined;
+  const id = leaf.names.uris[0] ?? leaf.names.dns[0] ?? '';
+  const verdict = verify(pair, published.bundle, { ...expectation, id: expectation.id ?? id }, now);
+  if (!verdict.ok) return undefined;
+  return { identity: { id, key: pair.key, chain: pair.chain, roots: published.bundle }, path: verdict.path };
+}
+
+interface Judgement {
+  /** Why it may not be published; undefined: it may. */
+  readonly refused: Problem | undefined;
+  /** Nothing is known yet. */
+  readonly unproven: Proof | undefined;
+  /** From the leaf to a root; undefined where our checks refuse the candidate. */
+  readonly path: readonly Certificate[] | undefined;
+  /** What would be written with the candidate, and what it was judged against. */
+  readonly trust: TrustDecision;
+}
+
+function judge(situation: Situation, candidate: Identity, current: Identity | undefined): Judgement {
+  const trust = trustFor(situation, candidate.roots, candidate, current);
+  // Without a wish the published identity is the wish: a mesh that suddenly names somebody else is not followed.
+  const id = situation.expectation.id ?? current?.id ?? candidate.id;
+  const wish = { ...situation.expectation, id };
+  const verdict = verify(candidate, trust.bundle, wish, situation.now);
+  if (!verdict.ok) {
+    const refused = { code: verdict.code, message: verdict.message };
+    return { refused, unproven: undefined, path: undefined, trust };
+  }
+  const proven = proofOf(situation, candidate, trust.bundle);
+  const { path } = verdict;
+  return proven.ok
+    ? { refused: undefined, unproven: undefined, path, trust }
+    : { refused: proven.refused, unproven: proven.unproven, path, trust };
+}
+
+function trustFor(
+  { published, spec, now }: Situation,
+  named: readonly Certificate[],
+  candidate: Identity | undefined,
+  current: Identity | undefined,
+): TrustDecision {
+  return decideTrust({
+    named,
+    published: published.bundle,
+    since: published.since,
+    now,
+    retainMs: spec.trust.retainMs,
+    leafLifetimeMs: longestLife([candidate, current, published.identity]),
+    chains: [current?.chain ?? [], candidate?.chain ?? []],
+  });
+}
+
+/** Of the leaves that are known; for ever where none is, so that nothing is dropped on no evidence. */
+function longestLife(pairs: readonly (Pick<Identity, 'chain'> | undefined)[]): number {
+  const leaves = pairs.map((pair) => pair?.chain[0]).filter((leaf) => leaf !== undefined);
+  if (leaves.length === 0) return Number.POSITIVE_INFINITY;
+  return Math.max(...leaves.map(({ notBefore, notAfter }) => notAfter - notBefore));
+}
+
+const problemOf = ({ refused, trust }: Judgement): Problem | undefined => refused && (trust.problem ?? refused);
+
+/** The certificate of the same trust anchor in the next bundle: leaves that upstreams accept do not depend on its dates. */
+const successorIn = (bundle: readonly Certificate[], root: Certificate): Certificate =>
+  bundle.find((one) => anchorOf(one) === anchorOf(root)) ?? root;
+
+function earliest(now: number, times: readonly (number | undefined)[]): number | undefined {
+  const later = times.filter((time): time is number => time !== undefined && time > now);
+  return later.length === 0 ? undefined : Math.min(...later);
+}

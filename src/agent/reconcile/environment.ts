@@ -1,0 +1,41 @@
+import type { Clock } from '../../async/clock.ts';
+import type { Share } from '../../async/sharing.ts';
+import type { AllowList } from '../../config/allow.ts';
+import type { Preflight } from '../../core/verify/preflight.ts';
+import type { Bundles } from '../../gateway/publication-reader.ts';
+import type { Kube } from '../../kube/api.ts';
+import type { Log } from '../../mesh/log.ts';
+import type { Leadership } from '../election/leadership.ts';
+import type { SharedInformers } from '../informers/by-kind.ts';
+import type { ObjectInformers } from '../informers/by-object.ts';
+import type { ApiAudiences } from '../issuance/api-audiences.ts';
+import type { BatchGaps } from '../publish/batch-gap.ts';
+import type { WritePriority } from '../publish/write-priority.ts';
+import type { Reporter } from '../report/reporter.ts';
+
+/** What the workers of one agent share. */
+export interface Environment {
+  readonly kube: Kube;
+  readonly clock: Clock;
+  readonly preflight: Preflight;
+  /** Uniform in [0, 1). */
+  readonly random: () => number;
+  readonly log: Log;
+  readonly objectInformers: ObjectInformers;
+  readonly sharedInformers: SharedInformers;
+  readonly share: Share;
+  readonly bundles: Bundles;
+  readonly batchGaps: BatchGaps;
+  readonly writePriority: WritePriority;
+  readonly leadership: Leadership;
+  readonly reporter: Reporter;
+  /** Directories below which a MeshCertificate may name files; absent: any. */
+  readonly filesBelow?: readonly string[] | undefined;
+  /** What MeshCertificates may make the agent do; absent: everything. */
+  readonly allow?: AllowList | undefined;
+  readonly apiAudiences: ApiAudiences;
+  /** How many MeshCertificates there are, whoever leads them. */
+  readonly fleet: () => number;
+  /** Ask the API server to validate each write and to store none. */
+  readonly dryRun: boolean;
+}

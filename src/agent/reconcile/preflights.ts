@@ -1,0 +1,57 @@
+import type { Clock } from '../../async/clock.ts';
+import { type Preflight, type PreflightVerdict, type Presented, preflightKey } from '../../core/verify/preflight.ts';
+import type { Certificate } from '../../pki/certificate.ts';
+
+/** A refusal may depend on the time or on a busy process: the handshake is repeated after this. */
+const REFUSED_FOR_MS = 30_000;
+/** Verdicts that are remembered: of a candidate and of what is published, each with the bundles around a change. */
+const REMEMBERED = 4;
+
+/** What a decision needs a verdict on. */
+export interface Proof {
+  readonly pair: Presented;
+  readonly bundle: readonly Certificate[];
+}
+
+/** The latest verdicts of preflight handshakes for one MeshCertificate: one handshake for each pair and bundle. */
+export class Preflights {
+  readonly #preflight: Preflight;
+  readonly #clock: Clock;
+  readonly #verdicts = new Map<string, { readonly verdict: PreflightVerdict; readonly until: number }>();
+  readonly #running = new Map<string, Promise<void>>();
+
+  constructor(preflight: Preflight, clock: Clock) {
+    this.#preflight = preflight;
+    this.#clock = clock;
+  }
+
+  /** Undefined before the handshake, and when one that was refused has to be repeated. */
+  readonly verdict = ({ pair, bundle }: Proof): PreflightVerdict | undefined => {
+    const known = this.#verdicts.get(preflightKey(pair, bundle));
+    return known && this.#clock.now() < known.until ? known.verdict : undefined;
+  };
+
+  /** When the first refusal is repeated, epoch ms. */
+  get retryAt(): number | undefined {
+    const times = [...this.#verdicts.values()].map(({ until }) => until).filter(Number.isFinite);
+    return times.length === 0 ? undefined : Math.min(...times);
+  }
+
+  /** Makes the handshake; afterwards `verdict` knows its outcome. */
+  prove(proof: Proof): Promise<void> {
+    const key = preflightKey(proof.pair, proof.bundle);
+    const running = this.#running.get(key) ?? this.#handshake(key, proof);
+    this.#running.set(key, running);
+    return running;
+  }
+
+  async #handshake(key: string, { pair, bundle }: Proof): Promise<void> {
+    const verdict = await this.#preflight(pair, bundle);
+    const until = verdict.ok ? Number.POSITIVE_INFINITY : this.#clock.now() + REFUSED_FOR_MS;
+    this.#running.delete(key);
+    this.#verdicts.delete(key);
+    this.#verdicts.set(key, { verdict, until });
+    const [oldest] = this.#verdicts.keys();
+    if (this.#verdicts.size > REMEMBERED && oldest !== undefined) this.#verdicts.delete(oldest);
+  }
+}

@@ -1,0 +1,71 @@
+import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
+import { type KubeObject, keyOf, type ObjectRef, refOf } from '../../core/object.ts';
+import type { Desired } from '../../core/plan/plan.ts';
+import { publicationRefs } from '../../gateway/emissary.ts';
+import type { Target } from '../../gateway/targets.ts';
+import type { ObjectInformers, ObjectView } from '../informers/by-object.ts';
+import { codedProblem, type Problem } from './decide.ts';
+
+/** What one worker sees of its own objects; follows the contexts that come and go with targets. */
+export class PublicationView implements Disposable {
+  readonly #observer: ObjectInformers;
+  readonly #changed: () => void;
+  #interest: ObjectView | undefined;
+
+  constructor(observer: ObjectInformers, changed: () => void) {
+    this.#observer = observer;
+    this.#changed = changed;
+  }
+
+  /** Watches what belongs to the publication as it is wished now. */
+  follow(certificate: MeshCertificate, targets: readonly Target[] | undefined): void {
+    const refs = publicationRefs(certificate, targets);
+    const before = this.#interest;
+    if (before?.keys.length === refs.length && refs.every((ref, at) => keyOf(ref) === before.keys[at])) return;
+    this.#interest = this.#observer.observe(refs, this.#changed);
+    before?.[Symbol.dispose]();
+  }
+
+  get synced(): boolean {
+    return this.#interest?.synced === true;
+  }
+
+  /** Nothing is known yet and nothing is wrong: there is nothing to tell. */
+  get unknown(): boolean {
+    return !this.synced && this.#interest?.problem === undefined;
+  }
+
+  /** Why nothing is known. */
+  get problem(): Problem | undefined {
+    const problem = this.synced ? undefined : this.#interest?.problem;
+    return problem && codedProblem(problem);
+  }
+
+  get(ref: ObjectRef): KubeObject | undefined {
+    return this.#interest?.get(ref);
+  }
+
+  objects(): readonly KubeObject[] {
+    return this.#interest?.objects() ?? [];
+  }
+
+  /** What stands of what is desired, by `keyOf`. */
+  observed(desired: readonly Desired[] | undefined): ReadonlyMap<string, KubeObject> {
+    const refs = (desired ?? []).map(({ object }) => refOf(object));
+    return new Map(refs.flatMap((ref) => [this.get(ref)].flatMap((found) => (found ? [[keyOf(ref), found]] : []))));
+  }
+
+  /** Whether the watch has shown our last write of each of these. */
+  readBack(desired: readonly Desired[] | undefined): boolean {
+    return desired?.every(({ object }) => this.#interest?.readBack(refOf(object)) === true) === true;
+  }
+
+  wrote(object: KubeObject): void {
+    this.#interest?.wrote(object);
+  }
+
+  [Symbol.dispose](): void {
+    this.#interest?.[Symbol.dispose]();
+    this.#interest = undefined;
+  }
+}

@@ -1,0 +1,117 @@
+import { isDeepStrictEqual } from 'node:util';
+import { API_VERSION, KIND, type MeshCertificate } from '../../config/schema/mesh-certificate.ts';
+import { describe, keyOf, refOf } from '../../core/object.ts';
+import type { Adapter } from '../../mesh/adapter.ts';
+import { asError } from '../../mesh/renewing.ts';
+import type { Environment } from './environment.ts';
+import { Reconciler } from './reconciler.ts';
+
+interface RunningReconciler {
+  readonly reconciler: Reconciler;
+  /** Ends the run that is under way, or the pause before the next. */
+  stop: AbortController;
+  isStopped: boolean;
+  done: Promise<void> | undefined;
+}
+
+/** The workers, one for each MeshCertificate that is wished; the keyed heart of the agent. */
+export class Reconcilers {
+  readonly #adapters: ReadonlyMap<string, Adapter>;
+  readonly #env: Environment;
+  readonly #running = new Map<string, RunningReconciler>();
+  #closing = false;
+
+  constructor(adapters: readonly Adapter[], env: Environment) {
+    this.#adapters = new Map(adapters.map((adapter) => [adapter.mesh, adapter]));
+    this.#env = env;
+  }
+
+  /** Starts, restarts and stops workers so that exactly these run; an unchanged spec is left running. */
+  async reconcile(desired: readonly MeshCertificate[]): Promise<void> {
+    const keys = new Set(desired.map((certificate) => keyOf(refOf(certificate))));
+    const gone = [...this.#running.keys()].filter((key) => !keys.has(key));
+    await Promise.all(gone.map((key) => this.#stop(key)));
+    // One of a thousand differs, mostly in its status.
+    const changed = desired.filter((one) => this.#running.get(keyOf(refOf(one)))?.reconciler.certificate !== one);
+    await Promise.all(changed.map((certificate) => this.#ensure(certificate)));
+  }
+
+  /** The worker of one MeshCertificate, for `renew`. */
+  find(namespace: string, name: string): Reconciler | undefined {
+    return this.#running.get(keyOf({ apiVersion: API_VERSION, kind: KIND, namespace, name }))?.reconciler;
+  }
+
+  /** Everybody looks again. */
+  poke(): void {
+    for (const { reconciler: worker } of this.#running.values()) worker.poke();
+  }
+
+  get size(): number {
+    return this.#running.size;
+  }
+
+  async close(): Promise<void> {
+    this.#closing = true;
+    await Promise.all([...this.#running.keys()].map((key) => this.#stop(key)));
+  }
+
+  async #ensure(certificate: MeshCertificate): Promise<void> {
+    if (this.#closing) return;
+    const key = keyOf(refOf(certificate));
+    const before = this.#running.get(key);
+    if (before && isSameSpec(before.reconciler.certificate, certificate)) {
+      before.reconciler.update(certificate);
+      return;
+    }
+    if (before) await this.#stop(key);
+    const adapter = this.#adapters.get(certificate.spec.mesh.name);
+    if (!adapter) throw new TypeError(`no adapter for mesh ${certificate.spec.mesh.name}`);
+    const worker = new Reconciler(certificate, adapter, this.#env);
+    const running: RunningReconciler = {
+      reconciler: worker,
+      stop: new AbortController(),
+      isStopped: false,
+      done: undefined,
+    };
+    this.#running.set(key, running);
+    running.done = this.#supervise(running);
+  }
+
+  /** A worker that fails is a bug of ours; it must not end the others, so it is told and started again. */
+  #supervise(running: RunningReconciler): Promise<void> {
+    return running.reconciler.run(running.stop).catch((error) => this.#restart(running, asError(error)));
+  }
+
+  async #restart(running: RunningReconciler, err: Error): Promise<void> {
+    if (running.isStopped) return;
+    const { certificate } = running.reconciler;
+    this.#env.log.error({ err, certificate: describe(refOf(certificate)) }, 'a worker failed and is started again');
+    this.#env.reporter.trouble(certificate, err);
+    running.stop = new AbortController();
+    await this.#env.clock.sleep(RESTART_MS, running.stop.signal).catch(() => {});
+    if (!running.isStopped) await this.#supervise(running);
+  }
+
+  async #stop(key: string): Promise<void> {
+    const running = this.#running.get(key);
+    if (!running) return;
+    running.isStopped = true;
+    running.stop.abort(new Error('no longer wished'));
+    await running.done;
+    this.#running.delete(key);
+    this.#env.reporter.forget(running.reconciler.certificate);
+  }
+}
+
+/** What else of its metadata a worker cannot change without a restart: its uid and its labels. */
+function isSameSpec(one: MeshCertificate, other: MeshCertificate): boolean {
+  const { spec, metadata } = one;
+  return (
+    (spec === other.spec || isDeepStrictEqual(spec, other.spec)) &&
+    metadata.uid === other.metadata.uid &&
+    isDeepStrictEqual(metadata.labels, other.metadata.labels)
+  );
+}
+
+/** Long enough that a bug in one worker costs nothing, short enough that nobody waits for it. */
+const RESTART_MS = 5000;

@@ -1,0 +1,45 @@
+import { retryDelay } from '../../core/backoff.ts';
+import type { Problem } from './decide.ts';
+import type { Environment } from './environment.ts';
+
+/** Backs off after writes that failed. Times on the monotonic clock. */
+export class WriteAttempts {
+  readonly #env: Pick<Environment, 'clock' | 'random'>;
+  #failures = 0;
+  #retryAt: number | undefined;
+  failure: Problem | undefined;
+
+  constructor(env: Pick<Environment, 'clock' | 'random'>) {
+    this.#env = env;
+  }
+
+  get blocked(): boolean {
+    return this.#retryAt !== undefined && this.#env.clock.monotonic() < this.#retryAt;
+  }
+
+  /** Epoch ms of the next attempt. */
+  get retryAt(): number | undefined {
+    const { clock } = this.#env;
+    return this.#retryAt === undefined ? undefined : clock.now() + this.#retryAt - clock.monotonic();
+  }
+
+  succeeded(): void {
+    this.#failures = 0;
+    this.#retryAt = undefined;
+    this.failure = undefined;
+  }
+
+  /** The plan refused to write. No request was made, so none is spared: a change of the objects is enough to try again. */
+  refused(problem: Problem): void {
+    this.succeeded();
+    this.failure = problem;
+  }
+
+  /** `remainingMs`: life that is left of what a success would replace. */
+  failed(problem: Problem, remainingMs: number | undefined): void {
+    this.#failures += 1;
+    this.failure = problem;
+    const { clock, random } = this.#env;
+    this.#retryAt = clock.monotonic() + retryDelay(this.#failures, random, { remainingMs });
+  }
+}

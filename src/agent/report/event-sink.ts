@@ -1,0 +1,48 @@
+import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
+import type { PublicationStatus } from '../../core/status.ts';
+import type { EventSubject, Recorder } from '../../kube/events.ts';
+import { codeOf } from '../../mesh/error.ts';
+import type { Passed } from './report.ts';
+import type { Sink } from './reporter.ts';
+import { reasonOf } from './status-of.ts';
+
+/** The reasons of our Events beside those made from error codes; docs/runbook.md has an entry for each. */
+export const EVENT_REASONS = ['Published', 'Rotated', 'TrustChanged', 'LeafHeld', 'DriftRepaired'] as const;
+
+/** Kubernetes Events about MeshCertificates: what `kubectl describe` shows. */
+export class EventSink implements Sink {
+  readonly #recorder: Recorder;
+
+  constructor(recorder: Recorder) {
+    this.#recorder = recorder;
+  }
+
+  status(status: PublicationStatus, before: PublicationStatus | undefined, report: Passed): void {
+    if (!report.leading) return;
+    const say = (type: 'Normal' | 'Warning', reason: (typeof EVENT_REASONS)[number], message: string) =>
+      this.#recorder.event(subject(report.certificate), type, reason, message);
+    const objects = (report.outcome?.written ?? []).map(({ ref }) => `${ref.kind} ${ref.name}`).join(', ');
+    if (report.repair && objects !== '')
+      say('Warning', 'DriftRepaired', `Put right after a foreign change: ${objects}.`);
+    if (report.inForce && before?.fingerprint === undefined && status.fingerprint !== undefined) {
+      say('Normal', 'Published', `Certificate of ${status.id} until ${status.notAfter}.`);
+    } else if (report.rotation?.kind === 'leaf') {
+      say('Normal', 'Rotated', `Certificate of ${status.id} until ${status.notAfter}.`);
+    } else if (report.rotation?.kind === 'bundle') {
+      say('Normal', 'TrustChanged', `The trust bundle has ${status.roots.length} root(s).`);
+    }
+    if (status.held && status.held.fingerprint !== before?.held?.fingerprint) {
+      say('Warning', 'LeafHeld', `A newer certificate is held until ${status.held.until}: ${status.held.reason}.`);
+    }
+  }
+
+  trouble(certificate: MeshCertificate, error: Error): void {
+    const reason = reasonOf(codeOf(error, 'ERR_UNKNOWN'));
+    this.#recorder.event(subject(certificate), 'Warning', reason, error.message);
+  }
+}
+
+function subject({ apiVersion, kind, metadata }: MeshCertificate): EventSubject {
+  const { name, namespace, uid } = metadata;
+  return { apiVersion, kind, name, namespace, uid };
+}

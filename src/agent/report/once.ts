@@ -1,0 +1,48 @@
+import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
+import { describe, keyOf, refOf } from '../../core/object.ts';
+import type { PublicationStatus } from '../../core/status.ts';
+import { safeMessage } from '../../mesh/secrets.ts';
+import type { Report } from './report.ts';
+import type { Sink } from './reporter.ts';
+
+/** For a one-shot run: tells when every wished MeshCertificate is published and was read back. */
+export class OnceSink implements Sink {
+  readonly #finish: () => void;
+  #expected: ReadonlyMap<string, string> | undefined;
+  readonly #ready = new Set<string>();
+  readonly #troubles = new Map<string, string>();
+
+  constructor(finish: () => void) {
+    this.#finish = finish;
+  }
+
+  expect(wished: readonly MeshCertificate[]): void {
+    this.#expected = new Map(wished.map((one) => [keyOf(refOf(one)), describe(refOf(one))]));
+    this.#check();
+  }
+
+  get done(): boolean {
+    const expected = this.#expected;
+    return expected !== undefined && [...expected.keys()].every((key) => this.#ready.has(key));
+  }
+
+  /** One line for each that is not published. */
+  explain(): string {
+    const open = [...(this.#expected ?? [])].filter(([key]) => !this.#ready.has(key));
+    if (this.#expected === undefined) return '  nothing is known of what is wished';
+    return open.map(([key, name]) => `  ${name}: ${this.#troubles.get(key) ?? 'no answer yet'}`).join('\n');
+  }
+
+  status(_status: PublicationStatus, _before: PublicationStatus | undefined, report: Report): void {
+    const key = keyOf(refOf(report.certificate));
+    if (report.failure) this.#troubles.set(key, `${report.failure.code}: ${safeMessage(report.failure.message)}`);
+    // A dry run stores nothing, so there is nothing to read back: an accepted write is all that can be had.
+    const accepted = report.outcome !== undefined && !report.outcome.problem && report.dryRun;
+    if (report.inForce || accepted) this.#ready.add(key);
+    this.#check();
+  }
+
+  #check(): void {
+    if (this.done) this.#finish();
+  }
+}

@@ -1,0 +1,45 @@
+import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
+import type { PlanStep } from '../../core/plan/plan.ts';
+import type { PublishResult } from '../publish/publisher.ts';
+import type { Decision, Problem, Situation } from '../reconcile/decide.ts';
+import type { MappingState } from '../routes/mappings.ts';
+import type { Rotation } from './rotation-tracker.ts';
+
+/** What every sink is told of a pass. */
+export interface Passed {
+  readonly certificate: MeshCertificate;
+  readonly outcome: PublishResult | undefined;
+  /** The newest failure of mesh, cluster or plan since things last went well. */
+  readonly failure: Problem | undefined;
+  /** Read back from the watch and verified: what stands is what should stand. */
+  readonly inForce: boolean;
+  readonly leading: boolean;
+  /** What this pass put in force. */
+  readonly rotation: Rotation | undefined;
+  /** The writes of this pass undo what somebody else did. */
+  readonly repair: boolean;
+  /** Milliseconds until the budget on attempts lets the next one go; 0 when it does now. */
+  readonly breakerOpenMs: number;
+  /** Nothing is stored. */
+  readonly dryRun: boolean;
+  /** Absent where a sink amended what was told, and nothing was decided. */
+  readonly decision?: Decision;
+}
+
+/** What a worker tells after each pass; the sinks turn it into status, metrics, Events and log lines. */
+export interface Report extends Passed {
+  readonly situation: Situation;
+  readonly decision: Decision;
+  readonly steps: readonly PlanStep[];
+  /** Why the probe of the held leaf has no answer. */
+  readonly probeProblem: Problem | undefined;
+  /** False while what stands cannot be read; then `decision` rests on nothing, and `failure` says why. */
+  readonly seen: boolean;
+  /** The value of the renew annotation that was acted on last. */
+  readonly renewRequest: string | undefined;
+  /** When the mesh is asked again, epoch ms, while it fails. */
+  readonly nextAttemptAt: number | undefined;
+  /** When the leaf of this fingerprint is renewed, epoch ms; undefined on who follows. */
+  readonly planned: { readonly fingerprint: string; readonly due: number } | undefined;
+  readonly mappings: readonly MappingState[];
+}

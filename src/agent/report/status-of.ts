@@ -1,0 +1,347 @@
+import { emergencyAt, renewAt } from '../../core/schedule.ts';
+import {
+  type Condition,
+  type ConditionStatus,
+  type ConditionType,
+  type LastError,
+  type PublicationStatus,
+  setConditions,
+  toRfc3339,
+} from '../../core/status.ts';
+import { leafOf } from '../../mesh/identity.ts';
+import { safeMessage } from '../../mesh/secrets.ts';
+import type { Certificate } from '../../pki/certificate.ts';
+import type { Problem } from '../reconcile/decide.ts';
+import type { Report } from './report.ts';
+
+/**
+ * The reasons that conditions carry beside those made from an error code; docs/runbook.md has an entry for each.
+ */
+export const REASONS = [
+  'Serving',
+  'NotPublished',
+  'Expired',
+  'Paused',
+  'InForce',
+  'NotIssued',
+  'Writing',
+  'RootsCurrent',
+  'LeafHeld',
+  'NoRoots',
+  'AllMappings',
+  'NoMapping',
+  'MappingsLeftAlone',
+  'IssuerCurrent',
+  'IssuerEnds',
+  'AsExpected',
+  'BudgetExhausted',
+  'EmergencyBand',
+  'NotSeen',
+] as const;
+
+/** `ERR_MESH_TLS` → `MeshTls`: the condition reason of a coded failure. */
+export function reasonOf(code: string): string {
+  return code
+    .replace(/^ERR_/, '')
+    .toLowerCase()
+    .replace(/(^|_)([a-z0-9])/g, (_all, _bar, letter: string) => letter.toUpperCase());
+}
+
+/** The status that a report amounts to, given the one before it; transition times and counts are carried on. */
+export function statusOf(report: Report, before: PublicationStatus | undefined): PublicationStatus {
+  if (!report.seen) return unseen(report, before);
+  const { certificate, decision, situation, failure } = report;
+  const { now } = situation;
+  const leaf = decision.identity && leafOf(decision.identity);
+  const rotated = leaf !== undefined && report.inForce && before?.fingerprint !== leaf.fingerprint;
+  const standing = report.inForce || before === undefined;
+  const lastError = failure && errorOf(failure, before, now);
+  const conditions = setConditions(before?.conditions ?? [], conditionsOf(report, lastError), now);
+  const lastRotationTime = rotated ? toRfc3339(now) : before?.lastRotationTime;
+  const held = report.decision.hold?.hold ? heldOf(report) : undefined;
+  return {
+    mesh: certificate.spec.mesh.name,
+    ...(leaf && decision.identity && standing
+      ? {
+          id: decision.identity.id,
+          fingerprint: leaf.fingerprint,
+          notBefore: toRfc3339(leaf.notBefore),
+          notAfter: toRfc3339(leaf.notAfter),
+          renewalTime: renewalTimeOf(report, leaf, before),
+          emergencyTime: toRfc3339(emergencyAt(leaf)),
+        }
+      : leafFields(before)),
+    ...issuerOf(report),
+    roots: decision.trust.bundle.map((root) => {
+      const mark = decision.trust.since.get(root.fingerprint);
+      return {
+        fingerprint: root.fingerprint,
+        subject: root.subject,
+        notAfter: toRfc3339(root.notAfter),
+        state: mark?.state === 'retained' ? ('retained' as const) : ('named' as const),
+        ...(mark ? { since: toRfc3339(mark.at) } : {}),
+      };
+    }),
+    ...(held ? { held } : {}),
+    mappings: report.mappings.map((mapping) => ({
+      name: mapping.name,
+      namespace: mapping.namespace,
+      kind: mapping.kind,
+      state: mapping.code ?? (mapping.state === 'waiting' ? 'waiting' : 'ok'),
+      ...(mapping.context === undefined ? {} : { context: mapping.context }),
+      ...(mapping.message === undefined ? {} : { message: safeMessage(mapping.message) }),
+    })),
+    targets: (situation.targets ?? []).flatMap(({ contextName, sni }) =>
+      sni === undefined ? [] : [{ id: sni, context: contextName }],
+    ),
+    rotations: (before?.rotations ?? 0) + (rotated && before?.fingerprint !== undefined ? 1 : 0),
+    ...(lastRotationTime === undefined ? {} : { lastRotationTime }),
+    ...(report.renewRequest === undefined ? {} : { renewRequest: report.renewRequest }),
+    ...(lastError ? { lastError, ...nextAttemptOf(report) } : {}),
+    conditions,
+  };
+}
+
+function issuerOf({ decision: { issuerEnd } }: Report): Pick<PublicationStatus, 'issuer'> {
+  if (!issuerEnd) return {};
+  const { subject, fingerprint, notAfter } = issuerEnd.certificate;
+  return { issuer: { subject, fingerprint, notAfter: toRfc3339(notAfter) } };
+}
+
+/** Nothing is known of what stands: what was said stays said, and why nothing is known is added. */
+function unseen(report: Report, before: PublicationStatus | undefined): PublicationStatus {
+  const { certificate, failure, situation } = report;
+  const { now } = situation;
+  const say = conditionBuilder(report);
+  let conditions: readonly Condition[] = before?.conditions ?? [];
+  if (!conditions.some(({ type }) => type === 'Ready')) {
+    const message = 'What stands in the cluster cannot be read; see Degraded.';
+    conditions = setConditions(conditions, [say('Ready', 'Unknown', 'NotSeen', message)], now);
+  }
+  if (failure) {
+    const degraded = say('Degraded', 'True', reasonOf(failure.code), `${failure.code}: ${failure.message}`);
+    conditions = setConditions(conditions, [degraded], now);
+  }
+  const { name } = certificate.spec.mesh;
+  return {
+    ...{ mesh: name, roots: [], mappings: [], targets: [], rotations: 0, ...before },
+    ...(failure ? { lastError: errorOf(failure, before, now) } : {}),
+    conditions,
+  };
+}
+
+/** As it was said first, for as long as the leaf stands: a restart knows less of when the leaf came, and says nothing new. */
+function renewalTimeOf(
+  { certificate, decision, leading, planned }: Report,
+  leaf: Certificate,
+  before: PublicationStatus | undefined,
+): string {
+  // The leaf was due, and the answer gained nothing: the next request has another time.
+  if (decision.isIdle && planned) return toRfc3339(planned.due);
+  const said = leading ? before : (certificate.status as PublicationStatus | undefined);
+  for (const one of [said, before]) {
+    if (one?.fingerprint === leaf.fingerprint && one.renewalTime !== undefined) return one.renewalTime;
+  }
+  const { at, jitter } = certificate.spec.renewal;
+  return toRfc3339(planned?.fingerprint === leaf.fingerprint ? planned.due : renewAt(leaf, at, jitter));
+}
+
+function leafFields(before: PublicationStatus | undefined): Partial<PublicationStatus> {
+  if (before?.fingerprint === undefined) return {};
+  const { id, fingerprint, notBefore, notAfter, renewalTime, emergencyTime } = before;
+  return Object.fromEntries(
+    Object.entries({ id, fingerprint, notBefore, notAfter, renewalTime, emergencyTime }).filter(
+      ([, v]) => v !== undefined,
+    ),
+  );
+}
+
+function heldOf({ situation, decision }: Report): NonNullable<PublicationStatus['held']> | undefined {
+  const { candidate } = situation;
+  const { hold } = decision;
+  if (!candidate || !hold?.hold) return undefined;
+  return { fingerprint: leafOf(candidate).fingerprint, reason: hold.reason, until: toRfc3339(hold.until) };
+}
+
+function errorOf({ code, message, at }: Problem, before: PublicationStatus | undefined, now: number): LastError {
+  const last = before?.lastError;
+  const time = toRfc3339(at ?? now);
+  const firstTime = last && isAlike(last.code, code) ? (last.firstTime ?? last.time) : time;
+  return { code, message: safeMessage(message), firstTime, time };
+}
+
+/** A mesh that is away fails now in this way and now in that. */
+const isAlike = (a: string, b: string): boolean => a === b || [a, b].every((code) => /^ERR_MESH_/.test(code));
+
+/** Who follows does not ask the mesh: it repeats what the leader has said. */
+function nextAttemptOf({ certificate, leading, nextAttemptAt }: Report): Pick<PublicationStatus, 'nextAttemptTime'> {
+  const said = leading ? undefined : (certificate.status as PublicationStatus | undefined)?.nextAttemptTime;
+  const nextAttemptTime = nextAttemptAt === undefined ? said : toRfc3339(nextAttemptAt);
+  return nextAttemptTime === undefined ? {} : { nextAttemptTime };
+}
+
+function conditionsOf(report: Report, lastError?: LastError): Omit<Condition, 'lastTransitionTime'>[] {
+  const { decision, failure, inForce } = report;
+  const leaf = decision.identity && leafOf(decision.identity);
+  const say = conditionBuilder(report);
+  const because = failure ? `${failure.code}: ${failure.message}` : '';
+  const published = leaf
+    ? inForce
+      ? say('Published', 'True', 'InForce', 'What stands in the cluster was read back and verified.')
+      : say(
+          'Published',
+          'False',
+          failure ? reasonOf(failure.code) : 'Writing',
+          because || 'The objects are being written.',
+        )
+    : say(
+        'Published',
+        'False',
+        failure ? reasonOf(failure.code) : 'NotIssued',
+        because || 'The mesh has not issued a certificate yet.',
+      );
+  return [
+    readiness(report, lastError, say),
+    published,
+    trusted(report, say),
+    referenced(report, say),
+    ...issuerEnding(report, say),
+    degraded(report, because, lastError, say),
+  ];
+}
+
+type ConditionBuilder = (
+  type: ConditionType,
+  status: ConditionStatus,
+  reason: string,
+  message: string,
+) => Omit<Condition, 'lastTransitionTime'>;
+
+function conditionBuilder({ certificate }: Report): ConditionBuilder {
+  const { generation } = certificate.metadata;
+  return (type, status, reason, message) => ({
+    type,
+    status,
+    reason,
+    message: safeMessage(message),
+    ...(generation === undefined ? {} : { observedGeneration: generation }),
+  });
+}
+
+/** Why nothing newer is published, and for how long it has been so. */
+const causeOf = (error: LastError | undefined): string =>
+  error
+    ? `Since ${error.firstTime ?? error.time}: ${error.code}: ${error.message}`
+    : 'The mesh has neither answered nor failed yet.';
+
+function readiness(
+  { certificate, decision, situation }: Report,
+  lastError: LastError | undefined,
+  say: ConditionBuilder,
+) {
+  const stands = situation.published.identity?.chain[0];
+  if (stands && stands.notAfter <= situation.now) {
+    const end = toRfc3339(stands.notAfter);
+    return say(
+      'Ready',
+      'False',
+      'Expired',
+      `The certificate expired at ${end}, and no newer one came. ${causeOf(lastError)}`,
+    );
+  }
+  const { publishedIdentity: standing } = decision;
+  if (!standing) {
+    return say('Ready', 'False', 'NotPublished', 'No verified certificate stands in the cluster; see Published.');
+  }
+  if (certificate.spec.paused) {
+    return say('Ready', 'True', 'Paused', 'Good, but paused: nothing will be renewed. Set spec.paused to false.');
+  }
+  const until = toRfc3339(leafOf(standing).notAfter);
+  return say('Ready', 'True', 'Serving', `Certificate of ${standing.id} until ${until}.`);
+}
+
+function trusted({ decision, probeProblem }: Report, say: ConditionBuilder) {
+  if (decision.trust.bundle.length === 0) {
+    return say(
+      'Trusted',
+      'Unknown',
+      'NoRoots',
+      'No trust bundle is published yet: it is written with the first certificate. See Published for why that has not come.',
+    );
+  }
+  if (decision.hold?.hold) {
+    const why =
+      decision.hold.reason === 'probe_refused'
+        ? 'the probed upstream refuses it; restart workloads that still trust only the old root'
+        : 'its root is new to the upstreams';
+    const unasked = probeProblem
+      ? `; the upstream of spec.probe told nothing: ${probeProblem.code}: ${probeProblem.message}`
+      : '';
+    return say(
+      'Trusted',
+      'False',
+      'LeafHeld',
+      `A newer certificate is held until ${toRfc3339(decision.hold.until)}: ${why}${unasked}.`,
+    );
+  }
+  const retained = [...decision.trust.since.values()].filter(({ state }) => state === 'retained').length;
+  const kept = retained === 0 ? '' : `, ${retained} of them kept although the mesh no longer names them`;
+  return say('Trusted', 'True', 'RootsCurrent', `${decision.trust.bundle.length} root(s) trusted${kept}.`);
+}
+
+function issuerEnding({ decision: { identity, issuerEnd, isIdle }, situation }: Report, say: ConditionBuilder) {
+  if (!identity || !issuerEnd) return [];
+  const { subject, fingerprint, notAfter } = issuerEnd.certificate;
+  if (!isIdle && situation.now < issuerEnd.endingAt) {
+    return [say('IssuerEnding', 'False', 'IssuerCurrent', 'No certificate above the leaf is near its end.')];
+  }
+  const name = subject || fingerprint.slice(0, 16);
+  const message = `The CA certificate ${name} ends at ${toRfc3339(notAfter)}, and no certificate that it issues is of use for longer. Renew it in the mesh; the next certificate is then published by itself.`;
+  return [say('IssuerEnding', 'True', 'IssuerEnds', message)];
+}
+
+function referenced({ mappings }: Report, say: ConditionBuilder) {
+  const left = mappings.filter((mapping) => mapping.code !== undefined);
+  const first = left[0];
+  if (first) {
+    const message = `${left.length} of ${mappings.length} Mapping(s) left alone, first ${first.namespace}/${first.name}: ${first.code}: ${first.message}`;
+    return say('Referenced', 'False', 'MappingsLeftAlone', message);
+  }
+  if (mappings.length === 0) {
+    return say(
+      'Referenced',
+      'False',
+      'NoMapping',
+      'No Mapping names the TLSContext; set spec.tls of a Mapping, or spec.mappings.selector here.',
+    );
+  }
+  return say('Referenced', 'True', 'AllMappings', `${mappings.length} Mapping(s) use it.`);
+}
+
+function degraded(
+  { decision, situation, failure, breakerOpenMs }: Report,
+  because: string,
+  lastError: LastError | undefined,
+  say: ConditionBuilder,
+) {
+  const leaf = decision.identity && leafOf(decision.identity);
+  if (leaf && situation.now >= emergencyAt(leaf)) {
+    const end = toRfc3339(leaf.notAfter);
+    return say(
+      'Degraded',
+      'True',
+      'EmergencyBand',
+      `The certificate ends at ${end}, and no newer one is published. ${causeOf(lastError)}`,
+    );
+  }
+  if (failure) return say('Degraded', 'True', reasonOf(failure.code), because);
+  if (breakerOpenMs > 0) {
+    return say(
+      'Degraded',
+      'True',
+      'BudgetExhausted',
+      `Too many certificates were asked for this hour; the next attempt is in ${Math.ceil(breakerOpenMs / 1000)} s. Check the lifetime that the CA grants.`,
+    );
+  }
+  return say('Degraded', 'False', 'AsExpected', 'Nothing is wrong.');
+}

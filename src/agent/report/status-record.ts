@@ -1,0 +1,20 @@
+import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
+import { keyOf, refOf } from '../../core/object.ts';
+import type { PublicationStatus } from '../../core/status.ts';
+
+/** What was told last of one MeshCertificate: one object that every sink may hold on to and none may change. */
+export interface StatusRecord {
+  /** As `keyOf` has it. */
+  readonly key: string;
+  readonly namespace: string;
+  readonly name: string;
+  readonly status: PublicationStatus;
+}
+
+export function statusRecordOf(
+  certificate: MeshCertificate,
+  status: PublicationStatus,
+): StatusRecord & { status: PublicationStatus } {
+  const { name, namespace = '' } = certificate.metadata;
+  return { key: keyOf(refOf(certificate)), namespace, name, status };
+}

@@ -1,0 +1,116 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { FakeClock, settle } from '../../../test/support/fake-clock.ts';
+import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
+import type { KubeObject } from '../../core/object.ts';
+import type { PublicationStatus } from '../../core/status.ts';
+import type { Kube } from '../../kube/api.ts';
+import { silentLog } from '../../mesh/log.ts';
+import type { Report } from './report.ts';
+import { type StatusRecord, statusRecordOf } from './status-record.ts';
+import { StatusWriter } from './status-writer.ts';
+
+/** An API server that keeps one status for each name, and may take its time. */
+function rig() {
+  const applied: string[] = [];
+  const stands = new Map<string, MeshCertificate>();
+  const told = new Map<string, StatusRecord>();
+  let version = 0;
+  let open = Promise.resolve();
+  const kube = {
+    async apply(object: KubeObject) {
+      await open;
+      const { name } = object.metadata;
+      applied.push(name);
+      return store(name, object.status as PublicationStatus);
+    },
+  } as unknown as Kube;
+  const store = (name: string, status: PublicationStatus | undefined): MeshCertificate => {
+    version += 1;
+    const metadata = { name, namespace: 'emissary', resourceVersion: `${version}` };
+    const stored = { apiVersion: 'meshcert.dev/v1alpha1', kind: 'MeshCertificate', metadata, status };
+    stands.set(name, stored as unknown as MeshCertificate);
+    return stored as unknown as MeshCertificate;
+  };
+  const stop = new AbortController();
+  let leading = true;
+  const writer = new StatusWriter({
+    kube,
+    clock: new FakeClock(),
+    random: () => 0.5,
+    log: silentLog,
+    leads: () => leading,
+    signal: stop.signal,
+  });
+  return {
+    applied,
+    stands,
+    store,
+    lead: (now: boolean) => {
+      leading = now;
+    },
+    /** Resolves how to let requests through again. */
+    hold() {
+      let answer = () => {};
+      open = new Promise<void>((resolve) => {
+        answer = resolve;
+      });
+      return answer;
+    },
+    say(name: string, rotations: number) {
+      const certificate = stands.get(name) ?? store(name, undefined);
+      const status = { mesh: 'istio', rotations, conditions: [] } as unknown as PublicationStatus;
+      const one = told.get(name) ?? statusRecordOf(certificate, status);
+      told.set(name, one);
+      writer.status(status, undefined, { certificate, leading } as Report, one);
+    },
+  };
+}
+
+describe('statuses', () => {
+  it('are written once for each change', async () => {
+    const { applied, say } = rig();
+    for (const rotations of [1, 1, 2, 2]) {
+      say('mesh', rotations);
+      await settle();
+    }
+    assert.deepEqual(applied, ['mesh', 'mesh']);
+  });
+
+  it('are written once, however often the same is said while that is under way', async () => {
+    const { applied, say, hold } = rig();
+    const answer = hold();
+    for (const rotations of [1, 1, 1]) {
+      say('mesh', rotations);
+      await settle();
+    }
+    answer();
+    await settle();
+    assert.deepEqual(applied, ['mesh']);
+  });
+
+  it('that waited are not written once another replica leads', async () => {
+    const { applied, say, hold, lead } = rig();
+    const answer = hold();
+    const names = Array.from({ length: 50 }, (_, n) => `mesh-${n}`);
+    for (const name of names) say(name, 1);
+    await settle();
+    lead(false);
+    answer();
+    await settle();
+    assert.ok(applied.length < 10, `${applied.length} were under way`);
+  });
+
+  it('are written again when another replica wrote something else in between', async () => {
+    const { applied, say, store } = rig();
+    say('mesh', 1);
+    await settle();
+    store('mesh', { mesh: 'istio', rotations: 9, conditions: [] } as unknown as PublicationStatus);
+    say('mesh', 1);
+    await settle();
+    assert.deepEqual(applied, ['mesh', 'mesh']);
+    say('mesh', 1);
+    await settle();
+    assert.equal(applied.length, 2);
+  });
+});

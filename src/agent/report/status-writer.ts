@@ -1,0 +1,155 @@
+import { isDeepStrictEqual } from 'node:util';
+import type { Clock } from '../../async/clock.ts';
+import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
+import { retryDelay } from '../../core/backoff.ts';
+import { FIELD_MANAGER, type KubeObject } from '../../core/object.ts';
+import type { PublicationStatus } from '../../core/status.ts';
+import type { Kube } from '../../kube/api.ts';
+import type { Log } from '../../mesh/log.ts';
+import { WritePriority } from '../publish/write-priority.ts';
+import type { Passed } from './report.ts';
+import type { Sink } from './reporter.ts';
+import type { StatusRecord } from './status-record.ts';
+
+export interface StatusWriterOptions {
+  readonly kube: Kube;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly log: Log;
+  /** Who goes first; default: nobody else writes. */
+  readonly precedence?: WritePriority | undefined;
+  /** Whether this process writes for the MeshCertificate of this key now. Default: it does. */
+  readonly leads?: ((key: string) => boolean) | undefined;
+  readonly signal: AbortSignal;
+}
+
+/** Times that change with each attempt are not worth a write more often than this. */
+const REFRESH_MS = 120_000;
+
+interface WrittenStatus {
+  readonly status: PublicationStatus;
+  /** That the API server gave to it. */
+  readonly version: bigint;
+}
+
+interface Pending {
+  readonly certificate: MeshCertificate;
+  readonly status: PublicationStatus;
+}
+
+/**
+ * Writes the status subresource: once for each change that is worth it, the newest only, and only by who leads.
+ * A status that says «writing» is skipped, so that a rotation costs one status write and not two.
+ */
+export class StatusWriter implements Sink {
+  readonly #options: StatusWriterOptions;
+  readonly #pending = new Map<StatusRecord, Pending>();
+  /** Until the resource is seen to carry it. */
+  readonly #written = new Map<StatusRecord, WrittenStatus>();
+  readonly #busy = new Set<StatusRecord>();
+  #idle: (() => void)[] = [];
+  readonly #precedence: WritePriority;
+
+  constructor(options: StatusWriterOptions) {
+    this.#options = options;
+    this.#precedence = options.precedence ?? new WritePriority(options.clock);
+  }
+
+  status(status: PublicationStatus, before: PublicationStatus | undefined, report: Passed, told: StatusRecord): void {
+    const { certificate, leading } = report;
+    if (status === certificate.status) this.seen(certificate, told);
+    if (!leading) return;
+    const published = status.conditions.find(({ type }) => type === 'Published');
+    if (published?.reason === 'Writing' && before !== undefined) return;
+    if (!this.#pending.has(told) && this.#stands(told, certificate, status)) return;
+    this.#pending.set(told, { certificate, status });
+    if (!this.#busy.has(told)) void this.#drain(told);
+  }
+
+  seen(certificate: MeshCertificate, told: StatusRecord): void {
+    const wrote = this.#written.get(told);
+    if (wrote && versionOf(certificate) >= wrote.version) this.#written.delete(told);
+  }
+
+  /** Resolves once everything said so far is stored, or the writer has ended. */
+  async flush(): Promise<void> {
+    while (this.#busy.size > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
+  }
+
+  forget(_certificate: MeshCertificate, told: StatusRecord | undefined): void {
+    if (!told) return;
+    this.#pending.delete(told);
+    this.#written.delete(told);
+  }
+
+  /** What stands is what we wrote, until something newer is seen, which another replica may have written. */
+  #stands(told: StatusRecord, certificate: MeshCertificate, status: PublicationStatus): boolean {
+    const wrote = this.#written.get(told);
+    const stored = certificate.status as PublicationStatus | undefined;
+    const known = wrote && versionOf(certificate) <= wrote.version ? wrote.status : stored;
+    return known === status || (known !== undefined && isDeepStrictEqual(known, asOf(known, status)));
+  }
+
+  async #drain(told: StatusRecord): Promise<void> {
+    const { kube, clock, random, log, signal } = this.#options;
+    this.#busy.add(told);
+    let failures = 0;
+    try {
+      while (this.#pending.has(told) && !signal.aborted) {
+        using turn = await this.#precedence.later(signal);
+        // The newest of when its turn has come.
+        const next = this.#pending.get(told);
+        if (!next) return;
+        this.#pending.delete(told);
+        // What waited while the Lease was lost is old: it must not follow what the new leader says.
+        if (this.#options.leads?.(told.key) === false) return;
+        const { certificate, status } = next;
+        // The same was said again while it was being written.
+        if (this.#stands(told, certificate, status)) continue;
+        try {
+          const answer = await kube.apply(
+            { ...refObject(certificate), status },
+            { fieldManager: FIELD_MANAGER, force: true, subresource: 'status' },
+            signal,
+          );
+          this.#written.set(told, { status, version: versionOf(answer) });
+          failures = 0;
+        } catch (error) {
+          if (signal.aborted) return;
+          turn[Symbol.dispose]();
+          failures += 1;
+          log[failures === 1 ? 'warn' : 'debug']({ err: error }, 'the status could not be written; it is tried again');
+          if (!this.#pending.has(told)) this.#pending.set(told, next);
+          await clock.sleep(retryDelay(failures, random), signal).catch(() => {});
+          if ((error as { status?: number }).status === 404) this.#pending.delete(told);
+        }
+      }
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    } finally {
+      this.#busy.delete(told);
+      if (this.#busy.size === 0) for (const resolve of this.#idle.splice(0)) resolve();
+    }
+  }
+}
+
+/** The status, with the times of attempts as they were where they are not much newer. */
+function asOf(known: PublicationStatus, status: PublicationStatus): PublicationStatus {
+  const [before, now] = [known.lastError, status.lastError];
+  if (!before || !now || Date.parse(now.time) - Date.parse(before.time) >= REFRESH_MS) return status;
+  const { nextAttemptTime: _, ...rest } = status;
+  const next = known.nextAttemptTime === undefined ? {} : { nextAttemptTime: known.nextAttemptTime };
+  return { ...rest, lastError: { ...now, time: before.time }, ...next };
+}
+
+/** No resourceVersion: only we write the status, and the newest is right whatever changed in the spec. */
+function refObject({ apiVersion, kind, metadata }: MeshCertificate) {
+  const { name, namespace = '' } = metadata;
+  return { apiVersion, kind, metadata: { name, namespace } };
+}
+
+/** Versions of one object are numbers that grow in every API server that stores in etcd. */
+function versionOf({ metadata }: KubeObject): bigint {
+  const text = metadata.resourceVersion ?? '';
+  return /^\d+$/.test(text) ? BigInt(text) : -1n;
+}

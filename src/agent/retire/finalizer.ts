@@ -1,0 +1,128 @@
+import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
+import { FIELD_MANAGER, type KubeObject, keyOf, type ObjectRef, OWNER_LABEL, refOf } from '../../core/object.ts';
+import { publicationRefs } from '../../gateway/emissary.ts';
+import { ownerLabel } from '../../gateway/owner.ts';
+import { KubeError } from '../../kube/transport/error.ts';
+import type { Fence } from '../publish/publisher.ts';
+import type { Problem } from '../reconcile/decide.ts';
+import type { Environment } from '../reconcile/environment.ts';
+import type { MappingKeeping } from '../routes/mappings-contract.ts';
+import type { Retiring } from './orphans.ts';
+
+/** Keeps a MeshCertificate with `deletionPolicy: Delete` until what it published was taken away in the safe order. */
+export const FINALIZER = 'meshcert.dev/retire';
+
+export const isDeleting = ({ metadata }: Pick<KubeObject, 'metadata'>): boolean =>
+  metadata.deletionTimestamp !== undefined && (metadata.finalizers ?? []).includes(FINALIZER);
+
+/** Taken away already: only a finalizer of somebody else keeps the object, and nothing is to be made anew. */
+export const isRetired = ({ metadata, spec }: MeshCertificate): boolean =>
+  metadata.deletionTimestamp !== undefined &&
+  spec.deletionPolicy === 'Delete' &&
+  !(metadata.finalizers ?? []).includes(FINALIZER);
+
+/** Whether all is known of who might still need the publication. */
+export const isDeletionJudged = (
+  mappings: Pick<MappingKeeping, 'complete'> | undefined,
+  retiring: Pick<Retiring, 'synced'> | undefined,
+): boolean => mappings?.complete === true && retiring?.synced === true;
+
+/** What a deletion waits for and what to do about it; undefined where it may go on. */
+export function deletionWaits(
+  certificate: MeshCertificate,
+  mappings: Pick<MappingKeeping, 'complete' | 'users'> | undefined,
+  retiring: Pick<Retiring, 'synced' | 'users'> | undefined,
+): Problem | undefined {
+  if (!isDeleting(certificate)) return undefined;
+  const { name, namespace = '' } = certificate.metadata;
+  const waits = (why: string) => ({
+    code: 'ERR_RETIRE_WAITS',
+    message: `${namespace}/${name} is being deleted: ${why}`,
+  });
+  if (certificate.spec.paused) return waits('it is paused, so nothing is taken away; set spec.paused to false');
+  if (!mappings || !retiring || !isDeletionJudged(mappings, retiring)) {
+    return waits(
+      'it waits until all Mappings and TLSContexts can be listed; the Events and the log name what is missing',
+    );
+  }
+  const users = [...mappings.users().map(({ mapping }) => mapping), ...retiring.users(certificate)];
+  if (users.length === 0) return undefined;
+  const listed = users.slice(0, LISTED).join(', ');
+  const more = users.length > LISTED ? ` and ${users.length - LISTED} more` : '';
+  return waits(
+    `it waits for ${listed}${more}, which would lose mTLS, and is kept and renewed until then; ` +
+      `run: meshcert offboard ${name} -n ${namespace}, or remove what names it (spec.tls of a Mapping) yourself`,
+  );
+}
+
+/** More names do not help whoever reads the message. */
+const LISTED = 3;
+
+/** Adds or takes away our finalizer, as the policy says. One request, only when something is to be changed. */
+export async function settleFinalizer(
+  certificate: MeshCertificate,
+  kube: Environment['kube'],
+  signal: AbortSignal,
+): Promise<void> {
+  const { finalizers = [], deletionTimestamp } = certificate.metadata;
+  const has = finalizers.includes(FINALIZER);
+  const wants = certificate.spec.deletionPolicy === 'Delete';
+  if (has === wants || (deletionTimestamp !== undefined && !has)) return;
+  await setFinalizers(certificate, wants ? [...finalizers, FINALIZER] : without(finalizers), kube, signal);
+}
+
+/**
+ * Takes the publication away: contexts before Secrets, since a context without its Secret means plaintext. Only what
+ * carries our owner label goes. `isFree` is asked again before each object, since each may wait for its turn. Resolves
+ * to whether all is gone.
+ */
+export async function retireAll(
+  certificate: MeshCertificate,
+  contexts: readonly ObjectRef[],
+  isFree: () => boolean,
+  env: Pick<Environment, 'kube' | 'batchGaps' | 'log'>,
+  fence: Fence,
+  signal: AbortSignal,
+): Promise<boolean> {
+  const { namespace = '' } = certificate.metadata;
+  const owner = ownerLabel(certificate.metadata);
+  const spacing = env.batchGaps.of(namespace);
+  const refs = new Map([...publicationRefs(certificate, undefined), ...contexts].map((ref) => [keyOf(ref), ref]));
+  for (const ref of [...refs.values()].reverse()) {
+    const live = await env.kube.get(ref, signal).catch((error: unknown) => {
+      if (error instanceof KubeError && error.status === 404) return undefined;
+      throw error;
+    });
+    if (live?.metadata.labels?.[OWNER_LABEL] !== owner) continue;
+    const gateway = ref.apiVersion.startsWith('getambassador.io/');
+    const turn = await (gateway ? spacing.beforeGateway(signal) : spacing.beforeSecret(signal));
+    try {
+      if (!isFree()) return false;
+      fence.check();
+      const { uid, resourceVersion } = live.metadata;
+      await env.kube.delete(ref, { ...(uid ? { uid } : {}), ...(resourceVersion ? { resourceVersion } : {}) }, signal);
+      env.log.info({ certificate: owner, object: `${ref.kind} ${namespace}/${ref.name}` }, 'retired with its owner');
+    } finally {
+      turn[Symbol.dispose]();
+    }
+  }
+  await setFinalizers(certificate, without(certificate.metadata.finalizers ?? []), env.kube, signal);
+  return true;
+}
+
+const without = (finalizers: readonly string[]): readonly string[] => finalizers.filter((one) => one !== FINALIZER);
+
+async function setFinalizers(
+  certificate: MeshCertificate,
+  finalizers: readonly string[],
+  kube: Environment['kube'],
+  signal: AbortSignal,
+): Promise<void> {
+  const { resourceVersion } = certificate.metadata;
+  await kube.merge(
+    refOf(certificate),
+    { metadata: { finalizers, resourceVersion } },
+    { fieldManager: FIELD_MANAGER },
+    signal,
+  );
+}

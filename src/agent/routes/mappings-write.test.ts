@@ -1,0 +1,26 @@
+import assert from 'node:assert/strict';
+import { it } from 'node:test';
+import { FakeClock } from '../../../test/support/fake-clock.ts';
+import { connect } from '../../kube/client.ts';
+import { startKubeApi } from '../../sandbox/kube/kube-api.ts';
+import { BatchGap } from '../publish/batch-gap.ts';
+import { applyTls } from './mappings-write.ts';
+
+it('does not make a Mapping anew that was deleted since it was judged', async () => {
+  const ref = { apiVersion: 'getambassador.io/v3alpha1', kind: 'Mapping', namespace: 'default', name: 'web' };
+  const { apiVersion, kind, namespace, name } = ref;
+  const mapping = { apiVersion, kind, metadata: { name, namespace }, spec: { prefix: '/', service: 'https://web' } };
+  const api = await startKubeApi({ tls: false, objects: [mapping] });
+  const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test' });
+  try {
+    const judged = await kube.get(ref);
+    assert.ok(judged);
+    await kube.delete(ref, {});
+    const means = { kube, spacing: new BatchGap(new FakeClock()), fence: undefined };
+    await assert.rejects(applyTls(judged, 'istio', means, new AbortController().signal), { code: 'ERR_KUBE_CONFLICT' });
+    assert.equal(await kube.get(ref), undefined);
+  } finally {
+    kube.close();
+    await api.stop();
+  }
+});

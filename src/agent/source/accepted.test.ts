@@ -1,0 +1,82 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { z } from 'zod';
+import { validator } from '../../config/validate.ts';
+import { type KubeObject, keyOf, refOf } from '../../core/object.ts';
+import type { Adapter } from '../../mesh/adapter.ts';
+import { AcceptedCertificates } from './accepted.ts';
+
+const toy = { mesh: 'istio', config: z.unknown(), tls: {} } as unknown as Adapter;
+
+let version = 0;
+const object = (name: string, spec: object, metadata: object = {}): KubeObject => {
+  version += 1;
+  return {
+    apiVersion: 'meshcert.dev/v1alpha1',
+    kind: 'MeshCertificate',
+    metadata: {
+      name,
+      namespace: 'emissary',
+      uid: name,
+      generation: version,
+      creationTimestamp: name === 'elder' ? '2026-01-01T00:00:00Z' : '2026-02-01T00:00:00Z',
+      ...metadata,
+    },
+    spec: { istio: {}, ...spec },
+  };
+};
+
+function take(gathering: AcceptedCertificates, ...objects: readonly KubeObject[]) {
+  const problems: string[] = [];
+  const wished = gathering.take([new Map(objects.map((one) => [keyOf(refOf(one)), one]))], (one, { message }) =>
+    problems.push(`${one.metadata.name}: ${message}`),
+  );
+  return { wished: wished.map(({ metadata, spec }) => `${metadata.name} ${spec.secretName}`), problems };
+}
+
+describe('what is wished', () => {
+  it('keeps one that is edited into a conflict as it was, and says why', () => {
+    const gathering = new AcceptedCertificates(validator([toy]));
+    const elder = object('elder', {});
+    const good = take(gathering, elder, object('later', {}));
+    assert.deepEqual(good, { wished: ['elder elder-identity', 'later later-identity'], problems: [] });
+    const edited = object('later', { secretName: 'elder-identity' });
+    const bad = take(gathering, elder, edited);
+    assert.deepEqual(bad.wished, good.wished);
+    assert.match(bad.problems.join(), /later: spec\.secretName: .*belongs to MeshCertificate emissary\/elder/);
+    const again = take(gathering, elder, { ...edited, status: { conditions: [] } });
+    assert.deepEqual([again.wished, again.problems], [bad.wished, bad.problems]);
+    assert.deepEqual(take(gathering, elder, object('later', {})), good);
+  });
+
+  it('leaves a name with whom it is, though an elder wishes it', () => {
+    const gathering = new AcceptedCertificates(validator([toy]));
+    const later = object('later', {});
+    take(gathering, object('elder', {}), later);
+    const { wished, problems } = take(gathering, object('elder', { secretName: 'later-identity' }), later);
+    assert.deepEqual(wished.toSorted(), ['elder elder-identity', 'later later-identity']);
+    assert.match(problems.join(), /^elder: .*belongs to MeshCertificate emissary\/later/);
+  });
+
+  it('gives a contested name to the elder where both come at the same time', () => {
+    const gathering = new AcceptedCertificates(validator([toy]));
+    const later = object('later', { secretName: 'elder-identity' });
+    assert.deepEqual(take(gathering, later, object('elder', {})).wished, ['elder elder-identity']);
+  });
+
+  it('does not take a new object of the same name for the one that was in force', () => {
+    const gathering = new AcceptedCertificates(validator([toy]));
+    const elder = object('elder', {});
+    take(gathering, elder, object('later', {}));
+    const { wished } = take(gathering, elder, object('later', { secretName: 'elder-identity' }, { uid: 'another' }));
+    assert.deepEqual(wished, ['elder elder-identity']);
+  });
+
+  it('tells what a deletion of a refused one waits for', () => {
+    const gathering = new AcceptedCertificates(validator([toy]));
+    const deleting = { deletionTimestamp: '2026-03-01T00:00:00Z', finalizers: ['meshcert.dev/retire'] };
+    const elder = object('elder', {});
+    const { problems } = take(gathering, elder, object('later', { secretName: 'elder-identity' }, deleting));
+    assert.match(problems.join(), /being deleted.*mend the spec.*finalizer meshcert\.dev\/retire/);
+  });
+});

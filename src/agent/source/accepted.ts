@@ -1,0 +1,122 @@
+import { type Conflict, conflicts } from '../../config/conflicts.ts';
+import { formatPath } from '../../config/issue.ts';
+import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
+import type { Validation } from '../../config/validate.ts';
+import { type KubeObject, keyOf, refOf } from '../../core/object.ts';
+import { interning } from '../informers/interning.ts';
+import type { Problem } from '../reconcile/decide.ts';
+import { FINALIZER, isDeleting } from '../retire/finalizer.ts';
+
+interface Known {
+  readonly object: KubeObject;
+  /** Equal prints are equally valid. */
+  readonly print: string;
+  /** What is wrong with the object. */
+  readonly problem: Problem | undefined;
+  /** The object, or its last version that was good. */
+  readonly value: MeshCertificate | undefined;
+}
+
+/**
+ * Turns custom resources into wishes, again and again. Of a thousand a handful change at a time, mostly in their
+ * status: what is as it was is not validated anew, and keeps its `spec` by reference.
+ */
+export class AcceptedCertificates {
+  readonly #validate: (object: unknown) => Validation;
+  readonly #known = new Map<string, Known>();
+  /** What is in force, by key. */
+  #inForce: ReadonlyMap<string, MeshCertificate> = new Map();
+  #conflicts: readonly Conflict[] = [];
+  readonly #intern = interning();
+
+  constructor(validate: (object: unknown) => Validation) {
+    this.#validate = validate;
+  }
+
+  /** `invalid` is told of each object that is not in force as it stands, at each call. */
+  take(
+    scopes: readonly ReadonlyMap<string, KubeObject>[],
+    invalid: (object: KubeObject, problem: Problem) => void,
+  ): readonly MeshCertificate[] {
+    let moved = false;
+    let present = 0;
+    for (const scope of scopes) {
+      present += scope.size;
+      for (const [key, object] of scope) {
+        const known = this.#known.get(key);
+        if (known?.object === object) continue;
+        const next = this.#look(object, known);
+        moved ||= next.value?.spec !== known?.value?.spec;
+        this.#known.set(key, next);
+      }
+    }
+    if (present < this.#known.size) {
+      moved = true;
+      for (const key of this.#known.keys()) if (!scopes.some((scope) => scope.has(key))) this.#known.delete(key);
+    }
+    if (moved) this.#arrange();
+    const tell = (object: KubeObject, { code, message }: Problem) =>
+      invalid(object, { code, message: message + deletionOf(object) });
+    for (const { object, problem } of this.#known.values()) if (problem !== undefined) tell(object, problem);
+    for (const { later, path, message } of this.#conflicts) {
+      tell(later, { code: 'ERR_CONFIG', message: `${formatPath(path)}: ${message}` });
+    }
+    return [...this.#inForce].map(([key, wish]) => this.#now(key, wish));
+  }
+
+  #look(object: KubeObject, known: Known | undefined): Known {
+    const { uid, generation, labels, annotations, finalizers, deletionTimestamp } = object.metadata;
+    const print = JSON.stringify([uid, generation, labels, annotations, finalizers, deletionTimestamp]);
+    if (known && generation !== undefined && known.print === print) {
+      const { problem, value } = known;
+      const { metadata, status } = object as unknown as MeshCertificate;
+      return { object, print, problem, value: value && problem === undefined ? { ...value, metadata, status } : value };
+    }
+    const result = this.#validate(object);
+    if (!result.ok) {
+      const why = result.issues.map(({ path, message }) => `${formatPath(path)}: ${message}`).join('; ');
+      const message = `the spec is refused, the last good one stays in force: ${why}`;
+      const problem = { code: result.code ?? 'ERR_CONFIG', message };
+      return { object, print, problem, value: known?.value };
+    }
+    // The same wish under another annotation keeps its place and its worker.
+    const same = known?.value?.metadata.generation === generation && known?.value?.metadata.uid === uid;
+    const spec =
+      same && generation !== undefined && known?.value ? known.value.spec : this.#intern({ ...result.value.spec });
+    const { metadata } = object as unknown as MeshCertificate;
+    return { object, print, problem: undefined, value: { ...result.value, metadata, spec } };
+  }
+
+  #arrange(): void {
+    const wished = [...this.#known].flatMap(([key, { value }]) => (value ? [{ key, value, age: ageOf(value) }] : []));
+    // What is in force has its names before what is new or edited: its objects stand and must be renewed.
+    const rank = ({ key, value }: (typeof wished)[number]) => (this.#inForce.get(key)?.spec === value.spec ? 0 : 1);
+    wished.sort((a, b) => rank(a) - rank(b) || (a.age < b.age ? -1 : 1));
+    this.#conflicts = conflicts(wished.map(({ value }) => value));
+    const refused = new Set(this.#conflicts.map(({ later }) => later));
+    // Who is edited into a conflict keeps what it had, unless somebody else has that now.
+    const kept = wished.flatMap(({ key, value }) => {
+      if (!refused.has(value)) return [{ key, value }];
+      const before = this.#inForce.get(key);
+      return before && before.metadata.uid === value.metadata.uid ? [{ key, value: before }] : [];
+    });
+    const lost = new Set(conflicts(kept.map(({ value }) => value)).map(({ later }) => later));
+    this.#inForce = new Map(kept.filter(({ value }) => !lost.has(value)).map(({ key, value }) => [key, value]));
+  }
+
+  /** The wish in force, under the newest metadata and status. */
+  #now(key: string, wish: MeshCertificate): MeshCertificate {
+    const value = this.#known.get(key)?.value;
+    if (!value || value.spec === wish.spec) return value ?? wish;
+    return { ...value, spec: wish.spec };
+  }
+}
+
+/** Nobody works on one that is refused, so nobody takes away what its deletion waits for. */
+function deletionOf(object: KubeObject): string {
+  if (!isDeleting(object)) return '';
+  return `; it is being deleted, which waits for that: mend the spec, or take away the finalizer ${FINALIZER} and its objects yourself`;
+}
+
+/** Of those that come at the same time, the elder has a contested name. */
+const ageOf = (one: MeshCertificate): string => `${one.metadata.creationTimestamp ?? ''} ${keyOf(refOf(one))}`;

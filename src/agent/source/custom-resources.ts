@@ -1,0 +1,127 @@
+import type { Clock } from '../../async/clock.ts';
+import { Trigger } from '../../async/trigger.ts';
+import { type AllowList, allowing } from '../../config/allow.ts';
+import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
+import { validator } from '../../config/validate.ts';
+import { FIELD_MANAGER, type KubeObject, keyOf, refOf, withoutManagers } from '../../core/object.ts';
+import { type PublicationStatus, setConditions } from '../../core/status.ts';
+import type { Kube } from '../../kube/api.ts';
+import { reflect } from '../../kube/reflector.ts';
+import { RESOURCES } from '../../kube/resources.ts';
+import type { Adapter } from '../../mesh/adapter.ts';
+import type { Log } from '../../mesh/log.ts';
+import { interning } from '../informers/interning.ts';
+import type { Problem } from '../reconcile/decide.ts';
+import { reasonOf } from '../report/status-of.ts';
+import { AcceptedCertificates } from './accepted.ts';
+
+export interface ControllerOptions {
+  readonly kube: Kube;
+  readonly adapters: readonly Adapter[];
+  /** What MeshCertificates may make the agent do; absent: everything. */
+  readonly allow?: AllowList | undefined;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly log: Log;
+  /** Absent: all namespaces. */
+  readonly namespaces?: readonly string[] | undefined;
+  /** Whether this process writes statuses of this object. */
+  readonly leads: (key: string) => boolean;
+  readonly onError: (error: Error) => void;
+}
+
+/** A look costs in proportion to their number; each status that is written asks for one. Together they wait for 5 %. */
+const MANY = 100;
+const PAUSE_EACH_MS = 0.1;
+const LONGEST_PAUSE_MS = 1_000;
+
+/**
+ * The MeshCertificates of the cluster now and at each change. One that is wrong keeps the last good wish of its name
+ * in force and says in its status what is wrong.
+ */
+export async function* customResources(
+  options: ControllerOptions,
+  signal: AbortSignal,
+): AsyncGenerator<readonly MeshCertificate[]> {
+  const inner = new AbortController();
+  const changed = new Trigger();
+  const stop = AbortSignal.any([signal, inner.signal]);
+  const intern = interning();
+  const scopes = options.namespaces ?? [undefined];
+  const reflectors = scopes.map((namespace) =>
+    reflect(options.kube, RESOURCES.meshCertificates, namespace === undefined ? {} : { namespace }, {
+      clock: options.clock,
+      random: options.random,
+      log: options.log,
+      signal: stop,
+      keep: (object) => intern(withoutManagers(object)),
+      onError: options.onError,
+    }),
+  );
+  const pumps = reflectors.map(async (reflector) => {
+    for await (const _ of reflector.changes()) changed.fire();
+  });
+  const gathering = new AcceptedCertificates(
+    allowing(validator(options.adapters), options.adapters, options.allow ?? {}),
+  );
+  const told = new Map<string, string>();
+  try {
+    while (!signal.aborted) {
+      await changed.wait(stop);
+      const count = reflectors.reduce((sum, reflector) => sum + reflector.items().size, 0);
+      if (count >= MANY) await options.clock.sleep(Math.min(LONGEST_PAUSE_MS, count * PAUSE_EACH_MS), stop);
+      if (!reflectors.every((reflector) => reflector.isSynced)) continue;
+      const items = reflectors.map((reflector) => reflector.items());
+      yield gathering.take(items, (object, problem) => {
+        const key = keyOf(refOf(object));
+        const text = `${object.metadata.generation} ${problem.message}`;
+        if (told.get(key) === text) return;
+        told.set(key, text);
+        options.log.error({ certificate: key, code: problem.code }, problem.message);
+        if (options.leads(key)) void tellInvalid(options, object, problem, stop);
+      });
+    }
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  } finally {
+    inner.abort(new Error('no longer watched'));
+    await Promise.allSettled(pumps);
+  }
+}
+
+async function tellInvalid(
+  { kube, clock, log, adapters }: ControllerOptions,
+  object: KubeObject,
+  { code, message }: Problem,
+  signal: AbortSignal,
+): Promise<void> {
+  const before = object.status as PublicationStatus | undefined;
+  const { name, namespace, generation } = object.metadata;
+  const judged = generation === undefined ? {} : { observedGeneration: generation };
+  const degraded = {
+    ...{ type: 'Degraded' as const, status: 'True' as const, reason: reasonOf(code), ...judged },
+    message: `${code}: ${message}`,
+  };
+  const ready = {
+    ...{ type: 'Ready' as const, status: 'False' as const, reason: 'NotPublished', ...judged },
+    message: 'No spec of this MeshCertificate was accepted yet; see Degraded.',
+  };
+  const conditions = setConditions(before?.conditions ?? [], before ? [degraded] : [ready, degraded], clock.now());
+  const named = Object.keys((object.spec ?? {}) as object);
+  const mesh = adapters.find((adapter) => named.includes(adapter.mesh))?.mesh ?? '';
+  const status = { mesh, roots: [], mappings: [], targets: [], rotations: 0, ...before, conditions };
+  const target = {
+    apiVersion: object.apiVersion,
+    kind: object.kind,
+    metadata: { name, ...(namespace ? { namespace } : {}) },
+  };
+  try {
+    await kube.apply(
+      { ...target, status },
+      { fieldManager: FIELD_MANAGER, force: true, subresource: 'status' },
+      signal,
+    );
+  } catch (error) {
+    if (!signal.aborted) log.warn({ err: error }, 'the status of an invalid MeshCertificate could not be written');
+  }
+}

@@ -1,0 +1,192 @@
+import { setMaxListeners } from 'node:events';
+import { Agent as Connections, get } from 'node:http';
+import { adapters } from '../../../adapters/index.ts';
+import { sandboxes } from '../../../adapters/sandboxes.ts';
+import { Agent } from '../../agent/agent.ts';
+import { alone } from '../../agent/election/leadership.ts';
+import { type Clock, systemClock } from '../../async/clock.ts';
+import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
+import { validateObject } from '../../config/validate.ts';
+import { keyOf } from '../../core/object.ts';
+import { verify } from '../../core/verify/verify.ts';
+import { publicationRefs } from '../../gateway/emissary.ts';
+import { readPublication } from '../../gateway/publication.ts';
+import { reflect } from '../../kube/reflector.ts';
+import { RESOURCES } from '../../kube/resources.ts';
+import { silentLog } from '../../mesh/log.ts';
+import { opensslPreflight } from '../../preflight/preflight.ts';
+import { type SandboxCluster, startCluster } from '../../sandbox/cluster.ts';
+import type { ClusterMesh } from '../../sandbox/mesh.ts';
+import { DemoState } from './demo-state.ts';
+
+export interface DemoOptions {
+  readonly meshes: readonly string[];
+  /** How long traffic flows; absent: until the signal. */
+  readonly forMs?: number | undefined;
+  readonly leafLifetimeMs: number;
+  readonly clock?: Clock;
+  readonly started?: (state: DemoState) => void;
+}
+
+/** Between two requests to one mesh. */
+const REQUEST_EVERY_MS = 20;
+/** Traffic flows for this share of a leaf's life before the first root rotation. */
+const SETTLE_OF_LIFE = 0.1;
+/** What an operator waits between the steps of a root rotation: long enough for every leaf to be renewed once. */
+const PAUSE_OF_LIFE = 0.8;
+/** A gateway that may batch for a second would lag behind leaves that live for ten. */
+const BATCH_MS = 250;
+
+/** A cluster, the agent, traffic and rotations in one process, until the time is over or the signal comes. */
+export async function runDemo(options: DemoOptions, signal: AbortSignal): Promise<DemoState> {
+  const { meshes, leafLifetimeMs, clock = systemClock } = options;
+  const cluster = await startCluster({ meshes, sandboxes, leafLifetimeMs, clock, gateway: { batchMs: BATCH_MS } });
+  const over = new AbortController();
+  const stop = AbortSignal.any([signal, over.signal]);
+  setMaxListeners(0, stop);
+  try {
+    const certificates = cluster.meshes.map((mesh) => wishOf(cluster.meshCertificate(mesh)));
+    const pending = new DemoState(meshes, () => clock.now());
+    options.started?.(pending);
+    const agent = agentOf(cluster, certificates, pending, clock).run(stop);
+    const parts = [agent, watchPairs(cluster, certificates, pending, clock, stop)];
+    await Promise.race([cluster.gateway.until(allSpeakMtls, stop), ...parts]);
+    const traffic = cluster.meshes.flatMap((mesh) => [
+      sendRequests(cluster.urlOf(mesh), mesh, pending, clock, stop),
+      rotateRoots(mesh, pending, leafLifetimeMs, clock, stop),
+    ]);
+    const end = options.forMs === undefined ? forever(stop) : clock.sleep(options.forMs, stop);
+    await Promise.race([end, ...parts, ...traffic]).catch(ignoreAbort(stop));
+    over.abort(new Error('the demo is over'));
+    await Promise.all([...parts, ...traffic].map((part) => part.catch(ignoreAbort(stop))));
+    return pending;
+  } catch (error) {
+    if (!signal.aborted) throw error;
+    return new DemoState(meshes, () => clock.now());
+  } finally {
+    over.abort(new Error('the demo is over'));
+    await cluster.stop();
+  }
+}
+
+const allSpeakMtls: Parameters<SandboxCluster['gateway']['until']>[0] = ({ configuration }) =>
+  [...configuration.clusters.values()].every(({ tls }) => tls?.certificate && tls.ca);
+
+function wishOf(object: object): MeshCertificate {
+  const checked = validateObject(object, adapters);
+  if (!checked.ok) throw new TypeError(`the demo's own MeshCertificate is wrong: ${JSON.stringify(checked.issues)}`);
+  return checked.value;
+}
+
+function agentOf(
+  { kube }: SandboxCluster,
+  certificates: readonly MeshCertificate[],
+  state: DemoState,
+  clock: Clock,
+): Agent {
+  return new Agent({
+    kube,
+    adapters,
+    async *certificates(signal) {
+      yield certificates;
+      await forever(signal).catch(() => {});
+    },
+    leadership: alone,
+    batchGapMs: 2 * BATCH_MS,
+    sinks: [state.sink],
+    clock,
+    preflight: opensslPreflight(),
+    random: Math.random,
+    log: silentLog,
+    observe: { by: 'labels', namespaces: [...new Set(certificates.map(({ metadata }) => metadata.namespace ?? ''))] },
+  });
+}
+
+/** Looks at what stands after every change, as a stranger would: the pair must verify under the bundle beside it. */
+async function watchPairs(
+  { kube }: SandboxCluster,
+  certificates: readonly MeshCertificate[],
+  state: DemoState,
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<void> {
+  const secrets = reflect(kube, RESOURCES.secrets, {}, { clock, random: Math.random, log: silentLog, signal });
+  for await (const _ of secrets.changes()) {
+    for (const certificate of certificates) {
+      const refs = publicationRefs(certificate);
+      const objects = refs.flatMap((ref) => secrets.items().get(keyOf(ref)) ?? []);
+      const { identity, bundle, problems } = readPublication(certificate.spec, objects);
+      if (!identity) continue;
+      const form = (identity.chain[0]?.names.uris.length ?? 0) > 0 ? 'spiffe' : 'dns';
+      const verdict = verify(identity, [...bundle], { form }, clock.now());
+      if (verdict.ok && problems.length === 0) continue;
+      state.of(certificate.metadata.name).broken++;
+      state.event(
+        certificate.metadata.name,
+        `published pair is broken: ${verdict.ok ? problems[0]?.message : verdict.message}`,
+      );
+    }
+  }
+}
+
+async function sendRequests(
+  url: string,
+  { name }: ClusterMesh,
+  state: DemoState,
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<void> {
+  const agent = new Connections({ keepAlive: true });
+  try {
+    while (!signal.aborted) {
+      state.answered(name, await ask(url, agent));
+      await clock.sleep(REQUEST_EVERY_MS, signal);
+    }
+  } finally {
+    agent.destroy();
+  }
+}
+
+/** What went wrong, or undefined. */
+function ask(url: string, agent: Connections): Promise<string | undefined> {
+  return new Promise((resolve) => {
+    get(url, { agent }, (response) => {
+      let text = '';
+      response.on('data', (part) => {
+        text += part;
+      });
+      response.on('end', () => resolve(response.statusCode === 200 ? undefined : `${response.statusCode} ${text}`));
+      response.on('error', (error) => resolve(error.message));
+    }).on('error', (error) => resolve(error.message));
+  });
+}
+
+async function rotateRoots(
+  mesh: ClusterMesh,
+  state: DemoState,
+  lifeMs: number,
+  clock: Clock,
+  signal: AbortSignal,
+): Promise<void> {
+  await clock.sleep(lifeMs * SETTLE_OF_LIFE, signal);
+  for (;;) {
+    state.event(mesh.name, 'root rotation starts');
+    await mesh.rotateRoot(() => clock.sleep(lifeMs * PAUSE_OF_LIFE, signal));
+    state.of(mesh.name).rootRotations++;
+    state.event(mesh.name, 'root rotation is complete');
+    await clock.sleep(lifeMs * PAUSE_OF_LIFE, signal);
+  }
+}
+
+function forever(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    if (signal.aborted) reject(signal.reason);
+    else signal.addEventListener('abort', () => reject(signal.reason), { once: true });
+  });
+}
+
+function ignoreAbort(signal: AbortSignal): (error: unknown) => void {
+  return (error) => {
+    if (!signal.aborted) throw error;
+  };
+}

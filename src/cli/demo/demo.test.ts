@@ -1,0 +1,131 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { say } from '../io.fixture.ts';
+import { runDemo } from './demo-run.ts';
+import { DemoState } from './demo-state.ts';
+import { closing, frame } from './demo-view.ts';
+
+test('certificates rotate through traffic in every mesh, and no request fails', { timeout: 60_000 }, async () => {
+  const stop = new AbortController();
+  const state = await runDemo(
+    {
+      meshes: ['istio', 'linkerd', 'consul'],
+      leafLifetimeMs: 10_000,
+      started: (running) => {
+        running.onEvent = () => {
+          if (running.meshes.every(({ rotations, ok }) => rotations > 0 && ok > 0))
+            stop.abort(new Error('seen enough'));
+        };
+      },
+    },
+    stop.signal,
+  );
+  const summary = state.summary();
+  assert.deepEqual(
+    { ...summary, rotations: 0, requests: 0, seconds: 0, each: [] },
+    {
+      ok: true,
+      meshes: ['istio', 'linkerd', 'consul'],
+      rotations: 0,
+      rootRotations: 0,
+      requests: 0,
+      failed: 0,
+      broken: 0,
+      seconds: 0,
+      each: [],
+    },
+    JSON.stringify(state.events),
+  );
+});
+
+test('ended before anything rotated, it says so and fails', async () => {
+  const stop = new AbortController();
+  stop.abort(new Error('SIGINT'));
+  const { code, stdout } = await say(['demo', '--meshes', 'consul', '--json'], { signal: stop.signal });
+  assert.equal(code, 1);
+  const last = JSON.parse(stdout.trimEnd().split('\n').at(-1) ?? '');
+  assert.equal(last.ok, false);
+  assert.deepEqual(last.meshes, ['consul']);
+});
+
+test('one failed request makes the whole demo fail, and its cause is in the summary', () => {
+  const state = new DemoState(['istio'], () => 1_000);
+  state.of('istio').rotations = 3;
+  state.answered('istio', undefined);
+  assert.equal(state.summary().ok, true);
+  state.answered('istio', '503 upstream connect error');
+  assert.equal(state.summary().ok, false);
+  assert.match(JSON.stringify(state.summary().each), /503 upstream connect error/);
+  assert.match(closing(state.summary()), /^not ok, requests failed: 2 requests, 1 failed/);
+});
+
+test('the view shows identity, life, renewal, requests and events, within the width of the terminal', () => {
+  const now = Date.parse('2026-01-01T00:00:05Z');
+  const state = new DemoState(['istio'], () => now);
+  const istio = state.of('istio');
+  istio.status = {
+    mesh: 'istio',
+    id: 'spiffe://cluster.local/ns/emissary/sa/emissary',
+    notBefore: '2026-01-01T00:00:00Z',
+    notAfter: '2026-01-01T00:00:10Z',
+    renewalTime: '2026-01-01T00:00:06Z',
+    roots: [],
+    mappings: [],
+    targets: [],
+    rotations: 0,
+    conditions: [],
+  };
+  istio.ok = 7;
+  state.event('istio', `rotated to leaf ${'0'.repeat(100)}`);
+  const lines = frame(state, now, { columns: 72, rows: 24, colours: false });
+  const text = lines.join('\n');
+  assert.match(text, /spiffe:\/\/cluster\.local/);
+  assert.match(text, /█{12}··│·+ 5\.0s left, renews in 1\.0s/);
+  assert.match(text, /requests 7 ok, 0 failed/);
+  assert.match(text, /rotated to leaf 0+…$/m);
+  assert.match(text, /^Press Ctrl-C to stop\.$/m);
+  assert.match(text, /used {2}· left {2}│ renewal is due/);
+  assert.ok(
+    lines.every((line) => line.length <= 72),
+    text,
+  );
+});
+
+test('a picture never exceeds the terminal, and events use the rows that are left', () => {
+  const now = Date.parse('2026-01-01T00:00:05Z');
+  const state = new DemoState(['istio', 'linkerd', 'consul'], () => now);
+  for (let event = 0; event < 100; event++) state.event('istio', `event ${event} ${'x'.repeat(event)}`);
+  for (const columns of [1, 20, 80, 300]) {
+    for (const rows of [1, 5, 12, 16, 24, 60]) {
+      const lines = frame(state, now, { columns, rows, colours: false });
+      assert.ok(lines.length <= rows, `${lines.length} lines in ${rows} rows`);
+      assert.ok(lines.every((one) => one.length <= columns));
+    }
+  }
+  const events = (rows: number) =>
+    frame(state, now, { columns: 300, rows, colours: false }).filter((one) => one.includes(' event ')).length;
+  assert.deepEqual([events(12), events(24), events(60)], [0, 7, 43]);
+});
+
+test('a demo that ended early says why it is not ok, and counts in plain English', () => {
+  const state = new DemoState(['istio'], () => 1_000);
+  assert.match(state.summary().reason ?? '', /before the first request/);
+  state.answered('istio', undefined);
+  assert.equal(state.summary().ok, false);
+  assert.match(closing(state.summary()), /^not ok, it ended before the first rotation; give --for at least/);
+  state.of('istio').rotations = 1;
+  assert.equal(
+    closing(state.summary()),
+    'ok: 1 request, 0 failed; 1 rotation and 0 root rotations in 0s; 0 broken pairs seen\n',
+  );
+});
+
+test('wrong flags are told apart before anything starts', async () => {
+  for (const argv of [
+    ['--meshes', 'nomad'],
+    ['--leaf', '1s'],
+    ['--for', 'soon'],
+  ]) {
+    assert.equal((await say(['demo', ...argv])).code, 2, argv.join(' '));
+  }
+});

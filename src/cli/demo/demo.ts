@@ -1,0 +1,53 @@
+import { MESH_NAMES } from '../../../adapters/sandboxes.ts';
+import { systemClock as clock } from '../../async/clock.ts';
+import type { DemoFlags } from '../commands/demo.ts';
+import type { Io } from '../declare/command.ts';
+import { runDemo } from './demo-run.ts';
+import type { DemoState } from './demo-state.ts';
+import { closing, eventLine, frame } from './demo-view.ts';
+
+const FRAME_MS = 250;
+const ESCAPE = '\u001b[';
+
+export async function runDemoCommand(flags: DemoFlags, io: Io): Promise<number> {
+  const live = !flags.json && io.stdout.isTTY === true;
+  if (!flags.json) io.stdout.write('Starting a Kubernetes API, the meshes and a gateway in this process ...\n');
+  const ended = new AbortController();
+  let drawing: Promise<void> | undefined;
+  const started = (state: DemoState) => {
+    if (live) drawing = draw(state, io, ended.signal);
+    else if (!flags.json) state.onEvent = (event) => io.stdout.write(eventLine(event));
+  };
+  const state = await runDemo(
+    { meshes: flags.meshes ?? MESH_NAMES, forMs: flags.for, leafLifetimeMs: flags.leaf, started },
+    io.signal,
+  ).finally(() => ended.abort(new Error('the demo is over')));
+  await drawing;
+  const summary = state.summary();
+  io.stdout.write(flags.json ? `${JSON.stringify(summary)}\n` : closing(summary));
+  return summary.ok ? 0 : 1;
+}
+
+/**
+ * Draws several times a second until the signal, on the terminal's alternate screen, so that no resize leaves anything
+ * behind. The last picture stays on the ordinary screen.
+ */
+async function draw(state: DemoState, io: Io, signal: AbortSignal): Promise<void> {
+  const picture = () =>
+    frame(state, clock.now(), {
+      // A pseudo-terminal without a size says 0.
+      columns: io.stdout.columns || 80,
+      rows: io.stdout.rows || 24,
+      colours: io.env.NO_COLOR === undefined,
+    });
+  io.stdout.write(`${ESCAPE}?1049h${ESCAPE}?25l`);
+  try {
+    while (!signal.aborted) {
+      io.stdout.write(`${ESCAPE}H${picture().join(`${ESCAPE}K\r\n`)}${ESCAPE}K${ESCAPE}J`);
+      await clock.sleep(FRAME_MS, signal).catch(() => {});
+    }
+  } finally {
+    io.stdout.write(`${ESCAPE}?25h${ESCAPE}?1049l`);
+  }
+  io.stdout.write(`${picture().join('\n')}\n`);
+}

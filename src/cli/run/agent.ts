@@ -1,0 +1,248 @@
+import { setMaxListeners } from 'node:events';
+import { readFile } from 'node:fs/promises';
+import { adapters } from '../../../adapters/index.ts';
+import { Agent, type CertificateSource } from '../../agent/agent.ts';
+import { alone } from '../../agent/election/leadership.ts';
+import { LeaseLeadership } from '../../agent/election/leases.ts';
+import { Health } from '../../agent/health.ts';
+import { LiveSink } from '../../agent/live/live.ts';
+import { WritePriority } from '../../agent/publish/write-priority.ts';
+import { StatusBoard } from '../../agent/report/board.ts';
+import { EventSink } from '../../agent/report/event-sink.ts';
+import { LogSink } from '../../agent/report/log-sink.ts';
+import { MetricsSink } from '../../agent/report/metrics-sink.ts';
+import { OnceSink } from '../../agent/report/once.ts';
+import type { Sink } from '../../agent/report/reporter.ts';
+import { StatusWriter } from '../../agent/report/status-writer.ts';
+import { configFile } from '../../agent/source/config-file.ts';
+import { customResources } from '../../agent/source/custom-resources.ts';
+import { systemClock } from '../../async/clock.ts';
+import { validateObject } from '../../config/validate.ts';
+import { startHttp } from '../../http/server.ts';
+import type { Kube } from '../../kube/api.ts';
+import { connect } from '../../kube/client.ts';
+import { recorder } from '../../kube/events.ts';
+import { requireKubeconfig } from '../../kube/transport/kubeconfig.ts';
+import type { Log } from '../../mesh/log.ts';
+import { opensslPreflight } from '../../preflight/preflight.ts';
+import { createLog } from '../../telemetry/log.ts';
+import { createMetrics, type Metrics } from '../../telemetry/metrics.ts';
+import type { AgentFlags } from '../commands/agent.ts';
+import { type Io, UsageError } from '../declare/command.ts';
+import { listenAddress } from '../declare/listen.ts';
+import { VERSION } from '../declare/version.ts';
+import { type AgentSettings, agentSettings } from './agent-settings.ts';
+
+const clock = systemClock;
+const random = Math.random;
+
+export async function runAgent(given: AgentFlags, io: Io): Promise<number> {
+  const flags = agentSettings(given);
+  const log = createLog({ level: flags.logLevel });
+  const namespace = flags.namespace ?? io.env.POD_NAMESPACE ?? (await podNamespace()) ?? 'default';
+  const metrics = createMetrics({ version: VERSION });
+  const choice = { kubeconfig: flags.kubeconfig ?? io.env.KUBECONFIG, context: flags.context };
+  await requireKubeconfig(choice);
+  const kube = connect({
+    ...choice,
+    userAgent: `meshcert/${VERSION}`,
+    limited: (limit) => metrics.kubeWriteLimit.set({}, limit),
+    answered: (verb, resource, status) => metrics.kubeRequests.inc({ verb, resource, status: String(status) }),
+  });
+  const board = new StatusBoard();
+  const stop = new AbortController();
+  const signal = AbortSignal.any([io.signal, stop.signal]);
+  // Each worker, watch and wait listens to it.
+  setMaxListeners(0, signal);
+  const leadership = flags.leaderElect
+    ? new LeaseLeadership({
+        kube,
+        clock,
+        random,
+        log,
+        namespace,
+        name: flags.leaseName,
+        shards: flags.shards,
+        identity: io.env.POD_NAME ?? `${io.env.HOSTNAME ?? 'agent'}-${process.pid}`,
+      })
+    : alone;
+  metrics.onCollect(() => {
+    if (!(leadership instanceof LeaseLeadership)) return;
+    for (const lease of leadership.names) metrics.leader.set({ lease }, leadership.held.includes(lease) ? 1 : 0);
+  });
+  const fromResources = flags.config === undefined && !flags.consulConnector;
+  const health = new Health(flags.leaderElect ? leadership : undefined);
+  const writers: { flush(): Promise<void> }[] = [];
+  const once = flags.once
+    ? new OnceSink(() => void flushed(writers, signal).then(() => stop.abort(new Error('published'))))
+    : undefined;
+  const precedence = new WritePriority(clock);
+  const sinks: Sink[] = [board, new LogSink(log, clock), new MetricsSink(metrics, clock)];
+  const urls = flags.gatewayDiagnostics;
+  if (urls.length > 0) sinks.push(new LiveSink({ urls, kube, clock, log, metrics, signal }));
+  if (fromResources && !flags.dryRun) {
+    const instance = io.env.POD_NAME ?? 'meshcert';
+    const events = recorder(kube, { component: 'meshcert', instance, clock, log, signal });
+    const leads = (key: string) => leadership.leads(key);
+    const statuses = new StatusWriter({ kube, clock, random, log, leads, signal, precedence });
+    sinks.push(statuses, new EventSink(events));
+    writers.push(statuses, events);
+  }
+  const tracing = await startTraces(flags.otlpEndpoint, io, log);
+  if (tracing) sinks.push(tracing.sink);
+  // The last, so that what it waits for was told to the writers before.
+  if (once) sinks.push(once);
+  const wishes = wishesOf(flags, { kube, log, metrics, namespace, leadership, io, once, health });
+  const running = new Agent({
+    kube,
+    adapters,
+    certificates: wishes,
+    leadership,
+    sinks,
+    clock,
+    preflight: opensslPreflight(),
+    random,
+    log,
+    observe: { by: flags.observe, namespaces: watched(flags, namespace) },
+    writePriority: precedence,
+    dryRun: flags.dryRun,
+    filesBelow: flags.filesBelow,
+    allow: flags.allow,
+  });
+  health.watching = () => running.problem;
+  log.info({ version: VERSION, namespace, node: process.versions.node }, 'meshcert agent starts');
+  const address = flags.once ? undefined : listenAddress(flags.listen, io.env.KUBERNETES_SERVICE_HOST !== undefined);
+  const http =
+    address &&
+    (await startHttp({
+      ...address,
+      allowedHosts: flags.allowedHosts,
+      version: VERSION,
+      source: board,
+      health: () => health.read(),
+      metrics,
+      clock,
+      log,
+    }));
+  if (http) log.info({ url: http.url }, 'status page, /metrics and probes are served');
+  const deadline = once ? clock.sleep(flags.timeout, signal).then(() => stop.abort(new Error('timeout'))) : undefined;
+  deadline?.catch(() => {});
+  try {
+    await running.run(signal);
+  } finally {
+    await tracing?.stop();
+    await http?.stop();
+    kube.close();
+  }
+  log.info({}, 'meshcert agent ends; what it published stays');
+  if (!once) return 0;
+  if (!once.done) io.stderr.write(`meshcert agent: not everything was published:\n${once.explain()}\n`);
+  return once.done ? 0 : 1;
+}
+
+/** Traces publications where an endpoint is given; nothing of OpenTelemetry is loaded otherwise. */
+async function startTraces(flag: URL | undefined, io: Io, log: Log) {
+  const given = io.env.OTEL_EXPORTER_OTLP_ENDPOINT;
+  if (!flag && !given) return undefined;
+  if (!flag && !URL.canParse(given ?? '')) {
+    throw new UsageError('OTEL_EXPORTER_OTLP_ENDPOINT is not a URL, such as http://otel-collector:4318');
+  }
+  const [{ startTracing }, { TraceSink }] = await Promise.all([
+    import('../../telemetry/otlp.ts'),
+    import('../../agent/report/trace-sink.ts'),
+  ]);
+  const instance = io.env.POD_NAME ?? `pid-${process.pid}`;
+  const { tracer, stop } = startTracing({
+    endpoint: flag ?? new URL(given ?? ''),
+    version: VERSION,
+    instance,
+    clock,
+    log,
+  });
+  return { sink: new TraceSink(tracer, clock), stop };
+}
+
+/** Longer than a slow API server takes, shorter than an operator waits for a Job that has done its work. */
+const FLUSH_MS = 10_000;
+
+/** Resolves when the writers have stored what they were told, or after a while: the certificates are published already. */
+async function flushed(writers: readonly { flush(): Promise<void> }[], signal: AbortSignal): Promise<void> {
+  const done = new AbortController();
+  const late = clock.sleep(FLUSH_MS, AbortSignal.any([signal, done.signal])).catch(() => {});
+  await Promise.race([Promise.all(writers.map((writer) => writer.flush())), late]);
+  done.abort(new Error('flushed'));
+}
+
+interface WishContext {
+  readonly kube: Kube;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  readonly namespace: string;
+  readonly leadership: { leads(key: string): boolean };
+  readonly io: Io;
+  readonly once: OnceSink | undefined;
+  readonly health: Health;
+}
+
+function wishesOf(flags: AgentSettings, context: WishContext): CertificateSource {
+  const { kube, log, metrics, namespace, leadership, io, once, health } = context;
+  if (flags.consulConnector) {
+    return async function* (signal) {
+      const { consulConnectorDocument } = await import('../../config/consul-connector.ts');
+      const result = validateObject(consulConnectorDocument(io.env, namespace), adapters);
+      if (!result.ok) throw new Error(result.issues.map(({ message }) => message).join('; '));
+      const wished = [result.value];
+      health.configured();
+      once?.expect(wished);
+      yield wished;
+      await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
+    };
+  }
+  const { config } = flags;
+  if (config !== undefined) {
+    return async function* (signal) {
+      for await (const state of configFile({ path: config, namespace, adapters, clock }, signal)) {
+        metrics.configErrors.set({}, state.ok ? 0 : state.error.errors.length);
+        if (state.ok) {
+          health.configured();
+          once?.expect(state.documents);
+          yield state.documents;
+        } else if (once || (state.isUnreadable && !health.read().ready)) throw state.error;
+        else {
+          const { code, message } = state.error;
+          health.problem('config', { code, message });
+          log.error({ code, file: config }, `${message}; the last good configuration stays in force`);
+        }
+      }
+    };
+  }
+  return async function* (signal) {
+    const { allow } = flags;
+    const namespaces = watched(flags, namespace);
+    const onError = (error: Error) => {
+      health.problem('watch', { code: String((error as { code?: unknown }).code), message: error.message });
+      log.warn({ err: error }, 'MeshCertificates cannot be watched; it is tried again');
+    };
+    const leads = (key: string) => leadership.leads(key);
+    const stream = customResources({ kube, adapters, allow, clock, random, log, namespaces, leads, onError }, signal);
+    for await (const wished of stream) {
+      health.configured();
+      health.clear('watch');
+      once?.expect(wished);
+      yield wished;
+    }
+  };
+}
+
+function watched(flags: AgentSettings, namespace: string): readonly string[] | undefined {
+  return flags.allNamespaces ? undefined : (flags.watchNamespaces ?? [namespace]);
+}
+
+/** Where Kubernetes tells a pod its namespace. */
+async function podNamespace(): Promise<string | undefined> {
+  try {
+    return (await readFile('/var/run/secrets/kubernetes.io/serviceaccount/namespace', 'utf8')).trim();
+  } catch {
+    return undefined;
+  }
+}

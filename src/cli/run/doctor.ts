@@ -1,0 +1,100 @@
+import { adapters } from '../../../adapters/index.ts';
+import { systemClock } from '../../async/clock.ts';
+import { formatPath } from '../../config/issue.ts';
+import { validator } from '../../config/validate.ts';
+import type { KubeObject } from '../../core/object.ts';
+import { areasOf, checksOf, diagnose, worstFirst } from '../../doctor/diagnose.ts';
+import { findingsOf } from '../../doctor/examine.ts';
+import { type Origin, parseManifest, readFiles } from '../../doctor/files.ts';
+import { LOOKS, type Seen } from '../../doctor/looks/look.ts';
+import { report } from '../../doctor/report.ts';
+import type { EmissaryEnv } from '../../gateway/env.ts';
+import { SEVERITIES } from '../../mesh/object-check.ts';
+import type { DoctorFlags } from '../commands/doctor.ts';
+import { type Io, UsageError } from '../declare/command.ts';
+import { VERSION } from '../declare/version.ts';
+import { systemReason } from '../terminal/failure.ts';
+import { readInput } from '../terminal/input.ts';
+import { examineCluster } from './examine-cluster.ts';
+
+interface Read {
+  readonly objects: readonly KubeObject[];
+  readonly origins: ReadonlyMap<KubeObject, Origin>;
+  readonly whole: ReadonlySet<string>;
+  readonly skipped: readonly string[];
+  readonly seen: readonly Seen[];
+}
+
+export async function runDoctor(flags: DoctorFlags, io: Io): Promise<number> {
+  if (flags.list) {
+    for (const { code, severity, title } of [...checksOf(adapters), ...LOOKS])
+      io.stdout.write(`${code}  ${severity.padEnd(7)}  ${title}\n`);
+    return 0;
+  }
+  const isFiles = flags.filename.length > 0;
+  const { objects, origins, whole, skipped, seen } = isFiles
+    ? await fromFiles(flags.filename, io)
+    : await fromCluster(flags, io);
+  const inObjects = diagnose(
+    { objects, whole, adapters, now: systemClock.now(), validate: validation() },
+    envOf(flags),
+  );
+  const findings = worstFirst([...inObjects, ...findingsOf(seen)]);
+  io.stdout.write(
+    report(flags.output, {
+      findings,
+      checks: checksOf(adapters),
+      areas: areasOf(adapters),
+      seen,
+      origins,
+      judged: objects.length,
+      skipped,
+      version: VERSION,
+    }),
+  );
+  const worst = Math.max(-1, ...findings.map(({ severity }) => SEVERITIES.indexOf(severity)));
+  // A file that could not be read is no clean bill.
+  return worst >= SEVERITIES.indexOf(flags.failOn) || (isFiles && skipped.length > 0) ? 1 : 0;
+}
+
+async function fromFiles(paths: readonly string[], io: Io): Promise<Read> {
+  const { objects, origins, skipped } = await readFiles(
+    paths.filter((path) => path !== '-'),
+    (file) => readInput(file, io),
+  ).catch((cause) => {
+    if (cause.syscall === undefined && !(cause instanceof TypeError)) throw cause;
+    throw new UsageError(`cannot read ${cause.path ?? paths.join(', ')}: ${systemReason(cause)}`);
+  });
+  const piped = paths.includes('-') ? parseManifest(await readInput('-', io), 'standard input') : undefined;
+  const sentences = [...skipped, ...(piped?.skipped ?? [])].map(
+    ({ file, line, message }) => `${file}:${line}: ${message}`,
+  );
+  return {
+    objects: [...objects, ...(piped?.found.map(({ object }) => object) ?? [])],
+    origins: new Map([...origins, ...(piped?.found.map(({ object, origin }) => [object, origin] as const) ?? [])]),
+    whole: new Set(),
+    skipped: sentences,
+    seen: [],
+  };
+}
+
+async function fromCluster(flags: DoctorFlags, io: Io): Promise<Read> {
+  const { live, seen } = await examineCluster(flags, io);
+  const { objects, whole, skipped } = live ?? { objects: [], whole: new Set<string>(), skipped: [] };
+  return { objects, origins: new Map(), whole, skipped, seen };
+}
+
+function validation(): (object: KubeObject) => readonly string[] {
+  const validate = validator(adapters);
+  return (object) => {
+    const result = validate(object);
+    return result.ok ? [] : result.issues.map(({ path, message }) => `${formatPath(path)}: ${message}`);
+  };
+}
+
+function envOf({ ambassadorId, gatewayNamespace }: DoctorFlags): Partial<EmissaryEnv> {
+  return {
+    ...(ambassadorId === undefined ? {} : { ambassadorId }),
+    ...(gatewayNamespace === undefined ? {} : { namespace: gatewayNamespace }),
+  };
+}

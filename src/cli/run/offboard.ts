@@ -1,0 +1,31 @@
+import { adapters } from '../../../adapters/index.ts';
+import { systemClock } from '../../async/clock.ts';
+import { carryOutOff, lookAndPlanOff, showOffPlan } from '../../onboard/offboard.ts';
+import { refuseInUse } from '../../onboard/offboard-plan.ts';
+import type { OffboardFlags } from '../commands/offboard.ts';
+import { clusterOf } from '../declare/cluster-flags.ts';
+import type { Io } from '../declare/command.ts';
+import { confirmed } from '../terminal/confirm.ts';
+import { sayTo } from '../terminal/say-to.ts';
+
+export async function runOffboard(flags: OffboardFlags, names: readonly string[], io: Io): Promise<number> {
+  const kube = clusterOf(flags, io);
+  const { namespace } = flags;
+  const means = { kube, adapters, clock: systemClock, say: sayTo(io.stdout), namespace, names, signal: io.signal };
+  try {
+    const plan = await lookAndPlanOff(means);
+    if (plan.leaving.length === 0 && plan.grants.length === 0) {
+      io.stdout.write('Nothing to do: there is no MeshCertificate.\n');
+      return 0;
+    }
+    io.stdout.write(`${showOffPlan(plan)}\n`);
+    refuseInUse(plan.leaving.flatMap(({ inUse }) => inUse));
+    if (flags.dryRun) return 0;
+    if (!flags.yes && !(await confirmed('Do this?', io))) return 1;
+    await carryOutOff(plan, means);
+    io.stdout.write('Done. The definition of MeshCertificate stays; deleting it would delete those of others.\n');
+    return 0;
+  } finally {
+    kube.close();
+  }
+}

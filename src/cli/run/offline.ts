@@ -1,0 +1,55 @@
+import { parseAllDocuments } from 'yaml';
+import { systemClock } from '../../async/clock.ts';
+import type { KubeObject } from '../../core/object.ts';
+import type { Host } from '../../mesh/adapter.ts';
+import { MeshError } from '../../mesh/error.ts';
+import { silentLog } from '../../mesh/log.ts';
+
+/** Objects as `kubectl get -o yaml` or `-o json` prints them: documents, and lists of them. */
+export function parseObjects(text: string): KubeObject[] {
+  const objects: KubeObject[] = [];
+  const add = (value: unknown) => {
+    if (typeof value !== 'object' || value === null) return;
+    const { kind, apiVersion, metadata, items } = value as { items?: unknown } & Partial<KubeObject>;
+    if (Array.isArray(items)) items.forEach(add);
+    else if (kind && apiVersion && metadata?.name) objects.push(value as KubeObject);
+  };
+  for (const document of parseAllDocuments(text)) {
+    const [error] = document.errors;
+    if (error) throw new SyntaxError(error.message);
+    add(document.toJS({ maxAliasCount: 100 }));
+  }
+  return objects;
+}
+
+/** ConfigMaps of a mesh as most installations have them, where none is given. */
+const ASSUMED: Readonly<Record<string, Readonly<Record<string, string>>>> = {
+  'linkerd-config': { values: 'clusterDomain: cluster.local\n' },
+};
+
+/** A Host for what an adapter knows without any I/O: ConfigMaps are those given, tokens and files there are none. */
+export function offlineHost(namespace: string, objects: readonly KubeObject[], report: (error: Error) => void): Host {
+  const nothing = () => new MeshError('ERR_MESH_UNSUPPORTED', 'nothing is asked of a mesh here', { retry: 'never' });
+  return {
+    clock: systemClock,
+    log: silentLog,
+    random: () => 0,
+    namespace,
+    token: () => Promise.reject(nothing()),
+    async *configMap(ref) {
+      const found = objects.find(
+        ({ kind, metadata }) =>
+          kind === 'ConfigMap' && metadata.name === ref.name && metadata.namespace === ref.namespace,
+      );
+      if (!found && ASSUMED[ref.name])
+        report(
+          new Error(`ConfigMap ${ref.namespace}/${ref.name} is not given; assuming the trust domain cluster.local`),
+        );
+      yield found ? ((found.data ?? {}) as Record<string, string>) : ASSUMED[ref.name];
+    },
+    async *file() {
+      yield undefined;
+    },
+    report,
+  };
+}

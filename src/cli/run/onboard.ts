@@ -1,0 +1,72 @@
+import { adapters } from '../../../adapters/index.ts';
+import { systemClock } from '../../async/clock.ts';
+import {
+  carryOut,
+  checkOnServer,
+  isNothing,
+  leftBehind,
+  lookAndPlan,
+  type OnboardOptions,
+} from '../../onboard/onboard.ts';
+import { showFindings } from '../../onboard/show-findings.ts';
+import { planAsYaml, showPlan } from '../../onboard/show-plan.ts';
+import type { OnboardFlags } from '../commands/onboard.ts';
+import { clusterOf } from '../declare/cluster-flags.ts';
+import type { Io } from '../declare/command.ts';
+import { confirmed } from '../terminal/confirm.ts';
+import { sayTo } from '../terminal/say-to.ts';
+
+export async function runOnboard(flags: OnboardFlags, io: Io): Promise<number> {
+  const kube = clusterOf(flags, io);
+  const options: OnboardOptions = {
+    kube,
+    adapters,
+    clock: systemClock,
+    random: Math.random,
+    say: sayTo(io.stdout),
+    wishes: {
+      gateway: flags.gateway,
+      namespace: flags.namespace,
+      meshes: flags.mesh,
+      mappings: flags.mapping.length === 0 ? undefined : flags.mapping,
+      changes: flags.set,
+      image: flags.agent,
+    },
+    probe: flags.probe,
+    connectTo: new Map(flags.connectTo),
+    gatewayUrl: flags.gatewayUrl,
+    timeoutMs: flags.timeout,
+    settleMs: flags.settle,
+    signal: io.signal,
+  };
+  try {
+    return await run(options, flags, io);
+  } finally {
+    kube.close();
+  }
+}
+
+async function run(options: OnboardOptions, { dryRun, output, yes }: OnboardFlags, io: Io): Promise<number> {
+  const plan = await lookAndPlan(options);
+  const findings = showFindings(plan.findings, plan.gateway, plan.verdicts, options.adapters);
+  if (output) {
+    io.stderr.write(findings);
+    io.stdout.write(planAsYaml(plan));
+    return 0;
+  }
+  io.stdout.write(`${findings}\n${showPlan(plan)}\n`);
+  if (dryRun === 'client') return 0;
+  if (dryRun === 'server') {
+    await checkOnServer(plan, options);
+    return 0;
+  }
+  if (isNothing(plan)) {
+    io.stdout.write('Nothing to do: everything is as it should be.\n');
+    return 0;
+  }
+  if (!yes && !(await confirmed('Apply this plan?', io))) return 1;
+  const left = leftBehind(await carryOut(plan, options));
+  if (left) throw left;
+  io.stdout.write('Done. `meshcert status` shows what is published, `meshcert offboard` is the way back.\n');
+  return 0;
+}

@@ -1,0 +1,90 @@
+import { adapters } from '../../../adapters/index.ts';
+import { systemClock } from '../../async/clock.ts';
+import { API_VERSION, KIND, type MeshCertificate, type ProbeSpec } from '../../config/schema/mesh-certificate.ts';
+import { validateObject } from '../../config/validate.ts';
+import { readPublication } from '../../gateway/publication.ts';
+import type { Kube } from '../../kube/api.ts';
+import type { Certificate } from '../../pki/certificate.ts';
+import type { PrivateKey } from '../../pki/key.ts';
+import { type ProbeResult, probe as probeUpstream } from '../../probe/probe.ts';
+import type { ProbeFlags } from '../commands/probe.ts';
+import { clusterOf, namespaceOf } from '../declare/cluster-flags.ts';
+import { type Io, UsageError } from '../declare/command.ts';
+import { fromSecret } from '../inspect/inspect-input.ts';
+
+export async function runProbe(flags: ProbeFlags, args: readonly string[], io: Io): Promise<number> {
+  const [name] = args;
+  if ((name === undefined) === (flags.secret === undefined)) {
+    throw new UsageError('name one MeshCertificate, or a Secret with --secret');
+  }
+  const namespace = namespaceOf(flags, io);
+  const kube = clusterOf(flags, io);
+  try {
+    const { pair, bundle, wish, tls } =
+      name === undefined
+        ? await ofSecret(kube, namespace, flags.secret ?? '', flags.caSecret, io)
+        : await ofCertificate(kube, namespace, name, io);
+    const address = flags.address ?? wish?.address;
+    if (address === undefined) throw new UsageError('--address is needed: the MeshCertificate has no spec.probe');
+    const full: ProbeSpec = {
+      ...(wish?.address === address ? wish : {}),
+      address,
+      ...(flags.id === undefined ? {} : { id: flags.id }),
+      ...(flags.sni === undefined ? {} : { sni: flags.sni }),
+      ...(flags.http === undefined ? {} : { http: { path: flags.http } }),
+    };
+    const result = await probeUpstream(full, pair, bundle, { clock: systemClock, tls, signal: io.signal });
+    io.stdout.write(flags.output === 'json' ? `${JSON.stringify(result)}\n` : `${text(result)}\n`);
+    return result.code === 'accepted' ? 0 : 1;
+  } finally {
+    kube.close();
+  }
+}
+
+interface Probed {
+  readonly pair: { readonly key: PrivateKey; readonly chain: readonly Certificate[] };
+  readonly bundle: readonly Certificate[];
+  readonly wish?: ProbeSpec | undefined;
+  readonly tls?: { readonly alpnProtocols?: string; readonly minTlsVersion?: string; readonly maxTlsVersion?: string };
+}
+
+async function ofCertificate(kube: Kube, namespace: string, name: string, io: Io): Promise<Probed> {
+  const found = await kube.get({ apiVersion: API_VERSION, kind: KIND, namespace, name }, io.signal);
+  if (!found) throw new Error(`MeshCertificate ${namespace}/${name} does not exist; see -n for the namespace`);
+  const valid = validateObject(found, adapters);
+  if (!valid.ok) throw new Error(`MeshCertificate ${namespace}/${name} is not valid: see meshcert status`);
+  const { spec }: MeshCertificate = valid.value;
+  const secret = (secretName: string) => ({ apiVersion: 'v1', kind: 'Secret', namespace, name: secretName });
+  const objects = await Promise.all(
+    [spec.caSecretName, spec.secretName].map((secretName) => kube.get(secret(secretName), io.signal)),
+  );
+  const { identity, bundle } = readPublication(
+    spec,
+    objects.filter((object) => object !== undefined),
+  );
+  if (!identity)
+    throw new Error(`Secret ${namespace}/${spec.secretName} holds no certificate yet; see meshcert status`);
+  const adapter = adapters.find(({ mesh }) => mesh === spec.mesh.name);
+  return { pair: identity, bundle, wish: spec.probe, ...(adapter ? { tls: adapter.tls } : {}) };
+}
+
+async function ofSecret(
+  kube: Kube,
+  namespace: string,
+  name: string,
+  caName: string | undefined,
+  io: Io,
+): Promise<Probed> {
+  const { key, chain, bundle, from } = await fromSecret(kube, { namespace, name, caName }, io.signal);
+  if (!key) throw new Error(`${from} holds no private key`);
+  return { pair: { key, chain }, bundle };
+}
+
+function text({ code, message, peer, tlsVersion, httpStatus }: ProbeResult): string {
+  const facts = [
+    ...(peer.length > 0 ? [`upstream: ${peer.join(', ')}`] : []),
+    ...(tlsVersion === undefined ? [] : [tlsVersion]),
+    ...(httpStatus === undefined ? [] : [`HTTP ${httpStatus}`]),
+  ];
+  return `${code === 'accepted' ? 'ok' : code}: ${message}${facts.length === 0 ? '' : ` (${facts.join('; ')})`}`;
+}

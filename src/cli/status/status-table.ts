@@ -1,0 +1,107 @@
+import { isTrouble, type PublicationStatus } from '../../core/status.ts';
+import { humanDuration } from '../terminal/human-duration.ts';
+import { type Column, formatTable, type painter } from '../terminal/table.ts';
+
+export interface StatusRow {
+  readonly namespace: string;
+  readonly name: string;
+  /** Absent while no agent has seen it. */
+  readonly status: Partial<PublicationStatus> | undefined;
+}
+
+interface TableLayout {
+  readonly namespaces: boolean;
+  readonly wide: boolean;
+  /** Epoch ms. */
+  readonly now: number;
+  readonly paint: ReturnType<typeof painter>;
+}
+
+/** The table of `meshcert status`. */
+export function statusTable(rows: readonly StatusRow[], { namespaces, wide, now, paint }: TableLayout): string {
+  const columns: Column<StatusRow>[] = [
+    ...(namespaces ? [{ title: 'NAMESPACE', cell: ({ namespace }: StatusRow) => namespace }] : []),
+    { title: 'NAME', cell: ({ name }) => name },
+    { title: 'MESH', cell: ({ status }) => status?.mesh ?? '-' },
+    { title: 'READY', cell: (row) => ready(row, paint) },
+    { title: 'STATE', cell: ({ status }) => stateOf(status) },
+    { title: 'EXPIRES', cell: ({ status }) => until(status?.notAfter, now) },
+    { title: 'RENEWAL', cell: ({ status }) => until(status?.renewalTime, now) },
+    { title: 'ROTATIONS', cell: ({ status }) => String(status?.rotations ?? 0) },
+    { title: 'IDENTITY', cell: ({ status }) => status?.id ?? '-' },
+  ];
+  if (wide) {
+    columns.push(
+      { title: 'LEAF', cell: ({ status }) => status?.fingerprint?.slice(0, 16) ?? '-' },
+      { title: 'ROOTS', cell: ({ status }) => rootsOf(status) },
+      { title: 'MAPPINGS', cell: ({ status }) => mappingsOf(status) },
+      { title: 'LAST-ERROR', cell: ({ status }) => status?.lastError?.code ?? '-' },
+    );
+  }
+  return formatTable(columns, rows);
+}
+
+/** Below the table: why those that are not ready are not, and what failed last. */
+export function statusMessages(rows: readonly StatusRow[], namespaces: boolean): string {
+  return rows
+    .map(({ namespace, name, status }) => {
+      const lines = messagesOf(status);
+      return lines.length === 0 ? '' : `\n${namespaces ? `${namespace}/` : ''}${name}\n${lines.join('')}`;
+    })
+    .join('');
+}
+
+/** A message stands once, though several conditions may carry it. */
+function messagesOf(status: StatusRow['status']): string[] {
+  if (status === undefined)
+    return ['  NoAgent: no agent has reported on it; is one running that watches this namespace?\n'];
+  const troubles = (status.conditions ?? []).filter((one) => isTrouble(one) && one.status !== 'Unknown');
+  const said = troubles.map(({ type, status, reason, message }) => ({ head: `${type}=${status} ${reason}`, message }));
+  const { lastError } = status;
+  if (lastError) said.push({ head: lastError.code, message: lastError.message });
+  const seen = new Set<string>();
+  return said.flatMap(({ head, message }) => {
+    if (message === '' || seen.has(message)) return [];
+    seen.add(message);
+    return `  ${head}: ${message.replaceAll('\n', ' ')}\n`;
+  });
+}
+
+export const isReady = ({ status }: StatusRow): boolean => conditionOf(status, 'Ready')?.status === 'True';
+
+function ready(row: StatusRow, paint: TableLayout['paint']): string {
+  const value = conditionOf(row.status, 'Ready')?.status ?? 'Unknown';
+  return paint(value === 'True' ? 'green' : value === 'False' ? 'red' : 'yellow', value);
+}
+
+/** The one word that says most: what is degraded, else what is held or left alone, else why it is (not) ready. */
+function stateOf(status: StatusRow['status']): string {
+  const degraded = conditionOf(status, 'Degraded');
+  if (degraded?.status === 'True') return degraded.reason;
+  if (status?.held) return 'LeafHeld';
+  const referenced = conditionOf(status, 'Referenced');
+  const ready = conditionOf(status, 'Ready');
+  if (ready?.status === 'True' && referenced?.status === 'False') return referenced.reason;
+  return ready?.reason ?? 'NoAgent';
+}
+
+function rootsOf(status: StatusRow['status']): string {
+  const roots = status?.roots ?? [];
+  const retained = roots.filter(({ state }) => state === 'retained').length;
+  return retained === 0 ? String(roots.length) : `${roots.length - retained}+${retained} retained`;
+}
+
+function mappingsOf(status: StatusRow['status']): string {
+  const mappings = status?.mappings ?? [];
+  return `${mappings.filter(({ state }) => state === 'ok').length}/${mappings.length}`;
+}
+
+const conditionOf = (status: StatusRow['status'], type: string) =>
+  status?.conditions?.find((condition) => condition.type === type);
+
+/** `17h`, `2d4h`, `-5m` when past. */
+function until(time: string | undefined, now: number): string {
+  if (time === undefined) return '-';
+  const left = Date.parse(time) - now;
+  return `${left < 0 ? '-' : ''}${humanDuration(Math.abs(left))}`;
+}

@@ -1,0 +1,34 @@
+import { styleText } from 'node:util';
+import type { Output } from '../declare/command.ts';
+
+export interface Column<Row> {
+  readonly title: string;
+  readonly cell: (row: Row) => string;
+}
+
+/** Columns as kubectl draws them: three spaces apart, titles in capitals, nothing after the last. */
+export function formatTable<Row>(columns: readonly Column<Row>[], rows: readonly Row[]): string {
+  const cells = [columns.map(({ title }) => title), ...rows.map((row) => columns.map(({ cell }) => cell(row)))];
+  const widths = columns.map((_, index) => Math.max(...cells.map((line) => printed(line[index] ?? '').length)));
+  return cells
+    .map((line) =>
+      line
+        .map((cell, index) => pad(cell, widths[index] ?? 0))
+        .join('   ')
+        .trimEnd(),
+    )
+    .map((line) => `${line}\n`)
+    .join('');
+}
+
+type Style = Parameters<typeof styleText>[0];
+
+/** A painter for one output: colours on a terminal only, and none where NO_COLOR is set. */
+export function painter(output: Output, env: Readonly<Record<string, string | undefined>>) {
+  const on = output.isTTY === true && (env.NO_COLOR ?? '') === '' && env.TERM !== 'dumb';
+  return (style: Style, text: string): string => (on ? styleText(style, text, { validateStream: false }) : text);
+}
+
+// biome-ignore lint/suspicious/noControlCharactersInRegex: colours begin with one
+const printed = (text: string): string => text.replace(/\x1b\[[0-9;]*m/g, '');
+const pad = (text: string, width: number): string => text + ' '.repeat(Math.max(0, width - printed(text).length));

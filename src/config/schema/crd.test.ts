@@ -1,0 +1,106 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { z } from 'zod';
+import { toyMeshes } from '../toy-meshes.fixture.ts';
+import { customResourceDefinition } from './crd.ts';
+import { jsonSchema } from './json-schema.ts';
+import { type Structural, structural } from './structural.ts';
+
+// biome-ignore lint/suspicious/noExplicitAny: a manifest is walked freely
+const version = (customResourceDefinition(toyMeshes) as any).spec.versions[0];
+const schema: Structural = version.schema.openAPIV3Schema;
+
+function* walk(node: Structural, path: string): Generator<[string, Structural]> {
+  yield [path, node];
+  for (const [name, inner] of Object.entries(node.properties ?? {})) yield* walk(inner, `${path}.${name}`);
+  if (node.items) yield* walk(node.items, `${path}[]`);
+  if (node.additionalProperties) yield* walk(node.additionalProperties, `${path}{}`);
+}
+
+test('the schema is structural: every node has a type, and none forbids what it does not know', () => {
+  for (const [path, node] of walk(schema, '')) {
+    assert.ok(node.type !== undefined || node['x-kubernetes-preserve-unknown-fields'], path);
+    for (const keyword of ['anyOf', 'oneOf', 'allOf', 'const', '$ref', '$schema', 'propertyNames']) {
+      assert.ok(!(keyword in node), `${path} has ${keyword}`);
+    }
+    assert.notEqual(node.additionalProperties as unknown, false, path);
+    assert.ok(!(node.properties && node.additionalProperties), path);
+  }
+});
+
+test('exactly one mesh is a rule of the API server too', () => {
+  assert.deepEqual(schema.properties?.spec?.['x-kubernetes-validations'], [
+    {
+      rule: '[has(self.istio), has(self.consul)].filter(set, set).size() == 1',
+      message: 'exactly one of istio, consul must be set',
+    },
+    {
+      rule: '!has(self.secretName) || !has(self.caSecretName) || self.secretName != self.caSecretName',
+      message: 'caSecretName must differ from secretName: the gateway would take the leaf as its trust bundle',
+    },
+  ]);
+});
+
+test('each refinement that the API server can check has its twin there', () => {
+  const rules = [...walk(schema, '')].flatMap(([path, node]) => {
+    const list = (node['x-kubernetes-validations'] ?? []) as { rule: string }[];
+    return list.length > 0 ? [path] : [];
+  });
+  assert.deepEqual(rules.sort(), [
+    '',
+    '.spec',
+    '.spec.caSecretName',
+    '.spec.labels',
+    '.spec.mappings.selector.matchLabels',
+    '.spec.renewal',
+    '.spec.secretName',
+    '.spec.tlsContext',
+  ]);
+});
+
+test('defaults stand in the schema as a user would write them', () => {
+  const spec = schema.properties?.spec?.properties;
+  assert.equal(spec?.trust?.properties?.hold?.default, '10m');
+  assert.deepEqual(spec?.trust?.default, {});
+  assert.equal(spec?.renewal?.properties?.at?.default, 0.6);
+  assert.equal(spec?.deletionPolicy?.default, 'Retain');
+});
+
+test('every field of ours has a description for kubectl explain', () => {
+  for (const [path, node] of walk(schema.properties?.spec ?? {}, 'spec')) {
+    if (/^spec\.(istio|consul)/.test(path) || /[\]}]$/.test(path)) continue;
+    assert.ok(node.description, `${path} has no description`);
+  }
+});
+
+test('the columns of kubectl get are those that one asks for first', () => {
+  const names = version.additionalPrinterColumns.map(({ name }: { name: string }) => name);
+  assert.deepEqual(names, ['Mesh', 'Identity', 'Ready', 'Reason', 'Not-After', 'Renewal', 'Age']);
+});
+
+test('a union becomes the properties of all its branches, required where all require them', () => {
+  const union = z.discriminatedUnion('by', [
+    z.strictObject({ by: z.literal('name'), name: z.string() }),
+    z.strictObject({ by: z.literal('id'), id: z.string().optional(), name: z.string() }),
+  ]);
+  assert.deepEqual(structural(union), {
+    type: 'object',
+    required: ['by', 'name'],
+    properties: {
+      by: { type: 'string', enum: ['name', 'id'] },
+      name: { type: 'string' },
+      id: { type: 'string' },
+    },
+  });
+  assert.deepEqual(structural(z.union([z.string(), z.number()])), { 'x-kubernetes-preserve-unknown-fields': true });
+  assert.deepEqual(structural(z.record(z.string(), z.string())), {
+    type: 'object',
+    additionalProperties: { type: 'string' },
+  });
+});
+
+test('the JSON schema for editors knows the meshes and nothing of Kubernetes', () => {
+  const text = JSON.stringify(jsonSchema(toyMeshes));
+  assert.doesNotMatch(text, /x-kubernetes/);
+  assert.match(text, /"oneOf":\[{"required":\["istio"\]},{"required":\["consul"\]}\]/);
+});

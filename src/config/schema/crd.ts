@@ -1,0 +1,88 @@
+import type { Adapter } from '../../mesh/adapter.ts';
+import { API_VERSION, KIND } from './mesh-certificate.ts';
+import { specSchema } from './spec.ts';
+import { statusSchema } from './status.ts';
+import { structural } from './structural.ts';
+
+const [GROUP = '', VERSION = ''] = API_VERSION.split('/');
+
+const column = (name: string, jsonPath: string, description: string, more: object = {}) => ({
+  name,
+  type: 'string',
+  jsonPath,
+  description,
+  ...more,
+});
+
+/** The CustomResourceDefinition of MeshCertificate, with the configuration of these adapters in it. */
+export function customResourceDefinition(adapters: readonly Adapter[]): Record<string, unknown> {
+  const meshes = adapters.map(({ mesh }) => mesh);
+  const spec = structural(specSchema(adapters));
+  spec.description = 'Which mesh issues, and what is published for the gateway.';
+  spec['x-kubernetes-validations'] = [
+    {
+      rule: `[${meshes.map((mesh) => `has(self.${mesh})`).join(', ')}].filter(set, set).size() == 1`,
+      message: `exactly one of ${meshes.join(', ')} must be set`,
+    },
+    {
+      rule: '!has(self.secretName) || !has(self.caSecretName) || self.secretName != self.caSecretName',
+      message: 'caSecretName must differ from secretName: the gateway would take the leaf as its trust bundle',
+    },
+  ];
+  return {
+    apiVersion: 'apiextensions.k8s.io/v1',
+    kind: 'CustomResourceDefinition',
+    metadata: { name: `meshcertificates.${GROUP}` },
+    spec: {
+      group: GROUP,
+      scope: 'Namespaced',
+      names: {
+        kind: KIND,
+        listKind: `${KIND}List`,
+        plural: 'meshcertificates',
+        singular: 'meshcertificate',
+        shortNames: ['mcert'],
+        categories: ['meshcert'],
+      },
+      versions: [
+        {
+          name: VERSION,
+          served: true,
+          storage: true,
+          subresources: { status: {} },
+          additionalPrinterColumns: [
+            column('Mesh', '.status.mesh', 'Which mesh issues'),
+            column('Identity', '.status.id', 'SPIFFE ID or DNS name of the published leaf'),
+            column('Ready', '.status.conditions[?(@.type=="Ready")].status', 'Whether a good pair stands'),
+            column('Reason', '.status.conditions[?(@.type=="Degraded")].reason', 'What is wrong', { priority: 1 }),
+            column('Not-After', '.status.notAfter', 'When the leaf expires'),
+            column('Renewal', '.status.renewalTime', 'When the leaf is renewed'),
+            column('Age', '.metadata.creationTimestamp', 'Since when this object exists', { type: 'date' }),
+          ],
+          schema: {
+            openAPIV3Schema: {
+              type: 'object',
+              description:
+                'A wish: that an API gateway holds a certificate of this service mesh, and uses it towards the mesh.',
+              required: ['spec'],
+              properties: {
+                apiVersion: { type: 'string' },
+                kind: { type: 'string' },
+                metadata: { type: 'object' },
+                spec,
+                status: structural(statusSchema),
+              },
+              'x-kubernetes-validations': [
+                {
+                  rule: "self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 63",
+                  message:
+                    'metadata.name must have no dots and at most 63 characters: it names Secrets and a TLSContext',
+                },
+              ],
+            },
+          },
+        },
+      ],
+    },
+  };
+}

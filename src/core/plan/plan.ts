@@ -1,0 +1,122 @@
+import type { Certificate } from '../../pki/certificate.ts';
+import { describe, type KubeObject, keyOf, type ObjectRef, OWNER_LABEL, refOf } from '../object.ts';
+import { differences, isOurs } from './difference.ts';
+import { isNewerPublished } from './identity-guard.ts';
+import { withOrigin } from './origin.ts';
+
+/** Never "delete it": a gateway that refers to a missing Secret falls back to plaintext. */
+export const foreignMessage = (name: string): string =>
+  `${name} was not made by meshcert and is left as it is; choose another name in the MeshCertificate, or hand the object over as docs/migrate-consul-connector.md does. Do not delete it while a gateway refers to it: without its Secret the gateway sends plaintext`;
+
+export interface Desired {
+  readonly object: KubeObject;
+  /** Lower first: CA Secret, identity Secret, ConfigMap, TLSContext. */
+  readonly order: number;
+  /** Emissary keeps the old certificate when both kinds change within one batch. */
+  readonly kind: 'secret' | 'gateway';
+  /** Of an identity Secret, first in its chain: an older leaf never replaces a newer one that is good. */
+  readonly leaf?: Certificate;
+}
+
+export const PLAN_CODES = [
+  'ERR_PLAN_FOREIGN',
+  'ERR_PLAN_OLDER',
+  'ERR_PLAN_TYPE',
+  'ERR_PLAN_IMMUTABLE',
+  'ERR_PLAN_DELETING',
+] as const;
+
+export type PlanCode = (typeof PLAN_CODES)[number];
+
+interface Compared {
+  readonly kind: Desired['kind'];
+  readonly object: KubeObject;
+  /** Of what was compared: a write is made only if it still stands. Absent for `create`. */
+  readonly resourceVersion?: string;
+  /** Names of fields, never values. */
+  readonly changed: readonly string[];
+}
+
+export type WriteStep = Compared & { readonly action: 'create' | 'apply' };
+
+export type PlanStep =
+  | WriteStep
+  | (Compared & { readonly action: 'none' })
+  | { readonly action: 'refuse'; readonly ref: ObjectRef; readonly code: PlanCode; readonly message: string };
+
+/**
+ * What to do, in order, so that what is observed becomes what is desired. Pure; `owner` is the value of our owner
+ * label, `now` epoch ms. The steps after a refusal hold only if the refusal is first dealt with.
+ */
+export function plan(
+  desired: readonly Desired[],
+  observed: ReadonlyMap<string, KubeObject>,
+  owner: string,
+  now: number,
+): PlanStep[] {
+  return [...desired]
+    .sort((a, b) => a.order - b.order)
+    .map((want) => planOne(want, observed.get(keyOf(refOf(want.object))), owner, now));
+}
+
+function planOne(want: Desired, live: KubeObject | undefined, owner: string, now: number): PlanStep {
+  const { kind } = want;
+  if (!live) return { action: 'create', kind, object: want.object, changed: [] };
+  const object = withOrigin(want.object, live);
+  const changed = differences(object, live);
+  const refused = refusal(want, live, owner, changed.length > 0, now);
+  if (refused) return { action: 'refuse', ref: refOf(object), ...refused };
+  const { resourceVersion } = live.metadata;
+  return {
+    action: changed.length > 0 ? 'apply' : 'none',
+    kind,
+    object,
+    changed,
+    ...(resourceVersion === undefined ? {} : { resourceVersion }),
+  };
+}
+
+function refusal(
+  { object, leaf }: Desired,
+  live: KubeObject,
+  owner: string,
+  differs: boolean,
+  now: number,
+): { code: PlanCode; message: string } | undefined {
+  const name = describe(refOf(object));
+  const holder = live.metadata.labels?.[OWNER_LABEL];
+  if (holder !== undefined && holder !== owner) {
+    return {
+      code: 'ERR_PLAN_FOREIGN',
+      message: `${name} belongs to the MeshCertificate ${holder}; choose another name in one of the two`,
+    };
+  }
+  if (holder !== owner || !(live.metadata.managedFields ?? []).some(isOurs)) {
+    return {
+      code: 'ERR_PLAN_FOREIGN',
+      message: foreignMessage(name),
+    };
+  }
+  if (live.metadata.deletionTimestamp !== undefined) {
+    return { code: 'ERR_PLAN_DELETING', message: `${name} is being deleted; it is made anew once it is gone` };
+  }
+  if (object.type !== undefined && live.type !== object.type) {
+    return {
+      code: 'ERR_PLAN_TYPE',
+      message: `${name} has the type ${String(live.type)}, which cannot change to ${String(object.type)}; choose another name`,
+    };
+  }
+  if (live.immutable === true && differs) {
+    return {
+      code: 'ERR_PLAN_IMMUTABLE',
+      message: `${name} is immutable and can never be rotated; choose another name in the MeshCertificate`,
+    };
+  }
+  if (leaf && differs && isNewerPublished(leaf, object, live, now)) {
+    return {
+      code: 'ERR_PLAN_OLDER',
+      message: `${name} holds a newer certificate that is still good; the older one is not written over it`,
+    };
+  }
+  return undefined;
+}

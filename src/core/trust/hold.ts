@@ -1,0 +1,86 @@
+import type { Identity } from '../../mesh/identity.ts';
+import { leafOf, sameLeaf } from '../../mesh/identity.ts';
+import type { Certificate } from '../../pki/certificate.ts';
+import { findPath } from '../../pki/chain.ts';
+import { emergencyAt, lifetimeOf } from '../schedule.ts';
+import { SKEW_MS } from '../verify/checks.ts';
+import { addedAtOf, type RootTimes } from './trust.ts';
+
+export interface HoldInput {
+  /** Verified together with the bundle that would be published. */
+  readonly candidate: Pick<Identity, 'chain'>;
+  /** What the cluster shows; undefined when nothing does. */
+  readonly current: Pick<Identity, 'chain'> | undefined;
+  /** What the cluster shows. */
+  readonly publishedRoots: readonly Certificate[];
+  /** As decided for the bundle that the candidate would be published with: a root that came back is new in it. */
+  readonly since: RootTimes;
+  readonly now: number;
+  readonly holdMs: number;
+  /** What a real upstream said of the candidate; `unknown` also when there is none to ask. */
+  readonly probe?: 'accepted' | 'refused' | 'unknown';
+}
+
+export type HoldRelease =
+  | 'first'
+  | 'same_leaf'
+  | 'current_unusable'
+  | 'emergency'
+  | 'known_root'
+  | 'probe_accepted'
+  | 'hold_passed';
+
+export type HoldDecision =
+  | { readonly hold: false; readonly reason: HoldRelease }
+  | {
+      readonly hold: true;
+      /** `probe_refused` waits for the emergency band: an upstream is known that would refuse the new leaf. */
+      readonly reason: 'new_root' | 'probe_refused';
+      /** Epoch ms at which it ends by itself. */
+      readonly until: number;
+    };
+
+/**
+ * Whether a leaf under a root that upstreams may not know yet is kept back while the published one still serves.
+ * Istio pushes a leaf before its root, and Linkerd's proxies learn roots only on restart.
+ */
+export function decideHold(input: HoldInput): HoldDecision {
+  const { candidate, current, publishedRoots, since, now, holdMs } = input;
+  const release = (reason: HoldRelease) => ({ hold: false, reason }) as const;
+  if (!current) return release('first');
+  if (sameLeaf(candidate, current)) return release('same_leaf');
+  const standing = pathOf(current, publishedRoots, now);
+  if (!standing) return release('current_unusable');
+  const emergency = emergencyAt(lifetimeOf(standing));
+  if (now >= emergency) return release('emergency');
+  if (input.probe === 'refused') return { hold: true, reason: 'probe_refused', until: emergency };
+
+  /** When upstreams may be taken to know a root: at once if it was there from the start. */
+  const knownAt = ({ fingerprint }: Certificate): number => {
+    const mark = since.get(fingerprint);
+    const addedAt = mark && addedAtOf(mark);
+    return addedAt === undefined ? Number.NEGATIVE_INFINITY : addedAt + holdMs;
+  };
+  const known = publishedRoots.filter((root) => knownAt(root) <= now);
+  const carriers = publishedRoots.filter((root) => pathOf(current, [root], now));
+  const under = publishedRoots.filter((root) => pathOf(candidate, [root], now));
+  // Of young roots nobody can tell by which one an upstream takes the published leaf: each must carry the next.
+  const vouched = carriers.some((root) => known.includes(root))
+    ? under.some((root) => known.includes(root) && carriers.includes(root))
+    : carriers.every((root) => under.includes(root));
+  const old = under.filter((root) => knownAt(root) === Number.NEGATIVE_INFINITY);
+  if (vouched || old.length > 0) return release('known_root');
+  if (input.probe === 'accepted') return release('probe_accepted');
+  const until = under.length > 0 ? Math.min(...under.map(knownAt)) : now + holdMs;
+  if (now >= until) return release('hold_passed');
+  return { hold: true, reason: 'new_root', until: Math.min(until, emergency) };
+}
+
+function pathOf(
+  { chain }: Pick<Identity, 'chain'>,
+  roots: readonly Certificate[],
+  now: number,
+): readonly Certificate[] | undefined {
+  const found = findPath(leafOf({ chain }), chain.slice(1), roots, now, SKEW_MS);
+  return found.ok ? found.path : undefined;
+}

@@ -1,0 +1,42 @@
+import type { Certificate } from '../../pki/certificate.ts';
+import type { RootTime, RootTimes } from './trust.ts';
+
+/**
+ * On the CA Secret, so that a restart or another replica knows it: `+<fp16>=<RFC 3339>` for a root that the mesh
+ * named first then, `-<fp16>=<RFC 3339>` for one that it no longer names since then, with `/<RFC 3339>` after it if
+ * it had been named first at a known time. Joined by commas; `fp16` is the first 16 hex digits of the SHA-256.
+ */
+export const ROOT_TIMES_ANNOTATION = 'meshcert.dev/root-times';
+
+const SIGNS = { added: '+', retained: '-' } as const;
+const NO_TIMES: RootTimes = new Map();
+const short = (fingerprint: string): string => fingerprint.slice(0, 16);
+
+/** Sorted, so that equal times are equal text; empty when there is nothing to tell. */
+export function formatRootTimes(times: RootTimes): string {
+  return [...times]
+    .map(([fingerprint, { state, at, addedAt }]) => {
+      const before = addedAt === undefined ? '' : `/${rfc3339(addedAt)}`;
+      return `${SIGNS[state]}${short(fingerprint)}=${rfc3339(at)}${before}`;
+    })
+    .sort()
+    .join(',');
+}
+
+/** Entries that cannot be read, or that are about no root of `bundle`, are left out: they cost a longer retention. */
+export function parseRootTimes(text: string | undefined, bundle: readonly Certificate[]): RootTimes {
+  if (text === undefined) return NO_TIMES;
+  const times = new Map<string, RootTime>();
+  for (const entry of text.split(',')) {
+    const [, sign, id, date = '', before] = /^\s*([+-])([0-9a-f]{16})=([^/\s]+)(?:\/(\S+))?\s*$/.exec(entry) ?? [];
+    const root = bundle.find(({ fingerprint }) => short(fingerprint) === id);
+    const at = Date.parse(date);
+    const addedAt = before === undefined ? undefined : Date.parse(before);
+    if (!root || Number.isNaN(at) || Number.isNaN(addedAt)) continue;
+    if (sign === '+') times.set(root.fingerprint, { state: 'added', at });
+    else times.set(root.fingerprint, { state: 'retained', at, ...(addedAt === undefined ? {} : { addedAt }) });
+  }
+  return times;
+}
+
+const rfc3339 = (ms: number): string => new Date(ms).toISOString().replace('.000Z', 'Z');

@@ -1,0 +1,206 @@
+import { anchorOf } from '../../pki/anchor.ts';
+import type { Certificate } from '../../pki/certificate.ts';
+import { findPath } from '../../pki/chain.ts';
+import { LIMITS, SKEW_MS } from '../verify/checks.ts';
+import { chooseRoot, leavesAt, orderRoots } from './root-order.ts';
+
+/** When the mesh began to name a published root, or ceased to. A root without an entry was there from the start. */
+export interface RootTime {
+  readonly state: 'added' | 'retained';
+  /** Epoch ms, whole seconds. */
+  readonly at: number;
+  /** Of a retained root: when the mesh had begun to name it, unless it was there from the start. */
+  readonly addedAt?: number;
+}
+
+/** By SHA-256 fingerprint. */
+export type RootTimes = ReadonlyMap<string, RootTime>;
+
+/** When the mesh began to name the root; undefined for one that was there from the start. */
+export const addedAtOf = (time: RootTime): number | undefined => (time.state === 'added' ? time.at : time.addedAt);
+
+export interface TrustInput {
+  /** The roots that the mesh names now. An empty list is a fault of the mesh and changes nothing. */
+  readonly named: readonly Certificate[];
+  /** The bundle in the cluster. */
+  readonly published: readonly Certificate[];
+  /** The annotation in the cluster beside `published`. */
+  readonly since: RootTimes;
+  readonly now: number;
+  readonly retainMs: number;
+  /** A root stays at least as long as a leaf under it may live. */
+  readonly leafLifetimeMs: number;
+  /** Chains in use, leaf first: a root without which one of them cannot be verified stays until it expires. */
+  readonly chains?: readonly (readonly Certificate[])[];
+  readonly limits?: { readonly bundle: number; readonly bundleBytes: number };
+}
+
+export interface TrustDecision {
+  /** Newest first; see `orderRoots`. */
+  readonly bundle: readonly Certificate[];
+  readonly since: RootTimes;
+  readonly dropped: readonly Dropped[];
+  /** Why the roots that the mesh names are not in the bundle; the published roots stay. */
+  readonly problem: { readonly code: 'ERR_TRUST_LIMIT'; readonly message: string } | undefined;
+  /** Epoch ms at which the same input gives another answer. */
+  readonly nextChangeAt: number | undefined;
+}
+
+export interface Dropped {
+  readonly certificate: Certificate;
+  /** `replaced`: another root has the same subject and key and takes its place. */
+  readonly reason: 'expired' | 'retained' | 'replaced';
+}
+
+const SECOND = 1000;
+/** Up, so that a root is never dropped early by rounding. */
+const nextSecond = (ms: number): number => Math.ceil(ms / SECOND) * SECOND;
+const thisSecond = (ms: number): number => Math.floor(ms / SECOND) * SECOND;
+
+/**
+ * The bundle to publish: the roots that the mesh names, and those that it named until recently, since upstreams may
+ * still present leaves under them. Of several roots that are the same trust anchor the bundle has one: Envoy takes the
+ * first that it finds, and refuses every handshake if that one has expired. The bundle is never empty while the mesh
+ * names a root that has not expired, except when the first bundle would exceed the limit.
+ */
+export function decideTrust(input: TrustInput): TrustDecision {
+  const { published, since, limits = LIMITS } = input;
+  const before = namedRoots(published, since);
+  const named = input.named.length > 0 ? input.named : before;
+  const decision = decideFor(input, named);
+  const bytes = decision.bundle.reduce((sum, { pem }) => sum + pem.length, 0);
+  const fits = decision.bundle.length <= limits.bundle && bytes <= limits.bundleBytes;
+  if (fits || named === before) return decision;
+  const retained = [...decision.since.values()].filter(({ state }) => state === 'retained').length;
+  const message = `the mesh names ${named.length} trust roots; with ${retained} retained ones the bundle would have ${decision.bundle.length} roots and ${bytes} bytes, and the limits are ${limits.bundle} and ${limits.bundleBytes}. The published bundle stays. Remove roots that are no longer used from the mesh`;
+  const unchanged = published.length > 0 ? decideFor(input, before) : NOTHING;
+  return { ...unchanged, problem: { code: 'ERR_TRUST_LIMIT', message } };
+}
+
+const NOTHING: TrustDecision = {
+  bundle: [],
+  since: new Map(),
+  dropped: [],
+  problem: undefined,
+  nextChangeAt: undefined,
+};
+
+function decideFor(input: TrustInput, names: readonly Certificate[]): TrustDecision {
+  const { published, now, leafLifetimeMs } = input;
+  const retain = Math.max(input.retainMs, leafLifetimeMs);
+  const all = unique([...published, ...names]);
+  const since = new Map<string, RootTime>();
+  const reasons = new Map<Certificate, Dropped['reason']>();
+  const changes: number[] = [];
+  /** With the epoch ms at which it is no longer chosen. */
+  const chosen = new Map<Certificate, number>();
+
+  for (const anchor of anchorsOf(all, input, names)) {
+    const mark = markOf(anchor, published.length > 0, retain, now);
+    const end = mark?.state === 'retained' ? mark.at + retain : Number.POSITIVE_INFINITY;
+    const choice = now < end ? chooseRoot(anchor.roots, now) : undefined;
+    for (const root of anchor.roots) {
+      if (mark) since.set(root.fingerprint, mark);
+      reasons.set(root, now >= root.notAfter ? 'expired' : now >= end ? 'retained' : 'replaced');
+    }
+    if (choice) chosen.set(choice.root, Math.min(choice.until, end));
+  }
+
+  const isRetained = ({ fingerprint }: Certificate) => since.get(fingerprint)?.state === 'retained';
+  let bundle = [...chosen.keys()].filter((root) => {
+    // A root that the mesh names is not replaced by one that it has stopped naming.
+    const successors = [...chosen.keys()].filter((one) => isRetained(root) || !isRetained(one));
+    const leaves = leavesAt(root, successors, leafLifetimeMs) ?? root.notAfter;
+    if (now < leaves) changes.push(leaves, chosen.get(root) ?? leaves);
+    return now < leaves;
+  });
+  for (const chain of input.chains ?? []) {
+    const needed = indispensable(chain, bundle, all, now);
+    if (needed) {
+      bundle = [...bundle, needed];
+      changes.push(needed.notAfter);
+    }
+  }
+  const order = orderRoots(bundle, now);
+  const next = Math.min(...changes.filter((at) => at > now), order.until);
+  return {
+    bundle: order.bundle,
+    since: new Map([...since].filter(([id]) => bundle.some(({ fingerprint }) => fingerprint === id))),
+    dropped: all.flatMap((certificate) => {
+      const reason = bundle.includes(certificate) ? undefined : reasons.get(certificate);
+      return reason === undefined ? [] : [{ certificate, reason }];
+    }),
+    problem: undefined,
+    nextChangeAt: Number.isFinite(next) ? next : undefined,
+  };
+}
+
+/** The certificates of one trust anchor, which is named or published if one of them is. */
+interface Anchor {
+  readonly roots: readonly Certificate[];
+  readonly isNamed: boolean;
+  readonly isPublished: boolean;
+  /** As published; undefined for an anchor that was there from the start, and for one that is not published. */
+  readonly time: RootTime | undefined;
+}
+
+function anchorsOf(
+  all: readonly Certificate[],
+  { published, since }: Pick<TrustInput, 'published' | 'since'>,
+  names: readonly Certificate[],
+): readonly Anchor[] {
+  const groups = new Map<string, Certificate[]>();
+  for (const root of all) groups.set(anchorOf(root), [...(groups.get(anchorOf(root)) ?? []), root]);
+  const [named, there] = [names, published].map((roots) => new Set(roots.map(({ fingerprint }) => fingerprint)));
+  return [...groups.values()].map((roots) => {
+    const old = roots.filter(({ fingerprint }) => there?.has(fingerprint));
+    const times = old.map(({ fingerprint }) => since.get(fingerprint));
+    return {
+      roots,
+      isNamed: roots.some(({ fingerprint }) => named?.has(fingerprint)),
+      isPublished: old.length > 0,
+      time: times.includes(undefined) ? undefined : (times.find((time) => time?.state === 'added') ?? times[0]),
+    };
+  });
+}
+
+/** The entry of an anchor from now on; undefined for one that was there from the start and is still named. */
+function markOf(
+  { isNamed, isPublished, time }: Anchor,
+  isUpdate: boolean,
+  retain: number,
+  now: number,
+): RootTime | undefined {
+  if (!isNamed) {
+    const addedAt = time && addedAtOf(time);
+    // A time further ahead than the retention itself was written by a clock that was wrong.
+    const at = time?.state === 'retained' && time.at <= now + retain ? time.at : nextSecond(now);
+    return { state: 'retained', at, ...(addedAt === undefined ? {} : { addedAt }) };
+  }
+  if (time?.state === 'added') return time;
+  const isNew = isUpdate && (!isPublished || time?.state === 'retained');
+  return isNew ? { state: 'added', at: thisSecond(now) } : undefined;
+}
+
+/** The root among `all` without which the chain would not verify; undefined if `bundle` is enough. */
+function indispensable(
+  [leaf, ...links]: readonly Certificate[],
+  bundle: readonly Certificate[],
+  all: readonly Certificate[],
+  now: number,
+): Certificate | undefined {
+  if (!leaf || bundle.length === all.length || findPath(leaf, links, bundle, now, SKEW_MS).ok) return undefined;
+  const found = findPath(leaf, links, all, now, SKEW_MS);
+  return found.ok ? found.path.at(-1) : undefined;
+}
+
+/** Of a published bundle, the roots that the mesh named when it was written. */
+export const namedRoots = (bundle: readonly Certificate[], since: RootTimes): readonly Certificate[] => {
+  const isNamed = ({ fingerprint }: Certificate) => since.get(fingerprint)?.state !== 'retained';
+  // Mostly all are, and the bundle itself is shared by all publications of a mesh.
+  return bundle.every(isNamed) ? bundle : bundle.filter(isNamed);
+};
+
+function unique(certificates: readonly Certificate[]): Certificate[] {
+  return [...new Map(certificates.map((one) => [one.fingerprint, one])).values()];
+}

@@ -1,0 +1,194 @@
+import type { Certificate } from '../../pki/certificate.ts';
+import { type FailedPath, findPath, type PathResult } from '../../pki/chain.ts';
+import { DIGITAL_SIGNATURE } from '../../pki/extensions.ts';
+import type { PrivateKey } from '../../pki/key.ts';
+import { describeKeyType } from '../../pki/key-type.ts';
+import { mayServeClients } from '../../pki/path-rules.ts';
+import { parseSpiffeId } from '../../pki/spiffe.ts';
+
+/** What a leaf must be. `id` is compared to the letter; absent parts are not asked for. */
+export interface ExpectedIdentity {
+  readonly id?: string | undefined;
+  readonly trustDomain?: string | undefined;
+  readonly form: 'spiffe' | 'dns';
+  /** How far ahead of ours the issuer's clock may be; default SKEW_MS. */
+  readonly skewMs?: number | undefined;
+  /** The certificates alone are looked at, as `inspect` does for a file without a key. */
+  readonly keyless?: boolean | undefined;
+}
+
+export interface PresentedPair {
+  readonly key: PrivateKey | undefined;
+  /** Leaf first. */
+  readonly chain: readonly Certificate[];
+}
+
+export interface CheckSubject {
+  readonly pair: PresentedPair;
+  readonly leaf: Certificate;
+  readonly bundle: readonly Certificate[];
+  readonly wish: ExpectedIdentity;
+  readonly now: number;
+  readonly path: PathResult;
+}
+
+/** Istio and Linkerd date their leaves back by two minutes or ten seconds; half a minute covers NTP-kept clocks. */
+export const SKEW_MS = 30_000;
+
+/**
+ * Envoy's default of 100 for `max_verify_depth` is far off; a handshake above 16 KiB of certificates needs more
+ * round trips, and a Secret holds 1 MiB, in which the bundle stands twice.
+ */
+export const LIMITS = { chain: 10, bundle: 64, chainBytes: 64 * 1024, bundleBytes: 256 * 1024 } as const;
+
+/** What Envoy's BoringSSL loads, and verifies as an upstream: a leaf on P-521 it loads and does not verify. */
+const CURVES: readonly string[] = ['P-256', 'P-384'];
+const SMALLEST_RSA = 2048;
+
+const day = (ms: number): string => new Date(ms).toISOString();
+const size = (certificates: readonly Certificate[]): number =>
+  certificates.reduce((sum, { pem }) => sum + pem.length, 0);
+const named = (certificate: Certificate): string =>
+  certificate.subject || certificate.names.uris[0] || certificate.names.dns[0] || certificate.fingerprint.slice(0, 16);
+
+/** The names by which the wished form knows a leaf. */
+export const idsOf = (leaf: Certificate, form: ExpectedIdentity['form']): readonly string[] =>
+  form === 'spiffe' ? leaf.names.uris : leaf.names.dns;
+
+/** Of a chain and a bundle before a leaf is known to exist. Each returns what is wrong, or undefined. */
+export function emptyChain(pair: PresentedPair): string | undefined {
+  return pair.chain.length === 0 ? 'the chain holds no certificate' : undefined;
+}
+
+export function emptyBundle(_pair: PresentedPair, bundle: readonly Certificate[]): string | undefined {
+  return bundle.length === 0 ? 'the trust bundle is empty: nothing could be verified against it' : undefined;
+}
+
+export function tooMany(pair: PresentedPair, bundle: readonly Certificate[]): string | undefined {
+  if (pair.chain.length > LIMITS.chain) {
+    return `the chain has ${pair.chain.length} certificates, more than ${LIMITS.chain}`;
+  }
+  if (bundle.length > LIMITS.bundle) return `the bundle has ${bundle.length} roots, more than ${LIMITS.bundle}`;
+  return undefined;
+}
+
+export function tooLarge(pair: PresentedPair, bundle: readonly Certificate[]): string | undefined {
+  const [chainBytes, bundleBytes] = [size(pair.chain), size(bundle)];
+  if (chainBytes > LIMITS.chainBytes) return `the chain is ${chainBytes} bytes of PEM, more than ${LIMITS.chainBytes}`;
+  if (bundleBytes > LIMITS.bundleBytes) {
+    return `the bundle is ${bundleBytes} bytes of PEM, more than ${LIMITS.bundleBytes}`;
+  }
+  return undefined;
+}
+
+/** Of each certificate that is about to be written. */
+export function version(pair: PresentedPair, bundle: readonly Certificate[]): string | undefined {
+  const odd = [...pair.chain, ...bundle].find(({ versionDefect }) => versionDefect);
+  return odd && `Envoy does not load ${named(odd)}: ${odd.versionDefect}`;
+}
+
+export function loading(pair: PresentedPair, bundle: readonly Certificate[]): string | undefined {
+  const odd = [...pair.chain, ...bundle].find(({ loadDefect }) => loadDefect);
+  return odd && `Envoy does not load ${named(odd)}: ${odd.loadDefect}`;
+}
+
+export function keyType({ leaf }: CheckSubject): string | undefined {
+  const type = leaf.keyType;
+  if (type.type === 'ec' && CURVES.includes(type.curve)) return undefined;
+  if (type.type === 'rsa' && type.bits >= SMALLEST_RSA) return undefined;
+  return `the leaf's key is ${describeKeyType(type)}; Envoy takes EC P-256, P-384 and RSA from ${SMALLEST_RSA} bits`;
+}
+
+export function keyMismatch({ pair, leaf, wish }: CheckSubject): string | undefined {
+  if (wish.keyless) return undefined;
+  if (!pair.key) return 'there is no private key beside the certificate';
+  return pair.key.publicKeyFingerprint === leaf.publicKeyFingerprint
+    ? undefined
+    : 'the private key is not that of the leaf certificate';
+}
+
+export function expired({ leaf, now }: CheckSubject): string | undefined {
+  return now >= leaf.notAfter ? `the leaf expired at ${day(leaf.notAfter)}, and it is ${day(now)}` : undefined;
+}
+
+export function notYetValid({ leaf, now, wish }: CheckSubject): string | undefined {
+  if (now + (wish.skewMs ?? SKEW_MS) >= leaf.notBefore) return undefined;
+  return `the leaf is valid from ${day(leaf.notBefore)}, and it is ${day(now)}; compare this clock with the issuer's`;
+}
+
+export function sanForm({ leaf, wish: { form } }: CheckSubject): string | undefined {
+  const ids = idsOf(leaf, form);
+  if (form === 'dns') return ids.length > 0 ? undefined : 'the leaf has no DNS name, which is what this mesh goes by';
+  if (ids.length !== 1) return `the leaf has ${ids.length} URI names; an X.509 SVID has exactly one`;
+  const [id = ''] = ids;
+  return parseSpiffeId(id) ? undefined : `the leaf's URI name ${JSON.stringify(id)} is not a SPIFFE ID`;
+}
+
+export function id({ leaf, wish }: CheckSubject): string | undefined {
+  const ids = idsOf(leaf, wish.form);
+  if (wish.id === undefined || ids.includes(wish.id)) return undefined;
+  return `the leaf is for ${ids.join(' and ') || 'nobody'}, and ${wish.id} is due`;
+}
+
+export function trustDomain({ leaf, wish }: CheckSubject): string | undefined {
+  if (wish.trustDomain === undefined) return undefined;
+  const ids = idsOf(leaf, wish.form);
+  const fits = (name: string) =>
+    wish.form === 'spiffe'
+      ? parseSpiffeId(name)?.trustDomain === wish.trustDomain
+      : name === wish.trustDomain || name.endsWith(`.${wish.trustDomain}`);
+  return ids.some(fits) ? undefined : `${ids.join(', ')} is not in the trust domain ${wish.trustDomain}`;
+}
+
+export function clientAuth({ leaf: { extendedKeyUsage: usages } }: CheckSubject): string | undefined {
+  if (mayServeClients(usages)) return undefined;
+  return `the leaf may not authenticate a client: its extended key usage is ${usages.join(', ')}, without clientAuth`;
+}
+
+export function keyUsage({ leaf }: CheckSubject): string | undefined {
+  return leaf.allows(DIGITAL_SIGNATURE)
+    ? undefined
+    : 'the leaf may not sign a TLS handshake: its key usage lacks digitalSignature';
+}
+
+export function chainOrder({ pair: { chain }, leaf }: CheckSubject): string | undefined {
+  if (leaf.isCa) return `the chain begins with the CA certificate ${named(leaf)}; the leaf comes first`;
+  const stray = chain.find((one, at) => at > 0 && !chain.slice(0, at).some((earlier) => earlier.isIssuedBy(one)));
+  return stray && `${named(stray)} in the chain issued nothing that stands before it`;
+}
+
+export function chainIncomplete({ at }: FailedPath): string {
+  return `no root in the bundle issued ${named(at)} (its issuer is ${at.issuer || 'unnamed'})`;
+}
+
+export function linkExpired({ at }: FailedPath, now: number): string {
+  return `${named(at)} above the leaf is valid from ${day(at.notBefore)} to ${day(at.notAfter)}, and it is ${day(now)}`;
+}
+
+export function malformed({ at, how }: FailedPath): string {
+  return `${named(at)} cannot be read by every upstream: ${how}`;
+}
+
+export function brokenPath({ at, how }: FailedPath): string {
+  return `${named(at)} cannot be part of the path from the leaf to a root: ${how}`;
+}
+
+export function subjectOf(
+  pair: PresentedPair,
+  leaf: Certificate,
+  bundle: readonly Certificate[],
+  wish: ExpectedIdentity,
+  now: number,
+): CheckSubject {
+  const path = findPath(leaf, pair.chain.slice(1), bundle, now, wish.skewMs ?? SKEW_MS);
+  return { pair, leaf, bundle, wish, now, path: path.ok ? (unreadable(pair, path.path) ?? path) : path };
+}
+
+/** Go reads each certificate that it is sent, also one that no path needs. */
+function unreadable({ chain }: PresentedPair, path: readonly Certificate[]): FailedPath | undefined {
+  for (const at of chain) {
+    const how = at.defect ?? (path.includes(at) || at.hasUsableKey ? undefined : 'its public key cannot be used');
+    if (how !== undefined) return { ok: false, reason: 'malformed', at, how };
+  }
+  return undefined;
+}

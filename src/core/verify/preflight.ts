@@ -1,0 +1,26 @@
+import type { Certificate } from '../../pki/certificate.ts';
+import type { PrivateKey } from '../../pki/key.ts';
+
+export const PREFLIGHT_CODES = ['ERR_VERIFY_PREFLIGHT', 'ERR_VERIFY_PREFLIGHT_FAILED'] as const;
+
+/** What a preflight handshake is made with. */
+export interface Presented {
+  readonly key: PrivateKey;
+  /** Leaf first. */
+  readonly chain: readonly Certificate[];
+}
+
+export type PreflightVerdict =
+  | { readonly ok: true }
+  | { readonly ok: false; readonly code: (typeof PREFLIGHT_CODES)[number]; readonly message: string };
+
+/**
+ * Presents the pair in a TLS handshake to a server that trusts exactly this bundle. Never rejects: a handshake that
+ * cannot be made is a refusal with ERR_VERIFY_PREFLIGHT_FAILED. It judges by the real time, so it is passed in like
+ * the clock.
+ */
+export type Preflight = (pair: Presented, bundle: readonly Certificate[]) => Promise<PreflightVerdict>;
+
+/** The same for the same chain and bundle, in their order. */
+export const preflightKey = ({ chain }: Pick<Presented, 'chain'>, bundle: readonly Certificate[]): string =>
+  [chain, bundle].map((list) => list.map(({ fingerprint }) => fingerprint).join(',')).join(';');

@@ -1,0 +1,193 @@
+import type { Certificate } from '../../pki/certificate.ts';
+import { type FailedPath, type PathFailure, rankOf } from '../../pki/chain.ts';
+import type { CheckSubject, ExpectedIdentity, PresentedPair } from './checks.ts';
+import * as checks from './checks.ts';
+
+export type { ExpectedIdentity as Wish, PresentedPair as Pair } from './checks.ts';
+
+interface CheckInfo {
+  readonly code: VerifyCode;
+  /** What is well when the check passes. */
+  readonly title: string;
+}
+
+/** Says what is wrong, or nothing. Without a leaf only the first kind can run. */
+type VerifyCheck = CheckInfo &
+  (
+    | { readonly run: (pair: PresentedPair, bundle: readonly Certificate[]) => string | undefined }
+    | { readonly runOnLeaf: (subject: CheckSubject) => string | undefined }
+    | { readonly reasons: readonly PathFailure[]; readonly say: (failed: FailedPath, now: number) => string }
+  );
+
+export const VERIFY_CODES = [
+  'ERR_VERIFY_EMPTY_CHAIN',
+  'ERR_VERIFY_EMPTY_BUNDLE',
+  'ERR_VERIFY_TOO_MANY',
+  'ERR_VERIFY_TOO_LARGE',
+  'ERR_VERIFY_VERSION',
+  'ERR_VERIFY_LOADING',
+  'ERR_VERIFY_KEY_TYPE',
+  'ERR_VERIFY_KEY_MISMATCH',
+  'ERR_VERIFY_EXPIRED',
+  'ERR_VERIFY_NOT_YET_VALID',
+  'ERR_VERIFY_SAN_FORM',
+  'ERR_VERIFY_ID',
+  'ERR_VERIFY_TRUST_DOMAIN',
+  'ERR_VERIFY_EKU',
+  'ERR_VERIFY_KEY_USAGE',
+  'ERR_VERIFY_CHAIN_ORDER',
+  'ERR_VERIFY_CHAIN_INCOMPLETE',
+  'ERR_VERIFY_MALFORMED',
+  'ERR_VERIFY_ISSUER_NOT_CA',
+  'ERR_VERIFY_ISSUER_KEY_USAGE',
+  'ERR_VERIFY_ISSUER_KEY_TYPE',
+  'ERR_VERIFY_SIGNATURE_ALGORITHM',
+  'ERR_VERIFY_CRITICAL_EXTENSION',
+  'ERR_VERIFY_PATH_LENGTH',
+  'ERR_VERIFY_ISSUER_EKU',
+  'ERR_VERIFY_NAME_CONSTRAINTS',
+  'ERR_VERIFY_LINK_EXPIRED',
+] as const;
+
+export type VerifyCode = (typeof VERIFY_CODES)[number];
+
+/** In the order in which they are asked: the first that fails names the cause, later ones mostly follow from it. */
+export const CHECKS: readonly VerifyCheck[] = [
+  { code: 'ERR_VERIFY_EMPTY_CHAIN', title: 'there is a certificate', run: checks.emptyChain },
+  { code: 'ERR_VERIFY_EMPTY_BUNDLE', title: 'there is a trust bundle', run: checks.emptyBundle },
+  {
+    code: 'ERR_VERIFY_TOO_MANY',
+    title: 'chain and bundle have few enough certificates',
+    run: checks.tooMany,
+  },
+  {
+    code: 'ERR_VERIFY_TOO_LARGE',
+    title: 'chain and bundle are small enough',
+    run: checks.tooLarge,
+  },
+  { code: 'ERR_VERIFY_VERSION', title: 'Envoy loads certificates of these versions', run: checks.version },
+  { code: 'ERR_VERIFY_LOADING', title: 'Envoy loads each certificate', run: checks.loading },
+  { code: 'ERR_VERIFY_KEY_TYPE', title: 'Envoy loads this kind of key', runOnLeaf: checks.keyType },
+  { code: 'ERR_VERIFY_KEY_MISMATCH', title: 'the key is the key of the leaf', runOnLeaf: checks.keyMismatch },
+  { code: 'ERR_VERIFY_EXPIRED', title: 'the leaf has not expired', runOnLeaf: checks.expired },
+  { code: 'ERR_VERIFY_NOT_YET_VALID', title: 'the leaf is already valid', runOnLeaf: checks.notYetValid },
+  { code: 'ERR_VERIFY_SAN_FORM', title: 'the leaf names its holder as the mesh does', runOnLeaf: checks.sanForm },
+  { code: 'ERR_VERIFY_ID', title: 'the leaf is for the identity that is due', runOnLeaf: checks.id },
+  { code: 'ERR_VERIFY_TRUST_DOMAIN', title: 'the identity is in its trust domain', runOnLeaf: checks.trustDomain },
+  { code: 'ERR_VERIFY_EKU', title: 'the leaf may authenticate a client', runOnLeaf: checks.clientAuth },
+  { code: 'ERR_VERIFY_KEY_USAGE', title: 'the leaf may sign a handshake', runOnLeaf: checks.keyUsage },
+  { code: 'ERR_VERIFY_CHAIN_ORDER', title: 'the chain is in order, leaf first', runOnLeaf: checks.chainOrder },
+  {
+    code: 'ERR_VERIFY_CHAIN_INCOMPLETE',
+    title: 'the chain reaches a root in the bundle',
+    reasons: ['no_issuer', 'no_root'],
+    say: checks.chainIncomplete,
+  },
+  {
+    code: 'ERR_VERIFY_MALFORMED',
+    title: 'every upstream can read each certificate of the chain',
+    reasons: ['malformed'],
+    say: checks.malformed,
+  },
+  onPath('ERR_VERIFY_ISSUER_NOT_CA', 'every issuer is a CA', 'not_ca'),
+  onPath('ERR_VERIFY_ISSUER_KEY_USAGE', 'every issuer may sign certificates', 'issuer_key_usage'),
+  onPath('ERR_VERIFY_ISSUER_KEY_TYPE', 'every issuer has a key that upstreams can verify with', 'issuer_key_type'),
+  onPath('ERR_VERIFY_SIGNATURE_ALGORITHM', 'every signature is of a strong, common kind', 'signature_algorithm'),
+  onPath('ERR_VERIFY_CRITICAL_EXTENSION', 'no extension demands what is not supported', 'critical_extension'),
+  onPath('ERR_VERIFY_PATH_LENGTH', 'the chain is not longer than an issuer allows', 'path_length'),
+  onPath('ERR_VERIFY_ISSUER_EKU', 'every issuer may issue to clients', 'issuer_eku'),
+  onPath('ERR_VERIFY_NAME_CONSTRAINTS', 'the name constraints of every issuer are satisfied', 'name_constraints'),
+  {
+    code: 'ERR_VERIFY_LINK_EXPIRED',
+    title: 'every link above the leaf is valid',
+    reasons: ['expired_link', 'not_yet_valid_link'],
+    say: checks.linkExpired,
+  },
+];
+
+function onPath(code: VerifyCode, title: string, reason: PathFailure): VerifyCheck {
+  return { code, title, reasons: [reason], say: checks.brokenPath };
+}
+
+export type Verification =
+  | {
+      readonly ok: true;
+      /** Leaf to root. */
+      readonly path: readonly Certificate[];
+    }
+  | { readonly ok: false; readonly code: VerifyCode; readonly message: string };
+
+export interface CheckResult {
+  readonly code: VerifyCode;
+  readonly title: string;
+  /** `skipped`: there was nothing to look at, such as a leaf. */
+  readonly outcome: 'ok' | 'failed' | 'skipped';
+  readonly message?: string;
+}
+
+/** Every check and what it found, for people. */
+export function examine(
+  pair: PresentedPair,
+  bundle: readonly Certificate[],
+  wish: ExpectedIdentity,
+  now: number,
+): CheckResult[] {
+  const subject = subjectFor(pair, bundle, wish, now);
+  return CHECKS.map((check) => {
+    const { code, title } = check;
+    const keyless = wish.keyless && code === 'ERR_VERIFY_KEY_MISMATCH';
+    if (keyless || !canRun(check, subject)) return { code, title, outcome: 'skipped' };
+    const message = ask(check, pair, bundle, subject);
+    return message === undefined ? { code, title, outcome: 'ok' } : { code, title, outcome: 'failed', message };
+  });
+}
+
+/** A rule of paths says nothing of a path that broke an earlier one, or of none. */
+function canRun(check: VerifyCheck, subject: CheckSubject | undefined): boolean {
+  if ('run' in check) return true;
+  if (!subject || 'runOnLeaf' in check || subject.path.ok) return subject !== undefined;
+  const { reason } = subject.path;
+  return check.reasons.some((one) => rankOf(one) <= rankOf(reason));
+}
+
+/**
+ * Whether this pair may be published with this bundle. The same answer serves publishing, reading back, `inspect`
+ * and `doctor`. Pure; `now` in epoch milliseconds.
+ */
+export function verify(
+  pair: PresentedPair,
+  bundle: readonly Certificate[],
+  wish: ExpectedIdentity,
+  now: number,
+): Verification {
+  const subject = subjectFor(pair, bundle, wish, now);
+  for (const check of CHECKS) {
+    const message = ask(check, pair, bundle, subject);
+    if (message !== undefined) return { ok: false, code: check.code, message };
+  }
+  if (!subject?.path.ok) throw new TypeError('every check passed, and yet there is no path to a root');
+  return { ok: true, path: subject.path.path };
+}
+
+function ask(
+  check: VerifyCheck,
+  pair: PresentedPair,
+  bundle: readonly Certificate[],
+  subject: CheckSubject | undefined,
+): string | undefined {
+  if ('run' in check) return check.run(pair, bundle);
+  if (!subject) return undefined;
+  if ('runOnLeaf' in check) return check.runOnLeaf(subject);
+  const { path, now } = subject;
+  return !path.ok && check.reasons.includes(path.reason) ? check.say(path, now) : undefined;
+}
+
+function subjectFor(
+  pair: PresentedPair,
+  bundle: readonly Certificate[],
+  wish: ExpectedIdentity,
+  now: number,
+): CheckSubject | undefined {
+  const [leaf] = pair.chain;
+  return leaf && checks.subjectOf(pair, leaf, bundle, wish, now);
+}

@@ -1,0 +1,31 @@
+import type { PublicationStatus } from '../../core/status.ts';
+
+export interface StatusEntry {
+  readonly namespace: string;
+  readonly name: string;
+  readonly status: PublicationStatus;
+}
+
+/** Where the HTTP face reads from; the agent's status board fits. */
+export interface StatusSource {
+  /** Sorted by namespace and name. */
+  all(): readonly StatusEntry[];
+  /** `told` is called after each change; the returned function ends that. */
+  subscribe(told: () => void): () => void;
+}
+
+/** Something wrong with the agent itself rather than with one MeshCertificate. */
+export interface AgentProblem {
+  readonly code: string;
+  readonly message: string;
+}
+
+export interface AgentHealth {
+  /** Its configuration is read and its watches have a first list. Followers are ready too. */
+  readonly ready: boolean;
+  /** Undefined where no Lease is used. */
+  readonly leader?: boolean | undefined;
+  readonly problems: readonly AgentProblem[];
+}
+
+export const keyOfEntry = ({ namespace, name }: StatusEntry): string => `${namespace}/${name}`;

@@ -1,0 +1,241 @@
+import { randomUUID } from 'node:crypto';
+import type { Clock } from '../../async/clock.ts';
+import { limitedTo } from '../../async/linked-signal.ts';
+import type { KubeObject, ObjectRef } from '../../core/object.ts';
+import { FIELD_MANAGER } from '../../core/object.ts';
+import type { Log } from '../../mesh/log.ts';
+import type { Kube } from '../api.ts';
+import { Feed } from '../feed.ts';
+import { KubeError } from '../transport/error.ts';
+import { type LeaseRecord, leaseSpec, readLease } from './lease-record.ts';
+
+export interface CampaignOptions {
+  readonly namespace: string;
+  readonly name: string;
+  /** Who this is, for people: the pod's name. A random part is added, so that a restart is somebody else. */
+  readonly identity: string;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly log: Log;
+  readonly durations?: LeaseDurations | undefined;
+  readonly onError?: ((error: Error) => void) | undefined;
+}
+
+export interface LeaseDurations {
+  /** Followers wait this long after they last saw a renewal. */
+  readonly leaseMs: number;
+  /** The holder stops this long after it last sent a renewal that succeeded; well below `leaseMs`. */
+  readonly renewDeadlineMs: number;
+  /** Between renewals, and between a follower's looks; jittered down by up to a quarter. */
+  readonly retryMs: number;
+}
+
+/** A crash is noticed within 10 + 1.5 s, a clean stop within 1.5 s; 3 s lie between the fence and the successor. */
+export const LEASE_DURATIONS: LeaseDurations = { leaseMs: 10_000, renewDeadlineMs: 7_000, retryMs: 1_500 };
+
+/** A part in an election for one Lease. */
+export interface LeaseTerm {
+  /**
+   * Whether a write may be sent now. False once the renew deadline has passed on the monotonic or on the wall clock,
+   * whatever the event loop did meanwhile: a frozen process wakes up as a follower.
+   */
+  isLeader(): boolean;
+  /** Aborted when the present term ends; undefined while following. */
+  readonly term: AbortSignal | undefined;
+  /** As last seen, with its random part. */
+  readonly holder: string | undefined;
+  /** This one, with its random part. */
+  readonly identity: string;
+  /** Leading or not, now and at each change. Ends with the signal. */
+  changes(): AsyncIterable<boolean>;
+  /** Resolves after the signal, once the Lease is released. */
+  readonly ended: Promise<void>;
+}
+
+/** Takes part until the signal; then gives the Lease back, so that a successor need not wait. */
+export function campaign(kube: Kube, options: CampaignOptions, signal: AbortSignal): LeaseTerm {
+  return new Campaign(kube, options, signal);
+}
+
+interface Instant {
+  readonly monotonic: number;
+  readonly wall: number;
+}
+
+class Campaign implements LeaseTerm {
+  readonly #kube: Kube;
+  readonly #options: CampaignOptions;
+  readonly #durations: LeaseDurations;
+  readonly #signal: AbortSignal;
+  readonly #feed = new Feed();
+  readonly #ref: ObjectRef;
+  readonly identity: string;
+  readonly ended: Promise<void>;
+  #lease: KubeObject | undefined;
+  #seen: { version: string; at: number } | undefined;
+  #renewed: Instant | undefined;
+  #term: AbortController | undefined;
+
+  constructor(kube: Kube, options: CampaignOptions, signal: AbortSignal) {
+    this.#kube = kube;
+    this.#options = options;
+    this.#durations = options.durations ?? LEASE_DURATIONS;
+    this.#signal = signal;
+    this.#ref = {
+      apiVersion: 'coordination.k8s.io/v1',
+      kind: 'Lease',
+      namespace: options.namespace,
+      name: options.name,
+    };
+    this.identity = `${options.identity}_${randomUUID()}`;
+    this.ended = this.#run();
+  }
+
+  isLeader(): boolean {
+    if (!this.#term || !this.#renewed) return false;
+    const { clock } = this.#options;
+    const { renewDeadlineMs } = this.#durations;
+    const { monotonic, wall } = this.#renewed;
+    return clock.monotonic() - monotonic < renewDeadlineMs && clock.now() - wall < renewDeadlineMs;
+  }
+
+  get term(): AbortSignal | undefined {
+    return this.isLeader() ? this.#term?.signal : undefined;
+  }
+
+  get holder(): string | undefined {
+    return this.#lease && readLease(this.#lease).holder;
+  }
+
+  async *changes(): AsyncGenerator<boolean> {
+    let last: boolean | undefined;
+    for await (const _ of this.#feed.read(this.#signal, () => [])) {
+      const now = this.isLeader();
+      if (now !== last) yield now;
+      last = now;
+    }
+  }
+
+  async #run(): Promise<void> {
+    const { clock, random, onError, log } = this.#options;
+    while (!this.#signal.aborted) {
+      let raced = false;
+      try {
+        await this.#step();
+      } catch (error) {
+        if (this.#signal.aborted) break;
+        raced = isRace(error);
+        if (!raced) {
+          onError?.(error as Error);
+          log.warn({ lease: this.#options.name, err: error }, 'the Lease could not be read or renewed; trying again');
+        }
+      }
+      if (this.#term && !this.isLeader()) this.#endTerm('the Lease was not renewed in time');
+      if (raced && this.#term) continue;
+      const pauseMs = this.#durations.retryMs * (1 - random() / 4);
+      await clock.sleep(Math.min(pauseMs, this.#untilDeadline()), this.#signal).catch(() => undefined);
+    }
+    const led = this.isLeader();
+    this.#endTerm('stopping');
+    if (led) await this.#release();
+  }
+
+  /** One look and, if it is ours to take, one write; both must be answered before a term would run out. */
+  async #step(): Promise<void> {
+    const { clock } = this.#options;
+    const late = () =>
+      new KubeError(
+        'ERR_KUBE_UNREACHABLE',
+        `renew Lease ${this.#options.namespace}/${this.#options.name}: no answer in time.`,
+        { status: 0 },
+      );
+    const limitMs = Math.min(this.#untilDeadline(), this.#durations.renewDeadlineMs / 2);
+    using limit = limitedTo(clock, limitMs, late, this.#signal);
+    try {
+      if (!this.#term || !this.#lease) this.#see(await this.#kube.get(this.#ref, limit.signal));
+      if (this.#mayTake()) await this.#write(limit.signal);
+    } catch (error) {
+      if (isRace(error)) this.#lease = undefined;
+      throw error;
+    }
+  }
+
+  #see(lease: KubeObject | undefined): void {
+    this.#lease = lease;
+    const version = lease?.metadata.resourceVersion;
+    if (version === undefined) this.#seen = undefined;
+    else if (this.#seen?.version !== version) this.#seen = { version, at: this.#options.clock.monotonic() };
+    if (this.#term && this.holder !== this.identity) this.#endTerm(`${this.holder ?? 'nobody'} holds the Lease`);
+  }
+
+  #mayTake(): boolean {
+    if (!this.#lease || !this.#seen) return true;
+    const { holder, durationMs } = readLease(this.#lease);
+    if (holder === undefined || holder === this.identity) return true;
+    return this.#options.clock.monotonic() - this.#seen.at >= durationMs;
+  }
+
+  async #write(signal: AbortSignal): Promise<void> {
+    const { clock, log } = this.#options;
+    const sent: Instant = { monotonic: clock.monotonic(), wall: clock.now() };
+    const before = this.#lease && readLease(this.#lease);
+    const ours = before?.holder === this.identity;
+    const record: LeaseRecord = {
+      holder: this.identity,
+      durationMs: this.#durations.leaseMs,
+      acquiredAt: ours ? before.acquiredAt : sent.wall,
+      renewedAt: sent.wall,
+      transitions: (before?.transitions ?? 0) + (before && !ours ? 1 : 0),
+    };
+    this.#see(await this.#put(record, signal));
+    this.#renewed = sent;
+    if (this.#term) return;
+    this.#term = new AbortController();
+    log.info({ lease: this.#options.name, identity: this.identity }, 'leading');
+    this.#feed.publish([]);
+  }
+
+  #put(record: LeaseRecord, signal: AbortSignal): Promise<KubeObject> {
+    const { namespace, name } = this.#options;
+    const { apiVersion, kind } = this.#ref;
+    const options = { fieldManager: FIELD_MANAGER };
+    const spec = leaseSpec(record);
+    if (this.#lease) return this.#kube.replace({ ...this.#lease, spec }, options, signal);
+    return this.#kube.create({ apiVersion, kind, metadata: { name, namespace }, spec }, options, signal);
+  }
+
+  #untilDeadline(): number {
+    const { clock } = this.#options;
+    if (!this.#term || !this.#renewed) return Number.POSITIVE_INFINITY;
+    return Math.max(0, this.#renewed.monotonic + this.#durations.renewDeadlineMs - clock.monotonic());
+  }
+
+  #endTerm(why: string): void {
+    if (!this.#term) return;
+    this.#term.abort(new Error(`no longer leading: ${why}`));
+    this.#term = undefined;
+    this.#renewed = undefined;
+    this.#options.log.info({ lease: this.#options.name, why }, 'no longer leading');
+    this.#feed.publish([]);
+  }
+
+  async #release(): Promise<void> {
+    if (!this.#lease) return;
+    const { clock, log } = this.#options;
+    using limit = limitedTo(clock, RELEASE_MS, () => new Error('no answer in time'));
+    const record = { ...readLease(this.#lease), holder: undefined, durationMs: 1000, renewedAt: clock.now() };
+    try {
+      await this.#put(record, limit.signal);
+    } catch (error) {
+      log.warn({ lease: this.#options.name, err: error }, 'the Lease could not be released; a successor waits it out');
+    }
+  }
+}
+
+/** A stop must not hang on an API server that is gone. */
+const RELEASE_MS = 2_000;
+
+/** Somebody else was faster: no error, look again. */
+function isRace(error: unknown): boolean {
+  return error instanceof KubeError && (error.code === 'ERR_KUBE_CONFLICT' || error.code === 'ERR_KUBE_EXISTS');
+}

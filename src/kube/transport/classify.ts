@@ -1,0 +1,177 @@
+import { localCause } from '../../mesh/local-cause.ts';
+import { safeMessage } from '../../mesh/secrets.ts';
+import { KubeconfigError, KubeError, type KubeErrorCode } from './error.ts';
+
+/** A call as messages name it. */
+export interface RequestContext {
+  /** The verb that RBAC knows: get, list, watch, create, patch, update, delete. */
+  readonly verb: string;
+  /** `Secret emissary/istio-ca`. */
+  readonly object: string;
+  /** API group and resource as a Role's rule would name them; `namespace` is where the Role would be. */
+  readonly rule?:
+    | {
+        readonly group: string;
+        readonly resource: string;
+        readonly namespace?: string | undefined;
+        readonly name?: string | undefined;
+      }
+    | undefined;
+}
+
+interface StatusBody {
+  readonly kind?: string;
+  readonly message?: string;
+  readonly reason?: string;
+  readonly details?: {
+    readonly retryAfterSeconds?: number;
+    readonly causes?: readonly { readonly reason?: string }[];
+  };
+}
+
+/** What each status means and what to do about it. The one place that decides. */
+const TABLE: Readonly<Record<number, { readonly code: KubeErrorCode; readonly next: string }>> = {
+  400: { code: 'ERR_KUBE_INVALID', next: 'The request is malformed for this API version; see the cause.' },
+  401: {
+    code: 'ERR_KUBE_UNAUTHORIZED',
+    next: 'The credentials are not accepted: check the token, its audience and expiry, or the kubeconfig user.',
+  },
+  403: { code: 'ERR_KUBE_FORBIDDEN', next: 'See the cause.' },
+  404: {
+    code: 'ERR_KUBE_NOT_FOUND',
+    next: 'The object, its namespace, or its CustomResourceDefinition does not exist.',
+  },
+  405: { code: 'ERR_KUBE_INVALID', next: 'The server does not serve this call.' },
+  408: { code: 'ERR_KUBE_BUSY', next: 'The API server gave up on it: look at its load.' },
+  409: {
+    code: 'ERR_KUBE_CONFLICT',
+    next: 'Somebody else changed or owns it.',
+  },
+  410: { code: 'ERR_KUBE_GONE', next: 'The version is no longer kept; a new list follows.' },
+  413: { code: 'ERR_KUBE_INVALID', next: 'The object is too large.' },
+  415: {
+    code: 'ERR_KUBE_INVALID',
+    next: 'The server does not take this kind of patch: it is older than Kubernetes 1.22.',
+  },
+  422: { code: 'ERR_KUBE_INVALID', next: 'Correct the named fields.' },
+  429: { code: 'ERR_KUBE_BUSY', next: 'The server asks to be called later.' },
+};
+
+/** Server-side apply answers 500 to this, though no retry helps. */
+const UNDECLARED = 'field not declared in schema';
+
+export function errorFromStatus(
+  called: RequestContext,
+  status: number,
+  body: unknown,
+  retryAfter: string | undefined,
+): KubeError {
+  const { message, reason = '', details } = statusBody(body);
+  if (message?.includes(UNDECLARED)) {
+    const next = 'The CustomResourceDefinition in the cluster is older than this field: upgrade it.';
+    return new KubeError('ERR_KUBE_INVALID', `${called.verb} ${called.object}: ${causeOf(called, message)} ${next}`, {
+      status,
+      reason,
+    });
+  }
+  if (details?.causes?.some((cause) => cause.reason === 'NamespaceTerminating')) {
+    const where = called.rule?.namespace ?? 'of the object';
+    return new KubeError(
+      'ERR_KUBE_TERMINATING',
+      `${called.verb} ${called.object}: the namespace ${where} is being deleted, and nothing can be created in it. It is tried again; if the namespace stays, see its conditions for what keeps it.`,
+      { status, reason },
+    );
+  }
+  const row = TABLE[status] ?? {
+    code: status >= 500 ? 'ERR_KUBE_SERVER' : 'ERR_KUBE_INVALID',
+    next: 'Look at the API server and its webhooks.',
+  };
+  const code = reason === 'AlreadyExists' ? 'ERR_KUBE_EXISTS' : row.code;
+  const next = status === 403 ? forbidden(called, message) : row.next;
+  const cause = causeOf(called, message);
+  return new KubeError(
+    code,
+    `${called.verb} ${called.object}: ${status}${reason && ` ${reason}`}${cause && `: ${cause}`} ${next}`,
+    {
+      status,
+      reason,
+      retryAfterMs: retryAfterMs(retryAfter, details?.retryAfterSeconds),
+    },
+  );
+}
+
+/** No answer: refused, reset, timed out, TLS, or something that is not JSON. */
+export function errorFromSocket(called: RequestContext, cause: unknown): KubeError {
+  return new KubeError(
+    'ERR_KUBE_UNREACHABLE',
+    `${called.verb} ${called.object}: no answer from the API server (${whyOf(cause)}). Check the address, the network policy and the CA of the kubeconfig.`,
+    {
+      status: 0,
+      cause,
+    },
+  );
+}
+
+/** Our own errors have no code; those of Node may quote what the other side sent. */
+function whyOf(cause: unknown): string {
+  if (cause instanceof SyntaxError) return 'the answer is not JSON';
+  const { code, message } = cause as NodeJS.ErrnoException;
+  if (code === undefined) return message ?? 'the connection failed';
+  return localCause(`${code} ${message}`) ?? code;
+}
+
+/** It waited its turn in vain: the API server asked to be called later, or takes long for what is under way. */
+export function errorFromWait(called: RequestContext, waitedMs: number): KubeError {
+  const message = `${called.verb} ${called.object}: not sent, since the API server was too busy for ${waitedMs / 1000} s. Look at API Priority and Fairness for the agent's ServiceAccount.`;
+  return new KubeError('ERR_KUBE_BUSY', message, { status: 0 });
+}
+
+/** There is no usable kubeconfig, or its token file or its plugin gave nothing to authenticate with. */
+export function errorFromCredentials(called: RequestContext, cause: unknown): KubeError {
+  if (cause instanceof KubeconfigError) return new KubeError('ERR_KUBE_CONFIG', cause.message, { status: 0, cause });
+  const said = safeMessage(cause instanceof Error ? cause.message : String(cause));
+  const message = `${called.verb} ${called.object}: no credentials: ${said}. Correct the kubeconfig or the projected token.`;
+  return new KubeError('ERR_KUBE_UNAUTHORIZED', message, { status: 0, cause });
+}
+
+/** Quotas, Pod Security and admission webhooks answer 403 as well, and no Role changes that. */
+function forbidden(called: RequestContext, message = ''): string {
+  if (message === '' || /\bcannot \w+ (resource|path)\b/.test(message)) return `Grant it in a Role: ${ruleFor(called)}`;
+  return 'The cluster refuses it by an admission rule or a quota, not for a missing Role: change what the message names.';
+}
+
+/** The rule that a Role lacks, ready to paste. */
+function ruleFor({ verb, rule }: RequestContext): string {
+  if (!rule) return `verb ${verb}.`;
+  const names = rule.name === undefined ? '' : `, resourceNames: [${rule.name}]`;
+  const where = rule.namespace === undefined ? 'a ClusterRole' : `namespace ${rule.namespace}`;
+  return `{apiGroups: ["${rule.group}"], resources: [${rule.resource}]${names}, verbs: [${verb}]} in ${where}.`;
+}
+
+/**
+ * The API server's own words, redacted and cut to a length; what they quote of a Secret is left out. The operator
+ * chose this server, and it says what admission refused and why; no other peer is quoted.
+ */
+function causeOf(called: RequestContext, said = ''): string {
+  if (said === '') return '';
+  const message = safeMessage(said);
+  const isSecret = called.rule?.resource.startsWith('secrets');
+  const safe = isSecret ? message.replaceAll(LONG_QUOTE, '"…"').replaceAll(LONG_RUN, '…') : message;
+  const text = safe.length > LONGEST ? `${safe.slice(0, LONGEST)}…` : safe;
+  return /[.!…]$/.test(text) ? text : `${text}.`;
+}
+
+/** Field names and DNS names are shorter, values of keys and certificates longer. */
+const LONG_QUOTE = /"[^"]{64,}"/g;
+const LONG_RUN = /[A-Za-z0-9+/=_-]{64,}/g;
+const LONGEST = 500;
+
+/** Nothing of what is not a metav1.Status. */
+function statusBody(body: unknown): StatusBody {
+  return (body as StatusBody | null)?.kind === 'Status' ? (body as StatusBody) : {};
+}
+
+export function retryAfterMs(header: string | undefined, seconds: number | undefined): number | undefined {
+  const said = header === undefined ? seconds : Number(header);
+  return said === undefined || Number.isNaN(said) ? undefined : said * 1000;
+}

@@ -1,0 +1,119 @@
+import type { Clock } from '../../async/clock.ts';
+import { once } from '../../async/once.ts';
+import { answered, type Concurrency, startingConcurrency } from '../../core/concurrency.ts';
+
+export interface PaceOptions {
+  readonly clock: Clock;
+  /** Writes under way at a time when the API server has nothing against it. */
+  readonly most: number;
+  /** Told the limit whenever it changes, and at first. */
+  readonly limited?: ((limit: number) => void) | undefined;
+}
+
+export interface Turn extends Disposable {
+  /** Takes note of what came back; 0 when nothing did. */
+  answered(status: number, retryAfterMs: number | undefined): void;
+}
+
+interface WaitingRequest {
+  readonly isWrite: boolean;
+  readonly admit: () => void;
+}
+
+/** Holds requests back as the API server asks: writes by a limit that adapts, and all of them for `Retry-After`. */
+export class Pace {
+  readonly #options: PaceOptions;
+  readonly #waiting = new Set<WaitingRequest>();
+  #state: Concurrency;
+  #underWay = 0;
+  /** Takes back the next look at who may go. */
+  #timer: (() => void) | undefined;
+
+  constructor(options: PaceOptions) {
+    this.#options = options;
+    this.#state = startingConcurrency(options.most);
+    options.limited?.(Math.floor(this.#state.limit));
+  }
+
+  /** A turn where nothing stands in the way now. Dispose it when the request is over. */
+  takeNow(isWrite: boolean): Turn | undefined {
+    return this.#leftMs > 0 || this.#isFull(isWrite) ? undefined : this.#turn(isWrite);
+  }
+
+  /** Resolves when the request may be sent, in the order of asking; rejects with the signal's reason. */
+  take(isWrite: boolean, signal: AbortSignal): Promise<Turn> {
+    return new Promise((resolve, reject) => {
+      if (signal.aborted) return reject(signal.reason);
+      const abort = () => {
+        this.#waiting.delete(waiting);
+        reject(signal.reason);
+      };
+      const waiting: WaitingRequest = {
+        isWrite,
+        admit: () => {
+          signal.removeEventListener('abort', abort);
+          resolve(this.#turn(isWrite));
+        },
+      };
+      signal.addEventListener('abort', abort, { once: true });
+      this.#waiting.add(waiting);
+      this.#admit();
+    });
+  }
+
+  /** Leaves no timer behind. */
+  close(): void {
+    this.#timer?.();
+    this.#timer = undefined;
+  }
+
+  #turn(isWrite: boolean): Turn {
+    const { clock, most, limited } = this.#options;
+    const sentAt = clock.monotonic();
+    if (isWrite) this.#underWay += 1;
+    const ended = once(() => {
+      if (isWrite) this.#underWay -= 1;
+      this.#admit();
+    });
+    return {
+      answered: (status, retryAfterMs) => {
+        const isBusy = status === 429 || (status === 503 && retryAfterMs !== undefined);
+        if (!isWrite && !isBusy) return;
+        const before = this.#state.limit;
+        const answer = { sentAt, now: clock.monotonic(), status, retryAfterMs, underWay: this.#underWay };
+        this.#state = answered(this.#state, answer, most);
+        if (Math.floor(this.#state.limit) !== Math.floor(before)) limited?.(Math.floor(this.#state.limit));
+      },
+      [Symbol.dispose]: () => ended[Symbol.dispose](),
+    };
+  }
+
+  get #leftMs(): number {
+    return this.#state.heldUntil - this.#options.clock.monotonic();
+  }
+
+  #isFull(isWrite: boolean): boolean {
+    return isWrite && this.#underWay >= Math.floor(this.#state.limit);
+  }
+
+  #admit(): void {
+    if (this.#waiting.size === 0) return;
+    if (this.#leftMs > 0) {
+      this.#lookIn(this.#leftMs);
+      return;
+    }
+    for (const waiting of this.#waiting) {
+      if (this.#isFull(waiting.isWrite)) continue;
+      this.#waiting.delete(waiting);
+      waiting.admit();
+    }
+  }
+
+  #lookIn(ms: number): void {
+    if (this.#timer) return;
+    this.#timer = this.#options.clock.after(ms, () => {
+      this.#timer = undefined;
+      this.#admit();
+    });
+  }
+}

@@ -1,0 +1,279 @@
+import { type IncomingMessage, Agent as PlainAgent, request as plainRequest, type RequestOptions } from 'node:http';
+import { Agent, type AgentOptions, request as tlsRequest } from 'node:https';
+import type { Clock } from '../../async/clock.ts';
+import { limitedTo } from '../../async/linked-signal.ts';
+import {
+  errorFromCredentials,
+  errorFromSocket,
+  errorFromStatus,
+  errorFromWait,
+  type RequestContext,
+  retryAfterMs,
+} from './classify.ts';
+import type { Access, Credentials } from './credentials.ts';
+import { KubeError } from './error.ts';
+import { Pace, type Turn } from './pace.ts';
+
+export interface Exchange {
+  readonly called: RequestContext;
+  readonly method: 'GET' | 'POST' | 'PUT' | 'PATCH' | 'DELETE';
+  readonly path: string;
+  readonly body?: object | undefined;
+  readonly contentType?: string;
+}
+
+export interface TransportOptions {
+  readonly credentials: Credentials;
+  readonly userAgent: string;
+  readonly clock: Clock;
+  /** For the whole exchange of a request that is no watch, and for the head of one that is. */
+  readonly deadlineMs: number;
+  /** Connections for requests that are neither watches nor about Leases; more wait their turn. */
+  readonly concurrency: number;
+  /** Told how many writes may be under way, whenever that changes. */
+  readonly limited?: ((limit: number) => void) | undefined;
+  /** Told of each request that was answered, by its HTTP status, and of each that was not, by 0. */
+  readonly answered?: ((called: RequestContext, status: number) => void) | undefined;
+  /** Told what the server's clock says, in epoch ms, cut to whole seconds. */
+  readonly dated?: ((serverMs: number) => void) | undefined;
+}
+
+/** Enough for a socket's idle close on the server's side (kube-apiserver: 90 s or more) never to come first. */
+const IDLE_MS = 30_000;
+
+/** What waits for one of a few connections, and what never waits: watches stay open, and a Lease that waits is lost. */
+type ConnectionPool = 'requests' | 'unqueued';
+
+const isWrite = ({ method }: Exchange): boolean => method !== 'GET';
+const isElection = ({ called }: Exchange): boolean => called.rule?.resource === 'leases';
+
+/** HTTP exchanges over kept connections, with deadlines, authentication, and a second try after a 401. */
+export class Transport {
+  readonly #options: TransportOptions;
+  readonly #pace: Pace;
+  #agents: ({ generation: number } & Record<ConnectionPool, PlainAgent>) | undefined;
+
+  constructor(options: TransportOptions) {
+    this.#options = options;
+    const { clock, concurrency: most, limited } = options;
+    this.#pace = new Pace({ clock, most, limited });
+  }
+
+  /** The decoded answer of a 2xx; throws KubeError for anything else. */
+  async json(exchange: Exchange, signal?: AbortSignal): Promise<unknown> {
+    using turn = this.#turnNow(exchange) ?? (await this.#turnLater(exchange, signal));
+    return await this.#timed(exchange, signal, async (limit) => {
+      const response = await this.#answered(exchange, turn ? 'requests' : 'unqueued', turn, limit);
+      return decoded(await text(response));
+    });
+  }
+
+  /** The open body of a 2xx. The deadline covers the head only; `signal` cuts the body. */
+  async open(exchange: Exchange, signal: AbortSignal): Promise<IncomingMessage> {
+    using turn = this.#turnNow(exchange) ?? (await this.#turnLater(exchange, signal));
+    const response = await this.#timed(exchange, signal, (limit) => this.#answered(exchange, 'unqueued', turn, limit));
+    const cut = () => response.destroy();
+    if (signal.aborted) cut();
+    signal.addEventListener('abort', cut, { once: true });
+    response.once('close', () => signal.removeEventListener('abort', cut));
+    return response;
+  }
+
+  /** Whether the API server authenticates this bearer token, sent without any other credential of ours. */
+  async accepts(token: string, signal?: AbortSignal): Promise<boolean> {
+    const called = { verb: 'get', object: '/version' };
+    return await this.#timed({ called, method: 'GET', path: '/version' }, signal, async (limit) => {
+      const access = await this.#access(called);
+      const { ca, servername, rejectUnauthorized } = access.tls;
+      const tls = { ca, servername, rejectUnauthorized };
+      const headers = { authorization: `Bearer ${token}`, accept: 'application/json' };
+      const options = { ...this.#request(access, 'GET', '/version', headers), ...tls, agent: access.proxy ?? false };
+      const response = await once(access, options, undefined, limit).catch((error: unknown) => {
+        throw errorFromSocket(called, error);
+      });
+      const body = decoded(await text(response));
+      const { statusCode = 0 } = response;
+      if (statusCode === 401) return false;
+      if (statusCode === 403 || (statusCode >= 200 && statusCode < 300)) return true;
+      throw errorFromStatus(called, statusCode, body, response.headers['retry-after']);
+    });
+  }
+
+  close(): void {
+    this.#pace.close();
+    this.#disconnect();
+  }
+
+  #disconnect(): void {
+    this.#agents?.requests.destroy();
+    this.#agents?.unqueued.destroy();
+    this.#agents = undefined;
+  }
+
+  #turnNow(exchange: Exchange): Turn | undefined {
+    return isElection(exchange) ? undefined : this.#pace.takeNow(isWrite(exchange));
+  }
+
+  /** What a Lease asks needs no turn: who waits has lost it. */
+  async #turnLater(exchange: Exchange, signal: AbortSignal | undefined): Promise<Turn | undefined> {
+    if (isElection(exchange)) return undefined;
+    const late = () => errorFromWait(exchange.called, this.#options.deadlineMs);
+    return this.#within(late, signal, (limit) => this.#pace.take(isWrite(exchange), limit));
+  }
+
+  #timed<T>(
+    { called }: Exchange,
+    signal: AbortSignal | undefined,
+    work: (limit: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    const late = () => errorFromSocket(called, new Error(`no answer within ${this.#options.deadlineMs / 1000} s`));
+    return this.#within(late, signal, work);
+  }
+
+  async #within<T>(
+    tooLate: () => KubeError,
+    signal: AbortSignal | undefined,
+    work: (limit: AbortSignal) => Promise<T>,
+  ): Promise<T> {
+    const { clock, deadlineMs } = this.#options;
+    using limit = limitedTo(clock, deadlineMs, tooLate, signal);
+    try {
+      return await work(limit.signal);
+    } catch (error) {
+      if (signal?.aborted) throw signal.reason;
+      if (limit.signal.aborted) throw limit.signal.reason;
+      throw error;
+    }
+  }
+
+  async #answered(
+    exchange: Exchange,
+    pool: ConnectionPool,
+    turn: Turn | undefined,
+    limit: AbortSignal,
+  ): Promise<IncomingMessage> {
+    const { credentials } = this.#options;
+    let renewed = false;
+    for (;;) {
+      const response = await this.#send(exchange, pool, turn, limit);
+      const { statusCode = 0, headers } = response;
+      turn?.answered(statusCode, retryAfterMs(headers['retry-after'], undefined));
+      if (statusCode >= 200 && statusCode < 300) return response;
+      const body = decoded(await text(response));
+      if (statusCode !== 401 || renewed)
+        throw errorFromStatus(exchange.called, statusCode, body, headers['retry-after']);
+      renewed = true;
+      credentials.renew();
+    }
+  }
+
+  async #send(
+    exchange: Exchange,
+    pool: ConnectionPool,
+    turn: Turn | undefined,
+    limit: AbortSignal,
+  ): Promise<IncomingMessage> {
+    const access = await this.#access(exchange.called);
+    const body = exchange.body === undefined ? undefined : JSON.stringify(exchange.body);
+    const headers = {
+      ...access.headers,
+      accept: 'application/json',
+      ...(body === undefined
+        ? {}
+        : { 'content-type': exchange.contentType ?? 'application/json', 'content-length': Buffer.byteLength(body) }),
+    };
+    const request = this.#request(access, exchange.method, exchange.path, headers);
+    const options = { ...request, agent: access.proxy ?? this.#agentsFor(access)[pool] };
+    try {
+      const response = await once(access, options, body, limit);
+      this.#options.answered?.(exchange.called, response.statusCode ?? 0);
+      const date = Date.parse(response.headers.date ?? '');
+      if (!Number.isNaN(date)) this.#options.dated?.(date);
+      return response;
+    } catch (error) {
+      this.#options.answered?.(exchange.called, 0);
+      // Our own deadline passed: a server that is silent is asked for less too.
+      const isSilent = limit.reason instanceof KubeError;
+      if (!limit.aborted || isSilent) turn?.answered(0, undefined);
+      throw errorFromSocket(exchange.called, error);
+    }
+  }
+
+  #request(access: Access, method: string, path: string, headers: Readonly<Record<string, string | number>>) {
+    const { pathname, hostname, port } = access.server;
+    return {
+      method,
+      path: (pathname === '/' ? '' : pathname.replace(/\/$/, '')) + path,
+      host: hostname.replace(/^\[|\]$/g, ''),
+      port,
+      headers: { ...headers, 'user-agent': this.#options.userAgent },
+    };
+  }
+
+  async #access(called: RequestContext): Promise<Access> {
+    try {
+      return await this.#options.credentials.current();
+    } catch (error) {
+      throw errorFromCredentials(called, error);
+    }
+  }
+
+  #agentsFor(access: Access): Record<ConnectionPool, PlainAgent> {
+    if (this.#agents?.generation === access.generation) return this.#agents;
+    this.#disconnect();
+    const options: AgentOptions = { ...access.tls, keepAlive: true, timeout: IDLE_MS, scheduling: 'lifo' };
+    const newAgent = (maxSockets: number) => {
+      const isPlain = access.server.protocol === 'http:';
+      const agent = isPlain ? new PlainAgent({ ...options, maxSockets }) : new Agent({ ...options, maxSockets });
+      // One server each: Node would join all of its address and its certificates to a name, at each request.
+      agent.getName = () => 'api';
+      return agent;
+    };
+    this.#agents = {
+      generation: access.generation,
+      requests: newAgent(this.#options.concurrency),
+      unqueued: newAgent(Number.POSITIVE_INFINITY),
+    };
+    return this.#agents;
+  }
+}
+
+function once(
+  access: Access,
+  options: RequestOptions,
+  body: string | undefined,
+  signal: AbortSignal,
+): Promise<IncomingMessage> {
+  return new Promise((resolve, reject) => {
+    const start = access.server.protocol === 'http:' ? plainRequest : tlsRequest;
+    const attempt = () => {
+      if (signal.aborted) return reject(signal.reason);
+      const request = start(options);
+      signal.addEventListener('abort', () => request.destroy(signal.reason), { once: true });
+      request.on('response', resolve);
+      request.on('error', (error: NodeJS.ErrnoException) => {
+        // A kept connection that the server closed just now: a read loses nothing by a second try.
+        const stale = request.reusedSocket && error.code === 'ECONNRESET' && options.method === 'GET';
+        if (stale && !signal.aborted) attempt();
+        else reject(error);
+      });
+      request.end(body);
+    };
+    attempt();
+  });
+}
+
+async function text(response: IncomingMessage): Promise<string> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of response) chunks.push(chunk);
+  return Buffer.concat(chunks).toString();
+}
+
+function decoded(body: string): unknown {
+  try {
+    return JSON.parse(body);
+  } catch {
+    // Not the API server's: a proxy's page, say. Whoever wrote it is not quoted.
+    return {};
+  }
+}
