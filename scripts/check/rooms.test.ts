@@ -8,36 +8,30 @@ import { ROOT } from '../tree.ts';
 
 /** Which room may import which: the table of CONTRIBUTING.md. */
 const ROOMS: Readonly<Record<string, readonly string[]>> = {
+  async: [],
   pki: [],
-  mesh: ['pki'],
-  core: ['pki', 'mesh'],
-  config: ['pki', 'mesh', 'core'],
-  gateway: ['pki', 'mesh', 'core', 'config'],
-  kube: ['pki', 'mesh', 'core', 'gateway'],
-  grpc: ['pki', 'mesh'],
-  preflight: ['pki', 'mesh', 'core'],
-  telemetry: ['mesh', 'core'],
-  http: ['mesh', 'core', 'config', 'telemetry'],
-  doctor: ['pki', 'mesh', 'core', 'config', 'gateway', 'kube'],
-  onboard: ['pki', 'mesh', 'core', 'config', 'gateway', 'kube'],
-  agent: ['pki', 'mesh', 'core', 'config', 'gateway', 'kube', 'grpc', 'telemetry', 'http', 'doctor'],
-  cli: [
-    'pki',
-    'mesh',
-    'core',
-    'config',
-    'gateway',
-    'kube',
-    'grpc',
-    'telemetry',
-    'http',
-    'doctor',
-    'agent',
-    'preflight',
-    'onboard',
-    'sandbox',
+  mesh: ['async', 'pki'],
+  core: ['async', 'pki', 'mesh'],
+  config: ['async', 'pki', 'mesh', 'core'],
+  gateway: ['async', 'pki', 'mesh', 'core', 'config'],
+  kube: ['async', 'pki', 'mesh', 'core', 'gateway'],
+  grpc: ['async', 'pki', 'mesh'],
+  preflight: ['async', 'pki', 'mesh', 'core'],
+  probe: ['async', 'pki', 'mesh', 'config'],
+  telemetry: ['async', 'mesh', 'core'],
+  http: ['async', 'mesh', 'core', 'config', 'telemetry'],
+  doctor: ['async', 'pki', 'mesh', 'core', 'config', 'gateway', 'kube'],
+  onboard: ['async', 'pki', 'mesh', 'core', 'config', 'gateway', 'kube', 'probe'],
+  agent: [
+    ...['async', 'pki', 'mesh', 'core', 'config', 'gateway', 'kube', 'grpc', 'telemetry', 'http', 'doctor', 'probe'],
   ],
-  sandbox: ['pki', 'mesh', 'core', 'config', 'gateway', 'kube', 'grpc', 'telemetry', 'http', 'doctor', 'onboard'],
+  cli: [
+    ...['async', 'pki', 'mesh', 'core', 'config', 'gateway', 'kube', 'grpc', 'telemetry', 'http', 'doctor', 'agent'],
+    ...['preflight', 'probe', 'onboard', 'sandbox'],
+  ],
+  sandbox: [
+    ...['async', 'pki', 'mesh', 'core', 'config', 'gateway', 'kube', 'grpc', 'telemetry', 'http', 'doctor', 'onboard'],
+  ],
 };
 
 const root = realpathSync(mkdtempSync(join(tmpdir(), 'meshcert-rooms-')));
@@ -117,9 +111,13 @@ test('only agent and cli know adapters, through their lists', () => {
   }
 });
 
-test('an adapter imports pki, mesh, grpc and zod', () => {
+test('an adapter imports async, pki, mesh, grpc and zod', () => {
   for (const to of Object.keys(ROOMS)) {
-    assert.equal(refused(`adapters/istio/to-${to}.ts`), !['pki', 'mesh', 'grpc'].includes(to), `adapters → ${to}`);
+    assert.equal(
+      refused(`adapters/istio/to-${to}.ts`),
+      !['async', 'pki', 'mesh', 'grpc'].includes(to),
+      `adapters → ${to}`,
+    );
   }
   assert.equal(refused('adapters/istio/to-its-sandbox.ts'), true);
   assert.equal(refused('adapters/istio/to-zod.ts'), false);
@@ -128,7 +126,7 @@ test('an adapter imports pki, mesh, grpc and zod', () => {
 
 test("a mesh's sandbox imports anything but agent, preflight and cli", () => {
   for (const to of Object.keys(ROOMS)) {
-    const expected = ['agent', 'preflight', 'cli'].includes(to);
+    const expected = ['agent', 'preflight', 'probe', 'cli'].includes(to);
     assert.equal(refused(`adapters/istio/sandbox/to-${to}.ts`), expected, `adapters/istio/sandbox → ${to}`);
   }
 });
@@ -137,7 +135,7 @@ test('the pure rooms do no I/O, nothing but Clock has timers, and only config an
   for (const from of Object.keys(ROOMS)) {
     assert.equal(
       refused(`src/${from}/to-fs.ts`),
-      ['pki', 'mesh', 'core', 'gateway'].includes(from),
+      ['async', 'pki', 'mesh', 'core', 'gateway'].includes(from),
       `${from} → node:fs`,
     );
     assert.equal(refused(`src/${from}/timer.ts`, 'noRestrictedGlobals'), true, `${from}: setTimeout`);
