@@ -128,8 +128,8 @@ export const MUTANTS: readonly Mutant[] = [
     rule: '3 order',
     title: 'Secrets and TLSContexts change at the same moment',
     file: 'src/agent/publish/batch-gap.ts',
-    from: 'export const SPACING_MS = 2_000;',
-    to: 'export const SPACING_MS = 0;',
+    from: 'export const BATCH_GAP_MS = 2_000;',
+    to: 'export const BATCH_GAP_MS = 0;',
   },
   {
     rule: '3 order',
@@ -247,7 +247,7 @@ export const MUTANTS: readonly Mutant[] = [
     rule: '7 one writer',
     title: 'an older leaf may replace a newer one',
     file: PLAN,
-    from: 'if (leaf && differs && standsNewer(leaf, object, live, now)) {',
+    from: 'if (leaf && differs && isNewerPublished(leaf, object, live, now)) {',
     to: 'if (false) {',
   },
   {
