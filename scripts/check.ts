@@ -1,4 +1,5 @@
 import { overBudget } from './check/budget.ts';
+import { meshNames } from './check/mesh-names.ts';
 import { registryHosts, tracesOfMachine } from './check/traces.ts';
 import { usingCaughtInLoops } from './check/using.ts';
 import { capture } from './run.ts';
@@ -26,6 +27,7 @@ const checks: Readonly<Record<string, () => Promise<Result>>> = {
   'generated files': command('tsx', 'scripts/gen.ts', '--check'),
   'using in loops': async () => findings(usingCaughtInLoops(ROOT)),
   'file budget': async () => findings(overBudget(ROOT)),
+  'mesh names outside adapters': async () => findings(meshNames(ROOT)),
   'traces of a machine': async () => {
     const { output } = await capture('npm', ['config', 'get', 'registry']);
     return findings(tracesOfMachine(ROOT, { hosts: registryHosts(process.env, output.trim()) }));

@@ -64,14 +64,14 @@ function crd(): string {
 /** For the agent and the namespace of the kustomize base. */
 function policy(): string {
   const serviceAccount = { name: 'meshcert', namespace: 'emissary' };
-  const objects = admissionPolicy({ name: 'meshcert', serviceAccount, namespaces: ['emissary'] });
+  const objects = admissionPolicy({ adapters, name: 'meshcert', serviceAccount, namespaces: ['emissary'] });
   return HEADER + objects.map((object) => stringify(object, { lineWidth: 0 })).join('---\n');
 }
 
 /** One list, in which the chart replaces the account. */
 function chartPolicy(): string {
   const serviceAccount = { name: 'AGENT_NAME', namespace: 'AGENT_NAMESPACE' };
-  return HEADER + stringify(admissionPolicy({ name: 'meshcert', serviceAccount }), { lineWidth: 0 });
+  return HEADER + stringify(admissionPolicy({ adapters, name: 'meshcert', serviceAccount }), { lineWidth: 0 });
 }
 
 /** Roles of the kustomize base, for the MeshCertificates beside them. */

@@ -26,6 +26,11 @@ export const consul: Adapter<ConsulConfig> = {
   needs: (config, { namespace }) => consulNeeds(config, namespace),
   // No ALPN: sidecars of tcp services offer none, and a gateway that offered h2 would have to speak it.
   tls: { minTlsVersion: 'v1.2' },
+  tokenFields: [
+    { path: 'auth.login.serviceAccount', names: 'account' },
+    { path: 'auth.tokenFile', names: 'agent' },
+    { path: 'auth.login', names: 'agent' },
+  ],
   discover,
   pods,
   checks,

@@ -17,6 +17,11 @@ export const istio: Adapter<IstioConfig> = {
   needs: (config, { namespace }) => istioNeeds(config, namespace),
   // Sidecars tell mesh traffic by ALPN where mTLS is not strict, and find HTTP by it on ports of unknown protocol.
   tls: { alpnProtocols: 'istio-http/1.1,istio,http/1.1' },
+  tokenFields: [
+    { path: 'ca.serviceAccount', names: 'account' },
+    { path: 'ca.tokenFile', names: 'agent' },
+  ],
+  sds: (sds) => ({ sds }),
   discover,
   pods,
   checks,

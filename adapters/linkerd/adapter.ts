@@ -22,6 +22,13 @@ export const linkerd: Adapter<LinkerdConfig> = {
   needs: (config, { namespace }) => linkerdNeeds(config, namespace),
   // Envoy's own highest version for upstreams is 1.2, which Linkerd's proxies refuse.
   tls: { minTlsVersion: 'v1.3', maxTlsVersion: 'v1.3' },
+  tokenFields: [
+    { path: 'serviceAccount', names: 'reference' },
+    { path: 'tokenFile', names: 'agent' },
+  ],
+  usual: {
+    'linkerd-config': { data: { values: 'clusterDomain: cluster.local\n' }, means: 'the trust domain cluster.local' },
+  },
   sniPerTarget: true,
   discover,
   pods,

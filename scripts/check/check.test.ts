@@ -3,7 +3,9 @@ import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { test } from 'node:test';
+import { ROOT } from '../tree.ts';
 import { overBudget } from './budget.ts';
+import { meshNames } from './mesh-names.ts';
 import { registryHosts, tracesOfMachine } from './traces.ts';
 
 function tree(files: Readonly<Record<string, string>>): string {
@@ -54,4 +56,19 @@ test('registries of one machine are found, and a lock file with download address
     ),
     ['npm.corp.example', 'go.corp.example'],
   );
+});
+
+test('nothing outside adapters names a mesh, except what a gateway named so', () => {
+  const root = tree({
+    'src/core/a.ts': "const MESH = 'istio';\nconst other = 'spired';\n",
+    'src/agent/b.ts': '// as Linkerd does, and SPIRE\n',
+    'src/kube/c.ts': "const secret = 'istio-certs'; // consulResolvers, spiffe://a/b\n",
+    'src/core/a.test.ts': "'consul'\n",
+    'adapters/istio/d.ts': "'istio'\n",
+  });
+  assert.deepEqual(meshNames(root), [
+    'src/agent/b.ts:1: names Linkerd; a mesh is named in its adapter alone',
+    'src/core/a.ts:1: names istio; a mesh is named in its adapter alone',
+  ]);
+  assert.deepEqual(meshNames(ROOT), []);
 });

@@ -1,7 +1,9 @@
 import type { KubeObject } from '../core/object.ts';
+import type { Adapter } from '../mesh/adapter.ts';
 import { API_VERSION } from './schema/mesh-certificate.ts';
 
 export interface AdmissionOptions {
+  readonly adapters: readonly Adapter[];
   /** Of the policy and of its binding. */
   readonly name: string;
   /** The agent's own: token files are its tokens. */
@@ -12,26 +14,33 @@ export interface AdmissionOptions {
 
 const [GROUP = ''] = API_VERSION.split('/');
 
-const MESHES = ['istio', 'linkerd', 'consul'] as const;
-
 /** A change of anything else uses no other token and sends none elsewhere, nor does the agent's own write of a finalizer. */
-const MESH_CHANGED = [
-  'oldObject == null',
-  ...MESHES.map((mesh) => `object.spec.?${mesh} != oldObject.spec.?${mesh}`),
-].join(' || ');
+const meshChanged = (adapters: readonly Adapter[]): string =>
+  ['oldObject == null', ...adapters.map(({ mesh }) => `object.spec.?${mesh} != oldObject.spec.?${mesh}`)].join(' || ');
 
 /** Whose token a MeshCertificate uses; an empty name where it uses none. */
-function account({ name, namespace }: AdmissionOptions['serviceAccount']): string {
-  const own = (path: string) => `{'namespace': string(request.namespace), 'name': string(${path})}`;
-  const agent = `{'namespace': '${namespace}', 'name': '${name}'}`;
+function account({ serviceAccount, adapters }: AdmissionOptions): string {
+  const fields = adapters.flatMap(({ mesh, tokenFields = [] }) =>
+    tokenFields.map(({ path, names }) => ({ path: [mesh, ...path.split('.')], names })),
+  );
+  const isSet = ({ path }: { readonly path: readonly string[] }) => `object.spec.?${path.join('.?')}.hasValue()`;
+  const accounts = fields.flatMap((field) => {
+    const value = `object.spec.${field.path.join('.')}`;
+    if (field.names === 'account') return `${isSet(field)} ? ${reference('request.namespace', value)}`;
+    if (field.names === 'agent') return [];
+    return `${isSet(field)} ? ${reference(`${value}.?namespace.orValue(request.namespace)`, `${value}.name`)}`;
+  });
+  const own = fields.filter(({ names }) => names === 'agent').map(isSet);
+  const agent = `{'namespace': '${serviceAccount.namespace}', 'name': '${serviceAccount.name}'}`;
   return [
-    `object.spec.?istio.?ca.?serviceAccount.hasValue() ? ${own('object.spec.istio.ca.serviceAccount')}`,
-    `object.spec.?consul.?auth.?login.?serviceAccount.hasValue() ? ${own('object.spec.consul.auth.login.serviceAccount')}`,
-    "object.spec.?linkerd.?serviceAccount.hasValue() ? {'namespace': string(object.spec.linkerd.serviceAccount.?namespace.orValue(request.namespace)), 'name': string(object.spec.linkerd.serviceAccount.name)}",
-    `object.spec.?istio.?ca.?tokenFile.hasValue() || object.spec.?linkerd.?tokenFile.hasValue() || object.spec.?consul.?auth.?tokenFile.hasValue() || object.spec.?consul.?auth.?login.hasValue() ? ${agent}`,
+    ...accounts,
+    ...(own.length > 0 ? [`${own.join(' || ')} ? ${agent}`] : []),
     "{'namespace': '', 'name': ''}",
   ].join(' : ');
 }
+
+const reference = (namespace: string, name: string): string =>
+  `{'namespace': string(${namespace}), 'name': string(${name})}`;
 
 /**
  * A ValidatingAdmissionPolicy and its binding, for Kubernetes 1.30 or later: whoever creates a MeshCertificate, or
@@ -59,8 +68,8 @@ export function admissionPolicy(options: AdmissionOptions): readonly KubeObject[
             },
           ],
         },
-        matchConditions: [{ name: 'mesh-changed', expression: MESH_CHANGED }],
-        variables: [{ name: 'account', expression: account(options.serviceAccount) }],
+        matchConditions: [{ name: 'mesh-changed', expression: meshChanged(options.adapters) }],
+        variables: [{ name: 'account', expression: account(options) }],
         validations: [
           {
             expression: `variables.account.name == '' || ${allowed}`,

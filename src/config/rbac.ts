@@ -51,7 +51,7 @@ export function rbacFor(certificates: readonly MeshCertificate[], options: RbacO
       }
     }
     const listed = spec.mappings?.namespaces ?? [namespace];
-    for (const place of listed) add(place, ...mappingRules(certificate));
+    for (const place of listed) add(place, ...mappingRules(certificate, options.adapters));
   }
   return [...rules.entries()].flatMap(([namespace, list]) => grant(namespace, merged(list), options));
 }
@@ -115,11 +115,11 @@ function publicationRules({ metadata, spec }: MeshCertificate, { resources }: Rb
   return rules;
 }
 
-function mappingRules({ spec }: MeshCertificate): PolicyRule[] {
+function mappingRules({ spec }: MeshCertificate, adapters: readonly Adapter[]): PolicyRule[] {
   const verbs = [...READ, ...(spec.mappings ? ['patch'] : [])];
   const rules: PolicyRule[] = [{ apiGroups: [EMISSARY], resources: ['mappings', 'tcpmappings'], verbs }];
-  // In Linkerd, what stands behind a Mapping decides which server name it needs.
-  if (spec.mesh.name === 'linkerd') {
+  // The pods behind a Mapping decide which server name it needs.
+  if (adapters.some(({ mesh, sniPerTarget }) => mesh === spec.mesh.name && sniPerTarget)) {
     rules.push({ apiGroups: [''], resources: ['services', 'pods'], verbs: READ });
     rules.push({ apiGroups: ['discovery.k8s.io'], resources: ['endpointslices'], verbs: READ });
   }

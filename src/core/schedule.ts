@@ -8,7 +8,7 @@ export interface Lifetime {
 
 /**
  * When this leaf is due, epoch ms: `at` of its life plus a share of `jitter` that is drawn once, from its fingerprint.
- * Drawing again at each look, as SPIRE does, lets the earliest draw win and bunches rotations.
+ * Drawing again at each look lets the earliest draw win and bunches rotations.
  */
 export function renewAt(leaf: Lifetime, at = 0.6, jitter = 0.06): number {
   return Math.round(leaf.notBefore + lifeOf(leaf) * (at + jitter * drawOf(leaf)));

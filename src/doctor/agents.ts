@@ -25,11 +25,11 @@ export interface FoundAgent {
 const IMAGE = /(?:^|\/)meshcert(?:[:@]|$)/;
 
 /** The agents among the workloads: by image, or by the command that they run. */
-export function findAgents(objects: readonly KubeObject[]): FoundAgent[] {
+export function findAgents(objects: readonly KubeObject[], environmentFlags: readonly string[]): FoundAgent[] {
   return objects.flatMap((workload) => {
     if (workload.kind !== 'Deployment' && workload.kind !== 'DaemonSet') return [];
     const agent = containersOf(workload).find(isAgent);
-    return agent ? [describeAgent(workload, argvOf(agent))] : [];
+    return agent ? [describeAgent(workload, argvOf(agent), environmentFlags)] : [];
   });
 }
 
@@ -42,7 +42,7 @@ function isAgent(container: Readonly<Record<string, unknown>>): boolean {
   return ours && argv.includes('agent');
 }
 
-function describeAgent(workload: KubeObject, argv: readonly string[]): FoundAgent {
+function describeAgent(workload: KubeObject, argv: readonly string[], environmentFlags: readonly string[]): FoundAgent {
   const flag = (...names: string[]): string | undefined => {
     for (const [at, one] of argv.entries()) {
       const named = names.find((name) => one === name || one.startsWith(`${name}=`));
@@ -70,7 +70,7 @@ function describeAgent(workload: KubeObject, argv: readonly string[]): FoundAgen
     namespace,
     serviceAccount: text(podSpec(workload).serviceAccountName) ?? 'default',
     namespaces: on('--all-namespaces', '-A') ? undefined : (listed ?? [namespace]),
-    resources: flag('--config') === undefined && !on('--consul-connector'),
+    resources: flag('--config') === undefined && !on(...environmentFlags),
     leases: single ? [] : shards > 1 ? Array.from({ length: shards }, (_, at) => `${leaseName}-${at}`) : [leaseName],
     leaseName,
     shards,

@@ -20,6 +20,8 @@ export interface ExamineOptions extends Omit<MeshOptions, 'agents' | 'ownRights'
   readonly parse: (object: KubeObject) => MeshCertificate | undefined;
   /** The CustomResourceDefinition of this version. */
   readonly definition: KubeObject;
+  /** Flags of an agent that reads its one MeshCertificate from its environment. */
+  readonly environmentFlags: readonly string[];
   /** False: there is none in this cluster, and the user's own rights count. */
   readonly agent: boolean;
   /** The API server's clock less this one, in ms, as its last answer told. */
@@ -45,8 +47,10 @@ export async function examine(tools: Tools, options: ExamineOptions): Promise<Ex
     const certificate = options.parse(object);
     return certificate ? [{ object, certificate }] : [];
   });
-  const agents = options.agent ? findAgents(live.objects) : [];
+  const agents = options.agent ? findAgents(live.objects, options.environmentFlags) : [];
   const serverNow = () => tools.clock.now() + (options.skewMs() ?? 0);
+  const isPerTarget = ({ spec }: MeshCertificate) =>
+    options.adapters.some(({ mesh, sniPerTarget }) => mesh === spec.mesh.name && sniPerTarget === true);
   const known = (kind: string) => live.listed.has(kind);
   const seen = [
     ...api,
@@ -67,7 +71,9 @@ export async function examine(tools: Tools, options: ExamineOptions): Promise<Ex
     ...certificates.map(lookAtStatus),
     ...valid
       .filter(({ object }) => fields(object.spec).paused !== true)
-      .flatMap(({ object, certificate }) => lookAtObjects(certificate, object, live.objects, known)),
+      .flatMap(({ object, certificate }) =>
+        lookAtObjects(certificate, object, live.objects, known, isPerTarget(certificate)),
+      ),
     ...(await lookAtVerdicts(valid, live.objects, { ...options, now: tools.clock.now() })),
     ...(await lookAtMeshes(tools, valid, { ...options, agents, ownRights: !options.agent })),
   ];

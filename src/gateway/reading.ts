@@ -107,8 +107,9 @@ function qualifier({ metadata }: KubeObject, resolver: Resolver, env: EmissaryEn
 }
 
 function dropped({ loadBalancer, service }: MappingSpec, resolver: Resolver): string | undefined {
-  if (resolver === 'service' && loadBalancer) return 'load_balancer takes a resolver of endpoints or of Consul';
-  if (resolver === 'consul' && service.includes('.')) return 'a service that Consul resolves has no dots in its name';
+  if (resolver === 'service' && loadBalancer)
+    return 'load_balancer takes a resolver of endpoints, such as a ConsulResolver';
+  if (resolver === 'consul' && service.includes('.')) return 'a service of a ConsulResolver has no dots in its name';
   return undefined;
 }
 

@@ -106,6 +106,23 @@ export type Need =
   /** `host:port`, or `unix:/path`. An address that only the cluster knows is missing here; `TokenRequest` has it. */
   | { readonly kind: 'address'; readonly address: string; readonly field: string };
 
+/** A field of the configuration that makes the adapter use a token; `path` is below `spec.<mesh>`: `ca.serviceAccount`. */
+export interface TokenField {
+  readonly path: string;
+  /**
+   * What it names: an `account` of the MeshCertificate's namespace, a `reference` with `name` and perhaps `namespace`,
+   * or, whatever its value, the account of the `agent`.
+   */
+  readonly names: 'account' | 'reference' | 'agent';
+}
+
+/** What the socket of an SDS server is asked for. */
+export interface SdsSocket {
+  readonly socket: string;
+  readonly certificateName?: string;
+  readonly bundleName?: string;
+}
+
 export interface Adapter<C = unknown> {
   /** Key under `spec` of a MeshCertificate: lower-case letters, digits and dashes. */
   readonly mesh: string;
@@ -117,6 +134,14 @@ export interface Adapter<C = unknown> {
   needs(config: C, host: Pick<Host, 'namespace'>): readonly Need[];
   /** How a gateway should speak to this mesh unless the user says otherwise. */
   readonly tls: { readonly alpnProtocols?: string; readonly minTlsVersion?: string; readonly maxTlsVersion?: string };
+  /** For the admission policy: whose tokens a MeshCertificate uses. */
+  readonly tokenFields?: readonly TokenField[];
+  /** ConfigMaps as most installations have them, by name, for `render` without a cluster; `means` is for people. */
+  readonly usual?: Readonly<
+    Record<string, { readonly data: Readonly<Record<string, string>>; readonly means: string }>
+  >;
+  /** A configuration that reads identities from a socket, for `inspect sds`. */
+  sds?(socket: SdsSocket): unknown;
   /** Each workload has a server name of its own, so the gateway needs a TLS context for each: `open` returns Targeting. */
   readonly sniPerTarget?: boolean;
   /** Onboarding and `doctor --pre` find the mesh in a cluster. */

@@ -29,7 +29,7 @@ export interface Account {
 
 /** How onboarding finds a mesh, and what it writes to join it. Pure. */
 export interface Discover<I extends Installation = Installation> {
-  /** The object that shows an installation, such as `istiod`; for the message that none was found. */
+  /** The object that shows an installation, such as its Deployment; for the message that none was found. */
   readonly sign: string;
   /** Names of ConfigMaps that are looked for in all namespaces. */
   readonly configMaps: readonly string[];

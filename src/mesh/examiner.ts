@@ -4,7 +4,7 @@ import { MeshError } from './error.ts';
 
 /** One thing that an adapter found out about its own mesh, for `doctor`. */
 export interface ExaminedCheck {
-  /** Stable, such as `istio-token`. */
+  /** Stable, such as `mesh-token`. */
   readonly code: string;
   readonly state: 'passed' | 'failed' | 'skipped';
   /** What was seen; of a failure, also the next step. */

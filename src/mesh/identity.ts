@@ -3,10 +3,10 @@ import type { PrivateKey } from '../pki/key.ts';
 
 /**
  * One usable identity and the roots its mesh names now. Two identities are the same when their leaves'
- * SHA-256 are: serial numbers repeat in Linkerd.
+ * SHA-256 are: serial numbers repeat in some meshes.
  */
 export interface Identity {
-  /** SPIFFE ID, or Linkerd's DNS name. */
+  /** SPIFFE ID or DNS name. */
   readonly id: string;
   readonly key: PrivateKey;
   /** Leaf first, then intermediates; no root. */

@@ -9,7 +9,7 @@ import { type Identity, leafOf, sameRoots } from './identity.ts';
 export interface RenewalPolicy {
   /**
    * Epoch milliseconds at which this leaf is due: the same answer each time for the same leaf. `issuedAt` is when it
-   * was handed out, where that is known: istiod dates its leaves two minutes back, and one that lives for a minute
+   * was handed out, where that is known: a CA may date its leaves two minutes back, and one that lives for a minute
    * would be due before it came.
    */
   renewAt(leaf: Certificate, issuedAt?: number): number;
@@ -72,7 +72,7 @@ export async function* renewing(
     const watch = issuer.roots.bind(issuer);
     pump = followRoots(watch, host, options, signal, (roots) => {
       const before = named ?? current?.roots;
-      // The same roots may sign by another key: Consul renews what lies between root and leaf.
+      // The same roots may sign by another key: some meshes renew what lies between root and leaf.
       const stale = current !== undefined && issuer.stale?.(current) !== undefined;
       rootsChanged ||= stale || (before !== undefined && !sameRoots(before, roots));
       // A leaf of a root that was renewed with the same key verifies under the new certificate too.

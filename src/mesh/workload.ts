@@ -53,7 +53,7 @@ export const labelsOf = (workload: KubeObject): Readonly<Record<string, string>>
 export const envOf = (container: Container | undefined, name: string): string | undefined =>
   container?.env?.find((one) => one.name === name)?.value;
 
-/** `1.24.1` of `docker.io/istio/pilot:1.24.1-distroless@sha256:…`; undefined for a digest or a moving tag. */
+/** `1.24.1` of `docker.io/example/server:1.24.1-distroless@sha256:…`; undefined for a digest or a moving tag. */
 export function versionOf(image: string | undefined): string | undefined {
   const tag = /:([^/:@]+)(@.*)?$/.exec(image?.replace(/@.*$/, '') ?? '')?.[1];
   return /^v?(\d+\.\d+(\.\d+)?)/.exec(tag ?? '')?.[1];

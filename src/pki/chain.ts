@@ -15,7 +15,7 @@ export type PathResult = { readonly ok: true; readonly path: readonly Certificat
 
 /** Deepest path that is followed; meshes have two to four links. */
 const DEEPEST = 10;
-/** Comparisons a search may cost: many same-named roots must not stall it (spire issue 4415). */
+/** Comparisons a search may cost: many same-named roots must not stall it. */
 const MOST_CHECKS = 1000;
 
 /**

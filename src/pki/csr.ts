@@ -17,7 +17,7 @@ const LONGEST_COMMON_NAME = 64;
 
 /**
  * A PKCS#10 request, DER, signed with SHA-256. The names stand in the SAN extension, which is critical when there is
- * no common name: RFC 5280 demands it, and istio-csr checks it.
+ * no common name: RFC 5280 demands it, and some CAs check it.
  */
 export function createCsr(key: PrivateKey, names: CsrNames): Buffer {
   const info = seq(int(0), subject(names.commonName), key.spki, explicit(0, ...attributes(names)));

@@ -10,14 +10,14 @@ export interface CaOptions {
   readonly name?: string;
   readonly organization?: string;
   readonly clock?: Clock;
-  /** Default ten years, as Istio's and Consul's roots. */
+  /** Default ten years, as many meshes' roots. */
   readonly lifetimeMs?: number;
   /** How long before now it is valid already; default one minute. */
   readonly notBeforeSkewMs?: number;
   /** Default: a new P-256 key. */
   readonly key?: PrivateKey;
   readonly uris?: readonly string[];
-  /** Consul derives its key identifiers with SHA-256, everybody else with SHA-1. */
+  /** Key identifiers by SHA-256, where the mesh derives them so; SHA-1 is usual. */
   readonly keyId?: 'sha1' | 'sha256';
   readonly notBefore?: number;
   readonly notAfter?: number;
@@ -53,7 +53,7 @@ export interface LeafOptions {
   /** Epoch ms; these two win over the lifetime. */
   readonly notBefore?: number;
   readonly notAfter?: number;
-  /** Linkerd's leaves have neither basic constraints nor a subject key identifier. */
+  /** Some meshes' leaves have neither basic constraints nor a subject key identifier. */
   readonly bare?: boolean;
   /** Of X.509; default 3. */
   readonly version?: number;

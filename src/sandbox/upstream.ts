@@ -12,9 +12,9 @@ export interface UpstreamOptions {
   readonly trust: () => readonly Certificate[];
   /** By SPIFFE ID, or DNS name in meshes without; refused peers get 403. Default: everybody whom the roots vouch for. */
   readonly allow?: (peerId: string) => boolean;
-  /** Only connections that ask for this server name are taken, as Linkerd's proxies do. */
+  /** Only connections that ask for this server name are taken, as some sidecars do. */
   readonly sni?: string | (() => string);
-  /** Only clients that offer one of these are taken, as Istio's permissive sidecars do. Default: ALPN is not spoken. */
+  /** Only clients that offer one of these are taken, as permissive sidecars do. Default: ALPN is not spoken. */
   readonly alpn?: readonly string[];
   /** Default `TLSv1.2`. */
   readonly minVersion?: 'TLSv1.2' | 'TLSv1.3';

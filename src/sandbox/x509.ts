@@ -64,7 +64,7 @@ export function spkiOf(key: KeyObject | PrivateKey): Buffer {
   return (key.type === 'private' ? createPublicKey(key) : key).export({ type: 'spki', format: 'der' });
 }
 
-/** RFC 5280 §4.2.1.2: the hash of the key itself with SHA-1; with SHA-256, Consul's hash of the whole SPKI. */
+/** RFC 5280 §4.2.1.2: the hash of the key itself with SHA-1; with SHA-256, the hash of the whole SPKI that some meshes take. */
 export function keyIdOf(spki: Buffer, hash: 'sha1' | 'sha256' = 'sha1'): Buffer {
   if (hash === 'sha256') return createHash('sha256').update(spki).digest();
   const bits = der.children(der.readTlv(spki))[1];

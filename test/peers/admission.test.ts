@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { stringify } from 'yaml';
+import { adapters } from '../../adapters/index.ts';
 import { ROOT } from '../../scripts/tree.ts';
 import { admissionPolicy } from '../../src/config/admission.ts';
 import { eventually } from './parts/eventually.ts';
@@ -28,7 +29,7 @@ before(async () => {
   for (const namespace of ['emissary', 'edge', 'unwatched']) await server.ensureNamespace(namespace);
   await server.kubectl(['apply', '-f', join(ROOT, 'deploy/crd/meshcertificate.yaml')]);
   await server.kubectl(['wait', '--for=condition=Established', 'crd', '--all', '--timeout=30s']);
-  const policy = admissionPolicy({ name: 'meshcert', serviceAccount: AGENT, namespaces: ['emissary'] });
+  const policy = admissionPolicy({ adapters, name: 'meshcert', serviceAccount: AGENT, namespaces: ['emissary'] });
   await server.kubectl(['apply', '-f', '-'], {
     input: [...policy, ...rights()].map((one) => stringify(one)).join('---\n'),
   });

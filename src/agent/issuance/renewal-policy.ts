@@ -10,7 +10,7 @@ import type { Certificate } from '../../pki/certificate.ts';
 import type { Problem } from '../reconcile/decide.ts';
 
 /**
- * Consul spreads its own clients over this time after a change of roots; a leaf that lives shorter than that many
+ * Meshes spread their own clients over this time after a change of roots; a leaf that lives shorter than that many
  * times over is re-asked within a twentieth of its life.
  */
 const ROOTS_SPREAD_MS = 30_000;

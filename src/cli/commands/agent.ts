@@ -1,3 +1,4 @@
+import { environments } from '../../../adapters/environments.ts';
 import { diagnosticsUrl } from '../../agent/live/answer.ts';
 import { LOG_LEVELS } from '../../telemetry/level.ts';
 import { declare } from '../declare/command.ts';
@@ -8,14 +9,19 @@ const ALLOWED = 'What MeshCertificates may use:';
 const HOW = 'How it writes:';
 const WHERE = 'What it serves and asks:';
 
+const environmentFlags: object = Object.fromEntries(
+  environments.map(({ attribute, flag, description }) => [
+    attribute,
+    bool(flag, description).conflicts(['config', 'allNamespaces', 'watchNamespaces']).helpGroup(WHICH),
+  ]),
+);
+
 const flags = {
   config: text('--config <file>', 'MeshCertificate documents (YAML); reloaded on change')
     .conflicts(['allNamespaces', 'watchNamespaces'])
     .offers('files')
     .helpGroup(WHICH),
-  consulConnector: bool('--consul-connector', 'Read the environment of the old Consul connector')
-    .conflicts(['config', 'allNamespaces', 'watchNamespaces'])
-    .helpGroup(WHICH),
+  ...environmentFlags,
   namespace: text(
     '-n, --namespace <name>',
     "Namespace of the agent: the default for documents, the place of its Lease, and what it watches (default: the pod's)",
@@ -97,7 +103,7 @@ export const agent = declare({
   description:
     'Keeps MeshCertificates published: fetches certificates from the mesh, verifies them, writes Secrets and TLSContexts, ' +
     'and rotates them. Without --config it watches MeshCertificate resources in the cluster.',
-  usage: ['[--config FILE | --consul-connector] [flags]'],
+  usage: [`[${['--config FILE', ...environments.map(({ flag }) => flag)].join(' | ')}] [flags]`],
   flags,
   examples: [
     { does: 'Watch the MeshCertificates of the namespace of the agent', line: 'meshcert agent -n emissary' },

@@ -26,7 +26,7 @@ export const demo = declare({
     { does: 'Watch all meshes until you press Ctrl-C', line: 'meshcert demo' },
     {
       does: 'Run one mesh for half a minute, and print the result',
-      line: 'meshcert demo --meshes istio --for 30s --json',
+      line: `meshcert demo --meshes ${MESH_NAMES[0]} --for 30s --json`,
     },
   ],
   exitCodes: '0  certificates rotated and no request failed\n1  otherwise\n2  wrong usage',

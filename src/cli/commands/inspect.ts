@@ -44,7 +44,7 @@ export const inspect = declare({
     },
     {
       does: 'Judge what is published',
-      line: 'meshcert inspect secret istio-identity -n emissary --ca-secret istio-ca',
+      line: 'meshcert inspect secret mesh-identity -n emissary --ca-secret mesh-ca',
     },
     {
       does: 'Read PEM from standard input',

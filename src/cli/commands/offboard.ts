@@ -27,8 +27,8 @@ export const offboard = declare({
   ],
   flags,
   examples: [
-    { does: 'Show what would be done', line: 'meshcert offboard istio -n emissary --dry-run=client' },
-    { does: 'Leave the mesh without a question', line: 'meshcert offboard istio -n emissary --yes' },
+    { does: 'Show what would be done', line: 'meshcert offboard mesh -n emissary --dry-run=client' },
+    { does: 'Leave the mesh without a question', line: 'meshcert offboard mesh -n emissary --yes' },
   ],
   run: async ({ flags, args }, io) => (await import('../run/offboard.ts')).runOffboard(flags, args, io),
 });

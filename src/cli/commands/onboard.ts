@@ -11,9 +11,7 @@ const flags = {
   mesh: list('--mesh <list>', 'Join only these meshes (default: all that are found)').helpGroup(FINDS),
   gateway: text('--gateway <namespace/name>', 'Which gateway, where more than one runs').helpGroup(FINDS),
   mapping: texts('--mapping <namespace/name>', 'Move only this Mapping').helpGroup(FINDS),
-  set: texts('--set <field=value>', 'A field of spec, such as istio.ca.clusterId=prod or trust.hold=5m').helpGroup(
-    FINDS,
-  ),
+  set: texts('--set <field=value>', 'A field of spec, such as trust.hold=5m').helpGroup(FINDS),
   agent: text('--agent <image>', 'Also run the agent, as a Deployment with this image').helpGroup(FINDS),
   yes: bool('-y, --yes', 'Do not ask').helpGroup(DOES),
   dryRun: choice('--dry-run <where>', 'Show the plan and stop; with server, let the API server check it too', [

@@ -30,14 +30,14 @@ export const probe = declare({
   parameters: [{ name: 'name', description: 'MeshCertificate', completes: 'certificates', replacedBy: ['secret'] }],
   flags,
   examples: [
-    { does: 'Try the upstream that the MeshCertificate names', line: 'meshcert probe istio -n emissary' },
+    { does: 'Try the upstream that the MeshCertificate names', line: 'meshcert probe mesh -n emissary' },
     {
       does: 'Try another upstream, and demand its name',
-      line: 'meshcert probe istio --address web.shop:443 \\\n  --id spiffe://cluster.local/ns/shop/sa/web',
+      line: 'meshcert probe mesh --address web.shop:443 \\\n  --id spiffe://cluster.local/ns/shop/sa/web',
     },
     {
       does: 'Try a Secret, with a request',
-      line: 'meshcert probe --secret istio-identity --address web.shop:443 --http /healthz',
+      line: 'meshcert probe --secret mesh-identity --address web.shop:443 --http /healthz',
     },
   ],
   exitCodes: '0  the upstream accepts the certificate\n1  it does not, or there is no certificate\n2  wrong usage',

@@ -9,7 +9,7 @@ const flags = {
   given: texts(
     '--given <path>',
     'Objects of the cluster, as kubectl prints them, to find targets and set Mappings from: Mappings, Services, ' +
-      'EndpointSlices, Pods, ConfigMap linkerd-config. The reason why a Mapping is left alone goes to standard error',
+      'EndpointSlices, Pods, ConfigMaps of the mesh. The reason why a Mapping is left alone goes to standard error',
   ).offers('files'),
   rbac: bool('--rbac', 'Print Roles and RoleBindings instead'),
   admissionPolicy: bool(
@@ -42,13 +42,13 @@ export const render = declare({
   usage: ['-f FILE [flags]'],
   flags,
   examples: [
-    { does: 'Print what would be published', line: 'meshcert render -f istio.yaml' },
-    { does: 'Apply the Roles that the agent needs', line: 'meshcert render -f istio.yaml --rbac | kubectl apply -f -' },
+    { does: 'Print what would be published', line: 'meshcert render -f mesh.yaml' },
+    { does: 'Apply the Roles that the agent needs', line: 'meshcert render -f mesh.yaml --rbac | kubectl apply -f -' },
     {
       does: 'Include the targets and Mappings of a cluster',
       line:
         'kubectl get mappings,services,endpointslices,pods -A -o yaml > cluster.yaml\n' +
-        'meshcert render -f linkerd.yaml --given cluster.yaml',
+        'meshcert render -f mesh.yaml --given cluster.yaml',
     },
   ],
   run: async ({ flags }, io) => (await import('../run/render.ts')).runRender(flags, io),

@@ -6,7 +6,7 @@ import { bool, duration, text, type Values } from '../declare/flags.ts';
 const flags = {
   all: bool('--all', 'All MeshCertificates of the namespace'),
   allNamespaces: bool('-A, --all-namespaces', 'Those of all namespaces; with --all or --selector'),
-  selector: text('-l, --selector <query>', 'Those with these labels, such as mesh=istio'),
+  selector: text('-l, --selector <query>', 'Those with these labels, such as team=web'),
   wait: bool('--wait', 'Wait until the new certificates are published; fail if one is not'),
   timeout: duration('--timeout <duration>', 'How long to wait with --wait', '2m', '1s'),
   ...CLUSTER_FLAGS,
@@ -31,8 +31,8 @@ export const renew = declare({
   ],
   flags,
   examples: [
-    { does: 'Renew one, and wait for the new certificate', line: 'meshcert renew istio -n emissary --wait' },
-    { does: 'Renew all with a label, in all namespaces', line: 'meshcert renew -A -l mesh=istio' },
+    { does: 'Renew one, and wait for the new certificate', line: 'meshcert renew mesh -n emissary --wait' },
+    { does: 'Renew all with a label, in all namespaces', line: 'meshcert renew -A -l team=web' },
     { does: 'Renew all of a namespace', line: 'meshcert renew --all -n emissary' },
   ],
   run: async ({ flags, args }, io) => (await import('../run/renew.ts')).runRenew(flags, args, io),

@@ -4,9 +4,7 @@ import { bool, choice, parsed, text, type Values } from '../declare/flags.ts';
 
 const flags = {
   allNamespaces: bool('-A, --all-namespaces', 'Show those of all namespaces'),
-  selector: text('-l, --selector <query>', 'Show those with these labels, such as mesh=istio,env!=test').conflicts(
-    'url',
-  ),
+  selector: text('-l, --selector <query>', 'Show those with these labels, such as team=web,env!=test').conflicts('url'),
   output: choice('-o, --output <format>', 'Output format', ['wide', 'json', 'yaml', 'name']),
   watch: bool('-w, --watch', 'Show changes until interrupted'),
   exitCode: bool('--exit-code', 'Exit with 1 unless everything shown is ready'),
@@ -37,7 +35,7 @@ export const status = declare({
   flags,
   examples: [
     { does: 'Show the MeshCertificates of all namespaces, with more columns', line: 'meshcert status -A -o wide' },
-    { does: 'Follow one until you press Ctrl-C', line: 'meshcert status istio -n emissary --watch' },
+    { does: 'Follow one until you press Ctrl-C', line: 'meshcert status mesh -n emissary --watch' },
     { does: 'Fail in a script unless everything is ready', line: 'meshcert status -A --exit-code' },
     { does: 'Ask an agent that runs from a file', line: 'meshcert status --url http://127.0.0.1:9464' },
   ],

@@ -3,7 +3,7 @@ import { systemClock } from '../../async/clock.ts';
 import type { KubeObject } from '../../core/object.ts';
 import { decodeData } from '../../gateway/secret-file.ts';
 import type { Kube } from '../../kube/api.ts';
-import type { Adapter, Host } from '../../mesh/adapter.ts';
+import type { Adapter, Host, SdsSocket } from '../../mesh/adapter.ts';
 import { isIssuer } from '../../mesh/adapter.ts';
 import { MeshError } from '../../mesh/error.ts';
 import { silentLog } from '../../mesh/log.ts';
@@ -55,12 +55,8 @@ async function secretData(kube: Kube, namespace: string, name: string, signal: A
 }
 
 /** The first identity that a live SDS socket pushes. */
-export async function fromSocket(
-  istio: Adapter,
-  sds: Readonly<Record<string, unknown>>,
-  signal: AbortSignal,
-): Promise<Inspected> {
-  const opened = istio.open(istio.config.parse({ sds }), socketHost());
+export async function fromSocket(adapter: Adapter, sds: SdsSocket, signal: AbortSignal): Promise<Inspected> {
+  const opened = adapter.open(adapter.config.parse(adapter.sds?.(sds)), socketHost());
   try {
     if (isIssuer(opened)) throw new TypeError('a socket is a source');
     for await (const { chain, key, roots } of opened.watch(signal)) {

@@ -36,8 +36,8 @@ async function look(args: readonly string[], flags: InspectFlags, io: Io): Promi
 }
 
 async function socket(path: string, flags: InspectFlags, io: Io): Promise<Inspected> {
-  const istio = adapters.find(({ mesh }) => mesh === 'istio');
-  if (!istio) throw new TypeError('the istio adapter is built in');
+  const adapter = adapters.find(({ sds }) => sds);
+  if (!adapter) throw new UsageError('no adapter of this agent reads an SDS socket');
   const late = new AbortController();
   const answered = new AbortController();
   const wait = systemClock.sleep(flags.timeout, answered.signal).then(
@@ -50,7 +50,7 @@ async function socket(path: string, flags: InspectFlags, io: Io): Promise<Inspec
       ...(flags.certificateName === undefined ? {} : { certificateName: flags.certificateName }),
       ...(flags.bundleName === undefined ? {} : { bundleName: flags.bundleName }),
     };
-    return await fromSocket(istio, sds, AbortSignal.any([io.signal, late.signal]));
+    return await fromSocket(adapter, sds, AbortSignal.any([io.signal, late.signal]));
   } catch (error) {
     throw late.signal.aborted ? late.signal.reason : error;
   } finally {

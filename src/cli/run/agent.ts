@@ -17,6 +17,7 @@ import { StatusWriter } from '../../agent/report/status-writer.ts';
 import { configFile } from '../../agent/source/config-file.ts';
 import { customResources } from '../../agent/source/custom-resources.ts';
 import { systemClock } from '../../async/clock.ts';
+import { API_VERSION, KIND } from '../../config/schema/mesh-certificate.ts';
 import { validateObject } from '../../config/validate.ts';
 import { startHttp } from '../../http/server.ts';
 import type { Kube } from '../../kube/api.ts';
@@ -70,7 +71,7 @@ export async function runAgent(given: AgentFlags, io: Io): Promise<number> {
     if (!(leadership instanceof LeaseLeadership)) return;
     for (const lease of leadership.names) metrics.leader.set({ lease }, leadership.held.includes(lease) ? 1 : 0);
   });
-  const fromResources = flags.config === undefined && !flags.consulConnector;
+  const fromResources = flags.config === undefined && flags.environment === undefined;
   const health = new Health(flags.leaderElect ? leadership : undefined);
   const writers: { flush(): Promise<void> }[] = [];
   const once = flags.once
@@ -186,10 +187,11 @@ interface WishContext {
 
 function wishesOf(flags: AgentSettings, context: WishContext): CertificateSource {
   const { kube, log, metrics, namespace, leadership, io, once, health } = context;
-  if (flags.consulConnector) {
+  const { config, environment } = flags;
+  if (environment) {
     return async function* (signal) {
-      const { consulConnectorDocument } = await import('../../config/consul-connector.ts');
-      const result = validateObject(consulConnectorDocument(io.env, namespace), adapters);
+      const document = await environment.document(io.env, namespace);
+      const result = validateObject({ apiVersion: API_VERSION, kind: KIND, ...document }, adapters);
       if (!result.ok) throw new Error(result.issues.map(({ message }) => message).join('; '));
       const wished = [result.value];
       health.configured();
@@ -198,7 +200,6 @@ function wishesOf(flags: AgentSettings, context: WishContext): CertificateSource
       await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
     };
   }
-  const { config } = flags;
   if (config !== undefined) {
     return async function* (signal) {
       for await (const state of configFile({ path: config, namespace, adapters, clock }, signal)) {

@@ -1,3 +1,4 @@
+import { environments } from '../../../adapters/environments.ts';
 import { adapters } from '../../../adapters/index.ts';
 import { systemClock } from '../../async/clock.ts';
 import { customResourceDefinition } from '../../config/schema/crd.ts';
@@ -53,6 +54,7 @@ export async function examineCluster(flags: ExamineFlags, io: Io): Promise<Clust
       },
       adapters,
       definition: customResourceDefinition(adapters) as unknown as KubeObject,
+      environmentFlags: environments.map(({ flag }) => flag),
       agent: flags.agent === 'auto',
       issue: flags.issue,
       here: io.env.KUBERNETES_SERVICE_HOST !== undefined,

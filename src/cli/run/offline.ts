@@ -1,7 +1,7 @@
 import { parseAllDocuments } from 'yaml';
 import { systemClock } from '../../async/clock.ts';
 import type { KubeObject } from '../../core/object.ts';
-import type { Host } from '../../mesh/adapter.ts';
+import type { Adapter, Host } from '../../mesh/adapter.ts';
 import { MeshError } from '../../mesh/error.ts';
 import { silentLog } from '../../mesh/log.ts';
 
@@ -22,13 +22,13 @@ export function parseObjects(text: string): KubeObject[] {
   return objects;
 }
 
-/** ConfigMaps of a mesh as most installations have them, where none is given. */
-const ASSUMED: Readonly<Record<string, Readonly<Record<string, string>>>> = {
-  'linkerd-config': { values: 'clusterDomain: cluster.local\n' },
-};
-
 /** A Host for what an adapter knows without any I/O: ConfigMaps are those given, tokens and files there are none. */
-export function offlineHost(namespace: string, objects: readonly KubeObject[], report: (error: Error) => void): Host {
+export function offlineHost(
+  { usual = {} }: Pick<Adapter, 'usual'>,
+  namespace: string,
+  objects: readonly KubeObject[],
+  report: (error: Error) => void,
+): Host {
   const nothing = () => new MeshError('ERR_MESH_UNSUPPORTED', 'nothing is asked of a mesh here', { retry: 'never' });
   return {
     clock: systemClock,
@@ -41,11 +41,11 @@ export function offlineHost(namespace: string, objects: readonly KubeObject[], r
         ({ kind, metadata }) =>
           kind === 'ConfigMap' && metadata.name === ref.name && metadata.namespace === ref.namespace,
       );
-      if (!found && ASSUMED[ref.name])
-        report(
-          new Error(`ConfigMap ${ref.namespace}/${ref.name} is not given; assuming the trust domain cluster.local`),
-        );
-      yield found ? ((found.data ?? {}) as Record<string, string>) : ASSUMED[ref.name];
+      const assumed = found ? undefined : usual[ref.name];
+      if (assumed) {
+        report(new Error(`ConfigMap ${ref.namespace}/${ref.name} is not given; assuming ${assumed.means}`));
+      }
+      yield found ? ((found.data ?? {}) as Record<string, string>) : assumed?.data;
     },
     async *file() {
       yield undefined;

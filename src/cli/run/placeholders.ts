@@ -103,7 +103,7 @@ async function rulesOf(
 ): Promise<TargetRules | undefined> {
   const opened = adapter.open(
     config,
-    offlineHost(namespace, given, (error) => remark(error.message)),
+    offlineHost(adapter, namespace, given, (error) => remark(error.message)),
   );
   if (!isTargeting(opened)) return undefined;
   for await (const rules of opened.targets(signal)) return rules;

@@ -53,7 +53,7 @@ async function objectsOf(
   const name = 'meshcert';
   if (flags.admissionPolicy) {
     const namespaces = [...new Set(certificates.map(({ metadata }) => metadata.namespace ?? flags.namespace))];
-    return admissionPolicy({ name, serviceAccount, namespaces });
+    return admissionPolicy({ adapters, name, serviceAccount, namespaces });
   }
   if (!flags.rbac) return await shown(certificates, flags.given, io);
   const { leaseName, shards, asFile } = flags;

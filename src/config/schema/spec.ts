@@ -7,12 +7,12 @@ import { extraLabels, labels, namespaceName, objectName, undottedName } from './
 
 const tlsVersion = () => z.enum(['v1.2', 'v1.3']);
 
-const NOT_ISTIO_CERTS = 'must not be "istio-certs": Emissary treats a Secret of that name in its own way';
+const RESERVED_NAME = 'must not be "istio-certs": Emissary treats a Secret of that name in its own way';
 
 const secretName = () =>
   undottedName()
-    .refine((name) => name !== 'istio-certs', { error: NOT_ISTIO_CERTS })
-    .meta(cel("self != 'istio-certs'", NOT_ISTIO_CERTS));
+    .refine((name) => name !== 'istio-certs', { error: RESERVED_NAME })
+    .meta(cel("self != 'istio-certs'", RESERVED_NAME));
 
 const tlsContext = z
   .strictObject({

@@ -26,7 +26,7 @@ const root = z.strictObject({
 export const statusSchema = z
   .strictObject({
     mesh: z.string().describe('Which mesh issues.'),
-    id: z.string().optional().describe('SPIFFE ID, or the DNS name in Linkerd, of the published leaf.'),
+    id: z.string().optional().describe('SPIFFE ID or DNS name of the published leaf.'),
     fingerprint: z.string().optional().describe('SHA-256 of the published leaf, hex.'),
     notBefore: time().optional().describe('Since when the leaf is valid.'),
     notAfter: time().optional().describe('When the leaf expires.'),

@@ -42,7 +42,7 @@ export type HoldDecision =
 
 /**
  * Whether a leaf under a root that upstreams may not know yet is kept back while the published one still serves.
- * Istio pushes a leaf before its root, and Linkerd's proxies learn roots only on restart.
+ * Some meshes push a leaf before its root, and in others the sidecars learn roots only on restart.
  */
 export function decideHold(input: HoldInput): HoldDecision {
   const { candidate, current, publishedRoots, since, now, holdMs } = input;

@@ -32,7 +32,7 @@ export interface CheckSubject {
   readonly path: PathResult;
 }
 
-/** Istio and Linkerd date their leaves back by two minutes or ten seconds; half a minute covers NTP-kept clocks. */
+/** Meshes date their leaves back by ten seconds to two minutes; half a minute covers NTP-kept clocks. */
 export const SKEW_MS = 30_000;
 
 /**

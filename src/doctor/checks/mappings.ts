@@ -101,7 +101,7 @@ export const mappingChecks: readonly DoctorCheck[] = [
   {
     code: 'MC1306',
     severity: 'note',
-    title: 'Whether a rotation interrupts requests was not seen with Consul’s endpoints',
+    title: 'Whether a rotation interrupts requests was not seen with the endpoints of a ConsulResolver',
     *run({ mappings, env }) {
       if (env.edsBypass) return;
       for (const { object, upstream } of withTls(mappings)) {
@@ -109,7 +109,7 @@ export const mappingChecks: readonly DoctorCheck[] = [
         yield {
           object,
           message:
-            'its endpoints come from a ConsulResolver. Users of older releases saw 503 while Envoy warmed the changed cluster; with the endpoints of Kubernetes no request failed in our runs, and Consul’s were not run',
+            'its endpoints come from a ConsulResolver. Users of older releases saw 503 while Envoy warmed the changed cluster; with the endpoints of Kubernetes no request failed in our runs, and a ConsulResolver was not run',
           fix: 'watch one rotation; if requests fail, set AMBASSADOR_EDS_BYPASS=true on the gateway',
         };
       }
@@ -142,7 +142,7 @@ export const mappingChecks: readonly DoctorCheck[] = [
           message: `${upstream.dropped}: the Mapping has no route, and only the diagnostics say so`,
           fix:
             upstream.resolver === 'consul'
-              ? 'write the name of the service in Consul, without a namespace'
+              ? 'write the name of the service that the ConsulResolver looks up, without a namespace'
               : 'set resolver: endpoint beside load_balancer, or remove load_balancer',
         };
       }

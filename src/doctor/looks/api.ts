@@ -4,7 +4,7 @@ import { KubeError } from '../../kube/transport/error.ts';
 import { CLUSTER, failedOrSkipped, type Seen, type Tools, within } from './look.ts';
 
 const WARNING_MS = 5_000;
-/** Linkerd backdates leaves by 20 s, Istio and Consul by a minute or two. */
+/** Meshes backdate leaves by 20 s to two minutes. */
 const ERROR_MS = 60_000;
 
 /** `skewMs`: the API server's clock less this one, as its last answer told. */

@@ -64,15 +64,15 @@ export function lookAtObjects(
   object: KubeObject,
   objects: readonly KubeObject[],
   known: (kind: string) => boolean,
+  perTarget: boolean,
 ): Seen[] {
   const { metadata, spec } = certificate;
   const namespace = metadata.namespace ?? 'default';
-  const linkerd = spec.mesh.name === 'linkerd';
   const wanted = [
     { kind: 'Secret', name: spec.secretName, hurts: 'the gateway has no certificate to show' },
     { kind: 'Secret', name: spec.caSecretName, hurts: 'the gateway has no roots to verify upstreams with' },
-    // Linkerd has one for each target, and none while there is none.
-    ...(spec.tlsContext.enabled && !linkerd
+    // One for each target would be none while there is no target.
+    ...(spec.tlsContext.enabled && !perTarget
       ? [
           {
             kind: 'TLSContext',

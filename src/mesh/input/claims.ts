@@ -24,7 +24,7 @@ export function readClaims(token: string): Claims | undefined {
   }
 }
 
-/** `of system:serviceaccount:shop:web, audience istio-ca, valid until …`. */
+/** `of system:serviceaccount:shop:web, audience mesh-ca, valid until …`. */
 export function describeClaims(claims: Claims | undefined): string {
   if (!claims) return 'which is not a JWT';
   const { sub = 'nobody', audiences, expires } = claims;

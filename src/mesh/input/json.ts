@@ -5,7 +5,7 @@ export interface JsonLimits {
   readonly values: number;
 }
 
-/** Consul's largest answers have some hundred roots of some ten fields each, three levels deep. */
+/** The largest answers of a mesh have some hundred roots of some ten fields each, three levels deep. */
 export const JSON_LIMITS: JsonLimits = { depth: 32, values: 20_000 };
 
 const QUOTE = 0x22;

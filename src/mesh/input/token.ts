@@ -1,7 +1,7 @@
 import { MeshError } from '../error.ts';
 import { holdSecret } from '../secrets.ts';
 
-/** What a header may carry, without spaces: RFC 6750 and Consul's ACL tokens allow no more. */
+/** What a header may carry, without spaces: RFC 6750 allows no more. */
 const SENDABLE = /^[\x21-\x7e]+$/;
 
 /**

@@ -141,7 +141,7 @@ export class IssuedTokens {
     return { ...body, metadata: {}, status };
   }
 
-  /** Linkerd tells a token for another audience, which it reviews again without one, by these words. */
+  /** Some callers tell a token for another audience, which they review again without one, by these words. */
   #complaint(token: string, wanted: readonly string[]): string {
     const claimed = audiencesOf(token);
     const list = (audiences: readonly string[]) =>

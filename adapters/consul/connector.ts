@@ -1,5 +1,3 @@
-import { API_VERSION, KIND } from './schema/mesh-certificate.ts';
-
 type Env = Readonly<Record<string, string | undefined>>;
 
 /** A setting of the old connector, or of Consul's own clients, that cannot be honoured. */
@@ -21,20 +19,18 @@ const UNSUPPORTED: Readonly<Record<string, string>> = {
 };
 
 /**
- * The MeshCertificate, as a user would write it, that does what Ambassador's Consul connector did under this
+ * The MeshCertificate, without `apiVersion` and `kind`, that does what Ambassador's Consul connector did under this
  * environment: the same service name, Secret and TLSContext, and the CA Secret that it never made. Variables:
  * `_CONSUL_HOST`, `_CONSUL_PORT`, `_AMBASSADOR_ID`, `_AMBASSADOR_TLS_SECRET_NAME`, `_AMBASSADOR_TLS_SECRET_NAMESPACE`,
  * and those of Consul's Go client, which the connector was built on. `namespace` is the pod's own.
  */
-export function consulConnectorDocument(env: Env, namespace: string): object {
+export function connectorDocument(env: Env, namespace: string): object {
   for (const [name, why] of Object.entries(UNSUPPORTED))
     if (env[name]) throw new ConsulConnectorError(`${name}: ${why}`);
   const id = env._AMBASSADOR_ID ?? '';
   const service = id === '' ? 'ambassador' : `ambassador-${id}`;
   const auth = authOf(env);
   return {
-    apiVersion: API_VERSION,
-    kind: KIND,
     metadata: { name: `${service}-consul`, namespace: env._AMBASSADOR_TLS_SECRET_NAMESPACE || namespace },
     spec: {
       consul: {

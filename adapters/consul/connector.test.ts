@@ -1,16 +1,19 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { inspect } from 'node:util';
-import { consul } from '../../adapters/consul/adapter.ts';
-import type { ConsulConfig } from '../../adapters/consul/config.ts';
-import { ConsulConnectorError, consulConnectorDocument } from './consul-connector.ts';
-import type { MeshCertificate } from './schema/mesh-certificate.ts';
-import { validateObject } from './validate.ts';
+import { API_VERSION, KIND, type MeshCertificate } from '../../src/config/schema/mesh-certificate.ts';
+import { validateObject } from '../../src/config/validate.ts';
+import { consul } from './adapter.ts';
+import type { ConsulConfig } from './config.ts';
+import { ConsulConnectorError, connectorDocument } from './connector.ts';
 
 type Env = Record<string, string>;
 
+const validated = (env: Env) =>
+  validateObject({ apiVersion: API_VERSION, kind: KIND, ...connectorDocument(env, 'ambassador') }, [consul]);
+
 function certificate(env: Env): MeshCertificate {
-  const result = validateObject(consulConnectorDocument(env, 'ambassador'), [consul]);
+  const result = validated(env);
   assert.ok(result.ok, inspect(result));
   return result.value;
 }
@@ -100,7 +103,7 @@ test('what cannot be honoured is refused by the name of its variable', () => {
   ];
   for (const [env, message] of refused) {
     assert.throws(
-      () => consulConnectorDocument(env, 'ambassador'),
+      () => connectorDocument(env, 'ambassador'),
       (error) =>
         error instanceof ConsulConnectorError && message.test(error.message) && !error.message.includes('secret:'),
     );
@@ -108,9 +111,7 @@ test('what cannot be honoured is refused by the name of its variable', () => {
 });
 
 test('names that Kubernetes or Emissary would not take are found before anything is written', () => {
-  const result = validateObject(consulConnectorDocument({ _AMBASSADOR_TLS_SECRET_NAME: 'pair.other' }, 'ambassador'), [
-    consul,
-  ]);
+  const result = validated({ _AMBASSADOR_TLS_SECRET_NAME: 'pair.other' });
   assert.ok(!result.ok);
   assert.deepEqual(result.issues[0]?.path, ['spec', 'secretName']);
 });

@@ -1,0 +1,11 @@
+import type { Environment } from '../src/mesh/environment.ts';
+
+/** Programs that an agent can replace by reading their environment. What reads it is loaded when it is needed. */
+export const environments: readonly Environment[] = [
+  {
+    attribute: 'consulConnector',
+    flag: '--consul-connector',
+    description: 'Read the environment of the old Consul connector',
+    document: async (env, namespace) => (await import('./consul/connector.ts')).connectorDocument(env, namespace),
+  },
+];
