@@ -1,12 +1,13 @@
 import { BatchGap } from '../../src/agent/publish/batch-gap.ts';
 import { type PublishResult, publish } from '../../src/agent/publish/publisher.ts';
 import { WritePriority } from '../../src/agent/publish/write-priority.ts';
-import { type Decision, decide, type ProbeOutcome } from '../../src/agent/reconcile/decide.ts';
+import { type Decision, decide } from '../../src/agent/reconcile/decide.ts';
 import type { Clock } from '../../src/async/clock.ts';
 import type { MeshCertificateSpec } from '../../src/config/schema/mesh-certificate.ts';
 import { type KubeObject, keyOf, type refOf } from '../../src/core/object.ts';
 import { provesOrigin } from '../../src/core/plan/origin.ts';
 import { type PlanStep, plan } from '../../src/core/plan/plan.ts';
+import type { ProbeOutcome } from '../../src/core/trust/hold.ts';
 import { namedRoots } from '../../src/core/trust/trust.ts';
 import { publicationRefs } from '../../src/gateway/emissary.ts';
 import { ownerLabel } from '../../src/gateway/owner.ts';

@@ -3,12 +3,12 @@ import { retryDelay } from '../../core/backoff.ts';
 import type { Checking, Host, Issuer, Source } from '../../mesh/adapter.ts';
 import { type Identity, leafOf, sameLeaf } from '../../mesh/identity.ts';
 import { asError } from '../../mesh/renewing.ts';
-import type { Environment } from '../reconcile/environment.ts';
+import type { WritePriority } from '../publish/write-priority.ts';
 import { identities } from './identities.ts';
 import { CertificatePolicy, type PolicyOptions } from './renewal-policy.ts';
 
 export interface IdentityStreamOptions extends PolicyOptions {
-  readonly env: PolicyOptions['env'] & Pick<Environment, 'writePriority'>;
+  readonly env: PolicyOptions['env'] & { readonly writePriority: WritePriority };
   readonly opened: (Source | Issuer) & Partial<Checking>;
   readonly host: Host;
   readonly wake: Wake;

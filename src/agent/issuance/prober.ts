@@ -1,10 +1,12 @@
+import type { Clock } from '../../async/clock.ts';
 import { type LinkedSignal, linkedTo } from '../../async/linked-signal.ts';
 import type { ProbeSpec } from '../../config/schema/mesh-certificate.ts';
+import type { Problem } from '../../core/problem.ts';
+import type { ProbeOutcome } from '../../core/trust/hold.ts';
 import { type Identity, leafOf } from '../../mesh/identity.ts';
+import type { Log } from '../../mesh/log.ts';
 import type { Certificate } from '../../pki/certificate.ts';
 import { type ProbeResult, probe } from '../../probe/probe.ts';
-import type { ProbeOutcome, Problem } from '../reconcile/decide.ts';
-import type { Environment } from '../reconcile/environment.ts';
 
 /** Between two probes of the same held leaf. */
 const AGAIN_MS = 5000;
@@ -12,9 +14,14 @@ const AGAIN_MS = 5000;
 /** All else, such as an upstream that is down or is somebody else, tells nothing of our certificate. */
 const ANSWERS = { accepted: 'accepted', ERR_PROBE_REFUSED: 'refused' } as const;
 
+interface ProberOptions {
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
 /** Probes a held leaf until the upstream accepts it; one probe at a time. */
 export class Prober {
-  readonly #env: Pick<Environment, 'clock' | 'log'>;
+  readonly #env: ProberOptions;
   readonly #wish: ProbeSpec | undefined;
   readonly #told: () => void;
   #stop: LinkedSignal | undefined;
@@ -23,7 +30,7 @@ export class Prober {
   #asked: string | undefined;
   #last: { readonly fingerprint: string; readonly outcome: ProbeOutcome; readonly result: ProbeResult } | undefined;
 
-  constructor(env: Pick<Environment, 'clock' | 'log'>, wish: ProbeSpec | undefined, told: () => void) {
+  constructor(env: ProberOptions, wish: ProbeSpec | undefined, told: () => void) {
     this.#env = env;
     this.#wish = wish;
     this.#told = told;

@@ -2,12 +2,12 @@ import type { Clock } from '../../async/clock.ts';
 import type { MeshCertificateSpec } from '../../config/schema/mesh-certificate.ts';
 import { retryDelay } from '../../core/backoff.ts';
 import { AttemptBudget, attemptsPerHour } from '../../core/breaker.ts';
+import type { Problem } from '../../core/problem.ts';
 import { renewAt } from '../../core/schedule.ts';
 import type { MeshError } from '../../mesh/error.ts';
 import type { Identity } from '../../mesh/identity.ts';
 import type { RenewalPolicy } from '../../mesh/renewing.ts';
 import type { Certificate } from '../../pki/certificate.ts';
-import type { Problem } from '../reconcile/decide.ts';
 
 /**
  * Meshes spread their own clients over this time after a change of roots; a leaf that lives shorter than that many

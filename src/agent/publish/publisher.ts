@@ -1,10 +1,10 @@
 import type { Clock } from '../../async/clock.ts';
 import { describe, FIELD_MANAGER, type KubeObject, type ObjectRef, refOf } from '../../core/object.ts';
 import { foreignMessage, type PlanStep } from '../../core/plan/plan.ts';
+import type { Problem } from '../../core/problem.ts';
 import type { Kube } from '../../kube/api.ts';
 import { KubeError } from '../../kube/transport/error.ts';
 import { codeOf } from '../../mesh/error.ts';
-import type { Problem } from '../reconcile/decide.ts';
 import type { BatchGap } from './batch-gap.ts';
 import { ownByApply, reclaimFields } from './field-ownership.ts';
 import type { WritePriority } from './write-priority.ts';

@@ -1,35 +1,19 @@
 import type { MeshCertificateSpec } from '../../config/schema/mesh-certificate.ts';
 import type { Desired } from '../../core/plan/plan.ts';
-import { decideHold, type HoldDecision } from '../../core/trust/hold.ts';
+import { codedProblem, type Problem } from '../../core/problem.ts';
+import { decideHold, type HoldDecision, type ProbeOutcome } from '../../core/trust/hold.ts';
 import { type IssuerEnd, isGain, issuerEndOf } from '../../core/trust/issuer-end.ts';
 import { decideTrust, namedRoots, type TrustDecision } from '../../core/trust/trust.ts';
-import type { PreflightVerdict } from '../../core/verify/preflight.ts';
+import type { PreflightVerdict, Proof } from '../../core/verify/preflight.ts';
 import { verify } from '../../core/verify/verify.ts';
 import { desiredObjects } from '../../gateway/emissary.ts';
 import { GatewayError } from '../../gateway/error.ts';
 import type { Publication } from '../../gateway/publication.ts';
 import type { Target } from '../../gateway/targets.ts';
 import type { Adapter, Expectation } from '../../mesh/adapter.ts';
-import { codeOf } from '../../mesh/error.ts';
 import { type Identity, leafOf, sameLeaf, sameRoots } from '../../mesh/identity.ts';
-import { safeMessage } from '../../mesh/secrets.ts';
 import { anchorOf } from '../../pki/anchor.ts';
 import type { Certificate } from '../../pki/certificate.ts';
-import type { Proof } from './preflights.ts';
-
-export type ProbeOutcome = 'accepted' | 'refused' | 'unknown';
-
-export interface Problem {
-  readonly code: string;
-  readonly message: string;
-  /** When it was seen last, epoch ms; absent: now. */
-  readonly at?: number | undefined;
-}
-
-/** The stable code of an error, or of what it must be when it has none; the message is fit to be shown. */
-export function codedProblem(error: Error): Problem {
-  return { code: codeOf(error, 'ERR_INTERNAL'), message: safeMessage(error.message) };
-}
 
 /** Everything that one decision depends on; times in epoch milliseconds. */
 export interface Situation {

@@ -1,17 +1,10 @@
 import type { Clock } from '../../async/clock.ts';
-import { type Preflight, type PreflightVerdict, type Presented, preflightKey } from '../../core/verify/preflight.ts';
-import type { Certificate } from '../../pki/certificate.ts';
+import { type Preflight, type PreflightVerdict, type Proof, preflightKey } from '../../core/verify/preflight.ts';
 
 /** A refusal may depend on the time or on a busy process: the handshake is repeated after this. */
 const REFUSED_FOR_MS = 30_000;
 /** Verdicts that are remembered: of a candidate and of what is published, each with the bundles around a change. */
 const REMEMBERED = 4;
-
-/** What a decision needs a verdict on. */
-export interface Proof {
-  readonly pair: Presented;
-  readonly bundle: readonly Certificate[];
-}
 
 /** The latest verdicts of preflight handshakes for one MeshCertificate: one handshake for each pair and bundle. */
 export class Preflights {

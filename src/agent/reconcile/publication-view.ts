@@ -1,10 +1,10 @@
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { type KubeObject, keyOf, type ObjectRef, refOf } from '../../core/object.ts';
 import type { Desired } from '../../core/plan/plan.ts';
+import { codedProblem, type Problem } from '../../core/problem.ts';
 import { publicationRefs } from '../../gateway/emissary.ts';
 import type { Target } from '../../gateway/targets.ts';
 import type { ObjectInformers, ObjectView } from '../informers/by-object.ts';
-import { codedProblem, type Problem } from './decide.ts';
 
 /** What one worker sees of its own objects; follows the contexts that come and go with targets. */
 export class PublicationView implements Disposable {

@@ -3,6 +3,7 @@ import { Wake } from '../../async/wake.ts';
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { keyOf, RENEW_ANNOTATION, refOf } from '../../core/object.ts';
 import { type PlanStep, plan } from '../../core/plan/plan.ts';
+import { codedProblem, type Problem } from '../../core/problem.ts';
 import { namedRoots } from '../../core/trust/trust.ts';
 import { ownerLabel } from '../../gateway/owner.ts';
 import { PublicationReader } from '../../gateway/publication-reader.ts';
@@ -26,7 +27,7 @@ import {
 } from '../retire/finalizer.ts';
 import { Retiring } from '../retire/orphans.ts';
 import { keepMappings, type MappingKeeping } from '../routes/mappings.ts';
-import { codedProblem, type Decision, decide, type Problem, refusal, type Situation } from './decide.ts';
+import { type Decision, decide, refusal, type Situation } from './decide.ts';
 import type { Environment } from './environment.ts';
 import { Preflights } from './preflights.ts';
 import { PublicationView } from './publication-view.ts';

@@ -1,7 +1,7 @@
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { RENEW_ANNOTATION } from '../../core/object.ts';
+import type { Problem } from '../../core/problem.ts';
 import type { PublicationStatus } from '../../core/status.ts';
-import type { Problem } from './decide.ts';
 
 type Remembered = Partial<Pick<PublicationStatus, 'renewRequest' | 'lastRotationTime' | 'lastError'>> | undefined;
 

@@ -1,5 +1,5 @@
 import { retryDelay } from '../../core/backoff.ts';
-import type { Problem } from './decide.ts';
+import type { Problem } from '../../core/problem.ts';
 import type { Environment } from './environment.ts';
 
 /** Backs off after writes that failed. Times on the monotonic clock. */

@@ -1,7 +1,8 @@
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import type { PlanStep } from '../../core/plan/plan.ts';
+import type { Problem } from '../../core/problem.ts';
 import type { PublishResult } from '../publish/publisher.ts';
-import type { Decision, Problem, Situation } from '../reconcile/decide.ts';
+import type { Decision, Situation } from '../reconcile/decide.ts';
 import type { MappingState } from '../routes/mappings.ts';
 import type { Rotation } from './rotation-tracker.ts';
 

@@ -1,3 +1,4 @@
+import type { Problem } from '../../core/problem.ts';
 import { emergencyAt, renewAt } from '../../core/schedule.ts';
 import {
   type Condition,
@@ -11,7 +12,6 @@ import {
 import { leafOf } from '../../mesh/identity.ts';
 import { safeMessage } from '../../mesh/secrets.ts';
 import type { Certificate } from '../../pki/certificate.ts';
-import type { Problem } from '../reconcile/decide.ts';
 import type { Report } from './report.ts';
 
 /**

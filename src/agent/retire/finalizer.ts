@@ -1,13 +1,13 @@
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { FIELD_MANAGER, type KubeObject, keyOf, type ObjectRef, OWNER_LABEL, refOf } from '../../core/object.ts';
+import type { Problem } from '../../core/problem.ts';
 import { publicationRefs } from '../../gateway/emissary.ts';
 import { ownerLabel } from '../../gateway/owner.ts';
+import type { Kube } from '../../kube/api.ts';
 import { KubeError } from '../../kube/transport/error.ts';
 import type { Fence } from '../publish/publisher.ts';
-import type { Problem } from '../reconcile/decide.ts';
-import type { Environment } from '../reconcile/environment.ts';
 import type { MappingKeeping } from '../routes/mappings-contract.ts';
-import type { Retiring } from './orphans.ts';
+import type { RetireOptions, Retiring } from './orphans.ts';
 
 /** Keeps a MeshCertificate with `deletionPolicy: Delete` until what it published was taken away in the safe order. */
 export const FINALIZER = 'meshcert.dev/retire';
@@ -59,11 +59,7 @@ export function deletionWaits(
 const LISTED = 3;
 
 /** Adds or takes away our finalizer, as the policy says. One request, only when something is to be changed. */
-export async function settleFinalizer(
-  certificate: MeshCertificate,
-  kube: Environment['kube'],
-  signal: AbortSignal,
-): Promise<void> {
+export async function settleFinalizer(certificate: MeshCertificate, kube: Kube, signal: AbortSignal): Promise<void> {
   const { finalizers = [], deletionTimestamp } = certificate.metadata;
   const has = finalizers.includes(FINALIZER);
   const wants = certificate.spec.deletionPolicy === 'Delete';
@@ -80,7 +76,7 @@ export async function retireAll(
   certificate: MeshCertificate,
   contexts: readonly ObjectRef[],
   isFree: () => boolean,
-  env: Pick<Environment, 'kube' | 'batchGaps' | 'log'>,
+  env: Omit<RetireOptions, 'dryRun'>,
   fence: Fence,
   signal: AbortSignal,
 ): Promise<boolean> {
@@ -115,7 +111,7 @@ const without = (finalizers: readonly string[]): readonly string[] => finalizers
 async function setFinalizers(
   certificate: MeshCertificate,
   finalizers: readonly string[],
-  kube: Environment['kube'],
+  kube: Kube,
   signal: AbortSignal,
 ): Promise<void> {
   const { resourceVersion } = certificate.metadata;

@@ -1,12 +1,23 @@
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { describe, type KubeObject, type ObjectRef, OWNER_LABEL, refOf } from '../../core/object.ts';
 import { ownerLabel } from '../../gateway/owner.ts';
+import type { Kube } from '../../kube/api.ts';
 import { RESOURCES } from '../../kube/resources.ts';
 import { KubeError } from '../../kube/transport/error.ts';
+import type { Log } from '../../mesh/log.ts';
 import type { SharedInformers, View, Watcher } from '../informers/by-kind.ts';
+import type { BatchGaps } from '../publish/batch-gap.ts';
 import type { Fence } from '../publish/publisher.ts';
-import type { Environment } from '../reconcile/environment.ts';
 import type { MappingKeeping } from '../routes/mappings-contract.ts';
+
+/** What deletions are carried out with. */
+export interface RetireOptions {
+  readonly kube: Kube;
+  readonly batchGaps: BatchGaps;
+  readonly log: Log;
+  /** Delete nothing. */
+  readonly dryRun: boolean;
+}
 
 /** A context that must stand. */
 type Needed = readonly { readonly contextName: string }[];
@@ -59,7 +70,7 @@ export class Retiring implements Watcher, Disposable {
   async look(
     certificate: MeshCertificate,
     mappings: Pick<MappingKeeping, 'complete' | 'targets' | 'users'> | undefined,
-    env: Pick<Environment, 'kube' | 'batchGaps' | 'log' | 'dryRun'>,
+    env: RetireOptions,
     fence: Fence,
     signal: AbortSignal,
   ): Promise<void> {
@@ -92,7 +103,7 @@ async function retireContexts(
   certificate: MeshCertificate,
   standing: readonly KubeObject[],
   needed: () => Needed,
-  env: Pick<Environment, 'kube' | 'batchGaps' | 'log' | 'dryRun'>,
+  env: RetireOptions,
   fence: Fence,
   signal: AbortSignal,
 ): Promise<void> {

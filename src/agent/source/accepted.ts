@@ -3,8 +3,8 @@ import { formatPath } from '../../config/issue.ts';
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import type { Validation } from '../../config/validate.ts';
 import { type KubeObject, keyOf, refOf } from '../../core/object.ts';
+import type { Problem } from '../../core/problem.ts';
 import { interning } from '../informers/interning.ts';
-import type { Problem } from '../reconcile/decide.ts';
 import { FINALIZER, isDeleting } from '../retire/finalizer.ts';
 
 interface Known {

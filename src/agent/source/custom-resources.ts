@@ -4,6 +4,7 @@ import { type AllowList, allowing } from '../../config/allow.ts';
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { validator } from '../../config/validate.ts';
 import { FIELD_MANAGER, type KubeObject, keyOf, refOf, withoutManagers } from '../../core/object.ts';
+import type { Problem } from '../../core/problem.ts';
 import { type PublicationStatus, setConditions } from '../../core/status.ts';
 import type { Kube } from '../../kube/api.ts';
 import { reflect } from '../../kube/reflector.ts';
@@ -11,7 +12,6 @@ import { RESOURCES } from '../../kube/resources.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
 import type { Log } from '../../mesh/log.ts';
 import { interning } from '../informers/interning.ts';
-import type { Problem } from '../reconcile/decide.ts';
 import { reasonOf } from '../report/status-of.ts';
 import { AcceptedCertificates } from './accepted.ts';
 

@@ -6,6 +6,9 @@ import { emergencyAt, lifetimeOf } from '../schedule.ts';
 import { SKEW_MS } from '../verify/checks.ts';
 import { addedAtOf, type RootTimes } from './trust.ts';
 
+/** What the probed upstream said of the candidate. */
+export type ProbeOutcome = 'accepted' | 'refused' | 'unknown';
+
 export interface HoldInput {
   /** Verified together with the bundle that would be published. */
   readonly candidate: Pick<Identity, 'chain'>;
@@ -18,7 +21,7 @@ export interface HoldInput {
   readonly now: number;
   readonly holdMs: number;
   /** What a real upstream said of the candidate; `unknown` also when there is none to ask. */
-  readonly probe?: 'accepted' | 'refused' | 'unknown';
+  readonly probe?: ProbeOutcome;
 }
 
 export type HoldRelease =

@@ -14,6 +14,12 @@ export type PreflightVerdict =
   | { readonly ok: true }
   | { readonly ok: false; readonly code: (typeof PREFLIGHT_CODES)[number]; readonly message: string };
 
+/** What a decision needs a verdict on. */
+export interface Proof {
+  readonly pair: Presented;
+  readonly bundle: readonly Certificate[];
+}
+
 /**
  * Presents the pair in a TLS handshake to a server that trusts exactly this bundle. Never rejects: a handshake that
  * cannot be made is a refusal with ERR_VERIFY_PREFLIGHT_FAILED. It judges by the real time, so it is passed in like

@@ -1,0 +1,15 @@
+import { codeOf } from '../mesh/error.ts';
+import { safeMessage } from '../mesh/secrets.ts';
+
+/** What went wrong, as status, Events and the log show it. */
+export interface Problem {
+  readonly code: string;
+  readonly message: string;
+  /** When it was seen last, epoch ms; absent: now. */
+  readonly at?: number | undefined;
+}
+
+/** The stable code of an error, or of what it must be when it has none; the message is fit to be shown. */
+export function codedProblem(error: Error): Problem {
+  return { code: codeOf(error, 'ERR_INTERNAL'), message: safeMessage(error.message) };
+}
