@@ -24,10 +24,11 @@ export class Preflights {
     return known && this.#clock.now() < known.until ? known.verdict : undefined;
   };
 
-  /** When the first refusal is repeated, epoch ms. */
-  get retryAt(): number | undefined {
-    const times = [...this.#verdicts.values()].map(({ until }) => until).filter(Number.isFinite);
-    return times.length === 0 ? undefined : Math.min(...times);
+  /** When the first refusal after `time` may be repeated, epoch ms. One that nobody asked for by then no longer matters. */
+  retryAfter(time: number): number | undefined {
+    const times = [...this.#verdicts.values()].map(({ until }) => until).filter((until) => until > time);
+    const next = Math.min(...times);
+    return Number.isFinite(next) ? next : undefined;
   }
 
   /** Makes the handshake; afterwards `verdict` knows its outcome. */

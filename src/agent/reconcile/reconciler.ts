@@ -209,8 +209,10 @@ export class Reconciler {
       breakerOpenMs: this.#stream?.breakerOpenMs ?? 0,
       dryRun: this.#env.dryRun,
     });
-    const times = [decision.nextLook, this.#attempts.retryAt, this.#preflights.retryAt].filter(
-      (time) => time !== undefined,
+    const { now } = situation;
+    // What was due when this pass began has been done, or does not matter: waiting for it would not be a pause.
+    const times = [decision.nextLook, this.#attempts.retryAt, this.#preflights.retryAfter(now)].filter(
+      (time): time is number => time !== undefined && time > now,
     );
     return times.length === 0 ? undefined : Math.min(...times);
   }
