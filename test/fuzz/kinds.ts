@@ -8,6 +8,8 @@ export interface Kind {
   readonly why: string;
   /** Matches one of the changes of the case. */
   readonly labels: RegExp;
+  /** Matches another one of its changes. */
+  readonly also?: RegExp;
   /** What is said by who refuses it: our code, or a reason of OpenSSL or Go. */
   readonly says: RegExp;
 }
@@ -66,7 +68,7 @@ export const REFUSED_BY_US: readonly Kind[] = [
   {
     what: 'name constraints on directory names, other names, registered IDs',
     why: 'They constrain names that workloads do not have. OpenSSL processes some, Go ignores those that are not critical.',
-    says: /^ERR_VERIFY_(NAME_CONSTRAINTS|LINK_EXPIRED)$/,
+    says: /^ERR_VERIFY_NAME_CONSTRAINTS$/,
     labels: /(permitted|excluded) (directory|other name|registered)|constraint/,
   },
   {
@@ -74,7 +76,21 @@ export const REFUSED_BY_US: readonly Kind[] = [
     why: 'Readers differ in what they do with it: it may be ignored by one and refused by the next.',
     says: /^ERR_VERIFY_MALFORMED$/,
     labels:
-      /(permitted|excluded|named by|names?|constraint|DNS|URI|EDI|constructed)|key usage encoded|email|twice|with a tail|address/,
+      /(permitted|excluded|named by|names?|constraint|DNS|URI|EDI|constructed)|key usage encoded|email|twice|with a tail|address|extended usage nothing/,
+  },
+  {
+    what: 'two certificates for one subject and key, one refused for a reason in this table, the other by everybody',
+    why: 'The error names the path that breaks the last rule.',
+    says: /^ERR_VERIFY_(LINK_EXPIRED|ISSUER_\w+|PATH_LENGTH|CRITICAL_EXTENSION|NAME_CONSTRAINTS)$/,
+    labels: /^a twin /,
+    also: /policy|policies|NULL|PSS|(permitted|excluded) |named by|URI|DNS|email|address|key usage encoded|with a tail/,
+  },
+  {
+    what: 'a wildcard or an empty DNS name in a leaf, below name constraints on DNS names',
+    why: 'RFC 5280 does not say whether it matches. One reader takes the asterisk for a label, the next for every label.',
+    says: /^ERR_VERIFY_NAME_CONSTRAINTS$/,
+    labels: /^and DNS "(\*|")/,
+    also: /^(permitted|excluded) DNS/,
   },
   {
     what: 'an ECDSA signature algorithm with NULL parameters',
@@ -90,7 +106,7 @@ export const REFUSED_BY_US: readonly Kind[] = [
   },
 ];
 
-/** Accepted by our checks and refused by OpenSSL: what it alone can know. */
+/** Accepted by our checks and refused by OpenSSL in the preflight handshake: what it alone can know. */
 export const REFUSED_BY_PREFLIGHT: readonly Kind[] = [
   {
     what: 'two certificates for one subject and key, the first of which is not usable',
@@ -118,9 +134,9 @@ export const REFUSED_BY_PREFLIGHT: readonly Kind[] = [
   },
   {
     what: 'a leaf that is in the bundle itself, with certificates beside it that are not its path',
-    why: 'OpenSSL looks for an issuer first.',
-    says: /issuer certificate|self.signed/i,
-    labels: /^the leaf (is|issues)|in the bundle|only root/,
+    why: 'OpenSSL looks for an issuer first, and judges that path.',
+    says: /./,
+    labels: /^the leaf (is|issues itself)/,
   },
 ];
 
@@ -137,10 +153,15 @@ export const PARTIAL: Kind = {
 
 /** The known kind of a disagreement; undefined when there is none, which is a defect. */
 export function knownKind({ at, ours, openssl, go }: Judged): Kind | undefined {
-  const fits = (said: string | undefined) => (kind: Kind) =>
-    kind.says.test(said ?? '') && at.labels.some((label) => kind.labels.test(label));
+  const fits =
+    (said: string | undefined) =>
+    ({ says, labels, also }: Kind) =>
+      says.test(said ?? '') &&
+      at.labels.some(
+        (label) => labels.test(label) && (!also || at.labels.some((other) => other !== label && also.test(other))),
+      );
   if (!ours.ok)
     return ours.checked ? REFUSED_BY_PREFLIGHT.find(fits(ours.message)) : REFUSED_BY_US.find(fits(ours.code));
-  if (!openssl.ok) return openssl.partial && go.ok ? PARTIAL : REFUSED_BY_PREFLIGHT.find(fits(openssl.reason));
+  if (!openssl.ok) return openssl.partial && go.ok ? PARTIAL : undefined;
   return REFUSED_BY_GO.find(fits(go.reason));
 }
