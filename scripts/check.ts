@@ -1,5 +1,6 @@
-import { overBudget } from './check/budget.ts';
+import { ALLOWED, isTemporary } from './check/allowed.ts';
 import { meshNames } from './check/mesh-names.ts';
+import { structureFindings } from './check/structure.ts';
 import { registryHosts, tracesOfMachine } from './check/traces.ts';
 import { usingCaughtInLoops } from './check/using.ts';
 import { capture } from './run.ts';
@@ -20,13 +21,16 @@ const command =
 
 const findings = (found: readonly string[]): Result => ({ ok: found.length === 0, output: found.join('\n') });
 
+const PRODUCT_ISSUES = ['--no-config-hints', '--include', 'files,exports,types,enumMembers'];
+
 const checks: Readonly<Record<string, () => Promise<Result>>> = {
   types: command('tsc', '-p', 'tsconfig.json'),
   'lint, format, import rules': command('biome', 'ci', '--colors=off', '--error-on-warnings', '.'),
   'dead exports, dependencies': command('knip', '--no-progress'),
+  'exports that only tests use': command('knip', '--config', 'knip.product.json', '--no-progress', ...PRODUCT_ISSUES),
   'generated files': command('tsx', 'scripts/gen.ts', '--check'),
   'using in loops': async () => findings(usingCaughtInLoops(ROOT)),
-  'file budget': async () => findings(overBudget(ROOT)),
+  'sizes, cycles, names': async () => findings(structureFindings(ROOT, ALLOWED).filter((one) => !isTemporary(one))),
   'mesh names outside adapters': async () => findings(meshNames(ROOT)),
   'traces of a machine': async () => {
     const { output } = await capture('npm', ['config', 'get', 'registry']);

@@ -1,32 +1,9 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
 import { test } from 'node:test';
 import { ROOT } from '../tree.ts';
-import { overBudget } from './budget.ts';
 import { meshNames } from './mesh-names.ts';
+import { seededTree as tree } from './seeded-tree.ts';
 import { registryHosts, tracesOfMachine } from './traces.ts';
-
-function tree(files: Readonly<Record<string, string>>): string {
-  const root = mkdtempSync(join(tmpdir(), 'meshcert-check-'));
-  for (const [path, text] of Object.entries(files)) {
-    mkdirSync(dirname(join(root, path)), { recursive: true });
-    writeFileSync(join(root, path), text);
-  }
-  return root;
-}
-
-test('a file with too many lines is named, and tests and generated files are not counted', () => {
-  const long = 'x\n'.repeat(401);
-  const root = tree({
-    'src/a.ts': 'x\n'.repeat(400),
-    'adapters/istio/c.ts': long,
-    'src/a.test.ts': long,
-    'src/grpc/gen/p.ts': long,
-  });
-  assert.deepEqual(overBudget(root), ['adapters/istio/c.ts has 401 lines; split it into files of at most 400']);
-});
 
 test('paths of one machine are found wherever they stand, and others are left alone', () => {
   const path = ['', 'root', 'project', 'x.ts'].join('/');

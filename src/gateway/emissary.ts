@@ -1,6 +1,5 @@
 import type { MeshCertificateSpec } from '../config/schema/mesh-certificate.ts';
 import type { KubeObject, ObjectMeta, ObjectRef } from '../core/object.ts';
-import { refOf } from '../core/object.ts';
 import type { Desired } from '../core/plan/plan.ts';
 import { formatRootTimes, ROOT_TIMES_ANNOTATION } from '../core/trust/root-times.ts';
 import type { RootTimes } from '../core/trust/trust.ts';
@@ -102,14 +101,6 @@ export function publicationRefs(
     named('Secret', spec.secretName),
     ...contextsOf(spec, targets).map(({ contextName }) => ({ ...TLS_CONTEXT, namespace, name: contextName })),
   ];
-}
-
-/**
- * In which order to take a publication away, once no Mapping refers to it: what names a Secret goes before the
- * Secret, since without it the gateway would speak plaintext.
- */
-export function retireOrder(desired: readonly Desired[]): readonly ObjectRef[] {
-  return [...desired].sort((a, b) => b.order - a.order).map(({ object }) => refOf(object));
 }
 
 function contextsOf(spec: MeshCertificateSpec, targets: readonly Target[] | undefined): readonly Target[] {

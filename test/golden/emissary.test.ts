@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { parseAllDocuments, stringify } from 'yaml';
 import type { MeshCertificateSpec } from '../../src/config/schema/mesh-certificate.ts';
 import type { KubeObject } from '../../src/core/object.ts';
-import { desiredObjects, publicationRefs, retireOrder } from '../../src/gateway/emissary.ts';
+import { desiredObjects, publicationRefs } from '../../src/gateway/emissary.ts';
 import { ownerLabel } from '../../src/gateway/owner.ts';
 import { readPublication } from '../../src/gateway/publication.ts';
 import type { Target } from '../../src/gateway/targets.ts';
@@ -148,7 +148,7 @@ test('damaged objects are reported, not thrown about, and the good ones are stil
   assert.match(problems[0]?.object ?? '', /Secret emissary\/istio-identity/);
 });
 
-test('what is taken away goes backwards: contexts before the identity, the identity before the roots', () => {
+test('a publication lists its objects in write order, whose reverse takes contexts away before their Secrets', () => {
   const desired = desiredObjects({
     meta,
     spec: spec(),
@@ -157,13 +157,14 @@ test('what is taken away goes backwards: contexts before the identity, the ident
     bundle: [root.certificate],
     since: new Map(),
   });
+  const order = ['Secret istio-ca', 'Secret istio-identity', 'TLSContext istio'];
   assert.deepEqual(
-    retireOrder(desired).map(({ kind, name }) => `${kind} ${name}`),
-    ['TLSContext istio', 'Secret istio-identity', 'Secret istio-ca'],
+    desired.toSorted((a, b) => a.order - b.order).map(({ object }) => `${object.kind} ${object.metadata.name}`),
+    order,
   );
   assert.deepEqual(
     publicationRefs({ metadata: meta, spec: spec() }).map(({ kind, name }) => `${kind} ${name}`),
-    ['Secret istio-ca', 'Secret istio-identity', 'TLSContext istio'],
+    order,
   );
 });
 

@@ -4,7 +4,6 @@ import { test } from 'node:test';
 import fc from 'fast-check';
 import { retryDelay } from '../../src/core/backoff.ts';
 import { AttemptBudget } from '../../src/core/breaker.ts';
-import { KeyedQueue } from '../../src/core/queue.ts';
 import { emergencyAt, renewAt } from '../../src/core/schedule.ts';
 
 const hour = 3_600_000;
@@ -93,45 +92,6 @@ test('no hour sees more attempts than twice its allowance: the full bucket and w
         for (const start of spent) {
           assert.ok(spent.filter((at) => at >= start && at < start + hour).length <= 2 * perHour);
         }
-      },
-    ),
-  );
-});
-
-test('whatever is added in whatever order, a key never runs twice at once and its last addition is run', async () => {
-  await fc.assert(
-    fc.asyncProperty(
-      fc.scheduler(),
-      fc.array(fc.constantFrom('a', 'b', 'c'), { maxLength: 30 }),
-      fc.integer({ min: 1, max: 3 }),
-      async (s, adds, concurrency) => {
-        const running = new Set<string>();
-        const wanted = new Map<string, number>();
-        const done = new Map<string, number>();
-        let runs = 0;
-        const queue = new KeyedQueue<string>({
-          concurrency,
-          onError: (error) => assert.fail(String(error)),
-          async run(key) {
-            assert.ok(!running.has(key), `${key} runs twice`);
-            running.add(key);
-            assert.ok(running.size <= concurrency);
-            runs += 1;
-            const seen = wanted.get(key) ?? 0;
-            await s.schedule(Promise.resolve());
-            running.delete(key);
-            done.set(key, seen);
-          },
-        });
-        const added = [...adds.entries()].map(([at, key]) =>
-          s.schedule(Promise.resolve()).then(() => {
-            wanted.set(key, at);
-            queue.add(key);
-          }),
-        );
-        await s.waitFor(Promise.all(added).then(() => queue.idle()));
-        assert.deepEqual(done, wanted);
-        assert.ok(runs <= adds.length);
       },
     ),
   );

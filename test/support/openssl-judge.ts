@@ -1,6 +1,6 @@
 import { duplexPair } from 'node:stream';
 import { connect, createSecureContext, createServer, type SecureContext, type TLSSocket } from 'node:tls';
-import type { Pair } from '../../src/core/verify/verify.ts';
+import type { PresentedPair } from '../../src/core/verify/checks.ts';
 import { type Certificate, formatCertificates } from '../../src/pki/certificate.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
 
@@ -12,7 +12,10 @@ const own = { key: judge.key.toPem(), cert: formatCertificates(judge.chain), min
  * What OpenSSL says of a pair when it is presented in a TLS 1.3 handshake to a server that trusts these roots:
  * undefined when it is accepted, else its reason. By the real time.
  */
-export function opensslRefusal({ key, chain }: Pair, roots: readonly Certificate[]): Promise<string | undefined> {
+export function opensslRefusal(
+  { key, chain }: PresentedPair,
+  roots: readonly Certificate[],
+): Promise<string | undefined> {
   let presenting: SecureContext;
   try {
     presenting = createSecureContext({ key: key?.toPem(), cert: formatCertificates(chain) });

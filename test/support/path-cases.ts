@@ -1,5 +1,6 @@
 import { generateKeyPairSync } from 'node:crypto';
-import type { Pair, VerifyCode } from '../../src/core/verify/verify.ts';
+import type { PresentedPair } from '../../src/core/verify/checks.ts';
+import type { VerifyCode } from '../../src/core/verify/verify.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
 import {
   bitString,
@@ -24,7 +25,7 @@ import { reworked } from './reworked.ts';
 export interface PathCase {
   readonly code: VerifyCode;
   readonly name: string;
-  readonly pair: Pair;
+  readonly pair: PresentedPair;
   readonly bundle: readonly Certificate[];
   /** Who refuses it, where OpenSSL's command does not. */
   readonly refusedBy?: string;
@@ -46,16 +47,16 @@ export function pathCases(id: string, period: { readonly notBefore: number; read
   const middle = root.intermediate({ name: MIDDLE_NAME, key: middleKey, ...period });
   const bundle = [root.certificate];
 
-  const under = (ca: SandboxCa, options: LeafOptions = {}): Pair => ({
+  const under = (ca: SandboxCa, options: LeafOptions = {}): PresentedPair => ({
     key,
     chain: [ca.issue(key, { uris: [id], ...period, ...options }), ...ca.chain],
   });
-  const via = (profile: CaOptions['profile'], options: LeafOptions = {}): Pair =>
+  const via = (profile: CaOptions['profile'], options: LeafOptions = {}): PresentedPair =>
     under(root.intermediate({ name: MIDDLE_NAME, ...period, ...(profile && { profile }) }), options);
-  const constrained = (lists: Parameters<typeof nameConstraints>[0], options: LeafOptions = {}): Pair =>
+  const constrained = (lists: Parameters<typeof nameConstraints>[0], options: LeafOptions = {}): PresentedPair =>
     via({ more: [nameConstraints(lists)] }, options);
   const leaf = middle.issue(key, { uris: [id], ...period });
-  const reworkedLeaf = (change: Parameters<typeof reworked>[2]): Pair => ({
+  const reworkedLeaf = (change: Parameters<typeof reworked>[2]): PresentedPair => ({
     key,
     chain: [reworked(leaf, middleKey.keyObject, change), middle.certificate],
   });

@@ -1,5 +1,6 @@
+import type { ExpectedIdentity } from '../../core/verify/checks.ts';
 import type { Preflight } from '../../core/verify/preflight.ts';
-import { type CheckResult, examine, type Wish } from '../../core/verify/verify.ts';
+import { type CheckResult, examine } from '../../core/verify/verify.ts';
 import type { Certificate } from '../../pki/certificate.ts';
 import { describeKeyType } from '../../pki/key-type.ts';
 import { humanDuration } from '../terminal/human-duration.ts';
@@ -38,7 +39,7 @@ interface CertificateFacts {
 }
 
 /** What the user expects of the leaf. */
-export interface Expected extends Wish {
+export interface Expected extends ExpectedIdentity {
   /** Otherwise the form is that of the leaf itself, which proves nothing. */
   readonly isFormGiven: boolean;
 }

@@ -7,8 +7,9 @@ import type { Certificate } from '../../pki/certificate.ts';
 import { formatCertificates } from '../../pki/certificate.ts';
 import { PrivateKey } from '../../pki/key.ts';
 import { SandboxCa } from '../../sandbox/ca.ts';
+import type { ExpectedIdentity, PresentedPair } from './checks.ts';
 import { LIMITS } from './checks.ts';
-import { CHECKS, examine, type Pair, VERIFY_CODES, type VerifyCode, verify, type Wish } from './verify.ts';
+import { CHECKS, examine, VERIFY_CODES, type VerifyCode, verify } from './verify.ts';
 
 const now = Date.UTC(2026, 5, 1);
 const hour = 3_600_000;
@@ -20,9 +21,9 @@ const middle = root.intermediate({ name: 'middle', ...valid });
 const leaf = middle.issue(key, { uris: [id], ...valid });
 const chain = [leaf, middle.certificate];
 const bundle = [root.certificate];
-const wish: Wish = { form: 'spiffe', id, trustDomain: 'td' };
+const wish: ExpectedIdentity = { form: 'spiffe', id, trustDomain: 'td' };
 
-const issue = (options: Parameters<SandboxCa['issue']>[1], k: PrivateKey = key): Pair => ({
+const issue = (options: Parameters<SandboxCa['issue']>[1], k: PrivateKey = key): PresentedPair => ({
   key: k,
   chain: [middle.issue(k, { uris: [id], ...valid, ...options }), middle.certificate],
 });
@@ -41,9 +42,9 @@ test('a root inside the chain does no harm', () => {
 interface Case {
   readonly code: VerifyCode;
   readonly name: string;
-  readonly pair: Pair;
+  readonly pair: PresentedPair;
   readonly bundle?: readonly Certificate[];
-  readonly wish?: Wish;
+  readonly wish?: ExpectedIdentity;
   readonly now?: number;
 }
 
@@ -173,7 +174,7 @@ describe('a pair is refused with', () => {
 });
 
 describe('a pair passes with', () => {
-  const good: [string, Pair, Wish?][] = [
+  const good: [string, PresentedPair, ExpectedIdentity?][] = [
     ['no extended key usage at all', issue({ eku: [] })],
     ['an RSA key of 2048 bits', issue({}, rsa(2048))],
     ['a P-384 key', issue({}, onCurve('secp384r1'))],
@@ -227,7 +228,7 @@ describe('of what is in its certificates', () => {
 });
 
 /** What the openssl command says of the same chain and roots, as of a client. */
-function opensslVerifies({ chain: [first, ...links] }: Pair, roots: readonly Certificate[]) {
+function opensslVerifies({ chain: [first, ...links] }: PresentedPair, roots: readonly Certificate[]) {
   const files = { leaf: first?.pem ?? '', links: formatCertificates(links), roots: formatCertificates(roots) };
   return withFiles(files, (path) =>
     openssl([

@@ -3,8 +3,6 @@ import { type FailedPath, type PathFailure, rankOf } from '../../pki/chain.ts';
 import type { CheckSubject, ExpectedIdentity, PresentedPair } from './checks.ts';
 import * as checks from './checks.ts';
 
-export type { ExpectedIdentity as Wish, PresentedPair as Pair } from './checks.ts';
-
 interface CheckInfo {
   readonly code: VerifyCode;
   /** What is well when the check passes. */
