@@ -29,7 +29,7 @@ const ca = z
   })
   .superRefine(exactlyOne('file', 'inline', 'configMap'))
   .meta(exactlyOneRule('file', 'inline', 'configMap'))
-  .describe("The authority of Consul's own API certificates (not the Connect CA). Absent: the public ones.");
+  .describe("The CA of Consul's own API certificates (not the Connect CA). Default: the public CAs.");
 
 const tls = z.strictObject({
   ca: ca.optional(),
@@ -50,7 +50,7 @@ const http = z
       context.addIssue({ code: 'custom', path: ['tls'], message: 'needs an https:// address' });
     }
   })
-  .describe('The HTTP API: the agent makes the key and decides when to renew.');
+  .describe('The HTTP API of an agent, which creates the key and decides when to renew.');
 
 const grpc = z
   .strictObject({
@@ -63,14 +63,14 @@ const grpc = z
     plaintext: z
       .boolean()
       .default(false)
-      .describe('Speak without TLS. ACL tokens then travel in plaintext; auth.login is refused.'),
+      .describe('Connect without TLS. ACL tokens are then sent in plaintext, and auth.login is refused.'),
   })
   .superRefine((value, context) => {
     if (value.tls && value.plaintext) {
       context.addIssue({ code: 'custom', path: ['plaintext'], message: 'cannot be combined with tls' });
     }
   })
-  .describe('The gRPC API of the servers, without an agent: the key is made here.');
+  .describe('The gRPC API of the servers, without an agent. meshcert creates the key.');
 
 const login = z
   .strictObject({
@@ -90,7 +90,9 @@ const login = z
       ),
     meta: z.record(z.string(), z.string()).default({}).describe('Shown in the description of the Consul token.'),
     namespace: z.string().min(1).optional().describe('Enterprise: namespace of the auth method.'),
-    datacenter: lowerName.optional().describe('Log in there, such as the primary; default: where the server is.'),
+    datacenter: lowerName
+      .optional()
+      .describe('Datacenter to log in to, such as the primary. Default: that of the server.'),
   })
   .superRefine((value, context) => {
     if (value.tokenFile && value.serviceAccount) {
@@ -101,14 +103,20 @@ const login = z
 
 const auth = z
   .strictObject({
-    tokenFile: z.string().min(1).optional().describe('File with a Consul ACL token; read anew, so it may be replaced.'),
+    tokenFile: z
+      .string()
+      .min(1)
+      .optional()
+      .describe('File with a Consul ACL token. It is read at each use, so it may be replaced.'),
     token: z
       .string()
       .min(1)
       .transform((text) => new HiddenText(text))
       .optional()
-      .describe('The ACL token itself. Only for a configuration that is not stored where others read it.'),
-    login: login.optional().describe('Obtain a token by ACL login, again before it expires or when it was deleted.'),
+      .describe('The ACL token itself. Use it only in a file that nobody else can read.'),
+    login: login
+      .optional()
+      .describe('Obtain a token by ACL login, and a new one before it expires or after it was deleted.'),
   })
   .superRefine(exactlyOne('tokenFile', 'token', 'login'))
   .meta(exactlyOneRule('tokenFile', 'token', 'login'));
@@ -125,20 +133,24 @@ const LOGIN_RULE = [
 
 export const configSchema = z
   .strictObject({
-    service: name.default('ambassador').describe("The gateway's name in the mesh: what intentions name."),
+    service: name.default('ambassador').describe("Name of the gateway's service in the mesh. Intentions refer to it."),
     datacenter: lowerName
       .optional()
-      .describe("Required with grpc, where no call tells it. Default with http: the agent's own."),
+      .describe(
+        "Datacenter of the servers. Required with grpc, because no call returns it. Default with http: the agent's own.",
+      ),
     trustDomain: z
       .string()
       .regex(/^[a-z0-9.-]+$/)
       .optional()
-      .describe('Accept only this trust domain. Absent: the one Consul names, also after the cluster was rebuilt.'),
-    namespace: name.optional().describe('Enterprise only. Absent: default.'),
-    partition: name.optional().describe('Enterprise only. Absent: default.'),
+      .describe(
+        'Accept only this trust domain. Default: the one that Consul names, also after the cluster is rebuilt.',
+      ),
+    namespace: name.optional().describe('Enterprise only. Default: "default".'),
+    partition: name.optional().describe('Enterprise only. Default: "default".'),
     http: http.optional(),
     grpc: grpc.optional(),
-    auth: auth.optional().describe("Absent: the anonymous token or the agent's default one."),
+    auth: auth.optional().describe("Default: the anonymous token, or the agent's default token."),
   })
   .superRefine(exactlyOne('http', 'grpc'))
   .superRefine((value, context) => {

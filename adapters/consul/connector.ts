@@ -10,12 +10,12 @@ export class ConsulConnectorError extends Error {
 const TLS_CONTEXT = 'ambassador-consul';
 
 const UNSUPPORTED: Readonly<Record<string, string>> = {
-  CONSUL_HTTP_AUTH: 'HTTP basic authentication is not spoken; use CONSUL_HTTP_TOKEN or CONSUL_HTTP_TOKEN_FILE',
+  CONSUL_HTTP_AUTH: 'HTTP basic authentication is not supported; use CONSUL_HTTP_TOKEN or CONSUL_HTTP_TOKEN_FILE',
   CONSUL_CLIENT_CERT:
-    'client certificates are not sent; set verify_incoming = false for HTTPS in Consul, and use a token',
+    'client certificates are not supported; set verify_incoming = false for HTTPS in Consul, and use a token',
   CONSUL_CLIENT_KEY:
-    'client certificates are not sent; set verify_incoming = false for HTTPS in Consul, and use a token',
-  CONSUL_CAPATH: 'a directory of CAs is not read; name one file in CONSUL_CACERT',
+    'client certificates are not supported; set verify_incoming = false for HTTPS in Consul, and use a token',
+  CONSUL_CAPATH: 'a directory of CAs is not supported; name one file in CONSUL_CACERT',
 };
 
 /**

@@ -51,7 +51,7 @@ const HTTP_ROWS: readonly Row[] = [
 ];
 
 const METHOD = 'compare auth.login.method with "consul acl auth-method list"';
-const BEARER = 'the auth method did not take our bearer token: check its audience, and that a binding rule matches';
+const BEARER = 'the auth method did not accept the bearer token: check its audience, and that a binding rule matches';
 
 /** At login the same statuses speak of the auth method and of the bearer token. */
 export const HTTP_LOGIN_ROWS: readonly Row[] = [

@@ -9,7 +9,7 @@ const describeTrust = ({ trustDomain, roots }: Trust): string =>
   `trust domain ${trustDomain}, ${roots.length} root${roots.length === 1 ? '' : 's'}`;
 
 const describeLeaf = (leaf: Certificate): string =>
-  `issued ${leaf.names.uris[0]} until ${new Date(leaf.notAfter).toISOString()}; it was thrown away`;
+  `issued ${leaf.names.uris[0]} until ${new Date(leaf.notAfter).toISOString()}; it was discarded`;
 
 /** Connection, token, roots, leaf: stops at the first that fails, since what follows would repeat it. */
 export async function examineConsul(
@@ -27,7 +27,7 @@ export async function examineConsul(
   const token = await examiner.look(
     'consul-token',
     async (signal) => ({ sent: (await looks.token(signal)) !== undefined }),
-    ({ sent }) => (sent ? 'a token is at hand' : 'no token is configured'),
+    ({ sent }) => (sent ? 'a token is available' : 'no token is configured'),
   );
   if (!connected || !token) return;
   const trust = await examiner.look('consul-roots', looks.roots, describeTrust);

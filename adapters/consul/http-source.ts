@@ -206,7 +206,7 @@ export class HttpSource implements Source, Checking {
     const broken = path.ok ? '' : `its chain fails at ${path.at.subject || path.at.fingerprint} (${path.reason})`;
     throw new MeshError(
       'ERR_MESH_BAD_RESPONSE',
-      `${this.#agent.leafName}: ${wrong ?? broken}; it is asked for again, compare service, datacenter and the cluster's CA if this stays`,
+      `${this.#agent.leafName}: ${wrong ?? broken}; the request is repeated. If this lasts, compare service, datacenter and the cluster's CA`,
     );
   }
 

@@ -24,12 +24,12 @@ export function wrongName(config: ConsulConfig, leaf: Certificate, trustDomain: 
   const id = parseSpiffeId(uri);
   if (!id || leaf.names.uris.length > 1) return `the leaf has the URI names [${leaf.names.uris.join(', ')}]`;
   if (id.trustDomain !== trustDomain)
-    return `the leaf is of trust domain ${id.trustDomain}, Consul's is ${trustDomain}`;
+    return `the leaf is in trust domain ${id.trustDomain}, and Consul's is ${trustDomain}`;
   const datacenter = config.datacenter ?? /\/dc\/([^/]+)\/svc\//.exec(id.path)?.[1] ?? '';
   const wanted = servicePath(config, datacenter);
   return id.path === wanted
     ? undefined
-    : `the leaf is ${uri}, wanted is ${formatSpiffeId({ trustDomain, path: wanted })}`;
+    : `the leaf is for ${uri}, expected ${formatSpiffeId({ trustDomain, path: wanted })}`;
 }
 
 /** Throws when the configuration pins another trust domain than Consul names. */
@@ -37,6 +37,6 @@ export function checkTrustDomain(config: ConsulConfig, trustDomain: string): voi
   if (config.trustDomain === undefined || config.trustDomain === trustDomain) return;
   throw new MeshError(
     'ERR_MESH_CONFIG',
-    `Consul's trust domain is ${trustDomain}, configured is ${config.trustDomain}; change trustDomain, or remove it to follow the cluster`,
+    `Consul's trust domain is ${trustDomain}, but spec.consul.trustDomain is ${config.trustDomain}; change trustDomain, or remove it to follow the cluster`,
   );
 }

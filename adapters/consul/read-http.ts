@@ -65,7 +65,10 @@ export function readLeaf(what: string, body: string): ReceivedLeaf {
 /** The text never shows in the error: it may hold a key. */
 export function parsed<T>(what: string, schema: z.ZodType<T>, body: string): T {
   const bad = (why: string) =>
-    new MeshError('ERR_MESH_BAD_RESPONSE', `${what}: ${why}; is this the HTTP API of Consul, without a proxy between?`);
+    new MeshError(
+      'ERR_MESH_BAD_RESPONSE',
+      `${what}: ${why}; is this the HTTP API of Consul, without a proxy in between?`,
+    );
   let value: unknown;
   try {
     value = parseJson(body);

@@ -28,7 +28,7 @@ export function readTrust(what: string, trustDomain: string, raw: readonly RawRo
     });
   const active = raw.filter((root) => root.active);
   const [first] = active;
-  if (!first || active.length > 1) throw bad(`${active.length} active roots of ${raw.length} where exactly one is due`);
+  if (!first || active.length > 1) throw bad(`expected one active root, found ${active.length} among ${raw.length}`);
   if (trustDomain === '') throw bad('no trust domain');
   try {
     return {

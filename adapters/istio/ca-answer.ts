@@ -15,7 +15,7 @@ export function readAnswer(from: string, elements: readonly string[], known: rea
   if (elements.length < 2) {
     throw new MeshError(
       'ERR_MESH_BAD_RESPONSE',
-      `${from} sent ${elements.length} certificates where leaf and root are due; look at its logs`,
+      `${from} sent ${elements.length} certificates; expected a leaf and a root. See its logs`,
     );
   }
   try {
@@ -24,7 +24,7 @@ export function readAnswer(from: string, elements: readonly string[], known: rea
     const roots = last === formatCertificates(known) ? known : parseCertificates(last);
     return { chain: lower.filter(({ selfSigned }) => !selfSigned), roots };
   } catch (cause) {
-    throw new MeshError('ERR_MESH_BAD_RESPONSE', `${from} sent certificates that cannot be read; look at its logs`, {
+    throw new MeshError('ERR_MESH_BAD_RESPONSE', `${from} sent certificates that cannot be read; see its logs`, {
       cause,
     });
   }

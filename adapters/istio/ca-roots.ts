@@ -43,7 +43,7 @@ export class CaRoots implements StreamTransform<Content, Roots> {
     if (this.#parsed && this.#named) return this.#named;
     for await (const content of this.#contents(signal)) return this.#parse(this.#textOf(content));
     signal.throwIfAborted();
-    throw new MeshError('ERR_MESH_CONFIG', `${this.place} could not be read; it is tried again`);
+    throw new MeshError('ERR_MESH_CONFIG', `${this.place} could not be read; meshcert tries again`);
   }
 
   /** Now and at each change; what cannot be used is reported and passed over. */

@@ -99,7 +99,7 @@ describe("Istio's CA", { timeout: 30_000 }, () => {
   it('tells when it was granted less than it asked for', async () => {
     await start({ manner: 'istio-csr' });
     await open({ ttl: '8h' }).issue(live);
-    assert.match(host.lines.join(), /granted 1h where 8h was asked for/);
+    assert.match(host.lines.join(), /granted 1h instead of the requested 8h/);
   });
 
   it('follows the root of the CA from its ConfigMap without being opened anew', async () => {
@@ -208,18 +208,18 @@ describe("Istio's CA", { timeout: 30_000 }, () => {
   };
 
   const FAULTS: [CaFault, MeshErrorCode, RegExp][] = [
-    ['wrongKey', 'ERR_MESH_BAD_RESPONSE', /another key than ours/],
+    ['wrongKey', 'ERR_MESH_BAD_RESPONSE', /another key than the one in the request/],
     [
       'otherIdentity',
       'ERR_MESH_BAD_RESPONSE',
-      /for spiffe:\/\/cluster.local\/ns\/other\/sa\/other where .*emissary is due/,
+      /for spiffe:\/\/cluster.local\/ns\/other\/sa\/other; expected .*emissary/,
     ],
     ['expiredLeaf', 'ERR_MESH_BAD_RESPONSE', /expired at 20/],
-    ['emptyChain', 'ERR_MESH_BAD_RESPONSE', /sent 0 certificates where leaf and root are due/],
+    ['emptyChain', 'ERR_MESH_BAD_RESPONSE', /sent 0 certificates; expected a leaf and a root/],
     ['unchained', 'ERR_MESH_BAD_RESPONSE', /is not under the roots that came with it/],
     ['garbage', 'ERR_MESH_BAD_RESPONSE', /certificates that cannot be read/],
     ['internal', 'ERR_MESH_UNAVAILABLE', /INTERNAL; its CA is not ready or cannot sign/],
-    [{ status: 14, details: 'shutting down' }, 'ERR_MESH_UNAVAILABLE', /UNAVAILABLE; it restarts or is overloaded/],
+    [{ status: 14, details: 'shutting down' }, 'ERR_MESH_UNAVAILABLE', /UNAVAILABLE; it is restarting or overloaded/],
     [{ status: 4, details: 'late' }, 'ERR_MESH_TIMEOUT', /DEADLINE_EXCEEDED/],
     [{ status: 8, details: 'slow down' }, 'ERR_MESH_RATE_LIMITED', /RESOURCE_EXHAUSTED/],
     [{ status: 7, details: 'denied' }, 'ERR_MESH_DENIED', /PERMISSION_DENIED/],

@@ -104,7 +104,7 @@ export class CaIssuer implements Issuer, Checking {
       if (!refused || cause.status === grpcStatus.UNIMPLEMENTED || cause.status === grpcStatus.UNAVAILABLE)
         throw this.#explain(cause, undefined);
     }
-    return `${this.#from} proves its name and answers`;
+    return `${this.#from} proves its name and responds`;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -181,7 +181,10 @@ export class CaIssuer implements Issuer, Checking {
     const grantedMs = leaf.notAfter - this.#host.clock.now();
     if (grantedMs >= ttl * GRANTED_SHARE) return;
     const [granted, asked] = [formatDuration(Math.ceil(grantedMs / MINUTE_MS) * MINUTE_MS), formatDuration(ttl)];
-    this.#host.log.warn({ granted, asked }, `${this.#from} granted ${granted} where ${asked} was asked for; lower ttl`);
+    this.#host.log.warn(
+      { granted, asked },
+      `${this.#from} granted ${granted} instead of the requested ${asked}; lower ttl`,
+    );
   }
 }
 

@@ -23,7 +23,9 @@ const root = z
       })
       .optional()
       .describe('What istiod and istio-csr write into every namespace.'),
-    file: absolutePath().optional().describe('A PEM file, such as a mounted ConfigMap; followed as it changes.'),
+    file: absolutePath()
+      .optional()
+      .describe('A PEM file, such as a mounted ConfigMap. Changes of the file are picked up.'),
     inline: z.string().min(1).optional().describe('PEM.'),
   })
   .refine((given) => [given.configMap, given.file, given.inline].filter((one) => one !== undefined).length <= 1, {
@@ -36,15 +38,17 @@ const ca = z
   .strictObject({
     address: hostPort('istiod.istio-system.svc:15012')
       .default('istiod.istio-system.svc:15012')
-      .describe('host:port of istiod, of istio-csr, or of whatever speaks their API.'),
+      .describe('host:port of istiod, of istio-csr, or of another server with the same API.'),
     serviceAccount: dnsName()
       .optional()
       .describe(
-        "Whose identity the gateway gets: a ServiceAccount of this object's namespace. A token is minted for it.",
+        "ServiceAccount of this object's namespace whose identity the gateway gets. The agent mints a token for it.",
       ),
     tokenFile: absolutePath()
       .optional()
-      .describe('Instead: a projected token, for the identity of the pod that it belongs to; read anew each time.'),
+      .describe(
+        'Instead of serviceAccount: file of a projected token, for the identity of the pod that it belongs to. It is read at each use.',
+      ),
     audience: z.string().min(1).default('istio-ca').describe("One of istiod's TOKEN_AUDIENCES."),
     clusterId: z
       .string()
@@ -53,12 +57,12 @@ const ca = z
       .describe("istiod's name of this cluster (meshConfig, multiCluster.clusterName)."),
     ttl: durationSchema({ min: '1m', max: '2160h' })
       .optional()
-      .describe("Lifetime to ask for. Default: the CA's own, 24h for istiod. istio-csr caps it without a word."),
+      .describe("Requested lifetime. Default: the CA's own, 24h for istiod. istio-csr caps it silently."),
     root,
     serverName: dnsName()
       .optional()
       .describe(
-        "Name that the CA must prove, if not the address's host: needed to dial by IP or by a .cluster.local name.",
+        'Name that the certificate of the CA must have. Default: the host of the address. Needed for an IP address or a .cluster.local name.',
       ),
     includeCaRoots: z
       .boolean()
@@ -78,12 +82,12 @@ const sds = z.strictObject({
   socket: absolutePath()
     .max(LONGEST_SOCKET_PATH, `a socket path has at most ${LONGEST_SOCKET_PATH} characters`)
     .default('/var/run/secrets/workload-spiffe-uds/socket')
-    .describe('Unix socket of pilot-agent, of the SPIRE agent, or of whatever serves SDS.'),
+    .describe('Unix socket of pilot-agent, of the SPIRE agent, or of another SDS server.'),
   nodeId: z
     .string()
     .min(1)
     .optional()
-    .describe('node.id of our requests. Default: in the form of a sidecar, of this namespace.'),
+    .describe('node.id of requests. Default: the form that a sidecar of this namespace uses.'),
   certificateName: z
     .string()
     .min(1)
@@ -97,29 +101,31 @@ const sds = z.strictObject({
   disableSpiffeValidation: z
     .boolean()
     .default(true)
-    .describe('Asks SPIRE for plain roots instead of its validator for Envoy, which is understood too.'),
+    .describe('Request plain roots from SPIRE instead of its validator for Envoy. Both work.'),
   expectedRotation: durationSchema({ min: '1s' })
     .optional()
-    .describe('Subscribe anew when no new leaf came for this long. Default: at three quarters of the leaf’s life.'),
+    .describe(
+      'Subscribe again when no new leaf arrives for this long. Default: three quarters of the lifetime of the leaf.',
+    ),
 });
 
 /** `spec.istio` of a MeshCertificate. */
 export const istioConfig = z
   .strictObject({
-    ca: ca.optional().describe('Ask a CA for the identity of a ServiceAccount.'),
+    ca: ca.optional().describe('Request the identity of a ServiceAccount from a CA.'),
     sds: sds.optional().describe('Subscribe to a socket that serves certificates.'),
-    trustDomain: dnsName().optional().describe('Default: cluster.local with ca, whatever comes with sds.'),
+    trustDomain: dnsName().optional().describe('Trust domain. Default: cluster.local with ca; any with sds.'),
     id: z
       .string()
       .refine((text) => parseSpiffeId(text) !== undefined, 'expected a SPIFFE ID, spiffe://<trust domain>/<path>')
       .optional()
-      .describe('Exact SPIFFE ID. Default: that of the ServiceAccount, or whatever comes first with sds.'),
+      .describe('Exact SPIFFE ID. Default: that of the ServiceAccount with ca; the first that arrives with sds.'),
   })
   .refine((config) => (config.ca === undefined) !== (config.sds === undefined), {
     error: 'exactly one of ca and sds must be set',
   })
   .meta(cel('has(self.ca) != has(self.sds)', 'exactly one of ca and sds must be set'))
-  .describe('Identity from Istio, or from anything that speaks SDS or its CA API.');
+  .describe('Identity from Istio, or from another server of SDS or of its CA API.');
 
 export type IstioConfig = z.output<typeof istioConfig>;
 export type CaConfig = NonNullable<IstioConfig['ca']>;

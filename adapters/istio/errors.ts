@@ -16,7 +16,7 @@ const SLOWLY: Retry = { afterMs: 60_000 };
 const CA: Readonly<Record<number, IstioFailure>> = {
   [grpcStatus.UNAVAILABLE]: {
     code: 'ERR_MESH_UNAVAILABLE',
-    next: 'it restarts or is overloaded; see its logs if it lasts',
+    next: 'it is restarting or overloaded; see its logs if this lasts',
   },
   [grpcStatus.INTERNAL]: {
     code: 'ERR_MESH_UNAVAILABLE',
@@ -24,7 +24,7 @@ const CA: Readonly<Record<number, IstioFailure>> = {
   },
   [grpcStatus.UNKNOWN]: { code: 'ERR_MESH_UNAVAILABLE', next: 'see its logs' },
   [grpcStatus.ABORTED]: { code: 'ERR_MESH_UNAVAILABLE', next: 'see its logs' },
-  [grpcStatus.CANCELLED]: { code: 'ERR_MESH_UNAVAILABLE', next: 'the call was cut off; see its logs if it lasts' },
+  [grpcStatus.CANCELLED]: { code: 'ERR_MESH_UNAVAILABLE', next: 'the call was cut off; see its logs if this lasts' },
   [grpcStatus.DEADLINE_EXCEEDED]: { code: 'ERR_MESH_TIMEOUT', next: 'see its load and its logs' },
   [grpcStatus.RESOURCE_EXHAUSTED]: { code: 'ERR_MESH_RATE_LIMITED', next: 'it limits requests' },
   [grpcStatus.INVALID_ARGUMENT]: {
@@ -48,7 +48,7 @@ const CA: Readonly<Record<number, IstioFailure>> = {
 const SDS: Readonly<Record<number, IstioFailure>> = {
   [grpcStatus.UNAVAILABLE]: {
     code: 'ERR_MESH_UNAVAILABLE',
-    next: 'the agent restarts, or SPIRE cannot attest this process',
+    next: 'the agent is restarting, or SPIRE cannot attest this process',
   },
   [grpcStatus.INVALID_ARGUMENT]: {
     code: 'ERR_MESH_DENIED',
@@ -69,7 +69,7 @@ const SDS_OTHER: IstioFailure = {
 };
 
 const REACH = {
-  unreadable: { code: 'ERR_MESH_BAD_RESPONSE', next: 'compare versions, and see who answers there' },
+  unreadable: { code: 'ERR_MESH_BAD_RESPONSE', next: 'compare versions, and check which server this is' },
   untrusted: {
     code: 'ERR_MESH_TLS',
     next: 'it does not prove that name under the roots given: compare root and serverName with its certificate; after a change of the root this passes once ConfigMap istio-ca-root-cert follows',
@@ -93,7 +93,10 @@ export interface CaCall {
 export function caError(cause: unknown, call: CaCall): unknown {
   if (!(cause instanceof GrpcError)) return cause;
   if (cause.status === grpcStatus.UNAUTHENTICATED) return unauthenticated(cause, call);
-  const other: IstioFailure = { code: 'ERR_MESH_BAD_RESPONSE', next: 'no CA of Istio answers so; correct address' };
+  const other: IstioFailure = {
+    code: 'ERR_MESH_BAD_RESPONSE',
+    next: 'this is not a response of an Istio CA; correct address',
+  };
   return meshError(call.from, cause, cause.reach === 'answered' ? (CA[cause.status] ?? other) : REACH[cause.reach]);
 }
 
@@ -102,7 +105,7 @@ function unauthenticated(cause: GrpcError, { from, audience, clusterId, claims, 
   const token = `the token, ${describeClaims(claims)}`;
   const meaning: IstioFailure =
     !claims || (claims.expires !== undefined && claims.expires <= now)
-      ? { code: 'ERR_MESH_TOKEN', next: `${token}, has expired or is damaged; a new one is used at the next attempt` }
+      ? { code: 'ERR_MESH_TOKEN', next: `${token}, has expired or is damaged; the next attempt uses a new one` }
       : !claims.audiences.includes(audience)
         ? {
             code: 'ERR_MESH_TOKEN',
@@ -126,7 +129,7 @@ export function sdsError(cause: unknown, socket: string): unknown {
         ? REACH.unreadable
         : {
             code: 'ERR_MESH_UNREACHABLE',
-            next: 'nobody serves that socket: is its volume mounted here (injected pods: emptyDir workload-socket), and does the agent run?',
+            next: 'no process serves this socket: is its volume mounted here (injected pods: emptyDir workload-socket), and does the agent run?',
           };
   return meshError(`SDS socket ${socket}`, cause, meaning);
 }

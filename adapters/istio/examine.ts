@@ -7,7 +7,7 @@ const describe = (identity: Identity): string => {
   const { notAfter, issuer } = leafOf(identity);
   const until = new Date(notAfter).toISOString();
   const roots = `${identity.roots.length} root${identity.roots.length === 1 ? '' : 's'}`;
-  return `issued ${identity.id} until ${until}, by "${issuer}", under ${roots}; it was thrown away`;
+  return `issued ${identity.id} until ${until}, by "${issuer}", under ${roots}; it was discarded`;
 };
 
 /** Roots, connection, token, then a real certificate. */

@@ -21,17 +21,17 @@ export function readPair(
   now: number,
 ): SdsPair {
   const [leaf] = certificates;
-  if (!leaf || leaf.isCa) throw bad(`${from} sent no leaf certificate; look at its logs`);
+  if (!leaf || leaf.isCa) throw bad(`${from} sent no leaf certificate; see its logs`);
   const [id, ...others] = leaf.names.uris;
   if (id === undefined || others.length > 0 || !parseSpiffeId(id)) {
-    throw bad(`${from} sent a certificate for ${leaf.names.uris.join(', ') || 'no URI'}; one SPIFFE ID is due`);
+    throw bad(`${from} sent a certificate for ${leaf.names.uris.join(', ') || 'no URI'}; expected one SPIFFE ID`);
   }
   if (leaf.publicKeyFingerprint !== key.publicKeyFingerprint) {
-    throw bad(`${from} sent a certificate for ${id} of another key than ours; look at its logs`);
+    throw bad(`${from} sent a certificate for ${id} with another key than the one in the request; see its logs`);
   }
   checkName(from, id, wish);
   if (leaf.notAfter <= now) {
-    throw bad(`${from} sent a certificate that expired at ${iso(leaf.notAfter)}; compare its clock with ours`);
+    throw bad(`${from} sent a certificate that expired at ${iso(leaf.notAfter)}; compare its clock with this one`);
   }
   return { id, key, chain: orderChain(certificates) };
 }
@@ -40,12 +40,14 @@ function checkName(from: string, id: string, { id: due, trustDomain }: Expectati
   const given = parseSpiffeId(id)?.trustDomain;
   if (trustDomain !== undefined && given !== trustDomain) {
     const next = `if that is the mesh's trust domain, set trustDomain: ${given}`;
-    throw new MeshError('ERR_MESH_CONFIG', `${from} sent ${id} where trust domain ${trustDomain} is due; ${next}`, {
+    throw new MeshError('ERR_MESH_CONFIG', `${from} sent ${id}; expected trust domain ${trustDomain}; ${next}`, {
       retry: { afterMs: 60_000 },
     });
   }
   if (due !== undefined && id !== due) {
-    throw bad(`${from} sent a certificate for ${id} where ${due} is due; look at the token's ServiceAccount and id`);
+    throw bad(
+      `${from} sent a certificate for ${id}; expected ${due}; check the token's ServiceAccount and spec.istio.id`,
+    );
   }
 }
 

@@ -149,7 +149,7 @@ function decode<T extends object>(what: string, type: string, bytes: Uint8Array)
 }
 
 function bad(what: string, problem: string, cause?: unknown): MeshError {
-  return new MeshError('ERR_MESH_BAD_RESPONSE', `${what} ${problem}; look at the logs of the agent that serves it`, {
+  return new MeshError('ERR_MESH_BAD_RESPONSE', `${what} ${problem}; see the logs of the agent that serves it`, {
     cause,
   });
 }

@@ -86,7 +86,7 @@ export class SdsState {
     if (!fromPilotAgent || certificateName === 'default' || certificateName.startsWith('file-cert:')) return;
     throw new MeshError(
       'ERR_MESH_CONFIG',
-      `${this.#from}: pilot-agent has no certificate called "${certificateName}"; set certificateName: default`,
+      `${this.#from}: pilot-agent has no certificate named "${certificateName}"; set certificateName: default`,
       { retry: { afterMs: 60_000 } },
     );
   }

@@ -57,13 +57,13 @@ export class SdsSource implements Source, Checking {
           await nextTick();
           deadline.set(...this.#silence(identity));
         } else if (state.waitsForRoots) {
-          const what = `${this.#from} sent a new leaf and ${within(ROOT_FOLLOWS_MS)} not the root that it is under`;
-          deadline.set(ROOT_FOLLOWS_MS, `${what}; it is asked anew`);
+          const what = `${this.#from} sent a new leaf, but not its root ${within(ROOT_FOLLOWS_MS)}`;
+          deadline.set(ROOT_FOLLOWS_MS, `${what}; meshcert subscribes again`);
         }
         push.accept();
       }
       signal.throwIfAborted();
-      throw new MeshError('ERR_MESH_UNAVAILABLE', `${this.#from} ended the stream; it is opened again`);
+      throw new MeshError('ERR_MESH_UNAVAILABLE', `${this.#from} ended the stream; meshcert opens it again`);
     } catch (error) {
       throw sdsError(error, this.#sds.socket);
     } finally {
@@ -113,7 +113,7 @@ export class SdsSource implements Source, Checking {
     const lifeMs = leaf.notAfter - leaf.notBefore;
     const due = leaf.notBefore + lifeMs * ROTATED_BY - this.#host.clock.now();
     const ms = this.#sds.expectedRotation ?? Math.max(due, lifeMs * LATE_SHARE, 1000);
-    return [Math.round(ms), `${this.#from} sent no new leaf ${within(ms)}; it is asked anew`];
+    return [Math.round(ms), `${this.#from} sent no new leaf ${within(ms)}; meshcert subscribes again`];
   }
 
   async #readFile(path: string, signal: AbortSignal): Promise<string | undefined> {

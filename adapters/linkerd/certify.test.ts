@@ -84,11 +84,11 @@ describe('an answer of the identity service', () => {
     ],
     ['for another key', () => answerOf(issuer.issue(PrivateKey.generate(), { dns: [ID] })), /is for another key/],
     ['for another name', (csr) => answerOf(leafFor(csr, { dns: ['b.example'] })), /names b\.example instead/],
-    ['for nobody', (csr) => answerOf(leafFor(csr, { dns: [] })), /names nobody instead/],
+    ['for nobody', (csr) => answerOf(leafFor(csr, { dns: [] })), /names no DNS name instead/],
     [
       'that has ended',
       (csr) => answerOf(leafFor(csr, { notBefore: Date.now() - HOUR, notAfter: Date.now() - 1000 })),
-      /ended at .*set this machine's clock, or renew Linkerd's issuer/,
+      /ended at .*correct the clock, or renew Linkerd's issuer/,
     ],
   ];
   for (const [title, made, message] of wrong) {

@@ -15,13 +15,13 @@ export function checkLeaf(chain: readonly Certificate[], identity: string, key: 
   const wrong = (what: string) =>
     new MeshError('ERR_MESH_BAD_RESPONSE', `Linkerd's certificate for ${identity} ${what}`);
   if (!leaf) throw wrong('is missing');
-  if (leaf.publicKeyFingerprint !== key.publicKeyFingerprint) throw wrong('is for another key; it is thrown away');
+  if (leaf.publicKeyFingerprint !== key.publicKeyFingerprint) throw wrong('is for another key; meshcert discards it');
   if (!leaf.names.dns.includes(identity)) {
-    throw wrong(`names ${leaf.names.dns.join(', ') || 'nobody'} instead; it is thrown away`);
+    throw wrong(`names ${leaf.names.dns.join(', ') || 'no DNS name'} instead; meshcert discards it`);
   }
   if (leaf.notAfter <= now) {
     throw wrong(
-      `ended at ${new Date(leaf.notAfter).toISOString()}, by a clock that says ${new Date(now).toISOString()}; set this machine's clock, or renew Linkerd's issuer if that is when it ends`,
+      `ended at ${new Date(leaf.notAfter).toISOString()}, and this machine's clock says ${new Date(now).toISOString()}; correct the clock, or renew Linkerd's issuer if it ends at that time`,
     );
   }
   if (leaf.notBefore - now > LONGEST_WAIT_MS) throw wrong(clockAdvice(leaf, now));

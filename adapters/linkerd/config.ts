@@ -28,10 +28,12 @@ const serviceAccount = z
     namespace: label()
       .optional()
       .describe(
-        "Default: this object's namespace. An account of another one must let this one in by the annotation meshcert.dev/allow-from.",
+        "Default: this object's namespace. An account of another namespace must allow this one by the annotation meshcert.dev/allow-from.",
       ),
   })
-  .describe("Whose identity the gateway gets: its own ServiceAccount's. The agent mints a token for it.");
+  .describe(
+    "ServiceAccount whose identity the gateway gets, usually the gateway's own. The agent mints a token for it.",
+  );
 
 const target = z.strictObject({
   serviceAccount: accountName(),
@@ -39,9 +41,9 @@ const target = z.strictObject({
   name: label()
     .optional()
     .describe(
-      'Short name: the TLSContext is called <tlsContext.name>-<name>. Default: made from account and namespace.',
+      'Short name: the TLSContext is named <tlsContext.name>-<name>. Default: made from account and namespace.',
     ),
-  contextName: label().optional().describe('Exact name of the TLSContext, instead of one that is made up.'),
+  contextName: label().optional().describe('Exact name of the TLSContext, instead of a generated one.'),
 });
 
 /** `spec.linkerd` of a MeshCertificate. */
@@ -53,7 +55,7 @@ export const linkerdConfig = z
       .startsWith('/')
       .optional()
       .describe(
-        "Instead: a projected token of audience identity.l5d.io, for the agent's own identity; read anew each time.",
+        "Instead of serviceAccount: file of a projected token of audience identity.l5d.io, for the agent's own identity. It is read at each use.",
       ),
     controlPlaneNamespace: label().default('linkerd').describe('Namespace of the Linkerd control plane.'),
     address: hostPort('linkerd-identity-headless.linkerd.svc.cluster.local:8080')
@@ -61,8 +63,8 @@ export const linkerdConfig = z
       .describe(
         'host:port of the identity service. Default: linkerd-identity-headless.<control plane>.svc.<cluster domain>:8080.',
       ),
-    trustDomain: domain().optional().describe("Default: what Linkerd's ConfigMap linkerd-config says."),
-    clusterDomain: domain().optional().describe("Default: what Linkerd's ConfigMap linkerd-config says."),
+    trustDomain: domain().optional().describe("Default: the value in Linkerd's ConfigMap linkerd-config."),
+    clusterDomain: domain().optional().describe("Default: the value in Linkerd's ConfigMap linkerd-config."),
     trustRoots: z
       .strictObject({
         configMap: z.string().min(1).max(253).default('linkerd-identity-trust-roots'),
@@ -74,7 +76,9 @@ export const linkerdConfig = z
       .array(target)
       .min(1)
       .optional()
-      .describe('The workloads that the gateway calls. Each gets a TLSContext, since Linkerd tells them apart by SNI.'),
+      .describe(
+        'The workloads that the gateway calls. Each gets a TLSContext, because Linkerd distinguishes them by SNI.',
+      ),
     discover: z
       .boolean()
       .optional()

@@ -43,7 +43,7 @@ export function readControlPlane(
   const trustDomain = config.trustDomain ?? text(values.identityTrustDomain) ?? text(values.clusterDomain);
   if (trustDomain === undefined || (clusterDomain === undefined && config.address === undefined)) {
     const lacking = trustDomain === undefined ? 'trustDomain' : 'clusterDomain (or address)';
-    const state = data === undefined ? 'does not exist' : 'does not say it';
+    const state = data === undefined ? 'does not exist' : 'does not contain it';
     throw new MeshError(
       'ERR_MESH_CONFIG',
       `ConfigMap ${namespace}/linkerd-config ${state}, and spec.linkerd has no ${lacking}; correct controlPlaneNamespace, or set ${lacking}`,

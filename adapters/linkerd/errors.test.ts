@@ -44,7 +44,7 @@ test('an expired token is told with its end', () => {
 
 test('a text that is no token, and a good one that is refused, have advice of their own', () => {
   assert.match(told(grpcStatus.INVALID_ARGUMENT, review, 'opaque').message, /which is not a JWT, .*mount a projected/);
-  assert.match(told(grpcStatus.INVALID_ARGUMENT, review).message, /looks right; is it of this cluster/);
+  assert.match(told(grpcStatus.INVALID_ARGUMENT, review).message, /looks right; is it from this cluster/);
 });
 
 test('an expired issuer is told as such, by the service and through its expired proxy', () => {

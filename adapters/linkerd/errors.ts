@@ -45,7 +45,7 @@ const MEANINGS: Readonly<Record<number, LinkerdFailure>> = {
   [grpcStatus.UNAUTHENTICATED]: {
     code: 'ERR_MESH_DENIED',
     retry: SLOWLY,
-    advice: 'something before it asks for credentials; correct address',
+    advice: 'a proxy in front of it requires credentials; correct address',
   },
   [grpcStatus.RESOURCE_EXHAUSTED]: { code: 'ERR_MESH_RATE_LIMITED', advice: 'it is overloaded' },
   [grpcStatus.UNIMPLEMENTED]: {
@@ -68,12 +68,12 @@ const EXPIRED_ISSUER: LinkerdFailure = {
   advice: 'its issuer certificate has expired; run "linkerd check --proxy" and renew the issuer',
 };
 
-const OTHER: LinkerdFailure = { code: 'ERR_MESH_BAD_RESPONSE', advice: 'Linkerd does not answer so' };
+const OTHER: LinkerdFailure = { code: 'ERR_MESH_BAD_RESPONSE', advice: 'this is not a response of Linkerd' };
 
 const UNTRUSTED: LinkerdFailure = {
   code: 'ERR_MESH_TLS',
   advice:
-    'it does not prove that name under the trust roots; check controlPlaneNamespace and trustDomain, that ConfigMap linkerd-identity-trust-roots is what the control plane runs with, and that the agent has no Linkerd sidecar (linkerd.io/inject: disabled)',
+    'it does not prove that name under the trust roots; check controlPlaneNamespace and trustDomain, that ConfigMap linkerd-identity-trust-roots is the one that the control plane uses, and that the agent has no Linkerd sidecar (linkerd.io/inject: disabled)',
 };
 
 const UNREACHABLE: LinkerdFailure = {
@@ -116,13 +116,13 @@ function tokenMeaning({ token: text, now }: CertifyCall): LinkerdFailure {
     return { code: 'ERR_MESH_TOKEN', retry: SLOWLY, advice };
   }
   if (claims.expires !== undefined && claims.expires <= now) {
-    const advice = `${token}, has expired; it is read again at the next attempt, and if this stays, see whether the kubelet still refreshes the token file`;
+    const advice = `${token}, has expired; the next attempt reads it again. If this lasts, check whether the kubelet still refreshes the token file`;
     return { code: 'ERR_MESH_TOKEN', advice };
   }
   if (!claims.audiences.includes(AUDIENCE)) {
     const advice = `${token}, lacks audience ${AUDIENCE}; project the token with this audience, or name serviceAccount instead of tokenFile`;
     return { code: 'ERR_MESH_TOKEN', retry: SLOWLY, advice };
   }
-  const advice = `${token}, is not accepted although it looks right; is it of this cluster, and may linkerd-identity create tokenreviews?`;
+  const advice = `${token}, is not accepted although it looks right; is it from this cluster, and may linkerd-identity create tokenreviews?`;
   return { code: 'ERR_MESH_TOKEN', retry: SLOWLY, advice };
 }

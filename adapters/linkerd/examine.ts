@@ -54,7 +54,7 @@ export async function examine(examiner: Examiner, ask: Questions, share: Share):
   if (!examiner.issue) examiner.skip('linkerd-issue', 'no certificate was requested (--no-issue)');
   else if (connected && token) {
     await examiner.look('linkerd-issue', ask.issue, (identity) => {
-      return `issued ${identity.id} until ${new Date(leafOf(identity).notAfter).toISOString()}; it was thrown away`;
+      return `issued ${identity.id} until ${new Date(leafOf(identity).notAfter).toISOString()}; it was discarded`;
     });
   }
 }

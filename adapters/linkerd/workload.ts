@@ -37,7 +37,7 @@ function refusal(workload: Workload, port: number, plane: ControlPlane): TargetR
   const pod = `Pod ${workload.namespace}/${workload.name}`;
   const controlPlane = workload.labels[CONTROL_PLANE_LABEL];
   if (controlPlane === undefined) {
-    const message = `${pod} has no Linkerd proxy, so nothing answers TLS there; inject it (linkerd.io/inject: enabled) and restart it`;
+    const message = `${pod} has no Linkerd proxy, so nothing terminates TLS there; inject it (linkerd.io/inject: enabled) and restart it`;
     return { code: 'ERR_TARGET_UNMESHED', message };
   }
   if (controlPlane !== plane.namespace) {
@@ -45,7 +45,7 @@ function refusal(workload: Workload, port: number, plane: ControlPlane): TargetR
     return { code: 'ERR_TARGET_OTHER_MESH', message };
   }
   if (port === PROXY_PORT) {
-    const message = `port ${PROXY_PORT} of ${pod} takes only Linkerd's own proxies; name the application's port`;
+    const message = `port ${PROXY_PORT} of ${pod} accepts only Linkerd's own proxies; use the application's port`;
     return { code: 'ERR_TARGET_PROXY_PORT', message };
   }
   const skipped = workload.annotations[SKIP_ANNOTATION];
@@ -53,12 +53,12 @@ function refusal(workload: Workload, port: number, plane: ControlPlane): TargetR
     hasPort(parsePorts(PROXY_OWN_PORTS), port) ||
     hasPort(skipped === undefined ? plane.skippedPorts : parsePorts(skipped), port)
   ) {
-    const message = `port ${port} of ${pod} bypasses its proxy, so nothing answers TLS there; take it out of ${SKIP_ANNOTATION}, or call another port`;
+    const message = `port ${port} of ${pod} bypasses its proxy, so nothing terminates TLS there; remove it from ${SKIP_ANNOTATION}, or use another port`;
     return { code: 'ERR_TARGET_SKIPPED_PORT', message };
   }
   const opaque = workload.annotations[OPAQUE_ANNOTATION];
   if (hasPort(opaque === undefined ? plane.opaquePorts : parsePorts(opaque), port)) {
-    const message = `port ${port} of ${pod} is opaque, so its proxy passes TLS on to the application; take it out of ${OPAQUE_ANNOTATION} (set it to "" when the default lists it), or call another port`;
+    const message = `port ${port} of ${pod} is opaque, so its proxy passes TLS on to the application; remove it from ${OPAQUE_ANNOTATION} (set it to "" when the default lists it), or use another port`;
     return { code: 'ERR_TARGET_OPAQUE_PORT', message };
   }
   if (!isLabel(workload.serviceAccount)) {

@@ -57,7 +57,7 @@ export class Agent {
   constructor(options: AgentOptions) {
     this.#options = options;
     const { kube, adapters, leadership, sinks, clock, random, log } = options;
-    const onError = (error: Error) => log.warn({ err: error }, 'a watch failed; it is opened again');
+    const onError = (error: Error) => log.warn({ err: error }, 'a watch failed; the agent opens it again');
     const spacings = new BatchGaps(clock, options.batchGapMs);
     const seen = (object: KubeObject) => spacings.of(object.metadata.namespace ?? '').saw(object);
     this.#observer = new ObjectInformers({ kube, clock, random, log, onError, seen, ...options.observe });
@@ -110,7 +110,7 @@ export class Agent {
       watchClock(
         clock,
         (ms) => {
-          log.warn({ stepMs: ms }, 'the clock was stepped or the machine was suspended; every schedule is looked at');
+          log.warn({ stepMs: ms }, 'the clock was stepped or the machine was suspended; all schedules are checked');
           this.reconcilers.poke();
         },
         either,

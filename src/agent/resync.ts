@@ -27,7 +27,7 @@ export function startResyncs({ log, leads, sweep }: SweepOptions): AsyncDisposab
       info: () => {},
       debug: () => {},
       warn: (message) => log.warn({}, message),
-      error: (error) => log.error({ err: error }, 'a sweep failed; the next one is tried as planned'),
+      error: (error) => log.error({ err: error }, 'a resync failed; the next one runs as planned'),
     },
     unref: true,
   });

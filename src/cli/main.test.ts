@@ -92,7 +92,7 @@ describe('meshcert', () => {
         [['inspect', await file('a.pem', 'no pem')], 1, /ERR_PEM_EMPTY: .*a\.pem: input has no PEM block/],
         [['status', '--url', 'foo'], 2, /--url "foo": expected http:\/\/host:port/],
         [['doctor', '-f', join(dir, 'absent')], 2, /cannot read .*absent: no such file or directory/],
-        [['doctor', '-f', await file('broken.yaml', 'a: [')], 1, /not looked at: .*broken\.yaml:/],
+        [['doctor', '-f', await file('broken.yaml', 'a: [')], 1, /not checked: .*broken\.yaml:/],
         [['render', '-f', await file('empty.yaml', '')], 2, /empty\.yaml holds no MeshCertificate; add at least one/],
         [['render', '-f', await file('kind.yaml', kind)], 1, /kind: expected "MeshCertificate"\n/],
       ] as const) {

@@ -23,7 +23,7 @@ export function conflicts(all: readonly MeshCertificate[]): Conflict[] {
           later: one,
           earlier,
           path,
-          message: `${what} belongs to MeshCertificate ${nameOf(earlier)} already`,
+          message: `${what} already belongs to MeshCertificate ${nameOf(earlier)}`,
         });
     }
   }

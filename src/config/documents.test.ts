@@ -74,7 +74,7 @@ test('a mistyped field is answered with the one that was meant', () => {
     'mesh.yaml:8: spec.tlsContext.minTLSVersoin: unknown field "minTLSVersoin"; did you mean "minTlsVersion"?',
   ]);
   assert.deepEqual(complaints(`${minimal}  trust: {colour: blue}\n`), [
-    'mesh.yaml:6: spec.trust.colour: unknown field "colour"; known here: retain, hold',
+    'mesh.yaml:6: spec.trust.colour: unknown field "colour"; supported: retain, hold',
   ]);
   assert.deepEqual(complaints(minimal.replace('address:', 'adress:')), [
     'mesh.yaml:5: spec.istio.address: is required',
@@ -114,7 +114,7 @@ test('names that Emissary would misread are refused', () => {
   assert.match(complaints(`${minimal}  secretName: istio-certs\n`)[0] ?? '', /must not be "istio-certs"/);
   assert.match(complaints(`${minimal}  caSecretName: istio-identity\n`)[0] ?? '', /must differ from secretName/);
   assert.match(complaints(`${minimal}  mappings: {selector: {matchLabels: {}}}\n`)[0] ?? '', /at least one label/);
-  assert.match(complaints(`${minimal}  labels: {meshcert.dev/owner: me}\n`)[0] ?? '', /set by meshcert itself/);
+  assert.match(complaints(`${minimal}  labels: {meshcert.dev/owner: me}\n`)[0] ?? '', /set by meshcert/);
   assert.match(complaints(minimal.replace('name: istio', `name: ${'a'.repeat(60)}`))[0] ?? '', /at most 62 characters/);
 });
 
@@ -148,14 +148,14 @@ test('two documents may not claim the same object', () => {
   );
   assert.equal(documents.length, 1);
   assert.deepEqual(errors.map(formatDocumentError), [
-    'mesh.yaml:12: spec.secretName: Secret istio-ca belongs to MeshCertificate emissary/istio already',
+    'mesh.yaml:12: spec.secretName: Secret istio-ca already belongs to MeshCertificate emissary/istio',
   ]);
 });
 
 test('TLSContexts of one name collide across namespaces, but not across gateways', () => {
   const other = minimal.replace('{name: istio}', '{name: istio, namespace: other}');
   assert.deepEqual(complaints(`${minimal}---\n${other}`), [
-    'mesh.yaml:10: spec.tlsContext.name: TLSContext istio belongs to MeshCertificate emissary/istio already',
+    'mesh.yaml:10: spec.tlsContext.name: TLSContext istio already belongs to MeshCertificate emissary/istio',
   ]);
   assert.deepEqual(complaints(`${minimal}---\n${other}  tlsContext: {ambassadorIds: [second]}\n`), []);
 });

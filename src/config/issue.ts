@@ -75,7 +75,7 @@ const oneOf = (values: readonly string[]): string =>
 export function suggest(word: string, known: readonly string[]): string {
   const meant = nearest(word, known);
   if (meant !== undefined) return `"${word}"; did you mean "${meant}"?`;
-  return known.length === 0 ? `"${word}"` : `"${word}"; known here: ${known.join(', ')}`;
+  return known.length === 0 ? `"${word}"` : `"${word}"; supported: ${known.join(', ')}`;
 }
 
 const narrow = (shape: ZodShape, path: Issue['path']): ZodShape => ({ anyOf: walk([shape], path) });

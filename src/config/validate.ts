@@ -101,7 +101,7 @@ function meshOf(object: unknown, meshes: readonly string[], issues: Issue[]): st
 function crossCheck({ metadata, spec }: MeshCertificate): Issue[] {
   const issues: Issue[] = [];
   if (spec.secretName === spec.caSecretName) {
-    const message = 'must differ from secretName: the gateway would take the leaf as its trust bundle';
+    const message = 'must differ from secretName: the gateway would use the leaf as its trust bundle';
     issues.push({ path: ['spec', 'caSecretName'], message });
   }
   const owner = `${metadata.namespace ?? ''}.${metadata.name}`;

@@ -16,7 +16,7 @@ export interface ServerAnswer {
   readonly sentAt: number;
   /** Monotonic. */
   readonly now: number;
-  /** HTTP status; 0 when no answer came. */
+  /** HTTP status; 0 when there was no response. */
   readonly status: number;
   readonly retryAfterMs?: number | undefined;
   /** Writes under way when it came, itself included. */

@@ -52,7 +52,7 @@ export interface TargetStatus {
   readonly context: string;
 }
 
-/** The newest failure since things last went well. */
+/** The last failure since the last success. */
 export interface LastError {
   readonly code: string;
   readonly message: string;
@@ -88,7 +88,7 @@ export interface PublicationStatus {
   /** The value of the renew annotation that was acted on last. */
   readonly renewRequest?: string;
   readonly lastError?: LastError;
-  /** When the mesh is asked again, while it fails to issue. */
+  /** While the mesh does not issue: the time of the next attempt. */
   readonly nextAttemptTime?: string;
   readonly conditions: readonly Condition[];
 }

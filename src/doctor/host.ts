@@ -71,7 +71,7 @@ export function doctorHost(options: ExaminerHostOptions): Host {
       if (why !== undefined) throw new NotSeen(why);
       const token = await mint(kube, serviceAccount, audience, signal);
       if (!options.allow.audiences?.includes(audience) && (await kube.accepts(token))) {
-        const message = `a token for audience ${audience} opens the Kubernetes API, so the agent does not send it, and doctor does not either; choose another audience, or start the agent with --allow-audience=${audience}`;
+        const message = `a token for audience ${audience} opens the Kubernetes API, so neither the agent nor doctor sends it; choose another audience, or start the agent with --allow-audience=${audience}`;
         throw options.agentless ? new NotSeen(message) : new MeshError('ERR_NOT_ALLOWED', message, { retry: 'never' });
       }
       return token;
@@ -106,7 +106,7 @@ async function mint(
   } catch (error) {
     if (error instanceof KubeError && error.status === 403) {
       throw new NotSeen(
-        `you may not mint a token for ServiceAccount ${title} (create serviceaccounts/token); whether the agent may, MC6008 tells`,
+        `you may not mint a token for ServiceAccount ${title} (create serviceaccounts/token); MC6008 says whether the agent may`,
       );
     }
     if (error instanceof KubeError && error.status === 404) {

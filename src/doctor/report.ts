@@ -49,7 +49,7 @@ function textReport(input: ReportInput): string {
     const where = origin ? ` (${origin.file}:${origin.line})` : '';
     return `${severity} ${code} ${titleOf(object)}${where}\n  ${message}\n  fix: ${fix}\n`;
   });
-  const notes = skipped.map((sentence) => `not looked at: ${sentence}\n`);
+  const notes = skipped.map((sentence) => `not checked: ${sentence}\n`);
   const checked = checkedOf(input);
   const areas = [...new Set(checked.map(({ area }) => area))].map((area) => {
     const lines = checked
@@ -144,7 +144,7 @@ function sarifReport(input: ReportInput): object {
             executionSuccessful: true,
             toolExecutionNotifications: skipped.map((text) => ({
               level: 'note',
-              message: { text: `not looked at: ${text}` },
+              message: { text: `not checked: ${text}` },
             })),
           },
         ],

@@ -37,11 +37,11 @@ const TLS_CONTEXT = { apiVersion: 'getambassador.io/v3alpha1', kind: 'TLSContext
 export function desiredObjects(input: PublicationInput): readonly Desired[] {
   const { spec, identity, bundle, since } = input;
   if (bundle.length === 0) {
-    throw new GatewayError('ERR_GATEWAY_EMPTY_BUNDLE', `Secret ${spec.caSecretName}: a trust bundle has a root`);
+    throw new GatewayError('ERR_GATEWAY_EMPTY_BUNDLE', `Secret ${spec.caSecretName}: the trust bundle has no root`);
   }
   const [leaf] = identity.chain;
   if (!leaf) {
-    throw new GatewayError('ERR_GATEWAY_EMPTY_CHAIN', `Secret ${spec.secretName}: an identity has a certificate`);
+    throw new GatewayError('ERR_GATEWAY_EMPTY_CHAIN', `Secret ${spec.secretName}: the identity has no certificate`);
   }
   const roots = formatCertificates(bundle);
   const times = formatRootTimes(since);

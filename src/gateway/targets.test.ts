@@ -116,7 +116,7 @@ function verdict(given: TargetWorld, wanted = wish()): string {
   assert.ok(first);
   if ('target' in first.outcome) return first.outcome.target.contextName;
   assert.ok((TARGET_CODES as readonly string[]).includes(first.outcome.code), first.outcome.code);
-  assert.match(first.outcome.message, /^(TCP)?Mapping shop\/web is left alone: /);
+  assert.match(first.outcome.message, /^(TCP)?Mapping shop\/web cannot use the certificate: /);
   return `${first.outcome.code} ${first.outcome.message}`;
 }
 
@@ -231,12 +231,12 @@ describe('a Mapping is left alone', () => {
     [
       'when some of its pods have no proxy',
       world({ list: [{}, { controlPlane: null }, {}] }),
-      /^ERR_TARGET_DISAGREE .*2 of 3 would do, but Pod shop\/web-1 has no Linkerd proxy/,
+      /^ERR_TARGET_DISAGREE .*2 of 3 are suitable, but Pod shop\/web-1 has no Linkerd proxy/,
     ],
     [
       'when its pods have different accounts',
       world({ list: [{}, { account: 'canary' }] }),
-      /^ERR_TARGET_DISAGREE .*mixes identities: web\.shop\..*canary\.shop\..*one ServiceAccount/,
+      /^ERR_TARGET_DISAGREE .*different identities: web\.shop\..*canary\.shop\..*one ServiceAccount/,
     ],
     [
       'when the port is opaque by default',
@@ -259,11 +259,7 @@ describe('a Mapping is left alone', () => {
       /^ERR_TARGET_SKIPPED_PORT /,
     ],
     ["when the port is the proxy's own", world({ list: [{ port: 4191 }] }), /^ERR_TARGET_SKIPPED_PORT /],
-    [
-      'when the port is 4143',
-      world({ list: [{ port: 4143 }] }),
-      /^ERR_TARGET_PROXY_PORT .*name the application's port/,
-    ],
+    ['when the port is 4143', world({ list: [{ port: 4143 }] }), /^ERR_TARGET_PROXY_PORT .*use the application's port/],
     [
       'when the account has a dot in its name',
       world({ list: [{ account: 'we.b' }] }),
@@ -278,7 +274,7 @@ describe('a Mapping is left alone', () => {
     [
       'when somebody else set its tls',
       world({ mappings: [mapping({ tls: 'mine' })] }),
-      /^ERR_TARGET_FOREIGN_TLS .*names mine, set by somebody else; .*name linkerd-web-shop/,
+      /^ERR_TARGET_FOREIGN_TLS .*names mine, set by another client; .*set linkerd-web-shop/,
     ],
     [
       'when its tls was set for another MeshCertificate',
@@ -360,7 +356,7 @@ describe('a Mapping that is not selected', () => {
 
   it('is reported as wrong when it names the context of another target', () => {
     const given = world({ mappings: [mapping({ tls: 'linkerd-api-shop' })], contexts: [context('linkerd-api-shop')] });
-    assert.match(verdict(given, wish({ selector: undefined })), /^ERR_TARGET_FOREIGN_TLS .*name linkerd-web-shop/);
+    assert.match(verdict(given, wish({ selector: undefined })), /^ERR_TARGET_FOREIGN_TLS .*set linkerd-web-shop/);
   });
 });
 

@@ -67,7 +67,7 @@ export function goodStatus(now: number, changes: Partial<PublicationStatus> = {}
     conditions: [
       { type: 'Ready', status: 'True', reason: 'Serving', message: 'Certificate in force.', ...since },
       { type: 'Published', status: 'True', reason: 'InForce', message: 'Read back and verified.', ...since },
-      { type: 'Degraded', status: 'False', reason: 'AsExpected', message: 'Nothing is wrong.', ...since },
+      { type: 'Degraded', status: 'False', reason: 'AsExpected', message: 'No problems.', ...since },
     ],
     ...changes,
   };
@@ -76,20 +76,24 @@ export function goodStatus(now: number, changes: Partial<PublicationStatus> = {}
 /** The same publication with a failing mesh and no certificate. */
 export function badStatus(now: number): PublicationStatus {
   const at = { lastTransitionTime: iso(now - HOUR_MS) };
-  const message = 'ERR_MESH_UNREACHABLE: cannot reach istiod:15012; check the address and NetworkPolicies';
+  const code = 'ERR_MESH_UNREACHABLE';
+  const message = 'cannot reach istiod:15012; check the address and NetworkPolicies';
+  const pointer = 'No verified certificate is published; see Published for the cause.';
+  const cause = `${code}: ${message}`;
   const { id, fingerprint, notBefore, notAfter, renewalTime, emergencyTime, ...rest } = goodStatus(now);
   return {
     ...rest,
     lastError: {
-      code: 'ERR_MESH_UNREACHABLE',
-      message: 'cannot reach istiod:15012',
+      code,
+      message,
       firstTime: iso(now - 600_000),
       time: iso(now),
     },
     nextAttemptTime: iso(now + 20_000),
     conditions: [
-      { type: 'Ready', status: 'False', reason: 'NotPublished', message: 'No certificate yet; see Published.', ...at },
-      { type: 'Published', status: 'False', reason: 'MeshUnreachable', message, ...at },
+      { type: 'Ready', status: 'False', reason: 'NotPublished', message: pointer, ...at },
+      { type: 'Published', status: 'False', reason: 'MeshUnreachable', message: cause, ...at },
+      { type: 'Degraded', status: 'True', reason: 'MeshUnreachable', message: cause, ...at },
     ],
   };
 }

@@ -83,7 +83,7 @@ test('readiness is 503 until ready, and names the coded errors in both states', 
         { code: 'ERR_CONFIG', message: 'mesh.yaml:3: bad' },
         {
           code: 'ERR_MESH_UNREACHABLE',
-          message: 'cannot reach istiod:15012',
+          message: lastError?.message,
           certificate: 'emissary/istio',
           since: lastError?.firstTime,
           lastTime: lastError?.time,

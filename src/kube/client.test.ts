@@ -63,8 +63,8 @@ describe('the Kubernetes client', { timeout: 60_000 }, () => {
     [410, 'ERR_KUBE_GONE', /new list/],
     [422, 'ERR_KUBE_INVALID', /Correct/],
     [429, 'ERR_KUBE_BUSY', /later/],
-    [500, 'ERR_KUBE_SERVER', /Look at the API server/],
-    [503, 'ERR_KUBE_SERVER', /Look at the API server/],
+    [500, 'ERR_KUBE_SERVER', /Check the API server/],
+    [503, 'ERR_KUBE_SERVER', /Check the API server/],
   ];
   for (const [status, code, next] of table) {
     it(`calls ${status} ${code} and says what to do`, async (test) => {

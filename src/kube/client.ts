@@ -37,7 +37,7 @@ export interface ConnectOptions {
   readonly concurrency?: number | undefined;
   /** Told how many writes may be under way, at first and whenever it changes. */
   readonly limited?: ((limit: number) => void) | undefined;
-  /** Told of each request: the verb and the resource as RBAC names them, and the HTTP status, 0 when no answer came. */
+  /** Told of each request: the verb and the resource as RBAC names them, and the HTTP status, 0 when there was no response. */
   readonly answered?: ((verb: string, resource: string, status: number) => void) | undefined;
   /** Told what the server's clock says with each answer, in epoch ms, cut to whole seconds. */
   readonly dated?: ((serverMs: number) => void) | undefined;

@@ -14,12 +14,12 @@ export async function requireConsent(
   const name = `${account.namespace}/${account.name}`;
   const found = await kube.get({ apiVersion: 'v1', kind: 'ServiceAccount', ...account }, signal).catch((cause) => {
     const why = cause instanceof Error ? cause.message : String(cause);
-    throw new MeshError('ERR_MESH_TOKEN', `whether ServiceAccount ${name} consents cannot be read: ${why}`, { cause });
+    throw new MeshError('ERR_MESH_TOKEN', `cannot read whether ServiceAccount ${name} consents: ${why}`, { cause });
   });
   if (found && consents(found, namespace)) return;
   throw new MeshError(
     'ERR_NO_CONSENT',
-    `ServiceAccount ${name} does not exist, or does not let MeshCertificates of namespace ${namespace} use it; whoever owns it can run: kubectl annotate serviceaccount ${account.name} -n ${account.namespace} ${CONSENT_ANNOTATION}=${namespace}`,
+    `ServiceAccount ${name} does not exist, or does not allow MeshCertificates of namespace ${namespace} to use it; its owner can run: kubectl annotate serviceaccount ${account.name} -n ${account.namespace} ${CONSENT_ANNOTATION}=${namespace}`,
     { retry: 'never' },
   );
 }

@@ -146,7 +146,7 @@ class EventRecorder implements Recorder {
       series.name = event.metadata.name;
     } catch (error) {
       this.dropped += 1;
-      log.debug({ about: describe(series.about), reason: series.reason, err: error }, 'an Event was not recorded');
+      log.debug({ about: describe(series.about), reason: series.reason, err: error }, 'could not record an Event');
     }
   }
 

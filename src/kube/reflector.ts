@@ -132,7 +132,10 @@ class Loop<T extends KubeObject> implements Reflector<T> {
     this.#options.onError?.(problem);
     const said = problem instanceof KubeError ? problem.retryAfterMs : undefined;
     const delayMs = Math.max(said ?? 0, retryDelay(this.#failures, this.#options.random, BACKOFF));
-    this.#options.log.warn({ resource: this.#resource.plural, err: problem, delayMs }, 'watching failed; trying again');
+    this.#options.log.warn(
+      { resource: this.#resource.plural, err: problem, delayMs },
+      'the watch failed; trying again',
+    );
     await this.#options.clock.sleep(delayMs, signal).catch(() => undefined);
   }
 
@@ -161,7 +164,7 @@ class Loop<T extends KubeObject> implements Reflector<T> {
     using stream = linkedTo(parent);
     const silent = new KubeError(
       'ERR_KUBE_UNREACHABLE',
-      `watch ${this.#resource.plural}: the server fell silent; the connection is half open. It is opened anew.`,
+      `watch ${this.#resource.plural}: the server sent nothing for too long. The agent opens the watch again.`,
       { status: 0 },
     );
     watchdog.silence(stream.signal).then(

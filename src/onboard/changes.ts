@@ -9,7 +9,7 @@ export function withChanges(spec: object, mesh: string, meshes: readonly string[
     const at = change.indexOf('=');
     const path = change.slice(0, at).trim().split('.');
     if (at < 1 || path.some((part) => part === '')) {
-      throw new OnboardError('ERR_ONBOARD_WISH', `--set ${change}: expected FIELD=VALUE, such as trust.hold=5m`);
+      throw new OnboardError('ERR_ONBOARD_INVALID', `--set ${change}: expected FIELD=VALUE, such as trust.hold=5m`);
     }
     const [first = ''] = path;
     if (meshes.includes(first) && first !== mesh) continue;

@@ -30,7 +30,7 @@ export function chooseGateway({ gateways, unseen }: Findings, choice: Choice = {
     );
   }
   if (wanted !== undefined && gateways.length > 0) {
-    throw new OnboardError('ERR_ONBOARD_UNKNOWN_NAME', `no gateway is called "${wanted}"${meant(wanted, known)}`);
+    throw new OnboardError('ERR_ONBOARD_UNKNOWN_NAME', `no gateway is named "${wanted}"${meant(wanted, known)}`);
   }
   if (namespace !== undefined && gateways.length > 0) {
     const places = [...new Set(gateways.map((one) => one.namespace))];
@@ -40,7 +40,7 @@ export function chooseGateway({ gateways, unseen }: Findings, choice: Choice = {
     );
   }
   const hidden = unseen.some(({ what }) => what === 'deployments');
-  const why = hidden ? '; the Deployments of this cluster may not be listed with these rights' : '';
+  const why = hidden ? '; these credentials may not list the Deployments of this cluster' : '';
   throw new OnboardError(
     'ERR_ONBOARD_NO_GATEWAY',
     `no Deployment or DaemonSet runs an image of Emissary-ingress or Edge Stack${why}; install the gateway first, or check --context`,
@@ -60,7 +60,7 @@ export function chooseMeshes(
     const known = meshes.includes(name);
     const message = known
       ? `${name} was not found in this cluster; found: ${found.join(', ') || 'no mesh'}`
-      : `no mesh is called "${name}"${meant(name, meshes)}`;
+      : `no mesh is named "${name}"${meant(name, meshes)}`;
     throw new OnboardError('ERR_ONBOARD_UNKNOWN_NAME', message);
   }
   const chosen = found.filter((mesh) => wanted === undefined || wanted.includes(mesh));

@@ -29,7 +29,7 @@ export async function join(installation: Installation, ground: Ground, signal: A
   const validate = validator(adapters);
   const standing = snapshot.meshCertificates.find((one) => isFor(one, mesh, gateway.env.namespace));
   if (standing && !isOurs(standing)) {
-    const certificate = accepted(standing, validate, 'it is so in the cluster; correct it there');
+    const certificate = accepted(standing, validate, 'the cluster has this value; correct it there');
     return { mesh, certificate, rules: await rulesFor(certificate, adapter, snapshot, clock, signal) };
   }
   const behind = upstreams.filter(({ membership }) => membership === mesh);

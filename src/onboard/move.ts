@@ -37,11 +37,15 @@ export async function moveOne(
   if (trial && trial.code !== 'accepted') {
     const reach = ['ERR_PROBE_UNREACHABLE', 'ERR_PROBE_TIMEOUT'].includes(trial.code);
     const hint = reach ? '; run this inside the cluster, or use --connect-to, or --no-probe' : '';
-    return { ok: false, code: trial.code, message: `left as it is: ${trial.message}${hint}` };
+    return { ok: false, code: trial.code, message: `not moved: ${trial.message}${hint}` };
   }
   const live = await kube.get(ref, signal);
   if (!live || mappingSpec(live).service !== mappingSpec(upstream.mapping).service) {
-    return { ok: false, code: 'ERR_KUBE_CONFLICT', message: 'left as it is: it changed meanwhile; run this again' };
+    return {
+      ok: false,
+      code: 'ERR_KUBE_CONFLICT',
+      message: 'not moved: it was changed in the meantime; run this again',
+    };
   }
   const before = gatewayUrl === undefined ? undefined : await ask(gatewayUrl, live, clock, signal);
   const next = moved(live, outcome.move);
@@ -49,7 +53,7 @@ export async function moveOne(
     await kube.apply(movePatch(next, outcome.move), { fieldManager: ONBOARD_FIELD_MANAGER, force: true }, signal);
   } catch (error) {
     if (!(error instanceof KubeError)) throw error;
-    return { ok: false, code: error.code, message: `left as it is: ${error.message}` };
+    return { ok: false, code: error.code, message: `not moved: ${error.message}` };
   }
   try {
     await confirm(live, joined, options);
@@ -64,7 +68,7 @@ export async function moveOne(
     return {
       ok: false,
       code: codeOf(error, 'ERR_ONBOARD_NOT_CONFIRMED'),
-      message: `put back: ${message}`,
+      message: `reverted: ${message}`,
     };
   }
 }

@@ -38,7 +38,7 @@ export function judge(upstream: UpstreamFinding, joined: readonly Joined[], snap
   const labels = one.certificate.spec.mappings?.selector.matchLabels;
   if (!labels) {
     const { name } = one.certificate.metadata;
-    const message = `MeshCertificate ${name} has no mappings.selector, so it sets no Mapping; give it one`;
+    const message = `MeshCertificate ${name} has no mappings.selector, so it changes no Mapping; add one`;
     return stay('ERR_TARGET_UNSELECTED', message);
   }
   const contextName = one.certificate.spec.tlsContext.name;
@@ -95,12 +95,12 @@ function judgeBy(
   }
   const { outcome } = verdict;
   if ('code' in outcome) {
-    const message = outcome.message.replace(/^\S+ \S+ is left alone: /, '');
+    const message = outcome.message.replace(/^\S+ \S+ cannot use the certificate: /, '');
     return { upstream, outcome: { kind: 'stay', code: outcome.code, message } };
   }
   const { target } = outcome;
   if (wish && !willStand(one, target, snapshot)) {
-    const message = `its TLSContext ${target.contextName} does not stand, and MeshCertificate ${certificate.metadata.name} was not made here; list ${target.sni} under its targets first`;
+    const message = `its TLSContext ${target.contextName} does not exist, and MeshCertificate ${certificate.metadata.name} was not created by onboard; list ${target.sni} under its targets first`;
     return { upstream, outcome: { kind: 'stay', code: 'ERR_TARGET_NOT_LISTED', message } };
   }
   if (!wish) return { upstream, outcome: { kind: 'done', mesh, target } };

@@ -103,7 +103,7 @@ export function refuseInUse(using: readonly KubeObject[]): void {
   const list = using.map((mapping) => describe(refOf(mapping))).join(', ');
   throw new OnboardError(
     'ERR_OFFBOARD_IN_USE',
-    `${list} still name our TLSContext in spec.tls, which was set by somebody else; without it the gateway could send plaintext. Take spec.tls out of them and run this again; until then the certificate is kept and renewed`,
+    `spec.tls of ${list} still names the TLSContext, and another client set it; without the TLSContext the gateway could use plaintext. Remove spec.tls there and run this again; until then, the certificate is renewed`,
   );
 }
 

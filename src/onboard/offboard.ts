@@ -63,7 +63,7 @@ export async function lookAndPlanOff(options: OffboardOptions): Promise<Offboard
 export function showOffPlan({ leaving, grants }: OffboardPlan): string {
   const lines = leaving.flatMap(({ namespace, name, certificate, releases, inUse, contexts, secrets }) => [
     `  MeshCertificate ${namespace}/${name}`,
-    ...inUse.map((mapping) => `    in the way  ${describe(refOf(mapping))} names our TLSContext by itself`),
+    ...inUse.map((mapping) => `    blocked by  ${describe(refOf(mapping))}, whose spec.tls another client set`),
     ...releases.flatMap((release) => [`    release  ${describe(refOf(release.mapping))}`, ...indented(release.diff)]),
     ...(certificate ? [`    delete   MeshCertificate ${namespace}/${name}`] : []),
     ...[...contexts, ...secrets].map((ref) => `    delete   ${describe(ref)}`),
@@ -122,7 +122,7 @@ async function stopSetting(certificate: KubeObject, { kube, clock, say, signal }
     if (!live || seen >= (changed.metadata.generation ?? 0)) return;
     await clock.sleep(LOOK_MS, signal);
   }
-  say.line('no agent answered; going on without it');
+  say.line('no agent responded; continuing without it');
 }
 
 /** The agent may write in the same moment. */

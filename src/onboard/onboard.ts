@@ -84,6 +84,6 @@ export function leftBehind(left: readonly MoveVerdict[]): OnboardError | undefin
   const names = left.map(({ upstream }) => describe(refOf(upstream.mapping))).join(', ');
   return new OnboardError(
     'ERR_ONBOARD_LEFT_BEHIND',
-    `not moved: ${names}; the reasons are above. What was moved stays, and running this again tries the rest`,
+    `not moved: ${names}; see the reasons above. Moved Mappings stay; run this again to try the rest`,
   );
 }

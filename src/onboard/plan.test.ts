@@ -286,11 +286,11 @@ describe('a refused plan', () => {
     const objects = [...ISTIO, ...made.app('istio', 'web', 'shop'), made.mapping('web', 'shop', { service: 'web' })];
     assert.match(
       await refusal(planFor(objects, { gateway: 'emisary-ingress' })),
-      /^ERR_ONBOARD_UNKNOWN_NAME: no gateway is called "emisary-ingress"; did you mean "emissary\/emissary-ingress"\?/,
+      /^ERR_ONBOARD_UNKNOWN_NAME: no gateway is named "emisary-ingress"; did you mean "emissary\/emissary-ingress"\?/,
     );
     assert.match(
       await refusal(planFor(objects, { meshes: ['isto'] })),
-      /no mesh is called "isto"; did you mean "istio"\?/,
+      /no mesh is named "isto"; did you mean "istio"\?/,
     );
     assert.match(
       await refusal(planFor(objects, { meshes: ['consul'] })),
@@ -298,7 +298,7 @@ describe('a refused plan', () => {
     );
     assert.match(
       await refusal(planFor(objects, { mappings: ['shop/wbe'] })),
-      /no Mapping is called "shop\/wbe"; did you mean "shop\/web"\?/,
+      /no Mapping is named "shop\/wbe"; did you mean "shop\/web"\?/,
     );
     assert.match(
       await refusal(planFor(objects, { namespace: 'emisary' })),
@@ -310,7 +310,7 @@ describe('a refused plan', () => {
     const message = await refusal(planFor(ISTIO, { changes: ['istio.ca.adress=x:1', 'trust.hold=25h'] }));
     assert.match(
       message,
-      /^ERR_ONBOARD_WISH: .*\n {2}spec\.istio\.ca\.adress: unknown field "adress"; did you mean "address"\?/s,
+      /^ERR_ONBOARD_INVALID: .*\n {2}spec\.istio\.ca\.adress: unknown field "adress"; did you mean "address"\?/s,
     );
     assert.match(message, /spec\.trust\.hold: /);
     assert.match(await refusal(planFor(ISTIO, { changes: ['=x'] })), /--set =x: expected FIELD=VALUE/);
@@ -354,7 +354,7 @@ describe('what is shown', () => {
     assert.match(text, /emissary\/emissary-ingress {2}Emissary-ingress 4\.1\.0 \(Deployment\)/);
     assert.match(text, /istio +istiod 1\.27\.1 in istio-system, revision default/);
     assert.match(text, /shop\/a {2}plain \(plaintext, 1 pod in no mesh\)\n +stays: ERR_TARGET_UNMESHED/);
-    assert.match(text, /sidecar of istio, which would put TLS around our TLS/);
+    assert.match(text, /sidecar of istio, which would wrap the TLS of the gateway in its own/);
     assert.match(text, /pods in namespace bank could not be read: forbidden/);
   });
 

@@ -115,7 +115,7 @@ function named(wanted: readonly string[], upstreams: readonly UpstreamFinding[])
       const known = upstreams.flatMap((one) => [placeOf(one), one.mapping.metadata.name]);
       const close = nearest(name, known);
       const hint = close ? `; did you mean "${close}"?` : `; this gateway serves ${upstreams.map(placeOf).join(', ')}`;
-      throw new OnboardError('ERR_ONBOARD_UNKNOWN_NAME', `no Mapping is called "${name}"${hint}`);
+      throw new OnboardError('ERR_ONBOARD_UNKNOWN_NAME', `no Mapping is named "${name}"${hint}`);
     }),
   );
 }

@@ -21,7 +21,7 @@ export interface WaitOptions {
 
 /** What a MeshCertificate still lacks, or undefined when it is published and this generation of it was judged. */
 export function lacks(object: KubeObject | undefined): string | undefined {
-  if (!object) return 'to be seen';
+  if (!object) return 'to be read from the API server';
   const status = object.status as PublicationStatus | undefined;
   const conditions = status?.conditions ?? [];
   const of = (type: string) => conditions.find((one) => one.type === type);
@@ -33,7 +33,7 @@ export function lacks(object: KubeObject | undefined): string | undefined {
     const condition = of(type);
     if (condition?.status === 'True') continue;
     const why = degraded?.status === 'True' ? degraded.message : condition?.message;
-    return `${type} (${condition?.reason ?? 'Unknown'}: ${why ?? 'no word yet'})`;
+    return `${type} (${condition?.reason ?? 'Unknown'}: ${why ?? 'no status yet'})`;
   }
   return undefined;
 }

@@ -25,7 +25,7 @@ export function showFindings(
     'Mappings',
     ...(verdicts.length === 0 ? ['  none that this gateway serves'] : verdicts.flatMap(mappingLines)),
     ...(findings.agents.length > 0 ? ['', `Agent: ${findings.agents.join(', ')}`] : []),
-    ...section('Take note', notes(findings, gateway)),
+    ...section('Note', notes(findings, gateway)),
   ];
   return `${lines.join('\n')}\n`;
 }
@@ -35,7 +35,7 @@ function gatewayLines(
   chosen: boolean,
 ): string[] {
   const version = env.version === undefined ? '' : ` ${env.version}`;
-  const sight = env.singleNamespace ? `sees namespace ${env.namespace} alone` : 'sees all namespaces';
+  const sight = env.singleNamespace ? `watches only namespace ${env.namespace}` : 'watches all namespaces';
   const selector = env.labelSelector === undefined ? '' : `, objects with ${env.labelSelector}`;
   const injected = sidecars.length === 0 ? 'no sidecar' : `with the sidecar of ${sidecars.join(' and ')}`;
   return [
@@ -76,11 +76,11 @@ function notes({ unseen, agents }: Findings, { env, sidecars }: GatewayFinding):
   return [
     ...sidecars.map(
       (mesh) =>
-        `the gateway's pods have the sidecar of ${mesh}, which would put TLS around our TLS: turn injection off for them, or exclude the ports of these upstreams`,
+        `the gateway's pods have the sidecar of ${mesh}, which would wrap the TLS of the gateway in its own: turn injection off for them, or exclude the ports of these upstreams`,
     ),
     ...(expressed < terms
       ? [
-          `AMBASSADOR_LABEL_SELECTOR ${env.labelSelector} is more than equalities: add what it wants with --set labels.KEY=VALUE`,
+          `AMBASSADOR_LABEL_SELECTOR ${env.labelSelector} has more than equality requirements: add matching labels with --set labels.KEY=VALUE`,
         ]
       : []),
     ...(env.istioSecretDir

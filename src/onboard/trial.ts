@@ -40,7 +40,7 @@ export async function tryUpstream(
   const { identity, bundle } = readPublication(spec, objects);
   const address = addressOf(upstream);
   if (!identity || !tls) {
-    const message = `the pair that ${address} shall accept is not published`;
+    const message = `no pair for ${address} is published yet`;
     return { code: 'ERR_PROBE_REFUSED', message, peer: [] };
   }
   const adapter = adapters.find(({ mesh }) => mesh === spec.mesh.name);

@@ -85,7 +85,7 @@ function grown(spec: Readonly<Record<string, unknown>>, wish: OnboardSpec, names
   return result;
 }
 
-/** Throws ERR_ONBOARD_WISH with a line for each mistake. */
+/** Throws ERR_ONBOARD_INVALID with a line for each mistake. */
 export function accepted(
   document: KubeObject,
   validate: (object: unknown) => Validation,
@@ -95,7 +95,7 @@ export function accepted(
   if (result.ok) return result.value;
   const lines = result.issues.map(({ path, message }) => `${formatPath(path)}: ${message}`);
   throw new OnboardError(
-    'ERR_ONBOARD_WISH',
+    'ERR_ONBOARD_INVALID',
     `MeshCertificate ${document.metadata.name} is refused; ${advice}:\n  ${lines.join('\n  ')}`,
   );
 }

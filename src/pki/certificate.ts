@@ -98,7 +98,7 @@ export class Certificate {
     this.hasCommonSignature = hasCommonSignature(fields);
     this.versionDefect = versionDefect(fields);
     this.loadDefect = loadDefect(fields);
-    const keyDefect = common ? undefined : 'its public key is not encoded as every reader expects';
+    const keyDefect = common ? undefined : 'its public key has an encoding that some readers refuse';
     this.defect = extensions.defect ?? fieldDefect(fields) ?? keyDefect;
   }
 
@@ -106,7 +106,7 @@ export class Certificate {
     const bytes = Buffer.from(der);
     try {
       if (readTlv(bytes).tag !== TAG.sequence || readTlv(bytes).raw.length !== bytes.length) {
-        throw new PkiError('ERR_DER_SYNTAX', 'bytes follow the certificate');
+        throw new PkiError('ERR_DER_SYNTAX', 'extra extra extra bytes follow the certificate');
       }
       return new Certificate(bytes);
     } catch (cause) {
@@ -120,7 +120,7 @@ export class Certificate {
     const certificates = parseCertificates(pem);
     const [certificate] = certificates;
     if (!certificate || certificates.length > 1) {
-      throw new PkiError('ERR_CERT_COUNT', `input has ${certificates.length} certificates where exactly one is due`);
+      throw new PkiError('ERR_CERT_COUNT', `input has ${certificates.length} certificates; expected exactly one`);
     }
     return certificate;
   }
@@ -253,7 +253,7 @@ export function parseCertificates(text: string | Uint8Array, options: Certificat
       const known = options.known?.find((one) => one.fingerprint === fingerprint);
       found.set(fingerprint, known ?? Certificate.fromDer(der));
     } else if (options.others === 'refuse') {
-      throw new PkiError('ERR_PEM_LABEL', `a ${label} block stands where only certificates are due`);
+      throw new PkiError('ERR_PEM_LABEL', `input has a ${label} block; expected only certificates`);
     }
   }
   if (found.size === 0) throw new PkiError('ERR_PEM_EMPTY', 'input has no certificate');

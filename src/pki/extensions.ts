@@ -116,7 +116,7 @@ export function readExtensions(extensions: readonly Extension[]): Extensions {
   const byId = new Map(extensions.map((extension) => [extension.id, extension]));
   const defects: string[] = [];
   const twice = extensions.find((extension) => byId.get(extension.id) !== extension);
-  if (twice) defects.push(`the extension ${twice.id} is there twice`);
+  if (twice) defects.push(`the extension ${twice.id} is duplicated`);
   const odd = extensions.find(({ isFlagDer }) => !isFlagDer);
   if (odd) defects.push(`the extension ${odd.id} has a flag that is neither TRUE nor FALSE`);
 
@@ -160,7 +160,7 @@ function unsupportedIn(extensions: readonly Extension[], also: string | undefine
 /** The one value in these bytes, or ERR_DER_SYNTAX. */
 function whole(bytes: Buffer): Tlv {
   const value = readTlv(bytes);
-  if (value.raw.length !== bytes.length) throw new PkiError('ERR_DER_SYNTAX', 'bytes follow its value');
+  if (value.raw.length !== bytes.length) throw new PkiError('ERR_DER_SYNTAX', 'extra bytes follow its value');
   return value;
 }
 
@@ -184,7 +184,7 @@ const sequencesIn = (value: Tlv): void => {
 /** Go and BoringSSL refuse a policy that is named twice. */
 function requireDistinctPolicies(value: Tlv): void {
   const ids = someIn(value).flatMap((policy) => itemsIn(policy).slice(0, 1).map(readOid));
-  if (new Set(ids).size < ids.length) throw new PkiError('ERR_DER_SYNTAX', 'a policy is there twice');
+  if (new Set(ids).size < ids.length) throw new PkiError('ERR_DER_SYNTAX', 'a policy is duplicated');
 }
 
 const isDerBoolean = ({ tag, content }: Tlv): boolean =>

@@ -46,7 +46,7 @@ export class PrivateKey {
     const keys = parsePem(pem).filter(({ label }) => label.endsWith('PRIVATE KEY'));
     const [block] = keys;
     if (!block || keys.length > 1) {
-      throw new PkiError('ERR_KEY_COUNT', `input has ${keys.length} private keys where exactly one is due`);
+      throw new PkiError('ERR_KEY_COUNT', `input has ${keys.length} private keys; expected exactly one`);
     }
     const form = Object.entries(FORMS).find(([label]) => label === block.label)?.[1];
     if (!form)
@@ -65,7 +65,10 @@ export class PrivateKey {
       throw new PkiError('ERR_KEY_SYNTAX', `the ${block.label} block does not hold a key`, { cause });
     }
     if (whole) return PrivateKey.fromKeyObject(key);
-    throw new PkiError('ERR_KEY_SYNTAX', `the private half in the ${block.label} block is not that of its public half`);
+    throw new PkiError(
+      'ERR_KEY_SYNTAX',
+      `the private half in the ${block.label} block does not belong to its public half`,
+    );
   }
 
   /** SubjectPublicKeyInfo, DER. */

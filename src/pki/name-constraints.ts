@@ -53,7 +53,7 @@ export function readNameConstraints(value: Tlv): NameConstraints {
 
 function baseOf(subtree: Tlv): Tlv {
   const [base, ...more] = subtree.tag === TAG.sequence ? children(subtree) : [];
-  if (!base || more.length > 0) throw new PkiError('ERR_DER_SYNTAX', 'a constraint has more than its base');
+  if (!base || more.length > 0) throw new PkiError('ERR_DER_SYNTAX', 'a constraint has more fields than its base');
   return base;
 }
 
@@ -63,12 +63,13 @@ function sorted(bases: readonly Tlv[]): Subtrees {
       .filter((base) => base.tag === tag)
       .map(({ content }) => {
         const text = content.toString('latin1');
-        if (!isValid(text)) throw new PkiError('ERR_DER_SYNTAX', `the constraint ${JSON.stringify(text)} is no name`);
+        if (!isValid(text))
+          throw new PkiError('ERR_DER_SYNTAX', `the constraint ${JSON.stringify(text)} is not a name`);
         return text;
       });
   const isDomain = (text: string): boolean => text === '' || HOST.test(text.replace(/^\./, ''));
   const ips = bases.filter(({ tag }) => tag === 0x87).map(({ content }) => content);
-  if (!ips.every(isNetwork)) throw new PkiError('ERR_DER_SYNTAX', 'a constraint on addresses is no network');
+  if (!ips.every(isNetwork)) throw new PkiError('ERR_DER_SYNTAX', 'a constraint on addresses is not a network');
   const known = [0x81, 0x82, 0x86, 0x87];
   if (!bases.every(({ tag }) => known.includes(tag) || tag in KINDS)) {
     throw new PkiError('ERR_DER_SYNTAX', 'a constraint is of no known kind');

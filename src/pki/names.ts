@@ -73,7 +73,7 @@ export function decodeNames(value: Tlv): Names {
 export function nameDefect({ uris, dns, ips, emails }: Names): string | undefined {
   const odd =
     [...uris, ...dns, ...emails].find((name) => !ASCII.test(name)) ?? uris.find((uri) => !PLAIN_URI.test(uri));
-  if (odd !== undefined) return `the name ${JSON.stringify(odd)} is not one that every reader takes`;
+  if (odd !== undefined) return `some readers refuse the name ${JSON.stringify(odd)}`;
   return ips.every((text) => isIP(text) !== 0) ? undefined : 'an IP address has neither 4 nor 16 bytes';
 }
 

@@ -62,7 +62,7 @@ test('the halves are compared in every form and on every curve', () => {
     assert.ok(PrivateKey.fromPem(formatPem('EC PRIVATE KEY', sec1)));
     assert.throws(() => PrivateKey.fromPem(formatPem('EC PRIVATE KEY', mixed)), {
       code: 'ERR_KEY_SYNTAX',
-      message: /private half .* is not that of its public half/,
+      message: /private half .* does not belong to its public half/,
     });
   }
 });

@@ -70,7 +70,7 @@ const RULES: readonly PathCheck[] = [
   {
     reason: 'critical_extension',
     run: (path) =>
-      first(path, ({ unsupported: [id] }) => id && `it has the extension ${id}, which must be processed and is not`),
+      first(path, ({ unsupported: [id] }) => id && `it has the extension ${id}, which is critical and not supported`),
   },
   { reason: 'path_length', run: pathLength },
   {

@@ -154,7 +154,7 @@ const refused = (reason: string): PreflightVerdict => ({
 const failed = (reason: string): PreflightVerdict => ({
   ok: false,
   code: 'ERR_VERIFY_PREFLIGHT_FAILED',
-  message: `the preflight handshake could not be made, and nothing is published without one: ${reason}`,
+  message: `the preflight handshake failed to run, and nothing is published without it: ${reason}`,
 });
 
 /** Of an error of OpenSSL its reason, which quotes nothing of its input. */

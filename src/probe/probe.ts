@@ -116,11 +116,11 @@ export async function probe(
       const onError = (error: NodeJS.ErrnoException) => {
         const why = reason(error);
         if (shown) {
-          const what = 'ended the TLS handshake, as a server does that refuses our certificate';
+          const what = 'ended the TLS handshake, which means that it refuses the certificate';
           return finish('ERR_PROBE_REFUSED', `${at} ${what}: ${why}`, { peer });
         }
         const what = connected
-          ? `${at} ended the TLS handshake before it saw our certificate`
+          ? `${at} ended the TLS handshake before it received the certificate`
           : `no connection to ${at}`;
         finish('ERR_PROBE_UNREACHABLE', `${what}: ${why}`, { peer });
       };

@@ -12,7 +12,7 @@ export const METRICS = {
   buildInfo: define({
     name: 'meshcert_build_info',
     type: 'gauge',
-    help: 'Always 1; its labels tell what runs.',
+    help: 'Always 1; the labels name the version.',
     labels: ['version', 'node'],
   }),
   notAfter: define({
@@ -24,7 +24,7 @@ export const METRICS = {
   notBefore: define({
     name: 'meshcert_certificate_not_before_timestamp_seconds',
     type: 'gauge',
-    help: 'Since when the published leaf is valid.',
+    help: 'Start of the validity of the published leaf.',
     labels: [...OBJECT, 'mesh'],
   }),
   renewal: define({
@@ -36,7 +36,7 @@ export const METRICS = {
   lastSuccess: define({
     name: 'meshcert_certificate_last_success_timestamp_seconds',
     type: 'gauge',
-    help: 'When everything last stood in the cluster as it should.',
+    help: 'When the published objects last matched the desired state.',
     labels: OBJECT,
   }),
   condition: define({
@@ -54,13 +54,13 @@ export const METRICS = {
   live: define({
     name: 'meshcert_certificate_live',
     type: 'gauge',
-    help: '1 when the gateway is known to use the published pair, 0 when it is known not to.',
+    help: '1 when the gateway uses the published pair, 0 when it uses another.',
     labels: OBJECT,
   }),
   roots: define({
     name: 'meshcert_roots',
     type: 'gauge',
-    help: 'Roots in the published trust bundle: those that the mesh names now, and those kept for older leaves.',
+    help: 'Roots in the published trust bundle: those that the mesh names now, and those retained for older leaves.',
     labels: [...OBJECT, 'state'],
   }),
   rootNotAfter: define({
@@ -72,7 +72,7 @@ export const METRICS = {
   issuerNotAfter: define({
     name: 'meshcert_issuer_not_after_timestamp_seconds',
     type: 'gauge',
-    help: 'When the first of the CA certificates above the published leaf expires.',
+    help: 'When the first CA certificate above the published leaf expires.',
     labels: [...OBJECT, 'issuer'],
   }),
   failures: define({
@@ -84,27 +84,27 @@ export const METRICS = {
   rotations: define({
     name: 'meshcert_rotations_total',
     type: 'counter',
-    help: 'Rotations published: of the leaf, or of the trust bundle alone.',
+    help: 'Published rotations: of the leaf, or of the trust bundle alone.',
     labels: [...OBJECT, 'kind'],
   }),
   rotationLag: define({
     name: 'meshcert_rotation_lag_seconds',
     type: 'histogram',
-    help: 'From the mesh handing out an identity to its standing in the cluster, without time held back on purpose.',
+    help: 'Time from receiving an identity from the mesh to reading it back from the cluster, without the time of a hold.',
     labels: ['mesh'],
     buckets: LAG_BUCKETS,
   }),
   liveLag: define({
     name: 'meshcert_live_lag_seconds',
     type: 'histogram',
-    help: 'From an identity standing in the cluster to the gateway using it.',
+    help: 'Time from the publication of an identity to the gateway using it.',
     labels: ['mesh'],
     buckets: LAG_BUCKETS,
   }),
   driftRepairs: define({
     name: 'meshcert_drift_repairs_total',
     type: 'counter',
-    help: 'Objects put right after somebody else changed or deleted them.',
+    help: 'Objects restored after another client changed or deleted them.',
     labels: ['kind'],
   }),
   writes: define({
@@ -116,19 +116,19 @@ export const METRICS = {
   kubeRequests: define({
     name: 'meshcert_kube_requests_total',
     type: 'counter',
-    help: 'Requests to the Kubernetes API, by verb, resource and HTTP status; 0 when no answer came.',
+    help: 'Requests to the Kubernetes API, by verb, resource and HTTP status; 0 when there was no response.',
     labels: ['verb', 'resource', 'status'],
   }),
   kubeWriteLimit: define({
     name: 'meshcert_kube_write_limit',
     type: 'gauge',
-    help: 'How many writes to the Kubernetes API may be under way at a time; it adapts to the API server.',
+    help: 'Maximum concurrent writes to the Kubernetes API; it adapts to the API server.',
     labels: [],
   }),
   breakerOpen: define({
     name: 'meshcert_breaker_open',
     type: 'gauge',
-    help: '1 while no further issuing is attempted because too many attempts failed.',
+    help: '1 while the agent requests no certificates because it has requested too many within the hour.',
     labels: OBJECT,
   }),
   leader: define({
@@ -140,7 +140,7 @@ export const METRICS = {
   configErrors: define({
     name: 'meshcert_config_errors',
     type: 'gauge',
-    help: 'Errors in the configuration file as it stands; the last good configuration is in force.',
+    help: 'Errors in the current configuration file; while there are any, the last valid configuration stays in use.',
     labels: [],
   }),
   processCpu: define({
@@ -158,7 +158,7 @@ export const METRICS = {
   heapUsed: define({
     name: 'nodejs_heap_size_used_bytes',
     type: 'gauge',
-    help: 'Objects on the JavaScript heap, garbage among them: what leaks grows here, what fragments does not.',
+    help: 'Size of the objects on the JavaScript heap, garbage included.',
     labels: [],
   }),
   processStart: define({

@@ -40,7 +40,7 @@ describe('the traps of docs/checks.md that our own agent meets', () => {
     );
     assert.match(
       errors.map(({ message }) => message).join(),
-      /TLSContext shared belongs to MeshCertificate emissary\/one/,
+      /TLSContext shared already belongs to MeshCertificate emissary\/one/,
     );
   });
 

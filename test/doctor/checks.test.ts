@@ -101,3 +101,27 @@ spec: {ambassador_id: [edge], hostname: '*', prefix: /edge/, service: 'https://w
     ['MC1002 edge-web'],
   );
 });
+
+test('a selected Mapping of another namespace that does not consent is told which annotation lacks', () => {
+  const selecting = (annotations: string) => `
+apiVersion: meshcert.dev/v1alpha1
+kind: MeshCertificate
+metadata: {name: edge, namespace: emissary}
+spec:
+  istio: {ca: {serviceAccount: emissary}}
+  mappings: {selector: {matchLabels: {mesh: edge}}, namespaces: [shop]}
+---
+apiVersion: getambassador.io/v3alpha1
+kind: Mapping
+metadata: {name: far, namespace: shop, labels: {mesh: edge}${annotations}}
+spec: {hostname: '*', prefix: /far/, service: 'https://web.shop:80'}
+`;
+  const fixOf = (yaml: string) => {
+    const whole = new Set(['Mapping']);
+    const found = diagnose({ objects: objectsOf(texts, base, yaml), now: Date.now(), whole, adapters });
+    return found.find(({ code, object }) => code === 'MC5007' && object.metadata.name === 'far')?.fix;
+  };
+  assert.match(fixOf(selecting('')) ?? '', /annotate it: meshcert\.dev\/allow-from=emissary/);
+  const other = fixOf(selecting(", annotations: {meshcert.dev/allow-from: 'a, emissary'}"));
+  assert.match(other ?? '', /status\.mappings/);
+});

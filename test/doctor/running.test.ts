@@ -147,7 +147,7 @@ describe('doctor in a running system', () => {
       assert.match(text, /^Kubernetes\n {2}ok {4}the API server answers/m);
       assert.match(
         text,
-        /^ {2}ok {4}MeshCertificate emissary\/istio: istio-issue: issued spiffe:.* it was thrown away$/m,
+        /^ {2}ok {4}MeshCertificate emissary\/istio: istio-issue: issued spiffe:.* it was discarded$/m,
       );
       assert.match(text, /checked: \d+ passed, \d+ failed, \d+ skipped\n$/);
     });
@@ -237,11 +237,11 @@ describe('doctor in a running system', () => {
         `${pattern} in\n${errors.join('\n')}`,
       );
 
-    it('says that its Lease has expired, that nobody holds it, and that there is none', async () => {
+    it('says that its Lease has expired, that no agent holds it, and that there is none', async () => {
       put(agentDeployment(), lease(300_000));
-      has(await errorsOf(), /MC6007 meshcert-0 holds it, renewed 5 min ago, .*nobody leads/);
+      has(await errorsOf(), /MC6007 meshcert-0 holds it, renewed 5 min ago, .*no agent leads/);
       put(lease(0, ''));
-      has(await errorsOf(), /MC6007 nobody holds it/);
+      has(await errorsOf(), /MC6007 no agent holds it/);
       await remove('Lease', 'coordination.k8s.io/v1', 'meshcert');
       has(await errorsOf(), /MC6007 it does not exist/);
       put(lease(0));
@@ -276,9 +276,9 @@ describe('doctor in a running system', () => {
       grant(istio());
     });
 
-    it('says that no agent takes the namespace of a MeshCertificate', async () => {
+    it('says that no agent watches the namespace of a MeshCertificate', async () => {
       put(agentDeployment(['agent', '--watch-namespaces=shop']));
-      has(await errorsOf(), /MC6005 no agent takes MeshCertificates of the namespace emissary: .* watches shop/);
+      has(await errorsOf(), /MC6005 no agent watches MeshCertificates in the namespace emissary: .* watches shop/);
       put(agentDeployment());
     });
 

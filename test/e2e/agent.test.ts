@@ -176,7 +176,7 @@ describe('the agent', () => {
     world.api.put(foreign);
     world.run();
     await world.untilCode('ERR_PLAN_FOREIGN');
-    assert.match(world.status?.lastError?.message ?? '', /Secret emissary\/istio-identity .*not made by meshcert/);
+    assert.match(world.status?.lastError?.message ?? '', /Secret emissary\/istio-identity .*not created by meshcert/);
     assert.deepEqual(Object.keys(world.status?.lastError ?? {}).sort(), ['code', 'firstTime', 'message', 'time']);
     assert.deepEqual((await world.secret('istio-identity'))?.data, foreign.data);
     assert.equal(await world.context(), undefined);

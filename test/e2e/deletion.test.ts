@@ -54,7 +54,7 @@ describe('a MeshCertificate with deletionPolicy Delete', () => {
     world.api.fault({ match: ({ plural }) => plural === 'mappings', status: 403 });
     await world.kube.delete(MESH_CERTIFICATE, {});
     world.follow();
-    await world.until('the reason', async () => (await degraded(world)).includes('can be listed'));
+    await world.until('the reason', async () => (await degraded(world)).includes('can list all Mappings'));
     assert.equal(await stands(world), true);
     world.api.clearFaults();
     await world.until('the end', async () => (await world.kube.get(MESH_CERTIFICATE)) === undefined);
@@ -127,7 +127,7 @@ describe('an agent that may not read its Secrets', () => {
     assert.deepEqual([ready?.status, ready?.reason], ['Unknown', 'NotSeen']);
     world.api.clearFaults();
     await world.untilReady();
-    await world.until('the word', async () => (await degraded(world)) === 'Nothing is wrong.');
+    await world.until('the word', async () => (await degraded(world)) === 'No problems.');
   });
 });
 

@@ -65,7 +65,7 @@ describe('meshcert onboard', () => {
   it('changes nothing where nobody can be asked and --yes was not said', async () => {
     const { code, err } = await run('onboard');
     assert.deepEqual([code, writes()], [2, []]);
-    assert.match(err, /nothing is changed without --yes/);
+    assert.match(err, /no terminal to ask for confirmation; add --yes/);
   });
 
   it('asks on a terminal, and takes anything but yes for no', async () => {
@@ -84,9 +84,9 @@ describe('meshcert onboard', () => {
 
   it('names what was probably meant', async () => {
     const cases: readonly (readonly [readonly string[], RegExp, number])[] = [
-      [['--mesh', 'itsio'], /ERR_ONBOARD_UNKNOWN_NAME: no mesh is called "itsio"; did you mean "istio"\?/, 1],
+      [['--mesh', 'itsio'], /ERR_ONBOARD_UNKNOWN_NAME: no mesh is named "itsio"; did you mean "istio"\?/, 1],
       [['--dry-run=sever'], /--dry-run "sever": expected client or server; did you mean server\?/, 2],
-      [['--mapping', 'shop/wep'], /no Mapping is called "shop\/wep"; did you mean "shop\/web"\?/, 1],
+      [['--mapping', 'shop/wep'], /no Mapping is named "shop\/wep"; did you mean "shop\/web"\?/, 1],
       [['--connect-to', 'nonsense'], /--connect-to "nonsense": expected host:port with a port/, 2],
       [['--gateway-url', 'nonsense'], /expected http\(s\):\/\/host/, 2],
       [['--settle', '5x'], /--settle "5x": expected a duration/, 2],

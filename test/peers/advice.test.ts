@@ -64,7 +64,7 @@ describe('the advice of a refused write', () => {
       return error !== undefined;
     });
     assert.equal(error?.code, 'ERR_KUBE_FORBIDDEN');
-    assert.match(error?.message ?? '', /exceeded quota: none.*an admission rule or a quota/);
+    assert.match(error?.message ?? '', /exceeded quota: none.*An admission rule or a quota/);
     assert.doesNotMatch(error?.message ?? '', /Grant/);
     await server.call('DELETE', `${path}/none`);
     await eventually('the write to go through', async () => {

@@ -79,11 +79,11 @@ test('what excludes each other within a mesh is refused too', async () => {
 });
 
 test('what Emissary would misread is refused in our words', async () => {
-  assert.match(await refused({ ...ISTIO, secretName: 'istio-certs' }), /Emissary treats a Secret of that name/);
+  assert.match(await refused({ ...ISTIO, secretName: 'istio-certs' }), /Emissary creates a Secret of that name/);
   assert.match(await refused({ ...ISTIO, secretName: 'a', caSecretName: 'a' }), /caSecretName must differ/);
   assert.match(await refused({ ...ISTIO, secretName: 'a.b' }), /spec\.secretName/);
   assert.match(await refused({ ...ISTIO, mappings: { selector: { matchLabels: {} } } }), /at least one label/);
-  assert.match(await refused({ ...ISTIO, labels: { 'meshcert.dev/owner': 'x' } }), /set by meshcert itself/);
+  assert.match(await refused({ ...ISTIO, labels: { 'meshcert.dev/owner': 'x' } }), /set by meshcert/);
   assert.match(await refused({ ...ISTIO, renewal: { at: 0.8, jitter: 0.2 } }), /at most 0\.9/);
   assert.match(await refused({ ...ISTIO, trust: { hold: 'soon' } }), /spec\.trust\.hold/);
   assert.match(

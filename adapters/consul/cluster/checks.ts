@@ -5,7 +5,7 @@ export const checks: readonly ObjectCheck[] = [
   {
     code: 'MC4001',
     severity: 'warning',
-    title: 'The Consul service is not called as the account that logs in',
+    title: 'The name of the Consul service differs from the account that logs in',
     *run({ all }) {
       for (const object of all('MeshCertificate')) {
         const consul = fields(fields(object.spec).consul);
@@ -14,7 +14,7 @@ export const checks: readonly ObjectCheck[] = [
         if (!account || account === service) continue;
         yield {
           object,
-          message: `the stock binding rule of consul-k8s gives the token of ${account} the service ${account} alone; signing for ${service} is refused with PERMISSION_DENIED`,
+          message: `the default binding rule of consul-k8s lets the token of ${account} write only the service ${account}; Consul refuses to sign for ${service} with PERMISSION_DENIED`,
           fix: `set spec.consul.service to ${account}, annotate the account with consul.hashicorp.com/service-name: ${service}, or add a binding rule`,
         };
       }
@@ -23,7 +23,7 @@ export const checks: readonly ObjectCheck[] = [
   {
     code: 'MC4002',
     severity: 'warning',
-    title: 'A Consul token travels in the clear',
+    title: 'A Consul token is sent in plaintext',
     *run({ all }) {
       for (const object of all('MeshCertificate')) {
         const consul = fields(fields(object.spec).consul);
@@ -35,7 +35,7 @@ export const checks: readonly ObjectCheck[] = [
         yield {
           object,
           message:
-            'the connection has no TLS: whoever listens can act as the gateway in the mesh, and read its private key where the agent makes it',
+            'the connection has no TLS: whoever can read the traffic can act as the gateway in the mesh, and over HTTP also reads its private key',
           fix: 'use the HTTPS port (8501 by convention), or gRPC with TLS',
         };
       }
@@ -44,7 +44,7 @@ export const checks: readonly ObjectCheck[] = [
   {
     code: 'MC4003',
     severity: 'warning',
-    title: 'Consul’s gRPC API with TLS is not on the plaintext port',
+    title: 'The gRPC address of Consul has the port of the HTTP API',
     *run({ all }) {
       for (const object of all('MeshCertificate')) {
         const grpc = fields(fields(fields(object.spec).consul).grpc);
@@ -53,8 +53,8 @@ export const checks: readonly ObjectCheck[] = [
         if (http.length === 0) continue;
         yield {
           object,
-          message: `${http.join(', ')} is the HTTP API; gRPC is on 8502 (consul-k8s, with or without TLS as the chart says) or 8503 (servers elsewhere, with TLS)`,
-          fix: 'name the gRPC port, or use spec.consul.http',
+          message: `${http.join(', ')} is the HTTP API; gRPC is on 8502 (consul-k8s, with or without TLS) or 8503 (other servers, with TLS)`,
+          fix: 'use the gRPC port, or use spec.consul.http',
         };
       }
     },

@@ -8,14 +8,14 @@ export const checks: readonly ObjectCheck[] = [
   {
     code: 'MC2001',
     severity: 'warning',
-    title: 'Permissive sidecars refuse TLS without an istio protocol',
+    title: 'Permissive sidecars refuse TLS without an Istio ALPN protocol',
     *run({ tls }) {
       for (const { object, alpnProtocols } of tls) {
         if (alpnProtocols.some((one) => SIDECAR_ALPN.test(one))) continue;
         yield {
           object,
           message:
-            'under PeerAuthentication PERMISSIVE, the default, a sidecar closes TLS connections that offer no istio protocol or passes them to the application; under STRICT it treats them as raw TCP on ports that it detects',
+            'under PeerAuthentication PERMISSIVE, the default, a sidecar closes TLS connections that offer no Istio ALPN protocol, or passes them to the application; under STRICT it treats them as raw TCP on ports that it detects',
           fix: 'set alpn_protocols: istio-http/1.1,istio,http/1.1 (for gRPC: istio-h2,istio,h2)',
         };
       }
@@ -24,7 +24,7 @@ export const checks: readonly ObjectCheck[] = [
   {
     code: 'MC2002',
     severity: 'error',
-    title: 'istio-peer-exchange announces framing that the gateway does not speak',
+    title: 'istio-peer-exchange announces a framing that the gateway does not support',
     *run({ tls }) {
       for (const { object, alpnProtocols } of tls) {
         if (!alpnProtocols.includes('istio-peer-exchange')) continue;
@@ -40,7 +40,7 @@ export const checks: readonly ObjectCheck[] = [
   {
     code: 'MC2003',
     severity: 'warning',
-    title: 'Without a port, a Mapping with TLS goes to 443',
+    title: 'A Mapping with TLS and without a port uses 443',
     *run({ routes }) {
       for (const { object, service, namesPort } of routes) {
         if (namesPort) continue;
@@ -62,8 +62,8 @@ export const checks: readonly ObjectCheck[] = [
         if (namespace?.metadata.labels?.['istio.io/dataplane-mode'] !== 'ambient') continue;
         yield {
           object,
-          message: `the namespace ${upstream.namespace} is ambient: ztunnel passes TLS on its application ports through as bytes, or denies it under STRICT; there is no way in for plain mTLS`,
-          fix: 'enrol the gateway in ambient (istio.io/dataplane-mode: ambient) and send plaintext, or give the workload a sidecar',
+          message: `the namespace ${upstream.namespace} is ambient: ztunnel passes TLS on its application ports through as bytes, or denies it under STRICT; plain mTLS does not reach it`,
+          fix: 'enroll the gateway in ambient mode (istio.io/dataplane-mode: ambient) and send plaintext, or give the workload a sidecar',
         };
       }
     },
@@ -80,8 +80,8 @@ export const checks: readonly ObjectCheck[] = [
         if (!unnamed || ca.serverName !== undefined) continue;
         yield {
           object,
-          message: `istiod proves names such as istiod.istio-system.svc, never ${host}: the connection fails`,
-          fix: 'dial istiod.istio-system.svc:15012, or set spec.istio.ca.serverName to that name',
+          message: `the certificate of istiod is for names such as istiod.istio-system.svc, and never for ${host}: the connection fails`,
+          fix: 'use istiod.istio-system.svc:15012, or set spec.istio.ca.serverName to that name',
         };
       }
     },
@@ -89,7 +89,7 @@ export const checks: readonly ObjectCheck[] = [
   {
     code: 'MC2007',
     severity: 'error',
-    title: 'Port 15010 of istiod speaks plaintext',
+    title: 'Port 15010 of istiod is plaintext',
     *run({ all }) {
       for (const object of all('MeshCertificate')) {
         const address = text(fields(fields(fields(object.spec).istio).ca).address) ?? '';

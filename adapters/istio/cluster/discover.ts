@@ -70,7 +70,7 @@ function istiodOf(workload: KubeObject, { services, configMaps }: Objects): Isti
     clusterId: clusterId === 'Kubernetes' ? undefined : clusterId,
     problem:
       envOf(pilot, 'ENABLE_CA_SERVER') === 'false'
-        ? 'its CA is off (ENABLE_CA_SERVER=false): another signer, such as istio-csr, has to be asked'
+        ? 'its CA is off (ENABLE_CA_SERVER=false): another signer, such as istio-csr, must issue'
         : undefined,
   };
 }

@@ -15,7 +15,7 @@ export const checks: readonly ObjectCheck[] = [
         yield {
           object,
           message:
-            'a proxy ends TLS only when the server name is its own identity; without one, the application gets a TLS handshake where it expects a request',
+            'a proxy terminates TLS only when the server name is its own identity; without one, the application gets a TLS handshake where it expects a request',
           fix: 'set sni to <account>.<namespace>.serviceaccount.identity.<control plane>.<trust domain>, one TLSContext for each account',
         };
       }
@@ -24,7 +24,7 @@ export const checks: readonly ObjectCheck[] = [
   {
     code: 'MC3002',
     severity: 'error',
-    title: 'Linkerd’s proxies speak TLS 1.3 alone',
+    title: 'Linkerd’s proxies support only TLS 1.3',
     *run({ tls }) {
       for (const { object, maxTlsVersion } of tls) {
         if (maxTlsVersion === 'v1.3') continue;
@@ -42,14 +42,14 @@ export const checks: readonly ObjectCheck[] = [
   {
     code: 'MC3003',
     severity: 'error',
-    title: 'Port 4143 takes Linkerd’s own proxies only',
+    title: 'Port 4143 accepts only Linkerd’s own proxies',
     *run({ routes }) {
       for (const { object, port } of routes) {
         if (port !== PROXY_PORT) continue;
         yield {
           object,
-          message: 'that port wants a transport header after TLS, which the gateway does not send',
-          fix: 'name the application’s own port',
+          message: 'that port requires a transport header after TLS, which the gateway does not send',
+          fix: 'use the application’s own port',
         };
       }
     },
@@ -57,7 +57,7 @@ export const checks: readonly ObjectCheck[] = [
   {
     code: 'MC3004',
     severity: 'error',
-    title: 'The port is opaque: its proxy does not end TLS',
+    title: 'The port is opaque: its proxy does not terminate TLS',
     *run(objects) {
       for (const { object, upstream, port } of objects.routes) {
         const holder = [
@@ -69,7 +69,7 @@ export const checks: readonly ObjectCheck[] = [
         yield {
           object,
           message: `${holder.kind} ${holder.metadata.name} says config.linkerd.io/opaque-ports: ${holder.metadata.annotations?.['config.linkerd.io/opaque-ports']}, so port ${port} gets the TLS handshake itself`,
-          fix: 'take the port out of the annotation',
+          fix: 'remove the port from the annotation',
         };
       }
     },
@@ -77,7 +77,7 @@ export const checks: readonly ObjectCheck[] = [
   {
     code: 'MC3005',
     severity: 'error',
-    title: 'Linkerd takes ECDSA keys only',
+    title: 'Linkerd accepts only ECDSA keys',
     *run({ tls }) {
       for (const { object, keyType } of tls) {
         if (keyType !== 'rsa') continue;
@@ -93,7 +93,7 @@ export const checks: readonly ObjectCheck[] = [
   {
     code: 'MC3006',
     severity: 'error',
-    title: 'One Linkerd context serves workloads of another namespace',
+    title: 'A Linkerd TLSContext is used for a workload of another namespace',
     *run({ routes }) {
       for (const { object, tls, upstream } of routes) {
         const [, namespace] = (tls.sni ?? '').split('.');
@@ -117,7 +117,7 @@ export const checks: readonly ObjectCheck[] = [
         yield {
           object,
           message: `the ServiceAccount ${name} has a dot: its token is refused with INVALID_ARGUMENT`,
-          fix: 'run the gateway under an account without dots',
+          fix: 'use an account without dots for the gateway',
         };
       }
     },

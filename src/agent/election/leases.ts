@@ -29,7 +29,7 @@ export class FenceError extends Error {
   readonly code = 'ERR_LEASE_LOST';
 
   constructor(lease: string) {
-    super(`Lease ${lease} is not held; whoever holds it writes, nothing is to be done`);
+    super(`Lease ${lease} is not held by this replica; the replica that holds it writes. Nothing to do`);
   }
 }
 

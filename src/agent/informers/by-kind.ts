@@ -153,7 +153,7 @@ class SharedWatch {
       try {
         word(watcher);
       } catch (err) {
-        this.#log.error({ err, resource: this.#resource.plural }, 'what was seen could not be dealt with');
+        this.#log.error({ err, resource: this.#resource.plural }, 'could not process a change');
       }
     }
   }

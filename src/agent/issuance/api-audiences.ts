@@ -31,7 +31,7 @@ export class ApiAudiences {
     if (!(await this.#opens(audience, token))) return;
     throw new MeshError(
       'ERR_NOT_ALLOWED',
-      `a token for audience ${audience} opens the Kubernetes API with the rights of its ServiceAccount, so it is not handed out; choose another audience, or start the agent with --allow-audience=${audience} (chart value allow.audiences)`,
+      `a token for audience ${audience} opens the Kubernetes API with the rights of its ServiceAccount, so the agent does not send it; choose another audience, or start the agent with --allow-audience=${audience} (chart value allow.audiences)`,
       { retry: 'never' },
     );
   }
@@ -44,7 +44,7 @@ export class ApiAudiences {
     const opens = this.#kube.accepts(token).catch((cause: unknown) => {
       this.#answers.delete(audience);
       const why = cause instanceof Error ? cause.message : String(cause);
-      throw new MeshError('ERR_MESH_TOKEN', `whether a token opens the Kubernetes API could not be asked: ${why}`, {
+      throw new MeshError('ERR_MESH_TOKEN', `could not check whether a token opens the Kubernetes API: ${why}`, {
         cause,
       });
     });

@@ -50,7 +50,10 @@ async function* reopening(
       }
       if (signal.aborted) return;
       if (!watchdog.signal.aborted) {
-        throw new MeshError('ERR_MESH_UNAVAILABLE', 'the mesh ended the stream of certificates; it is opened again');
+        throw new MeshError(
+          'ERR_MESH_UNAVAILABLE',
+          'the mesh ended the stream of certificates; the agent opens it again',
+        );
       }
     } catch (error) {
       if (signal.aborted) return;
@@ -69,7 +72,7 @@ async function* reopening(
       host.report(
         new MeshError(
           'ERR_MESH_SILENT',
-          'the mesh pushed no new certificate by the time it was due; the stream is opened again',
+          'the mesh pushed no new certificate by the renewal time; the agent opens the stream again',
         ),
       );
     }
@@ -130,7 +133,7 @@ class OverdueWatchdog {
   async #onRenew(wake: Wake): Promise<void> {
     try {
       while (!wake.takeRenewal()) await wake.wait(this.signal);
-      this.#reopen.abort(new Error('renewal asked for'));
+      this.#reopen.abort(new Error('renewal requested'));
     } catch {
       // Stopped.
     }

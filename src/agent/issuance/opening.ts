@@ -12,7 +12,7 @@ export function opening(adapter: Adapter, mesh: MeshCertificate['spec']['mesh'],
     return adapter.open(mesh.config, host);
   } catch (cause) {
     const why = asError(cause).message;
-    const message = `spec.${mesh.name} cannot be used: ${why}; correct the field that this is about`;
+    const message = `spec.${mesh.name} cannot be used: ${why}; correct that field`;
     return failing(new MeshError('ERR_MESH_CONFIG', message, { cause, retry: { afterMs: 60_000 } }));
   }
 }

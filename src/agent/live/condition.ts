@@ -15,18 +15,18 @@ export function liveCondition(judged: JudgedContext | { readonly failure: string
   };
   const secret = `Secret ${expected.namespace}/${expected.secretName}`;
   if ('failure' in judged) {
-    return say('Unknown', 'GatewaySilent', `The gateway could not be asked what it uses: ${judged.failure}.`);
+    return say('Unknown', 'GatewaySilent', `The gateway did not report what it uses: ${judged.failure}.`);
   }
   const short = (file: string | undefined) => file?.slice(0, 12) ?? '';
   switch (judged.arrival) {
     case 'live':
       return judged.fromEnvoy
-        ? say('True', 'InUse', `Envoy has loaded ${secret} as it stands (${short(expected.file)}).`)
-        : say('True', 'GatewayHasRead', `The gateway has read ${secret} as it stands (${short(expected.file)}).`);
+        ? say('True', 'InUse', `Envoy has loaded the current ${secret} (${short(expected.file)}).`)
+        : say('True', 'GatewayHasRead', `The gateway has read the current ${secret} (${short(expected.file)}).`);
     case 'stale': {
       const others = judged.seen.filter((file) => file !== expected.file).map(short);
       const which = others.length === 0 ? 'an old trust bundle' : `an old file (${others.join(', ')})`;
-      const message = `The gateway still uses ${which} in place of ${secret} as it stands; its log tells whether Envoy refused the update. A Secret and a Mapping that changed at the same moment do it too; a nudge follows.`;
+      const message = `The gateway still uses ${which} instead of the current ${secret}. Either a Secret and a Mapping changed at the same moment, and the agent nudges the gateway, or Envoy refused the update: see the log of the gateway.`;
       return say('False', 'OldCertificate', message);
     }
     case 'absent':

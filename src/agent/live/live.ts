@@ -106,7 +106,7 @@ export class LiveSink implements Sink {
       }
     } catch (error) {
       if (!signal.aborted)
-        log.error({ err: error }, 'looking at the gateway ended; a next publication starts it again');
+        log.error({ err: error }, 'checking the gateway ended; the next publication starts it again');
     } finally {
       this.#running = false;
     }

@@ -20,9 +20,9 @@ export async function nudge(
   const patch = { metadata: { annotations: { [NUDGE_ANNOTATION]: value } } };
   try {
     await kube.merge(refOf(context), patch, { fieldManager: NUDGE_FIELD_MANAGER }, signal);
-    log.warn({ object: describe(refOf(context)), value }, 'the gateway was nudged: it used an old certificate');
+    log.warn({ object: describe(refOf(context)), value }, 'nudged the gateway, which used an old certificate');
   } catch (error) {
     if (!(error instanceof KubeError)) throw error;
-    log.warn({ object: describe(refOf(context)), err: error }, 'the gateway could not be nudged');
+    log.warn({ object: describe(refOf(context)), err: error }, 'could not nudge the gateway');
   }
 }

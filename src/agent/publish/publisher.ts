@@ -120,7 +120,7 @@ function explain(ref: ObjectRef, cause: unknown): Problem {
   if (cause.code === 'ERR_KUBE_NOT_FOUND' && ref.apiVersion.startsWith('getambassador.io/')) {
     return {
       code: 'ERR_GATEWAY_CRD_MISSING',
-      message: `the cluster does not serve ${ref.apiVersion} ${ref.kind}; install the Emissary-ingress CRDs, it is tried again by itself`,
+      message: `the cluster does not serve ${ref.apiVersion} ${ref.kind}; install the Emissary-ingress CRDs; the agent tries again`,
     };
   }
   return { code: cause.code, message: cause.message };

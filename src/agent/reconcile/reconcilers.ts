@@ -85,7 +85,7 @@ export class Reconcilers {
   async #restart(running: RunningReconciler, err: Error): Promise<void> {
     if (running.isStopped) return;
     const { certificate } = running.reconciler;
-    this.#env.log.error({ err, certificate: describe(refOf(certificate)) }, 'a worker failed and is started again');
+    this.#env.log.error({ err, certificate: describe(refOf(certificate)) }, 'a worker failed and restarts');
     this.#env.reporter.trouble(certificate, err);
     running.stop = new AbortController();
     await this.#env.clock.sleep(RESTART_MS, running.stop.signal).catch(() => {});

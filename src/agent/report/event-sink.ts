@@ -23,7 +23,7 @@ export class EventSink implements Sink {
       this.#recorder.event(subject(report.certificate), type, reason, message);
     const objects = (report.outcome?.written ?? []).map(({ ref }) => `${ref.kind} ${ref.name}`).join(', ');
     if (report.repair && objects !== '')
-      say('Warning', 'DriftRepaired', `Put right after a foreign change: ${objects}.`);
+      say('Warning', 'DriftRepaired', `Restored after a change by another client: ${objects}.`);
     if (report.inForce && before?.fingerprint === undefined && status.fingerprint !== undefined) {
       say('Normal', 'Published', `Certificate of ${status.id} until ${status.notAfter}.`);
     } else if (report.rotation?.kind === 'leaf') {
@@ -32,7 +32,7 @@ export class EventSink implements Sink {
       say('Normal', 'TrustChanged', `The trust bundle has ${status.roots.length} root(s).`);
     }
     if (status.held && status.held.fingerprint !== before?.held?.fingerprint) {
-      say('Warning', 'LeafHeld', `A newer certificate is held until ${status.held.until}: ${status.held.reason}.`);
+      say('Warning', 'LeafHeld', `A newer certificate is held back until ${status.held.until}: ${status.held.reason}.`);
     }
   }
 

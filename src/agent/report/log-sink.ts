@@ -72,7 +72,7 @@ export class LogSink implements Sink {
   ): void {
     const objects = (outcome?.written ?? []).map(({ ref }) => `${ref.kind} ${ref.namespace}/${ref.name}`);
     if (repair && objects.length > 0) {
-      this.#log.warn({ certificate, objects }, 'objects were corrected after somebody else changed them');
+      this.#log.warn({ certificate, objects }, 'objects were restored after a change by another client');
     } else if (objects.length > 0) this.#of(certificate).written.push(...objects);
     if (!inForce || !leading) return;
     const { id, notAfter, renewalTime, fingerprint } = status;
@@ -80,10 +80,10 @@ export class LogSink implements Sink {
     if (fingerprint !== undefined && fingerprint !== before?.fingerprint) {
       this.#told.delete(certificate);
       const leaf = fingerprint.slice(0, 16);
-      this.#log.info({ certificate, id, leaf, notAfter, renewalTime, objects: written }, 'certificate in force');
+      this.#log.info({ certificate, id, leaf, notAfter, renewalTime, objects: written }, 'certificate published');
     } else if (written.length > 0) {
       this.#of(certificate).written = [];
-      const what = rotation?.kind === 'bundle' ? 'trust bundle in force' : 'objects in force';
+      const what = rotation?.kind === 'bundle' ? 'trust bundle published' : 'objects published';
       this.#log.info({ certificate, objects: written }, what);
     }
   }

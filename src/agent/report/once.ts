@@ -29,8 +29,8 @@ export class OnceSink implements Sink {
   /** One line for each that is not published. */
   explain(): string {
     const open = [...(this.#expected ?? [])].filter(([key]) => !this.#ready.has(key));
-    if (this.#expected === undefined) return '  nothing is known of what is wished';
-    return open.map(([key, name]) => `  ${name}: ${this.#troubles.get(key) ?? 'no answer yet'}`).join('\n');
+    if (this.#expected === undefined) return '  no MeshCertificates were read';
+    return open.map(([key, name]) => `  ${name}: ${this.#troubles.get(key) ?? 'no result yet'}`).join('\n');
   }
 
   status(_status: PublicationStatus, _before: PublicationStatus | undefined, report: Report): void {

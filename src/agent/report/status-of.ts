@@ -115,7 +115,7 @@ function unseen(report: Report, before: PublicationStatus | undefined): Publicat
   const say = conditionBuilder(report);
   let conditions: readonly Condition[] = before?.conditions ?? [];
   if (!conditions.some(({ type }) => type === 'Ready')) {
-    const message = 'What stands in the cluster cannot be read; see Degraded.';
+    const message = 'The published objects cannot be read; see Degraded.';
     conditions = setConditions(conditions, [say('Ready', 'Unknown', 'NotSeen', message)], now);
   }
   if (failure) {
@@ -187,7 +187,7 @@ function conditionsOf(report: Report, lastError?: LastError): Omit<Condition, 'l
   const because = failure ? `${failure.code}: ${failure.message}` : '';
   const published = leaf
     ? inForce
-      ? say('Published', 'True', 'InForce', 'What stands in the cluster was read back and verified.')
+      ? say('Published', 'True', 'InForce', 'The published objects were read back and verified.')
       : say(
           'Published',
           'False',
@@ -251,10 +251,15 @@ function readiness(
   }
   const { publishedIdentity: standing } = decision;
   if (!standing) {
-    return say('Ready', 'False', 'NotPublished', 'No verified certificate stands in the cluster; see Published.');
+    return say('Ready', 'False', 'NotPublished', 'No verified certificate is published; see Published for the cause.');
   }
   if (certificate.spec.paused) {
-    return say('Ready', 'True', 'Paused', 'Good, but paused: nothing will be renewed. Set spec.paused to false.');
+    return say(
+      'Ready',
+      'True',
+      'Paused',
+      'The certificate is valid, but spec.paused is set: nothing is renewed. Set it to false.',
+    );
   }
   const until = toRfc3339(leafOf(standing).notAfter);
   return say('Ready', 'True', 'Serving', `Certificate of ${standing.id} until ${until}.`);
@@ -266,7 +271,7 @@ function trusted({ decision, probeProblem }: Report, say: ConditionBuilder) {
       'Trusted',
       'Unknown',
       'NoRoots',
-      'No trust bundle is published yet: it is written with the first certificate. See Published for why that has not come.',
+      'No trust bundle is published yet. The agent writes it with the first certificate; see Published for what is missing.',
     );
   }
   if (decision.hold?.hold) {
@@ -275,17 +280,17 @@ function trusted({ decision, probeProblem }: Report, say: ConditionBuilder) {
         ? 'the probed upstream refuses it; restart workloads that still trust only the old root'
         : 'its root is new to the upstreams';
     const unasked = probeProblem
-      ? `; the upstream of spec.probe told nothing: ${probeProblem.code}: ${probeProblem.message}`
+      ? `; the probe of spec.probe was inconclusive: ${probeProblem.code}: ${probeProblem.message}`
       : '';
     return say(
       'Trusted',
       'False',
       'LeafHeld',
-      `A newer certificate is held until ${toRfc3339(decision.hold.until)}: ${why}${unasked}.`,
+      `A newer certificate is held back until ${toRfc3339(decision.hold.until)}: ${why}${unasked}.`,
     );
   }
   const retained = [...decision.trust.since.values()].filter(({ state }) => state === 'retained').length;
-  const kept = retained === 0 ? '' : `, ${retained} of them kept although the mesh no longer names them`;
+  const kept = retained === 0 ? '' : `, ${retained} of them retained although the mesh no longer names them`;
   return say('Trusted', 'True', 'RootsCurrent', `${decision.trust.bundle.length} root(s) trusted${kept}.`);
 }
 
@@ -293,10 +298,10 @@ function issuerEnding({ decision: { identity, issuerEnd, isIdle }, situation }: 
   if (!identity || !issuerEnd) return [];
   const { subject, fingerprint, notAfter } = issuerEnd.certificate;
   if (!isIdle && situation.now < issuerEnd.endingAt) {
-    return [say('IssuerEnding', 'False', 'IssuerCurrent', 'No certificate above the leaf is near its end.')];
+    return [say('IssuerEnding', 'False', 'IssuerCurrent', 'No CA certificate above the leaf is near its end.')];
   }
   const name = subject || fingerprint.slice(0, 16);
-  const message = `The CA certificate ${name} ends at ${toRfc3339(notAfter)}, and no certificate that it issues is of use for longer. Renew it in the mesh; the next certificate is then published by itself.`;
+  const message = `The CA certificate ${name} ends at ${toRfc3339(notAfter)}, and no certificate that it issues is valid for longer. Renew it in the mesh; the agent then publishes the next certificate.`;
   return [say('IssuerEnding', 'True', 'IssuerEnds', message)];
 }
 
@@ -304,7 +309,7 @@ function referenced({ mappings }: Report, say: ConditionBuilder) {
   const left = mappings.filter((mapping) => mapping.code !== undefined);
   const first = left[0];
   if (first) {
-    const message = `${left.length} of ${mappings.length} Mapping(s) left alone, first ${first.namespace}/${first.name}: ${first.code}: ${first.message}`;
+    const message = `${left.length} of ${mappings.length} Mapping(s) cannot use it, first ${first.namespace}/${first.name}: ${first.code}: ${first.message}`;
     return say('Referenced', 'False', 'MappingsLeftAlone', message);
   }
   if (mappings.length === 0) {
@@ -340,8 +345,8 @@ function degraded(
       'Degraded',
       'True',
       'BudgetExhausted',
-      `Too many certificates were asked for this hour; the next attempt is in ${Math.ceil(breakerOpenMs / 1000)} s. Check the lifetime that the CA grants.`,
+      `Too many certificates were requested within the hour; the next attempt is in ${Math.ceil(breakerOpenMs / 1000)} s. Check the lifetime that the CA grants.`,
     );
   }
-  return say('Degraded', 'False', 'AsExpected', 'Nothing is wrong.');
+  return say('Degraded', 'False', 'AsExpected', 'No problems.');
 }

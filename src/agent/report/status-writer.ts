@@ -118,7 +118,7 @@ export class StatusWriter implements Sink {
           if (signal.aborted) return;
           turn[Symbol.dispose]();
           failures += 1;
-          log[failures === 1 ? 'warn' : 'debug']({ err: error }, 'the status could not be written; it is tried again');
+          log[failures === 1 ? 'warn' : 'debug']({ err: error }, 'could not write the status; trying again');
           if (!this.#pending.has(told)) this.#pending.set(told, next);
           await clock.sleep(retryDelay(failures, random), signal).catch(() => {});
           if ((error as { status?: number }).status === 404) this.#pending.delete(told);

@@ -39,10 +39,10 @@ export function deletionWaits(
     code: 'ERR_RETIRE_WAITS',
     message: `${namespace}/${name} is being deleted: ${why}`,
   });
-  if (certificate.spec.paused) return waits('it is paused, so nothing is taken away; set spec.paused to false');
+  if (certificate.spec.paused) return waits('it is paused, so nothing is deleted; set spec.paused to false');
   if (!mappings || !retiring || !isDeletionJudged(mappings, retiring)) {
     return waits(
-      'it waits until all Mappings and TLSContexts can be listed; the Events and the log name what is missing',
+      'it waits until the agent can list all Mappings and TLSContexts; the Events and the log name what is missing',
     );
   }
   const users = [...mappings.users().map(({ mapping }) => mapping), ...retiring.users(certificate)];
@@ -50,8 +50,8 @@ export function deletionWaits(
   const listed = users.slice(0, LISTED).join(', ');
   const more = users.length > LISTED ? ` and ${users.length - LISTED} more` : '';
   return waits(
-    `it waits for ${listed}${more}, which would lose mTLS, and is kept and renewed until then; ` +
-      `run: meshcert offboard ${name} -n ${namespace}, or remove what names it (spec.tls of a Mapping) yourself`,
+    `deletion waits for ${listed}${more}, which would lose mTLS; the certificate is renewed until then; ` +
+      `run: meshcert offboard ${name} -n ${namespace}, or remove those references (spec.tls of a Mapping)`,
   );
 }
 
@@ -97,7 +97,10 @@ export async function retireAll(
       fence.check();
       const { uid, resourceVersion } = live.metadata;
       await env.kube.delete(ref, { ...(uid ? { uid } : {}), ...(resourceVersion ? { resourceVersion } : {}) }, signal);
-      env.log.info({ certificate: owner, object: `${ref.kind} ${namespace}/${ref.name}` }, 'retired with its owner');
+      env.log.info(
+        { certificate: owner, object: `${ref.kind} ${namespace}/${ref.name}` },
+        'deleted with its MeshCertificate',
+      );
     } finally {
       turn[Symbol.dispose]();
     }

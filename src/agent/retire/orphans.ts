@@ -121,7 +121,10 @@ async function retireContexts(
         { ...(uid ? { uid } : {}), ...(resourceVersion ? { resourceVersion } : {}) },
         signal,
       );
-      env.log.info({ certificate: owner, object: `TLSContext ${namespace}/${name}` }, 'retired: no Mapping needs it');
+      env.log.info(
+        { certificate: owner, object: `TLSContext ${namespace}/${name}` },
+        'deleted a TLSContext that no Mapping needs',
+      );
     } catch (error) {
       if (!(error instanceof KubeError) || error.status !== 409) throw error;
     } finally {

@@ -77,6 +77,6 @@ describe('what is wished', () => {
     const deleting = { deletionTimestamp: '2026-03-01T00:00:00Z', finalizers: ['meshcert.dev/retire'] };
     const elder = object('elder', {});
     const { problems } = take(gathering, elder, object('later', { secretName: 'elder-identity' }, deleting));
-    assert.match(problems.join(), /being deleted.*mend the spec.*finalizer meshcert\.dev\/retire/);
+    assert.match(problems.join(), /being deleted.*fix the spec.*finalizer meshcert\.dev\/retire/);
   });
 });

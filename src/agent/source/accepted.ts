@@ -75,7 +75,7 @@ export class AcceptedCertificates {
     const result = this.#validate(object);
     if (!result.ok) {
       const why = result.issues.map(({ path, message }) => `${formatPath(path)}: ${message}`).join('; ');
-      const message = `the spec is refused, the last good one stays in force: ${why}`;
+      const message = `the spec is refused, and the last valid spec stays in use: ${why}`;
       const problem = { code: result.code ?? 'ERR_CONFIG', message };
       return { object, print, problem, value: known?.value };
     }
@@ -115,7 +115,7 @@ export class AcceptedCertificates {
 /** Nobody works on one that is refused, so nobody takes away what its deletion waits for. */
 function deletionOf(object: KubeObject): string {
   if (!isDeleting(object)) return '';
-  return `; it is being deleted, which waits for that: mend the spec, or take away the finalizer ${FINALIZER} and its objects yourself`;
+  return `; it is being deleted, and deletion waits for a valid spec: fix the spec, or remove the finalizer ${FINALIZER} and its objects by hand`;
 }
 
 /** Of those that come at the same time, the elder has a contested name. */

@@ -122,6 +122,6 @@ async function tellInvalid(
       signal,
     );
   } catch (error) {
-    if (!signal.aborted) log.warn({ err: error }, 'the status of an invalid MeshCertificate could not be written');
+    if (!signal.aborted) log.warn({ err: error }, 'could not write the status of an invalid MeshCertificate');
   }
 }

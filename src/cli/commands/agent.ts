@@ -7,7 +7,7 @@ import { bool, choice, duration, integer, list, many, parsed, text, texts, type 
 const WHICH = 'Which MeshCertificates:';
 const ALLOWED = 'What MeshCertificates may use:';
 const HOW = 'How it writes:';
-const WHERE = 'What it serves and asks:';
+const WHERE = 'What it serves and connects to:';
 
 const environmentFlags: object = Object.fromEntries(
   environments.map(({ attribute, flag, description }) => [
@@ -36,7 +36,7 @@ const flags = {
     .helpGroup(WHICH),
   observe: choice(
     '--observe <how>',
-    'One watch for each object, for which a Role with resourceNames is enough, or one for all objects, which needs a ' +
+    'names: one watch for each object; a Role with resourceNames is enough. labels: one watch for all objects; needs a ' +
       'Role that may read every Secret',
     ['names', 'labels'],
     'names',
@@ -50,13 +50,13 @@ const flags = {
     .helpGroup(WHICH),
   allowServiceAccount: many(
     '--allow-service-account <id>',
-    'Mint tokens for this ServiceAccount, as NAMESPACE/NAME; "*" stands for part of a name',
+    'Mint tokens for this ServiceAccount, as NAMESPACE/NAME; "*" matches part of a name',
     accountEntry,
   ).helpGroup(ALLOWED),
   allowAudience: texts('--allow-audience <name>', 'Mint tokens for this audience').helpGroup(ALLOWED),
   allowAddress: many(
     '--allow-address <address>',
-    'Connect to this address: HOST, HOST:PORT or unix:/PATH; "*" stands for part of a name. MeshCertificate resources ' +
+    'Connect to this address: HOST, HOST:PORT or unix:/PATH; "*" matches part of a name. MeshCertificate resources ' +
       'need all three lists with --observe labels and with --all-namespaces. Otherwise a list that is not given allows ' +
       'everything of its kind, except audiences of the Kubernetes API',
     addressEntry,
@@ -78,7 +78,7 @@ const flags = {
   ).helpGroup(WHERE),
   gatewayDiagnostics: parsed(
     '--gateway-diagnostics <list>',
-    "Where the gateway shows what it uses: Emissary's diagnostics (http://POD:8877) or, in its pod, Envoy's admin " +
+    "Where the gateway reports which files it uses: Emissary's diagnostics (http://POD:8877) or, in its pod, Envoy's admin " +
       'interface (http://127.0.0.1:8001)',
     diagnosticsUrls,
   ).helpGroup(WHERE),
@@ -92,7 +92,7 @@ const flags = {
     .offers('files')
     .helpGroup(WHERE),
   context: text('--context <name>', 'Context of the kubeconfig').offers('contexts').helpGroup(WHERE),
-  logLevel: choice('--log-level <level>', 'Least level that is logged', LOG_LEVELS, 'info').helpGroup(WHERE),
+  logLevel: choice('--log-level <level>', 'Lowest level to log', LOG_LEVELS, 'info').helpGroup(WHERE),
 };
 
 export type AgentFlags = Values<typeof flags>;
@@ -118,7 +118,7 @@ export const agent = declare({
     },
   ],
   exitCodes:
-    '0  it was asked to stop, or with --once everything is published\n1  it failed, or could not read its kubeconfig or --config at the start\n2  wrong usage',
+    '0  stopped by a signal, or with --once: everything is published\n1  failed, or could not read the kubeconfig or --config at the start\n2  wrong usage',
   run: async ({ flags }, io) => {
     (await import('../heap.ts')).keepHeapSmall();
     return (await import('../run/agent.ts')).runAgent(flags, io);

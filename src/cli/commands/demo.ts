@@ -6,7 +6,7 @@ import { bool, choices, duration, type Values } from '../declare/flags.ts';
 const SHORTEST_LEAF = '5s';
 
 const flags = {
-  for: duration('--for <duration>', 'End by itself after this much traffic, such as 30s'),
+  for: duration('--for <duration>', 'Stop after this much traffic, such as 30s'),
   meshes: choices('--meshes <list>', 'Meshes, with commas between them (default: all)', MESH_NAMES),
   leaf: duration('--leaf <duration>', `Lifetime of a leaf, at least ${SHORTEST_LEAF}`, '10s', SHORTEST_LEAF),
   json: bool('--json', 'Show no view; print one line of JSON at the end'),
@@ -16,9 +16,9 @@ export type DemoFlags = Values<typeof flags>;
 
 export const demo = declare({
   name: 'demo',
-  summary: 'Run a whole cluster in this process and rotate through traffic',
+  summary: 'Run a whole cluster in this process and rotate certificates under traffic',
   description:
-    'Runs a whole cluster in this process: a Kubernetes API, the meshes, a workload in each that demands mTLS, and a ' +
+    'Runs a whole cluster in this process: a Kubernetes API, the meshes, a workload in each that requires mTLS, and a ' +
     'gateway that reads what the agent publishes. Leaves live for seconds, roots are rotated, and requests never stop. ' +
     'The demo touches nothing outside this process. Press Ctrl-C to end it.',
   flags,

@@ -7,21 +7,23 @@ import { bool, choice, duration, text, texts, type Values } from '../declare/fla
 const flags = {
   filename: texts(
     '-f, --filename <path>',
-    'Judge this file, all manifests below this directory, or "-" for standard input, instead of a cluster',
+    'Check this file, all manifests below this directory, or "-" for standard input, instead of a cluster',
   ).offers('files'),
   output: choice('-o, --output <format>', 'Output format', FORMATS, 'text'),
-  failOn: choice('--fail-on <severity>', 'Least severity that makes the exit code 1', SEVERITIES, 'error'),
+  failOn: choice('--fail-on <severity>', 'Lowest severity that makes the exit code 1', SEVERITIES, 'error'),
   ambassadorId: text('--ambassador-id <id>', 'ID of the gateway, where its Deployment does not name it'),
   gatewayNamespace: text(
     '--gateway-namespace <name>',
     'Namespace of the gateway, where its Deployment does not show it',
   ).offers('namespaces'),
   list: bool('--list', 'List the checks'),
-  pre: bool('--pre', 'Look whether meshcert can be installed: API server, rights, gateway, mesh').conflicts('filename'),
-  issue: bool('--no-issue', 'Request no certificates from the meshes, for CAs that count them'),
+  pre: bool('--pre', 'Check whether meshcert can be installed: API server, rights, gateway, mesh').conflicts(
+    'filename',
+  ),
+  issue: bool('--no-issue', 'Request no certificates from the meshes, for CAs that limit or charge for them'),
   agent: choice(
     '--agent <which>',
-    'With "none", no agent runs in this cluster, and your own rights count for it',
+    'With "none", no agent runs in this cluster, and doctor checks your own rights instead',
     ['auto', 'none'] as const,
     'auto',
   ),
@@ -33,18 +35,18 @@ export type DoctorFlags = Values<typeof flags>;
 
 export const doctor = declare({
   name: 'doctor',
-  summary: 'Find what will hurt, in a cluster or in files to be applied',
+  summary: 'Find problems in a cluster, or in files before you apply them',
   description:
-    'Finds what breaks mTLS or will break it: contexts that fall back to plaintext, pairs that freeze the gateway, an ' +
+    'Finds what breaks mTLS or will break it: TLSContexts that fall back to plaintext, pairs that block the gateway, an ' +
     'agent that does not run, does not lead or lacks a right, a mesh that does not issue. Reads a cluster, or files ' +
-    'before they are applied. Tries each mesh as the agent would, and throws the certificate away. Changes nothing. ' +
-    'With --namespace it judges this namespace alone. docs/doctor.md and docs/checks.md explain each code.',
+    'before they are applied. Tries each mesh as the agent would, and discards the certificate. Changes nothing. ' +
+    'With --namespace it checks only this namespace. docs/doctor.md and docs/checks.md explain each code.',
   flags,
   examples: [
-    { does: 'Judge the whole cluster', line: 'meshcert doctor' },
-    { does: 'Look before anything is installed', line: 'meshcert doctor --pre' },
-    { does: 'Judge manifests in a pull request', line: 'meshcert doctor -f deploy/ --fail-on warning -o sarif' },
-    { does: 'Judge what Helm would apply', line: 'helm template edge ./chart | meshcert doctor -f -' },
+    { does: 'Check the whole cluster', line: 'meshcert doctor' },
+    { does: 'Check before anything is installed', line: 'meshcert doctor --pre' },
+    { does: 'Check manifests in a pull request', line: 'meshcert doctor -f deploy/ --fail-on warning -o sarif' },
+    { does: 'Check what Helm would apply', line: 'helm template edge ./chart | meshcert doctor -f -' },
   ],
   exitCodes:
     '0  nothing at or above the severity of --fail-on was found\n' +

@@ -9,9 +9,9 @@ const flags = {
   id: text('--id <id>', 'SPIFFE ID or DNS name that the leaf must carry'),
   trustDomain: text('--trust-domain <name>', 'Trust domain that the leaf must be in'),
   form: choice('--form <form>', 'How the mesh names workloads (default: as the leaf does)', ['spiffe', 'dns']),
-  at: parsed('--at <time>', 'Judge as if it were this time (RFC 3339)', timeOf),
-  certificateName: text('--certificate-name <name>', 'Certificate to ask the socket for (default: default)'),
-  bundleName: text('--bundle-name <name>', 'Bundle to ask the socket for (default: ROOTCA)'),
+  at: parsed('--at <time>', 'Check as if it were this time (RFC 3339)', timeOf),
+  certificateName: text('--certificate-name <name>', 'Certificate to request from the socket (default: default)'),
+  bundleName: text('--bundle-name <name>', 'Bundle to request from the socket (default: ROOTCA)'),
   timeout: duration('--timeout <duration>', 'How long to wait for the first answer of the socket', '10s'),
   output: choice('-o, --output <format>', 'Output format', ['text', 'json'], 'text'),
   ...CLUSTER_FLAGS,
@@ -39,11 +39,11 @@ export const inspect = declare({
   flags,
   examples: [
     {
-      does: 'Judge a chain with its key under the roots of another file',
+      does: 'Check a chain and its key against the roots of another file',
       line: 'meshcert inspect pair.pem --ca roots.pem',
     },
     {
-      does: 'Judge what is published',
+      does: 'Check what is published',
       line: 'meshcert inspect secret mesh-identity -n emissary --ca-secret mesh-ca',
     },
     {

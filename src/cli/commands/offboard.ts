@@ -3,7 +3,7 @@ import { declare } from '../declare/command.ts';
 import { bool, choice, type Values } from '../declare/flags.ts';
 
 const flags = {
-  yes: bool('-y, --yes', 'Do not ask'),
+  yes: bool('-y, --yes', 'Do not ask for confirmation'),
   dryRun: choice('--dry-run <where>', 'Show the plan and stop', ['client']),
   ...CLUSTER_FLAGS,
 };
@@ -14,7 +14,7 @@ export const offboard = declare({
   name: 'offboard',
   summary: 'Take the gateway out of the mesh again, in the safe order',
   description:
-    'Takes the gateway out of the mesh again. It first puts each Mapping back as it was before, then deletes the ' +
+    'Takes the gateway out of the mesh again. It first restores each Mapping, then deletes the ' +
     'MeshCertificate, then its TLSContexts, and last its Secrets if its deletionPolicy is Delete. It stops before ' +
     'anything that a Mapping still needs, so that nothing is sent in plaintext that was not before.',
   parameters: [
@@ -28,7 +28,7 @@ export const offboard = declare({
   flags,
   examples: [
     { does: 'Show what would be done', line: 'meshcert offboard mesh -n emissary --dry-run=client' },
-    { does: 'Leave the mesh without a question', line: 'meshcert offboard mesh -n emissary --yes' },
+    { does: 'Leave the mesh without confirmation', line: 'meshcert offboard mesh -n emissary --yes' },
   ],
   run: async ({ flags, args }, io) => (await import('../run/offboard.ts')).runOffboard(flags, args, io),
 });

@@ -5,29 +5,29 @@ import { hostAndPort } from '../declare/host-and-port.ts';
 
 const FINDS = 'What it finds:';
 const DOES = 'What it does:';
-const TRIES = 'How it tries:';
+const TRIES = 'How it checks each move:';
 
 const flags = {
-  mesh: list('--mesh <list>', 'Join only these meshes (default: all that are found)').helpGroup(FINDS),
+  mesh: list('--mesh <list>', 'Join only these meshes (default: all that it finds)').helpGroup(FINDS),
   gateway: text('--gateway <namespace/name>', 'Which gateway, where more than one runs').helpGroup(FINDS),
   mapping: texts('--mapping <namespace/name>', 'Move only this Mapping').helpGroup(FINDS),
   set: texts('--set <field=value>', 'A field of spec, such as trust.hold=5m').helpGroup(FINDS),
   agent: text('--agent <image>', 'Also run the agent, as a Deployment with this image').helpGroup(FINDS),
-  yes: bool('-y, --yes', 'Do not ask').helpGroup(DOES),
+  yes: bool('-y, --yes', 'Do not ask for confirmation').helpGroup(DOES),
   dryRun: choice('--dry-run <where>', 'Show the plan and stop; with server, let the API server check it too', [
     'client',
     'server',
   ]).helpGroup(DOES),
   output: choice('-o, --output <format>', 'Print the objects, for GitOps, and stop', ['yaml']).helpGroup(DOES),
   timeout: duration('--timeout <duration>', 'How long to wait for the certificates', '5m').helpGroup(DOES),
-  probe: bool('--no-probe', 'Do not show the certificate to upstreams from here').helpGroup(TRIES),
+  probe: bool('--no-probe', 'Do not probe upstreams from here').helpGroup(TRIES),
   connectTo: many(
     '--connect-to <host:port=host:port>',
     'Reach an upstream elsewhere, such as through kubectl port-forward',
     connectTo,
   ).helpGroup(TRIES),
-  gatewayUrl: parsed('--gateway-url <url>', 'Ask here whether requests arrive after each move', urlOf).helpGroup(TRIES),
-  settle: duration('--settle <duration>', 'How long to ask', '10s').helpGroup(TRIES),
+  gatewayUrl: parsed('--gateway-url <url>', 'Gateway URL for requests that check each move', urlOf).helpGroup(TRIES),
+  settle: duration('--settle <duration>', 'How long to send these requests', '10s').helpGroup(TRIES),
   ...CLUSTER_FLAGS,
 };
 
@@ -38,8 +38,8 @@ export const onboard = declare({
   summary: 'Find meshes and gateway, and take the gateway into the mesh',
   description:
     'Looks at the cluster, shows what it found, and shows a plan: every object with what changes in it. Once you agree, ' +
-    'it applies the plan, waits until the certificates are published, shows them to each upstream, and moves the ' +
-    'Mappings one by one. It puts a Mapping that fails back. A second run changes nothing.',
+    'it applies the plan, waits until the certificates are published, probes each upstream, and moves the ' +
+    'Mappings one by one. It reverts a Mapping that fails. A second run changes nothing.',
   flags,
   examples: [
     { does: 'Show what would be done', line: 'meshcert onboard --dry-run=client' },

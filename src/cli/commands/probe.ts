@@ -11,7 +11,7 @@ const flags = {
   ),
   id: text('--id <id>', 'SPIFFE ID or DNS name that the upstream must present'),
   sni: text('--sni <name>', 'Server name to send'),
-  http: parsed('--http <path>', 'Path of a GET request to send too', pathOf),
+  http: parsed('--http <path>', 'Path of a GET request to send as well', pathOf),
   secret: text('--secret <name>', 'Identity Secret, instead of a MeshCertificate'),
   caSecret: text('--ca-secret <name>', 'Secret with the trust bundle (default: ca.crt of the Secret)'),
   output: choice('-o, --output <format>', 'Output format', ['text', 'json'], 'text'),
@@ -22,9 +22,9 @@ export type ProbeFlags = Values<typeof flags>;
 
 export const probe = declare({
   name: 'probe',
-  summary: 'Show a published certificate to a real upstream',
+  summary: 'Try a published certificate on a real upstream',
   description:
-    'Shows a published certificate to a real upstream, as the gateway would, and checks the name of the upstream, which ' +
+    'Connects to a real upstream with a published certificate, as the gateway would, and checks the name of the upstream, which ' +
     'Emissary cannot.',
   usage: ['NAME [flags]', '--secret NAME --address HOST:PORT [flags]'],
   parameters: [{ name: 'name', description: 'MeshCertificate', completes: 'certificates', replacedBy: ['secret'] }],
@@ -32,7 +32,7 @@ export const probe = declare({
   examples: [
     { does: 'Try the upstream that the MeshCertificate names', line: 'meshcert probe mesh -n emissary' },
     {
-      does: 'Try another upstream, and demand its name',
+      does: 'Try another upstream, and require its name',
       line: 'meshcert probe mesh --address web.shop:443 \\\n  --id spiffe://cluster.local/ns/shop/sa/web',
     },
     {

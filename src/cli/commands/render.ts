@@ -4,12 +4,12 @@ import { bool, choice, integer, text, texts, type Values } from '../declare/flag
 const flags = {
   filename: texts('-f, --filename <path>', 'MeshCertificate documents (YAML), "-" for standard input').offers('files'),
   file: texts('--file <path>', 'Older name of --filename').offers('files').hideHelp(),
-  namespace: text('-n, --namespace <name>', 'Namespace of documents that name none', 'default').offers('namespaces'),
+  namespace: text('-n, --namespace <name>', 'Namespace of documents without one', 'default').offers('namespaces'),
   output: choice('-o, --output <format>', 'Output format', ['yaml', 'json', 'name'], 'yaml'),
   given: texts(
     '--given <path>',
     'Objects of the cluster, as kubectl prints them, to find targets and set Mappings from: Mappings, Services, ' +
-      'EndpointSlices, Pods, ConfigMaps of the mesh. The reason why a Mapping is left alone goes to standard error',
+      'EndpointSlices, Pods, ConfigMaps of the mesh. The reason why a Mapping cannot use the certificate goes to standard error',
   ).offers('files'),
   rbac: bool('--rbac', 'Print Roles and RoleBindings instead'),
   admissionPolicy: bool(
@@ -37,8 +37,8 @@ export const render = declare({
   summary: 'Print what would be written, or the Role that it needs',
   description:
     'Prints the objects that would be written for the MeshCertificates of a file, with placeholders for certificates and ' +
-    'keys. It contacts neither a mesh nor a cluster. With --rbac it prints the Roles that the agent needs for exactly ' +
-    'these MeshCertificates. "meshcert agent --once --dry-run" shows what a cluster answers to the real objects.',
+    'keys. It connects to neither a mesh nor a cluster. With --rbac it prints the Roles that the agent needs for exactly ' +
+    'these MeshCertificates. To check the real objects against a cluster, use "meshcert agent --once --dry-run".',
   usage: ['-f FILE [flags]'],
   flags,
   examples: [

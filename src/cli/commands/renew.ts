@@ -5,7 +5,7 @@ import { bool, duration, text, type Values } from '../declare/flags.ts';
 
 const flags = {
   all: bool('--all', 'All MeshCertificates of the namespace'),
-  allNamespaces: bool('-A, --all-namespaces', 'Those of all namespaces; with --all or --selector'),
+  allNamespaces: bool('-A, --all-namespaces', 'In all namespaces; with --all or --selector'),
   selector: text('-l, --selector <query>', 'Those with these labels, such as team=web'),
   wait: bool('--wait', 'Wait until the new certificates are published; fail if one is not'),
   timeout: duration('--timeout <duration>', 'How long to wait with --wait', '2m', '1s'),
@@ -18,7 +18,7 @@ export const renew = declare({
   name: 'renew',
   summary: 'Request a new certificate now',
   description:
-    'Requests that the agent fetches a new certificate now, whatever its schedule says. The command sets the annotation ' +
+    'Requests a new certificate from the agent now, regardless of its schedule. The command sets the annotation ' +
     `${RENEW_ANNOTATION} on the MeshCertificate. With --wait it fails when no agent acts on the request.`,
   parameters: [
     {

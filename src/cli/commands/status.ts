@@ -3,7 +3,7 @@ import { declare } from '../declare/command.ts';
 import { bool, choice, parsed, text, type Values } from '../declare/flags.ts';
 
 const flags = {
-  allNamespaces: bool('-A, --all-namespaces', 'Show those of all namespaces'),
+  allNamespaces: bool('-A, --all-namespaces', 'Show all namespaces'),
   selector: text('-l, --selector <query>', 'Show those with these labels, such as team=web,env!=test').conflicts('url'),
   output: choice('-o, --output <format>', 'Output format', ['wide', 'json', 'yaml', 'name']),
   watch: bool('-w, --watch', 'Show changes until interrupted'),

@@ -71,7 +71,7 @@ export async function fromSocket(adapter: Adapter, sds: SdsSocket, signal: Abort
 /** A socket needs neither tokens nor ConfigMaps. */
 function socketHost(): Host {
   const absent = () => {
-    throw new MeshError('ERR_MESH_UNSUPPORTED', 'inspect asks nothing of a cluster');
+    throw new MeshError('ERR_MESH_UNSUPPORTED', 'inspect sends no requests to a cluster');
   };
   return {
     clock: systemClock,

@@ -141,7 +141,7 @@ export function formatReport(report: InspectReport, now: number, paint: ReturnTy
   const skipped = [...report.checks, report.preflight].some((one) => one.outcome === 'skipped')
     ? ', as far as it could be checked'
     : '';
-  lines.push('', report.ok ? paint('green', `good${skipped}`) : paint('red', 'not good: this would not be published'));
+  lines.push('', report.ok ? paint('green', `good${skipped}`) : paint('red', 'not valid: this would not be published'));
   return `${lines.join('\n')}\n`;
 }
 

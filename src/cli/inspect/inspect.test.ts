@@ -30,16 +30,16 @@ test('a file with chain, key and root is explained check by check', async () => 
   const { code, stdout, stderr } = await say(['inspect', await file('all.pem', chain + key + root.certificate.pem)]);
   assert.equal(code, 0, stderr);
   assert.match(stdout, /names +URI:spiffe:\/\/cluster\.local\/ns\/emissary\/sa\/emissary/);
-  assert.match(stdout, /✓ the key is the key of the leaf\n/);
+  assert.match(stdout, /✓ the key belongs to the leaf\n/);
   assert.match(stdout, /✓ the chain reaches a root in the bundle\n/);
-  assert.match(stdout, /^- the leaf is for the identity that is due\n- the identity is in its trust domain\n/m);
+  assert.match(stdout, /^- the leaf is for the expected identity\n- the identity is in the expected trust domain\n/m);
   assert.match(stdout, /✓ OpenSSL accepts the pair in a handshake with a server that trusts these roots\n/);
   assert.match(stdout, /\ngood, as far as it could be checked\n$/);
   const { stdout: whole } = await say([
     ...['inspect', '-f', join(directory, 'all.pem'), '--form', 'spiffe'],
     ...['--id', ID, '--trust-domain', 'cluster.local'],
   ]);
-  assert.match(whole, /✓ the leaf is for the identity that is due\n✓ the identity is in its trust domain\n/);
+  assert.match(whole, /✓ the leaf is for the expected identity\n✓ the identity is in the expected trust domain\n/);
   assert.match(whole, /\ngood\n$/);
   assert.match(whole, /\(59m left\)/);
   assert.match(whole, /^root [\s\S]* to 20\d\d-[^(]*\(\d+(y|d)[^h]*left\)/m);
@@ -53,13 +53,13 @@ test('what fails is named by its code, and the exit code is 1', async () => {
   assert.equal(code, 1);
   assert.match(stdout, /✗ ERR_VERIFY_KEY_MISMATCH: /);
   assert.match(stdout, /✗ ERR_VERIFY_ID: .*spiffe:\/\/cluster\.local\/ns\/x\/sa\/y/);
-  assert.match(stdout, /not good: this would not be published/);
+  assert.match(stdout, /not valid: this would not be published/);
 });
 
 test('what was not given is not held against it', async () => {
   const { code, stdout } = await say(['inspect', await file('leaf.pem', chain)]);
   assert.equal(code, 0);
-  assert.match(stdout, /- the key is the key of the leaf\n/);
+  assert.match(stdout, /- the key belongs to the leaf\n/);
   assert.match(stdout, /- the chain reaches a root in the bundle\n/);
   assert.match(stdout, /good, as far as it could be checked/);
 });
@@ -89,7 +89,7 @@ test('what OpenSSL alone refuses is not good', async () => {
   const { code, stdout } = await say(args);
   assert.equal(code, 1);
   assert.match(stdout, /✗ ERR_VERIFY_PREFLIGHT: OpenSSL refuses the pair .*: \w+/);
-  assert.match(stdout, /not good: this would not be published/);
+  assert.match(stdout, /not valid: this would not be published/);
   const report = JSON.parse((await say([...args, '-o', 'json'])).stdout);
   assert.deepEqual(
     report.checks.filter(({ outcome }: { outcome: string }) => outcome === 'failed'),

@@ -111,7 +111,7 @@ export async function runAgent(given: AgentFlags, io: Io): Promise<number> {
     allow: flags.allow,
   });
   health.watching = () => running.problem;
-  log.info({ version: VERSION, namespace, node: process.versions.node }, 'meshcert agent starts');
+  log.info({ version: VERSION, namespace, node: process.versions.node }, 'meshcert agent started');
   const address = flags.once ? undefined : listenAddress(flags.listen, io.env.KUBERNETES_SERVICE_HOST !== undefined);
   const http =
     address &&
@@ -125,7 +125,7 @@ export async function runAgent(given: AgentFlags, io: Io): Promise<number> {
       clock,
       log,
     }));
-  if (http) log.info({ url: http.url }, 'status page, /metrics and probes are served');
+  if (http) log.info({ url: http.url }, 'serving status page, /metrics and probes');
   const deadline = once ? clock.sleep(flags.timeout, signal).then(() => stop.abort(new Error('timeout'))) : undefined;
   deadline?.catch(() => {});
   try {
@@ -135,7 +135,7 @@ export async function runAgent(given: AgentFlags, io: Io): Promise<number> {
     await http?.stop();
     kube.close();
   }
-  log.info({}, 'meshcert agent ends; what it published stays');
+  log.info({}, 'meshcert agent stopped; what it published stays');
   if (!once) return 0;
   if (!once.done) io.stderr.write(`meshcert agent: not everything was published:\n${once.explain()}\n`);
   return once.done ? 0 : 1;
@@ -212,7 +212,7 @@ function wishesOf(flags: AgentSettings, context: WishContext): CertificateSource
         else {
           const { code, message } = state.error;
           health.problem('config', { code, message });
-          log.error({ code, file: config }, `${message}; the last good configuration stays in force`);
+          log.error({ code, file: config }, `${message}; the last valid configuration stays in use`);
         }
       }
     };
@@ -222,7 +222,7 @@ function wishesOf(flags: AgentSettings, context: WishContext): CertificateSource
     const namespaces = watched(flags, namespace);
     const onError = (error: Error) => {
       health.problem('watch', { code: String((error as { code?: unknown }).code), message: error.message });
-      log.warn({ err: error }, 'MeshCertificates cannot be watched; it is tried again');
+      log.warn({ err: error }, 'cannot watch MeshCertificates; trying again');
     };
     const leads = (key: string) => leadership.leads(key);
     const stream = customResources({ kube, adapters, allow, clock, random, log, namespaces, leads, onError }, signal);

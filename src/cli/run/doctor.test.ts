@@ -54,7 +54,7 @@ test('a file that is no manifest is told, and the others are judged', async () =
   await write('template.yaml', 'kind: {{ .Values.kind }}: [\n');
   await write('mapping.yaml', MAPPING);
   const { text } = await run('-f', dir);
-  assert.match(text, /not looked at: .*template\.yaml:\d+: /);
+  assert.match(text, /not checked: .*template\.yaml:\d+: /);
   assert.match(text, /MC1301/);
 });
 

@@ -21,9 +21,11 @@ export async function runOffboard(flags: OffboardFlags, names: readonly string[]
     io.stdout.write(`${showOffPlan(plan)}\n`);
     refuseInUse(plan.leaving.flatMap(({ inUse }) => inUse));
     if (flags.dryRun) return 0;
-    if (!flags.yes && !(await confirmed('Do this?', io))) return 1;
+    if (!flags.yes && !(await confirmed('Apply this plan?', io))) return 1;
     await carryOutOff(plan, means);
-    io.stdout.write('Done. The definition of MeshCertificate stays; deleting it would delete those of others.\n');
+    io.stdout.write(
+      'Done. The definition of MeshCertificate stays, because deleting it deletes all MeshCertificates.\n',
+    );
     return 0;
   } finally {
     kube.close();

@@ -67,6 +67,6 @@ async function run(options: OnboardOptions, { dryRun, output, yes }: OnboardFlag
   if (!yes && !(await confirmed('Apply this plan?', io))) return 1;
   const left = leftBehind(await carryOut(plan, options));
   if (left) throw left;
-  io.stdout.write('Done. `meshcert status` shows what is published, `meshcert offboard` is the way back.\n');
+  io.stdout.write('Done. `meshcert status` shows what is published. `meshcert offboard` reverses this.\n');
   return 0;
 }

@@ -112,7 +112,7 @@ async function rulesOf(
 
 const MEANING: Readonly<Record<string, (mesh: string, trust: boolean) => string>> = {
   'tls.crt': (mesh, trust) => (trust ? `<the roots of ${mesh}>` : `<leaf and intermediates from ${mesh}>`),
-  'tls.key': () => '<the private key, made by the agent>',
+  'tls.key': () => '<the private key, created by the agent>',
   'ca.crt': (mesh) => `<the roots of ${mesh}>`,
 };
 

@@ -56,7 +56,7 @@ test('what would be written is shown in the order of writing, without a key', as
   }
   assert.deepEqual(shown[1]?.stringData, {
     'tls.crt': '<leaf and intermediates from istio>',
-    'tls.key': '<the private key, made by the agent>',
+    'tls.key': '<the private key, created by the agent>',
     'ca.crt': '<the roots of istio>',
   });
   assert.doesNotMatch(stdout, /BEGIN/);
@@ -165,7 +165,7 @@ test('targets are found from what stands in the cluster, and each Mapping that i
   assert.deepEqual(more, []);
   assert.match(
     stderr,
-    /^MeshCertificate emissary\/linkerd: ERR_TARGET_NO_HTTPS: Mapping emissary\/plain is left alone: /,
+    /^MeshCertificate emissary\/linkerd: ERR_TARGET_NO_HTTPS: Mapping emissary\/plain cannot use the certificate: /,
   );
   assert.equal(stderr.trim().split('\n').length, 1, stderr);
 });

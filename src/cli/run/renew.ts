@@ -139,7 +139,7 @@ async function waitFor(
       if (pending.size === 0) return 0;
     }
   } finally {
-    limit.abort(new Error('nothing is waited for any more'));
+    limit.abort(new Error('no longer waiting'));
     await reflector.ended;
   }
   if (io.signal.aborted) return 130;
@@ -155,6 +155,6 @@ function reason(status: Status, asked: string): string {
   // Times in a status are whole seconds.
   if (lastError && Date.parse(lastError.time) + 1000 > Date.parse(asked))
     return `${lastError.code}: ${lastError.message}`;
-  if (held) return `the new leaf is held until ${held.until}: ${held.reason}`;
+  if (held) return `the new leaf is held back until ${held.until}: ${held.reason}`;
   return 'no agent acted on the request. Check that an agent runs and watches this namespace';
 }

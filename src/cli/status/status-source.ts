@@ -47,7 +47,7 @@ export async function statusesOfAgent(address: URL, signal: AbortSignal): Promis
     );
   });
   const certificates = rowsIn(body);
-  if (!certificates) throw new Error(`${address.href} did not answer as a meshcert agent does; check --url`);
+  if (!certificates) throw new Error(`${address.href} is not a meshcert agent; check --url`);
   return certificates;
 }
 

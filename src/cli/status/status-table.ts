@@ -51,14 +51,15 @@ export function statusMessages(rows: readonly StatusRow[], namespaces: boolean):
     .join('');
 }
 
-/** A message stands once, though several conditions may carry it. */
+/** Each message once: several conditions may carry it, and they usually carry the last error. */
 function messagesOf(status: StatusRow['status']): string[] {
   if (status === undefined)
-    return ['  NoAgent: no agent has reported on it; is one running that watches this namespace?\n'];
+    return ['  NoAgent: no agent has reported a status; does one run, and does it watch this namespace?\n'];
   const troubles = (status.conditions ?? []).filter((one) => isTrouble(one) && one.status !== 'Unknown');
   const said = troubles.map(({ type, status, reason, message }) => ({ head: `${type}=${status} ${reason}`, message }));
   const { lastError } = status;
-  if (lastError) said.push({ head: lastError.code, message: lastError.message });
+  if (lastError && !said.some(({ message }) => message.includes(lastError.message)))
+    said.push({ head: lastError.code, message: lastError.message });
   const seen = new Set<string>();
   return said.flatMap(({ head, message }) => {
     if (message === '' || seen.has(message)) return [];

@@ -58,13 +58,14 @@ test('the table shows those of the current namespace, as kubectl would', async (
   assert.match(head, /^NAME +MESH +READY +STATE +EXPIRES +RENEWAL +ROTATIONS +IDENTITY$/);
   assert.equal(rows.length, 2);
   assert.match(stdout, /^good +istio +True +Serving +17h +8h59m +3 +spiffe:\/\/cluster\.local/m);
-  assert.match(stdout, /^bad +istio +False +NotPublished +- +- +3 +-$/m);
+  assert.match(stdout, /^bad +istio +False +MeshUnreachable +- +- +3 +-$/m);
 });
 
 test('the messages of what is not ready stand below the table, each once', async () => {
   const { stdout } = await say(['status'], { env });
   assert.match(stdout, /\n\nbad\n {2}Ready=False NotPublished: .+\n/);
-  assert.match(stdout, /^ {2}ERR_MESH_UNREACHABLE: .+$/m);
+  assert.match(stdout, /^ {2}Published=False MeshUnreachable: ERR_MESH_UNREACHABLE: .+$/m);
+  assert.equal(stdout.match(/cannot reach istiod/g)?.length, 1, 'the cause is said once');
   assert.doesNotMatch(stdout, /^good\n/m);
   const wide = await say(['status', '-A', '-o', 'wide'], { env });
   assert.match(wide.stdout, /^emissary\/bad\n {2}Ready=False/m);
@@ -91,7 +92,7 @@ test('json and yaml hold the whole status', async () => {
 test('the exit code tells of a missing name, and of what is not ready when asked for', async () => {
   const missing = await say(['status', 'nobody'], { env });
   assert.equal(missing.code, 1);
-  assert.match(missing.stderr, /no MeshCertificate is called nobody here/);
+  assert.match(missing.stderr, /there is no MeshCertificate nobody here/);
   assert.equal((await say(['status', '--exit-code'], { env })).code, 1);
   assert.equal((await say(['status', 'good', '--exit-code'], { env })).code, 0);
   assert.equal((await say(['status', '-o', 'jsn'], { env })).code, 2);
@@ -168,7 +169,7 @@ test('a server that is no agent is told apart', async () => {
   const { code, stderr } = await say(['status', '--url', `http://127.0.0.1:${port}`]);
   server.close();
   assert.equal(code, 1);
-  assert.match(stderr, /did not answer as a meshcert agent does; check --url/);
+  assert.match(stderr, /is not a meshcert agent; check --url/);
 });
 
 test('--url asks an agent that runs from a file', async () => {

@@ -45,7 +45,7 @@ type Show = (rows: readonly StatusRow[]) => void;
 function answer(rows: readonly StatusRow[], show: Show, names: readonly string[], strict: boolean, io: Io): number {
   show(rows);
   const missing = names.filter((name) => !rows.some((row) => row.name === name));
-  for (const name of missing) io.stderr.write(`meshcert status: no MeshCertificate is called ${name} here\n`);
+  for (const name of missing) io.stderr.write(`meshcert status: there is no MeshCertificate ${name} here\n`);
   return missing.length > 0 || (strict && !rows.every(isReady)) ? 1 : 0;
 }
 

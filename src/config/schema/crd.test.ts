@@ -36,7 +36,7 @@ test('exactly one mesh is a rule of the API server too', () => {
     },
     {
       rule: '!has(self.secretName) || !has(self.caSecretName) || self.secretName != self.caSecretName',
-      message: 'caSecretName must differ from secretName: the gateway would take the leaf as its trust bundle',
+      message: 'caSecretName must differ from secretName: the gateway would use the leaf as its trust bundle',
     },
   ]);
 });

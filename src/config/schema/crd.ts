@@ -18,7 +18,7 @@ const column = (name: string, jsonPath: string, description: string, more: objec
 export function customResourceDefinition(adapters: readonly Adapter[]): Record<string, unknown> {
   const meshes = adapters.map(({ mesh }) => mesh);
   const spec = structural(specSchema(adapters));
-  spec.description = 'Which mesh issues, and what is published for the gateway.';
+  spec.description = 'Which mesh issues the certificate, and what is published for the gateway.';
   spec['x-kubernetes-validations'] = [
     {
       rule: `[${meshes.map((mesh) => `has(self.${mesh})`).join(', ')}].filter(set, set).size() == 1`,
@@ -26,7 +26,7 @@ export function customResourceDefinition(adapters: readonly Adapter[]): Record<s
     },
     {
       rule: '!has(self.secretName) || !has(self.caSecretName) || self.secretName != self.caSecretName',
-      message: 'caSecretName must differ from secretName: the gateway would take the leaf as its trust bundle',
+      message: 'caSecretName must differ from secretName: the gateway would use the leaf as its trust bundle',
     },
   ];
   return {
@@ -51,9 +51,9 @@ export function customResourceDefinition(adapters: readonly Adapter[]): Record<s
           storage: true,
           subresources: { status: {} },
           additionalPrinterColumns: [
-            column('Mesh', '.status.mesh', 'Which mesh issues'),
+            column('Mesh', '.status.mesh', 'Which mesh issues the certificate'),
             column('Identity', '.status.id', 'SPIFFE ID or DNS name of the published leaf'),
-            column('Ready', '.status.conditions[?(@.type=="Ready")].status', 'Whether a good pair stands'),
+            column('Ready', '.status.conditions[?(@.type=="Ready")].status', 'Whether a valid pair is published'),
             column('Reason', '.status.conditions[?(@.type=="Degraded")].reason', 'What is wrong', { priority: 1 }),
             column('Not-After', '.status.notAfter', 'When the leaf expires'),
             column('Renewal', '.status.renewalTime', 'When the leaf is renewed'),
@@ -63,7 +63,7 @@ export function customResourceDefinition(adapters: readonly Adapter[]): Record<s
             openAPIV3Schema: {
               type: 'object',
               description:
-                'A wish: that an API gateway holds a certificate of this service mesh, and uses it towards the mesh.',
+                'The certificate of a service mesh that an API gateway uses towards the workloads of that mesh.',
               required: ['spec'],
               properties: {
                 apiVersion: { type: 'string' },

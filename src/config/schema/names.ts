@@ -32,4 +32,4 @@ export const extraLabels = () =>
     .refine((given) => !(OWNER_LABEL in given) && !(MANAGED_BY_LABEL in given), { error: OURS })
     .meta(cel(`!('${OWNER_LABEL}' in self) && !('${MANAGED_BY_LABEL}' in self)`, OURS));
 
-const OURS = `${OWNER_LABEL} and ${MANAGED_BY_LABEL} are set by meshcert itself`;
+const OURS = `${OWNER_LABEL} and ${MANAGED_BY_LABEL} are set by meshcert`;

@@ -7,7 +7,7 @@ import { extraLabels, labels, namespaceName, objectName, undottedName } from './
 
 const tlsVersion = () => z.enum(['v1.2', 'v1.3']);
 
-const RESERVED_NAME = 'must not be "istio-certs": Emissary treats a Secret of that name in its own way';
+const RESERVED_NAME = 'must not be "istio-certs": Emissary creates a Secret of that name from the files of a sidecar';
 
 const secretName = () =>
   undottedName()
@@ -16,7 +16,7 @@ const secretName = () =>
 
 const tlsContext = z
   .strictObject({
-    enabled: z.boolean().default(true).describe('Whether to write a TLSContext at all.'),
+    enabled: z.boolean().default(true).describe('Whether to write a TLSContext.'),
     name: undottedName()
       .optional()
       .describe("Name of the TLSContext. Unique across all namespaces. Default: this object's name."),
@@ -24,7 +24,7 @@ const tlsContext = z
       .array(z.string().min(1))
       .default([])
       .describe('The ambassador_id of the TLSContext. Empty: the gateway whose AMBASSADOR_ID is "default".'),
-    sni: z.string().min(1).max(255).optional().describe('Server name sent to the upstream. Absent: none is sent.'),
+    sni: z.string().min(1).max(255).optional().describe('Server name sent to the upstream. Default: none.'),
     alpnProtocols: z
       .string()
       .min(1)
@@ -45,35 +45,40 @@ const tlsContext = z
   )
   .describe('The TLSContext that Mappings refer to.');
 
-const NO_LABEL = 'must name at least one label: an empty selector would take every Mapping';
+const NO_LABEL = 'must name at least one label: an empty selector would select every Mapping';
 
 const renewal = z
   .strictObject({
-    at: z.number().min(0.1).max(0.85).default(0.6).describe("Fraction of the leaf's life after which it is renewed."),
+    at: z
+      .number()
+      .min(0.1)
+      .max(0.85)
+      .default(0.6)
+      .describe("Fraction of the leaf's lifetime after which it is renewed."),
     jitter: z.number().min(0).max(0.2).default(0.06).describe('Width of the random part that is added to "at".'),
   })
   .refine((wish) => wish.at + wish.jitter <= 0.9, {
-    error: 'at + jitter must be at most 0.9: the last tenth of the life is for emergencies',
+    error: 'at + jitter must be at most 0.9: the last tenth of the lifetime is the emergency window',
     path: ['at'],
   })
   .meta(
     cel(
       '!has(self.at) || !has(self.jitter) || self.at + self.jitter <= 0.9',
-      'at + jitter must be at most 0.9: the last tenth of the life is for emergencies',
+      'at + jitter must be at most 0.9: the last tenth of the lifetime is the emergency window',
     ),
   )
-  .describe('When a certificate that we ask for is renewed.');
+  .describe('When a requested certificate is renewed.');
 
 const trust = z
   .strictObject({
     retain: durationSchema({ min: '0s', max: '8760h' })
       .prefault('24h')
-      .describe('How long a root that the mesh no longer names stays trusted. At least one life of a leaf.'),
+      .describe('How long a root stays trusted that the mesh no longer names. At least the lifetime of one leaf.'),
     hold: durationSchema({ min: '0s', max: '24h' })
       .prefault('10m')
       .describe('How long a leaf under a new root is held back, so that upstreams learn the root first.'),
   })
-  .describe('How roots come and go.');
+  .describe('How trust roots are added and removed.');
 
 const probe = z
   .strictObject({
@@ -83,7 +88,7 @@ const probe = z
     http: z
       .strictObject({ path: z.string().startsWith('/').default('/').describe('Path of the GET request.') })
       .optional()
-      .describe('Send an HTTP request too; without it, only the TLS handshake is judged.'),
+      .describe('Also send an HTTP request. Without it, the probe checks only the TLS handshake.'),
   })
   .describe('A real upstream that must accept a new identity before it is published.');
 
@@ -91,13 +96,11 @@ const probe = z
 const common = {
   secretName: secretName().optional().describe('Secret for certificate and key. Default: <name>-identity.'),
   caSecretName: secretName().optional().describe('Secret for the trust bundle. Default: <name>-ca.'),
-  configMapName: objectName()
-    .optional()
-    .describe('ConfigMap for the trust bundle, key ca.crt. Absent: none is written.'),
+  configMapName: objectName().optional().describe('ConfigMap for the trust bundle, key ca.crt. Default: none.'),
   tlsContext: tlsContext.prefault({}),
   labels: extraLabels()
     .default({})
-    .describe('Labels for every object that is written, for a gateway with AMBASSADOR_LABEL_SELECTOR.'),
+    .describe('Labels of every published object, for a gateway with AMBASSADOR_LABEL_SELECTOR.'),
   mappings: z
     .strictObject({
       selector: z
@@ -105,7 +108,7 @@ const common = {
           matchLabels: labels()
             .refine((given) => Object.keys(given).length > 0, { error: NO_LABEL })
             .meta(cel('self.size() > 0', NO_LABEL))
-            .describe('Labels that a Mapping must all have.'),
+            .describe('Labels, all of which a Mapping must have.'),
         })
         .describe('Which Mappings.'),
       namespaces: z
@@ -117,16 +120,18 @@ const common = {
         ),
     })
     .optional()
-    .describe('Mappings whose spec.tls is set to the TLSContext. Absent: Mappings are reported, not changed.'),
+    .describe(
+      'Mappings whose spec.tls the agent sets to the TLSContext. Default: the agent reports Mappings and does not change them.',
+    ),
   renewal: renewal.prefault({}),
   trust: trust.prefault({}),
   probe: probe.optional(),
-  paused: z.boolean().default(false).describe('Change nothing, keep reporting.'),
+  paused: z.boolean().default(false).describe('Change nothing, and continue to report the status.'),
   deletionPolicy: z
     .enum(['Retain', 'Delete'])
     .default('Retain')
     .describe(
-      'What happens to the published objects when this one is deleted. Without its Secret, the gateway would speak plaintext; so Retain.',
+      'What happens to the published objects when this one is deleted. Default: Retain, because without its Secret the gateway would use plaintext.',
     ),
 };
 

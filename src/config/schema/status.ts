@@ -5,11 +5,11 @@ const time = () => z.string().meta({ format: 'date-time' });
 
 const condition = z.strictObject({
   type: z.string().describe(`One of ${CONDITION_TYPES.join(', ')}.`),
-  status: z.enum(['True', 'False', 'Unknown']).describe('Whether it holds.'),
+  status: z.enum(['True', 'False', 'Unknown']).describe('True, False or Unknown.'),
   reason: z.string().describe('Stable, in CamelCase; docs/runbook.md has an entry for each.'),
-  message: z.string().describe('What is so, and the next step.'),
-  observedGeneration: z.int().min(0).optional().describe('The metadata.generation that was judged.'),
-  lastTransitionTime: time().describe('Since when the status is what it is.'),
+  message: z.string().describe('The current state, and the next step.'),
+  observedGeneration: z.int().min(0).optional().describe('The metadata.generation that this condition is about.'),
+  lastTransitionTime: time().describe('When the status of this condition last changed.'),
 });
 
 const root = z.strictObject({
@@ -18,20 +18,22 @@ const root = z.strictObject({
   notAfter: time(),
   state: z
     .enum(['named', 'retained'])
-    .describe('"retained": the mesh names it no longer, but leaves may still need it.'),
+    .describe('"retained": the mesh no longer names it, but leaves may still need it.'),
   since: time().optional(),
 });
 
 /** `status` of a MeshCertificate: what `PublicationStatus` is, as a schema. */
 export const statusSchema = z
   .strictObject({
-    mesh: z.string().describe('Which mesh issues.'),
+    mesh: z.string().describe('Which mesh issues the certificate.'),
     id: z.string().optional().describe('SPIFFE ID or DNS name of the published leaf.'),
     fingerprint: z.string().optional().describe('SHA-256 of the published leaf, hex.'),
     notBefore: time().optional().describe('Since when the leaf is valid.'),
     notAfter: time().optional().describe('When the leaf expires.'),
     renewalTime: time().optional().describe('When the leaf is due for renewal.'),
-    emergencyTime: time().optional().describe('From when on a newer leaf is published whatever else holds it back.'),
+    emergencyTime: time()
+      .optional()
+      .describe('When the emergency window begins: from then on, nothing holds back a newer leaf.'),
     issuer: z
       .strictObject({ subject: z.string(), fingerprint: z.string().describe('SHA-256, hex.'), notAfter: time() })
       .optional()
@@ -47,12 +49,12 @@ export const statusSchema = z
           name: z.string(),
           namespace: z.string(),
           kind: z.string(),
-          state: z.string().describe('"ok", or a stable code of what keeps it from speaking mTLS.'),
+          state: z.string().describe('"ok", or a stable code of what prevents mTLS.'),
           context: z.string().optional(),
           message: z.string().optional(),
         }),
       )
-      .describe('Mappings that refer to this certificate, or should.'),
+      .describe('Mappings that refer to this certificate, or are selected to.'),
     targets: z
       .array(z.strictObject({ id: z.string(), context: z.string() }))
       .describe('Upstream identities that have a TLSContext of their own.'),
@@ -66,20 +68,20 @@ export const statusSchema = z
       .strictObject({
         code: z.string().describe('Stable; docs/errors.md has an entry for each.'),
         message: z.string(),
-        firstTime: time().optional().describe('Since when it fails like this.'),
-        time: time().describe('When it was seen last; while it lasts, this is written every 2 minutes at most.'),
+        firstTime: time().optional().describe('When this failure began.'),
+        time: time().describe('When it last occurred. While it lasts, this is updated at most every 2 minutes.'),
       })
       .optional()
-      .describe('The newest failure since things last went well.'),
-    nextAttemptTime: time().optional().describe('When the mesh is asked again, while it fails to issue.'),
+      .describe('The last failure since the last success.'),
+    nextAttemptTime: time().optional().describe('While the mesh does not issue: the time of the next attempt.'),
     conditions: z
       .array(condition)
       .meta({ 'x-kubernetes-list-type': 'map', 'x-kubernetes-list-map-keys': ['type'] })
       .describe(
-        'Ready, Published, Trusted, Referenced, Degraded, IssuerEnding, and Live where the gateway can be asked.',
+        'Ready, Published, Trusted, Referenced, Degraded, IssuerEnding, and Live where the agent can query the gateway.',
       ),
   })
-  .describe('What stands in the cluster, as the agent last saw it.') satisfies z.ZodType<Wide<PublicationStatus>>;
+  .describe('What is published, as the agent last observed it.') satisfies z.ZodType<Wide<PublicationStatus>>;
 
 /** zod writes `?: T | undefined` where the model has `?: T`, and knows no condition types. */
 type Wide<T> = T extends readonly (infer I)[]

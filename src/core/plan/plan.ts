@@ -6,7 +6,7 @@ import { withOrigin } from './origin.ts';
 
 /** Never "delete it": a gateway that refers to a missing Secret falls back to plaintext. */
 export const foreignMessage = (name: string): string =>
-  `${name} was not made by meshcert and is left as it is; choose another name in the MeshCertificate, or hand the object over as docs/migrate-consul-connector.md does. Do not delete it while a gateway refers to it: without its Secret the gateway sends plaintext`;
+  `${name} was not created by meshcert and is not changed; choose another name in the MeshCertificate, or hand the object over as docs/migrate-consul-connector.md does. Do not delete it while a gateway refers to it: without its Secret the gateway sends plaintext`;
 
 export interface Desired {
   readonly object: KubeObject;
@@ -98,7 +98,10 @@ function refusal(
     };
   }
   if (live.metadata.deletionTimestamp !== undefined) {
-    return { code: 'ERR_PLAN_DELETING', message: `${name} is being deleted; it is made anew once it is gone` };
+    return {
+      code: 'ERR_PLAN_DELETING',
+      message: `${name} is being deleted; the agent creates it again once it is gone`,
+    };
   }
   if (object.type !== undefined && live.type !== object.type) {
     return {
@@ -109,13 +112,13 @@ function refusal(
   if (live.immutable === true && differs) {
     return {
       code: 'ERR_PLAN_IMMUTABLE',
-      message: `${name} is immutable and can never be rotated; choose another name in the MeshCertificate`,
+      message: `${name} is immutable and cannot be rotated; choose another name in the MeshCertificate`,
     };
   }
   if (leaf && differs && isNewerPublished(leaf, object, live, now)) {
     return {
       code: 'ERR_PLAN_OLDER',
-      message: `${name} holds a newer certificate that is still good; the older one is not written over it`,
+      message: `${name} holds a newer certificate that is still valid; the agent does not replace it with an older one`,
     };
   }
   return undefined;

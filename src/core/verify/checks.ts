@@ -96,15 +96,15 @@ export function keyType({ leaf }: CheckSubject): string | undefined {
   const type = leaf.keyType;
   if (type.type === 'ec' && CURVES.includes(type.curve)) return undefined;
   if (type.type === 'rsa' && type.bits >= SMALLEST_RSA) return undefined;
-  return `the leaf's key is ${describeKeyType(type)}; Envoy takes EC P-256, P-384 and RSA from ${SMALLEST_RSA} bits`;
+  return `the leaf's key is ${describeKeyType(type)}; Envoy accepts EC P-256, P-384, and RSA of ${SMALLEST_RSA} bits or more`;
 }
 
 export function keyMismatch({ pair, leaf, wish }: CheckSubject): string | undefined {
   if (wish.keyless) return undefined;
-  if (!pair.key) return 'there is no private key beside the certificate';
+  if (!pair.key) return 'there is no private key for the certificate';
   return pair.key.publicKeyFingerprint === leaf.publicKeyFingerprint
     ? undefined
-    : 'the private key is not that of the leaf certificate';
+    : 'the private key does not belong to the leaf certificate';
 }
 
 export function expired({ leaf, now }: CheckSubject): string | undefined {
@@ -118,7 +118,8 @@ export function notYetValid({ leaf, now, wish }: CheckSubject): string | undefin
 
 export function sanForm({ leaf, wish: { form } }: CheckSubject): string | undefined {
   const ids = idsOf(leaf, form);
-  if (form === 'dns') return ids.length > 0 ? undefined : 'the leaf has no DNS name, which is what this mesh goes by';
+  if (form === 'dns')
+    return ids.length > 0 ? undefined : 'the leaf has no DNS name, by which this mesh identifies workloads';
   if (ids.length !== 1) return `the leaf has ${ids.length} URI names; an X.509 SVID has exactly one`;
   const [id = ''] = ids;
   return parseSpiffeId(id) ? undefined : `the leaf's URI name ${JSON.stringify(id)} is not a SPIFFE ID`;
@@ -127,7 +128,7 @@ export function sanForm({ leaf, wish: { form } }: CheckSubject): string | undefi
 export function id({ leaf, wish }: CheckSubject): string | undefined {
   const ids = idsOf(leaf, wish.form);
   if (wish.id === undefined || ids.includes(wish.id)) return undefined;
-  return `the leaf is for ${ids.join(' and ') || 'nobody'}, and ${wish.id} is due`;
+  return `the leaf is for ${ids.join(' and ') || 'no identity'}; expected ${wish.id}`;
 }
 
 export function trustDomain({ leaf, wish }: CheckSubject): string | undefined {
@@ -152,9 +153,9 @@ export function keyUsage({ leaf }: CheckSubject): string | undefined {
 }
 
 export function chainOrder({ pair: { chain }, leaf }: CheckSubject): string | undefined {
-  if (leaf.isCa) return `the chain begins with the CA certificate ${named(leaf)}; the leaf comes first`;
+  if (leaf.isCa) return `the chain begins with the CA certificate ${named(leaf)}; the leaf must be first`;
   const stray = chain.find((one, at) => at > 0 && !chain.slice(0, at).some((earlier) => earlier.isIssuedBy(one)));
-  return stray && `${named(stray)} in the chain issued nothing that stands before it`;
+  return stray && `${named(stray)} in the chain did not issue the certificate before it`;
 }
 
 export function chainIncomplete({ at }: FailedPath): string {
@@ -166,7 +167,7 @@ export function linkExpired({ at }: FailedPath, now: number): string {
 }
 
 export function malformed({ at, how }: FailedPath): string {
-  return `${named(at)} cannot be read by every upstream: ${how}`;
+  return `some upstreams cannot read ${named(at)}: ${how}`;
 }
 
 export function brokenPath({ at, how }: FailedPath): string {

@@ -51,27 +51,31 @@ export type VerifyCode = (typeof VERIFY_CODES)[number];
 
 /** In the order in which they are asked: the first that fails names the cause, later ones mostly follow from it. */
 export const CHECKS: readonly VerifyCheck[] = [
-  { code: 'ERR_VERIFY_EMPTY_CHAIN', title: 'there is a certificate', run: checks.emptyChain },
+  { code: 'ERR_VERIFY_EMPTY_CHAIN', title: 'the chain has a certificate', run: checks.emptyChain },
   { code: 'ERR_VERIFY_EMPTY_BUNDLE', title: 'there is a trust bundle', run: checks.emptyBundle },
   {
     code: 'ERR_VERIFY_TOO_MANY',
-    title: 'chain and bundle have few enough certificates',
+    title: 'chain and bundle are within the limits on certificates',
     run: checks.tooMany,
   },
   {
     code: 'ERR_VERIFY_TOO_LARGE',
-    title: 'chain and bundle are small enough',
+    title: 'chain and bundle are within the size limits',
     run: checks.tooLarge,
   },
-  { code: 'ERR_VERIFY_VERSION', title: 'Envoy loads certificates of these versions', run: checks.version },
+  { code: 'ERR_VERIFY_VERSION', title: 'Envoy loads the X.509 version of each certificate', run: checks.version },
   { code: 'ERR_VERIFY_LOADING', title: 'Envoy loads each certificate', run: checks.loading },
   { code: 'ERR_VERIFY_KEY_TYPE', title: 'Envoy loads this kind of key', runOnLeaf: checks.keyType },
-  { code: 'ERR_VERIFY_KEY_MISMATCH', title: 'the key is the key of the leaf', runOnLeaf: checks.keyMismatch },
+  { code: 'ERR_VERIFY_KEY_MISMATCH', title: 'the key belongs to the leaf', runOnLeaf: checks.keyMismatch },
   { code: 'ERR_VERIFY_EXPIRED', title: 'the leaf has not expired', runOnLeaf: checks.expired },
   { code: 'ERR_VERIFY_NOT_YET_VALID', title: 'the leaf is already valid', runOnLeaf: checks.notYetValid },
-  { code: 'ERR_VERIFY_SAN_FORM', title: 'the leaf names its holder as the mesh does', runOnLeaf: checks.sanForm },
-  { code: 'ERR_VERIFY_ID', title: 'the leaf is for the identity that is due', runOnLeaf: checks.id },
-  { code: 'ERR_VERIFY_TRUST_DOMAIN', title: 'the identity is in its trust domain', runOnLeaf: checks.trustDomain },
+  { code: 'ERR_VERIFY_SAN_FORM', title: 'the leaf has a name in the form of the mesh', runOnLeaf: checks.sanForm },
+  { code: 'ERR_VERIFY_ID', title: 'the leaf is for the expected identity', runOnLeaf: checks.id },
+  {
+    code: 'ERR_VERIFY_TRUST_DOMAIN',
+    title: 'the identity is in the expected trust domain',
+    runOnLeaf: checks.trustDomain,
+  },
   { code: 'ERR_VERIFY_EKU', title: 'the leaf may authenticate a client', runOnLeaf: checks.clientAuth },
   { code: 'ERR_VERIFY_KEY_USAGE', title: 'the leaf may sign a handshake', runOnLeaf: checks.keyUsage },
   { code: 'ERR_VERIFY_CHAIN_ORDER', title: 'the chain is in order, leaf first', runOnLeaf: checks.chainOrder },
@@ -90,14 +94,18 @@ export const CHECKS: readonly VerifyCheck[] = [
   onPath('ERR_VERIFY_ISSUER_NOT_CA', 'every issuer is a CA', 'not_ca'),
   onPath('ERR_VERIFY_ISSUER_KEY_USAGE', 'every issuer may sign certificates', 'issuer_key_usage'),
   onPath('ERR_VERIFY_ISSUER_KEY_TYPE', 'every issuer has a key that upstreams can verify with', 'issuer_key_type'),
-  onPath('ERR_VERIFY_SIGNATURE_ALGORITHM', 'every signature is of a strong, common kind', 'signature_algorithm'),
-  onPath('ERR_VERIFY_CRITICAL_EXTENSION', 'no extension demands what is not supported', 'critical_extension'),
+  onPath(
+    'ERR_VERIFY_SIGNATURE_ALGORITHM',
+    'every signature has a strong algorithm that upstreams support',
+    'signature_algorithm',
+  ),
+  onPath('ERR_VERIFY_CRITICAL_EXTENSION', 'no critical extension is unsupported', 'critical_extension'),
   onPath('ERR_VERIFY_PATH_LENGTH', 'the chain is not longer than an issuer allows', 'path_length'),
   onPath('ERR_VERIFY_ISSUER_EKU', 'every issuer may issue to clients', 'issuer_eku'),
   onPath('ERR_VERIFY_NAME_CONSTRAINTS', 'the name constraints of every issuer are satisfied', 'name_constraints'),
   {
     code: 'ERR_VERIFY_LINK_EXPIRED',
-    title: 'every link above the leaf is valid',
+    title: 'no certificate above the leaf has expired',
     reasons: ['expired_link', 'not_yet_valid_link'],
     say: checks.linkExpired,
   },
@@ -163,7 +171,7 @@ export function verify(
     const message = ask(check, pair, bundle, subject);
     if (message !== undefined) return { ok: false, code: check.code, message };
   }
-  if (!subject?.path.ok) throw new TypeError('every check passed, and yet there is no path to a root');
+  if (!subject?.path.ok) throw new TypeError('every check passed, but there is no path to a root');
   return { ok: true, path: subject.path.path };
 }
 

@@ -44,12 +44,12 @@ export const contextChecks: readonly DoctorCheck[] = [
           seen.length > 0
             ? `its ambassador_id does not name ${world.env.ambassadorId}`
             : world.env.singleNamespace && all.every(({ metadata }) => metadata.namespace !== world.env.namespace)
-              ? `the gateway looks into the namespace ${world.env.namespace} alone`
-              : `its labels do not fit AMBASSADOR_LABEL_SELECTOR=${world.env.labelSelector}`;
+              ? `the gateway watches only the namespace ${world.env.namespace}`
+              : `its labels do not match AMBASSADOR_LABEL_SELECTOR=${world.env.labelSelector}`;
         yield {
           object: mapping.object,
-          message: `its TLSContext ${tls} exists, but this gateway does not take it (${why}): ${insteadOf(mapping.upstream)}`,
-          fix: 'give the TLSContext the ambassador_id, the namespace and the labels that the gateway looks for',
+          message: `its TLSContext ${tls} exists, but this gateway does not use it (${why}): ${insteadOf(mapping.upstream)}`,
+          fix: 'give the TLSContext the ambassador_id, the namespace and the labels of this gateway',
         };
       }
     },
@@ -57,7 +57,7 @@ export const contextChecks: readonly DoctorCheck[] = [
   {
     code: 'MC1003',
     severity: 'error',
-    title: 'Two TLSContexts have one name',
+    title: 'Two TLSContexts have the same name',
     *run({ contexts, all, env }) {
       const seen = all('TLSContext').filter(
         (one) => visible(one, env) && answersTo(contextSpec(one).ambassadorId, env.ambassadorId),
@@ -69,8 +69,8 @@ export const contextChecks: readonly DoctorCheck[] = [
         for (const object of others) {
           yield {
             object,
-            message: `${describe(refOf(first))} has the same name and comes first, so every Mapping with tls: ${name} uses that one, and nobody is told`,
-            fix: 'rename one of the two: names of TLSContexts are global, whatever their namespaces',
+            message: `${describe(refOf(first))} has the same name and comes first, so every Mapping with tls: ${name} uses that one, and Emissary reports no error`,
+            fix: 'rename one of the two: names of TLSContexts are global across namespaces',
           };
         }
       }
@@ -87,7 +87,7 @@ export const contextChecks: readonly DoctorCheck[] = [
           object,
           message:
             'cert_required is for clients of the gateway; here it makes Envoy refuse the whole configuration, and every later change of any object is blocked',
-          fix: 'remove cert_required: what the upstream demands is the upstream’s affair',
+          fix: 'remove cert_required; the upstream decides whether it requires a certificate',
         };
       }
     },
@@ -102,7 +102,7 @@ export const contextChecks: readonly DoctorCheck[] = [
         if (named(world, reading.name).length === 0 && spec.secret === undefined) continue;
         yield {
           object,
-          message: 'it has no ca_secret, so the gateway accepts whoever answers as the upstream',
+          message: 'it has no ca_secret, so the gateway accepts any server as the upstream',
           fix: 'name a Secret with the roots of the mesh under tls.crt as ca_secret',
         };
       }
@@ -119,7 +119,7 @@ export const contextChecks: readonly DoctorCheck[] = [
           object,
           message:
             'ca_secret alone makes the context unusable: "cannot validate client certs without TLS termination". Mappings that name it get plaintext, or TLS without verification',
-          fix: 'name a Secret with certificate and key as secret too, even where the upstream asks for none',
+          fix: 'also name a Secret with certificate and key as secret, even if the upstream requires none',
         };
       }
     },
@@ -127,7 +127,7 @@ export const contextChecks: readonly DoctorCheck[] = [
   {
     code: 'MC1007',
     severity: 'error',
-    title: 'A TLSContext names a Secret and files, or half of the files',
+    title: 'A TLSContext names both a Secret and files, or only one of the two files',
     *run({ contexts }) {
       for (const { object, spec } of contexts) {
         const both = spec.secret && spec.certChainFile;
@@ -135,8 +135,8 @@ export const contextChecks: readonly DoctorCheck[] = [
         if (!both && !half) continue;
         yield {
           object,
-          message: `${both ? 'secret and cert_chain_file exclude each other' : 'cert_chain_file needs private_key_file'}, so the context is refused`,
-          fix: 'keep secret and remove the files',
+          message: `${both ? 'secret and cert_chain_file cannot both be set' : 'cert_chain_file needs private_key_file'}, so Emissary refuses the context`,
+          fix: 'keep secret, and remove the files',
         };
       }
     },
@@ -151,7 +151,7 @@ export const contextChecks: readonly DoctorCheck[] = [
         yield {
           object,
           message:
-            'files are read when the configuration changes for another reason, not when they change: a rotated certificate is used late or never',
+            'Emissary reads files when its configuration changes, not when the files change: it uses a rotated certificate late or never',
           fix: 'use secret and ca_secret',
         };
       }
@@ -166,7 +166,7 @@ export const contextChecks: readonly DoctorCheck[] = [
         if (!spec.minTlsVersion || !spec.maxTlsVersion || spec.minTlsVersion <= spec.maxTlsVersion) continue;
         yield {
           object,
-          message: `no version lies between ${spec.minTlsVersion} and ${spec.maxTlsVersion}: every handshake fails`,
+          message: `${spec.minTlsVersion} is above ${spec.maxTlsVersion}: every handshake fails`,
           fix: 'swap them, or remove one',
         };
       }
@@ -187,8 +187,8 @@ export const contextChecks: readonly DoctorCheck[] = [
           object,
           message:
             spec.secret === undefined || spec.secret === own
-              ? `because it is called ${name}, Emissary uses it for the clients of ${title} too`
-              : `because it is called ${name}, Emissary takes it for the TLS settings of ${title}, sees that its secret ${spec.secret} is not the Host's ${own}, and drops the Host`,
+              ? `because of its name ${name}, Emissary also uses it for the clients of ${title}`
+              : `because of its name ${name}, Emissary uses it as the TLS settings of ${title}. Its secret ${spec.secret} differs from the Host's ${own}, so Emissary drops the Host`,
           fix: 'rename the TLSContext, or name another one in spec.tlsContext of the Host',
         };
       }

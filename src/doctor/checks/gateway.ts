@@ -8,25 +8,25 @@ export const gatewayChecks: readonly DoctorCheck[] = [
   {
     code: 'MC1401',
     severity: 'error',
-    title: 'This Emissary does not notice when the Istio files of its sidecar rotate',
+    title: 'This Emissary does not notice that the Istio files of its sidecar rotate',
     *run({ gateway, env }) {
       if (!gateway || !env.istioSecretDir || !env.version || !olderThan(env.version, [4, 1, 0])) return;
       yield {
         object: gateway,
         message: `Emissary ${env.version} with AMBASSADOR_ISTIO_SECRET_DIR keeps an expired certificate until something else changes (fixed in 4.1.0)`,
-        fix: 'let meshcert publish a Secret and remove the variable and the sidecar, or upgrade to 4.1.0',
+        fix: 'let meshcert publish a Secret, and remove the variable and the sidecar; or upgrade to 4.1.0',
       };
     },
   },
   {
     code: 'MC1402',
     severity: 'warning',
-    title: 'The gateway collects changes for longer than the agent keeps them apart',
+    title: 'The gateway batches changes for longer than the agent separates its writes',
     *run({ gateway, env }) {
       if (!gateway || env.batchMs * 2 <= SPACING_MS) return;
       yield {
         object: gateway,
-        message: `AMBASSADOR_RECONFIG_MAX_DELAY is ${env.batchMs / 1000} s: a Secret and a Mapping in one batch leave the other Mappings on the old certificate until the next batch without a Mapping`,
+        message: `AMBASSADOR_RECONFIG_MAX_DELAY is ${env.batchMs / 1000} s: when a Secret and a Mapping change in one batch, the other Mappings keep the old certificate until the next batch without a Mapping`,
         fix: 'set AMBASSADOR_RECONFIG_MAX_DELAY to 1',
       };
     },
@@ -40,7 +40,7 @@ export const gatewayChecks: readonly DoctorCheck[] = [
       yield {
         object: gateway,
         message:
-          'Emissary exits as it starts ("interval must be positive"), so that the gateway does not come up again after its next restart',
+          'Emissary exits at its start ("interval must be positive"), so the gateway does not come back after its next restart',
         fix: 'set it to 1, or remove it',
       };
     },
@@ -48,15 +48,15 @@ export const gatewayChecks: readonly DoctorCheck[] = [
   {
     code: 'MC1404',
     severity: 'warning',
-    title: 'The old Consul connector runs too',
+    title: 'The old Consul connector is still running',
     *run({ all }) {
       for (const object of [...all('Deployment'), ...all('DaemonSet')]) {
         if (!containersOf(object).some(isConnector)) continue;
         yield {
           object,
           message:
-            'consul_connect_integration writes the same kind of Secret without roots and without checks; two writers of one Secret undo each other',
-          fix: 'run meshcert agent --consul-connector with its environment instead, and delete this one',
+            'consul_connect_integration writes the same Secret without roots and without checks; two writers of one Secret overwrite each other',
+          fix: 'run meshcert agent --consul-connector with its environment instead, and delete the connector (docs/migrate-consul-connector.md)',
         };
       }
     },
@@ -64,15 +64,15 @@ export const gatewayChecks: readonly DoctorCheck[] = [
   {
     code: 'MC1405',
     severity: 'note',
-    title: 'Objects in annotations are not looked at',
+    title: 'Objects in annotations are not checked',
     *run({ all }) {
       for (const object of all('Service')) {
         const config = object.metadata.annotations?.['getambassador.io/config'];
         if (!config || !/kind:\s*(Mapping|TCPMapping|TLSContext)\b/.test(config)) continue;
         yield {
           object,
-          message: 'its annotation getambassador.io/config holds Mappings or TLSContexts, which no check here has seen',
-          fix: 'make them objects of their own',
+          message: 'its annotation getambassador.io/config holds Mappings or TLSContexts, which doctor does not check',
+          fix: 'create them as objects of their own',
         };
       }
     },
@@ -88,7 +88,7 @@ export const gatewayChecks: readonly DoctorCheck[] = [
         if (fix === undefined) continue;
         yield {
           object: gateway,
-          message: `its ${title} sidecar takes outgoing connections, so the gateway's own TLS travels inside the sidecar's TLS, which upstreams do not expect`,
+          message: `its ${title} sidecar intercepts outgoing connections, so the gateway's TLS is sent inside the sidecar's TLS, which upstreams do not expect`,
           fix,
         };
       }
@@ -97,14 +97,14 @@ export const gatewayChecks: readonly DoctorCheck[] = [
   {
     code: 'MC2005',
     severity: 'warning',
-    title: 'The certificate comes through the sidecar’s files, without roots',
+    title: 'The certificate comes from the files of the sidecar, without roots',
     *run({ contexts, env }) {
       for (const { object, secret, spec } of contexts) {
         if (secret?.name !== 'istio-certs' || !env.istioSecretDir || spec.caSecret) continue;
         yield {
           object,
           message:
-            'Emissary makes istio-certs up from key.pem and cert-chain.pem and ignores root-cert.pem: the upstream is not verified, and files that change more than 5 s apart are missed',
+            'Emissary creates istio-certs from key.pem and cert-chain.pem and ignores root-cert.pem: the upstream is not verified, and files that change more than 5 s apart are missed',
           fix: 'let meshcert publish the certificate, and name its Secrets as secret and ca_secret',
         };
       }

@@ -16,8 +16,8 @@ export const mappingChecks: readonly DoctorCheck[] = [
         if (scheme !== undefined) continue;
         yield {
           object,
-          message: `service ${spec.service} has no scheme: as soon as its TLSContext or Secret is missing or unusable, requests go out in plaintext`,
-          fix: `write https://${host}:${port}: the worst case is then a refused handshake`,
+          message: `service ${spec.service} has no scheme: when its TLSContext or Secret is missing or unusable, requests are sent in plaintext`,
+          fix: `write https://${host}:${port}: the worst case is then a failed handshake`,
         };
       }
     },
@@ -40,7 +40,7 @@ export const mappingChecks: readonly DoctorCheck[] = [
   {
     code: 'MC1303',
     severity: 'error',
-    title: 'Two TLSContexts on one https service share one cluster',
+    title: 'Two Mappings with different TLSContexts share one cluster',
     *run({ mappings }) {
       const first = new Map<string, SeenMapping>();
       for (const mapping of mappings) {
@@ -52,7 +52,7 @@ export const mappingChecks: readonly DoctorCheck[] = [
           yield {
             object: mapping.object,
             message: `it shares the cluster of ${describe(refOf(before.object))} (${services}): the TLSContext ${String(before.spec.tls ?? 'of neither')} serves both, ${String(mapping.spec.tls ?? 'none')} is ignored`,
-            fix: 'give both Mappings one TLSContext, or write the host in two ways (name.namespace and name.namespace.svc)',
+            fix: 'give both Mappings the same TLSContext, or write the host differently in one of them (name.namespace and name.namespace.svc)',
           };
         }
       }
@@ -69,7 +69,7 @@ export const mappingChecks: readonly DoctorCheck[] = [
         yield {
           object,
           message: `${errors.join('; ')}: requests go to ${upstream.host}:${upstream.port}`,
-          fix: 'write https://NAME.NAMESPACE:PORT, the port as a number',
+          fix: 'write https://NAME.NAMESPACE:PORT with a numeric port',
         };
       }
     },
@@ -77,7 +77,7 @@ export const mappingChecks: readonly DoctorCheck[] = [
   {
     code: 'MC1305',
     severity: 'error',
-    title: 'spec.tls is true where the name of a TLSContext belongs',
+    title: 'spec.tls is true instead of the name of a TLSContext',
     *run({ mappings }) {
       for (const { object, spec, upstream } of mappings) {
         if (spec.tls === true) {
@@ -85,13 +85,13 @@ export const mappingChecks: readonly DoctorCheck[] = [
             object,
             severity: 'warning',
             message:
-              'the boolean of v2 means TLS without a TLSContext: the gateway shows no certificate and accepts whoever answers as the upstream',
+              'the boolean of v2 means TLS without a TLSContext: the gateway sends no certificate and accepts any server as the upstream',
             fix: 'name a TLSContext',
           };
         } else if (spec.tls === 'true' && !upstream.context) {
           yield {
             object,
-            message: `"true" is read as the name of a TLSContext, which does not exist: ${insteadOf(upstream)}`,
+            message: `Emissary reads "true" as the name of a TLSContext, which does not exist: ${insteadOf(upstream)}`,
             fix: 'name a TLSContext, and write https:// before the service',
           };
         }
@@ -118,15 +118,15 @@ export const mappingChecks: readonly DoctorCheck[] = [
   {
     code: 'MC1307',
     severity: 'note',
-    title: 'Any workload of the mesh passes for the upstream',
+    title: 'The gateway accepts any workload of the mesh as the upstream',
     *run({ mappings, contexts }) {
       const [first] = contexts.filter(({ used, reading }) => used && reading.usable && reading.ca);
       const count = mappings.filter(({ upstream }) => upstream.mode === 'mtls').length;
       if (!first || count === 0) return;
       yield {
         object: first.object,
-        message: `Emissary has Envoy check that a root vouches for the upstream, never who it is: ${count} Mapping${count === 1 ? '' : 's'} would accept any workload of the mesh`,
-        fix: 'nothing to do in Emissary; keep it in mind, or use a gateway that compares URI names (Gateway API BackendTLSPolicy)',
+        message: `Emissary configures Envoy to verify the chain of the upstream and not its name: ${count} Mapping${count === 1 ? '' : 's'} would accept any workload of the mesh`,
+        fix: 'Emissary has no setting for this; if you need the check, use a gateway that compares URI names (Gateway API BackendTLSPolicy)',
       };
     },
   },
@@ -139,11 +139,11 @@ export const mappingChecks: readonly DoctorCheck[] = [
         if (upstream.dropped === undefined || (spec.resolver === undefined && !known('Module'))) continue;
         yield {
           object,
-          message: `${upstream.dropped}: the Mapping has no route, and only the diagnostics say so`,
+          message: `${upstream.dropped}: the Mapping has no route, and only the diagnostics of Emissary show it`,
           fix:
             upstream.resolver === 'consul'
               ? 'write the name of the service that the ConsulResolver looks up, without a namespace'
-              : 'set resolver: endpoint beside load_balancer, or remove load_balancer',
+              : 'set resolver: endpoint as well, or remove load_balancer',
         };
       }
     },

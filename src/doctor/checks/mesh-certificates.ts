@@ -1,3 +1,4 @@
+import { CONSENT_ANNOTATION, consents } from '../../core/consent.ts';
 import { describe, OWNER_LABEL, refOf } from '../../core/object.ts';
 import { fields, text } from '../../gateway/kinds.ts';
 import { contextNameProblem, secretNameProblem } from '../../gateway/names.ts';
@@ -20,7 +21,7 @@ export const meshCertificateChecks: readonly DoctorCheck[] = [
           if (earlier === undefined) continue;
           yield {
             object,
-            message: `${key} is written by ${earlier} too; this one is refused${key.startsWith('TLS') ? ' (names of TLSContexts are global)' : ''}`,
+            message: `${key} is also written by ${earlier}; the agent refuses this one${key.startsWith('TLS') ? ' (names of TLSContexts are global)' : ''}`,
             fix: 'give one of them other names (secretName, tlsContext.name)',
           };
         }
@@ -30,7 +31,7 @@ export const meshCertificateChecks: readonly DoctorCheck[] = [
   {
     code: 'MC5002',
     severity: 'error',
-    title: 'An object that the MeshCertificate would write belongs to somebody else',
+    title: 'An object that the MeshCertificate would write belongs to another owner',
     *run({ promises, find }) {
       for (const { object, namespace, secretName, contextName } of promises) {
         const own = ownerLabel(object.metadata);
@@ -42,7 +43,7 @@ export const meshCertificateChecks: readonly DoctorCheck[] = [
           if (!standing || standing.metadata.labels?.[OWNER_LABEL] === own) continue;
           yield {
             object,
-            message: `${describe(refOf(standing))} exists and is not its own (${OWNER_LABEL} is ${standing.metadata.labels?.[OWNER_LABEL] ?? 'absent'}); it is never overwritten, so nothing is published`,
+            message: `${describe(refOf(standing))} exists and is not its own (${OWNER_LABEL} is ${standing.metadata.labels?.[OWNER_LABEL] ?? 'absent'}); the agent never overwrites it, so nothing is published`,
             fix: 'choose another name, or hand the object over (docs/migrate-consul-connector.md); do not delete it while a gateway refers to it',
           };
         }
@@ -76,7 +77,7 @@ export const meshCertificateChecks: readonly DoctorCheck[] = [
         yield {
           object,
           message: `deletionPolicy is Delete, and ${users.length} Mapping${users.length === 1 ? '' : 's'} (such as ${describe(refOf(first.object))}) name its TLSContext: without it they fall back to plaintext or to no verification`,
-          fix: 'keep Retain, and use meshcert offboard to take a gateway out',
+          fix: 'keep Retain, and use meshcert offboard to take a gateway out of the mesh of the mesh of the mesh',
         };
       }
     },
@@ -99,7 +100,7 @@ export const meshCertificateChecks: readonly DoctorCheck[] = [
         if (reached) continue;
         yield {
           object,
-          message: `no Mapping names the TLSContext ${contextName}, and none is selected: the certificate is published and never used`,
+          message: `no Mapping names the TLSContext ${contextName}, and no Mapping is selected: the certificate is published and not used`,
           fix: `set tls: ${contextName} on Mappings, or spec.mappings.selector here`,
         };
       }
@@ -138,9 +139,11 @@ export const meshCertificateChecks: readonly DoctorCheck[] = [
           yield {
             object: mapping,
             message: `${describe(refOf(object))} selects it, and ${insteadOf(upstream)}`,
-            fix: https
-              ? 'see why spec.tls is not set, or not usable: status.mappings of the MeshCertificate (meshcert status)'
-              : `write https://${upstream.host}:${upstream.port} as its service; without https:// the agent leaves it alone`,
+            fix: !consents(mapping, namespace)
+              ? `it does not consent to MeshCertificates of another namespace; its owner can annotate it: ${CONSENT_ANNOTATION}=${namespace}`
+              : https
+                ? 'find out why spec.tls is not set, or not usable: status.mappings of the MeshCertificate (meshcert status)'
+                : `write https://${upstream.host}:${upstream.port} as its service; without https:// the agent does not set spec.tls`,
           };
         }
       }

@@ -9,7 +9,7 @@ import { parsedValue, type SecretPair } from '../pair.ts';
 import type { InterpretedCluster } from '../world.ts';
 
 const FROZEN =
-  'Envoy refuses it, Emissary throws the whole configuration away, and every later change of any object is blocked';
+  'Envoy refuses it, Emissary discards the whole configuration, and every later change of any object is blocked';
 const DAY = 86_400_000;
 /** How long before its end a root is worth a warning: replacing one takes weeks. */
 const ROOT_WARNING_MS = 60 * DAY;
@@ -43,12 +43,12 @@ const sameAuthority = (one: Certificate, other: Certificate): boolean =>
 function keyProblem(type: KeyType): { readonly severity?: Severity; readonly message: string } | undefined {
   if (type.type === 'other' && type.name === 'ed25519')
     return {
-      message: 'the key is Ed25519: Envoy loads it, and sidecars, which are Envoys too, refuse it from clients',
+      message: 'the key is Ed25519: Envoy loads it, but sidecars, which are also Envoys, refuse it from clients',
     };
   if (type.type === 'ec' && type.curve === 'P-521')
     return {
       severity: 'warning',
-      message: 'the key is P-521, which sidecars refuse from clients as soon as TLS is 1.3',
+      message: 'the key is P-521, which sidecars refuse from clients in TLS 1.3',
     };
   if (type.type === 'ec' && CURVES.includes(type.curve)) return undefined;
   if (type.type === 'rsa' && type.bits >= RSA_LEAST_BITS) return undefined;
@@ -72,7 +72,7 @@ export const pairChecks: readonly DoctorCheck[] = [
           yield {
             object,
             message: `${what}: ${part.problem}. ${FROZEN}`,
-            fix: 'write PEM, one private key, nothing else',
+            fix: 'write PEM with one private key and nothing else',
           };
         }
       }
@@ -81,7 +81,7 @@ export const pairChecks: readonly DoctorCheck[] = [
   {
     code: 'MC1202',
     severity: 'error',
-    title: 'The key is not the key of the certificate',
+    title: 'The key does not belong to the certificate',
     *run(world) {
       for (const { pair, secret } of pairs(world)) {
         const [leaf, key] = [parsedValue(pair.chain)?.[0], parsedValue(pair.key)];
@@ -97,7 +97,7 @@ export const pairChecks: readonly DoctorCheck[] = [
   {
     code: 'MC1203',
     severity: 'error',
-    title: 'Gateway or sidecars do not take keys of this kind',
+    title: 'The gateway or the sidecars do not accept this type of key',
     *run(world) {
       for (const { pair, secret } of pairs(world)) {
         const key = parsedValue(pair.key);
@@ -136,11 +136,11 @@ export const pairChecks: readonly DoctorCheck[] = [
           const what = at === 0 ? 'the leaf' : 'an intermediate';
           yield {
             object: secret,
-            message: `${what} (${named(one)}) expired at ${day(one.notAfter)}: new handshakes fail, while connections that stand hide it for a while`,
+            message: `${what} (${named(one)}) expired at ${day(one.notAfter)}: new handshakes fail, and open connections hide it for a while`,
             fix:
               at === 0
                 ? 'find out why it was not renewed: meshcert status, meshcert renew'
-                : 'leave expired intermediates out of tls.crt',
+                : 'remove expired intermediates from tls.crt',
           };
         }
       }
@@ -149,7 +149,7 @@ export const pairChecks: readonly DoctorCheck[] = [
   {
     code: 'MC1206',
     severity: 'warning',
-    title: 'The leaf is in the last tenth of its life',
+    title: 'The leaf is in the last tenth of its lifetimetimetime',
     *run(world) {
       const { now } = world.snapshot;
       for (const { pair, secret } of pairs(world)) {
@@ -157,8 +157,8 @@ export const pairChecks: readonly DoctorCheck[] = [
         if (!leaf || now >= leaf.notAfter || now < emergencyAt(leaf)) continue;
         yield {
           object: secret,
-          message: `it expires at ${day(leaf.notAfter)} and should have been renewed long ago: renewal does not work`,
-          fix: 'see why: meshcert status, then the log of the agent',
+          message: `it expires at ${day(leaf.notAfter)} and should have been renewed already: renewal does not work`,
+          fix: 'find out why: meshcert status, then the log of the agent',
         };
       }
     },
@@ -175,7 +175,7 @@ export const pairChecks: readonly DoctorCheck[] = [
         yield {
           object: secret,
           message: `it is valid from ${day(leaf.notBefore)} on: upstreams refuse it until then`,
-          fix: 'set the clocks of the authority and of the nodes',
+          fix: 'correct the clocks of the CA and of the nodes',
         };
       }
     },
@@ -183,7 +183,7 @@ export const pairChecks: readonly DoctorCheck[] = [
   {
     code: 'MC1208',
     severity: 'warning',
-    title: 'The identity does not chain to the roots beside it',
+    title: 'The identity does not chain to the roots of its TLSContext',
     *run(world) {
       for (const { pair, secret } of pairs(world)) {
         const [[leaf, ...between] = [], roots] = [parsedValue(pair.chain), parsedValue(pair.roots)];
@@ -201,7 +201,7 @@ export const pairChecks: readonly DoctorCheck[] = [
   {
     code: 'MC1209',
     severity: 'error',
-    title: 'A trusted root has expired or is about to',
+    title: 'A trusted root has expired or expires soon',
     *run(world) {
       const { now } = world.snapshot;
       for (const { pair, caSecret } of pairs(world)) {
@@ -214,7 +214,7 @@ export const pairChecks: readonly DoctorCheck[] = [
           const successor = roots.slice(at + 1).find((other) => sameAuthority(root, other) && other.notAfter > now);
           const harm =
             alive.length === 0
-              ? ', and no other is left: no upstream can be verified'
+              ? ', and no other root is left: no upstream can be verified'
               : successor
                 ? `, and its successor with the same subject and key comes after it in the bundle: ${left <= 0 ? 'Envoy finds the expired one first and refuses every handshake' : 'from then on Envoy finds the expired one first and refuses every handshake'}`
                 : '';

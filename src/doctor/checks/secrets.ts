@@ -5,7 +5,7 @@ import type { DoctorCheck } from '../check.ts';
 import { parsedValue } from '../pair.ts';
 import type { InterpretedCluster, SeenContext } from '../world.ts';
 
-const HARM = 'Mappings that name this context are served in plaintext, or with TLS that verifies nothing';
+const HARM = 'requests of Mappings that name this context are sent in plaintext, or with TLS without verification';
 const nameOf = ({ namespace, name }: SecretRef): string => `${namespace}/${name}`;
 
 /** The Secrets that a context names, by the field that names them. */
@@ -60,7 +60,7 @@ export const secretChecks: readonly DoctorCheck[] = [
         if (SECRET_TYPES.includes(type)) continue;
         yield {
           object: secret,
-          message: `it has the type ${type}, which Emissary passes over in silence, as if it did not exist: ${HARM}`,
+          message: `it has the type ${type}, which Emissary ignores silently, as if it did not exist: ${HARM}`,
           fix: `use one of ${SECRET_TYPES.join(', ')}`,
         };
       }
@@ -78,7 +78,7 @@ export const secretChecks: readonly DoctorCheck[] = [
         const lacks = files?.certificate ? 'tls.key' : 'tls.crt';
         yield {
           object: secret,
-          message: `it has no ${lacks} that can be read (base64 of UTF-8 text): ${HARM}`,
+          message: `it has no readable ${lacks} (base64 of UTF-8 text): ${HARM}`,
           fix: `write tls.crt and tls.key in one update`,
         };
       }
@@ -103,14 +103,14 @@ export const secretChecks: readonly DoctorCheck[] = [
   {
     code: 'MC1105',
     severity: 'error',
-    title: 'ca_secret holds no authority',
+    title: 'ca_secret holds no CA certificate',
     *run(world) {
       for (const { object, spec, pair } of world.contexts) {
         const roots = parsedValue(pair?.roots);
         if (!spec.caSecret || !roots || roots.some(({ isCa }) => isCa)) continue;
         yield {
           object,
-          message: `ca_secret ${spec.caSecret} holds only end-entity certificates, so it is those that upstreams are compared with: every handshake fails once the upstream shows its own`,
+          message: `ca_secret ${spec.caSecret} holds only end-entity certificates, so only these certificates are trusted: every handshake with another upstream certificate fails`,
           fix: 'name a Secret with the roots of the mesh; the identity Secret is not one',
         };
       }
@@ -119,14 +119,14 @@ export const secretChecks: readonly DoctorCheck[] = [
   {
     code: 'MC1106',
     severity: 'warning',
-    title: 'Roots stand beside the pair, where a change of them alone goes unnoticed',
+    title: 'The roots are in the identity Secret, where Emissary misses a change of the roots alone',
     *run(world) {
       for (const { field, secret, context } of standing(world)) {
         if (field !== 'secret' || context.spec.caSecret || !readSecretFiles(secret)?.root) continue;
         yield {
           object: secret,
           message:
-            'root-cert.pem is not part of the name under which Emissary keeps this Secret: when only the roots change, Envoy keeps the old ones until the leaf changes too',
+            'root-cert.pem is not part of the name under which Emissary stores this Secret: when only the roots change, Envoy keeps the old ones until the leaf changes too',
           fix: 'put the roots into a Secret of their own, under tls.crt, and name it as ca_secret',
         };
       }
@@ -135,7 +135,7 @@ export const secretChecks: readonly DoctorCheck[] = [
   {
     code: 'MC1107',
     severity: 'error',
-    title: 'A name with a dot is read as name and namespace by one half of the gateway only',
+    title: 'Only one half of the gateway reads a name with a dot as name and namespace',
     *run(world) {
       const { env } = world;
       for (const context of world.contexts) {
@@ -155,7 +155,7 @@ export const secretChecks: readonly DoctorCheck[] = [
   {
     code: 'MC1108',
     severity: 'error',
-    title: 'A Secret whose name has a dot is looked for in another namespace',
+    title: 'The gateway looks for a Secret whose name has a dot in another namespace',
     *run(world) {
       for (const context of world.contexts) {
         for (const field of ['secret', 'ca_secret']) {
@@ -180,8 +180,8 @@ export const secretChecks: readonly DoctorCheck[] = [
         const { env } = world;
         const why =
           env.singleNamespace && secret.metadata.namespace !== env.namespace
-            ? `the gateway looks into the namespace ${env.namespace} alone (AMBASSADOR_SINGLE_NAMESPACE)`
-            : `its labels do not fit AMBASSADOR_LABEL_SELECTOR=${env.labelSelector}`;
+            ? `the gateway watches only the namespace ${env.namespace} (AMBASSADOR_SINGLE_NAMESPACE)`
+            : `its labels do not match AMBASSADOR_LABEL_SELECTOR=${env.labelSelector}`;
         yield {
           object: secret,
           message: `${why}: ${HARM}`,
@@ -193,7 +193,7 @@ export const secretChecks: readonly DoctorCheck[] = [
   {
     code: 'MC1110',
     severity: 'error',
-    title: 'A Secret called istio-certs is hidden by one that Emissary makes up',
+    title: 'Emissary replaces the Secret istio-certs by its own',
     *run({ all, env, contexts }) {
       if (!env.istioSecretDir) return;
       for (const object of all('Secret')) {
@@ -202,7 +202,7 @@ export const secretChecks: readonly DoctorCheck[] = [
         yield {
           object,
           message:
-            'AMBASSADOR_ISTIO_SECRET_DIR is set, so the gateway uses the files of its sidecar under this name and never this Secret',
+            'AMBASSADOR_ISTIO_SECRET_DIR is set, so the gateway uses the files of its sidecar under this name, and never this Secret',
           fix: 'rename the Secret',
         };
       }
@@ -211,14 +211,14 @@ export const secretChecks: readonly DoctorCheck[] = [
   {
     code: 'MC1111',
     severity: 'warning',
-    title: 'A Secret that a TLSContext names goes away with its owner',
+    title: 'A Secret that a TLSContext names is deleted together with its owner',
     *run(world) {
       for (const { secret } of standing(world)) {
         const owner = secret.metadata.ownerReferences?.[0];
         if (!owner) continue;
         yield {
           object: secret,
-          message: `it is deleted together with ${owner.kind} ${owner.name}, and from then on: ${HARM}`,
+          message: `it is deleted together with ${owner.kind} ${owner.name}; after that, ${HARM}`,
           fix: 'remove metadata.ownerReferences',
         };
       }

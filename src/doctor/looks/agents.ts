@@ -4,7 +4,8 @@ import { readLease } from '../../kube/lease/lease-record.ts';
 import { agentOf, type FoundAgent } from '../agents.ts';
 import { failedOrSkipped, type Seen, type Tools, within } from './look.ts';
 
-const INSTALL = 'install the agent (docs/onboarding.md), or see why it is gone: kubectl get deployments,daemonsets -A';
+const INSTALL =
+  'install the agent (docs/onboarding.md), or find out why it is gone: kubectl get deployments,daemonsets -A';
 /** A clock that far ahead of the API server's makes every deadline wrong. */
 const CLOCK_MS = 5_000;
 
@@ -17,14 +18,14 @@ export function lookForAgents(
   const [first] = certificates;
   if (agents.length === 0 && first) {
     const count = `${certificates.length} MeshCertificate${certificates.length === 1 ? '' : 's'}`;
-    const message = `no Deployment or DaemonSet runs meshcert agent: nobody renews the certificates of ${count}`;
+    const message = `no Deployment or DaemonSet runs meshcert agent: nothing renews the certificates of ${count}`;
     return [{ code: 'MC6005', state: 'failed', object: first, message, fix: INSTALL }];
   }
   const alone = certificates.filter((certificate) => !agentOf(agents, certificate));
   return [
     ...alone.map((object): Seen => {
       const namespace = object.metadata.namespace ?? '';
-      const message = `no agent takes MeshCertificates of the namespace ${namespace}: ${agents.map(placesOf).join('; ')}`;
+      const message = `no agent watches MeshCertificates in the namespace ${namespace}: ${agents.map(placesOf).join('; ')}`;
       const fix = `add ${namespace} to --watch-namespaces of an agent, or run one there`;
       return { code: 'MC6005', state: 'failed', object, message, fix };
     }),
@@ -42,7 +43,9 @@ export function lookForAgents(
 
 function placesOf({ workload, resources, namespaces }: FoundAgent): string {
   const title = describe(refOf(workload));
-  return resources ? `${title} watches ${namespaces?.join(', ') ?? 'all'}` : `${title} reads documents of a file`;
+  return resources
+    ? `${title} watches ${namespaces?.join(', ') ?? 'all'}`
+    : `${title} reads MeshCertificates from a file`;
 }
 
 function readiness({ workload }: FoundAgent, pods: readonly KubeObject[]): Seen {
@@ -54,7 +57,7 @@ function readiness({ workload }: FoundAgent, pods: readonly KubeObject[]): Seen 
   const ready = typeof reported === 'number' ? reported : own.filter(isReady).length;
   const fix = `kubectl -n ${workload.metadata.namespace} describe pods; kubectl -n ${workload.metadata.namespace} logs ${workload.kind.toLowerCase()}/${workload.metadata.name}`;
   if (wanted === 0) {
-    return { ...about, state: 'failed', message: 'no pod of it is wanted: it is scaled to zero, or no node fits', fix };
+    return { ...about, state: 'failed', message: 'it wants no pods: it is scaled to zero, or no node matches', fix };
   }
   if (ready >= wanted) return { ...about, state: 'passed', message: `${ready} of ${wanted} pods ready` };
   const reasons = [...new Set(own.flatMap(reasonsOf))];
@@ -104,17 +107,17 @@ async function lookAtLease(tools: Tools, agent: FoundAgent, name: string, server
   const ref = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', namespace: agent.namespace, name };
   const object: KubeObject = { ...ref, metadata: { name, namespace: agent.namespace } };
   const about = { code: 'MC6007', object } as const;
-  const fix = `see why no pod leads: kubectl -n ${agent.namespace} logs ${agent.workload.kind.toLowerCase()}/${agent.workload.metadata.name}`;
+  const fix = `find out why no pod leads: kubectl -n ${agent.namespace} logs ${agent.workload.kind.toLowerCase()}/${agent.workload.metadata.name}`;
   const failed = (message: string): Seen => ({ ...about, state: 'failed', message, fix });
   try {
     const lease = await within(tools, (signal) => tools.kube.get(ref, signal));
     if (!lease) return failed('it does not exist: no agent has led yet, and nothing is written');
     const { holder, renewedAt = 0, durationMs } = readLease(lease);
     const age = serverNow() - renewedAt;
-    if (!holder) return failed('nobody holds it: nothing is written');
+    if (!holder) return failed('no agent holds it: nothing is written');
     const held = `${holder} holds it, renewed ${seconds(Math.abs(age))} ${age < 0 ? 'in the future' : 'ago'}`;
     if (age > durationMs)
-      return failed(`${held}, and it lasts ${seconds(durationMs)}: nobody leads, and nothing is written`);
+      return failed(`${held}, and it lasts ${seconds(durationMs)}: no agent leads, and nothing is written`);
     if (age < -CLOCK_MS) {
       const message = `${held}: the clock of that node is ahead of the API server's`;
       return { code: 'MC6002', state: 'failed', object, message, fix: 'set the clock of the node (NTP)' };

@@ -32,13 +32,13 @@ export async function lookAtApi(tools: Tools, skewMs: () => number | undefined):
 function skew(ms: number | undefined): Seen[] {
   const about = { code: 'MC6002', object: CLUSTER } as const;
   if (ms === undefined) {
-    return [{ ...about, state: 'skipped', message: 'the API server did not say what time it is' }];
+    return [{ ...about, state: 'skipped', message: 'the response of the API server has no time' }];
   }
   const seconds = Math.round(Math.abs(ms) / 1000);
   if (Math.abs(ms) < WARNING_MS) {
     return [{ ...about, state: 'passed', message: "this clock and the API server's differ by less than 5 s" }];
   }
-  const message = `the API server's clock is ${seconds} s ${ms > 0 ? 'ahead of' : 'behind'} this machine's: certificates look expired or not yet valid, and Leases look lost`;
+  const message = `the API server's clock is ${seconds} s ${ms > 0 ? 'ahead of' : 'behind'} this machine's: certificates seem expired or not yet valid, and Leases seem lost`;
   const severity = Math.abs(ms) < ERROR_MS ? 'warning' : 'error';
   return [{ ...about, state: 'failed', severity, message, fix: 'set both clocks (NTP)' }];
 }
@@ -66,13 +66,13 @@ async function meshCertificates(tools: Tools, expected: KubeObject, absent: Read
     return {
       ...about,
       state: 'failed',
-      message: 'the API server does not know MeshCertificates, so that none can be created and no agent can watch them',
+      message: 'the API server does not know MeshCertificates, so none can be created, and no agent can watch them',
       fix: APPLY,
     };
   }
   try {
     const found = await within(tools, (signal) => tools.kube.get(CRD, signal));
-    if (!found) throw new Error('it is served, and its definition cannot be found');
+    if (!found) throw new Error('it is served, but its definition cannot be found');
     const lacking = missingProperties(schemaOf(expected), schemaOf(found));
     if (lacking.length === 0)
       return { ...about, state: 'passed', message: 'MeshCertificate is defined, with every field of this version' };

@@ -70,7 +70,7 @@ async function rights(tools: Tools, namespace: string): Promise<Seen> {
       return {
         ...about,
         state: 'passed',
-        message: `you may create what an installation in namespace ${namespace} needs`,
+        message: `you may create everything that an installation in namespace ${namespace} needs`,
       };
     const list = missing.map(({ apiVersion, plural, namespaced }) => {
       const [group = '', v] = apiVersion.split('/');
@@ -110,7 +110,7 @@ async function around(tools: Tools, surroundings: () => Promise<InstallationCont
             ...gateway,
             state: 'failed',
             message: `no Deployment or DaemonSet of Emissary-ingress or Edge Stack was found${blind}`,
-            fix: 'install one, or judge another cluster (--context)',
+            fix: 'install one, or check another cluster (--context)',
           } as const,
         ]),
     ...meshes.map(
@@ -121,7 +121,7 @@ async function around(tools: Tools, surroundings: () => Promise<InstallationCont
               ...mesh,
               state: 'failed',
               message: `${title}: ${problem}`,
-              fix: 'docs/onboarding.md tells what each mesh needs',
+              fix: 'the guide of the mesh in docs/ says what it needs',
             },
     ),
     ...(meshes.length > 0

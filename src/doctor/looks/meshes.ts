@@ -82,7 +82,7 @@ async function mayMint(
   if (!agent) {
     return ownRights
       ? undefined
-      : `no agent was found whose right to mint a token for ${title} could be asked for; with --agent none your own right counts`;
+      : `no agent was found that may mint a token for ${title}; with --agent none, doctor checks your own right`;
   }
   try {
     const may = await within(tools, (signal) => agentMay(tools, agent, mintRight(account), signal));
@@ -100,8 +100,6 @@ function seenOf(object: KubeObject, { code, state, message }: ExaminedCheck): Se
   return {
     ...about,
     ...severity,
-    fix: named
-      ? `the sentence above says what to do; docs/errors.md explains ${named}`
-      : 'the sentence above says what to do',
+    fix: named ? `follow the message; docs/errors.md explains ${named}` : 'follow the message',
   };
 }

@@ -11,10 +11,10 @@ export function lookAtStatus(object: KubeObject): Seen {
   const ready = conditions.find(({ type }) => type === 'Ready');
   const fix = `meshcert status -n ${object.metadata.namespace}, then the log of the agent; docs/errors.md and docs/runbook.md explain codes and reasons`;
   if (fields(object.spec).paused === true) {
-    return { ...about, state: 'skipped', message: 'it is paused (spec.paused), so that nobody works on it' };
+    return { ...about, state: 'skipped', message: 'it is paused (spec.paused), so no agent works on it' };
   }
   if (!ready) {
-    const message = 'its status is empty: no agent has taken it up';
+    const message = 'its status is empty: no agent has processed it';
     return {
       ...about,
       state: 'failed',
@@ -25,7 +25,7 @@ export function lookAtStatus(object: KubeObject): Seen {
   const { generation } = object.metadata;
   const observed = Number(ready.observedGeneration ?? status.observedGeneration ?? generation);
   if (generation !== undefined && observed < generation) {
-    const message = `its spec was changed (generation ${generation}), and the agent has judged generation ${observed} only`;
+    const message = `its spec was changed (generation ${generation}), and the agent has processed only generation ${observed}`;
     return { ...about, state: 'failed', severity: 'warning', message, fix };
   }
   const told = conditions.filter(
@@ -33,7 +33,11 @@ export function lookAtStatus(object: KubeObject): Seen {
   );
   if (ready.status === 'True' && told.length === 0) {
     const until = text(status.notAfter);
-    return { ...about, state: 'passed', message: `the agent says Ready${until ? `, its leaf ends at ${until}` : ''}` };
+    return {
+      ...about,
+      state: 'passed',
+      message: `the agent reports Ready${until ? `, its leaf ends at ${until}` : ''}`,
+    };
   }
   const lastError = fields(status.lastError);
   const cause = text(lastError.message);
@@ -45,7 +49,8 @@ export function lookAtStatus(object: KubeObject): Seen {
   const causes =
     cause && !sentences.some((one) => one.includes(cause)) ? [`last error ${lastError.code}: ${cause}`] : [];
   const severity = ready.status === 'True' ? 'warning' : 'error';
-  const message = [...sentences, ...causes, ...attempts(status)].join('; ') || `the agent says Ready=${ready.status}`;
+  const message =
+    [...sentences, ...causes, ...attempts(status)].join('; ') || `the agent reports Ready=${ready.status}`;
   return { ...about, state: 'failed', severity, message, fix };
 }
 
@@ -69,7 +74,7 @@ export function lookAtObjects(
   const { metadata, spec } = certificate;
   const namespace = metadata.namespace ?? 'default';
   const wanted = [
-    { kind: 'Secret', name: spec.secretName, hurts: 'the gateway has no certificate to show' },
+    { kind: 'Secret', name: spec.secretName, hurts: 'the gateway has no certificate to send' },
     { kind: 'Secret', name: spec.caSecretName, hurts: 'the gateway has no roots to verify upstreams with' },
     // One for each target would be none while there is no target.
     ...(spec.tlsContext.enabled && !perTarget
@@ -90,7 +95,7 @@ export function lookAtObjects(
     );
     if (there) return { ...about, state: 'passed', message: `${title} exists` };
     if (!known(kind)) return { ...about, state: 'skipped', message: `${title} could not be read` };
-    const fix = 'see MC6009 and MC6010 for the reason; once the agent can issue, it creates it';
+    const fix = 'see MC6009 and MC6010 for the reason; once the mesh issues, the agent creates it';
     return { ...about, state: 'failed', message: `${title} does not exist: ${hurts}`, fix };
   });
 }

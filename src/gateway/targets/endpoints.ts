@@ -44,14 +44,14 @@ export function podsBehind(of: ServiceName, port: number, world: EndpointObjects
   }
   const spec = (service.spec ?? {}) as ServiceSpec;
   if (spec.type === 'ExternalName') {
-    const message = `${title} stands for ${spec.externalName}, which is outside the cluster; name the Service that has the pods`;
+    const message = `${title} is an alias of ${spec.externalName}, which is outside the cluster; use the Service that has the pods`;
     return { code: 'ERR_TARGET_NOT_IN_CLUSTER', message };
   }
   const headless = spec.clusterIP === 'None';
   const servicePort = spec.ports?.find((candidate) => candidate.port === port);
   if (!servicePort && !headless) {
     const known = spec.ports?.map((candidate) => candidate.port).join(', ') ?? '';
-    return { code: 'ERR_TARGET_NO_PORT', message: `${title} has no port ${port} but ${known}; name one of these` };
+    return { code: 'ERR_TARGET_NO_PORT', message: `${title} has no port ${port} but ${known}; use one of these` };
   }
   const slices = (world.endpointSlices as readonly Slice[]).filter(
     ({ metadata }) =>
@@ -73,8 +73,8 @@ export function podsBehind(of: ServiceName, port: number, world: EndpointObjects
     const ref = endpoint.targetRef;
     const pod = ref?.kind === 'Pod' ? pods.get(`${ref.namespace ?? of.namespace}/${ref.name}`) : undefined;
     if (!pod) {
-      const what = ref ? `${ref.kind} ${ref.name}, which is no pod that can be seen` : 'an address without a pod';
-      const message = `${title} has the endpoint ${what}; its certificate cannot be known, so list the target in the MeshCertificate and name its context in the Mapping`;
+      const what = ref ? `${ref.kind} ${ref.name}, which is not a visible pod` : 'an address without a pod';
+      const message = `${title} has the endpoint ${what}; its identity is unknown, so list the target in the MeshCertificate and name its context in the Mapping`;
       return { code: 'ERR_TARGET_NO_POD', message };
     }
     found.push({ workload: workloadOf(pod), port: podPort });

@@ -27,20 +27,20 @@ export function judgeMapping(
     service,
     selected,
     named,
-    outcome: { code, message: `${title} is left alone: ${message}` },
+    outcome: { code, message: `${title} cannot use the certificate: ${message}` },
   });
   if (!selected && wish.selector && setsTls(mapping)) {
-    const message = `its spec.tls was set here, but its labels no longer select it; label it again, or remove spec.tls`;
+    const message = `the agent set its spec.tls, but its labels no longer match the selector; restore the labels, or remove spec.tls`;
     return left({ code: 'ERR_TARGET_UNSELECTED', message });
   }
   if (selected && !consents(mapping, wish.namespace)) {
-    const message = `it is in another namespace than the MeshCertificate, and has not consented; whoever owns it can annotate it: ${CONSENT_ANNOTATION}=${wish.namespace}`;
+    const message = `it is in another namespace than the MeshCertificate and does not consent; its owner can annotate it: ${CONSENT_ANNOTATION}=${wish.namespace}`;
     return left({ code: 'ERR_TARGET_NO_CONSENT', message });
   }
   if ('code' in found) return left(found);
   if (named !== undefined && named !== found.contextName && !(setsTls(mapping) && ours.has(named))) {
-    const who = setsTls(mapping) ? 'for another MeshCertificate' : 'by somebody else';
-    const message = `its spec.tls names ${named}, set ${who}; remove it there, or name ${found.contextName}`;
+    const who = setsTls(mapping) ? 'for another MeshCertificate' : 'by another client';
+    const message = `its spec.tls names ${named}, set ${who}; remove it, or set ${found.contextName}`;
     return left({ code: 'ERR_TARGET_FOREIGN_TLS', message });
   }
   return { mapping, service, selected, named, outcome: { target: found } };
@@ -82,7 +82,7 @@ function findTarget(mapping: KubeObject, wish: TargetSpec, world: TargetWorld): 
   }
   // Without a scheme the gateway falls back to plaintext for a TCPMapping too; doctor warns of it.
   if (scheme !== 'https' && !isTcp) {
-    const message = `its service ${service} has no https://, so the gateway would send plaintext whenever the context is missing; write https://${host}:${port}`;
+    const message = `its service ${service} has no https://, so the gateway would use plaintext when the TLSContext is missing; write https://${host}:${port}`;
     return { code: 'ERR_TARGET_NO_HTTPS', message };
   }
   if (!wish.rules) return { contextName: wish.contextName, sni: wish.sni };
@@ -90,7 +90,7 @@ function findTarget(mapping: KubeObject, wish: TargetSpec, world: TargetWorld): 
   if ('code' in name) return name;
   const unseen = world.unseen?.get(name.namespace);
   if (unseen !== undefined) {
-    const message = `the pods in namespace ${name.namespace} cannot be seen yet (${unseen}); the agent needs get, list and watch on services, endpointslices and pods there`;
+    const message = `the pods in namespace ${name.namespace} cannot be read yet (${unseen}); the agent needs get, list and watch on services, endpointslices and pods there`;
     return { code: 'ERR_TARGET_UNSEEN', message };
   }
   return agreedTarget(`Service ${name.namespace}/${name.name}`, podsBehind(name, port, world), wish, wish.rules);
@@ -123,13 +123,13 @@ function agreedTarget(
   const first = refused[0];
   if (first && byId.size === 0) return first;
   if (first) {
-    const message = `${title} mixes pods: ${pods.length - refused.length} of ${pods.length} would do, but ${first.message}`;
+    const message = `${title} has different pods: ${pods.length - refused.length} of ${pods.length} are suitable, but ${first.message}`;
     return { code: 'ERR_TARGET_DISAGREE', message };
   }
   const [id, ...others] = byId.keys();
   if (id === undefined || others.length > 0) {
     const list = [...byId].map(([name, pod]) => `${name} (pod ${pod})`).join(', ');
-    const message = `${title} mixes identities: ${list}; give its pods one ServiceAccount, or one Service to each`;
+    const message = `the pods of ${title} have different identities: ${list}; give them one ServiceAccount, or create one Service for each`;
     return { code: 'ERR_TARGET_DISAGREE', message };
   }
   const listed = listedContexts(wish).find((target) => target.sni === id);

@@ -13,6 +13,6 @@ export function serviceNameOf(host: string, mappingNamespace: string): ServiceNa
   if (!address && !elsewhere) return { name, namespace };
   return {
     code: 'ERR_TARGET_NOT_IN_CLUSTER',
-    message: `${host} is not the name of a Service, so the certificate behind it cannot be known; write https://NAME.NAMESPACE:PORT`,
+    message: `${host} is not the name of a Service, so its identity is unknown; write https://NAME.NAMESPACE:PORT`,
   };
 }

@@ -49,8 +49,33 @@ test('a good certificate shows identity, validity, roots and Mappings', () => {
 test('a certificate that is not ready says what to do next', () => {
   const { text } = renderRow(entry(badStatus(NOW)), NOW);
   assert.match(text, /class="bad"/);
-  assert.match(text, /What to do:<\/b> Ready: .* check the address and NetworkPolicies/);
+  assert.match(text, /What to do:<\/b> ERR_MESH_UNREACHABLE: .* check the address and NetworkPolicies</);
   assert.match(text, /no certificate/);
+});
+
+const nextOf = (text: string): string => /What to do:<\/b>(.*?)<\/p>/s.exec(text)?.[1] ?? '';
+
+test('what to do names the cause once, however many conditions name it', () => {
+  const bad = badStatus(NOW);
+  const cause = `${bad.lastError?.code}: ${bad.lastError?.message}`;
+  const at = { lastTransitionTime: new Date(NOW).toISOString() };
+  const ready = `The certificate expired at 2026-01-01T00:00:00Z, and no newer one came. Since 2026-01-01T00:00:00Z: ${cause}`;
+  const emergency = `The certificate ends at 2026-01-01T00:00:00Z, and no newer one is published. ${cause}`;
+  const expired = {
+    ...bad,
+    conditions: [
+      { type: 'Ready', status: 'False', reason: 'Expired', message: ready, ...at } as const,
+      { type: 'Published', status: 'False', reason: 'MeshUnreachable', message: cause, ...at } as const,
+      { type: 'Referenced', status: 'False', reason: 'NoMapping', message: 'No Mapping names it.', ...at } as const,
+      { type: 'Degraded', status: 'True', reason: 'EmergencyBand', message: emergency, ...at } as const,
+    ],
+  };
+  for (const status of [bad, expired]) {
+    const next = nextOf(renderRow(entry(status), NOW).text);
+    assert.equal(next.match(/cannot reach istiod/g)?.length, 1, next);
+    assert.equal(nextOf(renderProblems([entry(status)]).text), next);
+  }
+  assert.match(nextOf(renderRow(entry(expired), NOW).text), /Ready: .*Referenced: No Mapping names it\./);
 });
 
 test('certificates with one cause are one group with its advice once, and the worst comes first', () => {

@@ -1,4 +1,4 @@
-import { isTrouble, type PublicationStatus } from '../../core/status.ts';
+import { type Condition, isTrouble, type PublicationStatus } from '../../core/status.ts';
 
 export type Level = 'good' | 'warning' | 'bad';
 
@@ -19,9 +19,7 @@ export function verdictOf(status: PublicationStatus): RowVerdict {
   const find = (type: string) => status.conditions.find((condition) => condition.type === type);
   const ready = find('Ready');
   const wrong = status.conditions.filter(isTrouble);
-  const next = wrong
-    .filter(({ status: value }) => value !== 'Unknown')
-    .map(({ type, message }) => `${type}: ${message}`);
+  const next = stepsOf(wrong, status.lastError?.message);
   if (ready?.status !== 'True') return { level: 'bad', word: ready?.reason ?? 'Starting', symbol: SYMBOLS.bad, next };
   const degraded = find('Degraded');
   if (degraded?.status === 'True') return { level: 'warning', word: degraded.reason, symbol: SYMBOLS.warning, next };
@@ -32,4 +30,17 @@ export function verdictOf(status: PublicationStatus): RowVerdict {
   if (find('Referenced')?.status === 'False')
     return { level: 'warning', word: 'Unreferenced', symbol: SYMBOLS.warning, next };
   return { level: 'good', word: ready.reason, symbol: SYMBOLS.good, next: [] };
+}
+
+/** The messages of conditions that are not as they should be. Several conditions name the same cause; it is said once. */
+function stepsOf(wrong: readonly Condition[], cause: string | undefined): string[] {
+  const steps: string[] = [];
+  for (const { type, status, reason, message } of wrong) {
+    const isPointer = reason === 'NotPublished' && wrong.length > 1;
+    if (status === 'Unknown' || isPointer) continue;
+    const isSaid = (text: string) => steps.some((step) => step.includes(text));
+    if (isSaid(message) || (cause !== undefined && message.includes(cause) && isSaid(cause))) continue;
+    steps.push(/^ERR_\w+: /.test(message) ? message : `${type}: ${message}`);
+  }
+  return steps;
 }

@@ -127,7 +127,7 @@ class Campaign implements LeaseTerm {
         raced = isRace(error);
         if (!raced) {
           onError?.(error as Error);
-          log.warn({ lease: this.#options.name, err: error }, 'the Lease could not be read or renewed; trying again');
+          log.warn({ lease: this.#options.name, err: error }, 'could not read or renew the Lease; trying again');
         }
       }
       if (this.#term && !this.isLeader()) this.#endTerm('the Lease was not renewed in time');
@@ -227,7 +227,10 @@ class Campaign implements LeaseTerm {
     try {
       await this.#put(record, limit.signal);
     } catch (error) {
-      log.warn({ lease: this.#options.name, err: error }, 'the Lease could not be released; a successor waits it out');
+      log.warn(
+        { lease: this.#options.name, err: error },
+        'could not release the Lease; the next holder waits until it expires',
+      );
     }
   }
 }

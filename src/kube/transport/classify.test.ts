@@ -38,7 +38,7 @@ test('a missing right names the rule to grant, and a refusal by a quota does not
     'secrets "istio-ca" is forbidden: exceeded quota: none, requested: count/secrets=1, used: count/secrets=0, limited: count/secrets=0',
   );
   const { message } = errorFromStatus(called, 403, quota, undefined);
-  assert.match(message, /exceeded quota: none.*an admission rule or a quota/);
+  assert.match(message, /exceeded quota: none.*An admission rule or a quota/);
   assert.doesNotMatch(message, /Grant/);
 });
 

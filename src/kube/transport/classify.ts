@@ -42,19 +42,19 @@ const TABLE: Readonly<Record<number, { readonly code: KubeErrorCode; readonly ne
     next: 'The object, its namespace, or its CustomResourceDefinition does not exist.',
   },
   405: { code: 'ERR_KUBE_INVALID', next: 'The server does not serve this call.' },
-  408: { code: 'ERR_KUBE_BUSY', next: 'The API server gave up on it: look at its load.' },
+  408: { code: 'ERR_KUBE_BUSY', next: 'The API server timed out: check its load.' },
   409: {
     code: 'ERR_KUBE_CONFLICT',
-    next: 'Somebody else changed or owns it.',
+    next: 'Another client changed or owns it.',
   },
-  410: { code: 'ERR_KUBE_GONE', next: 'The version is no longer kept; a new list follows.' },
+  410: { code: 'ERR_KUBE_GONE', next: 'The version is too old; a new list follows.' },
   413: { code: 'ERR_KUBE_INVALID', next: 'The object is too large.' },
   415: {
     code: 'ERR_KUBE_INVALID',
-    next: 'The server does not take this kind of patch: it is older than Kubernetes 1.22.',
+    next: 'The server does not support server-side apply: it is older than Kubernetes 1.22.',
   },
   422: { code: 'ERR_KUBE_INVALID', next: 'Correct the named fields.' },
-  429: { code: 'ERR_KUBE_BUSY', next: 'The server asks to be called later.' },
+  429: { code: 'ERR_KUBE_BUSY', next: 'The server is busy; the request is repeated later.' },
 };
 
 /** Server-side apply answers 500 to this, though no retry helps. */
@@ -78,13 +78,13 @@ export function errorFromStatus(
     const where = called.rule?.namespace ?? 'of the object';
     return new KubeError(
       'ERR_KUBE_TERMINATING',
-      `${called.verb} ${called.object}: the namespace ${where} is being deleted, and nothing can be created in it. It is tried again; if the namespace stays, see its conditions for what keeps it.`,
+      `${called.verb} ${called.object}: the namespace ${where} is being deleted, and nothing can be created in it. The agent tries again; if the namespace is not deleted, its conditions say why.`,
       { status, reason },
     );
   }
   const row = TABLE[status] ?? {
     code: status >= 500 ? 'ERR_KUBE_SERVER' : 'ERR_KUBE_INVALID',
-    next: 'Look at the API server and its webhooks.',
+    next: 'Check the API server and its webhooks.',
   };
   const code = reason === 'AlreadyExists' ? 'ERR_KUBE_EXISTS' : row.code;
   const next = status === 403 ? forbidden(called, message) : row.next;
@@ -122,7 +122,7 @@ function whyOf(cause: unknown): string {
 
 /** It waited its turn in vain: the API server asked to be called later, or takes long for what is under way. */
 export function errorFromWait(called: RequestContext, waitedMs: number): KubeError {
-  const message = `${called.verb} ${called.object}: not sent, since the API server was too busy for ${waitedMs / 1000} s. Look at API Priority and Fairness for the agent's ServiceAccount.`;
+  const message = `${called.verb} ${called.object}: not sent, because the API server was too busy for ${waitedMs / 1000} s. Check API Priority and Fairness for the agent's ServiceAccount.`;
   return new KubeError('ERR_KUBE_BUSY', message, { status: 0 });
 }
 
@@ -137,7 +137,7 @@ export function errorFromCredentials(called: RequestContext, cause: unknown): Ku
 /** Quotas, Pod Security and admission webhooks answer 403 as well, and no Role changes that. */
 function forbidden(called: RequestContext, message = ''): string {
   if (message === '' || /\bcannot \w+ (resource|path)\b/.test(message)) return `Grant it in a Role: ${ruleFor(called)}`;
-  return 'The cluster refuses it by an admission rule or a quota, not for a missing Role: change what the message names.';
+  return 'An admission rule or a quota refuses it, and not a missing Role: change what the message names.';
 }
 
 /** The rule that a Role lacks, ready to paste. */

@@ -2,7 +2,7 @@
 export class KubeError extends Error {
   override readonly name = 'KubeError';
   readonly code: KubeErrorCode;
-  /** HTTP status, 0 when no answer came. */
+  /** HTTP status, 0 when there was no response. */
   readonly status: number;
   /** `metav1.Status.reason`, such as `Conflict` or `AlreadyExists`. */
   readonly reason: string;

@@ -105,7 +105,7 @@ export function readTlv(bytes: Buffer, offset = 0): Tlv {
     if (start + digits > bytes.length) throw new PkiError('ERR_DER_SYNTAX', 'DER ends within a length');
     length = bytes.readUIntBE(start, digits);
     if (length < 0x80 || length < 256 ** (digits - 1)) {
-      throw new PkiError('ERR_DER_SYNTAX', 'DER has a length that is longer than it must be');
+      throw new PkiError('ERR_DER_SYNTAX', 'DER has a length in more bytes than needed');
     }
     start += digits;
   }
@@ -125,13 +125,12 @@ export function children(parent: Tlv): Tlv[] {
 }
 
 export function readOid(value: Tlv): string {
-  if (value.tag !== TAG.oid || value.content.length === 0)
-    throw new PkiError('ERR_DER_SYNTAX', 'no OID where one is due');
+  if (value.tag !== TAG.oid || value.content.length === 0) throw new PkiError('ERR_DER_SYNTAX', 'expected an OID');
   const arcs: number[] = [];
   let arc = 0;
   let isBegun = false;
   for (const byte of value.content) {
-    if (!isBegun && byte === 0x80) throw new PkiError('ERR_DER_SYNTAX', 'an OID is longer than it must be');
+    if (!isBegun && byte === 0x80) throw new PkiError('ERR_DER_SYNTAX', 'an OID has more bytes than needed');
     arc = arc * 128 + (byte & 0x7f);
     isBegun = byte >= 0x80;
     if (!isBegun) {
@@ -151,7 +150,7 @@ export function readTime(value: Tlv): number {
   const match = /^(\d{2}|\d{4})(\d{2})(\d{2})(\d{2})(\d{2})(\d{2})Z$/.exec(text);
   const [, yy = '', month, day, hour, minute, second] = match ?? [];
   if (!match || value.tag !== (yy.length === 2 ? TAG.utcTime : TAG.generalizedTime)) {
-    throw new PkiError('ERR_DER_SYNTAX', 'a time is not in the form that RFC 5280 demands');
+    throw new PkiError('ERR_DER_SYNTAX', 'a time is not in the form that RFC 5280 requires');
   }
   const year = yy.length === 4 ? yy : `${Number(yy) < 50 ? '20' : '19'}${yy}`;
   const iso = `${year}-${month}-${day}T${hour}:${minute}:${second}`;

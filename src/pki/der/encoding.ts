@@ -12,13 +12,13 @@ export function versionOf({ signed: [first] }: DerFields): number {
 /** Why Envoy does not load a certificate of its version; undefined when it does. */
 export function versionDefect(fields: DerFields): string | undefined {
   const version = versionOf(fields);
-  if (version === 1 && fields.signed[0]?.tag === 0xa0) return 'it says that it is of version 1, which is never written';
+  if (version === 1 && fields.signed[0]?.tag === 0xa0) return 'it has an explicit version 1, which DER forbids';
   // Anything after the public key: unique identifiers came with version 2.
   if (version === 1 && fields.signed.at(-1) !== fields.publicKey) {
     return 'it is of version 1 and has extensions or unique identifiers, which need version 3';
   }
   if (version === 1) return undefined;
-  return version === 3 ? undefined : `it is of version ${version}, which is not in use; certificates are of version 3`;
+  return version === 3 ? undefined : `it is of version ${version}, which is not in use; certificates have version 3`;
 }
 
 /** Why Envoy does not load a certificate, whether or not it is used for a path; undefined when it does. */
@@ -39,7 +39,7 @@ export function fieldDefect({ signed, serial, issuer, subject, parts }: DerField
   if ((serial.content[0] ?? 0x80) >= 0x80) return 'its serial number is negative';
   if (!algorithm || !parts[1]?.raw.equals(algorithm.raw)) return 'it names two different signature algorithms';
   const odd = [issuer, subject].flatMap(textsIn).find((text) => !isReadable(text));
-  return odd && 'a text in its subject or issuer is not of the type that it claims';
+  return odd && 'a text in its subject or issuer does not match its declared type';
 }
 
 /** Whether OpenSSL, BoringSSL and Go all verify signatures of the algorithm that the certificate names. */

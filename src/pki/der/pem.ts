@@ -67,7 +67,7 @@ function readBlock(text: string, begin: number, ordinal: number): { block: PemBl
   if (body.includes(':')) throw wrong(`(${label}) has headers, as encrypted keys have; decrypt it first`);
   const base64 = body.replace(/[\s\0]+/g, '');
   if (base64.length === 0 || base64.length % 4 !== 0 || !/^[A-Za-z0-9+/]+={0,2}$/.test(base64)) {
-    throw wrong(`(${label}) is not whole base64`);
+    throw wrong(`(${label}) is not complete base64`);
   }
   return { block: { label, der: Buffer.from(base64, 'base64') }, next: bodyEnd + end.length };
 }
