@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, readFile, rm, stat } from 'node:fs/promises';
+import { copyFile, mkdir, mkdtemp, readFile, rm, stat } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
@@ -16,7 +16,7 @@ let file: string;
 
 before(async () => {
   directory = await mkdtemp(join(tmpdir(), 'meshcert-bundle-'));
-  file = await bundle(join(directory, 'meshcert.js'));
+  file = await bundle(directory);
 });
 
 after(() => rm(directory, { recursive: true, force: true }));
@@ -28,6 +28,20 @@ test('the bundle is one executable that needs nothing beside it', async () => {
   assert.deepEqual([code, output], [0, 'meshcert 0.1.0\n']);
   const { size } = await stat(file);
   assert.ok(size < 6_000_000, `the bundle has ${size} bytes; something large has come in`);
+});
+
+test('the product holds nothing of the sandbox, and says so when the demo is not beside it', async () => {
+  const { sources } = JSON.parse(await readFile(`${file}.map`, 'utf8')) as { sources: readonly string[] };
+  assert.deepEqual(
+    sources.filter((source) => source.includes('/sandbox/') || source.includes('/demo/')),
+    [],
+  );
+  const alone = join(directory, 'alone.d', 'meshcert.js');
+  await mkdir(join(directory, 'alone.d'));
+  await copyFile(file, alone);
+  const { code, output } = await capture(process.execPath, [alone, 'demo', '--for', '1s'], directory);
+  assert.equal(code, 1);
+  assert.match(output, /^meshcert demo: this installation does not include the demo; install the npm package/);
 });
 
 test('each command of the bundle can be loaded', async () => {

@@ -1,5 +1,5 @@
 import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
-import { dirname, join, sep } from 'node:path';
+import { join, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build, type Plugin } from 'esbuild';
 import { ROOT } from './tree.ts';
@@ -43,12 +43,34 @@ const withoutTables: Plugin = {
   },
 };
 
-/** One file with everything in it: a third of the start-up time and half of the memory of a tree of packages. */
-export async function bundle(outfile = join(ROOT, 'dist', 'meshcert.js')): Promise<string> {
+/** The demo and the sandbox of each mesh are not part of the product; `meshcert demo` loads them from the file beside it. */
+const withoutDemo: Plugin = {
+  name: 'without-demo',
+  setup({ onResolve }) {
+    onResolve({ filter: /\/demo\/demo\.ts$|\/sandbox\/mesh\.ts$/ }, ({ kind }) =>
+      kind === 'dynamic-import' ? { path: './demo.js', external: true } : undefined,
+    );
+  },
+};
+
+/**
+ * Writes `meshcert.js`, the product, and `demo.js` into the directory, and returns the path of the first. One file with
+ * everything in it takes a third of the start-up time and half of the memory of a tree of packages.
+ */
+export async function bundle(directory = join(ROOT, 'dist')): Promise<string> {
+  await mkdir(directory, { recursive: true });
+  await bundleOne('src/demo/demo.ts', join(directory, 'demo.js'), []);
+  const product = join(directory, 'meshcert.js');
+  await bundleOne('src/cli/main.ts', product, [withoutDemo]);
+  await chmod(product, 0o755);
+  return product;
+}
+
+async function bundleOne(entry: string, outfile: string, plugins: Plugin[]): Promise<void> {
   const { version } = JSON.parse(await readFile(join(ROOT, 'package.json'), 'utf8')) as { version: string };
   const { outputFiles } = await build({
     absWorkingDir: ROOT,
-    entryPoints: ['src/cli/main.ts'],
+    entryPoints: [entry],
     outfile,
     bundle: true,
     platform: 'node',
@@ -62,14 +84,11 @@ export async function bundle(outfile = join(ROOT, 'dist', 'meshcert.js')): Promi
     minifyWhitespace: true,
     minifySyntax: true,
     write: false,
-    plugins: [kubeConfigOnly, withoutTables],
+    plugins: [...plugins, kubeConfigOnly, withoutTables],
     define: { MESHCERT_VERSION: JSON.stringify(version) },
     logLevel: 'warning',
   });
-  await mkdir(dirname(outfile), { recursive: true });
   for (const { path, text } of outputFiles) await writeFile(path, path === outfile ? inAscii(text) : text);
-  await chmod(outfile, 0o755);
-  return outfile;
 }
 
 /** One character outside Latin-1, and V8 holds the text as UTF-16: twice the size. */

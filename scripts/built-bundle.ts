@@ -22,7 +22,7 @@ export async function builtBundle(): Promise<string> {
   const file = join(directory, 'meshcert.js');
   if (await exists(file)) return file;
   const unfinished = join(cache, `.${randomUUID()}`);
-  await bundle(join(unfinished, 'meshcert.js'));
+  await bundle(unfinished);
   // Node.js sees by itself that it is a module; tsx, in tests that run without the test runner, does not.
   await writeFile(join(unfinished, 'package.json'), '{"type": "module"}\n');
   // Whoever else built it meanwhile made the same.

@@ -12,7 +12,7 @@ export const LONG = [
   'test/peers/drills-agents.test.ts',
   'test/contract/consul-suite.test.ts',
   'test/model/publication.test.ts',
-  'src/cli/demo/demo.test.ts',
+  'src/demo/demo.test.ts',
   'test/e2e/probe.test.ts',
   'test/e2e/onboard.test.ts',
   'test/e2e/live.test.ts',

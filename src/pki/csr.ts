@@ -1,9 +1,10 @@
 import { sign } from 'node:crypto';
 import { ECDSA_SHA256, RSA_SHA256 } from './der/algorithms.ts';
-import { bitString, bool, explicit, int, octetString, oid, seq, set, utf8 } from './der/der.ts';
+import { bitString, bool, explicit, int, octetString, oid, seq, set, time, utf8 } from './der/der.ts';
 import { PkiError } from './der/error.ts';
+import { formatPem } from './der/pem.ts';
 import { OID } from './extensions.ts';
-import type { PrivateKey } from './key.ts';
+import { PrivateKey } from './key.ts';
 import { encodeNames } from './names.ts';
 
 export interface CsrNames {
@@ -49,4 +50,14 @@ export function signed(content: Buffer, key: PrivateKey): { algorithm: Buffer; s
   if (type === 'other') throw new PkiError('ERR_KEY_TYPE', `a key of type ${key.keyType.name} cannot sign a request`);
   const algorithm = type === 'ec' ? ECDSA_SHA256 : RSA_SHA256;
   return { algorithm, signature: sign('sha256', content, key.keyObject) };
+}
+
+/** A new key and a self-signed certificate that nobody verifies, both PEM: for what needs some pair to exist at all. */
+export function throwawayPair(): { readonly key: string; readonly cert: string } {
+  const key = PrivateKey.generate();
+  const name = seq(set(seq(oid(OID.commonName), utf8('throwaway'))));
+  const validity = seq(time(0), time(Date.UTC(2049, 0, 1)));
+  const body = seq(explicit(0, int(2)), int(1), ECDSA_SHA256, name, validity, name, key.spki);
+  const { algorithm, signature } = signed(body, key);
+  return { key: key.toPem(), cert: formatPem('CERTIFICATE', seq(body, algorithm, bitString(signature))) };
 }

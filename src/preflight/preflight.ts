@@ -4,7 +4,7 @@ import { type Clock, systemClock } from '../async/clock.ts';
 import { Semaphore } from '../async/semaphore.ts';
 import type { Preflight, PreflightVerdict, Presented } from '../core/verify/preflight.ts';
 import { type Certificate, formatCertificates } from '../pki/certificate.ts';
-import { throwawayPair } from './throwaway.ts';
+import { throwawayPair } from '../pki/csr.ts';
 
 export interface PreflightOptions {
   /** For the time-out alone. */

@@ -17,7 +17,7 @@ let file: string;
 
 before(async () => {
   directory = await mkdtemp(join(tmpdir(), 'meshcert-hostile-'));
-  file = await bundle(join(directory, 'meshcert.js'));
+  file = await bundle(directory);
 });
 
 after(() => rm(directory, { recursive: true, force: true }));

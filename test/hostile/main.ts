@@ -1,7 +1,5 @@
-import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { bundle } from '../../scripts/build.ts';
-import { ROOT } from '../../scripts/tree.ts';
 import { ATTACKS } from './attacks.ts';
 import { siege } from './siege.ts';
 
@@ -10,7 +8,7 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: { bundle: { type: 'string' }, patience: { type: 'string', default: '20' }, lines: { type: 'boolean' } },
 });
-const file = values.bundle ?? (await bundle(join(ROOT, 'dist', 'meshcert.js')));
+const file = values.bundle ?? (await bundle());
 const wanted = ATTACKS.filter(
   ({ name }) => positionals.length === 0 || positionals.some((word) => name.includes(word)),
 );

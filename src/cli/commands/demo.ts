@@ -1,5 +1,5 @@
 import { MESH_NAMES } from '../../../adapters/sandboxes.ts';
-import { declare } from '../declare/command.ts';
+import { declare, type Io } from '../declare/command.ts';
 import { bool, choices, duration, type Values } from '../declare/flags.ts';
 
 /** Below it, the two seconds that the agent keeps between Secrets and TLSContexts no longer fit into a renewal. */
@@ -11,8 +11,6 @@ const flags = {
   leaf: duration('--leaf <duration>', `Lifetime of a leaf, at least ${SHORTEST_LEAF}`, '10s', SHORTEST_LEAF),
   json: bool('--json', 'Show no view; print one line of JSON at the end'),
 };
-
-export type DemoFlags = Values<typeof flags>;
 
 export const demo = declare({
   name: 'demo',
@@ -30,5 +28,16 @@ export const demo = declare({
     },
   ],
   exitCodes: '0  certificates rotated and no request failed\n1  otherwise\n2  wrong usage',
-  run: async ({ flags }, io) => (await import('../demo/demo.ts')).runDemoCommand(flags, io),
+  run: async ({ flags }, io) => await runDemo(flags, io),
 });
+
+/** The demo is a file of its own beside the product, since it holds a sandbox of everything that the agent talks to. */
+async function runDemo(given: Values<typeof flags>, io: Io): Promise<number> {
+  const { runDemoCommand } = await import('../../demo/demo.ts').catch((cause: Error) => {
+    if (!/demo\.js/.test(cause.message)) throw cause;
+    throw new Error('this installation does not include the demo; install the npm package, or clone the repository', {
+      cause,
+    });
+  });
+  return await runDemoCommand(given, io);
+}

@@ -4,7 +4,9 @@ import { desiredObjects } from '../../gateway/emissary.ts';
 import { judgeMappings, neededTargets, type Target, type TargetSpec } from '../../gateway/targets.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
 import { isTargeting, type TargetRules } from '../../mesh/targeting.ts';
-import { SandboxCa } from '../../sandbox/ca.ts';
+import { parseCertificates } from '../../pki/certificate.ts';
+import { throwawayPair } from '../../pki/csr.ts';
+import { PrivateKey } from '../../pki/key.ts';
 import { offlineHost } from './offline.ts';
 
 export interface Placeholders {
@@ -24,8 +26,9 @@ export async function placeholders(
   given: readonly KubeObject[],
   signal: AbortSignal,
 ): Promise<Placeholders> {
-  const ca = SandboxCa.root();
-  const identity = ca.identity({ uris: ['spiffe://placeholder/x'] });
+  const { key, cert } = throwawayPair();
+  const chain = parseCertificates(cert);
+  const identity = { id: 'spiffe://placeholder/x', key: PrivateKey.fromPem(key), chain, roots: chain };
   const objects: KubeObject[] = [];
   const remarks: string[] = [];
   for (const certificate of certificates) {
@@ -40,7 +43,7 @@ export async function placeholders(
       spec,
       tls: adapter.tls,
       identity,
-      bundle: [ca.root],
+      bundle: chain,
       since: new Map(),
       targets,
     });

@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { bundle } from '../../../scripts/build.ts';
 import { connect } from '../../../src/kube/client.ts';
@@ -83,7 +82,7 @@ export async function runTraffic(durationMs: number): Promise<TrafficSummary> {
   const dir = scratchDir('bundle');
   await using _dir = { [Symbol.asyncDispose]: async () => discard(dir) };
   await using agent = await startAgentProcess({
-    bundle: await bundle(join(dir, 'meshcert.js')),
+    bundle: await bundle(dir),
     kubeconfig: apiserver.kubeconfigFile,
     documents: meshes.map(document).join('---\n'),
     args: ['--namespace', GATEWAY.namespace, '--no-leader-elect', '--log-level', 'info'],

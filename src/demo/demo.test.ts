@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { say } from '../io.fixture.ts';
-import { runDemo } from './demo-run.ts';
-import { DemoState } from './demo-state.ts';
-import { closing, frame } from './demo-view.ts';
+import { say } from '../cli/io.fixture.ts';
+import { runDemo } from './run.ts';
+import { DemoState } from './state.ts';
+import { closing, frame } from './view.ts';
 
 test('certificates rotate through traffic in every mesh, and no request fails', { timeout: 60_000 }, async () => {
   const stop = new AbortController();

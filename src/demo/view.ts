@@ -1,5 +1,5 @@
-import { formatDuration } from '../../mesh/schema/duration.ts';
-import type { DemoState, DemoSummary, MeshState } from './demo-state.ts';
+import { formatDuration } from '../mesh/schema/duration.ts';
+import type { DemoState, DemoSummary, MeshState } from './state.ts';
 
 export interface Paint {
   readonly columns: number;

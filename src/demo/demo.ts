@@ -1,15 +1,35 @@
-import { MESH_NAMES } from '../../../adapters/sandboxes.ts';
-import { systemClock as clock } from '../../async/clock.ts';
-import type { DemoFlags } from '../commands/demo.ts';
-import type { Io } from '../declare/command.ts';
-import { runDemo } from './demo-run.ts';
-import type { DemoState } from './demo-state.ts';
-import { closing, eventLine, frame } from './demo-view.ts';
+import { MESH_NAMES, type MeshName } from '../../adapters/sandboxes.ts';
+import { systemClock as clock } from '../async/clock.ts';
+import { runDemo } from './run.ts';
+import type { DemoState } from './state.ts';
+import { closing, eventLine, frame } from './view.ts';
 
 const FRAME_MS = 250;
 const ESCAPE = '\u001b[';
 
-export async function runDemoCommand(flags: DemoFlags, io: Io): Promise<number> {
+/** What the command line asked for. */
+export interface DemoFlags {
+  readonly meshes: readonly MeshName[] | undefined;
+  readonly for: number | undefined;
+  readonly leaf: number;
+  readonly json: boolean;
+}
+
+interface Terminal {
+  write(text: string): unknown;
+  readonly isTTY?: boolean | undefined;
+  readonly columns?: number | undefined;
+  readonly rows?: number | undefined;
+}
+
+interface DemoIo {
+  readonly stdout: Terminal;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly signal: AbortSignal;
+}
+
+/** Runs the demo until its time is over or the signal comes. Returns the exit code. */
+export async function runDemoCommand(flags: DemoFlags, io: DemoIo): Promise<number> {
   const live = !flags.json && io.stdout.isTTY === true;
   if (!flags.json) io.stdout.write('Starting a Kubernetes API, the meshes and a gateway in this process ...\n');
   const ended = new AbortController();
@@ -32,7 +52,7 @@ export async function runDemoCommand(flags: DemoFlags, io: Io): Promise<number> 
  * Draws several times a second until the signal, on the terminal's alternate screen, so that no resize leaves anything
  * behind. The last picture stays on the ordinary screen.
  */
-async function draw(state: DemoState, io: Io, signal: AbortSignal): Promise<void> {
+async function draw(state: DemoState, io: DemoIo, signal: AbortSignal): Promise<void> {
   const picture = () =>
     frame(state, clock.now(), {
       // A pseudo-terminal without a size says 0.

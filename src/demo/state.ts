@@ -1,5 +1,5 @@
-import type { Sink } from '../../agent/report/reporter.ts';
-import type { PublicationStatus } from '../../core/status.ts';
+import type { Sink } from '../agent/report/reporter.ts';
+import type { PublicationStatus } from '../core/status.ts';
 
 /** What happened to one mesh so far. */
 export interface MeshState {
