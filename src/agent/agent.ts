@@ -57,10 +57,9 @@ export class Agent {
   constructor(options: AgentOptions) {
     this.#options = options;
     const { kube, adapters, leadership, sinks, clock, random, log } = options;
-    const onError = (error: Error) => log.warn({ err: error }, 'a watch failed; the agent opens it again');
     const spacings = new BatchGaps(clock, options.batchGapMs);
     const seen = (object: KubeObject) => spacings.of(object.metadata.namespace ?? '').saw(object);
-    this.#observer = new ObjectInformers({ kube, clock, random, log, onError, seen, ...options.observe });
+    this.#observer = new ObjectInformers({ kube, clock, random, log, seen, ...options.observe });
     this.#discovery = new SharedInformers({ kube, clock, random, log });
     this.reconcilers = new Reconcilers(adapters, {
       kube,

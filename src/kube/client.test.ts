@@ -294,6 +294,26 @@ describe('the Kubernetes client', { timeout: 60_000 }, () => {
     assert.match((await failing(through(join(dir, 'a'), join(dir, 'b')))).message, /^none of .*a, .*b exists/);
   });
 
+  it('reads no answer and no event that does not end', async (test) => {
+    const kube = await connectTo(test, (request, response) => {
+      response.writeHead(200, { 'content-type': 'application/json' });
+      response.write('{"items":["');
+      const more = () => {
+        while (response.write(Buffer.alloc(65_536, 'x'))) if (response.destroyed) return;
+      };
+      response.on('drain', more);
+      request.socket.on('error', () => {});
+      more();
+    });
+    const list = await failing(kube.list(RESOURCES.secrets, { namespace: 'emissary' }));
+    assert.equal(list.code, 'ERR_KUBE_SERVER');
+    assert.match(list.message, /^list secrets in namespace emissary: the answer is larger than 32 MiB/);
+    const watch = await failing(
+      kube.watch(RESOURCES.secrets, { resourceVersion: '1', timeoutSeconds: 240 })[Symbol.asyncIterator]().next(),
+    );
+    assert.match(watch.message, /^watch secrets in all namespaces: the answer is larger than 8 MiB/);
+  });
+
   it('tells a definition that is too old from a server that fails', async (test) => {
     const { kube } = await rig(test);
     const metadata = { name: 'istio', namespace: 'emissary' };

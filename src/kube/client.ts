@@ -13,7 +13,7 @@ import type {
 } from './api.ts';
 import { collectionPath, objectPath, queryOf, selectors } from './paths.ts';
 import { resourceOf } from './resources.ts';
-import { errorFromSocket, errorFromStatus, type RequestContext } from './transport/classify.ts';
+import { errorFromSize, errorFromSocket, errorFromStatus, type RequestContext } from './transport/classify.ts';
 import { Credentials, type Impersonation } from './transport/credentials.ts';
 import { KubeError } from './transport/error.ts';
 import { kubeConfigLoader } from './transport/kubeconfig.ts';
@@ -58,6 +58,9 @@ export function connect(options: ConnectOptions): Kube {
   });
   return new Client(transport);
 }
+
+/** An object is 1.5 MiB at most where etcd stores it; in JSON, with its managed fields, it is some times as large. */
+const LONGEST_EVENT = 8 * 1024 * 1024;
 
 /** What one page of a list may hold: at 5 to 20 KB an object, a page and what is made of it take some megabytes. */
 const PAGE = 100;
@@ -112,7 +115,7 @@ class Client implements Kube {
     const body = await this.#transport.open({ called: about, method: 'GET', path }, signal);
     opened?.();
     try {
-      for await (const line of lines(body)) {
+      for await (const line of lines(body, LONGEST_EVENT)) {
         const { type, object } = JSON.parse(line) as {
           type: WatchEvent['type'] | 'ERROR';
           object: T & { code?: number };
@@ -122,6 +125,7 @@ class Client implements Kube {
       }
     } catch (error) {
       if (signal.aborted) throw signal.reason;
+      if (error instanceof RangeError) throw errorFromSize(about, LONGEST_EVENT);
       throw error instanceof KubeError ? error : errorFromSocket(about, error);
     } finally {
       body.destroy();

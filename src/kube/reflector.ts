@@ -4,6 +4,7 @@ import { retryDelay } from '../core/backoff.ts';
 import { type KubeObject, keyOf, refOf } from '../core/object.ts';
 import type { Log } from '../mesh/log.ts';
 import type { Kube, Resource, Selection, WatchEvent } from './api.ts';
+import { FailureStreak } from './failure-streak.ts';
 import { Feed } from './feed.ts';
 import { KubeError } from './transport/error.ts';
 import { IdleWatchdog } from './watchdog.ts';
@@ -13,8 +14,8 @@ export interface ReflectOptions<T extends KubeObject> {
   readonly random: () => number;
   readonly log: Log;
   readonly signal: AbortSignal;
-  /** Each failure, also those that pass by themselves; the loop goes on. */
-  readonly onError?: ((error: Error) => void) | undefined;
+  /** Each failure, also those that pass by themselves, and in how many milliseconds the next attempt is. */
+  readonly onError?: ((error: Error, delayMs: number) => void) | undefined;
   /** What to remember of an object, so that thousands of Secrets need not be held. */
   readonly keep?: ((object: T) => T) | undefined;
   /** Everything is listed anew this often, plus up to a tenth: finds what a lost event hid. Default 10 min. */
@@ -68,6 +69,7 @@ class Loop<T extends KubeObject> implements Reflector<T> {
   readonly #selection: Selection;
   readonly #options: ReflectOptions<T>;
   readonly #feed = new Feed();
+  readonly #streak: FailureStreak;
   readonly synced: Promise<void>;
   readonly ended: Promise<void>;
   #items = new Map<string, T>();
@@ -86,6 +88,7 @@ class Loop<T extends KubeObject> implements Reflector<T> {
     this.#resource = resource;
     this.#selection = selection;
     this.#options = options;
+    this.#streak = new FailureStreak(options.log, options.clock, { resource: resource.plural });
     this.synced = new Promise((resolve, reject) => {
       this.#settleSynced = { resolve, reject };
     });
@@ -129,13 +132,10 @@ class Loop<T extends KubeObject> implements Reflector<T> {
     this.#failures += 1;
     if (gone && this.#failures === 1) return;
     this.problem = problem;
-    this.#options.onError?.(problem);
     const said = problem instanceof KubeError ? problem.retryAfterMs : undefined;
     const delayMs = Math.max(said ?? 0, retryDelay(this.#failures, this.#options.random, BACKOFF));
-    this.#options.log.warn(
-      { resource: this.#resource.plural, err: problem, delayMs },
-      'the watch failed; trying again',
-    );
+    this.#options.onError?.(problem, delayMs);
+    this.#streak.failed(problem, `could not watch ${this.#resource.plural}; trying again`);
     await this.#options.clock.sleep(delayMs, signal).catch(() => undefined);
   }
 
@@ -204,6 +204,7 @@ class Loop<T extends KubeObject> implements Reflector<T> {
 
   #heard(): void {
     this.#failures = 0;
+    this.#streak.over(`watching ${this.#resource.plural} again`);
     this.#well();
   }
 

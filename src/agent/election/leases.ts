@@ -80,15 +80,14 @@ export class LeaseLeadership implements Leadership {
   readonly #givingUp = new Map<number, LinkedSignal>();
 
   async #lead(shard: number, signal: AbortSignal): Promise<void> {
-    const { kube, clock, log, shards } = this.#options;
+    const { kube, clock, shards } = this.#options;
     const name = this.#leaseName(shard);
     while (!signal.aborted) {
       using give = linkedTo(signal);
       this.#givingUp.set(shard, give);
       const term = campaign(kube, { ...this.#options, name }, give.signal);
       this.#terms[shard] = term;
-      for await (const leading of term.changes()) {
-        log.info({ lease: name, leading }, leading ? 'leads' : 'follows');
+      for await (const _ of term.changes()) {
         this.#told();
       }
       await term.ended;

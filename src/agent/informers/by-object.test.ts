@@ -22,7 +22,7 @@ describe('the observer', () => {
           metadata: { name, namespace: 'emissary', labels: { [MANAGED_BY_LABEL]: 'meshcert' } },
           stringData: { text },
         });
-      const observer = new ObjectInformers({ kube, clock, random: () => 0.5, log: silentLog, by, onError: () => {} });
+      const observer = new ObjectInformers({ kube, clock, random: () => 0.5, log: silentLog, by });
       let told = 0;
       const changed = () => {
         told++;

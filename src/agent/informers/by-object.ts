@@ -19,7 +19,6 @@ export interface ObjectInformersOptions {
   readonly by: 'names' | 'labels';
   /** With `labels`: the namespaces to watch; absent: all at once. */
   readonly namespaces?: readonly string[] | undefined;
-  readonly onError: (error: Error) => void;
   /** Told of each object as it was listed or changed, with all that is not remembered of it. */
   readonly seen?: (object: KubeObject) => void;
 }
@@ -167,7 +166,6 @@ class Watch {
     this.#unused = unused;
     const { kube, clock, random, log, seen = () => {} } = options;
     const onError = (error: Error) => {
-      options.onError(error);
       this.#unserved = error instanceof KubeError && error.status === 404;
       for (const key of this.#subscribers.keys()) this.#tell(key);
     };

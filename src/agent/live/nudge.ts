@@ -23,6 +23,7 @@ export async function nudge(
     log.warn({ object: describe(refOf(context)), value }, 'nudged the gateway, which used an old certificate');
   } catch (error) {
     if (!(error instanceof KubeError)) throw error;
-    log.warn({ object: describe(refOf(context)), err: error }, 'could not nudge the gateway');
+    const { code, message } = error;
+    log.warn({ object: describe(refOf(context)), code }, `could not nudge the gateway: ${message}`);
   }
 }

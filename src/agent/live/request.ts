@@ -1,9 +1,15 @@
+import { bounded } from '../../async/bounded.ts';
 import type { Clock } from '../../async/clock.ts';
 import { limitedTo } from '../../async/linked-signal.ts';
+import { type JsonLimits, parseJson } from '../../mesh/input/json.ts';
 import { localCause } from '../../mesh/local-cause.ts';
 
 /** Diagnostics of a gateway with thousands of Mappings take seconds to render. */
 const TIMEOUT_MS = 10_000;
+
+/** Some kilobytes for each Mapping, and some dozens of values. */
+const LARGEST_ANSWER = 16 * 1024 * 1024;
+const LIMITS: JsonLimits = { depth: 32, values: 500_000 };
 
 /** One GET; what goes wrong is told, not thrown. */
 export async function askGateway(
@@ -15,9 +21,12 @@ export async function askGateway(
   try {
     const response = await fetch(url, { headers: { accept: 'application/json' }, signal: late.signal });
     if (!response.ok) return { failure: `${url.origin} answers ${response.status}` };
-    return { body: await response.json() };
+    const bytes = response.body && (await bounded(response.body, LARGEST_ANSWER));
+    if (!bytes) return { failure: `${url.origin} answers with more than ${LARGEST_ANSWER / 1024 / 1024} MiB` };
+    return { body: parseJson(bytes.toString(), LIMITS) };
   } catch (error) {
     if (late.signal.aborted) return { failure: `${url.origin}: ${(late.signal.reason as Error).message}` };
+    if (error instanceof RangeError) return { failure: `${url.origin} answers with ${error.message}` };
     if (error instanceof SyntaxError) return { failure: `${url.origin} answers something that is not JSON` };
     const { message, cause } = error as Error;
     const { code, message: said = message } = (cause ?? {}) as NodeJS.ErrnoException;

@@ -1,14 +1,12 @@
 import type { Clock } from '../../async/clock.ts';
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { isTrouble, type PublicationStatus } from '../../core/status.ts';
+import { REPEAT_MS } from '../../kube/failure-streak.ts';
 import { codeOf } from '../../mesh/error.ts';
 import type { Log } from '../../mesh/log.ts';
 import type { Passed } from './report.ts';
 import type { Sink } from './reporter.ts';
 import { reasonOf } from './status-of.ts';
-
-/** What lasts is logged again at warn this often: seldom enough to read, often enough for the last page of a log. */
-const REPEAT_MS = 600_000;
 
 /** What was logged of one MeshCertificate. */
 interface LoggedState {

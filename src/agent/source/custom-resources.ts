@@ -10,6 +10,7 @@ import type { Kube } from '../../kube/api.ts';
 import { reflect } from '../../kube/reflector.ts';
 import { RESOURCES } from '../../kube/resources.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
+import { codeOf } from '../../mesh/error.ts';
 import type { Log } from '../../mesh/log.ts';
 import { interning } from '../informers/interning.ts';
 import { reasonOf } from '../report/status-of.ts';
@@ -122,6 +123,8 @@ async function tellInvalid(
       signal,
     );
   } catch (error) {
-    if (!signal.aborted) log.warn({ err: error }, 'could not write the status of an invalid MeshCertificate');
+    const fields = { certificate: keyOf(refOf(object)), code: codeOf(error, 'ERR_UNKNOWN') };
+    const why = error instanceof Error ? error.message : String(error);
+    if (!signal.aborted) log.warn(fields, `could not write the status of an invalid MeshCertificate: ${why}`);
   }
 }

@@ -222,7 +222,6 @@ function wishesOf(flags: AgentSettings, context: WishContext): CertificateSource
     const namespaces = watched(flags, namespace);
     const onError = (error: Error) => {
       health.problem('watch', { code: String((error as { code?: unknown }).code), message: error.message });
-      log.warn({ err: error }, 'cannot watch MeshCertificates; trying again');
     };
     const leads = (key: string) => leadership.leads(key);
     const stream = customResources({ kube, adapters, allow, clock, random, log, namespaces, leads, onError }, signal);

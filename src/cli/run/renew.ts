@@ -116,12 +116,9 @@ async function waitFor(
   using limit = limitedTo(systemClock, timeoutMs, () => late, io.signal);
   const pending = new Map(requests.map((request) => [place(request), request]));
   const statuses = new Map<string, Status>();
-  const log = {
-    ...silentLog,
-    warn: (fields: object) => io.stderr.write(`${describeFailure((fields as { err: Error }).err)}\n`),
-  };
   io.stderr.write(`Waiting up to ${formatDuration(timeoutMs)} for the new certificates.\n`);
-  const means = { clock: systemClock, random: Math.random, log, signal: limit.signal };
+  const onError = (error: Error) => void io.stderr.write(`${describeFailure(error)}\n`);
+  const means = { clock: systemClock, random: Math.random, log: silentLog, signal: limit.signal, onError };
   const reflector = reflect(kube, RESOURCES.meshCertificates, selection, means);
   try {
     for await (const _ of reflector.changes()) {

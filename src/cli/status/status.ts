@@ -104,19 +104,15 @@ async function* follow(
   wanted: (row: StatusRow) => boolean,
   { stderr, signal }: Io,
 ): AsyncGenerator<StatusRow[]> {
-  const log = {
-    ...silentLog,
-    warn: (fields: object) => {
-      const { err, delayMs } = fields as { err: Error; delayMs: number };
-      const again = formatDuration(Math.ceil(delayMs / 1000) * 1000);
-      stderr.write(`meshcert status: ${describeFailure(err)}\nTrying again in ${again}.\n`);
-    },
-  };
   const reflector = reflect(kube, RESOURCES.meshCertificates, selection, {
     clock: systemClock,
     random: Math.random,
-    log,
+    log: silentLog,
     signal,
+    onError: (error, delayMs) => {
+      const again = formatDuration(Math.ceil(delayMs / 1000) * 1000);
+      stderr.write(`meshcert status: ${describeFailure(error)}\nTrying again in ${again}.\n`);
+    },
   });
   for await (const _ of reflector.changes()) yield [...reflector.items().values()].map(rowOf).filter(wanted);
 }

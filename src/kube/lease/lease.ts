@@ -5,6 +5,7 @@ import type { KubeObject, ObjectRef } from '../../core/object.ts';
 import { FIELD_MANAGER } from '../../core/object.ts';
 import type { Log } from '../../mesh/log.ts';
 import type { Kube } from '../api.ts';
+import { FailureStreak } from '../failure-streak.ts';
 import { Feed } from '../feed.ts';
 import { KubeError } from '../transport/error.ts';
 import { type LeaseRecord, leaseSpec, readLease } from './lease-record.ts';
@@ -68,6 +69,7 @@ class Campaign implements LeaseTerm {
   readonly #durations: LeaseDurations;
   readonly #signal: AbortSignal;
   readonly #feed = new Feed();
+  readonly #streak: FailureStreak;
   readonly #ref: ObjectRef;
   readonly identity: string;
   readonly ended: Promise<void>;
@@ -81,6 +83,7 @@ class Campaign implements LeaseTerm {
     this.#options = options;
     this.#durations = options.durations ?? LEASE_DURATIONS;
     this.#signal = signal;
+    this.#streak = new FailureStreak(options.log, options.clock, { lease: options.name });
     this.#ref = {
       apiVersion: 'coordination.k8s.io/v1',
       kind: 'Lease',
@@ -117,17 +120,18 @@ class Campaign implements LeaseTerm {
   }
 
   async #run(): Promise<void> {
-    const { clock, random, onError, log } = this.#options;
+    const { clock, random, onError } = this.#options;
     while (!this.#signal.aborted) {
       let raced = false;
       try {
         await this.#step();
+        this.#streak.over('can read and renew the Lease again');
       } catch (error) {
         if (this.#signal.aborted) break;
         raced = isRace(error);
         if (!raced) {
           onError?.(error as Error);
-          log.warn({ lease: this.#options.name, err: error }, 'could not read or renew the Lease; trying again');
+          this.#streak.failed(error as Error, 'could not read or renew the Lease; trying again');
         }
       }
       if (this.#term && !this.isLeader()) this.#endTerm('the Lease was not renewed in time');
@@ -227,9 +231,10 @@ class Campaign implements LeaseTerm {
     try {
       await this.#put(record, limit.signal);
     } catch (error) {
+      const { name } = this.#options;
       log.warn(
-        { lease: this.#options.name, err: error },
-        'could not release the Lease; the next holder waits until it expires',
+        { lease: name },
+        `could not release the Lease; the next holder waits until it expires: ${(error as Error).message}`,
       );
     }
   }

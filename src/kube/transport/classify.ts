@@ -112,6 +112,12 @@ export function errorFromSocket(called: RequestContext, cause: unknown): KubeErr
   );
 }
 
+/** It is not read to its end. */
+export function errorFromSize({ verb, object }: RequestContext, most: number): KubeError {
+  const message = `${verb} ${object}: the answer is larger than ${most / 1024 / 1024} MiB, or in too many pieces, and was not read. Look for what made the objects so large, or for who answers in place of the API server.`;
+  return new KubeError('ERR_KUBE_SERVER', message, { status: 0 });
+}
+
 /** Our own errors have no code; those of Node may quote what the other side sent. */
 function whyOf(cause: unknown): string {
   if (cause instanceof SyntaxError) return 'the answer is not JSON';

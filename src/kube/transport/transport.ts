@@ -1,9 +1,11 @@
 import { type IncomingMessage, Agent as PlainAgent, request as plainRequest, type RequestOptions } from 'node:http';
 import { Agent, type AgentOptions, request as tlsRequest } from 'node:https';
+import { bounded } from '../../async/bounded.ts';
 import type { Clock } from '../../async/clock.ts';
 import { limitedTo } from '../../async/linked-signal.ts';
 import {
   errorFromCredentials,
+  errorFromSize,
   errorFromSocket,
   errorFromStatus,
   errorFromWait,
@@ -64,7 +66,7 @@ export class Transport {
     using turn = this.#turnNow(exchange) ?? (await this.#turnLater(exchange, signal));
     return await this.#timed(exchange, signal, async (limit) => {
       const response = await this.#answered(exchange, turn ? 'requests' : 'unqueued', turn, limit);
-      return decoded(await text(response));
+      return decoded(await text(exchange.called, response));
     });
   }
 
@@ -91,7 +93,7 @@ export class Transport {
       const response = await once(access, options, undefined, limit).catch((error: unknown) => {
         throw errorFromSocket(called, error);
       });
-      const body = decoded(await text(response));
+      const body = decoded(await text(called, response));
       const { statusCode = 0 } = response;
       if (statusCode === 401) return false;
       if (statusCode === 403 || (statusCode >= 200 && statusCode < 300)) return true;
@@ -159,7 +161,7 @@ export class Transport {
       const { statusCode = 0, headers } = response;
       turn?.answered(statusCode, retryAfterMs(headers['retry-after'], undefined));
       if (statusCode >= 200 && statusCode < 300) return response;
-      const body = decoded(await text(response));
+      const body = decoded(await text(exchange.called, response));
       if (statusCode !== 401 || renewed)
         throw errorFromStatus(exchange.called, statusCode, body, headers['retry-after']);
       renewed = true;
@@ -263,10 +265,14 @@ function once(
   });
 }
 
-async function text(response: IncomingMessage): Promise<string> {
-  const chunks: Buffer[] = [];
-  for await (const chunk of response) chunks.push(chunk);
-  return Buffer.concat(chunks).toString();
+/** A page of a list has a hundred objects of up to some hundred kilobytes. */
+const LARGEST_ANSWER = 32 * 1024 * 1024;
+
+async function text(called: RequestContext, response: IncomingMessage): Promise<string> {
+  const bytes = await bounded(response, LARGEST_ANSWER);
+  if (bytes) return bytes.toString();
+  response.destroy();
+  throw errorFromSize(called, LARGEST_ANSWER);
 }
 
 function decoded(body: string): unknown {
