@@ -61,8 +61,8 @@ export class Certificate {
   #selfSigned: boolean | undefined;
   /** Of those that issue: they are few, and each is asked for all its leaves. */
   #issuingKey: KeyObject | undefined;
-  /** The last answer: one is asked about the same issuer at each look. */
-  #issued: { readonly by: string; readonly is: boolean } | undefined;
+  /** By fingerprint, of those whose names fit: whether the signature is theirs. Each reconcile asks again. */
+  readonly #signedBy = new Map<string, boolean>();
 
   private constructor(der: Buffer) {
     const x509 = new X509Certificate(der);
@@ -180,10 +180,10 @@ export class Certificate {
    * are times. Names are compared by their bytes, as Go does.
    */
   isIssuedBy(issuer: Certificate): boolean {
-    if (this.#issued?.by !== issuer.fingerprint) {
-      this.#issued = { by: issuer.fingerprint, is: this.#names(issuer) && this.#wasSignedWith(issuer) };
-    }
-    return this.#issued.is;
+    if (!this.#names(issuer)) return false;
+    const is = this.#signedBy.get(issuer.fingerprint) ?? this.#wasSignedWith(issuer);
+    this.#signedBy.set(issuer.fingerprint, is);
+    return is;
   }
 
   #names(issuer: Certificate): boolean {

@@ -1,0 +1,69 @@
+import assert from 'node:assert/strict';
+import { X509Certificate } from 'node:crypto';
+import { describe, it, type Mock, mock } from 'node:test';
+import type { Report } from '../../src/agent/report/report.ts';
+import type { Sink } from '../../src/agent/report/reporter.ts';
+import { SandboxCa } from '../../src/sandbox/ca.ts';
+import { AgentWorld, NAMESPACE } from '../support/agent-world.ts';
+
+/** What had been verified and tried by the end of one pass of the reconciler. */
+interface Pass {
+  readonly written: number;
+  readonly rotated: boolean;
+  readonly signatures: number;
+  readonly handshakes: number;
+}
+
+describe('the path of one identity', () => {
+  it('verifies a candidate once, and does no cryptography when the watch shows our own write', async () => {
+    await using world = await AgentWorld.start();
+    const passes = await rotation(world);
+    const write = passes.find(({ written }) => written > 0);
+    const last = passes.at(-1);
+    assert.deepEqual([write?.signatures, write?.handshakes], [1, 1], JSON.stringify(passes));
+    assert.ok(last?.rotated && last !== write, 'a later pass saw the write');
+    assert.deepEqual([last.signatures, last.handshakes], [1, 1], JSON.stringify(passes));
+  });
+
+  it('does not verify again under two roots of the same name', async () => {
+    await using world = await AgentWorld.start();
+    const next = SandboxCa.root({ clock: world.clock });
+    world.mesh.roots = [next.root, world.mesh.ca.root];
+    assert.equal(next.root.subject, world.mesh.ca.root.subject);
+    const passes = await rotation(world);
+    const write = passes.find(({ written }) => written > 0);
+    assert.equal(passes.at(-1)?.signatures, write?.signatures, JSON.stringify(passes));
+  });
+});
+
+/** The passes of one rotation, from the request for a new certificate until it was read back. */
+async function rotation(world: AgentWorld): Promise<readonly Pass[]> {
+  const signatures: Mock<X509Certificate['verify']> = mock.method(X509Certificate.prototype, 'verify');
+  const { preflight } = world;
+  let handshakes = 0;
+  world.preflight = (...presented) => {
+    handshakes += 1;
+    return preflight(...presented);
+  };
+  const passes: Pass[] = [];
+  const sink: Sink = {
+    status: (_status, _before, passed) => {
+      const { outcome, rotation } = passed as Report;
+      const isLeaf = rotation?.kind === 'leaf';
+      const written = outcome?.written.length ?? 0;
+      passes.push({ written, rotated: isLeaf, signatures: signatures.mock.callCount(), handshakes });
+    },
+  };
+  try {
+    world.run({}, [sink]);
+    await world.untilReady();
+    passes.length = 0;
+    signatures.mock.resetCalls();
+    handshakes = 0;
+    world.agent?.reconcilers.find(NAMESPACE, 'istio')?.renew();
+    await world.until('a rotation', () => passes.some(({ rotated }) => rotated));
+    return passes;
+  } finally {
+    signatures.mock.restore();
+  }
+}
