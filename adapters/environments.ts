@@ -1,7 +1,7 @@
-import type { Environment } from '../src/mesh/environment.ts';
+import type { EnvironmentConfig } from '../src/mesh/environment.ts';
 
 /** Programs that an agent can replace by reading their environment. What reads it is loaded when it is needed. */
-export const environments: readonly Environment[] = [
+export const environments: readonly EnvironmentConfig[] = [
   {
     attribute: 'consulConnector',
     flag: '--consul-connector',

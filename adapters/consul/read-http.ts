@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { MeshError } from '../../src/mesh/error.ts';
-import { parseJson } from '../../src/mesh/input/json.ts';
+import { parseJson } from '../../src/mesh/input/untrusted-text.ts';
 import { type Certificate, parseCertificates } from '../../src/pki/certificate.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
 import { readTrust, type Trust } from './trust.ts';

@@ -1,6 +1,6 @@
 import { parse, YAMLParseError } from 'yaml';
 import { MeshError } from '../../src/mesh/error.ts';
-import { requireShallowYaml } from '../../src/mesh/input/yaml-depth.ts';
+import { requireShallowYaml } from '../../src/mesh/input/untrusted-text.ts';
 import type { LinkerdConfig } from './config.ts';
 import { type PortSet, parsePorts } from './ports.ts';
 import type { ObjectReader } from './watched.ts';

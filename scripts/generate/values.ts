@@ -2,7 +2,7 @@ import { z } from 'zod';
 import { jsonSchema } from '../../src/config/schema/json-schema.ts';
 import { namespaceName, undottedName } from '../../src/config/schema/names.ts';
 import type { Adapter } from '../../src/mesh/adapter.ts';
-import { LOG_LEVELS } from '../../src/telemetry/level.ts';
+import { LOG_LEVELS } from '../../src/mesh/log.ts';
 import { type ValueDescription, withDescriptions } from './values-descriptions.ts';
 
 const text = () => z.string();

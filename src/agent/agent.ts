@@ -9,7 +9,6 @@ import { Bundles } from '../gateway/publication-reader.ts';
 import type { Kube } from '../kube/api.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import type { Log } from '../mesh/log.ts';
-import { watchClock } from './clock-watch.ts';
 import type { Leadership } from './election/leadership.ts';
 import { SharedInformers } from './informers/by-kind.ts';
 import { ObjectInformers, type ObjectInformersOptions } from './informers/by-object.ts';
@@ -18,7 +17,7 @@ import { BatchGaps } from './publish/batch-gap.ts';
 import { WritePriority } from './publish/write-priority.ts';
 import { Reconcilers } from './reconcile/reconcilers.ts';
 import { Reporter, type Sink } from './report/reporter.ts';
-import { startResyncs } from './resync.ts';
+import { startResyncs, watchClock } from './resync.ts';
 
 /** What is wished, now and at each change: from a file or from custom resources. */
 export type CertificateSource = (signal: AbortSignal) => AsyncIterable<readonly MeshCertificate[]>;

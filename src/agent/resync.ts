@@ -1,4 +1,5 @@
 import { schedule } from 'node-cron';
+import type { Clock } from '../async/clock.ts';
 import type { Log } from '../mesh/log.ts';
 
 /** Every ten minutes: long enough to cost nothing, short enough that a lost event is found well within any leaf's life. */
@@ -36,4 +37,22 @@ export function startResyncs({ log, leads, sweep }: SweepOptions): AsyncDisposab
       await task.destroy();
     },
   };
+}
+
+const LOOK_MS = 15_000;
+/** NTP slews by less; a suspend or a stepped clock shows as more. */
+const STEP_MS = 2_000;
+
+/**
+ * Tells when the wall clock moved against the monotonic one: a suspend, a migration, a step. Timers know nothing of
+ * it, so every schedule must be looked at again. Ends with the signal.
+ */
+export async function watchClock(clock: Clock, stepped: (ms: number) => void, signal: AbortSignal): Promise<void> {
+  let offset = clock.now() - clock.monotonic();
+  while (!signal.aborted) {
+    await clock.sleep(LOOK_MS, signal).catch(() => {});
+    const next = clock.now() - clock.monotonic();
+    if (Math.abs(next - offset) > STEP_MS && !signal.aborted) stepped(Math.round(next - offset));
+    offset = next;
+  }
 }

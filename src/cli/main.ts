@@ -4,8 +4,9 @@ import { CommanderError } from 'commander';
 import { redactText } from '../mesh/secrets.ts';
 import { COMMANDS } from './commands/index.ts';
 import { normalised } from './declare/arguments.ts';
-import { type AnyCommand, type Io, UsageError } from './declare/command.ts';
+import type { AnyCommand, Io } from './declare/command.ts';
 import { programOf } from './declare/program.ts';
+import { UsageError } from './declare/usage-error.ts';
 import { usageMessage } from './declare/usage-message.ts';
 import { describeFailure } from './terminal/failure.ts';
 

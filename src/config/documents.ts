@@ -1,6 +1,6 @@
 import { type Document, isCollection, isMap, isScalar, LineCounter, type Node, parseAllDocuments } from 'yaml';
 import type { Adapter } from '../mesh/adapter.ts';
-import { requireShallowYaml } from '../mesh/input/yaml-depth.ts';
+import { requireShallowYaml } from '../mesh/input/untrusted-text.ts';
 import { conflicts } from './conflicts.ts';
 import { formatPath, type Issue } from './issue.ts';
 import type { MeshCertificate } from './schema/mesh-certificate.ts';

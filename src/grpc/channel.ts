@@ -6,7 +6,7 @@ import { CallStream, type DuplexStream, Unreadable } from './duplex.ts';
 import { GrpcError } from './error.ts';
 import { loadMethod } from './load.ts';
 
-export interface ClientTls {
+export interface ChannelTls {
   /** PEM; absent: the roots that Node ships. */
   readonly ca?: string | undefined;
   /** The name to send (SNI) and to verify, where it differs from the address. */
@@ -21,7 +21,7 @@ export interface ChannelTarget {
   /** `host:port`, or `unix:/path`. */
   readonly address: string;
   /** Absent: plaintext. */
-  readonly tls?: ClientTls | undefined;
+  readonly tls?: ChannelTls | undefined;
   /** HTTP/2 pings; absent: none. grpc-go answers pings more often than each 5 min with GOAWAY unless configured. */
   readonly keepalive?:
     | {

@@ -2,12 +2,12 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isDeepStrictEqual } from 'node:util';
 import { Trigger } from '../async/trigger.ts';
 import type { PublicationStatus } from '../core/status.ts';
-import { SECURITY_HEADERS } from './headers.ts';
-import type { HttpOptions } from './options.ts';
+import { renderSummary } from './page/page.ts';
 import { renderProblems } from './page/problems.ts';
 import { renderRow } from './page/row.ts';
-import { renderSummary } from './page/summary.ts';
+import { SECURITY_HEADERS } from './same-origin.ts';
 import { readiness } from './source/readiness.ts';
+import type { HttpOptions } from './source/source.ts';
 import { keyOfEntry, type StatusEntry } from './source/source.ts';
 
 /** Each stream costs a comparison of all entries at each change. */

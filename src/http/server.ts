@@ -2,12 +2,11 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { type AddressInfo, createServer as createNetServer } from 'node:net';
 import { Connections } from './connections.ts';
 import { EventStreams } from './events.ts';
-import { SECURITY_HEADERS } from './headers.ts';
-import { isOwnHost } from './hosts.ts';
-import type { HttpOptions } from './options.ts';
 import { ICON, SCRIPT, STYLE } from './page/gen/assets.ts';
 import { renderPage } from './page/page.ts';
+import { isOwnHost, SECURITY_HEADERS } from './same-origin.ts';
 import { readiness } from './source/readiness.ts';
+import type { HttpOptions } from './source/source.ts';
 
 export interface HttpServer {
   readonly port: number;

@@ -1,3 +1,4 @@
+import type { Readable } from 'node:stream';
 import { type Clock, systemClock } from '../async/clock.ts';
 import { describe, type KubeObject, type ObjectRef, refOf } from '../core/object.ts';
 import type {
@@ -17,7 +18,7 @@ import { errorFromSize, errorFromSocket, errorFromStatus, type RequestContext } 
 import { Credentials, type Impersonation } from './transport/credentials.ts';
 import { KubeError } from './transport/error.ts';
 import { kubeConfigLoader } from './transport/kubeconfig.ts';
-import { lines } from './transport/lines.ts';
+
 import { type Exchange, Transport } from './transport/transport.ts';
 
 export interface ConnectOptions {
@@ -269,5 +270,27 @@ async function absentIsUndefined<T>(answer: Promise<T>): Promise<T | undefined> 
   } catch (error) {
     if (error instanceof KubeError && error.status === 404) return undefined;
     throw error;
+  }
+}
+
+/**
+ * The lines of a stream of text, without their ends; a last line without one is dropped as cut off. Throws a RangeError
+ * for a line of more than `longest` characters.
+ */
+export async function* lines(stream: Readable, longest = Number.POSITIVE_INFINITY): AsyncGenerator<string> {
+  stream.setEncoding('utf8');
+  let rest: string[] = [];
+  let length = 0;
+  for await (const chunk of stream) {
+    const parts = String(chunk).split('\n');
+    const last = parts.pop() ?? '';
+    for (const part of parts) {
+      yield rest.length === 0 ? part : rest.join('') + part;
+      rest = [];
+      length = 0;
+    }
+    if (last !== '') rest.push(last);
+    length += last.length;
+    if (length > longest) throw new RangeError(`a line of more than ${longest} characters`);
   }
 }

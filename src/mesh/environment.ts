@@ -1,5 +1,5 @@
 /** Environment variables of another program, from which the agent makes a MeshCertificate. */
-export interface Environment {
+export interface EnvironmentConfig {
   /** Name of the flag's value: `oldConnector`. */
   readonly attribute: string;
   /** Of `meshcert agent`: `--old-connector`. */

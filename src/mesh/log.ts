@@ -1,3 +1,6 @@
+/** Most first; `silent` logs nothing. */
+export const LOG_LEVELS = ['debug', 'info', 'warn', 'error', 'silent'] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
 /** Structured log; `pino` fits. Fields first, then the sentence. */
 export interface Log {
   debug(fields: object, message: string): void;

@@ -1,5 +1,5 @@
+import { Document, isScalar, visit } from 'yaml';
 import type { KubeObject } from '../core/object.ts';
-import { yamlOf } from './yaml.ts';
 
 /** `+`, `-` or a blank before each line, as diff has it. */
 export type DiffLine = string;
@@ -82,3 +82,14 @@ const isEmpty = (value: unknown): boolean => value === undefined || (isMap(value
 
 const isMap = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
+
+/** YAML as people write it: lists of plain words in one line, and no references from one place to another. */
+export function yamlOf(object: object, options: { readonly sorted: boolean }): string {
+  const document = new Document(object, { aliasDuplicateObjects: false, sortMapEntries: options.sorted });
+  visit(document, {
+    Seq(_, list) {
+      list.flow = list.items.every((item) => isScalar(item) && !String(item.value).includes('\n'));
+    },
+  });
+  return document.toString({ lineWidth: 0, flowCollectionPadding: false });
+}

@@ -5,9 +5,8 @@ import { systemClock } from '../async/clock.ts';
 import { type KubeObject, keyOf, describe as nameOf, refOf } from '../core/object.ts';
 import { fields } from '../gateway/kinds.ts';
 import * as made from './cluster.fixture.ts';
-import { type OnboardPlan, type OnboardPreferences, planOnboarding } from './plan.ts';
+import { type OnboardPlan, type OnboardPreferences, planAsYaml, planOnboarding, showPlan } from './plan.ts';
 import { showFindings } from './show-findings.ts';
-import { planAsYaml, showPlan } from './show-plan.ts';
 import type { OnboardSnapshot } from './snapshot.ts';
 
 const { signal } = new AbortController();

@@ -32,7 +32,7 @@ export interface UpstreamCounts {
   handshakeFailures: number;
 }
 
-export interface Upstream {
+export interface SandboxUpstream {
   readonly port: number;
   readonly counts: Readonly<UpstreamCounts>;
   /** Served requests. */
@@ -53,7 +53,7 @@ const SIGNATURES = [
 ].join(':');
 
 /** A workload of a mesh: HTTPS that demands a client certificate of the mesh. */
-export async function startUpstream(options: UpstreamOptions): Promise<Upstream> {
+export async function startUpstream(options: UpstreamOptions): Promise<SandboxUpstream> {
   const counts: UpstreamCounts = { requests: 0, refused: 0, plaintext: 0, handshakeFailures: 0 };
   const peers = new Map<string, number>();
   const sockets = new Set<Socket>();

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import type { LogLevel } from '../mesh/log.ts';
 import { PrivateKey } from '../pki/key.ts';
-import type { LogLevel } from './level.ts';
 import { createLog } from './log.ts';
 
 const PEM = PrivateKey.generate().toPem();

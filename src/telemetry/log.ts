@@ -1,7 +1,6 @@
 import pino from 'pino';
-import type { Log } from '../mesh/log.ts';
+import type { Log, LogLevel } from '../mesh/log.ts';
 import { redactText } from '../mesh/secrets.ts';
-import type { LogLevel } from './level.ts';
 import { LineSink } from './line-sink.ts';
 import { redact } from './redact.ts';
 

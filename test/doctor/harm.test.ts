@@ -7,7 +7,7 @@ import { findGateways } from '../../src/doctor/gateway.ts';
 import { connect } from '../../src/kube/client.ts';
 import { type Gateway, startGateway } from '../../src/sandbox/gateway/gateway.ts';
 import { type KubeApi, startKubeApi } from '../../src/sandbox/kube/kube-api.ts';
-import { startUpstream, type Upstream } from '../../src/sandbox/upstream.ts';
+import { type SandboxUpstream, startUpstream } from '../../src/sandbox/upstream.ts';
 import { material, objectsOf, readExamples } from './examples.ts';
 
 const { ca, other, texts } = material();
@@ -19,7 +19,7 @@ const withoutScheme = (yaml: string) => yaml.replaceAll('https://web.shop', 'web
 
 interface Scene {
   readonly gateway: Gateway;
-  readonly impostor: Upstream;
+  readonly impostor: SandboxUpstream;
   apply(objects: readonly KubeObject[]): void;
   /** The status of a request, and whether the impostor got it. */
   request(path?: string): Promise<{ status: number; reached: boolean }>;

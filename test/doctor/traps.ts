@@ -13,7 +13,7 @@ import type { PodFiles } from '../../src/gateway/context.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
-import { listen, startUpstream, type Upstream } from '../../src/sandbox/upstream.ts';
+import { listen, type SandboxUpstream, startUpstream } from '../../src/sandbox/upstream.ts';
 import { exampleOf as example, ISTIO, LINKERD, material, objectsOf, readExamples, THEIRS } from './examples.ts';
 import type { Judge } from './judge.ts';
 import { checkJudged, type Place } from './judged.ts';
@@ -90,8 +90,8 @@ export function judgeTraps(place: TrapPlace): void {
     it(`${code}: ${harm}`, act);
   };
   let judge: Judge;
-  let workload: Upstream;
-  let impostor: Upstream;
+  let workload: SandboxUpstream;
+  let impostor: SandboxUpstream;
   let sidecar: Sidecar;
   before(async () => {
     judge = await place.judge();

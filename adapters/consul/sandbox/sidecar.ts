@@ -1,12 +1,12 @@
 import { type Identity, leafOf } from '../../../src/mesh/identity.ts';
-import { startUpstream, type Upstream } from '../../../src/sandbox/upstream.ts';
+import { type SandboxUpstream, startUpstream } from '../../../src/sandbox/upstream.ts';
 import type { Consul } from './consul.ts';
 
 /**
  * The public listener of a service's Connect sidecar: demands a client certificate under any root of the cluster and
  * lets in whom the intentions allow. It renews its own certificate when the CA changes.
  */
-export function startSidecar(consul: Consul, service: string, clock: { now(): number }): Promise<Upstream> {
+export function startSidecar(consul: Consul, service: string, clock: { now(): number }): Promise<SandboxUpstream> {
   let own: Identity | undefined;
   return startUpstream({
     identity() {

@@ -22,7 +22,7 @@ export interface PilotAgentOptions {
   readonly request: () => Identity;
 }
 
-interface Subscriber {
+interface PilotSubscriber {
   readonly stream: ServerStream<DiscoveryRequest, object>;
   names: readonly string[];
   nonce: string;
@@ -38,7 +38,7 @@ const JITTER = 0.01;
 /** The SDS server of Istio's agent, with its manners: partial pushes, a lost cache at rotation, made-up names. */
 export class PilotAgent {
   readonly #options: PilotAgentOptions;
-  readonly #subscribers = new Set<Subscriber>();
+  readonly #subscribers = new Set<PilotSubscriber>();
   #server: RunningServer | undefined;
   #cached: Identity | undefined;
   #roots = '';
@@ -124,7 +124,7 @@ export class PilotAgent {
     const failed = new Promise<never>((_, reject) => {
       end = reject;
     });
-    const subscriber: Subscriber = { stream, names: [], nonce: '', end };
+    const subscriber: PilotSubscriber = { stream, names: [], nonce: '', end };
     try {
       await Promise.race([failed, this.#listen(subscriber)]);
     } finally {
@@ -132,7 +132,7 @@ export class PilotAgent {
     }
   }
 
-  async #listen(subscriber: Subscriber): Promise<void> {
+  async #listen(subscriber: PilotSubscriber): Promise<void> {
     let first = true;
     for await (const request of subscriber.stream) {
       if (first && !request.node?.id) {
@@ -144,7 +144,7 @@ export class PilotAgent {
     }
   }
 
-  #answer(subscriber: Subscriber, request: DiscoveryRequest, first: boolean): void {
+  #answer(subscriber: PilotSubscriber, request: DiscoveryRequest, first: boolean): void {
     if (request.error_detail) {
       this.refusals.push(request.error_detail.message);
       if (first) this.#crash();
@@ -169,7 +169,7 @@ export class PilotAgent {
     void this.stop();
   }
 
-  #send(subscriber: Subscriber, names: readonly string[]): void {
+  #send(subscriber: PilotSubscriber, names: readonly string[]): void {
     const resources: SdsResource[] = [];
     for (const name of names) {
       try {

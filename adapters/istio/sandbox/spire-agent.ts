@@ -21,7 +21,7 @@ export interface SpireAgentOptions {
   readonly request: () => Identity;
 }
 
-interface Subscriber {
+interface SpireSubscriber {
   readonly stream: ServerStream<DiscoveryRequest, object>;
   readonly plainRoots: boolean;
   names: readonly string[];
@@ -33,7 +33,7 @@ const ROTATE_AT = 0.5;
 /** The SDS server of the SPIRE agent: the whole state at each push, strict about names, roots inside a validator. */
 export class SpireAgent {
   readonly #options: SpireAgentOptions;
-  readonly #subscribers = new Set<Subscriber>();
+  readonly #subscribers = new Set<SpireSubscriber>();
   #server: RunningServer | undefined;
   #identity: Identity;
   #version = 0;
@@ -84,7 +84,7 @@ export class SpireAgent {
   }
 
   async #serve(stream: ServerStream<DiscoveryRequest, object>): Promise<void> {
-    let subscriber: Subscriber | undefined;
+    let subscriber: SpireSubscriber | undefined;
     try {
       for await (const request of stream) {
         if (request.error_detail) this.refusals.push(request.error_detail.message);
@@ -128,7 +128,7 @@ export class SpireAgent {
     return ['ROOTCA', 'ALL', `spiffe://${this.#options.trustDomain}`];
   }
 
-  #send(subscriber: Subscriber): void {
+  #send(subscriber: SpireSubscriber): void {
     subscriber.nonce = newNonce();
     const resources = this.#resources(subscriber.names, subscriber.plainRoots);
     const version_info = String(++this.#version);

@@ -5,7 +5,7 @@ import { type Csr, readCsr } from '../../../src/sandbox/csr.ts';
 import type { LinkerdAuthority } from './authority.ts';
 import { ownerOf, type TokenReviewer } from './token-review.ts';
 
-interface CertifyRequest {
+interface SandboxCertifyRequest {
   readonly identity: string;
   readonly token: Buffer;
   readonly certificate_signing_request: Buffer;
@@ -29,7 +29,7 @@ export interface IdentityServiceOptions {
 export function certifyHandler(options: IdentityServiceOptions): Handler {
   const { authority, anchors, nameOf, issued } = options;
   return {
-    async unary(request: CertifyRequest) {
+    async unary(request: SandboxCertifyRequest) {
       const failure = options.failure();
       if (failure !== undefined) throw new GrpcError(failure, 'sandbox: told to fail');
       if (!authority.issuerChain) throw new GrpcError(grpcStatus.UNAVAILABLE, 'cert issuer not ready yet');
@@ -63,7 +63,7 @@ export function certifyHandler(options: IdentityServiceOptions): Handler {
 
 const refused = (details: string) => new GrpcError(grpcStatus.FAILED_PRECONDITION, details);
 
-function readRequest({ identity, token, certificate_signing_request: der }: CertifyRequest): Csr {
+function readRequest({ identity, token, certificate_signing_request: der }: SandboxCertifyRequest): Csr {
   const invalid = (details: string) => new GrpcError(grpcStatus.INVALID_ARGUMENT, details);
   if (identity === '') throw invalid('missing identity');
   if (token.length === 0) throw invalid('missing token');

@@ -19,7 +19,6 @@ import { asError } from '../../mesh/renewing.ts';
 import { SharedInformers } from '../informers/by-kind.ts';
 import { fileContents } from '../informers/files.ts';
 import { ApiAudiences } from './api-audiences.ts';
-import { Minting } from './minting.ts';
 
 /** The shortest that the API server grants; a token is used by those who asked while it was made, and thrown away. */
 const TOKEN_SECONDS = 600;
@@ -211,5 +210,29 @@ async function* configMap(
     }
   } catch (error) {
     if (!signal.aborted) throw error;
+  }
+}
+
+/** One token for all who ask for the same while it is made; disposed of, nobody gets it any more. */
+class Minting implements Disposable {
+  readonly #stop = new AbortController();
+  readonly #minted: Promise<string>;
+
+  constructor(mint: (signal: AbortSignal) => Promise<string>) {
+    this.#minted = mint(this.#stop.signal);
+  }
+
+  /** Rejects with the signal's reason when aborted: the others still wait. */
+  token(signal: AbortSignal): Promise<string> {
+    return new Promise((resolve, reject) => {
+      const abort = () => reject(signal.reason);
+      if (signal.aborted) abort();
+      else signal.addEventListener('abort', abort, { once: true });
+      this.#minted.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
+    });
+  }
+
+  [Symbol.dispose](): void {
+    this.#stop.abort(new Error('nobody waits for the token any more'));
   }
 }

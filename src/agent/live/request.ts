@@ -1,7 +1,7 @@
 import { bounded } from '../../async/bounded.ts';
 import type { Clock } from '../../async/clock.ts';
 import { limitedTo } from '../../async/linked-signal.ts';
-import { type JsonLimits, parseJson } from '../../mesh/input/json.ts';
+import { type JsonLimits, parseJson } from '../../mesh/input/untrusted-text.ts';
 import { localCause } from '../../mesh/local-cause.ts';
 
 /** Diagnostics of a gateway with thousands of Mappings take seconds to render. */

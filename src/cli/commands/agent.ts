@@ -1,6 +1,7 @@
+import { setFlagsFromString } from 'node:v8';
 import { environments } from '../../../adapters/environments.ts';
 import { diagnosticsUrl } from '../../agent/live/answer.ts';
-import { LOG_LEVELS } from '../../telemetry/level.ts';
+import { LOG_LEVELS } from '../../mesh/log.ts';
 import { declare } from '../declare/command.ts';
 import { bool, choice, duration, integer, list, many, parsed, text, texts, type Values } from '../declare/flags.ts';
 
@@ -120,7 +121,7 @@ export const agent = declare({
   exitCodes:
     '0  stopped by a signal, or with --once: everything is published\n1  failed, or could not read the kubeconfig or --config at the start\n2  wrong usage',
   run: async ({ flags }, io) => {
-    (await import('../heap.ts')).keepHeapSmall();
+    keepHeapSmall();
     return (await import('../run/agent.ts')).runAgent(flags, io);
   },
 });
@@ -147,4 +148,14 @@ function diagnosticsUrls(list: string): readonly URL[] {
     if (/^https?:\/\//.test(url) && URL.canParse(url)) return diagnosticsUrl(url);
     throw new Error('expected http://host:port, such as http://127.0.0.1:8877');
   });
+}
+
+/**
+ * Keeps the heap of a long-lived process close to what lives in it; to be called before much is loaded. By itself V8
+ * lets the young generation grow to 32 MiB in the first burst for ever, and the old one double between collections.
+ * With 1,000 publications the agent starts with 5 % more CPU time for it. Both flags are read when a size is chosen.
+ */
+function keepHeapSmall(): void {
+  setFlagsFromString('--semi-space-growth-factor=1');
+  setFlagsFromString('--heap-growing-percent=50');
 }

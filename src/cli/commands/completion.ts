@@ -1,4 +1,5 @@
-import { declare, UsageError } from '../declare/command.ts';
+import { declare } from '../declare/command.ts';
+import { UsageError } from '../declare/usage-error.ts';
 
 const SHELLS = ['bash', 'zsh', 'fish'] as const;
 

@@ -1,7 +1,6 @@
 import { CLUSTER_FLAGS } from '../declare/cluster-flags.ts';
 import { declare } from '../declare/command.ts';
-import { bool, choice, duration, list, many, parsed, text, texts, type Values } from '../declare/flags.ts';
-import { hostAndPort } from '../declare/host-and-port.ts';
+import { bool, choice, duration, hostAndPort, list, many, parsed, text, texts, type Values } from '../declare/flags.ts';
 
 const FINDS = 'What it finds:';
 const DOES = 'What it does:';

@@ -1,7 +1,6 @@
 import { CLUSTER_FLAGS } from '../declare/cluster-flags.ts';
 import { declare } from '../declare/command.ts';
-import { choice, parsed, text, type Values } from '../declare/flags.ts';
-import { hostAndPort } from '../declare/host-and-port.ts';
+import { choice, hostAndPort, parsed, text, type Values } from '../declare/flags.ts';
 
 const flags = {
   address: parsed(

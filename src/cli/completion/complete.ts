@@ -1,10 +1,10 @@
 import { systemClock } from '../../async/clock.ts';
 import { limitedTo } from '../../async/linked-signal.ts';
+import { RESOURCES } from '../../kube/resources.ts';
 import { leadingFlags } from '../declare/arguments.ts';
-import { CLUSTER_FLAGS, type ClusterFlags } from '../declare/cluster-flags.ts';
+import { CLUSTER_FLAGS, type ClusterFlags, clusterOf, contextsOf, namespaceOf } from '../declare/cluster-flags.ts';
 import type { AnyCommand, Io, Parameter } from '../declare/command.ts';
 import type { Completes, Flag } from '../declare/flags.ts';
-import { namesFor } from './completion-names.ts';
 
 interface Candidate {
   readonly value: string;
@@ -194,3 +194,23 @@ const prefixed = ({ candidates, files }: Completion, prefix: string): Completion
 });
 
 const candidateOf = ({ long, flags, description }: Flag<unknown>): Candidate => ({ value: long ?? flags, description });
+
+/** Names for a completion, from the kubeconfig or the cluster that the flags so far name. */
+async function namesFor(
+  what: Exclude<Completes, 'files'>,
+  flags: ClusterFlags & { readonly allNamespaces?: unknown },
+  io: Io,
+): Promise<readonly string[]> {
+  if (what === 'contexts') return contextsOf(flags, io);
+  const kube = clusterOf({ ...flags, asGroup: [] }, io);
+  try {
+    const [resource, selection] =
+      what === 'namespaces'
+        ? [RESOURCES.namespaces, {}]
+        : [RESOURCES.meshCertificates, { namespace: flags.allNamespaces ? undefined : namespaceOf(flags, io) }];
+    const { items } = await kube.list(resource, selection, io.signal);
+    return items.map(({ metadata }) => metadata.name);
+  } finally {
+    kube.close();
+  }
+}

@@ -3,8 +3,9 @@ import { delimiter, join } from 'node:path';
 import { parse } from 'yaml';
 import type { Kube } from '../../kube/api.ts';
 import { type ConnectOptions, connect } from '../../kube/client.ts';
-import { type Io, UsageError } from './command.ts';
+import type { Io } from './command.ts';
 import { text, texts, type Values } from './flags.ts';
+import { UsageError } from './usage-error.ts';
 import { VERSION } from './version.ts';
 
 const GROUP = 'Cluster flags:';

@@ -70,8 +70,3 @@ export type AnyCommand = Command<any>;
 
 /** Infers the types of the flags. */
 export const declare = <const F extends Flags>(command: Command<F>): Command<F> => command;
-
-/** The flags were wrong; the message says which, and the usage is shown after it. */
-export class UsageError extends Error {
-  override readonly name = 'UsageError';
-}

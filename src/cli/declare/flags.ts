@@ -1,7 +1,8 @@
 import { Option } from 'commander';
 import { nearest } from '../../config/nearest.ts';
+import { hostPort } from '../../mesh/schema/address.ts';
 import { parseDuration } from '../../mesh/schema/duration.ts';
-import { UsageError } from './command.ts';
+import { UsageError } from './usage-error.ts';
 
 /** What a shell offers for a value: files, or names that it asks the cluster or the kubeconfig for. */
 export type Completes = 'files' | 'namespaces' | 'contexts' | 'certificates';
@@ -185,3 +186,12 @@ function checked<F, T>(flag: Flag<F>, value: string, parse: (value: string) => T
 
 const alternatives = (known: readonly string[]): string =>
   known.length < 2 ? known.join('') : `${known.slice(0, -1).join(', ')} or ${known.at(-1)}`;
+
+const address = hostPort('web.shop:443');
+
+/** A flag's value, by the rule for addresses in configuration. Throws an Error that says what was expected. */
+export function hostAndPort(text: string): string {
+  const { success, data, error } = address.safeParse(text);
+  if (!success) throw new Error(error.issues[0]?.message);
+  return data;
+}

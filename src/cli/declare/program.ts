@@ -1,6 +1,7 @@
 import { Argument, Command as Commander, type Help, type Option } from 'commander';
-import { type AnyCommand, type Example, type Io, type Parameter, UsageError } from './command.ts';
+import type { AnyCommand, Example, Io, Parameter } from './command.ts';
 import { Flag, isGiven } from './flags.ts';
+import { UsageError } from './usage-error.ts';
 import { VERSION } from './version.ts';
 
 const WIDTH = 80;

@@ -1,5 +1,6 @@
 import { setMaxListeners } from 'node:events';
 import { readFile } from 'node:fs/promises';
+import { environments } from '../../../adapters/environments.ts';
 import { adapters } from '../../../adapters/index.ts';
 import { Agent, type CertificateSource } from '../../agent/agent.ts';
 import { alone } from '../../agent/election/leadership.ts';
@@ -29,10 +30,10 @@ import { opensslPreflight } from '../../preflight/preflight.ts';
 import { createLog } from '../../telemetry/log.ts';
 import { createMetrics, type Metrics } from '../../telemetry/metrics.ts';
 import type { AgentFlags } from '../commands/agent.ts';
-import { type Io, UsageError } from '../declare/command.ts';
-import { listenAddress } from '../declare/listen.ts';
+import type { Io } from '../declare/command.ts';
+import { UsageError } from '../declare/usage-error.ts';
+
 import { VERSION } from '../declare/version.ts';
-import { type AgentSettings, agentSettings } from './agent-settings.ts';
 
 const clock = systemClock;
 const random = Math.random;
@@ -246,3 +247,46 @@ async function podNamespace(): Promise<string | undefined> {
     return undefined;
   }
 }
+
+/** 9464 is what OpenTelemetry's Prometheus exporters use, so that scrape configurations often know it. */
+const PORT = 9464;
+
+/**
+ * Where to listen, from `--listen`: `host:port`, `:port` for all addresses, or `off`. Without the flag only a pod
+ * listens beyond the machine itself, since probes and scrapes come from outside of it.
+ */
+function listenAddress(flag: string | undefined, inPod: boolean): { host: string; port: number } | undefined {
+  if (flag === 'off') return undefined;
+  if (flag === undefined) return { host: inPod ? '0.0.0.0' : '127.0.0.1', port: PORT };
+  const match = /^(\[[^\]]+\]|[^:]*):(\d{1,5})$/.exec(flag);
+  const port = Number(match?.[2]);
+  if (!match || port > 65_535) throw new UsageError(`--listen ${flag}: expected host:port, :port or off`);
+  const host = match[1]?.replace(/^\[|\]$/g, '');
+  return { host: host === undefined || host === '' ? '0.0.0.0' : host, port };
+}
+
+const FILES_BELOW = ['/var/run/secrets/meshcert'];
+
+/** What the flags mean together. */
+function agentSettings(flags: AgentFlags) {
+  const given: Readonly<Record<string, unknown>> = flags;
+  const environment = environments.find(({ attribute }) => given[attribute] === true);
+  const fromFile = flags.config !== undefined || environment !== undefined;
+  const mustList = !fromFile && (flags.observe === 'labels' || flags.allNamespaces);
+  const listed = (entries: readonly string[]) => (mustList || entries.length > 0 ? entries : undefined);
+  return {
+    ...flags,
+    environment,
+    allow: {
+      serviceAccounts: listed(flags.allowServiceAccount),
+      audiences: listed(flags.allowAudience),
+      addresses: listed(flags.allowAddress),
+    },
+    filesBelow: fromFile ? undefined : (flags.filesBelow ?? FILES_BELOW),
+    // A one-shot run is a single writer by what it is; waiting for a Lease would only delay an init container.
+    leaderElect: flags.leaderElect && !flags.once && !flags.dryRun,
+    gatewayDiagnostics: flags.gatewayDiagnostics ?? [],
+  } as const;
+}
+
+type AgentSettings = ReturnType<typeof agentSettings>;

@@ -5,8 +5,7 @@ import { refuseInUse } from '../../onboard/offboard-plan.ts';
 import type { OffboardFlags } from '../commands/offboard.ts';
 import { clusterOf } from '../declare/cluster-flags.ts';
 import type { Io } from '../declare/command.ts';
-import { confirmed } from '../terminal/confirm.ts';
-import { sayTo } from '../terminal/say-to.ts';
+import { confirmed, sayTo } from '../terminal/dialog.ts';
 
 export async function runOffboard(flags: OffboardFlags, names: readonly string[], io: Io): Promise<number> {
   const kube = clusterOf(flags, io);

@@ -8,13 +8,12 @@ import {
   lookAndPlan,
   type OnboardOptions,
 } from '../../onboard/onboard.ts';
+import { planAsYaml, showPlan } from '../../onboard/plan.ts';
 import { showFindings } from '../../onboard/show-findings.ts';
-import { planAsYaml, showPlan } from '../../onboard/show-plan.ts';
 import type { OnboardFlags } from '../commands/onboard.ts';
 import { clusterOf } from '../declare/cluster-flags.ts';
 import type { Io } from '../declare/command.ts';
-import { confirmed } from '../terminal/confirm.ts';
-import { sayTo } from '../terminal/say-to.ts';
+import { confirmed, sayTo } from '../terminal/dialog.ts';
 
 export async function runOnboard(flags: OnboardFlags, io: Io): Promise<number> {
   const kube = clusterOf(flags, io);

@@ -9,7 +9,8 @@ import type { PrivateKey } from '../../pki/key.ts';
 import { type ProbeResult, probe as probeUpstream } from '../../probe/probe.ts';
 import type { ProbeFlags } from '../commands/probe.ts';
 import { clusterOf, namespaceOf } from '../declare/cluster-flags.ts';
-import { type Io, UsageError } from '../declare/command.ts';
+import type { Io } from '../declare/command.ts';
+import { UsageError } from '../declare/usage-error.ts';
 import { fromSecret } from '../inspect/inspect-input.ts';
 
 export async function runProbe(flags: ProbeFlags, args: readonly string[], io: Io): Promise<number> {

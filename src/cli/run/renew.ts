@@ -12,7 +12,8 @@ import { silentLog } from '../../mesh/log.ts';
 import { formatDuration } from '../../mesh/schema/duration.ts';
 import type { RenewFlags } from '../commands/renew.ts';
 import { clusterOf, namespaceOf } from '../declare/cluster-flags.ts';
-import { type Io, UsageError } from '../declare/command.ts';
+import type { Io } from '../declare/command.ts';
+import { UsageError } from '../declare/usage-error.ts';
 import { describeFailure } from '../terminal/failure.ts';
 import { humanDuration } from '../terminal/human-duration.ts';
 

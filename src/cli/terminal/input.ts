@@ -1,5 +1,6 @@
 import { open } from 'node:fs/promises';
-import { type Io, UsageError } from '../declare/command.ts';
+import type { Io } from '../declare/command.ts';
+import { UsageError } from '../declare/usage-error.ts';
 import { systemReason } from './failure.ts';
 
 /** Larger files are neither certificates nor manifests; and a device never ends. */

@@ -1,6 +1,6 @@
 import { FIELD_MANAGER, type KubeObject, type ManagedFields } from '../object.ts';
 
-type FieldSet = Readonly<Record<string, unknown>>;
+type ObjectFields = Readonly<Record<string, unknown>>;
 
 /** What the server fills in or what names the object; never compared. */
 const NOT_CONTENT = new Set(['apiVersion', 'kind', 'status']);
@@ -23,7 +23,7 @@ export function differences(wanted: KubeObject, observed: KubeObject): string[] 
 export const isOurs = (entry: ManagedFields): boolean =>
   entry.manager === FIELD_MANAGER && entry.subresource === undefined;
 
-function contentOf({ metadata, ...rest }: KubeObject): FieldSet {
+function contentOf({ metadata, ...rest }: KubeObject): ObjectFields {
   const content: Record<string, unknown> = {};
   for (const [name, value] of Object.entries(rest)) if (!NOT_CONTENT.has(name)) content[name] = value;
   for (const name of COMPARED_METADATA) content[`metadata.${name}`] = metadata[name];
@@ -48,7 +48,7 @@ function equal(a: unknown, b: unknown): boolean {
 }
 
 /** Walks a `fieldsV1` set; list items (`k:`, `v:`) are not looked into, since lists are compared whole. */
-function leftOver(set: FieldSet, wanted: unknown, path: string, found: Set<string>): void {
+function leftOver(set: ObjectFields, wanted: unknown, path: string, found: Set<string>): void {
   for (const [token, below] of Object.entries(set)) {
     if (!token.startsWith('f:')) continue;
     const name = token.slice(2);
@@ -59,6 +59,6 @@ function leftOver(set: FieldSet, wanted: unknown, path: string, found: Set<strin
   }
 }
 
-function isFields(value: unknown): value is FieldSet {
+function isFields(value: unknown): value is ObjectFields {
   return typeof value === 'object' && value !== null && !Array.isArray(value);
 }

@@ -5,7 +5,7 @@ import type { TargetRules } from '../../mesh/targeting.ts';
 const LONGEST_NAME = 63;
 const HASH_DIGITS = 8;
 
-interface Account {
+interface TargetAccount {
   readonly serviceAccount: string;
   readonly namespace: string;
 }
@@ -14,7 +14,7 @@ interface Account {
  * `<stem>-<account>-<namespace>`: the same for the same account, no dots, at most 63 characters. Where that could
  * mean two accounts, or is too long, a hash of both names is added.
  */
-export function contextNameOf(stem: string, { serviceAccount, namespace }: Account): string {
+export function contextNameOf(stem: string, { serviceAccount, namespace }: TargetAccount): string {
   const plain = `${stem}-${serviceAccount}-${namespace}`.replaceAll('.', '-');
   const ambiguous = /[-.]/.test(serviceAccount) || /[-.]/.test(namespace);
   if (!ambiguous && plain.length <= LONGEST_NAME) return plain;
@@ -22,7 +22,7 @@ export function contextNameOf(stem: string, { serviceAccount, namespace }: Accou
   return `${plain.slice(0, LONGEST_NAME - HASH_DIGITS - 1).replace(/-+$/, '')}-${hash}`;
 }
 
-export interface ListedContext extends Account {
+export interface ListedContext extends TargetAccount {
   readonly contextName: string;
   readonly sni: string;
 }

@@ -5,9 +5,8 @@ import { SCRIPT } from './gen/assets.ts';
 import { html } from './html.ts';
 import { renderPage } from './page.ts';
 import { renderProblems } from './problems.ts';
-import { renderRow } from './row.ts';
+import { relative, renderRow } from './row.ts';
 import { verdictOf } from './verdict.ts';
-import { relative } from './when.ts';
 
 const NOW = Date.UTC(2026, 0, 1);
 const state = { ready: true, problems: [], version: '1', now: NOW };

@@ -1,8 +1,8 @@
+import type { Readiness } from '../source/readiness.ts';
 import { keyOfEntry, type StatusEntry } from '../source/source.ts';
-import { html } from './html.ts';
+import { type Html, html } from './html.ts';
 import { renderProblems } from './problems.ts';
 import { renderRow } from './row.ts';
-import { type PageState, renderSummary } from './summary.ts';
 import { RANK, verdictOf } from './verdict.ts';
 
 /** The whole page, complete without JavaScript; with it, rows change as they do in the cluster. */
@@ -63,4 +63,21 @@ function worstFirst(entries: readonly StatusEntry[]): StatusEntry[] {
     .map((entry) => ({ entry, key: sortKey(entry) }))
     .sort((a, b) => (a.key < b.key ? -1 : 1))
     .map(({ entry }) => entry);
+}
+
+interface PageState extends Readiness {
+  readonly version: string;
+  /** Epoch ms. */
+  readonly now: number;
+}
+
+/** What a glance should tell: how many of what level, whether this replica leads, and the agent's own problems. */
+export function renderSummary(entries: readonly StatusEntry[], state: PageState): Html {
+  const count = { good: 0, warning: 0, bad: 0 };
+  for (const { status } of entries) count[verdictOf(status).level] += 1;
+  const own = state.problems.filter(({ certificate }) => certificate === undefined);
+  const role = state.leader === undefined ? '' : state.leader ? ', leading' : ', following';
+  return html`<p><span class="good">✓ ${count.good} good</span> <span class="warning">! ${count.warning} need attention</span> <span class="bad">✗ ${count.bad} not ready</span></p>
+<p>meshcert ${state.version}, ${state.ready ? 'ready' : 'starting'}${role}</p>
+${own.map(({ code, message }) => html`<p class="next"><code>${code}</code> ${message}</p>`)}`;
 }

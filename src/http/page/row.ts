@@ -1,11 +1,9 @@
-import type { MappingStatus, PublicationStatus } from '../../core/status.ts';
+import type { MappingStatus, PublicationStatus, RootStatus } from '../../core/status.ts';
 import { keyOfEntry, type StatusEntry } from '../source/source.ts';
 import { validityBar } from './bar.ts';
-import { happenings } from './happenings.ts';
 import { type Html, html } from './html.ts';
-import { trustTimeline } from './trust.ts';
+
 import { RANK, verdictOf } from './verdict.ts';
-import { when } from './when.ts';
 
 /** One MeshCertificate: one line that opens to the details. */
 export function renderRow(entry: StatusEntry, now: number): Html {
@@ -76,3 +74,73 @@ const list = (items: readonly Html[], empty: string): Html =>
   items.length === 0
     ? html`<p class="none">${empty}</p>`
     : html`<ul>${items.map((item) => html`<li>${item}</li>`)}</ul>`;
+
+/** What a status remembers of what happened, newest first: rotations, failures, and conditions that changed. */
+function happenings(status: PublicationStatus, now: number): Html {
+  const { conditions, lastRotationTime, lastError, fingerprint, held } = status;
+  const all: { readonly time: string; readonly text: Html }[] = conditions.map(
+    ({ type, status: value, reason, lastTransitionTime }) => ({
+      time: lastTransitionTime,
+      text: html`${type} became ${value} (${reason})`,
+    }),
+  );
+  if (lastRotationTime !== undefined) {
+    all.push({
+      time: lastRotationTime,
+      text: html`certificate <code>${fingerprint?.slice(0, 16) ?? ''}</code> published`,
+    });
+  }
+  if (lastError) all.push({ time: lastError.time, text: html`failed: <code>${lastError.code}</code>` });
+  if (held?.since !== undefined) {
+    all.push({ time: held.since, text: html`certificate <code>${held.fingerprint.slice(0, 16)}</code> held back` });
+  }
+  const newest = all.toSorted((a, b) => Date.parse(b.time) - Date.parse(a.time));
+  return html`<ol class="happenings">${newest.map(({ time, text }) => html`<li>${when(time, now)}: ${text}</li>`)}</ol>`;
+}
+
+const WIDTH = 240;
+const LANE = 16;
+const DAY_MS = 86_400_000;
+
+/** The roots in the bundle as lanes on one axis of time, so that an overlap of old and new is seen; then as a list. */
+function trustTimeline(roots: readonly RootStatus[], now: number): Html {
+  if (roots.length === 0) return html`<p class="none">No roots yet.</p>`;
+  const known = roots.flatMap(({ since }) => (since === undefined ? [] : [Date.parse(since)]));
+  const from = Math.min(now - DAY_MS, ...known);
+  const to = now + Math.max(DAY_MS, now - from);
+  const at = (ms: number) => Math.round(Math.min(1, Math.max(0, (ms - from) / (to - from))) * WIDTH);
+  const label = `${roots.length} trusted root(s) since ${new Date(from).toISOString()}`;
+  const lanes = roots.map((root, lane) => {
+    const x = at(root.since === undefined ? from : Date.parse(root.since));
+    const width = Math.max(2, at(Math.min(to, Date.parse(root.notAfter))) - x);
+    return html`<rect class="${root.state}" x="${x}" y="${lane * LANE + 3}" width="${width}" height="10"/>`;
+  });
+  const height = roots.length * LANE;
+  return html`<svg class="trust" viewBox="0 0 ${WIDTH} ${height}" width="${WIDTH}" height="${height}" role="img" aria-label="${label}">
+<title>${label}</title>${lanes}<line class="now" x1="${at(now)}" x2="${at(now)}" y1="0" y2="${height}"/></svg>
+<ul class="roots">${roots.map(
+    (root) =>
+      html`<li><span class="${root.state}">${root.state}</span> <code>${root.fingerprint.slice(0, 16)}</code> ${root.subject}, expires ${when(root.notAfter, now)}${root.since !== undefined && html`, ${root.state === 'retained' ? 'no longer named by the mesh' : 'in the bundle'} since ${when(root.since, now)}`}</li>`,
+  )}</ul>`;
+}
+
+const UNITS = [
+  ['d', 86_400_000],
+  ['h', 3_600_000],
+  ['min', 60_000],
+  ['s', 1000],
+] as const;
+
+/** `in 5 h`, `3 d ago`, `now`: the largest unit that fits, as the page's script words it too. */
+export function relative(ms: number): string {
+  const size = Math.abs(ms);
+  const unit = UNITS.find(([, length]) => size >= length);
+  if (!unit) return 'now';
+  const text = `${Math.floor(size / unit[1])} ${unit[0]}`;
+  return ms > 0 ? `in ${text}` : `${text} ago`;
+}
+
+/** A time as an element that the script keeps current; its title is the exact time. */
+function when(time: string, now: number): Html {
+  return html`<time datetime="${time}" title="${time}">${relative(Date.parse(time) - now)}</time>`;
+}

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
-import { requireShallowYaml } from './yaml-depth.ts';
+import { requireShallowYaml } from './untrusted-text.ts';
 
 it('YAML that is nested without end is refused before it is parsed', () => {
   for (const text of [

@@ -9,7 +9,7 @@ import { formatCertificates } from '../../pki/certificate.ts';
 import { PrivateKey } from '../../pki/key.ts';
 import { SandboxCa } from '../ca.ts';
 import { type KubeApi, startKubeApi } from '../kube/kube-api.ts';
-import { startUpstream, type Upstream } from '../upstream.ts';
+import { type SandboxUpstream, startUpstream } from '../upstream.ts';
 import { type Gateway, startGateway } from './gateway.ts';
 
 const HOUR = 3_600_000;
@@ -19,7 +19,7 @@ const base64 = (text: string) => Buffer.from(text).toString('base64');
 let api: KubeApi;
 let kube: Kube;
 let ca: SandboxCa;
-let upstream: Upstream;
+let upstream: SandboxUpstream;
 let gateway: Gateway;
 let serverIdentity: Identity;
 

@@ -1,5 +1,6 @@
 import { randomBytes } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';
+import { stringify } from 'yaml';
 import { type Clock, systemClock } from '../../async/clock.ts';
 import { SandboxCa } from '../ca.ts';
 import { ambassadorDefinitions } from './ambassador.ts';
@@ -7,7 +8,7 @@ import type { AuditLog } from './audit.ts';
 import { type Cluster, newCluster } from './cluster.ts';
 import type { Fault } from './faults.ts';
 import { storageOf } from './kinds.ts';
-import { kubeconfig } from './kubeconfig.ts';
+
 import type { Stored } from './object.ts';
 import { ApiServer } from './server.ts';
 import { notFound } from './status.ts';
@@ -161,4 +162,29 @@ function serverIdentity(): { cert: string; key: string; caPem: string } {
     lifetimeMs: 365 * 86_400_000,
   });
   return { cert: chain.map((certificate) => certificate.pem).join(''), key: key.toPem(), caPem: ca.certificate.pem };
+}
+
+interface KubeconfigAccess {
+  readonly url: string;
+  readonly caPem: string | undefined;
+  readonly token: string;
+  readonly namespace?: string;
+}
+
+/** A kubeconfig with one cluster, one user and one context, all named `sandbox`. */
+function kubeconfig({ url, caPem, token, namespace }: KubeconfigAccess): string {
+  const trust =
+    caPem === undefined
+      ? { 'insecure-skip-tls-verify': true }
+      : { 'certificate-authority-data': Buffer.from(caPem).toString('base64') };
+  return stringify({
+    apiVersion: 'v1',
+    kind: 'Config',
+    clusters: [{ name: 'sandbox', cluster: { server: url, ...trust } }],
+    users: [{ name: 'sandbox', user: { token } }],
+    contexts: [
+      { name: 'sandbox', context: { cluster: 'sandbox', user: 'sandbox', ...(namespace ? { namespace } : {}) } },
+    ],
+    'current-context': 'sandbox',
+  });
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { KubeObject } from '../../../src/core/object.ts';
-import { canI } from '../../../src/kube/access.ts';
+import { canI } from '../../../src/doctor/looks/installation.ts';
 import type { Kube } from '../../../src/kube/api.ts';
 import { onlyNamed } from '../../../src/kube/paths.ts';
 import { RESOURCES } from '../../../src/kube/resources.ts';

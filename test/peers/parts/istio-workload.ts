@@ -5,12 +5,12 @@ import { connect } from '../../../src/kube/client.ts';
 import { isIssuer } from '../../../src/mesh/adapter.ts';
 import { type Identity, leafOf } from '../../../src/mesh/identity.ts';
 import { silentLog } from '../../../src/mesh/log.ts';
-import { startUpstream, type Upstream } from '../../../src/sandbox/upstream.ts';
+import { type SandboxUpstream, startUpstream } from '../../../src/sandbox/upstream.ts';
 import type { Istiod } from '../servers/istiod.ts';
 import type { KubeApiserver } from '../servers/kube-apiserver.ts';
 
 export interface Workload extends AsyncDisposable {
-  readonly upstream: Upstream;
+  readonly upstream: SandboxUpstream;
   /** Asks istiod for a new certificate and trusts the roots that it names now, as a sidecar does at its next rotation. */
   renew(): Promise<void>;
   readonly identity: Identity;

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { Readable } from 'node:stream';
 import { describe, it } from 'node:test';
-import { lines } from './lines.ts';
+import { lines } from './client.ts';
 
 async function read(...chunks: (string | Buffer)[]): Promise<string[]> {
   const all: string[] = [];

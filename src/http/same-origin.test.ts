@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
-import { isOwnHost } from './hosts.ts';
+import { isOwnHost } from './same-origin.ts';
 
 it('addresses, local names and names that were allowed are this server, names of somebody else are not', () => {
   const allowed = ['meshcert.example.com', '*.corp.example'];

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
-import { parseJson } from './json.ts';
+import { parseJson } from './untrusted-text.ts';
 
 describe('JSON of somebody else', () => {
   it('is read as JSON.parse reads it, within the limits', () => {

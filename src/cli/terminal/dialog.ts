@@ -1,5 +1,7 @@
 import { createInterface } from 'node:readline/promises';
-import { type Io, UsageError } from '../declare/command.ts';
+import type { Announce } from '../../onboard/say.ts';
+import type { Io, Output } from '../declare/command.ts';
+import { UsageError } from '../declare/usage-error.ts';
 
 /** Asks on the terminal; anything but yes is no. Without a terminal nobody can be asked, so --yes must say it. */
 export async function confirmed(question: string, { stdin, stdout, signal }: Io): Promise<boolean> {
@@ -13,4 +15,28 @@ export async function confirmed(question: string, { stdin, stdout, signal }: Io)
   } finally {
     asking.close();
   }
+}
+
+/** Lines as they come; what is waited for stands in one line on a terminal, and else once for each change. */
+export function sayTo(output: Output): Announce {
+  let waiting = '';
+  const told = new Set<string>();
+  const clear = () => {
+    if (waiting && output.isTTY) output.write('\r\x1b[K');
+    waiting = '';
+  };
+  return {
+    line(text) {
+      clear();
+      output.write(`${text}\n`);
+    },
+    waiting(text) {
+      if (output.isTTY) {
+        clear();
+        output.write(`... ${text}`.slice(0, (output.columns ?? 80) - 1));
+      } else if (!told.has(text)) output.write(`... ${text}\n`);
+      told.add(text);
+      waiting = text;
+    },
+  };
 }
