@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { adapters } from '../adapters/index.ts';
 import { customResourceDefinition } from '../src/config/schema/crd.ts';
+import { gateways } from '../src/gateways.ts';
 import { startKubeApi } from '../src/sandbox/kube/kube-api.ts';
 import { bundle } from './build.ts';
 import { capture } from './run.ts';
@@ -70,7 +71,7 @@ test('the bundle prints the committed definition and schema', async () => {
 });
 
 test('the bundle speaks to a cluster by a kubeconfig', async () => {
-  const kube = await startKubeApi({ objects: [customResourceDefinition(adapters)] });
+  const kube = await startKubeApi({ objects: [customResourceDefinition(adapters, gateways)] });
   try {
     const kubeconfig = join(directory, 'kubeconfig');
     await kube.writeKubeconfig(kubeconfig);

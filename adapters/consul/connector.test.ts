@@ -3,6 +3,8 @@ import { test } from 'node:test';
 import { inspect } from 'node:util';
 import { API_VERSION, KIND, type MeshCertificate } from '../../src/config/schema/mesh-certificate.ts';
 import { validateObject } from '../../src/config/validate.ts';
+import { emissaryConfigOf } from '../../src/gateway/emissary/spec/config.ts';
+import { gateways } from '../../src/gateways.ts';
 import { consul } from './adapter.ts';
 import type { ConsulConfig } from './config.ts';
 import { ConsulConnectorError, connectorDocument } from './connector.ts';
@@ -10,7 +12,7 @@ import { ConsulConnectorError, connectorDocument } from './connector.ts';
 type Env = Record<string, string>;
 
 const validated = (env: Env) =>
-  validateObject({ apiVersion: API_VERSION, kind: KIND, ...connectorDocument(env, 'ambassador') }, [consul]);
+  validateObject({ apiVersion: API_VERSION, kind: KIND, ...connectorDocument(env, 'ambassador') }, [consul], gateways);
 
 function certificate(env: Env): MeshCertificate {
   const result = validated(env);
@@ -25,8 +27,8 @@ test("an empty environment gives the names of Ambassador's own manifest", () => 
   assert.deepEqual(metadata, { name: 'ambassador-consul', namespace: 'ambassador' });
   assert.equal(spec.secretName, 'ambassador-consul-connect');
   assert.equal(spec.caSecretName, 'ambassador-consul-ca');
-  assert.equal(spec.tlsContext.name, 'ambassador-consul');
-  assert.deepEqual(spec.tlsContext.ambassadorIds, []);
+  assert.equal(emissaryConfigOf(spec).tlsContext.name, 'ambassador-consul');
+  assert.deepEqual(emissaryConfigOf(spec).tlsContext.ambassadorIds, []);
   const { service, http, auth } = configOf({});
   assert.equal(service, 'ambassador');
   assert.deepEqual(http, { address: 'http://127.0.0.1:8500' });
@@ -37,8 +39,8 @@ test('an Ambassador ID is part of the service and the Secret, and selects the ga
   const { metadata, spec } = certificate({ _AMBASSADOR_ID: 'edge' });
   assert.equal(metadata.name, 'ambassador-edge-consul');
   assert.equal(spec.secretName, 'ambassador-edge-consul-connect');
-  assert.equal(spec.tlsContext.name, 'ambassador-consul');
-  assert.deepEqual(spec.tlsContext.ambassadorIds, ['edge']);
+  assert.equal(emissaryConfigOf(spec).tlsContext.name, 'ambassador-consul');
+  assert.deepEqual(emissaryConfigOf(spec).tlsContext.ambassadorIds, ['edge']);
   assert.equal(configOf({ _AMBASSADOR_ID: 'edge' }).service, 'ambassador-edge');
 });
 

@@ -5,6 +5,7 @@ import { test } from 'node:test';
 import { LIVE_REASONS } from '../../src/agent/live/condition.ts';
 import { EVENT_REASONS } from '../../src/agent/report/event-sink.ts';
 import { REASONS } from '../../src/agent/report/status-of.ts';
+import { gateways } from '../../src/gateways.ts';
 import { ROOT } from '../tree.ts';
 
 const read = (file: string): string => readFileSync(join(ROOT, file), 'utf8');
@@ -12,7 +13,8 @@ const runbook = read('docs/runbook.md');
 const entries = [...runbook.matchAll(/^### (\w+)$/gm)].map(([, name = '']) => name);
 const rules = read('deploy/alerts/meshcert.yaml') + read('deploy/alerts/independent.yaml');
 const alerts = [...rules.matchAll(/- alert: (\w+)/g)].map(([, name = '']) => name);
-const known = new Set<string>([...alerts, ...REASONS, ...LIVE_REASONS, ...EVENT_REASONS]);
+const routeReasons = gateways.flatMap(({ wording }) => wording.reasons);
+const known = new Set<string>([...alerts, ...REASONS, ...LIVE_REASONS, ...EVENT_REASONS, ...routeReasons]);
 
 test('every alert and every reason has an entry in the runbook', () => {
   assert.deepEqual(

@@ -1,3 +1,4 @@
+import type { GatewayFields } from '../../src/config/schema/gateway-fields.ts';
 import { API_VERSION, KIND } from '../../src/config/schema/mesh-certificate.ts';
 import { specSchema } from '../../src/config/schema/spec.ts';
 import { statusSchema } from '../../src/config/schema/status.ts';
@@ -5,8 +6,8 @@ import { type Structural, structural } from '../../src/config/schema/structural.
 import type { Adapter } from '../../src/mesh/adapter.ts';
 
 /** docs/reference/mesh-certificate.md: every field with its type, default and meaning. */
-export function renderReference(adapters: readonly Adapter[]): string {
-  const spec = structural(specSchema(adapters));
+export function renderReference(adapters: readonly Adapter[], gateways: readonly GatewayFields[]): string {
+  const spec = structural(specSchema(adapters, gateways));
   const meshes = adapters.map(({ mesh }) => mesh);
   const common = Object.fromEntries(Object.entries(spec.properties ?? {}).filter(([name]) => !meshes.includes(name)));
   const sections = meshes.map((mesh) => {

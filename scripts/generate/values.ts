@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import type { GatewayFields } from '../../src/config/schema/gateway-fields.ts';
 import { jsonSchema } from '../../src/config/schema/json-schema.ts';
 import { namespaceName, undottedName } from '../../src/config/schema/names.ts';
 import type { Adapter } from '../../src/mesh/adapter.ts';
@@ -124,10 +125,14 @@ const values = z.strictObject({
 });
 
 /** values.schema.json: Helm checks the values of an install by it, down to the spec of each MeshCertificate. */
-export function renderValuesSchema(adapters: readonly Adapter[], descriptions: readonly ValueDescription[]): string {
+export function renderValuesSchema(
+  adapters: readonly Adapter[],
+  gateways: readonly GatewayFields[],
+  descriptions: readonly ValueDescription[],
+): string {
   // Helm 3 knows JSON schema up to draft 7.
   const schema = z.toJSONSchema(values, { target: 'draft-7', io: 'input', unrepresentable: 'any' });
-  const document = jsonSchema(adapters) as { properties: { spec: unknown } };
+  const document = jsonSchema(adapters, gateways) as { properties: { spec: unknown } };
   const { certificates } = schema.properties as { certificates: { items: { properties: Record<string, unknown> } } };
   certificates.items.properties.spec = document.properties.spec;
   return `${JSON.stringify(withDescriptions(schema, descriptions), null, 2)}\n`;

@@ -5,6 +5,7 @@ import type { AllowList } from '../config/allow.ts';
 import type { MeshCertificate } from '../config/schema/mesh-certificate.ts';
 import type { KubeObject } from '../core/object.ts';
 import type { Preflight } from '../core/verify/preflight.ts';
+import type { Gateway } from '../gateway/gateway.ts';
 import { Bundles } from '../gateway/publication-reader.ts';
 import type { Kube } from '../kube/api.ts';
 import type { Adapter } from '../mesh/adapter.ts';
@@ -25,6 +26,7 @@ export type CertificateSource = (signal: AbortSignal) => AsyncIterable<readonly 
 export interface AgentOptions {
   readonly kube: Kube;
   readonly adapters: readonly Adapter[];
+  readonly gateways: readonly Gateway[];
   readonly certificates: CertificateSource;
   readonly leadership: Leadership;
   readonly sinks: readonly Sink[];
@@ -42,8 +44,8 @@ export interface AgentOptions {
   readonly filesBelow?: readonly string[] | undefined;
   /** What MeshCertificates may make the agent do; absent: everything. */
   readonly allow?: AllowList | undefined;
-  /** Between Secrets and the gateway's objects; twice the gateway's batch window. Default 2 s. */
-  readonly batchGapMs?: number;
+  /** Between Secrets and the gateway's objects; absent: as each gateway asks. */
+  readonly batchGapMs?: number | undefined;
 }
 
 /** The agent: one worker for each MeshCertificate, over shared watches, one leadership and one sweep. */
@@ -56,7 +58,7 @@ export class Agent {
   constructor(options: AgentOptions) {
     this.#options = options;
     const { kube, adapters, leadership, sinks, clock, random, log } = options;
-    const spacings = new BatchGaps(clock, options.batchGapMs);
+    const spacings = new BatchGaps(clock, options.gateways, options.batchGapMs);
     const seen = (object: KubeObject) => spacings.of(object.metadata.namespace ?? '').saw(object);
     this.#observer = new ObjectInformers({ kube, clock, random, log, seen, ...options.observe });
     this.#discovery = new SharedInformers({ kube, clock, random, log });
@@ -73,6 +75,7 @@ export class Agent {
       bundles: new Bundles(),
       fleet: () => this.reconcilers.size,
       batchGaps: spacings,
+      gateways: options.gateways,
       writePriority: options.writePriority ?? new WritePriority(clock),
       reporter: new Reporter(sinks),
       dryRun: options.dryRun ?? false,

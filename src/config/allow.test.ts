@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { adapters } from '../../adapters/index.ts';
+import { gateways } from '../gateways.ts';
 import { type AllowList, allowing } from './allow.ts';
 import { formatPath } from './issue.ts';
 import { validator } from './validate.ts';
@@ -14,7 +15,7 @@ const certificate = (spec: object) => ({
 
 /** The refused fields, each with what is refused. */
 function refused(spec: object, allow: AllowList): string[] {
-  const result = allowing(validator(adapters), adapters, allow)(certificate(spec));
+  const result = allowing(validator(adapters, gateways), adapters, allow)(certificate(spec));
   if (result.ok) return [];
   assert.equal(result.code, 'ERR_NOT_ALLOWED', JSON.stringify(result.issues));
   return result.issues.map(
@@ -110,7 +111,7 @@ for (const [allowed, given] of near) {
 }
 
 test('a refusal says what is allowed and how to allow more', () => {
-  const result = allowing(validator(adapters), adapters, { serviceAccounts: ['shop/web', 'shop/api'] })(
+  const result = allowing(validator(adapters, gateways), adapters, { serviceAccounts: ['shop/web', 'shop/api'] })(
     certificate({ istio: { ca: { serviceAccount: 'gateway' } } }),
   );
   assert.deepEqual(result.ok || result.issues.map(({ message }) => message), [

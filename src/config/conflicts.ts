@@ -1,4 +1,5 @@
 import type { Issue } from './issue.ts';
+import type { Claim, GatewayFields } from './schema/gateway-fields.ts';
 import type { MeshCertificate } from './schema/mesh-certificate.ts';
 
 /** Two MeshCertificates that would write the same object; `later` is the one to refuse. */
@@ -7,15 +8,12 @@ export interface Conflict extends Issue {
   readonly earlier: MeshCertificate;
 }
 
-/**
- * Finds what two MeshCertificates both claim, in the order given. Names of TLSContexts are compared across
- * namespaces where their ambassadorIds overlap: Emissary resolves a Mapping's `tls` by name alone.
- */
-export function conflicts(all: readonly MeshCertificate[]): Conflict[] {
+/** Finds what two MeshCertificates both claim, in the order given. */
+export function conflicts(all: readonly MeshCertificate[], gateways: readonly GatewayFields[]): Conflict[] {
   const owners = new Map<string, MeshCertificate>();
   const found: Conflict[] = [];
   for (const one of all) {
-    for (const { key, path, what } of claims(one)) {
+    for (const { key, path, what } of claims(one, gateways)) {
       const earlier = owners.get(key);
       if (earlier === undefined) owners.set(key, one);
       else if (earlier !== one)
@@ -33,7 +31,7 @@ export function conflicts(all: readonly MeshCertificate[]): Conflict[] {
 export const nameOf = ({ metadata }: MeshCertificate): string =>
   metadata.namespace === undefined ? metadata.name : `${metadata.namespace}/${metadata.name}`;
 
-function* claims({ metadata, spec }: MeshCertificate): Generator<{ key: string; path: Issue['path']; what: string }> {
+function* claims({ metadata, spec }: MeshCertificate, gateways: readonly GatewayFields[]): Generator<Claim> {
   const namespace = metadata.namespace ?? '';
   const self = { path: ['metadata', 'name'], what: `the name ${metadata.name}` };
   yield { key: `self ${namespace}/${metadata.name}`, ...self };
@@ -44,10 +42,8 @@ function* claims({ metadata, spec }: MeshCertificate): Generator<{ key: string; 
     const what = `ConfigMap ${spec.configMapName}`;
     yield { key: `configmap ${namespace}/${spec.configMapName}`, path: ['spec', 'configMapName'], what };
   }
-  if (!spec.tlsContext.enabled) return;
-  const ids = spec.tlsContext.ambassadorIds.length === 0 ? ['default'] : new Set(spec.tlsContext.ambassadorIds);
-  for (const id of ids) {
-    const what = `TLSContext ${spec.tlsContext.name}`;
-    yield { key: `tlscontext ${id} ${spec.tlsContext.name}`, path: ['spec', 'tlsContext', 'name'], what };
+  for (const gateway of gateways) {
+    const config = spec.gateways[gateway.kind];
+    if (config !== undefined) yield* gateway.claims(config, metadata);
   }
 }

@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { emissaryConfigOf } from '../gateway/emissary/spec/config.ts';
+import { gateways } from '../gateways.ts';
 import { formatDocumentError, parseDocuments } from './documents.ts';
 import { toyMeshes } from './toy-meshes.fixture.ts';
 
-const parse = (text: string) => parseDocuments(text, 'mesh.yaml', toyMeshes, { namespace: 'emissary' });
+const parse = (text: string) => parseDocuments(text, 'mesh.yaml', toyMeshes, gateways, { namespace: 'emissary' });
 const complaints = (text: string) => parse(text).errors.map(formatDocumentError);
 
 const minimal = `apiVersion: meshcert.dev/v1alpha1
@@ -23,9 +25,10 @@ test('a minimal document gets every default', () => {
     secretName: 'istio-identity',
     caSecretName: 'istio-ca',
     configMapName: undefined,
-    tlsContext: { enabled: true, name: 'istio', ambassadorIds: [] },
+    gateways: {
+      emissary: { tlsContext: { enabled: true, name: 'istio', ambassadorIds: [] }, mappings: undefined },
+    },
     labels: {},
-    mappings: undefined,
     renewal: { at: 0.6, jitter: 0.06 },
     trust: { retainMs: 86_400_000, holdMs: 600_000 },
     probe: undefined,
@@ -58,7 +61,7 @@ test('every field can be set', () => {
 `);
   assert.deepEqual(errors, []);
   assert.deepEqual(documents[0]?.spec.trust, { retainMs: 172_800_000, holdMs: 0 });
-  assert.equal(documents[0]?.spec.tlsContext.name, 'c');
+  assert.equal(documents[0] && emissaryConfigOf(documents[0].spec).tlsContext.name, 'c');
   assert.deepEqual(documents[0]?.spec.probe?.http, { path: '/health' });
 });
 

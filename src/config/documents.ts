@@ -3,6 +3,7 @@ import type { Adapter } from '../mesh/adapter.ts';
 import { requireShallowYaml } from '../mesh/input/untrusted-text.ts';
 import { conflicts } from './conflicts.ts';
 import { formatPath, type Issue } from './issue.ts';
+import type { GatewayFields } from './schema/gateway-fields.ts';
 import type { MeshCertificate } from './schema/mesh-certificate.ts';
 import { validator } from './validate.ts';
 
@@ -34,6 +35,7 @@ export function parseDocuments(
   text: string,
   file: string,
   adapters: readonly Adapter[],
+  gateways: readonly GatewayFields[],
   options: DocumentOptions = {},
 ): Documents {
   if (text.length > LARGEST_FILE) {
@@ -47,7 +49,7 @@ export function parseDocuments(
   } catch {
     return { documents: [], errors: [{ file, line: 1, path: '', message: 'is nested too deeply' }] };
   }
-  const validate = validator(adapters);
+  const validate = validator(adapters, gateways);
   const errors: DocumentError[] = [];
   const good = new Map<MeshCertificate, Document>();
   const report = (document: Document, issue: Issue) =>
@@ -68,7 +70,7 @@ export function parseDocuments(
     else for (const issue of result.issues) report(document, issue);
   }
   const refused = new Set<MeshCertificate>();
-  for (const conflict of conflicts([...good.keys()])) {
+  for (const conflict of conflicts([...good.keys()], gateways)) {
     const document = good.get(conflict.later);
     if (document) report(document, conflict);
     refused.add(conflict.later);

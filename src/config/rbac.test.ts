@@ -2,11 +2,13 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { adapters } from '../../adapters/index.ts';
 import type { KubeObject } from '../core/object.ts';
+import { gateways } from '../gateways.ts';
 import { parseDocuments } from './documents.ts';
 import { type RbacOptions, rbacFor } from './rbac.ts';
 
 const options: RbacOptions = {
   adapters,
+  gateways,
   name: 'meshcert',
   serviceAccount: { name: 'meshcert', namespace: 'emissary' },
   leaseName: 'meshcert',
@@ -19,7 +21,7 @@ function documents(...specs: readonly string[]) {
     (spec, index) =>
       `apiVersion: meshcert.dev/v1alpha1\nkind: MeshCertificate\nmetadata: {name: m${index}, namespace: emissary}\nspec: ${spec}\n`,
   );
-  const { documents: found, errors } = parseDocuments(text.join('---\n'), 'x.yaml', adapters);
+  const { documents: found, errors } = parseDocuments(text.join('---\n'), 'x.yaml', adapters, gateways);
   assert.deepEqual(errors, []);
   return found;
 }

@@ -1,6 +1,7 @@
 import type { KubeObject } from '../core/object.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import { needsOf } from './needs.ts';
+import type { GatewayFields, PolicyRule } from './schema/gateway-fields.ts';
 import type { MeshCertificate } from './schema/mesh-certificate.ts';
 
 export interface RbacOptions {
@@ -14,17 +15,10 @@ export interface RbacOptions {
   /** Name of the Roles and RoleBindings. */
   readonly name: string;
   readonly adapters: readonly Adapter[];
-}
-
-interface PolicyRule {
-  readonly apiGroups: readonly string[];
-  readonly resources: readonly string[];
-  readonly resourceNames?: readonly string[];
-  readonly verbs: readonly string[];
+  readonly gateways: readonly GatewayFields[];
 }
 
 const READ = ['get', 'list', 'watch'] as const;
-const EMISSARY = 'getambassador.io';
 const OURS = 'meshcert.dev';
 
 /**
@@ -39,10 +33,11 @@ export function rbacFor(certificates: readonly MeshCertificate[], options: RbacO
 
   add(options.serviceAccount.namespace, ...leaseRules(options));
   for (const certificate of certificates) {
-    const { metadata, spec } = certificate;
+    const { metadata } = certificate;
     const namespace = metadata.namespace ?? options.serviceAccount.namespace;
     add(namespace, ...publicationRules(certificate, options));
-    for (const need of needsOf({ ...certificate, metadata: { ...metadata, namespace } }, options.adapters)) {
+    const located = { ...certificate, metadata: { ...metadata, namespace } };
+    for (const need of needsOf(located, options.adapters)) {
       if (need.kind === 'configMap') add(need.namespace, named('configmaps', [need.name], READ));
       if (need.kind === 'token') add(need.namespace, mint(need.name));
       // Its annotation tells whether it consents.
@@ -50,8 +45,7 @@ export function rbacFor(certificates: readonly MeshCertificate[], options: RbacO
         add(need.namespace, named('serviceaccounts', [need.name], ['get']));
       }
     }
-    const listed = spec.mappings?.namespaces ?? [namespace];
-    for (const place of listed) add(place, ...mappingRules(certificate, options.adapters));
+    for (const { namespace: place, rule } of gatewayRights(located, options)) add(place, rule);
   }
   return [...rules.entries()].flatMap(([namespace, list]) => grant(namespace, merged(list), options));
 }
@@ -88,11 +82,6 @@ function publicationRules({ metadata, spec }: MeshCertificate, { resources }: Rb
     rules.push({ apiGroups: [''], resources: ['configmaps'], verbs: ['create'] });
     rules.push(named('configmaps', [spec.configMapName], verbs));
   }
-  // Read as a kind, also by who writes none: their names are global, so that collisions must be seen, and who names a
-  // Secret keeps it from being taken away. They hold nothing secret. Deleted are those that no Mapping needs any more,
-  // after a target or a name in the spec has changed.
-  const writes = spec.tlsContext.enabled ? ['create', 'patch', 'delete'] : ['delete'];
-  rules.push({ apiGroups: [EMISSARY], resources: ['tlscontexts'], verbs: [...READ, ...writes] });
   if (resources) {
     rules.push({ apiGroups: [OURS], resources: ['meshcertificates'], verbs: READ });
     rules.push({
@@ -115,15 +104,13 @@ function publicationRules({ metadata, spec }: MeshCertificate, { resources }: Rb
   return rules;
 }
 
-function mappingRules({ spec }: MeshCertificate, adapters: readonly Adapter[]): PolicyRule[] {
-  const verbs = [...READ, ...(spec.mappings ? ['patch'] : [])];
-  const rules: PolicyRule[] = [{ apiGroups: [EMISSARY], resources: ['mappings', 'tcpmappings'], verbs }];
-  // The pods behind a Mapping decide which server name it needs.
-  if (adapters.some(({ mesh, sniPerTarget }) => mesh === spec.mesh.name && sniPerTarget)) {
-    rules.push({ apiGroups: [''], resources: ['services', 'pods'], verbs: READ });
-    rules.push({ apiGroups: ['discovery.k8s.io'], resources: ['endpointslices'], verbs: READ });
+function* gatewayRights(certificate: MeshCertificate, { adapters, gateways }: RbacOptions) {
+  const adapter = adapters.find(({ mesh }) => mesh === certificate.spec.mesh.name);
+  for (const gateway of gateways) {
+    const config = certificate.spec.gateways[gateway.kind];
+    if (config === undefined) continue;
+    yield* gateway.rights(config, certificate, { sniPerTarget: adapter?.sniPerTarget === true });
   }
-  return rules;
 }
 
 /** Rules that differ in their names alone as one; each once, verbs and names sorted. */

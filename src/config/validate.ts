@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import type { Adapter } from '../mesh/adapter.ts';
 import { type Issue, issuesOf } from './issue.ts';
+import type { GatewayFields } from './schema/gateway-fields.ts';
 import { API_VERSION, KIND, type MeshCertificate } from './schema/mesh-certificate.ts';
 import { LONGEST_LABEL, labels, namespaceName, undottedName } from './schema/names.ts';
 import { type CommonSpec, specSchema } from './schema/spec.ts';
@@ -33,14 +34,17 @@ export type Validation =
   | { readonly ok: true; readonly value: MeshCertificate }
   | { readonly ok: false; readonly issues: readonly Issue[]; readonly code?: string };
 
-/** One validator for custom resources and for documents in files, bound to the adapters there are. */
-export function validator(adapters: readonly Adapter[]): (object: unknown) => Validation {
+/** One validator for custom resources and for documents in files, bound to the adapters and gateways there are. */
+export function validator(
+  adapters: readonly Adapter[],
+  gateways: readonly GatewayFields[],
+): (object: unknown) => Validation {
   const meshes = adapters.map((adapter) => adapter.mesh);
   const schema = z.strictObject({
     apiVersion: z.literal(API_VERSION),
     kind: z.literal(KIND),
     metadata: metadataSchema,
-    spec: specSchema(adapters),
+    spec: specSchema(adapters, gateways),
     status: any(),
   });
   return (object) => {
@@ -53,7 +57,7 @@ export function validator(adapters: readonly Adapter[]): (object: unknown) => Va
     const value: MeshCertificate = {
       ...rest,
       metadata: metadata as MeshCertificate['metadata'],
-      spec: normalise(metadata.name, given, { name: mesh, config: given[mesh] }),
+      spec: normalise(metadata.name, given, { name: mesh, config: given[mesh] }, gateways),
     };
     issues.push(...crossCheck(value));
     return issues.length === 0 ? { ok: true, value } : { ok: false, issues };
@@ -61,19 +65,28 @@ export function validator(adapters: readonly Adapter[]): (object: unknown) => Va
 }
 
 /** Checks one object. For more than one, keep a `validator`. */
-export function validateObject(object: unknown, adapters: readonly Adapter[]): Validation {
-  return validator(adapters)(object);
+export function validateObject(
+  object: unknown,
+  adapters: readonly Adapter[],
+  gateways: readonly GatewayFields[],
+): Validation {
+  return validator(adapters, gateways)(object);
 }
 
-function normalise(name: string, spec: CommonSpec, mesh: MeshCertificate['spec']['mesh']): MeshCertificate['spec'] {
+function normalise(
+  name: string,
+  spec: CommonSpec & Record<string, unknown>,
+  mesh: MeshCertificate['spec']['mesh'],
+  gateways: readonly GatewayFields[],
+): MeshCertificate['spec'] {
+  const configured = gateways.map(({ kind, configure }) => [kind, configure(name, spec)] as const);
   return {
     mesh,
     secretName: spec.secretName ?? `${name}-identity`,
     caSecretName: spec.caSecretName ?? `${name}-ca`,
     configMapName: spec.configMapName,
-    tlsContext: { ...spec.tlsContext, name: spec.tlsContext.name ?? name },
+    gateways: Object.fromEntries(configured.filter(([, config]) => config !== undefined)),
     labels: spec.labels,
-    mappings: spec.mappings,
     renewal: spec.renewal,
     trust: { retainMs: spec.trust.retain, holdMs: spec.trust.hold },
     probe: spec.probe,

@@ -1,5 +1,13 @@
 import type { KubeObject, ObjectRef } from '../mesh/kube-object.ts';
 
+/** One kind of object, by the names that the API's paths use. */
+export interface Resource {
+  readonly apiVersion: string;
+  readonly kind: string;
+  readonly plural: string;
+  readonly namespaced: boolean;
+}
+
 export type { KubeObject, ManagedFields, ObjectMeta, ObjectRef } from '../mesh/kube-object.ts';
 
 export function refOf(object: KubeObject): ObjectRef {
@@ -17,8 +25,6 @@ export const keyOf = (ref: ObjectRef): string => [ref.apiVersion, ref.kind, ref.
 
 /** The Server-Side-Apply field manager of everything that we write. */
 export const FIELD_MANAGER = 'meshcert';
-/** Of the one field `spec.tls` that we set on Mappings. */
-export const MAPPING_FIELD_MANAGER = 'meshcert-mappings';
 /** On each object that we own: `<namespace>.<name>` of its MeshCertificate. */
 export const OWNER_LABEL = 'meshcert.dev/owner';
 export const MANAGED_BY_LABEL = 'app.kubernetes.io/managed-by';

@@ -37,7 +37,8 @@ export interface RootStatus {
   readonly since?: string;
 }
 
-export interface MappingStatus {
+/** A route that refers to the certificate, or should. */
+export interface RouteStatus {
   readonly name: string;
   readonly namespace: string;
   readonly kind: string;
@@ -81,7 +82,7 @@ export interface PublicationStatus {
     readonly since?: string;
     readonly until: string;
   };
-  readonly mappings: readonly MappingStatus[];
+  readonly mappings: readonly RouteStatus[];
   readonly targets: readonly TargetStatus[];
   readonly rotations: number;
   readonly lastRotationTime?: string;

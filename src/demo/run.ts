@@ -9,8 +9,10 @@ import type { MeshCertificate } from '../config/schema/mesh-certificate.ts';
 import { validateObject } from '../config/validate.ts';
 import { keyOf } from '../core/object.ts';
 import { verify } from '../core/verify/verify.ts';
-import { publicationRefs } from '../gateway/emissary.ts';
+import { publicationRefs } from '../gateway/desired.ts';
+import { gatewaysOf } from '../gateway/gateway.ts';
 import { readPublication } from '../gateway/publication.ts';
+import { gateways } from '../gateways.ts';
 import { reflect } from '../kube/reflector.ts';
 import { RESOURCES } from '../kube/resources.ts';
 import { silentLog } from '../mesh/log.ts';
@@ -73,7 +75,7 @@ const allSpeakMtls: Parameters<SandboxCluster['gateway']['until']>[0] = ({ confi
   [...configuration.clusters.values()].every(({ tls }) => tls?.certificate && tls.ca);
 
 function wishOf(object: object): MeshCertificate {
-  const checked = validateObject(object, adapters);
+  const checked = validateObject(object, adapters, gateways);
   if (!checked.ok) throw new TypeError(`the demo's own MeshCertificate is wrong: ${JSON.stringify(checked.issues)}`);
   return checked.value;
 }
@@ -87,6 +89,7 @@ function agentOf(
   return new Agent({
     kube,
     adapters,
+    gateways,
     async *certificates(signal) {
       yield certificates;
       await forever(signal).catch(() => {});
@@ -113,7 +116,7 @@ async function watchPairs(
   const secrets = reflect(kube, RESOURCES.secrets, {}, { clock, random: Math.random, log: silentLog, signal });
   for await (const _ of secrets.changes()) {
     for (const certificate of certificates) {
-      const refs = publicationRefs(certificate);
+      const refs = publicationRefs(certificate, gatewaysOf(certificate.spec, gateways));
       const objects = refs.flatMap((ref) => secrets.items().get(keyOf(ref)) ?? []);
       const { identity, bundle, problems } = readPublication(certificate.spec, objects);
       if (!identity) continue;

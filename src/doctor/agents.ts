@@ -1,6 +1,6 @@
 import type { AllowList } from '../config/allow.ts';
 import type { KubeObject } from '../core/object.ts';
-import { fields, text } from '../gateway/kinds.ts';
+import { fields, text } from '../mesh/kube-object.ts';
 import { containersOf } from './gateway.ts';
 
 /** An agent as its workload describes it. */

@@ -1,5 +1,5 @@
 import { keyOf, refOf } from '../core/object.ts';
-import { DEFAULT_ENV, type EmissaryEnv } from '../gateway/env.ts';
+import { DEFAULT_ENV, type EmissaryEnv } from '../gateway/emissary/reading/env.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import { SEVERITIES } from '../mesh/object-check.ts';
 import type { DoctorCheck } from './check.ts';

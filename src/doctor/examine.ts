@@ -1,7 +1,7 @@
 import type { MeshCertificate } from '../config/schema/mesh-certificate.ts';
 import type { KubeObject } from '../core/object.ts';
 import type { Preflight } from '../core/verify/preflight.ts';
-import { fields } from '../gateway/kinds.ts';
+import { fields } from '../mesh/kube-object.ts';
 import { agentOf, findAgents } from './agents.ts';
 import type { Finding } from './finding.ts';
 import type { LiveObjects } from './live.ts';

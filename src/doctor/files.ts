@@ -2,7 +2,7 @@ import { readdir, readFile, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { LineCounter, parseAllDocuments } from 'yaml';
 import type { KubeObject } from '../core/object.ts';
-import { fields, text } from '../gateway/kinds.ts';
+import { fields, text } from '../mesh/kube-object.ts';
 
 /** Where an object stands. */
 export interface Origin {

@@ -1,6 +1,6 @@
 import type { KubeObject } from '../core/object.ts';
-import { DEFAULT_ENV, type EmissaryEnv } from '../gateway/env.ts';
-import { fields, text } from '../gateway/kinds.ts';
+import { DEFAULT_ENV, type EmissaryEnv } from '../gateway/emissary/reading/env.ts';
+import { fields, text } from '../mesh/kube-object.ts';
 
 export interface FoundGateway {
   readonly object: KubeObject;

@@ -1,8 +1,10 @@
 import { type KubeObject, keyOf, type ObjectRef } from '../core/object.ts';
-import { contextSpec, fields, text } from '../gateway/kinds.ts';
+import { contextSpec } from '../gateway/emissary/reading/kinds.ts';
+import { EMISSARY_RESOURCES } from '../gateway/emissary/spec/resources.ts';
 import type { Kube, Resource } from '../kube/api.ts';
 import { RESOURCES } from '../kube/resources.ts';
 import { KubeError } from '../kube/transport/error.ts';
+import { fields, text } from '../mesh/kube-object.ts';
 
 export interface LiveObjects {
   readonly objects: readonly KubeObject[];
@@ -16,14 +18,14 @@ export interface LiveObjects {
   readonly skipped: readonly string[];
 }
 
-const ambassador = (kind: string, plural: string): Resource => ({ ...RESOURCES.mappings, kind, plural });
+const ambassador = (kind: string, plural: string): Resource => ({ ...EMISSARY_RESOURCES.mappings, kind, plural });
 
 const LISTED: readonly Resource[] = [
-  RESOURCES.tlsContexts,
-  RESOURCES.mappings,
-  RESOURCES.tcpMappings,
-  RESOURCES.modules,
-  RESOURCES.consulResolvers,
+  EMISSARY_RESOURCES.tlsContexts,
+  EMISSARY_RESOURCES.mappings,
+  EMISSARY_RESOURCES.tcpMappings,
+  EMISSARY_RESOURCES.modules,
+  EMISSARY_RESOURCES.consulResolvers,
   ambassador('KubernetesEndpointResolver', 'kubernetesendpointresolvers'),
   ambassador('Host', 'hosts'),
   RESOURCES.meshCertificates,

@@ -6,12 +6,18 @@ import {
   readContexts,
   type SecretRef,
   secretRef,
-} from '../gateway/context.ts';
-import type { EmissaryEnv } from '../gateway/env.ts';
-import { type ContextSpec, contextSpec, fields, type MappingSpec, mappingSpec, text } from '../gateway/kinds.ts';
-import { type EffectiveUpstream, effectiveUpstream, resolversIn, seesMapping } from '../gateway/reading.ts';
-import { parseService } from '../gateway/service.ts';
+} from '../gateway/emissary/reading/context.ts';
+import type { EmissaryEnv } from '../gateway/emissary/reading/env.ts';
+import { type ContextSpec, contextSpec, type MappingSpec, mappingSpec } from '../gateway/emissary/reading/kinds.ts';
+import {
+  type EffectiveUpstream,
+  effectiveUpstream,
+  resolversIn,
+  seesMapping,
+} from '../gateway/emissary/reading/reading.ts';
+import { parseService } from '../gateway/emissary/reading/service.ts';
 import type { Adapter } from '../mesh/adapter.ts';
+import { fields, text } from '../mesh/kube-object.ts';
 import type { CheckedObjects, ClientTls } from '../mesh/object-check.ts';
 import { parsedValue, readPair, type SecretPair } from './pair.ts';
 

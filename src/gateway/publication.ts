@@ -5,7 +5,7 @@ import type { RootTimes } from '../core/trust/trust.ts';
 import { type Certificate, parseCertificates } from '../pki/certificate.ts';
 import { findPath, reachesRoot } from '../pki/chain.ts';
 import { PrivateKey } from '../pki/key.ts';
-import { decodeData } from './secret-file.ts';
+import { decodeData } from './secret-data.ts';
 
 /** What stands in the cluster for one MeshCertificate, as far as it can be read. */
 export interface Publication {

@@ -1,12 +1,6 @@
-import type { KubeObject, ObjectRef } from '../core/object.ts';
+import type { KubeObject, ObjectRef, Resource } from '../core/object.ts';
 
-/** One kind of object, by the names that the API's paths use. */
-export interface Resource {
-  readonly apiVersion: string;
-  readonly kind: string;
-  readonly plural: string;
-  readonly namespaced: boolean;
-}
+export type { Resource } from '../core/object.ts';
 
 export interface Selection {
   /** Absent: all namespaces. */

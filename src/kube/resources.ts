@@ -1,3 +1,4 @@
+import { gateways } from '../gateways.ts';
 import type { Resource } from './api.ts';
 
 const core = (kind: string, plural: string, namespaced = true): Resource => ({
@@ -6,14 +7,7 @@ const core = (kind: string, plural: string, namespaced = true): Resource => ({
   plural,
   namespaced,
 });
-const ambassador = (kind: string, plural: string): Resource => ({
-  apiVersion: 'getambassador.io/v3alpha1',
-  kind,
-  plural,
-  namespaced: true,
-});
-
-/** Every kind that we touch. */
+/** Every kind that we touch, beside those of the gateways. */
 export const RESOURCES = {
   namespaces: core('Namespace', 'namespaces', false),
   secrets: core('Secret', 'secrets'),
@@ -63,11 +57,6 @@ export const RESOURCES = {
     plural: 'selfsubjectaccessreviews',
     namespaced: false,
   },
-  tlsContexts: ambassador('TLSContext', 'tlscontexts'),
-  mappings: ambassador('Mapping', 'mappings'),
-  tcpMappings: ambassador('TCPMapping', 'tcpmappings'),
-  modules: ambassador('Module', 'modules'),
-  consulResolvers: ambassador('ConsulResolver', 'consulresolvers'),
   meshCertificates: {
     apiVersion: 'meshcert.dev/v1alpha1',
     kind: 'MeshCertificate',
@@ -76,8 +65,11 @@ export const RESOURCES = {
   },
 } as const satisfies Record<string, Resource>;
 
-export function resourceOf(ref: { apiVersion: string; kind: string }): Resource {
-  const found = Object.values(RESOURCES).find((r) => r.apiVersion === ref.apiVersion && r.kind === ref.kind);
+const ALL: readonly Resource[] = [...Object.values(RESOURCES), ...gateways.flatMap(({ resources }) => resources)];
+
+/** `more`: kinds of gateways that are not built in. */
+export function resourceOf(ref: { apiVersion: string; kind: string }, more: readonly Resource[] = []): Resource {
+  const found = [...ALL, ...more].find((r) => r.apiVersion === ref.apiVersion && r.kind === ref.kind);
   if (!found) throw new TypeError(`no resource is known for ${ref.apiVersion} ${ref.kind}`);
   return found;
 }

@@ -1,7 +1,7 @@
-import { fields, text } from '../gateway/kinds.ts';
-import { seesMapping } from '../gateway/reading.ts';
+import { seesMapping } from '../gateway/emissary/reading/reading.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import type { Installation } from '../mesh/cluster.ts';
+import { fields, text } from '../mesh/kube-object.ts';
 import { findGateways, type GatewayFinding } from './discover/gateway.ts';
 import { type UpstreamFinding, upstreamOf } from './discover/upstream.ts';
 import type { OnboardSnapshot, Unseen } from './snapshot.ts';

@@ -2,6 +2,7 @@ import { allowFlags } from '../config/allow.ts';
 import { rbacFor } from '../config/rbac.ts';
 import type { MeshCertificate } from '../config/schema/mesh-certificate.ts';
 import { type KubeObject, MANAGED_BY_LABEL } from '../core/object.ts';
+import { gateways } from '../gateways.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import { KUBERNETES_AUDIENCE } from '../mesh/input/token.ts';
 import { ONBOARD_LABEL } from './wish.ts';
@@ -24,6 +25,7 @@ export function grantsFor(
 ): KubeObject[] {
   const roles = rbacFor(certificates, {
     adapters,
+    gateways,
     serviceAccount: { name: AGENT_NAME, namespace },
     leaseName: AGENT_NAME,
     shards: 1,

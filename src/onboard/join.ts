@@ -1,6 +1,7 @@
 import type { Clock } from '../async/clock.ts';
 import { validator } from '../config/validate.ts';
 import type { KubeObject } from '../core/object.ts';
+import { gateways } from '../gateways.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import type { Account, Installation } from '../mesh/cluster.ts';
 import type { GatewayFinding } from './discover/gateway.ts';
@@ -26,7 +27,7 @@ export async function join(installation: Installation, ground: Ground, signal: A
   const adapter = adapters.find((one) => one.mesh === mesh);
   if (!adapter) throw new TypeError(`no adapter for mesh ${mesh}`);
   const meshes = adapters.map((one) => one.mesh);
-  const validate = validator(adapters);
+  const validate = validator(adapters, gateways);
   const standing = snapshot.meshCertificates.find((one) => isFor(one, mesh, gateway.env.namespace));
   if (standing && !isOurs(standing)) {
     const certificate = accepted(standing, validate, 'the cluster has this value; correct it there');

@@ -1,6 +1,6 @@
 import { describe, type KubeObject, keyOf, refOf } from '../core/object.ts';
 import type { PublicationStatus } from '../core/status.ts';
-import { mappingSpec } from '../gateway/kinds.ts';
+import { mappingSpec } from '../gateway/emissary/reading/kinds.ts';
 import { KubeError } from '../kube/transport/error.ts';
 import { codeOf } from '../mesh/error.ts';
 import { OnboardError } from './error.ts';

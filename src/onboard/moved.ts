@@ -1,6 +1,6 @@
 import { CONSENT_ANNOTATION, consents, withConsent } from '../core/consent.ts';
 import type { KubeObject } from '../core/object.ts';
-import { fields, text } from '../gateway/kinds.ts';
+import { fields, text } from '../mesh/kube-object.ts';
 
 /** On a Mapping that was moved: what stood there before, as JSON, for the way back. */
 export const BEFORE_ANNOTATION = 'meshcert.dev/before';

@@ -1,7 +1,10 @@
 import type { MeshCertificate } from '../config/schema/mesh-certificate.ts';
 import type { KubeObject } from '../core/object.ts';
-import { fields, mappingSpec } from '../gateway/kinds.ts';
-import { judgeMappings, type Target } from '../gateway/targets.ts';
+import { mappingSpec } from '../gateway/emissary/reading/kinds.ts';
+import type { Target } from '../gateway/emissary/routes/target.ts';
+import { judgeMappings } from '../gateway/emissary/routes/targets.ts';
+import { emissaryConfigOf } from '../gateway/emissary/spec/config.ts';
+import { fields } from '../mesh/kube-object.ts';
 import type { TargetRules } from '../mesh/targeting.ts';
 import type { UpstreamFinding } from './discover/upstream.ts';
 import { type Move, moved } from './moved.ts';
@@ -35,13 +38,13 @@ export function judge(upstream: UpstreamFinding, joined: readonly Joined[], snap
   if (membership === undefined) return stay('ERR_TARGET_UNMESHED', 'no pod behind it is in a mesh');
   const one = joined.find(({ mesh }) => mesh === membership);
   if (!one) return stay('ERR_TARGET_OTHER_MESH', notJoined(membership));
-  const labels = one.certificate.spec.mappings?.selector.matchLabels;
+  const labels = emissaryConfigOf(one.certificate.spec).mappings?.selector.matchLabels;
   if (!labels) {
     const { name } = one.certificate.metadata;
     const message = `MeshCertificate ${name} has no mappings.selector, so it changes no Mapping; add one`;
     return stay('ERR_TARGET_UNSELECTED', message);
   }
-  const contextName = one.certificate.spec.tlsContext.name;
+  const contextName = emissaryConfigOf(one.certificate.spec).tlsContext.name;
   const { namespace = '' } = one.certificate.metadata;
   const wish = { contextName, labels, namespace, service: serviceOf(upstream) };
   return judgeBy(one, upstream, snapshot, moved(mapping, wish), wish);
@@ -57,7 +60,7 @@ function wantsAlready({ certificate }: Joined, mapping: KubeObject, { contexts }
   const owner = `${namespace}.${name}`;
   const own = contexts.filter(({ metadata }) => metadata.labels?.['meshcert.dev/owner'] === owner);
   if (typeof tls === 'string' && own.some(({ metadata }) => metadata.name === tls)) return true;
-  const selector = certificate.spec.mappings?.selector.matchLabels;
+  const selector = emissaryConfigOf(certificate.spec).mappings?.selector.matchLabels;
   return selector !== undefined && Object.entries(selector).every(([k, v]) => mapping.metadata.labels?.[k] === v);
 }
 
@@ -75,7 +78,7 @@ function judgeBy(
   wish?: Move,
 ): MoveVerdict {
   const { mesh, certificate, rules } = one;
-  const { tlsContext, mappings } = certificate.spec;
+  const { tlsContext, mappings } = emissaryConfigOf(certificate.spec);
   const { contexts, services, endpointSlices, pods } = snapshot;
   const bare = wish ? withoutTls(mapping, upstream.context) : mapping;
   const [verdict] = judgeMappings(

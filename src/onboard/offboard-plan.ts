@@ -1,7 +1,8 @@
 import { describe, type KubeObject, type ObjectRef, OWNER_LABEL, refOf } from '../core/object.ts';
-import { fields, mappingSpec, text } from '../gateway/kinds.ts';
+import { mappingSpec } from '../gateway/emissary/reading/kinds.ts';
+import { setsTls } from '../gateway/emissary/routes/mapping.ts';
 import { ownerLabel } from '../gateway/owner.ts';
-import { setsTls } from '../gateway/targets/mapping.ts';
+import { fields, text } from '../mesh/kube-object.ts';
 import { meant } from './choice.ts';
 import { type DiffLine, diffObjects } from './diff.ts';
 import { OnboardError } from './error.ts';

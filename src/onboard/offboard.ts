@@ -1,11 +1,11 @@
 import type { Clock } from '../async/clock.ts';
-import { describe, type KubeObject, MAPPING_FIELD_MANAGER, type ObjectRef, refOf } from '../core/object.ts';
+import { describe, type KubeObject, type ObjectRef, refOf } from '../core/object.ts';
 import type { PublicationStatus } from '../core/status.ts';
-import { fields } from '../gateway/kinds.ts';
+import { EMISSARY_RESOURCES, MAPPING_FIELD_MANAGER } from '../gateway/emissary/spec/resources.ts';
 import type { Kube } from '../kube/api.ts';
-import { RESOURCES } from '../kube/resources.ts';
 import { KubeError } from '../kube/transport/error.ts';
 import type { Adapter } from '../mesh/adapter.ts';
+import { fields } from '../mesh/kube-object.ts';
 import { observe } from './apply.ts';
 import { chooseGateway } from './choice.ts';
 import type { DiffLine } from './diff.ts';
@@ -161,7 +161,7 @@ interface Place {
 }
 
 async function ownContexts(kube: Kube, { namespace, name }: Place, signal: AbortSignal): Promise<KubeObject[]> {
-  const { items } = await kube.list(RESOURCES.tlsContexts, { namespace }, signal);
+  const { items } = await kube.list(EMISSARY_RESOURCES.tlsContexts, { namespace }, signal);
   return contextsOwned(items, namespace, name);
 }
 
@@ -169,7 +169,7 @@ async function ownContexts(kube: Kube, { namespace, name }: Place, signal: Abort
 async function using(kube: Kube, place: Place, signal: AbortSignal): Promise<KubeObject[]> {
   const contexts = await ownContexts(kube, place, signal);
   const lists = await Promise.all(
-    [RESOURCES.mappings, RESOURCES.tcpMappings].map((resource) => kube.list(resource, {}, signal)),
+    [EMISSARY_RESOURCES.mappings, EMISSARY_RESOURCES.tcpMappings].map((resource) => kube.list(resource, {}, signal)),
   );
   return mappingsUsing(
     lists.flatMap(({ items }) => items),

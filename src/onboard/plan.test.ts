@@ -3,7 +3,7 @@ import { describe, it } from 'node:test';
 import { adapters } from '../../adapters/index.ts';
 import { systemClock } from '../async/clock.ts';
 import { type KubeObject, keyOf, describe as nameOf, refOf } from '../core/object.ts';
-import { fields } from '../gateway/kinds.ts';
+import { fields } from '../mesh/kube-object.ts';
 import * as made from './cluster.fixture.ts';
 import { type OnboardPlan, type OnboardPreferences, planAsYaml, planOnboarding, showPlan } from './plan.ts';
 import { showFindings } from './show-findings.ts';

@@ -4,6 +4,7 @@ import { customResourceDefinition } from '../config/schema/crd.ts';
 import type { MeshCertificate } from '../config/schema/mesh-certificate.ts';
 import { describe, type KubeObject, keyOf, refOf } from '../core/object.ts';
 import { differences } from '../core/plan/difference.ts';
+import { gateways } from '../gateways.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import { type Choice, chooseGateway, chooseMeshes } from './choice.ts';
 import { bare, type DiffLine, diffObjects, yamlOf } from './diff.ts';
@@ -76,7 +77,7 @@ export async function planOnboarding(
   });
   const certificates = joined.map(({ certificate }) => certificate);
   const wished = [
-    ...(snapshot.defined ? [] : [customResourceDefinition(means.adapters) as unknown as KubeObject]),
+    ...(snapshot.defined ? [] : [customResourceDefinition(means.adapters, gateways) as unknown as KubeObject]),
     ...grantsFor(certificates, gateway.env.namespace, wishes.image, means.adapters),
     ...joined.flatMap(({ document }) => document ?? []),
   ];

@@ -3,6 +3,7 @@ import { Trigger } from '../async/trigger.ts';
 import type { MeshCertificate } from '../config/schema/mesh-certificate.ts';
 import { type KubeObject, keyOf, refOf } from '../core/object.ts';
 import type { PublicationStatus } from '../core/status.ts';
+import { EMISSARY_RESOURCES } from '../gateway/emissary/spec/resources.ts';
 import type { Kube, Resource } from '../kube/api.ts';
 import { type Reflector, reflect } from '../kube/reflector.ts';
 import { RESOURCES } from '../kube/resources.ts';
@@ -81,7 +82,10 @@ export async function waitFor(
     namespaces.map((namespace) =>
       reflect(kube, resource, { namespace }, { clock, random, log: silentLog, signal: either }),
     );
-  const followed = { certificates: follow(RESOURCES.meshCertificates), contexts: follow(RESOURCES.tlsContexts) };
+  const followed = {
+    certificates: follow(RESOURCES.meshCertificates),
+    contexts: follow(EMISSARY_RESOURCES.tlsContexts),
+  };
   const pumps = [...followed.certificates, ...followed.contexts].map(async (reflector) => {
     for await (const _ of reflector.changes()) changed.fire();
   });

@@ -2,7 +2,8 @@ import { request as requestPlain } from 'node:http';
 import { request as requestTls } from 'node:https';
 import type { Clock } from '../async/clock.ts';
 import type { KubeObject } from '../core/object.ts';
-import { fields, mappingSpec, text } from '../gateway/kinds.ts';
+import { mappingSpec } from '../gateway/emissary/reading/kinds.ts';
+import { fields, text } from '../mesh/kube-object.ts';
 
 /** What a client of the gateway got: a status, or why none came. */
 export type OnboardAnswer = { readonly status: number } | { readonly failure: string };

@@ -1,7 +1,7 @@
 import type { Clock } from '../async/clock.ts';
 import type { MeshCertificate } from '../config/schema/mesh-certificate.ts';
-import { fields } from '../gateway/kinds.ts';
 import type { Adapter, Host } from '../mesh/adapter.ts';
+import { fields } from '../mesh/kube-object.ts';
 import { silentLog } from '../mesh/log.ts';
 import { isTargeting, type TargetRules } from '../mesh/targeting.ts';
 import type { OnboardSnapshot } from './snapshot.ts';

@@ -1,4 +1,4 @@
-import { mappingSpec } from '../gateway/kinds.ts';
+import { mappingSpec } from '../gateway/emissary/reading/kinds.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import type { Installation } from '../mesh/cluster.ts';
 import type { GatewayFinding } from './discover/gateway.ts';

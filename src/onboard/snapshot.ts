@@ -1,12 +1,14 @@
 import type { KubeObject, ObjectRef } from '../core/object.ts';
-import { fields, mappingSpec, text } from '../gateway/kinds.ts';
-import { parseService } from '../gateway/service.ts';
-import { serviceNameOf } from '../gateway/targets/service-name.ts';
+import { mappingSpec } from '../gateway/emissary/reading/kinds.ts';
+import { parseService } from '../gateway/emissary/reading/service.ts';
+import { serviceNameOf } from '../gateway/emissary/routes/service-name.ts';
+import { EMISSARY_RESOURCES } from '../gateway/emissary/spec/resources.ts';
 import type { Kube, Resource, Selection } from '../kube/api.ts';
 import { RESOURCES } from '../kube/resources.ts';
 import { KubeError } from '../kube/transport/error.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import type { ClusterObjects } from '../mesh/cluster.ts';
+import { fields, text } from '../mesh/kube-object.ts';
 
 /** Something that could not be looked at, and so may be there. */
 export interface Unseen {
@@ -58,9 +60,9 @@ export async function takeSnapshot(
         .flatMap((adapter) => adapter.discover?.configMaps ?? [])
         .map((name) => lists([RESOURCES.configMaps], { fieldSelector: `metadata.name=${name}` })),
     ),
-    lists([RESOURCES.mappings, RESOURCES.tcpMappings]),
-    lists([RESOURCES.tlsContexts]),
-    lists([RESOURCES.modules]),
+    lists([EMISSARY_RESOURCES.mappings, EMISSARY_RESOURCES.tcpMappings]),
+    lists([EMISSARY_RESOURCES.tlsContexts]),
+    lists([EMISSARY_RESOURCES.modules]),
     list(RESOURCES.meshCertificates),
   ]);
   const get = (ref: ObjectRef) => readOne(kube, ref, unseen, signal);

@@ -1,9 +1,9 @@
 import type { Clock } from '../async/clock.ts';
 import type { ProbeSpec } from '../config/schema/mesh-certificate.ts';
 import type { KubeObject } from '../core/object.ts';
-import { contextSpec } from '../gateway/kinds.ts';
+import { contextSpec } from '../gateway/emissary/reading/kinds.ts';
+import type { Target } from '../gateway/emissary/routes/target.ts';
 import { readPublication } from '../gateway/publication.ts';
-import type { Target } from '../gateway/targets.ts';
 import type { Kube } from '../kube/api.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import { parseSpiffeId } from '../pki/spiffe.ts';

@@ -3,11 +3,11 @@ import { formatPath } from '../config/issue.ts';
 import { API_VERSION, KIND, type MeshCertificate } from '../config/schema/mesh-certificate.ts';
 import type { Validation } from '../config/validate.ts';
 import { type KubeObject, MANAGED_BY_LABEL } from '../core/object.ts';
-import type { EmissaryEnv } from '../gateway/env.ts';
-import { fields } from '../gateway/kinds.ts';
-import { contextNameProblem } from '../gateway/names.ts';
+import type { EmissaryEnv } from '../gateway/emissary/reading/env.ts';
+import { contextNameProblem } from '../gateway/emissary/spec/names.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import type { Account, Installation } from '../mesh/cluster.ts';
+import { fields } from '../mesh/kube-object.ts';
 import type { GatewayFinding } from './discover/gateway.ts';
 import { OnboardError } from './error.ts';
 

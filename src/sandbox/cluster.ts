@@ -1,9 +1,9 @@
 import { type Clock, systemClock } from '../async/clock.ts';
-import type { EmissaryEnv } from '../gateway/env.ts';
+import type { EmissaryEnv } from '../gateway/emissary/reading/env.ts';
 import type { Kube } from '../kube/api.ts';
 import { connect } from '../kube/client.ts';
 import { formatDuration } from '../mesh/schema/duration.ts';
-import { type Gateway, startGateway } from './gateway/gateway.ts';
+import { type RunningGateway, startGateway } from './gateway/gateway.ts';
 import { type KubeApi, type KubeApiOptions, startKubeApi } from './kube/kube-api.ts';
 import { appsOf, type ClusterMesh, GATEWAY_ACCOUNT, GATEWAY_NAMESPACE, type StartMesh, WORKLOAD } from './mesh.ts';
 
@@ -30,7 +30,7 @@ export interface SandboxCluster {
   /** As an administrator. */
   readonly kube: Kube;
   readonly meshes: readonly ClusterMesh[];
-  readonly gateway: Gateway;
+  readonly gateway: RunningGateway;
   kubeconfig(): string;
   /** What an operator would apply for a mesh: a MeshCertificate in the gateway's namespace. */
   meshCertificate(mesh: ClusterMesh, changes?: object): object;

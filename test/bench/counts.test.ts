@@ -15,6 +15,7 @@ import type { Sink } from '../../src/agent/report/reporter.ts';
 import { StatusWriter } from '../../src/agent/report/status-writer.ts';
 import { customResources } from '../../src/agent/source/custom-resources.ts';
 import type { KubeObject } from '../../src/core/object.ts';
+import { gateways } from '../../src/gateways.ts';
 import { connect } from '../../src/kube/client.ts';
 import { recorder } from '../../src/kube/events.ts';
 import { RESOURCES } from '../../src/kube/resources.ts';
@@ -66,6 +67,7 @@ it('a fleet costs two requests a rotation and a bounded number of Events, and no
     const watching = {
       kube,
       adapters: [adapter],
+      gateways,
       clock,
       random,
       log,
@@ -75,6 +77,7 @@ it('a fleet costs two requests a rotation and a bounded number of Events, and no
     };
     const agent = new Agent({
       kube,
+      gateways,
       adapters: [adapter],
       certificates: (either) => customResources(watching, either),
       leadership: alone,

@@ -4,6 +4,7 @@ import { adapters } from '../../adapters/index.ts';
 import { parseDocuments } from '../../src/config/documents.ts';
 import type { KubeObject } from '../../src/core/object.ts';
 import { diagnose } from '../../src/doctor/diagnose.ts';
+import { gateways } from '../../src/gateways.ts';
 import { AgentWorld } from '../support/agent-world.ts';
 import { exampleOf, material, objectsOf, readExamples } from './examples.ts';
 import { checkJudged } from './judged.ts';
@@ -33,7 +34,7 @@ describe('the traps of docs/checks.md that our own agent meets', () => {
 
   trapTest('MC5001', 'the agent takes the first and refuses the second', () => {
     trap('MC5001');
-    const { documents, errors } = parseDocuments(exampleOf('MC5001'), 'mesh.yaml', adapters);
+    const { documents, errors } = parseDocuments(exampleOf('MC5001'), 'mesh.yaml', adapters, gateways);
     assert.deepEqual(
       documents.map(({ metadata }) => metadata.name),
       ['one'],
@@ -58,7 +59,7 @@ describe('the traps of docs/checks.md that our own agent meets', () => {
 
   trapTest('MC5003', 'the agent refuses it, and nothing is published', () => {
     trap('MC5003');
-    const { documents, errors } = parseDocuments(exampleOf('MC5003'), 'mesh.yaml', adapters);
+    const { documents, errors } = parseDocuments(exampleOf('MC5003'), 'mesh.yaml', adapters, gateways);
     assert.deepEqual(documents, []);
     assert.match(errors.map(({ path, message }) => `${path} ${message}`).join(), /spec\.secretName .*istio-certs/);
   });

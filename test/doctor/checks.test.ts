@@ -5,6 +5,7 @@ import { validateObject } from '../../src/config/validate.ts';
 import type { KubeObject } from '../../src/core/object.ts';
 import { checksOf, diagnose } from '../../src/doctor/diagnose.ts';
 import type { Finding } from '../../src/doctor/finding.ts';
+import { gateways } from '../../src/gateways.ts';
 import { material, objectsOf, readExamples } from './examples.ts';
 import { readJudgements } from './judged.ts';
 
@@ -13,7 +14,7 @@ const { base, examples } = readExamples();
 
 function findingsOf(...yaml: readonly string[]): Finding[] {
   const validate = (object: KubeObject) => {
-    const result = validateObject(object, adapters);
+    const result = validateObject(object, adapters, gateways);
     return result.ok ? [] : result.issues.map(({ message }) => message);
   };
   return diagnose({ adapters, objects: objectsOf(texts, ...yaml), now: Date.now(), whole: new Set(), validate });

@@ -5,7 +5,7 @@ import type { KubeObject } from '../../src/core/object.ts';
 import { diagnose } from '../../src/doctor/diagnose.ts';
 import { findGateways } from '../../src/doctor/gateway.ts';
 import { connect } from '../../src/kube/client.ts';
-import { type Gateway, startGateway } from '../../src/sandbox/gateway/gateway.ts';
+import { type RunningGateway, startGateway } from '../../src/sandbox/gateway/gateway.ts';
 import { type KubeApi, startKubeApi } from '../../src/sandbox/kube/kube-api.ts';
 import { type SandboxUpstream, startUpstream } from '../../src/sandbox/upstream.ts';
 import { material, objectsOf, readExamples } from './examples.ts';
@@ -18,7 +18,7 @@ const READ = ['Secret', 'TLSContext', 'Mapping', 'TCPMapping', 'Module'];
 const withoutScheme = (yaml: string) => yaml.replaceAll('https://web.shop', 'web.shop');
 
 interface Scene {
-  readonly gateway: Gateway;
+  readonly gateway: RunningGateway;
   readonly impostor: SandboxUpstream;
   apply(objects: readonly KubeObject[]): void;
   /** The status of a request, and whether the impostor got it. */

@@ -8,6 +8,7 @@ import { customResourceDefinition } from '../../src/config/schema/crd.ts';
 import { validateObject } from '../../src/config/validate.ts';
 import type { KubeObject } from '../../src/core/object.ts';
 import { checksOf } from '../../src/doctor/diagnose.ts';
+import { gateways } from '../../src/gateways.ts';
 import { leaseSpec } from '../../src/kube/lease/lease-record.ts';
 import { type SandboxCluster, startCluster } from '../../src/sandbox/cluster.ts';
 import { listen } from '../../src/sandbox/upstream.ts';
@@ -89,7 +90,7 @@ describe('doctor in a running system', () => {
   /** Roles for what the cluster's MeshCertificates need. */
   const grant = (...certificates: readonly object[]) => {
     const valid = certificates.map((object) => {
-      const result = validateObject(object, adapters);
+      const result = validateObject(object, adapters, gateways);
       assert.ok(result.ok, JSON.stringify(result));
       return result.value;
     });
@@ -101,6 +102,7 @@ describe('doctor in a running system', () => {
         resources: true,
         name: 'meshcert',
         adapters,
+        gateways,
       }),
     );
   };
@@ -108,7 +110,7 @@ describe('doctor in a running system', () => {
   before(async () => {
     cluster = await startCluster({ meshes: ['istio', 'linkerd', 'consul'], sandboxes, api: { rbac: true } });
     kubeconfig = cluster.kubeconfig();
-    put(customResourceDefinition(adapters), serviceAccount(AGENT.name), serviceAccount('viewer'));
+    put(customResourceDefinition(adapters, gateways), serviceAccount(AGENT.name), serviceAccount('viewer'));
   });
   after(() => cluster?.stop());
 
@@ -360,7 +362,7 @@ describe('doctor in a running system', () => {
       assert.ok(
         findings.some(({ code, message }) => code === 'MC6003' && /does not know MeshCertificates/.test(message)),
       );
-      const old = customResourceDefinition(adapters) as {
+      const old = customResourceDefinition(adapters, gateways) as {
         spec: {
           versions: {
             schema: { openAPIV3Schema: { properties: { spec: { properties: Record<string, unknown> } } } };

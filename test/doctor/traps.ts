@@ -9,7 +9,7 @@ import { systemClock } from '../../src/async/clock.ts';
 import type { KubeObject } from '../../src/core/object.ts';
 import { diagnose } from '../../src/doctor/diagnose.ts';
 import { findGateways } from '../../src/doctor/gateway.ts';
-import type { PodFiles } from '../../src/gateway/context.ts';
+import type { PodFiles } from '../../src/gateway/emissary/reading/context.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { adapters } from '../../adapters/index.ts';
 import { customResourceDefinition } from '../../src/config/schema/crd.ts';
+import { gateways } from '../../src/gateways.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
 import { type LeafOptions, SandboxCa } from '../../src/sandbox/ca.ts';
@@ -38,7 +39,7 @@ describe('doctor on a published pair', () => {
 
   before(async () => {
     api = await startKubeApi({ namespaces: [NAMESPACE] });
-    api.put(customResourceDefinition(adapters));
+    api.put(customResourceDefinition(adapters, gateways));
     api.put({
       apiVersion: 'meshcert.dev/v1alpha1',
       kind: 'MeshCertificate',

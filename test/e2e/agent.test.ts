@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { BATCH_GAP_MS } from '../../src/agent/publish/batch-gap.ts';
 import { FIELD_MANAGER } from '../../src/core/object.ts';
+import { emissary } from '../../src/gateway/emissary/gateway.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { ambassadorDefinitions } from '../../src/sandbox/kube/ambassador.ts';
@@ -62,7 +62,10 @@ describe('the agent', () => {
     assert.equal(await world.context(), undefined);
     world.run();
     await world.until('the context', async () => (await world.context()) !== undefined, 50);
-    assert.ok(world.clock.now() - seenAt >= BATCH_GAP_MS - 50, `${world.clock.now() - seenAt} ms after the pair`);
+    assert.ok(
+      world.clock.now() - seenAt >= emissary.batchGapMs - 50,
+      `${world.clock.now() - seenAt} ms after the pair`,
+    );
   });
 
   it('rotates with one write, and restarts with none', async () => {

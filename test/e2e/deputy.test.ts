@@ -8,6 +8,7 @@ import { after, before, describe, it } from 'node:test';
 import { adapters } from '../../adapters/index.ts';
 import { say } from '../../src/cli/io.fixture.ts';
 import { customResourceDefinition } from '../../src/config/schema/crd.ts';
+import { gateways } from '../../src/gateways.ts';
 import { connect } from '../../src/kube/client.ts';
 import { RESOURCES } from '../../src/kube/resources.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
@@ -24,7 +25,7 @@ const ACCOUNTS = NAMESPACES.map((namespace) => ({
 
 /** As an older definition would be, which does not refuse anything itself. */
 const unguarded = JSON.parse(
-  JSON.stringify(customResourceDefinition(adapters), (key, value) =>
+  JSON.stringify(customResourceDefinition(adapters, gateways), (key, value) =>
     key === 'x-kubernetes-validations' ? undefined : value,
   ),
 );

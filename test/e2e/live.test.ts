@@ -4,7 +4,7 @@ import { diagnosticsUrl } from '../../src/agent/live/answer.ts';
 import { LiveSink } from '../../src/agent/live/live.ts';
 import { say } from '../../src/cli/io.fixture.ts';
 import { silentLog } from '../../src/mesh/log.ts';
-import { type Gateway, startGateway } from '../../src/sandbox/gateway/gateway.ts';
+import { type RunningGateway, startGateway } from '../../src/sandbox/gateway/gateway.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
 import { AgentWorld, NAMESPACE } from '../support/agent-world.ts';
 
@@ -17,13 +17,13 @@ const mapping = (name: string, tls?: string) => ({
 
 interface World extends AsyncDisposable {
   readonly world: AgentWorld;
-  readonly gateway: Gateway;
+  readonly gateway: RunningGateway;
   readonly metrics: ReturnType<typeof createMetrics>;
 }
 
 /** An agent that asks a gateway what it uses: its diagnostics, Envoy, both, or a place where nothing listens. */
 async function watched(
-  ask: (gateway: Gateway) => readonly string[],
+  ask: (gateway: RunningGateway) => readonly string[],
   spec: Record<string, unknown> = {},
 ): Promise<World> {
   const world = await AgentWorld.start({ objects: [] });
@@ -47,9 +47,9 @@ async function watched(
   };
 }
 
-const diagnostics = ({ diagnosticsUrl: url }: Gateway) => [url];
-const admin = ({ adminUrl }: Gateway) => [`${adminUrl}/certs`];
-const both = (gateway: Gateway) => [...diagnostics(gateway), ...admin(gateway)];
+const diagnostics = ({ diagnosticsUrl: url }: RunningGateway) => [url];
+const admin = ({ adminUrl }: RunningGateway) => [`${adminUrl}/certs`];
+const both = (gateway: RunningGateway) => [...diagnostics(gateway), ...admin(gateway)];
 
 describe('the condition Live', () => {
   it('tells that the gateway has read the pair, and that Envoy uses it where that can be asked', async () => {

@@ -11,6 +11,7 @@ import { ROOT } from '../../scripts/tree.ts';
 import { customResourceDefinition } from '../../src/config/schema/crd.ts';
 import type { KubeObject } from '../../src/core/object.ts';
 import type { PublicationStatus } from '../../src/core/status.ts';
+import { gateways } from '../../src/gateways.ts';
 import { type SandboxCluster, startCluster } from '../../src/sandbox/cluster.ts';
 
 const MAIN = join(ROOT, 'src/cli/main.ts');
@@ -49,7 +50,7 @@ describe('agent --once', () => {
   it('ends with the status and the Event of what it published', async () => {
     const cluster = await startCluster({ meshes: ['istio'], sandboxes, api: { tls: false } });
     try {
-      cluster.api.put(customResourceDefinition(adapters));
+      cluster.api.put(customResourceDefinition(adapters, gateways));
       for (const mesh of cluster.meshes) cluster.api.put(cluster.meshCertificate(mesh));
       const { code, stderr } = await runOnce(cluster, []);
       assert.equal(code, 0, stderr);
@@ -71,7 +72,7 @@ describe('agent --once', () => {
   it('fails with the cause in the message and in the status', async () => {
     const cluster = await startCluster({ meshes: ['istio'], sandboxes, api: { tls: false } });
     try {
-      cluster.api.put(customResourceDefinition(adapters));
+      cluster.api.put(customResourceDefinition(adapters, gateways));
       const [mesh] = cluster.meshes;
       assert.ok(mesh);
       const ca = { ...(mesh.config as { ca: object }).ca, address: '127.0.0.1:1' };

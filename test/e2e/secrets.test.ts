@@ -10,6 +10,7 @@ import { ROOT } from '../../scripts/tree.ts';
 import { customResourceDefinition } from '../../src/config/schema/crd.ts';
 import type { KubeObject } from '../../src/core/object.ts';
 import type { PublicationStatus } from '../../src/core/status.ts';
+import { gateways } from '../../src/gateways.ts';
 import { type KubeApi, startKubeApi } from '../../src/sandbox/kube/kube-api.ts';
 import { type AgentProcess, startAgentProcess } from '../peers/parts/agent-process.ts';
 import { eventually } from '../peers/parts/eventually.ts';
@@ -102,7 +103,7 @@ describe('what the agent says while a chosen server repeats its tokens, and whil
     dir = scratchDir('tokens');
     echo = await startEchoMesh(loginAnswer);
     api = await startKubeApi({ tls: false, namespaces: [NAMESPACE, 'linkerd'] });
-    api.put(customResourceDefinition(adapters));
+    api.put(customResourceDefinition(adapters, gateways));
     for (const { name, text, spec } of cases) {
       const tokenFile = join(dir, name);
       await writeFile(tokenFile, text);

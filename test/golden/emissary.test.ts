@@ -4,10 +4,13 @@ import { test } from 'node:test';
 import { parseAllDocuments, stringify } from 'yaml';
 import type { MeshCertificateSpec } from '../../src/config/schema/mesh-certificate.ts';
 import type { KubeObject } from '../../src/core/object.ts';
-import { desiredObjects, publicationRefs } from '../../src/gateway/emissary.ts';
+import { desiredObjects, publicationRefs } from '../../src/gateway/desired.ts';
+import type { Target } from '../../src/gateway/emissary/routes/target.ts';
+import type { EmissaryConfig } from '../../src/gateway/emissary/spec/config.ts';
+import { gatewaysOf } from '../../src/gateway/gateway.ts';
 import { ownerLabel } from '../../src/gateway/owner.ts';
 import { readPublication } from '../../src/gateway/publication.ts';
-import type { Target } from '../../src/gateway/targets.ts';
+import { gateways } from '../../src/gateways.ts';
 import type { Adapter } from '../../src/mesh/adapter.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { FakeClock } from '../support/fake-clock.ts';
@@ -30,12 +33,22 @@ const names: [string, string][] = [
   ['<key>\n', identity.key.toPem()],
 ];
 
+function context(
+  tlsContext: Partial<EmissaryConfig['tlsContext']> & { readonly name: string },
+): MeshCertificateSpec['gateways'] {
+  return { emissary: { tlsContext: { enabled: true, ambassadorIds: [], ...tlsContext } } satisfies EmissaryConfig };
+}
+
+function usesOf(wish: MeshCertificateSpec, targets?: readonly Target[]) {
+  return gatewaysOf(wish, gateways).map((use) => ({ ...use, targets }));
+}
+
 function spec(changes: Partial<MeshCertificateSpec> = {}): MeshCertificateSpec {
   return {
     mesh: { name: 'istio', config: {} },
     secretName: 'istio-identity',
     caSecretName: 'istio-ca',
-    tlsContext: { enabled: true, name: 'istio', ambassadorIds: [] },
+    gateways: context({ name: 'istio' }),
     labels: {},
     renewal: { at: 0.6, jitter: 0.06 },
     trust: { retainMs: 24 * HOUR, holdMs: 600_000 },
@@ -53,7 +66,7 @@ function written(wish: MeshCertificateSpec, tls: Adapter['tls'], targets?: reado
     identity,
     bundle: [root.certificate, old.certificate],
     since: new Map([[old.certificate.fingerprint, { state: 'retained', at: START }]]),
-    targets,
+    uses: usesOf(wish, targets),
   });
   return [...desired].sort((a, b) => a.order - b.order).map(({ object }) => object);
 }
@@ -90,7 +103,7 @@ test('for Linkerd: one TLSContext for each target, with its server name and TLS 
   const wish = spec({
     secretName: 'linkerd-identity',
     caSecretName: 'linkerd-ca',
-    tlsContext: { enabled: true, name: 'linkerd', ambassadorIds: [] },
+    gateways: context({ name: 'linkerd' }),
   });
   golden('linkerd', readable(written(wish, { minTlsVersion: 'v1.3', maxTlsVersion: 'v1.3' }, targets)));
 });
@@ -99,15 +112,14 @@ test('with everything that a user can ask for, the user has the last word, but n
   const wish = spec({
     configMapName: 'mesh.roots',
     labels: { team: 'edge', 'meshcert.dev/owner': 'somebody.else' },
-    tlsContext: {
-      enabled: true,
+    gateways: context({
       name: 'istio',
       ambassadorIds: ['edge', 'edge-2'],
       sni: 'web.shop',
       alpnProtocols: 'h2',
       minTlsVersion: 'v1.2',
       maxTlsVersion: 'v1.3',
-    },
+    }),
   });
   golden('everything', readable(written(wish, { alpnProtocols: 'istio' })));
 });
@@ -119,7 +131,7 @@ test('equal inputs give equal objects, whatever the time', async () => {
 });
 
 test('without a TLSContext wished for, none is written', () => {
-  const wish = spec({ tlsContext: { enabled: false, name: 'istio', ambassadorIds: [] } });
+  const wish = spec({ gateways: context({ enabled: false, name: 'istio' }) });
   assert.deepEqual(
     written(wish, {}).map(({ kind }) => kind),
     ['Secret', 'Secret'],
@@ -149,21 +161,13 @@ test('damaged objects are reported, not thrown about, and the good ones are stil
 });
 
 test('a publication lists its objects in write order, whose reverse takes contexts away before their Secrets', () => {
-  const desired = desiredObjects({
-    meta,
-    spec: spec(),
-    tls: {},
-    identity,
-    bundle: [root.certificate],
-    since: new Map(),
-  });
   const order = ['Secret istio-ca', 'Secret istio-identity', 'TLSContext istio'];
   assert.deepEqual(
-    desired.toSorted((a, b) => a.order - b.order).map(({ object }) => `${object.kind} ${object.metadata.name}`),
+    written(spec(), {}).map(({ kind, metadata: { name } }) => `${kind} ${name}`),
     order,
   );
   assert.deepEqual(
-    publicationRefs({ metadata: meta, spec: spec() }).map(({ kind, name }) => `${kind} ${name}`),
+    publicationRefs({ metadata: meta, spec: spec() }, usesOf(spec())).map(({ kind, name }) => `${kind} ${name}`),
     order,
   );
 });
@@ -172,8 +176,8 @@ test('names that Emissary would misread, an empty bundle and an empty chain are 
   const cases: [Partial<MeshCertificateSpec>, RegExp][] = [
     [{ secretName: 'istio.identity' }, /ERR_GATEWAY_NAME.*has a dot/],
     [{ caSecretName: 'istio-certs' }, /ERR_GATEWAY_NAME.*istio-certs/],
-    [{ tlsContext: { enabled: true, name: 'a.b', ambassadorIds: [] } }, /ERR_GATEWAY_NAME.*has a dot/],
-    [{ tlsContext: { enabled: true, name: 'web-context', ambassadorIds: [] } }, /ERR_GATEWAY_NAME.*Host named web/],
+    [{ gateways: context({ name: 'a.b' }) }, /ERR_GATEWAY_NAME.*has a dot/],
+    [{ gateways: context({ name: 'web-context' }) }, /ERR_GATEWAY_NAME.*Host named web/],
   ];
   for (const [changes, expected] of cases) {
     assert.throws(
@@ -181,7 +185,7 @@ test('names that Emissary would misread, an empty bundle and an empty chain are 
       (error: Error & { code?: string }) => expected.test(`${error.code} ${error.message}`),
     );
   }
-  const input = { meta, spec: spec(), tls: {}, identity, bundle: [], since: new Map() };
+  const input = { meta, spec: spec(), tls: {}, identity, bundle: [], since: new Map(), uses: usesOf(spec()) };
   assert.throws(() => desiredObjects(input), { code: 'ERR_GATEWAY_EMPTY_BUNDLE' });
   const noChain = { ...input, bundle: [root.certificate], identity: { ...identity, chain: [] } };
   assert.throws(() => desiredObjects(noChain), { code: 'ERR_GATEWAY_EMPTY_CHAIN' });

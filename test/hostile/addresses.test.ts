@@ -5,6 +5,7 @@ import { adapters } from '../../adapters/index.ts';
 import { parseDocuments } from '../../src/config/documents.ts';
 import { customResourceDefinition } from '../../src/config/schema/crd.ts';
 import type { KubeObject } from '../../src/core/object.ts';
+import { gateways } from '../../src/gateways.ts';
 import { connect } from '../../src/kube/client.ts';
 import { startKubeApi } from '../../src/sandbox/kube/kube-api.ts';
 
@@ -30,17 +31,30 @@ describe('an address that cannot be dialled', () => {
   for (const [path, specOf] of Object.entries(FIELDS)) {
     it(`is refused in ${path} of a file, with the field's path`, () => {
       for (const address of ['h:99999', 'h:0', '[:80', 'h:80/path', 'h h:80']) {
-        const { documents, errors } = parseDocuments(stringify(document(specOf(address))), 'mesh.yaml', adapters);
+        const { documents, errors } = parseDocuments(
+          stringify(document(specOf(address))),
+          'mesh.yaml',
+          adapters,
+          gateways,
+        );
         assert.deepEqual([documents.length, errors.map((error) => error.path)], [0, [path]], address);
         assert.match(errors[0]?.message ?? '', /expected |is not a URL/);
       }
-      const { errors } = parseDocuments(stringify(document(specOf('[2001:db8::1]:65535'))), 'mesh.yaml', adapters);
+      const { errors } = parseDocuments(
+        stringify(document(specOf('[2001:db8::1]:65535'))),
+        'mesh.yaml',
+        adapters,
+        gateways,
+      );
       assert.deepEqual(errors, []);
     });
   }
 
   it('is refused by the API server too', async () => {
-    const api = await startKubeApi({ namespaces: ['emissary'], objects: [customResourceDefinition(adapters)] });
+    const api = await startKubeApi({
+      namespaces: ['emissary'],
+      objects: [customResourceDefinition(adapters, gateways)],
+    });
     const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test' });
     try {
       for (const [path, specOf] of Object.entries(FIELDS)) {

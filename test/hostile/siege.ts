@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { adapters } from '../../adapters/index.ts';
 import { customResourceDefinition } from '../../src/config/schema/crd.ts';
 import type { KubeObject } from '../../src/core/object.ts';
+import { gateways } from '../../src/gateways.ts';
 import { connect } from '../../src/kube/client.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { startKubeApi } from '../../src/sandbox/kube/kube-api.ts';
@@ -175,7 +176,7 @@ class Stack {
 
 /** As of an older release, which let more pass. */
 function laxDefinition(): object {
-  const definition = structuredClone(customResourceDefinition(adapters)) as unknown as Definition;
+  const definition = structuredClone(customResourceDefinition(adapters, gateways)) as unknown as Definition;
   for (const { schema } of definition.spec.versions) {
     schema.openAPIV3Schema.properties.spec = { type: 'object', 'x-kubernetes-preserve-unknown-fields': true };
   }

@@ -15,7 +15,9 @@ export interface Mutant {
 const PREFLIGHT = 'src/preflight/preflight.ts';
 const DECIDE = 'src/agent/reconcile/decide.ts';
 const PUBLISHER = 'src/agent/publish/publisher.ts';
-const EMISSARY = 'src/gateway/emissary.ts';
+const GATEWAY = 'src/gateway/gateway.ts';
+const EMISSARY = 'src/gateway/emissary/gateway.ts';
+const TLS_CONTEXT = 'src/gateway/emissary/routes/tls-context.ts';
 const PLAN = 'src/core/plan/plan.ts';
 const TRUST = 'src/core/trust/trust.ts';
 const HOLD = 'src/core/trust/hold.ts';
@@ -106,30 +108,30 @@ export const MUTANTS: readonly Mutant[] = [
   {
     rule: '3 order',
     title: 'the pair is written before the bundle',
-    file: EMISSARY,
-    from: 'const ORDER = { trust: 1, identity: 2, context: 3 } as const;',
-    to: 'const ORDER = { trust: 2, identity: 1, context: 3 } as const;',
+    file: GATEWAY,
+    from: 'const ORDER = { trust: 1, identity: 2, gateway: 3 } as const;',
+    to: 'const ORDER = { trust: 2, identity: 1, gateway: 3 } as const;',
   },
   {
     rule: '3 order',
     title: 'the TLSContext is written before its Secrets',
-    file: EMISSARY,
-    from: 'const ORDER = { trust: 1, identity: 2, context: 3 } as const;',
-    to: 'const ORDER = { trust: 1, identity: 2, context: 0 } as const;',
+    file: GATEWAY,
+    from: 'const ORDER = { trust: 1, identity: 2, gateway: 3 } as const;',
+    to: 'const ORDER = { trust: 1, identity: 2, gateway: 0 } as const;',
   },
   {
     rule: '3 order',
     title: 'later steps are taken although an earlier one failed',
     file: PUBLISHER,
-    from: 'return { written, problem: { ref, ...explain(ref, cause), cause } };',
+    from: 'return { written, problem: { ref, ...explain(ref, cause, options.gateways), cause } };',
     to: 'continue;',
   },
   {
     rule: '3 order',
     title: 'Secrets and TLSContexts change at the same moment',
-    file: 'src/agent/publish/batch-gap.ts',
-    from: 'export const BATCH_GAP_MS = 2_000;',
-    to: 'export const BATCH_GAP_MS = 0;',
+    file: EMISSARY,
+    from: 'batchGapMs: 2_000,',
+    to: 'batchGapMs: 0,',
   },
   {
     rule: '3 order',
@@ -253,7 +255,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     rule: '8 traps',
     title: 'the TLSContext asks for client certificates',
-    file: EMISSARY,
+    file: TLS_CONTEXT,
     from: 'hosts: [],',
     to: 'hosts: [],\n    cert_required: true,',
   },

@@ -9,9 +9,11 @@ import { provesOrigin } from '../../src/core/plan/origin.ts';
 import { type PlanStep, plan } from '../../src/core/plan/plan.ts';
 import type { ProbeOutcome } from '../../src/core/trust/hold.ts';
 import { namedRoots } from '../../src/core/trust/trust.ts';
-import { publicationRefs } from '../../src/gateway/emissary.ts';
+import { desiredObjects, publicationRefs } from '../../src/gateway/desired.ts';
+import { gatewaysOf } from '../../src/gateway/gateway.ts';
 import { ownerLabel } from '../../src/gateway/owner.ts';
 import { type Publication, readPublication } from '../../src/gateway/publication.ts';
+import { gateways } from '../../src/gateways.ts';
 import type { Kube } from '../../src/kube/api.ts';
 import { type Identity, leafOf } from '../../src/mesh/identity.ts';
 
@@ -50,7 +52,7 @@ export class Replica {
     this.#options = options;
     this.name = options.name;
     this.clock = options.clock;
-    this.#spacing = new BatchGap(options.clock);
+    this.#spacing = new BatchGap(options.clock, gateways);
   }
 
   /** What its watches show it now. */
@@ -68,7 +70,7 @@ export class Replica {
   crash(): void {
     this.#life.abort(new Error('killed'));
     this.#life = new AbortController();
-    this.#spacing = new BatchGap(this.clock);
+    this.#spacing = new BatchGap(this.clock, gateways);
     this.#seen = new Map();
     this.candidate = undefined;
     this.leads = false;
@@ -119,7 +121,7 @@ export class Replica {
     const view = { get: (ref: Parameters<typeof keyOf>[0]) => this.#seen.get(keyOf(ref)) };
     const writePriority = new WritePriority(this.clock);
     const { clock } = this;
-    const options = { kube, clock, fence, batchGap: this.#spacing, writePriority, dryRun: false, view };
+    const options = { kube, clock, fence, batchGap: this.#spacing, writePriority, gateways, dryRun: false, view };
     const outcome = await publish(steps, options, signal).catch((error: unknown) => {
       if (signal.aborted) return undefined;
       throw error;
@@ -138,13 +140,19 @@ export class Replica {
     return {
       meta: META,
       spec,
-      tls: { alpnProtocols: 'istio' },
       expectation: { form: 'spiffe' as const, trustDomain: 'td', id },
       candidate: this.candidate,
       probe: this.candidate && this.candidate.chain.length > 0 ? this.probeOf(this.candidate) : 'unknown',
       preflight: () => ({ ok: true }),
       published: this.#publication(),
-      targets: undefined,
+      desired: (pair) =>
+        desiredObjects({
+          ...pair,
+          meta: META,
+          spec,
+          tls: { alpnProtocols: 'istio' },
+          uses: gatewaysOf(spec, gateways),
+        }),
       now: this.clock.now(),
     };
   }
@@ -162,6 +170,6 @@ export class Replica {
   }
 
   #refs() {
-    return publicationRefs({ metadata: META, spec: this.#options.spec });
+    return publicationRefs({ metadata: META, spec: this.#options.spec }, gatewaysOf(this.#options.spec, gateways));
   }
 }

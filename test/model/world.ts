@@ -2,7 +2,9 @@ import assert from 'node:assert/strict';
 import type { Clock } from '../../src/async/clock.ts';
 import type { MeshCertificateSpec } from '../../src/config/schema/mesh-certificate.ts';
 import { FIELD_MANAGER, type KubeObject, type ObjectRef, OWNER_LABEL } from '../../src/core/object.ts';
-import { publicationRefs } from '../../src/gateway/emissary.ts';
+import { publicationRefs } from '../../src/gateway/desired.ts';
+import { gatewaysOf } from '../../src/gateway/gateway.ts';
+import { gateways } from '../../src/gateways.ts';
 import { leafOf } from '../../src/mesh/identity.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
 import { FakeClock } from '../support/fake-clock.ts';
@@ -273,7 +275,7 @@ export class World {
   }
 
   #refs(): readonly ObjectRef[] {
-    return publicationRefs({ metadata: META, spec: this.spec });
+    return publicationRefs({ metadata: META, spec: this.spec }, gatewaysOf(this.spec, gateways));
   }
 
   #replica(name: ReplicaName): Replica {
@@ -356,7 +358,7 @@ function specOf({ retainMs, holdMs, probe }: WorldOptions): MeshCertificateSpec 
     mesh: { name: 'istio', config: {} },
     secretName: 'istio-identity',
     caSecretName: 'istio-ca',
-    tlsContext: { enabled: true, name: 'istio', ambassadorIds: [] },
+    gateways: { emissary: { tlsContext: { enabled: true, name: 'istio', ambassadorIds: [] } } },
     labels: {},
     renewal: { at: 0.6, jitter: 0.06 },
     trust: { retainMs, holdMs },

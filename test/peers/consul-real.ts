@@ -4,7 +4,9 @@ import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { consul as adapter } from '../../adapters/consul/adapter.ts';
 import { systemClock } from '../../src/async/clock.ts';
-import { desiredObjects } from '../../src/gateway/emissary.ts';
+import { desiredObjects } from '../../src/gateway/desired.ts';
+import { gatewaysOf } from '../../src/gateway/gateway.ts';
+import { gateways } from '../../src/gateways.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
 import type { ConsulKind, ConsulSetup, ConsulTarget, Path } from '../contract/consul-target.ts';
 import { peer } from './build.ts';
@@ -174,7 +176,7 @@ async function publishedFiles(dir: string, identity: Identity) {
     mesh: { name: 'consul', config: {} },
     secretName: 'consul-identity',
     caSecretName: 'consul-ca',
-    tlsContext: { name: 'consul', ambassadorIds: ['default'], enabled: true },
+    gateways: { emissary: { tlsContext: { name: 'consul', ambassadorIds: ['default'], enabled: true } } },
     labels: {},
     renewal: { at: 0.6, jitter: 0.06 },
     trust: { retainMs: 0, holdMs: 0 },
@@ -188,6 +190,7 @@ async function publishedFiles(dir: string, identity: Identity) {
     identity,
     bundle: identity.roots,
     since: new Map(),
+    uses: gatewaysOf(spec, gateways),
   });
   const data = (name: string): Readonly<Record<string, string>> => {
     const found = objects.find(({ object }) => object.kind === 'Secret' && object.metadata.name === name);

@@ -12,6 +12,7 @@ import { adapters } from '../../adapters/index.ts';
 import { parseDocuments } from '../../src/config/documents.ts';
 import { rbacFor } from '../../src/config/rbac.ts';
 import type { KubeObject } from '../../src/core/object.ts';
+import { gateways } from '../../src/gateways.ts';
 import { ambassadorDefinitions } from '../../src/sandbox/kube/ambassador.ts';
 import { peer } from './build.ts';
 import { type KubeApiserver, startKubeApiserver } from './servers/kube-apiserver.ts';
@@ -126,13 +127,14 @@ test("the chart's roles grant exactly what render --rbac says, for documents and
       spec,
     }),
   ).join('---\n');
-  const { documents, errors } = parseDocuments(text, 'values', adapters);
+  const { documents, errors } = parseDocuments(text, 'values', adapters, gateways);
   assert.deepEqual(errors, []);
   for (const source of ['resources', 'file']) {
     for (const shards of [1, 3]) {
       const { objects } = await template({ certificates: CERTIFICATES, source, shards });
       const wanted = rbacFor(documents, {
         adapters,
+        gateways,
         name: 'x',
         serviceAccount: { name: 'x', namespace: 'emissary' },
         leaseName: 'meshcert',

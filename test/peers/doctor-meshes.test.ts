@@ -11,6 +11,7 @@ import { systemClock } from '../../src/async/clock.ts';
 import { validateObject } from '../../src/config/validate.ts';
 import type { KubeObject } from '../../src/core/object.ts';
 import { diagnose } from '../../src/doctor/diagnose.ts';
+import { gateways } from '../../src/gateways.ts';
 import type { Kube } from '../../src/kube/api.ts';
 import { connect } from '../../src/kube/client.ts';
 import { isIssuer } from '../../src/mesh/adapter.ts';
@@ -35,7 +36,7 @@ const { base } = readExamples();
 type Fields = Readonly<Record<string, unknown>>;
 
 const validate = (object: KubeObject) => {
-  const result = validateObject(object, adapters);
+  const result = validateObject(object, adapters, gateways);
   return result.ok ? [] : result.issues.map(({ message }) => message);
 };
 const codesOf = (objects: readonly KubeObject[]) =>

@@ -6,6 +6,7 @@ import { adapters } from '../../adapters/index.ts';
 import { say } from '../../src/cli/io.fixture.ts';
 import { rbacFor } from '../../src/config/rbac.ts';
 import { validateObject } from '../../src/config/validate.ts';
+import { gateways } from '../../src/gateways.ts';
 import { leaseSpec } from '../../src/kube/lease/lease-record.ts';
 import { doctorReport, runDoctor, states } from '../doctor/run-doctor.ts';
 import { prepareCluster } from './parts/prepare.ts';
@@ -42,12 +43,12 @@ describe('doctor on a real API server', () => {
     certificate('linkerd', 'linkerd', { address: judge.tlsAddress, serviceAccount: { name: 'emissary' } });
   const rolesFor = (...objects: readonly object[]) => {
     const certificates = objects.map((object) => {
-      const result = validateObject(object, adapters);
+      const result = validateObject(object, adapters, gateways);
       assert.ok(result.ok);
       return result.value;
     });
     const options = { serviceAccount: AGENT, leaseName: 'meshcert', shards: 1, resources: true, name: 'meshcert' };
-    return rbacFor(certificates, { ...options, adapters });
+    return rbacFor(certificates, { ...options, adapters, gateways });
   };
   const deployment = () => ({
     apiVersion: 'apps/v1',

@@ -3,7 +3,9 @@ import { after, before, describe, it } from 'node:test';
 import { adapters } from '../../adapters/index.ts';
 import { parseDocuments } from '../../src/config/documents.ts';
 import { rbacFor } from '../../src/config/rbac.ts';
-import { type KubeObject, MAPPING_FIELD_MANAGER } from '../../src/core/object.ts';
+import type { KubeObject } from '../../src/core/object.ts';
+import { MAPPING_FIELD_MANAGER } from '../../src/gateway/emissary/spec/resources.ts';
+import { gateways } from '../../src/gateways.ts';
 import type { Kube } from '../../src/kube/api.ts';
 import { connect } from '../../src/kube/client.ts';
 import { type AgentProcess, startAgentProcess } from './parts/agent-process.ts';
@@ -163,11 +165,12 @@ spec:
 
   /** A kubeconfig of the agent's account with the Roles that are rendered for these documents. */
   async function leastPrivilege(documents: string): Promise<string> {
-    const { documents: certificates, errors } = parseDocuments(documents, 'mesh.yaml', adapters);
+    const { documents: certificates, errors } = parseDocuments(documents, 'mesh.yaml', adapters, gateways);
     assert.deepEqual(errors, []);
     const account = { name: 'meshcert', namespace: 'emissary' };
     const options = {
       adapters,
+      gateways,
       name: 'meshcert',
       serviceAccount: account,
       leaseName: 'meshcert',

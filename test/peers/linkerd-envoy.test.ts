@@ -6,7 +6,7 @@ import { after, before, describe, it } from 'node:test';
 import { linkerd as adapter } from '../../adapters/linkerd/adapter.ts';
 import { type Linkerd, startLinkerd } from '../../adapters/linkerd/sandbox/linkerd.ts';
 import type { Pod, PodOptions } from '../../adapters/linkerd/sandbox/pod.ts';
-import { secretFileName } from '../../src/gateway/secret-file.ts';
+import { secretFileName } from '../../src/gateway/emissary/reading/secret-file.ts';
 import { isIssuer } from '../../src/mesh/adapter.ts';
 import { type Identity, leafOf } from '../../src/mesh/identity.ts';
 import { type Certificate, formatCertificates } from '../../src/pki/certificate.ts';

@@ -5,7 +5,7 @@ import { it } from 'node:test';
 import { diagnosticsUrl, type ExpectedFiles, judgeAnswer } from '../../src/agent/live/answer.ts';
 import { askGateway } from '../../src/agent/live/request.ts';
 import { systemClock } from '../../src/async/clock.ts';
-import { secretFileName } from '../../src/gateway/secret-file.ts';
+import { secretFileName } from '../../src/gateway/emissary/reading/secret-file.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { startEnvoy } from './servers/envoy.ts';
 import { mtlsCluster } from './servers/envoy-config.ts';

@@ -10,7 +10,7 @@ import type { KubeObject } from '../../src/core/object.ts';
 import type { Kube } from '../../src/kube/api.ts';
 import { connect } from '../../src/kube/client.ts';
 import * as made from '../../src/onboard/cluster.fixture.ts';
-import { type Gateway, startGateway } from '../../src/sandbox/gateway/gateway.ts';
+import { type RunningGateway, startGateway } from '../../src/sandbox/gateway/gateway.ts';
 import { type AgentProcess, startAgentProcess } from './parts/agent-process.ts';
 import { eventually } from './parts/eventually.ts';
 import { startIstioWorkload, type Workload } from './parts/istio-workload.ts';
@@ -36,7 +36,7 @@ describe('meshcert onboard on a real API server, with a real istiod and a real C
   let consul: Consul;
   let web: Workload;
   let pay: ConsulConnectProxy;
-  let gateway: Gateway;
+  let gateway: RunningGateway;
   let session = '';
 
   before(async () => {

@@ -37,7 +37,7 @@ const wishes = fc
     all.map(
       ({ name, secret, order, labels, annotations, data, spec: fields }): Desired => ({
         order,
-        kind: secret ? 'secret' : 'gateway',
+        ...(secret ? {} : { gateway: 'emissary' }),
         object: {
           apiVersion: secret ? 'v1' : 'getambassador.io/v3alpha1',
           kind: secret ? 'Secret' : 'TLSContext',
@@ -214,7 +214,7 @@ test('over any history of leaves, what stands is never replaced by an older leaf
             Object.entries(data).map(([name, pem]) => [name, Buffer.from(pem).toString('base64')]),
           ),
         };
-        const steps = writes(plan([{ object, order: 1, kind: 'secret', leaf }], cluster.objects, owner, at));
+        const steps = writes(plan([{ object, order: 1, leaf }], cluster.objects, owner, at));
         if (steps.length === 0) continue;
         const inEmergency = standing && at >= standing.notBefore + 0.9 * (standing.notAfter - standing.notBefore);
         assert.ok(

@@ -14,6 +14,7 @@ import type { KubeObject } from '../../src/core/object.ts';
 import type { PublicationStatus } from '../../src/core/status.ts';
 import type { Preflight } from '../../src/core/verify/preflight.ts';
 import { type Publication, readPublication } from '../../src/gateway/publication.ts';
+import { gateways } from '../../src/gateways.ts';
 import type { Kube } from '../../src/kube/api.ts';
 import { connect } from '../../src/kube/client.ts';
 import type { Log } from '../../src/mesh/log.ts';
@@ -71,6 +72,7 @@ export class AgentWorld implements AsyncDisposable {
         spec: { istio: {}, ...spec },
       },
       [this.mesh.adapter],
+      gateways,
     );
     if (!result.ok) throw new Error(JSON.stringify(result.issues));
     return result.value;
@@ -110,7 +112,16 @@ export class AgentWorld implements AsyncDisposable {
       forget: (...told) => writer.forget(...told),
     };
     const wishes: CertificateSource = (signal) => {
-      const options = { kube, adapters: [mesh.adapter], clock, random, log, leads: () => true, onError: () => {} };
+      const options = {
+        kube,
+        adapters: [mesh.adapter],
+        gateways,
+        clock,
+        random,
+        log,
+        leads: () => true,
+        onError: () => {},
+      };
       return customResources(options, signal);
     };
     this.#run([sink], wishes, dryRun);
@@ -119,7 +130,7 @@ export class AgentWorld implements AsyncDisposable {
 
   /** Stores a MeshCertificate, and their definition if it is the first. */
   wish(spec: Record<string, unknown> = {}, metadata: Record<string, unknown> = {}): void {
-    this.api.put(customResourceDefinition(adapters));
+    this.api.put(customResourceDefinition(adapters, gateways));
     this.api.put({
       apiVersion: 'meshcert.dev/v1alpha1',
       kind: 'MeshCertificate',
@@ -135,6 +146,7 @@ export class AgentWorld implements AsyncDisposable {
     const log = this.#log();
     this.agent = new Agent({
       kube,
+      gateways,
       adapters: [this.mesh.adapter],
       certificates: wishes,
       leadership: this.#leadership,

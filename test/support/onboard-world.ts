@@ -5,6 +5,7 @@ import { alone } from '../../src/agent/election/leadership.ts';
 import { StatusWriter } from '../../src/agent/report/status-writer.ts';
 import { customResources } from '../../src/agent/source/custom-resources.ts';
 import type { KubeObject } from '../../src/core/object.ts';
+import { gateways } from '../../src/gateways.ts';
 import type { Kube } from '../../src/kube/api.ts';
 import { connect } from '../../src/kube/client.ts';
 import { silentLog } from '../../src/mesh/log.ts';
@@ -50,9 +51,20 @@ export class OnboardWorld implements AsyncDisposable {
     const agent = new Agent({
       kube,
       adapters,
+      gateways,
       certificates: (until) =>
         customResources(
-          { kube, adapters, clock, random, log, namespaces: ['emissary'], leads: () => true, onError: () => {} },
+          {
+            kube,
+            adapters,
+            gateways,
+            clock,
+            random,
+            log,
+            namespaces: ['emissary'],
+            leads: () => true,
+            onError: () => {},
+          },
           until,
         ),
       leadership: alone,

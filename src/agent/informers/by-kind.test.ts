@@ -3,8 +3,8 @@ import { describe, it } from 'node:test';
 import { systemClock } from '../../async/clock.ts';
 import { Trigger } from '../../async/trigger.ts';
 import type { KubeObject } from '../../core/object.ts';
+import { EMISSARY_RESOURCES } from '../../gateway/emissary/spec/resources.ts';
 import { connect } from '../../kube/client.ts';
-import { RESOURCES } from '../../kube/resources.ts';
 import { startKubeApi } from '../../sandbox/kube/kube-api.ts';
 import { SharedInformers } from './by-kind.ts';
 
@@ -30,13 +30,16 @@ describe('a shared watch', () => {
     });
     const seen = new Trigger();
     const { signal } = new AbortController();
-    using _broken = discovery.view(RESOURCES.mappings, 'emissary', {
+    using _broken = discovery.view(EMISSARY_RESOURCES.mappings, 'emissary', {
       failed: () => {},
       changed: () => {
         throw new TypeError('cannot read this');
       },
     });
-    using view = discovery.view(RESOURCES.mappings, 'emissary', { failed: () => {}, changed: () => seen.fire() });
+    using view = discovery.view(EMISSARY_RESOURCES.mappings, 'emissary', {
+      failed: () => {},
+      changed: () => seen.fire(),
+    });
     for (const name of ['one', 'two']) {
       api.put(mapping(name));
       while (!view.items().some(({ metadata }) => metadata.name === name)) await seen.wait(signal);

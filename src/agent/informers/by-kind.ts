@@ -21,6 +21,13 @@ export interface Watcher {
   failed(error: Error): void;
 }
 
+export interface ViewOptions {
+  /** Of this object alone. */
+  readonly name?: string | undefined;
+  /** Who manages which field is of no use. */
+  readonly bare?: boolean | undefined;
+}
+
 /** A shared view of one kind of object in one namespace, or in all. */
 export interface View extends Disposable {
   /** False until everything was listed once: before that, absence proves nothing. */
@@ -43,16 +50,16 @@ export class SharedInformers {
     this.#options = options;
   }
 
-  /** `namespace` undefined: all namespaces. With `name`, of this object alone. */
-  view(resource: Resource, namespace: string | undefined, watcher: Watcher, name?: string): View {
-    const id = [resource.apiVersion, resource.plural, namespace ?? '', name ?? ''].join('/');
+  /** `namespace` undefined: all namespaces. */
+  view(resource: Resource, namespace: string | undefined, watcher: Watcher, { name, bare }: ViewOptions = {}): View {
+    const id = [resource.apiVersion, resource.plural, namespace ?? '', name ?? '', bare ? 'bare' : ''].join('/');
     const selection = name === undefined ? { namespace } : onlyNamed(name, namespace);
     let shared = this.#feeds.get(id);
     if (!shared) {
       const unused = (watch: SharedWatch) => {
         if (this.#feeds.get(id) === watch) this.#feeds.delete(id);
       };
-      shared = new SharedWatch(resource, selection, this.#options, unused);
+      shared = new SharedWatch(resource, selection, bare === true, this.#options, unused);
       this.#feeds.set(id, shared);
     }
     return new SharedView(shared, watcher);
@@ -108,6 +115,7 @@ class SharedWatch {
   constructor(
     resource: Resource,
     selection: Selection,
+    bare: boolean,
     { kube, clock, random, log }: DiscoveryOptions,
     unused: (watch: SharedWatch) => void,
   ) {
@@ -115,8 +123,7 @@ class SharedWatch {
     this.#log = log;
     this.#unused = unused;
     const intern = interning();
-    const reduced =
-      resource === RESOURCES.pods ? withoutBulk : resource === RESOURCES.tlsContexts ? withoutManagers : undefined;
+    const reduced = resource.kind === RESOURCES.pods.kind ? withoutBulk : bare ? withoutManagers : undefined;
     this.reflector = reflect(kube, resource, selection, {
       clock,
       random,

@@ -192,7 +192,12 @@ async function* configMap(
   signal: AbortSignal,
 ): AsyncGenerator<ConfigMapData> {
   const changed = new Trigger();
-  using view = discovery.view(RESOURCES.configMaps, ref.namespace, { changed: () => changed.fire(), failed }, ref.name);
+  using view = discovery.view(
+    RESOURCES.configMaps,
+    ref.namespace,
+    { changed: () => changed.fire(), failed },
+    { name: ref.name },
+  );
   const key = keyOf({ apiVersion: 'v1', kind: 'ConfigMap', ...ref });
   let told = false;
   let last: ConfigMapData;

@@ -1,6 +1,6 @@
 import type { KubeObject } from '../../core/object.ts';
-import { fields } from '../../gateway/kinds.ts';
-import { secretFileName } from '../../gateway/secret-file.ts';
+import { secretFileName } from '../../gateway/emissary/reading/secret-file.ts';
+import { fields } from '../../mesh/kube-object.ts';
 
 /** The files that the gateway makes of a publication's Secrets: a changed Secret is a file of another name. */
 export interface ExpectedFiles {

@@ -3,30 +3,34 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { FakeClock, settle } from '../../../test/support/fake-clock.ts';
 import { FIELD_MANAGER, type KubeObject } from '../../core/object.ts';
-import { BATCH_GAP_MS, BatchGap, BatchGaps } from './batch-gap.ts';
+import { emissary } from '../../gateway/emissary/gateway.ts';
+import { BatchGap, BatchGaps } from './batch-gap.ts';
+
+const SPACING_MS = emissary.batchGapMs;
+const GATEWAYS = [emissary];
 
 const signal = new AbortController().signal;
 
 describe('spacing of writes', () => {
   it('lets writes of one side run together and at once', async () => {
-    const spacing = new BatchGap(new FakeClock());
+    const spacing = new BatchGap(new FakeClock(), GATEWAYS);
     using _first = await spacing.beforeSecret(signal);
     using _second = await spacing.beforeSecret(signal);
   });
 
   it('holds the other side until 2 s after the last write was answered', async () => {
     const clock = new FakeClock();
-    const spacing = new BatchGap(clock);
+    const spacing = new BatchGap(clock, GATEWAYS);
     const secret = await spacing.beforeSecret(signal);
     let admitted = false;
-    const gateway = spacing.beforeGateway(signal).then((turn) => {
+    const gateway = spacing.beforeGateway('emissary', signal).then((turn) => {
       admitted = true;
       return turn;
     });
     await clock.advance(60_000);
     assert.equal(admitted, false, 'the write has not been answered yet');
     secret[Symbol.dispose]();
-    await clock.advance(BATCH_GAP_MS - 1);
+    await clock.advance(SPACING_MS - 1);
     assert.equal(admitted, false);
     await clock.advance(1);
     assert.equal(admitted, true);
@@ -35,10 +39,10 @@ describe('spacing of writes', () => {
 
   it('serves a waiting side before later writes of the other', async () => {
     const clock = new FakeClock();
-    const spacing = new BatchGap(clock);
+    const spacing = new BatchGap(clock, GATEWAYS);
     const first = await spacing.beforeSecret(signal);
     const order: string[] = [];
-    const gateway = spacing.beforeGateway(signal).then((turn) => {
+    const gateway = spacing.beforeGateway('emissary', signal).then((turn) => {
       order.push('gateway');
       turn[Symbol.dispose]();
     });
@@ -47,37 +51,37 @@ describe('spacing of writes', () => {
       turn[Symbol.dispose]();
     });
     first[Symbol.dispose]();
-    await clock.advance(BATCH_GAP_MS);
-    await clock.advance(BATCH_GAP_MS);
+    await clock.advance(SPACING_MS);
+    await clock.advance(SPACING_MS);
     await Promise.all([gateway, later]);
     assert.deepEqual(order, ['gateway', 'secret']);
   });
 
   it('serves all that wait on a side in one turn, however they stand in the queue', async () => {
     const clock = new FakeClock();
-    const spacing = new BatchGap(clock);
+    const spacing = new BatchGap(clock, GATEWAYS);
     const first = await spacing.beforeSecret(signal);
     const order: string[] = [];
     const turns = Array.from({ length: 100 }, (_, n) => {
       const side = n % 2 === 0 ? 'gateway' : 'secret';
-      const before = side === 'gateway' ? spacing.beforeGateway(signal) : spacing.beforeSecret(signal);
+      const before = side === 'gateway' ? spacing.beforeGateway('emissary', signal) : spacing.beforeSecret(signal);
       return before.then((turn) => {
         order.push(side);
         turn[Symbol.dispose]();
       });
     });
     first[Symbol.dispose]();
-    await clock.advance(2 * BATCH_GAP_MS);
+    await clock.advance(2 * SPACING_MS);
     await Promise.all(turns);
     assert.deepEqual(order, [...Array(50).fill('gateway'), ...Array(50).fill('secret')]);
   });
 
   it('forgets who gave up waiting', async () => {
     const clock = new FakeClock();
-    const spacing = new BatchGap(clock);
+    const spacing = new BatchGap(clock, GATEWAYS);
     const first = await spacing.beforeSecret(signal);
     const impatient = new AbortController();
-    const gateway = spacing.beforeGateway(impatient.signal);
+    const gateway = spacing.beforeGateway('emissary', impatient.signal);
     const reason = new Error('enough');
     impatient.abort(reason);
     await assert.rejects(gateway, reason);
@@ -106,22 +110,22 @@ describe('spacing of writes', () => {
     ] as const) {
       it(`${waits ? 'waits for' : 'does not mind'} the other side where it was written ${what}`, async () => {
         const clock = new FakeClock();
-        const spacing = new BatchGap(clock);
+        const spacing = new BatchGap(clock, GATEWAYS);
         spacing.saw(written('Secret', clock.now() - agoMs));
         let admitted = false;
-        const gateway = spacing.beforeGateway(signal).then(() => {
+        const gateway = spacing.beforeGateway('emissary', signal).then(() => {
           admitted = true;
         });
         await settle();
         assert.equal(admitted, !waits);
-        await clock.advance(BATCH_GAP_MS);
+        await clock.advance(SPACING_MS);
         await gateway;
       });
     }
 
     it('goes on with the side that was written last, and does not mind what others wrote', async () => {
       const clock = new FakeClock();
-      const spacing = new BatchGap(clock);
+      const spacing = new BatchGap(clock, GATEWAYS);
       spacing.saw(written('TLSContext', clock.now(), 'kubectl'));
       spacing.saw(written('Secret', clock.now()));
       using _turn = await spacing.beforeSecret(signal);
@@ -129,30 +133,30 @@ describe('spacing of writes', () => {
 
     it('waits on either side where it cannot tell which was written last', async () => {
       const clock = new FakeClock();
-      const spacing = new BatchGap(clock);
+      const spacing = new BatchGap(clock, GATEWAYS);
       for (const kind of ['Secret', 'TLSContext'] as const) spacing.saw(written(kind, clock.now() + 60_000));
       const admitted: string[] = [];
       void spacing.beforeSecret(signal).then(() => admitted.push('secret'));
       await settle();
       assert.deepEqual(admitted, []);
-      await clock.advance(BATCH_GAP_MS);
+      await clock.advance(SPACING_MS);
       assert.deepEqual(admitted, ['secret']);
     });
 
     it('is not made to wait longer by what is written while it waits', async () => {
       const clock = new FakeClock();
-      const spacing = new BatchGap(clock);
+      const spacing = new BatchGap(clock, GATEWAYS);
       spacing.saw(written('TLSContext', clock.now()));
       const secret = spacing.beforeSecret(signal);
-      await clock.advance(BATCH_GAP_MS / 2);
+      await clock.advance(SPACING_MS / 2);
       spacing.saw(written('TLSContext', clock.now()));
-      await clock.advance(BATCH_GAP_MS / 2);
+      await clock.advance(SPACING_MS / 2);
       (await secret)[Symbol.dispose]();
     });
   });
 
   it('is one for each gateway', () => {
-    const spacings = new BatchGaps(new FakeClock());
+    const spacings = new BatchGaps(new FakeClock(), GATEWAYS);
     assert.equal(spacings.of('emissary'), spacings.of('emissary'));
     assert.notEqual(spacings.of('emissary'), spacings.of('edge'));
   });
@@ -166,12 +170,14 @@ describe('spacing of writes', () => {
     await fc.assert(
       fc.asyncProperty(fc.array(write, { minLength: 1, maxLength: 12 }), async (writes) => {
         const clock = new FakeClock();
-        const spacing = new BatchGap(clock);
+        const spacing = new BatchGap(clock, GATEWAYS);
         const done: { side: string; from: number; to: number }[] = [];
         const all = writes.map(async ({ side, after, takes }) => {
           await clock.sleep(after);
           const { signal } = new AbortController();
-          const turn = await (side === 'secret' ? spacing.beforeSecret(signal) : spacing.beforeGateway(signal));
+          const turn = await (side === 'secret'
+            ? spacing.beforeSecret(signal)
+            : spacing.beforeGateway('emissary', signal));
           const from = clock.monotonic();
           await clock.sleep(takes);
           done.push({ side, from, to: clock.monotonic() });
@@ -183,7 +189,7 @@ describe('spacing of writes', () => {
           for (const b of done) {
             if (a.side === b.side) continue;
             const gap = Math.max(a.from, b.from) - Math.min(a.to, b.to);
-            assert.ok(gap >= BATCH_GAP_MS, JSON.stringify([a, b]));
+            assert.ok(gap >= SPACING_MS, JSON.stringify([a, b]));
           }
         }
       }),

@@ -1,12 +1,7 @@
 import type { Clock } from '../../async/clock.ts';
 import { once } from '../../async/once.ts';
 import { FIELD_MANAGER, type KubeObject } from '../../core/object.ts';
-
-/**
- * Emissary batches changes for a second; a Secret and a Mapping in one batch leave other clusters on the old
- * certificate until the next batch. Twice its default window keeps them in two.
- */
-export const BATCH_GAP_MS = 2_000;
+import type { Gateway } from '../../gateway/gateway.ts';
 
 type Side = 'secret' | 'gateway';
 
@@ -18,12 +13,17 @@ interface Waiter {
   readonly admit: () => void;
 }
 
+/** What of a gateway matters here. */
+export type Spaced = Pick<Gateway, 'kind' | 'resources' | 'batchGapMs'>;
+
 /**
- * Keeps writes of Secrets and of `getambassador.io` objects at least 2 s apart. Writes of one side run together;
- * a side that waits is served, all of it, before later writes of the other. One instance for each gateway.
+ * Keeps writes of Secrets and of gateways' own objects apart by the gap that the gateways ask for. Writes of one side
+ * run together; a side that waits is served, all of it, before later writes of the other. One instance for each
+ * namespace that gateways read Secrets from.
  */
 export class BatchGap {
   readonly #clock: Clock;
+  readonly #gateways: readonly Spaced[];
   readonly #gapMs: number;
   #side: Side | undefined;
   #active = 0;
@@ -32,9 +32,11 @@ export class BatchGap {
   /** Takes back the next look at who may go. */
   #timer: (() => void) | undefined;
 
-  constructor(clock: Clock, gapMs: number = BATCH_GAP_MS) {
+  /** `gapMs` replaces what the gateways ask for, where they ask for anything. */
+  constructor(clock: Clock, gateways: readonly Spaced[], gapMs?: number | undefined) {
     this.#clock = clock;
-    this.#gapMs = gapMs;
+    this.#gateways = gateways.filter(({ batchGapMs }) => batchGapMs > 0);
+    this.#gapMs = gapMs ?? Math.max(0, ...gateways.map(({ batchGapMs }) => batchGapMs));
   }
 
   /** Resolves when a Secret may be written. Dispose the turn when the write has been answered. */
@@ -42,9 +44,13 @@ export class BatchGap {
     return this.#before('secret', signal);
   }
 
-  /** Resolves when a TLSContext, Mapping or TCPMapping may be written. Dispose the turn when it has been answered. */
-  beforeGateway(signal: AbortSignal): Promise<Disposable> {
-    return this.#before('gateway', signal);
+  /**
+   * Resolves when an object or a route of a gateway of this kind may be written. Dispose the turn when it has been
+   * answered.
+   */
+  beforeGateway(kind: string, signal: AbortSignal): Promise<Disposable> {
+    const isSpaced = this.#gateways.some((gateway) => gateway.kind === kind);
+    return isSpaced ? this.#before('gateway', signal) : Promise.resolve(FREE);
   }
 
   /**
@@ -53,16 +59,26 @@ export class BatchGap {
    */
   saw(object: KubeObject): void {
     if (this.#active > 0 || this.#queue.length > 0) return;
+    const side = this.#sideOf(object);
+    if (side === undefined) return;
     for (const { manager, subresource, time } of object.metadata.managedFields ?? []) {
       if (manager !== FIELD_MANAGER || subresource !== undefined || time === undefined) continue;
       const ago = Math.max(0, this.#clock.now() - Date.parse(time) - TOLD_TO_MS);
       const at = this.#clock.monotonic() - ago;
       if (!(ago < this.#gapMs && at >= this.#endedAt)) continue;
       // Which of two was the later cannot be told where the clocks differ: then neither may follow at once.
-      const unclear = at === this.#endedAt && this.#side !== sideOf(object);
-      this.#side = unclear ? undefined : sideOf(object);
+      const unclear = at === this.#endedAt && this.#side !== side;
+      this.#side = unclear ? undefined : side;
       this.#endedAt = at;
     }
+  }
+
+  /** Undefined for what comes with a gateway that does not mind. */
+  #sideOf({ apiVersion, kind }: KubeObject): Side | undefined {
+    if (apiVersion === 'v1') return 'secret';
+    const comesWith = ({ resources }: Spaced) =>
+      resources.some((one) => one.apiVersion === apiVersion && one.kind === kind);
+    return this.#gateways.some(comesWith) ? 'gateway' : undefined;
   }
 
   #before(side: Side, signal: AbortSignal): Promise<Disposable> {
@@ -124,24 +140,26 @@ export class BatchGap {
   }
 }
 
-const sideOf = ({ apiVersion }: Pick<KubeObject, 'apiVersion'>): Side =>
-  apiVersion.startsWith('getambassador.io/') ? 'gateway' : 'secret';
+/** The turn of whoever need not wait. */
+const FREE: Disposable = { [Symbol.dispose]() {} };
 
-/** One Spacing for each gateway, told apart by the namespace that it reads its Secrets from. */
+/** One Spacing for each namespace that gateways read their Secrets from. */
 export class BatchGaps {
   readonly #clock: Clock;
-  readonly #gapMs: number;
+  readonly #gateways: readonly Spaced[];
+  readonly #gapMs: number | undefined;
   readonly #byNamespace = new Map<string, BatchGap>();
 
-  constructor(clock: Clock, gapMs: number = BATCH_GAP_MS) {
+  constructor(clock: Clock, gateways: readonly Spaced[], gapMs?: number | undefined) {
     this.#clock = clock;
+    this.#gateways = gateways;
     this.#gapMs = gapMs;
   }
 
   of(namespace: string): BatchGap {
     let spacing = this.#byNamespace.get(namespace);
     if (!spacing) {
-      spacing = new BatchGap(this.#clock, this.#gapMs);
+      spacing = new BatchGap(this.#clock, this.#gateways, this.#gapMs);
       this.#byNamespace.set(namespace, spacing);
     }
     return spacing;

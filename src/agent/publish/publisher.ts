@@ -2,6 +2,7 @@ import type { Clock } from '../../async/clock.ts';
 import { describe, FIELD_MANAGER, type KubeObject, type ObjectRef, refOf } from '../../core/object.ts';
 import { foreignMessage, type PlanStep } from '../../core/plan/plan.ts';
 import type { Problem } from '../../core/problem.ts';
+import { type Gateway, gatewayOf } from '../../gateway/gateway.ts';
 import type { Kube } from '../../kube/api.ts';
 import { KubeError } from '../../kube/transport/error.ts';
 import { codeOf } from '../../mesh/error.ts';
@@ -21,6 +22,7 @@ export interface PublisherOptions {
   readonly fence: Fence;
   readonly batchGap: BatchGap;
   readonly writePriority: WritePriority;
+  readonly gateways: readonly Gateway[];
   readonly dryRun: boolean;
   /** What stands, as it was observed. */
   readonly view: { get(ref: ObjectRef): KubeObject | undefined };
@@ -47,8 +49,8 @@ export interface PublishResult {
 }
 
 /**
- * Does the steps of a plan in order, one request each, and stops at the first that fails: a TLSContext must not
- * name a Secret that is not there.
+ * Does the steps of a plan in order, one request each, and stops at the first that fails: nothing may name a
+ * Secret that is not there.
  */
 export async function publish(
   steps: readonly PlanStep[],
@@ -62,9 +64,9 @@ export async function publish(
       return { written, problem: { ref: step.ref, code: step.code, message: step.message, refused: true } };
     }
     const ref = refOf(step.object);
-    const turn = await (ref.apiVersion.startsWith('getambassador.io/')
-      ? options.batchGap.beforeGateway(signal)
-      : options.batchGap.beforeSecret(signal));
+    const turn = await (step.gateway === undefined
+      ? options.batchGap.beforeSecret(signal)
+      : options.batchGap.beforeGateway(step.gateway, signal));
     const urgent = options.writePriority.urgent();
     try {
       options.fence.check();
@@ -74,7 +76,7 @@ export async function publish(
       written.push({ ref, action: step.action, object, changed: step.changed, startedAt, endedAt });
     } catch (cause) {
       if (signal.aborted) throw cause;
-      return { written, problem: { ref, ...explain(ref, cause), cause } };
+      return { written, problem: { ref, ...explain(ref, cause, options.gateways), cause } };
     } finally {
       urgent[Symbol.dispose]();
       turn[Symbol.dispose]();
@@ -91,7 +93,7 @@ async function write(
   const options = { fieldManager: FIELD_MANAGER, dryRun };
   if (step.action === 'create') {
     const created = await kube.create(step.object, options, signal);
-    if (dryRun || step.kind === 'gateway') return created;
+    if (dryRun || step.gateway !== undefined) return created;
     // Until this write a Secret does not prove its origin, so nothing that relies on it is written before.
     return (await ownByApply(kube, created, options, signal)) ?? created;
   }
@@ -104,7 +106,7 @@ async function write(
   return kube.apply({ ...step.object, metadata }, { ...options, force: true }, signal);
 }
 
-function explain(ref: ObjectRef, cause: unknown): Problem {
+function explain(ref: ObjectRef, cause: unknown, gateways: readonly Gateway[]): Problem {
   if (!(cause instanceof KubeError)) {
     return {
       code: codeOf(cause, 'ERR_PUBLISH'),
@@ -117,10 +119,11 @@ function explain(ref: ObjectRef, cause: unknown): Problem {
       message: foreignMessage(describe(ref)),
     };
   }
-  if (cause.code === 'ERR_KUBE_NOT_FOUND' && ref.apiVersion.startsWith('getambassador.io/')) {
+  const gateway = gatewayOf(ref, gateways);
+  if (cause.code === 'ERR_KUBE_NOT_FOUND' && gateway) {
     return {
       code: 'ERR_GATEWAY_CRD_MISSING',
-      message: `the cluster does not serve ${ref.apiVersion} ${ref.kind}; install the Emissary-ingress CRDs; the agent tries again`,
+      message: `the cluster does not serve ${ref.apiVersion} ${ref.kind}; install ${gateway.definitions}; the agent tries again`,
     };
   }
   return { code: cause.code, message: cause.message };

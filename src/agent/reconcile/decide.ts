@@ -6,11 +6,10 @@ import { type IssuerEnd, isGain, issuerEndOf } from '../../core/trust/issuer-end
 import { decideTrust, namedRoots, type TrustDecision } from '../../core/trust/trust.ts';
 import type { PreflightVerdict, Proof } from '../../core/verify/preflight.ts';
 import { verify } from '../../core/verify/verify.ts';
-import { desiredObjects } from '../../gateway/emissary.ts';
+import type { Publishing } from '../../gateway/desired.ts';
 import { GatewayError } from '../../gateway/error.ts';
 import type { Publication } from '../../gateway/publication.ts';
-import type { Target } from '../../gateway/targets.ts';
-import type { Adapter, Expectation } from '../../mesh/adapter.ts';
+import type { Expectation } from '../../mesh/adapter.ts';
 import { type Identity, leafOf, sameLeaf, sameRoots } from '../../mesh/identity.ts';
 import { anchorOf } from '../../pki/anchor.ts';
 import type { Certificate } from '../../pki/certificate.ts';
@@ -19,7 +18,6 @@ import type { Certificate } from '../../pki/certificate.ts';
 export interface Situation {
   readonly meta: { readonly name: string; readonly namespace: string; readonly uid?: string | undefined };
   readonly spec: MeshCertificateSpec;
-  readonly tls: Adapter['tls'];
   readonly expectation: Expectation;
   /** The newest identity that the mesh gave; absent until it answered. */
   readonly candidate: Identity | undefined;
@@ -28,7 +26,8 @@ export interface Situation {
   readonly preflight: (proof: Proof) => PreflightVerdict | undefined;
   /** What stands in the cluster. */
   readonly published: Publication;
-  readonly targets: readonly Target[] | undefined;
+  /** What should stand with this pair and this trust. Throws a GatewayError for what a gateway would misread. */
+  readonly desired: (pair: Pick<Publishing, 'identity' | 'bundle' | 'since'>) => readonly Desired[];
   /** Somebody asked for a new certificate: it is published whether or not it gains anything. */
   readonly renewalAsked?: boolean | undefined;
   readonly now: number;
@@ -113,13 +112,12 @@ export function decide(situation: Situation): Decision {
 
 /** What the gateway wants to stand; a wish that it cannot be told is a problem and changes nothing. */
 function desiredObjectsOf(
-  { meta, spec, tls, targets }: Situation,
+  situation: Situation,
   identity: Identity,
   { bundle, since }: TrustDecision,
 ): Pick<Decision, 'desired' | 'problem'> {
   try {
-    const desired = desiredObjects({ meta, spec, tls, identity, bundle, since, targets });
-    return { desired, problem: undefined };
+    return { desired: situation.desired({ identity, bundle, since }), problem: undefined };
   } catch (error) {
     if (!(error instanceof GatewayError)) throw error;
     return { desired: undefined, problem: codedProblem(error) };

@@ -2,6 +2,7 @@ import type { Clock } from '../../async/clock.ts';
 import type { Share } from '../../async/sharing.ts';
 import type { AllowList } from '../../config/allow.ts';
 import type { Preflight } from '../../core/verify/preflight.ts';
+import type { Gateway } from '../../gateway/gateway.ts';
 import type { Bundles } from '../../gateway/publication-reader.ts';
 import type { Kube } from '../../kube/api.ts';
 import type { Log } from '../../mesh/log.ts';
@@ -26,6 +27,7 @@ export interface Environment {
   readonly share: Share;
   readonly bundles: Bundles;
   readonly batchGaps: BatchGaps;
+  readonly gateways: readonly Gateway[];
   readonly writePriority: WritePriority;
   readonly leadership: Leadership;
   readonly reporter: Reporter;

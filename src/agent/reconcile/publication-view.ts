@@ -2,11 +2,11 @@ import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { type KubeObject, keyOf, type ObjectRef, refOf } from '../../core/object.ts';
 import type { Desired } from '../../core/plan/plan.ts';
 import { codedProblem, type Problem } from '../../core/problem.ts';
-import { publicationRefs } from '../../gateway/emissary.ts';
-import type { Target } from '../../gateway/targets.ts';
+import { publicationRefs } from '../../gateway/desired.ts';
+import type { GatewayUse } from '../../gateway/gateway.ts';
 import type { ObjectInformers, ObjectView } from '../informers/by-object.ts';
 
-/** What one worker sees of its own objects; follows the contexts that come and go with targets. */
+/** What one worker sees of its own objects; follows those that come and go with routes. */
 export class PublicationView implements Disposable {
   readonly #observer: ObjectInformers;
   readonly #changed: () => void;
@@ -18,8 +18,8 @@ export class PublicationView implements Disposable {
   }
 
   /** Watches what belongs to the publication as it is wished now. */
-  follow(certificate: MeshCertificate, targets: readonly Target[] | undefined): void {
-    const refs = publicationRefs(certificate, targets);
+  follow(certificate: MeshCertificate, uses: readonly GatewayUse[]): void {
+    const refs = publicationRefs(certificate, uses);
     const before = this.#interest;
     if (before?.keys.length === refs.length && refs.every((ref, at) => keyOf(ref) === before.keys[at])) return;
     this.#interest = this.#observer.observe(refs, this.#changed);

@@ -5,12 +5,14 @@ import { keyOf, RENEW_ANNOTATION, refOf } from '../../core/object.ts';
 import { type PlanStep, plan } from '../../core/plan/plan.ts';
 import { codedProblem, type Problem } from '../../core/problem.ts';
 import { namedRoots } from '../../core/trust/trust.ts';
+import { desiredObjects } from '../../gateway/desired.ts';
+import { gatewaysOf } from '../../gateway/gateway.ts';
 import { ownerLabel } from '../../gateway/owner.ts';
 import { PublicationReader } from '../../gateway/publication-reader.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
 import { type Identity, leafOf } from '../../mesh/identity.ts';
 import { asError } from '../../mesh/renewing.ts';
-import { isTargeting } from '../../mesh/targeting.ts';
+import { isTargeting, type Targeting } from '../../mesh/targeting.ts';
 import { createHost } from '../issuance/host.ts';
 import { IdentityStream, opening } from '../issuance/identity-stream.ts';
 import { Prober } from '../issuance/prober.ts';
@@ -25,7 +27,8 @@ import {
   settleFinalizer,
 } from '../retire/finalizer.ts';
 import { Retiring } from '../retire/orphans.ts';
-import { keepMappings, type MappingKeeping } from '../routes/mappings.ts';
+import { reportedRoutes, type UsedGateway, usesOf } from '../retire/used-gateway.ts';
+import { keepRoutes } from '../routes/mappings.ts';
 import { type Decision, decide, refusal, type Situation } from './decide.ts';
 import type { Environment } from './environment.ts';
 import { Preflights } from './preflights.ts';
@@ -46,8 +49,7 @@ export class Reconciler {
   readonly #rotations = new RotationTracker();
   readonly #view: PublicationView;
   readonly #reader: PublicationReader;
-  #retiring: Retiring | undefined;
-  #mappings: MappingKeeping | undefined;
+  #used: readonly UsedGateway[] | undefined;
   #stream: IdentityStream | undefined;
   #meshFailure: Problem | undefined;
   /** All was taken away: only the watch does not show yet that the MeshCertificate is gone. */
@@ -97,11 +99,11 @@ export class Reconciler {
   async run(stop: AbortController): Promise<void> {
     const { signal } = stop;
     const { clock, leadership } = this.#env;
-    const { opened, mappings, stream } = this.#open();
-    const following = mappings.run(signal);
+    const { opened, used, stream } = this.#open();
+    const following = used.map(({ routes }) => routes.run(signal));
     try {
       while (!signal.aborted) {
-        this.#view.follow(this.certificate, mappings.targets());
+        this.#view.follow(this.certificate, usesOf(used));
         const { synced } = this.#view;
         const leads = leadership.leads(keyOf(refOf(this.certificate)));
         if (leads && synced && !this.certificate.spec.paused) {
@@ -121,28 +123,20 @@ export class Reconciler {
     } finally {
       stop.abort(new Error('worker stopped'));
       this.#prober.stop();
-      await Promise.allSettled([stream.stop(), following]);
+      await Promise.allSettled([stream.stop(), ...following]);
       this.#view[Symbol.dispose]();
-      this.#retiring?.[Symbol.dispose]();
+      for (const { retiring } of used) retiring[Symbol.dispose]();
       await opened[Symbol.asyncDispose]();
     }
   }
 
   #open() {
-    const { kube, clock, random, log, sharedInformers: discovery, dryRun, batchGaps: spacings } = this.#env;
-    const { name, namespace = '' } = this.certificate.metadata;
-    const { spec } = this.certificate;
+    const { certificate } = this;
+    const { namespace = '' } = certificate.metadata;
+    const { spec } = certificate;
     const host = createHost({ ...this.#env, namespace, report: this.#meshFailed });
     const opened = opening(this.#adapter, spec.mesh, host);
-    const mappings = keepMappings({
-      ...{ kube, discovery, clock, random, log, dryRun },
-      meta: { name, namespace },
-      spec,
-      targeting: isTargeting(opened) ? opened : undefined,
-      spacing: spacings.of(namespace),
-      onChange: this.#changed,
-      onError: this.#trouble,
-    });
+    const used = this.#use(isTargeting(opened) ? opened : undefined);
     const stream = new IdentityStream({
       env: this.#env,
       spec,
@@ -156,12 +150,27 @@ export class Reconciler {
       recovered: this.#meshRecovered,
       failed: this.#meshFailed,
     });
-    this.#mappings = mappings;
+    this.#used = used;
     this.#stream = stream;
-    this.#retiring = new Retiring(discovery, namespace, () => {
-      if (isDeleting(this.certificate)) this.#dirty.fire();
-    });
-    return { opened, mappings, stream };
+    return { opened, used, stream };
+  }
+
+  #use(targeting: Targeting | undefined): readonly UsedGateway[] {
+    const { certificate } = this;
+    const { kube, clock, random, log, sharedInformers: discovery, dryRun, batchGaps: spacings, gateways } = this.#env;
+    const spacing = spacings.of(certificate.metadata.namespace ?? '');
+    return gatewaysOf(certificate.spec, gateways).map(({ gateway, config }) => ({
+      gateway,
+      config,
+      routes: keepRoutes({
+        ...{ kube, discovery, clock, random, log, dryRun, certificate, gateway, targeting, spacing },
+        onChange: this.#changed,
+        onError: this.#trouble,
+      }),
+      retiring: new Retiring(discovery, gateway, certificate, () => {
+        if (isDeleting(this.certificate)) this.#dirty.fire();
+      }),
+    }));
   }
 
   #noticeRenewRequest(): void {
@@ -204,7 +213,7 @@ export class Reconciler {
       repair,
       leading,
       seen,
-      mappings: this.#mappings?.states() ?? [],
+      routes: reportedRoutes(this.#used ?? []),
       breakerOpenMs: this.#stream?.breakerOpenMs ?? 0,
       dryRun: this.#env.dryRun,
     });
@@ -249,8 +258,7 @@ export class Reconciler {
     try {
       if (this.#retired || (isRetired(certificate) && this.#view.objects().length === 0)) return undefined;
       if (isDeleting(certificate) && !dryRun && this.#isFree()) {
-        const contexts = this.#retiring?.own(certificate) ?? [];
-        this.#retired = await retireAll(certificate, contexts, this.#isFree, this.#env, fence, signal);
+        this.#retired = await retireAll(certificate, this.#used ?? [], this.#isFree, this.#env, fence, signal);
         return undefined;
       }
       if (due) {
@@ -264,9 +272,11 @@ export class Reconciler {
         if (outcome.written.length > 0 && this.#view.readBack(decision.desired)) this.#dirty.fire();
         return outcome;
       }
-      // Who is being deleted wins no more Mappings.
-      if (certificate.metadata.deletionTimestamp === undefined) await this.#mappings?.sync(signal, fence);
-      await this.#retiring?.look(certificate, this.#mappings, this.#env, fence, signal);
+      for (const { routes, retiring } of this.#used ?? []) {
+        // Who is being deleted wins no more routes.
+        if (certificate.metadata.deletionTimestamp === undefined) await routes.sync(signal, fence);
+        await retiring.look(routes, this.#env, fence, signal);
+      }
       if (certificate.metadata.uid !== undefined && !dryRun) await settleFinalizer(certificate, kube, signal);
       this.#attempts.succeeded();
     } catch (error) {
@@ -288,10 +298,10 @@ export class Reconciler {
   }
 
   get #waits(): Problem | undefined {
-    return deletionWaits(this.certificate, this.#mappings, this.#retiring);
+    return deletionWaits(this.certificate, this.#used);
   }
 
-  readonly #isFree = (): boolean => isDeletionJudged(this.#mappings, this.#retiring) && this.#waits === undefined;
+  readonly #isFree = (): boolean => isDeletionJudged(this.#used) && this.#waits === undefined;
 
   /** Why no newer certificate is published. That the last one has expired is no reason: why none came after it is. */
   #issueProblem({ problem }: Decision, leading: boolean): Problem | undefined {
@@ -330,17 +340,29 @@ export class Reconciler {
     return {
       meta: { name, namespace, uid },
       spec: certificate.spec,
-      tls: this.#adapter.tls,
       expectation: this.#adapter.expect(certificate.spec.mesh.config, { namespace }),
       candidate: this.#stream?.candidate,
       probe: this.#prober.outcome(this.#stream?.candidate),
       preflight: this.#preflights.verdict,
       published: this.#reader.read(certificate.spec, this.#view.objects(), this.#stream?.candidate),
-      targets: this.#mappings?.targets(),
+      desired: this.#desired,
       renewalAsked: this.#renewalAsked,
       now: this.#env.clock.now(),
     };
   }
+
+  readonly #desired: Situation['desired'] = (pair) => {
+    const { certificate } = this;
+    const { name, namespace = '', uid } = certificate.metadata;
+    const uses = usesOf(this.#used ?? []);
+    return desiredObjects({
+      ...pair,
+      meta: { name, namespace, uid },
+      spec: certificate.spec,
+      tls: this.#adapter.tls,
+      uses,
+    });
+  };
 
   /** What stands, with the roots that the mesh named when it was written: a restart goes on from there. */
   #publishedIdentity(): Identity | undefined {

@@ -3,7 +3,7 @@ import type { PlanStep } from '../../core/plan/plan.ts';
 import type { Problem } from '../../core/problem.ts';
 import type { PublishResult } from '../publish/publisher.ts';
 import type { Decision, Situation } from '../reconcile/decide.ts';
-import type { MappingState } from '../routes/mappings.ts';
+import type { ReportedRoutes } from '../retire/used-gateway.ts';
 import type { Rotation } from './rotation-tracker.ts';
 
 /** What every sink is told of a pass. */
@@ -42,5 +42,5 @@ export interface Report extends Passed {
   readonly nextAttemptAt: number | undefined;
   /** When the leaf of this fingerprint is renewed, epoch ms; undefined on who follows. */
   readonly planned: { readonly fingerprint: string; readonly due: number } | undefined;
-  readonly mappings: readonly MappingState[];
+  readonly routes: readonly ReportedRoutes[];
 }

@@ -6,9 +6,11 @@ import {
   type ConditionType,
   type LastError,
   type PublicationStatus,
+  type RouteStatus,
   setConditions,
   toRfc3339,
 } from '../../core/status.ts';
+import type { RouteState } from '../../gateway/gateway.ts';
 import { leafOf } from '../../mesh/identity.ts';
 import { safeMessage } from '../../mesh/secrets.ts';
 import type { Certificate } from '../../pki/certificate.ts';
@@ -28,9 +30,6 @@ export const REASONS = [
   'RootsCurrent',
   'LeafHeld',
   'NoRoots',
-  'AllMappings',
-  'NoMapping',
-  'MappingsLeftAlone',
   'IssuerCurrent',
   'IssuerEnds',
   'AsExpected',
@@ -83,22 +82,24 @@ export function statusOf(report: Report, before: PublicationStatus | undefined):
       };
     }),
     ...(held ? { held } : {}),
-    mappings: report.mappings.map((mapping) => ({
-      name: mapping.name,
-      namespace: mapping.namespace,
-      kind: mapping.kind,
-      state: mapping.code ?? (mapping.state === 'waiting' ? 'waiting' : 'ok'),
-      ...(mapping.context === undefined ? {} : { context: mapping.context }),
-      ...(mapping.message === undefined ? {} : { message: safeMessage(mapping.message) }),
-    })),
-    targets: (situation.targets ?? []).flatMap(({ contextName, sni }) =>
-      sni === undefined ? [] : [{ id: sni, context: contextName }],
+    mappings: report.routes.flatMap(({ states }) => states.map(routeStatus)),
+    targets: report.routes.flatMap(({ gateway, targets }) =>
+      gateway.routes.identities(targets ?? []).map(({ id, object }) => ({ id, context: object })),
     ),
     rotations: (before?.rotations ?? 0) + (rotated && before?.fingerprint !== undefined ? 1 : 0),
     ...(lastRotationTime === undefined ? {} : { lastRotationTime }),
     ...(report.renewRequest === undefined ? {} : { renewRequest: report.renewRequest }),
     ...(lastError ? { lastError, ...nextAttemptOf(report) } : {}),
     conditions,
+  };
+}
+
+function routeStatus({ name, namespace, kind, state, code, object, message }: RouteState): RouteStatus {
+  return {
+    ...{ name, namespace, kind },
+    state: code ?? (state === 'waiting' ? 'waiting' : 'ok'),
+    ...(object === undefined ? {} : { context: object }),
+    ...(message === undefined ? {} : { message: safeMessage(message) }),
   };
 }
 
@@ -204,7 +205,7 @@ function conditionsOf(report: Report, lastError?: LastError): Omit<Condition, 'l
     readiness(report, lastError, say),
     published,
     trusted(report, say),
-    referenced(report, say),
+    ...referenced(report, say),
     ...issuerEnding(report, say),
     degraded(report, because, lastError, say),
   ];
@@ -305,22 +306,16 @@ function issuerEnding({ decision: { identity, issuerEnd, isIdle }, situation }: 
   return [say('IssuerEnding', 'True', 'IssuerEnds', message)];
 }
 
-function referenced({ mappings }: Report, say: ConditionBuilder) {
-  const left = mappings.filter((mapping) => mapping.code !== undefined);
-  const first = left[0];
-  if (first) {
-    const message = `${left.length} of ${mappings.length} Mapping(s) cannot use it, first ${first.namespace}/${first.name}: ${first.code}: ${first.message}`;
-    return say('Referenced', 'False', 'MappingsLeftAlone', message);
-  }
-  if (mappings.length === 0) {
-    return say(
-      'Referenced',
-      'False',
-      'NoMapping',
-      'No Mapping names the TLSContext; set spec.tls of a Mapping, or spec.mappings.selector here.',
-    );
-  }
-  return say('Referenced', 'True', 'AllMappings', `${mappings.length} Mapping(s) use it.`);
+/** The first gateway with something wrong speaks; else the first of them. */
+function referenced({ routes }: Report, say: ConditionBuilder) {
+  const said = routes.map(({ gateway, states }) =>
+    gateway.wording.referenced(
+      states,
+      states.filter(({ code }) => code !== undefined),
+    ),
+  );
+  const first = said.find(({ status }) => status === 'False') ?? said[0];
+  return first ? [say('Referenced', first.status, first.reason, first.message)] : [];
 }
 
 function degraded(

@@ -1,13 +1,14 @@
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
-import { FIELD_MANAGER, type KubeObject, keyOf, type ObjectRef, OWNER_LABEL, refOf } from '../../core/object.ts';
+import { describe, FIELD_MANAGER, type KubeObject, keyOf, OWNER_LABEL, refOf } from '../../core/object.ts';
 import type { Problem } from '../../core/problem.ts';
-import { publicationRefs } from '../../gateway/emissary.ts';
+import { publicationRefs } from '../../gateway/desired.ts';
+import { gatewayOf, gatewaysOf } from '../../gateway/gateway.ts';
 import { ownerLabel } from '../../gateway/owner.ts';
 import type { Kube } from '../../kube/api.ts';
 import { KubeError } from '../../kube/transport/error.ts';
 import type { Fence } from '../publish/publisher.ts';
-import type { MappingKeeping } from '../routes/mappings-contract.ts';
-import type { RetireOptions, Retiring } from './orphans.ts';
+import type { RetireOptions } from './orphans.ts';
+import type { UsedGateway } from './used-gateway.ts';
 
 /** Keeps a MeshCertificate with `deletionPolicy: Delete` until what it published was taken away in the safe order. */
 export const FINALIZER = 'meshcert.dev/retire';
@@ -21,17 +22,14 @@ export const isRetired = ({ metadata, spec }: MeshCertificate): boolean =>
   spec.deletionPolicy === 'Delete' &&
   !(metadata.finalizers ?? []).includes(FINALIZER);
 
-/** Whether all is known of who might still need the publication. */
-export const isDeletionJudged = (
-  mappings: Pick<MappingKeeping, 'complete'> | undefined,
-  retiring: Pick<Retiring, 'synced'> | undefined,
-): boolean => mappings?.complete === true && retiring?.synced === true;
+/** Whether all is known of who might still need the publication; undefined: nothing was looked at yet. */
+export const isDeletionJudged = (used: readonly UsedGateway[] | undefined): boolean =>
+  used?.every(({ routes, retiring }) => routes.complete && retiring.synced) === true;
 
 /** What a deletion waits for and what to do about it; undefined where it may go on. */
 export function deletionWaits(
   certificate: MeshCertificate,
-  mappings: Pick<MappingKeeping, 'complete' | 'users'> | undefined,
-  retiring: Pick<Retiring, 'synced' | 'users'> | undefined,
+  used: readonly UsedGateway[] | undefined,
 ): Problem | undefined {
   if (!isDeleting(certificate)) return undefined;
   const { name, namespace = '' } = certificate.metadata;
@@ -40,18 +38,20 @@ export function deletionWaits(
     message: `${namespace}/${name} is being deleted: ${why}`,
   });
   if (certificate.spec.paused) return waits('it is paused, so nothing is deleted; set spec.paused to false');
-  if (!mappings || !retiring || !isDeletionJudged(mappings, retiring)) {
-    return waits(
-      'it waits until the agent can list all Mappings and TLSContexts; the Events and the log name what is missing',
-    );
+  if (!used || !isDeletionJudged(used)) {
+    const everything = used?.map(({ gateway }) => gateway.wording.everything).join(', ') ?? 'routes';
+    return waits(`it waits until the agent can list all ${everything}; the Events and the log name what is missing`);
   }
-  const users = [...mappings.users().map(({ mapping }) => mapping), ...retiring.users(certificate)];
+  const users = used.flatMap(({ routes, retiring }) => [
+    ...routes.users().map(({ route }) => route),
+    ...retiring.users(),
+  ]);
   if (users.length === 0) return undefined;
   const listed = users.slice(0, LISTED).join(', ');
   const more = users.length > LISTED ? ` and ${users.length - LISTED} more` : '';
   return waits(
     `deletion waits for ${listed}${more}, which would lose mTLS; the certificate is renewed until then; ` +
-      `run: meshcert offboard ${name} -n ${namespace}, or remove those references (spec.tls of a Mapping)`,
+      `run: meshcert offboard ${name} -n ${namespace}, or remove those references (${used.map(({ gateway }) => gateway.wording.release).join(', ')})`,
   );
 }
 
@@ -68,13 +68,13 @@ export async function settleFinalizer(certificate: MeshCertificate, kube: Kube, 
 }
 
 /**
- * Takes the publication away: contexts before Secrets, since a context without its Secret means plaintext. Only what
+ * Takes the publication away: what names a Secret before the Secret, since without it the gateway sends plaintext. Only what
  * carries our owner label goes. `isFree` is asked again before each object, since each may wait for its turn. Resolves
  * to whether all is gone.
  */
 export async function retireAll(
   certificate: MeshCertificate,
-  contexts: readonly ObjectRef[],
+  used: readonly UsedGateway[],
   isFree: () => boolean,
   env: Omit<RetireOptions, 'dryRun'>,
   fence: Fence,
@@ -83,24 +83,23 @@ export async function retireAll(
   const { namespace = '' } = certificate.metadata;
   const owner = ownerLabel(certificate.metadata);
   const spacing = env.batchGaps.of(namespace);
-  const refs = new Map([...publicationRefs(certificate, undefined), ...contexts].map((ref) => [keyOf(ref), ref]));
+  const uses = gatewaysOf(certificate.spec, env.gateways);
+  const own = used.flatMap(({ retiring }) => retiring.own());
+  const refs = new Map([...publicationRefs(certificate, uses), ...own].map((ref) => [keyOf(ref), ref]));
   for (const ref of [...refs.values()].reverse()) {
     const live = await env.kube.get(ref, signal).catch((error: unknown) => {
       if (error instanceof KubeError && error.status === 404) return undefined;
       throw error;
     });
     if (live?.metadata.labels?.[OWNER_LABEL] !== owner) continue;
-    const gateway = ref.apiVersion.startsWith('getambassador.io/');
-    const turn = await (gateway ? spacing.beforeGateway(signal) : spacing.beforeSecret(signal));
+    const gateway = gatewayOf(ref, env.gateways);
+    const turn = await (gateway ? spacing.beforeGateway(gateway.kind, signal) : spacing.beforeSecret(signal));
     try {
       if (!isFree()) return false;
       fence.check();
       const { uid, resourceVersion } = live.metadata;
       await env.kube.delete(ref, { ...(uid ? { uid } : {}), ...(resourceVersion ? { resourceVersion } : {}) }, signal);
-      env.log.info(
-        { certificate: owner, object: `${ref.kind} ${namespace}/${ref.name}` },
-        'deleted with its MeshCertificate',
-      );
+      env.log.info({ certificate: owner, object: describe(ref) }, 'deleted with its MeshCertificate');
     } finally {
       turn[Symbol.dispose]();
     }

@@ -1,37 +1,50 @@
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
-import { describe, type KubeObject, type ObjectRef, OWNER_LABEL, refOf } from '../../core/object.ts';
+import { describe, type KubeObject, keyOf, type ObjectRef, OWNER_LABEL, refOf } from '../../core/object.ts';
+import type { Gateway, GatewayInput } from '../../gateway/gateway.ts';
 import { ownerLabel } from '../../gateway/owner.ts';
 import type { Kube } from '../../kube/api.ts';
-import { RESOURCES } from '../../kube/resources.ts';
 import { KubeError } from '../../kube/transport/error.ts';
 import type { Log } from '../../mesh/log.ts';
 import type { SharedInformers, View, Watcher } from '../informers/by-kind.ts';
 import type { BatchGaps } from '../publish/batch-gap.ts';
 import type { Fence } from '../publish/publisher.ts';
-import type { MappingKeeping } from '../routes/mappings-contract.ts';
+import type { RouteKeeping, RouteUser } from '../routes/mappings-contract.ts';
 
 /** What deletions are carried out with. */
 export interface RetireOptions {
   readonly kube: Kube;
   readonly batchGaps: BatchGaps;
+  readonly gateways: readonly Gateway[];
   readonly log: Log;
   /** Delete nothing. */
   readonly dryRun: boolean;
 }
 
-/** A context that must stand. */
-type Needed = readonly { readonly contextName: string }[];
+type Keeping = Pick<RouteKeeping, 'complete' | 'targets' | 'users'>;
 
-/** Takes away the TLSContexts of one MeshCertificate that no target needs any more. */
+/** Takes away the objects of one gateway's own kinds that belong to one MeshCertificate and that nothing needs any more. */
 export class Retiring implements Watcher, Disposable {
-  readonly #contexts: View;
+  readonly gateway: Gateway;
+  readonly #input: GatewayInput<unknown>;
+  readonly #owner: string;
+  readonly #views: readonly View[];
   readonly #changed: () => void;
-  /** What nothing was left over for at the last look, unless a context has changed since. */
-  #doneFor: Needed | undefined;
+  /** What nothing was left over for at the last look, unless an object has changed since. */
+  #doneFor: { readonly targets: readonly unknown[]; readonly users: readonly RouteUser[] } | undefined;
 
-  constructor(discovery: SharedInformers, namespace: string, changed: () => void) {
+  constructor(
+    discovery: SharedInformers,
+    gateway: Gateway,
+    { metadata, spec }: Pick<MeshCertificate, 'metadata' | 'spec'>,
+    changed: () => void,
+  ) {
+    const { name, namespace = '', uid } = metadata;
+    this.gateway = gateway;
+    this.#input = { meta: { name, namespace, uid }, spec, config: spec.gateways[gateway.kind] };
+    this.#owner = ownerLabel(metadata);
     this.#changed = changed;
-    this.#contexts = discovery.view(RESOURCES.tlsContexts, namespace, this);
+    const { own } = gateway.routes.scopes(this.#input);
+    this.#views = own.map((scope) => discovery.view(scope.resource, scope.namespace, this, { bare: true }));
   }
 
   changed(): void {
@@ -39,51 +52,43 @@ export class Retiring implements Watcher, Disposable {
     this.#changed();
   }
 
-  /** Whoever keeps the Mappings follows the same contexts, and tells. */
+  /** Whoever keeps the routes follows the same objects, and tells. */
   failed(): void {}
 
   get synced(): boolean {
-    return this.#contexts.synced;
+    return this.#views.every((view) => view.synced);
   }
 
-  /** Our contexts that stand. */
-  own({ metadata }: MeshCertificate): readonly ObjectRef[] {
-    const owner = ownerLabel(metadata);
-    return this.#contexts
-      .items()
-      .filter((context) => context.metadata.labels?.[OWNER_LABEL] === owner)
+  /** Our objects that stand. */
+  own(): readonly ObjectRef[] {
+    return this.#items()
+      .filter((object) => this.#isOurs(object))
       .map(refOf);
   }
 
-  /** Contexts of others that name a Secret of ours: without it, the gateway would not use them. */
-  users({ metadata, spec }: MeshCertificate): readonly string[] {
-    const owner = ownerLabel(metadata);
-    const secrets = new Set<unknown>([spec.secretName, spec.caSecretName]);
-    return this.#contexts.items().flatMap((context) => {
-      const { secret, ca_secret } = (context.spec ?? {}) as { secret?: unknown; ca_secret?: unknown };
-      const isOurs = context.metadata.labels?.[OWNER_LABEL] === owner;
-      return !isOurs && (secrets.has(secret) || secrets.has(ca_secret)) ? [describe(refOf(context))] : [];
-    });
+  /** Objects of others that name a Secret of ours: without it, the gateway would not use them. */
+  users(): readonly string[] {
+    const { meta, spec } = this.#input;
+    const secrets = [spec.secretName, spec.caSecretName];
+    const isNamed = (object: KubeObject) =>
+      this.gateway
+        .secretsNamedBy(object)
+        .some(({ namespace, name }) => namespace === meta.namespace && secrets.includes(name));
+    return this.#items().flatMap((object) =>
+      !this.#isOurs(object) && isNamed(object) ? [describe(refOf(object))] : [],
+    );
   }
 
-  /** Does nothing until all is known; then looks at every context, but only when something is different. */
-  async look(
-    certificate: MeshCertificate,
-    mappings: Pick<MappingKeeping, 'complete' | 'targets' | 'users'> | undefined,
-    env: RetireOptions,
-    fence: Fence,
-    signal: AbortSignal,
-  ): Promise<void> {
-    if (!mappings?.complete || !this.#contexts.synced) return;
-    // Who no longer wants a context still keeps the one that a Mapping names.
-    const { enabled } = certificate.spec.tlsContext;
-    const needed = () => (enabled ? mappings.targets() : mappings.users());
-    const now = needed();
-    if (this.#doneFor === now) return;
-    // Before the look: a context that changes meanwhile asks for another.
-    this.#doneFor = now;
+  /** Does nothing until all is known; then looks at every object, but only when something is different. */
+  async look(keeping: Keeping | undefined, env: RetireOptions, fence: Fence, signal: AbortSignal): Promise<void> {
+    if (!keeping?.complete || !this.synced) return;
+    const targets = keeping.targets();
+    const users = keeping.users();
+    if (this.#doneFor?.targets === targets && this.#doneFor.users === users) return;
+    // Before the look: an object that changes meanwhile asks for another.
+    this.#doneFor = { targets, users };
     try {
-      await retireContexts(certificate, this.#contexts.items(), needed, env, fence, signal);
+      await this.#retire(keeping, env, fence, signal);
     } catch (error) {
       this.#doneFor = undefined;
       throw error;
@@ -91,44 +96,48 @@ export class Retiring implements Watcher, Disposable {
   }
 
   [Symbol.dispose](): void {
-    this.#contexts[Symbol.dispose]();
+    for (const view of this.#views) view[Symbol.dispose]();
   }
-}
 
-/**
- * Deletes our TLSContexts that nothing needs. A context is needed for as long as a Mapping names it, so a Mapping
- * never loses the one that it refers to; each is asked about again when its turn has come.
- */
-async function retireContexts(
-  certificate: MeshCertificate,
-  standing: readonly KubeObject[],
-  needed: () => Needed,
-  env: RetireOptions,
-  fence: Fence,
-  signal: AbortSignal,
-): Promise<void> {
-  const isNeeded = (name: string) => needed().some(({ contextName }) => contextName === name);
-  const owner = ownerLabel(certificate.metadata);
-  for (const context of standing) {
-    const { labels, name, namespace = '', uid, resourceVersion, deletionTimestamp } = context.metadata;
-    if (labels?.[OWNER_LABEL] !== owner || isNeeded(name) || deletionTimestamp !== undefined || env.dryRun) continue;
-    const turn = await env.batchGaps.of(namespace).beforeGateway(signal);
-    try {
-      if (isNeeded(name)) continue;
-      fence.check();
-      await env.kube.delete(
-        refOf(context),
-        { ...(uid ? { uid } : {}), ...(resourceVersion ? { resourceVersion } : {}) },
-        signal,
-      );
-      env.log.info(
-        { certificate: owner, object: `TLSContext ${namespace}/${name}` },
-        'deleted a TLSContext that no Mapping needs',
-      );
-    } catch (error) {
-      if (!(error instanceof KubeError) || error.status !== 409) throw error;
-    } finally {
-      turn[Symbol.dispose]();
+  /**
+   * An object is needed for as long as a route uses it, so a route never loses the one that it refers to; each is
+   * asked about again when its turn has come.
+   */
+  async #retire(keeping: Keeping, env: RetireOptions, fence: Fence, signal: AbortSignal): Promise<void> {
+    const isNeeded = (ref: ObjectRef) => this.#needed(keeping).has(keyOf(ref));
+    for (const object of this.#items()) {
+      const { namespace = '', uid, resourceVersion, deletionTimestamp } = object.metadata;
+      const ref = refOf(object);
+      if (!this.#isOurs(object) || isNeeded(ref) || deletionTimestamp !== undefined || env.dryRun) continue;
+      const turn = await env.batchGaps.of(namespace).beforeGateway(this.gateway.kind, signal);
+      try {
+        if (isNeeded(ref)) continue;
+        fence.check();
+        await env.kube.delete(
+          ref,
+          { ...(uid ? { uid } : {}), ...(resourceVersion ? { resourceVersion } : {}) },
+          signal,
+        );
+        env.log.info({ certificate: this.#owner, object: describe(ref) }, this.gateway.wording.orphan);
+      } catch (error) {
+        if (!(error instanceof KubeError) || error.status !== 409) throw error;
+      } finally {
+        turn[Symbol.dispose]();
+      }
     }
+  }
+
+  /** Of the publication, or of a route, which keeps the object that it uses though the spec no longer wants it. */
+  #needed(keeping: Keeping): ReadonlySet<string> {
+    const refs = this.gateway.references({ ...this.#input, targets: keeping.targets() });
+    return new Set([...refs, ...keeping.users().map(({ object }) => object)].map(keyOf));
+  }
+
+  #items(): readonly KubeObject[] {
+    return this.#views.flatMap((view) => view.items());
+  }
+
+  #isOurs({ metadata }: KubeObject): boolean {
+    return metadata.labels?.[OWNER_LABEL] === this.#owner;
   }
 }

@@ -1,5 +1,7 @@
 import type { Clock } from '../../async/clock.ts';
-import type { Target } from '../../gateway/targets.ts';
+import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
+import type { ObjectRef } from '../../core/object.ts';
+import type { Gateway, RouteState } from '../../gateway/gateway.ts';
 import type { Kube } from '../../kube/api.ts';
 import type { Log } from '../../mesh/log.ts';
 import type { Targeting } from '../../mesh/targeting.ts';
@@ -7,32 +9,14 @@ import type { SharedInformers } from '../informers/by-kind.ts';
 import type { BatchGap } from '../publish/batch-gap.ts';
 import type { Fence } from '../publish/publisher.ts';
 
-/** What became of one Mapping; for status, events and the `Referenced` condition. */
-export interface MappingState {
-  readonly kind: string;
-  readonly namespace: string;
-  readonly name: string;
-  readonly service: string;
-  /** The context that its `spec.tls` names, or shall name. */
-  readonly context?: string | undefined;
-  readonly sni?: string | undefined;
-  /**
-   * `set`: names its context. `waiting`: will, once its TLSContext stands. `left`: selected but left alone, `code`
-   * and `message` say why. `named`: not selected, but names one of our contexts.
-   */
-  readonly state: 'set' | 'waiting' | 'left' | 'named';
-  readonly code?: string | undefined;
-  readonly message?: string | undefined;
-}
-
-/** A Mapping that names one of our contexts now, whether or not it is selected. */
-export interface ContextUser {
+/** A route that uses one of our objects now, whether or not it is selected. */
+export interface RouteUser {
   /** `Mapping shop/web`. */
-  readonly mapping: string;
-  readonly contextName: string;
+  readonly route: string;
+  readonly object: ObjectRef;
 }
 
-export interface MappingKeeperOptions {
+export interface RouteKeeperOptions {
   readonly kube: Kube;
   /** Shared by all keepers of an agent. */
   readonly discovery: SharedInformers;
@@ -41,22 +25,9 @@ export interface MappingKeeperOptions {
   readonly log: Log;
   /** Judge and report, write nothing. */
   readonly dryRun?: boolean | undefined;
-  readonly meta: { readonly name: string; readonly namespace: string };
-  readonly spec: {
-    readonly tlsContext: {
-      readonly name: string;
-      readonly sni?: string | undefined;
-      readonly ambassadorIds: readonly string[];
-    };
-    readonly mappings?:
-      | {
-          readonly selector: { readonly matchLabels: Readonly<Record<string, string>> };
-          /** Where Mappings are looked for; absent: the MeshCertificate's own namespace; `['*']`: all. */
-          readonly namespaces?: readonly string[] | undefined;
-        }
-      | undefined;
-  };
-  /** The opened adapter when it has the skill (`isTargeting`); absent: one context serves the mesh. */
+  readonly certificate: Pick<MeshCertificate, 'metadata' | 'spec'>;
+  readonly gateway: Gateway;
+  /** The opened adapter when it has the skill (`isTargeting`); absent: one identity serves the mesh. */
   readonly targeting?: Targeting | undefined;
   /** Of the gateway: shared with whoever writes its Secrets. */
   readonly spacing: BatchGap;
@@ -67,19 +38,19 @@ export interface MappingKeeperOptions {
 }
 
 /**
- * Keeps `spec.tls` of Mappings right. The caller publishes `targets()` as TLSContexts, calls `sync` after each
- * change, and retires those of its contexts that `targets()` does not mention once it is `complete`.
+ * Keeps the routes of one gateway right. The caller publishes what `targets()` needs, calls `sync` after each change,
+ * and retires those of its objects that `targets()` does not need once it is `complete`.
  */
-export interface MappingKeeping {
+export interface RouteKeeping {
   /** Everything was listed once and the mesh's rules are known. Until then a missing target proves nothing. */
   readonly complete: boolean;
-  /** The contexts that must stand, as far as is known; sorted by name. */
-  targets(): readonly Target[];
-  states(): readonly MappingState[];
-  /** Who would lose its context if ours went; the same array until something is different. */
-  users(): readonly ContextUser[];
+  /** What the routes need of the publication, as far as is known; the same array until it was judged again. */
+  targets(): readonly unknown[];
+  states(): readonly RouteState[];
+  /** Who would lose its object if ours went; the same array until something is different. */
+  users(): readonly RouteUser[];
   /**
-   * Sets `spec.tls` where its context stands. No change, no write; safe to call at any time. The fence is asked
+   * Changes each route whose object stands. No change, no write; safe to call at any time. The fence is asked
    * before each write, which may have to wait for its turn.
    */
   sync(signal: AbortSignal, fence?: Pick<Fence, 'check'>): Promise<void>;

@@ -1,22 +1,15 @@
 import { retryDelay } from '../../core/backoff.ts';
 import { describe, keyOf, refOf } from '../../core/object.ts';
+import type { GatewayInput, RouteJudgement, RouteState, RouteVerdict } from '../../gateway/gateway.ts';
 import { ownerLabel } from '../../gateway/owner.ts';
-import {
-  judgeMappings,
-  type MappingVerdict,
-  neededTargets,
-  ownNames,
-  type Target,
-  type TargetSpec,
-} from '../../gateway/targets.ts';
 import { KubeError } from '../../kube/transport/error.ts';
 import { codeOf } from '../../mesh/error.ts';
 import type { Targeting, TargetRules } from '../../mesh/targeting.ts';
 import type { Watcher } from '../informers/by-kind.ts';
 import type { Fence } from '../publish/publisher.ts';
-import type { ContextUser, MappingKeeperOptions, MappingKeeping, MappingState } from './mappings-contract.ts';
+import type { RouteKeeperOptions, RouteKeeping, RouteUser } from './mappings-contract.ts';
 import { Sight } from './mappings-sight.ts';
-import { applyTls } from './mappings-write.ts';
+import { applyChange } from './mappings-write.ts';
 
 interface Failure {
   /** Absent while it may be a race with somebody else's write. */
@@ -26,7 +19,7 @@ interface Failure {
   readonly retryAt: number;
 }
 
-/** The Mapping has changed or gone since it was judged: the watch is about to say so. */
+/** The route has changed or gone since it was judged: the watch is about to say so. */
 const RACES: ReadonlySet<string> = new Set(['ERR_KUBE_CONFLICT', 'ERR_KUBE_NOT_FOUND']);
 /** So many in a row are no race but, say, another manager of the same field. */
 const SUSPICIOUS_RACES = 4;
@@ -34,60 +27,54 @@ const SUSPICIOUS_RACES = 4;
 /** Nothing goes on: one promise for a thousand keepers. */
 const OVER = Promise.resolve();
 
-export class MappingKeeper implements MappingKeeping, Watcher {
-  readonly #options: MappingKeeperOptions;
+const NOTHING = { routes: [], own: [], behind: () => [], unseen: new Map() } as const;
+
+export class RouteKeeper implements RouteKeeping, Watcher {
+  readonly #options: RouteKeeperOptions;
+  readonly #input: GatewayInput<unknown>;
   #sight: Sight | undefined;
   #rules: TargetRules | undefined;
-  #verdicts: readonly MappingVerdict[] = [];
-  /** Names of our contexts. */
+  #judged: RouteJudgement<unknown> = { verdicts: [], targets: [] };
+  /** Keys of our objects. */
   #standing: readonly string[] = [];
-  #targets: readonly Target[] = [];
-  #users: readonly ContextUser[] = [];
+  #users: readonly RouteUser[] = [];
   #failures: Map<string, Failure> | undefined;
-  /** The version of each Mapping that a write was based on, until the watch shows what became of it. */
+  /** The version of each route that a write was based on, until the watch shows what became of it. */
   #applied: Map<string, string | undefined> | undefined;
   #running: AbortSignal | undefined;
   #syncing: Promise<void> = Promise.resolve();
   #told = '';
 
-  constructor(options: MappingKeeperOptions) {
+  constructor(options: RouteKeeperOptions) {
     this.#options = options;
-    if (!options.targeting) {
-      this.#targets = neededTargets(this.#wish(), {
-        mappings: [],
-        services: [],
-        endpointSlices: [],
-        pods: [],
-        contexts: [],
-      });
-    }
+    const { gateway, certificate, targeting } = options;
+    const { name, namespace = '', uid } = certificate.metadata;
+    const { spec } = certificate;
+    this.#input = { meta: { name, namespace, uid }, spec, config: spec.gateways[gateway.kind] };
+    if (!targeting) this.#judged = gateway.routes.judge(this.#input, NOTHING);
   }
 
   get complete(): boolean {
     return this.#sight?.complete === true && (!this.#options.targeting || this.#rules !== undefined);
   }
 
-  targets(): readonly Target[] {
-    return this.#targets;
+  targets(): readonly unknown[] {
+    return this.#judged.targets;
   }
 
-  states(): readonly MappingState[] {
-    return this.#verdicts.map((verdict) => this.#state(verdict));
+  states(): readonly RouteState[] {
+    return this.#judged.verdicts.map((verdict) => this.#state(verdict));
   }
 
-  users(): readonly ContextUser[] {
+  users(): readonly RouteUser[] {
     return this.#users;
   }
 
   run(signal: AbortSignal): Promise<void> {
     if (signal.aborted) return OVER;
-    const { discovery, meta, targeting } = this.#options;
+    const { discovery, gateway, targeting } = this.#options;
     this.#running = signal;
-    this.#sight = new Sight(discovery, this, {
-      namespace: meta.namespace,
-      mappingNamespaces: this.#namespaces(),
-      owner: ownerLabel(meta),
-    });
+    this.#sight = new Sight(discovery, this, gateway.routes, this.#input, ownerLabel(this.#input.meta));
     signal.addEventListener('abort', this, { once: true });
     this.#judge();
     return targeting ? this.#followRules(targeting, signal) : OVER;
@@ -115,16 +102,17 @@ export class MappingKeeper implements MappingKeeping, Watcher {
   }
 
   async #sync(signal: AbortSignal, fence: Pick<Fence, 'check'> | undefined): Promise<void> {
-    for (const verdict of this.#verdicts) {
+    const { gateway } = this.#options;
+    for (const verdict of this.#judged.verdicts) {
       if (!this.complete || this.#options.dryRun) return;
-      const contextName = this.#due(verdict);
-      if (contextName === undefined) continue;
-      const { mapping } = verdict;
-      const key = keyOf(refOf(mapping));
+      const change = this.#due(verdict);
+      if (change === undefined) continue;
+      const { route } = verdict;
+      const key = keyOf(refOf(route));
       try {
-        await applyTls(mapping, contextName, { ...this.#options, fence }, signal);
+        await applyChange(route, change, { ...this.#options, gateway: gateway.kind, fence }, signal);
         this.#applied ??= new Map();
-        this.#applied.set(key, mapping.metadata.resourceVersion);
+        this.#applied.set(key, route.metadata.resourceVersion);
         this.#failures?.delete(key);
       } catch (error) {
         if (signal.aborted || !(error instanceof KubeError)) throw error;
@@ -134,31 +122,27 @@ export class MappingKeeper implements MappingKeeping, Watcher {
     this.#tell();
   }
 
-  /** The context that a Mapping is to name now. */
-  #due({ mapping, selected, named, outcome }: MappingVerdict): string | undefined {
+  /** What is to be changed on a route now. */
+  #due({ route, selected, outcome }: RouteVerdict) {
     if (!selected || !('target' in outcome)) return undefined;
-    const { contextName } = outcome.target;
-    const key = keyOf(refOf(mapping));
-    const isWritten = this.#applied?.has(key) && this.#applied.get(key) === mapping.metadata.resourceVersion;
+    const { change, isSet, object } = outcome.target;
+    const key = keyOf(refOf(route));
+    const isWritten = this.#applied?.has(key) && this.#applied.get(key) === route.metadata.resourceVersion;
     const isEarly = this.#options.clock.monotonic() < (this.#failures?.get(key)?.retryAt ?? 0);
-    return named === contextName || isWritten || isEarly || !this.#standing.includes(contextName)
-      ? undefined
-      : contextName;
+    return isSet || isWritten || isEarly || !this.#standing.includes(keyOf(object)) ? undefined : change;
   }
 
   #judge(): void {
     const sight = this.#sight;
     if (!sight || (this.#options.targeting && !this.#rules)) return;
-    const wish = this.#wish();
-    const world = sight.world(wish);
-    this.#standing = world.contexts.map((context) => context.metadata.name).sort();
-    this.#verdicts = judgeMappings(wish, world);
-    this.#targets = neededTargets(wish, world, this.#verdicts);
-    const ours = ownNames(wish, world.contexts);
-    this.#users = this.#verdicts.flatMap(({ mapping, named }) =>
-      named !== undefined && ours.has(named) ? [{ mapping: describe(refOf(mapping)), contextName: named }] : [],
+    const input = { ...this.#input, rules: this.#rules };
+    const observed = sight.observe(input);
+    this.#standing = observed.own.map((object) => keyOf(refOf(object))).sort();
+    this.#judged = this.#options.gateway.routes.judge(input, observed);
+    this.#users = this.#judged.verdicts.flatMap(({ route, dependsOn }) =>
+      dependsOn ? [{ route: describe(refOf(route)), object: dependsOn }] : [],
     );
-    const seen = new Set(this.#verdicts.map(({ mapping }) => keyOf(refOf(mapping))));
+    const seen = new Set(this.#judged.verdicts.map(({ route }) => keyOf(refOf(route))));
     for (const notes of [this.#failures, this.#applied]) {
       for (const key of notes?.keys() ?? []) if (!seen.has(key)) notes?.delete(key);
     }
@@ -167,7 +151,7 @@ export class MappingKeeper implements MappingKeeping, Watcher {
 
   /** Tells when something is different that the caller acts on or shows. */
   #tell(): void {
-    const now = JSON.stringify([this.complete, this.#targets, this.states(), this.#users, this.#standing]);
+    const now = JSON.stringify([this.complete, this.targets(), this.states(), this.#users, this.#standing]);
     if (now === this.#told) return;
     this.#told = now;
     this.#options.onChange();
@@ -202,40 +186,22 @@ export class MappingKeeper implements MappingKeeping, Watcher {
     }
   }
 
-  #wish(): TargetSpec {
-    const { tlsContext, mappings } = this.#options.spec;
-    return {
-      namespace: this.#options.meta.namespace,
-      contextName: tlsContext.name,
-      sni: tlsContext.sni,
-      ambassadorIds: tlsContext.ambassadorIds,
-      selector: mappings?.selector.matchLabels,
-      rules: this.#rules,
-    };
-  }
-
-  #namespaces(): readonly string[] | undefined {
-    const { meta, spec } = this.#options;
-    const listed = spec.mappings?.namespaces ?? [meta.namespace];
-    return listed.includes('*') ? undefined : listed;
-  }
-
-  #state({ mapping, service, selected, named, outcome }: MappingVerdict): MappingState {
-    const { name, namespace = '' } = mapping.metadata;
+  #state({ route, service, selected, uses, outcome }: RouteVerdict): RouteState {
+    const { name, namespace = '' } = route.metadata;
     const target = 'target' in outcome ? outcome.target : undefined;
-    const isSet = target !== undefined && named === target.contextName;
-    const failure = isSet ? undefined : this.#failures?.get(keyOf(refOf(mapping)))?.error;
+    const isSet = target?.isSet === true;
+    const failure = isSet ? undefined : this.#failures?.get(keyOf(refOf(route)))?.error;
     const refusal = 'code' in outcome ? outcome : undefined;
     const isUnseen = refusal?.code === 'ERR_TARGET_UNSEEN';
     const code =
       isUnseen && !this.complete ? undefined : (refusal?.code ?? (failure && codeOf(failure, 'ERR_PUBLISH')));
     return {
-      kind: mapping.kind,
+      kind: route.kind,
       namespace,
       name,
       service,
-      context: target?.contextName ?? named,
-      sni: target?.sni,
+      object: target?.object.name ?? uses,
+      id: target?.id,
       state: !selected ? 'named' : isSet ? 'set' : target || isUnseen ? 'waiting' : 'left',
       code,
       message: refusal?.message ?? failure?.message,

@@ -1,105 +1,91 @@
 import { type KubeObject, keyOf, OWNER_LABEL, refOf } from '../../core/object.ts';
-import { isMentioned } from '../../gateway/targets/mapping.ts';
-import { namespacesBehind, ownNames, type TargetSpec, type TargetWorld } from '../../gateway/targets.ts';
-import type { Resource } from '../../kube/api.ts';
-import { RESOURCES } from '../../kube/resources.ts';
+import type { ObservedObjects, RouteInput, Routes, Scope } from '../../gateway/gateway.ts';
 import type { SharedInformers, View, Watcher } from '../informers/by-kind.ts';
 
-const BACKENDS = {
-  services: RESOURCES.services,
-  endpointSlices: RESOURCES.endpointSlices,
-  pods: RESOURCES.pods,
-} as const;
-
-type Backends = Readonly<Record<keyof typeof BACKENDS, View>>;
-
-const NOTHING: ReadonlySet<string> = new Set();
-const NOWHERE: ReadonlyMap<string, Backends> = new Map();
-
-/** What a look was about: of a thousand MeshCertificates, each has a few Mappings and contexts. */
-interface InformerSelection {
-  readonly wish: TargetSpec;
-  readonly mappings: readonly KubeObject[];
-  readonly contexts: readonly KubeObject[];
+interface Behind {
+  readonly scope: Scope;
+  readonly view: View;
 }
 
-/** What one MeshCertificate sees of Mappings, its own TLSContexts, and the namespaces behind its Mappings. */
+const NOTHING: readonly Scope[] = [];
+const NOWHERE: ReadonlyMap<string, Behind> = new Map();
+
+/** What a look was about: of a thousand MeshCertificates, each has a few routes and objects of its own. */
+interface InformerSelection {
+  readonly input: RouteInput<unknown>;
+  readonly routes: readonly KubeObject[];
+  readonly own: readonly KubeObject[];
+}
+
+/** What one MeshCertificate sees of routes, of its own objects of the gateway's kinds, and of what lies behind its routes. */
 export class Sight implements Disposable {
   readonly #discovery: SharedInformers;
   readonly #watcher: Watcher;
-  readonly #mappings: readonly Concerning[];
-  readonly #contexts: Concerning;
+  readonly #rules: Pick<Routes<unknown, unknown>, 'concern' | 'behind'>;
+  readonly #routes: readonly Concerning[];
+  readonly #own: readonly Concerning[];
   readonly #owner: string;
   #behind = NOWHERE;
   #looked: InformerSelection | undefined;
 
-  /** `mappingNamespaces` undefined: all. `owner`: of our contexts. */
+  /** `owner`: the label of our objects. */
   constructor(
     discovery: SharedInformers,
     watcher: Watcher,
-    scope: {
-      readonly namespace: string;
-      readonly mappingNamespaces: readonly string[] | undefined;
-      readonly owner: string;
-    },
+    rules: Routes<unknown, unknown>,
+    input: RouteInput<unknown>,
+    owner: string,
   ) {
     this.#discovery = discovery;
     this.#watcher = watcher;
-    this.#owner = scope.owner;
-    const everywhere = scope.mappingNamespaces ?? [undefined];
-    const concerning = (resource: Resource, namespace: string | undefined) =>
-      new Concerning(this, watcher, discovery, resource, namespace);
-    this.#mappings = exact(
-      [RESOURCES.mappings, RESOURCES.tcpMappings].flatMap((resource: Resource) =>
-        everywhere.map((namespace) => concerning(resource, namespace)),
-      ),
-    );
-    this.#contexts = concerning(RESOURCES.tlsContexts, scope.namespace);
+    this.#rules = rules;
+    this.#owner = owner;
+    const concerning = (heeds: Heeds, bare: boolean) => (scope: Scope) =>
+      new Concerning(heeds, watcher, discovery, scope, bare);
+    const { routes, own } = rules.scopes(input);
+    this.#routes = exact(routes.map(concerning(this.#heedsRoute, false)));
+    this.#own = exact(own.map(concerning(this.#heedsOwn, true)));
   }
 
-  /** Whether all is known that can be: Mappings and contexts, and what lies behind them where it may be seen. */
+  /** Whether all is known that can be: routes and own objects, and what lies behind them where it may be seen. */
   get complete(): boolean {
-    const behind = [...this.#behind.values()].flatMap((views) => Object.values(views));
     return (
-      [...this.#mappings, this.#contexts].every(({ view }) => view.synced) &&
-      behind.every((view) => view.synced || view.problem !== undefined)
+      [...this.#routes, ...this.#own].every(({ view }) => view.synced) &&
+      [...this.#behind.values()].every(({ view }) => view.synced || view.problem !== undefined)
     );
   }
 
-  /** What stands; opens and closes watches as the Mappings point to other namespaces. */
-  world(wish: TargetSpec): TargetWorld {
-    const contexts = exact(this.#contexts.view.items().filter((context) => this.#isOurs(context)));
-    const ours = ownNames(wish, contexts);
-    const mappings = exact(
-      this.#mappings.flatMap(({ view }) => view.items().filter((mapping) => isMentioned(mapping, wish, ours))),
-    );
-    this.#looked = { wish, mappings, contexts };
-    this.#look(namespacesBehind(wish, { mappings, contexts }));
-    const all = (kind: keyof typeof BACKENDS) => [...this.#behind.values()].flatMap((views) => views[kind].items());
+  /** What stands; opens and closes watches as the routes point to other namespaces. */
+  observe(input: RouteInput<unknown>): ObservedObjects {
+    const own = exact(this.#own.flatMap(({ view }) => view.items().filter((object) => this.#isOurs(object))));
+    const concerns = this.#rules.concern(input, own);
+    const routes = exact(this.#routes.flatMap(({ view }) => view.items().filter(concerns)));
+    this.#looked = { input, routes, own };
+    this.#look(this.#rules.behind(input, { routes, own }));
+    const behind = [...this.#behind.values()];
     return {
-      mappings,
-      contexts,
-      services: all('services'),
-      endpointSlices: all('endpointSlices'),
-      pods: all('pods'),
+      routes,
+      own,
+      behind: (kind) => behind.flatMap(({ scope, view }) => (scope.resource.kind === kind ? view.items() : [])),
       unseen: this.#unseen(),
     };
   }
 
-  /** Whether a change of this object is to be told: it concerns us, or did at the last look. */
-  heeds(key: string, object: KubeObject | undefined): boolean {
-    const looked = this.#looked;
-    if (looked?.contexts.some((one) => isAt(one, key, object))) return true;
-    if (looked?.mappings.some((one) => isAt(one, key, object))) return true;
-    if (object === undefined) return false;
-    if (object.kind === RESOURCES.tlsContexts.kind) return this.#isOurs(object);
-    return !looked || isMentioned(object, looked.wish, ownNames(looked.wish, looked.contexts));
-  }
-
   [Symbol.dispose](): void {
-    for (const { view } of [...this.#mappings, this.#contexts]) view[Symbol.dispose]();
+    for (const { view } of [...this.#routes, ...this.#own]) view[Symbol.dispose]();
     this.#look(NOTHING);
   }
+
+  /** Whether a change of this route is to be told: it concerns us, or did at the last look. */
+  readonly #heedsRoute = (key: string, object: KubeObject | undefined): boolean => {
+    const looked = this.#looked;
+    if (looked?.routes.some((one) => isAt(one, key, object))) return true;
+    if (object === undefined) return false;
+    return !looked || this.#rules.concern(looked.input, looked.own)(object);
+  };
+
+  readonly #heedsOwn = (key: string, object: KubeObject | undefined): boolean =>
+    this.#looked?.own.some((one) => isAt(one, key, object)) === true || (object !== undefined && this.#isOurs(object));
 
   #isOurs({ metadata }: KubeObject): boolean {
     return metadata.labels?.[OWNER_LABEL] === this.#owner;
@@ -107,28 +93,24 @@ export class Sight implements Disposable {
 
   #unseen(): Map<string, string> {
     const unseen = new Map<string, string>();
-    for (const [namespace, views] of this.#behind) {
-      const late = Object.values(views).filter((view) => !view.synced);
-      const problem = late.find((view) => view.problem)?.problem;
-      if (late.length > 0) unseen.set(namespace, problem?.message ?? 'being listed');
+    const late = [...this.#behind.values()].filter(({ view }) => !view.synced);
+    for (const { scope, view } of late) {
+      const { namespace = '' } = scope;
+      if (view.problem || !unseen.has(namespace)) unseen.set(namespace, view.problem?.message ?? 'being listed');
     }
     return unseen;
   }
 
-  #look(wanted: ReadonlySet<string>): void {
-    const kept = new Map<string, Backends>();
-    for (const [namespace, views] of this.#behind) {
-      if (wanted.has(namespace)) kept.set(namespace, views);
-      else for (const view of Object.values(views)) view[Symbol.dispose]();
+  #look(wanted: readonly Scope[]): void {
+    const scopes = new Map(wanted.map((scope) => [idOf(scope), scope]));
+    const kept = new Map<string, Behind>();
+    for (const [id, behind] of this.#behind) {
+      if (scopes.has(id)) kept.set(id, behind);
+      else behind.view[Symbol.dispose]();
     }
-    for (const namespace of wanted) {
-      if (kept.has(namespace)) continue;
-      const view = (resource: Resource) => this.#discovery.view(resource, namespace, this.#watcher);
-      kept.set(namespace, {
-        services: view(BACKENDS.services),
-        endpointSlices: view(BACKENDS.endpointSlices),
-        pods: view(BACKENDS.pods),
-      });
+    for (const [id, scope] of scopes) {
+      if (kept.has(id)) continue;
+      kept.set(id, { scope, view: this.#discovery.view(scope.resource, scope.namespace, this.#watcher) });
     }
     this.#behind = kept.size === 0 ? NOWHERE : kept;
   }
@@ -137,6 +119,8 @@ export class Sight implements Disposable {
 /** Without the room for more that `filter` leaves: 16 places each. */
 const exact = <T>(list: readonly T[]): readonly T[] => [...list];
 
+const idOf = ({ resource, namespace }: Scope): string => [resource.apiVersion, resource.plural, namespace].join('/');
+
 /** Whether this is what now stands, as `object` or not at all, under the key. */
 function isAt(one: KubeObject, key: string, object: KubeObject | undefined): boolean {
   if (!object) return keyOf(refOf(one)) === key;
@@ -144,27 +128,29 @@ function isAt(one: KubeObject, key: string, object: KubeObject | undefined): boo
   return name === object.metadata.name && namespace === object.metadata.namespace && one.kind === object.kind;
 }
 
-/** A view that tells only of what its sight heeds; and of the first list. */
+type Heeds = (key: string, object: KubeObject | undefined) => boolean;
+
+/** A view that tells only of what is heeded; and of the first list. */
 class Concerning implements Watcher {
   readonly view: View;
-  readonly #sight: Sight;
+  readonly #heeds: Heeds;
   readonly #watcher: Watcher;
   #listed = false;
 
   constructor(
-    sight: Sight,
+    heeds: Heeds,
     watcher: Watcher,
     discovery: SharedInformers,
-    resource: Resource,
-    namespace: string | undefined,
+    { resource, namespace }: Scope,
+    bare: boolean,
   ) {
-    this.#sight = sight;
+    this.#heeds = heeds;
     this.#watcher = watcher;
-    this.view = discovery.view(resource, namespace, this);
+    this.view = discovery.view(resource, namespace, this, { bare });
   }
 
   changed(keys: ReadonlySet<string>): void {
-    const heeded = !this.#listed || [...keys].some((key) => this.#sight.heeds(key, this.view.get(key)));
+    const heeded = !this.#listed || [...keys].some((key) => this.#heeds(key, this.view.get(key)));
     if (heeded) this.#watcher.changed(keys);
     this.#listed = true;
   }

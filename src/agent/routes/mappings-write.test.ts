@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
 import { FakeClock } from '../../../test/support/fake-clock.ts';
+import { emissary } from '../../gateway/emissary/gateway.ts';
 import { connect } from '../../kube/client.ts';
 import { startKubeApi } from '../../sandbox/kube/kube-api.ts';
 import { BatchGap } from '../publish/batch-gap.ts';
-import { applyTls } from './mappings-write.ts';
+import { applyChange } from './mappings-write.ts';
 
 it('does not make a Mapping anew that was deleted since it was judged', async () => {
   const ref = { apiVersion: 'getambassador.io/v3alpha1', kind: 'Mapping', namespace: 'default', name: 'web' };
@@ -16,8 +17,11 @@ it('does not make a Mapping anew that was deleted since it was judged', async ()
     const judged = await kube.get(ref);
     assert.ok(judged);
     await kube.delete(ref, {});
-    const means = { kube, spacing: new BatchGap(new FakeClock()), fence: undefined };
-    await assert.rejects(applyTls(judged, 'istio', means, new AbortController().signal), { code: 'ERR_KUBE_CONFLICT' });
+    const means = { kube, gateway: 'emissary', spacing: new BatchGap(new FakeClock(), [emissary]), fence: undefined };
+    const change = { fields: { spec: { tls: 'istio' } }, fieldManager: 'meshcert-mappings' };
+    await assert.rejects(applyChange(judged, change, means, new AbortController().signal), {
+      code: 'ERR_KUBE_CONFLICT',
+    });
     assert.equal(await kube.get(ref), undefined);
   } finally {
     kube.close();

@@ -1,31 +1,35 @@
-import { type KubeObject, MAPPING_FIELD_MANAGER } from '../../core/object.ts';
+import type { KubeObject } from '../../core/object.ts';
+import type { RouteChange } from '../../gateway/gateway.ts';
 import type { Kube } from '../../kube/api.ts';
 import type { BatchGap } from '../publish/batch-gap.ts';
 import type { Fence } from '../publish/publisher.ts';
 
 interface Means {
   readonly kube: Kube;
+  /** The kind of gateway whose route it is. */
+  readonly gateway: string;
   readonly spacing: BatchGap;
   readonly fence: Pick<Fence, 'check'> | undefined;
 }
 
 /**
- * Sets `spec.tls` of a Mapping and nothing else. Conditional on the version that
- * was judged: a Mapping that has changed or gone since is a conflict, never a new object.
+ * Sets the fields of a change on a route and nothing else. Conditional on the version that was judged: a route that
+ * has changed or gone since is a conflict, never a new object.
  */
-export async function applyTls(
-  mapping: KubeObject,
-  contextName: string,
-  { kube, spacing, fence }: Means,
+export async function applyChange(
+  route: KubeObject,
+  { fields, fieldManager }: RouteChange,
+  { kube, gateway, spacing, fence }: Means,
   signal: AbortSignal,
 ): Promise<void> {
-  const { name, namespace, resourceVersion, uid } = mapping.metadata;
-  const { apiVersion, kind } = mapping;
-  const turn = await spacing.beforeGateway(signal);
+  const { name, namespace, resourceVersion, uid } = route.metadata;
+  const { apiVersion, kind } = route;
+  const turn = await spacing.beforeGateway(gateway, signal);
   try {
     fence?.check();
     await kube.apply(
       {
+        ...fields,
         apiVersion,
         kind,
         // Without the uid, an apply to what is gone would make it anew.
@@ -35,9 +39,8 @@ export async function applyTls(
           ...(resourceVersion && { resourceVersion }),
           ...(uid && { uid }),
         },
-        spec: { tls: contextName },
       },
-      { fieldManager: MAPPING_FIELD_MANAGER },
+      { fieldManager },
       signal,
     );
   } finally {

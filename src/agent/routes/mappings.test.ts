@@ -6,16 +6,21 @@ import { targetRules } from '../../../adapters/linkerd/workload.ts';
 import { drive } from '../../../test/support/drive.ts';
 import { FakeClock, settle } from '../../../test/support/fake-clock.ts';
 import { Trigger } from '../../async/trigger.ts';
+import type { MeshCertificateSpec } from '../../config/schema/mesh-certificate.ts';
 import { CONSENT_ANNOTATION } from '../../core/consent.ts';
-import { FIELD_MANAGER, type KubeObject, MAPPING_FIELD_MANAGER, OWNER_LABEL } from '../../core/object.ts';
+import { FIELD_MANAGER, type KubeObject, OWNER_LABEL } from '../../core/object.ts';
+import { emissary } from '../../gateway/emissary/gateway.ts';
+import type { Target } from '../../gateway/emissary/routes/target.ts';
+import type { EmissaryConfig } from '../../gateway/emissary/spec/config.ts';
+import { EMISSARY_RESOURCES, MAPPING_FIELD_MANAGER } from '../../gateway/emissary/spec/resources.ts';
+import type { Gateway } from '../../gateway/gateway.ts';
 import { connect } from '../../kube/client.ts';
-import { RESOURCES } from '../../kube/resources.ts';
 import { silentLog } from '../../mesh/log.ts';
 import type { Targeting, TargetRules } from '../../mesh/targeting.ts';
 import { startKubeApi } from '../../sandbox/kube/kube-api.ts';
 import { SharedInformers } from '../informers/by-kind.ts';
 import { BatchGap } from '../publish/batch-gap.ts';
-import { keepMappings, type MappingKeeperOptions } from './mappings.ts';
+import { keepRoutes, type RouteKeeperOptions } from './mappings.ts';
 
 const config = linkerdConfig.parse({ serviceAccount: { name: 'emissary' } });
 const LINKERD = targetRules(config, readControlPlane(config, { values: 'clusterDomain: cluster.local\n' }));
@@ -38,11 +43,22 @@ class Rules implements Targeting {
   }
 }
 
-type Options = Partial<Pick<MappingKeeperOptions, 'spec' | 'targeting' | 'dryRun'>>;
+type Options = Partial<Pick<RouteKeeperOptions, 'targeting' | 'dryRun'>> & { readonly spec?: EmissaryConfig };
 
-const SPEC: MappingKeeperOptions['spec'] = {
-  tlsContext: { name: 'linkerd', ambassadorIds: [] },
+const SPEC: EmissaryConfig = {
+  tlsContext: { enabled: true, name: 'linkerd', ambassadorIds: [] },
   mappings: { selector: { matchLabels: { mesh: 'linkerd' } }, namespaces: ['*'] },
+};
+
+const COMMON: Omit<MeshCertificateSpec, 'gateways'> = {
+  mesh: { name: 'linkerd', config: {} },
+  secretName: 'linkerd-identity',
+  caSecretName: 'linkerd-ca',
+  labels: {},
+  renewal: { at: 0.6, jitter: 0.06 },
+  trust: { retainMs: 0, holdMs: 0 },
+  paused: false,
+  deletionPolicy: 'Retain',
 };
 
 async function withKeeper(options: Options, test: (world: Awaited<ReturnType<typeof startWorld>>) => Promise<void>) {
@@ -61,20 +77,24 @@ async function startWorld(options: Options) {
   const kube = client('keeper');
   const test = client('test');
   const discovery = new SharedInformers({ kube, clock, random: () => 0.5, log: silentLog });
-  const spacing = new BatchGap(clock);
+  const spacing = new BatchGap(clock, [emissary]);
   const rules = new Rules();
   rules.set(LINKERD);
   const errors: Error[] = [];
   const running = new AbortController();
   let changes = 0;
-  const keeper = keepMappings({
+  const { spec: config = SPEC, ...given } = options;
+  const keeper = keepRoutes({
     kube,
     discovery,
     clock,
     random: () => 0.5,
     log: silentLog,
-    meta: { name: 'linkerd', namespace: 'emissary' },
-    spec: SPEC,
+    certificate: {
+      metadata: { name: 'linkerd', namespace: 'emissary' },
+      spec: { ...COMMON, gateways: { emissary: config } },
+    },
+    gateway: emissary as Gateway,
     targeting: rules,
     spacing,
     onChange: () => {
@@ -83,7 +103,7 @@ async function startWorld(options: Options) {
       sync().catch(() => {});
     },
     onError: (error) => errors.push(error),
-    ...options,
+    ...given,
   });
   const sync = () => keeper.sync(running.signal);
   const run = keeper.run(running.signal);
@@ -97,6 +117,7 @@ async function startWorld(options: Options) {
     api,
     clock,
     keeper,
+    targets: () => keeper.targets() as readonly Target[],
     kube: test,
     rules,
     spacing,
@@ -174,11 +195,11 @@ async function startWorld(options: Options) {
 describe('the keeper of Mappings', () => {
   it('asks for a context for each target, and names it in the Mapping only once it stands', () =>
     withKeeper({}, async (world) => {
-      const { keeper, until, tlsOf, state } = world;
+      const { targets, until, tlsOf, state } = world;
       world.backend('web');
       world.mapping('web');
-      await until('a target', () => keeper.targets().length === 1);
-      assert.deepEqual(keeper.targets(), [{ contextName: 'linkerd-web-shop', sni: idOf('web') }]);
+      await until('a target', () => targets().length === 1);
+      assert.deepEqual(targets(), [{ contextName: 'linkerd-web-shop', sni: idOf('web') }]);
       assert.equal(state('web')?.state, 'waiting');
       await world.clock.advance(60_000);
       assert.equal(await tlsOf('web'), undefined);
@@ -234,8 +255,8 @@ describe('the keeper of Mappings', () => {
 
   it('moves a Mapping when its pods move to another account, and keeps the old context until then', () =>
     withKeeper({}, async (world) => {
-      const { keeper, until } = world;
-      const names = () => keeper.targets().map(({ contextName }) => contextName);
+      const { targets, until } = world;
+      const names = () => targets().map(({ contextName }) => contextName);
       world.backend('web');
       world.context('linkerd-web-shop', idOf('web'));
       world.mapping('web');
@@ -261,7 +282,7 @@ describe('the keeper of Mappings', () => {
       await world.until('left', () => world.state('web')?.state === 'left');
       assert.equal(world.state('web')?.code, 'ERR_TARGET_UNMESHED');
       assert.equal(await world.tlsOf('web'), 'linkerd-web-shop');
-      assert.deepEqual(world.keeper.targets(), [{ contextName: 'linkerd-web-shop', sni: idOf('web') }]);
+      assert.deepEqual(world.targets(), [{ contextName: 'linkerd-web-shop', sni: idOf('web') }]);
     }));
 
   it('never takes a Mapping from somebody else', () =>
@@ -350,7 +371,7 @@ describe('the keeper of Mappings', () => {
       assert.equal(world.keeper.complete, false);
       late.set(LINKERD);
       await world.until('complete', () => world.keeper.complete);
-      assert.deepEqual(world.keeper.targets(), [{ contextName: 'linkerd-web-shop', sni: idOf('web') }]);
+      assert.deepEqual(world.targets(), [{ contextName: 'linkerd-web-shop', sni: idOf('web') }]);
     });
   });
 
@@ -367,13 +388,13 @@ describe('the keeper of Mappings', () => {
 
 describe('the keeper of Mappings of a mesh with one context', () => {
   const one = {
-    spec: { ...SPEC, tlsContext: { name: 'istio', ambassadorIds: ['default'], sni: 'web' } },
+    spec: { ...SPEC, tlsContext: { enabled: true, name: 'istio', ambassadorIds: ['default'], sni: 'web' } },
     targeting: undefined,
   };
 
   it('knows its target at once, and looks at no pods', () =>
     withKeeper(one, async (world) => {
-      assert.deepEqual(world.keeper.targets(), [{ contextName: 'istio', sni: 'web' }]);
+      assert.deepEqual(world.targets(), [{ contextName: 'istio', sni: 'web' }]);
       world.context('istio');
       world.mapping('web', { service: 'https://web-sidecar-proxy' });
       await world.until('set', () => world.state('web')?.state === 'set');
@@ -401,14 +422,14 @@ describe('the keeper of Mappings of a mesh with one context', () => {
       world.context('former');
       world.context('istio');
       world.mapping('web', { tls: 'former' }, {});
-      await world.until('both', () => world.keeper.targets().length === 2);
+      await world.until('both', () => world.targets().length === 2);
       await world.kube.merge(
         { apiVersion: 'getambassador.io/v3alpha1', kind: 'Mapping', namespace: 'shop', name: 'web' },
         { spec: { tls: 'istio' } },
         { fieldManager: 'kubectl' },
       );
-      await world.until('one', () => world.keeper.targets().length === 1);
-      assert.deepEqual(world.keeper.targets(), [{ contextName: 'istio', sni: 'web' }]);
+      await world.until('one', () => world.targets().length === 1);
+      assert.deepEqual(world.targets(), [{ contextName: 'istio', sni: 'web' }]);
     }));
 });
 
@@ -419,7 +440,7 @@ describe('discovery', () => {
     const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: FIELD_MANAGER, clock });
     const discovery = new SharedInformers({ kube, clock, random: () => 0.5, log: silentLog });
     const nothing = { changed() {}, failed() {} };
-    const views = [1, 2, 3].map(() => discovery.view(RESOURCES.mappings, undefined, nothing));
+    const views = [1, 2, 3].map(() => discovery.view(EMISSARY_RESOURCES.mappings, undefined, nothing));
     try {
       await drive(clock, () => api.watches > 0 && views.every(({ synced }) => synced));
       await drive(clock, () => api.watches === 1);

@@ -1,8 +1,8 @@
-import type { MappingKeeperOptions, MappingKeeping } from './mappings-contract.ts';
-import { MappingKeeper } from './mappings-keeper.ts';
+import type { RouteKeeperOptions, RouteKeeping } from './mappings-contract.ts';
+import { RouteKeeper } from './mappings-keeper.ts';
 
-export type { MappingKeeperOptions, MappingKeeping, MappingState } from './mappings-contract.ts';
+export type { RouteKeeperOptions, RouteKeeping } from './mappings-contract.ts';
 
-export function keepMappings(options: MappingKeeperOptions): MappingKeeping {
-  return new MappingKeeper(options);
+export function keepRoutes(options: RouteKeeperOptions): RouteKeeping {
+  return new RouteKeeper(options);
 }

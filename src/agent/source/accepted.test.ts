@@ -3,6 +3,7 @@ import { describe, it } from 'node:test';
 import { z } from 'zod';
 import { validator } from '../../config/validate.ts';
 import { type KubeObject, keyOf, refOf } from '../../core/object.ts';
+import { gateways } from '../../gateways.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
 import { AcceptedCertificates } from './accepted.ts';
 
@@ -36,7 +37,7 @@ function take(gathering: AcceptedCertificates, ...objects: readonly KubeObject[]
 
 describe('what is wished', () => {
   it('keeps one that is edited into a conflict as it was, and says why', () => {
-    const gathering = new AcceptedCertificates(validator([toy]));
+    const gathering = new AcceptedCertificates(validator([toy], gateways), gateways);
     const elder = object('elder', {});
     const good = take(gathering, elder, object('later', {}));
     assert.deepEqual(good, { wished: ['elder elder-identity', 'later later-identity'], problems: [] });
@@ -50,7 +51,7 @@ describe('what is wished', () => {
   });
 
   it('leaves a name with whom it is, though an elder wishes it', () => {
-    const gathering = new AcceptedCertificates(validator([toy]));
+    const gathering = new AcceptedCertificates(validator([toy], gateways), gateways);
     const later = object('later', {});
     take(gathering, object('elder', {}), later);
     const { wished, problems } = take(gathering, object('elder', { secretName: 'later-identity' }), later);
@@ -59,13 +60,13 @@ describe('what is wished', () => {
   });
 
   it('gives a contested name to the elder where both come at the same time', () => {
-    const gathering = new AcceptedCertificates(validator([toy]));
+    const gathering = new AcceptedCertificates(validator([toy], gateways), gateways);
     const later = object('later', { secretName: 'elder-identity' });
     assert.deepEqual(take(gathering, later, object('elder', {})).wished, ['elder elder-identity']);
   });
 
   it('does not take a new object of the same name for the one that was in force', () => {
-    const gathering = new AcceptedCertificates(validator([toy]));
+    const gathering = new AcceptedCertificates(validator([toy], gateways), gateways);
     const elder = object('elder', {});
     take(gathering, elder, object('later', {}));
     const { wished } = take(gathering, elder, object('later', { secretName: 'elder-identity' }, { uid: 'another' }));
@@ -73,7 +74,7 @@ describe('what is wished', () => {
   });
 
   it('tells what a deletion of a refused one waits for', () => {
-    const gathering = new AcceptedCertificates(validator([toy]));
+    const gathering = new AcceptedCertificates(validator([toy], gateways), gateways);
     const deleting = { deletionTimestamp: '2026-03-01T00:00:00Z', finalizers: ['meshcert.dev/retire'] };
     const elder = object('elder', {});
     const { problems } = take(gathering, elder, object('later', { secretName: 'elder-identity' }, deleting));

@@ -1,5 +1,6 @@
 import { type Conflict, conflicts } from '../../config/conflicts.ts';
 import { formatPath } from '../../config/issue.ts';
+import type { GatewayFields } from '../../config/schema/gateway-fields.ts';
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import type { Validation } from '../../config/validate.ts';
 import { type KubeObject, keyOf, refOf } from '../../core/object.ts';
@@ -23,14 +24,16 @@ interface Known {
  */
 export class AcceptedCertificates {
   readonly #validate: (object: unknown) => Validation;
+  readonly #gateways: readonly GatewayFields[];
   readonly #known = new Map<string, Known>();
   /** What is in force, by key. */
   #inForce: ReadonlyMap<string, MeshCertificate> = new Map();
   #conflicts: readonly Conflict[] = [];
   readonly #intern = interning();
 
-  constructor(validate: (object: unknown) => Validation) {
+  constructor(validate: (object: unknown) => Validation, gateways: readonly GatewayFields[]) {
     this.#validate = validate;
+    this.#gateways = gateways;
   }
 
   /** `invalid` is told of each object that is not in force as it stands, at each call. */
@@ -92,7 +95,10 @@ export class AcceptedCertificates {
     // What is in force has its names before what is new or edited: its objects stand and must be renewed.
     const rank = ({ key, value }: (typeof wished)[number]) => (this.#inForce.get(key)?.spec === value.spec ? 0 : 1);
     wished.sort((a, b) => rank(a) - rank(b) || (a.age < b.age ? -1 : 1));
-    this.#conflicts = conflicts(wished.map(({ value }) => value));
+    this.#conflicts = conflicts(
+      wished.map(({ value }) => value),
+      this.#gateways,
+    );
     const refused = new Set(this.#conflicts.map(({ later }) => later));
     // Who is edited into a conflict keeps what it had, unless somebody else has that now.
     const kept = wished.flatMap(({ key, value }) => {
@@ -100,7 +106,12 @@ export class AcceptedCertificates {
       const before = this.#inForce.get(key);
       return before && before.metadata.uid === value.metadata.uid ? [{ key, value: before }] : [];
     });
-    const lost = new Set(conflicts(kept.map(({ value }) => value)).map(({ later }) => later));
+    const lost = new Set(
+      conflicts(
+        kept.map(({ value }) => value),
+        this.#gateways,
+      ).map(({ later }) => later),
+    );
     this.#inForce = new Map(kept.filter(({ value }) => !lost.has(value)).map(({ key, value }) => [key, value]));
   }
 

@@ -1,5 +1,6 @@
 import type { Clock } from '../../async/clock.ts';
 import { type DocumentError, formatDocumentError, LARGEST_FILE, parseDocuments } from '../../config/documents.ts';
+import type { GatewayFields } from '../../config/schema/gateway-fields.ts';
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
 import { fileContents } from '../informers/files.ts';
@@ -21,6 +22,7 @@ export interface ConfigFileOptions {
   /** What an omitted `metadata.namespace` means. */
   readonly namespace: string;
   readonly adapters: readonly Adapter[];
+  readonly gateways: readonly GatewayFields[];
   readonly clock: Clock;
 }
 
@@ -37,7 +39,7 @@ const ABSENT = 'does not exist';
 
 /** The MeshCertificates of a file now and at each change of it. A file with any mistake changes nothing. */
 export async function* configFile(options: ConfigFileOptions, signal: AbortSignal): AsyncGenerator<ConfigFileState> {
-  const { path, namespace, adapters, clock } = options;
+  const { path, namespace, adapters, gateways, clock } = options;
   let why = ABSENT;
   const failed = ({ message }: Error) => {
     why = message;
@@ -49,7 +51,7 @@ export async function* configFile(options: ConfigFileOptions, signal: AbortSigna
       yield { ok: false, isUnreadable: true, error: new ConfigError([{ file: path, line: 1, path: '', message }]) };
       continue;
     }
-    const { documents, errors } = parseDocuments(text, path, adapters, { namespace });
+    const { documents, errors } = parseDocuments(text, path, adapters, gateways, { namespace });
     if (errors.length > 0) {
       yield { ok: false, error: new ConfigError(errors) };
     } else if (documents.length === 0) {

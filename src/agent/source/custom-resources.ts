@@ -1,6 +1,7 @@
 import type { Clock } from '../../async/clock.ts';
 import { Trigger } from '../../async/trigger.ts';
 import { type AllowList, allowing } from '../../config/allow.ts';
+import type { GatewayFields } from '../../config/schema/gateway-fields.ts';
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { validator } from '../../config/validate.ts';
 import { FIELD_MANAGER, type KubeObject, keyOf, refOf, withoutManagers } from '../../core/object.ts';
@@ -19,6 +20,7 @@ import { AcceptedCertificates } from './accepted.ts';
 export interface ControllerOptions {
   readonly kube: Kube;
   readonly adapters: readonly Adapter[];
+  readonly gateways: readonly GatewayFields[];
   /** What MeshCertificates may make the agent do; absent: everything. */
   readonly allow?: AllowList | undefined;
   readonly clock: Clock;
@@ -63,7 +65,8 @@ export async function* customResources(
     for await (const _ of reflector.changes()) changed.fire();
   });
   const gathering = new AcceptedCertificates(
-    allowing(validator(options.adapters), options.adapters, options.allow ?? {}),
+    allowing(validator(options.adapters, options.gateways), options.adapters, options.allow ?? {}),
+    options.gateways,
   );
   const told = new Map<string, string>();
   try {

@@ -8,6 +8,7 @@ import { builtBundle } from '../../../scripts/built-bundle.ts';
 import { capture } from '../../../scripts/run.ts';
 import { customResourceDefinition } from '../../config/schema/crd.ts';
 import type { KubeObject } from '../../core/object.ts';
+import { gateways } from '../../gateways.ts';
 import { type KubeApi, startKubeApi } from '../../sandbox/kube/kube-api.ts';
 import { COMMANDS } from '../commands/index.ts';
 import type { Flag } from '../declare/flags.ts';
@@ -26,7 +27,10 @@ before(async () => {
   for (const name of ['meshcert', 'kubectl-meshcert', 'kubectl_complete-meshcert']) {
     await symlink(await builtBundle(), join(bin, name));
   }
-  api = await startKubeApi({ namespaces: ['emissary', 'shop'], objects: [customResourceDefinition(adapters)] });
+  api = await startKubeApi({
+    namespaces: ['emissary', 'shop'],
+    objects: [customResourceDefinition(adapters, gateways)],
+  });
   env = {
     KUBECONFIG: join(dir, 'kubeconfig'),
     PATH: `${bin}:${dirname(process.execPath)}:${process.env.PATH}`,

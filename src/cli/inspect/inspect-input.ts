@@ -1,7 +1,7 @@
 import { fileContents } from '../../agent/informers/files.ts';
 import { systemClock } from '../../async/clock.ts';
 import type { KubeObject } from '../../core/object.ts';
-import { decodeData } from '../../gateway/secret-file.ts';
+import { decodeData } from '../../gateway/secret-data.ts';
 import type { Kube } from '../../kube/api.ts';
 import type { Adapter, Host, SdsSocket } from '../../mesh/adapter.ts';
 import { isIssuer } from '../../mesh/adapter.ts';

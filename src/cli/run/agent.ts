@@ -20,6 +20,7 @@ import { customResources } from '../../agent/source/custom-resources.ts';
 import { systemClock } from '../../async/clock.ts';
 import { API_VERSION, KIND } from '../../config/schema/mesh-certificate.ts';
 import { validateObject } from '../../config/validate.ts';
+import { gateways } from '../../gateways.ts';
 import { startHttp } from '../../http/server.ts';
 import type { Kube } from '../../kube/api.ts';
 import { connect } from '../../kube/client.ts';
@@ -98,6 +99,7 @@ export async function runAgent(given: AgentFlags, io: Io): Promise<number> {
   const running = new Agent({
     kube,
     adapters,
+    gateways,
     certificates: wishes,
     leadership,
     sinks,
@@ -192,7 +194,7 @@ function wishesOf(flags: AgentSettings, context: WishContext): CertificateSource
   if (environment) {
     return async function* (signal) {
       const document = await environment.document(io.env, namespace);
-      const result = validateObject({ apiVersion: API_VERSION, kind: KIND, ...document }, adapters);
+      const result = validateObject({ apiVersion: API_VERSION, kind: KIND, ...document }, adapters, gateways);
       if (!result.ok) throw new Error(result.issues.map(({ message }) => message).join('; '));
       const wished = [result.value];
       health.configured();
@@ -203,7 +205,7 @@ function wishesOf(flags: AgentSettings, context: WishContext): CertificateSource
   }
   if (config !== undefined) {
     return async function* (signal) {
-      for await (const state of configFile({ path: config, namespace, adapters, clock }, signal)) {
+      for await (const state of configFile({ path: config, namespace, adapters, gateways, clock }, signal)) {
         metrics.configErrors.set({}, state.ok ? 0 : state.error.errors.length);
         if (state.ok) {
           health.configured();
@@ -225,7 +227,10 @@ function wishesOf(flags: AgentSettings, context: WishContext): CertificateSource
       health.problem('watch', { code: String((error as { code?: unknown }).code), message: error.message });
     };
     const leads = (key: string) => leadership.leads(key);
-    const stream = customResources({ kube, adapters, allow, clock, random, log, namespaces, leads, onError }, signal);
+    const stream = customResources(
+      { kube, adapters, gateways, allow, clock, random, log, namespaces, leads, onError },
+      signal,
+    );
     for await (const wished of stream) {
       health.configured();
       health.clear('watch');

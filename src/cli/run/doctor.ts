@@ -8,7 +8,8 @@ import { findingsOf } from '../../doctor/examine.ts';
 import { type Origin, parseManifest, readFiles } from '../../doctor/files.ts';
 import { LOOKS, type Seen } from '../../doctor/looks/look.ts';
 import { report } from '../../doctor/report.ts';
-import type { EmissaryEnv } from '../../gateway/env.ts';
+import type { EmissaryEnv } from '../../gateway/emissary/reading/env.ts';
+import { gateways } from '../../gateways.ts';
 import { SEVERITIES } from '../../mesh/object-check.ts';
 import type { DoctorFlags } from '../commands/doctor.ts';
 import type { Io } from '../declare/command.ts';
@@ -86,7 +87,7 @@ async function fromCluster(flags: DoctorFlags, io: Io): Promise<Read> {
 }
 
 function validation(): (object: KubeObject) => readonly string[] {
-  const validate = validator(adapters);
+  const validate = validator(adapters, gateways);
   return (object) => {
     const result = validate(object);
     return result.ok ? [] : result.issues.map(({ path, message }) => `${formatPath(path)}: ${message}`);

@@ -10,6 +10,7 @@ import { readCluster } from '../../doctor/live.ts';
 import { lookAtApi, lookAtGatewayDefinitions } from '../../doctor/looks/api.ts';
 import { type InstallationContext, lookBeforeInstallation } from '../../doctor/looks/installation.ts';
 import type { Seen, Tools } from '../../doctor/looks/look.ts';
+import { gateways } from '../../gateways.ts';
 import type { Kube } from '../../kube/api.ts';
 import { discover } from '../../onboard/findings.ts';
 import { takeSnapshot } from '../../onboard/snapshot.ts';
@@ -45,7 +46,7 @@ export async function examineCluster(flags: ExamineFlags, io: Io): Promise<Clust
   try {
     if (flags.pre)
       return { live: undefined, seen: await beforeInstallation(tools, namespaceOf(flags, io), () => skew) };
-    const validate = validator(adapters);
+    const validate = validator(adapters, gateways);
     return await examine(tools, {
       read: () => readCluster(kube, flags.namespace === undefined ? undefined : [flags.namespace], io.signal),
       parse: (object) => {
@@ -53,7 +54,7 @@ export async function examineCluster(flags: ExamineFlags, io: Io): Promise<Clust
         return result.ok ? result.value : undefined;
       },
       adapters,
-      definition: customResourceDefinition(adapters) as unknown as KubeObject,
+      definition: customResourceDefinition(adapters, gateways) as unknown as KubeObject,
       environmentFlags: environments.map(({ flag }) => flag),
       agent: flags.agent === 'auto',
       issue: flags.issue,

@@ -1,7 +1,7 @@
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { describe, type KubeObject, refOf } from '../../core/object.ts';
-import { desiredObjects } from '../../gateway/emissary.ts';
-import { judgeMappings, neededTargets, type Target, type TargetSpec } from '../../gateway/targets.ts';
+import { desiredObjects } from '../../gateway/desired.ts';
+import { type Gateway, type GatewayUse, gatewaysOf, type ObservedObjects, type Scope } from '../../gateway/gateway.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
 import { isTargeting, type TargetRules } from '../../mesh/targeting.ts';
 import { parseCertificates } from '../../pki/certificate.ts';
@@ -11,18 +11,19 @@ import { offlineHost } from './offline.ts';
 
 export interface Placeholders {
   readonly objects: readonly KubeObject[];
-  /** Of Mappings that would be left alone, and of what could not be known: why, one line each. */
+  /** Of routes that would be left alone, and of what could not be known: why, one line each. */
   readonly remarks: readonly string[];
 }
 
 /**
  * The objects of each MeshCertificate in their order of writing, made by the same function as the real ones from a
- * throw-away identity, of which nothing is left: each value of a Secret says what will stand there. Targets and
- * Mappings are judged from `given`, what stands in the cluster.
+ * throw-away identity, of which nothing is left: each value of a Secret says what will stand there. Routes are judged
+ * from `given`, what stands in the cluster.
  */
 export async function placeholders(
   certificates: readonly MeshCertificate[],
   adapters: readonly Adapter[],
+  gateways: readonly Gateway[],
   given: readonly KubeObject[],
   signal: AbortSignal,
 ): Promise<Placeholders> {
@@ -37,7 +38,9 @@ export async function placeholders(
     const adapter = adapters.find(({ mesh }) => mesh === spec.mesh.name);
     if (!adapter) continue;
     const { name, namespace = 'default', uid } = metadata;
-    const { targets, mappings } = await judge(certificate, adapter, given, remarks, signal);
+    const remark = (text: string) => remarks.push(`${describe(refOf(certificate))}: ${text}`);
+    const rules = await rulesOf(adapter, spec.mesh.config, namespace, given, remark, signal);
+    const judged = gatewaysOf(spec, gateways).map((use) => judge(certificate, use, rules, given, remark));
     const desired = desiredObjects({
       meta: { name, namespace, uid },
       spec,
@@ -45,55 +48,47 @@ export async function placeholders(
       identity,
       bundle: chain,
       since: new Map(),
-      targets,
+      uses: judged.map(({ use }) => use),
     });
-    objects.push(...desired.map(({ object }) => withoutData(object, spec.mesh.name)), ...mappings);
+    const routes = judged.flatMap((one) => one.routes);
+    objects.push(...desired.map(({ object }) => withoutData(object, spec.mesh.name)), ...routes);
   }
   return { objects, remarks };
 }
 
-async function judge(
-  certificate: MeshCertificate,
-  adapter: Adapter,
+/** What one gateway needs, and its routes as they would be changed. */
+function judge(
+  { metadata, spec }: MeshCertificate,
+  { gateway, config }: GatewayUse,
+  rules: TargetRules | undefined,
   given: readonly KubeObject[],
-  remarks: string[],
-  signal: AbortSignal,
-): Promise<{ readonly targets: readonly Target[]; readonly mappings: readonly KubeObject[] }> {
-  const { metadata, spec } = certificate;
-  const { namespace = 'default' } = metadata;
-  const remark = (text: string) => remarks.push(`${describe(refOf(certificate))}: ${text}`);
-  const rules = await rulesOf(adapter, spec.mesh.config, namespace, given, remark, signal);
-  const { name: contextName, sni, ambassadorIds } = spec.tlsContext;
-  const wish: TargetSpec = {
-    namespace,
-    contextName,
-    sni,
-    ambassadorIds,
-    selector: spec.mappings?.selector.matchLabels,
-    rules,
+  remark: (text: string) => void,
+): { readonly use: GatewayUse; readonly routes: readonly KubeObject[] } {
+  const { name, namespace = 'default', uid } = metadata;
+  const input = { meta: { name, namespace, uid }, spec, config, rules };
+  const isIn = (object: KubeObject) => (scope: Scope) =>
+    groupOf(scope.resource) === groupOf(object) &&
+    scope.resource.kind === object.kind &&
+    (scope.namespace === undefined || scope.namespace === object.metadata.namespace);
+  const { routes: scopes } = gateway.routes.scopes(input);
+  const observed: ObservedObjects = {
+    routes: given.filter((object) => scopes.some(isIn(object))).filter(gateway.routes.concern(input, [])),
+    own: [],
+    behind: (kind) => given.filter((object) => object.kind === kind),
+    unseen: new Map(),
   };
-  const of = (...kinds: string[]) => given.filter(({ kind }) => kinds.includes(kind));
-  const scope = spec.mappings?.namespaces ?? [namespace];
-  const world = {
-    mappings: of('Mapping', 'TCPMapping').filter(
-      (mapping) => scope.includes('*') || scope.includes(mapping.metadata.namespace ?? ''),
-    ),
-    services: of('Service'),
-    endpointSlices: of('EndpointSlice'),
-    pods: of('Pod'),
-    contexts: [],
-  };
-  const verdicts = judgeMappings(wish, world);
-  const mappings = verdicts.flatMap(({ mapping, selected, outcome }): KubeObject[] => {
+  const { targets, verdicts } = gateway.routes.judge(input, observed);
+  const routes = verdicts.flatMap(({ route, selected, outcome }): KubeObject[] => {
     if ('code' in outcome) remark(`${outcome.code}: ${outcome.message}`);
     if ('code' in outcome || !selected) return [];
-    const { apiVersion, kind } = mapping;
-    const { name } = mapping.metadata;
-    const metadataOf = { name, namespace: mapping.metadata.namespace ?? namespace };
-    return [{ apiVersion, kind, metadata: metadataOf, spec: { tls: outcome.target.contextName } }];
+    const { apiVersion, kind } = route;
+    const place = { name: route.metadata.name, namespace: route.metadata.namespace ?? namespace };
+    return [{ ...outcome.target.change.fields, apiVersion, kind, metadata: place }];
   });
-  return { targets: neededTargets(wish, world, verdicts), mappings };
+  return { use: { gateway, config, targets }, routes };
 }
+
+const groupOf = ({ apiVersion }: { readonly apiVersion: string }): string => apiVersion.split('/')[0] ?? '';
 
 /** What the mesh's own adapter says of targets, as far as it can without a mesh. */
 async function rulesOf(

@@ -3,6 +3,7 @@ import { systemClock } from '../../async/clock.ts';
 import { API_VERSION, KIND, type MeshCertificate, type ProbeSpec } from '../../config/schema/mesh-certificate.ts';
 import { validateObject } from '../../config/validate.ts';
 import { readPublication } from '../../gateway/publication.ts';
+import { gateways } from '../../gateways.ts';
 import type { Kube } from '../../kube/api.ts';
 import type { Certificate } from '../../pki/certificate.ts';
 import type { PrivateKey } from '../../pki/key.ts';
@@ -52,7 +53,7 @@ interface Probed {
 async function ofCertificate(kube: Kube, namespace: string, name: string, io: Io): Promise<Probed> {
   const found = await kube.get({ apiVersion: API_VERSION, kind: KIND, namespace, name }, io.signal);
   if (!found) throw new Error(`MeshCertificate ${namespace}/${name} does not exist; see -n for the namespace`);
-  const valid = validateObject(found, adapters);
+  const valid = validateObject(found, adapters, gateways);
   if (!valid.ok) throw new Error(`MeshCertificate ${namespace}/${name} is not valid: see meshcert status`);
   const { spec }: MeshCertificate = valid.value;
   const secret = (secretName: string) => ({ apiVersion: 'v1', kind: 'Secret', namespace, name: secretName });

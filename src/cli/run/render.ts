@@ -6,6 +6,7 @@ import { formatDocumentError, parseDocuments } from '../../config/documents.ts';
 import { rbacFor } from '../../config/rbac.ts';
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import type { KubeObject } from '../../core/object.ts';
+import { gateways } from '../../gateways.ts';
 import type { RenderFlags } from '../commands/render.ts';
 import type { Io } from '../declare/command.ts';
 import { UsageError } from '../declare/usage-error.ts';
@@ -21,7 +22,7 @@ export async function runRender(flags: RenderFlags, io: Io): Promise<number> {
   let mistakes = 0;
   for (const file of files) {
     const text = await readInput(file, io);
-    const { documents, errors } = parseDocuments(text, file, adapters, { namespace });
+    const { documents, errors } = parseDocuments(text, file, adapters, gateways, { namespace });
     for (const error of errors) io.stderr.write(`${formatDocumentError(error)}\n`);
     mistakes += errors.length;
     certificates.push(...documents);
@@ -58,7 +59,15 @@ async function objectsOf(
   }
   if (!flags.rbac) return await shown(certificates, flags.given, io);
   const { leaseName, shards, asFile } = flags;
-  return rbacFor(certificates, { adapters, name, serviceAccount, leaseName, shards, resources: !asFile });
+  return rbacFor(certificates, {
+    adapters,
+    gateways,
+    name,
+    serviceAccount,
+    leaseName,
+    shards,
+    resources: !asFile,
+  });
 }
 
 async function shown(
@@ -75,7 +84,7 @@ async function shown(
       throw new UsageError(`${file} is not YAML: ${cause instanceof Error ? cause.message.split('\n')[0] : cause}`);
     }
   }
-  const { objects, remarks } = await placeholders(certificates, adapters, given, io.signal);
+  const { objects, remarks } = await placeholders(certificates, adapters, gateways, given, io.signal);
   for (const remark of remarks) io.stderr.write(`${remark}\n`);
   return objects;
 }

@@ -6,6 +6,7 @@ import { after, before, test } from 'node:test';
 import { adapters } from '../../../adapters/index.ts';
 import { customResourceDefinition } from '../../config/schema/crd.ts';
 import type { KubeObject } from '../../core/object.ts';
+import { gateways } from '../../gateways.ts';
 import { goodStatus } from '../../http/board.fixture.ts';
 import type { Kube } from '../../kube/api.ts';
 import { connect } from '../../kube/client.ts';
@@ -21,7 +22,10 @@ let env: Record<string, string>;
 
 before(async () => {
   dir = await mkdtemp(join(tmpdir(), 'meshcert-renew-'));
-  api = await startKubeApi({ namespaces: ['emissary', 'other'], objects: [customResourceDefinition(adapters)] });
+  api = await startKubeApi({
+    namespaces: ['emissary', 'other'],
+    objects: [customResourceDefinition(adapters, gateways)],
+  });
   env = { KUBECONFIG: join(dir, 'config') };
   await api.writeKubeconfig(env.KUBECONFIG ?? '', { namespace: 'emissary' });
   kube = connect({ kubeconfig: env.KUBECONFIG, userAgent: 'test' });

@@ -9,6 +9,7 @@ import { after, before, test } from 'node:test';
 import { adapters } from '../../../adapters/index.ts';
 import { systemClock } from '../../async/clock.ts';
 import { customResourceDefinition } from '../../config/schema/crd.ts';
+import { gateways } from '../../gateways.ts';
 import { Board, badStatus, goodStatus } from '../../http/board.fixture.ts';
 import { startHttp } from '../../http/server.ts';
 import type { Kube } from '../../kube/api.ts';
@@ -33,7 +34,7 @@ async function put(name: string, status: object, namespace = 'emissary'): Promis
 before(async () => {
   kube = await startKubeApi({
     namespaces: ['emissary', 'other'],
-    objects: [customResourceDefinition(adapters)],
+    objects: [customResourceDefinition(adapters, gateways)],
   });
   const KUBECONFIG = join(await mkdtemp(join(tmpdir(), 'meshcert-status-')), 'config');
   await kube.writeKubeconfig(KUBECONFIG, { namespace: 'emissary' });

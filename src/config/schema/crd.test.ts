@@ -1,13 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { z } from 'zod';
+import { gateways } from '../../gateways.ts';
 import { toyMeshes } from '../toy-meshes.fixture.ts';
 import { customResourceDefinition } from './crd.ts';
 import { jsonSchema } from './json-schema.ts';
 import { type Structural, structural } from './structural.ts';
 
 // biome-ignore lint/suspicious/noExplicitAny: a manifest is walked freely
-const version = (customResourceDefinition(toyMeshes) as any).spec.versions[0];
+const version = (customResourceDefinition(toyMeshes, gateways) as any).spec.versions[0];
 const schema: Structural = version.schema.openAPIV3Schema;
 
 function* walk(node: Structural, path: string): Generator<[string, Structural]> {
@@ -100,7 +101,7 @@ test('a union becomes the properties of all its branches, required where all req
 });
 
 test('the JSON schema for editors knows the meshes and nothing of Kubernetes', () => {
-  const text = JSON.stringify(jsonSchema(toyMeshes));
+  const text = JSON.stringify(jsonSchema(toyMeshes, gateways));
   assert.doesNotMatch(text, /x-kubernetes/);
   assert.match(text, /"oneOf":\[{"required":\["istio"\]},{"required":\["consul"\]}\]/);
 });

@@ -1,4 +1,5 @@
 import type { Adapter } from '../../mesh/adapter.ts';
+import type { GatewayFields } from './gateway-fields.ts';
 import { API_VERSION, KIND } from './mesh-certificate.ts';
 import { specSchema } from './spec.ts';
 import { statusSchema } from './status.ts';
@@ -15,9 +16,12 @@ const column = (name: string, jsonPath: string, description: string, more: objec
 });
 
 /** The CustomResourceDefinition of MeshCertificate, with the configuration of these adapters in it. */
-export function customResourceDefinition(adapters: readonly Adapter[]): Record<string, unknown> {
+export function customResourceDefinition(
+  adapters: readonly Adapter[],
+  gateways: readonly GatewayFields[],
+): Record<string, unknown> {
   const meshes = adapters.map(({ mesh }) => mesh);
-  const spec = structural(specSchema(adapters));
+  const spec = structural(specSchema(adapters, gateways));
   spec.description = 'Which mesh issues the certificate, and what is published for the gateway.';
   spec['x-kubernetes-validations'] = [
     {
@@ -76,7 +80,7 @@ export function customResourceDefinition(adapters: readonly Adapter[]): Record<s
                 {
                   rule: "self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$') && size(self.metadata.name) <= 63",
                   message:
-                    'metadata.name must have no dots and at most 63 characters: it names Secrets and a TLSContext',
+                    'metadata.name must have no dots and at most 63 characters: it names Secrets and objects of the gateway',
                 },
               ],
             },

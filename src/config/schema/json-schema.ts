@@ -1,12 +1,15 @@
 import { z } from 'zod';
 import type { Adapter } from '../../mesh/adapter.ts';
+import type { GatewayFields } from './gateway-fields.ts';
 import { API_VERSION, KIND } from './mesh-certificate.ts';
 import { specSchema } from './spec.ts';
 
 /** A JSON schema (draft 2020-12) of a MeshCertificate document, for editors and for linters of pull requests. */
-export function jsonSchema(adapters: readonly Adapter[]): Record<string, unknown> {
+export function jsonSchema(adapters: readonly Adapter[], gateways: readonly GatewayFields[]): Record<string, unknown> {
   const meshes = adapters.map(({ mesh }) => ({ required: [mesh] }));
-  const spec = withoutKubernetes(z.toJSONSchema(specSchema(adapters), { io: 'input', unrepresentable: 'any' }));
+  const spec = withoutKubernetes(
+    z.toJSONSchema(specSchema(adapters, gateways), { io: 'input', unrepresentable: 'any' }),
+  );
   delete spec.$schema;
   return {
     $schema: 'https://json-schema.org/draft/2020-12/schema',

@@ -18,11 +18,10 @@ export interface MeshCertificateSpec {
   readonly secretName: string;
   readonly caSecretName: string;
   readonly configMapName?: string | undefined;
-  readonly tlsContext: TlsContextSpec;
   /** On every object that we write. */
   readonly labels: Readonly<Record<string, string>>;
-  /** Whose `spec.tls` we set; absent: Mappings are only reported. */
-  readonly mappings?: MappingsSpec | undefined;
+  /** What each kind of gateway made of its own fields, by kind; a kind that is not here is not used. */
+  readonly gateways: Readonly<Record<string, unknown>>;
   /** Fractions of the leaf's life. */
   readonly renewal: { readonly at: number; readonly jitter: number };
   readonly trust: { readonly retainMs: number; readonly holdMs: number };
@@ -30,26 +29,6 @@ export interface MeshCertificateSpec {
   readonly paused: boolean;
   readonly deletionPolicy: 'Retain' | 'Delete';
 }
-
-export interface TlsContextSpec {
-  readonly enabled: boolean;
-  readonly name: string;
-  /** Empty means Emissary's own default, `["default"]`. */
-  readonly ambassadorIds: readonly string[];
-  readonly sni?: string | undefined;
-  /** These three win over what the adapter advises. */
-  readonly alpnProtocols?: string | undefined;
-  readonly minTlsVersion?: TlsVersion | undefined;
-  readonly maxTlsVersion?: TlsVersion | undefined;
-}
-
-export interface MappingsSpec {
-  readonly selector: { readonly matchLabels: Readonly<Record<string, string>> };
-  /** Where Mappings are looked for; absent: the object's own namespace; `['*']`: all. */
-  readonly namespaces?: readonly string[] | undefined;
-}
-
-export type TlsVersion = 'v1.2' | 'v1.3';
 
 /** A real upstream that must accept a new identity before it is published. */
 export interface ProbeSpec {

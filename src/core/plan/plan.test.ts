@@ -44,7 +44,7 @@ const context = object('TLSContext', 'istio', { spec: { secret: 'istio-identity'
 const wish = (wanted: KubeObject, order = 1): Desired => ({
   object: wanted,
   order,
-  kind: wanted.kind === 'Secret' ? 'secret' : 'gateway',
+  ...(wanted.kind === 'Secret' ? {} : { gateway: 'emissary' }),
 });
 const run = (desired: readonly Desired[], observed: readonly KubeObject[]): PlanStep[] =>
   plan(desired, new Map(observed.map((one) => [keyOf(refOf(one)), one])), owner, now);
@@ -180,7 +180,7 @@ describe('an identity Secret', () => {
     Certificate.fromPem(Buffer.from((data as Record<string, string>)['tls.crt'] ?? '', 'base64'));
   const guarded = (next: KubeObject, standing: KubeObject, at = now) =>
     plan(
-      [{ object: next, order: 2, kind: 'secret', leaf: leafIn(next) }],
+      [{ object: next, order: 2, leaf: leafIn(next) }],
       new Map([[keyOf(refOf(standing)), live(standing)]]),
       owner,
       at,

@@ -10,10 +10,10 @@ export const foreignMessage = (name: string): string =>
 
 export interface Desired {
   readonly object: KubeObject;
-  /** Lower first: CA Secret, identity Secret, ConfigMap, TLSContext. */
+  /** Lower first: the trust bundle, the pair, what names them. */
   readonly order: number;
-  /** Emissary keeps the old certificate when both kinds change within one batch. */
-  readonly kind: 'secret' | 'gateway';
+  /** The kind of gateway whose own object it is; absent: Secrets, and the ConfigMap of the bundle. */
+  readonly gateway?: string;
   /** Of an identity Secret, first in its chain: an older leaf never replaces a newer one that is good. */
   readonly leaf?: Certificate;
 }
@@ -29,7 +29,7 @@ export const PLAN_CODES = [
 export type PlanCode = (typeof PLAN_CODES)[number];
 
 interface Compared {
-  readonly kind: Desired['kind'];
+  readonly gateway?: string;
   readonly object: KubeObject;
   /** Of what was compared: a write is made only if it still stands. Absent for `create`. */
   readonly resourceVersion?: string;
@@ -60,8 +60,8 @@ export function plan(
 }
 
 function planOne(want: Desired, live: KubeObject | undefined, owner: string, now: number): PlanStep {
-  const { kind } = want;
-  if (!live) return { action: 'create', kind, object: want.object, changed: [] };
+  const of = want.gateway === undefined ? {} : { gateway: want.gateway };
+  if (!live) return { action: 'create', ...of, object: want.object, changed: [] };
   const object = withOrigin(want.object, live);
   const changed = differences(object, live);
   const refused = refusal(want, live, owner, changed.length > 0, now);
@@ -69,7 +69,7 @@ function planOne(want: Desired, live: KubeObject | undefined, owner: string, now
   const { resourceVersion } = live.metadata;
   return {
     action: changed.length > 0 ? 'apply' : 'none',
-    kind,
+    ...of,
     object,
     changed,
     ...(resourceVersion === undefined ? {} : { resourceVersion }),

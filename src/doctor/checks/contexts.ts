@@ -1,7 +1,8 @@
 import { describe, type KubeObject, refOf } from '../../core/object.ts';
-import { visible } from '../../gateway/context.ts';
-import { answersTo, type EmissaryEnv } from '../../gateway/env.ts';
-import { contextSpec, fields, text } from '../../gateway/kinds.ts';
+import { visible } from '../../gateway/emissary/reading/context.ts';
+import { answersTo, type EmissaryEnv } from '../../gateway/emissary/reading/env.ts';
+import { contextSpec } from '../../gateway/emissary/reading/kinds.ts';
+import { fields, text } from '../../mesh/kube-object.ts';
 import type { DoctorCheck } from '../check.ts';
 import { type InterpretedCluster, insteadOf, willWrite } from '../world.ts';
 

@@ -1,5 +1,5 @@
 import { describe, refOf } from '../../core/object.ts';
-import { parseService } from '../../gateway/service.ts';
+import { parseService } from '../../gateway/emissary/reading/service.ts';
 import type { DoctorCheck } from '../check.ts';
 import { insteadOf, type SeenMapping } from '../world.ts';
 

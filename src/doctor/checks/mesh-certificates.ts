@@ -1,9 +1,9 @@
 import { CONSENT_ANNOTATION, consents } from '../../core/consent.ts';
 import { describe, OWNER_LABEL, refOf } from '../../core/object.ts';
-import { fields, text } from '../../gateway/kinds.ts';
-import { contextNameProblem, secretNameProblem } from '../../gateway/names.ts';
+import { parseService } from '../../gateway/emissary/reading/service.ts';
+import { contextNameProblem, secretNameProblem } from '../../gateway/emissary/spec/names.ts';
 import { ownerLabel } from '../../gateway/owner.ts';
-import { parseService } from '../../gateway/service.ts';
+import { fields, text } from '../../mesh/kube-object.ts';
 import type { DoctorCheck } from '../check.ts';
 import { insteadOf, willWrite } from '../world.ts';
 

@@ -1,6 +1,7 @@
 import { describe, type KubeObject, refOf } from '../../core/object.ts';
-import { namespacing, type SecretRef, shippingNamespacing, visible } from '../../gateway/context.ts';
-import { decodeData, readSecretFiles, SECRET_TYPES } from '../../gateway/secret-file.ts';
+import { namespacing, type SecretRef, shippingNamespacing, visible } from '../../gateway/emissary/reading/context.ts';
+import { readSecretFiles, SECRET_TYPES } from '../../gateway/emissary/reading/secret-file.ts';
+import { decodeData } from '../../gateway/secret-data.ts';
 import type { DoctorCheck } from '../check.ts';
 import { parsedValue } from '../pair.ts';
 import type { InterpretedCluster, SeenContext } from '../world.ts';

@@ -1,6 +1,6 @@
 import type { KubeObject } from '../../core/object.ts';
-import { fields, text } from '../../gateway/kinds.ts';
 import { KubeError } from '../../kube/transport/error.ts';
+import { fields, text } from '../../mesh/kube-object.ts';
 import { CLUSTER, failedOrSkipped, type Seen, type Tools, within } from './look.ts';
 
 const WARNING_MS = 5_000;

@@ -1,7 +1,6 @@
-import { fields } from '../../gateway/kinds.ts';
 import type { Kube, Resource } from '../../kube/api.ts';
 import { RESOURCES } from '../../kube/resources.ts';
-
+import { fields } from '../../mesh/kube-object.ts';
 import { CLUSTER, failedOrSkipped, pooled, type Seen, type Tools, within } from './look.ts';
 import { describeRight } from './rights.ts';
 

@@ -1,6 +1,7 @@
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { describe, type KubeObject } from '../../core/object.ts';
-import { fields, text } from '../../gateway/kinds.ts';
+import { emissaryConfigOf } from '../../gateway/emissary/spec/config.ts';
+import { fields, text } from '../../mesh/kube-object.ts';
 import type { Seen } from './look.ts';
 
 /** What the agent says in the status of a MeshCertificate. */
@@ -73,15 +74,16 @@ export function lookAtObjects(
 ): Seen[] {
   const { metadata, spec } = certificate;
   const namespace = metadata.namespace ?? 'default';
+  const { tlsContext } = emissaryConfigOf(spec);
   const wanted = [
     { kind: 'Secret', name: spec.secretName, hurts: 'the gateway has no certificate to send' },
     { kind: 'Secret', name: spec.caSecretName, hurts: 'the gateway has no roots to verify upstreams with' },
     // One for each target would be none while there is no target.
-    ...(spec.tlsContext.enabled && !perTarget
+    ...(tlsContext.enabled && !perTarget
       ? [
           {
             kind: 'TLSContext',
-            name: spec.tlsContext.name,
+            name: tlsContext.name,
             hurts: 'Mappings that name it get plaintext, or TLS without a certificate',
           },
         ]

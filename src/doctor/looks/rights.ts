@@ -1,9 +1,10 @@
 import { rbacFor } from '../../config/rbac.ts';
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { describe, type KubeObject, refOf } from '../../core/object.ts';
-import { fields } from '../../gateway/kinds.ts';
+import { gateways } from '../../gateways.ts';
 import { RESOURCES } from '../../kube/resources.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
+import { fields } from '../../mesh/kube-object.ts';
 import { type FoundAgent, userOf } from '../agents.ts';
 import { failedOrSkipped, pooled, type Seen, type Tools, within } from './look.ts';
 
@@ -73,6 +74,7 @@ function rightsOf(agent: FoundAgent, certificates: readonly MeshCertificate[], a
     resources: agent.resources,
     name: 'meshcert',
     adapters,
+    gateways,
   });
   const rights = roles.flatMap((role) => (Array.isArray(role.rules) ? rightsIn(role, role.rules.map(fields)) : []));
   const needed = agent.leases.length === 0 ? rights.filter(({ resource }) => resource !== 'leases') : rights;

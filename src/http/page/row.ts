@@ -1,4 +1,4 @@
-import type { MappingStatus, PublicationStatus, RootStatus } from '../../core/status.ts';
+import type { PublicationStatus, RootStatus, RouteStatus } from '../../core/status.ts';
 import { keyOfEntry, type StatusEntry } from '../source/source.ts';
 import { validityBar } from './bar.ts';
 import { type Html, html } from './html.ts';
@@ -65,7 +65,7 @@ ${lastError && html`<h3>Last error</h3><p><code>${lastError.code}</code> since $
 </section>`;
 }
 
-function mapping({ kind, namespace, name, state, message, context }: MappingStatus): Html {
+function mapping({ kind, namespace, name, state, message, context }: RouteStatus): Html {
   const ok = state === 'ok';
   return html`<span class="${ok ? 'good' : 'warning'}">${ok ? '✓' : '!'} ${state}</span> ${kind} ${namespace}/${name}${context !== undefined && html` → ${context}`}${message !== undefined && html`: ${message}`}`;
 }

@@ -1,6 +1,6 @@
 import type { KubeObject } from '../../core/object.ts';
-import { moduleSettings } from '../../gateway/context.ts';
-import { DEFAULT_ENV, type EmissaryEnv } from '../../gateway/env.ts';
+import { moduleSettings } from '../../gateway/emissary/reading/context.ts';
+import { DEFAULT_ENV, type EmissaryEnv } from '../../gateway/emissary/reading/env.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
 import {
   type Container,

@@ -1,8 +1,8 @@
 import type { KubeObject } from '../../core/object.ts';
-import { mappingSpec } from '../../gateway/kinds.ts';
-import { parseService } from '../../gateway/service.ts';
-import { podsBehind } from '../../gateway/targets/endpoints.ts';
-import { serviceNameOf } from '../../gateway/targets/service-name.ts';
+import { mappingSpec } from '../../gateway/emissary/reading/kinds.ts';
+import { parseService } from '../../gateway/emissary/reading/service.ts';
+import { podsBehind } from '../../gateway/emissary/routes/endpoints.ts';
+import { serviceNameOf } from '../../gateway/emissary/routes/service-name.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
 import type { Account, Membership } from '../../mesh/cluster.ts';
 import type { TargetRefusal } from '../../mesh/targeting.ts';

@@ -1,4 +1,4 @@
-import type { ContextReading, PemFile } from '../../gateway/context.ts';
+import type { ContextReading, PemFile } from '../../gateway/emissary/reading/context.ts';
 import { type Certificate, parseCertificates } from '../../pki/certificate.ts';
 import type { ClusterConfig, Configuration } from './configuration.ts';
 

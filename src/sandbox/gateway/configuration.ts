@@ -7,10 +7,10 @@ import {
   type PemFile,
   type PodFiles,
   readContexts,
-} from '../../gateway/context.ts';
-import type { EmissaryEnv } from '../../gateway/env.ts';
-import { mappingSpec } from '../../gateway/kinds.ts';
-import { effectiveUpstream, resolversIn, seesMapping } from '../../gateway/reading.ts';
+} from '../../gateway/emissary/reading/context.ts';
+import type { EmissaryEnv } from '../../gateway/emissary/reading/env.ts';
+import { mappingSpec } from '../../gateway/emissary/reading/kinds.ts';
+import { effectiveUpstream, resolversIn, seesMapping } from '../../gateway/emissary/reading/reading.ts';
 import { PrivateKey } from '../../pki/key.ts';
 import { describeKeyType, type KeyType } from '../../pki/key-type.ts';
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, test } from 'node:test';
 import { refOf } from '../../core/object.ts';
-import { secretFileName } from '../../gateway/secret-file.ts';
+import { secretFileName } from '../../gateway/emissary/reading/secret-file.ts';
 import type { Kube } from '../../kube/api.ts';
 import { connect } from '../../kube/client.ts';
 import type { Identity } from '../../mesh/identity.ts';
@@ -10,7 +10,7 @@ import { PrivateKey } from '../../pki/key.ts';
 import { SandboxCa } from '../ca.ts';
 import { type KubeApi, startKubeApi } from '../kube/kube-api.ts';
 import { type SandboxUpstream, startUpstream } from '../upstream.ts';
-import { type Gateway, startGateway } from './gateway.ts';
+import { type RunningGateway, startGateway } from './gateway.ts';
 
 const HOUR = 3_600_000;
 const GATEWAY = 'spiffe://cluster.local/ns/emissary/sa/emissary';
@@ -20,7 +20,7 @@ let api: KubeApi;
 let kube: Kube;
 let ca: SandboxCa;
 let upstream: SandboxUpstream;
-let gateway: Gateway;
+let gateway: RunningGateway;
 let serverIdentity: Identity;
 
 beforeEach(async () => {
@@ -94,7 +94,7 @@ async function get(path = '/web/'): Promise<{ status: number; body: string }> {
 
 const loads =
   ({ chain }: Identity) =>
-  (at: Gateway) =>
+  (at: RunningGateway) =>
     [...at.configuration.clusters.values()].some(({ tls }) => tls?.certificate?.pem === formatCertificates(chain));
 
 const put = (...objects: object[]) => {

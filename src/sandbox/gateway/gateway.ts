@@ -2,8 +2,8 @@ import { setMaxListeners } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { type Clock, systemClock } from '../../async/clock.ts';
 import { Trigger } from '../../async/trigger.ts';
-import type { PodFiles } from '../../gateway/context.ts';
-import { DEFAULT_ENV, type EmissaryEnv } from '../../gateway/env.ts';
+import type { PodFiles } from '../../gateway/emissary/reading/context.ts';
+import { DEFAULT_ENV, type EmissaryEnv } from '../../gateway/emissary/reading/env.ts';
 import type { Kube } from '../../kube/api.ts';
 import { type Log, silentLog } from '../../mesh/log.ts';
 import { listen } from '../upstream.ts';
@@ -34,7 +34,7 @@ export interface GatewayCounts {
   readonly failed: number;
 }
 
-export interface Gateway {
+export interface RunningGateway {
   /** Where clients come in. */
   readonly url: string;
   /** Of the diagnostics: `<url>/ambassador/v0/diag/?json=true`. */
@@ -47,12 +47,12 @@ export interface Gateway {
   readonly refusal: string | undefined;
   readonly lastFailure: string | undefined;
   /** Resolves once what is in force fits; asked after each batch. */
-  until(fits: (gateway: Gateway) => boolean, signal?: AbortSignal): Promise<void>;
+  until(fits: (gateway: RunningGateway) => boolean, signal?: AbortSignal): Promise<void>;
   stop(): Promise<void>;
 }
 
 /** A gateway that reads Mappings, TLSContexts and Secrets as Emissary does, with its faults, and proxies HTTP. */
-export async function startGateway(options: GatewayOptions): Promise<Gateway> {
+export async function startGateway(options: GatewayOptions): Promise<RunningGateway> {
   const gateway = new SandboxGateway(options);
   await gateway.start();
   return gateway;
@@ -61,7 +61,7 @@ export async function startGateway(options: GatewayOptions): Promise<Gateway> {
 /** Its pod mounts nothing. */
 const NO_FILES: PodFiles = { files: new Map() };
 
-class SandboxGateway implements Gateway {
+class SandboxGateway implements RunningGateway {
   readonly #options: GatewayOptions;
   readonly #env: EmissaryEnv;
   readonly #clock: Clock;
@@ -106,7 +106,7 @@ class SandboxGateway implements Gateway {
     this.#applied.delete(first);
   }
 
-  async until(fits: (gateway: Gateway) => boolean, signal = this.#stopping.signal): Promise<void> {
+  async until(fits: (gateway: RunningGateway) => boolean, signal = this.#stopping.signal): Promise<void> {
     const applied = new Trigger();
     this.#applied.add(applied);
     try {

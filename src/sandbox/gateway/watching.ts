@@ -1,6 +1,7 @@
 import type { Clock } from '../../async/clock.ts';
 import { Trigger } from '../../async/trigger.ts';
 import { type KubeObject, keyOf, refOf } from '../../core/object.ts';
+import { EMISSARY_RESOURCES } from '../../gateway/emissary/spec/resources.ts';
 import type { Kube, Resource } from '../../kube/api.ts';
 import { type ReflectOptions, type Reflector, reflect } from '../../kube/reflector.ts';
 import { RESOURCES } from '../../kube/resources.ts';
@@ -14,11 +15,11 @@ export interface Batch {
 }
 
 const WATCHED = {
-  mappings: [RESOURCES.mappings, RESOURCES.tcpMappings],
-  contexts: [RESOURCES.tlsContexts],
+  mappings: [EMISSARY_RESOURCES.mappings, EMISSARY_RESOURCES.tcpMappings],
+  contexts: [EMISSARY_RESOURCES.tlsContexts],
   secrets: [RESOURCES.secrets],
-  modules: [RESOURCES.modules],
-  resolvers: [RESOURCES.consulResolvers],
+  modules: [EMISSARY_RESOURCES.modules],
+  resolvers: [EMISSARY_RESOURCES.consulResolvers],
 } as const satisfies Record<keyof EnvoySnapshot, readonly Resource[]>;
 
 /**

@@ -14,6 +14,7 @@ import { customResources } from '../../../src/agent/source/custom-resources.ts';
 import { systemClock } from '../../../src/async/clock.ts';
 import { keyOf, refOf } from '../../../src/core/object.ts';
 import type { PublicationStatus } from '../../../src/core/status.ts';
+import { gateways } from '../../../src/gateways.ts';
 import type { Kube } from '../../../src/kube/api.ts';
 import { connect } from '../../../src/kube/client.ts';
 import { recorder } from '../../../src/kube/events.ts';
@@ -79,10 +80,21 @@ const methods = {
     const precedence = new WritePriority(clock);
     const events = recorder(kube, { component: 'meshcert', instance: 'bench', clock, log, signal });
     const onError = (error: Error) => log.error({ err: error }, 'watching failed');
-    const options = { kube, adapters, clock, random, log, namespaces: [namespace], leads: () => true, onError };
+    const options = {
+      kube,
+      adapters,
+      gateways,
+      clock,
+      random,
+      log,
+      namespaces: [namespace],
+      leads: () => true,
+      onError,
+    };
     agent = new Agent({
       kube,
       adapters,
+      gateways,
       async *certificates(either) {
         for await (const all of customResources(options, either)) {
           const mine = all.filter(({ metadata }) => Number(/\d+$/.exec(metadata.name)?.[0]) % shards === shard);

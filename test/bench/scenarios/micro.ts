@@ -1,3 +1,5 @@
+import { gatewaysOf } from '../../../src/gateway/gateway.ts';
+import { gateways } from '../../../src/gateways.ts';
 import 'reflect-metadata';
 import { execFileSync } from 'node:child_process';
 import { X509Certificate as NodeCertificate, webcrypto } from 'node:crypto';
@@ -8,7 +10,7 @@ import * as x509 from '@peculiar/x509';
 import { keyOf, refOf } from '../../../src/core/object.ts';
 import { plan } from '../../../src/core/plan/plan.ts';
 import { verify } from '../../../src/core/verify/verify.ts';
-import { desiredObjects } from '../../../src/gateway/emissary.ts';
+import { desiredObjects } from '../../../src/gateway/desired.ts';
 import { formatCertificates, parseCertificates } from '../../../src/pki/certificate.ts';
 import { createCsr } from '../../../src/pki/csr.ts';
 import { PrivateKey } from '../../../src/pki/key.ts';
@@ -112,6 +114,7 @@ export const micro: Scenario = {
       identity,
       bundle: roots,
       since: new Map(),
+      uses: gatewaysOf(spec, gateways),
     };
     const desired = desiredObjects(input);
     const managedFields = [{ manager: 'meshcert', operation: 'Apply' as const, fieldsV1: {} }];

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { systemClock } from '../../../src/async/clock.ts';
 import type { KubeObject } from '../../../src/core/object.ts';
+import { EMISSARY_RESOURCES } from '../../../src/gateway/emissary/spec/resources.ts';
 import { connect } from '../../../src/kube/client.ts';
 import { reflect } from '../../../src/kube/reflector.ts';
 import { RESOURCES } from '../../../src/kube/resources.ts';
@@ -229,7 +230,7 @@ export function definitionContract(bench: Bench): void {
       };
       const stop = stopAfter(test);
       const options = { clock: systemClock, random: () => 0, log: silentLog, signal: stop.signal };
-      const reflector = reflect(bench.kube, RESOURCES.tlsContexts, { namespace }, options);
+      const reflector = reflect(bench.kube, EMISSARY_RESOURCES.tlsContexts, { namespace }, options);
       await reflector.synced;
       const made = await bench.kube.apply(context, MANAGER);
       assert.deepEqual(made.spec, {

@@ -1,6 +1,6 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { PemFile } from '../../../src/gateway/context.ts';
+import type { PemFile } from '../../../src/gateway/emissary/reading/context.ts';
 import type { ClusterConfig } from '../../../src/sandbox/gateway/configuration.ts';
 import type { EnvoyObject } from '../servers/envoy.ts';
 import { plainCluster } from '../servers/envoy-config.ts';

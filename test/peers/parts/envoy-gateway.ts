@@ -1,6 +1,6 @@
 import { setMaxListeners } from 'node:events';
 import { systemClock } from '../../../src/async/clock.ts';
-import { DEFAULT_ENV, type EmissaryEnv } from '../../../src/gateway/env.ts';
+import { DEFAULT_ENV, type EmissaryEnv } from '../../../src/gateway/emissary/reading/env.ts';
 import type { Kube } from '../../../src/kube/api.ts';
 import { silentLog } from '../../../src/mesh/log.ts';
 import {

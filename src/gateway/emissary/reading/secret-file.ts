@@ -1,8 +1,9 @@
 import { createHash } from 'node:crypto';
-import type { KubeObject } from '../core/object.ts';
-import { parseCertificates } from '../pki/certificate.ts';
-import { PrivateKey } from '../pki/key.ts';
-import { fields, text } from './kinds.ts';
+import type { KubeObject } from '../../../core/object.ts';
+import { text } from '../../../mesh/kube-object.ts';
+import { parseCertificates } from '../../../pki/certificate.ts';
+import { PrivateKey } from '../../../pki/key.ts';
+import { decodeData } from '../../secret-data.ts';
 
 /** One Secret as Emissary decodes it; texts are PEM. */
 export interface SecretFiles {
@@ -68,18 +69,4 @@ function stemOf(...parts: (string | undefined)[]): string {
   const hash = createHash('sha1');
   for (const part of parts) hash.update(part ?? '');
   return hash.digest('hex').toUpperCase();
-}
-
-/** Values that are not base64 of UTF-8, and empty ones, count as absent. */
-export function decodeData(secret: KubeObject): Readonly<Record<string, string | undefined>> {
-  const decoder = new TextDecoder('utf-8', { fatal: true });
-  const decoded: Record<string, string> = {};
-  for (const [key, value] of Object.entries(fields(secret.data))) {
-    try {
-      const plain = decoder.decode(Buffer.from(String(value), 'base64'));
-      if (plain !== '') decoded[key] = plain;
-    } catch {}
-  }
-  for (const [key, value] of Object.entries(fields(secret.stringData))) if (text(value)) decoded[key] = String(value);
-  return decoded;
 }

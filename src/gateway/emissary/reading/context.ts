@@ -1,6 +1,7 @@
-import type { KubeObject } from '../core/object.ts';
+import type { KubeObject } from '../../../core/object.ts';
+import { fields, text } from '../../../mesh/kube-object.ts';
 import { answersTo, type EmissaryEnv, type ModuleSettings, selects } from './env.ts';
-import { type ContextSpec, contextSpec, fields, loadBalancer, text } from './kinds.ts';
+import { type ContextSpec, contextSpec, loadBalancer } from './kinds.ts';
 import { passesValidation, readSecretFiles, type SecretFiles } from './secret-file.ts';
 
 export interface PemFile {

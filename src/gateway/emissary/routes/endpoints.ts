@@ -1,5 +1,5 @@
-import type { KubeObject } from '../../core/object.ts';
-import type { TargetRefusal, Workload } from '../../mesh/targeting.ts';
+import type { KubeObject } from '../../../core/object.ts';
+import type { TargetRefusal, Workload } from '../../../mesh/targeting.ts';
 import type { ServiceName } from './service-name.ts';
 
 interface ServiceSpec {
@@ -25,7 +25,7 @@ export interface Answering {
   readonly port: number;
 }
 
-interface EndpointObjects {
+interface World {
   readonly services: readonly KubeObject[];
   readonly endpointSlices: readonly KubeObject[];
   readonly pods: readonly KubeObject[];
@@ -35,7 +35,7 @@ const isNamed = (object: KubeObject, { name, namespace }: ServiceName) =>
   object.metadata.name === name && object.metadata.namespace === namespace;
 
 /** The ready pods behind a port of a Service; those that are not ready when none is. */
-export function podsBehind(of: ServiceName, port: number, world: EndpointObjects): Answering[] | TargetRefusal {
+export function podsBehind(of: ServiceName, port: number, world: World): Answering[] | TargetRefusal {
   const title = `Service ${of.namespace}/${of.name}`;
   const service = world.services.find((object) => isNamed(object, of));
   if (!service) {

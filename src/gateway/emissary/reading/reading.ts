@@ -1,7 +1,8 @@
-import type { KubeObject } from '../core/object.ts';
+import type { KubeObject } from '../../../core/object.ts';
+import { fields, text } from '../../../mesh/kube-object.ts';
 import { type ContextReading, readContexts, visible } from './context.ts';
 import { answersTo, type EmissaryEnv, type Resolver } from './env.ts';
-import { fields, type LoadBalancer, type MappingSpec, mappingSpec, text } from './kinds.ts';
+import { type LoadBalancer, type MappingSpec, mappingSpec } from './kinds.ts';
 import { parseService } from './service.ts';
 
 /**

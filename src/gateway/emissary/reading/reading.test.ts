@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import type { KubeObject } from '../core/object.ts';
+import type { KubeObject } from '../../../core/object.ts';
 import { readContexts } from './context.ts';
 import { answersTo, DEFAULT_ENV, type EmissaryEnv, selects } from './env.ts';
 import { effectiveUpstream } from './reading.ts';

@@ -1,7 +1,4 @@
-import type { KubeObject } from '../core/object.ts';
-import { fields, text } from '../mesh/kube-object.ts';
-
-export { fields, text };
+import { fields, type KubeObject, text } from '../../../mesh/kube-object.ts';
 
 /** The fields of a TLSContext that decide how the gateway speaks to an upstream. */
 export interface ContextSpec {

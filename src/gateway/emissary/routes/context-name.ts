@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import type { TargetRules } from '../../mesh/targeting.ts';
+import type { TargetRules } from '../../../mesh/targeting.ts';
 
 /** A label's length: long enough for names, short enough for every place where Emissary repeats it. */
 const LONGEST_NAME = 63;

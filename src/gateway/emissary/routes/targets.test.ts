@@ -1,19 +1,14 @@
 import assert from 'node:assert/strict';
 import { describe, it, test } from 'node:test';
 import fc from 'fast-check';
-import { linkerdConfig } from '../../adapters/linkerd/config.ts';
-import { readControlPlane } from '../../adapters/linkerd/control-plane.ts';
-import { targetRules } from '../../adapters/linkerd/workload.ts';
-import { type KubeObject, MAPPING_FIELD_MANAGER } from '../core/object.ts';
-import { contextNameOf } from './targets/context-name.ts';
-import {
-  judgeMappings,
-  namespacesBehind,
-  neededTargets,
-  TARGET_CODES,
-  type TargetSpec,
-  type TargetWorld,
-} from './targets.ts';
+import { linkerdConfig } from '../../../../adapters/linkerd/config.ts';
+import { readControlPlane } from '../../../../adapters/linkerd/control-plane.ts';
+import { targetRules } from '../../../../adapters/linkerd/workload.ts';
+import type { KubeObject } from '../../../core/object.ts';
+import { MAPPING_FIELD_MANAGER } from '../spec/resources.ts';
+import { contextNameOf } from './context-name.ts';
+import { TARGET_CODES, type TargetWish, type TargetWorld } from './target.ts';
+import { judgeMappings, namespacesBehind, neededTargets } from './targets.ts';
 
 const SELECTOR = { mesh: 'linkerd' };
 const WEB = 'web.shop.serviceaccount.identity.linkerd.mesh.example';
@@ -23,7 +18,7 @@ function rules(changes: object = {}, values = 'clusterDomain: cluster.local\nide
   return targetRules(config, readControlPlane(config, { values }));
 }
 
-const wish = (changes: Partial<TargetSpec> = {}): TargetSpec => ({
+const wish = (changes: Partial<TargetWish> = {}): TargetWish => ({
   namespace: 'shop',
   contextName: 'linkerd',
   ambassadorIds: [],
@@ -169,7 +164,7 @@ describe('a selected Mapping', () => {
 });
 
 describe('a Mapping is left alone', () => {
-  const cases: [title: string, given: TargetWorld, expected: RegExp, wanted?: TargetSpec][] = [
+  const cases: [title: string, given: TargetWorld, expected: RegExp, wanted?: TargetWish][] = [
     [
       'when its service has no https://',
       world({ mappings: [mapping({ service: 'web.shop:443' })] }),

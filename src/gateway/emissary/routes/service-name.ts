@@ -1,4 +1,4 @@
-import type { TargetRefusal } from '../../mesh/targeting.ts';
+import type { TargetRefusal } from '../../../mesh/targeting.ts';
 
 export interface ServiceName {
   readonly name: string;

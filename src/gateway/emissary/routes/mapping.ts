@@ -1,17 +1,18 @@
-import { CONSENT_ANNOTATION, consents } from '../../core/consent.ts';
-import { describe, type KubeObject, MAPPING_FIELD_MANAGER, refOf } from '../../core/object.ts';
-import type { TargetRefusal, TargetRules } from '../../mesh/targeting.ts';
-import { mappingSpec } from '../kinds.ts';
-import { parseService } from '../service.ts';
-import type { MappingVerdict, Target, TargetSpec, TargetWorld } from '../targets.ts';
+import { CONSENT_ANNOTATION, consents } from '../../../core/consent.ts';
+import { describe, type KubeObject, refOf } from '../../../core/object.ts';
+import type { TargetRefusal, TargetRules } from '../../../mesh/targeting.ts';
+import { mappingSpec } from '../reading/kinds.ts';
+import { parseService } from '../reading/service.ts';
+import { MAPPING_FIELD_MANAGER } from '../spec/resources.ts';
 import { contextNameOf, listedContexts } from './context-name.ts';
 import { podsBehind } from './endpoints.ts';
 import { serviceNameOf } from './service-name.ts';
+import type { MappingVerdict, Target, TargetWish, TargetWorld } from './target.ts';
 
 /** The verdict on one Mapping; undefined when it is not selected and names none of our contexts. */
 export function judgeMapping(
   mapping: KubeObject,
-  wish: TargetSpec,
+  wish: TargetWish,
   world: TargetWorld,
   ours: ReadonlySet<string>,
 ): MappingVerdict | undefined {
@@ -46,13 +47,13 @@ export function judgeMapping(
   return { mapping, service, selected, named, outcome: { target: found } };
 }
 
-function isSelected(mapping: KubeObject, { selector }: TargetSpec): boolean {
+function isSelected(mapping: KubeObject, { selector }: TargetWish): boolean {
   const { labels } = mapping.metadata;
   return selector !== undefined && Object.entries(selector).every(([key, value]) => labels?.[key] === value);
 }
 
 /** Whether a Mapping is selected or names one of our contexts. */
-export function isMentioned(mapping: KubeObject, wish: TargetSpec, ours: ReadonlySet<string>): boolean {
+export function isMentioned(mapping: KubeObject, wish: TargetWish, ours: ReadonlySet<string>): boolean {
   const { tls } = mappingSpec(mapping);
   return isSelected(mapping, wish) || (typeof tls === 'string' && ours.has(tls));
 }
@@ -66,7 +67,7 @@ export function setsTls(mapping: KubeObject): boolean {
   });
 }
 
-function findTarget(mapping: KubeObject, wish: TargetSpec, world: TargetWorld): Target | TargetRefusal {
+function findTarget(mapping: KubeObject, wish: TargetWish, world: TargetWorld): Target | TargetRefusal {
   const { service, ambassadorId } = mappingSpec(mapping);
   const isTcp = mapping.kind === 'TCPMapping';
   const { scheme, host, port = 443, errors } = parseService(service);
@@ -105,7 +106,7 @@ function ambassadorIds(value: unknown): readonly string[] {
 function agreedTarget(
   title: string,
   pods: ReturnType<typeof podsBehind>,
-  wish: TargetSpec,
+  wish: TargetWish,
   rules: TargetRules,
 ): Target | TargetRefusal {
   if ('code' in pods) return pods;

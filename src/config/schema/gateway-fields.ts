@@ -1,0 +1,48 @@
+import type { z } from 'zod';
+import type { ObjectMeta } from '../../core/object.ts';
+import type { MeshCertificate } from './mesh-certificate.ts';
+
+/** A rule of a Role, in one namespace, or in all of them with `*`. */
+export interface NamespacedRule {
+  readonly namespace: string;
+  readonly rule: PolicyRule;
+}
+
+export interface PolicyRule {
+  readonly apiGroups: readonly string[];
+  readonly resources: readonly string[];
+  readonly resourceNames?: readonly string[];
+  readonly verbs: readonly string[];
+}
+
+/** A name that two MeshCertificates must not both use. */
+export interface Claim {
+  /** Equal keys collide. */
+  readonly key: string;
+  /** Of the field, from `spec` on. */
+  readonly path: readonly (string | number)[];
+  /** `Secret web-ca`: how a message names it. */
+  readonly what: string;
+}
+
+/** What a mesh asks of a gateway. */
+export interface MeshTraits {
+  /** Its servers are told apart by SNI, so that the pods behind a route must be seen. */
+  readonly sniPerTarget: boolean;
+}
+
+/** What a kind of gateway adds to the MeshCertificate, and what follows from it. */
+export interface GatewayFields<C = unknown> {
+  /** The key of its configuration in `spec.gateways`. */
+  readonly kind: string;
+  /** The fields that it adds below `spec`, in the order of the reference. */
+  readonly fields: Readonly<Record<string, z.ZodType>>;
+  /** Narrows the names that a published Secret may have. */
+  secretName?(name: z.ZodString): z.ZodString;
+  /** Its fields with every default filled in; undefined: the MeshCertificate does not use this gateway. */
+  configure(name: string, given: Readonly<Record<string, unknown>>): C | undefined;
+  /** The names that this MeshCertificate uses. */
+  claims(config: C, metadata: ObjectMeta): Iterable<Claim>;
+  /** What the agent must be allowed to do for it, beside reading and writing the Secrets. */
+  rights(config: C, certificate: MeshCertificate, mesh: MeshTraits): Iterable<NamespacedRule>;
+}

@@ -1,0 +1,108 @@
+import type { MeshCertificateSpec } from '../config/schema/mesh-certificate.ts';
+import type { KubeObject, ObjectMeta, ObjectRef } from '../core/object.ts';
+import type { Desired } from '../core/plan/plan.ts';
+import { formatRootTimes, ROOT_TIMES_ANNOTATION } from '../core/trust/root-times.ts';
+import type { RootTimes } from '../core/trust/trust.ts';
+import type { Adapter } from '../mesh/adapter.ts';
+import type { Identity } from '../mesh/identity.ts';
+import { type Certificate, formatCertificates } from '../pki/certificate.ts';
+import { GatewayError } from './error.ts';
+import { type GatewayInput, type GatewayUse, ORDER } from './gateway.ts';
+import { ownLabels } from './owner.ts';
+
+export interface Publishing {
+  readonly meta: GatewayInput<unknown>['meta'];
+  readonly spec: MeshCertificateSpec;
+  /** How the mesh wants to be addressed, unless the user says otherwise. */
+  readonly tls: Adapter['tls'];
+  readonly identity: Pick<Identity, 'key' | 'chain'>;
+  /** Never empty. */
+  readonly bundle: readonly Certificate[];
+  readonly since: RootTimes;
+  readonly uses: readonly GatewayUse[];
+}
+
+/**
+ * All objects of a publication: the bundle in a Secret of its own, since a changed bundle beside an unchanged pair
+ * would go unnoticed; the pair in one Secret, so that it changes as one; and what the gateways add. Nothing here
+ * depends on the time: equal inputs are equal objects, and equal objects are not written.
+ */
+export function desiredObjects({ meta, spec, tls, identity, bundle, since, uses }: Publishing): readonly Desired[] {
+  if (bundle.length === 0) {
+    throw new GatewayError('ERR_GATEWAY_EMPTY_BUNDLE', `Secret ${spec.caSecretName}: the trust bundle has no root`);
+  }
+  const [leaf] = identity.chain;
+  if (!leaf) {
+    throw new GatewayError('ERR_GATEWAY_EMPTY_CHAIN', `Secret ${spec.secretName}: the identity has no certificate`);
+  }
+  const roots = formatCertificates(bundle);
+  const times = formatRootTimes(since);
+  const metaOf = (name: string, annotations?: Readonly<Record<string, string>>): ObjectMeta => ({
+    name,
+    namespace: meta.namespace,
+    labels: ownLabels(meta, spec.labels),
+    ...(annotations ? { annotations } : {}),
+  });
+  for (const name of [spec.caSecretName, spec.secretName]) requireReadable(name, uses);
+  const desired: Desired[] = [
+    {
+      order: ORDER.trust,
+      object: secret(
+        metaOf(spec.caSecretName, times === '' ? undefined : { [ROOT_TIMES_ANNOTATION]: times }),
+        'Opaque',
+        { 'tls.crt': roots, 'ca.crt': roots },
+      ),
+    },
+    {
+      order: ORDER.identity,
+      leaf,
+      object: secret(metaOf(spec.secretName), 'kubernetes.io/tls', {
+        'tls.crt': formatCertificates(identity.chain),
+        'tls.key': identity.key.toPem(),
+        'ca.crt': roots,
+      }),
+    },
+  ];
+  if (spec.configMapName !== undefined) {
+    const metadata = metaOf(spec.configMapName);
+    desired.push({
+      order: ORDER.trust,
+      object: { apiVersion: 'v1', kind: 'ConfigMap', metadata, data: { 'ca.crt': roots } },
+    });
+  }
+  for (const { gateway, config, targets } of uses) {
+    for (const object of gateway.desired({ meta, spec, config, tls, bundle, targets })) {
+      desired.push({ gateway: gateway.kind, order: ORDER.gateway, object });
+    }
+  }
+  return desired;
+}
+
+/** What belongs to a publication, in the order of writing, whether or not it stands. */
+export function publicationRefs(
+  { metadata, spec }: { readonly metadata: ObjectMeta; readonly spec: MeshCertificateSpec },
+  uses: readonly GatewayUse[],
+): readonly ObjectRef[] {
+  const { name, namespace = '', uid } = metadata;
+  const named = (kind: string, name: string): ObjectRef => ({ apiVersion: 'v1', kind, namespace, name });
+  return [
+    named('Secret', spec.caSecretName),
+    ...(spec.configMapName === undefined ? [] : [named('ConfigMap', spec.configMapName)]),
+    named('Secret', spec.secretName),
+    ...uses.flatMap(({ gateway, config, targets }) =>
+      gateway.references({ meta: { name, namespace, uid }, spec, config, targets }),
+    ),
+  ];
+}
+
+function requireReadable(name: string, uses: readonly GatewayUse[]): void {
+  for (const { gateway } of uses) {
+    const problem = gateway.secretNameProblem(name);
+    if (problem) throw new GatewayError('ERR_GATEWAY_NAME', problem);
+  }
+}
+
+function secret(metadata: ObjectMeta, type: string, texts: Readonly<Record<string, string>>): KubeObject {
+  const data = Object.entries(texts).map(([key, text]) => [key, Buffer.from(text).toString('base64')]);
+  return { apiVersion: 'v1', kind: 'Secret', metadata, type, data: Object.fromEntries(data) };
+}

@@ -1,0 +1,49 @@
+import type { Gateway, RouteState, Wording } from '../gateway.ts';
+import { contextSpec } from './reading/kinds.ts';
+import { emissaryRoutes } from './routes/routes.ts';
+import type { Target } from './routes/target.ts';
+import { contextRefs, desiredContexts } from './routes/tls-context.ts';
+import { type EmissaryConfig, emissaryFields } from './spec/config.ts';
+import { secretNameProblem } from './spec/names.ts';
+import { EMISSARY_RESOURCES } from './spec/resources.ts';
+
+const wording: Wording = {
+  everything: 'Mappings and TLSContexts',
+  release: 'spec.tls of a Mapping',
+  orphan: 'deleted a TLSContext that no Mapping needs',
+  reasons: ['AllMappings', 'NoMapping', 'MappingsLeftAlone'],
+  referenced(mappings, left) {
+    const [first] = left;
+    if (first) {
+      const message = `${left.length} of ${mappings.length} Mapping(s) cannot use it, first ${nameOf(first)}: ${first.code}: ${first.message}`;
+      return { status: 'False', reason: 'MappingsLeftAlone', message };
+    }
+    if (mappings.length > 0) {
+      return { status: 'True', reason: 'AllMappings', message: `${mappings.length} Mapping(s) use it.` };
+    }
+    const message = 'No Mapping names the TLSContext; set spec.tls of a Mapping, or spec.mappings.selector here.';
+    return { status: 'False', reason: 'NoMapping', message };
+  },
+};
+
+const nameOf = ({ namespace, name }: RouteState): string => `${namespace}/${name}`;
+
+/** Emissary-ingress and Ambassador Edge Stack: a TLSContext names the Secrets, and Mappings name the TLSContext. */
+export const emissary: Gateway<EmissaryConfig, Target> = {
+  ...emissaryFields,
+  resources: Object.values(EMISSARY_RESOURCES),
+  desired: desiredContexts,
+  references: contextRefs,
+  secretNameProblem,
+  routes: emissaryRoutes,
+  // Emissary batches changes for a second; a Secret and a Mapping in one batch leave other clusters on the old
+  // certificate until the next batch. Twice its default window keeps them in two.
+  batchGapMs: 2_000,
+  secretsNamedBy(object) {
+    const { secret, caSecret } = contextSpec(object);
+    const { namespace = '' } = object.metadata;
+    return [secret, caSecret].flatMap((name) => (name === undefined ? [] : [{ namespace, name }]));
+  },
+  definitions: 'the Emissary-ingress CRDs',
+  wording,
+};

@@ -1,0 +1,58 @@
+import type { KubeObject } from '../../../core/object.ts';
+import { parseService } from '../reading/service.ts';
+import { listedContexts } from './context-name.ts';
+import { judgeMapping } from './mapping.ts';
+import { serviceNameOf } from './service-name.ts';
+import type { MappingVerdict, Target, TargetWish, TargetWorld } from './target.ts';
+
+/** The names of contexts that are ours, whether or not they stand. */
+export function ownNames(wish: TargetWish, contexts: readonly KubeObject[]): Set<string> {
+  const names = new Set(contexts.map((context) => context.metadata.name));
+  if (!wish.rules) names.add(wish.contextName);
+  for (const { contextName } of listedContexts(wish)) names.add(contextName);
+  return names;
+}
+
+/** Where Services, EndpointSlices and Pods have to be looked at to judge these Mappings. */
+export function namespacesBehind(wish: TargetWish, world: Pick<TargetWorld, 'mappings' | 'contexts'>): Set<string> {
+  if (!wish.rules) return new Set();
+  const nothing: TargetWorld = { ...world, services: [], endpointSlices: [], pods: [] };
+  return new Set(
+    judgeMappings(wish, nothing).flatMap(({ mapping, service }) => {
+      const { host } = parseService(service);
+      const name = serviceNameOf(host, mapping.metadata.namespace ?? '');
+      return 'code' in name ? [] : [name.namespace];
+    }),
+  );
+}
+
+/** Judges every Mapping that is selected or names one of our contexts; the others are not mentioned. */
+export function judgeMappings(wish: TargetWish, world: TargetWorld): MappingVerdict[] {
+  const ours = ownNames(wish, world.contexts);
+  return world.mappings.flatMap((mapping) => judgeMapping(mapping, wish, world, ours) ?? []);
+}
+
+/**
+ * The contexts that must stand: of the mesh or of each listed or discovered target, and those of ours that a
+ * Mapping still names though its target is gone.
+ */
+export function neededTargets(
+  wish: TargetWish,
+  world: TargetWorld,
+  verdicts: readonly MappingVerdict[] = judgeMappings(wish, world),
+): Target[] {
+  const needed = new Map<string, Target>();
+  const add = (target: Target) => {
+    if (!needed.has(target.contextName)) needed.set(target.contextName, target);
+  };
+  if (!wish.rules) add({ contextName: wish.contextName, sni: wish.sni });
+  for (const { contextName, sni } of listedContexts(wish)) add({ contextName, sni });
+  for (const { selected, outcome } of verdicts) if (selected && 'target' in outcome) add(outcome.target);
+  const named = new Set(verdicts.map((verdict) => verdict.named));
+  for (const context of world.contexts) {
+    if (!named.has(context.metadata.name)) continue;
+    const sni = (context.spec as { sni?: unknown } | undefined)?.sni;
+    add({ contextName: context.metadata.name, sni: typeof sni === 'string' ? sni : undefined });
+  }
+  return [...needed.values()].sort((a, b) => (a.contextName < b.contextName ? -1 : 1));
+}

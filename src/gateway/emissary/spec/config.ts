@@ -1,0 +1,127 @@
+import { z } from 'zod';
+import type { Claim, GatewayFields, NamespacedRule } from '../../../config/schema/gateway-fields.ts';
+import type { MeshCertificateSpec } from '../../../config/schema/mesh-certificate.ts';
+import { labels, namespaceName, undottedName } from '../../../config/schema/names.ts';
+import { cel } from '../../../mesh/schema/cel.ts';
+
+const tlsVersion = () => z.enum(['v1.2', 'v1.3']);
+
+const tlsContext = z
+  .strictObject({
+    enabled: z.boolean().default(true).describe('Whether to write a TLSContext.'),
+    name: undottedName()
+      .optional()
+      .describe("Name of the TLSContext. Unique across all namespaces. Default: this object's name."),
+    ambassadorIds: z
+      .array(z.string().min(1))
+      .default([])
+      .describe('The ambassador_id of the TLSContext. Empty: the gateway whose AMBASSADOR_ID is "default".'),
+    sni: z.string().min(1).max(255).optional().describe('Server name sent to the upstream. Default: none.'),
+    alpnProtocols: z
+      .string()
+      .min(1)
+      .optional()
+      .describe('Comma-separated ALPN protocols. Default: what the mesh needs.'),
+    minTlsVersion: tlsVersion().optional().describe('Lowest TLS version. Default: what the mesh needs.'),
+    maxTlsVersion: tlsVersion().optional().describe('Highest TLS version. Default: what the mesh needs.'),
+  })
+  .refine((tls) => !(tls.minTlsVersion === 'v1.3' && tls.maxTlsVersion === 'v1.2'), {
+    error: 'must not be above maxTlsVersion',
+    path: ['minTlsVersion'],
+  })
+  .meta(
+    cel(
+      "!(has(self.minTlsVersion) && has(self.maxTlsVersion) && self.minTlsVersion == 'v1.3' && self.maxTlsVersion == 'v1.2')",
+      'minTlsVersion must not be above maxTlsVersion',
+    ),
+  )
+  .describe('The TLSContext that Mappings refer to.');
+
+const NO_LABEL = 'must name at least one label: an empty selector would select every Mapping';
+
+const mappings = z
+  .strictObject({
+    selector: z
+      .strictObject({
+        matchLabels: labels()
+          .refine((given) => Object.keys(given).length > 0, { error: NO_LABEL })
+          .meta(cel('self.size() > 0', NO_LABEL))
+          .describe('Labels, all of which a Mapping must have.'),
+      })
+      .describe('Which Mappings.'),
+    namespaces: z
+      .array(z.union([z.literal('*'), namespaceName()]))
+      .min(1)
+      .optional()
+      .describe(
+        'Where Mappings are looked for; ["*"] for everywhere. Default: in this object\'s namespace. Mappings of other namespaces must let this one in by the annotation meshcert.dev/allow-from.',
+      ),
+  })
+  .optional()
+  .describe(
+    'Mappings whose spec.tls the agent sets to the TLSContext. Default: the agent reports Mappings and does not change them.',
+  );
+
+const tlsContextField = tlsContext.prefault({});
+const mappingsField = mappings.optional();
+
+type TlsContext = z.output<typeof tlsContextField>;
+
+/** What a MeshCertificate says of Emissary, with every default filled in. */
+export interface EmissaryConfig {
+  /** `ambassadorIds`: empty means Emissary's own default, `["default"]`. */
+  readonly tlsContext: TlsContext & { readonly name: string };
+  /** Whose `spec.tls` we set; absent: Mappings are only reported. */
+  readonly mappings?: z.output<typeof mappingsField>;
+}
+
+/** What a MeshCertificate says of Emissary; every one uses it. */
+export const emissaryConfigOf = ({ gateways }: MeshCertificateSpec): EmissaryConfig =>
+  gateways[emissaryFields.kind] as EmissaryConfig;
+
+const RESERVED_NAME = 'must not be "istio-certs": Emissary creates a Secret of that name from the files of a sidecar';
+const READ = ['get', 'list', 'watch'] as const;
+const GROUP = 'getambassador.io';
+
+export const emissaryFields: GatewayFields<EmissaryConfig> = {
+  kind: 'emissary',
+  fields: { tlsContext: tlsContextField, mappings: mappingsField },
+  secretName: (name) =>
+    name
+      .refine((given) => given !== 'istio-certs', { error: RESERVED_NAME })
+      .meta(cel("self != 'istio-certs'", RESERVED_NAME)),
+  configure(name, given) {
+    const context = given.tlsContext as TlsContext;
+    return {
+      tlsContext: { ...context, name: context.name ?? name },
+      mappings: given.mappings as EmissaryConfig['mappings'],
+    };
+  },
+  *claims({ tlsContext: { enabled, name, ambassadorIds } }): Generator<Claim> {
+    if (!enabled) return;
+    // Names of TLSContexts are global: Emissary resolves a Mapping's `tls` by name alone.
+    const ids = ambassadorIds.length === 0 ? ['default'] : new Set(ambassadorIds);
+    for (const id of ids) {
+      yield { key: `tlscontext ${id} ${name}`, path: ['spec', 'tlsContext', 'name'], what: `TLSContext ${name}` };
+    }
+  },
+  *rights({ tlsContext: { enabled }, mappings: wish }, { metadata }, { sniPerTarget }): Generator<NamespacedRule> {
+    const { namespace = '' } = metadata;
+    // Read as a kind, also by who writes none: their names are global, so that collisions must be seen, and who names a
+    // Secret keeps it from being taken away. They hold nothing secret. Deleted are those that no Mapping needs any more,
+    // after a target or a name in the spec has changed.
+    const writes = enabled ? ['create', 'patch', 'delete'] : ['delete'];
+    yield { namespace, rule: { apiGroups: [GROUP], resources: ['tlscontexts'], verbs: [...READ, ...writes] } };
+    const verbs = [...READ, ...(wish ? ['patch'] : [])];
+    for (const place of wish?.namespaces ?? [namespace]) {
+      yield { namespace: place, rule: { apiGroups: [GROUP], resources: ['mappings', 'tcpmappings'], verbs } };
+      // What stands behind a Mapping then decides which server name it needs.
+      if (!sniPerTarget) continue;
+      yield { namespace: place, rule: { apiGroups: [''], resources: ['services', 'pods'], verbs: READ } };
+      yield {
+        namespace: place,
+        rule: { apiGroups: ['discovery.k8s.io'], resources: ['endpointslices'], verbs: READ },
+      };
+    }
+  },
+};
