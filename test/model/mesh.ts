@@ -2,6 +2,7 @@ import type { Identity } from '../../src/mesh/identity.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
 import { findPath } from '../../src/pki/chain.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
+import { type Flaw, flaws } from '../support/flaws.ts';
 import type { KeyPool } from './pool.ts';
 
 export const ID = 'spiffe://td/ns/emissary/sa/gateway';
@@ -17,7 +18,7 @@ export interface Upstream {
   trust: readonly Certificate[];
 }
 
-export const BAD_PUSHES = [
+const PLAIN_FAULTS = [
   'wrong key',
   'other identity',
   'expired',
@@ -28,7 +29,11 @@ export const BAD_PUSHES = [
   'no chain',
   'no intermediate',
 ] as const;
-export type BadPush = (typeof BAD_PUSHES)[number];
+/** Chains whose signatures are right, and which upstreams or the gateway refuse. */
+const FLAWS = new Map(flaws('td').map((flaw) => [flaw.title, flaw]));
+
+export const BAD_PUSHES: readonly BadPush[] = [...PLAIN_FAULTS, ...FLAWS.keys()];
+export type BadPush = (typeof PLAIN_FAULTS)[number] | Flaw['title'];
 
 /** A mesh as the agent sees it: roots, one that signs, leaves for each replica, and upstreams. */
 export class ModelMesh {
@@ -224,6 +229,12 @@ export class ModelMesh {
         const between = this.#signing.intermediate({ key: this.#keys.take(), ...this.#period(10 * this.lifeMs) });
         const { key, chain } = issue({}, between);
         return { ...good, key, chain: chain.slice(0, 1) };
+      }
+      default: {
+        const flaw = FLAWS.get(how);
+        if (!flaw) throw new RangeError(`no such fault: ${how}`);
+        const options = { key: this.#keys.take(), ...this.#period(10 * this.lifeMs) };
+        return { ...good, ...issue({}, flaw.signer(this.#signing, options)) };
       }
     }
   }
