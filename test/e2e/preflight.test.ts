@@ -111,3 +111,41 @@ describe('the preflight handshake', () => {
     assert.equal(await world.leaf(), first);
   });
 });
+
+describe('a certificate that is valid some seconds later', () => {
+  it('is published then, and the status says when', async () => {
+    await using world = await AgentWorld.start();
+    const judgedAt: number[] = [];
+    world.preflight = async () => {
+      judgedAt.push(world.clock.now());
+      return { ok: true };
+    };
+    let validFrom = 0;
+    world.mesh.answer = () => {
+      // Certificates tell whole seconds.
+      validFrom = Math.ceil(world.clock.now() / 1_000) * 1_000 + 25_000;
+      return world.mesh.ca.identity({ uris: [TOY_ID], notBefore: validFrom });
+    };
+    world.run();
+    await world.untilCode('ERR_VERIFY_NOT_YET_VALID');
+    assert.match(world.status?.lastError?.message ?? '', new RegExp(new Date(validFrom).toISOString()));
+    assert.equal(await world.secret('istio-identity'), undefined);
+    await world.until('the pair', async () => (await world.secret('istio-identity')) !== undefined, 500);
+    assert.ok(
+      judgedAt.every((at) => at >= validFrom),
+      'OpenSSL was asked too early',
+    );
+    assert.ok(world.clock.now() < validFrom + 2_000, 'it was published too late');
+    await world.untilReady();
+    assert.equal(world.condition('Degraded')?.status, 'False');
+    assert.equal(world.mesh.issued, 1);
+  });
+
+  it('is not waited for where the difference of the clocks is larger', async () => {
+    await using world = await AgentWorld.start();
+    world.mesh.answer = () => world.mesh.ca.identity({ uris: [TOY_ID], notBefore: world.clock.now() + 60_000 });
+    world.run();
+    await world.untilCode('ERR_VERIFY_NOT_YET_VALID');
+    assert.match(world.status?.lastError?.message ?? '', /compare this clock with the issuer's/);
+  });
+});

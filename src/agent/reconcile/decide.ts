@@ -106,6 +106,7 @@ export function decide(situation: Situation): Decision {
       hold?.hold ? hold.until : undefined,
       identity ? leafOf(identity).notAfter : undefined,
       issuerEnd?.endingAt,
+      judged?.validFrom,
     ]),
   };
 }
@@ -124,30 +125,38 @@ function desiredObjectsOf(
   }
 }
 
-/** Why the candidate may not be published, or the handshake that must be made before that is known. */
+/**
+ * Why the candidate may not be published, or the handshake that must be made before that is known. One that only waits
+ * until it is valid is not refused.
+ */
 export function refusal(
   situation: Situation,
   candidate: Identity,
 ): { readonly problem: Problem | undefined; readonly unproven: Proof | undefined } {
   const judged = judge(situation, candidate, verifiedPublication(situation)?.identity);
-  return { problem: problemOf(judged), unproven: judged.unproven };
+  const problem = judged.validFrom === undefined ? problemOf(judged) : undefined;
+  return { problem, unproven: judged.unproven };
 }
 
 type Proven = { readonly ok: true } | { readonly ok: false; readonly refused?: Problem; readonly unproven?: Proof };
 
 /** What is published needs no second handshake; all else needs one that was accepted. */
-function proofOf({ published, preflight }: Situation, identity: Identity, bundle: readonly Certificate[]): Proven {
+function proofOf(situation: Situation, identity: Identity, bundle: readonly Certificate[]): Proven {
+  if (isPublished(situation, identity, bundle)) return { ok: true };
   const { key, chain } = identity;
-  const before = published.identity;
-  const isPublished =
-    before?.key.publicKeyFingerprint === key.publicKeyFingerprint &&
-    sameCertificates(before.chain, chain) &&
-    sameCertificates(published.bundle, bundle);
-  if (isPublished) return { ok: true };
   const proof = { pair: { key, chain }, bundle };
-  const verdict = preflight(proof);
+  const verdict = situation.preflight(proof);
   if (!verdict) return { ok: false, unproven: proof };
   return verdict.ok ? { ok: true } : { ok: false, refused: { code: verdict.code, message: verdict.message } };
+}
+
+function isPublished({ published }: Situation, { key, chain }: Identity, bundle: readonly Certificate[]): boolean {
+  const before = published.identity;
+  return (
+    before?.key.publicKeyFingerprint === key.publicKeyFingerprint &&
+    sameCertificates(before.chain, chain) &&
+    sameCertificates(published.bundle, bundle)
+  );
 }
 
 const sameCertificates = (a: readonly Certificate[], b: readonly Certificate[]): boolean =>
@@ -178,6 +187,8 @@ interface Judgement {
   readonly path: readonly Certificate[] | undefined;
   /** What would be written with the candidate, and what it was judged against. */
   readonly trust: TrustDecision;
+  /** The candidate is good from then on, epoch ms: the issuer's clock is a little ahead of ours. */
+  readonly validFrom?: number;
 }
 
 function judge(situation: Situation, candidate: Identity, current: Identity | undefined): Judgement {
@@ -190,11 +201,22 @@ function judge(situation: Situation, candidate: Identity, current: Identity | un
     const refused = { code: verdict.code, message: verdict.message };
     return { refused, unproven: undefined, path: undefined, trust };
   }
-  const proven = proofOf(situation, candidate, trust.bundle);
   const { path } = verdict;
+  const validFrom = Math.max(...path.map(({ notBefore }) => notBefore));
+  // OpenSSL allows for no difference of clocks.
+  if (situation.now < validFrom && !isPublished(situation, candidate, trust.bundle)) {
+    return { refused: waitsUntil(validFrom), unproven: undefined, path, trust, validFrom };
+  }
+  const proven = proofOf(situation, candidate, trust.bundle);
   return proven.ok
     ? { refused: undefined, unproven: undefined, path, trust }
     : { refused: proven.refused, unproven: proven.unproven, path, trust };
+}
+
+function waitsUntil(validFrom: number): Problem {
+  const at = new Date(validFrom).toISOString();
+  const message = `the certificate is valid from ${at} on, and is published then; the issuer's clock is ahead of this one`;
+  return { code: 'ERR_VERIFY_NOT_YET_VALID', message };
 }
 
 function trustFor(
