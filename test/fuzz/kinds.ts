@@ -109,6 +109,13 @@ export const REFUSED_BY_US: readonly Kind[] = [
 /** Accepted by our checks and refused by OpenSSL in the preflight handshake: what it alone can know. */
 export const REFUSED_BY_PREFLIGHT: readonly Kind[] = [
   {
+    what: 'two authorities with one name and different keys, below which a certificate has no authority key identifier',
+    why: 'A valid path exists, and Go finds it. OpenSSL and Envoy take the first by its name. The CAs of all meshes write the identifier.',
+    says: /signature failure/i,
+    labels: /^a twin of .*, of another key/,
+    also: /^no authority key id/,
+  },
+  {
     what: 'two certificates for one subject and key, the first of which is not usable',
     why: 'A valid path exists, and Go finds it. OpenSSL takes the first certificate that fits by name and time and does not go back.',
     says: /./,

@@ -4,7 +4,7 @@ import { type Case, makeCase } from '../fuzz/cases.ts';
 import { notAnswered, notLoaded } from '../fuzz/envoy.ts';
 import { opinionOn } from '../fuzz/ours.ts';
 import { explain, table, unknownIn } from '../fuzz/report.ts';
-import { fuzz, type Judges } from '../fuzz/run.ts';
+import { describe as describeCase, fuzz, type Judges, judge } from '../fuzz/run.ts';
 import { startGoJudge, startOpensslJudge } from './servers/x509-judges.ts';
 
 const CASES = Number(process.env.MESHCERT_FUZZ_CASES ?? 20_000);
@@ -28,6 +28,28 @@ describe('signed certificates that differ from good ones', () => {
     assert.ok(result.accepted.ours > CASES / 10, 'nearly nothing was accepted');
     assert.equal(unknownIn(result), 0, await explain(result, judges));
   });
+
+  for (const [when, isGood] of [
+    ['before', false],
+    ['after', true],
+  ] as const) {
+    it(`are ${isGood ? 'accepted' : 'refused'} by us, OpenSSL and Envoy with another root of one name ${when} theirs, and no key identifier`, async () => {
+      const labels = [
+        `a twin of the root, of another key, ${when} it`,
+        ...['leaf', 'intermediate'].map((role) => `no authority key id @${role}`),
+      ];
+      const cases = [1, 2, 4, 6].map((seed) => makeCase(seed, Date.now(), labels));
+      for (const one of cases) {
+        const { ours, openssl, go } = await judge(one, judges);
+        assert.deepEqual(
+          [ours.ok, openssl.ok, go.ok],
+          [isGood, isGood, true],
+          describeCase({ at: one, ours, openssl, go }),
+        );
+      }
+      assert.equal((await notAnswered(cases)).size, isGood ? 0 : cases.length);
+    });
+  }
 
   it('reach the upstream through a real Envoy where we accept them', async () => {
     const accepted: Case[] = [];
