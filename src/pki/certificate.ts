@@ -106,7 +106,7 @@ export class Certificate {
     const bytes = Buffer.from(der);
     try {
       if (readTlv(bytes).tag !== TAG.sequence || readTlv(bytes).raw.length !== bytes.length) {
-        throw new PkiError('ERR_DER_SYNTAX', 'extra extra extra bytes follow the certificate');
+        throw new PkiError('ERR_DER_SYNTAX', 'extra bytes follow the certificate');
       }
       return new Certificate(bytes);
     } catch (cause) {

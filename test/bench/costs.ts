@@ -49,7 +49,7 @@ export function costTable(sizes: readonly number[], leafLifetimeMs: number): str
     return `| ${[...counts, bytes(etcdBytes), number(Math.round(reconfigures)), bytes(standingBytes)].join(' | ')} |`;
   });
   return [
-    '| identities | rotations | requests for them | writes of the Lease | written to etcd | reconfigures of one gateway, at most | standing in etcd |',
+    '| identities | rotations | requests for them | writes of the Lease | written to etcd | reconfigurations of one gateway, at most | stored in etcd |',
     '|---|---|---|---|---|---|---|',
     ...rows,
   ].join('\n');

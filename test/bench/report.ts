@@ -81,7 +81,7 @@ export function markdown(outcome: Outcome): string {
 }
 
 const limitOf = ({ value, limit }: Count): string =>
-  limit === undefined ? '' : `≤ ${number(limit)} ${value <= limit ? 'kept' : '**broken**'}`;
+  limit === undefined ? '' : `≤ ${number(limit)} ${value <= limit ? 'met' : '**exceeded**'}`;
 
 /** The counts that are over their limit: these fail the run, times never do. */
 export const broken = ({ outcomes }: Report): readonly Count[] =>
@@ -105,9 +105,9 @@ export function document({ environment, outcomes }: Report, ids: readonly string
 
 Written by \`npm run bench -- --write\`, each section by the last run of its scenario; edits are lost. Measured on ${cores} CPUs (${cpu}), ${memoryGiB} GiB, ${platform}, Node ${node}, with API server, etcd, CA and other work on the same cores.
 
-How to read it: **every time is a ratio of two things that were measured in turn in the same run**, since a time by itself says more about a machine than about a program. Cells are *median (minimum – maximum)*; the spread of the ratio, (max − min) / median, says how much of a difference is noise. Counts (requests, writes, issues) come from the API server's audit log and from the CA, are exact, and fail the run when they are over their limit. Times never do.
+**Every time is a ratio of two things that were measured in turn in the same run**, because a time alone says more about the machine than about the program. Cells are *median (minimum – maximum)*; the spread of the ratio, (max − min) / median, says how much of a difference is noise. Counts (requests, writes, certificates) come from the API server's audit log and from the CA. They are exact, and the run fails if one exceeds its limit. Times never make a run fail.
 
-\`npm run bench\` runs all of it, \`npm run bench -- due push\` some, \`--quick\` at smaller sizes, \`--json\` for programs. What is compared with is built by \`test/peers/build.ts\`; a peer that cannot be built is said to be missing.
+\`npm run bench\` runs all scenarios, \`npm run bench -- due push\` some of them, \`--quick\` uses smaller sizes, and \`--json\` is for programs. \`test/peers/build.ts\` builds the programs for comparison; the report names those that cannot be built.
 
 ${all.join('\n\n')}
 `;

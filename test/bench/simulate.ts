@@ -40,8 +40,8 @@ async function main(): Promise<void> {
   const middle = (base.days / 2) * DAY;
   const cases: readonly (readonly [string, SimulationOptions])[] = [
     ['nothing happens', base],
-    ['all born in one minute', { ...base, start: 'born' }],
-    ['the CA is away for an hour', { ...base, outage: [middle, middle + HOUR] }],
+    ['all created in one minute', { ...base, start: 'born' }],
+    ['the CA is unavailable for an hour', { ...base, outage: [middle, middle + HOUR] }],
     ['every process restarts', { ...base, restartAt: middle }],
     ['the mesh names another root', { ...base, rootsChangeAt: middle }],
   ];

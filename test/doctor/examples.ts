@@ -62,7 +62,7 @@ export interface Example {
 /** The objects that stand before every example, and the examples by their headings. */
 export function readExamples(): { base: string; examples: readonly Example[] } {
   const page = readFileSync(new URL('../../docs/checks.md', import.meta.url), 'utf8');
-  const [checks = ''] = page.split('# How each check is judged');
+  const [checks = ''] = page.split('# How each check is tested');
   const [intro = '', ...sections] = checks.split(/^## /m);
   const examples = sections.map((section) => {
     const [, code = '', title = ''] = /^(MC\d{4}) (.*)$/m.exec(section) ?? [];

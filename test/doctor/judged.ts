@@ -15,7 +15,7 @@ export interface Judgement {
 /** The table at the end of docs/checks.md. */
 export function readJudgements(): readonly Judgement[] {
   const page = readFileSync(new URL('../../docs/checks.md', import.meta.url), 'utf8');
-  const [, table = ''] = page.split('# How each check is judged');
+  const [, table = ''] = page.split('# How each check is tested');
   return [...table.matchAll(/^\| (MC\d{4}) \|(.*)\|$/gm)].map(([, code = '', rest = '']) => {
     const cells = rest.split('|').map((cell) => cell.trim());
     return {

@@ -61,7 +61,7 @@ export const REFUSED_BY_US: readonly Kind[] = [
   },
   {
     what: 'policy constraints, policy mappings or inhibitAnyPolicy',
-    why: 'Only a verifier that is told which policies it wants acts on them. No mesh uses them, and BoringSSL processes some that OpenSSL ignores.',
+    why: 'Only a verifier that is configured with policies acts on them. No mesh uses them, and BoringSSL processes some that OpenSSL ignores.',
     says: /^ERR_VERIFY_CRITICAL_EXTENSION$/,
     labels: /policy|policies/,
   },
@@ -153,7 +153,7 @@ export const REFUSED_BY_GO: readonly Kind[] = [];
 /** Accepted by us, and by OpenSSL only with partial chains. */
 export const PARTIAL: Kind = {
   what: 'a path that ends in a certificate of the bundle that another one issued',
-  why: 'Envoy, Go and rustls take each certificate of the bundle for an anchor; OpenSSL does so only where it is told to.',
+  why: 'Envoy, Go and rustls treat each certificate of the bundle as an anchor; OpenSSL does so only with the partial-chain flag.',
   says: /./,
   labels: /./,
 };

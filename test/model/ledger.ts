@@ -163,12 +163,12 @@ export class Ledger {
       const pair = pairOf(secret);
       const [leaf] = pair.chain;
       assert.ok(leaf, 'the pair has no leaf');
-      assert.equal(pair.key.publicKeyFingerprint, leaf.publicKeyFingerprint, 'the key is not that of the leaf');
+      assert.equal(pair.key.publicKeyFingerprint, leaf.publicKeyFingerprint, 'the key does not belong to the leaf');
       const beside = findPath(leaf, pair.chain.slice(1), pair.bundle, now(), CLOCKS_APART);
       // What ran out with nothing to replace it is nobody's doing.
       const over = !beside.ok && beside.reason === 'expired_link';
       const holds = (roots: readonly Certificate[]) => over || this.#verifies(pair.chain, roots, now());
-      assert.ok(holds(bundle), 'what stands does not verify under the bundle that stands');
+      assert.ok(holds(bundle), 'the published leaf does not verify under the published bundle');
       assert.ok(holds(pair.bundle), 'what stands does not verify under the bundle beside it');
     }
     for (const upstream of mesh.upstreams) {
@@ -185,14 +185,14 @@ export class Ledger {
 
   #ownOrLeave(name: string, before: KubeObject | undefined, { verb, sentVersion }: Shown): void {
     if (!before) return;
-    assert.equal(before.metadata.labels?.[OWNER_LABEL], OWNER, `${name} was written over without our label`);
+    assert.equal(before.metadata.labels?.[OWNER_LABEL], OWNER, `${name} was overwritten without our label`);
     const managers = before.metadata.managedFields ?? [];
     assert.ok(
       managers.some(({ manager }) => manager === FIELD_MANAGER),
-      `${name} was written over without our manager`,
+      `${name} was overwritten without our manager`,
     );
     if (verb === 'apply')
-      assert.ok(sentVersion !== undefined, `${name} was written without the version it was seen at`);
+      assert.ok(sentVersion !== undefined, `${name} was written without the version that was last read`);
   }
 
   #change(name: string, before: KubeObject | undefined, after: KubeObject | undefined): void {
@@ -214,7 +214,7 @@ export class Ledger {
     if (last && last.side !== side && (last.by === by || (last.told && this.#options.clocksAgree()))) {
       // While all are suspended, time passes for the gateway too.
       const apart = Math.max(at - last.at, now - last.wall);
-      assert.ok(apart >= 2000, `${name} was written ${apart} ms after an object of the other side`);
+      assert.ok(apart >= 2000, `${name} was written ${apart} ms after an object of the other kind`);
     }
     this.#lastWrite = { side, at, wall: now, by, told: true };
   }
@@ -276,8 +276,8 @@ export class Ledger {
       this.count('leaf replaced in its last tenth or later');
       return;
     }
-    assert.deepEqual(leaf.names.uris, old.names.uris, 'another identity was written over one that is good');
-    assert.ok(leaf.notBefore >= old.notBefore, 'an older leaf was written over a newer one that is good');
+    assert.deepEqual(leaf.names.uris, old.names.uris, 'another identity replaced a valid one');
+    assert.ok(leaf.notBefore >= old.notBefore, 'an older leaf replaced a newer valid one');
     const lost = mesh.upstreams.filter((one) => mesh.accepts(one, last.chain) && !mesh.accepts(one, next.chain));
     if (lost.length === 0) return;
     const said = replica.probeOf({ id: ID, ...next, roots: [] });

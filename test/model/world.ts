@@ -260,7 +260,7 @@ export class World {
     const latest = this.leader && this.mesh.latest(this.leader.name);
     assert.ok(secret && ca && latest);
     const [leaf] = pairOf(secret).chain;
-    assert.equal(leaf?.fingerprint, leafOf(latest).fingerprint, 'the newest leaf is not what stands');
+    assert.equal(leaf?.fingerprint, leafOf(latest).fingerprint, 'the newest leaf is not published');
     // A root that was renewed with its key is represented by either certificate.
     const roots = (all: readonly { publicKeyFingerprint: string }[]) =>
       all.map(({ publicKeyFingerprint }) => publicKeyFingerprint).sort();

@@ -96,7 +96,7 @@ export class Reconcilers {
     const running = this.#running.get(key);
     if (!running) return;
     running.isStopped = true;
-    running.stop.abort(new Error('no longer wished'));
+    running.stop.abort(new Error('removed'));
     await running.done;
     this.#running.delete(key);
     this.#env.reporter.forget(running.reconciler.certificate);

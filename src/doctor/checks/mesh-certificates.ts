@@ -77,7 +77,7 @@ export const meshCertificateChecks: readonly DoctorCheck[] = [
         yield {
           object,
           message: `deletionPolicy is Delete, and ${users.length} Mapping${users.length === 1 ? '' : 's'} (such as ${describe(refOf(first.object))}) name its TLSContext: without it they fall back to plaintext or to no verification`,
-          fix: 'keep Retain, and use meshcert offboard to take a gateway out of the mesh of the mesh of the mesh',
+          fix: 'keep Retain, and use meshcert offboard to take a gateway out of the mesh',
         };
       }
     },

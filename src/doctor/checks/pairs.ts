@@ -149,7 +149,7 @@ export const pairChecks: readonly DoctorCheck[] = [
   {
     code: 'MC1206',
     severity: 'warning',
-    title: 'The leaf is in the last tenth of its lifetimetimetime',
+    title: 'The leaf is in the last tenth of its lifetime',
     *run(world) {
       const { now } = world.snapshot;
       for (const { pair, secret } of pairs(world)) {

@@ -30,8 +30,8 @@ const FILES = { 'cert.pem': 'certificate', 'cert.key': 'key', 'ca.crt': 'roots' 
 
 export const consulTemplate: Scenario = {
   id: 'consul-template',
-  title: 'Leaf and roots of Consul changing together',
-  same: 'One real Consul agent, one service: both sides are told of the same leaf and the same roots by the same blocking queries. consul-template writes `cert.pem`, `cert.key` and `ca.crt` from three templates, as its own examples do; the shipped bundle writes the identity Secret and the CA Secret. Each round, 31 s after the last, gives the CA another root and asks for a leaf under it at once; measured is from Consul’s answer to the change until the new leaf, its key and the new root are to be read together (less than nought: before Consul had answered). Files are looked at after each rename, Secrets at each version of a watch: a moment is one version of the whole that stood, however short. Without cross-signing, `trust.hold` is 0 here, as consul-template does not wait; by default meshcert holds such a leaf back for 10 minutes. Not the same: files are local, Secrets cross an API server, whose own cost is not counted since it runs anyway.',
+  title: 'Leaf and roots of Consul change together',
+  same: 'One real Consul agent with one service. Both sides receive the same leaf and the same roots by the same blocking queries. consul-template writes `cert.pem`, `cert.key` and `ca.crt` from three templates, as in its examples; the shipped bundle writes the identity Secret and the CA Secret. Each round starts 31 s after the last, gives the CA another root, and requests a leaf under it at once. The time is from the response of Consul to the change until the new leaf, its key and the new root can be read together; it is negative if that happens before Consul responds. Files are read after each rename, Secrets at each version of a watch; a moment is one version of all files or Secrets, however short. Without cross-signing, `trust.hold` is 0 here, because consul-template does not wait; by default meshcert holds back such a leaf for 10 minutes. Difference: files are local, Secrets go through an API server. The cost of the API server is not counted, because it runs anyway.',
   async run({ sizes, fleets, say }) {
     const file = await peer('consul-template').catch(missing);
     await using consul = await startConsul({ acl: false }).catch(missing);
@@ -95,7 +95,7 @@ export const consulTemplate: Scenario = {
           value: own.unverified + alone.unverified,
           limit: 0,
         },
-        { what: 'meshcert: writes a change', value: writes / (rotations + SOON_ROUNDS), limit: 4 },
+        { what: 'meshcert: writes per change', value: writes / (rotations + SOON_ROUNDS), limit: 4 },
         {
           what: 'consul-template: moments at which leaf and key did not match',
           value: other.wrongKeys,

@@ -11,8 +11,8 @@ export const NAMESPACE = 'fleet';
 
 export const due: Scenario = {
   id: 'due',
-  title: 'All identities due at once',
-  same: `Both sides make a key and a CSR, get the leaf from the same istiod CA (sandbox, a process of its own) and write one Secret, ${IN_FLIGHT} requests in flight. The agent besides verifies, decides trust, plans, reads each Secret back by its watch and writes a status; the bare minimum does none of that and keeps nothing. Ended on the agent's side when each new pair was seen by its watch.`,
+  title: 'All identities are due at once',
+  same: `Both sides create a key and a CSR, get the leaf from the same istiod CA (sandbox, a separate process) and write one Secret, with ${IN_FLIGHT} requests in flight. In addition, the agent verifies, decides about trust, plans, reads each Secret back by its watch and writes a status. The bare minimum does none of that and has no state. The agent is done when its watch has seen each new pair.`,
   async run(context) {
     const rows: Row[] = [];
     const counts: Count[] = [];
@@ -98,7 +98,7 @@ async function measure({ say }: Context, { world, namespace, count, rounds }: Fl
     ],
     counts: [
       {
-        what: `${kind}: API requests a rotation, all of the agent's but Events`,
+        what: `${kind}: API requests a rotation, all of the agent except Events`,
         value: (all - events) / rotations,
         limit: 2.02,
       },
@@ -107,7 +107,7 @@ async function measure({ say }: Context, { world, namespace, count, rounds }: Fl
         value: events / rotations,
         limit: undefined,
       },
-      { what: `${kind}: certificates issued for each that was due`, value: issued / rotations, limit: 1 },
+      { what: `${kind}: certificates issued for each renewal that was due`, value: issued / rotations, limit: 1 },
     ],
     notes: [
       `${kind}: ${Object.entries(spent)

@@ -7,7 +7,7 @@ import { settled } from './start.ts';
 export const idle: Scenario = {
   id: 'idle',
   title: 'Nothing is due',
-  same: 'The shipped bundle over publications that are all good, with its Lease; nothing to compare with but the budget. CPU is what the kernel charged to the process.',
+  same: 'The shipped bundle with publications that are all current, and its Lease. There is no comparison except the budget. CPU is the time that the kernel reports for the process.',
   async run({ sizes, fleets, say }) {
     const world = await fleets.best;
     await world.populate(NAMESPACE, sizes.due);
@@ -30,7 +30,7 @@ export const idle: Scenario = {
         row(`CPU with ${sizes.due} publications`, '% of a core', shares, undefined, atMost(0.5, '≤ 0.5 %')),
         row('requests a minute, the Lease’s included', '/min', [(all / sizes.idleSeconds) * 60]),
       ],
-      counts: [{ what: `writes but the Lease's in ${sizes.idleSeconds} s`, value: writesIn(spent), limit: 0 }],
+      counts: [{ what: `writes except the Lease in ${sizes.idleSeconds} s`, value: writesIn(spent), limit: 0 }],
       notes: [
         `asked for: ${
           Object.entries(spent)

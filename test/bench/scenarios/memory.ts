@@ -21,7 +21,7 @@ const [KIB, MIB] = [1024, 2 ** 20];
 export const memory: Scenario = {
   id: 'memory',
   title: 'Memory by the number of publications, and over rotations',
-  same: `The shipped bundle in the environment of its image, started anew over publications that stand: its RSS as the kernel tells it once all are known and nothing moves, and its heap after a forced collection, told by the same bundle under --expose-gc in a run of its own. Each further publication: the difference to one, divided; with the first hundred comes the code that many need, compiled once, so that what one adds is told from ${JUDGED_FROM} on. More than ${REAL_UP_TO} stand in the sandbox's API server. Rotations: the agent in one process, from source, whose identities are all rotated ${STEPS} times; its heap after a collection before each time and at the end, and the line through these.`,
+  same: `The shipped bundle in the environment of its image, started with existing publications: its RSS as the kernel reports it when the agent knows all of them and is idle, and its heap after a forced collection, reported by the same bundle under --expose-gc in a separate run. Each further publication: the difference to one publication, divided by their number. The first hundred include code that many publications need and that is compiled once, so the memory of a further one is reported from ${JUDGED_FROM} on. Above ${REAL_UP_TO}, the publications are in the sandbox's API server. Rotations: the agent in one process, from source, rotates all identities ${STEPS} times; its heap after a collection before each time and at the end, and a line through these values.`,
   async run(context) {
     const { sizes, fleets } = context;
     const rows: Row[] = [];

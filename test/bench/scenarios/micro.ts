@@ -25,8 +25,8 @@ const SLICE_MS = 200;
 
 export const micro: Scenario = {
   id: 'micro',
-  title: 'The parts of a rotation, one by one',
-  same: 'The same input and output on both sides in one process: a CSR against @peculiar/x509 (WebCrypto) and against one process of the openssl CLI each; reading a certificate’s names and times against Node’s own X509Certificate, which tells less; a watch of whole Secrets, streamed on loopback without TLS by another process, into the reflector and into the informer of @kubernetes/client-node, timed from the first request until the last object is in the cache; verify, plan and parsing of a publication stand for themselves.',
+  title: 'The parts of a rotation',
+  same: 'The same input and output on both sides in one process: a CSR, compared with @peculiar/x509 (WebCrypto) and with one process of the openssl CLI each; reading the names and times of a certificate, compared with Node’s own X509Certificate, which reports less; a watch of whole Secrets, streamed on loopback without TLS by another process, into the reflector and into the informer of @kubernetes/client-node, from the first request until the last object is in the cache. Verifying, planning and parsing a publication have no comparison.',
   async run({ sizes }) {
     const uri = 'spiffe://cluster.local/ns/emissary/sa/gateway';
     const ca = SandboxCa.root();
@@ -125,7 +125,7 @@ export const micro: Scenario = {
       ]),
     );
     rows.push(
-      await alone('render and plan a publication that stands', sizes.micro, () => {
+      await alone('render and plan an existing publication', sizes.micro, () => {
         plan(desiredObjects(input), standing, `emissary.${metadata.name}`, now);
       }),
     );

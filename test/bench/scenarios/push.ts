@@ -13,8 +13,8 @@ const ID = 'spiffe://cluster.local/ns/pushed/sa/gateway';
 
 export const push: Scenario = {
   id: 'push',
-  title: 'From the push of a certificate to everybody seeing it',
-  same: 'One watch, independent of both, tells when a Secret’s new bytes are seen. Ours: from the SDS server (pilot-agent’s manners, sandbox, a process of its own) sending a new leaf, through the shipped bundle. Theirs: from a bare process sending one PATCH of such a Secret. One of each in turn.',
+  title: 'From the push of a certificate to every observer seeing it',
+  same: 'One watch, independent of both sides, records when the new bytes of a Secret are seen. Ours: from the time at which the SDS server (which behaves like pilot-agent; sandbox, a separate process) sends a new leaf, through the shipped bundle. Theirs: from the time at which a bare process sends one PATCH of such a Secret. The two alternate.',
   async run({ sizes, fleets, say }) {
     const world = await fleets.best;
     await world.populate('pushed', 0);

@@ -5,8 +5,8 @@ import { NAMESPACE } from './due.ts';
 
 export const shards: Scenario = {
   id: 'shards',
-  title: 'All identities due at once, over several processes',
-  same: 'The same identities on the same API server and CA, by one process and by 2 and 4 that share them; the rate is of all together, until the last new pair was read back. On two cores that the API server, etcd and the CA also need, more processes cannot be twice as fast: this shows what is lost, not what a larger machine gains.',
+  title: 'All identities are due at once, with several processes',
+  same: 'The same identities on the same API server and CA, with one process, and with 2 and 4 that share them. The rate is that of all processes together, until the last new pair was read back. More processes cannot be twice as fast on two cores that the API server, etcd and the CA also need: this shows the loss, not the gain on a larger machine.',
   async run({ sizes, fleets, say }) {
     const world = await fleets.best;
     await world.populate(NAMESPACE, sizes.due);

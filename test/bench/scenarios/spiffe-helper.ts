@@ -23,8 +23,8 @@ interface Sighting {
 
 export const spiffeHelper: Scenario = {
   id: 'spiffe-helper',
-  title: 'One agent for N identities, beside N spiffe-helpers',
-  same: 'The same SPIRE agent pushes each new leaf to both at the same time: to N spiffe-helpers, each writing key, leaf and bundle to three files, and to one meshcert (the bundle) with N MeshCertificates, writing N Secrets to the sandbox’s API server. A third SDS client notes when a leaf was pushed. Not the same: files are local, Secrets cross an API server, whose own cost is not counted since it runs anyway.',
+  title: 'One agent for N identities, compared with N spiffe-helpers',
+  same: 'The same SPIRE agent pushes each new leaf to both sides at the same time: to N spiffe-helpers, each of which writes key, leaf and bundle to three files, and to one meshcert (the bundle) with N MeshCertificates, which writes N Secrets to the sandbox’s API server. A third SDS client records when a leaf was pushed. Difference: files are local, Secrets go through an API server. The cost of the API server is not counted, because it runs anyway.',
   async run({ sizes, fleets, say }) {
     const helper = await peer('spiffe-helper').catch(missing);
     await using spire = await startSpire().catch(missing);

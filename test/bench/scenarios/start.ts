@@ -16,8 +16,8 @@ const ASK_EVERY_MS = 250;
 
 export const start: Scenario = {
   id: 'start',
-  title: 'From start to ready, and a restart over what stands',
-  same: 'The shipped bundle as a process, against a Node process that does nothing: both are timed from the spawn, ours to the first 200 of /readyz (asked every 25 ms), the other to its exit. `--once` is timed from its spawn to its exit, with the pair published and read back. A restart has nothing to be compared with but its counts: it takes up its Lease, which its predecessor gave back, and reads what stands.',
+  title: 'From start to ready, and a restart with existing publications',
+  same: 'The shipped bundle as a process, compared with a Node process that does nothing. Both are timed from the spawn: ours to the first 200 of /readyz (requested every 25 ms), the other to its exit. `--once` is timed from its spawn to its exit, with the pair published and read back. A restart has no comparison except its counts: it takes the Lease that its predecessor released, and reads the published objects.',
   async run({ sizes, fleets, say }) {
     const world = await fleets.best;
     await world.populate('one', 1);
@@ -66,8 +66,8 @@ export const start: Scenario = {
         row(`the same, until /api/status says that all are good`, 'ms', times),
       ],
       counts: [
-        { what: `certificates asked for by ${times.length} restarts`, value: reissued, limit: 0 },
-        { what: `writes by ${times.length} restarts, but the Lease`, value: writes, limit: 0 },
+        { what: `certificates requested by ${times.length} restarts`, value: reissued, limit: 0 },
+        { what: `writes by ${times.length} restarts, except the Lease`, value: writes, limit: 0 },
       ],
       notes: [`an empty Node process: ${summarise([...found.theirs, ...once.theirs]).median.toFixed(0)} ms`],
     };

@@ -15,7 +15,7 @@ export class DrillTable {
 
   print(): void {
     const rows = this.#drills.map(({ drill, mustHold, seen }) => `| ${drill} | ${mustHold} | ${seen} |`);
-    console.log(['', '| drill | must hold | seen |', '|---|---|---|', ...rows, ''].join('\n'));
+    console.log(['', '| drill | must hold | result |', '|---|---|---|', ...rows, ''].join('\n'));
   }
 }
 
