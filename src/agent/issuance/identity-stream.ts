@@ -1,6 +1,7 @@
 import type { Wake } from '../../async/wake.ts';
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { retryDelay } from '../../core/backoff.ts';
+import type { Problem } from '../../core/problem.ts';
 import type { Adapter, Checking, Host, Issuer, Source } from '../../mesh/adapter.ts';
 import { MeshError } from '../../mesh/error.ts';
 import { type Identity, leafOf, sameLeaf } from '../../mesh/identity.ts';
@@ -10,13 +11,15 @@ import type { WritePriority } from '../publish/write-priority.ts';
 import { identities } from './identities.ts';
 import { CertificatePolicy, type PolicyOptions } from './renewal-policy.ts';
 
-export interface IdentityStreamOptions extends PolicyOptions {
+export interface IdentityStreamOptions extends Omit<PolicyOptions, 'refuse'> {
   readonly env: PolicyOptions['env'] & { readonly writePriority: WritePriority };
   readonly opened: (Source | Issuer) & Partial<Checking>;
   readonly host: Host;
   readonly wake: Wake;
   /** What stands in the cluster, with the roots that the mesh named for it; asked at each start. */
   readonly published: () => Identity | undefined;
+  /** The mesh gave an identity: `judged` is to be called with what the reconciler says of it. */
+  readonly offered: () => void;
   /** Something below changed. */
   readonly changed: () => void;
   /** What failed beside the issuing works again. */
@@ -31,17 +34,30 @@ export class IdentityStream {
   #running: Promise<void> | undefined;
   #isStopped = false;
   #stop: AbortController | undefined;
-  #candidate: Identity | undefined;
-  /** When the candidate's leaf came, on the monotonic clock. */
+  /** The last identity that was accepted. */
+  #accepted: Identity | undefined;
+  /** The one that waits for a judgement. */
+  #offered: { readonly identity: Identity; readonly judged: (problem: Problem | undefined) => void } | undefined;
+  /** When the leaf of the last accepted identity came, on the monotonic clock. */
   candidateAt: number | undefined;
 
   constructor(options: IdentityStreamOptions) {
     this.#options = options;
-    this.#policy = new CertificatePolicy(options);
+    this.#policy = new CertificatePolicy({ ...options, refuse: (identity) => this.#offer(identity) });
   }
 
+  /** The identity that waits for a judgement, or else the last that was accepted. */
   get candidate(): Identity | undefined {
-    return this.#candidate;
+    return this.#offered?.identity ?? this.#accepted;
+  }
+
+  /** Why the candidate may not be published, or undefined if it may. A refused one is dropped, and the mesh is asked again. */
+  judged(candidate: Identity | undefined, problem: Problem | undefined): void {
+    const offered = this.#offered;
+    if (!offered || offered.identity !== candidate) return;
+    this.#offered = undefined;
+    if (!problem) this.#take(candidate);
+    offered.judged(problem);
   }
 
   get breakerOpenMs(): number {
@@ -80,6 +96,7 @@ export class IdentityStream {
     this.#running = undefined;
     this.#policy.retryAt = undefined;
     this.#policy.hasTried = false;
+    this.#offered = undefined;
     this.#take(undefined);
   }
 
@@ -91,7 +108,6 @@ export class IdentityStream {
       const stop = this.#stoppable();
       try {
         for await (const identity of identities(opened, host, options, stop.signal)) {
-          if (!sameLeaf(identity, this.candidate)) this.candidateAt = env.clock.monotonic();
           this.#take(identity);
           failures = 0;
           changed();
@@ -114,8 +130,18 @@ export class IdentityStream {
     return this.#stop;
   }
 
+  #offer(identity: Identity): Promise<Problem | undefined> {
+    const signal = this.#stop?.signal;
+    return new Promise((judged, reject) => {
+      this.#offered = { identity, judged };
+      signal?.addEventListener('abort', () => reject(signal.reason), { once: true });
+      this.#options.offered();
+    });
+  }
+
   #take(identity: Identity | undefined): void {
-    this.#candidate = identity;
+    if (identity && !sameLeaf(identity, this.#accepted)) this.candidateAt = this.#options.env.clock.monotonic();
+    this.#accepted = identity;
     this.#policy.leaf = identity && leafOf(identity);
   }
 }

@@ -85,6 +85,7 @@ export class Prober {
   }
 
   #of(identity: Identity | undefined) {
-    return identity && this.#last?.fingerprint === leafOf(identity).fingerprint ? this.#last : undefined;
+    const leaf = identity?.chain[0];
+    return leaf && this.#last?.fingerprint === leaf.fingerprint ? this.#last : undefined;
   }
 }

@@ -46,6 +46,8 @@ export interface Decision {
   readonly isIdle: boolean;
   /** Of `identity`: which certificate above its leaf ends first. */
   readonly issuerEnd: IssuerEnd | undefined;
+  /** Why the candidate may never be published. One that only waits until it is valid is not refused. */
+  readonly refused: Problem | undefined;
   /** Why the candidate is not used; the published pair stays. */
   readonly problem: Problem | undefined;
   /** The handshake that must be made before anything can be decided to be written. */
@@ -89,7 +91,8 @@ export function decide(situation: Situation): Decision {
   const issuerEnd = path && issuerEndOf(path);
   const proven = identity && trust.bundle.length > 0 ? proofOf(situation, identity, trust.bundle) : undefined;
   const wanted = identity && proven?.ok ? desiredObjectsOf(situation, identity, trust) : undefined;
-  const refused = proven && !proven.ok ? proven.refused : undefined;
+  const wrong = judged && problemOf(judged);
+  const unfit = proven && !proven.ok ? proven.refused : undefined;
 
   return {
     desired: wanted?.desired,
@@ -99,7 +102,8 @@ export function decide(situation: Situation): Decision {
     hold,
     isIdle,
     issuerEnd,
-    problem: (judged && problemOf(judged)) ?? trust.problem ?? refused ?? wanted?.problem,
+    refused: judged?.validFrom === undefined ? wrong : undefined,
+    problem: wrong ?? trust.problem ?? unfit ?? wanted?.problem,
     unproven: judged?.unproven ?? (proven && !proven.ok ? proven.unproven : undefined),
     nextLook: earliest(now, [
       trust.nextChangeAt,
@@ -123,19 +127,6 @@ function desiredObjectsOf(
     if (!(error instanceof GatewayError)) throw error;
     return { desired: undefined, problem: codedProblem(error) };
   }
-}
-
-/**
- * Why the candidate may not be published, or the handshake that must be made before that is known. One that only waits
- * until it is valid is not refused.
- */
-export function refusal(
-  situation: Situation,
-  candidate: Identity,
-): { readonly problem: Problem | undefined; readonly unproven: Proof | undefined } {
-  const judged = judge(situation, candidate, verifiedPublication(situation)?.identity);
-  const problem = judged.validFrom === undefined ? problemOf(judged) : undefined;
-  return { problem, unproven: judged.unproven };
 }
 
 type Proven = { readonly ok: true } | { readonly ok: false; readonly refused?: Problem; readonly unproven?: Proof };

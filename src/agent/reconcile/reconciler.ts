@@ -29,7 +29,7 @@ import {
 import { Retiring } from '../retire/orphans.ts';
 import { reportedRoutes, type UsedGateway, usesOf } from '../retire/used-gateway.ts';
 import { keepRoutes } from '../routes/mappings.ts';
-import { type Decision, decide, refusal, type Situation } from './decide.ts';
+import { type Decision, decide, type Situation } from './decide.ts';
 import type { Environment } from './environment.ts';
 import { Preflights } from './preflights.ts';
 import { PublicationView } from './publication-view.ts';
@@ -145,7 +145,7 @@ export class Reconciler {
       wake: this.#wake,
       published: () => this.#publishedIdentity(),
       publishedSince: () => rotatedAt(this.certificate),
-      refuse: this.#refuse,
+      offered: this.#changed,
       changed: this.#meshRecovered,
       recovered: this.#meshRecovered,
       failed: this.#meshFailed,
@@ -230,18 +230,13 @@ export class Reconciler {
     for (;;) {
       const situation = this.#observe();
       const decision = decide(situation);
-      if (!decision.unproven) return { situation, decision };
+      if (!decision.unproven) {
+        this.#stream?.judged(situation.candidate, decision.refused);
+        return { situation, decision };
+      }
       await this.#preflights.prove(decision.unproven);
     }
   }
-
-  readonly #refuse = async (identity: Identity): Promise<Problem | undefined> => {
-    for (;;) {
-      const { problem, unproven } = refusal(this.#observe(), identity);
-      if (!unproven) return problem;
-      await this.#preflights.prove(unproven);
-    }
-  };
 
   /** All that one pass does to the cluster. */
   async #act(
