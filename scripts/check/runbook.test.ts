@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { LIVE_REASONS } from '../../src/agent/live/condition.ts';
 import { EVENT_REASONS } from '../../src/agent/report/event-sink.ts';
-import { REASONS } from '../../src/agent/report/status-of.ts';
+import { REASONS } from '../../src/core/decision/status-of.ts';
 import { gateways } from '../../src/gateways.ts';
 import { ROOT } from '../tree.ts';
 

@@ -1,6 +1,7 @@
 import type { MeshCertificateSpec } from '../config/schema/mesh-certificate.ts';
 import type { KubeObject, ObjectMeta, ObjectRef } from '../core/object.ts';
 import type { Desired } from '../core/plan/plan.ts';
+import { codedProblem, type Problem } from '../core/problem.ts';
 import { formatRootTimes, ROOT_TIMES_ANNOTATION } from '../core/trust/root-times.ts';
 import type { RootTimes } from '../core/trust/trust.ts';
 import type { Adapter } from '../mesh/adapter.ts';
@@ -76,6 +77,18 @@ export function desiredObjects({ meta, spec, tls, identity, bundle, since, uses 
     }
   }
   return desired;
+}
+
+/** As `desiredObjects`; what a gateway would misread is a problem of the MeshCertificate. */
+export function tryDesiredObjects(
+  publishing: Publishing,
+): { readonly objects: readonly Desired[] } | { readonly problem: Problem } {
+  try {
+    return { objects: desiredObjects(publishing) };
+  } catch (error) {
+    if (!(error instanceof GatewayError)) throw error;
+    return { problem: codedProblem(error) };
+  }
 }
 
 /** What belongs to a publication, in the order of writing, whether or not it stands. */

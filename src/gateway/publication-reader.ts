@@ -1,9 +1,10 @@
 import type { MeshCertificateSpec } from '../config/schema/mesh-certificate.ts';
+import type { Publication } from '../core/decision/decide.ts';
 import type { KubeObject } from '../core/object.ts';
 import { provesOrigin } from '../core/plan/origin.ts';
 import { type Certificate, formatCertificates, parseCertificates } from '../pki/certificate.ts';
 import { PrivateKey } from '../pki/key.ts';
-import { type Parsing, type Publication, readPublication } from './publication.ts';
+import { type Parsing, readPublication } from './publication.ts';
 
 type PublishedPair = NonNullable<Publication['identity']>;
 

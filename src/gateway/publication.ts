@@ -1,20 +1,11 @@
 import type { MeshCertificateSpec } from '../config/schema/mesh-certificate.ts';
+import type { Publication } from '../core/decision/decide.ts';
 import { describe, type KubeObject, refOf } from '../core/object.ts';
 import { parseRootTimes, ROOT_TIMES_ANNOTATION } from '../core/trust/root-times.ts';
-import type { RootTimes } from '../core/trust/trust.ts';
 import { type Certificate, parseCertificates } from '../pki/certificate.ts';
 import { findPath, reachesRoot } from '../pki/chain.ts';
 import { PrivateKey } from '../pki/key.ts';
 import { decodeData } from './secret-data.ts';
-
-/** What stands in the cluster for one MeshCertificate, as far as it can be read. */
-export interface Publication {
-  readonly bundle: readonly Certificate[];
-  readonly since: RootTimes;
-  readonly identity: { readonly key: PrivateKey; readonly chain: readonly Certificate[] } | undefined;
-  /** Of objects that stand but do not hold what they should; a missing object is no problem. */
-  readonly problems: readonly { readonly object: string; readonly message: string }[];
-}
 
 /** How texts become certificates and keys; a reader that looks often has a memory here. */
 export interface Parsing {

@@ -13,7 +13,7 @@ export interface Mutant {
 }
 
 const PREFLIGHT = 'src/preflight/preflight.ts';
-const DECIDE = 'src/agent/reconcile/decide.ts';
+const DECIDE = 'src/core/decision/decide.ts';
 const PUBLISHER = 'src/agent/publish/publisher.ts';
 const GATEWAY = 'src/gateway/gateway.ts';
 const EMISSARY = 'src/gateway/emissary/gateway.ts';

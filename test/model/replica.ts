@@ -1,18 +1,19 @@
 import { BatchGap } from '../../src/agent/publish/batch-gap.ts';
 import { type PublishResult, publish } from '../../src/agent/publish/publisher.ts';
 import { WritePriority } from '../../src/agent/publish/write-priority.ts';
-import { type Decision, decide } from '../../src/agent/reconcile/decide.ts';
 import type { Clock } from '../../src/async/clock.ts';
 import type { MeshCertificateSpec } from '../../src/config/schema/mesh-certificate.ts';
+import type { Publication } from '../../src/core/decision/decide.ts';
+import { type Decision, decide } from '../../src/core/decision/decide.ts';
 import { type KubeObject, keyOf, type refOf } from '../../src/core/object.ts';
 import { provesOrigin } from '../../src/core/plan/origin.ts';
 import { type PlanStep, plan } from '../../src/core/plan/plan.ts';
 import type { ProbeOutcome } from '../../src/core/trust/hold.ts';
 import { namedRoots } from '../../src/core/trust/trust.ts';
-import { desiredObjects, publicationRefs } from '../../src/gateway/desired.ts';
+import { publicationRefs, tryDesiredObjects } from '../../src/gateway/desired.ts';
 import { gatewaysOf } from '../../src/gateway/gateway.ts';
 import { ownerLabel } from '../../src/gateway/owner.ts';
-import { type Publication, readPublication } from '../../src/gateway/publication.ts';
+import { readPublication } from '../../src/gateway/publication.ts';
 import { gateways } from '../../src/gateways.ts';
 import type { Kube } from '../../src/kube/api.ts';
 import { type Identity, leafOf } from '../../src/mesh/identity.ts';
@@ -138,7 +139,6 @@ export class Replica {
   #situation(): Parameters<typeof decide>[0] {
     const { spec, id } = this.#options;
     return {
-      meta: META,
       spec,
       expectation: { form: 'spiffe' as const, trustDomain: 'td', id },
       candidate: this.candidate,
@@ -146,7 +146,7 @@ export class Replica {
       preflight: () => ({ ok: true }),
       published: this.#publication(),
       desired: (pair) =>
-        desiredObjects({
+        tryDesiredObjects({
           ...pair,
           meta: META,
           spec,

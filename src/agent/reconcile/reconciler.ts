@@ -1,11 +1,12 @@
 import { Trigger } from '../../async/trigger.ts';
 import { Wake } from '../../async/wake.ts';
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
+import { type Decision, decide, type Situation } from '../../core/decision/decide.ts';
 import { keyOf, RENEW_ANNOTATION, refOf } from '../../core/object.ts';
 import { type PlanStep, plan } from '../../core/plan/plan.ts';
 import { codedProblem, type Problem } from '../../core/problem.ts';
 import { namedRoots } from '../../core/trust/trust.ts';
-import { desiredObjects } from '../../gateway/desired.ts';
+import { tryDesiredObjects } from '../../gateway/desired.ts';
 import { gatewaysOf } from '../../gateway/gateway.ts';
 import { ownerLabel } from '../../gateway/owner.ts';
 import { PublicationReader } from '../../gateway/publication-reader.ts';
@@ -27,9 +28,8 @@ import {
   settleFinalizer,
 } from '../retire/finalizer.ts';
 import { Retiring } from '../retire/orphans.ts';
-import { reportedRoutes, type UsedGateway, usesOf } from '../retire/used-gateway.ts';
+import { reportOf, type UsedGateway, usesOf } from '../retire/used-gateway.ts';
 import { keepRoutes } from '../routes/mappings.ts';
-import { type Decision, decide, type Situation } from './decide.ts';
 import type { Environment } from './environment.ts';
 import { Preflights } from './preflights.ts';
 import { PublicationView } from './publication-view.ts';
@@ -213,7 +213,7 @@ export class Reconciler {
       repair,
       leading,
       seen,
-      routes: reportedRoutes(this.#used ?? []),
+      ...reportOf(this.#used ?? []),
       breakerOpenMs: this.#stream?.breakerOpenMs ?? 0,
       dryRun: this.#env.dryRun,
     });
@@ -331,9 +331,8 @@ export class Reconciler {
 
   #observe(): Situation {
     const { certificate } = this;
-    const { name, namespace = '', uid } = certificate.metadata;
+    const { namespace = '' } = certificate.metadata;
     return {
-      meta: { name, namespace, uid },
       spec: certificate.spec,
       expectation: this.#adapter.expect(certificate.spec.mesh.config, { namespace }),
       candidate: this.#stream?.candidate,
@@ -350,7 +349,7 @@ export class Reconciler {
     const { certificate } = this;
     const { name, namespace = '', uid } = certificate.metadata;
     const uses = usesOf(this.#used ?? []);
-    return desiredObjects({
+    return tryDesiredObjects({
       ...pair,
       meta: { name, namespace, uid },
       spec: certificate.spec,

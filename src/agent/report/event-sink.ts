@@ -1,10 +1,10 @@
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
+import { reasonOf } from '../../core/decision/status-of.ts';
 import type { PublicationStatus } from '../../core/status.ts';
 import type { EventSubject, Recorder } from '../../kube/events.ts';
 import { codeOf } from '../../mesh/error.ts';
 import type { Passed } from './report.ts';
 import type { Sink } from './reporter.ts';
-import { reasonOf } from './status-of.ts';
 
 /** The reasons of our Events beside those made from error codes; docs/runbook.md has an entry for each. */
 export const EVENT_REASONS = ['Published', 'Rotated', 'TrustChanged', 'LeafHeld', 'DriftRepaired'] as const;

@@ -1,12 +1,12 @@
 import type { Clock } from '../../async/clock.ts';
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
+import { reasonOf } from '../../core/decision/status-of.ts';
 import { isTrouble, type PublicationStatus } from '../../core/status.ts';
 import { REPEAT_MS } from '../../kube/failure-streak.ts';
 import { codeOf } from '../../mesh/error.ts';
 import type { Log } from '../../mesh/log.ts';
 import type { Passed } from './report.ts';
 import type { Sink } from './reporter.ts';
-import { reasonOf } from './status-of.ts';
 
 /** What was logged of one MeshCertificate. */
 interface LoggedState {

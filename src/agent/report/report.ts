@@ -1,9 +1,9 @@
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
+import type { Decision, Situation } from '../../core/decision/decide.ts';
+import type { StatusInput } from '../../core/decision/status-of.ts';
 import type { PlanStep } from '../../core/plan/plan.ts';
 import type { Problem } from '../../core/problem.ts';
 import type { PublishResult } from '../publish/publisher.ts';
-import type { Decision, Situation } from '../reconcile/decide.ts';
-import type { ReportedRoutes } from '../retire/used-gateway.ts';
 import type { Rotation } from './rotation-tracker.ts';
 
 /** What every sink is told of a pass. */
@@ -27,20 +27,10 @@ export interface Passed {
   readonly decision?: Decision;
 }
 
-/** What a worker tells after each pass; the sinks turn it into status, metrics, Events and log lines. */
-export interface Report extends Passed {
+/** What the reconciler reports after each reconcile; the sinks turn it into status, metrics, Events and log lines. */
+export interface Report extends StatusInput, Passed {
+  readonly certificate: MeshCertificate;
   readonly situation: Situation;
   readonly decision: Decision;
   readonly steps: readonly PlanStep[];
-  /** Why the probe of the held leaf has no answer. */
-  readonly probeProblem: Problem | undefined;
-  /** False while what stands cannot be read; then `decision` rests on nothing, and `failure` says why. */
-  readonly seen: boolean;
-  /** The value of the renew annotation that was acted on last. */
-  readonly renewRequest: string | undefined;
-  /** When the mesh is asked again, epoch ms, while it fails. */
-  readonly nextAttemptAt: number | undefined;
-  /** When the leaf of this fingerprint is renewed, epoch ms; undefined on who follows. */
-  readonly planned: { readonly fingerprint: string; readonly due: number } | undefined;
-  readonly routes: readonly ReportedRoutes[];
 }

@@ -1,10 +1,10 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
+import { statusOf } from '../../core/decision/status-of.ts';
 import { keyOf, refOf } from '../../core/object.ts';
 import { type Condition, type PublicationStatus, setConditions } from '../../core/status.ts';
 import { safeMessage } from '../../mesh/secrets.ts';
 import type { Passed, Report } from './report.ts';
-import { statusOf } from './status-of.ts';
 import { type StatusRecord, statusRecordOf } from './status-record.ts';
 
 /** Somebody who wants to know: the log, metrics, Events, the status subresource, the status page. */

@@ -1,5 +1,5 @@
+import type { Decision } from '../../core/decision/decide.ts';
 import { leafOf } from '../../mesh/identity.ts';
-import type { Decision } from '../reconcile/decide.ts';
 
 export interface Rotation {
   readonly kind: 'leaf' | 'bundle';

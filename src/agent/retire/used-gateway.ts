@@ -1,4 +1,7 @@
+import type { StatusInput } from '../../core/decision/status-of.ts';
+import type { RouteStatus } from '../../core/status.ts';
 import type { GatewayUse, RouteState } from '../../gateway/gateway.ts';
+import { safeMessage } from '../../mesh/secrets.ts';
 import type { RouteKeeping } from '../routes/mappings-contract.ts';
 import type { Retiring } from './orphans.ts';
 
@@ -12,13 +15,32 @@ export interface UsedGateway extends Pick<GatewayUse, 'gateway' | 'config'> {
 export const usesOf = (used: readonly UsedGateway[]): readonly GatewayUse[] =>
   used.map(({ gateway, config, routes }) => ({ gateway, config, targets: routes.targets() }));
 
-/** The routes of one gateway, for whoever reports. */
-export interface ReportedRoutes extends GatewayUse {
-  readonly states: readonly RouteState[];
+/** What the status says of the routes of all gateways. */
+export function reportOf(used: readonly UsedGateway[]): Pick<StatusInput, 'routes' | 'targets' | 'referenced'> {
+  const all = used.map(({ gateway, routes }) => ({
+    gateway,
+    states: routes.states(),
+    targets: routes.targets() ?? [],
+  }));
+  return {
+    routes: all.flatMap(({ states }) => states.map(routeStatus)),
+    targets: all.flatMap(({ gateway, targets }) =>
+      gateway.routes.identities(targets).map(({ id, object }) => ({ id, context: object })),
+    ),
+    referenced: all.map(({ gateway, states }) =>
+      gateway.wording.referenced(
+        states,
+        states.filter(({ code }) => code !== undefined),
+      ),
+    ),
+  };
 }
 
-export const reportedRoutes = (used: readonly UsedGateway[]): readonly ReportedRoutes[] =>
-  used.map(({ gateway, config, routes }) => ({
-    ...{ gateway, config, targets: routes.targets() },
-    states: routes.states(),
-  }));
+function routeStatus({ name, namespace, kind, state, code, object, message }: RouteState): RouteStatus {
+  return {
+    ...{ name, namespace, kind },
+    state: code ?? (state === 'waiting' ? 'waiting' : 'ok'),
+    ...(object === undefined ? {} : { context: object }),
+    ...(message === undefined ? {} : { message: safeMessage(message) }),
+  };
+}

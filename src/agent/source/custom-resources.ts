@@ -4,6 +4,7 @@ import { type AllowList, allowing } from '../../config/allow.ts';
 import type { GatewayFields } from '../../config/schema/gateway-fields.ts';
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { validator } from '../../config/validate.ts';
+import { reasonOf } from '../../core/decision/status-of.ts';
 import { FIELD_MANAGER, type KubeObject, keyOf, refOf, withoutManagers } from '../../core/object.ts';
 import type { Problem } from '../../core/problem.ts';
 import { type PublicationStatus, setConditions } from '../../core/status.ts';
@@ -14,7 +15,6 @@ import type { Adapter } from '../../mesh/adapter.ts';
 import { codeOf } from '../../mesh/error.ts';
 import type { Log } from '../../mesh/log.ts';
 import { interning } from '../informers/interning.ts';
-import { reasonOf } from '../report/status-of.ts';
 import { AcceptedCertificates } from './accepted.ts';
 
 export interface ControllerOptions {

@@ -1,5 +1,8 @@
-import type { Problem } from '../../core/problem.ts';
-import { emergencyAt, renewAt } from '../../core/schedule.ts';
+import { leafOf } from '../../mesh/identity.ts';
+import { safeMessage } from '../../mesh/secrets.ts';
+import type { Certificate } from '../../pki/certificate.ts';
+import type { Problem } from '../problem.ts';
+import { emergencyAt, renewAt } from '../schedule.ts';
 import {
   type Condition,
   type ConditionStatus,
@@ -8,13 +11,10 @@ import {
   type PublicationStatus,
   type RouteStatus,
   setConditions,
+  type TargetStatus,
   toRfc3339,
-} from '../../core/status.ts';
-import type { RouteState } from '../../gateway/gateway.ts';
-import { leafOf } from '../../mesh/identity.ts';
-import { safeMessage } from '../../mesh/secrets.ts';
-import type { Certificate } from '../../pki/certificate.ts';
-import type { Report } from './report.ts';
+} from '../status.ts';
+import type { Decision, Situation } from './decide.ts';
 
 /**
  * The reasons that conditions carry beside those made from an error code; docs/runbook.md has an entry for each.
@@ -46,8 +46,49 @@ export function reasonOf(code: string): string {
     .replace(/(^|_)([a-z0-9])/g, (_all, _bar, letter: string) => letter.toUpperCase());
 }
 
+/** What one reconcile found, as far as the status says it. Times in epoch milliseconds. */
+export interface StatusInput {
+  readonly certificate: {
+    readonly metadata: { readonly generation?: number | undefined };
+    readonly spec: {
+      readonly mesh: { readonly name: string };
+      readonly renewal: { readonly at: number; readonly jitter: number };
+      readonly paused: boolean;
+    };
+    /** What the resource carries now. */
+    readonly status?: unknown;
+  };
+  readonly situation: Pick<Situation, 'candidate' | 'published' | 'now'>;
+  readonly decision: Decision;
+  /** False while the publication cannot be read; then `decision` rests on nothing, and `failure` says why. */
+  readonly seen: boolean;
+  /** The publication was read back from the watch and verified: it is what it should be. */
+  readonly inForce: boolean;
+  readonly leading: boolean;
+  /** The newest failure of mesh, cluster or plan since things last went well. */
+  readonly failure: Problem | undefined;
+  /** Why the probe of the held leaf has no answer. */
+  readonly probeProblem: Problem | undefined;
+  /** The value of the renew annotation that was acted on last. */
+  readonly renewRequest: string | undefined;
+  /** When the mesh is asked again, while it fails. */
+  readonly nextAttemptAt: number | undefined;
+  /** When the leaf of this fingerprint is renewed; undefined on a replica that does not lead. */
+  readonly planned: { readonly fingerprint: string; readonly due: number } | undefined;
+  /** Milliseconds until the budget on attempts lets the next one go; 0 when it does now. */
+  readonly breakerOpenMs: number;
+  readonly routes: readonly RouteStatus[];
+  readonly targets: readonly TargetStatus[];
+  /** What the gateways say of their routes: one judgement for each gateway. */
+  readonly referenced: readonly {
+    readonly status: 'True' | 'False';
+    readonly reason: string;
+    readonly message: string;
+  }[];
+}
+
 /** The status that a report amounts to, given the one before it; transition times and counts are carried on. */
-export function statusOf(report: Report, before: PublicationStatus | undefined): PublicationStatus {
+export function statusOf(report: StatusInput, before: PublicationStatus | undefined): PublicationStatus {
   if (!report.seen) return unseen(report, before);
   const { certificate, decision, situation, failure } = report;
   const { now } = situation;
@@ -82,10 +123,8 @@ export function statusOf(report: Report, before: PublicationStatus | undefined):
       };
     }),
     ...(held ? { held } : {}),
-    mappings: report.routes.flatMap(({ states }) => states.map(routeStatus)),
-    targets: report.routes.flatMap(({ gateway, targets }) =>
-      gateway.routes.identities(targets ?? []).map(({ id, object }) => ({ id, context: object })),
-    ),
+    mappings: report.routes,
+    targets: report.targets,
     rotations: (before?.rotations ?? 0) + (rotated && before?.fingerprint !== undefined ? 1 : 0),
     ...(lastRotationTime === undefined ? {} : { lastRotationTime }),
     ...(report.renewRequest === undefined ? {} : { renewRequest: report.renewRequest }),
@@ -94,23 +133,14 @@ export function statusOf(report: Report, before: PublicationStatus | undefined):
   };
 }
 
-function routeStatus({ name, namespace, kind, state, code, object, message }: RouteState): RouteStatus {
-  return {
-    ...{ name, namespace, kind },
-    state: code ?? (state === 'waiting' ? 'waiting' : 'ok'),
-    ...(object === undefined ? {} : { context: object }),
-    ...(message === undefined ? {} : { message: safeMessage(message) }),
-  };
-}
-
-function issuerOf({ decision: { issuerEnd } }: Report): Pick<PublicationStatus, 'issuer'> {
+function issuerOf({ decision: { issuerEnd } }: StatusInput): Pick<PublicationStatus, 'issuer'> {
   if (!issuerEnd) return {};
   const { subject, fingerprint, notAfter } = issuerEnd.certificate;
   return { issuer: { subject, fingerprint, notAfter: toRfc3339(notAfter) } };
 }
 
 /** Nothing is known of what stands: what was said stays said, and why nothing is known is added. */
-function unseen(report: Report, before: PublicationStatus | undefined): PublicationStatus {
+function unseen(report: StatusInput, before: PublicationStatus | undefined): PublicationStatus {
   const { certificate, failure, situation } = report;
   const { now } = situation;
   const say = conditionBuilder(report);
@@ -133,7 +163,7 @@ function unseen(report: Report, before: PublicationStatus | undefined): Publicat
 
 /** As it was said first, for as long as the leaf stands: a restart knows less of when the leaf came, and says nothing new. */
 function renewalTimeOf(
-  { certificate, decision, leading, planned }: Report,
+  { certificate, decision, leading, planned }: StatusInput,
   leaf: Certificate,
   before: PublicationStatus | undefined,
 ): string {
@@ -157,7 +187,7 @@ function leafFields(before: PublicationStatus | undefined): Partial<PublicationS
   );
 }
 
-function heldOf({ situation, decision }: Report): NonNullable<PublicationStatus['held']> | undefined {
+function heldOf({ situation, decision }: StatusInput): NonNullable<PublicationStatus['held']> | undefined {
   const { candidate } = situation;
   const { hold } = decision;
   if (!candidate || !hold?.hold) return undefined;
@@ -175,13 +205,17 @@ function errorOf({ code, message, at }: Problem, before: PublicationStatus | und
 const isAlike = (a: string, b: string): boolean => a === b || [a, b].every((code) => /^ERR_MESH_/.test(code));
 
 /** Who follows does not ask the mesh: it repeats what the leader has said. */
-function nextAttemptOf({ certificate, leading, nextAttemptAt }: Report): Pick<PublicationStatus, 'nextAttemptTime'> {
+function nextAttemptOf({
+  certificate,
+  leading,
+  nextAttemptAt,
+}: StatusInput): Pick<PublicationStatus, 'nextAttemptTime'> {
   const said = leading ? undefined : (certificate.status as PublicationStatus | undefined)?.nextAttemptTime;
   const nextAttemptTime = nextAttemptAt === undefined ? said : toRfc3339(nextAttemptAt);
   return nextAttemptTime === undefined ? {} : { nextAttemptTime };
 }
 
-function conditionsOf(report: Report, lastError?: LastError): Omit<Condition, 'lastTransitionTime'>[] {
+function conditionsOf(report: StatusInput, lastError?: LastError): Omit<Condition, 'lastTransitionTime'>[] {
   const { decision, failure, inForce } = report;
   const leaf = decision.identity && leafOf(decision.identity);
   const say = conditionBuilder(report);
@@ -218,7 +252,7 @@ type ConditionBuilder = (
   message: string,
 ) => Omit<Condition, 'lastTransitionTime'>;
 
-function conditionBuilder({ certificate }: Report): ConditionBuilder {
+function conditionBuilder({ certificate }: StatusInput): ConditionBuilder {
   const { generation } = certificate.metadata;
   return (type, status, reason, message) => ({
     type,
@@ -236,7 +270,7 @@ const causeOf = (error: LastError | undefined): string =>
     : 'The mesh has neither answered nor failed yet.';
 
 function readiness(
-  { certificate, decision, situation }: Report,
+  { certificate, decision, situation }: StatusInput,
   lastError: LastError | undefined,
   say: ConditionBuilder,
 ) {
@@ -266,7 +300,7 @@ function readiness(
   return say('Ready', 'True', 'Serving', `Certificate of ${standing.id} until ${until}.`);
 }
 
-function trusted({ decision, probeProblem }: Report, say: ConditionBuilder) {
+function trusted({ decision, probeProblem }: StatusInput, say: ConditionBuilder) {
   if (decision.trust.bundle.length === 0) {
     return say(
       'Trusted',
@@ -295,7 +329,7 @@ function trusted({ decision, probeProblem }: Report, say: ConditionBuilder) {
   return say('Trusted', 'True', 'RootsCurrent', `${decision.trust.bundle.length} root(s) trusted${kept}.`);
 }
 
-function issuerEnding({ decision: { identity, issuerEnd, isIdle }, situation }: Report, say: ConditionBuilder) {
+function issuerEnding({ decision: { identity, issuerEnd, isIdle }, situation }: StatusInput, say: ConditionBuilder) {
   if (!identity || !issuerEnd) return [];
   const { subject, fingerprint, notAfter } = issuerEnd.certificate;
   if (!isIdle && situation.now < issuerEnd.endingAt) {
@@ -307,19 +341,13 @@ function issuerEnding({ decision: { identity, issuerEnd, isIdle }, situation }: 
 }
 
 /** The first gateway with something wrong speaks; else the first of them. */
-function referenced({ routes }: Report, say: ConditionBuilder) {
-  const said = routes.map(({ gateway, states }) =>
-    gateway.wording.referenced(
-      states,
-      states.filter(({ code }) => code !== undefined),
-    ),
-  );
+function referenced({ referenced: said }: StatusInput, say: ConditionBuilder) {
   const first = said.find(({ status }) => status === 'False') ?? said[0];
   return first ? [say('Referenced', first.status, first.reason, first.message)] : [];
 }
 
 function degraded(
-  { decision, situation, failure, breakerOpenMs }: Report,
+  { decision, situation, failure, breakerOpenMs }: StatusInput,
   because: string,
   lastError: LastError | undefined,
   say: ConditionBuilder,

@@ -1,23 +1,28 @@
-import type { MeshCertificateSpec } from '../../config/schema/mesh-certificate.ts';
-import type { Desired } from '../../core/plan/plan.ts';
-import { codedProblem, type Problem } from '../../core/problem.ts';
-import { decideHold, type HoldDecision, type ProbeOutcome } from '../../core/trust/hold.ts';
-import { type IssuerEnd, isGain, issuerEndOf } from '../../core/trust/issuer-end.ts';
-import { decideTrust, namedRoots, type TrustDecision } from '../../core/trust/trust.ts';
-import type { PreflightVerdict, Proof } from '../../core/verify/preflight.ts';
-import { verify } from '../../core/verify/verify.ts';
-import type { Publishing } from '../../gateway/desired.ts';
-import { GatewayError } from '../../gateway/error.ts';
-import type { Publication } from '../../gateway/publication.ts';
 import type { Expectation } from '../../mesh/adapter.ts';
 import { type Identity, leafOf, sameLeaf, sameRoots } from '../../mesh/identity.ts';
 import { anchorOf } from '../../pki/anchor.ts';
 import type { Certificate } from '../../pki/certificate.ts';
+import type { PrivateKey } from '../../pki/key.ts';
+import type { Desired } from '../plan/plan.ts';
+import type { Problem } from '../problem.ts';
+import { decideHold, type HoldDecision, type ProbeOutcome } from '../trust/hold.ts';
+import { type IssuerEnd, isGain, issuerEndOf } from '../trust/issuer-end.ts';
+import { decideTrust, namedRoots, type RootTimes, type TrustDecision } from '../trust/trust.ts';
+import type { PreflightVerdict, Proof } from '../verify/preflight.ts';
+import { verify } from '../verify/verify.ts';
+
+/** What is published in the cluster for one MeshCertificate, as far as it can be read. */
+export interface Publication {
+  readonly bundle: readonly Certificate[];
+  readonly since: RootTimes;
+  readonly identity: { readonly key: PrivateKey; readonly chain: readonly Certificate[] } | undefined;
+  /** Of objects that exist but do not hold what they should; a missing object is no problem. */
+  readonly problems: readonly { readonly object: string; readonly message: string }[];
+}
 
 /** Everything that one decision depends on; times in epoch milliseconds. */
 export interface Situation {
-  readonly meta: { readonly name: string; readonly namespace: string; readonly uid?: string | undefined };
-  readonly spec: MeshCertificateSpec;
+  readonly spec: { readonly trust: { readonly retainMs: number; readonly holdMs: number } };
   readonly expectation: Expectation;
   /** The newest identity that the mesh gave; absent until it answered. */
   readonly candidate: Identity | undefined;
@@ -26,8 +31,12 @@ export interface Situation {
   readonly preflight: (proof: Proof) => PreflightVerdict | undefined;
   /** What stands in the cluster. */
   readonly published: Publication;
-  /** What should stand with this pair and this trust. Throws a GatewayError for what a gateway would misread. */
-  readonly desired: (pair: Pick<Publishing, 'identity' | 'bundle' | 'since'>) => readonly Desired[];
+  /** The objects that publish this pair with this trust, or why a gateway would misread them. */
+  readonly desired: (pair: {
+    readonly identity: Identity;
+    readonly bundle: readonly Certificate[];
+    readonly since: RootTimes;
+  }) => { readonly objects: readonly Desired[] } | { readonly problem: Problem };
   /** Somebody asked for a new certificate: it is published whether or not it gains anything. */
   readonly renewalAsked?: boolean | undefined;
   readonly now: number;
@@ -90,12 +99,13 @@ export function decide(situation: Situation): Decision {
   const path = isCurrent ? current?.path : judged?.path;
   const issuerEnd = path && issuerEndOf(path);
   const proven = identity && trust.bundle.length > 0 ? proofOf(situation, identity, trust.bundle) : undefined;
-  const wanted = identity && proven?.ok ? desiredObjectsOf(situation, identity, trust) : undefined;
+  const { bundle, since } = trust;
+  const wanted = identity && proven?.ok ? situation.desired({ identity, bundle, since }) : undefined;
   const wrong = judged && problemOf(judged);
   const unfit = proven && !proven.ok ? proven.refused : undefined;
 
   return {
-    desired: wanted?.desired,
+    desired: wanted && 'objects' in wanted ? wanted.objects : undefined,
     publishedIdentity: current?.identity,
     identity,
     trust,
@@ -103,7 +113,7 @@ export function decide(situation: Situation): Decision {
     isIdle,
     issuerEnd,
     refused: judged?.validFrom === undefined ? wrong : undefined,
-    problem: wrong ?? trust.problem ?? unfit ?? wanted?.problem,
+    problem: wrong ?? trust.problem ?? unfit ?? (wanted && 'problem' in wanted ? wanted.problem : undefined),
     unproven: judged?.unproven ?? (proven && !proven.ok ? proven.unproven : undefined),
     nextLook: earliest(now, [
       trust.nextChangeAt,
@@ -113,20 +123,6 @@ export function decide(situation: Situation): Decision {
       judged?.validFrom,
     ]),
   };
-}
-
-/** What the gateway wants to stand; a wish that it cannot be told is a problem and changes nothing. */
-function desiredObjectsOf(
-  situation: Situation,
-  identity: Identity,
-  { bundle, since }: TrustDecision,
-): Pick<Decision, 'desired' | 'problem'> {
-  try {
-    return { desired: situation.desired({ identity, bundle, since }), problem: undefined };
-  } catch (error) {
-    if (!(error instanceof GatewayError)) throw error;
-    return { desired: undefined, problem: codedProblem(error) };
-  }
 }
 
 type Proven = { readonly ok: true } | { readonly ok: false; readonly refused?: Problem; readonly unproven?: Proof };
