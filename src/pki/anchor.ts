@@ -43,3 +43,7 @@ export function sameAnchors(a: readonly Certificate[], b: readonly Certificate[]
   const anchors = new Set(a.map(anchorOf));
   return anchors.size === new Set(b.map(anchorOf)).size && b.every((root) => anchors.has(anchorOf(root)));
 }
+
+/** One subject with one key. Subjects are compared as OpenSSL compares them: without case. */
+export const authorityOf = ({ subject, publicKeyFingerprint }: Certificate): string =>
+  `${publicKeyFingerprint} ${subject.toLowerCase()}`;

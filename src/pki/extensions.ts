@@ -135,6 +135,10 @@ export function readExtensions(extensions: readonly Extension[]): Extensions {
   const basic = read(OID.basicConstraints, readBasicConstraints);
   const names = read(OID.subjectAltName, readNames);
   if (names?.defect) defects.push(names.defect);
+  // Envoy refuses it, on a leaf too.
+  if (basic && !basic.ca && basic.pathLength !== undefined) {
+    defects.push('its basic constraints have a path length without CA:TRUE');
+  }
   const isNameless = byId.get(OID.subjectAltName)?.critical && names?.isEmpty;
   return {
     names: names?.names ?? NO_NAMES,

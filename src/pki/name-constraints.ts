@@ -1,6 +1,6 @@
 import { children, readOid, TAG, type Tlv } from './der/der.ts';
 import { PkiError } from './der/error.ts';
-import { ipBytes, type Names } from './names.ts';
+import type { Names } from './names.ts';
 
 /** The bases of the subtrees, by the form of the name. */
 interface Subtrees {
@@ -102,8 +102,13 @@ export function violationOf({ permitted, excluded }: NameConstraints, names: Con
     violated('URI', names.uris, permitted.uris, excluded.uris, uriMatches) ??
     violated('DNS name', dns, permitted.dns, excluded.dns, dnsMatches) ??
     violated('email address', names.emails, permitted.emails, excluded.emails, emailMatches) ??
-    violated('IP address', names.ips, permitted.ips, excluded.ips, ipMatches)
+    addressed(names.ips, permitted.ips.length + excluded.ips.length)
   );
+}
+
+/** Envoy compares no addresses: it refuses one below a constraint on any. */
+function addressed([address]: readonly string[], constraints: number): string | undefined {
+  return address === undefined || constraints === 0 ? undefined : `Envoy cannot compare the IP address ${address}`;
 }
 
 /** Under any constraint Go refuses a name that it could not compare with one of its form. */
@@ -116,12 +121,12 @@ function incomparable(
   return odd === undefined ? undefined : `the ${form} ${JSON.stringify(odd)} cannot be compared with them`;
 }
 
-function violated<Base>(
+function violated(
   form: string,
   names: readonly string[],
-  permitted: readonly Base[],
-  excluded: readonly Base[],
-  matches: (name: string, base: Base) => Match,
+  permitted: readonly string[],
+  excluded: readonly string[],
+  matches: (name: string, base: string) => Match,
 ): string | undefined {
   const count = permitted.length + excluded.length;
   if (count === 0) return undefined;
@@ -167,13 +172,6 @@ function hostMatches(host: string, base: string): Match {
   if (base.startsWith('.')) return isBelow(host, base) ? 'yes' : 'no';
   if (sameHost(host, base)) return 'yes';
   return isBelow(host, base) ? 'maybe' : 'no';
-}
-
-function ipMatches(text: string, network: Buffer): Match {
-  const address = ipBytes(text);
-  if (network.length !== 2 * address.length) return 'no';
-  const [base, mask] = [network.subarray(0, address.length), network.subarray(address.length)];
-  return address.every((byte, at) => ((byte ^ (base[at] ?? 0)) & (mask[at] ?? 0)) === 0) ? 'yes' : 'no';
 }
 
 const sameHost = (a: string, b: string): boolean => a.toLowerCase() === b.toLowerCase();

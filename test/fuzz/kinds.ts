@@ -86,6 +86,24 @@ export const REFUSED_BY_US: readonly Kind[] = [
     also: /policy|policies|NULL|PSS|(permitted|excluded) |named by|URI|DNS|email|address|key usage encoded|with a tail/,
   },
   {
+    what: 'two certificates for one subject and key, the first of which has expired or is not valid yet',
+    why: 'Envoy takes the first that fits by its name, from the bundle before the chain. OpenSSL takes the first that is valid.',
+    says: /^ERR_VERIFY_LINK_EXPIRED$/,
+    labels: /^a twin of .*, (expired|not yet valid), before/,
+  },
+  {
+    what: 'a path length in basic constraints without the CA flag',
+    why: 'Envoy refuses it, on a leaf too.',
+    says: /^ERR_VERIFY_MALFORMED$/,
+    labels: /^path length without CA flag/,
+  },
+  {
+    what: 'an IP address in a leaf, below name constraints on addresses',
+    why: 'Envoy compares none.',
+    says: /^ERR_VERIFY_NAME_CONSTRAINTS$/,
+    labels: /IP|both kinds of names/,
+  },
+  {
     what: 'a wildcard or an empty DNS name in a leaf, below name constraints on DNS names',
     why: 'RFC 5280 does not say whether it matches. One reader takes the asterisk for a label, the next for every label.',
     says: /^ERR_VERIFY_NAME_CONSTRAINTS$/,

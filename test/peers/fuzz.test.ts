@@ -11,7 +11,7 @@ const CASES = Number(process.env.MESHCERT_FUZZ_CASES ?? 20_000);
 /** The same cases each time; `npm run fuzz -- --seed N` looks for new ones. */
 const FROM = 3_000_000;
 /** As many pairs that we accept go through a real handshake between two Envoys. */
-const ANSWERED = 100;
+const ANSWERED = 300;
 
 describe('signed certificates that differ from good ones', () => {
   let judges: Judges;

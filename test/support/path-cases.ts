@@ -46,6 +46,7 @@ export function pathCases(id: string, period: { readonly notBefore: number; read
   const root = SandboxCa.root({ name: 'root', key: rootKey, ...period });
   const middle = root.intermediate({ name: MIDDLE_NAME, key: middleKey, ...period });
   const bundle = [root.certificate];
+  const over = { notBefore: period.notBefore - 7_200_000, notAfter: period.notBefore };
 
   const under = (ca: SandboxCa, options: LeafOptions = {}): PresentedPair => ({
     key,
@@ -217,6 +218,41 @@ export function pathCases(id: string, period: { readonly notBefore: number; read
     },
     {
       code: 'ERR_VERIFY_NAME_CONSTRAINTS',
+      name: 'an address in the permitted network',
+      pair: constrained({ permitted: [context(7, Buffer.of(10, 0, 0, 0, 255, 0, 0, 0))] }, { ips: ['10.0.2.1'] }),
+      bundle,
+      refusedBy: 'Envoy',
+    },
+    {
+      code: 'ERR_VERIFY_MALFORMED',
+      name: 'a leaf with a path length',
+      pair: under(middle, { bare: true, more: [extension(OID.basicConstraints, seq(int(0)), true)] }),
+      bundle,
+      refusedBy: 'Envoy',
+    },
+    {
+      code: 'ERR_VERIFY_LINK_EXPIRED',
+      name: 'an expired certificate of the intermediate before the valid one',
+      pair: {
+        key,
+        chain: [
+          leaf,
+          root.intermediate({ name: MIDDLE_NAME, key: middleKey, ...over }).certificate,
+          middle.certificate,
+        ],
+      },
+      bundle,
+      refusedBy: 'Envoy',
+    },
+    {
+      code: 'ERR_VERIFY_LINK_EXPIRED',
+      name: 'an expired certificate of the root before the valid one',
+      pair: { key, chain: [leaf, middle.certificate] },
+      bundle: [SandboxCa.root({ name: 'root', key: rootKey, ...over }).certificate, root.certificate],
+      refusedBy: 'Envoy',
+    },
+    {
+      code: 'ERR_VERIFY_NAME_CONSTRAINTS',
       name: 'a constraint on directory names',
       pair: constrained({ permitted: [explicit(4, seq())] }),
       bundle,
@@ -239,6 +275,26 @@ export function pathCases(id: string, period: { readonly notBefore: number; read
       name: 'a permitted DNS domain',
       pair: constrained({ permitted: [dns('example.com')] }, { dns: ['web.Example.com'] }),
       bundle,
+    },
+    {
+      name: 'an expired certificate of the intermediate after the valid one',
+      pair: {
+        key,
+        chain: [
+          leaf,
+          middle.certificate,
+          root.intermediate({ name: MIDDLE_NAME, key: middleKey, ...over }).certificate,
+        ],
+      },
+      bundle,
+    },
+    {
+      name: 'an expired certificate of the root after the valid one, or in the chain',
+      pair: {
+        key,
+        chain: [leaf, middle.certificate, SandboxCa.root({ name: 'root', key: rootKey, ...over }).certificate],
+      },
+      bundle: [root.certificate, SandboxCa.root({ name: 'root', key: rootKey, ...over }).certificate],
     },
     { name: 'a leaf for clients only', pair: under(middle, { eku: [CLIENT_AUTH] }), bundle },
     { name: 'a leaf without a key usage', pair: under(middle, { keyUsage: [] }), bundle },

@@ -1,3 +1,4 @@
+import { authorityOf } from '../../pki/anchor.ts';
 import type { Certificate } from '../../pki/certificate.ts';
 import { SKEW_MS } from '../verify/checks.ts';
 
@@ -11,10 +12,6 @@ import { SKEW_MS } from '../verify/checks.ts';
 export function newestFirst(a: Certificate, b: Certificate): number {
   return b.notAfter - a.notAfter || b.notBefore - a.notBefore || (a.fingerprint < b.fingerprint ? -1 : 1);
 }
-
-/** One subject with one key. Subjects are compared as OpenSSL compares them: without case. */
-const authorityOf = ({ subject, publicKeyFingerprint }: Certificate): string =>
-  `${publicKeyFingerprint} ${subject.toLowerCase()}`;
 
 /**
  * Epoch ms from which every gateway node considers `root` valid, although its clock may be behind; until then it

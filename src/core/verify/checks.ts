@@ -1,3 +1,4 @@
+import { authorityOf } from '../../pki/anchor.ts';
 import type { Certificate } from '../../pki/certificate.ts';
 import { type FailedPath, findPath, type PathResult } from '../../pki/chain.ts';
 import { DIGITAL_SIGNATURE } from '../../pki/extensions.ts';
@@ -162,8 +163,8 @@ export function chainIncomplete({ at }: FailedPath): string {
   return `no root in the bundle issued ${named(at)} (its issuer is ${at.issuer || 'unnamed'})`;
 }
 
-export function linkExpired({ at }: FailedPath, now: number): string {
-  return `${named(at)} above the leaf is valid from ${day(at.notBefore)} to ${day(at.notAfter)}, and it is ${day(now)}`;
+export function linkExpired({ at, how }: FailedPath, now: number): string {
+  return `${named(at)} above the leaf is valid from ${day(at.notBefore)} to ${day(at.notAfter)}, and it is ${day(now)}: ${how}`;
 }
 
 export function malformed({ at, how }: FailedPath): string {
@@ -182,7 +183,27 @@ export function subjectOf(
   now: number,
 ): CheckSubject {
   const path = findPath(leaf, pair.chain.slice(1), bundle, now, wish.skewMs ?? SKEW_MS);
-  return { pair, leaf, bundle, wish, now, path: path.ok ? (unreadable(pair, path.path) ?? path) : path };
+  const failed = path.ok ? (unreadable(pair, path.path) ?? preceded(pair, bundle, path.path, now)) : undefined;
+  return { pair, leaf, bundle, wish, now, path: failed ?? path };
+}
+
+/**
+ * Envoy takes the first certificate that fits by subject and key, from the bundle before the chain, and gives up where
+ * that one has expired or is not valid yet.
+ */
+function preceded(
+  { chain }: PresentedPair,
+  bundle: readonly Certificate[],
+  path: readonly Certificate[],
+  now: number,
+): FailedPath | undefined {
+  for (const issuer of path.slice(1)) {
+    const at = [...bundle, ...chain].find((one) => authorityOf(one) === authorityOf(issuer));
+    if (!at || at.fingerprint === issuer.fingerprint || (at.notBefore <= now && now < at.notAfter)) continue;
+    const reason = now >= at.notAfter ? 'expired_link' : 'not_yet_valid_link';
+    return { ok: false, reason, at, how: 'Envoy takes it, and not the valid one after it' };
+  }
+  return undefined;
 }
 
 /** Go reads each certificate that it is sent, also one that no path needs. */
