@@ -1,5 +1,5 @@
 import type { Clock } from '../../src/async/clock.ts';
-import { RequestBucket } from './bucket.ts';
+import { TokenBucket } from '../../src/async/token-bucket.ts';
 import type { HttpAnswer } from './http.ts';
 
 /** Below the 5 min at which Consul, proxies and Node's own limits meet. */
@@ -9,6 +9,9 @@ export const LONGEST_WAIT_MS = 4 * 60_000;
  * and then for one more pause as long at most. Who gives up before that never hears that the leader is missing.
  */
 const SLACK_MS = 20_000;
+
+/** Consul's advice for blocking queries, whatever made the loop spin. */
+export const PACE = { burst: 2, refillMs: 15_000 };
 
 export interface Ask {
   /** `index` and `wait` as they go into the query; absent: answer at once. */
@@ -22,12 +25,12 @@ export interface Ask {
  */
 export class BlockingQuery {
   readonly #ask: (ask: Ask, signal: AbortSignal) => Promise<HttpAnswer>;
-  readonly #bucket: RequestBucket;
+  readonly #bucket: TokenBucket;
   #index: bigint | undefined;
 
   constructor(ask: (ask: Ask, signal: AbortSignal) => Promise<HttpAnswer>, clock: Clock) {
     this.#ask = ask;
-    this.#bucket = new RequestBucket(clock);
+    this.#bucket = new TokenBucket({ clock, ...PACE });
   }
 
   /** The next answer not older than `waitMs`; an answer is no proof of a change. */

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { TokenBucket } from '../../src/async/token-bucket.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { FakeClock, settle } from '../../test/support/fake-clock.ts';
-import { BlockingQuery } from './blocking.ts';
-import { RequestBucket } from './bucket.ts';
+import { BlockingQuery, PACE } from './blocking.ts';
 import type { HttpAnswer } from './http.ts';
 import { nextLeafStep } from './leaf-schedule.ts';
 import { RetryWindow } from './window.ts';
@@ -16,7 +16,7 @@ const LONGEST_HOLD_MS = 14_000;
 
 test('a loop that spins is held to two turns at once and one per 15 s', async () => {
   const clock = new FakeClock();
-  const bucket = new RequestBucket(clock);
+  const bucket = new TokenBucket({ clock, ...PACE });
   let turns = 0;
   void (async () => {
     for (;;) {
@@ -34,7 +34,7 @@ test('a loop that spins is held to two turns at once and one per 15 s', async ()
 
 test('a rest refills the bucket to its burst and no further', async () => {
   const clock = new FakeClock();
-  const bucket = new RequestBucket(clock);
+  const bucket = new TokenBucket({ clock, ...PACE });
   await clock.advance(HOUR);
   await bucket.take(live());
   await bucket.take(live());
@@ -46,7 +46,7 @@ test('a rest refills the bucket to its burst and no further', async () => {
 });
 
 test('a turn that is waited for can be aborted', async () => {
-  const bucket = new RequestBucket(new FakeClock(), 1);
+  const bucket = new TokenBucket({ clock: new FakeClock(), ...PACE, burst: 1 });
   await bucket.take(live());
   const abort = new AbortController();
   const waiting = bucket.take(abort.signal);

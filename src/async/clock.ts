@@ -1,5 +1,3 @@
-import { Alarms } from './alarms.ts';
-
 /** Time as everything here sees it; tests and the simulation inject their own. */
 export interface Clock {
   /** Wall clock, milliseconds since the epoch. May step. */
@@ -15,20 +13,22 @@ export interface Clock {
 /** setTimeout fires at once above 2^31-1 ms. */
 const LONGEST_TIMER = 2 ** 31 - 1;
 
-const alarms = new Alarms({
-  now: () => performance.now(),
-  wake(ms, act) {
-    const handle = setTimeout(act, Math.min(Math.ceil(ms), LONGEST_TIMER));
-    return () => clearTimeout(handle);
-  },
-});
-
 export const systemClock: Clock = {
   now: () => Date.now(),
   monotonic: () => performance.now(),
-  after: (ms, act) => alarms.after(ms, act),
+  after,
   sleep: (ms, signal) => sleepOn(systemClock, ms, signal),
 };
+
+function after(ms: number, act: () => void): () => void {
+  let timer: NodeJS.Timeout;
+  const wait = (left: number) => {
+    const part = Math.min(left, LONGEST_TIMER);
+    timer = setTimeout(() => (left > part ? wait(left - part) : act()), part);
+  };
+  wait(Math.ceil(ms));
+  return () => clearTimeout(timer);
+}
 
 /** `sleep`, for a clock that has `after`. */
 export function sleepOn(clock: Pick<Clock, 'after'>, ms: number, signal: AbortSignal | undefined): Promise<void> {

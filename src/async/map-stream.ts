@@ -6,61 +6,20 @@ export interface StreamTransform<A, B> {
   over?(): void;
 }
 
-/**
- * Another stream out of each value of one, but for one that is the very one right before. A generator would weigh three
- * times as much.
- */
-export function mapStream<A, B>(
+/** Yields what each value of a stream is read as, unless that is the very value yielded right before. */
+export async function* mapStream<A, B>(
   source: AsyncIterable<A>,
-  mapping: StreamTransform<A, B>,
-): AsyncIterableIterator<B, undefined> {
-  return new MappedStream(source, mapping);
-}
-
-class MappedStream<A, B> implements AsyncIterableIterator<B, undefined> {
-  readonly #values: AsyncIterator<A>;
-  #mapping: StreamTransform<A, B> | undefined;
-  #last: B | undefined;
-
-  constructor(source: AsyncIterable<A>, mapping: StreamTransform<A, B>) {
-    this.#values = source[Symbol.asyncIterator]();
-    this.#mapping = mapping;
-  }
-
-  next(): Promise<IteratorResult<B, undefined>> {
-    if (!this.#mapping) return this.return();
-    return this.#values.next().then(
-      (next) => this.#take(next),
-      (error) => this.#fail(error),
-    );
-  }
-
-  async return(): Promise<IteratorReturnResult<undefined>> {
-    const mapping = this.#mapping;
-    this.#mapping = undefined;
-    mapping?.over?.();
-    if (mapping) await this.#values.return?.();
-    return { done: true, value: undefined };
-  }
-
-  [Symbol.asyncIterator](): this {
-    return this;
-  }
-
-  #take(next: IteratorResult<A>): IteratorResult<B, undefined> | Promise<IteratorResult<B, undefined>> {
-    if (next.done || !this.#mapping) return this.return();
-    try {
-      const value = this.#mapping.read(next.value);
-      const same = value === this.#last;
-      this.#last = value;
-      return value === undefined || same ? this.next() : { done: false, value };
-    } catch (error) {
-      return this.#fail(error);
+  transform: StreamTransform<A, B>,
+): AsyncGenerator<B, undefined> {
+  let last: B | undefined;
+  try {
+    for await (const value of source) {
+      const next = transform.read(value);
+      const same = next === last;
+      last = next;
+      if (next !== undefined && !same) yield next;
     }
-  }
-
-  async #fail(error: unknown): Promise<never> {
-    await this.return();
-    throw error;
+  } finally {
+    transform.over?.();
   }
 }

@@ -1,11 +1,11 @@
 import { createHash } from 'node:crypto';
 import type { Clock } from '../async/clock.ts';
+import { TokenBucket } from '../async/token-bucket.ts';
 import { Trigger } from '../async/trigger.ts';
 import { describe, FIELD_MANAGER, type KubeObject, keyOf, type ObjectRef } from '../core/object.ts';
 import type { Log } from '../mesh/log.ts';
 import { safeMessage } from '../mesh/secrets.ts';
 import type { Kube } from './api.ts';
-import { TokenBucket } from './token-bucket.ts';
 import { KubeError } from './transport/error.ts';
 
 export interface RecorderOptions {
@@ -79,7 +79,7 @@ class EventRecorder implements Recorder {
   constructor(kube: Kube, options: RecorderOptions) {
     this.#kube = kube;
     this.#options = options;
-    this.#all = new TokenBucket(BURST_OF_ALL, REFILL_OF_ALL_MS, options.clock);
+    this.#all = new TokenBucket({ clock: options.clock, burst: BURST_OF_ALL, refillMs: REFILL_OF_ALL_MS });
     void this.#run()
       .catch(() => undefined)
       .finally(() => this.#settle());
@@ -112,11 +112,12 @@ class EventRecorder implements Recorder {
 
   #mayAdd(about: EventSubject): boolean {
     const key = keyOf(about);
-    const bucket = this.#buckets.get(key) ?? new TokenBucket(BURST, REFILL_MS, this.#options.clock);
+    const bucket =
+      this.#buckets.get(key) ?? new TokenBucket({ clock: this.#options.clock, burst: BURST, refillMs: REFILL_MS });
     this.#buckets.delete(key);
     this.#buckets.set(key, bucket);
     forgetOldest(this.#buckets);
-    return bucket.take() && this.#all.take();
+    return bucket.tryTake() && this.#all.tryTake();
   }
 
   async #run(): Promise<void> {

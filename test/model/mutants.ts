@@ -137,7 +137,7 @@ export const MUTANTS: readonly Mutant[] = [
     rule: '3 order',
     title: 'a new process ignores what the previous one has just written',
     file: 'src/agent/publish/batch-gap.ts',
-    from: 'if (this.#active > 0 || this.#queue.length > 0) return;',
+    from: 'if (this.#active > 0 || this.#waiting.size > 0) return;',
     to: 'return;',
   },
   {

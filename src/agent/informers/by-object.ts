@@ -1,11 +1,11 @@
 import type { Clock } from '../../async/clock.ts';
 import { type KubeObject, keyOf, MANAGED_BY_LABEL, type ObjectRef, refOf } from '../../core/object.ts';
+import { isOurs } from '../../core/plan/difference.ts';
 import type { Kube, Resource, Selection } from '../../kube/api.ts';
 import { type Reflector, reflect } from '../../kube/reflector.ts';
 import { resourceOf } from '../../kube/resources.ts';
 import { KubeError } from '../../kube/transport/error.ts';
 import type { Log } from '../../mesh/log.ts';
-import { objectTransform } from './transform.ts';
 
 export interface ObjectInformersOptions {
   readonly kube: Kube;
@@ -22,8 +22,6 @@ export interface ObjectInformersOptions {
   /** Told of each object as it was listed or changed, with all that is not remembered of it. */
   readonly seen?: (object: KubeObject) => void;
 }
-
-type Transform = ReturnType<typeof objectTransform>;
 
 /** One worker's view of the objects that it keeps. */
 export interface ObjectView extends Disposable {
@@ -44,11 +42,11 @@ export interface ObjectView extends Disposable {
 
 /** What stands in the cluster of all that we manage, kept by watches and shared by the workers. */
 export class ObjectInformers {
-  readonly #options: ObjectInformersOptions & { keep: Transform };
+  readonly #options: ObjectInformersOptions;
   readonly #watches = new Map<string, Watch>();
 
   constructor(options: ObjectInformersOptions) {
-    this.#options = { ...options, keep: objectTransform() };
+    this.#options = options;
   }
 
   /** Watches the given objects; `changed` is called after each change of one of them, and once all are listed. */
@@ -151,18 +149,11 @@ class Watch {
   readonly #subscribers = new Map<string, readonly WatchedObjects[]>();
   /** Answers to our writes that the watch has not shown yet. */
   readonly #written = new Map<string, KubeObject>();
-  readonly #keep: Transform;
   readonly #unused: () => void;
   #unserved = false;
 
   /** `unused` is told when nobody is left, and all has ended with that. */
-  constructor(
-    resource: Resource,
-    selection: Selection,
-    options: ObjectInformersOptions & { keep: Transform },
-    unused: () => void,
-  ) {
-    this.#keep = options.keep;
+  constructor(resource: Resource, selection: Selection, options: ObjectInformersOptions, unused: () => void) {
     this.#unused = unused;
     const { kube, clock, random, log, seen = () => {} } = options;
     const onError = (error: Error) => {
@@ -172,7 +163,7 @@ class Watch {
     const { signal } = this.#stop;
     const keep = (object: KubeObject) => {
       seen(object);
-      return options.keep(object);
+      return withOwnManagers(object);
     };
     this.#reflector = reflect(kube, resource, selection, { clock, random, log, signal, onError, keep });
     this.#pump().catch(() => {});
@@ -197,7 +188,7 @@ class Watch {
 
   wrote(object: KubeObject): void {
     const key = keyOf(refOf(object));
-    if (!reached(this.#reflector.items().get(key), object)) this.#written.set(key, this.#keep(object));
+    if (!reached(this.#reflector.items().get(key), object)) this.#written.set(key, withOwnManagers(object));
   }
 
   resync(): void {
@@ -236,6 +227,12 @@ class Watch {
   #tell(key: string): void {
     for (const one of this.#subscribers.get(key) ?? []) one.changed();
   }
+}
+
+/** Who else manages fields is never compared, and is most of what an object weighs. */
+function withOwnManagers(object: KubeObject): KubeObject {
+  const { metadata } = object;
+  return { ...object, metadata: { ...metadata, managedFields: (metadata.managedFields ?? []).filter(isOurs) } };
 }
 
 /** Versions of one object are comparable numbers in every API server that stores in etcd, and so in ours. */

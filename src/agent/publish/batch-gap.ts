@@ -1,5 +1,6 @@
 import type { Clock } from '../../async/clock.ts';
 import { once } from '../../async/once.ts';
+import { type Waiting, WaitingList } from '../../async/waiting-list.ts';
 import { FIELD_MANAGER, type KubeObject } from '../../core/object.ts';
 import type { Gateway } from '../../gateway/gateway.ts';
 
@@ -7,11 +8,6 @@ type Side = 'secret' | 'gateway';
 
 /** The server tells when it took a write in whole seconds, rounded down. */
 const TOLD_TO_MS = 1_000;
-
-interface Waiter {
-  readonly side: Side;
-  readonly admit: () => void;
-}
 
 /** What of a gateway matters here. */
 export type Spaced = Pick<Gateway, 'kind' | 'resources' | 'batchGapMs'>;
@@ -28,20 +24,19 @@ export class BatchGap {
   #side: Side | undefined;
   #active = 0;
   #endedAt = Number.NEGATIVE_INFINITY;
-  #queue: Waiter[] = [];
-  /** Takes back the next look at who may go. */
-  #timer: (() => void) | undefined;
+  readonly #waiting: WaitingList<Side, Disposable>;
 
   /** `gapMs` replaces what the gateways ask for, where they ask for anything. */
   constructor(clock: Clock, gateways: readonly Spaced[], gapMs?: number | undefined) {
     this.#clock = clock;
     this.#gateways = gateways.filter(({ batchGapMs }) => batchGapMs > 0);
     this.#gapMs = gapMs ?? Math.max(0, ...gateways.map(({ batchGapMs }) => batchGapMs));
+    this.#waiting = new WaitingList((waiting) => this.#admit(waiting), clock);
   }
 
   /** Resolves when a Secret may be written. Dispose the turn when the write has been answered. */
   beforeSecret(signal: AbortSignal): Promise<Disposable> {
-    return this.#before('secret', signal);
+    return this.#waiting.join('secret', signal);
   }
 
   /**
@@ -50,7 +45,7 @@ export class BatchGap {
    */
   beforeGateway(kind: string, signal: AbortSignal): Promise<Disposable> {
     const isSpaced = this.#gateways.some((gateway) => gateway.kind === kind);
-    return isSpaced ? this.#before('gateway', signal) : Promise.resolve(FREE);
+    return isSpaced ? this.#waiting.join('gateway', signal) : Promise.resolve(FREE);
   }
 
   /**
@@ -58,7 +53,7 @@ export class BatchGap {
    * longer: a side that others write again and again would never let the other one in.
    */
   saw(object: KubeObject): void {
-    if (this.#active > 0 || this.#queue.length > 0) return;
+    if (this.#active > 0 || this.#waiting.size > 0) return;
     const side = this.#sideOf(object);
     if (side === undefined) return;
     for (const { manager, subresource, time } of object.metadata.managedFields ?? []) {
@@ -81,62 +76,26 @@ export class BatchGap {
     return this.#gateways.some(comesWith) ? 'gateway' : undefined;
   }
 
-  #before(side: Side, signal: AbortSignal): Promise<Disposable> {
-    return new Promise((resolve, reject) => {
-      if (signal.aborted) return reject(signal.reason);
-      const abort = () => {
-        this.#queue = this.#queue.filter((other) => other !== waiter);
-        reject(signal.reason);
-        this.#admit();
-      };
-      const waiter: Waiter = {
-        side,
-        admit: () => {
-          signal.removeEventListener('abort', abort);
-          resolve(this.#turn());
-        },
-      };
-      signal.addEventListener('abort', abort, { once: true });
-      this.#queue.push(waiter);
-      this.#admit();
-    });
-  }
-
   #turn(): Disposable {
+    this.#active += 1;
     return once(() => {
-      this.#active--;
+      this.#active -= 1;
       this.#endedAt = this.#clock.monotonic();
-      this.#admit();
+      this.#waiting.look();
     });
   }
 
-  #admit(): void {
-    const next = this.#queue[0];
-    if (next && this.#side !== next.side) {
-      if (this.#active > 0) return;
+  #admit(waiting: Iterable<Waiting<Side, Disposable>>): number | undefined {
+    const [next] = waiting;
+    if (next && this.#side !== next.about) {
+      if (this.#active > 0) return undefined;
       const left = this.#endedAt + this.#gapMs - this.#clock.monotonic();
-      if (left > 0) {
-        this.#wakeIn(left);
-        return;
-      }
-      this.#side = next.side;
+      if (left > 0) return left;
+      this.#side = next.about;
     }
     // All that wait on this side, also behind the other: each change of sides costs everybody the gap.
-    const admitted = this.#queue.filter(({ side }) => side === this.#side);
-    this.#queue = this.#queue.filter(({ side }) => side !== this.#side);
-    this.#active += admitted.length;
-    for (const { admit } of admitted) admit();
-    if (this.#queue.length > 0) return;
-    this.#timer?.();
-    this.#timer = undefined;
-  }
-
-  #wakeIn(ms: number): void {
-    if (this.#timer) return;
-    this.#timer = this.#clock.after(ms, () => {
-      this.#timer = undefined;
-      this.#admit();
-    });
+    for (const { about, admit } of waiting) if (about === this.#side) admit(this.#turn());
+    return undefined;
   }
 }
 

@@ -5,7 +5,6 @@ import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import type { Validation } from '../../config/validate.ts';
 import { type KubeObject, keyOf, refOf } from '../../core/object.ts';
 import type { Problem } from '../../core/problem.ts';
-import { interning } from '../informers/interning.ts';
 import { FINALIZER, isDeleting } from '../retire/finalizer.ts';
 
 interface Known {
@@ -29,7 +28,6 @@ export class AcceptedCertificates {
   /** What is in force, by key. */
   #inForce: ReadonlyMap<string, MeshCertificate> = new Map();
   #conflicts: readonly Conflict[] = [];
-  readonly #intern = interning();
 
   constructor(validate: (object: unknown) => Validation, gateways: readonly GatewayFields[]) {
     this.#validate = validate;
@@ -84,8 +82,7 @@ export class AcceptedCertificates {
     }
     // The same wish under another annotation keeps its place and its worker.
     const same = known?.value?.metadata.generation === generation && known?.value?.metadata.uid === uid;
-    const spec =
-      same && generation !== undefined && known?.value ? known.value.spec : this.#intern({ ...result.value.spec });
+    const spec = same && generation !== undefined && known?.value ? known.value.spec : result.value.spec;
     const { metadata } = object as unknown as MeshCertificate;
     return { object, print, problem: undefined, value: { ...result.value, metadata, spec } };
   }

@@ -1,5 +1,6 @@
 import type { Clock } from '../../async/clock.ts';
 import { once } from '../../async/once.ts';
+import { type Waiting, WaitingList } from '../../async/waiting-list.ts';
 import { answered, type Concurrency, startingConcurrency } from '../../core/concurrency.ts';
 
 export interface PaceOptions {
@@ -15,22 +16,16 @@ export interface Turn extends Disposable {
   answered(status: number, retryAfterMs: number | undefined): void;
 }
 
-interface WaitingRequest {
-  readonly isWrite: boolean;
-  readonly admit: () => void;
-}
-
 /** Holds requests back as the API server asks: writes by a limit that adapts, and all of them for `Retry-After`. */
 export class Pace {
   readonly #options: PaceOptions;
-  readonly #waiting = new Set<WaitingRequest>();
+  readonly #waiting: WaitingList<{ readonly isWrite: boolean }, Turn>;
   #state: Concurrency;
   #underWay = 0;
-  /** Takes back the next look at who may go. */
-  #timer: (() => void) | undefined;
 
   constructor(options: PaceOptions) {
     this.#options = options;
+    this.#waiting = new WaitingList((waiting) => this.#admit(waiting), options.clock);
     this.#state = startingConcurrency(options.most);
     options.limited?.(Math.floor(this.#state.limit));
   }
@@ -42,29 +37,12 @@ export class Pace {
 
   /** Resolves when the request may be sent, in the order of asking; rejects with the signal's reason. */
   take(isWrite: boolean, signal: AbortSignal): Promise<Turn> {
-    return new Promise((resolve, reject) => {
-      if (signal.aborted) return reject(signal.reason);
-      const abort = () => {
-        this.#waiting.delete(waiting);
-        reject(signal.reason);
-      };
-      const waiting: WaitingRequest = {
-        isWrite,
-        admit: () => {
-          signal.removeEventListener('abort', abort);
-          resolve(this.#turn(isWrite));
-        },
-      };
-      signal.addEventListener('abort', abort, { once: true });
-      this.#waiting.add(waiting);
-      this.#admit();
-    });
+    return this.#waiting.join({ isWrite }, signal);
   }
 
   /** Leaves no timer behind. */
   close(): void {
-    this.#timer?.();
-    this.#timer = undefined;
+    this.#waiting.close();
   }
 
   #turn(isWrite: boolean): Turn {
@@ -73,7 +51,7 @@ export class Pace {
     if (isWrite) this.#underWay += 1;
     const ended = once(() => {
       if (isWrite) this.#underWay -= 1;
-      this.#admit();
+      this.#waiting.look();
     });
     return {
       answered: (status, retryAfterMs) => {
@@ -96,24 +74,9 @@ export class Pace {
     return isWrite && this.#underWay >= Math.floor(this.#state.limit);
   }
 
-  #admit(): void {
-    if (this.#waiting.size === 0) return;
-    if (this.#leftMs > 0) {
-      this.#lookIn(this.#leftMs);
-      return;
-    }
-    for (const waiting of this.#waiting) {
-      if (this.#isFull(waiting.isWrite)) continue;
-      this.#waiting.delete(waiting);
-      waiting.admit();
-    }
-  }
-
-  #lookIn(ms: number): void {
-    if (this.#timer) return;
-    this.#timer = this.#options.clock.after(ms, () => {
-      this.#timer = undefined;
-      this.#admit();
-    });
+  #admit(waiting: Iterable<Waiting<{ readonly isWrite: boolean }, Turn>>): number | undefined {
+    if (this.#leftMs > 0) return this.#leftMs;
+    for (const { about, admit } of waiting) if (!this.#isFull(about.isWrite)) admit(this.#turn(about.isWrite));
+    return undefined;
   }
 }

@@ -1,0 +1,62 @@
+import assert from 'node:assert/strict';
+import { getEventListeners } from 'node:events';
+import { test } from 'node:test';
+import { FakeClock, settle } from '../../test/support/fake-clock.ts';
+import { type Waiting, WaitingList } from './waiting-list.ts';
+
+/** Admits while `open`, and those about `urgent` always. */
+function gate(clock?: FakeClock) {
+  const state = { open: false, lookInMs: undefined as number | undefined, looks: 0 };
+  const list = new WaitingList<string, string>((waiting: Iterable<Waiting<string, string>>) => {
+    state.looks += 1;
+    for (const { about, admit } of waiting) if (state.open || about === 'urgent') admit(`turn of ${about}`);
+    return state.lookInMs;
+  }, clock);
+  return { list, state };
+}
+
+test('who may go goes in the order of asking, and the others stay', async () => {
+  const { list, state } = gate();
+  const { signal } = new AbortController();
+  const order: string[] = [];
+  const turns = ['a', 'urgent', 'b'].map((about) => list.join(about, signal).then((turn) => order.push(turn)));
+  await settle();
+  assert.deepEqual([order, list.size], [['turn of urgent'], 2]);
+  state.open = true;
+  list.look();
+  await Promise.all(turns);
+  assert.deepEqual(order, ['turn of urgent', 'turn of a', 'turn of b']);
+  assert.equal(getEventListeners(signal, 'abort').length, 0);
+});
+
+test('who gives up leaves, and the others are looked at again', async () => {
+  const { list, state } = gate();
+  const leaving = new AbortController();
+  const gone = list.join('a', leaving.signal);
+  const { looks } = state;
+  leaving.abort(new Error('enough'));
+  await assert.rejects(gone, /enough/);
+  assert.equal(list.size, 0);
+  await assert.rejects(list.join('b', leaving.signal), /enough/);
+  void list.join('c', new AbortController().signal);
+  assert.equal(state.looks, looks + 1);
+});
+
+test('it looks again after the time that it was told, once, and closed it leaves no timer', async () => {
+  const clock = new FakeClock();
+  const { list, state } = gate(clock);
+  state.lookInMs = 1000;
+  const { signal } = new AbortController();
+  const turn = list.join('a', signal);
+  void list.join('b', signal);
+  assert.equal(clock.sleeping, 1);
+  state.open = true;
+  await clock.advance(1000);
+  assert.equal(await turn, 'turn of a');
+  assert.equal(clock.sleeping, 0);
+  state.open = false;
+  void list.join('c', signal);
+  assert.equal(clock.sleeping, 1);
+  list.close();
+  assert.equal(clock.sleeping, 0);
+});
