@@ -71,8 +71,8 @@ export const CHECK_MUTANTS: readonly Mutant[] = [
   {
     title: 'certificates off the path are not read',
     file: CHECKS,
-    from: 'path: path.ok ? (unreadable(pair, path.path) ?? path) : path',
-    to: 'path: path.ok ? (unreadable({ ...pair, chain: [] }, path.path) ?? path) : path',
+    from: 'path.ok ? (unreadable(pair, path.path) ?? preceded',
+    to: 'path.ok ? (unreadable({ ...pair, chain: [] }, path.path) ?? preceded',
   },
   {
     title: 'two different signature algorithms are accepted',
