@@ -7,14 +7,17 @@ import type { Environment } from './environment.ts';
 import { Reconciler } from './reconciler.ts';
 
 interface RunningReconciler {
-  readonly reconciler: Reconciler;
+  readonly adapter: Adapter;
+  certificate: MeshCertificate;
+  /** Replaced at each restart. */
+  reconciler: Reconciler | undefined;
   /** Ends the run that is under way, or the pause before the next. */
   stop: AbortController;
   isStopped: boolean;
   done: Promise<void> | undefined;
 }
 
-/** The workers, one for each MeshCertificate that is wished; the keyed heart of the agent. */
+/** The reconcilers, one for each accepted MeshCertificate. */
 export class Reconcilers {
   readonly #adapters: ReadonlyMap<string, Adapter>;
   readonly #env: Environment;
@@ -26,24 +29,24 @@ export class Reconcilers {
     this.#env = env;
   }
 
-  /** Starts, restarts and stops workers so that exactly these run; an unchanged spec is left running. */
+  /** Starts, restarts and stops reconcilers so that exactly these run; one with an unchanged spec continues. */
   async reconcile(desired: readonly MeshCertificate[]): Promise<void> {
     const keys = new Set(desired.map((certificate) => keyOf(refOf(certificate))));
     const gone = [...this.#running.keys()].filter((key) => !keys.has(key));
     await Promise.all(gone.map((key) => this.#stop(key)));
     // One of a thousand differs, mostly in its status.
-    const changed = desired.filter((one) => this.#running.get(keyOf(refOf(one)))?.reconciler.certificate !== one);
+    const changed = desired.filter((one) => this.#running.get(keyOf(refOf(one)))?.certificate !== one);
     await Promise.all(changed.map((certificate) => this.#ensure(certificate)));
   }
 
-  /** The worker of one MeshCertificate, for `renew`. */
+  /** The reconciler of one MeshCertificate, for `renew`. */
   find(namespace: string, name: string): Reconciler | undefined {
     return this.#running.get(keyOf({ apiVersion: API_VERSION, kind: KIND, namespace, name }))?.reconciler;
   }
 
-  /** Everybody looks again. */
+  /** Makes every reconciler look again. */
   poke(): void {
-    for (const { reconciler: worker } of this.#running.values()) worker.poke();
+    for (const { reconciler } of this.#running.values()) reconciler?.poke();
   }
 
   get size(): number {
@@ -59,17 +62,18 @@ export class Reconcilers {
     if (this.#closing) return;
     const key = keyOf(refOf(certificate));
     const before = this.#running.get(key);
-    if (before && isSameSpec(before.reconciler.certificate, certificate)) {
-      before.reconciler.update(certificate);
+    if (before && isSameSpec(before.certificate, certificate)) {
+      before.certificate = certificate;
+      before.reconciler?.update(certificate);
       return;
     }
     if (before) await this.#stop(key);
     const adapter = this.#adapters.get(certificate.spec.mesh.name);
     if (!adapter) throw new TypeError(`no adapter for mesh ${certificate.spec.mesh.name}`);
-    const worker = new Reconciler(certificate, adapter, this.#env);
+    const stop = new AbortController();
     const running: RunningReconciler = {
-      reconciler: worker,
-      stop: new AbortController(),
+      ...{ adapter, certificate, stop },
+      reconciler: undefined,
       isStopped: false,
       done: undefined,
     };
@@ -77,19 +81,24 @@ export class Reconcilers {
     running.done = this.#supervise(running);
   }
 
-  /** A worker that fails is a bug of ours; it must not end the others, so it is told and started again. */
-  #supervise(running: RunningReconciler): Promise<void> {
-    return running.reconciler.run(running.stop).catch((error) => this.#restart(running, asError(error)));
+  /** A reconciler that fails has a bug. The others must not end with it, so it is reported and started again. */
+  async #supervise(running: RunningReconciler): Promise<void> {
+    while (!running.isStopped) {
+      try {
+        running.reconciler = new Reconciler(running.certificate, running.adapter, this.#env);
+        await running.reconciler.run(running.stop);
+      } catch (error) {
+        if (!running.isStopped) await this.#pause(running, asError(error));
+      }
+    }
   }
 
-  async #restart(running: RunningReconciler, err: Error): Promise<void> {
-    if (running.isStopped) return;
-    const { certificate } = running.reconciler;
-    this.#env.log.error({ err, certificate: describe(refOf(certificate)) }, 'a worker failed and restarts');
+  async #pause(running: RunningReconciler, err: Error): Promise<void> {
+    const { certificate } = running;
+    this.#env.log.error({ err, certificate: describe(refOf(certificate)) }, 'a reconciler failed and restarts');
     this.#env.reporter.trouble(certificate, err);
     running.stop = new AbortController();
     await this.#env.clock.sleep(RESTART_MS, running.stop.signal).catch(() => {});
-    if (!running.isStopped) await this.#supervise(running);
   }
 
   async #stop(key: string): Promise<void> {
@@ -99,11 +108,11 @@ export class Reconcilers {
     running.stop.abort(new Error('removed'));
     await running.done;
     this.#running.delete(key);
-    this.#env.reporter.forget(running.reconciler.certificate);
+    this.#env.reporter.forget(running.certificate);
   }
 }
 
-/** What else of its metadata a worker cannot change without a restart: its uid and its labels. */
+/** What else of its metadata a reconciler cannot change without a restart: its uid and its labels. */
 function isSameSpec(one: MeshCertificate, other: MeshCertificate): boolean {
   const { spec, metadata } = one;
   return (
@@ -113,5 +122,5 @@ function isSameSpec(one: MeshCertificate, other: MeshCertificate): boolean {
   );
 }
 
-/** Long enough that a bug in one worker costs nothing, short enough that nobody waits for it. */
+/** Long enough that a bug in one reconciler costs little, short enough that nobody waits for it. */
 const RESTART_MS = 5000;

@@ -1,0 +1,45 @@
+import type { Clock } from '../../async/clock.ts';
+import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
+import { codedProblem, type Problem } from '../../core/problem.ts';
+import type { PublicationStatus } from '../../core/status.ts';
+import type { IdentityStream } from '../issuance/identity-stream.ts';
+
+/** Why the mesh gives no newer certificate, also across restarts and changes of the leader. */
+export class MeshFailures {
+  readonly #clock: Clock;
+  readonly #stream: Pick<IdentityStream, 'planned' | 'hasTried'>;
+  /** The newest failure since the mesh last gave something that could be used. */
+  current: Problem | undefined;
+
+  constructor(clock: Clock, stream: Pick<IdentityStream, 'planned' | 'hasTried'>) {
+    this.#clock = clock;
+    this.#stream = stream;
+  }
+
+  failed(error: Error): void {
+    this.current = { ...codedProblem(error), at: this.#clock.now() };
+  }
+
+  clear(): void {
+    this.current = undefined;
+  }
+
+  /**
+   * Why no newer certificate is published; `problem` is what the decision says. That the published certificate has
+   * expired is not the cause: why none came after it is.
+   */
+  cause(problem: Problem | undefined, certificate: MeshCertificate, leading: boolean): Problem | undefined {
+    const failure = this.current ?? this.#recorded(certificate, leading);
+    return problem?.code === 'ERR_VERIFY_EXPIRED' ? (failure ?? problem) : (problem ?? failure);
+  }
+
+  /** The failure that the status records. The leader repeats it until it has tried by itself; a follower never tries. */
+  #recorded({ status }: MeshCertificate, leading: boolean): Problem | undefined {
+    const error = (status as Partial<PublicationStatus> | undefined)?.lastError;
+    if (!error) return undefined;
+    const { planned, hasTried } = this.#stream;
+    const isDue = !planned || planned.due <= this.#clock.now();
+    if (leading && (hasTried || !isDue || !/^ERR_(MESH|VERIFY)_/.test(error.code))) return undefined;
+    return { code: error.code, message: error.message, at: Date.parse(error.time) };
+  }
+}
