@@ -87,19 +87,22 @@ describe('the preflight handshake', () => {
     const clock = new FakeClock(Date.now());
     await using world = await AgentWorld.start({}, clock);
     world.preflight = opensslPreflight();
+    const { ca } = world.mesh;
+    // OpenSSL's clock is slower than the one of this test.
+    const leaf = { uris: [TOY_ID], notBeforeSkewMs: 3_600_000 };
+    world.mesh.answer = (good) => ({ ...good, ...ca.identity(leaf) });
     world.run();
     await world.untilReady();
     const first = await world.leaf();
-    const { ca } = world.mesh;
-    const crossed = ca.intermediate({ name: 'rival' });
-    const lame = SandboxCa.root({ name: 'lame', clock, profile: { eku: [SERVER_AUTH] } });
+    const crossed = ca.intermediate({ name: 'rival', notBeforeSkewMs: 3_600_000 });
+    const lame = SandboxCa.root({ name: 'lame', clock, notBeforeSkewMs: 3_600_000, profile: { eku: [SERVER_AUTH] } });
     world.mesh.answer = () => {
-      const identity = crossed.identity({ uris: [TOY_ID] });
-      const [leaf] = identity.chain;
-      assert.ok(leaf);
+      const identity = crossed.identity(leaf);
+      const [end] = identity.chain;
+      assert.ok(end);
       const answer = {
         ...identity,
-        chain: [leaf, lame.crossSign(crossed), crossed.certificate],
+        chain: [end, lame.crossSign(crossed, { notBefore: clock.now() - 3_600_000 }), crossed.certificate],
         roots: [lame.certificate, ca.root],
       };
       assert.ok(verify(answer, answer.roots, { form: 'spiffe' }, clock.now()).ok);

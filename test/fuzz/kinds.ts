@@ -92,6 +92,13 @@ export const REFUSED_BY_US: readonly Kind[] = [
     labels: /^a twin of .*, (expired|not yet valid), before/,
   },
   {
+    what: 'an intermediate in the bundle whose issuer is in the bundle too, and has expired or is not valid yet',
+    why: 'Envoy follows the path to the issuer. OpenSSL passes over it.',
+    says: /^ERR_VERIFY_LINK_EXPIRED$/,
+    labels: /^(expired|not yet valid|valid|time|not).* @root/,
+    also: /intermediate is in the bundle/,
+  },
+  {
     what: 'a path length in basic constraints without the CA flag',
     why: 'Envoy refuses it, on a leaf too.',
     says: /^ERR_VERIFY_MALFORMED$/,

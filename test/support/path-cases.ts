@@ -252,6 +252,13 @@ export function pathCases(id: string, period: { readonly notBefore: number; read
       refusedBy: 'Envoy',
     },
     {
+      code: 'ERR_VERIFY_LINK_EXPIRED',
+      name: 'an intermediate in the bundle, beside an expired root that issued it',
+      pair: { key, chain: [leaf] },
+      bundle: [middle.certificate, SandboxCa.root({ name: 'root', key: rootKey, ...over }).certificate],
+      refusedBy: 'Envoy',
+    },
+    {
       code: 'ERR_VERIFY_NAME_CONSTRAINTS',
       name: 'a constraint on directory names',
       pair: constrained({ permitted: [explicit(4, seq())] }),

@@ -187,9 +187,21 @@ export function subjectOf(
   return { pair, leaf, bundle, wish, now, path: failed ?? path };
 }
 
+/** Who issued an anchor, as far as the bundle has them. */
+function above(anchor: Certificate | undefined, bundle: readonly Certificate[]): readonly Certificate[] {
+  const found: Certificate[] = [];
+  for (let top = anchor; top && !top.selfSigned && found.length < bundle.length; top = found.at(-1)) {
+    const issuer = bundle.find((one) => top?.isIssuedBy(one));
+    if (!issuer) break;
+    found.push(issuer);
+  }
+  return found;
+}
+
 /**
  * Envoy takes the first certificate that fits by subject and key, from the bundle before the chain, and gives up where
- * that one has expired or is not valid yet.
+ * that one has expired or is not valid yet. It follows a path beyond a certificate of the bundle whose issuer is there
+ * too.
  */
 function preceded(
   { chain }: PresentedPair,
@@ -197,11 +209,12 @@ function preceded(
   path: readonly Certificate[],
   now: number,
 ): FailedPath | undefined {
-  for (const issuer of path.slice(1)) {
+  const issuers = path.slice(1);
+  for (const issuer of [...issuers, ...above(path.at(-1), bundle)]) {
     const at = [...bundle, ...chain].find((one) => authorityOf(one) === authorityOf(issuer));
-    if (!at || at.fingerprint === issuer.fingerprint || (at.notBefore <= now && now < at.notAfter)) continue;
+    if (!at || issuers.includes(at) || (at.notBefore <= now && now < at.notAfter)) continue;
     const reason = now >= at.notAfter ? 'expired_link' : 'not_yet_valid_link';
-    return { ok: false, reason, at, how: 'Envoy takes it, and not the valid one after it' };
+    return { ok: false, reason, at, how: 'Envoy takes it, and no other path' };
   }
   return undefined;
 }
