@@ -2,7 +2,6 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { LIVE_REASONS } from '../../src/agent/live/condition.ts';
 import { EVENT_REASONS } from '../../src/agent/report/event-sink.ts';
 import { REASONS } from '../../src/core/decision/status-of.ts';
 import { gateways } from '../../src/gateways.ts';
@@ -13,8 +12,8 @@ const runbook = read('docs/runbook.md');
 const entries = [...runbook.matchAll(/^### (\w+)$/gm)].map(([, name = '']) => name);
 const rules = read('deploy/alerts/meshcert.yaml') + read('deploy/alerts/independent.yaml');
 const alerts = [...rules.matchAll(/- alert: (\w+)/g)].map(([, name = '']) => name);
-const routeReasons = gateways.flatMap(({ wording }) => wording.reasons);
-const known = new Set<string>([...alerts, ...REASONS, ...LIVE_REASONS, ...EVENT_REASONS, ...routeReasons]);
+const gatewayReasons = gateways.flatMap(({ wording, loading }) => [...wording.reasons, ...(loading?.reasons ?? [])]);
+const known = new Set<string>([...alerts, ...REASONS, ...EVENT_REASONS, ...gatewayReasons]);
 
 test('every alert and every reason has an entry in the runbook', () => {
   assert.deepEqual(

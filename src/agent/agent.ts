@@ -60,7 +60,8 @@ export class Agent {
     const { kube, adapters, leadership, sinks, clock, random, log } = options;
     const spacings = new BatchGaps(clock, options.gateways, options.batchGapMs);
     const seen = (object: KubeObject) => spacings.of(object.metadata.namespace ?? '').saw(object);
-    this.#observer = new ObjectInformers({ kube, clock, random, log, seen, ...options.observe });
+    const kinds = options.gateways.flatMap(({ resources }) => resources);
+    this.#observer = new ObjectInformers({ kube, clock, random, log, seen, kinds, ...options.observe });
     this.#discovery = new SharedInformers({ kube, clock, random, log });
     this.reconcilers = new Reconcilers(adapters, {
       kube,

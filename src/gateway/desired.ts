@@ -8,7 +8,8 @@ import type { Adapter } from '../mesh/adapter.ts';
 import type { Identity } from '../mesh/identity.ts';
 import { type Certificate, formatCertificates } from '../pki/certificate.ts';
 import { GatewayError } from './error.ts';
-import { type GatewayInput, type GatewayUse, ORDER } from './gateway.ts';
+import { type GatewayUse, ORDER } from './gateway.ts';
+import type { GatewayInput } from './input.ts';
 import { ownLabels } from './owner.ts';
 
 export interface Publishing {

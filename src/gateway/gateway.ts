@@ -1,44 +1,11 @@
 import type { GatewayFields } from '../config/schema/gateway-fields.ts';
 import type { MeshCertificateSpec } from '../config/schema/mesh-certificate.ts';
 import type { KubeObject, ObjectRef, Resource } from '../core/object.ts';
-import type { Adapter } from '../mesh/adapter.ts';
-import type { TargetRules } from '../mesh/targeting.ts';
-import type { Certificate } from '../pki/certificate.ts';
+import type { GatewayInput, PublicationInput, ReferenceInput, RouteInput, Scope } from './input.ts';
+import type { Loading } from './loading.ts';
 
 /** Trust before identity, both before what names them, and routes last; retiring goes backwards. */
 export const ORDER = { trust: 1, identity: 2, gateway: 3 } as const;
-
-/** One MeshCertificate, as a gateway sees it. */
-export interface GatewayInput<C> {
-  readonly meta: { readonly name: string; readonly namespace: string; readonly uid?: string | undefined };
-  readonly spec: MeshCertificateSpec;
-  /** What its `configure` returned. */
-  readonly config: C;
-}
-
-/** `targets`: what its routes need, from `judge`; undefined before they were judged. */
-export interface ReferenceInput<C, T> extends GatewayInput<C> {
-  readonly targets: readonly T[] | undefined;
-}
-
-export interface PublicationInput<C, T> extends ReferenceInput<C, T> {
-  /** How the mesh wants to be addressed, unless the user says otherwise. */
-  readonly tls: Adapter['tls'];
-  /** Never empty; newest root first. */
-  readonly bundle: readonly Certificate[];
-}
-
-export interface RouteInput<C> extends GatewayInput<C> {
-  /** How the mesh names the workloads behind a route; absent: one identity serves the whole mesh. */
-  readonly rules?: TargetRules | undefined;
-}
-
-/** Where objects are looked for. */
-export interface Scope {
-  readonly resource: Resource;
-  /** Absent: in all namespaces. */
-  readonly namespace?: string | undefined;
-}
 
 /** What stands in the cluster, as far as it was asked for. */
 export interface ObservedObjects {
@@ -175,6 +142,8 @@ export interface Gateway<C = unknown, T = unknown> extends GatewayFields<C> {
   /** What to install when the cluster does not serve its kinds. */
   readonly definitions: string;
   readonly wording: Wording;
+  /** Optional skill: it can be seen whether the gateway uses what is published. */
+  readonly loading?: Loading<C> | undefined;
 }
 
 /** A gateway that a MeshCertificate uses, with its configuration and what its routes need. */

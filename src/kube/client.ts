@@ -31,6 +31,8 @@ export interface ConnectOptions {
   readonly impersonate?: Impersonation | undefined;
   /** `meshcert/1.2.3`; the audit log tells clients apart by it. */
   readonly userAgent: string;
+  /** Kinds of gateways that are not built in. */
+  readonly kinds?: readonly Resource[] | undefined;
   readonly clock?: Clock | undefined;
   /** Default 30 s. */
   readonly deadlineMs?: number | undefined;
@@ -57,7 +59,7 @@ export function connect(options: ConnectOptions): Kube {
     dated: options.dated,
     answered: ({ verb, rule }, status) => options.answered?.(verb, rule?.resource ?? 'other', status),
   });
-  return new Client(transport);
+  return new Client(transport, options.kinds ?? []);
 }
 
 /** An object is 1.5 MiB at most where etcd stores it; in JSON, with its managed fields, it is some times as large. */
@@ -68,14 +70,17 @@ const PAGE = 100;
 
 class Client implements Kube {
   readonly #transport: Transport;
+  readonly #kinds: readonly Resource[];
 
-  constructor(transport: Transport) {
+  /** `kinds`: those of gateways that are not built in. */
+  constructor(transport: Transport, kinds: readonly Resource[]) {
     this.#transport = transport;
+    this.#kinds = kinds;
   }
 
   async get<T extends KubeObject>(ref: ObjectRef, signal?: AbortSignal): Promise<T | undefined> {
-    const path = objectPath(resourceOf(ref), ref);
-    return absentIsUndefined(this.#json<T>({ called: called('get', ref), method: 'GET', path }, signal));
+    const path = objectPath(resourceOf(ref, this.#kinds), ref);
+    return absentIsUndefined(this.#json<T>({ called: this.#called('get', ref), method: 'GET', path }, signal));
   }
 
   async list<T extends KubeObject>(
@@ -136,17 +141,17 @@ class Client implements Kube {
 
   create<T extends KubeObject>(object: T, options: WriteOptions, signal?: AbortSignal): Promise<T> {
     const ref = refOf(object);
-    const path = collectionPath(resourceOf(ref), ref.namespace) + queryOf(writing(options));
-    return this.#json<T>({ called: called('create', ref), method: 'POST', path, body: object }, signal);
+    const path = collectionPath(resourceOf(ref, this.#kinds), ref.namespace) + queryOf(writing(options));
+    return this.#json<T>({ called: this.#called('create', ref), method: 'POST', path, body: object }, signal);
   }
 
   apply<T extends KubeObject>(object: KubeObject, options: ApplyOptions, signal?: AbortSignal): Promise<T> {
     const ref = refOf(object);
     const query = queryOf({ ...writing(options), force: options.force });
-    const path = objectPath(resourceOf(ref), ref, options.subresource) + query;
+    const path = objectPath(resourceOf(ref, this.#kinds), ref, options.subresource) + query;
     const contentType = 'application/apply-patch+yaml';
     return this.#json<T>(
-      { called: called('patch', ref, options.subresource), method: 'PATCH', path, body: object, contentType },
+      { called: this.#called('patch', ref, options.subresource), method: 'PATCH', path, body: object, contentType },
       signal,
     );
   }
@@ -155,14 +160,17 @@ class Client implements Kube {
     const ref = refOf(object);
     if (object.metadata.resourceVersion === undefined)
       throw new TypeError(`replace ${describe(ref)}: metadata.resourceVersion is required`);
-    const path = objectPath(resourceOf(ref), ref) + queryOf(writing(options));
-    return this.#json<T>({ called: called('update', ref), method: 'PUT', path, body: object }, signal);
+    const path = objectPath(resourceOf(ref, this.#kinds), ref) + queryOf(writing(options));
+    return this.#json<T>({ called: this.#called('update', ref), method: 'PUT', path, body: object }, signal);
   }
 
   merge<T extends KubeObject>(ref: ObjectRef, patch: object, options: WriteOptions, signal?: AbortSignal): Promise<T> {
-    const path = objectPath(resourceOf(ref), ref) + queryOf(writing(options));
+    const path = objectPath(resourceOf(ref, this.#kinds), ref) + queryOf(writing(options));
     const contentType = 'application/merge-patch+json';
-    return this.#json<T>({ called: called('patch', ref), method: 'PATCH', path, body: patch, contentType }, signal);
+    return this.#json<T>(
+      { called: this.#called('patch', ref), method: 'PATCH', path, body: patch, contentType },
+      signal,
+    );
   }
 
   async delete(
@@ -172,9 +180,9 @@ class Client implements Kube {
   ): Promise<boolean> {
     const body = { apiVersion: 'v1', kind: 'DeleteOptions', preconditions };
     const exchange: Exchange = {
-      called: called('delete', ref),
+      called: this.#called('delete', ref),
       method: 'DELETE',
-      path: objectPath(resourceOf(ref), ref),
+      path: objectPath(resourceOf(ref, this.#kinds), ref),
       body,
     };
     return (await absentIsUndefined(this.#json(exchange, signal))) !== undefined;
@@ -192,9 +200,9 @@ class Client implements Kube {
       kind: 'TokenRequest',
       spec: { audiences: [audience], expirationSeconds },
     };
-    const path = objectPath(resourceOf(ref), ref, 'token');
+    const path = objectPath(resourceOf(ref, this.#kinds), ref, 'token');
     const { status } = await this.#json<TokenBody>(
-      { called: called('create', ref, 'token'), method: 'POST', path, body },
+      { called: this.#called('create', ref, 'token'), method: 'POST', path, body },
       signal,
     );
     return { token: status.token, expiresAt: Date.parse(status.expirationTimestamp) };
@@ -223,6 +231,10 @@ class Client implements Kube {
   async #json<T>(exchange: Exchange, signal: AbortSignal | undefined): Promise<T> {
     return (await this.#transport.json(exchange, signal)) as T;
   }
+
+  #called(verb: string, ref: ObjectRef, subresource?: string): RequestContext {
+    return called(verb, ref, resourceOf(ref, this.#kinds), subresource);
+  }
 }
 
 interface ListBody<T> {
@@ -240,12 +252,11 @@ function writing({ fieldManager, dryRun }: WriteOptions) {
 
 const groupOf = (apiVersion: string): string => (apiVersion.includes('/') ? (apiVersion.split('/')[0] ?? '') : '');
 
-function called(verb: string, ref: ObjectRef, subresource?: string): RequestContext {
-  const { plural } = resourceOf(ref);
-  const resource = subresource === undefined ? plural : `${plural}/${subresource}`;
+function called(verb: string, ref: ObjectRef, resource: Resource, subresource?: string): RequestContext {
+  const { plural } = resource;
   const rule = {
     group: groupOf(ref.apiVersion),
-    resource,
+    resource: subresource === undefined ? plural : `${plural}/${subresource}`,
     namespace: ref.namespace,
     name: verb === 'create' && !subresource ? undefined : ref.name,
   };

@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { diagnosticsUrl } from '../../src/agent/live/answer.ts';
 import { LiveSink } from '../../src/agent/live/live.ts';
 import { say } from '../../src/cli/io.fixture.ts';
+import { diagnosticsUrl } from '../../src/gateway/emissary/loading/answer.ts';
+import { gateways } from '../../src/gateways.ts';
 import { silentLog } from '../../src/mesh/log.ts';
 import { type RunningGateway, startGateway } from '../../src/sandbox/gateway/gateway.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
@@ -34,7 +35,7 @@ async function watched(
   const stop = new AbortController();
   const urls = ask(gateway).map(diagnosticsUrl);
   const means = { kube: world.kube, clock: world.clock, log: silentLog, metrics, signal: stop.signal };
-  world.run(spec, [new LiveSink({ urls, ...means })]);
+  world.run(spec, [new LiveSink({ urls, gateways, random: () => 0.5, ...means })]);
   return {
     world,
     gateway,

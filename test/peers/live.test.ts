@@ -2,9 +2,9 @@ import assert from 'node:assert/strict';
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { it } from 'node:test';
-import { diagnosticsUrl, type ExpectedFiles, judgeAnswer } from '../../src/agent/live/answer.ts';
 import { askGateway } from '../../src/agent/live/request.ts';
 import { systemClock } from '../../src/async/clock.ts';
+import { diagnosticsUrl, type ExpectedFiles, judgeAnswer } from '../../src/gateway/emissary/loading/answer.ts';
 import { secretFileName } from '../../src/gateway/emissary/reading/secret-file.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { startEnvoy } from './servers/envoy.ts';
@@ -28,7 +28,7 @@ async function files(dir: string, ca: SandboxCa) {
     return join(home, name);
   };
   const names = { secretName: 'istio-identity', caSecretName: 'istio-ca' };
-  const expected: ExpectedFiles = { namespace: 'emissary', ...names, file, caFile };
+  const expected: ExpectedFiles = { digest: file, namespace: 'emissary', ...names, file, caFile };
   const cluster = mtlsCluster({
     name: 'web',
     port: 1,

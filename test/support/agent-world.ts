@@ -14,8 +14,9 @@ import type { Publication } from '../../src/core/decision/decide.ts';
 import type { KubeObject } from '../../src/core/object.ts';
 import type { PublicationStatus } from '../../src/core/status.ts';
 import type { Preflight } from '../../src/core/verify/preflight.ts';
+import type { Gateway } from '../../src/gateway/gateway.ts';
 import { readPublication } from '../../src/gateway/publication.ts';
-import { gateways } from '../../src/gateways.ts';
+import { gateways as builtIn } from '../../src/gateways.ts';
 import type { Kube } from '../../src/kube/api.ts';
 import { connect } from '../../src/kube/client.ts';
 import type { Log } from '../../src/mesh/log.ts';
@@ -38,6 +39,8 @@ export class AgentWorld implements AsyncDisposable {
   board = new StatusBoard();
   /** What judges each pair in a handshake; a suite on the real time may put OpenSSL here. */
   preflight: Preflight = anyPair;
+  /** The kinds of gateways that the agent knows. */
+  gateways: readonly Gateway[] = builtIn;
   agent: Agent | undefined;
   #stop = new AbortController();
   #running: Promise<void> | undefined;
@@ -73,7 +76,7 @@ export class AgentWorld implements AsyncDisposable {
         spec: { istio: {}, ...spec },
       },
       [this.mesh.adapter],
-      gateways,
+      this.gateways,
     );
     if (!result.ok) throw new Error(JSON.stringify(result.issues));
     return result.value;
@@ -104,7 +107,7 @@ export class AgentWorld implements AsyncDisposable {
 
   /** As `run`, from the MeshCertificates that stand in the cluster, and with their statuses written there. */
   follow(dryRun = false): void {
-    const { kube, clock, mesh } = this;
+    const { kube, clock, mesh, gateways } = this;
     const random = () => 0.5;
     const log = this.#log();
     const sink: Sink = {
@@ -131,7 +134,7 @@ export class AgentWorld implements AsyncDisposable {
 
   /** Stores a MeshCertificate, and their definition if it is the first. */
   wish(spec: Record<string, unknown> = {}, metadata: Record<string, unknown> = {}): void {
-    this.api.put(customResourceDefinition(adapters, gateways));
+    this.api.put(customResourceDefinition(adapters, this.gateways));
     this.api.put({
       apiVersion: 'meshcert.dev/v1alpha1',
       kind: 'MeshCertificate',
@@ -143,7 +146,9 @@ export class AgentWorld implements AsyncDisposable {
   #run(sinks: readonly Sink[], wishes: CertificateSource, dryRun = false): void {
     this.#stop = new AbortController();
     this.board = new StatusBoard();
-    const kube = connect({ kubeconfigText: this.api.kubeconfig(), userAgent: 'meshcert', clock: this.clock });
+    const { gateways } = this;
+    const kinds = gateways.flatMap(({ resources }) => resources);
+    const kube = connect({ kubeconfigText: this.api.kubeconfig(), userAgent: 'meshcert', kinds, clock: this.clock });
     const log = this.#log();
     this.agent = new Agent({
       kube,

@@ -19,6 +19,8 @@ export interface ObjectInformersOptions {
   readonly by: 'names' | 'labels';
   /** With `labels`: the namespaces to watch; absent: all at once. */
   readonly namespaces?: readonly string[] | undefined;
+  /** Kinds of gateways that are not built in. */
+  readonly kinds?: readonly Resource[] | undefined;
   /** Told of each object as it was listed or changed, with all that is not remembered of it. */
   readonly seen?: (object: KubeObject) => void;
 }
@@ -67,7 +69,7 @@ export class ObjectInformers {
 
   #watchFor(ref: ObjectRef): Watch {
     const selection = this.#selection(ref);
-    const resource = resourceOf(ref);
+    const resource = resourceOf(ref, this.#options.kinds);
     const id = `${resource.apiVersion}/${resource.plural}/${JSON.stringify(selection)}`;
     let watch = this.#watches.get(id);
     if (!watch) {

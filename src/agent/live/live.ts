@@ -1,24 +1,34 @@
 import type { Clock } from '../../async/clock.ts';
 import { Trigger } from '../../async/trigger.ts';
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
-import type { KubeObject } from '../../core/object.ts';
+import type { Desired } from '../../core/plan/plan.ts';
 import type { PublicationStatus } from '../../core/status.ts';
+import { type Gateway, gatewaysOf } from '../../gateway/gateway.ts';
+import {
+  type Arrival,
+  type ExpectedLoad,
+  type LiveCondition,
+  type Loaded,
+  type Loading,
+  worstOf,
+} from '../../gateway/loading.ts';
 import type { Kube } from '../../kube/api.ts';
 import type { Log } from '../../mesh/log.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
+import { SharedInformers, type View, type Watcher } from '../informers/by-kind.ts';
 import type { Passed } from '../report/report.ts';
 import type { Amend, Sink } from '../report/reporter.ts';
 import type { StatusRecord } from '../report/status-record.ts';
-import { type ExpectedFiles, expectedFiles, type JudgedContext, judgeAnswer, worstOf } from './answer.ts';
-import { liveCondition } from './condition.ts';
 import { nudge } from './nudge.ts';
 import { askGateway } from './request.ts';
 
 export interface LiveOptions {
-  /** Emissary's diagnostics, Envoy's admin interface, or both. */
+  /** Where gateways answer what they use. */
   readonly urls: readonly URL[];
+  readonly gateways: readonly Gateway[];
   readonly kube: Kube;
   readonly clock: Clock;
+  readonly random: () => number;
   readonly log: Log;
   readonly metrics: Pick<Metrics, 'live' | 'liveLag'>;
   readonly signal: AbortSignal;
@@ -33,28 +43,37 @@ const GRACE_MS = 30_000;
 /** Old files longer than this after a publication are not a matter of patience any more. Then again, twice. */
 const NUDGE_AFTER_MS = [15_000, 75_000, 375_000] as const;
 
+/** What one gateway is to load of one publication. */
 interface Awaited {
   certificate: MeshCertificate;
   readonly mesh: string;
-  readonly expected: ExpectedFiles;
-  readonly contexts: readonly KubeObject[];
+  readonly loading: Loading;
+  readonly expected: ExpectedLoad;
+  readonly desired: readonly Desired[];
+  /** What shows the statuses that tell; empty where the gateway only answers. */
+  readonly views: readonly View[];
   /** Monotonic: since when it stands; undefined where it stood before we looked. */
   readonly since: number | undefined;
   readonly seenAt: number;
   arrived: boolean;
   nudges: number;
+  /** What was found last, once that is worth telling. */
+  found: { readonly arrival: Arrival | undefined; readonly condition: LiveCondition } | undefined;
 }
 
-/** Asks the gateway whether what stands in the cluster is what it uses: condition Live, its metrics, and the nudge. */
-export class LiveSink implements Sink {
+/** Looks whether the gateways use what stands in the cluster: condition Live, its metrics, and the nudge. */
+export class LiveSink implements Sink, Watcher {
   readonly #options: LiveOptions;
-  readonly #awaited = new Map<StatusRecord, Awaited>();
+  readonly #informers: SharedInformers;
+  /** One for each gateway that can be looked at. */
+  readonly #awaited = new Map<StatusRecord, readonly Awaited[]>();
   readonly #news = new Trigger();
   #amend: Amend | undefined;
   #running = false;
 
   constructor(options: LiveOptions) {
     this.#options = options;
+    this.#informers = new SharedInformers(options);
   }
 
   attach(amend: Amend): void {
@@ -64,35 +83,63 @@ export class LiveSink implements Sink {
   status(status: PublicationStatus, before: PublicationStatus | undefined, report: Passed, told: StatusRecord): void {
     const { certificate, decision, inForce, leading, dryRun } = report;
     if (!leading || dryRun) {
-      this.#awaited.delete(told);
+      this.#drop(told);
       return;
     }
     if (!decision) return;
     const desired = inForce ? (decision.desired ?? []) : [];
-    const expected = expectedFiles(certificate.spec, desired);
-    if (!expected) return;
     const known = this.#awaited.get(told);
-    if (known && known.expected.file === expected.file && known.expected.caFile === expected.caFile) {
-      known.certificate = certificate;
+    const wanted = this.#expected(certificate, desired);
+    if (wanted.length === 0) return;
+    if (
+      known?.length === wanted.length &&
+      wanted.every(({ expected }, at) => expected.digest === known[at]?.expected.digest)
+    ) {
+      for (const one of known) one.certificate = certificate;
       return;
     }
     const now = this.#options.clock.monotonic();
-    this.#awaited.set(told, {
-      certificate,
-      mesh: status.mesh,
-      expected,
-      contexts: desired.map(({ object }) => object).filter(({ kind }) => kind === 'TLSContext'),
+    this.#drop(told);
+    const awaited = wanted.map(({ loading, expected, scopes }) => ({
+      ...{ certificate, mesh: status.mesh, loading, expected, desired },
+      views: scopes.map(({ resource, namespace }) => this.#informers.view(resource, namespace, this)),
       since: known || before?.fingerprint !== status.fingerprint ? now : undefined,
       seenAt: now,
       arrived: false,
       nudges: 0,
-    });
+      found: undefined,
+    }));
+    this.#awaited.set(told, awaited);
     this.#news.fire();
     if (!this.#running) void this.#run();
   }
 
   forget(_certificate: MeshCertificate, told: StatusRecord | undefined): void {
-    if (told) this.#awaited.delete(told);
+    if (told) this.#drop(told);
+  }
+
+  /** A status that is looked at has changed. */
+  changed(): void {
+    this.#news.fire();
+  }
+
+  failed(error: Error): void {
+    this.#options.log.warn({ err: error }, 'the status of the gateway could not be watched; it is tried again');
+  }
+
+  #expected(certificate: MeshCertificate, desired: readonly Desired[]) {
+    const { name, namespace = '', uid } = certificate.metadata;
+    const { spec } = certificate;
+    return gatewaysOf(spec, this.#options.gateways).flatMap(({ gateway: { loading }, config }) => {
+      const input = { meta: { name, namespace, uid }, spec, config };
+      const expected = loading?.expected(input, desired);
+      return loading && expected ? [{ loading, expected, scopes: loading.statuses?.scopes(input) ?? [] }] : [];
+    });
+  }
+
+  #drop(told: StatusRecord): void {
+    for (const { views } of this.#awaited.get(told) ?? []) for (const view of views) view[Symbol.dispose]();
+    this.#awaited.delete(told);
   }
 
   async #run(): Promise<void> {
@@ -101,7 +148,7 @@ export class LiveSink implements Sink {
     try {
       while (!signal.aborted && this.#awaited.size > 0) {
         await this.#look();
-        const calm = [...this.#awaited.values()].every(({ arrived }) => arrived);
+        const calm = [...this.#awaited.values()].flat().every(({ arrived }) => arrived);
         await this.#news.waitFor(calm ? CALM_MS : EAGER_MS, clock, signal);
       }
     } catch (error) {
@@ -115,55 +162,78 @@ export class LiveSink implements Sink {
   async #look(): Promise<void> {
     const { urls, clock, signal } = this.#options;
     const answers = await Promise.all(urls.map((url) => askGateway(url, clock, signal)));
-    for (const [told, awaited] of [...this.#awaited]) {
-      const judged: JudgedContext[] = [];
-      const failures: string[] = [];
-      for (const answer of answers) {
-        try {
-          if ('failure' in answer) failures.push(answer.failure);
-          else judged.push(judgeAnswer(answer.body, awaited.expected));
-        } catch (error) {
-          failures.push(error instanceof Error ? error.message : String(error));
-        }
+    for (const [told, all] of [...this.#awaited]) {
+      for (const awaited of all) {
+        const found = this.#judge(awaited, answers);
+        if (found && this.#awaited.get(told) === all) await this.#tell(awaited, found, all);
       }
-      if (this.#awaited.get(told) === awaited)
-        await this.#tell(awaited, worstOf(judged) ?? { failure: failures.join('; ') });
     }
   }
 
-  async #tell(awaited: Awaited, found: JudgedContext | { readonly failure: string }): Promise<void> {
+  /** The worst of what answers and statuses tell; undefined while nothing is known. */
+  #judge({ loading, expected, views }: Awaited, answers: readonly Answer[]): Found | undefined {
+    const judged: Loaded[] = [];
+    const failures: string[] = [];
+    for (const answer of loading.answers ? answers : []) {
+      try {
+        if ('failure' in answer) failures.push(answer.failure);
+        else if (loading.answers) judged.push(loading.answers.judge(answer.body, expected));
+      } catch (error) {
+        failures.push(error instanceof Error ? error.message : String(error));
+      }
+    }
+    if (loading.statuses && views.every((view) => view.synced)) {
+      judged.push(
+        loading.statuses.judge(
+          views.flatMap((view) => view.items()),
+          expected,
+        ),
+      );
+    }
+    const worst = worstOf(judged);
+    return worst ?? (failures.length > 0 ? { failure: failures.join('; ') } : undefined);
+  }
+
+  async #tell(awaited: Awaited, found: Found, all: readonly Awaited[]): Promise<void> {
     const { clock, metrics } = this.#options;
-    const { metadata } = awaited.certificate;
-    const key = { namespace: metadata.namespace ?? '', name: metadata.name };
     const waitedMs = clock.monotonic() - awaited.seenAt;
     const arrival = 'failure' in found ? undefined : found.arrival;
     if (arrival === 'live' && !awaited.arrived && awaited.since !== undefined) {
       metrics.liveLag.observe({ mesh: awaited.mesh }, (clock.monotonic() - awaited.since) / 1000);
     }
     awaited.arrived = arrival === 'live';
-    if (arrival !== 'live' && waitedMs < GRACE_MS && awaited.since !== undefined) {
-      await this.#nudgeIfDue(awaited, arrival, waitedMs);
-      return;
+    if (arrival === 'live' || waitedMs >= GRACE_MS || awaited.since === undefined) {
+      awaited.found = { arrival, condition: awaited.loading.condition(found, awaited.expected) };
+      this.#show(awaited.certificate, all);
     }
-    if (arrival === undefined) metrics.live.remove(key);
-    else metrics.live.set(key, arrival === 'live' ? 1 : 0);
-    const { generation } = metadata;
-    this.#amend?.(
-      awaited.certificate,
-      {
-        ...liveCondition(found, awaited.expected),
-        ...(generation === undefined ? {} : { observedGeneration: generation }),
-      },
-      clock.now(),
-    );
     await this.#nudgeIfDue(awaited, arrival, waitedMs);
   }
 
-  async #nudgeIfDue(awaited: Awaited, arrival: JudgedContext['arrival'] | undefined, waitedMs: number): Promise<void> {
+  /** Of several gateways, the first that does not use what is published; one that is not judged yet says nothing. */
+  #show({ metadata }: MeshCertificate, all: readonly Awaited[]): void {
+    const { clock, metrics } = this.#options;
+    const found = all.flatMap((one) => one.found ?? []);
+    const worst = found.find(({ condition }) => condition.status !== 'True') ?? found[0];
+    const [first] = all;
+    if (!worst || !first) return;
+    const key = { namespace: metadata.namespace ?? '', name: metadata.name };
+    if (worst.arrival === undefined) metrics.live.remove(key);
+    else metrics.live.set(key, worst.arrival === 'live' ? 1 : 0);
+    const { generation } = metadata;
+    const judged = generation === undefined ? {} : { observedGeneration: generation };
+    this.#amend?.(first.certificate, { type: 'Live', ...worst.condition, ...judged }, clock.now());
+  }
+
+  async #nudgeIfDue(awaited: Awaited, arrival: Arrival | undefined, waitedMs: number): Promise<void> {
+    const { loading, desired, expected } = awaited;
     const due = NUDGE_AFTER_MS[awaited.nudges];
-    const [context] = awaited.contexts;
-    if (arrival !== 'stale' || due === undefined || waitedMs < due || !context) return;
+    if (arrival !== 'stale' || due === undefined || waitedMs < due) return;
+    const wanted = loading.nudge?.(desired, expected, awaited.nudges + 1);
+    if (!wanted) return;
     awaited.nudges += 1;
-    await nudge(context, `${awaited.expected.file.slice(0, 12)}.${awaited.nudges}`, this.#options);
+    await nudge(wanted, this.#options);
   }
 }
+
+type Answer = globalThis.Awaited<ReturnType<typeof askGateway>>;
+type Found = Loaded | { readonly failure: string };

@@ -1,6 +1,7 @@
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { describe, type KubeObject, keyOf, type ObjectRef, OWNER_LABEL, refOf } from '../../core/object.ts';
-import type { Gateway, GatewayInput } from '../../gateway/gateway.ts';
+import type { Gateway } from '../../gateway/gateway.ts';
+import type { GatewayInput } from '../../gateway/input.ts';
 import { ownerLabel } from '../../gateway/owner.ts';
 import type { Kube } from '../../kube/api.ts';
 import { KubeError } from '../../kube/transport/error.ts';

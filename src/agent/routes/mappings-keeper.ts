@@ -1,6 +1,7 @@
 import { retryDelay } from '../../core/backoff.ts';
 import { describe, keyOf, refOf } from '../../core/object.ts';
-import type { GatewayInput, RouteJudgement, RouteState, RouteVerdict } from '../../gateway/gateway.ts';
+import type { RouteJudgement, RouteState, RouteVerdict } from '../../gateway/gateway.ts';
+import type { GatewayInput } from '../../gateway/input.ts';
 import { ownerLabel } from '../../gateway/owner.ts';
 import { KubeError } from '../../kube/transport/error.ts';
 import { codeOf } from '../../mesh/error.ts';

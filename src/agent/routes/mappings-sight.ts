@@ -1,5 +1,6 @@
 import { type KubeObject, keyOf, OWNER_LABEL, refOf } from '../../core/object.ts';
-import type { ObservedObjects, RouteInput, Routes, Scope } from '../../gateway/gateway.ts';
+import type { ObservedObjects, Routes } from '../../gateway/gateway.ts';
+import type { RouteInput, Scope } from '../../gateway/input.ts';
 import type { SharedInformers, View, Watcher } from '../informers/by-kind.ts';
 
 interface Behind {

@@ -1,6 +1,6 @@
 import { setFlagsFromString } from 'node:v8';
 import { environments } from '../../../adapters/environments.ts';
-import { diagnosticsUrl } from '../../agent/live/answer.ts';
+import { gateways } from '../../gateways.ts';
 import { LOG_LEVELS } from '../../mesh/log.ts';
 import { declare } from '../declare/command.ts';
 import { bool, choice, duration, integer, list, many, parsed, text, texts, type Values } from '../declare/flags.ts';
@@ -141,11 +141,17 @@ function httpUrl(url: string): URL {
   throw new Error('expected http://host:port, such as http://otel-collector:4318');
 }
 
-/** Commas between them: Emissary's diagnostics and Envoy's admin interface know different things. */
+/** A URL without a path gets that of what answers there. */
+function endpointOf(url: string): URL {
+  const [answers] = gateways.flatMap(({ loading }) => loading?.answers ?? []);
+  return answers?.endpoint(url) ?? new URL(url);
+}
+
+/** Commas between them: a gateway's control plane and its data plane know different things. */
 function diagnosticsUrls(list: string): readonly URL[] {
   return list.split(',').map((part) => {
     const url = part.trim();
-    if (/^https?:\/\//.test(url) && URL.canParse(url)) return diagnosticsUrl(url);
+    if (/^https?:\/\//.test(url) && URL.canParse(url)) return endpointOf(url);
     throw new Error('expected http://host:port, such as http://127.0.0.1:8877');
   });
 }

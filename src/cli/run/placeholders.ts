@@ -1,7 +1,8 @@
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { describe, type KubeObject, refOf } from '../../core/object.ts';
 import { desiredObjects } from '../../gateway/desired.ts';
-import { type Gateway, type GatewayUse, gatewaysOf, type ObservedObjects, type Scope } from '../../gateway/gateway.ts';
+import { type Gateway, type GatewayUse, gatewaysOf, type ObservedObjects } from '../../gateway/gateway.ts';
+import type { Scope } from '../../gateway/input.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
 import { isTargeting, type TargetRules } from '../../mesh/targeting.ts';
 import { parseCertificates } from '../../pki/certificate.ts';

@@ -1,4 +1,6 @@
 import type { Gateway, RouteState, Wording } from '../gateway.ts';
+import type { Loading } from '../loading.ts';
+import { emissaryLoading } from './loading/loading.ts';
 import { contextSpec } from './reading/kinds.ts';
 import { emissaryRoutes } from './routes/routes.ts';
 import type { Target } from './routes/target.ts';
@@ -46,4 +48,5 @@ export const emissary: Gateway<EmissaryConfig, Target> = {
   },
   definitions: 'the Emissary-ingress CRDs',
   wording,
+  loading: emissaryLoading as Loading<EmissaryConfig>,
 };

@@ -1,5 +1,6 @@
 import type { ObjectRef, Resource } from '../../../core/object.ts';
-import type { GatewayInput, ObservedObjects, RouteInput, RouteJudgement, Routes, RouteVerdict } from '../../gateway.ts';
+import type { ObservedObjects, RouteJudgement, Routes, RouteVerdict } from '../../gateway.ts';
+import type { GatewayInput, RouteInput } from '../../input.ts';
 import type { EmissaryConfig } from '../spec/config.ts';
 import { EMISSARY_RESOURCES as KINDS, MAPPING_FIELD_MANAGER } from '../spec/resources.ts';
 import { isMentioned } from './mapping.ts';

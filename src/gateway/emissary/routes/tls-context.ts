@@ -1,6 +1,6 @@
 import type { KubeObject, ObjectRef } from '../../../core/object.ts';
 import { GatewayError } from '../../error.ts';
-import type { PublicationInput, ReferenceInput } from '../../gateway.ts';
+import type { PublicationInput, ReferenceInput } from '../../input.ts';
 import { ownLabels } from '../../owner.ts';
 import type { EmissaryConfig } from '../spec/config.ts';
 import { contextNameProblem } from '../spec/names.ts';

@@ -1,9 +1,10 @@
-import type { KubeObject } from '../../core/object.ts';
-import { secretFileName } from '../../gateway/emissary/reading/secret-file.ts';
-import { fields } from '../../mesh/kube-object.ts';
+import type { KubeObject } from '../../../core/object.ts';
+import { fields } from '../../../mesh/kube-object.ts';
+import type { ExpectedLoad, Loaded } from '../../loading.ts';
+import { secretFileName } from '../reading/secret-file.ts';
 
-/** The files that the gateway makes of a publication's Secrets: a changed Secret is a file of another name. */
-export interface ExpectedFiles {
+/** The files that Emissary makes of a publication's Secrets: a changed Secret is a file of another name. */
+export interface ExpectedFiles extends ExpectedLoad {
   readonly namespace: string;
   readonly secretName: string;
   readonly file: string;
@@ -11,13 +12,8 @@ export interface ExpectedFiles {
   readonly caFile: string;
 }
 
-/** `live`: these files and no others. `stale`: others as well or instead. `absent`: none of these Secrets. */
-export type Arrival = 'live' | 'stale' | 'absent';
-
-export interface JudgedContext {
-  readonly arrival: Arrival;
-  /** Whether Envoy itself was asked, and not what Emissary means to tell it. */
-  readonly fromEnvoy: boolean;
+/** `live`: these files and no others. `certain`: Envoy itself was asked. */
+export interface LoadedFiles extends Loaded {
   /** Names of the files that it has for the identity. */
   readonly seen: readonly string[];
 }
@@ -41,17 +37,13 @@ export function expectedFiles(
   const [pair, trust] = [find(secretName), find(caSecretName)];
   if (!pair || !trust) return undefined;
   const name = (secret: KubeObject) => secretFileName(fields(secret.data) as Readonly<Record<string, string>>);
-  return {
-    namespace: pair.metadata.namespace ?? '',
-    secretName,
-    file: name(pair),
-    caSecretName,
-    caFile: name(trust),
-  };
+  const [file, caFile] = [name(pair), name(trust)];
+  const namespace = pair.metadata.namespace ?? '';
+  return { digest: `${file}.${caFile}`, namespace, secretName, file, caSecretName, caFile };
 }
 
 /** Reads Emissary's diagnostics (`/ambassador/v0/diag/?json=true`) or Envoy's `/certs`. Throws for anything else. */
-export function judgeAnswer(answer: unknown, expected: ExpectedFiles): JudgedContext {
+export function judgeAnswer(answer: unknown, expected: ExpectedFiles): LoadedFiles {
   const { tlscontexts, certificates } = fields(answer);
   const told = certificates ?? tlscontexts;
   if (told === undefined) throw new TypeError('the answer has neither tlscontexts nor certificates');
@@ -67,15 +59,9 @@ export function judgeAnswer(answer: unknown, expected: ExpectedFiles): JudgedCon
   return {
     arrival:
       seen.length === 0 ? 'absent' : only(seen, expected.file) && only(trust, expected.caFile) ? 'live' : 'stale',
-    fromEnvoy: certificates !== undefined,
+    certain: certificates !== undefined,
     seen,
   };
-}
-
-/** The least happy of several answers, since a gateway has several places to be stale in. */
-export function worstOf(judged: readonly JudgedContext[]): JudgedContext | undefined {
-  const rank = { stale: 0, absent: 1, live: 2 } as const;
-  return judged.toSorted((a, b) => rank[a.arrival] - rank[b.arrival] || Number(b.fromEnvoy) - Number(a.fromEnvoy))[0];
 }
 
 function filesIn(value: unknown): SecretFile[] {

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { diagnosticsUrl, type ExpectedFiles, expectedFiles, judgeAnswer, worstOf } from './answer.ts';
+import { worstOf } from '../../loading.ts';
+import { diagnosticsUrl, type ExpectedFiles, expectedFiles, judgeAnswer } from './answer.ts';
 
 const [NEW, OLD, CA] = ['A'.repeat(40), 'B'.repeat(40), 'C'.repeat(40)] as const;
 const expected: ExpectedFiles = {
+  digest: `${NEW}.${CA}`,
   namespace: 'emissary',
   secretName: 'istio-identity',
   file: NEW,
@@ -60,9 +62,9 @@ describe('what the gateway answers', () => {
 
   it('counts by the place that is worst off, and by Envoy where both agree', () => {
     const judged = [judgeAnswer(diagnostics(NEW), expected), judgeAnswer(certs(OLD), expected)];
-    assert.deepEqual([worstOf(judged)?.arrival, worstOf(judged)?.fromEnvoy], ['stale', true]);
+    assert.deepEqual([worstOf(judged)?.arrival, worstOf(judged)?.certain], ['stale', true]);
     const both = [judgeAnswer(diagnostics(NEW), expected), judgeAnswer(certs(NEW), expected)];
-    assert.deepEqual([worstOf(both)?.arrival, worstOf(both)?.fromEnvoy], ['live', true]);
+    assert.deepEqual([worstOf(both)?.arrival, worstOf(both)?.certain], ['live', true]);
     assert.equal(worstOf([]), undefined);
   });
 });

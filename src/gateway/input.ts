@@ -1,0 +1,37 @@
+import type { MeshCertificateSpec } from '../config/schema/mesh-certificate.ts';
+import type { Resource } from '../core/object.ts';
+import type { Adapter } from '../mesh/adapter.ts';
+import type { TargetRules } from '../mesh/targeting.ts';
+import type { Certificate } from '../pki/certificate.ts';
+
+/** One MeshCertificate, as a gateway sees it. */
+export interface GatewayInput<C> {
+  readonly meta: { readonly name: string; readonly namespace: string; readonly uid?: string | undefined };
+  readonly spec: MeshCertificateSpec;
+  /** What its `configure` returned. */
+  readonly config: C;
+}
+
+/** `targets`: what its routes need, from `judge`; undefined before they were judged. */
+export interface ReferenceInput<C, T> extends GatewayInput<C> {
+  readonly targets: readonly T[] | undefined;
+}
+
+export interface PublicationInput<C, T> extends ReferenceInput<C, T> {
+  /** How the mesh wants to be addressed, unless the user says otherwise. */
+  readonly tls: Adapter['tls'];
+  /** Never empty; newest root first. */
+  readonly bundle: readonly Certificate[];
+}
+
+export interface RouteInput<C> extends GatewayInput<C> {
+  /** How the mesh names the workloads behind a route; absent: one identity serves the whole mesh. */
+  readonly rules?: TargetRules | undefined;
+}
+
+/** Where objects are looked for. */
+export interface Scope {
+  readonly resource: Resource;
+  /** Absent: in all namespaces. */
+  readonly namespace?: string | undefined;
+}
