@@ -34,3 +34,13 @@ test('every link between our documents leads somewhere', () => {
   }
   assert.deepEqual(broken, []);
 });
+
+test('each file and folder that the page on the architecture names exists', () => {
+  const text = readFileSync(join(ROOT, 'docs/architecture.md'), 'utf8');
+  const named = [...text.matchAll(/`((?:src|adapters|test|docs)\/[\w./-]+)`/g)].map(([, path = '']) => path);
+  assert.ok(named.length > 40);
+  assert.deepEqual(
+    named.filter((path) => !existsSync(join(ROOT, path))),
+    [],
+  );
+});
