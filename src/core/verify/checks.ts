@@ -187,6 +187,9 @@ export function subjectOf(
   return { pair, leaf, bundle, wish, now, path: failed ?? path };
 }
 
+/** Envoy sorts larger bundles with an algorithm that does not keep the order of what fits alike. */
+const MOST_IN_ORDER = 16;
+
 /** Who issued an anchor, as far as the bundle has them. */
 function above(anchor: Certificate | undefined, bundle: readonly Certificate[]): readonly Certificate[] {
   const found: Certificate[] = [];
@@ -211,8 +214,11 @@ function preceded(
 ): FailedPath | undefined {
   const issuers = path.slice(1);
   for (const issuer of [...issuers, ...above(path.at(-1), bundle)]) {
-    const at = [...bundle, ...chain].find((one) => authorityOf(one) === authorityOf(issuer));
-    if (!at || issuers.includes(at) || (at.notBefore <= now && now < at.notAfter)) continue;
+    const [trusted, sent] = [bundle, chain].map((all) => all.filter((one) => authorityOf(one) === authorityOf(issuer)));
+    const fitting = (trusted?.length ? trusted : sent) ?? [];
+    const taken = bundle.length > MOST_IN_ORDER ? fitting : fitting.slice(0, 1);
+    const at = taken.find((one) => !issuers.includes(one) && !(one.notBefore <= now && now < one.notAfter));
+    if (!at) continue;
     const reason = now >= at.notAfter ? 'expired_link' : 'not_yet_valid_link';
     return { ok: false, reason, at, how: 'Envoy takes it, and no other path' };
   }
