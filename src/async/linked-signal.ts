@@ -63,3 +63,12 @@ class Linked implements LinkedSignal {
     for (const parent of this.#parents) parent?.removeEventListener('abort', this);
   }
 }
+
+/** The outcome of the work, or the signal's reason as soon as it is aborted. What the work does later is ignored. */
+export function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+  return new Promise((resolve, reject) => {
+    const abort = () => reject(signal.reason);
+    signal.addEventListener('abort', abort, { once: true });
+    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
+  });
+}

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import type { Adapter } from '../mesh/adapter.ts';
+import { MeshError } from '../mesh/error.ts';
 import { type Issue, issuesOf } from './issue.ts';
 import type { GatewayFields } from './schema/gateway-fields.ts';
 import { API_VERSION, KIND, type MeshCertificate } from './schema/mesh-certificate.ts';
@@ -60,8 +61,24 @@ export function validator(
       spec: normalise(metadata.name, given, { name: mesh, config: given[mesh] }, gateways),
     };
     issues.push(...crossCheck(value));
-    return issues.length === 0 ? { ok: true, value } : { ok: false, issues };
+    if (issues.length > 0) return { ok: false, issues };
+    const failure = adapterFailure(value, adapters);
+    return failure ? { ok: false, ...failure } : { ok: true, value };
   };
+}
+
+/** What an adapter derives from a configuration must not fail later, where other MeshCertificates would suffer from it. */
+function adapterFailure({ metadata, spec }: MeshCertificate, adapters: readonly Adapter[]) {
+  const adapter = adapters.find(({ mesh }) => mesh === spec.mesh.name);
+  const host = { namespace: metadata.namespace ?? 'default' };
+  try {
+    adapter?.expect(spec.mesh.config, host);
+    adapter?.needs(spec.mesh.config, host);
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof MeshError)) throw error;
+    return { code: error.code, issues: [{ path: ['spec', spec.mesh.name], message: error.message }] };
+  }
 }
 
 /** Checks one object. For more than one, keep a `validator`. */

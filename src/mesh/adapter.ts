@@ -123,8 +123,9 @@ export interface SdsSocket {
   readonly bundleName?: string;
 }
 
-export interface Adapter<C = unknown> {
-  /** Key under `spec` of a MeshCertificate: lower-case letters, digits and dashes. */
+/** What every adapter has, and all that one from outside of this repository may have. */
+export interface AdapterCore<C = unknown> {
+  /** Key under `spec` of a MeshCertificate: a lower-case letter, then letters and digits. */
   readonly mesh: string;
   /** How people call the mesh. */
   readonly title: string;
@@ -136,6 +137,12 @@ export interface Adapter<C = unknown> {
   readonly tls: { readonly alpnProtocols?: string; readonly minTlsVersion?: string; readonly maxTlsVersion?: string };
   /** For the admission policy: whose tokens a MeshCertificate uses. */
   readonly tokenFields?: readonly TokenField[];
+  /** Pure: the first I/O is in watch, issue or roots. */
+  open(config: C, host: Host): (Source | Issuer) & Partial<Checking>;
+}
+
+/** An adapter of this repository may have more: optional capabilities, found by presence. */
+export interface Adapter<C = unknown> extends AdapterCore<C> {
   /** ConfigMaps as most installations have them, by name, for `render` without a cluster; `means` is for people. */
   readonly usual?: Readonly<
     Record<string, { readonly data: Readonly<Record<string, string>>; readonly means: string }>
@@ -154,8 +161,6 @@ export interface Adapter<C = unknown> {
   names?(leaf: { readonly uris: readonly string[]; readonly dns: readonly string[] }): boolean;
   /** The identity that an upstream must show, where it is known. */
   expectedPeer?(upstream: Upstream): string | undefined;
-  /** Pure: the first I/O is in watch, issue or roots. */
-  open(config: C, host: Host): (Source | Issuer) & Partial<Checking>;
 }
 
 export function isIssuer(opened: Source | Issuer): opened is Issuer {

@@ -1,5 +1,4 @@
 import type { KubeObject, ObjectRef } from './kube-object.ts';
-import type { TargetRefusal } from './targeting.ts';
 
 /** Objects of a cluster by which a mesh is recognised. */
 export interface ClusterObjects {
@@ -55,7 +54,7 @@ export interface Membership {
   /** For people: the name of the mesh, or of a mode of it. */
   readonly name: string;
   /** Why a gateway outside of the mesh cannot reach the pod with the identity of the mesh; absent: it can. */
-  readonly refusal?: TargetRefusal;
+  readonly refusal?: { readonly code: string; readonly message: string };
 }
 
 /** How a mesh takes pods in. Pure. */

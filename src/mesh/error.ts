@@ -20,13 +20,22 @@ export const MESH_ERROR_CODES = [
   'ERR_NOT_ALLOWED',
   'ERR_NO_CONSENT',
   'ERR_TOKEN_EXPOSED',
+  'ERR_ADAPTER_LOAD',
+  'ERR_ADAPTER_BROKEN',
 ] as const;
 
 export type MeshErrorCode = (typeof MESH_ERROR_CODES)[number];
 
+const BRAND = Symbol.for('meshcert.MeshError');
+
 /** A failure classified once, at the edge that knows. The message names the object, the cause and the next step. */
 export class MeshError extends Error {
   override readonly name = 'MeshError';
+  /** Also of errors that an adapter from outside made with a copy of this class. */
+  static override [Symbol.hasInstance](value: unknown): boolean {
+    return typeof value === 'object' && value !== null && BRAND in value;
+  }
+
   readonly code: MeshErrorCode;
   readonly retry: Retry;
 
@@ -34,6 +43,10 @@ export class MeshError extends Error {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.retry = options.retry ?? 'soon';
+  }
+
+  get [BRAND](): true {
+    return true;
   }
 }
 

@@ -1,5 +1,5 @@
 import type { Clock } from '../async/clock.ts';
-import { limitedTo } from '../async/linked-signal.ts';
+import { limitedTo, unlessAborted } from '../async/linked-signal.ts';
 import { MeshError } from './error.ts';
 
 /** One thing that an adapter found out about its own mesh, for `doctor`. */
@@ -76,11 +76,3 @@ const messageOf = (error: unknown): string =>
     : error instanceof Error
       ? error.message
       : String(error);
-
-function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
-  return new Promise((resolve, reject) => {
-    const abort = () => reject(signal.reason);
-    signal.addEventListener('abort', abort, { once: true });
-    work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
-  });
-}

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { getEventListeners } from 'node:events';
 import { describe, it } from 'node:test';
 import { inspect } from 'node:util';
-import { type Adapter, type Issuer, isIssuer, type Source } from '../../src/mesh/adapter.ts';
+import { type AdapterCore, type Issuer, isIssuer, type Source } from '../../src/mesh/adapter.ts';
 import { MESH_ERROR_CODES, MeshError } from '../../src/mesh/error.ts';
 import { type Identity, leafOf } from '../../src/mesh/identity.ts';
 import { findPath } from '../../src/pki/chain.ts';
@@ -11,7 +11,7 @@ import { RecordingHost } from '../support/recording-host.ts';
 
 /** A mesh to hold an adapter to its contract with, on a clock that starts at the present and stands still. */
 export interface Subject<C> {
-  readonly adapter: Adapter<C>;
+  readonly adapter: AdapterCore<C>;
   /** As a user writes it; parsed by the adapter's own schema. */
   readonly config: unknown;
   /** Its agent or server cannot be reached, or answers nothing but refusals. */

@@ -3,16 +3,25 @@ import { Trigger } from '../../src/async/trigger.ts';
 import type { Adapter, Issuer, Source } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
+import { CONTRACT_VERSION, outsideAdapter } from '../../src/mesh/outside/adapter.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { TOY_ID, ToyMesh } from '../support/toy-mesh.ts';
-import { adapterContract } from './adapter-contract.ts';
+import { adapterContract, type Subject } from './adapter-contract.ts';
 
-/** The smallest things that keep the contract, one of each kind. */
-adapterContract('A toy issuer', async () => {
+/** The smallest things that keep the contract, one of each kind; each also as if it came from outside. */
+for (const [title, wrap] of [
+  ['', (adapter: Adapter) => adapter],
+  [' from outside', (adapter: Adapter) => outsideAdapter({ contractVersion: CONTRACT_VERSION, adapter }, 'toy.js')],
+] as const) {
+  adapterContract(`A toy issuer${title}`, () => toyIssuer(wrap));
+  adapterContract(`A toy source${title}`, () => toySource(wrap));
+}
+
+async function toyIssuer(wrap: (adapter: Adapter) => Adapter): Promise<Subject<unknown>> {
   const mesh = new ToyMesh(SandboxCa.root());
   const { adapter } = mesh;
   return {
-    adapter: { ...adapter, open: (config, host) => abortable(adapter.open(config, host) as Issuer) },
+    adapter: wrap({ ...adapter, open: (config, host) => abortable(adapter.open(config, host) as Issuer) }),
     config: {},
     outage: (on) => {
       mesh.outage = on;
@@ -20,9 +29,9 @@ adapterContract('A toy issuer', async () => {
     changeRoots: () => mesh.rotate(mesh.ca, [SandboxCa.root().root]),
     stop: () => {},
   };
-});
+}
 
-adapterContract('A toy source', async () => {
+async function toySource(wrap: (adapter: Adapter) => Adapter): Promise<Subject<unknown>> {
   const mesh = new ToyMesh(SandboxCa.root());
   const pushed = new Set<Trigger>();
   const push = () => {
@@ -52,7 +61,7 @@ adapterContract('A toy source', async () => {
     }
   }
   return {
-    adapter,
+    adapter: wrap(adapter),
     config: {},
     outage: (on) => {
       mesh.outage = on;
@@ -61,7 +70,7 @@ adapterContract('A toy source', async () => {
     rotate: push,
     stop: () => {},
   };
-});
+}
 
 function abortable(issuer: Issuer): Issuer {
   return {

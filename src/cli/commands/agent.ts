@@ -2,6 +2,7 @@ import { setFlagsFromString } from 'node:v8';
 import { environments } from '../../../adapters/environments.ts';
 import { gateways } from '../../gateways.ts';
 import { LOG_LEVELS } from '../../mesh/log.ts';
+import { adapterFlag } from '../declare/adapter-flag.ts';
 import { declare } from '../declare/command.ts';
 import { bool, choice, duration, integer, list, many, parsed, text, texts, type Values } from '../declare/flags.ts';
 
@@ -23,6 +24,7 @@ const flags = {
     .offers('files')
     .helpGroup(WHICH),
   ...environmentFlags,
+  adapter: adapterFlag().helpGroup(WHICH),
   namespace: text(
     '-n, --namespace <name>',
     "Namespace of the agent: the default for documents, the place of its Lease, and what it watches (default: the pod's)",

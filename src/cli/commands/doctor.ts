@@ -1,5 +1,6 @@
 import { FORMATS } from '../../doctor/report.ts';
 import { SEVERITIES } from '../../mesh/object-check.ts';
+import { adapterFlag } from '../declare/adapter-flag.ts';
 import { CLUSTER_FLAGS } from '../declare/cluster-flags.ts';
 import { declare } from '../declare/command.ts';
 import { bool, choice, duration, text, texts, type Values } from '../declare/flags.ts';
@@ -28,6 +29,7 @@ const flags = {
     'auto',
   ),
   timeout: duration('--timeout <duration>', 'Time limit of each step', '10s', '100ms'),
+  adapter: adapterFlag(),
   ...CLUSTER_FLAGS,
 };
 

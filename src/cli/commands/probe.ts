@@ -1,8 +1,10 @@
+import { adapterFlag } from '../declare/adapter-flag.ts';
 import { CLUSTER_FLAGS } from '../declare/cluster-flags.ts';
 import { declare } from '../declare/command.ts';
 import { choice, hostAndPort, parsed, text, type Values } from '../declare/flags.ts';
 
 const flags = {
+  adapter: adapterFlag(),
   address: parsed(
     '--address <host:port>',
     'Upstream (default: spec.probe.address of the MeshCertificate)',

@@ -1,3 +1,4 @@
+import { adapterFlag } from '../declare/adapter-flag.ts';
 import { declare } from '../declare/command.ts';
 import { bool, choice, integer, text, texts, type Values } from '../declare/flags.ts';
 
@@ -11,6 +12,7 @@ const flags = {
     'Objects of the cluster, as kubectl prints them, to find targets and set Mappings from: Mappings, Services, ' +
       'EndpointSlices, Pods, ConfigMaps of the mesh. The reason why a Mapping cannot use the certificate goes to standard error',
   ).offers('files'),
+  adapter: adapterFlag(),
   rbac: bool('--rbac', 'Print Roles and RoleBindings instead'),
   admissionPolicy: bool(
     '--admission-policy',

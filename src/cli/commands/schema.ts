@@ -1,7 +1,9 @@
+import { adapterFlag } from '../declare/adapter-flag.ts';
 import { declare } from '../declare/command.ts';
 import { bool, choice, type Values } from '../declare/flags.ts';
 
 const flags = {
+  adapter: adapterFlag(),
   crd: bool('--crd', 'Print the CustomResourceDefinition instead'),
   output: choice('-o, --output <format>', 'Output format (default: json, with --crd yaml)', ['json', 'yaml']),
 };

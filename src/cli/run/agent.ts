@@ -1,7 +1,6 @@
 import { setMaxListeners } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { environments } from '../../../adapters/environments.ts';
-import { adapters } from '../../../adapters/index.ts';
 import { Agent, type CertificateSource } from '../../agent/agent.ts';
 import { alone } from '../../agent/election/leadership.ts';
 import { LeaseLeadership } from '../../agent/election/leases.ts';
@@ -26,6 +25,7 @@ import type { Kube } from '../../kube/api.ts';
 import { connect } from '../../kube/client.ts';
 import { recorder } from '../../kube/events.ts';
 import { requireKubeconfig } from '../../kube/transport/kubeconfig.ts';
+import type { Adapter } from '../../mesh/adapter.ts';
 import type { Log } from '../../mesh/log.ts';
 import { opensslPreflight } from '../../preflight/preflight.ts';
 import { createLog } from '../../telemetry/log.ts';
@@ -35,6 +35,7 @@ import type { Io } from '../declare/command.ts';
 import { UsageError } from '../declare/usage-error.ts';
 
 import { VERSION } from '../declare/version.ts';
+import { loadAdapters } from './adapter-files.ts';
 
 const clock = systemClock;
 const random = Math.random;
@@ -75,6 +76,11 @@ export async function runAgent(given: AgentFlags, io: Io): Promise<number> {
   });
   const fromResources = flags.config === undefined && flags.environment === undefined;
   const health = new Health(flags.leaderElect ? leadership : undefined);
+  const { adapters, failures } = await loadAdapters(flags.adapter);
+  for (const { code, message } of failures) {
+    log.error({ code }, `${message}; MeshCertificates of other meshes are served`);
+    health.problem(message, { code, message });
+  }
   const writers: { flush(): Promise<void> }[] = [];
   const once = flags.once
     ? new OnceSink(() => void flushed(writers, signal).then(() => stop.abort(new Error('published'))))
@@ -97,7 +103,7 @@ export async function runAgent(given: AgentFlags, io: Io): Promise<number> {
   if (tracing) sinks.push(tracing.sink);
   // The last, so that what it waits for was told to the writers before.
   if (once) sinks.push(once);
-  const wishes = wishesOf(flags, { kube, log, metrics, namespace, leadership, io, once, health });
+  const wishes = wishesOf(flags, { adapters, kube, log, metrics, namespace, leadership, io, once, health });
   const running = new Agent({
     kube,
     adapters,
@@ -180,6 +186,7 @@ async function flushed(writers: readonly { flush(): Promise<void> }[], signal: A
 }
 
 interface WishContext {
+  readonly adapters: readonly Adapter[];
   readonly kube: Kube;
   readonly log: Log;
   readonly metrics: Metrics;
@@ -191,7 +198,7 @@ interface WishContext {
 }
 
 function wishesOf(flags: AgentSettings, context: WishContext): CertificateSource {
-  const { kube, log, metrics, namespace, leadership, io, once, health } = context;
+  const { adapters, kube, log, metrics, namespace, leadership, io, once, health } = context;
   const { config, environment } = flags;
   if (environment) {
     return async function* (signal) {

@@ -1,4 +1,3 @@
-import { adapters } from '../../../adapters/index.ts';
 import { systemClock } from '../../async/clock.ts';
 import { formatPath } from '../../config/issue.ts';
 import { validator } from '../../config/validate.ts';
@@ -10,6 +9,7 @@ import { LOOKS, type Seen } from '../../doctor/looks/look.ts';
 import { report } from '../../doctor/report.ts';
 import type { EmissaryEnv } from '../../gateway/emissary/reading/env.ts';
 import { gateways } from '../../gateways.ts';
+import type { Adapter } from '../../mesh/adapter.ts';
 import { SEVERITIES } from '../../mesh/object-check.ts';
 import type { DoctorFlags } from '../commands/doctor.ts';
 import type { Io } from '../declare/command.ts';
@@ -17,6 +17,7 @@ import { UsageError } from '../declare/usage-error.ts';
 import { VERSION } from '../declare/version.ts';
 import { systemReason } from '../terminal/failure.ts';
 import { readInput } from '../terminal/input.ts';
+import { adaptersWith } from './adapter-files.ts';
 import { examineCluster } from './examine-cluster.ts';
 
 interface Read {
@@ -28,6 +29,7 @@ interface Read {
 }
 
 export async function runDoctor(flags: DoctorFlags, io: Io): Promise<number> {
+  const adapters = await adaptersWith(flags.adapter);
   if (flags.list) {
     for (const { code, severity, title } of [...checksOf(adapters), ...LOOKS])
       io.stdout.write(`${code}  ${severity.padEnd(7)}  ${title}\n`);
@@ -36,9 +38,9 @@ export async function runDoctor(flags: DoctorFlags, io: Io): Promise<number> {
   const isFiles = flags.filename.length > 0;
   const { objects, origins, whole, skipped, seen } = isFiles
     ? await fromFiles(flags.filename, io)
-    : await fromCluster(flags, io);
+    : await fromCluster(flags, adapters, io);
   const inObjects = diagnose(
-    { objects, whole, adapters, now: systemClock.now(), validate: validation() },
+    { objects, whole, adapters, now: systemClock.now(), validate: validation(adapters) },
     envOf(flags),
   );
   const findings = worstFirst([...inObjects, ...findingsOf(seen)]);
@@ -80,13 +82,13 @@ async function fromFiles(paths: readonly string[], io: Io): Promise<Read> {
   };
 }
 
-async function fromCluster(flags: DoctorFlags, io: Io): Promise<Read> {
-  const { live, seen } = await examineCluster(flags, io);
+async function fromCluster(flags: DoctorFlags, adapters: readonly Adapter[], io: Io): Promise<Read> {
+  const { live, seen } = await examineCluster(flags, adapters, io);
   const { objects, whole, skipped } = live ?? { objects: [], whole: new Set<string>(), skipped: [] };
   return { objects, origins: new Map(), whole, skipped, seen };
 }
 
-function validation(): (object: KubeObject) => readonly string[] {
+function validation(adapters: readonly Adapter[]): (object: KubeObject) => readonly string[] {
   const validate = validator(adapters, gateways);
   return (object) => {
     const result = validate(object);

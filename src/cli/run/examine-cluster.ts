@@ -1,5 +1,4 @@
 import { environments } from '../../../adapters/environments.ts';
-import { adapters } from '../../../adapters/index.ts';
 import { systemClock } from '../../async/clock.ts';
 import { customResourceDefinition } from '../../config/schema/crd.ts';
 import { validator } from '../../config/validate.ts';
@@ -12,6 +11,7 @@ import { type InstallationContext, lookBeforeInstallation } from '../../doctor/l
 import type { Seen, Tools } from '../../doctor/looks/look.ts';
 import { gateways } from '../../gateways.ts';
 import type { Kube } from '../../kube/api.ts';
+import type { Adapter } from '../../mesh/adapter.ts';
 import { discover } from '../../onboard/findings.ts';
 import { takeSnapshot } from '../../onboard/snapshot.ts';
 import { opensslPreflight } from '../../preflight/preflight.ts';
@@ -35,7 +35,11 @@ export interface ClusterExamination {
 }
 
 /** Looks at the cluster of the kubeconfig: objects, agent and meshes, or whether meshcert can be installed. */
-export async function examineCluster(flags: ExamineFlags, io: Io): Promise<ClusterExamination> {
+export async function examineCluster(
+  flags: ExamineFlags,
+  adapters: readonly Adapter[],
+  io: Io,
+): Promise<ClusterExamination> {
   let skew: number | undefined;
   // The header is cut to whole seconds: half of one is the likeliest rest.
   const dated = (serverMs: number) => {
@@ -45,7 +49,7 @@ export async function examineCluster(flags: ExamineFlags, io: Io): Promise<Clust
   const tools: Tools = { kube, clock: systemClock, signal: io.signal, limitMs: flags.timeout };
   try {
     if (flags.pre)
-      return { live: undefined, seen: await beforeInstallation(tools, namespaceOf(flags, io), () => skew) };
+      return { live: undefined, seen: await beforeInstallation(tools, adapters, namespaceOf(flags, io), () => skew) };
     const validate = validator(adapters, gateways);
     return await examine(tools, {
       read: () => readCluster(kube, flags.namespace === undefined ? undefined : [flags.namespace], io.signal),
@@ -67,18 +71,27 @@ export async function examineCluster(flags: ExamineFlags, io: Io): Promise<Clust
   }
 }
 
-async function beforeInstallation(tools: Tools, namespace: string, skewMs: () => number | undefined): Promise<Seen[]> {
+async function beforeInstallation(
+  tools: Tools,
+  adapters: readonly Adapter[],
+  namespace: string,
+  skewMs: () => number | undefined,
+): Promise<Seen[]> {
   const api = await lookAtApi(tools, skewMs);
   if (api.some(({ code, state }) => code === 'MC6001' && state === 'failed')) return api;
   const definitions = await lookAtGatewayDefinitions(tools);
   return [
     ...api,
     definitions,
-    ...(await lookBeforeInstallation(tools, namespace, () => surroundings(tools.kube, tools.signal))),
+    ...(await lookBeforeInstallation(tools, namespace, () => surroundings(tools.kube, adapters, tools.signal))),
   ];
 }
 
-async function surroundings(kube: Kube, signal: AbortSignal): Promise<InstallationContext> {
+async function surroundings(
+  kube: Kube,
+  adapters: readonly Adapter[],
+  signal: AbortSignal,
+): Promise<InstallationContext> {
   const { gateways, meshes, unseen } = discover(await takeSnapshot(kube, adapters, signal), adapters);
   const versioned = (name: string, version: string | undefined) =>
     version === undefined ? name : `${name} ${version}`;

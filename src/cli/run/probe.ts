@@ -1,10 +1,10 @@
-import { adapters } from '../../../adapters/index.ts';
 import { systemClock } from '../../async/clock.ts';
 import { API_VERSION, KIND, type MeshCertificate, type ProbeSpec } from '../../config/schema/mesh-certificate.ts';
 import { validateObject } from '../../config/validate.ts';
 import { readPublication } from '../../gateway/publication.ts';
 import { gateways } from '../../gateways.ts';
 import type { Kube } from '../../kube/api.ts';
+import type { Adapter } from '../../mesh/adapter.ts';
 import type { Certificate } from '../../pki/certificate.ts';
 import type { PrivateKey } from '../../pki/key.ts';
 import { type ProbeResult, probe as probeUpstream } from '../../probe/probe.ts';
@@ -13,6 +13,7 @@ import { clusterOf, namespaceOf } from '../declare/cluster-flags.ts';
 import type { Io } from '../declare/command.ts';
 import { UsageError } from '../declare/usage-error.ts';
 import { fromSecret } from '../inspect/inspect-input.ts';
+import { adaptersWith } from './adapter-files.ts';
 
 export async function runProbe(flags: ProbeFlags, args: readonly string[], io: Io): Promise<number> {
   const [name] = args;
@@ -25,7 +26,7 @@ export async function runProbe(flags: ProbeFlags, args: readonly string[], io: I
     const { pair, bundle, wish, tls } =
       name === undefined
         ? await ofSecret(kube, namespace, flags.secret ?? '', flags.caSecret, io)
-        : await ofCertificate(kube, namespace, name, io);
+        : await ofCertificate(kube, await adaptersWith(flags.adapter), namespace, name, io);
     const address = flags.address ?? wish?.address;
     if (address === undefined) throw new UsageError('--address is needed: the MeshCertificate has no spec.probe');
     const full: ProbeSpec = {
@@ -50,7 +51,13 @@ interface Probed {
   readonly tls?: { readonly alpnProtocols?: string; readonly minTlsVersion?: string; readonly maxTlsVersion?: string };
 }
 
-async function ofCertificate(kube: Kube, namespace: string, name: string, io: Io): Promise<Probed> {
+async function ofCertificate(
+  kube: Kube,
+  adapters: readonly Adapter[],
+  namespace: string,
+  name: string,
+  io: Io,
+): Promise<Probed> {
   const found = await kube.get({ apiVersion: API_VERSION, kind: KIND, namespace, name }, io.signal);
   if (!found) throw new Error(`MeshCertificate ${namespace}/${name} does not exist; see -n for the namespace`);
   const valid = validateObject(found, adapters, gateways);

@@ -1,5 +1,4 @@
 import { stringify } from 'yaml';
-import { adapters } from '../../../adapters/index.ts';
 import { admissionPolicy } from '../../config/admission.ts';
 import { allowFlags } from '../../config/allow.ts';
 import { formatDocumentError, parseDocuments } from '../../config/documents.ts';
@@ -7,10 +6,12 @@ import { rbacFor } from '../../config/rbac.ts';
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import type { KubeObject } from '../../core/object.ts';
 import { gateways } from '../../gateways.ts';
+import type { Adapter } from '../../mesh/adapter.ts';
 import type { RenderFlags } from '../commands/render.ts';
 import type { Io } from '../declare/command.ts';
 import { UsageError } from '../declare/usage-error.ts';
 import { readInput } from '../terminal/input.ts';
+import { adaptersWith } from './adapter-files.ts';
 import { parseObjects } from './offline.ts';
 import { placeholders } from './placeholders.ts';
 
@@ -18,6 +19,7 @@ export async function runRender(flags: RenderFlags, io: Io): Promise<number> {
   const { namespace, output } = flags;
   const files = [...flags.filename, ...flags.file];
   if (files.length === 0) throw new UsageError('-f FILE is needed');
+  const adapters = await adaptersWith(flags.adapter);
   const certificates: MeshCertificate[] = [];
   let mistakes = 0;
   for (const file of files) {
@@ -31,7 +33,7 @@ export async function runRender(flags: RenderFlags, io: Io): Promise<number> {
   if (certificates.length === 0) {
     throw new UsageError(`${files.join(', ')} holds no MeshCertificate; add at least one document`);
   }
-  const objects = await objectsOf(certificates, flags, io);
+  const objects = await objectsOf(certificates, adapters, flags, io);
   if (output === 'name') {
     for (const object of objects) io.stdout.write(`${resourceName(object)}\n`);
   } else if (output === 'json') {
@@ -48,6 +50,7 @@ export async function runRender(flags: RenderFlags, io: Io): Promise<number> {
 
 async function objectsOf(
   certificates: readonly MeshCertificate[],
+  adapters: readonly Adapter[],
   flags: RenderFlags,
   io: Io,
 ): Promise<readonly KubeObject[]> {
@@ -57,7 +60,7 @@ async function objectsOf(
     const namespaces = [...new Set(certificates.map(({ metadata }) => metadata.namespace ?? flags.namespace))];
     return admissionPolicy({ adapters, name, serviceAccount, namespaces });
   }
-  if (!flags.rbac) return await shown(certificates, flags.given, io);
+  if (!flags.rbac) return await shown(certificates, adapters, flags.given, io);
   const { leaseName, shards, asFile } = flags;
   return rbacFor(certificates, {
     adapters,
@@ -72,6 +75,7 @@ async function objectsOf(
 
 async function shown(
   certificates: readonly MeshCertificate[],
+  adapters: readonly Adapter[],
   files: readonly string[],
   io: Io,
 ): Promise<readonly KubeObject[]> {

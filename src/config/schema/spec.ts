@@ -87,12 +87,29 @@ export function specSchema(adapters: readonly Adapter[], gateways: readonly Gate
 
 function asZod(adapter: Adapter): z.ZodType {
   if (adapter.config instanceof z.ZodType) return adapter.config;
-  return z.unknown().transform((input, context) => {
-    try {
-      return adapter.config.parse(input);
-    } catch (error) {
-      context.addIssue(error instanceof Error ? error.message : String(error));
-      return z.NEVER;
-    }
+  const anyObject = z.looseObject({}).meta({ 'x-kubernetes-preserve-unknown-fields': true });
+  return anyObject
+    .describe(`How ${adapter.title} issues; its adapter knows the fields.`)
+    .transform((input, context) => {
+      try {
+        return adapter.config.parse(input);
+      } catch (error) {
+        for (const issue of issuesFrom(error)) context.addIssue(issue);
+        return z.NEVER;
+      }
+    });
+}
+
+/** Field by field where the adapter has a zod of its own, as one from outside of this repository has. */
+function issuesFrom(
+  error: unknown,
+): { readonly code: 'custom'; readonly path: PropertyKey[]; readonly message: string }[] {
+  const whole = { code: 'custom', path: [], message: error instanceof Error ? error.message : String(error) } as const;
+  const { issues } = (typeof error === 'object' && error !== null ? error : {}) as { issues?: unknown };
+  const found = (Array.isArray(issues) ? issues : []).flatMap((issue: { path?: unknown; message?: unknown } | null) => {
+    if (typeof issue?.message !== 'string' || !Array.isArray(issue.path)) return [];
+    const path = issue.path.filter((part) => typeof part === 'string' || typeof part === 'number');
+    return { code: 'custom' as const, path, message: issue.message };
   });
+  return found.length > 0 ? found : [{ ...whole, path: [] }];
 }

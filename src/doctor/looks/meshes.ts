@@ -1,6 +1,7 @@
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import type { KubeObject } from '../../core/object.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
+import { MeshError } from '../../mesh/error.ts';
 import { type ExaminedCheck, Examiner } from '../../mesh/examiner.ts';
 import { safeMessage } from '../../mesh/secrets.ts';
 import { agentOf, type FoundAgent } from '../agents.ts';
@@ -61,12 +62,13 @@ async function lookAtMesh(tools: Tools, { object, certificate }: Tried, options:
     signal: tools.signal,
     tell: (check) => checks.push(check),
   });
-  const opened = adapter?.open(config, host);
   try {
+    await using opened = adapter?.open(config, host);
     if (opened?.check) await opened.check(examiner);
     else examiner.skip(name, 'its adapter has no checks');
-  } finally {
-    await opened?.[Symbol.asyncDispose]();
+  } catch (error) {
+    tools.signal.throwIfAborted();
+    examiner.fail(name, error instanceof MeshError ? `${error.code}: ${error.message}` : String(error));
   }
   return checks.map((check) => seenOf(object, check));
 }

@@ -1,0 +1,75 @@
+import { basename, resolve } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { adapters as builtIn } from '../../../adapters/index.ts';
+import { systemClock } from '../../async/clock.ts';
+import { specSchema } from '../../config/schema/spec.ts';
+import { gateways } from '../../gateways.ts';
+import type { Adapter } from '../../mesh/adapter.ts';
+import { MeshError } from '../../mesh/error.ts';
+import { isMeshName, outsideAdapter, unloadedAdapter } from '../../mesh/outside/adapter.ts';
+
+/** A module that awaits something at its top level must be done by then. */
+const LOAD_MS = 10_000;
+
+export interface LoadedAdapters {
+  readonly adapters: readonly Adapter[];
+  /** What could not be loaded. A MeshCertificate of a mesh named like the file fails with it, and no other. */
+  readonly failures: readonly MeshError[];
+}
+
+/** The adapters of this program, and those of these files. Never rejects. */
+export async function loadAdapters(files: readonly string[]): Promise<LoadedAdapters> {
+  const adapters = [...builtIn];
+  const failures: MeshError[] = [];
+  const fields = new Set(Object.keys(specSchema(builtIn, gateways).shape));
+  const isTaken = (mesh: string) => fields.has(mesh) || adapters.some((one) => one.mesh === mesh);
+  for (const file of files) {
+    try {
+      const adapter = outsideAdapter(await imported(file), file);
+      if (isTaken(adapter.mesh))
+        throw failed(file, `spec.${adapter.mesh} is taken already; give its mesh another name`);
+      adapters.push(adapter);
+    } catch (error) {
+      const failure = error instanceof MeshError ? error : failed(file, String(error));
+      failures.push(failure);
+      const [mesh = ''] = basename(file).split('.');
+      if (isMeshName(mesh) && !isTaken(mesh)) adapters.push(unloadedAdapter(mesh, failure));
+    }
+  }
+  return { adapters, failures };
+}
+
+/** For a command that judges or prints something: throws the first failure. */
+export async function adaptersWith(files: readonly string[]): Promise<readonly Adapter[]> {
+  const { adapters, failures } = await loadAdapters(files);
+  const [failure] = failures;
+  if (failure) throw failure;
+  return adapters;
+}
+
+async function imported(file: string): Promise<unknown> {
+  const { href } = pathToFileURL(resolve(file));
+  let cancel = () => {};
+  const late = new Promise<never>((_, reject) => {
+    const fail = () => reject(failed(file, `it was not loaded after ${LOAD_MS / 1000} s; see what it awaits`));
+    cancel = systemClock.after(LOAD_MS, fail);
+  });
+  try {
+    return await Promise.race([import(href), late]);
+  } catch (error) {
+    if (error instanceof MeshError) throw error;
+    throw failed(file, `it cannot be imported: ${reasonOf(error, href)}`);
+  } finally {
+    cancel();
+  }
+}
+
+function reasonOf(error: unknown, href: string): string {
+  if (!(error instanceof Error)) return 'it threw something that is no Error; correct the file';
+  const isMissing =
+    (error as { code?: unknown }).code === 'ERR_MODULE_NOT_FOUND' && 'url' in error && error.url === href;
+  return isMissing ? 'there is no such file; check the path' : `${error.name}: ${error.message}; correct the file`;
+}
+
+const failed = (file: string, why: string): MeshError =>
+  new MeshError('ERR_ADAPTER_LOAD', `adapter ${file}: ${why}`, { retry: 'never' });
