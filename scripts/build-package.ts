@@ -1,0 +1,41 @@
+import { readdir, rm } from 'node:fs/promises';
+import { join } from 'node:path';
+import { build } from 'esbuild';
+import { capture } from './run.ts';
+import { ROOT } from './tree.ts';
+
+/** What authors of adapters import: `exports` of package.json. One build, so that both use the same classes. */
+const ENTRIES = { adapter: 'src/mesh/outside/api.ts', 'adapter-contract': 'test/contract/exported.ts' };
+
+/** What both need; its name changes with its content. */
+const CHUNK = /^adapter-[A-Z0-9]{8}\.js$/;
+
+/** Writes the modules of the package's exports and, below `types`, their declarations. Neither needs another package. */
+export async function buildPackage(outdir = join(ROOT, 'dist')): Promise<void> {
+  const before = await readdir(outdir).catch(() => []);
+  for (const name of before.filter((one) => CHUNK.test(one))) await rm(join(outdir, name));
+  await build({
+    absWorkingDir: ROOT,
+    entryPoints: ENTRIES,
+    outdir,
+    bundle: true,
+    splitting: true,
+    chunkNames: 'adapter-[hash]',
+    platform: 'node',
+    target: 'node20.18',
+    format: 'esm',
+    legalComments: 'none',
+    logLevel: 'warning',
+  });
+  const types = join(outdir, 'types');
+  await rm(types, { recursive: true, force: true });
+  const { code, output } = await capture('npx', [
+    '--no-install',
+    'tsc',
+    '-p',
+    'tsconfig.package.json',
+    '--outDir',
+    types,
+  ]);
+  if (code !== 0) throw new Error(`the declarations of the package cannot be written:\n${output}`);
+}

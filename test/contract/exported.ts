@@ -1,0 +1,7 @@
+/**
+ * The package export `meshcert/adapter-contract`: the suite that every adapter passes, for adapters outside of this
+ * repository, and what their tests need for it.
+ */
+export { FakeClock } from '../support/fake-clock.ts';
+export { RecordingHost } from '../support/recording-host.ts';
+export { adapterContract, type Subject } from './adapter-contract.ts';
