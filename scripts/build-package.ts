@@ -1,5 +1,6 @@
 import { readdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
 import { capture } from './run.ts';
 import { ROOT } from './tree.ts';
@@ -39,3 +40,5 @@ export async function buildPackage(outdir = join(ROOT, 'dist')): Promise<void> {
   ]);
   if (code !== 0) throw new Error(`the declarations of the package cannot be written:\n${output}`);
 }
+
+if (process.argv[1] === fileURLToPath(import.meta.url)) await buildPackage();

@@ -2,7 +2,6 @@ import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build, type Plugin } from 'esbuild';
-import { buildPackage } from './build-package.ts';
 import { ROOT } from './tree.ts';
 
 /** Some dependencies are CommonJS and call `require` for Node's own modules. The first line, for the shell, is main.ts's. */
@@ -98,7 +97,4 @@ function inAscii(text: string): string {
   return text.replace(/[^\x00-\x7f]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
-if (process.argv[1] === fileURLToPath(import.meta.url)) {
-  process.stdout.write(`${await bundle()}\n`);
-  await buildPackage();
-}
+if (process.argv[1] === fileURLToPath(import.meta.url)) process.stdout.write(`${await bundle()}\n`);
