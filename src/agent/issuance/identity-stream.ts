@@ -155,7 +155,7 @@ export function opening(adapter: Adapter, mesh: MeshCertificate['spec']['mesh'],
     return adapter.open(mesh.config, host);
   } catch (cause) {
     // Neither is about a field of the MeshCertificate.
-    if (cause instanceof MeshError && cause.code.startsWith('ERR_ADAPTER_')) return failing(cause);
+    if (cause instanceof MeshError && /^ERR_ADAPTER_/.test(cause.code)) return failing(cause);
     const why = asError(cause).message;
     const message = `spec.${mesh.name} cannot be used: ${why}; correct that field`;
     return failing(new MeshError('ERR_MESH_CONFIG', message, { cause, retry: { afterMs: 60_000 } }));

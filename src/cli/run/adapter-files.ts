@@ -67,7 +67,7 @@ async function imported(file: string): Promise<unknown> {
 function reasonOf(error: unknown, href: string): string {
   if (!(error instanceof Error)) return 'it threw something that is no Error; correct the file';
   const isMissing =
-    (error as { code?: unknown }).code === 'ERR_MODULE_NOT_FOUND' && 'url' in error && error.url === href;
+    /_MODULE_NOT_FOUND$/.test(String((error as { code?: unknown }).code)) && 'url' in error && error.url === href;
   return isMissing ? 'there is no such file; check the path' : `${error.name}: ${error.message}; correct the file`;
 }
 
