@@ -127,8 +127,10 @@ describe('meshcert --adapter', () => {
       assert.equal(code, 1, output);
       assert.match(output, /ERR_ADAPTER_LOAD: adapter \S+newer\.mjs: it exports contractVersion 9/);
     }
+    const device = await capture(process.execPath, [bundle, 'schema', '--adapter', '/dev/zero']);
+    assert.match(device.output, /ERR_ADAPTER_LOAD: adapter \/dev\/zero: it is not a file of at most 32 MiB/);
     const { output } = await capture(process.execPath, [bundle, 'schema', '--adapter', fileOf('absent')]);
-    assert.match(output, /ERR_ADAPTER_LOAD: adapter \S+absent\.mjs: .*there is no such file; check the path/);
+    assert.match(output, /ERR_ADAPTER_LOAD: adapter \S+absent\.mjs: no such file or directory; check the path/);
   });
 });
 

@@ -1,3 +1,4 @@
+import { stat } from 'node:fs/promises';
 import { basename, resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { adapters as builtIn } from '../../../adapters/index.ts';
@@ -7,9 +8,12 @@ import { gateways } from '../../gateways.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
 import { MeshError } from '../../mesh/error.ts';
 import { isMeshName, outsideAdapter, unloadedAdapter } from '../../mesh/outside/adapter.ts';
+import { systemReason } from '../terminal/failure.ts';
 
 /** A module that awaits something at its top level must be done by then. */
 const LOAD_MS = 10_000;
+/** An adapter with everything that it needs in one file has a few MiB. */
+const LARGEST = 32 * 1024 * 1024;
 
 export interface LoadedAdapters {
   readonly adapters: readonly Adapter[];
@@ -48,27 +52,31 @@ export async function adaptersWith(files: readonly string[]): Promise<readonly A
 }
 
 async function imported(file: string): Promise<unknown> {
-  const { href } = pathToFileURL(resolve(file));
+  await requireModule(file);
   let cancel = () => {};
   const late = new Promise<never>((_, reject) => {
     const fail = () => reject(failed(file, `it was not loaded after ${LOAD_MS / 1000} s; see what it awaits`));
     cancel = systemClock.after(LOAD_MS, fail);
   });
   try {
-    return await Promise.race([import(href), late]);
+    return await Promise.race([import(pathToFileURL(resolve(file)).href), late]);
   } catch (error) {
     if (error instanceof MeshError) throw error;
-    throw failed(file, `it cannot be imported: ${reasonOf(error, href)}`);
+    const why = error instanceof Error ? `${error.name}: ${error.message}` : 'it threw something that is not an Error';
+    throw failed(file, `it cannot be imported: ${why}; correct the file`);
   } finally {
     cancel();
   }
 }
 
-function reasonOf(error: unknown, href: string): string {
-  if (!(error instanceof Error)) return 'it threw something that is no Error; correct the file';
-  const isMissing =
-    /_MODULE_NOT_FOUND$/.test(String((error as { code?: unknown }).code)) && 'url' in error && error.url === href;
-  return isMissing ? 'there is no such file; check the path' : `${error.name}: ${error.message}; correct the file`;
+/** Node.js reads whatever it imports to its end, and a device has none. */
+async function requireModule(file: string): Promise<void> {
+  const about = await stat(file).catch((cause) => {
+    throw failed(file, `${systemReason(cause)}; check the path`);
+  });
+  if (!about.isFile() || about.size > LARGEST) {
+    throw failed(file, `it is not a file of at most ${LARGEST / 1024 / 1024} MiB; check the path`);
+  }
 }
 
 const failed = (file: string, why: string): MeshError =>
