@@ -16,6 +16,7 @@ import { withSection } from './generate/section.ts';
 import { renderValuesSchema } from './generate/values.ts';
 import { describeValues, renderValuesTable } from './generate/values-descriptions.ts';
 import { renderKinds } from './generate/verification.ts';
+import { dockerfile } from './image/dockerfile.ts';
 import { ROOT } from './tree.ts';
 
 const CHART = 'deploy/helm/meshcert';
@@ -30,6 +31,7 @@ const outputs: Readonly<Record<string, () => string | Promise<string>>> = {
     withSection(join(ROOT, CHART, 'README.md'), 'values', renderValuesTable(await chartValues())),
   [`${CHART}/dashboard.json`]: () => text('deploy/grafana/meshcert.json'),
   [`${CHART}/alerts.yaml`]: () => text('deploy/alerts/meshcert.yaml'),
+  'deploy/Dockerfile': dockerfile,
   'deploy/kustomize/base/rbac.yaml': roles,
   'deploy/kustomize/components/admission-policy/policy.yaml': policy,
   'deploy/helm/meshcert/admission-policy.yaml': chartPolicy,

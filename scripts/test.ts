@@ -8,6 +8,7 @@ import { filesBelow, ROOT } from './tree.ts';
 const USAGE = `usage: npm test -- [FILTER…] [--node-test-option=…]
        npm run test:model -- [RUNS] [FILTER…]
        npm run test:peers -- [FILTER…]
+       npm run test:cluster -- [FILTER…]
        npx tsx scripts/test.ts all
 
 A FILTER is part of a test file's path. What starts with a dash goes to node --test.`;
@@ -17,7 +18,7 @@ const MODEL_RUNS = '10000';
 const MINUTE_MS = 60_000;
 
 const args = process.argv.slice(2);
-const mode = ['model', 'peers', 'all'].includes(args[0] ?? '') ? args.shift() : 'quick';
+const mode = ['model', 'peers', 'cluster', 'all'].includes(args[0] ?? '') ? args.shift() : 'quick';
 const options = args.filter((arg) => arg.startsWith('-'));
 const runs = mode === 'model' && /^\d+$/.test(args[0] ?? '') ? args.shift() : MODEL_RUNS;
 const filters = args.filter((arg) => !arg.startsWith('-'));
@@ -36,7 +37,7 @@ async function main(): Promise<number> {
     process.stderr.write(`no test file matches ${filters.join(', ') || mode}\n\n${USAGE}\n`);
     return 2;
   }
-  const withPeers = mode === 'peers' || mode === 'all';
+  const withPeers = mode === 'peers' || mode === 'cluster' || mode === 'all';
   // Built before the clock of any test runs; with a filter, only what those tests ask for is built.
   if (withPeers && filters.length === 0) {
     const code = await run(process.execPath, ['--import', 'tsx', 'test/peers/build.ts']);
@@ -50,7 +51,8 @@ async function main(): Promise<number> {
   // A real root rotation takes minutes, ten thousand histories a good part of an hour where others work; nothing else may.
   const timeout = (mode === 'model' ? 90 : withPeers ? 30 : 5) * MINUTE_MS;
   // Many tests wait: here for a held request or a leaf to end, with real peers for most of their minutes.
-  const concurrency = availableParallelism() + (withPeers ? 2 : 1);
+  // A node of a cluster keeps the machine busy by itself.
+  const concurrency = mode === 'cluster' ? 1 : availableParallelism() + (withPeers ? 2 : 1);
   await using bundle = await bundleTests(longestFirst(files));
   const node = ['--enable-source-maps', '--test', `--test-concurrency=${concurrency}`, `--test-timeout=${timeout}`];
   return await run(process.execPath, [...node, ...options, ...bundle.files], env);
@@ -58,7 +60,9 @@ async function main(): Promise<number> {
 
 function belongs(file: string): boolean {
   const peers = file.startsWith('test/peers/');
+  const cluster = file.startsWith('test/cluster/');
   if (mode === 'peers') return peers;
+  if (mode === 'cluster') return cluster;
   if (mode === 'model') return file.startsWith('test/model/') || file.startsWith('test/property/');
-  return mode === 'all' || !peers;
+  return mode === 'all' || !(peers || cluster);
 }

@@ -1,0 +1,65 @@
+import { mkdir, writeFile } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
+import { parseArgs } from 'node:util';
+import { bundle } from './build.ts';
+import { REPOSITORY, VERSION } from './image/content.ts';
+import { filesOf, image } from './image/image.ts';
+import { type Architecture, ociArchive } from './image/oci.ts';
+import { billOfMaterials } from './image/sbom.ts';
+import { ROOT } from './tree.ts';
+
+const USAGE = `usage: npm run image -- [--arch amd64,arm64] [--output FILE]
+       npm run image -- --root DIRECTORY
+
+Writes the image as an OCI archive (dist/meshcert-image.tar), with a bill of materials for each architecture beside it;
+or its files into a directory. containerd imports the archive: ctr -n k8s.io images import FILE.
+`;
+
+const native: Architecture = process.arch === 'arm64' ? 'arm64' : 'amd64';
+
+const { values } = parseArgs({
+  options: {
+    arch: { type: 'string', default: native },
+    output: { type: 'string', default: join(ROOT, 'dist', 'meshcert-image.tar') },
+    root: { type: 'string' },
+    help: { type: 'boolean', short: 'h', default: false },
+  },
+});
+
+if (values.help) process.stdout.write(USAGE);
+else if (values.root !== undefined) await writeFiles(resolve(values.root));
+else await writeArchive(resolve(values.output));
+
+async function writeFiles(root: string): Promise<void> {
+  for (const { path, mode, content } of await filesOf(native, await bundle())) {
+    const file = join(root, path);
+    await mkdir(dirname(file), { recursive: true });
+    await writeFile(file, content ?? '', { mode });
+  }
+  process.stdout.write(`${root}\n`);
+}
+
+async function writeArchive(file: string): Promise<void> {
+  const javascript = await bundle();
+  const platforms = await Promise.all(values.arch.split(',').map((arch) => image(asArchitecture(arch), javascript)));
+  const { tar, digest } = ociArchive(`${REPOSITORY}:${VERSION}`, platforms);
+  await mkdir(dirname(file), { recursive: true });
+  await writeFile(file, tar);
+  process.stdout.write(`${REPOSITORY}:${VERSION}@${digest}\n`);
+  for (const { architecture, layers, packages } of platforms) {
+    await writeFile(
+      file.replace(/\.tar$/, `-${architecture}.cdx.json`),
+      await billOfMaterials({ architecture, digest, packages }),
+    );
+    const megabytes = (bytes: number) => (bytes / 1e6).toFixed(1);
+    const packed = layers.reduce((sum, { blob }) => sum + blob.length, 0);
+    const unpacked = layers.reduce((sum, { unpackedBytes }) => sum + unpackedBytes, 0);
+    process.stdout.write(`${architecture}: ${megabytes(packed)} MB to download, ${megabytes(unpacked)} MB unpacked\n`);
+  }
+  process.stdout.write(`${file}\n`);
+}
+
+function asArchitecture(text: string): Architecture {
+  if (text === 'amd64' || text === 'arm64') return text;
+  throw new TypeError(`there is no image for ${text}; --arch takes amd64, arm64, or both with a comma`);
+}
