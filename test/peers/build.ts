@@ -45,6 +45,20 @@ const recipes = {
   'consul-template': { module: 'consul-template', package: 'github.com/hashicorp/consul-template' },
   'x509-judge': { module: 'x509-judge', package: 'meshcert.dev/peers/x509-judge' },
   'linkerd-judge': { module: 'linkerd-judge', package: 'meshcert.dev/peers/linkerd-judge' },
+  kubelet: { module: 'kubernetes', package: 'k8s.io/kubernetes/cmd/kubelet', ldflags: kubernetesVersion },
+  'kube-scheduler': {
+    module: 'kubernetes',
+    package: 'k8s.io/kubernetes/cmd/kube-scheduler',
+    ldflags: kubernetesVersion,
+  },
+  'kube-controller-manager': {
+    module: 'kubernetes',
+    package: 'k8s.io/kubernetes/cmd/kube-controller-manager',
+    ldflags: kubernetesVersion,
+  },
+  'kube-proxy': { module: 'kubernetes', package: 'k8s.io/kubernetes/cmd/kube-proxy', ldflags: kubernetesVersion },
+  coredns: { module: 'coredns', package: 'meshcert.dev/peers/coredns' },
+  pause: { module: 'pause', package: 'meshcert.dev/peers/pause' },
 } as const satisfies Record<string, Recipe>;
 
 export type PeerName = keyof typeof recipes;

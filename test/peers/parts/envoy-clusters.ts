@@ -52,6 +52,18 @@ export async function clusterOf(
   };
 }
 
+/** A cluster as Emissary writes it, with the host that the Mapping names, found by DNS. */
+export async function clusterByName(config: ClusterConfig, dir: string): Promise<EnvoyObject> {
+  const { name, host, port } = config;
+  const address = { socket_address: { address: host, port_value: port } };
+  return {
+    ...(await clusterOf(config, port, dir)),
+    type: 'STRICT_DNS',
+    dns_lookup_family: 'V4_ONLY',
+    load_assignment: { cluster_name: name, endpoints: [{ lb_endpoints: [{ endpoint: { address } }] }] },
+  };
+}
+
 /** What the gateway reads at `path`, below `dir`; where it is now. */
 export async function writePem(dir: string, path: string, pem: string): Promise<string> {
   const file = join(dir, path.replaceAll('/', '_'));

@@ -12,18 +12,22 @@ import {
   reconfigure,
 } from '../../../src/sandbox/gateway/configuration.ts';
 import { watchBatches } from '../../../src/sandbox/gateway/watching.ts';
-import { type Envoy, startEnvoy } from '../servers/envoy.ts';
+import { type Envoy, type EnvoyControl, type EnvoyObject, startEnvoy } from '../servers/envoy.ts';
 import { headerListener } from '../servers/envoy-config.ts';
 import { freePorts } from '../servers/loopback.ts';
 import { clusterOf } from './envoy-clusters.ts';
 
-export interface EnvoyGateway extends AsyncDisposable {
-  readonly url: string;
-  readonly envoy: Envoy;
+/** An Envoy that is configured by Emissary's rules from what stands in the API server. */
+export interface Configurer extends AsyncDisposable {
   readonly configuration: Configuration;
   /** Configurations that Envoy has taken. */
   readonly swaps: number;
   until(holds: (configuration: Configuration) => boolean, deadlineMs?: number): Promise<void>;
+}
+
+export interface EnvoyGateway extends Configurer {
+  readonly url: string;
+  readonly envoy: Envoy;
 }
 
 export interface EnvoyGatewayOptions {
@@ -40,24 +44,60 @@ export interface EnvoyGatewayOptions {
  * whole sets of clusters swapped by CDS.
  */
 export async function startEnvoyGateway(options: EnvoyGatewayOptions): Promise<EnvoyGateway> {
-  const env = { ...DEFAULT_ENV, ...options.env };
   const { http } = await freePorts('http');
+  const envoy = await startEnvoy({ listeners: [headerListener(http, 'x-cluster')], clusters: [] });
+  const { freshEvery, kube, env, resolve } = options;
+  const configurer = configureEnvoy({
+    kube,
+    ...(env ? { env } : {}),
+    envoy,
+    known: ({ host }) => resolve(host) !== undefined,
+    clusterOf: (one) => clusterOf(one, resolve(one.host) ?? 0, envoy.dir, freshEvery),
+  });
+  return {
+    url: `http://127.0.0.1:${http}`,
+    envoy,
+    get configuration() {
+      return configurer.configuration;
+    },
+    get swaps() {
+      return configurer.swaps;
+    },
+    until: configurer.until,
+    async [Symbol.asyncDispose]() {
+      try {
+        await configurer[Symbol.asyncDispose]();
+      } finally {
+        await envoy.stop();
+      }
+    },
+  };
+}
+
+/** Swaps whole sets of clusters of a running Envoy by CDS, with files that are named by their content. */
+export function configureEnvoy(options: {
+  readonly kube: Kube;
+  readonly env?: Partial<EmissaryEnv>;
+  readonly envoy: EnvoyControl;
+  /** Whether the cluster's host is to be had; the others are left out. */
+  readonly known: (cluster: ClusterConfig) => boolean;
+  readonly clusterOf: (cluster: ClusterConfig) => Promise<EnvoyObject>;
+}): Configurer {
+  const { envoy } = options;
+  const env = { ...DEFAULT_ENV, ...options.env };
   const stop = new AbortController();
   // One watch for each kind listens to it.
   setMaxListeners(0, stop.signal);
   const waiting = new Set<() => void>();
-  const envoy = await startEnvoy({ listeners: [headerListener(http, 'x-cluster')], clusters: [] });
   let configuration = EMPTY;
   let seen = '';
   let swaps = 0;
 
   const apply = async (next: Configuration) => {
-    const clusters = [...next.clusters.values()].filter(({ host }) => options.resolve(host) !== undefined);
+    const clusters = [...next.clusters.values()].filter(options.known);
     const text = clusters.map(asEnvoySees).sort().join('\n');
     if (text !== seen) {
-      const { freshEvery } = options;
-      const endpoint = ({ host }: ClusterConfig) => options.resolve(host) ?? 0;
-      await envoy.swap(await Promise.all(clusters.map((one) => clusterOf(one, endpoint(one), envoy.dir, freshEvery))));
+      await envoy.swap(await Promise.all(clusters.map(options.clusterOf)));
       seen = text;
       swaps += 1;
     }
@@ -78,8 +118,6 @@ export async function startEnvoyGateway(options: EnvoyGatewayOptions): Promise<E
   });
 
   return {
-    url: `http://127.0.0.1:${http}`,
-    envoy,
     get configuration() {
       return configuration;
     },
@@ -105,7 +143,6 @@ export async function startEnvoyGateway(options: EnvoyGatewayOptions): Promise<E
     async [Symbol.asyncDispose]() {
       stop.abort(new Error('the gateway stops'));
       await following;
-      await envoy.stop();
       if (failure) throw failure;
     },
   };

@@ -4,12 +4,13 @@ import type { EnvoyObject } from './envoy.ts';
 export const httpListener = (port: number, cluster: string): EnvoyObject => listener(port, { cluster });
 
 /** An HTTP listener that sends a request to the cluster that its header names, so that one serves many. */
-export const headerListener = (port: number, header: string): EnvoyObject => listener(port, { cluster_header: header });
+export const headerListener = (port: number, header: string, address = '127.0.0.1'): EnvoyObject =>
+  listener(port, { cluster_header: header }, address);
 
-function listener(port: number, route: EnvoyObject): EnvoyObject {
+function listener(port: number, route: EnvoyObject, address = '127.0.0.1'): EnvoyObject {
   return {
     name: `http-${port}`,
-    address: loopback(port),
+    address: { socket_address: { address, port_value: port } },
     filter_chains: [
       {
         filters: [

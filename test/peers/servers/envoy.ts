@@ -8,8 +8,10 @@ import { Daemon, output, type Server, scratchDir, serverOf } from './process.ts'
 
 export type EnvoyObject = Readonly<Record<string, unknown>>;
 
-export interface Envoy extends Server {
-  readonly adminUrl: string;
+/** What can be done to a running Envoy, wherever it runs. */
+export interface EnvoyControl {
+  /** Its files. */
+  readonly dir: string;
   /**
    * Replaces the whole set of clusters as one CDS update, by an atomic rename. Resolves when Envoy has taken it,
    * rejects with Envoy's words when it refuses. One at a time.
@@ -17,6 +19,11 @@ export interface Envoy extends Server {
   swap(clusters: readonly EnvoyObject[]): Promise<void>;
   /** Counters and gauges whose name matches this regular expression, by name. */
   stats(filter: string): Promise<Readonly<Record<string, number>>>;
+}
+
+export interface Envoy extends Server, EnvoyControl {
+  readonly dir: string;
+  readonly adminUrl: string;
 }
 
 export interface EnvoyOptions {
@@ -35,6 +42,30 @@ export async function startEnvoy(options: EnvoyOptions): Promise<Envoy> {
   const dir = scratchDir('envoy');
   const { admin } = await freePorts('admin');
   const adminUrl = `http://127.0.0.1:${admin}`;
+  const place = { dir, adminUrl: () => adminUrl, log: () => daemon.log() };
+  const control = await prepareEnvoy(place, options, { address: '127.0.0.1', port: admin });
+  const daemon = await Daemon.start({
+    name: 'envoy',
+    file: await peer('envoy'),
+    args: envoyFlags(dir),
+    dir,
+    ready: () => answers(`${adminUrl}/ready`),
+  });
+  return { ...serverOf(daemon, dir), ...control, adminUrl };
+}
+
+export const envoyFlags = (dir: string): string[] => [
+  ...['-c', join(dir, 'envoy.json')],
+  ...['--concurrency', '1', '--disable-hot-restart', '--log-level', 'warning'],
+];
+
+/** Writes the configuration of an Envoy that is to run with `envoyFlags`, which sees `dir` under the same path. */
+export async function prepareEnvoy(
+  place: { readonly dir: string; readonly adminUrl: () => string; readonly log: () => string },
+  options: EnvoyOptions,
+  admin: { readonly address: string; readonly port: number },
+): Promise<EnvoyControl> {
+  const { dir } = place;
   const cds = join(dir, 'cds');
   await mkdir(cds);
 
@@ -58,18 +89,10 @@ export async function startEnvoy(options: EnvoyOptions): Promise<Envoy> {
     },
     ...options.bootstrap,
   };
-  const file = join(dir, 'envoy.json');
-  await writeFile(file, JSON.stringify(config));
-  const daemon = await Daemon.start({
-    name: 'envoy',
-    file: await peer('envoy'),
-    args: ['-c', file, '--concurrency', '1', '--disable-hot-restart', '--log-level', 'warning'],
-    dir,
-    ready: () => answers(`${adminUrl}/ready`),
-  });
+  await writeFile(join(dir, 'envoy.json'), JSON.stringify(config));
 
   const stats: Envoy['stats'] = async (filter) => {
-    const response = await fetch(`${adminUrl}/stats?format=json&filter=${encodeURIComponent(filter)}`);
+    const response = await fetch(`${place.adminUrl()}/stats?format=json&filter=${encodeURIComponent(filter)}`);
     const answer = (await response.json()) as { stats: { name?: string; value?: number }[] };
     return Object.fromEntries(answer.stats.flatMap((s) => (s.name === undefined ? [] : [[s.name, s.value ?? 0]])));
   };
@@ -86,22 +109,25 @@ export async function startEnvoy(options: EnvoyOptions): Promise<Envoy> {
       if (taken) return;
       if (refused.some(Boolean)) break;
     }
-    throw new Error(`envoy did not take the clusters\n${daemon.log().slice(-2_000)}`);
+    throw new Error(`envoy did not take the clusters\n${place.log().slice(-2_000)}`);
   };
 
-  return { ...serverOf(daemon, dir), adminUrl, swap, stats };
+  return { dir, swap, stats };
 }
 
 /** Envoy's own verdict on a configuration: resolves when it would start, rejects with its reasons. */
 export async function validateEnvoy(listeners: readonly EnvoyObject[], clusters: readonly EnvoyObject[]) {
-  const config = { ...bootstrap(0, listeners), static_resources: { listeners, clusters } };
+  const config = {
+    ...bootstrap({ address: '127.0.0.1', port: 0 }, listeners),
+    static_resources: { listeners, clusters },
+  };
   await output(await peer('envoy'), ['--mode', 'validate', '--config-yaml', JSON.stringify(config)]);
 }
 
-function bootstrap(adminPort: number, listeners: readonly EnvoyObject[]): EnvoyObject {
+function bootstrap(admin: { address: string; port: number }, listeners: readonly EnvoyObject[]): EnvoyObject {
   return {
     node: { id: 'meshcert-test', cluster: 'gateway' },
-    admin: { address: { socket_address: { address: '127.0.0.1', port_value: adminPort } } },
+    admin: { address: { socket_address: { address: admin.address, port_value: admin.port } } },
     static_resources: { listeners },
   };
 }

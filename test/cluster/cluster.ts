@@ -1,0 +1,73 @@
+import { peer } from '../peers/build.ts';
+import type { KubeClient } from '../peers/servers/kube-client.ts';
+import type { Daemon } from '../peers/servers/process.ts';
+import { installDns } from './addons.ts';
+import { type ImageName, imageFile } from './images.ts';
+import { startControlPlane } from './node/control-plane.ts';
+import { startForwarding } from './node/forward.ts';
+import { startContainerd, startKubelet, startKubeProxy } from './node/kubelet.ts';
+import { makeNamespaces, type Namespaces } from './node/namespaces.ts';
+
+export { noCluster } from './node/machine.ts';
+
+/** A whole Kubernetes with one node. Its calls are those of an administrator. */
+export interface Cluster extends KubeClient, AsyncDisposable {
+  /** For the administrator, from this machine. */
+  readonly kubeconfigFile: string;
+  readonly apiserver: Daemon;
+  readonly node: Namespaces;
+  /** The loopback port of this machine that leads to `HOST:PORT` in the node's network, such as that of a pod. */
+  port(address: string): Promise<number>;
+  load(...images: readonly ImageName[]): Promise<void>;
+}
+
+/**
+ * Starts a node in namespaces of its own: etcd, API server, controllers, scheduler, containerd, kubelet, kube-proxy and
+ * DNS. Ready when the node is and DNS answers. Nothing is left of it once the scope of an `await using` ends, or this
+ * process.
+ *
+ * @example
+ * test('a pod starts', { skip: noCluster() }, async () => {
+ *   await using cluster = await startCluster({ images: ['meshcert'] });
+ */
+export async function startCluster({ images = [] }: { images?: readonly ImageName[] } = {}): Promise<Cluster> {
+  await Promise.all((['kubelet', 'kube-proxy', 'kube-controller-manager', 'kube-scheduler'] as const).map(peer));
+  const node = await makeNamespaces();
+  const stops: (() => PromiseLike<void>)[] = [() => node.remove()];
+  const stop = async () => {
+    for (const one of stops.splice(0).reverse()) await one();
+  };
+  try {
+    return await startIn(node, images, stops, stop);
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+async function startIn(
+  node: Namespaces,
+  images: readonly ImageName[],
+  stops: (() => PromiseLike<void>)[],
+  stop: () => Promise<void>,
+): Promise<Cluster> {
+  const forwarding = await startForwarding(node);
+  stops.push(() => forwarding[Symbol.asyncDispose]());
+  const [controlPlane, containerd] = await Promise.all([startControlPlane(node, forwarding), startContainerd(node)]);
+  stops.push(() => controlPlane[Symbol.asyncDispose]());
+  const load = async (...names: readonly ImageName[]) => {
+    for (const name of names) await containerd.import(await imageFile(name));
+  };
+  await Promise.all([controlPlane.startControllers(), load('pause', 'coredns', ...images)]);
+  await Promise.all([startKubelet(node, controlPlane), startKubeProxy(node, controlPlane)]);
+  await installDns(controlPlane.client);
+  return {
+    ...controlPlane.client,
+    kubeconfigFile: controlPlane.kubeconfigFile,
+    apiserver: controlPlane.apiserver,
+    node,
+    port: forwarding.port,
+    load,
+    [Symbol.asyncDispose]: stop,
+  };
+}

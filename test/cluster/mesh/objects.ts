@@ -1,0 +1,63 @@
+import type { Cluster } from '../cluster.ts';
+
+/** `kubectl apply` of objects, in this order. */
+export async function apply(cluster: Cluster, ...objects: readonly object[]): Promise<void> {
+  const input = objects.map((object) => JSON.stringify(object)).join('\n---\n');
+  await cluster.kubectl(['apply', '--server-side', '--force-conflicts', '-f', '-'], { input });
+}
+
+/** A Deployment of one pod with one container. */
+export function deployment(
+  name: string,
+  namespace: string,
+  container: object,
+  pod: object = {},
+): { readonly kind: 'Deployment'; readonly metadata: { readonly name: string; readonly namespace: string } } {
+  const labels = { 'app.kubernetes.io/name': name };
+  const template = { metadata: { labels }, spec: { containers: [{ name, ...container }], ...pod } };
+  return {
+    ...{ apiVersion: 'apps/v1' },
+    kind: 'Deployment',
+    metadata: { name, namespace },
+    ...{ spec: { selector: { matchLabels: labels }, template } },
+  };
+}
+
+export const service = (name: string, namespace: string, ports: readonly object[]): object => ({
+  apiVersion: 'v1',
+  kind: 'Service',
+  metadata: { name, namespace },
+  spec: { selector: { 'app.kubernetes.io/name': name }, ports },
+});
+
+export const serviceAccount = (name: string, namespace: string): object => ({
+  apiVersion: 'v1',
+  kind: 'ServiceAccount',
+  metadata: { name, namespace },
+});
+
+/** Waits until every pod of the Deployment is there and ready; on failure says what the pods say. */
+export async function rolledOut(cluster: Cluster, namespace: string, ...names: readonly string[]): Promise<void> {
+  for (const name of names) {
+    const status = ['-n', namespace, 'rollout', 'status', name.includes('/') ? name : `deployment/${name}`];
+    await cluster.kubectl([...status, '--timeout=120s']).catch(async (error) => {
+      throw new Error(`${error.message}\n${await told(cluster, namespace)}`);
+    });
+  }
+}
+
+/** Pods, events and logs of a namespace, for whoever must find out why something did not come about. */
+export async function told(cluster: Cluster, namespace: string): Promise<string> {
+  const ask = (...args: string[]) => cluster.kubectl(['-n', namespace, ...args]).catch((error) => error.message);
+  const pods = String(await ask('get', 'pods', '-o', 'name'))
+    .split('\n')
+    .filter(Boolean);
+  const logs = await Promise.all(pods.map((pod) => ask('logs', pod, '--all-containers', '--tail=30')));
+  return [await ask('get', 'pods', '-o', 'wide'), await ask('get', 'events'), ...logs].join('\n');
+}
+
+export async function podAddress(cluster: Cluster, namespace: string, name: string): Promise<string> {
+  const selector = `app.kubernetes.io/name=${name}`;
+  const path = 'jsonpath={.items[0].status.podIP}';
+  return cluster.kubectl(['-n', namespace, 'get', 'pods', '-l', selector, '-o', path]);
+}

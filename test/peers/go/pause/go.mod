@@ -1,0 +1,3 @@
+module meshcert.dev/peers/pause
+
+go 1.24.0
