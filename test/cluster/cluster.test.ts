@@ -56,8 +56,9 @@ const POD = {
              user: require('node:os').userInfo().username,
              zone: new Date(0).toString(),
              authorities: require('node:tls').rootCertificates.length,
-             files: require('node:fs').readdirSync('/', { recursive: true })
-               .filter((file) => !/^(dev|proc|sys|var)\\b/.test(file)).sort(),
+             programs: ['/', '/usr', '/bin', '/usr/bin', '/sbin', '/usr/local/bin']
+               .flatMap((path) => require('node:fs').existsSync(path) ? require('node:fs').readdirSync(path, { withFileTypes: true }) : [])
+               .filter((entry) => entry.isFile()).map(({ name }) => name),
            })));`,
         ],
         env: [{ name: 'TZ', value: 'Asia/Tokyo' }],
@@ -89,10 +90,7 @@ test('a cluster starts, runs the image, and leaves nothing', { skip: noCluster()
     assert.equal(said.user, 'nonroot');
     assert.match(said.zone, /Thu Jan 01 1970 09:00:00 GMT\+0900/);
     assert.ok(said.authorities > 100, `${said.authorities} CA certificates`);
-    assert.deepEqual(
-      said.files.filter((file: string) => /bin\//.test(file)),
-      ['usr/bin/node'],
-    );
+    assert.deepEqual(said.programs, ['meshcert.js', 'node']);
   }
   t.diagnostic(`gone after ${seconds()} s`);
   assert.deepEqual(traces(process.pid), []);

@@ -3,6 +3,7 @@ import { existsSync, readdirSync, readFileSync, rmdirSync, rmSync, statSync } fr
 import { mkdir, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { Daemon, output } from '../../peers/servers/process.ts';
 
 const CGROUPS = '/sys/fs/cgroup';
@@ -51,7 +52,7 @@ while :; do sleep 3600 & wait $!; done
 `;
 
 export async function makeNamespaces(): Promise<Namespaces> {
-  removeLeftovers();
+  await removeLeftovers();
   const name = `meshcert-cluster-${process.pid}-${randomBytes(3).toString('hex')}`;
   const dir = join(runsDirectory, name);
   const cgroup = `/${name}`;
@@ -82,9 +83,9 @@ export async function makeNamespaces(): Promise<Namespaces> {
     async remove() {
       // unshare ends after its child, and the child once the kernel has ended every process of the namespaces.
       process.kill(init, 'SIGKILL');
-      while (unshare.running) await new Promise((resolve) => setTimeout(resolve, 10));
+      while (unshare.running) await delay(10);
       await unshare.stop();
-      removeCgroups(name);
+      await removeCgroups(name);
       rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
     },
   };
@@ -96,13 +97,13 @@ function childOf(pid: number): number {
 }
 
 /** What earlier runs left whose process was killed. */
-function removeLeftovers(): void {
+async function removeLeftovers(): Promise<void> {
   const names = new Set(existsSync(runsDirectory) ? readdirSync(runsDirectory) : []);
   for (const hierarchy of hierarchies()) for (const name of readdirSync(hierarchy)) names.add(name);
   for (const name of names) {
     const pid = NAME.exec(name)?.[1];
     if (pid === undefined || existsSync(`/proc/${pid}`)) continue;
-    removeCgroups(name);
+    await removeCgroups(name);
     rmSync(join(runsDirectory, name), { recursive: true, force: true });
   }
 }
@@ -115,11 +116,20 @@ function hierarchies(): string[] {
     .filter((path) => existsSync(join(path, 'cgroup.procs')));
 }
 
-function removeCgroups(name: string): void {
-  const remove = (path: string): void => {
+/** A cgroup is busy until the kernel has ended its last process, which is on its way. */
+async function removeCgroups(name: string): Promise<void> {
+  const remove = async (path: string): Promise<void> => {
     if (!existsSync(path)) return;
-    for (const entry of readdirSync(path)) if (statSync(join(path, entry)).isDirectory()) remove(join(path, entry));
-    rmdirSync(path);
+    for (const entry of readdirSync(path)) {
+      if (statSync(join(path, entry)).isDirectory()) await remove(join(path, entry));
+    }
+    for (const deadline = Date.now() + 10_000; ; await delay(20)) {
+      try {
+        return rmdirSync(path);
+      } catch (error) {
+        if ((error as NodeJS.ErrnoException).code !== 'EBUSY' || Date.now() > deadline) throw error;
+      }
+    }
   };
-  for (const hierarchy of hierarchies()) remove(join(hierarchy, name));
+  for (const hierarchy of hierarchies()) await remove(join(hierarchy, name));
 }
