@@ -5,10 +5,17 @@ import { builtBundle } from '../../scripts/built-bundle.ts';
 import { REPOSITORY, VERSION } from '../../scripts/image/content.ts';
 import { image } from '../../scripts/image/image.ts';
 import { layer, ociArchive, type PlatformImage, type RunConfig } from '../../scripts/image/oci.ts';
-import { base, CACHE } from '../../scripts/image/sources.ts';
+import { CACHE } from '../../scripts/image/sources.ts';
 import type { Entry } from '../../scripts/image/tar.ts';
 import { type PeerName, peer } from '../peers/build.ts';
+import { output } from '../peers/servers/process.ts';
 import { PAUSE_IMAGE } from './node/kubelet.ts';
+
+/** What an image is made by, beside what it is made from. */
+const SOURCES = [
+  'images.ts',
+  ...['content', 'image', 'oci', 'sources', 'tar'].map((n) => `../../scripts/image/${n}.ts`),
+];
 
 const architecture = process.arch === 'arm64' ? 'arm64' : 'amd64';
 
@@ -26,7 +33,8 @@ const RECIPES = {
   pause: { name: PAUSE_IMAGE, programs: ['pause'] },
   coredns: { name: 'meshcert.dev/coredns:test', programs: ['coredns'] },
   istiod: { name: 'meshcert.dev/istiod:test', programs: ['pilot-discovery'] },
-  envoy: { name: 'meshcert.dev/envoy:test', programs: ['envoy'], libraries: true },
+  /** Envoy alone, under the name of the gateway in deploy/kustomize/overlays/sidecar. */
+  gateway: { name: 'docker.io/emissaryingress/emissary:3.9.1', programs: ['envoy'], libraries: true },
   /** Istio's proxy: the agent, and the Envoy that it starts. */
   proxy: { name: 'meshcert.dev/proxy:test', programs: ['pilot-agent', 'envoy'], libraries: true },
   consul: { name: 'meshcert.dev/consul:test', programs: ['consul'] },
@@ -42,7 +50,9 @@ export function imageName(name: ImageName): string {
 /** The OCI archive of an image, made first where the cache lacks it. */
 export async function imageFile(name: ImageName): Promise<string> {
   const { key, make } = name === 'meshcert' ? await ours() : await ofPeer(RECIPES[name]);
-  const file = join(CACHE, 'archives', `${name}-${createHash('sha256').update(key).digest('hex').slice(0, 16)}.tar`);
+  const hash = createHash('sha256').update(key);
+  for (const source of SOURCES) hash.update(`\0${await readFile(new URL(source, import.meta.url), 'utf8')}`);
+  const file = join(CACHE, 'archives', `${name}-${hash.digest('hex').slice(0, 16)}.tar`);
   const exists = await access(file).then(
     () => true,
     () => false,
@@ -62,9 +72,7 @@ interface Plan {
 
 async function ours(): Promise<Plan> {
   const bundle = await builtBundle();
-  const sources = ['content', 'image', 'oci', 'sources', 'tar'].map((name) => `../../scripts/image/${name}.ts`);
-  const texts = await Promise.all(sources.map((path) => readFile(new URL(path, import.meta.url), 'utf8')));
-  return { key: [await readFile(bundle, 'utf8'), ...texts].join('\0'), make: () => image(architecture, bundle) };
+  return { key: await readFile(bundle, 'utf8'), make: () => image(architecture, bundle) };
 }
 
 async function ofPeer({ name, programs, libraries, config }: Recipe): Promise<Plan> {
@@ -73,13 +81,17 @@ async function ofPeer({ name, programs, libraries, config }: Recipe): Promise<Pl
     const files: Entry[] = await Promise.all(
       paths.map(async ([path, file]) => ({ path, mode: 0o755, content: await readFile(file) })),
     );
-    if (libraries) {
-      const shared = (await base(architecture, CACHE)).files.filter(({ path }) => path.includes('.so'));
-      files.push(...shared);
-    }
+    if (libraries) for (const [, file] of paths) files.push(...(await librariesOf(file)));
     const layers = [layer(files, { compressed: false })];
     return { architecture, layers, config: { Entrypoint: [`/${programs[0]}`], ...config } };
   };
   // A peer's path names what it was built from.
   return { key: JSON.stringify([name, paths, libraries, config]), make };
+}
+
+/** This machine's C libraries that a program needs, under their own paths. */
+async function librariesOf(program: string): Promise<Entry[]> {
+  const said = await output('ldd', [program]).catch(() => '');
+  const paths = [...said.matchAll(/(?:=> |^\s*)(\/\S+) \(/gm)].map(([, path = '']) => path);
+  return Promise.all(paths.map(async (path) => ({ path: path.slice(1), mode: 0o755, content: await readFile(path) })));
 }

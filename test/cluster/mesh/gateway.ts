@@ -4,7 +4,7 @@ import { connect } from '../../../src/kube/client.ts';
 import { ambassadorDefinitions } from '../../../src/sandbox/kube/ambassador.ts';
 import { clusterByName } from '../../peers/parts/envoy-clusters.ts';
 import { type Configurer, configureEnvoy } from '../../peers/parts/envoy-gateway.ts';
-import { envoyFlags, prepareEnvoy } from '../../peers/servers/envoy.ts';
+import { type EnvoyControl, envoyFlags, prepareEnvoy } from '../../peers/servers/envoy.ts';
 import { headerListener } from '../../peers/servers/envoy-config.ts';
 import type { Cluster } from '../cluster.ts';
 import { imageName } from '../images.ts';
@@ -17,6 +17,7 @@ export interface GatewayPod extends AsyncDisposable {
   /** Leads to the gateway from this machine; the header `x-cluster` picks the upstream. */
   readonly url: string;
   readonly configurer: Configurer;
+  readonly stats: EnvoyControl['stats'];
   /** The name of Envoy's cluster for a Mapping's service, once it has a pair and roots. */
   ready(host: string): Promise<string>;
 }
@@ -47,7 +48,7 @@ export async function installGateway(cluster: Cluster): Promise<GatewayPod> {
       account,
       namespace,
       {
-        image: imageName('envoy'),
+        image: imageName('gateway'),
         args: envoyFlags(dir),
         readinessProbe: { httpGet: { path: '/ready', port: 8001 }, periodSeconds: 1 },
         volumeMounts: [{ name: 'configuration', mountPath: dir }],
@@ -70,6 +71,7 @@ export async function installGateway(cluster: Cluster): Promise<GatewayPod> {
   return {
     url: `http://127.0.0.1:${http}/`,
     configurer,
+    stats: control.stats,
     ready: async (host) => {
       const find = () => [...configurer.configuration.clusters.values()].find((one) => one.host === host);
       await configurer.until(() => find()?.tls?.certificate !== undefined && find()?.tls?.ca !== undefined);

@@ -46,7 +46,10 @@ export async function installIstiod(cluster: Cluster): Promise<void> {
 }
 
 const type = (message: string): string => `type.googleapis.com/envoy.extensions.${message}`;
-const SOCKETS = '/var/run/secrets/workload-spiffe-uds';
+/** Where Istio's agent serves SDS, in a pod. */
+export const SOCKETS = '/var/run/secrets/workload-spiffe-uds';
+/** The projected token that Istio's agent shows to istiod. */
+export const TOKEN = { path: 'istio-token', audience: 'istio-ca', expirationSeconds: 3600 };
 
 /**
  * A workload of the mesh in a pod: Istio's agent, and Envoy with the certificates that it serves. It answers HTTP over
@@ -82,11 +85,11 @@ function proxyDeployment(name: string, namespace: string): object {
     state: '/etc/istio/proxy',
     tmp: '/tmp',
   };
-  const token = { path: 'istio-token', audience: 'istio-ca', expirationSeconds: 3600 };
   return deployment(
     name,
     namespace,
     {
+      name: 'istio-proxy',
       image: imageName('proxy'),
       args: ['proxy', 'sidecar'],
       env: proxyVariables({ binaryPath: '/envoy', customConfigFile: '/etc/proxy/envoy.json' }),
@@ -96,7 +99,7 @@ function proxyDeployment(name: string, namespace: string): object {
     {
       serviceAccountName: name,
       volumes: [
-        { name: 'tokens', projected: { sources: [{ serviceAccountToken: token }] } },
+        { name: 'tokens', projected: { sources: [{ serviceAccountToken: TOKEN }] } },
         { name: 'root', configMap: { name: 'istio-ca-root-cert' } },
         { name: 'envoy', configMap: { name: `${name}-envoy` } },
         ...['sockets', 'state', 'tmp'].map((volume) => ({ name: volume, emptyDir: {} })),

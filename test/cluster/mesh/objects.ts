@@ -6,20 +6,15 @@ export async function apply(cluster: Cluster, ...objects: readonly object[]): Pr
   await cluster.kubectl(['apply', '--server-side', '--force-conflicts', '-f', '-'], { input });
 }
 
-/** A Deployment of one pod with one container. */
-export function deployment(
-  name: string,
-  namespace: string,
-  container: object,
-  pod: object = {},
-): { readonly kind: 'Deployment'; readonly metadata: { readonly name: string; readonly namespace: string } } {
-  const labels = { 'app.kubernetes.io/name': name };
+/** A Deployment of one pod with one container, which is named like it unless it has a name. */
+export function deployment(name: string, namespace: string, container: object, pod: object = {}): object {
+  const labels = { app: name, 'app.kubernetes.io/name': name };
   const template = { metadata: { labels }, spec: { containers: [{ name, ...container }], ...pod } };
   return {
-    ...{ apiVersion: 'apps/v1' },
+    apiVersion: 'apps/v1',
     kind: 'Deployment',
-    metadata: { name, namespace },
-    ...{ spec: { selector: { matchLabels: labels }, template } },
+    metadata: { name, namespace, labels },
+    spec: { selector: { matchLabels: labels }, template },
   };
 }
 
