@@ -8,6 +8,7 @@ import { MeshError } from '../../src/mesh/error.ts';
 import type { Examiner } from '../../src/mesh/examiner.ts';
 import { type Identity, leafOf } from '../../src/mesh/identity.ts';
 import { type Claims, describeClaims, readClaims } from '../../src/mesh/input/claims.ts';
+import { provable, readPair, requireProvable } from '../../src/mesh/input/pair.ts';
 import { formatDuration } from '../../src/mesh/schema/duration.ts';
 import { type Certificate, formatCertificates } from '../../src/pki/certificate.ts';
 import { createCsr } from '../../src/pki/csr.ts';
@@ -19,7 +20,6 @@ import type { CaConfig, IstioConfig } from './config.ts';
 import { caError } from './errors.ts';
 import { examineCa } from './examine.ts';
 import { bearerId, expectation } from './name.ts';
-import { provable, readPair, requireProvable } from './pair.ts';
 
 const METHOD = 'istio.v1.auth.IstioCertificateService/CreateCertificate';
 /** Istio's own client sets none and hangs with its CA. */

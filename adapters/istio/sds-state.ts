@@ -1,10 +1,10 @@
 import type { Expectation } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
-import { type Identity, sameRoots } from '../../src/mesh/identity.ts';
+import { type Identity, sameIdentity } from '../../src/mesh/identity.ts';
+import { provingRoots, type ReceivedPair, readPair } from '../../src/mesh/input/pair.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
 import { parseSpiffeId } from '../../src/pki/spiffe.ts';
 import type { SdsConfig } from './config.ts';
-import { provable, readPair, type SdsPair } from './pair.ts';
 import { type BundleSecret, type ReadFile, readSecret } from './sds-secret.ts';
 import type { Push } from './sds-stream.ts';
 
@@ -22,7 +22,7 @@ export class SdsState {
   readonly #wish: Expectation;
   readonly #names: Pick<SdsConfig, 'certificateName' | 'bundleName'>;
   readonly #around: SdsContext;
-  #pair: SdsPair | undefined;
+  #pair: ReceivedPair | undefined;
   #bundle: BundleSecret | undefined;
   #told: Identity | undefined;
 
@@ -59,24 +59,14 @@ export class SdsState {
     const roots = pair && this.#rootsFor(pair);
     if (!roots) return undefined;
     const identity = { ...pair, roots };
-    if (same(this.#told, identity)) return undefined;
+    if (sameIdentity(this.#told, identity)) return undefined;
     this.#told = identity;
     return identity;
   }
 
-  /**
-   * Roots under which the pair proves itself, if it can: those named now; and those before, while the leaf still needs
-   * them, since a root may come before its first leaf.
-   */
-  #rootsFor(pair: SdsPair): readonly Certificate[] | undefined {
+  #rootsFor(pair: ReceivedPair): readonly Certificate[] | undefined {
     const named = this.#bundle?.rootsFor(parseSpiffeId(pair.id)?.trustDomain ?? '') ?? [];
-    const before = this.#told?.roots ?? [];
-    const now = this.#around.now();
-    if (named.length === 0) return undefined;
-    if (provable(pair, named, now)) return named;
-    if (!provable(pair, before, now)) return undefined;
-    const known = new Set(named.map(({ fingerprint }) => fingerprint));
-    return [...named, ...before.filter(({ fingerprint }) => !known.has(fingerprint))];
+    return provingRoots(pair, named, this.#told?.roots ?? [], this.#around.now());
   }
 
   /** pilot-agent answers a name it does not know with its certificate, and never pushes the next one under it. */
@@ -90,9 +80,4 @@ export class SdsState {
       { retry: { afterMs: 60_000 } },
     );
   }
-}
-
-function same(a: Identity | undefined, b: Identity): boolean {
-  if (!a || a.chain.length !== b.chain.length || !sameRoots(a.roots, b.roots)) return false;
-  return a.chain.every(({ fingerprint }, index) => fingerprint === b.chain[index]?.fingerprint);
 }

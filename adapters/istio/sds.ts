@@ -1,3 +1,4 @@
+import { CallDeadline } from '../../src/async/deadline.ts';
 import { UnderWay } from '../../src/async/under-way.ts';
 import { openChannel } from '../../src/grpc/channel.ts';
 import type { Checking, Host, Source } from '../../src/mesh/adapter.ts';
@@ -6,7 +7,6 @@ import type { Examiner } from '../../src/mesh/examiner.ts';
 import { type Identity, leafOf } from '../../src/mesh/identity.ts';
 import { formatDuration } from '../../src/mesh/schema/duration.ts';
 import type { IstioConfig, SdsConfig } from './config.ts';
-import { CallDeadline } from './deadline.ts';
 import { sdsError } from './errors.ts';
 import { examineSds } from './examine.ts';
 import { expectation } from './name.ts';

@@ -90,6 +90,10 @@ export function doctorHost(options: ExaminerHostOptions): Host {
       yield await read(path);
       await aborted(signal);
     },
+    async *files(paths, signal) {
+      yield await Promise.all(paths.map(read));
+      await aborted(signal);
+    },
   };
 }
 

@@ -45,6 +45,12 @@ export interface Host {
   configMap(ref: ConfigMapRef, signal: AbortSignal): AsyncIterable<Readonly<Record<string, string>> | undefined>;
   /** A file's text now, then at each change; `undefined` while it does not exist. Survives symlink swaps. */
   file(path: string, signal: AbortSignal): AsyncIterable<string | undefined>;
+  /**
+   * The texts of several files as they stood together at one moment, now and after each change of any of them;
+   * `undefined` for one that does not exist. Whether they belong together is for the caller to judge: a program may
+   * write them one after the other.
+   */
+  files(paths: readonly string[], signal: AbortSignal): AsyncIterable<readonly (string | undefined)[]>;
   /** For what all MeshCertificates of an agent may hold together, such as a connection; absent: each has its own. */
   readonly share?: Share | undefined;
   /** Something worth telling that does not end the stream; shown in status, metrics and log by its code. */
@@ -123,6 +129,12 @@ export interface SdsSocket {
   readonly bundleName?: string;
 }
 
+export interface TlsDefaults {
+  readonly alpnProtocols?: string;
+  readonly minTlsVersion?: string;
+  readonly maxTlsVersion?: string;
+}
+
 /** What every adapter has, and all that one from outside of this repository may have. */
 export interface AdapterCore<C = unknown> {
   /** Key under `spec` of a MeshCertificate: a lower-case letter, then letters and digits. */
@@ -134,7 +146,9 @@ export interface AdapterCore<C = unknown> {
   /** What the configuration makes the agent read, mint and dial. */
   needs(config: C, host: Pick<Host, 'namespace'>): readonly Need[];
   /** How a gateway should speak to this mesh unless the user says otherwise. */
-  readonly tls: { readonly alpnProtocols?: string; readonly minTlsVersion?: string; readonly maxTlsVersion?: string };
+  readonly tls: TlsDefaults;
+  /** The same, where the configuration decides it; it then counts in place of `tls`. */
+  tlsFor?(config: C): TlsDefaults;
   /** For the admission policy: whose tokens a MeshCertificate uses. */
   readonly tokenFields?: readonly TokenField[];
   /** Pure: the first I/O is in watch, issue or roots. */
@@ -165,4 +179,9 @@ export interface Adapter<C = unknown> extends AdapterCore<C> {
 
 export function isIssuer(opened: Source | Issuer): opened is Issuer {
   return 'issue' in opened;
+}
+
+/** How a gateway should speak to the mesh of this configuration. */
+export function tlsDefaults<C>(adapter: Adapter<C>, config: C): TlsDefaults {
+  return adapter.tlsFor?.(config) ?? adapter.tls;
 }

@@ -30,3 +30,9 @@ export function sameRoots(a: readonly Certificate[], b: readonly Certificate[]):
     names.size === new Set(b.map((root) => root.fingerprint)).size && b.every((root) => names.has(root.fingerprint))
   );
 }
+
+/** The same leaf with the same certificates above it, under the same roots. */
+export function sameIdentity(a: Identity | undefined, b: Identity): boolean {
+  if (!a || a.chain.length !== b.chain.length || !sameRoots(a.roots, b.roots)) return false;
+  return a.chain.every(({ fingerprint }, index) => fingerprint === b.chain[index]?.fingerprint);
+}

@@ -257,6 +257,7 @@ class World {
       token: () => Promise.reject(new Error('not used')),
       configMap: () => assert.fail('not used'),
       file: () => assert.fail('not used'),
+      files: () => assert.fail('not used'),
       report: (error) => this.reports.push(error),
     };
     const stream = renewing(this.#issuer, host, { policy: this.policy, ...options }, this.#abort.signal);

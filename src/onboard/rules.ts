@@ -41,6 +41,7 @@ function hostOver(snapshot: OnboardSnapshot, { metadata }: MeshCertificate, cloc
     namespace: metadata.namespace ?? 'default',
     token: async () => refuse(),
     file: refuse,
+    files: refuse,
     report: () => {},
     async *configMap({ name, namespace }) {
       const found = snapshot.configMaps.find(

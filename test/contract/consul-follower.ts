@@ -29,6 +29,9 @@ export function testHost({ clock, files, bearer }: FollowerOptions, report: (err
     async *file(path) {
       yield files?.get(path);
     },
+    async *files(paths) {
+      yield paths.map((path) => files?.get(path));
+    },
     report,
   };
 }

@@ -79,11 +79,22 @@ export class RecordingHost implements Host {
   }
 
   configMap({ namespace, name }: ConfigMapRef, signal: AbortSignal): AsyncGenerator<Data | undefined> {
-    return this.#watch<Data>(`configMap ${namespace}/${name}`, signal);
+    return this.#watch(() => this.#values.get(`configMap ${namespace}/${name}`) as Data | undefined, signal);
   }
 
   file(path: string, signal: AbortSignal): AsyncGenerator<string | undefined> {
-    return this.#watch<string>(`file ${path}`, signal);
+    return this.#watch(() => this.#values.get(`file ${path}`) as string | undefined, signal);
+  }
+
+  /** Reads `files` in place of those that were set; such as the agent's own, on its file system. */
+  readFiles: Host['files'] | undefined;
+
+  files(paths: readonly string[], signal: AbortSignal): AsyncIterable<readonly (string | undefined)[]> {
+    if (this.readFiles) {
+      this.touched++;
+      return this.readFiles(paths, signal);
+    }
+    return this.#watch(() => paths.map((path) => this.#values.get(`file ${path}`) as string | undefined), signal);
   }
 
   /** How many watches of ConfigMaps and files are open. */
@@ -96,13 +107,13 @@ export class RecordingHost implements Host {
     for (const change of this.#changes) change.fire();
   }
 
-  async *#watch<T>(key: string, signal: AbortSignal): AsyncGenerator<T | undefined> {
+  async *#watch<T>(read: () => T, signal: AbortSignal): AsyncGenerator<T> {
     this.touched++;
     const change = new Trigger();
     this.#changes.add(change);
     try {
       for (;;) {
-        yield this.#values.get(key) as T | undefined;
+        yield read();
         await change.wait(signal);
       }
     } finally {

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { it } from 'node:test';
 import { systemClock } from '../../async/clock.ts';
-import { fileContents } from './files.ts';
+import { fileContents, fileTexts } from './files.ts';
 
 it('a file that cannot be read is told as absent, and followed until it can be', async () => {
   const dir = await mkdtemp(join(tmpdir(), 'meshcert-files-'));
@@ -22,6 +22,40 @@ it('a file that cannot be read is told as absent, and followed until it can be',
     assert.equal((await contents.next()).value, 'text');
     await contents.return?.(undefined);
   } finally {
+    await rm(dir, { recursive: true });
+  }
+});
+
+it('files behind a symlink that is swapped are never read half from one directory and half from the next', async () => {
+  const dir = await mkdtemp(join(tmpdir(), 'meshcert-files-'));
+  const names = ['a', 'b', 'c'];
+  const stop = new AbortController();
+  const swapTo = async (version: number) => {
+    const next = join(dir, `..${version}`);
+    await mkdir(next);
+    for (const name of names) await writeFile(join(next, name), String(version));
+    await symlink(`..${version}`, join(dir, 'next'));
+    await rename(join(dir, 'next'), join(dir, '..data'));
+  };
+  try {
+    await swapTo(0);
+    for (const name of names) await symlink(`..data/${name}`, join(dir, name));
+    let swapped = false;
+    const swapping = (async () => {
+      for (let version = 1; version <= 300; version++) await swapTo(version);
+      swapped = true;
+    })();
+    const paths = names.map((name) => join(dir, name));
+    let readings = 0;
+    for await (const texts of fileTexts(paths, { clock: systemClock }, stop.signal)) {
+      readings++;
+      assert.equal(new Set(texts).size, 1, texts.join());
+      if (texts[0] === '300') break;
+    }
+    await swapping;
+    assert.ok(swapped && readings > 1, `${readings} readings`);
+  } finally {
+    stop.abort();
     await rm(dir, { recursive: true });
   }
 });

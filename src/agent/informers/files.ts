@@ -1,6 +1,7 @@
 import { createHash } from 'node:crypto';
 import { type FSWatcher, watch } from 'node:fs';
 import { dirname } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../../async/clock.ts';
 import { Trigger } from '../../async/trigger.ts';
 import { FileError, readRegularFile } from '../../kube/transport/regular-file.ts';
@@ -9,49 +10,89 @@ import { FileError, readRegularFile } from '../../kube/transport/regular-file.ts
 const POLL_MS = 10_000;
 /** What a ConfigMap or a Secret may hold. */
 const LARGEST_FILE = 1024 * 1024;
+/** Programs write a certificate, its key and its roots within some milliseconds. */
+const MOST_READINGS = 10;
 
 export interface FileOptions {
   readonly clock: Clock;
   /** Bytes; default 1 MiB. */
   readonly most?: number;
   /** Called for what is there and cannot be used. Absence is a state, not an error. */
-  readonly failed?: (error: FileError) => void;
+  readonly failed?: (path: string, error: FileError) => void;
 }
 
-/**
- * A file's text now and at each change of its bytes; `undefined` while it cannot be read, for whatever reason: a mount
- * that fails for a while must not end who follows it. The directory is watched, not the file: a mounted volume swaps
- * a symlink, after which a watch of the file is deaf.
- */
+/** In the order of the paths; `undefined` for a file that cannot be read. */
+export type FileTexts = readonly (string | undefined)[];
+
+/** A file's text now and at each change of its bytes; `undefined` while it cannot be read. */
 export async function* fileContents(
   path: string,
   options: FileOptions,
   signal: AbortSignal,
 ): AsyncGenerator<string | undefined> {
+  for await (const [text] of fileTexts([path], options, signal)) yield text;
+}
+
+/**
+ * The texts of several files as they stood together at one moment, now and at each change of their bytes; `undefined`
+ * for one that cannot be read, for whatever reason: a mount that fails for a while must not end who follows it. The
+ * directories are watched, not the files: a mounted volume swaps a symlink, after which a watch of a file is deaf.
+ */
+export async function* fileTexts(
+  paths: readonly string[],
+  options: FileOptions,
+  signal: AbortSignal,
+): AsyncGenerator<FileTexts> {
   const changed = new Trigger();
-  let watcher: FSWatcher | undefined;
-  let last: string | undefined;
+  const directories = [...new Set(paths.map((path) => dirname(path)))];
+  const watchers = new Map<string, FSWatcher>();
+  let last: readonly string[] | undefined;
   try {
-    for (let first = true; !signal.aborted; first = false) {
-      watcher ??= watchDirectory(dirname(path), changed);
-      const found = await read(path, options.most ?? LARGEST_FILE);
-      const isRead = typeof found === 'string';
-      const state = isRead ? createHash('sha256').update(found).digest('hex') : found.message;
-      if (first || state !== last) {
-        last = state;
-        if (!isRead && !found.isAbsent) options.failed?.(found);
-        yield isRead ? found : undefined;
+    while (!signal.aborted) {
+      for (const directory of directories) {
+        const watcher = watchers.get(directory) ?? watchDirectory(directory, changed);
+        if (watcher) watchers.set(directory, watcher);
+      }
+      const found = await readTogether(paths, options.most ?? LARGEST_FILE);
+      const states = found?.map(stateOf);
+      if (found && states && !isDeepStrictEqual(states, last)) {
+        for (const [at, reading] of found.entries()) {
+          const isNews = typeof reading !== 'string' && !reading.isAbsent && states[at] !== last?.[at];
+          if (isNews) options.failed?.(paths[at] ?? '', reading);
+        }
+        last = states;
+        yield found.map((reading) => (typeof reading === 'string' ? reading : undefined));
       }
       await changed.waitFor(POLL_MS, options.clock, signal);
     }
   } catch (error) {
     if (!signal.aborted) throw error;
   } finally {
-    watcher?.close();
+    for (const watcher of watchers.values()) watcher.close();
   }
 }
 
-async function read(path: string, most: number): Promise<string | FileError> {
+type FileReading = string | FileError;
+
+/**
+ * Two readings in a row that are alike: all files stood so at the moment between them. Undefined when they change
+ * faster than they can be read; the change that disturbed the reading is a reason to try again.
+ */
+async function readTogether(paths: readonly string[], most: number): Promise<readonly FileReading[] | undefined> {
+  let before: readonly FileReading[] | undefined;
+  for (let reading = 0; reading < MOST_READINGS; reading++) {
+    const after: readonly FileReading[] = await Promise.all(paths.map((path) => read(path, most)));
+    if (before && isDeepStrictEqual(before.map(stateOf), after.map(stateOf))) return after;
+    before = after;
+  }
+  return undefined;
+}
+
+/** Tells two readings apart without holding on to a text, which may be a key. */
+const stateOf = (reading: FileReading): string =>
+  typeof reading === 'string' ? createHash('sha256').update(reading).digest('hex') : reading.message;
+
+async function read(path: string, most: number): Promise<FileReading> {
   try {
     return await readRegularFile(path, most);
   } catch (error) {

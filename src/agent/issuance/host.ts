@@ -17,7 +17,7 @@ import { acceptToken } from '../../mesh/input/token.ts';
 import type { Log } from '../../mesh/log.ts';
 import { asError } from '../../mesh/renewing.ts';
 import { SharedInformers } from '../informers/by-kind.ts';
-import { fileContents } from '../informers/files.ts';
+import { type FileTexts, fileContents, fileTexts } from '../informers/files.ts';
 import { ApiAudiences } from './api-audiences.ts';
 
 /** The shortest that the API server grants; a token is used by those who asked while it was made, and thrown away. */
@@ -116,10 +116,21 @@ class AdapterHost implements Host {
     const { clock } = this;
     const read = () =>
       new LatestValue((stop, report) => {
-        const failed = ({ message }: Error) => report(unusable(path, message));
+        const failed = (_: string, { message }: Error) => report(unusable(path, message));
         return fileContents(path, { clock, failed }, stop);
       });
     return following(() => this.share(`file ${path}`, read), this.report, signal);
+  }
+
+  files(paths: readonly string[], signal: AbortSignal): AsyncIterable<FileTexts> {
+    for (const path of paths) permit(path, this.#filesBelow);
+    const { clock } = this;
+    const read = () =>
+      new LatestValue<FileTexts>((stop, report) => {
+        const failed = (path: string, { message }: Error) => report(unusable(path, message));
+        return fileTexts(paths, { clock, failed }, stop);
+      });
+    return following(() => this.share(`files ${paths.join(':')}`, read), this.report, signal);
   }
 }
 

@@ -11,7 +11,7 @@ import { tryDesiredObjects } from '../../gateway/desired.ts';
 import { gatewaysOf } from '../../gateway/gateway.ts';
 import { ownerLabel } from '../../gateway/owner.ts';
 import { PublicationReader } from '../../gateway/publication-reader.ts';
-import type { Adapter, Issuer, Source } from '../../mesh/adapter.ts';
+import { type Adapter, type Issuer, type Source, tlsDefaults } from '../../mesh/adapter.ts';
 import { type Identity, leafOf } from '../../mesh/identity.ts';
 import { asError } from '../../mesh/renewing.ts';
 import { isTargeting, type Targeting } from '../../mesh/targeting.ts';
@@ -195,7 +195,8 @@ export class Reconciler {
     const { metadata, spec } = this.certificate;
     const { name, namespace = '', uid } = metadata;
     const uses = usesOf(this.#gateways);
-    return tryDesiredObjects({ ...pair, meta: { name, namespace, uid }, spec, tls: this.#adapter.tls, uses });
+    const tls = tlsDefaults(this.#adapter, spec.mesh.config);
+    return tryDesiredObjects({ ...pair, meta: { name, namespace, uid }, spec, tls, uses });
   };
 
   #plan({ desired }: Decision, now: number): readonly PlanStep[] {

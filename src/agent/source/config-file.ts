@@ -41,7 +41,7 @@ const ABSENT = 'does not exist';
 export async function* configFile(options: ConfigFileOptions, signal: AbortSignal): AsyncGenerator<ConfigFileState> {
   const { path, namespace, adapters, gateways, clock } = options;
   let why = ABSENT;
-  const failed = ({ message }: Error) => {
+  const failed = (_: string, { message }: Error) => {
     why = message;
   };
   for await (const text of fileContents(path, { clock, failed, most: LARGEST_FILE }, signal)) {

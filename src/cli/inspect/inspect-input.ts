@@ -1,4 +1,4 @@
-import { fileContents } from '../../agent/informers/files.ts';
+import { fileContents, fileTexts } from '../../agent/informers/files.ts';
 import { systemClock } from '../../async/clock.ts';
 import type { KubeObject } from '../../core/object.ts';
 import { decodeData } from '../../gateway/secret-data.ts';
@@ -81,6 +81,7 @@ function socketHost(): Host {
     token: absent,
     configMap: absent,
     file: (path, signal) => fileContents(path, { clock: systemClock }, signal),
+    files: (paths, signal) => fileTexts(paths, { clock: systemClock }, signal),
     report: () => {},
   };
 }

@@ -50,6 +50,9 @@ export function offlineHost(
     async *file() {
       yield undefined;
     },
+    async *files(paths) {
+      yield paths.map(() => undefined);
+    },
     report,
   };
 }

@@ -3,7 +3,7 @@ import { describe, type KubeObject, refOf } from '../../core/object.ts';
 import { desiredObjects } from '../../gateway/desired.ts';
 import { type Gateway, type GatewayUse, gatewaysOf, type ObservedObjects } from '../../gateway/gateway.ts';
 import type { Scope } from '../../gateway/input.ts';
-import type { Adapter } from '../../mesh/adapter.ts';
+import { type Adapter, tlsDefaults } from '../../mesh/adapter.ts';
 import { isTargeting, type TargetRules } from '../../mesh/targeting.ts';
 import { parseCertificates } from '../../pki/certificate.ts';
 import { throwawayPair } from '../../pki/csr.ts';
@@ -45,7 +45,7 @@ export async function placeholders(
     const desired = desiredObjects({
       meta: { name, namespace, uid },
       spec,
-      tls: adapter.tls,
+      tls: tlsDefaults(adapter, spec.mesh.config),
       identity,
       bundle: chain,
       since: new Map(),

@@ -4,7 +4,7 @@ import { validateObject } from '../../config/validate.ts';
 import { readPublication } from '../../gateway/publication.ts';
 import { gateways } from '../../gateways.ts';
 import type { Kube } from '../../kube/api.ts';
-import type { Adapter } from '../../mesh/adapter.ts';
+import { type Adapter, tlsDefaults } from '../../mesh/adapter.ts';
 import type { Certificate } from '../../pki/certificate.ts';
 import type { PrivateKey } from '../../pki/key.ts';
 import { type ProbeResult, probe as probeUpstream } from '../../probe/probe.ts';
@@ -74,7 +74,12 @@ async function ofCertificate(
   if (!identity)
     throw new Error(`Secret ${namespace}/${spec.secretName} holds no certificate yet; see meshcert status`);
   const adapter = adapters.find(({ mesh }) => mesh === spec.mesh.name);
-  return { pair: identity, bundle, wish: spec.probe, ...(adapter ? { tls: adapter.tls } : {}) };
+  return {
+    pair: identity,
+    bundle,
+    wish: spec.probe,
+    ...(adapter ? { tls: tlsDefaults(adapter, spec.mesh.config) } : {}),
+  };
 }
 
 async function ofSecret(

@@ -1,4 +1,4 @@
-import type { Clock } from '../../src/async/clock.ts';
+import type { Clock } from './clock.ts';
 
 /** One moment, moved at will, after which `late` is called once. */
 export class CallDeadline {

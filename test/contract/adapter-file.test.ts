@@ -1,0 +1,23 @@
+import { file } from '../../adapters/file/adapter.ts';
+import { FileWriter, type Manner } from '../../adapters/file/sandbox/writer.ts';
+import { fileTexts } from '../../src/agent/informers/files.ts';
+import { SandboxCa } from '../../src/sandbox/ca.ts';
+import { adapterContract } from './adapter-contract.ts';
+
+const ID = 'spiffe://cluster.local/ns/emissary/sa/emissary';
+
+for (const manner of ['in-place', 'renamed', 'swapped', 'credential-bundle'] as const satisfies readonly Manner[]) {
+  adapterContract(`file, of a program that writes ${manner}`, async (host, clock) => {
+    host.readFiles = (paths, signal) => fileTexts(paths, { clock: host.clock }, signal);
+    const ca = SandboxCa.root({ clock });
+    const issue = () => ca.intermediate({ clock }).identity({ uris: [ID], lifetimeMs: 3_600_000 });
+    const writer = await FileWriter.start({ clock, manner, layout: 'istio', issue });
+    return {
+      adapter: file,
+      config: writer.config,
+      outage: (on) => writer.outage(on),
+      rotate: () => writer.rotate(),
+      stop: () => writer.stop(),
+    };
+  });
+}
