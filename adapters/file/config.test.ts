@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
 import { validateObject } from '../../src/config/validate.ts';
+import { gateways } from '../../src/gateways.ts';
 import { adapters } from '../index.ts';
 import { file } from './adapter.ts';
 import { type FileConfig, pathsOf } from './config.ts';
@@ -44,6 +45,17 @@ it('offers the ALPN of sidecars for the files of a sidecar alone', () => {
   assert.deepEqual(tls({ directory: '/c' }), {});
 });
 
+it('needs the files to be allowed where not every file is', () => {
+  const needs = (config: object) => file.needs(file.config.parse(config) as FileConfig, { namespace: 'emissary' });
+  assert.deepEqual(needs({ directory: '/c/', layout: 'istio' }), [
+    { kind: 'address', address: 'file:/c', field: 'file.directory' },
+  ]);
+  assert.deepEqual(
+    needs({ credentialBundle: '/p/c.pem', bundle: '/p/t.pem' }).map((need) => 'address' in need && need.address),
+    ['file:/p/c.pem', 'file:/p/t.pem'],
+  );
+});
+
 it('is a field of a MeshCertificate', () => {
   const object = {
     apiVersion: 'meshcert.dev/v1alpha1',
@@ -51,6 +63,6 @@ it('is a field of a MeshCertificate', () => {
     metadata: { name: 'files', namespace: 'emissary' },
     spec: { file: { directory: '/var/run/secrets/meshcert/certs' } },
   };
-  const checked = validateObject(object, adapters);
+  const checked = validateObject(object, adapters, gateways);
   assert.equal(checked.ok && checked.value.spec.mesh.name, 'file');
 });

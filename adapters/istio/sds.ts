@@ -1,4 +1,4 @@
-import { CallDeadline } from '../../src/async/deadline.ts';
+import { CallDeadline } from '../../src/async/clock.ts';
 import { UnderWay } from '../../src/async/under-way.ts';
 import { openChannel } from '../../src/grpc/channel.ts';
 import type { Checking, Host, Source } from '../../src/mesh/adapter.ts';

@@ -14,6 +14,7 @@ export const ALLOWED: Allowed = {
   typeNames: {},
   moduleNames: {
     'adapters/consul/sandbox': SANDBOX_OF_MESH,
+    'adapters/file/sandbox': SANDBOX_OF_MESH,
     'adapters/istio/sandbox': SANDBOX_OF_MESH,
     'adapters/linkerd/sandbox': SANDBOX_OF_MESH,
   },
@@ -30,7 +31,6 @@ const TEMPORARY = [
   'adapters/consul/sandbox/sidecar.ts has ',
   'adapters/consul/stale.ts has ',
   'adapters/consul/window.ts has ',
-  'adapters/istio/deadline.ts has ',
   'adapters/istio/needs.ts has ',
   'adapters/linkerd/cluster/pods.ts has ',
   'adapters/linkerd/needs.ts has ',

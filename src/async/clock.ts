@@ -45,3 +45,26 @@ export function sleepOn(clock: Pick<Clock, 'after'>, ms: number, signal: AbortSi
     signal?.addEventListener('abort', abort, { once: true });
   });
 }
+
+/** One moment, moved at will, after which `late` is called once. */
+export class CallDeadline {
+  readonly #clock: Clock;
+  readonly #late: (reason: string) => void;
+  #cancel: (() => void) | undefined;
+
+  constructor(clock: Clock, late: (reason: string) => void) {
+    this.#clock = clock;
+    this.#late = late;
+  }
+
+  /** Replaces the moment set before. */
+  set(ms: number, reason: string): void {
+    this.clear();
+    this.#cancel = this.#clock.after(ms, () => this.#late(reason));
+  }
+
+  clear(): void {
+    this.#cancel?.();
+    this.#cancel = undefined;
+  }
+}

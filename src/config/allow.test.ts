@@ -42,6 +42,11 @@ const cases: [spec: object, fields: string[], allow: AllowList][] = [
     { ...NOTHING, addresses: ['unix:/run/spire/agent.sock', '*.shop:443'] },
   ],
   [
+    { file: { directory: '/var/run/secrets/meshcert/certs' } },
+    ['spec.file.directory: address file:/var/run/secrets/meshcert/certs'],
+    { ...NOTHING, addresses: ['file:/var/run/secrets/meshcert/*'] },
+  ],
+  [
     { linkerd: { serviceAccount: { name: 'gateway', namespace: 'edge' }, address: 'l5d.test:8080' } },
     [
       'spec.linkerd.serviceAccount: ServiceAccount edge/gateway',
@@ -102,6 +107,7 @@ const near: [allowed: string, address: string][] = [
   ['istiod', 'istiod.evil:15012'],
   ['i.s', 'ixs:15012'],
   ['unix:/run/*', 'run:15012'],
+  ['file:/run/*', 'run:15012'],
   ['10.0.0.1', '10.0.0.10:15012'],
 ];
 for (const [allowed, given] of near) {

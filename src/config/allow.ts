@@ -11,7 +11,7 @@ export interface AllowList {
   readonly serviceAccounts?: readonly string[] | undefined;
   /** Of minted tokens. */
   readonly audiences?: readonly string[] | undefined;
-  /** `HOST`, `HOST:PORT` or `unix:/PATH` to dial. */
+  /** `HOST`, `HOST:PORT` or `unix:/PATH` to dial, `file:/PATH` to read certificates from. */
   readonly addresses?: readonly string[] | undefined;
 }
 
@@ -108,7 +108,7 @@ function refusal(kind: keyof AllowList, value: string, allowed: readonly string[
 /** An entry without a port allows every port of its host. */
 function matchesAddress(entry: string, address: string): boolean {
   if (entry === '*') return true;
-  if (entry.startsWith('unix:') || address.startsWith('unix:')) return matches(entry, address);
+  if ([entry, address].some((one) => /^(unix|file):/.test(one))) return matches(entry, address);
   const [wanted, given] = [splitEntry(entry), splitEntry(address)];
   return matches(wanted.host, given.host) && (wanted.port === undefined || wanted.port === given.port);
 }

@@ -109,7 +109,10 @@ export type Need =
       readonly audience: string;
       readonly field: string;
     }
-  /** `host:port`, or `unix:/path`. An address that only the cluster knows is missing here; `TokenRequest` has it. */
+  /**
+   * `host:port`, `unix:/path`, or `file:/path` of what holds a key. An address that only the cluster knows is missing
+   * here; `TokenRequest` has it.
+   */
   | { readonly kind: 'address'; readonly address: string; readonly field: string };
 
 /** A field of the configuration that makes the adapter use a token; `path` is below `spec.<mesh>`: `ca.serviceAccount`. */

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { parseAllDocuments, stringify } from 'yaml';
+import { adapters } from '../../adapters/index.ts';
 import { ambassadorDefinitions } from '../../src/sandbox/kube/ambassador.ts';
 import { type KubeApiserver, startKubeApiserver } from './servers/kube-apiserver.ts';
 
@@ -53,7 +54,7 @@ after(() => server?.stop());
 
 type Fragment = Record<string, unknown> & { metadata?: object; spec?: Record<string, unknown> };
 
-const MESHES = ['istio', 'linkerd', 'consul'];
+const MESHES = adapters.map(({ mesh }) => mesh);
 const has = (value: object | undefined, ...keys: readonly string[]) => keys.some((key) => key in (value ?? {}));
 const certificate = (spec: object): Fragment => ({
   apiVersion: 'meshcert.dev/v1alpha1',
@@ -94,7 +95,7 @@ function complete(value: unknown, marked = true): Fragment {
 }
 
 test('there are examples in the README and in each guide', () => {
-  for (const file of ['README.md', 'docs/istio.md', 'docs/linkerd.md', 'docs/consul.md']) {
+  for (const file of ['README.md', 'docs/istio.md', 'docs/linkerd.md', 'docs/consul.md', 'docs/files.md']) {
     assert.ok(
       blocks.some((block) => block.file === file),
       file,

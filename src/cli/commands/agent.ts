@@ -46,7 +46,7 @@ const flags = {
   ).helpGroup(WHICH),
   filesBelow: list(
     '--files-below <list>',
-    'Directories in which MeshCertificate resources may name token and CA files (default: ' +
+    'Directories in which MeshCertificate resources may name files (default: ' +
       '/var/run/secrets/meshcert); documents of --config may name any',
   )
     .offers('files')
@@ -59,7 +59,8 @@ const flags = {
   allowAudience: texts('--allow-audience <name>', 'Mint tokens for this audience').helpGroup(ALLOWED),
   allowAddress: many(
     '--allow-address <address>',
-    'Connect to this address: HOST, HOST:PORT or unix:/PATH; "*" matches part of a name. MeshCertificate resources ' +
+    'Connect to this address: HOST, HOST:PORT, unix:/PATH, or file:/PATH to read certificates from; "*" matches part ' +
+      'of a name. MeshCertificate resources ' +
       'need all three lists with --observe labels and with --all-namespaces. Otherwise a list that is not given allows ' +
       'everything of its kind, except audiences of the Kubernetes API',
     addressEntry,
@@ -134,8 +135,8 @@ function accountEntry(entry: string): string {
 }
 
 function addressEntry(entry: string): string {
-  if (/^(unix:\/\S+|(\[[0-9A-Fa-f:.]+\]|[^\s/:]+)(:\d{1,5})?)$/.test(entry)) return entry;
-  throw new Error('expected HOST, HOST:PORT or unix:/PATH');
+  if (/^((unix|file):\/\S+|(\[[0-9A-Fa-f:.]+\]|[^\s/:]+)(:\d{1,5})?)$/.test(entry)) return entry;
+  throw new Error('expected HOST, HOST:PORT, unix:/PATH or file:/PATH');
 }
 
 function httpUrl(url: string): URL {

@@ -12,7 +12,7 @@ export interface ReceivedPair {
   readonly chain: readonly Certificate[];
 }
 
-/** `from` is what has to be looked at when the pair is wrong: `CA istiod at …`, `the files in …`. */
+/** `from` is what has to be looked at when the pair is wrong: `CA … at …`, `the files …`. */
 export function readPair(
   from: string,
   key: PrivateKey,
