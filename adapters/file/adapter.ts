@@ -3,7 +3,13 @@ import { type FileConfig, fileConfig } from './config.ts';
 import { expectation } from './material.ts';
 import { FileSource } from './source.ts';
 
-/** Files that another program writes: a sidecar, spiffe-helper, a CSI driver, a kubelet. */
+/**
+ * Files that another program writes: a sidecar, spiffe-helper, a CSI driver, a kubelet.
+ *
+ * ```yaml
+ * spec: {file: {directory: /var/run/secrets/meshcert/certs, layout: tls}}
+ * ```
+ */
 export const file: Adapter<FileConfig> = {
   mesh: 'file',
   title: 'Files',
