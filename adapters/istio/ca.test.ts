@@ -208,7 +208,7 @@ describe("Istio's CA", { timeout: 30_000 }, () => {
   };
 
   const FAULTS: [CaFault, MeshErrorCode, RegExp][] = [
-    ['wrongKey', 'ERR_MESH_BAD_RESPONSE', /another key than the one in the request/],
+    ['wrongKey', 'ERR_MESH_BAD_RESPONSE', /comes with another key/],
     [
       'otherIdentity',
       'ERR_MESH_BAD_RESPONSE',
