@@ -3,6 +3,13 @@ import { consul } from './consul/adapter.ts';
 import { file } from './file/adapter.ts';
 import { istio } from './istio/adapter.ts';
 import { linkerd } from './linkerd/adapter.ts';
+import { spiffe } from './spiffe/adapter.ts';
 
 /** The meshes there are. A further one is a folder and a line here. */
-export const adapters: readonly Adapter[] = [istio as Adapter, linkerd as Adapter, consul as Adapter, file as Adapter];
+export const adapters: readonly Adapter[] = [
+  istio as Adapter,
+  linkerd as Adapter,
+  consul as Adapter,
+  spiffe as Adapter,
+  file as Adapter,
+];

@@ -3,7 +3,7 @@ import { UnderWay } from '../../src/async/under-way.ts';
 import type { Checking, Host, Source } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import type { Examiner } from '../../src/mesh/examiner.ts';
-import { type Identity, leafOf, sameIdentity } from '../../src/mesh/identity.ts';
+import { type Identity, leafOf, sameIdentity, sameLeaf } from '../../src/mesh/identity.ts';
 import { asError } from '../../src/mesh/renewing.ts';
 import { type FileConfig, type FilePaths, pathsOf } from './config.ts';
 import { expectation, type FileContents, missing, readIdentity } from './material.ts';
@@ -51,7 +51,7 @@ export class FileSource implements Source, Checking {
         unsettled = undefined;
         settling.clear();
         if (sameIdentity(told, read)) continue;
-        const isNewLeaf = !told || leafOf(told).fingerprint !== leafOf(read).fingerprint;
+        const isNewLeaf = !sameLeaf(read, told);
         told = read;
         yield read;
         if (isNewLeaf) aging.set(...this.#stale(read));

@@ -17,6 +17,7 @@ export const ALLOWED: Allowed = {
     'adapters/file/sandbox': SANDBOX_OF_MESH,
     'adapters/istio/sandbox': SANDBOX_OF_MESH,
     'adapters/linkerd/sandbox': SANDBOX_OF_MESH,
+    'adapters/spiffe/sandbox': SANDBOX_OF_MESH,
   },
 };
 

@@ -42,6 +42,11 @@ const cases: [spec: object, fields: string[], allow: AllowList][] = [
     { ...NOTHING, addresses: ['unix:/run/spire/agent.sock', '*.shop:443'] },
   ],
   [
+    { spiffe: { socket: '/run/spire/agent.sock' } },
+    ['spec.spiffe.socket: address unix:/run/spire/agent.sock'],
+    { ...NOTHING, addresses: ['unix:/run/spire/agent.sock'] },
+  ],
+  [
     { file: { directory: '/var/run/secrets/meshcert/certs' } },
     ['spec.file.directory: address file:/var/run/secrets/meshcert/certs'],
     { ...NOTHING, addresses: ['file:/var/run/secrets/meshcert/*'] },

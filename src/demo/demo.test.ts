@@ -9,7 +9,7 @@ test('certificates rotate through traffic in every mesh, and no request fails', 
   const stop = new AbortController();
   const state = await runDemo(
     {
-      meshes: ['istio', 'linkerd', 'consul', 'file'],
+      meshes: ['istio', 'linkerd', 'consul', 'spiffe', 'file'],
       leafLifetimeMs: 10_000,
       started: (running) => {
         running.onEvent = () => {
@@ -25,7 +25,7 @@ test('certificates rotate through traffic in every mesh, and no request fails', 
     { ...summary, rotations: 0, requests: 0, seconds: 0, each: [] },
     {
       ok: true,
-      meshes: ['istio', 'linkerd', 'consul', 'file'],
+      meshes: ['istio', 'linkerd', 'consul', 'spiffe', 'file'],
       rotations: 0,
       rootRotations: 0,
       requests: 0,

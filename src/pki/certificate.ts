@@ -260,5 +260,31 @@ export function parseCertificates(text: string | Uint8Array, options: Certificat
   return [...found.values()];
 }
 
+/** Of concatenated DER, as `parseCertificates` of PEM. */
+export function certificatesFromDer(
+  bytes: Buffer,
+  { limits = PEM_LIMITS, known = [] }: Pick<CertificateParsing, 'limits' | 'known'> = {},
+): Certificate[] {
+  if (bytes.length > limits.bytes) {
+    throw new PkiError('ERR_PEM_TOO_LARGE', `DER input of ${bytes.length} bytes is over the limit of ${limits.bytes}`);
+  }
+  const found = new Map<string, Certificate>();
+  for (let offset = 0, count = 0; offset < bytes.length; count++) {
+    if (count >= limits.blocks) {
+      throw new PkiError('ERR_PEM_TOO_MANY', `DER input has more than ${limits.blocks} certificates`);
+    }
+    const { raw } = readTlv(bytes, offset);
+    offset += raw.length;
+    const fingerprint = sha256(raw);
+    if (found.has(fingerprint)) continue;
+    found.set(
+      fingerprint,
+      known.find((one) => one.fingerprint === fingerprint) ?? Certificate.fromDer(Buffer.from(raw)),
+    );
+  }
+  if (found.size === 0) throw new PkiError('ERR_PEM_EMPTY', 'input has no certificate');
+  return [...found.values()];
+}
+
 export const formatCertificates = (certificates: readonly Certificate[]): string =>
   certificates.map(({ pem }) => pem).join('');

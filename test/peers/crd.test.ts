@@ -61,10 +61,10 @@ test('a minimal object of each mesh is taken, and gets its defaults', async () =
 });
 
 test('exactly one mesh may be named', async () => {
-  assert.match(await refused({}), /exactly one of istio, linkerd, consul, file must be set/);
+  assert.match(await refused({}), /exactly one of istio, linkerd, consul, spiffe, file must be set/);
   assert.match(
     await refused({ ...ISTIO, consul: { http: { address: 'http://127.0.0.1:8500' } } }),
-    /exactly one of istio, linkerd, consul, file must be set/,
+    /exactly one of istio, linkerd, consul, spiffe, file must be set/,
   );
 });
 

@@ -95,7 +95,14 @@ function complete(value: unknown, marked = true): Fragment {
 }
 
 test('there are examples in the README and in each guide', () => {
-  for (const file of ['README.md', 'docs/istio.md', 'docs/linkerd.md', 'docs/consul.md', 'docs/files.md']) {
+  for (const file of [
+    'README.md',
+    'docs/istio.md',
+    'docs/linkerd.md',
+    'docs/consul.md',
+    'docs/spiffe.md',
+    'docs/files.md',
+  ]) {
     assert.ok(
       blocks.some((block) => block.file === file),
       file,

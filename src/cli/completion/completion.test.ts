@@ -75,6 +75,7 @@ describe('completion', () => {
     assert.deepEqual((await offered('demo', '--meshes=istio,')).values, [
       '--meshes=istio,linkerd',
       '--meshes=istio,consul',
+      '--meshes=istio,spiffe',
       '--meshes=istio,file',
     ]);
     assert.equal((await offered('status', '--context', '')).values.length, 1);

@@ -1,0 +1,28 @@
+import type { Adapter } from '../../src/mesh/adapter.ts';
+import { parseSpiffeId } from '../../src/pki/spiffe.ts';
+import { discover } from './cluster/discover.ts';
+import { addressOf, type SpiffeConfig, spiffeConfig } from './config.ts';
+import { WorkloadApiSource } from './source.ts';
+import { expectation } from './svids.ts';
+
+/**
+ * Any server of the SPIFFE Workload API, such as the SPIRE agent.
+ *
+ * ```yaml
+ * spec: {spiffe: {socket: /run/spire/agent-sockets/spire-agent.sock, id: spiffe://example.org/gateway}}
+ * ```
+ */
+export const spiffe: Adapter<SpiffeConfig> = {
+  mesh: 'spiffe',
+  title: 'SPIFFE',
+  config: spiffeConfig,
+  expect: expectation,
+  needs(config) {
+    const field = config.socket === undefined ? 'spiffe.address' : 'spiffe.socket';
+    return [{ kind: 'address', address: addressOf(config), field }];
+  },
+  tls: {},
+  discover,
+  names: ({ uris: [uri = ''] }) => parseSpiffeId(uri) !== undefined,
+  open: (config, host) => new WorkloadApiSource(config, host),
+};

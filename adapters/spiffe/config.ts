@@ -1,0 +1,51 @@
+import { z } from 'zod';
+import { hostPort, isLoopback } from '../../src/mesh/schema/address.ts';
+import { cel } from '../../src/mesh/schema/cel.ts';
+import { parseSpiffeId } from '../../src/pki/spiffe.ts';
+
+/** A socket address longer than this does not bind (sun_path, with its terminating zero). */
+const LONGEST_SOCKET_PATH = 107;
+const ONE_OF = 'exactly one of socket and address must be set';
+const LOOPBACK = 'must be on the loopback interface: the private key travels over it in plaintext';
+
+/** `spec.spiffe` of a MeshCertificate. */
+export const spiffeConfig = z
+  .strictObject({
+    socket: z
+      .string()
+      .startsWith('/', 'must be an absolute path')
+      .max(LONGEST_SOCKET_PATH)
+      .optional()
+      .describe('Unix socket of the Workload API, such as /run/spire/agent-sockets/spire-agent.sock.'),
+    address: hostPort('127.0.0.1:8081')
+      .refine(isLoopback, LOOPBACK)
+      .optional()
+      .describe('host:port of the Workload API over TCP, on the loopback interface.'),
+    id: z
+      .string()
+      .max(2048)
+      .refine((text) => parseSpiffeId(text) !== undefined, 'expected a SPIFFE ID, spiffe://<trust domain>/<path>')
+      .optional()
+      .describe('Exact SPIFFE ID of the identity. Default: the only one that the Workload API offers.'),
+    hint: z
+      .string()
+      .min(1)
+      .max(1024)
+      .optional()
+      .describe('Hint of the registration entry, where several identities are offered.'),
+    trustDomain: z
+      .string()
+      .max(253)
+      .regex(/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/, 'must be a DNS name in lower case')
+      .optional()
+      .describe('Trust domain of the SPIFFE ID. Default: any.'),
+  })
+  .refine(({ socket, address }) => (socket === undefined) !== (address === undefined), { error: ONE_OF })
+  .meta(cel('has(self.socket) != has(self.address)', ONE_OF))
+  .describe('Identity from the SPIFFE Workload API, such as that of a SPIRE agent.');
+
+export type SpiffeConfig = z.output<typeof spiffeConfig>;
+
+/** What a channel dials. */
+export const addressOf = ({ socket, address }: SpiffeConfig): string =>
+  socket === undefined ? (address ?? '') : `unix:${socket}`;

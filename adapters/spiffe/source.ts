@@ -1,0 +1,112 @@
+import { CallDeadline } from '../../src/async/clock.ts';
+import { UnderWay } from '../../src/async/under-way.ts';
+import { openChannel } from '../../src/grpc/channel.ts';
+import type { Checking, Host, Source } from '../../src/mesh/adapter.ts';
+import { MeshError } from '../../src/mesh/error.ts';
+import type { Examiner } from '../../src/mesh/examiner.ts';
+import { type Identity, leafOf, sameIdentity, sameLeaf } from '../../src/mesh/identity.ts';
+import { addressOf, type SpiffeConfig } from './config.ts';
+import { workloadApiError } from './errors.ts';
+import { chooseSvid, expectation, readSvid, type X509SvidResponse } from './svids.ts';
+
+const METHOD = 'SpiffeWorkloadAPI/FetchX509SVID';
+/** Without it the server refuses each call: it shows that no browser was led to the socket. */
+const METADATA = { 'workload.spiffe.io': 'true' };
+/** The agent answers from memory. */
+const FIRST_ANSWER_MS = 30_000;
+/** SPIRE agents renew at half of a leaf's life. */
+const ROTATED_BY = 0.75;
+/** Between two attempts to hear of a leaf that is late, as a share of its life; at least a second. */
+const LATE_SHARE = 0.05;
+
+/** Identities from the SPIFFE Workload API. */
+export class WorkloadApiSource implements Source, Checking {
+  /** This source tells by itself when a leaf is late. */
+  readonly overdue = 1;
+  readonly #config: SpiffeConfig;
+  readonly #host: Host;
+  readonly #underWay = new UnderWay();
+
+  constructor(config: SpiffeConfig, host: Host) {
+    this.#config = config;
+    this.#host = host;
+  }
+
+  async *watch(caller: AbortSignal): AsyncGenerator<Identity, void, undefined> {
+    const { clock } = this.#host;
+    using work = this.#underWay.begin(caller);
+    const deadline = new CallDeadline(clock, (reason) => work.abort(new MeshError('ERR_MESH_SILENT', reason)));
+    // No keepalive: over a unix socket it finds nothing, and grpc-go ends connections that ping too often.
+    const channel = openChannel({ address: addressOf(this.#config) });
+    let last: Identity | undefined;
+    deadline.set(FIRST_ANSWER_MS, `${this.#from} sent nothing within 30 s; see the logs of the agent`);
+    try {
+      const call = { method: METHOD, metadata: METADATA, request: {}, signal: work.signal };
+      for await (const response of channel.stream<object, X509SvidResponse>(call)) {
+        const svid = chooseSvid(this.#from, response.svids, this.#config);
+        const identity = readSvid(this.#from, svid, expectation(this.#config), clock.now(), last);
+        if (sameIdentity(last, identity)) continue;
+        const isNewLeaf = !sameLeaf(identity, last);
+        last = identity;
+        if (isNewLeaf) deadline.clear();
+        yield identity;
+        // A changed bundle does not give an old leaf more time.
+        if (!isNewLeaf) continue;
+        if (this.#dueOf(identity) <= clock.now()) this.#host.report(this.#late(identity));
+        deadline.set(this.#patience(identity), this.#late(identity).message);
+      }
+      work.signal.throwIfAborted();
+      throw new MeshError('ERR_MESH_UNAVAILABLE', `${this.#from} ended the stream; meshcert opens it again`);
+    } catch (error) {
+      throw workloadApiError(error, this.#from);
+    } finally {
+      deadline.clear();
+      channel.close();
+    }
+  }
+
+  async check(examiner: Examiner): Promise<void> {
+    if (!examiner.here) {
+      examiner.skip('spiffe-svid', `${this.#from} is on the agent's node; run meshcert doctor in the agent's pod`);
+      return;
+    }
+    const first = async (signal: AbortSignal): Promise<Identity> => {
+      for await (const identity of this.watch(signal)) return identity;
+      throw new MeshError('ERR_MESH_UNAVAILABLE', `${this.#from} sent nothing`);
+    };
+    await examiner.look('spiffe-svid', first, (identity) => {
+      const { notAfter, issuer } = leafOf(identity);
+      const roots = `${identity.roots.length} root${identity.roots.length === 1 ? '' : 's'}`;
+      return `sent ${identity.id} until ${new Date(notAfter).toISOString()}, by "${issuer}", under ${roots}`;
+    });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#underWay.end(new Error('the source is disposed of'));
+  }
+
+  get #from(): string {
+    return `Workload API at ${this.#config.socket ?? this.#config.address}`;
+  }
+
+  #dueOf(identity: Identity): number {
+    const { notBefore, notAfter } = leafOf(identity);
+    return notBefore + (notAfter - notBefore) * ROTATED_BY;
+  }
+
+  /** How long to wait for the next leaf before the stream is opened again. */
+  #patience(identity: Identity): number {
+    const { notBefore, notAfter } = leafOf(identity);
+    const due = this.#dueOf(identity) - this.#host.clock.now();
+    return Math.round(Math.max(due, (notAfter - notBefore) * LATE_SHARE, 1000));
+  }
+
+  #late(identity: Identity): MeshError {
+    const until = new Date(leafOf(identity).notAfter).toISOString();
+    const what = `${this.#from} sent no new certificate in three quarters of the life of the last one, which ends at ${until}`;
+    return new MeshError(
+      'ERR_MESH_SILENT',
+      `${what}; does the SPIRE agent reach its server? meshcert subscribes again`,
+    );
+  }
+}

@@ -1,0 +1,96 @@
+import type { Expectation } from '../../src/mesh/adapter.ts';
+import { MeshError } from '../../src/mesh/error.ts';
+import type { Identity } from '../../src/mesh/identity.ts';
+import { provingRoots, readPair, unprovable } from '../../src/mesh/input/pair.ts';
+import { type Certificate, certificatesFromDer } from '../../src/pki/certificate.ts';
+import { formatPem } from '../../src/pki/der/pem.ts';
+import { PrivateKey } from '../../src/pki/key.ts';
+import { parseSpiffeId } from '../../src/pki/spiffe.ts';
+import type { SpiffeConfig } from './config.ts';
+
+export interface X509Svid {
+  readonly spiffe_id: string;
+  readonly x509_svid: Buffer;
+  readonly x509_svid_key: Buffer;
+  readonly bundle: Buffer;
+  readonly hint: string;
+}
+
+/** Everything that the Workload API says; it replaces what it said before. Federated bundles are not looked at. */
+export interface X509SvidResponse {
+  readonly svids: readonly X509Svid[];
+  readonly crl: readonly Buffer[];
+}
+
+export function expectation({ id, trustDomain }: SpiffeConfig): Expectation {
+  const domain = trustDomain ?? (id === undefined ? undefined : parseSpiffeId(id)?.trustDomain);
+  return {
+    form: 'spiffe',
+    ...(id === undefined ? {} : { id }),
+    ...(domain === undefined ? {} : { trustDomain: domain }),
+  };
+}
+
+/** The SVID that the configuration means. Of several with one hint, the first counts. */
+export function chooseSvid(from: string, svids: readonly X509Svid[], { id, hint }: SpiffeConfig): X509Svid {
+  const fitting = svids.filter(
+    (svid) => (id === undefined || svid.spiffe_id === id) && (hint === undefined || svid.hint === hint),
+  );
+  const [first] = fitting;
+  if (first && (hint !== undefined || new Set(fitting.map((svid) => svid.spiffe_id)).size === 1)) return first;
+  const offered = svids.length === 0 ? 'none' : svids.map(choice).join(', ');
+  if (first) {
+    throw new MeshError('ERR_MESH_CONFIG', `${from} offers several identities; set id or hint to one of: ${offered}`, {
+      retry: { afterMs: 30_000 },
+    });
+  }
+  const wanted = [id, hint === undefined ? undefined : `hint "${hint}"`].filter((part) => part !== undefined);
+  const named = wanted.length === 0 ? '' : ` for ${wanted.join(' with ')}`;
+  throw new MeshError(
+    'ERR_MESH_DENIED',
+    `${from} offers no identity${named} (offered: ${offered}); register it, or correct id and hint`,
+  );
+}
+
+const choice = ({ spiffe_id: id, hint }: X509Svid): string => {
+  const name = parseSpiffeId(id) ? id : 'an invalid SPIFFE ID';
+  return /^[\x20-\x7e]{1,100}$/.test(hint) ? `${name} (hint "${hint}")` : name;
+};
+
+/** Throws a MeshError for what can never be published. `before` is what was read last. */
+export function readSvid(
+  from: string,
+  svid: X509Svid,
+  expected: Expectation,
+  now: number,
+  before: Identity | undefined,
+): Identity {
+  const known = before ? [...before.chain, ...before.roots] : [];
+  const certificates = certificatesOf(from, 'X.509-SVID', svid.x509_svid, known);
+  const pair = readPair(from, keyOf(from, svid.x509_svid_key), certificates, expected, now);
+  if (pair.id !== svid.spiffe_id) {
+    throw bad(`${from} sent a certificate for ${pair.id} as that of another SPIFFE ID; see the logs of the agent`);
+  }
+  const named = certificatesOf(from, 'bundle', svid.bundle, known);
+  const roots = provingRoots(pair, named, before?.roots ?? [], now);
+  if (!roots) throw unprovable(from, pair);
+  return { ...pair, roots };
+}
+
+function certificatesOf(from: string, what: string, der: Buffer, known: readonly Certificate[]): Certificate[] {
+  try {
+    return certificatesFromDer(der, { known });
+  } catch (cause) {
+    throw bad(`${from} sent an ${what} that cannot be read; see the logs of the agent`, cause);
+  }
+}
+
+function keyOf(from: string, der: Buffer): PrivateKey {
+  try {
+    return PrivateKey.fromPem(formatPem('PRIVATE KEY', der));
+  } catch (cause) {
+    throw bad(`${from} sent a private key that cannot be read; see the logs of the agent`, cause);
+  }
+}
+
+const bad = (message: string, cause?: unknown): MeshError => new MeshError('ERR_MESH_BAD_RESPONSE', message, { cause });

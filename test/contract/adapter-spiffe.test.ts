@@ -1,0 +1,26 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { spiffe } from '../../adapters/spiffe/adapter.ts';
+import { SpireAuthority } from '../../adapters/spiffe/sandbox/authority.ts';
+import { WorkloadApi } from '../../adapters/spiffe/sandbox/workload-api.ts';
+import { adapterContract } from './adapter-contract.ts';
+
+adapterContract('spiffe, on a Unix socket', async (_host, clock) => {
+  const lives = { leafLifetimeMs: 3_600_000, caLifetimeMs: 86_400_000 };
+  const authority = new SpireAuthority({ clock, trustDomain: 'example.org', ...lives });
+  const directory = await mkdtemp(join(tmpdir(), 'meshcert-spiffe-'));
+  const socket = join(directory, 'agent.sock');
+  const entries = [{ id: authority.idOf('/gateway') }];
+  const api = await WorkloadApi.start({ clock, authority, listen: { path: socket }, entries });
+  return {
+    adapter: spiffe,
+    config: { socket, id: authority.idOf('/gateway') },
+    outage: (on) => api.outage(on),
+    rotate: () => api.rotate(),
+    stop: async () => {
+      await api.stop();
+      await rm(directory, { recursive: true, force: true });
+    },
+  };
+});
