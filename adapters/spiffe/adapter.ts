@@ -17,10 +17,12 @@ export const spiffe: Adapter<SpiffeConfig> = {
   title: 'SPIFFE',
   config: spiffeConfig,
   expect: expectation,
+  // The server decides by the process that connects, so the address alone says whose key it gives out.
   needs(config) {
     const field = config.socket === undefined ? 'spiffe.address' : 'spiffe.socket';
     return [{ kind: 'address', address: addressOf(config), field }];
   },
+  // Upstreams of a SPIFFE trust domain need not be proxies of one kind: none of them is known to need an ALPN protocol.
   tls: {},
   discover,
   names: ({ uris: [uri = ''] }) => parseSpiffeId(uri) !== undefined,
