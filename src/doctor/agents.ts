@@ -1,7 +1,7 @@
 import type { AllowList } from '../config/allow.ts';
 import type { KubeObject } from '../core/object.ts';
 import { fields, text } from '../mesh/kube-object.ts';
-import { containersOf } from './gateway.ts';
+import { containerFields } from '../mesh/workload.ts';
 
 /** An agent as its workload describes it. */
 export interface FoundAgent {
@@ -28,7 +28,7 @@ const IMAGE = /(?:^|\/)meshcert(?:[:@]|$)/;
 export function findAgents(objects: readonly KubeObject[], environmentFlags: readonly string[]): FoundAgent[] {
   return objects.flatMap((workload) => {
     if (workload.kind !== 'Deployment' && workload.kind !== 'DaemonSet') return [];
-    const agent = containersOf(workload).find(isAgent);
+    const agent = containerFields(workload).find(isAgent);
     return agent ? [describeAgent(workload, argvOf(agent), environmentFlags)] : [];
   });
 }

@@ -1,6 +1,6 @@
+import { KIND } from '../config/schema/mesh-certificate.ts';
 import { type KubeObject, keyOf, type ObjectRef } from '../core/object.ts';
-import { contextSpec } from '../gateway/emissary/reading/kinds.ts';
-import { EMISSARY_RESOURCES } from '../gateway/emissary/spec/resources.ts';
+import { gateways } from '../gateways.ts';
 import type { Kube, Resource } from '../kube/api.ts';
 import { RESOURCES } from '../kube/resources.ts';
 import { KubeError } from '../kube/transport/error.ts';
@@ -18,16 +18,10 @@ export interface LiveObjects {
   readonly skipped: readonly string[];
 }
 
-const ambassador = (kind: string, plural: string): Resource => ({ ...EMISSARY_RESOURCES.mappings, kind, plural });
+const diagnoses = gateways.flatMap(({ diagnosis }) => diagnosis ?? []);
 
 const LISTED: readonly Resource[] = [
-  EMISSARY_RESOURCES.tlsContexts,
-  EMISSARY_RESOURCES.mappings,
-  EMISSARY_RESOURCES.tcpMappings,
-  EMISSARY_RESOURCES.modules,
-  EMISSARY_RESOURCES.consulResolvers,
-  ambassador('KubernetesEndpointResolver', 'kubernetesendpointresolvers'),
-  ambassador('Host', 'hosts'),
+  ...diagnoses.flatMap(({ resources }) => resources),
   RESOURCES.meshCertificates,
   RESOURCES.deployments,
   RESOURCES.daemonSets,
@@ -37,8 +31,8 @@ const LISTED: readonly Resource[] = [
 ];
 
 /**
- * Reads what the checks ask for; read-only. Secrets are never listed: only those are fetched, by name, that a
- * TLSContext or a MeshCertificate names.
+ * Reads what the checks ask for; read-only. Secrets are never listed: only those are fetched, by name, that
+ * an object of a gateway or a MeshCertificate names.
  */
 export async function readCluster(
   kube: Kube,
@@ -107,22 +101,13 @@ function skippable(error: unknown): 'absent' | 'refused' {
   throw error;
 }
 
-/** Under every reading of a dotted name. */
 function secretRefs(objects: readonly KubeObject[]): ObjectRef[] {
   return objects.flatMap((object) => {
-    const names =
-      object.kind === 'TLSContext' ? contextNames(object) : object.kind === 'MeshCertificate' ? wishNames(object) : [];
-    return names.flatMap((name) => {
-      const dot = name.lastIndexOf('.');
-      const own = { apiVersion: 'v1', kind: 'Secret', namespace: object.metadata.namespace, name };
-      return dot < 0 ? [own] : [own, { ...own, namespace: name.slice(dot + 1), name: name.slice(0, dot) }];
-    });
+    const { namespace = '' } = object.metadata;
+    const own = object.kind === KIND ? wishNames(object).map((name) => ({ namespace, name })) : [];
+    const uses = [...own, ...diagnoses.flatMap((one) => one.secretsToRead(object))];
+    return uses.map((use) => ({ apiVersion: 'v1', kind: 'Secret', ...use }));
   });
-}
-
-function contextNames(object: KubeObject): string[] {
-  const { secret, caSecret, crlSecret } = contextSpec(object);
-  return [secret, caSecret, crlSecret].filter((name) => name !== undefined);
 }
 
 function wishNames(object: KubeObject): string[] {

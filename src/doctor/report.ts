@@ -1,15 +1,14 @@
 import { describe, type KubeObject, refOf } from '../core/object.ts';
 import { SEVERITIES, type Severity } from '../mesh/object-check.ts';
-import type { DoctorCheck } from './check.ts';
-import type { Area } from './diagnose.ts';
+import type { CheckArea, CheckTitle } from '../gateway/diagnosis.ts';
 import type { Origin } from './files.ts';
-import type { Finding } from './finding.ts';
+import type { Finding } from '../gateway/diagnosis.ts';
 import { CLUSTER, type ClusterCheck, LOOKS, type Seen } from './looks/look.ts';
 
 export interface ReportInput {
   readonly findings: readonly Finding[];
-  readonly checks: readonly DoctorCheck[];
-  readonly areas: readonly Area[];
+  readonly checks: readonly CheckTitle[];
+  readonly areas: readonly CheckArea[];
   /** What was seen of the running system, in order. */
   readonly seen: readonly Seen[];
   readonly origins: ReadonlyMap<KubeObject, Origin>;

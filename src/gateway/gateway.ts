@@ -3,6 +3,7 @@ import type { MeshCertificateSpec } from '../config/schema/mesh-certificate.ts';
 import type { KubeObject, ObjectRef, Resource } from '../core/object.ts';
 import type { GatewayInput, PublicationInput, ReferenceInput, RouteInput, Scope } from './input.ts';
 import type { Loading } from './loading.ts';
+import type { Diagnosis } from './diagnosis.ts';
 
 /** Trust before identity, both before what names them, and routes last; retiring goes backwards. */
 export const ORDER = { trust: 1, identity: 2, gateway: 3 } as const;
@@ -105,6 +106,8 @@ export interface Wording {
   readonly release: string;
   /** What the log says when an object is deleted that no route needs. */
   readonly orphan: string;
+  /** What becomes of its routes where an object of its own is missing. */
+  readonly missing: string;
   /** The reasons that `referenced` gives; docs/runbook.md has an entry for each. */
   readonly reasons: readonly string[];
   /** The condition `Referenced`; `left` are those of the routes that are left alone. */
@@ -142,6 +145,8 @@ export interface Gateway<C = unknown, T = unknown> extends GatewayFields<C> {
   /** What to install when the cluster does not serve its kinds. */
   readonly definitions: string;
   readonly wording: Wording;
+  /** Optional skill: `doctor` knows the traps of its objects. */
+  readonly diagnosis?: Diagnosis | undefined;
   /** Optional skill: it can be seen whether the gateway uses what is published. */
   readonly loading?: Loading<C> | undefined;
 }

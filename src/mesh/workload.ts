@@ -1,4 +1,4 @@
-import type { KubeObject } from './kube-object.ts';
+import { fields, type KubeObject } from './kube-object.ts';
 
 interface EnvVar {
   readonly name: string;
@@ -36,6 +36,12 @@ export const workloadSpec = (workload: KubeObject): WorkloadSpec => (workload.sp
 
 export const containersOf = (workload: KubeObject): readonly Container[] =>
   workloadSpec(workload).template?.spec?.containers ?? [];
+
+/** The containers of what may have any shape. */
+export function containerFields(workload: KubeObject): readonly Readonly<Record<string, unknown>>[] {
+  const spec = fields(fields(fields(workload.spec).template).spec);
+  return Array.isArray(spec.containers) ? spec.containers.map(fields) : [];
+}
 
 /** Names of the containers of a pod, also of those sidecars that are init containers. */
 export function containerNames(pod: KubeObject): ReadonlySet<string> {

@@ -4,7 +4,7 @@ import { adapters } from '../../adapters/index.ts';
 import { validateObject } from '../../src/config/validate.ts';
 import type { KubeObject } from '../../src/core/object.ts';
 import { checksOf, diagnose } from '../../src/doctor/diagnose.ts';
-import type { Finding } from '../../src/doctor/finding.ts';
+import type { Finding } from '../../src/gateway/diagnosis.ts';
 import { gateways } from '../../src/gateways.ts';
 import { material, objectsOf, readExamples } from './examples.ts';
 import { readJudgements } from './judged.ts';

@@ -8,7 +8,7 @@ import { Pod, type PodOptions } from '../../adapters/linkerd/sandbox/pod.ts';
 import { systemClock } from '../../src/async/clock.ts';
 import type { KubeObject } from '../../src/core/object.ts';
 import { diagnose } from '../../src/doctor/diagnose.ts';
-import { findGateways } from '../../src/doctor/gateway.ts';
+import { findGateways } from '../../src/gateway/emissary/diagnosis/installations.ts';
 import type { PodFiles } from '../../src/gateway/emissary/reading/context.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';

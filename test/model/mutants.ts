@@ -130,7 +130,7 @@ export const MUTANTS: readonly Mutant[] = [
     rule: '3 order',
     title: 'Secrets and TLSContexts change at the same moment',
     file: EMISSARY,
-    from: 'batchGapMs: 2_000,',
+    from: 'batchGapMs: BATCH_GAP_MS,',
     to: 'batchGapMs: 0,',
   },
   {

@@ -176,6 +176,7 @@ export const toyGateway: Gateway<ToyConfig, ToyTarget> = {
     everything: 'ToyRoutes',
     release: 'spec.policy of a ToyRoute',
     orphan: 'deleted what no ToyRoute needs',
+    missing: 'ToyRoutes get plaintext',
     reasons: ['ToyRoutesUse', 'ToyRoutesLeft'],
     referenced: (routes, left) =>
       left.length > 0

@@ -7,7 +7,7 @@ import { findingsOf } from '../../doctor/examine.ts';
 import { type Origin, parseManifest, readFiles } from '../../doctor/files.ts';
 import { LOOKS, type Seen } from '../../doctor/looks/look.ts';
 import { report } from '../../doctor/report.ts';
-import type { EmissaryEnv } from '../../gateway/emissary/reading/env.ts';
+import type { GatewaySettings } from '../../gateway/diagnosis.ts';
 import { gateways } from '../../gateways.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
 import { SEVERITIES } from '../../mesh/object-check.ts';
@@ -41,7 +41,7 @@ export async function runDoctor(flags: DoctorFlags, io: Io): Promise<number> {
     : await fromCluster(flags, adapters, io);
   const inObjects = diagnose(
     { objects, whole, adapters, now: systemClock.now(), validate: validation(adapters) },
-    envOf(flags),
+    settingsOf(flags),
   );
   const findings = worstFirst([...inObjects, ...findingsOf(seen)]);
   io.stdout.write(
@@ -96,9 +96,7 @@ function validation(adapters: readonly Adapter[]): (object: KubeObject) => reado
   };
 }
 
-function envOf({ ambassadorId, gatewayNamespace }: DoctorFlags): Partial<EmissaryEnv> {
-  return {
-    ...(ambassadorId === undefined ? {} : { ambassadorId }),
-    ...(gatewayNamespace === undefined ? {} : { namespace: gatewayNamespace }),
-  };
-}
+const settingsOf = ({ ambassadorId, gatewayNamespace }: DoctorFlags): GatewaySettings => ({
+  id: ambassadorId,
+  namespace: gatewayNamespace,
+});

@@ -1,4 +1,5 @@
 import type { KubeObject } from '../../core/object.ts';
+import { gateways } from '../../gateways.ts';
 import { KubeError } from '../../kube/transport/error.ts';
 import { fields, text } from '../../mesh/kube-object.ts';
 import { CLUSTER, failedOrSkipped, type Seen, type Tools, within } from './look.ts';
@@ -109,24 +110,24 @@ function missingProperties(wanted: unknown, found: unknown, path = ''): string[]
     : [...properties, ...missingProperties(want.items, have.items, `${path}[]`)];
 }
 
-const GROUP = 'getambassador.io';
 
 export async function lookAtGatewayDefinitions(tools: Tools): Promise<Seen> {
-  const object: KubeObject = { ...CRD, metadata: { name: `tlscontexts.${GROUP}` } };
+  const [served] = gateways.flatMap(({ diagnosis }) => diagnosis?.served ?? []);
+  const { group = '', version = '', resource = '', fix = '' } = served ?? {};
+  const object: KubeObject = { ...CRD, metadata: { name: `${resource.toLowerCase()}s.${group}` } };
   const about = { code: 'MC6004', object } as const;
-  const fix = 'install the definitions of Emissary 3.x or 4.x (chart emissary-crds, or emissary-crds-chart)';
   try {
-    const group = fields(await within(tools, (signal) => tools.kube.raw(`/apis/${GROUP}`, signal)));
-    const versions = (Array.isArray(group.versions) ? group.versions : []).map((one) => String(fields(one).version));
-    if (versions.includes('v3alpha1')) {
+    const found = fields(await within(tools, (signal) => tools.kube.raw(`/apis/${group}`, signal)));
+    const versions = (Array.isArray(found.versions) ? found.versions : []).map((one) => String(fields(one).version));
+    if (versions.includes(version)) {
       return { ...about, state: 'passed', message: `the gateway's definitions are served (${versions.join(', ')})` };
     }
-    const message = `${GROUP} is served as ${versions.join(', ')}, without v3alpha1, in which TLSContexts are written`;
+    const message = `${group} is served as ${versions.join(', ')}, without ${version}, in which ${resource}s are written`;
     return { ...about, state: 'failed', message, fix };
   } catch (error) {
     tools.signal.throwIfAborted();
     if (!(error instanceof KubeError) || error.status !== 404) return failedOrSkipped(error, 'MC6004', object, fix);
-    const message = `the API server does not know ${GROUP}: no TLSContext can be published`;
+    const message = `the API server does not know ${group}: no ${resource} can be published`;
     return { ...about, state: 'failed', message, fix };
   }
 }

@@ -1,6 +1,7 @@
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { describe, type KubeObject } from '../../core/object.ts';
-import { emissaryConfigOf } from '../../gateway/emissary/spec/config.ts';
+import { gatewaysOf } from '../../gateway/gateway.ts';
+import { gateways } from '../../gateways.ts';
 import { fields, text } from '../../mesh/kube-object.ts';
 import type { Seen } from './look.ts';
 
@@ -74,26 +75,26 @@ export function lookAtObjects(
 ): Seen[] {
   const { metadata, spec } = certificate;
   const namespace = metadata.namespace ?? 'default';
-  const { tlsContext } = emissaryConfigOf(spec);
+  const secret = (name: string, hurts: string) => ({ kind: 'Secret', namespace, name, hurts });
+  const meta = { name: metadata.name, namespace };
   const wanted = [
-    { kind: 'Secret', name: spec.secretName, hurts: 'the gateway has no certificate to send' },
-    { kind: 'Secret', name: spec.caSecretName, hurts: 'the gateway has no roots to verify upstreams with' },
+    secret(spec.secretName, 'the gateway has no certificate to send'),
+    secret(spec.caSecretName, 'the gateway has no roots to verify upstreams with'),
     // One for each target would be none while there is no target.
-    ...(tlsContext.enabled && !perTarget
-      ? [
-          {
-            kind: 'TLSContext',
-            name: tlsContext.name,
-            hurts: 'Mappings that name it get plaintext, or TLS without a certificate',
-          },
-        ]
-      : []),
+    ...gatewaysOf(spec, gateways).flatMap(({ gateway, config }) =>
+      gateway
+        .references({ meta, spec, config, targets: perTarget ? [] : undefined })
+        .map(({ kind, name, namespace: place = namespace }) => ({
+          ...{ kind, namespace: place, name },
+          hurts: gateway.wording.missing,
+        })),
+    ),
   ];
-  return wanted.map(({ kind, name, hurts }): Seen => {
-    const title = describe({ apiVersion: '', kind, namespace, name });
+  return wanted.map(({ kind, namespace: place, name, hurts }): Seen => {
+    const title = describe({ apiVersion: '', kind, namespace: place, name });
     const about = { code: 'MC6011', object } as const;
     const there = objects.some(
-      (one) => one.kind === kind && one.metadata.name === name && one.metadata.namespace === namespace,
+      (one) => one.kind === kind && one.metadata.name === name && one.metadata.namespace === place,
     );
     if (there) return { ...about, state: 'passed', message: `${title} exists` };
     if (!known(kind)) return { ...about, state: 'skipped', message: `${title} could not be read` };

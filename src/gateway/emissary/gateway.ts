@@ -1,5 +1,6 @@
 import type { Gateway, RouteState, Wording } from '../gateway.ts';
 import type { Loading } from '../loading.ts';
+import { emissaryDiagnosis } from './diagnosis/diagnosis.ts';
 import { emissaryLoading } from './loading/loading.ts';
 import { contextSpec } from './reading/kinds.ts';
 import { emissaryRoutes } from './routes/routes.ts';
@@ -7,12 +8,13 @@ import type { Target } from './routes/target.ts';
 import { contextRefs, desiredContexts } from './routes/tls-context.ts';
 import { type EmissaryConfig, emissaryFields } from './spec/config.ts';
 import { secretNameProblem } from './spec/names.ts';
-import { EMISSARY_RESOURCES } from './spec/resources.ts';
+import { BATCH_GAP_MS, EMISSARY_RESOURCES } from './spec/resources.ts';
 
 const wording: Wording = {
   everything: 'Mappings and TLSContexts',
   release: 'spec.tls of a Mapping',
   orphan: 'deleted a TLSContext that no Mapping needs',
+  missing: 'Mappings that name it get plaintext, or TLS without a certificate',
   reasons: ['AllMappings', 'NoMapping', 'MappingsLeftAlone'],
   referenced(mappings, left) {
     const [first] = left;
@@ -38,9 +40,7 @@ export const emissary: Gateway<EmissaryConfig, Target> = {
   references: contextRefs,
   secretNameProblem,
   routes: emissaryRoutes,
-  // Emissary batches changes for a second; a Secret and a Mapping in one batch leave other clusters on the old
-  // certificate until the next batch. Twice its default window keeps them in two.
-  batchGapMs: 2_000,
+  batchGapMs: BATCH_GAP_MS,
   secretsNamedBy(object) {
     const { secret, caSecret } = contextSpec(object);
     const { namespace = '' } = object.metadata;
@@ -48,5 +48,6 @@ export const emissary: Gateway<EmissaryConfig, Target> = {
   },
   definitions: 'the Emissary-ingress CRDs',
   wording,
+  diagnosis: emissaryDiagnosis,
   loading: emissaryLoading as Loading<EmissaryConfig>,
 };

@@ -19,3 +19,9 @@ export const EMISSARY_RESOURCES = {
 
 /** Of the one field `spec.tls` that we set on Mappings. */
 export const MAPPING_FIELD_MANAGER = 'meshcert-mappings';
+
+/**
+ * Emissary batches changes for a second; a Secret and a Mapping in one batch leave other clusters on the old
+ * certificate until the next batch. Twice its default window keeps them in two.
+ */
+export const BATCH_GAP_MS = 2_000;

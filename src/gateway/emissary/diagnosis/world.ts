@@ -1,4 +1,4 @@
-import type { KubeObject } from '../core/object.ts';
+import type { KubeObject } from '../../../core/object.ts';
 import {
   type ContextReading,
   moduleSettings,
@@ -6,32 +6,21 @@ import {
   readContexts,
   type SecretRef,
   secretRef,
-} from '../gateway/emissary/reading/context.ts';
-import type { EmissaryEnv } from '../gateway/emissary/reading/env.ts';
-import { type ContextSpec, contextSpec, type MappingSpec, mappingSpec } from '../gateway/emissary/reading/kinds.ts';
+} from '../reading/context.ts';
+import type { EmissaryEnv } from '../reading/env.ts';
+import { type ContextSpec, contextSpec, type MappingSpec, mappingSpec } from '../reading/kinds.ts';
 import {
   type EffectiveUpstream,
   effectiveUpstream,
   resolversIn,
   seesMapping,
-} from '../gateway/emissary/reading/reading.ts';
-import { parseService } from '../gateway/emissary/reading/service.ts';
-import type { Adapter } from '../mesh/adapter.ts';
-import { fields, text } from '../mesh/kube-object.ts';
-import type { CheckedObjects, ClientTls } from '../mesh/object-check.ts';
-import { parsedValue, readPair, type SecretPair } from './pair.ts';
-
-/** What is judged: objects of a cluster or of files. Kinds that are not listed here are ignored. */
-export interface ClusterSnapshot {
-  readonly objects: readonly KubeObject[];
-  /** Epoch ms. */
-  readonly now: number;
-  readonly adapters: readonly Adapter[];
-  /** Kinds that were read wholly. A directory of Mappings says nothing about Secrets that are not in it. */
-  readonly whole: ReadonlySet<string>;
-  /** What is wrong with a MeshCertificate in itself. */
-  readonly validate?: ((object: KubeObject) => readonly string[]) | undefined;
-}
+} from '../reading/reading.ts';
+import { parseService } from '../reading/service.ts';
+import type { Adapter } from '../../../mesh/adapter.ts';
+import { fields, text } from '../../../mesh/kube-object.ts';
+import type { ClusterSnapshot } from '../../diagnosis.ts';
+import type { CheckedObjects, ClientTls } from '../../../mesh/object-check.ts';
+import { parsedValue, readPair, type SecretPair } from '../../pair.ts';
 
 export interface SeenMapping {
   readonly object: KubeObject;

@@ -1,4 +1,4 @@
-import type { Hit, Severity } from '../mesh/object-check.ts';
+import type { Hit, Severity } from '../../../mesh/object-check.ts';
 import type { InterpretedCluster } from './world.ts';
 
 /** One trap. Its code is stable and has a section in docs/checks.md. */

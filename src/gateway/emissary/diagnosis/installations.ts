@@ -1,6 +1,7 @@
-import type { KubeObject } from '../core/object.ts';
-import { DEFAULT_ENV, type EmissaryEnv } from '../gateway/emissary/reading/env.ts';
-import { fields, text } from '../mesh/kube-object.ts';
+import type { KubeObject } from '../../../core/object.ts';
+import { DEFAULT_ENV, type EmissaryEnv } from '../reading/env.ts';
+import { fields, text } from '../../../mesh/kube-object.ts';
+import { containerFields } from '../../../mesh/workload.ts';
 
 export interface FoundGateway {
   readonly object: KubeObject;
@@ -14,18 +15,13 @@ const IMAGE = /(?:^|\/)(?:emissary|aes|ambassador)(?::v?(\d+\.\d+\.\d+)[^/]*|@.*
 export function findGateways(objects: readonly KubeObject[]): FoundGateway[] {
   return objects.flatMap((object) => {
     if (object.kind !== 'Deployment' && object.kind !== 'DaemonSet') return [];
-    const container = containersOf(object).find((one) => IMAGE.test(text(one.image) ?? '') && !isConnector(one));
+    const container = containerFields(object).find((one) => IMAGE.test(text(one.image) ?? '') && !isConnector(one));
     return container ? [{ object, env: envOf(object, container) }] : [];
   });
 }
 
 export const isConnector = (container: Readonly<Record<string, unknown>>): boolean =>
   [container.command, container.args].flat().includes('consul_connect_integration');
-
-export function containersOf(workload: KubeObject): readonly Readonly<Record<string, unknown>>[] {
-  const spec = fields(fields(fields(workload.spec).template).spec);
-  return Array.isArray(spec.containers) ? spec.containers.map(fields) : [];
-}
 
 function envOf(object: KubeObject, container: Readonly<Record<string, unknown>>): EmissaryEnv {
   const list = Array.isArray(container.env) ? container.env.map(fields) : [];

@@ -1,12 +1,12 @@
-import type { KubeObject } from '../../core/object.ts';
-import { emergencyAt } from '../../core/schedule.ts';
-import type { Severity } from '../../mesh/object-check.ts';
-import type { Certificate } from '../../pki/certificate.ts';
-import { findPath, reachesRoot } from '../../pki/chain.ts';
-import { describeKeyType, type KeyType } from '../../pki/key-type.ts';
-import type { DoctorCheck } from '../check.ts';
-import { parsedValue, type SecretPair } from '../pair.ts';
-import type { InterpretedCluster } from '../world.ts';
+import type { KubeObject } from '../../../core/object.ts';
+import { emergencyAt } from '../../../core/schedule.ts';
+import type { Severity } from '../../../mesh/object-check.ts';
+import type { Certificate } from '../../../pki/certificate.ts';
+import { findPath, reachesRoot } from '../../../pki/chain.ts';
+import { describeKeyType, type KeyType } from '../../../pki/key-type.ts';
+import type { DoctorCheck } from './check.ts';
+import { parsedValue, type SecretPair } from '../../pair.ts';
+import type { InterpretedCluster } from './world.ts';
 
 const FROZEN =
   'Envoy refuses it, Emissary discards the whole configuration, and every later change of any object is blocked';

@@ -1,7 +1,7 @@
-import { describe, refOf } from '../../core/object.ts';
-import { parseService } from '../../gateway/emissary/reading/service.ts';
-import type { DoctorCheck } from '../check.ts';
-import { insteadOf, type SeenMapping } from '../world.ts';
+import { describe, refOf } from '../../../core/object.ts';
+import { parseService } from '../reading/service.ts';
+import type { DoctorCheck } from './check.ts';
+import { insteadOf, type SeenMapping } from './world.ts';
 
 const withTls = (mappings: readonly SeenMapping[]) => mappings.filter(({ spec }) => spec.tls !== undefined);
 

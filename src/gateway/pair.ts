@@ -1,5 +1,5 @@
 import type { KubeObject } from '../core/object.ts';
-import { decodeData } from '../gateway/secret-data.ts';
+import { decodeData } from './secret-data.ts';
 import { type Certificate, parseCertificates } from '../pki/certificate.ts';
 import { PrivateKey } from '../pki/key.ts';
 

@@ -1,11 +1,11 @@
-import { CONSENT_ANNOTATION, consents } from '../../core/consent.ts';
-import { describe, OWNER_LABEL, refOf } from '../../core/object.ts';
-import { parseService } from '../../gateway/emissary/reading/service.ts';
-import { contextNameProblem, secretNameProblem } from '../../gateway/emissary/spec/names.ts';
-import { ownerLabel } from '../../gateway/owner.ts';
-import { fields, text } from '../../mesh/kube-object.ts';
-import type { DoctorCheck } from '../check.ts';
-import { insteadOf, willWrite } from '../world.ts';
+import { CONSENT_ANNOTATION, consents } from '../../../core/consent.ts';
+import { describe, OWNER_LABEL, refOf } from '../../../core/object.ts';
+import { parseService } from '../reading/service.ts';
+import { contextNameProblem, secretNameProblem } from '../spec/names.ts';
+import { ownerLabel } from '../../owner.ts';
+import { fields, text } from '../../../mesh/kube-object.ts';
+import type { DoctorCheck } from './check.ts';
+import { insteadOf, willWrite } from './world.ts';
 
 export const meshCertificateChecks: readonly DoctorCheck[] = [
   {

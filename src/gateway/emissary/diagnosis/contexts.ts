@@ -1,10 +1,10 @@
-import { describe, type KubeObject, refOf } from '../../core/object.ts';
-import { visible } from '../../gateway/emissary/reading/context.ts';
-import { answersTo, type EmissaryEnv } from '../../gateway/emissary/reading/env.ts';
-import { contextSpec } from '../../gateway/emissary/reading/kinds.ts';
-import { fields, text } from '../../mesh/kube-object.ts';
-import type { DoctorCheck } from '../check.ts';
-import { type InterpretedCluster, insteadOf, willWrite } from '../world.ts';
+import { describe, type KubeObject, refOf } from '../../../core/object.ts';
+import { visible } from '../reading/context.ts';
+import { answersTo, type EmissaryEnv } from '../reading/env.ts';
+import { contextSpec } from '../reading/kinds.ts';
+import { fields, text } from '../../../mesh/kube-object.ts';
+import type { DoctorCheck } from './check.ts';
+import { type InterpretedCluster, insteadOf, willWrite } from './world.ts';
 
 const named = ({ mappings }: InterpretedCluster, name: string) => mappings.filter(({ spec }) => spec.tls === name);
 

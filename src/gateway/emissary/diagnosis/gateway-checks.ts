@@ -1,8 +1,7 @@
-import type { DoctorCheck } from '../check.ts';
-import { containersOf, isConnector } from '../gateway.ts';
-
-/** The agent keeps Secrets and Mappings this far apart. */
-const SPACING_MS = 2_000;
+import { BATCH_GAP_MS } from '../spec/resources.ts';
+import type { DoctorCheck } from './check.ts';
+import { containerFields } from '../../../mesh/workload.ts';
+import { isConnector } from './installations.ts';
 
 export const gatewayChecks: readonly DoctorCheck[] = [
   {
@@ -23,7 +22,7 @@ export const gatewayChecks: readonly DoctorCheck[] = [
     severity: 'warning',
     title: 'The gateway batches changes for longer than the agent separates its writes',
     *run({ gateway, env }) {
-      if (!gateway || env.batchMs * 2 <= SPACING_MS) return;
+      if (!gateway || env.batchMs * 2 <= BATCH_GAP_MS) return;
       yield {
         object: gateway,
         message: `AMBASSADOR_RECONFIG_MAX_DELAY is ${env.batchMs / 1000} s: when a Secret and a Mapping change in one batch, the other Mappings keep the old certificate until the next batch without a Mapping`,
@@ -51,7 +50,7 @@ export const gatewayChecks: readonly DoctorCheck[] = [
     title: 'The old Consul connector is still running',
     *run({ all }) {
       for (const object of [...all('Deployment'), ...all('DaemonSet')]) {
-        if (!containersOf(object).some(isConnector)) continue;
+        if (!containerFields(object).some(isConnector)) continue;
         yield {
           object,
           message:

@@ -1,0 +1,60 @@
+import type { KubeObject, Resource } from '../core/object.ts';
+import type { Adapter } from '../mesh/adapter.ts';
+import type { Hit, Severity } from '../mesh/object-check.ts';
+import type { SecretUse } from './gateway.ts';
+
+/** What is judged: objects of a cluster or of files. Kinds that no check knows are ignored. */
+export interface ClusterSnapshot {
+  readonly objects: readonly KubeObject[];
+  /** Epoch ms. */
+  readonly now: number;
+  readonly adapters: readonly Adapter[];
+  /** Kinds that were read wholly. A directory of routes says nothing about Secrets that are not in it. */
+  readonly whole: ReadonlySet<string>;
+  /** What is wrong with a MeshCertificate in itself. */
+  readonly validate?: ((object: KubeObject) => readonly string[]) | undefined;
+}
+
+/** One thing that hurts or will. */
+export interface Finding extends Hit {
+  readonly code: string;
+  readonly severity: Severity;
+}
+
+/** A check as it is listed. Its code is stable and has a section in docs/checks.md. */
+export interface CheckTitle {
+  readonly code: string;
+  readonly severity: Severity;
+  /** A sentence that is true of what the check finds. */
+  readonly title: string;
+}
+
+/** Checks by what they are about. */
+export interface CheckArea {
+  readonly prefix: string;
+  readonly name: string;
+}
+
+/** What the user says of the gateway; it wins over what is found. */
+export interface GatewaySettings {
+  /** By which the gateway tells its objects from those of others. */
+  readonly id?: string | undefined;
+  readonly namespace?: string | undefined;
+}
+
+/** What `doctor` looks for in objects of this gateway. Pure. */
+export interface Diagnosis {
+  /** The kinds that the checks read, beside those of Kubernetes. */
+  readonly resources: readonly Resource[];
+  readonly checks: readonly CheckTitle[];
+  readonly areas: readonly CheckArea[];
+  /** The Secrets that an object names, under every reading of the name. */
+  secretsToRead(object: KubeObject): readonly SecretUse[];
+  /**
+   * What is wrong, for each gateway among the objects; without one, for a gateway with its defaults. The checks of
+   * the adapters are given what this gateway makes of the objects. In no order, and twice where two gateways agree.
+   */
+  diagnose(snapshot: ClusterSnapshot, settings: GatewaySettings): readonly Finding[];
+  /** What the API server must serve. */
+  readonly served: { readonly group: string; readonly version: string; readonly resource: string; readonly fix: string };
+}
