@@ -1,4 +1,5 @@
 import { ALLOWED, isTemporary } from './check/allowed.ts';
+import { gatewayNames } from './check/gateway-names.ts';
 import { meshNames } from './check/mesh-names.ts';
 import { structureFindings } from './check/structure.ts';
 import { registryHosts, tracesOfMachine } from './check/traces.ts';
@@ -32,6 +33,7 @@ const checks: Readonly<Record<string, () => Promise<Result>>> = {
   'using in loops': async () => findings(usingCaughtInLoops(ROOT)),
   'sizes, cycles, names': async () => findings(structureFindings(ROOT, ALLOWED).filter((one) => !isTemporary(one))),
   'mesh names outside adapters': async () => findings(meshNames(ROOT)),
+  'gateway names outside gateways': async () => findings(gatewayNames(ROOT)),
   'traces of a machine': async () => {
     const { output } = await capture('npm', ['config', 'get', 'registry']);
     return findings(tracesOfMachine(ROOT, { hosts: registryHosts(process.env, output.trim()) }));

@@ -24,7 +24,7 @@ export class CaRoots implements StreamTransform<Content, Roots> {
     this.#config = config;
   }
 
-  /** `ConfigMap emissary/istio-ca-root-cert`. */
+  /** `ConfigMap edge/istio-ca-root-cert`. */
   get place(): string {
     const { inline, file } = this.#config;
     const { name, namespace } = this.#configMap;

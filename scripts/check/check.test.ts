@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { ROOT } from '../tree.ts';
+import { ALLOWED_FILES, gatewayNames } from './gateway-names.ts';
 import { meshNames } from './mesh-names.ts';
 import { seededTree as tree } from './seeded-tree.ts';
 import { registryHosts, tracesOfMachine } from './traces.ts';
@@ -48,4 +49,30 @@ test('nothing outside adapters names a mesh, except what a gateway named so', ()
     'src/core/a.ts:1: names istio; a mesh is named in its adapter alone',
   ]);
   assert.deepEqual(meshNames(ROOT), []);
+});
+
+test('nothing outside its folder names a gateway, except public fields and the files that are listed', () => {
+  const root = tree({
+    'src/agent/a.ts': "if (object.kind === 'TLSContext') return;\nconst { mappings } = status;\n",
+    'src/kube/b.ts': "const api = 'getambassador.io/v3alpha1';\n",
+    'src/core/c.ts': '// as Emissary does with a Mapping\n// meshcert status mesh -n emissary\n',
+    'src/gateway/emissary/d.ts': "'TLSContext'\n",
+    'src/agent/a.test.ts': "'TLSContext'\n",
+    'src/old/e.ts': "'Mapping'\n",
+    'adapters/istio/f.ts': "const name = 'tlsContext';\n",
+  });
+  assert.deepEqual(gatewayNames(root, { 'src/old/': 'allowed' }), [
+    'src/agent/a.ts:1: names TLSContext; a gateway is named in its folder alone',
+    'src/core/c.ts:1: names Emissary; a gateway is named in its folder alone',
+    'src/kube/b.ts:1: names ambassador; a gateway is named in its folder alone',
+    'adapters/istio/f.ts:1: names tlsContext; a gateway is named in its folder alone',
+  ]);
+  assert.deepEqual(gatewayNames(ROOT), []);
+});
+
+test('every file that may name a gateway still does', () => {
+  for (const start of Object.keys(ALLOWED_FILES)) {
+    const others = Object.fromEntries(Object.entries(ALLOWED_FILES).filter(([other]) => other !== start));
+    assert.notDeepEqual(gatewayNames(ROOT, others), [], start);
+  }
 });

@@ -7,7 +7,7 @@ export interface Issue {
   readonly message: string;
 }
 
-/** `spec.tlsContext.ambassadorIds[0]`, as kubectl and the API server write paths. */
+/** `spec.listed.ids[0]`, as kubectl and the API server write paths. */
 export function formatPath(path: Issue['path']): string {
   let text = '';
   for (const part of path) {

@@ -1,7 +1,7 @@
 import type { KubeObject } from './object.ts';
 
 /**
- * On a ServiceAccount or a Mapping: the namespaces whose MeshCertificates may use it, with commas between them, or `*`.
+ * On a ServiceAccount or a route: the namespaces whose MeshCertificates may use it, with commas between them, or `*`.
  * Whoever may write the object gives the consent of its namespace.
  */
 export const CONSENT_ANNOTATION = 'meshcert.dev/allow-from';

@@ -15,7 +15,7 @@ export function refOf(object: KubeObject): ObjectRef {
   return { apiVersion: object.apiVersion, kind: object.kind, namespace, name };
 }
 
-/** `Secret emissary/mesh-ca`: how messages name an object. */
+/** `Secret edge/mesh-ca`: how messages name an object. */
 export function describe(ref: ObjectRef): string {
   return `${ref.kind} ${ref.namespace === undefined ? '' : `${ref.namespace}/`}${ref.name}`;
 }

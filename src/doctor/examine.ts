@@ -1,9 +1,9 @@
 import type { MeshCertificate } from '../config/schema/mesh-certificate.ts';
 import type { KubeObject } from '../core/object.ts';
 import type { Preflight } from '../core/verify/preflight.ts';
+import type { Finding } from '../gateway/diagnosis.ts';
 import { fields } from '../mesh/kube-object.ts';
 import { agentOf, findAgents } from './agents.ts';
-import type { Finding } from '../gateway/diagnosis.ts';
 import type { LiveObjects } from './live.ts';
 import { lookAtLeases, lookForAgents } from './looks/agents.ts';
 import { lookAtApi, lookAtDefinitions } from './looks/api.ts';

@@ -1,8 +1,7 @@
 import { describe, type KubeObject, refOf } from '../core/object.ts';
+import type { CheckArea, CheckTitle, Finding } from '../gateway/diagnosis.ts';
 import { SEVERITIES, type Severity } from '../mesh/object-check.ts';
-import type { CheckArea, CheckTitle } from '../gateway/diagnosis.ts';
 import type { Origin } from './files.ts';
-import type { Finding } from '../gateway/diagnosis.ts';
 import { CLUSTER, type ClusterCheck, LOOKS, type Seen } from './looks/look.ts';
 
 export interface ReportInput {

@@ -1,7 +1,7 @@
 import type { KubeObject, Resource } from '../core/object.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import type { Hit, Severity } from '../mesh/object-check.ts';
-import type { SecretUse } from './gateway.ts';
+import type { SecretUse } from './input.ts';
 
 /** What is judged: objects of a cluster or of files. Kinds that no check knows are ignored. */
 export interface ClusterSnapshot {
@@ -56,5 +56,10 @@ export interface Diagnosis {
    */
   diagnose(snapshot: ClusterSnapshot, settings: GatewaySettings): readonly Finding[];
   /** What the API server must serve. */
-  readonly served: { readonly group: string; readonly version: string; readonly resource: string; readonly fix: string };
+  readonly served: {
+    readonly group: string;
+    readonly version: string;
+    readonly resource: string;
+    readonly fix: string;
+  };
 }

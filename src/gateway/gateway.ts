@@ -1,9 +1,9 @@
 import type { GatewayFields } from '../config/schema/gateway-fields.ts';
 import type { MeshCertificateSpec } from '../config/schema/mesh-certificate.ts';
 import type { KubeObject, ObjectRef, Resource } from '../core/object.ts';
-import type { GatewayInput, PublicationInput, ReferenceInput, RouteInput, Scope } from './input.ts';
-import type { Loading } from './loading.ts';
 import type { Diagnosis } from './diagnosis.ts';
+import type { GatewayInput, PublicationInput, ReferenceInput, RouteInput, Scope, SecretUse } from './input.ts';
+import type { Loading } from './loading.ts';
 
 /** Trust before identity, both before what names them, and routes last; retiring goes backwards. */
 export const ORDER = { trust: 1, identity: 2, gateway: 3 } as const;
@@ -92,15 +92,9 @@ export interface RouteState {
   readonly message?: string | undefined;
 }
 
-/** Where an object names a Secret. */
-export interface SecretUse {
-  readonly namespace: string;
-  readonly name: string;
-}
-
 /** What status and messages say of this kind of gateway. */
 export interface Wording {
-  /** `Mappings and TLSContexts`: everything that must be listed before something is retired. */
+  /** Everything that must be listed before something is retired. */
   readonly everything: string;
   /** How a user takes a route away from the identity. */
   readonly release: string;
@@ -123,6 +117,8 @@ export interface Wording {
  * MeshCertificate, `T` what its routes need of a publication, which only the gateway itself looks into.
  */
 export interface Gateway<C = unknown, T = unknown> extends GatewayFields<C> {
+  /** What people call it. */
+  readonly title: string;
   /** The kinds that come with it; objects of them are written at a distance from Secrets. */
   readonly resources: readonly Resource[];
   /**

@@ -35,3 +35,9 @@ export interface Scope {
   /** Absent: in all namespaces. */
   readonly namespace?: string | undefined;
 }
+
+/** Where an object names a Secret. */
+export interface SecretUse {
+  readonly namespace: string;
+  readonly name: string;
+}

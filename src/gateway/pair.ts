@@ -1,7 +1,7 @@
 import type { KubeObject } from '../core/object.ts';
-import { decodeData } from './secret-data.ts';
 import { type Certificate, parseCertificates } from '../pki/certificate.ts';
 import { PrivateKey } from '../pki/key.ts';
+import { decodeData } from './secret-data.ts';
 
 export type Parsed<T> = { readonly value: T } | { readonly problem: string } | undefined;
 

@@ -13,14 +13,14 @@ export interface TargetRefusal {
   readonly message: string;
 }
 
-/** A target that the user listed: it has a context whether or not a Mapping needs it yet. */
+/** A target that the user listed: it has an object of the gateway whether or not a route needs it yet. */
 export interface ListedTarget {
   readonly id: string;
   readonly serviceAccount: string;
   readonly namespace: string;
-  /** The exact name of its TLSContext. */
+  /** The exact name of that object. */
   readonly contextName?: string | undefined;
-  /** Stands for account and namespace in the made-up name of its TLSContext. */
+  /** Stands for account and namespace in the made-up name of that object. */
   readonly name?: string | undefined;
 }
 

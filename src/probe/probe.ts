@@ -49,7 +49,7 @@ const SENT_OVER_1_2 = Buffer.from('CLIENT_RANDOM ');
 
 /**
  * Shows an identity to a real upstream as the gateway would, and checks the upstream's own identity, which
- * Emissary cannot: connects, reads on for a late refusal, and sends a request over HTTP if one is configured.
+ * a gateway may leave out: connects, reads on for a late refusal, and sends a request over HTTP if one is configured.
  * Never rejects: whatever the upstream sends, and whatever TLS refuses to send, becomes a result with a code.
  */
 export async function probe(

@@ -100,6 +100,7 @@ const loading: Loading<ToyConfig, ToyExpected> = {
  */
 export const toyGateway: Gateway<ToyConfig, ToyTarget> = {
   kind: 'toy',
+  title: 'the toy gateway',
   fields: { toy: schema.optional() },
   configure: (_name, given) => given.toy as ToyConfig | undefined,
   *claims(_config, { name, namespace }) {

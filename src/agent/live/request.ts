@@ -4,10 +4,10 @@ import { limitedTo } from '../../async/linked-signal.ts';
 import { type JsonLimits, parseJson } from '../../mesh/input/untrusted-text.ts';
 import { localCause } from '../../mesh/local-cause.ts';
 
-/** Diagnostics of a gateway with thousands of Mappings take seconds to render. */
+/** Diagnostics of a gateway with thousands of routes take seconds to render. */
 const TIMEOUT_MS = 10_000;
 
-/** Some kilobytes for each Mapping, and some dozens of values. */
+/** Some kilobytes for each route, and some dozens of values. */
 const LARGEST_ANSWER = 16 * 1024 * 1024;
 const LIMITS: JsonLimits = { depth: 32, values: 500_000 };
 

@@ -11,7 +11,7 @@ import type { Fence } from '../publish/publisher.ts';
 
 /** A route that uses one of our objects now, whether or not it is selected. */
 export interface RouteUser {
-  /** `Mapping shop/web`. */
+  /** Kind, namespace and name. */
   readonly route: string;
   readonly object: ObjectRef;
 }

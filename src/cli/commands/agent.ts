@@ -82,7 +82,7 @@ const flags = {
   ).helpGroup(WHERE),
   gatewayDiagnostics: parsed(
     '--gateway-diagnostics <list>',
-    "Where the gateway reports which files it uses: Emissary's diagnostics (http://POD:8877) or, in its pod, Envoy's admin " +
+    "Where the gateway reports which files it uses: its diagnostics (http://POD:8877) or, in its pod, Envoy's admin " +
       'interface (http://127.0.0.1:8001)',
     diagnosticsUrls,
   ).helpGroup(WHERE),
@@ -105,7 +105,7 @@ export const agent = declare({
   name: 'agent',
   summary: 'Keep the certificates of MeshCertificates published and rotated',
   description:
-    'Keeps MeshCertificates published: fetches certificates from the mesh, verifies them, writes Secrets and TLSContexts, ' +
+    'Keeps MeshCertificates published: fetches certificates from the mesh, verifies them, writes Secrets and the objects of the gateway, ' +
     'and rotates them. Without --config it watches MeshCertificate resources in the cluster.',
   usage: [`[${['--config FILE', ...environments.map(({ flag }) => flag)].join(' | ')}] [flags]`],
   flags,
@@ -131,7 +131,7 @@ export const agent = declare({
 
 function accountEntry(entry: string): string {
   if (/^[^/\s]+\/[^/\s]+$/.test(entry)) return entry;
-  throw new Error('expected NAMESPACE/NAME, such as emissary/gateway');
+  throw new Error('expected NAMESPACE/NAME, such as edge/gateway');
 }
 
 function addressEntry(entry: string): string {

@@ -2,7 +2,7 @@ import { MESH_NAMES } from '../../../adapters/sandboxes.ts';
 import { declare, type Io } from '../declare/command.ts';
 import { bool, choices, duration, type Values } from '../declare/flags.ts';
 
-/** Below it, the two seconds that the agent keeps between Secrets and TLSContexts no longer fit into a renewal. */
+/** Below it, the two seconds that the agent keeps between Secrets and the objects of the gateway no longer fit into a renewal. */
 const SHORTEST_LEAF = '5s';
 
 const flags = {

@@ -39,7 +39,7 @@ export const doctor = declare({
   name: 'doctor',
   summary: 'Find problems in a cluster, or in files before you apply them',
   description:
-    'Finds what breaks mTLS or will break it: TLSContexts that fall back to plaintext, pairs that block the gateway, an ' +
+    'Finds what breaks mTLS or will break it: routes that fall back to plaintext, pairs that block the gateway, an ' +
     'agent that does not run, does not lead or lacks a right, a mesh that does not issue. Reads a cluster, or files ' +
     'before they are applied. Tries each mesh as the agent would, and discards the certificate. Changes nothing. ' +
     'With --namespace it checks only this namespace. docs/doctor.md and docs/checks.md explain each code.',

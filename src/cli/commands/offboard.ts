@@ -14,9 +14,9 @@ export const offboard = declare({
   name: 'offboard',
   summary: 'Take the gateway out of the mesh again, in the safe order',
   description:
-    'Takes the gateway out of the mesh again. It first restores each Mapping, then deletes the ' +
-    'MeshCertificate, then its TLSContexts, and last its Secrets if its deletionPolicy is Delete. It stops before ' +
-    'anything that a Mapping still needs, so that nothing is sent in plaintext that was not before.',
+    'Takes the gateway out of the mesh again. It first restores each route, then deletes the ' +
+    'MeshCertificate, then its objects of the gateway, and last its Secrets if its deletionPolicy is Delete. It stops before ' +
+    'anything that a route still needs, so that nothing is sent in plaintext that was not before.',
   parameters: [
     {
       name: 'name',

@@ -26,7 +26,7 @@ export const probe = declare({
   summary: 'Try a published certificate on a real upstream',
   description:
     'Connects to a real upstream with a published certificate, as the gateway would, and checks the name of the upstream, which ' +
-    'Emissary cannot.',
+    'the gateway may not be able to.',
   usage: ['NAME [flags]', '--secret NAME --address HOST:PORT [flags]'],
   parameters: [{ name: 'name', description: 'MeshCertificate', completes: 'certificates', replacedBy: ['secret'] }],
   flags,

@@ -9,8 +9,8 @@ const flags = {
   output: choice('-o, --output <format>', 'Output format', ['yaml', 'json', 'name'], 'yaml'),
   given: texts(
     '--given <path>',
-    'Objects of the cluster, as kubectl prints them, to find targets and set Mappings from: Mappings, Services, ' +
-      'EndpointSlices, Pods, ConfigMaps of the mesh. The reason why a Mapping cannot use the certificate goes to standard error',
+    'Objects of the cluster, as kubectl prints them, to find targets and set routes from: routes, Services, ' +
+      'EndpointSlices, Pods, ConfigMaps of the mesh. The reason why a route cannot use the certificate goes to standard error',
   ).offers('files'),
   adapter: adapterFlag(),
   rbac: bool('--rbac', 'Print Roles and RoleBindings instead'),
@@ -47,7 +47,7 @@ export const render = declare({
     { does: 'Print what would be published', line: 'meshcert render -f mesh.yaml' },
     { does: 'Apply the Roles that the agent needs', line: 'meshcert render -f mesh.yaml --rbac | kubectl apply -f -' },
     {
-      does: 'Include the targets and Mappings of a cluster',
+      does: 'Include the targets and routes of a cluster',
       line:
         'kubectl get mappings,services,endpointslices,pods -A -o yaml > cluster.yaml\n' +
         'meshcert render -f mesh.yaml --given cluster.yaml',

@@ -34,7 +34,7 @@ export function statusTable(rows: readonly StatusRow[], { namespaces, wide, now,
     columns.push(
       { title: 'LEAF', cell: ({ status }) => status?.fingerprint?.slice(0, 16) ?? '-' },
       { title: 'ROOTS', cell: ({ status }) => rootsOf(status) },
-      { title: 'MAPPINGS', cell: ({ status }) => mappingsOf(status) },
+      { title: 'MAPPINGS', cell: ({ status }) => routesOf(status) },
       { title: 'LAST-ERROR', cell: ({ status }) => status?.lastError?.code ?? '-' },
     );
   }
@@ -92,7 +92,7 @@ function rootsOf(status: StatusRow['status']): string {
   return retained === 0 ? String(roots.length) : `${roots.length - retained}+${retained} retained`;
 }
 
-function mappingsOf(status: StatusRow['status']): string {
+function routesOf(status: StatusRow['status']): string {
   const mappings = status?.mappings ?? [];
   return `${mappings.filter(({ state }) => state === 'ok').length}/${mappings.length}`;
 }

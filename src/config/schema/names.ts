@@ -10,7 +10,7 @@ const LABEL_KEY = /^([a-z0-9]([-a-z0-9.]*[a-z0-9])?\/)?[A-Za-z0-9]([-A-Za-z0-9_.
 /** The longest value that Kubernetes takes in a label. */
 export const LONGEST_LABEL = 63;
 
-/** Dots are refused: in `secret` and `tls`, Emissary reads what follows the last one as a namespace. */
+/** Dots are refused: a gateway may read what follows the last one as a namespace. */
 export const undottedName = () =>
   z.string().max(253).regex(LABEL, 'must be lower-case letters, digits and dashes, and without dots');
 

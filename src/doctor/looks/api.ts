@@ -110,7 +110,6 @@ function missingProperties(wanted: unknown, found: unknown, path = ''): string[]
     : [...properties, ...missingProperties(want.items, have.items, `${path}[]`)];
 }
 
-
 export async function lookAtGatewayDefinitions(tools: Tools): Promise<Seen> {
   const [served] = gateways.flatMap(({ diagnosis }) => diagnosis?.served ?? []);
   const { group = '', version = '', resource = '', fix = '' } = served ?? {};

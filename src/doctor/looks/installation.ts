@@ -98,6 +98,7 @@ async function around(tools: Tools, surroundings: () => Promise<InstallationCont
   const { gateways, meshes, known, unseen } = found;
   const blind =
     unseen.length === 0 ? '' : ` (not seen: ${unseen.slice(0, 3).join(', ')}${unseen.length > 3 ? ' and more' : ''})`;
+  const titles = kindsOfGateways.map(({ title }) => title).join(', ');
   const gateway = { code: 'MC6103', object: CLUSTER } as const;
   const mesh = { code: 'MC6104', object: CLUSTER } as const;
   return [
@@ -108,7 +109,7 @@ async function around(tools: Tools, surroundings: () => Promise<InstallationCont
           {
             ...gateway,
             state: 'failed',
-            message: `no Deployment or DaemonSet of Emissary-ingress or Edge Stack was found${blind}`,
+            message: `no Deployment or DaemonSet of ${titles} was found${blind}`,
             fix: 'install one, or check another cluster (--context)',
           } as const,
         ]),

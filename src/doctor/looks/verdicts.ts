@@ -2,8 +2,8 @@ import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { describe, type KubeObject, type ObjectRef } from '../../core/object.ts';
 import type { Preflight } from '../../core/verify/preflight.ts';
 import { verify } from '../../core/verify/verify.ts';
-import type { Adapter } from '../../mesh/adapter.ts';
 import { parsedValue, readPair } from '../../gateway/pair.ts';
+import type { Adapter } from '../../mesh/adapter.ts';
 import { pooled, type Seen } from './look.ts';
 
 export interface Judged {

@@ -35,6 +35,7 @@ const nameOf = ({ namespace, name }: RouteState): string => `${namespace}/${name
 /** Emissary-ingress and Ambassador Edge Stack: a TLSContext names the Secrets, and Mappings name the TLSContext. */
 export const emissary: Gateway<EmissaryConfig, Target> = {
   ...emissaryFields,
+  title: 'Emissary-ingress or Edge Stack',
   resources: Object.values(EMISSARY_RESOURCES),
   desired: desiredContexts,
   references: contextRefs,

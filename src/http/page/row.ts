@@ -44,7 +44,7 @@ function details(status: PublicationStatus, now: number): Html {
 ${held && html`<p>A newer certificate <code>${held.fingerprint.slice(0, 16)}</code> is held back (${held.reason}) until ${when(held.until, now)}.</p>`}
 </section>
 <section><h3>Trusted roots</h3>${trustTimeline(status.roots, now)}</section>
-<section><h3>Mappings</h3>${list(mappings.map(mapping), 'No Mapping uses it.')}
+<section><h3>Mappings</h3>${list(mappings.map(route), 'No Mapping uses it.')}
 ${
   targets.length > 0 &&
   html`<h3>Targets</h3>${list(
@@ -65,7 +65,7 @@ ${lastError && html`<h3>Last error</h3><p><code>${lastError.code}</code> since $
 </section>`;
 }
 
-function mapping({ kind, namespace, name, state, message, context }: RouteStatus): Html {
+function route({ kind, namespace, name, state, message, context }: RouteStatus): Html {
   const ok = state === 'ok';
   return html`<span class="${ok ? 'good' : 'warning'}">${ok ? '✓' : '!'} ${state}</span> ${kind} ${namespace}/${name}${context !== undefined && html` → ${context}`}${message !== undefined && html`: ${message}`}`;
 }

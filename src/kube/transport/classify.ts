@@ -6,7 +6,7 @@ import { KubeconfigError, KubeError, type KubeErrorCode } from './error.ts';
 export interface RequestContext {
   /** The verb that RBAC knows: get, list, watch, create, patch, update, delete. */
   readonly verb: string;
-  /** `Secret emissary/mesh-ca`. */
+  /** `Secret edge/mesh-ca`. */
   readonly object: string;
   /** API group and resource as a Role's rule would name them; `namespace` is where the Role would be. */
   readonly rule?:

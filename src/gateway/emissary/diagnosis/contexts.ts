@@ -1,8 +1,8 @@
 import { describe, type KubeObject, refOf } from '../../../core/object.ts';
+import { fields, text } from '../../../mesh/kube-object.ts';
 import { visible } from '../reading/context.ts';
 import { answersTo, type EmissaryEnv } from '../reading/env.ts';
 import { contextSpec } from '../reading/kinds.ts';
-import { fields, text } from '../../../mesh/kube-object.ts';
 import type { DoctorCheck } from './check.ts';
 import { type InterpretedCluster, insteadOf, willWrite } from './world.ts';
 

@@ -1,7 +1,7 @@
 import type { KubeObject } from '../../../core/object.ts';
 import type { Adapter } from '../../../mesh/adapter.ts';
 import type { ClusterSnapshot, Diagnosis, Finding, GatewaySettings } from '../../diagnosis.ts';
-import type { SecretUse } from '../../gateway.ts';
+import type { SecretUse } from '../../input.ts';
 import { DEFAULT_ENV, type EmissaryEnv } from '../reading/env.ts';
 import { contextSpec } from '../reading/kinds.ts';
 import { EMISSARY_RESOURCES } from '../spec/resources.ts';

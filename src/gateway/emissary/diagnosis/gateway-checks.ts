@@ -1,6 +1,6 @@
+import { containerFields } from '../../../mesh/workload.ts';
 import { BATCH_GAP_MS } from '../spec/resources.ts';
 import type { DoctorCheck } from './check.ts';
-import { containerFields } from '../../../mesh/workload.ts';
 import { isConnector } from './installations.ts';
 
 export const gatewayChecks: readonly DoctorCheck[] = [

@@ -1,7 +1,7 @@
 import type { KubeObject } from '../../../core/object.ts';
-import { DEFAULT_ENV, type EmissaryEnv } from '../reading/env.ts';
 import { fields, text } from '../../../mesh/kube-object.ts';
 import { containerFields } from '../../../mesh/workload.ts';
+import { DEFAULT_ENV, type EmissaryEnv } from '../reading/env.ts';
 
 export interface FoundGateway {
   readonly object: KubeObject;

@@ -1,9 +1,9 @@
 import { CONSENT_ANNOTATION, consents } from '../../../core/consent.ts';
 import { describe, OWNER_LABEL, refOf } from '../../../core/object.ts';
+import { fields, text } from '../../../mesh/kube-object.ts';
+import { ownerLabel } from '../../owner.ts';
 import { parseService } from '../reading/service.ts';
 import { contextNameProblem, secretNameProblem } from '../spec/names.ts';
-import { ownerLabel } from '../../owner.ts';
-import { fields, text } from '../../../mesh/kube-object.ts';
 import type { DoctorCheck } from './check.ts';
 import { insteadOf, willWrite } from './world.ts';
 

@@ -4,8 +4,8 @@ import type { Severity } from '../../../mesh/object-check.ts';
 import type { Certificate } from '../../../pki/certificate.ts';
 import { findPath, reachesRoot } from '../../../pki/chain.ts';
 import { describeKeyType, type KeyType } from '../../../pki/key-type.ts';
-import type { DoctorCheck } from './check.ts';
 import { parsedValue, type SecretPair } from '../../pair.ts';
+import type { DoctorCheck } from './check.ts';
 import type { InterpretedCluster } from './world.ts';
 
 const FROZEN =

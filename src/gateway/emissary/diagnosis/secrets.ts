@@ -1,9 +1,9 @@
 import { describe, type KubeObject, refOf } from '../../../core/object.ts';
+import { parsedValue } from '../../pair.ts';
+import { decodeData } from '../../secret-data.ts';
 import { namespacing, type SecretRef, shippingNamespacing, visible } from '../reading/context.ts';
 import { readSecretFiles, SECRET_TYPES } from '../reading/secret-file.ts';
-import { decodeData } from '../../secret-data.ts';
 import type { DoctorCheck } from './check.ts';
-import { parsedValue } from '../../pair.ts';
 import type { InterpretedCluster, SeenContext } from './world.ts';
 
 const HARM = 'requests of Mappings that name this context are sent in plaintext, or with TLS without verification';

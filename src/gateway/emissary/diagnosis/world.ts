@@ -1,4 +1,9 @@
 import type { KubeObject } from '../../../core/object.ts';
+import type { Adapter } from '../../../mesh/adapter.ts';
+import { fields, text } from '../../../mesh/kube-object.ts';
+import type { CheckedObjects, ClientTls } from '../../../mesh/object-check.ts';
+import type { ClusterSnapshot } from '../../diagnosis.ts';
+import { parsedValue, readPair, type SecretPair } from '../../pair.ts';
 import {
   type ContextReading,
   moduleSettings,
@@ -9,18 +14,8 @@ import {
 } from '../reading/context.ts';
 import type { EmissaryEnv } from '../reading/env.ts';
 import { type ContextSpec, contextSpec, type MappingSpec, mappingSpec } from '../reading/kinds.ts';
-import {
-  type EffectiveUpstream,
-  effectiveUpstream,
-  resolversIn,
-  seesMapping,
-} from '../reading/reading.ts';
+import { type EffectiveUpstream, effectiveUpstream, resolversIn, seesMapping } from '../reading/reading.ts';
 import { parseService } from '../reading/service.ts';
-import type { Adapter } from '../../../mesh/adapter.ts';
-import { fields, text } from '../../../mesh/kube-object.ts';
-import type { ClusterSnapshot } from '../../diagnosis.ts';
-import type { CheckedObjects, ClientTls } from '../../../mesh/object-check.ts';
-import { parsedValue, readPair, type SecretPair } from '../../pair.ts';
 
 export interface SeenMapping {
   readonly object: KubeObject;
