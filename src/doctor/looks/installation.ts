@@ -1,3 +1,4 @@
+import { gateways as kindsOfGateways } from '../../gateways.ts';
 import type { Kube, Resource } from '../../kube/api.ts';
 import { RESOURCES } from '../../kube/resources.ts';
 import { fields } from '../../mesh/kube-object.ts';
