@@ -60,7 +60,7 @@ it('loses no request when roots of the real istiod end, with the agent killed ac
     startAgentProcess({
       kubeconfig: apiserver.kubeconfigFile,
       documents: DOCUMENT(istiod.secureAddress, istiod.serverName),
-      args: ['--namespace', 'emissary', '--no-leader-elect'],
+      args: ['--namespace', 'emissary', '--no-leader-elect', '--log-level', 'info'],
     });
   let agent = await startAgent();
   await using _agent = { [Symbol.asyncDispose]: () => agent.stop() };
@@ -80,7 +80,8 @@ it('loses no request when roots of the real istiod end, with the agent killed ac
     await delay(Math.max(0, root.notAfter - DEAD_MS - Date.now()));
     await agent.daemon.kill();
     await delay(Math.max(0, root.notAfter + DEAD_MS - Date.now()));
-    assert.deepEqual([load.failed, load.failures], [0, []], `the end of root ${++ends}`);
+    const told = () => `the upstream: ${workload.upstream.lastFailure}\n${agent.log().slice(-8_000)}`;
+    assert.deepEqual([load.failed, load.failures], [0, []], `the end of root ${++ends}: ${told()}`);
     agent = await startAgent();
   }
   await load.stop();
