@@ -7,7 +7,17 @@ import { gateways } from '../../gateways.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
 import { AcceptedCertificates } from './accepted.ts';
 
-const toy = { mesh: 'istio', config: z.unknown(), tls: {} } as unknown as Adapter;
+const toy: Adapter = {
+  mesh: 'istio',
+  title: 'Toy',
+  config: z.unknown(),
+  tls: {},
+  expect: () => ({ form: 'spiffe' }),
+  needs: () => [],
+  open: () => {
+    throw new Error('it is never opened');
+  },
+};
 
 let version = 0;
 const object = (name: string, spec: object, metadata: object = {}): KubeObject => {
