@@ -1,6 +1,7 @@
 import type { Clock } from '../async/clock.ts';
 import { limitedTo, unlessAborted } from '../async/linked-signal.ts';
 import { MeshError } from './error.ts';
+import { UNRESOLVED } from './local-cause.ts';
 
 /** One thing that an adapter found out about its own mesh, for `doctor`. */
 export interface ExaminedCheck {
@@ -56,7 +57,9 @@ export class Examiner {
     } catch (error) {
       signal.throwIfAborted();
       const reason = limit.signal.aborted ? limit.signal.reason : error;
-      tell({ code, state: reason instanceof NotSeen ? 'skipped' : 'failed', message: messageOf(reason) });
+      if (reason instanceof NotSeen) this.skip(code, messageOf(reason));
+      else if (!this.here && isUnresolved(reason)) this.skip(code, `${messageOf(reason)}; ${ELSEWHERE}`);
+      else this.fail(code, messageOf(reason));
       return undefined;
     }
   }
@@ -69,6 +72,10 @@ export class Examiner {
     this.#options.tell({ code, state: 'skipped', message });
   }
 }
+
+const ELSEWHERE = 'names of the cluster resolve only in its pods, so run meshcert doctor in a pod to check this';
+
+const isUnresolved = (error: unknown): boolean => error instanceof MeshError && error.message.includes(UNRESOLVED);
 
 const messageOf = (error: unknown): string =>
   error instanceof MeshError

@@ -1,6 +1,9 @@
 import { isIP } from 'node:net';
 import { constants } from 'node:os';
 
+/** Of a host that DNS does not know. */
+export const UNRESOLVED = 'the name does not resolve';
+
 /** What Node, OpenSSL and grpc-js say of a failed connection, and our words for it. The first row that fits. */
 const PHRASES: readonly (readonly [RegExp, string])[] = [
   [/certificate has expired|CERT_HAS_EXPIRED/, 'a certificate that the server presents has expired'],
@@ -53,7 +56,7 @@ export function localCause(text: string): string | undefined {
   if (phrase) return phrase;
   const [, failed = '', address] = /\bconnect (E[A-Z]{3,20})(?: (\S{2,60}))?/.exec(text) ?? [];
   if (failed in constants.errno) return `connect ${failed}${addressed(address)}`;
-  if (/Name resolution failed|getaddrinfo|queryA|ENOTFOUND|EAI_AGAIN/.test(text)) return 'the name does not resolve';
+  if (/Name resolution failed|getaddrinfo|queryA|ENOTFOUND|EAI_AGAIN/.test(text)) return UNRESOLVED;
   const number = /Received (HTTP status code|RST_STREAM with code) (\d{1,3})\b/.exec(text);
   if (number) return number[1]?.startsWith('HTTP') ? `HTTP status ${number[2]}` : `stream reset ${number[2]}`;
   return text.match(/\bE[A-Z]{3,20}\b/g)?.find((word) => word in constants.errno);

@@ -40,7 +40,7 @@ export async function openShell(cluster: Cluster, dir: string): Promise<Shell> {
   return {
     dir,
     run: (script) =>
-      output('bash', ['-euo', 'pipefail', '-c', `exec 2>&1\n${script}`], {
+      output('bash', ['--norc', '-euo', 'pipefail', '-c', `exec 2>&1\n${script}`], {
         cwd: dir,
         env: { PATH: path, KUBECONFIG: cluster.kubeconfigFile },
       }),

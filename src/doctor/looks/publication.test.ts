@@ -50,3 +50,14 @@ test('the status of an older agent, without first time and next attempt, is told
   const { message } = lookAtStatus({ ...expired, status: { ...status, lastError } });
   assert.ok(message.endsWith('failing since 2026-01-02T01:00:10Z, last attempt at 2026-01-02T01:00:10Z'), message);
 });
+
+test('a condition that says that an issuer is current is no trouble', () => {
+  const conditions = [
+    { type: 'Ready', status: 'True', reason: 'Serving', message: 'served' },
+    { type: 'IssuerEnding', status: 'False', reason: 'IssuerCurrent', message: 'No CA certificate is near its end.' },
+  ];
+  const { state, message } = lookAtStatus({ ...expired, status: { notAfter: '2026-01-02T00:00:00Z', conditions } });
+  assert.equal(state, 'passed', message);
+  const ends = conditions.map((one) => (one.type === 'IssuerEnding' ? { ...one, status: 'True' } : one));
+  assert.equal(lookAtStatus({ ...expired, status: { conditions: ends } }).state, 'failed');
+});

@@ -1,5 +1,6 @@
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { describe, type KubeObject } from '../../core/object.ts';
+import { isTrouble } from '../../core/status.ts';
 import { gatewaysOf } from '../../gateway/gateway.ts';
 import { gateways } from '../../gateways.ts';
 import { fields, text } from '../../mesh/kube-object.ts';
@@ -31,7 +32,7 @@ export function lookAtStatus(object: KubeObject): Seen {
     return { ...about, state: 'failed', severity: 'warning', message, fix };
   }
   const told = conditions.filter(
-    ({ type, status }) => (type === 'Degraded' && status === 'True') || (type !== 'Degraded' && status === 'False'),
+    (one) => one.status !== 'Unknown' && isTrouble({ type: `${one.type}`, status: `${one.status}` }),
   );
   if (ready.status === 'True' && told.length === 0) {
     const until = text(status.notAfter);
