@@ -1,5 +1,6 @@
 import type { KubeClient } from '../peers/servers/kube-client.ts';
 import { imageName } from './images.ts';
+import { RESOURCES } from './mesh/objects.ts';
 import { DNS_ADDRESS } from './node/kubelet.ts';
 
 const COREFILE = `.:53 {
@@ -64,6 +65,7 @@ const DNS = [
             {
               name: 'coredns',
               image: imageName('coredns'),
+              resources: RESOURCES,
               args: ['-conf', '/etc/coredns/Corefile'],
               readinessProbe: { httpGet: { path: '/ready', port: 8181 }, periodSeconds: 1 },
               volumeMounts: [{ name: 'config', mountPath: '/etc/coredns' }],

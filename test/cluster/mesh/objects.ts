@@ -6,10 +6,16 @@ export async function apply(cluster: Cluster, ...objects: readonly object[]): Pr
   await cluster.kubectl(['apply', '--server-side', '--force-conflicts', '-f', '-'], { input });
 }
 
+/** Without a request, a pod stands still for as long as another with one is busy, such as an agent that starts. */
+export const RESOURCES = { requests: { cpu: '200m' } } as const;
+
 /** A Deployment of one pod with one container, which is named like it unless it has a name. */
 export function deployment(name: string, namespace: string, container: object, pod: object = {}): object {
   const labels = { app: name, 'app.kubernetes.io/name': name };
-  const template = { metadata: { labels }, spec: { containers: [{ name, ...container }], ...pod } };
+  const template = {
+    metadata: { labels },
+    spec: { containers: [{ name, resources: RESOURCES, ...container }], ...pod },
+  };
   return {
     apiVersion: 'apps/v1',
     kind: 'Deployment',

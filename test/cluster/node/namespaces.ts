@@ -57,7 +57,10 @@ export async function makeNamespaces(): Promise<Namespaces> {
   const dir = join(runsDirectory, name);
   const cgroup = `/${name}`;
   await mkdir(dir, { recursive: true });
-  for (const hierarchy of hierarchies()) await mkdir(join(hierarchy, name));
+  for (const hierarchy of hierarchies()) {
+    await mkdir(join(hierarchy, name));
+    await raise(join(hierarchy, name));
+  }
   await writeFile(join(dir, 'setup.sh'), SETUP);
   const unshare = await Daemon.start({
     name: 'unshare',
@@ -89,6 +92,16 @@ export async function makeNamespaces(): Promise<Namespaces> {
       rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
     },
   };
+}
+
+/** All pods together would have the share of one process, and stand still on a machine where many run. */
+async function raise(cgroup: string): Promise<void> {
+  for (const [file, share] of [
+    ['cpu.shares', '16384'],
+    ['cpu.weight', '1600'],
+  ] as const) {
+    if (existsSync(join(cgroup, file))) await writeFile(join(cgroup, file), share);
+  }
 }
 
 function childOf(pid: number): number {
