@@ -59,7 +59,7 @@ export const push: Scenario = {
     const p50 = (values: readonly number[]) => [quantile(values, 0.5)];
     return {
       rows: [
-        row(`${world.kind}: p50 of ${sizes.pushes}`, 'ms', p50(own), p50(other), ratioAtMost(1.5)),
+        row(`${world.kind}: p50 of ${sizes.pushes}`, 'ms', p50(own), p50(other), ratioAtMost(2.5)),
         row(`${world.kind}: p99 of ${sizes.pushes}`, 'ms', p99(own), p99(other), ratioAtMost(3)),
         row(`${world.kind}: all, pair by pair`, 'ms', own, other),
       ],
