@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { GrpcError } from '../../src/grpc/error.ts';
 import type { MeshErrorCode } from '../../src/mesh/error.ts';
 import { connectionError, GRPC_LOGIN_ROWS, grpcError, HTTP_LOGIN_ROWS, httpError } from './errors.ts';
 
@@ -59,12 +60,15 @@ const grpc: [number, string, string, MeshErrorCode][] = [
   [13, 'INTERNAL', 'failed to sign leaf certificate', 'ERR_MESH_UNAVAILABLE'],
   [14, 'UNAVAILABLE', 'No connection established. Last error: connect ECONNREFUSED', 'ERR_MESH_UNREACHABLE'],
   [14, 'UNAVAILABLE', 'No connection established. Last error: self-signed certificate in chain', 'ERR_MESH_TLS'],
+  [14, 'UNAVAILABLE', 'Name resolution failed for target dns:consul.invalid:8502', 'ERR_MESH_UNREACHABLE'],
+  [14, 'UNAVAILABLE', 'server is shutting down', 'ERR_MESH_UNAVAILABLE'],
+  [14, 'UNAVAILABLE', 'raft has no certificate for this leader', 'ERR_MESH_UNAVAILABLE'],
   [16, 'UNAUTHENTICATED', 'ACL not found', 'ERR_MESH_TOKEN'],
   [15, 'DATA_LOSS', '', 'ERR_MESH_BAD_RESPONSE'],
 ];
 for (const [status, statusName, details, code] of grpc) {
   test(`gRPC ${statusName} "${details}" is ${code}`, () => {
-    const error = grpcError('Consul server c:8502: roots', { status, said: statusName, details });
+    const error = grpcError('Consul server c:8502: roots', new GrpcError(status, details));
     assert.equal(error.code, code);
     assert.match(error.message, new RegExp(statusName));
   });
@@ -73,7 +77,7 @@ for (const [status, statusName, details, code] of grpc) {
 test('at login the same answers speak of the auth method and of the bearer token', () => {
   assert.equal(httpError('login', 403, 'ACL not found', HTTP_LOGIN_ROWS).code, 'ERR_MESH_CONFIG');
   assert.equal(httpError('login', 403, 'Permission denied', HTTP_LOGIN_ROWS).code, 'ERR_MESH_DENIED');
-  const refused = { status: 16, said: 'UNAUTHENTICATED', details: 'lookup failed' };
+  const refused = new GrpcError(16, 'lookup failed');
   assert.equal(grpcError('login', refused, GRPC_LOGIN_ROWS).code, 'ERR_MESH_DENIED');
   assert.match(grpcError('login', refused, GRPC_LOGIN_ROWS).message, /audience/);
 });

@@ -74,7 +74,7 @@ export function httpError(what: string, status: number, body: string, first: rea
 
 const PORTS = 'check address and port, and whether it speaks TLS (in Kubernetes, global.tls decides that for 8502)';
 
-/** What a gRPC status means. */
+/** What a gRPC status means that a server answered. */
 const GRPC_ROWS: readonly Row[] = [
   { status: [3], code: 'ERR_MESH_CONFIG', next: NAMES },
   { status: [7], code: 'ERR_MESH_DENIED', next: WRITE },
@@ -89,36 +89,32 @@ const GRPC_ROWS: readonly Row[] = [
     next: 'Consul 1.13 or later is needed, 1.18 for the port of a client agent',
   },
   { status: [4], code: 'ERR_MESH_TIMEOUT', next: WAIT },
-  {
-    status: [14],
-    text: /certificate|self.signed|altnames|wrong version number|EPROTO|SSL routines/i,
+  { status: [14], text: /rate limit/i, code: 'ERR_MESH_RATE_LIMITED', next: LIMITED },
+  { status: [2, 14], text: /no cluster leader/i, code: 'ERR_MESH_UNAVAILABLE', next: LEADERLESS },
+  { status: [1, 2, 10, 13, 14], code: 'ERR_MESH_UNAVAILABLE', next: WAIT },
+];
+
+/** What it means that no call was answered. */
+const REACH = {
+  untrusted: {
     code: 'ERR_MESH_TLS',
     next: 'compare grpc.tls.ca and serverName with the certificate of the server, and check that the port speaks TLS',
   },
-  { status: [14], text: /rate limit/i, code: 'ERR_MESH_RATE_LIMITED', next: LIMITED },
-  { status: [2, 14], text: /no cluster leader/i, code: 'ERR_MESH_UNAVAILABLE', next: LEADERLESS },
-  { status: [14], text: /leader/i, code: 'ERR_MESH_UNAVAILABLE', next: WAIT },
-  { status: [14], code: 'ERR_MESH_UNREACHABLE', next: PORTS },
-  { status: [1, 2, 10, 13], code: 'ERR_MESH_UNAVAILABLE', next: WAIT },
-];
+  unconnected: { code: 'ERR_MESH_UNREACHABLE', next: PORTS },
+  unreadable: { code: 'ERR_MESH_BAD_RESPONSE', next: 'is this the gRPC port of a Consul server?' },
+} as const;
 
 export const GRPC_LOGIN_ROWS: readonly Row[] = [
   { status: [3], text: /auth method/i, code: 'ERR_MESH_CONFIG', next: METHOD },
   { status: [7, 16], code: 'ERR_MESH_DENIED', next: BEARER },
 ];
 
-export function grpcError(
-  what: string,
-  failure: Pick<GrpcError, 'status' | 'said' | 'details'> & Partial<Pick<GrpcError, 'reach'>>,
-  first: readonly Row[] = [],
-): MeshError {
-  const isRead = failure.reach !== 'unreadable';
-  const row = [...first, ...GRPC_ROWS].find(
-    (each) => isRead && each.status.includes(failure.status) && (each.text?.test(failure.details) ?? true),
+export function grpcError(what: string, failure: GrpcError, first: readonly Row[] = []): MeshError {
+  const answered = [...first, ...GRPC_ROWS].find(
+    ({ status, text }) => status.includes(failure.status) && (text?.test(failure.details) ?? true),
   );
-  const message = `${what}: ${failure.said}`;
-  if (!row) return new MeshError('ERR_MESH_BAD_RESPONSE', `${message}; is this the gRPC port of a Consul server?`);
-  return new MeshError(row.code, `${message}; ${row.next}`);
+  const { code, next } = failure.reach === 'answered' ? (answered ?? REACH.unreadable) : REACH[failure.reach];
+  return new MeshError(code, `${what}: ${failure.said}; ${next}`);
 }
 
 const TLS_CODES = /^(ERR_TLS_|ERR_SSL_|UNABLE_TO_|CERT_|DEPTH_ZERO_|SELF_SIGNED_|EPROTO|HOSTNAME_MISMATCH)/;
