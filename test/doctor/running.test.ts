@@ -293,6 +293,26 @@ describe('doctor in a running system', () => {
       await tell(istio(), { mesh: 'istio', roots: [], mappings: [], targets: [], rotations: 0, conditions });
       has(await errorsOf(), /MC6009 .*Degraded Refused: ERR_KUBE_FORBIDDEN/);
     });
+
+    it('takes a MeshCertificate that is well for well, and names an issuer that ends', async () => {
+      const conditionsWith = (issuerEnds: 'True' | 'False') =>
+        [
+          { type: 'Ready', status: 'True', reason: 'Serving', message: 'Certificate of x until then.' },
+          { type: 'Referenced', status: 'True', reason: 'AllMappings', message: '1 Mapping(s) use it.' },
+          { type: 'IssuerEnding', status: issuerEnds, reason: 'IssuerEnds', message: 'The CA certificate of y ends.' },
+          { type: 'Degraded', status: 'False', reason: 'AsExpected', message: 'No problems.' },
+        ].map((one) => ({ ...one, lastTransitionTime: '2026-01-01T00:00:00Z' }));
+      const status = { mesh: 'istio', roots: [], mappings: [], targets: [], rotations: 0 };
+      const found = async () =>
+        (await doctorReport(kubeconfig, '--no-issue')).findings.filter(({ code }) => code === 'MC6009');
+      await tell(istio(), { ...status, conditions: conditionsWith('False') });
+      assert.deepEqual(await found(), []);
+      await tell(istio(), { ...status, conditions: conditionsWith('True') });
+      assert.deepEqual(
+        (await found()).map(({ severity, message }) => [severity, message]),
+        [['warning', 'IssuerEnding IssuerEnds: The CA certificate of y ends']],
+      );
+    });
   });
 
   describe('where nothing is there', () => {

@@ -31,10 +31,10 @@ export function lookAtStatus(object: KubeObject): Seen {
     const message = `its spec was changed (generation ${generation}), and the agent has processed only generation ${observed}`;
     return { ...about, state: 'failed', severity: 'warning', message, fix };
   }
-  const told = conditions.filter(
-    (one) => one.status !== 'Unknown' && isTrouble({ type: `${one.type}`, status: `${one.status}` }),
+  const troubles = conditions.filter(
+    ({ type, status }) => status !== 'Unknown' && isTrouble({ type: String(type), status: String(status) }),
   );
-  if (ready.status === 'True' && told.length === 0) {
+  if (ready.status === 'True' && troubles.length === 0) {
     const until = text(status.notAfter);
     return {
       ...about,
@@ -45,10 +45,10 @@ export function lookAtStatus(object: KubeObject): Seen {
   const lastError = fields(status.lastError);
   const cause = text(lastError.message);
   // Ready, Published and Degraded all name the cause; once is enough.
-  const first = told.findIndex(({ message }) => cause !== undefined && text(message)?.includes(cause));
-  const sentences = told
+  const first = troubles.findIndex(({ message }) => cause !== undefined && text(message)?.includes(cause));
+  const sentences = troubles
     .filter(({ message }, at) => at <= first || cause === undefined || !text(message)?.includes(cause))
-    .map(({ type, reason, message }) => `${type} ${reason}: ${message}`);
+    .map(({ type, reason, message }) => `${type} ${reason}: ${text(message)?.replace(/\.$/, '')}`);
   const causes =
     cause && !sentences.some((one) => one.includes(cause)) ? [`last error ${lastError.code}: ${cause}`] : [];
   const severity = ready.status === 'True' ? 'warning' : 'error';
