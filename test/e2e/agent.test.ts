@@ -12,6 +12,21 @@ import { TOY_ID } from '../support/toy-mesh.ts';
 const HOUR = 3_600_000;
 const SECRET = { apiVersion: 'v1', kind: 'Secret', namespace: 'emissary' } as const;
 
+/** A Secret of that name that another client made, which the agent has refused to overwrite. */
+async function refusedSecret(world: AgentWorld) {
+  const foreign = {
+    apiVersion: 'v1',
+    kind: 'Secret',
+    metadata: { name: 'istio-identity', namespace: 'emissary' },
+    type: 'Opaque',
+    data: { password: 'c2VjcmV0' },
+  };
+  world.api.put(foreign);
+  world.run();
+  await world.untilCode('ERR_PLAN_FOREIGN');
+  return foreign;
+}
+
 describe('the agent', () => {
   it('publishes the CA Secret, the identity Secret and the TLSContext, in this order', async () => {
     await using world = await AgentWorld.start();
@@ -169,16 +184,7 @@ describe('the agent', () => {
 
   it('refuses a Secret of that name that is not ours, and goes on once it is gone', async () => {
     await using world = await AgentWorld.start();
-    const foreign = {
-      apiVersion: 'v1',
-      kind: 'Secret',
-      metadata: { name: 'istio-identity', namespace: 'emissary' },
-      type: 'Opaque',
-      data: { password: 'c2VjcmV0' },
-    };
-    world.api.put(foreign);
-    world.run();
-    await world.untilCode('ERR_PLAN_FOREIGN');
+    const foreign = await refusedSecret(world);
     assert.match(world.status?.lastError?.message ?? '', /Secret emissary\/istio-identity .*not created by meshcert/);
     assert.deepEqual(Object.keys(world.status?.lastError ?? {}).sort(), ['code', 'firstTime', 'message', 'time']);
     assert.deepEqual((await world.secret('istio-identity'))?.data, foreign.data);
@@ -189,16 +195,7 @@ describe('the agent', () => {
 
   it('takes over an object as soon as it may, however long it was refused', async () => {
     await using world = await AgentWorld.start();
-    const foreign = {
-      apiVersion: 'v1',
-      kind: 'Secret',
-      metadata: { name: 'istio-identity', namespace: 'emissary' },
-      type: 'Opaque',
-      data: { password: 'c2VjcmV0' },
-    };
-    world.api.put(foreign);
-    world.run();
-    await world.untilCode('ERR_PLAN_FOREIGN');
+    const foreign = await refusedSecret(world);
     const refusedAt = world.clock.now();
     await world.until('minutes of refusals', () => world.clock.now() - refusedAt > 300_000, 2000);
     const freeAt = world.clock.now();

@@ -43,6 +43,7 @@ const recipes = {
   helm: { module: 'helm', package: 'helm.sh/helm/v3/cmd/helm' },
   'spiffe-helper': { module: 'spiffe-helper', package: 'github.com/spiffe/spiffe-helper/cmd/spiffe-helper' },
   'consul-template': { module: 'consul-template', package: 'github.com/hashicorp/consul-template' },
+  'kube-state-metrics': { module: 'kube-state-metrics', package: 'k8s.io/kube-state-metrics/v2' },
   'x509-judge': { module: 'x509-judge', package: 'meshcert.dev/peers/x509-judge' },
   'linkerd-judge': { module: 'linkerd-judge', package: 'meshcert.dev/peers/linkerd-judge' },
   kubelet: { module: 'kubernetes', package: 'k8s.io/kubernetes/cmd/kubelet', ldflags: kubernetesVersion },

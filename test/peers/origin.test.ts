@@ -1,60 +1,28 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
-import { mkdtemp, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { after, before, it } from 'node:test';
-import { fileURLToPath } from 'node:url';
-import { stringify } from 'yaml';
-import { type Istio, startIstio } from '../../adapters/istio/sandbox/istio.ts';
 import { say } from '../../src/cli/io.fixture.ts';
-import { ambassadorDefinitions } from '../../src/sandbox/kube/ambassador.ts';
 import { openssl, withFiles } from '../property/openssl.ts';
 import { plantedSecrets } from '../support/planted.ts';
-import { type KubeApiserver, startKubeApiserver } from './servers/kube-apiserver.ts';
+import { GATEWAY_ID as ID, type SdsCluster, startSdsCluster } from './parts/sds-cluster.ts';
+import type { KubeApiserver } from './servers/kube-apiserver.ts';
 
-const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const ID = 'spiffe://cluster.local/ns/emissary/sa/emissary';
 const SECRETS = '/api/v1/namespaces/emissary/secrets';
 const MALLORY = randomUUID();
 
 let server: KubeApiserver;
-let istio: Istio;
+let cluster: SdsCluster;
 let documents: string;
 
 before(async () => {
-  const scratch = await mkdtemp(join(tmpdir(), 'meshcert-origin-'));
-  const users = [{ token: MALLORY, name: 'mallory' }];
-  [server, istio] = await Promise.all([startKubeApiserver({ users }), startIstio()]);
-  const socket = join(scratch, 'sds.sock');
-  await istio.startPilotAgent({ socket, id: ID });
-  await server.ensureNamespace('emissary');
-  await server.kubectl(['apply', '-f', join(ROOT, 'deploy/crd/meshcertificate.yaml')]);
-  await server.kubectl(['apply', '-f', '-'], {
-    input: ambassadorDefinitions()
-      .map((one) => stringify(one))
-      .join('---\n'),
-  });
-  await server.kubectl(['wait', '--for=condition=Established', 'crd', '--all', '--timeout=30s']);
+  cluster = await startSdsCluster({ users: [{ token: MALLORY, name: 'mallory' }] });
+  ({ server, documents } = cluster);
   const inNamespace = ['-n', 'emissary'];
   await server.kubectl(['create', 'role', 'planter', '--verb=create', '--resource=secrets', ...inNamespace]);
   await server.kubectl(['create', 'rolebinding', 'planter', '--role=planter', '--user=mallory', ...inNamespace]);
-  documents = join(scratch, 'mesh.yaml');
-  await writeFile(
-    documents,
-    `apiVersion: meshcert.dev/v1alpha1
-kind: MeshCertificate
-metadata: {name: istio, namespace: emissary}
-spec:
-  istio: {sds: {socket: ${socket}}}
-`,
-  );
 });
 
-after(async () => {
-  await istio?.stop();
-  await server?.stop();
-});
+after(() => cluster?.stop());
 
 const field = (body: { data: Record<string, string> }, name: string): string =>
   Buffer.from(body.data[name] ?? '', 'base64').toString();

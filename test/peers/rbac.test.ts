@@ -1,53 +1,22 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import { fileURLToPath } from 'node:url';
-import { stringify } from 'yaml';
-import { type Istio, startIstio } from '../../adapters/istio/sandbox/istio.ts';
 import { say } from '../../src/cli/io.fixture.ts';
-import { ambassadorDefinitions } from '../../src/sandbox/kube/ambassador.ts';
-import { type KubeApiserver, startKubeApiserver } from './servers/kube-apiserver.ts';
+import { type SdsCluster, startSdsCluster } from './parts/sds-cluster.ts';
+import type { KubeApiserver } from './servers/kube-apiserver.ts';
 import { freePorts } from './servers/loopback.ts';
 
-const ROOT = fileURLToPath(new URL('../..', import.meta.url));
-const ID = 'spiffe://cluster.local/ns/emissary/sa/emissary';
 const USER = 'system:serviceaccount:emissary:meshcert';
 const SECRETS = '/api/v1/namespaces/emissary/secrets';
 
 let server: KubeApiserver;
-let istio: Istio;
-let scratch: string;
+let cluster: SdsCluster;
 let documents: string;
 let token: string;
 let kubeconfig: string;
 
 before(async () => {
-  scratch = await mkdtemp(join(tmpdir(), 'meshcert-rbac-'));
-  [server, istio] = await Promise.all([startKubeApiserver(), startIstio()]);
-  const socket = join(scratch, 'sds.sock');
-  await istio.startPilotAgent({ socket, id: ID });
-  await server.ensureNamespace('emissary');
-  await server.kubectl(['apply', '-f', join(ROOT, 'deploy/crd/meshcertificate.yaml')]);
-  await server.kubectl(['apply', '-f', '-'], {
-    input: ambassadorDefinitions()
-      .map((one) => stringify(one))
-      .join('---\n'),
-  });
-  await server.kubectl(['wait', '--for=condition=Established', 'crd', '--all', '--timeout=30s']);
-
-  documents = join(scratch, 'mesh.yaml');
-  await writeFile(
-    documents,
-    `apiVersion: meshcert.dev/v1alpha1
-kind: MeshCertificate
-metadata: {name: istio, namespace: emissary}
-spec:
-  istio: {sds: {socket: ${socket}}}
-  configMapName: istio-roots
-`,
-  );
+  cluster = await startSdsCluster({ spec: '  configMapName: istio-roots\n' });
+  ({ server, documents } = cluster);
   const account = { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: 'meshcert', namespace: 'emissary' } };
   await server.ensure('/api/v1/namespaces/emissary/serviceaccounts', account);
   const roles = await say(['render', '--rbac', '-f', documents]);
@@ -63,10 +32,7 @@ spec:
   await server.ensure(SECRETS, other);
 });
 
-after(async () => {
-  await istio?.stop();
-  await server?.stop();
-});
+after(() => cluster?.stop());
 
 /** What the agent's account asked for and was refused. */
 async function refusals(): Promise<string[]> {
