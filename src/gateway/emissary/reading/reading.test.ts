@@ -208,6 +208,12 @@ test('services that cannot be read are reported, not thrown about', () => {
   });
 });
 
+test('an invalid port after an IPv6 address ends Emissary, unless the service starts with //', () => {
+  const fails = (service: string) =>
+    parseService(service).errors.some((error) => error.includes('makes Emissary fail'));
+  assert.deepEqual(['[fd00::1]:https', 'https://[fd00::1]:65536', '//[fd00::1]:https'].map(fails), [true, true, false]);
+});
+
 test('an invalid port or an absent host leaves the cluster, with the default port', () => {
   assert.equal(brief(mapping('https://web.shop:http')), 'mtls web.shop:443');
   assert.equal(brief(mapping('web.shop:http', 'gone')), 'plaintext web.shop:80');

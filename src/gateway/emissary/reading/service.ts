@@ -27,12 +27,12 @@ export function parseService(service: string, namespace?: string): ServiceAddres
   if (!validPort) errors.push(`service ${service} has no valid port, and the default of 443 or 80 is used`);
   if (name === '') errors.push(`service ${service} has no host name, and requests go to a host called unknown`);
   const malformed = !validPort || name === '';
-  // Emissary cannot undo the brackets once it has given up on the port, and its whole configuration fails.
-  if (!validPort && bracketed !== undefined) {
-    errors.push(`service ${service} makes Emissary fail: no change of any object arrives until it is corrected`);
-  }
   // What starts with // and is malformed is left as it is, and has no host then.
   const lost = malformed && service.startsWith('//');
+  // Emissary cannot undo the brackets once it has given up on the port, and its whole configuration fails.
+  if (!validPort && bracketed !== undefined && !lost) {
+    errors.push(`service ${service} makes Emissary fail: no change of any object arrives until it is corrected`);
+  }
   const bare = !/[.:]/.test(name) && name !== 'localhost';
   const host = bare && namespace !== undefined && !malformed ? `${name}.${namespace}` : name;
   const authorityOf = host.includes(':') ? `[${host}]` : host;
