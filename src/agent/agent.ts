@@ -20,7 +20,7 @@ import { Reconcilers } from './reconcile/reconcilers.ts';
 import { Reporter, type Sink } from './report/reporter.ts';
 import { startResyncs, watchClock } from './resync.ts';
 
-/** What is wished, now and at each change: from a file or from custom resources. */
+/** The desired MeshCertificates, now and at each change: from a file or from custom resources. */
 export type CertificateSource = (signal: AbortSignal) => AsyncIterable<readonly MeshCertificate[]>;
 
 export interface AgentOptions {
@@ -37,18 +37,18 @@ export interface AgentOptions {
   readonly random: () => number;
   readonly log: Log;
   readonly observe: Pick<ObjectInformersOptions, 'by' | 'namespaces'>;
-  /** Shared with sinks that write; default: one of its own. */
+  /** Shared with sinks that write; default: the agent creates its own. */
   readonly writePriority?: WritePriority | undefined;
   readonly dryRun?: boolean;
   /** Directories below which a MeshCertificate may name files; absent: any. */
   readonly filesBelow?: readonly string[] | undefined;
   /** What MeshCertificates may make the agent do; absent: everything. */
   readonly allow?: AllowList | undefined;
-  /** Between Secrets and the gateway's objects; absent: as each gateway asks. */
+  /** Between Secrets and the gateway's objects; absent: each gateway's own gap. */
   readonly batchGapMs?: number | undefined;
 }
 
-/** The agent: one worker for each MeshCertificate, over shared watches, one leadership and one sweep. */
+/** The agent: one reconciler for each MeshCertificate, over shared informers, one leadership and one resync. */
 export class Agent {
   readonly reconcilers: Reconcilers;
   readonly #options: AgentOptions;
@@ -92,14 +92,14 @@ export class Agent {
     return this.#observer.problem;
   }
 
-  /** Compares everything with everything: lists again and lets each worker look again. */
+  /** Lists everything again and triggers every reconciler. */
   resync(): void {
     this.#observer.resync();
     this.#discovery.resync();
     this.reconcilers.poke();
   }
 
-  /** Runs until the signal, then ends the workers; what they published stays. */
+  /** Runs until the signal, then stops the reconcilers; what they published stays. */
   async run(signal: AbortSignal): Promise<void> {
     const { certificates: wishes, leadership, clock, log } = this.#options;
     const failed = new AbortController();

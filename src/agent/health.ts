@@ -10,7 +10,7 @@ export interface HealthProblem {
 /** What is wrong with the agent itself, for /readyz: its configuration, its watches, its Lease. */
 export class Health {
   readonly #leadership: Leadership | undefined;
-  /** Asked at each read: why the cluster cannot be followed now. */
+  /** Called at each read: why the cluster cannot be followed now. */
   watching: () => Error | undefined = () => undefined;
   readonly #problems = new Map<string, HealthProblem>();
   #configured = false;
@@ -20,13 +20,13 @@ export class Health {
     this.#leadership = leadership;
   }
 
-  /** A first configuration is in force. */
+  /** A first configuration was accepted. */
   configured(): void {
     this.#configured = true;
     this.clear('config');
   }
 
-  /** One problem a place at a time. */
+  /** Each place has at most one problem at a time. */
   problem(place: string, problem: HealthProblem): void {
     this.#problems.set(place, { ...problem, message: safeMessage(problem.message) });
   }

@@ -2,20 +2,23 @@ import { schedule } from 'node-cron';
 import type { Clock } from '../async/clock.ts';
 import type { Log } from '../mesh/log.ts';
 
-/** Every ten minutes: long enough to cost nothing, short enough that a lost event is found well within any leaf's life. */
+/**
+ * Every ten minutes: long enough to cost nothing, short enough that a lost event is found well within the life of any
+ * leaf.
+ */
 export const SWEEP_CRON = '*/10 * * * *';
 /** Spreads the replicas of a fleet over the interval, in milliseconds. */
 const SWEEP_JITTER_MS = 120_000;
 
 export interface SweepOptions {
   readonly log: Log;
-  /** A sweep runs only where something is led. */
+  /** A resync runs only where something is led. */
   readonly leads: () => boolean;
   /** Compares everything with everything. */
   readonly sweep: () => void | Promise<void>;
 }
 
-/** Starts the slow, periodic comparison of everything; no single timer, watch or stream is trusted. */
+/** Starts the slow, periodic comparison of everything, so that nothing depends on a single timer, watch or stream. */
 export function startResyncs({ log, leads, sweep }: SweepOptions): AsyncDisposable {
   const task = schedule(SWEEP_CRON, () => sweep(), {
     name: 'sweep',
@@ -44,8 +47,8 @@ const LOOK_MS = 15_000;
 const STEP_MS = 2_000;
 
 /**
- * Tells when the wall clock moved against the monotonic one: a suspend, a migration, a step. Timers know nothing of
- * it, so every schedule must be looked at again. Ends with the signal.
+ * Yields when the wall clock moved against the monotonic one: a suspend, a migration, a step. Timers do not notice
+ * that, so every schedule must be checked again. Ends with the signal.
  */
 export async function watchClock(clock: Clock, stepped: (ms: number) => void, signal: AbortSignal): Promise<void> {
   let offset = clock.now() - clock.monotonic();

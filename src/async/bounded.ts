@@ -1,11 +1,12 @@
-/** No network cuts its packets smaller; each piece costs microseconds, however small it is. */
+/** No network sends smaller packets; each piece costs microseconds, however small it is. */
 const LEAST_PIECE = 256;
-/** Of an answer that is written field by field. */
+/** Allowed for an answer that is written field by field. */
 const SMALL_PIECES = 1024;
 
 /**
- * All bytes of a stream, or undefined when there are more than `most`, or far more pieces than so many bytes need; the
- * rest is not read then. Each piece is copied and none is held, so that small ones take no more memory than large ones.
+ * All bytes of a stream, or undefined when there are more than `most`, or far more pieces than that many bytes need;
+ * the rest is not read then. Each piece is copied and none is kept, so that small pieces take no more memory than large
+ * ones.
  */
 export async function bounded(stream: AsyncIterable<Uint8Array>, most: number): Promise<Buffer | undefined> {
   let bytes = Buffer.allocUnsafe(0);

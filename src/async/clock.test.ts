@@ -21,7 +21,7 @@ test('a wait longer than any timer ends when it is due, and not before', () => {
   }
 });
 
-test('a wait can be taken back in each of its parts, and one of no time never ends before the call returns', () => {
+test('a wait can be cancelled in each of its parts, and a wait of 0 ms never ends before the call returns', () => {
   mock.timers.enable({ apis: ['setTimeout'] });
   try {
     let rung = 0;

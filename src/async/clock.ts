@@ -1,10 +1,10 @@
-/** Time as everything here sees it; tests and the simulation inject their own. */
+/** The source of time for all code here; tests and the simulation inject their own. */
 export interface Clock {
   /** Wall clock, milliseconds since the epoch. May step. */
   now(): number;
-  /** Milliseconds since an arbitrary start; never goes back, and stands still during a suspend. */
+  /** Milliseconds since an arbitrary start; never goes back, and stops during a suspend. */
   monotonic(): number;
-  /** Calls `act` once after `ms`, never before this returns; what it returns takes that back. */
+  /** Calls `act` once after `ms`, never before this returns; returns a function that cancels it. */
   after(ms: number, act: () => void): () => void;
   /** Resolves after `ms`; rejects with the signal's reason when aborted first. */
   sleep(ms: number, signal?: AbortSignal): Promise<void>;

@@ -6,8 +6,8 @@ import { settle } from '../../test/support/fake-clock.ts';
 import { following, LatestValue } from './latest-value.ts';
 import { sharing } from './sharing.ts';
 
-describe('a stream that is read once for all who follow it', () => {
-  it('gives each the newest value first, then newer ones, and none after its end', async () => {
+describe('a stream that is read once for all followers', () => {
+  it('gives each follower the newest value first, then newer ones, and none after its end', async () => {
     const steps = fc.array(
       fc.oneof(
         fc.record({ who: fc.nat(3), act: fc.constantFrom('next', 'abort', 'return') }),
@@ -48,7 +48,7 @@ describe('a stream that is read once for all who follow it', () => {
     );
   });
 
-  it('opens nothing before the first is asked, and leaves no listener', async () => {
+  it('opens nothing before the first request, and leaves no listener', async () => {
     const world = new World();
     const follower = world.follower();
     await settle();
@@ -68,7 +68,7 @@ describe('a stream that is read once for all who follow it', () => {
     assert.equal(world.opened, 0);
   });
 
-  it('fails for each with what it failed with, once, and is opened again by who follows then', async () => {
+  it('fails for each follower with the same error, once, and is opened again for the next follower', async () => {
     const world = new World();
     const [first, slow] = [world.follower(), world.follower()];
     first.ask();
@@ -113,7 +113,7 @@ describe('a stream that is read once for all who follow it', () => {
     assert.deepEqual(seen, ['a', 'b']);
   });
 
-  it('reports to each who follows at that time', async () => {
+  it('reports to each current follower', async () => {
     const world = new World();
     const [first, second] = [world.follower(), world.follower()];
     first.ask();
@@ -128,7 +128,7 @@ describe('a stream that is read once for all who follow it', () => {
     assert.deepEqual(second.reports, ['two', 'three']);
   });
 
-  it('tells each of a stream that cannot even be opened', async () => {
+  it('reports to each follower a stream that cannot even be opened', async () => {
     const share = sharing();
     const refused = () =>
       new LatestValue<number>(() => {
@@ -145,7 +145,7 @@ describe('a stream that is read once for all who follow it', () => {
     for (const each of values) await assert.rejects(each.next(), /no such place/);
   });
 
-  it('tells a failure to begin, such as a refusal, to who asked', async () => {
+  it('reports a failure to start, such as a refusal, to the follower that asked', async () => {
     const refusal = new Error('not permitted');
     const refused = () => {
       throw refusal;
@@ -156,7 +156,7 @@ describe('a stream that is read once for all who follow it', () => {
   });
 });
 
-/** A stream of numbers that goes on until it is closed or fails. */
+/** A stream of numbers that continues until it is closed or fails. */
 class World {
   readonly #share = sharing();
   value = 0;
@@ -190,7 +190,7 @@ class World {
       seen: [] as number[],
       errors: [] as unknown[],
       ...{ begun: false, over: false, waiting: false },
-      /** Asks for one value, unless it waits for one already. */
+      /** Requests one value, unless a request is pending already. */
       ask: () => {
         if (state.waiting) return;
         state.begun ||= !state.over;

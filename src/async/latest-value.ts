@@ -1,13 +1,13 @@
 import type { SharedHandle } from './sharing.ts';
 import { Trigger } from './trigger.ts';
 
-/** Opens what is read once for all. `report` reaches each who follows at that time. */
+/** Opens the stream that is read once for all. `report` reaches each current follower. */
 export type LatestSource<T> = (signal: AbortSignal, report: (error: Error) => void) => AsyncIterable<T>;
 
 /**
- * One reader of a stream of states, for any number who follow it: opened when made, closed when disposed of. Each
- * is given the newest value first and then newer ones, without those that it was too slow for. How the stream ends
- * or fails is how it ends or fails for each.
+ * One reader of a stream of states, for any number of followers: opened when made, closed when disposed of. Each
+ * follower receives the newest value first and then newer ones, and skips those that it was too slow for. The stream
+ * ends or fails for each follower as it ends or fails itself.
  */
 export class LatestValue<T> implements Disposable {
   readonly #stop = new AbortController();
@@ -19,7 +19,7 @@ export class LatestValue<T> implements Disposable {
     void this.#read(open);
   }
 
-  /** Ends with the signal. `over` is called when this has ended, although there may be a value left to yield. */
+  /** Ends with the signal. `over` is called when the stream has ended, although there may be a value left to yield. */
   async *follow(report: (error: Error) => void, over: () => void, signal: AbortSignal): AsyncGenerator<T, undefined> {
     const follower = { changed: new Trigger(), report, over };
     this.#followers.add(follower);
@@ -74,8 +74,8 @@ interface Follower {
 }
 
 /**
- * Follows what `join` gives, from the first `next` until `return`, the abort of the signal, which ends it without an
- * error, or the end of what it follows. It lets go of what it holds then.
+ * Follows the value that `join` returns, from the first `next` until `return`, until the signal is aborted, which ends
+ * it without an error, or until the followed stream ends. Then it releases the handle.
  */
 export async function* following<T>(
   join: () => SharedHandle<LatestValue<T>>,
@@ -84,7 +84,7 @@ export async function* following<T>(
 ): AsyncGenerator<T, undefined> {
   if (signal.aborted) return;
   using held = join();
-  // Also while nobody asks for the next value: who follows later opens it again.
+  // Also while nobody asks for the next value: a later follower opens the stream again.
   const letGo = () => held[Symbol.dispose]();
   signal.addEventListener('abort', letGo, { once: true });
   try {

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { FakeClock } from '../../test/support/fake-clock.ts';
 import { limitedTo, linkedTo } from './linked-signal.ts';
 
-test('a linked signal follows whichever parent is aborted, with its reason', () => {
+test('a linked signal follows whichever parent is aborted first, with its reason', () => {
   const [first, second] = [new AbortController(), new AbortController()];
   using linked = linkedTo(first.signal, undefined, second.signal);
   second.abort('why');
@@ -12,7 +12,7 @@ test('a linked signal follows whichever parent is aborted, with its reason', () 
   assert.equal(linkedTo(first.signal, second.signal).signal.reason, 'why');
 });
 
-test('a linked signal that is disposed of follows nobody and leaves nothing behind', () => {
+test('a linked signal that is disposed of follows no parent and leaves nothing behind', () => {
   const parent = new AbortController();
   const linked = linkedTo(parent.signal);
   assert.equal(getEventListeners(parent.signal, 'abort').length, 1);
@@ -22,7 +22,7 @@ test('a linked signal that is disposed of follows nobody and leaves nothing behi
   assert.equal(linked.signal.aborted, false);
 });
 
-test('a limited signal is aborted when its time is over, with its parent, and not once it is disposed of', async () => {
+test('a limited signal is aborted when its time is over or with its parent, and not after it is disposed of', async () => {
   const clock = new FakeClock();
   const late = () => new Error('late');
   const slow = limitedTo(clock, 1000, late);

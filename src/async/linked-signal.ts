@@ -2,8 +2,8 @@ import { setMaxListeners } from 'node:events';
 import type { Clock } from './clock.ts';
 
 /**
- * Follows its parents until disposed of. Unlike `AbortSignal.any`, of which a long-lived parent remembers each for
- * ever, it leaves nothing behind.
+ * Follows its parents until disposed of. It leaves nothing behind, unlike `AbortSignal.any`: a long-lived parent
+ * remembers each of those forever.
  */
 export interface LinkedSignal extends Disposable {
   readonly signal: AbortSignal;
@@ -14,7 +14,7 @@ export function linkedTo(...parents: readonly (AbortSignal | undefined)[]): Link
   return new Linked(parents);
 }
 
-/** The same, aborted with what `late` makes when it was not disposed of within `ms`. */
+/** The same, aborted with the result of `late` when it was not disposed of within `ms`. */
 export function limitedTo(
   clock: Pick<Clock, 'after'>,
   ms: number,
@@ -46,7 +46,7 @@ class Linked implements LinkedSignal {
   }
 
   #follow(parent: AbortSignal): void {
-    // As many as wait at a time; each takes its listener away.
+    // There are as many listeners as concurrent waits; each removes its own.
     setMaxListeners(0, parent);
     parent.addEventListener('abort', this, { once: true });
   }

@@ -10,7 +10,7 @@ async function* values<T>(all: readonly T[], log: string[]): AsyncGenerator<T> {
   }
 }
 
-it('passes over what it is told to, and what is the same as right before', async () => {
+it('skips values as its transform says, and values equal to the previous one', async () => {
   const log: string[] = [];
   const seen = [];
   const read = (value: number) => (value < 0 ? undefined : value);
@@ -21,7 +21,7 @@ it('passes over what it is told to, and what is the same as right before', async
   assert.deepEqual(log, ['closed', 'over']);
 });
 
-it('closes what it reads when nobody wants more, and when it cannot go on', async () => {
+it('closes the stream that it reads when its consumer stops, and when it cannot continue', async () => {
   const log: string[] = [];
   const read = (value: number) => {
     if (value > 1) throw new Error('too much');

@@ -1,12 +1,12 @@
-/** What to make of each value of a stream. */
+/** How to transform each value of a stream. */
 export interface StreamTransform<A, B> {
-  /** Undefined passes the value over. */
+  /** Undefined skips the value. */
   read(value: A): B | undefined;
-  /** Called once, at its end of whatever kind. */
+  /** Called once, however the stream ends. */
   over?(): void;
 }
 
-/** Yields what each value of a stream is read as, unless that is the very value yielded right before. */
+/** Yields the transformed value for each value of a stream, unless it is identical to the previous one. */
 export async function* mapStream<A, B>(
   source: AsyncIterable<A>,
   transform: StreamTransform<A, B>,

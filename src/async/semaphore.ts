@@ -1,7 +1,7 @@
 import { once } from './once.ts';
 import { WaitingList } from './waiting-list.ts';
 
-/** So many at a time, in the order in which they came. */
+/** Limits concurrency, in order of arrival. */
 export class Semaphore {
   readonly #waiting = new WaitingList<undefined, Disposable>((waiting) => {
     for (const { admit } of waiting) {

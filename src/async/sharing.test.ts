@@ -3,7 +3,7 @@ import { it } from 'node:test';
 import { Semaphore } from './semaphore.ts';
 import { sharing } from './sharing.ts';
 
-it('makes one thing for all who ask at a time, and closes it with the last', () => {
+it('makes one thing for all concurrent requests, and closes it with the last', () => {
   const share = sharing();
   let made = 0;
   let closed = 0;
@@ -27,7 +27,7 @@ it('makes one thing for all who ask at a time, and closes it with the last', () 
   assert.equal(made, 3);
 });
 
-it('lets so many go at a time, in the order in which they came, and forgets who gave up', async () => {
+it('limits concurrency, in order of arrival, and forgets a caller that gave up', async () => {
   const turns = new Semaphore(2);
   const { signal } = new AbortController();
   const [first] = [await turns.take(signal), await turns.take(signal)];

@@ -1,14 +1,14 @@
 import { once } from './once.ts';
 
-/** Something that several hold. It is closed when the last of them lets go. */
+/** A handle on something shared, which is closed when its last handle is disposed of. */
 export interface SharedHandle<T> extends Disposable {
   readonly value: T;
 }
 
-/** Makes what does not yet exist under this key. */
+/** Makes what does not exist yet under this key. */
 export type Share = <T extends Disposable>(key: string, make: () => T) => SharedHandle<T>;
 
-/** Connections and the like that exist once, however many ask for the same at a time. */
+/** Connections and the like that exist once, however many callers request them at a time. */
 export function sharing(): Share {
   const all = new Map<string, { readonly value: Disposable; holders: number }>();
   return <T extends Disposable>(key: string, make: () => T): SharedHandle<T> => {

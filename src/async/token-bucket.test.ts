@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { FakeClock } from '../../test/support/fake-clock.ts';
 import { TokenBucket } from './token-bucket.ts';
 
-test('it gives a burst at once, then one for each refill, and never saves more than the burst', async () => {
+test('it gives a burst at once, then one token for each refill, and never saves more than the burst', async () => {
   const clock = new FakeClock();
   const bucket = new TokenBucket({ clock, burst: 2, refillMs: 1000 });
   const takeAll = () => {

@@ -2,9 +2,9 @@ import type { Clock } from './clock.ts';
 
 export interface TokenBucketOptions {
   readonly clock: Pick<Clock, 'monotonic' | 'sleep'>;
-  /** So many at once. */
+  /** Number of tokens in a full bucket. */
   readonly burst: number;
-  /** Then one each time that so many milliseconds have passed. */
+  /** Milliseconds in which one token is added. */
   readonly refillMs: number;
 }
 
@@ -20,7 +20,7 @@ export class TokenBucket {
     this.#filledAt = options.clock.monotonic();
   }
 
-  /** Takes a token where there is one. */
+  /** Takes a token if there is one. */
   tryTake(): boolean {
     const { clock, burst, refillMs } = this.#options;
     const now = clock.monotonic();

@@ -15,7 +15,7 @@ test('a wait ends at the next fire, and at once after one that was missed', asyn
   await trigger.wait(signal);
 });
 
-test('each fire wakes one that waits, the longest waiting first', async () => {
+test('each fire wakes one waiter, the longest waiting first', async () => {
   const trigger = new Trigger();
   const stop = new AbortController();
   const first = outcome(trigger.wait(stop.signal));
@@ -26,7 +26,7 @@ test('each fire wakes one that waits, the longest waiting first', async () => {
   assert.equal(await second, 'stopped');
 });
 
-test('a wait for a time ends with the time, and leaves nothing behind however it ends', async () => {
+test('a wait with a time limit ends with the time, and leaves nothing behind however it ends', async () => {
   const clock = new FakeClock();
   const trigger = new Trigger();
   const stop = new AbortController();

@@ -4,7 +4,7 @@ import { WaitingList } from './waiting-list.ts';
 
 const LATE = new Error('the time has passed');
 
-/** A wake-up that may be fired at any time and is remembered until somebody waited for it. */
+/** A wake-up that may be fired at any time and is remembered until somebody waits for it. */
 export class Trigger {
   #fired = false;
   readonly #waiting = new WaitingList<undefined, void>((waiting) => {
@@ -16,7 +16,7 @@ export class Trigger {
     return undefined;
   });
 
-  /** Wakes the one that waits the longest. */
+  /** Wakes the waiter that has waited the longest. */
   fire(): void {
     this.#fired = true;
     this.#waiting.look();

@@ -3,7 +3,7 @@ import { getEventListeners } from 'node:events';
 import { it } from 'node:test';
 import { UnderWay } from './under-way.ts';
 
-it('ends what is under way and what begins later, but not what is done', () => {
+it('aborts work in progress and work that begins later, but not work that is done', () => {
   const owner = new UnderWay();
   const caller = new AbortController();
   const [first, second, done] = [owner.begin(caller.signal), owner.begin(), owner.begin(caller.signal)];

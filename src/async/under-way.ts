@@ -1,6 +1,6 @@
 import { type LinkedSignal, linkedTo } from './linked-signal.ts';
 
-/** What an owner has under way, which ends with the owner. */
+/** The work in progress of an owner, which ends with the owner. */
 export class UnderWay {
   readonly #all = new Set<LinkedSignal>();
   #end: { readonly reason: unknown } | undefined;
@@ -21,7 +21,7 @@ export class UnderWay {
     return work;
   }
 
-  /** Aborts all that is under way and all that begins later. */
+  /** Aborts all work in progress and all that begins later. */
   end(reason: unknown): void {
     this.#end ??= { reason };
     for (const work of [...this.#all]) work.abort(reason);

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { FakeClock, settle } from '../../test/support/fake-clock.ts';
 import { type Waiting, WaitingList } from './waiting-list.ts';
 
-/** Admits while `open`, and those about `urgent` always. */
+/** Admits callers while `open`, and those with `urgent` always. */
 function gate(clock?: FakeClock) {
   const state = { open: false, lookInMs: undefined as number | undefined, looks: 0 };
   const list = new WaitingList<string, string>((waiting: Iterable<Waiting<string, string>>) => {
@@ -15,7 +15,7 @@ function gate(clock?: FakeClock) {
   return { list, state };
 }
 
-test('who may go goes in the order of asking, and the others stay', async () => {
+test('callers that may go are admitted in order of arrival, and the others stay', async () => {
   const { list, state } = gate();
   const { signal } = new AbortController();
   const order: string[] = [];
@@ -29,7 +29,7 @@ test('who may go goes in the order of asking, and the others stay', async () => 
   assert.equal(getEventListeners(signal, 'abort').length, 0);
 });
 
-test('who gives up leaves, and the others are looked at again', async () => {
+test('a caller that gives up leaves, and the others are considered again', async () => {
   const { list, state } = gate();
   const leaving = new AbortController();
   const gone = list.join('a', leaving.signal);
@@ -42,7 +42,7 @@ test('who gives up leaves, and the others are looked at again', async () => {
   assert.equal(state.looks, looks + 1);
 });
 
-test('it looks again after the time that it was told, once, and closed it leaves no timer', async () => {
+test('it checks again after the requested time, once, and leaves no timer when closed', async () => {
   const clock = new FakeClock();
   const { list, state } = gate(clock);
   state.lookInMs = 1000;

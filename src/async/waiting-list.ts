@@ -1,6 +1,6 @@
 import type { Clock } from './clock.ts';
 
-/** One caller that waits. */
+/** One waiting caller. */
 export interface Waiting<About, Turn> {
   readonly about: About;
   /** Ends the wait with this turn. */
@@ -8,8 +8,8 @@ export interface Waiting<About, Turn> {
 }
 
 /**
- * Admits those who may go now, in the order of asking. Returns in how many milliseconds it has to be called again
- * where time alone lets others go.
+ * Admits the callers that may go now, in order of arrival. Returns in how many milliseconds to call it again, if the
+ * passing of time alone will admit others.
  */
 type Admission<About, Turn> = (waiting: Iterable<Waiting<About, Turn>>) => number | undefined;
 
@@ -18,10 +18,10 @@ export class WaitingList<About, Turn> {
   readonly #waiting = new Set<Waiting<About, Turn>>();
   readonly #admission: Admission<About, Turn>;
   readonly #clock: Pick<Clock, 'after'> | undefined;
-  /** Takes back the next look. */
+  /** Cancels the scheduled check. */
   #cancel: (() => void) | undefined;
 
-  /** Without a clock, time alone lets nobody go. */
+  /** Without a clock, the passing of time admits nobody. */
   constructor(admission: Admission<About, Turn>, clock?: Pick<Clock, 'after'>) {
     this.#admission = admission;
     this.#clock = clock;
@@ -57,7 +57,7 @@ export class WaitingList<About, Turn> {
     });
   }
 
-  /** Something changed: admits those who may go now. */
+  /** Something changed: admits the callers that may go now. */
   look(): void {
     this.close();
     if (this.#waiting.size === 0) return;

@@ -1,6 +1,6 @@
 import { Trigger } from './trigger.ts';
 
-/** Wakes who renews: to look at the clock again, or to renew now. */
+/** Wakes a renewal loop: to check the clock again, or to renew now. */
 export class Wake extends Trigger {
   #renewal = false;
 
@@ -9,7 +9,7 @@ export class Wake extends Trigger {
     this.fire();
   }
 
-  /** Whether a renewal was asked for since this was asked last. */
+  /** Whether a renewal was requested since the last call. */
   takeRenewal(): boolean {
     const was = this.#renewal;
     this.#renewal = false;

@@ -20,12 +20,12 @@ test('the jitter is full and never spins', () => {
   );
 });
 
-test('no wait is longer than a tenth of the life that is left (cert-manager waits an hour)', () => {
+test('no wait is longer than a tenth of the remaining life (cert-manager waits an hour)', () => {
   assert.equal(retryDelay(20, most, { remainingMs: 60_000 }), 6000);
   assert.equal(retryDelay(20, most, { remainingMs: 50 }), 100);
 });
 
-test('after the end it goes on at a measured pace', () => {
+test('after the end it continues at a steady pace', () => {
   assert.equal(retryDelay(20, most, { remainingMs: 0 }), 30_000);
   assert.equal(retryDelay(20, most, { remainingMs: -1 }), 30_000);
   assert.equal(retryDelay(1, most, { remainingMs: 0 }), 2000);

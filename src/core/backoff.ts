@@ -1,18 +1,18 @@
 export interface Backoff {
   readonly minMs?: number;
   readonly maxMs?: number;
-  /** Life that is left of what a success would replace; no wait is longer than a tenth of it. */
+  /** Remaining life of what a success would replace; no wait is longer than a tenth of it. */
   readonly remainingMs?: number | undefined;
 }
 
-/** However little life is left, so that a failing loop never spins. */
+/** Lower bound, however short the remaining life, so that a failing loop never spins. */
 const SHORTEST_MS = 100;
 
 /**
  * How long to wait after the `attempt`-th failure in a row, counted from 1: full jitter below a ceiling that doubles
  * from `minMs` (1 s) to `maxMs` (5 min). `random` is uniform in [0, 1).
  *
- * Once nothing is left to save the ceiling is a tenth of `maxMs`: often enough to end an outage soon.
+ * Once that life is over, the ceiling is a tenth of `maxMs`: often enough to end an outage soon.
  */
 export function retryDelay(attempt: number, random: () => number, options: Backoff = {}): number {
   const { minMs = 1000, maxMs = 300_000, remainingMs } = options;

@@ -4,7 +4,7 @@ import { AttemptBudget, attemptsPerHour } from './breaker.ts';
 
 const hour = 3_600_000;
 
-test('an hour’s worth may be spent at once, then one at a time', () => {
+test('an hour’s budget may be spent at once, then one at a time', () => {
   const budget = new AttemptBudget();
   for (let spent = 0; spent < 30; spent++) assert.equal(budget.take(0, 30), 0);
   assert.equal(budget.take(0, 30), hour / 30);
@@ -13,7 +13,7 @@ test('an hour’s worth may be spent at once, then one at a time', () => {
   assert.equal(budget.take(hour / 30, 30), hour / 30);
 });
 
-test('waiting what it says is enough, and a clock that stands still or turns back frees nothing', () => {
+test('the returned wait is long enough, and a clock that stands still or goes back frees nothing', () => {
   const budget = new AttemptBudget();
   let now = 1000;
   for (let spent = 0; spent < 7; spent++) assert.equal(budget.take(now, 7), 0);
@@ -26,7 +26,7 @@ test('waiting what it says is enough, and a clock that stands still or turns bac
   }
 });
 
-test('a CA that cuts lifetimes to nothing is asked no more than its leaves need (cert-manager issue 7741)', () => {
+test('a CA that issues leaves with almost no lifetime is asked only as often as its leaves need (cert-manager issue 7741)', () => {
   assert.equal(attemptsPerHour(24 * hour), 30);
   assert.equal(attemptsPerHour(hour), 30);
   assert.equal(attemptsPerHour(Number.POSITIVE_INFINITY), 30);

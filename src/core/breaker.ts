@@ -1,21 +1,21 @@
 const HOUR = 3_600_000;
 
 /**
- * How many certificates one MeshCertificate may ask for in an hour, given how long they live: six times what the
- * schedule needs, and at least 30. A CA that cuts lifetimes, or a wish that it can never meet, does not become a
- * storm (cert-manager issues 7741 and 8380).
+ * How many certificates one MeshCertificate may request in an hour, given their lifetime: six times what the schedule
+ * needs, and at least 30. A CA that shortens lifetimes, or a spec that it can never satisfy, does not cause a storm of
+ * requests (cert-manager issues 7741 and 8380).
  */
 export function attemptsPerHour(leafLifetimeMs: number): number {
   const planned = HOUR / Math.max(1000, leafLifetimeMs * 0.6);
   return Math.max(30, Math.ceil(planned * 6));
 }
 
-/** A token bucket without a clock of its own: it fills evenly, and holds an hour's worth at first. */
+/** A token bucket without a clock of its own: it refills evenly, and starts with an hour's budget. */
 export class AttemptBudget {
   #tokens: number | undefined;
   #at: number | undefined;
 
-  /** Milliseconds to wait before the next attempt, or 0, which spends one. `now` is on the monotonic clock. */
+  /** Milliseconds to wait before the next attempt, or 0, which spends one attempt. `now` is on the monotonic clock. */
   take(now: number, perHour: number): number {
     const elapsed = Math.max(0, now - (this.#at ?? now));
     const tokens = Math.min(perHour, (this.#tokens ?? perHour) + (elapsed * perHour) / HOUR);

@@ -1,12 +1,12 @@
-/** How many writes may be under way, and until when none may: what the API server's answers have taught so far. */
+/** How many writes may be in flight, and until when none may: learned from the API server's responses. */
 export interface Concurrency {
-  /** At least LEAST; the whole part counts. */
+  /** At least LEAST; only the whole part counts. */
   readonly limit: number;
-  /** Monotonic: nothing is sent before, as `Retry-After` asked. */
+  /** Monotonic: nothing is sent before this time, as `Retry-After` requested. */
   readonly heldUntil: number;
-  /** Monotonic: what was sent before the last cut says nothing new. */
+  /** Monotonic: responses to requests sent before the last cut are ignored. */
   readonly cutAt: number;
-  /** Of calm times; follows slowly when the server stays slower. */
+  /** Latency without load; follows slowly when the server stays slower. */
   readonly baselineMs: number | undefined;
   readonly window: { readonly answers: number; readonly totalMs: number; readonly peak: number };
 }
@@ -19,18 +19,18 @@ export interface ServerAnswer {
   /** HTTP status; 0 when there was no response. */
   readonly status: number;
   readonly retryAfterMs?: number | undefined;
-  /** Writes under way when it came, itself included. */
+  /** Writes in flight when the response came, including this one. */
   readonly underWay: number;
 }
 
-/** One would be enough to live; with four a slow answer does not stop everything. */
+/** One would be enough to make progress; with four, one slow response does not stop everything. */
 export const LEAST = 4;
-/** As much as a bare API server of two cores can make use of. */
+/** As much as a bare API server with two cores can use. */
 const START = 16;
-/** Priority and Fairness says a second; a header that says hours would stop a gateway's rotation. */
+/** Priority and Fairness sends one second; a header with hours would stop a gateway's rotation. */
 const BUSY_MS = 1_000;
 export const LONGEST_HOLD_MS = 60_000;
-/** Requests that queue behind each other take longer without being too many: only what is far beyond that counts. */
+/** Requests that queue behind each other take longer without being too many: only a far longer response counts. */
 const INFLATED = { times: 8, plusMs: 50 };
 const FLAT = { times: 4, plusMs: 25 };
 const DECREASE = 0.8;
@@ -46,9 +46,9 @@ export const startingConcurrency = (most: number): Concurrency => ({
 });
 
 /**
- * Additive increase, multiplicative decrease. One more for each round of answers that came in the usual time while
- * all of the limit was used; a fifth less for a round that took far longer; half for a server that is busy or silent,
- * once for all that was under way.
+ * Additive increase, multiplicative decrease. One more for each round of responses with the usual latency while the
+ * limit was fully used; a fifth less for a round that took far longer; half, once for all writes in flight, for a
+ * server that is busy or silent.
  */
 export function answered(state: Concurrency, answer: ServerAnswer, most: number): Concurrency {
   const { status, now, sentAt } = answer;

@@ -28,11 +28,11 @@ for (const [annotation, expected] of given) {
   });
 }
 
-test('an object of the own namespace needs no annotation', () => {
+test('an object of the same namespace needs no annotation', () => {
   assert.equal(consents(object('emissary'), 'emissary'), true);
 });
 
-test('consent is added to what was there, once', () => {
+test('consent is added once to the existing annotation', () => {
   assert.equal(withConsent(undefined, 'emissary'), 'emissary');
   assert.equal(withConsent('shop', 'emissary'), 'shop,emissary');
   for (const there of ['emissary', 'shop,emissary', '*']) assert.equal(withConsent(there, 'emissary'), there);

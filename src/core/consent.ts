@@ -6,7 +6,10 @@ import type { KubeObject } from './object.ts';
  */
 export const CONSENT_ANNOTATION = 'meshcert.dev/allow-from';
 
-/** Whether MeshCertificates of `namespace` may use this object: their own, or one that says so. */
+/**
+ * Whether MeshCertificates of `namespace` may use this object: it is in the same namespace, or its annotation allows
+ * it.
+ */
 export function consents({ metadata }: KubeObject, namespace: string): boolean {
   return metadata.namespace === namespace || consented(metadata.annotations?.[CONSENT_ANNOTATION], namespace);
 }
@@ -16,7 +19,7 @@ function consented(annotation: string | undefined, namespace: string): boolean {
   return given.includes(namespace) || given.includes('*');
 }
 
-/** The annotation with this namespace in it; as it was when it is there already. */
+/** The annotation with this namespace added; unchanged if it is there already. */
 export function withConsent(annotation: string | undefined, namespace: string): string {
   if (annotation === undefined || annotation.trim() === '') return namespace;
   return consented(annotation, namespace) ? annotation : `${annotation},${namespace}`;

@@ -20,20 +20,23 @@ export function describe(ref: ObjectRef): string {
   return `${ref.kind} ${ref.namespace === undefined ? '' : `${ref.namespace}/`}${ref.name}`;
 }
 
-/** Joined, not a template, which V8 keeps in pieces of thrice the size: a dozen of each object's are held. */
+/**
+ * Joined, not a template string: V8 stores that in pieces of three times the size, and a dozen keys of each object are
+ * held.
+ */
 export const keyOf = (ref: ObjectRef): string => [ref.apiVersion, ref.kind, ref.namespace ?? '', ref.name].join('|');
 
-/** The Server-Side-Apply field manager of everything that we write. */
+/** The server-side apply field manager of everything that we write. */
 export const FIELD_MANAGER = 'meshcert';
 /** On each object that we own: `<namespace>.<name>` of its MeshCertificate. */
 export const OWNER_LABEL = 'meshcert.dev/owner';
 export const MANAGED_BY_LABEL = 'app.kubernetes.io/managed-by';
 /** On each Secret that we wrote: its own uid; see `provesOrigin`. */
 export const UID_ANNOTATION = 'meshcert.dev/uid';
-/** On a MeshCertificate: any new value asks for a new certificate now. */
+/** On a MeshCertificate: any new value requests a new certificate now. */
 export const RENEW_ANNOTATION = 'meshcert.dev/renew';
 
-/** Without the list of who manages which field: half of many an object, and of use only to who writes it. */
+/** Without `managedFields`: half the size of many objects, and needed only for writes. */
 export function withoutManagers<T extends KubeObject>(object: T): T {
   const { managedFields: _, ...metadata } = object.metadata;
   return { ...object, metadata };

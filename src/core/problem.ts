@@ -5,11 +5,11 @@ import { safeMessage } from '../mesh/secrets.ts';
 export interface Problem {
   readonly code: string;
   readonly message: string;
-  /** When it was seen last, epoch ms; absent: now. */
+  /** When it last occurred, epoch ms; absent: now. */
   readonly at?: number | undefined;
 }
 
-/** The stable code of an error, or of what it must be when it has none; the message is fit to be shown. */
+/** The stable code of an error, or a default code if it has none; the message is safe to show. */
 export function codedProblem(error: Error): Problem {
   return { code: codeOf(error, 'ERR_INTERNAL'), message: safeMessage(error.message) };
 }

@@ -1,4 +1,4 @@
-/** Of a Certificate, what its schedule depends on. */
+/** The fields of a Certificate that its schedule depends on. */
 export interface Lifetime {
   readonly notBefore: number;
   readonly notAfter: number;
@@ -8,16 +8,16 @@ export interface Lifetime {
 
 /**
  * When this leaf is due, epoch ms: `at` of its life plus a share of `jitter` that is drawn once, from its fingerprint.
- * Drawing again at each look lets the earliest draw win and bunches rotations.
+ * A new draw at each reconcile would let the earliest draw win and bunch rotations.
  */
 export function renewAt(leaf: Lifetime, at = 0.6, jitter = 0.06): number {
   return Math.round(leaf.notBefore + lifeOf(leaf) * (at + jitter * drawOf(leaf)));
 }
 
-/** The last tenth of its life: from here on no hold and no window keeps a good successor back. Epoch ms. */
+/** The last tenth of its life: from here on no hold and no window delays a valid successor. Epoch ms. */
 export const emergencyAt = (leaf: Lifetime): number => Math.round(leaf.notBefore + lifeOf(leaf) * 0.9);
 
-/** A leaf is of use only while every link above it is: its life as its path, leaf first, bounds it. */
+/** A leaf is usable only while every certificate above it is: its life, bounded by its path, leaf first. */
 export function lifetimeOf(path: readonly Lifetime[]): Lifetime {
   const [leaf] = path;
   if (!leaf) throw new TypeError('a path begins with a leaf');

@@ -12,7 +12,7 @@ test('a transition time changes with the status and not with reason or message',
   assert.equal(third[0]?.lastTransitionTime, '1970-01-01T00:00:03Z');
 });
 
-test('conditions stand in one order, whenever each was set', () => {
+test('conditions keep one order, whenever each was set', () => {
   const base = { status: 'True', reason: 'R', message: '' } as const;
   const all = setConditions(setConditions([], [{ ...base, type: 'Degraded' }], 0), [{ ...base, type: 'Ready' }], 0);
   assert.deepEqual(

@@ -1,6 +1,6 @@
 export type ConditionStatus = 'True' | 'False' | 'Unknown';
 
-/** As metav1.Condition. */
+/** Like metav1.Condition. */
 export interface Condition {
   readonly type: ConditionType;
   readonly status: ConditionStatus;
@@ -23,7 +23,7 @@ export const CONDITION_TYPES = [
 ] as const;
 export type ConditionType = (typeof CONDITION_TYPES)[number];
 
-/** Whether a condition is not as it should be: True where its name is a fault, and not True elsewhere. */
+/** Whether a condition shows a fault: True if its name describes a fault, and not True otherwise. */
 export const isTrouble = ({ type, status }: { readonly type: string; readonly status: string }): boolean =>
   (type === 'Degraded' || type === 'IssuerEnding') === (status === 'True');
 
@@ -42,7 +42,7 @@ export interface RouteStatus {
   readonly name: string;
   readonly namespace: string;
   readonly kind: string;
-  /** `ok`, or a stable code of what keeps it from speaking mTLS. */
+  /** `ok`, or a stable code of why it does not use mTLS. */
   readonly state: string;
   readonly context?: string;
   readonly message?: string;
@@ -57,9 +57,9 @@ export interface TargetStatus {
 export interface LastError {
   readonly code: string;
   readonly message: string;
-  /** When this failure began, with the first of the attempts that failed alike. */
+  /** When this failure began: the time of the first of the attempts that failed in the same way. */
   readonly firstTime?: string;
-  /** When it was seen last. */
+  /** When it last occurred. */
   readonly time: string;
 }
 
@@ -75,7 +75,7 @@ export interface PublicationStatus {
   /** The certificate above the leaf that ends first. */
   readonly issuer?: { readonly subject: string; readonly fingerprint: string; readonly notAfter: string };
   readonly roots: readonly RootStatus[];
-  /** A newer leaf that is kept back, and why. */
+  /** A newer leaf that is held back, and why. */
   readonly held?: {
     readonly fingerprint: string;
     readonly reason: string;
@@ -86,7 +86,7 @@ export interface PublicationStatus {
   readonly targets: readonly TargetStatus[];
   readonly rotations: number;
   readonly lastRotationTime?: string;
-  /** The value of the renew annotation that was acted on last. */
+  /** The last value of the renew annotation that was handled. */
   readonly renewRequest?: string;
   readonly lastError?: LastError;
   /** While the mesh does not issue: the time of the next attempt. */
@@ -95,8 +95,8 @@ export interface PublicationStatus {
 }
 
 /**
- * The list with these conditions in it, in the order of CONDITION_TYPES. A transition time changes with the status
- * only, as the Kubernetes conventions have it. `now` in epoch ms.
+ * The list with these conditions set, in the order of CONDITION_TYPES. A transition time changes only with the status,
+ * following the Kubernetes conventions. `now` in epoch ms.
  */
 export function setConditions(
   conditions: readonly Condition[],
@@ -112,6 +112,6 @@ export function setConditions(
   return [...others, ...set].sort((a, b) => CONDITION_TYPES.indexOf(a.type) - CONDITION_TYPES.indexOf(b.type));
 }
 
-/** Whole seconds, as metav1.Time; rounded down. */
+/** Whole seconds, like metav1.Time; rounded down. */
 export const toRfc3339 = (ms: number): string =>
   new Date(Math.floor(ms / 1000) * 1000).toISOString().replace('.000Z', 'Z');

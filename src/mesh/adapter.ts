@@ -7,7 +7,7 @@ import type { Identity } from './identity.ts';
 import type { Log } from './log.ts';
 import type { ObjectCheck } from './object-check.ts';
 
-/** Where a value stands in the cluster: one key of a ConfigMap or a Secret-free object. */
+/** Where a value is stored in the cluster: one key of a ConfigMap or an object without secrets. */
 export interface ConfigMapRef {
   readonly name: string;
   readonly namespace: string;
@@ -17,7 +17,7 @@ export interface ConfigMapRef {
 export interface Destination {
   /** `host:port`, or `unix:/path`. */
   readonly address: string;
-  /** Nobody else can read it: verified TLS, a unix socket, or the loopback interface. */
+  /** Only the receiver can read it: verified TLS, a unix socket, or the loopback interface. */
   readonly secure: boolean;
 }
 
@@ -27,11 +27,11 @@ export interface TokenRequest {
   readonly destinations: readonly Destination[];
   /** Mint for this ServiceAccount (TokenRequest API); absent: the agent's own projected token. */
   readonly serviceAccount?: { readonly name: string; readonly namespace: string } | undefined;
-  /** A projected token file to read instead; read anew at every call. */
+  /** A projected token file to read instead; read again at every call. */
   readonly file?: string | undefined;
 }
 
-/** Everything that an adapter may touch. No environment, no globals, no timers of its own. */
+/** Everything that an adapter may use. No environment, no globals, no timers of its own. */
 export interface Host {
   readonly clock: Clock;
   readonly log: Log;
@@ -39,7 +39,7 @@ export interface Host {
   readonly random: () => number;
   /** The MeshCertificate's own namespace: what an omitted namespace means. */
   readonly namespace: string;
-  /** A bearer token made just now, perhaps for several who asked at once; never cached by the caller, never logged. */
+  /** A fresh bearer token, perhaps shared by concurrent calls; never cached by the caller, never logged. */
   token(request: TokenRequest, signal: AbortSignal): Promise<string>;
   /** The ConfigMap's data now, then at each change; `undefined` while it does not exist. */
   configMap(ref: ConfigMapRef, signal: AbortSignal): AsyncIterable<Readonly<Record<string, string>> | undefined>;
@@ -51,9 +51,9 @@ export interface Host {
    * write them one after the other.
    */
   files(paths: readonly string[], signal: AbortSignal): AsyncIterable<readonly (string | undefined)[]>;
-  /** For what all MeshCertificates of an agent may hold together, such as a connection; absent: each has its own. */
+  /** For resources that all MeshCertificates of an agent may share, such as a connection; absent: each has its own. */
   readonly share?: Share | undefined;
-  /** Something worth telling that does not end the stream; shown in status, metrics and log by its code. */
+  /** A problem that does not end the stream; shown in status, metrics and log by its code. */
   report(error: Error): void;
 }
 
@@ -68,37 +68,37 @@ export interface Source extends AsyncDisposable {
   readonly overdue?: number | undefined;
 }
 
-/** A mesh that is asked. Each call makes a new key. */
+/** A mesh that issues on request. Each call makes a new key. */
 export interface Issuer extends AsyncDisposable {
   issue(signal: AbortSignal): Promise<Identity>;
   /** Yields the mesh's roots now and whenever they change. */
   roots?(signal: AbortSignal): AsyncIterable<readonly Certificate[]>;
-  /** Why this identity should be replaced before its time, or undefined; asked after each change of roots. */
+  /** Why this identity should be replaced before its time, or undefined; called after each change of roots. */
   stale?(current: Identity): string | undefined;
 }
 
-/** Optional capability, found by presence: `doctor` tries the mesh as the agent would. */
+/** Optional capability, detected by presence: `doctor` tries the mesh as the agent would. */
 export interface Checking {
-  /** Looks in the order in which things are needed. Rejects only by the examiner's own signal. */
+  /** Runs its checks in the order in which things are needed. Rejects only by the examiner's own signal. */
   check(examiner: Examiner): Promise<void>;
 }
 
-/** A zod schema fits. */
+/** Satisfied by a zod schema. */
 export interface Schema<C> {
   parse(input: unknown): C;
 }
 
-/** What the published leaf must be, as far as the configuration tells before anything was fetched. */
+/** What the published leaf must be, as far as the configuration says before anything is fetched. */
 export interface Expectation {
-  /** Exact SPIFFE ID or DNS name; absent: whatever the mesh says, then pinned by what was published. */
+  /** Exact SPIFFE ID or DNS name; absent: the ID that the mesh issues, then pinned by what was published. */
   readonly id?: string | undefined;
   readonly trustDomain?: string | undefined;
   readonly form: 'spiffe' | 'dns';
 }
 
 /**
- * Something that an adapter uses for one configuration. Roles grant ConfigMaps and tokens; allow-lists judge tokens and
- * addresses. `field` is the path below `spec`.
+ * Something that an adapter uses for one configuration. Roles grant ConfigMaps and tokens; allow-lists restrict tokens
+ * and addresses. `field` is the path below `spec`.
  */
 export type Need =
   | { readonly kind: 'configMap'; readonly namespace: string; readonly name: string }
@@ -125,7 +125,7 @@ export interface TokenField {
   readonly names: 'account' | 'reference' | 'agent';
 }
 
-/** What the socket of an SDS server is asked for. */
+/** The request to the socket of an SDS server. */
 export interface SdsSocket {
   readonly socket: string;
   readonly certificateName?: string;
@@ -142,7 +142,7 @@ export interface TlsDefaults {
 export interface AdapterCore<C = unknown> {
   /** Key under `spec` of a MeshCertificate: a lower-case letter, then letters and digits. */
   readonly mesh: string;
-  /** How people call the mesh. */
+  /** The display name of the mesh. */
   readonly title: string;
   readonly config: Schema<C>;
   expect(config: C, host: Pick<Host, 'namespace'>): Expectation;
@@ -166,17 +166,20 @@ export interface Adapter<C = unknown> extends AdapterCore<C> {
   >;
   /** A configuration that reads identities from a socket, for `inspect sds`. */
   sds?(socket: SdsSocket): unknown;
-  /** Each workload has a server name of its own, so the gateway needs a TLS context for each: `open` returns Targeting. */
+  /** Each workload has its own server name, so the gateway needs a TLS context for each: `open` returns Targeting. */
   readonly sniPerTarget?: boolean;
   /** Onboarding and `doctor --pre` find the mesh in a cluster. */
   readonly discover?: Discover;
   /** Which pods are in the mesh. */
   readonly pods?: Pods;
-  /** `doctor` judges objects. The codes have a prefix of four characters of their own. */
+  /** Object checks of `doctor`. The codes have a prefix of four characters of their own. */
   readonly checks?: readonly ObjectCheck[];
-  /** Whether the mesh names its workloads as this leaf is named; of two that do, the first in the list counts. */
+  /**
+   * Whether the leaf has the form of the mesh's workload names; if several adapters match, the first in the list
+   * counts.
+   */
   names?(leaf: { readonly uris: readonly string[]; readonly dns: readonly string[] }): boolean;
-  /** The identity that an upstream must show, where it is known. */
+  /** The identity that an upstream must present, if known. */
   expectedPeer?(upstream: Upstream): string | undefined;
 }
 

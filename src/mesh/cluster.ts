@@ -26,13 +26,13 @@ export interface Account {
   readonly namespace: string;
 }
 
-/** How onboarding finds a mesh, and what it writes to join it. Pure. */
+/** How onboarding finds a mesh, and the configuration it writes to join it. Pure. */
 export interface Discover<I extends Installation = Installation> {
   /** The object that shows an installation, such as its Deployment; for the message that none was found. */
   readonly sign: string;
-  /** Names of ConfigMaps that are looked for in all namespaces. */
+  /** Names of ConfigMaps to look for in all namespaces. */
   readonly configMaps: readonly string[];
-  /** ConfigMaps, and Secrets of which `tls.crt` is read, beside the lists. */
+  /** ConfigMaps, and Secrets of which `tls.crt` is read, in addition to the lists. */
   reads(workloads: readonly KubeObject[]): readonly ObjectRef[];
   /** The one that a gateway should join comes first. */
   installations(objects: ClusterObjects): readonly I[];
@@ -57,19 +57,22 @@ export interface Membership {
   readonly refusal?: { readonly code: string; readonly message: string };
 }
 
-/** How a mesh takes pods in. Pure. */
+/** How a mesh injects pods. Pure. */
 export interface Pods {
-  /** By what the injector leaves on a pod. `namespace` is the object of the pod's namespace. */
+  /** Determined from what the injector leaves on a pod. `namespace` is the object of the pod's namespace. */
   membership(pod: KubeObject, namespace: KubeObject | undefined): Membership | undefined;
   /** Whether pods of this workload get a sidecar at their next start. */
   injected(workload: KubeObject, namespace: KubeObject | undefined): boolean;
-  /** How to keep the sidecar of this workload from its outgoing connections; undefined where there is nothing to do. */
+  /**
+   * How to keep the sidecar of this workload from intercepting its outgoing connections; undefined if there is nothing
+   * to do.
+   */
   intercepts?(workload: KubeObject): string | undefined;
-  /** Annotations that keep a pod without a sidecar. */
+  /** Annotations that prevent the injection of a sidecar. */
   readonly notInjected: Readonly<Record<string, string>>;
 }
 
-/** What is known of an upstream whose certificate is to be judged. */
+/** What is known about an upstream whose certificate is to be judged. */
 export interface Upstream {
   readonly sni: string | undefined;
   /** The ServiceAccounts of its pods. */

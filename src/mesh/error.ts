@@ -2,8 +2,8 @@
 export type Retry = 'soon' | 'never' | { readonly afterMs: number };
 
 /**
- * The stable codes that a mesh adapter may raise. Each has an entry in docs/errors.md.
- * CONFIG, DENIED and TOKEN are the operator's to mend; the rest pass by themselves or are the mesh's fault.
+ * The stable codes that a mesh adapter may raise. Each has an entry in docs/errors.md. CONFIG, DENIED and TOKEN are for
+ * the operator to fix; the rest are temporary or faults of the mesh.
  */
 export const MESH_ERROR_CODES = [
   'ERR_MESH_UNREACHABLE',
@@ -28,7 +28,10 @@ export type MeshErrorCode = (typeof MESH_ERROR_CODES)[number];
 
 const BRAND = Symbol.for('meshcert.MeshError');
 
-/** A failure classified once, at the edge that knows. The message names the object, the cause and the next step. */
+/**
+ * A failure that is classified once, where its cause is known. The message names the object, the cause and the next
+ * step.
+ */
 export class MeshError extends Error {
   override readonly name = 'MeshError';
   /** Also of errors that an adapter from outside made with a copy of this class. */

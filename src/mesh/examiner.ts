@@ -8,7 +8,7 @@ export interface ExaminedCheck {
   /** Stable, such as `mesh-token`. */
   readonly code: string;
   readonly state: 'passed' | 'failed' | 'skipped';
-  /** What was seen; of a failure, also the next step. */
+  /** What was observed; for a failure, also the next step. */
   readonly message: string;
 }
 
@@ -19,9 +19,9 @@ export class NotSeen extends Error {
 
 export interface ExaminerOptions {
   readonly clock: Pick<Clock, 'after'>;
-  /** For each look. */
+  /** For each check. */
   readonly limitMs: number;
-  /** Whether a certificate may be requested; it is thrown away. */
+  /** Whether a certificate may be requested; it is discarded. */
   readonly issue: boolean;
   /** Whether this process has the agent's files and sockets. */
   readonly here: boolean;
@@ -29,7 +29,7 @@ export interface ExaminerOptions {
   readonly tell: (check: ExaminedCheck) => void;
 }
 
-/** Runs an adapter's looks, each under a time limit, and tells what each found. */
+/** Runs an adapter's checks, each under a time limit, and reports what each found. */
 export class Examiner {
   readonly issue: boolean;
   readonly here: boolean;
@@ -41,7 +41,7 @@ export class Examiner {
     this.here = options.here;
   }
 
-  /** What was found; undefined when the look failed or was skipped, which has been told. */
+  /** The result; undefined when the check failed or was skipped, which was reported. */
   async look<T>(
     code: string,
     run: (signal: AbortSignal) => Promise<T>,

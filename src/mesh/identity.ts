@@ -2,8 +2,8 @@ import type { Certificate } from '../pki/certificate.ts';
 import type { PrivateKey } from '../pki/key.ts';
 
 /**
- * One usable identity and the roots its mesh names now. Two identities are the same when their leaves'
- * SHA-256 are: serial numbers repeat in some meshes.
+ * One usable identity and the roots that its mesh names now. Two identities are the same when the SHA-256 of their
+ * leaves is equal: serial numbers repeat in some meshes.
  */
 export interface Identity {
   /** SPIFFE ID or DNS name. */

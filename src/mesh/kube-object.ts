@@ -1,4 +1,4 @@
-/** Kubernetes objects as plain values; nothing here knows how they travel. */
+/** Kubernetes objects as plain values, independent of how they are transferred. */
 export interface ObjectMeta {
   readonly name: string;
   readonly namespace?: string;
@@ -39,7 +39,7 @@ export interface ObjectRef {
   readonly name: string;
 }
 
-/** An object's map of fields, or an empty one: what users write is never trusted to have a shape. */
+/** An object's map of fields, or an empty one: user input may have any shape. */
 export function fields(value: unknown): Readonly<Record<string, unknown>> {
   return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Record<string, unknown>) : {};
 }

@@ -1,10 +1,10 @@
 import { isDeepStrictEqual } from 'node:util';
 
-/** What was made of the last input, for many who ask about the same one. */
+/** The result for the last input, shared by many callers with the same one. */
 export class LastRead<A, B> implements Disposable {
   #last: { readonly input: A; readonly made: B } | undefined;
 
-  /** The very same value while the input is the same. What `make` throws is not remembered. */
+  /** Returns the identical value while the input is the same. An error from `make` is not remembered. */
   read(input: A, make: (input: A) => B): B {
     if (this.#last && isDeepStrictEqual(this.#last.input, input)) return this.#last.made;
     const made = make(input);

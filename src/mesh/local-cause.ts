@@ -4,7 +4,7 @@ import { constants } from 'node:os';
 /** Of a host that DNS does not know. */
 export const UNRESOLVED = 'the name does not resolve';
 
-/** What Node, OpenSSL and grpc-js say of a failed connection, and our words for it. The first row that fits. */
+/** Messages of Node, OpenSSL and grpc-js for a failed connection, and our words for them. The first match counts. */
 const PHRASES: readonly (readonly [RegExp, string])[] = [
   [/certificate has expired|CERT_HAS_EXPIRED/, 'a certificate that the server presents has expired'],
   [/certificate is not yet valid|CERT_NOT_YET_VALID/, 'a certificate that the server presents is not valid yet'],
@@ -48,8 +48,8 @@ const PHRASES: readonly (readonly [RegExp, string])[] = [
 ];
 
 /**
- * Why a connection failed, in our own words, or undefined. `text` may be anything, also what the other side wrote:
- * nothing of it is quoted but an errno, an IP address with its port, and the number of an HTTP status or a reset.
+ * Why a connection failed, in our own words, or undefined. `text` may be anything, even written by the other side:
+ * nothing of it is quoted except an errno, an IP address with its port, and the number of an HTTP status or a reset.
  */
 export function localCause(text: string): string | undefined {
   const phrase = PHRASES.find(([pattern]) => pattern.test(text))?.[1];

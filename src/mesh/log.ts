@@ -1,7 +1,7 @@
-/** Most first; `silent` logs nothing. */
+/** Most verbose first; `silent` logs nothing. */
 export const LOG_LEVELS = ['debug', 'info', 'warn', 'error', 'silent'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
-/** Structured log; `pino` fits. Fields first, then the sentence. */
+/** Structured log; `pino` implements it. Fields first, then the message. */
 export interface Log {
   debug(fields: object, message: string): void;
   info(fields: object, message: string): void;

@@ -10,7 +10,7 @@ export interface Hit {
   readonly message: string;
   /** What to do about it. */
   readonly fix: string;
-  /** Where it differs from the severity of the check. */
+  /** Set if it differs from the severity of the check. */
   readonly severity?: Severity;
 }
 
@@ -20,7 +20,7 @@ export interface ClientTls {
   readonly sni: string | undefined;
   readonly alpnProtocols: readonly string[];
   readonly maxTlsVersion: string | undefined;
-  /** Of the key in its Secret, where that was read. */
+  /** Type of the key in its Secret, if that was read. */
   readonly keyType: string | undefined;
 }
 
@@ -33,11 +33,11 @@ export interface TlsRoute {
   readonly namesPort: boolean;
   /** The port that is dialled. */
   readonly port: number;
-  /** The Service behind it, as far as the name tells. */
+  /** The Service behind it, as far as the name shows. */
   readonly upstream: { readonly name: string; readonly namespace: string };
 }
 
-/** What a check of an adapter is given: objects of a cluster or of files, and what concerns this mesh. */
+/** The input of an adapter's check: objects of a cluster or of files, and those that concern this mesh. */
 export interface CheckedObjects {
   readonly tls: readonly ClientTls[];
   readonly routes: readonly TlsRoute[];
@@ -50,7 +50,7 @@ export interface ObjectCheck {
   /** Stable, such as `MC2001`. */
   readonly code: string;
   readonly severity: Severity;
-  /** A sentence that is true of what the check finds. */
+  /** A sentence that is true of a finding. */
   readonly title: string;
   run(objects: CheckedObjects): Iterable<Hit>;
 }

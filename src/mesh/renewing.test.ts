@@ -27,7 +27,7 @@ describe('renewing', () => {
     await world.stop();
   });
 
-  it('yields what stands already and issues nothing until it is due', async () => {
+  it('yields the published identity and issues nothing until it is due', async () => {
     const world = new World();
     world.start({ current: world.identity() });
     await world.settled();
@@ -37,7 +37,7 @@ describe('renewing', () => {
     await world.stop();
   });
 
-  it('issues at once when what stands is past due', async () => {
+  it('issues at once when the published identity is past due', async () => {
     const world = new World();
     const current = world.identity();
     await world.clock.advance(0.7 * HOUR);
@@ -47,7 +47,7 @@ describe('renewing', () => {
     await world.stop();
   });
 
-  it('reports each failure, waits as told and never gives up', async () => {
+  it('reports each failure, waits as requested and never gives up', async () => {
     const world = new World();
     world.outage = true;
     world.start();
@@ -79,7 +79,7 @@ describe('renewing', () => {
     await world.stop();
   });
 
-  it('notices a clock that was stepped ahead when told to look', async () => {
+  it('notices a clock that was stepped ahead when woken', async () => {
     const world = new World();
     const wake = new Wake();
     world.start({ wake });
@@ -113,7 +113,7 @@ describe('renewing', () => {
     await world.stop();
   });
 
-  it('waits for the budget on attempts', async () => {
+  it('respects the budget on attempts', async () => {
     const world = new World();
     world.budgetMs = 60_000;
     world.start();
@@ -165,7 +165,7 @@ describe('renewing', () => {
     await world.stop();
   });
 
-  it('opens the stream of roots again after a failure', async () => {
+  it('reopens the stream of roots after a failure', async () => {
     const world = new World({ withRoots: true });
     world.start();
     await world.settled();
@@ -178,7 +178,7 @@ describe('renewing', () => {
     await world.stop();
   });
 
-  it('ends at once when aborted and leaves no sleeper behind', async () => {
+  it('ends at once when aborted and leaves no timer behind', async () => {
     const world = new World({ withRoots: true });
     world.start({ wake: new Wake() });
     await world.settled();

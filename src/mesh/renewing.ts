@@ -5,48 +5,51 @@ import type { Host, Issuer } from './adapter.ts';
 import { MeshError } from './error.ts';
 import { type Identity, leafOf, sameRoots } from './identity.ts';
 
-/** When to ask and how often; the numbers live in core, the loop lives here. */
+/** When to issue and how often to retry; core has the numbers, this file the loop. */
 export interface RenewalPolicy {
   /**
    * Epoch milliseconds at which this leaf is due: the same answer each time for the same leaf. `issuedAt` is when it
-   * was handed out, where that is known: a CA may date its leaves two minutes back, and one that lives for a minute
-   * would be due before it came.
+   * was issued, if known: a CA may backdate its leaves by two minutes, and one that lives for a minute would be due
+   * before it arrived.
    */
   renewAt(leaf: Certificate, issuedAt?: number): number;
   /** Milliseconds to wait after the `attempt`-th failure in a row, counted from 1. */
   retryDelay(attempt: number, error: MeshError, leaf: Certificate | undefined): number;
   /** The same after a failure to follow the mesh's roots. */
   rootsRetryDelay(attempt: number, error: MeshError): number;
-  /** The mesh gave an identity that may be used. */
+  /** The mesh gave a usable identity. */
   succeeded(): void;
-  /** Called before each issue: milliseconds to wait first, 0 to go ahead. Where the budget on attempts speaks. */
+  /** Called before each issue: milliseconds to wait first, 0 to proceed. Applies the budget on attempts. */
   admit(leaf: Certificate | undefined): number;
   /** Why this identity may not be used, judged as it would be published; such an answer counts as a failure. */
   refuse(identity: Identity): Promise<Error | undefined>;
-  /** A change of roots re-issues at a random moment within this time, so that a fleet does not ask at once. */
+  /**
+   * A change of roots re-issues at a random moment within this time, so that a fleet does not request certificates all
+   * at once.
+   */
   readonly rootsSpreadMs: number;
 }
 
 export interface RenewingOptions {
   readonly policy: RenewalPolicy;
-  /** What is published already: it is yielded first and renewed when due, so that a restart issues nothing. */
+  /** The published identity: it is yielded first and renewed when due, so that a restart issues nothing. */
   readonly current?: Identity | undefined;
-  /** Fired to look at the clock again, after a suspend or a step; or to renew now. */
+  /** Fired to check the clock again after a suspend or a step, or to renew now. */
   readonly wake?: Wake | undefined;
   /** The mesh's roots are followed again after a failure. */
   readonly recovered?: (() => void) | undefined;
-  /** What it returns is held while the issuer is asked. */
+  /** The returned handle is held while the issuer is called. */
   readonly asking?: (() => Disposable) | undefined;
 }
 
-/** No wait is longer, so that a clock stepped ahead is noticed within this time even when nobody tells. */
+/** Upper bound of a wait, so that a clock stepped ahead is noticed within this time even without a notification. */
 const LONGEST_WAIT_MS = 5 * 60_000;
 
 /**
- * Issuer → stream of identities: issue, wait until the leaf is due, issue again; at once or soon after the roots
- * changed, when the issuer says that the leaf is stale. Failures are reported to the host and retried for ever.
- * Each value is the current identity with the newest roots. The one place that schedules renewals. Ends with the
- * signal; who stops reading before aborts it, for the roots are followed until then.
+ * Issuer → stream of identities: issue, wait until the leaf is due, issue again; immediately or soon after the roots
+ * changed, when the issuer says that the leaf is stale. Failures are reported to the host and retried indefinitely.
+ * Each value is the current identity with the newest roots. The only place that schedules renewals. Ends with the
+ * signal; a consumer that stops reading earlier must abort it, since the roots are followed until then.
  */
 export async function* renewing(
   issuer: Issuer,
@@ -59,7 +62,7 @@ export async function* renewing(
   let pump: Promise<void> | undefined;
 
   let current = options.current;
-  /** Roots that came with an answer and that `roots()` has not named yet. */
+  /** Roots that came with a certificate and that `roots()` has not named yet. */
   let issued: readonly Certificate[] = [];
   let named: readonly Certificate[] | undefined;
   let rootsChanged = false;
@@ -72,7 +75,7 @@ export async function* renewing(
     const watch = issuer.roots.bind(issuer);
     pump = followRoots(watch, host, options, signal, (roots) => {
       const before = named ?? current?.roots;
-      // The same roots may sign by another key: some meshes renew what lies between root and leaf.
+      // The same roots may sign with another key: some meshes renew the certificates between root and leaf.
       const stale = current !== undefined && issuer.stale?.(current) !== undefined;
       rootsChanged ||= stale || (before !== undefined && !sameRoots(before, roots));
       // A leaf of a root that was renewed with the same key verifies under the new certificate too.
@@ -140,7 +143,7 @@ export async function* renewing(
   }
 }
 
-/** Apart from the loop: a `using` whose block threw once throws the same again in the loop's next round. */
+/** Outside the loop: a `using` whose block threw once throws the same error again in the next iteration of the loop. */
 async function ask(issuer: Issuer, { asking }: RenewingOptions, signal: AbortSignal): Promise<Identity> {
   using _asking = asking?.();
   return await issuer.issue(signal);

@@ -9,7 +9,7 @@ import { holdSecret, redactText, safeMessage } from './secrets.ts';
 
 const secret = (): string => randomBytes(18).toString('hex');
 
-test('a live value is redacted wherever it stands, as it is, in base64 and in a URL', () => {
+test('a live value is redacted wherever it appears: plain, in base64 and in a URL', () => {
   const value = `s.${secret()}/+ü`;
   holdSecret(value);
   for (const form of [value, Buffer.from(value).toString('base64'), encodeURIComponent(value)]) {
@@ -35,7 +35,7 @@ test('text around a live value stays as it was', () => {
   );
 });
 
-test('of two live values that end alike the longer one is redacted', () => {
+test('of two live values with the same ending the longer one is redacted', () => {
   const value = secret();
   holdSecret(value);
   holdSecret(`long-${value}`);
@@ -54,12 +54,12 @@ test('nine thousand live values are still found', () => {
   for (const value of values) assert.equal(redactText(`t ${value}`), 't [redacted]');
 });
 
-test('a key in the form in which a Secret stores it is redacted', () => {
+test('a key is redacted in the form in which a Secret stores it', () => {
   const pem = `-----BEGIN PRIVATE KEY-----\n${randomBytes(96).toString('base64')}\n-----END PRIVATE KEY-----\n`;
   assert.equal(redactText(`field "${Buffer.from(pem).toString('base64')}"`), 'field "[redacted]"');
 });
 
-test('a message is one line without control characters and not endless', () => {
+test('a message is one line without control characters and of limited length', () => {
   assert.equal(safeMessage('a\r\n\tb\u0000\u001b[31mc\u2028d\u202ee '), 'a b [31mc d e');
   assert.equal(safeMessage('x'.repeat(5_000)).length, 1_000);
 });
@@ -81,13 +81,13 @@ for (const [what, text, message] of [
   });
 }
 
-test('a token that is accepted comes without the line break of its file, and is live from then on', () => {
+test('an accepted token comes without the line break of its file, and is live from then on', () => {
   const value = secret();
   assert.equal(acceptToken('the token file /t', `${value}\r\n`), value);
   assert.equal(redactText(`it was ${value}`), 'it was [redacted]');
 });
 
-test('of a failed connection only our own words are told, whatever the other side wrote', () => {
+test('a failed connection is reported only in our own words, whatever the other side wrote', () => {
   const cases: [string, RegExp | undefined][] = [
     ['connect ECONNREFUSED 127.0.0.1:15012', /^connect ECONNREFUSED 127\.0\.0\.1:15012$/],
     ['connect ECONNREFUSED ::1:15012', /^connect ECONNREFUSED ::1:15012$/],

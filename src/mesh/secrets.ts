@@ -3,13 +3,13 @@ import { systemClock } from '../async/clock.ts';
 
 const REDACTED = '[redacted]';
 const HOUR_MS = 3_600_000;
-/** How long a value counts as live after it was last used, where nothing says when it ends. */
+/** How long a value counts as live after its last use, if its expiry is unknown. */
 const LIVE_MS = 24 * HOUR_MS;
 /** Shorter values occur in ordinary words, and redacting those would make messages unreadable. */
 const SHORTEST = 6;
-/** Values are found by their last characters: tokens of one issuer all begin alike. */
+/** Values are found by their last characters, because tokens of one issuer all begin with the same ones. */
 const TAIL = 6;
-/** More than any process uses at a time; the least recently used go first. */
+/** More than any process uses at a time; the least recently used are evicted first. */
 const MOST = 20_000;
 
 interface HeldSecret {
@@ -87,9 +87,9 @@ class LiveSecrets {
 const live = new LiveSecrets();
 
 /**
- * From now on no log line, status, Event, page or message of this process shows the value, nor its base64 or its
- * URL-encoded form. `lifeMs` is how long the value is worth something; it counts from the last call. Values of fewer
- * than 6 characters are ignored.
+ * From now on no log line, status, Event, page or message of this process shows the value, nor its base64 or
+ * URL-encoded form. `lifeMs` is how long the value remains valid; it counts from the last call. Values of fewer than 6
+ * characters are ignored.
  */
 export function holdSecret(value: string, lifeMs = LIVE_MS): void {
   if (value.length >= SHORTEST) live.hold(value, lifeMs);
@@ -101,7 +101,7 @@ const ENCODED_PEM = /LS0tLS1CRUdJTi[A-Za-z0-9+/=]{16,}/g;
 const JWT = /\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*/g;
 const BEARER = /\b(bearer\s+)[\w.~+/-]{8,}=*/gi;
 
-/** The text without any live secret, and without what looks like a private key or a token. */
+/** The text without any live secret, and without anything that looks like a private key or a token. */
 export function redactText(text: string): string {
   return live
     .without(text)
@@ -114,7 +114,10 @@ export function redactText(text: string): string {
 /** Enough for the longest of our own sentences with a command in it. */
 const LONGEST_MESSAGE = 1_000;
 
-/** A message fit for a status, an Event or a page: redacted, on one line, without control characters, cut to 1,000. */
+/**
+ * A message that is safe for a status, an Event or a page: redacted, on one line, without control characters, cut to
+ * 1,000.
+ */
 export function safeMessage(text: string): string {
   const line = redactText(text)
     .replace(/[\s\p{Cc}\p{Cf}\u2028\u2029]+/gu, ' ')

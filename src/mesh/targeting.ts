@@ -1,4 +1,4 @@
-/** A pod behind a Service, as far as a mesh needs it to name the certificate that the pod will show. */
+/** A pod behind a Service, as far as a mesh needs it to name the certificate that the pod presents. */
 export interface Workload {
   readonly name: string;
   readonly namespace: string;
@@ -7,7 +7,7 @@ export interface Workload {
   readonly annotations: Readonly<Record<string, string>>;
 }
 
-/** Why the gateway cannot speak mTLS to a port of a workload; the message ends with the next step. */
+/** Why the gateway cannot use mTLS to a port of a workload; the message ends with the next step. */
 export interface TargetRefusal {
   readonly code: string;
   readonly message: string;
@@ -26,7 +26,7 @@ export interface ListedTarget {
 
 /** How a mesh names the workloads that the gateway calls. Pure: a later change of the mesh is another value. */
 export interface TargetRules {
-  /** Whether workloads that nobody listed may be targets too. */
+  /** Whether unlisted workloads may be targets too. */
   readonly discover: boolean;
   readonly listed: readonly ListedTarget[];
   /** The name that the workload's certificate carries and that the gateway sends as SNI. `port` is the pod's. */
@@ -34,8 +34,8 @@ export interface TargetRules {
 }
 
 /**
- * Optional skill, found by presence: a mesh whose servers are told apart by SNI, so that the gateway needs one
- * TLS context for each target and not one for the mesh.
+ * Optional capability, detected by presence: a mesh whose servers are distinguished by SNI, so that the gateway needs
+ * one TLS context for each target instead of one for the mesh.
  */
 export interface Targeting {
   /** The rules now and whenever they change; ends by the signal or by throwing a MeshError. */

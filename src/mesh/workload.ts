@@ -31,7 +31,7 @@ interface WorkloadSpec {
   };
 }
 
-/** The spec of a Deployment, DaemonSet or StatefulSet, as far as it is looked at here. */
+/** The part of the spec of a Deployment, DaemonSet or StatefulSet that is used here. */
 export const workloadSpec = (workload: KubeObject): WorkloadSpec => (workload.spec ?? {}) as WorkloadSpec;
 
 export const containersOf = (workload: KubeObject): readonly Container[] =>
@@ -43,19 +43,19 @@ export function containerFields(workload: KubeObject): readonly Readonly<Record<
   return Array.isArray(spec.containers) ? spec.containers.map(fields) : [];
 }
 
-/** Names of the containers of a pod, also of those sidecars that are init containers. */
+/** Names of the containers of a pod, including sidecars that are init containers. */
 export function containerNames(pod: KubeObject): ReadonlySet<string> {
   const { containers = [], initContainers = [] } = (pod.spec ?? {}) as PodSpec;
   return new Set([...containers, ...initContainers].map(({ name }) => name));
 }
 
-/** Labels of the workload, and under them those of its pods. */
+/** Labels of the workload, merged over those of its pods. */
 export const labelsOf = (workload: KubeObject): Readonly<Record<string, string>> => ({
   ...workloadSpec(workload).template?.metadata?.labels,
   ...workload.metadata.labels,
 });
 
-/** The value given in the manifest; one that is taken from elsewhere is not known here. */
+/** The value given in the manifest; one that comes from elsewhere is not known here. */
 export const envOf = (container: Container | undefined, name: string): string | undefined =>
   container?.env?.find((one) => one.name === name)?.value;
 

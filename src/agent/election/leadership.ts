@@ -1,12 +1,12 @@
 import type { Fence } from '../publish/publisher.ts';
 
-/** Who may write for which MeshCertificate. `key` is `keyOf` of its ref. */
+/** Which MeshCertificates this process may write for. `key` is `keyOf` of its ref. */
 export interface Leadership {
   leads(key: string): boolean;
   fence(key: string): Fence;
   /** Called after each gain or loss. */
   onChange(told: () => void): void;
-  /** Campaigns until the signal; gives the Leases back at its end. */
+  /** Campaigns until the signal is aborted, then releases the Leases. */
   run(signal: AbortSignal): Promise<void>;
   /** For status and metrics. */
   readonly held: readonly string[];

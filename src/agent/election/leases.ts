@@ -14,16 +14,16 @@ export interface LeaseLeadershipOptions {
   readonly random: () => number;
   readonly log: Log;
   readonly namespace: string;
-  /** Of the Lease; with shards, `-0`, `-1`, … are added. */
+  /** Name of the Lease; with shards, `-0`, `-1`, … are appended. */
   readonly name: string;
   readonly shards: number;
-  /** Of this process, for people. */
+  /** Name of this process, for people. */
   readonly identity: string;
   readonly durations?: LeaseDurations | undefined;
   readonly onError?: ((error: Error) => void) | undefined;
 }
 
-/** Refused: this process may not write now. */
+/** A write was refused: this process may not write now. */
 export class FenceError extends Error {
   override readonly name = 'FenceError';
   readonly code = 'ERR_LEASE_LOST';
@@ -33,7 +33,7 @@ export class FenceError extends Error {
   }
 }
 
-/** Leads the MeshCertificates whose shard's Lease is held here. */
+/** Leads the MeshCertificates whose shard's Lease this process holds. */
 export class LeaseLeadership implements Leadership {
   readonly #options: LeaseLeadershipOptions;
   readonly #terms: (Term | undefined)[];
@@ -61,7 +61,7 @@ export class LeaseLeadership implements Leadership {
     this.#told = told;
   }
 
-  /** All that there are, held here or elsewhere. */
+  /** All Leases, whether this process holds them or not. */
   get names(): readonly string[] {
     return this.#terms.map((_, shard) => this.#leaseName(shard));
   }
@@ -93,7 +93,7 @@ export class LeaseLeadership implements Leadership {
       await term.ended;
       this.#terms[shard] = undefined;
       this.#told();
-      // Given up for another replica: stay away until it had the time to take the Lease.
+      // Given up for another replica: do not campaign until that replica had time to take the Lease.
       if (!signal.aborted && shards > 1) await clock.sleep(2 * this.#durations.leaseMs, signal).catch(() => {});
     }
   }

@@ -15,8 +15,9 @@ interface BalanceOptions {
 }
 
 /**
- * Evens out shards among replicas. Who holds at least two fewer than another takes the handover Lease, which says
- * «give me one»; who holds at least two more than its holder gives up one shard. One handover at a time.
+ * Evens out shards among replicas. A replica that holds at least two fewer than another takes the handover Lease, which
+ * requests a shard. A replica that holds at least two more than the holder of that Lease gives up one shard. One
+ * handover at a time.
  */
 export class Balance {
   readonly #options: BalanceOptions;
@@ -45,7 +46,7 @@ export class Balance {
     }
   }
 
-  /** How many shards each holds; '' is this process. */
+  /** How many shards each replica holds; '' is this process. */
   #held(): Map<string, number> {
     const held = new Map<string, number>();
     for (const term of this.#options.terms()) {
@@ -84,7 +85,7 @@ export class Balance {
   }
 }
 
-/** Each campaign adds a random part of its own to the name of its process. */
+/** Each campaign appends a random part of its own to the name of its process. */
 function replicaOf(holder: string | undefined): string | undefined {
   if (holder === undefined || holder === '') return undefined;
   return holder.slice(0, holder.lastIndexOf('_'));

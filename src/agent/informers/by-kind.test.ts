@@ -16,7 +16,7 @@ const mapping = (name: string): KubeObject => ({
 });
 
 describe('a shared watch', () => {
-  it('goes on when somebody fails on what it shows', async () => {
+  it('continues when a watcher throws', async () => {
     const api = await startKubeApi({ tls: false, namespaces: ['emissary'] });
     const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test' });
     const logged: string[] = [];

@@ -13,25 +13,27 @@ export interface DiscoveryOptions {
   readonly log: Log;
 }
 
-/** Who is told: often, and synchronously. */
+/** Receives changes: often, and synchronously. */
 export interface Watcher {
-  /** Keys (`keyOf`) of what came, changed or went; all keys, perhaps none, after the first list. */
+  /**
+   * Keys (`keyOf`) of the objects that were added, changed or deleted; all keys, perhaps none, after the first list.
+   */
   changed(keys: ReadonlySet<string>): void;
   failed(error: Error): void;
 }
 
 export interface ViewOptions {
-  /** Of this object alone. */
+  /** Watch only the object with this name. */
   readonly name?: string | undefined;
-  /** Who manages which field is of no use. */
+  /** Drop `managedFields`, which the watcher does not use. */
   readonly bare?: boolean | undefined;
 }
 
 /** A shared view of one kind of object in one namespace, or in all. */
 export interface View extends Disposable {
-  /** False until everything was listed once: before that, absence proves nothing. */
+  /** False until everything was listed once. Before that, the absence of an object proves nothing. */
   readonly synced: boolean;
-  /** Why it is not up to date now. */
+  /** Why the view is not up to date now. */
   readonly problem: Error | undefined;
   items(): readonly KubeObject[];
   get(key: string): KubeObject | undefined;
@@ -64,13 +66,13 @@ export class SharedInformers {
     return new SharedView(shared, watcher);
   }
 
-  /** Lists everything again: finds what a lost watch hid. */
+  /** Lists everything again: finds changes that a lost watch missed. */
   resync(): void {
     for (const feed of this.#feeds.values()) feed.reflector.resync();
   }
 }
 
-/** One of thousands: no more than its two ends. */
+/** There are thousands of these, so it holds only its two ends. */
 class SharedView implements View {
   readonly #shared: SharedWatch;
   readonly #watcher: Watcher;
@@ -110,7 +112,7 @@ class SharedWatch {
   readonly #log: Log;
   readonly #unused: (watch: SharedWatch) => void;
 
-  /** `unused` is told when the last watcher has left, and all has ended with it. */
+  /** `unused` is called when the last watcher has left and the watch has ended. */
   constructor(
     resource: Resource,
     selection: Selection,
@@ -152,7 +154,7 @@ class SharedWatch {
     }
   }
 
-  /** One that fails on what it sees must not make the others blind, nor end the process. */
+  /** A watcher that throws must not stop the others, nor end the process. */
   #tell(word: (watcher: Watcher) => void): void {
     for (const watcher of [...this.#watchers]) {
       try {
@@ -164,7 +166,7 @@ class SharedWatch {
   }
 }
 
-/** A pod is 5 to 20 KB, of which its labels, annotations and ServiceAccount matter here. */
+/** A pod is 5 to 20 KB; only its labels, annotations and ServiceAccount are used. */
 function withoutBulk(pod: KubeObject): KubeObject {
   const { apiVersion, kind, metadata, spec } = pod;
   const { name, namespace, labels, annotations, resourceVersion } = metadata;

@@ -9,9 +9,9 @@ import { ObjectInformers } from './by-object.ts';
 
 const secret = (name: string): ObjectRef => ({ apiVersion: 'v1', kind: 'Secret', namespace: 'emissary', name });
 
-describe('the observer', () => {
+describe('object informers', () => {
   for (const by of ['names', 'labels'] as const) {
-    it(`by ${by} goes on when a worker looks at more objects than before`, async () => {
+    it(`by ${by} continue when a reconciler observes more objects than before`, async () => {
       const clock = new FakeClock();
       const api = await startKubeApi({ clock, tls: false, namespaces: ['emissary'] });
       const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test', clock });

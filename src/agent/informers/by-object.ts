@@ -13,36 +13,36 @@ export interface ObjectInformersOptions {
   readonly random: () => number;
   readonly log: Log;
   /**
-   * `names`: one watch for each object, which a Role with `resourceNames` allows. `labels`: one watch for each kind
-   * and namespace scope, for a Role that may list; what does not carry our label is then found only by writing.
+   * `names`: one watch for each object, which a Role with `resourceNames` allows. `labels`: one watch for each kind and
+   * namespace scope, for a Role that may list; an object without our label is then found only by writing.
    */
   readonly by: 'names' | 'labels';
   /** With `labels`: the namespaces to watch; absent: all at once. */
   readonly namespaces?: readonly string[] | undefined;
   /** Kinds of gateways that are not built in. */
   readonly kinds?: readonly Resource[] | undefined;
-  /** Told of each object as it was listed or changed, with all that is not remembered of it. */
+  /** Called with each object as it was listed or changed, including the parts that are not stored. */
   readonly seen?: (object: KubeObject) => void;
 }
 
-/** One worker's view of the objects that it keeps. */
+/** One reconciler's view of the objects that it observes. */
 export interface ObjectView extends Disposable {
-  /** False until each object's watch has listed once: before that, absence proves nothing. */
+  /** False until each object's watch has listed once. Before that, the absence of an object proves nothing. */
   readonly synced: boolean;
-  /** Why it is not synced, or does not follow now. */
+  /** Why the view is not synced, or not up to date now. */
   readonly problem: Error | undefined;
-  /** Of the objects, in the order in which they were given: their `keyOf`. */
+  /** `keyOf` of each observed object, in the order in which they were given. */
   readonly keys: readonly string[];
-  /** Those that stand. */
+  /** The objects that exist. */
   objects(): readonly KubeObject[];
   get(ref: ObjectRef): KubeObject | undefined;
-  /** Whether the watch has shown what we wrote last; until then `get` tells what the write was answered with. */
+  /** Whether the watch has shown our last write; until then `get` returns the response to the write. */
   readBack(ref: ObjectRef): boolean;
-  /** Takes note of a write's answer, so that the next look does not see the object as it was before. */
+  /** Stores the response to a write, so that the next reconcile does not see the object as it was before. */
   wrote(object: KubeObject): void;
 }
 
-/** What stands in the cluster of all that we manage, kept by watches and shared by the workers. */
+/** The observed state of all objects that we manage, from watches that the reconcilers share. */
 export class ObjectInformers {
   readonly #options: ObjectInformersOptions;
   readonly #watches = new Map<string, Watch>();
@@ -57,12 +57,12 @@ export class ObjectInformers {
     return new WatchedObjects(refs.map(keyOf), watches, changed);
   }
 
-  /** Why some watch does not follow now. */
+  /** Why one of the watches is not up to date now. */
   get problem(): Error | undefined {
     return [...this.#watches.values()].map((watch) => watch.problem).find((problem) => problem !== undefined);
   }
 
-  /** Lists everything again: finds what a lost watch hid. */
+  /** Lists everything again: finds changes that a lost watch missed. */
   resync(): void {
     for (const watch of this.#watches.values()) watch.resync();
   }
@@ -91,7 +91,7 @@ export class ObjectInformers {
   }
 }
 
-/** One of thousands, each of a few objects: lists take a third of what maps do. */
+/** There are thousands of these, each of a few objects: arrays take a third of the memory of maps. */
 class WatchedObjects implements ObjectView {
   readonly keys: readonly string[];
   /** In the order of the keys. */
@@ -147,14 +147,14 @@ class WatchedObjects implements ObjectView {
 class Watch {
   readonly #reflector: Reflector;
   readonly #stop = new AbortController();
-  /** Mostly one for each key: the same worker may take the next before it lets go of the one that it has. */
+  /** Mostly one for each key: a reconciler may subscribe again before it ends its previous subscription. */
   readonly #subscribers = new Map<string, readonly WatchedObjects[]>();
-  /** Answers to our writes that the watch has not shown yet. */
+  /** Responses to our writes that the watch has not shown yet. */
   readonly #written = new Map<string, KubeObject>();
   readonly #unused: () => void;
   #unserved = false;
 
-  /** `unused` is told when nobody is left, and all has ended with that. */
+  /** `unused` is called when no subscriber is left and the watch has ended. */
   constructor(resource: Resource, selection: Selection, options: ObjectInformersOptions, unused: () => void) {
     this.#unused = unused;
     const { kube, clock, random, log, seen = () => {} } = options;
@@ -171,7 +171,7 @@ class Watch {
     this.#pump().catch(() => {});
   }
 
-  /** A kind that the cluster does not serve has no objects: that is known too. */
+  /** A kind that the cluster does not serve has no objects, which counts as synced. */
   get synced(): boolean {
     return this.#reflector.isSynced || this.#unserved;
   }
@@ -218,7 +218,7 @@ class Watch {
       for (const key of keys) {
         const wrote = this.#written.get(key);
         const seen = this.#reflector.items().get(key);
-        // Gone from the watch is newer than our write too: somebody deleted it.
+        // An object that is gone from the watch is newer than our write too: somebody deleted it.
         if (wrote && (seen === undefined || reached(seen, wrote))) this.#written.delete(key);
       }
       for (const key of first ? this.#subscribers.keys() : keys) this.#tell(key);
@@ -231,13 +231,13 @@ class Watch {
   }
 }
 
-/** Who else manages fields is never compared, and is most of what an object weighs. */
+/** The field managers of others are never compared, and are most of an object's size. */
 function withOwnManagers(object: KubeObject): KubeObject {
   const { metadata } = object;
   return { ...object, metadata: { ...metadata, managedFields: (metadata.managedFields ?? []).filter(isOurs) } };
 }
 
-/** Versions of one object are comparable numbers in every API server that stores in etcd, and so in ours. */
+/** Versions of one object are comparable numbers in every API server that stores in etcd, and in our sandbox server. */
 function reached(seen: KubeObject | undefined, wrote: KubeObject): boolean {
   return version(seen) >= version(wrote);
 }

@@ -6,12 +6,12 @@ import { it } from 'node:test';
 import { systemClock } from '../../async/clock.ts';
 import { fileContents, fileTexts } from './files.ts';
 
-it('a file that cannot be read is told as absent, and followed until it can be', async () => {
+it('a file that cannot be read counts as absent, and is followed until it can be read', async () => {
   const dir = await mkdtemp(join(tmpdir(), 'meshcert-files-'));
   try {
     const path = join(dir, 'token');
     const stop = new AbortController();
-    // A path below a file, and a directory where a file should be, fail in two ways; so does a broken mount.
+    // A path below a file, and a directory in place of a file, fail in two different ways; so does a broken mount.
     for (const odd of [join(dir, 'token', 'below'), dir]) {
       const first = await fileContents(odd, { clock: systemClock }, stop.signal)[Symbol.asyncIterator]().next();
       assert.deepEqual(first, { done: false, value: undefined });

@@ -8,7 +8,7 @@ import { FileError, readRegularFile } from '../../kube/transport/regular-file.ts
 
 /** A change that the directory watch missed (network file systems) is found within this time. */
 const POLL_MS = 10_000;
-/** What a ConfigMap or a Secret may hold. */
+/** The size limit of a ConfigMap and of a Secret. */
 const LARGEST_FILE = 1024 * 1024;
 /** Programs write a certificate, its key and its roots within some milliseconds. */
 const MOST_READINGS = 10;
@@ -17,7 +17,7 @@ export interface FileOptions {
   readonly clock: Clock;
   /** Bytes; default 1 MiB. */
   readonly most?: number;
-  /** Called for what is there and cannot be used. Absence is a state, not an error. */
+  /** Called for a file that exists and cannot be used. Absence is a state, not an error. */
   readonly failed?: (path: string, error: FileError) => void;
 }
 

@@ -4,7 +4,7 @@ import { MeshError } from '../../mesh/error.ts';
 
 /** The audiences of an API server change only with its configuration. */
 const REMEMBERED_MS = 60 * 60_000;
-/** MeshCertificates choose audiences, so their number has a limit; who is forgotten is asked about again. */
+/** MeshCertificates choose audiences, so the cache has a limit; an audience that was evicted is checked again. */
 const MOST_REMEMBERED = 1000;
 
 interface AudienceAnswer {
@@ -13,8 +13,8 @@ interface AudienceAnswer {
 }
 
 /**
- * Tells tokens that open the Kubernetes API from those that do not. The API server itself is asked, with the token:
- * its audiences are named nowhere that every agent may read.
+ * Distinguishes tokens that open the Kubernetes API from those that do not. The token is sent to the API server itself
+ * for review, because no object that every agent may read names its audiences.
  */
 export class ApiAudiences {
   readonly #kube: Pick<Kube, 'accepts'>;

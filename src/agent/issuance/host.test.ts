@@ -52,7 +52,7 @@ describe('the host of an adapter', () => {
     await assert.rejects(host().token(absent, signal), { code: 'ERR_MESH_TOKEN', message: /default\/absent/ });
   });
 
-  it('mints one token for all who ask for the same at a time, and another for the next', async () => {
+  it('mints one token for all concurrent requests that are equal, and another for the next', async () => {
     let mints = 0;
     const kube = connect({
       kubeconfigText: api.kubeconfig(),
@@ -128,7 +128,7 @@ describe('the host of an adapter', () => {
     kube.close();
   });
 
-  it('makes tokens for the allowed accounts, audiences and addresses alone', async () => {
+  it('makes tokens only for the allowed accounts, audiences and addresses', async () => {
     const request = { ...TO_CA, audience: 'istio-ca', serviceAccount: gateway };
     const allow = { serviceAccounts: ['default/gateway'], audiences: ['istio-ca'], addresses: ['ca.test:443'] };
     const before = minted();
@@ -167,7 +167,7 @@ describe('the host of an adapter', () => {
     assert.match(await host().token(request, signal), /^eyJ/);
   });
 
-  it('reads a token file anew at each call', async () => {
+  it('reads a token file again at each call', async () => {
     const file = join(dir, 'token');
     for (const text of ['first', 'second']) {
       await writeFile(file, `${text}\n`);
@@ -180,7 +180,7 @@ describe('the host of an adapter', () => {
     });
   });
 
-  it('reads no file for a resource but below the directories that the operator named', async () => {
+  it('reads files for a resource only below the directories that the operator named', async () => {
     const file = join(dir, 'token');
     await writeFile(file, 'good');
     assert.equal(await host([dir]).token({ ...TO_CA, audience: 'a', file }, signal), 'good');
@@ -192,7 +192,7 @@ describe('the host of an adapter', () => {
     }
   });
 
-  it('reads a ConfigMap once for all who share', async () => {
+  it('reads a ConfigMap once for all hosts that share it', async () => {
     const share = sharing();
     const ref = { name: 'roots', namespace: 'default' };
     const put = (data: Readonly<Record<string, string>>) =>
@@ -214,7 +214,7 @@ describe('the host of an adapter', () => {
     assert.equal((await first?.next())?.done, true);
   });
 
-  it('shares no file with who may not read it', async () => {
+  it('shares no file with a host that may not read it', async () => {
     const share = sharing();
     const file = join(dir, 'shared');
     await writeFile(file, 'good');

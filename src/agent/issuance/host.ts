@@ -20,10 +20,10 @@ import { SharedInformers } from '../informers/by-kind.ts';
 import { type FileTexts, fileContents, fileTexts } from '../informers/files.ts';
 import { ApiAudiences } from './api-audiences.ts';
 
-/** The shortest that the API server grants; a token is used by those who asked while it was made, and thrown away. */
+/** The shortest that the API server grants; a token is used only by the requests that waited for it, then dropped. */
 const TOKEN_SECONDS = 600;
 
-/** Tokens of clouds with many claims have some kilobytes. */
+/** Tokens of cloud providers with many claims have several kilobytes. */
 const LARGEST_TOKEN = 65_536;
 
 type ConfigMapData = Readonly<Record<string, string>> | undefined;
@@ -34,28 +34,29 @@ export interface HostOptions {
   readonly random: () => number;
   readonly log: Log;
   readonly namespace: string;
-  /** Where absent, nothing is shared with another host. */
+  /** Absent: nothing is shared with another host. */
   readonly share?: Share | undefined;
-  /** Where absent, each value has a watch of its own. */
+  /** Absent: each value has its own watch. */
   readonly discovery?: SharedInformers | undefined;
   readonly report: (error: Error) => void;
   /**
-   * Directories below which a MeshCertificate may name files. Whoever may create a resource could else have the
-   * agent's own token sent to an address of their choice. Absent: any, since a configuration file is the operator's.
+   * Directories below which a MeshCertificate may name files. Without this, a user who may create a resource could have
+   * the agent's own token sent to an address of their choice. Absent: any directory, since a configuration file belongs
+   * to the operator.
    */
   readonly filesBelow?: readonly string[] | undefined;
-  /** What tokens may be made for; absent: all but the API server's audiences. */
+  /** What tokens may be made for; absent: everything except the API server's audiences. */
   readonly allow?: AllowList | undefined;
-  /** Shared by the hosts of an agent. */
+  /** Shared by all hosts of an agent. */
   readonly apiAudiences?: ApiAudiences | undefined;
 }
 
-/** What an adapter of one MeshCertificate may touch, over the cluster and the file system. */
+/** What an adapter of one MeshCertificate may read from the cluster and the file system. */
 export function createHost(options: HostOptions): Host {
   return new AdapterHost(options);
 }
 
-/** Small, since there is one for each MeshCertificate. What is read from one place is read once for all. */
+/** Small, since there is one for each MeshCertificate. A value that several hosts read is read once for all. */
 class AdapterHost implements Host {
   readonly clock: Clock;
   readonly random: () => number;
@@ -229,7 +230,7 @@ async function* configMap(
   }
 }
 
-/** One token for all who ask for the same while it is made; disposed of, nobody gets it any more. */
+/** One token for all equal requests while it is made; after disposal, no further request receives it. */
 class Minting implements Disposable {
   readonly #stop = new AbortController();
   readonly #minted: Promise<string>;

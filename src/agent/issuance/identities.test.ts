@@ -9,7 +9,7 @@ import { identities } from './identities.ts';
 
 const HOUR = 3_600_000;
 
-/** How often a source that pushes one leaf and no more was opened, and what was reported, at shares of its life. */
+/** How often a source that pushes only one leaf was opened, and what was reported, at shares of the leaf's life. */
 async function watched(overdue: number | undefined, shares: readonly number[]): Promise<[number, string[]][]> {
   const clock = new FakeClock();
   const host = new RecordingHost(clock);
@@ -54,14 +54,14 @@ async function watched(overdue: number | undefined, shares: readonly number[]): 
   return seen;
 }
 
-test('a source that pushes nothing by our renewal time is opened again, and that is told', async () => {
+test('a source that pushes nothing by our renewal time is reopened, and that is reported', async () => {
   assert.deepEqual(await watched(undefined, [0.55, 0.7]), [
     [1, []],
     [2, ['ERR_MESH_SILENT']],
   ]);
 });
 
-test('a mesh that renews later than we would is waited for', async () => {
+test('a mesh that renews later than our schedule is waited for', async () => {
   assert.deepEqual(await watched(0.92, [0.7, 0.9, 0.93]), [
     [1, []],
     [1, []],

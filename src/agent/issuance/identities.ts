@@ -17,8 +17,9 @@ export function identities(
 }
 
 /**
- * Keeps a push source open: again after an error, when asked to renew, and when it is silent past the time at which
- * the mesh should have pushed the next leaf. A push source renews by itself, so our schedule is only a watchdog.
+ * Keeps a push source open: reopens it after an error, when a renewal is requested, and when it is silent past the time
+ * at which the mesh should have pushed the next leaf. A push source renews by itself, so our schedule is only a
+ * watchdog.
  */
 async function* reopening(
   source: Source,
@@ -79,7 +80,7 @@ async function* reopening(
   }
 }
 
-/** Aborts its signal when a new leaf is overdue or a renewal was asked for. */
+/** Aborts its signal when a new leaf is overdue or a renewal was requested. */
 class OverdueWatchdog {
   silent = false;
   readonly #options: RenewingOptions;
@@ -101,7 +102,10 @@ class OverdueWatchdog {
     return this.#reopen.signal;
   }
 
-  /** Starts the wait anew: overdue when the mesh says or at the leaf's renewal time, or half-way to its end when that is past. */
+  /**
+   * Restarts the wait: overdue at the time that the mesh announced or at the leaf's renewal time, or half-way to its
+   * end when that has passed.
+   */
   expect(identity: Identity | undefined, issuedAt?: number): void {
     this.#cancel?.();
     if (!identity) return;
@@ -109,7 +113,7 @@ class OverdueWatchdog {
     const now = this.#host.clock.now();
     const pushed = leaf.notBefore + (leaf.notAfter - leaf.notBefore) * this.#overdue;
     const due = Math.max(this.#options.policy.renewAt(leaf, issuedAt), pushed);
-    // Never sooner than a second: an expired leaf must not make a loop of reopening.
+    // Never sooner than a second: an expired leaf must not cause a loop of reopening.
     const wait = Math.max(1000, due > now ? due - now : (leaf.notAfter - now) / 2);
     this.#cancel = this.#host.clock.after(wait, () => {
       this.silent = true;
@@ -117,7 +121,7 @@ class OverdueWatchdog {
     });
   }
 
-  /** What was pushed is of no use: the stream is opened again after a while, unless something better comes first. */
+  /** The pushed identity cannot be used: the stream is reopened after a while, unless a better one comes first. */
   reopenIn(ms: number): void {
     this.#cancel?.();
     this.#cancel = this.#host.clock.after(ms, () => this.#reopen.abort(new Error('refused')));

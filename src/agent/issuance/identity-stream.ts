@@ -16,18 +16,18 @@ export interface IdentityStreamOptions extends Omit<PolicyOptions, 'refuse'> {
   readonly opened: (Source | Issuer) & Partial<Checking>;
   readonly host: Host;
   readonly wake: Wake;
-  /** What stands in the cluster, with the roots that the mesh named for it; asked at each start. */
+  /** The published identity, with the roots that the mesh named for it; read at each start. */
   readonly published: () => Identity | undefined;
-  /** The mesh gave an identity: `judged` is to be called with what the reconciler says of it. */
+  /** The mesh gave an identity: the reconciler must call `judged` with its verdict. */
   readonly offered: () => void;
-  /** Something below changed. */
+  /** One of the properties below changed. */
   readonly changed: () => void;
-  /** What failed beside the issuing works again. */
+  /** A failure that is independent of issuing has ended. */
   readonly recovered: () => void;
   readonly failed: (error: Error) => void;
 }
 
-/** The newest identity that the mesh gave to one MeshCertificate, followed while this process leads. */
+/** The newest identity that the mesh gave to one MeshCertificate; runs while this process leads. */
 export class IdentityStream {
   readonly #options: IdentityStreamOptions;
   readonly #policy: CertificatePolicy;
@@ -36,9 +36,9 @@ export class IdentityStream {
   #stop: AbortController | undefined;
   /** The last identity that was accepted. */
   #accepted: Identity | undefined;
-  /** The one that waits for a judgement. */
+  /** The identity that waits for a verdict. */
   #offered: { readonly identity: Identity; readonly judged: (problem: Problem | undefined) => void } | undefined;
-  /** When the leaf of the last accepted identity came, on the monotonic clock. */
+  /** When the leaf of the last accepted identity arrived, on the monotonic clock. */
   candidateAt: number | undefined;
 
   constructor(options: IdentityStreamOptions) {
@@ -46,12 +46,15 @@ export class IdentityStream {
     this.#policy = new CertificatePolicy({ ...options, refuse: (identity) => this.#offer(identity) });
   }
 
-  /** The identity that waits for a judgement, or else the last that was accepted. */
+  /** The identity that waits for a verdict, or else the last accepted one. */
   get candidate(): Identity | undefined {
     return this.#offered?.identity ?? this.#accepted;
   }
 
-  /** Why the candidate may not be published, or undefined if it may. A refused one is dropped, and the mesh is asked again. */
+  /**
+   * Takes the verdict: why the candidate may not be published, or undefined if it may. A refused candidate is dropped,
+   * and the mesh is asked again.
+   */
   judged(candidate: Identity | undefined, problem: Problem | undefined): void {
     const offered = this.#offered;
     if (!offered || offered.identity !== candidate) return;
@@ -88,7 +91,7 @@ export class IdentityStream {
     this.#running = this.#follow();
   }
 
-  /** Ends it and forgets the candidate: whoever leads next asks for its own. */
+  /** Stops the stream and forgets the candidate: the next leader requests its own. */
   async stop(): Promise<void> {
     this.#isStopped = true;
     this.#stop?.abort(new Error('no longer followed'));
@@ -113,7 +116,7 @@ export class IdentityStream {
           changed();
         }
       } catch (error) {
-        // Streams report what they know; this one is a bug in an adapter, which must not end the rotation.
+        // Streams report their own failures; an error here is a bug in an adapter, which must not end the rotation.
         if (stop.signal.aborted) return;
         stop.abort();
         failures += 1;
@@ -124,7 +127,10 @@ export class IdentityStream {
     }
   }
 
-  /** Of this alone, not linked to the worker's, which stops this when it ends: a signal weighs half a KiB. */
+  /**
+   * A controller of its own, not linked to the reconciler's, which stops this stream when it ends: a linked signal
+   * takes half a KiB.
+   */
   #stoppable(): AbortController {
     this.#stop = new AbortController();
     return this.#stop;
@@ -148,7 +154,7 @@ export class IdentityStream {
 
 /**
  * What an adapter opens for a MeshCertificate. An adapter that throws here is a source that fails: the failure is
- * reported in the status like any other of the mesh, and tried again with the same pauses.
+ * reported in the status like any other failure of the mesh, and retried with the same backoff.
  */
 export function opening(adapter: Adapter, mesh: MeshCertificate['spec']['mesh'], host: Host): Source | Issuer {
   try {

@@ -12,7 +12,7 @@ it('a probe that fails at once is not repeated without a pause', async () => {
   const stop = new AbortController();
   let probes = 0;
   const log = { ...silentLog, info: () => void probes++ };
-  // As a worker does: it looks again whenever a probe has ended.
+  // A reconciler does the same: it reconciles again whenever a probe has ended.
   const ask = () => prober.ask(identity, identity.roots, stop.signal);
   const prober = new Prober({ clock, log }, { address: 'h:99999' }, ask);
   ask();

@@ -11,7 +11,9 @@ import { type ProbeResult, probe } from '../../probe/probe.ts';
 /** Between two probes of the same held leaf. */
 const AGAIN_MS = 5000;
 
-/** All else, such as an upstream that is down or is somebody else, tells nothing of our certificate. */
+/**
+ * Every other result, such as an upstream that is down or is a different server, says nothing about our certificate.
+ */
 const ANSWERS = { accepted: 'accepted', ERR_PROBE_REFUSED: 'refused' } as const;
 
 interface ProberOptions {
@@ -26,7 +28,7 @@ export class Prober {
   readonly #told: () => void;
   #stop: LinkedSignal | undefined;
   #running: Promise<void> | undefined;
-  /** The leaf that was probed last, whatever came of it. */
+  /** The leaf that was probed last, whatever the result. */
   #asked: string | undefined;
   #last: { readonly fingerprint: string; readonly outcome: ProbeOutcome; readonly result: ProbeResult } | undefined;
 
@@ -36,19 +38,19 @@ export class Prober {
     this.#told = told;
   }
 
-  /** What the upstream last said to this identity; one that cannot be asked has said nothing new. */
+  /** The upstream's last answer to this identity; a failure to reach the upstream leaves it unchanged. */
   outcome(identity: Identity | undefined): ProbeOutcome {
     return this.#of(identity)?.outcome ?? 'unknown';
   }
 
-  /** Why the last probe of this identity has no answer; undefined where it has one. */
+  /** Why the last probe of this identity has no answer; undefined if it has one. */
   problem(identity: Identity | undefined): Problem | undefined {
     const { result } = this.#of(identity) ?? {};
     if (!result || result.code in ANSWERS) return undefined;
     return { code: result.code, message: result.message };
   }
 
-  /** Starts probing unless a probe is under way or none is configured. */
+  /** Starts a probe unless one is running or none is configured. */
   ask(identity: Identity | undefined, bundle: readonly Certificate[], signal: AbortSignal): void {
     const wish = this.#wish;
     if (!wish || !identity || this.#running || this.outcome(identity) === 'accepted') return;

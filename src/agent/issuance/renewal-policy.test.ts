@@ -24,7 +24,7 @@ describe('the renewal policy', () => {
     return issued;
   };
 
-  it('counts the life of a fresh leaf from its issue, however far the CA dates it back', () => {
+  it('counts the life of a fresh leaf from its issue, however far the CA backdates it', () => {
     const due = policy().renewAt(leaf(MINUTE, 2 * MINUTE), clock.now());
     assert.ok(due > clock.now() + 0.59 * MINUTE && due < clock.now() + 0.67 * MINUTE);
   });
@@ -34,7 +34,7 @@ describe('the renewal policy', () => {
     assert.ok(due > clock.now() + 0.59 * 60 * MINUTE && due < clock.now() + 0.67 * 60 * MINUTE);
   });
 
-  it('spreads a change of roots over a time that grows with the fleet, and is short beside the life of a leaf', () => {
+  it('spreads a change of roots over a time that grows with the fleet, and is short compared to the life of a leaf', () => {
     const spreadOf = (fleet: number, lifetimeMs: number) => {
       const spread = policy(fleet);
       spread.leaf = leaf(lifetimeMs, 0);
@@ -69,7 +69,7 @@ describe('the renewal policy', () => {
     });
   }
 
-  it('asks soon after the end of a leaf, however the attempts before it went', async () => {
+  it('asks soon after the end of a leaf, whatever happened to the attempts before', async () => {
     const local = new FakeClock(clock.now());
     const asking = new CertificatePolicy({
       env: { clock: local, random: () => 0.5, fleet: () => 1 },
@@ -99,7 +99,7 @@ describe('the renewal policy', () => {
     assert.equal(policy().retryDelay(1, error, undefined), 90_000);
   });
 
-  it('lets a CA that grants no useful lifetime be asked no more often than the budget says', () => {
+  it('asks a CA that grants no useful lifetime no more often than the budget allows', () => {
     const kept = policy();
     const short = leaf(1000, 0);
     let asked = 0;

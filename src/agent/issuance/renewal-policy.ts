@@ -10,49 +10,49 @@ import type { RenewalPolicy } from '../../mesh/renewing.ts';
 import type { Certificate } from '../../pki/certificate.ts';
 
 /**
- * Meshes spread their own clients over this time after a change of roots; a leaf that lives shorter than that many
- * times over is re-asked within a twentieth of its life.
+ * Meshes spread their own clients over this time after a change of roots. A leaf whose life is not many times longer is
+ * renewed within a twentieth of its life.
  */
 const ROOTS_SPREAD_MS = 30_000;
 const ROOTS_SPREAD_OF_LIFE = 0.05;
-/** A larger fleet takes longer: all of it together asks a mesh for some hundred certificates a second. */
+/** A larger fleet takes longer: the whole fleet requests about a hundred certificates a second from a mesh. */
 const ROOTS_SPREAD_EACH_MS = 10;
 
 /**
- * A CA that shortens leaves to its own end issues ever shorter ones; the next is not requested sooner after the last.
- * Meshes issue for minutes at least.
+ * A CA that shortens leaves to its own end issues ever shorter ones; the next is not requested sooner than this after
+ * the last. Meshes issue for minutes at least.
  */
 const SHORTEST_WAIT_MS = 5_000;
 
-/** While no valid leaf is published: what a ceiling of 30 s between attempts, with full jitter, comes to in an hour. */
+/** While no valid leaf is published: the number of attempts in an hour with full jitter and a ceiling of 30 s. */
 const ATTEMPTS_WITHOUT_LEAF = 240;
 
 export interface PolicyOptions {
   readonly env: {
     readonly clock: Clock;
     readonly random: () => number;
-    /** How many MeshCertificates there are, whoever leads them. */
+    /** How many MeshCertificates there are, whichever replica leads them. */
     readonly fleet: () => number;
   };
   readonly spec: Pick<MeshCertificateSpec, 'renewal'>;
-  /** When the leaf that stood at the start came, epoch ms, where that is known. */
+  /** When the leaf that was published at the start was issued, epoch ms, if known. */
   readonly publishedSince: () => number | undefined;
   readonly refuse: (identity: Identity) => Promise<Problem | undefined>;
-  /** The budget on attempts keeps the next one back. */
+  /** The budget on attempts delays the next one. */
   readonly changed: () => void;
 }
 
-/** The numbers of core, bound to one MeshCertificate, and what they said last. */
+/** Binds the functions of core to one MeshCertificate, and remembers their last results. */
 export class CertificatePolicy implements RenewalPolicy {
   readonly #options: PolicyOptions;
   readonly #budget = new AttemptBudget();
-  /** The leaf that the mesh gave last. */
+  /** The last leaf from the mesh. */
   leaf: Certificate | undefined;
-  /** How long the budget on attempts keeps the next one back; 0 when it does not. */
+  /** How long the budget on attempts delays the next one; 0 when it does not. */
   breakerOpenMs = 0;
   /** When the mesh is asked again after a failure, epoch ms; undefined while nothing fails. */
   retryAt: number | undefined;
-  /** The mesh has answered or failed since the start: what was known of it before is old. */
+  /** The mesh has answered or failed since the start, so an earlier recorded failure is out of date. */
   hasTried = false;
   /** When the leaf of this fingerprint is due, epoch ms. */
   planned: { readonly fingerprint: string; readonly due: number } | undefined;
@@ -84,7 +84,7 @@ export class CertificatePolicy implements RenewalPolicy {
 
   rootsRetryDelay(attempt: number, error: MeshError, leaf: Certificate | undefined = this.leaf): number {
     const { clock, random } = this.#options.env;
-    // Without a leaf there is as little to save as with an expired one.
+    // Without a leaf, the remaining life is zero, as for an expired one.
     const remainingMs = leaf ? Math.max(0, leaf.notAfter - clock.now()) : 0;
     const wanted = typeof error.retry === 'object' ? error.retry.afterMs : 0;
     return Math.max(wanted, retryDelay(attempt, random, { remainingMs }));
@@ -101,7 +101,7 @@ export class CertificatePolicy implements RenewalPolicy {
     const isValid = leaf !== undefined && leaf.notAfter > clock.now();
     const perHour = isValid ? attemptsPerHour(life) : Math.max(attemptsPerHour(life), ATTEMPTS_WITHOUT_LEAF);
     const wait = this.#budget.take(clock.monotonic(), perHour);
-    // What was granted to a valid leaf does not hold beyond its end.
+    // A wait that was granted for a valid leaf does not extend beyond its end.
     this.breakerOpenMs = isValid ? Math.min(wait, leaf.notAfter - clock.now()) : wait;
     if (this.breakerOpenMs > 0) {
       this.retryAt = clock.now() + this.breakerOpenMs;

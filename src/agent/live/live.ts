@@ -23,7 +23,7 @@ import { nudge } from './nudge.ts';
 import { askGateway } from './request.ts';
 
 export interface LiveOptions {
-  /** Where gateways answer what they use. */
+  /** Diagnostics URLs of gateways, which show what they have loaded. */
   readonly urls: readonly URL[];
   readonly gateways: readonly Gateway[];
   readonly kube: Kube;
@@ -34,38 +34,38 @@ export interface LiveOptions {
   readonly signal: AbortSignal;
 }
 
-/** While something is awaited: well below the second that a gateway needs at least for a batch, times two. */
+/** While a change is awaited: twice the second that a gateway needs at least for a batch. */
 const EAGER_MS = 2_000;
-/** When all has arrived: a gateway that restarts on old files is found within a minute. */
+/** When everything has arrived: a gateway that restarts with old files is found within a minute. */
 const CALM_MS = 60_000;
-/** A rotation that arrives within this is no news: validation of a large configuration takes tens of seconds. */
+/** A rotation that arrives within this time is not reported: validating a large configuration takes tens of seconds. */
 const GRACE_MS = 30_000;
-/** Old files longer than this after a publication are not a matter of patience any more. Then again, twice. */
+/** Old files longer than this after a publication will not be replaced by waiting. Two more nudges follow. */
 const NUDGE_AFTER_MS = [15_000, 75_000, 375_000] as const;
 
-/** What one gateway is to load of one publication. */
+/** What one gateway has to load of one publication. */
 interface Awaited {
   certificate: MeshCertificate;
   readonly mesh: string;
   readonly loading: Loading;
   readonly expected: ExpectedLoad;
   readonly desired: readonly Desired[];
-  /** What shows the statuses that tell; empty where the gateway only answers. */
+  /** Views of the objects whose status shows what was loaded; empty for a gateway that only answers HTTP requests. */
   readonly views: readonly View[];
-  /** Monotonic: since when it stands; undefined where it stood before we looked. */
+  /** Monotonic time since which it is published; undefined if it was published before this process observed it. */
   readonly since: number | undefined;
   readonly seenAt: number;
   arrived: boolean;
   nudges: number;
-  /** What was found last, once that is worth telling. */
+  /** The last finding, once it is worth reporting. */
   found: { readonly arrival: Arrival | undefined; readonly condition: LiveCondition } | undefined;
 }
 
-/** Looks whether the gateways use what stands in the cluster: condition Live, its metrics, and the nudge. */
+/** Checks whether the gateways use what is published: condition Live, its metrics, and the nudge. */
 export class LiveSink implements Sink, Watcher {
   readonly #options: LiveOptions;
   readonly #informers: SharedInformers;
-  /** One for each gateway that can be looked at. */
+  /** One for each gateway that can be checked. */
   readonly #awaited = new Map<StatusRecord, readonly Awaited[]>();
   readonly #news = new Trigger();
   #amend: Amend | undefined;
@@ -118,7 +118,7 @@ export class LiveSink implements Sink, Watcher {
     if (told) this.#drop(told);
   }
 
-  /** A status that is looked at has changed. */
+  /** A watched status has changed. */
   changed(): void {
     this.#news.fire();
   }
@@ -170,7 +170,7 @@ export class LiveSink implements Sink, Watcher {
     }
   }
 
-  /** The worst of what answers and statuses tell; undefined while nothing is known. */
+  /** The worst of what answers and statuses show; undefined while nothing is known. */
   #judge({ loading, expected, views }: Awaited, answers: readonly Answer[]): Found | undefined {
     const judged: Loaded[] = [];
     const failures: string[] = [];
@@ -209,7 +209,10 @@ export class LiveSink implements Sink, Watcher {
     await this.#nudgeIfDue(awaited, arrival, waitedMs);
   }
 
-  /** Of several gateways, the first that does not use what is published; one that is not judged yet says nothing. */
+  /**
+   * Of several gateways, the first that does not use what is published; a gateway that is not judged yet does not
+   * count.
+   */
   #show({ metadata }: MeshCertificate, all: readonly Awaited[]): void {
     const { clock, metrics } = this.#options;
     const found = all.flatMap((one) => one.found ?? []);

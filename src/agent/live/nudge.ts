@@ -4,7 +4,7 @@ import type { Kube } from '../../kube/api.ts';
 import { KubeError } from '../../kube/transport/error.ts';
 import type { Log } from '../../mesh/log.ts';
 
-/** Makes the gateway read everything again. A failure is logged, and the next nudge may help. */
+/** Makes the gateway read everything again. A failure is logged; the next nudge is another attempt. */
 export async function nudge(
   { ref, patch, fieldManager }: Nudge,
   { kube, log, signal }: { readonly kube: Kube; readonly log: Log; readonly signal: AbortSignal },

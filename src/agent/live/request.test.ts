@@ -23,7 +23,7 @@ it('an answer of a gateway is read', async (test) => {
   assert.deepEqual(answer, { body: { tlscontexts: ['a'] } });
 });
 
-it('an answer that does not end is not read to its end', async (test) => {
+it('an answer that never ends is not read to the end', async (test) => {
   const answer = await ask(test, (_, response) => {
     const more = () => {
       while (response.write(Buffer.alloc(65_536, ' '))) if (response.destroyed) return;
@@ -34,7 +34,7 @@ it('an answer that does not end is not read to its end', async (test) => {
   assert.deepEqual(answer, { failure: 'http://127.0.0.1 answers with more than 16 MiB' });
 });
 
-it('an answer that takes far more memory than text is not decoded', async (test) => {
+it('an answer that takes far more memory than its text is not decoded', async (test) => {
   const deep = await ask(test, (_, response) => response.end('['.repeat(1_000_000)));
   assert.deepEqual(deep, { failure: 'http://127.0.0.1 answers with JSON of more than 32 levels' });
   const wide = await ask(test, (_, response) => response.end(`[${'0,'.repeat(2_000_000)}0]`));

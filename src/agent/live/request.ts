@@ -11,7 +11,7 @@ const TIMEOUT_MS = 10_000;
 const LARGEST_ANSWER = 16 * 1024 * 1024;
 const LIMITS: JsonLimits = { depth: 32, values: 500_000 };
 
-/** One GET; what goes wrong is told, not thrown. */
+/** One GET; an error is returned, not thrown. */
 export async function askGateway(
   url: URL,
   clock: Clock,

@@ -11,7 +11,7 @@ const GATEWAYS = [emissary];
 
 const signal = new AbortController().signal;
 
-describe('spacing of writes', () => {
+describe('the batch gap', () => {
   it('lets writes of one side run together and at once', async () => {
     const spacing = new BatchGap(new FakeClock(), GATEWAYS);
     using _first = await spacing.beforeSecret(signal);
@@ -57,7 +57,7 @@ describe('spacing of writes', () => {
     assert.deepEqual(order, ['gateway', 'secret']);
   });
 
-  it('serves all that wait on a side in one turn, however they stand in the queue', async () => {
+  it('serves all waiting writes of a side in one turn, whatever their order in the queue', async () => {
     const clock = new FakeClock();
     const spacing = new BatchGap(clock, GATEWAYS);
     const first = await spacing.beforeSecret(signal);
@@ -76,7 +76,7 @@ describe('spacing of writes', () => {
     assert.deepEqual(order, [...Array(50).fill('gateway'), ...Array(50).fill('secret')]);
   });
 
-  it('forgets who gave up waiting', async () => {
+  it('forgets a waiter that gave up', async () => {
     const clock = new FakeClock();
     const spacing = new BatchGap(clock, GATEWAYS);
     const first = await spacing.beforeSecret(signal);
@@ -108,7 +108,7 @@ describe('spacing of writes', () => {
       ['longer ago than 2 s and what the rounding of its time hides', 3_000, false],
       ['by a clock that is ahead of ours', -60_000, true],
     ] as const) {
-      it(`${waits ? 'waits for' : 'does not mind'} the other side where it was written ${what}`, async () => {
+      it(`${waits ? 'waits for' : 'ignores'} the other side where it was written ${what}`, async () => {
         const clock = new FakeClock();
         const spacing = new BatchGap(clock, GATEWAYS);
         spacing.saw(written('Secret', clock.now() - agoMs));
@@ -123,7 +123,7 @@ describe('spacing of writes', () => {
       });
     }
 
-    it('goes on with the side that was written last, and does not mind what others wrote', async () => {
+    it('continues with the side that was written last, and ignores writes of others', async () => {
       const clock = new FakeClock();
       const spacing = new BatchGap(clock, GATEWAYS);
       spacing.saw(written('TLSContext', clock.now(), 'kubectl'));
@@ -131,7 +131,7 @@ describe('spacing of writes', () => {
       using _turn = await spacing.beforeSecret(signal);
     });
 
-    it('waits on either side where it cannot tell which was written last', async () => {
+    it('waits on either side when it cannot tell which was written last', async () => {
       const clock = new FakeClock();
       const spacing = new BatchGap(clock, GATEWAYS);
       for (const kind of ['Secret', 'TLSContext'] as const) spacing.saw(written(kind, clock.now() + 60_000));
@@ -143,7 +143,7 @@ describe('spacing of writes', () => {
       assert.deepEqual(admitted, ['secret']);
     });
 
-    it('is not made to wait longer by what is written while it waits', async () => {
+    it('does not wait longer because of a write during the wait', async () => {
       const clock = new FakeClock();
       const spacing = new BatchGap(clock, GATEWAYS);
       spacing.saw(written('TLSContext', clock.now()));
@@ -155,13 +155,13 @@ describe('spacing of writes', () => {
     });
   });
 
-  it('is one for each gateway', () => {
+  it('is separate for each gateway', () => {
     const spacings = new BatchGaps(new FakeClock(), GATEWAYS);
     assert.equal(spacings.of('emissary'), spacings.of('emissary'));
     assert.notEqual(spacings.of('emissary'), spacings.of('edge'));
   });
 
-  it('never lets the two sides meet, and everybody gets a turn', async () => {
+  it('never lets the two sides meet, and everyone gets a turn', async () => {
     const write = fc.record({
       side: fc.constantFrom('secret' as const, 'gateway' as const),
       after: fc.integer({ min: 0, max: 3000 }),

@@ -6,16 +6,16 @@ import type { Gateway } from '../../gateway/gateway.ts';
 
 type Side = 'secret' | 'gateway';
 
-/** The server tells when it took a write in whole seconds, rounded down. */
+/** The server reports the time of a write in whole seconds, rounded down. */
 const TOLD_TO_MS = 1_000;
 
-/** What of a gateway matters here. */
+/** The part of a gateway that is used here. */
 export type Spaced = Pick<Gateway, 'kind' | 'resources' | 'batchGapMs'>;
 
 /**
- * Keeps writes of Secrets and of gateways' own objects apart by the gap that the gateways ask for. Writes of one side
- * run together; a side that waits is served, all of it, before later writes of the other. One instance for each
- * namespace that gateways read Secrets from.
+ * Separates writes of Secrets and of gateways' own objects by the gap that the gateways need. Writes of one side run
+ * together; all waiting writes of a side go before later writes of the other. One instance for each namespace that
+ * gateways read Secrets from.
  */
 export class BatchGap {
   readonly #clock: Clock;
@@ -26,7 +26,7 @@ export class BatchGap {
   #endedAt = Number.NEGATIVE_INFINITY;
   readonly #waiting: WaitingList<Side, Disposable>;
 
-  /** `gapMs` replaces what the gateways ask for, where they ask for anything. */
+  /** `gapMs` replaces the gateways' own gaps, except for gateways that need none. */
   constructor(clock: Clock, gateways: readonly Spaced[], gapMs?: number | undefined) {
     this.#clock = clock;
     this.#gateways = gateways.filter(({ batchGapMs }) => batchGapMs > 0);
@@ -34,14 +34,13 @@ export class BatchGap {
     this.#waiting = new WaitingList((waiting) => this.#admit(waiting), clock);
   }
 
-  /** Resolves when a Secret may be written. Dispose the turn when the write has been answered. */
+  /** Resolves when a Secret may be written. Dispose the turn after the response to the write. */
   beforeSecret(signal: AbortSignal): Promise<Disposable> {
     return this.#waiting.join('secret', signal);
   }
 
   /**
-   * Resolves when an object or a route of a gateway of this kind may be written. Dispose the turn when it has been
-   * answered.
+   * Resolves when an object or a route of a gateway of this kind may be written. Dispose the turn after the response.
    */
   beforeGateway(kind: string, signal: AbortSignal): Promise<Disposable> {
     const isSpaced = this.#gateways.some((gateway) => gateway.kind === kind);
@@ -49,8 +48,8 @@ export class BatchGap {
   }
 
   /**
-   * Takes note of what a process before this one, or another replica, wrote last. Who waits already is not made to wait
-   * longer: a side that others write again and again would never let the other one in.
+   * Records the last write of a previous process or of another replica. A write that already waits does not wait
+   * longer: otherwise a side that others write again and again would never let the other one in.
    */
   saw(object: KubeObject): void {
     if (this.#active > 0 || this.#waiting.size > 0) return;
@@ -61,14 +60,14 @@ export class BatchGap {
       const ago = Math.max(0, this.#clock.now() - Date.parse(time) - TOLD_TO_MS);
       const at = this.#clock.monotonic() - ago;
       if (!(ago < this.#gapMs && at >= this.#endedAt)) continue;
-      // Which of two was the later cannot be told where the clocks differ: then neither may follow at once.
+      // When the clocks differ, the order of two writes is unknown: then neither side may follow at once.
       const unclear = at === this.#endedAt && this.#side !== side;
       this.#side = unclear ? undefined : side;
       this.#endedAt = at;
     }
   }
 
-  /** Undefined for what comes with a gateway that does not mind. */
+  /** Undefined for objects of a gateway that needs no gap. */
   #sideOf({ apiVersion, kind }: KubeObject): Side | undefined {
     if (apiVersion === 'v1') return 'secret';
     const comesWith = ({ resources }: Spaced) =>
@@ -93,16 +92,16 @@ export class BatchGap {
       if (left > 0) return left;
       this.#side = next.about;
     }
-    // All that wait on this side, also behind the other: each change of sides costs everybody the gap.
+    // All waiting writes of this side, also those behind the other side: each change of sides costs everyone the gap.
     for (const { about, admit } of waiting) if (about === this.#side) admit(this.#turn());
     return undefined;
   }
 }
 
-/** The turn of whoever need not wait. */
+/** The turn of a write that does not need to wait. */
 const FREE: Disposable = { [Symbol.dispose]() {} };
 
-/** One Spacing for each namespace that gateways read their Secrets from. */
+/** One BatchGap for each namespace that gateways read their Secrets from. */
 export class BatchGaps {
   readonly #clock: Clock;
   readonly #gateways: readonly Spaced[];

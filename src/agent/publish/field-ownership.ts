@@ -4,9 +4,9 @@ import { provesOrigin, removalOfForeign, withOrigin } from '../../core/plan/orig
 import type { Kube, WriteOptions } from '../../kube/api.ts';
 
 /**
- * Server-side apply removes only fields that the manager's *apply* owns, and an object that we created by POST is
- * owned by its *update*. Where that stands yet, ownership is moved over before the first apply that drops a field.
- * Returns the object as it then stands, or undefined where nothing had to be done.
+ * Server-side apply removes only fields that the manager's *apply* owns, and an object that we created by POST is owned
+ * by its *update*. If that is still the case, ownership is moved before the first apply that drops a field. Returns the
+ * object after the move, or undefined if nothing was needed.
  */
 export async function reclaimFields(
   kube: Kube,
@@ -18,13 +18,16 @@ export async function reclaimFields(
   if (options.dryRun) return undefined;
   if (wanted.kind === 'Secret' && !provesOrigin(live)) return takeOver(kube, live, wanted, options, signal);
   if (!dropsField(createdIn(live)?.fieldsV1 ?? {}, wanted)) return undefined;
-  // What is observed names only us; the whole list is written back.
+  // The observed object lists only our field manager; the write needs the whole list.
   const whole = await kube.get(refOf(live), signal);
   const metadata = { ...live.metadata, managedFields: whole?.metadata.managedFields ?? [] };
   return ownByApply(kube, { ...live, metadata }, options, signal);
 }
 
-/** Somebody else may have created it in our name: what we would not have written goes before the object is ours. */
+/**
+ * Somebody else may have created it under our manager's name: fields that we would not have written are removed before
+ * the object becomes ours.
+ */
 async function takeOver(
   kube: Kube,
   live: KubeObject,
@@ -40,9 +43,10 @@ async function takeOver(
 }
 
 /**
- * Moves what we created over to our apply, as if it had been made by one: an apply then has one owner less to compare
- * with, which is a tenth of what it costs the API server. A Secret receives its own uid in the same write. `whole` is
- * with all its managers. Returns the object after the write, or undefined if there was nothing to do.
+ * Converts the ownership of what we created to our apply, as if an apply had created it: a later apply then has one
+ * manager fewer to compare with, which saves a tenth of its cost in the API server. A Secret receives its own uid in
+ * the same write. `whole` includes all managers. Returns the object after the write, or undefined if nothing was
+ * needed.
  */
 export async function ownByApply(
   kube: Kube,
@@ -64,7 +68,7 @@ function createdIn({ metadata }: KubeObject): ManagedFields | undefined {
   return metadata.managedFields?.find((entry) => isOurs(entry) && entry.operation === 'Update');
 }
 
-/** True when the field set names something that the wanted object lacks. */
+/** True when the field set names a field that the wanted object lacks. */
 function dropsField(fields: Readonly<Record<string, unknown>>, wanted: unknown): boolean {
   return Object.entries(fields).some(([name, below]) => {
     if (!name.startsWith('f:')) return false;

@@ -12,7 +12,7 @@ import type { WritePriority } from './write-priority.ts';
 
 /** Whether this process may write now. */
 export interface Fence {
-  /** Throws when the Lease is lost or cannot be shown to be held. */
+  /** Throws when the Lease is lost, or when this process cannot prove that it holds it. */
   check(): void;
 }
 
@@ -24,7 +24,7 @@ export interface PublisherOptions {
   readonly writePriority: WritePriority;
   readonly gateways: readonly Gateway[];
   readonly dryRun: boolean;
-  /** What stands, as it was observed. */
+  /** The observed objects. */
   readonly view: { get(ref: ObjectRef): KubeObject | undefined };
 }
 
@@ -42,15 +42,15 @@ export interface WrittenObject {
 
 export interface PublishResult {
   readonly written: readonly WrittenObject[];
-  /** The first step that could not be done; later steps were not tried, since the order is part of the promise. */
+  /** The first step that failed; later steps were not tried, since the order is guaranteed. */
   readonly problem:
     | (Problem & { readonly ref: ObjectRef; readonly refused?: true; readonly cause?: unknown })
     | undefined;
 }
 
 /**
- * Does the steps of a plan in order, one request each, and stops at the first that fails: nothing may name a
- * Secret that is not there.
+ * Does the steps of a plan in order, one request each, and stops at the first failure: no object may name a Secret that
+ * does not exist.
  */
 export async function publish(
   steps: readonly PlanStep[],
@@ -101,8 +101,8 @@ async function write(
   const reclaimed = live && (await reclaimFields(kube, live, step.object, options, signal));
   const resourceVersion = reclaimed?.metadata.resourceVersion ?? step.resourceVersion;
   const metadata = { ...step.object.metadata, ...(resourceVersion === undefined ? {} : { resourceVersion }) };
-  // By force: the plan found the object to be ours, and the version proves that nobody came between. Without it our
-  // own create, or a foreign edit of a field of ours, would conflict for ever.
+  // By force: the plan found the object to be ours, and the version proves that nobody wrote in between. Without force,
+  // our own create, or a foreign edit of one of our fields, would conflict every time.
   return kube.apply({ ...step.object, metadata }, { ...options, force: true }, signal);
 }
 

@@ -41,7 +41,7 @@ describe('later writes', () => {
     assert.equal(open.length, 8);
   });
 
-  it('wait for all that is urgent', async () => {
+  it('wait for all urgent writes', async () => {
     const { ask, open, precedence } = rig();
     const urgent = [precedence.urgent(), precedence.urgent()];
     await ask(2);
@@ -54,7 +54,7 @@ describe('later writes', () => {
     assert.equal(open.length, 2);
   });
 
-  it('go one at a time once they have waited for five seconds, however much is urgent', async () => {
+  it('go one at a time once they have waited for five seconds, whatever is urgent', async () => {
     const { ask, clock, end, open, precedence } = rig();
     precedence.urgent();
     await ask(2);
@@ -71,7 +71,7 @@ describe('later writes', () => {
     assert.equal(open.length, 1);
   });
 
-  it('wait for a moment after what is urgent, where more is coming', async () => {
+  it('wait for a moment after an urgent write when more are coming', async () => {
     const { ask, clock, open, precedence } = rig();
     const issue = precedence.coming();
     precedence.urgent()[Symbol.dispose]();
@@ -85,7 +85,7 @@ describe('later writes', () => {
     issue[Symbol.dispose]();
   });
 
-  it('do not wait for a moment where nothing more is coming, nor for what is only coming', async () => {
+  it('do not wait for a moment when no more are coming, nor for a write that is only announced', async () => {
     const { ask, clock, open, precedence } = rig();
     const issue = precedence.coming();
     await ask(1);
@@ -99,7 +99,7 @@ describe('later writes', () => {
     assert.equal(clock.sleeping, 0);
   });
 
-  it('that are given up make room, and leave no timer behind', async () => {
+  it('that are cancelled free their place, and leave no timer behind', async () => {
     const { ask, clock, precedence, refused, stop } = rig();
     const urgent = precedence.urgent();
     await ask(2);

@@ -2,21 +2,24 @@ import type { Clock } from '../../async/clock.ts';
 import { once } from '../../async/once.ts';
 import { type Waiting, WaitingList } from '../../async/waiting-list.ts';
 
-/** Later writes under way at a time, while nothing urgent is. */
+/** Later writes in flight at a time, while nothing is urgent. */
 const AT_ONCE = 8;
-/** Longer than a thousand identities that are due at once take; from then on one at a time goes in between. */
+/**
+ * Longer than a thousand identities that are due at once take; after this time one later write at a time is let
+ * through.
+ */
 const PATIENCE_MS = 5_000;
-/** Several times what lies between two urgent writes of many; a CA that has hung for longer delays nobody. */
+/** Several times the interval between two urgent writes of many; a CA that hangs for longer delays nobody. */
 const LINGER_MS = 250;
 
 /**
- * Lets what the gateway waits for go first: a status costs the API server three times what a Secret does, and is for
- * people. Later writes wait while urgent ones are under way, and for a moment after where more are coming, but none
- * for ever. One instance for each agent.
+ * Lets the writes that the gateway waits for go first: a status costs the API server three times as much as a Secret,
+ * and is for people. Later writes wait while urgent ones are in flight, and for a moment afterwards if more are coming,
+ * but never indefinitely. One instance for each agent.
  */
 export class WritePriority {
   readonly #clock: Clock;
-  /** Since when each waits. */
+  /** The time at which each began to wait. */
   readonly #waiting: WaitingList<number, Disposable>;
   #urgent = 0;
   #coming = 0;
@@ -29,7 +32,7 @@ export class WritePriority {
     this.#waiting = new WaitingList((waiting) => this.#admit(waiting), clock);
   }
 
-  /** Notes a write that others wait for; dispose it when it has been answered. */
+  /** Announces a write that others wait for; dispose it after the response. */
   urgent(): Disposable {
     this.#urgent += 1;
     return once(() => {
@@ -39,7 +42,7 @@ export class WritePriority {
     });
   }
 
-  /** Notes that an urgent write is likely soon, such as while a certificate is asked for. */
+  /** Announces that an urgent write is likely soon, such as while a certificate is requested. */
   readonly coming = (): Disposable => {
     this.#coming += 1;
     return once(() => {
@@ -48,7 +51,7 @@ export class WritePriority {
     });
   };
 
-  /** Resolves when a write that nobody waits for may go, in the order of asking; rejects with the signal's reason. */
+  /** Resolves when a write that nobody waits for may go, in order of request; rejects with the signal's reason. */
   later(signal: AbortSignal): Promise<Disposable> {
     return this.#waiting.join(this.#clock.monotonic(), signal);
   }

@@ -14,7 +14,7 @@ import type { BatchGaps } from '../publish/batch-gap.ts';
 import type { WritePriority } from '../publish/write-priority.ts';
 import type { Reporter } from '../report/reporter.ts';
 
-/** What the workers of one agent share. */
+/** What the reconcilers of one agent share. */
 export interface Environment {
   readonly kube: Kube;
   readonly clock: Clock;
@@ -36,8 +36,8 @@ export interface Environment {
   /** What MeshCertificates may make the agent do; absent: everything. */
   readonly allow?: AllowList | undefined;
   readonly apiAudiences: ApiAudiences;
-  /** How many MeshCertificates there are, whoever leads them. */
+  /** How many MeshCertificates there are, whichever replica leads them. */
   readonly fleet: () => number;
-  /** Ask the API server to validate each write and to store none. */
+  /** The API server validates each write and stores none. */
   readonly dryRun: boolean;
 }

@@ -4,11 +4,11 @@ import { codedProblem, type Problem } from '../../core/problem.ts';
 import type { PublicationStatus } from '../../core/status.ts';
 import type { IdentityStream } from '../issuance/identity-stream.ts';
 
-/** Why the mesh gives no newer certificate, also across restarts and changes of the leader. */
+/** Why the mesh gives no newer certificate, across restarts and changes of the leader. */
 export class MeshFailures {
   readonly #clock: Clock;
   readonly #stream: Pick<IdentityStream, 'planned' | 'hasTried'>;
-  /** The newest failure since the mesh last gave something that could be used. */
+  /** The newest failure since the mesh last gave something usable. */
   current: Problem | undefined;
 
   constructor(clock: Clock, stream: Pick<IdentityStream, 'planned' | 'hasTried'>) {
@@ -25,15 +25,18 @@ export class MeshFailures {
   }
 
   /**
-   * Why no newer certificate is published; `problem` is what the decision says. That the published certificate has
-   * expired is not the cause: why none came after it is.
+   * Why no newer certificate is published; `problem` is the decision's. The expiry of the published certificate is not
+   * the cause: the reason that no newer one followed is.
    */
   cause(problem: Problem | undefined, certificate: MeshCertificate, leading: boolean): Problem | undefined {
     const failure = this.current ?? this.#recorded(certificate, leading);
     return problem?.code === 'ERR_VERIFY_EXPIRED' ? (failure ?? problem) : (problem ?? failure);
   }
 
-  /** The failure that the status records. The leader repeats it until it has tried by itself; a follower never tries. */
+  /**
+   * The failure that the status records. The leader repeats it until its own first attempt; a follower makes no
+   * attempts.
+   */
   #recorded({ status }: MeshCertificate, leading: boolean): Problem | undefined {
     const error = (status as Partial<PublicationStatus> | undefined)?.lastError;
     if (!error) return undefined;

@@ -3,7 +3,10 @@ import { type Preflight, type PreflightVerdict, type Proof, preflightKey } from 
 
 /** A refusal may depend on the time or on a busy process: the handshake is repeated after this. */
 const REFUSED_FOR_MS = 30_000;
-/** Verdicts that are remembered: of a candidate and of what is published, each with the bundles around a change. */
+/**
+ * Verdicts that are remembered: of the candidate and of the published pair, each with the bundles before and after a
+ * change.
+ */
 const REMEMBERED = 4;
 
 /** The latest verdicts of preflight handshakes for one MeshCertificate: one handshake for each pair and bundle. */
@@ -18,20 +21,23 @@ export class Preflights {
     this.#clock = clock;
   }
 
-  /** Undefined before the handshake, and when one that was refused has to be repeated. */
+  /** Undefined before the handshake, and when a refused one has to be repeated. */
   readonly verdict = ({ pair, bundle }: Proof): PreflightVerdict | undefined => {
     const known = this.#verdicts.get(preflightKey(pair, bundle));
     return known && this.#clock.now() < known.until ? known.verdict : undefined;
   };
 
-  /** When the first refusal after `time` may be repeated, epoch ms. One that nobody asked for by then no longer matters. */
+  /**
+   * When the first refusal after `time` may be repeated, epoch ms. A refusal that was not needed again by then no
+   * longer matters.
+   */
   retryAfter(time: number): number | undefined {
     const times = [...this.#verdicts.values()].map(({ until }) => until).filter((until) => until > time);
     const next = Math.min(...times);
     return Number.isFinite(next) ? next : undefined;
   }
 
-  /** Makes the handshake; afterwards `verdict` knows its outcome. */
+  /** Makes the handshake; afterwards `verdict` returns its outcome. */
   prove(proof: Proof): Promise<void> {
     const key = preflightKey(proof.pair, proof.bundle);
     const running = this.#running.get(key) ?? this.#handshake(key, proof);

@@ -6,7 +6,7 @@ import { publicationRefs } from '../../gateway/desired.ts';
 import type { GatewayUse } from '../../gateway/gateway.ts';
 import type { ObjectInformers, ObjectView } from '../informers/by-object.ts';
 
-/** What one worker sees of its own objects; follows those that come and go with routes. */
+/** One reconciler's view of its own objects; follows the objects that routes add and remove. */
 export class PublicationView implements Disposable {
   readonly #observer: ObjectInformers;
   readonly #changed: () => void;
@@ -17,7 +17,7 @@ export class PublicationView implements Disposable {
     this.#changed = changed;
   }
 
-  /** Watches what belongs to the publication as it is wished now. */
+  /** Watches the objects of the publication as it is desired now. */
   follow(certificate: MeshCertificate, uses: readonly GatewayUse[]): void {
     const refs = publicationRefs(certificate, uses);
     const before = this.#interest;
@@ -30,7 +30,7 @@ export class PublicationView implements Disposable {
     return this.#interest?.synced === true;
   }
 
-  /** Nothing is known yet and nothing is wrong: there is nothing to tell. */
+  /** Nothing is known yet and nothing is wrong, so there is nothing to report. */
   get unknown(): boolean {
     return !this.synced && this.#interest?.problem === undefined;
   }
@@ -49,7 +49,7 @@ export class PublicationView implements Disposable {
     return this.#interest?.objects() ?? [];
   }
 
-  /** What stands of what is desired, by `keyOf`. */
+  /** The observed state of the desired objects, by `keyOf`. */
   observed(desired: readonly Desired[] | undefined): ReadonlyMap<string, KubeObject> {
     const refs = (desired ?? []).map(({ object }) => refOf(object));
     return new Map(refs.flatMap((ref) => [this.get(ref)].flatMap((found) => (found ? [[keyOf(ref), found]] : []))));

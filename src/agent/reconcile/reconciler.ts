@@ -96,7 +96,7 @@ export class Reconciler {
     if (asked || fate || !this.#env.reporter.agrees(certificate)) this.#changes.fire();
   }
 
-  /** Requests a certificate now, whatever schedule and backoff say. */
+  /** Requests a certificate now, whatever the schedule and backoff say. */
   renew(): void {
     this.#renewRequests.pending = true;
     this.#wake.renew();
@@ -108,7 +108,7 @@ export class Reconciler {
     this.#changes.fire();
   }
 
-  /** Runs until `stop` is aborted, once. Aborts it when it fails, so that everything that was started ends too. */
+  /** Runs until `stop` is aborted, once. Aborts `stop` when it fails, so that everything it started ends too. */
   async run(stop: AbortController): Promise<void> {
     const { signal } = stop;
     const { clock } = this.#env;
@@ -134,7 +134,7 @@ export class Reconciler {
     }
   }
 
-  /** Only the leader asks the mesh, and only once it knows what is published. */
+  /** Only the leader asks the mesh, and only after it knows what is published. */
   async #followMesh(leads: boolean): Promise<void> {
     if (leads && this.#view.synced && !this.certificate.spec.paused) {
       this.#stream.start();
@@ -155,7 +155,7 @@ export class Reconciler {
     if (decision.hold?.hold) this.#prober.ask(situation.candidate, decision.trust.bundle, signal);
     this.#report({ situation, decision, steps, due, outcome, leading });
     const { now } = situation;
-    // What was due when this reconcile began has been done, or does not matter: waiting for it would not be a pause.
+    // What was due when this reconcile began is done or no longer matters: waiting for it would not be a pause.
     const times = [decision.nextLook, this.#writes.retryAt, this.#preflights.retryAfter(now)].filter(
       (time): time is number => time !== undefined && time > now,
     );
@@ -320,13 +320,13 @@ export class Reconciler {
     this.#changes.fire();
   };
 
-  /** A failure stays while an attempt is waiting: then something other than a new certificate came. */
+  /** The failure remains while a retry is scheduled: then the change was something other than a new certificate. */
   readonly #meshRecovered = (): void => {
     if (this.#stream.retryAt === undefined) this.#meshFailures.clear();
     this.#changes.fire();
   };
 
-  /** The published identity with the roots that the mesh named when it was written: a restart goes on from there. */
+  /** The published identity with the roots that the mesh named when it was written: a restart continues from there. */
   #publishedIdentity(): Identity | undefined {
     const situation = this.#observe();
     const { bundle, since } = situation.published;
@@ -335,7 +335,7 @@ export class Reconciler {
   }
 }
 
-/** When the published leaf came into force, epoch ms, as the status records it. */
+/** When the published leaf was read back, epoch ms, as the status records it. */
 function rotatedAt({ status }: MeshCertificate): number | undefined {
   const time = (status as Partial<PublicationStatus> | undefined)?.lastRotationTime;
   return time === undefined ? undefined : Date.parse(time);

@@ -11,7 +11,7 @@ interface RunningReconciler {
   certificate: MeshCertificate;
   /** Replaced at each restart. */
   reconciler: Reconciler | undefined;
-  /** Ends the run that is under way, or the pause before the next. */
+  /** Ends the current run, or the pause before the next one. */
   stop: AbortController;
   isStopped: boolean;
   done: Promise<void> | undefined;
@@ -34,7 +34,7 @@ export class Reconcilers {
     const keys = new Set(desired.map((certificate) => keyOf(refOf(certificate))));
     const gone = [...this.#running.keys()].filter((key) => !keys.has(key));
     await Promise.all(gone.map((key) => this.#stop(key)));
-    // One of a thousand differs, mostly in its status.
+    // Usually one in a thousand differs, mostly in its status.
     const changed = desired.filter((one) => this.#running.get(keyOf(refOf(one)))?.certificate !== one);
     await Promise.all(changed.map((certificate) => this.#ensure(certificate)));
   }
@@ -44,7 +44,7 @@ export class Reconcilers {
     return this.#running.get(keyOf({ apiVersion: API_VERSION, kind: KIND, namespace, name }))?.reconciler;
   }
 
-  /** Makes every reconciler look again. */
+  /** Triggers every reconciler. */
   poke(): void {
     for (const { reconciler } of this.#running.values()) reconciler?.poke();
   }
@@ -81,7 +81,10 @@ export class Reconcilers {
     running.done = this.#supervise(running);
   }
 
-  /** A reconciler that fails has a bug. The others must not end with it, so it is reported and started again. */
+  /**
+   * A reconciler that throws has a bug. The others must not end with it, so the error is reported and the reconciler
+   * restarted.
+   */
   async #supervise(running: RunningReconciler): Promise<void> {
     while (!running.isStopped) {
       try {
@@ -112,7 +115,7 @@ export class Reconcilers {
   }
 }
 
-/** What else of its metadata a reconciler cannot change without a restart: its uid and its labels. */
+/** Also compares the metadata that a reconciler cannot change without a restart: its uid and its labels. */
 function isSameSpec(one: MeshCertificate, other: MeshCertificate): boolean {
   const { spec, metadata } = one;
   return (
@@ -122,5 +125,5 @@ function isSameSpec(one: MeshCertificate, other: MeshCertificate): boolean {
   );
 }
 
-/** Long enough that a bug in one reconciler costs little, short enough that nobody waits for it. */
+/** Long enough that a bug in one reconciler costs little, short enough to recover soon. */
 const RESTART_MS = 5000;

@@ -2,13 +2,13 @@ import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { RENEW_ANNOTATION } from '../../core/object.ts';
 import type { PublicationStatus } from '../../core/status.ts';
 
-/** Requests for a new certificate: by the renew annotation of one MeshCertificate, or by a call. */
+/** Requests for a new certificate, by the renew annotation of one MeshCertificate or by a call. */
 export class RenewRequests {
-  /** The annotation's value that was noticed last. */
+  /** The last annotation value that was noticed. */
   #noticed: string | undefined;
-  /** The value whose new certificate is in force. The status records it, so that a restart does not renew again. */
+  /** The value whose new certificate was read back. The status records it, so that a restart does not renew again. */
   done: string | undefined;
-  /** A new certificate was requested, and none has come into force since. */
+  /** A new certificate was requested, and none has been published since. */
   pending = false;
 
   constructor(certificate: MeshCertificate) {
@@ -25,14 +25,14 @@ export class RenewRequests {
     return true;
   }
 
-  /** A new leaf is in force. */
+  /** A new leaf was read back. */
   fulfilled(): void {
     this.done = this.#noticed;
     this.pending = false;
   }
 }
 
-/** A document in a file has no status: the value that it starts with was acted on before. */
+/** A document in a file has no status: its value at the start counts as handled. */
 function recordedIn({ metadata, status }: MeshCertificate): string | undefined {
   if (metadata.uid === undefined) return metadata.annotations?.[RENEW_ANNOTATION];
   return (status as Partial<PublicationStatus> | undefined)?.renewRequest;

@@ -29,13 +29,16 @@ export class WriteAttempts {
     this.failure = undefined;
   }
 
-  /** The plan refused to write. No request was made, so none is spared: a change of the objects is enough to try again. */
+  /**
+   * The plan refused to write. No request was made, so no backoff is needed: a change of the objects triggers the next
+   * attempt.
+   */
   refused(problem: Problem): void {
     this.succeeded();
     this.failure = problem;
   }
 
-  /** `remainingMs`: life that is left of what a success would replace. */
+  /** `remainingMs`: remaining life of the certificate that a success would replace. */
   failed(problem: Problem, remainingMs: number | undefined): void {
     this.#failures += 1;
     this.failure = problem;

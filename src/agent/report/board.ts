@@ -14,7 +14,7 @@ export interface BoardEntry {
 /** The newest status of each MeshCertificate, for /readyz, /api/status, the page and `meshcert status`. */
 export class StatusBoard implements Sink {
   readonly #told = new Set<StatusRecord>();
-  /** Until one comes or goes. */
+  /** Valid until a MeshCertificate is added or removed. */
   #sorted: readonly StatusRecord[] | undefined;
   readonly #subscribers = new Set<() => void>();
 
@@ -24,7 +24,7 @@ export class StatusBoard implements Sink {
     return this.#sorted.map(({ namespace, name, status }) => ({ namespace, name, status }));
   }
 
-  /** Called after each change; returns what ends it. */
+  /** Called after each change; returns the function that unsubscribes. */
   subscribe(told: () => void): () => void {
     this.#subscribers.add(told);
     return () => this.#subscribers.delete(told);

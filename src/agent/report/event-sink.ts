@@ -6,7 +6,7 @@ import { codeOf } from '../../mesh/error.ts';
 import type { Passed } from './report.ts';
 import type { Sink } from './reporter.ts';
 
-/** The reasons of our Events beside those made from error codes; docs/runbook.md has an entry for each. */
+/** The reasons of our Events, in addition to those made from error codes; docs/runbook.md has an entry for each. */
 export const EVENT_REASONS = ['Published', 'Rotated', 'TrustChanged', 'LeafHeld', 'DriftRepaired'] as const;
 
 /** Kubernetes Events about MeshCertificates: what `kubectl describe` shows. */

@@ -8,17 +8,17 @@ import type { Log } from '../../mesh/log.ts';
 import type { Passed } from './report.ts';
 import type { Sink } from './reporter.ts';
 
-/** What was logged of one MeshCertificate. */
+/** What was logged about one MeshCertificate. */
 interface LoggedState {
-  /** When a line was logged at warn, on the monotonic clock, and how often it would have been since it began. */
+  /** When a line was logged at warn, on the monotonic clock, and how often it occurred since the first time. */
   readonly lines: Map<string, { at: number; times: number }>;
-  /** Objects written since the last certificate or bundle was in force. */
+  /** Objects written since the last certificate or bundle was read back. */
   written: string[];
 }
 
 /**
- * One line for each thing that happened: a rotation is one line at info, from the replica that wrote it. A failure is
- * one line at warn, and one every ten minutes while it lasts.
+ * One line for each event: a rotation is one line at info, from the replica that wrote it. A failure is one line at
+ * warn, and another every ten minutes while it lasts.
  */
 export class LogSink implements Sink {
   readonly #log: Log;
@@ -42,7 +42,7 @@ export class LogSink implements Sink {
       const { type, reason, message } = condition;
       const isBad = isTrouble(condition);
       const isRecovery = type === 'Degraded' && condition.status === 'False' && old?.status === 'True';
-      // The failure itself was logged already, by `trouble`.
+      // `trouble` has already logged the failure itself.
       const isSaid = reason === 'Writing' || (report.failure && reason === reasonOf(report.failure.code));
       const level = !report.leading || !old || isSaid ? 'debug' : isBad ? 'warn' : isRecovery ? 'info' : 'debug';
       this.#log[level]({ certificate, condition: type, status: condition.status, reason }, message);
@@ -86,7 +86,7 @@ export class LogSink implements Sink {
     }
   }
 
-  /** Why nothing newer came, while the certificate ends or has ended. */
+  /** Why no newer certificate came, while the published one is about to expire or has expired. */
   #logEnding(certificate: string, { notAfter, emergencyTime, lastError, nextAttemptTime }: PublicationStatus): void {
     const now = this.#clock.now();
     if (notAfter === undefined || !lastError || now < Date.parse(emergencyTime ?? notAfter)) return;
@@ -123,7 +123,7 @@ export class LogSink implements Sink {
   }
 }
 
-/** A failing mesh fails in a few ways in turn; more are messages that differ each time. */
+/** A failing mesh alternates between a few errors; more are messages that differ each time. */
 const MOST_LINES = 8;
 
 const nameOf = ({ metadata }: MeshCertificate): string => `${metadata.namespace}/${metadata.name}`;

@@ -6,7 +6,7 @@ import { createMetrics } from '../../telemetry/metrics.ts';
 import { MetricsSink } from './metrics-sink.ts';
 import { Reporter } from './reporter.ts';
 
-it('tells the gauges after a restart that finds the status as it was, and nothing of who is forgotten', async () => {
+it('sets the gauges after a restart that finds the status unchanged, and removes those of a forgotten MeshCertificate', async () => {
   await using world = await AgentWorld.start();
   const last = await world.report();
   assert.ok(world.status);

@@ -8,7 +8,7 @@ import type { Passed } from './report.ts';
 import type { Sink } from './reporter.ts';
 import type { StatusRecord } from './status-record.ts';
 
-/** What a status does not tell. */
+/** What a status does not contain. */
 interface Tally {
   breakerOpen: boolean;
   lastSuccess: number | undefined;
@@ -16,7 +16,7 @@ interface Tally {
   bundles: number;
 }
 
-/** Counts and times what the workers tell. */
+/** Counts and times what the reconcilers report. */
 export class MetricsSink implements Sink {
   readonly #metrics: Metrics;
   readonly #clock: Clock;

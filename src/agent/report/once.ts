@@ -5,7 +5,7 @@ import { safeMessage } from '../../mesh/secrets.ts';
 import type { Report } from './report.ts';
 import type { Sink } from './reporter.ts';
 
-/** For a one-shot run: tells when every wished MeshCertificate is published and was read back. */
+/** For a one-shot run: resolves when every desired MeshCertificate is published and was read back. */
 export class OnceSink implements Sink {
   readonly #finish: () => void;
   #expected: ReadonlyMap<string, string> | undefined;
@@ -26,7 +26,7 @@ export class OnceSink implements Sink {
     return expected !== undefined && [...expected.keys()].every((key) => this.#ready.has(key));
   }
 
-  /** One line for each that is not published. */
+  /** One line for each MeshCertificate that is not published. */
   explain(): string {
     const open = [...(this.#expected ?? [])].filter(([key]) => !this.#ready.has(key));
     if (this.#expected === undefined) return '  no MeshCertificates were read';
@@ -36,7 +36,7 @@ export class OnceSink implements Sink {
   status(_status: PublicationStatus, _before: PublicationStatus | undefined, report: Report): void {
     const key = keyOf(refOf(report.certificate));
     if (report.failure) this.#troubles.set(key, `${report.failure.code}: ${safeMessage(report.failure.message)}`);
-    // A dry run stores nothing, so there is nothing to read back: an accepted write is all that can be had.
+    // A dry run stores nothing, so there is nothing to read back: an accepted write is the most it can achieve.
     const accepted = report.outcome !== undefined && !report.outcome.problem && report.dryRun;
     if (report.inForce || accepted) this.#ready.add(key);
     this.#check();

@@ -6,24 +6,24 @@ import type { Problem } from '../../core/problem.ts';
 import type { PublishResult } from '../publish/publisher.ts';
 import type { Rotation } from './rotation-tracker.ts';
 
-/** What every sink is told of a pass. */
+/** What every sink receives from a reconcile. */
 export interface Passed {
   readonly certificate: MeshCertificate;
   readonly outcome: PublishResult | undefined;
-  /** The newest failure of mesh, cluster or plan since things last went well. */
+  /** The newest failure of mesh, cluster or plan since the last success. */
   readonly failure: Problem | undefined;
-  /** Read back from the watch and verified: what stands is what should stand. */
+  /** Read back from the watch and verified: the observed objects are the desired ones. */
   readonly inForce: boolean;
   readonly leading: boolean;
-  /** What this pass put in force. */
+  /** The rotation that this reconcile completed. */
   readonly rotation: Rotation | undefined;
-  /** The writes of this pass undo what somebody else did. */
+  /** The writes of this reconcile undo somebody else's change. */
   readonly repair: boolean;
-  /** Milliseconds until the budget on attempts lets the next one go; 0 when it does now. */
+  /** Milliseconds until the budget on attempts allows the next one; 0 when it does now. */
   readonly breakerOpenMs: number;
-  /** Nothing is stored. */
+  /** A dry run: nothing is stored. */
   readonly dryRun: boolean;
-  /** Absent where a sink amended what was told, and nothing was decided. */
+  /** Absent when a sink amended the status, since nothing was decided. */
   readonly decision?: Decision;
 }
 

@@ -5,7 +5,7 @@ import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { StatusBoard } from './board.ts';
 import { Reporter } from './reporter.ts';
 
-it('tells a status that another replica wrote from our own', async () => {
+it('distinguishes a status that another replica wrote from our own', async () => {
   await using world = await AgentWorld.start();
   const last = await world.report();
   const reporter = new Reporter([]);
@@ -20,7 +20,7 @@ it('tells a status that another replica wrote from our own', async () => {
   assert.ok(!reporter.agrees(carrying({ ...others, conditions: published })));
 });
 
-it('holds on to no status of its own once the resource carries it', async () => {
+it('keeps no status of its own once the resource carries it', async () => {
   await using world = await AgentWorld.start();
   const last = await world.report();
   const board = new StatusBoard();

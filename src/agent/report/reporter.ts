@@ -7,33 +7,35 @@ import { safeMessage } from '../../mesh/secrets.ts';
 import type { Passed, Report } from './report.ts';
 import { type StatusRecord, statusRecordOf } from './status-record.ts';
 
-/** Somebody who wants to know: the log, metrics, Events, the status subresource, the status page. */
+/** A consumer of reports: the log, metrics, Events, the status subresource, the status page. */
 export interface Sink {
-  /** After each pass of a worker; `before` is the status of the pass before it, `told` the same object for all passes. */
+  /**
+   * Called after each reconcile; `before` is the status of the previous one, `told` the same object at every reconcile.
+   */
   status?(status: PublicationStatus, before: PublicationStatus | undefined, passed: Passed, told: StatusRecord): void;
-  /** The resource is seen to carry what was told. */
+  /** The watch shows that the resource carries the reported status. */
   seen?(certificate: MeshCertificate, told: StatusRecord): void;
-  /** A failure that is tried again by itself. */
+  /** A failure that is retried automatically. */
   trouble?(certificate: MeshCertificate, error: Error): void;
-  /** The MeshCertificate is no longer wished; without `told`, nothing but trouble was told of it. */
+  /** The MeshCertificate is no longer desired; without `told`, nothing but trouble was reported about it. */
   forget?(certificate: MeshCertificate, told: StatusRecord | undefined): void;
-  /** Given once, at the start, to a sink that finds out more than workers know. */
+  /** Called once, at the start, for a sink that knows more than the reconcilers. */
   attach?(amend: Amend): void;
 }
 
-/** Adds a condition to the status of a MeshCertificate and tells every sink; `now` in epoch ms. */
+/** Adds a condition to the status of a MeshCertificate and notifies every sink; `now` in epoch ms. */
 export type Amend = (
   certificate: MeshCertificate,
   condition: Omit<Condition, 'lastTransitionTime'>,
   now: number,
 ) => void;
 
-/** Turns what workers do into one status each and tells every sink. */
+/** Computes one status from each reconcile and notifies every sink. */
 export class Reporter {
   readonly #sinks: readonly Sink[];
   readonly #told = new Map<string, StatusRecord & { status: PublicationStatus }>();
 
-  /** The last of each, where a sink may amend it. */
+  /** The last of each, if a sink may amend it. */
   readonly #passed: Map<StatusRecord, Passed> | undefined;
 
   constructor(sinks: readonly Sink[]) {
@@ -48,7 +50,7 @@ export class Reporter {
     const known = this.#told.get(keyOf(refOf(certificate)));
     const before = known?.status ?? stands;
     const said = statusOf(report, before);
-    // Where it says nothing new, one object serves the resource, the board and this.
+    // When the status is unchanged, the resource, the board and this share one object.
     const status = [...new Set([stands, before])].find((one) => isDeepStrictEqual(one, said)) ?? said;
     const told = known ?? statusRecordOf(certificate, status);
     told.status = status;
@@ -57,7 +59,10 @@ export class Reporter {
     for (const sink of this.#sinks) sink.status?.(status, before, report, told);
   }
 
-  /** Whether the status that the resource carries says what was told last, as far as another replica may have changed it. */
+  /**
+   * Whether the status of the resource is the last one that was reported, in the fields that another replica may have
+   * changed.
+   */
   agrees(certificate: MeshCertificate): boolean {
     const told = this.#told.get(keyOf(refOf(certificate)));
     const stands = certificate.status as PublicationStatus | undefined;
@@ -93,7 +98,7 @@ export class Reporter {
   }
 }
 
-/** What holds on after a pass; nothing is written or rotated by an amendment, and what was decided is long. */
+/** What still holds after a reconcile: an amendment writes and rotates nothing, and a decision takes much memory. */
 function withoutDeeds({ certificate, failure, inForce, leading, breakerOpenMs, dryRun }: Report): Passed {
   const none = { outcome: undefined, rotation: undefined, repair: false };
   return { certificate, failure, inForce, leading, breakerOpenMs, dryRun, ...none };

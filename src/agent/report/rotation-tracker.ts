@@ -3,16 +3,16 @@ import { leafOf } from '../../mesh/identity.ts';
 
 export interface Rotation {
   readonly kind: 'leaf' | 'bundle';
-  /** From the mesh handing out the leaf to its being read back; undefined for a bundle. */
+  /** From the mesh issuing the leaf to its being read back; undefined for a bundle. */
   readonly lagMs: number | undefined;
 }
 
-/** Remembers what was last read back as it should be, to tell a rotation from a repair. */
+/** Remembers the last desired state that was read back, to distinguish a rotation from a repair. */
 export class RotationTracker {
   #leaf: string | undefined;
   #bundle: string | undefined;
 
-  /** Notes that this decision stands; returns the rotation that it completes, if any. */
+  /** Records that this decision is published; returns the rotation that it completes, if any. */
   reached(decision: Decision, lagMs: number | undefined): Rotation | undefined {
     const [leaf, bundle] = [this.#leaf, this.#bundle];
     this.#leaf = leafIn(decision);
@@ -22,12 +22,12 @@ export class RotationTracker {
     return bundle === this.#bundle ? undefined : { kind: 'bundle', lagMs: undefined };
   }
 
-  /** The same was in force before: what must be written now undoes what somebody else did. */
+  /** The same state was read back before: a write that is now needed undoes somebody else's change. */
   wasReached(decision: Decision): boolean {
     return this.#bundle !== undefined && this.#leaf === leafIn(decision) && this.#bundle === bundleIn(decision);
   }
 }
 
 const leafIn = ({ identity }: Decision): string | undefined => identity && leafOf(identity).fingerprint;
-/** Of one root, its own text: joined is only what is more. */
+/** A single root is its own text; only several are joined. */
 const bundleIn = ({ trust }: Decision): string => trust.bundle.map((root) => root.fingerprint).join(' ');

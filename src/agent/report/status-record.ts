@@ -2,9 +2,9 @@ import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { keyOf, refOf } from '../../core/object.ts';
 import type { PublicationStatus } from '../../core/status.ts';
 
-/** What was told last of one MeshCertificate: one object that every sink may hold on to and none may change. */
+/** The last reported status of one MeshCertificate: one object that every sink may keep and none may change. */
 export interface StatusRecord {
-  /** As `keyOf` has it. */
+  /** Equal to `keyOf`. */
   readonly key: string;
   readonly namespace: string;
   readonly name: string;

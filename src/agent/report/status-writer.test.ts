@@ -10,7 +10,7 @@ import type { Report } from './report.ts';
 import { type StatusRecord, statusRecordOf } from './status-record.ts';
 import { StatusWriter } from './status-writer.ts';
 
-/** An API server that keeps one status for each name, and may take its time. */
+/** An API server that stores one status for each name, and may respond late. */
 function rig() {
   const applied: string[] = [];
   const stands = new Map<string, MeshCertificate>();
@@ -49,7 +49,7 @@ function rig() {
     lead: (now: boolean) => {
       leading = now;
     },
-    /** Resolves how to let requests through again. */
+    /** Resolves to a function that lets requests through again. */
     hold() {
       let answer = () => {};
       open = new Promise<void>((resolve) => {
@@ -77,7 +77,7 @@ describe('statuses', () => {
     assert.deepEqual(applied, ['mesh', 'mesh']);
   });
 
-  it('are written once, however often the same is said while that is under way', async () => {
+  it('are written once, however often the same status is reported during the write', async () => {
     const { applied, say, hold } = rig();
     const answer = hold();
     for (const rotations of [1, 1, 1]) {
@@ -101,7 +101,7 @@ describe('statuses', () => {
     assert.ok(applied.length < 10, `${applied.length} were under way`);
   });
 
-  it('are written again when another replica wrote something else in between', async () => {
+  it('are written again when another replica wrote a different one in between', async () => {
     const { applied, say, store } = rig();
     say('mesh', 1);
     await settle();

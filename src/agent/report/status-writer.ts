@@ -17,19 +17,19 @@ export interface StatusWriterOptions {
   readonly clock: Clock;
   readonly random: () => number;
   readonly log: Log;
-  /** Who goes first; default: nobody else writes. */
+  /** Lets other writes go first; default: there are no other writes. */
   readonly precedence?: WritePriority | undefined;
-  /** Whether this process writes for the MeshCertificate of this key now. Default: it does. */
+  /** Whether this process currently writes for the MeshCertificate of this key. Default: it does. */
   readonly leads?: ((key: string) => boolean) | undefined;
   readonly signal: AbortSignal;
 }
 
-/** Times that change with each attempt are not worth a write more often than this. */
+/** A status in which only times of attempts differ is not written more often than this. */
 const REFRESH_MS = 120_000;
 
 interface WrittenStatus {
   readonly status: PublicationStatus;
-  /** That the API server gave to it. */
+  /** The resourceVersion that the API server returned for it. */
   readonly version: bigint;
 }
 
@@ -39,13 +39,13 @@ interface Pending {
 }
 
 /**
- * Writes the status subresource: once for each change that is worth it, the newest only, and only by who leads.
- * A status that says «writing» is skipped, so that a rotation costs one status write and not two.
+ * Writes the status subresource: once for each relevant change, only the newest status, and only from the leader. A
+ * status that says "writing" is skipped, so that a rotation costs one status write and not two.
  */
 export class StatusWriter implements Sink {
   readonly #options: StatusWriterOptions;
   readonly #pending = new Map<StatusRecord, Pending>();
-  /** Until the resource is seen to carry it. */
+  /** Kept until the watch shows that the resource carries it. */
   readonly #written = new Map<StatusRecord, WrittenStatus>();
   readonly #busy = new Set<StatusRecord>();
   #idle: (() => void)[] = [];
@@ -72,7 +72,7 @@ export class StatusWriter implements Sink {
     if (wrote && versionOf(certificate) >= wrote.version) this.#written.delete(told);
   }
 
-  /** Resolves once everything said so far is stored, or the writer has ended. */
+  /** Resolves once every reported status is stored, or the writer has ended. */
   async flush(): Promise<void> {
     while (this.#busy.size > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
   }
@@ -83,7 +83,9 @@ export class StatusWriter implements Sink {
     this.#written.delete(told);
   }
 
-  /** What stands is what we wrote, until something newer is seen, which another replica may have written. */
+  /**
+   * The published status is the one that we wrote, until a newer one is seen, which another replica may have written.
+   */
   #stands(told: StatusRecord, certificate: MeshCertificate, status: PublicationStatus): boolean {
     const wrote = this.#written.get(told);
     const stored = certificate.status as PublicationStatus | undefined;
@@ -98,14 +100,14 @@ export class StatusWriter implements Sink {
     try {
       while (this.#pending.has(told) && !signal.aborted) {
         using turn = await this.#precedence.later(signal);
-        // The newest of when its turn has come.
+        // The newest status at the time when its turn has come.
         const next = this.#pending.get(told);
         if (!next) return;
         this.#pending.delete(told);
-        // What waited while the Lease was lost is old: it must not follow what the new leader says.
+        // A status that waited while the Lease was lost is out of date: it must not follow the new leader's.
         if (this.#options.leads?.(told.key) === false) return;
         const { certificate, status } = next;
-        // The same was said again while it was being written.
+        // The same status was reported again during the write.
         if (this.#stands(told, certificate, status)) continue;
         try {
           const answer = await kube.apply(
@@ -137,7 +139,7 @@ export class StatusWriter implements Sink {
   }
 }
 
-/** The status, with the times of attempts as they were where they are not much newer. */
+/** The status, with the known times of attempts unless they are much newer. */
 function asOf(known: PublicationStatus, status: PublicationStatus): PublicationStatus {
   const [before, now] = [known.lastError, status.lastError];
   if (!before || !now || Date.parse(now.time) - Date.parse(before.time) >= REFRESH_MS) return status;
@@ -146,13 +148,13 @@ function asOf(known: PublicationStatus, status: PublicationStatus): PublicationS
   return { ...rest, lastError: { ...now, time: before.time }, ...next };
 }
 
-/** No resourceVersion: only we write the status, and the newest is right whatever changed in the spec. */
+/** No resourceVersion: only we write the status, and the newest one is right whatever changed in the spec. */
 function refObject({ apiVersion, kind, metadata }: MeshCertificate) {
   const { name, namespace = '' } = metadata;
   return { apiVersion, kind, metadata: { name, namespace } };
 }
 
-/** Versions of one object are numbers that grow in every API server that stores in etcd. */
+/** Versions of one object are increasing numbers in every API server that stores in etcd. */
 function versionOf({ metadata }: KubeObject): bigint {
   const text = metadata.resourceVersion ?? '';
   return /^\d+$/.test(text) ? BigInt(text) : -1n;

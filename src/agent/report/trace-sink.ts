@@ -7,12 +7,12 @@ import type { Passed } from './report.ts';
 import type { Sink } from './reporter.ts';
 import type { StatusRecord } from './status-record.ts';
 
-/** Writes that are kept for the span of a publication that does not complete. */
+/** Writes that are remembered for the span of a publication that does not complete. */
 const MOST_WRITES = 100;
 
 /**
- * Traces publications: one span from the mesh handing out an identity to the publication being read back, with a child
- * span for each write. Spans carry names and fingerprints, no certificates.
+ * Traces publications: one span from the mesh issuing an identity to the publication being read back, with a child span
+ * for each write. Spans carry names and fingerprints, no certificates.
  */
 export class TraceSink implements Sink {
   readonly #tracer: Tracer;

@@ -10,23 +10,23 @@ import type { Fence } from '../publish/publisher.ts';
 import type { RetireOptions } from './orphans.ts';
 import type { UsedGateway } from './used-gateway.ts';
 
-/** Keeps a MeshCertificate with `deletionPolicy: Delete` until what it published was taken away in the safe order. */
+/** Keeps a MeshCertificate with `deletionPolicy: Delete` until its publication was deleted in the safe order. */
 export const FINALIZER = 'meshcert.dev/retire';
 
 export const isDeleting = ({ metadata }: Pick<KubeObject, 'metadata'>): boolean =>
   metadata.deletionTimestamp !== undefined && (metadata.finalizers ?? []).includes(FINALIZER);
 
-/** Taken away already: only a finalizer of somebody else keeps the object, and nothing is to be made anew. */
+/** Already retired: only somebody else's finalizer keeps the object, and nothing may be created again. */
 export const isRetired = ({ metadata, spec }: MeshCertificate): boolean =>
   metadata.deletionTimestamp !== undefined &&
   spec.deletionPolicy === 'Delete' &&
   !(metadata.finalizers ?? []).includes(FINALIZER);
 
-/** Whether all is known of who might still need the publication; undefined: nothing was looked at yet. */
+/** Whether all objects that might still need the publication are known; undefined: none were read yet. */
 export const isDeletionJudged = (used: readonly UsedGateway[] | undefined): boolean =>
   used?.every(({ routes, retiring }) => routes.complete && retiring.synced) === true;
 
-/** What a deletion waits for and what to do about it; undefined where it may go on. */
+/** What a deletion waits for and what to do about it; undefined if it may proceed. */
 export function deletionWaits(
   certificate: MeshCertificate,
   used: readonly UsedGateway[] | undefined,
@@ -55,10 +55,10 @@ export function deletionWaits(
   );
 }
 
-/** More names do not help whoever reads the message. */
+/** More names do not help the reader of the message. */
 const LISTED = 3;
 
-/** Adds or takes away our finalizer, as the policy says. One request, only when something is to be changed. */
+/** Adds or removes our finalizer, as the policy says. One request, only when there is a change. */
 export async function settleFinalizer(certificate: MeshCertificate, kube: Kube, signal: AbortSignal): Promise<void> {
   const { finalizers = [], deletionTimestamp } = certificate.metadata;
   const has = finalizers.includes(FINALIZER);
@@ -68,9 +68,9 @@ export async function settleFinalizer(certificate: MeshCertificate, kube: Kube, 
 }
 
 /**
- * Takes the publication away: what names a Secret before the Secret, since without it the gateway sends plaintext. Only what
- * carries our owner label goes. `isFree` is asked again before each object, since each may wait for its turn. Resolves
- * to whether all is gone.
+ * Deletes the publication: the objects that name a Secret before the Secret, since without it the gateway sends
+ * plaintext. Only objects that carry our owner label are deleted. `isFree` is checked again before each object, since
+ * each may wait for its turn. Resolves to whether everything is gone.
  */
 export async function retireAll(
   certificate: MeshCertificate,

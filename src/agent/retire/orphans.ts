@@ -11,7 +11,7 @@ import type { BatchGaps } from '../publish/batch-gap.ts';
 import type { Fence } from '../publish/publisher.ts';
 import type { RouteKeeping, RouteUser } from '../routes/mappings-contract.ts';
 
-/** What deletions are carried out with. */
+/** What deletions need. */
 export interface RetireOptions {
   readonly kube: Kube;
   readonly batchGaps: BatchGaps;
@@ -23,14 +23,16 @@ export interface RetireOptions {
 
 type Keeping = Pick<RouteKeeping, 'complete' | 'targets' | 'users'>;
 
-/** Takes away the objects of one gateway's own kinds that belong to one MeshCertificate and that nothing needs any more. */
+/**
+ * Deletes the objects of one gateway's own kinds that belong to one MeshCertificate and that nothing needs any more.
+ */
 export class Retiring implements Watcher, Disposable {
   readonly gateway: Gateway;
   readonly #input: GatewayInput<unknown>;
   readonly #owner: string;
   readonly #views: readonly View[];
   readonly #changed: () => void;
-  /** What nothing was left over for at the last look, unless an object has changed since. */
+  /** The inputs for which the last run found nothing to delete, unless an object has changed since. */
   #doneFor: { readonly targets: readonly unknown[]; readonly users: readonly RouteUser[] } | undefined;
 
   constructor(
@@ -53,21 +55,21 @@ export class Retiring implements Watcher, Disposable {
     this.#changed();
   }
 
-  /** Whoever keeps the routes follows the same objects, and tells. */
+  /** The keeper of the routes follows the same objects, and reports the failure. */
   failed(): void {}
 
   get synced(): boolean {
     return this.#views.every((view) => view.synced);
   }
 
-  /** Our objects that stand. */
+  /** Our objects that exist. */
   own(): readonly ObjectRef[] {
     return this.#items()
       .filter((object) => this.#isOurs(object))
       .map(refOf);
   }
 
-  /** Objects of others that name a Secret of ours: without it, the gateway would not use them. */
+  /** Objects of others that name one of our Secrets: without it, the gateway would not use them. */
   users(): readonly string[] {
     const { meta, spec } = this.#input;
     const secrets = [spec.secretName, spec.caSecretName];
@@ -80,13 +82,13 @@ export class Retiring implements Watcher, Disposable {
     );
   }
 
-  /** Does nothing until all is known; then looks at every object, but only when something is different. */
+  /** Does nothing until everything is known; then checks every object, but only after a change. */
   async look(keeping: Keeping | undefined, env: RetireOptions, fence: Fence, signal: AbortSignal): Promise<void> {
     if (!keeping?.complete || !this.synced) return;
     const targets = keeping.targets();
     const users = keeping.users();
     if (this.#doneFor?.targets === targets && this.#doneFor.users === users) return;
-    // Before the look: an object that changes meanwhile asks for another.
+    // Set before the check: an object that changes meanwhile triggers another one.
     this.#doneFor = { targets, users };
     try {
       await this.#retire(keeping, env, fence, signal);
@@ -101,8 +103,8 @@ export class Retiring implements Watcher, Disposable {
   }
 
   /**
-   * An object is needed for as long as a route uses it, so a route never loses the one that it refers to; each is
-   * asked about again when its turn has come.
+   * An object is needed as long as a route uses it, so that a route never loses the object it refers to; each is
+   * checked again when its turn has come.
    */
   async #retire(keeping: Keeping, env: RetireOptions, fence: Fence, signal: AbortSignal): Promise<void> {
     const isNeeded = (ref: ObjectRef) => this.#needed(keeping).has(keyOf(ref));
@@ -128,7 +130,7 @@ export class Retiring implements Watcher, Disposable {
     }
   }
 
-  /** Of the publication, or of a route, which keeps the object that it uses though the spec no longer wants it. */
+  /** The objects of the publication, and those that a route uses although the spec no longer wants them. */
   #needed(keeping: Keeping): ReadonlySet<string> {
     const refs = this.gateway.references({ ...this.#input, targets: keeping.targets() });
     return new Set([...refs, ...keeping.users().map(({ object }) => object)].map(keyOf));

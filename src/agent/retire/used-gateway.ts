@@ -5,7 +5,7 @@ import { safeMessage } from '../../mesh/secrets.ts';
 import type { RouteKeeping } from '../routes/mappings-contract.ts';
 import type { Retiring } from './orphans.ts';
 
-/** A gateway that one MeshCertificate uses, and who keeps its routes and its objects in order. */
+/** A gateway that one MeshCertificate uses, with the components that maintain its routes and its objects. */
 export interface UsedGateway extends Pick<GatewayUse, 'gateway' | 'config'> {
   readonly routes: RouteKeeping;
   readonly retiring: Retiring;

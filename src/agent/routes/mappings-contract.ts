@@ -27,33 +27,36 @@ export interface RouteKeeperOptions {
   readonly dryRun?: boolean | undefined;
   readonly certificate: Pick<MeshCertificate, 'metadata' | 'spec'>;
   readonly gateway: Gateway;
-  /** The opened adapter when it has the skill (`isTargeting`); absent: one identity serves the mesh. */
+  /** The opened adapter if it has the capability (`isTargeting`); absent: one identity serves the mesh. */
   readonly targeting?: Targeting | undefined;
-  /** Of the gateway: shared with whoever writes its Secrets. */
+  /** The batch gap of the gateway, shared with the writes of its Secrets. */
   readonly spacing: BatchGap;
   /** Targets, states or what `sync` can do have changed. Called often and synchronously. */
   onChange(): void;
-  /** A watch or a write failed and is tried again; for status and metrics. */
+  /** A watch or a write failed and is retried; for status and metrics. */
   onError?(error: Error): void;
 }
 
 /**
- * Keeps the routes of one gateway right. The caller publishes what `targets()` needs, calls `sync` after each change,
- * and retires those of its objects that `targets()` does not need once it is `complete`.
+ * Maintains the routes of one gateway. The caller publishes what `targets()` needs, calls `sync` after each change, and
+ * retires those of its objects that `targets()` does not need once it is `complete`.
  */
 export interface RouteKeeping {
-  /** Everything was listed once and the mesh's rules are known. Until then a missing target proves nothing. */
+  /** Everything was listed once and the mesh's rules are known. Before that, a missing target proves nothing. */
   readonly complete: boolean;
-  /** What the routes need of the publication, as far as is known; the same array until it was judged again. */
+  /** What the routes need of the publication, as far as is known; the same array until the routes are judged again. */
   targets(): readonly unknown[];
   states(): readonly RouteState[];
-  /** Who would lose its object if ours went; the same array until something is different. */
+  /** The routes that would lose their object if ours were deleted; the same array until there is a change. */
   users(): readonly RouteUser[];
   /**
-   * Changes each route whose object stands. No change, no write; safe to call at any time. The fence is asked
-   * before each write, which may have to wait for its turn.
+   * Changes each route whose object exists. Writes nothing when there is no change; safe to call at any time. The fence
+   * is checked before each write, which may have to wait for its turn.
    */
   sync(signal: AbortSignal, fence?: Pick<Fence, 'check'>): Promise<void>;
-  /** Watches until the signal; what it returns is over when nothing goes on after that. Never fails for a watch. */
+  /**
+   * Watches until the signal; the returned promise resolves when everything has ended. A failed watch does not reject
+   * it.
+   */
   run(signal: AbortSignal): Promise<void>;
 }

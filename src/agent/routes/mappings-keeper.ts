@@ -20,12 +20,12 @@ interface Failure {
   readonly retryAt: number;
 }
 
-/** The route has changed or gone since it was judged: the watch is about to say so. */
+/** The route has changed or was deleted since it was judged: the watch is about to show it. */
 const RACES: ReadonlySet<string> = new Set(['ERR_KUBE_CONFLICT', 'ERR_KUBE_NOT_FOUND']);
-/** So many in a row are no race but, say, another manager of the same field. */
+/** This many in a row are not a race but, for example, another manager of the same field. */
 const SUSPICIOUS_RACES = 4;
 
-/** Nothing goes on: one promise for a thousand keepers. */
+/** Resolved: one promise for a thousand keepers. */
 const OVER = Promise.resolve();
 
 const NOTHING = { routes: [], own: [], behind: () => [], unseen: new Map() } as const;
@@ -40,7 +40,7 @@ export class RouteKeeper implements RouteKeeping, Watcher {
   #standing: readonly string[] = [];
   #users: readonly RouteUser[] = [];
   #failures: Map<string, Failure> | undefined;
-  /** The version of each route that a write was based on, until the watch shows what became of it. */
+  /** The version of each route that a write was based on, until the watch shows the result. */
   #applied: Map<string, string | undefined> | undefined;
   #running: AbortSignal | undefined;
   #syncing: Promise<void> = Promise.resolve();
@@ -123,7 +123,7 @@ export class RouteKeeper implements RouteKeeping, Watcher {
     this.#tell();
   }
 
-  /** What is to be changed on a route now. */
+  /** The change that a route needs now. */
   #due({ route, selected, outcome }: RouteVerdict) {
     if (!selected || !('target' in outcome)) return undefined;
     const { change, isSet, object } = outcome.target;
@@ -150,7 +150,7 @@ export class RouteKeeper implements RouteKeeping, Watcher {
     this.#tell();
   }
 
-  /** Tells when something is different that the caller acts on or shows. */
+  /** Notifies the caller when something is different that it acts on or shows. */
   #tell(): void {
     const now = JSON.stringify([this.complete, this.targets(), this.states(), this.#users, this.#standing]);
     if (now === this.#told) return;

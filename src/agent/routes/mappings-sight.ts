@@ -11,14 +11,17 @@ interface Behind {
 const NOTHING: readonly Scope[] = [];
 const NOWHERE: ReadonlyMap<string, Behind> = new Map();
 
-/** What a look was about: of a thousand MeshCertificates, each has a few routes and objects of its own. */
+/** The inputs of one observation: of a thousand MeshCertificates, each has a few routes and objects of its own. */
 interface InformerSelection {
   readonly input: RouteInput<unknown>;
   readonly routes: readonly KubeObject[];
   readonly own: readonly KubeObject[];
 }
 
-/** What one MeshCertificate sees of routes, of its own objects of the gateway's kinds, and of what lies behind its routes. */
+/**
+ * One MeshCertificate's view of routes, of its own objects of the gateway's kinds, and of the objects behind its
+ * routes.
+ */
 export class Sight implements Disposable {
   readonly #discovery: SharedInformers;
   readonly #watcher: Watcher;
@@ -48,7 +51,10 @@ export class Sight implements Disposable {
     this.#own = exact(own.map(concerning(this.#heedsOwn, true)));
   }
 
-  /** Whether all is known that can be: routes and own objects, and what lies behind them where it may be seen. */
+  /**
+   * Whether everything is known that can be: routes and own objects, and the objects behind them if reading those is
+   * allowed.
+   */
   get complete(): boolean {
     return (
       [...this.#routes, ...this.#own].every(({ view }) => view.synced) &&
@@ -56,7 +62,7 @@ export class Sight implements Disposable {
     );
   }
 
-  /** What stands; opens and closes watches as the routes point to other namespaces. */
+  /** The observed objects; opens and closes watches as the routes point to other namespaces. */
   observe(input: RouteInput<unknown>): ObservedObjects {
     const own = exact(this.#own.flatMap(({ view }) => view.items().filter((object) => this.#isOurs(object))));
     const concerns = this.#rules.concern(input, own);
@@ -77,7 +83,7 @@ export class Sight implements Disposable {
     this.#look(NOTHING);
   }
 
-  /** Whether a change of this route is to be told: it concerns us, or did at the last look. */
+  /** Whether a change of this route is relevant: the route concerns us, or did at the last observation. */
   readonly #heedsRoute = (key: string, object: KubeObject | undefined): boolean => {
     const looked = this.#looked;
     if (looked?.routes.some((one) => isAt(one, key, object))) return true;
@@ -117,12 +123,12 @@ export class Sight implements Disposable {
   }
 }
 
-/** Without the room for more that `filter` leaves: 16 places each. */
+/** Without the spare capacity that `filter` leaves: 16 slots each. */
 const exact = <T>(list: readonly T[]): readonly T[] => [...list];
 
 const idOf = ({ resource, namespace }: Scope): string => [resource.apiVersion, resource.plural, namespace].join('/');
 
-/** Whether this is what now stands, as `object` or not at all, under the key. */
+/** Whether this is the current state under the key: equal to `object`, or absent. */
 function isAt(one: KubeObject, key: string, object: KubeObject | undefined): boolean {
   if (!object) return keyOf(refOf(one)) === key;
   const { name, namespace } = one.metadata;
@@ -131,7 +137,7 @@ function isAt(one: KubeObject, key: string, object: KubeObject | undefined): boo
 
 type Heeds = (key: string, object: KubeObject | undefined) => boolean;
 
-/** A view that tells only of what is heeded; and of the first list. */
+/** A watcher that passes on only the changes that concern us, and the first list. */
 class Concerning implements Watcher {
   readonly view: View;
   readonly #heeds: Heeds;

@@ -7,7 +7,7 @@ import { startKubeApi } from '../../sandbox/kube/kube-api.ts';
 import { BatchGap } from '../publish/batch-gap.ts';
 import { applyChange } from './mappings-write.ts';
 
-it('does not make a Mapping anew that was deleted since it was judged', async () => {
+it('does not recreate a Mapping that was deleted after it was judged', async () => {
   const ref = { apiVersion: 'getambassador.io/v3alpha1', kind: 'Mapping', namespace: 'default', name: 'web' };
   const { apiVersion, kind, namespace, name } = ref;
   const mapping = { apiVersion, kind, metadata: { name, namespace }, spec: { prefix: '/', service: 'https://web' } };

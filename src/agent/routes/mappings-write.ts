@@ -13,8 +13,8 @@ interface Means {
 }
 
 /**
- * Sets the fields of a change on a route and nothing else. Conditional on the version that was judged: a route that
- * has changed or gone since is a conflict, never a new object.
+ * Sets the fields of a change on a route and nothing else. Conditional on the version that was judged: a route that has
+ * changed or was deleted since is a conflict, never a new object.
  */
 export async function applyChange(
   route: KubeObject,
@@ -32,7 +32,7 @@ export async function applyChange(
         ...fields,
         apiVersion,
         kind,
-        // Without the uid, an apply to what is gone would make it anew.
+        // Without the uid, an apply to a deleted route would create it again.
         metadata: {
           name,
           ...(namespace && { namespace }),

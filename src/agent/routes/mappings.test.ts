@@ -193,7 +193,7 @@ async function startWorld(options: Options) {
 }
 
 describe('the keeper of Mappings', () => {
-  it('asks for a context for each target, and names it in the Mapping only once it stands', () =>
+  it('requests a context for each target, and names it in the Mapping only after it exists', () =>
     withKeeper({}, async (world) => {
       const { targets, until, tlsOf, state } = world;
       world.backend('web');
@@ -285,7 +285,7 @@ describe('the keeper of Mappings', () => {
       assert.deepEqual(world.targets(), [{ contextName: 'linkerd-web-shop', sni: idOf('web') }]);
     }));
 
-  it('never takes a Mapping from somebody else', () =>
+  it('never takes over a Mapping that belongs to somebody else', () =>
     withKeeper({}, async (world) => {
       world.backend('web');
       world.context('linkerd-web-shop', idOf('web'));
@@ -296,7 +296,7 @@ describe('the keeper of Mappings', () => {
       assert.equal(await world.tlsOf('web'), 'mine');
     }));
 
-  it('does not make a Mapping anew that was deleted just before the write', () =>
+  it('does not recreate a Mapping that was deleted just before the write', () =>
     withKeeper({}, async (world) => {
       world.backend('web');
       world.context('linkerd-web-shop', idOf('web'));
@@ -315,7 +315,7 @@ describe('the keeper of Mappings', () => {
       assert.equal(await world.get('web'), undefined);
     }));
 
-  it('tells why it could not write, and tries again', () =>
+  it('reports why it could not write, and retries', () =>
     withKeeper({}, async (world) => {
       world.backend('web');
       world.context('linkerd-web-shop', idOf('web'));
@@ -332,7 +332,7 @@ describe('the keeper of Mappings', () => {
       assert.equal(world.state('web')?.code, undefined);
     }));
 
-  it('says which namespace it may not look into, and goes on with the others', () =>
+  it('reports which namespace it may not read, and continues with the others', () =>
     withKeeper({}, async (world) => {
       const { kube } = world;
       await kube.create({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'dark' } }, { fieldManager: 'test' });
@@ -346,7 +346,7 @@ describe('the keeper of Mappings', () => {
       assert.equal(world.state('other')?.code, 'ERR_TARGET_UNSEEN');
     }));
 
-  it('watches the namespaces behind its Mappings, and no longer when no Mapping leads there', () =>
+  it('watches the namespaces behind its Mappings, until no Mapping leads there', () =>
     withKeeper({}, async (world) => {
       const idle = () => world.api.watches;
       await world.until('complete', () => world.keeper.complete);
@@ -360,7 +360,7 @@ describe('the keeper of Mappings', () => {
       await world.until('three watches', () => idle() === 3);
     }));
 
-  it('knows nothing to retire before the mesh has told its rules', async () => {
+  it('retires nothing before the mesh has reported its rules', async () => {
     const late = new Rules();
     await withKeeper({ targeting: late }, async (world) => {
       world.backend('web');
@@ -375,7 +375,7 @@ describe('the keeper of Mappings', () => {
     });
   });
 
-  it('writes nothing on a dry run, but tells what it would', () =>
+  it('writes nothing on a dry run, but reports what it would write', () =>
     withKeeper({ dryRun: true }, async (world) => {
       world.backend('web');
       world.context('linkerd-web-shop', idOf('web'));
@@ -392,7 +392,7 @@ describe('the keeper of Mappings of a mesh with one context', () => {
     targeting: undefined,
   };
 
-  it('knows its target at once, and looks at no pods', () =>
+  it('knows its target at once, and reads no pods', () =>
     withKeeper(one, async (world) => {
       assert.deepEqual(world.targets(), [{ contextName: 'istio', sni: 'web' }]);
       world.context('istio');
@@ -402,7 +402,7 @@ describe('the keeper of Mappings of a mesh with one context', () => {
       assert.equal(world.api.requests.count({ resource: 'pods' }), 0);
     }));
 
-  it('without a selector reports who names it, and writes nothing', () =>
+  it('without a selector reports the routes that name it, and writes nothing', () =>
     withKeeper({ ...one, spec: { tlsContext: one.spec.tlsContext } }, async (world) => {
       world.api.put({
         apiVersion: 'getambassador.io/v3alpha1',
@@ -433,8 +433,8 @@ describe('the keeper of Mappings of a mesh with one context', () => {
     }));
 });
 
-describe('discovery', () => {
-  it('shares one watch between those who look at the same', async () => {
+describe('shared informers', () => {
+  it('share one watch between equal views', async () => {
     const clock = new FakeClock();
     const api = await startKubeApi({ clock, tls: false });
     const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: FIELD_MANAGER, clock });

@@ -45,8 +45,8 @@ function take(gathering: AcceptedCertificates, ...objects: readonly KubeObject[]
   return { wished: wished.map(({ metadata, spec }) => `${metadata.name} ${spec.secretName}`), problems };
 }
 
-describe('what is wished', () => {
-  it('keeps one that is edited into a conflict as it was, and says why', () => {
+describe('accepted certificates', () => {
+  it('keep one that is edited into a conflict as it was, and report why', () => {
     const gathering = new AcceptedCertificates(validator([toy], gateways), gateways);
     const elder = object('elder', {});
     const good = take(gathering, elder, object('later', {}));
@@ -60,7 +60,7 @@ describe('what is wished', () => {
     assert.deepEqual(take(gathering, elder, object('later', {})), good);
   });
 
-  it('leaves a name with whom it is, though an elder wishes it', () => {
+  it('leave a name with its owner, although an older resource claims it', () => {
     const gathering = new AcceptedCertificates(validator([toy], gateways), gateways);
     const later = object('later', {});
     take(gathering, object('elder', {}), later);
@@ -69,13 +69,13 @@ describe('what is wished', () => {
     assert.match(problems.join(), /^elder: .*belongs to MeshCertificate emissary\/later/);
   });
 
-  it('gives a contested name to the elder where both come at the same time', () => {
+  it('give a contested name to the older resource when both come at the same time', () => {
     const gathering = new AcceptedCertificates(validator([toy], gateways), gateways);
     const later = object('later', { secretName: 'elder-identity' });
     assert.deepEqual(take(gathering, later, object('elder', {})).wished, ['elder elder-identity']);
   });
 
-  it('does not take a new object of the same name for the one that was in force', () => {
+  it('do not mistake a new object of the same name for the one that was accepted', () => {
     const gathering = new AcceptedCertificates(validator([toy], gateways), gateways);
     const elder = object('elder', {});
     take(gathering, elder, object('later', {}));
@@ -83,7 +83,7 @@ describe('what is wished', () => {
     assert.deepEqual(wished, ['elder elder-identity']);
   });
 
-  it('tells what a deletion of a refused one waits for', () => {
+  it('report what the deletion of a refused one waits for', () => {
     const gathering = new AcceptedCertificates(validator([toy], gateways), gateways);
     const deleting = { deletionTimestamp: '2026-03-01T00:00:00Z', finalizers: ['meshcert.dev/retire'] };
     const elder = object('elder', {});

@@ -13,19 +13,19 @@ interface Known {
   readonly print: string;
   /** What is wrong with the object. */
   readonly problem: Problem | undefined;
-  /** The object, or its last version that was good. */
+  /** The object, or its last valid version. */
   readonly value: MeshCertificate | undefined;
 }
 
 /**
- * Turns custom resources into wishes, again and again. Of a thousand a handful change at a time, mostly in their
- * status: what is as it was is not validated anew, and keeps its `spec` by reference.
+ * Turns custom resources into accepted MeshCertificates, again and again. Of a thousand, a handful change at a time,
+ * mostly in their status: an unchanged spec is not validated again, and keeps its reference.
  */
 export class AcceptedCertificates {
   readonly #validate: (object: unknown) => Validation;
   readonly #gateways: readonly GatewayFields[];
   readonly #known = new Map<string, Known>();
-  /** What is in force, by key. */
+  /** The accepted ones, by key. */
   #inForce: ReadonlyMap<string, MeshCertificate> = new Map();
   #conflicts: readonly Conflict[] = [];
 
@@ -34,7 +34,7 @@ export class AcceptedCertificates {
     this.#gateways = gateways;
   }
 
-  /** `invalid` is told of each object that is not in force as it stands, at each call. */
+  /** `invalid` is called for each object whose current version is not accepted, at each call. */
   take(
     scopes: readonly ReadonlyMap<string, KubeObject>[],
     invalid: (object: KubeObject, problem: Problem) => void,
@@ -80,7 +80,7 @@ export class AcceptedCertificates {
       const problem = { code: result.code ?? 'ERR_CONFIG', message };
       return { object, print, problem, value: known?.value };
     }
-    // The same wish under another annotation keeps its place and its worker.
+    // The same spec under another annotation keeps its place and its reconciler.
     const same = known?.value?.metadata.generation === generation && known?.value?.metadata.uid === uid;
     const spec = same && generation !== undefined && known?.value ? known.value.spec : result.value.spec;
     const { metadata } = object as unknown as MeshCertificate;
@@ -89,7 +89,8 @@ export class AcceptedCertificates {
 
   #arrange(): void {
     const wished = [...this.#known].flatMap(([key, { value }]) => (value ? [{ key, value, age: ageOf(value) }] : []));
-    // What is in force has its names before what is new or edited: its objects stand and must be renewed.
+    // Accepted resources have priority for their names over new or edited ones: their objects are published and must be
+    // renewed.
     const rank = ({ key, value }: (typeof wished)[number]) => (this.#inForce.get(key)?.spec === value.spec ? 0 : 1);
     wished.sort((a, b) => rank(a) - rank(b) || (a.age < b.age ? -1 : 1));
     this.#conflicts = conflicts(
@@ -97,7 +98,8 @@ export class AcceptedCertificates {
       this.#gateways,
     );
     const refused = new Set(this.#conflicts.map(({ later }) => later));
-    // Who is edited into a conflict keeps what it had, unless somebody else has that now.
+    // A resource that is edited into a conflict keeps its previous version, unless another resource has those names
+    // now.
     const kept = wished.flatMap(({ key, value }) => {
       if (!refused.has(value)) return [{ key, value }];
       const before = this.#inForce.get(key);
@@ -112,7 +114,7 @@ export class AcceptedCertificates {
     this.#inForce = new Map(kept.filter(({ value }) => !lost.has(value)).map(({ key, value }) => [key, value]));
   }
 
-  /** The wish in force, under the newest metadata and status. */
+  /** The accepted spec, under the newest metadata and status. */
   #now(key: string, wish: MeshCertificate): MeshCertificate {
     const value = this.#known.get(key)?.value;
     if (!value || value.spec === wish.spec) return value ?? wish;
@@ -120,11 +122,11 @@ export class AcceptedCertificates {
   }
 }
 
-/** Nobody works on one that is refused, so nobody takes away what its deletion waits for. */
+/** No reconciler runs for a refused resource, so nothing removes what its deletion waits for. */
 function deletionOf(object: KubeObject): string {
   if (!isDeleting(object)) return '';
   return `; it is being deleted, and deletion waits for a valid spec: fix the spec, or remove the finalizer ${FINALIZER} and its objects by hand`;
 }
 
-/** Of those that come at the same time, the elder has a contested name. */
+/** Of those that come at the same time, the older has priority for a contested name. */
 const ageOf = (one: MeshCertificate): string => `${one.metadata.creationTimestamp ?? ''} ${keyOf(refOf(one))}`;

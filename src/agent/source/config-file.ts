@@ -28,10 +28,10 @@ export interface ConfigFileOptions {
 
 export type ConfigFileState =
   | { readonly ok: true; readonly documents: readonly MeshCertificate[] }
-  /** What was in force before stays in force. */
+  /** The previous configuration stays in effect. */
   | {
       readonly ok: false;
-      readonly error: ConfigError /** There is no such file, or none that can be read. */;
+      readonly error: ConfigError /** The file does not exist, or cannot be read. */;
       readonly isUnreadable?: boolean;
     };
 

@@ -32,14 +32,17 @@ export interface ControllerOptions {
   readonly onError: (error: Error) => void;
 }
 
-/** A look costs in proportion to their number; each status that is written asks for one. Together they wait for 5 %. */
+/**
+ * The cost of `take` grows with their number, and each status write triggers a call. With this pause before a call, all
+ * calls together take about 5 % of the time.
+ */
 const MANY = 100;
 const PAUSE_EACH_MS = 0.1;
 const LONGEST_PAUSE_MS = 1_000;
 
 /**
- * The MeshCertificates of the cluster now and at each change. One that is wrong keeps the last good wish of its name
- * in force and says in its status what is wrong.
+ * The MeshCertificates of the cluster now and at each change. An invalid one keeps the last valid version of its name,
+ * and its status says what is wrong.
  */
 export async function* customResources(
   options: ControllerOptions,

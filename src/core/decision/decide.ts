@@ -16,7 +16,7 @@ export interface Publication {
   readonly bundle: readonly Certificate[];
   readonly since: RootTimes;
   readonly identity: { readonly key: PrivateKey; readonly chain: readonly Certificate[] } | undefined;
-  /** Of objects that exist but do not hold what they should; a missing object is no problem. */
+  /** Objects that exist with the wrong content; a missing object is no problem. */
   readonly problems: readonly { readonly object: string; readonly message: string }[];
 }
 
@@ -24,12 +24,12 @@ export interface Publication {
 export interface Situation {
   readonly spec: { readonly trust: { readonly retainMs: number; readonly holdMs: number } };
   readonly expectation: Expectation;
-  /** The newest identity that the mesh gave; absent until it answered. */
+  /** The newest identity from the mesh; absent until it has answered. */
   readonly candidate: Identity | undefined;
   readonly probe: ProbeOutcome;
-  /** What OpenSSL said of a pair and a bundle in a handshake; undefined before it was asked. */
+  /** OpenSSL's verdict on a pair and a bundle in a handshake; undefined before the handshake. */
   readonly preflight: (proof: Proof) => PreflightVerdict | undefined;
-  /** What stands in the cluster. */
+  /** The published objects. */
   readonly published: Publication;
   /** The objects that publish this pair with this trust, or why a gateway would misread them. */
   readonly desired: (pair: {
@@ -37,35 +37,35 @@ export interface Situation {
     readonly bundle: readonly Certificate[];
     readonly since: RootTimes;
   }) => { readonly objects: readonly Desired[] } | { readonly problem: Problem };
-  /** Somebody asked for a new certificate: it is published whether or not it gains anything. */
+  /** A new certificate was requested: it is published whether or not it gains anything. */
   readonly renewalAsked?: boolean | undefined;
   readonly now: number;
 }
 
 export interface Decision {
-  /** What should stand; undefined where nothing good is known, and then nothing is written. */
+  /** The objects that should exist; undefined if no valid pair is known, and then nothing is written. */
   readonly desired: readonly Desired[] | undefined;
-  /** The pair that stands in the cluster, where it verifies under the bundle that stands beside it. */
+  /** The published pair, if it verifies under the published bundle. */
   readonly publishedIdentity: Identity | undefined;
   /** The pair in `desired`. */
   readonly identity: Identity | undefined;
   readonly trust: TrustDecision;
   readonly hold: HoldDecision | undefined;
-  /** The candidate is good, but ends no later than the published leaf and differs in nothing else. */
+  /** The candidate is valid, but ends no later than the published leaf and differs in nothing else. */
   readonly isIdle: boolean;
   /** Of `identity`: which certificate above its leaf ends first. */
   readonly issuerEnd: IssuerEnd | undefined;
-  /** Why the candidate may never be published. One that only waits until it is valid is not refused. */
+  /** Why the candidate may never be published. A candidate that only waits until it is valid is not refused. */
   readonly refused: Problem | undefined;
   /** Why the candidate is not used; the published pair stays. */
   readonly problem: Problem | undefined;
-  /** The handshake that must be made before anything can be decided to be written. */
+  /** The handshake that must be made before a write can be decided. */
   readonly unproven: Proof | undefined;
-  /** When to decide again although nothing happened. */
+  /** When to decide again without a change. */
   readonly nextLook: number | undefined;
 }
 
-/** The one decision: what should stand in the cluster, given what the mesh says and what stands there now. Pure. */
+/** The one decision: which objects should exist, given the identity from the mesh and the published state. Pure. */
 export function decide(situation: Situation): Decision {
   const { candidate, published, spec, now } = situation;
   const current = verifiedPublication(situation);
@@ -127,7 +127,7 @@ export function decide(situation: Situation): Decision {
 
 type Proven = { readonly ok: true } | { readonly ok: false; readonly refused?: Problem; readonly unproven?: Proof };
 
-/** What is published needs no second handshake; all else needs one that was accepted. */
+/** The published pair needs no second handshake; any other pair needs an accepted one. */
 function proofOf(situation: Situation, identity: Identity, bundle: readonly Certificate[]): Proven {
   if (isPublished(situation, identity, bundle)) return { ok: true };
   const { key, chain } = identity;
@@ -154,7 +154,7 @@ interface VerifiedPublication {
   readonly path: readonly Certificate[];
 }
 
-/** The published pair, where it still verifies under the published bundle. */
+/** The published pair, if it still verifies under the published bundle. */
 function verifiedPublication({ published, expectation, now }: Situation): VerifiedPublication | undefined {
   const pair = published.identity;
   const leaf = pair?.chain[0];
@@ -166,21 +166,22 @@ function verifiedPublication({ published, expectation, now }: Situation): Verifi
 }
 
 interface Judgement {
-  /** Why it may not be published; undefined: it may. */
+  /** Why the candidate may not be published; undefined: it may. */
   readonly refused: Problem | undefined;
-  /** Nothing is known yet. */
+  /** The handshake that the verdict waits for. */
   readonly unproven: Proof | undefined;
-  /** From the leaf to a root; undefined where our checks refuse the candidate. */
+  /** From the leaf to a root; undefined if our checks refuse the candidate. */
   readonly path: readonly Certificate[] | undefined;
-  /** What would be written with the candidate, and what it was judged against. */
+  /** The trust that would be written with the candidate, and that it was judged against. */
   readonly trust: TrustDecision;
-  /** The candidate is good from then on, epoch ms: the issuer's clock is a little ahead of ours. */
+  /** The candidate is valid from then on, epoch ms: the issuer's clock is slightly ahead of ours. */
   readonly validFrom?: number;
 }
 
 function judge(situation: Situation, candidate: Identity, current: Identity | undefined): Judgement {
   const trust = trustFor(situation, candidate.roots, candidate, current);
-  // Without a wish the published identity is the wish: a mesh that suddenly names somebody else is not followed.
+  // When the configuration names no ID, the published ID is expected: a mesh that suddenly issues another identity is
+  // refused.
   const id = situation.expectation.id ?? current?.id ?? candidate.id;
   const wish = { ...situation.expectation, id };
   const verdict = verify(candidate, trust.bundle, wish, situation.now);
@@ -190,7 +191,7 @@ function judge(situation: Situation, candidate: Identity, current: Identity | un
   }
   const { path } = verdict;
   const validFrom = Math.max(...path.map(({ notBefore }) => notBefore));
-  // OpenSSL allows for no difference of clocks.
+  // OpenSSL tolerates no clock skew.
   if (situation.now < validFrom && !isPublished(situation, candidate, trust.bundle)) {
     return { refused: waitsUntil(validFrom), unproven: undefined, path, trust, validFrom };
   }
@@ -223,7 +224,7 @@ function trustFor(
   });
 }
 
-/** Of the leaves that are known; for ever where none is, so that nothing is dropped on no evidence. */
+/** The longest lifetime of the known leaves; infinite if none is known, so that no root is dropped without evidence. */
 function longestLife(pairs: readonly (Pick<Identity, 'chain'> | undefined)[]): number {
   const leaves = pairs.map((pair) => pair?.chain[0]).filter((leaf) => leaf !== undefined);
   if (leaves.length === 0) return Number.POSITIVE_INFINITY;
@@ -232,7 +233,9 @@ function longestLife(pairs: readonly (Pick<Identity, 'chain'> | undefined)[]): n
 
 const problemOf = ({ refused, trust }: Judgement): Problem | undefined => refused && (trust.problem ?? refused);
 
-/** The certificate of the same trust anchor in the next bundle: leaves that upstreams accept do not depend on its dates. */
+/**
+ * The certificate of the same trust anchor in the next bundle: leaves that upstreams accept do not depend on its dates.
+ */
 const successorIn = (bundle: readonly Certificate[], root: Certificate): Certificate =>
   bundle.find((one) => anchorOf(one) === anchorOf(root)) ?? root;
 

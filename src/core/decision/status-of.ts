@@ -16,9 +16,7 @@ import {
 } from '../status.ts';
 import type { Decision, Situation } from './decide.ts';
 
-/**
- * The reasons that conditions carry beside those made from an error code; docs/runbook.md has an entry for each.
- */
+/** The reasons of conditions, in addition to those made from an error code; docs/runbook.md has an entry for each. */
 export const REASONS = [
   'Serving',
   'NotPublished',
@@ -46,7 +44,7 @@ export function reasonOf(code: string): string {
     .replace(/(^|_)([a-z0-9])/g, (_all, _bar, letter: string) => letter.toUpperCase());
 }
 
-/** What one reconcile found, as far as the status says it. Times in epoch milliseconds. */
+/** What one reconcile found, as far as it goes into the status. Times in epoch milliseconds. */
 export interface StatusInput {
   readonly certificate: {
     readonly metadata: { readonly generation?: number | undefined };
@@ -55,31 +53,31 @@ export interface StatusInput {
       readonly renewal: { readonly at: number; readonly jitter: number };
       readonly paused: boolean;
     };
-    /** What the resource carries now. */
+    /** The current status of the resource. */
     readonly status?: unknown;
   };
   readonly situation: Pick<Situation, 'candidate' | 'published' | 'now'>;
   readonly decision: Decision;
-  /** False while the publication cannot be read; then `decision` rests on nothing, and `failure` says why. */
+  /** False while the publication cannot be read; then `decision` is based on nothing, and `failure` says why. */
   readonly seen: boolean;
-  /** The publication was read back from the watch and verified: it is what it should be. */
+  /** The publication was read back from the watch and verified: the observed objects are the desired ones. */
   readonly inForce: boolean;
   readonly leading: boolean;
-  /** The newest failure of mesh, cluster or plan since things last went well. */
+  /** The newest failure of mesh, cluster or plan since the last success. */
   readonly failure: Problem | undefined;
   /** Why the probe of the held leaf has no answer. */
   readonly probeProblem: Problem | undefined;
-  /** The value of the renew annotation that was acted on last. */
+  /** The last value of the renew annotation that was handled. */
   readonly renewRequest: string | undefined;
-  /** When the mesh is asked again, while it fails. */
+  /** When the mesh is asked again, after a failure. */
   readonly nextAttemptAt: number | undefined;
-  /** When the leaf of this fingerprint is renewed; undefined on a replica that does not lead. */
+  /** When the leaf of this fingerprint is renewed; undefined on a follower. */
   readonly planned: { readonly fingerprint: string; readonly due: number } | undefined;
-  /** Milliseconds until the budget on attempts lets the next one go; 0 when it does now. */
+  /** Milliseconds until the budget on attempts allows the next one; 0 when it does now. */
   readonly breakerOpenMs: number;
   readonly routes: readonly RouteStatus[];
   readonly targets: readonly TargetStatus[];
-  /** What the gateways say of their routes: one judgement for each gateway. */
+  /** The gateways' verdicts on their routes, one for each gateway. */
   readonly referenced: readonly {
     readonly status: 'True' | 'False';
     readonly reason: string;
@@ -87,7 +85,7 @@ export interface StatusInput {
   }[];
 }
 
-/** The status that a report amounts to, given the one before it; transition times and counts are carried on. */
+/** The status for this report, given the previous status; transition times and counts are carried over. */
 export function statusOf(report: StatusInput, before: PublicationStatus | undefined): PublicationStatus {
   if (!report.seen) return unseen(report, before);
   const { certificate, decision, situation, failure } = report;
@@ -139,7 +137,7 @@ function issuerOf({ decision: { issuerEnd } }: StatusInput): Pick<PublicationSta
   return { issuer: { subject, fingerprint, notAfter: toRfc3339(notAfter) } };
 }
 
-/** Nothing is known of what stands: what was said stays said, and why nothing is known is added. */
+/** The published objects are unknown: the previous status remains, and the reason is added. */
 function unseen(report: StatusInput, before: PublicationStatus | undefined): PublicationStatus {
   const { certificate, failure, situation } = report;
   const { now } = situation;
@@ -161,13 +159,16 @@ function unseen(report: StatusInput, before: PublicationStatus | undefined): Pub
   };
 }
 
-/** As it was said first, for as long as the leaf stands: a restart knows less of when the leaf came, and says nothing new. */
+/**
+ * Keeps the first value for as long as the leaf is published: after a restart the time of issue is less exact, and the
+ * renewal time has not changed.
+ */
 function renewalTimeOf(
   { certificate, decision, leading, planned }: StatusInput,
   leaf: Certificate,
   before: PublicationStatus | undefined,
 ): string {
-  // The leaf was due, and the answer gained nothing: the next request has another time.
+  // The leaf was due, and the new certificate gained nothing: the next request has another time.
   if (decision.isIdle && planned) return toRfc3339(planned.due);
   const said = leading ? before : (certificate.status as PublicationStatus | undefined);
   for (const one of [said, before]) {
@@ -201,10 +202,10 @@ function errorOf({ code, message, at }: Problem, before: PublicationStatus | und
   return { code, message: safeMessage(message), firstTime, time };
 }
 
-/** A mesh that is away fails now in this way and now in that. */
+/** A mesh that is down fails sometimes in one way and sometimes in another. */
 const isAlike = (a: string, b: string): boolean => a === b || [a, b].every((code) => /^ERR_MESH_/.test(code));
 
-/** Who follows does not ask the mesh: it repeats what the leader has said. */
+/** A follower does not ask the mesh: it repeats what the leader reported. */
 function nextAttemptOf({
   certificate,
   leading,
@@ -263,7 +264,7 @@ function conditionBuilder({ certificate }: StatusInput): ConditionBuilder {
   });
 }
 
-/** Why nothing newer is published, and for how long it has been so. */
+/** Why nothing newer is published, and since when. */
 const causeOf = (error: LastError | undefined): string =>
   error
     ? `Since ${error.firstTime ?? error.time}: ${error.code}: ${error.message}`
@@ -340,7 +341,7 @@ function issuerEnding({ decision: { identity, issuerEnd, isIdle }, situation }: 
   return [say('IssuerEnding', 'True', 'IssuerEnds', message)];
 }
 
-/** The first gateway with something wrong speaks; else the first of them. */
+/** The first gateway with a problem; otherwise the first gateway. */
 function referenced({ referenced: said }: StatusInput, say: ConditionBuilder) {
   const first = said.find(({ status }) => status === 'False') ?? said[0];
   return first ? [say('Referenced', first.status, first.reason, first.message)] : [];

@@ -2,13 +2,13 @@ import { FIELD_MANAGER, type KubeObject, type ManagedFields } from '../object.ts
 
 type ObjectFields = Readonly<Record<string, unknown>>;
 
-/** What the server fills in or what names the object; never compared. */
+/** Fields that the server sets or that name the object; never compared. */
 const NOT_CONTENT = new Set(['apiVersion', 'kind', 'status']);
 const COMPARED_METADATA = ['labels', 'annotations', 'ownerReferences'] as const;
 
 /**
- * Names of the fields in which `observed` is not as `wanted`, such as `data.tls.crt`: those that differ, and those
- * that our earlier apply set and `wanted` has no more. What others added is left alone. Never values: they may be keys.
+ * Names of the fields in which `observed` differs from `wanted`, such as `data.tls.crt`, and of those that our earlier
+ * apply set and `wanted` no longer has. Fields that others added are ignored. Never values: they may be keys.
  */
 export function differences(wanted: KubeObject, observed: KubeObject): string[] {
   const found = new Set<string>();
@@ -39,7 +39,7 @@ function compare(wanted: unknown, observed: unknown, path: string, found: Set<st
   } else if (!equal(wanted, observed)) found.add(path);
 }
 
-/** Lists are compared whole; inside them unknown fields count. */
+/** Lists are compared as a whole; unknown fields inside them count. */
 function equal(a: unknown, b: unknown): boolean {
   if (Array.isArray(a)) return Array.isArray(b) && a.length === b.length && a.every((item, at) => equal(item, b[at]));
   if (!isFields(a)) return a === b;
@@ -47,7 +47,7 @@ function equal(a: unknown, b: unknown): boolean {
   return [...new Set([...Object.keys(a), ...Object.keys(b)])].every((name) => equal(a[name], b[name]));
 }
 
-/** Walks a `fieldsV1` set; list items (`k:`, `v:`) are not looked into, since lists are compared whole. */
+/** Walks a `fieldsV1` set; list items (`k:`, `v:`) are skipped, since lists are compared as a whole. */
 function leftOver(set: ObjectFields, wanted: unknown, path: string, found: Set<string>): void {
   for (const [token, below] of Object.entries(set)) {
     if (!token.startsWith('f:')) continue;

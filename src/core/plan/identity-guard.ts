@@ -6,13 +6,13 @@ import { idsOf } from '../verify/checks.ts';
 import { verify } from '../verify/verify.ts';
 
 /**
- * Whether the Secret that stands holds a newer pair than the wanted one, whose leaf is `next`, good for the same
- * names under the bundle that would be written, and not yet in its last tenth. A writer that was paused or that reads an
- * old cache must not put an older certificate back.
+ * Whether the existing Secret holds a newer pair than the wanted one, whose leaf is `next`, valid for the same names
+ * under the bundle that would be written, and not yet in its last tenth. A writer that was paused or that reads an old
+ * cache must not put an older certificate back.
  */
 export function isNewerPublished(next: Certificate, wanted: KubeObject, observed: KubeObject, now: number): boolean {
   const start = readable(() => firstNotBefore(text(observed, 'tls.crt')));
-  // So it is at each rotation.
+  // The usual case at each rotation.
   if (start !== undefined && start <= next.notBefore) return false;
   const chain = chainOf(observed);
   const [leaf] = chain;
@@ -35,7 +35,7 @@ function text(secret: KubeObject, field: string): string {
   return Buffer.from(String(data[field] ?? ''), 'base64').toString('latin1');
 }
 
-/** Somebody else may have written anything: what cannot be read is not there. */
+/** Somebody else may have written anything: unreadable content counts as absent. */
 function readable<T>(read: () => T): T | undefined {
   try {
     return read();

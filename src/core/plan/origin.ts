@@ -1,21 +1,24 @@
 import { type KubeObject, UID_ANNOTATION } from '../object.ts';
 
 /**
- * True if someone who may update this object has written it. Label and field manager prove nothing, since whoever may
- * create objects chooses them. The uid, however, is chosen by the API server when the object is created, so only a
+ * True if a writer who may update this object has written it. Label and field manager prove nothing, since any user who
+ * may create objects chooses them. The uid, however, is chosen by the API server when the object is created, so only a
  * later write can put it into an annotation.
  */
 export const provesOrigin = ({ metadata }: KubeObject): boolean =>
   metadata.uid !== undefined && metadata.annotations?.[UID_ANNOTATION] === metadata.uid;
 
-/** The object as it is to be written over `live`: a Secret carries its own uid. */
+/** The object to be written over `live`: a Secret carries its own uid. */
 export function withOrigin(wanted: KubeObject, { metadata }: KubeObject): KubeObject {
   if (wanted.kind !== 'Secret' || metadata.uid === undefined) return wanted;
   const annotations = { ...wanted.metadata.annotations, [UID_ANNOTATION]: metadata.uid };
   return { ...wanted, metadata: { ...wanted.metadata, annotations } };
 }
 
-/** Metadata that is not content: what names the object, what is compared field by field, what the API server sets. */
+/**
+ * Metadata that is not content: the object's name, fields that are compared one by one, fields that the API server
+ * sets.
+ */
 const NOT_FOREIGN = new Set([
   ...['name', 'namespace', 'labels', 'annotations'],
   ...['uid', 'resourceVersion', 'generation', 'creationTimestamp', 'managedFields', 'selfLink'],
@@ -28,7 +31,8 @@ export interface Removal {
 
 /**
  * The merge patch that removes from `live` what `wanted` does not have: further keys, labels, annotations, owner
- * references, finalizers. Undefined if there is nothing to remove. For an object that was created in our name.
+ * references, finalizers. Undefined if there is nothing to remove. For an object that was created under our manager's
+ * name.
  */
 export function removalOfForeign(live: KubeObject, wanted: KubeObject): Removal | undefined {
   const metadata: Record<string, unknown> = {};

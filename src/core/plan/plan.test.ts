@@ -56,7 +56,7 @@ const only = (wanted: KubeObject, observed?: KubeObject): PlanStep => {
 const changedOf = (step: PlanStep) => (step.action === 'refuse' ? step.code : `${step.action} ${step.changed.join()}`);
 
 describe('a plan', () => {
-  test('makes what is missing, in order', () => {
+  test('creates what is missing, in order', () => {
     const steps = run([wish(context, 3), wish(secret, 1)], []);
     assert.deepEqual(
       steps.map((step) => step.action !== 'refuse' && [step.action, step.object.kind, step.resourceVersion]),
@@ -67,12 +67,12 @@ describe('a plan', () => {
     );
   });
 
-  test('is nothing where all is as it should be (no change, no write)', () => {
+  test('is empty when everything is as desired (no change, no write)', () => {
     const steps = run([wish(secret), wish(context)], [live(secret), live(context)]);
     assert.deepEqual(steps.map(changedOf), ['none ', 'none ']);
   });
 
-  test('names the fields that differ, never their values, and carries the version that it saw', () => {
+  test('names the fields that differ, never their values, and carries the observed version', () => {
     const step = only(secret, live(secret, {}, { data: { 'ca.crt': 'Qg==' } }));
     assert.ok(step.action === 'apply');
     assert.deepEqual(step.changed, ['data.ca.crt']);
@@ -92,7 +92,7 @@ describe('a plan', () => {
     assert.equal(changedOf(only(context, live(context))), 'none ');
   });
 
-  test('leaves alone what others added and what the server filled in', () => {
+  test('ignores what others added and what the server filled in', () => {
     const extra = live(
       secret,
       { annotations: { 'kubectl.kubernetes.io/x': 'y' }, labels: { ...secret.metadata.labels, team: 'a' } },
@@ -107,7 +107,7 @@ describe('a plan', () => {
     assert.equal(changedOf(only(context, filled)), 'none ');
   });
 
-  test('takes back what an earlier apply of ours set and is wanted no more', () => {
+  test('removes what an earlier apply of ours set and is no longer wanted', () => {
     const fieldsV1 = {
       'f:metadata': { 'f:annotations': { 'f:meshcert.dev/old': {} }, 'f:labels': { [`f:${OWNER_LABEL}`]: {} } },
       'f:spec': { 'f:sni': {}, 'f:secret': {}, 'f:ambassador_id': { 'v:"x"': {} } },
@@ -119,7 +119,7 @@ describe('a plan', () => {
     assert.equal(changedOf(only(context, observed)), 'apply metadata.annotations,spec.sni,spec.ambassador_id');
   });
 
-  test('compares lists whole', () => {
+  test('compares lists as a whole', () => {
     const wanted = object('TLSContext', 'x', { spec: { ambassador_id: ['a', 'b'] } });
     assert.equal(
       changedOf(only(wanted, live(wanted, {}, { spec: { ambassador_id: ['b', 'a'] } }))),
@@ -128,7 +128,7 @@ describe('a plan', () => {
     assert.equal(changedOf(only(wanted, live(wanted, {}, { spec: { ambassador_id: ['a', 'b'] } }))), 'none ');
   });
 
-  test('does not take an absent map for a change where an empty one is wanted', () => {
+  test('does not mistake an absent map for a change when an empty one is wanted', () => {
     const wanted = { ...secret, metadata: { ...secret.metadata, annotations: {} } };
     assert.equal(changedOf(only(wanted, live(secret))), 'none ');
   });
@@ -195,13 +195,13 @@ describe('an identity Secret', () => {
     assert.equal(guarded(newer, newer), 'none');
   });
 
-  test('is replaced by an older one once it is in its last tenth or over', () => {
+  test('is replaced by an older one once it is in its last tenth or expired', () => {
     const brief = identity(now - hour, now + hour / 10);
     assert.equal(guarded(older, brief), 'apply');
     assert.equal(guarded(older, identity(now - hour, now - 1)), 'apply');
   });
 
-  test('is replaced when what stands is broken, untrusted or for another name, however new', () => {
+  test('is replaced when the existing one is broken, untrusted or for another name, however new', () => {
     const { data } = newer;
     const broken = { ...newer, data: { ...(data as object), 'tls.crt': 'QQ==' } };
     const mixed = {
@@ -214,7 +214,7 @@ describe('an identity Secret', () => {
     assert.equal(guarded(older, identity(now - hour, now + 9 * hour, 'spiffe://td/b')), 'apply');
   });
 
-  test('is not guarded where the wish does not ask for it', () => {
+  test('is not guarded when the desired object does not ask for it', () => {
     const [step] = run([wish(older)], [live(newer)]);
     assert.equal(step?.action, 'apply');
   });

@@ -10,11 +10,11 @@ export const foreignMessage = (name: string): string =>
 
 export interface Desired {
   readonly object: KubeObject;
-  /** Lower first: the trust bundle, the pair, what names them. */
+  /** Lower first: the trust bundle, the pair, the objects that name them. */
   readonly order: number;
-  /** The kind of gateway whose own object it is; absent: Secrets, and the ConfigMap of the bundle. */
+  /** The kind of gateway that the object belongs to; absent: Secrets, and the ConfigMap of the bundle. */
   readonly gateway?: string;
-  /** Of an identity Secret, first in its chain: an older leaf never replaces a newer one that is good. */
+  /** Of an identity Secret, first in its chain: an older leaf never replaces a newer valid one. */
   readonly leaf?: Certificate;
 }
 
@@ -31,7 +31,7 @@ export type PlanCode = (typeof PLAN_CODES)[number];
 interface Compared {
   readonly gateway?: string;
   readonly object: KubeObject;
-  /** Of what was compared: a write is made only if it still stands. Absent for `create`. */
+  /** Version of the compared object: a write succeeds only if it is still current. Absent for `create`. */
   readonly resourceVersion?: string;
   /** Names of fields, never values. */
   readonly changed: readonly string[];
@@ -45,8 +45,8 @@ export type PlanStep =
   | { readonly action: 'refuse'; readonly ref: ObjectRef; readonly code: PlanCode; readonly message: string };
 
 /**
- * What to do, in order, so that what is observed becomes what is desired. Pure; `owner` is the value of our owner
- * label, `now` epoch ms. The steps after a refusal hold only if the refusal is first dealt with.
+ * What to do, in order, so that the observed objects become the desired ones. Pure; `owner` is the value of our owner
+ * label, `now` epoch ms. The steps after a refusal are valid only once the refusal is resolved.
  */
 export function plan(
   desired: readonly Desired[],

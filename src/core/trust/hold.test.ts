@@ -31,7 +31,7 @@ test('a leaf under a root that is not published yet is held', () => {
   assert.deepEqual(decideHold(input()), { hold: true, reason: 'new_root', until: now + 10 * minute });
 });
 
-test('a leaf under a new root is held until the root has been published for the hold, restarts or not', () => {
+test('a leaf under a new root is held until the root has been published for the hold time, whatever the restarts', () => {
   const since = added(now);
   const held = decideHold(input({ publishedRoots: both, since, now: now + 10 * minute - 1 }));
   assert.deepEqual(held, { hold: true, reason: 'new_root', until: now + 10 * minute });
@@ -58,13 +58,13 @@ test('a leaf that also verifies under the old root needs no hold: same key, or c
   assert.equal(decideHold(input({ candidate: crossed })).reason, 'known_root');
 });
 
-test('the root that already carries the published leaf is no news, however young', () => {
+test('the root that already carries the published leaf is not new, however young', () => {
   const under = leafOf(rootB, now - hour);
   const next = decideHold(input({ current: under, publishedRoots: both, since: added(now) }));
   assert.deepEqual(next, { hold: false, reason: 'known_root' });
 });
 
-test('a young root proves nothing while the published leaf still stands on an older one', () => {
+test('a young root proves nothing while the published leaf still depends on an older one', () => {
   const rootC = SandboxCa.root({ name: 'c', ...long });
   const overA = { chain: [...leafOf(rootB, now - hour).chain, rootA.crossSign(rootB, long)] };
   const overB = { chain: [...leafOf(rootC, now).chain, rootB.crossSign(rootC, long)] };
@@ -97,6 +97,6 @@ test('there is nothing to wait for when nothing usable is published', () => {
   assert.equal(decideHold(input({ candidate: current })).reason, 'same_leaf');
 });
 
-test('a hold of nothing holds nothing', () => {
+test('a hold time of zero holds nothing', () => {
   assert.equal(decideHold(input({ holdMs: 0 })).reason, 'hold_passed');
 });

@@ -6,21 +6,23 @@ import { emergencyAt, lifetimeOf } from '../schedule.ts';
 import { SKEW_MS } from '../verify/checks.ts';
 import { addedAtOf, type RootTimes } from './trust.ts';
 
-/** What the probed upstream said of the candidate. */
+/** The probed upstream's answer to the candidate. */
 export type ProbeOutcome = 'accepted' | 'refused' | 'unknown';
 
 export interface HoldInput {
   /** Verified together with the bundle that would be published. */
   readonly candidate: Pick<Identity, 'chain'>;
-  /** What the cluster shows; undefined when nothing does. */
+  /** The published identity; undefined when there is none. */
   readonly current: Pick<Identity, 'chain'> | undefined;
-  /** What the cluster shows. */
+  /** The roots in the cluster. */
   readonly publishedRoots: readonly Certificate[];
-  /** As decided for the bundle that the candidate would be published with: a root that came back is new in it. */
+  /**
+   * As decided for the bundle that the candidate would be published with: a root that came back counts as new in it.
+   */
   readonly since: RootTimes;
   readonly now: number;
   readonly holdMs: number;
-  /** What a real upstream said of the candidate; `unknown` also when there is none to ask. */
+  /** A real upstream's answer to the candidate; `unknown` also when there is none to ask. */
   readonly probe?: ProbeOutcome;
 }
 
@@ -37,15 +39,15 @@ export type HoldDecision =
   | { readonly hold: false; readonly reason: HoldRelease }
   | {
       readonly hold: true;
-      /** `probe_refused` waits for the emergency band: an upstream is known that would refuse the new leaf. */
+      /** `probe_refused` lasts until the emergency band: an upstream is known that would refuse the new leaf. */
       readonly reason: 'new_root' | 'probe_refused';
       /** Epoch ms at which it ends by itself. */
       readonly until: number;
     };
 
 /**
- * Whether a leaf under a root that upstreams may not know yet is kept back while the published one still serves.
- * Some meshes push a leaf before its root, and in others the sidecars learn roots only on restart.
+ * Whether a leaf under a root that upstreams may not know yet is held back while the published one still works. Some
+ * meshes push a leaf before its root, and in others the sidecars learn roots only on restart.
  */
 export function decideHold(input: HoldInput): HoldDecision {
   const { candidate, current, publishedRoots, since, now, holdMs } = input;
@@ -58,7 +60,7 @@ export function decideHold(input: HoldInput): HoldDecision {
   if (now >= emergency) return release('emergency');
   if (input.probe === 'refused') return { hold: true, reason: 'probe_refused', until: emergency };
 
-  /** When upstreams may be taken to know a root: at once if it was there from the start. */
+  /** When upstreams can be assumed to know a root: at once if it was there from the start. */
   const knownAt = ({ fingerprint }: Certificate): number => {
     const mark = since.get(fingerprint);
     const addedAt = mark && addedAtOf(mark);
@@ -67,7 +69,8 @@ export function decideHold(input: HoldInput): HoldDecision {
   const known = publishedRoots.filter((root) => knownAt(root) <= now);
   const carriers = publishedRoots.filter((root) => pathOf(current, [root], now));
   const under = publishedRoots.filter((root) => pathOf(candidate, [root], now));
-  // Of young roots nobody can tell by which one an upstream takes the published leaf: each must carry the next.
+  // With several young roots it is unknown by which one an upstream accepts the published leaf: each must carry the
+  // next.
   const vouched = carriers.some((root) => known.includes(root))
     ? under.some((root) => known.includes(root) && carriers.includes(root))
     : carriers.every((root) => under.includes(root));

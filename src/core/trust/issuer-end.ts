@@ -22,8 +22,8 @@ export function issuerEndOf(path: readonly Certificate[]): IssuerEnd | undefined
 }
 
 /**
- * True if it gains something to publish a leaf with the path `next` in place of one with the path `current`, both leaf
- * to root: the new one is of use for longer, has other names, or has another issuer. CAs that shorten a leaf to their
+ * True if publishing a leaf with the path `next` in place of one with the path `current`, both leaf to root, gains
+ * something: the new one is valid for longer, has other names, or has another issuer. CAs that shorten a leaf to their
  * own end issue one after another that gains nothing, and each publication makes the gateway reconfigure itself.
  */
 export function isGain(next: readonly Certificate[], current: readonly Certificate[]): boolean {

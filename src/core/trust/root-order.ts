@@ -3,9 +3,9 @@ import type { Certificate } from '../../pki/certificate.ts';
 import { SKEW_MS } from '../verify/checks.ts';
 
 /**
- * The order of roots matters because Envoy's BoringSSL takes the first root whose subject and key identifier fit, and
- * gives up if that one has expired or is not valid yet. In bundles of more than about 16 roots it even sorts them by
- * an unstable algorithm. Therefore roots that can stand in for each other are never published together.
+ * The order of roots matters because Envoy's BoringSSL takes the first root whose subject and key identifier match, and
+ * gives up if that one has expired or is not valid yet. In bundles of more than about 16 roots it even sorts them by an
+ * unstable algorithm. Therefore roots that can replace each other are never published together.
  */
 
 /** The root that ends last comes first, so that an expired root never precedes a valid one. */
@@ -53,7 +53,7 @@ export interface Ordered {
   readonly until: number;
 }
 
-/** Newest first; but a root that is not settled yet follows the older ones of its subject and key. */
+/** Newest first, except that a root that is not settled yet follows the older ones of its subject and key. */
 export function orderRoots(bundle: readonly Certificate[], now: number): Ordered {
   const ordered = orderAt(bundle, now);
   const until = bundle

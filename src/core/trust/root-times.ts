@@ -2,9 +2,10 @@ import type { Certificate } from '../../pki/certificate.ts';
 import type { RootTime, RootTimes } from './trust.ts';
 
 /**
- * On the CA Secret, so that a restart or another replica knows it: `+<fp16>=<RFC 3339>` for a root that the mesh
- * named first then, `-<fp16>=<RFC 3339>` for one that it no longer names since then, with `/<RFC 3339>` after it if
- * it had been named first at a known time. Joined by commas; `fp16` is the first 16 hex digits of the SHA-256.
+ * On the CA Secret, so that it survives a restart and other replicas can read it: `+<fp16>=<RFC 3339>` for a root that
+ * the mesh first named at that time, `-<fp16>=<RFC 3339>` for one that it has not named since then, followed by `/<RFC
+ * 3339>` if it had first been named at a known time. Joined by commas; `fp16` is the first 16 hex digits of the
+ * SHA-256.
  */
 export const ROOT_TIMES_ANNOTATION = 'meshcert.dev/root-times';
 
@@ -12,7 +13,7 @@ const SIGNS = { added: '+', retained: '-' } as const;
 const NO_TIMES: RootTimes = new Map();
 const short = (fingerprint: string): string => fingerprint.slice(0, 16);
 
-/** Sorted, so that equal times are equal text; empty when there is nothing to tell. */
+/** Sorted, so that equal times give equal text; empty when there are none. */
 export function formatRootTimes(times: RootTimes): string {
   return [...times]
     .map(([fingerprint, { state, at, addedAt }]) => {
@@ -23,7 +24,7 @@ export function formatRootTimes(times: RootTimes): string {
     .join(',');
 }
 
-/** Entries that cannot be read, or that are about no root of `bundle`, are left out: they cost a longer retention. */
+/** Entries that cannot be read, or that match no root of `bundle`, are ignored: the cost is a longer retention. */
 export function parseRootTimes(text: string | undefined, bundle: readonly Certificate[]): RootTimes {
   if (text === undefined) return NO_TIMES;
   const times = new Map<string, RootTime>();

@@ -24,13 +24,13 @@ const input = (given: Partial<TrustInput>): TrustInput => ({
 const names = (certificates: readonly Certificate[]) => certificates.map(({ subject }) => subject.slice(3)).join('');
 
 describe('the bundle', () => {
-  test('is what the mesh names, at first, and no root of it counts as new', () => {
+  test('is what the mesh names, at first, and none of its roots counts as new', () => {
     const decision = decideTrust(input({ named: [a, b] }));
     assert.equal(names(decision.bundle), 'ba');
     assert.equal(decision.since.size, 0);
   });
 
-  test('grows by a new root at once, and notes since when', () => {
+  test('grows by a new root at once, and records since when', () => {
     const decision = decideTrust(input({ named: [b, a], published: [a] }));
     assert.equal(names(decision.bundle), 'ba');
     assert.deepEqual(decision.since.get(b.fingerprint), { state: 'added', at: now });
@@ -54,7 +54,7 @@ describe('the bundle', () => {
     assert.equal(first.nextChangeAt, now + 3 * hour);
   });
 
-  test('keeps a root that the published leaf cannot do without, however long the mesh has not named it', () => {
+  test('keeps a root that the published leaf needs, however long the mesh has not named it', () => {
     const ca = SandboxCa.root({ name: 'a', notBefore: now - hour, notAfter: now + 1000 * hour });
     const chain = [ca.issue(PrivateKey.generate(), { notBefore: now - hour, notAfter: now + hour })];
     const old = ca.certificate;
@@ -106,7 +106,7 @@ describe('the bundle', () => {
     assert.deepEqual([names(large.bundle), large.problem?.code], ['b', 'ERR_TRUST_LIMIT']);
   });
 
-  test('stays as it is when the mesh names nothing: that is a fault and no news', () => {
+  test('stays as it is when the mesh names nothing: that is a fault and not a change', () => {
     const since: RootTimes = new Map([[b.fingerprint, { state: 'retained', at: now - hour }]]);
     const decision = decideTrust(input({ named: [], published: [a, b], since }));
     assert.equal(names(decision.bundle), 'ba');
@@ -122,7 +122,7 @@ describe('a root that was renewed with the same key', () => {
   const at = (ms: number, given: Partial<TrustInput> = {}) =>
     decideTrust(input({ named: [renewed], published: [old], now: ms, ...given }));
 
-  test('gives way to its successor once every clock has reached that, long before its own end', () => {
+  test('gives way to its successor once it is valid for every clock, long before its own end', () => {
     const early = at(now);
     assert.deepEqual(early.bundle, [old], 'a gateway whose clock is behind would refuse the new one');
     assert.equal(early.nextChangeAt, now + 30_000);
@@ -175,7 +175,7 @@ describe('a root that was renewed with the same key', () => {
     );
   });
 
-  test('comes last while its successor of another key identifier is so young that a clock may not have reached it', () => {
+  test('comes last while its successor of another key identifier is so young that it may not be valid yet for some clock', () => {
     const other = SandboxCa.root({
       ...{ name: 'r', key, keyId: 'sha256' },
       ...{ notBefore: now, notAfter: now + 100 * hour },
@@ -192,7 +192,7 @@ describe('the times', () => {
     assert.deepEqual(decideTrust(input({ named: [a, b], published: [a, b], since })).since, since);
   });
 
-  test('count a root that comes back as new: who knew it may have forgotten it', () => {
+  test('count a root that comes back as new: upstreams that knew it may have forgotten it', () => {
     const since: RootTimes = new Map([[a.fingerprint, { state: 'retained', at: now - hour }]]);
     const decision = decideTrust(input({ named: [a, b], published: [a, b], since }));
     assert.deepEqual(decision.since.get(a.fingerprint), { state: 'added', at: now });
@@ -211,14 +211,14 @@ describe('the times', () => {
     assert.equal(decision.since.get(a.fingerprint)?.at, now);
   });
 
-  test('are whole seconds, up when something is kept, so that nothing goes early', () => {
+  test('are whole seconds, rounded up when something is retained, so that nothing leaves early', () => {
     const odd = now + 1;
     const decision = decideTrust(input({ named: [b], published: [a], now: odd }));
     assert.equal(decision.since.get(a.fingerprint)?.at, now + 1000);
     assert.equal(decision.since.get(b.fingerprint)?.at, now);
   });
 
-  test('tell which published roots the mesh named', () => {
+  test('show which published roots the mesh named', () => {
     const { bundle, since } = decideTrust(input({ named: [b, c], published: [a, b] }));
     assert.equal(names(namedRoots(bundle, since)), 'cb');
   });
@@ -232,7 +232,7 @@ describe('the annotation', () => {
     assert.deepEqual(parseRootTimes(text, bundle), new Map(since));
   });
 
-  test('is empty for nothing, and junk in it costs only what it says', () => {
+  test('is empty for nothing, and invalid entries in it affect only themselves', () => {
     assert.equal(formatRootTimes(none), '');
     assert.equal(parseRootTimes(undefined, [a]).size, 0);
     const good = `-${a.fingerprint.slice(0, 16)}=2026-06-01T00:00:00Z`;

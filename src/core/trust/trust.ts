@@ -4,12 +4,14 @@ import { findPath } from '../../pki/chain.ts';
 import { LIMITS, SKEW_MS } from '../verify/checks.ts';
 import { chooseRoot, leavesAt, orderRoots } from './root-order.ts';
 
-/** When the mesh began to name a published root, or ceased to. A root without an entry was there from the start. */
+/**
+ * When the mesh began to name a published root, or stopped naming it. A root without an entry was there from the start.
+ */
 export interface RootTime {
   readonly state: 'added' | 'retained';
   /** Epoch ms, whole seconds. */
   readonly at: number;
-  /** Of a retained root: when the mesh had begun to name it, unless it was there from the start. */
+  /** Of a retained root: when the mesh had begun to name it; absent if it was there from the start. */
   readonly addedAt?: number;
 }
 
@@ -24,7 +26,7 @@ export interface TrustInput {
   readonly named: readonly Certificate[];
   /** The bundle in the cluster. */
   readonly published: readonly Certificate[];
-  /** The annotation in the cluster beside `published`. */
+  /** The annotation on the published bundle. */
   readonly since: RootTimes;
   readonly now: number;
   readonly retainMs: number;
@@ -53,7 +55,7 @@ export interface Dropped {
 }
 
 const SECOND = 1000;
-/** Up, so that a root is never dropped early by rounding. */
+/** Rounded up, so that a root is never dropped early. */
 const nextSecond = (ms: number): number => Math.ceil(ms / SECOND) * SECOND;
 const thisSecond = (ms: number): number => Math.floor(ms / SECOND) * SECOND;
 
@@ -173,7 +175,7 @@ function markOf(
 ): RootTime | undefined {
   if (!isNamed) {
     const addedAt = time && addedAtOf(time);
-    // A time further ahead than the retention itself was written by a clock that was wrong.
+    // A time further ahead than the retention itself comes from a wrong clock.
     const at = time?.state === 'retained' && time.at <= now + retain ? time.at : nextSecond(now);
     return { state: 'retained', at, ...(addedAt === undefined ? {} : { addedAt }) };
   }
@@ -197,7 +199,7 @@ function indispensable(
 /** Of a published bundle, the roots that the mesh named when it was written. */
 export const namedRoots = (bundle: readonly Certificate[], since: RootTimes): readonly Certificate[] => {
   const isNamed = ({ fingerprint }: Certificate) => since.get(fingerprint)?.state !== 'retained';
-  // Mostly all are, and the bundle itself is shared by all publications of a mesh.
+  // Usually all are, and then the bundle itself is shared by all publications of a mesh.
   return bundle.every(isNamed) ? bundle : bundle.filter(isNamed);
 };
 

@@ -7,14 +7,14 @@ import { describeKeyType } from '../../pki/key-type.ts';
 import { mayServeClients } from '../../pki/path-rules.ts';
 import { parseSpiffeId } from '../../pki/spiffe.ts';
 
-/** What a leaf must be. `id` is compared to the letter; absent parts are not asked for. */
+/** What a leaf must be. `id` is compared literally; absent parts are not checked. */
 export interface ExpectedIdentity {
   readonly id?: string | undefined;
   readonly trustDomain?: string | undefined;
   readonly form: 'spiffe' | 'dns';
   /** How far ahead of ours the issuer's clock may be; default SKEW_MS. */
   readonly skewMs?: number | undefined;
-  /** The certificates alone are looked at, as `inspect` does for a file without a key. */
+  /** Only the certificates are checked, as `inspect` does for a file without a key. */
   readonly keyless?: boolean | undefined;
 }
 
@@ -33,16 +33,18 @@ export interface CheckSubject {
   readonly path: PathResult;
 }
 
-/** Meshes date their leaves back by ten seconds to two minutes; half a minute covers NTP-kept clocks. */
+/** Meshes backdate their leaves by ten seconds to two minutes; half a minute covers clocks that NTP adjusts. */
 export const SKEW_MS = 30_000;
 
 /**
- * Envoy's default of 100 for `max_verify_depth` is far off; a handshake above 16 KiB of certificates needs more
- * round trips, and a Secret holds 1 MiB, in which the bundle stands twice.
+ * Envoy's default of 100 for `max_verify_depth` is far higher; a handshake with more than 16 KiB of certificates needs
+ * more round trips, and a Secret holds 1 MiB, which contains the bundle twice.
  */
 export const LIMITS = { chain: 10, bundle: 64, chainBytes: 64 * 1024, bundleBytes: 256 * 1024 } as const;
 
-/** What Envoy's BoringSSL loads, and verifies as an upstream: a leaf on P-521 it loads and does not verify. */
+/**
+ * Curves that Envoy's BoringSSL loads, and verifies as an upstream: it loads a leaf on P-521 and does not verify it.
+ */
 const CURVES: readonly string[] = ['P-256', 'P-384'];
 const SMALLEST_RSA = 2048;
 
@@ -52,11 +54,11 @@ const size = (certificates: readonly Certificate[]): number =>
 const named = (certificate: Certificate): string =>
   certificate.subject || certificate.names.uris[0] || certificate.names.dns[0] || certificate.fingerprint.slice(0, 16);
 
-/** The names by which the wished form knows a leaf. */
+/** The names of a leaf in the expected form. */
 export const idsOf = (leaf: Certificate, form: ExpectedIdentity['form']): readonly string[] =>
   form === 'spiffe' ? leaf.names.uris : leaf.names.dns;
 
-/** Of a chain and a bundle before a leaf is known to exist. Each returns what is wrong, or undefined. */
+/** A check of a chain and a bundle before a leaf is known to exist. Each returns the problem, or undefined. */
 export function emptyChain(pair: PresentedPair): string | undefined {
   return pair.chain.length === 0 ? 'the chain holds no certificate' : undefined;
 }
@@ -82,7 +84,7 @@ export function tooLarge(pair: PresentedPair, bundle: readonly Certificate[]): s
   return undefined;
 }
 
-/** Of each certificate that is about to be written. */
+/** A check of each certificate that is about to be written. */
 export function version(pair: PresentedPair, bundle: readonly Certificate[]): string | undefined {
   const odd = [...pair.chain, ...bundle].find(({ versionDefect }) => versionDefect);
   return odd && `Envoy does not load ${named(odd)}: ${odd.versionDefect}`;
@@ -187,10 +189,10 @@ export function subjectOf(
   return { pair, leaf, bundle, wish, now, path: failed ?? path };
 }
 
-/** Envoy sorts larger bundles with an algorithm that does not keep the order of what fits alike. */
+/** Envoy sorts larger bundles with an unstable algorithm, which loses the order of equal matches. */
 const MOST_IN_ORDER = 16;
 
-/** Who issued an anchor, as far as the bundle has them. */
+/** The issuers of an anchor that are in the bundle. */
 function above(anchor: Certificate | undefined, bundle: readonly Certificate[]): readonly Certificate[] {
   const found: Certificate[] = [];
   for (let top = anchor; top && !top.selfSigned && found.length < bundle.length; top = found.at(-1)) {
@@ -202,7 +204,7 @@ function above(anchor: Certificate | undefined, bundle: readonly Certificate[]):
 }
 
 /**
- * Envoy takes the first certificate that fits by subject and key, from the bundle before the chain, and gives up where
+ * Envoy takes the first certificate that matches by subject and key, from the bundle before the chain, and gives up if
  * that one has expired or is not valid yet. It follows a path beyond a certificate of the bundle whose issuer is there
  * too.
  */
@@ -225,7 +227,7 @@ function preceded(
   return undefined;
 }
 
-/** Go reads each certificate that it is sent, also one that no path needs. */
+/** Go parses each certificate that it receives, even one that no path needs. */
 function unreadable({ chain }: PresentedPair, path: readonly Certificate[]): FailedPath | undefined {
   for (const at of chain) {
     const how = at.defect ?? (path.includes(at) || at.hasUsableKey ? undefined : 'its public key cannot be used');

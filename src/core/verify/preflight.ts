@@ -3,7 +3,7 @@ import type { PrivateKey } from '../../pki/key.ts';
 
 export const PREFLIGHT_CODES = ['ERR_VERIFY_PREFLIGHT', 'ERR_VERIFY_PREFLIGHT_FAILED'] as const;
 
-/** What a preflight handshake is made with. */
+/** The input of a preflight handshake. */
 export interface Presented {
   readonly key: PrivateKey;
   /** Leaf first. */
@@ -14,7 +14,7 @@ export type PreflightVerdict =
   | { readonly ok: true }
   | { readonly ok: false; readonly code: (typeof PREFLIGHT_CODES)[number]; readonly message: string };
 
-/** What a decision needs a verdict on. */
+/** The pair and the bundle that a decision needs a verdict on. */
 export interface Proof {
   readonly pair: Presented;
   readonly bundle: readonly Certificate[];
@@ -22,11 +22,11 @@ export interface Proof {
 
 /**
  * Presents the pair in a TLS handshake to a server that trusts exactly this bundle. Never rejects: a handshake that
- * cannot be made is a refusal with ERR_VERIFY_PREFLIGHT_FAILED. It judges by the real time, so it is passed in like
- * the clock.
+ * cannot be made is a refusal with ERR_VERIFY_PREFLIGHT_FAILED. It uses the real time, so it is passed in like the
+ * clock.
  */
 export type Preflight = (pair: Presented, bundle: readonly Certificate[]) => Promise<PreflightVerdict>;
 
-/** The same for the same chain and bundle, in their order. */
+/** Equal for equal chains and bundles, in their order. */
 export const preflightKey = ({ chain }: Pick<Presented, 'chain'>, bundle: readonly Certificate[]): string =>
   [chain, bundle].map((list) => list.map(({ fingerprint }) => fingerprint).join(',')).join(';');

@@ -194,7 +194,7 @@ describe('a pair passes with', () => {
   }
 });
 
-test('examining tells every finding, and skips what there is nothing to look at', () => {
+test('examine reports every finding, and skips checks that have no input', () => {
   const findings = examine({ key, chain: [] }, [], wish, now);
   assert.deepEqual(
     findings.filter(({ outcome }) => outcome === 'failed').map(({ code }) => code),
@@ -205,7 +205,7 @@ test('examining tells every finding, and skips what there is nothing to look at'
   assert.equal(keyless.find(({ code }) => code === 'ERR_VERIFY_KEY_MISMATCH')?.outcome, 'skipped');
 });
 
-describe('of what is in its certificates', () => {
+describe('from the content of its certificates', () => {
   for (const { name, code, pair, bundle: roots, refusedBy } of paths.refused) {
     test(`a pair is refused for ${name}, by us with ${code} and by ${refusedBy ?? 'OpenSSL'}`, () => {
       const verdict = verify(pair, roots, wish, now);
@@ -227,7 +227,7 @@ describe('of what is in its certificates', () => {
   }
 });
 
-/** What the openssl command says of the same chain and roots, as of a client. */
+/** The result of the openssl command for the same chain and roots, for a client certificate. */
 function opensslVerifies({ chain: [first, ...links] }: PresentedPair, roots: readonly Certificate[]) {
   const files = { leaf: first?.pem ?? '', links: formatCertificates(links), roots: formatCertificates(roots) };
   return withFiles(files, (path) =>

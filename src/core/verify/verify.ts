@@ -5,11 +5,11 @@ import * as checks from './checks.ts';
 
 interface CheckInfo {
   readonly code: VerifyCode;
-  /** What is well when the check passes. */
+  /** What is true when the check passes. */
   readonly title: string;
 }
 
-/** Says what is wrong, or nothing. Without a leaf only the first kind can run. */
+/** Returns the problem, or nothing. Without a leaf only the first kind can run. */
 type VerifyCheck = CheckInfo &
   (
     | { readonly run: (pair: PresentedPair, bundle: readonly Certificate[]) => string | undefined }
@@ -49,7 +49,7 @@ export const VERIFY_CODES = [
 
 export type VerifyCode = (typeof VERIFY_CODES)[number];
 
-/** In the order in which they are asked: the first that fails names the cause, later ones mostly follow from it. */
+/** In the order in which they run: the first that fails names the cause, later failures mostly follow from it. */
 export const CHECKS: readonly VerifyCheck[] = [
   { code: 'ERR_VERIFY_EMPTY_CHAIN', title: 'the chain has a certificate', run: checks.emptyChain },
   { code: 'ERR_VERIFY_EMPTY_BUNDLE', title: 'there is a trust bundle', run: checks.emptyBundle },
@@ -126,12 +126,12 @@ export type Verification =
 export interface CheckResult {
   readonly code: VerifyCode;
   readonly title: string;
-  /** `skipped`: there was nothing to look at, such as a leaf. */
+  /** `skipped`: there was nothing to check, such as no leaf. */
   readonly outcome: 'ok' | 'failed' | 'skipped';
   readonly message?: string;
 }
 
-/** Every check and what it found, for people. */
+/** Every check and its finding, for people. */
 export function examine(
   pair: PresentedPair,
   bundle: readonly Certificate[],
@@ -148,7 +148,7 @@ export function examine(
   });
 }
 
-/** A rule of paths says nothing of a path that broke an earlier one, or of none. */
+/** A check of the path says nothing about a path that failed an earlier one, or about none. */
 function canRun(check: VerifyCheck, subject: CheckSubject | undefined): boolean {
   if ('run' in check) return true;
   if (!subject || 'runOnLeaf' in check || subject.path.ok) return subject !== undefined;

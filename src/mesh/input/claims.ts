@@ -1,4 +1,4 @@
-/** What a ServiceAccount's token says about itself; none of it is secret. */
+/** The claims of a ServiceAccount's token; none of them is secret. */
 export interface Claims {
   readonly sub: string | undefined;
   readonly audiences: readonly string[];
@@ -6,7 +6,7 @@ export interface Claims {
   readonly expires: number | undefined;
 }
 
-/** Undefined for what is not a JWT. The signature is not checked: only the CA can. */
+/** Undefined if the text is not a JWT. The signature is not checked: only the CA can do that. */
 export function readClaims(token: string): Claims | undefined {
   const payload = token.trim().split('.')[1];
   if (!payload) return undefined;

@@ -1,13 +1,13 @@
 import { MeshError } from '../error.ts';
 import { holdSecret } from '../secrets.ts';
 
-/** What a header may carry, without spaces: RFC 6750 allows no more. */
+/** Characters that a header may carry, without spaces: RFC 6750 allows no others. */
 const SENDABLE = /^[\x21-\x7e]+$/;
 
 /**
- * The token in `text`, checked before it becomes gRPC metadata or an HTTP header, and redacted from then on wherever
- * this process speaks. White space around it is trimmed. `source` names where it comes from, such as
- * `the token file /run/token`; no error quotes the text. `lifeMs`: how long it is worth something, where that is known.
+ * The token in `text`, checked before it becomes gRPC metadata or an HTTP header, and from then on redacted in all
+ * output of this process. White space around it is trimmed. `source` names where it comes from, such as `the token file
+ * /run/token`; no error quotes the text. `lifeMs`: how long it remains valid, if known.
  */
 export function acceptToken(source: string, text: string, lifeMs?: number): string {
   const token = text.trim();
@@ -28,5 +28,5 @@ function wrongWith(token: string): string {
     : 'has a character that is not printable ASCII, which no header can carry';
 }
 
-/** Of tokens that the Kubernetes API itself reviews. They open that API too. */
+/** The audience of tokens that the Kubernetes API itself reviews. They open that API too. */
 export const KUBERNETES_AUDIENCE = 'https://kubernetes.default.svc.cluster.local';

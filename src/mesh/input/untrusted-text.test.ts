@@ -3,7 +3,7 @@ import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { parseJson } from './untrusted-text.ts';
 
-describe('JSON of somebody else', () => {
+describe('untrusted JSON', () => {
   it('is read as JSON.parse reads it, within the limits', () => {
     fc.assert(
       fc.property(fc.jsonValue({ maxDepth: 6 }), fc.nat(3), (value, spaces) => {

@@ -1,11 +1,11 @@
 export interface JsonLimits {
-  /** Arrays and objects within each other. */
+  /** Nesting of arrays and objects. */
   readonly depth: number;
-  /** Values of all kinds and names of fields, all levels together. */
+  /** Values of all kinds and names of fields, over all levels. */
   readonly values: number;
 }
 
-/** The largest answers of a mesh have some hundred roots of some ten fields each, three levels deep. */
+/** The largest answers of a mesh have about a hundred roots of about ten fields each, three levels deep. */
 export const JSON_LIMITS: JsonLimits = { depth: 32, values: 20_000 };
 
 const QUOTE = 0x22;
@@ -16,9 +16,8 @@ const OPEN = new Set([0x5b, 0x7b]);
 const CLOSE = new Set([0x5d, 0x7d]);
 
 /**
- * `JSON.parse` for text of somebody else: it is counted first, since a value takes up to forty times the memory of
- * the two bytes that it needs in text. Throws a RangeError over the limits, a SyntaxError for what is not JSON;
- * neither quotes the text.
+ * `JSON.parse` for untrusted text: it is counted first, since a value takes up to forty times the memory of its two
+ * bytes of text. Throws a RangeError over the limits, a SyntaxError for text that is not JSON; neither quotes the text.
  */
 export function parseJson(text: string, limits: JsonLimits = JSON_LIMITS): unknown {
   count(text, limits);
@@ -45,7 +44,7 @@ function count(text: string, limits: JsonLimits): void {
   }
 }
 
-/** Where the string that begins at `start` ends; the end of the text where it does not. */
+/** Where the string that begins at `start` ends; the end of the text if it does not. */
 function endOfString(text: string, start: number): number {
   for (let at = start + 1; at < text.length; at++) {
     const unit = text.charCodeAt(at);
@@ -55,17 +54,20 @@ function endOfString(text: string, start: number): number {
   return text.length;
 }
 
-/** Far beyond what anybody writes; the parser takes some kilobytes for each level, and has no limit of its own. */
+/**
+ * Far deeper than anything that people write; the parser takes some kilobytes for each level, and has no limit of its
+ * own.
+ */
 const DEEPEST = 500;
 const COMPACT = new RegExp(`^[ \\t]*(?:[-?:] +){${DEEPEST},}`, 'm');
 
-/** Throws a RangeError for YAML of somebody else whose collections are nested too deeply to be parsed safely. */
+/** Throws a RangeError for untrusted YAML whose collections are nested too deeply to be parsed safely. */
 export function requireShallowYaml(text: string): void {
   let depth = 0;
   for (let at = 0; at < text.length; at++) {
     const char = text[at];
     if (char === '[' || char === '{') depth += 1;
-    // In text between them there may be more that close than open.
+    // Text between them may contain more closing than opening brackets.
     else if ((char === ']' || char === '}') && depth > 0) depth -= 1;
     if (depth > DEEPEST) throw tooDeep();
   }

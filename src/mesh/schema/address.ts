@@ -2,10 +2,10 @@ import { isIP, isIPv6 } from 'node:net';
 import { z } from 'zod';
 
 const HOST = String.raw`(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][-A-Za-z0-9_.]{0,252})`;
-/** 1 to 65535 as a pattern, so that the API server refuses the others too. */
+/** 1 to 65535 as a pattern, so that the API server refuses other ports too. */
 const PORT = '([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])';
 
-/** The API server estimates what a rule over these costs by their length: a host of 253, a port, a scheme. */
+/** The API server estimates the cost of a rule over these by their length: a host of 253, a port, a scheme. */
 const LONGEST = 300;
 
 const HOST_PORT = new RegExp(`^${HOST}:${PORT}$`);
@@ -36,7 +36,7 @@ export function httpOrSocket() {
     .refine((text) => URL.canParse(text), 'is not a URL: the host is neither a name nor an IP address');
 }
 
-/** `[::1]:443` → `::1` and 443. For addresses that `hostPort` has accepted; of others the port may be NaN. */
+/** `[::1]:443` → `::1` and 443. For addresses that `hostPort` has accepted; for others the port may be NaN. */
 export function splitAddress(address: string): { host: string; port: number } {
   const at = address.lastIndexOf(':');
   return { host: address.slice(0, at).replace(/^\[|\]$/g, ''), port: Number(address.slice(at + 1)) };

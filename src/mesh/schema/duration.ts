@@ -48,7 +48,7 @@ export function formatDuration(ms: number): string {
 }
 
 /**
- * A duration in configuration: text in, milliseconds out. The bounds are durations too and stand in the message.
+ * A duration in configuration: text in, milliseconds out. The bounds are durations too and appear in the message.
  *
  * @example z.strictObject({ ttl: durationSchema({ min: '1m' }).prefault('24h') })
  */
