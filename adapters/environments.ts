@@ -1,6 +1,8 @@
 import type { EnvironmentConfig } from '../src/mesh/environment.ts';
 
-/** Programs that an agent can replace by reading their environment. What reads it is loaded when it is needed. */
+/**
+ * Programs that an agent can replace by reading their environment. The code that reads it is loaded when it is needed.
+ */
 export const environments: readonly EnvironmentConfig[] = [
   {
     attribute: 'consulConnector',

@@ -5,7 +5,7 @@ import { istio } from './istio/adapter.ts';
 import { linkerd } from './linkerd/adapter.ts';
 import { spiffe } from './spiffe/adapter.ts';
 
-/** The meshes there are. A further one is a folder and a line here. */
+/** All meshes. Another one is a folder and a line here. */
 export const adapters: readonly Adapter[] = [
   istio as Adapter,
   linkerd as Adapter,

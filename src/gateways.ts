@@ -1,5 +1,5 @@
 import { emissary } from './gateway/emissary/gateway.ts';
 import type { Gateway } from './gateway/gateway.ts';
 
-/** The kinds of gateways that there are. A further one is a folder and a line here. */
+/** All kinds of gateways. Another one is a folder and a line here. */
 export const gateways: readonly Gateway[] = [emissary as Gateway];

@@ -6,10 +6,10 @@ import { ConsulHttp, type HttpAnswer, type HttpRequest } from './http.ts';
 import { HttpLogin } from './http-login.ts';
 import { type ConsulTokens, openTokens } from './tokens.ts';
 
-/** Even when the token is about to be replaced; the loop would spin otherwise. */
+/** Lower bound even when the token is about to be replaced; the loop would spin otherwise. */
 const SHORTEST_WAIT_MS = 5_000;
 
-/** An agent's HTTP API with our token: the two Connect paths, asked at once or by blocking query. */
+/** An agent's HTTP API with our token: the two Connect paths, read at once or by blocking query. */
 export class ConsulAgent implements AsyncDisposable {
   readonly http: ConsulHttp;
   readonly tokens: ConsulTokens;
@@ -41,7 +41,7 @@ export class ConsulAgent implements AsyncDisposable {
     return this.#query(path, { dc: datacenter, ns: namespace, partition });
   }
 
-  /** Sends our token; once more with a new one when Consul does not know it any longer. */
+  /** Sends our token, and once more with a new one when Consul no longer knows it. */
   async authorised(request: HttpRequest, signal: AbortSignal): Promise<HttpAnswer> {
     for (let again = false; ; again = true) {
       const token = await this.tokens.get(signal);
@@ -65,7 +65,7 @@ export class ConsulAgent implements AsyncDisposable {
     }, this.#host.clock);
   }
 
-  /** The longest a request may block so that its token is still good when it is answered. */
+  /** The longest time that a request may block so that its token is still valid when it is answered. */
   patience(waitMs: number): number {
     const { goodUntil } = this.tokens;
     if (goodUntil === undefined || !Number.isFinite(goodUntil)) return waitMs;

@@ -2,15 +2,16 @@ import type { Clock } from '../../src/async/clock.ts';
 import { TokenBucket } from '../../src/async/token-bucket.ts';
 import type { HttpAnswer } from './http.ts';
 
-/** Below the 5 min at which Consul, proxies and Node's own limits meet. */
+/** Below 5 min, the common limit of Consul, of proxies and of Node. */
 export const LONGEST_WAIT_MS = 4 * 60_000;
 /**
- * Servers add up to a sixteenth of the wait, and hold a request while there is no leader: for `rpc_hold_timeout` (7 s)
- * and then for one more pause as long at most. Who gives up before that never hears that the leader is missing.
+ * Servers add up to a sixteenth of the wait, and hold a request while there is no leader: for `rpc_hold_timeout` (7 s),
+ * and then for one more pause of at most the same length. A client that gives up before that never learns that the
+ * leader is missing.
  */
 const SLACK_MS = 20_000;
 
-/** Consul's advice for blocking queries, whatever made the loop spin. */
+/** Consul's advice for blocking queries, whatever the cause of the spinning. */
 export const PACE = { burst: 2, refillMs: 15_000 };
 
 export interface Ask {
@@ -20,8 +21,8 @@ export interface Ask {
 }
 
 /**
- * Consul's rules for blocking queries, for one path: the index is opaque, is forgotten when it went backwards or
- * after an error, and a loop is paced whatever the server does.
+ * Consul's rules for blocking queries, for one path: the index is opaque, it is reset when it went backwards or after
+ * an error, and the loop is rate-limited whatever the server does.
  */
 export class BlockingQuery {
   readonly #ask: (ask: Ask, signal: AbortSignal) => Promise<HttpAnswer>;
@@ -33,7 +34,7 @@ export class BlockingQuery {
     this.#bucket = new TokenBucket({ clock, ...PACE });
   }
 
-  /** The next answer not older than `waitMs`; an answer is no proof of a change. */
+  /** The next answer that is at most `waitMs` old; an answer does not prove a change. */
   async next(waitMs: number, signal: AbortSignal): Promise<string> {
     await this.#bucket.take(signal);
     const before = this.#index;

@@ -4,7 +4,7 @@ import type { Host } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import type { ConsulTls } from './config.ts';
 
-/** The PEM that Consul's API certificates are verified against, as it stands now. */
+/** The PEM that Consul's API certificates are verified against, as it is now. */
 export async function apiCa(tls: ConsulTls | undefined, host: Host, signal: AbortSignal): Promise<string> {
   const ca = tls?.ca;
   if (!ca) return rootCertificates.join('\n');
@@ -28,7 +28,7 @@ export async function apiCa(tls: ConsulTls | undefined, host: Host, signal: Abor
   );
 }
 
-/** The first value of a stream that would go on. */
+/** The first value of a stream that would continue. */
 export async function firstOf<T>(open: (signal: AbortSignal) => AsyncIterable<T>, signal: AbortSignal): Promise<T> {
   using enough = linkedTo(signal);
   try {

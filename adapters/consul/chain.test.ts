@@ -13,7 +13,9 @@ const ID = `spiffe://${TRUST_DOMAIN}/ns/default/dc/dc1/svc/ambassador`;
 const HOUR = 3_600_000;
 const config = configSchema.parse({ http: { address: 'http://c' } });
 
-/** A root rotated from `old` to `fresh`, with a local signing certificate below the new one. */
+/**
+ * certificates that Consul stores in any order are presented leaf first, each issuer after the certificate it issued
+ */
 function rotated() {
   const clock = new FakeClock();
   const old = SandboxCa.root({ name: 'old', clock, keyId: 'sha256' });
@@ -33,7 +35,7 @@ function rotated() {
 
 const subjects = (chain: readonly { subject: string }[]) => chain.map(({ subject }) => subject.replace('CN=', ''));
 
-test('what Consul stores in any order is presented leaf first, each issuer after what it issued', () => {
+test('an expired intermediate is left out, even if it expires later', () => {
   const { clock, leaf, bridge, signing, trust } = rotated();
   const chain = presentable([leaf, bridge, signing.certificate], trust, clock.now());
   assert.deepEqual(chain, [leaf, signing.certificate, bridge]);

@@ -3,8 +3,9 @@ import { findPath, orderChain } from '../../src/pki/chain.ts';
 import type { Trust } from './trust.ts';
 
 /**
- * The chain to present. Consul sends every intermediate it stores: unordered, doubled, at times expired, at times
- * incomplete. Kept are those that are valid now and continue the chain; what is missing is taken from the roots answer.
+ * The chain to present. Consul sends every intermediate that it stores: unordered, duplicated, sometimes expired,
+ * sometimes incomplete. Those that are valid now and continue the chain are used; missing ones are taken from the roots
+ * answer.
  */
 export function presentable(received: readonly Certificate[], trust: Trust, now: number): Certificate[] {
   const [leaf, ...rest] = received;

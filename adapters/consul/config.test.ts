@@ -8,7 +8,7 @@ const grpc = { addresses: ['consul-server.consul.svc:8502'] };
 const http = { address: 'http://127.0.0.1:8500' };
 const host = { namespace: 'emissary' };
 
-test('the least is one way in', () => {
+test('one way to connect is the minimum', () => {
   const config = configSchema.parse({ http });
   assert.equal(config.service, 'ambassador');
   assert.deepEqual(consul.expect(config, host), { form: 'spiffe' });
@@ -32,7 +32,7 @@ const https = { address: 'https://c:8501' };
 const LOGIN = { login: { method: 'm', serviceAccount: 'gateway' } };
 const IN_PLAINTEXT = /login would send the token of a ServiceAccount in plaintext/;
 
-test('login is for TLS, unix sockets and loopback addresses', () => {
+test('login requires TLS, a unix socket or a loopback address', () => {
   for (const config of [
     { http: https },
     { http: { address: 'unix:///run/consul.sock' } },
@@ -46,7 +46,7 @@ test('login is for TLS, unix sockets and loopback addresses', () => {
   }
 });
 
-test("a minted token's audience is not the API server's unless told so", () => {
+test("a minted token's audience is not the API server's unless configured", () => {
   assert.equal(configSchema.parse({ http: https, auth: LOGIN }).auth?.login?.audience, 'consul');
 });
 
@@ -87,7 +87,7 @@ for (const [title, config, message] of refused) {
   test(`${title} is refused`, () => assert.throws(() => configSchema.parse(config), message));
 }
 
-test("login reads the pod's own token unless told otherwise", () => {
+test("login reads the pod's own token unless configured otherwise", () => {
   const { auth } = configSchema.parse({ http: https, auth: { login: { method: 'm' } } });
   assert.equal(auth?.login?.tokenFile, '/var/run/secrets/kubernetes.io/serviceaccount/token');
   const minted = configSchema.parse({ http: https, auth: { login: { method: 'm', serviceAccount: 'emissary' } } }).auth;
@@ -102,7 +102,7 @@ test('a token in a configuration does not print', () => {
   assert.equal(config.auth?.token?.reveal(), 'very-secret');
 });
 
-test('another token is another wish, though no print tells them apart', () => {
+test('a different token is a different spec, although both print the same', () => {
   const withToken = (token: string) => configSchema.parse({ http, auth: { token } });
   assert.ok(isDeepStrictEqual(withToken('first'), withToken('first')));
   assert.ok(!isDeepStrictEqual(withToken('first'), withToken('other')), 'its worker would go on with the old token');

@@ -177,7 +177,7 @@ export type ConsulTls = z.infer<typeof tls>;
 export type AuthConfig = NonNullable<ConsulConfig['auth']>;
 export type LoginConfig = NonNullable<AuthConfig['login']>;
 
-/** Every place that this configuration dials. */
+/** Every address that this configuration dials. */
 export function destinationsOf({ http, grpc }: Pick<ConsulConfig, 'http' | 'grpc'>): readonly Destination[] {
   return [
     ...(http ? [httpDestination(http.address)] : []),
@@ -193,13 +193,13 @@ function httpDestination(given: string): Destination {
   return { address, secure: isTls || isLoopback(address) };
 }
 
-/** Of this process alone: a mark says nothing to anybody else. */
+/** Valid in this process only: a mark means nothing elsewhere. */
 const MARKING_KEY = randomBytes(32);
 
 /** A secret in a configuration that may be printed as a whole. */
 export class HiddenText {
   readonly #text: string;
-  /** Differs where the texts do, for who compares configurations. */
+  /** Differs if the texts do, for comparing configurations. */
   readonly mark: string;
 
   constructor(text: string) {
@@ -224,7 +224,7 @@ export class HiddenText {
   }
 }
 
-/** The same rule in the language that the API server checks custom resources with. */
+/** The same rule in CEL, which the API server checks custom resources with. */
 function exactlyOneRule(...keys: readonly string[]) {
   const rule = `[${keys.map((key) => `has(self.${key})`).join(', ')}].filter(set, set).size() == 1`;
   return { 'x-kubernetes-validations': [{ rule, message: `exactly one of ${keys.join(', ')} must be set` }] };

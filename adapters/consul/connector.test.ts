@@ -44,7 +44,7 @@ test('an Ambassador ID is part of the service and the Secret, and selects the ga
   assert.equal(configOf({ _AMBASSADOR_ID: 'edge' }).service, 'ambassador-edge');
 });
 
-test('Secret name and namespace are taken as given', () => {
+test('Secret name and namespace are used as given', () => {
   const { metadata, spec } = certificate({
     _AMBASSADOR_ID: 'edge',
     _AMBASSADOR_TLS_SECRET_NAME: 'mesh-pair',
@@ -73,7 +73,7 @@ for (const [env, address] of addresses) {
   });
 }
 
-test('the CA and the server name of HTTPS are taken over', () => {
+test('the CA and the server name of HTTPS are used', () => {
   const env = {
     CONSUL_HTTP_ADDR: 'https://c:8501',
     CONSUL_CACERT: '/ca.pem',
@@ -95,7 +95,7 @@ test('a token file wins over a token, and a token does not print', () => {
   }
 });
 
-test('what cannot be honoured is refused by the name of its variable', () => {
+test('a setting that cannot be supported is refused by the name of its variable', () => {
   const refused: [Env, RegExp][] = [
     [{ CONSUL_HTTP_AUTH: 'user:secret' }, /^CONSUL_HTTP_AUTH: /],
     [{ CONSUL_CLIENT_CERT: '/cert.pem' }, /^CONSUL_CLIENT_CERT: /],
@@ -112,7 +112,7 @@ test('what cannot be honoured is refused by the name of its variable', () => {
   }
 });
 
-test('names that Kubernetes or Emissary would not take are found before anything is written', () => {
+test('names that Kubernetes or Emissary would refuse are found before anything is written', () => {
   const result = validated({ _AMBASSADOR_TLS_SECRET_NAME: 'pair.other' });
   assert.ok(!result.ok);
   assert.deepEqual(result.issues[0]?.path, ['spec', 'secretName']);

@@ -1,12 +1,12 @@
 type Env = Readonly<Record<string, string | undefined>>;
 
-/** A setting of the old connector, or of Consul's own clients, that cannot be honoured. */
+/** A setting of the old connector, or of Consul's own clients, that cannot be supported. */
 export class ConsulConnectorError extends Error {
   override readonly name = 'ConsulConnectorError';
   readonly code = 'ERR_CONFIG_CONNECTOR';
 }
 
-/** What Ambassador's manifest for the connector named the TLSContext, whatever its ID. */
+/** The TLSContext name in Ambassador's manifest for the connector, whatever its ID. */
 const TLS_CONTEXT = 'ambassador-consul';
 
 const UNSUPPORTED: Readonly<Record<string, string>> = {
@@ -61,7 +61,7 @@ function httpOf(env: Env): object {
   return Object.keys(tls).length > 0 ? { address, tls } : { address };
 }
 
-/** The connector's own two win over CONSUL_HTTP_ADDR, as they did there. */
+/** The connector's own two variables override CONSUL_HTTP_ADDR, as they did there. */
 function addressOf(env: Env): string {
   const ssl = env.CONSUL_HTTP_SSL ? isTrue('CONSUL_HTTP_SSL', env.CONSUL_HTTP_SSL) : false;
   const own = env._CONSUL_HOST || env._CONSUL_PORT;
@@ -75,7 +75,7 @@ function bracketed(host: string): string {
   return host.includes(':') && !host.startsWith('[') ? `[${host}]` : host;
 }
 
-/** As Consul's client: the file wins over the value. */
+/** As in Consul's client, the file overrides the value. */
 function authOf(env: Env): object | undefined {
   if (env.CONSUL_HTTP_TOKEN_FILE) return { tokenFile: env.CONSUL_HTTP_TOKEN_FILE };
   return env.CONSUL_HTTP_TOKEN ? { token: env.CONSUL_HTTP_TOKEN } : undefined;

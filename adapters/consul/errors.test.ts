@@ -74,7 +74,7 @@ for (const [status, statusName, details, code] of grpc) {
   });
 }
 
-test('at login the same answers speak of the auth method and of the bearer token', () => {
+test('at login the same answers are about the auth method and the bearer token', () => {
   assert.equal(httpError('login', 403, 'ACL not found', HTTP_LOGIN_ROWS).code, 'ERR_MESH_CONFIG');
   assert.equal(httpError('login', 403, 'Permission denied', HTTP_LOGIN_ROWS).code, 'ERR_MESH_DENIED');
   const refused = new GrpcError(16, 'lookup failed');
@@ -82,7 +82,7 @@ test('at login the same answers speak of the auth method and of the bearer token
   assert.match(grpcError('login', refused, GRPC_LOGIN_ROWS).message, /audience/);
 });
 
-test('a body of any size and any bytes becomes one short line', () => {
+test('a body of any size and content becomes one short line', () => {
   const body = `first line\n\u0000\u001b[31m${'x'.repeat(100_000)}`;
   const { message } = httpError('Consul', 500, body);
   assert.ok(message.length < 500);
@@ -90,7 +90,7 @@ test('a body of any size and any bytes becomes one short line', () => {
   assert.doesNotMatch(message, /first line|xxx/);
 });
 
-test('a connection that failed says whether TLS or the network is at fault', () => {
+test('a failed connection says whether TLS or the network is the cause', () => {
   const refused = Object.assign(new Error('connect ECONNREFUSED 127.0.0.1:8500'), { code: 'ECONNREFUSED' });
   const untrusted = Object.assign(new Error('unable to verify the first certificate'), {
     code: 'UNABLE_TO_VERIFY_LEAF_SIGNATURE',

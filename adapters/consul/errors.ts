@@ -4,7 +4,9 @@ import { localCause } from '../../src/mesh/local-cause.ts';
 
 export interface Row {
   readonly status: readonly number[];
-  /** Narrows a status that Consul uses for several causes; bodies are plain text, matched and never quoted. */
+  /**
+   * Distinguishes the causes for which Consul uses the same status; bodies are plain text, matched and never quoted.
+   */
   readonly text?: RegExp;
   readonly code: MeshErrorCode;
   readonly next: string;
@@ -21,7 +23,7 @@ const LEADERLESS = 'the Consul servers have no leader: see "consul operator raft
 const STARTING = "Consul's CA is not initialized yet: see the log of the Consul leader if this lasts";
 const NAMES = 'compare datacenter, namespace, partition and service with the cluster';
 
-/** What an HTTP status means; the first row that fits. */
+/** The meaning of each HTTP status; the first match counts. */
 const HTTP_ROWS: readonly Row[] = [
   { status: [401], code: 'ERR_MESH_CONFIG', next: 'ACLs are off there: remove auth, or enable ACLs' },
   { status: [403], text: /ACL not found/i, code: 'ERR_MESH_TOKEN', next: RELOGIN },
@@ -53,7 +55,7 @@ const HTTP_ROWS: readonly Row[] = [
 const METHOD = 'compare auth.login.method with "consul acl auth-method list"';
 const BEARER = 'the auth method did not accept the bearer token: check its audience, and that a binding rule matches';
 
-/** At login the same statuses speak of the auth method and of the bearer token. */
+/** At login the same statuses are about the auth method and the bearer token. */
 export const HTTP_LOGIN_ROWS: readonly Row[] = [
   { status: [403], text: /ACL not found/i, code: 'ERR_MESH_CONFIG', next: METHOD },
   {
@@ -64,7 +66,7 @@ export const HTTP_LOGIN_ROWS: readonly Row[] = [
   },
 ];
 
-/** `body` is the text of the answer, of any size and by anyone; `first` holds rows that go before the general ones. */
+/** `body` is the text of the answer, of any size and from anyone; `first` has rows that precede the general ones. */
 export function httpError(what: string, status: number, body: string, first: readonly Row[] = []): MeshError {
   const row = [...first, ...HTTP_ROWS].find((each) => each.status.includes(status) && (each.text?.test(body) ?? true));
   const message = `${what}: HTTP status ${status}`;

@@ -11,7 +11,7 @@ const describeTrust = ({ trustDomain, roots }: Trust): string =>
 const describeLeaf = (leaf: Certificate): string =>
   `issued ${leaf.names.uris[0]} until ${new Date(leaf.notAfter).toISOString()}; it was discarded`;
 
-/** Connection, token, roots, leaf: stops at the first that fails, since what follows would repeat it. */
+/** Connection, token, roots, leaf: stops at the first failure, since the following checks would repeat it. */
 export async function examineConsul(
   examiner: Examiner,
   looks: {
@@ -35,7 +35,7 @@ export async function examineConsul(
   else if (trust) await examiner.look('consul-issue', looks.leaf, describeLeaf);
 }
 
-/** That the answer came from Consul, whatever it says about a request without a token. */
+/** The answer came from Consul, even if it refuses a request without a token. */
 export async function answered(request: Promise<unknown>, from: string): Promise<string> {
   try {
     await request;

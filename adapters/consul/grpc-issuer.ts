@@ -33,7 +33,7 @@ interface RootsAnswer {
   }[];
 }
 
-/** Identities from the servers' gRPC API: key and request are made here, no agent is needed. */
+/** Identities from the servers' gRPC API: key and request are made here, no Consul agent is needed. */
 export class GrpcIssuer implements Issuer, Checking {
   readonly #config: ConsulConfig;
   readonly #host: Host;
@@ -101,7 +101,7 @@ export class GrpcIssuer implements Issuer, Checking {
     });
   }
 
-  /** Without a token: a refusal proves the way as well as an answer does. */
+  /** Without a token: a refusal proves the connection as well as an answer does. */
   #greet(signal: AbortSignal): Promise<void> {
     return this.#servers.call('roots', signal, async ({ channel }) => {
       const stream = channel.stream<object, RootsAnswer>({
@@ -123,7 +123,7 @@ export class GrpcIssuer implements Issuer, Checking {
     this.#servers.close();
   }
 
-  /** Asked anew each time: trust domain and signing key of a cluster change without us being told first. */
+  /** Requested again each time: trust domain and signing key of a cluster change without prior notice. */
   async #currentTrust(signal: AbortSignal): Promise<Trust> {
     const late = () =>
       new MeshError('ERR_MESH_TIMEOUT', `no roots from Consul in ${DEADLINE_MS / 1000} s; look at the servers`);
@@ -160,7 +160,7 @@ export class GrpcIssuer implements Issuer, Checking {
     }
   }
 
-  /** Sends our token; once more with a new one when Consul does not know it any longer. */
+  /** Sends our token, and once more with a new one when Consul no longer knows it. */
   async #authorised<T>(
     what: string,
     signal: AbortSignal,
@@ -178,7 +178,7 @@ export class GrpcIssuer implements Issuer, Checking {
     }
   }
 
-  /** Under the limit on signing: one more attempt at a random moment in each window of 30 s. */
+  /** Under the rate limit on signing: one more attempt at a random moment in each window of 30 s. */
   async #spaced<T>(work: () => Promise<T>): Promise<T> {
     try {
       const result = await work();

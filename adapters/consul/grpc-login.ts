@@ -7,7 +7,9 @@ import type { LoginPort, LoginToken } from './tokens.ts';
 
 const ACL = 'hashicorp.consul.acl.ACLService';
 export const DEADLINE_MS = 30_000;
-/** Servers replicate a token in a few milliseconds; one that is asked before remembers for 30 s that there is none. */
+/**
+ * Servers replicate a token in a few milliseconds; one that is asked earlier caches for 30 s that it does not exist.
+ */
 const SETTLE_MS = 100;
 
 interface LoginAnswer {

@@ -8,7 +8,10 @@ import { parsed } from './read-http.ts';
 import type { LoginPort, LoginToken } from './tokens.ts';
 
 const TIMEOUT_MS = 30_000;
-/** A follower that is asked before it has the token remembers for 30 s that there is none: read stale until it is there. */
+/**
+ * A follower that is asked before it has the token caches for 30 s that it does not exist: use stale reads until it is
+ * there.
+ */
 const SETTLE_EVERY_MS = 100;
 const SETTLE_TRIES = 20;
 
@@ -17,7 +20,7 @@ const loginAnswer = z.object({
   CreateTime: z.string().nullish(),
   ExpirationTime: z.string().nullish(),
 });
-/** Consul grants no less; a shorter one is a mistake of a clock, and would have us log in again and again. */
+/** Consul grants no shorter life; a shorter one is a clock error, and would make us log in again and again. */
 const SHORTEST_LIFE_MS = 60_000;
 
 export class HttpLogin implements LoginPort {
@@ -38,7 +41,7 @@ export class HttpLogin implements LoginPort {
       signal,
     );
     const { SecretID: secret, CreateTime, ExpirationTime } = parsed(what, loginAnswer, answer.body);
-    // Both times are Consul's: its clock need not be ours.
+    // Both times are Consul's, since its clock may differ from ours.
     const lifeMs = Date.parse(ExpirationTime ?? '') - Date.parse(CreateTime ?? '');
     return Number.isNaN(lifeMs) ? { secret } : { secret, lifeMs: Math.max(lifeMs, SHORTEST_LIFE_MS) };
   }

@@ -26,7 +26,7 @@ interface World {
   open(config?: object): AsyncGenerator<Identity>;
 }
 
-/** A sandbox Consul and a source on one clock that stands still. */
+/** A sandbox Consul and a source on one clock that only the test advances. */
 async function world(run: (world: World) => Promise<void>, options: ConsulOptions = {}): Promise<void> {
   const clock = new FakeClock(Date.now());
   const host = new RecordingHost(clock);
@@ -101,7 +101,7 @@ test('a renewed signing certificate under the same root brings a new leaf', WITH
   }),
 );
 
-test('while the limit on signing holds, the old leaf stays under the new roots and the stream goes on', WITHIN, () =>
+test('while signing is rate-limited, the old leaf stays under the new roots and the stream continues', WITHIN, () =>
   world(async ({ clock, consul, open }) => {
     const values = open();
     const first = await take(values);
@@ -145,7 +145,7 @@ async function until(holds: () => boolean): Promise<void> {
   while (!holds()) await settle();
 }
 
-test('a source that failed remembers nothing that is wrong: opened again, it starts with what is', WITHIN, () =>
+test('a source that failed remembers nothing wrong: opened again, it starts with the current state', WITHIN, () =>
   world(async ({ consul, host, open }) => {
     consul.answerNext(500, 'No cluster leader');
     consul.answerNext(500, 'No cluster leader');
@@ -190,7 +190,7 @@ const answers: [string, number, string, MeshErrorCode][] = [
   ],
 ];
 for (const [title, status, body, code] of answers) {
-  test(`${title} ends the stream with ${code}, in few words and without secrets`, WITHIN, () =>
+  test(`${title} ends the stream with ${code}, in a short message without secrets`, WITHIN, () =>
     world(async ({ consul, open }) => {
       consul.answerNext(status, body);
       consul.answerNext(status, body);
@@ -253,7 +253,7 @@ test('the certificate of the API is verified by the configured name when dialled
   );
 });
 
-test('an agent that does not answer is given up on after 20 s', WITHIN, () =>
+test('an agent that does not answer is abandoned after 20 s', WITHIN, () =>
   world(async ({ clock, open }) => {
     const silent = createServer(() => {});
     await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
@@ -292,7 +292,7 @@ test('an agent is reached over a unix socket', WITHIN, () =>
   }),
 );
 
-test('past its renewal point a leaf is asked for although nobody told', WITHIN, () =>
+test('past its renewal point a leaf is requested without a notification', WITHIN, () =>
   world(
     async ({ clock, consul, open }) => {
       const values = open();
@@ -309,7 +309,7 @@ test('past its renewal point a leaf is asked for although nobody told', WITHIN, 
   ),
 );
 
-test('the doctor is told what works and what does not', WITHIN, () =>
+test('doctor reports what works and what does not', WITHIN, () =>
   world(
     async ({ clock, host, consul }) => {
       const config = adapter.config.parse({ http: { address: consul.httpAddress }, auth: { token: 'unknown' } });

@@ -22,11 +22,15 @@ import { staleReason } from './stale.ts';
 import { sameTrust, type Trust } from './trust.ts';
 import { RetryWindow } from './window.ts';
 
-/** After a change of the CA, agents ask for new leaves at a random moment within this time; so do we. */
+/**
+ * After a change of the CA, agents request new leaves at a random moment within this time; this source does the same.
+ */
 const SPREAD_MS = 30_000;
 const GREETING_MS = 10_000;
 
-/** Identities from the HTTP API, where the agent makes key and leaf. What was learned outlives a failed stream. */
+/**
+ * Identities from the HTTP API, where the Consul agent makes key and leaf. What was learned survives a failed stream.
+ */
 export class HttpSource implements Source, Checking {
   /** Agents renew by 90 % of a leaf's life at the latest. */
   readonly overdue = 0.92;
@@ -111,7 +115,7 @@ export class HttpSource implements Source, Checking {
     }
   }
 
-  /** What all who follow this agent have made of its last answer. */
+  /** The parsed last answer, shared by all followers of this agent. */
   #parsed(): SharedHandle<LastRead<string, Trust>> {
     const share = this.#host.share ?? sharing();
     return share(this.#agent.rootsName, () => new LastRead());
@@ -127,7 +131,9 @@ export class HttpSource implements Source, Checking {
     return !same;
   }
 
-  /** A leaf that the new roots made stale is asked for anew soon, at once when it is of no use any more. */
+  /**
+   * Requests a new leaf soon when the new roots made the current one stale, and at once when it is no longer usable.
+   */
   async #spreadRenewal(leafDue: Trigger, signal: AbortSignal): Promise<void> {
     try {
       const chain = this.#chain();
@@ -164,7 +170,7 @@ export class HttpSource implements Source, Checking {
     }
   }
 
-  /** Under Consul's limit on signing the leaf that we have goes on serving; everything else ends the stream. */
+  /** While signing is rate-limited the current leaf stays in use; any other error ends the stream. */
   async #endure(error: unknown, signal: AbortSignal): Promise<void> {
     if (!(error instanceof MeshError) || error.code !== 'ERR_MESH_RATE_LIMITED') throw error;
     const { clock, random } = this.#host;

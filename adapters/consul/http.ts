@@ -9,7 +9,7 @@ import { apiCa } from './ca.ts';
 import type { HttpConfig } from './config.ts';
 import { connectionError, httpError, type Row } from './errors.ts';
 
-/** Roots and leaves are some KiB, Vault chains some tens; a Secret holds no more than this. */
+/** Roots and leaves have some KiB, Vault chains several tens; a Secret holds no more than this. */
 const LARGEST_ANSWER = 1024 * 1024;
 const LARGEST_ERROR = 16 * 1024;
 
@@ -20,13 +20,13 @@ export interface HttpRequest {
   readonly token?: string | undefined;
   readonly body?: object;
   readonly timeoutMs: number;
-  /** What statuses mean for this request alone. */
+  /** What statuses mean for this request only. */
   readonly meaning?: readonly Row[];
 }
 
 export interface HttpAnswer {
   readonly body: string;
-  /** `X-Consul-Index` as it came. */
+  /** `X-Consul-Index` as received. */
   readonly index: string | undefined;
 }
 
@@ -77,7 +77,7 @@ export class ConsulHttp {
     this.#agent = undefined;
   }
 
-  /** The keep-alive agent, made anew when the CA changed: index and leaf belong to one server. */
+  /** The keep-alive agent, created again when the CA changed: index and leaf belong to one server. */
   async #connection(signal: AbortSignal): Promise<Agent> {
     if (this.#url?.protocol !== 'https:') {
       this.#agent ??= new Agent({ keepAlive: true });
@@ -126,7 +126,7 @@ function bare(hostname: string): string {
   return hostname.replace(/^\[|\]$/g, '');
 }
 
-/** Of an error, what comes first tells the cause. */
+/** The beginning of an error body shows the cause. */
 async function beginning(answer: IncomingMessage): Promise<string> {
   let text = '';
   for await (const part of answer as AsyncIterable<Buffer>) {
@@ -142,7 +142,7 @@ async function read(answer: IncomingMessage): Promise<string> {
   throw tooLarge();
 }
 
-/** In chunks of a byte, an answer costs six times its size to read, and far more to put together. */
+/** In chunks of a byte, an answer costs six times its size to read, and far more to concatenate. */
 async function* withinWire(answer: IncomingMessage): AsyncGenerator<Buffer> {
   const { socket } = answer;
   const start = socket.bytesRead;

@@ -16,8 +16,8 @@ export function serviceId(config: ConsulConfig, trustDomain: string): string {
 }
 
 /**
- * Why this leaf is not the configured service in this trust domain, or undefined. Without a configured datacenter
- * any is good.
+ * Why this leaf is not the configured service in this trust domain, or undefined. Without a configured datacenter any
+ * is accepted.
  */
 export function wrongName(config: ConsulConfig, leaf: Certificate, trustDomain: string): string | undefined {
   const [uri = ''] = leaf.names.uris;
@@ -32,7 +32,7 @@ export function wrongName(config: ConsulConfig, leaf: Certificate, trustDomain: 
     : `the leaf is for ${uri}, expected ${formatSpiffeId({ trustDomain, path: wanted })}`;
 }
 
-/** Throws when the configuration pins another trust domain than Consul names. */
+/** Throws when the configuration pins a trust domain other than Consul's. */
 export function checkTrustDomain(config: ConsulConfig, trustDomain: string): void {
   if (config.trustDomain === undefined || config.trustDomain === trustDomain) return;
   throw new MeshError(

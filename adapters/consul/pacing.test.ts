@@ -11,10 +11,13 @@ import { RetryWindow } from './window.ts';
 
 const live = () => new AbortController().signal;
 const HOUR = 3_600_000;
-/** Twice Consul's `rpc_hold_timeout`: it looks for a leader in growing pauses, the last begins just before the 7 s. */
+/**
+ * Twice Consul's `rpc_hold_timeout`: it looks for a leader in growing pauses, the last of which begins just before the
+ * 7 s.
+ */
 const LONGEST_HOLD_MS = 14_000;
 
-test('a loop that spins is held to two turns at once and one per 15 s', async () => {
+test('a loop that spins is limited to two turns at once and one per 15 s', async () => {
   const clock = new FakeClock();
   const bucket = new TokenBucket({ clock, ...PACE });
   let turns = 0;
@@ -32,7 +35,7 @@ test('a loop that spins is held to two turns at once and one per 15 s', async ()
   assert.equal(turns, 7);
 });
 
-test('a rest refills the bucket to its burst and no further', async () => {
+test('an idle period refills the bucket to its burst and no further', async () => {
   const clock = new FakeClock();
   const bucket = new TokenBucket({ clock, ...PACE });
   await clock.advance(HOUR);
@@ -45,7 +48,7 @@ test('a rest refills the bucket to its burst and no further', async () => {
   await third;
 });
 
-test('a turn that is waited for can be aborted', async () => {
+test('waiting for a turn can be aborted', async () => {
   const bucket = new TokenBucket({ clock: new FakeClock(), ...PACE, burst: 1 });
   await bucket.take(live());
   const abort = new AbortController();
@@ -54,7 +57,7 @@ test('a turn that is waited for can be aborted', async () => {
   await assert.rejects(waiting, /enough/);
 });
 
-test('refused again and again, each window of 30 s sees exactly one attempt', () => {
+test('while requests are refused, each window of 30 s has exactly one attempt', () => {
   fc.assert(
     fc.property(
       fc.array(fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }), { minLength: 3, maxLength: 30 }),
@@ -103,7 +106,7 @@ function scripted(indexes: readonly (string | undefined | Error)[]) {
   return { asked, timeouts, query };
 }
 
-test('the first request asks for what is, the next ones for what is newer', async () => {
+test('the first request asks for the current state, the next ones for a newer one', async () => {
   const { asked, timeouts, query } = scripted(['7', '7', '9']);
   for (const expected of ['answer 1', 'answer 2', 'answer 3']) assert.equal(await query.next(HOUR, live()), expected);
   assert.deepEqual(asked, [{}, { index: '7', wait: '240s' }, { index: '7', wait: '240s' }]);
@@ -133,7 +136,7 @@ test('an error forgets the index', async () => {
   );
 });
 
-test('an index of 0, of 20 digits, none or nonsense cannot make a loop of plain requests unseen', async () => {
+test('an index of 0, of 20 digits, none or nonsense cannot cause an unnoticed loop of plain requests', async () => {
   const { asked, query } = scripted(['0', '18446744073709551615', undefined, 'x', '2', '2']);
   for (let turn = 0; turn < 6; turn++) await query.next(HOUR, live());
   assert.deepEqual(
@@ -142,7 +145,7 @@ test('an index of 0, of 20 digits, none or nonsense cannot make a loop of plain 
   );
 });
 
-test('a wait of nothing asks at once', async () => {
+test('a wait of zero requests at once', async () => {
   const { asked, query } = scripted(['7', '7']);
   await query.next(HOUR, live());
   await query.next(0, live());
@@ -161,12 +164,12 @@ test('a young leaf is blocked on for 4 minutes at most, and never past its renew
   assert.deepEqual(leafStep(HOUR, 0.69), { block: 36_000 });
 });
 
-test('past the renewal point we ask by ourselves, often enough and not too often', () => {
+test('past the renewal point we request without a notification, often enough and not too often', () => {
   assert.deepEqual(leafStep(72 * HOUR, 0.75), { sleep: 240_000 });
   assert.deepEqual(leafStep(HOUR, 0.75), { sleep: 72_000 });
   assert.deepEqual(leafStep(100_000, 0.95), { sleep: 15_000 });
 });
 
-test('a leaf that an agent would renew at every request is asked for only when it is due', () => {
+test('a leaf that an agent would renew at every request is requested only when it is due', () => {
   assert.deepEqual(leafStep(300_000, 0.1), { sleep: 180_000 });
 });

@@ -19,7 +19,7 @@ export async function unlessFired<T>(
   }
 }
 
-/** The outcome of the work, or the signal's reason if that comes first; the work itself goes on. */
+/** The outcome of the work, or the signal's reason if that comes first; the work itself continues. */
 export function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
   return new Promise((resolve, reject) => {
     const abort = () => reject(signal.reason);

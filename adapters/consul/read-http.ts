@@ -36,7 +36,7 @@ export function readRoots(what: string, body: string): Trust {
   );
 }
 
-/** A leaf as the agent answers it; the key is of the same answer. */
+/** A leaf in the agent's answer, with the key of the same answer. */
 export interface ReceivedLeaf {
   readonly key: PrivateKey;
   /** Leaf first, then whatever Consul stores. */
@@ -62,7 +62,7 @@ export function readLeaf(what: string, body: string): ReceivedLeaf {
   throw new MeshError('ERR_MESH_BAD_RESPONSE', `${what}: the key does not belong to the leaf; restart the agent`);
 }
 
-/** The text never shows in the error: it may hold a key. */
+/** The error never contains the text: it may hold a key. */
 export function parsed<T>(what: string, schema: z.ZodType<T>, body: string): T {
   const bad = (why: string) =>
     new MeshError(

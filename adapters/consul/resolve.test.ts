@@ -27,7 +27,7 @@ test('a configured server name goes with each of them', async () => {
   assert.deepEqual(new Set(servers.map(({ serverName }) => serverName)), new Set(['server.dc1.consul']));
 });
 
-test('a name for one server is dialled as it is, and an address is not looked up', async () => {
+test('a name for one server is dialled as it is, and an address is not resolved', async () => {
   const never: Lookup = () => Promise.reject(new Error('looked up'));
   assert.deepEqual(await resolveServers(['one.svc:8502'], undefined, live(), find), [
     { address: 'one.svc:8502', name: 'one.svc:8502', serverName: undefined },
@@ -35,7 +35,7 @@ test('a name for one server is dialled as it is, and an address is not looked up
   assert.equal((await resolveServers(['10.0.0.9:8502', '[::1]:8502'], undefined, live(), never)).length, 2);
 });
 
-test('names that lead nowhere are passed over while another leads somewhere', async () => {
+test('names that resolve to nothing are skipped while another one resolves', async () => {
   const servers = await resolveServers(['gone.svc:8502', 'one.svc:8502'], undefined, live(), find);
   assert.deepEqual(
     servers.map(({ name }) => name),
@@ -47,7 +47,7 @@ test('names that lead nowhere are passed over while another leads somewhere', as
   });
 });
 
-test('a look-up that hangs is left when aborted', async () => {
+test('a lookup that hangs is abandoned when aborted', async () => {
   const abort = new AbortController();
   const resolving = resolveServers(['slow.svc:8502'], undefined, abort.signal, () => new Promise(() => {}));
   abort.abort(new Error('enough'));

@@ -8,7 +8,7 @@ export interface Server {
   readonly address: string;
   /** For messages: as configured, with the IP address where there are several. */
   readonly name: string;
-  /** What its certificate is expected to name; absent: the host of the address. */
+  /** The name that its certificate must have; absent: the host of the address. */
   readonly serverName?: string | undefined;
 }
 
@@ -18,8 +18,8 @@ export type Lookup = (host: string) => Promise<readonly string[]>;
 const systemLookup: Lookup = async (host) => (await lookup(host, { all: true })).map(({ address }) => address);
 
 /**
- * Every server behind these addresses: a headless Service has one name for all, and only who knows them apart can
- * leave one that has no capacity.
+ * Every server behind these addresses: a headless Service has one name for all, and only a client that distinguishes
+ * them can leave one that has no capacity.
  */
 export async function resolveServers(
   addresses: readonly string[],

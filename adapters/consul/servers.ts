@@ -14,12 +14,12 @@ export interface ServerCall {
   readonly server: Server;
 }
 
-/** Several servers of one cluster, one at a time; the next one when this one is away or has no capacity. */
+/** Several servers of one cluster, one at a time; the next one when this one is down or has no capacity. */
 export class Servers {
   readonly #config: GrpcConfig;
   readonly #host: Host;
   readonly #channels = new Map<string, { readonly channel: Channel; readonly ca: string | undefined }>();
-  /** Empty: names are looked up at the next call. */
+  /** Empty: names are resolved at the next call. */
   #servers: readonly Server[] = [];
   #at = 0;
 
@@ -28,7 +28,7 @@ export class Servers {
     this.#host = host;
   }
 
-  /** Rejects with a MeshError about the last server tried; `first` holds what statuses mean for this call alone. */
+  /** Rejects with a MeshError about the last server tried; `first` has the meanings of statuses for this call only. */
   async call<T>(
     what: string,
     signal: AbortSignal,
@@ -53,7 +53,9 @@ export class Servers {
     }
   }
 
-  /** What a later failure of a stream from this server means; the next call goes to another one if it is away. */
+  /**
+   * The meaning of a later failure of a stream from this server; the next call uses another server if this one is down.
+   */
   async explain<T>(server: Server, what: string, answer: Promise<T>): Promise<T> {
     try {
       return await answer;
@@ -94,12 +96,12 @@ export class Servers {
     return channel;
   }
 
-  /** Unless another call has gone on to the next one already. */
+  /** Unless another call has already moved on to the next one. */
   #leave(server: Server, servers: readonly Server[]): void {
     if (servers[this.#at % Math.max(1, servers.length)] === server) this.#at += 1;
   }
 
-  /** No connection came about: the next use makes a new one without the back-off of this, to where the name then leads. */
+  /** No connection was established: the next use makes a new one without its back-off, to the then resolved address. */
   #drop({ address }: Server): void {
     this.#channels.get(address)?.channel.close();
     this.#channels.delete(address);

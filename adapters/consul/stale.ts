@@ -4,7 +4,7 @@ import { wrongName } from './name.ts';
 import type { Trust } from './trust.ts';
 
 /**
- * Why a chain should be replaced before its time, or undefined. The active root's id alone does not tell: a renewed
+ * Why a chain should be replaced before its time, or undefined. The active root's id alone is not enough: a renewed
  * local signing certificate changes the signing key under the same root.
  */
 export function staleReason(

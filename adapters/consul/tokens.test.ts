@@ -9,7 +9,7 @@ import { type LoginPort, type LoginToken, openTokens } from './tokens.ts';
 const live = () => new AbortController().signal;
 const MINUTE = 60_000;
 
-/** A Consul that hands out `token-1`, `token-2`, … */
+/** A Consul that issues `token-1`, `token-2`, … */
 class Logins implements LoginPort {
   readonly bearers: string[] = [];
   readonly settledTokens: string[] = [];
@@ -73,7 +73,7 @@ for (const [title, text] of [
   });
 }
 
-test('login asks for a bearer token of the ServiceAccount, once for all who wait', async () => {
+test('login requests a bearer token of the ServiceAccount, once for all callers that wait', async () => {
   const { host, logins, tokens } = withLogin();
   assert.deepEqual(await Promise.all([tokens.get(live()), tokens.get(live()), tokens.get(live())]), [
     'token-1',
@@ -106,7 +106,7 @@ test('a token that expires is replaced in the last quarter of its life, and logg
   assert.deepEqual(logins.bearers, ['bearer-1', 'bearer-2']);
 });
 
-test('a token that Consul forgot is replaced by a new login; there is nothing to log out of', async () => {
+test('a token that Consul forgot is replaced by a new login, without a logout', async () => {
   const { logins, tokens } = withLogin();
   const first = await tokens.get(live());
   assert.equal(tokens.rejected(first), true);
@@ -115,7 +115,7 @@ test('a token that Consul forgot is replaced by a new login; there is nothing to
   assert.deepEqual(logins.loggedOut, []);
 });
 
-test('a rejection that comes late, of a token replaced since, costs no login', async () => {
+test('a late rejection of a token that was replaced since causes no login', async () => {
   const { logins, tokens } = withLogin();
   const first = await tokens.get(live());
   tokens.rejected(first);
@@ -125,7 +125,7 @@ test('a rejection that comes late, of a token replaced since, costs no login', a
   assert.equal(logins.bearers.length, 2);
 });
 
-test('a login that failed is tried again at the next use', async () => {
+test('a login that failed is retried at the next use', async () => {
   const { logins, tokens } = withLogin();
   logins.failing = new MeshError('ERR_MESH_DENIED', 'no binding rule matched');
   await assert.rejects(tokens.get(live()), /no binding rule/);
@@ -133,14 +133,14 @@ test('a login that failed is tried again at the next use', async () => {
   assert.equal(await tokens.get(live()), 'token-1');
 });
 
-test('a token that no server gets to know is logged out and not used', async () => {
+test('a token that never reaches the servers is logged out and not used', async () => {
   const { logins, tokens } = withLogin();
   logins.unsettled = new MeshError('ERR_MESH_TOKEN', 'ACL not found');
   await assert.rejects(tokens.get(live()), /ACL not found/);
   assert.deepEqual(logins.loggedOut, ['token-1']);
 });
 
-test('one who stops waiting does not end the login of the others', async () => {
+test('a caller that stops waiting does not end the login for the others', async () => {
   const { tokens } = withLogin();
   const abort = new AbortController();
   const impatient = tokens.get(abort.signal);
@@ -158,7 +158,7 @@ test('closing logs out', async () => {
   assert.equal(host.sleeping, 0);
 });
 
-test('a logout that hangs is left after 5 s', async () => {
+test('a logout that hangs is abandoned after 5 s', async () => {
   const { clock, host, logins, tokens } = withLogin();
   logins.logout = (token: string, signal?: AbortSignal) => {
     logins.loggedOut.push(token);

@@ -12,31 +12,31 @@ import { unlessAborted } from './race.ts';
 /** A Consul ACL token obtained by login. */
 export interface LoginToken {
   readonly secret: string;
-  /** Milliseconds from its creation; absent when the method sets no TTL, or over gRPC, which does not tell. */
+  /** Milliseconds from its creation; absent when the method sets no TTL, or over gRPC, which does not report it. */
   readonly lifeMs?: number | undefined;
 }
 
 /** How one protocol logs in and out. */
 export interface LoginPort {
   login(config: LoginConfig, bearer: string, signal: AbortSignal): Promise<LoginToken>;
-  /** Resolves when servers that have not replicated the new token yet cannot answer "ACL not found" for it any more. */
+  /** Resolves when servers that have not replicated the new token yet can no longer answer "ACL not found" for it. */
   settled(token: string, signal: AbortSignal): Promise<void>;
   logout(token: string, signal: AbortSignal): Promise<void>;
 }
 
-/** Where requests get their ACL token from. */
+/** The source of ACL tokens for requests. */
 export interface ConsulTokens extends AsyncDisposable {
   /** The token to send now; `undefined`: send none. */
   get(signal: AbortSignal): Promise<string | undefined>;
-  /** Consul does not know this token. True when `get` may now answer another one. */
+  /** Consul does not know this token. True when `get` may now return another one. */
   rejected(token: string | undefined): boolean;
-  /** Epoch milliseconds after which the current token is not to be relied on. */
+  /** Epoch milliseconds after which the current token must not be relied on. */
   readonly goodUntil: number | undefined;
 }
 
-/** Of a token's life, what is left when the next login is due. */
+/** Remaining share of a token's life when the next login is due. */
 const RENEW_BEFORE = 0.25;
-/** For the logout at the end, which nobody waits for longer. */
+/** Limit for the logout at the end, so that it does not delay a stop. */
 const LOGOUT_MS = 5_000;
 
 export function openTokens(
@@ -65,7 +65,7 @@ async function readToken(host: Host, path: string, signal: AbortSignal): Promise
   throw new MeshError('ERR_MESH_TOKEN', `the Consul token file ${path} is missing or empty; mount the token there`);
 }
 
-/** Logs in when first asked, again before the token expires or when Consul forgot it, and out of what it replaced. */
+/** Logs in at first use, again before the token expires or when Consul forgot it, and logs out of replaced tokens. */
 class LoginTokens implements ConsulTokens {
   readonly #config: LoginConfig;
   readonly #destinations: readonly Destination[];
@@ -142,7 +142,7 @@ class LoginTokens implements ConsulTokens {
     return token.secret;
   }
 
-  /** Consul gives one answer to every bearer token that it refuses; its claims tell which is likely. */
+  /** Consul gives the same answer to every bearer token that it refuses; the token's claims show the likely reason. */
   async #loggedIn(bearer: string, signal: AbortSignal): Promise<LoginToken> {
     try {
       return await this.#port.login(this.#config, bearer, signal);
@@ -153,7 +153,7 @@ class LoginTokens implements ConsulTokens {
     }
   }
 
-  /** A token that Consul forgot already is no failure; one that stays is a nuisance that is reported. */
+  /** A token that Consul already forgot is no failure; one that cannot be logged out is reported. */
   async #logout(token: string): Promise<void> {
     using over = limitedTo(this.#host.clock, LOGOUT_MS, () => new Error('logout took too long'));
     try {

@@ -1,7 +1,7 @@
 import { MeshError } from '../../src/mesh/error.ts';
 import { type Certificate, formatCertificates, parseCertificates } from '../../src/pki/certificate.ts';
 
-/** What Consul says about its CA, however it was asked. */
+/** Consul's answer about its CA, over either protocol. */
 export interface Trust {
   /** `<uuid>.consul`. */
   readonly trustDomain: string;
@@ -20,7 +20,7 @@ export interface RawRoot {
   readonly intermediateCerts: readonly string[];
 }
 
-/** Throws ERR_MESH_BAD_RESPONSE on what cannot be trusted, such as no root or two active ones. */
+/** Throws ERR_MESH_BAD_RESPONSE for an invalid answer, such as no root or two active ones. */
 export function readTrust(what: string, trustDomain: string, raw: readonly RawRoot[]): Trust {
   const bad = (why: string, cause?: unknown) =>
     new MeshError('ERR_MESH_BAD_RESPONSE', `${what}: ${why}; look at the CA with "consul connect ca get-config"`, {
@@ -49,7 +49,7 @@ export function keyId(text: string): string {
   return text.replaceAll(':', '').toLowerCase();
 }
 
-/** Whether two answers are the same but for what does not matter to us. */
+/** Whether two answers are equal in all parts that we use. */
 export function sameTrust(a: Trust, b: Trust): boolean {
   return a === b || fingerprintOf(a) === fingerprintOf(b);
 }

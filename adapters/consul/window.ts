@@ -1,7 +1,7 @@
 /** Consul's agents retry a rate-limited signing request once at a random moment in each such window. */
 const WINDOW_MS = 30_000;
 
-/** One random moment in each of a row of windows that starts with the first failure. */
+/** One random moment in each of a series of windows that starts with the first failure. */
 export class RetryWindow {
   #end: number | undefined;
 
@@ -12,7 +12,7 @@ export class RetryWindow {
     return Math.round(start + random() * WINDOW_MS - now);
   }
 
-  /** After a success: the next failure starts a new row. */
+  /** After a success: the next failure starts a new series. */
   reset(): void {
     this.#end = undefined;
   }

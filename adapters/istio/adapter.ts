@@ -15,7 +15,7 @@ export const istio: Adapter<IstioConfig> = {
   config: istioConfig,
   expect: (config, { namespace }) => expectation(config, namespace),
   needs: (config, { namespace }) => istioNeeds(config, namespace),
-  // Sidecars tell mesh traffic by ALPN where mTLS is not strict, and find HTTP by it on ports of unknown protocol.
+  // Sidecars recognise mesh traffic by ALPN if mTLS is not strict, and detect HTTP by it on ports of unknown protocol.
   tls: { alpnProtocols: 'istio-http/1.1,istio,http/1.1' },
   tokenFields: [
     { path: 'ca.serviceAccount', names: 'account' },

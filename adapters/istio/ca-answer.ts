@@ -8,8 +8,8 @@ export interface CaAnswer {
 }
 
 /**
- * `cert_chain` has the leaf, the intermediates one by one, and last the root, or all roots in that one element. With
- * a plug-in CA the root may stand among the intermediates too. `known` are the roots that are most likely to come.
+ * `cert_chain` has the leaf, the intermediates one by one, and last the root, or all roots in that one element. With a
+ * plug-in CA the root may be among the intermediates too. `known` are the roots that are most likely in the answer.
  */
 export function readAnswer(from: string, elements: readonly string[], known: readonly Certificate[]): CaAnswer {
   if (elements.length < 2) {

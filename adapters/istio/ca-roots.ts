@@ -11,11 +11,11 @@ type Roots = readonly Certificate[];
 /** A file's text, or the data of a ConfigMap. */
 type Content = string | Readonly<Record<string, string>> | undefined;
 
-/** The roots that the CA is verified against, from where the configuration says. */
+/** The roots that the CA is verified against, from the place in the configuration. */
 export class CaRoots implements StreamTransform<Content, Roots> {
   readonly #host: RootsHost;
   readonly #config: CaConfig['root'];
-  /** While somebody follows: what all who read the same place have made of it. */
+  /** While it has followers: the parsed value, shared by all readers of the same place. */
   #parsed: SharedHandle<LastRead<string, Roots>> | undefined;
   #named: Roots | undefined;
 
@@ -32,12 +32,12 @@ export class CaRoots implements StreamTransform<Content, Roots> {
     return file !== undefined ? `file ${file}` : `ConfigMap ${namespace}/${name}`;
   }
 
-  /** The last good ones of `changes`, also after its end. */
+  /** The last valid ones of `changes`, also after its end. */
   get named(): Roots | undefined {
     return this.#named;
   }
 
-  /** The last good ones while somebody follows the changes, so that a renewal costs no read; else read anew. */
+  /** The last valid ones while `changes` is followed, so that a renewal costs no read; otherwise read again. */
   async current(signal: AbortSignal): Promise<Roots> {
     if (this.#config.inline !== undefined) return this.#parse(this.#config.inline);
     if (this.#parsed && this.#named) return this.#named;
@@ -46,7 +46,7 @@ export class CaRoots implements StreamTransform<Content, Roots> {
     throw new MeshError('ERR_MESH_CONFIG', `${this.place} could not be read; meshcert tries again`);
   }
 
-  /** Now and at each change; what cannot be used is reported and passed over. */
+  /** Now and at each change; unusable content is reported and skipped. */
   changes(signal: AbortSignal): AsyncIterable<Roots> {
     return mapStream(this.#contents(signal), this);
   }

@@ -46,7 +46,7 @@ describe("Istio's CA", { timeout: 30_000 }, () => {
   afterEach(() => mesh.stop());
 
   for (const layout of ['self-signed', 'plug-in', 'plug-in-with-root'] as const) {
-    it(`gives chain and root of a ${layout} CA apart`, async () => {
+    it(`separates chain and root of a ${layout} CA`, async () => {
       await start({ layout });
       const { chain, roots, id } = await open().issue(live);
       assert.equal(id, ID);
@@ -58,13 +58,13 @@ describe("Istio's CA", { timeout: 30_000 }, () => {
     });
   }
 
-  it('takes every root of the last element', async () => {
+  it('uses every root of the last element', async () => {
     await start();
     await mesh.overlapRoot();
     assert.equal((await open().issue(live)).roots.length, 2);
   });
 
-  it('asks for a token of the ServiceAccount in its own namespace, anew at each call', async () => {
+  it('requests a token of the ServiceAccount in its own namespace, again at each call', async () => {
     await start();
     const issuer = open();
     await issuer.issue(live);
@@ -78,7 +78,7 @@ describe("Istio's CA", { timeout: 30_000 }, () => {
     assert.deepEqual(host.tokenRequests, [request, request]);
   });
 
-  it('takes its name from the token when that comes from a file', async () => {
+  it('gets its name from the token when that comes from a file', async () => {
     await start({ manner: 'istio-csr', trustDomain: 'example.org' });
     host.mint = () => istioToken({ namespace: 'other', account: 'agent' });
     const issuer = open(
@@ -96,13 +96,13 @@ describe("Istio's CA", { timeout: 30_000 }, () => {
     assert.deepEqual(host.lines, []);
   });
 
-  it('tells when it was granted less than it asked for', async () => {
+  it('reports when it was granted a shorter lifetime than requested', async () => {
     await start({ manner: 'istio-csr' });
     await open({ ttl: '8h' }).issue(live);
     assert.match(host.lines.join(), /granted 1h instead of the requested 8h/);
   });
 
-  it('follows the root of the CA from its ConfigMap without being opened anew', async () => {
+  it('follows the root of the CA from its ConfigMap without being reopened', async () => {
     await start();
     const issuer = open();
     const before = await issuer.issue(live);
@@ -129,7 +129,7 @@ describe("Istio's CA", { timeout: 30_000 }, () => {
     await roots?.next();
     const watches = host.touched;
     await issuer.issue(live);
-    // The token alone.
+    // Only the token.
     assert.equal(host.touched, watches + 1);
     abort.abort();
     await roots?.next().catch(() => {});
@@ -137,7 +137,7 @@ describe("Istio's CA", { timeout: 30_000 }, () => {
     await assert.rejects(issuer.issue(live), MeshError);
   });
 
-  it('says that a leaf is stale once its root is dropped, not when another root joins', async () => {
+  it('says that a leaf is stale once its root is dropped, but not when another root is added', async () => {
     await start();
     const issuer = open();
     const current = await issuer.issue(live);
@@ -168,7 +168,7 @@ describe("Istio's CA", { timeout: 30_000 }, () => {
     assert.equal(issuer.stale?.(current), undefined);
   });
 
-  it('has no roots of its own where those of the CA say nothing about workloads', async () => {
+  it('has no roots of its own if those of the CA say nothing about workloads', async () => {
     await start();
     assert.equal(open({ includeCaRoots: false }).roots, undefined);
   });
@@ -228,7 +228,7 @@ describe("Istio's CA", { timeout: 30_000 }, () => {
   ];
   for (const [fault, code, message] of FAULTS) {
     const name = typeof fault === 'string' ? fault : `status ${fault.status}`;
-    it(`tells ${name} as ${code}, and recovers`, async () => {
+    it(`reports ${name} as ${code}, and recovers`, async () => {
       await start();
       mesh.fail(fault);
       const { issuer } = await refused(code, message);
@@ -258,7 +258,7 @@ describe("Istio's CA", { timeout: 30_000 }, () => {
     assert.ok(await open({ clusterId: 'east' }).issue(live));
   });
 
-  it('explains a token that is none', async () => {
+  it('explains a token that is not valid at all', async () => {
     await start();
     host.mint = () => 'opaque';
     await refused('ERR_MESH_TOKEN', /the token, which is not a JWT, has expired or is damaged/);
@@ -272,7 +272,7 @@ describe("Istio's CA", { timeout: 30_000 }, () => {
     assert.ok(await open({}, { trustDomain: 'example.org' }).issue(live));
   });
 
-  it('is told when the lifetime is more than istiod allows', async () => {
+  it('reports when the lifetime is more than istiod allows', async () => {
     await start({ maxLeafLifetimeMs: HOUR });
     await refused('ERR_MESH_CONFIG', /INVALID_ARGUMENT; .*lower ttl/, {
       ttl: '2h',
@@ -287,7 +287,7 @@ describe("Istio's CA", { timeout: 30_000 }, () => {
     assert.ok(await issuer.issue(live));
   });
 
-  it('does not send its token to a CA that proves itself under other roots', async () => {
+  it('does not send its token to a CA whose certificate is under other roots', async () => {
     await start();
     host.setConfigMap(ROOTS, { 'root-cert.pem': formatCertificates([SandboxCa.root().root]) });
     await refused('ERR_MESH_TLS', /compare root and serverName with its certificate/);
@@ -298,7 +298,7 @@ describe("Istio's CA", { timeout: 30_000 }, () => {
     assert.equal(mesh.requests, 0);
   });
 
-  it('tells a CA that nobody serves from one that refuses', async () => {
+  it('distinguishes a CA that is not reachable from one that refuses', async () => {
     await start();
     await mesh.outage(true);
     const { issuer } = await refused(
@@ -309,7 +309,7 @@ describe("Istio's CA", { timeout: 30_000 }, () => {
     assert.ok(await issuer.issue(live));
   });
 
-  it('passes on what the host says about the token', async () => {
+  it("passes on the host's error about the token", async () => {
     await start();
     const denied = new MeshError('ERR_MESH_TOKEN', 'no right to create tokens for emissary');
     host.mint = () => Promise.reject(denied);
@@ -334,7 +334,7 @@ describe("Istio's CA", { timeout: 30_000 }, () => {
     assert.deepEqual(brief(await examined(open())), ['istio-root failed', 'istio-token failed']);
   });
 
-  it('is checked without a token where doctor may not mint one, and within the time limit', async () => {
+  it('is checked without a token if doctor may not mint one, and within the time limit', async () => {
     await start();
     host.mint = () => Promise.reject(new NotSeen('you may not create tokens'));
     assert.deepEqual(brief(await examined(open())), [

@@ -22,14 +22,14 @@ import { examineCa } from './examine.ts';
 import { bearerId, expectation } from './name.ts';
 
 const METHOD = 'istio.v1.auth.IstioCertificateService/CreateCertificate';
-/** Istio's own client sets none and hangs with its CA. */
+/** Istio's own client sets no deadline and hangs with its CA. */
 const DEADLINE_MS = 10_000;
-/** CAs cut a lifetime by seconds for skew; less than this share of what was asked is a cap, and worth telling. */
+/** CAs cut a lifetime by seconds for skew; less than this share of the requested one is a cap, and is reported. */
 const GRANTED_SHARE = 0.9;
 const MINUTE_MS = 60_000;
 /**
- * Requests to one CA at a time. A thousand at once would each wait for all, and all would be late; istiod signs some
- * hundred a second for each core.
+ * Concurrent requests to one CA. A thousand at once would each wait for all, and all would be late; istiod signs about
+ * a hundred a second for each core.
  */
 const AT_ONCE = 32;
 
@@ -41,9 +41,9 @@ export class CaIssuer implements Issuer, Checking {
   readonly #share: Share;
   readonly #roots: CaRoots;
   readonly #underWay = new UnderWay();
-  /** Whether the last leaf proved itself under the roots of its time. */
+  /** Whether the last leaf verified under the roots of its time. */
   #agrees = true;
-  /** By presence: absent when the CA's roots say nothing about those of workloads. */
+  /** Detected by presence: absent when the CA's roots say nothing about those of workloads. */
   readonly roots?: (signal: AbortSignal) => AsyncIterable<readonly Certificate[]>;
 
   constructor(config: IstioConfig, ca: CaConfig, host: Host) {
@@ -74,7 +74,7 @@ export class CaIssuer implements Issuer, Checking {
 
   /** The mesh dropped the root of this leaf: its peers will refuse it when they follow. */
   stale(current: Identity): string | undefined {
-    // An expired leaf is due anyway; here only its root is in question.
+    // An expired leaf is due anyway; only its root is checked here.
     const at = Math.min(this.#host.clock.now(), leafOf(current).notAfter - 1);
     const { named } = this.#roots;
     if (!named || !this.#agrees || provable(current, named, at)) return undefined;
@@ -93,7 +93,7 @@ export class CaIssuer implements Issuer, Checking {
     });
   }
 
-  /** A request without a token is refused before anything is signed: the refusal proves the way. */
+  /** A request without a token is refused before anything is signed: the refusal proves the connection. */
   async #greet(signal: AbortSignal): Promise<string> {
     const roots = await this.#roots.current(signal);
     using held = this.#connect(roots);
@@ -128,7 +128,7 @@ export class CaIssuer implements Issuer, Checking {
     return this.#host.token({ audience, destinations, file, serviceAccount }, signal);
   }
 
-  /** istiod goes by the token alone; istio-csr wants the request to name the same identity. */
+  /** istiod uses only the token; istio-csr requires the request to name the same identity. */
   #idOf(claims: Claims | undefined): string {
     const id = this.#wish.id ?? bearerId(this.#config, claims);
     if (id !== undefined) return id;
@@ -161,7 +161,9 @@ export class CaIssuer implements Issuer, Checking {
     }
   }
 
-  /** For this call and those that are due at the same time: by the next the CA may prove itself under another root. */
+  /**
+   * For this call and those that are due at the same time: before the next one the CA may have moved to another root.
+   */
   #connect(roots: readonly Certificate[]) {
     const { address, serverName } = this.#ca;
     const ca = formatCertificates(roots);

@@ -27,7 +27,7 @@ test('an empty sds is the default socket of a sidecar', () => {
   assert.equal(parse({ sds: {} }).sds?.socket, '/var/run/secrets/workload-spiffe-uds/socket');
 });
 
-test('exactly one way in and one token is configured', () => {
+test('exactly one way to connect and one token are configured', () => {
   assert.match(complaint({}) ?? '', /exactly one of ca and sds/);
   assert.match(complaint({ ca: { serviceAccount: 'a' }, sds: {} }) ?? '', /exactly one of ca and sds/);
   assert.match(complaint({ ca: {} }) ?? '', /exactly one of serviceAccount and tokenFile/);
@@ -36,7 +36,7 @@ test('exactly one way in and one token is configured', () => {
   assert.match(complaint({ ca: { serviceAccount: 'a', root } }) ?? '', /at most one of configMap, file and inline/);
 });
 
-test('addresses, paths, ids and durations are checked where they are written', () => {
+test('addresses, paths, ids and durations are validated in the configuration', () => {
   assert.match(complaint({ ca: { serviceAccount: 'a', address: 'istiod' } }) ?? '', /expected host:port/);
   assert.match(complaint({ sds: { socket: 'relative' } }) ?? '', /absolute path/);
   assert.match(complaint({ sds: { socket: `/${'x'.repeat(107)}` } }) ?? '', /at most 107 characters/);
@@ -44,7 +44,7 @@ test('addresses, paths, ids and durations are checked where they are written', (
   assert.match(complaint({ ca: { serviceAccount: 'a', ttl: '10s' } }) ?? '', /at least 1m/);
 });
 
-test('what the leaf must be follows from the configuration', () => {
+test('the requirements for the leaf follow from the configuration', () => {
   const expect = (input: unknown) => istio.expect(parse(input), host);
   assert.deepEqual(expect({ ca: { serviceAccount: 'web' } }), {
     form: 'spiffe',

@@ -5,14 +5,14 @@ import { type Claims, describeClaims } from '../../src/mesh/input/claims.ts';
 interface IstioFailure {
   readonly code: MeshErrorCode;
   readonly retry?: Retry;
-  /** What to do; what happened stands before it. */
+  /** What to do; the message says what happened before it. */
   readonly next: string;
 }
 
-/** For what only a change of configuration mends; it may come from either side, so that we do look again. */
+/** For failures that only a change of configuration fixes; either side may change it, so we still retry. */
 const SLOWLY: Retry = { afterMs: 60_000 };
 
-/** What a status of CreateCertificate means. */
+/** The meaning of each status of CreateCertificate. */
 const CA: Readonly<Record<number, IstioFailure>> = {
   [grpcStatus.UNAVAILABLE]: {
     code: 'ERR_MESH_UNAVAILABLE',
@@ -44,7 +44,7 @@ const CA: Readonly<Record<number, IstioFailure>> = {
   },
 };
 
-/** What a status of StreamSecrets means. */
+/** The meaning of each status of StreamSecrets. */
 const SDS: Readonly<Record<number, IstioFailure>> = {
   [grpcStatus.UNAVAILABLE]: {
     code: 'ERR_MESH_UNAVAILABLE',
@@ -89,7 +89,7 @@ export interface CaCall {
   readonly now: number;
 }
 
-/** A failed call of the CA as the one error that the agent acts on; anything else passes through. */
+/** Converts a failed call of the CA to the one error that the agent acts on; anything else passes through. */
 export function caError(cause: unknown, call: CaCall): unknown {
   if (!(cause instanceof GrpcError)) return cause;
   if (cause.status === grpcStatus.UNAUTHENTICATED) return unauthenticated(cause, call);
@@ -100,7 +100,7 @@ export function caError(cause: unknown, call: CaCall): unknown {
   return meshError(call.from, cause, cause.reach === 'answered' ? (CA[cause.status] ?? other) : REACH[cause.reach]);
 }
 
-/** istiod gives one answer to every reason; the token's claims and our configuration tell which is likely. */
+/** istiod gives the same answer for every reason; the token's claims and our configuration show the likely one. */
 function unauthenticated(cause: GrpcError, { from, audience, clusterId, claims, now }: CaCall): MeshError {
   const token = `the token, ${describeClaims(claims)}`;
   const meaning: IstioFailure =

@@ -29,7 +29,7 @@ export async function examineCa(
   else if (connected && token !== undefined) await examiner.look('istio-issue', looks.issue, describe);
 }
 
-/** One subscription, until it brought an identity. */
+/** One subscription, until it yields an identity. */
 export async function examineSds(examiner: Examiner, socket: string, first: IstioExamination<Identity>): Promise<void> {
   if (examiner.here) await examiner.look('istio-sds', first, describe);
   else examiner.skip('istio-sds', `the socket ${socket} is in the agent's pod; run meshcert doctor there`);

@@ -7,7 +7,7 @@ import { istioConfig } from './config.ts';
 
 const guide = readFileSync(new URL('../../docs/istio.md', import.meta.url), 'utf8');
 
-test('every manifest of the guide is one that we take', () => {
+test('every manifest of the guide is valid', () => {
   const blocks = [...guide.matchAll(/```yaml\n([\s\S]*?)```/g)].map(([, text = '']) => text);
   const specs = blocks
     .flatMap((text) => parseAllDocuments(text))
@@ -17,6 +17,6 @@ test('every manifest of the guide is one that we take', () => {
   for (const spec of specs) istioConfig.parse(spec);
 });
 
-test('the guide tells the ALPN values that the adapter asks for', () => {
+test('the guide names the ALPN values that the adapter requests', () => {
   assert.ok(guide.includes(`\`${istio.tls.alpnProtocols}\` (default)`));
 });

@@ -46,7 +46,7 @@ export interface CertificateSecret {
 export interface BundleSecret {
   readonly kind: 'bundle';
   readonly name: string;
-  /** Roots for workloads of this trust domain; none when the bundle is of other domains. */
+  /** Roots for workloads of this trust domain; empty when the bundle is for other domains. */
   rootsFor(trustDomain: string): readonly Certificate[];
 }
 
@@ -55,7 +55,7 @@ export type Secret = CertificateSecret | BundleSecret;
 /** Reads a file of the host on which the agent runs; undefined when it does not exist. */
 export type ReadFile = (path: string) => Promise<string | undefined>;
 
-/** Throws a MeshError that names the resource and never quotes it. `known` may come again. */
+/** Throws a MeshError that names the resource and never quotes it. `known` are certificates that may occur again. */
 export async function readSecret(
   resource: AnyMessage,
   readFile: ReadFile,

@@ -14,8 +14,8 @@ interface SdsContext {
 }
 
 /**
- * What a subscription has brought so far. Pushes are partial and may repeat; a leaf may come before the root that it
- * needs, and is then held back until that root is there.
+ * What a subscription has received so far. Pushes are partial and may repeat; a leaf may come before the root that it
+ * needs, and is then held back until that root arrives.
  */
 export class SdsState {
   readonly #from: string;
@@ -38,12 +38,12 @@ export class SdsState {
     this.#around = around;
   }
 
-  /** A leaf is here that cannot prove itself under the roots that are here. */
+  /** There is a leaf that does not verify under the received roots. */
   get waitsForRoots(): boolean {
     return this.#pair !== undefined && this.#bundle !== undefined && this.#rootsFor(this.#pair) === undefined;
   }
 
-  /** The identity, if this push made a new one or changed its roots. Throws on what can never be used. */
+  /** The identity, if this push made a new one or changed its roots. Throws for content that can never be used. */
   async take(push: Push): Promise<Identity | undefined> {
     const { now, readFile } = this.#around;
     this.#refuseMadeUpNames(push.version);
@@ -69,7 +69,7 @@ export class SdsState {
     return provingRoots(pair, named, this.#told?.roots ?? [], this.#around.now());
   }
 
-  /** pilot-agent answers a name it does not know with its certificate, and never pushes the next one under it. */
+  /** pilot-agent answers an unknown name with its certificate, and never pushes the next one under it. */
   #refuseMadeUpNames(version: string): void {
     const { certificateName } = this.#names;
     const fromPilotAgent = /^\d{4}-\d{2}-\d{2}T.*\/\d+$/.test(version);

@@ -9,7 +9,7 @@ const TYPE_URL = 'type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.
 export interface Subscription {
   readonly names: readonly string[];
   readonly nodeId: string;
-  /** Asks SPIRE for plain roots; pilot-agent does not look. */
+  /** Requests plain roots from SPIRE; pilot-agent ignores it. */
   readonly plainRoots: boolean;
 }
 
@@ -17,9 +17,9 @@ export interface Subscription {
 export interface Push {
   readonly version: string;
   readonly resources: readonly AnyMessage[];
-  /** Taken into use. */
+  /** Acknowledges the push. */
   accept(): void;
-  /** Of no use ever; the server sends nothing then until the next rotation. */
+  /** Rejects a push that can never be used; the server sends nothing then until the next rotation. */
   refuse(reason: string): void;
 }
 
@@ -30,7 +30,7 @@ interface Response {
 }
 
 /**
- * One subscription, state of the world. Each push must be accepted or refused before the next is taken. The first
+ * One subscription, state of the world. Each push must be accepted or refused before the next is read. The first
  * request never carries an error_detail: pilot-agent would crash.
  */
 export async function* subscribe(
@@ -59,7 +59,7 @@ export async function* subscribe(
 }
 
 function nodeOf({ nodeId, plainRoots }: Subscription): object {
-  // Well-known types are in camelCase even where all else keeps its case.
+  // Well-known types are in camelCase even if all other names keep their case.
   const metadata = plainRoots ? { fields: { disable_spiffe_cert_validation: { boolValue: true } } } : undefined;
   return { id: nodeId, cluster: 'meshcert', user_agent_name: 'meshcert', ...(metadata ? { metadata } : {}) };
 }

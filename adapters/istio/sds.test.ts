@@ -126,7 +126,7 @@ describe('SDS', { timeout: 30_000 }, () => {
       assert.notDeepEqual(prints(after), prints(before));
     });
 
-    it('asks anew when that root never comes', async () => {
+    it('subscribes again when that root never comes', async () => {
       const one = watch();
       await one.next();
       await mesh.rotateRoot({ key: 'new' });
@@ -163,7 +163,7 @@ describe('SDS', { timeout: 30_000 }, () => {
       assert.deepEqual(counts, [1, 2, 2, 1]);
     });
 
-    it('drops what it has already', async () => {
+    it('ignores what it already has', async () => {
       const one = watch();
       await one.next();
       for (let times = 0; times < 3; times++) agent.push('ROOTCA');
@@ -175,7 +175,7 @@ describe('SDS', { timeout: 30_000 }, () => {
       assert.equal(agent.streams, 1);
     });
 
-    it('tells that the agent lost its CA, and recovers', async () => {
+    it('reports that the agent lost its CA, and recovers', async () => {
       const one = watch();
       await one.next();
       await mesh.outage(true);
@@ -186,7 +186,7 @@ describe('SDS', { timeout: 30_000 }, () => {
       assert.equal((await watch().next()).id, ID);
     });
 
-    it('survives a restart of the agent, whose socket is another file then', async () => {
+    it('survives a restart of the agent, whose socket is then another file', async () => {
       const one = watch();
       await one.next();
       await agent.restart();
@@ -195,14 +195,14 @@ describe('SDS', { timeout: 30_000 }, () => {
       assert.equal((await watch().next()).id, ID);
     });
 
-    it('tells that an agent which ended late took the socket of the next one away', async () => {
+    it('reports that an agent which ended late deleted the socket of the next one', async () => {
       agent.unlinkSocket();
       await refused(watch(), 'ERR_MESH_UNREACHABLE', /no process serves this socket: is its volume mounted here/);
       await agent.restart();
       assert.ok(await watch().next());
     });
 
-    it('is asked anew when it falls silent past three quarters of a life', async () => {
+    it('is reopened when it falls silent past three quarters of a life', async () => {
       agent.mute = true;
       const one = watch();
       await one.next();
@@ -215,7 +215,7 @@ describe('SDS', { timeout: 30_000 }, () => {
       assert.equal(clock.now() < leafOf(await watch().next()).notAfter, true);
     });
 
-    it('is asked anew after the time that was configured', async () => {
+    it('is reopened after the configured time', async () => {
       agent.mute = true;
       const one = watch({ expectedRotation: '5m' });
       await one.next();
@@ -281,7 +281,7 @@ describe('SDS', { timeout: 30_000 }, () => {
       ],
     ];
     for (const [what, make, code, message] of spoiled) {
-      it(`refuses ${what}, keeps what it had, and recovers`, async () => {
+      it(`refuses ${what}, keeps its previous state, and recovers`, async () => {
         const rest = { trustDomain: 'cluster.local' };
         const one = watch({}, rest);
         await one.next();
@@ -296,7 +296,7 @@ describe('SDS', { timeout: 30_000 }, () => {
       });
     }
 
-    it('reads files and text in place of bytes', async () => {
+    it('reads files and text instead of bytes', async () => {
       const identity = mesh.issueServer(ID);
       host.setFile('/certs/chain.pem', identity.chain[0]?.pem);
       agent.spoil = (name, resource) => {
@@ -312,7 +312,7 @@ describe('SDS', { timeout: 30_000 }, () => {
       await refused(watch(), 'ERR_MESH_CONFIG', /file \/certs\/chain.pem does not exist here/);
     });
 
-    it('survives somebody who connects and goes away', async () => {
+    it('survives a client that connects and disconnects', async () => {
       await new Promise<void>((resolve) => {
         const probe = connect(socket, () => probe.end(resolve));
       });
@@ -329,7 +329,7 @@ describe('SDS', { timeout: 30_000 }, () => {
     });
   });
 
-  it('tells that nothing complete came within half a minute', async () => {
+  it('reports that nothing complete came within half a minute', async () => {
     const service = { StreamSecrets: { stream: () => new Promise<void>(() => {}) } };
     const server = await serve({
       services: { 'envoy.service.secret.v3.SecretDiscoveryService': service },
@@ -342,7 +342,7 @@ describe('SDS', { timeout: 30_000 }, () => {
     await server.stop();
   });
 
-  it('tells a socket that serves something else', async () => {
+  it('reports a socket that serves something else', async () => {
     const server = await serve({ services: {}, listen: { path: socket } });
     await refused(watch(), 'ERR_MESH_CONFIG', /UNIMPLEMENTED.*correct socket/);
     await server.stop();
@@ -351,13 +351,13 @@ describe('SDS', { timeout: 30_000 }, () => {
   describe('from SPIRE', () => {
     const id = 'spiffe://cluster.local/gateway';
 
-    it('asks for a SPIFFE ID and a trust domain by name', async () => {
+    it('requests a SPIFFE ID and a trust domain by name', async () => {
       await mesh.startSpireAgent({ socket, id });
       const names = { certificateName: id, bundleName: 'spiffe://cluster.local' };
       assert.equal((await watch(names).next()).id, id);
     });
 
-    it('takes roots of its own trust domain out of the validator', async () => {
+    it('reads roots of its own trust domain from the validator', async () => {
       await mesh.startSpireAgent({ socket, id });
       const identity = await watch({ disableSpiffeValidation: false }).next();
       assert.deepEqual(
@@ -405,7 +405,7 @@ describe('SDS', { timeout: 30_000 }, () => {
     secretResource({ name, tls_certificate: { private_key_provider: { provider_name: 'cryptomb' } } });
 });
 
-/** Moves things on until the promise settles. */
+/** Calls `move` until the promise settles. */
 async function whileRunning(promise: Promise<unknown>, move: () => Promise<void>): Promise<void> {
   let running = true;
   const done = promise.finally(() => {

@@ -15,11 +15,11 @@ import { type Push, type Subscription, subscribe } from './sds-stream.ts';
 
 /** pilot-agent answers from memory, or within its five attempts at the CA. */
 const FIRST_ANSWER_MS = 30_000;
-/** After a new leaf without the root that it needs; pilot-agent pushes that root at once after the leaf. */
+/** After a new leaf without the root that it needs; pilot-agent pushes that root immediately after the leaf. */
 const ROOT_FOLLOWS_MS = 30_000;
 /** pilot-agent and SPIRE rotate at half of a leaf's life. */
 const ROTATED_BY = 0.75;
-/** A leaf that was late already when it came is given this share of its life, at least a second. */
+/** A leaf that was already late when it arrived is given this share of its life, at least a second. */
 const LATE_SHARE = 0.05;
 
 /** Identities from a socket that serves SDS: pilot-agent, the SPIRE agent. */
@@ -40,7 +40,7 @@ export class SdsSource implements Source, Checking {
     using late = this.#underWay.begin(caller);
     const { signal } = late;
     const deadline = new CallDeadline(clock, (reason) => late.abort(new MeshError('ERR_MESH_SILENT', reason)));
-    // No keepalive: over a unix socket it finds nothing, and grpc-go ends connections that ping too often.
+    // No keepalive: over a unix socket it detects nothing, and grpc-go ends connections that ping too often.
     const channel = openChannel({ address: `unix:${this.#sds.socket}` });
     const state = new SdsState(this.#from, expectation(this.#config, this.#host.namespace), this.#sds, {
       now: () => clock.now(),
@@ -53,7 +53,7 @@ export class SdsSource implements Source, Checking {
         if (identity) {
           deadline.clear();
           yield identity;
-          // The write to the cluster goes out first: nobody waits for the answer.
+          // The write to the cluster goes first: nothing waits for the answer.
           await nextTick();
           deadline.set(...this.#silence(identity));
         } else if (state.waitsForRoots) {
@@ -97,7 +97,7 @@ export class SdsSource implements Source, Checking {
     };
   }
 
-  /** What cannot be used is refused and ends the stream: only a new one makes the agent send again. */
+  /** Unusable content is refused and ends the stream: only a new stream makes the agent send again. */
   async #take(state: SdsState, push: Push): Promise<Identity | undefined> {
     try {
       return await state.take(push);
@@ -107,7 +107,7 @@ export class SdsSource implements Source, Checking {
     }
   }
 
-  /** From now until a new leaf is overdue, and what to say then. */
+  /** The time from now until a new leaf is overdue, and the reason to report then. */
   #silence(identity: Identity): [number, string] {
     const leaf = leafOf(identity);
     const lifeMs = leaf.notAfter - leaf.notBefore;

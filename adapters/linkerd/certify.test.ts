@@ -13,7 +13,7 @@ import { linkerd } from './adapter.ts';
 const ID = 'emissary.emissary.serviceaccount.identity.linkerd.cluster.local';
 const HOUR = 3_600_000;
 
-/** An identity service that answers what it is told to. */
+/** An identity service that gives scripted answers. */
 describe('an answer of the identity service', () => {
   const root = SandboxCa.root();
   const issuer = root.intermediate();
@@ -60,7 +60,7 @@ describe('an answer of the identity service', () => {
     return opened.issue(new AbortController().signal);
   }
 
-  it('is taken when it is whole', async () => {
+  it('is accepted when it is complete', async () => {
     answer = (csr) => answerOf(leafFor(csr));
     assert.equal((await issue()).id, ID);
   });
@@ -92,7 +92,7 @@ describe('an answer of the identity service', () => {
     ],
   ];
   for (const [title, made, message] of wrong) {
-    it(`${title} is refused and thrown away`, async () => {
+    it(`${title} is refused and dropped`, async () => {
       answer = made;
       const error = await issue().catch((reason: unknown) => reason);
       assert.ok(error instanceof MeshError, String(error));

@@ -7,15 +7,15 @@ import { certifyError } from './errors.ts';
 
 /** The service sets no limit of its own; its TokenReview takes milliseconds. */
 const DEADLINE_MS = 10_000;
-/** Requests at a time: each costs the service a review of the token, which the API server limits. */
+/** Concurrent requests: each costs the service a review of the token, which the API server limits. */
 const AT_ONCE = 32;
 
 export interface IdentityService {
   /** `host:port`. */
   readonly address: string;
-  /** Both the SNI by which its proxy knows that it is meant, and the name in its certificate. */
+  /** Both the SNI by which its proxy recognises connections for itself, and the name in its certificate. */
   readonly serverName: string;
-  /** Its certificate must prove itself under these. */
+  /** Its certificate must verify under these. */
   readonly roots: readonly Certificate[];
 }
 
@@ -33,8 +33,8 @@ interface CertifyResponse {
 }
 
 /**
- * One Identity.Certify: the leaf, then its issuer and upwards as received, but for a root. The connection is for
- * this call and those that are under way with it, so that new roots count at once. Rejects with a MeshError.
+ * One Identity.Certify: the leaf, then its issuer and further ones as received, without a root. The connection is for
+ * this call and those in progress with it, so that new roots take effect at once. Rejects with a MeshError.
  */
 export async function certify(
   service: IdentityService,
@@ -51,7 +51,7 @@ export async function certify(
     const response = await channel.unary<CertifyResponse>(
       {
         identity: request.identity,
-        // A string here would be taken for base64.
+        // A string would be treated as base64 here.
         token: Buffer.from(request.token, 'utf8'),
         certificate_signing_request: request.csr,
       },
@@ -81,6 +81,6 @@ function readChain(response: CertifyResponse, { address, serverName }: IdentityS
       throw wrong(`with a certificate (number ${index + 1}) that cannot be read`, cause);
     }
   });
-  // An operator may have put the root into the issuer's file; who verifies must have it anyway.
+  // An operator may have put the root into the issuer's file; a verifier must have it anyway.
   return chain.filter(({ selfSigned }, index) => index === 0 || !selfSigned);
 }

@@ -4,12 +4,12 @@ import type { Certificate } from '../../src/pki/certificate.ts';
 import type { PrivateKey } from '../../src/pki/key.ts';
 
 /**
- * Linkerd backdates leaves by 20 s. A clock that is a little further behind waits until the leaf holds; one that is
- * a minute or more behind would wait at each renewal and mistake every expiry, so it is an error.
+ * Linkerd backdates leaves by 20 s. A clock that is slightly further behind waits until the leaf is valid; one that is
+ * a minute or more behind would wait at each renewal and misjudge every expiry, so it is an error.
  */
 const LONGEST_WAIT_MS = 60_000;
 
-/** Refuses a leaf that is not what was asked for; Linkerd's proxies check the same of their own. */
+/** Refuses a leaf that does not match the request; Linkerd's proxies check the same for theirs. */
 export function checkLeaf(chain: readonly Certificate[], identity: string, key: PrivateKey, now: number): Certificate {
   const [leaf] = chain;
   const wrong = (what: string) =>
@@ -28,7 +28,7 @@ export function checkLeaf(chain: readonly Certificate[], identity: string, key: 
   return leaf;
 }
 
-/** Waits for a leaf that is not valid yet, and tells why. */
+/** Waits for a leaf that is not valid yet, and reports why. */
 export async function untilValid(
   leaf: Certificate,
   clock: Clock,

@@ -5,21 +5,21 @@ import type { LinkerdConfig } from './config.ts';
 import { type PortSet, parsePorts } from './ports.ts';
 import type { ObjectReader } from './watched.ts';
 
-/** What has to be known of an installation of Linkerd before anything is asked of it. */
+/** What must be known about an installation of Linkerd before the first request. */
 export interface ControlPlane {
   readonly namespace: string;
   readonly trustDomain: string;
   /** `host:port` of the identity service. */
   readonly address: string;
-  /** Ports whose bytes proxies pass through unless a pod says otherwise. */
+  /** Ports that proxies pass through unread unless a pod configures otherwise. */
   readonly opaquePorts: PortSet;
-  /** Ports that never reach a proxy unless a pod says otherwise. */
+  /** Ports that never reach a proxy unless a pod configures otherwise. */
   readonly skippedPorts: PortSet;
 }
 
 /** The chart's `proxy.opaquePorts`: protocols in which the server speaks first. */
 const DEFAULT_OPAQUE = '25,587,3306,4444,5432,6379,9300,11211';
-/** The chart's `proxyInit.ignoreInboundPorts`: Galera's. */
+/** The chart's `proxyInit.ignoreInboundPorts`: those of Galera. */
 const DEFAULT_SKIPPED = '4567,4568';
 const LONGEST_VALUES = 1024 * 1024;
 
@@ -30,8 +30,8 @@ export const controlPlane: ObjectReader<ControlPlane> = {
 };
 
 /**
- * Reads ConfigMap linkerd-config, `undefined` where it does not exist: then the configuration must name both
- * domains. The trust domain is the cluster domain only where Linkerd names no other.
+ * Reads ConfigMap linkerd-config, `undefined` if it does not exist: then the configuration must name both domains. The
+ * trust domain is the cluster domain unless Linkerd names another.
  */
 export function readControlPlane(
   config: LinkerdConfig,
@@ -68,7 +68,7 @@ function readValues(namespace: string, yaml: string | undefined): Readonly<Recor
     requireShallowYaml(yaml ?? '');
     return record(yaml === undefined ? {} : parse(yaml, { maxAliasCount: 100 }));
   } catch (cause) {
-    // The message of the parser quotes the text.
+    // The parser's own message would quote the text.
     const at = cause instanceof YAMLParseError ? cause.linePos?.[0] : undefined;
     const why = at ? ` (line ${at.line}, column ${at.col})` : cause instanceof RangeError ? ` (${cause.message})` : '';
     throw new MeshError(

@@ -22,7 +22,7 @@ function told(status: number, details: string, token = jwt({ aud: ['identity.l5d
 
 const review = 'TokenReview failed';
 
-test('a token for another audience is told with its audience and with the one it lacks', () => {
+test('a token for another audience is reported with its audience and with the missing one', () => {
   const { code, message } = told(
     grpcStatus.INVALID_ARGUMENT,
     review,
@@ -33,7 +33,7 @@ test('a token for another audience is told with its audience and with the one it
   assert.doesNotMatch(message, /next attempt/);
 });
 
-test('an expired token is told with its end', () => {
+test('an expired token is reported with its expiry', () => {
   const { message } = told(
     grpcStatus.INVALID_ARGUMENT,
     review,
@@ -42,12 +42,12 @@ test('an expired token is told with its end', () => {
   assert.match(message, /valid until 2025-12-31T23:59:00\.000Z, has expired/);
 });
 
-test('a text that is no token, and a good one that is refused, have advice of their own', () => {
+test('a text that is not a token, and a valid one that is refused, have specific advice', () => {
   assert.match(told(grpcStatus.INVALID_ARGUMENT, review, 'opaque').message, /which is not a JWT, .*mount a projected/);
   assert.match(told(grpcStatus.INVALID_ARGUMENT, review).message, /looks right; is it from this cluster/);
 });
 
-test('an expired issuer is told as such, by the service and through its expired proxy', () => {
+test('an expired issuer is reported as such, by the service and through its expired proxy', () => {
   const byService = told(grpcStatus.UNKNOWN, 'x509: certificate has expired or is not yet valid');
   assert.match(byService.message, /its issuer certificate has expired; .*renew the issuer/);
   const throughProxy = told(
@@ -59,7 +59,7 @@ test('an expired issuer is told as such, by the service and through its expired 
   assert.doesNotMatch(throughProxy.message, /controlPlaneNamespace|inject/);
 });
 
-test('the expired proxy is recognised by what OpenSSL says of its certificate', async () => {
+test("the expired proxy is recognised by OpenSSL's message about its certificate", async () => {
   const ca = SandboxCa.root();
   const now = Date.now();
   const expired = ca.identity({ dns: ['localhost'], notBefore: now - 120_000, notAfter: now - 60_000 });

@@ -10,10 +10,10 @@ interface LinkerdFailure {
   readonly advice: string;
 }
 
-/** Waiting for somebody to mend a configuration: each attempt may cost an event on the ServiceAccount. */
+/** Waits for a fix of the configuration: each attempt may cost an event on the ServiceAccount. */
 const SLOWLY: Retry = { afterMs: 60_000 };
 
-/** What each status of Certify means. The statuses of the service itself are listed in docs/linkerd.md. */
+/** The meaning of each status of Certify. The statuses of the service itself are listed in docs/linkerd.md. */
 const MEANINGS: Readonly<Record<number, LinkerdFailure>> = {
   [grpcStatus.UNAVAILABLE]: {
     code: 'ERR_MESH_UNAVAILABLE',
@@ -55,14 +55,14 @@ const MEANINGS: Readonly<Record<number, LinkerdFailure>> = {
   },
 };
 
-/** Seen through its own proxy, whose certificate ends no later than the issuer's. */
+/** Detected through its own proxy, whose certificate ends no later than the issuer's. */
 const EXPIRED_PROXY: LinkerdFailure = {
   code: 'ERR_MESH_TLS',
   advice:
     'its proxy presents an expired certificate, mostly because the issuer certificate has expired; run "linkerd check --proxy", renew the issuer, and restart the pods of linkerd-identity',
 };
 
-/** The service says why it cannot sign in the words of Go's crypto/x509. */
+/** The service reports that it cannot sign with a message of Go's crypto/x509. */
 const EXPIRED_ISSUER: LinkerdFailure = {
   code: 'ERR_MESH_UNAVAILABLE',
   advice: 'its issuer certificate has expired; run "linkerd check --proxy" and renew the issuer',
@@ -89,7 +89,9 @@ export interface CertifyCall {
   readonly now: number;
 }
 
-/** A failed Certify as the one error that the agent acts on. Anything that is not a failed call is passed through. */
+/**
+ * Converts a failed Certify to the one error that the agent acts on. Anything that is not a failed call passes through.
+ */
 export function certifyError(cause: unknown, call: CertifyCall): unknown {
   if (!(cause instanceof GrpcError)) return cause;
   const { code, retry, advice } = meaningOf(cause, call);
@@ -107,7 +109,10 @@ function meaningOf(cause: GrpcError, call: CertifyCall): LinkerdFailure {
   return MEANINGS[cause.status] ?? OTHER;
 }
 
-/** The service gives one answer to every token that the API server does not accept; its claims tell which is likely. */
+/**
+ * The service gives the same answer to every token that the API server does not accept; the token's claims show the
+ * likely reason.
+ */
 function tokenMeaning({ token: text, now }: CertifyCall): LinkerdFailure {
   const claims = readClaims(text);
   const token = `the token, ${describeClaims(claims)}`;

@@ -16,10 +16,12 @@ interface Questions {
   issue(signal: AbortSignal): Promise<Identity>;
 }
 
-/** `linkerd check` warns as early about trust anchors. */
+/** `linkerd check` warns this early about trust anchors. */
 const EXPIRY_WARNING_MS = 60 * 86_400_000;
 
-/** Configuration, roots, token, connection, then a certificate, of which Linkerd leaves an Event on the ServiceAccount. */
+/**
+ * Configuration, roots, token, connection, then a certificate, for which Linkerd leaves an Event on the ServiceAccount.
+ */
 export async function examine(examiner: Examiner, ask: Questions, share: Share): Promise<void> {
   const plane = await examiner.look('linkerd-config', ask.plane, ({ namespace, trustDomain }) => {
     return `control plane in ${namespace}, trust domain ${trustDomain}`;
@@ -59,7 +61,7 @@ export async function examine(examiner: Examiner, ask: Questions, share: Share):
   }
 }
 
-/** An empty request is refused before anything else is looked at: the refusal proves the way. */
+/** An empty request is refused before any other check: the refusal proves the connection. */
 async function greet(
   service: IdentityService,
   asking: { readonly now: () => number; readonly share: Share },

@@ -66,7 +66,7 @@ describe('an identity from Linkerd', () => {
     });
   });
 
-  it('leads from the leaf over the issuer to a root of the ConfigMap', async () => {
+  it('leads from the leaf through the issuer to a root of the ConfigMap', async () => {
     const { chain, roots } = await open(mesh, host).issue(signal);
     assert.equal(chain.length, 2);
     const [leaf, ...above] = chain;
@@ -84,7 +84,7 @@ describe('an identity from Linkerd', () => {
     );
   });
 
-  it('has a new key and another leaf each time, though serial numbers repeat after an issuer is loaded', async () => {
+  it('has a new key and a different leaf each time, although serial numbers repeat after an issuer is loaded', async () => {
     const issuer = open(mesh, host);
     mesh.rotateIssuer();
     const identities: Identity[] = [];
@@ -99,7 +99,7 @@ describe('an identity from Linkerd', () => {
     assert.notEqual(first.key.publicKeyFingerprint, second.key.publicKeyFingerprint);
   });
 
-  it('comes over one connection for all that are due at a time', async () => {
+  it('uses one connection for all requests that are due at the same time', async () => {
     const before = mesh.connections;
     const shared = Object.assign(linkerdHost(), { share: sharing() });
     install(shared, mesh);
@@ -108,7 +108,7 @@ describe('an identity from Linkerd', () => {
     assert.equal(mesh.connections - before, 1);
   });
 
-  it('can be that of the agent itself, told from its projected token', async () => {
+  it('can be that of the agent itself, read from its projected token', async () => {
     const issuer = open(mesh, host, { serviceAccount: undefined, tokenFile: '/var/run/secrets/tokens/linkerd' });
     const identity = await issuer.issue(signal);
     assert.equal(identity.id, 'meshcert.emissary.serviceaccount.identity.linkerd.mesh.example');
@@ -119,7 +119,7 @@ describe('an identity from Linkerd', () => {
     });
   });
 
-  it('is never asked for in plaintext', async () => {
+  it('is never requested in plaintext', async () => {
     const before = mesh.issued.length;
     assert.equal(
       (await failure(open(mesh, host, { address: mesh.plaintextAddress }).issue(signal))).code,
@@ -130,7 +130,7 @@ describe('an identity from Linkerd', () => {
   });
 });
 
-describe('Linkerd, misconfigured or ill', () => {
+describe('Linkerd, misconfigured or faulty', () => {
   let mesh: Linkerd;
   let host: RecordingHost;
   const fresh = async (options: Parameters<typeof startLinkerd>[0] = {}) => {
@@ -151,7 +151,7 @@ describe('Linkerd, misconfigured or ill', () => {
     assert.match(identity.id, /\.mesh\.example$/);
   });
 
-  it('with values that are not YAML names the ConfigMap and the way around', async () => {
+  it('with values that are not YAML names the ConfigMap and a workaround', async () => {
     await fresh();
     host.setConfigMap({ name: 'linkerd-config', namespace: 'linkerd' }, { values: 'a: [' });
     const error = await failure(open(mesh, host).issue(signal));
@@ -172,7 +172,7 @@ describe('Linkerd, misconfigured or ill', () => {
     assert.equal((await issuer.issue(signal)).roots.length, 1);
   });
 
-  it('with several roots, a key and junk in the bundle gives each root once', async () => {
+  it('with several roots, a key and junk in the bundle yields each root once', async () => {
     await fresh();
     const other = SandboxCa.root().certificate;
     const [root] = mesh.bundle();
@@ -194,7 +194,7 @@ describe('Linkerd, misconfigured or ill', () => {
     assert.match(error.message, /ca-bundle\.crt of ConfigMap linkerd\/linkerd-identity-trust-roots/);
   });
 
-  it('refuses an account with a dot in its name before anything is asked', async () => {
+  it('refuses an account with a dot in its name before any request', async () => {
     await fresh();
     assert.throws(
       () => open(mesh, host, { serviceAccount: { name: 'edge.stack' } }),
@@ -209,7 +209,7 @@ describe('Linkerd, misconfigured or ill', () => {
     assert.deepEqual(mesh.issued, []);
   });
 
-  it('refuses the token of another account, which is for the operator to mend', async () => {
+  it('refuses the token of another account, which the operator must fix', async () => {
     await fresh();
     host.mint = mintFor({ name: 'other', namespace: 'shop' });
     const error = await failure(open(mesh, host).issue(signal));
@@ -230,7 +230,7 @@ describe('Linkerd, misconfigured or ill', () => {
     assert.ok(await issuer.issue(signal));
   });
 
-  it('takes a token of the API server’s own audience, as Linkerd does', async () => {
+  it('accepts a token of the API server’s own audience, as Linkerd does', async () => {
     await fresh();
     host.mint = () =>
       sandboxToken({ name: 'emissary', namespace: 'emissary' }, { audience: 'https://kubernetes.default.svc' });
@@ -245,7 +245,7 @@ describe('Linkerd, misconfigured or ill', () => {
     assert.match(error.message, /token file \/token holds no token of a Kubernetes ServiceAccount/);
   });
 
-  it('whose issuer has ended says so: the service answers UNKNOWN', async () => {
+  it('whose issuer has expired says so: the service answers UNKNOWN', async () => {
     await fresh();
     mesh.rotateIssuer({ lifetimeMs: -1000 });
     const error = await failure(open(mesh, host).issue(signal));
@@ -264,7 +264,7 @@ describe('Linkerd, misconfigured or ill', () => {
     assert.ok(leaf.notAfter > Date.now());
   });
 
-  it('with a trust domain that was guessed wrong fails at the name, not at the token', async () => {
+  it('with a wrongly guessed trust domain fails at the name, not at the token', async () => {
     await fresh({ trustDomain: 'mesh.example' });
     const error = await failure(open(mesh, host, { trustDomain: 'cluster.local' }).issue(signal));
     assert.equal(error.code, 'ERR_MESH_TLS');
@@ -272,14 +272,14 @@ describe('Linkerd, misconfigured or ill', () => {
     assert.deepEqual(mesh.issued, []);
   });
 
-  it('whose roots are not those of the ConfigMap is not trusted with the token', async () => {
+  it('whose roots are not those of the ConfigMap never receives the token', async () => {
     await fresh();
     setRoots(host, mesh, SandboxCa.root().certificate.pem);
     assert.equal((await failure(open(mesh, host).issue(signal))).code, 'ERR_MESH_TLS');
     assert.deepEqual(mesh.issued, []);
   });
 
-  it('that cannot be reached, breaks off or refuses has a code for each', async () => {
+  it('has a code each for being unreachable, breaking off and refusing', async () => {
     await fresh();
     const unreachable = await failure(open(mesh, host, { address: '127.0.0.1:1' }).issue(signal));
     assert.equal(unreachable.code, 'ERR_MESH_UNREACHABLE');
@@ -327,7 +327,7 @@ describe('a clock that is off', () => {
     }
   }
 
-  it('30 s behind waits until the leaf holds and says why', () =>
+  it('30 s behind waits until the leaf is valid and says why', () =>
     atSkew(-30_000, async (clock, host, mesh) => {
       const issued = open(mesh, host).issue(signal);
       await clock.untilSleeping();
@@ -357,7 +357,7 @@ describe('a clock that is off', () => {
 });
 
 describe("Linkerd's roots", () => {
-  it('are told now and at each change, and a leaf is stale only when none of them vouches for it', async () => {
+  it('are yielded now and at each change, and a leaf is stale only when none of them issued it', async () => {
     const mesh = await startLinkerd();
     const host = linkerdHost();
     install(host, mesh);
@@ -388,7 +388,7 @@ describe("Linkerd's roots", () => {
     }
   });
 
-  it('that go missing or bad are reported, and the last good ones stay in use', async () => {
+  it('that are missing or invalid are reported, and the last valid ones stay in use', async () => {
     const mesh = await startLinkerd();
     const host = linkerdHost();
     install(host, mesh);
@@ -414,7 +414,7 @@ describe("Linkerd's roots", () => {
 });
 
 describe('the check of Linkerd', () => {
-  it('finds everything right, also without being issued a certificate', async () => {
+  it('reports no problem in a healthy mesh, also without requesting a certificate', async () => {
     const mesh = await startLinkerd({ rootLifetimeMs: 400 * 24 * 60 * MINUTE });
     const host = linkerdHost();
     install(host, mesh);
@@ -430,7 +430,7 @@ describe('the check of Linkerd', () => {
     }
   });
 
-  it('tells each thing that is wrong: roots near their end, an identity service that is away', async () => {
+  it('reports each problem: roots near their end, an identity service that is down', async () => {
     const mesh = await startLinkerd({ rootLifetimeMs: 30 * 24 * 60 * MINUTE });
     const host = linkerdHost();
     install(host, mesh);

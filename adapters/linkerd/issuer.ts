@@ -80,7 +80,7 @@ export class LinkerdIssuer implements Issuer, Checking, Targeting {
     return examine(examiner, questions, this.#share);
   }
 
-  /** A fresh token and whose it is. */
+  /** A fresh token and its account. */
   async #token(
     { address }: ControlPlane,
     signal: AbortSignal,

@@ -10,17 +10,17 @@ interface Domain {
   readonly trustDomain: string;
 }
 
-/** The audience that Linkerd's identity service asks the API server about. */
+/** The audience that Linkerd's identity service requires in a token review. */
 export const AUDIENCE = 'identity.l5d.io';
 
-/** A name of several labels would be read as another account's. */
+/** A name with several labels would be read as another account's. */
 export const isLabel = (name: string): boolean => /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/.test(name);
 
 /** The DNS name that Linkerd gives to a ServiceAccount. */
 export const identityOf = (account: ServiceAccountName, { namespace, trustDomain }: Domain): string =>
   `${account.name}.${account.namespace}.serviceaccount.identity.${namespace}.${trustDomain}`;
 
-/** The name by which the identity service's own proxy answers. */
+/** The name of the identity service's own proxy. */
 export const identityServiceName = (domain: Domain): string =>
   identityOf({ name: 'linkerd-identity', namespace: domain.namespace }, domain);
 
@@ -33,7 +33,7 @@ export function requireLabels(account: ServiceAccountName): ServiceAccountName {
   );
 }
 
-/** Whose a service-account token is, as its own claim says: for choosing the name to ask for, not a proof. */
+/** The account in a service-account token's own claim: used to choose the name to request, not as a proof. */
 export function accountOf(token: string, source: string): ServiceAccountName {
   const payload = token.split('.')[1];
   let subject: unknown;

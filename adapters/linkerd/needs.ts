@@ -3,7 +3,7 @@ import type { LinkerdConfig } from './config.ts';
 import { identityAddress } from './control-plane.ts';
 import { AUDIENCE } from './name.ts';
 
-/** What Linkerd's adapter reads, mints and dials. The cluster domain may be known only to Linkerd's ConfigMap. */
+/** What Linkerd's adapter reads, mints and dials. The cluster domain may be known only from Linkerd's ConfigMap. */
 export function linkerdNeeds(config: LinkerdConfig, namespace: string): readonly Need[] {
   const { controlPlaneNamespace, serviceAccount, trustRoots, clusterDomain } = config;
   const needs: Need[] = [

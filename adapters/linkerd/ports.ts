@@ -1,7 +1,7 @@
 /** Ports of a Linkerd annotation or value: single ones and ranges. */
 export type PortSet = readonly (readonly [first: number, last: number])[];
 
-/** `"25,587, 4000-4010"`; entries that are no ports, such as names, are dropped: Linkerd ignores them too. */
+/** `"25,587, 4000-4010"`; entries that are not ports, such as names, are dropped: Linkerd ignores them too. */
 export function parsePorts(text: string): PortSet {
   return text.split(',').flatMap((part) => {
     const [, first, last = first] = /^\s*(\d{1,5})(?:-(\d{1,5}))?\s*$/.exec(part) ?? [];

@@ -9,7 +9,7 @@ export const trustRoots: ObjectReader<readonly Certificate[]> = {
   read: readRoots,
 };
 
-/** The trust roots, at least one; text, keys and duplicates between them are passed over. */
+/** The trust roots, at least one; text, keys and duplicates between them are skipped. */
 function readRoots(config: LinkerdConfig, data: Readonly<Record<string, string>> | undefined): readonly Certificate[] {
   const { key, configMap } = config.trustRoots;
   const title = `ConfigMap ${config.controlPlaneNamespace}/${configMap}`;

@@ -9,21 +9,21 @@ type Data = Readonly<Record<string, string>> | undefined;
 /** How one ConfigMap of Linkerd's is read. */
 export interface ObjectReader<T> {
   readonly ref: (config: LinkerdConfig) => ConfigMapRef;
-  /** All of the configuration that decides what is made of the data. */
+  /** The parts of the configuration that affect the result. */
   readonly decidedBy: (config: LinkerdConfig) => readonly (string | undefined)[];
-  /** Throws on what it cannot use. */
+  /** Throws for data that it cannot use. */
   readonly read: (config: LinkerdConfig, data: Data) => T;
 }
 
 /**
- * A ConfigMap through a reader. While somebody watches, the last good value is remembered and a bad one is reported;
- * otherwise each question looks anew. What many watch is read once.
+ * A ConfigMap through a reader. While it is watched, the last valid value is remembered and an invalid one is reported;
+ * otherwise each call reads it again. A ConfigMap with many watchers is read once.
  */
 export class WatchedConfigMap<T> implements StreamTransform<Data, T> {
   readonly #host: Pick<Host, 'configMap' | 'report' | 'share'>;
   readonly #config: LinkerdConfig;
   readonly #reader: ObjectReader<T>;
-  /** While somebody watches. */
+  /** Set while it is watched. */
   #read: SharedHandle<LastRead<Data, T>> | undefined;
   #latest: { readonly value: T } | undefined;
 

@@ -4,7 +4,7 @@ import type { ControlPlane } from './control-plane.ts';
 import { identityOf, isLabel } from './name.ts';
 import { hasPort, parsePorts } from './ports.ts';
 
-/** Where proxies take each other's connections: another protocol, announced by ALPN and a header. */
+/** Where proxies accept each other's connections: another protocol, announced by ALPN and a header. */
 const PROXY_PORT = 4143;
 /** The proxy's own control and admin ports, which are never redirected to it. */
 const PROXY_OWN_PORTS = '4190,4191';
@@ -12,7 +12,7 @@ const CONTROL_PLANE_LABEL = 'linkerd.io/control-plane-ns';
 const OPAQUE_ANNOTATION = 'config.linkerd.io/opaque-ports';
 const SKIP_ANNOTATION = 'config.linkerd.io/skip-inbound-ports';
 
-/** How Linkerd's proxies name themselves, and where they do not terminate TLS for a stranger. */
+/** How Linkerd's proxies are named, and on which ports they do not terminate TLS for clients outside the mesh. */
 export function targetRules(config: LinkerdConfig, plane: ControlPlane): TargetRules {
   const listed = (config.targets ?? []).map(
     ({ serviceAccount, namespace, name, contextName }): ListedTarget => ({

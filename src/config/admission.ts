@@ -4,21 +4,24 @@ import { API_VERSION } from './schema/mesh-certificate.ts';
 
 export interface AdmissionOptions {
   readonly adapters: readonly Adapter[];
-  /** Of the policy and of its binding. */
+  /** Name of the policy and of its binding. */
   readonly name: string;
-  /** The agent's own: token files are its tokens. */
+  /** The agent's own account: tokens from files belong to it. */
   readonly serviceAccount: { readonly name: string; readonly namespace: string };
-  /** Whose MeshCertificates are judged; absent: all. */
+  /** Namespaces whose MeshCertificates are checked; absent: all. */
   readonly namespaces?: readonly string[] | undefined;
 }
 
 const [GROUP = ''] = API_VERSION.split('/');
 
-/** A change of anything else uses no other token and sends none elsewhere, nor does the agent's own write of a finalizer. */
+/**
+ * A change of anything else uses no other token and sends none elsewhere. Neither does the agent's own write of a
+ * finalizer.
+ */
 const meshChanged = (adapters: readonly Adapter[]): string =>
   ['oldObject == null', ...adapters.map(({ mesh }) => `object.spec.?${mesh} != oldObject.spec.?${mesh}`)].join(' || ');
 
-/** Whose token a MeshCertificate uses; an empty name where it uses none. */
+/** The account whose token a MeshCertificate uses; empty if it uses none. */
 function account({ serviceAccount, adapters }: AdmissionOptions): string {
   const fields = adapters.flatMap(({ mesh, tokenFields = [] }) =>
     tokenFields.map(({ path, names }) => ({ path: [mesh, ...path.split('.')], names })),
@@ -43,8 +46,8 @@ const reference = (namespace: string, name: string): string =>
   `{'namespace': string(${namespace}), 'name': string(${name})}`;
 
 /**
- * A ValidatingAdmissionPolicy and its binding, for Kubernetes 1.30 or later: whoever creates a MeshCertificate, or
- * changes what it has of its mesh, must be allowed to mint tokens for the ServiceAccount that it uses.
+ * A ValidatingAdmissionPolicy and its binding, for Kubernetes 1.30 or later: a user who creates a MeshCertificate, or
+ * changes its mesh configuration, must be allowed to mint tokens for the ServiceAccount that it uses.
  */
 export function admissionPolicy(options: AdmissionOptions): readonly KubeObject[] {
   const { name, namespaces } = options;

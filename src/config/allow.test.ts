@@ -13,7 +13,7 @@ const certificate = (spec: object) => ({
   spec,
 });
 
-/** The refused fields, each with what is refused. */
+/** The refused fields, each with the refused value. */
 function refused(spec: object, allow: AllowList): string[] {
   const result = allowing(validator(adapters, gateways), adapters, allow)(certificate(spec));
   if (result.ok) return [];

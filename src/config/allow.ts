@@ -9,7 +9,7 @@ import type { Validation } from './validate.ts';
 export interface AllowList {
   /** `NAMESPACE/NAME` of accounts to mint tokens for. */
   readonly serviceAccounts?: readonly string[] | undefined;
-  /** Of minted tokens. */
+  /** Audiences of minted tokens. */
   readonly audiences?: readonly string[] | undefined;
   /** `HOST`, `HOST:PORT` or `unix:/PATH` to dial, `file:/PATH` to read certificates from. */
   readonly addresses?: readonly string[] | undefined;
@@ -21,7 +21,7 @@ const FLAGS = {
   addresses: { what: 'address', flag: '--allow-address' },
 } as const;
 
-/** A validator that also refuses what the agent does not allow, by the code ERR_NOT_ALLOWED. */
+/** A validator that also refuses, with the code ERR_NOT_ALLOWED, what the agent's allow-lists do not contain. */
 export function allowing(
   validate: (object: unknown) => Validation,
   adapters: readonly Adapter[],
@@ -35,7 +35,7 @@ export function allowing(
   };
 }
 
-/** Why the agent does not do what a MeshCertificate needs; empty when it may. */
+/** Why the agent refuses what a MeshCertificate needs; empty when it is allowed. */
 export function refusedNeeds(needs: readonly Need[], allow: AllowList): Issue[] {
   return needs.flatMap((need) => {
     const refusals =
@@ -62,14 +62,16 @@ export function allowFlags(certificates: readonly MeshCertificate[], adapters: r
   return [...new Set(flags)].sort();
 }
 
-/** Why this token is not made or read; undefined when it may be. A token of a file is the agent's own. */
+/** Why this token is not made or read; undefined when it may be. A token from a file is the agent's own. */
 function refusedToken(request: TokenRequest, allow: AllowList): string | undefined {
   const { serviceAccount, audience, destinations } = request;
   const account = serviceAccount && (refusedAccount(serviceAccount, allow) ?? refusedAudience(audience, allow));
   return account ?? destinations.map(({ address }) => refusedAddress(address, allow)).find((one) => one !== undefined);
 }
 
-/** No token is made or read that may not be used, or that somebody on its way could read. */
+/**
+ * Throws for a token that may not be used, or that somebody on its way could read; it is then neither made nor read.
+ */
 export function requireAllowed(request: TokenRequest, allow: AllowList): void {
   const exposed = request.destinations.find(({ secure }) => !secure);
   if (exposed) {
@@ -120,7 +122,7 @@ function splitEntry(text: string): { readonly host: string; readonly port: strin
   return { host: host.replace(/^\[|\]$/g, '').toLowerCase(), port };
 }
 
-/** `*` stands for one or more characters other than `.`, `/` and `:`. */
+/** `*` matches one or more characters other than `.`, `/` and `:`. */
 function matches(entry: string, value: string): boolean {
   const pattern = entry.split('*').map((part) => part.replace(/[\\^$.|?+()[\]{}]/g, '\\$&'));
   return new RegExp(`^${pattern.join('[^./:]+')}$`).test(value);

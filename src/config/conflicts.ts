@@ -8,7 +8,7 @@ export interface Conflict extends Issue {
   readonly earlier: MeshCertificate;
 }
 
-/** Finds what two MeshCertificates both claim, in the order given. */
+/** Finds the names that two MeshCertificates both claim, in the order given. */
 export function conflicts(all: readonly MeshCertificate[], gateways: readonly GatewayFields[]): Conflict[] {
   const owners = new Map<string, MeshCertificate>();
   const found: Conflict[] = [];

@@ -71,7 +71,7 @@ test('an error names file, line and path', () => {
   ]);
 });
 
-test('a mistyped field is answered with the one that was meant', () => {
+test('a mistyped field is answered with the one that was probably meant', () => {
   assert.deepEqual(complaints(`${minimal}  secretNam: x\n  tlsContext:\n    minTLSVersoin: v1.2\n`), [
     'mesh.yaml:6: spec.secretNam: unknown field "secretNam"; did you mean "secretName"?',
     'mesh.yaml:8: spec.tlsContext.minTLSVersoin: unknown field "minTLSVersoin"; did you mean "minTlsVersion"?',
@@ -85,7 +85,7 @@ test('a mistyped field is answered with the one that was meant', () => {
   ]);
 });
 
-test('a mistyped value is answered with the ones there are', () => {
+test('a mistyped value is answered with the possible ones', () => {
   assert.deepEqual(complaints(`${minimal}  deletionPolicy: retain\n`), [
     'mesh.yaml:6: spec.deletionPolicy: expected one of "Retain", "Delete"; did you mean "Retain"?',
   ]);
@@ -106,7 +106,7 @@ test('exactly one mesh must be named', () => {
   ]);
 });
 
-test('an adapter that is not written with zod is asked all the same', () => {
+test('an adapter without a zod schema is supported too', () => {
   assert.deepEqual(complaints(minimal.replace("istio: {address: 'istiod:15012'}", 'consul: {fail: true}')), [
     'mesh.yaml:5: spec.consul: consul refuses this',
   ]);
@@ -129,7 +129,7 @@ test('numbers that would renew too late are refused', () => {
   assert.match(complaints(`${minimal}  renewal: {at: 1}\n`)[0] ?? '', /spec\.renewal\.at/);
 });
 
-test('a bad document does not take the good ones with it', () => {
+test('an invalid document does not affect the valid ones in its file', () => {
   const { documents, errors } = parse(
     `${minimal}---\nkind: Secret\n---\n${minimal.replace('name: istio', 'name: two')}---\n`,
   );
@@ -183,7 +183,7 @@ test('empty files and comments hold no documents and no errors', () => {
   }
 });
 
-test('no text whatsoever makes the reader throw', () => {
+test('no text makes the reader throw', () => {
   fc.assert(
     fc.property(fc.string({ maxLength: 300 }), fc.nat(minimal.length), (noise, at) => {
       parse(noise);

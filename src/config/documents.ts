@@ -17,7 +17,7 @@ export interface DocumentError {
 }
 
 export interface Documents {
-  /** Those without an error, in the order of the file. */
+  /** The valid ones, in the order of the file. */
   readonly documents: readonly MeshCertificate[];
   readonly errors: readonly DocumentError[];
 }
@@ -27,10 +27,10 @@ export interface DocumentOptions {
   readonly namespace?: string;
 }
 
-/** More would be a mistake or an attack; a thousand documents of this kind are about 300 KB. */
+/** A larger file would be a mistake or an attack; a thousand documents of this kind are about 300 KB. */
 export const LARGEST_FILE = 4 * 1024 * 1024;
 
-/** Reads MeshCertificates from YAML (or JSON) text. Never throws: what is wrong is in `errors`, by file, line and path. */
+/** Reads MeshCertificates from YAML (or JSON) text. Never throws: problems are in `errors`, by file, line and path. */
 export function parseDocuments(
   text: string,
   file: string,
@@ -104,7 +104,7 @@ function withNamespace(object: unknown, namespace: string | undefined): unknown 
 const isEmpty = ({ contents }: Document): boolean =>
   contents === null || (isScalar(contents) && (contents.value === null || contents.value === ''));
 
-/** Where the field stands; where it is missing, its nearest parent. */
+/** Where the field is; if it is missing, its nearest parent. */
 function offsetOf(document: Document, path: Issue['path']): number {
   let node: Node | null = document.contents;
   let offset = node?.range?.[0] ?? 0;

@@ -18,7 +18,7 @@ export function formatPath(path: Issue['path']): string {
   return text;
 }
 
-/** What a zod error says, in our words: unknown fields one by one, with the field that was probably meant. */
+/** A zod error in our words: unknown fields one by one, with the field that was probably meant. */
 export function issuesOf(error: z.ZodError, schema: z.ZodType, prefix: Issue['path'] = []): Issue[] {
   const shape: ZodShape = z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' });
   return error.issues.flatMap((issue) => translate(issue, shape, prefix));
@@ -71,7 +71,7 @@ const tidy = (message: string): string =>
 const oneOf = (values: readonly string[]): string =>
   values.length === 1 ? `"${values[0]}"` : `one of ${values.map((value) => `"${value}"`).join(', ')}`;
 
-/** `"secretNam"; did you mean "secretName"?`, or what there is to choose from. */
+/** `"secretNam"; did you mean "secretName"?`, or the possible values. */
 export function suggest(word: string, known: readonly string[]): string {
   const meant = nearest(word, known);
   if (meant !== undefined) return `"${word}"; did you mean "${meant}"?`;

@@ -9,7 +9,7 @@ test('the nearest word is the one with the fewest edits, whatever its case', () 
   assert.equal(nearest('ip', ['ap', 'zz']), 'ap');
 });
 
-test('a word that is like none of them gets no suggestion', () => {
+test('a word that resembles none of them gets no suggestion', () => {
   assert.equal(nearest('colour', ['retain', 'hold']), undefined);
   assert.equal(nearest('x', []), undefined);
   assert.equal(nearest('abc', ['xyz']), undefined);

@@ -48,7 +48,7 @@ function allows(rules: readonly Rule[], verb: string, resource: string, name?: s
   );
 }
 
-test('no Secret but the published ones can be read, listed or changed', () => {
+test('only the published Secrets can be read, listed or changed', () => {
   const rules = rulesOf(rbacFor(documents('{istio: {ca: {serviceAccount: emissary}}}'), options), 'emissary');
   for (const verb of ['get', 'list', 'watch', 'patch']) {
     for (const name of ['m0-ca', 'm0-identity']) assert.ok(allows(rules, verb, 'secrets', name), `${verb} ${name}`);
@@ -59,7 +59,7 @@ test('no Secret but the published ones can be read, listed or changed', () => {
   assert.ok(allows(rules, 'create', 'secrets'));
 });
 
-test('a token can be minted for the named ServiceAccount alone', () => {
+test('a token can be minted only for the named ServiceAccount', () => {
   const rules = rulesOf(rbacFor(documents('{istio: {ca: {serviceAccount: gateway}}}'), options), 'emissary');
   assert.ok(allows(rules, 'create', 'serviceaccounts/token', 'gateway'));
   assert.ok(!allows(rules, 'create', 'serviceaccounts/token', 'default'));
@@ -67,7 +67,7 @@ test('a token can be minted for the named ServiceAccount alone', () => {
   assert.ok(!sds.some(({ resources }) => resources.includes('serviceaccounts/token')));
 });
 
-test('what a mesh keeps elsewhere is read there, by name', () => {
+test('objects that a mesh stores elsewhere are read there, by name', () => {
   const objects = rbacFor(
     documents('{linkerd: {serviceAccount: {name: gateway}, controlPlaneNamespace: l5d}}'),
     options,
@@ -79,7 +79,7 @@ test('what a mesh keeps elsewhere is read there, by name', () => {
   assert.equal(rules.length, 1);
 });
 
-test('deletion is granted to those who asked for it', () => {
+test('deletion is granted only where it was requested', () => {
   const spec = '{istio: {sds: {}}, deletionPolicy: Delete, configMapName: roots}';
   const rules = rulesOf(rbacFor(documents(spec), options), 'emissary');
   assert.ok(allows(rules, 'delete', 'secrets', 'm0-ca'));
@@ -88,14 +88,14 @@ test('deletion is granted to those who asked for it', () => {
   assert.ok(!allows(rules, 'delete', 'mappings', 'any'));
 });
 
-test('who writes no TLSContext reads them still, and takes away what it wrote before', () => {
+test('a configuration that writes no TLSContext still reads them, and deletes those it wrote before', () => {
   const spec = '{istio: {sds: {}}, tlsContext: {enabled: false}}';
   const rules = rulesOf(rbacFor(documents(spec), options), 'emissary');
   for (const verb of ['get', 'list', 'watch', 'delete']) assert.ok(allows(rules, verb, 'tlscontexts', 'm0'), verb);
   for (const verb of ['create', 'patch']) assert.ok(!allows(rules, verb, 'tlscontexts', 'm0'), verb);
 });
 
-test('Mappings are changed only where they were selected, and everywhere takes a ClusterRole', () => {
+test('Mappings are changed only where they were selected, and selecting everywhere needs a ClusterRole', () => {
   const left = rulesOf(rbacFor(documents('{istio: {sds: {}}}'), options), 'emissary');
   assert.ok(allows(left, 'watch', 'mappings') && !allows(left, 'patch', 'mappings'));
   const spec = '{istio: {sds: {}}, mappings: {selector: {matchLabels: {a: b}}, namespaces: ["*"]}}';

@@ -5,9 +5,9 @@ import type { GatewayFields, PolicyRule } from './schema/gateway-fields.ts';
 import type { MeshCertificate } from './schema/mesh-certificate.ts';
 
 export interface RbacOptions {
-  /** Whose permissions these are. */
+  /** The account that gets these permissions. */
   readonly serviceAccount: { readonly name: string; readonly namespace: string };
-  /** Name of the Lease in the agent's namespace; with `shards` above 1, `-0`, `-1`, … are added to it. */
+  /** Name of the Lease in the agent's namespace; with `shards` above 1, `-0`, `-1`, … are appended to it. */
   readonly leaseName: string;
   readonly shards: number;
   /** Whether MeshCertificates are custom resources (their status and Events are written) or documents of a file. */
@@ -22,9 +22,9 @@ const READ = ['get', 'list', 'watch'] as const;
 const OURS = 'meshcert.dev';
 
 /**
- * Roles and RoleBindings for exactly these MeshCertificates, for `agent --observe names`. No Secret but those that
- * are published can be read. `create` cannot be narrowed by name in Kubernetes: with it, Secrets can be added, but
- * none that exists be read or changed.
+ * Roles and RoleBindings for exactly these MeshCertificates, for `agent --observe names`. Only the published Secrets
+ * can be read. Kubernetes cannot restrict `create` by name: with it, Secrets can be added, but existing ones can be
+ * neither read nor changed.
  */
 export function rbacFor(certificates: readonly MeshCertificate[], options: RbacOptions): readonly KubeObject[] {
   const rules = new Map<string, PolicyRule[]>();
@@ -40,7 +40,7 @@ export function rbacFor(certificates: readonly MeshCertificate[], options: RbacO
     for (const need of needsOf(located, options.adapters)) {
       if (need.kind === 'configMap') add(need.namespace, named('configmaps', [need.name], READ));
       if (need.kind === 'token') add(need.namespace, mint(need.name));
-      // Its annotation tells whether it consents.
+      // Its annotation says whether it consents.
       if (need.kind === 'token' && need.namespace !== namespace) {
         add(need.namespace, named('serviceaccounts', [need.name], ['get']));
       }
@@ -60,7 +60,7 @@ const named = (resource: string, resourceNames: readonly string[], verbs: readon
 const mint = (name: string): PolicyRule => named('serviceaccounts/token', [name], ['create']);
 
 function leaseRules({ leaseName, shards }: RbacOptions): PolicyRule[] {
-  // The last one is how a replica asks another for a shard.
+  // The last one is how a replica requests a shard from another.
   const names =
     shards <= 1
       ? [leaseName]
@@ -113,7 +113,7 @@ function* gatewayRights(certificate: MeshCertificate, { adapters, gateways }: Rb
   }
 }
 
-/** Rules that differ in their names alone as one; each once, verbs and names sorted. */
+/** Merges rules that differ only in their names; each appears once, verbs and names sorted. */
 function merged(rules: readonly PolicyRule[]): PolicyRule[] {
   const byKind = new Map<string, PolicyRule>();
   for (const rule of rules) {

@@ -35,7 +35,7 @@ export type Validation =
   | { readonly ok: true; readonly value: MeshCertificate }
   | { readonly ok: false; readonly issues: readonly Issue[]; readonly code?: string };
 
-/** One validator for custom resources and for documents in files, bound to the adapters and gateways there are. */
+/** One validator for custom resources and for documents in files, bound to all adapters and gateways. */
 export function validator(
   adapters: readonly Adapter[],
   gateways: readonly GatewayFields[],
@@ -67,7 +67,7 @@ export function validator(
   };
 }
 
-/** What an adapter derives from a configuration must not fail later, where other MeshCertificates would suffer from it. */
+/** An adapter's derived values must not fail later, where other MeshCertificates would be affected. */
 function adapterFailure({ metadata, spec }: MeshCertificate, adapters: readonly Adapter[]) {
   const adapter = adapters.find(({ mesh }) => mesh === spec.mesh.name);
   const host = { namespace: metadata.namespace ?? 'default' };
@@ -81,7 +81,7 @@ function adapterFailure({ metadata, spec }: MeshCertificate, adapters: readonly 
   }
 }
 
-/** Checks one object. For more than one, keep a `validator`. */
+/** Checks one object. For more than one, reuse a `validator`. */
 export function validateObject(
   object: unknown,
   adapters: readonly Adapter[],

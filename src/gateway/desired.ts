@@ -15,7 +15,7 @@ import { ownLabels } from './owner.ts';
 export interface Publishing {
   readonly meta: GatewayInput<unknown>['meta'];
   readonly spec: MeshCertificateSpec;
-  /** How the mesh wants to be addressed, unless the user says otherwise. */
+  /** How the mesh must be addressed, unless the user configures otherwise. */
   readonly tls: Adapter['tls'];
   readonly identity: Pick<Identity, 'key' | 'chain'>;
   /** Never empty. */
@@ -25,9 +25,9 @@ export interface Publishing {
 }
 
 /**
- * All objects of a publication: the bundle in a Secret of its own, since a changed bundle beside an unchanged pair
- * would go unnoticed; the pair in one Secret, so that it changes as one; and what the gateways add. Nothing here
- * depends on the time: equal inputs are equal objects, and equal objects are not written.
+ * All objects of a publication: the bundle in its own Secret, since Emissary does not notice a changed bundle beside an
+ * unchanged pair; the pair in one Secret, so that it changes as one; and the objects that the gateways add. Nothing
+ * here depends on the time: equal inputs give equal objects, and equal objects are not written.
  */
 export function desiredObjects({ meta, spec, tls, identity, bundle, since, uses }: Publishing): readonly Desired[] {
   if (bundle.length === 0) {
@@ -80,7 +80,7 @@ export function desiredObjects({ meta, spec, tls, identity, bundle, since, uses 
   return desired;
 }
 
-/** As `desiredObjects`; what a gateway would misread is a problem of the MeshCertificate. */
+/** Like `desiredObjects`; content that a gateway would misread is a problem of the MeshCertificate. */
 export function tryDesiredObjects(
   publishing: Publishing,
 ): { readonly objects: readonly Desired[] } | { readonly problem: Problem } {
@@ -92,7 +92,7 @@ export function tryDesiredObjects(
   }
 }
 
-/** What belongs to a publication, in the order of writing, whether or not it stands. */
+/** References of all objects of a publication, in the order of writing, whether they exist or not. */
 export function publicationRefs(
   { metadata, spec }: { readonly metadata: ObjectMeta; readonly spec: MeshCertificateSpec },
   uses: readonly GatewayUse[],

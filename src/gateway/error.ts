@@ -2,7 +2,7 @@ export const GATEWAY_ERROR_CODES = ['ERR_GATEWAY_NAME', 'ERR_GATEWAY_EMPTY_BUNDL
 
 export type GatewayErrorCode = (typeof GATEWAY_ERROR_CODES)[number];
 
-/** What was asked for cannot be written so that the gateway reads it as meant. */
+/** The configuration cannot be written in a way that the gateway reads correctly. */
 export class GatewayError extends Error {
   override readonly name = 'GatewayError';
   readonly code: GatewayErrorCode;

@@ -5,22 +5,22 @@ import type { Diagnosis } from './diagnosis.ts';
 import type { GatewayInput, PublicationInput, ReferenceInput, RouteInput, Scope, SecretUse } from './input.ts';
 import type { Loading } from './loading.ts';
 
-/** Trust before identity, both before what names them, and routes last; retiring goes backwards. */
+/** Trust before identity, both before the objects that name them, and routes last; retiring uses the reverse order. */
 export const ORDER = { trust: 1, identity: 2, gateway: 3 } as const;
 
-/** What stands in the cluster, as far as it was asked for. */
+/** The objects in the cluster, as far as they were requested. */
 export interface ObservedObjects {
   /** Routes that concern the MeshCertificate. */
   readonly routes: readonly KubeObject[];
   /** Objects of the gateway's own kinds that carry the MeshCertificate's owner label, needed or not. */
   readonly own: readonly KubeObject[];
-  /** What was found in the scopes of `behind`, of this kind. */
+  /** The objects of this kind in the scopes of `behind`. */
   behind(kind: string): readonly KubeObject[];
-  /** Namespaces whose objects are not known, and why. */
+  /** Namespaces whose objects are unknown, and why. */
   readonly unseen: ReadonlyMap<string, string>;
 }
 
-/** A change to a route: fields of somebody else's object, set by server-side apply and by nothing else. */
+/** A change to a route: fields of somebody else's object, set by server-side apply only. */
 export interface RouteChange {
   readonly fields: Readonly<Record<string, unknown>>;
   readonly fieldManager: string;
@@ -28,49 +28,49 @@ export interface RouteChange {
 
 /** Where a route leads. */
 export interface RouteTarget {
-  /** The object of ours that the route uses, or will once it stands. */
+  /** Our object that the route uses, or will use once it exists. */
   readonly object: ObjectRef;
-  /** The identity of the workload behind it, where the mesh tells. */
+  /** The identity of the workload behind it, if the mesh names it. */
   readonly id?: string | undefined;
-  /** What the route has set when it uses the object. */
+  /** The fields that the route has when it uses the object. */
   readonly change: RouteChange;
-  /** It is set already. */
+  /** The fields are already set. */
   readonly isSet: boolean;
 }
 
-/** The judgement of one route that uses, or should use, the identity. */
+/** The verdict on one route that uses, or should use, the identity. */
 export interface RouteVerdict {
   readonly route: KubeObject;
   /** The upstream as the user wrote it. */
   readonly service: string;
   /** Whether the MeshCertificate selects it. */
   readonly selected: boolean;
-  /** The object, of ours or of others, that it uses now. */
+  /** The object, ours or not, that it uses now. */
   readonly uses?: string | undefined;
-  /** What it uses is ours, so that it would lose mTLS with it. */
+  /** Our object that it uses, without which it would lose mTLS. */
   readonly dependsOn?: ObjectRef | undefined;
   readonly outcome:
     | { readonly target: RouteTarget }
-    /** Why it is left alone; the message ends with the next step. */
+    /** Why it is not changed; the message ends with the next step. */
     | { readonly code: string; readonly message: string };
 }
 
 export interface RouteJudgement<T> {
   readonly verdicts: readonly RouteVerdict[];
-  /** What the routes need of the publication, for `desired`; sorted, so that equal ones are equal. */
+  /** What the routes need of the publication, for `desired`; sorted, so that equal targets give equal lists. */
   readonly targets: readonly T[];
 }
 
-/** The routes of a gateway. Pure: everything is judged from what was observed. */
+/** The routes of a gateway. Pure: the verdicts depend only on the observed objects. */
 export interface Routes<C, T> {
-  /** Where routes, and the objects of the gateway's own that they use, are looked for. */
+  /** Where to look for routes, and for the gateway's own objects that they use. */
   scopes(input: GatewayInput<C>): { readonly routes: readonly Scope[]; readonly own: readonly Scope[] };
-  /** Picks the routes that are selected or use an object of ours. */
+  /** Selects the routes that the MeshCertificate selects or that use one of our objects. */
   concern(input: RouteInput<C>, own: readonly KubeObject[]): (route: KubeObject) => boolean;
-  /** What lies behind these routes and is needed to judge them. It may stay unseen. */
+  /** The objects behind these routes that are needed to judge them. Reading them may be forbidden. */
   behind(input: RouteInput<C>, seen: Pick<ObservedObjects, 'routes' | 'own'>): readonly Scope[];
   judge(input: RouteInput<C>, observed: ObservedObjects): RouteJudgement<T>;
-  /** The workloads that have an object of their own, and its name, for status. */
+  /** The workloads that have their own object, and its name, for status. */
   identities(targets: readonly T[]): readonly { readonly id: string; readonly object: string }[];
 }
 
@@ -80,11 +80,11 @@ export interface RouteState {
   readonly namespace: string;
   readonly name: string;
   readonly service: string;
-  /** Name of the object that it uses, or will. */
+  /** Name of the object that it uses, or will use. */
   readonly object?: string | undefined;
   readonly id?: string | undefined;
   /**
-   * `set`: uses its object. `waiting`: will, once the object stands. `left`: selected but left alone, `code` and
+   * `set`: uses its object. `waiting`: will use it once the object exists. `left`: selected but not changed, `code` and
    * `message` say why. `named`: not selected, but uses one of our objects.
    */
   readonly state: 'set' | 'waiting' | 'left' | 'named';
@@ -92,19 +92,19 @@ export interface RouteState {
   readonly message?: string | undefined;
 }
 
-/** What status and messages say of this kind of gateway. */
+/** How status and messages describe this kind of gateway. */
 export interface Wording {
   /** Everything that must be listed before something is retired. */
   readonly everything: string;
-  /** How a user takes a route away from the identity. */
+  /** How a user makes a route stop using the identity. */
   readonly release: string;
-  /** What the log says when an object is deleted that no route needs. */
+  /** The log message for the deletion of an object that no route needs. */
   readonly orphan: string;
   /** What becomes of its routes where an object of its own is missing. */
   readonly missing: string;
   /** The reasons that `referenced` gives; docs/runbook.md has an entry for each. */
   readonly reasons: readonly string[];
-  /** The condition `Referenced`; `left` are those of the routes that are left alone. */
+  /** The condition `Referenced`; `left` are the selected routes that are not changed. */
   referenced(
     routes: readonly RouteState[],
     left: readonly RouteState[],
@@ -112,18 +112,18 @@ export interface Wording {
 }
 
 /**
- * One kind of gateway: the objects that make it use an identity, the routes that use them, and how it is seen that it
- * does. Everything is pure and synchronous; the agent does the reading and the writing. `C` is its part of a
- * MeshCertificate, `T` what its routes need of a publication, which only the gateway itself looks into.
+ * One kind of gateway: the objects that make it use an identity, the routes that use them, and how to confirm that it
+ * does. Everything is pure and synchronous; the agent reads and writes. `C` is its part of a MeshCertificate, `T` what
+ * its routes need of a publication, which is opaque to all other code.
  */
 export interface Gateway<C = unknown, T = unknown> extends GatewayFields<C> {
   /** What people call it. */
   readonly title: string;
-  /** The kinds that come with it; objects of them are written at a distance from Secrets. */
+  /** The gateway's own kinds; their objects are written with a gap to Secrets. */
   readonly resources: readonly Resource[];
   /**
-   * Its own objects in the order of writing, after the Secrets. Equal inputs are equal objects. Throws a GatewayError
-   * for what it would misread.
+   * Its own objects in the order of writing, after the Secrets. Equal inputs give equal objects. Throws a GatewayError
+   * for content that it would misread.
    */
   desired(input: PublicationInput<C, T>): readonly KubeObject[];
   /** Why it would misread a Secret of this name, or undefined. */
@@ -132,8 +132,8 @@ export interface Gateway<C = unknown, T = unknown> extends GatewayFields<C> {
   references(input: ReferenceInput<C, T>): readonly ObjectRef[];
   readonly routes: Routes<C, T>;
   /**
-   * Milliseconds between a write of a Secret and one of its own objects, so that it does not see both at once; 0:
-   * it does not matter.
+   * Milliseconds between a write of a Secret and one of its own objects, so that it does not see both at once; 0: no
+   * gap.
    */
   readonly batchGapMs: number;
   /** The Secrets that an object of its own kinds names. */
@@ -143,7 +143,7 @@ export interface Gateway<C = unknown, T = unknown> extends GatewayFields<C> {
   readonly wording: Wording;
   /** Optional skill: `doctor` knows the traps of its objects. */
   readonly diagnosis?: Diagnosis | undefined;
-  /** Optional skill: it can be seen whether the gateway uses what is published. */
+  /** Optional capability: whether the gateway uses what is published can be observed. */
   readonly loading?: Loading<C> | undefined;
 }
 
@@ -162,7 +162,7 @@ export function gatewaysOf(spec: MeshCertificateSpec, gateways: readonly Gateway
   });
 }
 
-/** The gateway that an object comes with, or undefined for what Kubernetes has of its own. */
+/** The gateway whose kind an object has, or undefined for the kinds of Kubernetes itself. */
 export function gatewayOf(
   { apiVersion, kind }: { readonly apiVersion: string; readonly kind: string },
   gateways: readonly Gateway[],

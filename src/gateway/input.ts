@@ -8,7 +8,7 @@ import type { Certificate } from '../pki/certificate.ts';
 export interface GatewayInput<C> {
   readonly meta: { readonly name: string; readonly namespace: string; readonly uid?: string | undefined };
   readonly spec: MeshCertificateSpec;
-  /** What its `configure` returned. */
+  /** The result of its `configure`. */
   readonly config: C;
 }
 
@@ -18,7 +18,7 @@ export interface ReferenceInput<C, T> extends GatewayInput<C> {
 }
 
 export interface PublicationInput<C, T> extends ReferenceInput<C, T> {
-  /** How the mesh wants to be addressed, unless the user says otherwise. */
+  /** How the mesh must be addressed, unless the user configures otherwise. */
   readonly tls: Adapter['tls'];
   /** Never empty; newest root first. */
   readonly bundle: readonly Certificate[];
@@ -29,7 +29,7 @@ export interface RouteInput<C> extends GatewayInput<C> {
   readonly rules?: TargetRules | undefined;
 }
 
-/** Where objects are looked for. */
+/** Where to look for objects. */
 export interface Scope {
   readonly resource: Resource;
   /** Absent: in all namespaces. */

@@ -2,29 +2,29 @@ import type { KubeObject, ObjectRef } from '../core/object.ts';
 import type { ConditionStatus } from '../core/status.ts';
 import type { GatewayInput, Scope } from './input.ts';
 
-/** What is to be found where the gateway is looked at. */
+/** What the gateway shows once it has loaded a publication. */
 export interface ExpectedLoad {
-  /** Equal digests are one publication; in short also what a nudge writes. */
+  /** Equal digests mean the same publication; a nudge writes a short form of it. */
   readonly digest: string;
 }
 
-/** `live`: the gateway uses what is published. `stale`: something older, too. `absent`: nothing of it. */
+/** `live`: the gateway uses what is published. `stale`: it uses something older, too. `absent`: it uses none of it. */
 export type Arrival = 'live' | 'stale' | 'absent';
 
 export interface Loaded {
   readonly arrival: Arrival;
-  /** Whether the data plane itself was asked, and not what the control plane means to tell it. */
+  /** Whether the answer comes from the data plane itself, and not from the control plane. */
   readonly certain: boolean;
 }
 
-/** What the condition `Live` says. */
+/** The content of the condition `Live`. */
 export interface LiveCondition {
   readonly status: ConditionStatus;
   readonly reason: string;
   readonly message: string;
 }
 
-/** A change of an object of ours that makes the gateway read everything again. */
+/** A change of one of our objects that makes the gateway read everything again. */
 export interface Nudge {
   readonly ref: ObjectRef;
   /** A JSON merge patch. */
@@ -33,31 +33,31 @@ export interface Nudge {
 }
 
 /**
- * How it is seen that a gateway has loaded a publication: by what it answers at a URL, by what it writes into the
- * status of objects, or by both. Pure.
+ * How to observe that a gateway has loaded a publication: from its answer at a URL, from the status that it writes to
+ * objects, or from both. Pure.
  */
 export interface Loading<C = unknown, E extends ExpectedLoad = ExpectedLoad, L extends Loaded = Loaded> {
-  /** Undefined where nothing is published that the gateway would load. */
+  /** Undefined if nothing is published that the gateway would load. */
   expected(input: GatewayInput<C>, desired: readonly { readonly object: KubeObject }[]): E | undefined;
   readonly answers?: {
-    /** Where to ask, from what an operator gave. */
+    /** The URL to request, from the one that an operator configured. */
     endpoint(url: string): URL;
     /** Throws for an answer that is not of this gateway. */
     judge(answer: unknown, expected: E): L;
   };
   readonly statuses?: {
-    /** The objects whose status tells. */
+    /** The objects whose status shows what was loaded. */
     scopes(input: GatewayInput<C>): readonly Scope[];
     judge(objects: readonly KubeObject[], expected: E): L;
   };
   condition(found: L | { readonly failure: string }, expected: E): LiveCondition;
   /** The reasons that `condition` gives; docs/runbook.md has an entry for each. */
   readonly reasons: readonly string[];
-  /** What helps a gateway that stays on something old; `attempt` counts from 1. */
+  /** The change that helps a gateway that stays on an old state; `attempt` counts from 1. */
   nudge?(desired: readonly { readonly object: KubeObject }[], expected: E, attempt: number): Nudge | undefined;
 }
 
-/** The least happy of several, since a gateway has several places to be stale in. */
+/** The worst of several, since a gateway can be stale in several places. */
 export function worstOf(judged: readonly Loaded[]): Loaded | undefined {
   const rank = { stale: 0, absent: 1, live: 2 } as const;
   return judged.toSorted((a, b) => rank[a.arrival] - rank[b.arrival] || Number(b.certain) - Number(a.certain))[0];

@@ -1,7 +1,7 @@
 import { createHash } from 'node:crypto';
 import { MANAGED_BY_LABEL, type ObjectMeta, OWNER_LABEL } from '../core/object.ts';
 
-/** The longest value that Kubernetes takes in a label. */
+/** The longest value that Kubernetes accepts in a label. */
 const LONGEST = 63;
 
 /** `<namespace>.<name>`; a long one is cut and ends in a digest of the whole, so that two never look alike. */
@@ -12,7 +12,7 @@ export function ownerLabel({ namespace = '', name }: Pick<ObjectMeta, 'name' | '
   return `${whole.slice(0, LONGEST - digest.length - 1).replace(/[^A-Za-z0-9]+$/, '')}-${digest}`;
 }
 
-/** On each object that we write. The two that say whose it is win over the user's. */
+/** Labels of each object that we write. The two that name its owner override the user's. */
 export function ownLabels(
   owner: Pick<ObjectMeta, 'name' | 'namespace'>,
   extra: Readonly<Record<string, string>>,

@@ -8,10 +8,10 @@ import { type Parsing, readPublication } from './publication.ts';
 
 type PublishedPair = NonNullable<Publication['identity']>;
 
-/** A mesh has one bundle, or two while its roots overlap; an agent follows some meshes. */
+/** A mesh has one bundle, or two while its roots overlap; an agent follows a few meshes. */
 const BUNDLES = 32;
 
-/** Trust bundles by their text: a thousand publications of one mesh hold one copy. */
+/** Trust bundles by their text: a thousand publications of one mesh share one copy. */
 export class Bundles {
   readonly #known = new Map<string, readonly Certificate[]>();
 
@@ -26,9 +26,9 @@ export class Bundles {
 }
 
 /**
- * Reads one publication again and again. What is looked at anew at each change, and mostly unchanged, is parsed once;
- * bytes that equal those of a pair that is at hand are that pair. A Secret that does not prove its origin is passed
- * over: neither its roots nor its pair are believed.
+ * Reads one publication repeatedly. Content that is read at each change, and mostly unchanged, is parsed once; bytes
+ * equal to those of a pair in memory give that pair. A Secret that does not prove its origin is ignored: neither its
+ * roots nor its pair are trusted.
  */
 export class PublicationReader {
   readonly #bundles: Bundles;
@@ -52,7 +52,7 @@ export class PublicationReader {
       bundle: (text) => this.#bundles.parse(text),
       pair: (key, chain) => this.#parse(key, chain, atHand),
     };
-    // A copy has no room for more, of which `filter` leaves 16 places.
+    // A copy has no spare capacity, of which `filter` leaves 16 slots.
     this.#seen = [...seen];
     this.#result = readPublication(spec, seen, parsing);
     return this.#result;

@@ -27,7 +27,7 @@ const bundleOf = (roots: readonly Certificate[], annotations = {}) =>
   secret('istio-ca', { 'tls.crt': formatCertificates(roots), 'ca.crt': formatCertificates(roots) }, annotations);
 const names = (roots: readonly Certificate[]) => roots.map(({ subject }) => subject);
 
-test('a publication reads back with the times that stand beside its roots', () => {
+test('a publication reads back with the times that are stored beside its roots', () => {
   const times = `-${rootB.fingerprint.slice(0, 16)}=2026-01-01T00:00:00Z`;
   const read = readPublication(spec, [bundleOf([rootA, rootB], { [ROOT_TIMES_ANNOTATION]: times }), pairWith([rootA])]);
   assert.deepEqual(names(read.bundle), ['CN=a', 'CN=b']);
@@ -36,12 +36,12 @@ test('a publication reads back with the times that stand beside its roots', () =
   assert.deepEqual(read.problems, []);
 });
 
-describe('the copy beside the pair is read', () => {
-  test('where the CA Secret is gone', () => {
+describe('the copy of the bundle beside the pair is read', () => {
+  test('if the CA Secret is gone', () => {
     assert.deepEqual(names(readPublication(spec, [pairWith([rootA, rootB])]).bundle), ['CN=a', 'CN=b']);
   });
 
-  test('where the CA Secret cannot be read, and that is told', () => {
+  test('if the CA Secret cannot be read, and that is reported', () => {
     const read = readPublication(spec, [secret('istio-ca', { 'tls.crt': 'garbage' }), pairWith([rootA])]);
     assert.deepEqual(names(read.bundle), ['CN=a']);
     assert.deepEqual(
@@ -50,19 +50,19 @@ describe('the copy beside the pair is read', () => {
     );
   });
 
-  test('where somebody took out the root that the pair needs', () => {
+  test('if somebody removed the root that the pair needs', () => {
     assert.deepEqual(names(readPublication(spec, [bundleOf([rootB]), pairWith([rootA, rootB])]).bundle), [
       'CN=b',
       'CN=a',
     ]);
   });
 
-  test('and not where the CA Secret carries the pair: a root that was let go stays gone', () => {
+  test('but not if the CA Secret carries the pair: a root that was dropped stays dropped', () => {
     assert.deepEqual(names(readPublication(spec, [bundleOf([rootA]), pairWith([rootA, rootB])]).bundle), ['CN=a']);
   });
 });
 
-test('nothing that stands and nothing that can be read are no publication, and no error', () => {
+test('absent and unreadable objects are no publication, and no error', () => {
   const nothing = readPublication(spec, []);
   assert.deepEqual([nothing.bundle.length, nothing.identity, nothing.problems.length], [0, undefined, 0]);
   const broken = readPublication(spec, [secret('istio-identity', { 'tls.crt': 'x', 'tls.key': 'y' })]);

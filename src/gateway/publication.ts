@@ -7,7 +7,7 @@ import { findPath, reachesRoot } from '../pki/chain.ts';
 import { PrivateKey } from '../pki/key.ts';
 import { decodeData } from './secret-data.ts';
 
-/** How texts become certificates and keys; a reader that looks often has a memory here. */
+/** How texts become certificates and keys; a caller that reads often caches here. */
 export interface Parsing {
   bundle(text: string): readonly Certificate[];
   pair(key: string, chain: string): NonNullable<Publication['identity']>;
@@ -20,7 +20,7 @@ const FRESH: Parsing = {
   pair: (key, chain) => ({ key: PrivateKey.fromPem(key), chain: parseCertificates(chain) }),
 };
 
-/** Reads a publication back from its objects; others among them are passed over. Never throws. */
+/** Reads a publication back from its objects; other objects are ignored. Never throws. */
 export function readPublication(
   spec: Pick<MeshCertificateSpec, 'secretName' | 'caSecretName'>,
   objects: Iterable<KubeObject>,
@@ -51,13 +51,16 @@ export function readPublication(
   return { bundle, since, identity, problems: problems.length === 0 ? NO_PROBLEMS : problems };
 }
 
-/** Whether the chain ends in this bundle, whatever the time and the rules of paths. Not so only where somebody else wrote the CA Secret. */
+/**
+ * Whether the chain ends in this bundle, whatever the time and the path rules. False only if somebody else wrote the CA
+ * Secret.
+ */
 function carries(bundle: readonly Certificate[], [leaf, ...links]: readonly Certificate[]): boolean {
   if (!leaf) return bundle.length > 0;
   return reachesRoot(findPath(leaf, links, bundle, leaf.notBefore, Number.POSITIVE_INFINITY));
 }
 
-/** The copy beside the pair tells which roots were trusted before. */
+/** The copy beside the pair shows which roots were trusted before. */
 function beside(pairSecret: KubeObject): readonly Certificate[] {
   try {
     return parseCertificates(decodeData(pairSecret)['ca.crt'] ?? '');

@@ -9,11 +9,11 @@ import { loadMethod } from './load.ts';
 export interface ChannelTls {
   /** PEM; absent: the roots that Node ships. */
   readonly ca?: string | undefined;
-  /** The name to send (SNI) and to verify, where it differs from the address. */
+  /** The name to send (SNI) and to verify, if it differs from the address. */
   readonly serverName?: string | undefined;
   readonly cert?: string | undefined;
   readonly key?: string | undefined;
-  /** TLSv1.2 unless told otherwise. */
+  /** Default: TLSv1.2. */
   readonly minVersion?: SecureVersion | undefined;
 }
 
@@ -27,7 +27,7 @@ export interface ChannelTarget {
     | {
         readonly timeMs: number;
         readonly timeoutMs: number;
-        /** Also while no call is under way; true unless told otherwise. */
+        /** Also while no call is in progress; default: true. */
         readonly idle?: boolean;
       }
     | undefined;
@@ -40,19 +40,22 @@ export interface CallOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** A connection to one server, made at the first call and again as needed. Roots and keys are fixed: open another. */
+/**
+ * A connection to one server, made at the first call and again as needed. Roots and keys are fixed: to change them,
+ * open another channel.
+ */
 export interface Channel {
   /** Rejects with a GrpcError, or with the signal's reason when aborted. */
   unary<Response extends object>(request: object, options: CallOptions & { deadlineMs: number }): Promise<Response>;
-  /** For methods that answer with a stream; `request` is the one message of those that do not take a stream. */
+  /** For methods that answer with a stream; `request` is the one message for those that do not take a stream. */
   stream<Request extends object, Response extends object>(
     options: CallOptions & { readonly request?: Request | undefined },
   ): DuplexStream<Request, Response>;
-  /** Cancels what is under way and closes the sockets. */
+  /** Cancels the calls in progress and closes the sockets. */
   close(): void;
 }
 
-/** What a Secret may hold, in which all that comes from a mesh must fit. */
+/** The size limit of a Secret, into which everything from a mesh must fit. */
 const LARGEST_MESSAGE = 1024 * 1024;
 
 /** Does no I/O; throws when a certificate or key does not load. */
@@ -125,7 +128,7 @@ function credentialsOf({ address, tls }: ChannelTarget): ChannelCredentials {
   return new TlsCredentials(createSecureContext({ ca, cert, key, minVersion }), tls.serverName ?? hostOf(address));
 }
 
-/** Of `host:port` or `[address]:port`. */
+/** The host in `host:port` or `[address]:port`. */
 function hostOf(address: string): string {
   return address.replace(/:\d+$/, '').replace(/^\[(.*)\]$/, '$1');
 }
@@ -133,7 +136,7 @@ function hostOf(address: string): string {
 function optionsOf({ tls, keepalive }: ChannelTarget): ChannelOptions {
   return {
     'grpc.enable_http_proxy': 0,
-    // No DNS TXT look-ups, and no connections shared with a channel that trusts other roots.
+    // No DNS TXT lookups, and no connections shared with a channel that trusts other roots.
     'grpc.service_config_disable_resolution': 1,
     'grpc.use_local_subchannel_pool': 1,
     'grpc.enable_retries': 0,
@@ -156,7 +159,7 @@ const UNSENDABLE = 'has a character that is not printable ASCII and cannot be se
 function metadataOf(options: CallOptions): Metadata {
   const metadata = new Metadata();
   for (const [name, value] of Object.entries(options.metadata ?? {})) {
-    // grpc-js quotes the value in its own error.
+    // The error of grpc-js would quote the value.
     if (!PRINTABLE.test(value)) throw new MeshError('ERR_MESH_CONFIG', `gRPC metadata "${name}" ${UNSENDABLE}`);
     metadata.set(name, value);
   }

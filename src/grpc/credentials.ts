@@ -8,14 +8,14 @@ type SecureConnector = ReturnType<ChannelCredentials['_createSecureConnector']>;
 const HANDSHAKE_MS = 20_000;
 
 /**
- * TLS that verifies the server by a name or an address. The library's own names an address in SNI, which RFC 6066
- * forbids and Node refuses from 26 on.
+ * TLS that verifies the server by a name or an address. The library's own credentials send an address as SNI, which RFC
+ * 6066 forbids and Node refuses from version 26 on.
  */
 export class TlsCredentials extends ChannelCredentials {
   readonly #context: SecureContext;
   readonly #host: string;
 
-  /** `host` is what the certificate must be for. */
+  /** `host` is the name that the certificate must have. */
   constructor(context: SecureContext, host: string) {
     super();
     this.#context = context;
@@ -39,7 +39,7 @@ export class TlsCredentials extends ChannelCredentials {
       ALPNProtocols: ['h2'],
       ...(isIP(host) ? {} : { servername: host }),
     };
-    // The library forgets a connection whose handshake is under way when it is shut down.
+    // At shutdown, the library forgets a connection whose handshake is in progress.
     const shaking = new Set<TLSSocket>();
     return {
       connect: (socket) =>

@@ -2,21 +2,22 @@ import type { ClientDuplexStream, ClientReadableStream } from '@grpc/grpc-js';
 import { GrpcError } from './error.ts';
 
 /**
- * A stream of messages from a server, and to it when the method takes a stream. Iterate it once. Iteration ends
- * when the server ends well, throws a GrpcError when the call fails, and throws the signal's reason when aborted.
+ * A stream of messages from a server, and to it when the method takes a stream. Iterate it once. Iteration ends when
+ * the server ends the stream normally, throws a GrpcError when the call fails, and throws the signal's reason when
+ * aborted.
  */
 export interface DuplexStream<Request, Response> extends AsyncIterable<Response> {
   /** Does nothing once the call has ended. */
   write(message: Request): void;
-  /** Tells the server that no more will be written; answers may still come. */
+  /** Tells the server that no more messages follow; answers may still come. */
   end(): void;
-  /** Cancels the call; iteration ends quietly. */
+  /** Cancels the call; iteration ends without an error. */
   close(): void;
 }
 
 type DuplexCall = ClientReadableStream<unknown> & Partial<Pick<ClientDuplexStream<unknown, unknown>, 'write' | 'end'>>;
 
-/** Stands for a message that could not be decoded: what a deserializer throws would pass for the server's failure. */
+/** A message that could not be decoded: an error thrown by a deserializer would count as the server's failure. */
 export class Unreadable {
   readonly cause: unknown;
 
@@ -37,7 +38,7 @@ export class Unreadable {
 
 type CallOutcome = { readonly error?: unknown };
 
-/** Takes one message at a time from the call, so that a slow reader slows the server down. */
+/** Reads one message at a time from the call, so that a slow reader slows the server down. */
 export class CallStream<Request, Response> implements DuplexStream<Request, Response> {
   readonly #call: DuplexCall;
   readonly #messages: Response[] = [];
@@ -62,7 +63,7 @@ export class CallStream<Request, Response> implements DuplexStream<Request, Resp
     });
     call.on('end', () => this.#finish({}));
     call.on('error', (error: unknown) => {
-      // What came before the failure and waits behind the pause still counts.
+      // Messages that arrived before the failure and wait behind the pause are still delivered.
       for (let message = call.read(); message !== null && !this.#outcome; message = call.read()) {
         this.#take(message as Response | Unreadable);
       }
@@ -90,7 +91,7 @@ export class CallStream<Request, Response> implements DuplexStream<Request, Resp
     else this.#messages.push(message);
   }
 
-  /** The first outcome stands: what comes after a cancel is its echo. */
+  /** The first outcome counts: a later one is only the effect of a cancel. */
   #finish(outcome: CallOutcome): void {
     if (this.#outcome) return;
     this.#outcome = outcome;

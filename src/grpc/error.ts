@@ -8,9 +8,9 @@ import { localCause } from '../mesh/local-cause.ts';
 export type Reach = 'unconnected' | 'untrusted' | 'answered' | 'unreadable';
 
 /**
- * A call that failed, with the status of the call; adapters map it to their own error, one table each. Whoever is
- * dialled writes the details, and may write anything: they are there to be matched, and nothing that prints the error
- * shows them. `said` is what may be shown.
+ * A call that failed, with the status of the call; each adapter maps it to its own error in one table. The server
+ * writes the details, and may write anything: they are for matching, and no output of the error shows them. `said` is
+ * safe to show.
  */
 export class GrpcError extends Error {
   override readonly name = 'GrpcError';
@@ -18,7 +18,7 @@ export class GrpcError extends Error {
   readonly status: number;
   /** `UNAVAILABLE`. */
   readonly statusName: string;
-  /** The status, and why the connection failed, where it did; nothing that the other side wrote. */
+  /** The status, and why the connection failed, if it did; nothing that the other side wrote. */
   readonly said: string;
   readonly #details: string;
   readonly #trailers: Readonly<Record<string, string>>;
@@ -43,12 +43,12 @@ export class GrpcError extends Error {
     this.#trailers = textOf(options.trailers);
   }
 
-  /** What the other side, or the transport, said: to be matched, not to be shown. */
+  /** The text from the other side, or from the transport: for matching, not for display. */
   get details(): string {
     return this.#details;
   }
 
-  /** Trailing metadata by lower-case name, without binary values: to be matched, not to be shown. */
+  /** Trailing metadata by lower-case name, without binary values: for matching, not for display. */
   get trailers(): Readonly<Record<string, string>> {
     return this.#trailers;
   }
@@ -57,20 +57,20 @@ export class GrpcError extends Error {
     return new GrpcError(error.code, error.details, { trailers: error.metadata });
   }
 
-  /** For an answer that came and is no message of this protocol, or one beyond the limits. */
+  /** For an answer that is not a valid message of this protocol, or exceeds the limits. */
   static unreadable(cause: unknown): GrpcError {
     const why = cause instanceof RangeError ? cause.message : 'an answer that cannot be decoded';
     return new GrpcError(status.INTERNAL, why, { cause, unreadable: why });
   }
 }
 
-/** How grpc-js begins what it says of a call that was connected and broke. */
+/** How the messages of grpc-js begin for a call whose connection broke. */
 const OF_TRANSPORT = /^(Received |Connection dropped|Stream refused|read E|Response message|Error parsing)/;
 
-/** Of grpc-js itself: the answer exceeds what a message may have. */
+/** From grpc-js itself: the answer exceeds the maximum size of a message. */
 const TOO_LARGE = /^Received message (larger than max|that decompresses)/;
 
-/** grpc-js tells such failures only in prose; this is the one place that reads it. */
+/** grpc-js describes such failures only in prose; only this function parses it. */
 function reachOf(code: number, details: string): Reach {
   if (code === status.RESOURCE_EXHAUSTED) return TOO_LARGE.test(details) ? 'unreadable' : 'answered';
   if (code !== status.UNAVAILABLE) return 'answered';

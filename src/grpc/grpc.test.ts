@@ -95,7 +95,7 @@ test('metadata reaches the handler in lower case, and its GrpcError reaches the 
   });
 });
 
-test('a method that nobody serves is UNIMPLEMENTED', async () => {
+test('a method without a handler is UNIMPLEMENTED', async () => {
   await withServer({ services: { [CA]: {} } }, async ({ address }) => {
     await assert.rejects(call({ address }), refusal({ statusName: 'UNIMPLEMENTED' }));
   });
@@ -123,7 +123,7 @@ test('TLS towards a plaintext server counts as untrusted', async () => {
   });
 });
 
-test('an address is verified by the addresses in the certificate, and never sent as a server name', async () => {
+test('an address is verified against the addresses in the certificate, and never sent as a server name', async () => {
   const ca = SandboxCa.root();
   const roots = formatCertificates([ca.root]);
   const named: (string | false | null)[] = [];
@@ -156,7 +156,7 @@ test('a server takes a new certificate without a restart', async () => {
   });
 });
 
-test('a client certificate is shown to the handler when it verifies', async () => {
+test('a client certificate is passed to the handler when it verifies', async () => {
   const ca = SandboxCa.root();
   const seen: (string | undefined)[] = [];
   const services = {
@@ -183,7 +183,7 @@ test('a client certificate is shown to the handler when it verifies', async () =
   assert.deepEqual(seen, [undefined, 'URI:spiffe://td/a', undefined]);
 });
 
-test('no server at all is told apart from a refusal', async () => {
+test('an absent server is distinguished from a refusal', async () => {
   const unconnected = refusal({ statusName: 'UNAVAILABLE', reach: 'unconnected' });
   const spare = createServer().listen(0, '127.0.0.1');
   await new Promise((resolve) => spare.once('listening', resolve));
@@ -235,7 +235,7 @@ test('both sides of a stream see the messages in order, and the end', async () =
   });
 });
 
-test('messages before a failure are seen before the failure is', async () => {
+test('messages before a failure are delivered before the failure', async () => {
   const stream = async (stream: ServerStream<never, object>) => {
     stream.write({ nonce: '1' });
     stream.write({ nonce: '2' });
@@ -255,7 +255,7 @@ test('messages before a failure are seen before the failure is', async () => {
   });
 });
 
-test('a stream that failed before anybody looked still tells', async () => {
+test('a stream that failed before anyone read it still reports the failure', async () => {
   const channel = openChannel({ address: `unix:${join(directory, 'absent')}` });
   const stream = channel.stream({ method: STREAM });
   await assert.rejects(channel.unary({}, { method: CREATE, deadlineMs: 10_000 }));
@@ -290,7 +290,7 @@ test('an aborted stream throws the reason, tells the server and leaves no listen
   });
 });
 
-test('leaving the loop cancels the call, and closing the channel ends every stream quietly', async () => {
+test('leaving the loop cancels the call, and closing the channel ends every stream without an error', async () => {
   const ends: Promise<void>[] = [];
   const stream = (stream: ServerStream<never, object>) => {
     stream.write({ nonce: '1' });

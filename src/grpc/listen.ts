@@ -6,30 +6,30 @@ export interface ServerTls {
   /** PEM: leaf, then intermediates. */
   readonly cert: string;
   readonly key: string;
-  /** PEM. Given: clients are asked for a certificate; one that does not verify counts as none. */
+  /** PEM. If given, clients are asked for a certificate; one that does not verify counts as none. */
   readonly clientCa?: string | undefined;
   /** Refuse clients without a certificate that verifies. */
   readonly requireClientCertificate?: boolean | undefined;
 }
 
-/** A socket file, replaced if it exists, or a TCP port (0: any free one) on 127.0.0.1 unless told otherwise. */
+/** A socket file, replaced if it exists, or a TCP port (0: any free one), by default on 127.0.0.1. */
 export type ListenOn = { readonly path: string } | { readonly port: number; readonly host?: string };
 
 export interface StreamListener {
   /** What a client dials: `unix:/path` or `host:port`. */
   readonly address: string;
   readonly port: number;
-  /** For new connections; those that stand keep what they had. */
+  /** For new connections; existing ones keep their settings. */
   setTls(tls: ServerTls): void;
-  /** No new connections. */
+  /** Accepts no new connections. */
   close(): void;
-  /** And none of the old. */
+  /** Also ends the existing connections. */
   destroy(): Promise<void>;
 }
 
 const HTTP2_ONLY = ['h2'];
 
-/** Hands every connection over once it is ready, after the handshake if there is one. */
+/** Passes on every connection once it is ready, after the handshake if there is one. */
 export async function listen(
   on: ListenOn,
   tls: ServerTls | undefined,

@@ -3,7 +3,7 @@ import descriptors from './gen/protos.json' with { type: 'json' };
 import { messageShape, responseShape } from './shape.ts';
 import { checkFields } from './wire.ts';
 
-/** Encodes and decodes one message; also for what travels inside a google.protobuf.Any. */
+/** Encodes and decodes one message; also for messages inside a google.protobuf.Any. */
 export interface MessageType<T> {
   encode(message: T): Buffer;
   decode(bytes: Uint8Array): T;
@@ -22,7 +22,7 @@ export interface Method {
 
 let definitions: PackageDefinition | undefined;
 
-/** Parsed on first use, from constants: a process that speaks no gRPC does not pay for it. */
+/** Parsed on first use, from constants: a process that uses no gRPC does not pay for it. */
 function lookUp(name: string): PackageDefinition[string] {
   definitions ??= fromJSON(descriptors as Parameters<typeof fromJSON>[0], {
     keepCase: true,
@@ -43,7 +43,7 @@ export function loadService(name: string): Readonly<Record<string, Method>> {
   return service as unknown as Record<string, Method>;
 }
 
-/** `package.Service/Method`. An answer of too many fields is refused with a RangeError before it is decoded. */
+/** `package.Service/Method`. An answer with too many fields is refused with a RangeError before it is decoded. */
 export function loadMethod(fullName: string): Method {
   const [service = '', method = ''] = fullName.split('/');
   const found = loadService(service)[method];
@@ -59,9 +59,9 @@ export function loadMethod(fullName: string): Method {
 }
 
 /**
- * Bytes of too many fields are refused with a RangeError before they are decoded. Field names as in the .proto, 64-bit integers as decimal strings, enums by name, bytes as Buffer, absent fields
- * at their defaults, and the name of the member that is set under each oneof's name. Only google.protobuf.Value
- * is in camelCase.
+ * Bytes with too many fields are refused with a RangeError before they are decoded. Field names as in the .proto,
+ * 64-bit integers as decimal strings, enums by name, bytes as Buffer, absent fields with their defaults, and the name
+ * of the member that is set under each oneof's name. Only google.protobuf.Value is in camelCase.
  */
 export function messageType<T extends object>(name: string): MessageType<T> {
   const type = lookUp(name);

@@ -11,7 +11,7 @@ import { GrpcError } from './error.ts';
 import { type ListenOn, listen, type ServerTls } from './listen.ts';
 import { loadService } from './load.ts';
 
-/** What a handler may know of its caller. */
+/** What a handler knows about its caller. */
 export interface CallContext {
   readonly metadata: Readonly<Record<string, string>>;
   /** Address of the peer. */
@@ -27,7 +27,9 @@ export interface ServerStream<Request, Response> extends AsyncIterable<Request> 
   write(message: Response): void;
 }
 
-/** A thrown GrpcError becomes the call's status, anything else UNKNOWN; a stream ends well when its handler returns. */
+/**
+ * A thrown GrpcError becomes the call's status, anything else UNKNOWN; a stream ends normally when its handler returns.
+ */
 export type Handler =
   | { readonly unary: (request: never, context: CallContext) => Promise<object> | object }
   | { readonly stream: (stream: ServerStream<never, object>) => Promise<void> };
@@ -45,11 +47,11 @@ export interface RunningServer {
   /** What a client dials. */
   readonly address: string;
   readonly port: number;
-  /** For new connections; those that stand keep what they had. */
+  /** For new connections; existing ones keep their settings. */
   setTls(tls: ServerTls): void;
   /** Ends every call and connection at once. */
   stop(): Promise<void>;
-  /** Refuses new calls and waits for those under way. */
+  /** Refuses new calls and waits for those in progress. */
   drain(): Promise<void>;
 }
 
@@ -63,7 +65,8 @@ export async function serve(options: ServeOptions): Promise<RunningServer> {
     }
     server.addService(loadService(name), implementation);
   }
-  // Connections are ours, so that stopping ends them too: grpc-js only half-closes them while calls are under way.
+  // The server owns its connections, so that stopping ends them too: grpc-js only half-closes them while calls are in
+  // progress.
   const injector = server.createConnectionInjector(ServerCredentials.createInsecure());
   const listener = await listen(options.listen, options.tls, (socket) => injector.injectConnection(socket));
   return {
@@ -126,7 +129,7 @@ function streamHandler(handle: (stream: ServerStream<never, object>) => Promise<
       write(message) {
         if (!ended.signal.aborted && !call.cancelled) call.write(message);
       },
-      // The plain iterator would destroy the writing half too, before its messages are out.
+      // The plain iterator would destroy the writing half too, before its messages are sent.
       [Symbol.asyncIterator]: () => call.iterator({ destroyOnReturn: false }) as AsyncIterator<never>,
     };
     try {

@@ -11,7 +11,7 @@ interface Declared {
 const ROOT = descriptors as Declared;
 const shapes = new Map<string, WireShape>();
 
-/** Of the message of this full name. */
+/** The shape of the message with this full name. */
 export function messageShape(name: string): WireShape {
   let shape = shapes.get(name);
   if (!shape) {
@@ -27,7 +27,7 @@ export function messageShape(name: string): WireShape {
   return shape;
 }
 
-/** Of what a method answers with. */
+/** The shape of a method's response. */
 export function responseShape(service: string, method: string): WireShape {
   const type = at(service)?.methods?.[method]?.responseType;
   const name = type === undefined ? undefined : resolve(service, type);
@@ -41,7 +41,7 @@ function at(name: string): Declared | undefined {
   return place;
 }
 
-/** The full name of a message as it is written within `scope`; undefined for anything but a message. */
+/** The full name of a message as it is referred to within `scope`; undefined for anything but a message. */
 function resolve(scope: string, type: string): string | undefined {
   const parts = scope.split('.');
   for (let depth = parts.length; depth >= 0; depth--) {

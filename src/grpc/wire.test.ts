@@ -13,10 +13,10 @@ const length = ({ length }: Buffer) => {
   }
 };
 
-describe('a message of somebody else', () => {
+describe('an untrusted message', () => {
   const push = messageType<{ resources: { type_url: string; value: Buffer }[]; nonce: string }>(PUSH);
 
-  it('is decoded where it has as many fields as messages have', () => {
+  it('is decoded if it has as many fields as real messages', () => {
     const resources = Array.from({ length: 256 }, (_, at) => ({ type_url: `t${at}`, value: Buffer.alloc(4096, at) }));
     const read = push.decode(push.encode({ resources, nonce: 'n' }));
     assert.equal(read.resources.length, 256);
@@ -39,7 +39,7 @@ describe('a message of somebody else', () => {
     });
   }
 
-  it('is counted through the messages in it', () => {
+  it('is counted including the messages in it', () => {
     const roots = loadMethod('hashicorp.consul.connectca.ConnectCAService/WatchRoots');
     const root = field(3, Buffer.alloc(40_000, Buffer.from([0x32, 0x00])));
     assert.throws(() => roots.responseDeserialize(root), /more than 10000 fields/);

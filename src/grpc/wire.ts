@@ -10,7 +10,7 @@ const FIXED32 = 5;
 
 /**
  * Counts the fields of an encoded message, and of the messages in it, before it is decoded: an empty field takes two
- * bytes there and some hundred in memory. Throws a RangeError over the limit, and for what is no message.
+ * bytes there and about a hundred in memory. Throws a RangeError over the limit, and for bytes that are not a message.
  */
 export function checkFields(bytes: Uint8Array, shape: WireShape): void {
   new Counting(bytes).message(0, bytes.length, shape);
@@ -46,7 +46,7 @@ class Counting {
     if (this.#at > end) throw cut();
   }
 
-  /** Up to 2^53; of longer ones, which no tag and no length are, something. */
+  /** Exact up to 2^53; no valid tag or length is longer, so the value of longer ones does not matter. */
   #varint(end: number): number {
     let value = 0;
     for (let digit = 0; digit < 10 && this.#at < end; digit++) {

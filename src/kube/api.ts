@@ -10,7 +10,7 @@ export interface Selection {
 }
 
 export interface ListSelection<T extends KubeObject> extends Selection {
-  /** Makes of each object what is returned; the rest is let go page by page. */
+  /** Transforms each object; the original is released page by page. */
   readonly keep?: ((object: T) => T) | undefined;
 }
 
@@ -19,7 +19,7 @@ export interface WatchSelection extends Selection {
   readonly resourceVersion: string;
   /** The server ends the watch after this long. */
   readonly timeoutSeconds?: number | undefined;
-  /** Called once the server accepted the watch, which may be long before the first event. */
+  /** Called once the server has accepted the watch, which may be long before the first event. */
   readonly opened?: (() => void) | undefined;
 }
 
@@ -29,7 +29,7 @@ export interface WriteOptions {
 }
 
 export interface ApplyOptions extends WriteOptions {
-  /** Take fields over from other managers; only for fields that are ours by contract. */
+  /** Take fields over from other managers; only for fields that we own by contract. */
   readonly force?: boolean | undefined;
   readonly subresource?: 'status' | undefined;
 }
@@ -45,8 +45,8 @@ export interface ListResult<T extends KubeObject = KubeObject> {
 }
 
 /**
- * The Kubernetes API, no wider than we use it. Every call throws KubeError; a missing object is `undefined` from
- * `get` and `false` from `delete`. Writes are single attempts: who calls decides on a retry.
+ * The Kubernetes API, limited to what we use. Every call throws KubeError; a missing object is `undefined` from `get`
+ * and `false` from `delete`. Writes are single attempts: the caller decides on retries.
  */
 export interface Kube {
   get<T extends KubeObject = KubeObject>(ref: ObjectRef, signal?: AbortSignal): Promise<T | undefined>;
@@ -85,7 +85,7 @@ export interface Kube {
     expirationSeconds: number,
     signal?: AbortSignal,
   ): Promise<{ token: string; expiresAt: number }>;
-  /** Whether the API server takes this bearer token for its own; nothing else proves who asks. */
+  /** Whether the API server accepts this bearer token as one for itself; the token is the caller's only proof. */
   accepts(token: string, signal?: AbortSignal): Promise<boolean>;
   /** Any other GET below the server's root, as JSON: discovery, version, access reviews are POSTed by `post`. */
   raw(path: string, signal?: AbortSignal): Promise<unknown>;

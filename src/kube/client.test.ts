@@ -67,7 +67,7 @@ describe('the Kubernetes client', { timeout: 60_000 }, () => {
     [503, 'ERR_KUBE_SERVER', /Check the API server/],
   ];
   for (const [status, code, next] of table) {
-    it(`calls ${status} ${code} and says what to do`, async (test) => {
+    it(`classifies ${status} as ${code} and says what to do`, async (test) => {
       const { api, kube } = await rig(test);
       api.fault({ status });
       const error = await failing(kube.apply(SECRET, MANAGER));
@@ -104,7 +104,7 @@ describe('the Kubernetes client', { timeout: 60_000 }, () => {
     assert.deepEqual(limits, [16, 8]);
   });
 
-  it('sends half as many writes at a time to a server that does not answer before the deadline', async (test) => {
+  it('sends half as many concurrent writes to a server that does not answer before the deadline', async (test) => {
     const clock = new FakeClock();
     const limits: number[] = [];
     const heard = new Trigger();
@@ -142,7 +142,7 @@ describe('the Kubernetes client', { timeout: 60_000 }, () => {
     assert.ok(!JSON.stringify([error.message, error.stack, error.cause ?? '']).includes(KEY));
   });
 
-  it('tells an API server that is not there from one that refuses', async (test) => {
+  it('distinguishes an API server that is not there from one that refuses', async (test) => {
     const { api, kube } = await rig(test);
     await api.outage(true);
     const error = await failing(kube.list(RESOURCES.secrets, { namespace: 'emissary' }));
@@ -153,7 +153,7 @@ describe('the Kubernetes client', { timeout: 60_000 }, () => {
     assert.deepEqual((await kube.list(RESOURCES.secrets, { namespace: 'emissary' })).items, []);
   });
 
-  it('trusts nobody but the CA of the kubeconfig', async (test) => {
+  it('trusts only the CA of the kubeconfig', async (test) => {
     const { api } = await rig(test);
     const { api: other } = await rig(test);
     const text = api.kubeconfig().replace(/server: .*/, `server: ${other.url}`);
@@ -180,7 +180,7 @@ describe('the Kubernetes client', { timeout: 60_000 }, () => {
     assert.equal(clock.sleeping, 0);
   });
 
-  it('stops when told to, with the reason that was given', async (test) => {
+  it("stops when its signal is aborted, with the signal's reason", async (test) => {
     const { api, kube } = await rig(test);
     const stop = new AbortController();
     api.fault({ latencyMs: 3_600_000, met: () => stop.abort(new Error('enough')) });
@@ -197,7 +197,7 @@ describe('the Kubernetes client', { timeout: 60_000 }, () => {
     assert.ok(await kube.get(REF));
   });
 
-  it('reads over a kept connection that the server has closed in the meantime', async (test) => {
+  it('reads over a kept-alive connection that the server has closed in the meantime', async (test) => {
     let reset = false;
     const kube = await connectTo(test, (request, response) => {
       if (reset) {
@@ -210,14 +210,14 @@ describe('the Kubernetes client', { timeout: 60_000 }, () => {
     assert.deepEqual(await kube.list(RESOURCES.secrets, {}), { items: [], resourceVersion: '1' });
   });
 
-  it('keeps a few connections for many requests', async (test) => {
+  it('reuses a few connections for many requests', async (test) => {
     const { api, kube } = await rig(test, {}, { concurrency: 4 });
     await Promise.all(Array.from({ length: 40 }, () => kube.get(REF)));
     assert.ok(api.connections <= 4, `${api.connections}`);
     assert.equal(api.requests.count({ verb: 'get', userAgent: 'meshcert/1.2.3' }), 40);
   });
 
-  it('renews a Lease past any number of requests that wait', async (test) => {
+  it('renews a Lease ahead of any number of waiting requests', async (test) => {
     const { api, kube } = await rig(test, {}, { concurrency: 2 });
     let answer = () => {};
     const held = new Promise<void>((resolve) => {
@@ -231,7 +231,7 @@ describe('the Kubernetes client', { timeout: 60_000 }, () => {
     await Promise.all(waiting);
   });
 
-  it('runs an exec plugin, and runs it again when its token is no longer good', async (test) => {
+  it('runs an exec plugin, and runs it again when its token is no longer valid', async (test) => {
     const api = await startKubeApi({ namespaces: ['emissary'] });
     const dir = await mkdtemp(join(tmpdir(), 'exec-'));
     const file = join(dir, 'credential.json');
@@ -261,7 +261,7 @@ describe('the Kubernetes client', { timeout: 60_000 }, () => {
     assert.deepEqual(seen, [`404 ${agent}`, '401 ', `404 ${agent}`]);
   });
 
-  it('says what is wrong with a kubeconfig at the first call', async () => {
+  it('reports what is wrong with a kubeconfig at the first call', async () => {
     const broken = connect({ kubeconfigText: 'apiVersion: v1\nkind: Config\n', userAgent: 'x/1' });
     const useless = await failing(broken.get(REF));
     assert.equal(useless.code, 'ERR_KUBE_CONFIG');
@@ -277,7 +277,7 @@ describe('the Kubernetes client', { timeout: 60_000 }, () => {
     await api.stop();
   });
 
-  it('takes several kubeconfigs, of which an earlier one wins and an absent one is left out', async (test) => {
+  it('merges several kubeconfigs: an earlier one wins and an absent one is skipped', async (test) => {
     const api = await startKubeApi();
     const dir = await mkdtemp(join(tmpdir(), 'meshcert-kubeconfig-'));
     test.after(async () => {
@@ -294,7 +294,7 @@ describe('the Kubernetes client', { timeout: 60_000 }, () => {
     assert.match((await failing(through(join(dir, 'a'), join(dir, 'b')))).message, /^none of .*a, .*b exists/);
   });
 
-  it('reads no answer and no event that does not end', async (test) => {
+  it('stops reading an answer or an event that never ends', async (test) => {
     const kube = await connectTo(test, (request, response) => {
       response.writeHead(200, { 'content-type': 'application/json' });
       response.write('{"items":["');
@@ -314,7 +314,7 @@ describe('the Kubernetes client', { timeout: 60_000 }, () => {
     assert.match(watch.message, /^watch secrets in all namespaces: the answer is larger than 8 MiB/);
   });
 
-  it('tells a definition that is too old from a server that fails', async (test) => {
+  it('distinguishes a definition that is too old from a server that fails', async (test) => {
     const { kube } = await rig(test);
     const metadata = { name: 'istio', namespace: 'emissary' };
     const context = { apiVersion: 'getambassador.io/v3alpha1', kind: 'TLSContext', metadata, spec: { novel: true } };
@@ -324,7 +324,7 @@ describe('the Kubernetes client', { timeout: 60_000 }, () => {
   });
 });
 
-/** A client of a server that says whatever the test wants. */
+/** A client of a server that answers whatever the test wants. */
 async function connectTo(
   test: TestContext,
   listener: RequestListener,

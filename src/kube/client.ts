@@ -27,26 +27,29 @@ export interface ConnectOptions {
   /** A kubeconfig as text; wins over the path. */
   readonly kubeconfigText?: string | undefined;
   readonly context?: string | undefined;
-  /** Whom to act as, as `kubectl --as` and `--as-group` do. */
+  /** The user to act as, like `kubectl --as` and `--as-group`. */
   readonly impersonate?: Impersonation | undefined;
-  /** `meshcert/1.2.3`; the audit log tells clients apart by it. */
+  /** `meshcert/1.2.3`; identifies this client in the audit log. */
   readonly userAgent: string;
   /** Kinds of gateways that are not built in. */
   readonly kinds?: readonly Resource[] | undefined;
   readonly clock?: Clock | undefined;
   /** Default 30 s. */
   readonly deadlineMs?: number | undefined;
-  /** Requests at once, watches not counted; default 32. */
+  /** Concurrent requests, not counting watches; default 32. */
   readonly concurrency?: number | undefined;
-  /** Told how many writes may be under way, at first and whenever it changes. */
+  /** Called with the limit on concurrent writes, initially and whenever it changes. */
   readonly limited?: ((limit: number) => void) | undefined;
-  /** Told of each request: the verb and the resource as RBAC names them, and the HTTP status, 0 when there was no response. */
+  /**
+   * Called for each request with the verb and the resource as RBAC names them, and the HTTP status, 0 when there was no
+   * response.
+   */
   readonly answered?: ((verb: string, resource: string, status: number) => void) | undefined;
-  /** Told what the server's clock says with each answer, in epoch ms, cut to whole seconds. */
+  /** Called for each response with the time of the server's clock, in epoch ms, cut to whole seconds. */
   readonly dated?: ((serverMs: number) => void) | undefined;
 }
 
-/** A connection to the API server. No request is made yet; a broken kubeconfig is told by the first one. */
+/** A connection to the API server. No request is made yet; a broken kubeconfig is reported by the first one. */
 export function connect(options: ConnectOptions): Kube {
   const clock = options.clock ?? systemClock;
   const transport = new Transport({
@@ -62,10 +65,13 @@ export function connect(options: ConnectOptions): Kube {
   return new Client(transport, options.kinds ?? []);
 }
 
-/** An object is 1.5 MiB at most where etcd stores it; in JSON, with its managed fields, it is some times as large. */
+/** An object in etcd has at most 1.5 MiB; in JSON, with its managed fields, it is a few times as large. */
 const LONGEST_EVENT = 8 * 1024 * 1024;
 
-/** What one page of a list may hold: at 5 to 20 KB an object, a page and what is made of it take some megabytes. */
+/**
+ * The number of objects in one page of a list: at 5 to 20 KB an object, a page and its decoded form take some
+ * megabytes.
+ */
 const PAGE = 100;
 
 class Client implements Kube {
@@ -285,8 +291,8 @@ async function absentIsUndefined<T>(answer: Promise<T>): Promise<T | undefined> 
 }
 
 /**
- * The lines of a stream of text, without their ends; a last line without one is dropped as cut off. Throws a RangeError
- * for a line of more than `longest` characters.
+ * The lines of a stream of text, without their line ends; a last line without one is dropped as incomplete. Throws a
+ * RangeError for a line of more than `longest` characters.
  */
 export async function* lines(stream: Readable, longest = Number.POSITIVE_INFINITY): AsyncGenerator<string> {
   stream.setEncoding('utf8');

@@ -3,7 +3,7 @@ import type { TokenRequest } from '../mesh/adapter.ts';
 import { MeshError } from '../mesh/error.ts';
 import type { Kube } from './api.ts';
 
-/** A ServiceAccount of another namespace than the MeshCertificate's must let it in. */
+/** A ServiceAccount of another namespace than the MeshCertificate's must consent to its use. */
 export async function requireConsent(
   kube: Kube,
   account: NonNullable<TokenRequest['serviceAccount']>,

@@ -50,7 +50,7 @@ describe('the event recorder', () => {
     assert.equal(event?.firstTimestamp, '2026-01-01T00:00:00Z');
   });
 
-  it('counts repetitions in place of repeating them', async (test) => {
+  it('counts repetitions instead of repeating them', async (test) => {
     const { api, clock, events, stored } = await rig(test);
     for (let round = 0; round < 5; round++) {
       events.event(ISTIO, 'Normal', 'Published', 'a new identity');
@@ -64,7 +64,7 @@ describe('the event recorder', () => {
     assert.deepEqual(api.requests.count({ verb: 'create', resource: 'events' }), 1);
   });
 
-  it('sends once for what happens while it is sending', async (test) => {
+  it('sends one request for all that happens while it is sending', async (test) => {
     const { api, events } = await rig(test);
     for (let round = 0; round < 5; round++) events.event(ISTIO, 'Normal', 'Published', 'a new identity');
     await events.flush();
@@ -86,7 +86,7 @@ describe('the event recorder', () => {
     assert.equal(api.requests.count({ verb: 'create', resource: 'events' }), 3);
   });
 
-  it('drops a storm about one object but not what concerns another', async (test) => {
+  it('drops a storm about one object but not Events about another', async (test) => {
     const { clock, events, stored } = await rig(test);
     for (let round = 0; round < 100; round++) events.event(ISTIO, 'Warning', 'IssueFailed', `attempt ${round}`);
     events.event({ ...ISTIO, name: 'linkerd' }, 'Normal', 'Published', 'a new identity');
@@ -99,7 +99,7 @@ describe('the event recorder', () => {
     assert.equal(events.dropped, 90);
   });
 
-  it('neither fails nor waits when the API server does not take them', async (test) => {
+  it('neither fails nor waits when the API server refuses them', async (test) => {
     const { api, events } = await rig(test);
     api.fault({ status: 403 });
     events.event(ISTIO, 'Normal', 'Published', 'a new identity');
@@ -107,7 +107,7 @@ describe('the event recorder', () => {
     assert.equal(events.dropped, 1);
   });
 
-  it('drops what waits when it is stopped', async (test) => {
+  it('drops queued Events when it is stopped', async (test) => {
     const { events, stop } = await rig(test);
     stop.abort();
     events.event(ISTIO, 'Normal', 'Published', 'a new identity');

@@ -15,7 +15,7 @@ export interface RecorderOptions {
   readonly instance: string;
   readonly clock: Clock;
   readonly log: Log;
-  /** Ends the recorder; what waits then is dropped. */
+  /** Ends the recorder; Events that are queued then are dropped. */
   readonly signal: AbortSignal;
 }
 
@@ -26,11 +26,11 @@ export interface EventSubject extends ObjectRef {
 
 export interface Recorder {
   /**
-   * Notes an Event. Never waits and never fails: Events are for people, and the log has the same. `reason` is one of
-   * a stable set, in CamelCase; equal Events within ten minutes are counted, not repeated.
+   * Records an Event. Never waits and never fails: Events are for people, and the log has the same information.
+   * `reason` is one of a stable set, in CamelCase; equal Events within ten minutes are counted, not repeated.
    */
   event(about: EventSubject, type: 'Normal' | 'Warning', reason: string, message: string): void;
-  /** Resolves once everything noted so far was sent or dropped. */
+  /** Resolves once every recorded Event was sent or dropped. */
   flush(): Promise<void>;
   readonly dropped: number;
 }
@@ -51,15 +51,18 @@ interface EventSeries {
   name: string | undefined;
 }
 
-/** As client-go: equal Events are joined for ten minutes. */
+/** As in client-go: equal Events are joined for ten minutes. */
 const WINDOW_MS = 600_000;
-/** A storm about one object: ten at once, then one each half minute. */
+/** Limit for one object: ten at once, then one each half minute. */
 const BURST = 10;
 const REFILL_MS = 30_000;
-/** A storm about many: the log and each status tell the same, and a fleet that rotates at once is no news a thousandfold. */
+/**
+ * Limit for all objects: the log and each status have the same information, and a rotation of a whole fleet does not
+ * need thousands of Events.
+ */
 const BURST_OF_ALL = 50;
 const REFILL_OF_ALL_MS = 1_000;
-/** More objects than that are forgotten, oldest first. */
+/** Beyond this number of objects, the oldest are forgotten. */
 const REMEMBERED = 1_000;
 /** The API server refuses longer messages. */
 const LONGEST = 1_024;
@@ -190,7 +193,7 @@ class EventRecorder implements Recorder {
   }
 }
 
-/** Events about objects without a namespace live in `default`. */
+/** Events about objects without a namespace are in `default`. */
 const namespaceOf = (about: ObjectRef): string => about.namespace ?? 'default';
 const seconds = (epochMs: number): string => new Date(epochMs).toISOString().replace(/\.\d+Z$/, 'Z');
 

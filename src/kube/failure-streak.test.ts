@@ -19,7 +19,7 @@ function recorded(): { readonly log: Log; readonly lines: string[] } {
   return { log, lines };
 }
 
-it('logs failures in a row when they begin, change, last, and end', async () => {
+it('logs consecutive failures when they begin, change, last, and end', async () => {
   const clock = new FakeClock();
   const { log, lines } = recorded();
   const streak = new FailureStreak(log, clock, { resource: 'secrets' });
@@ -39,7 +39,7 @@ it('logs failures in a row when they begin, change, last, and end', async () => 
   ]);
 });
 
-it('keeps the error itself where it has no code: then it is a defect of ours', () => {
+it('logs the error itself if it has no code: then it is a bug of ours', () => {
   const fields: object[] = [];
   const { log } = recorded();
   const streak = new FailureStreak({ ...log, warn: (told) => void fields.push(told) }, new FakeClock(), {});

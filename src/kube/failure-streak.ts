@@ -2,12 +2,14 @@ import type { Clock } from '../async/clock.ts';
 import { codeOf } from '../mesh/error.ts';
 import type { Log } from '../mesh/log.ts';
 
-/** What lasts is logged again at warn this often: seldom enough to read, often enough for the last page of a log. */
+/**
+ * A lasting failure is logged again at warn this often: rarely enough to read, often enough for the last page of a log.
+ */
 export const REPEAT_MS = 600_000;
 
 /**
- * Logs the failures of something that is tried again and again: at warn when they begin, when their code changes and
- * every ten minutes, else at debug; and at info when they are over. Errors with a code have no stack there.
+ * Logs the failures of a repeated operation: at warn when they begin, when their code changes and every ten minutes,
+ * else at debug; and at info when they end. Errors with a code are logged without a stack.
  */
 export class FailureStreak {
   readonly #log: Log;
@@ -17,7 +19,7 @@ export class FailureStreak {
   #code = '';
   #loggedAt = 0;
 
-  /** `fields` are in each line. */
+  /** `fields` are added to each line. */
   constructor(log: Log, clock: Clock, fields: object) {
     this.#log = log;
     this.#clock = clock;

@@ -1,6 +1,9 @@
 import { Trigger } from '../async/trigger.ts';
 
-/** Tells any number of readers which keys changed, each at its own pace; what a slow reader misses is joined. */
+/**
+ * Notifies any number of readers which keys changed, each at its own pace; changes that a slow reader missed are
+ * joined.
+ */
 export class Feed {
   #readers = new Set<{ pending: Set<string>; trigger: Trigger }>();
 
@@ -12,7 +15,7 @@ export class Feed {
     }
   }
 
-  /** Ends with the signal. `first` is given at once, if defined. */
+  /** Ends with the signal. `first` is yielded at once, if defined. */
   async *read(signal: AbortSignal, first: () => Iterable<string> | undefined): AsyncGenerator<ReadonlySet<string>> {
     const known = first();
     const reader = { pending: new Set(known), trigger: new Trigger() };

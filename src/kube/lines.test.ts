@@ -10,7 +10,7 @@ async function read(...chunks: (string | Buffer)[]): Promise<string[]> {
 }
 
 describe('the lines of a stream', () => {
-  it('are put together from pieces, and cut out of one', async () => {
+  it('are assembled from several chunks, and split out of one', async () => {
     assert.deepEqual(await read('on', 'e\ntwo\nthr', '', 'ee\n'), ['one', 'two', 'three']);
   });
 
@@ -18,7 +18,7 @@ describe('the lines of a stream', () => {
     assert.deepEqual(await read('one\n{"type":"ADD'), ['one']);
   });
 
-  it('keep letters whole whose bytes came apart', async () => {
+  it('decode characters whose bytes were split between chunks', async () => {
     const bytes = Buffer.from('é\n');
     assert.deepEqual(await read(bytes.subarray(0, 1), bytes.subarray(1)), ['é']);
   });

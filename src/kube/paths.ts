@@ -1,7 +1,7 @@
 import type { ObjectRef } from '../core/object.ts';
 import type { Resource, Selection } from './api.ts';
 
-/** Path of a collection; of all namespaces when none is given. */
+/** Path of a collection; without a namespace, of all namespaces. */
 export function collectionPath(resource: Resource, namespace: string | undefined): string {
   const root = resource.apiVersion.includes('/') ? `/apis/${resource.apiVersion}` : `/api/${resource.apiVersion}`;
   const place = resource.namespaced && namespace !== undefined ? `/namespaces/${encodeURIComponent(namespace)}` : '';
@@ -17,7 +17,7 @@ export function objectPath(
   return `${collectionPath(resource, ref.namespace)}/${encodeURIComponent(ref.name)}${tail}`;
 }
 
-/** `?a=b&c=d` of what is defined, or nothing. */
+/** `?a=b&c=d` of the defined parameters, or nothing. */
 export function queryOf(parameters: Readonly<Record<string, string | number | boolean | undefined>>): string {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(parameters)) if (value !== undefined) query.set(name, String(value));
@@ -29,7 +29,7 @@ export function selectors({ labelSelector, fieldSelector }: Selection) {
   return { labelSelector, fieldSelector };
 }
 
-/** The selection of one object by its name: a Role with `resourceNames` allows to list and watch it. */
+/** Selects one object by its name: a Role with `resourceNames` permits listing and watching it. */
 export function onlyNamed(name: string, namespace: string | undefined): Selection {
   return { namespace, fieldSelector: `metadata.name=${name}` };
 }

@@ -28,7 +28,7 @@ interface Rig {
   readonly clock: FakeClock;
   readonly reflector: Reflector;
   readonly stop: AbortController;
-  /** The next failure that was told, in order. */
+  /** The next reported failure, in order. */
   failure(): Promise<KubeError>;
   /** Waits for the change and returns the names that are known then. */
   known(...names: string[]): Promise<void>;
@@ -91,7 +91,7 @@ async function rig(
   };
 }
 
-/** A request's deadline: a sleep that ends sooner is a wait before an attempt. */
+/** A request's deadline: a shorter sleep is a wait before an attempt. */
 const DEADLINE_MS = 30_000;
 
 describe('a reflector', { timeout: 60_000 }, () => {
@@ -125,7 +125,7 @@ describe('a reflector', { timeout: 60_000 }, () => {
     assert.deepEqual(waits, [0.5, 1, 2, 4, 8, 16, 30, 30, 30]);
   });
 
-  it('notices a connection that is half open, and finds what it hid', async (test) => {
+  it('notices a connection that is half open, and finds the changes that it missed', async (test) => {
     const played = await rig(test);
     const { api, clock, failure, known, reflector } = played;
     await reflector.synced;
@@ -142,7 +142,7 @@ describe('a reflector', { timeout: 60_000 }, () => {
     assert.equal(reflector.problem, undefined);
   });
 
-  it('notices silence sooner where the server sends bookmarks', async (test) => {
+  it('notices silence sooner when the server sends bookmarks', async (test) => {
     const played = await rig(test);
     const { api, clock, failure, reflector } = played;
     await reflector.synced;
@@ -157,7 +157,7 @@ describe('a reflector', { timeout: 60_000 }, () => {
     assert.match((await failure()).message, /sent nothing for too long/);
   });
 
-  it('lists anew when its version is too old, without calling that a failure', async (test) => {
+  it('lists again when its version is too old, without reporting a failure', async (test) => {
     const played = await rig(test);
     const { api, known, reflector } = played;
     await reflector.synced;
@@ -171,7 +171,7 @@ describe('a reflector', { timeout: 60_000 }, () => {
     assert.equal(api.requests.count({ verb: 'list' }), 2);
   });
 
-  it('does not spin on a server that calls every version too old', async (test) => {
+  it('does not spin on a server that reports every version as too old', async (test) => {
     const played = await rig(test);
     const { api, clock, failure, watchRequests } = played;
     api.fault({ match: ({ verb }) => verb === 'watch', status: 410 });
@@ -182,7 +182,7 @@ describe('a reflector', { timeout: 60_000 }, () => {
     }
   });
 
-  it('takes up a new token from its file when the old one is no longer good', async (test) => {
+  it('reads a new token from its file when the old one is no longer valid', async (test) => {
     const dir = await mkdtemp(join(tmpdir(), 'reflector-'));
     test.after(() => rm(dir, { recursive: true }));
     const token = join(dir, 'token');
@@ -208,7 +208,7 @@ describe('a reflector', { timeout: 60_000 }, () => {
     assert.equal(reflector.problem, undefined);
   });
 
-  it('stays up while it is forbidden, says which rule is missing, and works once it is granted', async (test) => {
+  it('keeps running while it is forbidden, says which rule is missing, and works once it is granted', async (test) => {
     const account = { name: 'agent', namespace: 'emissary' };
     const dir = await mkdtemp(join(tmpdir(), 'reflector-'));
     test.after(() => rm(dir, { recursive: true }));
@@ -246,7 +246,7 @@ describe('a reflector', { timeout: 60_000 }, () => {
     await known('a');
   });
 
-  it('outlives an API server that is down for a minute, without hammering it', async (test) => {
+  it('survives an API server that is down for a minute, without hammering it', async (test) => {
     const played = await rig(test);
     const { api, clock, failure, known, reflector, kube } = played;
     api.put(configMap('a'));
@@ -272,7 +272,7 @@ describe('a reflector', { timeout: 60_000 }, () => {
     assert.equal((await kube.list(RESOURCES.configMaps, {})).items.length, 2);
   });
 
-  it('finds what an event never told, by listing anew every ten minutes', async (test) => {
+  it('finds a change that no event reported, by listing again every ten minutes', async (test) => {
     const played = await rig(test);
     const { api, clock, known, reflector } = played;
     api.put(configMap('a'));
@@ -293,7 +293,7 @@ describe('a reflector', { timeout: 60_000 }, () => {
     assert.equal(reflector.problem, undefined);
   });
 
-  it('lists anew when told to', async (test) => {
+  it('lists again on resync', async (test) => {
     const played = await rig(test);
     const { api, known, reflector } = played;
     await reflector.synced;
@@ -304,7 +304,7 @@ describe('a reflector', { timeout: 60_000 }, () => {
     await known('a');
   });
 
-  it('keeps only what it is told to keep', async (test) => {
+  it('stores only what its transform returns', async (test) => {
     const keep = ({ apiVersion, kind, metadata }: KubeObject): KubeObject => ({ apiVersion, kind, metadata });
     const played = await rig(test, { reflect: { keep } });
     const { api, known, reflector } = played;
@@ -313,7 +313,7 @@ describe('a reflector', { timeout: 60_000 }, () => {
     assert.ok([...reflector.items().values()].every((item) => item.data === undefined));
   });
 
-  it('gives every reader all keys first, and joins what a slow one missed', async (test) => {
+  it('gives every reader all keys first, and joins the changes that a slow one missed', async (test) => {
     const played = await rig(test);
     const { api, known, reflector } = played;
     api.put(configMap('a'));
@@ -352,7 +352,7 @@ describe('a reflector', { timeout: 60_000 }, () => {
     assert.ok(process.getActiveResourcesInfo().length <= before.handles + 6);
   });
 
-  it('follows a single object by name under a Role that allows just that name', async (test) => {
+  it('follows a single object by name under a Role that permits only that name', async (test) => {
     const played = await rig(test, { rbac: true });
     const { api, stop, clock } = played;
     const account = { name: 'agent', namespace: 'emissary' };
@@ -390,7 +390,7 @@ async function following({ api, clock }: Pick<Rig, 'api' | 'clock'>): Promise<vo
   while (api.watches !== 1 || clock.sleeping !== 1) await new Promise(setImmediate);
 }
 
-/** Ends the wait before the next attempt, and nothing else; returns how long it was. */
+/** Ends only the wait before the next attempt; returns how long it was. */
 async function nextAttempt(clock: FakeClock): Promise<number> {
   while ((clock.nextIn ?? DEADLINE_MS) >= DEADLINE_MS) await new Promise(setImmediate);
   const wait = clock.nextIn ?? 0;

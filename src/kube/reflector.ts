@@ -14,11 +14,11 @@ export interface ReflectOptions<T extends KubeObject> {
   readonly random: () => number;
   readonly log: Log;
   readonly signal: AbortSignal;
-  /** Each failure, also those that pass by themselves, and in how many milliseconds the next attempt is. */
+  /** Called for each failure, even a temporary one, with the milliseconds until the next attempt. */
   readonly onError?: ((error: Error, delayMs: number) => void) | undefined;
-  /** What to remember of an object, so that thousands of Secrets need not be held. */
+  /** Transforms an object before it is stored, so that thousands of whole Secrets need not be held. */
   readonly keep?: ((object: T) => T) | undefined;
-  /** Everything is listed anew this often, plus up to a tenth: finds what a lost event hid. Default 10 min. */
+  /** Everything is listed again this often, plus up to a tenth: finds a change whose event was lost. Default 10 min. */
   readonly relistMs?: number | undefined;
 }
 
@@ -26,22 +26,27 @@ export interface ReflectOptions<T extends KubeObject> {
 export interface Reflector<T extends KubeObject = KubeObject> {
   /** By `keyOf`; empty until synced. Not to be changed. */
   items(): ReadonlyMap<string, T>;
-  /** The keys that changed since the last round; first, once listed, all keys (maybe none). Ends with the signal. */
+  /**
+   * The keys that changed since the last iteration; first, once listed, all keys (maybe none). Ends with the signal.
+   */
   changes(): AsyncIterable<ReadonlySet<string>>;
-  /** Resolves after the first good list; rejects when the signal comes first. */
+  /** Resolves after the first successful list; rejects when the signal comes first. */
   readonly synced: Promise<void>;
   readonly isSynced: boolean;
-  /** Epoch ms when the server was last heard about this; 0 before. */
+  /** Epoch ms when the server last sent anything about this; 0 before. */
   readonly lastEventAt: number;
-  /** Why it is not following now; undefined while all is well. */
+  /** Why it is not up to date now; undefined while there is no problem. */
   readonly problem: Error | undefined;
-  /** Lists anew, now. */
+  /** Lists again, now. */
   resync(): void;
   /** Resolves when everything has ended after the signal. */
   readonly ended: Promise<void>;
 }
 
-/** Lists and watches for ever. Never throws and never gives up: a refusal (403) or an absent CRD (404) may pass. */
+/**
+ * Lists and watches indefinitely. Never throws and never gives up: a refusal (403) or an absent CRD (404) may be
+ * temporary.
+ */
 export function reflect<T extends KubeObject = KubeObject>(
   kube: Kube,
   resource: Resource,
@@ -53,11 +58,13 @@ export function reflect<T extends KubeObject = KubeObject>(
 
 /** The server ends a watch by itself after 4 to 5 minutes, spread so that a restart's watches do not end together. */
 const WATCH_SECONDS = { least: 240, spread: 60 };
-/** On top of the server's own end, for a connection that is half open. */
+/** Added to the server's own limit, for a connection that is half open. */
 const GRACE_MS = 15_000;
-/** kube-apiserver sends a bookmark a minute; where it does, two missed and a half mean that it is gone. */
+/** kube-apiserver sends a bookmark a minute; once it has sent one, two and a half missed ones mean that it is gone. */
 const BOOKMARK_SILENCE_MS = 150_000;
-/** A watch that ended sooner than this counts as a failure, or a server that closes at once is hammered. */
+/**
+ * A watch that ended sooner than this counts as a failure. Otherwise a server that closes at once would be hammered.
+ */
 const SHORTEST_WATCH_MS = 5_000;
 const BACKOFF = { minMs: 250, maxMs: 30_000 };
 const RELIST_MS = 600_000;
@@ -155,7 +162,7 @@ class Loop<T extends KubeObject> implements Reflector<T> {
     return resourceVersion;
   }
 
-  /** Returns when the server ended the watch in its own time; throws when it ended too soon or not at all. */
+  /** Returns when the server ended the watch after its normal time; throws when it ended too soon or not at all. */
   async #watch(resourceVersion: string, parent: AbortSignal): Promise<void> {
     const { clock, random } = this.#options;
     const timeoutSeconds = WATCH_SECONDS.least + Math.floor(random() * WATCH_SECONDS.spread);

@@ -7,7 +7,7 @@ const core = (kind: string, plural: string, namespaced = true): Resource => ({
   plural,
   namespaced,
 });
-/** Every kind that we touch, beside those of the gateways. */
+/** Every kind that we use, in addition to those of the gateways. */
 export const RESOURCES = {
   namespaces: core('Namespace', 'namespaces', false),
   secrets: core('Secret', 'secrets'),

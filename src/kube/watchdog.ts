@@ -1,7 +1,7 @@
 import type { Clock } from '../async/clock.ts';
 import { linkedTo } from '../async/linked-signal.ts';
 
-/** Tells when nothing was heard for as long as is allowed. */
+/** Resolves when nothing was heard for the allowed time. */
 export class IdleWatchdog {
   readonly #clock: Clock;
   #heardAt: number;
@@ -14,7 +14,7 @@ export class IdleWatchdog {
     this.#limitMs = limitMs;
   }
 
-  /** Starts anew, from now on with this limit if one is given. */
+  /** Restarts the wait, from now on with this limit if one is given. */
   heard(limitMs = this.#limitMs): void {
     const sooner = limitMs < this.#limitMs;
     this.#heardAt = this.#clock.monotonic();

@@ -37,7 +37,7 @@ test('the facts of a root are read from its bytes', () => {
   assert.deepEqual(certificate.keyType, { type: 'ec', curve: 'P-256' });
 });
 
-test('the key of a leaf is told as OpenSSL tells it, whatever its kind', () => {
+test('the key type of a leaf is the one that OpenSSL reports, for every kind', () => {
   const pem = { type: 'pkcs8', format: 'pem' } as const;
   const keys = [
     generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey,
@@ -57,7 +57,7 @@ test('the key of a leaf is told as OpenSSL tells it, whatever its kind', () => {
   ]);
 });
 
-test('a leaf whose key is no point of its curve is read, fits no key, and issued nothing', () => {
+test('a leaf whose key is not a point of its curve is read, matches no key, and issued nothing', () => {
   const own = PrivateKey.generate();
   const der = middle.issue(own, { uris: ['spiffe://td/a'] }).der;
   const point = der.indexOf(own.spki.subarray(-64));
@@ -69,7 +69,7 @@ test('a leaf whose key is no point of its curve is read, fits no key, and issued
   assert.equal(broken.selfSigned, false);
 });
 
-test('a certificate whose key is the point at infinity is read, issues nothing, and the process goes on', () => {
+test('a certificate whose key is the point at infinity is read, issues nothing, and does not end the process', () => {
   const own = PrivateKey.generate();
   const spki = Buffer.from('3019301306072a8648ce3d020106082a8648ce3d03010703020000', 'hex');
   const fields = {
@@ -96,7 +96,7 @@ test('a certificate whose key is the point at infinity is read, issues nothing, 
   }
 });
 
-test('issued-by takes the signature and not only the name', () => {
+test('issued-by checks the signature and not only the name', () => {
   const impostor = SandboxCa.root({ name: 'middle' });
   assert.equal(leaf.isIssuedBy(middle.certificate), true);
   assert.equal(leaf.isIssuedBy(root.certificate), false);
@@ -123,7 +123,7 @@ test('PEM is normalised and reads back as the same certificate', () => {
   assert.match(leaf.pem, /-----END CERTIFICATE-----\n$/);
 });
 
-test('a list keeps its order and loses its duplicates (istio-csr issues 30 and 105)', () => {
+test('a list keeps its order and drops duplicates (istio-csr issues 30 and 105)', () => {
   const pem = formatCertificates([leaf, middle.certificate, middle.certificate, leaf, root.certificate]);
   assert.deepEqual(
     parseCertificates(pem).map(({ fingerprint }) => fingerprint),
@@ -131,7 +131,7 @@ test('a list keeps its order and loses its duplicates (istio-csr issues 30 and 1
   );
 });
 
-test('other blocks are skipped, or refused when asked', () => {
+test('other blocks are skipped, or refused on request', () => {
   const pem = key.toPem() + leaf.pem;
   assert.equal(parseCertificates(pem).length, 1);
   assert.throws(() => parseCertificates(pem, { others: 'refuse' }), { code: 'ERR_PEM_LABEL' });
@@ -142,7 +142,7 @@ test('exactly one certificate means one', () => {
   assert.throws(() => Certificate.fromPem(leaf.pem + root.certificate.pem), { code: 'ERR_CERT_COUNT' });
 });
 
-test('bytes that are no certificate, and bytes after one, are refused', () => {
+test('bytes that are not a certificate, and bytes after one, are refused', () => {
   const broken = Buffer.from(leaf.der);
   broken.fill(0, 10, 40);
   for (const der of [

@@ -13,9 +13,11 @@ const LABELS = new Set(['CERTIFICATE', 'X509 CERTIFICATE', 'TRUSTED CERTIFICATE'
 
 /** One X.509 certificate and the facts about it. Immutable; equality is by `fingerprint`. */
 export class Certificate {
-  /** OpenSSL's view is 20 KB outside the heap, so it is not kept, but used for as long as it lasts. */
+  /** OpenSSL's object takes 20 KB outside the heap, so it is only referenced weakly. */
   #openssl: WeakRef<X509Certificate> | undefined;
-  /** One block with lines of 64 columns: the only copy of the bytes, since it is what is written and compared. */
+  /**
+   * One block with lines of 64 columns: the only copy of the bytes, since it is the form that is written and compared.
+   */
   readonly pem: string;
   /** DER, one character for each byte. */
   readonly #subjectName: string;
@@ -41,27 +43,27 @@ export class Certificate {
   readonly subjectKeyId: string | undefined;
   /** OIDs; empty when the extension is absent. */
   readonly extendedKeyUsage: readonly string[];
-  /** Whether its basic constraints say so. */
+  /** Whether its basic constraints make it a CA. */
   readonly isCa: boolean;
-  /** Most CAs between this one and a leaf; undefined: any number. */
+  /** Maximum number of CAs between this one and a leaf; undefined: any number. */
   readonly pathLength: number | undefined;
   readonly nameConstraints: NameConstraints | undefined;
-  /** OIDs of extensions that forbid its use to whoever does not process them, as this project does not. */
+  /** OIDs of critical extensions that this project does not process, so that it must not use the certificate. */
   readonly unsupported: readonly string[];
   readonly keyType: KeyType;
   /** SHA-256 of the SubjectPublicKeyInfo, hex. */
   readonly publicKeyFingerprint: string;
   /** Whether OpenSSL, BoringSSL and Go all verify signatures of the algorithm it is signed with. */
   readonly hasCommonSignature: boolean;
-  /** Why Envoy does not load it for its version, or for another reason; undefined when it does. */
+  /** Why Envoy does not load it, because of its version or for another reason; undefined when it does. */
   readonly versionDefect: string | undefined;
   readonly loadDefect: string | undefined;
-  /** Why some reader refuses to use it in a path; undefined when none does. */
+  /** Why some implementation refuses to use it in a path; undefined when none does. */
   readonly defect: string | undefined;
   #selfSigned: boolean | undefined;
-  /** Of those that issue: they are few, and each is asked for all its leaves. */
+  /** Set for certificates that issue: they are few, and each verifies all its leaves. */
   #issuingKey: KeyObject | undefined;
-  /** By fingerprint, of those whose names fit: whether the signature is theirs. Each reconcile asks again. */
+  /** By fingerprint, for issuers whose names match: whether the signature verifies. Each reconcile asks again. */
   readonly #signedBy = new Map<string, boolean>();
 
   private constructor(der: Buffer) {
@@ -91,7 +93,7 @@ export class Certificate {
     this.nameConstraints = extensions.nameConstraints;
     this.unsupported = extensions.unsupported;
     const common = commonKeyTypeIn(fields.publicKey);
-    // The key costs OpenSSL as much as all else here, and of the common encodings it says nothing new.
+    // Decoding the key costs OpenSSL as much as everything else here, and is unnecessary for the common encodings.
     const key = common ? undefined : keyIn(x509);
     this.keyType = common ?? key?.keyType ?? UNREADABLE;
     this.publicKeyFingerprint = sha256(key?.spki ?? fields.publicKey.raw);
@@ -146,7 +148,7 @@ export class Certificate {
     return this.#x509.publicKey;
   }
 
-  /** False for an EC key that is no point of its curve. */
+  /** False for an EC key that is not a point of its curve. */
   get hasUsableKey(): boolean {
     try {
       this.publicKey.export({ type: 'spki', format: 'der' });
@@ -161,12 +163,12 @@ export class Certificate {
     return this.#authority.keyId;
   }
 
-  /** Whether its key usage, where it has one, has this bit of the first byte. */
+  /** Whether its key usage, if present, has this bit of the first byte. */
   allows(usage: number): boolean {
     return this.#keyUsage === undefined || (this.#keyUsage & usage) !== 0;
   }
 
-  /** The names that name constraints above it are about; common names only where `isLeaf`. */
+  /** The names that name constraints above it apply to; common names only if `isLeaf`. */
   constrained(isLeaf: boolean): Constrained {
     const { subject } = readFields(this.der);
     const { names } = this;
@@ -176,8 +178,8 @@ export class Certificate {
   }
 
   /**
-   * Names and key identifiers fit, and the signature is the issuer's. Whether the issuer may sign is not looked at, nor
-   * are times. Names are compared by their bytes, as Go does.
+   * Names and key identifiers match, and the signature is the issuer's. Neither the issuer's right to sign nor times
+   * are checked. Names are compared by their bytes, as Go does.
    */
   isIssuedBy(issuer: Certificate): boolean {
     if (!this.#names(issuer)) return false;
@@ -199,7 +201,7 @@ export class Certificate {
       issuer.#issuingKey ??= issuer.publicKey;
       return this.#x509.verify(issuer.#issuingKey);
     } catch {
-      // A key that is no point of its curve has signed nothing.
+      // A key that is not a point of its curve has signed nothing.
       return false;
     }
   }
@@ -211,18 +213,21 @@ export class Certificate {
   }
 }
 
-/** Epoch ms of the first certificate in a PEM text: all that costs a tenth of reading it whole. Throws as that does. */
+/**
+ * Epoch ms of the first certificate in a PEM text, at a tenth of the cost of reading it whole. Throws like
+ * `parseCertificates`.
+ */
 export function firstNotBefore(text: string): number {
   const block = parsePem(text).find(({ label }) => LABELS.has(label));
   if (!block) throw new PkiError('ERR_PEM_EMPTY', 'input has no certificate');
   return readTime(readFields(block.der).notBefore);
 }
 
-/** What OpenSSL takes for a DNS name in a common name. */
+/** What OpenSSL accepts as a DNS name in a common name. */
 const HOST_NAME = /^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)+$/;
 const UNREADABLE: KeyType = { type: 'other', name: 'of a kind that cannot be read' };
 
-/** As OpenSSL writes it; undefined for a key that it cannot use. */
+/** In OpenSSL's encoding; undefined for a key that it cannot use. */
 function keyIn(x509: X509Certificate): { keyType: KeyType; spki: Buffer } | undefined {
   try {
     const { publicKey } = x509;
@@ -239,7 +244,7 @@ export interface CertificateParsing {
   readonly limits?: PemLimits;
   /** Blocks of other kinds, such as keys: skipped, or refused with ERR_PEM_LABEL. */
   readonly others?: 'ignore' | 'refuse';
-  /** Those that are met again are not read again: the roots in each answer of a mesh are mostly the same. */
+  /** Certificates that are reused instead of parsed again: most roots in a mesh's answers repeat. */
   readonly known?: readonly Certificate[] | undefined;
 }
 

@@ -48,7 +48,7 @@ describe('a path', () => {
     );
   });
 
-  test('is not taken over a link whose time has passed or not come', () => {
+  test('does not use a link that has expired or is not valid yet', () => {
     const old = SandboxCa.root({ name: 'root', notBefore: now - 2 * hour, notAfter: now - hour });
     const oldLeaf = old.issue(key, { uris: ['spiffe://td/a'], ...valid });
     assert.equal(pathOf(oldLeaf, [], [old.certificate], now), 'expired_link at CN=root');
@@ -78,7 +78,7 @@ describe('a path', () => {
     assert.equal(findPath(leaf, links, crowd, now).ok, false);
   });
 
-  test('does not turn in circles between two that signed each other', () => {
+  test('does not loop between two certificates that signed each other', () => {
     const a = SandboxCa.root({ name: 'a', ...valid });
     const b = SandboxCa.root({ name: 'b', ...valid });
     const under = a.issue(key, { uris: ['spiffe://td/a'], ...valid });
@@ -93,12 +93,12 @@ describe('ordering a chain', () => {
     assert.deepEqual(names(orderChain(mixed)), ['leaf', 'CN=inner', 'CN=outer']);
   });
 
-  test('keeps what does not belong at the end, for a later check to name', () => {
+  test('keeps unrelated certificates at the end, for a later check to name', () => {
     const other = stranger.intermediate({ name: 'other', ...valid });
     assert.deepEqual(names(orderChain([other.certificate, leaf, inner.certificate])), ['leaf', 'CN=inner', 'CN=other']);
   });
 
-  test('begins with the lowest where no leaf is among them, and is empty for nothing', () => {
+  test('begins with the lowest certificate if there is no leaf, and is empty for no input', () => {
     assert.deepEqual(names(orderChain([outer.certificate, inner.certificate])), ['CN=inner', 'CN=outer']);
     assert.deepEqual(orderChain([]), []);
     assert.deepEqual(orderChain([root.certificate]), []);

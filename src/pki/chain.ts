@@ -7,7 +7,7 @@ export interface FailedPath {
   readonly ok: false;
   readonly reason: PathFailure;
   readonly at: Certificate;
-  /** How `at` breaks the rule, as a part of a sentence about it; empty where no path leads to a root. */
+  /** How `at` breaks the rule, as a part of a sentence about it; empty if no path leads to a root. */
   readonly how: string;
 }
 
@@ -15,16 +15,16 @@ export type PathResult = { readonly ok: true; readonly path: readonly Certificat
 
 /** Deepest path that is followed; meshes have two to four links. */
 const DEEPEST = 10;
-/** Comparisons a search may cost: many same-named roots must not stall it. */
+/** Comparisons that a search may cost: many roots of the same name must not stall it. */
 const MOST_CHECKS = 1000;
 
 /**
  * A path leaf..root that keeps all of `PATH_RULES` at `now`, the shortest of several. Every member of `roots` ends a
  * path, self-signed or not, as in Envoy.
  *
- * When there is none, the failure is that of the path that keeps the most rules: time alone stands in the way of
- * `expired_link` and `not_yet_valid_link`. `no_issuer` says that nothing given issued the leaf; `no_root` names the
- * highest certificate that was reached. `skewMs` lets links begin that much after `now`.
+ * When there is none, the failure is that of the path that keeps the most rules: `expired_link` and
+ * `not_yet_valid_link` mean that only time is wrong. `no_issuer` means that none of the given certificates issued the
+ * leaf; `no_root` names the highest certificate that was reached. `skewMs` lets links begin that much after `now`.
  */
 export function findPath(
   leaf: Certificate,
@@ -63,7 +63,7 @@ export function findPath(
   return { ok: false, reason: highest.length === 1 ? 'no_issuer' : 'no_root', at, how: '' };
 }
 
-/** Of failures, how far a path came: a later rule is looked at only where all before it are kept. */
+/** Ranks failures by how far a path came: a later rule is checked only if all before it are kept. */
 export const rankOf = (reason: PathFailure): number => (PATH_RULES as readonly string[]).indexOf(reason);
 
 /** Whether a path leads to a root, whatever rules it breaks. */

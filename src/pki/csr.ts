@@ -17,8 +17,8 @@ export interface CsrNames {
 const LONGEST_COMMON_NAME = 64;
 
 /**
- * A PKCS#10 request, DER, signed with SHA-256. The names stand in the SAN extension, which is critical when there is
- * no common name: RFC 5280 demands it, and some CAs check it.
+ * A PKCS#10 request, DER, signed with SHA-256. The names are in the SAN extension, which is critical when there is no
+ * common name: RFC 5280 requires it, and some CAs check it.
  */
 export function createCsr(key: PrivateKey, names: CsrNames): Buffer {
   const info = seq(int(0), subject(names.commonName), key.spki, explicit(0, ...attributes(names)));
@@ -52,7 +52,7 @@ export function signed(content: Buffer, key: PrivateKey): { algorithm: Buffer; s
   return { algorithm, signature: sign('sha256', content, key.keyObject) };
 }
 
-/** A new key and a self-signed certificate that nobody verifies, both PEM: for what needs some pair to exist at all. */
+/** A new key and a self-signed certificate that nobody verifies, both PEM: for uses where any pair will do. */
 export function throwawayPair(): { readonly key: string; readonly cert: string } {
   const key = PrivateKey.generate();
   const name = seq(set(seq(oid(OID.commonName), utf8('throwaway'))));

@@ -30,9 +30,9 @@ export const KEY_CERT_SIGN = 0x04;
 export interface Extension {
   readonly id: string;
   readonly critical: boolean;
-  /** Whether the flag is written as in DER. */
+  /** Whether the flag is encoded as DER requires. */
   readonly isFlagDer: boolean;
-  /** The content of its OCTET STRING: DER by its definition, anything in practice. */
+  /** The content of its OCTET STRING: DER by definition, anything in practice. */
   readonly value: Buffer;
 }
 
@@ -57,17 +57,17 @@ export interface Extensions {
   readonly isCa: boolean;
   readonly pathLength: number | undefined;
   readonly nameConstraints: NameConstraints | undefined;
-  /** OIDs of those that this project does not process and that forbid the use of the certificate for that reason. */
+  /** OIDs of those that this project does not process and that therefore forbid the use of the certificate. */
   readonly unsupported: readonly string[];
-  /** Why some reader of certificates refuses an extension, a whole sentence part; undefined when none does. */
+  /** Why some implementation refuses an extension, a whole sentence part; undefined when none does. */
   readonly defect: string | undefined;
 }
 
-/** Key identifier, issuer, serial number: in this order, as far as they are there. */
+/** Key identifier, issuer, serial number: in this order, each optional. */
 const AUTHORITY_TAGS: readonly number[] = [0x80, 0xa1, 0x82];
 const NO_IDS: readonly string[] = Object.freeze([]);
 const NO_AUTHORITY: AuthorityKeyId = Object.freeze({});
-/** Of nearly all certificates, which are held by the thousand. */
+/** The values of nearly all certificates, of which thousands are held. */
 const USAGES: readonly (readonly string[])[] = [
   [OID.serverAuth, OID.clientAuth],
   [OID.clientAuth, OID.serverAuth],
@@ -75,7 +75,10 @@ const USAGES: readonly (readonly string[])[] = [
   [OID.serverAuth],
 ];
 
-/** Processed here, or of no effect on whether a path is valid. OpenSSL, BoringSSL and Go accept all of them as critical. */
+/**
+ * Processed here, or without effect on the validity of a path. OpenSSL, BoringSSL and Go accept all of them as
+ * critical.
+ */
 const SUPPORTED: ReadonlySet<string> = new Set([
   OID.keyUsage,
   OID.subjectAltName,
@@ -85,9 +88,9 @@ const SUPPORTED: ReadonlySet<string> = new Set([
   OID.certificatePolicies,
   OID.extendedKeyUsage,
 ]);
-/** Go and BoringSSL process policy constraints even where they are not critical. */
+/** Go and BoringSSL process policy constraints even if they are not critical. */
 const ALWAYS_UNSUPPORTED: ReadonlySet<string> = new Set([OID.policyConstraints]);
-/** Not processed here, and a reason for Go or OpenSSL to refuse the certificate when they are not what they should be. */
+/** Not processed here, but Go or OpenSSL refuse the certificate when they are malformed. */
 const SEQUENCES: ReadonlySet<string> = new Set([
   OID.crlDistributionPoints,
   OID.certificatePolicies,
@@ -95,7 +98,7 @@ const SEQUENCES: ReadonlySet<string> = new Set([
   OID.authorityInfoAccess,
 ]);
 
-/** Of the SEQUENCE OF Extension in certificates and in requests; throws ERR_DER_SYNTAX. */
+/** Reads the SEQUENCE OF Extension in certificates and in requests; throws ERR_DER_SYNTAX. */
 export function extensionsIn(list: Tlv | undefined): Extension[] {
   if (!list) return [];
   return children(list).map((whole) => {
@@ -111,7 +114,7 @@ export function extensionsIn(list: Tlv | undefined): Extension[] {
   });
 }
 
-/** Never throws: what cannot be read is a defect, or ignored where no reader looks at it. */
+/** Never throws: what cannot be read is a defect, or ignored if no implementation reads it. */
 export function readExtensions(extensions: readonly Extension[]): Extensions {
   const byId = new Map(extensions.map((extension) => [extension.id, extension]));
   const defects: string[] = [];
@@ -174,7 +177,7 @@ function itemsIn(value: Tlv): Tlv[] {
   return children(value);
 }
 
-/** The items of a SEQUENCE of at least one. */
+/** The items of a SEQUENCE with at least one item. */
 function someIn(value: Tlv): Tlv[] {
   const items = itemsIn(value);
   if (items.length === 0) throw new PkiError('ERR_DER_SYNTAX', 'it is empty');

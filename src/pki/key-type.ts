@@ -6,7 +6,7 @@ export type KeyType =
   | { readonly type: 'rsa'; readonly bits: number }
   | { readonly type: 'other'; readonly name: string };
 
-/** NIST's names for the curves that OpenSSL calls otherwise. */
+/** NIST's names for the curves to which OpenSSL gives other names. */
 const CURVES: Readonly<Record<string, string>> = {
   secp224r1: 'P-224',
   prime256v1: 'P-256',
@@ -23,7 +23,7 @@ const NAMED_CURVES: Readonly<Record<string, { readonly curve: string; readonly b
 const EC = '1.2.840.10045.2.1';
 const RSA = '1.2.840.113549.1.1.1';
 const ED25519 = '1.3.101.112';
-/** What Go's crypto/rsa can hold. */
+/** The limit of Go's crypto/rsa. */
 const LARGEST_EXPONENT = 2n ** 31n - 1n;
 const UNCOMPRESSED = 4;
 
@@ -39,7 +39,7 @@ export function keyTypeOf(key: KeyObject): KeyType {
   return { type: 'other', name: key.asymmetricKeyType ?? 'unknown' };
 }
 
-/** Throws for a key without a point: asked for the details of such a key, Node ends the whole process. */
+/** Throws for a key without a point: reading the details of such a key crashes the whole Node process. */
 export function detailsOf(key: KeyObject): AsymmetricKeyDetails {
   key.export({ type: key.type === 'private' ? 'pkcs8' : 'spki', format: 'der' });
   return key.asymmetricKeyDetails ?? {};
@@ -83,7 +83,7 @@ function rsaTypeIn(bits: Buffer): KeyType | undefined {
   return { type: 'rsa', bits: modulus.toString(2).length };
 }
 
-/** Undefined for what is not a positive INTEGER without padding. */
+/** Undefined for anything but a positive INTEGER without padding. */
 function positive({ tag, content }: Tlv): bigint | undefined {
   const [first = 0x80, second = 0x80] = content;
   if (tag !== TAG.integer || first >= 0x80 || (first === 0 && second < 0x80)) return undefined;

@@ -8,14 +8,14 @@ import { PrivateKey } from './key.ts';
 const ec = generateKeyPairSync('ec', { namedCurve: 'P-256' }).privateKey;
 const rsa = generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey;
 
-test('a new key is P-256 and leaves as one PKCS#8 block', () => {
+test('a new key is P-256 and is written as one PKCS#8 block', () => {
   const key = PrivateKey.generate();
   assert.deepEqual(key.keyType, { type: 'ec', curve: 'P-256' });
   assert.match(key.toPem(), /^-----BEGIN PRIVATE KEY-----\n[A-Za-z0-9+/=\n]+-----END PRIVATE KEY-----\n$/);
   assert.equal(PrivateKey.fromPem(key.toPem()).publicKeyFingerprint, key.publicKeyFingerprint);
 });
 
-test('PKCS#8, SEC1 and PKCS#1 are read and all leave as PKCS#8', () => {
+test('PKCS#8, SEC1 and PKCS#1 are read and all are written as PKCS#8', () => {
   const forms = [
     ec.export({ type: 'pkcs8', format: 'pem' }),
     ec.export({ type: 'sec1', format: 'pem' }),
@@ -26,13 +26,13 @@ test('PKCS#8, SEC1 and PKCS#1 are read and all leave as PKCS#8', () => {
   assert.deepEqual(PrivateKey.fromPem(forms[3] ?? '').keyType, { type: 'rsa', bits: 2048 });
 });
 
-test('EC PARAMETERS before the key, as openssl ecparam writes it, and a certificate beside it are passed over', () => {
+test('EC PARAMETERS before the key, as openssl ecparam writes it, and a certificate beside it are skipped', () => {
   const parameters = formatPem('EC PARAMETERS', Buffer.from('06082a8648ce3d030107', 'hex'));
   const pem = parameters + ec.export({ type: 'sec1', format: 'pem' }) + formatPem('CERTIFICATE', Buffer.from('x'));
   assert.deepEqual(PrivateKey.fromPem(pem).keyType, { type: 'ec', curve: 'P-256' });
 });
 
-test('two keys, no key, an encrypted key and a broken key are told apart', () => {
+test('two keys, no key, an encrypted key and a broken key have different errors', () => {
   const pem = String(ec.export({ type: 'pkcs8', format: 'pem' }));
   const locked = ec.export({ type: 'pkcs8', format: 'pem', cipher: 'aes-256-cbc', passphrase: 'p' });
   assert.throws(() => PrivateKey.fromPem(pem + pem), { code: 'ERR_KEY_COUNT' });
@@ -41,7 +41,7 @@ test('two keys, no key, an encrypted key and a broken key are told apart', () =>
   assert.throws(() => PrivateKey.fromPem(formatPem('PRIVATE KEY', Buffer.from('x'))), { code: 'ERR_KEY_SYNTAX' });
 });
 
-test('a key whose public half is the point at infinity is refused, and the process goes on', () => {
+test('a key whose public half is the point at infinity is refused, and does not end the process', () => {
   const whole = ec.export({ type: 'sec1', format: 'der' });
   const half = whole.subarray(0, whole.indexOf(Buffer.from('a144', 'hex')));
   const der = Buffer.concat([half, Buffer.from('a10403020000', 'hex')]);
@@ -49,7 +49,7 @@ test('a key whose public half is the point at infinity is refused, and the proce
   assert.throws(() => PrivateKey.fromPem(formatPem('EC PRIVATE KEY', der)), { code: 'ERR_KEY_SYNTAX' });
 });
 
-test('a public key is not taken for a private one', () => {
+test('a public key is not mistaken for a private one', () => {
   const { publicKey } = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   assert.throws(() => PrivateKey.fromKeyObject(publicKey), { code: 'ERR_KEY_TYPE' });
 });

@@ -16,9 +16,12 @@ const FORMS = { 'PRIVATE KEY': 'pkcs8', 'EC PRIVATE KEY': 'sec1', 'RSA PRIVATE K
  */
 export class PrivateKey {
   readonly #pem: string;
-  /** Of other kinds than P-256, which tells it in the PEM; base64 of the DER: a Buffer of its size is as large again. */
+  /**
+   * Set for keys other than P-256, whose PEM contains it; base64 of the DER: a Buffer of its size takes twice the
+   * memory.
+   */
   readonly #spki: string | undefined;
-  /** OpenSSL's view is some KB outside the heap: of a new key, which signs its request, as long as it lasts. */
+  /** OpenSSL's object takes some KB outside the heap; referenced weakly for a new key, which signs its request. */
   #asked: WeakRef<KeyObject> | undefined;
   #fingerprint: string | undefined;
   readonly #keyType: KeyType;
@@ -29,7 +32,7 @@ export class PrivateKey {
     this.#keyType = keyType;
   }
 
-  /** A new P-256 key: what every mesh and every gateway takes. */
+  /** A new P-256 key: supported by every mesh and every gateway. */
   static generate(): PrivateKey {
     return new PrivateKey(newP256(), P256);
   }

@@ -19,9 +19,9 @@ export interface NameConstraints {
   readonly unsupported: string | undefined;
 }
 
-/** What is compared with constraints in one certificate. */
+/** The names of one certificate that are compared with constraints. */
 export interface Constrained extends Names {
-  /** Of a leaf without DNS names: OpenSSL and BoringSSL take them for such. */
+  /** Common names of a leaf without DNS names: OpenSSL and BoringSSL treat them as DNS names. */
   readonly commonNames: readonly string[];
 }
 
@@ -37,7 +37,7 @@ const MOST_COMPARISONS = 250_000;
 const HOST = /^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$/;
 const DOTTED_NUMBERS = /^[0-9.]+$/;
 
-/** Throws ERR_DER_SYNTAX for what is no such extension. */
+/** Throws ERR_DER_SYNTAX for invalid input. */
 export function readNameConstraints(value: Tlv): NameConstraints {
   const lists = value.tag === TAG.sequence ? children(value) : [];
   const [permitted, excluded] = [0xa0, 0xa1].map((tag) => lists.filter((list) => list.tag === tag));
@@ -90,8 +90,8 @@ function isNetwork(bytes: Buffer): boolean {
 }
 
 /**
- * The name that the constraints forbid, as a part of a sentence; undefined when all are allowed. Where OpenSSL and Go
- * read a constraint in different ways, a name must satisfy both.
+ * The name that the constraints forbid, as a part of a sentence; undefined when all are allowed. If OpenSSL and Go
+ * interpret a constraint in different ways, a name must satisfy both.
  */
 export function violationOf({ permitted, excluded }: NameConstraints, names: Constrained): string | undefined {
   const dns = names.dns.length > 0 ? names.dns : names.commonNames;
@@ -106,7 +106,7 @@ export function violationOf({ permitted, excluded }: NameConstraints, names: Con
   );
 }
 
-/** Envoy compares no addresses: it refuses one below a constraint on any. */
+/** Envoy compares no addresses: it refuses an address under any address constraint. */
 function addressed([address]: readonly string[], constraints: number): string | undefined {
   return address === undefined || constraints === 0 ? undefined : `Envoy cannot compare the IP address ${address}`;
 }
@@ -139,7 +139,7 @@ function violated(
   return undefined;
 }
 
-/** `maybe`: readers differ. Undefined: the name is not one that can be compared. */
+/** `maybe`: implementations differ. Undefined: the name cannot be compared. */
 type Match = 'yes' | 'no' | 'maybe' | undefined;
 
 function dnsMatches(name: string, base: string): Match {
@@ -147,7 +147,7 @@ function dnsMatches(name: string, base: string): Match {
   if (!HOST.test(plain)) return undefined;
   if (base === '') return 'yes';
   if (isBelow(name, base) || (!base.startsWith('.') && sameHost(name, base))) return 'yes';
-  // Newer readers take a wildcard for each name that it stands for.
+  // Newer implementations let a wildcard match each name that it covers.
   return plain !== name && isBelow(base, plain) ? 'maybe' : 'no';
 }
 
@@ -166,7 +166,10 @@ function emailMatches(email: string, base: string): Match {
   return sameLocal && sameHost(host, base.slice(at + 1)) ? 'yes' : 'no';
 }
 
-/** By the letter a base without a dot in front is one host; Go takes it for all below it too, and an empty one for all. */
+/**
+ * According to the RFC a base without a leading dot is one host; Go also matches all names below it, and all names for
+ * an empty one.
+ */
 function hostMatches(host: string, base: string): Match {
   if (base === '') return 'maybe';
   if (base.startsWith('.')) return isBelow(host, base) ? 'yes' : 'no';

@@ -2,7 +2,7 @@ import { isIP } from 'node:net';
 import { children, context, seq, TAG, type Tlv } from './der/der.ts';
 import { PkiError } from './der/error.ts';
 
-/** The subject alternative names that meshes use; other forms are left out. */
+/** The subject alternative names that meshes use; other forms are omitted. */
 export interface Names {
   readonly uris: readonly string[];
   readonly dns: readonly string[];
@@ -17,7 +17,10 @@ export const NO_NAMES: Names = { uris: NONE, dns: NONE, ips: NONE, emails: NONE 
 
 // biome-ignore lint/suspicious/noControlCharactersInRegex: IA5String is exactly this range
 const ASCII = /^[\x00-\x7f]*$/;
-/** With a host of letters, digits, dots, dashes and underscores, or an opaque part; no escapes, which readers differ in. */
+/**
+ * With a host of letters, digits, dots, dashes and underscores, or an opaque part; no escapes, which implementations
+ * interpret differently.
+ */
 const PLAIN_URI =
   /^[A-Za-z][A-Za-z0-9+.-]*:(\/\/([A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*)?(:\d{1,5})?(\/[A-Za-z0-9._~!$&'()*+,;=:@/-]*)?|[A-Za-z0-9._~-][A-Za-z0-9._~:/-]*)(\?[A-Za-z0-9._~!$&'()*+,;=:@/?-]*)?$/;
 
@@ -40,7 +43,7 @@ export function encodeNames(names: Partial<Names>): Buffer {
   );
 }
 
-/** Throws ERR_DER_SYNTAX unless each is a GeneralName (RFC 5280 §4.2.1.6) of a form that readers know. */
+/** Throws ERR_DER_SYNTAX unless each is a GeneralName (RFC 5280 §4.2.1.6) of a known form. */
 export function requireGeneralNames(items: readonly Tlv[]): void {
   for (const item of items) {
     const { tag } = item;

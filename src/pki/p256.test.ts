@@ -9,7 +9,7 @@ const newKey = (namedCurve: string) => generateKeyPairSync('ec', { namedCurve })
 const pkcs8 = (key: KeyObject) => key.export({ type: 'pkcs8', format: 'der' });
 const spki = (key: KeyObject) => createPublicKey(key).export({ type: 'spki', format: 'der' });
 
-test('what is read and what is new is written as OpenSSL writes it, also where a number begins with zeros', () => {
+test('keys that are read and new ones are encoded as by OpenSSL, even if a number begins with zeros', () => {
   let short = 0;
   for (let round = 0; round < 600; round++) {
     const forms = newP256();
@@ -23,7 +23,7 @@ test('what is read and what is new is written as OpenSSL writes it, also where a
   assert.ok(short > 0, 'one in 85 has such a number');
 });
 
-test('keys are made and used by the thousand: Node may stop for ever over how they are made', () => {
+test('keys are generated and used by the thousand: Node may hang forever depending on how they are generated', () => {
   for (let round = 0; round < 10_000; round++) assert.equal(PrivateKey.generate().keyObject.type, 'private');
 });
 
@@ -36,7 +36,7 @@ test('other curves and other kinds are left to OpenSSL', () => {
   assert.equal(p256FormsIn(Buffer.alloc(0)), undefined);
 });
 
-test('a scalar that is none, or with the point of another, makes no key: OpenSSL would take it', () => {
+test("an invalid scalar, or one with another key's point, is refused: OpenSSL would accept it", () => {
   const good = pkcs8(newKey('prime256v1'));
   const zero = Buffer.from(good).fill(0, 36, 68);
   const huge = Buffer.from(good).fill(0xff, 36, 68);

@@ -1,7 +1,7 @@
 import { createECDH, createPrivateKey, type KeyObject } from 'node:crypto';
 import { detailsOf } from './key-type.ts';
 
-/** What a private key is written as, DER. */
+/** The encodings of a private key, DER. */
 export interface KeyForms {
   readonly pkcs8: Buffer;
   /** SubjectPublicKeyInfo. */
@@ -18,12 +18,13 @@ const P256 = 'prime256v1';
 const SCALAR = 32;
 const POINT = 65;
 const UNCOMPRESSED = Buffer.of(4);
-/** Those that Node writes as JWK, by OpenSSL's names. */
+/** Curves that Node writes as JWK, by OpenSSL's names. */
 const JWK_CURVES: ReadonlySet<string> = new Set([P256, 'secp256k1', 'secp384r1', 'secp521r1']);
 
 /**
- * A new key. Not by `generateKeyPairSync`: a collection frees the job that made the key, under the key's lock, and
- * Node stops for ever where it comes while that lock is held, as it is while such a key is written as JWK.
+ * A new key. Not by `generateKeyPairSync`: garbage collection frees the job that generated the key while it takes the
+ * key's lock, and Node hangs forever if that happens while the lock is already held, as it is while such a key is
+ * written as JWK.
  */
 export function newP256(): KeyForms {
   const curve = createECDH(P256);
@@ -32,7 +33,7 @@ export function newP256(): KeyForms {
   return formsOf(Buffer.concat([Buffer.alloc(SCALAR - scalar.length), scalar]), point);
 }
 
-/** What signs, of what `p256FormsIn` or `newP256` gave; six times as fast as OpenSSL's decoder. */
+/** The signing key for a result of `p256FormsIn` or `newP256`; six times as fast as OpenSSL's decoder. */
 export function p256KeyObject(pkcs8: Buffer): KeyObject {
   const number = (from: number) => pkcs8.subarray(from, from + SCALAR).toString('base64url');
   const d = number(PKCS8_HEAD.length);
@@ -40,12 +41,12 @@ export function p256KeyObject(pkcs8: Buffer): KeyObject {
   return createPrivateKey({ key: { kty: 'EC', crv: 'P-256', d, x, y }, format: 'jwk' });
 }
 
-/** Of what `p256FormsIn` or `newP256` gave: the point stands last in both. */
+/** For a result of `p256FormsIn` or `newP256`: the point is last in both. */
 export const p256SpkiOf = (pkcs8: Buffer): Buffer => Buffer.concat([SPKI_HEAD, pkcs8.subarray(-POINT)]);
 
 /**
- * The forms of a P-256 key in PKCS#8 or SEC1 whose point is that of its scalar; undefined for whatever is written in
- * another way. OpenSSL's own decoder takes ten times as long.
+ * The encodings of a P-256 key in PKCS#8 or SEC1 whose point matches its scalar; undefined for any other encoding.
+ * OpenSSL's own decoder takes ten times as long.
  */
 export function p256FormsIn(der: Buffer): KeyForms | undefined {
   const isSec1 = der.subarray(0, SEC1_HEAD.length).equals(SEC1_HEAD);
@@ -57,8 +58,8 @@ export function p256FormsIn(der: Buffer): KeyForms | undefined {
 }
 
 /**
- * Whether the public half of a private key is that of its private half: OpenSSL takes each as it is written. Throws for
- * a public half that is no point.
+ * Whether the public half of a private key matches its private half: OpenSSL reads both without a check. Throws for a
+ * public half that is not a point.
  */
 export function isWhole(key: KeyObject): boolean {
   const curve = detailsOf(key).namedCurve ?? '';
@@ -80,7 +81,7 @@ function partsOf(key: KeyObject): { scalar: Buffer; point: Buffer } {
   return { scalar: bytes(d), point: Buffer.concat([UNCOMPRESSED, bytes(x), bytes(y)]) };
 }
 
-/** Undefined for what is no scalar of this curve. */
+/** Undefined for an invalid scalar of this curve. */
 function pointOf(curve: string, scalar: Buffer): Buffer | undefined {
   const ecdh = createECDH(curve);
   try {

@@ -9,14 +9,14 @@ type Path = readonly Certificate[];
 export interface Time {
   /** Epoch ms. */
   readonly now: number;
-  /** How much after `now` a certificate may begin. */
+  /** How long after `now` a certificate may begin. */
   readonly skewMs: number;
 }
 
 export interface Violation {
   /** The certificate that breaks the rule. */
   readonly at: Certificate;
-  /** How, as a part of a sentence about it. */
+  /** How it breaks the rule, as a part of a sentence about it. */
   readonly how: string;
 }
 
@@ -25,7 +25,7 @@ interface PathCheck {
   readonly run: (path: Path, time: Time) => Violation | undefined;
 }
 
-/** In the order in which a path is judged. Time comes last, so that it is the reason only where nothing else is wrong. */
+/** In the order in which a path is judged. Time comes last, so that it is the reason only if nothing else is wrong. */
 export const PATH_RULES = [
   'malformed',
   'not_ca',
@@ -43,7 +43,7 @@ export const PATH_RULES = [
 export type PathRule = (typeof PATH_RULES)[number];
 
 const ISSUER_CURVES: readonly string[] = ['P-224', 'P-256', 'P-384', 'P-521'];
-/** OpenSSL at its security level 2 refuses less, Go's TLS more. */
+/** OpenSSL at its security level 2 refuses smaller keys, Go's TLS larger ones. */
 const RSA_BITS = { least: 2048, most: 8192 } as const;
 
 /** RFC 5280 §6.1 for TLS clients, as strictly as the strictest of OpenSSL, BoringSSL and Go. */
@@ -102,7 +102,7 @@ export function brokenRule(path: Path, time: Time): (Violation & { readonly reas
 }
 
 /**
- * Whether an extended key usage, empty for none, allows a TLS client. By OpenSSL and BoringSSL anyExtendedKeyUsage
+ * Whether an extended key usage, empty for none, allows a TLS client. For OpenSSL and BoringSSL anyExtendedKeyUsage
  * does not.
  */
 export const mayServeClients = (usages: readonly string[]): boolean =>
@@ -116,7 +116,7 @@ function first(path: Path, howOf: (certificate: Certificate) => string | undefin
   return undefined;
 }
 
-/** A root of version 1 has no way to say that it is one. */
+/** A root of version 1 has no extension to mark it as a CA. */
 const isCa = (ca: Certificate, above: Path): boolean =>
   ca.isCa || (ca === above.at(-1) && ca.version === 1 && ca.selfSigned);
 
@@ -127,7 +127,7 @@ function issuerKey({ keyType }: Certificate): string | undefined {
   return `its key is ${describeKeyType(keyType)}`;
 }
 
-/** Each CA below one with a path length counts, also one that issued itself: Go counts those, RFC 5280 does not. */
+/** Each CA below one with a path length counts, including self-issued ones: Go counts those, RFC 5280 does not. */
 function pathLength([, ...above]: Path): Violation | undefined {
   for (const [below, at] of above.entries()) {
     if (at.pathLength === undefined || below <= at.pathLength) continue;

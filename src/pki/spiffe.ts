@@ -4,11 +4,11 @@ export interface SpiffeId {
   readonly path: string;
 }
 
-/** Longest URI that SPIFFE implementations must take. */
+/** Longest URI that SPIFFE implementations must support. */
 const LONGEST_ID = 2048;
 const LONGEST_TRUST_DOMAIN = 255;
 
-/** Undefined unless `text` is a SPIFFE ID to the letter: lower-case trust domain, no empty, `.` or `..` segment. */
+/** Undefined unless `text` is exactly a SPIFFE ID: lower-case trust domain, no empty, `.` or `..` segment. */
 export function parseSpiffeId(text: string): SpiffeId | undefined {
   const match = /^spiffe:\/\/([a-z0-9._-]+)((?:\/[A-Za-z0-9._-]+)*)$/.exec(text);
   const [, trustDomain = '', path = ''] = match ?? [];

@@ -29,7 +29,7 @@ test('a good pair is accepted under its bundle', async () => {
   assert.deepEqual(await preflight(pair, bundle), { ok: true });
 });
 
-test('a good pair is accepted under a bundle of 64 roots of one name, wherever its own is', async () => {
+test('a good pair is accepted under a bundle of 64 roots of one name, wherever its own root is', async () => {
   for (const at of [0, 31, 63]) {
     const roots = strangers(63);
     roots.splice(at, 0, root.certificate);
@@ -47,7 +47,7 @@ describe('a pair is refused', () => {
   const { refused } = pathCases(id, period);
   for (const { name, pair: flawed, bundle: roots, refusedBy } of refused) {
     if (refusedBy) continue;
-    test(`for ${name}, in words of OpenSSL`, async () => {
+    test(`for ${name}, with OpenSSL's message`, async () => {
       const { key: own, chain } = flawed;
       assert.ok(own);
       assert.match((await reasonOf({ key: own, chain }, roots)) ?? '', /^ERR_VERIFY_PREFLIGHT .*bundle: \w+/);
@@ -59,7 +59,7 @@ describe('a pair is refused', () => {
     assert.match((await reasonOf(other, bundle)) ?? '', /^ERR_VERIFY_PREFLIGHT .*key values mismatch/);
   });
 
-  test('under the bundle of another mesh, also after it was accepted under its own', async () => {
+  test('under the bundle of another mesh, even after it was accepted under its own', async () => {
     assert.match((await reasonOf(pair, strangers(1))) ?? '', /^ERR_VERIFY_PREFLIGHT .*UNABLE_TO/);
     assert.deepEqual(await preflight(pair, bundle), { ok: true });
   });
@@ -94,7 +94,7 @@ test('a handshake that cannot be made is a refusal with its own code', async () 
   assert.match((await reasonOf(pair, [unreadable])) ?? '', /^ERR_VERIFY_PREFLIGHT_FAILED/);
 });
 
-test('many at once, under more bundles than are remembered, each get their own verdict', async () => {
+test('many concurrent handshakes, under more bundles than are cached, each get their own verdict', async () => {
   const rounds = Array.from({ length: 30 }, (_, at) => {
     const other = strangers(1);
     return at % 2 === 0 ? preflight(pair, [...other, root.certificate]) : preflight(pair, other);

@@ -7,23 +7,26 @@ import { type Certificate, formatCertificates } from '../pki/certificate.ts';
 import { throwawayPair } from '../pki/csr.ts';
 
 export interface PreflightOptions {
-  /** For the time-out alone. */
+  /** Used only for the timeout. */
   readonly clock?: Clock;
   readonly timeoutMs?: number;
 }
 
-/** A handshake takes 2 to 4 ms of CPU. A process that does not get that much in this time is not fit to publish. */
+/** A handshake takes 2 to 4 ms of CPU. A process that does not get that much within this time is not fit to publish. */
 const TIMEOUT_MS = 10_000;
-/** OpenSSL works on this thread: more at a time would only take longer each. */
+/** OpenSSL runs on this thread: more concurrent handshakes would only take longer each. */
 const AT_ONCE = 2;
-/** Bundles whose contexts are kept; the MeshCertificates of one mesh share one. A context of 64 roots is some 700 KB. */
+/**
+ * Number of cached bundle contexts; the MeshCertificates of one mesh share one. A context of 64 roots takes about 700
+ * KB.
+ */
 const MOST_CONTEXTS = 8;
-/** Without this Node reads the roots of the public web. */
+/** Without this Node loads the public root store. */
 const NO_ROOTS = { ca: [] as string[] };
 
 /**
- * A TLS 1.3 handshake within the process, which OpenSSL judges: the pair is the client, and the server trusts exactly
- * the bundle, intermediates in it included.
+ * A TLS 1.3 handshake within the process, judged by OpenSSL: the pair is the client, and the server trusts exactly the
+ * bundle, including its intermediates.
  */
 export function opensslPreflight({ clock = systemClock, timeoutMs = TIMEOUT_MS }: PreflightOptions = {}): Preflight {
   const turns = new Semaphore(AT_ONCE);
@@ -53,7 +56,7 @@ interface Guest {
   failed(error: Error): void;
 }
 
-/** Listens nowhere. The name that a client asks for selects the bundle that the server trusts. */
+/** Listens nowhere. The SNI of a client selects the bundle that the server trusts. */
 class ThrowawayServer {
   readonly #own = { ...throwawayPair(), minVersion: 'TLSv1.3' } as const;
   readonly #contexts = new Map<string, SecureContext>();
@@ -63,7 +66,7 @@ class ThrowawayServer {
 
   constructor() {
     const guestOf = ({ servername }: TLSSocket) => this.#guests.get(String(servername));
-    // A server takes partial chains only by a context that its SNI callback selects.
+    // A server accepts partial chains only through a context that its SNI callback selects.
     this.#server = createServer({
       ...this.#own,
       ...NO_ROOTS,
@@ -75,7 +78,7 @@ class ThrowawayServer {
     this.#server.on('tlsClientError', (error, socket) => guestOf(socket)?.failed(error));
   }
 
-  /** The name to ask for; until the signal. */
+  /** Returns the SNI to use; valid until the signal is aborted. */
   invite(guest: Guest, signal: AbortSignal): string {
     const name = `handshake-${++this.#count}`;
     this.#guests.set(name, guest);
@@ -91,7 +94,7 @@ class ThrowawayServer {
     const key = bundle.map(({ fingerprint }) => fingerprint).join();
     const ca = bundle.map(({ pem }) => pem);
     const context = this.#contexts.get(key) ?? createSecureContext({ ...this.#own, ca, allowPartialTrustChain: true });
-    // Moved to the end, so that the first is the one that was used longest ago.
+    // Moved to the end, so that the first is the least recently used.
     this.#contexts.delete(key);
     this.#contexts.set(key, context);
     const [oldest] = this.#contexts.keys();
@@ -137,7 +140,7 @@ function verdictOf(socket: TLSSocket, { chain: [leaf] }: Presented): PreflightVe
   return socket.authorized ? { ok: true } : refused(reasonIn(socket));
 }
 
-/** OpenSSL's own words, which Node keeps beside its code where it can. */
+/** OpenSSL's own message, which Node stores beside its code if it can. */
 function reasonIn(socket: TLSSocket): string {
   const { ssl } = socket as { ssl?: { verifyError?: () => Error | null | undefined } };
   const words = ssl?.verifyError?.()?.message;
@@ -157,7 +160,7 @@ const failed = (reason: string): PreflightVerdict => ({
   message: `the preflight handshake failed to run, and nothing is published without it: ${reason}`,
 });
 
-/** Of an error of OpenSSL its reason, which quotes nothing of its input. */
+/** The reason in an OpenSSL error, which quotes nothing of its input. */
 function textOf(error: unknown): string {
   const { code, reason, message } = error as { code?: string; reason?: string; message?: string };
   return [reason ?? message ?? String(error), code && `(${code})`].filter((part) => part).join(' ');

@@ -29,7 +29,7 @@ describe('probe', () => {
       assert.equal(result.tlsVersion, version);
     });
 
-    it(`takes a connection that is cut once our certificate was shown for a refusal, over ${version}`, async () => {
+    it(`treats a connection that is cut after our certificate was sent as a refusal, over ${version}`, async () => {
       const cut = await front(await upstream({ minVersion: version, maxVersion: version }), (client) =>
         client.resetAndDestroy(),
       );
@@ -37,20 +37,20 @@ describe('probe', () => {
       assert.equal(result.code, 'ERR_PROBE_REFUSED');
     });
 
-    it(`sees that an upstream refuses our certificate, over ${version}`, async () => {
+    it(`reports that an upstream refuses our certificate, over ${version}`, async () => {
       const address = await upstream({ minVersion: version, maxVersion: version, ca: stranger.certificate.pem });
       const result = await probe({ address }, client, [ca.root], { clock: systemClock });
       assert.equal(result.code, 'ERR_PROBE_REFUSED');
     });
   }
 
-  it('tells an upstream that does not verify under the bundle', async () => {
+  it('reports an upstream that does not verify under the bundle', async () => {
     const address = await upstream({});
     const result = await probe({ address }, client, [stranger.root], { clock: systemClock });
     assert.equal(result.code, 'ERR_PROBE_UPSTREAM_UNTRUSTED');
   });
 
-  it('tells an upstream of another identity', async () => {
+  it('reports an upstream with another identity', async () => {
     const address = await upstream({});
     const result = await probe({ address, id: 'spiffe://td/ns/shop/sa/other' }, client, [ca.root], {
       clock: systemClock,
@@ -59,19 +59,19 @@ describe('probe', () => {
     assert.match(result.message, /presents spiffe:\/\/td\/ns\/shop\/sa\/web, not/);
   });
 
-  it('asks over HTTP where that is wished and tells the status', async () => {
+  it('sends an HTTP request if configured and reports the status', async () => {
     const address = await upstream({}, (socket) => socket.end('HTTP/1.1 204 No Content\r\n\r\n'));
     const result = await probe({ address, http: { path: '/healthz' } }, client, [ca.root], { clock: systemClock });
     assert.deepEqual([result.code, result.httpStatus], ['accepted', 204]);
   });
 
-  it('tells an upstream that hangs up instead of answering', async () => {
+  it('reports an upstream that hangs up instead of answering', async () => {
     const address = await upstream({}, (socket) => socket.end());
     const result = await probe({ address, http: { path: '/' } }, client, [ca.root], { clock: systemClock });
     assert.equal(result.code, 'ERR_PROBE_REFUSED');
   });
 
-  it('takes an alert about our certificate for a refusal', async () => {
+  it('treats an alert about our certificate as a refusal', async () => {
     const unknownCa = Buffer.from([21, 3, 3, 0, 2, 2, 48]);
     const alerting = await front(await upstream({ maxVersion: 'TLSv1.2' }), (socket) => socket.end(unknownCa));
     const result = await probe({ address: alerting }, client, [ca.root], { clock: systemClock });
@@ -88,7 +88,7 @@ describe('probe', () => {
       (socket: Socket) => socket.end(Buffer.from([21, 3, 3, 0, 2, 2, 70])),
     ],
   ] as const) {
-    it(`does not take ${what} for one that refuses our certificate, which it never saw`, async () => {
+    it(`does not mistake ${what} for one that refuses our certificate, which it never saw`, async () => {
       const address = await listen(
         createTcpServer((socket) => socket.on('error', () => {}).once('data', () => serve(socket))),
       );
@@ -97,7 +97,7 @@ describe('probe', () => {
     });
   }
 
-  it('tells an address where nobody listens', async () => {
+  it('reports an address without a listener', async () => {
     const address = await upstream({});
     for (const clean of cleanups.splice(-1)) clean();
     const result = await probe({ address }, client, [ca.root], { clock: systemClock });
@@ -105,7 +105,7 @@ describe('probe', () => {
     assert.match(result.message, /ECONNREFUSED/);
   });
 
-  it('outlives an upstream whose certificate has an extension that is not DER', async () => {
+  it('survives an upstream whose certificate has an extension that is not DER', async () => {
     const odd = await oddIdentity();
     const address = await upstream({ key: odd.key, cert: odd.cert });
     for (const id of [undefined, 'spiffe://td/ns/shop/sa/web']) {
@@ -118,7 +118,7 @@ describe('probe', () => {
     }
   });
 
-  it('reports what TLS refuses to do as a result', async () => {
+  it('reports an error that TLS throws as a result', async () => {
     const identity = { key: client.key, chain: client.chain };
     for (const [wish, tls] of [
       [{ address: 'h:99999' }, {}],
@@ -130,7 +130,7 @@ describe('probe', () => {
     }
   });
 
-  it('never names key material in what it tells', async () => {
+  it('never includes key material in its results', async () => {
     const address = await upstream({ ca: stranger.certificate.pem });
     const text = JSON.stringify(await probe({ address }, client, [ca.root], { clock: systemClock }));
     assert.doesNotMatch(text, /PRIVATE KEY|BEGIN/);
@@ -153,7 +153,7 @@ async function upstream(options: TlsOptions, answer: (socket: TLSSocket) => void
   return listen(listener);
 }
 
-/** Passes on what goes to the upstream until the client's second flight, the one that has its certificate. */
+/** Forwards data to the upstream until the client's second flight, which contains its certificate. */
 function front(address: string, instead: (client: Socket) => void): Promise<string> {
   const server = createTcpServer((client) => {
     const upstream = connect(Number(address.split(':').at(-1)), '127.0.0.1');

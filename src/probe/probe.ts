@@ -42,8 +42,8 @@ export interface ProbeOptions {
 const ALERT_WAIT_MS = 500;
 const TIMEOUT_MS = 5000;
 /**
- * What ends a connection is about our certificate only once that was sent. In TLS 1.3 the handshake is then done; in
- * TLS 1.2 nothing tells but the label of the secret that is derived right behind it.
+ * The end of a connection is about our certificate only after that was sent. In TLS 1.3 the handshake is then done; in
+ * TLS 1.2 the only sign is the label of the secret that is derived immediately afterwards.
  */
 const SENT_OVER_1_2 = Buffer.from('CLIENT_RANDOM ');
 
@@ -172,7 +172,7 @@ function tlsVersions(tls: ProbeOptions['tls']): Pick<ConnectionOptions, 'minVers
   return { ...(minVersion ? { minVersion } : {}), ...(maxVersion ? { maxVersion } : {}) };
 }
 
-/** URI and DNS names; none where the certificate has a form that we cannot read, though TLS accepts it. */
+/** URI and DNS names; empty if we cannot parse the certificate, although TLS accepts it. */
 function namesOf(socket: TLSSocket): string[] {
   const raw = socket.getPeerX509Certificate()?.raw;
   if (!raw) return [];

@@ -11,14 +11,14 @@ interface ConsulInstallation extends Installation {
   /** `host:port` of the servers' gRPC. */
   readonly address: string;
   readonly tls: boolean;
-  /** The name that the servers' certificate carries, and who signed it (PEM), where TLS is on. */
+  /** The name in the servers' certificate, and its issuer (PEM), if TLS is on. */
   readonly serverName: string;
   readonly authority: string | undefined;
-  /** Where ACLs are on: the auth method that consul-k8s makes for pods of the mesh. */
+  /** If ACLs are on: the auth method that consul-k8s makes for pods of the mesh. */
   readonly authMethod: string | undefined;
 }
 
-/** consul-k8s puts gRPC there, with or without TLS. */
+/** consul-k8s uses this port for gRPC, with or without TLS. */
 const GRPC_PORT = 8502;
 
 const isServer = (workload: KubeObject): boolean => {
@@ -27,10 +27,10 @@ const isServer = (workload: KubeObject): boolean => {
   return component === 'server' && (app === 'consul' || /(^|-)consul(-|$)/.test(workload.metadata.name));
 };
 
-/** `consul` of `consul-server`: what the chart puts before the name of everything that it makes. */
+/** `consul` of `consul-server`: the prefix that the chart puts before all names. */
 const prefixOf = (workload: KubeObject): string => workload.metadata.name.replace(/-server$/, '');
 
-/** The configuration of the servers, and the certificate of the authority of their API. */
+/** The configuration of the servers, and the certificate of their API's CA. */
 const reads = (workloads: readonly KubeObject[]): ObjectRef[] =>
   workloads.filter(isServer).flatMap((server) => {
     const { namespace } = server.metadata;

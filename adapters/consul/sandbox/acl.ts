@@ -47,7 +47,7 @@ export class Acl {
     this.#tokens.delete(secret);
   }
 
-  /** Tokens obtained by login; they die with a cluster that is rebuilt. */
+  /** Tokens obtained by login; they are lost when the cluster is rebuilt. */
   deleteLogins(): void {
     for (const token of this.#tokens.values()) if (token.method !== undefined) this.#tokens.delete(token.secret);
   }
@@ -73,14 +73,14 @@ export class Acl {
     this.#tokens.delete(token.secret);
   }
 
-  /** The token itself; throws when it is not known. */
+  /** The token itself; throws when it is unknown. */
   self(secret: string | undefined): AclToken {
     const token = this.#resolve(secret);
     if (!token) throw refusals.aclNotFound();
     return token;
   }
 
-  /** Throws unless this secret belongs to any known token; the anonymous one does not count. */
+  /** Throws unless this secret belongs to a known token; the anonymous one does not count. */
   requireToken(secret: string | undefined): void {
     if (this.enabled && !this.#resolve(secret)) throw refusals.anonymous();
   }
@@ -93,7 +93,7 @@ export class Acl {
     throw refusals.denied(token?.accessor ?? 'anonymous', service);
   }
 
-  /** `undefined` for the anonymous token; throws for one that is not known. */
+  /** `undefined` for the anonymous token; throws for an unknown one. */
   #resolve(secret: string | undefined): AclToken | undefined {
     if (!this.enabled) throw refusals.aclDisabled();
     if (secret === undefined || secret === '') return undefined;

@@ -4,12 +4,12 @@ import { type Certificate, formatCertificates } from '../../../src/pki/certifica
 import { SandboxCa } from '../../../src/sandbox/ca.ts';
 
 export interface ConnectRoot {
-  /** SHA-1 of the certificate, as Consul names roots. */
+  /** SHA-1 of the certificate, Consul's ID of a root. */
   readonly id: string;
   readonly name: string;
   readonly certificate: Certificate;
   readonly active: boolean;
-  /** Of the certificate that signs leaves under this root. */
+  /** ID of the certificate that signs leaves under this root. */
   readonly signingKeyId: string;
   readonly intermediates: readonly Certificate[];
 }
@@ -30,7 +30,7 @@ export interface ConnectCaOptions {
 const CROSS_SIGNED_MS = 7 * 86_400_000;
 const MINUTE = 60_000;
 
-/** The built-in Connect CA: one active root, and those rotated out that peers still trust. */
+/** The built-in Connect CA: one active root, and retired ones that peers still trust. */
 export class ConnectCa {
   readonly trustDomain: string;
   leafLifetimeMs: number;
@@ -75,19 +75,19 @@ export class ConnectCa {
     this.#entries = [{ ca, crossSigned, signing: ca }, ...this.#entries];
   }
 
-  /** What a secondary datacenter or Vault does: another signing certificate under the same root. */
+  /** Like a secondary datacenter or Vault: another signing certificate under the same root. */
   rotateIntermediate(): void {
     const [active] = this.#entries;
     if (active) active.signing = active.ca.intermediate({ name: `sec-${++this.#made}.consul.ca.${this.trustDomain}` });
   }
 
-  /** Signs from now on with what `signer` makes below the active root, as with a CA provider that is not its own. */
+  /** From now on signs with the result of `signer` below the active root, like an external CA provider. */
   plugIn(signer: (root: SandboxCa) => SandboxCa): void {
     const [active] = this.#entries;
     if (active) active.signing = signer(active.ca);
   }
 
-  /** Roots that were rotated out are forgotten, as hourly in Consul once they are two leaf lifetimes old. */
+  /** Drops retired roots, as Consul does hourly once they are two leaf lifetimes old. */
   prune(): void {
     this.#entries = this.#entries.slice(0, 1);
   }

@@ -33,7 +33,7 @@ async function get(consul: Consul, path: string, token?: string): Promise<Answer
   return { status: response.status, index, text: await response.text() };
 }
 
-/** A request that is held, once the server holds it. */
+/** A request that the server holds; resolves once it does. */
 async function held(consul: Consul, clock: FakeClock, path: string): Promise<{ answer: Promise<Answer> }> {
   const before = clock.sleeping;
   const answer = get(consul, path);
@@ -43,7 +43,7 @@ async function held(consul: Consul, clock: FakeClock, path: string): Promise<{ a
 
 const serialOf = ({ text }: Answer): string => (JSON.parse(text) as { SerialNumber: string }).SerialNumber;
 
-test('a blocking query is held until what it asks for changes', WITHIN, () =>
+test('a blocking query is held until what it reads changes', WITHIN, () =>
   withConsul(async (consul, clock) => {
     const { index } = await get(consul, ROOTS);
     const { answer } = await held(consul, clock, `${ROOTS}?index=${index}`);
@@ -84,7 +84,7 @@ test('a leaf that lives less than ten minutes is new at every request', WITHIN, 
   ),
 );
 
-test('what is asked without an index is renewed at once after a change of the CA', WITHIN, () =>
+test('a request without an index gets a new leaf at once after a change of the CA', WITHIN, () =>
   withConsul(async (consul) => {
     const first = await get(consul, LEAF);
     assert.equal(serialOf(await get(consul, LEAF)), serialOf(first));

@@ -63,12 +63,12 @@ export class Consul {
     }
   }
 
-  /** Of the HTTP API, with its scheme. */
+  /** Address of the HTTP API, with its scheme. */
   get httpAddress(): string {
     return `${this.#tls ? 'https' : 'http'}://127.0.0.1:${this.#httpPort}`;
   }
 
-  /** Of the gRPC API, `host:port`. */
+  /** Address of the gRPC API, `host:port`. */
   get grpcAddress(): string {
     return `127.0.0.1:${this.#grpcPort}`;
   }
@@ -103,7 +103,7 @@ export class Consul {
     return { id, key, chain, roots: this.roots() };
   }
 
-  /** Whether an identity was signed by what signs now. */
+  /** Whether the current signer issued an identity. */
   isCurrent({ chain }: Identity): boolean {
     return chain[0]?.authorityKeyId === this.#state.ca.roots()[0]?.signingKeyId.replaceAll(':', '');
   }
@@ -130,7 +130,7 @@ export class Consul {
     this.#state.changeRoots((ca) => ca.rotateIntermediate());
   }
 
-  /** Signs with what `signer` makes below the active root, as with a CA provider of another vendor. */
+  /** Signs with the result of `signer` below the active root, like another vendor's CA provider. */
   plugIn(signer: (root: SandboxCa) => SandboxCa): void {
     this.#state.changeRoots((ca) => ca.plugIn(signer));
   }
@@ -143,12 +143,12 @@ export class Consul {
     this.#state.ca.leafLifetimeMs = ms;
   }
 
-  /** The agent makes new leaves for those that wait for one. */
+  /** The agent makes new leaves for the clients that wait for one. */
   renewLeaves(): void {
     this.#api.renewLeaves();
   }
 
-  /** Refuses the next `count` signing requests by the limit on them; 0 ends it. */
+  /** Refuses the next `count` signing requests as rate-limited; 0 ends it. */
   rateLimit(count = Number.POSITIVE_INFINITY): void {
     this.#state.limited = count;
   }
@@ -166,18 +166,18 @@ export class Consul {
     this.#state.stepIndexBack();
   }
 
-  /** The next answer of the HTTP API, whatever is asked. */
+  /** The next answer of the HTTP API, whatever the request. */
   answerNext(status: number, body: string): void {
     this.#api.scripted.push({ status, body });
   }
 
-  /** Connections break and none is taken until it is over. */
+  /** Breaks connections and accepts none until the outage ends. */
   async outage(on: boolean): Promise<void> {
     if (on) await this.stop();
     else await this.start();
   }
 
-  /** Connections break; with a new trust domain everything that lived in memory is gone. */
+  /** Breaks connections; with a new trust domain everything that was in memory is lost. */
   async restart({ newTrustDomain = false }: { newTrustDomain?: boolean } = {}): Promise<void> {
     await this.stop();
     if (newTrustDomain) this.#state.rebuild();

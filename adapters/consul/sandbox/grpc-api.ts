@@ -2,7 +2,7 @@ import type { CallContext, ServerStream, Services } from '../../../src/grpc/serv
 import { ConsulRefusal } from './refusal.ts';
 import type { ConsulState } from './state.ts';
 
-/** Long enough to sleep on: the pulse wakes earlier. */
+/** Effectively unlimited: the pulse wakes the sleeper earlier. */
 const FOREVER_MS = 2 ** 40;
 
 /** The gRPC services of one server, as far as an agentless Connect client needs them. */

@@ -21,7 +21,7 @@ export class HttpApi {
   readonly #leaves: LeafCache;
   /** Paths with queries, as they came. */
   readonly requests: string[] = [];
-  /** The next answers, whatever was asked: for bodies that a healthy Consul does not send. */
+  /** The next answers, whatever the request: for bodies that a healthy Consul does not send. */
   readonly scripted: { status: number; body: string }[] = [];
 
   constructor(state: ConsulState) {
@@ -158,7 +158,7 @@ function rootsJson({ ca, rootsIndex }: ConsulState): object {
   };
 }
 
-/** A uint64 that goes into JSON as a number, above 2^53 or not. */
+/** A uint64 that is serialized to JSON as a number, above 2^53 or not. */
 class BigNumber {
   readonly #digits: string;
 

@@ -1,6 +1,9 @@
 type IntentionAction = 'allow' | 'deny';
 
-/** Who may call whom, as sidecars enforce it: by trust domain, namespace and service of the caller, not datacenter. */
+/**
+ * Which services may call which, as sidecars enforce it: by trust domain, namespace and service of the caller, not
+ * datacenter.
+ */
 export class Intentions {
   readonly #fallback: IntentionAction;
   readonly #trustDomain: () => string;
@@ -15,7 +18,7 @@ export class Intentions {
     this.#rules.set(`${source} ${destination}`, verdict);
   }
 
-  /** May the holder of this SPIFFE ID call that service? */
+  /** Whether the holder of this SPIFFE ID may call that service. */
   allows(peerId: string, destination: string): boolean {
     const source = new RegExp(`^spiffe://${this.#trustDomain()}/ns/default/dc/[^/]+/svc/([^/]+)$`).exec(peerId)?.[1];
     if (source === undefined) return false;

@@ -8,7 +8,7 @@ export interface JwtMethodOptions {
   readonly publicKey: string;
   readonly issuer: string;
   readonly audience: string;
-  /** The claim that names the service which the token may write. */
+  /** The claim with the name of the service that the token may write. */
   readonly serviceClaim: string;
   readonly maxTokenTtlMs?: number;
   readonly clock: Clock;

@@ -8,7 +8,7 @@ import type { ConsulState } from './state.ts';
 /** Consul's own numbers: a random point of life to renew at, and the spread after a change of the CA. */
 const SOFT_EXPIRY = { from: 0.6, to: 0.9 };
 const SPREAD_MS = 30_000;
-/** A leaf that lives shorter is renewed at every request. */
+/** A leaf with a shorter life is renewed at every request. */
 const SHORT_LIFE_MS = 10 * 60_000;
 
 export interface CachedLeaf extends ReturnType<ConnectCa['sign']> {
@@ -22,7 +22,7 @@ interface LeafEntry {
   leaf: CachedLeaf;
   /** Drawn when a change of the CA was noticed. */
   spreadAt: number | undefined;
-  /** No attempt before, after signing was refused by the limit. */
+  /** No attempt before this time, after signing was rate-limited. */
   notBefore: number;
 }
 
@@ -35,7 +35,9 @@ export interface LeafQuery {
   readonly waitMs: number;
 }
 
-/** The leaf manager of an agent: makes keys, caches leaves by service whoever asks, renews them by its own window. */
+/**
+ * The leaf manager of an agent: makes keys, caches leaves by service for all clients, renews them by its own window.
+ */
 export class LeafCache {
   readonly #state: ConsulState;
   readonly #entries = new Map<string, LeafEntry>();
@@ -80,7 +82,7 @@ export class LeafCache {
     return entry;
   }
 
-  /** Without an index a change of the CA is acted on at once; otherwise at a random moment of the spread. */
+  /** Without an index a change of the CA takes effect at once; otherwise at a random moment of the spread. */
   #dueAt(entry: LeafEntry, atOnce: boolean): number {
     const { clock, random, ca } = this.#state;
     const signing = ca.roots()[0]?.signingKeyId.replaceAll(':', '');
@@ -91,7 +93,7 @@ export class LeafCache {
     return Math.max(wanted, entry.notBefore);
   }
 
-  /** False when the limit on signing keeps the old leaf for one more window. */
+  /** False when the rate limit on signing keeps the old leaf for one more window. */
   #renew(query: LeafQuery, entry: LeafEntry): boolean {
     try {
       entry.leaf = this.#make(query);

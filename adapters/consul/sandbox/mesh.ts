@@ -2,10 +2,10 @@ import { type ClusterMesh, type MeshSetup, WORKLOAD } from '../../../src/sandbox
 import { startConsul } from './consul.ts';
 import { startSidecar } from './sidecar.ts';
 
-/** The name that intentions know the gateway by. */
+/** The gateway's name in intentions. */
 const SERVICE = 'ambassador';
 
-/** A Consul server with its Connect CA, and a sidecar whose intentions let in the gateway's service alone. */
+/** A Consul server with its Connect CA, and a sidecar whose intentions allow only the gateway's service. */
 export async function consulMesh(setup: MeshSetup): Promise<ClusterMesh> {
   const { clock, random, leafLifetimeMs, rootLifetimeMs } = setup;
   const consul = await startConsul({ clock, random, leafLifetimeMs, rootLifetimeMs });

@@ -1,6 +1,6 @@
 import type { Clock } from '../../../src/async/clock.ts';
 
-/** Wakes everybody who waits at the moment it is fired. */
+/** Wakes everyone who waits at the moment it is fired. */
 export class Pulse {
   #waiting = new Set<() => void>();
 

@@ -1,6 +1,6 @@
 import { GrpcError } from '../../../src/grpc/error.ts';
 
-/** What Consul says when it does not do as asked, on both of its faces. */
+/** A refusal by Consul, on both of its APIs. */
 export class ConsulRefusal extends Error {
   override readonly name = 'Refusal';
   readonly http: number;

@@ -3,8 +3,8 @@ import { type SandboxUpstream, startUpstream } from '../../../src/sandbox/upstre
 import type { Consul } from './consul.ts';
 
 /**
- * The public listener of a service's Connect sidecar: demands a client certificate under any root of the cluster and
- * lets in whom the intentions allow. It renews its own certificate when the CA changes.
+ * The public listener of a service's Connect sidecar: requires a client certificate under any root of the cluster and
+ * accepts the clients that the intentions allow. It renews its own certificate when the CA changes.
  */
 export function startSidecar(consul: Consul, service: string, clock: { now(): number }): Promise<SandboxUpstream> {
   let own: Identity | undefined;

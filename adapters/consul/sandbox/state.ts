@@ -16,7 +16,7 @@ export interface StateOptions {
   readonly rootLifetimeMs: number;
 }
 
-/** What both faces share: CA, ACLs, the raft index, and the faults that are switched on. */
+/** State that both APIs share: CA, ACLs, the raft index, and the faults that are switched on. */
 export class ConsulState {
   readonly clock: Clock;
   readonly random: () => number;
@@ -24,10 +24,10 @@ export class ConsulState {
   readonly acl: Acl;
   /** Fired whenever roots, tokens or faults change. */
   readonly changed = new Pulse();
-  /** Rises each time the cluster starts over. */
+  /** Incremented each time the cluster starts over. */
   generation = 0;
   rootsIndex = 12;
-  /** Signing requests still to be refused by the limit. */
+  /** Number of signing requests that will still be rate-limited. */
   limited = 0;
   leaderless = false;
   connectDisabled = false;
@@ -58,14 +58,14 @@ export class ConsulState {
     this.changed.fire();
   }
 
-  /** As after a restore: what comes next has smaller numbers. */
+  /** As after a restore: the following indexes are smaller. */
   stepIndexBack(): void {
     this.#index = 3;
     this.rootsIndex = this.nextIndex();
     this.changed.fire();
   }
 
-  /** An in-memory cluster that was restarted: new trust domain and CA, no login lives on. */
+  /** An in-memory cluster that was restarted: new trust domain and CA, all logins are lost. */
   rebuild(): void {
     this.#ca = this.#newCa(this.#ca.leafLifetimeMs);
     this.acl.deleteLogins();

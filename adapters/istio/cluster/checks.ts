@@ -1,7 +1,7 @@
 import { fields, text } from '../../../src/mesh/kube-object.ts';
 import type { ObjectCheck } from '../../../src/mesh/object-check.ts';
 
-/** Of which a permissive sidecar demands one where a port is declared as HTTP. */
+/** A permissive sidecar requires one of these if a port is declared as HTTP. */
 const SIDECAR_ALPN = /^(istio|istio-http\/1\.[01]|istio-h2)$/;
 
 export const checks: readonly ObjectCheck[] = [

@@ -7,12 +7,12 @@ import { ambientNamespaces, injectedNamespaces } from './pods.ts';
 /** One control plane of Istio that signs certificates, or istio-csr that does it in its place. */
 export interface IstioInstallation extends Installation {
   readonly signer: 'istiod' | 'istio-csr';
-  /** `default` where there is but one. */
+  /** `default` if there is only one. */
   readonly revision: string;
   /** `host:port` of its CA. */
   readonly address: string;
   readonly trustDomain: string;
-  /** What istiod calls this cluster, where it is not its own default. */
+  /** istiod's name of this cluster, if it is not the default. */
   readonly clusterId: string | undefined;
 }
 
@@ -39,7 +39,7 @@ function meshConfigs(workloads: readonly KubeObject[]): ObjectRef[] {
   }));
 }
 
-/** The one to ask first: istio-csr where it is, since istiod signs nothing there; then the default revision. */
+/** The one to ask first: istio-csr if it exists, since istiod signs nothing there; then the default revision. */
 export function findIstio(objects: Objects): IstioInstallation[] {
   const istiods = objects.workloads.filter(isIstiod).map((workload) => istiodOf(workload, objects));
   const trustDomain = istiods[0]?.trustDomain ?? 'cluster.local';

@@ -8,7 +8,7 @@ export const ambientNamespaces = (namespaces: readonly KubeObject[]): string[] =
     .filter(({ metadata }) => metadata.labels?.['istio.io/dataplane-mode'] === 'ambient')
     .map(({ metadata }) => metadata.name);
 
-/** Namespaces whose pods get a sidecar, each with the revision that it asks for. */
+/** Namespaces whose pods get a sidecar, each with the revision that it requests. */
 export const injectedNamespaces = (namespaces: readonly KubeObject[]): { namespace: string; revision: string }[] =>
   namespaces.flatMap(({ metadata: { name, labels = {} } }) => {
     if (labels['istio-injection'] === 'enabled') return [{ namespace: name, revision: 'default' }];

@@ -5,7 +5,7 @@ import { type Certificate, formatCertificates } from '../../../src/pki/certifica
 import { PrivateKey } from '../../../src/pki/key.ts';
 import { SandboxCa } from '../../../src/sandbox/ca.ts';
 
-/** istiod's own root signs; a plug-in intermediate does; the same with the root also among the intermediates. */
+/** The signer: istiod's own root, a plug-in intermediate, or that with the root also among the intermediates. */
 export type Layout = 'self-signed' | 'plug-in' | 'plug-in-with-root';
 
 export interface IstioAuthorityOptions {
@@ -18,7 +18,7 @@ export interface IstioAuthorityOptions {
 /** istiod backdates leaves by this. */
 const BACKDATED_MS = 120_000;
 
-/** Istio's certificate authority: what signs, and the roots that it names. */
+/** Istio's certificate authority: its signer, and the roots that it names. */
 export class IstioAuthority {
   leafLifetimeMs: number;
   readonly #options: IstioAuthorityOptions;
@@ -55,7 +55,7 @@ export class IstioAuthority {
     this.#use(root, [root.certificate]);
   }
 
-  /** The safe three steps, one for each call: trust the new root too; sign with it; trust it alone. */
+  /** The three safe steps, one for each call: also trust the new root; sign with it; trust only it. */
   overlapRoot(): 'trusted' | 'signing' | 'alone' {
     const next = this.#next;
     if (!next) {
@@ -72,23 +72,24 @@ export class IstioAuthority {
     return 'alone';
   }
 
-  /** A new intermediate under the same root; nothing when the root itself signs. */
+  /** A new intermediate under the same root; no change when the root itself signs. */
   rotateIntermediate(): void {
     this.#signer = this.#signerUnder(this.#root);
   }
 
-  /** Signs from now on with what `signer` makes below the root, as an operator may plug in any CA. */
+  /** From now on signs with the result of `signer` below the root, as an operator may plug in any CA. */
   plugIn(signer: (root: SandboxCa) => SandboxCa): void {
     this.#signer = signer(this.#root);
   }
 
   sign(publicKey: KeyObject | PrivateKey, id: string, lifetimeMs = this.leafLifetimeMs): Certificate {
-    // A leaf shorter than istiod would issue is backdated by its share, or it would be born due for renewal.
+    // A leaf shorter than istiod would issue is backdated by a share of its life, or it would already be due for
+    // renewal.
     const notBeforeSkewMs = Math.min(BACKDATED_MS, lifetimeMs / 10);
     return this.#signer.issue(publicKey, { uris: [id], lifetimeMs, notBeforeSkewMs });
   }
 
-  /** What CreateCertificate answers: leaf, intermediates one by one, and last all roots in one element. */
+  /** The answer of CreateCertificate: leaf, intermediates one by one, and last all roots in one element. */
   answer(leaf: Certificate): string[] {
     const root = this.#options.layout === 'plug-in-with-root' ? [this.#root.certificate] : [];
     const lower = [leaf, ...this.#signer.chain, ...root];

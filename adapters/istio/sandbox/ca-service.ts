@@ -12,10 +12,10 @@ export interface Caller {
   readonly account: string;
 }
 
-/** As a TokenReview for the CA's audiences: undefined when the token is not good. */
+/** Like a TokenReview for the CA's audiences: undefined when the token is not valid. */
 export type Authenticate = (token: string) => Promise<Caller | undefined> | Caller | undefined;
 
-/** What goes wrong: an answer that must not be believed, or a status instead of one. */
+/** The fault to inject: an invalid answer, or an error status. */
 export type CaFault =
   | 'wrongKey'
   | 'otherIdentity'
@@ -33,7 +33,7 @@ export interface CaServiceOptions {
   readonly trustDomain: string;
   readonly clusterId: string;
   readonly authenticate: Authenticate;
-  /** istiod ignores what a request names and refuses a long lifetime; istio-csr is strict, and caps without a word. */
+  /** istiod ignores the names in a request and refuses a long lifetime; istio-csr is strict, and caps silently. */
   readonly manner: 'istiod' | 'istio-csr';
   readonly maxLifetimeMs: number;
 }
@@ -43,7 +43,7 @@ interface CsrRequest {
   readonly validity_duration: string;
 }
 
-/** Leaves are shorter by nothing, expired by this. */
+/** A leaf that expired is this old. */
 const LONG_AGO_MS = 60_000;
 
 /** CreateCertificate as istiod and istio-csr answer it. */
@@ -76,7 +76,7 @@ export class CaService {
     return { cert_chain: this.#answer(csr, id, lifetimeMs) };
   }
 
-  /** The same words for every reason, as istiod has it. */
+  /** The same message for every reason, as in istiod. */
   async #authenticated({ metadata, clientCertificate }: CallContext): Promise<string> {
     const [own] = clientCertificate ? Certificate.fromDer(clientCertificate.raw).names.uris : [];
     if (own !== undefined) return own;

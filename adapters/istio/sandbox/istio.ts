@@ -15,7 +15,7 @@ export interface IstioOptions {
   readonly trustDomain?: string;
   /** Default `Kubernetes`. */
   readonly clusterId?: string;
-  /** Who a token belongs to, if it is good for audience istio-ca. Default: nobody's is. */
+  /** The owner of a token, if it is valid for audience istio-ca. Default: no token is valid. */
   readonly authenticate?: Authenticate;
   /** Default `self-signed`. */
   readonly layout?: Layout;
@@ -27,7 +27,7 @@ export interface IstioOptions {
   readonly rootLifetimeMs?: number;
   /** Default 90 days for istiod, one hour for istio-csr. */
   readonly maxLeafLifetimeMs?: number;
-  /** Told the PEM text of ConfigMap istio-ca-root-cert: at start and at each change. */
+  /** Called with the PEM text of ConfigMap istio-ca-root-cert: at start and at each change. */
   readonly publishRoots?: (pem: string) => Promise<void> | void;
 }
 
@@ -35,7 +35,7 @@ const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
 export const ISTIOD_NAME = 'istiod.istio-system.svc';
 
-/** istiod on a free loopback port: a CA, and agents on sockets that live off it. */
+/** istiod on a free loopback port: a CA, and agents on sockets that use it. */
 export async function startIstio(options: IstioOptions = {}): Promise<Istio> {
   const istio = new Istio(options);
   await istio.start();
@@ -83,7 +83,7 @@ export class Istio {
     return `127.0.0.1:${this.#port}`;
   }
 
-  /** What stands in ConfigMap istio-ca-root-cert. */
+  /** The content of ConfigMap istio-ca-root-cert. */
   get rootPem(): string {
     return this.#authority.rootPem;
   }
@@ -93,7 +93,7 @@ export class Istio {
     return this.#service.issued;
   }
 
-  /** Calls of the CA, however they ended. */
+  /** Calls of the CA, whatever their outcome. */
   get requests(): number {
     return this.#service.requests;
   }
@@ -107,17 +107,17 @@ export class Istio {
     return `spiffe://${this.trustDomain}/ns/${namespace}/sa/${account}`;
   }
 
-  /** What sidecars trust once each of them has renewed. */
+  /** The roots that sidecars trust once each of them has renewed. */
   roots(): Certificate[] {
     return [...this.#authority.roots];
   }
 
-  /** A workload's own identity, signed by what signs now. */
+  /** A workload's own identity, from the current signer. */
   issueServer(id: string): Identity {
     return this.#authority.identity(id);
   }
 
-  /** Whether an identity was signed by what signs now. */
+  /** Whether the current signer issued an identity. */
   isCurrent({ chain }: Pick<Identity, 'chain'>): boolean {
     return chain[0]?.isIssuedBy(this.#authority.signer.certificate) ?? false;
   }
@@ -139,7 +139,7 @@ export class Istio {
     await this.#authorityChanged();
   }
 
-  /** Signs workloads with what `signer` makes below the root, as with a CA that an operator plugs in. */
+  /** Signs workloads with the result of `signer` below the root, like a CA that an operator plugs in. */
   plugIn(signer: (root: SandboxCa) => SandboxCa): void {
     this.#authority.plugIn(signer);
   }
@@ -148,7 +148,7 @@ export class Istio {
     this.#authority.leafLifetimeMs = ms;
   }
 
-  /** Off: nobody listens on the CA's port. Agents cannot renew then. */
+  /** On: the CA's port is closed, and agents cannot renew. */
   async outage(on: boolean): Promise<void> {
     if (on) {
       await this.#server?.stop();
@@ -156,7 +156,7 @@ export class Istio {
     } else if (!this.#server) await this.#listen();
   }
 
-  /** Every answer of the CA from now on is wrong in this way; `undefined` mends it. */
+  /** From now on every answer of the CA has this fault; `undefined` ends it. */
   fail(fault: CaFault | undefined): void {
     this.#service.fault = fault;
   }
@@ -177,7 +177,7 @@ export class Istio {
     return agent;
   }
 
-  /** A SPIRE agent, whose server this authority stands for. */
+  /** A SPIRE agent, for which this authority acts as the server. */
   async startSpireAgent(options: { readonly socket: string; readonly id: string }): Promise<SpireAgent> {
     const agent = new SpireAgent({
       ...options,

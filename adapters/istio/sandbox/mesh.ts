@@ -14,11 +14,11 @@ import { startUpstream } from '../../../src/sandbox/upstream.ts';
 import type { Caller } from './ca-service.ts';
 import { startIstio } from './istio.ts';
 
-/** What the filter chains of a permissive sidecar ask for, where a port is declared as HTTP. */
+/** ALPN values that the filter chains of a permissive sidecar match, if a port is declared as HTTP. */
 const SIDECAR_ALPN = ['istio', 'istio-peer-exchange', 'istio-http/1.0', 'istio-http/1.1', 'istio-h2'];
 const AUDIENCE = 'istio-ca';
 
-/** istiod with its own root, and a sidecar that lets in the gateway's ServiceAccount and nobody else. */
+/** istiod with its own root, and a sidecar that accepts only the gateway's ServiceAccount. */
 export async function istioMesh({ api, kube, ...setup }: MeshSetup): Promise<ClusterMesh> {
   const istio = await startIstio({
     ...setup,

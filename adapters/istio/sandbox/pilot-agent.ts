@@ -35,7 +35,7 @@ const ROOTS = 'ROOTCA';
 const ROTATE_AT = 0.5;
 const JITTER = 0.01;
 
-/** The SDS server of Istio's agent, with its manners: partial pushes, a lost cache at rotation, made-up names. */
+/** The SDS server of Istio's agent, with its peculiarities: partial pushes, a lost cache at rotation, made-up names. */
 export class PilotAgent {
   readonly #options: PilotAgentOptions;
   readonly #subscribers = new Set<PilotSubscriber>();
@@ -45,9 +45,9 @@ export class PilotAgent {
   #count = 0;
   #cancel: () => void = () => {};
   #stopped = false;
-  /** Rewrites a resource before it is sent: where tests spoil one. */
+  /** Rewrites a resource before it is sent, for tests that corrupt one. */
   spoil: ((name: string, resource: SdsResource) => SdsResource) | undefined;
-  /** On: rotation comes and nothing is pushed. */
+  /** On: rotates without pushing. */
   mute = false;
   /** error_detail messages received. */
   readonly refusals: string[] = [];
@@ -57,7 +57,7 @@ export class PilotAgent {
   accepted = 0;
   /** Streams opened so far. */
   streams = 0;
-  /** An error_detail came as the first request, which the real agent does not survive. */
+  /** An error_detail came in the first request, which crashes the real agent. */
   crashed = false;
 
   constructor(options: PilotAgentOptions) {
@@ -75,7 +75,7 @@ export class PilotAgent {
     try {
       this.#generate(WORKLOAD);
     } catch {
-      // The real one goes on trying; here the next request does.
+      // The real agent keeps trying; here the next request does.
     }
   }
 
@@ -83,20 +83,20 @@ export class PilotAgent {
     return this.#subscribers.size;
   }
 
-  /** As when its time has come: the cached certificate is dropped first, then subscribers are served a new one. */
+  /** Like a rotation that is due: the cached certificate is dropped first, then subscribers receive a new one. */
   rotate(): void {
     this.#cached = undefined;
     if (!this.mute) this.push(WORKLOAD);
   }
 
-  /** Sends one resource to whoever subscribed to it; ROOTCA may be sent unchanged and unasked, as the agent does. */
+  /** Sends one resource to its subscribers; ROOTCA may be sent unchanged and without a request, as the agent does. */
   push(name: string): void {
     for (const subscriber of [...this.#subscribers]) {
       if (subscriber.names.includes(name)) this.#send(subscriber, [name]);
     }
   }
 
-  /** A new process: its memory is gone and the socket is another file of the same name. */
+  /** A new process: its memory is lost and the socket is another file of the same name. */
   async restart(): Promise<void> {
     await this.stop();
     await this.start();
@@ -187,7 +187,7 @@ export class PilotAgent {
     subscriber.stream.write({ version_info, type_url: SECRET_TYPE, nonce: subscriber.nonce, resources });
   }
 
-  /** A name that nobody knows gets the workload's certificate, and is never pushed again. */
+  /** An unknown name gets the workload's certificate, and is never pushed again. */
   #generate(name: string): SdsResource {
     const known = this.#cached;
     const identity = known ?? this.#options.request();

@@ -39,7 +39,7 @@ export function rootsResource(name: string, roots: readonly Certificate[]): SdsR
   return secretResource({ name, validation_context: { trusted_ca: inline(formatCertificates(roots)) } });
 }
 
-/** SPIRE's default: a validator of Envoy that holds one bundle for each trust domain. */
+/** SPIRE's default: an Envoy validator that holds one bundle for each trust domain. */
 export function validatorResource(name: string, bundles: ReadonlyMap<string, readonly Certificate[]>): SdsResource {
   const type = `${TLS}.SPIFFECertValidatorConfig`;
   const trust_domains = [...bundles].map(([domain, roots]) => ({

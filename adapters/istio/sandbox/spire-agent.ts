@@ -66,7 +66,7 @@ export class SpireAgent {
     this.update();
   }
 
-  /** Everything that each subscriber asked for, once more. */
+  /** Sends everything that each subscriber requested, again. */
   update(): void {
     for (const subscriber of this.#subscribers) this.#send(subscriber);
   }

@@ -1,7 +1,7 @@
 import { fields, type KubeObject, text } from '../../../src/mesh/kube-object.ts';
 import type { CheckedObjects, ObjectCheck } from '../../../src/mesh/object-check.ts';
 
-/** Where proxies take each other's connections, in a protocol of their own. */
+/** Where proxies accept each other's connections, in their own protocol. */
 const PROXY_PORT = 4143;
 
 export const checks: readonly ObjectCheck[] = [

@@ -11,7 +11,7 @@ interface LinkerdInstallation extends Installation {
   readonly clusterDomain: string;
 }
 
-/** By its ConfigMap `linkerd-config`, which every installation has. */
+/** Found by its ConfigMap `linkerd-config`, which every installation has. */
 export function findLinkerd({
   configMaps,
   workloads,

@@ -9,22 +9,22 @@ export interface LinkerdAuthorityOptions {
   readonly clock: Clock;
   readonly trustDomain: string;
   readonly leafLifetimeMs: number;
-  /** On both ends of a leaf's validity; the chart says 20 s, Go's default is 10 s. */
+  /** At both ends of a leaf's validity; the chart sets 20 s, Go's default is 10 s. */
   readonly skewMs: number;
   readonly rootLifetimeMs?: number | undefined;
 }
 
 const YEAR = 365 * 86_400_000;
 
-/** Trust anchors and the issuer below one of them: what an operator of Linkerd keeps outside of it. */
+/** Trust anchors and the issuer below one of them: what an operator manages outside of Linkerd. */
 export class LinkerdAuthority {
   leafLifetimeMs: number;
   skewMs: number;
-  /** An operator may have put the root into the issuer's file, beside what belongs there; then it is handed out too. */
+  /** An operator may have added the root to the issuer's file; then it is sent too. */
   rootInIssuerFile = false;
-  /** It issues with what `plugIn` gave. */
+  /** The issuer came from `plugIn`. */
   isPluggedIn = false;
-  /** What the ConfigMap holds. */
+  /** The content of the ConfigMap. */
   bundle: readonly Certificate[];
   readonly #options: LinkerdAuthorityOptions;
   #root: SandboxCa;
@@ -40,7 +40,7 @@ export class LinkerdAuthority {
     this.#issuer = this.#newIssuer({});
   }
 
-  /** The issuer's certificate and what its file holds above it. */
+  /** The issuer's certificate and the certificates above it in its file. */
   get issuerChain(): readonly Certificate[] | undefined {
     return this.#issuer?.chain;
   }
@@ -65,7 +65,7 @@ export class LinkerdAuthority {
     this.#serial = 0n;
   }
 
-  /** Issues from now on with what `issuer` makes below the newest root, without the look that the controller takes. */
+  /** From now on issues with the result of `issuer` below the newest root, without the controller's check. */
   plugIn(issuer: (root: SandboxCa) => SandboxCa): void {
     this.#issuer = issuer(this.#root);
     this.isPluggedIn = true;
@@ -76,7 +76,7 @@ export class LinkerdAuthority {
     this.#issuer = undefined;
   }
 
-  /** Why the issuer may not sign: what the identity controller answers with. */
+  /** Why the issuer may not sign: the answer of the identity controller. */
   issuerProblem(anchors: readonly Certificate[]): string | undefined {
     const [issuer, ...above] = this.issuerChain ?? [];
     if (!issuer) return 'no issuer';

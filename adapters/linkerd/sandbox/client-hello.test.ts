@@ -7,7 +7,7 @@ import { connect } from 'node:tls';
 import { settle } from '../../../test/support/fake-clock.ts';
 import { peek } from './client-hello.ts';
 
-/** What a client sends first. */
+/** The first bytes from a client. */
 async function hello(servername?: string): Promise<Buffer> {
   const server = createServer().listen(0, '127.0.0.1');
   await once(server, 'listening');
@@ -27,7 +27,7 @@ async function hello(servername?: string): Promise<Buffer> {
 const feed = () => new PassThrough() as unknown as Socket & PassThrough;
 
 describe('the beginning of a connection', () => {
-  it('is told with its server name, and stays to be read', async () => {
+  it('is reported with its server name, and can still be read', async () => {
     const bytes = await hello('web.shop.example');
     const socket = feed();
     const beginning = peek(socket);
@@ -36,7 +36,7 @@ describe('the beginning of a connection', () => {
     assert.deepEqual(socket.read(), bytes);
   });
 
-  it('is waited for when it comes in pieces', async () => {
+  it('is awaited when it comes in pieces', async () => {
     const bytes = await hello('web.shop.example');
     for (const at of [1, 4, 40, bytes.length - 1]) {
       const socket = feed();

@@ -6,12 +6,12 @@ const SERVER_NAME = 0;
 /** More than any ClientHello in one record. */
 const MOST_BYTES = 16_384 + 5;
 
-/** What a connection begins with: a ClientHello and the server name in it, if any, or something else. */
+/** The beginning of a connection: a ClientHello and the server name in it, if any, or something else. */
 export type Beginning = { readonly tls: true; readonly serverName: string | undefined } | { readonly tls: false };
 
 /**
- * Looks at the first bytes of a connection and leaves them in it, as Linkerd's proxies do before they decide
- * whether a TLS connection is theirs. Undefined when it ends first.
+ * Reads the first bytes of a connection without consuming them, as Linkerd's proxies do before they decide whether a
+ * TLS connection is for them. Undefined when it ends first.
  */
 export function peek(socket: Socket): Promise<Beginning | undefined> {
   return new Promise((resolve) => {

@@ -17,14 +17,14 @@ export interface IdentityServiceOptions {
   readonly anchors: () => readonly Certificate[];
   readonly nameOf: (account: { kind: string; namespace: string; name: string }) => string;
   readonly review: TokenReviewer;
-  /** A status to answer with instead. */
+  /** A status to return instead. */
   readonly failure: () => number | undefined;
   readonly issued: (identity: string) => void;
 }
 
 /**
  * Identity.Certify: the checks of Linkerd's controller in its order and with its codes. Stricter in one point: the
- * request's own signature is verified, so that a client that signs wrongly is found out here.
+ * request's own signature is verified, so that a client that signs incorrectly is detected.
  */
 export function certifyHandler(options: IdentityServiceOptions): Handler {
   const { authority, anchors, nameOf, issued } = options;

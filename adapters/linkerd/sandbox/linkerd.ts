@@ -25,7 +25,7 @@ export interface LinkerdOptions {
   readonly rootLifetimeMs?: number;
   /** Default 20 s, as the chart's. */
   readonly skewMs?: number;
-  /** Default: an API server's once installed into one, before that the token's own claims. */
+  /** Default: the API server's review after installation into one, before that the token's own claims. */
   readonly review?: TokenReviewer;
 }
 
@@ -75,17 +75,17 @@ export class Linkerd {
     this.#workloadAnchors = this.#authority.bundle;
   }
 
-  /** Where the identity service's proxy listens. */
+  /** Address of the identity service's proxy. */
   get address(): string {
     return this.#address;
   }
 
-  /** Where the controller itself listens: what an injected client reaches through its own proxy. */
+  /** Address of the controller itself: what an injected client reaches through its own proxy. */
   get plaintextAddress(): string {
     return this.#plaintextAddress;
   }
 
-  /** TLS connections that the identity service was reached by. */
+  /** Number of TLS connections to the identity service. */
   get connections(): number {
     return this.#proxy?.counts.terminated ?? 0;
   }
@@ -94,12 +94,12 @@ export class Linkerd {
     return `${serviceAccount}.${namespace}.serviceaccount.identity.${this.namespace}.${this.trustDomain}`;
   }
 
-  /** What the ConfigMap names. */
+  /** The roots in the ConfigMap. */
   bundle(): readonly Certificate[] {
     return this.#authority.bundle;
   }
 
-  /** What workloads verify against: the bundle of their last restart. */
+  /** The roots that workloads verify against: the bundle of their last restart. */
   roots(): readonly Certificate[] {
     return this.#workloadAnchors;
   }
@@ -173,14 +173,14 @@ export class Linkerd {
     return pod;
   }
 
-  /** Writes the control plane's ConfigMaps, keeps them, and has tokens reviewed there. */
+  /** Writes and updates the control plane's ConfigMaps, and has tokens reviewed by that API server. */
   async install(api: Kube): Promise<void> {
     this.#api = api;
     if (this.#review === reviewClaims) this.#review = reviewBy(api);
     await this.#publish();
   }
 
-  /** Makes a Service and its pods known to the API that this was installed into. */
+  /** Adds a Service and its pods to the API that this was installed into. */
   async addPods(wish: Omit<ServiceWish, 'controlPlane'>): Promise<void> {
     await this.#apply(serviceObjects({ ...wish, controlPlane: this.namespace }));
   }
@@ -197,13 +197,16 @@ export class Linkerd {
     this.#review = review;
   }
 
-  /** A new issuer below the newest root; shows in the next leaf. A short life clamps leaves, 0 has ended already. */
+  /**
+   * A new issuer below the newest root; effective for the next leaf. A short life limits leaves, 0 means already
+   * expired.
+   */
   rotateIssuer(options: { readonly lifetimeMs?: number } = {}): void {
     this.#authority.replaceIssuer(options);
   }
 
   /**
-   * Issues with what `issuer` makes below the newest root, without the look that the controller takes at its issuer. The
+   * Issues with the result of `issuer` below the newest root, without the controller's check of its issuer. The
    * controller's own proxy stays as it is.
    */
   plugIn(issuer: (root: SandboxCa) => SandboxCa): void {
@@ -239,7 +242,7 @@ export class Linkerd {
     await Promise.all([...this.#pods].map((pod) => pod.restart()));
   }
 
-  /** A root rotation in the order of Linkerd's own guide, up to the new issuer; `dropOldRoots` ends it. */
+  /** A root rotation in the order of Linkerd's own guide, up to the new issuer; `dropOldRoots` completes it. */
   async rotateRoot(): Promise<void> {
     await this.addRoot();
     this.restartControlPlane();
@@ -247,12 +250,12 @@ export class Linkerd {
     this.rotateIssuer();
   }
 
-  /** Connections to the identity service break. */
+  /** Breaks the connections to the identity service. */
   outage(on: boolean): void {
     this.#down = on;
   }
 
-  /** Certify answers with this gRPC status; undefined: as it should. */
+  /** Certify answers with this gRPC status; undefined: normally. */
   fail(status: number | undefined): void {
     this.#failure = status;
   }

@@ -9,13 +9,13 @@ import {
 import { startLinkerd } from './linkerd.ts';
 import type { Pod } from './pod.ts';
 
-/** A leaf is valid from before its issue by this share of its life, or it would be born due for renewal. */
+/** A leaf becomes valid this share of its life before its issue, or it would already be due for renewal. */
 const SKEW_OF_LIFE = 0.1;
-/** How long a pod that is going away still answers: longer than any request takes here. */
+/** How long a terminating pod still answers: longer than any request takes here. */
 const DRAIN_MS = 100;
 const PORT = 8443;
 
-/** Linkerd's control plane, and a Service of two pods behind proxies that let in the gateway's identity. */
+/** Linkerd's control plane, and a Service of two pods behind proxies that accept the gateway's identity. */
 export async function linkerdMesh({ api, kube, ...setup }: MeshSetup): Promise<ClusterMesh> {
   api.put({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'linkerd' } });
   const linkerd = await startLinkerd({ ...setup, skewMs: setup.leafLifetimeMs * SKEW_OF_LIFE });
@@ -32,7 +32,7 @@ export async function linkerdMesh({ api, kube, ...setup }: MeshSetup): Promise<C
   await linkerd.addPods({ name: WORKLOAD, namespace: appsOf('linkerd'), port: 443, pods, podPort: PORT });
   let serving = pods[0];
 
-  /** Pod by pod, as a rollout: proxies read their anchors at start alone. */
+  /** Pod by pod, like a rollout: proxies read their anchors only at start. */
   async function rollOut(): Promise<void> {
     linkerd.restartControlPlane();
     const [one, two] = pods;

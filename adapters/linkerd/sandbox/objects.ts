@@ -3,7 +3,7 @@ import type { KubeObject } from '../../../src/core/object.ts';
 import { type Certificate, formatCertificates } from '../../../src/pki/certificate.ts';
 import type { Pod } from './pod.ts';
 
-/** The two ConfigMaps of a control plane that an outsider reads. */
+/** The two ConfigMaps of a control plane that a client outside the mesh reads. */
 export function controlPlaneObjects(plane: {
   readonly namespace: string;
   readonly trustDomain: string;
@@ -32,20 +32,19 @@ export function controlPlaneObjects(plane: {
 export interface ServiceWish {
   readonly name: string;
   readonly namespace: string;
-  /** What clients name. */
+  /** The port that clients use. */
   readonly port: number;
   readonly pods: readonly Pick<Pod, 'options' | 'port'>[];
   readonly controlPlane: string;
   /** On the pods, such as `config.linkerd.io/opaque-ports`. */
   readonly annotations?: Readonly<Record<string, string>> | undefined;
   /**
-   * Ports of the pods as the API tells them, where they differ from those that they listen on: the sandbox has one
-   * loopback for all.
+   * Ports of the pods in the API, if they differ from those that they listen on: the sandbox has one loopback for all.
    */
   readonly podPort?: number | undefined;
 }
 
-/** What stands in the API for a Service and its pods: also the EndpointSlice, which a controller would write. */
+/** The API objects of a Service and its pods, including the EndpointSlice, which a controller would write. */
 export function serviceObjects(wish: ServiceWish): KubeObject[] {
   const { name, namespace, port, pods, podPort } = wish;
   const podObjects = pods.map(
@@ -76,7 +75,7 @@ export function serviceObjects(wish: ServiceWish): KubeObject[] {
       ports: [{ name: 'http', port: podPort ?? pod.port, protocol: 'TCP' }],
       endpoints: [
         {
-          // Nobody dials it; a loopback address, where the pod really is, no API server takes.
+          // Never dialled; API servers refuse a loopback address, where the pod really is.
           addresses: [`10.1.0.${at + 1}`],
           conditions: { ready: true },
           targetRef: { kind: 'Pod', name: pod.options.name, namespace: pod.options.namespace },

@@ -21,7 +21,7 @@ describe('a pod with a proxy of Linkerd', () => {
   const start = (options: Partial<PodOptions> = {}): Promise<Pod> =>
     mesh.startPod({ name: 'web-0', namespace: 'shop', serviceAccount: 'web', ...options });
 
-  /** Completes a handshake and sends a request; the status line, or why not. */
+  /** Completes a handshake and sends a request; returns the status line, or the failure. */
   async function ask(pod: Pod, options: ConnectionOptions & { readonly identity?: Identity } = {}): Promise<string> {
     const { identity, ...rest } = options;
     const socket = tlsConnect({
@@ -65,7 +65,7 @@ describe('a pod with a proxy of Linkerd', () => {
     socket.destroy();
   });
 
-  it('passes any other name through, and lets plaintext in', async () => {
+  it('passes any other name through, and accepts plaintext', async () => {
     const pod = await start();
     assert.match(await ask(pod, { servername: 'api.shop' }), /^(ERR_SSL|EPROTO|HTTP\/1\.1 400)/);
     assert.equal(pod.proxy?.counts.terminated, 0);
@@ -78,14 +78,14 @@ describe('a pod with a proxy of Linkerd', () => {
     assert.match(await ask(await start(), { maxVersion: 'TLSv1.2' }), /PROTOCOL_VERSION/);
   });
 
-  it('knows a client by its certificate and does without one', async () => {
+  it('identifies a client by its certificate and accepts clients without one', async () => {
     const pod = await start();
     assert.equal(await ask(pod), 'HTTP/1.1 200 OK');
     assert.equal(await ask(pod, { identity: gateway }), 'HTTP/1.1 200 OK');
     assert.deepEqual([...pod.counts.clients.keys()], ['', gateway.id]);
   });
 
-  it('cuts a client off whose certificate does not verify, also where none is needed', async () => {
+  it('disconnects a client whose certificate does not verify, even if none is required', async () => {
     const pod = await start();
     const identity = SandboxCa.root().identity({ dns: [gateway.id] });
     assert.match(await ask(pod, { identity }), /^(closed|ECONNRESET)$/);
@@ -101,7 +101,7 @@ describe('a pod with a proxy of Linkerd', () => {
     assert.equal(await ask(named, { identity: gateway }), 'HTTP/1.1 403 Forbidden');
   });
 
-  it('takes only proxies on 4143', async () => {
+  it('accepts only proxies on 4143', async () => {
     const pod = await start({ port: 'proxy' });
     assert.match(await ask(pod, { ALPNProtocols: ['h2'] }), /NO_APPLICATION_PROTOCOL/);
     assert.match(await ask(pod), /^(closed|ECONNRESET)$/);

@@ -6,7 +6,7 @@ import type { Certificate } from '../../../src/pki/certificate.ts';
 import { findPath } from '../../../src/pki/chain.ts';
 import { type InboundProxy, listen, type PortKind, pipeTo, startProxy } from './proxy.ts';
 
-/** Who may call: Linkerd's default policies, or an AuthorizationPolicy that names identities. */
+/** The clients that may call: Linkerd's default policies, or an AuthorizationPolicy that names identities. */
 export type PodPolicy = 'all-unauthenticated' | 'all-authenticated' | { readonly identities: readonly string[] };
 
 export interface PodOptions {
@@ -17,7 +17,7 @@ export interface PodOptions {
   readonly policy?: PodPolicy;
   /** Without a proxy, its port speaks plaintext. Default true. */
   readonly meshed?: boolean;
-  /** Of its port. Default `ordinary`. */
+  /** Kind of its port. Default `ordinary`. */
   readonly port?: PortKind;
 }
 
@@ -30,25 +30,25 @@ export interface PodMesh {
 
 export interface PodCounts {
   requests: number;
-  /** Answered 403 by policy. */
+  /** Requests answered with 403 by policy. */
   denied: number;
-  /** Requests by the identity of the client; without one under `''`. */
+  /** Requests by the identity of the client; under `''` for clients without one. */
   readonly clients: Map<string, number>;
 }
 
 /** A TLS handshake and a request take about ten turns of an event loop that both ends share. */
 const QUIET_TURNS = 30;
-/** Where requests never cease, a pod goes down all the same. */
+/** A pod goes down even if requests never stop. */
 const MOST_TURNS = 1000;
-/** A share of a leaf's life after which a proxy asks for the next. */
+/** Share of a leaf's life after which a proxy requests the next. */
 const REFRESH = 0.7;
 
 export const refreshAt = ({ notBefore, notAfter }: Certificate): number => notBefore + (notAfter - notBefore) * REFRESH;
 
-/** A workload with Linkerd's proxy before it. Anchors are those of its start; only `restart` brings new ones. */
+/** A workload behind Linkerd's proxy. Anchors are read at start; only `restart` updates them. */
 export class Pod {
   readonly options: PodOptions;
-  /** The identity that clients must ask for by SNI. */
+  /** The identity that clients must send as SNI. */
   readonly id: string;
   readonly counts: PodCounts = { requests: 0, denied: 0, clients: new Map() };
   readonly #mesh: PodMesh;
@@ -65,7 +65,7 @@ export class Pod {
     this.#identity = mesh.issue();
   }
 
-  /** What clients dial: the port of the application, which iptables leads to the proxy. */
+  /** The port that clients dial: that of the application, which iptables redirects to the proxy. */
   get port(): number {
     return (this.#proxy ?? this.#app)?.port ?? 0;
   }
@@ -104,7 +104,7 @@ export class Pod {
   }
 
   /**
-   * As a rollout does: the only way to new anchors. What is under way is answered first, and clients hear of the
+   * Like a rollout: the only way to new anchors. Requests in progress are answered first, and clients learn of the
    * closed connections before this resolves.
    */
   async restart(): Promise<void> {
@@ -120,7 +120,7 @@ export class Pod {
     await this.#app?.close();
   }
 
-  /** Waits until nothing has come for some turns: on loopback, what was sent is there within a few. */
+  /** Waits until nothing has arrived for some turns: on loopback, sent data arrives within a few. */
   async #settle(): Promise<void> {
     for (let quiet = 0, turns = 0; quiet < QUIET_TURNS && turns < MOST_TURNS; quiet++, turns++) {
       const before = this.#arrivals;
@@ -134,7 +134,7 @@ export class Pod {
     return this.counts.requests + this.counts.denied + terminated + passed + refused;
   }
 
-  /** Renews by itself, and refuses a leaf that its own anchors do not vouch for. */
+  /** Renews by itself, and refuses a leaf that its own anchors do not verify. */
   #currentIdentity(): Identity {
     const leaf = leafOf(this.#identity);
     const now = this.#mesh.clock.now();
@@ -144,7 +144,7 @@ export class Pod {
       const [first, ...above] = next.chain;
       if (first && findPath(first, above, this.#anchors, now).ok) this.#identity = next;
     } catch {
-      // No issuer for now: the old leaf serves as long as it lives.
+      // No issuer for now: the old leaf serves until it expires.
     }
     return this.#identity;
   }

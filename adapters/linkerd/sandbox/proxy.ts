@@ -9,20 +9,20 @@ import { peek } from './client-hello.ts';
 export type PortKind =
   /** Terminated when the server name is the pod's identity, else passed through. */
   | 'ordinary'
-  /** Passed through unseen: opaque ports, and ports that bypass the proxy. */
+  /** Passed through unread: opaque ports, and ports that bypass the proxy. */
   | 'opaque'
-  /** 4143: only proxies, which announce themselves by ALPN. */
+  /** 4143: only proxies, which identify themselves by ALPN. */
   | 'proxy';
 
 export interface ProxyOptions {
   readonly kind: PortKind;
-  /** The pod's own certificate, asked for at each connection. */
+  /** The pod's own certificate, read at each connection. */
   readonly identity: () => Identity;
-  /** What the pod verifies clients against: the roots that it started with. */
+  /** The roots that the pod verifies clients against: those of its start. */
   readonly anchors: () => readonly Certificate[];
-  /** A terminated connection; `client` is the identity of a client that showed a certificate. */
+  /** A terminated connection; `client` is the identity of a client that presented a certificate. */
   readonly terminated: (socket: TLSSocket, client: string | undefined) => void;
-  /** A connection that is passed on as it came, whatever its bytes are. */
+  /** A connection that is passed through unchanged. */
   readonly passed: (socket: Socket) => void;
 }
 
@@ -36,16 +36,19 @@ export interface ProxyCounts {
 export interface InboundProxy {
   readonly port: number;
   readonly counts: Readonly<ProxyCounts>;
-  /** Why the newest refused connection was. */
+  /** Why the newest refused connection was refused. */
   readonly lastRefusal: string | undefined;
-  /** Cuts every connection; the next ones are taken again. */
+  /** Cuts every connection; new ones are accepted again. */
   cut(): void;
   stop(): Promise<void>;
 }
 
 const TRANSPORT_PROTOCOL = 'transport.l5d.io/v1';
 
-/** The inbound side of Linkerd's proxy for one port: TLS 1.3 only, no ALPN, a client certificate asked but optional. */
+/**
+ * The inbound side of Linkerd's proxy for one port: TLS 1.3 only, no ALPN, a client certificate is requested but
+ * optional.
+ */
 export async function startProxy(options: ProxyOptions): Promise<InboundProxy> {
   const counts: ProxyCounts = { terminated: 0, passed: 0, refused: 0 };
   const sockets = new Set<Socket>();
@@ -128,7 +131,7 @@ function context({ identity, anchors }: ProxyOptions) {
     ca: formatCertificates(anchors()),
     minVersion: 'TLSv1.3',
     ecdhCurve: 'X25519:P-256:P-384',
-    // Of RSA it knows PKCS#1 alone, which TLS 1.3 has no use for.
+    // Of RSA it supports only PKCS#1, which TLS 1.3 does not use.
     sigalgs: 'ECDSA+SHA256:ECDSA+SHA384',
   } as const;
 }

@@ -1,7 +1,7 @@
 import type { Kube } from '../../../src/kube/api.ts';
 import { RESOURCES } from '../../../src/kube/resources.ts';
 
-/** The part of TokenReview's status that Linkerd looks at. */
+/** The part of TokenReview's status that Linkerd uses. */
 export interface Review {
   readonly authenticated?: boolean | undefined;
   readonly error?: string | undefined;
@@ -32,7 +32,7 @@ export function reviewBy(kube: Kube): TokenReviewer {
   };
 }
 
-/** Where no API server is: believes a token's own claims, but for audience and expiry. */
+/** Without an API server: trusts a token's own claims, except for audience and expiry. */
 export const reviewClaims: TokenReviewer = async (token, audiences) => {
   let claims: { sub?: string; aud?: string | string[]; exp?: number };
   try {
@@ -49,7 +49,7 @@ export const reviewClaims: TokenReviewer = async (token, audiences) => {
   return { authenticated: true, username: claims.sub };
 };
 
-/** A token that `reviewClaims` believes. */
+/** A token that `reviewClaims` accepts. */
 export function sandboxToken(
   account: { readonly name: string; readonly namespace: string },
   claims: { readonly audience?: string; readonly expiresAt?: number } = {},

@@ -18,7 +18,7 @@ function* walk(node: Structural, path: string): Generator<[string, Structural]> 
   if (node.additionalProperties) yield* walk(node.additionalProperties, `${path}{}`);
 }
 
-test('the schema is structural: every node has a type, and none forbids what it does not know', () => {
+test('the schema is structural: every node has a type, and none forbids unknown fields', () => {
   for (const [path, node] of walk(schema, '')) {
     assert.ok(node.type !== undefined || node['x-kubernetes-preserve-unknown-fields'], path);
     for (const keyword of ['anyOf', 'oneOf', 'allOf', 'const', '$ref', '$schema', 'propertyNames']) {
@@ -42,7 +42,7 @@ test('exactly one mesh is a rule of the API server too', () => {
   ]);
 });
 
-test('each refinement that the API server can check has its twin there', () => {
+test('each refinement that the API server can check has an equivalent rule there', () => {
   const rules = [...walk(schema, '')].flatMap(([path, node]) => {
     const list = (node['x-kubernetes-validations'] ?? []) as { rule: string }[];
     return list.length > 0 ? [path] : [];
@@ -59,7 +59,7 @@ test('each refinement that the API server can check has its twin there', () => {
   ]);
 });
 
-test('defaults stand in the schema as a user would write them', () => {
+test('defaults appear in the schema as a user would write them', () => {
   const spec = schema.properties?.spec?.properties;
   assert.equal(spec?.trust?.properties?.hold?.default, '10m');
   assert.deepEqual(spec?.trust?.default, {});
@@ -74,7 +74,7 @@ test('every field of ours has a description for kubectl explain', () => {
   }
 });
 
-test('the columns of kubectl get are those that one asks for first', () => {
+test('the columns of kubectl get are those that users need first', () => {
   const names = version.additionalPrinterColumns.map(({ name }: { name: string }) => name);
   assert.deepEqual(names, ['Mesh', 'Identity', 'Ready', 'Reason', 'Not-After', 'Renewal', 'Age']);
 });
@@ -100,7 +100,7 @@ test('a union becomes the properties of all its branches, required where all req
   });
 });
 
-test('the JSON schema for editors knows the meshes and nothing of Kubernetes', () => {
+test('the JSON schema for editors knows the meshes and no Kubernetes fields', () => {
   const text = JSON.stringify(jsonSchema(toyMeshes, gateways));
   assert.doesNotMatch(text, /x-kubernetes/);
   assert.match(text, /"oneOf":\[{"required":\["istio"\]},{"required":\["consul"\]}\]/);

@@ -19,30 +19,30 @@ export interface PolicyRule {
 export interface Claim {
   /** Equal keys collide. */
   readonly key: string;
-  /** Of the field, from `spec` on. */
+  /** Path of the field, starting at `spec`. */
   readonly path: readonly (string | number)[];
   /** `Secret web-ca`: how a message names it. */
   readonly what: string;
 }
 
-/** What a mesh asks of a gateway. */
+/** What a mesh requires of a gateway. */
 export interface MeshTraits {
-  /** Its servers are told apart by SNI, so that the pods behind a route must be seen. */
+  /** Its servers are distinguished by SNI, so that the pods behind a route must be read. */
   readonly sniPerTarget: boolean;
 }
 
-/** What a kind of gateway adds to the MeshCertificate, and what follows from it. */
+/** What a kind of gateway adds to the MeshCertificate, and the consequences. */
 export interface GatewayFields<C = unknown> {
   /** The key of its configuration in `spec.gateways`. */
   readonly kind: string;
   /** The fields that it adds below `spec`, in the order of the reference. */
   readonly fields: Readonly<Record<string, z.ZodType>>;
-  /** Narrows the names that a published Secret may have. */
+  /** Restricts the names of a published Secret. */
   secretName?(name: z.ZodString): z.ZodString;
   /** Its fields with every default filled in; undefined: the MeshCertificate does not use this gateway. */
   configure(name: string, given: Readonly<Record<string, unknown>>): C | undefined;
   /** The names that this MeshCertificate uses. */
   claims(config: C, metadata: ObjectMeta): Iterable<Claim>;
-  /** What the agent must be allowed to do for it, beside reading and writing the Secrets. */
+  /** The permissions that the agent needs for it, in addition to reading and writing the Secrets. */
   rights(config: C, certificate: MeshCertificate, mesh: MeshTraits): Iterable<NamespacedRule>;
 }

@@ -3,7 +3,7 @@ import type { KubeObject, ObjectMeta } from '../../core/object.ts';
 export const API_VERSION = 'meshcert.dev/v1alpha1';
 export const KIND = 'MeshCertificate';
 
-/** The user's wish, with every default filled in and every duration in milliseconds. */
+/** The user's spec, with every default filled in and every duration in milliseconds. */
 export interface MeshCertificate extends KubeObject {
   readonly apiVersion: typeof API_VERSION;
   readonly kind: typeof KIND;
@@ -13,14 +13,14 @@ export interface MeshCertificate extends KubeObject {
 }
 
 export interface MeshCertificateSpec {
-  /** The one mesh that was named, and its adapter's parsed configuration. */
+  /** The configured mesh, and its adapter's parsed configuration. */
   readonly mesh: { readonly name: string; readonly config: unknown };
   readonly secretName: string;
   readonly caSecretName: string;
   readonly configMapName?: string | undefined;
-  /** On every object that we write. */
+  /** Added to every object that we write. */
   readonly labels: Readonly<Record<string, string>>;
-  /** What each kind of gateway made of its own fields, by kind; a kind that is not here is not used. */
+  /** The result of each gateway's `configure`, by kind; a kind that is absent is not used. */
   readonly gateways: Readonly<Record<string, unknown>>;
   /** Fractions of the leaf's life. */
   readonly renewal: { readonly at: number; readonly jitter: number };

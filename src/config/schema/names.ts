@@ -7,7 +7,7 @@ const SUBDOMAIN = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])
 const LABEL_VALUE = /^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$/;
 const LABEL_KEY = /^([a-z0-9]([-a-z0-9.]*[a-z0-9])?\/)?[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$/;
 
-/** The longest value that Kubernetes takes in a label. */
+/** The longest value that Kubernetes accepts in a label. */
 export const LONGEST_LABEL = 63;
 
 /** Dots are refused: a gateway may read what follows the last one as a namespace. */
@@ -26,7 +26,7 @@ export const labels = () =>
     z.string().max(LONGEST_LABEL).regex(LABEL_VALUE, 'is not a valid label value'),
   );
 
-/** Labels that a user may add: not the two that say who owns an object. */
+/** Labels that a user may add, except the two that name the owner of an object. */
 export const extraLabels = () =>
   labels()
     .refine((given) => !(OWNER_LABEL in given) && !(MANAGED_BY_LABEL in given), { error: OURS })

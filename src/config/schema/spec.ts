@@ -100,7 +100,7 @@ function asZod(adapter: Adapter): z.ZodType {
     });
 }
 
-/** Field by field where the adapter has a zod of its own, as one from outside of this repository has. */
+/** Field by field if the adapter brings its own copy of zod, as one from outside this repository does. */
 function issuesFrom(
   error: unknown,
 ): { readonly code: 'custom'; readonly path: PropertyKey[]; readonly message: string }[] {

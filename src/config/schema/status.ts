@@ -22,7 +22,7 @@ const root = z.strictObject({
   since: time().optional(),
 });
 
-/** `status` of a MeshCertificate: what `PublicationStatus` is, as a schema. */
+/** `status` of a MeshCertificate: the schema of `PublicationStatus`. */
 export const statusSchema = z
   .strictObject({
     mesh: z.string().describe('Which mesh issues the certificate.'),
@@ -83,7 +83,7 @@ export const statusSchema = z
   })
   .describe('What is published, as the agent last observed it.') satisfies z.ZodType<Wide<PublicationStatus>>;
 
-/** zod writes `?: T | undefined` where the model has `?: T`, and knows no condition types. */
+/** zod writes `?: T | undefined` for the model's `?: T`, and does not know the condition types. */
 type Wide<T> = T extends readonly (infer I)[]
   ? Wide<I>[]
   : T extends object

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 
-/** A structural schema as Kubernetes has it: the part of OpenAPI v3 that a CustomResourceDefinition may use. */
+/** A Kubernetes structural schema: the part of OpenAPI v3 that a CustomResourceDefinition may use. */
 export interface Structural {
   type?: string;
   description?: string;
@@ -26,7 +26,7 @@ interface JsonSchema {
   [keyword: string]: unknown;
 }
 
-/** What the API server knows and keeps; everything else is dropped. */
+/** The keywords that the API server keeps; all others are dropped. */
 const KEYWORDS = new Set([
   ...['type', 'description', 'default', 'enum', 'pattern', 'nullable', 'required'],
   ...['minimum', 'maximum', 'exclusiveMinimum', 'exclusiveMaximum', 'multipleOf'],
@@ -34,7 +34,7 @@ const KEYWORDS = new Set([
 ]);
 const FORMATS = new Set(['date-time', 'int32', 'int64']);
 
-/** The structural schema of what a zod schema takes as input. */
+/** The structural schema of a zod schema's input. */
 export function structural(schema: z.ZodType): Structural {
   return convert(z.toJSONSchema(schema, { target: 'openapi-3.0', io: 'input', unrepresentable: 'any' }) as JsonSchema);
 }
@@ -51,7 +51,7 @@ function convert(source: JsonSchema): Structural {
   if (flat.const !== undefined) result.enum = [flat.const];
   if (result.type === 'integer' && result.format === undefined) {
     result.format = 'int64';
-    // Bounds of what JavaScript counts exactly; beside int64 they only make `kubectl explain` long.
+    // Bounds of exact integers in JavaScript; next to int64 they only make `kubectl explain` longer.
     if (result.maximum === Number.MAX_SAFE_INTEGER) delete result.maximum;
     if (result.minimum === Number.MIN_SAFE_INTEGER) delete result.minimum;
   }
@@ -66,8 +66,8 @@ function convert(source: JsonSchema): Structural {
 }
 
 /**
- * Branches as one: the properties of all of them, of which none is required but those that every branch requires.
- * Which of them go together is for the agent to tell; a structural schema cannot hold types inside `oneOf`.
+ * Merges branches: the properties of all of them, of which only those are required that every branch requires. The
+ * agent checks which of them go together; a structural schema cannot have types inside `oneOf`.
  */
 function merge(own: JsonSchema, branches: readonly JsonSchema[]): JsonSchema {
   const objects = branches.filter((branch) => branch.type === 'object');

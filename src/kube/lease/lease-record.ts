@@ -1,6 +1,6 @@
 import type { KubeObject } from '../../core/object.ts';
 
-/** What a Lease says. */
+/** The content of a Lease. */
 export interface LeaseRecord {
   /** Undefined when nobody holds it. */
   readonly holder: string | undefined;

@@ -16,7 +16,10 @@ interface Rig {
   readonly kube: Kube;
   /** Joins the election; with a clock of its own it can be frozen. */
   join(identity: string, clock?: Clock): { leadership: LeaseTerm; stop: AbortController };
-  /** Moves the clock in small steps, each campaign doing its work, until it holds; returns the milliseconds. */
+  /**
+   * Moves the clock in small steps, between which each campaign makes progress, until `holds` returns true; returns the
+   * milliseconds.
+   */
   until(holds: () => boolean, limitMs?: number): Promise<number>;
 }
 
@@ -68,7 +71,7 @@ async function rig(test: TestContext): Promise<Rig> {
 
 const STEP_MS = 100;
 
-/** Resolves once no request is under way: only the pauses between attempts sleep, and they are short. */
+/** Resolves once no request is in flight: only the pauses between attempts sleep, and they are short. */
 async function idle(clock: FakeClock): Promise<void> {
   for (let quiet = 0; quiet < 3; quiet++) {
     await new Promise(setImmediate);
@@ -76,7 +79,7 @@ async function idle(clock: FakeClock): Promise<void> {
   }
 }
 
-/** A process that is stopped: its clocks go on, its event loop does not. */
+/** A process that is stopped: its clocks continue, its event loop does not. */
 class Frozen implements Clock {
   readonly #clock: FakeClock;
   frozen = false;
@@ -193,7 +196,7 @@ describe('a campaign for a Lease', { timeout: 60_000 }, () => {
     assert.ok(held <= LEASE_DURATIONS.renewDeadlineMs);
   });
 
-  it('gives way at once when somebody else took the Lease', async (test) => {
+  it('gives up the term at once when somebody else took the Lease', async (test) => {
     const { api, kube, join, until } = await rig(test);
     const one = join('one').leadership;
     await until(() => one.isLeader());
@@ -206,7 +209,7 @@ describe('a campaign for a Lease', { timeout: 60_000 }, () => {
     assert.equal(one.holder, 'thief');
   });
 
-  it('goes on leading when an answer was lost although the write was done', async (test) => {
+  it('continues to lead when a response was lost although the write succeeded', async (test) => {
     const { api, join, until } = await rig(test);
     const one = join('one').leadership;
     await until(() => one.isLeader());
@@ -228,7 +231,7 @@ describe('a campaign for a Lease', { timeout: 60_000 }, () => {
     assert.deepEqual(Object.keys(api.requests.counts()), ['update leases']);
   });
 
-  it('tells each change to who asks', async (test) => {
+  it('notifies its subscribers of each change', async (test) => {
     const { api, join, until } = await rig(test);
     const { leadership, stop } = join('one');
     const seen: boolean[] = [];
@@ -247,11 +250,11 @@ describe('a campaign for a Lease', { timeout: 60_000 }, () => {
 });
 
 describe('the record of a Lease', () => {
-  it('has times of six digits', () => {
+  it('has times with six digits', () => {
     assert.equal(microTime(Date.parse('2026-01-01T00:00:00.123Z')), '2026-01-01T00:00:00.123000Z');
   });
 
-  it('is read as it was written', () => {
+  it('reads back as it was written', () => {
     const record = {
       holder: 'a',
       durationMs: 10_000,

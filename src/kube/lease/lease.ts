@@ -13,7 +13,10 @@ import { type LeaseRecord, leaseSpec, readLease } from './lease-record.ts';
 export interface CampaignOptions {
   readonly namespace: string;
   readonly name: string;
-  /** Who this is, for people: the pod's name. A random part is added, so that a restart is somebody else. */
+  /**
+   * Name of this process, for people: the pod's name. A random part is appended, so that a restarted process counts as
+   * another one.
+   */
   readonly identity: string;
   readonly clock: Clock;
   readonly random: () => number;
@@ -27,14 +30,14 @@ export interface LeaseDurations {
   readonly leaseMs: number;
   /** The holder stops this long after it last sent a renewal that succeeded; well below `leaseMs`. */
   readonly renewDeadlineMs: number;
-  /** Between renewals, and between a follower's looks; jittered down by up to a quarter. */
+  /** Between renewals, and between a follower's reads; jittered down by up to a quarter. */
   readonly retryMs: number;
 }
 
 /** A crash is noticed within 10 + 1.5 s, a clean stop within 1.5 s; 3 s lie between the fence and the successor. */
 export const LEASE_DURATIONS: LeaseDurations = { leaseMs: 10_000, renewDeadlineMs: 7_000, retryMs: 1_500 };
 
-/** A part in an election for one Lease. */
+/** Participation in the election for one Lease. */
 export interface LeaseTerm {
   /**
    * Whether a write may be sent now. False once the renew deadline has passed on the monotonic or on the wall clock,
@@ -43,7 +46,7 @@ export interface LeaseTerm {
   isLeader(): boolean;
   /** Aborted when the present term ends; undefined while following. */
   readonly term: AbortSignal | undefined;
-  /** As last seen, with its random part. */
+  /** As last read, with its random part. */
   readonly holder: string | undefined;
   /** This one, with its random part. */
   readonly identity: string;
@@ -53,7 +56,7 @@ export interface LeaseTerm {
   readonly ended: Promise<void>;
 }
 
-/** Takes part until the signal; then gives the Lease back, so that a successor need not wait. */
+/** Takes part until the signal; then releases the Lease, so that a successor need not wait. */
 export function campaign(kube: Kube, options: CampaignOptions, signal: AbortSignal): LeaseTerm {
   return new Campaign(kube, options, signal);
 }
@@ -144,7 +147,7 @@ class Campaign implements LeaseTerm {
     if (led) await this.#release();
   }
 
-  /** One look and, if it is ours to take, one write; both must be answered before a term would run out. */
+  /** One read and, if the Lease is free or ours, one write; both must be answered before a term would end. */
   async #step(): Promise<void> {
     const { clock } = this.#options;
     const late = () =>
@@ -240,10 +243,10 @@ class Campaign implements LeaseTerm {
   }
 }
 
-/** A stop must not hang on an API server that is gone. */
+/** A stop must not hang because the API server is gone. */
 const RELEASE_MS = 2_000;
 
-/** Somebody else was faster: no error, look again. */
+/** Somebody else was faster: no error, read again. */
 function isRace(error: unknown): boolean {
   return error instanceof KubeError && (error.code === 'ERR_KUBE_CONFLICT' || error.code === 'ERR_KUBE_EXISTS');
 }

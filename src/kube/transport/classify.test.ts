@@ -16,7 +16,7 @@ const status = (message: string, more: object = {}) => ({
   ...more,
 });
 
-test('a namespace that is being deleted is no missing right', () => {
+test('a namespace that is being deleted is not reported as a missing right', () => {
   const message =
     'secrets "istio-ca" is forbidden: unable to create new content in namespace emissary because it is being terminated';
   const details = { causes: [{ reason: 'NamespaceTerminating', message: 'namespace emissary is being terminated' }] };
@@ -42,14 +42,14 @@ test('a missing right names the rule to grant, and a refusal by a quota does not
   assert.doesNotMatch(message, /Grant/);
 });
 
-test('what is not a Status of the API server is not quoted, nor is what a Secret holds', () => {
+test('a body that is not a Status of the API server is not quoted, nor is the content of a Secret', () => {
   assert.doesNotMatch(errorFromStatus(called, 502, { message: 'from a proxy' }, undefined).message, /proxy/);
   const value = 'A1b2'.repeat(40);
   const quoted = status(`Secret "istio-ca" is invalid: data[tls.key]: Invalid value: ${value}: must be shorter`);
   assert.ok(!errorFromStatus(called, 422, quoted, undefined).message.includes('A1b2A1b2'));
 });
 
-test('an answer that is not JSON is told without a piece of it', () => {
+test('an answer that is not JSON is reported without quoting it', () => {
   let cause: unknown;
   try {
     JSON.parse('<html>secret page</html>');

@@ -2,7 +2,7 @@ import { localCause } from '../../mesh/local-cause.ts';
 import { safeMessage } from '../../mesh/secrets.ts';
 import { KubeconfigError, KubeError, type KubeErrorCode } from './error.ts';
 
-/** A call as messages name it. */
+/** A request as messages name it. */
 export interface RequestContext {
   /** The verb that RBAC knows: get, list, watch, create, patch, update, delete. */
   readonly verb: string;
@@ -29,7 +29,7 @@ interface StatusBody {
   };
 }
 
-/** What each status means and what to do about it. The one place that decides. */
+/** The meaning of each status and what to do about it. The only place that decides. */
 const TABLE: Readonly<Record<number, { readonly code: KubeErrorCode; readonly next: string }>> = {
   400: { code: 'ERR_KUBE_INVALID', next: 'The request is malformed for this API version; see the cause.' },
   401: {
@@ -57,7 +57,7 @@ const TABLE: Readonly<Record<number, { readonly code: KubeErrorCode; readonly ne
   429: { code: 'ERR_KUBE_BUSY', next: 'The server is busy; the request is repeated later.' },
 };
 
-/** Server-side apply answers 500 to this, though no retry helps. */
+/** Server-side apply answers 500 for this, although no retry helps. */
 const UNDECLARED = 'field not declared in schema';
 
 export function errorFromStatus(
@@ -100,7 +100,7 @@ export function errorFromStatus(
   );
 }
 
-/** No answer: refused, reset, timed out, TLS, or something that is not JSON. */
+/** No usable answer: refused, reset, timed out, TLS, or a body that is not JSON. */
 export function errorFromSocket(called: RequestContext, cause: unknown): KubeError {
   return new KubeError(
     'ERR_KUBE_UNREACHABLE',
@@ -112,13 +112,13 @@ export function errorFromSocket(called: RequestContext, cause: unknown): KubeErr
   );
 }
 
-/** It is not read to its end. */
+/** The answer is not read to its end. */
 export function errorFromSize({ verb, object }: RequestContext, most: number): KubeError {
   const message = `${verb} ${object}: the answer is larger than ${most / 1024 / 1024} MiB, or in too many pieces, and was not read. Look for what made the objects so large, or for who answers in place of the API server.`;
   return new KubeError('ERR_KUBE_SERVER', message, { status: 0 });
 }
 
-/** Our own errors have no code; those of Node may quote what the other side sent. */
+/** Our own errors have no code; those of Node may quote data from the other side. */
 function whyOf(cause: unknown): string {
   if (cause instanceof SyntaxError) return 'the answer is not JSON';
   const { code, message } = cause as NodeJS.ErrnoException;
@@ -126,13 +126,13 @@ function whyOf(cause: unknown): string {
   return localCause(`${code} ${message}`) ?? code;
 }
 
-/** It waited its turn in vain: the API server asked to be called later, or takes long for what is under way. */
+/** The request never got its turn: the API server asked to be called later, or is slow with the requests in flight. */
 export function errorFromWait(called: RequestContext, waitedMs: number): KubeError {
   const message = `${called.verb} ${called.object}: not sent, because the API server was too busy for ${waitedMs / 1000} s. Check API Priority and Fairness for the agent's ServiceAccount.`;
   return new KubeError('ERR_KUBE_BUSY', message, { status: 0 });
 }
 
-/** There is no usable kubeconfig, or its token file or its plugin gave nothing to authenticate with. */
+/** There is no usable kubeconfig, or its token file or its plugin returned no credentials. */
 export function errorFromCredentials(called: RequestContext, cause: unknown): KubeError {
   if (cause instanceof KubeconfigError) return new KubeError('ERR_KUBE_CONFIG', cause.message, { status: 0, cause });
   const said = safeMessage(cause instanceof Error ? cause.message : String(cause));
@@ -155,8 +155,8 @@ function ruleFor({ verb, rule }: RequestContext): string {
 }
 
 /**
- * The API server's own words, redacted and cut to a length; what they quote of a Secret is left out. The operator
- * chose this server, and it says what admission refused and why; no other peer is quoted.
+ * The API server's own message, redacted and cut to a maximum length; quotes from a Secret are removed. The operator
+ * chose this server, and its message says what admission refused and why; no other peer is quoted.
  */
 function causeOf(called: RequestContext, said = ''): string {
   if (said === '') return '';
@@ -172,7 +172,7 @@ const LONG_QUOTE = /"[^"]{64,}"/g;
 const LONG_RUN = /[A-Za-z0-9+/=_-]{64,}/g;
 const LONGEST = 500;
 
-/** Nothing of what is not a metav1.Status. */
+/** Empty for a body that is not a metav1.Status. */
 function statusBody(body: unknown): StatusBody {
   return (body as StatusBody | null)?.kind === 'Status' ? (body as StatusBody) : {};
 }

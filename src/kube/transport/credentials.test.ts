@@ -35,7 +35,7 @@ for (const [what, break_] of [
   ['a second line', '\\n'],
   ['a letter that is not ASCII', 'é'],
 ] as const) {
-  test(`a kubeconfig token with ${what} is an error of its own, which does not quote it`, async () => {
+  test(`a kubeconfig token with ${what} is a specific error, which does not quote it`, async () => {
     const [one, two] = [secret(), secret()];
     const error = await failureOf(`{token: "${one}${break_}${two}"}`);
     assert.equal(error.code, 'ERR_KUBE_UNAUTHORIZED');

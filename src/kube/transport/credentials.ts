@@ -5,12 +5,12 @@ import type { Clock } from '../../async/clock.ts';
 import { holdSecret } from '../../mesh/secrets.ts';
 import { KubeconfigError } from './error.ts';
 
-/** How to reach the API server and as whom. */
+/** How to reach the API server and as which user. */
 export interface Access {
   readonly server: URL;
   readonly headers: Readonly<Record<string, string | readonly string[]>>;
   readonly tls: Pick<AgentOptions, 'ca' | 'cert' | 'key' | 'pfx' | 'passphrase' | 'servername' | 'rejectUnauthorized'>;
-  /** Changes whenever `tls` does: a new agent is due. */
+  /** Changes whenever `tls` does: then a new agent is needed. */
   readonly generation: number;
   /** Set when the kubeconfig or the environment names a proxy. */
   readonly proxy: Agent | undefined;
@@ -21,10 +21,10 @@ export interface Impersonation {
   readonly groups: readonly string[];
 }
 
-/** Token files and exec plugins are asked again this often; client-node re-reads files each minute at most. */
+/** Token files are read and exec plugins run again this often; client-node re-reads files each minute at most. */
 const FRESH_MS = 10_000;
 
-/** KubeConfig's authentication, asked anew every few seconds and at once after a 401. */
+/** KubeConfig's authentication, refreshed every few seconds and immediately after a 401. */
 export class Credentials {
   readonly #load: () => Promise<KubeConfig>;
   readonly #clock: Clock;
@@ -86,7 +86,7 @@ export class Credentials {
   }
 }
 
-/** Node refuses such a header at each request; this names the cause once, and not the value. */
+/** Node rejects such a header at each request; this error names the cause, and not the value. */
 function sendable(name: string, value: string): string {
   if (/^[ -~]*$/.test(value)) return value;
   throw new TypeError(
@@ -107,7 +107,7 @@ function headersOf(headers: unknown, basic: string | null | undefined): Record<s
   if (authorization !== undefined) holdSecret(authorization.replace(/^\S+\s+/, ''));
   if (basic) {
     result.authorization = `Basic ${Buffer.from(basic).toString('base64')}`;
-    // In base64 too, which is what is sent.
+    // The base64 form too, which is what is sent.
     holdSecret(basic);
     holdSecret(basic.slice(basic.indexOf(':') + 1));
   }

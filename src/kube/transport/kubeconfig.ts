@@ -12,10 +12,10 @@ export interface KubeConfigChoice {
   readonly context?: string | undefined;
 }
 
-/** Where client-node points when it found no configuration at all. */
+/** The server that client-node uses when it found no configuration at all. */
 const NOTHING_FOUND = 'http://localhost:8080';
 
-/** For the start of a long-lived process: without a kubeconfig that can be used there is nothing to try again. */
+/** For the start of a long-lived process: without a usable kubeconfig there is nothing to retry. */
 export async function requireKubeconfig(choice: KubeConfigChoice): Promise<void> {
   try {
     const cluster = (await kubeConfigLoader(choice)()).getCurrentCluster();
@@ -30,8 +30,8 @@ export async function requireKubeconfig(choice: KubeConfigChoice): Promise<void>
 }
 
 /**
- * Reads the kubeconfig at each call. The library is loaded at the first, since that takes most of a start. Throws
- * KubeconfigError when there is none that can be used.
+ * Reads the kubeconfig at each call. The library is loaded at the first one, since loading takes most of a start.
+ * Throws KubeconfigError when there is no usable kubeconfig.
  */
 export function kubeConfigLoader(choice: KubeConfigChoice): () => Promise<KubeConfig> {
   return async () => {
@@ -82,7 +82,7 @@ async function read({ kubeconfig, kubeconfigText }: KubeConfigChoice): Promise<K
   return first;
 }
 
-/** What an earlier file names wins, as with kubectl. */
+/** An earlier file wins, as with kubectl. */
 function add(first: KubeConfig, other: KubeConfig): void {
   const unknown = <T extends { readonly name: string }>(known: readonly T[], more: readonly T[]) =>
     more.filter(({ name }) => !known.some((one) => one.name === name));
@@ -97,7 +97,7 @@ const NO_KUBECONFIG = 'no kubeconfig: set KUBECONFIG, pass --kubeconfig, or run 
 /** A kubeconfig of a thousand clusters has 3 MB; a device never ends. */
 const LARGEST = 16 * 1024 * 1024;
 
-/** Of several files, those that are absent are left out, as kubectl does. */
+/** Of several files, absent ones are skipped, as kubectl does. */
 async function textOf(path: string, mayBeAbsent: boolean): Promise<string | undefined> {
   try {
     return await readRegularFile(path, LARGEST);
@@ -108,7 +108,7 @@ async function textOf(path: string, mayBeAbsent: boolean): Promise<string | unde
   }
 }
 
-/** `tokenFile` as kubectl knows it; client-node reads such a file only for the pod's own ServiceAccount. */
+/** Supports `tokenFile` as kubectl does; client-node reads such a file only for the pod's own ServiceAccount. */
 function withTokenFiles(users: readonly User[], text: string, folder: string): User[] {
   const entries: { name?: string; user?: { tokenFile?: string } }[] = parse(text)?.users ?? [];
   return users.map((user) => {

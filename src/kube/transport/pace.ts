@@ -5,18 +5,18 @@ import { answered, type Concurrency, startingConcurrency } from '../../core/conc
 
 export interface PaceOptions {
   readonly clock: Clock;
-  /** Writes under way at a time when the API server has nothing against it. */
+  /** Limit on concurrent writes when the API server does not ask for less. */
   readonly most: number;
-  /** Told the limit whenever it changes, and at first. */
+  /** Called with the limit whenever it changes, and initially. */
   readonly limited?: ((limit: number) => void) | undefined;
 }
 
 export interface Turn extends Disposable {
-  /** Takes note of what came back; 0 when nothing did. */
+  /** Records a response by its status; 0 when there was none. */
   answered(status: number, retryAfterMs: number | undefined): void;
 }
 
-/** Holds requests back as the API server asks: writes by a limit that adapts, and all of them for `Retry-After`. */
+/** Delays requests as the API server asks: writes by a limit that adapts, and all of them for `Retry-After`. */
 export class Pace {
   readonly #options: PaceOptions;
   readonly #waiting: WaitingList<{ readonly isWrite: boolean }, Turn>;
@@ -30,12 +30,12 @@ export class Pace {
     options.limited?.(Math.floor(this.#state.limit));
   }
 
-  /** A turn where nothing stands in the way now. Dispose it when the request is over. */
+  /** A turn if the request may be sent now. Dispose it when the request is over. */
   takeNow(isWrite: boolean): Turn | undefined {
     return this.#leftMs > 0 || this.#isFull(isWrite) ? undefined : this.#turn(isWrite);
   }
 
-  /** Resolves when the request may be sent, in the order of asking; rejects with the signal's reason. */
+  /** Resolves when the request may be sent, in order of arrival; rejects with the signal's reason. */
   take(isWrite: boolean, signal: AbortSignal): Promise<Turn> {
     return this.#waiting.join({ isWrite }, signal);
   }

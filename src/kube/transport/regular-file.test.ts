@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { it } from 'node:test';
 import { FileError, readRegularFile } from './regular-file.ts';
 
-it('only a regular file within the limit is read; nothing blocks and nothing is read without end', async () => {
+it('only a regular file within the limit is read; a pipe does not block and a device is not read without end', async () => {
   const dir = await mkdtemp(join(tmpdir(), 'meshcert-regular-'));
   const at = (name: string) => join(dir, name);
   const socket = createServer();

@@ -1,7 +1,7 @@
 import { constants, type FileHandle, open } from 'node:fs/promises';
 import { bounded } from '../../async/bounded.ts';
 
-/** A file that cannot be used; the message goes behind its path: `does not exist`. */
+/** A file that cannot be used; the message follows its path: `does not exist`. */
 export class FileError extends Error {
   override readonly name = 'FileError';
   readonly isAbsent: boolean;
@@ -15,8 +15,8 @@ export class FileError extends Error {
 const PIECE = 65_536;
 
 /**
- * The text of a regular file of at most `most` bytes; throws a FileError for anything else. A pipe that nobody writes
- * to does not block, and a device that never ends is not read.
+ * The text of a regular file of at most `most` bytes; throws a FileError for anything else. A pipe without a writer
+ * does not block, and a device that never ends is not read.
  */
 export async function readRegularFile(path: string, most: number): Promise<string> {
   try {
@@ -29,7 +29,7 @@ export async function readRegularFile(path: string, most: number): Promise<strin
     if (cause instanceof FileError) throw cause;
     const { code } = cause as NodeJS.ErrnoException;
     if (code === 'ENOENT' || code === 'ENOTDIR') throw new FileError('does not exist', { isAbsent: true, cause });
-    // Node.js has longer codes for names that are no paths.
+    // Node.js has longer codes for names that are not valid paths.
     const reason = code !== undefined && /^E[A-Z0-9]+$/.test(code) ? code : 'its name is not a path';
     throw new FileError(`cannot be read (${reason})`, { cause });
   }

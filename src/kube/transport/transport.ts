@@ -28,28 +28,31 @@ export interface TransportOptions {
   readonly credentials: Credentials;
   readonly userAgent: string;
   readonly clock: Clock;
-  /** For the whole exchange of a request that is no watch, and for the head of one that is. */
+  /** For the whole exchange of a request, and for the response head of a watch. */
   readonly deadlineMs: number;
-  /** Connections for requests that are neither watches nor about Leases; more wait their turn. */
+  /** Connections for requests that are neither watches nor about Leases; further requests wait for their turn. */
   readonly concurrency: number;
-  /** Told how many writes may be under way, whenever that changes. */
+  /** Called with the limit on concurrent writes, whenever it changes. */
   readonly limited?: ((limit: number) => void) | undefined;
-  /** Told of each request that was answered, by its HTTP status, and of each that was not, by 0. */
+  /** Called for each request that was answered, with its HTTP status, and for each that was not, with 0. */
   readonly answered?: ((called: RequestContext, status: number) => void) | undefined;
-  /** Told what the server's clock says, in epoch ms, cut to whole seconds. */
+  /** Called with the time of the server's clock, in epoch ms, cut to whole seconds. */
   readonly dated?: ((serverMs: number) => void) | undefined;
 }
 
-/** Enough for a socket's idle close on the server's side (kube-apiserver: 90 s or more) never to come first. */
+/** Short enough that the server (kube-apiserver: 90 s or more) never closes an idle connection first. */
 const IDLE_MS = 30_000;
 
-/** What waits for one of a few connections, and what never waits: watches stay open, and a Lease that waits is lost. */
+/**
+ * Requests that wait for one of a few connections, and those that never wait: watches stay open, and a Lease that waits
+ * is lost.
+ */
 type ConnectionPool = 'requests' | 'unqueued';
 
 const isWrite = ({ method }: Exchange): boolean => method !== 'GET';
 const isElection = ({ called }: Exchange): boolean => called.rule?.resource === 'leases';
 
-/** HTTP exchanges over kept connections, with deadlines, authentication, and a second try after a 401. */
+/** HTTP exchanges over kept-alive connections, with deadlines, authentication, and a second attempt after a 401. */
 export class Transport {
   readonly #options: TransportOptions;
   readonly #pace: Pace;
@@ -61,7 +64,7 @@ export class Transport {
     this.#pace = new Pace({ clock, most, limited });
   }
 
-  /** The decoded answer of a 2xx; throws KubeError for anything else. */
+  /** The decoded body of a 2xx; throws KubeError for any other status. */
   async json(exchange: Exchange, signal?: AbortSignal): Promise<unknown> {
     using turn = this.#turnNow(exchange) ?? (await this.#turnLater(exchange, signal));
     return await this.#timed(exchange, signal, async (limit) => {
@@ -81,7 +84,7 @@ export class Transport {
     return response;
   }
 
-  /** Whether the API server authenticates this bearer token, sent without any other credential of ours. */
+  /** Whether the API server authenticates this bearer token, sent without any of our other credentials. */
   async accepts(token: string, signal?: AbortSignal): Promise<boolean> {
     const called = { verb: 'get', object: '/version' };
     return await this.#timed({ called, method: 'GET', path: '/version' }, signal, async (limit) => {
@@ -116,7 +119,7 @@ export class Transport {
     return isElection(exchange) ? undefined : this.#pace.takeNow(isWrite(exchange));
   }
 
-  /** What a Lease asks needs no turn: who waits has lost it. */
+  /** A request about a Lease needs no turn: a holder that waits loses it. */
   async #turnLater(exchange: Exchange, signal: AbortSignal | undefined): Promise<Turn | undefined> {
     if (isElection(exchange)) return undefined;
     const late = () => errorFromWait(exchange.called, this.#options.deadlineMs);
@@ -194,7 +197,7 @@ export class Transport {
       return response;
     } catch (error) {
       this.#options.answered?.(exchange.called, 0);
-      // Our own deadline passed: a server that is silent is asked for less too.
+      // Our own deadline passed: a silent server gets fewer requests too.
       const isSilent = limit.reason instanceof KubeError;
       if (!limit.aborted || isSilent) turn?.answered(0, undefined);
       throw errorFromSocket(exchange.called, error);
@@ -227,7 +230,8 @@ export class Transport {
     const newAgent = (maxSockets: number) => {
       const isPlain = access.server.protocol === 'http:';
       const agent = isPlain ? new PlainAgent({ ...options, maxSockets }) : new Agent({ ...options, maxSockets });
-      // One server each: Node would join all of its address and its certificates to a name, at each request.
+      // One server for each agent: otherwise Node would compute a name from all of its addresses and certificates at
+      // each request.
       agent.getName = () => 'api';
       return agent;
     };
@@ -254,7 +258,7 @@ function once(
       signal.addEventListener('abort', () => request.destroy(signal.reason), { once: true });
       request.on('response', resolve);
       request.on('error', (error: NodeJS.ErrnoException) => {
-        // A kept connection that the server closed just now: a read loses nothing by a second try.
+        // A kept-alive connection that the server has just closed: a read can safely be repeated.
         const stale = request.reusedSocket && error.code === 'ECONNRESET' && options.method === 'GET';
         if (stale && !signal.aborted) attempt();
         else reject(error);
@@ -265,7 +269,7 @@ function once(
   });
 }
 
-/** A page of a list has a hundred objects of up to some hundred kilobytes. */
+/** A page of a list has a hundred objects of up to several hundred kilobytes. */
 const LARGEST_ANSWER = 32 * 1024 * 1024;
 
 async function text(called: RequestContext, response: IncomingMessage): Promise<string> {
@@ -279,7 +283,7 @@ function decoded(body: string): unknown {
   try {
     return JSON.parse(body);
   } catch {
-    // Not the API server's: a proxy's page, say. Whoever wrote it is not quoted.
+    // Not from the API server but, for example, a proxy's error page. Its text is not quoted.
     return {};
   }
 }

@@ -4,7 +4,7 @@ import * as der from './der.ts';
 
 const hex = (bytes: Buffer) => bytes.toString('hex');
 
-test('lengths over 127 take the long form', () => {
+test('lengths over 127 use the long form', () => {
   assert.equal(hex(der.octetString(Buffer.alloc(127)).subarray(0, 2)), '047f');
   assert.equal(hex(der.octetString(Buffer.alloc(128)).subarray(0, 3)), '048180');
   assert.equal(hex(der.octetString(Buffer.alloc(65_536)).subarray(0, 5)), '0483010000');
@@ -34,7 +34,7 @@ test('a set is sorted by its encoding', () => {
   assert.equal(hex(der.set(der.int(3), der.bool(true), der.int(1))), '31090101ff020101020103');
 });
 
-test('a time changes its form with the year 2050 and reads back in whole seconds', () => {
+test('a time changes its form in 2050 and reads back in whole seconds', () => {
   for (const [text, tag] of [
     ['2026-02-28T23:59:59Z', der.TAG.utcTime],
     ['1999-12-31T00:00:00Z', der.TAG.utcTime],
@@ -63,7 +63,7 @@ test('a time that is local, short or not in the calendar is refused', () => {
   }
 });
 
-test('what is cut short, endless or oddly tagged is refused', () => {
+test('truncated, indefinite-length and oddly tagged input is refused', () => {
   for (const bytes of [
     '',
     '30',

@@ -1,6 +1,6 @@
 import { PkiError } from './error.ts';
 
-/** ASN.1 tags as they stand in DER, for the few types that certificates and requests are made of. */
+/** ASN.1 tags in DER, for the few types that certificates and requests consist of. */
 export const TAG = {
   boolean: 0x01,
   integer: 0x02,
@@ -35,7 +35,7 @@ function lengthOf(length: number): Buffer {
 }
 
 export const seq = (...items: Bytes[]): Buffer => tlv(TAG.sequence, ...items);
-/** SET OF: sorted, as DER demands. */
+/** SET OF: sorted, as DER requires. */
 export const set = (...items: Bytes[]): Buffer => tlv(TAG.set, ...items.map(Buffer.from).sort(Buffer.compare));
 export const bool = (value: boolean): Buffer => tlv(TAG.boolean, Buffer.from([value ? 0xff : 0]));
 export const nullValue = (): Buffer => tlv(TAG.null);

@@ -2,7 +2,7 @@ import { SIGNATURE_ALGORITHMS } from './algorithms.ts';
 import { children, TAG, type Tlv } from './der.ts';
 import type { DerFields } from './fields.ts';
 
-/** 1 to 3 as people count them; another number is of no X.509. */
+/** 1 to 3 in the usual numbering; any other number is not a version of X.509. */
 export function versionOf({ signed: [first] }: DerFields): number {
   if (first?.tag !== 0xa0) return 1;
   const [version] = children(first);
@@ -33,7 +33,7 @@ export function loadDefect({ issuer, subject, publicKey, parts }: DerFields): st
   return parts[2]?.content[0] === 0 ? undefined : 'its signature ends within a byte';
 }
 
-/** Why some reader of certificates cannot read the fields beside the extensions; undefined when all can. */
+/** Why some implementation cannot read the fields other than the extensions; undefined when all can. */
 export function fieldDefect({ signed, serial, issuer, subject, parts }: DerFields): string | undefined {
   const algorithm = signed[signed.indexOf(serial) + 1];
   if ((serial.content[0] ?? 0x80) >= 0x80) return 'its serial number is negative';

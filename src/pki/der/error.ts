@@ -16,7 +16,7 @@ export const PKI_ERROR_CODES = [
 
 export type PkiErrorCode = (typeof PKI_ERROR_CODES)[number];
 
-/** Input that is not what it should be. The message never quotes the input: it may hold a key. */
+/** Invalid input. The message never quotes the input: it may hold a key. */
 export class PkiError extends Error {
   override readonly name = 'PkiError';
   readonly code: PkiErrorCode;

@@ -1,11 +1,11 @@
 import { children, readTlv, type Tlv } from './der.ts';
 import { PkiError } from './error.ts';
 
-/** The parts of a certificate as they stand in it (RFC 5280 §4.1). What is beside them is not judged here. */
+/** The parts of a certificate in their encoded form (RFC 5280 §4.1). Trailing parts are not judged here. */
 export interface DerFields {
-  /** What is signed, the algorithm and the signature, where all are there. */
+  /** The signed part, the algorithm and the signature, if all are there. */
   readonly parts: readonly Tlv[];
-  /** All of what is signed, in its order. */
+  /** All fields of the signed part, in order. */
   readonly signed: readonly Tlv[];
   readonly serial: Tlv;
   readonly issuer: Tlv;

@@ -29,7 +29,7 @@ describe('PEM input that real tools write is read', () => {
     assert.deepEqual(texts(new Uint8Array(Buffer.from(block('a')))), ['a']);
   });
 
-  test('every label is kept', () => {
+  test('every label is accepted', () => {
     assert.deepEqual(
       parsePem(block('a', 'EC PARAMETERS') + block('b', 'EC PRIVATE KEY')).map(({ label }) => label),
       ['EC PARAMETERS', 'EC PRIVATE KEY'],

@@ -12,7 +12,7 @@ export interface PemLimits {
 }
 
 /**
- * 1 MiB is what a Kubernetes Secret may hold; a public root store of 150 certificates is a quarter of that. Without
+ * 1 MiB is the size limit of a Kubernetes Secret; a public root store of 150 certificates is a quarter of that. Without
  * caps a hostile issuer can make the reader work for minutes (GHSA-r4pg-vg54-wxx4).
  */
 export const PEM_LIMITS: PemLimits = { bytes: 1024 * 1024, blocks: 256 };
@@ -25,8 +25,8 @@ const LONGEST_LABEL = 40;
 
 /**
  * All PEM blocks, in order, in linear time. Text between blocks, CRLF, indentation and a missing newline between two
- * blocks are tolerated; a block that is cut short, mislabelled, nested, encrypted by headers or not base64 is an
- * error, as is an input without any block.
+ * blocks are tolerated; a block that is truncated, mislabelled, nested, encrypted by headers or not base64 is an error,
+ * as is an input without any block.
  */
 export function parsePem(input: string | Uint8Array, limits: PemLimits = PEM_LIMITS): PemBlock[] {
   if (input.length > limits.bytes) {
@@ -72,7 +72,7 @@ function readBlock(text: string, begin: number, ordinal: number): { block: PemBl
   return { block: { label, der: Buffer.from(base64, 'base64') }, next: bodyEnd + end.length };
 }
 
-/** Of one block as `formatPem` writes it, which needs none of the checks of `parsePem`. */
+/** Decodes one block as `formatPem` writes it, which needs none of the checks of `parsePem`. */
 export const derIn = (pem: string): Buffer => Buffer.from(pem.split('\n').slice(1, -2).join(''), 'base64');
 
 /** One block with lines of 64 columns and a final newline. */

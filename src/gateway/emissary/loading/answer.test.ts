@@ -37,7 +37,7 @@ const certs = (file: string, ca = CA) => ({
   ],
 });
 
-describe('what the gateway answers', () => {
+describe("the gateway's answer", () => {
   const cases = [
     ['is live with the file as it stands', diagnostics(NEW), 'live'],
     ['is stale with another', diagnostics(OLD), 'stale'],
@@ -60,7 +60,7 @@ describe('what the gateway answers', () => {
     assert.throws(() => judgeAnswer({ error: 'not found' }, expected), /neither tlscontexts nor certificates/);
   });
 
-  it('counts by the place that is worst off, and by Envoy where both agree', () => {
+  it('counts by the place with the worst state, and by Envoy where both agree', () => {
     const judged = [judgeAnswer(diagnostics(NEW), expected), judgeAnswer(certs(OLD), expected)];
     assert.deepEqual([worstOf(judged)?.arrival, worstOf(judged)?.certain], ['stale', true]);
     const both = [judgeAnswer(diagnostics(NEW), expected), judgeAnswer(certs(NEW), expected)];
@@ -69,8 +69,8 @@ describe('what the gateway answers', () => {
   });
 });
 
-describe('what is expected', () => {
-  it('is nothing without the two Secrets', () => {
+describe('the expected files', () => {
+  it('are none without the two Secrets', () => {
     const context = { apiVersion: 'getambassador.io/v3alpha1', kind: 'TLSContext', metadata: { name: 'istio' } };
     assert.equal(expectedFiles({ secretName: 'a', caSecretName: 'b' }, [{ object: context }]), undefined);
   });

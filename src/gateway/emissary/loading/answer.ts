@@ -3,7 +3,7 @@ import { fields } from '../../../mesh/kube-object.ts';
 import type { ExpectedLoad, Loaded } from '../../loading.ts';
 import { secretFileName } from '../reading/secret-file.ts';
 
-/** The files that Emissary makes of a publication's Secrets: a changed Secret is a file of another name. */
+/** The files that Emissary makes from a publication's Secrets: a changed Secret gets a file with another name. */
 export interface ExpectedFiles extends ExpectedLoad {
   readonly namespace: string;
   readonly secretName: string;
@@ -12,7 +12,7 @@ export interface ExpectedFiles extends ExpectedLoad {
   readonly caFile: string;
 }
 
-/** `live`: these files and no others. `certain`: Envoy itself was asked. */
+/** `live`: these files and no others. `certain`: the answer came from Envoy itself. */
 export interface LoadedFiles extends Loaded {
   /** Names of the files that it has for the identity. */
   readonly seen: readonly string[];
@@ -24,10 +24,10 @@ interface SecretFile {
   readonly file: string;
 }
 
-/** `…/<namespace>/secrets-decoded/<secret>/<SHA-1>.crt`, wherever it stands in an answer. */
+/** `…/<namespace>/secrets-decoded/<secret>/<SHA-1>.crt`, anywhere in an answer. */
 const PATH = /\/([^/]+)\/secrets-decoded\/([^/]+)\/([0-9A-F]{40})\.(?:root\.)?(?:crt|key|user)$/;
 
-/** What is desired, as the gateway will name it; undefined for a publication without the two Secrets. */
+/** The desired files, as the gateway will name them; undefined for a publication without the two Secrets. */
 export function expectedFiles(
   { secretName, caSecretName }: { readonly secretName: string; readonly caSecretName: string },
   desired: readonly { readonly object: KubeObject }[],
@@ -76,7 +76,7 @@ const DIAGNOSTICS = '/ambassador/v0/diag/?json=true';
 /** Where Envoy's admin interface listens in Emissary's pods. */
 const ADMIN_PORT = '8001';
 
-/** A URL without a path gets that of what answers on its port. */
+/** A URL without a path gets the path of the server that answers on its port. */
 export function diagnosticsUrl(text: string): URL {
   const url = new URL(text);
   if (url.pathname !== '/' || url.search !== '') return url;

@@ -8,9 +8,9 @@ import { diagnosticsUrl, type ExpectedFiles, expectedFiles, judgeAnswer, type Lo
 /** The reasons of the condition Live; docs/runbook.md has an entry for each. */
 const LIVE_REASONS = ['InUse', 'GatewayHasRead', 'OldCertificate', 'ContextUnknown', 'GatewaySilent'] as const;
 
-/** On a TLSContext: a value that changes is all there is to it. */
+/** On a TLSContext: only the change of its value matters. */
 const NUDGE_ANNOTATION = 'meshcert.dev/nudge';
-/** Not that of publications: what this one writes must not look like something of theirs. */
+/** Different from the field manager of publications: a nudge must not look like a write of a publication. */
 const NUDGE_FIELD_MANAGER = 'meshcert-nudge';
 
 /** Emissary's diagnostics and Envoy's admin interface name the files that are in use. */
@@ -19,8 +19,8 @@ export const emissaryLoading: Loading<EmissaryConfig, ExpectedFiles, LoadedFiles
   answers: { endpoint: diagnosticsUrl, judge: judgeAnswer },
   condition: liveCondition,
   reasons: LIVE_REASONS,
-  // A changed TLSContext alone in a batch is a complete reconfigure, which mends the clusters that a batch of a Secret
-  // and a Mapping left on the old certificate.
+  // A changed TLSContext alone in a batch is a complete reconfigure, which repairs the clusters that a batch of a
+  // Secret and a Mapping left on the old certificate.
   nudge(desired, { file }, attempt) {
     const context = desired.find(({ object }) => object.kind === EMISSARY_RESOURCES.tlsContexts.kind)?.object;
     if (!context) return undefined;
@@ -36,7 +36,7 @@ interface Live extends LiveCondition {
   readonly reason: LiveReason;
 }
 
-/** What an operator is told about whether the gateway uses what stands in the cluster. */
+/** The condition for the operator: whether the gateway uses what is published. */
 function liveCondition(judged: LoadedFiles | { readonly failure: string }, expected: ExpectedFiles): Live {
   const say = (status: ConditionStatus, reason: LiveReason, message: string): Live => {
     return { status, reason, message };

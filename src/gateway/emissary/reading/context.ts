@@ -5,9 +5,9 @@ import { type ContextSpec, contextSpec, loadBalancer } from './kinds.ts';
 import { passesValidation, readSecretFiles, type SecretFiles } from './secret-file.ts';
 
 export interface PemFile {
-  /** As in Envoy's configuration; the directory is Emissary's own affair, the file name is `secretFileName`. */
+  /** As in Envoy's configuration; the directory is internal to Emissary, the file name is `secretFileName`. */
   readonly path: string;
-  /** Absent for a path in the gateway's own pod that was not told. */
+  /** Absent for a path in the gateway's own pod that is unknown here. */
   readonly pem: string | undefined;
 }
 
@@ -15,11 +15,11 @@ export interface PemFile {
 export interface PodFiles {
   /** PEM text by path; a path that is not here does not exist. */
   readonly files: ReadonlyMap<string, string>;
-  /** The Secret `istio-certs` that Emissary makes up from the files of its sidecar. */
+  /** The Secret `istio-certs` that Emissary synthesizes from the files of its sidecar. */
   readonly madeUp?: KubeObject | undefined;
 }
 
-/** One TLSContext as the gateway takes it. */
+/** One TLSContext as the gateway reads it. */
 export interface ContextReading {
   readonly name: string;
   readonly namespace: string;
@@ -41,9 +41,9 @@ export interface SecretRef {
 const BASE = '/tmp/ambassador/snapshots';
 
 /**
- * The contexts that this gateway sees, by the name under which Mappings find them. Names are global: of two alike,
- * the one in the alphabetically first namespace has the name, the other is `name.namespace`, and nobody is told.
- * Without `pod`, files that a context names are taken to exist.
+ * The contexts that this gateway sees, by the name under which Mappings find them. Names are global: if two contexts
+ * have the same name, the one in the alphabetically first namespace gets it, the other becomes `name.namespace`, and
+ * nothing is reported. Without `pod`, files that a context names are assumed to exist.
  */
 export function readContexts(
   contexts: readonly KubeObject[],
@@ -71,19 +71,22 @@ export function readContexts(
   return named;
 }
 
-/** Where a context's Secret is looked for: after the last dot stands a namespace, if namespacing is on. */
+/** Where a context's Secret is looked up: if namespacing is on, the part after the last dot is the namespace. */
 export function secretRef(name: string, context: KubeObject, namespacing: boolean): SecretRef {
   const dot = namespacing ? name.lastIndexOf('.') : -1;
   if (dot < 0) return { name, namespace: context.metadata.namespace ?? '' };
   return { name: name.slice(0, dot), namespace: name.slice(dot + 1) };
 }
 
-/** The half of the gateway that reads Secrets into files. */
+/** Namespacing in the half of the gateway that reads Secrets into files. */
 export function namespacing(spec: ContextSpec, env: EmissaryEnv): boolean {
   return spec.secretNamespacing ?? env.module?.tlsSecretNamespacing ?? true;
 }
 
-/** The half that decides which Secrets it gets: off as soon as there is a Module, unless somebody says otherwise. */
+/**
+ * Namespacing in the half that decides which Secrets it gets: off as soon as there is a Module, unless configured
+ * otherwise.
+ */
 export function shippingNamespacing(spec: ContextSpec, env: EmissaryEnv): boolean {
   return spec.secretNamespacing ?? (env.module ? (env.module.tlsSecretNamespacing ?? false) : true);
 }
@@ -166,7 +169,7 @@ export function visible(object: KubeObject, env: EmissaryEnv): boolean {
 const keyOf = ({ namespace, name }: SecretRef): string => `${namespace}/${name}`;
 const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0);
 
-/** What the Module named `ambassador` of this gateway says, or undefined when there is none. */
+/** The settings in this gateway's Module named `ambassador`, or undefined when there is none. */
 export function moduleSettings(modules: readonly KubeObject[], env: EmissaryEnv): ModuleSettings | undefined {
   const module = modules.find(
     (one) => one.metadata.name === 'ambassador' && answersTo(fields(one.spec).ambassador_id, env.ambassadorId),

@@ -1,6 +1,6 @@
 import type { LoadBalancer } from './kinds.ts';
 
-/** What the gateway's environment and its `ambassador` Module say about how it reads objects. */
+/** What the gateway's environment and its `ambassador` Module configure about how it reads objects. */
 export interface EmissaryEnv {
   /** AMBASSADOR_ID. */
   readonly ambassadorId: string;
@@ -10,7 +10,7 @@ export interface EmissaryEnv {
   readonly singleNamespace: boolean;
   /** AMBASSADOR_LABEL_SELECTOR; applies to Secrets and TLSContexts too. */
   readonly labelSelector?: string | undefined;
-  /** AMBASSADOR_ISTIO_SECRET_DIR is set: a made-up Secret `istio-certs` shadows a real one. */
+  /** AMBASSADOR_ISTIO_SECRET_DIR is set: a synthesized Secret `istio-certs` shadows a real one. */
   readonly istioSecretDir: boolean;
   /** AMBASSADOR_EDS_BYPASS. */
   readonly edsBypass: boolean;
@@ -20,9 +20,9 @@ export interface EmissaryEnv {
   readonly batchMs: number;
   /** Of the Module named `ambassador`; absent: there is no such Module. */
   readonly module?: ModuleSettings | undefined;
-  /** Resolvers by name, beside those that Emissary brings itself. */
+  /** Resolvers by name, in addition to Emissary's built-in ones. */
   readonly resolvers?: ReadonlyMap<string, Resolver> | undefined;
-  /** Such as `4.1.0`; absent: not known. */
+  /** Such as `4.1.0`; absent: unknown. */
   readonly version?: string | undefined;
 }
 

@@ -23,15 +23,15 @@ export interface ContextSpec {
 export interface MappingSpec {
   readonly ambassadorId: unknown;
   readonly service: string;
-  /** The name of a TLSContext, also where it says `"true"`; the boolean of v2 means TLS without a certificate. */
+  /** The name of a TLSContext, even if it is `"true"`; the boolean of v2 means TLS without a certificate. */
   readonly tls: string | true | undefined;
   readonly prefix: string;
-  /** What the prefix is replaced by on the way to the upstream. */
+  /** The replacement of the prefix on the way to the upstream. */
   readonly rewrite: string;
   readonly hostRewrite: string | undefined;
   readonly resolver: string | undefined;
   readonly loadBalancer: LoadBalancer | undefined;
-  /** Where Emissary gives the cluster a name of its own: the tag, and the limits. */
+  /** Fields for which Emissary gives the cluster its own name: the tag, and the limits. */
   readonly clusterTag: string | undefined;
   readonly circuitBreakers: unknown;
 }

@@ -79,13 +79,13 @@ test('scheme, context and port decide how an upstream is reached', () => {
   }
 });
 
-test('the scheme of a TCPMapping counts as that of a Mapping does', () => {
+test('the scheme of a TCPMapping counts like that of a Mapping', () => {
   assert.equal(brief(mapping('https://web.shop', 'gone', 'TCPMapping')), 'tls-unverified web.shop:443');
   assert.equal(brief(mapping('web.shop', 'gone', 'TCPMapping')), 'plaintext web.shop:80');
   assert.equal(brief(mapping('http://web.shop', 'mesh', 'TCPMapping')), 'mtls web.shop:443');
 });
 
-test('every way in which a context cannot be used is as if it did not exist', () => {
+test('each kind of unusable context has the same effect as no context', () => {
   const cases: [string, readonly KubeObject[], readonly KubeObject[]][] = [
     ['no Secret', [context()], [ca]],
     ['no CA Secret', [context()], [identity]],
@@ -133,7 +133,7 @@ test('the file of a pair has a new name when it changes, and the old one when on
   assert.notEqual(path({ 'tls.crt': 'leaf 2', 'tls.key': 'key', 'root-cert.pem': 'a' }), before);
 });
 
-test('of two contexts with one name, that of the first namespace has it, whatever the order', () => {
+test('of two contexts with one name, the one in the first namespace gets it, whatever the order', () => {
   const here = context({}, 'mesh', 'emissary');
   const there = context({ sni: 'there' }, 'mesh', 'aaa');
   for (const order of [
@@ -146,7 +146,7 @@ test('of two contexts with one name, that of the first namespace has it, whateve
   }
 });
 
-test('a dotted name is a namespace after its last dot, unless namespacing is off', () => {
+test('in a dotted name the namespace follows the last dot, unless namespacing is off', () => {
   const far = secret('id', { 'tls.crt': 'leaf', 'tls.key': 'key' }, { metadata: { name: 'id', namespace: 'certs' } });
   const dotted = secret('id.certs', { 'tls.crt': 'leaf', 'tls.key': 'key' });
   const wish = (more: Fields = {}) => [context({ secret: 'id.certs', ...more })];
@@ -167,7 +167,7 @@ test('with a Module, the two halves of the gateway disagree about dots, until th
   );
 });
 
-test('what the gateway is told not to see reads as missing', () => {
+test('objects that the gateway is configured not to see read as missing', () => {
   const labelled = (object: KubeObject) => ({ ...object, metadata: { ...object.metadata, labels: { team: 'edge' } } });
   const env = { labelSelector: 'team=edge' };
   assert.equal(brief(mapping('web'), [labelled(context())], both, env), 'plaintext web:80');
@@ -192,7 +192,7 @@ test('with a scheme, the context is not part of the name of the cluster', () => 
   assert.equal(clusters('web.shop'), 2);
 });
 
-test('services that cannot be read are reported, not thrown about', () => {
+test('services that cannot be read are reported, not thrown', () => {
   assert.match(parseService('https://web.shop:http').errors.join(), /no valid port/);
   assert.match(parseService('https://').errors.join(), /no host name/);
   assert.match(parseService('ftp://web').errors.join(), /scheme ftp/);
@@ -214,7 +214,7 @@ test('an invalid port after an IPv6 address ends Emissary, unless the service st
   assert.deepEqual(['[fd00::1]:https', 'https://[fd00::1]:65536', '//[fd00::1]:https'].map(fails), [true, true, false]);
 });
 
-test('an invalid port or an absent host leaves the cluster, with the default port', () => {
+test('an invalid port or an absent host still gives a cluster, with the default port', () => {
   assert.equal(brief(mapping('https://web.shop:http')), 'mtls web.shop:443');
   assert.equal(brief(mapping('web.shop:http', 'gone')), 'plaintext web.shop:80');
   assert.equal(brief(mapping('https://')), 'mtls unknown:443');
@@ -222,7 +222,7 @@ test('an invalid port or an absent host leaves the cluster, with the default por
   assert.match(parseService('https://[::1]:http').errors.join(), /no change of any object arrives/);
 });
 
-/** A Mapping beside its upstream, away from the gateway. */
+/** A Mapping beside its upstream, outside the gateway's namespace. */
 const inShop = (service: string, spec: Fields = {}): KubeObject => ({
   ...mapping(service),
   metadata: { name: 'web', namespace: 'shop' },
@@ -240,7 +240,7 @@ test('a bare host is qualified before the cluster is named, so that different sp
   assert.equal(read(inShop('web:http')).host, 'web', 'what is malformed stays as it is');
 });
 
-test('who resolves a bare host decides whether it is qualified', () => {
+test('the resolver of a bare host decides whether it is qualified', () => {
   const hostOf = (spec: Fields, env: Partial<EmissaryEnv> = {}) =>
     read(inShop('web', spec), undefined, undefined, env).host;
   assert.equal(hostOf({ resolver: 'consul' }), 'web');
@@ -250,7 +250,7 @@ test('who resolves a bare host decides whether it is qualified', () => {
   assert.equal(hostOf({ resolver: 'endpoint' }), 'web.shop');
 });
 
-test('what keeps two Mappings on clusters of their own', () => {
+test('fields that keep two Mappings on separate clusters', () => {
   const specs: Fields[] = [
     {},
     { cluster_tag: 'one' },
@@ -272,11 +272,11 @@ test('what keeps two Mappings on clusters of their own', () => {
   ]);
 });
 
-test('a service that is empty leaves its place in the name of the cluster', () => {
+test('an empty service leaves its place in the name of the cluster', () => {
   assert.equal(read(inShop('')).cluster, 'cluster__otls_mesh_shop');
 });
 
-test('a Mapping whose resolver does not take it is dropped', () => {
+test('a Mapping whose resolver does not support it is dropped', () => {
   const balanced = { load_balancer: { policy: 'round_robin' } };
   assert.match(read(inShop('web', balanced)).dropped ?? '', /load_balancer/);
   assert.match(read(inShop('web.shop', { resolver: 'consul' })).dropped ?? '', /no dots/);

@@ -6,22 +6,23 @@ import { type LoadBalancer, type MappingSpec, mappingSpec } from './kinds.ts';
 import { parseService } from './service.ts';
 
 /**
- * How requests of one Mapping really reach its upstream. `mtls`: a client certificate is shown and the server's is
- * verified. `tls-unverified`: the server's is not verified, whether or not one is shown. `plaintext`: as it says.
+ * How requests of one Mapping really reach its upstream. `mtls`: a client certificate is presented and the server's is
+ * verified. `tls-unverified`: the server's certificate is not verified, whether or not one is presented. `plaintext`:
+ * no TLS.
  */
 export interface EffectiveUpstream {
   readonly mode: 'plaintext' | 'tls-unverified' | 'mtls';
   /** Why Emissary drops the whole Mapping; absent: it has a route. */
   readonly dropped: string | undefined;
-  /** Emissary's name. Of two Mappings with the same cluster, the first decides for both. */
+  /** Emissary's name for it. If two Mappings have the same cluster, the first decides for both. */
   readonly cluster: string;
   readonly host: string;
   readonly port: number;
   /** What finds the endpoints behind the host. */
   readonly resolver: Resolver;
-  /** The context in force; absent when none is named, or the one named cannot be used. */
+  /** The context that applies; absent when none is named, or the named one cannot be used. */
   readonly context: ContextReading | undefined;
-  /** What the gateway's diagnostics would say. */
+  /** The errors that the gateway's diagnostics would show. */
   readonly errors: readonly string[];
 }
 
@@ -39,12 +40,12 @@ const BUILT_IN_RESOLVERS: ReadonlyMap<string, Resolver> = new Map([
 ]);
 const ENDPOINT_POLICIES = ['round_robin', 'least_request', 'ring_hash', 'maglev'];
 
-/** Whether this gateway takes the Mapping at all. */
+/** Whether this gateway reads the Mapping at all. */
 export function seesMapping(mapping: KubeObject, env: EmissaryEnv): boolean {
   return visible(mapping, env) && answersTo(mappingSpec(mapping).ambassadorId, env.ambassadorId);
 }
 
-/** Emissary's rules, with their fail-open: a context that cannot be used is as good as none. */
+/** Emissary's rules, which fail open: a context that cannot be used has the effect of none. */
 export function effectiveUpstream(
   mapping: KubeObject,
   contexts: readonly KubeObject[] | ReadonlyMap<string, ContextReading>,
@@ -114,7 +115,7 @@ function dropped({ loadBalancer, service }: MappingSpec, resolver: Resolver): st
   return undefined;
 }
 
-/** As the limits appear in the name of a cluster, such as `cbnc5`. */
+/** The limits in the form in which they appear in the name of a cluster, such as `cbnc5`. */
 function breakerNames(value: unknown): string[] {
   return (Array.isArray(value) ? value : []).map((one) => {
     const { priority, max_connections, max_pending_requests, max_requests, max_retries } = fields(one);

@@ -5,7 +5,7 @@ import { parseCertificates } from '../../../pki/certificate.ts';
 import { PrivateKey } from '../../../pki/key.ts';
 import { decodeData } from '../../secret-data.ts';
 
-/** One Secret as Emissary decodes it; texts are PEM. */
+/** One Secret as Emissary decodes it; all texts are PEM. */
 export interface SecretFiles {
   readonly namespace: string;
   readonly name: string;
@@ -17,10 +17,10 @@ export interface SecretFiles {
   readonly root: string | undefined;
 }
 
-/** Anything else is passed over in silence and reads as missing. */
+/** Any other type is ignored silently and reads as missing. */
 export const SECRET_TYPES = ['kubernetes.io/tls', 'Opaque', 'istio.io/key-and-cert'];
 
-/** What Emissary takes from a Secret, or undefined when it takes the Secret for missing. */
+/** What Emissary reads from a Secret, or undefined when it treats the Secret as missing. */
 export function readSecretFiles(secret: KubeObject): SecretFiles | undefined {
   if (!SECRET_TYPES.includes(text(secret.type) ?? 'Opaque')) return undefined;
   const data = decodeData(secret);
@@ -39,7 +39,9 @@ export function readSecretFiles(secret: KubeObject): SecretFiles | undefined {
   };
 }
 
-/** AMBASSADOR_FORCE_SECRET_VALIDATION: the first PEM block of certificate and key must parse; the rest is not looked at. */
+/**
+ * AMBASSADOR_FORCE_SECRET_VALIDATION: the first PEM block of certificate and key must parse; the rest is not checked.
+ */
 export function passesValidation({ certificate, key }: SecretFiles): boolean {
   try {
     if (certificate !== undefined) parseCertificates(firstBlock(certificate));
@@ -53,8 +55,8 @@ export function passesValidation({ certificate, key }: SecretFiles): boolean {
 const firstBlock = (pem: string): string => /-----BEGIN ([^-]+)-----[\s\S]*?-----END \1-----/.exec(pem)?.[0] ?? '';
 
 /**
- * The file name, without directory and extension, under which Emissary keeps this pair: a changed pair has another
- * name, a changed `root-cert.pem` has not. `data` is a Secret's, base64.
+ * The file name, without directory and extension, under which Emissary stores this pair: it changes with the pair, but
+ * not with `root-cert.pem`. `data` is a Secret's, base64.
  */
 export function secretFileName(data: Readonly<Record<string, string>>): string {
   const decoded = decodeData({ apiVersion: 'v1', kind: 'Secret', metadata: { name: '' }, data });

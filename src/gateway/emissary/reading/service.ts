@@ -1,13 +1,13 @@
-/** `spec.service` of a Mapping or a TCPMapping, taken apart as Emissary does. */
+/** `spec.service` of a Mapping or a TCPMapping, parsed as Emissary does. */
 export interface ServiceAddress {
   readonly scheme: 'http' | 'https' | undefined;
   /** Lower case and qualified; `unknown` when there is none. */
   readonly host: string;
   /** Absent: 443 where TLS is originated, else 80. An invalid port counts as absent. */
   readonly port: number | undefined;
-  /** The whole in Emissary's normal form; clusters are named by it. What is malformed stays as it was written. */
+  /** The whole in Emissary's normal form, which names clusters. Malformed input stays as it was written. */
   readonly normalized: string;
-  /** What Emissary posts or passes over. */
+  /** What Emissary reports or ignores. */
   readonly errors: readonly string[];
 }
 
@@ -27,9 +27,9 @@ export function parseService(service: string, namespace?: string): ServiceAddres
   if (!validPort) errors.push(`service ${service} has no valid port, and the default of 443 or 80 is used`);
   if (name === '') errors.push(`service ${service} has no host name, and requests go to a host called unknown`);
   const malformed = !validPort || name === '';
-  // What starts with // and is malformed is left as it is, and has no host then.
+  // Malformed input that starts with // stays unchanged, and then has no host.
   const lost = malformed && service.startsWith('//');
-  // Emissary cannot undo the brackets once it has given up on the port, and its whole configuration fails.
+  // Emissary cannot undo the brackets after it has rejected the port, and its whole configuration fails.
   if (!validPort && bracketed !== undefined && !lost) {
     errors.push(`service ${service} makes Emissary fail: no change of any object arrives until it is corrected`);
   }

@@ -11,8 +11,8 @@ interface TargetAccount {
 }
 
 /**
- * `<stem>-<account>-<namespace>`: the same for the same account, no dots, at most 63 characters. Where that could
- * mean two accounts, or is too long, a hash of both names is added.
+ * `<stem>-<account>-<namespace>`: the same for the same account, no dots, at most 63 characters. If that is ambiguous
+ * or too long, a hash of both names is added.
  */
 export function contextNameOf(stem: string, { serviceAccount, namespace }: TargetAccount): string {
   const plain = `${stem}-${serviceAccount}-${namespace}`.replaceAll('.', '-');

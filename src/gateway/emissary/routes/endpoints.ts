@@ -19,7 +19,7 @@ interface Slice extends KubeObject {
   readonly endpoints?: readonly Endpoint[] | null;
 }
 
-/** A pod that answers for a Service, and the port of the pod that does. */
+/** A pod that serves a Service, and the port of the pod that does. */
 export interface Answering {
   readonly workload: Workload;
   readonly port: number;
@@ -34,7 +34,7 @@ interface World {
 const isNamed = (object: KubeObject, { name, namespace }: ServiceName) =>
   object.metadata.name === name && object.metadata.namespace === namespace;
 
-/** The ready pods behind a port of a Service; those that are not ready when none is. */
+/** The ready pods behind a port of a Service, or those that are not ready if no pod is. */
 export function podsBehind(of: ServiceName, port: number, world: World): Answering[] | TargetRefusal {
   const title = `Service ${of.namespace}/${of.name}`;
   const service = world.services.find((object) => isNamed(object, of));

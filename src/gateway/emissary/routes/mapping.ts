@@ -58,7 +58,7 @@ export function isMentioned(mapping: KubeObject, wish: TargetWish, ours: Readonl
   return isSelected(mapping, wish) || (typeof tls === 'string' && ours.has(tls));
 }
 
-/** Whether `spec.tls` of a Mapping is there because we applied it. */
+/** Whether `spec.tls` of a Mapping was applied by us. */
 export function setsTls(mapping: KubeObject): boolean {
   return (mapping.metadata.managedFields ?? []).some((entry) => {
     if (entry.manager !== MAPPING_FIELD_MANAGER || entry.operation !== 'Apply') return false;

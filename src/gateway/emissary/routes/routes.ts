@@ -7,7 +7,7 @@ import { isMentioned } from './mapping.ts';
 import type { MappingVerdict, Target, TargetWish, TargetWorld } from './target.ts';
 import { judgeMappings, namespacesBehind, neededTargets, ownNames } from './targets.ts';
 
-/** What tells which server name a Mapping's upstream has. */
+/** The objects that determine the server name of a Mapping's upstream. */
 const BACKENDS: readonly Resource[] = [
   { apiVersion: 'v1', kind: 'Service', plural: 'services', namespaced: true },
   { apiVersion: 'discovery.k8s.io/v1', kind: 'EndpointSlice', plural: 'endpointslices', namespaced: true },

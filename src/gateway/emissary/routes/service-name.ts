@@ -5,7 +5,10 @@ export interface ServiceName {
   readonly namespace: string;
 }
 
-/** The Service that a host means: `web`, `web.shop`, `web.shop.svc` and longer; a bare name in the Mapping's namespace. */
+/**
+ * The Service that a host refers to: `web`, `web.shop`, `web.shop.svc` and longer; a bare name is in the Mapping's
+ * namespace.
+ */
 export function serviceNameOf(host: string, mappingNamespace: string): ServiceName | TargetRefusal {
   const [name = '', namespace = mappingNamespace, svc, ...rest] = host.replace(/\.$/, '').split('.');
   const address = host.includes(':') || /^\d+(\.\d+){3}$/.test(host);

@@ -8,8 +8,8 @@ export interface Target {
 }
 
 /**
- * Why a Mapping is left alone. The codes of the mesh itself (`ERR_TARGET_UNMESHED`, `…_OTHER_MESH`,
- * `…_OPAQUE_PORT`, `…_SKIPPED_PORT`, `…_PROXY_PORT`, `…_NAME`) come from its TargetRules.
+ * Why a Mapping is not changed. The codes of the mesh itself (`ERR_TARGET_UNMESHED`, `…_OTHER_MESH`, `…_OPAQUE_PORT`,
+ * `…_SKIPPED_PORT`, `…_PROXY_PORT`, `…_NAME`) come from its TargetRules.
  */
 export const TARGET_CODES = [
   'ERR_TARGET_SERVICE_SYNTAX',
@@ -34,38 +34,38 @@ export const TARGET_CODES = [
   'ERR_TARGET_NAME',
 ] as const;
 
-/** What is wished of Mappings, from the MeshCertificate. */
+/** What the MeshCertificate requests of Mappings. */
 export interface TargetWish {
-  /** Of the MeshCertificate. Mappings of others are set only with their consent. */
+  /** Namespace of the MeshCertificate. Mappings of other namespaces are set only with their consent. */
   readonly namespace: string;
   /** The TLSContext of the MeshCertificate; with rules, the stem of each target's context. */
   readonly contextName: string;
   readonly sni?: string | undefined;
   readonly ambassadorIds: readonly string[];
-  /** Labels of the Mappings that are ours to set; absent: report only. */
+  /** Labels of the Mappings that we set; absent: report only. */
   readonly selector?: Readonly<Record<string, string>> | undefined;
   /** Absent: one context serves the whole mesh. */
   readonly rules?: TargetRules | undefined;
 }
 
-/** What stands in the cluster. Lists may hold more than is asked about. */
+/** The observed objects. Lists may hold more than is needed. */
 export interface TargetWorld {
   readonly mappings: readonly KubeObject[];
   readonly services: readonly KubeObject[];
   readonly endpointSlices: readonly KubeObject[];
   readonly pods: readonly KubeObject[];
-  /** Namespaces whose Services, EndpointSlices and Pods are not known, and why. */
+  /** Namespaces whose Services, EndpointSlices and Pods are unknown, and why. */
   readonly unseen?: ReadonlyMap<string, string> | undefined;
-  /** Our own TLSContexts, also those that no Mapping needs any more. */
+  /** Our own TLSContexts, including those that no Mapping needs any more. */
   readonly contexts: readonly KubeObject[];
 }
 
-/** What is to become of one Mapping. */
+/** The verdict on one Mapping. */
 export interface MappingVerdict {
   readonly mapping: KubeObject;
   /** `spec.service` as the user wrote it. */
   readonly service: string;
-  /** Whether the selector takes it. */
+  /** Whether the selector matches it. */
   readonly selected: boolean;
   /** The context that its `spec.tls` names now. */
   readonly named?: string | undefined;

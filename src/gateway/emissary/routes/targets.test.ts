@@ -136,7 +136,7 @@ describe('a selected Mapping', () => {
     assert.equal(verdict(world({ mappings: [tcp] })), 'linkerd-web-shop');
   });
 
-  it('goes by the ready pods, and by the others only while none is ready', () => {
+  it('uses the ready pods, and the others only while none is ready', () => {
     const old = { account: 'old', ready: false };
     assert.equal(verdict(world({ list: [{}, old] })), 'linkerd-web-shop');
     assert.equal(verdict(world({ list: [old] })), 'linkerd-old-shop');
@@ -149,7 +149,7 @@ describe('a selected Mapping', () => {
     assert.deepEqual(neededTargets(one, given), [{ contextName: 'istio', sni: undefined }]);
   });
 
-  it('keeps what we set when the pods move to another account, until the new context is there to name', () => {
+  it('keeps the context that we set when the pods move to another account, until the new one exists', () => {
     const given = world({
       mappings: [mapping({ tls: 'linkerd-old-shop' }, setByUs)],
       contexts: [context('linkerd-old-shop', 'old.shop')],
@@ -163,7 +163,7 @@ describe('a selected Mapping', () => {
   });
 });
 
-describe('a Mapping is left alone', () => {
+describe('a Mapping is not changed', () => {
   const cases: [title: string, given: TargetWorld, expected: RegExp, wanted?: TargetWish][] = [
     [
       'when its service has no https://',
@@ -294,7 +294,7 @@ describe('a Mapping is left alone', () => {
     it(title, () => assert.match(verdict(given, wanted), expected));
   }
 
-  it('and then no context is made for it', () => {
+  it('and no context is made for it', () => {
     for (const [, given, , wanted] of cases) {
       const names = neededTargets(wanted ?? wish(), given).map(({ contextName }) => contextName);
       const listed = wanted ? ['linkerd-api-shop'] : [];
@@ -311,7 +311,7 @@ describe('the default ports of an installation', () => {
     assert.equal(verdict(world({ list: [{ port: 3306 }] }), own), 'linkerd-web-shop');
   });
 
-  it('give way to what the pod says, also to nothing', () => {
+  it('are overridden by what the pod says, even if that is empty', () => {
     const annotations = { 'config.linkerd.io/opaque-ports': '', 'config.linkerd.io/skip-inbound-ports': '' };
     assert.equal(verdict(world({ list: [{ port: 3306, annotations }] })), 'linkerd-web-shop');
     assert.equal(verdict(world({ list: [{ port: 4567, annotations }] })), 'linkerd-web-shop');
@@ -335,7 +335,7 @@ describe('the default ports of an installation', () => {
 });
 
 describe('a Mapping that is not selected', () => {
-  it('is not mentioned while it names none of our contexts', () => {
+  it('is not reported while it names none of our contexts', () => {
     assert.deepEqual(judgeMappings(wish(), world({ mappings: [mapping({ tls: 'other' }, { labels: {} })] })), []);
     assert.deepEqual(judgeMappings(wish({ selector: undefined }), world()), []);
   });
@@ -355,7 +355,7 @@ describe('a Mapping that is not selected', () => {
   });
 });
 
-describe('targets that are listed', () => {
+describe('listed targets', () => {
   it('have contexts without any Mapping, under the names that were given', () => {
     const listed = rules({
       targets: [
@@ -390,7 +390,7 @@ describe('namespacesBehind', () => {
 describe('the name of a context', () => {
   const name = () => fc.stringMatching(/^[a-z0-9]([-a-z0-9.]{0,61}[a-z0-9])?$/);
 
-  it('is a label of at most 63 characters without dots, and the same each time', () => {
+  it('is a label of at most 63 characters without dots, and is stable', () => {
     fc.assert(
       fc.property(name(), name(), (serviceAccount, namespace) => {
         const made = contextNameOf('linkerd', { serviceAccount, namespace });

@@ -5,7 +5,7 @@ import { judgeMapping } from './mapping.ts';
 import { serviceNameOf } from './service-name.ts';
 import type { MappingVerdict, Target, TargetWish, TargetWorld } from './target.ts';
 
-/** The names of contexts that are ours, whether or not they stand. */
+/** The names of contexts that are ours, whether they exist or not. */
 export function ownNames(wish: TargetWish, contexts: readonly KubeObject[]): Set<string> {
   const names = new Set(contexts.map((context) => context.metadata.name));
   if (!wish.rules) names.add(wish.contextName);
@@ -13,7 +13,7 @@ export function ownNames(wish: TargetWish, contexts: readonly KubeObject[]): Set
   return names;
 }
 
-/** Where Services, EndpointSlices and Pods have to be looked at to judge these Mappings. */
+/** Namespaces whose Services, EndpointSlices and Pods must be read to judge these Mappings. */
 export function namespacesBehind(wish: TargetWish, world: Pick<TargetWorld, 'mappings' | 'contexts'>): Set<string> {
   if (!wish.rules) return new Set();
   const nothing: TargetWorld = { ...world, services: [], endpointSlices: [], pods: [] };
@@ -26,15 +26,15 @@ export function namespacesBehind(wish: TargetWish, world: Pick<TargetWorld, 'map
   );
 }
 
-/** Judges every Mapping that is selected or names one of our contexts; the others are not mentioned. */
+/** Judges every Mapping that is selected or names one of our contexts; the others are ignored. */
 export function judgeMappings(wish: TargetWish, world: TargetWorld): MappingVerdict[] {
   const ours = ownNames(wish, world.contexts);
   return world.mappings.flatMap((mapping) => judgeMapping(mapping, wish, world, ours) ?? []);
 }
 
 /**
- * The contexts that must stand: of the mesh or of each listed or discovered target, and those of ours that a
- * Mapping still names though its target is gone.
+ * The contexts that must exist: that of the mesh or of each listed or discovered target, and those of ours that a
+ * Mapping still names although their target is gone.
  */
 export function neededTargets(
   wish: TargetWish,

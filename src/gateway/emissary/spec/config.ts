@@ -67,15 +67,15 @@ const mappingsField = mappings.optional();
 
 type TlsContext = z.output<typeof tlsContextField>;
 
-/** What a MeshCertificate says of Emissary, with every default filled in. */
+/** A MeshCertificate's configuration of Emissary, with every default filled in. */
 export interface EmissaryConfig {
   /** `ambassadorIds`: empty means Emissary's own default, `["default"]`. */
   readonly tlsContext: TlsContext & { readonly name: string };
-  /** Whose `spec.tls` we set; absent: Mappings are only reported. */
+  /** The Mappings whose `spec.tls` we set; absent: Mappings are only reported. */
   readonly mappings?: z.output<typeof mappingsField>;
 }
 
-/** What a MeshCertificate says of Emissary; every one uses it. */
+/** A MeshCertificate's configuration of Emissary; every MeshCertificate has one. */
 export const emissaryConfigOf = ({ gateways }: MeshCertificateSpec): EmissaryConfig =>
   gateways[emissaryFields.kind] as EmissaryConfig;
 
@@ -107,15 +107,15 @@ export const emissaryFields: GatewayFields<EmissaryConfig> = {
   },
   *rights({ tlsContext: { enabled }, mappings: wish }, { metadata }, { sniPerTarget }): Generator<NamespacedRule> {
     const { namespace = '' } = metadata;
-    // Read as a kind, also by who writes none: their names are global, so that collisions must be seen, and who names a
-    // Secret keeps it from being taken away. They hold nothing secret. Deleted are those that no Mapping needs any more,
-    // after a target or a name in the spec has changed.
+    // The whole kind is read, even if none are written: their names are global, so collisions must be seen, and one
+    // that names a Secret prevents its deletion. They contain no secrets. Those that no Mapping needs any more are
+    // deleted, after a target or a name in the spec has changed.
     const writes = enabled ? ['create', 'patch', 'delete'] : ['delete'];
     yield { namespace, rule: { apiGroups: [GROUP], resources: ['tlscontexts'], verbs: [...READ, ...writes] } };
     const verbs = [...READ, ...(wish ? ['patch'] : [])];
     for (const place of wish?.namespaces ?? [namespace]) {
       yield { namespace: place, rule: { apiGroups: [GROUP], resources: ['mappings', 'tcpmappings'], verbs } };
-      // What stands behind a Mapping then decides which server name it needs.
+      // The objects behind a Mapping then determine the server name it needs.
       if (!sniPerTarget) continue;
       yield { namespace: place, rule: { apiGroups: [''], resources: ['services', 'pods'], verbs: READ } };
       yield {

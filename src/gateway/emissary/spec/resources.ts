@@ -17,7 +17,7 @@ export const EMISSARY_RESOURCES = {
   hosts: ambassador('Host', 'hosts'),
 } as const;
 
-/** Of the one field `spec.tls` that we set on Mappings. */
+/** Owns the one field `spec.tls` that we set on Mappings. */
 export const MAPPING_FIELD_MANAGER = 'meshcert-mappings';
 
 /**
