@@ -8,7 +8,7 @@ import { ROOT } from './tree.ts';
 /** What authors of adapters import: `exports` of package.json. One build, so that both use the same classes. */
 const ENTRIES = { adapter: 'src/mesh/outside/api.ts', 'adapter-contract': 'test/contract/exported.ts' };
 
-/** What both need; its name changes with its content. */
+/** The chunk that both share; its name changes with its content. */
 const CHUNK = /^adapter-[A-Z0-9]{8}\.js$/;
 
 /** Writes the modules of the package's exports and, below `types`, their declarations. Neither needs another package. */

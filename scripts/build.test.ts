@@ -11,7 +11,7 @@ import { bundle } from './build.ts';
 import { capture } from './run.ts';
 import { ROOT } from './tree.ts';
 
-/** Far from any node_modules: what is not in the bundle is not there. */
+/** Far from any node_modules, so that everything outside the bundle is missing. */
 let directory: string;
 let file: string;
 
@@ -31,7 +31,7 @@ test('the bundle is one executable that needs nothing beside it', async () => {
   assert.ok(size < 6_000_000, `the bundle has ${size} bytes; something large has come in`);
 });
 
-test('the product holds nothing of the sandbox, and says so when the demo is not beside it', async () => {
+test('the product contains nothing of the sandbox, and says so when the demo is not beside it', async () => {
   const { sources } = JSON.parse(await readFile(`${file}.map`, 'utf8')) as { sources: readonly string[] };
   assert.deepEqual(
     sources.filter((source) => source.includes('/sandbox/') || source.includes('/demo/')),
@@ -58,7 +58,7 @@ test('each command of the bundle can be loaded', async () => {
   }
 });
 
-/** What a build changes in a regular expression shows in the `pattern` of a schema, which programs in Go read. */
+/** If a build changes a regular expression, the `pattern` of a schema changes too, which Go programs read. */
 test('the bundle prints the committed definition and schema', async () => {
   for (const [args, path] of [
     [['schema', '--crd'], 'deploy/crd/meshcertificate.yaml'],
@@ -70,7 +70,7 @@ test('the bundle prints the committed definition and schema', async () => {
   }
 });
 
-test('the bundle speaks to a cluster by a kubeconfig', async () => {
+test('the bundle connects to a cluster by a kubeconfig', async () => {
   const kube = await startKubeApi({ objects: [customResourceDefinition(adapters, gateways)] });
   try {
     const kubeconfig = join(directory, 'kubeconfig');

@@ -4,7 +4,10 @@ import { fileURLToPath } from 'node:url';
 import { build, type Plugin } from 'esbuild';
 import { ROOT } from './tree.ts';
 
-/** Some dependencies are CommonJS and call `require` for Node's own modules. The first line, for the shell, is main.ts's. */
+/**
+ * Some dependencies are CommonJS and call `require` for Node's own modules. The first line, for the shell, comes from
+ * main.ts.
+ */
 const banner = `import { createRequire as __createRequire } from 'node:module';
 import { fileURLToPath as __fileURLToPath } from 'node:url';
 import { dirname as __pathDirname } from 'node:path';
@@ -13,8 +16,8 @@ const __filename = __fileURLToPath(import.meta.url);
 const __dirname = __pathDirname(__filename);`;
 
 /**
- * Of @kubernetes/client-node src/ uses only KubeConfig, by a dynamic import, with which esbuild would keep 14 MB of API
- * classes; and KubeConfig itself needs two small modules of what its index gathers.
+ * src/ uses only KubeConfig of @kubernetes/client-node, by a dynamic import, for which esbuild would keep 14 MB of API
+ * classes; and KubeConfig itself needs two small modules of the package's index.
  */
 export const kubeConfigOnly: Plugin = {
   name: 'kube-config-only',
@@ -30,7 +33,7 @@ export const kubeConfigOnly: Plugin = {
   },
 };
 
-/** Parts of dependencies that are never asked: 23,000 ranges of international domain names, messages in 50 languages. */
+/** Unused parts of dependencies: 23,000 ranges of international domain names, messages in 50 languages. */
 const withoutTables: Plugin = {
   name: 'without-tables',
   setup({ onLoad }) {
@@ -91,7 +94,7 @@ async function bundleOne(entry: string, outfile: string, plugins: Plugin[]): Pro
   for (const { path, text } of outputFiles) await writeFile(path, path === outfile ? inAscii(text) : text);
 }
 
-/** One character outside Latin-1, and V8 holds the text as UTF-16: twice the size. */
+/** With a single character outside Latin-1, V8 holds the text as UTF-16: twice the size. */
 function inAscii(text: string): string {
   // biome-ignore lint/suspicious/noControlCharactersInRegex: all of ASCII is meant
   return text.replace(/[^\x00-\x7f]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`);

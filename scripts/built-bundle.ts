@@ -23,9 +23,9 @@ export async function builtBundle(): Promise<string> {
   if (await exists(file)) return file;
   const unfinished = join(cache, `.${randomUUID()}`);
   await bundle(unfinished);
-  // Node.js sees by itself that it is a module; tsx, in tests that run without the test runner, does not.
+  // Node.js detects by itself that it is a module; tsx, in tests that run without the test runner, does not.
   await writeFile(join(unfinished, 'package.json'), '{"type": "module"}\n');
-  // Whoever else built it meanwhile made the same.
+  // If another process built it meanwhile, the result is the same.
   await rename(unfinished, directory).catch(() => rm(unfinished, { recursive: true }));
   await removeOld();
   return file;

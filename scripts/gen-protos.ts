@@ -16,7 +16,7 @@ export function renderProtos(): string {
   return `${JSON.stringify(root.toJSON(), null, 1)}\n`;
 }
 
-/** Writes the file when it differs; with `check`, only tells. Returns true when it was already right. */
+/** Writes the file when it differs; with `check`, only compares. Returns true when it was up to date. */
 export function generateProtos(options: { check?: boolean } = {}): boolean {
   const text = renderProtos();
   const same = existsSync(PROTO_JSON) && readFileSync(PROTO_JSON, 'utf8') === text;

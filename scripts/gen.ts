@@ -48,7 +48,7 @@ const chartValues = async () => describeValues(await text(`${CHART}/values.yaml`
 
 const text = (path: string): Promise<string> => readFile(join(ROOT, path), 'utf8');
 
-/** The files that the browser loads, as text that the bundle can hold. */
+/** The files that the browser loads, as text inside the bundle. */
 async function pageAssets(): Promise<string> {
   const files = { SCRIPT: 'page.js', STYLE: 'page.css', ICON: 'icon.svg' };
   const lines = await Promise.all(

@@ -6,7 +6,7 @@ export function run(command: string, args: readonly string[], env: NodeJS.Proces
   return settle(spawn(command, args, { cwd: ROOT, env, stdio: 'inherit' }));
 }
 
-/** The same, with both outputs kept as text. */
+/** The same, with both outputs captured as text. */
 export async function capture(
   command: string,
   args: readonly string[],

@@ -12,19 +12,19 @@ export interface TestBundle extends AsyncDisposable {
 }
 
 /**
- * Compiles test files and what they share once for the run: loaded by tsx, each process would go through hundreds of
- * modules for itself, which costs three times as much. Packages are loaded as they are, but
- * for what the shipped bundle leaves out.
+ * Compiles test files and their shared modules once for the run: with tsx, each process would load hundreds of modules
+ * by itself, which costs three times as much. Packages are loaded unchanged, except for the parts that the shipped
+ * bundle omits.
  */
 export async function bundleTests(testFiles: readonly string[]): Promise<TestBundle> {
   const directory = await mkdtemp(join(tmpdir(), 'meshcert-tests-'));
   const remove = () => rm(directory, { recursive: true, force: true });
   try {
-    // Packages are looked for from where the importing file is.
+    // Packages are looked up from the location of the importing file.
     await symlink(join(ROOT, 'node_modules'), join(directory, 'node_modules'));
     const out = join(directory, 'out');
     await mkdir(out);
-    // `node --test` runs files in the order of their paths, whatever order they are given in.
+    // `node --test` runs files in the order of their paths, not in the given order.
     const entries = testFiles.map((file, index) => ({
       in: file,
       out: `${String(index).padStart(3, '0')}/${file.replace(/\.ts$/, '')}`,
@@ -39,7 +39,7 @@ export async function bundleTests(testFiles: readonly string[]): Promise<TestBun
       platform: 'node',
       target: 'node20.18',
       format: 'esm',
-      // Nothing above the directory says that these are modules, and early versions of Node 20 do not guess.
+      // Nothing above the directory marks these as modules, and early versions of Node 20 do not detect it.
       outExtension: { '.js': '.mjs' },
       sourcemap: 'linked',
       sourcesContent: false,
@@ -54,7 +54,7 @@ export async function bundleTests(testFiles: readonly string[]): Promise<TestBun
   }
 }
 
-/** A module that asks where it is learns where its source is: beside it are the files that it reads and starts. */
+/** A module that reads its own location gets that of its source: the files that it reads and starts are beside it. */
 const sourceLocations: Plugin = {
   name: 'source-locations',
   setup({ onLoad }) {

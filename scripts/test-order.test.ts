@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { LONG, longestFirst } from './test-order.ts';
 import { ROOT } from './tree.ts';
 
-test('the files that take longest come first, and exist', () => {
+test('the slowest files come first, and exist', () => {
   assert.deepEqual(
     LONG.filter((file) => !existsSync(join(ROOT, file))),
     [],

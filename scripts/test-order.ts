@@ -1,4 +1,7 @@
-/** Take longest on a machine of two cores, most of it waiting; begun last, they would run alone at the end. */
+/**
+ * The slowest files on a machine with two cores, mostly because they wait; started last, they would run alone at the
+ * end.
+ */
 export const LONG = [
   'test/peers/ha.test.ts',
   'test/peers/e2e-istio.test.ts',

@@ -13,7 +13,9 @@ const USAGE = `usage: npm test -- [FILTER…] [--node-test-option=…]
 
 A FILTER is part of a test file's path. What starts with a dash goes to node --test.`;
 
-/** Property tests of the model run this often under test:model, some minutes' worth; the everyday suite runs fewer. */
+/**
+ * Number of runs of the model's property tests under test:model, some minutes' worth; the everyday suite runs fewer.
+ */
 const MODEL_RUNS = '10000';
 const MINUTE_MS = 60_000;
 
@@ -38,7 +40,7 @@ async function main(): Promise<number> {
     return 2;
   }
   const withPeers = mode === 'peers' || mode === 'cluster' || mode === 'all';
-  // Built before the clock of any test runs; with a filter, only what those tests ask for is built.
+  // Built before the clock of any test runs; with a filter, only what those tests need is built.
   if (withPeers && filters.length === 0) {
     const code = await run(process.execPath, ['--import', 'tsx', 'test/peers/build.ts']);
     if (code !== 0) return code;
@@ -48,10 +50,11 @@ async function main(): Promise<number> {
     [BUNDLE_VARIABLE]: await builtBundle(),
     ...(mode === 'model' ? { MESHCERT_MODEL_RUNS: runs } : {}),
   };
-  // A real root rotation takes minutes, ten thousand histories a good part of an hour where others work; nothing else may.
+  // A real root rotation takes minutes, ten thousand histories most of an hour on a busy machine; every other test has
+  // less.
   const timeout = (mode === 'model' ? 90 : withPeers ? 30 : 5) * MINUTE_MS;
-  // Many tests wait: here for a held request or a leaf to end, with real peers for most of their minutes.
-  // A node of a cluster keeps the machine busy by itself.
+  // Many tests mostly wait: here for a held request or the end of a leaf, with real peers for most of their minutes. A
+  // node of a cluster keeps the machine busy by itself.
   const concurrency = mode === 'cluster' ? 1 : availableParallelism() + (withPeers ? 2 : 1);
   await using bundle = await bundleTests(longestFirst(files));
   const node = ['--enable-source-maps', '--test', `--test-concurrency=${concurrency}`, `--test-timeout=${timeout}`];

@@ -24,7 +24,7 @@ describe('incidents of others', () => {
     }
   });
 
-  it('comes back by itself after everything that stood has expired (linkerd2 issue 4808)', async () => {
+  it('comes back by itself after everything that was published has expired (linkerd2 issue 4808)', async () => {
     await using world = await AgentWorld.start();
     world.run();
     await world.untilReady();

@@ -21,7 +21,7 @@ export const ALLOWED: Allowed = {
   },
 };
 
-/** Findings, by how they begin, that were there when the check was added and are still to be resolved. */
+/** Findings, by their first words, that existed when the check was added and are still to be resolved. */
 const TEMPORARY = [
   'adapters/consul/chain.ts has ',
   'adapters/consul/cluster/pods.ts has ',

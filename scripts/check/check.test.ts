@@ -6,7 +6,7 @@ import { meshNames } from './mesh-names.ts';
 import { seededTree as tree } from './seeded-tree.ts';
 import { registryHosts, tracesOfMachine } from './traces.ts';
 
-test('paths of one machine are found wherever they stand, and others are left alone', () => {
+test('paths of one machine are found anywhere, and others are ignored', () => {
   const path = ['', 'root', 'project', 'x.ts'].join('/');
   const root = tree({
     'docs/a.md': `see\n\`${path}\`\n`,
@@ -36,7 +36,7 @@ test('registries of one machine are found, and a lock file with download address
   );
 });
 
-test('nothing outside adapters names a mesh, except what a gateway named so', () => {
+test('nothing outside adapters names a mesh, except names that a gateway chose', () => {
   const root = tree({
     'src/core/a.ts': "const MESH = 'istio';\nconst other = 'spired';\n",
     'src/agent/b.ts': '// as Linkerd does, and SPIRE\n',

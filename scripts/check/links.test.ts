@@ -6,7 +6,7 @@ import { filesBelow, ROOT } from '../tree.ts';
 
 const documents = filesBelow(ROOT).filter((file) => file.endsWith('.md'));
 
-/** As GitHub makes them from headings. */
+/** The anchors that GitHub makes from headings. */
 const anchorsOf = (text: string): Set<string> =>
   new Set(
     [...text.matchAll(/^#+ (.+)$/gm)].map(([, title = '']) =>
@@ -35,7 +35,7 @@ test('every link between our documents leads somewhere', () => {
   assert.deepEqual(broken, []);
 });
 
-test('each file and folder that the page on the architecture names exists', () => {
+test('each file and folder that the architecture page names exists', () => {
   const text = readFileSync(join(ROOT, 'docs/architecture.md'), 'utf8');
   const named = [...text.matchAll(/`((?:src|adapters|test|docs)\/[\w./-]+)`/g)].map(([, path = '']) => path);
   assert.ok(named.length > 40);

@@ -4,7 +4,9 @@ import { filesBelow } from '../tree.ts';
 
 const MESH = /istio|linkerd|consul|\bspire\b/i;
 
-/** Names that a gateway, not the mesh, gave to something of its own; reviewed. SPIFFE IDs are a standard, not a mesh. */
+/**
+ * Names that a gateway, not the mesh, gave to a feature of its own; reviewed. SPIFFE IDs are a standard, not a mesh.
+ */
 const REVIEWED: readonly { readonly term: RegExp; readonly why: string }[] = [
   { term: /istio-certs/g, why: 'the Secret that Emissary makes up from the files of its sidecar' },
   { term: /AMBASSADOR_ISTIO_SECRET_DIR|istioSecretDir/g, why: "Emissary's setting for those files" },
@@ -16,7 +18,7 @@ const REVIEWED: readonly { readonly term: RegExp; readonly why: string }[] = [
   { term: /docs\/migrate-consul-connector\.md/g, why: 'the page about it' },
 ];
 
-/** `file:line: the name` of each mesh that product code outside `adapters` names. */
+/** `file:line: the name` of each mesh name in product code outside `adapters`. */
 export function meshNames(root: string): string[] {
   return filesBelow(root, 'src')
     .filter((file) => file.endsWith('.ts') && !/\.(test|fixture)\.ts$/.test(file) && !file.includes('/gen/'))

@@ -50,7 +50,9 @@ function importing(source: string): string {
   return `import { thing } from '${source}';\n\nexport const used = thing;\n`;
 }
 
-/** Seeds one file for each thing that could be imported, and lints them all at once by the rules of this repository. */
+/**
+ * Creates one file for each thing that could be imported, and lints them all at once by the rules of this repository.
+ */
 async function lintSeeded(): Promise<Map<string, Set<string>>> {
   const config = JSON.parse(readFileSync(join(ROOT, 'biome.json'), 'utf8'));
   delete config.$schema;
@@ -105,7 +107,7 @@ test('a room may import the rooms below it and no others', () => {
   }
 });
 
-test('each foreign client has one room', () => {
+test('each third-party client has one room', () => {
   for (const from of Object.keys(ROOMS)) {
     assert.equal(refused(`src/${from}/to-client-node.ts`), from !== 'kube', `${from} → @kubernetes/client-node`);
     assert.equal(refused(`src/${from}/to-grpc-js.ts`), from !== 'grpc', `${from} → @grpc/grpc-js`);
@@ -139,7 +141,7 @@ test("a mesh's sandbox imports anything but agent, preflight and cli", () => {
   }
 });
 
-test('the pure rooms do no I/O, nothing but Clock has timers, and only config and cli read the environment', () => {
+test('the pure rooms do no I/O, only Clock has timers, and only config and cli read the environment', () => {
   for (const from of Object.keys(ROOMS)) {
     assert.equal(
       refused(`src/${from}/to-fs.ts`),

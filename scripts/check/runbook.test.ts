@@ -22,7 +22,7 @@ test('every alert and every reason has an entry in the runbook', () => {
   );
 });
 
-test('the runbook has no entry for what cannot happen, and none twice', () => {
+test('the runbook has no entry for a reason that cannot occur, and none twice', () => {
   assert.deepEqual(
     entries.filter((name) => !known.has(name)),
     [],

@@ -54,7 +54,7 @@ test('a small file needs importers; tests do not count as importers, and import(
   assert.deepEqual(findings({ ...files, 'src/x/c.ts': long("const a = () => import('./small.ts');\n") }), []);
 });
 
-test('a small file may be listed, until it needs that no more', () => {
+test('a small file may be listed, until that is no longer needed', () => {
   const smallFiles = { 'src/x/small.ts': 'a public contract' };
   assert.deepEqual(findings({ 'src/x/small.ts': 'export const a = 1;\n' }, { smallFiles }), []);
   assert.deepEqual(findings({ 'src/x/small.ts': long() }, { smallFiles }), [
@@ -98,7 +98,7 @@ test('two separate cycles are both found, and one cycle once', () => {
   assert.equal(findings({ ...pair('a', 'b'), ...pair('c', 'd') }).length, 2);
 });
 
-test('names that say nothing are found, and folders with the name of a module', () => {
+test('meaningless names are found, and folders with the name of a module', () => {
   assert.deepEqual(
     findings({ 'src/x/utils.ts': long(), 'adapters/common/c.ts': long(), 'src/z/x/d.ts': long() }).map(
       (finding) => finding.split(';')[0],

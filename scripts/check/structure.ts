@@ -9,13 +9,13 @@ export const LIMITS = { linesPerFile: 400, filesPerFolder: 15, smallFile: 30, im
 
 const FORBIDDEN_NAME = /^(utils?|helpers?|common|managers?|misc)$/;
 
-/** What may differ from the rules, each with its reason. A reason that no longer applies is a finding too. */
+/** Exceptions to the rules, each with its reason. A reason that no longer applies is a finding too. */
 export interface Allowed {
   /** Small files that are a contract of their own, or an entry point. */
   readonly smallFiles: Readonly<Record<string, string>>;
   /** Names of types that mean the same in each of the files that declare them. */
   readonly typeNames: Readonly<Record<string, string>>;
-  /** Folders with the name of a module, which import rules would take for it. */
+  /** Folders with the name of a module, which import rules would mistake for it. */
   readonly moduleNames: Readonly<Record<string, string>>;
 }
 

@@ -5,7 +5,7 @@ import { filesBelow } from '../tree.ts';
 const TEXT = /\.(ts|js|json|md|ya?ml|tpl|txt|proto|toml|mod|sh)$|(^|\/)(Dockerfile|run|LICENSE|NOTES\.txt|\.\w+)$/;
 const PUBLIC_HOSTS = new Set(['registry.npmjs.org', 'proxy.golang.org', 'sum.golang.org', 'pypi.org', 'localhost']);
 
-/** Home and work directories of whoever wrote the file: of no use to anybody else. */
+/** Home and work directories of the file's author: useless to anyone else. */
 const MACHINE_PATH = /(?<![\w.~-])\/(?:root|work|Users|home\/(?!nonroot)[a-z][\w-]*)\/[\w.-]+/;
 
 export interface Traces {
@@ -13,7 +13,7 @@ export interface Traces {
   readonly hosts: readonly string[];
 }
 
-/** What a file tells about the machine it was written on; `path:line: what` each. */
+/** Traces of the machine that a file was written on; `path:line: what` each. */
 export function tracesOfMachine(root: string, { hosts }: Traces): string[] {
   const found: string[] = [];
   for (const file of filesBelow(root).filter((name) => TEXT.test(name))) {
@@ -31,7 +31,7 @@ export function tracesOfMachine(root: string, { hosts }: Traces): string[] {
   return found;
 }
 
-/** Registries from the environment, less the public ones that anybody may name. */
+/** Registries from the environment, except the public ones, which may be named. */
 export function registryHosts(env: NodeJS.ProcessEnv, npmRegistry: string): string[] {
   const urls = [npmRegistry, env.PIP_INDEX_URL, env.UV_INDEX_URL, ...(env.GOPROXY?.split(/[,|]/) ?? [])];
   const hosts = urls.flatMap((url) => {

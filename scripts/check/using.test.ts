@@ -15,7 +15,7 @@ for (let round = 0; round < 2; round++) {
 }
 return seen;`;
 
-test('esbuild still throws the error of one round again in the next: else this check may go', async () => {
+test('esbuild still throws the error of one iteration again in the next: otherwise this check may be removed', async () => {
   const { code } = await transform(`globalThis.told = (() => {${CAUGHT}})()`, { target: 'node20.18' });
   assert.deepEqual(new Function(`${code}; return globalThis.told;`)(), ['first', 'fine', 'first']);
 });

@@ -4,8 +4,8 @@ import ts from 'typescript';
 import { filesBelow } from '../tree.ts';
 
 /**
- * Where a `using` stands in a block whose errors are caught in the same loop. esbuild keeps the error of one round in
- * a variable of the function and throws it again at the end of each later one. Move the block into a function.
+ * Finds a `using` in a block whose errors are caught in the same loop. esbuild keeps the error of one iteration in a
+ * variable of the function and throws it again at the end of each later one. Move the block into a function.
  */
 export function usingCaughtInLoops(root: string): string[] {
   return filesBelow(root, 'src', 'adapters', 'test', 'scripts')

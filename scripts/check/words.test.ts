@@ -26,7 +26,7 @@ test('the documentation has none of the words that a native speaker would stop a
   }
 });
 
-/** The texts of a source file that hold more than one word. */
+/** The string literals of a source file that contain more than one word. */
 function textsOf(file: string): string[] {
   const texts: string[] = [];
   const visit = (node: ts.Node): void => {

@@ -1,7 +1,7 @@
 import { COMMANDS } from '../../src/cli/commands/index.ts';
 import { main } from '../../src/cli/main.ts';
 
-/** docs/reference/commands.md: what `--help` says, of the whole and of each command. */
+/** docs/reference/commands.md: the output of `--help`, for the program and each command. */
 export async function renderCommands(): Promise<string> {
   const overview = await help();
   const sections: string[] = [];

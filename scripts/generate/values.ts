@@ -8,12 +8,12 @@ import { type ValueDescription, withDescriptions } from './values-descriptions.t
 
 const text = () => z.string();
 const map = () => z.record(z.string(), z.string());
-/** Parts of a pod that Kubernetes itself judges. */
+/** Parts of a pod that Kubernetes itself validates. */
 const raw = () => z.array(z.record(z.string(), z.unknown()));
 const open = () => z.record(z.string(), z.unknown());
-/** A number or a percentage; empty where neither is set. */
+/** A number or a percentage; empty if neither is set. */
 const count = () => z.union([z.int().min(0), z.string().regex(/^([0-9]{1,3}%)?$/)]);
-/** An empty name is none. */
+/** An empty name counts as absent. */
 const nameOrEmpty = () =>
   z
     .string()
@@ -22,7 +22,7 @@ const nameOrEmpty = () =>
 const monitor = () =>
   z.strictObject({ enabled: z.boolean().optional(), interval: text().optional(), labels: map().optional() }).optional();
 
-/** What deploy/helm/meshcert/values.yaml may hold. */
+/** The possible values of deploy/helm/meshcert/values.yaml. */
 const values = z.strictObject({
   mode: z.enum(['deployment', 'daemonset', 'sidecar']).optional(),
   source: z.enum(['resources', 'file']).optional(),
@@ -124,13 +124,13 @@ const values = z.strictObject({
   global: open().optional(),
 });
 
-/** values.schema.json: Helm checks the values of an install by it, down to the spec of each MeshCertificate. */
+/** values.schema.json: Helm validates the values of an install against it, down to the spec of each MeshCertificate. */
 export function renderValuesSchema(
   adapters: readonly Adapter[],
   gateways: readonly GatewayFields[],
   descriptions: readonly ValueDescription[],
 ): string {
-  // Helm 3 knows JSON schema up to draft 7.
+  // Helm 3 supports JSON schema up to draft 7.
   const schema = z.toJSONSchema(values, { target: 'draft-7', io: 'input', unrepresentable: 'any' });
   const document = jsonSchema(adapters, gateways) as { properties: { spec: unknown } };
   const { certificates } = schema.properties as { certificates: { items: { properties: Record<string, unknown> } } };

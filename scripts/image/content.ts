@@ -30,7 +30,9 @@ interface DebianFiles {
   readonly copyright: boolean;
 }
 
-/** The shared libraries that `ldd node` names, where Debian has them. The ABI fixes where a program looks for its loader. */
+/**
+ * The shared libraries that `ldd node` lists, at Debian's paths. The ABI fixes where a program looks for its loader.
+ */
 function debian(lib: string, loader: string): Readonly<Record<string, DebianFiles>> {
   const libc = ['libc.so.6', 'libdl.so.2', 'libm.so.6', 'libpthread.so.0'].map((file) => `${lib}/${file}`);
   return {
@@ -46,7 +48,7 @@ export const DEBIAN = {
   arm64: debian('lib/aarch64-linux-gnu', 'lib/ld-linux-aarch64.so.1'),
 } as const satisfies Record<Architecture, object>;
 
-/** Node.js looks the name of its user up. */
+/** Node.js looks up the name of its user. */
 export const USERS = {
   'etc/passwd': 'nonroot:x:65532:65532:nonroot:/:/nonexistent\n',
   'etc/group': 'nonroot:x:65532:\n',

@@ -1,6 +1,6 @@
 import { NODE, RUN_CONFIG } from './content.ts';
 
-/** deploy/Dockerfile: the files and the configuration of scripts/image/content.ts, for whoever builds with Docker. */
+/** deploy/Dockerfile: the files and the configuration of scripts/image/content.ts, for builds with Docker. */
 export function dockerfile(): string {
   const { User, Env = [], Entrypoint, Cmd, ExposedPorts = {}, Labels = {} } = RUN_CONFIG;
   return `# syntax=docker/dockerfile:1

@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import { gzipSync } from 'node:zlib';
 import { type Entry, tar, withDirectories } from './tar.ts';
 
-/** One layer as it lies in a registry. */
+/** One layer in the form in which a registry stores it. */
 export interface Layer {
   readonly blob: Buffer;
   readonly mediaType: string;
@@ -11,7 +11,7 @@ export interface Layer {
   readonly unpackedBytes: number;
 }
 
-/** The part of an image's configuration that a Dockerfile spells as USER, ENV, ENTRYPOINT, CMD, EXPOSE and LABEL. */
+/** The part of an image's configuration that a Dockerfile sets by USER, ENV, ENTRYPOINT, CMD, EXPOSE and LABEL. */
 export interface RunConfig {
   readonly User?: string;
   readonly Env?: readonly string[];
@@ -39,7 +39,7 @@ interface Descriptor {
 
 const OCI = 'application/vnd.oci.image';
 
-/** `compressed: false` saves seconds where the layer does not leave this machine. */
+/** `compressed: false` saves seconds if the layer does not leave this machine. */
 export function layer(files: readonly Entry[], options: { compressed: boolean } = { compressed: true }): Layer {
   const archive = tar(withDirectories(files));
   return {
@@ -53,7 +53,7 @@ export function layer(files: readonly Entry[], options: { compressed: boolean } 
 
 export interface Archive {
   readonly tar: Buffer;
-  /** Of the image index, by which a registry serves the image. */
+  /** Digest of the image index, by which a registry serves the image. */
   readonly digest: string;
 }
 

@@ -52,7 +52,7 @@ export async function billOfMaterials(image: {
   return `${JSON.stringify({ ...bill, serialNumber: `urn:uuid:${uuidOf(JSON.stringify(bill))}` }, null, 2)}\n`;
 }
 
-/** Those that a user's `npm install` would bring, by package-lock.json. */
+/** The packages that a user's `npm install` would install, from package-lock.json. */
 async function npmComponents(): Promise<readonly object[]> {
   const args = ['sbom', '--omit=dev', '--sbom-format=cyclonedx', '--package-lock-only'];
   const { code, output } = await capture('npm', args);
@@ -62,7 +62,7 @@ async function npmComponents(): Promise<readonly object[]> {
 
 function uuidOf(text: string): string {
   const hex = createHash('sha256').update(text).digest('hex');
-  // RFC 9562: version 8, for an identifier that is made from content.
+  // RFC 9562: version 8, for an identifier that is derived from content.
   return [hex.slice(0, 8), hex.slice(8, 12), `8${hex.slice(13, 16)}`, `a${hex.slice(17, 20)}`, hex.slice(20, 32)].join(
     '-',
   );

@@ -10,10 +10,10 @@ import type { Entry } from './tar.ts';
 
 const run = promisify(execFile);
 
-/** Where downloads are kept from one run to the next. */
+/** Where downloads are cached between runs. */
 export const CACHE = join(process.env.MESHCERT_CACHE ?? join(homedir(), '.cache', 'meshcert'), 'image');
 
-/** A Debian package that the image has files of. */
+/** A Debian package of which the image contains files. */
 export interface DebianPackage {
   readonly name: string;
   readonly version: string;
@@ -24,7 +24,7 @@ export interface Base {
   readonly packages: readonly DebianPackage[];
 }
 
-/** Everything in the image but meshcert itself. */
+/** Everything in the image except meshcert itself. */
 export async function base(architecture: Architecture, cache: string): Promise<Base> {
   const { package: name } = NODE[architecture];
   const node = await kept(cache, `${name}-${NODE.version}`, (into) => fetchNode(architecture, into));
@@ -46,7 +46,7 @@ export async function base(architecture: Architecture, cache: string): Promise<B
   return { files, packages };
 }
 
-/** The file that this path of an unpacked package leads to: an absolute link means the package's own root. */
+/** The file that this path of an unpacked package refers to: an absolute link is relative to the package's own root. */
 async function within(root: string, path: string): Promise<string> {
   const file = join(root, path);
   const target = await readlink(file).catch(() => undefined);
@@ -76,11 +76,11 @@ async function fetchNode(architecture: Architecture, into: string): Promise<void
   });
 }
 
-/** Each package below its name, its version in NAME.version. apt verifies packages by Debian's signatures. */
+/** Each package under its name, its version in NAME.version. apt verifies packages by Debian's signatures. */
 async function fetchDebian(architecture: Architecture, into: string): Promise<void> {
   const scratch = await mkdtemp(join(tmpdir(), 'meshcert-apt-'));
   try {
-    // Lists of its own, since the machine's may be of another architecture.
+    // Separate lists, since the machine's may be for another architecture.
     for (const directory of ['lists/partial', 'cache/archives/partial']) {
       await mkdir(join(scratch, directory), { recursive: true });
     }
@@ -90,7 +90,7 @@ async function fetchDebian(architecture: Architecture, into: string): Promise<vo
       'Dir::State::status=/dev/null',
       `APT::Architecture=${architecture}`,
       `APT::Architectures=${architecture}`,
-      // The user that apt changes to may not write into this directory.
+      // The user that apt switches to may not write into this directory.
       'APT::Sandbox::User=root',
     ].flatMap((option) => ['-o', option]);
     await run('apt-get', [...options, '--quiet', 'update']);

@@ -9,7 +9,7 @@ export interface Entry {
 
 const BLOCK = 512;
 
-/** A ustar archive that depends on nothing but its entries: owner root, the time 1970-01-01, the order as given. */
+/** A ustar archive that depends only on its entries: owner root, the time 1970-01-01, the given order. */
 export function tar(entries: readonly Entry[]): Buffer {
   const parts: Buffer[] = [];
   for (const { path, mode, content } of entries) {

@@ -18,7 +18,7 @@ export interface Said {
   readonly stderr: string;
 }
 
-/** Runs a command line of the built bundle, with its own environment and its outputs kept as text. */
+/** Runs a command line of the built bundle in its own environment and captures its output as text. */
 export async function say(
   argv: readonly string[],
   options: {

@@ -13,7 +13,7 @@ import { nodeProblem } from './main.ts';
 const MAIN = fileURLToPath(new URL('main.ts', import.meta.url));
 
 describe('meshcert', () => {
-  it('ends quietly when nobody reads its output any more', async () => {
+  it('ends without an error when nothing reads its output any more', async () => {
     const child = spawn(process.execPath, ['--import', 'tsx', MAIN, 'doctor', '--list']);
     child.stdout.destroy();
     let stderr = '';
@@ -24,13 +24,13 @@ describe('meshcert', () => {
     assert.deepEqual([code, stderr], [0, '']);
   });
 
-  it('says which Node.js is too old', () => {
+  it('reports a Node.js that is too old', () => {
     assert.match(nodeProblem('18.20.4') ?? '', /needs Node\.js 20\.19 or later, and this is 18\.20\.4/);
     assert.match(nodeProblem('20.9.0') ?? '', /20\.9\.0/);
     for (const version of ['20.19.0', '22.0.0', '24.1.0']) assert.equal(nodeProblem(version), undefined);
   });
 
-  it('says what a mistyped command or flag most likely meant', async () => {
+  it('names what a mistyped command or flag most likely meant', async () => {
     for (const [argv, words] of [
       [['onbord'], /no command "onbord"; did you mean onboard\?\nSee "meshcert --help"/],
       [
@@ -48,7 +48,7 @@ describe('meshcert', () => {
     }
   });
 
-  it('reads well on 80 columns', async () => {
+  it('fits into 80 columns', async () => {
     for (const argv of [['--help'], ...COMMANDS.map(({ name }) => [name, '--help'])]) {
       const { code, stdout } = await say(argv);
       assert.equal(code, 0);
@@ -59,7 +59,7 @@ describe('meshcert', () => {
     }
   });
 
-  it('shows examples in the help of each command, and each is a command line that it takes', async () => {
+  it('shows examples in the help of each command, and accepts each of them', async () => {
     for (const { name } of COMMANDS) {
       const { stdout } = await say([name, '--help']);
       const [, examples = ''] = stdout.split('\nExamples:\n');
@@ -67,7 +67,7 @@ describe('meshcert', () => {
     }
   });
 
-  it('takes what kubectl takes: -o=json, a switch with =true, and cluster flags before the command', async () => {
+  it('accepts what kubectl accepts: -o=json, a switch with =true, and cluster flags before the command', async () => {
     for (const argv of [
       ['doctor', '--list', '-o=json'],
       ['doctor', '--list=true'],

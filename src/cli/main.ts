@@ -10,9 +10,9 @@ import { UsageError } from './declare/usage-error.ts';
 import { usageMessage } from './declare/usage-message.ts';
 import { describeFailure } from './terminal/failure.ts';
 
-/** Asked by completion scripts: the words up to the cursor follow. */
+/** Called by completion scripts: the words up to the cursor follow. */
 const COMPLETE = '__complete';
-/** The name under which kubectl asks a plugin for completions. */
+/** The name under which kubectl calls a plugin for completions. */
 const KUBECTL_COMPLETE = 'kubectl_complete-meshcert';
 
 /** Runs one command line and resolves to its exit code. */
@@ -60,7 +60,7 @@ export function nodeProblem(version: string): string | undefined {
   return `meshcert needs Node.js 20.19 or later, and this is ${version}; install a newer one, or use the image`;
 }
 
-/** Whoever reads the output may have had enough, as `head` has; anything else lost output. */
+/** The reader of the output may have stopped, as `head` does; any other error lost output. */
 function onOutputError(error: NodeJS.ErrnoException): void {
   if (error.code === 'EPIPE') process.exit(0);
   process.stderr.write(`meshcert: cannot write to standard output: ${error.message}\n`);

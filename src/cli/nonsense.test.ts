@@ -9,7 +9,7 @@ import { say } from './io.fixture.ts';
 
 const NONSENSE = ['nonsense', '', '-1', '99999999999', 'h:99999', 'http://[', '/dev/zero', '/nonexistent/x', 'ü\u0000'];
 
-/** What makes a command do its work, as far as it gets without a cluster. */
+/** Arguments with which a command starts its work, as far as it gets without a cluster. */
 const ENOUGH: Readonly<Record<string, readonly string[]>> = {
   agent: ['--listen=off', '--log-level=silent', '--once', '--timeout=1s'],
   inspect: ['/dev/null'],
@@ -17,14 +17,14 @@ const ENOUGH: Readonly<Record<string, readonly string[]>> = {
   probe: ['istio'],
   completion: ['bash'],
 };
-/** These would run until they are interrupted, so they are interrupted from the start. */
+/** These would run until they are interrupted, so they start interrupted. */
 const ENDLESS = ['agent', 'demo'];
 
 /** Text that only a developer of Node.js understands. */
 const RAW =
   /unexpected error|\b(Type|Range|Syntax|Reference)Error\b|ERR_(SOCKET|INVALID|OUT_OF|UNESCAPED|FS_|TLS_|HTTP_|ASSERT)|\n\s+at /;
 
-describe('whatever a flag is given', () => {
+describe('whatever value a flag has', () => {
   let dir = '';
   let KUBECONFIG = '';
   before(async () => {
@@ -37,7 +37,7 @@ describe('whatever a flag is given', () => {
   after(() => rm(dir, { recursive: true }));
 
   for (const command of COMMANDS) {
-    it(`meshcert ${command.name} answers in words of its own`, async () => {
+    it(`meshcert ${command.name} answers with a message of its own`, async () => {
       const flags = Object.values<Flag<unknown>>(command.flags).filter(({ required }) => required);
       const stopped = AbortSignal.abort(new Error('SIGINT'));
       for (const flag of flags) {

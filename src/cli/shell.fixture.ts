@@ -21,7 +21,7 @@ const START: Readonly<Record<string, string>> = {
   fish: 'fish --no-config --interactive',
 };
 
-/** An interactive shell on a terminal of its own, which is typed into. */
+/** An interactive shell on its own terminal, into which a test types. */
 export class Shell implements AsyncDisposable {
   readonly #child;
   #output = '';
@@ -37,11 +37,11 @@ export class Shell implements AsyncDisposable {
     });
   }
 
-  /** Runs a line and resolves to what was printed since. */
+  /** Runs a line and resolves to its output. */
   async run(line: string): Promise<string> {
     this.#marks += 1;
     const from = this.#output.length;
-    // The terminal echoes what is typed, in which the mark is in two parts.
+    // The terminal echoes the typed text, in which the mark is in two parts.
     this.#child.stdin.write(`${line}\nprintf 'mark%s\\n' '-${this.#marks}-'\n`);
     const mark = `mark-${this.#marks}-`;
     while (!this.#output.includes(mark, from)) {

@@ -5,7 +5,7 @@ import { runDemo } from './run.ts';
 import { DemoState } from './state.ts';
 import { closing, frame } from './view.ts';
 
-test('certificates rotate through traffic in every mesh, and no request fails', { timeout: 60_000 }, async () => {
+test('certificates rotate under traffic in every mesh, and no request fails', { timeout: 60_000 }, async () => {
   const stop = new AbortController();
   const state = await runDemo(
     {
@@ -91,7 +91,7 @@ test('the view shows identity, life, renewal, requests and events, within the wi
   );
 });
 
-test('a picture never exceeds the terminal, and events use the rows that are left', () => {
+test('a frame never exceeds the terminal, and events use the remaining rows', () => {
   const now = Date.parse('2026-01-01T00:00:05Z');
   const state = new DemoState(['istio', 'linkerd', 'consul'], () => now);
   for (let event = 0; event < 100; event++) state.event('istio', `event ${event} ${'x'.repeat(event)}`);
@@ -120,7 +120,7 @@ test('a demo that ended early says why it is not ok, and counts in plain English
   );
 });
 
-test('wrong flags are told apart before anything starts', async () => {
+test('wrong flags are reported before anything starts', async () => {
   for (const argv of [
     ['--meshes', 'nomad'],
     ['--leaf', '1s'],

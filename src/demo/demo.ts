@@ -7,7 +7,7 @@ import { closing, eventLine, frame } from './view.ts';
 const FRAME_MS = 250;
 const ESCAPE = '\u001b[';
 
-/** What the command line asked for. */
+/** The flags of the command. */
 export interface DemoFlags {
   readonly meshes: readonly MeshName[] | undefined;
   readonly for: number | undefined;
@@ -28,7 +28,7 @@ interface DemoIo {
   readonly signal: AbortSignal;
 }
 
-/** Runs the demo until its time is over or the signal comes. Returns the exit code. */
+/** Runs the demo until its time is over or the signal is aborted. Returns the exit code. */
 export async function runDemoCommand(flags: DemoFlags, io: DemoIo): Promise<number> {
   const live = !flags.json && io.stdout.isTTY === true;
   if (!flags.json) io.stdout.write('Starting a Kubernetes API, the meshes and a gateway in this process ...\n');
@@ -49,13 +49,13 @@ export async function runDemoCommand(flags: DemoFlags, io: DemoIo): Promise<numb
 }
 
 /**
- * Draws several times a second until the signal, on the terminal's alternate screen, so that no resize leaves anything
- * behind. The last picture stays on the ordinary screen.
+ * Draws several times a second until the signal, on the terminal's alternate screen, so that a resize leaves no traces.
+ * The last frame stays on the ordinary screen.
  */
 async function draw(state: DemoState, io: DemoIo, signal: AbortSignal): Promise<void> {
   const picture = () =>
     frame(state, clock.now(), {
-      // A pseudo-terminal without a size says 0.
+      // A pseudo-terminal without a size reports 0.
       columns: io.stdout.columns || 80,
       rows: io.stdout.rows || 24,
       colours: io.env.NO_COLOR === undefined,

@@ -36,10 +36,10 @@ const REQUEST_EVERY_MS = 20;
 const SETTLE_OF_LIFE = 0.1;
 /** What an operator waits between the steps of a root rotation: long enough for every leaf to be renewed once. */
 const PAUSE_OF_LIFE = 0.8;
-/** A gateway that may batch for a second would lag behind leaves that live for ten. */
+/** A gateway with a batch window of a second would lag behind leaves that live for ten. */
 const BATCH_MS = 250;
 
-/** A cluster, the agent, traffic and rotations in one process, until the time is over or the signal comes. */
+/** Runs a cluster, the agent, traffic and rotations in one process, until the time is over or the signal is aborted. */
 export async function runDemo(options: DemoOptions, signal: AbortSignal): Promise<DemoState> {
   const { meshes, leafLifetimeMs, clock = systemClock } = options;
   const cluster = await startCluster({ meshes, sandboxes, leafLifetimeMs, clock, gateway: { batchMs: BATCH_MS } });
@@ -105,7 +105,10 @@ function agentOf(
   });
 }
 
-/** Looks at what stands after every change, as a stranger would: the pair must verify under the bundle beside it. */
+/**
+ * Reads the published objects after every change, independently of the agent: the pair must verify under the bundle
+ * beside it.
+ */
 async function watchPairs(
   { kube }: SandboxCluster,
   certificates: readonly MeshCertificate[],

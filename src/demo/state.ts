@@ -1,11 +1,11 @@
 import type { Sink } from '../agent/report/reporter.ts';
 import type { PublicationStatus } from '../core/status.ts';
 
-/** What happened to one mesh so far. */
+/** What has happened to one mesh so far. */
 export interface MeshState {
   readonly mesh: string;
   status: PublicationStatus | undefined;
-  /** Leaves that replaced another one in force. */
+  /** Leaves that replaced another published one. */
   rotations: number;
   rootRotations: number;
   ok: number;
@@ -21,13 +21,13 @@ export interface DemoEvent {
   readonly text: string;
 }
 
-/** Everything that the view and the summary are made of. */
+/** Everything that the view and the summary show. */
 export class DemoState {
   readonly meshes: readonly MeshState[];
   readonly events: DemoEvent[] = [];
   readonly startedAt: number;
   readonly #now: () => number;
-  /** Told of each event. */
+  /** Called for each event. */
   onEvent: (event: DemoEvent) => void = () => {};
 
   constructor(meshes: readonly string[], now: () => number) {
@@ -68,7 +68,7 @@ export class DemoState {
     state.lastFailure = problem;
   }
 
-  /** What the agent reports to. */
+  /** The sink for the agent's reports. */
   get sink(): Sink {
     return {
       status: (status, before, { certificate }) => {
@@ -92,7 +92,7 @@ export class DemoState {
     return this.meshes.reduce((total, mesh) => total + mesh[field], 0);
   }
 
-  /** The last line of `--json`. A demo in which nothing rotated is not ok: it showed nothing. */
+  /** The last line of `--json`. A demo in which nothing rotated is not ok, since it showed nothing. */
   summary(): DemoSummary {
     const rotations = this.sum('rotations');
     const failed = this.sum('failed');

@@ -15,15 +15,15 @@ interface ViewPart {
   readonly ink?: keyof typeof CODES;
 }
 
-/** One line of text, or of parts that have colours. */
+/** One line of text, or of coloured parts. */
 type ViewLine = readonly ViewPart[];
 
 const line = (text: string, ink?: keyof typeof CODES): ViewLine => [ink ? { text, ink } : { text }];
 const BLANK: ViewLine = [];
 
 /**
- * One picture of the demo, at most `rows` lines of at most `columns` characters. Events fill the rows that the meshes
- * leave; where even the meshes do not fit, the blank lines and then the last lines are left out.
+ * One frame of the demo, at most `rows` lines of at most `columns` characters. Events fill the rows that the meshes
+ * leave; if even the meshes do not fit, the blank lines and then the last lines are omitted.
  */
 export function frame(state: DemoState, now: number, { columns, rows, colours }: Paint): string[] {
   const seconds = Math.floor((now - state.startedAt) / 1000);
@@ -66,7 +66,7 @@ function meshLines(mesh: MeshState, now: number): ViewLine[] {
   ];
 }
 
-/** The lifetime of the leaf from left to right: used, left, and where the renewal is due. */
+/** The lifetime of the leaf from left to right: the past part, the remaining part, and the time of the renewal. */
 function bar({ status }: MeshState, now: number): ViewLine {
   if (!status?.notBefore || !status.notAfter) return line('·'.repeat(BAR), 'dim');
   const [start, end] = [Date.parse(status.notBefore), Date.parse(status.notAfter)];

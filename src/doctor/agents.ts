@@ -8,9 +8,9 @@ export interface FoundAgent {
   readonly workload: KubeObject;
   readonly namespace: string;
   readonly serviceAccount: string;
-  /** MeshCertificates of which namespaces it takes; undefined: of all. */
+  /** Namespaces whose MeshCertificates it reconciles; undefined: all. */
   readonly namespaces: readonly string[] | undefined;
-  /** Whether it takes MeshCertificate resources at all, and not documents of a file. */
+  /** Whether it reconciles MeshCertificate resources, and not documents of a file. */
   readonly resources: boolean;
   /** Empty: it writes without a Lease. */
   readonly leases: readonly string[];
@@ -18,13 +18,13 @@ export interface FoundAgent {
   readonly shards: number;
   /** Directories below which resources may name files. */
   readonly filesBelow: readonly string[];
-  /** What it lets MeshCertificates ask for. */
+  /** Its allow-lists for MeshCertificates. */
   readonly allow: AllowList;
 }
 
 const IMAGE = /(?:^|\/)meshcert(?:[:@]|$)/;
 
-/** The agents among the workloads: by image, or by the command that they run. */
+/** The agents among the workloads: by image, or by command. */
 export function findAgents(objects: readonly KubeObject[], environmentFlags: readonly string[]): FoundAgent[] {
   return objects.flatMap((workload) => {
     if (workload.kind !== 'Deployment' && workload.kind !== 'DaemonSet') return [];
@@ -85,11 +85,11 @@ function describeAgent(workload: KubeObject, argv: readonly string[], environmen
 
 const podSpec = (workload: KubeObject) => fields(fields(fields(workload.spec).template).spec);
 
-/** The agent that takes this MeshCertificate. */
+/** The agent that reconciles this MeshCertificate. */
 export const agentOf = (agents: readonly FoundAgent[], { metadata }: KubeObject): FoundAgent | undefined =>
   agents.find(({ resources, namespaces }) => resources && (namespaces?.includes(metadata.namespace ?? '') ?? true));
 
-/** As the API server's authorizer knows it. */
+/** Its name for the API server's authorizer. */
 export const userOf = ({ namespace, serviceAccount, workload }: FoundAgent) => {
   const home = workload.metadata.namespace ?? namespace;
   return {

@@ -6,7 +6,7 @@ import { SEVERITIES } from '../mesh/object-check.ts';
 
 const diagnoses = gateways.flatMap(({ diagnosis }) => diagnosis ?? []);
 
-/** Every check there is, by code. */
+/** Every check, by code. */
 export function checksOf(adapters: readonly Adapter[]): CheckTitle[] {
   const own = diagnoses.flatMap(({ checks }) => checks);
   return [...own, ...adapters.flatMap(({ checks = [] }) => checks)].sort((a, b) => (a.code < b.code ? -1 : 1));

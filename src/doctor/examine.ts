@@ -22,9 +22,9 @@ export interface ExamineOptions extends Omit<MeshOptions, 'agents' | 'ownRights'
   readonly definition: KubeObject;
   /** Flags of an agent that reads its one MeshCertificate from its environment. */
   readonly environmentFlags: readonly string[];
-  /** False: there is none in this cluster, and the user's own rights count. */
+  /** False: there is none in this cluster, and the user's own rights are checked. */
   readonly agent: boolean;
-  /** The API server's clock less this one, in ms, as its last answer told. */
+  /** The API server's clock minus this one, in ms, from its last response. */
   readonly skewMs: () => number | undefined;
   readonly preflight: Preflight;
 }
@@ -36,7 +36,7 @@ export interface Examination {
 
 const NOTHING: LiveObjects = { objects: [], whole: new Set(), listed: new Set(), absent: new Set(), skipped: [] };
 
-/** Looks at the running system: the API server, the agent, and each mesh, which is tried as the agent would. */
+/** Examines the running system: the API server, the agent, and each mesh, which is tried as the agent would. */
 export async function examine(tools: Tools, options: ExamineOptions): Promise<Examination> {
   const api = await lookAtApi(tools, options.skewMs);
   if (api.some(({ code, state }) => code === 'MC6001' && state === 'failed')) return { live: NOTHING, seen: api };
@@ -80,7 +80,7 @@ export async function examine(tools: Tools, options: ExamineOptions): Promise<Ex
   return { live, seen };
 }
 
-/** What failed, beside the findings in objects. */
+/** The failures, in addition to the findings in objects. */
 export function findingsOf(seen: readonly Seen[]): Finding[] {
   return seen.flatMap(({ code, state, object, message, fix = '', severity }) => {
     const look = LOOKS.find((one) => one.code === code);

@@ -4,7 +4,7 @@ import { LineCounter, parseAllDocuments } from 'yaml';
 import type { KubeObject } from '../core/object.ts';
 import { fields, text } from '../mesh/kube-object.ts';
 
-/** Where an object stands. */
+/** The location of an object. */
 export interface Origin {
   readonly file: string;
   /** From 1. */
@@ -19,7 +19,7 @@ export interface FileObjects {
 }
 
 const MANIFEST = /\.(ya?ml|json)$/;
-/** Larger files are no manifests. */
+/** Larger files are not manifests. */
 const LARGEST = 4 * 1024 * 1024;
 
 /** Reads manifests from files and, below directories, from every file that looks like one. */

@@ -12,28 +12,28 @@ import { NotSeen } from '../mesh/examiner.ts';
 import { acceptToken } from '../mesh/input/token.ts';
 import { silentLog } from '../mesh/log.ts';
 
-/** The shortest that the API server grants. */
+/** The shortest lifetime that the API server grants. */
 const TOKEN_SECONDS = 600;
 
 export interface ExaminerHostOptions {
   readonly kube: Kube;
   readonly clock: Clock;
-  /** Of the MeshCertificate. */
+  /** Namespace of the MeshCertificate. */
   readonly namespace: string;
-  /** Directories whose files doctor may read; undefined: it does not run where the agent's files are. */
+  /** Directories whose files doctor may read; undefined: doctor does not run where the agent's files are. */
   readonly filesBelow: readonly string[] | undefined;
   /** Why no token may be minted for this account, or undefined. */
   mayMint(
     account: { readonly name: string; readonly namespace: string },
     signal: AbortSignal,
   ): Promise<string | undefined>;
-  /** What the agent lets MeshCertificates ask for. */
+  /** The agent's allow-lists for MeshCertificates. */
   readonly allow: AllowList;
-  /** Nobody knows what the agent would allow. */
+  /** There is no agent whose allow-lists could be known. */
   readonly agentless: boolean;
 }
 
-/** What an adapter may touch when doctor tries its mesh. Whatever the user may not see is `NotSeen`, not a failure. */
+/** What an adapter may use when doctor tries its mesh. What the user may not read is `NotSeen`, not a failure. */
 export function doctorHost(options: ExaminerHostOptions): Host {
   const { kube, clock, namespace, filesBelow } = options;
   const read = async (path: string): Promise<string | undefined> => {

@@ -8,9 +8,9 @@ import { fields, text } from '../mesh/kube-object.ts';
 
 export interface LiveObjects {
   readonly objects: readonly KubeObject[];
-  /** Kinds that were read wholly. */
+  /** Kinds that were read completely. */
   readonly whole: ReadonlySet<string>;
-  /** Kinds that were read wherever they were asked for; with namespaces given, not in others. */
+  /** Kinds that were read wherever they were requested; if namespaces are given, not in others. */
   readonly listed: ReadonlySet<string>;
   /** Kinds that the API server does not know. */
   readonly absent: ReadonlySet<string>;
@@ -76,7 +76,7 @@ export async function readCluster(
   return { objects, whole, listed, absent, skipped };
 }
 
-/** Gateways and agents may run in another namespace than what they serve, so that they are looked for everywhere. */
+/** Gateways and agents may run in another namespace than the objects they serve, so all namespaces are searched. */
 async function listIn(
   kube: Kube,
   resource: Resource,

@@ -8,10 +8,10 @@ export interface ReportInput {
   readonly findings: readonly Finding[];
   readonly checks: readonly CheckTitle[];
   readonly areas: readonly CheckArea[];
-  /** What was seen of the running system, in order. */
+  /** The results for the running system, in order. */
   readonly seen: readonly Seen[];
   readonly origins: ReadonlyMap<KubeObject, Origin>;
-  /** How many objects were judged. */
+  /** Number of objects that were checked. */
   readonly judged: number;
   /** What could not be read. */
   readonly skipped: readonly string[];
@@ -21,7 +21,7 @@ export interface ReportInput {
 export const FORMATS = ['text', 'json', 'sarif'] as const;
 export type Format = (typeof FORMATS)[number];
 
-/** One line of what was checked: a look at the running system, or a group of checks of objects. */
+/** One line about what was checked: a check of the running system, or a group of checks of objects. */
 interface Checked {
   readonly area: string;
   readonly state: Seen['state'];
@@ -117,7 +117,7 @@ function jsonReport(input: ReportInput): object {
 const checkedJson = (input: ReportInput): object[] =>
   checkedOf(input).map(({ object, ...one }) => ({ ...one, ...(object ? { object: refOf(object) } : {}) }));
 
-/** SARIF 2.1.0, as code hosts show it beside the lines of a change. What passed is in the run's properties. */
+/** SARIF 2.1.0, which code hosts show beside the lines of a change. Passed checks are in the run's properties. */
 function sarifReport(input: ReportInput): object {
   const { findings, origins, checks, skipped, version } = input;
   const rules: readonly Omit<ClusterCheck, 'area'>[] = [...checks, ...LOOKS];

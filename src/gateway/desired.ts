@@ -25,9 +25,9 @@ export interface Publishing {
 }
 
 /**
- * All objects of a publication: the bundle in its own Secret, since Emissary does not notice a changed bundle beside an
- * unchanged pair; the pair in one Secret, so that it changes as one; and the objects that the gateways add. Nothing
- * here depends on the time: equal inputs give equal objects, and equal objects are not written.
+ * All objects of a publication: the bundle in its own Secret, since a changed bundle beside an unchanged pair would go
+ * unnoticed; the pair in one Secret, so that it changes as one; and the objects that the gateways add. Nothing here
+ * depends on the time: equal inputs give equal objects, and equal objects are not written.
  */
 export function desiredObjects({ meta, spec, tls, identity, bundle, since, uses }: Publishing): readonly Desired[] {
   if (bundle.length === 0) {

@@ -5,7 +5,7 @@ import { decodeData } from './secret-data.ts';
 
 export type Parsed<T> = { readonly value: T } | { readonly problem: string } | undefined;
 
-/** What the Secrets of a context hold, taken apart; undefined where there is nothing to take apart. */
+/** The decoded content of a context's Secrets; undefined if there is none. */
 export interface SecretPair {
   readonly chain: Parsed<readonly Certificate[]>;
   readonly key: Parsed<PrivateKey>;

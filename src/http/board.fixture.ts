@@ -33,7 +33,7 @@ export class Board implements StatusSource {
 const HOUR_MS = 3_600_000;
 const iso = (ms: number) => new Date(ms).toISOString();
 
-/** A healthy publication as seen at `now`, with what a test changes. */
+/** A healthy publication as observed at `now`, with a test's changes. */
 export function goodStatus(now: number, changes: Partial<PublicationStatus> = {}): PublicationStatus {
   const since = { lastTransitionTime: iso(now - HOUR_MS) };
   return {

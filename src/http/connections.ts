@@ -4,18 +4,18 @@ import type { Duplex } from 'node:stream';
 import { PacedSocket } from './paced-socket.ts';
 
 /**
- * Idle ones cost some 10 KiB each. Far more than scrapers, probes and pages need, so that the connection of a probe is
+ * Idle ones cost about 10 KiB each. Far more than scrapers, probes and pages need, so that the connection of a probe is
  * not the oldest before it was read, however many others come with it.
  */
 const MOST_CONNECTIONS = 512;
-/** Nothing that scrapes, probes or browses sends the next request before it has the answer. */
+/** No scraper, probe or browser sends the next request before it has the answer. */
 const MOST_PIPELINED = 4;
-/** Answers that are made and not read yet, of all connections together; beyond it, no further one is made. */
+/** Bytes of answers that were made and not read yet, over all connections; beyond it, no further one is made. */
 const MOST_UNREAD = 8 * 1024 * 1024;
 
 interface Connection {
   readonly socket: PacedSocket;
-  /** Requests without a whole answer. */
+  /** Requests without a complete answer. */
   pending: number;
   /** Bytes of answers that are not sent yet. */
   unread: number;
@@ -23,22 +23,22 @@ interface Connection {
 }
 
 /**
- * Keeps room for who comes next. A new connection beyond the limit closes the one that has been idle longest, or else
- * the one whose request is oldest: probes come over new connections and are answered at once, so that they get through
- * whatever the others hold.
+ * Keeps room for new connections. One beyond the limit closes the one that has been idle longest, or else the one whose
+ * request is oldest: probes come over new connections and are answered at once, so that they get through whatever the
+ * others hold.
  */
 export class Connections {
-  /** The one that sent a request last is last. */
+  /** The connection that sent a request last is last. */
   readonly #open = new Map<Duplex, Connection>();
   #unread = 0;
 
-  /** What the HTTP server is given for a connection. */
+  /** Returns the stream that the HTTP server gets for a connection. */
   accept(raw: Socket): Duplex {
     if (this.#open.size >= MOST_CONNECTIONS) this.#oneToClose()?.destroy();
     const socket = new PacedSocket(raw);
     const connection = { socket, pending: 0, unread: 0, streams: false };
     this.#open.set(socket, connection);
-    // A response that waits behind another one in a closed connection is never closed itself.
+    // A response that waits behind another one in a closed connection never closes itself.
     socket.once('close', () => {
       this.#open.delete(socket);
       this.#unread -= connection.unread;
@@ -50,7 +50,7 @@ export class Connections {
     for (const socket of this.#open.keys()) socket.destroy();
   }
 
-  /** False where this connection has too many requests under way; it is closed then. */
+  /** False if this connection has too many requests in progress; it is closed then. */
   admits(response: ServerResponse): boolean {
     const { socket } = response.req;
     const connection = this.#open.get(socket);
@@ -75,7 +75,7 @@ export class Connections {
     return this.#unread < MOST_UNREAD;
   }
 
-  /** An answer of so many bytes counts as unread until it is sent. */
+  /** An answer of this many bytes counts as unread until it is sent. */
   sends(bytes: number, response: ServerResponse): void {
     const { socket } = response.req;
     const connection = this.#open.get(socket);
@@ -89,7 +89,7 @@ export class Connections {
     });
   }
 
-  /** This connection stays open by design, and is closed for others last. */
+  /** This connection stays open by design, and is closed last. */
   streams(response: ServerResponse): void {
     const connection = this.#open.get(response.req.socket);
     if (!connection) return;

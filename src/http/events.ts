@@ -12,7 +12,7 @@ import { keyOfEntry, type StatusEntry } from './source/source.ts';
 
 /** Each stream costs a comparison of all entries at each change. */
 const MOST_STREAMS = 32;
-/** Changes that come together are sent together. */
+/** Changes within this time are sent together. */
 const SETTLE_MS = 100;
 /** Below the idle time-outs of proxies, commonly 60 s. */
 const HEARTBEAT_MS = 15_000;
@@ -78,7 +78,7 @@ export class EventStreams {
     }
   }
 
-  /** What is not as it was sent; undefined when nothing is, but never at first. */
+  /** The changes since the last message; undefined when there are none, except for the first message. */
   #difference(sent: Map<string, PublicationStatus>, forPage: boolean, first: boolean): object | undefined {
     const { source, clock, version } = this.#context;
     const entries = source.all();
@@ -101,7 +101,7 @@ export class EventStreams {
   }
 }
 
-/** Waits for the change or the time, and leaves neither waiting behind. */
+/** Waits for the change or the time, and cancels the other wait. */
 async function firstOf(changed: Trigger, ms: number, clock: Context['clock'], signal: AbortSignal): Promise<void> {
   const done = new AbortController();
   const both = AbortSignal.any([signal, done.signal]);
@@ -112,7 +112,7 @@ async function firstOf(changed: Trigger, ms: number, clock: Context['clock'], si
   }
 }
 
-/** Resolves when the client can take more: a slow reader slows its own stream and nothing else. */
+/** Resolves when the client can take more: a slow reader slows only its own stream. */
 function write(response: ServerResponse, text: string, signal: AbortSignal): Promise<void> {
   if (response.write(text)) return Promise.resolve();
   return new Promise((resolve, reject) => {

@@ -39,7 +39,7 @@ async function withServer(use: (server: HttpServer, made: { metrics: number }) =
   }
 }
 
-/** Over a connection of its own, as kubelet does. */
+/** Over a new connection, like kubelet. */
 function status(url: string, path: string, host?: string): Promise<number | undefined> {
   return new Promise((resolve, reject) => {
     const headers = host === undefined ? {} : { host };
@@ -101,7 +101,7 @@ describe('the HTTP server under a flood', () => {
 });
 
 describe('the Host header', () => {
-  it('of somebody else is refused with a code on every route but /healthz', () =>
+  it('of another site is refused with a code on every route but /healthz', () =>
     withServer(async ({ url, port }) => {
       for (const path of ['/', '/readyz', '/metrics', '/api/status', '/events', '/nowhere']) {
         assert.equal(await status(url, path, `attacker.example:${port}`), 421, path);
@@ -121,7 +121,7 @@ describe('the Host header', () => {
       assert.doesNotMatch(answer, /istio/);
     }));
 
-  it('of kubelet, Prometheus, port-forward and of a name that was allowed is served', () =>
+  it('of kubelet, Prometheus, port-forward and of an allowed name is accepted', () =>
     withServer(async ({ url, port }) => {
       for (const host of ['10.0.0.7', 'localhost', 'meshcert.emissary.svc', 'meshcert.example.com']) {
         assert.equal(await status(url, '/api/status', `${host}:${port}`), 200, host);

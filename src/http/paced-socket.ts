@@ -1,12 +1,12 @@
 import type { Socket } from 'node:net';
 import { Duplex } from 'node:stream';
 
-/** Holds no more than some twenty requests; Node.js would parse all that came at once, whatever is still to be answered. */
+/** Holds about twenty requests at most; Node.js would parse all received ones at once, whatever is still unanswered. */
 const PIECE = 1024;
 
 /**
- * A connection that is read in small pieces, and not at all while it is held: requests that follow one without an
- * answer stay in the kernel, and in the end with who sends them.
+ * A connection that is read in small pieces, and not at all while it is held: requests that follow an unanswered one
+ * stay in the kernel, and finally with their sender.
  */
 export class PacedSocket extends Duplex {
   readonly #raw: Socket;
@@ -32,7 +32,7 @@ export class PacedSocket extends Duplex {
     this.#feed();
   }
 
-  /** As of a socket: the HTTP server sets it. */
+  /** Like that of a socket: the HTTP server sets it. */
   setTimeout(ms: number, listener?: () => void): this {
     this.#raw.setTimeout(ms);
     if (listener) this.once('timeout', listener);
@@ -66,7 +66,7 @@ export class PacedSocket extends Duplex {
 
   #feed(): void {
     if (this.destroyed) return;
-    // So that the end is seen while the connection is held.
+    // So that the end is noticed while the connection is held.
     if (this.#raw.readableLength === 0) this.#raw.read(0);
     if (!this.#isWanted || this.#isHeld) return;
     const piece: Buffer | null = this.#raw.read(Math.min(PIECE, this.#raw.readableLength));

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { it } from 'node:test';
 import { isOwnHost } from './same-origin.ts';
 
-it('addresses, local names and names that were allowed are this server, names of somebody else are not', () => {
+it('addresses, local names and allowed names are this server, names of other sites are not', () => {
   const allowed = ['meshcert.example.com', '*.corp.example'];
   const own = ['10.1.2.3:9464', '127.0.0.1', '[::1]:9464', 'localhost:9464', 'LOCALHOST', 'a.localhost:1', 'meshcert'];
   own.push(

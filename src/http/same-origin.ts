@@ -1,15 +1,15 @@
 import { isIP } from 'node:net';
 
-/** Names that nobody can register: of this machine, of the cluster's Services and pods. */
+/** Names that cannot be registered: of this machine, of the cluster's Services and pods. */
 const LOCAL_SUFFIXES = ['.localhost', '.svc', '.cluster.local'];
 
 /**
- * Whether a request for this Host header is meant for this server. A page of somebody else whose name was made to lead
- * here (DNS rebinding) sends its own name; whoever comes by an IP address, by a name without dots or by the name of a
- * Service in the cluster does not. `allowed` has further names, or `*.example.com` for all below one.
+ * Whether a request with this Host header is meant for this server. A page of another site whose name was made to
+ * resolve here (DNS rebinding) sends its own name; a client that uses an IP address, a name without dots or the name of
+ * a Service in the cluster does not. `allowed` has further names, or `*.example.com` for all names below one.
  */
 export function isOwnHost(header: string | undefined, allowed: readonly string[]): boolean {
-  // Only HTTP/1.0 may omit it, which no browser speaks.
+  // Only HTTP/1.0 may omit it, which no browser uses.
   if (header === undefined || header === '') return true;
   const host = hostOf(header);
   if (host === undefined) return false;
@@ -18,13 +18,13 @@ export function isOwnHost(header: string | undefined, allowed: readonly string[]
   return allowed.some((name) => (name.startsWith('*.') ? host.endsWith(name.slice(1)) : host === name));
 }
 
-/** In lower case, without port, brackets and final dot; undefined for what is no host. */
+/** In lower case, without port, brackets and final dot; undefined if it is not a host. */
 function hostOf(header: string): string | undefined {
   const match = /^(?:\[([0-9a-fA-F:.]+)\]|([-A-Za-z0-9_.]+))(?::\d{1,5})?$/.exec(header);
   return (match?.[1] ?? match?.[2])?.toLowerCase().replace(/\.$/, '');
 }
 
-/** Nothing inline, nothing foreign, nothing framed, nothing kept. */
+/** Nothing inline, nothing from other origins, no frames, no caching. */
 export const SECURITY_HEADERS: Readonly<Record<string, string>> = {
   'Content-Security-Policy': [
     "default-src 'none'",

@@ -32,7 +32,7 @@ async function withServer(
   }
 }
 
-/** The events of a stream as they come. */
+/** The events of a stream as they arrive. */
 async function* events(url: string, signal: AbortSignal) {
   const response = await fetch(url, { signal });
   assert.match(response.headers.get('content-type') ?? '', /^text\/event-stream/);
@@ -47,7 +47,7 @@ async function* events(url: string, signal: AbortSignal) {
   }
 }
 
-/** The stream settles for a moment after each change: the clock is moved on once it does. */
+/** The stream waits for a moment after each change: the clock is advanced once it does. */
 async function next<T>(stream: AsyncIterator<T>, clock: FakeClock): Promise<T> {
   const pending = stream.next();
   let done = false;
@@ -97,7 +97,7 @@ test('readiness is 503 until ready, and names the coded errors in both states', 
     assert.equal(((await ready.json()) as { problems: unknown[] }).problems.length, 1);
   }));
 
-test('the status API gives every certificate', () =>
+test('the status API returns every certificate', () =>
   withServer(async ({ url, board }) => {
     board.put('istio', goodStatus(NOW));
     const body = (await (await fetch(`${url}/api/status`)).json()) as Record<string, unknown>;
@@ -113,7 +113,7 @@ test('metrics come in the text format', () =>
     assert.equal(await response.text(), '# HELP x y\n');
   }));
 
-test('nothing can be changed: any method but GET and HEAD is refused on every route', () =>
+test('nothing can be changed: any method except GET and HEAD is refused on every route', () =>
   withServer(async ({ url }) => {
     for (const path of ['/', '/healthz', '/readyz', '/metrics', '/api/status', '/events', '/page.css', '/page.js']) {
       for (const method of ['POST', 'PUT', 'DELETE', 'PATCH', 'OPTIONS']) {
@@ -127,7 +127,7 @@ test('nothing can be changed: any method but GET and HEAD is refused on every ro
     }
   }));
 
-test('every answer carries a policy that allows nothing inline and nothing foreign', () =>
+test('every answer has a policy that allows nothing inline and nothing from other origins', () =>
   withServer(async ({ url }) => {
     for (const path of ['/', '/nowhere', '/metrics', '/api/status']) {
       const { headers } = await fetch(`${url}${path}`);
@@ -139,7 +139,7 @@ test('every answer carries a policy that allows nothing inline and nothing forei
     }
   }));
 
-test('an unknown path is 404 and names those there are; odd request targets do no harm', () =>
+test('an unknown path is 404 and lists the known ones; odd request targets do no harm', () =>
   withServer(async ({ url }) => {
     const response = await fetch(`${url}/nowhere`);
     assert.equal(response.status, 404);
@@ -153,7 +153,7 @@ test('an unknown path is 404 and names those there are; odd request targets do n
     }
   }));
 
-test('a stream of events starts with everything, then tells what changed and what is gone', () =>
+test('a stream of events starts with everything, then sends changes and removals', () =>
   withServer(async ({ url, board, clock }) => {
     const stop = new AbortController();
     board.put('a', goodStatus(NOW));
@@ -193,7 +193,7 @@ test('a client that goes away leaves nothing behind, and a stop ends every strea
     await next(second, clock);
   }));
 
-test('more streams than there is room for are turned away with 503', () =>
+test('streams beyond the limit are refused with 503', () =>
   withServer(async ({ url }) => {
     const stop = new AbortController();
     const open = await Promise.all(Array.from({ length: 32 }, () => fetch(`${url}/events`, { signal: stop.signal })));

@@ -14,17 +14,19 @@ export interface HttpServer {
   stop(): Promise<void>;
 }
 
-/** An answer is a few milliseconds away; whoever sends or reads nothing for so long is gone, or holds a place. */
+/**
+ * An answer takes a few milliseconds; a client that neither sends nor reads for this long is gone, or blocks a place.
+ */
 const IDLE_MS = 10_000;
 const HEADERS_MS = 5_000;
 const REQUEST_MS = 10_000;
-/** Answers that are made later than the probes that came with their requests. */
+/** Limit on answers that wait until the probes that came with their requests are answered. */
 const MOST_WAITING = 64;
 
 /**
- * The read-only HTTP server: GET and HEAD alone, no key material, nothing that changes anything. Routes: `/` (page),
- * `/healthz`, `/readyz`, `/metrics`, `/api/status`, `/events` (SSE). Probes are answered at once, whatever the others
- * ask for or leave unread.
+ * The read-only HTTP server: only GET and HEAD, no key material, nothing that changes anything. Routes: `/` (page),
+ * `/healthz`, `/readyz`, `/metrics`, `/api/status`, `/events` (SSE). Probes are answered at once, whatever others
+ * request or leave unread.
  */
 export async function startHttp(options: HttpOptions): Promise<HttpServer> {
   const streams = new EventStreams(options);
@@ -74,7 +76,7 @@ export async function startHttp(options: HttpOptions): Promise<HttpServer> {
       streams.close();
       const closed = new Promise<void>((resolve) => listener.close(() => resolve()));
       connections.close();
-      // It listens nowhere itself; this ends its check for late requests.
+      // It does not listen itself; this ends its check for late requests.
       server.close();
       return closed;
     },
@@ -85,14 +87,14 @@ type PathHandler = (request: IncomingMessage, response: ServerResponse) => void;
 
 const HEALTH = '/healthz';
 const READY = '/readyz';
-/** What kubelet asks for; small and made at once. */
+/** The paths that kubelet probes; small and made at once. */
 const PROBES = new Set([HEALTH, READY]);
 
-/** One answer a turn of the event loop: between two, whatever else is due comes first. */
+/** One answer for each turn of the event loop: between two, other due work comes first. */
 class RequestSlots {
   readonly #waiting: (() => unknown)[] = [];
 
-  /** False where too many wait already. */
+  /** False if too many wait already. */
   take(work: () => unknown): boolean {
     if (this.#waiting.length >= MOST_WAITING) return false;
     this.#waiting.push(work);
@@ -176,7 +178,7 @@ function routeOf(routes: ReadonlyMap<string, PathHandler>, request: IncomingMess
   };
 }
 
-/** What the client is told, with a code of docs/errors.md. */
+/** The answer to the client, with a code from docs/errors.md. */
 function refuse(response: ServerResponse, status: number, code: string, message: string): void {
   answer(response, status, 'text/plain', `${code}: ${message}\n`);
 }

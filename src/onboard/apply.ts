@@ -15,7 +15,7 @@ export interface PlanApplyOptions {
   readonly signal: AbortSignal;
 }
 
-/** What stands now of these objects, by key. */
+/** The observed state of these objects, by key. */
 export async function observe(
   kube: Kube,
   objects: readonly KubeObject[],
@@ -33,7 +33,7 @@ export async function observe(
   return new Map(found.flatMap((object) => (object ? [[keyOf(refOf(object)), object] as const] : [])));
 }
 
-/** Applies what is to be created or changed, in order; ends at the first refusal. */
+/** Applies what is to be created or changed, in order; stops at the first refusal. */
 export async function applySteps(steps: readonly OnboardStep[], options: PlanApplyOptions): Promise<void> {
   const defines = steps.some(({ action, object }) => action !== 'none' && isDefinition(object));
   for (const step of steps) {
@@ -43,7 +43,7 @@ export async function applySteps(steps: readonly OnboardStep[], options: PlanApp
   }
 }
 
-/** A new kind is served within a second or two after its definition. */
+/** A new kind is served within a second or two after its definition was created. */
 const DEFINITION_TRIES = 40;
 const DEFINITION_PAUSE_MS = 250;
 

@@ -5,11 +5,11 @@ import type { GatewayFinding } from './discover/gateway.ts';
 import { OnboardError } from './error.ts';
 import { type Findings, firstOf } from './findings.ts';
 
-/** What the user restricts; absent: whatever is found. */
+/** The user's restrictions; absent: whatever is found. */
 export interface Choice {
   /** `namespace/name`, or a name. */
   readonly gateway?: string | undefined;
-  /** Where the gateway is, where more than one runs. */
+  /** The namespace of the gateway, if more than one runs. */
   readonly namespace?: string | undefined;
   readonly meshes?: readonly string[] | undefined;
 }
@@ -47,7 +47,7 @@ export function chooseGateway({ gateways, unseen }: Findings, choice: Choice = {
   );
 }
 
-/** The meshes to join: those asked for, else those found. */
+/** The meshes to join: the requested ones, or otherwise the ones that were found. */
 export function chooseMeshes(
   findings: Findings,
   wanted: readonly string[] | undefined,
@@ -74,7 +74,7 @@ export function chooseMeshes(
   return chosen.flatMap((mesh) => firstOf(findings.meshes, mesh) ?? []);
 }
 
-/** `; did you mean "emissary/web"?`, or what there is. */
+/** `; did you mean "emissary/web"?`, or the known ones. */
 export function meant(word: string, known: readonly string[]): string {
   const close =
     nearest(word, known) ?? known.find((one) => one.split('/').some((part) => nearest(word, [part]) !== undefined));

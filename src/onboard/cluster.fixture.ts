@@ -149,7 +149,7 @@ export const mapping = (name: string, of: string, spec: object, metadata: Partia
     { spec: { hostname: '*', prefix: `/${name}/`, ...spec } },
   );
 
-/** What would be read of a cluster that holds these objects. */
+/** The snapshot of a cluster with these objects. */
 export function snapshotOf(objects: readonly KubeObject[], changes: Partial<OnboardSnapshot> = {}): OnboardSnapshot {
   const of = (...kinds: readonly string[]) => objects.filter(({ kind }) => kinds.includes(kind));
   return {

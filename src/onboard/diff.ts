@@ -1,12 +1,12 @@
 import { Document, isScalar, visit } from 'yaml';
 import type { KubeObject } from '../core/object.ts';
 
-/** `+`, `-` or a blank before each line, as diff has it. */
+/** `+`, `-` or a blank before each line, as in diff. */
 export type DiffLine = string;
 
 /**
- * Of two objects as YAML, with so many lines around each change. Unless `whole`, only what `after` mentions is
- * compared: the rest is others' or the server's.
+ * Compares two objects as YAML, with this many lines around each change. Unless `whole`, only the fields in `after` are
+ * compared: the others belong to somebody else or to the server.
  */
 export function diffObjects(
   before: KubeObject | undefined,
@@ -18,14 +18,14 @@ export function diffObjects(
   return hunks(diffLines(linesOf(old), linesOf(after)), context);
 }
 
-/** Of an object only what a wanted one mentions: the rest is others' or the server's. */
+/** The fields of an object that a wanted one has: the others belong to somebody else or to the server. */
 export function within(object: unknown, wanted: unknown): unknown {
   if (!isMap(object) || !isMap(wanted)) return object;
   const kept = Object.keys(wanted).filter((key) => key in object);
   return Object.fromEntries(kept.map((key) => [key, within(object[key], wanted[key])]));
 }
 
-/** Without what the server keeps for itself. */
+/** Without the fields that the server maintains. */
 export function bare(object: KubeObject): KubeObject {
   const { name, namespace, labels, annotations } = object.metadata;
   const { status: _, ...rest } = object;
@@ -44,7 +44,7 @@ export function bare(object: KubeObject): KubeObject {
 const linesOf = (object: KubeObject | undefined): string[] =>
   object ? yamlOf(bare(object), { sorted: true }).trimEnd().split('\n') : [];
 
-/** The longest common part of both stays; objects here have tens of lines, so the square is small. */
+/** Keeps the longest common part of both; objects here have tens of lines, so the quadratic cost is small. */
 function diffLines(before: readonly string[], after: readonly string[]): DiffLine[] {
   const common: number[][] = Array.from({ length: before.length + 1 }, () => Array(after.length + 1).fill(0));
   const at = (i: number, j: number) => common[i]?.[j] ?? 0;
@@ -77,13 +77,13 @@ function hunks(lines: readonly DiffLine[], context: number): DiffLine[] {
   return lines.flatMap((line, i) => (near[i] ? [line] : near[i - 1] ? ['  …'] : []));
 }
 
-/** No labels, and no labels at all, are the same to the server. */
+/** The server treats absent and empty labels as equal. */
 const isEmpty = (value: unknown): boolean => value === undefined || (isMap(value) && Object.keys(value).length === 0);
 
 const isMap = (value: unknown): value is Record<string, unknown> =>
   typeof value === 'object' && value !== null && !Array.isArray(value);
 
-/** YAML as people write it: lists of plain words in one line, and no references from one place to another. */
+/** YAML as people write it: lists of plain words in one line, and no aliases. */
 export function yamlOf(object: object, options: { readonly sorted: boolean }): string {
   const document = new Document(object, { aliasDuplicateObjects: false, sortMapEntries: options.sorted });
   visit(document, {

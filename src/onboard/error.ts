@@ -13,7 +13,7 @@ export const ONBOARD_CODES = [
 
 export type OnboardCode = (typeof ONBOARD_CODES)[number];
 
-/** Why the gateway cannot be taken in or out; the message ends with the next step. */
+/** Why the gateway cannot join or leave; the message ends with the next step. */
 export class OnboardError extends Error {
   override readonly name = 'OnboardError';
   readonly code: OnboardCode;

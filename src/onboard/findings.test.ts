@@ -12,8 +12,8 @@ import { discover, upstreamsOf } from './findings.ts';
 
 const of = (...objects: Parameters<typeof made.snapshotOf>[0]) => made.snapshotOf(objects);
 
-describe('what is found of Istio', () => {
-  it('is the CA of each revision, the default one first', () => {
+describe('the findings about Istio', () => {
+  it('contain the CA of each revision, the default one first', () => {
     const found = findIstio(of(...made.istiod('canary'), ...made.istiod()));
     assert.deepEqual(
       found.map(({ revision, address, version }) => [revision, address, version]),
@@ -24,7 +24,7 @@ describe('what is found of Istio', () => {
     );
   });
 
-  it('is its trust domain and what it calls the cluster', () => {
+  it('contain its trust domain and its name of the cluster', () => {
     const [deployment, service, config] = made.istiod('default', { env: { CLUSTER_ID: 'prod' } });
     assert.ok(deployment && service && config);
     const mesh = { ...config, data: { mesh: 'trustDomain: corp.example\n' } };
@@ -32,7 +32,7 @@ describe('what is found of Istio', () => {
     assert.deepEqual([found?.trustDomain, found?.clusterId], ['corp.example', 'prod']);
   });
 
-  it('is istio-csr where that signs, and says so where istiod does not sign', () => {
+  it('contain istio-csr if that signs, and say so if istiod does not sign', () => {
     const csr = made.workload({
       name: 'cert-manager-istio-csr',
       namespace: 'cert-manager',
@@ -49,7 +49,7 @@ describe('what is found of Istio', () => {
     assert.match(found[1]?.problem ?? '', /ENABLE_CA_SERVER=false/);
   });
 
-  it('is which namespaces have sidecars, and which are ambient', () => {
+  it('contain the namespaces with sidecars, and the ambient ones', () => {
     const namespaces = [
       made.namespace('shop', { 'istio-injection': 'enabled' }),
       made.namespace('bank', { 'istio.io/rev': 'canary' }),
@@ -64,8 +64,8 @@ describe('what is found of Istio', () => {
   });
 });
 
-describe('what is found of Linkerd', () => {
-  it('is the trust domain of linkerd-config, which need not be the cluster domain', () => {
+describe('the findings about Linkerd', () => {
+  it('contain the trust domain of linkerd-config, which need not be the cluster domain', () => {
     const [found] = findLinkerd(
       of(made.linkerdConfig({ identityTrustDomain: 'corp.example', linkerdVersion: 'edge-25.8.1' })),
     );
@@ -75,14 +75,14 @@ describe('what is found of Linkerd', () => {
     );
   });
 
-  it('is told to be unreadable where its values are not YAML', () => {
+  it('say that its values are unreadable if they are not YAML', () => {
     const broken = { ...made.linkerdConfig(), data: {} };
     assert.match(findLinkerd(of(broken))[0]?.problem ?? '', /no key "values"/);
   });
 });
 
-describe('what is found of Consul', () => {
-  it('is plaintext gRPC on 8502 where the chart has no TLS', () => {
+describe('the findings about Consul', () => {
+  it('contain plaintext gRPC on 8502 if the chart has no TLS', () => {
     const [found] = findConsul(of(...made.consulServer()));
     assert.deepEqual(
       [found?.address, found?.tls, found?.datacenter, found?.authMethod, found?.version],
@@ -90,7 +90,7 @@ describe('what is found of Consul', () => {
     );
   });
 
-  it('is TLS on the same port where the chart has it, with the name that its certificate carries', () => {
+  it('contain TLS on the same port if the chart has it, with the name in its certificate', () => {
     const certificates = new Map([['consul/consul-ca-cert', 'PEM']]);
     const [found] = findConsul(made.snapshotOf(made.consulServer({ tls: true, acls: true }), { certificates }));
     assert.deepEqual(
@@ -99,7 +99,7 @@ describe('what is found of Consul', () => {
     );
   });
 
-  it('says what is missing where the authority of its API cannot be read', () => {
+  it('say what is missing if the CA of its API cannot be read', () => {
     const [found] = findConsul(of(...made.consulServer({ tls: true })));
     assert.match(
       found?.problem ?? '',
@@ -108,8 +108,8 @@ describe('what is found of Consul', () => {
   });
 });
 
-describe('what is found of the gateway', () => {
-  it('is its product, version, account and how it reads objects', () => {
+describe('the findings about the gateway', () => {
+  it('contain its product, version, account and how it reads objects', () => {
     const env = {
       AMBASSADOR_ID: 'edge',
       AMBASSADOR_LABEL_SELECTOR: 'team=web',
@@ -129,7 +129,7 @@ describe('what is found of the gateway', () => {
     );
   });
 
-  it('is Edge Stack by its image', () => {
+  it('recognise Edge Stack by its image', () => {
     const [found] = findGateways(
       of(made.gateway({ image: 'docker.io/datawire/aes:3.9.1', name: 'edge-stack' })),
       adapters,
@@ -137,7 +137,7 @@ describe('what is found of the gateway', () => {
     assert.deepEqual([found?.product, found?.env.version], ['Edge Stack', '3.9.1']);
   });
 
-  it('is neither the conversion webhook, which has the same image, nor the agent of the cloud', () => {
+  it('ignore the conversion webhook, which has the same image, and the agent of the cloud', () => {
     const webhook = made.gateway({ name: 'emissary-apiext', args: ['apiext'] });
     const cloud = made.gateway({
       name: 'emissary-ingress-agent',
@@ -146,7 +146,7 @@ describe('what is found of the gateway', () => {
     assert.deepEqual(findGateways(of(webhook, cloud), adapters), []);
   });
 
-  it('is the sidecars that its pods have, or will have at their next start', () => {
+  it('contain the sidecars that its pods have, or will have at their next start', () => {
     const running = { ...made.app('istio', 'emissary-ingress', 'emissary')[1] } as ReturnType<typeof made.gateway>;
     const labelled = {
       ...running,
@@ -156,7 +156,7 @@ describe('what is found of the gateway', () => {
     assert.deepEqual(findGateways(of(wished, labelled), adapters)[0]?.sidecars, ['istio', 'linkerd']);
   });
 
-  it('has no sidecar where its namespace is injected and its pods say no', () => {
+  it('contain no sidecar if its namespace is injected and its pods opt out', () => {
     const shop = made.namespace('emissary', { 'istio-injection': 'enabled' });
     const refusing = made.gateway({
       labels: { 'app.kubernetes.io/name': 'emissary-ingress', 'sidecar.istio.io/inject': 'false' },
@@ -166,7 +166,7 @@ describe('what is found of the gateway', () => {
   });
 });
 
-describe('what stands behind a Mapping', () => {
+describe('the workload behind a Mapping', () => {
   const found = (objects: Parameters<typeof made.snapshotOf>[0]) => {
     const snapshot = of(made.gateway(), ...objects);
     const [gateway] = discover(snapshot, adapters).gateways;
@@ -176,14 +176,14 @@ describe('what stands behind a Mapping', () => {
     });
   };
 
-  it('is the mesh that all its pods are in, by what the injectors leave', () => {
+  it('is in the mesh of all its pods, determined by what the injectors leave', () => {
     for (const mesh of ['istio', 'linkerd', 'consul', 'ambient'] as const) {
       const rows = found([...made.app(mesh, 'web', 'shop'), made.mapping('web', 'shop', { service: 'web' })]);
       assert.deepEqual(rows, [['web', 80, 'plaintext', mesh]]);
     }
   });
 
-  it('is no mesh, a missing Service, an address outside, or pods that differ', () => {
+  it('is in no mesh for a missing Service, an address outside, or pods that differ', () => {
     const slices = made.app('none', 'mixed', 'shop');
     const meshed = made.app('istio', 'mixed', 'shop').map((one) => ({
       ...one,
@@ -216,7 +216,7 @@ describe('what stands behind a Mapping', () => {
     );
   });
 
-  it('is asked only of Mappings that this gateway serves', () => {
+  it('is determined only for Mappings that this gateway serves', () => {
     const other = made.mapping('other', 'shop', { service: 'web', ambassador_id: ['edge'] });
     assert.deepEqual(found([...made.app('istio', 'web', 'shop'), other]), []);
   });
@@ -231,6 +231,6 @@ describe('the version of an image', () => {
     ['quay.io/jetstack/cert-manager-istio-csr:v0.14.0@sha256:00ff', '0.14.0'],
   ] as const;
   for (const [image, version] of versions) {
-    it(`of ${image} is ${version ?? 'not known'}`, () => assert.equal(versionOf(image), version));
+    it(`of ${image} is ${version ?? 'unknown'}`, () => assert.equal(versionOf(image), version));
   }
 });

@@ -6,13 +6,13 @@ import { findGateways, type GatewayFinding } from './discover/gateway.ts';
 import { type UpstreamFinding, upstreamOf } from './discover/upstream.ts';
 import type { OnboardSnapshot, Unseen } from './snapshot.ts';
 
-/** What there is, before anything is wished. */
+/** The discovered state, before anything is planned. */
 export interface Findings {
   readonly meshes: readonly Installation[];
-  /** What else the meshes' adapters tell people about this cluster. */
+  /** Further remarks of the meshes' adapters about this cluster, for people. */
   readonly remarks: readonly string[];
   readonly gateways: readonly GatewayFinding[];
-  /** Agents of ours: their Deployments, and whoever holds their Lease. */
+  /** Our agents: their Deployments, and the holders of their Lease. */
   readonly agents: readonly string[];
   readonly unseen: readonly Unseen[];
 }
@@ -47,6 +47,6 @@ export function upstreamsOf(
     .sort((a, b) => (place(a) < place(b) ? -1 : 1));
 }
 
-/** The finding that speaks for a mesh where several would do. */
+/** The finding for a mesh that is used if there are several. */
 export const firstOf = (meshes: readonly Installation[], mesh: string): Installation | undefined =>
   meshes.find((one) => one.mesh === mesh && one.problem === undefined) ?? meshes.find((one) => one.mesh === mesh);

@@ -7,7 +7,7 @@ import type { Adapter } from '../mesh/adapter.ts';
 import { KUBERNETES_AUDIENCE } from '../mesh/input/token.ts';
 import { ONBOARD_LABEL } from './wish.ts';
 
-/** Of the agent's ServiceAccount, Roles, Deployment and Lease. */
+/** Name of the agent's ServiceAccount, Roles, Deployment and Lease. */
 export const AGENT_NAME = 'meshcert';
 
 const labels = {
@@ -16,7 +16,7 @@ const labels = {
   [ONBOARD_LABEL]: 'true',
 };
 
-/** What the agent needs to keep these certificates: its account, exactly the Roles, and on request the agent itself. */
+/** What the agent needs for these certificates: its account, exactly the Roles, and on request the agent itself. */
 export function grantsFor(
   certificates: readonly MeshCertificate[],
   namespace: string,
@@ -40,7 +40,7 @@ export function grantsFor(
 }
 
 /**
- * Audiences that open the Kubernetes API must be listed, and where one is listed, all must be. Without them, none is
+ * Audiences that open the Kubernetes API must be listed, and if one is listed, all must be. Without them, none is
  * listed: a further MeshCertificate then needs no other flags.
  */
 export function audienceFlags(
@@ -69,7 +69,7 @@ function deployment(
       template: {
         metadata: {
           labels: selector,
-          // A sidecar would put TLS around the agent's own TLS to the mesh's authority.
+          // A sidecar would wrap the agent's own TLS to the mesh's CA in another TLS.
           annotations: Object.assign({}, ...adapters.map(({ pods }) => pods?.notInjected)),
         },
         spec: {

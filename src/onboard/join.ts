@@ -20,7 +20,7 @@ interface Ground {
   readonly clock: Clock;
 }
 
-/** What the gateway's place in one mesh will be: the MeshCertificate, as it stands or as it will be applied. */
+/** The gateway's membership in one mesh: the MeshCertificate, as it exists or as it will be applied. */
 export async function join(installation: Installation, ground: Ground, signal: AbortSignal): Promise<Joined> {
   const { gateway, upstreams, snapshot, changes, adapters, clock } = ground;
   const { mesh } = installation;
@@ -50,7 +50,7 @@ export async function join(installation: Installation, ground: Ground, signal: A
   const draft = accepted(wishFor([]), validate);
   const rules = await rulesFor(draft, adapter, snapshot, clock, signal);
   if (!rules) return { mesh, certificate: draft, document: wishFor([]), rules };
-  // Listed, a target has its context before any Mapping needs it, so that each moves in one write.
+  // A listed target has its context before any Mapping needs it, so that each Mapping moves in one write.
   const possible = behind.filter((one) => {
     return judge(one, [{ mesh, certificate: draft, document: wishFor([]), rules }], snapshot).outcome.kind !== 'stay';
   });

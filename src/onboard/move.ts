@@ -11,20 +11,23 @@ import { ask, describeAnswer, isWorse, type OnboardAnswer } from './request.ts';
 import { type TrialOptions, tryUpstream } from './trial.ts';
 
 export interface MoveOptions extends WaitOptions, TrialOptions {
-  /** Show the pair to the upstream first. */
+  /** Present the pair to the upstream first. */
   readonly probe: boolean;
   /** Where clients reach the gateway; absent: only the agent's confirmation is awaited. */
   readonly gatewayUrl: string | undefined;
-  /** For how long requests through the gateway are watched after a move. */
+  /** How long requests through the gateway are watched after a move. */
   readonly settleMs: number;
 }
 
 export type MoveResult =
   | { readonly ok: true; readonly message: string }
-  /** Either not touched, or put back as it was. */
+  /** Either not changed, or restored. */
   | { readonly ok: false; readonly code: string; readonly message: string };
 
-/** Moves one Mapping: shows the pair to its upstream, writes once, looks whether requests arrive, or puts it back. */
+/**
+ * Moves one Mapping: presents the pair to its upstream, writes once, checks whether requests arrive, and restores it
+ * otherwise.
+ */
 export async function moveOne(
   { upstream, outcome }: MoveVerdict,
   joined: Joined,
@@ -76,7 +79,7 @@ export async function moveOne(
 /** Long enough for a watch that was just reopened. */
 const CONFIRM_MS = 20_000;
 
-/** Until the agent says that the Mapping is as it should be. */
+/** Waits until the agent reports that the Mapping is as desired. */
 async function confirm(mapping: KubeObject, { certificate }: Joined, options: WaitOptions): Promise<void> {
   const { name, namespace } = mapping.metadata;
   const key = keyOf(refOf(certificate));
@@ -86,7 +89,7 @@ async function confirm(mapping: KubeObject, { certificate }: Joined, options: Wa
       const status = standing.get(key)?.status as PublicationStatus | undefined;
       const entry = status?.mappings?.find((one) => one.name === name && one.namespace === namespace);
       if (entry?.state === 'ok') return [];
-      // It may be about the Mapping as it was: only what lasts counts.
+      // It may be about the previous state of the Mapping: only a lasting report counts.
       const says = entry?.state.startsWith('ERR_') ? `, which says ${entry.state}: ${entry.message}` : '';
       return [`waiting for the agent to confirm ${describe(refOf(mapping))}${says}`];
     },
@@ -96,7 +99,7 @@ async function confirm(mapping: KubeObject, { certificate }: Joined, options: Wa
 
 /** Between two requests while a move is watched. */
 const REQUEST_PAUSE_MS = 250;
-/** One may fall into the change itself. */
+/** A single one may be caused by the change itself. */
 const BAD_IN_A_ROW = 3;
 
 async function watchRequests(
@@ -106,7 +109,7 @@ async function watchRequests(
   { clock, settleMs, signal, say }: MoveOptions,
 ): Promise<OnboardAnswer> {
   const end = clock.monotonic() + settleMs;
-  // What failed before the move may go on failing until the gateway has taken it up.
+  // Requests that failed before the move may continue to fail until the gateway has loaded the change.
   const patience = isWorse(before, before) ? Number.POSITIVE_INFINITY : BAD_IN_A_ROW;
   let bad = 0;
   say.waiting(`requests through the gateway (${Math.round(settleMs / 1000)} s)`);

@@ -26,8 +26,8 @@ const anyMapping = fc
     mapping('web', 'shop', { service, ...(tls === undefined ? {} : { tls }) }, { labels, annotations }),
   );
 
-describe('a Mapping that is moved', () => {
-  it('comes back exactly as it was', () => {
+describe('a moved Mapping', () => {
+  it('is restored exactly', () => {
     fc.assert(
       fc.property(anyMapping, (before) => {
         assert.deepEqual(bare(movedBack(moved(before, MOVE))), bare(before));
@@ -35,7 +35,7 @@ describe('a Mapping that is moved', () => {
     );
   });
 
-  it('lets in the MeshCertificate of another namespace, and comes back without', () => {
+  it('allows the MeshCertificate of another namespace, and is restored without that', () => {
     const elsewhere = { ...MOVE, namespace: 'emissary' };
     for (const [given, expected] of [
       [undefined, 'emissary'],
@@ -52,7 +52,7 @@ describe('a Mapping that is moved', () => {
     }
   });
 
-  it('is the same when it is moved again, and still comes back as it first was', () => {
+  it('is unchanged when it is moved again, and is still restored to its first state', () => {
     fc.assert(
       fc.property(anyMapping, (before) => {
         const once = moved(before, MOVE);
@@ -63,7 +63,7 @@ describe('a Mapping that is moved', () => {
     );
   });
 
-  it('is applied by its labels, its note and two fields, and only onto the version that was judged', () => {
+  it('is applied by its labels, its note and two fields, and only to the version that was judged', () => {
     const before = mapping('web', 'shop', { service: 'web.shop', prefix: '/x/' }, { resourceVersion: '7' });
     const patch = movePatch(moved(before, MOVE), MOVE);
     assert.deepEqual(patch.spec, { service: MOVE.service, tls: 'istio' });
@@ -71,7 +71,7 @@ describe('a Mapping that is moved', () => {
     assert.deepEqual(Object.keys(patch.metadata.annotations ?? {}), ['meshcert.dev/before']);
   });
 
-  it('is not put back by a note that is not ours', () => {
+  it('is not restored from a note that is not ours', () => {
     const odd = (note: string): KubeObject =>
       mapping('web', 'shop', { service: 'web' }, { annotations: { 'meshcert.dev/before': note } });
     assert.equal(backPatch(mapping('web', 'shop', { service: 'web' })), undefined);
@@ -81,7 +81,7 @@ describe('a Mapping that is moved', () => {
 });
 
 describe('a diff', () => {
-  it('shows what changes with the lines around it, and leaves out the rest', () => {
+  it('shows the changes with the lines around them, and omits the rest', () => {
     const before = mapping('web', 'shop', { service: 'web.shop', timeout_ms: 1, weight: 2, zone: 'a' });
     const after = mapping('web', 'shop', { service: 'web.shop', timeout_ms: 1, weight: 3, zone: 'a' });
     assert.deepEqual(diffObjects(before, after), [
@@ -93,7 +93,7 @@ describe('a diff', () => {
     ]);
   });
 
-  it('is empty where the server only added fields of its own', () => {
+  it('is empty if the server only added fields of its own', () => {
     const wanted = mapping('web', 'shop', { service: 'web.shop' });
     const live = mapping('web', 'shop', { service: 'web.shop', docs: {} }, { uid: 'u', resourceVersion: '1' });
     assert.deepEqual(diffObjects(live, wanted), []);

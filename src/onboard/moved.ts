@@ -2,9 +2,9 @@ import { CONSENT_ANNOTATION, consents, withConsent } from '../core/consent.ts';
 import type { KubeObject } from '../core/object.ts';
 import { fields, text } from '../mesh/kube-object.ts';
 
-/** On a Mapping that was moved: what stood there before, as JSON, for the way back. */
+/** On a Mapping that was moved: its previous state, as JSON, for the way back. */
 export const BEFORE_ANNOTATION = 'meshcert.dev/before';
-/** Of what is changed in Mappings, and of the objects that `onboard` applies. */
+/** Owns the changes to Mappings, and the objects that `onboard` applies. */
 export const ONBOARD_FIELD_MANAGER = 'meshcert-onboard';
 
 interface Before {
@@ -17,17 +17,17 @@ interface Before {
 
 export interface Move {
   readonly contextName: string;
-  /** What makes the MeshCertificate select it. */
+  /** Labels by which the MeshCertificate selects it. */
   readonly labels: Readonly<Record<string, string>>;
-  /** Namespace of the MeshCertificate, which the Mapping lets in when it is in another. */
+  /** Namespace of the MeshCertificate, which the Mapping allows when it is in another one. */
   readonly namespace: string;
-  /** With scheme and port, so that nothing depends on what their absence means. */
+  /** With scheme and port, so that nothing depends on their defaults. */
   readonly service: string;
 }
 
 /**
- * The Mapping as it is to be: in one write from what it was to mTLS, with nothing in between that the gateway could
- * see. The same Mapping moved again is unchanged.
+ * The desired Mapping: it changes from its previous state to mTLS in one write, with no intermediate state that the
+ * gateway could read. Moving the same Mapping again changes nothing.
  */
 export function moved(mapping: KubeObject, { contextName, labels, namespace, service }: Move): KubeObject {
   const spec = fields(mapping.spec);
@@ -61,11 +61,11 @@ export function moved(mapping: KubeObject, { contextName, labels, namespace, ser
   };
 }
 
-/** Nothing where there is nothing to note. */
+/** Nothing if there is nothing to record. */
 const noted = (field: 'labels' | 'annotations', values: Readonly<Record<string, string | null>>): Before =>
   Object.keys(values).length === 0 ? {} : { [field]: values };
 
-/** What a server-side apply has to say to make it so, and nothing else. Conditional on the version that was judged. */
+/** The minimal content of a server-side apply that makes this change. Conditional on the version that was judged. */
 export function movePatch({ apiVersion, kind, metadata, spec }: KubeObject, move: Move): KubeObject {
   const { name, namespace, resourceVersion, annotations } = metadata;
   const { labels } = move;
@@ -88,7 +88,9 @@ export function movePatch({ apiVersion, kind, metadata, spec }: KubeObject, move
   };
 }
 
-/** A merge patch that puts back what stood before the move, in one write; undefined for one that was never moved. */
+/**
+ * A merge patch that restores the state before the move, in one write; undefined for a Mapping that was never moved.
+ */
 export function backPatch(mapping: KubeObject): Readonly<Record<string, unknown>> | undefined {
   const before = beforeOf(mapping);
   if (!before) return undefined;
@@ -107,7 +109,7 @@ export function backPatch(mapping: KubeObject): Readonly<Record<string, unknown>
   };
 }
 
-/** What that patch makes of it, for showing. */
+/** The Mapping after that patch, for display. */
 export function movedBack(mapping: KubeObject): KubeObject {
   const patch = backPatch(mapping);
   return patch ? (merged(mapping, patch) as KubeObject) : mapping;

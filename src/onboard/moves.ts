@@ -10,7 +10,7 @@ import type { UpstreamFinding } from './discover/upstream.ts';
 import { type Move, moved } from './moved.ts';
 import type { OnboardSnapshot } from './snapshot.ts';
 
-/** What is to become of one Mapping. */
+/** The verdict on one Mapping. */
 export interface MoveVerdict {
   readonly upstream: UpstreamFinding;
   readonly outcome: /** Its requests use the mesh's identity already, or will as soon as it is published. */
@@ -19,16 +19,16 @@ export interface MoveVerdict {
     | { readonly kind: 'stay'; readonly code: string; readonly message: string };
 }
 
-/** A mesh that the gateway is to join, as it will be wished. */
+/** A mesh that the gateway is to join, as it will be configured. */
 export interface Joined {
   readonly mesh: string;
   readonly certificate: MeshCertificate;
-  /** As it is applied; absent where a MeshCertificate stands that was not made here. */
+  /** The document that is applied; absent if a MeshCertificate exists that was not made here. */
   readonly document?: KubeObject | undefined;
   readonly rules: TargetRules | undefined;
 }
 
-/** Whether, how and into which mesh a Mapping moves; judged by the same rules that the agent keeps it by. */
+/** Whether, how and into which mesh a Mapping moves; judged by the agent's own rules. */
 export function judge(upstream: UpstreamFinding, joined: readonly Joined[], snapshot: OnboardSnapshot): MoveVerdict {
   const { mapping, membership, problem } = upstream;
   const stay = (code: string, message: string): MoveVerdict => ({ upstream, outcome: { kind: 'stay', code, message } });
@@ -53,7 +53,7 @@ export function judge(upstream: UpstreamFinding, joined: readonly Joined[], snap
 const notJoined = (mesh: string): string =>
   `its pods are in ${mesh}, which is not joined here; add --mesh ${mesh}, or check that its control plane was found`;
 
-/** Named or selected before any move: the agent keeps it, or the user does. */
+/** Named or selected before any move: the agent or the user maintains it. */
 function wantsAlready({ certificate }: Joined, mapping: KubeObject, { contexts }: OnboardSnapshot): boolean {
   const { tls } = mappingSpec(mapping);
   const { namespace = '', name } = certificate.metadata;
@@ -64,7 +64,7 @@ function wantsAlready({ certificate }: Joined, mapping: KubeObject, { contexts }
   return selector !== undefined && Object.entries(selector).every(([k, v]) => mapping.metadata.labels?.[k] === v);
 }
 
-/** A Mapping moves only to a context that is there by then. */
+/** A Mapping moves only to a context that exists by then. */
 function willStand({ document, rules }: Joined, target: Target, { contexts }: OnboardSnapshot): boolean {
   if (document || !rules || rules.listed.some(({ id }) => id === target.sni)) return true;
   return contexts.some(({ metadata }) => metadata.name === target.contextName);
@@ -110,7 +110,10 @@ function judgeBy(
   return { upstream, outcome: { kind: 'move', mesh, target, move: { ...wish, contextName: target.contextName } } };
 }
 
-/** As it would be judged if the move had not set `tls` yet; a `tls` that was there before is still somebody's. */
+/**
+ * How it would be judged if the move had not set `tls` yet; a `tls` that was there before still belongs to somebody
+ * else.
+ */
 function withoutTls(mapping: KubeObject, before: string | undefined): KubeObject {
   const { tls: _, ...spec } = fields(mapping.spec);
   return { ...mapping, spec: before === undefined ? spec : { ...spec, tls: before } };

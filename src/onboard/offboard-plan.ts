@@ -10,33 +10,36 @@ import { BEFORE_ANNOTATION, movedBack } from './moved.ts';
 import type { OnboardSnapshot } from './snapshot.ts';
 import { ONBOARD_LABEL } from './wish.ts';
 
-/** How a Mapping lets go of the mesh: put back as it was before `onboard`, or by giving back the `tls` that the agent set. */
+/**
+ * How a Mapping stops using the mesh: restored to its state before `onboard`, or by releasing the `tls` that the agent
+ * set.
+ */
 export interface MappingRelease {
   readonly mapping: KubeObject;
   readonly how: 'back' | 'give';
   readonly diff: readonly DiffLine[];
 }
 
-/** One MeshCertificate to take away, or what one left behind that is gone already. */
+/** One MeshCertificate to delete, or the leftovers of one that is already gone. */
 export interface Leaving {
   readonly namespace: string;
   readonly name: string;
   readonly certificate: KubeObject | undefined;
   readonly releases: readonly MappingRelease[];
-  /** Mappings that name our context by somebody else's hand: only that hand can take it out. */
+  /** Mappings whose reference to our context was set by somebody else, who alone can remove it. */
   readonly inUse: readonly KubeObject[];
   readonly contexts: readonly ObjectRef[];
-  /** With `deletionPolicy: Delete` alone. */
+  /** Only with `deletionPolicy: Delete`. */
   readonly secrets: readonly ObjectRef[];
 }
 
 export interface OffboardPlan {
   readonly leaving: readonly Leaving[];
-  /** What `onboard` made for the agent, once no MeshCertificate is left there. */
+  /** What `onboard` created for the agent, once no MeshCertificate is left there. */
   readonly grants: readonly ObjectRef[];
 }
 
-/** Which MeshCertificates go, and in what order all that hangs on them lets go. Pure. */
+/** Which MeshCertificates are deleted, and in what order their dependents are released. Pure. */
 export function planOffboarding(
   snapshot: OnboardSnapshot,
   namespace: string,
@@ -98,7 +101,7 @@ export function mappingsUsing(mappings: readonly KubeObject[], contexts: readonl
   });
 }
 
-/** Throws ERR_OFFBOARD_IN_USE where a context cannot go without its Mapping falling back to plaintext. */
+/** Throws ERR_OFFBOARD_IN_USE if deleting a context would make its Mapping fall back to plaintext. */
 export function refuseInUse(using: readonly KubeObject[]): void {
   if (using.length === 0) return;
   const list = using.map((mapping) => describe(refOf(mapping))).join(', ');
@@ -136,7 +139,7 @@ function withoutTls(mapping: KubeObject): KubeObject {
   return { ...mapping, spec };
 }
 
-/** Whole on both sides: what goes away is the point here. */
+/** Both objects in full: the deletion is what matters here. */
 function diffRelease(before: KubeObject, after: KubeObject): DiffLine[] {
   return diffObjects(before, after, 2, true);
 }

@@ -29,14 +29,14 @@ export interface OffboardOptions {
   readonly adapters: readonly Adapter[];
   readonly clock: Clock;
   readonly say: Announce;
-  /** Of the MeshCertificates; absent: where the one gateway is. */
+  /** Namespace of the MeshCertificates; absent: that of the only gateway. */
   readonly namespace: string | undefined;
   /** Empty: all of them. */
   readonly names: readonly string[];
   readonly signal: AbortSignal;
 }
 
-/** Looks at what stands and plans; changes nothing. */
+/** Reads the cluster and plans; changes nothing. */
 export async function lookAndPlanOff(options: OffboardOptions): Promise<OffboardPlan> {
   const { kube, signal, names } = options;
   const snapshot = await takeSnapshot(kube, options.adapters, signal);
@@ -59,7 +59,7 @@ export async function lookAndPlanOff(options: OffboardOptions): Promise<Offboard
   return planOffboarding(snapshot, namespace, names, [...grants.values()]);
 }
 
-/** Every object that lets go or goes, in order. Ends in a newline. */
+/** Every object that is released or deleted, in order. Ends in a newline. */
 export function showOffPlan({ leaving, grants }: OffboardPlan): string {
   const lines = leaving.flatMap(({ namespace, name, certificate, releases, inUse, contexts, secrets }) => [
     `  MeshCertificate ${namespace}/${name}`,
@@ -74,17 +74,18 @@ export function showOffPlan({ leaving, grants }: OffboardPlan): string {
 
 const indented = (diff: readonly DiffLine[]): string[] => diff.map((line) => `        ${line}`);
 
-/** How long the agent may take to hear of a change before we go on without it: it may not run any more. */
+/** How long the agent may take to act on a change before we continue without it: it may not run any more. */
 const HEED_MS = 15_000;
 const LOOK_MS = 500;
-/** After the MeshCertificate is gone: an agent that still ran would put its contexts back. */
+/** After the MeshCertificate is gone: an agent that still ran would restore its contexts. */
 const REST_MS = 3000;
 /** Secrets and TLSContexts never change within one batch of the gateway. */
 const SPACING_MS = 2500;
 
 /**
- * The way back: Mappings let go first, one by one and each in one write, then the wish, then the contexts that
- * nothing names any more, and Secrets last. Stops before anything that a Mapping still needs.
+ * The reverse of onboarding: Mappings are released first, one by one and each in one write, then the MeshCertificate is
+ * deleted, then the contexts that nothing names any more, and Secrets last. Stops before anything that a Mapping still
+ * needs.
  */
 export async function carryOutOff({ leaving, grants }: OffboardPlan, options: OffboardOptions): Promise<void> {
   const { kube, say, clock, signal } = options;
@@ -109,7 +110,7 @@ async function leave(leaving: Leaving, options: OffboardOptions): Promise<void> 
   for (const context of await ownContexts(kube, place, signal)) await remove(kube, refOf(context), say, signal);
 }
 
-/** The agent must not set `tls` again on what lets go of it. */
+/** The agent must not set `tls` again on released Mappings. */
 async function stopSetting(certificate: KubeObject, { kube, clock, say, signal }: OffboardOptions): Promise<void> {
   const ref = refOf(certificate);
   const changed = await kube.merge(ref, { spec: { mappings: null } }, { fieldManager: ONBOARD_FIELD_MANAGER }, signal);
@@ -125,7 +126,7 @@ async function stopSetting(certificate: KubeObject, { kube, clock, say, signal }
   say.line('no agent responded; continuing without it');
 }
 
-/** The agent may write in the same moment. */
+/** The agent may write at the same time. */
 const TRIES = 5;
 
 async function letGo(release: MappingRelease, options: OffboardOptions): Promise<void> {
@@ -165,7 +166,7 @@ async function ownContexts(kube: Kube, { namespace, name }: Place, signal: Abort
   return contextsOwned(items, namespace, name);
 }
 
-/** Mappings that name one of its contexts now, whatever was planned. */
+/** Mappings that currently name one of its contexts, whatever was planned. */
 async function using(kube: Kube, place: Place, signal: AbortSignal): Promise<KubeObject[]> {
   const contexts = await ownContexts(kube, place, signal);
   const lists = await Promise.all(

@@ -14,7 +14,7 @@ export interface OnboardOptions extends MoveOptions {
   readonly wishes: OnboardPreferences;
 }
 
-/** Looks at the cluster and plans; changes nothing. */
+/** Reads the cluster and plans; changes nothing. */
 export async function lookAndPlan(
   options: Pick<OnboardOptions, 'kube' | 'adapters' | 'wishes' | 'clock' | 'signal'>,
 ): Promise<OnboardPlan> {
@@ -38,7 +38,7 @@ export async function checkOnServer(plan: OnboardPlan, options: OnboardOptions):
   await applySteps([...plan.steps, ...plan.moves], { ...options, dryRun: true });
 }
 
-/** Does what was planned, and says how it goes. Returns the Mappings that could not be moved. */
+/** Carries out the plan, and reports progress. Returns the Mappings that could not be moved. */
 export async function carryOut(plan: OnboardPlan, options: OnboardOptions): Promise<MoveVerdict[]> {
   const { say, clock, signal } = options;
   await applySteps(plan.steps, { ...options, dryRun: false });
@@ -66,7 +66,7 @@ export async function carryOut(plan: OnboardPlan, options: OnboardOptions): Prom
 
 const SPACING_MS = 2000;
 
-/** Each TLSContext that a Mapping is to name. */
+/** Each TLSContext that a Mapping will name. */
 function contextsOf({ verdicts, joined }: OnboardPlan): { namespace: string; name: string }[] {
   const of = (mesh: string): MeshCertificate | undefined => joined.find((one) => one.mesh === mesh)?.certificate;
   const names = verdicts.flatMap(({ outcome }) =>
@@ -78,7 +78,7 @@ function contextsOf({ verdicts, joined }: OnboardPlan): { namespace: string; nam
   });
 }
 
-/** What to tell when Mappings were left; undefined when none was. */
+/** The error when Mappings were not moved; undefined when all were. */
 export function leftBehind(left: readonly MoveVerdict[]): OnboardError | undefined {
   if (left.length === 0) return undefined;
   const names = left.map(({ upstream }) => describe(refOf(upstream.mapping))).join(', ');

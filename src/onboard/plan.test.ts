@@ -24,7 +24,7 @@ function planFor(
 const ISTIO = [made.gateway(), ...made.istiod()];
 const LINKERD = [made.gateway(), made.linkerdConfig()];
 
-/** The cluster as it is once a plan was carried out. */
+/** The cluster after a plan was carried out. */
 function after(objects: readonly KubeObject[], plan: OnboardPlan): KubeObject[] {
   const changed = new Map(objects.map((object) => [keyOf(refOf(object)), object]));
   for (const { action, object } of [...plan.steps, ...plan.moves]) {
@@ -61,8 +61,8 @@ const refusal = (promise: Promise<unknown>) =>
     ({ code, message }: { code: string; message: string }) => `${code}: ${message}`,
   );
 
-describe('a plan for the way in', () => {
-  it('goes from what allows over what wishes to what sends requests', async () => {
+describe('an onboarding plan', () => {
+  it('has rights first, then the MeshCertificates, then the objects that send requests', async () => {
     const plan = await planFor([
       ...ISTIO,
       ...made.app('istio', 'web', 'shop'),
@@ -83,14 +83,14 @@ describe('a plan for the way in', () => {
     });
   });
 
-  it('brings the definition where the API server does not know MeshCertificates, and the agent on request', async () => {
+  it('contains the definition if the API server does not know MeshCertificates, and the agent on request', async () => {
     const plan = await planFor(ISTIO, { image: 'registry.example/meshcert:1' }, { defined: false });
     assert.equal(plan.steps[0]?.object.kind, 'CustomResourceDefinition');
     const agent = plan.steps.find(({ object }) => object.kind === 'Deployment');
     assert.match(JSON.stringify(agent?.object), /registry\.example\/meshcert:1/);
   });
 
-  it('says https and the port that was meant in the same write that names the context', async () => {
+  it('writes https and the intended port in the same write that names the context', async () => {
     const services = ['web', 'http://web.shop:8080', 'https://web.shop', 'web.shop:80'];
     const mappings = services.map((service, i) => made.mapping(`m${i}`, 'shop', { service }));
     const web = [...made.app('istio', 'web', 'shop')];
@@ -109,7 +109,7 @@ describe('a plan for the way in', () => {
     );
   });
 
-  it('leaves what is no business of a mesh, and says why', async () => {
+  it('ignores Mappings that do not concern a mesh, and says why', async () => {
     const plan = await planFor([
       ...ISTIO,
       ...made.app('none', 'plain', 'shop'),
@@ -151,7 +151,7 @@ describe('a plan for the way in', () => {
     assert.deepEqual(fields(specOf(plan, 'linkerd').mappings).namespaces, ['bank', 'shop']);
   });
 
-  it('asks Consul as the chart set it up, with the service named after the account where ACLs are on', async () => {
+  it('configures Consul as the chart set it up, with the service named after the account if ACLs are on', async () => {
     const objects = [made.gateway(), ...made.consulServer({ tls: true, acls: true })];
     const certificates = new Map([['consul/consul-ca-cert', 'PEM']]);
     const plan = await planFor(objects, {}, { certificates });
@@ -172,7 +172,7 @@ describe('a plan for the way in', () => {
     });
   });
 
-  it('gives what it writes the id and the labels without which the gateway would not see it', async () => {
+  it('gives its objects the id and the labels without which the gateway would ignore them', async () => {
     const env = { AMBASSADOR_ID: 'edge', AMBASSADOR_LABEL_SELECTOR: 'team=web,tier==front' };
     const mapping = made.mapping('web', 'emissary', { service: 'web.shop', ambassador_id: ['edge'] });
     const labelled = { ...mapping, metadata: { ...mapping.metadata, labels: { team: 'web', tier: 'front' } } };
@@ -187,7 +187,7 @@ describe('a plan for the way in', () => {
     assert.deepEqual(outcomes(plan), [['web', 'move', 'istio']]);
   });
 
-  it('chooses another name for its context where somebody has the mesh’s, in whatever namespace', async () => {
+  it('chooses another name for its context if the mesh’s name is taken, in any namespace', async () => {
     const context = {
       apiVersion: 'getambassador.io/v3alpha1',
       kind: 'TLSContext',
@@ -197,7 +197,7 @@ describe('a plan for the way in', () => {
     assert.deepEqual(specOf(plan, 'istio').tlsContext, { name: 'istio-mtls' });
   });
 
-  it('uses a MeshCertificate that stands as it is, and its own selector', async () => {
+  it('uses an existing MeshCertificate unchanged, and its own selector', async () => {
     const certificate = {
       apiVersion: 'meshcert.dev/v1alpha1',
       kind: 'MeshCertificate',
@@ -214,7 +214,7 @@ describe('a plan for the way in', () => {
     assert.equal(fields(plan.moves[0]?.object.spec).tls, 'mine');
   });
 
-  it('moves nothing to a context that a MeshCertificate of somebody else will not have by then', async () => {
+  it('moves nothing to a context that somebody else’s MeshCertificate will not have by then', async () => {
     const certificate = (targets: object) => ({
       apiVersion: 'meshcert.dev/v1alpha1',
       kind: 'MeshCertificate',
@@ -238,7 +238,7 @@ describe('a plan for the way in', () => {
     assert.deepEqual(outcomes(listed), [['web', 'move', 'mine-web-shop']]);
   });
 
-  it('changes nothing when it is carried out and made again, also without the flags of the first time', async () => {
+  it('is empty when it was carried out and is made again, even without the flags of the first time', async () => {
     const objects = [
       made.gateway(),
       ...made.istiod(),
@@ -259,7 +259,7 @@ describe('a plan for the way in', () => {
     );
   });
 
-  it('grows what it made by Mappings that came since, and takes nothing away', async () => {
+  it('extends its objects by Mappings that came since, and removes nothing', async () => {
     const objects = [
       ...LINKERD,
       ...made.app('linkerd', 'web', 'shop'),
@@ -305,7 +305,7 @@ describe('a refused plan', () => {
     );
   });
 
-  it('says each field that --set got wrong', async () => {
+  it('names each invalid field of --set', async () => {
     const message = await refusal(planFor(ISTIO, { changes: ['istio.ca.adress=x:1', 'trust.hold=25h'] }));
     assert.match(
       message,
@@ -315,7 +315,7 @@ describe('a refused plan', () => {
     assert.match(await refusal(planFor(ISTIO, { changes: ['=x'] })), /--set =x: expected FIELD=VALUE/);
   });
 
-  it('says what to do where there is no gateway, no mesh, or more than one gateway', async () => {
+  it('says what to do if there is no gateway, no mesh, or more than one gateway', async () => {
     assert.match(await refusal(planFor(made.istiod())), /^ERR_ONBOARD_NO_GATEWAY: .*install the gateway first/);
     assert.match(await refusal(planFor([made.gateway()])), /^ERR_ONBOARD_NO_MESH: /);
     const two = [...ISTIO, made.gateway({ namespace: 'other' })];
@@ -326,8 +326,8 @@ describe('a refused plan', () => {
   });
 });
 
-describe('what is shown', () => {
-  it('is the line that changes in a Mapping, beside those around it', async () => {
+describe('the output of a plan', () => {
+  it('shows the changed line of a Mapping, with the lines around it', async () => {
     const objects = [
       ...ISTIO,
       ...made.app('istio', 'web', 'shop'),
@@ -339,7 +339,7 @@ describe('what is shown', () => {
     assert.match(text, /- {3}service: web\.shop\n +\+ {3}service: https:\/\/web\.shop:80\n +\+ {3}tls: istio/);
   });
 
-  it('is every finding, and what to take note of', async () => {
+  it('shows every finding, and what needs attention', async () => {
     const sidecar = made.gateway({ annotations: { 'sidecar.istio.io/inject': 'true' } });
     const objects = [
       sidecar,
@@ -357,7 +357,7 @@ describe('what is shown', () => {
     assert.match(text, /pods in namespace bank could not be read: forbidden/);
   });
 
-  it('is for GitOps every object whole, and nothing of what the server keeps', async () => {
+  it('for GitOps, shows every object in full, without the fields that the server maintains', async () => {
     const mapping = made.mapping('web', 'emissary', { service: 'web.shop' }, { resourceVersion: '7', uid: 'u' });
     const text = planAsYaml(await planFor([...ISTIO, ...made.app('istio', 'web', 'shop'), mapping]));
     assert.match(text, /kind: MeshCertificate/);

@@ -22,20 +22,20 @@ import type { OnboardSnapshot } from './snapshot.ts';
 export interface OnboardPreferences extends Choice {
   /** `namespace/name` of the Mappings to move; absent: all that can be. */
   readonly mappings?: readonly string[] | undefined;
-  /** Fields of `spec` that are to be otherwise. */
+  /** Fields of `spec` that the user changes. */
   readonly changes: readonly string[];
-  /** Of the agent's Deployment; absent: none is made. */
+  /** Image of the agent's Deployment; absent: none is created. */
   readonly image?: string | undefined;
 }
 
-/** One object as it is to be. In order: what allows, who wishes, and last what sends requests there. */
+/** One desired object. In order: rights, then MeshCertificates, and last the objects that send requests there. */
 export interface OnboardStep {
   readonly action: 'create' | 'change' | 'none' | 'keep';
   readonly object: KubeObject;
-  /** What is applied, where it is not the whole object. */
+  /** What is applied, if it is not the whole object. */
   readonly patch?: KubeObject;
   readonly diff: readonly DiffLine[];
-  /** Why it is kept as it is although it is not as it would be made. */
+  /** Why it is not changed although it differs from what would be created. */
   readonly note?: string;
 }
 
@@ -49,7 +49,7 @@ export interface OnboardPlan {
   readonly moves: readonly OnboardStep[];
 }
 
-/** From what is there to what shall be there. Nothing is read or written; `observed` holds what stands of our own. */
+/** From the discovered to the desired state. Nothing is read or written; `observed` has our existing objects. */
 export async function planOnboarding(
   snapshot: OnboardSnapshot,
   wishes: OnboardPreferences,
@@ -122,12 +122,12 @@ function named(wanted: readonly string[], upstreams: readonly UpstreamFinding[])
   );
 }
 
-/** `MeshCertificate emissary/web`: how a step's object is called. */
+/** `MeshCertificate emissary/web`: how messages name a step's object. */
 export const titleOf = ({ object }: OnboardStep): string => describe(refOf(object));
 
 const VERB = { create: 'create', change: 'change', none: 'unchanged', keep: 'keep' } as const;
 
-/** Every object in the order in which it is written, with what changes in it. Ends in a newline. */
+/** Every object in the order of writing, with its changes. Ends in a newline. */
 export function showPlan({ steps, moves }: Pick<OnboardPlan, 'steps' | 'moves'>): string {
   const all = [...steps, ...moves];
   const width = Math.max(...Object.values(VERB).map((verb) => verb.length));
@@ -145,7 +145,7 @@ function shortened({ object, diff }: OnboardStep): readonly string[] {
   return diff.length === 0 ? [] : ['as `meshcert schema --crd` prints it'];
 }
 
-/** What has to be applied, as YAML documents: for a repository that something else applies. */
+/** The objects to apply, as YAML documents: for a repository that another tool applies. */
 export function planAsYaml({ steps, moves }: Pick<OnboardPlan, 'steps' | 'moves'>): string {
   const objects = [...steps.filter(({ action }) => action !== 'keep'), ...moves].map(({ object }) => object);
   return objects.map((object) => `---\n${yamlOf(bare(object), { sorted: false })}`).join('');

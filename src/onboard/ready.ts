@@ -40,8 +40,8 @@ export function lacks(object: KubeObject | undefined): string | undefined {
 }
 
 /**
- * Waits until these MeshCertificates are Ready and these TLSContexts stand, and tells what it waits for. Throws
- * ERR_ONBOARD_NOT_READY after the time given.
+ * Waits until these MeshCertificates are Ready and these TLSContexts exist, and reports what it waits for. Throws
+ * ERR_ONBOARD_NOT_READY after the given time.
  */
 export async function waitReady(
   certificates: readonly MeshCertificate[],
@@ -68,7 +68,7 @@ export async function waitReady(
 
 type UpstreamState = ReadonlyMap<string, KubeObject>;
 
-/** Until nothing is pending, asked at each change of MeshCertificates or TLSContexts in these namespaces. */
+/** Waits until nothing is pending, checked at each change of MeshCertificates or TLSContexts in these namespaces. */
 export async function waitFor(
   certificates: readonly KubeObject[],
   pendingOf: (certificates: UpstreamState, contexts: UpstreamState) => readonly string[],

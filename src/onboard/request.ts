@@ -5,12 +5,12 @@ import type { KubeObject } from '../core/object.ts';
 import { mappingSpec } from '../gateway/emissary/reading/kinds.ts';
 import { fields, text } from '../mesh/kube-object.ts';
 
-/** What a client of the gateway got: a status, or why none came. */
+/** What a client of the gateway received: a status, or why there is none. */
 export type OnboardAnswer = { readonly status: number } | { readonly failure: string };
 
 const TIMEOUT_MS = 5000;
 
-/** Asks the gateway for what a Mapping serves, once, over a connection of its own. */
+/** Sends the gateway one request for a Mapping, over a new connection. */
 export async function ask(
   gatewayUrl: string,
   mapping: KubeObject,
@@ -41,10 +41,10 @@ export async function ask(
   }
 }
 
-/** Of the gateway itself: no upstream answered. */
+/** Statuses of the gateway itself: no upstream answered. */
 const GATEWAY_FAILURES: ReadonlySet<number> = new Set([502, 503, 504]);
 
-/** Whether an answer tells that a move broke something, given the answer before it. */
+/** Whether an answer shows that a move broke something, given the answer before it. */
 export function isWorse(after: OnboardAnswer, before: OnboardAnswer): boolean {
   if ('failure' in after) return true;
   if (GATEWAY_FAILURES.has(after.status)) return true;

@@ -7,8 +7,8 @@ import { isTargeting, type TargetRules } from '../mesh/targeting.ts';
 import type { OnboardSnapshot } from './snapshot.ts';
 
 /**
- * How the mesh names the workloads behind Mappings, from what stands in the snapshot; undefined for a mesh whose one
- * context serves all.
+ * How the mesh names the workloads behind Mappings, from the objects in the snapshot; undefined for a mesh with one
+ * context for all.
  */
 export async function rulesFor(
   certificate: MeshCertificate,
@@ -29,7 +29,7 @@ export async function rulesFor(
   }
 }
 
-/** An adapter that only reads ConfigMaps finds them here; nothing is issued while discovering. */
+/** An adapter that only reads ConfigMaps finds them here; discovery issues nothing. */
 function hostOver(snapshot: OnboardSnapshot, { metadata }: MeshCertificate, clock: Clock): Host {
   const refuse = () => {
     throw new TypeError('nothing is asked of a mesh while its rules are read');

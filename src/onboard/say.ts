@@ -1,7 +1,7 @@
-/** Where the course of things is told. */
+/** Receives reports of progress. */
 export interface Announce {
-  /** A line that stays. */
+  /** A permanent line. */
   line(text: string): void;
-  /** What is waited for now; told again only when it is something else. */
+  /** What is currently waited for; printed again only when it changes. */
   waiting(text: string): void;
 }

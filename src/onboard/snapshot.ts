@@ -10,13 +10,16 @@ import type { Adapter } from '../mesh/adapter.ts';
 import type { ClusterObjects } from '../mesh/cluster.ts';
 import { fields, text } from '../mesh/kube-object.ts';
 
-/** Something that could not be looked at, and so may be there. */
+/** Something that could not be read, and therefore may exist. */
 export interface Unseen {
   readonly what: string;
   readonly message: string;
 }
 
-/** What of a cluster tells how its gateway and its meshes stand. Values only: the same snapshot, the same plan. */
+/**
+ * The part of a cluster that shows the state of its gateway and its meshes. Values only: the same snapshot gives the
+ * same plan.
+ */
 export interface OnboardSnapshot extends ClusterObjects {
   /** Mappings and TCPMappings. */
   readonly mappings: readonly KubeObject[];
@@ -25,7 +28,7 @@ export interface OnboardSnapshot extends ClusterObjects {
   readonly meshCertificates: readonly KubeObject[];
   /** Whether the API server knows the kind MeshCertificate. */
   readonly defined: boolean;
-  /** Of the namespaces that stand behind Mappings, and of the gateway's. */
+  /** Of the namespaces behind Mappings, and of the gateway's. */
   readonly pods: readonly KubeObject[];
   readonly endpointSlices: readonly KubeObject[];
   /** In the gateways' namespaces: an agent holds one. */
@@ -33,7 +36,10 @@ export interface OnboardSnapshot extends ClusterObjects {
   readonly unseen: readonly Unseen[];
 }
 
-/** Reads the cluster and changes nothing. What may not be read is noted, not an error; only a dead API server is. */
+/**
+ * Reads the cluster and changes nothing. A refused read is recorded, not an error; only an API server that does not
+ * answer is.
+ */
 export async function takeSnapshot(
   kube: Kube,
   adapters: readonly Adapter[],
@@ -126,7 +132,7 @@ function namespaceBehind(mapping: KubeObject): string[] {
   return 'code' in name ? [] : [name.namespace];
 }
 
-/** Namespaces with an image that looks like the gateway's: their pods tell of injected sidecars. */
+/** Namespaces with an image that looks like the gateway's: their pods show injected sidecars. */
 function namespacesOfGateways(workloads: readonly KubeObject[]): string[] {
   const named = workloads.filter((one) => /emissary|ambassador|\/aes/.test(JSON.stringify(one.spec ?? {})));
   return named.map(({ metadata }) => metadata.namespace ?? '');

@@ -15,12 +15,15 @@ export interface TrialOptions {
   readonly kube: Kube;
   readonly adapters: readonly Adapter[];
   readonly clock: Clock;
-  /** `host:port` of the cluster to where it is reached from here, as through a port-forward. */
+  /** Maps `host:port` of the cluster to the address that reaches it from here, such as a port-forward. */
   readonly connectTo: ReadonlyMap<string, string>;
   readonly signal: AbortSignal;
 }
 
-/** Shows the published pair to the upstream as the gateway would, and checks whom it meets there, which the gateway cannot. */
+/**
+ * Presents the published pair to the upstream as the gateway would, and checks the upstream's identity, which the
+ * gateway cannot.
+ */
 export async function tryUpstream(
   { certificate }: Joined,
   target: Target,
@@ -60,11 +63,11 @@ export async function tryUpstream(
     tls: { alpnProtocols, minTlsVersion, maxTlsVersion },
     signal,
   });
-  // Said of the address that the Mapping names, also where it was reached by another.
+  // Messages name the address in the Mapping, even if another one was dialled.
   return { ...result, message: result.message.replaceAll(wish.address, address) };
 }
 
-/** A fully qualified name, since a short one means something else outside of the Mapping's namespace. */
+/** A fully qualified name, since a short one has another meaning outside of the Mapping's namespace. */
 export function addressOf({ host, port, mapping }: UpstreamFinding): string {
   const { namespace } = mapping.metadata;
   return `${host.includes('.') || host.includes(':') ? host : `${host}.${namespace}`}:${port}`;

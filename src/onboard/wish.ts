@@ -11,31 +11,31 @@ import { fields } from '../mesh/kube-object.ts';
 import type { GatewayFinding } from './discover/gateway.ts';
 import { OnboardError } from './error.ts';
 
-/** On all that `onboard` makes, so that `offboard` finds it. */
+/** On all objects that `onboard` creates, so that `offboard` finds them. */
 export const ONBOARD_LABEL = 'meshcert.dev/onboard';
-/** On a Mapping that was moved into a mesh: what the MeshCertificate selects by. */
+/** On a Mapping that was moved into a mesh: the label that the MeshCertificate selects by. */
 const MESH_LABEL = 'meshcert.dev/mesh';
 
 export interface OnboardSpec {
   readonly installation: Installation;
-  /** Of that mesh. */
+  /** Adapter of that mesh. */
   readonly adapter: Adapter;
   /** Names of all meshes. */
   readonly meshes: readonly string[];
   readonly gateway: GatewayFinding;
-  /** Where its Mappings are. */
+  /** Namespaces of its Mappings. */
   readonly mappingNamespaces: readonly string[];
-  /** The accounts behind its Mappings, where each has a server name of its own. */
+  /** The accounts behind its Mappings, if each has its own server name. */
   readonly targets: readonly Account[];
   /** TLSContexts in all namespaces; their names are global. */
   readonly contexts: readonly KubeObject[];
   /** `trust.hold=5m`: fields of `spec` that the user sets. */
   readonly changes: readonly string[];
-  /** What an earlier run made: its fields stay, whatever would be made now. */
+  /** The document of an earlier run: its fields stay, whatever would be created now. */
   readonly standing?: KubeObject | undefined;
 }
 
-/** The MeshCertificate as a user would write it: without what the schema fills in. */
+/** The MeshCertificate as a user would write it: without the schema's defaults. */
 export function documentFor(wish: OnboardSpec): KubeObject {
   const { gateway, meshes } = wish;
   const { mesh } = wish.installation;
@@ -70,7 +70,7 @@ export function documentFor(wish: OnboardSpec): KubeObject {
   };
 }
 
-/** With the namespaces and targets of Mappings that came since; nothing is taken away. */
+/** Extended by the namespaces and targets of Mappings that came since; nothing is removed. */
 function grown(spec: Readonly<Record<string, unknown>>, wish: OnboardSpec, namespace: string): Record<string, unknown> {
   const mappings = fields(spec.mappings);
   const before = Array.isArray(mappings.namespaces) ? mappings.namespaces.map(String) : [namespace];
@@ -100,13 +100,13 @@ export function accepted(
   );
 }
 
-/** The labels without which this gateway would not see our objects: the equalities of its selector. */
+/** The labels without which this gateway would ignore our objects: the equalities of its selector. */
 export function selectorLabels(selector: EmissaryEnv['labelSelector']): Record<string, string> {
   const terms = (selector ?? '').split(',').map((term) => /^\s*([^=!\s]+)\s*==?\s*(\S+)\s*$/.exec(term));
   return Object.fromEntries(terms.flatMap((match) => (match?.[1] && match[2] ? [[match[1], match[2]]] : [])));
 }
 
-/** Names of contexts are global: the mesh's own, unless somebody has it. */
+/** Names of contexts are global: the mesh's own, unless it is taken. */
 function freeContextName(name: string, namespace: string, contexts: readonly KubeObject[]): string {
   const taken = new Set(
     contexts.filter((one) => !isOwn(one, `${namespace}.${name}`)).map(({ metadata }) => metadata.name),

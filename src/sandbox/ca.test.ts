@@ -31,7 +31,7 @@ function openssl(args: string[], files: Record<string, string>): string {
 function verifies(leaf: Certificate, untrusted: readonly Certificate[], roots: readonly Certificate[]): string {
   return openssl(
     ['verify', '-x509_strict', '-purpose', 'sslclient', '-CAfile', 'roots', '-untrusted', 'between', 'leaf'],
-    // Without an intermediate, the leaf stands in: the option needs a certificate.
+    // Without an intermediate, the leaf is used instead: the option needs a certificate.
     { roots: pem(...roots), between: pem(...(untrusted.length > 0 ? untrusted : [leaf])), leaf: leaf.pem },
   );
 }
@@ -54,7 +54,7 @@ test('the alternative name is critical exactly when the subject is empty', () =>
   assert.equal(bare.subject, '');
 });
 
-test('node reads every field back as it was asked for', () => {
+test('node reads every field back as it was requested', () => {
   const clock = new FakeClock(Date.parse('2048-06-01T00:00:00Z'));
   const ca = SandboxCa.root({ clock, name: 'Root of 2048', lifetimeMs: 3650 * DAY });
   const key = PrivateKey.generate();
@@ -93,7 +93,7 @@ test('a root renewed with its key verifies the leaves of the old one, and the re
   assert.match(verifies(after as Certificate, [], [old.certificate]), /OK/);
 });
 
-test('who trusts only the old root verifies a leaf of the new one through the cross-signed certificate', () => {
+test('a client that trusts only the old root verifies a leaf of the new one through the cross-signed certificate', () => {
   const old = SandboxCa.root({ name: 'old' });
   const next = SandboxCa.root({ name: 'next' });
   const bridge = old.crossSign(next, { lifetimeMs: 7 * DAY });
@@ -147,7 +147,7 @@ test('a request is read with its names, its key and its proof of possession', ()
   assert.equal(leaf.publicKeyFingerprint, key.publicKeyFingerprint);
 });
 
-test('a request that openssl made is read, and a forged one is told from it', () => {
+test('a request that openssl made is read, and a forged one is detected', () => {
   const key = PrivateKey.generate();
   const made = openssl(['req', '-new', '-key', 'key', '-subj', '/CN=web', '-addext', 'subjectAltName=DNS:web.shop'], {
     key: key.toPem(),

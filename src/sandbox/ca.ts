@@ -10,29 +10,29 @@ export interface CaOptions {
   readonly name?: string;
   readonly organization?: string;
   readonly clock?: Clock;
-  /** Default ten years, as many meshes' roots. */
+  /** Default ten years, like many meshes' roots. */
   readonly lifetimeMs?: number;
-  /** How long before now it is valid already; default one minute. */
+  /** How long before now it becomes valid; default one minute. */
   readonly notBeforeSkewMs?: number;
   /** Default: a new P-256 key. */
   readonly key?: PrivateKey;
   readonly uris?: readonly string[];
-  /** Key identifiers by SHA-256, where the mesh derives them so; SHA-1 is usual. */
+  /** Set if the mesh derives key identifiers by SHA-256; SHA-1 is usual. */
   readonly keyId?: 'sha1' | 'sha256';
   readonly notBefore?: number;
   readonly notAfter?: number;
   readonly serial?: bigint;
-  /** Default a CA as meshes have them; what it says otherwise is not inherited by CAs below. */
+  /** Default a CA of the usual kind in meshes; differences are not inherited by CAs below. */
   readonly profile?: Profile;
-  /** What each leaf has instead of what is usual. */
+  /** The differences of each leaf from a usual one. */
   readonly leaves?: LeafOptions;
 }
 
-/** How a certificate differs from what is usual for a CA or a leaf. */
+/** How a certificate differs from a usual CA or leaf. */
 interface Profile {
   readonly ca?: boolean;
   readonly pathLength?: number;
-  /** Empty leaves the extension out. */
+  /** Empty omits the extension. */
   readonly keyUsage?: readonly KeyUsage[];
   readonly eku?: readonly string[];
   /** Whole extensions, DER. */
@@ -48,9 +48,9 @@ export interface LeafOptions {
   readonly lifetimeMs?: number;
   readonly notBeforeSkewMs?: number;
   readonly serial?: bigint;
-  /** OIDs; default client and server authentication, empty leaves the extension out. */
+  /** OIDs; default client and server authentication, empty omits the extension. */
   readonly eku?: readonly string[];
-  /** Epoch ms; these two win over the lifetime. */
+  /** Epoch ms; these two override the lifetime. */
   readonly notBefore?: number;
   readonly notAfter?: number;
   /** Some meshes' leaves have neither basic constraints nor a subject key identifier. */
@@ -69,10 +69,10 @@ const TEN_YEARS = 3650 * 86_400_000;
 const HOUR = 3_600_000;
 const MINUTE = 60_000;
 
-/** A certificate authority that issues what it is told to, valid or not: tests need both. */
+/** A certificate authority that issues whatever a test requests, valid or not: tests need both. */
 export class SandboxCa {
   readonly certificate: Certificate;
-  /** This intermediate up to, not including, the root; empty for a root. */
+  /** From this intermediate up to, not including, the root; empty for a root. */
   readonly chain: readonly Certificate[];
   readonly root: Certificate;
   readonly #key: PrivateKey;
@@ -109,7 +109,9 @@ export class SandboxCa {
     return SandboxCa.root({ ...lasting, ...options, key: this.#key });
   }
 
-  /** The other root's subject and key, signed by this one: who trusts this root can verify the other's leaves. */
+  /**
+   * The other root's subject and key, signed by this one: a client that trusts this root can verify the other's leaves.
+   */
   crossSign(other: SandboxCa, options: Pick<CaOptions, 'lifetimeMs' | 'notBefore' | 'notAfter'> = {}): Certificate {
     return certify({
       ...inherited(this.#options),
@@ -207,7 +209,7 @@ function present<T extends object>(values: T): { [K in keyof T]?: Exclude<T[K], 
   return Object.fromEntries(Object.entries(values).filter(([, value]) => value !== undefined)) as never;
 }
 
-/** What an intermediate takes over from its parent. */
+/** What an intermediate inherits from its parent. */
 function inherited(options: CaOptions): CaOptions {
   return {
     ...(options.clock === undefined ? {} : { clock: options.clock }),

@@ -19,7 +19,7 @@ export interface ClusterOptions {
   /** Default ten years. */
   readonly rootLifetimeMs?: number;
   readonly gateway?: Partial<EmissaryEnv>;
-  /** Every so many requests the gateway makes a new connection, so that handshakes never cease. Default 5. */
+  /** The gateway makes a new connection after this many requests, so that handshakes never stop. Default 5. */
   readonly freshEvery?: number;
   readonly api?: Pick<KubeApiOptions, 'rbac' | 'objects' | 'tls'>;
 }
@@ -116,7 +116,7 @@ function meshCertificate({ name, config }: ClusterMesh, leafLifetimeMs: number, 
   };
 }
 
-/** With `https://`: without a context the workload refuses the gateway, and nothing goes out in plaintext. */
+/** With `https://`: without a context the workload refuses the gateway, and nothing is sent in plaintext. */
 function mapping(mesh: string): object {
   return {
     apiVersion: 'getambassador.io/v3alpha1',

@@ -4,18 +4,18 @@ import { parsePem } from '../pki/der/pem.ts';
 import { extensionsIn, OID, readExtensions } from '../pki/extensions.ts';
 import { type Names, NO_NAMES } from '../pki/names.ts';
 
-/** A PKCS#10 request as a certificate authority sees it. */
+/** A PKCS#10 request as read by a certificate authority. */
 export interface Csr {
   readonly publicKey: KeyObject;
   readonly names: Names;
-  /** Of the subject; empty subjects are what meshes get. */
+  /** Common name of the subject; requests to meshes have empty subjects. */
   readonly commonName: string | undefined;
   readonly emptySubject: boolean;
   /** Whether the request is signed by the key that it names: proof of possession. */
   readonly signatureValid: boolean;
 }
 
-/** Throws PkiError or TypeError on what is not a request. */
+/** Throws PkiError or TypeError for anything but a request. */
 export function readCsr(input: Uint8Array | string): Csr {
   const [info, , signature] = children(readTlv(derOf(input)));
   if (!info || !signature) throw new TypeError('a certification request has three parts');

@@ -5,10 +5,10 @@ import { leafOf } from '../mesh/identity.ts';
 import type { PoolEndpoint } from './gateway/pool.ts';
 import type { KubeApi } from './kube/kube-api.ts';
 
-/** Where the gateway runs, and as whom. */
+/** The gateway's namespace. */
 export const GATEWAY_NAMESPACE = 'emissary';
 export const GATEWAY_ACCOUNT = 'emissary';
-/** The workload that each mesh has, called `web` in the namespace `<mesh>-apps`. */
+/** The workload of each mesh, called `web` in the namespace `<mesh>-apps`. */
 export const WORKLOAD = 'web';
 export const appsOf = (mesh: string): string => `${mesh}-apps`;
 
@@ -24,26 +24,26 @@ export interface MeshSetup {
 /** Starts the sandbox of a mesh in a cluster. */
 export type StartMesh = (setup: MeshSetup) => Promise<ClusterMesh>;
 
-/** One mesh of the cluster: its authority, a workload that demands mTLS, and what an operator would write for it. */
+/** One mesh of the cluster: its CA, a workload that requires mTLS, and an operator's configuration for it. */
 export interface ClusterMesh {
   readonly name: string;
   /** `spec.<mesh>` of a MeshCertificate for the gateway. */
   readonly config: object;
-  /** Whom the workload lets in. */
+  /** The identity that the workload accepts. */
   readonly gatewayId: string;
-  /** Where the workload listens now. */
+  /** The current address of the workload. */
   endpoint(): PoolEndpoint;
   /** Requests that the workload served. */
   requests(): number;
-  /** A whole root rotation as this mesh's manual has it; `pause` is what an operator waits between the steps. */
+  /** A whole root rotation in the order of this mesh's manual; `pause` is the operator's wait between the steps. */
   rotateRoot(pause: () => Promise<void>): Promise<void>;
   setLeafLifetime(ms: number): void;
-  /** The authority is gone, or back. */
+  /** Stops the CA, or starts it again. */
   outage(on: boolean): Promise<void> | void;
   stop(): Promise<void>;
 }
 
-/** A workload's own certificate and what it trusts, both renewed together, as sidecars do. */
+/** A workload's own certificate and its roots, both renewed together, as in sidecars. */
 export class MeshWorkload<T> {
   readonly #clock: Clock;
   readonly #issue: () => { readonly identity: Identity; readonly more: T };
@@ -55,7 +55,7 @@ export class MeshWorkload<T> {
     this.#held = issue();
   }
 
-  /** Renews at half of the leaf's life, when asked. */
+  /** Renews at half of the leaf's life, on read. */
   get now(): { readonly identity: Identity; readonly more: T } {
     const { notBefore, notAfter } = leafOf(this.#held.identity);
     if (this.#clock.now() >= (notBefore + notAfter) / 2) this.#held = this.#issue();

@@ -52,7 +52,7 @@ async function withUpstream(
   }
 }
 
-test('a client of the mesh is served and told who it is', () =>
+test('a client of the mesh gets an answer with its own identity', () =>
   withUpstream({}, async (ca, upstream) => {
     const as = ca.identity({ uris: [GATEWAY], lifetimeMs: HOUR });
     const { status, body } = await call(upstream.port, { as });
@@ -61,7 +61,7 @@ test('a client of the mesh is served and told who it is', () =>
     assert.deepEqual([...upstream.peers], [[as.chain[0]?.fingerprint, 1]]);
   }));
 
-test('a client without a certificate, and one of another mesh, do not get past the handshake', () =>
+test('a client without a certificate, and one of another mesh, fail the handshake', () =>
   withUpstream({}, async (_, upstream) => {
     const stranger = SandboxCa.root({ name: 'other' }).identity({ uris: [GATEWAY], lifetimeMs: HOUR });
     await assert.rejects(call(upstream.port, {}));
@@ -85,7 +85,7 @@ test('a peer that is not on the list gets 403', () =>
     assert.equal(upstream.counts.refused, 1);
   }));
 
-test('trust and identity are read anew for each connection', async () => {
+test('trust and identity are read again for each connection', async () => {
   const [one, two] = [SandboxCa.root({ name: 'one' }), SandboxCa.root({ name: 'two' })];
   let trust = [one.certificate];
   await withUpstream({ trust: () => trust }, async (_, upstream) => {
@@ -96,7 +96,7 @@ test('trust and identity are read anew for each connection', async () => {
   });
 });
 
-test('with a server name, any other is turned away', () =>
+test('with a server name, any other is refused', () =>
   withUpstream({ sni: 'web.shop.serviceaccount' }, async (ca, upstream) => {
     const as = ca.identity({ uris: [GATEWAY], lifetimeMs: HOUR });
     assert.equal((await call(upstream.port, { as, servername: 'web.shop.serviceaccount' })).status, 200);
@@ -104,7 +104,7 @@ test('with a server name, any other is turned away', () =>
     await assert.rejects(call(upstream.port, { as }));
   }));
 
-test('with application protocols, a client that offers none of them is turned away', () =>
+test('with application protocols, a client that offers none of them is refused', () =>
   withUpstream({ alpn: ['istio', 'istio-http/1.1'] }, async (ca, upstream) => {
     const as = ca.identity({ uris: [GATEWAY], lifetimeMs: HOUR });
     assert.equal((await call(upstream.port, { as, alpn: ['istio-http/1.1', 'istio', 'http/1.1'] })).status, 200);

@@ -6,21 +6,24 @@ import type { Identity } from '../mesh/identity.ts';
 import { Certificate, formatCertificates } from '../pki/certificate.ts';
 
 export interface UpstreamOptions {
-  /** The server's own identity, asked for at each connection. */
+  /** The server's own identity, read at each connection. */
   readonly identity: () => Identity;
-  /** The roots that client certificates must lead to, asked for at each connection. */
+  /** The roots that client certificates must lead to, read at each connection. */
   readonly trust: () => readonly Certificate[];
-  /** By SPIFFE ID, or DNS name in meshes without; refused peers get 403. Default: everybody whom the roots vouch for. */
+  /**
+   * By SPIFFE ID, or by DNS name in meshes without; refused peers get 403. Default: every peer that verifies under the
+   * roots.
+   */
   readonly allow?: (peerId: string) => boolean;
-  /** Only connections that ask for this server name are taken, as some sidecars do. */
+  /** Only connections with this SNI are accepted, as in some sidecars. */
   readonly sni?: string | (() => string);
-  /** Only clients that offer one of these are taken, as permissive sidecars do. Default: ALPN is not spoken. */
+  /** Only clients that offer one of these are accepted, as in permissive sidecars. Default: no ALPN. */
   readonly alpn?: readonly string[];
   /** Default `TLSv1.2`. */
   readonly minVersion?: 'TLSv1.2' | 'TLSv1.3';
-  /** Also answer clients that speak plaintext, as permissive meshes do; counted apart. Default: they are cut off. */
+  /** Also answer plaintext clients, as permissive meshes do; counted separately. Default: they are disconnected. */
   readonly plaintext?: boolean;
-  /** Let clients without a certificate in; they have the id `''`. Default false. */
+  /** Accept clients without a certificate; they have the id `''`. Default false. */
   readonly anonymous?: boolean;
 }
 
@@ -28,7 +31,7 @@ export interface UpstreamCounts {
   requests: number;
   refused: number;
   plaintext: number;
-  /** Handshakes that failed, by OpenSSL's or our own reason. */
+  /** Failed handshakes, by OpenSSL's or our own reason. */
   handshakeFailures: number;
 }
 
@@ -37,7 +40,7 @@ export interface SandboxUpstream {
   readonly counts: Readonly<UpstreamCounts>;
   /** Served requests. */
   readonly requests: number;
-  /** The client certificates seen, by fingerprint, with the number of requests that each was good for. */
+  /** The client certificates seen, by fingerprint, with the number of requests made with each. */
   readonly peers: ReadonlyMap<string, number>;
   readonly lastFailure: string | undefined;
   stop(): Promise<void>;
@@ -46,13 +49,16 @@ export interface SandboxUpstream {
 /** The first byte of a TLS record that carries a handshake. */
 const TLS_HANDSHAKE = 0x16;
 
-/** What BoringSSL, and with it a sidecar, takes from clients: no Ed25519, and P-521 not in TLS 1.3. */
+/**
+ * Signature algorithms that BoringSSL, and therefore a sidecar, accepts from clients: no Ed25519, and P-521 not in TLS
+ * 1.3.
+ */
 const SIGNATURES = [
   ...['ecdsa_secp256r1_sha256', 'rsa_pss_rsae_sha256', 'RSA+SHA256'],
   ...['ecdsa_secp384r1_sha384', 'rsa_pss_rsae_sha384', 'RSA+SHA384', 'rsa_pss_rsae_sha512', 'RSA+SHA512'],
 ].join(':');
 
-/** A workload of a mesh: HTTPS that demands a client certificate of the mesh. */
+/** A workload of a mesh: HTTPS that requires a client certificate of the mesh. */
 export async function startUpstream(options: UpstreamOptions): Promise<SandboxUpstream> {
   const counts: UpstreamCounts = { requests: 0, refused: 0, plaintext: 0, handshakeFailures: 0 };
   const peers = new Map<string, number>();
@@ -87,7 +93,7 @@ export async function startUpstream(options: UpstreamOptions): Promise<SandboxUp
   const tls = createTlsServer({
     ...secureContext(options),
     requestCert: true,
-    // Judged below, where the reason is known.
+    // Checked below, where the reason is known.
     rejectUnauthorized: false,
     ...(options.alpn
       ? {
@@ -105,7 +111,7 @@ export async function startUpstream(options: UpstreamOptions): Promise<SandboxUp
       fail('the client offered no application protocol');
       socket.destroy();
     } else if (!socket.authorized && !(options.anonymous && !peerOf(socket))) {
-      // Where a certificate is optional, a bad one is still refused.
+      // If a certificate is optional, an invalid one is still refused.
       fail(`${socket.authorizationError}`);
       socket.destroy();
     } else http.emit('connection', socket);

@@ -21,7 +21,7 @@ export interface CertificateFields {
   readonly ca: boolean;
   readonly basicConstraints: boolean;
   readonly pathLength?: number | undefined;
-  /** Empty leaves the extension out. */
+  /** Empty omits the extension. */
   readonly keyUsage: readonly KeyUsage[];
   readonly eku: readonly string[];
   readonly subjectKeyId: Buffer | undefined;

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { test } from 'node:test';
 import { LineSink } from './line-sink.ts';
 
-test('a line stands in the file before the call returns', () => {
+test('a line is in the file before the call returns', () => {
   const dir = mkdtempSync(join(tmpdir(), 'meshcert-log-'));
   const file = join(dir, 'log');
   const fd = openSync(file, 'w');

@@ -1,15 +1,17 @@
 import { writeSync } from 'node:fs';
 
-/** A pipe whose reader is busy is waited for this long in all, in steps; a reader that is stuck must not stop the agent. */
+/**
+ * A pipe with a busy reader is waited for this long in total, in steps; a reader that hangs must not stop the agent.
+ */
 const PATIENCE = { steps: 20, stepMs: 5 };
 
 /**
- * Writes each line to a file descriptor before it returns, and never throws: on a full disk, or when the reader has
- * gone, lines are lost and work goes on. Writing is tried anew with each line.
+ * Writes each line to a file descriptor before it returns, and never throws: on a full disk, or when the reader is
+ * gone, lines are lost and the agent continues. Each line is a new attempt.
  */
 export class LineSink {
   readonly #fd: number;
-  /** Of a line that was written in part: without it, two lines would run into one. */
+  /** The rest of a partly written line: without it, two lines would run into one. */
   #rest: Buffer = Buffer.alloc(0);
 
   constructor(fd: number) {
@@ -24,7 +26,7 @@ export class LineSink {
     this.#rest = begun ? left : left.subarray(0, left.length - added.length);
   }
 
-  /** What could not be written. */
+  /** Returns what could not be written. */
   #put(data: Buffer): Buffer {
     let left = data;
     for (let steps = 0; left.length > 0; ) {

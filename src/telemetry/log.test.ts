@@ -36,7 +36,7 @@ test('lines below the level are not written', () => {
   );
 });
 
-test('no key and no token is ever written, whatever the depth and the way in', () => {
+test('no key and no token is ever written, at any depth and in any form', () => {
   const error = Object.assign(new Error(`cannot load ${PEM}`), { response: { headers: { authorization: JWT } } });
   const deep = { a: { b: { c: { d: [{ pem: PEM }, { 'tls.key': 'dGxz' }] } } } };
   const lines = logged((log) => {

@@ -6,13 +6,13 @@ import { redact } from './redact.ts';
 
 export interface LogOptions {
   readonly level?: LogLevel;
-  /** Where lines go; standard output when absent. */
+  /** The receiver of lines; default: standard output. */
   readonly destination?: { write(line: string): void };
 }
 
 /**
- * One JSON object a line: `time` (ISO 8601), `level`, `msg`, and the fields given. Whatever is logged goes through
- * `redact`. Written synchronously, so that the line before a crash is there too; what cannot be written is lost.
+ * One JSON object for each line: `time` (ISO 8601), `level`, `msg`, and the given fields. Everything goes through
+ * `redact`. Written synchronously, so that the line before a crash is not lost; lines that cannot be written are lost.
  */
 export function createLog(options: LogOptions = {}): Log {
   const { level = 'info', destination = new LineSink(1) } = options;
@@ -23,7 +23,7 @@ export function createLog(options: LogOptions = {}): Log {
   );
 }
 
-/** Around pino, since its own hooks pass by the fields of a child. */
+/** A wrapper around pino, since its own hooks skip the fields of a child. */
 function redacting(logger: pino.Logger): Log {
   const write = (level: 'debug' | 'info' | 'warn' | 'error') => (fields: object, message: string) => {
     if (logger.isLevelEnabled(level)) logger[level](redact(fields), redactText(message));

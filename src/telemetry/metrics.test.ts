@@ -26,7 +26,7 @@ const status: PublicationStatus = {
   ],
 };
 
-test('values, labels and help are escaped as the format wants them', () => {
+test('values, labels and help are escaped as the format requires', () => {
   const metric = new Metric({ name: 'm', type: 'gauge', help: 'a\\b\nc', labels: ['l'] });
   metric.set({ l: 'quote " back \\ line\n' }, 1.5);
   assert.equal(metric.expose(), '# HELP m a\\\\b\\nc\n# TYPE m gauge\nm{l="quote \\" back \\\\ line\\n"} 1.5\n');
@@ -56,7 +56,7 @@ test('series with the same labels are one, whatever their order', () => {
 
 const nothingYet = { breakerOpen: false, lastSuccess: undefined, leaves: 0, bundles: 0 };
 
-test('a status tells its gauges, and what is gone from it is gone from them', () => {
+test('a status sets its gauges, and values that are gone from it are removed', () => {
   const metrics = createMetrics({ version: '1' });
   let known: Observed[] = [{ ...key, status, ...nothingYet }];
   deriveSeries(metrics, () => known);
@@ -71,7 +71,7 @@ test('a status tells its gauges, and what is gone from it is gone from them', ()
   assert.equal(metrics.rootNotAfter.get({ ...key, fingerprint: 'ab'.repeat(8) }), undefined);
 });
 
-test('what is derived is exposed with its labels in their order, whatever order they are told in', () => {
+test('derived series have their labels in the defined order, whatever order they are given in', () => {
   const metrics = createMetrics({ version: '1' });
   deriveSeries(metrics, () => [{ ...key, status, breakerOpen: true, lastSuccess: 1500, leaves: 2, bundles: 1 }]);
   const lines = metrics.expose().split('\n');
@@ -95,7 +95,7 @@ test('what is derived is exposed with its labels in their order, whatever order 
   assert.match(metric.expose(), /^m\{a="1",b="2"\} 3$/m);
 });
 
-test('what was counted of a MeshCertificate that is forgotten is gone', () => {
+test('the counters of a forgotten MeshCertificate are removed', () => {
   const metrics = createMetrics({ version: '1' });
   metrics.failures.inc({ ...key, code: 'ERR_MESH_UNREACHABLE' });
   metrics.live.set(key, 1);

@@ -5,13 +5,13 @@ type LabelsOf<D> = D extends { readonly labels: readonly (infer L extends string
 type All = { readonly [K in keyof typeof METRICS]: Metric<LabelsOf<(typeof METRICS)[K]>> };
 
 export interface Metrics extends All {
-  /** Called before each answer, to set what is read rather than counted. */
+  /** Called before each answer, to set values that are read rather than counted. */
   onCollect(read: () => void): void;
   /** The answer to GET /metrics. */
   expose(format?: Exposition): string;
 }
 
-/** A set of all metrics, each at nothing. One for an agent; nothing is global. */
+/** A set of all metrics, all at zero. One for each agent; nothing is global. */
 export function createMetrics(build: { version: string }): Metrics {
   const entries = Object.entries<Definition>(METRICS).map(
     ([key, definition]) => [key, new Metric(definition)] as const,
@@ -36,7 +36,7 @@ export function createMetrics(build: { version: string }): Metrics {
   };
 }
 
-/** Forgets what was counted of a MeshCertificate that is gone, so that no alert fires for it. */
+/** Removes the series of a MeshCertificate that is gone, so that no alert fires for it. */
 export function forget({ live, failures }: Metrics, key: { namespace: string; name: string }): void {
   live.remove(key);
   failures.remove(key);

@@ -2,7 +2,7 @@ import type { PublicationStatus } from '../core/status.ts';
 import type { Metrics } from './metrics.ts';
 import type { Derivation, Metric } from './registry.ts';
 
-/** What is known of one MeshCertificate. */
+/** The state of one MeshCertificate. */
 export interface Observed {
   readonly namespace: string;
   readonly name: string;
@@ -18,7 +18,7 @@ export interface Observed {
 const CONDITION_VALUE = { True: 1, False: 0, Unknown: -1 } as const;
 const seconds = (time: string): number => Date.parse(time) / 1000;
 
-/** Reads the series that follow from what is known at each scrape: an agent has two dozen for each of thousands. */
+/** Derives series from the current state at each scrape: an agent has two dozen for each of thousands. */
 export function deriveSeries(metrics: Metrics, all: () => Iterable<Observed>): void {
   const each = <L extends string>(metric: Metric<L>, tellOf: (one: Observed, tell: Tell<L>) => void): void =>
     metric.derive((tell) => {

@@ -9,7 +9,7 @@ export interface TracingOptions {
   /** Base URL of an OTLP/HTTP receiver, such as `http://otel-collector.monitoring:4318`. */
   readonly endpoint: URL;
   readonly version: string;
-  /** Name of the process, such as the pod. */
+  /** Name of the process, such as the pod's. */
   readonly instance: string;
   readonly clock: Clock;
   readonly log: Log;
@@ -17,11 +17,11 @@ export interface TracingOptions {
 
 export interface Tracing {
   readonly tracer: Tracer;
-  /** Exports what is left; never throws. */
+  /** Exports the remaining spans; never throws. */
   stop(): Promise<void>;
 }
 
-/** A receiver that is away fails every batch, several times a minute. */
+/** A receiver that is down fails every batch, several times a minute. */
 const WARN_EVERY_MS = 300_000;
 
 /**

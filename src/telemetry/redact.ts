@@ -1,7 +1,7 @@
 import { redactText } from '../mesh/secrets.ts';
 
 const REDACTED = '[redacted]';
-/** Deeper is a mistake of the caller, or a cycle through getters. */
+/** Deeper nesting is a mistake of the caller, or a cycle through getters. */
 const DEEPEST = 8;
 const LONGEST_LIST = 100;
 
@@ -9,8 +9,8 @@ const SECRET_FIELD =
   /^(authorization|password|passphrase|token|jwt|bearer|secret_?id|tls\.key|.*(_|-)?(key_?pem|private_?key|token))$/i;
 
 /**
- * A copy for the log, with nothing secret at any depth: neither a field whose name says so, nor key or token text
- * inside any other string. Bytes become their number, errors their fields, cycles and great depth a mark.
+ * A copy for the log, without secrets at any depth: fields with a secret's name, and key or token text inside any other
+ * string, are redacted. Bytes become their number, errors their fields, cycles and great depth a mark.
  */
 export function redact(value: unknown, seen: readonly object[] = []): unknown {
   if (typeof value === 'string') return redactText(value);

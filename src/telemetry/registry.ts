@@ -1,10 +1,10 @@
-/** What a metric is: the table of these is `METRICS`. */
+/** The definition of a metric: `METRICS` is the table of these. */
 export interface Definition<L extends string = string> {
   readonly name: string;
   readonly type: 'counter' | 'gauge' | 'histogram';
   readonly help: string;
   readonly labels: readonly L[];
-  /** Upper bounds of a histogram's buckets, rising, without +Inf. */
+  /** Upper bounds of a histogram's buckets, ascending, without +Inf. */
   readonly buckets?: readonly number[];
 }
 
@@ -22,13 +22,16 @@ export type Exposition = 'prometheus' | 'openmetrics';
 
 const NO_COUNTS: number[] = [];
 
-/** Tells each series that there is now. */
+/** Calls `tell` for each current series. */
 export type Derivation<L extends string> = (tell: (labels: MetricLabels<L>, value: number) => void) => void;
 
 /** One metric and its series. A counter is only incremented, a gauge set, a histogram observed. */
 export class Metric<L extends string = string> {
   readonly definition: Definition<L>;
-  /** By the label `name`, else by '': a MeshCertificate has a few of each metric, and an agent has thousands of those. */
+  /**
+   * By the label `name`, else by '': a MeshCertificate has a few series of each metric, and an agent has thousands of
+   * MeshCertificates.
+   */
   readonly #series = new Map<string, MetricSeries[]>();
   readonly #derivations: Derivation<L>[] = [];
 
@@ -54,12 +57,12 @@ export class Metric<L extends string = string> {
     series.counts[bucket] = (series.counts[bucket] ?? 0) + 1;
   }
 
-  /** Series that follow from what is known anyhow: they are read at each scrape, and none is kept. */
+  /** Series that are derived from existing state: they are read at each scrape, and none is stored. */
   derive(derivation: Derivation<L>): void {
     this.#derivations.push(derivation);
   }
 
-  /** The value now; undefined when there is no such series. Of a histogram, the sum. */
+  /** The current value; undefined when there is no such series. For a histogram, the sum. */
   get(labels: MetricLabels<L>): number | undefined {
     let value = this.#find(labels)?.value;
     for (const derivation of this.#derivations) {
@@ -70,7 +73,7 @@ export class Metric<L extends string = string> {
     return value;
   }
 
-  /** Forgets the series that carry all of these labels, as when their MeshCertificate is gone. */
+  /** Removes the series that carry all of these labels, for example when their MeshCertificate is gone. */
   remove(match: Partial<MetricLabels<L>>): void {
     const { name: owner } = match as { readonly name?: string };
     const wanted = Object.entries(match);

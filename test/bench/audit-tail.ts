@@ -4,11 +4,11 @@ import type { Tally } from './tally.ts';
 
 const CHUNK = 1 << 20;
 
-/** Reads on in an API server's audit log where the last call ended, and counts what it finds. */
+/** Reads an API server's audit log from where the last call ended, and counts its entries. */
 export class AuditTail {
   readonly #path: string;
   readonly #tally: Tally;
-  /** Watches, which are told of when they begin and again when they end. */
+  /** Watches, which have an entry when they begin and another when they end. */
   readonly #begun = new Set<string>();
   #offset = 0;
 

@@ -4,9 +4,9 @@ import { number } from './report.ts';
 const SECRET = 3_100;
 const MESH_CERTIFICATE = 3_900;
 const LEASE = 500;
-/** What stands for one identity: CA Secret, identity Secret, MeshCertificate, TLSContext. */
+/** The stored objects of one identity: CA Secret, identity Secret, MeshCertificate, TLSContext. */
 const PUBLICATION = 2_400 + SECRET + MESH_CERTIFICATE + 800;
-/** One shard writes its Lease so often; the middle of its spread. */
+/** The interval at which one shard writes its Lease; the middle of its spread. */
 const LEASE_EVERY_S = 1.25;
 /** Emissary's default for `AMBASSADOR_RECONFIG_MAX_DELAY`. */
 const BATCH_S = 1;
@@ -16,16 +16,16 @@ const RENEWED_AT = 0.63;
 
 export interface Costs {
   readonly rotations: number;
-  /** Of rotations alone, without the Lease. */
+  /** Only of rotations, without the Lease. */
   readonly requests: number;
   readonly leaseWrites: number;
   readonly etcdBytes: number;
-  /** Batches in which at least one Secret changed, where rotations come independently of each other. */
+  /** Batches in which at least one Secret changed, if rotations occur independently of each other. */
   readonly reconfigures: number;
   readonly standingBytes: number;
 }
 
-/** Of a day of a fleet in its steady state, with one shard. */
+/** The costs of a day of a fleet in its steady state, with one shard. */
 export function costsOfDay(identities: number, leafLifetimeMs: number): Costs {
   const rotations = (identities * DAY_S * 1000) / (leafLifetimeMs * RENEWED_AT);
   const leaseWrites = DAY_S / LEASE_EVERY_S;

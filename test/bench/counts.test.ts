@@ -26,9 +26,9 @@ import { FakeClock, settle } from '../support/fake-clock.ts';
 import { anyPair } from '../support/preflight.ts';
 import { ToyMesh } from '../support/toy-mesh.ts';
 
-/** More than the Events that may be told at once. */
+/** More than the limit on Events at once. */
 const FLEET = 60;
-/** So small that no request's deadline comes while a busy machine answers. */
+/** So small that no request reaches its deadline while a busy machine answers. */
 const STEP_MS = 5;
 const NAMESPACE = 'fleet';
 const USER_AGENT = 'meshcert';
@@ -110,7 +110,7 @@ it('a fleet costs two requests a rotation and a bounded number of Events, and no
     };
   };
   const reader = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test' });
-  /** What each worker last said stands in its status: no write is under way or to come. */
+  /** The last report of each reconciler is stored: no write is in progress or pending. */
   const told = (board: StatusBoard) =>
     drive(
       clock,
@@ -144,7 +144,7 @@ it('a fleet costs two requests a rotation and a bounded number of Events, and no
     await first.ready();
     await told(first.board);
     await first.stop();
-    // What was on its way has arrived.
+    // Everything in flight has arrived.
     await quiet();
 
     api.requests.reset();

@@ -17,7 +17,7 @@ import { Missing } from './scenario.ts';
 import { type Spent, Tally } from './tally.ts';
 
 export type ApiKind = 'kube-apiserver' | 'sandbox';
-/** An API server with the definitions, empty namespaces, and istiod's CA beside it, each in a process of its own. */
+/** An API server with the definitions, empty namespaces, and istiod's CA beside it, each in its own process. */
 export interface World extends AsyncDisposable {
   readonly kind: ApiKind;
   readonly kubeconfig: string;
@@ -26,11 +26,11 @@ export interface World extends AsyncDisposable {
   readonly ca: Part<Ca>;
   readonly caInfo: { readonly address: string; readonly serverName: string; readonly rootPem: string };
   readonly dir: string;
-  /** What a client asked since the last time, as the server's own log has it. */
+  /** A client's requests since the last call, from the server's own log. */
   spent(userAgent: string): Promise<Spent>;
-  /** The same, and it stays to be told. */
+  /** The same, without resetting the count. */
   look(userAgent: string): Promise<Spent>;
-  /** `count` MeshCertificates `gw-0` … in this namespace; those that are there stay. */
+  /** `count` MeshCertificates `gw-0` … in this namespace; existing ones stay. */
   populate(namespace: string, count: number): Promise<void>;
 }
 
@@ -54,7 +54,7 @@ export class Fleets implements AsyncDisposable {
     return world;
   }
 
-  /** The real API server where there is one, else the sandbox's. */
+  /** The real API server if there is one, else the sandbox's. */
   get best(): Promise<World> {
     return this.world(this.#missing === undefined ? 'kube-apiserver' : 'sandbox');
   }
@@ -126,7 +126,7 @@ function certificate(namespace: string, at: number, ca: World['caInfo'], tokenFi
     metadata: { name: `gw-${at}`, namespace },
     spec: {
       istio: { trustDomain: 'cluster.local', ca: { address, serverName, tokenFile } },
-      // TLSContexts are told apart across namespaces.
+      // TLSContexts have names that are unique across namespaces.
       tlsContext: { name: `${namespace}-${at}` },
     },
   };
@@ -158,7 +158,7 @@ async function played(definition: KubeObject): Promise<Server> {
   };
 }
 
-/** Large enough that the audit log is never begun anew while it is read. */
+/** Large enough that the audit log is never rotated while it is read. */
 const UNTURNED_LOG_MB = 4096;
 
 async function real(definition: KubeObject): Promise<Server> {

@@ -15,7 +15,7 @@ export interface Report {
   readonly outcomes: readonly Outcome[];
 }
 
-/** `api`: the API server that was measured with, or why it was not the real one. */
+/** `api`: the API server of the measurement, or why it was not the real one. */
 export function environment(sizes: string, api: string) {
   return {
     date: new Date().toISOString().slice(0, 10),
@@ -95,7 +95,7 @@ function sectionsOf(text: string): Map<string, string> {
   return new Map(parts.map((part) => [/^### `([^`]+)`/.exec(part)?.[1] ?? '', part.trimEnd()]));
 }
 
-/** The whole document: what was not measured now stays as it was, in the order of `ids`. */
+/** The whole document: sections that were not measured now stay unchanged, in the order of `ids`. */
 export function document({ environment, outcomes }: Report, ids: readonly string[], before: string): string {
   const { cpus: cores, cpu, memoryGiB, node, platform } = environment;
   const sections = sectionsOf(before);

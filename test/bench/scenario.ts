@@ -5,7 +5,7 @@ export interface Row {
   readonly what: string;
   readonly unit: string;
   readonly ours: Summary;
-  /** What it is measured against; absent where there is nothing but a budget. */
+  /** What it is compared with; absent if there is only a budget. */
   readonly theirs: Summary | undefined;
   /** Ours over theirs, pair by pair. */
   readonly ratio: Summary | undefined;
@@ -29,7 +29,7 @@ export interface Findings {
 export interface Scenario {
   readonly id: string;
   readonly title: string;
-  /** What is the same work on both sides, and what is not. */
+  /** What work is the same on both sides, and what is not. */
   readonly same: string;
   run(context: Context): Promise<Findings>;
 }
@@ -37,21 +37,21 @@ export interface Scenario {
 export interface Context {
   readonly sizes: Sizes;
   readonly fleets: Fleets;
-  /** Told on stderr while it runs. */
+  /** Printed on stderr while it runs. */
   readonly say: (text: string) => void;
 }
 
 export interface Sizes {
   /** Identities due at once. */
   readonly due: number;
-  /** So many due at once on the sandbox besides; 0: not. */
+  /** The number due at once on the sandbox in addition; 0: none. */
   readonly dueSandbox: number;
   readonly rounds: number;
   readonly pushes: number;
   readonly idleSeconds: number;
-  /** How many publications memory is looked at with. */
+  /** The numbers of publications for which memory is measured. */
   readonly memory: readonly number[];
-  /** Identities that are rotated ten times while the heap is looked at. */
+  /** Identities that are rotated ten times while the heap is measured. */
   readonly flat: number;
   readonly micro: number;
   /** Of one watch, in `micro`. */
@@ -65,7 +65,7 @@ export interface Sizes {
   readonly starts: number;
 }
 
-/** A peer that cannot run here; the report says so in its own words. */
+/** A peer that cannot run here; the report has its message. */
 export class Missing extends Error {
   override readonly name = 'Missing';
 }

@@ -7,10 +7,10 @@ import { due } from './scenarios/due.ts';
 import { flat } from './scenarios/memory.ts';
 import { reflectorRow } from './scenarios/reflector.ts';
 
-/** What a scenario needs no peer for, at a size that only shows that it runs and counts. */
+/** Scenarios that need no peer, at a size that only shows that they run and count. */
 const SIZES = { due: 5, dueSandbox: 3, rounds: 1, flat: 5 } as Sizes;
 
-it('measures on the sandbox in processes of their own, keeps every limit that is counted, and says what is missing', async () => {
+it('measures on the sandbox in separate processes, observes every counted limit, and reports what is missing', async () => {
   await using fleets = new Fleets('there is none here');
   const context: Context = { sizes: SIZES, fleets, say: () => {} };
   const findings = await due.run(context);
@@ -29,7 +29,7 @@ it('measures on the sandbox in processes of their own, keeps every limit that is
   assert.equal(notes[0]?.split(', ').length, 12, 'a heap before the first of ten rotations and after each');
 });
 
-it('has both readers of a watch find its last object', async () => {
+it('finds the last object of a watch in both readers', async () => {
   const { ours, theirs } = await reflectorRow(1, 1_500);
   assert.ok(ours.min > 0 && (theirs?.min ?? 0) > 0);
 });

@@ -21,13 +21,13 @@ it('loses no leaf to a CA that is away for an hour, and has caught up five minut
   assert.ok(recovery <= 300, `over after ${recovery} s`);
 });
 
-it('issues nothing because every process restarts', () => {
+it('renews nothing because every process restarts', () => {
   const [restarted, undisturbed] = [simulate({ ...FLEET, restartAt: 24 * HOUR }), simulate(FLEET)];
   assert.ok(Math.abs(restarted.issued - undisturbed.issued) < undisturbed.issued / 100);
   assert.equal(restarted.expired, 0);
 });
 
-it('does not renew everybody at once when the mesh names another root', () => {
+it('does not renew all leaves at once when the mesh names another root', () => {
   const { expired, peak, recovery = Number.NaN } = simulate({ ...FLEET, rootsChangeAt: 24 * HOUR });
   assert.equal(expired, 0);
   // 100 a second for the whole fleet: 50 s for 5,000, and a second that has half as many again is chance.

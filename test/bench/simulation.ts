@@ -12,7 +12,7 @@ export interface SimulationOptions {
   readonly start: 'grown' | 'born';
   /** From, to; milliseconds since the start: every request fails. */
   readonly outage?: readonly [number, number];
-  /** The mesh names another root, under which each leaf must be issued anew. */
+  /** The mesh names another root, under which each leaf must be issued again. */
   readonly rootsChangeAt?: number;
   /** Every process ends, and starts a minute later. */
   readonly restartAt?: number;
@@ -37,12 +37,12 @@ export interface SimulationResult {
 
 interface One {
   readonly shard: number;
-  /** With the leaf that it has. */
+  /** With its current leaf. */
   readonly policy: CertificatePolicy;
   failures: number;
-  /** What is on the agenda counts only under this number. */
+  /** An agenda entry is valid only under this number. */
   turn: number;
-  /** Must be issued anew, or failed. */
+  /** Must be issued again, or failed. */
   owing: boolean;
 }
 
@@ -52,9 +52,9 @@ const DAY = 86_400_000;
 const UNAVAILABLE = new MeshError('ERR_MESH_UNAVAILABLE', 'the CA is away');
 
 /**
- * The agents of a fleet on a clock that jumps from one event to the next. When a leaf is due, how long a failure
- * waits, what the budget allows and how a change of roots is spread are the agent's own policy and core; the order
- * in which one identity asks them is that of `renewing`, without its streams. A request takes no time.
+ * The agents of a fleet on a clock that jumps from one event to the next. When a leaf is due, how long a failure waits,
+ * what the budget allows and how a change of roots is spread are the agent's own policy and core; the order in which
+ * one identity uses them is that of `renewing`, without its streams. A request takes no time.
  */
 export function simulate(options: SimulationOptions): SimulationResult {
   const { identities, shards, days, leafLifetimeMs, start, outage, rootsChangeAt, restartAt } = options;
@@ -82,7 +82,7 @@ export function simulate(options: SimulationOptions): SimulationResult {
     const fingerprint = Math.floor(random() * 2 ** 48)
       .toString(16)
       .padStart(12, '0');
-    // All that a schedule reads of a certificate.
+    // All fields of a certificate that a schedule reads.
     return { notBefore, notAfter: notBefore + leafLifetimeMs, fingerprint } as Certificate;
   };
 
@@ -104,7 +104,7 @@ export function simulate(options: SimulationOptions): SimulationResult {
         if (!one.policy.leaf) continue;
         one.turn += 1;
         one.failures = 0;
-        // A start finds what stands and goes on from there.
+        // A start reads the published state and continues from there.
         const due = Math.max(now + (now === restartAt ? MINUTE : 0), one.policy.renewAt(one.policy.leaf));
         one.owing = now === rootsChangeAt;
         const spread = Math.floor(random() * one.policy.rootsSpreadMs);

@@ -25,7 +25,7 @@ export function quantile(values: readonly number[], q: number): number {
   return low + (high - low) * (at - Math.floor(at));
 }
 
-/** Of the line with the least squares through these points: y for one of x. */
+/** Of the least-squares line through these points: y for one of x. */
 export function slope(x: readonly number[], y: readonly number[]): number {
   const mean = (values: readonly number[]) => values.reduce((sum, value) => sum + value, 0) / values.length;
   const [middleX, middleY] = [mean(x), mean(y)];
@@ -33,7 +33,7 @@ export function slope(x: readonly number[], y: readonly number[]): number {
   return above / x.reduce((sum, value) => sum + (value - middleX) ** 2, 0);
 }
 
-/** Runs both sides in turn, so that what else the machine does hits both alike; one throwaway round comes first. */
+/** Runs both sides in turn, so that other load on the machine affects both equally; one throwaway round comes first. */
 export async function interleaved<A, B>(
   rounds: number,
   ours: () => Promise<A> | A,

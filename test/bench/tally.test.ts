@@ -7,7 +7,7 @@ import { AuditTail } from './audit-tail.ts';
 import { slope } from './statistics.ts';
 import { Tally, writesIn } from './tally.ts';
 
-it('takes the requests of one client and leaves those of the others', () => {
+it('counts the requests of one client and leaves those of the others', () => {
   const tally = new Tally();
   for (const client of ['meshcert/1', 'meshcert/1', 'bare', 'meshcert/2']) tally.add(client, 'patch secrets');
   tally.add('meshcert/1', 'update leases');
@@ -18,7 +18,7 @@ it('takes the requests of one client and leaves those of the others', () => {
   assert.deepEqual(tally.look('bare'), { 'patch secrets': 1 });
 });
 
-it('reads on in an audit log, counts a watch once, and leaves a line alone until it is whole', async () => {
+it('continues in an audit log, counts a watch once, and ignores a line until it is complete', async () => {
   const dir = await mkdtemp(join(tmpdir(), 'meshcert-audit-'));
   try {
     const path = join(dir, 'audit.log');
@@ -40,7 +40,7 @@ it('reads on in an audit log, counts a watch once, and leaves a line alone until
   }
 });
 
-it('draws the line with the least squares', () => {
+it('fits the least-squares line', () => {
   assert.equal(slope([0, 1, 2], [5, 7, 9]), 2);
   assert.equal(slope([0, 1, 2], [1, 4, 1]), 0);
 });

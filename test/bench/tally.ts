@@ -1,4 +1,4 @@
-/** What a client asked: `{ 'patch secrets': 1000 }`. */
+/** The requests of a client: `{ 'patch secrets': 1000 }`. */
 export type Spent = Readonly<Record<string, number>>;
 
 /** Requests by client, until they are taken. */
@@ -10,7 +10,7 @@ export class Tally {
     this.#clients.set(userAgent, counts.set(request, (counts.get(request) ?? 0) + 1));
   }
 
-  /** Of all clients whose user agent begins so; they stay counted. */
+  /** Of all clients whose user agent begins with this; they stay counted. */
   look(userAgent: string): Spent {
     const all: Record<string, number> = {};
     for (const client of this.#of(userAgent))
@@ -18,7 +18,7 @@ export class Tally {
     return all;
   }
 
-  /** The same, and counts them from nought again; nobody else's counts change. */
+  /** The same, and resets them to zero; the counts of other clients do not change. */
   take(userAgent: string): Spent {
     const all = this.look(userAgent);
     for (const client of this.#of(userAgent)) this.#clients.delete(client);
@@ -30,7 +30,7 @@ export class Tally {
   }
 }
 
-/** Everything that changes something, elections left out. */
+/** All requests that change something, except those of elections. */
 export function writesIn(spent: Spent): number {
   const writing = Object.entries(spent).filter(([what]) => /^(create|update|patch|delete) /.test(what));
   return writing.filter(([what]) => !/leases/.test(what)).reduce((sum, [, count]) => sum + count, 0);

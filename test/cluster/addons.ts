@@ -12,7 +12,7 @@ const COREFILE = `.:53 {
 }
 `;
 
-/** DNS of the cluster, as kubeadm installs it but for the image. */
+/** DNS of the cluster, as kubeadm installs it except for the image. */
 const DNS = [
   { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: 'coredns', namespace: 'kube-system' } },
   {

@@ -96,7 +96,7 @@ test('a cluster starts, runs the image, and leaves nothing', { skip: noCluster()
   assert.deepEqual(traces(process.pid), []);
 });
 
-test('what a killed run leaves is taken away by the next', { skip: noCluster() }, async () => {
+test('the next run removes what a killed run left', { skip: noCluster() }, async () => {
   const script = fileURLToPath(new URL('killed.ts', import.meta.url));
   const child = spawn(process.execPath, ['--import', 'tsx', script], { stdio: ['ignore', 'pipe', 'inherit'] });
   const lines = createInterface(child.stdout);

@@ -13,7 +13,7 @@ import { noCluster } from './node/machine.ts';
 const architecture: Architecture = process.arch === 'arm64' ? 'arm64' : 'amd64';
 const name = `${REPOSITORY}:${VERSION}`;
 
-test('the image made twice, with everything fetched anew, has one digest', { skip: noCluster() }, async (t) => {
+test('the image made twice, with everything downloaded again, has one digest', { skip: noCluster() }, async (t) => {
   const dir = scratchDir('image');
   try {
     const bundle = await builtBundle();

@@ -11,7 +11,7 @@ import { type PeerName, peer } from '../peers/build.ts';
 import { output } from '../peers/servers/process.ts';
 import { PAUSE_IMAGE } from './node/kubelet.ts';
 
-/** What an image is made by, beside what it is made from. */
+/** The code that makes an image, in addition to its inputs. */
 const SOURCES = [
   'images.ts',
   ...['content', 'image', 'oci', 'sources', 'tar'].map((n) => `../../scripts/image/${n}.ts`),
@@ -23,7 +23,7 @@ interface Recipe {
   readonly name: string;
   /** Its programs, each at `/NAME`; the first is the entry point. */
   readonly programs: readonly PeerName[];
-  /** The C libraries too, for what is not a static Go program. */
+  /** The C libraries too, for programs that are not static Go programs. */
   readonly libraries?: true;
   readonly config?: RunConfig;
 }
@@ -33,7 +33,7 @@ const RECIPES = {
   pause: { name: PAUSE_IMAGE, programs: ['pause'] },
   coredns: { name: 'meshcert.dev/coredns:test', programs: ['coredns'] },
   istiod: { name: 'meshcert.dev/istiod:test', programs: ['pilot-discovery'] },
-  /** Envoy alone, under the name of the gateway in deploy/kustomize/overlays/sidecar. */
+  /** Only Envoy, under the name of the gateway in deploy/kustomize/overlays/sidecar. */
   gateway: { name: 'docker.io/emissaryingress/emissary:3.9.1', programs: ['envoy'], libraries: true },
   /** Istio's proxy: the agent, and the Envoy that it starts. */
   proxy: { name: 'meshcert.dev/proxy:test', programs: ['pilot-agent', 'envoy'], libraries: true },
@@ -42,12 +42,12 @@ const RECIPES = {
 
 export type ImageName = keyof typeof RECIPES | 'meshcert';
 
-/** What a pod's `image` is. */
+/** The `image` of a pod. */
 export function imageName(name: ImageName): string {
   return name === 'meshcert' ? `${REPOSITORY}:${VERSION}` : RECIPES[name].name;
 }
 
-/** The OCI archive of an image, made first where the cache lacks it. */
+/** The OCI archive of an image, made first if the cache lacks it. */
 export async function imageFile(name: ImageName): Promise<string> {
   const { key, make } = name === 'meshcert' ? await ours() : await ofPeer(RECIPES[name]);
   const hash = createHash('sha256').update(key);

@@ -10,7 +10,7 @@ interface Block {
   readonly text: string;
 }
 
-/** The fenced blocks of one section of a document, in order; the indentation of a list around one is taken off. */
+/** The fenced blocks of one section of a document, in order, without the indentation of a surrounding list. */
 export async function blocksOf(file: string, heading: string): Promise<Block[]> {
   const text = await readFile(join(ROOT, file), 'utf8');
   const start = text.indexOf(`\n${heading}\n`);
@@ -27,10 +27,10 @@ export async function blocksOf(file: string, heading: string): Promise<Block[]> 
   );
 }
 
-/** A shell of a user of the cluster: kubectl and helm as they would have them, in a directory of their own. */
+/** A shell of a user of the cluster: with kubectl and helm, in its own directory. */
 export interface Shell {
   readonly dir: string;
-  /** Runs a script, stops at its first failure, and resolves to what it wrote. */
+  /** Runs a script, stops at its first failure, and resolves to its output. */
   run(script: string): Promise<string>;
 }
 

@@ -9,18 +9,18 @@ import { findPath } from '../../src/pki/chain.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { RecordingHost } from '../support/recording-host.ts';
 
-/** A mesh to hold an adapter to its contract with, on a clock that starts at the present and stands still. */
+/** A mesh for the contract of an adapter, on a clock that starts at the present and does not advance. */
 export interface Subject<C> {
   readonly adapter: AdapterCore<C>;
   /** As a user writes it; parsed by the adapter's own schema. */
   readonly config: unknown;
-  /** Its agent or server cannot be reached, or answers nothing but refusals. */
+  /** Its agent or server cannot be reached, or answers only with refusals. */
   outage(on: boolean): Promise<void> | void;
   /** Sources only: the mesh pushes a new leaf. */
   rotate?(): Promise<void> | void;
   /** Issuers with roots only: the mesh names other roots. */
   changeRoots?(): Promise<void> | void;
-  /** What may stand in no error and no log line, beside tokens and keys. */
+  /** Texts that no error and no log line may contain, in addition to tokens and keys. */
   readonly secrets?: readonly string[];
   stop(): Promise<void> | void;
 }
@@ -36,7 +36,7 @@ interface World<C> {
 const TIMEOUT_MS = 20_000;
 
 /**
- * What the agent relies on, for any adapter. `start` fills the host with what the adapter will ask for; it is called
+ * What the agent relies on, for any adapter. `start` sets up the host with what the adapter will request; it is called
  * for each test, and the subject is stopped after it.
  */
 export function adapterContract<C>(
@@ -227,7 +227,7 @@ async function ended(values: AsyncIterator<unknown>, abort: AbortController): Pr
   await assertEnds(next, reason);
 }
 
-/** By ending, or by throwing the reason. */
+/** By ending, or by throwing the signal's reason. */
 async function assertEnds(next: Promise<IteratorResult<unknown>>, reason: Error): Promise<void> {
   try {
     assert.equal((await next).done, true);
@@ -241,7 +241,7 @@ const fingerprints = (roots: readonly { readonly fingerprint: string }[]) => roo
 const openSockets = (): number =>
   process.getActiveResourcesInfo().filter((kind) => kind === 'TCPSocketWrap' || kind === 'PipeWrap').length;
 
-/** Lets what is under way take its next steps. */
+/** Lets pending work take its next steps. */
 async function turns(): Promise<void> {
   for (let turn = 0; turn < 10; turn++) await new Promise<void>((resolve) => setImmediate(resolve));
 }

@@ -108,9 +108,9 @@ const meshes: Readonly<Record<string, (host: RecordingHost, clock: Clock) => Pro
 };
 
 for (const [name, start] of Object.entries(meshes)) {
-  describe(`Of a pair from ${name}`, () => {
+  describe(`A pair from ${name}`, () => {
     for (const { title, code, onlyEnvoy } of flaws('any')) {
-      it(`${title} is named by ${code}`, { timeout: 60_000 }, async () => {
+      it(`with ${title} is named by ${code}`, { timeout: 60_000 }, async () => {
         const clock = new FakeClock(Date.now());
         const host = new RecordingHost(clock);
         const mesh = await start(host, clock);

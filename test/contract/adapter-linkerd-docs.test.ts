@@ -25,7 +25,7 @@ describe('docs/linkerd.md', () => {
     assert.deepEqual(parseDocuments(`${first}${probe}`, 'docs/linkerd.md', adapters, gateways).errors, []);
   });
 
-  it('and docs/errors.md explain every reason for which a Mapping is left alone', () => {
+  it('and docs/errors.md explain every reason for which a Mapping is not changed', () => {
     for (const code of TARGET_CODES) {
       assert.ok(guide.includes(code) || guide.includes(code.replace('ERR_TARGET', '…')), code);
       assert.ok(errors.includes(`\`${code}\``), code);

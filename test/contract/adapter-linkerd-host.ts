@@ -6,7 +6,7 @@ import type { TokenRequest } from '../../src/mesh/adapter.ts';
 import { formatCertificates } from '../../src/pki/certificate.ts';
 import { RecordingHost } from '../support/recording-host.ts';
 
-/** A host whose tokens the sandbox's Linkerd believes: of the account that is asked for, else of the agent. */
+/** A host whose tokens the sandbox's Linkerd accepts: of the requested account, else of the agent. */
 export function linkerdHost(clock: Clock = systemClock): RecordingHost {
   const host = new RecordingHost(clock);
   host.mint = mintFor();

@@ -8,7 +8,7 @@ import { findPath } from '../../src/pki/chain.ts';
 import { type CsrNames, createCsr } from '../../src/pki/csr.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
 
-/** An identity service of Linkerd and the cluster that reviews its tokens. Its accounts exist already. */
+/** An identity service of Linkerd and the cluster that reviews its tokens. Its accounts already exist. */
 export interface IdentityTarget {
   readonly name: string;
   /** Plaintext h2c. */
@@ -20,13 +20,13 @@ export interface IdentityTarget {
   readonly roots: string;
   identity(namespace: string, account: string): string;
   token(account: { readonly name: string; readonly namespace: string }, audience: string): Promise<string>;
-  /** Of somebody who is no ServiceAccount. */
+  /** Token of a user that is not a ServiceAccount. */
   readonly userToken: string;
   replaceIssuer(): Promise<void> | void;
   stop(): Promise<void>;
 }
 
-/** Must exist before: the gateway, another one, and one with a dot in its name. */
+/** Must exist beforehand: the gateway, another one, and one with a dot in its name. */
 export const ACCOUNTS = [
   { name: 'emissary', namespace: 'emissary' },
   { name: 'other', namespace: 'emissary' },
@@ -107,7 +107,7 @@ export function certifyRows(title: string, start: () => Promise<IdentityTarget>)
       if (short.length <= 64) assert.ok(await certify({ csr: withNames({ dns: [id], commonName: id }) }));
     });
 
-    it('takes a token of the API server’s audience as well', async () => {
+    it('accepts a token of the API server’s audience as well', async () => {
       const token = await target.token(emissary, 'https://kubernetes.default.svc.cluster.local');
       assert.ok(await certify({ token }));
     });
@@ -139,14 +139,14 @@ export function certifyRows(title: string, start: () => Promise<IdentityTarget>)
       it('without identity', () => assert.rejects(certify({ identity: '' }), invalid));
       it('without token', () => assert.rejects(certify({ token: '' }), invalid));
       it('without request', () => assert.rejects(certify({ csr: Buffer.alloc(0) }), invalid));
-      it('for a request that is no PKCS#10', () => assert.rejects(certify({ csr: Buffer.from('junk') }), invalid));
+      it('for a request that is not PKCS#10', () => assert.rejects(certify({ csr: Buffer.from('junk') }), invalid));
       it('for a request signed by another key', () => {
         const csr = withNames({ dns: [id] });
         const last = csr.length - 1;
         csr[last] = (csr[last] ?? 0) ^ 1;
         return assert.rejects(certify({ csr }), invalid);
       });
-      it('for a token that is none', () => assert.rejects(certify({ token: 'a.b.c' }), invalid));
+      it('for a text that is not a token', () => assert.rejects(certify({ token: 'a.b.c' }), invalid));
       it('for the token of a user', () => assert.rejects(certify({ token: target.userToken }), invalid));
       it('for an account with a dot in its name', async () => {
         const token = await target.token(dotted, AUDIENCE);

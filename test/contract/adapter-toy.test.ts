@@ -8,7 +8,7 @@ import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { TOY_ID, ToyMesh } from '../support/toy-mesh.ts';
 import { adapterContract, type Subject } from './adapter-contract.ts';
 
-/** The smallest things that keep the contract, one of each kind; each also as if it came from outside. */
+/** The smallest adapters that fulfil the contract, one of each kind; each also as if it came from outside. */
 for (const [title, wrap] of [
   ['', (adapter: Adapter) => adapter],
   [' from outside', (adapter: Adapter) => outsideAdapter({ contractVersion: CONTRACT_VERSION, adapter }, 'toy.js')],

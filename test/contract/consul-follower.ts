@@ -9,7 +9,7 @@ import { silentLog } from '../../src/mesh/log.ts';
 
 export interface FollowerOptions {
   readonly clock: Clock;
-  /** What a token file holds, by path. */
+  /** The content of token files, by path. */
   readonly files?: ReadonlyMap<string, string>;
   /** The bearer token at each login. */
   readonly bearer?: () => string;
@@ -19,7 +19,7 @@ export function testHost({ clock, files, bearer }: FollowerOptions, report: (err
   return {
     clock,
     log: silentLog,
-    // Early in each spread and window, so that nobody waits for the dice.
+    // Early in each spread and window, so that tests do not wait for chance.
     random: () => 0.05,
     namespace: 'emissary',
     token: async () => bearer?.() ?? '',
@@ -36,7 +36,7 @@ export function testHost({ clock, files, bearer }: FollowerOptions, report: (err
   };
 }
 
-/** Runs the adapter as an agent would, and keeps all that it said. */
+/** Runs the adapter as an agent would, and records everything that it reports. */
 export class Follower implements AsyncDisposable {
   readonly seen: Identity[] = [];
   readonly errors: MeshError[] = [];
@@ -58,7 +58,7 @@ export class Follower implements AsyncDisposable {
     return last;
   }
 
-  /** The first value, seen already or to come, that fits. */
+  /** The first value, past or future, that fits. */
   async identity(fits: (identity: Identity) => boolean = () => true): Promise<Identity> {
     for (;;) {
       const found = this.seen.find(fits);

@@ -73,7 +73,7 @@ async function busyServer(consul: Consul, calls: string[]): Promise<RunningServe
   });
 }
 
-test('a server that is away is passed over', WITHIN, async () => {
+test('a server that is down is skipped', WITHIN, async () => {
   const away = await closedPort();
   await withIssuer(
     async ({ consul, issuer }) => {
@@ -84,7 +84,7 @@ test('a server that is away is passed over', WITHIN, async () => {
   );
 });
 
-test('when all are away, the error names the last one and says what to check', WITHIN, async () => {
+test('when all are down, the error names the last one and says what to check', WITHIN, async () => {
   const addresses = [await closedPort(), await closedPort()];
   await withIssuer(
     ({ issuer }) =>
@@ -97,7 +97,7 @@ test('when all are away, the error names the last one and says what to check', W
   );
 });
 
-test('a name that leads nowhere is named', WITHIN, () =>
+test('a name that does not resolve is named', WITHIN, () =>
   withIssuer(
     ({ issuer }) =>
       assert.rejects(issuer.issue(live()), { code: 'ERR_MESH_UNREACHABLE', message: /consul\.invalid:8502/ }),
@@ -105,7 +105,7 @@ test('a name that leads nowhere is named', WITHIN, () =>
   ),
 );
 
-test('a server without capacity is passed over, and the stream of roots from it goes on', WITHIN, async () => {
+test('a server without capacity is skipped, and the stream of roots from it continues', WITHIN, async () => {
   const consul = await startConsul();
   const calls: string[] = [];
   const busy = await busyServer(consul, calls);
@@ -145,7 +145,7 @@ test('refused by every server, signing is tried once in each window of 30 s', WI
   }),
 );
 
-test('why a leaf is to be replaced early is told from the roots seen last', WITHIN, () =>
+test('the reason to replace a leaf early is derived from the last roots', WITHIN, () =>
   withIssuer(async ({ consul, issuer }) => {
     const stop = new AbortController();
     const roots = issuer.roots(stop.signal);
@@ -182,7 +182,7 @@ test('a signing certificate renewed under the same root brings a new leaf', WITH
   }
 });
 
-test('an outage in mid-stream is told, and the roots come again after it', WITHIN, async () => {
+test('an outage in mid-stream is reported, and the roots come again after it', WITHIN, async () => {
   const clock = new ScaledClock(10);
   const consul = await startConsul({ clock });
   try {
@@ -216,7 +216,7 @@ test('a server dialled by address is verified by the configured name', WITHIN, a
   );
 });
 
-test('a configured trust domain that is not that of the cluster stops everything', WITHIN, async () => {
+test('a configured trust domain other than that of the cluster stops everything', WITHIN, async () => {
   const consul = await startConsul();
   const config = {
     datacenter: 'dc1',
@@ -233,7 +233,7 @@ test('a configured trust domain that is not that of the cluster stops everything
   }
 });
 
-test('the doctor is told what works', WITHIN, () =>
+test('doctor reports what works', WITHIN, () =>
   withIssuer(async ({ issuer }) => {
     const steps = ['consul-connection', 'consul-token', 'consul-roots', 'consul-issue'];
     assert.deepEqual(

@@ -11,16 +11,16 @@ const FACES = ['http', 'grpc'] as const;
 type Face = (typeof FACES)[number];
 
 const MINUTE = 60_000;
-/** For a machine that builds something else meanwhile; the real waits are a minute and a half at most. */
+/** For a machine that is busy building; the real waits are a minute and a half at most. */
 const CASE_TIMEOUT_MS = 180_000;
-/** Each case has a Consul of its own and mostly waits for it; more at once would slow down the start of real ones. */
+/** Each case has its own Consul and mostly waits for it; more at once would slow down the start of real ones. */
 const CASES_AT_ONCE = 4;
 const METHOD = 'platform-jwt';
 const TOKEN_FILE = '/run/consul/token';
 
 type Record = (name: string, outcome: 'ok' | 'failed') => void;
 
-/** Every case of a Consul that the adapter must stand, on each of its two faces. */
+/** Every case of a Consul that the adapter must handle, on each of its two APIs. */
 export function consulSuite(kind: ConsulKind, record: Record = () => {}): void {
   describe(`Consul, ${kind.name}`, { concurrency: CASES_AT_ONCE }, () => cases(kind, record));
 }
@@ -177,7 +177,7 @@ function cases(kind: ConsulKind, record: Record): void {
       assert.match(error.message, /datacenter/);
     });
 
-    // Consul enforced this on Sign from 1.21.2 on only; before, it signed what was asked for.
+    // Consul enforces this on Sign only since 1.21.2; before, it signed whatever was requested.
     add(`a namespace that the community edition refuses is named over ${face}`, {}, async (target) => {
       await using follower = follow(target, face, { namespace: 'team-a' });
       const outcome = await Promise.race([follower.error(), follower.identity()]);

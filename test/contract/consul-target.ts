@@ -9,7 +9,7 @@ export interface ConsulSetup {
   readonly connectDisabled?: boolean;
   readonly leaderless?: boolean;
   readonly leafLifetimeMs?: number;
-  /** Where certificates are judged by the machine's own time. */
+  /** For cases in which certificates are judged by the machine's own time. */
   readonly realTime?: boolean;
 }
 
@@ -41,9 +41,9 @@ export interface ConsulTarget extends AsyncDisposable {
   addJwtMethod(setup: JwtSetup): Promise<void>;
   rotateRoot(how: { crossSign: boolean }): Promise<void>;
   setLeafLifetime(ms: number): Promise<void>;
-  /** Signing requests are refused by the limit from now on. */
+  /** From now on signing requests are rate-limited. */
   limitSigning(): Promise<void>;
-  /** Everything in memory is gone, the trust domain with it; the ports stay. */
+  /** Everything in memory is lost, including the trust domain; the ports stay. */
   rebuild(): Promise<void>;
   allow(source: string, destination: string): Promise<void>;
   deny(source: string, destination: string): Promise<void>;

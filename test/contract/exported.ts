@@ -1,6 +1,6 @@
 /**
  * The package export `meshcert/adapter-contract`: the suite that every adapter passes, for adapters outside of this
- * repository, and what their tests need for it.
+ * repository, and the helpers for their tests.
  */
 export { FakeClock } from '../support/fake-clock.ts';
 export { RecordingHost } from '../support/recording-host.ts';

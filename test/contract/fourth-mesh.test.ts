@@ -18,7 +18,7 @@ import * as made from '../../src/onboard/cluster.fixture.ts';
 import { planOnboarding, showPlan } from '../../src/onboard/plan.ts';
 import { showFindings } from '../../src/onboard/show-findings.ts';
 
-/** A mesh that nothing in src has ever heard of, with every capability that an adapter may have. */
+/** A mesh that src does not know, with every capability that an adapter may have. */
 const MEMBER = 'nomad.example/member';
 
 const discover: Discover = {
@@ -91,7 +91,7 @@ const cluster = [
 const plan = (objects: readonly KubeObject[] = cluster) =>
   planOnboarding(made.snapshotOf(objects), { changes: [] }, new Map(), { adapters, clock: systemClock }, signal);
 
-describe('a fourth mesh needs nothing but its adapter', () => {
+describe('a fourth mesh needs only its adapter', () => {
   it('to be found, joined and shown by onboard', async () => {
     const found = await plan();
     const [joined] = found.joined;
@@ -109,7 +109,7 @@ describe('a fourth mesh needs nothing but its adapter', () => {
     assert.match(text, /can move to nomad/);
   });
 
-  it('to be named where no mesh is found', async () => {
+  it('to be named when no mesh is found', async () => {
     const error = await plan([made.gateway()]).catch((cause: Error) => cause);
     assert.match((error as Error).message, /nor a Nomad server was found/);
   });

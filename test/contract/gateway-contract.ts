@@ -13,7 +13,7 @@ import { fields } from '../../src/mesh/kube-object.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { AgentWorld, NAMESPACE } from '../support/agent-world.ts';
 
-/** A gateway to hold to its contract. */
+/** A gateway under test. */
 export interface GatewaySubject {
   readonly gateway: Gateway;
   /** Fields of `spec` by which a MeshCertificate uses it and selects `route`. */
@@ -63,7 +63,7 @@ export function gatewayContract(name: string, { gateway, spec, route, unselected
       ...{ meta: META, spec: one.spec, tls: {}, identity, bundle: [ca.root], since: new Map() },
       uses: [useOf(one, targets)],
     }).toSorted((a, b) => a.order - b.order);
-  /** As the API server would hold them. */
+  /** As the API server would store them. */
   const standing = (one: MeshCertificate) =>
     written(one).flatMap(({ object, gateway: kind }) => (kind === undefined ? [] : [object]));
   const changed = (one: MeshCertificate): KubeObject => {
@@ -100,7 +100,7 @@ export function gatewayContract(name: string, { gateway, spec, route, unselected
       }
     });
 
-    it('names in its references all that it writes, in the same order, and the kinds as its own', () => {
+    it('lists in its references all that it writes, in the same order, and the kinds as its own', () => {
       for (const targets of [judged(certificate()).targets, undefined]) {
         const refs = publicationRefs(certificate(), [useOf(certificate(), targets)]).map(keyOf);
         const objects = desiredOf(certificate(), targets).map((object) => keyOf(refOf(object)));
@@ -117,7 +117,7 @@ export function gatewayContract(name: string, { gateway, spec, route, unselected
       }
     });
 
-    it('names a Secret only after it was written, and lets it go only after that', () => {
+    it('names a Secret only after it was written, and stops naming it before it is deleted', () => {
       const order = publicationRefs(certificate(), [useOf(certificate(), judged(certificate()).targets)]).map(keyOf);
       const at = (ref: ObjectRef) => order.indexOf(keyOf(ref));
       let named = 0;
@@ -155,7 +155,7 @@ export function gatewayContract(name: string, { gateway, spec, route, unselected
       for (const verb of ['get', 'list', 'watch', 'patch', 'delete']) assert.ok(!may(verb, foreign, 'secrets'), verb);
     });
 
-    it('asks for one change of a selected route, and for none once that is made', () => {
+    it('requests one change of a selected route, and none once that is made', () => {
       const one = certificate();
       const [before] = judged(one).verdicts;
       assert.ok(before && 'target' in before.outcome && !before.outcome.target.isSet && before.selected);
@@ -165,7 +165,7 @@ export function gatewayContract(name: string, { gateway, spec, route, unselected
       assert.equal(targetKey(after), targetKey(before));
     });
 
-    it('says which object of ours a route depends on for as long as it uses it, selected or not', () => {
+    it('reports which of our objects a route depends on for as long as it uses it, selected or not', () => {
       const one = certificate();
       const own = standing(one);
       for (const used of [changed(one), unselected(changed(one))]) {
@@ -189,7 +189,7 @@ export function gatewayContract(name: string, { gateway, spec, route, unselected
       });
     });
 
-    it('is never left without the Secret that it uses while the agent retires a publication', async () => {
+    it('never loses the Secret that it uses while the agent retires a publication', async () => {
       await using world = await AgentWorld.start({ objects: [...(definitions ?? [])] });
       world.gateways = [gateway];
       world.api.put(route);
@@ -233,7 +233,7 @@ export function gatewayContract(name: string, { gateway, spec, route, unselected
   }
 }
 
-/** What would still name a Secret that is about to be deleted, and which routes would lose the object that they use. */
+/** The objects that would still name a Secret about to be deleted, and the routes that would lose their object. */
 async function harmOf(
   world: AgentWorld,
   gateway: Gateway,

@@ -31,7 +31,7 @@ const failsWith = (statusName: string, details?: RegExp) => (error: unknown) => 
   return true;
 };
 
-/** What the sandbox's CA and istiod do alike. */
+/** What the sandbox's CA and istiod have in common. */
 export function caSuite(name: string, start: () => Promise<CaTarget>): void {
   describe(`${name} as a CA`, { timeout: 120_000 }, () => {
     let ca: CaTarget;
@@ -78,7 +78,7 @@ export function caSuite(name: string, start: () => Promise<CaTarget>): void {
       assert.equal(leaf?.extendedKeyUsage.length, 2);
     });
 
-    it('backdates leaves by two minutes and grants the lifetime asked for', async () => {
+    it('backdates leaves by two minutes and grants the requested lifetime', async () => {
       const asked = Date.now();
       const [leaf] = parseCertificates((await ask({ seconds: 1800 }))[0] ?? '');
       assert.ok(leaf);
@@ -91,7 +91,7 @@ export function caSuite(name: string, start: () => Promise<CaTarget>): void {
       await assert.rejects(ask({ seconds: ca.maxSeconds + 1 }), failsWith('INVALID_ARGUMENT', details));
     });
 
-    it('refuses what is not a request', async () => {
+    it('refuses anything but a request', async () => {
       await assert.rejects(
         ask({ csr: 'nothing' }),
         failsWith('INVALID_ARGUMENT', /CSR signing error \(certificate signing request is not properly encoded\)/),
@@ -104,16 +104,16 @@ export function caSuite(name: string, start: () => Promise<CaTarget>): void {
       ['a token for another audience', async () => ({ token: await ca.token('web', 'other') })],
       ['another cluster id', async () => ({ clusterId: 'elsewhere' })],
     ] as [string, () => Promise<Ask>][]) {
-      it(`refuses ${why} in the same words`, async () => {
+      it(`refuses ${why} with the same message`, async () => {
         await assert.rejects(ask(await options()), failsWith('UNAUTHENTICATED', /request authenticate failure/));
       });
     }
 
-    it('takes an empty cluster id for its own', async () => {
+    it('accepts an empty cluster id as its own', async () => {
       assert.equal((await ask({ clusterId: '' })).length, 2);
     });
 
-    it('renews for a client certificate of its own without a token', async () => {
+    it('renews for its own client certificate without a token', async () => {
       const key = PrivateKey.generate();
       const [leaf = ''] = await ask({ csr: csrOf(key) });
       const [again = ''] = await ask({ token: '', tls: { key: key.toPem(), cert: leaf } });
@@ -130,7 +130,7 @@ function csrOf(key: PrivateKey, names: Parameters<typeof createCsr>[1] = { uris:
 export interface AgentTarget {
   readonly socket: string;
   readonly id: string;
-  /** Hurries the next rotation where that can be done; else it comes by itself. */
+  /** Triggers the next rotation if possible; else it comes by itself. */
   rotate(): Promise<void> | void;
   restart(): Promise<void>;
   /** Its CA goes and comes back. */
@@ -176,7 +176,7 @@ export function pilotAgentSuite(name: string, start: () => Promise<AgentTarget>)
         assert.match(answer.version, /^\d{4}-\d{2}-\d{2}T.*\/\d+$/);
       }));
 
-    it('pushes the new leaf alone when it rotates', () =>
+    it('pushes only the new leaf when it rotates', () =>
       withClient(async (sds) => {
         const before = (await subscribed(sds)).certificates('default')[0];
         await agent.rotate();
@@ -189,7 +189,7 @@ export function pilotAgentSuite(name: string, start: () => Promise<AgentTarget>)
         assert.notEqual(answer.certificates('default')[0]?.fingerprint, before?.fingerprint);
       }));
 
-    it('answers only the name that was added, and nothing with a nonce of before', () =>
+    it('answers only the added name, and nothing with an earlier nonce', () =>
       withClient(async (sds) => {
         sds.send(['default']);
         const first = await sds.next();
@@ -198,13 +198,13 @@ export function pilotAgentSuite(name: string, start: () => Promise<AgentTarget>)
         assert.deepEqual((await sds.next()).names, ['ROOTCA']);
       }));
 
-    it('makes up a certificate for a name that it does not know', () =>
+    it('generates a certificate for an unknown name', () =>
       withClient(async (sds) => {
         const answer = await subscribed(sds, ['kubernetes://no-such']);
         assert.deepEqual(answer.certificates('kubernetes://no-such')[0]?.names.uris, [agent.id]);
       }));
 
-    it('wants a node', () =>
+    it('requires a node', () =>
       withClient(async (sds) => {
         sds.send(BOTH, { node: undefined });
         await assert.rejects(sds.next(), failsWith('INVALID_ARGUMENT', /missing node/));
@@ -233,7 +233,7 @@ export function pilotAgentSuite(name: string, start: () => Promise<AgentTarget>)
         });
       }));
 
-    it('binds its socket anew when it starts again', () =>
+    it('binds its socket again when it restarts', () =>
       withClient(async (sds) => {
         await subscribed(sds);
         const before = statSync(agent.socket).ctimeMs;
@@ -274,7 +274,7 @@ export function spireSuite(name: string, start: () => Promise<SpireTarget>): voi
       }
     };
 
-    it('gives roots inside a validator unless asked for plain ones', () =>
+    it('sends roots inside a validator unless plain ones are requested', () =>
       withClient(async (sds) => {
         sds.send(BOTH);
         const context = (await sds.next()).secret('ROOTCA')?.validation_context;
@@ -282,7 +282,7 @@ export function spireSuite(name: string, start: () => Promise<SpireTarget>): voi
         assert.equal(context?.custom_validator_config?.name, 'envoy.tls.cert_validator.spiffe');
       }));
 
-    it('gives plain roots when the node says so, and keeps them out of the chain', () =>
+    it('sends plain roots when the node says so, and keeps them out of the chain', () =>
       withClient(async (sds) => {
         sds.send(BOTH, { node: { id: 'judge', metadata: PLAIN } });
         const answer = await sds.next();
@@ -293,14 +293,14 @@ export function spireSuite(name: string, start: () => Promise<SpireTarget>): voi
         assert.match(answer.version, /^\d+$/);
       }));
 
-    it('knows its names also as SPIFFE IDs', () =>
+    it('has its names also as SPIFFE IDs', () =>
       withClient(async (sds) => {
         const names = [spire.id, `spiffe://${spire.trustDomain}`];
         sds.send(names);
         assert.deepEqual([...(await sds.next()).names].sort(), [...names].sort());
       }));
 
-    it('gives everything to who names nothing', () =>
+    it('sends everything to a client that names nothing', () =>
       withClient(async (sds) => {
         sds.send([]);
         assert.ok((await sds.next()).names.includes(spire.id));
@@ -320,7 +320,7 @@ export function spireSuite(name: string, start: () => Promise<SpireTarget>): voi
         }));
     }
 
-    it('sends all that was asked for at each update', () =>
+    it('sends everything that was requested at each update', () =>
       withClient(async (sds) => {
         sds.send(BOTH);
         const before = await sds.next();

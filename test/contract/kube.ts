@@ -11,7 +11,7 @@ import { watchContract } from './kube/watch.ts';
 
 export type { KubeTarget } from './kube/target.ts';
 
-/** What src/kube relies on, asked of one API server. It must hold for the sandbox and for the real one alike. */
+/** What src/kube relies on, tested on one API server. The sandbox and the real one must both pass. */
 export function kubeContract(name: string, start: () => Promise<{ target: KubeTarget; stop(): Promise<void> }>): void {
   describe(`the Kubernetes API of ${name}`, { timeout: 180_000 }, () => {
     let running: Awaited<ReturnType<typeof start>>;

@@ -33,7 +33,7 @@ export interface Answer {
   secret(name: string): WireSecret | undefined;
 }
 
-/** An SDS client without manners: it sends what a test tells it to. */
+/** An SDS client that ignores the protocol: it sends whatever a test wants. */
 export class RawSds {
   readonly #channel: Channel;
   readonly #stream: DuplexStream<object, Response>;

@@ -15,13 +15,13 @@ const codesOf = (objects: readonly KubeObject[]) =>
   diagnose({ adapters, objects, now: Date.now(), whole: new Set() }).map(({ code }) => code);
 const refOf = ({ apiVersion, kind, metadata }: KubeObject) => ({ apiVersion, kind, ...metadata });
 
-describe('the traps of docs/checks.md that our own agent meets', () => {
+describe('the traps of docs/checks.md that affect our own agent', () => {
   const judged = new Set<string>();
   const trapTest = (code: string, harm: string, act: () => Promise<void> | void) => {
     judged.add(code);
     it(`${code}: ${harm}`, act);
   };
-  /** The objects of an example, and its MeshCertificates without their mesh: the agent here has one of its own. */
+  /** The objects of an example, and its MeshCertificates without their mesh: the agent here has its own. */
   const trap = (code: string) => {
     const objects = objectsOf(texts, base, exampleOf(code));
     assert.ok(codesOf(objects).includes(code), `doctor finds ${code}`);
@@ -85,5 +85,5 @@ describe('the traps of docs/checks.md that our own agent meets', () => {
     assert.equal(((await world.kube.get(refOf(mapping))) as { spec?: { tls?: string } })?.spec?.tls, undefined);
   });
 
-  it('docs/checks.md says which checks are judged here', () => checkJudged('agent', judged));
+  it('docs/checks.md says which checks are tested here', () => checkJudged('agent', judged));
 });

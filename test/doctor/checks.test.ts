@@ -20,14 +20,14 @@ function findingsOf(...yaml: readonly string[]): Finding[] {
   return diagnose({ adapters, objects: objectsOf(texts, ...yaml), now: Date.now(), whole: new Set(), validate });
 }
 
-test('the objects that every example starts from have no finding but the note that is always true', () => {
+test('the objects that every example starts from have no finding except the note that always applies', () => {
   assert.deepEqual(
     findingsOf(base).map(({ code }) => code),
     ['MC1307'],
   );
 });
 
-test('the page has a section for each check, with its title, and for nothing else', () => {
+test('the page has a section for each check, with its title, and no other section', () => {
   assert.deepEqual(
     examples.map(({ code, title }) => `${code} ${title}`),
     checksOf(adapters).map(({ code, title }) => `${code} ${title}`),
@@ -103,7 +103,7 @@ spec: {ambassador_id: [edge], hostname: '*', prefix: /edge/, service: 'https://w
   );
 });
 
-test('a selected Mapping of another namespace that does not consent is told which annotation lacks', () => {
+test('a selected Mapping of another namespace that does not consent is reported with the missing annotation', () => {
   const selecting = (annotations: string) => `
 apiVersion: meshcert.dev/v1alpha1
 kind: MeshCertificate

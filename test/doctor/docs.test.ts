@@ -5,7 +5,7 @@ import { LOOKS } from '../../src/doctor/looks/look.ts';
 
 const page = readFileSync(new URL('../../docs/doctor.md', import.meta.url), 'utf8');
 
-test('docs/doctor.md has a section for each look, with its title, and for nothing else', () => {
+test('docs/doctor.md has a section for each check, with its title, and no other section', () => {
   const headings = [...page.matchAll(/^### (MC\d{4}) (.*)$/gm)].map(([, code, title]) => `${code} ${title}`);
   assert.deepEqual(headings.sort(), LOOKS.map(({ code, title }) => `${code} ${title}`).sort());
 });

@@ -7,12 +7,12 @@ import { SandboxCa } from '../../src/sandbox/ca.ts';
 
 const DAY = 86_400_000;
 const HOUR = 3_600_000;
-/** Whom `${leaf}` and `${their.leaf}` name. */
+/** The identities that `${leaf}` and `${their.leaf}` have. */
 export const ISTIO = 'spiffe://cluster.local/ns/emissary/sa/emissary';
 export const THEIRS = 'spiffe://cluster.local/ns/shop/sa/edge';
 export const LINKERD = 'emissary.emissary.serviceaccount.identity.linkerd.cluster.local';
 
-/** What `${…}` stands for in docs/checks.md, and the authority behind it. */
+/** The values of `${…}` in docs/checks.md, and the CA behind them. */
 export function material() {
   const now = Date.now();
   const ca = SandboxCa.root({ name: 'mesh' });
@@ -59,7 +59,7 @@ export interface Example {
   readonly yaml: string;
 }
 
-/** The objects that stand before every example, and the examples by their headings. */
+/** The objects that precede every example, and the examples by their headings. */
 export function readExamples(): { base: string; examples: readonly Example[] } {
   const page = readFileSync(new URL('../../docs/checks.md', import.meta.url), 'utf8');
   const [checks = ''] = page.split('# How each check is tested');
@@ -79,7 +79,7 @@ export function exampleOf(code: string): string {
 
 const yamlIn = (text: string): string => /```yaml\n([\s\S]*?)```/.exec(text)?.[1] ?? '';
 
-/** Objects of YAML texts, later ones in the place of earlier ones of the same name. */
+/** Objects of YAML texts; later ones replace earlier ones of the same name. */
 export function objectsOf(texts: Readonly<Record<string, string>>, ...yaml: readonly string[]): KubeObject[] {
   const byKey = new Map<string, KubeObject>();
   for (const text of yaml) {

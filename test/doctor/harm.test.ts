@@ -14,7 +14,7 @@ const { ca, other, texts } = material();
 const { base, examples } = readExamples();
 const HOUR = 3_600_000;
 const READ = ['Secret', 'TLSContext', 'Mapping', 'TCPMapping', 'Module'];
-/** The same Mapping, written as so many are. */
+/** The same Mapping in its usual form. */
 const withoutScheme = (yaml: string) => yaml.replaceAll('https://web.shop', 'web.shop');
 
 interface Scene {
@@ -26,7 +26,7 @@ interface Scene {
 }
 
 /**
- * A gateway over these objects whose upstream is an impostor: of another authority, content with any client, or none,
+ * A gateway over these objects whose upstream is an impostor: with another CA, requiring any or no client certificate,
  * or plaintext. A gateway that verifies its upstream never talks to it.
  */
 async function scene(objects: readonly KubeObject[], act: (scene: Scene) => Promise<void>): Promise<void> {
@@ -74,7 +74,7 @@ const example = (code: string): string => {
 const finds = (objects: readonly KubeObject[], code: string): boolean =>
   diagnose({ adapters, objects, now: Date.now(), whole: new Set() }).some((finding) => finding.code === code);
 
-test('where nothing is wrong, the gateway refuses the impostor', () =>
+test('without a fault, the gateway refuses the impostor', () =>
   scene(objectsOf(texts, base), async ({ request }) => {
     assert.deepEqual(await request(), { status: 503, reached: false });
   }));
@@ -96,7 +96,7 @@ const FAIL_OPEN = [
 ];
 
 for (const code of FAIL_OPEN) {
-  test(`${code}: the impostor is believed, in plaintext where the Mapping has no scheme; doctor finds it before`, async () => {
+  test(`${code}: the impostor is accepted, in plaintext if the Mapping has no scheme; doctor finds it before`, async () => {
     const objects = objectsOf(texts, base, example(code));
     assert.ok(finds(objects, code));
     await scene(objects, async ({ request, impostor }) => {
@@ -112,7 +112,7 @@ for (const code of FAIL_OPEN) {
 }
 
 for (const code of ['MC1005']) {
-  test(`${code}: the upstream is not verified, so the impostor is believed; doctor finds it before`, async () => {
+  test(`${code}: the upstream is not verified, so the impostor is accepted; doctor finds it before`, async () => {
     const objects = objectsOf(texts, base, example(code));
     assert.ok(finds(objects, code));
     await scene(objects, async ({ request }) => assert.deepEqual(await request(), { status: 200, reached: true }));
@@ -120,7 +120,7 @@ for (const code of ['MC1005']) {
 }
 
 for (const code of ['MC1004', 'MC1201', 'MC1202']) {
-  test(`${code}: the gateway is frozen, and another Mapping that is right does not come into force`, async () => {
+  test(`${code}: the gateway is frozen, and another, valid Mapping does not take effect`, async () => {
     const objects = objectsOf(texts, base, example(code));
     assert.ok(finds(objects, code));
     await scene(objectsOf(texts, base), async ({ gateway, apply, request }) => {
@@ -158,7 +158,7 @@ test('MC1303: the second Mapping uses the cluster of the first; doctor finds it 
   });
 });
 
-test('MC1105: the gateway trusts its own leaf alone, so that no upstream of the mesh verifies', async () => {
+test('MC1105: the gateway trusts only its own leaf, so that no upstream of the mesh verifies', async () => {
   const objects = objectsOf(texts, base, example('MC1105'));
   assert.ok(finds(objects, 'MC1105'));
   await scene(objects, async ({ request }) => assert.deepEqual(await request(), { status: 503, reached: false }));

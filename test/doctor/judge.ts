@@ -14,15 +14,17 @@ import { freePorts } from '../peers/servers/loopback.ts';
 
 /** A gateway by Emissary's rules, without an API server: objects in, requests through. */
 export interface Judge extends AsyncDisposable {
-  /** The gateway as it comes up with these objects; nothing of what was before is left. Resolves as `change` does. */
+  /** Starts the gateway with these objects, without any earlier state. Resolves as `change` does. */
   start(objects: readonly KubeObject[], pod?: PodFiles): Promise<string | undefined>;
-  /** One batch, after which these objects stand. Resolves with why it is refused: then nothing has changed. */
+  /**
+   * One batch, after which these objects exist. Resolves with the reason if it is refused: then nothing has changed.
+   */
   change(objects: readonly KubeObject[], pod?: PodFiles): Promise<string | undefined>;
-  /** Where the ports of all services lead, but for 443, where nobody listens; from the next connection on. */
+  /** The target of the ports of all services except 443, which nothing serves; from the next connection on. */
   aim(port: number): void;
   /**
-   * What an upstream of `startUpstream` saw of a request on this path: the name on the client's certificate,
-   * `anonymous` for TLS without one, `plaintext`. Or `refused`, where none answered; `absent`, where no route is.
+   * How an upstream of `startUpstream` saw a request on this path: the name on the client's certificate, `anonymous`
+   * for TLS without one, `plaintext`. Or `refused` if no upstream answered; `absent` if there is no route.
    */
   request(path?: string): Promise<string>;
 }
@@ -31,15 +33,15 @@ export interface Judge extends AsyncDisposable {
 export interface DataPlane extends AsyncDisposable {
   clear(): Promise<void>;
   /**
-   * Takes these clusters in the place of all others; resolves with why not. `start` counts the starts; `pod` has its
-   * files as they are now, whatever a cluster that stays read of them before.
+   * Replaces all clusters by these; resolves with the reason if they are refused. `start` counts the starts; `pod` has
+   * its current files, whatever a cluster that stays read of them before.
    */
   take(clusters: Configuration, start: number, pod: PodFiles): Promise<string | undefined>;
-  /** On a connection of its own. */
+  /** On a new connection. */
   send(cluster: string, path: string): Promise<{ readonly status: number; readonly body: string }>;
 }
 
-/** The port that a Mapping with TLS goes to when it names none; no service here has it. */
+/** The default port of a Mapping with TLS; no service here uses it. */
 const NOT_SERVED = 443;
 
 export class Aim {
@@ -55,7 +57,7 @@ export class Aim {
     return new Aim((await freePorts('closed')).closed);
   }
 
-  /** Where the endpoint of a cluster is, when all services are at `open`. */
+  /** The port of a cluster's endpoint, when all services are at `open`. */
   portOf({ port }: ClusterConfig, open = this.target): number {
     return port === NOT_SERVED ? this.#closed : open;
   }
@@ -73,7 +75,7 @@ export function judgeOn(plane: DataPlane, aim: Aim): Judge {
     const changed = [...new Set([...before.keys(), ...standing.keys()])].filter(
       (key) => before.get(key) !== standing.get(key),
     );
-    // Files of a sidecar are no object: before 4.1.0 their change alone brings nothing about.
+    // Files of a sidecar are not objects: before 4.1.0 their change alone has no effect.
     if (changed.length === 0 && env.version !== undefined && env.version < '4.1.0') return undefined;
     const mappings = new Set(before.size === 0 ? [] : changed.filter((key) => /\|(TCP)?Mapping\|/.test(key)));
     const next = reconfigure(inForce, configure(snapshotOf(objects), env, pod), mappings);

@@ -8,7 +8,7 @@ export interface Judgement {
   readonly code: string;
   /** Where a test shows the harm. */
   readonly places: readonly Place[];
-  /** Why there is none, or ''. */
+  /** Why there is no test, or ''. */
   readonly otherwise: string;
 }
 
@@ -26,7 +26,7 @@ export function readJudgements(): readonly Judgement[] {
   });
 }
 
-/** That the table says of exactly these codes that their harm is shown in this place. */
+/** Asserts that the table names exactly these codes for this place. */
 export function checkJudged(place: Place, codes: ReadonlySet<string>): void {
   const said = readJudgements().filter(({ places }) => places.includes(place));
   assert.deepEqual(said.map(({ code }) => code).sort(), [...codes].sort());

@@ -72,7 +72,7 @@ describe('doctor in a running system', () => {
   const put = (...objects: readonly object[]) => {
     for (const object of objects) cluster.api.put(object);
   };
-  /** As the controllers and the kubelet do. */
+  /** Like the controllers and the kubelet. */
   const tell = async (object: { readonly metadata: object }, status: object) => {
     const { metadata, ...rest } = object as unknown as KubeObject;
     const { name, namespace } = metadata;
@@ -114,7 +114,7 @@ describe('doctor in a running system', () => {
   });
   after(() => cluster?.stop());
 
-  describe('where all is right', () => {
+  describe('when everything is right', () => {
     let all: readonly object[];
     before(async () => {
       all = ['istio', 'linkerd', 'consul'].map((mesh) => certificateOf(mesh, mesh, configOf(mesh)));
@@ -126,7 +126,7 @@ describe('doctor in a running system', () => {
       for (const mesh of ['istio', 'linkerd', 'consul']) await remove('MeshCertificate', 'meshcert.dev/v1alpha1', mesh);
     });
 
-    it('tries each mesh as the agent would, and says what passed', async () => {
+    it('tries each mesh as the agent would, and reports what passed', async () => {
       const report = await doctorReport(kubeconfig);
       assert.deepEqual(
         states(report, 'MC60').filter((one) => !/MC60(09|11|12)/.test(one)),
@@ -199,7 +199,7 @@ describe('doctor in a running system', () => {
       assert.ok(run.properties.checked.some(({ code }: { code?: string }) => code === 'MC6010'));
     });
 
-    it('skips with the reason what the user may not see, and fails for none of it', async () => {
+    it('skips with the reason what the user may not read, and fails for none of it', async () => {
       const READ = ['get', 'list', 'watch'];
       put(
         ...userRole([
@@ -210,7 +210,7 @@ describe('doctor in a running system', () => {
       const token = cluster.api.tokenFor({ name: 'viewer', namespace: NAMESPACE });
       const report = await doctorReport(cluster.api.kubeconfig({ token }));
       const failed = report.findings.map(({ code, message }) => `${code} ${message}`);
-      // Nothing is published in this cluster, and the user may see that.
+      // Nothing is published in this cluster, and the user may read that.
       const expected = /^MC(6009 its status is empty|6011 TLSContext|5005 )/;
       assert.deepEqual(
         failed.filter((one) => !expected.test(one)),
@@ -223,7 +223,7 @@ describe('doctor in a running system', () => {
     });
   });
 
-  describe('where the agent is not well', () => {
+  describe('when the agent has a problem', () => {
     const istio = () => certificateOf('istio', 'istio', configOf('istio'));
     before(() => {
       put(istio());
@@ -284,7 +284,7 @@ describe('doctor in a running system', () => {
       put(agentDeployment());
     });
 
-    it('passes on what the agent says about a MeshCertificate, such as a right that it lacks', async () => {
+    it('passes on what the agent reports about a MeshCertificate, such as a right that it lacks', async () => {
       const message = 'ERR_KUBE_FORBIDDEN: secrets "istio-ca" is forbidden';
       const conditions = [
         { type: 'Ready', status: 'False', reason: 'NotPublished', message: 'see Degraded' },
@@ -315,7 +315,7 @@ describe('doctor in a running system', () => {
     });
   });
 
-  describe('where nothing is there', () => {
+  describe('when nothing is there', () => {
     let silent: Server;
     let silentPort: number;
     before(async () => {
@@ -369,7 +369,7 @@ describe('doctor in a running system', () => {
       assert.match(late?.message ?? '', /istio-connection: .*(no answer within 2 s|ERR_MESH_UNREACHABLE)/);
     });
 
-    it('says what is not defined', async () => {
+    it('reports what is not defined', async () => {
       await cluster.kube.delete(
         {
           apiVersion: 'apiextensions.k8s.io/v1',
@@ -428,7 +428,7 @@ describe('doctor in a running system', () => {
       assert.equal(denied.code, 1);
     });
 
-    it('is told of a cluster that does not answer, and of flags that do not fit', async () => {
+    it('reports a cluster that does not answer, and conflicting flags', async () => {
       const nowhere = kubeconfig.replace(/https:\/\/127\.0\.0\.1:\d+/, 'https://127.0.0.1:1');
       for (const argv of [[], ['--pre']]) {
         const { code, text } = await runDoctor(nowhere, '--timeout', '2s', ...argv);
@@ -447,7 +447,7 @@ describe('doctor in a running system', () => {
     });
   });
 
-  it('lists the looks beside the checks', async () => {
+  it('lists the checks of the running system beside the object checks', async () => {
     const { text } = await runDoctor(kubeconfig, '--list');
     assert.ok(text.split('\n').length > checksOf(adapters).length + 10);
     assert.match(text, /^MC6007 {2}error {4}No agent leads$/m);

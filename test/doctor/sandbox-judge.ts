@@ -51,7 +51,7 @@ export async function startSandboxJudge(): Promise<Judge> {
   );
 }
 
-/** As `Sidecar` says, of the sandbox's upstreams. */
+/** As described at `Sidecar`, with the sandbox's upstreams. */
 export async function startSandboxSidecar(identity: Identity, roots: readonly Certificate[]): Promise<Sidecar> {
   const mtls = { identity: () => identity, trust: () => roots };
   const strict = await startUpstream(mtls);

@@ -22,7 +22,7 @@ const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
 const { ca, other, texts } = material();
 const { base } = readExamples();
-/** The same Mapping, written as so many are. */
+/** The same Mapping in its usual form. */
 const withoutScheme = (yaml: string) => yaml.replaceAll('https://web.shop', 'web.shop');
 const codesOf = (objects: readonly KubeObject[]): string[] =>
   diagnose({ adapters, objects, now: Date.now(), whole: new Set() }).map(({ code }) => code);
@@ -33,7 +33,7 @@ metadata: {name: ${name}, namespace: ${namespace}, labels: {team: edge}}
 spec: {hosts: [], ${spec}}
 ---
 `;
-/** `data` says which text of the page's material stands under each key. */
+/** `data` says which text of the page's material each key has. */
 const secret = (name: string, namespace: string, data: Readonly<Record<string, string>>, type = 'Opaque'): string => `
 apiVersion: v1
 kind: Secret
@@ -53,7 +53,7 @@ spec: {hostname: '*', prefix: /${name}/, ${spec}}
 const BOTH = 'secret: mesh-identity, ca_secret: mesh-ca';
 const ALPN = "alpn_protocols: 'istio-http/1.1,istio,http/1.1'";
 
-/** What a workload of the mesh and an impostor of another authority see of a request. */
+/** How a workload of the mesh and an impostor with another CA see a request. */
 interface Seen {
   readonly workload: string;
   readonly impostor: string;
@@ -61,13 +61,13 @@ interface Seen {
 const RIGHT: Seen = { workload: ISTIO, impostor: 'refused' };
 const NONE: Seen = { workload: 'refused', impostor: 'refused' };
 
-/** A workload of Istio whose sidecar guards a port that is declared as HTTP. Answers as `startUpstream` does. */
+/** A workload of Istio whose sidecar serves a port that is declared as HTTP. Answers like `startUpstream`. */
 export interface Sidecar extends AsyncDisposable {
-  /** Under PeerAuthentication STRICT: TLS alone, whatever application protocols are offered. */
+  /** Under PeerAuthentication STRICT: only TLS, whatever application protocols are offered. */
   readonly strict: { readonly port: number };
   /** Under PERMISSIVE: plaintext, and TLS that offers one of the mesh's application protocols. */
   readonly permissive: { readonly port: number };
-  /** The application itself, in plaintext, where an ambient node leads what is no HBONE. */
+  /** The application itself, in plaintext, to which an ambient node forwards connections other than HBONE. */
   readonly application: { readonly port: number };
 }
 
@@ -75,13 +75,13 @@ export interface TrapPlace {
   readonly name: Place;
   readonly judge: () => Promise<Judge>;
   readonly sidecar: (identity: Identity, roots: readonly Certificate[]) => Promise<Sidecar>;
-  /** What the refusal of a whole configuration says, by code; default anything. */
+  /** The expected reason of a refused configuration, by code; default anything. */
   readonly refusals?: Readonly<Record<string, RegExp>>;
 }
 
 /**
- * Defines a test for each trap whose harm can be seen on the wire: doctor finds it in the objects, the harm is seen,
- * and after the fix that docs/checks.md states neither is left.
+ * Defines a test for each trap whose harm is visible on the wire: doctor finds it in the objects, the harm occurs, and
+ * after the fix that docs/checks.md gives, both are gone.
  */
 export function judgeTraps(place: TrapPlace): void {
   const judged = new Set<string>();
@@ -115,7 +115,7 @@ export function judgeTraps(place: TrapPlace): void {
     const identity = authority.identity({ uris: [uri], lifetimeMs: HOUR });
     return () => identity;
   };
-  /** A workload that demands a certificate of the mesh. */
+  /** A workload that requires a certificate of the mesh. */
   const upstreamOf = (authority: SandboxCa) =>
     startUpstream({ identity: identityOf(authority), trust: () => [ca.certificate] });
   const ask = async (upstream: { readonly port: number }, path?: string): Promise<string> => {
@@ -136,14 +136,14 @@ export function judgeTraps(place: TrapPlace): void {
     assert.ok(codesOf(objects).includes(code), `doctor finds ${code} before anything is applied`);
     return objects;
   };
-  /** The objects after the fix that the page states; doctor has nothing more to say. */
+  /** The objects after the fix on the page; doctor finds nothing more. */
   const fixed = (...yaml: readonly string[]): KubeObject[] => {
     const objects = objectsOf(texts, base, ...yaml);
     assert.deepEqual(codesOf(objects), ['MC1307'], 'after the fix doctor keeps to the note that is always true');
     return objects;
   };
 
-  it('where nothing is wrong, the workload sees the certificate of the gateway, and the impostor nothing', async () => {
+  it('without a fault, the workload sees the certificate of the gateway, and the impostor nothing', async () => {
     await start(fixed());
     assert.deepEqual(await seen(), RIGHT);
   });
@@ -155,7 +155,7 @@ export function judgeTraps(place: TrapPlace): void {
       .map((deployment) => `${deployment.trimEnd()}\n          env: [{name: ${name}, value: '${value}'}]\n---\n`)
       .join('');
 
-  /** Code, and what makes the objects right where taking the example away does not. */
+  /** Code, and the fix if removing the example is not enough. */
   const FAIL_OPEN: readonly (readonly [code: string, fix?: string, trap?: string])[] = [
     ['MC1001'],
     ['MC1002'],
@@ -474,7 +474,7 @@ export function judgeTraps(place: TrapPlace): void {
         const objects = objectsOf(texts, base, yaml);
         const batchMs = findGateways(objects)[0]?.env.batchMs ?? 0;
         await start(objects);
-        // As far apart as the agent keeps them.
+        // With the agent's own gap.
         if (batchMs < 2_000) await change(objectsOf(rotated, base, yaml));
         await change(objectsOf(rotated, base, yaml, later));
         return ask(workload);
@@ -575,10 +575,10 @@ export function judgeTraps(place: TrapPlace): void {
       });
     }
   });
-  it('docs/checks.md says which checks are judged here', () => checkJudged(place.name, judged));
+  it('docs/checks.md says which checks are tested here', () => checkJudged(place.name, judged));
 }
 
-/** What the sidecar of a gateway does to its connections: the mesh's TLS around whatever the gateway sends. */
+/** The effect of a gateway's sidecar on its connections: the mesh's TLS around whatever the gateway sends. */
 async function startWrapping(port: number, { ca, texts }: Pick<ReturnType<typeof material>, 'ca' | 'texts'>) {
   let connections = 0;
   const sockets = new Set<Socket>();

@@ -27,7 +27,7 @@ describe('doctor on a published pair', () => {
   const root = SandboxCa.root();
   let api: KubeApi;
 
-  /** As the agent would write it, which never writes a bad one. */
+  /** Like the agent, which never writes a bad pair. */
   const publish = (leaf: LeafOptions) => {
     const key = PrivateKey.generate();
     const chain = [root.issue(key, { uris: [ID], ...leaf })];
@@ -63,7 +63,7 @@ describe('doctor on a published pair', () => {
     assert.deepEqual(more, []);
   });
 
-  it('shows that OpenSSL alone refuses it', async () => {
+  it('shows that only OpenSSL refuses it', async () => {
     publish({ more: [onlyOpensslRefuses()] });
     const found = await report();
     const [ours, openssl] = verdicts(found);

@@ -27,7 +27,7 @@ export const adapter = {
   ${members}
 };`;
 
-/** Each breaks in its own way, and the code that its MeshCertificate gets. */
+/** Each breaks in its own way, with the code that its MeshCertificate gets. */
 const BROKEN = {
   throwing: { code: 'ERR_ADAPTER_LOAD', message: /Error: boom/, text: "throw new Error('boom');" },
   unparsable: { code: 'ERR_ADAPTER_LOAD', message: /SyntaxError/, text: 'export const = 1;' },
@@ -82,7 +82,7 @@ describe('meshcert --adapter', () => {
     await rm(directory, { recursive: true });
   });
 
-  it('leaves a broken adapter to its own MeshCertificates, each with the reason in its status', async () => {
+  it('affects only the MeshCertificates of a broken adapter, each with the reason in its status', async () => {
     for (const mesh of cluster.meshes) cluster.api.put(cluster.meshCertificate(mesh));
     for (const name of NAMES) {
       const metadata = { name, namespace: 'emissary' };
@@ -142,7 +142,7 @@ const conditionOf = (status: PublicationStatus | undefined, type: string) =>
 const messageIn = (statuses: Statuses, name: string): string =>
   statuses.get(name)?.lastError?.message ?? conditionOf(statuses.get(name), 'Degraded')?.message ?? '';
 
-/** The statuses in the cluster as soon as they are as wanted. */
+/** The statuses in the cluster as soon as they match. */
 async function statusesWhen({ kube }: SandboxCluster, wanted: (statuses: Statuses) => boolean): Promise<Statuses> {
   const stop = new AbortController();
   const options = { clock: systemClock, random: Math.random, log: silentLog, signal: stop.signal };

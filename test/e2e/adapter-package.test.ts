@@ -22,7 +22,7 @@ import { cliRefusal } from '../support/openssl-cli.ts';
 
 const EXAMPLE = join(ROOT, 'examples/adapter-vault');
 
-/** Runs a program in a directory, and wants it to succeed. */
+/** Runs a program in a directory, and expects it to succeed. */
 async function run(directory: string, program: string, ...args: readonly string[]): Promise<string> {
   const { code, output } = await capture(program, args, directory);
   assert.equal(code, 0, `${program} ${args.join(' ')}\n${output}`);
@@ -30,8 +30,8 @@ async function run(directory: string, program: string, ...args: readonly string[
 }
 
 /**
- * The example as its author has it: in a directory of its own, with meshcert from the tarball that `npm pack` makes.
- * The compiler and the types of Node.js are those of this repository, since tests have no network.
+ * The example as its author has it: in its own directory, with meshcert from the tarball that `npm pack` makes. The
+ * compiler and the types of Node.js are those of this repository, since tests have no network.
  */
 describe('the package for authors of adapters', () => {
   let home: string;
@@ -65,7 +65,7 @@ describe('the package for authors of adapters', () => {
 
   after(() => rm(home, { recursive: true }));
 
-  it('brings no other package, and declarations that need none', async () => {
+  it('installs no other package, and has declarations that need none', async () => {
     const { packages } = JSON.parse(await readFile(join(example, 'package-lock.json'), 'utf8')) as { packages: object };
     assert.deepEqual(Object.keys(packages), ['', 'node_modules/meshcert']);
     const types = await readFile(join(installed, 'dist/types/src/mesh/outside/api.d.ts'), 'utf8');
@@ -75,7 +75,7 @@ describe('the package for authors of adapters', () => {
     await run(example, tool('tsc'), ...strict, ...libraries, 'src/vault.ts', '--allowImportingTsExtensions');
   });
 
-  it('tests the example with the suite that it exports', async () => {
+  it('tests the example with the exported suite', async () => {
     // A runner within a runner reports to the outer one.
     const node = ['-u', 'NODE_TEST_CONTEXT', process.execPath];
     const output = await run(example, 'env', ...node, '--test', '--test-reporter=tap', 'dist/test/vault.test.js');

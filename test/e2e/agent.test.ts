@@ -49,7 +49,7 @@ describe('the agent', () => {
     ]);
   });
 
-  it('owns its Secrets by apply, from the start or by and by', async () => {
+  it('owns its Secrets by apply, at once or after a while', async () => {
     await using world = await AgentWorld.start();
     world.run();
     await world.untilReady();
@@ -117,7 +117,7 @@ describe('the agent', () => {
     assert.equal(world.condition('Degraded')?.status, 'False');
   });
 
-  it('finishes a rotation that the API server was down for', async () => {
+  it('completes a rotation that an outage of the API server interrupted', async () => {
     await using world = await AgentWorld.start();
     world.run();
     await world.untilReady();
@@ -164,7 +164,7 @@ describe('the agent', () => {
   ] as const satisfies readonly (readonly [string, string, (world: AgentWorld) => object])[];
 
   for (const [what, code, answer] of bad) {
-    it(`keeps the old pair when the CA answers with ${what}, and takes the next good one`, async () => {
+    it(`keeps the old pair when the CA answers with ${what}, and publishes the next good one`, async () => {
       await using world = await AgentWorld.start();
       world.run();
       await world.untilReady();
@@ -182,7 +182,7 @@ describe('the agent', () => {
     });
   }
 
-  it('refuses a Secret of that name that is not ours, and goes on once it is gone', async () => {
+  it('refuses a Secret of that name that is not ours, and continues once it is gone', async () => {
     await using world = await AgentWorld.start();
     const foreign = await refusedSecret(world);
     assert.match(world.status?.lastError?.message ?? '', /Secret emissary\/istio-identity .*not created by meshcert/);
@@ -193,7 +193,7 @@ describe('the agent', () => {
     await world.untilReady();
   });
 
-  it('takes over an object as soon as it may, however long it was refused', async () => {
+  it('takes over an object as soon as it is allowed to, however long it was refused', async () => {
     await using world = await AgentWorld.start();
     const foreign = await refusedSecret(world);
     const refusedAt = world.clock.now();
@@ -258,7 +258,7 @@ describe('the agent', () => {
     assert.deepEqual(writes(world), []);
   });
 
-  it('holds a leaf under a new root no longer than into the last tenth of the old one', async () => {
+  it('holds a leaf under a new root no longer than until the last tenth of the old one', async () => {
     await using world = await AgentWorld.start();
     world.run({ trust: { hold: '24h' } });
     await world.untilReady();
@@ -307,7 +307,7 @@ async function operations(world: AgentWorld): Promise<(string | undefined)[][]> 
   );
 }
 
-/** What the agent wrote, in order. */
+/** The writes of the agent, in order. */
 function writes(world: AgentWorld): string[] {
   return world.api.requests.entries
     .filter(({ userAgent, verb }) => userAgent.startsWith('meshcert') && !['get', 'list', 'watch'].includes(verb))

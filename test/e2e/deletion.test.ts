@@ -11,7 +11,7 @@ const MESH_CERTIFICATE = refOf('meshcert.dev/v1alpha1', 'MeshCertificate', 'isti
 const mappingRef = (name: string) => refOf('getambassador.io/v3alpha1', 'Mapping', name);
 
 describe('a MeshCertificate with deletionPolicy Delete', () => {
-  it('is kept and says what it waits for while a Mapping uses it, wins no other Mapping, and then goes', async () => {
+  it('stays and reports what it waits for while a Mapping uses it, takes no other Mapping, and is then deleted', async () => {
     await using world = await AgentWorld.start();
     await startReady(world, { mappings: SELECTED });
     putMapping(world, 'web');
@@ -35,7 +35,7 @@ describe('a MeshCertificate with deletionPolicy Delete', () => {
     assert.equal(await tlsOf(world, 'web'), undefined);
   });
 
-  it('waits for the TLSContext of somebody else that names its Secret', async () => {
+  it("waits for somebody else's TLSContext that names its Secret", async () => {
     await using world = await AgentWorld.start();
     await startReady(world);
     const foreign = refOf('getambassador.io/v3alpha1', 'TLSContext', 'handmade');
@@ -60,7 +60,7 @@ describe('a MeshCertificate with deletionPolicy Delete', () => {
     await world.until('the end', async () => (await world.kube.get(MESH_CERTIFICATE)) === undefined);
   });
 
-  it('says that it is paused, and goes when it no longer is', async () => {
+  it('reports that it is paused, and is deleted when it no longer is', async () => {
     await using world = await AgentWorld.start();
     await startReady(world);
     await world.kube.merge(MESH_CERTIFICATE, { spec: { paused: true } }, { fieldManager: 'user' });
@@ -71,7 +71,7 @@ describe('a MeshCertificate with deletionPolicy Delete', () => {
     await world.until('the end', async () => (await world.kube.get(MESH_CERTIFICATE)) === undefined);
   });
 
-  it('makes nothing anew while the finalizer of somebody else keeps it, also after a restart', async () => {
+  it("creates nothing while somebody else's finalizer keeps it, even after a restart", async () => {
     await using world = await AgentWorld.start();
     await startReady(world, {}, { finalizers: ['example.com/other'] });
     await world.kube.delete(MESH_CERTIFICATE, {});
@@ -100,7 +100,7 @@ describe('a MeshCertificate with deletionPolicy Delete', () => {
   });
 });
 
-describe('a TLSContext that is no longer wished', () => {
+describe('a TLSContext that is no longer desired', () => {
   it('stays while a Mapping names it', async () => {
     await using world = await AgentWorld.start();
     world.wish();
@@ -116,7 +116,7 @@ describe('a TLSContext that is no longer wished', () => {
 });
 
 describe('an agent that may not read its Secrets', () => {
-  it('says so in the status, with the rule that is missing', async () => {
+  it('reports it in the status, with the missing rule', async () => {
     await using world = await AgentWorld.start();
     world.api.fault({ match: ({ plural }) => plural === 'secrets', status: 403 });
     world.wish();

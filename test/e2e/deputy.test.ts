@@ -23,7 +23,7 @@ const ACCOUNTS = NAMESPACES.map((namespace) => ({
   metadata: { name: 'gateway', namespace },
 }));
 
-/** As an older definition would be, which does not refuse anything itself. */
+/** Like an older definition, which does not refuse anything itself. */
 const unguarded = JSON.parse(
   JSON.stringify(customResourceDefinition(adapters, gateways), (key, value) =>
     key === 'x-kubernetes-validations' ? undefined : value,
@@ -35,7 +35,7 @@ interface Attack {
   readonly spec: (attacker: number) => object;
 }
 
-/** Whoever may create a MeshCertificate in team-a tries to receive a token of its ServiceAccount gateway. */
+/** A user who may create a MeshCertificate in team-a tries to receive a token of its ServiceAccount gateway. */
 const login = (more: object) => ({ login: { method: 'any', serviceAccount: 'gateway', ...more } });
 const ATTACKS: readonly Attack[] = [
   {
@@ -85,7 +85,7 @@ const MODES: readonly { readonly title: string; readonly flags: readonly string[
   },
 ];
 
-describe('who may create a MeshCertificate', () => {
+describe('a user who may create a MeshCertificate', () => {
   let scratch: string;
   let attacker: Server;
   let stolen: string[];
@@ -109,7 +109,10 @@ describe('who may create a MeshCertificate', () => {
     spec,
   });
 
-  /** Runs the agent over these objects until each MeshCertificate has failed, and gives what Degraded says of each. */
+  /**
+   * Runs the agent over these objects until each MeshCertificate has failed, and returns the message of Degraded of
+   * each.
+   */
   async function run(objects: readonly object[], flags: readonly string[]): Promise<readonly string[]> {
     stolen = [];
     const api = await startKubeApi({

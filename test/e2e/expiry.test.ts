@@ -15,7 +15,7 @@ const never: Leadership = {
   held: [],
 };
 
-/** As it is stored, read by whoever asks the API server. */
+/** The stored status, as any client of the API server reads it. */
 async function stored(world: AgentWorld): Promise<PublicationStatus> {
   const ref = { apiVersion: 'meshcert.dev/v1alpha1', kind: 'MeshCertificate', namespace: NAMESPACE, name: 'istio' };
   return (await world.kube.get(ref))?.status as PublicationStatus;
@@ -23,7 +23,7 @@ async function stored(world: AgentWorld): Promise<PublicationStatus> {
 
 const conditionOf = (status: PublicationStatus, type: string) => status.conditions.find((one) => one.type === type);
 
-/** A leaf of an hour, and a mesh that has been away since the leaf was half used. */
+/** A leaf of an hour, and a mesh that has been down since the leaf was half used. */
 async function expired(world: AgentWorld): Promise<number> {
   world.wish();
   world.follow();
@@ -35,7 +35,7 @@ async function expired(world: AgentWorld): Promise<number> {
   return Date.parse(world.status?.notAfter ?? '');
 }
 
-/** Lets so much time go by, with everything that happens in it. */
+/** Advances the time, with everything that happens in it. */
 function pass(world: AgentWorld, ms: number): Promise<void> {
   const end = world.clock.now() + ms;
   return world.until('the time', () => world.clock.now() >= end, 5_000);
@@ -106,7 +106,7 @@ describe('after the certificate has expired', () => {
     }
   });
 
-  it('a restart neither forgets the cause nor since when', async () => {
+  it('a restart forgets neither the cause nor when it began', async () => {
     await using world = await AgentWorld.start();
     await expired(world);
     const before = await stored(world);
@@ -132,8 +132,8 @@ describe('after the certificate has expired', () => {
   });
 });
 
-describe('a replica that does not lead', () => {
-  it('tells what the leader has found, and logs no rotation', async () => {
+describe('a follower', () => {
+  it('reports what the leader has found, and logs no rotation', async () => {
     await using world = await AgentWorld.start();
     await using second = AgentWorld.beside(world, never);
     world.wish();

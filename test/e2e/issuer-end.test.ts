@@ -6,7 +6,7 @@ import { TOY_ID } from '../support/toy-mesh.ts';
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
 
-/** A mesh whose issuer ends in ten hours and shortens day-long leaves to its own end, as Linkerd's does. */
+/** A mesh whose issuer ends in ten hours and shortens day-long leaves to its own end, as Linkerd does. */
 async function start() {
   const world = await AgentWorld.start();
   const { clock, mesh } = world;
@@ -56,7 +56,7 @@ describe('an issuer that ends', () => {
     assert.equal(world.status?.issuer?.subject, 'CN=next issuer');
   });
 
-  it('does not keep a leaf back that somebody asked for', async () => {
+  it('does not delay a leaf that a user requested', async () => {
     await using world = await start();
     world.run();
     await world.untilReady();

@@ -22,7 +22,7 @@ interface World extends AsyncDisposable {
   readonly metrics: ReturnType<typeof createMetrics>;
 }
 
-/** An agent that asks a gateway what it uses: its diagnostics, Envoy, both, or a place where nothing listens. */
+/** An agent that asks a gateway what it uses: its diagnostics, Envoy, both, or an address without a listener. */
 async function watched(
   ask: (gateway: RunningGateway) => readonly string[],
   spec: Record<string, unknown> = {},
@@ -53,7 +53,7 @@ const admin = ({ adminUrl }: RunningGateway) => [`${adminUrl}/certs`];
 const both = (gateway: RunningGateway) => [...diagnostics(gateway), ...admin(gateway)];
 
 describe('the condition Live', () => {
-  it('tells that the gateway has read the pair, and that Envoy uses it where that can be asked', async () => {
+  it('reports that the gateway has read the pair, and that Envoy uses it if that can be asked', async () => {
     for (const [ask, reason] of [
       [diagnostics, 'GatewayHasRead'],
       [both, 'InUse'],
@@ -104,7 +104,7 @@ describe('the condition Live', () => {
     assert.deepEqual(agent, [], 'the nudge is not taken for a foreign change');
   });
 
-  it('tells when the gateway does not know the context', async () => {
+  it('reports that the gateway does not know the context', async () => {
     await using it = await watched(diagnostics, { tlsContext: { ambassadorIds: ['another'] } });
     const { world } = it;
     await world.until('an unknown context', () => world.condition('Live')?.reason === 'ContextUnknown');
@@ -112,7 +112,7 @@ describe('the condition Live', () => {
     assert.match(it.metrics.expose(), /meshcert_certificate_live\{namespace="emissary",name="istio"\} 0/);
   });
 
-  it('is Unknown while nobody answers, which is no alarm', async () => {
+  it('is Unknown while nothing answers, which raises no alarm', async () => {
     await using it = await watched(() => ['http://127.0.0.1:1/certs']);
     const { world } = it;
     await world.until('silence', () => world.condition('Live')?.reason === 'GatewaySilent');
@@ -121,13 +121,13 @@ describe('the condition Live', () => {
     assert.doesNotMatch(it.metrics.expose(), /meshcert_certificate_live\{/);
   });
 
-  it('is not tried with a URL that is none', async () => {
+  it('is not tried with an invalid URL', async () => {
     const { code, stderr } = await say(['agent', '--gateway-diagnostics', 'emissary:8877']);
     assert.equal(code, 2);
     assert.match(stderr, /--gateway-diagnostics "emissary:8877": expected http:\/\/host:port/);
   });
 
-  it('is not there where the gateway is not asked', async () => {
+  it('is absent if the gateway is not asked', async () => {
     await using world = await AgentWorld.start();
     world.run();
     await world.untilReady();

@@ -2,10 +2,10 @@ import assert from 'node:assert/strict';
 import { it } from 'node:test';
 import { AgentWorld } from '../support/agent-world.ts';
 
-/** There are seven watches, and the MeshCertificate tells of three of them. */
+/** There are seven watches, and the MeshCertificate reports three of them. */
 const MOST_LINES = 10;
 
-it('an agent whose definition and Roles are gone says so in a few lines without stacks, and goes on when they are back', async () => {
+it('an agent whose definition and Roles are gone says so in a few lines without stacks, and continues when they are back', async () => {
   await using world = await AgentWorld.start();
   world.wish();
   world.follow();

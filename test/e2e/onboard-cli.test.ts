@@ -54,7 +54,7 @@ describe('meshcert onboard', () => {
     assert.deepEqual(writes(), []);
   });
 
-  it('prints for GitOps the objects alone on stdout, ready to be applied', async () => {
+  it('prints for GitOps only the objects on stdout, ready to be applied', async () => {
     const { code, out, err } = await run('onboard', '-o', 'yaml');
     assert.equal(code, 0);
     const kinds = parseAllDocuments(out).map((document) => document.toJS().kind);
@@ -62,13 +62,13 @@ describe('meshcert onboard', () => {
     assert.match(err, /^Gateway\n/);
   });
 
-  it('changes nothing where nobody can be asked and --yes was not said', async () => {
+  it('changes nothing without a terminal and without --yes', async () => {
     const { code, err } = await run('onboard');
     assert.deepEqual([code, writes()], [2, []]);
     assert.match(err, /no terminal to ask for confirmation; add --yes/);
   });
 
-  it('asks on a terminal, and takes anything but yes for no', async () => {
+  it('asks on a terminal, and treats anything but yes as no', async () => {
     for (const answer of ['n', '', 'what?', undefined]) {
       const stdin = Object.assign(new PassThrough(), { isTTY: true });
       const stdout = new PassThrough();
@@ -110,7 +110,7 @@ describe('meshcert onboard', () => {
 });
 
 describe('meshcert offboard', () => {
-  it('says that there is nothing to do where there is nothing', async () => {
+  it('says that there is nothing to do when that is so', async () => {
     const { code, out } = await run('offboard');
     assert.deepEqual([code, out], [0, 'Nothing to do: there is no MeshCertificate.\n']);
   });

@@ -13,7 +13,7 @@ async function onboarded(world: OnboardWorld): Promise<void> {
 }
 
 describe('onboarding', () => {
-  it('goes from a cluster that knows nothing of us to traffic over mTLS in three meshes', async () => {
+  it('goes from a cluster without meshcert to traffic over mTLS in three meshes', async () => {
     await using world = await OnboardWorld.start('istio', 'linkerd', 'consul');
     const meshes: readonly WorldMesh[] = ['istio', 'linkerd', 'consul'];
     for (const mesh of meshes) assert.equal(await world.status(mesh), 503);
@@ -32,7 +32,7 @@ describe('onboarding', () => {
     assert.match(world.said.join('\n'), /\.\.\. istio waits for /);
   });
 
-  it('leads from plaintext to mTLS and back by one step each, whatever the gateway takes for a batch', async () => {
+  it('changes from plaintext to mTLS and back in one step each, whatever the gateway treats as a batch', async () => {
     await using world = await OnboardWorld.start('istio', 'linkerd');
     const seen = new Map<string, string[]>();
     const stop = new AbortController();
@@ -69,12 +69,12 @@ describe('onboarding', () => {
     assert.deepEqual(writes(world), []);
   });
 
-  it('leaves a Mapping whose upstream refuses the certificate, says why, and moves the others', async () => {
+  it('skips a Mapping whose upstream refuses the certificate, says why, and moves the others', async () => {
     await using world = await OnboardWorld.start('istio', 'consul');
     world.runAgent();
     const before = bare(await world.mapping('consul'));
     const options = world.options();
-    // Somebody else answers there, whom Consul's roots do not vouch for.
+    // A server of another CA answers there, which Consul's roots do not verify.
     const istio = options.connectTo.get('web.istio-apps:443') ?? '';
     const connectTo = new Map([...options.connectTo, ['web.consul-apps:443', istio] as const]);
     const plan = await world.through(lookAndPlan(options), 'the plan');
@@ -85,7 +85,7 @@ describe('onboarding', () => {
     assert.equal(await world.status('istio'), 200);
   });
 
-  it('does not move what cannot be reached from here, unless it is told not to try', async () => {
+  it('does not move what cannot be reached from here, unless told to skip the trial', async () => {
     await using world = await OnboardWorld.start('istio');
     world.runAgent();
     const unreachable = new Map([['web.istio-apps:443', '127.0.0.1:1']]);
@@ -100,7 +100,7 @@ describe('onboarding', () => {
     assert.equal(await world.status('istio'), 200);
   });
 
-  it('puts a Mapping back as it was when requests fail after the move', async () => {
+  it('restores a Mapping when requests fail after the move', async () => {
     await using world = await OnboardWorld.start('istio');
     world.runAgent();
     const before = bare(await world.mapping('istio'));
@@ -118,7 +118,7 @@ describe('onboarding', () => {
     assert.equal(await world.status('istio'), 200);
   });
 
-  it('gives up with what is missing when no agent answers', async () => {
+  it('gives up and reports what is missing when no agent answers', async () => {
     await using world = await OnboardWorld.start('istio');
     const options = world.options({ timeoutMs: 10_000 });
     const plan = await world.through(lookAndPlan(options), 'the plan');
@@ -146,7 +146,7 @@ describe('onboarding', () => {
 });
 
 describe('offboarding', () => {
-  it('puts Mappings back first and takes what they needed last, never a context that one names', async () => {
+  it('restores Mappings first and deletes what they needed last, never a context that one names', async () => {
     await using world = await OnboardWorld.start('istio', 'linkerd');
     const before = { istio: bare(await world.mapping('istio')), linkerd: bare(await world.mapping('linkerd')) };
     await onboarded(world);
@@ -171,7 +171,7 @@ describe('offboarding', () => {
     assert.deepEqual([nothing.leaving, nothing.grants], [[], []]);
   });
 
-  it('takes the Secrets too where deletionPolicy is Delete, after the contexts', async () => {
+  it('deletes the Secrets too if deletionPolicy is Delete, after the contexts', async () => {
     await using world = await OnboardWorld.start('istio');
     world.runAgent();
     const options = world.options({ wishes: { changes: [...world.changes(), 'deletionPolicy=Delete'] } });
@@ -188,7 +188,7 @@ describe('offboarding', () => {
     assert.ok(done.includes('delete secrets/istio-ca'));
   });
 
-  it('keeps everything while a Mapping names the context by somebody else’s hand', async () => {
+  it('keeps everything while a Mapping names the context by somebody else’s change', async () => {
     await using world = await OnboardWorld.start('istio');
     await onboarded(world);
     const own = { ...(await world.mapping('istio')), metadata: { name: 'by-hand', namespace: 'emissary' } };

@@ -16,7 +16,7 @@ import { type SandboxCluster, startCluster } from '../../src/sandbox/cluster.ts'
 
 const MAIN = join(ROOT, 'src/cli/main.ts');
 
-/** Runs `meshcert agent --once` as a process of its own until it ends. */
+/** Runs `meshcert agent --once` as its own process until it ends. */
 async function runOnce(cluster: SandboxCluster, flags: readonly string[]): Promise<{ code: number; stderr: string }> {
   const kubeconfig = join(tmpdir(), `meshcert-once-${process.pid}`);
   await cluster.api.writeKubeconfig(kubeconfig);

@@ -6,7 +6,7 @@ import type { Sink } from '../../src/agent/report/reporter.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { AgentWorld, NAMESPACE } from '../support/agent-world.ts';
 
-/** What had been verified and tried by the end of one pass of the reconciler. */
+/** The checks and handshakes that were made by the end of one reconcile. */
 interface Pass {
   readonly written: number;
   readonly rotated: boolean;
@@ -36,7 +36,7 @@ describe('the path of one identity', () => {
   });
 });
 
-/** The passes of one rotation, from the request for a new certificate until it was read back. */
+/** The reconciles of one rotation, from the request for a new certificate until it was read back. */
 async function rotation(world: AgentWorld): Promise<readonly Pass[]> {
   const signatures: Mock<X509Certificate['verify']> = mock.method(X509Certificate.prototype, 'verify');
   const { preflight } = world;

@@ -8,7 +8,7 @@ import { TOY_ID } from '../support/toy-mesh.ts';
 const META = { apiVersion: 'v1', kind: 'Secret', namespace: 'emissary' } as const;
 
 describe('Secrets that existed before the first write of the agent', () => {
-  it('give no root and no identity, and nothing of them remains', async () => {
+  it('contribute no root and no identity, and nothing of them remains', async () => {
     await using world = await AgentWorld.start();
     const planted = plantedSecrets('emissary', TOY_ID, world.clock.now());
     for (const secret of planted.secrets) await world.kube.create(secret, { fieldManager: 'meshcert' });
@@ -37,7 +37,7 @@ describe('Secrets that existed before the first write of the agent', () => {
     assert.equal(world.mesh.issued, 1, 'what the agent wrote over them is believed');
   });
 
-  it('give no root when they replace Secrets of the agent that somebody deleted while it was away', async () => {
+  it('contribute no root when they replace Secrets of the agent that somebody deleted while it was down', async () => {
     await using world = await AgentWorld.start();
     world.run();
     await world.untilReady();

@@ -7,7 +7,7 @@ import { AgentWorld } from '../support/agent-world.ts';
 
 const REFUSED = { ok: false, code: 'ERR_VERIFY_PREFLIGHT', message: 'OpenSSL refuses the pair: unhandled' } as const;
 
-/** Counts the passes of a worker. One that never pauses would not let the test end: it is stopped. */
+/** Counts the reconciles. A reconciler that never pauses would not let the test end: it is stopped. */
 class Passes implements Sink {
   count = 0;
   status(): void {
@@ -23,7 +23,7 @@ class Passes implements Sink {
   }
 }
 
-describe('a worker pauses', () => {
+describe('a reconciler pauses', () => {
   it('after a refusal in the preflight handshake that no longer matters', async () => {
     await using world = await AgentWorld.start();
     const passes = new Passes();

@@ -13,7 +13,7 @@ const writes = (world: AgentWorld) =>
   world.api.requests.entries.filter(({ verb }) => verb === 'create' || verb === 'patch').length;
 
 describe('the preflight handshake', () => {
-  it('has the last word: nothing is published before it was accepted', async () => {
+  it('decides last: nothing is published before it was accepted', async () => {
     await using world = await AgentWorld.start();
     let isGood = false;
     world.preflight = async () => (isGood ? { ok: true } : REFUSED);
@@ -83,12 +83,12 @@ describe('the preflight handshake', () => {
     );
   });
 
-  it('finds what only OpenSSL refuses: it follows the first issuer that fits, and not the next', async () => {
+  it('finds what only OpenSSL refuses: it follows the first matching issuer, and not the next', async () => {
     const clock = new FakeClock(Date.now());
     await using world = await AgentWorld.start({}, clock);
     world.preflight = opensslPreflight();
     const { ca } = world.mesh;
-    // OpenSSL's clock is slower than the one of this test.
+    // OpenSSL's clock is behind the one of this test.
     const leaf = { uris: [TOY_ID], notBeforeSkewMs: 3_600_000 };
     world.mesh.answer = (good) => ({ ...good, ...ca.identity(leaf) });
     world.run();
@@ -125,7 +125,7 @@ describe('a certificate that is valid some seconds later', () => {
     };
     let validFrom = 0;
     world.mesh.answer = () => {
-      // Certificates tell whole seconds.
+      // Certificates have whole seconds.
       validFrom = Math.ceil(world.clock.now() / 1_000) * 1_000 + 25_000;
       return world.mesh.ca.identity({ uris: [TOY_ID], notBefore: validFrom });
     };
@@ -144,7 +144,7 @@ describe('a certificate that is valid some seconds later', () => {
     assert.equal(world.mesh.issued, 1);
   });
 
-  it('is not waited for where the difference of the clocks is larger', async () => {
+  it('is not waited for if the clock skew is larger', async () => {
     await using world = await AgentWorld.start();
     world.mesh.answer = () => world.mesh.ca.identity({ uris: [TOY_ID], notBefore: world.clock.now() + 60_000 });
     world.run();

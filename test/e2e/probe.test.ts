@@ -7,9 +7,9 @@ import { AgentWorld } from '../support/agent-world.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 
 const MINUTE = 60_000;
-/** Milliseconds: steps so small that a handshake on loopback is done before the clock has it time out. */
+/** Milliseconds: steps so small that a handshake on loopback completes before the clock times it out. */
 const PROBED = 50;
-/** TLS judges by the time of the machine, so what is issued within half an hour must be good by that too. */
+/** TLS judges by the time of the machine, so everything issued within half an hour must be valid by that too. */
 const clockOfNow = () => new FakeClock(Date.now() - 30 * MINUTE);
 
 describe('a leaf under a new root', () => {
@@ -42,7 +42,7 @@ describe('a leaf under a new root', () => {
     }
   });
 
-  it('is not held past the hold by a probe that reaches nobody, and the status tells why', async () => {
+  it('is not held longer than the hold time by a probe that reaches no upstream, and the status says why', async () => {
     await using world = await AgentWorld.start({}, clockOfNow());
     const old = world.mesh.ca;
     const next = SandboxCa.root({ clock: world.clock });
@@ -61,7 +61,7 @@ describe('a leaf under a new root', () => {
     assert.equal(world.status?.held, undefined);
   });
 
-  it('stays held while the upstream that refused it cannot be reached, as when it restarts', async () => {
+  it('stays held while the upstream that refused it cannot be reached, for example during its restart', async () => {
     await using world = await AgentWorld.start({}, clockOfNow());
     const old = world.mesh.ca;
     const next = SandboxCa.root({ clock: world.clock });

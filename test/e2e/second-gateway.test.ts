@@ -22,7 +22,7 @@ const route = (name: string, namespace = 'shop', more: object = {}): KubeObject 
   spec: { service: name },
 });
 
-/** An agent that knows these gateways, and a client that knows their kinds. */
+/** An agent with these gateways, and a client that knows their kinds. */
 async function start(gateways: readonly Gateway[]) {
   const world = await AgentWorld.start({ namespaces: [NAMESPACE, 'shop'], objects: toyDefinitions() });
   world.gateways = gateways;
@@ -81,7 +81,7 @@ describe('a gateway that is not Emissary', () => {
     assert.equal(world.condition('Referenced')?.reason, 'ToyRoutesLeft');
   });
 
-  it('keeps the object of a route for as long as the route uses it, and loses it after that', async () => {
+  it('keeps the object of a route for as long as the route uses it, and deletes it after that', async () => {
     await using it = await start([toy]);
     const { world } = it;
     world.api.put(route('web'));
@@ -99,7 +99,7 @@ describe('a gateway that is not Emissary', () => {
     assert.ok(await it.client(), 'the rest stays');
   });
 
-  it('is told to have loaded a pair by the status that it writes itself', async () => {
+  it('is known to have loaded a pair from the status that it writes itself', async () => {
     await using it = await start([toy]);
     const { world } = it;
     const stop = new AbortController();
@@ -119,7 +119,7 @@ describe('a gateway that is not Emissary', () => {
     stop.abort(new Error('test over'));
   });
 
-  it('names what is missing where the cluster does not serve its kinds', async () => {
+  it('reports what is missing if the cluster does not serve its kinds', async () => {
     const world = await AgentWorld.start({ namespaces: [NAMESPACE, 'shop'] });
     await using _ = world;
     world.gateways = [toy];
@@ -141,7 +141,7 @@ describe('one MeshCertificate for two gateways', () => {
   const tlsOf = async (world: AgentWorld) =>
     fields((await world.kube.get({ ...mapping, namespace: NAMESPACE, name: 'api' }))?.spec).tls;
 
-  it('feeds both from one identity and one pair of Secrets, through a rotation', async () => {
+  it('serves both from one identity and one pair of Secrets, through a rotation', async () => {
     await using it = await start(both);
     const { world } = it;
     world.api.put(mapping);

@@ -19,7 +19,7 @@ import { type EchoMesh, startEchoMesh } from '../support/echo-mesh.ts';
 
 const NAMESPACE = 'emissary';
 
-/** Random, and like nothing that a pattern would know. */
+/** Random, and not matched by any pattern. */
 const opaque = (): string => `opaque.${randomBytes(18).toString('base64url')}`;
 const claims = { sub: `system:serviceaccount:${NAMESPACE}:gateway`, aud: ['any'], exp: 4_102_444_800 };
 const encoded = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url');
@@ -27,12 +27,12 @@ const jwt = (): string => `${encoded({ alg: 'RS256' })}.${encoded(claims)}.${ran
 
 interface Case {
   readonly name: string;
-  /** What the token file holds. */
+  /** The content of the token file. */
   readonly text: string;
   readonly spec: (echo: EchoMesh, tokenFile: string) => object;
   /** Of `lastError`. */
   readonly code: string;
-  /** The token does arrive at the server. */
+  /** The token reaches the server. */
   readonly isSent?: true;
 }
 
@@ -92,7 +92,7 @@ function piecesOf(text: string): string[] {
   return chunks.flatMap((chunk) => [chunk, Buffer.from(chunk).toString('base64').slice(0, 16)]);
 }
 
-describe('what the agent says while a chosen server repeats its tokens, and while token files are broken', () => {
+describe("the agent's output while a malicious server repeats its tokens, and while token files are broken", () => {
   let echo: EchoMesh;
   let api: KubeApi;
   let agent: AgentProcess;
@@ -155,7 +155,7 @@ describe('what the agent says while a chosen server repeats its tokens, and whil
   });
 
   for (const { name, code } of cases) {
-    it(`tells ${code} of ${name}`, () => {
+    it(`reports ${code} for ${name}`, () => {
       const status = said.get('/api/status') ?? '';
       const { certificates } = JSON.parse(status) as { certificates: { name: string; status: PublicationStatus }[] };
       const { lastError } = certificates.find((one) => one.name === name)?.status ?? {};
@@ -164,7 +164,7 @@ describe('what the agent says while a chosen server repeats its tokens, and whil
     });
   }
 
-  it('sends the good tokens, so that there is something to repeat', () => {
+  it('sends the valid tokens, so that there is something to repeat', () => {
     for (const { name, text, isSent } of cases) {
       assert.equal(echo.received().includes(text.trim()), isSent === true, name);
     }
@@ -216,7 +216,7 @@ describe('what the agent says while a chosen server repeats its tokens, and whil
   }
 });
 
-/** What a one-shot agent writes to standard error when it is ended after everything has failed. */
+/** The standard error of a one-shot agent that is ended after everything has failed. */
 async function exitMessage(flags: readonly string[]): Promise<string> {
   const main = join(ROOT, 'src/cli/main.ts');
   const child = spawn(process.execPath, ['--import', 'tsx', main, 'agent', ...flags], { cwd: ROOT });

@@ -79,7 +79,7 @@ test('a publication is one trace: a span for each write below one span', async (
   assert.doesNotMatch(collector.bodies.join(), /PRIVATE KEY|BEGIN CERTIFICATE/);
 });
 
-test('a receiver that refuses is logged with a code, and nothing it says is quoted', async () => {
+test('a receiver that refuses is logged with a code, and nothing of its answer is quoted', async () => {
   await using collector = await receiver();
   const { endpoint } = collector;
   await collector[Symbol.asyncDispose]();

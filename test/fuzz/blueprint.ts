@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import * as der from './der.ts';
 import { type Digest, type Key, signing } from './keys.ts';
 
-/** A certificate before it is signed. Variations change any part of it; who issued it is another blueprint. */
+/** A certificate before it is signed. Variations change any part of it; its issuer is another blueprint. */
 export interface Cert {
   readonly role: 'leaf' | 'intermediate' | 'root';
   key: Key;
@@ -10,11 +10,11 @@ export interface Cert {
   issuer: Cert | undefined;
   /** DER of a Name. */
   subject: Buffer;
-  /** DER of a Name, where it is not the subject of the issuer. */
+  /** DER of a Name, if it is not the subject of the issuer. */
   issuerName?: Buffer;
-  /** Who signs, where it is not the key of the issuer. */
+  /** The signing key, if it is not the issuer's. */
   signer?: Key;
-  /** As it is written: 2 for version 3; undefined leaves it out, which is version 1. */
+  /** The encoded value: 2 for version 3; undefined omits it, which means version 1. */
   version: number | undefined;
   /** Content of the INTEGER. */
   serial: Buffer;
@@ -23,13 +23,13 @@ export interface Cert {
   extensions: Extension[];
   digest: Digest;
   pss?: boolean;
-  /** DER, where it is not the key's own. */
+  /** DER, if it is not the key's own. */
   spki?: Buffer;
-  /** Changes what is signed: version, serial, algorithm, issuer, validity, subject, key, and the rest. */
+  /** Changes the signed fields: version, serial, algorithm, issuer, validity, subject, key, and the rest. */
   editSigned?: (parts: Buffer[]) => Buffer[];
-  /** Changes the three parts of the whole: what is signed, algorithm, signature. */
+  /** Changes the three parts of the whole: signed fields, algorithm, signature. */
   editWhole?: (parts: Buffer[]) => Buffer[];
-  /** Changes the bytes at last. */
+  /** Changes the final bytes. */
   editBytes?: (bytes: Buffer) => Buffer;
 }
 
@@ -38,9 +38,9 @@ export type Moment = number | { readonly tag: number; readonly text: string };
 
 export interface Extension {
   readonly id: string;
-  /** `false` is left out, as DER demands; `explicit` writes it. */
+  /** `false` is omitted, as DER requires; `explicit` writes it. */
   critical: boolean | 'explicit';
-  /** What is in the OCTET STRING. */
+  /** The content of the OCTET STRING. */
   value: Buffer | ((own: Cert) => Buffer);
 }
 
@@ -53,7 +53,7 @@ export interface Blueprint {
   bundle: Cert[];
   /** The key beside the chain. */
   key: Key;
-  /** Takes a key of this kind that nothing else here has. */
+  /** Returns a key of this kind that nothing else here has. */
   readonly fresh: (kind?: Key['kind']) => Key;
 }
 
@@ -90,7 +90,7 @@ export function drop(cert: Cert, id: string): void {
   cert.extensions = cert.extensions.filter((one) => one.id !== id);
 }
 
-/** Replaces the extension where it is there, and adds it where not. */
+/** Replaces the extension if it exists, and adds it otherwise. */
 export function put(cert: Cert, id: string, value: Extension['value'], critical: Extension['critical'] = false): void {
   const known = find(cert, id);
   if (!known) cert.extensions.push({ id, critical, value });

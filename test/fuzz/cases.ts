@@ -12,7 +12,7 @@ import { KEYS } from './variations/keys.ts';
 import { NAMES } from './variations/names.ts';
 
 const GROUPS: readonly (readonly Variation[])[] = [AUTHORITY, CONSTRAINTS, EXTENSIONS, ENCODING, NAMES, KEYS, CHAIN];
-/** Most cases change one thing, so that what follows from it is plain. */
+/** Most cases change one thing, so that its effect is clear. */
 const CHANGES = [0, 1, 1, 1, 1, 2, 2, 2, 3, 4] as const;
 
 export const LABELS: readonly string[] = GROUPS.flat().map(({ label }) => label);
@@ -21,7 +21,7 @@ const BY_LABEL = new Map(GROUPS.flat().map((one) => [one.label, one]));
 /** A pair and a bundle, signed. */
 export interface Case {
   readonly seed: number;
-  /** What was changed, in this order; nothing else of a case is bad. */
+  /** What was changed, in this order; everything else of a case is valid. */
   readonly labels: readonly string[];
   readonly form: 'spiffe' | 'dns';
   /** PEM; the chain leaf first. */
@@ -31,8 +31,8 @@ export interface Case {
 }
 
 /**
- * The case that a seed decides, but for RSA keys and the random part of signatures. `labels` makes other changes to
- * the same pair and bundle; each change does the same whatever other changes there are.
+ * The case of a seed; only RSA keys and the random part of signatures differ. `labels` makes other changes to the same
+ * pair and bundle; the effect of each change does not depend on the others.
  */
 export function makeCase(seed: number, now: number, labels: readonly string[] = labelsOf(seed)): Case {
   const blueprint = goodBlueprint(new Random(seedOf(seed, 'good')), now);

@@ -1,6 +1,6 @@
 /**
- * A DER writer for the certificates of the fuzz. It shares nothing with the product's, and it writes whatever it is
- * told to, right or wrong.
+ * A DER writer for the certificates of the fuzz tests. It shares no code with the product's, and writes whatever it is
+ * given, valid or not.
  */
 
 export type Bytes = Uint8Array;

@@ -7,13 +7,13 @@ import { freePorts } from '../peers/servers/loopback.ts';
 import { discard, output, scratchDir } from '../peers/servers/process.ts';
 import { type Case, makeCase } from './cases.ts';
 
-/** One start of Envoy takes as long as some dozens of pairs. */
+/** One start of Envoy takes as long as several dozen pairs. */
 const AT_ONCE = 200;
 const TLS = 'type.googleapis.com/envoy.extensions.transport_sockets.tls.v3';
 const HTTP = 'type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager';
 const ROUTER = 'type.googleapis.com/envoy.extensions.filters.http.router.v3.Router';
 
-/** The cases that Envoy cannot load as the pair and the bundle of a cluster, with what it says. */
+/** The cases that Envoy cannot load as the pair and the bundle of a cluster, with its messages. */
 export async function notLoaded(cases: readonly Case[]): Promise<ReadonlyMap<Case, string>> {
   const refused = new Map<Case, string>();
   const dir = scratchDir('fuzz-envoy');
@@ -53,7 +53,7 @@ async function validate(dir: string, cases: readonly Case[]): Promise<string | u
 
 /**
  * Sends a request for each case through an Envoy that originates mTLS with the pair to one that requires a client
- * certificate under the bundle. Those that were not answered, with what was said instead.
+ * certificate under the bundle. Returns those that were not answered, with the response instead.
  */
 export async function notAnswered(cases: readonly Case[]): Promise<ReadonlyMap<Case, string>> {
   const { front, back } = await freePorts('front', 'back');
@@ -86,7 +86,7 @@ const clusterOf = (one: Case, name: string, port: number): EnvoyObject => ({
       common_tls_context: {
         tls_certificates: [pemOf(one)],
         tls_params: { tls_maximum_protocol_version: 'TLSv1_3' },
-        // The upstream shows a certificate of its own here: only its verdict on ours counts.
+        // The upstream presents its own certificate here: only its verdict on ours counts.
         validation_context: { trusted_ca: { inline_string: one.roots }, trust_chain_verification: 'ACCEPT_UNTRUSTED' },
       },
     },

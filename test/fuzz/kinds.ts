@@ -1,16 +1,16 @@
 import type { Judged } from './run.ts';
 
-/** A kind of disagreement between the judges that is known and wanted. */
+/** A kind of disagreement between the judges that is known and intended. */
 export interface Kind {
-  /** What a certificate, chain or bundle has, as the table in docs/verification.md says it. */
+  /** The property of a certificate, chain or bundle, as worded in the table of docs/verification.md. */
   readonly what: string;
-  /** Why the judges differ, and why that does no harm. */
+  /** Why the judges differ, and why that is harmless. */
   readonly why: string;
   /** Matches one of the changes of the case. */
   readonly labels: RegExp;
   /** Matches another one of its changes. */
   readonly also?: RegExp;
-  /** What is said by who refuses it: our code, or a reason of OpenSSL or Go. */
+  /** The refusal: our code, or a reason of OpenSSL or Go. */
   readonly says: RegExp;
 }
 
@@ -131,7 +131,7 @@ export const REFUSED_BY_US: readonly Kind[] = [
   },
 ];
 
-/** Accepted by our checks and refused by OpenSSL in the preflight handshake: what it alone can know. */
+/** Accepted by our checks and refused by OpenSSL in the preflight handshake: what only OpenSSL can detect. */
 export const REFUSED_BY_PREFLIGHT: readonly Kind[] = [
   {
     what: 'two authorities with one name and different keys, below which a certificate has no authority key identifier',
@@ -183,7 +183,7 @@ export const PARTIAL: Kind = {
   labels: /./,
 };
 
-/** The known kind of a disagreement; undefined when there is none, which is a defect. */
+/** The known kind of a disagreement; undefined when there is none, which is a bug. */
 export function knownKind({ at, ours, openssl, go }: Judged): Kind | undefined {
   const fits =
     (said: string | undefined) =>

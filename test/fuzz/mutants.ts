@@ -6,7 +6,7 @@ const ENCODING = 'src/pki/der/encoding.ts';
 const rule = 'verification';
 const suite = 'fuzz';
 
-/** Each rule of verification that other judges have too; the fuzz must notice that it is gone. */
+/** Each verification rule that other judges have too; the fuzz tests must notice when it is removed. */
 export const CHECK_MUTANTS: readonly Mutant[] = [
   {
     title: 'an issuer need not be a CA',

@@ -4,12 +4,12 @@ import { PrivateKey } from '../../src/pki/key.ts';
 import { opensslPreflight } from '../../src/preflight/preflight.ts';
 import type { Case } from './cases.ts';
 
-/** What the product says of a pair and a bundle, as it does before it publishes them: the checks, then the preflight. */
+/** The product's verdict on a pair and a bundle before it publishes them: the checks, then the preflight. */
 export interface Opinion {
   readonly ok: boolean;
-  /** What the checks say alone, without the preflight handshake. */
+  /** The verdict of the checks alone, without the preflight handshake. */
   readonly checked: boolean;
-  /** Of the error, or of the check or the handshake that refuses. */
+  /** Code of the error, or of the check or the handshake that refuses. */
   readonly code?: string;
   readonly message?: string;
 }
@@ -26,7 +26,7 @@ export async function opinionOn({ chain, roots, key, form }: Case, now: number):
     return { ok: false, checked: checks.ok, code: verdict.code, message: verdict.message };
   } catch (error) {
     const { code, message } = error as NodeJS.ErrnoException;
-    // An error without a code of ours is a defect, and no verdict.
+    // An error without one of our codes is a bug, not a verdict.
     if (!code?.startsWith('ERR_')) throw error;
     return { ok: false, checked: false, code, message };
   }

@@ -1,10 +1,10 @@
-/** Numbers that a seed decides. */
+/** Numbers that a seed determines. */
 export class Random {
   #state: number;
 
   constructor(seed: number) {
     this.#state = seed >>> 0;
-    // Neighbouring seeds begin alike.
+    // Neighbouring seeds begin with similar numbers.
     for (let n = 0; n < 4; n++) this.#next();
   }
 
@@ -42,7 +42,7 @@ export class Random {
   }
 }
 
-/** A seed for one part of what another seed decides. */
+/** A seed for one part of what another seed determines. */
 export function seedOf(seed: number, part: string): number {
   let mixed = seed ^ 0x811c9dc5;
   for (const char of part) mixed = Math.imul(mixed ^ char.charCodeAt(0), 0x01000193);

@@ -1,10 +1,10 @@
 import { type Kind, knownKind } from './kinds.ts';
 import { describe, type FuzzResult, type Judged, type Judges, pemsOf, shrink } from './run.ts';
 
-/** Of each kind that is not known, as many are shrunk and shown. */
+/** Number of cases that are shrunk and shown for each unknown kind. */
 const SHOWN = 3;
 
-/** What nobody expects: to hold, it must be empty. */
+/** Unexpected results: must be empty. */
 export function unknownIn({ disagreements, notLoaded }: FuzzResult): number {
   return disagreements.filter((one) => !knownKind(one)).length + notLoaded.size;
 }

@@ -2,9 +2,9 @@ import type { GoJudge, JudgeVerdict, OpensslJudge } from '../peers/servers/x509-
 import { type Case, makeCase } from './cases.ts';
 import { type Opinion, opinionOn } from './ours.ts';
 
-/** As many questions are asked at once: enough that no judge waits for another. */
+/** Concurrent questions: enough that no judge waits for another. */
 const BATCH = 64;
-/** Envoy loads as many in one start. */
+/** Number of cases that Envoy loads in one start. */
 const LOADED_AT_ONCE = 200;
 
 export interface Judged {
@@ -22,7 +22,7 @@ export interface Judges {
 export interface FuzzOptions {
   readonly judges: Judges;
   readonly cases: number;
-  /** Seeds count from here. */
+  /** The first seed. */
   readonly from: number;
   /** Which of the accepted cases Envoy does not load, with its reason. */
   readonly notLoaded?: (cases: readonly Case[]) => Promise<ReadonlyMap<Case, string>>;
@@ -45,7 +45,7 @@ export interface FuzzResult {
   readonly notLoaded: ReadonlyMap<Case, string>;
 }
 
-/** Makes the cases, asks all judges, and keeps those on which they differ. */
+/** Makes the cases, asks all judges, and collects those on which they differ. */
 export async function fuzz({ judges, cases, from, notLoaded, onBatch }: FuzzOptions): Promise<FuzzResult> {
   const accepted = { checks: 0, ours: 0, openssl: 0, go: 0, all: 0 };
   const disagreements: Judged[] = [];
@@ -76,7 +76,7 @@ export async function fuzz({ judges, cases, from, notLoaded, onBatch }: FuzzOpti
   return { cases, accepted, disagreements, loaded, notLoaded: refusedByEnvoy };
 }
 
-/** Accepted by us and refused by one of the others, refused by us alone, or refused by the preflight handshake alone. */
+/** Accepted by us and refused by one of the others, refused only by us, or refused only by the preflight handshake. */
 export const isDisagreement = ({ ours, openssl, go }: Judged): boolean =>
   ours.ok ? !(openssl.ok && go.ok) : ours.checked || (openssl.ok && go.ok);
 
@@ -104,7 +104,7 @@ export async function shrink(found: Judged, judges: Judges): Promise<Judged> {
 const votesOf = ({ ours, openssl, go }: Judged): string =>
   [ours.ok, ours.checked, ours.code, openssl.ok, openssl.partial, go.ok].join();
 
-/** All that somebody needs to see the case again. */
+/** Everything needed to reproduce the case. */
 export function describe({ at, ours, openssl, go }: Judged): string {
   const verdict = (who: string, ok: boolean, why: string) => `  ${who}: ${ok ? 'accepted' : `refused (${why})`}`;
   return [
@@ -119,5 +119,5 @@ export function describe({ at, ours, openssl, go }: Judged): string {
   ].join('\n');
 }
 
-/** The certificates and the key of a case, which belong to this test alone. */
+/** The certificates and the key of a case, which are used only in this test. */
 export const pemsOf = ({ chain, roots, key }: Case): string => `chain:\n${chain}\nroots:\n${roots}\nkey:\n${key}`;

@@ -49,13 +49,13 @@ export function rootOf(blueprint: Blueprint): Cert {
   return top;
 }
 
-/** One of those in the chain; where there is none, one is put between the leaf and its issuer. */
+/** One of those in the chain; if there is none, one is inserted between the leaf and its issuer. */
 export function intermediateOf(blueprint: Blueprint, random: Random): Cert {
   const there = blueprint.chain.filter(({ role }) => role === 'intermediate');
   return there.length > 0 ? random.pick(there) : insertAbove(blueprint, leafOf(blueprint));
 }
 
-/** A new intermediate between a certificate and its issuer, good in itself. */
+/** A new intermediate between a certificate and its issuer, valid by itself. */
 export function insertAbove(blueprint: Blueprint, below: Cert): Cert {
   const { fresh, now } = blueprint;
   const above = below.issuer ?? below;

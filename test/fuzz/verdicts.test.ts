@@ -16,7 +16,7 @@ test('a good pair is accepted, whatever its depth and the form of its names', as
   for (let seed = 0; seed < 12; seed++) assert.deepEqual(await opinion(seed), { ok: true, checked: true });
 });
 
-/** What Go cannot read, or Envoy does not load or accept, with all else as it should be. */
+/** What Go cannot read, or Envoy does not load or accept, with everything else valid. */
 const REFUSED: readonly (readonly [code: string, ...labels: string[]])[] = [
   ['ERR_VERIFY_VERSION', 'unique ids in version 1 @root'],
   ['ERR_VERIFY_VERSION', 'version 1 @intermediate'],
@@ -25,7 +25,7 @@ const REFUSED: readonly (readonly [code: string, ...labels: string[]])[] = [
   ['ERR_VERIFY_KEY_TYPE', 'key p521 @leaf'],
   ['ERR_VERIFY_MALFORMED', 'extension a policy twice @leaf'],
   ['ERR_VERIFY_MALFORMED', 'critical TRUE as 0x01 @intermediate'],
-  // A path leads over the other certificate of the intermediate; Go reads this one too.
+  // The path uses the other certificate of the intermediate; Go reads this one too.
   [
     'ERR_VERIFY_MALFORMED',
     'a twin of the intermediate, newer, after it',

@@ -24,7 +24,7 @@ const issuing = root.intermediate({ clock });
 const identity = issuing.identity({ uris: ['spiffe://cluster.local/ns/emissary/sa/emissary'], lifetimeMs: HOUR });
 const meta = { name: 'istio', namespace: 'emissary' };
 
-/** What stands for itself in the golden files, so that they can be read. */
+/** Placeholders in the golden files, so that they are readable. */
 const names: [string, string][] = [
   ['<leaf>\n', identity.chain[0]?.pem ?? ''],
   ['<intermediate>\n', issuing.certificate.pem],
@@ -83,7 +83,7 @@ function readable(objects: readonly KubeObject[]): string {
   return documents.join('---\n').replaceAll(old.certificate.fingerprint.slice(0, 16), '<old root fp>');
 }
 
-/** With GOLDEN=write in the environment, the files are made anew. */
+/** With GOLDEN=write in the environment, the files are written again. */
 function golden(name: string, text: string): void {
   const path = new URL(`${name}.yaml`, import.meta.url);
   if (process.env.GOLDEN === 'write') writeFileSync(path, text);
@@ -95,7 +95,7 @@ test('for Istio: two Secrets and one TLSContext with its application protocols',
   golden('istio', readable(written(spec(), { alpnProtocols: 'istio-http/1.1,istio,http/1.1' })));
 });
 
-test('for Linkerd: one TLSContext for each target, with its server name and TLS 1.3 alone', () => {
+test('for Linkerd: one TLSContext for each target, with its server name and only TLS 1.3', () => {
   const targets = ['web', 'orders'].map((account) => ({
     contextName: `linkerd-${account}-shop`,
     sni: `${account}.shop.serviceaccount.identity.linkerd.cluster.local`,
@@ -108,7 +108,7 @@ test('for Linkerd: one TLSContext for each target, with its server name and TLS 
   golden('linkerd', readable(written(wish, { minTlsVersion: 'v1.3', maxTlsVersion: 'v1.3' }, targets)));
 });
 
-test('with everything that a user can ask for, the user has the last word, but not about whose the objects are', () => {
+test("with every user setting, the user's values win, except for the owner labels", () => {
   const wish = spec({
     configMapName: 'mesh.roots',
     labels: { team: 'edge', 'meshcert.dev/owner': 'somebody.else' },
@@ -130,7 +130,7 @@ test('equal inputs give equal objects, whatever the time', async () => {
   assert.deepEqual(written(spec(), {}), before);
 });
 
-test('without a TLSContext wished for, none is written', () => {
+test('without a desired TLSContext, none is written', () => {
   const wish = spec({ gateways: context({ enabled: false, name: 'istio' }) });
   assert.deepEqual(
     written(wish, {}).map(({ kind }) => kind),
@@ -138,7 +138,7 @@ test('without a TLSContext wished for, none is written', () => {
   );
 });
 
-test('what is written is read back: roots, since when, key and chain', () => {
+test('what is written reads back: roots, their times, key and chain', () => {
   const { bundle, since, identity: read, problems } = readPublication(spec(), written(spec(), {}));
   assert.deepEqual(problems, []);
   assert.deepEqual(
@@ -150,7 +150,7 @@ test('what is written is read back: roots, since when, key and chain', () => {
   assert.equal(read?.chain.length, 2);
 });
 
-test('damaged objects are reported, not thrown about, and the good ones are still read', () => {
+test('damaged objects are reported, not thrown, and the good ones are still read', () => {
   const damaged = written(spec(), {}).map((object) =>
     object.metadata.name === 'istio-identity' ? { ...object, data: { 'tls.crt': 'bm9uc2Vuc2U=' } } : object,
   );
@@ -160,7 +160,7 @@ test('damaged objects are reported, not thrown about, and the good ones are stil
   assert.match(problems[0]?.object ?? '', /Secret emissary\/istio-identity/);
 });
 
-test('a publication lists its objects in write order, whose reverse takes contexts away before their Secrets', () => {
+test('a publication lists its objects in write order, and the reverse order deletes contexts before their Secrets', () => {
   const order = ['Secret istio-ca', 'Secret istio-identity', 'TLSContext istio'];
   assert.deepEqual(
     written(spec(), {}).map(({ kind, metadata: { name } }) => `${kind} ${name}`),

@@ -11,7 +11,7 @@ import { startKubeApi } from '../../src/sandbox/kube/kube-api.ts';
 
 const istio = { istio: { ca: { serviceAccount: 'emissary' } } };
 
-/** Each field that is dialled, and how a spec looks with this value in it. */
+/** Each field that is dialled, and a spec with this value in it. */
 const FIELDS: Readonly<Record<string, (address: string) => object>> = {
   'spec.probe.address': (address) => ({ ...istio, probe: { address } }),
   'spec.istio.ca.address': (address) => ({ istio: { ca: { serviceAccount: 'emissary', address } } }),

@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import { get } from 'node:http';
 import { createInterface } from 'node:readline';
 
-/** How long a probe of kubelet waits by default. */
+/** The default timeout of kubelet's probes. */
 const PROBE_TIMEOUT_MS = 1000;
 const PROBE_EVERY_MS = 250;
 
@@ -13,7 +13,7 @@ export interface Exit {
   readonly signal: NodeJS.Signals | null;
 }
 
-/** The shipped bundle as a process of its own, watched from outside. */
+/** The shipped bundle as its own process, observed from outside. */
 export class AgentProcess implements AsyncDisposable {
   readonly lines: Record<string, unknown>[] = [];
   stderr = '';
@@ -48,19 +48,19 @@ export class AgentProcess implements AsyncDisposable {
     return line && new URL(String(line.url));
   }
 
-  /** Probes /healthz from now on as kubelet does, only more often. */
+  /** From now on probes /healthz as kubelet does, only more often. */
   startProbing(): void {
     this.#probing = setInterval(() => void this.#probe(), PROBE_EVERY_MS);
   }
 
-  /** The most memory that it ever had, MiB, by the kernel; undefined where there is no /proc. */
+  /** Its peak memory, MiB, from the kernel; undefined without /proc. */
   async peakMiB(): Promise<number | undefined> {
     const status = await readFile(`/proc/${this.#child.pid}/status`, 'utf8').catch(() => '');
     const [, kib] = /^VmHWM:\s+(\d+) kB/m.exec(status) ?? [];
     return kib === undefined ? undefined : Number(kib) / 1024;
   }
 
-  /** CPU time that it has taken, s, user and system; undefined where there is no /proc. */
+  /** Its CPU time, s, user and system; undefined without /proc. */
   async cpuSeconds(): Promise<number | undefined> {
     const stat = await readFile(`/proc/${this.#child.pid}/stat`, 'utf8').catch(() => '');
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');

@@ -12,31 +12,31 @@ import { grpcPeer, onceAborted } from './grpc-peer.ts';
 import { push, pushOf, SPIFFE_ID, sdsPeer } from './sds-peer.ts';
 
 export interface AttackWorld {
-  /** A directory that the agent may read, with `token` in it: a ServiceAccount's token of no value. */
+  /** A directory that the agent may read, with `token` in it: a worthless ServiceAccount token. */
   readonly directory: string;
   /** The CA in Linkerd's ConfigMap of trust roots. */
   readonly linkerdCa: SandboxCa;
   /** The agent's HTTP server. */
   readonly url: URL;
-  /** Stores a MeshCertificate of this name as an older API server would: past the checks of the definition. */
+  /** Stores a MeshCertificate of this name as an older API server would: without the checks of the definition. */
   put(name: string, spec: object): void;
-  /** Whether the status of this MeshCertificate says this. */
+  /** Whether the status of this MeshCertificate matches. */
   says(name: string, what: RegExp): boolean;
   until(what: string, done: () => boolean): Promise<void>;
 }
 
 export interface Attack {
   readonly name: string;
-  /** What the status of the attacker's MeshCertificate says in the end; absent where the attack needs none. */
+  /** The final status of the attacker's MeshCertificate; absent if the attack needs none. */
   readonly outcome?: RegExp;
   start(world: AttackWorld): Promise<AsyncDisposable>;
 }
 
-/** The largest message that grpc-js takes unless it is told otherwise. */
+/** The largest message that grpc-js accepts by default. */
 const FOUR_MIB = 4 * 1024 * 1024 - 5;
 const EMPTY_RESOURCES = (size: number) => Buffer.alloc(size - (size % 2), Buffer.from([0x12, 0x00]));
 const EMPTY_STRINGS = (size: number) => Buffer.alloc(size - (size % 2), Buffer.from([0x0a, 0x00]));
-/** What the agent closes is opened again. */
+/** Connections that the agent closes are opened again. */
 const AGAIN_MS = 2_000;
 const UNREADABLE = /ERR_MESH_BAD_RESPONSE/;
 const ADDRESS = /ERR_CONFIG: [^"]*spec\.[a-z.]*address: /;
@@ -174,7 +174,7 @@ function sds(name: string, outcome: RegExp, message: (directory: string) => Buff
   };
 }
 
-/** A Consul agent of loopback whose every answer is this. */
+/** A Consul agent on loopback with this answer to everything. */
 function http(name: string, answer: (response: ServerResponse) => void): Attack {
   return {
     name,
@@ -188,7 +188,7 @@ function http(name: string, answer: (response: ServerResponse) => void): Attack 
   };
 }
 
-/** A leaf under a new root waits for what the probed upstream says of it. */
+/** A leaf under a new root waits for the probed upstream's answer. */
 function probed(name: string, outcome: RegExp, open: (() => Promise<Server>) | undefined, at?: string): Attack {
   return {
     name,
@@ -232,7 +232,7 @@ function refused(name: string, spec: object): Attack {
   };
 }
 
-/** So many connections, opened again when the agent closes them, for as long as the attack lasts. */
+/** This many connections, opened again when the agent closes them, for as long as the attack lasts. */
 function flood(name: string, connections: number, begin: (socket: Socket) => void): Attack {
   return {
     name,

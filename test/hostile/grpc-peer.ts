@@ -14,11 +14,11 @@ export interface GrpcPeerOptions {
   /** `unix:/path`, or absent for a TCP port of loopback. */
   readonly address?: string;
   readonly credentials?: ServerCredentials;
-  /** What is sent for one call, as it goes over the wire: bytes that no encoder of ours has made. */
+  /** The messages of one call in their wire format: bytes that no encoder of ours has made. */
   answers(signal: AbortSignal): AsyncIterable<Buffer> | Iterable<Buffer>;
 }
 
-/** A gRPC server of one method whose messages are any bytes. */
+/** A gRPC server of one method whose messages are arbitrary bytes. */
 export async function grpcPeer(options: GrpcPeerOptions): Promise<GrpcPeer> {
   const server = new Server({ 'grpc.max_send_message_length': -1 });
   const { path, requestStream, responseStream, answers } = options;

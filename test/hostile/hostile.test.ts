@@ -36,7 +36,7 @@ describe('an agent that cannot begin', () => {
   const at = (name: string) => join(directory, name);
   const start = (args: readonly string[]) => new AgentProcess(file, ['agent', '--listen', 'off', ...args]);
 
-  it('exits with 1 and a code when the kubeconfig is missing or of no use', async () => {
+  it('exits with 1 and a code when the kubeconfig is missing or unusable', async () => {
     await writeFile(at('empty'), 'apiVersion: v1\nkind: Config\n');
     await mkdir(at('a-directory'), { recursive: true });
     for (const [args, why] of [

@@ -3,7 +3,7 @@ import { bundle } from '../../scripts/build.ts';
 import { ATTACKS } from './attacks.ts';
 import { siege } from './siege.ts';
 
-/** Each attack by itself against a process of its own: what it costs in memory, and what it does. */
+/** Runs each attack by itself against a separate process: its cost in memory, and its effect. */
 const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: { bundle: { type: 'string' }, patience: { type: 'string', default: '20' }, lines: { type: 'boolean' } },

@@ -16,9 +16,9 @@ import { pushOf, sdsPeer } from './sds-peer.ts';
 export interface SiegeOptions {
   readonly bundle: string;
   readonly attacks: readonly Attack[];
-  /** Rotations of the victim that must come after all attacks have begun and have had their outcome. */
+  /** Rotations of the victim that must happen after all attacks have begun and have had their outcome. */
   readonly rotations: number;
-  /** Gives up waiting for an outcome. */
+  /** Limit of the wait for an outcome. */
   readonly patienceMs: number;
 }
 
@@ -29,9 +29,9 @@ export interface SiegeResult {
   readonly peakMiB: number | undefined;
   readonly cpuSeconds: number | undefined;
   readonly probes: AgentProcess['probes'];
-  /** Leaves of the victim that came into the cluster while the attacks went on. */
+  /** Leaves of the victim that were published during the attacks. */
   readonly rotations: number;
-  /** What did not come about in time: an outcome, a rotation. */
+  /** What did not happen in time: an outcome, a rotation. */
   readonly missing: readonly string[];
   readonly lines: readonly object[];
 }
@@ -40,7 +40,7 @@ const NAMESPACE = 'emissary';
 const VICTIM_PUSHES_MS = 1000;
 const LOOK_MS = 100;
 
-/** Runs the bundle with one good MeshCertificate, which rotates each second, and lets these attacks at it. */
+/** Runs the bundle with one good MeshCertificate, which rotates each second, under these attacks. */
 export async function siege(options: SiegeOptions): Promise<SiegeResult> {
   const directory = await mkdtemp(join(tmpdir(), 'meshcert-siege-'));
   const stack = new Stack();
@@ -156,7 +156,7 @@ async function run(options: SiegeOptions, directory: string, stack: Stack): Prom
   };
 }
 
-/** What Node has only from 24 on. */
+/** Node has this only from 24 on. */
 class Stack {
   readonly #ends: (() => unknown)[] = [];
 
@@ -174,7 +174,7 @@ class Stack {
   }
 }
 
-/** As of an older release, which let more pass. */
+/** Like that of an older release, which was less strict. */
 function laxDefinition(): object {
   const definition = structuredClone(customResourceDefinition(adapters, gateways)) as unknown as Definition;
   for (const { schema } of definition.spec.versions) {
@@ -194,7 +194,7 @@ const linkerdRoots = (ca: SandboxCa): object => ({
   data: { 'ca-bundle.crt': ca.root.pem },
 });
 
-/** Of the form of a ServiceAccount's token; nobody has signed it. */
+/** In the form of a ServiceAccount's token, but signed by nobody. */
 function tokenOfNoValue(): string {
   const part = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url');
   const claims = {

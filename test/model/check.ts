@@ -10,9 +10,9 @@ import { World, type WorldOptions } from './world.ts';
 export interface HistoryOptions {
   readonly runs: number;
   readonly seed: number;
-  /** The path that a failure printed: that very history alone. */
+  /** The path that a failure printed: only that history. */
   readonly path?: string | undefined;
-  /** Off where only the verdict counts, since it takes a while to find the smallest history. */
+  /** Off if only the verdict matters, since finding the smallest history takes a while. */
   readonly shrink: boolean;
   /** Judges what the API showed in one history; rejects when an upstream would refuse it. */
   readonly judge: (observed: readonly Observed[]) => Promise<void>;
@@ -21,7 +21,7 @@ export interface HistoryOptions {
 const STEPS = { minLength: 50, maxLength: 80 };
 const keys = new KeyPool();
 
-/** Plays random histories; after each step, and of all that was written, everything that was promised must hold. */
+/** Runs random histories; after each step, and for all that was written, every guarantee must hold. */
 export async function checkHistories(t: TestContext, options: HistoryOptions): Promise<void> {
   const { runs, seed, path, shrink, judge } = options;
   const counts = new Map<string, number>();
@@ -64,7 +64,7 @@ async function play(options: Omit<WorldOptions, 'keys'>, steps: readonly Step[])
   return world;
 }
 
-/** The steps that matter, and how to see them again. */
+/** The relevant steps, and how to reproduce them. */
 async function report({
   failed,
   seed,

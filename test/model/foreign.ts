@@ -16,7 +16,7 @@ type Patch = (object: KubeObject, key: () => PrivateKey) => object;
 const base64 = (text: string): string => Buffer.from(text).toString('base64');
 const GARBAGE = base64('garbage');
 
-/** Merge patches that somebody with kubectl makes; the first names the object. */
+/** Merge patches of a user with kubectl; the first names the object. */
 const PATCHES = {
   'garble pair': ['pair', () => ({ data: { 'tls.crt': GARBAGE } })],
   'swap key': ['pair', (_, key) => ({ data: { 'tls.key': base64(key().toPem()) } })],
@@ -40,7 +40,7 @@ export const FOREIGN_EDITS: readonly ForeignEdit[] = [
 
 const KUBECTL = { fieldManager: 'kubectl' };
 
-/** Does to a publication what somebody else might, if there is anything to do it to. */
+/** Does to a publication what a third party might, if there is anything to do it to. */
 export function meddle(
   cluster: ModelCluster,
   [ca, pair, context]: readonly ObjectRef[],

@@ -16,16 +16,16 @@ const newRoot = (how: { leafFirst?: boolean; crossed?: boolean } = {}): Step => 
   crossed: how.crossed ?? false,
 });
 
-/** Each hurt once, or nearly: they run before the random ones. */
+/** Each caused harm once, or nearly: they run before the random ones. */
 export const HISTORIES: readonly History[] = [
   ...BAD_PUSHES.map(
     (how): History => [{ ...plain, named: how !== 'other identity' }, [look, { do: 'push bad', how }, look]],
   ),
   // The upstream never learns the root: only the emergency band may override its refusal.
   [{ ...plain, probe: true }, [look, newRoot(), all, look, wait(11), look, wait(20), look]],
-  // A root renewed with its key carried every later leaf too, and so was never let go.
+  // A root renewed with its key also carried every later leaf, and so never left.
   [plain, [look, { do: 'renew root' }, all, look]],
-  // A root that was named, dropped and named again within a minute passed for an old one.
+  // A root that was named, dropped and named again within a minute counted as an old one.
   [
     plain,
     [
@@ -38,7 +38,7 @@ export const HISTORIES: readonly History[] = [
       look,
     ],
   ],
-  // A leaf over a young root let the next root pass, although upstreams knew it only by a cross-signature.
+  // A leaf over a young root allowed the next root, although upstreams knew it only by a cross-signature.
   [
     plain,
     [
@@ -67,7 +67,7 @@ export const HISTORIES: readonly History[] = [
       look,
     ],
   ],
-  // An old root that flickered looked younger than a young one, which then vouched for the next.
+  // An old root that flickered looked younger than a young one, which then justified the next.
   [
     plain,
     [
@@ -88,7 +88,7 @@ export const HISTORIES: readonly History[] = [
     plain,
     [look, { do: 'prepare root' }, all, look, mute, look, wait(33), { do: 'rotate leaf' }, mute, look, wait(33), look],
   ],
-  // The mesh signs with a root again that it no longer names: its retention ends while the leaf stands on it.
+  // The mesh signs again with a root that it no longer names: its retention ends while the leaf depends on it.
   [
     plain,
     [
@@ -109,7 +109,7 @@ export const HISTORIES: readonly History[] = [
       look,
     ],
   ],
-  // Somebody took the standing leaf's root out of the bundle just when the mesh dropped it.
+  // Somebody removed the published leaf's root from the bundle just when the mesh dropped it.
   [
     plain,
     [
@@ -124,9 +124,9 @@ export const HISTORIES: readonly History[] = [
       look,
     ],
   ],
-  // A push without a leaf told nothing of how long leaves live, and retention shrank to nothing.
+  // A push without a leaf gave no lifetime of leaves, and retention shrank to nothing.
   [plain, [look, { do: 'renew root' }, all, look, { do: 'push bad', how: 'no chain' }, look]],
-  // The upstream had refused the leaf, and then somebody deleted what told how young its root was.
+  // The upstream had refused the leaf, and then somebody deleted the record of how young its root was.
   [
     { ...plain, probe: true },
     [look, newRoot(), all, look, { do: 'foreign', edit: 'delete bundle' }, { do: 'probe' }, look, wait(11), look],

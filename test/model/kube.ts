@@ -14,10 +14,10 @@ import { ApiError } from '../../src/sandbox/kube/status.ts';
 import { Store } from '../../src/sandbox/kube/store.ts';
 import { Writes } from '../../src/sandbox/kube/writes.ts';
 
-/** What goes wrong with one call. `lost` is carried out, and its answer never arrives. */
+/** The fault of one call. `lost` is carried out, and its answer never arrives. */
 export type CallFault = 'refused' | 'lost' | 'conflict';
 
-/** One change that the API showed, or a write that it took and that changed nothing. */
+/** One change that the API showed, or an accepted write that changed nothing. */
 export interface Shown {
   readonly by: string;
   readonly verb: 'create' | 'apply' | 'merge' | 'replace' | 'delete';
@@ -27,7 +27,7 @@ export interface Shown {
   readonly sentVersion: string | undefined;
 }
 
-/** One API server in memory: the sandbox's own writes and rules without its wire. */
+/** One API server in memory: the sandbox's own writes and rules without a network. */
 export class ModelCluster {
   readonly #store = new Store();
   readonly #registry = new KindRegistry();
@@ -195,7 +195,7 @@ class Connection implements Kube {
   }
 }
 
-/** What a gateway reads of an object; versions and bookkeeping left out. */
+/** What a gateway reads of an object, without versions and bookkeeping. */
 export function contentOf(object: KubeObject | undefined): unknown {
   if (!object) return undefined;
   const { metadata, ...rest } = object;

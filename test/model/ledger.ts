@@ -11,23 +11,23 @@ import { ID, type ModelMesh } from './mesh.ts';
 import { META, OWNER, type Replica } from './replica.ts';
 
 const MINUTE = 60_000;
-/** Replicas' clocks may differ by this in all. */
+/** The clocks of all replicas differ by at most this. */
 export const CLOCKS_APART = 5 * MINUTE;
 
 export interface LedgerOptions {
   readonly spec: MeshCertificateSpec;
-  /** What the configuration demands; undefined where the mesh may say. */
+  /** The configured identity; undefined if the mesh decides. */
   readonly id: string | undefined;
   readonly mesh: ModelMesh;
   readonly cluster: () => ModelCluster;
   readonly now: () => number;
   readonly monotonic: () => number;
   readonly replica: (name: string) => Replica | undefined;
-  /** Whether this replica holds the Lease, as the world knows it. */
+  /** Whether this replica holds the Lease, according to the world. */
   readonly holdsLease: (name: string) => boolean;
-  /** Whether the call that is being carried out was sent before the Lease went to somebody else. */
+  /** Whether the current call was sent before the Lease went to another replica. */
   readonly isLate: (name: string) => boolean;
-  /** Whether the API server's clock and those of the replicas tell the same time. */
+  /** Whether the clocks of the API server and of the replicas agree. */
   readonly clocksAgree: () => boolean;
 }
 
@@ -45,7 +45,7 @@ export interface Observed {
   readonly roots: string;
   /** Epoch ms on the clock of the replica that wrote. */
   readonly at: number;
-  /** The leaf or an issuer may have ended with nothing to replace it. */
+  /** The leaf or an issuer may have ended without a replacement. */
   readonly mayBeOver: boolean;
 }
 
@@ -55,7 +55,7 @@ export class Ledger {
   readonly observed: Observed[] = [];
   readonly #options: LedgerOptions;
   #failure: unknown;
-  /** True time at which each root of the CA Secret began to stand there; -∞ where it cannot be known. */
+  /** True time at which each root of the CA Secret first appeared there; -∞ if it cannot be known. */
   #standsSince = new Map<string, number>();
   /** True time at which a leading replica last named it. */
   #namedAt = new Map<string, number>();
@@ -73,17 +73,20 @@ export class Ledger {
     this.counts.set(what, (this.counts.get(what) ?? 0) + 1);
   }
 
-  /** What a process knew of its own last write ends with it. */
+  /** A process loses the memory of its own last write when it ends. */
   crashed(name: string): void {
     if (this.#lastWrite?.by === name) this.#lastWrite.by = `${name}, a process before`;
   }
 
-  /** Told by the world whenever a leading replica follows what the mesh says. */
+  /** Called by the world whenever a leading replica follows what the mesh says. */
   named(roots: readonly Certificate[]): void {
     for (const { fingerprint } of roots) this.#namedAt.set(fingerprint, this.#options.now());
   }
 
-  /** Of every write that the API took. What it finds is kept: the caller would take it for a fault of the API. */
+  /**
+   * Called for every write that the API accepted. Violations are stored: if thrown, the caller would treat them as a
+   * fault of the API.
+   */
   shown(shown: Shown): void {
     try {
       this.#judge(shown);
@@ -92,7 +95,7 @@ export class Ledger {
     }
   }
 
-  /** Of what stands now; after each step. */
+  /** Checks the current state; called after each step. */
   check(): void {
     if (this.#failure) throw this.#failure;
     this.#standing();
@@ -105,7 +108,7 @@ export class Ledger {
     if (!object) return;
     const name = `${object.kind}/${object.metadata.name}`;
     if (!replica) {
-      // What is gone tells a process that was not there nothing of when it was written.
+      // A deleted object does not show a new process when it was written.
       if (!after && this.#lastWrite) this.#lastWrite.told = false;
       if (!sameContent(before, after)) this.#foreign.add(name);
       if (object.metadata.name === this.#options.spec.caSecretName) this.#forgetTimes(after);
@@ -165,7 +168,7 @@ export class Ledger {
       assert.ok(leaf, 'the pair has no leaf');
       assert.equal(pair.key.publicKeyFingerprint, leaf.publicKeyFingerprint, 'the key does not belong to the leaf');
       const beside = findPath(leaf, pair.chain.slice(1), pair.bundle, now(), CLOCKS_APART);
-      // What ran out with nothing to replace it is nobody's doing.
+      // Nothing is at fault when something ended without a replacement.
       const over = !beside.ok && beside.reason === 'expired_link';
       const holds = (roots: readonly Certificate[]) => over || this.#verifies(pair.chain, roots, now());
       assert.ok(holds(bundle), 'the published leaf does not verify under the published bundle');
@@ -174,7 +177,7 @@ export class Ledger {
     for (const upstream of mesh.upstreams) {
       const { fingerprint } = upstream.root;
       if (!mesh.isLive(upstream) || !this.#standsSince.has(fingerprint)) continue;
-      // A root that came back is unknown until somebody tells.
+      // A root that came back is unknown until it is named.
       if ((this.#namedAt.get(fingerprint) ?? 0) < (mesh.backAt.get(fingerprint) ?? 0)) continue;
       assert.ok(
         this.#verifies(upstream.chain, bundle, now()),
@@ -209,7 +212,8 @@ export class Ledger {
     const now = this.#options.now();
     const side = kind === 'TLSContext' ? 'gateway' : 'secret';
     const last = this.#lastWrite;
-    // What a frozen replica still had under way, nobody could see; and only the server's clock tells of what another did.
+    // Nobody could see the write that a frozen replica still had in flight, and only the server's clock shows another
+    // replica's write time.
     if (this.#options.isLate(by)) return;
     if (last && last.side !== side && (last.by === by || (last.told && this.#options.clocksAgree()))) {
       // While all are suspended, time passes for the gateway too.
@@ -311,8 +315,8 @@ export class Ledger {
   }
 
   /**
-   * Somebody else wrote the CA Secret: how long its roots stood is no longer known to anybody. Which they were is told
-   * by the copy beside the pair, unless what they wrote can be read.
+   * Somebody else wrote the CA Secret: the age of its roots is no longer known. The copy beside the pair shows which
+   * they were, unless the foreign write can be read.
    */
   #forgetTimes(after: KubeObject | undefined): void {
     const { cluster, spec } = this.#options;
@@ -364,7 +368,7 @@ function keyOf(pem: string): PrivateKey {
   return known;
 }
 
-/** Unreadable is empty: somebody else may have written it. */
+/** Unreadable counts as empty: somebody else may have written it. */
 export function bundleOf(secret: KubeObject): readonly Certificate[] {
   try {
     return certificates(text(secret, 'tls.crt'));
@@ -381,5 +385,5 @@ export function pairOf(secret: KubeObject): Pair {
   };
 }
 
-/** Both writes of the first publication were made: with its uid in it, a Secret is ours for certain. */
+/** Both writes of the first publication were made: with its uid in it, a Secret is certainly ours. */
 const isComplete = ({ metadata }: KubeObject): boolean => metadata.annotations?.['meshcert.dev/uid'] === metadata.uid;

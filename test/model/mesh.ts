@@ -8,7 +8,7 @@ import type { KeyPool } from './pool.ts';
 export const ID = 'spiffe://td/ns/emissary/sa/gateway';
 const MINUTE = 60_000;
 
-/** A workload behind the mesh: what it shows and whom it believes. */
+/** A workload behind the mesh: its certificate and its trust. */
 export interface Upstream {
   readonly name: string;
   /** Leaf first. */
@@ -29,7 +29,7 @@ const PLAIN_FAULTS = [
   'no chain',
   'no intermediate',
 ] as const;
-/** Chains whose signatures are right, and which upstreams or the gateway refuse. */
+/** Chains with valid signatures that upstreams or the gateway refuse. */
 const FLAWS = new Map(flaws('td').map((flaw) => [flaw.title, flaw]));
 
 export const BAD_PUSHES: readonly BadPush[] = [...PLAIN_FAULTS, ...FLAWS.keys()];
@@ -39,7 +39,7 @@ export type BadPush = (typeof PLAIN_FAULTS)[number] | Flaw['title'];
 export class ModelMesh {
   readonly lifeMs: number;
   readonly upstreams: readonly Upstream[];
-  /** Of each replica, oldest first; the last is what the mesh would push now. */
+  /** By replica, oldest first; the last is what the mesh would push now. */
   readonly pushes = new Map<string, Identity[]>();
   /** When a dropped root came back, by fingerprint. */
   readonly backAt = new Map<string, number>();
@@ -49,7 +49,7 @@ export class ModelMesh {
   #dropped: SandboxCa[] = [];
   #signing: SandboxCa;
   #issuer: SandboxCa;
-  /** Goes with each chain: the signing root under an older one. */
+  /** Sent with each chain: the signing root under an older one. */
   #crossed: readonly Certificate[] = [];
   #made = 0;
 
@@ -131,8 +131,8 @@ export class ModelMesh {
   }
 
   /**
-   * Signs with an older root again; with one that it had dropped, the leaf is seen before the root, or the root is
-   * not named at all for now.
+   * Signs with an older root again; if it had been dropped, the leaf appears before the root, or the root is not named
+   * at all for now.
    */
   rollBack(forgetful: boolean): void {
     const named = this.#named.find((root) => root !== this.#signing);
@@ -150,7 +150,7 @@ export class ModelMesh {
     this.#repush();
   }
 
-  /** Signs with a root that lives on, and forgets those that do not. */
+  /** Signs with a root that remains, and forgets those that do not. */
   heal(): void {
     const lasting = this.#now() + 200 * this.lifeMs;
     if (this.#signing.certificate.notAfter < lasting) {
@@ -170,7 +170,7 @@ export class ModelMesh {
 
   renewUpstream(upstream: Upstream): void {
     const key = this.#keys.take();
-    // Upstream leaves live a little less than ours, so that clocks may differ by minutes.
+    // Upstream leaves live a little shorter than ours, so that clocks may differ by minutes.
     const lifetime = { notBefore: this.#now() - MINUTE, notAfter: this.#now() + this.lifeMs - 10 * MINUTE };
     const leaf = this.#issuer.issue(key, { uris: [`spiffe://td/${upstream.name}`], ...lifetime });
     upstream.chain = [leaf, ...this.#issuer.chain];
@@ -181,7 +181,7 @@ export class ModelMesh {
     upstream.trust = this.named;
   }
 
-  /** The mesh's own fault; the good identity is pushed again after it. */
+  /** A fault of the mesh; the good identity is pushed again after it. */
   pushBad(how: BadPush): void {
     for (const [replica, pushes] of this.pushes) {
       const good = pushes.at(-1);
@@ -196,7 +196,7 @@ export class ModelMesh {
     return leaf !== undefined && findPath(leaf, chain.slice(1), upstream.trust, this.#now()).ok;
   }
 
-  /** Its chain was made to end in its root: only time can tell against it. */
+  /** Its chain was made to end in its root: only time can invalidate it. */
   isLive({ chain, root }: Upstream): boolean {
     const now = this.#now();
     return [...chain, root].every((link) => now >= link.notBefore && now < link.notAfter);
@@ -253,7 +253,7 @@ export class ModelMesh {
     return { notBefore: this.#now() - MINUTE, notAfter: this.#now() + lifeMs };
   }
 
-  /** The same leaves with the roots of now. */
+  /** The same leaves with the current roots. */
   #repush(): void {
     for (const [replica, pushes] of this.pushes) {
       const last = pushes.at(-1);

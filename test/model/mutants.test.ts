@@ -5,7 +5,7 @@ import { test } from 'node:test';
 import { ROOT } from '../../scripts/tree.ts';
 import { MUTANTS } from './mutants.ts';
 
-test('what each mutant changes stands exactly once in its file', () => {
+test('the text that each mutant changes occurs exactly once in its file', () => {
   const lost = MUTANTS.filter(({ file, from }) => readFileSync(join(ROOT, file), 'utf8').split(from).length !== 2);
   assert.deepEqual(
     lost.map(({ title, file }) => `${file}: ${title}`),

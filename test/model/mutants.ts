@@ -1,14 +1,14 @@
 import { CHECK_MUTANTS } from '../fuzz/mutants.ts';
 
 export interface Mutant {
-  /** Which rule of the design it disables. */
+  /** The design rule that it disables. */
   readonly rule: string;
   readonly title: string;
   readonly file: string;
-  /** Stands exactly once in the file. */
+  /** Occurs exactly once in the file. */
   readonly from: string;
   readonly to: string;
-  /** Who must notice: the model, unless it says otherwise. */
+  /** The suite that must notice: the model by default. */
   readonly suite?: 'fuzz' | 'preflight';
 }
 

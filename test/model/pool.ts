@@ -1,6 +1,6 @@
 import { PrivateKey } from '../../src/pki/key.ts';
 
-/** Making keys costs more than all else; every run draws from the same ones, each CA of a run its own. */
+/** Making keys takes the most time; every run uses the same ones, each CA of a run its own. */
 export class KeyPool {
   readonly #keys: PrivateKey[] = [];
   #next = 0;

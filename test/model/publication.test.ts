@@ -4,14 +4,14 @@ import { cliRefusal } from '../support/openssl-cli.ts';
 import { checkHistories } from './check.ts';
 import type { Observed } from './ledger.ts';
 
-/** `npm run test:model` asks for more. */
+/** `npm run test:model` sets more. */
 const RUNS = Number(process.env.MESHCERT_MODEL_RUNS ?? 300);
-/** The everyday suite asks the same histories each time; `npm run test:model` looks for new ones. */
+/** The everyday suite runs the same histories each time; `npm run test:model` looks for new ones. */
 const EVERYDAY_SEED = 951;
 const SEED = Number(
   process.env.MESHCERT_MODEL_SEED ?? (process.env.MESHCERT_MODEL_RUNS ? Date.now() % 2 ** 31 : EVERYDAY_SEED),
 );
-/** Two runs of a command for each question: one question for so many pairs takes a second or two of the suite. */
+/** Each question costs two runs of a command: one for this many pairs takes a second or two of the suite. */
 const ONE_IN = 150;
 
 let count = 0;
@@ -27,7 +27,7 @@ async function judgeSample(observed: readonly Observed[]): Promise<void> {
   }
 }
 
-test('through any history of rotations and faults, nothing that works is broken and all comes right in the end', (t) =>
+test('through any history of rotations and faults, nothing that works is broken and everything converges in the end', (t) =>
   checkHistories(t, {
     runs: RUNS,
     seed: SEED,

@@ -36,7 +36,7 @@ export interface Look {
   readonly outcome: PublishResult | undefined;
 }
 
-/** One agent process reduced to its decisions: what it was told, what it saw last, and the real code between. */
+/** One agent process reduced to its decisions: what it received, what it saw last, and the real code between. */
 export class Replica {
   readonly name: string;
   readonly clock: Clock;
@@ -56,7 +56,7 @@ export class Replica {
     this.#spacing = new BatchGap(options.clock, gateways);
   }
 
-  /** What its watches show it now. */
+  /** What its watches currently show. */
   refresh(): void {
     this.#seen = new Map();
     for (const ref of this.#refs()) {
@@ -67,7 +67,7 @@ export class Replica {
     }
   }
 
-  /** The process ends where it stands; what it knew is gone. */
+  /** The process ends; its memory is lost. */
   crash(): void {
     this.#life.abort(new Error('killed'));
     this.#life = new AbortController();
@@ -77,7 +77,7 @@ export class Replica {
     this.leads = false;
   }
 
-  /** Starts from what stands in the cluster, as a worker does: nothing is asked of the mesh for it. */
+  /** Starts from the published state, as a reconciler does: without a request to the mesh. */
   lead(): void {
     this.leads = true;
     this.#probed = undefined;
@@ -106,7 +106,7 @@ export class Replica {
     return this.#probed?.fingerprint === leafOf(identity).fingerprint ? this.#probed.outcome : 'unknown';
   }
 
-  /** One pass: decide, plan, and write if it leads. */
+  /** One reconcile: decide, plan, and write if it leads. */
   async look(): Promise<Look> {
     const decision = this.#decide();
     const steps = decision.desired ? plan(decision.desired, this.#seen, OWNER, this.clock.now()) : [];
@@ -157,7 +157,7 @@ export class Replica {
     };
   }
 
-  /** Reading it is most of the work; the same objects read the same. */
+  /** Reading is most of the work; equal objects give equal results. */
   #publication(): Publication {
     const objects = [...this.#seen.values()];
     const read = this.#read;

@@ -19,7 +19,7 @@ const MINUTE = 60_000;
 const REPLICAS = ['a', 'b'] as const;
 export type ReplicaName = (typeof REPLICAS)[number];
 
-/** What befalls a call of the leading replica, in the order of its calls. */
+/** The faults of the leading replica's calls, in the order of its calls. */
 export type Fault = CallFault | 'crash before' | 'crash after' | 'takeover' | 'foreign';
 
 export interface WorldOptions {
@@ -28,9 +28,9 @@ export interface WorldOptions {
   readonly holdMs: number;
   readonly probe: boolean;
   readonly upstreams: number;
-  /** The configuration says which identity is due. */
+  /** The configuration names the expected identity. */
   readonly named: boolean;
-  /** Objects of our names that somebody made before us. */
+  /** Objects with our names that somebody created before us. */
   readonly squatted: boolean;
 }
 
@@ -101,7 +101,7 @@ export class World {
     this.ledger.count('election');
   }
 
-  /** The leading replica sees what stands and acts on it. Writes that wait for the gateway are waited for. */
+  /** The leading replica reads the current state and acts on it. Writes that wait for the gateway are awaited. */
   async look(fresh: boolean): Promise<Look | undefined> {
     const replica = this.leader;
     if (!replica) return undefined;
@@ -124,7 +124,7 @@ export class World {
     const heard = look !== undefined && current && !look.decision.problem && !look.outcome?.problem;
     if (look?.decision.hold?.hold) this.probe();
     const roots = look?.decision.problem ? [] : (replica.candidate?.roots ?? []);
-    // A push that names nothing is no news: what this leader heard before is still meant.
+    // A push that names nothing changes nothing: this leader still uses what it heard before.
     if (roots.length > 0) this.#heard = roots;
     if (heard && replica === this.leader) this.ledger.named(this.#heard);
     return look;
@@ -146,7 +146,7 @@ export class World {
       if (this.leader !== replica) return;
     }
     const last = pushes.length - 1;
-    // Of a bad push the good one after it is yet to come.
+    // The good push after a bad one is yet to come.
     const at = { next: Math.min(next, last), bad: last - 1, all: last, stale: last }[how];
     const identity = pushes[at];
     if (!identity) return;
@@ -181,7 +181,7 @@ export class World {
     this.clock.step(ms);
   }
 
-  /** The canary upstream tells whether it takes the leaf that is held back. */
+  /** The canary upstream says whether it accepts the held leaf. */
   probe(): void {
     const replica = this.leader;
     const [canary] = this.mesh.upstreams;
@@ -199,8 +199,8 @@ export class World {
   }
 
   /**
-   * Ends all faults and follows only what tells a real agent to act: pushes, changes, and the time that it asked to
-   * look again at. Then what stands must be what the mesh says, and stay so without a write.
+   * Ends all faults and follows only what triggers a real agent: pushes, changes, and the time that it asked to be
+   * called again. Then the published state must match the mesh, and stay so without a write.
    */
   async converge(): Promise<void> {
     this.#faults = [];

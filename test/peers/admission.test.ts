@@ -10,7 +10,7 @@ import { eventually } from './parts/eventually.ts';
 import { type KubeApiserver, startKubeApiserver } from './servers/kube-apiserver.ts';
 
 const AGENT = { name: 'meshcert', namespace: 'emissary' };
-/** Each may write MeshCertificates; each may mint tokens for one account alone. */
+/** Each may write MeshCertificates; each may mint tokens for only one account. */
 const USERS = [
   { name: 'gateway-admin', account: { namespace: 'emissary', name: 'gateway' } },
   { name: 'edge-admin', account: { namespace: 'edge', name: 'gateway' } },
@@ -114,7 +114,7 @@ const cases: [title: string, spec: object, allowed: User, account: string][] = [
 ];
 
 for (const [at, [title, spec, allowed, account]] of cases.entries()) {
-  test(`${title}: who may mint tokens of ${account} may create the MeshCertificate, and nobody else`, async () => {
+  test(`${title}: only a user who may mint tokens of ${account} may create the MeshCertificate`, async () => {
     for (const { name: user } of USERS) {
       const { status, body } = await create(user, `case-${at}-${user}`, spec);
       if (user === allowed) {
@@ -167,7 +167,7 @@ test('a change of the mesh needs the right, a change of anything else does not',
   assert.equal((await server.call('DELETE', `${MCERTS}/changed`, undefined, as('nobody'))).status, 200);
 });
 
-test('namespaces without an agent are left alone', async () => {
+test('namespaces without an agent are not affected', async () => {
   const path = MCERTS.replace('emissary', 'unwatched');
   assert.equal((await create('nobody', 'free', ISTIO, path)).status, 201);
 });

@@ -13,7 +13,7 @@ const secret = (namespace: string, name: string) => ({
   data: {},
 });
 
-/** What the error of a refused write advises, on a real API server: that is done, and the write goes through. */
+/** The advice in the error of a refused write, on a real API server: following it makes the write succeed. */
 describe('the advice of a refused write', () => {
   let server: KubeApiserver;
   let kube: Kube;
@@ -53,7 +53,7 @@ describe('the advice of a refused write', () => {
     const quota = { apiVersion: 'v1', kind: 'ResourceQuota', metadata, spec: { hard } };
     const path = '/api/v1/namespaces/limited/resourcequotas';
     await server.ensure(path, quota);
-    // No controller manager runs here: what it would compute is written instead.
+    // No controller manager runs here: the test writes what it would compute.
     const { body } = await server.call('GET', `${path}/none`);
     const status = { hard, used: hard };
     await server.call('PUT', `${path}/none/status`, { ...(body as object), status });

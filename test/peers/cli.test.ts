@@ -66,7 +66,7 @@ describe('the built bundle on a real API server', () => {
     assert.doesNotMatch(stderr, /ERR_KUBE/);
   });
 
-  it('prints a definition that kubectl applies, also over an older one', async () => {
+  it('prints a definition that kubectl applies, even over an older one', async () => {
     for (const format of ['yaml', 'json']) {
       const { stdout } = await say(['schema', '--crd', '-o', format]);
       await server.kubectl(['apply', '--server-side', '--force-conflicts', '-f', '-'], { input: stdout });
@@ -119,7 +119,7 @@ describe('the built bundle on a real API server', () => {
     assert.match(await kubectl('meshcert', 'schema', '--crd'), /^apiVersion: apiextensions/);
   });
 
-  it('acts as somebody else by --as, whom RBAC judges', async () => {
+  it('acts as another user by --as, whom RBAC authorizes', async () => {
     const nobody = await say(['status', '-n', 'emissary', '--as', 'jane', '--as-group', 'system:authenticated'], {
       env,
     });
@@ -129,7 +129,7 @@ describe('the built bundle on a real API server', () => {
     assert.equal(admin.code, 0, admin.stderr);
   });
 
-  it('refuses a selector that the API server refuses, in its words', async () => {
+  it('refuses a selector that the API server refuses, with its message', async () => {
     const { code, stderr } = await say(['status', '-l', '=='], { env });
     assert.equal(code, 1);
     assert.match(stderr, /ERR_KUBE_INVALID/);

@@ -92,7 +92,7 @@ function setLeafLifetime(consul: Consul, ms: number): Promise<void> {
   return configureCa(consul, { LeafCertTTL: `${ms / 1000}s`, SkipValidate: true });
 }
 
-/** One of three servers that never meet. */
+/** One of three servers that never connect to each other. */
 async function startLeaderless(): Promise<ConsulTarget> {
   const dir = scratchDir('consul-leaderless');
   const ports = await freePorts('http', 'grpc', 'grpc_tls', 'server', 'serf_lan', 'serf_wan');
@@ -142,7 +142,7 @@ async function startLeaderless(): Promise<ConsulTarget> {
   };
 }
 
-/** The published Secrets through Envoy to a real Connect proxy before a plain service. */
+/** The published Secrets through Envoy to a real Connect proxy in front of a plain service. */
 async function openPath(consul: Consul, service: string): Promise<Path> {
   const plain = createServer((_, response) => response.end('plain'));
   await new Promise<void>((resolve) => plain.listen(0, '127.0.0.1', resolve));
@@ -170,7 +170,7 @@ async function openPath(consul: Consul, service: string): Promise<Path> {
   };
 }
 
-/** What Emissary would hand to Envoy of our publication. */
+/** The files that Emissary would give Envoy for our publication. */
 async function publishedFiles(dir: string, identity: Identity) {
   const spec = {
     mesh: { name: 'consul', config: {} },

@@ -57,7 +57,7 @@ describe('the controller on a real API server', () => {
       running.log,
     );
 
-  it('waits for a definition that is applied after it started, and shows itself to kubectl', async () => {
+  it('waits for a definition that is applied after it started, and appears in kubectl', async () => {
     await using running = await agent();
     await server.kubectl(['apply', '-f', join(ROOT, 'deploy/crd/meshcertificate.yaml')]);
     await server.kubectl(['wait', '--for=condition=Established', 'crd/meshcertificates.meshcert.dev']);
@@ -73,7 +73,7 @@ describe('the controller on a real API server', () => {
     console.log(`${table}\n${described}`);
   });
 
-  it('refuses what the definition forbids, in words that help', async () => {
+  it('refuses what the definition forbids, with a helpful message', async () => {
     for (const [spec, words] of [
       [{}, /exactly one of istio, linkerd/],
       [
@@ -123,7 +123,7 @@ describe('the controller on a real API server', () => {
     assert.deepEqual(idle, []);
   });
 
-  it('leaves what it published when the resource is deleted, unless told otherwise', async () => {
+  it('keeps its publication when the resource is deleted, unless configured otherwise', async () => {
     await using running = await agent();
     await create('kept');
     await ready('kept', running);
@@ -163,7 +163,7 @@ describe('the controller on a real API server', () => {
     assert.equal((await server.call('GET', `${CONTEXTS}/gone`)).status, 404);
   });
 
-  it('loses nothing when the definition is deleted by mistake, and takes up where it was when both are back', async () => {
+  it('loses nothing when the definition is deleted by mistake, and resumes when both are back', async () => {
     await using running = await agent();
     await ready('first', running);
     const standing = async () => [
@@ -192,7 +192,7 @@ describe('the controller on a real API server', () => {
     );
   });
 
-  it('goes on after its watches are cut and its history is compacted', async () => {
+  it('continues after its watches are cut and its history is compacted', async () => {
     await using running = await agent();
     await ready('first', running);
     await server.etcd.restart();
@@ -236,7 +236,7 @@ async function requests(server: KubeApiserver): Promise<string[]> {
 
 const writes = (lines: readonly string[]) => lines.filter((line) => /^(patch|create|update|delete) /.test(line));
 
-/** The agent follows, and asks for nothing more. */
+/** The agent follows, and requests nothing more. */
 async function settled(server: KubeApiserver, running: AgentProcess): Promise<void> {
   await eventually('a status', async () => (await running.statuses()).length > 0, running.log);
   let last = -1;
@@ -253,7 +253,7 @@ async function settled(server: KubeApiserver, running: AgentProcess): Promise<vo
   );
 }
 
-/** The judge of these tokens is the API server that minted them; here only their subject matters. */
+/** The API server that minted these tokens judges them; only their subject matters here. */
 function accountOf(token: string) {
   const { sub } = JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString()) as { sub: string };
   const [, , namespace = '', account = ''] = sub.split(':');

@@ -33,7 +33,7 @@ async function refused(spec: object, name = 'refused'): Promise<string> {
   return body.message;
 }
 
-test('the API server takes the definition as structural and complete', async () => {
+test('the API server accepts the definition as structural and complete', async () => {
   const { body } = await server.call(
     'GET',
     '/apis/apiextensions.k8s.io/v1/customresourcedefinitions/meshcertificates.meshcert.dev',
@@ -44,7 +44,7 @@ test('the API server takes the definition as structural and complete', async () 
   assert.ok(!conditions.some((text: string) => text.startsWith('NonStructuralSchema')));
 });
 
-test('a minimal object of each mesh is taken, and gets its defaults', async () => {
+test('a minimal object of each mesh is accepted, and gets its defaults', async () => {
   const meshes = {
     istio: ISTIO,
     linkerd: { linkerd: { serviceAccount: { name: 'emissary' } } },
@@ -68,7 +68,7 @@ test('exactly one mesh may be named', async () => {
   );
 });
 
-test('what excludes each other within a mesh is refused too', async () => {
+test('mutually exclusive fields within a mesh are refused too', async () => {
   assert.match(await refused({ istio: { ca: { serviceAccount: 'x' }, sds: {} } }), /exactly one of ca and sds/);
   assert.match(await refused({ istio: {} }), /exactly one of ca and sds/);
   assert.match(await refused({ istio: { ca: {} } }), /exactly one of serviceAccount and tokenFile/);
@@ -78,7 +78,7 @@ test('what excludes each other within a mesh is refused too', async () => {
   assert.match(await refused({ consul: { http, auth: {} } }), /exactly one of tokenFile, token, login/);
 });
 
-test('what Emissary would misread is refused in our words', async () => {
+test('names that Emissary would misread are refused with our message', async () => {
   assert.match(await refused({ ...ISTIO, secretName: 'istio-certs' }), /Emissary creates a Secret of that name/);
   assert.match(await refused({ ...ISTIO, secretName: 'a', caSecretName: 'a' }), /caSecretName must differ/);
   assert.match(await refused({ ...ISTIO, secretName: 'a.b' }), /spec\.secretName/);

@@ -146,7 +146,7 @@ test("the chart's roles grant exactly what render --rbac says, for documents and
   }
 });
 
-test('every mode and source is taken by the API server', async () => {
+test('every mode and source is accepted by the API server', async () => {
   for (const mode of ['deployment', 'daemonset', 'sidecar']) {
     for (const source of ['resources', 'file']) {
       const values = {
@@ -163,7 +163,7 @@ test('every mode and source is taken by the API server', async () => {
   }
 });
 
-test('many namespaces take a wider role, which is said and not given by accident', async () => {
+test('many namespaces need a wider role, which is announced and not granted by accident', async () => {
   await assert.rejects(template({ watchNamespaces: ['shop'] }), /need observe: labels/);
   const some = await template({ observe: 'labels', watchNamespaces: ['mesh'] });
   await server.kubectl(['apply', '--dry-run=server', '-f', '-'], { input: some.text });
@@ -175,7 +175,7 @@ test('many namespaces take a wider role, which is said and not given by accident
   assert.match(all.text, /^ +- --all-namespaces$/m);
 });
 
-test('with observe: labels, tokens can be minted for the allowed ServiceAccounts alone', async () => {
+test('with observe: labels, tokens can be minted only for the allowed ServiceAccounts', async () => {
   const tokens = (objects: readonly KubeObject[]) =>
     permissions(objects).filter((one) => one.includes('serviceaccounts/token'));
   const none = await template({ observe: 'labels', watchNamespaces: ['mesh'] });
@@ -193,7 +193,7 @@ test('with observe: labels, tokens can be minted for the allowed ServiceAccounts
   assert.deepEqual(tokens(all.objects), ['* create /serviceaccounts/token gateway']);
 });
 
-test('the allow-list of the values is what the agent is started with', async () => {
+test('the agent is started with the allow-list of the values', async () => {
   const allow = {
     serviceAccounts: ['emissary/gateway', '*/edge'],
     audiences: ['istio-ca', 'https://kubernetes.default.svc.cluster.local'],
@@ -218,7 +218,7 @@ test('the allow-list of the values is what the agent is started with', async () 
   await assert.rejects(template({ allow: { serviceAccounts: ['gateway'] } }), /serviceAccounts/);
 });
 
-test('a mode makes what belongs to it', async () => {
+test('a mode creates its own objects', async () => {
   const deployment = kinds((await template({ certificates: CERTIFICATES })).objects);
   for (const kind of [
     'Deployment',
@@ -255,7 +255,7 @@ test('the alert on an absent agent names the scrape job of the release', async (
   }
 });
 
-test('the container may do nothing that it does not need', async () => {
+test('the container has only the rights that it needs', async () => {
   const { objects } = await template({});
   const workload = objects.find(({ kind }) => kind === 'Deployment') as unknown as {
     spec: { template: { spec: { securityContext: object; containers: { securityContext: object }[] } } };
@@ -293,7 +293,7 @@ test('replicas can be spread and given a priority', async () => {
   assert.deepEqual([pod?.spec.priorityClassName, pod?.spec.topologySpreadConstraints], ['high', [spread]]);
 });
 
-test('values that mean nothing are refused before anything is installed', async () => {
+test('meaningless values are refused before anything is installed', async () => {
   for (const values of [
     { mode: 'pod' },
     { replica: 2 },
@@ -390,7 +390,7 @@ test("the sidecar's notes are a container that the API server accepts in the gat
   await server.kubectl(['apply', '--dry-run=server', '-f', '-'], { input: stringify(object) });
 });
 
-test('each value of values.yaml is refused by the schema when its type is wrong, and none is unknown to it', async () => {
+test('the schema refuses each value of values.yaml when its type is wrong, and knows all of them', async () => {
   const own = parse(readFileSync(join(CHART, 'values.yaml'), 'utf8')) as Record<string, unknown>;
   await template(own);
   for (const key of Object.keys(own)) {
@@ -440,7 +440,7 @@ test('namespaces that are watched and named by a MeshCertificate get one Role ea
   await server.kubectl(['apply', '--dry-run=server', '-f', '-'], { input: text });
 });
 
-test('each kustomize overlay is applied by the first try once the definition is there', async () => {
+test('each kustomize overlay is applied on the first try once the definition exists', async () => {
   await using empty = await startKubeApiserver();
   await empty.ensureNamespace('emissary');
   await empty.kubectl(['apply', '--server-side', '-k', join(ROOT, 'deploy/crd')]);

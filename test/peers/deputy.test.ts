@@ -46,7 +46,7 @@ const allowed = (address: string) => ({
 });
 
 for (const mode of MODES) {
-  describe(`who may create MeshCertificates and Mappings, against an agent of the chart: ${mode.title}`, () => {
+  describe(`a user who may create MeshCertificates and Mappings, against an agent of the chart: ${mode.title}`, () => {
     let server: KubeApiserver;
     let mesh: MeshCa;
     let attacker: Server;
@@ -73,7 +73,7 @@ for (const mode of MODES) {
       await server?.stop();
     });
 
-    /** The agent with the rights, the name and the arguments that the chart gives it. */
+    /** The agent with the chart's rights, name and arguments. */
     async function startShipped(): Promise<void> {
       const { address, serverName } = mesh.istio;
       const spec = {
@@ -116,7 +116,7 @@ for (const mode of MODES) {
       ((await server.call('GET', `${path('emissary')}/${name}`)).body as { status?: PublicationStatus }).status;
     const condition = (status: PublicationStatus | undefined, type: string) =>
       status?.conditions?.find((one) => one.type === type)?.status;
-    /** By the status, or else by the log. */
+    /** From the status, or else from the log. */
     const said = async (name: string): Promise<string> => {
       const degraded = (await read(name))?.conditions?.find(({ type }) => type === 'Degraded')?.message;
       const logged = agent.log().split('\n');
@@ -167,7 +167,7 @@ for (const mode of MODES) {
       ];
     };
 
-    it('gives no token away, and its neighbour rotates on', async () => {
+    it('gives no token away, and its neighbour continues to rotate', async () => {
       for (const [at, { title, spec }] of attacks().entries()) {
         const name = `attack-${at}`;
         const { status } = await server.call('POST', path('emissary'), {
@@ -179,7 +179,7 @@ for (const mode of MODES) {
         // The definition refuses what no agent would do.
         if (status === 422) continue;
         assert.equal(status, 201, title);
-        // The Role for `names` does not even allow the status of a MeshCertificate that it does not name.
+        // The Role for `names` does not even permit writing the status of a MeshCertificate that it does not name.
         await eventually(`${title} refused`, async () => REFUSED.test(await said(name)), agent.log);
       }
       const before = await leaf();
@@ -189,7 +189,7 @@ for (const mode of MODES) {
       assert.deepEqual([...new Set(await minted())], [GATEWAY]);
     });
 
-    it('takes a Mapping of another namespace only with the consent of its owner', async () => {
+    it('changes a Mapping of another namespace only with the consent of its owner', async () => {
       const mappings = '/apis/getambassador.io/v3alpha1/namespaces/team-b/mappings';
       const mapping = (name: string, annotations: object) => ({
         apiVersion: 'getambassador.io/v3alpha1',

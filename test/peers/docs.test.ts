@@ -22,7 +22,7 @@ interface Block {
   readonly text: string;
 }
 
-/** Every fenced block of YAML; the indentation of a list around it is taken off. */
+/** Every fenced block of YAML, without the indentation of a surrounding list. */
 function blocksOf(file: string): Block[] {
   const text = readFileSync(join(ROOT, file), 'utf8');
   return [...text.matchAll(/^( *)```ya?ml\n([\s\S]*?)^ *```$/gm)].map(({ 1: indent = '', 2: body = '', index }) => ({
@@ -68,7 +68,7 @@ const pod = (spec: object, metadata: object = {}): Fragment => ({
   spec: { serviceAccountName: 'default', containers: [{ name: 'any', image: 'any' }], ...spec },
 });
 
-/** The object that a fragment is part of; a whole object is left as it is. Throws for what is neither. */
+/** The object that a fragment is part of; a whole object is returned unchanged. Throws for anything else. */
 function complete(value: unknown, marked = true): Fragment {
   const named = (object: Fragment): Fragment => ({
     ...object,
@@ -111,7 +111,7 @@ test('there are examples in the README and in each guide', () => {
 });
 
 for (const { file, line, text } of blocks) {
-  test(`the API server takes the YAML at ${file}:${line}`, async () => {
+  test(`the API server accepts the YAML at ${file}:${line}`, async () => {
     for (const document of parseAllDocuments(text)) {
       assert.deepEqual(document.errors, []);
       const object = complete(document.toJS(), text.startsWith('# fragment of '));

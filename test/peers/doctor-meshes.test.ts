@@ -42,7 +42,7 @@ const validate = (object: KubeObject) => {
 const codesOf = (objects: readonly KubeObject[]) =>
   diagnose({ adapters, objects, now: Date.now(), whole: new Set(), validate }).map(({ code }) => code);
 
-/** The MeshCertificate of an example, in which doctor finds the trap, or does no longer after this change. */
+/** The MeshCertificate of an example, in which doctor finds the trap, or no longer finds it after this change. */
 function wish(code: string, fix?: readonly [wrong: string | RegExp, right: string]): KubeObject {
   const yaml = fix ? exampleOf(code).replace(...fix) : exampleOf(code);
   const objects = objectsOf(texts, base, yaml);
@@ -85,7 +85,7 @@ describe('the traps of docs/checks.md that only a mesh can show', () => {
     await apiserver?.stop();
   });
 
-  /** With `account`, its token is shown in the place of that of the configured one. */
+  /** With `account`, its token is sent in place of the configured one's. */
   async function issue(mesh: 'istio' | 'linkerd', config: Fields, account?: string): Promise<unknown> {
     const real = createHost({
       ...{ kube, clock: systemClock, random: Math.random, log: silentLog, namespace: 'emissary' },
@@ -112,7 +112,7 @@ describe('the traps of docs/checks.md that only a mesh can show', () => {
     }
   }
 
-  /** What the name in `address` resolves to here; the name is still the one that is verified. */
+  /** The address that the name in `address` resolves to here; the name is still the one that is verified. */
   const dialled = (object: KubeObject, address: string): Fields => {
     const { ca } = meshOf(object, 'istio') as { ca: { address: string; serverName?: string } };
     return { ca: { serverName: ca.address.replace(/:\d+$/, ''), ...ca, address } };
@@ -136,13 +136,13 @@ describe('the traps of docs/checks.md that only a mesh can show', () => {
 
   trapTest('MC3007', 'Linkerd refuses the token of such an account', async () => {
     const { serviceAccount } = meshOf(wish('MC3007'), 'linkerd') as { serviceAccount: { name: string } };
-    // Our own configuration refuses the name, so that an agent never comes this far.
+    // Our own configuration refuses the name, so that an agent never gets this far.
     const config = { ...meshOf(wish('MC3007', ['edge.gateway', 'emissary']), 'linkerd'), address: judge.tlsAddress };
     assert.equal(await codeOf(issue('linkerd', config, serviceAccount.name)), 'ERR_MESH_TOKEN');
     assert.equal(await codeOf(issue('linkerd', config)), 'issued');
   });
 
-  /** Towards the real Consul as the service asks for, with the token of an account. */
+  /** To the real Consul with the service's configuration, and the token of an account. */
   async function follow(object: KubeObject, account: string, way: Fields): Promise<Follower> {
     const { service, datacenter } = meshOf(object, 'consul');
     const files = new Map([[TOKEN_FILE, (await createServiceToken(consul, account)).secret]]);
@@ -197,10 +197,10 @@ describe('the traps of docs/checks.md that only a mesh can show', () => {
     assert.equal(right.status, 201);
   });
 
-  it('docs/checks.md says which checks are judged here', () => checkJudged('meshes', judged));
+  it('docs/checks.md says which checks are tested here', () => checkJudged('meshes', judged));
 });
 
-/** A listener on the way to a port, as anybody on the network may be. */
+/** A listener on the way to a port, like an attacker on the network. */
 async function startTap(port: string) {
   let heard = '';
   const sockets = new Set<Socket>();

@@ -104,7 +104,7 @@ describe('doctor on a real API server', () => {
     assert.deepEqual(states(report, 'MC6006'), ['MC6006 failed'], 'no controller runs pods here');
   });
 
-  it('says what the agent may not do, once a binding is gone', async () => {
+  it('reports what the agent may not do, once a binding is gone', async () => {
     await remove('rolebinding', 'meshcert');
     const report = await doctorReport(kubeconfig, '--no-issue');
     const [missing] = report.findings.filter(({ code }) => code === 'MC6008');
@@ -130,7 +130,7 @@ describe('doctor on a real API server', () => {
     await apply(istio());
   });
 
-  it('sees a Lease that nobody renews, and that the agent is gone', async () => {
+  it('reports a Lease that is not renewed, and that the agent is gone', async () => {
     await apply(lease(600_000));
     assert.match(
       (await runDoctor(kubeconfig, '--no-issue')).text,
@@ -142,7 +142,7 @@ describe('doctor on a real API server', () => {
     await apply(deployment());
   });
 
-  it('looks before an installation', async () => {
+  it('checks before an installation', async () => {
     const report = await doctorReport(kubeconfig, '--pre', '-n', NAMESPACE);
     assert.deepEqual(states(report, 'MC610').sort().slice(0, 2), ['MC6101 passed', 'MC6102 passed']);
   });

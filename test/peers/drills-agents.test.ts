@@ -42,7 +42,7 @@ spec:
 `;
   const watched = (namespace: string) => watchPair(kube, { namespace, identity: 'mesh-identity', ca: 'mesh-ca' });
 
-  it('does not let a leader write that was frozen beyond its Lease with a signed leaf in its hands', async () => {
+  it('does not let a leader write that was frozen beyond its Lease with a signed leaf in memory', async () => {
     const namespace = 'frozen';
     await using pair = watched(namespace);
     await using ca = await startMeshCa({ apiserver, namespaces: [namespace], leafLifetimeMs: 2 * MINUTE });

@@ -45,7 +45,7 @@ spec:
       args: ['--namespace', namespace, '--no-leader-elect'],
     });
 
-  /** The authority is gone from before the renewal is due until half of the leaf's life has passed in all. */
+  /** The CA is down from before the renewal is due until half of the leaf's life has passed in total. */
   async function outlives(
     drill: string,
     { pair, agent, downMs }: { pair: PairWatch; agent: AgentProcess; downMs: number },
@@ -100,7 +100,7 @@ spec:
 
   it('keeps the pair and renews it in time after Consul lost its server, and then its leader', async () => {
     await using consul = await startConsul({ acl: false, durable: true });
-    // Consul dates a leaf back by a minute: this one has a minute to live.
+    // Consul backdates a leaf by a minute: this one has a minute to live.
     await configureCa(consul, { LeafCertTTL: '120s', SkipValidate: true });
     await using pair = watched('consul');
     const grpc = { addresses: [consul.grpcAddress], plaintext: true };

@@ -16,7 +16,7 @@ const MINUTE = 60_000;
 const namespace = 'stalled';
 
 describe('drills on the network', () => {
-  it('rotates while its watches are half open, and finds within minutes what they hid', async () => {
+  it('rotates while its watches are half open, and finds within minutes what they missed', async () => {
     const table = new DrillTable();
     await using apiserver = await startKubeApiserver();
     await prepareCluster(apiserver, { [namespace]: ['gateway'] });

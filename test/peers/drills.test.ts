@@ -15,7 +15,7 @@ import { prepareCluster } from './parts/prepare.ts';
 import { type KubeApiserver, startKubeApiserver } from './servers/kube-apiserver.ts';
 
 const MINUTE = 60_000;
-/** Long enough to outlive every outage here, and due after a tenth of it. */
+/** Long enough to survive every outage here, and due after a tenth of it. */
 const LEAF_MS = 2 * MINUTE;
 
 describe('drills on the cluster side', () => {
@@ -58,7 +58,7 @@ spec:
       args: ['--namespace', namespace, '--no-leader-elect'],
     });
 
-  /** Breaks something exactly when a renewed leaf was signed and not yet written; mends it after a while. */
+  /** Breaks something exactly when a renewed leaf was signed and not yet written; repairs it after a while. */
   async function midRotation(
     what: string,
     downMs: number,
@@ -100,7 +100,7 @@ spec:
     );
   }
 
-  it('finishes a rotation after kube-apiserver was killed for a minute in the middle of it', () =>
+  it('completes a rotation after kube-apiserver was killed for a minute in the middle of it', () =>
     midRotation(
       'kube-apiserver killed −9',
       MINUTE,
@@ -108,7 +108,7 @@ spec:
       () => apiserver.restart(),
     ));
 
-  it('finishes a rotation after etcd was killed in the middle of it', () =>
+  it('completes a rotation after etcd was killed in the middle of it', () =>
     midRotation(
       'etcd killed −9',
       20_000,
@@ -188,7 +188,7 @@ spec:
     );
   });
 
-  it('undoes a hundred foreign writes, each once, without asking the mesh for anything', async () => {
+  it('reverts a hundred foreign writes, each once, without a request to the mesh', async () => {
     await using pair = watched();
     await using ca = await authority(24 * 60 * MINUTE);
     await using agent = await agentOn(ca);

@@ -16,7 +16,7 @@ import { type KubeApiserver, startKubeApiserver } from './servers/kube-apiserver
 
 const MINUTE = 60_000;
 const METHOD = 'consul-k8s-auth-method';
-/** Of the API server, which reviews the tokens for auth methods of type kubernetes. */
+/** Audience of the API server, which reviews the tokens for auth methods of type kubernetes. */
 const AUDIENCE = 'https://kubernetes.default.svc.cluster.local';
 const web = 'web.shop';
 
@@ -64,7 +64,7 @@ describe('Consul on real parts: Consul, kube-apiserver, Envoy, Connect proxy', (
     assert.match(pair.leaves.at(-1)?.names.uris[0] ?? '', /\/ns\/default\/dc\/dc1\/svc\/ambassador$/);
   });
 
-  it("takes over from Ambassador's connector without a lost request, once it is told that it may", async () => {
+  it("takes over from Ambassador's connector without a lost request, once it is allowed to", async () => {
     await using consul = await startConsul();
     await using upstream = await startUpstream(consul);
     const token = (await createServiceToken(consul, 'ambassador')).secret;
@@ -157,7 +157,7 @@ async function addKubernetesMethod(consul: Consul, apiserver: KubeApiserver): Pr
   });
 }
 
-/** A plain service behind a real Connect proxy, which lets in the gateway alone. */
+/** A plain service behind a real Connect proxy, which accepts only the gateway. */
 async function startUpstream(consul: Consul): Promise<{ port: number } & AsyncDisposable> {
   const plain = createServer((_, response) => response.end('plain'));
   await new Promise<void>((resolve) => plain.listen(0, '127.0.0.1', resolve));

@@ -67,7 +67,8 @@ describe('Istio on real parts: istiod, pilot-agent, kube-apiserver, Envoy', () =
 
   it('follows the socket of a real pilot-agent through three rotations', async () => {
     await using istiod = await startIstiod({ apiserver });
-    // The root that the first test left ends within minutes; leaves that it clamps gain nothing and are not published.
+    // The root that the first test left ends within minutes; leaves that it shortens gain nothing and are not
+    // published.
     await istiod.replaceRoot();
     await using pilot = await startPilotAgent({
       apiserver,

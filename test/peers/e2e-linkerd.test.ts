@@ -112,7 +112,7 @@ spec:
       web: 'ok',
     });
 
-    // The pods move to another account: its context comes, the Mapping follows, the old context goes.
+    // The pods move to another account: its context is created, the Mapping follows, the old context is deleted.
     await putBackend(apiserver, 'web', [{ account: 'api' }, { account: 'api' }]);
     await eventually(
       'the other context',
@@ -185,7 +185,7 @@ spec:
     return apiserver.kubeconfigFor('meshcert', token);
   }
 
-  /** What the API server's audit log says that the agent was refused. */
+  /** The agent's refused requests, from the API server's audit log. */
   async function refusals(): Promise<string[]> {
     const entries = await apiserver.audit();
     return entries

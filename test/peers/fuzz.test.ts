@@ -10,7 +10,7 @@ import { startGoJudge, startOpensslJudge } from './servers/x509-judges.ts';
 const CASES = Number(process.env.MESHCERT_FUZZ_CASES ?? 20_000);
 /** The same cases each time; `npm run fuzz -- --seed N` looks for new ones. */
 const FROM = 3_000_000;
-/** As many pairs that we accept go through a real handshake between two Envoys. */
+/** This many pairs that we accept go through a real handshake between two Envoys. */
 const ANSWERED = 300;
 
 describe('signed certificates that differ from good ones', () => {
@@ -22,7 +22,7 @@ describe('signed certificates that differ from good ones', () => {
     for (const judge of Object.values(judges)) await judge[Symbol.asyncDispose]();
   });
 
-  it('are accepted by us only where OpenSSL, Go and Envoy accept them, but for the kinds in docs/verification.md', async (t) => {
+  it('are accepted by us only if OpenSSL, Go and Envoy accept them, except for the kinds in docs/verification.md', async (t) => {
     const result = await fuzz({ judges, cases: CASES, from: FROM, notLoaded });
     for (const line of table(result).split('\n')) t.diagnostic(line);
     assert.ok(result.accepted.ours > CASES / 10, 'nearly nothing was accepted');
@@ -51,7 +51,7 @@ describe('signed certificates that differ from good ones', () => {
     });
   }
 
-  it('reach the upstream through a real Envoy where we accept them', async () => {
+  it('reach the upstream through a real Envoy if we accept them', async () => {
     const accepted: Case[] = [];
     for (let seed = FROM; accepted.length < ANSWERED; seed++) {
       const one = makeCase(seed, Date.now());

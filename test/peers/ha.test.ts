@@ -19,9 +19,9 @@ const MINUTE = 60_000;
 const DAY = 24 * 60 * MINUTE;
 const CRASHES = 10;
 const STOPS = 3;
-/** A thousand take minutes on two cores that also run the API server; MESHCERT_FLEET=1000 asks for them. */
+/** A thousand take minutes on two cores that also run the API server; MESHCERT_FLEET=1000 sets them. */
 const MANY = Number(process.env.MESHCERT_FLEET ?? 200);
-/** Requests to create them under way at once. */
+/** Concurrent requests to create them. */
 const CREATING = 16;
 
 describe('replicas of the controller', () => {
@@ -55,7 +55,7 @@ describe('replicas of the controller', () => {
       },
     });
 
-  it('hands over within 15 s after a crash and within 2 s after a stop, and rotates on', async () => {
+  it('hands over within 15 s after a crash and within 2 s after a stop, and continues to rotate', async () => {
     const namespace = 'pair';
     await using ca = await startMeshCa({ apiserver, namespaces: [namespace], leafLifetimeMs: 10 * MINUTE });
     await using pair = watchPair(kube, { namespace, identity: 'mesh-identity', ca: 'mesh-ca' });
@@ -74,7 +74,7 @@ describe('replicas of the controller', () => {
         async () => (await fetch(`${agent.url}/readyz`)).ok && (await isPublished(agent)),
         agent.log,
       );
-    /** Ends the leader; the other takes over, and the first comes back to follow. */
+    /** Ends the leader; the other replica takes over, and the first comes back as a follower. */
     const change = async (end: (replica: Replica) => Promise<void>): Promise<number> => {
       await warm(follower);
       const { log } = follower.agent;
@@ -115,7 +115,7 @@ describe('replicas of the controller', () => {
     assert.equal(secrets.length, 5, 'two Secrets created and owned by apply, one rotated, whoever led');
   });
 
-  it('shares four shards between two replicas, then three, and takes back those of one that crashed', async () => {
+  it('shares four shards between two replicas, then three, and recovers those of one that crashed', async () => {
     const namespace = 'shards';
     await using ca = await startMeshCa({ apiserver, namespaces: [namespace], leafLifetimeMs: DAY });
     const names = Array.from({ length: 12 }, (_, n) => `mesh-${n}`);
@@ -201,7 +201,7 @@ describe('replicas of the controller', () => {
     ).length;
   }
 
-  /** Names of what an independent look at everything finds wrong. */
+  /** Names of the wrong pairs that an independent check of everything finds. */
   async function wrongPairs(namespace: string): Promise<readonly string[]> {
     const { body } = await apiserver.call('GET', `/api/v1/namespaces/${namespace}/secrets`);
     const { verify } = await import('../../src/core/verify/verify.ts');

@@ -51,7 +51,7 @@ describe('Root rotations of the real istiod', { timeout: 600_000 }, () => {
     await apiserver?.stop();
   });
 
-  /** The ConfigMap as istiod has it, looked at twice a second. */
+  /** Reads istiod's ConfigMap twice a second. */
   async function follow(): Promise<void> {
     for (let last = ''; !stop.signal.aborted; await delay(500)) {
       const pem = await istiod.rootCertificate().catch(() => '');
@@ -66,7 +66,7 @@ describe('Root rotations of the real istiod', { timeout: 600_000 }, () => {
     throw new Error('the roots ended');
   };
 
-  it('renews its root with the same key: leaves of before and after prove themselves under both', async () => {
+  it('renews its root with the same key: earlier and later leaves verify under both', async () => {
     const before = await issuer.issue(live);
     const roots = await nextRoots(before.roots);
     assert.equal(roots[0]?.publicKeyFingerprint, before.roots[0]?.publicKeyFingerprint);
@@ -77,7 +77,7 @@ describe('Root rotations of the real istiod', { timeout: 600_000 }, () => {
     }
   });
 
-  it('takes a root with another key: the old leaf is stale, the new one proves itself under the new root', async () => {
+  it('changes to a root with another key: the old leaf is stale, the new one verifies under the new root', async () => {
     const before = await issuer.issue(live);
     await istiod.replaceRoot();
     const roots = await nextRoots(before.roots);
@@ -96,7 +96,7 @@ describe('Root rotations of the real istiod', { timeout: 600_000 }, () => {
     });
     after(() => agent?.stop());
 
-    it('each identity proves itself under the roots that come with it, through a root with another key', async () => {
+    it('each identity verifies under the roots that come with it, through a root with another key', async () => {
       const config = istio.config.parse({ sds: { socket: agent.socket } });
       const source = istio.open(config, host as Host) as Source;
       const seen: Identity[] = [];
@@ -113,7 +113,7 @@ describe('Root rotations of the real istiod', { timeout: 600_000 }, () => {
             if (kinds() === 2) break;
           }
         } catch (error) {
-          // The agent may fail to renew until it has the new root; it is asked again as the agent's caller would.
+          // The agent may fail to renew until it has the new root; it is called again as the agent's caller would.
           assert.ok(error instanceof MeshError, String(error));
           await delay(1000);
         }

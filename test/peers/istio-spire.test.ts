@@ -6,7 +6,7 @@ import { spireSuite } from '../contract/istio-suite.ts';
 import { RawSds } from '../contract/sds-client.ts';
 import { type Spire, startSpire } from './servers/spire.ts';
 
-/** Renewed after half of its life; the agent looks each second. */
+/** Renewed after half of its life; the agent checks each second. */
 const LEAF_SECONDS = 20;
 const SLOW = { timeoutMs: 120_000 };
 

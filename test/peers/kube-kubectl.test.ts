@@ -33,7 +33,7 @@ spec: ${spec}
 `;
 const istio = 'istio: {ca: {serviceAccount: emissary}}';
 
-/** What a person does, in this order; `-f -` reads the second element. */
+/** What a user does, in this order; `-f -` reads the second element. */
 const SESSION: readonly (string | readonly [string, string])[] = [
   'create namespace emissary',
   'create secret generic istio-ca --from-literal=tls.crt=pem --from-literal=ca.crt=pem',
@@ -110,7 +110,7 @@ const SESSION: readonly (string | readonly [string, string])[] = [
   'get secrets',
 ];
 
-/** Without what differs from run to run: times, ages, uids, versions, addresses. */
+/** Without the parts that differ from run to run: times, ages, uids, versions, addresses. */
 function normal(text: string): string {
   return text
     .replaceAll(/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z/g, 'TIME')

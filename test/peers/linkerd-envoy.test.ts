@@ -19,7 +19,9 @@ import { freePorts } from './servers/loopback.ts';
 const signal = new AbortController().signal;
 const CLUSTER = 'upstream';
 
-/** Real Envoy with one listener and one cluster, fed as Emissary feeds it: files named by content, swapped by CDS. */
+/**
+ * Real Envoy with one listener and one cluster, configured as Emissary does: files named by content, swapped by CDS.
+ */
 class GatewayEnvoy implements AsyncDisposable {
   readonly #envoy: Envoy;
   readonly #directory: string;
@@ -82,7 +84,7 @@ class GatewayEnvoy implements AsyncDisposable {
   }
 }
 
-/** Envoy's own answers say what its access log would: the response flags and why the transport failed. */
+/** Envoy's own answers contain what its access log would: the response flags and why the transport failed. */
 function explained(listener: EnvoyObject): EnvoyObject {
   const copy = structuredClone(listener) as {
     filter_chains: { filters: { typed_config: Record<string, unknown> }[] }[];
@@ -128,7 +130,7 @@ describe('real Envoy straight to a meshed pod', () => {
     mesh.startPod({ name: 'web-0', namespace: 'shop', serviceAccount: 'web', ...options });
   const at = (target: Pod) => ({ port: target.port, sni: target.id });
 
-  it('speaks TLS 1.3 with the SNI of its target and is known by the identity of the gateway', async () => {
+  it('speaks TLS 1.3 with the SNI of its target and is recognised by the identity of the gateway', async () => {
     const gatewayId = mesh.identityOf('emissary', 'emissary');
     const target = await pod({ policy: { identities: [gatewayId] } });
     const identity = await issue();
@@ -173,7 +175,7 @@ describe('real Envoy straight to a meshed pod', () => {
         leaves.add(leafOf(identity).fingerprint);
         await use(identity);
       }
-      // A new root: first trusted everywhere, then used, then the old one goes.
+      // A new root: first trusted everywhere, then used, then the old one is removed.
       await mesh.addRoot();
       identity = await issue();
       assert.equal(identity.roots.length, 2);
@@ -190,7 +192,7 @@ describe('real Envoy straight to a meshed pod', () => {
       await mesh.dropOldRoots();
       identity = await issue();
       leaves.add(leafOf(identity).fingerprint);
-      // The old root is retained while a pod may still show a leaf below it.
+      // The old root is retained while a pod may still present a leaf below it.
       await gateway.use(at(next), identity, old);
       for (const until = served + 50; served < until && seen.size <= 1; ) await new Promise(setImmediate);
     } finally {
@@ -303,7 +305,7 @@ describe('real Envoy straight to a meshed pod', () => {
       });
     }
 
-    it('when the issuer moves to a new root before the pods were restarted, and is well after that', async () => {
+    it('when the issuer moves to a new root before the pods were restarted, and recovers after that', async () => {
       const target = await pod();
       await mesh.addRoot();
       mesh.restartControlPlane();
@@ -318,7 +320,7 @@ describe('real Envoy straight to a meshed pod', () => {
       assert.equal((await gateway.get()).status, 200);
     });
 
-    it('and a workload of the mesh that is not the target is believed, since Emissary cannot check names', async () => {
+    it('and a workload of the mesh that is not the target is accepted, since Emissary cannot check names', async () => {
       const impostor = await pod({ name: 'impostor' });
       const identity = await issue();
       await gateway.use(at(impostor), identity, identity.roots);

@@ -123,7 +123,7 @@ describe('the adapter, the wire judge and a real API server', () => {
     await roots?.return?.();
   });
 
-  it('say whose ServiceAccount is missing', async () => {
+  it('report which ServiceAccount is missing', async () => {
     const error = await open({ serviceAccount: { name: 'nobody' } })
       .issue(signal)
       .catch((reason: unknown) => reason);
@@ -147,7 +147,7 @@ describe('the adapter, the wire judge and a real API server', () => {
     assert.match((await open({ tokenFile }).issue(signal)).id, /^emissary\.emissary\./);
   });
 
-  it('refuse a wrong trust domain before the token leaves', async () => {
+  it('refuse a wrong trust domain before the token is sent', async () => {
     const error = await open({ serviceAccount: { name: 'emissary' }, trustDomain: 'cluster.local' })
       .issue(signal)
       .catch((reason: unknown) => reason);

@@ -11,7 +11,7 @@ import { startEnvoy } from './servers/envoy.ts';
 import { mtlsCluster } from './servers/envoy-config.ts';
 import { scratchDir } from './servers/process.ts';
 
-/** Files as Emissary lays them out, and what would be expected of a gateway that has them. */
+/** Files in Emissary's layout, and the expectation of a gateway that has them. */
 async function files(dir: string, ca: SandboxCa) {
   const { key, chain } = ca.identity({
     uris: ['spiffe://cluster.local/ns/emissary/sa/emissary'],
@@ -39,7 +39,7 @@ async function files(dir: string, ca: SandboxCa) {
   return { expected, cluster };
 }
 
-it('a real Envoy tells which files it has loaded, the old ones and then the new', async () => {
+it('a real Envoy reports which files it has loaded, the old ones and then the new', async () => {
   const ca = SandboxCa.root();
   const dir = scratchDir('live');
   const [old, next] = [await files(dir, ca), await files(dir, ca)];

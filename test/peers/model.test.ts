@@ -6,7 +6,7 @@ import { type GoJudge, startGoJudge } from './servers/x509-judges.ts';
 
 const RUNS = Number(process.env.MESHCERT_MODEL_RUNS ?? 500);
 
-/** Clocks differ: what is good at a moment that some clock may show is not bad. */
+/** Clocks differ: a pair that is valid at a moment that some clock may show is not bad. */
 const MOMENTS = [0, CLOCKS_APART, -CLOCKS_APART];
 
 test('in any history, Go accepts every pair that is ever written, under each bundle beside it', async (t) => {
@@ -28,7 +28,7 @@ async function judge(go: GoJudge, { what, chain, roots, key, at, mayBeOver }: Ob
     if (ok) return;
     reasons.push(`${stage}: ${reason}`);
   }
-  // What ran out with nothing to replace it is nobody's doing.
+  // Nothing is at fault when something ended without a replacement.
   if (mayBeOver && reasons.every((reason) => reason.includes('expired'))) return;
   assert.fail(`${what}: Go refuses it: ${reasons[0]}`);
 }

@@ -63,7 +63,7 @@ describe('meshcert onboard on a real API server, with a real istiod and a real C
 
   const status = async (path: string) => (await fetch(`${gateway.url}${path}`)).status;
 
-  it('goes from nothing to traffic, again to no change, and back', async () => {
+  it('goes from nothing to traffic, then to no change, and back', async () => {
     assert.deepEqual([await status('/web/'), await status('/pay/')], [503, 503]);
     const flags = [
       ...['--set', `istio.ca.address=${istiod.secureAddress}`, '--set', `istio.ca.serverName=${istiod.serverName}`],
@@ -112,7 +112,7 @@ describe('meshcert onboard on a real API server, with a real istiod and a real C
     return main(argv, { stdout: { write }, stderr: { write }, env: { KUBECONFIG: apiserver.kubeconfigFile }, signal });
   }
 
-  /** With the ports that these servers have by custom, and without what differs from run to run. */
+  /** With the usual ports of these servers, and without the parts that differ from run to run. */
   function recording(text: string): string {
     const ports: readonly (readonly [number | string, number])[] = [
       [istiod.securePort, 15012],
@@ -130,7 +130,7 @@ describe('meshcert onboard on a real API server, with a real istiod and a real C
   }
 });
 
-/** What is waited for depends on the machine; and the table of `status` on the hour. */
+/** The waits depend on the machine, and the table of `status` on the time. */
 const withoutWaits = (text: string): string =>
   text
     .split('\n')
@@ -139,7 +139,7 @@ const withoutWaits = (text: string): string =>
 
 const quoted = (word: string): string => (/["[\]]/.test(word) ? `'${word}'` : word);
 
-/** An agent as its Deployment would run it, with the account and the Role that onboarding makes for it. */
+/** An agent as its Deployment would run it, with the account and the Role that onboarding creates for it. */
 async function agentOf(apiserver: KubeApiserver): Promise<AgentProcess> {
   const roles = '/apis/rbac.authorization.k8s.io/v1/namespaces/emissary/rolebindings/meshcert';
   await eventually('the RoleBinding', async () => (await apiserver.call('GET', roles)).status === 200);
@@ -149,7 +149,7 @@ async function agentOf(apiserver: KubeApiserver): Promise<AgentProcess> {
   return startAgentProcess({ kubeconfig, args: ['--namespace', 'emissary', '--observe', 'names'] });
 }
 
-/** A plain service behind a real proxy of Consul, which lets nobody in without a certificate of the mesh. */
+/** A plain service behind a real proxy of Consul, which accepts only clients with a certificate of the mesh. */
 async function startPay(consul: Consul, stops: (() => unknown)[]): Promise<ConsulConnectProxy> {
   const server = createServer((_, response) => response.end('paid\n'));
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));

@@ -8,7 +8,7 @@ import { type HttpServer, startHttp } from '../../src/http/server.ts';
 import { silentLog } from '../../src/mesh/log.ts';
 
 const EXECUTABLE = process.env.MESHCERT_CHROMIUM ?? '/usr/bin/chromium';
-/** Debian's browser in a container: no GPU, no user namespaces, and no calls to anywhere but the page. */
+/** Debian's browser in a container: no GPU, no user namespaces, and no requests to anywhere but the page. */
 const FLAGS = [
   '--no-sandbox',
   '--disable-gpu',
@@ -42,7 +42,7 @@ function serve(board: Board, port = 0): Promise<HttpServer> {
   });
 }
 
-/** Opens the page of a board; whatever the browser complains about fails the test. */
+/** Opens the page of a board; any complaint of the browser fails the test. */
 async function withPage(
   board: Board,
   use: (page: Page, server: HttpServer) => Promise<void>,
@@ -69,7 +69,7 @@ async function withPage(
 
 const row = (page: Page, name: string) => page.locator(`#rows > li[data-key="emissary/${name}"]`);
 
-test('the page shows identity, validity, trust, Mappings and state, and goes live', async () => {
+test('the page shows identity, validity, trust, Mappings and state, and updates live', async () => {
   const board = new Board();
   board.put('istio', goodStatus(now()));
   await withPage(board, async (page) => {
@@ -109,7 +109,7 @@ test('a rotation appears by itself, announced, with open details still open', as
   });
 });
 
-test('an error state says what to do next, and its end takes that away', async () => {
+test('an error state says what to do next, which disappears when it ends', async () => {
   const board = new Board();
   board.put('istio', badStatus(now()));
   await withPage(board, async (page) => {
@@ -128,7 +128,7 @@ test('an error state says what to do next, and its end takes that away', async (
   });
 });
 
-test('a lost connection is said, and the page catches up by itself when the agent is back', async () => {
+test('a lost connection is shown, and the page catches up by itself when the agent is back', async () => {
   const board = new Board();
   board.put('istio', goodStatus(now()));
   board.put('gone', goodStatus(now()));
@@ -267,7 +267,7 @@ for (const count of [1, 10, 200]) {
   }
 }
 
-test('text stands out from its background in both themes', async () => {
+test('text has enough contrast to its background in both themes', async () => {
   const board = new Board();
   board.put('good', goodStatus(now()));
   board.put('bad', badStatus(now()));

@@ -5,7 +5,9 @@ import { notAnswered } from '../fuzz/envoy.ts';
 import { opinionOn } from '../fuzz/ours.ts';
 import { type GoJudge, type OpensslJudge, startGoJudge, startOpensslJudge } from './servers/x509-judges.ts';
 
-/** docs/adr/0015: what an intermediate as a trust anchor means to each judge. A seed decides how deep the chain is. */
+/**
+ * docs/adr/0015: what an intermediate as a trust anchor means to each judge. A seed determines how deep the chain is.
+ */
 describe('an intermediate as a trust anchor', () => {
   let go: GoJudge;
   let openssl: OpensslJudge;
@@ -31,7 +33,7 @@ describe('an intermediate as a trust anchor', () => {
   };
   const PARTIAL = { meshcert: 'accepts', openssl: 'accepts with partial chains', go: 'accepts', envoy: 'accepts' };
 
-  it('ends a path for meshcert, Go and Envoy, and for OpenSSL where it is told to', async () => {
+  it('ends a path for meshcert, Go and Envoy, and for OpenSSL if configured', async () => {
     assert.deepEqual(await verdicts(made('the intermediate is the only root')), PARTIAL);
     assert.deepEqual(await verdicts(made('the intermediate is the only root', 'other roots beside it')), PARTIAL);
   });

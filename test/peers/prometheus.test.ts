@@ -44,7 +44,7 @@ function exposition(format?: Exposition): string {
   return metrics.expose(format);
 }
 
-test('promtool has nothing to say about our metrics', async () => {
+test('promtool has no complaint about our metrics', async () => {
   const child = spawn('promtool', ['check', 'metrics'], { stdio: ['pipe', 'pipe', 'pipe'] });
   let said = '';
   for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text) => (said += text));
@@ -53,7 +53,7 @@ test('promtool has nothing to say about our metrics', async () => {
   assert.deepEqual([said, code], ['', 0]);
 });
 
-test('the alert rules are good and fire when they should', async () => {
+test('the alert rules are valid and fire when they should', async () => {
   for (const name of RULES) {
     await run('promtool', ['check', 'rules', `${name}.yaml`], { cwd: ALERTS });
     const { stdout } = await run('promtool', ['test', 'rules', `${name}.test.yaml`], { cwd: ALERTS });
@@ -69,7 +69,7 @@ test('every alert is tested', async () => {
   }
 });
 
-test('kube-state-metrics is told to read fields that the definition has, under the names that the rules ask for', async () => {
+test('kube-state-metrics is configured to read fields that the definition has, under the names that the rules use', async () => {
   const config = parse(await readFile(join(ALERTS, 'kube-state-metrics.yaml'), 'utf8'));
   const [resource] = config.spec.resources;
   const definition = parse(await readFile(join(ROOT, 'deploy/crd/meshcertificate.yaml'), 'utf8'));
@@ -83,7 +83,7 @@ test('kube-state-metrics is told to read fields that the definition has, under t
   }
 });
 
-test('alerts and dashboard ask for metrics that exist', async () => {
+test('alerts and dashboard use metrics that exist', async () => {
   const known = new Set<string>(
     Object.values(METRICS).flatMap(({ name, type }) =>
       type === 'histogram' ? [`${name}_bucket`, `${name}_sum`, `${name}_count`] : [name],

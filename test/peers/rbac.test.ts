@@ -34,7 +34,7 @@ before(async () => {
 
 after(() => cluster?.stop());
 
-/** What the agent's account asked for and was refused. */
+/** The refused requests of the agent's account. */
 async function refusals(): Promise<string[]> {
   const events = await server.audit();
   return events

@@ -15,7 +15,7 @@ import { startKubeApiserver } from './servers/kube-apiserver.ts';
 const GATEWAY_ID = 'spiffe://cluster.local/ns/emissary/sa/emissary-ingress';
 const WEB = 'web.shop';
 const PER_SECOND = 50;
-/** The agent is dead so long before a root ends, and so long after. */
+/** The agent is down this long before a root ends, and this long after. */
 const DEAD_MS = 15_000;
 /** A root of `fastRotation` lives for four minutes and is renewed with its key after two. By hand: 900000. */
 const durationMs = Number(process.env.MESHCERT_ROOT_ENDS_MS ?? 0);

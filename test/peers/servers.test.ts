@@ -31,7 +31,7 @@ before(async () => {
 });
 after(() => apiserver?.stop());
 
-test('a program that dies is reported with what it said', async () => {
+test('a program that dies is reported with its output', async () => {
   const dir = scratchDir('dies');
   const started = Daemon.start({
     name: 'echo',
@@ -43,7 +43,7 @@ test('a program that dies is reported with what it said', async () => {
   await assert.rejects(started, /echo ended with 3 before it was ready\nno such port/);
 });
 
-test('the tools say their versions', async () => {
+test('the tools report their versions', async () => {
   const versions: readonly [PeerName, string[], RegExp][] = [
     ['helm', ['version', '--short'], /^v3\.19/],
     ['spiffe-helper', ['-version'], /^0\.11\.0/],
@@ -100,7 +100,7 @@ test('pilot-agent serves the workload certificate over SDS', async () => {
 test('SPIRE serves a registered workload over SDS', async () => {
   await using spire = await startSpire({ caTtl: '30m', svidTtl: '5m' });
   const id = await spire.createEntry('/web', { dnsNames: ['web.example.org'] });
-  // The agent hears of the entry at its next sync; until then it refuses.
+  // The agent learns of the entry at its next sync; until then it refuses.
   let secret: Secret | undefined;
   while (!secret) {
     secret = await firstSecret(spire.socket, 'default', { id: 'test' }).catch((error) => {

@@ -13,6 +13,6 @@ it('loses no request in three meshes while leaves rotate every few seconds and r
   for (const { name, leaves } of seen.meshes) {
     assert.ok(leaves >= durationMs / 15_000, `${name} rotated ${leaves} times\n${seen.log}`);
   }
-  // What it does is the same at the end as at the beginning; a leak of a rotation's worth of objects would show.
+  // The work is the same at the end as at the beginning; a leak of one rotation's objects would show.
   assert.ok(seen.rss.late < 1.25 * seen.rss.early, seen.line);
 });

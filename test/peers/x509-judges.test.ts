@@ -53,7 +53,7 @@ describe('the judges of certificates', () => {
     }
   });
 
-  it('Go judges at the time, for the usage and for the name that it is asked for', async () => {
+  it('Go judges at the requested time, for the requested usage and name', async () => {
     const good = pairOf(made());
     const ask = async (more: Partial<Parameters<GoJudge['judge']>[0]>) => {
       const { ok, stage } = await go.judge({ ...good, handshake: true, ...more });
@@ -68,7 +68,7 @@ describe('the judges of certificates', () => {
     assert.equal((await go.judge({ ...server, usages: ['server'] })).ok, true);
   });
 
-  it('OpenSSL refuses a leaf that may not sign, which Go does not look at', async () => {
+  it('OpenSSL refuses a leaf that may not sign, which Go does not check', async () => {
     const [one, other] = await both(made('usage encipherment @leaf'));
     assert.equal(one.ok, true);
     assert.equal(other.reason, 'unsuitable certificate purpose');

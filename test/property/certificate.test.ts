@@ -73,7 +73,7 @@ describe('DER reads back as it was written:', () => {
   });
 });
 
-test('what we read of a certificate is what two other readers read of it', () => {
+test('what we read of a certificate is what two other implementations read of it', () => {
   const options = fc.record({ notBefore: second, notAfter: second, names, bare: fc.boolean() });
   fc.assert(
     fc.property(options, ({ names: wanted, ...rest }) => {
@@ -266,7 +266,7 @@ describe('broken input', () => {
       } catch (error) {
         assert.ok(error instanceof PkiError, String(error));
       }
-      // Up to the first dashes of the second block nothing tells that one is missing.
+      // Before the first dashes of the second block nothing shows that one is missing.
       assert.ok(
         count === 0 || (length >= first - 1 && length < first + '-----BEGIN '.length),
         `${count} of a cut at ${length}`,

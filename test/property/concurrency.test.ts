@@ -49,8 +49,8 @@ function rounds(from: Concurrency, now: number, tookMs: number, count: number): 
   return state;
 }
 
-describe('the limit of writes under way', () => {
-  it('stays between its bounds, and no hold is longer than the longest, whatever is answered', () => {
+describe('the limit on concurrent writes', () => {
+  it('stays between its bounds, and no hold is longer than the longest, whatever the answers', () => {
     fc.assert(
       fc.property(answers, (all) => {
         after(all, ({ limit, heldUntil }, { now }) => {
@@ -61,7 +61,7 @@ describe('the limit of writes under way', () => {
     );
   });
 
-  it('comes back to its most once the server answers evenly, whatever came before', () => {
+  it('returns to its maximum once the server answers evenly, whatever came before', () => {
     fc.assert(
       fc.property(answers, fc.integer({ min: 1, max: 500 }), (all, tookMs) => {
         const { state, now } = after(all);
@@ -70,7 +70,7 @@ describe('the limit of writes under way', () => {
     );
   });
 
-  it('is halved by a busy server, once for all that was under way, and held for as long as it says', () => {
+  it('is halved by a busy server, once for all writes in flight, and held for as long as it says', () => {
     let state = startingConcurrency(MOST);
     for (let n = 0; n < 16; n++)
       state = answered(state, { sentAt: 100, now: 110 + n, status: 429, retryAfterMs: 3_000, underWay: 16 }, MOST);
@@ -81,7 +81,7 @@ describe('the limit of writes under way', () => {
     assert.equal(state.heldUntil, 4_201);
   });
 
-  it('falls when answers take far longer than they used to, and not for less', () => {
+  it('falls when answers take far longer than before, and not for less', () => {
     const calm = rounds(startingConcurrency(MOST), 1_000, 5, 50);
     assert.equal(calm.limit, MOST);
     assert.equal(rounds(calm, 10_000, 40, 3).limit, MOST);

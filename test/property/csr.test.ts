@@ -45,7 +45,7 @@ test('openssl accepts every request, whatever the names', () => {
   );
 });
 
-test('two other readers find the names and the key that were asked for', async () => {
+test('two other implementations find the requested names and key', async () => {
   await fc.assert(
     fc.asyncProperty(requests, async ({ key, ...names }) => {
       const der = createCsr(key, namesOf(names));

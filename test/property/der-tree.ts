@@ -1,14 +1,14 @@
 import fc from 'fast-check';
 import { children, octetString, readTlv, TAG, tlv } from '../../src/pki/der/der.ts';
 
-/** A DER value with what is inside of it, also inside an OCTET STRING. */
+/** A DER value with its children, even inside an OCTET STRING. */
 interface Node {
   tag: number;
   readonly inside: Node[] | undefined;
   content: Buffer;
 }
 
-/** What is done to the node at `at`, counted from the root and around. */
+/** The edit of the node at `at`, counted from the root, modulo the number of nodes. */
 export interface Edit {
   readonly at: number;
   readonly how: 'remove' | 'repeat' | 'swap' | 'tag' | 'byte' | 'bit' | 'append' | 'prepend' | 'empty' | 'cut';
@@ -21,7 +21,7 @@ export const edits: fc.Arbitrary<Edit> = fc.record({
   value: fc.nat(255),
 });
 
-/** The value with some of its parts made otherwise: its lengths are right again, whatever stands in it. */
+/** The value with some of its parts edited: its lengths are correct again, whatever the content. */
 export function edited(der: Buffer, list: readonly Edit[]): Buffer {
   const root = read(der);
   for (const edit of list) apply(root, edit);
@@ -36,7 +36,7 @@ function read(der: Buffer): Node {
     const inner = tag === TAG.octetString ? readTlv(content) : undefined;
     if (inner?.raw.length === content.length) return { tag, content, inside: [read(content)] };
   } catch {
-    // Bytes and nothing in them.
+    // Bytes without children.
   }
   return { tag, content, inside: undefined };
 }

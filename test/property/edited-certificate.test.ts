@@ -27,7 +27,7 @@ const leaves = fc.record({
 });
 const few = fc.array(edits, { minLength: 1, maxLength: 2 });
 
-/** Edited, and signed again, so that only what was edited can be wrong. Undefined: OpenSSL or we cannot read it. */
+/** Edited, and signed again, so that only the edit can be wrong. Undefined: OpenSSL or we cannot read it. */
 function resigned(certificate: Certificate, list: readonly Edit[], by: KeyObject): Certificate | undefined {
   const [signed, algorithm] = children(readTlv(certificate.der));
   assert.ok(signed && algorithm);
@@ -46,7 +46,7 @@ const scenes = fc.record({
   list: few,
 });
 
-test('a pair that passes is taken by OpenSSL in a handshake, whatever is edited in its certificates', async () => {
+test('a pair that passes is accepted by OpenSSL in a handshake, whatever is edited in its certificates', async () => {
   let passed = 0;
   await fc.assert(
     fc.asyncProperty(scenes, async ({ names, where, list }) => {

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 
 export interface Answer {
   readonly ok: boolean;
-  /** Both outputs, since openssl tells its findings on either. */
+  /** Both outputs, since openssl prints its findings on either. */
   readonly output: string;
 }
 
@@ -16,7 +16,7 @@ export function openssl(args: readonly string[], input?: string | Buffer): Answe
   return { ok: status === 0, output: `${stdout}${stderr}` };
 }
 
-/** A directory of files for one question, gone afterwards. */
+/** A directory of files for one question, deleted afterwards. */
 export function withFiles<T>(files: Readonly<Record<string, string>>, use: (path: (name: string) => string) => T): T {
   const dir = mkdtempSync(join(tmpdir(), 'meshcert-'));
   try {

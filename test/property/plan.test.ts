@@ -48,7 +48,7 @@ const wishes = fc
     ),
   );
 
-/** A cluster that merges as server-side apply does for maps and replaces everything else. */
+/** A cluster that merges maps like server-side apply and replaces everything else. */
 class Cluster {
   readonly objects = new Map<string, KubeObject>();
   #version = 0;
@@ -102,7 +102,7 @@ test('after a plan is carried out the next one is empty', () => {
   );
 });
 
-test('the same wish in other clothes is no change: key order, fields of others, filled-in defaults', () => {
+test('an equivalent desired object is no change: key order, fields of others, filled-in defaults', () => {
   fc.assert(
     fc.property(wishes, (desired) => {
       const cluster = new Cluster();
@@ -140,7 +140,7 @@ test('no step touches an object that is not ours, and each such object is refuse
   );
 });
 
-test('steps stand in the order that was asked for, one for each wish', () => {
+test('steps keep the requested order, one for each desired object', () => {
   fc.assert(
     fc.property(wishes, (desired) => {
       const steps = plan(desired, new Map(), owner, now);
@@ -184,7 +184,7 @@ test('every single edit of a field of ours is found and named without its value'
   );
 });
 
-test('over any history of leaves, what stands is never replaced by an older leaf while it is good', () => {
+test('over any history of leaves, the published one is never replaced by an older leaf while it is valid', () => {
   const keys = Array.from({ length: 3 }, () => PrivateKey.generate());
   const ca = SandboxCa.root({ notBefore: now - 1000 * hour, notAfter: now + 1000 * hour });
   const offers = fc.array(

@@ -26,7 +26,7 @@ const { tree: holders } = fc.letrec<{ tree: unknown }>((tie) => ({
   ),
 }));
 
-test('no way of printing shows a key, however it is held', () => {
+test('no way of printing shows a key, however it is nested', () => {
   const lines: string[] = [];
   const log = pino({ level: 'trace' }, { write: (line: string) => lines.push(line) });
   fc.assert(
@@ -47,6 +47,6 @@ test('no way of printing shows a key, however it is held', () => {
   );
 });
 
-test('the secrets looked for are those of the key', () => {
+test('the secrets that are searched for are those of the key', () => {
   assert.ok(secrets.length >= 3 && secrets.every((secret) => secret.length > 10));
 });

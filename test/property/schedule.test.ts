@@ -16,7 +16,7 @@ const lives = fc
   })
   .map(({ notBefore, life, seed }) => ({ notBefore, notAfter: notBefore + life, fingerprint: fingerprint(seed) }));
 
-test('a leaf is due at one moment within its band, before its emergency, and at the same one each time', () => {
+test('a leaf is due at one moment within its band, before its emergency, and always at the same one', () => {
   fc.assert(
     fc.property(
       lives,
@@ -45,7 +45,7 @@ test('a thousand leaves of one moment are due evenly over the band and not bunch
   for (const count of buckets) assert.ok(count > 52 && count < 148, buckets.join(' '));
 });
 
-test('looking often does not bring a renewal forward, as drawing again does', () => {
+test('reading the schedule often does not bring a renewal forward, as a new draw each time would', () => {
   fc.assert(
     fc.property(lives, fc.integer({ min: 2, max: 50 }), (leaf, looks) => {
       const life = leaf.notAfter - leaf.notBefore;
@@ -76,7 +76,7 @@ test('a wait is below every ceiling and never a spin', () => {
   );
 });
 
-test('no hour sees more attempts than twice its allowance: the full bucket and what flows in', () => {
+test('no hour has more attempts than twice its allowance: the full bucket and its refill', () => {
   fc.assert(
     fc.property(
       fc.integer({ min: 1, max: 60 }),

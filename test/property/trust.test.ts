@@ -55,7 +55,7 @@ type Policy = Pick<TrustInput, 'retainMs' | 'leafLifetimeMs' | 'limits'>;
 const policyMs = ({ retainMs, leafLifetimeMs }: Policy) => Math.max(retainMs, leafLifetimeMs);
 const ids = (certificates: readonly Certificate[]) => certificates.map(({ fingerprint }) => fingerprint);
 
-/** What is published at each moment is what was decided the moment before, read back through the annotation. */
+/** What is published at each moment is what was decided before, read back through the annotation. */
 function* history(given: { named: number[]; waitMs: number }[], policy: Policy) {
   let published: readonly Certificate[] = [];
   let since: RootTimes = new Map();
@@ -193,7 +193,7 @@ test('what OpenSSL verifies under the roots that the mesh names, it verifies und
   );
 });
 
-test('the same question has the same answer, and the order in which the mesh names roots is not part of it', () => {
+test('equal input gives an equal result, and the order in which the mesh names roots does not matter', () => {
   fc.assert(
     fc.property(moments, settings, fc.infiniteStream(fc.nat()), (given, policy, noise) => {
       for (const { now, named, decision } of history(given, policy)) {
@@ -215,7 +215,7 @@ test('the same question has the same answer, and the order in which the mesh nam
   );
 });
 
-test('nothing changes by itself before the moment that was foretold, and something does at it', () => {
+test('nothing changes by itself before the announced moment, and something does at it', () => {
   fc.assert(
     fc.property(moments, settings, (given, policy) => {
       for (const { now, named, decision } of history(given, policy)) {
@@ -278,7 +278,7 @@ test('a root that is new to the cluster is marked as new exactly when something 
   );
 });
 
-test('a mesh that names nothing changes nothing but what time changes', () => {
+test('a mesh that names nothing changes only what time changes', () => {
   fc.assert(
     fc.property(moments, settings, (given, policy) => {
       for (const { now, decision } of history(given, policy)) {

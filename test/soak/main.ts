@@ -1,6 +1,6 @@
 import { runTraffic } from '../peers/parts/traffic.ts';
 
-/** As long as the longest run against this gateway that its own project tells of. */
+/** As long as the longest run against this gateway that its own project reports. */
 const FORTY_MINUTES = 2_400_000;
 /** Per minute, once settled. */
 const FLAT_BYTES = 256 * 1024;

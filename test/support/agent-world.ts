@@ -37,7 +37,7 @@ export class AgentWorld implements AsyncDisposable {
   readonly kube: Kube;
   readonly lines: string[] = [];
   board = new StatusBoard();
-  /** What judges each pair in a handshake; a suite on the real time may put OpenSSL here. */
+  /** Judges each pair in a handshake; a suite on the real time may use OpenSSL here. */
   preflight: Preflight = anyPair;
   /** The kinds of gateways that the agent knows. */
   gateways: readonly Gateway[] = builtIn;
@@ -50,7 +50,7 @@ export class AgentWorld implements AsyncDisposable {
     return new AgentWorld(api, clock);
   }
 
-  /** A second replica: another agent at the same API server and mesh; `leadership` says what it may write. */
+  /** A second replica: another agent at the same API server and mesh; `leadership` determines what it may write. */
   static beside(first: AgentWorld, leadership: Leadership): AgentWorld {
     return new AgentWorld(first.api, first.clock, first.mesh, leadership);
   }
@@ -82,7 +82,7 @@ export class AgentWorld implements AsyncDisposable {
     return result.value;
   }
 
-  /** Starts an agent, as a new process would: it knows only what stands in the cluster. */
+  /** Starts an agent, like a new process: it knows only what is in the cluster. */
   run(spec: Record<string, unknown> = {}, sinks: readonly Sink[] = []): void {
     const certificate = this.certificate(spec);
     this.#run(sinks, async function* (signal) {
@@ -91,7 +91,7 @@ export class AgentWorld implements AsyncDisposable {
     });
   }
 
-  /** Runs until all is in force, and gives what the worker told last. */
+  /** Runs until everything is published, and returns the last report of the reconciler. */
   async report(): Promise<Report> {
     let last: Report | undefined;
     const sink: Sink = {
@@ -105,7 +105,7 @@ export class AgentWorld implements AsyncDisposable {
     return last;
   }
 
-  /** As `run`, from the MeshCertificates that stand in the cluster, and with their statuses written there. */
+  /** Like `run`, from the MeshCertificates in the cluster, and with their statuses written there. */
   follow(dryRun = false): void {
     const { kube, clock, mesh, gateways } = this;
     const random = () => 0.5;
@@ -186,7 +186,7 @@ export class AgentWorld implements AsyncDisposable {
     return this.status?.conditions.find((condition) => condition.type === type);
   }
 
-  /** Moves time until it holds. */
+  /** Advances the time until it holds. */
   until(what: string, done: () => boolean | Promise<boolean>, stepMs = 100): Promise<void> {
     return drive(this.clock, done, { what, stepMs });
   }
@@ -217,7 +217,7 @@ export class AgentWorld implements AsyncDisposable {
     );
   }
 
-  /** Fingerprint of the leaf that stands. */
+  /** Fingerprint of the published leaf. */
   async leaf(): Promise<string | undefined> {
     return (await this.published()).identity?.chain[0]?.fingerprint;
   }

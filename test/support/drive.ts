@@ -1,14 +1,14 @@
 import type { FakeClock } from './fake-clock.ts';
 import { settle } from './fake-clock.ts';
 
-/** Far more than any test needs; a test that gets here waits for something that never comes. */
+/** Far more than any test needs; a test that gets here waits for something that never happens. */
 const MOST_STEPS = 5_000;
 /** An answer of a server on loopback takes a few turns of the event loop. */
 const TURNS = 4;
 
 /**
- * Lets real I/O run and, whenever nothing else happens, moves the clock in small steps, until `done`. The way to wait
- * in tests whose clock is injected and whose servers are real.
+ * Lets real I/O run and, whenever nothing else happens, advances the clock in small steps, until `done`. The way to
+ * wait in tests whose clock is injected and whose servers are real.
  */
 export async function drive(
   clock: FakeClock,

@@ -4,11 +4,11 @@ import { GrpcError, grpcStatus } from '../../src/grpc/error.ts';
 import { type CallContext, type Handler, serve } from '../../src/grpc/server.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
 
-/** A server at an address that somebody chose: it repeats all that it is sent in its errors. */
+/** A server at an address that an attacker chose: it repeats everything that it receives in its errors. */
 export interface EchoMesh extends AsyncDisposable {
   /** Consul's HTTP API. */
   readonly http: string;
-  /** As `http`, but a login succeeds, with a token that holds a line break. */
+  /** Like `http`, but a login succeeds, with a token that contains a line break. */
   readonly brokenLogin: string;
   /** gRPC without TLS: Consul's services. */
   readonly grpc: string;
@@ -16,7 +16,7 @@ export interface EchoMesh extends AsyncDisposable {
   readonly grpcs: string;
   /** PEM, of `grpcs`. */
   readonly root: string;
-  /** All that it was sent, so that a test knows that the secrets did arrive. */
+  /** Everything that it received, so that a test knows that the secrets arrived. */
   received(): string;
 }
 

@@ -2,7 +2,7 @@ import { systemClock } from '../../src/async/clock.ts';
 import type { Checking } from '../../src/mesh/adapter.ts';
 import { type ExaminedCheck, Examiner, type ExaminerOptions } from '../../src/mesh/examiner.ts';
 
-/** What an adapter tells doctor about its mesh. */
+/** An adapter's report to doctor about its mesh. */
 export async function examined(
   opened: Checking,
   options: Partial<ExaminerOptions> = {},

@@ -5,7 +5,7 @@ interface Sleeper {
   readonly wake: () => void;
 }
 
-/** A clock that moves only when told to; the wall and the monotonic clock may be moved apart. */
+/** A clock that moves only on request; the wall and the monotonic clock may be moved separately. */
 export class FakeClock implements Clock {
   #wall: number;
   #monotonic = 0;
@@ -24,7 +24,7 @@ export class FakeClock implements Clock {
     return this.#monotonic;
   }
 
-  /** How many sleeps and other waits are under way. */
+  /** How many sleeps and other waits are pending. */
   get sleeping(): number {
     return this.#sleepers.size;
   }
@@ -58,7 +58,7 @@ export class FakeClock implements Clock {
     return sleepOn(this, ms, signal);
   }
 
-  /** Resolves once at least `count` sleeps are under way. */
+  /** Resolves once at least `count` sleeps are pending. */
   async untilSleeping(count = 1): Promise<void> {
     while (this.#sleepers.size < count) {
       await new Promise<void>((resolve) => {
@@ -87,7 +87,7 @@ export class FakeClock implements Clock {
     await settle();
   }
 
-  /** Steps the wall clock alone, as an operator or NTP does. */
+  /** Steps only the wall clock, as an operator or NTP does. */
   step(ms: number): void {
     this.#wall += ms;
   }

@@ -4,7 +4,7 @@ import type { CaOptions, SandboxCa } from '../../src/sandbox/ca.ts';
 import { SERVER_AUTH } from '../../src/sandbox/ca.ts';
 import { extension, nameConstraints } from '../../src/sandbox/x509.ts';
 
-/** A chain that upstreams or the gateway refuse although each signature in it is right. */
+/** A chain that upstreams or the gateway refuse although each of its signatures is valid. */
 export interface Flaw {
   readonly title: string;
   readonly code: VerifyCode;
@@ -14,7 +14,7 @@ export interface Flaw {
   readonly signer: (root: SandboxCa, options?: CaOptions) => SandboxCa;
 }
 
-/** Of nobody: no reader knows it. */
+/** Unassigned: no implementation knows it. */
 const UNKNOWN_OID = '1.3.6.1.4.1.55555.1';
 
 /** The flaws that must not be published, from an issuing CA with names of URIs and DNS names below `domain`. */

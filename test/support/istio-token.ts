@@ -9,7 +9,7 @@ export interface TokenFields extends Caller {
 
 const part = (value: object): string => Buffer.from(JSON.stringify(value)).toString('base64url');
 
-/** A token in the form of a ServiceAccount's, unsigned: the sandbox's CA is told whom to believe. */
+/** A token in the form of a ServiceAccount's, unsigned: the sandbox's CA is configured whom to trust. */
 export function istioToken({ namespace, account, audience = 'istio-ca', expires }: TokenFields): string {
   const claims = {
     aud: [audience],
@@ -19,7 +19,7 @@ export function istioToken({ namespace, account, audience = 'istio-ca', expires 
   return `${part({ alg: 'none' })}.${part(claims)}.signature`;
 }
 
-/** As a TokenReview for audience istio-ca. */
+/** Like a TokenReview for audience istio-ca. */
 export function readIstioToken(token: string, now = Date.now()): Caller | undefined {
   const claims = readClaims(token);
   const [, namespace, account] = /^system:serviceaccount:([^:]+):([^:]+)$/.exec(claims?.sub ?? '') ?? [];

@@ -19,12 +19,12 @@ import { anyPair } from './preflight.ts';
 
 export type WorldMesh = 'istio' | 'linkerd' | 'consul';
 
-/** A sandbox cluster as onboarding finds it: meshes, a gateway, plaintext Mappings, and not a trace of us. */
+/** A sandbox cluster as onboarding finds it: meshes, a gateway, plaintext Mappings, and no trace of meshcert. */
 export class OnboardWorld implements AsyncDisposable {
   readonly clock: FakeClock;
   readonly cluster: SandboxCluster;
   readonly kube: Kube;
-  /** What was said, lines and waits, in order. */
+  /** What was printed, lines and waits, in order. */
   readonly said: string[] = [];
   readonly #stop = new AbortController();
   #agent: Promise<void> | undefined;
@@ -41,7 +41,7 @@ export class OnboardWorld implements AsyncDisposable {
     for (const object of this.#furniture()) cluster.api.put(object);
   }
 
-  /** Starts an agent as its Deployment would: it knows nothing but the API server. */
+  /** Starts an agent as its Deployment would: it knows only the API server. */
   runAgent(): void {
     const { clock } = this;
     const kube = connect({ kubeconfigText: this.cluster.kubeconfig(), userAgent: 'meshcert', clock });
@@ -118,7 +118,7 @@ export class OnboardWorld implements AsyncDisposable {
     waiting: (text: string) => void this.said.push(`... ${text}`),
   };
 
-  /** What a loopback address cannot tell by discovery. */
+  /** What discovery cannot find on a loopback address. */
   changes(): string[] {
     return this.cluster.meshes.flatMap(({ name, config }) => {
       const { ca, address, grpc } = config as {
@@ -132,7 +132,7 @@ export class OnboardWorld implements AsyncDisposable {
     });
   }
 
-  /** Moves time until the promise settles. */
+  /** Advances the time until the promise settles. */
   async through<T>(promise: Promise<T>, what: string): Promise<T> {
     let settled = false;
     promise.then(
@@ -185,5 +185,5 @@ export class OnboardWorld implements AsyncDisposable {
 
 const MAPPING = { apiVersion: 'getambassador.io/v3alpha1', kind: 'Mapping' } as const;
 
-/** As somebody wrote it who knows of no mesh. */
+/** Written by a user who knows of no mesh. */
 const plainMapping = (mesh: string): KubeObject => made.mapping(mesh, 'emissary', { service: `web.${mesh}-apps:443` });

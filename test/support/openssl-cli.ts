@@ -9,9 +9,8 @@ export interface Presented {
 }
 
 /**
- * How a server verifies a client: its purpose, the security level of a Debian server, nothing trusted but the bundle,
- * and no more strictness than OpenSSL has by default. Envoy takes each certificate of the bundle for an anchor, and so
- * does `-partial_chain`.
+ * How a server verifies a client: its purpose, the security level of a Debian server, no trust except the bundle, and
+ * OpenSSL's default strictness. Envoy treats each certificate of the bundle as an anchor, and so does `-partial_chain`.
  */
 const AS_A_SERVER = [
   ...['-purpose', 'sslclient', '-auth_level', '2', '-partial_chain'],

@@ -9,8 +9,8 @@ const judge = SandboxCa.root().identity({ dns: [NAME] });
 const own = { key: judge.key.toPem(), cert: formatCertificates(judge.chain), minVersion: 'TLSv1.3' } as const;
 
 /**
- * What OpenSSL says of a pair when it is presented in a TLS 1.3 handshake to a server that trusts these roots:
- * undefined when it is accepted, else its reason. By the real time.
+ * OpenSSL's verdict on a pair that is presented in a TLS 1.3 handshake to a server that trusts these roots: undefined
+ * when it is accepted, else its reason. By the real time.
  */
 export function opensslRefusal(
   { key, chain }: PresentedPair,
@@ -23,7 +23,7 @@ export function opensslRefusal(
     return Promise.resolve(`cannot be loaded: ${String(error)}`);
   }
   const server = createServer({ ...own, requestCert: true, rejectUnauthorized: false });
-  // A server takes no partial chains by its own options; a context by name does.
+  // A server's own options accept no partial chains; a context by name does.
   const trusting = createSecureContext({ ...own, ca: formatCertificates(roots), allowPartialTrustChain: true });
   server.addContext(NAME, trusting);
   const [near, far] = duplexPair();

@@ -21,13 +21,13 @@ import { extension, nameConstraints } from '../../src/sandbox/x509.ts';
 import { flaws } from './flaws.ts';
 import { reworked } from './reworked.ts';
 
-/** A pair that is refused for what is in its certificates. */
+/** A pair that is refused for the content of its certificates. */
 export interface PathCase {
   readonly code: VerifyCode;
   readonly name: string;
   readonly pair: PresentedPair;
   readonly bundle: readonly Certificate[];
-  /** Who refuses it, where OpenSSL's command does not. */
+  /** The judge that refuses it, if OpenSSL's command does not. */
   readonly refusedBy?: string;
 }
 
@@ -331,7 +331,7 @@ export function pathCases(id: string, period: { readonly notBefore: number; read
 const policies = (critical: boolean): Buffer =>
   extension(OID.certificatePolicies, seq(seq(oid('1.3.6.1.4.1.55555.9'))), critical);
 
-/** A key whose point ends in a bit of 0, so that it stays the same point without it. */
+/** A key whose point ends in a 0 bit, so that it is still the same point without it. */
 function evenKey(): PrivateKey {
   for (;;) {
     const key = PrivateKey.generate();
@@ -339,7 +339,7 @@ function evenKey(): PrivateKey {
   }
 }
 
-/** The same key with a bit fewer in its last byte. */
+/** The same key with one bit fewer in its last byte. */
 function ragged(spki: Buffer): Buffer {
   const [algorithm, key] = children(readTlv(spki));
   if (!algorithm || !key) throw new TypeError('a SubjectPublicKeyInfo has two parts');

@@ -6,8 +6,8 @@ import { SandboxCa } from '../../src/sandbox/ca.ts';
 const DAY = 86_400_000;
 
 /**
- * What somebody who may only create objects can make before the agent's first write: Secrets with our labels, our
- * field manager, an annotation in our format and a pair for the same identity that lives for years.
+ * What a user who may only create objects can make before the agent's first write: Secrets with our labels, our field
+ * manager, an annotation in our format and a pair for the same identity that lives for years.
  */
 export function plantedSecrets(namespace: string, id: string, now: number) {
   const ca = SandboxCa.root({ name: 'planted', notBefore: now - DAY, notAfter: now + 3650 * DAY });

@@ -7,7 +7,7 @@ import type { Log } from '../../src/mesh/log.ts';
 
 type Data = Readonly<Record<string, string>>;
 
-/** A Host over values in memory that remembers all that passes through it. */
+/** A Host over values in memory that records everything that passes through it. */
 export class RecordingHost implements Host {
   readonly clock: Clock;
   readonly random = () => 0.5;
@@ -19,7 +19,7 @@ export class RecordingHost implements Host {
   readonly lines: string[] = [];
   /** Calls of anything but log, random and the time of day. */
   touched = 0;
-  /** Sleeps under way. */
+  /** Pending sleeps. */
   sleeping = 0;
   mint: (request: TokenRequest) => Promise<string> | string = () => {
     throw new Error('this test has no tokens');

@@ -1,6 +1,6 @@
 import { type Clock, sleepOn, systemClock } from '../../src/async/clock.ts';
 
-/** Real time, so many times faster: for waits that a protocol prescribes and a test cannot sit out. */
+/** Real time, this many times faster: for waits that a protocol prescribes and that are too long for a test. */
 export class ScaledClock implements Clock {
   readonly #factor: number;
   readonly #start = systemClock.now();

@@ -68,7 +68,7 @@ interface ToyExpected extends ExpectedLoad {
   readonly name: string;
 }
 
-/** What a gateway that has loaded the pair writes into the status of its ToyClient. */
+/** The status of its ToyClient that a gateway writes after it has loaded the pair. */
 export const toyDigest = (certificate: unknown): string =>
   createHash('sha256').update(String(certificate)).digest('hex');
 
@@ -95,8 +95,8 @@ const loading: Loading<ToyConfig, ToyExpected> = {
 };
 
 /**
- * A gateway that differs from Emissary in all that a second one may differ in: its objects stand in several
- * namespaces, routes set another field, nothing has to be kept apart, and it tells by a status what it has loaded.
+ * A gateway that differs from Emissary in everything in which a second one may differ: its objects are in several
+ * namespaces, routes set another field, it needs no gap between writes, and a status shows what it has loaded.
  */
 export const toyGateway: Gateway<ToyConfig, ToyTarget> = {
   kind: 'toy',

@@ -8,18 +8,18 @@ import type { LeafOptions, SandboxCa } from '../../src/sandbox/ca.ts';
 
 export const TOY_ID = 'spiffe://toy/ns/emissary/sa/emissary';
 
-/** A mesh without a network: an issuer over a SandboxCa, with levers. */
+/** A mesh without a network: an issuer over a SandboxCa, with controls. */
 export class ToyMesh {
   ca: SandboxCa;
   issued = 0;
-  /** Requests, however they ended. */
+  /** Requests, whatever their outcome. */
   asked = 0;
   outage = false;
-  /** What opening it throws. */
+  /** The error that opening it throws. */
   broken: Error | undefined;
   lifetimeMs = 3_600_000;
   roots: readonly Certificate[];
-  /** What the next answers are instead of good ones. */
+  /** Replaces the next answers. */
   answer: ((good: Identity) => Identity) | undefined;
   readonly #changed = new Set<Trigger>();
 
@@ -28,7 +28,7 @@ export class ToyMesh {
     this.roots = [ca.root];
   }
 
-  /** Names other roots, and signs with `ca` from now on. */
+  /** Names other roots, and from now on signs with `ca`. */
   rotate(ca: SandboxCa, roots: readonly Certificate[]): void {
     this.ca = ca;
     this.roots = roots;

@@ -144,13 +144,13 @@ function httpUrl(url: string): URL {
   throw new Error('expected http://host:port, such as http://otel-collector:4318');
 }
 
-/** A URL without a path gets that of what answers there. */
+/** A URL without a path gets the path of the server that answers there. */
 function endpointOf(url: string): URL {
   const [answers] = gateways.flatMap(({ loading }) => loading?.answers ?? []);
   return answers?.endpoint(url) ?? new URL(url);
 }
 
-/** Commas between them: a gateway's control plane and its data plane know different things. */
+/** Separated by commas: a gateway's control plane and its data plane know different things. */
 function diagnosticsUrls(list: string): readonly URL[] {
   return list.split(',').map((part) => {
     const url = part.trim();
@@ -160,9 +160,9 @@ function diagnosticsUrls(list: string): readonly URL[] {
 }
 
 /**
- * Keeps the heap of a long-lived process close to what lives in it; to be called before much is loaded. By itself V8
- * lets the young generation grow to 32 MiB in the first burst for ever, and the old one double between collections.
- * With 1,000 publications the agent starts with 5 % more CPU time for it. Both flags are read when a size is chosen.
+ * Keeps the heap of a long-lived process close to its live data; must be called before much is loaded. By default V8
+ * permanently grows the young generation to 32 MiB in the first burst, and doubles the old one between collections.
+ * With 1,000 publications the agent's start costs 5 % more CPU time for it. Both flags are read when a size is chosen.
  */
 function keepHeapSmall(): void {
   setFlagsFromString('--semi-space-growth-factor=1');

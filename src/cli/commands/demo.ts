@@ -31,7 +31,9 @@ export const demo = declare({
   run: async ({ flags }, io) => await runDemo(flags, io),
 });
 
-/** The demo is a file of its own beside the product, since it holds a sandbox of everything that the agent talks to. */
+/**
+ * The demo is a separate file beside the product, since it contains a sandbox of everything that the agent connects to.
+ */
 async function runDemo(given: Values<typeof flags>, io: Io): Promise<number> {
   const { runDemoCommand } = await import('../../demo/demo.ts').catch((cause: Error) => {
     if (!/demo\.js/.test(cause.message)) throw cause;

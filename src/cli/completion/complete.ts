@@ -13,18 +13,18 @@ interface Candidate {
 
 interface Completion {
   readonly candidates: readonly Candidate[];
-  /** Where there are no candidates, files may be offered. */
+  /** If there are no candidates, files may be offered. */
   readonly files: boolean;
 }
 
 const NOTHING: Completion = { candidates: [], files: false };
 const FILES: Completion = { candidates: [], files: true };
-/** Bits of the last line, as kubectl reads them. */
+/** Bits of the last line, as kubectl interprets them. */
 const NO_FILES = 4;
-/** An API server that is silent for longer offers no names. */
+/** An API server that does not answer within this time offers no names. */
 const PATIENCE_MS = 5_000;
 
-/** Prints what could stand in place of the last word: a line for each, and `:0` or `:4` (no files) at the end. */
+/** Prints the candidates for the last word: a line for each, and `:0` or `:4` (no files) at the end. */
 export async function runComplete(commands: readonly AnyCommand[], words: readonly string[], io: Io): Promise<number> {
   const late = new Error('too late for a completion');
   using limit = limitedTo(systemClock, PATIENCE_MS, () => late, io.signal);
@@ -82,14 +82,14 @@ const named = (commands: readonly Pick<AnyCommand, 'name' | 'summary'>[], curren
     current,
   );
 
-/** What the words before the cursor give. */
+/** The meaning of the words before the cursor. */
 interface CommandLine {
   /** Values by attribute; true for a switch. */
   readonly flags: Readonly<Record<string, string | true>>;
   readonly args: readonly string[];
   /** After `--`. */
   readonly onlyArguments: boolean;
-  /** The flag whose value stands at the cursor. */
+  /** The flag whose value is at the cursor. */
   readonly awaiting: Flag<unknown> | undefined;
 }
 
@@ -120,7 +120,7 @@ const flagsOf = (command: AnyCommand): readonly Flag<unknown>[] =>
 const flagCalled = (command: AnyCommand, name: string): Flag<unknown> | undefined =>
   flagsOf(command).find(({ long, short }) => long === name || short === name);
 
-/** Those that the command line would still take. */
+/** Flags that the command line would still accept. */
 function flagNames(command: AnyCommand, current: string, { flags, args }: CommandLine): Completion {
   const all = flagsOf(command);
   const given = all.filter((flag) => flags[flag.attributeName()] !== undefined);
@@ -195,7 +195,7 @@ const prefixed = ({ candidates, files }: Completion, prefix: string): Completion
 
 const candidateOf = ({ long, flags, description }: Flag<unknown>): Candidate => ({ value: long ?? flags, description });
 
-/** Names for a completion, from the kubeconfig or the cluster that the flags so far name. */
+/** Names for a completion, from the kubeconfig or the cluster that the preceding flags name. */
 async function namesFor(
   what: Exclude<Completes, 'files'>,
   flags: ClusterFlags & { readonly allNamespaces?: unknown },

@@ -94,7 +94,7 @@ describe('completion', () => {
     }
   });
 
-  it('offers nothing that is refused', async () => {
+  it('offers nothing that would be refused', async () => {
     assert.ok(!(await offered('agent', '--config', 'a', '--')).values.includes('--all-namespaces'));
     assert.ok(!(await offered('renew', 'bookinfo', '--')).values.includes('--all'));
     assert.deepEqual((await offered('renew', '--all', '')).values, []);
@@ -116,13 +116,13 @@ describe('completion', () => {
     }
   });
 
-  it('answers kubectl as a plugin completes', async () => {
+  it('answers kubectl in the format of plugin completion', async () => {
     const { output } = await capture(join(bin, 'kubectl_complete-meshcert'), ['schem'], dir);
     assert.equal(output, 'schema\tPrint the JSON schema or the CustomResourceDefinition\n:4\n');
   });
 });
 
-/** What is typed before the tab, and the words that the line then has. */
+/** What is typed before the tab, and the words in the line afterwards. */
 const TYPED: readonly (readonly [string, readonly string[]])[] = [
   ['meshcert ins', ['meshcert', 'inspect']],
   ['meshcert status --exit', ['meshcert', 'status', '--exit-code']],
@@ -144,7 +144,7 @@ for (const shell of ['bash', 'zsh', 'fish'] as const) {
   const missing = [shell, 'script'].filter((program) => !isInstalled(program));
   const skip = missing.length > 0 && process.env.CI === undefined ? `${missing.join(' and ')} is not installed` : false;
   describe(`completion in a real ${shell}`, { skip, timeout: 120_000 }, () => {
-    it('completes commands, flags, values, names and files, and nothing where nothing is taken', async () => {
+    it('completes commands, flags, values, names and files, and nothing where nothing is accepted', async () => {
       await using typed = new Shell(shell, { cwd: dir, env });
       for (const line of LOAD[shell]) {
         const printed = await typed.run(line);

@@ -1,5 +1,5 @@
 import { texts } from './flags.ts';
 
-/** Of every command that reads MeshCertificates of any mesh. */
+/** For every command that reads MeshCertificates of any mesh. */
 export const adapterFlag = () =>
   texts('--adapter <file>', 'Also load the adapter in this ES module (docs/adapters.md)').offers('files');

@@ -25,7 +25,7 @@ export const CLUSTER_FLAGS = {
 
 export type ClusterFlags = Partial<Values<typeof CLUSTER_FLAGS>>;
 
-/** Somebody waits at a terminal: an API server that is silent for this long is reported. */
+/** A user waits at a terminal: an API server that does not answer within this time is reported. */
 const DEADLINE_MS = 10_000;
 
 export function clusterOf(flags: ClusterFlags, io: Io, hooks: Pick<ConnectOptions, 'dated'> = {}): Kube {
@@ -41,7 +41,7 @@ export function clusterOf(flags: ClusterFlags, io: Io, hooks: Pick<ConnectOption
   });
 }
 
-/** The flag, else the namespace of the kubeconfig's context, else of the pod, else `default`. */
+/** The flag, or else the namespace of the kubeconfig's context, of the pod, or `default`. */
 export function namespaceOf(flags: ClusterFlags, io: Io): string {
   return flags.namespace ?? ofKubeconfig(flags, io) ?? io.env.POD_NAMESPACE ?? 'default';
 }
@@ -61,7 +61,10 @@ function ofKubeconfig(flags: ClusterFlags, io: Io): string | undefined {
   return config.contexts?.find((context) => context.name === name)?.context?.namespace;
 }
 
-/** Several files are one, as kubectl reads them. What cannot be read is left out: whoever asks the cluster says so. */
+/**
+ * Several files are merged, as in kubectl. Unreadable ones are skipped: the command that connects to the cluster
+ * reports them.
+ */
 function kubeconfigOf(flags: ClusterFlags, io: Io): KubeconfigText {
   const { KUBECONFIG, HOME = '/' } = io.env;
   const paths =

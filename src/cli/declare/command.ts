@@ -1,10 +1,10 @@
 import type { Completes, Flags, Values } from './flags.ts';
 
-/** The outside world of a command, so that tests can stand in for it. */
+/** The environment of a command, which tests replace. */
 export interface Io {
   readonly stdout: Output;
   readonly stderr: Output;
-  /** Absent: nobody can be asked. */
+  /** Absent: there is no one to ask. */
   readonly stdin?: (NodeJS.ReadableStream & { readonly isTTY?: boolean | undefined }) | undefined;
   readonly env: Readonly<Record<string, string | undefined>>;
   /** Aborted by SIGINT and SIGTERM. */
@@ -23,11 +23,11 @@ export interface Parameter {
   readonly name: string;
   readonly description: string;
   readonly required?: boolean;
-  /** The last one may take all that follow. */
+  /** The last one may take all remaining arguments. */
   readonly variadic?: boolean;
   readonly choices?: readonly string[];
   readonly completes?: Completes;
-  /** What it completes after another first argument. */
+  /** Its completion after another first argument. */
   readonly after?: Readonly<Record<string, Completes | undefined>>;
   /** Attribute names of flags that take its place. */
   readonly replacedBy?: readonly string[];
@@ -35,30 +35,30 @@ export interface Parameter {
 
 export interface Example {
   readonly does: string;
-  /** One command line, or several with newlines between them. */
+  /** One command line, or several separated by newlines. */
   readonly line: string;
 }
 
-/** What the command line gave. */
+/** The parsed command line. */
 export interface Given<F extends Flags> {
   readonly flags: Values<F>;
   readonly args: readonly string[];
 }
 
-/** One verb of the command line. Parsing, help, completion and the reference are all made from it. */
+/** One command. Parsing, help, completion and the reference are all generated from it. */
 export interface Command<F extends Flags = Flags> {
   readonly name: string;
   /** One line, for `meshcert --help`. */
   readonly summary: string;
-  /** Paragraphs with an empty line between them. */
+  /** Paragraphs separated by an empty line. */
   readonly description: string;
-  /** What follows `meshcert NAME`, where that says more than the flags and parameters themselves. */
+  /** The text after `meshcert NAME`, if it says more than the flags and parameters themselves. */
   readonly usage?: readonly string[];
   readonly parameters?: readonly Parameter[];
-  /** By their attribute names: `dryRun` for `--dry-run`. Its order is that of the help. */
+  /** By their attribute names: `dryRun` for `--dry-run`. Their order is that of the help. */
   readonly flags: F;
   readonly examples: readonly Example[];
-  /** Where they differ from 0 done, 1 failed, 2 wrong usage. */
+  /** Set if they differ from 0 done, 1 failed, 2 wrong usage. */
   readonly exitCodes?: string;
   /** Resolves to the exit code: 0 done, 1 failed, 2 wrong usage. Throws UsageError for wrong flags. */
   run(given: Given<F>, io: Io): Promise<number>;

@@ -4,23 +4,23 @@ import { hostPort } from '../../mesh/schema/address.ts';
 import { parseDuration } from '../../mesh/schema/duration.ts';
 import { UsageError } from './usage-error.ts';
 
-/** What a shell offers for a value: files, or names that it asks the cluster or the kubeconfig for. */
+/** What a shell completes as a value: files, or names from the cluster or the kubeconfig. */
 export type Completes = 'files' | 'namespaces' | 'contexts' | 'certificates';
 
-/** Whether the flags give this one. */
+/** Whether the flags include this one. */
 export const isGiven = (values: Readonly<Record<string, unknown>>, attribute: string, flag: Flag<unknown>): boolean =>
   values[attribute] !== undefined && values[attribute] !== flag.absent;
 
 /** One flag of a command; T is the type of its value. */
 export class Flag<T> extends Option {
-  /** The value without the flag. */
+  /** The value if the flag is absent. */
   readonly absent: T;
   completes: Completes | undefined;
   /** May be given more than once. */
   repeatable = false;
-  /** Its value is several, with commas between them. */
+  /** Its value is a list separated by commas. */
   isList = false;
-  /** The default as a user would write it, where `absent` is something else, such as milliseconds. */
+  /** The default as a user would write it, if `absent` has another form, such as milliseconds. */
   shownDefault: string | undefined;
 
   constructor(flags: string, description: string, absent: T) {
@@ -36,13 +36,13 @@ export class Flag<T> extends Option {
     return super.conflicts(names);
   }
 
-  /** Sets what a shell offers for the value. */
+  /** Sets what a shell completes as the value. */
   offers(completes: Completes): this {
     this.completes = completes;
     return this;
   }
 
-  /** How a message names the flag. */
+  /** How messages name the flag. */
   get shown(): string {
     return this.long ?? this.short ?? this.flags;
   }
@@ -78,7 +78,7 @@ export function texts(flags: string, description: string): Flag<readonly string[
   return many(flags, description, (value) => value);
 }
 
-/** As `texts`, with a rule for each value. */
+/** Like `texts`, with a parser for each value. */
 export function many<T>(flags: string, description: string, parse: (value: string) => T): Flag<readonly T[]> {
   const flag = new Flag<readonly T[]>(flags, `${description}; may be repeated`, []);
   flag.repeatable = true;
@@ -86,14 +86,14 @@ export function many<T>(flags: string, description: string, parse: (value: strin
   return flag;
 }
 
-/** Values with commas between them. */
+/** Values separated by commas. */
 export function list(flags: string, description: string): Flag<readonly string[] | undefined> {
   const flag = parsed(flags, description, commaList);
   flag.isList = true;
   return flag;
 }
 
-/** As `list`, of these values alone. */
+/** Like `list`, restricted to these values. */
 export function choices<const T extends string>(
   flags: string,
   description: string,
@@ -178,7 +178,7 @@ function checked<F, T>(flag: Flag<F>, value: string, parse: (value: string) => T
     return parse(value);
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
-    // Rules that others share begin with the value themselves.
+    // Messages of shared parsers begin with the value themselves.
     const said = message.startsWith(JSON.stringify(value)) ? message : `${JSON.stringify(value)}: ${message}`;
     throw new UsageError(`${flag.shown} ${said}`);
   }

@@ -12,7 +12,7 @@ const CLOSING = `
 Run "meshcert COMMAND --help" for the flags and examples of a command. As a
 kubectl plugin, each command is also "kubectl meshcert COMMAND".`;
 
-/** The command line as commander knows it. `done` is told the exit code of the command that ran. */
+/** The commander program. `done` is called with the exit code of the command that ran. */
 export function programOf(commands: readonly AnyCommand[], io: Io, done: (code: number) => void): Commander {
   const program = settled(new Commander('meshcert'), io)
     .description(INTRODUCTION)
@@ -61,7 +61,7 @@ function argumentOf({ name, description, required = false, variadic = false, cho
   return choices ? argument.choices([...choices]) : argument;
 }
 
-/** Settings that all share: errors are thrown, output goes where the caller wants it, and help is laid out our way. */
+/** Shared settings: errors are thrown, output goes to `io`, and help has our layout. */
 function settled(commander: Commander, io: Io): Commander {
   return commander
     .optionsGroup('Flags:')

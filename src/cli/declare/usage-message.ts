@@ -3,7 +3,7 @@ import { nearest } from '../../config/nearest.ts';
 import type { AnyCommand } from './command.ts';
 import type { Flag } from './flags.ts';
 
-/** What commander refused, and what the user most likely meant. `command` is undefined where none is known. */
+/** What commander refused, and what the user most likely meant. `command` is undefined if it is unknown. */
 export function usageMessage(
   { code, message }: CommanderError,
   command: AnyCommand | undefined,
@@ -34,7 +34,7 @@ export function usageMessage(
 
 function meantFlag(name: string, command: AnyCommand | undefined, commands: readonly AnyCommand[]): string {
   const own = namesOf(command);
-  // Of two letters, any other one would be near.
+  // Any other word of two letters would count as near.
   const close = name.startsWith('--') ? suggestion(name, own) : '';
   if (close !== '') return close;
   const others = commands.filter((other) => other !== command && namesOf(other).includes(name));

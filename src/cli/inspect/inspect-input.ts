@@ -13,7 +13,7 @@ import { PrivateKey } from '../../pki/key.ts';
 import type { Io } from '../declare/command.ts';
 import { readInput } from '../terminal/input.ts';
 
-/** What is looked at: a chain, perhaps with its key and with the roots that it should verify under. */
+/** The input: a chain, perhaps with its key and with the roots that it should verify under. */
 export interface Inspected {
   readonly from: string;
   readonly chain: readonly Certificate[];
@@ -22,7 +22,7 @@ export interface Inspected {
   readonly bundle: readonly Certificate[];
 }
 
-/** Certificates, and a key where there is one, from PEM files that are read as one. */
+/** Certificates, and a key if there is one, from PEM files that are read as one. */
 export async function fromFiles(files: readonly string[], caFiles: readonly string[], io: Io): Promise<Inspected> {
   const [text, caText] = await Promise.all([readAll(files, io), readAll(caFiles, io)]);
   const from = files.join(', ');
@@ -31,7 +31,7 @@ export async function fromFiles(files: readonly string[], caFiles: readonly stri
   return { from, chain, key: within(from, () => keyIn(text)), bundle };
 }
 
-/** A Secret as we publish it, with the roots of the other Secret, or else of its own `ca.crt`. */
+/** A Secret as we publish it, with the roots of the other Secret, or otherwise of its own `ca.crt`. */
 export async function fromSecret(
   kube: Kube,
   place: { readonly namespace: string; readonly name: string; readonly caName: string | undefined },
@@ -102,7 +102,7 @@ function within<T>(from: string, parse: () => T): T {
 const keyIn = (text: string): PrivateKey | undefined =>
   text.includes('PRIVATE KEY-----') ? PrivateKey.fromPem(text) : undefined;
 
-/** In one file, what signs itself is a root and the rest a chain; a lone root is looked at as a chain. */
+/** In one file, self-signed certificates are roots and the rest is a chain; a single root is treated as a chain. */
 function split(all: readonly Certificate[]): { chain: readonly Certificate[]; roots: readonly Certificate[] } {
   const chain = all.filter(({ selfSigned }) => !selfSigned);
   return chain.length === 0 ? { chain: all, roots: all } : { chain, roots: all.filter(({ selfSigned }) => selfSigned) };

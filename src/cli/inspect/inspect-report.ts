@@ -12,9 +12,9 @@ export interface InspectReport {
   readonly ok: boolean;
   readonly certificates: readonly CertificateFacts[];
   readonly roots: readonly CertificateFacts[];
-  /** Of meshcert. */
+  /** Checks of meshcert. */
   readonly checks: readonly CheckResult[];
-  /** What OpenSSL says of the pair in a handshake. */
+  /** OpenSSL's result for the pair in a handshake. */
   readonly preflight: Handshake;
 }
 
@@ -44,7 +44,7 @@ export interface Expected extends ExpectedIdentity {
   readonly isFormGiven: boolean;
 }
 
-/** Checks that nothing was given for: they would pass whatever the certificate is. */
+/** Checks without input: they would pass whatever the certificate is. */
 function unasked({ bundle }: Inspected, { id, trustDomain, isFormGiven }: Expected): readonly string[] {
   return [
     ...(bundle.length > 0 ? [] : ['ERR_VERIFY_EMPTY_BUNDLE', 'ERR_VERIFY_CHAIN_INCOMPLETE', 'ERR_VERIFY_LINK_EXPIRED']),
@@ -58,11 +58,11 @@ export interface Judges {
   readonly preflight: Preflight;
   /** Epoch ms. */
   readonly now: number;
-  /** OpenSSL knows no other time in a handshake. */
+  /** OpenSSL uses only the current time in a handshake. */
   readonly isRealTime: boolean;
 }
 
-/** What both judges of a publication say. */
+/** The results of both judges of a publication. */
 export async function inspectReport(inspected: Inspected, expected: Expected, judges: Judges): Promise<InspectReport> {
   const { chain, key, bundle, from } = inspected;
   const skipped = unasked(inspected, expected);
@@ -119,7 +119,7 @@ function factsOf(certificate: Certificate, role: CertificateFacts['role']): Cert
 const MARKS = { ok: '✓', failed: '✗', skipped: '-' } as const;
 const COLOURS = { ok: 'green', failed: 'red', skipped: 'gray' } as const;
 
-/** For people; each check on its line. */
+/** For people; one line for each check. */
 export function formatReport(report: InspectReport, now: number, paint: ReturnType<typeof painter>): string {
   const lines = [report.from];
   for (const facts of [...report.certificates, ...report.roots]) {

@@ -46,7 +46,7 @@ test('a file with chain, key and root is explained check by check', async () => 
   assert.doesNotMatch(stdout, /PRIVATE KEY/);
 });
 
-test('what fails is named by its code, and the exit code is 1', async () => {
+test('a failure is named by its code, and the exit code is 1', async () => {
   const other = SandboxCa.root().identity({ uris: [ID] });
   const pem = await file('wrong.pem', chain + other.key.toPem() + root.certificate.pem);
   const { code, stdout } = await say(['inspect', pem, '--id', 'spiffe://cluster.local/ns/x/sa/y']);
@@ -56,7 +56,7 @@ test('what fails is named by its code, and the exit code is 1', async () => {
   assert.match(stdout, /not valid: this would not be published/);
 });
 
-test('what was not given is not held against it', async () => {
+test('missing input is not reported as a failure', async () => {
   const { code, stdout } = await say(['inspect', await file('leaf.pem', chain)]);
   assert.equal(code, 0);
   assert.match(stdout, /- the key belongs to the leaf\n/);
@@ -82,7 +82,7 @@ test('--ca judges under other roots, and --at at another time', async () => {
   assert.match(later.stdout, /- OpenSSL accepts .*: not tried, since it judges by the real time, and not by --at\n/);
 });
 
-test('what OpenSSL alone refuses is not good', async () => {
+test('a pair that only OpenSSL refuses is not good', async () => {
   const { chain: leaf, key: own } = root.identity({ uris: [ID], more: [onlyOpensslRefuses()] });
   const pem = leaf.map((one) => one.pem).join('') + own.toPem() + root.certificate.pem;
   const args = ['inspect', await file('netscape.pem', pem)];
@@ -146,7 +146,7 @@ test('a Secret is explained under the roots of the other one', async () => {
   }
 });
 
-test('a live SDS socket is explained like anything else', async () => {
+test('a live SDS socket is explained like any other input', async () => {
   const istio = await startIstio();
   try {
     const socket = join(directory, 'sds.sock');
@@ -159,13 +159,13 @@ test('a live SDS socket is explained like anything else', async () => {
   }
 });
 
-test('a socket that is not there is told with its next step', async () => {
+test('a missing socket is reported with its next step', async () => {
   const { code, stderr } = await say(['inspect', 'sds', join(directory, 'none.sock'), '--timeout', '5s']);
   assert.equal(code, 1);
   assert.match(stderr, /ERR_MESH_UNREACHABLE: .*is its volume mounted/);
 });
 
-test('wrong usage is told with exit code 2', async () => {
+test('wrong usage is reported with exit code 2', async () => {
   assert.equal((await say(['inspect'])).code, 2);
   assert.equal((await say(['inspect', join(directory, 'absent.pem')])).code, 2);
   assert.equal((await say(['inspect', 'x', '--form', 'x509'])).code, 2);

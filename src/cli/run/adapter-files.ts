@@ -10,14 +10,14 @@ import { MeshError } from '../../mesh/error.ts';
 import { isMeshName, outsideAdapter, unloadedAdapter } from '../../mesh/outside/adapter.ts';
 import { systemReason } from '../terminal/failure.ts';
 
-/** A module that awaits something at its top level must be done by then. */
+/** A module with a top-level await must complete within this time. */
 const LOAD_MS = 10_000;
-/** An adapter with everything that it needs in one file has a few MiB. */
+/** An adapter with all its dependencies in one file has a few MiB. */
 const LARGEST = 32 * 1024 * 1024;
 
 export interface LoadedAdapters {
   readonly adapters: readonly Adapter[];
-  /** What could not be loaded. A MeshCertificate of a mesh named like the file fails with it, and no other. */
+  /** Files that could not be loaded. Only a MeshCertificate of a mesh named like the file fails. */
   readonly failures: readonly MeshError[];
 }
 

@@ -56,7 +56,7 @@ export async function runAgent(given: AgentFlags, io: Io): Promise<number> {
   const board = new StatusBoard();
   const stop = new AbortController();
   const signal = AbortSignal.any([io.signal, stop.signal]);
-  // Each worker, watch and wait listens to it.
+  // Each reconciler, watch and wait listens to it.
   setMaxListeners(0, signal);
   const leadership = flags.leaderElect
     ? new LeaseLeadership({
@@ -101,7 +101,7 @@ export async function runAgent(given: AgentFlags, io: Io): Promise<number> {
   }
   const tracing = await startTraces(flags.otlpEndpoint, io, log);
   if (tracing) sinks.push(tracing.sink);
-  // The last, so that what it waits for was told to the writers before.
+  // The last, so that the writers before it have received what it waits for.
   if (once) sinks.push(once);
   const wishes = wishesOf(flags, { adapters, kube, log, metrics, namespace, leadership, io, once, health });
   const running = new Agent({
@@ -152,7 +152,7 @@ export async function runAgent(given: AgentFlags, io: Io): Promise<number> {
   return once.done ? 0 : 1;
 }
 
-/** Traces publications where an endpoint is given; nothing of OpenTelemetry is loaded otherwise. */
+/** Traces publications if an endpoint is configured; otherwise nothing of OpenTelemetry is loaded. */
 async function startTraces(flag: URL | undefined, io: Io, log: Log) {
   const given = io.env.OTEL_EXPORTER_OTLP_ENDPOINT;
   if (!flag && !given) return undefined;
@@ -174,10 +174,10 @@ async function startTraces(flag: URL | undefined, io: Io, log: Log) {
   return { sink: new TraceSink(tracer, clock), stop };
 }
 
-/** Longer than a slow API server takes, shorter than an operator waits for a Job that has done its work. */
+/** Longer than a slow API server takes, shorter than an operator waits for a Job that is done. */
 const FLUSH_MS = 10_000;
 
-/** Resolves when the writers have stored what they were told, or after a while: the certificates are published already. */
+/** Resolves when the writers have stored all reports, or after a while: the certificates are published already. */
 async function flushed(writers: readonly { flush(): Promise<void> }[], signal: AbortSignal): Promise<void> {
   const done = new AbortController();
   const late = clock.sleep(FLUSH_MS, AbortSignal.any([signal, done.signal])).catch(() => {});
@@ -253,7 +253,7 @@ function watched(flags: AgentSettings, namespace: string): readonly string[] | u
   return flags.allNamespaces ? undefined : (flags.watchNamespaces ?? [namespace]);
 }
 
-/** Where Kubernetes tells a pod its namespace. */
+/** Where Kubernetes provides a pod with its namespace. */
 async function podNamespace(): Promise<string | undefined> {
   try {
     return (await readFile('/var/run/secrets/kubernetes.io/serviceaccount/namespace', 'utf8')).trim();
@@ -262,12 +262,12 @@ async function podNamespace(): Promise<string | undefined> {
   }
 }
 
-/** 9464 is what OpenTelemetry's Prometheus exporters use, so that scrape configurations often know it. */
+/** 9464 is the default of OpenTelemetry's Prometheus exporters, so that scrape configurations often know it. */
 const PORT = 9464;
 
 /**
  * Where to listen, from `--listen`: `host:port`, `:port` for all addresses, or `off`. Without the flag only a pod
- * listens beyond the machine itself, since probes and scrapes come from outside of it.
+ * listens on addresses other than loopback, since probes and scrapes come from outside the pod.
  */
 function listenAddress(flag: string | undefined, inPod: boolean): { host: string; port: number } | undefined {
   if (flag === 'off') return undefined;
@@ -281,7 +281,7 @@ function listenAddress(flag: string | undefined, inPod: boolean): { host: string
 
 const FILES_BELOW = ['/var/run/secrets/meshcert'];
 
-/** What the flags mean together. */
+/** The combined meaning of the flags. */
 function agentSettings(flags: AgentFlags) {
   const given: Readonly<Record<string, unknown>> = flags;
   const environment = environments.find(({ attribute }) => given[attribute] === true);
@@ -297,7 +297,7 @@ function agentSettings(flags: AgentFlags) {
       addresses: listed(flags.allowAddress),
     },
     filesBelow: fromFile ? undefined : (flags.filesBelow ?? FILES_BELOW),
-    // A one-shot run is a single writer by what it is; waiting for a Lease would only delay an init container.
+    // A one-shot run is a single writer by its nature; waiting for a Lease would only delay an init container.
     leaderElect: flags.leaderElect && !flags.once && !flags.dryRun,
     gatewayDiagnostics: flags.gatewayDiagnostics ?? [],
   } as const;

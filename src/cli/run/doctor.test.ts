@@ -34,7 +34,7 @@ async function run(...argv: string[]): Promise<{ code: number; text: string }> {
 
 const write = (name: string, text: string) => writeFile(join(dir, name), text);
 
-test('findings in a directory are told by file and line, and errors fail', async () => {
+test('findings in a directory are reported by file and line, and errors fail', async () => {
   await write('mapping.yaml', MAPPING);
   await write('context.yaml', `${MAPPING.replace('name: web,', 'name: two,')}---\n${CONTEXT}`);
   const { code, text } = await run('-f', dir);
@@ -44,13 +44,13 @@ test('findings in a directory are told by file and line, and errors fail', async
   assert.match(text, /1 error, \d+ warnings, 0 notes in 3 objects; checked: \d+ passed, \d+ failed, 0 skipped\n$/);
 });
 
-test('warnings fail only when that is asked for', async () => {
+test('warnings fail only on request', async () => {
   await write('mapping.yaml', MAPPING);
   assert.equal((await run('-f', dir)).code, 0);
   assert.equal((await run('-f', dir, '--fail-on', 'warning')).code, 1);
 });
 
-test('a file that is no manifest is told, and the others are judged', async () => {
+test('a file that is not a manifest is reported, and the others are checked', async () => {
   await write('template.yaml', 'kind: {{ .Values.kind }}: [\n');
   await write('mapping.yaml', MAPPING);
   const { text } = await run('-f', dir);

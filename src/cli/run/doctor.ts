@@ -57,7 +57,7 @@ export async function runDoctor(flags: DoctorFlags, io: Io): Promise<number> {
     }),
   );
   const worst = Math.max(-1, ...findings.map(({ severity }) => SEVERITIES.indexOf(severity)));
-  // A file that could not be read is no clean bill.
+  // A file that could not be read is not a clean result.
   return worst >= SEVERITIES.indexOf(flags.failOn) || (isFiles && skipped.length > 0) ? 1 : 0;
 }
 

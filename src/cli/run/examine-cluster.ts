@@ -23,9 +23,9 @@ export interface ExamineFlags extends ClusterFlags {
   readonly pre: boolean;
   /** Whether certificates may be requested. */
   readonly issue: boolean;
-  /** `none`: no agent runs in this cluster, and the user's own rights count. */
+  /** `none`: no agent runs in this cluster, and the user's own rights are checked. */
   readonly agent: 'auto' | 'none';
-  /** For each look, in ms. */
+  /** For each check, in ms. */
   readonly timeout: number;
 }
 
@@ -34,14 +34,14 @@ export interface ClusterExamination {
   readonly seen: readonly Seen[];
 }
 
-/** Looks at the cluster of the kubeconfig: objects, agent and meshes, or whether meshcert can be installed. */
+/** Examines the cluster of the kubeconfig: objects, agent and meshes, or whether meshcert can be installed. */
 export async function examineCluster(
   flags: ExamineFlags,
   adapters: readonly Adapter[],
   io: Io,
 ): Promise<ClusterExamination> {
   let skew: number | undefined;
-  // The header is cut to whole seconds: half of one is the likeliest rest.
+  // The header is cut to whole seconds: adding half a second is the best estimate.
   const dated = (serverMs: number) => {
     skew = serverMs + 500 - systemClock.now();
   };

@@ -5,7 +5,7 @@ import type { Adapter, Host } from '../../mesh/adapter.ts';
 import { MeshError } from '../../mesh/error.ts';
 import { silentLog } from '../../mesh/log.ts';
 
-/** Objects as `kubectl get -o yaml` or `-o json` prints them: documents, and lists of them. */
+/** Objects in the output of `kubectl get -o yaml` or `-o json`: documents, and lists of them. */
 export function parseObjects(text: string): KubeObject[] {
   const objects: KubeObject[] = [];
   const add = (value: unknown) => {
@@ -22,7 +22,7 @@ export function parseObjects(text: string): KubeObject[] {
   return objects;
 }
 
-/** A Host for what an adapter knows without any I/O: ConfigMaps are those given, tokens and files there are none. */
+/** A Host for what an adapter knows without any I/O: it has the given ConfigMaps, no tokens and no files. */
 export function offlineHost(
   { usual = {} }: Pick<Adapter, 'usual'>,
   namespace: string,

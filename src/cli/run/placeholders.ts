@@ -12,14 +12,14 @@ import { offlineHost } from './offline.ts';
 
 export interface Placeholders {
   readonly objects: readonly KubeObject[];
-  /** Of routes that would be left alone, and of what could not be known: why, one line each. */
+  /** Why routes would not be changed, and what could not be determined, one line each. */
   readonly remarks: readonly string[];
 }
 
 /**
  * The objects of each MeshCertificate in their order of writing, made by the same function as the real ones from a
- * throw-away identity, of which nothing is left: each value of a Secret says what will stand there. Routes are judged
- * from `given`, what stands in the cluster.
+ * throw-away identity, of which nothing remains: each value of a Secret is a description of the real one. Routes are
+ * judged from `given`, the observed objects.
  */
 export async function placeholders(
   certificates: readonly MeshCertificate[],
@@ -91,7 +91,7 @@ function judge(
 
 const groupOf = ({ apiVersion }: { readonly apiVersion: string }): string => apiVersion.split('/')[0] ?? '';
 
-/** What the mesh's own adapter says of targets, as far as it can without a mesh. */
+/** The target rules of the mesh's adapter, as far as they are known without a mesh. */
 async function rulesOf(
   adapter: Adapter,
   config: unknown,

@@ -41,7 +41,7 @@ interface Rendered {
 
 const objects = (text: string): Rendered[] => parseAllDocuments(text).map((document) => document.toJS());
 
-test('what would be written is shown in the order of writing, without a key', async () => {
+test('the objects are shown in the order of writing, without a key', async () => {
   const { code, stdout, stderr } = await say(['render', '-f', await file('istio.yaml', ISTIO)]);
   assert.equal(code, 0, stderr);
   const shown = objects(stdout);
@@ -69,7 +69,7 @@ test('in Linkerd each listed target has its context, with its name as SNI', asyn
   assert.equal(context?.spec?.min_tls_version, 'v1.3');
 });
 
-test('--rbac gives the Role for exactly these, in the namespace where they are', async () => {
+test('--rbac gives the Role for exactly these MeshCertificates, in their namespace', async () => {
   const { stdout } = await say(['render', '--rbac', '-f', await file('two.yaml', `${ISTIO}---\n${LINKERD}`)]);
   const role = objects(stdout).find(({ kind, metadata }) => kind === 'Role' && metadata.namespace === 'emissary');
   const secrets = role?.rules?.filter(({ resources }) => resources.includes('secrets'));
@@ -94,7 +94,7 @@ test('json is one List', async () => {
   assert.equal(JSON.parse(stdout).items.length, 3);
 });
 
-test('a mistake in a file is told by its line, and nothing is printed', async () => {
+test('a mistake in a file is reported by its line, and nothing is printed', async () => {
   const path = await file('bad.yaml', `${ISTIO}  trust: {hodl: 1m}\n`);
   const { code, stdout, stderr } = await say(['render', '-f', path]);
   assert.deepEqual([code, stdout], [1, '']);
@@ -149,7 +149,7 @@ items:
     spec: {serviceAccountName: web}
 `;
 
-test('targets are found from what stands in the cluster, and each Mapping that is left alone has its reason', async () => {
+test('targets are found from the given objects, and each Mapping that is not changed has its reason', async () => {
   const given = await file('given.yaml', GIVEN);
   const { code, stdout, stderr } = await say(['render', '-f', await file('found.yaml', DISCOVERED), '--given', given]);
   assert.equal(code, 0, stderr);
@@ -170,7 +170,7 @@ test('targets are found from what stands in the cluster, and each Mapping that i
   assert.equal(stderr.trim().split('\n').length, 1, stderr);
 });
 
-test('what is given must be YAML', async () => {
+test('the given objects must be YAML', async () => {
   const { code, stderr } = await say([
     'render',
     '-f',

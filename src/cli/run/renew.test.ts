@@ -47,7 +47,7 @@ after(async () => {
 const asked = async (name: string, namespace = 'emissary') =>
   (await kube.get({ ...TYPE, name, namespace }))?.metadata.annotations?.['meshcert.dev/renew'];
 
-test('a name, a label, a whole namespace and all namespaces are requested', async () => {
+test('a name, a label, a whole namespace and all namespaces can be requested', async () => {
   assert.equal((await say(['renew', 'one'], { env })).stdout, 'meshcertificate.meshcert.dev/one renewal requested\n');
   assert.notEqual(await asked('one'), undefined);
   assert.equal(await asked('two'), undefined);
@@ -110,7 +110,7 @@ test('--wait fails when no agent acts, and says so', { timeout: 60_000 }, async 
   );
 });
 
-test('a Lease that nobody has renewed for long is a warning', async () => {
+test('a Lease that was not renewed for long is a warning', async () => {
   const old = new Date(NOW - 3 * 3_600_000).toISOString().replace('Z', '000Z');
   api.put({
     apiVersion: 'coordination.k8s.io/v1',
@@ -126,7 +126,7 @@ test('a Lease that nobody has renewed for long is a warning', async () => {
   );
 });
 
-test('--as acts as somebody else, with the groups of --as-group', async () => {
+test('--as acts as another user, with the groups of --as-group', async () => {
   await say(['renew', 'one', '--as', 'jane', '--as-group', 'dev', '--as-group=ops'], { env });
   const [last] = api.requests.entries.filter(({ verb }) => verb === 'patch').slice(-1);
   assert.equal(last?.user, 'jane');

@@ -17,7 +17,7 @@ import { UsageError } from '../declare/usage-error.ts';
 import { describeFailure } from '../terminal/failure.ts';
 import { humanDuration } from '../terminal/human-duration.ts';
 
-/** A Lease that nobody renewed for this long has no agent behind it, also where clocks differ by some seconds. */
+/** A Lease that was not renewed for this long has no agent behind it, even if clocks differ by some seconds. */
 const DEAD_MS = 60_000;
 
 type Status = Partial<PublicationStatus> | undefined;
@@ -26,7 +26,7 @@ type Status = Partial<PublicationStatus> | undefined;
 interface RenewRequest {
   readonly namespace: string;
   readonly name: string;
-  /** The leaf before. */
+  /** The previous leaf. */
   readonly fingerprint: string | undefined;
 }
 
@@ -70,7 +70,7 @@ async function listed(kube: Kube, selection: Selection, io: Io): Promise<readonl
   throw new Error(`there is no MeshCertificate${which} ${where}`);
 }
 
-/** All of them, or an error before anything is requested. */
+/** All named ones, or an error before anything is requested. */
 async function named(kube: Kube, namespace: string, names: readonly string[], io: Io): Promise<readonly KubeObject[]> {
   const refs = [...new Set(names)].map((name) => ({ apiVersion: API_VERSION, kind: KIND, namespace, name }));
   return Promise.all(
@@ -82,7 +82,7 @@ async function named(kube: Kube, namespace: string, names: readonly string[], io
   );
 }
 
-/** Only where it can be seen: the agent's Lease may have another name, or be in another namespace. */
+/** Warns only if the Lease is visible: the agent's Lease may have another name, or be in another namespace. */
 async function warnOfAbsentAgents(kube: Kube, requests: readonly RenewRequest[], io: Io): Promise<void> {
   for (const namespace of new Set(requests.map((request) => request.namespace))) {
     const ref = { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', namespace, name: 'meshcert' };

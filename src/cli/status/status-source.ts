@@ -28,7 +28,7 @@ export function rowOf({ metadata, status }: KubeObject): StatusRow {
 
 const TIMEOUT_MS = 10_000;
 
-/** The statuses that an agent gives at its /api/status. */
+/** The statuses that an agent serves at its /api/status. */
 export async function statusesOfAgent(address: URL, signal: AbortSignal): Promise<StatusRow[]> {
   const body = await new Promise<string>((resolve, reject) => {
     const request = get(address, { signal, timeout: TIMEOUT_MS }, (answer) => {

@@ -5,7 +5,7 @@ import { type Column, formatTable, type painter } from '../terminal/table.ts';
 export interface StatusRow {
   readonly namespace: string;
   readonly name: string;
-  /** Absent while no agent has seen it. */
+  /** Absent until an agent has written it. */
   readonly status: Partial<PublicationStatus> | undefined;
 }
 
@@ -41,7 +41,7 @@ export function statusTable(rows: readonly StatusRow[], { namespaces, wide, now,
   return formatTable(columns, rows);
 }
 
-/** Below the table: why those that are not ready are not, and what failed last. */
+/** Below the table: why some are not ready, and what failed last. */
 export function statusMessages(rows: readonly StatusRow[], namespaces: boolean): string {
   return rows
     .map(({ namespace, name, status }) => {
@@ -75,7 +75,9 @@ function ready(row: StatusRow, paint: TableLayout['paint']): string {
   return paint(value === 'True' ? 'green' : value === 'False' ? 'red' : 'yellow', value);
 }
 
-/** The one word that says most: what is degraded, else what is held or left alone, else why it is (not) ready. */
+/**
+ * The most important word: what is degraded, otherwise what is held or not changed, otherwise why it is (not) ready.
+ */
 function stateOf(status: StatusRow['status']): string {
   const degraded = conditionOf(status, 'Degraded');
   if (degraded?.status === 'True') return degraded.reason;

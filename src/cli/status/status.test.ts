@@ -24,7 +24,7 @@ let kube: KubeApi;
 let client: Kube;
 let env: Record<string, string>;
 
-/** A MeshCertificate with this status, as an agent would have left it. */
+/** A MeshCertificate with this status, as an agent would have written it. */
 async function put(name: string, status: object, namespace = 'emissary'): Promise<void> {
   const object = { apiVersion: 'meshcert.dev/v1alpha1', kind: 'MeshCertificate', metadata: { name, namespace } };
   kube.put({ ...object, spec: { istio: { sds: {} } } });
@@ -52,7 +52,7 @@ after(async () => {
 
 const lines = (text: string) => text.trimEnd().split('\n');
 
-test('the table shows those of the current namespace, as kubectl would', async () => {
+test('the table shows those of the current namespace, like kubectl', async () => {
   const { code, stdout, stderr } = await say(['status'], { env });
   assert.equal(code, 0, stderr);
   const [head = '', ...rows] = lines(stdout.split('\n\n')[0] ?? '');
@@ -62,7 +62,7 @@ test('the table shows those of the current namespace, as kubectl would', async (
   assert.match(stdout, /^bad +istio +False +MeshUnreachable +- +- +3 +-$/m);
 });
 
-test('the messages of what is not ready stand below the table, each once', async () => {
+test('the messages of those that are not ready are below the table, each once', async () => {
   const { stdout } = await say(['status'], { env });
   assert.match(stdout, /\n\nbad\n {2}Ready=False NotPublished: .+\n/);
   assert.match(stdout, /^ {2}Published=False MeshUnreachable: ERR_MESH_UNREACHABLE: .+$/m);
@@ -72,7 +72,7 @@ test('the messages of what is not ready stand below the table, each once', async
   assert.match(wide.stdout, /^emissary\/bad\n {2}Ready=False/m);
 });
 
-test('-A adds the namespace, -o wide what else is known, and names select', async () => {
+test('-A adds the namespace, -o wide adds columns, and names select', async () => {
   const all = await say(['status', '-A', '-o', 'wide'], { env });
   assert.match(all.stdout, /^NAMESPACE +NAME .* LEAF +ROOTS +MAPPINGS +LAST-ERROR$/m);
   assert.match(all.stdout, /^other +elsewhere .* a1a1a1a1a1a1a1a1 +1\+1 retained +1\/1 +-$/m);
@@ -90,7 +90,7 @@ test('json and yaml hold the whole status', async () => {
   );
 });
 
-test('the exit code tells of a missing name, and of what is not ready when asked for', async () => {
+test('the exit code shows a missing name, and on request one that is not ready', async () => {
   const missing = await say(['status', 'nobody'], { env });
   assert.equal(missing.code, 1);
   assert.match(missing.stderr, /there is no MeshCertificate nobody here/);
@@ -105,7 +105,7 @@ test('an empty namespace says so, and where to look', async () => {
   assert.match(stderr, /No MeshCertificates found. See -A/);
 });
 
-test('--watch shows each change as a further line until it is ended', { timeout: 30_000 }, async () => {
+test('--watch adds a line for each change until it is ended', { timeout: 30_000 }, async () => {
   const stop = new AbortController();
   let changed = false;
   const { code, stdout } = await say(['status', '-n', 'other', '--watch'], {
@@ -163,7 +163,7 @@ test('labels select, names are printed for other commands, and an agent knows no
   assert.match(stderr, /--selector cannot be used with --url/);
 });
 
-test('a server that is no agent is told apart', async () => {
+test('a server that is not an agent is recognised', async () => {
   const server = createServer((_, response) => response.end('<html>')).listen(0, '127.0.0.1');
   await once(server, 'listening');
   const { port } = server.address() as AddressInfo;
@@ -195,7 +195,7 @@ test('--url asks an agent that runs from a file', async () => {
   }
 });
 
-test('a cluster without the definition is told how to get it', async () => {
+test('a cluster without the definition is reported with the command that installs it', async () => {
   const bare = await startKubeApi();
   try {
     const KUBECONFIG = join(await mkdtemp(join(tmpdir(), 'meshcert-status-')), 'config');
@@ -208,7 +208,7 @@ test('a cluster without the definition is told how to get it', async () => {
   }
 });
 
-test('colours come on a terminal alone, and never with NO_COLOR', async () => {
+test('colours appear only on a terminal, and never with NO_COLOR', async () => {
   const colour = '\x1b[';
   const at = (options: object) => say(['status'], { env, ...options }).then(({ stdout }) => stdout.includes(colour));
   assert.equal(await at({ isTTY: true }), true);
@@ -216,7 +216,7 @@ test('colours come on a terminal alone, and never with NO_COLOR', async () => {
   assert.equal(await at({ isTTY: true, env: { ...env, NO_COLOR: '1' } }), false);
 });
 
-test('one word says what matters most', () => {
+test('one word shows the most important state', () => {
   const table = (row: StatusRow['status']) =>
     statusTable([{ namespace: 'n', name: 'x', status: row }], {
       namespaces: false,

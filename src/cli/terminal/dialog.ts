@@ -3,7 +3,7 @@ import type { Announce } from '../../onboard/say.ts';
 import type { Io, Output } from '../declare/command.ts';
 import { UsageError } from '../declare/usage-error.ts';
 
-/** Asks on the terminal; anything but yes is no. Without a terminal nobody can be asked, so --yes must say it. */
+/** Asks on the terminal; anything but yes means no. Without a terminal there is no one to ask, so --yes is required. */
 export async function confirmed(question: string, { stdin, stdout, signal }: Io): Promise<boolean> {
   if (!stdin?.isTTY) throw new UsageError('there is no terminal to ask for confirmation; add --yes to change anything');
   const asking = createInterface({ input: stdin, output: stdout as NodeJS.WritableStream });
@@ -17,7 +17,9 @@ export async function confirmed(question: string, { stdin, stdout, signal }: Io)
   }
 }
 
-/** Lines as they come; what is waited for stands in one line on a terminal, and else once for each change. */
+/**
+ * Prints lines as they come; what is waited for is one line on a terminal, and otherwise a new line for each change.
+ */
 export function sayTo(output: Output): Announce {
   let waiting = '';
   const told = new Set<string>();

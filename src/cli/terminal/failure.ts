@@ -1,11 +1,11 @@
 import { getSystemErrorMap } from 'node:util';
 
-/** Errors of Node.js and of JavaScript itself; ours have names of their own. */
+/** Codes of Node.js errors; our error classes have names of their own. */
 const FOREIGN_CODE = /^ERR_/;
 const BUILT_IN: readonly string[] = ['Error', 'TypeError', 'RangeError', 'SyntaxError', 'ReferenceError', 'AbortError'];
 
 /**
- * What a user is told of an error that ended a command: its code where it is one of ours, and never what only a
+ * The message for a user about an error that ended a command: with its code if it is ours, and without text that only a
  * developer of Node.js would understand.
  */
 export function describeFailure(error: unknown): string {
@@ -21,7 +21,7 @@ export function describeFailure(error: unknown): string {
 /** `no such file or directory`, for an error of the operating system. */
 export function systemReason(error: unknown): string {
   const { errno, code, message } = error as NodeJS.ErrnoException;
-  // As Node.js says of a path with a NUL in it.
+  // Node.js throws this for a path with a NUL in it.
   if (error instanceof TypeError) return 'this is not a path';
   const [, reason] = (errno === undefined ? undefined : getSystemErrorMap().get(errno)) ?? [];
   return reason ?? code ?? message;

@@ -6,7 +6,7 @@ const UNITS = [
   ['s', 1000],
 ] as const;
 
-/** `17h`, `2d4h`, `4m30s`, `9y364d`: two units where the first is below ten, as kubectl does for ages. */
+/** `17h`, `2d4h`, `4m30s`, `9y364d`: two units if the first is below ten, like the ages in kubectl. */
 export function humanDuration(ms: number): string {
   const index = UNITS.findIndex(([, length]) => ms >= length);
   const unit = UNITS[index];

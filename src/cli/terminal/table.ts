@@ -6,7 +6,7 @@ export interface Column<Row> {
   readonly cell: (row: Row) => string;
 }
 
-/** Columns as kubectl draws them: three spaces apart, titles in capitals, nothing after the last. */
+/** Columns in the format of kubectl: three spaces apart, titles in capitals, no spaces after the last. */
 export function formatTable<Row>(columns: readonly Column<Row>[], rows: readonly Row[]): string {
   const cells = [columns.map(({ title }) => title), ...rows.map((row) => columns.map(({ cell }) => cell(row)))];
   const widths = columns.map((_, index) => Math.max(...cells.map((line) => printed(line[index] ?? '').length)));
@@ -23,7 +23,7 @@ export function formatTable<Row>(columns: readonly Column<Row>[], rows: readonly
 
 type Style = Parameters<typeof styleText>[0];
 
-/** A painter for one output: colours on a terminal only, and none where NO_COLOR is set. */
+/** A painter for one output: colours only on a terminal, and none if NO_COLOR is set. */
 export function painter(output: Output, env: Readonly<Record<string, string | undefined>>) {
   const on = output.isTTY === true && (env.NO_COLOR ?? '') === '' && env.TERM !== 'dumb';
   return (style: Style, text: string): string => (on ? styleText(style, text, { validateStream: false }) : text);

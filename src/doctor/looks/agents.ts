@@ -6,10 +6,10 @@ import { failedOrSkipped, type Seen, type Tools, within } from './look.ts';
 
 const INSTALL =
   'install the agent (docs/onboarding.md), or find out why it is gone: kubectl get deployments,daemonsets -A';
-/** A clock that far ahead of the API server's makes every deadline wrong. */
+/** A clock that is this far ahead of the API server's makes every deadline wrong. */
 const CLOCK_MS = 5_000;
 
-/** `certificates` are those that somebody should publish. */
+/** `certificates` are those that an agent should publish. */
 export function lookForAgents(
   agents: readonly FoundAgent[],
   certificates: readonly KubeObject[],
@@ -84,7 +84,7 @@ function isReady(pod: KubeObject): boolean {
   );
 }
 
-/** Why its containers do not run, as the kubelet says, and why it is not scheduled. */
+/** Why its containers do not run, as the kubelet reports, and why it is not scheduled. */
 function reasonsOf(pod: KubeObject): string[] {
   const { containerStatuses, conditions } = fields(pod.status);
   const waiting = (Array.isArray(containerStatuses) ? containerStatuses : []).flatMap((one) => {
@@ -98,7 +98,7 @@ function reasonsOf(pod: KubeObject): string[] {
   return [...waiting, ...unscheduled];
 }
 
-/** Whether somebody holds each Lease of the agent and renews it. `serverNow` by the API server's clock. */
+/** Whether each Lease of the agent has a holder that renews it. `serverNow` by the API server's clock. */
 export function lookAtLeases(tools: Tools, agent: FoundAgent, serverNow: () => number): Promise<Seen[]> {
   return Promise.all(agent.leases.map((name) => lookAtLease(tools, agent, name, serverNow)));
 }

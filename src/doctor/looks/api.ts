@@ -8,7 +8,7 @@ const WARNING_MS = 5_000;
 /** Meshes backdate leaves by 20 s to two minutes. */
 const ERROR_MS = 60_000;
 
-/** `skewMs`: the API server's clock less this one, as its last answer told. */
+/** `skewMs`: the API server's clock minus this one, from its last response. */
 export async function lookAtApi(tools: Tools, skewMs: () => number | undefined): Promise<Seen[]> {
   let version: string;
   try {

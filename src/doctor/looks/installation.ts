@@ -5,20 +5,20 @@ import { fields } from '../../mesh/kube-object.ts';
 import { CLUSTER, failedOrSkipped, pooled, type Seen, type Tools, within } from './look.ts';
 import { describeRight } from './rights.ts';
 
-/** What discovery found in the cluster, in sentences. */
+/** What was discovered in the cluster, in sentences. */
 export interface InstallationContext {
   readonly gateways: readonly string[];
   readonly meshes: readonly { readonly title: string; readonly problem?: string | undefined }[];
-  /** The meshes that were looked for. */
+  /** The meshes that were searched for. */
   readonly known: readonly string[];
-  /** What could not be looked at, and so may be there. */
+  /** What could not be read, and therefore may exist. */
   readonly unseen: readonly string[];
 }
 
 /** CustomResourceDefinitions with CEL rules. */
 const LEAST_MINOR = 25;
 
-/** What an installation creates. `namespaced` kinds are asked for in the namespace of the agent. */
+/** What an installation creates. `namespaced` kinds are checked in the namespace of the agent. */
 const CREATED: readonly Resource[] = [
   RESOURCES.customResourceDefinitions,
   RESOURCES.serviceAccounts,
@@ -144,7 +144,9 @@ interface AccessQuestion {
   readonly subresource?: string | undefined;
 }
 
-/** Whether the connection's own user may do this, as the API server's authorizer says (SelfSubjectAccessReview). */
+/**
+ * Whether the connection's own user may do this, according to the API server's authorizer (SelfSubjectAccessReview).
+ */
 export async function canI(
   kube: Kube,
   verb: string,

@@ -5,24 +5,24 @@ import type { Kube } from '../../kube/api.ts';
 import { KubeError } from '../../kube/transport/error.ts';
 import type { Severity } from '../../mesh/object-check.ts';
 
-/** Something that is looked at in the running system. Its code is stable and has a section in docs/doctor.md. */
+/** A check of the running system. Its code is stable and has a section in docs/doctor.md. */
 export interface ClusterCheck {
   readonly code: string;
   readonly area: string;
   readonly severity: Severity;
-  /** A sentence that is true when the look fails. */
+  /** A sentence that is true when the check fails. */
   readonly title: string;
 }
 
-/** What one look saw. */
+/** The result of one check. */
 export interface Seen {
   readonly code: string;
   readonly state: 'passed' | 'failed' | 'skipped';
   readonly object: KubeObject;
-  /** What was seen, what is wrong and what comes of it, or why it was not looked at. */
+  /** What was observed, what is wrong and its consequence, or why it was not checked. */
   readonly message: string;
   readonly fix?: string;
-  /** Where it is not the look's own. */
+  /** Set if it differs from the check's own. */
   readonly severity?: Severity;
 }
 
@@ -59,14 +59,14 @@ export interface Tools {
   readonly kube: Kube;
   readonly clock: Clock;
   readonly signal: AbortSignal;
-  /** For each look. */
+  /** For each check. */
   readonly limitMs: number;
 }
 
-/** The whole cluster as the object of a look. */
+/** The whole cluster as the object of a check. */
 export const CLUSTER: KubeObject = { apiVersion: 'v1', kind: 'Cluster', metadata: { name: 'kubernetes' } };
 
-/** Runs a look under the time limit; throws what it throws, or an error that says how long it took. */
+/** Runs a check under the time limit; throws its error, or one that says how long it took. */
 export async function within<T>(
   { clock, signal, limitMs }: Tools,
   run: (signal: AbortSignal) => Promise<T>,

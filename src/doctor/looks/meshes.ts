@@ -12,7 +12,7 @@ import { agentMay, mintRight, titleOf } from './rights.ts';
 export interface MeshOptions {
   readonly adapters: readonly Adapter[];
   readonly agents: readonly FoundAgent[];
-  /** Whether the user's own rights count where there is no agent. */
+  /** Whether the user's own rights are checked if there is no agent. */
   readonly ownRights: boolean;
   /** Whether certificates may be requested. */
   readonly issue: boolean;
@@ -20,7 +20,7 @@ export interface MeshOptions {
   readonly here: boolean;
 }
 
-/** Meshes that are tried at a time. */
+/** Meshes that are tried concurrently. */
 const AT_ONCE = 4;
 
 export interface Tried {
@@ -28,7 +28,7 @@ export interface Tried {
   readonly certificate: MeshCertificate;
 }
 
-/** Tries the mesh of each MeshCertificate as the agent would; what it issues is thrown away. */
+/** Tries the mesh of each MeshCertificate as the agent would; the issued certificate is discarded. */
 export async function lookAtMeshes(tools: Tools, tried: readonly Tried[], options: MeshOptions): Promise<Seen[]> {
   const groups = new Map<string, Tried>();
   for (const one of tried) groups.set(keyOf(one), groups.get(keyOf(one)) ?? one);
@@ -36,7 +36,7 @@ export async function lookAtMeshes(tools: Tools, tried: readonly Tried[], option
   return seen.flat();
 }
 
-/** What is configured alike need not be tried twice. */
+/** Equal configurations need not be tried twice. */
 const keyOf = ({ certificate: { metadata, spec } }: Tried): string => JSON.stringify([metadata.namespace, spec.mesh]);
 
 async function lookAtMesh(tools: Tools, { object, certificate }: Tried, options: MeshOptions): Promise<Seen[]> {
@@ -73,7 +73,7 @@ async function lookAtMesh(tools: Tools, { object, certificate }: Tried, options:
   return checks.map((check) => seenOf(object, check));
 }
 
-/** Doctor mints what the agent may mint, and nothing more: the addresses that tokens go to are those of the objects. */
+/** Doctor mints only what the agent may mint: the objects determine the addresses that tokens are sent to. */
 async function mayMint(
   tools: Tools,
   agent: FoundAgent | undefined,

@@ -31,7 +31,7 @@ const expired = {
   },
 };
 
-test('an expired certificate is told with its cause, since when, and the last and the next attempt', () => {
+test('an expired certificate is reported with its cause, since when, and the last and the next attempt', () => {
   const { state, message } = lookAtStatus(expired);
   assert.equal(state, 'failed');
   assert.match(message, /^Ready Expired: The certificate expired at 2026-01-02T00:00:00Z, and no newer one came\. /);
@@ -44,7 +44,7 @@ test('an expired certificate is told with its cause, since when, and the last an
   assert.equal(message.split(cause).length, 2, 'the cause is told once');
 });
 
-test('the status of an older agent, without first time and next attempt, is told as far as it goes', () => {
+test('the status of an older agent, without first time and next attempt, is reported as far as it goes', () => {
   const { firstTime: _, ...lastError } = expired.status.lastError;
   const { nextAttemptTime: __, ...status } = expired.status;
   const { message } = lookAtStatus({ ...expired, status: { ...status, lastError } });

@@ -6,7 +6,7 @@ import { gateways } from '../../gateways.ts';
 import { fields, text } from '../../mesh/kube-object.ts';
 import type { Seen } from './look.ts';
 
-/** What the agent says in the status of a MeshCertificate. */
+/** The agent's report in the status of a MeshCertificate. */
 export function lookAtStatus(object: KubeObject): Seen {
   const about = { code: 'MC6009', object } as const;
   const status = fields(object.status);
@@ -57,7 +57,7 @@ export function lookAtStatus(object: KubeObject): Seen {
   return { ...about, state: 'failed', severity, message, fix };
 }
 
-/** Since when it fails, and when it was and will be tried. */
+/** Since when it fails, and the times of the last and the next attempt. */
 function attempts(status: Record<string, unknown>): string[] {
   const { firstTime, time } = fields(status.lastError);
   if (typeof time !== 'string') return [];
@@ -66,7 +66,7 @@ function attempts(status: Record<string, unknown>): string[] {
   return [`failing since ${since}, last attempt at ${time}${next === undefined ? '' : `, next attempt at ${next}`}`];
 }
 
-/** Whether what it publishes stands. `known` tells whether the objects of a kind were all read. */
+/** Whether its published objects exist. `known` returns whether the objects of a kind were all read. */
 export function lookAtObjects(
   certificate: MeshCertificate,
   object: KubeObject,
@@ -81,7 +81,7 @@ export function lookAtObjects(
   const wanted = [
     secret(spec.secretName, 'the gateway has no certificate to send'),
     secret(spec.caSecretName, 'the gateway has no roots to verify upstreams with'),
-    // One for each target would be none while there is no target.
+    // One for each target means none while there is no target.
     ...gatewaysOf(spec, gateways).flatMap(({ gateway, config }) =>
       gateway
         .references({ meta, spec, config, targets: perTarget ? [] : undefined })

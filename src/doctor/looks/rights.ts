@@ -18,7 +18,7 @@ export interface Right {
   readonly name?: string | undefined;
 }
 
-/** Questions at a time; the API server answers each from memory. */
+/** Concurrent questions; the API server answers each from memory. */
 const AT_ONCE = 8;
 const SHOWN = 5;
 
@@ -27,7 +27,10 @@ export const describeRight = ({ verb, group, resource, subresource, namespace, n
   return `${verb} ${what}${name ? ` ${name}` : ''} ${namespace ? `in namespace ${namespace}` : 'in all namespaces'}`;
 };
 
-/** Whether the agent's ServiceAccount may do all that these MeshCertificates need, as the API server's authorizer says. */
+/**
+ * Whether the agent's ServiceAccount may do all that these MeshCertificates need, according to the API server's
+ * authorizer.
+ */
 export async function lookAtRights(
   tools: Tools,
   agent: FoundAgent,
@@ -97,7 +100,7 @@ function rightsIn(role: KubeObject, rules: readonly Readonly<Record<string, unkn
   );
 }
 
-/** For whom a token may be minted: what the agent may not do, doctor does not do in its place. */
+/** Whether a token may be minted: what the agent may not do, doctor does not do in its place. */
 export const mintRight = (account: { readonly name: string; readonly namespace: string }): Right => ({
   verb: 'create',
   group: '',

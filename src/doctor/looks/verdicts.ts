@@ -18,12 +18,12 @@ export interface VerdictOptions {
   readonly now: number;
 }
 
-/** Handshakes at a time. */
+/** Concurrent handshakes. */
 const AT_ONCE = 2;
 const FIX =
   'docs/errors.md explains the code; do not delete the Secrets, since the gateway falls back to plaintext without them';
 
-/** What both judges of a publication say of the pair and the bundle that stand in the Secrets now. */
+/** The results of both judges for the pair and the bundle in the current Secrets. */
 export async function lookAtVerdicts(
   judged: readonly Judged[],
   objects: readonly KubeObject[],

@@ -6,7 +6,7 @@ const HEIGHT = 14;
 
 /**
  * The leaf's life as a bar: green to the renewal, amber to the emergency band, red to the end, and a mark for now.
- * Drawn with attributes alone, since the page allows no inline style.
+ * Drawn only with attributes, since the page allows no inline style.
  */
 export function validityBar(status: PublicationStatus, now: number): Html {
   const { notBefore, notAfter, renewalTime, emergencyTime } = status;

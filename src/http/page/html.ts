@@ -9,7 +9,7 @@ export class Html {
 
 type HtmlPart = string | number | Html | undefined | false | readonly HtmlPart[];
 
-/** Escapes whatever is put in that is not `Html` itself; `undefined` and `false` vanish, lists are joined. */
+/** Escapes every value that is not `Html` itself; `undefined` and `false` are dropped, lists are joined. */
 export function html(strings: TemplateStringsArray, ...parts: readonly HtmlPart[]): Html {
   return new Html(strings.reduce((text, string, index) => `${text}${render(parts[index - 1])}${string}`));
 }

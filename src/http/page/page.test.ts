@@ -12,7 +12,7 @@ const NOW = Date.UTC(2026, 0, 1);
 const state = { ready: true, problems: [], version: '1', now: NOW };
 const entry = (status = goodStatus(NOW), name = 'istio') => ({ namespace: 'emissary', name, status });
 
-test('whatever is put into markup is escaped', () => {
+test('every value in markup is escaped', () => {
   const evil = '<script>"\'&';
   assert.equal(html`<p title="${evil}">${[evil]}</p>`.text, `<p title="${ESCAPED}">${ESCAPED}</p>`);
   assert.equal(html`${undefined}${false}${0}${html`<b>`}`.text, '0<b>');
@@ -45,7 +45,7 @@ test('a good certificate shows identity, validity, roots and Mappings', () => {
   assert.doesNotMatch(text, /What to do/);
 });
 
-test('a certificate that is not ready says what to do next', () => {
+test('a certificate that is not ready shows what to do next', () => {
   const { text } = renderRow(entry(badStatus(NOW)), NOW);
   assert.match(text, /class="bad"/);
   assert.match(text, /What to do:<\/b> ERR_MESH_UNREACHABLE: .* check the address and NetworkPolicies</);
@@ -54,7 +54,7 @@ test('a certificate that is not ready says what to do next', () => {
 
 const nextOf = (text: string): string => /What to do:<\/b>(.*?)<\/p>/s.exec(text)?.[1] ?? '';
 
-test('what to do names the cause once, however many conditions name it', () => {
+test('the advice names the cause once, however many conditions name it', () => {
   const bad = badStatus(NOW);
   const cause = `${bad.lastError?.code}: ${bad.lastError?.message}`;
   const at = { lastTransitionTime: new Date(NOW).toISOString() };
@@ -94,7 +94,7 @@ test('certificates with one cause are one group with its advice once, and the wo
   assert.deepEqual([order.at(0), order.at(-2), order.at(-1)], ['bad', 'held', 'good']);
 });
 
-test('what happened is told newest first', () => {
+test('the history is newest first', () => {
   const { text } = renderRow(entry(badStatus(NOW)), NOW);
   const [list = ''] = /<ol class="happenings">.*?<\/ol>/s.exec(text) ?? [];
   const words = list.replace(/<[^>]+>/g, ' ').replace(/ +/g, ' ');
@@ -104,7 +104,7 @@ test('what happened is told newest first', () => {
   );
 });
 
-test('the verdict is never by colour alone, and worse things win', () => {
+test('the verdict is never shown by colour alone, and the worst wins', () => {
   assert.deepEqual(verdictOf(goodStatus(NOW)), { level: 'good', word: 'Serving', symbol: '✓', next: [] });
   const held = { fingerprint: 'x', reason: 'new_root', until: '2026-01-01T01:00:00Z' };
   assert.equal(verdictOf(goodStatus(NOW, { held })).word, 'LeafHeld');
@@ -112,18 +112,18 @@ test('the verdict is never by colour alone, and worse things win', () => {
   assert.equal(verdictOf(goodStatus(NOW, { conditions: [] })).word, 'Starting');
 });
 
-test('nothing on the page is inline or foreign', () => {
+test('nothing on the page is inline or from another origin', () => {
   const page = renderPage([entry(), entry(badStatus(NOW), 'two')], state);
   assert.doesNotMatch(page, / style=| on[a-z]+=|javascript:|https?:\/\/(?!www\.w3\.org)/);
   assert.doesNotMatch(page, /<script(?! src="page\.js" defer><\/script>)/);
   assert.doesNotMatch(SCRIPT, /https?:|eval|new Function/);
 });
 
-test('an empty cluster says how to begin', () => {
+test('an empty cluster shows how to begin', () => {
   assert.match(renderPage([], state), /Apply one, or give a file with --config/);
 });
 
-test('relative times take the largest unit that fits', () => {
+test('relative times use the largest unit that fits', () => {
   assert.equal(relative(90_000), 'in 1 min');
   assert.equal(relative(-86_400_000), '1 d ago');
   assert.equal(relative(500), 'now');

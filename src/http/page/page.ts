@@ -53,7 +53,7 @@ The bar is the lifetime of the certificate: <span class="good">green</span> unti
 `.text;
 }
 
-/** The order of the page's script: level, state, name. */
+/** The same order as in the page's script: level, state, name. */
 function worstFirst(entries: readonly StatusEntry[]): StatusEntry[] {
   const sortKey = (entry: StatusEntry) => {
     const { level, word } = verdictOf(entry.status);
@@ -71,7 +71,7 @@ interface PageState extends Readiness {
   readonly now: number;
 }
 
-/** What a glance should tell: how many of what level, whether this replica leads, and the agent's own problems. */
+/** The summary: how many of each level, whether this replica leads, and the agent's own problems. */
 export function renderSummary(entries: readonly StatusEntry[], state: PageState): Html {
   const count = { good: 0, warning: 0, bad: 0 };
   for (const { status } of entries) count[verdictOf(status).level] += 1;

@@ -2,7 +2,7 @@ import { keyOfEntry, type StatusEntry } from '../source/source.ts';
 import { type Html, html } from './html.ts';
 import { RANK, type RowVerdict, verdictOf } from './verdict.ts';
 
-/** Names that one group lists before the rest is counted. */
+/** Names that one group lists before it counts the rest. */
 const MOST_NAMES = 8;
 
 interface Group {
@@ -11,7 +11,7 @@ interface Group {
   readonly names: string[];
 }
 
-/** What is wrong, worst first: certificates with the same cause are one group, with its advice once. */
+/** The problems, worst first: certificates with the same cause are one group, with its advice once. */
 export function renderProblems(entries: readonly StatusEntry[]): Html {
   const groups = new Map<string, Group>();
   for (const entry of entries) {

@@ -5,7 +5,7 @@ import { type Html, html } from './html.ts';
 
 import { RANK, verdictOf } from './verdict.ts';
 
-/** One MeshCertificate: one line that opens to the details. */
+/** One MeshCertificate: one line that expands to the details. */
 export function renderRow(entry: StatusEntry, now: number): Html {
   const { status } = entry;
   const { level, word, symbol, next } = verdictOf(status);
@@ -75,7 +75,7 @@ const list = (items: readonly Html[], empty: string): Html =>
     ? html`<p class="none">${empty}</p>`
     : html`<ul>${items.map((item) => html`<li>${item}</li>`)}</ul>`;
 
-/** What a status remembers of what happened, newest first: rotations, failures, and conditions that changed. */
+/** The history in a status, newest first: rotations, failures, and conditions that changed. */
 function happenings(status: PublicationStatus, now: number): Html {
   const { conditions, lastRotationTime, lastError, fingerprint, held } = status;
   const all: { readonly time: string; readonly text: Html }[] = conditions.map(
@@ -102,7 +102,7 @@ const WIDTH = 240;
 const LANE = 16;
 const DAY_MS = 86_400_000;
 
-/** The roots in the bundle as lanes on one axis of time, so that an overlap of old and new is seen; then as a list. */
+/** The roots in the bundle as lanes on one time axis, which shows overlaps of old and new; then as a list. */
 function trustTimeline(roots: readonly RootStatus[], now: number): Html {
   if (roots.length === 0) return html`<p class="none">No roots yet.</p>`;
   const known = roots.flatMap(({ since }) => (since === undefined ? [] : [Date.parse(since)]));
@@ -131,7 +131,7 @@ const UNITS = [
   ['s', 1000],
 ] as const;
 
-/** `in 5 h`, `3 d ago`, `now`: the largest unit that fits, as the page's script words it too. */
+/** `in 5 h`, `3 d ago`, `now`: the largest unit that fits, worded as in the page's script. */
 export function relative(ms: number): string {
   const size = Math.abs(ms);
   const unit = UNITS.find(([, length]) => size >= length);
@@ -140,7 +140,7 @@ export function relative(ms: number): string {
   return ms > 0 ? `in ${text}` : `${text} ago`;
 }
 
-/** A time as an element that the script keeps current; its title is the exact time. */
+/** A time as an element that the script updates; its title is the exact time. */
 function when(time: string, now: number): Html {
   return html`<time datetime="${time}" title="${time}">${relative(Date.parse(time) - now)}</time>`;
 }

@@ -2,7 +2,9 @@ import { type Condition, isTrouble, type PublicationStatus } from '../../core/st
 
 export type Level = 'good' | 'warning' | 'bad';
 
-/** One word and one symbol for a certificate, so that colour is never alone, and what to do when it is not good. */
+/**
+ * One word and one symbol for a certificate, so that colour is never the only sign, and what to do when it is not good.
+ */
 export interface RowVerdict {
   readonly level: Level;
   readonly word: string;
@@ -32,7 +34,7 @@ export function verdictOf(status: PublicationStatus): RowVerdict {
   return { level: 'good', word: ready.reason, symbol: SYMBOLS.good, next: [] };
 }
 
-/** The messages of conditions that are not as they should be. Several conditions name the same cause; it is said once. */
+/** The messages of conditions that show a fault. Several conditions name the same cause, which is listed once. */
 function stepsOf(wrong: readonly Condition[], cause: string | undefined): string[] {
   const steps: string[] = [];
   for (const { type, status, reason, message } of wrong) {

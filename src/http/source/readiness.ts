@@ -12,15 +12,15 @@ export interface ReadinessProblem {
   readonly message: string;
   /** `namespace/name`; absent: the agent itself. */
   readonly certificate?: string;
-  /** RFC 3339: since when, when it was seen last, when the mesh is asked again. */
+  /** RFC 3339: when it began, when it last occurred, when the mesh is asked again. */
   readonly since?: string;
   readonly lastTime?: string;
   readonly nextAttemptTime?: string;
 }
 
 /**
- * The body of /readyz. A failing mesh or cluster is told here but does not make the agent unready: what it published
- * stands, and a restart would mend nothing.
+ * The body of /readyz. A failing mesh or cluster is reported here but does not make the agent unready: its publications
+ * remain, and a restart would fix nothing.
  */
 export function readiness(health: AgentHealth, entries: readonly StatusEntry[]): Readiness {
   const ofCertificates = entries.flatMap((entry) => {

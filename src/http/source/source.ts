@@ -8,15 +8,15 @@ export interface StatusEntry {
   readonly status: PublicationStatus;
 }
 
-/** Where the HTTP face reads from; the agent's status board fits. */
+/** The data of the HTTP server; the agent's status board implements it. */
 export interface StatusSource {
   /** Sorted by namespace and name. */
   all(): readonly StatusEntry[];
-  /** `told` is called after each change; the returned function ends that. */
+  /** `told` is called after each change; the returned function unsubscribes. */
   subscribe(told: () => void): () => void;
 }
 
-/** Something wrong with the agent itself rather than with one MeshCertificate. */
+/** A problem of the agent itself rather than of one MeshCertificate. */
 export interface AgentProblem {
   readonly code: string;
   readonly message: string;
@@ -25,7 +25,7 @@ export interface AgentProblem {
 export interface AgentHealth {
   /** Its configuration is read and its watches have a first list. Followers are ready too. */
   readonly ready: boolean;
-  /** Undefined where no Lease is used. */
+  /** Undefined if no Lease is used. */
   readonly leader?: boolean | undefined;
   readonly problems: readonly AgentProblem[];
 }
@@ -33,11 +33,11 @@ export interface AgentHealth {
 export const keyOfEntry = ({ namespace, name }: StatusEntry): string => `${namespace}/${name}`;
 
 export interface HttpOptions {
-  /** `0.0.0.0` where the kubelet and Prometheus must reach it. */
+  /** `0.0.0.0` if the kubelet and Prometheus must reach it. */
   readonly host: string;
-  /** 0 takes a free one. */
+  /** 0 selects a free one. */
   readonly port: number;
-  /** Host names beside addresses and names of the cluster; see `isOwnHost`. */
+  /** Host names in addition to addresses and names of the cluster; see `isOwnHost`. */
   readonly allowedHosts?: readonly string[] | undefined;
   readonly version: string;
   readonly source: StatusSource;

@@ -33,7 +33,7 @@ interface GatewayObjects {
 }
 
 const IMAGE = /(^|\/)(emissary|ambassador|aes)(:|@|$)/;
-/** The conversion webhook has the same image, and does not carry requests. */
+/** The conversion webhook has the same image, and does not serve requests. */
 const WEBHOOK = /apiext/;
 
 export function findGateways(world: GatewayObjects, adapters: readonly Adapter[]): GatewayFinding[] {

@@ -7,21 +7,21 @@ import type { Adapter } from '../../mesh/adapter.ts';
 import type { Account, Membership } from '../../mesh/cluster.ts';
 import type { TargetRefusal } from '../../mesh/targeting.ts';
 
-/** A Mapping and what answers for it. */
+/** A Mapping and the workload that serves it. */
 export interface UpstreamFinding {
   readonly mapping: KubeObject;
-  /** As the gateway dials it now: with the port that an absent one means. */
+  /** The port that the gateway currently dials: the default if it is absent. */
   readonly host: string;
   readonly port: number;
-  /** What `spec.tls` and the scheme ask for; a context that is named may yet be unusable. */
+  /** What `spec.tls` and the scheme request; a named context may still be unusable. */
   readonly now: 'plaintext' | 'https' | 'context';
   readonly context: string | undefined;
-  /** How many pods answer, and under which ServiceAccounts. */
+  /** The number of pods behind it, and their ServiceAccounts. */
   readonly pods: number;
   readonly accounts: readonly Account[];
-  /** In which mesh all of them are; undefined: in none, or they differ, or it is not known. */
+  /** The mesh that all of them are in; undefined: none, they differ, or it is unknown. */
   readonly membership: string | undefined;
-  /** Why it cannot be served with the identity of a mesh, or why there is no one answer. */
+  /** Why it cannot be served with the identity of a mesh, or why there is no single answer. */
   readonly problem: TargetRefusal | undefined;
 }
 

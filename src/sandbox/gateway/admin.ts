@@ -2,7 +2,7 @@ import type { ContextReading, PemFile } from '../../gateway/emissary/reading/con
 import { type Certificate, parseCertificates } from '../../pki/certificate.ts';
 import type { ClusterConfig, Configuration } from './configuration.ts';
 
-/** What `GET :8877/ambassador/v0/diag/?json=true` tells, as far as it is about TLS. */
+/** The part of `GET :8877/ambassador/v0/diag/?json=true` that is about TLS. */
 export function diagnostics(configuration: Configuration): object {
   return { errors: configuration.errors, tlscontexts: configuration.contexts.map(contextInfo) };
 }
@@ -22,7 +22,10 @@ function contextInfo({ name, namespace, spec, certificate, key, ca }: ContextRea
   };
 }
 
-/** What Envoy's admin interface answers to `GET /certs`: what is loaded, which need not be what stands. */
+/**
+ * The answer of Envoy's admin interface to `GET /certs`: the loaded certificates, which may differ from the published
+ * ones.
+ */
 export function certs(clusters: Iterable<ClusterConfig>, now: number): object {
   const seen = new Map<string, object>();
   for (const { tls } of clusters) {

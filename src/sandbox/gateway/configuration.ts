@@ -22,7 +22,7 @@ export interface EnvoySnapshot {
   readonly resolvers: readonly KubeObject[];
 }
 
-/** Kinds that a gateway reads, as it sorts them. */
+/** The kinds that a gateway reads, in its sort order. */
 export const snapshotOf = (objects: readonly KubeObject[]): EnvoySnapshot => {
   const of = (...kinds: readonly string[]) => objects.filter(({ kind }) => kinds.includes(kind));
   return {
@@ -34,7 +34,7 @@ export const snapshotOf = (objects: readonly KubeObject[]): EnvoySnapshot => {
   };
 };
 
-/** What Envoy is told of one upstream. */
+/** Envoy's configuration of one upstream. */
 export interface ClusterConfig {
   readonly name: string;
   readonly host: string;
@@ -70,7 +70,7 @@ export interface Configuration {
 
 export const EMPTY: Configuration = { clusters: new Map(), routes: [], contexts: [], errors: [] };
 
-/** The configuration that a gateway which has just started would make of these objects. */
+/** The configuration that a newly started gateway would make of these objects. */
 export function configure(snapshot: EnvoySnapshot, given: EmissaryEnv, pod?: PodFiles): Configuration {
   const env: EmissaryEnv = {
     ...given,
@@ -104,7 +104,7 @@ export function configure(snapshot: EnvoySnapshot, given: EmissaryEnv, pod?: Pod
 
 /**
  * Emissary's incremental reconfigure: as soon as a Mapping changed in a batch, the clusters of all other Mappings are
- * taken from the cache as they were, whatever else changed with it.
+ * reused from the cache, whatever else changed with it.
  */
 export function reconfigure(
   before: Configuration,
@@ -124,7 +124,7 @@ export function reconfigure(
   return { ...fresh, clusters };
 }
 
-/** Why `envoy --mode validate` would refuse this; then nothing of it comes into force. */
+/** Why `envoy --mode validate` would refuse this; then no part of it takes effect. */
 export function refusal(configuration: Configuration): string | undefined {
   for (const { name, tls } of configuration.clusters.values()) {
     if (!tls) continue;
@@ -141,13 +141,13 @@ export function refusal(configuration: Configuration): string | undefined {
   return undefined;
 }
 
-/** As a real Envoy does; Ed25519 among the rest. */
+/** Like a real Envoy, which also loads Ed25519. */
 const loads = (type: KeyType): boolean =>
   (type.type === 'rsa' && type.bits >= 2048) ||
   (type.type === 'ec' && ['P-256', 'P-384', 'P-521'].includes(type.curve)) ||
   (type.type === 'other' && type.name === 'ed25519');
 
-/** As Envoy sees it: files by their names. Equal text means that nothing is loaded anew. */
+/** As Envoy sees it: files by their names. Equal text means that nothing is reloaded. */
 export function asEnvoySees({ tls, ...rest }: ClusterConfig): string {
   if (!tls) return JSON.stringify(rest);
   const { certificate, key, ca, ...parameters } = tls;

@@ -41,7 +41,7 @@ afterEach(async () => {
 async function start(): Promise<void> {
   gateway = await startGateway({
     kube,
-    // Long enough for two writes that follow each other to be one batch.
+    // Long enough for two consecutive writes to be one batch.
     env: { batchMs: 50 },
     resolve: () => ({ host: '127.0.0.1', port: upstream.port }),
   });
@@ -124,7 +124,7 @@ test('a rotated Secret is used for new connections, and no request fails', async
   assert.equal(gateway.counts.failed, 0);
 });
 
-test('without the Secret, a service without a scheme is spoken to in plaintext', async () => {
+test('without the Secret, a service without a scheme is called in plaintext', async () => {
   put(context(), mapping('web', { service: 'web.shop' }));
   await start();
   const { body } = await get();
@@ -139,14 +139,14 @@ test('without the Secret, an https service gets a handshake without a certificat
   assert.equal(upstream.counts.plaintext, 0);
 });
 
-test('a CA Secret that has only ca.crt is as good as none', async () => {
+test('a CA Secret that has only ca.crt has no effect', async () => {
   put(caSecret(ca, 'ca.crt'), identitySecret(client()), context(), mapping('web', { service: 'web.shop' }));
   await start();
   await get();
   assert.equal(upstream.counts.plaintext, 1);
 });
 
-test('a root changed beside an unchanged pair goes unnoticed; in a Secret of its own it is seen', async () => {
+test('a root changed beside an unchanged pair goes unnoticed; in its own Secret it is noticed', async () => {
   const other = SandboxCa.root({ name: 'other' });
   const identity = client();
   put(identitySecret(identity, 'id', { 'root-cert.pem': base64(other.certificate.pem) }));
@@ -181,7 +181,7 @@ test('a Mapping changed in the same batch keeps the other Mappings on the old ce
   assert.equal(upstream.peers.get(after.chain[0]?.fingerprint ?? ''), 2);
 });
 
-test('a key that is not the key of the certificate freezes everything, other upstreams too', async () => {
+test('a key that does not match the certificate freezes everything, other upstreams too', async () => {
   const good = client();
   put(caSecret(), identitySecret(good), context(), mapping());
   await start();
@@ -194,7 +194,7 @@ test('a key that is not the key of the certificate freezes everything, other ups
   assert.equal((await get('/web/')).status, 200);
 });
 
-test('two contexts on one https service share its cluster, and the first has its way', async () => {
+test('two contexts on one https service share its cluster, and the first one wins', async () => {
   const [one, two] = [client(), client()];
   put(caSecret(), identitySecret(one), identitySecret(two, 'id-two'), context());
   put({ ...context({ secret: 'id-two' }), metadata: { name: 'two', namespace: 'emissary' } });
@@ -205,7 +205,7 @@ test('two contexts on one https service share its cluster, and the first has its
   assert.deepEqual([...upstream.peers], [[one.chain[0]?.fingerprint, 2]]);
 });
 
-test('any workload of the mesh passes for the upstream, since no name is compared', async () => {
+test('any workload of the mesh is accepted as the upstream, since no name is compared', async () => {
   serverIdentity = ca.identity({ uris: ['spiffe://cluster.local/ns/evil/sa/evil'], lifetimeMs: HOUR });
   put(caSecret(), identitySecret(client()), context(), mapping());
   await start();
@@ -220,7 +220,7 @@ test('an upstream of another mesh is refused', async () => {
   assert.match(gateway.lastFailure ?? '', /self-signed certificate in certificate chain|unable to/);
 });
 
-test('diagnostics name the files by the pair, and tell what is wrong', async () => {
+test('diagnostics name the files by the pair, and show what is wrong', async () => {
   const secret = identitySecret(client());
   put(caSecret(), secret, context(), mapping());
   put({ ...context({ secret: 'nowhere' }), metadata: { name: 'broken', namespace: 'emissary' } });
@@ -235,7 +235,7 @@ test('diagnostics name the files by the pair, and tell what is wrong', async () 
   assert.match(body.errors.flat().join(), /broken: found no certificate in nowhere/);
 });
 
-test("the admin's certificates are those loaded", async () => {
+test('the admin interface shows the loaded certificates', async () => {
   const identity = client();
   put(caSecret(), identitySecret(identity), context(), mapping());
   await start();

@@ -18,16 +18,16 @@ export interface GatewayOptions {
   readonly clock?: Clock;
   readonly random?: () => number;
   readonly log?: Log;
-  /** Where a service really listens; undefined: nowhere. Default: where it says. */
+  /** Where a service really listens; undefined: nowhere. Default: at its own address. */
   readonly resolve?: (host: string, port: number) => PoolEndpoint | undefined;
-  /** Every so many requests one goes over a connection of its own, so that handshakes never cease. Default: never. */
+  /** After this many requests one uses a new connection, so that handshakes never stop. Default: never. */
   readonly freshEvery?: number;
 }
 
 export interface GatewayCounts {
   readonly complete: number;
   readonly incremental: number;
-  /** Batches that validation threw away. */
+  /** Batches that validation discarded. */
   readonly refused: number;
   readonly requests: number;
   /** Requests that no upstream answered. */
@@ -35,23 +35,23 @@ export interface GatewayCounts {
 }
 
 export interface RunningGateway {
-  /** Where clients come in. */
+  /** The URL for clients. */
   readonly url: string;
-  /** Of the diagnostics: `<url>/ambassador/v0/diag/?json=true`. */
+  /** URL of the diagnostics: `<url>/ambassador/v0/diag/?json=true`. */
   readonly diagnosticsUrl: string;
-  /** Of Envoy's admin interface: `<url>/certs`. */
+  /** URL of Envoy's admin interface: `<url>/certs`. */
   readonly adminUrl: string;
   readonly counts: GatewayCounts;
   readonly configuration: Configuration;
-  /** Why the last batch is not in force, if it is not. */
+  /** Why the last batch did not take effect, if it did not. */
   readonly refusal: string | undefined;
   readonly lastFailure: string | undefined;
-  /** Resolves once what is in force fits; asked after each batch. */
+  /** Resolves once the state fits; checked after each batch. */
   until(fits: (gateway: RunningGateway) => boolean, signal?: AbortSignal): Promise<void>;
   stop(): Promise<void>;
 }
 
-/** A gateway that reads Mappings, TLSContexts and Secrets as Emissary does, with its faults, and proxies HTTP. */
+/** A gateway that reads Mappings, TLSContexts and Secrets as Emissary does, including its faults, and proxies HTTP. */
 export async function startGateway(options: GatewayOptions): Promise<RunningGateway> {
   const gateway = new SandboxGateway(options);
   await gateway.start();
@@ -71,7 +71,7 @@ class SandboxGateway implements RunningGateway {
   readonly #pools = new Map<string, UpstreamPool>();
   readonly counts = { complete: 0, incremental: 0, refused: 0, requests: 0, failed: 0 };
   configuration = EMPTY;
-  /** As diagnosed: the configuration as it should be, in force or not. */
+  /** The diagnosed configuration, whether it took effect or not. */
   #diagnosed = EMPTY;
   refusal: string | undefined;
   lastFailure: string | undefined;

@@ -16,8 +16,8 @@ export interface PoolEndpoint {
 }
 
 /**
- * The connections to one upstream under one configuration. Once retired, requests under way still end on it, and it
- * closes with the last of them.
+ * The connections to one upstream under one configuration. After it is retired, requests in progress still complete on
+ * it, and it closes with the last of them.
  */
 export class UpstreamPool {
   readonly cluster: ClusterConfig;
@@ -31,13 +31,13 @@ export class UpstreamPool {
     this.cluster = cluster;
     this.key = asEnvoySees(cluster);
     this.#tls = tlsOptions(cluster);
-    // Session resumption would skip the verification that the sandbox is there to show.
+    // Session resumption would skip the verification that the sandbox must show.
     this.#agent = this.#tls
       ? new HttpsAgent({ keepAlive: true, maxCachedSessions: 0, ...this.#tls })
       : new HttpAgent({ keepAlive: true });
   }
 
-  /** Sends a request; with `fresh`, on a connection of its own. The caller writes the body and ends it. */
+  /** Sends a request; with `fresh`, on a new connection. The caller writes the body and ends it. */
   send(
     endpoint: PoolEndpoint,
     options: Pick<RequestOptions, 'method' | 'path' | 'headers'>,
@@ -64,7 +64,7 @@ export class UpstreamPool {
   }
 }
 
-/** Emissary has Envoy check the chain and nothing else: no name of the server is ever compared. */
+/** Emissary has Envoy check only the chain: no name of the server is ever compared. */
 function tlsOptions({ tls }: ClusterConfig): ConnectionOptions | undefined {
   if (!tls) return undefined;
   return {
@@ -81,7 +81,7 @@ function tlsOptions({ tls }: ClusterConfig): ConnectionOptions | undefined {
   };
 }
 
-/** As Envoy finds them: an earlier root hides a later one of the same subject and key, also when it has expired. */
+/** In Envoy's order: an earlier root hides a later one of the same subject and key, even if it has expired. */
 function firstOfEachAuthority(pem: string): string[] {
   const found = new Map<string, string>();
   for (const { subject, publicKeyFingerprint, pem: one } of parseCertificates(pem)) {

@@ -10,7 +10,7 @@ import type { EnvoySnapshot } from './configuration.ts';
 export interface Batch {
   readonly snapshot: EnvoySnapshot;
   readonly changedMappings: ReadonlySet<string>;
-  /** Whether a Secret is among what changed. */
+  /** Whether a Secret is among the changes. */
   readonly secrets: boolean;
 }
 
@@ -23,8 +23,8 @@ const WATCHED = {
 } as const satisfies Record<keyof EnvoySnapshot, readonly Resource[]>;
 
 /**
- * What the gateway reads, in batches: all that changes within the window after a first change comes as one. The first
- * batch holds everything there is.
+ * What the gateway reads, in batches: all changes within the window after a first one form one batch. The first batch
+ * has all objects.
  */
 export async function* watchBatches(
   kube: Kube,

@@ -8,7 +8,7 @@ const anything = { type: 'object', 'x-kubernetes-preserve-unknown-fields': true 
 const tlsVersion = { type: 'string', enum: ['v1.0', 'v1.1', 'v1.2', 'v1.3'] };
 const ambassador_id = strings;
 
-/** Only the fields that matter to the gateway's upstream side are spelt out; the rest is kept as it comes. */
+/** Only the fields that matter to the gateway's upstream side are specified; the rest is accepted unchanged. */
 const open = (properties: JsonFields): JsonFields => ({ ...anything, properties });
 const closed = (properties: JsonFields): JsonFields => ({ type: 'object', properties });
 

@@ -5,7 +5,7 @@ import type { CelShape } from './shape.ts';
 import { ApiError, type Cause } from './status.ts';
 
 /**
- * Server-side apply: `config` merged into `live`, fields dropped that the manager applied before and nobody else
+ * Server-side apply: merges `config` into `live`, and drops fields that the manager applied before and nobody else
  * owns. Throws a 409 that lists the fields owned by others, unless forced.
  */
 export function applyTo(
@@ -64,7 +64,7 @@ function merge(live: unknown, config: unknown, shape: CelShape): unknown {
   return config;
 }
 
-/** Removes the dropped places, containers before what they hold; a container that this empties goes too. */
+/** Removes the dropped paths, containers before their content; a container that becomes empty is removed too. */
 function prune(object: Stored, dropped: readonly string[], claimed: FieldSet, shape: CelShape): Stored {
   if (dropped.length === 0) return object;
   const result = structuredClone(object);

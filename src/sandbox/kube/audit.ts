@@ -17,7 +17,7 @@ export interface AuditEntry {
 /** Enough for a long demo; older entries are dropped, counts stay. */
 const KEPT = 20_000;
 
-/** What was asked of the server, by whom, and how often. */
+/** The requests to the server, their users, and their counts. */
 export class AuditLog {
   #entries: AuditEntry[] = [];
   #counts = new Map<string, number>();

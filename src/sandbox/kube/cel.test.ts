@@ -35,7 +35,7 @@ describe('a validation rule', () => {
     it(rule, () => assert.deepEqual(compileRule(rule)({ self }), value));
   }
 
-  it('is refused when it is written in words that are not known here', () => {
+  it('is refused when it uses unsupported syntax', () => {
     for (const rule of ['self.', 'self.ids.sum()', 'dyn(self)', '1 +', 'a b', '@', "self['a'", '[1, 2']) {
       assert.throws(() => compileRule(rule), SyntaxError, rule);
     }

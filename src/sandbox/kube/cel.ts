@@ -4,8 +4,8 @@ import { isFields } from './object.ts';
 export type CelRule = (scope: Readonly<Record<string, unknown>>) => unknown;
 
 /**
- * The part of the Common Expression Language that validation rules are written in: literals, fields, operators,
- * `has`, `size`, `matches` and the other text methods, and the macros over lists. Throws SyntaxError for the rest.
+ * The part of the Common Expression Language that validation rules are written in: literals, fields, operators, `has`,
+ * `size`, `matches` and the other text methods, and the macros over lists. Throws SyntaxError for anything else.
  */
 export function compileRule(text: string): CelRule {
   const parser = new Parser(text);
@@ -22,7 +22,7 @@ const plus: Binary = (a, b) =>
   typeof a === 'string' ? a + String(b) : Array.isArray(a) ? [...a, ...(b as unknown[])] : num(a) + num(b);
 const within: Binary = (a, b) => (Array.isArray(b) ? b.includes(a) : isFields(b) && String(a) in b);
 
-/** Loosest first; each row binds to the left. */
+/** Lowest precedence first; each row is left-associative. */
 const LEVELS: readonly Readonly<Record<string, Binary>>[] = [
   {
     '==': (a, b) => JSON.stringify(a) === JSON.stringify(b),
@@ -210,7 +210,7 @@ class Parser {
   }
 }
 
-/** Undefined for what is absent, so that `has` can tell. */
+/** Undefined for an absent field, so that `has` can detect it. */
 function fieldOf(value: unknown, name: unknown): unknown {
   if (Array.isArray(value)) return value[Number(name)];
   return isFields(value) && Object.hasOwn(value, String(name)) ? value[String(name)] : undefined;

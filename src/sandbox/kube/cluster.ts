@@ -8,7 +8,7 @@ import { IssuedTokens, type User } from './tokens.ts';
 import { Watches } from './watches.ts';
 import { Writes } from './writes.ts';
 
-/** All parts of one API server, without the wire. */
+/** All parts of one API server, without the network. */
 export interface Cluster {
   readonly clock: Clock;
   readonly store: Store;
@@ -17,11 +17,11 @@ export interface Cluster {
   readonly writes: Writes;
   readonly watches: Watches;
   readonly tokens: IssuedTokens;
-  /** Static tokens and who holds them. */
+  /** Static tokens and their users. */
   readonly users: Map<string, User>;
   readonly faults: Faults;
   readonly audit: AuditLog;
-  /** Authorize by the stored roles; otherwise everybody known may do everything. */
+  /** Authorize by the stored roles; otherwise every authenticated user may do everything. */
   readonly rbac: boolean;
 }
 

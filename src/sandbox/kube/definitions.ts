@@ -4,7 +4,7 @@ import type { Change, Store } from './store.ts';
 
 const RESOURCE = 'apiextensions.k8s.io/customresourcedefinitions';
 
-/** Serves what is defined as soon as it is stored, and reports that in the definition's status. */
+/** Serves a defined kind as soon as its definition is stored, and reports that in the definition's status. */
 export class Definitions {
   readonly #store: Store;
   readonly #registry: KindRegistry;

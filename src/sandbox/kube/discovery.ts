@@ -2,12 +2,12 @@ import { apiVersionOf, type Kind } from './kinds.ts';
 import type { JsonFields } from './object.ts';
 import type { KindRegistry } from './registry.ts';
 
-/** What the server reports as its own version; kubectl refuses a skew it cannot parse. */
+/** The version that the server reports; kubectl refuses one it cannot parse. */
 export const SERVER_VERSION = { major: '1', minor: '34', gitVersion: 'v1.34.2', platform: 'linux/amd64' } as const;
 
 const VERBS = ['create', 'delete', 'deletecollection', 'get', 'list', 'patch', 'update', 'watch'];
 
-/** Answers the paths from which clients learn what is served; undefined for any other. */
+/** Answers the discovery paths; undefined for any other. */
 export function discover(path: string, registry: KindRegistry): JsonFields | undefined {
   const parts = path.split('/').filter((part) => part !== '');
   const kinds = registry.all();

@@ -1,6 +1,6 @@
 import type { Asked } from './request.ts';
 
-/** What goes wrong with a request, and with which. */
+/** A fault, and the requests that it affects. */
 export interface Fault {
   /** Absent: every request for a resource. */
   readonly match?: (asked: Asked) => boolean;
@@ -9,7 +9,7 @@ export interface Fault {
   /** Answer this instead, without doing anything. */
   readonly status?: number;
   readonly retryAfterSeconds?: number;
-  /** Cut the connection before the work is done, or after it, so that the caller cannot know. */
+  /** Cut the connection before the work is done, or after it, so that the caller cannot know whether it was done. */
   readonly cut?: 'before' | 'after';
   readonly latencyMs?: number;
   /** Called when a request meets this fault, before anything else. */
@@ -19,7 +19,7 @@ export interface Fault {
 export class Faults {
   #rules = new Set<{ fault: Fault; left: number }>();
 
-  /** Returns how to lift it. */
+  /** Returns a function that removes the fault. */
   add(fault: Fault): () => void {
     const rule = { fault, left: fault.times ?? Number.POSITIVE_INFINITY };
     this.#rules.add(rule);
@@ -30,7 +30,7 @@ export class Faults {
     this.#rules.clear();
   }
 
-  /** The first fault that fits, using one of its times. */
+  /** The first fault that matches, which uses up one of its times. */
   next(asked: Asked): Fault | undefined {
     for (const rule of this.#rules) {
       if (rule.fault.match && !rule.fault.match(asked)) continue;

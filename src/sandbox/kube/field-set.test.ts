@@ -49,7 +49,7 @@ describe('a set of fields', () => {
     );
   });
 
-  it('names places as conflicts do', () => {
+  it('prints paths in the format of conflicts', () => {
     const printed = [...claimedBy({ spec: { containers: [{ name: 'c', image: 'i' }] } }, pod)].map(printPath).sort();
     assert.deepEqual(printed, [
       '.spec.containers[name="c"]',
@@ -58,7 +58,7 @@ describe('a set of fields', () => {
     ]);
   });
 
-  it('tells what changed and what is gone', () => {
+  it('shows what was changed and removed', () => {
     const before = { data: { same: '1', other: '1', gone: '1' } };
     const after = { data: { same: '1', other: '2', fresh: '1' } };
     const { changed, removed } = compare(before, after, builtInShape('ConfigMap'));

@@ -14,7 +14,7 @@ export const elementsOf = (path: string): string[] => path.split(JOIN);
 export const isWithin = (path: string, ancestor: string): boolean =>
   path === ancestor || path.startsWith(ancestor + JOIN);
 
-/** Set by the server alone; nobody owns them. */
+/** Set only by the server, and owned by nobody. */
 const SYSTEM = new Set(
   ['apiVersion', 'kind', 'metadata']
     .concat(
@@ -27,7 +27,7 @@ const SYSTEM = new Set(
 
 type Visit = (path: string, value: unknown, leaf: boolean) => void;
 
-/** Calls for each place: containers before what they hold. */
+/** Calls for each path: containers before their content. */
 function walk(value: unknown, shape: CelShape, path: string, visit: Visit): void {
   if (isFields(value) && shape.merge !== 'atomic') {
     const names = Object.keys(value);
@@ -49,7 +49,7 @@ export function itemKey(item: unknown, keys: readonly string[]): string {
   return `k:${JSON.stringify(key)}`;
 }
 
-/** What an applied configuration claims: its leaves, and the items of keyed lists. */
+/** The fields that an applied configuration claims: its leaves, and the items of keyed lists. */
 export function claimedBy(config: JsonFields, shape: CelShape): FieldSet {
   const set: FieldSet = new Set();
   walk(config, shape, '', (path, _value, leaf) => {
@@ -107,7 +107,7 @@ export function fromFieldsV1(fields: unknown, path = '', set: FieldSet = new Set
   return set;
 }
 
-/** `.data.tls\.crt`, `.spec.containers[name="a"].image`: as conflicts name a field. */
+/** `.data.tls\.crt`, `.spec.containers[name="a"].image`: the format of fields in conflicts. */
 export function printPath(path: string): string {
   return elementsOf(path)
     .map((element) => {

@@ -22,7 +22,7 @@ export interface HandlerCall {
 
 export type HandlerResponse = { readonly status: number; readonly body: JsonFields } | { readonly watch: WatchRequest };
 
-/** Does what an authenticated request for a resource asks. Throws ApiError. */
+/** Handles an authenticated request for a resource. Throws ApiError. */
 export function handle(cluster: Cluster, call: HandlerCall): HandlerResponse {
   const { asked, user } = call;
   authorize(cluster, user, asked.verb, asked);
@@ -122,7 +122,7 @@ function remove(cluster: Cluster, call: HandlerCall, kind: Kind): HandlerRespons
   return { status: 200, body: { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Success', details } };
 }
 
-/** What the namespace controller does, at once. */
+/** Does the work of the namespace controller, immediately. */
 function emptyNamespace(cluster: Cluster, namespace: string, dryRun: boolean): void {
   if (dryRun) return;
   for (const kind of cluster.registry.all().filter((one) => one.namespaced)) {
@@ -186,7 +186,7 @@ function shown(cluster: Cluster, call: HandlerCall, kind: Kind, status: number, 
   return { status, body };
 }
 
-/** The object in the version that was asked for. */
+/** The object in the requested version. */
 const served = (kind: Kind, object: Stored): Stored => ({ ...object, apiVersion: apiVersionOf(kind), kind: kind.kind });
 const wantsTable = ({ headers }: HandlerCall): boolean => (headers.accept ?? '').includes('as=Table');
 const mode = ({ asked, headers }: HandlerCall) => writeMode(asked.query, headers['user-agent'] ?? '');
@@ -196,7 +196,7 @@ function targetOf(asked: Asked, kind: Kind): WriteTarget {
   return { kind, namespace: asked.namespace, name: asked.name, subresource: asked.subresource };
 }
 
-/** The body as an object; the path says what kind it is when the body does not. */
+/** The body as an object; its kind comes from the path if the body has none. */
 function bodyOf(call: HandlerCall, kind?: Kind): Stored {
   const object = decode(call);
   if (!isFields(object)) throw badRequest('the body of the request is not an object');
@@ -217,7 +217,7 @@ function decode({ headers, body }: HandlerCall): unknown {
   }
 }
 
-/** JSON first: YAML reads it too, but hundreds of times slower. */
+/** JSON first: the YAML parser reads it too, but hundreds of times slower. */
 function parseText(text: string): unknown {
   return /^\s*[{[]/.test(text) ? JSON.parse(text) : parse(text);
 }

@@ -10,18 +10,18 @@ export interface PrinterColumn {
   readonly description?: string;
 }
 
-/** One kind as one version serves it. */
+/** One kind as served in one version. */
 export interface Kind extends Named {
   readonly version: string;
   readonly singular: string;
   readonly shortNames: readonly string[];
   readonly categories: readonly string[];
   readonly namespaced: boolean;
-  /** Has a status subresource: status and the rest are written apart. */
+  /** Has a status subresource: status and the rest are written separately. */
   readonly status: boolean;
   /** `metadata.generation` counts its changes. */
   readonly generation: boolean;
-  /** A PUT must say which version it replaces. */
+  /** A PUT must name the version that it replaces. */
   readonly versionRequired: boolean;
   /** Can only be created: reviews. */
   readonly virtual: boolean;
@@ -35,7 +35,7 @@ export const storageOf = (kind: Named): string => `${kind.group}/${kind.plural}`
 export const apiVersionOf = (kind: Kind): string =>
   kind.group === '' ? kind.version : `${kind.group}/${kind.version}`;
 
-/** What `kubectl get all` means. */
+/** The kinds of `kubectl get all`. */
 const ALL = new Set(['Pod', 'Service', 'Deployment', 'DaemonSet', 'StatefulSet']);
 
 type Trait = 'cluster' | 'status' | 'generation' | 'versionRequired' | 'virtual';

@@ -16,36 +16,36 @@ import { API_AUDIENCE } from './tokens.ts';
 
 export interface KubeApiOptions {
   readonly clock?: Clock;
-  /** HTTPS with a certificate of its own; default true. */
+  /** HTTPS with its own certificate; default true. */
   readonly tls?: boolean;
-  /** Authorize by the stored roles; default false: everybody known may do everything. */
+  /** Authorize by the stored roles; default false: every authenticated user may do everything. */
   readonly rbac?: boolean;
   /** Serve TLSContext, Mapping and the gateway's other kinds from the start; default true. */
   readonly ambassador?: boolean;
-  /** Made at the start beside `default` and `kube-system`. */
+  /** Created at the start in addition to `default` and `kube-system`. */
   readonly namespaces?: readonly string[];
   /** Stored at the start, in this order: definitions, roles, whatever a test needs. */
   readonly objects?: readonly object[];
 }
 
-/** A running in-memory Kubernetes API and its levers. */
+/** A running in-memory Kubernetes API and its controls. */
 export interface KubeApi {
   readonly url: string;
   readonly caPem: string | undefined;
-  /** Of a member of `system:masters`. */
+  /** Token of a member of `system:masters`. */
   readonly adminToken: string;
   /** YAML; for the given token, else the admin's. */
   kubeconfig(options?: { readonly token?: string; readonly namespace?: string }): string;
   writeKubeconfig(path: string, options?: { readonly token?: string; readonly namespace?: string }): Promise<void>;
-  /** What was asked of it. */
+  /** The requests that it received. */
   readonly requests: AuditLog;
-  /** Connections now; watches now. */
+  /** Currently open connections, and watches. */
   readonly connections: number;
   readonly watches: number;
 
-  /** Writes as the server itself, past all checks of who may. */
+  /** Writes as the server itself, without authorization. */
   put(object: object): void;
-  /** A token of an existing ServiceAccount for the API, of any life time, also negative. */
+  /** A token of an existing ServiceAccount for the API, with any lifetime, even a negative one. */
   tokenFor(
     serviceAccount: { readonly name: string; readonly namespace: string },
     seconds?: number,
@@ -55,12 +55,12 @@ export interface KubeApi {
 
   /** Cuts all connections and refuses new ones, or serves again on the same port. */
   outage(on: boolean): Promise<void>;
-  /** Makes requests fail; returns how to lift it. */
+  /** Makes requests fail; returns a function that ends it. */
   fault(fault: Fault): () => void;
   clearFaults(): void;
   /** While on, watches are silent but stay open. */
   stallWatches(on: boolean): void;
-  /** While on, open watches are never told what happens. */
+  /** While on, open watches receive no events. */
   muteWatches(on: boolean): void;
   /** While on, watches are accepted and ended at once. */
   closeWatchesAtOnce(on: boolean): void;
@@ -134,7 +134,7 @@ export async function startKubeApi(options: KubeApiOptions = {}): Promise<KubeAp
   };
 }
 
-/** Creates, or replaces what is there. */
+/** Creates the object, or replaces the existing one. */
 function store(cluster: Cluster, object: object): void {
   const body = object as Stored;
   const [version = '', group = ''] = body.apiVersion.split('/').reverse();

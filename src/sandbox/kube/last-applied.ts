@@ -8,8 +8,8 @@ const ANNOTATION = 'kubectl.kubernetes.io/last-applied-configuration';
 const KUBECTL = 'kubectl';
 
 /**
- * Whether kubectl may take the conflicting fields over: all of them stand in the configuration that kubectl itself
- * applied client-side before. So `apply --server-side` follows upon `apply` without force.
+ * Whether kubectl may take the conflicting fields over: all of them are in the configuration that kubectl itself
+ * applied client-side before. This lets `apply --server-side` follow `apply` without force.
  */
 export function mayTakeOver(live: Stored, manager: string, shape: CelShape, refusal: ApiError): boolean {
   const applied = lastApplied(live);
@@ -19,7 +19,7 @@ export function mayTakeOver(live: Stored, manager: string, shape: CelShape, refu
   return Array.isArray(causes) && causes.every((cause) => own.has(String((cause as JsonFields).field)));
 }
 
-/** Keeps the annotation true while kubectl applies on the server, so that client-side apply can follow again. */
+/** Updates the annotation while kubectl applies on the server, so that client-side apply can follow again. */
 export function withLastApplied(object: Stored, manager: string, config: Stored): Stored {
   if (manager !== KUBECTL || !lastApplied(object)) return object;
   const text = `${JSON.stringify(sorted(config))}\n`;

@@ -10,7 +10,7 @@ export interface Page {
   readonly metadata: JsonFields;
 }
 
-/** A page of the objects that the request selects; `continue` holds the version and where to go on. */
+/** A page of the objects that the request selects; `continue` holds the version and the position. */
 export function page(store: Store, kind: Kind, asked: Asked): Page {
   const all = store.list(storageOf(kind), asked.namespace).filter(selection(kind, asked));
   const limit = Number(asked.query.get('limit') ?? 0);

@@ -2,7 +2,7 @@ import { compare, type FieldSet, fromFieldsV1, isWithin, toFieldsV1 } from './fi
 import type { JsonFields, Stored, StoredManagedFields } from './object.ts';
 import type { CelShape } from './shape.ts';
 
-/** Who writes: one entry of `metadata.managedFields`. */
+/** A writer: one entry of `metadata.managedFields`. */
 export interface Writer {
   readonly manager: string;
   readonly operation: 'Apply' | 'Update';
@@ -53,7 +53,9 @@ export function withOwners(object: Stored, owners: readonly FieldOwner[]): Store
   return { ...object, metadata: { ...object.metadata, managedFields } };
 }
 
-/** After create, PUT or patch: the writer owns what it changed, and everybody else loses that and what is gone. */
+/**
+ * After create, PUT or patch: the writer owns what it changed, and all others lose those fields and the removed ones.
+ */
 export function ownersAfterUpdate(
   before: Stored | undefined,
   after: Stored,
@@ -76,7 +78,7 @@ export function without(set: FieldSet, taken: FieldSet): FieldSet {
   return new Set([...set].filter((path) => !taken.has(path)));
 }
 
-/** Whether anyone owns the place or something in it. */
+/** Whether anyone owns the path or something below it. */
 export function owned(path: string, owners: readonly FieldOwner[]): boolean {
   return owners.some((owner) => [...owner.set].some((other) => isWithin(other, path)));
 }

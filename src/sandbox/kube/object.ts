@@ -21,7 +21,7 @@ export interface StoredManagedFields extends ManagedFields {
   readonly time: string;
 }
 
-/** An object as the store keeps it. What is stored is never changed in place. */
+/** An object as the store holds it. What is stored is never changed in place. */
 export interface Stored extends JsonFields {
   apiVersion: string;
   kind: string;
@@ -34,7 +34,7 @@ export function isFields(value: unknown): value is JsonFields {
 
 export const fieldsIn = (value: unknown): JsonFields => (isFields(value) ? value : {});
 
-/** Follows plain field names; undefined where the path ends early. */
+/** Follows plain field names; undefined if the path ends early. */
 export function valueAt(object: unknown, ...path: readonly string[]): unknown {
   let value = object;
   for (const name of path) {

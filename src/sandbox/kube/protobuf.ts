@@ -1,7 +1,7 @@
 import type { JsonFields } from './object.ts';
 
 /**
- * What kubectl's imperative commands send: a few kinds in Kubernetes' protobuf encoding, behind the bytes `k8s\0`.
+ * The content of kubectl's imperative commands: a few kinds in Kubernetes' protobuf encoding, behind the bytes `k8s\0`.
  * A field is `name:type`; a type is a scalar, a message below, or `map<…>`; `[]` after it means repeated.
  */
 type Message = Readonly<Record<number, string>>;
@@ -64,7 +64,7 @@ const MESSAGES: Readonly<Record<string, Message>> = {
   SelfSubjectReview: { 1: 'metadata:Meta' },
 };
 
-/** The object, or undefined for a kind that is not known here. */
+/** The object, or undefined for an unsupported kind. */
 export function decodeProtobuf(body: Buffer): JsonFields | undefined {
   if (body.subarray(0, 4).toString('latin1') !== 'k8s\0') return undefined;
   const { type, raw } = message('Unknown', body.subarray(4)) as {
@@ -122,7 +122,7 @@ function set(result: JsonFields, field: string, type: string, value: number | Bu
     result[field] = { ...((result[field] as JsonFields) ?? {}), [key]: held };
   } else {
     const decoded = scalar(type, value);
-    // Go writes empty strings out, which JSON leaves out; an empty value of a map is one all the same.
+    // Go encodes empty strings, which JSON omits; an empty value of a map is still a value.
     if (decoded !== '' || field === 'value') result[field] = decoded;
   }
 }

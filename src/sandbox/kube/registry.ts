@@ -2,7 +2,7 @@ import { BUILT_IN_KINDS, type Kind } from './kinds.ts';
 import { fieldsIn, type JsonFields, type Stored } from './object.ts';
 import { schemaShape } from './shape.ts';
 
-/** Which kinds are served now: the built-in ones and those of the stored definitions. */
+/** The kinds that are currently served: the built-in ones and those of the stored definitions. */
 export class KindRegistry {
   #kinds = new Map<string, Kind>();
 
@@ -18,7 +18,7 @@ export class KindRegistry {
     return [...this.#kinds.values()];
   }
 
-  /** Serves what a CustomResourceDefinition defines, in place of what it defined before. */
+  /** Serves the kinds of a CustomResourceDefinition, in place of its previous ones. */
   define(definition: Stored): void {
     this.forget(definition);
     for (const kind of kindsOf(definition)) this.#kinds.set(pathOf(kind), kind);

@@ -4,7 +4,7 @@ import { badRequest } from './status.ts';
 
 export type Verb = 'get' | 'list' | 'watch' | 'create' | 'update' | 'patch' | 'delete' | 'deletecollection';
 
-/** What a request asks for, as the authorizer and the audit log name it. */
+/** A request, as the authorizer and the audit log name it. */
 export interface Asked {
   readonly verb: Verb;
   readonly group: string;
@@ -63,7 +63,7 @@ function verbOf(method: string, named: boolean, query: URLSearchParams): Verb {
   }
 }
 
-/** How a write is to be done. */
+/** The options of a write. */
 export interface WriteMode {
   readonly fieldManager: string;
   readonly dryRun: boolean;

@@ -9,14 +9,14 @@ const SUBDOMAIN = /^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/;
 const DATA_KEY = /^[-._a-zA-Z0-9]+$/;
 const LABEL_VALUE = /^(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?$/;
 const BASE64 = /^(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?$/;
-/** RFC 3339 with exactly six digits of a second: anything else is no MicroTime. */
+/** RFC 3339 with exactly six digits of a second: anything else is not a MicroTime. */
 const MICRO_TIME = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|[+-]\d\d:\d\d)$/;
-/** etcd takes 1.5 MiB; a Secret's own limit is 1 MiB of values. */
+/** etcd accepts 1.5 MiB; a Secret's own limit is 1 MiB of values. */
 const SECRET_LIMIT = 1024 * 1024;
 
 export type FieldValidation = 'Ignore' | 'Warn' | 'Strict';
 
-/** A strict patch to a custom resource must not bring in what its schema does not know. */
+/** A strict patch to a custom resource must not add fields that its schema does not have. */
 export function checkPatched(kind: Kind, object: Stored): void {
   const unknown: string[] = [];
   if (kind.schema) pruned(object, kind.schema, unknown);
@@ -27,7 +27,7 @@ export function checkPatched(kind: Kind, object: Stored): void {
   throw new ApiError(422, 'Invalid', ` "" is invalid: patch: ${message}`, { causes });
 }
 
-/** Server-side apply has no way to drop a field: what the schema does not know is refused, with 500 of all things. */
+/** Server-side apply cannot drop a field: one that the schema does not have is refused, with status 500. */
 export function checkDeclared(kind: Kind, config: Stored, namespace: string | undefined): void {
   const unknown: string[] = [];
   if (kind.schema) pruned(config, kind.schema, unknown);
@@ -60,7 +60,7 @@ export function validate(kind: Kind, object: Stored, before: Stored | undefined)
   if (causes.length > 0) throw invalid(kind, object.metadata.name, causes);
 }
 
-/** With these the value may not be what a rule takes it for. */
+/** With these the value may not have the type that a rule expects. */
 const BLOCKING = new Set([
   'FieldValueNotSupported',
   'FieldValueRequired',
@@ -199,7 +199,7 @@ function withDefaults(kind: Kind, object: Stored): Stored {
   return object;
 }
 
-/** Refuses a body that is of another kind or place than the path says. */
+/** Refuses a body of another kind or place than the path. */
 export function checkAddress(
   kind: Kind,
   object: Stored,

@@ -2,10 +2,10 @@ import { type CelRule, compileRule } from './cel.ts';
 import { fieldsIn, isFields, type JsonFields } from './object.ts';
 import type { Cause } from './status.ts';
 
-/** Rules are few and asked for at every write. A rule in words that are not understood here is passed over. */
+/** There are few rules, and they are evaluated at every write. A rule with unsupported syntax is skipped. */
 const compiled = new WeakMap<JsonFields, CelRule | undefined>();
 
-/** What the value breaks of the schema's `x-kubernetes-validations`; to be asked once its shape is right. */
+/** The rules of the schema's `x-kubernetes-validations` that the value breaks; to be called once its shape is valid. */
 export function brokenRules(value: unknown, schema: JsonFields, before?: unknown, path = ''): Cause[] {
   if (value === undefined || value === null) return [];
   const causes: Cause[] = rulesOf(schema)

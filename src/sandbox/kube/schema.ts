@@ -40,7 +40,7 @@ export function defaulted(value: unknown, schema: JsonFields): unknown {
   return result;
 }
 
-/** What the value breaks of the schema, worded as the API server does. */
+/** How the value violates the schema, worded like the API server. */
 export function violations(value: unknown, schema: JsonFields, path = ''): Cause[] {
   const place = path === '' ? '<nil>' : path;
   const bad = (reason: string, message: string): Cause => ({ reason, message, field: place });

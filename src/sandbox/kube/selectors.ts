@@ -3,7 +3,7 @@ import { badRequest } from './status.ts';
 
 export type Predicate = (object: Stored) => boolean;
 
-/** `a=b,c!=d,e in (f,g),h notin (i),j,!k`: the label selector's whole language. */
+/** `a=b,c!=d,e in (f,g),h notin (i),j,!k`: the complete syntax of label selectors. */
 export function labelSelector(text: string | undefined): Predicate {
   const tests = split(text ?? '').map(requirement);
   return (object) => tests.every((test) => test(object.metadata.labels ?? {}));

@@ -14,7 +14,7 @@ export interface ServerCredentials {
   readonly key: string;
 }
 
-/** The wire: HTTP or HTTPS on a loopback port, which survives outages. */
+/** The network side: HTTP or HTTPS on a loopback port, which survives outages. */
 export class ApiServer {
   readonly #cluster: Cluster;
   readonly #server: Server;
@@ -53,7 +53,7 @@ export class ApiServer {
     });
   }
 
-  /** Cuts every connection and takes no more. */
+  /** Cuts every connection and accepts no more. */
   close(): Promise<void> {
     return new Promise((resolve) => {
       this.#server.close(() => resolve());
@@ -87,7 +87,7 @@ export class ApiServer {
       who = user?.username ?? '';
       asked = askedBy(method, url);
       if (!asked) {
-        // Anonymous is somebody; who brings a bad token is nobody.
+        // A client without a token is the anonymous user; one with an invalid token is refused.
         if (!user && request.headers.authorization !== undefined) throw unauthorized();
         if (HEALTH.has(url.pathname)) response.end('ok');
         else if (url.pathname === '/openapi/v2') sendOpenApi2(response);
@@ -123,14 +123,14 @@ export class ApiServer {
   }
 }
 
-/** Whom `kubectl --as` means. */
+/** The user for `kubectl --as`. */
 function userNamed(username: string): User {
   const namespace = /^system:serviceaccount:([^:]+):/.exec(username)?.[1];
   const accounts = namespace ? ['system:serviceaccounts', `system:serviceaccounts:${namespace}`] : [];
   return { username, groups: [...accounts, 'system:authenticated'] };
 }
 
-/** kubectl falls back to this for a kind that version 3 lacks: an empty document, which protobuf writes as nothing. */
+/** kubectl falls back to this for a kind that version 3 lacks: an empty document, which is zero bytes in protobuf. */
 function sendOpenApi2(response: ServerResponse): void {
   response.writeHead(200, { 'content-type': 'application/com.github.proto-openapi.spec.v2.v1.0+protobuf' });
   response.end();
@@ -168,7 +168,7 @@ function faulty(status: number, retryAfterSeconds: number | undefined): ApiError
   return new ApiError(
     status,
     REASONS[status] ?? 'Unknown',
-    // As RBAC words it, which is how the agent tells it from a quota or an admission rule.
+    // Worded like RBAC, by which the agent distinguishes it from a quota or an admission rule.
     `${status === 403 ? 'User "sandbox" cannot reach resource: ' : ''}the sandbox was told to answer ${status}`,
     {},
     retryAfterSeconds,

@@ -1,9 +1,9 @@
 import { fieldsIn, isFields, type JsonFields } from './object.ts';
 
-/** How a value merges: whole, field by field, or as a list whose items are told apart by keys or by value. */
+/** How a value merges: whole, field by field, or as a list whose items are identified by keys or by value. */
 export type Merge = 'atomic' | 'granular' | 'set' | readonly string[];
 
-/** What server-side apply must know of a type: how the value at a place merges. */
+/** What server-side apply must know about a type: how the value at a path merges. */
 export interface CelShape {
   readonly merge: Merge;
   field(name: string): CelShape;

@@ -9,7 +9,7 @@ export interface Change {
 
 type StoreListener = (change: Change) => void;
 
-/** Not 1, so that a version which never was, such as 1, is too old as on a server that has lived. */
+/** Not 1, so that a version that never existed, such as 1, is too old as on a server that has run for a while. */
 const FIRST_VERSION = 100;
 /** Enough history for any watch that lags by less than this many writes of one resource. */
 const HISTORY = 10_000;
@@ -45,7 +45,7 @@ export class Store {
     return this.#shelf(resource).objects.get(address(namespace, name));
   }
 
-  /** Sorted by namespace and name, as etcd has them. */
+  /** Sorted by namespace and name, as in etcd. */
   list(resource: string, namespace?: string): Stored[] {
     const found = [...this.#shelf(resource).objects].filter(
       ([, object]) => namespace === undefined || object.metadata.namespace === namespace,
@@ -53,7 +53,7 @@ export class Store {
     return found.sort(([a], [b]) => (a < b ? -1 : 1)).map(([, object]) => object);
   }
 
-  /** Writes, giving the object its resource version; returns what was stored. */
+  /** Writes the object with a new resource version; returns what was stored. */
   put(resource: string, object: Stored): Stored {
     const shelf = this.#shelf(resource);
     const key = address(object.metadata.namespace, object.metadata.name);
@@ -88,7 +88,7 @@ export class Store {
     for (const listener of [...shelf.listeners]) listener(change);
   }
 
-  /** What happened after `version`; undefined when that is no longer known. */
+  /** The changes after `version`; undefined when they are no longer in the history. */
   since(resource: string, version: number): readonly Change[] | undefined {
     const shelf = this.#shelf(resource);
     if (version < shelf.oldest) return undefined;
@@ -101,7 +101,7 @@ export class Store {
     return () => listeners.delete(listener);
   }
 
-  /** Forgets all history, as etcd's compaction does: older versions answer 410. */
+  /** Drops all history, like etcd's compaction: older versions answer 410. */
   compact(): void {
     this.#version += 1;
     this.#oldest = this.#version;

@@ -4,9 +4,9 @@ import { fieldsIn, isFields, type JsonFields, type Stored } from './object.ts';
 const NAME: PrinterColumn = { name: 'Name', type: 'string', jsonPath: '.metadata.name' };
 const AGE: PrinterColumn = { name: 'Age', type: 'date', jsonPath: '.metadata.creationTimestamp' };
 
-/** `meta.k8s.io/v1 Table`, as kubectl asks for when it prints. */
+/** `meta.k8s.io/v1 Table`, which kubectl requests for printing. */
 export function table(kind: Kind, objects: readonly Stored[], now: number, resourceVersion?: string): JsonFields {
-  // A definition's own columns stand alone; only without any does the server show the age.
+  // A definition's own columns are the only ones; the server shows the age only without any.
   const columns = kind.schema && kind.columns ? [NAME, ...kind.columns] : [NAME, ...(kind.columns ?? []), AGE];
   return {
     kind: 'Table',
@@ -47,7 +47,7 @@ export function follow(object: unknown, jsonPath: string): unknown {
   return value;
 }
 
-/** `5m12s`, `3h`, `12d`: an age as kubectl writes it. */
+/** `5m12s`, `3h`, `12d`: an age in the format of kubectl. */
 function since(time: string, now: number): string {
   const seconds = Math.floor((now - Date.parse(time)) / 1000);
   if (Number.isNaN(seconds)) return '<invalid>';

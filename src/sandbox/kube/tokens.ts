@@ -4,7 +4,7 @@ import { fieldsIn, type JsonFields, type Stored, valueAt } from './object.ts';
 import { badRequest, type Cause, invalid } from './status.ts';
 import type { Store } from './store.ts';
 
-/** Issuer of every token, and what one is for when nobody says: the API server itself. */
+/** Issuer of every token, and the default audience: the API server itself. */
 export const API_AUDIENCE = 'https://kubernetes.default.svc.cluster.local';
 
 export interface User {
@@ -42,7 +42,9 @@ export class IssuedTokens {
     this.#clock = clock;
   }
 
-  /** Made when first asked for: an RSA key takes longer than the rest of the server's start, and many need no token. */
+  /**
+   * Created at first use: an RSA key takes longer than the rest of the server's start, and many tests need no token.
+   */
   get #keys(): Signer {
     this.#signer ??= makeSigner();
     return this.#signer;
@@ -73,7 +75,7 @@ export class IssuedTokens {
     };
   }
 
-  /** A token of any life time; tests make expired ones so. */
+  /** A token with any lifetime; tests use it to make expired ones. */
   mint(account: Stored, audiences: readonly string[], seconds: number): { token: string; expires: number } {
     const { name, namespace = '', uid } = account.metadata;
     const issued = Math.floor(this.#clock.now() / 1000);
@@ -92,7 +94,7 @@ export class IssuedTokens {
     return { token: `${signed}.${signature}`, expires: claims.exp };
   }
 
-  /** Who the token is, if it is good now for one of the audiences. */
+  /** The account of the token, if it is valid now for one of the audiences. */
   authenticate(
     token: string,
     audiences: readonly string[] = [API_AUDIENCE],
@@ -123,7 +125,7 @@ export class IssuedTokens {
     this.#revoked.add(token);
   }
 
-  /** While on, no ServiceAccount token is good, as when the signing key was lost. */
+  /** While on, every ServiceAccount token is invalid, as if the signing key was lost. */
   refuseAll(on: boolean): void {
     this.#refuseAll = on;
   }
@@ -141,7 +143,7 @@ export class IssuedTokens {
     return { ...body, metadata: {}, status };
   }
 
-  /** Some callers tell a token for another audience, which they review again without one, by these words. */
+  /** Some clients recognise a token for another audience, which they review again without one, by this message. */
   #complaint(token: string, wanted: readonly string[]): string {
     const claimed = audiencesOf(token);
     const list = (audiences: readonly string[]) =>
@@ -151,7 +153,7 @@ export class IssuedTokens {
       : 'token lookup failed';
   }
 
-  /** The public key as a JWK set, for who verifies tokens without asking. */
+  /** The public key as a JWK set, for clients that verify tokens themselves. */
   keys(): JsonFields {
     return {
       keys: [{ ...this.#keys.publicKey.export({ format: 'jwk' }), use: 'sig', alg: 'RS256', kid: this.#keys.keyId }],

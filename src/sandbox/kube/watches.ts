@@ -14,7 +14,7 @@ export interface WatchRequest {
   readonly resourceVersion: string;
   readonly bookmarks: boolean;
   readonly timeoutSeconds: number;
-  /** How an object is shown: as it is, or as a table. */
+  /** How an object is sent: unchanged, or as a table. */
   readonly show: (object: Stored) => JsonFields;
 }
 
@@ -22,14 +22,14 @@ interface OpenWatch {
   readonly response: ServerResponse;
   readonly request: WatchRequest;
   pending: string[];
-  /** Nothing more is told after this. */
+  /** Nothing more is sent after this. */
   end(): void;
 }
 
-/** The server's own pace of bookmarks. */
+/** The server's own interval of bookmarks. */
 const BOOKMARK_MS = 60_000;
 
-/** All open watches, and what a test may do to them. */
+/** All open watches, and the faults that a test may cause in them. */
 export class Watches {
   readonly #store: Store;
   readonly #clock: Clock;
@@ -77,7 +77,7 @@ export class Watches {
     void this.#keep(watch, ended.signal).catch(() => undefined);
   }
 
-  /** What to tell first: everything for version 0 or none, else the history; undefined when that is gone. */
+  /** What to send first: everything for version 0 or none, else the history; undefined when that is gone. */
   #backlog({ kind, namespace, resourceVersion }: WatchRequest): readonly Change[] | undefined {
     if (resourceVersion !== '' && resourceVersion !== '0')
       return this.#store.since(storageOf(kind), Number(resourceVersion));
@@ -129,7 +129,7 @@ export class Watches {
     response.end(`${JSON.stringify({ type: 'ERROR', object: error.body() })}\n`);
   }
 
-  /** Sends a bookmark to every watch that takes them. */
+  /** Sends a bookmark to every watch that accepts them. */
   bookmark(): void {
     for (const watch of this.#open) this.#bookmark(watch);
   }
@@ -143,7 +143,7 @@ export class Watches {
     }
   }
 
-  /** While on, watches stay open and say nothing: a half-open connection. What was missed is sent when it ends. */
+  /** While on, watches stay open and send nothing: a half-open connection. The missed events are sent when it ends. */
   stall(on: boolean): void {
     this.#stalled = on;
     if (on) return;
@@ -153,7 +153,7 @@ export class Watches {
     }
   }
 
-  /** While on, open watches are never told what happens; bookmarks go on: an event that a broken server lost. */
+  /** While on, open watches receive no events, but still bookmarks: a broken server that loses events. */
   mute(on: boolean): void {
     this.#muted = on;
   }
@@ -163,7 +163,7 @@ export class Watches {
     this.#closeAtOnce = on;
   }
 
-  /** Tells every open watch that its version is too old, as after a compaction, and ends it. */
+  /** Reports to every open watch that its version is too old, as after a compaction, and ends it. */
   expire(): void {
     for (const watch of [...this.#open]) {
       watch.end();

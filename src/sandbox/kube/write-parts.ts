@@ -5,7 +5,9 @@ import { admitted } from './rules.ts';
 /** The metadata that a client may set; everything else is the server's. */
 const CLIENT_META = ['labels', 'annotations', 'finalizers', 'ownerReferences'] as const;
 
-/** A writer may rewrite who owns what, as kubectl does when it turns to server-side apply; an empty list resets it. */
+/**
+ * A writer may rewrite field ownership, as kubectl does when it changes to server-side apply; an empty list resets it.
+ */
 export function withSaidOwners(live: Stored, said: Stored): Stored {
   const { managedFields } = said.metadata;
   if (!Array.isArray(managedFields)) return live;
@@ -30,7 +32,7 @@ export function omit(object: Stored, name: string): Stored {
   return rest as Stored;
 }
 
-/** An applied configuration without its status, or with nothing but it. */
+/** An applied configuration without its status, or with only the status. */
 function pick(config: Stored, status: boolean): Stored {
   if (!status) return omit(config, 'status');
   const { apiVersion, kind, metadata } = config;
@@ -42,13 +44,13 @@ function pick(config: Stored, status: boolean): Stored {
   };
 }
 
-/** What an applied configuration says of this part of the object; defaults are stored but nobody's. */
+/** The part of an applied configuration about this part of the object; defaults are stored but nobody owns them. */
 export function claimOf(kind: Kind, config: Stored, subresource: string | undefined): Stored {
   const written = 'stringData' in config ? admitted(kind, config, 'Ignore') : config;
   return kind.status ? pick(written, subresource === 'status') : written;
 }
 
-/** What `metadata.generation` counts. */
+/** The fields whose changes `metadata.generation` counts. */
 export function counted(object: Stored, kind: Kind): JsonFields {
   const { metadata: _, status, ...rest } = object;
   return kind.status || status === undefined ? rest : { ...rest, status };

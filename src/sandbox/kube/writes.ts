@@ -23,7 +23,7 @@ export interface WriteTarget {
 
 export type PatchType = 'apply' | 'merge' | 'strategic' | 'json';
 
-/** Every way to change what is stored. */
+/** Every way to change stored objects. */
 export class Writes {
   readonly #store: Store;
   readonly #clock: Clock;
@@ -37,7 +37,7 @@ export class Writes {
     return new Date(this.#clock.now()).toISOString().replace(/\.\d+Z$/, 'Z');
   }
 
-  /** With `claim` the object comes from an apply, which owns just that. */
+  /** With `claim` the object comes from an apply, which owns only those fields. */
   create(kind: Kind, namespace: string | undefined, body: Stored, mode: WriteMode, claim?: Stored): Stored {
     checkAddress(kind, body, namespace, undefined);
     if (namespace !== undefined && !this.#store.get('/namespaces', undefined, namespace)) {

@@ -30,12 +30,12 @@ const QUIET_MS = 1_000;
 export interface AgentOptions {
   readonly kubeconfig: string;
   readonly namespace: string;
-  /** Of how many processes this is which: each takes the MeshCertificates whose number leaves this rest. */
+  /** The index of this process: each takes the MeshCertificates whose number has this remainder. */
   readonly shard: number;
   readonly shards: number;
 }
 
-/** Notes when each publication was last put in force, and when the last status was written. */
+/** Records when each publication was last read back, and when the last status was written. */
 class Progress implements Sink {
   readonly inForce = new Set<string>();
   rotated = 0;
@@ -70,7 +70,7 @@ let agent: Agent;
 let wished: readonly { metadata: { name: string; namespace?: string } }[] = [];
 
 const methods = {
-  /** The agent as the command line composes it, but for the Lease; resolves when all is published. */
+  /** The agent as the command line composes it, except for the Lease; resolves when everything is published. */
   async start({ kubeconfig, namespace, shard, shards, count }: AgentOptions & { count: number }) {
     const clock = systemClock;
     const random = Math.random;
@@ -121,14 +121,16 @@ const methods = {
     agent.run(signal).catch((error) => console.error(error));
     await progress.until(() => progress.inForce.size >= count);
   },
-  /** Resolves when no status was written for a second: what was to be said so far is said. */
+  /** Resolves when no status was written for a second: all reports are stored. */
   async quiet() {
     for (let seen = -1; seen !== progress.statusWrites; ) {
       seen = progress.statusWrites;
       await new Promise((resolve) => setTimeout(resolve, QUIET_MS));
     }
   },
-  /** Every certificate is due now. Milliseconds until all new pairs were read back, and until all statuses stand. */
+  /**
+   * Makes every certificate due. Milliseconds until all new pairs were read back, and until all statuses are stored.
+   */
   async renewAll() {
     const count = wished.length;
     const cpu = process.cpuUsage();
@@ -140,7 +142,7 @@ const methods = {
     const { user, system } = process.cpuUsage(cpu);
     return { count, ms: inForce - start, withStatusMs: reported - start, cpuMs: (user + system) / 1000 };
   },
-  /** After a collection, where Node was started with `--expose-gc`. */
+  /** After a garbage collection, if Node was started with `--expose-gc`. */
   memory() {
     globalThis.gc?.();
     const { heapUsed, external, rss } = process.memoryUsage();

@@ -2,7 +2,7 @@ import { type KubeApi, startKubeApi } from '../../../src/sandbox/kube/kube-api.t
 import { Tally } from '../tally.ts';
 import { servePart } from './part.ts';
 
-/** The sandbox's log is short: it is counted before it forgets. */
+/** The sandbox's log is short: entries are counted before they are dropped. */
 const COUNT_EVERY_MS = 50;
 
 let api: KubeApi;

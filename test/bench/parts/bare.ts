@@ -22,7 +22,7 @@ let options: BareOptions;
 let kube: Kube;
 let channel: Channel;
 
-/** What nobody can leave out: a key, a request for a certificate, one PATCH. No checks, no watches, no state. */
+/** The minimum of a rotation: a key, a request for a certificate, one PATCH. No checks, no watches, no state. */
 async function rotate(name: string): Promise<void> {
   const { namespace, ca } = options;
   const key = PrivateKey.generate();
@@ -69,7 +69,7 @@ const methods = {
     const { user, system } = process.cpuUsage(cpu);
     return { ms: performance.now() - start, cpuMs: (user + system) / 1000 };
   },
-  /** One PATCH of new bytes; answers when it was sent. */
+  /** One PATCH of new bytes; returns when it was sent. */
   async patchOne({ name }: { name: string }) {
     const key = PrivateKey.generate().toPem();
     const at = preciseNow();

@@ -17,7 +17,7 @@ export interface Bundle extends AsyncDisposable {
   /** `GET /api/status`. */
   statuses(): Promise<readonly Status[]>;
   metrics(): Promise<string>;
-  /** Bytes in use after a collection; only of a bundle that was started to tell it. */
+  /** Bytes in use after a garbage collection; only for a bundle that was started to report it. */
   heap(): Promise<number>;
 }
 
@@ -96,7 +96,7 @@ async function imageEnv(): Promise<Readonly<Record<string, string>>> {
   return Object.fromEntries(settings.split(' ').map((setting) => setting.split('=', 2)));
 }
 
-/** Imported before the bundle, which stays as it is: at SIGUSR2 collects, and writes what is left in use to a file. */
+/** Imported before the unchanged bundle: at SIGUSR2 it collects garbage, and writes the remaining size to a file. */
 function tellHeap(path: string): string {
   const source = `import { renameSync, writeFileSync } from 'node:fs';
 process.on('SIGUSR2', () => {
@@ -110,7 +110,7 @@ process.on('SIGUSR2', () => {
 export const isPublished = ({ status }: Status): boolean =>
   ['Ready', 'Published'].every((type) => status.conditions.find((one) => one.type === type)?.status === 'True');
 
-/** Asks until so many are published, by default each second and less often where the answer is long. */
+/** Polls until this many are published, by default each second and less often if the answer is long. */
 export async function untilPublished(
   bundle: Bundle,
   count: number,

@@ -21,7 +21,7 @@ const methods = {
   async pilot({ socket, id }: { socket: string; id: string }) {
     pilot = await istio.startPilotAgent({ socket, id });
   },
-  /** Pushes a new leaf; answers when it was made and handed to the stream. */
+  /** Pushes a new leaf; returns when it was made and handed to the stream. */
   push() {
     istio.setLeafLifetime(DAY_MS + 1_000 * ++pushes);
     pilot.rotate();

@@ -27,7 +27,7 @@ it('counts each version between the first and the last file of a rotation that a
   assert.equal(await history.stood(young.leaf, young.root, 1_000), 17);
 });
 
-it('finds nothing wrong with what is written at once, roots first', async () => {
+it('finds nothing wrong with an atomic write, roots first', async () => {
   const history = new PairHistory();
   history.wrote(old, 0);
   const waiting = history.stood(young.leaf, young.root, 10_000);
@@ -38,7 +38,7 @@ it('finds nothing wrong with what is written at once, roots first', async () => 
   assert.deepEqual({ versions, wrongKeys, unverified, badMs }, { versions: 3, wrongKeys: 0, unverified: 0, badMs: 0 });
 });
 
-it('takes what cannot be read for what cannot be used', () => {
+it('treats an unreadable version as an unusable one', () => {
   const history = new PairHistory();
   history.wrote({ ...old, certificate: 'half a certif' }, 0);
   history.wrote({ certificate: old.certificate, key: 'half a k' }, 3);

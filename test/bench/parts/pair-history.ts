@@ -2,7 +2,7 @@ import { type Certificate, parseCertificates } from '../../../src/pki/certificat
 import { findPath } from '../../../src/pki/chain.ts';
 import { PrivateKey } from '../../../src/pki/key.ts';
 
-/** What stands, as a server that loads it would find it. */
+/** The current state, as a server that loads it would find it. */
 export interface Pair {
   readonly certificate: string;
   readonly key: string;
@@ -10,14 +10,14 @@ export interface Pair {
 }
 
 interface State {
-  /** Milliseconds, by the clock of whoever looks. */
+  /** Milliseconds, by the observer's clock. */
   readonly at: number;
   readonly good: boolean;
   readonly leaf: string | undefined;
   readonly roots: ReadonlySet<string>;
 }
 
-/** Every version that a certificate, its key and its roots stood in together, and how many of them were of no use. */
+/** Every version of a certificate, its key and its roots, and how many of them were unusable. */
 export class PairHistory {
   #pair: Partial<Pair> = {};
   #states: State[] = [];
@@ -27,10 +27,10 @@ export class PairHistory {
   wrongKeys = 0;
   /** Of these: the leaf did not verify under the roots. */
   unverified = 0;
-  /** How long versions of either kind stood in all. */
+  /** How long versions of either kind lasted in total. */
   badMs = 0;
 
-  /** What was written at once; nothing counts until all three parts stand. */
+  /** Records an atomic write; nothing counts until all three parts exist. */
   wrote(part: Partial<Pair>, at: number): void {
     const before = this.#pair;
     this.#pair = { ...before, ...part };
@@ -44,7 +44,7 @@ export class PairHistory {
     this.#wake();
   }
 
-  /** When this leaf first stood with its key, verified, and with this root among its roots; fingerprints. */
+  /** When this leaf was first present with its key, verified, and with this root among its roots; fingerprints. */
   async stood(leaf: string, root: string, deadlineMs: number): Promise<number> {
     const find = () => this.#states.find((state) => state.good && state.leaf === leaf && state.roots.has(root));
     const signal = AbortSignal.timeout(deadlineMs);

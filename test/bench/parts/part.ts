@@ -18,7 +18,7 @@ interface Reply {
   readonly error?: string;
 }
 
-/** One side of a measurement in a process of its own, so that neither pays for the other. */
+/** One side of a measurement in its own process, so that neither affects the other. */
 export interface Part<M extends Methods> extends AsyncDisposable {
   readonly pid: number;
   call<K extends keyof M & string>(method: K, argument: Argument<M[K]>): Promise<Answer<M[K]>>;
@@ -29,7 +29,7 @@ export interface PartOptions {
   readonly flags?: readonly string[];
 }
 
-/** Starts `parts/<name>.ts`; what it answers to is what it gave to `servePart`. */
+/** Starts `parts/<name>.ts`; its methods are those that it passed to `servePart`. */
 export function startPart<M extends Methods>(name: string, options: PartOptions = {}): Part<M> {
   const child = fork(join(import.meta.dirname, `${name}.ts`), [], {
     execArgv: ['--import', join(ROOT, 'node_modules/tsx/dist/esm/index.mjs'), ...(options.flags ?? [])],
@@ -70,7 +70,7 @@ async function ended(child: ChildProcess): Promise<void> {
   clearTimeout(timer);
 }
 
-/** Answers the calls of whoever started this process, and ends when it lets go. */
+/** Answers the calls of the parent process, and ends when that disconnects. */
 export function servePart(methods: Methods): void {
   process.on('message', async ({ id, method, argument }: Call) => {
     let reply: Reply;

@@ -6,14 +6,14 @@ export interface StreamOptions {
   readonly namespace: string;
   /** Events of one watch. */
   readonly events: number;
-  /** Over so many Secrets, in turn. */
+  /** The number of Secrets that the events rotate through. */
   readonly secrets: number;
   /** Of the data of each Secret. */
   readonly bytes: number;
 }
 
 const methods = {
-  /** An API server that has no Secrets when asked for a list, and answers each watch with the same events at once. */
+  /** An API server that lists no Secrets, and answers each watch with the same events at once. */
   async start({ namespace, events, secrets, bytes }: StreamOptions) {
     const data = { 'tls.crt': Buffer.alloc(bytes, 'x').toString('base64') };
     const lines = Array.from({ length: events }, (_, at) => {

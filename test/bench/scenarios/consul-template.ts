@@ -20,8 +20,8 @@ const SERVICE = 'gateway';
 const NAMESPACE = 'consul';
 const DEADLINE_MS = 60_000;
 /**
- * meshcert keeps Consul's advice for blocking queries, two at once and then one each 15 s, and spreads the renewals that
- * a change of roots makes due over 30 s. Slower changes than these are never in each other's way.
+ * meshcert follows Consul's advice for blocking queries, two at once and then one each 15 s, and spreads the renewals
+ * that a change of roots makes due over 30 s. Slower changes than these do not affect each other.
  */
 const APART_MS = 31_000;
 const SOON_MS = 500;
@@ -158,7 +158,7 @@ async function startTemplate(file: string, consul: Consul, dir: string): Promise
   });
 }
 
-/** The leaf and the root that hold now, by fingerprint; asking makes Consul sign a leaf under a new root at once. */
+/** The current leaf and root, by fingerprint; the request makes Consul sign a leaf under a new root at once. */
 async function current(consul: Consul): Promise<{ leaf: string; root: string }> {
   const { CertPEM } = await consul.api('GET', `/v1/agent/connect/ca/leaf/${SERVICE}`);
   const { ActiveRootID, Roots } = await consul.api('GET', '/v1/connect/ca/roots');
@@ -193,7 +193,7 @@ function followSecrets(kube: Kube, both: PairHistory, alone: PairHistory, signal
   follow().catch(() => {});
 }
 
-/** A rename is told in its place among all of the directory; what is read is the file that it put there. */
+/** A rename is reported in order among all events of the directory; what is read is the file that it put there. */
 function followFiles(dir: string, history: PairHistory, signal: AbortSignal): void {
   const take = (name: string | null) => {
     const part = FILES[name as keyof typeof FILES];

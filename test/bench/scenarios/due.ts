@@ -5,7 +5,7 @@ import { type Part, startPart } from '../parts/part.ts';
 import { type Context, type Count, type Findings, type Row, ratioAtLeast, row, type Scenario } from '../scenario.ts';
 import { interleaved } from '../statistics.ts';
 
-/** Requests at once on both sides: the agent's own limit. */
+/** Concurrent requests on both sides: the agent's own limit. */
 export const IN_FLIGHT = 32;
 export const NAMESPACE = 'fleet';
 
@@ -80,7 +80,7 @@ async function measure({ say }: Context, { world, namespace, count, rounds }: Fl
         '/s',
         ours.map(({ ms }) => rate(ms)),
         theirs.map(({ ms }) => rate(ms)),
-        // The sandbox's API server takes a third of the time for a write, so that all else weighs more.
+        // The sandbox's API server needs a third of the time for a write, so that everything else counts more.
         kind === 'kube-apiserver' ? ratioAtLeast(0.7) : undefined,
       ),
       row(

@@ -8,9 +8,9 @@ import { slope } from '../statistics.ts';
 import { NAMESPACE } from './due.ts';
 import { settled } from './start.ts';
 
-/** More publications than these are put into the sandbox: a real API server takes minutes more to fill. */
+/** Larger numbers of publications use the sandbox: a real API server takes minutes longer to fill. */
 const REAL_UP_TO = 1_000;
-/** V8 gives back what the start left behind some ten seconds after the last of it. */
+/** V8 returns the memory of the start about ten seconds after its end. */
 const QUIET_MS = 20_000;
 const STEPS = 10;
 const FIRST_MIB = 80;
@@ -83,7 +83,7 @@ export async function flat({ sizes, fleets, say }: Context): Promise<Pick<Findin
   await using agent = startPart<AgentPart>('agent', { flags: ['--expose-gc'] });
   const { kubeconfig } = world;
   await agent.call('start', { kubeconfig, namespace, shard: 0, shards: 1, count: sizes.flat });
-  // What is made once, on the way of the first rotation, is there by then.
+  // Objects that the first rotation creates once exist afterwards.
   await agent.call('renewAll', undefined);
   say(`${STEPS} rotations of ${sizes.flat} identities`);
   const heaps: number[] = [];

@@ -20,7 +20,7 @@ import { type Row, ratioAtLeast, row, type Scenario } from '../scenario.ts';
 import { interleaved } from '../statistics.ts';
 import { reflectorRow } from './reflector.ts';
 
-/** Of one measurement: long enough that the clock does not matter. */
+/** Of one measurement: long enough that the clock's precision does not matter. */
 const SLICE_MS = 200;
 
 export const micro: Scenario = {
@@ -101,7 +101,7 @@ export const micro: Scenario = {
     const wish = { form: 'spiffe', id: uri } as const;
     rows.push(
       await alone('verify a fresh pair under its bundle, every check', sizes.micro, () => {
-        // Read anew, or the answers of the last time would be told.
+        // Read again, or the cached answers would be measured.
         const chain = parseCertificates(formatCertificates(identity.chain));
         verify({ key: identity.key, chain }, roots, wish, now);
       }),

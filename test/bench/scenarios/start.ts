@@ -11,7 +11,7 @@ import { interleaved, summarise } from '../statistics.ts';
 import { writesIn } from '../tally.ts';
 import { NAMESPACE } from './due.ts';
 
-/** How often a restarted agent is asked for the state of all: each answer costs it time too. */
+/** How often a restarted agent is asked for all statuses: each answer costs it time too. */
 const ASK_EVERY_MS = 250;
 
 export const start: Scenario = {
@@ -74,7 +74,7 @@ export const start: Scenario = {
   },
 };
 
-/** Until for two seconds no certificate was asked for and nothing but the Lease was written. */
+/** Until for two seconds no certificate was requested and nothing but the Lease was written. */
 export async function settled(world: World): Promise<void> {
   for (let total = -1, quiet = 0; quiet < 2; ) {
     await new Promise((resolve) => setTimeout(resolve, 1_000));

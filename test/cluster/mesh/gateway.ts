@@ -22,14 +22,14 @@ export interface GatewayPod extends AsyncDisposable {
   ready(host: string): Promise<string>;
 }
 
-/** Emissary's definitions, its namespace and its account, as there are before anybody installs meshcert. */
+/** Emissary's definitions, its namespace and its account, as they are before meshcert is installed. */
 export async function prepareGateway(cluster: Cluster): Promise<void> {
   await cluster.ensureNamespace(GATEWAY.namespace);
   await apply(cluster, serviceAccount(GATEWAY.account, GATEWAY.namespace), ...ambassadorDefinitions());
   await cluster.kubectl(['wait', '--for=condition=Established', 'crd', '--all', '--timeout=30s']);
 }
 
-/** Emissary's Envoy in a pod, configured by Emissary's rules from what stands in the API server. */
+/** Emissary's Envoy in a pod, configured by Emissary's rules from the objects in the API server. */
 export async function installGateway(cluster: Cluster): Promise<GatewayPod> {
   const { namespace, account } = GATEWAY;
   const dir = join(cluster.node.dir, 'gateway');

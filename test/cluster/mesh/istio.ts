@@ -7,7 +7,7 @@ const field = (name: string, fieldPath: string) => ({ name, valueFrom: { fieldRe
 const value = (name: string, text: string) => ({ name, value: text });
 const variables = (values: Readonly<Record<string, string>>) => Object.entries(values).map(([k, v]) => value(k, v));
 
-/** istiod as its chart runs it but for the image, with leaves of a minute and a root that is renewed every two. */
+/** istiod as its chart runs it except for the image, with leaves of a minute and a root that is renewed every two. */
 export async function installIstiod(cluster: Cluster): Promise<void> {
   const namespace = 'istio-system';
   await cluster.ensureNamespace(namespace);
@@ -48,12 +48,12 @@ export async function installIstiod(cluster: Cluster): Promise<void> {
 const type = (message: string): string => `type.googleapis.com/envoy.extensions.${message}`;
 /** Where Istio's agent serves SDS, in a pod. */
 export const SOCKETS = '/var/run/secrets/workload-spiffe-uds';
-/** The projected token that Istio's agent shows to istiod. */
+/** The projected token that Istio's agent sends to istiod. */
 export const TOKEN = { path: 'istio-token', audience: 'istio-ca', expirationSeconds: 3600 };
 
 /**
  * A workload of the mesh in a pod: Istio's agent, and Envoy with the certificates that it serves. It answers HTTP over
- * mTLS on port 8443, to the client with this SPIFFE ID alone.
+ * mTLS on port 8443, only to the client with this SPIFFE ID.
  */
 export async function installWorkload(
   cluster: Cluster,
@@ -108,7 +108,7 @@ function proxyDeployment(name: string, namespace: string): object {
   );
 }
 
-/** What Istio's injector gives its agent. */
+/** The environment that Istio's injector gives its agent. */
 export function proxyVariables(proxyConfig: Readonly<Record<string, unknown>>): object[] {
   const istiod = 'istiod.istio-system.svc:15012';
   const config = { statusPort: 15020, discoveryAddress: istiod, terminationDrainDuration: '0s', ...proxyConfig };

@@ -9,7 +9,7 @@ export async function apply(cluster: Cluster, ...objects: readonly object[]): Pr
 /** Without a request, a pod stands still for as long as another with one is busy, such as an agent that starts. */
 export const RESOURCES = { requests: { cpu: '200m' } } as const;
 
-/** A Deployment of one pod with one container, which is named like it unless it has a name. */
+/** A Deployment of one pod with one container, which has the Deployment's name unless it has its own. */
 export function deployment(name: string, namespace: string, container: object, pod: object = {}): object {
   const labels = { app: name, 'app.kubernetes.io/name': name };
   const template = {
@@ -37,7 +37,7 @@ export const serviceAccount = (name: string, namespace: string): object => ({
   metadata: { name, namespace },
 });
 
-/** Waits until every pod of the Deployment is there and ready; on failure says what the pods say. */
+/** Waits until every pod of the Deployment exists and is ready; on failure reports the state of the pods. */
 export async function rolledOut(cluster: Cluster, namespace: string, ...names: readonly string[]): Promise<void> {
   for (const name of names) {
     const status = ['-n', namespace, 'rollout', 'status', name.includes('/') ? name : `deployment/${name}`];
@@ -47,7 +47,7 @@ export async function rolledOut(cluster: Cluster, namespace: string, ...names: r
   }
 }
 
-/** Pods, events and logs of a namespace, for whoever must find out why something did not come about. */
+/** Pods, events and logs of a namespace, to find out why something did not happen. */
 export async function told(cluster: Cluster, namespace: string): Promise<string> {
   const ask = (...args: string[]) => cluster.kubectl(['-n', namespace, ...args]).catch((error) => error.message);
   const pods = String(await ask('get', 'pods', '-o', 'name'))

@@ -32,7 +32,7 @@ export interface ControlPlane extends AsyncDisposable {
   readonly kubeconfigFile: string;
   /** The kubeconfig of a component, for use in the node's network. */
   kubeconfig(account: keyof typeof ACCOUNTS): string;
-  /** Trusted by the kubelet: the API server's own client certificate is from here. */
+  /** Trusted by the kubelet: it issued the API server's own client certificate. */
   readonly caFile: string;
   readonly apiserver: Daemon;
   /** Controllers and scheduler; called once the API server serves. */

@@ -115,7 +115,8 @@ export async function startKubeProxy(namespaces: Namespaces, controlPlane: Contr
     '--proxy-mode=iptables',
     `--hostname-override=${NODE_NAME}`,
     `--cluster-cidr=${POD_RANGE}`,
-    // Pods of one bridge answer each other without passing the node, where the address would be put back.
+    // Pods on one bridge answer each other without passing through the node, where the address would be translated
+    // back.
     '--masquerade-all',
     // These write to the kernel of the whole machine.
     '--conntrack-max-per-core=0',

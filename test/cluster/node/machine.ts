@@ -1,7 +1,7 @@
 import { accessSync, existsSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 
-/** Programs of the node that are not built here, with the Debian package that has each. */
+/** Programs of the node that are not built here, with the Debian package of each. */
 const PROGRAMS = {
   unshare: 'util-linux',
   nsenter: 'util-linux',
@@ -17,7 +17,7 @@ const PROGRAMS = {
 /** Debian's directory of the network plug-ins. */
 export const CNI_DIRECTORY = '/usr/lib/cni';
 
-/** What this machine lacks for a node of Kubernetes; empty where one can run. */
+/** What this machine lacks for a node of Kubernetes; empty if one can run. */
 function missing(): string[] {
   if (process.platform !== 'linux') return ['Linux'];
   const found: string[] = [];
@@ -42,8 +42,8 @@ function onPath(program: string): boolean {
 }
 
 /**
- * For the option `skip` of a test that needs a cluster: false where one can run, else what is missing. In CI, what is
- * missing is an error.
+ * For the option `skip` of a test that needs a cluster: false if one can run, else what is missing. In CI, a missing
+ * requirement is an error.
  */
 export function noCluster(): false | string {
   const lacking = missing();

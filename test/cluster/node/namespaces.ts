@@ -10,15 +10,15 @@ const CGROUPS = '/sys/fs/cgroup';
 const NAME = /^meshcert-cluster-(\d+)-[0-9a-f]+$/;
 export const runsDirectory = join(process.env.MESHCERT_CACHE ?? join(homedir(), '.cache', 'meshcert'), 'clusters');
 
-/** The node's own directories, which lie over those of the machine. */
+/** The node's own directories, which are mounted over those of the machine. */
 const OWN = ['run', 'var/lib', 'var/log'] as const;
 
 export const NODE_ADDRESS = '10.99.0.1';
 
 /**
- * Namespaces of the kernel for one node: processes, mounts and network. All of them end with their first process, and
- * that one ends with this process, however this process ends. What the kernel leaves is files and empty cgroups: `remove`
- * takes them away, or the next run.
+ * Kernel namespaces for one node: processes, mounts and network. All of them end with their first process, and that one
+ * ends with this process, however this process ends. The kernel leaves files and empty cgroups: `remove` deletes them,
+ * or the next run does.
  */
 export interface Namespaces {
   readonly name: string;
@@ -26,7 +26,7 @@ export interface Namespaces {
   readonly dir: string;
   /** The cgroup below each hierarchy that holds the pods, such as `/meshcert-cluster-1-2`. */
   readonly cgroup: string;
-  /** The command that runs a program inside: `net` alone for what only needs the network, or as a process of the node. */
+  /** The command that runs a program inside: `net` for what only needs the network, or as a process of the node. */
   enter(kind: 'net' | 'node', file: string, args: readonly string[]): [string, string[]];
   /** Runs a program to its end as a process of the node; resolves to what it wrote. */
   run(file: string, args: readonly string[], input?: string): Promise<string>;
@@ -109,7 +109,7 @@ function childOf(pid: number): number {
   return Number(child);
 }
 
-/** What earlier runs left whose process was killed. */
+/** Removes what earlier runs left whose process was killed. */
 async function removeLeftovers(): Promise<void> {
   const names = new Set(existsSync(runsDirectory) ? readdirSync(runsDirectory) : []);
   for (const hierarchy of hierarchies()) for (const name of readdirSync(hierarchy)) names.add(name);
@@ -129,7 +129,7 @@ function hierarchies(): string[] {
     .filter((path) => existsSync(join(path, 'cgroup.procs')));
 }
 
-/** A cgroup is busy until the kernel has ended its last process, which is on its way. */
+/** A cgroup is busy until the kernel has ended its last process, which takes a moment. */
 async function removeCgroups(name: string): Promise<void> {
   const remove = async (path: string): Promise<void> => {
     if (!existsSync(path)) return;

@@ -83,12 +83,12 @@ export function accessContract(bench: Bench): void {
       }
     });
 
-    it('knows nobody by a token that it did not give', async () => {
+    it('accepts no token that it did not issue', async () => {
       const stranger = bench.connectAs('rubbish');
       await assert.rejects(stranger.list(RESOURCES.namespaces, {}), { code: 'ERR_KUBE_UNAUTHORIZED', status: 401 });
     });
 
-    it('lets a token of another audience in nowhere', async () => {
+    it('accepts a token of another audience nowhere', async () => {
       const namespace = await bench.namespace();
       await bench.kube.create(
         { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: 'emissary', namespace } },
@@ -142,7 +142,7 @@ export function accessContract(bench: Bench): void {
       await assert.rejects(kube.delete({ ...made, namespace, name: 'ours' }, {}), forbidden);
     });
 
-    it('needs create beside patch to apply what is not there yet', async () => {
+    it('needs create in addition to patch to apply an object that does not exist yet', async () => {
       const namespace = await bench.namespace();
       const kube = await agent(namespace, [
         { apiGroups: [''], resources: ['secrets'], resourceNames: ['ours'], verbs: ['patch'] },
@@ -150,7 +150,7 @@ export function accessContract(bench: Bench): void {
       await assert.rejects(kube.apply(secret(namespace, 'ours', {}), MANAGER), { code: 'ERR_KUBE_FORBIDDEN' });
     });
 
-    it('tells what the connection may do', async () => {
+    it('reports what the connection may do', async () => {
       const namespace = await bench.namespace();
       const rule = { apiGroups: [''], resources: ['secrets'], resourceNames: ['ours'], verbs: ['get'] };
       const kube = await agent(namespace, [rule]);
@@ -164,7 +164,7 @@ export function accessContract(bench: Bench): void {
       );
     });
 
-    it('judges a status subresource apart from its object', async () => {
+    it('authorizes a status subresource separately from its object', async () => {
       const namespace = await bench.namespace();
       const rule = { apiGroups: ['meshcert.dev'], resources: ['meshcertificates/status'], verbs: ['patch'] };
       const kube = await agent(namespace, [rule]);

@@ -20,7 +20,7 @@ export function applyContract(bench: Bench): void {
       data,
     });
 
-    it('creates what is not there and claims exactly what was said', async () => {
+    it('creates a missing object and claims exactly what was applied', async () => {
       const namespace = await bench.namespace();
       const made = await bench.kube.apply(secret(namespace, 'a', { x: '1' }, { labels: { l: 'm' } }), MANAGER);
       assert.deepEqual(managersOf(made), {
@@ -70,7 +70,7 @@ export function applyContract(bench: Bench): void {
       });
     });
 
-    it('drops what the manager said before and no longer says, unless somebody else does', async () => {
+    it('drops what the manager applied before and no longer applies, unless somebody else owns it', async () => {
       const namespace = await bench.namespace();
       await bench.kube.apply(configMap(namespace, { x: '1', y: '1', z: '1' }), MANAGER);
       await bench.kube.apply(configMap(namespace, { y: '1' }), OTHER);
@@ -87,7 +87,7 @@ export function applyContract(bench: Bench): void {
       assert.equal(after.metadata.labels, undefined);
     });
 
-    it('conflicts with who changed the field by an ordinary write', async () => {
+    it('conflicts with a manager that changed the field by an ordinary write', async () => {
       const namespace = await bench.namespace();
       const made = await bench.kube.apply(configMap(namespace, { x: '1' }), MANAGER);
       const edited = await bench.kube.replace({ ...made, data: { x: '2' } }, OTHER);
@@ -129,7 +129,7 @@ export function applyContract(bench: Bench): void {
       assert.equal(await bench.kube.get({ apiVersion: 'v1', kind: 'ConfigMap', namespace, name: 'a' }), undefined);
     });
 
-    it('creates anew, whatever version was named, when the object is gone', async () => {
+    it('creates the object again, whatever version was named, when it is gone', async () => {
       const namespace = await bench.namespace();
       const first = await bench.kube.apply(configMap(namespace, { x: '1' }), MANAGER);
       const { resourceVersion } = first.metadata;
@@ -151,7 +151,7 @@ export function applyContract(bench: Bench): void {
       assert.deepEqual(again.data, { x: base64('1') });
     });
 
-    it('changes nothing on a dry run, and tells of conflicts', async () => {
+    it('changes nothing on a dry run, and reports conflicts', async () => {
       const namespace = await bench.namespace();
       const first = await bench.kube.apply(configMap(namespace, { x: '1' }), MANAGER);
       const would = await bench.kube.apply(configMap(namespace, { x: '2' }), { ...MANAGER, dryRun: true });

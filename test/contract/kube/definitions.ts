@@ -83,7 +83,7 @@ export function definitionContract(bench: Bench): void {
       name: 'a',
     });
 
-    it('are found by a reflector that started before their definition came', async (test) => {
+    it('are found by a reflector that started before their definition existed', async (test) => {
       const namespace = await bench.namespace();
       const stop = stopAfter(test);
       const problems: Error[] = [];
@@ -110,13 +110,13 @@ export function definitionContract(bench: Bench): void {
       await reflector.ended;
     });
 
-    it('get their defaults and lose what the schema does not know', async () => {
+    it('get their defaults and lose unknown fields', async () => {
       const namespace = await bench.namespace();
       const made = await bench.kube.create(wish(namespace, { mesh: 'istio', unheard: 'of' }), MANAGER);
       assert.deepEqual(made.spec, { mesh: 'istio', hold: '10m' });
     });
 
-    it('are refused by apply when the schema does not know a field: an older definition is installed', async () => {
+    it('are refused by apply when the schema lacks a field: an older definition is installed', async () => {
       const namespace = await bench.namespace();
       await assert.rejects(
         bench.kube.apply(wish(namespace, { mesh: 'istio', unheard: 'of' }), MANAGER),
@@ -190,7 +190,7 @@ export function definitionContract(bench: Bench): void {
       });
     });
 
-    it('are watched from a version that is too old in vain', async () => {
+    it('cannot be watched from a version that is too old', async () => {
       const namespace = await bench.namespace();
       const events = bench.kube.watch(RESOURCES.meshCertificates, { namespace, resourceVersion: '1' });
       await assert.rejects(events[Symbol.asyncIterator]().next(), {
@@ -200,7 +200,7 @@ export function definitionContract(bench: Bench): void {
       });
     });
 
-    it('lose what was applied and no longer is, down to the empty rest', async () => {
+    it('lose what was applied and no longer is, including a parent that becomes empty', async () => {
       const namespace = await bench.namespace();
       await bench.kube.apply(wish(namespace, { mesh: 'istio', ids: ['a'] }, { annotations: { a: 'b' } }), MANAGER);
       const less = await bench.kube.apply(wish(namespace, { mesh: 'istio' }), MANAGER);

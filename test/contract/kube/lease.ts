@@ -18,7 +18,7 @@ export function leaseContract(bench: Bench): void {
       spec: { holderIdentity: 'x', leaseDurationSeconds: 10, renewTime },
     });
 
-    it('take a time of six digits and refuse one of three', async () => {
+    it('accept a time of six digits and refuse one of three', async () => {
       const namespace = await bench.namespace();
       await assert.rejects(bench.kube.create(lease(namespace, '2026-01-01T00:00:00.123Z'), MANAGER), { status: 400 });
       await bench.kube.create(lease(namespace, '2026-01-01T00:00:00.123000Z'), MANAGER);

@@ -9,7 +9,7 @@ export function objectContract(bench: Bench): void {
   describe('objects', () => {
     const ref = (namespace: string, name: string) => ({ apiVersion: 'v1', kind: 'Secret', namespace, name });
 
-    it('keeps what was created and gives it uid, version and time', async () => {
+    it('stores a created object and gives it uid, version and time', async () => {
       const namespace = await bench.namespace();
       const made = await bench.kube.create(secret(namespace, 'a', { x: '1' }), MANAGER);
       assert.match(made.metadata.uid ?? '', /^[0-9a-f-]{36}$/);
@@ -18,7 +18,7 @@ export function objectContract(bench: Bench): void {
       assert.deepEqual(found, made);
     });
 
-    it('takes the EndpointSlices that the sandbox makes for a Service of Linkerd', async () => {
+    it('accepts the EndpointSlices that the sandbox makes for a Service of Linkerd', async () => {
       const namespace = await bench.namespace();
       const options = { name: 'web-0', namespace, serviceAccount: 'web' };
       const pods = [0, 1].map((at) => ({ options: { ...options, name: `web-${at}` }, port: 8443 }));
@@ -33,7 +33,7 @@ export function objectContract(bench: Bench): void {
       });
     });
 
-    it('answers undefined for what is not there, and false when asked to delete it', async () => {
+    it('answers undefined for a missing object, and false when asked to delete it', async () => {
       const namespace = await bench.namespace();
       assert.equal(await bench.kube.get(ref(namespace, 'none')), undefined);
       assert.equal(await bench.kube.delete(ref(namespace, 'none'), {}), false);
@@ -49,7 +49,7 @@ export function objectContract(bench: Bench): void {
       });
     });
 
-    it('refuses to create an object that claims to have a version', async () => {
+    it('refuses to create an object that has a version', async () => {
       const namespace = await bench.namespace();
       await assert.rejects(bench.kube.create(secret(namespace, 'a', {}, { resourceVersion: '5' }), MANAGER), {
         name: 'KubeError',
@@ -111,7 +111,7 @@ export function objectContract(bench: Bench): void {
       assert.equal(await bench.kube.get(ref(namespace, 'a')), undefined);
     });
 
-    it('changes nothing on a dry run, and says what it would be', async () => {
+    it('changes nothing on a dry run, and returns the result', async () => {
       const namespace = await bench.namespace();
       const dry = { ...MANAGER, dryRun: true };
       const would = await bench.kube.create(secret(namespace, 'a', { x: '1' }), dry);
@@ -150,7 +150,7 @@ export function objectContract(bench: Bench): void {
       await assert.rejects(bench.kube.create(bad, MANAGER), { code: 'ERR_KUBE_INVALID', status: 400 });
     });
 
-    it('refuses names that are no DNS subdomains', async () => {
+    it('refuses names that are not DNS subdomains', async () => {
       const namespace = await bench.namespace();
       await assert.rejects(bench.kube.create(secret(namespace, 'Not_A_Name', {}), MANAGER), { status: 422 });
     });

@@ -2,12 +2,12 @@ import type { TestContext } from 'node:test';
 import type { KubeObject } from '../../../src/core/object.ts';
 import type { Kube } from '../../../src/kube/api.ts';
 
-/** An API server, played or real, that the suite judges. RBAC is on; the suite makes what it needs. */
+/** An API server, simulated or real, for the suite. RBAC is on; the suite creates what it needs. */
 export interface KubeTarget {
   readonly name: string;
   /** Text of a kubeconfig for this token; without one, for a member of `system:masters`. */
   kubeconfig(token?: string): string;
-  /** Makes the server forget old versions, if it can be told to. */
+  /** Makes the server drop old versions, if it supports that. */
   compact?(): Promise<void>;
 }
 
@@ -39,7 +39,7 @@ export function secret(namespace: string, name: string, data: Record<string, str
 export const MANAGER = { fieldManager: 'meshcert' } as const;
 export const OTHER = { fieldManager: 'kubectl' } as const;
 
-/** Aborted when the test is over, however it ends: nothing that it started lives on. */
+/** Aborted when the test is over, however it ends: everything that it started ends too. */
 export function stopAfter(test: TestContext): AbortController {
   const stop = new AbortController();
   test.after(() => stop.abort());

@@ -21,7 +21,7 @@ export function watchContract(bench: Bench): void {
       return seen;
     }
 
-    it('tells what happened after the version of a list, once and in order', async () => {
+    it('report what happened after the version of a list, once and in order', async () => {
       const namespace = await bench.namespace();
       await bench.kube.create(secret(namespace, 'before', {}), MANAGER);
       const { resourceVersion } = await bench.kube.list(RESOURCES.secrets, { namespace });
@@ -33,7 +33,7 @@ export function watchContract(bench: Bench): void {
       assert.deepEqual((await events).map(told), ['ADDED a', 'MODIFIED a', 'DELETED a', 'DELETED before']);
     });
 
-    it('sees one object alone when selected by its name', async () => {
+    it('see only one object when selected by its name', async () => {
       const namespace = await bench.namespace();
       const { resourceVersion } = await bench.kube.list(RESOURCES.secrets, onlyNamed('b', namespace));
       const events = first(bench.kube.watch(RESOURCES.secrets, { ...onlyNamed('b', namespace), resourceVersion }), 2);
@@ -44,7 +44,7 @@ export function watchContract(bench: Bench): void {
       assert.deepEqual((await events).map(told), ['ADDED b', 'DELETED b']);
     });
 
-    it('calls it added and deleted when an object enters and leaves the selection', async () => {
+    it('report added and deleted when an object enters and leaves the selection', async () => {
       const namespace = await bench.namespace();
       await bench.kube.create(secret(namespace, 'a', {}), MANAGER);
       const selection = { namespace, labelSelector: 'mesh=istio' };
@@ -56,7 +56,7 @@ export function watchContract(bench: Bench): void {
       assert.deepEqual((await events).map(told), ['ADDED a', 'MODIFIED a', 'DELETED a']);
     });
 
-    it('ends by itself after timeoutSeconds', async () => {
+    it('end by themselves after timeoutSeconds', async () => {
       const namespace = await bench.namespace();
       const { resourceVersion } = await bench.kube.list(RESOURCES.secrets, { namespace });
       const selection = { namespace, resourceVersion, timeoutSeconds: 1 };
@@ -65,7 +65,7 @@ export function watchContract(bench: Bench): void {
       assert.ok(seen.every((event) => event.type === 'BOOKMARK'));
     });
 
-    it('stops when told to', async (test) => {
+    it('stop when aborted', async (test) => {
       const namespace = await bench.namespace();
       const stop = stopAfter(test);
       const { resourceVersion } = await bench.kube.list(RESOURCES.secrets, { namespace });
@@ -74,7 +74,7 @@ export function watchContract(bench: Bench): void {
       await assert.rejects(events, /enough/);
     });
 
-    it('is followed by a reflector through creation, change and deletion', async (test) => {
+    it('are followed by a reflector through creation, change and deletion', async (test) => {
       const namespace = await bench.namespace();
       await bench.kube.create(secret(namespace, 'a', { x: '1' }), MANAGER);
       const stop = stopAfter(test);
@@ -96,8 +96,8 @@ export function watchContract(bench: Bench): void {
       await reflector.ended;
     });
 
-    it('goes on after a compaction without missing anything', async (test) => {
-      if (!bench.target.compact) return test.skip('this server cannot be told to forget');
+    it('continue after a compaction without missing anything', async (test) => {
+      if (!bench.target.compact) return test.skip('this server cannot drop its history');
       const namespace = await bench.namespace();
       const stop = stopAfter(test);
       const options = { clock: systemClock, random: Math.random, log: silentLog, signal: stop.signal };

@@ -5,7 +5,7 @@ import { insertAbove, intermediateOf, leafOf, ofAll, rootOf, type Variation } fr
 const HOUR = 3_600_000;
 const YEAR = 365 * 24 * HOUR;
 
-/** A different certificate for the same subject and key; changes apply to the copy alone. */
+/** A different certificate for the same subject and key; changes apply only to the copy. */
 const copy = (cert: Cert, changes: Partial<Cert> = {}): Cert => ({
   ...cert,
   extensions: cert.extensions.map((one) => ({ ...one })),
@@ -16,7 +16,7 @@ const copy = (cert: Cert, changes: Partial<Cert> = {}): Cert => ({
 const expired = (now: number): Partial<Cert> => ({ notBefore: now - 2 * YEAR, notAfter: now - HOUR });
 const later = (now: number): Partial<Cert> => ({ notBefore: now + HOUR, notAfter: now + YEAR });
 
-/** What a second certificate for the same subject and key may be. */
+/** The variants of a second certificate for the same subject and key. */
 const TWINS: readonly (readonly [string, (cert: Cert, blueprint: Blueprint) => Cert])[] = [
   ['newer', (cert, { now }) => copy(cert, { notBefore: now - HOUR / 2 })],
   ['expired', (cert, { now }) => copy(cert, expired(now))],

@@ -7,7 +7,7 @@ const YEAR = 365 * 24 * HOUR;
 const UTC = 0x17;
 const GENERALIZED = 0x18;
 
-/** A change to one of the parts of what is signed: version, serial, algorithm, issuer, validity, subject, key. */
+/** A change to one of the signed fields: version, serial, algorithm, issuer, validity, subject, key. */
 const part =
   (at: number, change: (value: Buffer) => Buffer) =>
   (parts: Buffer[]): Buffer[] =>

@@ -4,7 +4,7 @@ import { EVERYWHERE, ISSUERS, ofCert, type Variation } from '../variation.ts';
 
 const UNKNOWN = '1.3.6.1.4.1.55555.1';
 
-/** Values that are well formed; unknown to most, or known and not acted upon. */
+/** Well-formed values; unknown to most implementations, or known and ignored. */
 const KNOWN: readonly (readonly [name: string, id: string, value: Buffer])[] = [
   ['certificate policies', OID.policies, der.sequence(der.sequence(der.oid('2.5.29.32.0')))],
   ['a policy twice', OID.policies, der.sequence(der.sequence(der.oid('1.2.3')), der.sequence(der.oid('1.2.3')))],
@@ -164,7 +164,7 @@ export const EXTENSIONS: readonly Variation[] = [
 const byName = (issuer: Buffer, serial: Buffer): Buffer =>
   der.sequence(der.tlv(0xa1, der.tlv(0xa4, issuer)), der.implicit(2, serial));
 
-/** TRUE is 0xff in DER; BER takes anything but zero. */
+/** TRUE is 0xff in DER; BER allows anything but zero. */
 function loose(extension: Buffer): Buffer {
   const at = extension.indexOf(Buffer.of(1, 1, 0xff));
   if (at < 0) return extension;

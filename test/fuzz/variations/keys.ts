@@ -58,7 +58,7 @@ const rsaKey = (modulus: Buffer, exponent: Buffer, parameters: readonly Buffer[]
   );
 const MODULUS = Buffer.concat([Buffer.of(0), Buffer.alloc(256, 0xc3)]);
 
-/** No private key belongs to these: they stand where a certificate is not asked to prove anything. */
+/** No private key belongs to these: they are used where a certificate need not prove anything. */
 const FOREIGN: readonly (readonly [string, Buffer])[] = [
   ['RSA with exponent 1', rsaKey(MODULUS, Buffer.of(1))],
   ['RSA with exponent 3', rsaKey(MODULUS, Buffer.of(3))],

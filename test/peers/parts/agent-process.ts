@@ -11,7 +11,7 @@ export interface AgentProcess extends Server {
   /** As `/api/status` tells it. */
   statuses(): Promise<readonly StatusEntry[]>;
   metrics(): Promise<string>;
-  /** Replaces the configuration file; the agent takes it by itself. */
+  /** Replaces the configuration file; the agent reads it by itself. */
   configure(documents: string): Promise<void>;
 }
 
@@ -23,11 +23,11 @@ export interface AgentProcessOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** The bundle to run; absent: that of this tree. */
   readonly bundle?: string;
-  /** What the shell puts in place of its standard output, such as `>/dev/full`. Default: read here as its log. */
+  /** The shell's redirection of its standard output, such as `>/dev/full`. Default: read here as its log. */
   readonly stdout?: string;
 }
 
-/** The agent as its users run it: a process of its own with its command line. */
+/** The agent as its users run it: its own process with its command line. */
 export async function startAgentProcess(options: AgentProcessOptions): Promise<AgentProcess> {
   const dir = scratchDir('agent');
   const { http } = await freePorts('http');
@@ -66,7 +66,7 @@ export async function startAgentProcess(options: AgentProcessOptions): Promise<A
   };
 }
 
-/** Whether its first MeshCertificate stands in the cluster as it should. */
+/** Whether its first MeshCertificate is published as desired. */
 export async function isPublished(agent: AgentProcess): Promise<boolean> {
   const [entry] = await agent.statuses();
   return entry?.status.conditions.find(({ type }) => type === 'Published')?.status === 'True';

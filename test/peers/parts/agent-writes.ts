@@ -5,7 +5,7 @@ import type { AuditEvent } from '../servers/kube-client.ts';
 const ASIDE = /\/leases|\/events|\/token(\?|$)|tokenreviews|dryRun/;
 const WRITING = new Set(['create', 'update', 'patch', 'delete', 'deletecollection']);
 
-/** What agents asked to be written in a namespace, in order, as the API server's audit log has it. */
+/** The agents' write requests in a namespace, in order, from the API server's audit log. */
 export async function agentWrites(apiserver: KubeApiserver, namespace: string): Promise<AuditEvent[]> {
   const events = await apiserver.audit();
   return events.filter(

@@ -12,9 +12,9 @@ import { discard, scratchDir } from '../servers/process.ts';
 export interface GatedWrite {
   readonly method: string;
   readonly path: string;
-  /** Sends it on; resolves with the status once the API server has answered. The caller waits until the hook ends. */
+  /** Forwards it; resolves with the status once the API server has answered. The caller waits until the hook ends. */
   forward(): Promise<number>;
-  /** Cuts the caller off without an answer. */
+  /** Disconnects the caller without an answer. */
   drop(): void;
 }
 
@@ -24,7 +24,7 @@ export interface ApiGate extends AsyncDisposable {
   onWrite(hook: ((write: GatedWrite) => Promise<void>) | undefined): void;
 }
 
-/** Stands before the API server and reads along, so that something can happen at an exact request. */
+/** A proxy in front of the API server that reads along, so that something can happen at an exact request. */
 export async function startApiGate(apiserver: KubeApiserver): Promise<ApiGate> {
   const dir = scratchDir('api-gate');
   const upstreamCa = await readFile(apiserver.caFile);

@@ -1,4 +1,4 @@
-/** What a drill does to the parts, what must hold through it, and what was seen. */
+/** What a drill does, what must hold during it, and what was observed. */
 export interface Drill {
   readonly drill: string;
   readonly mustHold: string;

@@ -10,7 +10,7 @@ const CONNECT_TIMEOUT = '15s';
 
 /**
  * A cluster as Emissary writes it for Envoy, with one endpoint on a loopback port; its files are written below `dir`.
- * `freshEvery`: a connection carries so many requests and idles half a second at most, so that handshakes never cease.
+ * `freshEvery`: a connection carries this many requests and idles half a second at most, so that handshakes never stop.
  */
 export async function clusterOf(
   { name, tls }: ClusterConfig,
@@ -34,7 +34,7 @@ export async function clusterOf(
       typed_config: {
         '@type': 'type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext',
         ...(tls.sni ? { sni: tls.sni } : {}),
-        // Emissary writes it into whichever context it is, though an upstream's has no such field.
+        // Emissary writes it into every context, although an upstream's has no such field.
         ...(tls.certRequired === undefined ? {} : { require_client_certificate: tls.certRequired }),
         common_tls_context: {
           ...(certificate && key
@@ -52,7 +52,7 @@ export async function clusterOf(
   };
 }
 
-/** A cluster as Emissary writes it, with the host that the Mapping names, found by DNS. */
+/** A cluster as Emissary writes it, with the host that the Mapping names, resolved by DNS. */
 export async function clusterByName(config: ClusterConfig, dir: string): Promise<EnvoyObject> {
   const { name, host, port } = config;
   const address = { socket_address: { address: host, port_value: port } };
@@ -64,7 +64,7 @@ export async function clusterByName(config: ClusterConfig, dir: string): Promise
   };
 }
 
-/** What the gateway reads at `path`, below `dir`; where it is now. */
+/** Writes what the gateway reads at `path` below `dir`; returns the new path. */
 export async function writePem(dir: string, path: string, pem: string): Promise<string> {
   const file = join(dir, path.replaceAll('/', '_'));
   await mkdir(dir, { recursive: true });

@@ -17,10 +17,10 @@ import { headerListener } from '../servers/envoy-config.ts';
 import { freePorts } from '../servers/loopback.ts';
 import { clusterOf } from './envoy-clusters.ts';
 
-/** An Envoy that is configured by Emissary's rules from what stands in the API server. */
+/** An Envoy that is configured by Emissary's rules from the objects in the API server. */
 export interface Configurer extends AsyncDisposable {
   readonly configuration: Configuration;
-  /** Configurations that Envoy has taken. */
+  /** Configurations that Envoy has accepted. */
   readonly swaps: number;
   until(holds: (configuration: Configuration) => boolean, deadlineMs?: number): Promise<void>;
 }
@@ -35,13 +35,13 @@ export interface EnvoyGatewayOptions {
   readonly env?: Partial<EmissaryEnv>;
   /** Where a Mapping's service really listens: a loopback port. */
   readonly resolve: (host: string) => number | undefined;
-  /** A connection carries so many requests and idles half a second at most, so that handshakes never cease. */
+  /** A connection carries this many requests and idles half a second at most, so that handshakes never stop. */
   readonly freshEvery?: number;
 }
 
 /**
- * A real Envoy, configured by Emissary's rules from what stands in the API server: files named by their content,
- * whole sets of clusters swapped by CDS.
+ * A real Envoy, configured by Emissary's rules from the objects in the API server: files named by their content, whole
+ * sets of clusters swapped by CDS.
  */
 export async function startEnvoyGateway(options: EnvoyGatewayOptions): Promise<EnvoyGateway> {
   const { http } = await freePorts('http');
@@ -79,7 +79,7 @@ export function configureEnvoy(options: {
   readonly kube: Kube;
   readonly env?: Partial<EmissaryEnv>;
   readonly envoy: EnvoyControl;
-  /** Whether the cluster's host is to be had; the others are left out. */
+  /** Whether the cluster's host is available; the others are omitted. */
   readonly known: (cluster: ClusterConfig) => boolean;
   readonly clusterOf: (cluster: ClusterConfig) => Promise<EnvoyObject>;
 }): Configurer {

@@ -7,8 +7,8 @@ import { clusterOf, writePem } from './envoy-clusters.ts';
 import { startTcpProxy } from './tcp-proxy.ts';
 
 /**
- * A real Envoy behind Emissary's rules: the configuration that Emissary would make is validated by Envoy as Emissary
- * has it done, then swapped in as a whole.
+ * A real Envoy behind Emissary's rules: Envoy validates the configuration that Emissary would make, as Emissary has it
+ * do, and it is then swapped in as a whole.
  */
 export async function startEnvoyJudge(): Promise<Judge> {
   const { http } = await freePorts('http');

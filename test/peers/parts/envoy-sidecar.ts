@@ -13,14 +13,14 @@ import { scratchDir } from '../servers/process.ts';
 const ISTIO_PROTOCOLS = ['istio', 'istio-peer-exchange', 'istio-http/1.0', 'istio-http/1.1', 'istio-h2'];
 const type = (message: string): string => `type.googleapis.com/envoy.extensions.${message}`;
 
-/** A real Envoy before an application, with the filter chains that istiod gives the sidecar of an HTTP port. */
+/** A real Envoy in front of an application, with the filter chains that istiod gives the sidecar of an HTTP port. */
 export async function startEnvoySidecar(identity: Identity, roots: readonly Certificate[]): Promise<Sidecar> {
   const dir = scratchDir('sidecar');
   const files = { cert: join(dir, 'cert.pem'), key: join(dir, 'key.pem'), roots: join(dir, 'roots.pem') };
   await writeFile(files.cert, formatCertificates(identity.chain));
   await writeFile(files.key, identity.key.toPem(), { mode: 0o600 });
   await writeFile(files.roots, formatCertificates(roots));
-  // As our other upstreams answer: whom the client's certificate names, null without TLS.
+  // Answers like our other upstreams: the name in the client's certificate, null without TLS.
   const app = createServer((request, response) => {
     const header = request.headers['x-forwarded-client-cert'];
     const uri = /URI=([^;,]+)/.exec(String(header))?.[1];

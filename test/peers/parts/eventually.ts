@@ -1,4 +1,4 @@
-/** Asks until it holds; fails with the log of whoever should have brought it about. */
+/** Polls until it holds; fails with the log of the process that should have made it so. */
 export async function eventually(
   what: string,
   holds: () => Promise<boolean>,

@@ -11,12 +11,15 @@ import type { KubeApiserver } from '../servers/kube-apiserver.ts';
 
 export interface Workload extends AsyncDisposable {
   readonly upstream: SandboxUpstream;
-  /** Asks istiod for a new certificate and trusts the roots that it names now, as a sidecar does at its next rotation. */
+  /**
+   * Requests a new certificate from istiod and trusts the roots that it names now, as a sidecar does at its next
+   * rotation.
+   */
   renew(): Promise<void>;
   readonly identity: Identity;
 }
 
-/** A workload of the mesh with a certificate of the real istiod, which demands one of its clients. */
+/** A workload of the mesh with a certificate of the real istiod, which requires one from its clients. */
 export async function startIstioWorkload(options: {
   readonly apiserver: KubeApiserver;
   readonly istiod: Istiod;
@@ -40,7 +43,7 @@ export async function startIstioWorkload(options: {
   const opened = istio.open(config, host);
   if (!isIssuer(opened)) throw new TypeError('the CA is asked');
   let identity = await opened.issue(AbortSignal.timeout(30_000));
-  /** Roots that it was ever told of, as a sidecar with an overlap would keep them. */
+  /** All roots that it ever received, as a sidecar with an overlap would keep them. */
   let trust = [...identity.roots];
   const upstream = await startUpstream({ identity: () => identity, trust: () => trust, allow });
   const renewed = async () => {

@@ -5,7 +5,7 @@ import { PrivateKey } from '../../../src/pki/key.ts';
 import type { Authority } from '../servers/authority.ts';
 import type { KubeApiserver } from '../servers/kube-apiserver.ts';
 
-/** A workload behind a proxy with a certificate of the real root, which lets in one client alone. */
+/** A workload behind a proxy with a certificate of the real root, which accepts only one client. */
 export async function startLinkerdWorkload(
   root: Authority,
   id: string,
@@ -29,7 +29,7 @@ export interface BackendWish {
   readonly meshed?: boolean;
 }
 
-/** A Service `name` in namespace `shop` with a pod for each wish, written as the cluster's controllers would. */
+/** A Service `name` in namespace `shop` with a pod for each item, written as the cluster's controllers would. */
 export async function putBackend(
   apiserver: KubeApiserver,
   name: string,

@@ -5,11 +5,11 @@ export interface Load {
   readonly failed: number;
   /** The first few failures, each with the time since the start. */
   readonly failures: readonly string[];
-  /** Resolves when what is under way has been answered. */
+  /** Resolves when the requests in progress have been answered. */
   stop(): Promise<void>;
 }
 
-/** Constant requests, evenly spaced, whatever becomes of each; anything but a 200 is a failure. */
+/** Constant requests, evenly spaced, whatever their result; anything but a 200 is a failure. */
 export function startLoad(url: string, cluster: string, perSecond: number): Load {
   const agent = new Agent({ keepAlive: true });
   const started = performance.now();

@@ -10,8 +10,8 @@ export interface MeshCa extends AsyncDisposable {
 }
 
 /**
- * The sandbox's istiod, whose leaves may live for seconds, beside a real API server: it believes the tokens that one
- * mints, and keeps ConfigMap istio-ca-root-cert right in the given namespaces.
+ * The sandbox's istiod, whose leaves may live for seconds, beside a real API server: it accepts that server's tokens,
+ * and maintains ConfigMap istio-ca-root-cert in the given namespaces.
  */
 export async function startMeshCa(options: {
   readonly apiserver: KubeApiserver;

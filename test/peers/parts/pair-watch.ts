@@ -10,11 +10,11 @@ export interface PairWatch extends AsyncDisposable {
   readonly leaves: readonly Certificate[];
   /** Of each version of the CA Secret, the fingerprints of its roots. */
   readonly bundles: readonly (readonly string[])[];
-  /** What must never be: a pair that an upstream refuses, an older leaf after a newer one. */
+  /** What must never happen: a pair that an upstream refuses, an older leaf after a newer one. */
   readonly violations: readonly string[];
-  /** How many versions were looked at. */
+  /** Number of versions that were checked. */
   readonly versions: number;
-  /** Resolves once it holds; asked after each version. */
+  /** Resolves once it holds; checked after each version. */
   until(holds: () => boolean, deadlineMs: number, what: string): Promise<void>;
 }
 
@@ -24,9 +24,9 @@ interface Pair {
 }
 
 /**
- * Looks at each version that the API server ever shows of a publication's two Secrets. Go's crypto/tls is the judge: it
- * must accept the pair as that of a client under the bundle in the same Secret, under the bundle in the CA Secret, and
- * under each later version of that one until the leaf expires.
+ * Checks each version that the API server ever shows of a publication's two Secrets. Go's crypto/tls is the judge: it
+ * must accept the pair as a client's under the bundle in the same Secret, under the bundle in the CA Secret, and under
+ * each later version of that one until the leaf expires.
  */
 export function watchPair(
   kube: Kube,

@@ -8,7 +8,7 @@ export interface Replica {
   readonly agent: AgentProcess;
 }
 
-/** An agent that watches MeshCertificates, named as a pod would be, so that a Lease tells who holds it. */
+/** An agent that watches MeshCertificates, named as a pod would be, so that a Lease shows its holder. */
 export async function startReplica(
   apiserver: KubeApiserver,
   options: { readonly name: string; readonly namespace: string; readonly args?: readonly string[] },
@@ -22,7 +22,7 @@ export async function startReplica(
   return { name, agent };
 }
 
-/** Which replica holds each Lease of a namespace, by the Lease's name; a released one is left out. */
+/** The replica that holds each Lease of a namespace, by the Lease's name; a released one is omitted. */
 export async function holders(apiserver: KubeApiserver, namespace: string): Promise<Map<string, string>> {
   const { body } = await apiserver.call('GET', `/apis/coordination.k8s.io/v1/namespaces/${namespace}/leases`);
   const found = new Map<string, string>();
@@ -33,7 +33,7 @@ export async function holders(apiserver: KubeApiserver, namespace: string): Prom
   return found;
 }
 
-/** Milliseconds until somebody else holds the Lease. */
+/** Milliseconds until another replica holds the Lease. */
 export async function handover(apiserver: KubeApiserver, namespace: string, from: Replica, log: () => string) {
   const since = performance.now();
   await eventually(
@@ -47,7 +47,7 @@ export async function handover(apiserver: KubeApiserver, namespace: string, from
   return performance.now() - since;
 }
 
-/** Resolves when the replicas hold so many shards each, in falling order, three looks long. */
+/** Resolves when the replicas hold these numbers of shards, in descending order, at three consecutive reads. */
 export async function shared(
   apiserver: KubeApiserver,
   namespace: string,

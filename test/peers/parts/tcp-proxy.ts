@@ -7,11 +7,13 @@ export interface TcpProxy extends AsyncDisposable {
   readonly open: number;
   /** Of these, the connections that lead to this port. */
   openTo(port: number): number;
-  /** From now on nothing passes on the connections that are open, in neither direction; nobody closes them. */
+  /** From now on no data passes on the open connections, in either direction; neither side closes them. */
   stall(): void;
 }
 
-/** Passes bytes on to a loopback port, asked for at each connection; later ones pass whatever earlier ones suffer. */
+/**
+ * Forwards bytes to a loopback port, determined at each connection; later ones pass whatever happens to earlier ones.
+ */
 export async function startTcpProxy(target: () => number): Promise<TcpProxy> {
   const pairs = new Set<readonly [Socket, Socket]>();
   const server = createServer((client) => {
@@ -37,7 +39,7 @@ export async function startTcpProxy(target: () => number): Promise<TcpProxy> {
       for (const [client, upstream] of pairs) {
         client.unpipe(upstream);
         upstream.unpipe(client);
-        // Kept from reading its end too: a half-open connection does not learn that the other side is gone.
+        // It does not read the end either: a half-open connection does not learn that the other side is gone.
         client.pause();
         upstream.pause();
       }

@@ -12,10 +12,10 @@ import type { KubeApiserver } from '../servers/kube-apiserver.ts';
 import { startMeshCa } from './mesh-ca.ts';
 import { startTcpProxy } from './tcp-proxy.ts';
 
-/** Where the gateway is, and as whom. */
+/** The gateway's namespace and account. */
 export const GATEWAY = { namespace: 'emissary', account: 'gateway' } as const;
 
-/** A mesh that the gateway calls into: an authority, one workload that demands mTLS, and its way to rotate roots. */
+/** A mesh that the gateway calls into: a CA, one workload that requires mTLS, and its way to rotate roots. */
 export interface TrafficMesh extends AsyncDisposable {
   readonly name: 'istio' | 'linkerd' | 'consul';
   readonly form: 'spiffe' | 'dns';
@@ -24,9 +24,12 @@ export interface TrafficMesh extends AsyncDisposable {
   readonly port: number;
   /** Certificates of the gateway that the workload has seen. */
   clients(): number;
-  /** Why the workload last turned a connection away. */
+  /** Why the workload last refused a connection. */
   refusal(): string | undefined;
-  /** One root after another, trusted before it is used and used before the old one goes; takes four pauses at most. */
+  /**
+   * One root after another, trusted before it is used and used before the old one is removed; takes four pauses at
+   * most.
+   */
   rotateRoot(pause: () => Promise<void>): Promise<void>;
 }
 
@@ -36,7 +39,7 @@ export interface TrafficSetup {
   readonly leafLifetimeMs: number;
 }
 
-/** Makes a mesh out of servers that are stopped in reverse order: by whoever disposes of it, or here when one fails to start. */
+/** Makes a mesh out of servers that are stopped in reverse order: by its owner, or here when one fails to start. */
 async function meshOf(
   build: (started: <T extends Stoppable>(server: T) => T) => Promise<Omit<TrafficMesh, typeof Symbol.asyncDispose>>,
 ): Promise<TrafficMesh> {
@@ -111,7 +114,7 @@ export const consulTraffic = ({ leafLifetimeMs }: TrafficSetup): Promise<Traffic
     };
   });
 
-/** An operator would send it again: what a kept-alive connection of a busy machine loses is no part of the drill. */
+/** Retries like an operator: a kept-alive connection that a busy machine loses is not part of the drill. */
 function patient(kube: Kube): Kube {
   const apply: Kube['apply'] = async (object, options, signal) => {
     for (let tries = 1; ; tries++) {
@@ -131,9 +134,9 @@ function patient(kube: Kube): Kube {
   });
 }
 
-/** A leaf is valid from before its issue by this share of its life, or it would be born due for renewal. */
+/** A leaf becomes valid this share of its life before its issue, or it would already be due for renewal. */
 const SKEW_OF_LIFE = 0.1;
-/** The gateway lets go of its connections to a pod that gets no new ones within a second, on a busy machine later. */
+/** The gateway closes its connections to a pod that gets no new ones within a second, on a busy machine later. */
 const DRAIN_MS = 20_000;
 
 export const linkerdTraffic = ({ kube, leafLifetimeMs }: TrafficSetup): Promise<TrafficMesh> =>

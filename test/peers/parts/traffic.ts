@@ -10,7 +10,7 @@ import { type PairWatch, watchPair } from './pair-watch.ts';
 import { prepareCluster } from './prepare.ts';
 import { consulTraffic, GATEWAY, istioTraffic, linkerdTraffic, type TrafficMesh } from './traffic-meshes.ts';
 
-/** A leaf lives for half a minute and is renewed every five seconds; machines that are busy have time to spare. */
+/** A leaf lives for half a minute and is renewed every five seconds; busy machines have time to spare. */
 const LEAF_MS = 30_000;
 const RENEW_AT = 0.17;
 /** Between the steps of a root rotation: workloads renew at half of a leaf's life, the gateway's leaf within seconds. */
@@ -29,7 +29,7 @@ export interface TrafficSummary {
   /** Of each mesh. */
   readonly meshes: readonly { readonly name: string; readonly leaves: number; readonly roots: number }[];
   readonly swaps: number;
-  /** Resident memory of the agent, and what of it are objects on the heap. */
+  /** Resident memory of the agent, and the part of it that is objects on the heap. */
   readonly rss: Trend;
   readonly heap: Trend;
   readonly log: string;
@@ -153,7 +153,7 @@ export async function runTraffic(durationMs: number): Promise<TrafficSummary> {
   };
 }
 
-/** Whole rotations until the signal; resolves with how many there were. */
+/** Whole rotations until the signal; resolves with their number. */
 async function rotate(mesh: TrafficMesh, signal: AbortSignal): Promise<number> {
   let rotations = 0;
   const pause = () => delay(STEP_MS, undefined, { signal });

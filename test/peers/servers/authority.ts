@@ -4,7 +4,7 @@ import * as x509 from '@peculiar/x509';
 
 x509.cryptoProvider.set(webcrypto);
 
-/** A P-256 certificate and its key: PEM, PKCS#8. `chain` is the certificate and what lies between it and the root. */
+/** A P-256 certificate and its key: PEM, PKCS#8. `chain` is the certificate and those between it and the root. */
 export interface KeyPair {
   readonly certificate: string;
   readonly key: string;
@@ -66,7 +66,7 @@ interface Parent {
   readonly keys: webcrypto.CryptoKeyPair;
   readonly certificate: x509.X509Certificate;
   readonly root: string;
-  /** What a leaf sends after itself: nothing when its issuer is the root. */
+  /** What is sent after a leaf: nothing when its issuer is the root. */
   readonly chain: string;
 }
 

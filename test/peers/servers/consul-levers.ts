@@ -60,7 +60,7 @@ export async function createServiceToken(consul: Consul, service: string): Promi
   return { secret: answer.SecretID, accessor: answer.AccessorID };
 }
 
-/** A new root, with a bridge that the old one signed unless `crossSign` is false: toggles the size of the CA's key. */
+/** A new root, with a bridge signed by the old one unless `crossSign` is false: toggles the size of the CA's key. */
 export async function rotateRoot(consul: Consul, crossSign = true): Promise<void> {
   const path = '/v1/connect/ca/configuration';
   const { Provider, Config } = await consul.api('GET', path);
@@ -72,7 +72,7 @@ export async function rotateRoot(consul: Consul, crossSign = true): Promise<void
   });
 }
 
-/** Merges over the CA's configuration; `SkipValidate: true` lifts the lower bounds of its lifetimes. */
+/** Merges into the CA's configuration; `SkipValidate: true` lifts the lower bounds of its lifetimes. */
 export async function configureCa(consul: Consul, changes: Readonly<Record<string, unknown>>): Promise<void> {
   const path = '/v1/connect/ca/configuration';
   const { Provider, Config } = await consul.api('GET', path);

@@ -22,7 +22,7 @@ export interface Consul extends Server {
   /** One request with the bootstrap token, or another; a status that is not 2xx is an error that shows the body. */
   // biome-ignore lint/suspicious/noExplicitAny: answers of any endpoint
   api(method: string, path: string, body?: unknown, token?: string): Promise<any>;
-  /** Starts again with this configuration merged over the last one, section by section. */
+  /** Starts again with this configuration merged into the last one, section by section. */
   reconfigure(config: ConsulConfig): Promise<void>;
   /** Runs the binary as a client with the bootstrap token. */
   readonly clientEnv: Readonly<Record<string, string>>;
@@ -35,7 +35,7 @@ export interface ConsulOptions {
   readonly acl?: boolean;
   /** Merged over the configuration made here, section by section. */
   readonly config?: ConsulConfig;
-  /** Keeps its state on disk, so that a restart, also after SIGKILL, goes on with it. Default: in memory. */
+  /** Stores its state on disk, so that a restart, even after SIGKILL, continues with it. Default: in memory. */
   readonly durable?: boolean;
 }
 
@@ -110,7 +110,7 @@ export async function startConsul(options: ConsulOptions = {}): Promise<Consul> 
   };
 }
 
-/** What `-dev` stands for, but for the state in memory. */
+/** The settings of `-dev`, except for the state in memory. */
 function durable(dir: string): ConsulConfig {
   return {
     server: true,

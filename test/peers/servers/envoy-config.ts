@@ -1,6 +1,6 @@
 import type { EnvoyObject } from './envoy.ts';
 
-/** An HTTP listener that sends everything to one cluster, which CDS may bring later. */
+/** An HTTP listener that sends everything to one cluster, which CDS may add later. */
 export const httpListener = (port: number, cluster: string): EnvoyObject => listener(port, { cluster });
 
 /** An HTTP listener that sends a request to the cluster that its header names, so that one serves many. */
@@ -50,7 +50,7 @@ export interface MtlsCluster {
   readonly minTls?: 'TLSv1_2' | 'TLSv1_3';
   /** Envoy's own default for upstreams ends at TLS 1.2. */
   readonly maxTls?: 'TLSv1_2' | 'TLSv1_3';
-  /** Exact URI SAN the upstream must have; Emissary cannot ask for one. */
+  /** Exact URI SAN that the upstream must have; Emissary cannot configure one. */
   readonly uriSan?: string;
 }
 

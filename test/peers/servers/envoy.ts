@@ -13,8 +13,8 @@ export interface EnvoyControl {
   /** Its files. */
   readonly dir: string;
   /**
-   * Replaces the whole set of clusters as one CDS update, by an atomic rename. Resolves when Envoy has taken it,
-   * rejects with Envoy's words when it refuses. One at a time.
+   * Replaces the whole set of clusters as one CDS update, by an atomic rename. Resolves when Envoy has accepted it,
+   * rejects with Envoy's message when it refuses. One at a time.
    */
   swap(clusters: readonly EnvoyObject[]): Promise<void>;
   /** Counters and gauges whose name matches this regular expression, by name. */
@@ -35,7 +35,7 @@ export interface EnvoyOptions {
 }
 
 const updates = ['update_success', 'update_rejected', 'update_failure'].map((name) => `cluster_manager.cds.${name}`);
-// Far above the few milliseconds an update takes, far below a test's patience.
+// Far above the few milliseconds of an update, far below a test's timeout.
 const swapDeadlineMs = 15_000;
 
 export async function startEnvoy(options: EnvoyOptions): Promise<Envoy> {

@@ -15,8 +15,8 @@ export interface Target {
 }
 
 /**
- * The first answer of a method, unary or bidirectional, to one request. Parsed from `protos/` with nothing of
- * ours in between, so that a test of a real server does not depend on the code that the server is to judge.
+ * The first answer of a method, unary or bidirectional, to one request. Uses `protos/` without our own client, so that
+ * a test of a real server does not depend on the code under test.
  */
 export async function firstAnswer(
   target: Target,

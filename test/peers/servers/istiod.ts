@@ -30,9 +30,9 @@ export interface IstiodOptions {
 }
 
 /**
- * Variables that rotate a self-signed root every two minutes (same key and SKI, new serial and dates) and keep
- * leaves to a minute or two: the shortest that istiod's own checks allow.
- * They act on a root made under them: on an API server that had no istiod before, or after `replaceRoot`.
+ * Variables that rotate a self-signed root every two minutes (same key and SKI, new serial and dates) and limit leaves
+ * to a minute or two: the shortest that istiod's own checks allow. They apply to a root made under them: on an API
+ * server that had no istiod before, or after `replaceRoot`.
  */
 export const fastRotation = {
   CITADEL_SELF_SIGNED_CA_CERT_TTL: '4m',
@@ -89,7 +89,7 @@ export async function startIstiod(options: IstiodOptions): Promise<Istiod> {
       (await answers(`http://127.0.0.1:${ports.http}/ready`)) && (await listening(ports.secure)) && (await published()),
   });
 
-  /** A plug-in CA may take over from an earlier istiod, whose root stands there until then. */
+  /** A plug-in CA may take over from an earlier istiod, whose root is published until then. */
   async function published(): Promise<boolean> {
     const root = await rootCertificate();
     return root !== '' && (!options.cacerts || root.trim() === options.cacerts['root-cert.pem'].trim());
@@ -119,7 +119,7 @@ export async function startIstiod(options: IstiodOptions): Promise<Istiod> {
       await daemon.stop();
       const path = '/api/v1/namespaces/istio-system/';
       await apiserver.call('DELETE', `${path}secrets/istio-ca-secret`);
-      // Also the old root, or readiness would find it before istiod has written the new one.
+      // The old root too, or readiness would find it before istiod has written the new one.
       await apiserver.call('DELETE', `${path}configmaps/istio-ca-root-cert`);
       await restart();
     },

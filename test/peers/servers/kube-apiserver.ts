@@ -19,11 +19,11 @@ export interface KubeApiserver extends Server, Cluster, KubeClient {
 }
 
 export interface KubeApiserverOptions {
-  /** Started and stopped along when not given. */
+  /** Started and stopped along with it when not given. */
   readonly etcd?: Etcd;
   /** Further users with fixed tokens. */
   readonly users?: readonly { readonly token: string; readonly name: string; readonly groups?: readonly string[] }[];
-  /** Further flags; a flag given twice counts as given last. */
+  /** Further flags; of a flag given twice the last counts. */
   readonly args?: readonly string[];
 }
 
@@ -102,7 +102,7 @@ export async function startKubeApiserver(options: KubeApiserverOptions = {}): Pr
   return { ...server, ...cluster, ...client, stop, [Symbol.asyncDispose]: stop, port, kubeconfigFile, etcd };
 }
 
-/** The server makes its own certificate and appends the CA that signed it; clients want the CA alone. */
+/** The server makes its own certificate and appends the CA that signed it; clients need only the CA. */
 async function writeAuthority(dir: string, caFile: string): Promise<void> {
   const chain = await readFile(join(dir, 'apiserver.crt'), 'utf8');
   const pems = chain.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----\n/g) ?? [];

@@ -10,7 +10,7 @@ export interface Reply {
   readonly body: any;
 }
 
-/** One finished or, for a watch, begun request, as the API server's audit log has it. */
+/** One finished request, or one begun watch, from the API server's audit log. */
 export interface AuditEvent {
   readonly auditID: string;
   readonly stage: 'ResponseStarted' | 'ResponseComplete' | 'Panic';
@@ -36,11 +36,11 @@ export interface ApplyObject {
 }
 
 export interface KubeClient {
-  /** One request as it stands, as admin unless another token is given; no status is an error. */
+  /** One raw request, as admin unless another token is given; no status is an error. */
   call(method: string, path: string, body?: unknown, options?: CallOptions): Promise<Reply>;
-  /** Creates an object, or leaves the one that is there; `path` is that of its collection. */
+  /** Creates an object, or leaves the existing one; `path` is that of its collection. */
   ensure(path: string, object: unknown): Promise<void>;
-  /** Server-side apply, taking every field: the object is so afterwards, whoever had it before. */
+  /** Server-side apply by force: the object has these fields afterwards, whoever owned them before. */
   apply(path: string, object: ApplyObject): Promise<void>;
   ensureNamespace(name: string): Promise<void>;
   /** A TokenRequest token. The API server grants no less than 600 seconds. */

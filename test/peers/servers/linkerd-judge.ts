@@ -11,8 +11,8 @@ import { freePorts, listening } from './loopback.ts';
 import { Daemon, type Server, scratchDir, serverOf } from './process.ts';
 
 /**
- * Linkerd's identity service: our judge on Linkerd's own stubs, with a terminator before it that does TLS as
- * the controller's sidecar does: 1.3 only, SNI must be `serverName`, no ALPN, client certificate not needed.
+ * Linkerd's identity service: our judge on Linkerd's own stubs, with a TLS terminator in front of it that behaves like
+ * the controller's sidecar: only 1.3, SNI must be `serverName`, no ALPN, client certificate not needed.
  */
 export interface LinkerdJudge extends Server {
   /** Plaintext h2c, as the controller itself serves. */
@@ -23,7 +23,7 @@ export interface LinkerdJudge extends Server {
   readonly namespace: string;
   /** The trust anchors as published in ConfigMap `linkerd-identity-trust-roots`, PEM. */
   readonly roots: string;
-  /** The identity that a ServiceAccount's token is good for. */
+  /** The identity that a ServiceAccount's token is valid for. */
   identity(namespace: string, serviceAccount: string): string;
   /** Another issuer for later leaves; one that does not verify under `roots` is skipped, as Linkerd does. */
   replaceIssuer(issuer?: Authority): Promise<void>;
@@ -51,7 +51,7 @@ export async function startLinkerdJudge(options: LinkerdJudgeOptions): Promise<L
 
   const files = { cert: join(dir, 'issuer.crt'), key: join(dir, 'issuer.key'), roots: join(dir, 'ca-bundle.crt') };
   const writeIssuer = async (issuer: Authority): Promise<void> => {
-    // The controller's issuer file leaves the root out.
+    // The controller's issuer file does not contain the root.
     const chain = issuer.chain.replace(issuer.root, '');
     await writeFile(files.key, issuer.key, { mode: 0o600 });
     await writeFile(files.cert, chain || issuer.certificate);

@@ -1,17 +1,19 @@
 import { connect, createServer, type Server } from 'node:net';
 
-/** Below 32768, where Linux starts to pick the ports of outgoing connections: a server that restarts finds its own free. */
+/**
+ * Below 32768, where Linux starts to assign ports of outgoing connections: a server that restarts finds its own free.
+ */
 const FIRST_PORT = 20_000;
 const BLOCKS = 24;
 const BLOCK_SIZE = 500;
 
-/** What is left of the blocks that this process holds. */
+/** The remaining ports of the blocks that this process holds. */
 const left: number[] = [];
 let taking: Promise<void> | undefined;
 
 /**
- * Loopback ports nobody listens on now, and that no other process of this suite is handed before our server takes
- * them: each hands out the ports of its own blocks.
+ * Loopback ports that nothing listens on now, and that no other process of this suite gets before our server binds
+ * them: each process uses the ports of its own blocks.
  */
 export async function freePorts<Name extends string>(...names: readonly Name[]): Promise<Record<Name, number>> {
   const ports = {} as Record<Name, number>;
@@ -31,7 +33,7 @@ async function freePort(): Promise<number> {
   }
 }
 
-/** Holding the first port of a block for as long as this process lives keeps others from the rest of it. */
+/** Holding the first port of a block for the life of this process reserves the rest of it. */
 async function takeBlock(): Promise<void> {
   const start = Math.floor(Math.random() * BLOCKS);
   for (let n = 0; n < BLOCKS; n++) {

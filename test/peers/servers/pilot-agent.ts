@@ -10,7 +10,7 @@ import { Daemon, type Server, scratchDir, serverOf } from './process.ts';
 /** Istio's agent without its Envoy: a real SDS server on a Unix socket. */
 export interface PilotAgent extends Server {
   readonly socket: string;
-  /** A fresh service-account token and istiod's root of now, as the kubelet would mount them. */
+  /** A fresh service-account token and istiod's current root, as the kubelet would mount them. */
   refreshMounts(): Promise<void>;
 }
 
@@ -23,12 +23,12 @@ export interface PilotAgentOptions {
   readonly env?: Readonly<Record<string, string>>;
 }
 
-// Stands in for Envoy, and ends within a second of the agent, however that ends.
+// Replaces Envoy, and ends within a second of the agent, however that ends.
 const stub = '#!/bin/sh\nexec >/dev/null 2>&1\nwhile kill -0 $PPID; do sleep 1; done\n';
 
 /**
- * The status port, which the agent insists on, is the one listener here that binds every interface; it refuses
- * callers from elsewhere.
+ * The status port, which the agent requires, is the one listener here that binds every interface; it refuses callers
+ * from elsewhere.
  */
 export async function startPilotAgent(options: PilotAgentOptions): Promise<PilotAgent> {
   const { apiserver, istiod, namespace = 'default', serviceAccount = 'default' } = options;
@@ -68,7 +68,7 @@ export async function startPilotAgent(options: PilotAgentOptions): Promise<Pilot
       TRUST_DOMAIN: istiod.trustDomain,
       INSTANCE_IP: '127.0.0.1',
       CLOUD_PLATFORM: 'none',
-      // `localhost` is what makes the agent verify istiod by its in-cluster name.
+      // With `localhost` the agent verifies istiod by its in-cluster name.
       CA_ADDR: `localhost:${istiod.securePort}`,
       CA_ROOT_CA: root,
       XDS_ROOT_CA: root,

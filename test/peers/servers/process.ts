@@ -5,13 +5,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 
-/** What every real server here promises, whatever it serves. Leaving a scope by `await using` stops it. */
+/** What every real server here guarantees, whatever it serves. Leaving a scope by `await using` stops it. */
 export interface Server extends AsyncDisposable {
   /** Its scratch directory, removed by `stop`. */
   readonly dir: string;
   /** The end of what it has written to stdout and stderr. */
   log(): string;
-  /** SIGTERM, SIGKILL when that does not help in time; resolves when nothing of it is left. Safe to repeat. */
+  /** SIGTERM, and SIGKILL when that does not help in time; resolves when all its processes are gone. Safe to repeat. */
   stop(): Promise<void>;
   /** Sends the signal; resolves when the process is gone, at once for SIGSTOP, SIGCONT, SIGHUP and SIGUSR. */
   kill(signal?: NodeJS.Signals): Promise<void>;
@@ -24,11 +24,11 @@ export interface Program {
   readonly file: string;
   readonly args: readonly string[];
   readonly dir: string;
-  /** The whole environment but for PATH and HOME: a proxy set outside would swallow loopback requests. */
+  /** The whole environment except PATH and HOME: an inherited proxy setting would capture loopback requests. */
   readonly env?: Readonly<Record<string, string>>;
-  /** Asked every 25 ms until it answers true. An exception means not yet. */
+  /** Called every 25 ms until it returns true. An exception means not yet. */
   ready(daemon: Daemon): Promise<boolean>;
-  /** How long it may take to get ready; the default fits a 2-core machine that is busy building. */
+  /** How long the start may take; the default fits a 2-core machine that is busy building. */
   readonly deadlineMs?: number;
   /** How long SIGTERM may take before SIGKILL follows. */
   readonly graceMs?: number;
@@ -52,7 +52,7 @@ export function scratchDir(name: string): string {
 
 export function discard(dir: string): void {
   scratch.delete(dir);
-  // A killed server's last files may still be on their way to disk.
+  // A killed server's last files may still be in the process of being written.
   rmSync(dir, { recursive: true, force: true, maxRetries: 5 });
 }
 
@@ -125,7 +125,7 @@ export class Daemon {
     running.add(child);
     child.once('exit', () => {
       running.delete(child);
-      // A grandchild that survives would hold these pipes, and our event loop, open.
+      // A grandchild that survives would keep these pipes, and our event loop, open.
       setTimeout(() => [child.stdout, child.stderr].map((stream) => stream?.destroy()), 100);
     });
     for (const stream of [child.stdout, child.stderr]) {
@@ -159,7 +159,7 @@ export class Daemon {
   }
 }
 
-/** Where util-linux is, the kernel ends our children even when this process is killed outright. */
+/** If util-linux is installed, the kernel ends our children even when this process is killed outright. */
 function lifeline(): string[] {
   try {
     accessSync('/usr/bin/setpriv');
@@ -169,7 +169,7 @@ function lifeline(): string[] {
   }
 }
 
-/** The `Server` that one daemon and its directory are. */
+/** The `Server` of one daemon and its directory. */
 export function serverOf(daemon: Daemon, dir: string): Server {
   const stop = async (): Promise<void> => {
     await daemon.stop();
@@ -185,7 +185,7 @@ export function serverOf(daemon: Daemon, dir: string): Server {
   };
 }
 
-/** Runs a program to its end and returns what it wrote to stdout; a non-zero end is an error with its stderr. */
+/** Runs a program to its end and returns its stdout; a non-zero exit is an error with its stderr. */
 export async function output(
   file: string,
   args: readonly string[],

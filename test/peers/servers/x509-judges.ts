@@ -5,7 +5,7 @@ import { createInterface } from 'node:readline';
 import { ROOT } from '../../../scripts/tree.ts';
 import { peer } from '../build.ts';
 
-/** A client certificate as an upstream sees it. All PEM; the chain leaf first, as it is sent. */
+/** A client certificate as an upstream receives it. All PEM; the chain leaf first, as it is sent. */
 export interface Presented {
   readonly chain: string;
   /** The bundle that the upstream trusts. */
@@ -28,15 +28,15 @@ export interface GoQuestion extends Presented {
 
 export interface JudgeVerdict {
   readonly ok: boolean;
-  /** Where it was refused: `parse`, `key`, `verify`, `name`, `roots`, `load`, `handshake`. */
+  /** The step that refused it: `parse`, `key`, `verify`, `name`, `roots`, `load`, `handshake`. */
   readonly stage?: string;
-  /** In the judge's own words. */
+  /** The judge's own message. */
   readonly reason?: string;
   /** OpenSSL refuses it, and would accept it with partial chains: each certificate of the bundle ends a path, as in Envoy. */
   readonly partial?: boolean;
 }
 
-/** A process that answers questions in their order. Questions may be asked while others wait for their answer. */
+/** A process that answers questions in order. Questions may be asked while others wait for their answer. */
 export class LineJudge<Q extends Presented> implements AsyncDisposable {
   readonly #name: string;
   readonly #child: ChildProcess;

@@ -1,11 +1,11 @@
 import type { Hit, Severity } from '../../../mesh/object-check.ts';
 import type { InterpretedCluster } from './world.ts';
 
-/** One trap. Its code is stable and has a section in docs/checks.md. */
+/** One check. Its code is stable and has a section in docs/checks.md. */
 export interface DoctorCheck {
   readonly code: string;
   readonly severity: Severity;
-  /** A sentence that is true of what the check finds. */
+  /** A sentence that is true of a finding. */
   readonly title: string;
   run(world: InterpretedCluster): Iterable<Hit>;
 }

@@ -16,7 +16,7 @@ export const contextChecks: readonly DoctorCheck[] = [
     *run(world) {
       for (const mapping of world.mappings) {
         const { tls } = mapping.spec;
-        // MC1305 explains this one.
+        // MC1305 covers this case.
         if (typeof tls !== 'string' || tls === 'true' || !world.known('TLSContext')) continue;
         if (!world.snapshot.whole.has('TLSContext') && world.promises.some((one) => willWrite(one, tls))) continue;
         if (mapping.upstream.context || world.all('TLSContext').some(({ metadata }) => metadata.name === tls)) continue;
@@ -230,7 +230,7 @@ export const contextChecks: readonly DoctorCheck[] = [
   },
 ];
 
-/** The Host whose clients get a context of this name: one with a certificate and no settings of its own. */
+/** The Host whose clients get a context of this name: one with a certificate and without its own settings. */
 function hostTiedTo(context: string, hosts: readonly KubeObject[], env: EmissaryEnv): KubeObject | undefined {
   return hosts.find((host) => {
     const { ambassador_id, tlsSecret, tlsContext, tls } = fields(host.spec);

@@ -8,10 +8,10 @@ export interface FoundGateway {
   readonly env: EmissaryEnv;
 }
 
-/** Names of images that are Emissary or Ambassador, such as `ghcr.io/emissary-ingress/emissary:4.1.0`. */
+/** Names of images of Emissary or Ambassador, such as `ghcr.io/emissary-ingress/emissary:4.1.0`. */
 const IMAGE = /(?:^|\/)(?:emissary|aes|ambassador)(?::v?(\d+\.\d+\.\d+)[^/]*|@.*)?$/;
 
-/** The gateways among the workloads, with what their environment says. */
+/** The gateways among the workloads, with the settings in their environment. */
 export function findGateways(objects: readonly KubeObject[]): FoundGateway[] {
   return objects.flatMap((object) => {
     if (object.kind !== 'Deployment' && object.kind !== 'DaemonSet') return [];

@@ -132,7 +132,7 @@ export const meshCertificateChecks: readonly DoctorCheck[] = [
           const { labels, namespace: place = '' } = mapping.metadata;
           const selected = wanted.every(([key, value]) => labels?.[key] === value);
           if (!selected || !(places.includes('*') || places.includes(place))) continue;
-          // Before the objects are applied, spec.tls is still to be set by the agent.
+          // Before the objects are applied, the agent has not set spec.tls yet.
           const applied = snapshot.whole.has('Mapping');
           if (upstream.mode === 'mtls' || (upstream.mode === 'tls-unverified' && !applied)) continue;
           const https = parseService(spec.service).scheme === 'https';

@@ -11,14 +11,14 @@ import type { InterpretedCluster } from './world.ts';
 const FROZEN =
   'Envoy refuses it, Emissary discards the whole configuration, and every later change of any object is blocked';
 const DAY = 86_400_000;
-/** How long before its end a root is worth a warning: replacing one takes weeks. */
+/** How long before its end a root causes a warning: replacing one takes weeks. */
 const ROOT_WARNING_MS = 60 * DAY;
 const RSA_LEAST_BITS = 2048;
 const CURVES = ['P-256', 'P-384'];
 
 interface JudgedPair {
   readonly pair: SecretPair;
-  /** The identity Secret, or the context where there is none. */
+  /** The identity Secret, or the context if there is none. */
   readonly secret: KubeObject;
   readonly caSecret: KubeObject;
 }
@@ -39,7 +39,7 @@ const named = ({ subject, names }: Certificate): string => names.uris[0] ?? name
 const sameAuthority = (one: Certificate, other: Certificate): boolean =>
   one.subject === other.subject && one.publicKeyFingerprint === other.publicKeyFingerprint;
 
-/** As Envoy loads keys for its own side, and as an Envoy without settings of its own takes them from clients. */
+/** The key types that Envoy loads for its own side, and that an Envoy with default settings accepts from clients. */
 function keyProblem(type: KeyType): { readonly severity?: Severity; readonly message: string } | undefined {
   if (type.type === 'other' && type.name === 'ed25519')
     return {

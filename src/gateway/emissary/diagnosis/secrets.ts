@@ -15,7 +15,7 @@ function* secretsOf({ secret, caSecret }: SeenContext): Generator<{ field: strin
   if (caSecret) yield { field: 'ca_secret', ref: caSecret };
 }
 
-/** Secrets that stand, each once, with the context that names it. */
+/** Existing Secrets, each once, with the context that names it. */
 function* standing(world: InterpretedCluster): Generator<{ context: SeenContext; field: string; secret: KubeObject }> {
   const seen = new Set<KubeObject>();
   for (const context of world.contexts) {
@@ -227,7 +227,7 @@ export const secretChecks: readonly DoctorCheck[] = [
   },
 ];
 
-/** The Secret that is called exactly what the context says, dots and all, where it is not the one looked for. */
+/** The Secret with exactly the name in the context, including dots, if it is not the one that is looked up. */
 function literalOf(
   world: InterpretedCluster,
   { spec, object, secret, caSecret }: SeenContext,

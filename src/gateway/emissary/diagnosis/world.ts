@@ -21,7 +21,7 @@ export interface SeenMapping {
   readonly object: KubeObject;
   readonly spec: MappingSpec;
   readonly upstream: EffectiveUpstream;
-  /** Of the Service behind it, as far as the name tells. */
+  /** The Service behind it, as far as the name shows. */
   readonly service: { readonly name: string; readonly namespace: string };
 }
 
@@ -33,9 +33,9 @@ export interface SeenContext {
   readonly used: boolean;
   readonly secret: SecretRef | undefined;
   readonly caSecret: SecretRef | undefined;
-  /** What stands in its Secrets; absent where they are missing or not read. */
+  /** The content of its Secrets; absent if they are missing or were not read. */
   readonly pair: SecretPair | undefined;
-  /** By how the identity is named, or else by the MeshCertificate that writes it. */
+  /** Determined from the form of the identity, or otherwise from the MeshCertificate that writes it. */
   readonly mesh: string | undefined;
 }
 
@@ -50,19 +50,19 @@ export interface Promised {
   readonly contextName: string;
 }
 
-/** One gateway's view of a snapshot, with everything worked out that more than one check asks for. */
+/** One gateway's view of a snapshot, with all values that more than one check needs. */
 export interface InterpretedCluster {
   readonly snapshot: ClusterSnapshot;
   readonly env: EmissaryEnv;
   /** The Deployment or DaemonSet of the gateway, if it was found. */
   readonly gateway: KubeObject | undefined;
-  /** Contexts that this gateway takes and that originate TLS. */
+  /** Contexts that this gateway reads and that originate TLS. */
   readonly contexts: readonly SeenContext[];
   readonly mappings: readonly SeenMapping[];
   readonly promises: readonly Promised[];
   all(kind: string): readonly KubeObject[];
   find(kind: string, ref: SecretRef): KubeObject | undefined;
-  /** Whether what is not there of this kind is missing, rather than not told. */
+  /** Whether an absent object of this kind is missing, rather than unknown. */
   known(kind: string): boolean;
 }
 
@@ -128,7 +128,7 @@ function promiseOf(object: KubeObject, adapters: readonly Adapter[]): Promised {
 export const willWrite = ({ contextName, perTarget }: Promised, context: string): boolean =>
   contextName === context || (perTarget && context.startsWith(`${contextName}-`));
 
-/** What the checks of a mesh's adapter are given. */
+/** The input of the checks of a mesh's adapter. */
 export function objectsFor(mesh: string, { contexts, mappings, all, find }: InterpretedCluster): CheckedObjects {
   const byName = new Map(contexts.filter((one) => one.mesh === mesh).map((one) => [one.reading.name, clientTls(one)]));
   const routes = mappings.flatMap(({ object, spec, upstream, service }) => {
