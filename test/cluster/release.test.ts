@@ -61,7 +61,7 @@ async function nextWrite(): Promise<number> {
 
 const noFailure = () => assert.equal(load.failed, 0, load.failures.join('\n'));
 
-test('the writer is killed: the other replica takes over', { skip }, async (t) => {
+test('the pod of the writer is deleted by force: the other replica takes over', { skip }, async (t) => {
   const killed = await writer();
   const start = performance.now();
   await user(`kubectl delete pod ${killed} -n emissary --force --grace-period=0`);
@@ -109,7 +109,7 @@ test('helm upgrade and helm rollback', { skip }, async (t) => {
   noFailure();
 });
 
-test('the file system is read-only, no capability is left, and the memory is what the limit allows', {
+test('the file system is read-only, and no capability is left', {
   skip,
 }, async (t) => {
   const [pod = ''] = await pods();
