@@ -351,7 +351,7 @@ describe('the output of a plan', () => {
     const { findings, gateway, verdicts } = await planFor(objects, {}, { unseen });
     const text = showFindings(findings, gateway, verdicts, adapters);
     assert.match(text, /emissary\/emissary-ingress {2}Emissary-ingress 4\.1\.0 \(Deployment\)/);
-    assert.match(text, /istio +istiod 1\.27\.1 in istio-system, revision default/);
+    assert.match(text, /\n {2}istio {4}istiod 1\.27\.1 in istio-system, revision default/);
     assert.match(text, /shop\/a {2}plain \(plaintext, 1 pod in no mesh\)\n +stays: ERR_TARGET_UNMESHED/);
     assert.match(text, /sidecar of istio, which would wrap the TLS of the gateway in its own/);
     assert.match(text, /pods in namespace bank could not be read: forbidden/);

@@ -48,7 +48,7 @@ function meshLines(installation: Installation, adapters: readonly Adapter[], wid
   const { mesh, problem } = installation;
   const [first = '', ...more] = adapters.find((one) => one.mesh === mesh)?.discover?.show(installation) ?? [];
   return [
-    `  ${mesh.padEnd(width)} ${first}`,
+    `  ${mesh.padEnd(width)}  ${first}`,
     ...more.map((line) => `    ${line}`),
     ...(problem === undefined ? [] : [`    but ${problem}`]),
   ];

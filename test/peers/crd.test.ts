@@ -2,6 +2,13 @@ import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
+import { isDeepStrictEqual } from 'node:util';
+import { stringify } from 'yaml';
+import { adapters } from '../../adapters/index.ts';
+import { customResourceDefinition } from '../../src/config/schema/crd.ts';
+import { gateways } from '../../src/gateways.ts';
+import { CONTRACT_VERSION, outsideAdapter } from '../../src/mesh/outside/adapter.ts';
+import { eventually } from './parts/eventually.ts';
 import { type KubeApiserver, startKubeApiserver } from './servers/kube-apiserver.ts';
 
 const CRD = join(fileURLToPath(new URL('../..', import.meta.url)), 'deploy/crd/meshcertificate.yaml');
@@ -122,7 +129,7 @@ test('kubectl shows the columns, by the short name too, and explains the fields'
   assert.match(explained, /hold\s+<string>[\s\S]*held back, so that\s+upstreams\s+learn\s+the\s+root\s+first/);
   assert.match(
     await server.kubectl(['explain', 'meshcertificate']),
-    /gateway\s+holds\s+a\s+certificate\s+of\s+this\s+service\s+mesh/,
+    /certificate\s+of\s+a\s+service\s+mesh\s+that\s+an\s+API\s+gateway\s+uses/,
   );
 });
 
@@ -130,4 +137,27 @@ test('the status cannot be written with the object, nor the object with the stat
   const { body } = await server.call('GET', `${PATH}/linkerd`);
   await server.call('PUT', `${PATH}/linkerd`, { ...body, status: { mesh: 'forged', roots: [], mappings: [] } });
   assert.equal((await server.call('GET', `${PATH}/linkerd`)).body.status, undefined);
+});
+
+test('the definition with an adapter from outside takes any fields of it, as an object, and one mesh as before', async () => {
+  const adapter = {
+    mesh: 'vault',
+    title: 'Vault',
+    config: { parse() {} },
+    tls: {},
+    expect() {},
+    needs() {},
+    open() {},
+  };
+  const outside = outsideAdapter({ contractVersion: CONTRACT_VERSION, adapter }, 'vault.js');
+  const definition = stringify(customResourceDefinition([...adapters, outside], gateways));
+  await server.kubectl(['apply', '-f', '-'], { input: definition });
+  const vault = { address: 'https://vault.vault:8200', auth: { role: 'meshcert', ttls: [1, '2h'] } };
+  // The API server follows a changed definition within a second or so.
+  await eventually('the changed definition', async () => {
+    const { status, body } = await server.call('POST', `${PATH}?dryRun=All`, object('vault', { vault }));
+    return status === 201 && isDeepStrictEqual(body.spec.vault, vault);
+  });
+  assert.match(await refused({ vault: 'text' }), /spec\.vault.*must be of type object/);
+  assert.match(await refused({ ...ISTIO, vault }), /exactly one of istio, linkerd, consul, vault must be set/);
 });
