@@ -159,5 +159,5 @@ test('the definition with an adapter from outside takes any fields of it, as an 
     return status === 201 && isDeepStrictEqual(body.spec.vault, vault);
   });
   assert.match(await refused({ vault: 'text' }), /spec\.vault.*must be of type object/);
-  assert.match(await refused({ ...ISTIO, vault }), /exactly one of istio, linkerd, consul, vault must be set/);
+  assert.match(await refused({ ...ISTIO, vault }), /exactly one of .*, vault must be set/);
 });

@@ -91,7 +91,7 @@ const cluster = [
 const plan = (objects: readonly KubeObject[] = cluster) =>
   planOnboarding(made.snapshotOf(objects), { changes: [] }, new Map(), { adapters, clock: systemClock }, signal);
 
-describe('a fourth mesh needs only its adapter', () => {
+describe('a further mesh needs only its adapter', () => {
   it('to be found, joined and shown by onboard', async () => {
     const found = await plan();
     const [joined] = found.joined;
