@@ -74,6 +74,7 @@ function adapterFailure({ metadata, spec }: MeshCertificate, adapters: readonly 
   try {
     adapter?.expect(spec.mesh.config, host);
     adapter?.needs(spec.mesh.config, host);
+    adapter?.tlsFor?.(spec.mesh.config);
     return undefined;
   } catch (error) {
     if (!(error instanceof MeshError)) throw error;

@@ -93,6 +93,9 @@ describe('what an adapter from outside does wrong', () => {
     const broken = (message: RegExp) => refusal('ERR_ADAPTER_BROKEN', message);
     assert.throws(() => load(plain({ expect: boom })).expect({}, place), broken(/expect\(\) failed: boom/));
     assert.throws(() => load(plain({ expect: () => 1 })).expect({}, place), broken(/is a number, not an object/));
+    assert.throws(() => load(plain({ tlsFor: boom })).tlsFor?.({}), broken(/tlsFor\(\) failed: boom/));
+    assert.deepEqual(load(plain()).tlsFor?.({}), { minTlsVersion: 'v1.2' });
+    assert.deepEqual(load(plain({ tlsFor: () => ({ alpnProtocols: 'h2' }) })).tlsFor?.({}), { alpnProtocols: 'h2' });
     assert.throws(() => load(plain({ needs: () => [{ kind: 'x' }] })).needs({}, place), broken(/the kind of a need/));
     assert.throws(() => load(plain({ open: boom })).open({}, host()), broken(/open\(\) failed: boom/));
     assert.throws(() => opened(undefined), broken(/what open\(\) returns is undefined/));

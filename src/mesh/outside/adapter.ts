@@ -50,7 +50,7 @@ export function outsideAdapter(module: unknown, file: string): Adapter {
       throw new TypeError('its mesh is not a name: a lower-case letter, then letters and digits');
     }
     if (typeof given.title !== 'string' || given.title === '') throw new TypeError('it has no title');
-    return checked(given, file, { tls: tlsFrom(given.tls), tokenFields: tokenFieldsFrom(given.tokenFields) });
+    return checked(given, file, { tls: tlsFrom(given.tls, 'tls'), tokenFields: tokenFieldsFrom(given.tokenFields) });
   } catch (cause) {
     throw refuse(`${messageOf(cause)}; correct the adapter`);
   }
@@ -73,7 +73,10 @@ export function unloadedAdapter(mesh: string, error: MeshError): Adapter {
 
 export const isMeshName = (name: string): boolean => MESH_NAME.test(name) && !CEL_WORDS.has(name);
 
-function checked(given: AdapterCore, file: string, values: Pick<Adapter, 'tls' | 'tokenFields'>): Adapter {
+type Values = Required<Pick<AdapterCore, 'tls' | 'tokenFields'>>;
+
+/** Every member of the core, so that a further one cannot be forgotten here. */
+function checked(given: AdapterCore, file: string, values: Values): Required<AdapterCore> {
   const guard = new Guard(`adapter ${given.mesh} (${file})`);
   return {
     ...values,
@@ -89,6 +92,10 @@ function checked(given: AdapterCore, file: string, values: Pick<Adapter, 'tls' |
     },
     expect: (config, host) => guard.call('expect()', () => expectationFrom(given.expect(config, host))),
     needs: (config, host) => guard.call('needs()', () => needsFrom(given.needs(config, host))),
+    tlsFor: (config) =>
+      guard.call('tlsFor()', () =>
+        given.tlsFor ? tlsFrom(given.tlsFor(config), 'what tlsFor() returns') : values.tls,
+      ),
     open: (config, host) => guard.call('open()', () => opened(given.open(config, host), guard)),
   };
 }

@@ -22,6 +22,7 @@ export type {
   Need,
   Schema,
   Source,
+  TlsDefaults,
   TokenField,
   TokenRequest,
 } from '../adapter.ts';

@@ -1,6 +1,6 @@
 import { type Certificate, parseCertificates } from '../../pki/certificate.ts';
 import { PrivateKey } from '../../pki/key.ts';
-import type { AdapterCore, Expectation, Need, TokenField } from '../adapter.ts';
+import type { Expectation, Need, TlsDefaults, TokenField } from '../adapter.ts';
 import type { Identity } from '../identity.ts';
 
 type Fields = Readonly<Record<string, unknown>>;
@@ -94,8 +94,8 @@ export function needsFrom(value: unknown): readonly Need[] {
   });
 }
 
-export function tlsFrom(value: unknown): AdapterCore['tls'] {
-  const given = object(value, 'tls');
+export function tlsFrom(value: unknown, what: string): TlsDefaults {
+  const given = object(value, what);
   const alpnProtocols = optionalText(given.alpnProtocols, 'tls.alpnProtocols');
   const version = (field: string) =>
     given[field] === undefined ? undefined : oneOf(given[field], ['v1.2', 'v1.3'], `tls.${field}`);
