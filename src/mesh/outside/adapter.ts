@@ -73,10 +73,10 @@ export function unloadedAdapter(mesh: string, error: MeshError): Adapter {
 
 export const isMeshName = (name: string): boolean => MESH_NAME.test(name) && !CEL_WORDS.has(name);
 
-type Values = Required<Pick<AdapterCore, 'tls' | 'tokenFields'>>;
+type CheckedValues = Required<Pick<AdapterCore, 'tls' | 'tokenFields'>>;
 
 /** Every member of the core, so that a further one cannot be forgotten here. */
-function checked(given: AdapterCore, file: string, values: Values): Required<AdapterCore> {
+function checked(given: AdapterCore, file: string, values: CheckedValues): Required<AdapterCore> {
   const guard = new Guard(`adapter ${given.mesh} (${file})`);
   return {
     ...values,
