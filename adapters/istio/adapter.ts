@@ -14,7 +14,7 @@ export const istio: Adapter<IstioConfig> = {
   title: 'Istio',
   config: istioConfig,
   expect: (config, { namespace }) => expectation(config, namespace),
-  needs: (config, { namespace }) => istioNeeds(config, namespace),
+  needs: (config, { namespace, crl }) => istioNeeds(config, namespace, crl),
   // Sidecars recognise mesh traffic by ALPN if mTLS is not strict, and detect HTTP by it on ports of unknown protocol.
   tls: { alpnProtocols: 'istio-http/1.1,istio,http/1.1' },
   tokenFields: [
@@ -22,6 +22,7 @@ export const istio: Adapter<IstioConfig> = {
     { path: 'ca.tokenFile', names: 'agent' },
   ],
   sds: (sds) => ({ sds }),
+  revokes: true,
   discover,
   pods,
   checks,

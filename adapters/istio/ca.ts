@@ -3,7 +3,7 @@ import { type Share, sharing } from '../../src/async/sharing.ts';
 import { UnderWay } from '../../src/async/under-way.ts';
 import { type ChannelTarget, openChannel } from '../../src/grpc/channel.ts';
 import { GrpcError, grpcStatus } from '../../src/grpc/error.ts';
-import type { Checking, Expectation, Host, Issuer } from '../../src/mesh/adapter.ts';
+import type { Checking, Expectation, Host, Issuer, Revoking } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import type { Examiner } from '../../src/mesh/examiner.ts';
 import { type Identity, leafOf } from '../../src/mesh/identity.ts';
@@ -11,12 +11,14 @@ import { type Claims, describeClaims, readClaims } from '../../src/mesh/input/cl
 import { provable, readPair, requireProvable } from '../../src/mesh/input/pair.ts';
 import { formatDuration } from '../../src/mesh/schema/duration.ts';
 import { type Certificate, formatCertificates } from '../../src/pki/certificate.ts';
+import type { Crl } from '../../src/pki/crl.ts';
 import { createCsr } from '../../src/pki/csr.ts';
 import { formatPem } from '../../src/pki/der/pem.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
 import { readAnswer } from './ca-answer.ts';
 import { CaRoots } from './ca-roots.ts';
 import type { CaConfig, IstioConfig } from './config.ts';
+import { istioCrls } from './crls.ts';
 import { caError } from './errors.ts';
 import { examineCa } from './examine.ts';
 import { bearerId, expectation } from './name.ts';
@@ -34,7 +36,7 @@ const MINUTE_MS = 60_000;
 const AT_ONCE = 32;
 
 /** Identities from istiod's CA, or from anything that speaks its API, such as istio-csr. */
-export class CaIssuer implements Issuer, Checking {
+export class CaIssuer implements Issuer, Checking, Revoking {
   readonly #config: IstioConfig;
   readonly #ca: CaConfig;
   readonly #host: Host;
@@ -79,6 +81,10 @@ export class CaIssuer implements Issuer, Checking {
     const { named } = this.#roots;
     if (!named || !this.#agrees || provable(current, named, at)) return undefined;
     return `${this.#roots.place} no longer has the root of this certificate`;
+  }
+
+  crls(signal: AbortSignal): AsyncIterable<readonly Crl[]> {
+    return istioCrls(this.#host, signal);
   }
 
   check(examiner: Examiner): Promise<void> {

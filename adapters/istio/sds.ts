@@ -1,12 +1,14 @@
 import { CallDeadline } from '../../src/async/clock.ts';
 import { UnderWay } from '../../src/async/under-way.ts';
 import { openChannel } from '../../src/grpc/channel.ts';
-import type { Checking, Host, Source } from '../../src/mesh/adapter.ts';
+import type { Checking, Host, Revoking, Source } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import type { Examiner } from '../../src/mesh/examiner.ts';
 import { type Identity, leafOf } from '../../src/mesh/identity.ts';
 import { formatDuration } from '../../src/mesh/schema/duration.ts';
+import type { Crl } from '../../src/pki/crl.ts';
 import type { IstioConfig, SdsConfig } from './config.ts';
+import { istioCrls } from './crls.ts';
 import { sdsError } from './errors.ts';
 import { examineSds } from './examine.ts';
 import { expectation } from './name.ts';
@@ -23,7 +25,7 @@ const ROTATED_BY = 0.75;
 const LATE_SHARE = 0.05;
 
 /** Identities from a socket that serves SDS: pilot-agent, the SPIRE agent. */
-export class SdsSource implements Source, Checking {
+export class SdsSource implements Source, Checking, Revoking {
   readonly #config: IstioConfig;
   readonly #sds: SdsConfig;
   readonly #host: Host;
@@ -70,6 +72,10 @@ export class SdsSource implements Source, Checking {
       deadline.clear();
       channel.close();
     }
+  }
+
+  crls(signal: AbortSignal): AsyncIterable<readonly Crl[]> {
+    return istioCrls(this.#host, signal);
   }
 
   check(examiner: Examiner): Promise<void> {

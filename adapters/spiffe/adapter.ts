@@ -24,6 +24,7 @@ export const spiffe: Adapter<SpiffeConfig> = {
   },
   // Upstreams of a SPIFFE trust domain need not be proxies of one kind: none of them is known to need an ALPN protocol.
   tls: {},
+  revokes: true,
   discover,
   names: ({ uris: [uri = ''] }) => parseSpiffeId(uri) !== undefined,
   open: (config, host) => new WorkloadApiSource(config, host),

@@ -1,13 +1,14 @@
 import { CallDeadline } from '../../src/async/clock.ts';
 import { UnderWay } from '../../src/async/under-way.ts';
 import { openChannel } from '../../src/grpc/channel.ts';
-import type { Checking, Host, Source } from '../../src/mesh/adapter.ts';
+import type { Checking, Host, Revoking, Source } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import type { Examiner } from '../../src/mesh/examiner.ts';
 import { type Identity, leafOf, sameIdentity, sameLeaf } from '../../src/mesh/identity.ts';
+import type { Crl } from '../../src/pki/crl.ts';
 import { addressOf, type SpiffeConfig } from './config.ts';
 import { workloadApiError } from './errors.ts';
-import { chooseSvid, expectation, readSvid, type X509SvidResponse } from './svids.ts';
+import { chooseSvid, expectation, readCrls, readSvid, type X509SvidResponse } from './svids.ts';
 
 const METHOD = 'SpiffeWorkloadAPI/FetchX509SVID';
 /** Without it the server refuses each call: it shows that no browser was led to the socket. */
@@ -20,7 +21,7 @@ const ROTATED_BY = 0.75;
 const LATE_SHARE = 0.05;
 
 /** Identities from the SPIFFE Workload API. */
-export class WorkloadApiSource implements Source, Checking {
+export class WorkloadApiSource implements Source, Checking, Revoking {
   /** This source tells by itself when a leaf is late. */
   readonly overdue = 1;
   readonly #config: SpiffeConfig;
@@ -61,6 +62,22 @@ export class WorkloadApiSource implements Source, Checking {
       throw workloadApiError(error, this.#from);
     } finally {
       deadline.clear();
+      channel.close();
+    }
+  }
+
+  /** By a subscription of its own: a change of the CRLs alone is no news of the identity. */
+  async *crls(caller: AbortSignal): AsyncGenerator<readonly Crl[], void, undefined> {
+    using work = this.#underWay.begin(caller);
+    const channel = openChannel({ address: addressOf(this.#config) });
+    try {
+      const call = { method: METHOD, metadata: METADATA, request: {}, signal: work.signal };
+      for await (const { crl } of channel.stream<object, X509SvidResponse>(call)) yield readCrls(this.#from, crl);
+      work.signal.throwIfAborted();
+      throw new MeshError('ERR_MESH_UNAVAILABLE', `${this.#from} ended the stream; meshcert opens it again`);
+    } catch (error) {
+      throw workloadApiError(error, this.#from);
+    } finally {
       channel.close();
     }
   }

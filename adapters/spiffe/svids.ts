@@ -3,6 +3,7 @@ import { MeshError } from '../../src/mesh/error.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
 import { provingRoots, readPair, unprovable } from '../../src/mesh/input/pair.ts';
 import { type Certificate, certificatesFromDer } from '../../src/pki/certificate.ts';
+import { Crl } from '../../src/pki/crl.ts';
 import { formatPem } from '../../src/pki/der/pem.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
 import { parseSpiffeId } from '../../src/pki/spiffe.ts';
@@ -75,6 +76,14 @@ export function readSvid(
   const roots = provingRoots(pair, named, before?.roots ?? [], now);
   if (!roots) throw unprovable(from, pair);
   return { ...pair, roots };
+}
+
+export function readCrls(from: string, lists: readonly Buffer[]): readonly Crl[] {
+  try {
+    return lists.map((der) => Crl.fromDer(der));
+  } catch (cause) {
+    throw bad(`${from} sent a CRL that cannot be read; see the logs of the agent`, cause);
+  }
 }
 
 function certificatesOf(from: string, what: string, der: Buffer, known: readonly Certificate[]): Certificate[] {

@@ -35,7 +35,12 @@ function* claims({ metadata, spec }: MeshCertificate, gateways: readonly Gateway
   const namespace = metadata.namespace ?? '';
   const self = { path: ['metadata', 'name'], what: `the name ${metadata.name}` };
   yield { key: `self ${namespace}/${metadata.name}`, ...self };
-  for (const field of ['secretName', 'caSecretName'] as const) {
+  const secrets = [
+    'secretName',
+    'caSecretName',
+    ...(spec.crlSecretName === undefined ? [] : (['crlSecretName'] as const)),
+  ] as const;
+  for (const field of secrets) {
     yield { key: `secret ${namespace}/${spec[field]}`, path: ['spec', field], what: `Secret ${spec[field]}` };
   }
   if (spec.configMapName !== undefined) {

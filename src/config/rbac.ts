@@ -76,7 +76,11 @@ function publicationRules({ metadata, spec }: MeshCertificate, { resources }: Rb
   const verbs = [...READ, 'patch', ...(spec.deletionPolicy === 'Delete' ? ['delete'] : [])];
   const rules: PolicyRule[] = [
     { apiGroups: [''], resources: ['secrets'], verbs: ['create'] },
-    named('secrets', [spec.caSecretName, spec.secretName], verbs),
+    named(
+      'secrets',
+      [spec.caSecretName, spec.secretName, ...(spec.crlSecretName === undefined ? [] : [spec.crlSecretName])],
+      verbs,
+    ),
   ];
   if (spec.configMapName !== undefined) {
     rules.push({ apiGroups: [''], resources: ['configmaps'], verbs: ['create'] });

@@ -60,7 +60,7 @@ export function validator(
       metadata: metadata as MeshCertificate['metadata'],
       spec: normalise(metadata.name, given, { name: mesh, config: given[mesh] }, gateways),
     };
-    issues.push(...crossCheck(value));
+    issues.push(...crossCheck(value, adapters));
     if (issues.length > 0) return { ok: false, issues };
     const failure = adapterFailure(value, adapters);
     return failure ? { ok: false, ...failure } : { ok: true, value };
@@ -102,6 +102,7 @@ function normalise(
     mesh,
     secretName: spec.secretName ?? `${name}-identity`,
     caSecretName: spec.caSecretName ?? `${name}-ca`,
+    crlSecretName: spec.trust.crl ? (spec.crlSecretName ?? `${name}-crl`) : undefined,
     configMapName: spec.configMapName,
     gateways: Object.fromEntries(configured.filter(([, config]) => config !== undefined)),
     labels: spec.labels,
@@ -129,8 +130,17 @@ function meshOf(object: unknown, meshes: readonly string[], issues: Issue[]): st
   return undefined;
 }
 
-function crossCheck({ metadata, spec }: MeshCertificate): Issue[] {
+function crossCheck({ metadata, spec }: MeshCertificate, adapters: readonly Adapter[]): Issue[] {
   const issues: Issue[] = [];
+  const { crlSecretName } = spec;
+  if (crlSecretName !== undefined && [spec.secretName, spec.caSecretName].includes(crlSecretName)) {
+    const message = 'must differ from secretName and caSecretName';
+    issues.push({ path: ['spec', 'crlSecretName'], message });
+  }
+  if (crlSecretName !== undefined && adapters.find(({ mesh }) => mesh === spec.mesh.name)?.revokes !== true) {
+    const message = `must not be set: meshcert reads no CRLs from ${spec.mesh.name}`;
+    issues.push({ path: ['spec', 'trust', 'crl'], message });
+  }
   if (spec.secretName === spec.caSecretName) {
     const message = 'must differ from secretName: the gateway would use the leaf as its trust bundle';
     issues.push({ path: ['spec', 'caSecretName'], message });

@@ -7,6 +7,7 @@ import type { RootTimes } from '../core/trust/trust.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import type { Identity } from '../mesh/identity.ts';
 import { type Certificate, formatCertificates } from '../pki/certificate.ts';
+import { type Crl, formatCrls } from '../pki/crl.ts';
 import { GatewayError } from './error.ts';
 import { type GatewayUse, ORDER } from './gateway.ts';
 import type { GatewayInput } from './input.ts';
@@ -21,6 +22,8 @@ export interface Publishing {
   /** Never empty. */
   readonly bundle: readonly Certificate[];
   readonly since: RootTimes;
+  /** Absent or empty: upstreams are not checked for revocation. */
+  readonly crls?: readonly Crl[] | undefined;
   readonly uses: readonly GatewayUse[];
 }
 
@@ -29,7 +32,16 @@ export interface Publishing {
  * unnoticed; the pair in one Secret, so that it changes as one; and the objects that the gateways add. Nothing here
  * depends on the time: equal inputs give equal objects, and equal objects are not written.
  */
-export function desiredObjects({ meta, spec, tls, identity, bundle, since, uses }: Publishing): readonly Desired[] {
+export function desiredObjects({
+  meta,
+  spec,
+  tls,
+  identity,
+  bundle,
+  since,
+  crls = [],
+  uses,
+}: Publishing): readonly Desired[] {
   if (bundle.length === 0) {
     throw new GatewayError('ERR_GATEWAY_EMPTY_BUNDLE', `Secret ${spec.caSecretName}: the trust bundle has no root`);
   }
@@ -72,8 +84,22 @@ export function desiredObjects({ meta, spec, tls, identity, bundle, since, uses 
       object: { apiVersion: 'v1', kind: 'ConfigMap', metadata, data: { 'ca.crt': roots } },
     });
   }
+  const { crlSecretName } = spec;
+  const revokes = crlSecretName !== undefined && crls.length > 0;
+  if (revokes) {
+    const object = secret(metaOf(crlSecretName), 'Opaque', { 'crl.pem': formatCrls(crls) });
+    desired.push({ order: ORDER.trust, object });
+  }
   for (const { gateway, config, targets } of uses) {
-    for (const object of gateway.desired({ meta, spec, config, tls, bundle, targets })) {
+    for (const object of gateway.desired({
+      meta,
+      spec,
+      config,
+      tls,
+      bundle,
+      targets,
+      ...(revokes ? { crlSecretName } : {}),
+    })) {
       desired.push({ gateway: gateway.kind, order: ORDER.gateway, object });
     }
   }
@@ -101,6 +127,7 @@ export function publicationRefs(
   const named = (kind: string, name: string): ObjectRef => ({ apiVersion: 'v1', kind, namespace, name });
   return [
     named('Secret', spec.caSecretName),
+    ...(spec.crlSecretName === undefined ? [] : [named('Secret', spec.crlSecretName)]),
     ...(spec.configMapName === undefined ? [] : [named('ConfigMap', spec.configMapName)]),
     named('Secret', spec.secretName),
     ...uses.flatMap(({ gateway, config, targets }) =>

@@ -22,6 +22,8 @@ export interface PublicationInput<C, T> extends ReferenceInput<C, T> {
   readonly tls: Adapter['tls'];
   /** Never empty; newest root first. */
   readonly bundle: readonly Certificate[];
+  /** Name of the Secret with CRLs, key `crl.pem`; absent: upstreams are not checked for revocation. */
+  readonly crlSecretName?: string | undefined;
 }
 
 export interface RouteInput<C> extends GatewayInput<C> {

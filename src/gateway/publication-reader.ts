@@ -41,7 +41,7 @@ export class PublicationReader {
   }
 
   read(
-    spec: Pick<MeshCertificateSpec, 'secretName' | 'caSecretName'>,
+    spec: Pick<MeshCertificateSpec, 'secretName' | 'caSecretName' | 'crlSecretName'>,
     objects: readonly KubeObject[],
     atHand: PublishedPair | undefined,
   ): Publication {

@@ -4,6 +4,7 @@ import { describe, type KubeObject, refOf } from '../core/object.ts';
 import { parseRootTimes, ROOT_TIMES_ANNOTATION } from '../core/trust/root-times.ts';
 import { type Certificate, parseCertificates } from '../pki/certificate.ts';
 import { findPath, reachesRoot } from '../pki/chain.ts';
+import { parseCrls } from '../pki/crl.ts';
 import { PrivateKey } from '../pki/key.ts';
 import { decodeData } from './secret-data.ts';
 
@@ -22,7 +23,7 @@ const FRESH: Parsing = {
 
 /** Reads a publication back from its objects; other objects are ignored. Never throws. */
 export function readPublication(
-  spec: Pick<MeshCertificateSpec, 'secretName' | 'caSecretName'>,
+  spec: Pick<MeshCertificateSpec, 'secretName' | 'caSecretName' | 'crlSecretName'>,
   objects: Iterable<KubeObject>,
   parsing: Parsing = FRESH,
 ): Publication {
@@ -48,7 +49,9 @@ export function readPublication(
   const identity = read(pairSecret, (data) => parsing.pair(data['tls.key'] ?? '', data['tls.crt'] ?? ''));
   const bundle = pairSecret && !carries(stands, identity?.chain ?? []) ? joined(stands, beside(pairSecret)) : stands;
   const since = parseRootTimes(caSecret?.metadata.annotations?.[ROOT_TIMES_ANNOTATION], bundle);
-  return { bundle, since, identity, problems: problems.length === 0 ? NO_PROBLEMS : problems };
+  const crlSecret = spec.crlSecretName === undefined ? undefined : named(spec.crlSecretName);
+  const crls = read(crlSecret, (data) => parseCrls(data['crl.pem'] ?? ''));
+  return { bundle, since, identity, crls, problems: problems.length === 0 ? NO_PROBLEMS : problems };
 }
 
 /**

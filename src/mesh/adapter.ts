@@ -1,6 +1,7 @@
 import type { Clock } from '../async/clock.ts';
 import type { Share } from '../async/sharing.ts';
 import type { Certificate } from '../pki/certificate.ts';
+import type { Crl } from '../pki/crl.ts';
 import type { Discover, Pods, Upstream } from './cluster.ts';
 import type { Examiner } from './examiner.ts';
 import type { Identity } from './identity.ts';
@@ -77,6 +78,16 @@ export interface Issuer extends AsyncDisposable {
   stale?(current: Identity): string | undefined;
 }
 
+/** Optional capability, detected by presence: the mesh revokes certificates. */
+export interface Revoking {
+  /** Yields the mesh's CRLs now, none where it has none, and whenever they change. Fails as `watch` does. */
+  crls(signal: AbortSignal): AsyncIterable<readonly Crl[]>;
+}
+
+export function isRevoking(opened: object): opened is Revoking {
+  return 'crls' in opened;
+}
+
 /** Optional capability, detected by presence: `doctor` tries the mesh as the agent would. */
 export interface Checking {
   /** Runs its checks in the order in which things are needed. Rejects only by the examiner's own signal. */
@@ -146,8 +157,8 @@ export interface AdapterCore<C = unknown> {
   readonly title: string;
   readonly config: Schema<C>;
   expect(config: C, host: Pick<Host, 'namespace'>): Expectation;
-  /** What the configuration makes the agent read, mint and dial. */
-  needs(config: C, host: Pick<Host, 'namespace'>): readonly Need[];
+  /** What the configuration makes the agent read, mint and dial; `crl`: its CRLs are followed too. */
+  needs(config: C, host: Pick<Host, 'namespace'> & { readonly crl?: boolean }): readonly Need[];
   /** How a gateway should speak to this mesh unless the user says otherwise. */
   readonly tls: TlsDefaults;
   /** The same, where the configuration decides it; it then counts in place of `tls`. */
@@ -158,7 +169,7 @@ export interface AdapterCore<C = unknown> {
   open(config: C, host: Host): (Source | Issuer) & Partial<Checking>;
 }
 
-/** An adapter of this repository may have more: optional capabilities, found by presence. */
+/** An adapter of this repository may have more: optional capabilities, detected by presence. */
 export interface Adapter<C = unknown> extends AdapterCore<C> {
   /** ConfigMaps as most installations have them, by name, for `render` without a cluster; `means` is for people. */
   readonly usual?: Readonly<
@@ -170,6 +181,8 @@ export interface Adapter<C = unknown> extends AdapterCore<C> {
   readonly sniPerTarget?: boolean;
   /** Onboarding and `doctor --pre` find the mesh in a cluster. */
   readonly discover?: Discover;
+  /** The mesh has CRLs: what `open` returns is Revoking. */
+  readonly revokes?: boolean;
   /** Which pods are in the mesh. */
   readonly pods?: Pods;
   /** Object checks of `doctor`. The codes have a prefix of four characters of their own. */

@@ -206,6 +206,11 @@ export class Certificate {
     }
   }
 
+  /** Name, DER. */
+  get subjectDer(): Buffer {
+    return Buffer.from(this.#subjectName, 'latin1');
+  }
+
   toJSON(): object {
     const { subject, issuer, serial, fingerprint, names } = this;
     const [notBefore, notAfter] = [this.notBefore, this.notAfter].map((ms) => new Date(ms).toISOString());

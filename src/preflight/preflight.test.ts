@@ -4,6 +4,7 @@ import { pathCases } from '../../test/support/path-cases.ts';
 import { systemClock } from '../async/clock.ts';
 import type { Presented } from '../core/verify/preflight.ts';
 import type { Certificate } from '../pki/certificate.ts';
+import { Crl } from '../pki/crl.ts';
 import { PrivateKey } from '../pki/key.ts';
 import { SandboxCa } from '../sandbox/ca.ts';
 import { opensslPreflight } from './preflight.ts';
@@ -104,4 +105,34 @@ test('many concurrent handshakes, under more bundles than are cached, each get t
     verdicts.map(({ ok }) => ok),
     verdicts.map((_, at) => at % 2 === 0),
   );
+});
+
+describe('with CRLs, OpenSSL', () => {
+  const crl = (ca: SandboxCa, options: Parameters<SandboxCa['crl']>[0] = {}) => Crl.fromDer(ca.crl(options));
+  const reasonWith = async (...crls: readonly Crl[]) => {
+    const verdict = await preflight(pair, bundle, crls);
+    return verdict.ok ? 'accepted' : verdict.message;
+  };
+  const [leaf] = pair.chain;
+
+  test('accepts a pair whose authorities all have a current one', async () => {
+    assert.equal(await reasonWith(crl(middle), crl(root)), 'accepted');
+  });
+
+  test('refuses a pair when one authority has none', async () => {
+    assert.match(await reasonWith(crl(middle)), /UNABLE_TO_GET_CRL/);
+    assert.match(await reasonWith(crl(root)), /UNABLE_TO_GET_CRL/);
+  });
+
+  test('refuses a pair by an expired one, by one that another key signed, and by one that revokes it', async () => {
+    const expired = crl(root, { thisUpdate: now - 7_200_000, nextUpdate: now - 3_600_000 });
+    assert.match(await reasonWith(crl(middle), expired), /CRL_HAS_EXPIRED/);
+    const forged = crl(SandboxCa.root({ name: 'root', ...period }));
+    assert.match(await reasonWith(crl(middle), forged), /UNABLE_TO_GET_CRL|CRL_SIGNATURE_FAILURE|CRL/);
+    assert.match(await reasonWith(crl(middle, { revoked: leaf ? [leaf] : [] }), crl(root)), /CERT_REVOKED/);
+  });
+
+  test('goes by no CRL that an earlier handshake had', async () => {
+    assert.deepEqual(await preflight(pair, bundle), { ok: true });
+  });
 });

@@ -4,6 +4,7 @@ import { type Clock, systemClock } from '../async/clock.ts';
 import { Semaphore } from '../async/semaphore.ts';
 import type { Preflight, PreflightVerdict, Presented } from '../core/verify/preflight.ts';
 import { type Certificate, formatCertificates } from '../pki/certificate.ts';
+import type { Crl } from '../pki/crl.ts';
 import { throwawayPair } from '../pki/csr.ts';
 
 export interface PreflightOptions {
@@ -31,7 +32,7 @@ const NO_ROOTS = { ca: [] as string[] };
 export function opensslPreflight({ clock = systemClock, timeoutMs = TIMEOUT_MS }: PreflightOptions = {}): Preflight {
   const turns = new Semaphore(AT_ONCE);
   let server: ThrowawayServer | undefined;
-  return async (pair, bundle) => {
+  return async (pair, bundle, crls) => {
     const done = new AbortController();
     using _turn = await turns.take(done.signal);
     const late = clock.sleep(timeoutMs, done.signal).then(
@@ -40,7 +41,7 @@ export function opensslPreflight({ clock = systemClock, timeoutMs = TIMEOUT_MS }
     );
     try {
       server ??= new ThrowawayServer();
-      return await Promise.race([handshake(pair, bundle, server, done.signal), late]);
+      return await Promise.race([handshake(pair, bundle, crls, server, done.signal), late]);
     } catch (error) {
       return failed(textOf(error));
     } finally {
@@ -90,11 +91,14 @@ class ThrowawayServer {
     this.#server.emit('connection', stream);
   }
 
-  trusting(bundle: readonly Certificate[]): SecureContext {
-    const key = bundle.map(({ fingerprint }) => fingerprint).join();
+  trusting(bundle: readonly Certificate[], crls: readonly Crl[] = []): SecureContext {
+    const key = [...bundle, ...crls].map(({ fingerprint }) => fingerprint).join();
     const ca = bundle.map(({ pem }) => pem);
-    const context = this.#contexts.get(key) ?? createSecureContext({ ...this.#own, ca, allowPartialTrustChain: true });
-    // Moved to the end, so that the first is the least recently used.
+    // With a CRL, Node checks each certificate of the chain, as Envoy does.
+    const revocation = crls.length === 0 ? {} : { crl: crls.map(({ pem }) => pem) };
+    const context =
+      this.#contexts.get(key) ?? createSecureContext({ ...this.#own, ca, ...revocation, allowPartialTrustChain: true });
+    // Moved to the end, so that the first is the one that was used longest ago.
     this.#contexts.delete(key);
     this.#contexts.set(key, context);
     const [oldest] = this.#contexts.keys();
@@ -106,6 +110,7 @@ class ThrowawayServer {
 function handshake(
   pair: Presented,
   bundle: readonly Certificate[],
+  crls: readonly Crl[] | undefined,
   server: ThrowawayServer,
   signal: AbortSignal,
 ): Promise<PreflightVerdict> {
@@ -116,7 +121,7 @@ function handshake(
   } catch (error) {
     return Promise.resolve(refused(`it does not load the pair: ${textOf(error)}`));
   }
-  const trusting = server.trusting(bundle);
+  const trusting = server.trusting(bundle, crls);
   const [near, far] = duplexPair();
   return new Promise<PreflightVerdict>((resolve) => {
     const onError = (error: unknown) => resolve(refused(textOf(error)));

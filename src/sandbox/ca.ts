@@ -3,7 +3,7 @@ import { type Clock, systemClock } from '../async/clock.ts';
 import type { Identity } from '../mesh/identity.ts';
 import { Certificate } from '../pki/certificate.ts';
 import { PrivateKey } from '../pki/key.ts';
-import { encodeCertificate, type KeyUsage, keyIdOf, spkiOf } from './x509.ts';
+import { encodeCertificate, encodeCrl, type KeyUsage, keyIdOf, spkiOf } from './x509.ts';
 
 export interface CaOptions {
   /** Common name of the subject. */
@@ -154,6 +154,22 @@ export class SandboxCa {
     const leaf = this.issue(key, options);
     const id = options.uris?.[0] ?? options.dns?.[0] ?? options.commonName ?? '';
     return { id, key, chain: [leaf, ...this.chain], roots: [this.root] };
+  }
+
+  /** The list of what this CA has revoked, DER. */
+  crl(
+    options: { revoked?: readonly Certificate[]; thisUpdate?: number; nextUpdate?: number; number?: number } = {},
+  ): Buffer {
+    const now = (this.#options.clock ?? systemClock).now();
+    return encodeCrl({
+      issuer: this.#subject(),
+      signingKey: this.#key.keyObject,
+      authorityKeyId: this.#keyId(),
+      number: options.number ?? 1,
+      thisUpdate: options.thisUpdate ?? now - MINUTE,
+      nextUpdate: options.nextUpdate ?? now + 24 * HOUR,
+      revoked: (options.revoked ?? []).map(({ serial }) => serial),
+    });
   }
 
   #subject(): CertificateSubject {

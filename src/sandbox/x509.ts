@@ -113,6 +113,41 @@ function extensions(fields: CertificateFields): Buffer[] {
   ];
 }
 
+export interface CrlFields {
+  readonly issuer: CertificateFields['subject'];
+  readonly signingKey: KeyObject;
+  readonly authorityKeyId: Buffer;
+  readonly number: number;
+  /** Epoch ms. */
+  readonly thisUpdate: number;
+  readonly nextUpdate: number;
+  /** Serial numbers, hex. */
+  readonly revoked: readonly string[];
+}
+
+/** A certificate revocation list of version 2 (RFC 5280 §5). */
+export function encodeCrl(fields: CrlFields): Buffer {
+  const algorithm = signatureAlgorithm(fields.signingKey);
+  const revoked = fields.revoked.map((serial) =>
+    der.seq(der.int(Buffer.from(serial, 'hex')), der.time(fields.thisUpdate)),
+  );
+  const extensions = [
+    extension(OID.authorityKeyId, der.seq(der.context(0, fields.authorityKeyId))),
+    extension('2.5.29.20', der.int(fields.number)),
+  ];
+  const signed = der.seq(
+    der.int(1),
+    algorithm,
+    name(fields.issuer),
+    der.time(fields.thisUpdate),
+    der.time(fields.nextUpdate),
+    ...(revoked.length > 0 ? [der.seq(...revoked)] : []),
+    der.explicit(0, der.seq(...extensions)),
+  );
+  const hash = fields.signingKey.asymmetricKeyType === 'ed25519' ? null : 'sha256';
+  return der.seq(signed, algorithm, der.bitString(sign(hash, signed, fields.signingKey)));
+}
+
 /** One extension around the DER of its value. */
 export function extension(type: string, value: Buffer, critical = false): Buffer {
   return der.seq(der.oid(type), ...(critical ? [der.bool(true)] : []), der.octetString(value));

@@ -1,9 +1,10 @@
 import { z } from 'zod';
 import { Trigger } from '../../src/async/trigger.ts';
-import type { Adapter, Issuer } from '../../src/mesh/adapter.ts';
+import type { Adapter, Issuer, Revoking } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
+import type { Crl } from '../../src/pki/crl.ts';
 import type { LeafOptions, SandboxCa } from '../../src/sandbox/ca.ts';
 
 export const TOY_ID = 'spiffe://toy/ns/emissary/sa/emissary';
@@ -19,7 +20,8 @@ export class ToyMesh {
   broken: Error | undefined;
   lifetimeMs = 3_600_000;
   roots: readonly Certificate[];
-  /** Replaces the next answers. */
+  crls: readonly Crl[] = [];
+  /** What the next answers are instead of good ones. */
   answer: ((good: Identity) => Identity) | undefined;
   readonly #changed = new Set<Trigger>();
 
@@ -32,6 +34,11 @@ export class ToyMesh {
   rotate(ca: SandboxCa, roots: readonly Certificate[]): void {
     this.ca = ca;
     this.roots = roots;
+    for (const trigger of this.#changed) trigger.fire();
+  }
+
+  revoke(crls: readonly Crl[]): void {
+    this.crls = crls;
     for (const trigger of this.#changed) trigger.fire();
   }
 
@@ -52,6 +59,7 @@ export class ToyMesh {
       tls: { alpnProtocols: 'istio' },
       expect: () => ({ id: TOY_ID, form: 'spiffe' }),
       needs: () => [],
+      revokes: true,
       open: (): Issuer => {
         if (this.broken) throw this.broken;
         return this.#issuer();
@@ -59,7 +67,7 @@ export class ToyMesh {
     };
   }
 
-  #issuer(): Issuer {
+  #issuer(): Issuer & Revoking {
     return {
       issue: async () => {
         this.asked += 1;
@@ -67,17 +75,18 @@ export class ToyMesh {
         this.issued += 1;
         return this.issue();
       },
-      roots: (signal) => this.#watchRoots(signal),
+      roots: (signal) => this.#watch(() => this.roots, signal),
+      crls: (signal) => this.#watch(() => this.crls, signal),
       [Symbol.asyncDispose]: async () => {},
     };
   }
 
-  async *#watchRoots(signal: AbortSignal): AsyncGenerator<readonly Certificate[]> {
+  async *#watch<T>(read: () => T, signal: AbortSignal): AsyncGenerator<T> {
     const trigger = new Trigger();
     this.#changed.add(trigger);
     try {
       for (;;) {
-        yield this.roots;
+        yield read();
         await trigger.wait(signal);
       }
     } finally {

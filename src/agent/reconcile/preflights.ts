@@ -22,8 +22,8 @@ export class Preflights {
   }
 
   /** Undefined before the handshake, and when a refused one has to be repeated. */
-  readonly verdict = ({ pair, bundle }: Proof): PreflightVerdict | undefined => {
-    const known = this.#verdicts.get(preflightKey(pair, bundle));
+  readonly verdict = ({ pair, bundle, crls }: Proof): PreflightVerdict | undefined => {
+    const known = this.#verdicts.get(preflightKey(pair, bundle, crls));
     return known && this.#clock.now() < known.until ? known.verdict : undefined;
   };
 
@@ -39,14 +39,14 @@ export class Preflights {
 
   /** Makes the handshake; afterwards `verdict` returns its outcome. */
   prove(proof: Proof): Promise<void> {
-    const key = preflightKey(proof.pair, proof.bundle);
+    const key = preflightKey(proof.pair, proof.bundle, proof.crls);
     const running = this.#running.get(key) ?? this.#handshake(key, proof);
     this.#running.set(key, running);
     return running;
   }
 
-  async #handshake(key: string, { pair, bundle }: Proof): Promise<void> {
-    const verdict = await this.#preflight(pair, bundle);
+  async #handshake(key: string, { pair, bundle, crls }: Proof): Promise<void> {
+    const verdict = await this.#preflight(pair, bundle, crls);
     const until = verdict.ok ? Number.POSITIVE_INFINITY : this.#clock.now() + REFUSED_FOR_MS;
     this.#running.delete(key);
     this.#verdicts.delete(key);

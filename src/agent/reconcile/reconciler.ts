@@ -11,10 +11,11 @@ import { tryDesiredObjects } from '../../gateway/desired.ts';
 import { gatewaysOf } from '../../gateway/gateway.ts';
 import { ownerLabel } from '../../gateway/owner.ts';
 import { PublicationReader } from '../../gateway/publication-reader.ts';
-import { type Adapter, type Issuer, type Source, tlsDefaults } from '../../mesh/adapter.ts';
+import { type Adapter, type Issuer, isRevoking, type Source, tlsDefaults } from '../../mesh/adapter.ts';
 import { type Identity, leafOf } from '../../mesh/identity.ts';
 import { asError } from '../../mesh/renewing.ts';
 import { isTargeting, type Targeting } from '../../mesh/targeting.ts';
+import { CrlStream } from '../issuance/crl-stream.ts';
 import { createHost } from '../issuance/host.ts';
 import { IdentityStream, opening } from '../issuance/identity-stream.ts';
 import { Prober } from '../issuance/prober.ts';
@@ -49,6 +50,7 @@ export class Reconciler {
   readonly #opened: Source | Issuer;
   readonly #stream: IdentityStream;
   readonly #gateways: readonly UsedGateway[];
+  readonly #crls: CrlStream | undefined;
   readonly #prober: Prober;
   readonly #preflights: Preflights;
   readonly #writes: WriteAttempts;
@@ -77,6 +79,10 @@ export class Reconciler {
       recovered: this.#meshRecovered,
       failed: this.#meshFailed,
     });
+    const opened = this.#opened;
+    if (spec.crlSecretName !== undefined && isRevoking(opened)) {
+      this.#crls = new CrlStream({ env, opened, changed: this.#changed, failed: this.#trouble });
+    }
     this.#prober = new Prober(env, spec.probe, this.#changed);
     this.#preflights = new Preflights(env.preflight, env.clock);
     this.#writes = new WriteAttempts(env);
@@ -112,7 +118,7 @@ export class Reconciler {
   async run(stop: AbortController): Promise<void> {
     const { signal } = stop;
     const { clock } = this.#env;
-    const following = this.#gateways.map(({ routes }) => routes.run(signal));
+    const following = [...this.#gateways.map(({ routes }) => routes.run(signal)), this.#crls?.run(signal)];
     try {
       while (!signal.aborted) {
         this.#view.follow(this.certificate, usesOf(this.#gateways));
@@ -178,13 +184,15 @@ export class Reconciler {
   #observe(): Situation {
     const { metadata, spec } = this.certificate;
     const { candidate } = this.#stream;
+    const published = this.#reader.read(spec, this.#view.objects(), candidate);
     return {
       spec,
       expectation: this.#adapter.expect(spec.mesh.config, { namespace: metadata.namespace ?? '' }),
       candidate,
       probe: this.#prober.outcome(candidate),
+      crls: this.#crls && (this.#crls.latest ?? published.crls ?? []),
       preflight: this.#preflights.verdict,
-      published: this.#reader.read(spec, this.#view.objects(), candidate),
+      published,
       desired: this.#desired,
       renewalAsked: this.#renewRequests.pending,
       now: this.#env.clock.now(),
@@ -266,7 +274,7 @@ export class Reconciler {
       ...done,
       ...{ certificate, inForce, repair, rotation, planned, breakerOpenMs },
       ...reportOf(this.#gateways),
-      failure: this.#writes.failure ?? this.#view.problem ?? this.#deletionWaits ?? cause,
+      failure: this.#writes.failure ?? this.#view.problem ?? this.#deletionWaits ?? cause ?? decision.crlProblem,
       nextAttemptAt: this.#meshFailures.current && retryAt,
       probeProblem: this.#prober.problem(situation.candidate),
       renewRequest: this.#renewRequests.done,

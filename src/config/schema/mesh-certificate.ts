@@ -17,6 +17,8 @@ export interface MeshCertificateSpec {
   readonly mesh: { readonly name: string; readonly config: unknown };
   readonly secretName: string;
   readonly caSecretName: string;
+  /** Secret for the CRLs of the mesh; absent: they are not published. */
+  readonly crlSecretName?: string | undefined;
   readonly configMapName?: string | undefined;
   /** Added to every object that we write. */
   readonly labels: Readonly<Record<string, string>>;

@@ -33,6 +33,12 @@ const trust = z
     retain: durationSchema({ min: '0s', max: '8760h' })
       .prefault('24h')
       .describe('How long a root stays trusted that the mesh no longer names. At least the lifetime of one leaf.'),
+    crl: z
+      .boolean()
+      .default(false)
+      .describe(
+        'Whether the gateway checks upstreams by the certificate revocation lists (CRLs) of the mesh. They are published only while there is a current one for each CA.',
+      ),
     hold: durationSchema({ min: '0s', max: '24h' })
       .prefault('10m')
       .describe('How long a leaf under a new root is held back, so that upstreams learn the root first.'),
@@ -55,6 +61,9 @@ const probe = z
 const common = (gateways: readonly GatewayFields[]) => ({
   secretName: secretName(gateways).optional().describe('Secret for certificate and key. Default: <name>-identity.'),
   caSecretName: secretName(gateways).optional().describe('Secret for the trust bundle. Default: <name>-ca.'),
+  crlSecretName: secretName(gateways)
+    .optional()
+    .describe('Secret for the CRLs of the mesh, with trust.crl. Default: <name>-crl.'),
   configMapName: objectName().optional().describe('ConfigMap for the trust bundle, key ca.crt. Default: none.'),
   labels: extraLabels()
     .default({})
@@ -80,9 +89,9 @@ const secretName = (gateways: readonly GatewayFields[]): z.ZodString =>
 export function specSchema(adapters: readonly Adapter[], gateways: readonly GatewayFields[]) {
   const meshes: Record<string, z.ZodType> = {};
   for (const adapter of adapters) meshes[adapter.mesh] = z.optional(asZod(adapter));
-  const { secretName, caSecretName, configMapName, ...rest } = common(gateways);
+  const { secretName, caSecretName, crlSecretName, configMapName, ...rest } = common(gateways);
   const added = Object.assign({}, ...gateways.map(({ fields }) => fields)) as Record<string, z.ZodType>;
-  return z.strictObject({ ...meshes, secretName, caSecretName, configMapName, ...added, ...rest });
+  return z.strictObject({ ...meshes, secretName, caSecretName, crlSecretName, configMapName, ...added, ...rest });
 }
 
 function asZod(adapter: Adapter): z.ZodType {

@@ -2,9 +2,11 @@ import type { Expectation } from '../../mesh/adapter.ts';
 import { type Identity, leafOf, sameLeaf, sameRoots } from '../../mesh/identity.ts';
 import { anchorOf } from '../../pki/anchor.ts';
 import type { Certificate } from '../../pki/certificate.ts';
+import type { Crl } from '../../pki/crl.ts';
 import type { PrivateKey } from '../../pki/key.ts';
 import type { Desired } from '../plan/plan.ts';
 import type { Problem } from '../problem.ts';
+import { chooseCrls } from '../trust/crls.ts';
 import { decideHold, type HoldDecision, type ProbeOutcome } from '../trust/hold.ts';
 import { type IssuerEnd, isGain, issuerEndOf } from '../trust/issuer-end.ts';
 import { decideTrust, namedRoots, type RootTimes, type TrustDecision } from '../trust/trust.ts';
@@ -16,6 +18,8 @@ export interface Publication {
   readonly bundle: readonly Certificate[];
   readonly since: RootTimes;
   readonly identity: { readonly key: PrivateKey; readonly chain: readonly Certificate[] } | undefined;
+  /** Absent: none. */
+  readonly crls?: readonly Crl[] | undefined;
   /** Objects that exist with the wrong content; a missing object is no problem. */
   readonly problems: readonly { readonly object: string; readonly message: string }[];
 }
@@ -27,7 +31,9 @@ export interface Situation {
   /** The newest identity from the mesh; absent until it has answered. */
   readonly candidate: Identity | undefined;
   readonly probe: ProbeOutcome;
-  /** OpenSSL's verdict on a pair and a bundle in a handshake; undefined before the handshake. */
+  /** CRLs that the mesh names, or that are published while it has not answered; undefined: they are not asked for. */
+  readonly crls?: readonly Crl[] | undefined;
+  /** What OpenSSL said of a pair and a bundle in a handshake; undefined before it was asked. */
   readonly preflight: (proof: Proof) => PreflightVerdict | undefined;
   /** The published objects. */
   readonly published: Publication;
@@ -36,6 +42,7 @@ export interface Situation {
     readonly identity: Identity;
     readonly bundle: readonly Certificate[];
     readonly since: RootTimes;
+    readonly crls: readonly Crl[];
   }) => { readonly objects: readonly Desired[] } | { readonly problem: Problem };
   /** A new certificate was requested: it is published whether or not it gains anything. */
   readonly renewalAsked?: boolean | undefined;
@@ -59,6 +66,8 @@ export interface Decision {
   readonly refused: Problem | undefined;
   /** Why the candidate is not used; the published pair stays. */
   readonly problem: Problem | undefined;
+  /** Why no CRLs are published although they are asked for. */
+  readonly crlProblem: Problem | undefined;
   /** The handshake that must be made before a write can be decided. */
   readonly unproven: Proof | undefined;
   /** When to decide again without a change. */
@@ -100,7 +109,10 @@ export function decide(situation: Situation): Decision {
   const issuerEnd = path && issuerEndOf(path);
   const proven = identity && trust.bundle.length > 0 ? proofOf(situation, identity, trust.bundle) : undefined;
   const { bundle, since } = trust;
-  const wanted = identity && proven?.ok ? situation.desired({ identity, bundle, since }) : undefined;
+  const revocation = identity && path && proven?.ok ? revocationOf(situation, identity, path, bundle) : undefined;
+  const crls = revocation?.crls ?? [];
+  const wanted =
+    identity && proven?.ok && !revocation?.unproven ? situation.desired({ identity, bundle, since, crls }) : undefined;
   const wrong = judged && problemOf(judged);
   const unfit = proven && !proven.ok ? proven.refused : undefined;
 
@@ -114,15 +126,45 @@ export function decide(situation: Situation): Decision {
     issuerEnd,
     refused: judged?.validFrom === undefined ? wrong : undefined,
     problem: wrong ?? trust.problem ?? unfit ?? (wanted && 'problem' in wanted ? wanted.problem : undefined),
-    unproven: judged?.unproven ?? (proven && !proven.ok ? proven.unproven : undefined),
+    crlProblem: revocation?.problem,
+    unproven: judged?.unproven ?? (proven && !proven.ok ? proven.unproven : undefined) ?? revocation?.unproven,
     nextLook: earliest(now, [
       trust.nextChangeAt,
       hold?.hold ? hold.until : undefined,
       identity ? leafOf(identity).notAfter : undefined,
       issuerEnd?.endingAt,
       judged?.validFrom,
+      revocation?.nextLook,
     ]),
   };
+}
+
+interface Revocation {
+  /** What may be published; absent: none. */
+  readonly crls?: readonly Crl[];
+  readonly problem?: Problem | undefined;
+  readonly unproven?: Proof;
+  readonly nextLook?: number | undefined;
+}
+
+/** The CRLs for what is to be published, once a handshake accepts the pair by them; undefined: none are asked for. */
+function revocationOf(
+  { crls: named, preflight, now }: Situation,
+  { key, chain }: Identity,
+  path: readonly Certificate[],
+  bundle: readonly Certificate[],
+): Revocation | undefined {
+  if (!named) return undefined;
+  // An upstream's chain has the authorities of ours, or those of a root that is being replaced.
+  const above = path.slice(1).filter(({ fingerprint }) => !bundle.some((root) => root.fingerprint === fingerprint));
+  const choice = chooseCrls(named, [...above, ...bundle], now);
+  if (!choice.ok) return { problem: choice.problem, nextLook: choice.again };
+  const proof = { pair: { key, chain }, bundle, crls: choice.crls };
+  const verdict = preflight(proof);
+  if (!verdict) return { unproven: proof };
+  if (verdict.ok) return { crls: choice.crls, nextLook: choice.until };
+  const message = `CRLs are not published, because the gateway's own certificate fails with them: ${verdict.message}`;
+  return { problem: { code: 'ERR_CRL_REFUSED', message }, nextLook: choice.until };
 }
 
 type Proven = { readonly ok: true } | { readonly ok: false; readonly refused?: Problem; readonly unproven?: Proof };

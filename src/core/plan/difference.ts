@@ -7,15 +7,18 @@ const NOT_CONTENT = new Set(['apiVersion', 'kind', 'status']);
 const COMPARED_METADATA = ['labels', 'annotations', 'ownerReferences'] as const;
 
 /**
- * Names of the fields in which `observed` differs from `wanted`, such as `data.tls.crt`, and of those that our earlier
- * apply set and `wanted` no longer has. Fields that others added are ignored. Never values: they may be keys.
+ * Names of the fields in which `observed` is not as `wanted`, such as `data.tls.crt`: those that differ, and those
+ * that our creation or an earlier apply set and `wanted` no longer has. Fields that others added are ignored. Never values:
+ * they may be keys.
  */
 export function differences(wanted: KubeObject, observed: KubeObject): string[] {
   const found = new Set<string>();
   const standing = contentOf(observed);
   for (const [name, value] of Object.entries(contentOf(wanted))) compare(value, standing[name], name, found);
   for (const entry of observed.metadata.managedFields ?? []) {
-    if (isOurs(entry) && entry.operation === 'Apply') leftOver(entry.fieldsV1 ?? {}, wanted, '', found);
+    // Secrets are moved to our apply when they are created; of other objects, the creation still owns its fields.
+    const counts = entry.operation === 'Apply' || observed.kind !== 'Secret';
+    if (isOurs(entry) && counts) leftOver(entry.fieldsV1 ?? {}, wanted, '', found);
   }
   return [...found];
 }

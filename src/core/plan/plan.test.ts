@@ -119,6 +119,12 @@ describe('a plan', () => {
     assert.equal(changedOf(only(context, observed)), 'apply metadata.annotations,spec.sni,spec.ambassador_id');
   });
 
+  test('takes back what our creation set, where nothing was applied since', () => {
+    const fieldsV1 = { 'f:spec': { 'f:sni': {}, 'f:secret': {} } };
+    const created = { ...ours, operation: 'Update' as const, fieldsV1 };
+    assert.equal(changedOf(only(context, live(context, { managedFields: [created] }))), 'apply spec.sni');
+  });
+
   test('compares lists as a whole', () => {
     const wanted = object('TLSContext', 'x', { spec: { ambassador_id: ['a', 'b'] } });
     assert.equal(

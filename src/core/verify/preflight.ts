@@ -1,4 +1,5 @@
 import type { Certificate } from '../../pki/certificate.ts';
+import type { Crl } from '../../pki/crl.ts';
 import type { PrivateKey } from '../../pki/key.ts';
 
 export const PREFLIGHT_CODES = ['ERR_VERIFY_PREFLIGHT', 'ERR_VERIFY_PREFLIGHT_FAILED'] as const;
@@ -18,6 +19,8 @@ export type PreflightVerdict =
 export interface Proof {
   readonly pair: Presented;
   readonly bundle: readonly Certificate[];
+  /** The server checks each certificate of the chain by these; absent: it checks no revocation. */
+  readonly crls?: readonly Crl[] | undefined;
 }
 
 /**
@@ -25,8 +28,15 @@ export interface Proof {
  * cannot be made is a refusal with ERR_VERIFY_PREFLIGHT_FAILED. It uses the real time, so it is passed in like the
  * clock.
  */
-export type Preflight = (pair: Presented, bundle: readonly Certificate[]) => Promise<PreflightVerdict>;
+export type Preflight = (
+  pair: Presented,
+  bundle: readonly Certificate[],
+  crls?: readonly Crl[],
+) => Promise<PreflightVerdict>;
 
-/** Equal for equal chains and bundles, in their order. */
-export const preflightKey = ({ chain }: Pick<Presented, 'chain'>, bundle: readonly Certificate[]): string =>
-  [chain, bundle].map((list) => list.map(({ fingerprint }) => fingerprint).join(',')).join(';');
+/** The same for the same chain, bundle and CRLs, in their order. */
+export const preflightKey = (
+  { chain }: Pick<Presented, 'chain'>,
+  bundle: readonly Certificate[],
+  crls: readonly Crl[] = [],
+): string => [chain, bundle, crls].map((list) => list.map(({ fingerprint }) => fingerprint).join(',')).join(';');

@@ -29,7 +29,7 @@ function contextsOf({ config: { tlsContext }, targets }: ReferenceInput<Emissary
 }
 
 function contextFields(
-  { spec, config, tls }: PublicationInput<EmissaryConfig, Target>,
+  { spec, config, tls, crlSecretName }: PublicationInput<EmissaryConfig, Target>,
   { contextName, sni }: Target,
 ): Readonly<Record<string, unknown>> {
   const problem = contextNameProblem(contextName);
@@ -44,6 +44,7 @@ function contextFields(
     hosts: [],
     secret: spec.secretName,
     ca_secret: spec.caSecretName,
+    ...(crlSecretName === undefined ? {} : { crl_secret: crlSecretName }),
     ...(alpn === undefined ? {} : { alpn_protocols: alpn }),
     ...(server === undefined ? {} : { sni: server }),
     ...(min === undefined ? {} : { min_tls_version: min }),
