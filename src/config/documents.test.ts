@@ -25,6 +25,7 @@ test('a minimal document gets every default', () => {
     secretName: 'istio-identity',
     caSecretName: 'istio-ca',
     configMapName: undefined,
+    crlSecretName: undefined,
     gateways: {
       emissary: { tlsContext: { enabled: true, name: 'istio', ambassadorIds: [] }, mappings: undefined },
     },
@@ -77,7 +78,7 @@ test('a mistyped field is answered with the one that was probably meant', () => 
     'mesh.yaml:8: spec.tlsContext.minTLSVersoin: unknown field "minTLSVersoin"; did you mean "minTlsVersion"?',
   ]);
   assert.deepEqual(complaints(`${minimal}  trust: {colour: blue}\n`), [
-    'mesh.yaml:6: spec.trust.colour: unknown field "colour"; supported: retain, hold',
+    'mesh.yaml:6: spec.trust.colour: unknown field "colour"; supported: retain, crl, hold',
   ]);
   assert.deepEqual(complaints(minimal.replace('address:', 'adress:')), [
     'mesh.yaml:5: spec.istio.address: is required',

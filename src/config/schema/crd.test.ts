@@ -51,6 +51,7 @@ test('each refinement that the API server can check has an equivalent rule there
     '',
     '.spec',
     '.spec.caSecretName',
+    '.spec.crlSecretName',
     '.spec.labels',
     '.spec.mappings.selector.matchLabels',
     '.spec.renewal',
