@@ -6,8 +6,8 @@ import { settle } from '../../test/support/fake-clock.ts';
 import { following, LatestValue } from './latest-value.ts';
 import { sharing } from './sharing.ts';
 
-describe('a stream that is read once for all followers', () => {
-  it('gives each follower the newest value first, then newer ones, and none after its end', async () => {
+describe('a stream that is read once for all who follow it', () => {
+  it('gives each the newest value first, then newer ones, and none after its end', async () => {
     const steps = fc.array(
       fc.oneof(
         fc.record({ who: fc.nat(3), act: fc.constantFrom('next', 'abort', 'return') }),
@@ -24,8 +24,7 @@ describe('a stream that is read once for all followers', () => {
           if (act === 'push') world.push();
           else if (act === 'next') follower?.ask();
           else if (act === 'abort') follower?.abort.abort(new Error('enough'));
-          else if (follower?.waiting) continue;
-          else await follower?.values.return(undefined);
+          else await follower?.values.return?.();
           if (follower && (act === 'abort' || act === 'return')) follower.over = true;
           await settle();
           const reading = followers.some(({ begun, over }) => begun && !over);
@@ -48,7 +47,7 @@ describe('a stream that is read once for all followers', () => {
     );
   });
 
-  it('opens nothing before the first request, and leaves no listener', async () => {
+  it('opens nothing before the first is asked, and leaves no listener', async () => {
     const world = new World();
     const follower = world.follower();
     await settle();
@@ -56,7 +55,7 @@ describe('a stream that is read once for all followers', () => {
     follower.ask();
     await settle();
     assert.deepEqual(follower.seen, [0]);
-    await follower.values.return(undefined);
+    await follower.values.return?.();
     assert.equal(getEventListeners(follower.abort.signal, 'abort').length, 0);
   });
 
@@ -68,7 +67,7 @@ describe('a stream that is read once for all followers', () => {
     assert.equal(world.opened, 0);
   });
 
-  it('fails for each follower with the same error, once, and is opened again for the next follower', async () => {
+  it('fails for each with what it failed with, once, and is opened again by who follows then', async () => {
     const world = new World();
     const [first, slow] = [world.follower(), world.follower()];
     first.ask();
@@ -113,7 +112,7 @@ describe('a stream that is read once for all followers', () => {
     assert.deepEqual(seen, ['a', 'b']);
   });
 
-  it('reports to each current follower', async () => {
+  it('reports to each who follows at that time', async () => {
     const world = new World();
     const [first, second] = [world.follower(), world.follower()];
     first.ask();
@@ -122,13 +121,13 @@ describe('a stream that is read once for all followers', () => {
     second.ask();
     await settle();
     world.report(new Error('two'));
-    await first.values.return(undefined);
+    await first.values.return?.();
     world.report(new Error('three'));
     assert.deepEqual(first.reports, ['one', 'two']);
     assert.deepEqual(second.reports, ['two', 'three']);
   });
 
-  it('reports to each follower a stream that cannot even be opened', async () => {
+  it('tells each of a stream that cannot even be opened', async () => {
     const share = sharing();
     const refused = () =>
       new LatestValue<number>(() => {
@@ -145,7 +144,7 @@ describe('a stream that is read once for all followers', () => {
     for (const each of values) await assert.rejects(each.next(), /no such place/);
   });
 
-  it('reports a failure to start, such as a refusal, to the follower that asked', async () => {
+  it('tells a failure to begin, such as a refusal, to who asked', async () => {
     const refusal = new Error('not permitted');
     const refused = () => {
       throw refusal;
@@ -156,7 +155,7 @@ describe('a stream that is read once for all followers', () => {
   });
 });
 
-/** A stream of numbers that continues until it is closed or fails. */
+/** A stream of numbers that goes on until it is closed or fails. */
 class World {
   readonly #share = sharing();
   value = 0;
@@ -190,7 +189,7 @@ class World {
       seen: [] as number[],
       errors: [] as unknown[],
       ...{ begun: false, over: false, waiting: false },
-      /** Requests one value, unless a request is pending already. */
+      /** Asks for one value, unless it waits for one already. */
       ask: () => {
         if (state.waiting) return;
         state.begun ||= !state.over;

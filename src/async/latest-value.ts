@@ -1,44 +1,32 @@
 import type { SharedHandle } from './sharing.ts';
-import { Trigger } from './trigger.ts';
 
-/** Opens the stream that is read once for all. `report` reaches each current follower. */
+/** Opens what is read once for all. `report` reaches each who follows at that time. */
 export type LatestSource<T> = (signal: AbortSignal, report: (error: Error) => void) => AsyncIterable<T>;
 
 /**
- * One reader of a stream of states, for any number of followers: opened when made, closed when disposed of. Each
- * follower receives the newest value first and then newer ones, and skips those that it was too slow for. The stream
- * ends or fails for each follower as it ends or fails itself.
+ * One reader of a stream of states, for any number who follow it: opened when made, closed when disposed of. Each
+ * is given the newest value first and then newer ones, without those that it was too slow for. How the stream ends
+ * or fails is how it ends or fails for each.
  */
 export class LatestValue<T> implements Disposable {
   readonly #stop = new AbortController();
-  readonly #followers = new Set<Follower>();
-  #latest: { readonly value: T } | undefined;
-  #end: { readonly error?: unknown } | undefined;
+  readonly #followers = new Set<Follower<T>>();
+  #news: News<T> | undefined;
+  #end: End | undefined;
 
   constructor(open: LatestSource<T>) {
     void this.#read(open);
   }
 
-  /** Ends with the signal. `over` is called when the stream has ended, although there may be a value left to yield. */
-  async *follow(report: (error: Error) => void, over: () => void, signal: AbortSignal): AsyncGenerator<T, undefined> {
-    const follower = { changed: new Trigger(), report, over };
+  /** Answers what is known already. */
+  join(follower: Follower<T>): News<T> | undefined {
     this.#followers.add(follower);
-    if (this.#end) over();
-    try {
-      for (let seen: { readonly value: T } | undefined; !signal.aborted; ) {
-        if (this.#latest && this.#latest !== seen) {
-          seen = this.#latest;
-          yield seen.value;
-        } else if (this.#end) {
-          if ('error' in this.#end) throw this.#end.error;
-          return;
-        } else await follower.changed.wait(signal);
-      }
-    } catch (error) {
-      if (!signal.aborted) throw error;
-    } finally {
-      this.#followers.delete(follower);
-    }
+    if (this.#end) follower.end(this.#end);
+    return this.#news;
+  }
+
+  leave(follower: Follower<T>): void {
+    this.#followers.delete(follower);
   }
 
   [Symbol.dispose](): void {
@@ -47,49 +35,129 @@ export class LatestValue<T> implements Disposable {
 
   async #read(open: LatestSource<T>): Promise<void> {
     const { signal } = this.#stop;
-    const report = (error: Error) => {
-      if (!signal.aborted) for (const follower of this.#followers) follower.report(error);
+    const each = (word: (follower: Follower<T>) => void) => {
+      if (!signal.aborted) for (const follower of [...this.#followers]) word(follower);
     };
-    const changed = () => {
-      for (const follower of this.#followers) follower.changed.fire();
-    };
+    const report = (error: Error) => each((follower) => follower.report(error));
+    let end: End = OVER;
     try {
       for await (const value of open(signal, report)) {
-        this.#latest = { value };
-        changed();
+        const news = { done: false, value } as const;
+        this.#news = news;
+        each((follower) => follower.tell(news));
       }
-      this.#end = {};
     } catch (error) {
-      this.#end = { error };
+      end = { error };
     }
-    for (const follower of this.#followers) follower.over();
-    changed();
+    this.#end = end;
+    each((follower) => follower.end(end));
   }
 }
 
-interface Follower {
-  readonly changed: Trigger;
-  readonly over: () => void;
-  readonly report: (error: Error) => void;
-}
+type News<T> = IteratorYieldResult<T>;
+type Over = IteratorReturnResult<undefined>;
+type End = Over | { readonly error: unknown };
+
+const OVER: Over = Object.freeze({ done: true, value: undefined });
 
 /**
- * Follows the value that `join` returns, from the first `next` until `return`, until the signal is aborted, which ends
- * it without an error, or until the followed stream ends. Then it releases the handle.
+ * Follows from the first `next` until `return`, the abort of the signal, which ends it without an error, or the end
+ * of what it follows. It lets go of what it holds then. One `next` at a time.
  */
-export async function* following<T>(
+export function following<T>(
   join: () => SharedHandle<LatestValue<T>>,
   report: (error: Error) => void,
   signal: AbortSignal,
-): AsyncGenerator<T, undefined> {
-  if (signal.aborted) return;
-  using held = join();
-  // Also while nobody asks for the next value: a later follower opens the stream again.
-  const letGo = () => held[Symbol.dispose]();
-  signal.addEventListener('abort', letGo, { once: true });
-  try {
-    yield* held.value.follow(report, letGo, signal);
-  } finally {
-    signal.removeEventListener('abort', letGo);
+): AsyncIterableIterator<T, undefined> {
+  return new Follower(join, report, signal);
+}
+
+/** Small, since there is one for each MeshCertificate: neither a generator nor a signal of its own. */
+class Follower<T> implements AsyncIterableIterator<T, undefined> {
+  readonly report: (error: Error) => void;
+  readonly #signal: AbortSignal;
+  /** Until it has joined. */
+  #join: (() => SharedHandle<LatestValue<T>>) | undefined;
+  #held: SharedHandle<LatestValue<T>> | undefined;
+  #news: News<T> | undefined;
+  #end: End | undefined;
+  #waiting: ((answer: News<T> | Over | Promise<never>) => void) | undefined;
+
+  constructor(join: () => SharedHandle<LatestValue<T>>, report: (error: Error) => void, signal: AbortSignal) {
+    this.report = report;
+    this.#signal = signal;
+    this.#join = join;
+  }
+
+  next(): Promise<News<T> | Over> {
+    if (this.#waiting) return Promise.reject(new TypeError('the newest value is asked for once at a time'));
+    if (this.#signal.aborted) this.#leave();
+    try {
+      this.#begin();
+    } catch (error) {
+      this.end({ error });
+    }
+    return new Promise((waiting) => {
+      this.#waiting = waiting;
+      this.#answer();
+    });
+  }
+
+  async return(): Promise<Over> {
+    this.#leave();
+    return OVER;
+  }
+
+  [Symbol.asyncIterator](): this {
+    return this;
+  }
+
+  handleEvent(): void {
+    this.#leave();
+  }
+
+  tell(news: News<T>): void {
+    this.#news = news;
+    this.#answer();
+  }
+
+  /** What it was told last comes before the end. */
+  end(end: End): void {
+    this.#letGo();
+    this.#end ??= end;
+    this.#answer();
+  }
+
+  #begin(): void {
+    if (!this.#join) return;
+    this.#held = this.#join();
+    this.#join = undefined;
+    this.#signal.addEventListener('abort', this, { once: true });
+    this.#news = this.#held.value.join(this);
+  }
+
+  #answer(): void {
+    const waiting = this.#waiting;
+    const found = this.#news ?? this.#end;
+    if (!waiting || !found) return;
+    this.#waiting = undefined;
+    if (this.#news) this.#news = undefined;
+    else this.#end = OVER;
+    waiting('error' in found ? Promise.reject(found.error) : found);
+  }
+
+  #leave(): void {
+    this.#news = undefined;
+    this.#end = OVER;
+    this.#letGo();
+    this.#answer();
+  }
+
+  #letGo(): void {
+    this.#join = undefined;
+    this.#signal.removeEventListener('abort', this);
+    this.#held?.value.leave(this);
+    this.#held?.[Symbol.dispose]();
+    this.#held = undefined;
   }
 }

@@ -10,7 +10,7 @@ async function* values<T>(all: readonly T[], log: string[]): AsyncGenerator<T> {
   }
 }
 
-it('skips values as its transform says, and values equal to the previous one', async () => {
+it('passes over what it is told to, and what is the same as right before', async () => {
   const log: string[] = [];
   const seen = [];
   const read = (value: number) => (value < 0 ? undefined : value);
@@ -21,7 +21,7 @@ it('skips values as its transform says, and values equal to the previous one', a
   assert.deepEqual(log, ['closed', 'over']);
 });
 
-it('closes the stream that it reads when its consumer stops, and when it cannot continue', async () => {
+it('closes what it reads when nobody wants more, and when it cannot go on', async () => {
   const log: string[] = [];
   const read = (value: number) => {
     if (value > 1) throw new Error('too much');
@@ -29,10 +29,10 @@ it('closes the stream that it reads when its consumer stops, and when it cannot 
   };
   const open = () => mapStream(values([1, 2], log), { read, over: () => log.push('over') });
   for await (const _ of open()) break;
-  assert.deepEqual(log.splice(0), ['closed', 'over']);
+  assert.deepEqual(log.splice(0), ['over', 'closed']);
   const all = open();
   await all.next();
   await assert.rejects(all.next(), /too much/);
-  assert.deepEqual(log, ['closed', 'over']);
+  assert.deepEqual(log, ['over', 'closed']);
   assert.equal((await all.next()).done, true);
 });

@@ -1,37 +1,85 @@
 import type { Clock } from './clock.ts';
-import { limitedTo } from './linked-signal.ts';
-import { WaitingList } from './waiting-list.ts';
 
-const LATE = new Error('the time has passed');
+const NOBODY: readonly Wait[] = [];
 
-/** A wake-up that may be fired at any time and is remembered until somebody waits for it. */
+/** A wake-up that may be fired at any time and is remembered until somebody waited for it. */
 export class Trigger {
   #fired = false;
-  readonly #waiting = new WaitingList<undefined, void>((waiting) => {
-    for (const { admit } of waiting) {
-      if (!this.#fired) break;
-      this.#fired = false;
-      admit();
-    }
-    return undefined;
-  });
+  // Mostly one. A thousand MeshCertificates have some each, and a Set weighs more than all else of this.
+  #waits = NOBODY;
 
-  /** Wakes the waiter that has waited the longest. */
   fire(): void {
     this.#fired = true;
-    this.#waiting.look();
+    for (const wait of this.#waits) if (this.#take()) wait.end();
   }
 
   /** Resolves at the next fire, at once when one was missed; rejects with the signal's reason when aborted. */
   wait(signal: AbortSignal): Promise<void> {
-    return this.#waiting.join(undefined, signal);
+    return new Promise((resolve, reject) => void this.#begin(resolve, reject, signal));
   }
 
   /** Resolves at the next fire or when `ms` have passed; rejects with the signal's reason when aborted. */
-  async waitFor(ms: number, clock: Pick<Clock, 'after'>, signal: AbortSignal): Promise<void> {
-    using limited = limitedTo(clock, Math.max(0, ms), () => LATE, signal);
-    await this.wait(limited.signal).catch((reason) => {
-      if (reason !== LATE) throw reason;
+  waitFor(ms: number, clock: Pick<Clock, 'after'>, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      const wait = this.#begin(resolve, reject, signal);
+      if (wait) wait.cancel = clock.after(Math.max(0, ms), () => wait.end());
     });
+  }
+
+  #begin(resolve: () => void, reject: (reason: unknown) => void, signal: AbortSignal): Wait | undefined {
+    if (signal.aborted) reject(signal.reason);
+    else if (this.#take()) resolve();
+    else {
+      const wait = new Wait(resolve, reject, signal, this);
+      // Not spread, which leaves room for 16 more.
+      this.#waits = this.#waits.concat(wait);
+      return wait;
+    }
+    return undefined;
+  }
+
+  #take(): boolean {
+    const was = this.#fired;
+    this.#fired = false;
+    return was;
+  }
+
+  /** For its own waits, as they end. */
+  forget(wait: Wait): void {
+    const others = this.#waits.filter((one) => one !== wait);
+    this.#waits = others.length === 0 ? NOBODY : others;
+  }
+}
+
+class Wait {
+  readonly #resolve: () => void;
+  readonly #reject: (reason: unknown) => void;
+  readonly #signal: AbortSignal;
+  readonly #of: Trigger;
+  /** Takes back the timer. */
+  cancel: (() => void) | undefined;
+
+  constructor(resolve: () => void, reject: (reason: unknown) => void, signal: AbortSignal, of: Trigger) {
+    this.#resolve = resolve;
+    this.#reject = reject;
+    this.#signal = signal;
+    this.#of = of;
+    signal.addEventListener('abort', this, { once: true });
+  }
+
+  end(): void {
+    this.#over();
+    this.#resolve();
+  }
+
+  handleEvent(): void {
+    this.#over();
+    this.#reject(this.#signal.reason);
+  }
+
+  #over(): void {
+    this.cancel?.();
+    this.#signal.removeEventListener('abort', this);
+    this.#of.forget(this);
   }
 }

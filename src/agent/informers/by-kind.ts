@@ -5,6 +5,7 @@ import { onlyNamed } from '../../kube/paths.ts';
 import { type Reflector, reflect } from '../../kube/reflector.ts';
 import { RESOURCES } from '../../kube/resources.ts';
 import type { Log } from '../../mesh/log.ts';
+import { interning } from './interning.ts';
 
 export interface DiscoveryOptions {
   readonly kube: Kube;
@@ -123,13 +124,14 @@ class SharedWatch {
     this.#resource = resource;
     this.#log = log;
     this.#unused = unused;
+    const intern = interning();
     const reduced = resource.kind === RESOURCES.pods.kind ? withoutBulk : bare ? withoutManagers : undefined;
     this.reflector = reflect(kube, resource, selection, {
       clock,
       random,
       log,
       signal: this.#stop.signal,
-      keep: (object) => reduced?.(object) ?? object,
+      keep: (object) => intern(reduced?.(object) ?? object),
       onError: (error) => {
         this.#tell((watcher) => watcher.failed(error));
       },

@@ -1,11 +1,11 @@
 import type { Clock } from '../../async/clock.ts';
 import { type KubeObject, keyOf, MANAGED_BY_LABEL, type ObjectRef, refOf } from '../../core/object.ts';
-import { isOurs } from '../../core/plan/difference.ts';
 import type { Kube, Resource, Selection } from '../../kube/api.ts';
 import { type Reflector, reflect } from '../../kube/reflector.ts';
 import { resourceOf } from '../../kube/resources.ts';
 import { KubeError } from '../../kube/transport/error.ts';
 import type { Log } from '../../mesh/log.ts';
+import { objectTransform } from './transform.ts';
 
 export interface ObjectInformersOptions {
   readonly kube: Kube;
@@ -24,6 +24,8 @@ export interface ObjectInformersOptions {
   /** Called with each object as it was listed or changed, including the parts that are not stored. */
   readonly seen?: (object: KubeObject) => void;
 }
+
+type Transform = ReturnType<typeof objectTransform>;
 
 /** One reconciler's view of the objects that it observes. */
 export interface ObjectView extends Disposable {
@@ -44,11 +46,11 @@ export interface ObjectView extends Disposable {
 
 /** The observed state of all objects that we manage, from watches that the reconcilers share. */
 export class ObjectInformers {
-  readonly #options: ObjectInformersOptions;
+  readonly #options: ObjectInformersOptions & { keep: Transform };
   readonly #watches = new Map<string, Watch>();
 
   constructor(options: ObjectInformersOptions) {
-    this.#options = options;
+    this.#options = { ...options, keep: objectTransform() };
   }
 
   /** Watches the given objects; `changed` is called after each change of one of them, and once all are listed. */
@@ -151,11 +153,18 @@ class Watch {
   readonly #subscribers = new Map<string, readonly WatchedObjects[]>();
   /** Responses to our writes that the watch has not shown yet. */
   readonly #written = new Map<string, KubeObject>();
+  readonly #keep: Transform;
   readonly #unused: () => void;
   #unserved = false;
 
   /** `unused` is called when no subscriber is left and the watch has ended. */
-  constructor(resource: Resource, selection: Selection, options: ObjectInformersOptions, unused: () => void) {
+  constructor(
+    resource: Resource,
+    selection: Selection,
+    options: ObjectInformersOptions & { keep: Transform },
+    unused: () => void,
+  ) {
+    this.#keep = options.keep;
     this.#unused = unused;
     const { kube, clock, random, log, seen = () => {} } = options;
     const onError = (error: Error) => {
@@ -165,7 +174,7 @@ class Watch {
     const { signal } = this.#stop;
     const keep = (object: KubeObject) => {
       seen(object);
-      return withOwnManagers(object);
+      return options.keep(object);
     };
     this.#reflector = reflect(kube, resource, selection, { clock, random, log, signal, onError, keep });
     this.#pump().catch(() => {});
@@ -190,7 +199,7 @@ class Watch {
 
   wrote(object: KubeObject): void {
     const key = keyOf(refOf(object));
-    if (!reached(this.#reflector.items().get(key), object)) this.#written.set(key, withOwnManagers(object));
+    if (!reached(this.#reflector.items().get(key), object)) this.#written.set(key, this.#keep(object));
   }
 
   resync(): void {
@@ -229,12 +238,6 @@ class Watch {
   #tell(key: string): void {
     for (const one of this.#subscribers.get(key) ?? []) one.changed();
   }
-}
-
-/** The field managers of others are never compared, and are most of an object's size. */
-function withOwnManagers(object: KubeObject): KubeObject {
-  const { metadata } = object;
-  return { ...object, metadata: { ...metadata, managedFields: (metadata.managedFields ?? []).filter(isOurs) } };
 }
 
 /** Versions of one object are comparable numbers in every API server that stores in etcd, and in our sandbox server. */

@@ -14,6 +14,7 @@ import { RESOURCES } from '../../kube/resources.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
 import { codeOf } from '../../mesh/error.ts';
 import type { Log } from '../../mesh/log.ts';
+import { interning } from '../informers/interning.ts';
 import { AcceptedCertificates } from './accepted.ts';
 
 export interface ControllerOptions {
@@ -51,6 +52,7 @@ export async function* customResources(
   const inner = new AbortController();
   const changed = new Trigger();
   const stop = AbortSignal.any([signal, inner.signal]);
+  const intern = interning();
   const scopes = options.namespaces ?? [undefined];
   const reflectors = scopes.map((namespace) =>
     reflect(options.kube, RESOURCES.meshCertificates, namespace === undefined ? {} : { namespace }, {
@@ -58,7 +60,7 @@ export async function* customResources(
       random: options.random,
       log: options.log,
       signal: stop,
-      keep: withoutManagers,
+      keep: (object) => intern(withoutManagers(object)),
       onError: options.onError,
     }),
   );
