@@ -74,12 +74,12 @@ const cases: readonly Case[] = [
   { name: 'consul-echo', text: `${opaque()}\r\n`, spec: consul, code: 'ERR_MESH_UNAVAILABLE', isSent: true },
   { name: 'consul-unicode', text: `${opaque()}ü`, spec: consul, code: bad },
   { name: 'consul-space', text: `${opaque()} ${opaque()}`, spec: consul, code: bad },
-  { name: 'consul-grpc-echo', text: opaque(), spec: consulGrpc, code: 'ERR_MESH_UNREACHABLE', isSent: true },
+  { name: 'consul-grpc-echo', text: opaque(), spec: consulGrpc, code: 'ERR_MESH_UNAVAILABLE', isSent: true },
   { name: 'consul-grpc-two-lines', text: `${opaque()}\n${opaque()}`, spec: consulGrpc, code: bad },
   { name: 'consul-login-echo', text: opaque(), spec: login, code: 'ERR_MESH_DENIED', isSent: true },
   { name: 'consul-login-two-lines', text: `${opaque()}\n${opaque()}`, spec: login, code: bad },
   { name: 'consul-login-broken-answer', text: opaque(), spec: brokenLogin, code: bad, isSent: true },
-  { name: 'consul-grpc-login-echo', text: opaque(), spec: grpcLogin, code: 'ERR_MESH_UNREACHABLE', isSent: true },
+  { name: 'consul-grpc-login-echo', text: opaque(), spec: grpcLogin, code: 'ERR_MESH_UNAVAILABLE', isSent: true },
 ];
 const loginAnswer = `${opaque()}\n${opaque()}`;
 
