@@ -35,7 +35,7 @@ export function missing(paths: FilePaths, contents: FileContents): MeshError | u
 export function readIdentity(
   paths: FilePaths,
   contents: FileContents,
-  wish: Expectation,
+  expectation: Expectation,
   now: number,
   before: Identity | undefined,
 ): Identity {
@@ -43,7 +43,7 @@ export function readIdentity(
   const certificates = certificatesOf(paths.certificate, contents.certificate, known);
   const key = keyOf(paths.key, contents.key);
   const from = `the files ${[...new Set([paths.certificate, paths.key])].join(' and ')}`;
-  const pair = readPair(from, key, certificates, wish, now);
+  const pair = readPair(from, key, certificates, expectation, now);
   const named = certificatesOf(paths.bundle, contents.bundle, known);
   const roots = provingRoots(pair, named, before?.roots ?? [], now);
   if (!roots) throw unprovable(`the files ${paths.certificate} and ${paths.bundle}`, pair);

@@ -85,23 +85,23 @@ describe('certificates from files', { timeout: 30_000 }, () => {
   it('tells that certificate and key still do not match after some seconds', async () => {
     write(issue());
     host.setFile(KEY, issue().key.toPem());
-    const told = refused(watch(), 'ERR_MESH_BAD_RESPONSE', /tls\.crt and \/certs\/tls\.key: .* with another key/);
+    const reported = refused(watch(), 'ERR_MESH_BAD_RESPONSE', /tls\.crt and \/certs\/tls\.key: .* with another key/);
     await settle();
     await clock.advance(15_000);
-    await told;
+    await reported;
   });
 
   it('counts those seconds from the first reading that did not match', async () => {
     write(issue());
     host.setFile(KEY, issue().key.toPem());
-    const told = refused(watch(), 'ERR_MESH_BAD_RESPONSE', /with another key/);
+    const reported = refused(watch(), 'ERR_MESH_BAD_RESPONSE', /with another key/);
     await settle();
     for (let round = 0; round < 3; round++) {
       await clock.advance(5_000);
       host.setFile(KEY, issue().key.toPem());
       await settle();
     }
-    await told;
+    await reported;
   });
 
   it('waits for the root of a leaf that was written first, and keeps the root that a leaf still needs', async () => {
@@ -132,20 +132,20 @@ describe('certificates from files', { timeout: 30_000 }, () => {
   for (const [what, leaf, config, code, message] of wrong) {
     it(`refuses ${what}`, async () => {
       write(issue(leaf));
-      const told = refused(watch({ ...DIRECTORY, ...config }), code, message);
+      const reported = refused(watch({ ...DIRECTORY, ...config }), code, message);
       await settle();
       await clock.advance(15_000);
-      await told;
+      await reported;
     });
   }
 
   it('refuses a certificate that is not under the roots beside it', async () => {
     write(issue());
     host.setFile(ROOTS, SandboxCa.root({ clock }).certificate.pem);
-    const told = refused(watch(), 'ERR_MESH_BAD_RESPONSE', /tls\.crt and \/certs\/ca\.crt: .*not under the roots/);
+    const reported = refused(watch(), 'ERR_MESH_BAD_RESPONSE', /tls\.crt and \/certs\/ca\.crt: .*not under the roots/);
     await settle();
     await clock.advance(15_000);
-    await told;
+    await reported;
   });
 
   it('takes a DNS name where the configuration says so', async () => {

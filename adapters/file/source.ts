@@ -37,12 +37,12 @@ export class FileSource implements Source, Checking {
     let unsettled: Error | undefined;
     const settling = new CallDeadline(clock, () => work.abort(unsettled));
     const aging = new CallDeadline(clock, (reason) => this.#host.report(new MeshError('ERR_MESH_SILENT', reason)));
-    let told: Identity | undefined;
+    let reported: Identity | undefined;
     try {
       for await (const contents of this.#contents(work.signal)) {
         const absent = missing(this.#paths, contents);
         if (absent) throw absent;
-        const read = this.#read(contents, told);
+        const read = this.#read(contents, reported);
         if (read instanceof Error) {
           if (!unsettled) settling.set(SETTLE_MS, read.message);
           unsettled = read;
@@ -50,9 +50,9 @@ export class FileSource implements Source, Checking {
         }
         unsettled = undefined;
         settling.clear();
-        if (sameIdentity(told, read)) continue;
-        const isNewLeaf = !sameLeaf(read, told);
-        told = read;
+        if (sameIdentity(reported, read)) continue;
+        const isNewLeaf = !sameLeaf(read, reported);
+        reported = read;
         yield read;
         if (isNewLeaf) aging.set(...this.#stale(read));
       }

@@ -67,7 +67,7 @@ export class CaIssuer implements Issuer, Checking, Revoking {
     const elements = await this.#ask(key, roots, { token, claims, id: this.#idOf(claims) }, signal);
     const now = this.#host.clock.now();
     const answer = readAnswer(this.#from, elements, roots);
-    const pair = readPair(this.#from, key, answer.chain, this.#wish, now);
+    const pair = readPair(this.#from, key, answer.chain, this.#expectation, now);
     requireProvable(this.#from, pair, answer.roots, now);
     this.#agrees = provable(pair, roots, now);
     this.#tellLifetime(pair.chain[0]);
@@ -122,7 +122,7 @@ export class CaIssuer implements Issuer, Checking, Revoking {
     return `CA ${serverName === undefined ? address : `${serverName} at ${address}`}`;
   }
 
-  get #wish(): Expectation {
+  get #expectation(): Expectation {
     return expectation(this.#config, this.#host.namespace);
   }
 
@@ -136,7 +136,7 @@ export class CaIssuer implements Issuer, Checking, Revoking {
 
   /** istiod uses only the token; istio-csr requires the request to name the same identity. */
   #idOf(claims: Claims | undefined): string {
-    const id = this.#wish.id ?? bearerId(this.#config, claims);
+    const id = this.#expectation.id ?? bearerId(this.#config, claims);
     if (id !== undefined) return id;
     throw new MeshError(
       'ERR_MESH_TOKEN',

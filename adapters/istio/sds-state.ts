@@ -19,21 +19,21 @@ interface SdsContext {
  */
 export class SdsState {
   readonly #from: string;
-  readonly #wish: Expectation;
+  readonly #expectation: Expectation;
   readonly #names: Pick<SdsConfig, 'certificateName' | 'bundleName'>;
   readonly #around: SdsContext;
   #pair: ReceivedPair | undefined;
   #bundle: BundleSecret | undefined;
-  #told: Identity | undefined;
+  #reported: Identity | undefined;
 
   constructor(
     from: string,
-    wish: Expectation,
+    expectation: Expectation,
     names: Pick<SdsConfig, 'certificateName' | 'bundleName'>,
     around: SdsContext,
   ) {
     this.#from = from;
-    this.#wish = wish;
+    this.#expectation = expectation;
     this.#names = names;
     this.#around = around;
   }
@@ -48,9 +48,9 @@ export class SdsState {
     const { now, readFile } = this.#around;
     this.#refuseMadeUpNames(push.version);
     for (const resource of push.resources) {
-      const secret = await readSecret(resource, readFile, this.#told?.roots ?? []);
+      const secret = await readSecret(resource, readFile, this.#reported?.roots ?? []);
       if (secret?.kind === 'certificate' && secret.name === this.#names.certificateName) {
-        this.#pair = readPair(this.#from, secret.key, secret.certificates, this.#wish, now());
+        this.#pair = readPair(this.#from, secret.key, secret.certificates, this.#expectation, now());
       } else if (secret?.kind === 'bundle' && secret.name === this.#names.bundleName) {
         this.#bundle = secret;
       }
@@ -59,14 +59,14 @@ export class SdsState {
     const roots = pair && this.#rootsFor(pair);
     if (!roots) return undefined;
     const identity = { ...pair, roots };
-    if (sameIdentity(this.#told, identity)) return undefined;
-    this.#told = identity;
+    if (sameIdentity(this.#reported, identity)) return undefined;
+    this.#reported = identity;
     return identity;
   }
 
   #rootsFor(pair: ReceivedPair): readonly Certificate[] | undefined {
     const named = this.#bundle?.rootsFor(parseSpiffeId(pair.id)?.trustDomain ?? '') ?? [];
-    return provingRoots(pair, named, this.#told?.roots ?? [], this.#around.now());
+    return provingRoots(pair, named, this.#reported?.roots ?? [], this.#around.now());
   }
 
   /** pilot-agent answers an unknown name with its certificate, and never pushes the next one under it. */

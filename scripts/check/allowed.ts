@@ -38,7 +38,7 @@ const TEMPORARY = [
   'adapters/linkerd/ports.ts has ',
   'src/agent/live/nudge.ts has ',
   'src/agent/reconcile/remembered.ts has ',
-  'src/agent/routes/mappings.ts has ',
+  'src/agent/routes/routes.ts has ',
   'src/config/needs.ts has ',
   'src/gateway/error.ts has ',
   'src/kube/consent.ts has ',

@@ -101,13 +101,13 @@ export class Agent {
 
   /** Runs until the signal, then stops the reconcilers; what they published stays. */
   async run(signal: AbortSignal): Promise<void> {
-    const { certificates: wishes, leadership, clock, log } = this.#options;
+    const { certificates, leadership, clock, log } = this.#options;
     const failed = new AbortController();
     const either = AbortSignal.any([signal, failed.signal]);
     setMaxListeners(0, either);
     await using _sweeps = startResyncs({ log, leads: () => leadership.held.length > 0, sweep: () => this.resync() });
     const parts = [
-      this.#follow(wishes, either),
+      this.#follow(certificates, either),
       leadership.run(either),
       watchClock(
         clock,
@@ -130,7 +130,7 @@ export class Agent {
     }
   }
 
-  async #follow(wishes: CertificateSource, signal: AbortSignal): Promise<void> {
-    for await (const wished of wishes(signal)) await this.reconcilers.reconcile(wished);
+  async #follow(certificates: CertificateSource, signal: AbortSignal): Promise<void> {
+    for await (const desired of certificates(signal)) await this.reconcilers.reconcile(desired);
   }
 }

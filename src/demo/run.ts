@@ -47,7 +47,7 @@ export async function runDemo(options: DemoOptions, signal: AbortSignal): Promis
   const stop = AbortSignal.any([signal, over.signal]);
   setMaxListeners(0, stop);
   try {
-    const certificates = cluster.meshes.map((mesh) => wishOf(cluster.meshCertificate(mesh)));
+    const certificates = cluster.meshes.map((mesh) => validated(cluster.meshCertificate(mesh)));
     const pending = new DemoState(meshes, () => clock.now());
     options.started?.(pending);
     const agent = agentOf(cluster, certificates, pending, clock).run(stop);
@@ -74,7 +74,7 @@ export async function runDemo(options: DemoOptions, signal: AbortSignal): Promis
 const allSpeakMtls: Parameters<SandboxCluster['gateway']['until']>[0] = ({ configuration }) =>
   [...configuration.clusters.values()].every(({ tls }) => tls?.certificate && tls.ca);
 
-function wishOf(object: object): MeshCertificate {
+function validated(object: object): MeshCertificate {
   const checked = validateObject(object, adapters, gateways);
   if (!checked.ok) throw new TypeError(`the demo's own MeshCertificate is wrong: ${JSON.stringify(checked.issues)}`);
   return checked.value;

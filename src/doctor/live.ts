@@ -104,13 +104,13 @@ function skippable(error: unknown): 'absent' | 'refused' {
 function secretRefs(objects: readonly KubeObject[]): ObjectRef[] {
   return objects.flatMap((object) => {
     const { namespace = '' } = object.metadata;
-    const own = object.kind === KIND ? wishNames(object).map((name) => ({ namespace, name })) : [];
+    const own = object.kind === KIND ? namesIn(object).map((name) => ({ namespace, name })) : [];
     const uses = [...own, ...diagnoses.flatMap((one) => one.secretsToRead(object))];
     return uses.map((use) => ({ apiVersion: 'v1', kind: 'Secret', ...use }));
   });
 }
 
-function wishNames(object: KubeObject): string[] {
+function namesIn(object: KubeObject): string[] {
   const spec = fields(object.spec);
   const { name } = object.metadata;
   return [text(spec.secretName) ?? `${name}-identity`, text(spec.caSecretName) ?? `${name}-ca`];

@@ -44,10 +44,10 @@ export function readPublication(
   const named = (name: string) => secrets.find(({ metadata }) => metadata.name === name);
 
   const caSecret = named(spec.caSecretName);
-  const stands = read(caSecret, (data) => parsing.bundle(data['tls.crt'] ?? data['ca.crt'] ?? '')) ?? [];
+  const found = read(caSecret, (data) => parsing.bundle(data['tls.crt'] ?? data['ca.crt'] ?? '')) ?? [];
   const pairSecret = named(spec.secretName);
   const identity = read(pairSecret, (data) => parsing.pair(data['tls.key'] ?? '', data['tls.crt'] ?? ''));
-  const bundle = pairSecret && !carries(stands, identity?.chain ?? []) ? joined(stands, beside(pairSecret)) : stands;
+  const bundle = pairSecret && !carries(found, identity?.chain ?? []) ? joined(found, beside(pairSecret)) : found;
   const since = parseRootTimes(caSecret?.metadata.annotations?.[ROOT_TIMES_ANNOTATION], bundle);
   const crlSecret = spec.crlSecretName === undefined ? undefined : named(spec.crlSecretName);
   const crls = read(crlSecret, (data) => parseCrls(data['crl.pem'] ?? ''));

@@ -16,7 +16,7 @@ export const namespace = (name: string, labels: Labels = {}): KubeObject => obje
 const configMap = (name: string, of: string, data: Labels): KubeObject =>
   object('v1', 'ConfigMap', { name, namespace: of }, { data });
 
-interface WorkloadWish {
+interface WorkloadOptions {
   readonly kind?: 'Deployment' | 'DaemonSet' | 'StatefulSet';
   readonly name: string;
   readonly namespace: string;
@@ -28,22 +28,25 @@ interface WorkloadWish {
   readonly serviceAccount?: string;
 }
 
-export function workload(wish: WorkloadWish): KubeObject {
-  const { kind = 'Deployment', name, namespace, labels = { app: name }, annotations = {}, image, args = [] } = wish;
-  const env = Object.entries(wish.env ?? {}).map(([key, value]) => ({ name: key, value }));
+export function workload(request: WorkloadOptions): KubeObject {
+  const { kind = 'Deployment', name, namespace, labels = { app: name }, annotations = {}, image, args = [] } = request;
+  const env = Object.entries(request.env ?? {}).map(([key, value]) => ({ name: key, value }));
   const container = { name, image, args, env };
   const spec = {
     ...(kind === 'StatefulSet' ? { serviceName: name } : {}),
     selector: { matchLabels: labels },
     template: {
       metadata: { labels, annotations },
-      spec: { containers: [container], ...(wish.serviceAccount ? { serviceAccountName: wish.serviceAccount } : {}) },
+      spec: {
+        containers: [container],
+        ...(request.serviceAccount ? { serviceAccountName: request.serviceAccount } : {}),
+      },
     },
   };
   return object('apps/v1', kind, { name, namespace, labels }, { spec });
 }
 
-export const gateway = (changes: Partial<WorkloadWish> = {}): KubeObject =>
+export const gateway = (changes: Partial<WorkloadOptions> = {}): KubeObject =>
   workload({
     name: 'emissary-ingress',
     namespace: 'emissary',
@@ -53,7 +56,7 @@ export const gateway = (changes: Partial<WorkloadWish> = {}): KubeObject =>
     ...changes,
   });
 
-export function istiod(revision = 'default', changes: Partial<WorkloadWish> = {}): KubeObject[] {
+export function istiod(revision = 'default', changes: Partial<WorkloadOptions> = {}): KubeObject[] {
   const name = revision === 'default' ? 'istiod' : `istiod-${revision}`;
   const labels = { app: 'istiod', 'istio.io/rev': revision };
   const image = 'docker.io/istio/pilot:1.27.1-distroless';

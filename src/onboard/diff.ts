@@ -21,8 +21,8 @@ export function diffObjects(
 /** The fields of an object that a wanted one has: the others belong to somebody else or to the server. */
 export function within(object: unknown, wanted: unknown): unknown {
   if (!isMap(object) || !isMap(wanted)) return object;
-  const kept = Object.keys(wanted).filter((key) => key in object);
-  return Object.fromEntries(kept.map((key) => [key, within(object[key], wanted[key])]));
+  const unchanged = Object.keys(wanted).filter((key) => key in object);
+  return Object.fromEntries(unchanged.map((key) => [key, within(object[key], wanted[key])]));
 }
 
 /** Without the fields that the server maintains. */

@@ -152,8 +152,8 @@ describe('the findings about the gateway', () => {
       ...running,
       metadata: { ...running.metadata, labels: { 'app.kubernetes.io/name': 'emissary-ingress' } },
     };
-    const wished = made.gateway({ annotations: { 'linkerd.io/inject': 'enabled' } });
-    assert.deepEqual(findGateways(of(wished, labelled), adapters)[0]?.sidecars, ['istio', 'linkerd']);
+    const planned = made.gateway({ annotations: { 'linkerd.io/inject': 'enabled' } });
+    assert.deepEqual(findGateways(of(planned, labelled), adapters)[0]?.sidecars, ['istio', 'linkerd']);
   });
 
   it('contain no sidecar if its namespace is injected and its pods opt out', () => {

@@ -5,7 +5,7 @@ import { type KubeObject, MANAGED_BY_LABEL } from '../core/object.ts';
 import { gateways } from '../gateways.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import { KUBERNETES_AUDIENCE } from '../mesh/input/token.ts';
-import { ONBOARD_LABEL } from './wish.ts';
+import { ONBOARD_LABEL } from './document.ts';
 
 /** Name of the agent's ServiceAccount, Roles, Deployment and Lease. */
 export const AGENT_NAME = 'meshcert';

@@ -6,10 +6,10 @@ import type { Adapter } from '../mesh/adapter.ts';
 import type { Account, Installation } from '../mesh/cluster.ts';
 import type { GatewayFinding } from './discover/gateway.ts';
 import type { UpstreamFinding } from './discover/upstream.ts';
+import { accepted, documentFor, ONBOARD_LABEL } from './document.ts';
 import { type Joined, judge } from './moves.ts';
 import { rulesFor } from './rules.ts';
 import type { OnboardSnapshot } from './snapshot.ts';
-import { accepted, documentFor, ONBOARD_LABEL } from './wish.ts';
 
 interface Ground {
   readonly gateway: GatewayFinding;
@@ -28,14 +28,14 @@ export async function join(installation: Installation, ground: Ground, signal: A
   if (!adapter) throw new TypeError(`no adapter for mesh ${mesh}`);
   const meshes = adapters.map((one) => one.mesh);
   const validate = validator(adapters, gateways);
-  const standing = snapshot.meshCertificates.find((one) => isFor(one, mesh, gateway.env.namespace));
-  if (standing && !isOurs(standing)) {
-    const certificate = accepted(standing, validate, 'the cluster has this value; correct it there');
+  const existing = snapshot.meshCertificates.find((one) => isFor(one, mesh, gateway.env.namespace));
+  if (existing && !isOurs(existing)) {
+    const certificate = accepted(existing, validate, 'the cluster has this value; correct it there');
     return { mesh, certificate, rules: await rulesFor(certificate, adapter, snapshot, clock, signal) };
   }
   const behind = upstreams.filter(({ membership }) => membership === mesh);
   const mappingNamespaces = behind.map(({ mapping }) => mapping.metadata.namespace ?? '');
-  const wishFor = (targets: readonly Account[]) =>
+  const documentOf = (targets: readonly Account[]) =>
     documentFor({
       installation,
       adapter,
@@ -45,16 +45,18 @@ export async function join(installation: Installation, ground: Ground, signal: A
       targets,
       contexts: snapshot.contexts,
       changes,
-      standing,
+      existing,
     });
-  const draft = accepted(wishFor([]), validate);
+  const draft = accepted(documentOf([]), validate);
   const rules = await rulesFor(draft, adapter, snapshot, clock, signal);
-  if (!rules) return { mesh, certificate: draft, document: wishFor([]), rules };
+  if (!rules) return { mesh, certificate: draft, document: documentOf([]), rules };
   // A listed target has its context before any Mapping needs it, so that each Mapping moves in one write.
   const possible = behind.filter((one) => {
-    return judge(one, [{ mesh, certificate: draft, document: wishFor([]), rules }], snapshot).outcome.kind !== 'stay';
+    return (
+      judge(one, [{ mesh, certificate: draft, document: documentOf([]), rules }], snapshot).outcome.kind !== 'stay'
+    );
   });
-  const document = wishFor(distinct(possible.flatMap(({ accounts }) => accounts)));
+  const document = documentOf(distinct(possible.flatMap(({ accounts }) => accounts)));
   const certificate = accepted(document, validate);
   return {
     mesh,

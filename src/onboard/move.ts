@@ -85,8 +85,8 @@ async function confirm(mapping: KubeObject, { certificate }: Joined, options: Wa
   const key = keyOf(refOf(certificate));
   await waitFor(
     [certificate],
-    (standing) => {
-      const status = standing.get(key)?.status as PublicationStatus | undefined;
+    (existing) => {
+      const status = existing.get(key)?.status as PublicationStatus | undefined;
       const entry = status?.mappings?.find((one) => one.name === name && one.namespace === namespace);
       if (entry?.state === 'ok') return [];
       // It may be about the previous state of the Mapping: only a lasting report counts.

@@ -46,12 +46,12 @@ export function moved(mapping: KubeObject, { contextName, labels, namespace, ser
     ),
   };
   if (Object.keys(before).length === 0) return mapping;
-  const kept = beforeOf(mapping);
+  const unchanged = beforeOf(mapping);
   const note = {
     ...before,
-    ...kept,
-    ...noted('labels', { ...before.labels, ...kept?.labels }),
-    ...noted('annotations', { ...before.annotations, ...kept?.annotations }),
+    ...unchanged,
+    ...noted('labels', { ...before.labels, ...unchanged?.labels }),
+    ...noted('annotations', { ...before.annotations, ...unchanged?.annotations }),
   };
   const annotations = { ...metadata.annotations, ...consent, [BEFORE_ANNOTATION]: JSON.stringify(note) };
   return {

@@ -46,8 +46,8 @@ export function judge(upstream: UpstreamFinding, joined: readonly Joined[], snap
   }
   const contextName = emissaryConfigOf(one.certificate.spec).tlsContext.name;
   const { namespace = '' } = one.certificate.metadata;
-  const wish = { contextName, labels, namespace, service: serviceOf(upstream) };
-  return judgeBy(one, upstream, snapshot, moved(mapping, wish), wish);
+  const selection = { contextName, labels, namespace, service: serviceOf(upstream) };
+  return judgeBy(one, upstream, snapshot, moved(mapping, selection), selection);
 }
 
 const notJoined = (mesh: string): string =>
@@ -75,12 +75,12 @@ function judgeBy(
   upstream: UpstreamFinding,
   snapshot: OnboardSnapshot,
   mapping: KubeObject,
-  wish?: Move,
+  selection?: Move,
 ): MoveVerdict {
   const { mesh, certificate, rules } = one;
   const { tlsContext, mappings } = emissaryConfigOf(certificate.spec);
   const { contexts, services, endpointSlices, pods } = snapshot;
-  const bare = wish ? withoutTls(mapping, upstream.context) : mapping;
+  const bare = selection ? withoutTls(mapping, upstream.context) : mapping;
   const [verdict] = judgeMappings(
     {
       namespace: certificate.metadata.namespace ?? '',
@@ -102,12 +102,12 @@ function judgeBy(
     return { upstream, outcome: { kind: 'stay', code: outcome.code, message } };
   }
   const { target } = outcome;
-  if (wish && !willStand(one, target, snapshot)) {
+  if (selection && !willStand(one, target, snapshot)) {
     const message = `its TLSContext ${target.contextName} does not exist, and MeshCertificate ${certificate.metadata.name} was not created by onboard; list ${target.sni} under its targets first`;
     return { upstream, outcome: { kind: 'stay', code: 'ERR_TARGET_NOT_LISTED', message } };
   }
-  if (!wish) return { upstream, outcome: { kind: 'done', mesh, target } };
-  return { upstream, outcome: { kind: 'move', mesh, target, move: { ...wish, contextName: target.contextName } } };
+  if (!selection) return { upstream, outcome: { kind: 'done', mesh, target } };
+  return { upstream, outcome: { kind: 'move', mesh, target, move: { ...selection, contextName: target.contextName } } };
 }
 
 /**

@@ -5,10 +5,10 @@ import { ownerLabel } from '../gateway/owner.ts';
 import { fields, text } from '../mesh/kube-object.ts';
 import { meant } from './choice.ts';
 import { type DiffLine, diffObjects } from './diff.ts';
+import { ONBOARD_LABEL } from './document.ts';
 import { OnboardError } from './error.ts';
 import { BEFORE_ANNOTATION, movedBack } from './moved.ts';
 import type { OnboardSnapshot } from './snapshot.ts';
-import { ONBOARD_LABEL } from './wish.ts';
 
 /**
  * How a Mapping stops using the mesh: restored to its state before `onboard`, or by releasing the `tls` that the agent

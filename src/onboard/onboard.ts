@@ -11,22 +11,22 @@ import { takeSnapshot } from './snapshot.ts';
 
 export interface OnboardOptions extends MoveOptions {
   readonly adapters: readonly Adapter[];
-  readonly wishes: OnboardPreferences;
+  readonly preferences: OnboardPreferences;
 }
 
 /** Reads the cluster and plans; changes nothing. */
 export async function lookAndPlan(
-  options: Pick<OnboardOptions, 'kube' | 'adapters' | 'wishes' | 'clock' | 'signal'>,
+  options: Pick<OnboardOptions, 'kube' | 'adapters' | 'preferences' | 'clock' | 'signal'>,
 ): Promise<OnboardPlan> {
-  const { kube, wishes, signal } = options;
+  const { kube, preferences, signal } = options;
   const snapshot = await takeSnapshot(kube, options.adapters, signal);
-  const wished = await planOnboarding(snapshot, wishes, new Map(), options, signal);
-  const standing = await observe(
+  const planned = await planOnboarding(snapshot, preferences, new Map(), options, signal);
+  const existing = await observe(
     kube,
-    wished.steps.map(({ object }) => object),
+    planned.steps.map(({ object }) => object),
     signal,
   );
-  return planOnboarding(snapshot, wishes, standing, options, signal);
+  return planOnboarding(snapshot, preferences, existing, options, signal);
 }
 
 /** Whether there is anything to write. */

@@ -13,12 +13,12 @@ const { signal } = new AbortController();
 
 function planFor(
   objects: readonly KubeObject[],
-  wishes: Partial<OnboardPreferences> = {},
+  preferences: Partial<OnboardPreferences> = {},
   changes: Partial<OnboardSnapshot> = {},
 ): Promise<OnboardPlan> {
   const observed = new Map(objects.map((object) => [keyOf(refOf(object)), object]));
   const snapshot = made.snapshotOf(objects, changes);
-  return planOnboarding(snapshot, { changes: [], ...wishes }, observed, { adapters, clock: systemClock }, signal);
+  return planOnboarding(snapshot, { changes: [], ...preferences }, observed, { adapters, clock: systemClock }, signal);
 }
 
 const ISTIO = [made.gateway(), ...made.istiod()];

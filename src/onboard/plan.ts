@@ -52,19 +52,21 @@ export interface OnboardPlan {
 /** From the discovered to the desired state. Nothing is read or written; `observed` has our existing objects. */
 export async function planOnboarding(
   snapshot: OnboardSnapshot,
-  wishes: OnboardPreferences,
+  preferences: OnboardPreferences,
   observed: ReadonlyMap<string, KubeObject>,
   means: { readonly adapters: readonly Adapter[]; readonly clock: Clock },
   signal: AbortSignal,
 ): Promise<OnboardPlan> {
   const findings = discover(snapshot, means.adapters);
-  const gateway = chooseGateway(findings, wishes);
+  const gateway = chooseGateway(findings, preferences);
   const upstreams = upstreamsOf(snapshot, gateway, means.adapters);
   const joined: Joined[] = [];
-  for (const installation of chooseMeshes(findings, wishes.meshes, means.adapters)) {
-    joined.push(await join(installation, { gateway, upstreams, snapshot, changes: wishes.changes, ...means }, signal));
+  for (const installation of chooseMeshes(findings, preferences.meshes, means.adapters)) {
+    joined.push(
+      await join(installation, { gateway, upstreams, snapshot, changes: preferences.changes, ...means }, signal),
+    );
   }
-  const wanted = wishes.mappings && named(wishes.mappings, upstreams);
+  const wanted = preferences.mappings && named(preferences.mappings, upstreams);
   const verdicts = upstreams.map((upstream) => {
     const verdict = judge(upstream, joined, snapshot);
     if (verdict.outcome.kind !== 'move' || !wanted || wanted.has(upstream)) return verdict;
@@ -76,13 +78,13 @@ export async function planOnboarding(
     return { upstream, outcome };
   });
   const certificates = joined.map(({ certificate }) => certificate);
-  const wished = [
+  const planned = [
     ...(snapshot.defined ? [] : [customResourceDefinition(means.adapters, gateways) as unknown as KubeObject]),
-    ...grantsFor(certificates, gateway.env.namespace, wishes.image, means.adapters),
+    ...grantsFor(certificates, gateway.env.namespace, preferences.image, means.adapters),
     ...joined.flatMap(({ document }) => document ?? []),
   ];
-  const steps = wished.map((object) => stepTo(object, observed.get(keyOf(refOf(object)))));
-  const kept = joined.filter(({ document }) => !document).map(({ certificate }) => keptStep(certificate));
+  const steps = planned.map((object) => stepTo(object, observed.get(keyOf(refOf(object)))));
+  const unchanged = joined.filter(({ document }) => !document).map(({ certificate }) => unchangedStep(certificate));
   const moves = verdicts.flatMap(({ upstream: { mapping }, outcome }): OnboardStep[] => {
     if (outcome.kind !== 'move') return [];
     const object = moved(mapping, outcome.move);
@@ -90,7 +92,7 @@ export async function planOnboarding(
     const patch = movePatch(object, outcome.move);
     return object === mapping ? [] : [{ action: 'change', object, patch, diff }];
   });
-  return { findings, gateway, joined, verdicts, steps: [...steps, ...kept], moves };
+  return { findings, gateway, joined, verdicts, steps: [...steps, ...unchanged], moves };
 }
 
 function stepTo(object: KubeObject, observed: KubeObject | undefined): OnboardStep {
@@ -99,7 +101,7 @@ function stepTo(object: KubeObject, observed: KubeObject | undefined): OnboardSt
   return { action: 'change', object, diff: diffObjects(observed, object) };
 }
 
-function keptStep(certificate: MeshCertificate): OnboardStep {
+function unchangedStep(certificate: MeshCertificate): OnboardStep {
   return {
     action: 'keep',
     object: certificate,

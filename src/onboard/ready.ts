@@ -50,13 +50,13 @@ export async function waitReady(
 ): Promise<void> {
   await waitFor(
     certificates,
-    (standing, standingContexts) => [
+    (existing, existingContexts) => [
       ...certificates.flatMap((one) => {
-        const lacking = lacks(standing.get(keyOf(refOf(one))));
+        const lacking = lacks(existing.get(keyOf(refOf(one))));
         return lacking === undefined ? [] : [`${one.metadata.name} waits for ${lacking}`];
       }),
       ...contexts.flatMap(({ namespace, name }) => {
-        const found = [...standingContexts.values()].some(
+        const found = [...existingContexts.values()].some(
           ({ metadata }) => metadata.name === name && metadata.namespace === namespace,
         );
         return found ? [] : [`TLSContext ${namespace}/${name} is not there yet`];

@@ -2,9 +2,9 @@ import { mappingSpec } from '../gateway/emissary/reading/kinds.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import type { Installation } from '../mesh/cluster.ts';
 import type { GatewayFinding } from './discover/gateway.ts';
+import { selectorLabels } from './document.ts';
 import type { Findings } from './findings.ts';
 import type { MoveVerdict } from './moves.ts';
-import { selectorLabels } from './wish.ts';
 
 /** What was found, for people. Ends in a newline. */
 export function showFindings(
@@ -35,12 +35,12 @@ function gatewayLines(
   chosen: boolean,
 ): string[] {
   const version = env.version === undefined ? '' : ` ${env.version}`;
-  const sight = env.singleNamespace ? `watches only namespace ${env.namespace}` : 'watches all namespaces';
+  const watched = env.singleNamespace ? `watches only namespace ${env.namespace}` : 'watches all namespaces';
   const selector = env.labelSelector === undefined ? '' : `, objects with ${env.labelSelector}`;
   const injected = sidecars.length === 0 ? 'no sidecar' : `with the sidecar of ${sidecars.join(' and ')}`;
   return [
     `  ${namespace}/${name}  ${product}${version} (${kind})${chosen ? '  <- this one' : ''}`,
-    `    ServiceAccount ${serviceAccount}, AMBASSADOR_ID ${env.ambassadorId}, ${sight}${selector}, ${injected}`,
+    `    ServiceAccount ${serviceAccount}, AMBASSADOR_ID ${env.ambassadorId}, ${watched}${selector}, ${injected}`,
   ];
 }
 

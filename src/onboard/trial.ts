@@ -48,7 +48,7 @@ export async function tryUpstream(
   }
   const adapter = adapters.find(({ mesh }) => mesh === spec.mesh.name);
   const uri = identity.chain[0]?.names.uris[0];
-  const wish: ProbeSpec = {
+  const probeSpec: ProbeSpec = {
     address: connectTo.get(address) ?? address,
     sni: target.sni,
     id: adapter?.expectedPeer?.({
@@ -58,13 +58,13 @@ export async function tryUpstream(
     }),
   };
   const { alpnProtocols, minTlsVersion, maxTlsVersion } = contextSpec(tls);
-  const result = await probe(wish, identity, bundle, {
+  const result = await probe(probeSpec, identity, bundle, {
     clock,
     tls: { alpnProtocols, minTlsVersion, maxTlsVersion },
     signal,
   });
   // Messages name the address in the Mapping, even if another one was dialled.
-  return { ...result, message: result.message.replaceAll(wish.address, address) };
+  return { ...result, message: result.message.replaceAll(probeSpec.address, address) };
 }
 
 /** A fully qualified name, since a short one has another meaning outside of the Mapping's namespace. */

@@ -120,12 +120,12 @@ describe('probe', () => {
 
   it('reports an error that TLS throws as a result', async () => {
     const identity = { key: client.key, chain: client.chain };
-    for (const [wish, tls] of [
+    for (const [probeSpec, tls] of [
       [{ address: 'h:99999' }, {}],
       [{ address: 'nonsense' }, {}],
       [{ address: '127.0.0.1:1' }, { alpnProtocols: 'x'.repeat(300) }],
     ] as const) {
-      const result = await probe(wish, identity, [ca.root], { clock: systemClock, tls });
+      const result = await probe(probeSpec, identity, [ca.root], { clock: systemClock, tls });
       assert.equal(result.code, 'ERR_PROBE_FAILED', result.message);
     }
   });

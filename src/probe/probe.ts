@@ -53,12 +53,12 @@ const SENT_OVER_1_2 = Buffer.from('CLIENT_RANDOM ');
  * Never rejects: whatever the upstream sends, and whatever TLS refuses to send, becomes a result with a code.
  */
 export async function probe(
-  wish: ProbeSpec,
+  probeSpec: ProbeSpec,
   identity: Pick<Identity, 'key' | 'chain'>,
   bundle: readonly Certificate[],
   options: ProbeOptions,
 ): Promise<ProbeResult> {
-  const { host, port } = splitAddress(wish.address);
+  const { host, port } = splitAddress(probeSpec.address);
   const timeoutMs = options.timeoutMs ?? TIMEOUT_MS;
   const alpn = options.tls?.alpnProtocols?.split(',').map((protocol) => protocol.trim());
   const settings: ConnectionOptions = {
@@ -67,14 +67,14 @@ export async function probe(
     cert: identity.chain.map((certificate) => certificate.pem).join(''),
     key: identity.key.toPem(),
     ca: bundle.map((root) => root.pem),
-    ...(wish.sni === undefined ? {} : { servername: wish.sni }),
+    ...(probeSpec.sni === undefined ? {} : { servername: probeSpec.sni }),
     ...(alpn ? { ALPNProtocols: alpn } : {}),
     ...tlsVersions(options.tls),
     rejectUnauthorized: false,
     checkServerIdentity: () => undefined,
   };
   return new Promise((resolve) => {
-    const at = wish.address;
+    const at = probeSpec.address;
     let socket: TLSSocket | undefined;
     let cancel = () => {};
     const finish = (code: ProbeCode, message: string, more: Partial<ProbeResult> = {}) => {
@@ -132,8 +132,8 @@ export async function probe(
           const message = `the certificate of ${at} does not verify under the bundle: ${why}`;
           return finish('ERR_PROBE_UPSTREAM_UNTRUSTED', message, { peer });
         }
-        if (wish.id !== undefined && !peer.includes(wish.id)) {
-          return finish('ERR_PROBE_UPSTREAM_ID', `${at} presents ${listed(peer)}, not ${wish.id}`, { peer });
+        if (probeSpec.id !== undefined && !peer.includes(probeSpec.id)) {
+          return finish('ERR_PROBE_UPSTREAM_ID', `${at} presents ${listed(peer)}, not ${probeSpec.id}`, { peer });
         }
         const tlsVersion = opened.getProtocol() ?? undefined;
         const accepted = (httpStatus?: number) =>
@@ -143,14 +143,14 @@ export async function probe(
         const onData = (data: Buffer) => {
           answer = (answer + data.toString('latin1')).slice(0, 256);
           const status = /^HTTP\/1\.[01] (\d{3})/.exec(answer)?.[1];
-          if (wish.http && status === undefined) return;
+          if (probeSpec.http && status === undefined) return;
           accepted(status === undefined ? undefined : Number(status));
         };
         opened.on('data', guarded(onData));
         opened.once('end', guarded(onEnd));
-        if (wish.http) {
-          const name = wish.sni ?? host;
-          opened.write(`GET ${wish.http.path} HTTP/1.1\r\nHost: ${name}\r\nConnection: close\r\n\r\n`);
+        if (probeSpec.http) {
+          const name = probeSpec.sni ?? host;
+          opened.write(`GET ${probeSpec.http.path} HTTP/1.1\r\nHost: ${name}\r\nConnection: close\r\n\r\n`);
           within(timeoutMs, () => finish('ERR_PROBE_TIMEOUT', `${at} did not answer within ${timeoutMs} ms`, { peer }));
         } else {
           within(ALERT_WAIT_MS, () => accepted());

@@ -66,8 +66,8 @@ export class Metric<L extends string = string> {
   get(labels: MetricLabels<L>): number | undefined {
     let value = this.#find(labels)?.value;
     for (const derivation of this.#derivations) {
-      derivation((told, now) => {
-        if (this.#same(told, labels)) value = now;
+      derivation((records, now) => {
+        if (this.#same(records, labels)) value = now;
       });
     }
     return value;
@@ -78,10 +78,10 @@ export class Metric<L extends string = string> {
     const { name: owner } = match as { readonly name?: string };
     const wanted = Object.entries(match);
     for (const group of owner === undefined ? [...this.#series.keys()] : [owner]) {
-      const kept = this.#series
+      const remaining = this.#series
         .get(group)
         ?.filter(({ labels }) => !wanted.every(([name, value]) => labels[name] === value));
-      if (kept && kept.length > 0) this.#series.set(group, kept);
+      if (remaining && remaining.length > 0) this.#series.set(group, remaining);
       else this.#series.delete(group);
     }
   }

@@ -63,7 +63,7 @@ describe('onboarding', () => {
     await using world = await OnboardWorld.start('istio', 'linkerd');
     await onboarded(world);
     world.cluster.api.requests.reset();
-    const again = await world.through(lookAndPlan(world.options({ wishes: { changes: [] } })), 'the plan');
+    const again = await world.through(lookAndPlan(world.options({ preferences: { changes: [] } })), 'the plan');
     assert.ok(isNothing(again));
     await world.through(carryOut(again, world.options()), 'the way in');
     assert.deepEqual(writes(world), []);
@@ -174,7 +174,7 @@ describe('offboarding', () => {
   it('deletes the Secrets too if deletionPolicy is Delete, after the contexts', async () => {
     await using world = await OnboardWorld.start('istio');
     world.runAgent();
-    const options = world.options({ wishes: { changes: [...world.changes(), 'deletionPolicy=Delete'] } });
+    const options = world.options({ preferences: { changes: [...world.changes(), 'deletionPolicy=Delete'] } });
     const way = await world.through(lookAndPlan(options), 'the plan');
     await world.through(carryOut(way, options), 'the way in');
     world.cluster.api.requests.reset();

@@ -85,7 +85,7 @@ export class OnboardWorld implements AsyncDisposable {
       clock: this.clock,
       random: () => 0.5,
       say: this.say,
-      wishes: { changes: this.changes() },
+      preferences: { changes: this.changes() },
       probe: true,
       connectTo: new Map(
         this.cluster.meshes.map((mesh) => {

@@ -8,7 +8,7 @@ import { PrivateKey } from '../../../src/pki/key.ts';
 import type { SandboxCa } from '../../../src/sandbox/ca.ts';
 import { LinkerdAuthority } from './authority.ts';
 import { certifyHandler } from './identity.ts';
-import { controlPlaneObjects, type ServiceWish, serviceObjects } from './objects.ts';
+import { controlPlaneObjects, type ServiceOptions, serviceObjects } from './objects.ts';
 import { Pod, type PodOptions, refreshAt } from './pod.ts';
 import { type InboundProxy, pipeTo, startProxy } from './proxy.ts';
 import { reviewBy, reviewClaims, type TokenReviewer } from './token-review.ts';
@@ -181,8 +181,8 @@ export class Linkerd {
   }
 
   /** Adds a Service and its pods to the API that this was installed into. */
-  async addPods(wish: Omit<ServiceWish, 'controlPlane'>): Promise<void> {
-    await this.#apply(serviceObjects({ ...wish, controlPlane: this.namespace }));
+  async addPods(options: Omit<ServiceOptions, 'controlPlane'>): Promise<void> {
+    await this.#apply(serviceObjects({ ...options, controlPlane: this.namespace }));
   }
 
   setLeafLifetime(ms: number): void {

@@ -29,7 +29,7 @@ export function controlPlaneObjects(plane: {
   ];
 }
 
-export interface ServiceWish {
+export interface ServiceOptions {
   readonly name: string;
   readonly namespace: string;
   /** The port that clients use. */
@@ -45,8 +45,8 @@ export interface ServiceWish {
 }
 
 /** The API objects of a Service and its pods, including the EndpointSlice, which a controller would write. */
-export function serviceObjects(wish: ServiceWish): KubeObject[] {
-  const { name, namespace, port, pods, podPort } = wish;
+export function serviceObjects(options: ServiceOptions): KubeObject[] {
+  const { name, namespace, port, pods, podPort } = options;
   const podObjects = pods.map(
     (pod): KubeObject => ({
       apiVersion: 'v1',
@@ -56,9 +56,9 @@ export function serviceObjects(wish: ServiceWish): KubeObject[] {
         namespace: pod.options.namespace,
         labels: {
           app: name,
-          ...(pod.options.meshed !== false && { 'linkerd.io/control-plane-ns': wish.controlPlane }),
+          ...(pod.options.meshed !== false && { 'linkerd.io/control-plane-ns': options.controlPlane }),
         },
-        ...(wish.annotations && { annotations: wish.annotations }),
+        ...(options.annotations && { annotations: options.annotations }),
       },
       spec: {
         serviceAccountName: pod.options.serviceAccount,

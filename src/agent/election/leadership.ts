@@ -5,7 +5,7 @@ export interface Leadership {
   leads(key: string): boolean;
   fence(key: string): Fence;
   /** Called after each gain or loss. */
-  onChange(told: () => void): void;
+  onChange(listener: () => void): void;
   /** Campaigns until the signal is aborted, then releases the Leases. */
   run(signal: AbortSignal): Promise<void>;
   /** For status and metrics. */

@@ -37,7 +37,7 @@ export class FenceError extends Error {
 export class LeaseLeadership implements Leadership {
   readonly #options: LeaseLeadershipOptions;
   readonly #terms: (Term | undefined)[];
-  #told: () => void = () => {};
+  #listeners: () => void = () => {};
 
   constructor(options: LeaseLeadershipOptions) {
     this.#options = options;
@@ -57,8 +57,8 @@ export class LeaseLeadership implements Leadership {
     };
   }
 
-  onChange(told: () => void): void {
-    this.#told = told;
+  onChange(listener: () => void): void {
+    this.#listeners = listener;
   }
 
   /** All Leases, whether this process holds them or not. */
@@ -88,11 +88,11 @@ export class LeaseLeadership implements Leadership {
       const term = campaign(kube, { ...this.#options, name }, give.signal);
       this.#terms[shard] = term;
       for await (const _ of term.changes()) {
-        this.#told();
+        this.#listeners();
       }
       await term.ended;
       this.#terms[shard] = undefined;
-      this.#told();
+      this.#listeners();
       // Given up for another replica: do not campaign until that replica had time to take the Lease.
       if (!signal.aborted && shards > 1) await clock.sleep(2 * this.#durations.leaseMs, signal).catch(() => {});
     }

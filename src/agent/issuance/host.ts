@@ -211,7 +211,7 @@ async function* configMap(
     { name: ref.name },
   );
   const key = keyOf({ apiVersion: 'v1', kind: 'ConfigMap', ...ref });
-  let told = false;
+  let reported = false;
   let last: ConfigMapData;
   try {
     for (;;) {
@@ -219,8 +219,8 @@ async function* configMap(
       if (!view.synced) continue;
       const found = view.get(key);
       const data = found && ((found.data ?? {}) as Record<string, string>);
-      const same = told && isDeepStrictEqual(data, last);
-      told = true;
+      const same = reported && isDeepStrictEqual(data, last);
+      reported = true;
       last = data;
       if (!same) yield data;
       await changed.wait(signal);

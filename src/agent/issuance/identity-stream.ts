@@ -104,10 +104,10 @@ export class IdentityStream {
   }
 
   async #follow(): Promise<void> {
-    const { env, opened, host, wake, published: standing, changed, recovered, failed } = this.#options;
+    const { env, opened, host, wake, published, changed, recovered, failed } = this.#options;
     for (let failures = 0; !this.#isStopped; ) {
       const { coming } = env.writePriority;
-      const options = { policy: this.#policy, wake, asking: coming, recovered, current: this.candidate ?? standing() };
+      const options = { policy: this.#policy, wake, asking: coming, recovered, current: this.candidate ?? published() };
       const stop = this.#stoppable();
       try {
         for await (const identity of identities(opened, host, options, stop.signal)) {

@@ -24,18 +24,18 @@ interface ProberOptions {
 /** Probes a held leaf until the upstream accepts it; one probe at a time. */
 export class Prober {
   readonly #env: ProberOptions;
-  readonly #wish: ProbeSpec | undefined;
-  readonly #told: () => void;
+  readonly #probeSpec: ProbeSpec | undefined;
+  readonly #changed: () => void;
   #stop: LinkedSignal | undefined;
   #running: Promise<void> | undefined;
   /** The leaf that was probed last, whatever the result. */
   #asked: string | undefined;
   #last: { readonly fingerprint: string; readonly outcome: ProbeOutcome; readonly result: ProbeResult } | undefined;
 
-  constructor(env: ProberOptions, wish: ProbeSpec | undefined, told: () => void) {
+  constructor(env: ProberOptions, probeSpec: ProbeSpec | undefined, changed: () => void) {
     this.#env = env;
-    this.#wish = wish;
-    this.#told = told;
+    this.#probeSpec = probeSpec;
+    this.#changed = changed;
   }
 
   /** The upstream's last answer to this identity; a failure to reach the upstream leaves it unchanged. */
@@ -52,16 +52,16 @@ export class Prober {
 
   /** Starts a probe unless one is running or none is configured. */
   ask(identity: Identity | undefined, bundle: readonly Certificate[], signal: AbortSignal): void {
-    const wish = this.#wish;
-    if (!wish || !identity || this.#running || this.outcome(identity) === 'accepted') return;
+    const probeSpec = this.#probeSpec;
+    if (!probeSpec || !identity || this.#running || this.outcome(identity) === 'accepted') return;
     const stop = linkedTo(signal);
     this.#stop = stop;
-    this.#running = this.#probe(wish, identity, bundle, stop.signal)
+    this.#running = this.#probe(probeSpec, identity, bundle, stop.signal)
       .catch(() => {})
       .finally(() => {
         stop[Symbol.dispose]();
         this.#running = undefined;
-        if (!stop.signal.aborted) this.#told();
+        if (!stop.signal.aborted) this.#changed();
       });
   }
 
@@ -70,7 +70,7 @@ export class Prober {
   }
 
   async #probe(
-    wish: ProbeSpec,
+    probeSpec: ProbeSpec,
     identity: Identity,
     bundle: readonly Certificate[],
     signal: AbortSignal,
@@ -79,11 +79,14 @@ export class Prober {
     const again = this.#asked === fingerprint;
     this.#asked = fingerprint;
     if (again) await this.#env.clock.sleep(AGAIN_MS, signal);
-    const result = await probe(wish, identity, bundle, { clock: this.#env.clock, signal });
+    const result = await probe(probeSpec, identity, bundle, { clock: this.#env.clock, signal });
     if (signal.aborted) return;
     const said = ANSWERS[result.code as keyof typeof ANSWERS] ?? this.outcome(identity);
     this.#last = { fingerprint, outcome: said, result };
-    this.#env.log.info({ code: result.code, upstream: wish.address, leaf: fingerprint.slice(0, 16) }, result.message);
+    this.#env.log.info(
+      { code: result.code, upstream: probeSpec.address, leaf: fingerprint.slice(0, 16) },
+      result.message,
+    );
   }
 
   #of(identity: Identity | undefined) {

@@ -80,15 +80,15 @@ export class LiveSink implements Sink, Watcher {
     this.#amend = amend;
   }
 
-  status(status: PublicationStatus, before: PublicationStatus | undefined, report: Passed, told: StatusRecord): void {
+  status(status: PublicationStatus, before: PublicationStatus | undefined, report: Passed, record: StatusRecord): void {
     const { certificate, decision, inForce, leading, dryRun } = report;
     if (!leading || dryRun) {
-      this.#drop(told);
+      this.#drop(record);
       return;
     }
     if (!decision) return;
     const desired = inForce ? (decision.desired ?? []) : [];
-    const known = this.#awaited.get(told);
+    const known = this.#awaited.get(record);
     const wanted = this.#expected(certificate, desired);
     if (wanted.length === 0) return;
     if (
@@ -99,7 +99,7 @@ export class LiveSink implements Sink, Watcher {
       return;
     }
     const now = this.#options.clock.monotonic();
-    this.#drop(told);
+    this.#drop(record);
     const awaited = wanted.map(({ loading, expected, scopes }) => ({
       ...{ certificate, mesh: status.mesh, loading, expected, desired },
       views: scopes.map(({ resource, namespace }) => this.#informers.view(resource, namespace, this)),
@@ -109,13 +109,13 @@ export class LiveSink implements Sink, Watcher {
       nudges: 0,
       found: undefined,
     }));
-    this.#awaited.set(told, awaited);
+    this.#awaited.set(record, awaited);
     this.#news.fire();
     if (!this.#running) void this.#run();
   }
 
-  forget(_certificate: MeshCertificate, told: StatusRecord | undefined): void {
-    if (told) this.#drop(told);
+  forget(_certificate: MeshCertificate, record: StatusRecord | undefined): void {
+    if (record) this.#drop(record);
   }
 
   /** A watched status has changed. */
@@ -137,9 +137,9 @@ export class LiveSink implements Sink, Watcher {
     });
   }
 
-  #drop(told: StatusRecord): void {
-    for (const { views } of this.#awaited.get(told) ?? []) for (const view of views) view[Symbol.dispose]();
-    this.#awaited.delete(told);
+  #drop(record: StatusRecord): void {
+    for (const { views } of this.#awaited.get(record) ?? []) for (const view of views) view[Symbol.dispose]();
+    this.#awaited.delete(record);
   }
 
   async #run(): Promise<void> {
@@ -162,10 +162,10 @@ export class LiveSink implements Sink, Watcher {
   async #look(): Promise<void> {
     const { urls, clock, signal } = this.#options;
     const answers = await Promise.all(urls.map((url) => askGateway(url, clock, signal)));
-    for (const [told, all] of [...this.#awaited]) {
+    for (const [record, all] of [...this.#awaited]) {
       for (const awaited of all) {
         const found = this.#judge(awaited, answers);
-        if (found && this.#awaited.get(told) === all) await this.#tell(awaited, found, all);
+        if (found && this.#awaited.get(record) === all) await this.#tell(awaited, found, all);
       }
     }
   }

@@ -32,7 +32,7 @@ import {
 } from '../retire/finalizer.ts';
 import { Retiring } from '../retire/orphans.ts';
 import { reportOf, type UsedGateway, usesOf } from '../retire/used-gateway.ts';
-import { keepRoutes } from '../routes/mappings.ts';
+import { keepRoutes } from '../routes/routes.ts';
 import type { Environment } from './environment.ts';
 import { MeshFailures } from './mesh-failures.ts';
 import { Preflights } from './preflights.ts';

@@ -13,40 +13,45 @@ export interface BoardEntry {
 
 /** The newest status of each MeshCertificate, for /readyz, /api/status, the page and `meshcert status`. */
 export class StatusBoard implements Sink {
-  readonly #told = new Set<StatusRecord>();
+  readonly #records = new Set<StatusRecord>();
   /** Valid until a MeshCertificate is added or removed. */
   #sorted: readonly StatusRecord[] | undefined;
   readonly #subscribers = new Set<() => void>();
 
   /** Sorted by namespace and name. */
   all(): readonly BoardEntry[] {
-    this.#sorted ??= [...this.#told].sort((a, b) => (placeOf(a) < placeOf(b) ? -1 : 1));
+    this.#sorted ??= [...this.#records].sort((a, b) => (placeOf(a) < placeOf(b) ? -1 : 1));
     return this.#sorted.map(({ namespace, name, status }) => ({ namespace, name, status }));
   }
 
   /** Called after each change; returns the function that unsubscribes. */
-  subscribe(told: () => void): () => void {
-    this.#subscribers.add(told);
-    return () => this.#subscribers.delete(told);
+  subscribe(record: () => void): () => void {
+    this.#subscribers.add(record);
+    return () => this.#subscribers.delete(record);
   }
 
-  status(status: PublicationStatus, before: PublicationStatus | undefined, _report: Passed, told: StatusRecord): void {
-    const known = this.#told.has(told);
+  status(
+    status: PublicationStatus,
+    before: PublicationStatus | undefined,
+    _report: Passed,
+    record: StatusRecord,
+  ): void {
+    const known = this.#records.has(record);
     if (!known) {
-      this.#told.add(told);
+      this.#records.add(record);
       this.#sorted = undefined;
     }
     if (!known || (status !== before && !isDeepStrictEqual(status, before))) this.#tell();
   }
 
-  forget(_certificate: MeshCertificate, told: StatusRecord | undefined): void {
-    if (!told || !this.#told.delete(told)) return;
+  forget(_certificate: MeshCertificate, record: StatusRecord | undefined): void {
+    if (!record || !this.#records.delete(record)) return;
     this.#sorted = undefined;
     this.#tell();
   }
 
   #tell(): void {
-    for (const told of this.#subscribers) told();
+    for (const record of this.#subscribers) record();
   }
 }
 

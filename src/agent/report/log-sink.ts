@@ -23,7 +23,7 @@ interface LoggedState {
 export class LogSink implements Sink {
   readonly #log: Log;
   readonly #clock: Clock;
-  readonly #told = new Map<string, LoggedState>();
+  readonly #logged = new Map<string, LoggedState>();
 
   constructor(log: Log, clock: Clock) {
     this.#log = log;
@@ -59,7 +59,7 @@ export class LogSink implements Sink {
   }
 
   forget(certificate: MeshCertificate): void {
-    this.#told.delete(nameOf(certificate));
+    this.#logged.delete(nameOf(certificate));
   }
 
   #logWrites(
@@ -74,9 +74,9 @@ export class LogSink implements Sink {
     } else if (objects.length > 0) this.#of(certificate).written.push(...objects);
     if (!inForce || !leading) return;
     const { id, notAfter, renewalTime, fingerprint } = status;
-    const written = this.#told.get(certificate)?.written ?? [];
+    const written = this.#logged.get(certificate)?.written ?? [];
     if (fingerprint !== undefined && fingerprint !== before?.fingerprint) {
-      this.#told.delete(certificate);
+      this.#logged.delete(certificate);
       const leaf = fingerprint.slice(0, 16);
       this.#log.info({ certificate, id, leaf, notAfter, renewalTime, objects: written }, 'certificate published');
     } else if (written.length > 0) {
@@ -117,9 +117,9 @@ export class LogSink implements Sink {
   }
 
   #of(certificate: string): LoggedState {
-    const told = this.#told.get(certificate) ?? { lines: new Map(), written: [] };
-    this.#told.set(certificate, told);
-    return told;
+    const logged = this.#logged.get(certificate) ?? { lines: new Map(), written: [] };
+    this.#logged.set(certificate, logged);
+    return logged;
   }
 }
 

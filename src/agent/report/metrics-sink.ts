@@ -28,10 +28,15 @@ export class MetricsSink implements Sink {
     deriveSeries(metrics, () => this.#observed());
   }
 
-  status(status: PublicationStatus, _before: PublicationStatus | undefined, report: Passed, told: StatusRecord): void {
+  status(
+    status: PublicationStatus,
+    _before: PublicationStatus | undefined,
+    report: Passed,
+    record: StatusRecord,
+  ): void {
     const metrics = this.#metrics;
-    const tally = this.#tallies.get(told) ?? { breakerOpen: false, lastSuccess: undefined, leaves: 0, bundles: 0 };
-    this.#tallies.set(told, tally);
+    const tally = this.#tallies.get(record) ?? { breakerOpen: false, lastSuccess: undefined, leaves: 0, bundles: 0 };
+    this.#tallies.set(record, tally);
     tally.breakerOpen = report.breakerOpenMs > 0;
     if (report.inForce && !report.failure) tally.lastSuccess = this.#clock.now();
     for (const { ref, action } of report.outcome?.written ?? []) {
@@ -51,8 +56,8 @@ export class MetricsSink implements Sink {
     this.#metrics.failures.inc({ namespace, name, code: codeOf(error, 'ERR_UNKNOWN') });
   }
 
-  forget({ metadata }: MeshCertificate, told: StatusRecord | undefined): void {
-    if (told) this.#tallies.delete(told);
+  forget({ metadata }: MeshCertificate, record: StatusRecord | undefined): void {
+    if (record) this.#tallies.delete(record);
     forget(this.#metrics, { namespace: metadata.namespace ?? '', name: metadata.name });
   }
 

@@ -16,8 +16,8 @@ export class OnceSink implements Sink {
     this.#finish = finish;
   }
 
-  expect(wished: readonly MeshCertificate[]): void {
-    this.#expected = new Map(wished.map((one) => [keyOf(refOf(one)), describe(refOf(one))]));
+  expect(desired: readonly MeshCertificate[]): void {
+    this.#expected = new Map(desired.map((one) => [keyOf(refOf(one)), describe(refOf(one))]));
     this.#check();
   }
 

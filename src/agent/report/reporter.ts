@@ -12,13 +12,13 @@ export interface Sink {
   /**
    * Called after each reconcile; `before` is the status of the previous one, `told` the same object at every reconcile.
    */
-  status?(status: PublicationStatus, before: PublicationStatus | undefined, passed: Passed, told: StatusRecord): void;
+  status?(status: PublicationStatus, before: PublicationStatus | undefined, passed: Passed, record: StatusRecord): void;
   /** The watch shows that the resource carries the reported status. */
-  seen?(certificate: MeshCertificate, told: StatusRecord): void;
+  seen?(certificate: MeshCertificate, record: StatusRecord): void;
   /** A failure that is retried automatically. */
   trouble?(certificate: MeshCertificate, error: Error): void;
   /** The MeshCertificate is no longer desired; without `told`, nothing but trouble was reported about it. */
-  forget?(certificate: MeshCertificate, told: StatusRecord | undefined): void;
+  forget?(certificate: MeshCertificate, record: StatusRecord | undefined): void;
   /** Called once, at the start, for a sink that knows more than the reconcilers. */
   attach?(amend: Amend): void;
 }
@@ -33,7 +33,7 @@ export type Amend = (
 /** Computes one status from each reconcile and notifies every sink. */
 export class Reporter {
   readonly #sinks: readonly Sink[];
-  readonly #told = new Map<string, StatusRecord & { status: PublicationStatus }>();
+  readonly #records = new Map<string, StatusRecord & { status: PublicationStatus }>();
 
   /** The last of each, if a sink may amend it. */
   readonly #passed: Map<StatusRecord, Passed> | undefined;
@@ -46,17 +46,17 @@ export class Reporter {
 
   report(report: Report): void {
     const { certificate } = report;
-    const stands = certificate.status as PublicationStatus | undefined;
-    const known = this.#told.get(keyOf(refOf(certificate)));
-    const before = known?.status ?? stands;
+    const stored = certificate.status as PublicationStatus | undefined;
+    const known = this.#records.get(keyOf(refOf(certificate)));
+    const before = known?.status ?? stored;
     const said = statusOf(report, before);
     // When the status is unchanged, the resource, the board and this share one object.
-    const status = [...new Set([stands, before])].find((one) => isDeepStrictEqual(one, said)) ?? said;
-    const told = known ?? statusRecordOf(certificate, status);
-    told.status = status;
-    if (!known) this.#told.set(told.key, told);
-    this.#passed?.set(told, withoutDeeds(report));
-    for (const sink of this.#sinks) sink.status?.(status, before, report, told);
+    const status = [...new Set([stored, before])].find((one) => isDeepStrictEqual(one, said)) ?? said;
+    const record = known ?? statusRecordOf(certificate, status);
+    record.status = status;
+    if (!known) this.#records.set(record.key, record);
+    this.#passed?.set(record, withoutDeeds(report));
+    for (const sink of this.#sinks) sink.status?.(status, before, report, record);
   }
 
   /**
@@ -64,25 +64,25 @@ export class Reporter {
    * changed.
    */
   agrees(certificate: MeshCertificate): boolean {
-    const told = this.#told.get(keyOf(refOf(certificate)));
-    const stands = certificate.status as PublicationStatus | undefined;
-    if (!told || told.status === stands) return true;
-    if (!isDeepStrictEqual(told.status, stands)) return gistOf(told.status) === gistOf(stands);
-    told.status = stands as PublicationStatus;
-    for (const sink of this.#sinks) sink.seen?.(certificate, told);
+    const record = this.#records.get(keyOf(refOf(certificate)));
+    const stored = certificate.status as PublicationStatus | undefined;
+    if (!record || record.status === stored) return true;
+    if (!isDeepStrictEqual(record.status, stored)) return gistOf(record.status) === gistOf(stored);
+    record.status = stored as PublicationStatus;
+    for (const sink of this.#sinks) sink.seen?.(certificate, record);
     return true;
   }
 
   #amend(...[certificate, condition, now]: Parameters<Amend>): void {
-    const told = this.#told.get(keyOf(refOf(certificate)));
-    const passed = told && this.#passed?.get(told);
+    const record = this.#records.get(keyOf(refOf(certificate)));
+    const passed = record && this.#passed?.get(record);
     if (!passed) return;
-    const before = told.status;
+    const before = record.status;
     const shown = { ...condition, message: safeMessage(condition.message) };
     const status = { ...before, conditions: setConditions(before.conditions, [shown], now) };
     if (JSON.stringify(status) === JSON.stringify(before)) return;
-    told.status = status;
-    for (const sink of this.#sinks) sink.status?.(status, before, passed, told);
+    record.status = status;
+    for (const sink of this.#sinks) sink.status?.(status, before, passed, record);
   }
 
   trouble(certificate: MeshCertificate, error: Error): void {
@@ -91,10 +91,10 @@ export class Reporter {
 
   forget(certificate: MeshCertificate): void {
     const key = keyOf(refOf(certificate));
-    const told = this.#told.get(key);
-    this.#told.delete(key);
-    if (told) this.#passed?.delete(told);
-    for (const sink of this.#sinks) sink.forget?.(certificate, told);
+    const record = this.#records.get(key);
+    this.#records.delete(key);
+    if (record) this.#passed?.delete(record);
+    for (const sink of this.#sinks) sink.forget?.(certificate, record);
   }
 }
 

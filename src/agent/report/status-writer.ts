@@ -56,20 +56,20 @@ export class StatusWriter implements Sink {
     this.#precedence = options.precedence ?? new WritePriority(options.clock);
   }
 
-  status(status: PublicationStatus, before: PublicationStatus | undefined, report: Passed, told: StatusRecord): void {
+  status(status: PublicationStatus, before: PublicationStatus | undefined, report: Passed, record: StatusRecord): void {
     const { certificate, leading } = report;
-    if (status === certificate.status) this.seen(certificate, told);
+    if (status === certificate.status) this.seen(certificate, record);
     if (!leading) return;
     const published = status.conditions.find(({ type }) => type === 'Published');
     if (published?.reason === 'Writing' && before !== undefined) return;
-    if (!this.#pending.has(told) && this.#stands(told, certificate, status)) return;
-    this.#pending.set(told, { certificate, status });
-    if (!this.#busy.has(told)) void this.#drain(told);
+    if (!this.#pending.has(record) && this.#isStored(record, certificate, status)) return;
+    this.#pending.set(record, { certificate, status });
+    if (!this.#busy.has(record)) void this.#drain(record);
   }
 
-  seen(certificate: MeshCertificate, told: StatusRecord): void {
-    const wrote = this.#written.get(told);
-    if (wrote && versionOf(certificate) >= wrote.version) this.#written.delete(told);
+  seen(certificate: MeshCertificate, record: StatusRecord): void {
+    const wrote = this.#written.get(record);
+    if (wrote && versionOf(certificate) >= wrote.version) this.#written.delete(record);
   }
 
   /** Resolves once every reported status is stored, or the writer has ended. */
@@ -77,63 +77,63 @@ export class StatusWriter implements Sink {
     while (this.#busy.size > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
   }
 
-  forget(_certificate: MeshCertificate, told: StatusRecord | undefined): void {
-    if (!told) return;
-    this.#pending.delete(told);
-    this.#written.delete(told);
+  forget(_certificate: MeshCertificate, record: StatusRecord | undefined): void {
+    if (!record) return;
+    this.#pending.delete(record);
+    this.#written.delete(record);
   }
 
   /**
    * The published status is the one that we wrote, until a newer one is seen, which another replica may have written.
    */
-  #stands(told: StatusRecord, certificate: MeshCertificate, status: PublicationStatus): boolean {
-    const wrote = this.#written.get(told);
+  #isStored(record: StatusRecord, certificate: MeshCertificate, status: PublicationStatus): boolean {
+    const wrote = this.#written.get(record);
     const stored = certificate.status as PublicationStatus | undefined;
     const known = wrote && versionOf(certificate) <= wrote.version ? wrote.status : stored;
     return known === status || (known !== undefined && isDeepStrictEqual(known, asOf(known, status)));
   }
 
-  async #drain(told: StatusRecord): Promise<void> {
+  async #drain(record: StatusRecord): Promise<void> {
     const { kube, clock, random, log, signal } = this.#options;
-    this.#busy.add(told);
+    this.#busy.add(record);
     let failures = 0;
     try {
-      while (this.#pending.has(told) && !signal.aborted) {
+      while (this.#pending.has(record) && !signal.aborted) {
         using turn = await this.#precedence.later(signal);
         // The newest status at the time when its turn has come.
-        const next = this.#pending.get(told);
+        const next = this.#pending.get(record);
         if (!next) return;
-        this.#pending.delete(told);
+        this.#pending.delete(record);
         // A status that waited while the Lease was lost is out of date: it must not follow the new leader's.
-        if (this.#options.leads?.(told.key) === false) return;
+        if (this.#options.leads?.(record.key) === false) return;
         const { certificate, status } = next;
         // The same status was reported again during the write.
-        if (this.#stands(told, certificate, status)) continue;
+        if (this.#isStored(record, certificate, status)) continue;
         try {
           const answer = await kube.apply(
             { ...refObject(certificate), status },
             { fieldManager: FIELD_MANAGER, force: true, subresource: 'status' },
             signal,
           );
-          this.#written.set(told, { status, version: versionOf(answer) });
+          this.#written.set(record, { status, version: versionOf(answer) });
           failures = 0;
         } catch (error) {
           if (signal.aborted) return;
           turn[Symbol.dispose]();
           failures += 1;
           const why = error instanceof Error ? error.message : String(error);
-          const fields = { certificate: told.key, code: codeOf(error, 'ERR_UNKNOWN'), times: failures };
+          const fields = { certificate: record.key, code: codeOf(error, 'ERR_UNKNOWN'), times: failures };
           const level = failures === 1 ? 'warn' : 'debug';
           log[level](fields, `could not write the status; trying again: ${why}`);
-          if (!this.#pending.has(told)) this.#pending.set(told, next);
+          if (!this.#pending.has(record)) this.#pending.set(record, next);
           await clock.sleep(retryDelay(failures, random), signal).catch(() => {});
-          if ((error as { status?: number }).status === 404) this.#pending.delete(told);
+          if ((error as { status?: number }).status === 404) this.#pending.delete(record);
         }
       }
     } catch (error) {
       if (!signal.aborted) throw error;
     } finally {
-      this.#busy.delete(told);
+      this.#busy.delete(record);
       if (this.#busy.size === 0) for (const resolve of this.#idle.splice(0)) resolve();
     }
   }

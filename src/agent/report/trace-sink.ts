@@ -24,13 +24,18 @@ export class TraceSink implements Sink {
     this.#clock = clock;
   }
 
-  status(status: PublicationStatus, _before: PublicationStatus | undefined, report: Passed, told: StatusRecord): void {
-    const writes = [...(this.#writes.get(told) ?? []), ...(report.outcome?.written ?? [])].slice(-MOST_WRITES);
+  status(
+    status: PublicationStatus,
+    _before: PublicationStatus | undefined,
+    report: Passed,
+    record: StatusRecord,
+  ): void {
+    const writes = [...(this.#writes.get(record) ?? []), ...(report.outcome?.written ?? [])].slice(-MOST_WRITES);
     const [first] = writes;
     if (!first) return;
-    this.#writes.set(told, writes);
+    this.#writes.set(record, writes);
     if (!report.inForce) return;
-    this.#writes.delete(told);
+    this.#writes.delete(record);
     const now = this.#clock.now();
     const { kind = report.repair ? 'repair' : 'publication', lagMs } = report.rotation ?? {};
     const startTime = Math.min(first.startedAt, now - (lagMs ?? 0));
@@ -38,8 +43,8 @@ export class TraceSink implements Sink {
       startTime,
       root: true,
       attributes: {
-        'meshcert.namespace': told.namespace,
-        'meshcert.name': told.name,
+        'meshcert.namespace': record.namespace,
+        'meshcert.name': record.name,
         'meshcert.mesh': status.mesh,
         'meshcert.kind': kind,
         'meshcert.fingerprint': status.fingerprint ?? '',
@@ -60,7 +65,7 @@ export class TraceSink implements Sink {
     span.end(now);
   }
 
-  forget(_certificate: MeshCertificate, told: StatusRecord | undefined): void {
-    if (told) this.#writes.delete(told);
+  forget(_certificate: MeshCertificate, record: StatusRecord | undefined): void {
+    if (record) this.#writes.delete(record);
   }
 }

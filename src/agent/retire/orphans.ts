@@ -9,7 +9,7 @@ import type { Log } from '../../mesh/log.ts';
 import type { SharedInformers, View, Watcher } from '../informers/by-kind.ts';
 import type { BatchGaps } from '../publish/batch-gap.ts';
 import type { Fence } from '../publish/publisher.ts';
-import type { RouteKeeping, RouteUser } from '../routes/mappings-contract.ts';
+import type { RouteKeeping, RouteUser } from '../routes/contract.ts';
 
 /** What deletions need. */
 export interface RetireOptions {

@@ -2,7 +2,7 @@ import type { StatusInput } from '../../core/decision/status-of.ts';
 import type { RouteStatus } from '../../core/status.ts';
 import type { GatewayUse, RouteState } from '../../gateway/gateway.ts';
 import { safeMessage } from '../../mesh/secrets.ts';
-import type { RouteKeeping } from '../routes/mappings-contract.ts';
+import type { RouteKeeping } from '../routes/contract.ts';
 import type { Retiring } from './orphans.ts';
 
 /** A gateway that one MeshCertificate uses, with the components that maintain its routes and its objects. */

@@ -39,10 +39,10 @@ const object = (name: string, spec: object, metadata: object = {}): KubeObject =
 
 function take(gathering: AcceptedCertificates, ...objects: readonly KubeObject[]) {
   const problems: string[] = [];
-  const wished = gathering.take([new Map(objects.map((one) => [keyOf(refOf(one)), one]))], (one, { message }) =>
+  const ordered = gathering.take([new Map(objects.map((one) => [keyOf(refOf(one)), one]))], (one, { message }) =>
     problems.push(`${one.metadata.name}: ${message}`),
   );
-  return { wished: wished.map(({ metadata, spec }) => `${metadata.name} ${spec.secretName}`), problems };
+  return { ordered: ordered.map(({ metadata, spec }) => `${metadata.name} ${spec.secretName}`), problems };
 }
 
 describe('accepted certificates', () => {
@@ -50,13 +50,13 @@ describe('accepted certificates', () => {
     const gathering = new AcceptedCertificates(validator([toy], gateways), gateways);
     const elder = object('elder', {});
     const good = take(gathering, elder, object('later', {}));
-    assert.deepEqual(good, { wished: ['elder elder-identity', 'later later-identity'], problems: [] });
+    assert.deepEqual(good, { ordered: ['elder elder-identity', 'later later-identity'], problems: [] });
     const edited = object('later', { secretName: 'elder-identity' });
     const bad = take(gathering, elder, edited);
-    assert.deepEqual(bad.wished, good.wished);
+    assert.deepEqual(bad.ordered, good.ordered);
     assert.match(bad.problems.join(), /later: spec\.secretName: .*belongs to MeshCertificate emissary\/elder/);
     const again = take(gathering, elder, { ...edited, status: { conditions: [] } });
-    assert.deepEqual([again.wished, again.problems], [bad.wished, bad.problems]);
+    assert.deepEqual([again.ordered, again.problems], [bad.ordered, bad.problems]);
     assert.deepEqual(take(gathering, elder, object('later', {})), good);
   });
 
@@ -64,23 +64,23 @@ describe('accepted certificates', () => {
     const gathering = new AcceptedCertificates(validator([toy], gateways), gateways);
     const later = object('later', {});
     take(gathering, object('elder', {}), later);
-    const { wished, problems } = take(gathering, object('elder', { secretName: 'later-identity' }), later);
-    assert.deepEqual(wished.toSorted(), ['elder elder-identity', 'later later-identity']);
+    const { ordered, problems } = take(gathering, object('elder', { secretName: 'later-identity' }), later);
+    assert.deepEqual(ordered.toSorted(), ['elder elder-identity', 'later later-identity']);
     assert.match(problems.join(), /^elder: .*belongs to MeshCertificate emissary\/later/);
   });
 
   it('give a contested name to the older resource when both come at the same time', () => {
     const gathering = new AcceptedCertificates(validator([toy], gateways), gateways);
     const later = object('later', { secretName: 'elder-identity' });
-    assert.deepEqual(take(gathering, later, object('elder', {})).wished, ['elder elder-identity']);
+    assert.deepEqual(take(gathering, later, object('elder', {})).ordered, ['elder elder-identity']);
   });
 
   it('do not mistake a new object of the same name for the one that was accepted', () => {
     const gathering = new AcceptedCertificates(validator([toy], gateways), gateways);
     const elder = object('elder', {});
     take(gathering, elder, object('later', {}));
-    const { wished } = take(gathering, elder, object('later', { secretName: 'elder-identity' }, { uid: 'another' }));
-    assert.deepEqual(wished, ['elder elder-identity']);
+    const { ordered } = take(gathering, elder, object('later', { secretName: 'elder-identity' }, { uid: 'another' }));
+    assert.deepEqual(ordered, ['elder elder-identity']);
   });
 
   it('report what the deletion of a refused one waits for', () => {

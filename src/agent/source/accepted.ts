@@ -64,7 +64,7 @@ export class AcceptedCertificates {
     for (const { later, path, message } of this.#conflicts) {
       tell(later, { code: 'ERR_CONFIG', message: `${formatPath(path)}: ${message}` });
     }
-    return [...this.#inForce].map(([key, wish]) => this.#now(key, wish));
+    return [...this.#inForce].map(([key, accepted]) => this.#now(key, accepted));
   }
 
   #look(object: KubeObject, known: Known | undefined): Known {
@@ -91,37 +91,37 @@ export class AcceptedCertificates {
   }
 
   #arrange(): void {
-    const wished = [...this.#known].flatMap(([key, { value }]) => (value ? [{ key, value, age: ageOf(value) }] : []));
+    const ordered = [...this.#known].flatMap(([key, { value }]) => (value ? [{ key, value, age: ageOf(value) }] : []));
     // Accepted resources have priority for their names over new or edited ones: their objects are published and must be
     // renewed.
-    const rank = ({ key, value }: (typeof wished)[number]) => (this.#inForce.get(key)?.spec === value.spec ? 0 : 1);
-    wished.sort((a, b) => rank(a) - rank(b) || (a.age < b.age ? -1 : 1));
+    const rank = ({ key, value }: (typeof ordered)[number]) => (this.#inForce.get(key)?.spec === value.spec ? 0 : 1);
+    ordered.sort((a, b) => rank(a) - rank(b) || (a.age < b.age ? -1 : 1));
     this.#conflicts = conflicts(
-      wished.map(({ value }) => value),
+      ordered.map(({ value }) => value),
       this.#gateways,
     );
     const refused = new Set(this.#conflicts.map(({ later }) => later));
     // A resource that is edited into a conflict keeps its previous version, unless another resource has those names
     // now.
-    const kept = wished.flatMap(({ key, value }) => {
+    const remaining = ordered.flatMap(({ key, value }) => {
       if (!refused.has(value)) return [{ key, value }];
       const before = this.#inForce.get(key);
       return before && before.metadata.uid === value.metadata.uid ? [{ key, value: before }] : [];
     });
     const lost = new Set(
       conflicts(
-        kept.map(({ value }) => value),
+        remaining.map(({ value }) => value),
         this.#gateways,
       ).map(({ later }) => later),
     );
-    this.#inForce = new Map(kept.filter(({ value }) => !lost.has(value)).map(({ key, value }) => [key, value]));
+    this.#inForce = new Map(remaining.filter(({ value }) => !lost.has(value)).map(({ key, value }) => [key, value]));
   }
 
   /** The accepted spec, under the newest metadata and status. */
-  #now(key: string, wish: MeshCertificate): MeshCertificate {
+  #now(key: string, accepted: MeshCertificate): MeshCertificate {
     const value = this.#known.get(key)?.value;
-    if (!value || value.spec === wish.spec) return value ?? wish;
-    return { ...value, spec: wish.spec };
+    if (!value || value.spec === accepted.spec) return value ?? accepted;
+    return { ...value, spec: accepted.spec };
   }
 }
 

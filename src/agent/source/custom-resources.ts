@@ -71,7 +71,7 @@ export async function* customResources(
     allowing(validator(options.adapters, options.gateways), options.adapters, options.allow ?? {}),
     options.gateways,
   );
-  const told = new Map<string, string>();
+  const reported = new Map<string, string>();
   try {
     while (!signal.aborted) {
       await changed.wait(stop);
@@ -82,8 +82,8 @@ export async function* customResources(
       yield gathering.take(items, (object, problem) => {
         const key = keyOf(refOf(object));
         const text = `${object.metadata.generation} ${problem.message}`;
-        if (told.get(key) === text) return;
-        told.set(key, text);
+        if (reported.get(key) === text) return;
+        reported.set(key, text);
         options.log.error({ certificate: key, code: problem.code }, problem.message);
         if (options.leads(key)) void tellInvalid(options, object, problem, stop);
       });

@@ -66,8 +66,8 @@ export interface Judges {
 export async function inspectReport(inspected: Inspected, expected: Expected, judges: Judges): Promise<InspectReport> {
   const { chain, key, bundle, from } = inspected;
   const skipped = unasked(inspected, expected);
-  const wish = { ...expected, keyless: key === undefined };
-  const findings = examine({ key, chain }, bundle, wish, judges.now);
+  const required = { ...expected, keyless: key === undefined };
+  const findings = examine({ key, chain }, bundle, required, judges.now);
   const checks = findings.map((finding): CheckResult => {
     if (!skipped.includes(finding.code)) return finding;
     return { code: finding.code, title: finding.title, outcome: 'skipped' };

@@ -103,12 +103,22 @@ export async function runAgent(given: AgentFlags, io: Io): Promise<number> {
   if (tracing) sinks.push(tracing.sink);
   // The last, so that the writers before it have received what it waits for.
   if (once) sinks.push(once);
-  const wishes = wishesOf(flags, { adapters, kube, log, metrics, namespace, leadership, io, once, health });
+  const certificates = certificateSource(flags, {
+    adapters,
+    kube,
+    log,
+    metrics,
+    namespace,
+    leadership,
+    io,
+    once,
+    health,
+  });
   const running = new Agent({
     kube,
     adapters,
     gateways,
-    certificates: wishes,
+    certificates: certificates,
     leadership,
     sinks,
     clock,
@@ -185,7 +195,7 @@ async function flushed(writers: readonly { flush(): Promise<void> }[], signal: A
   done.abort(new Error('flushed'));
 }
 
-interface WishContext {
+interface SourceContext {
   readonly adapters: readonly Adapter[];
   readonly kube: Kube;
   readonly log: Log;
@@ -197,7 +207,7 @@ interface WishContext {
   readonly health: Health;
 }
 
-function wishesOf(flags: AgentSettings, context: WishContext): CertificateSource {
+function certificateSource(flags: AgentSettings, context: SourceContext): CertificateSource {
   const { adapters, kube, log, metrics, namespace, leadership, io, once, health } = context;
   const { config, environment } = flags;
   if (environment) {
@@ -205,10 +215,10 @@ function wishesOf(flags: AgentSettings, context: WishContext): CertificateSource
       const document = await environment.document(io.env, namespace);
       const result = validateObject({ apiVersion: API_VERSION, kind: KIND, ...document }, adapters, gateways);
       if (!result.ok) throw new Error(result.issues.map(({ message }) => message).join('; '));
-      const wished = [result.value];
+      const desired = [result.value];
       health.configured();
-      once?.expect(wished);
-      yield wished;
+      once?.expect(desired);
+      yield desired;
       await new Promise<void>((resolve) => signal.addEventListener('abort', () => resolve(), { once: true }));
     };
   }
@@ -240,11 +250,11 @@ function wishesOf(flags: AgentSettings, context: WishContext): CertificateSource
       { kube, adapters, gateways, allow, clock, random, log, namespaces, leads, onError },
       signal,
     );
-    for await (const wished of stream) {
+    for await (const desired of stream) {
       health.configured();
       health.clear('watch');
-      once?.expect(wished);
-      yield wished;
+      once?.expect(desired);
+      yield desired;
     }
   };
 }

@@ -23,7 +23,7 @@ export async function runOnboard(flags: OnboardFlags, io: Io): Promise<number> {
     clock: systemClock,
     random: Math.random,
     say: sayTo(io.stdout),
-    wishes: {
+    preferences: {
       gateway: flags.gateway,
       namespace: flags.namespace,
       meshes: flags.mesh,

@@ -23,14 +23,14 @@ export async function runProbe(flags: ProbeFlags, args: readonly string[], io: I
   const namespace = namespaceOf(flags, io);
   const kube = clusterOf(flags, io);
   try {
-    const { pair, bundle, wish, tls } =
+    const { pair, bundle, probeSpec, tls } =
       name === undefined
         ? await ofSecret(kube, namespace, flags.secret ?? '', flags.caSecret, io)
         : await ofCertificate(kube, await adaptersWith(flags.adapter), namespace, name, io);
-    const address = flags.address ?? wish?.address;
+    const address = flags.address ?? probeSpec?.address;
     if (address === undefined) throw new UsageError('--address is needed: the MeshCertificate has no spec.probe');
     const full: ProbeSpec = {
-      ...(wish?.address === address ? wish : {}),
+      ...(probeSpec?.address === address ? probeSpec : {}),
       address,
       ...(flags.id === undefined ? {} : { id: flags.id }),
       ...(flags.sni === undefined ? {} : { sni: flags.sni }),
@@ -47,7 +47,7 @@ export async function runProbe(flags: ProbeFlags, args: readonly string[], io: I
 interface Probed {
   readonly pair: { readonly key: PrivateKey; readonly chain: readonly Certificate[] };
   readonly bundle: readonly Certificate[];
-  readonly wish?: ProbeSpec | undefined;
+  readonly probeSpec?: ProbeSpec | undefined;
   readonly tls?: { readonly alpnProtocols?: string; readonly minTlsVersion?: string; readonly maxTlsVersion?: string };
 }
 
@@ -77,7 +77,7 @@ async function ofCertificate(
   return {
     pair: identity,
     bundle,
-    wish: spec.probe,
+    probeSpec: spec.probe,
     ...(adapter ? { tls: tlsDefaults(adapter, spec.mesh.config) } : {}),
   };
 }

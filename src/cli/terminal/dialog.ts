@@ -22,7 +22,7 @@ export async function confirmed(question: string, { stdin, stdout, signal }: Io)
  */
 export function sayTo(output: Output): Announce {
   let waiting = '';
-  const told = new Set<string>();
+  const said = new Set<string>();
   const clear = () => {
     if (waiting && output.isTTY) output.write('\r\x1b[K');
     waiting = '';
@@ -36,8 +36,8 @@ export function sayTo(output: Output): Announce {
       if (output.isTTY) {
         clear();
         output.write(`... ${text}`.slice(0, (output.columns ?? 80) - 1));
-      } else if (!told.has(text)) output.write(`... ${text}\n`);
-      told.add(text);
+      } else if (!said.has(text)) output.write(`... ${text}\n`);
+      said.add(text);
       waiting = text;
     },
   };

@@ -16,7 +16,7 @@ const renewal = z
       .describe("Fraction of the leaf's lifetime after which it is renewed."),
     jitter: z.number().min(0).max(0.2).default(0.06).describe('Width of the random part that is added to "at".'),
   })
-  .refine((wish) => wish.at + wish.jitter <= 0.9, {
+  .refine((renewal) => renewal.at + renewal.jitter <= 0.9, {
     error: 'at + jitter must be at most 0.9: the last tenth of the lifetime is the emergency window',
     path: ['at'],
   })

@@ -225,8 +225,8 @@ function judge(situation: Situation, candidate: Identity, current: Identity | un
   // When the configuration names no ID, the published ID is expected: a mesh that suddenly issues another identity is
   // refused.
   const id = situation.expectation.id ?? current?.id ?? candidate.id;
-  const wish = { ...situation.expectation, id };
-  const verdict = verify(candidate, trust.bundle, wish, situation.now);
+  const expected = { ...situation.expectation, id };
+  const verdict = verify(candidate, trust.bundle, expected, situation.now);
   if (!verdict.ok) {
     const refused = { code: verdict.code, message: verdict.message };
     return { refused, unproven: undefined, path: undefined, trust };

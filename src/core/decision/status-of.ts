@@ -92,14 +92,14 @@ export function statusOf(report: StatusInput, before: PublicationStatus | undefi
   const { now } = situation;
   const leaf = decision.identity && leafOf(decision.identity);
   const rotated = leaf !== undefined && report.inForce && before?.fingerprint !== leaf.fingerprint;
-  const standing = report.inForce || before === undefined;
+  const current = report.inForce || before === undefined;
   const lastError = failure && errorOf(failure, before, now);
   const conditions = setConditions(before?.conditions ?? [], conditionsOf(report, lastError), now);
   const lastRotationTime = rotated ? toRfc3339(now) : before?.lastRotationTime;
   const held = report.decision.hold?.hold ? heldOf(report) : undefined;
   return {
     mesh: certificate.spec.mesh.name,
-    ...(leaf && decision.identity && standing
+    ...(leaf && decision.identity && current
       ? {
           id: decision.identity.id,
           fingerprint: leaf.fingerprint,
@@ -275,9 +275,9 @@ function readiness(
   lastError: LastError | undefined,
   say: ConditionBuilder,
 ) {
-  const stands = situation.published.identity?.chain[0];
-  if (stands && stands.notAfter <= situation.now) {
-    const end = toRfc3339(stands.notAfter);
+  const publishedLeaf = situation.published.identity?.chain[0];
+  if (publishedLeaf && publishedLeaf.notAfter <= situation.now) {
+    const end = toRfc3339(publishedLeaf.notAfter);
     return say(
       'Ready',
       'False',
@@ -285,8 +285,8 @@ function readiness(
       `The certificate expired at ${end}, and no newer one came. ${causeOf(lastError)}`,
     );
   }
-  const { publishedIdentity: standing } = decision;
-  if (!standing) {
+  const { publishedIdentity: current } = decision;
+  if (!current) {
     return say('Ready', 'False', 'NotPublished', 'No verified certificate is published; see Published for the cause.');
   }
   if (certificate.spec.paused) {
@@ -297,8 +297,8 @@ function readiness(
       'The certificate is valid, but spec.paused is set: nothing is renewed. Set it to false.',
     );
   }
-  const until = toRfc3339(leafOf(standing).notAfter);
-  return say('Ready', 'True', 'Serving', `Certificate of ${standing.id} until ${until}.`);
+  const until = toRfc3339(leafOf(current).notAfter);
+  return say('Ready', 'True', 'Serving', `Certificate of ${current.id} until ${until}.`);
 }
 
 function trusted({ decision, probeProblem }: StatusInput, say: ConditionBuilder) {
@@ -326,8 +326,8 @@ function trusted({ decision, probeProblem }: StatusInput, say: ConditionBuilder)
     );
   }
   const retained = [...decision.trust.since.values()].filter(({ state }) => state === 'retained').length;
-  const kept = retained === 0 ? '' : `, ${retained} of them retained although the mesh no longer names them`;
-  return say('Trusted', 'True', 'RootsCurrent', `${decision.trust.bundle.length} root(s) trusted${kept}.`);
+  const others = retained === 0 ? '' : `, ${retained} of them retained although the mesh no longer names them`;
+  return say('Trusted', 'True', 'RootsCurrent', `${decision.trust.bundle.length} root(s) trusted${others}.`);
 }
 
 function issuerEnding({ decision: { identity, issuerEnd, isIdle }, situation }: StatusInput, say: ConditionBuilder) {

@@ -13,8 +13,8 @@ const COMPARED_METADATA = ['labels', 'annotations', 'ownerReferences'] as const;
  */
 export function differences(wanted: KubeObject, observed: KubeObject): string[] {
   const found = new Set<string>();
-  const standing = contentOf(observed);
-  for (const [name, value] of Object.entries(contentOf(wanted))) compare(value, standing[name], name, found);
+  const current = contentOf(observed);
+  for (const [name, value] of Object.entries(contentOf(wanted))) compare(value, current[name], name, found);
   for (const entry of observed.metadata.managedFields ?? []) {
     // Secrets are moved to our apply when they are created; of other objects, the creation still owns its fields.
     const counts = entry.operation === 'Apply' || observed.kind !== 'Secret';

@@ -54,9 +54,9 @@ export function decideHold(input: HoldInput): HoldDecision {
   const release = (reason: HoldRelease) => ({ hold: false, reason }) as const;
   if (!current) return release('first');
   if (sameLeaf(candidate, current)) return release('same_leaf');
-  const standing = pathOf(current, publishedRoots, now);
-  if (!standing) return release('current_unusable');
-  const emergency = emergencyAt(lifetimeOf(standing));
+  const currentPath = pathOf(current, publishedRoots, now);
+  if (!currentPath) return release('current_unusable');
+  const emergency = emergencyAt(lifetimeOf(currentPath));
   if (now >= emergency) return release('emergency');
   if (input.probe === 'refused') return { hold: true, reason: 'probe_refused', until: emergency };
 

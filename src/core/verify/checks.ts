@@ -28,7 +28,7 @@ export interface CheckSubject {
   readonly pair: PresentedPair;
   readonly leaf: Certificate;
   readonly bundle: readonly Certificate[];
-  readonly wish: ExpectedIdentity;
+  readonly expected: ExpectedIdentity;
   readonly now: number;
   readonly path: PathResult;
 }
@@ -102,8 +102,8 @@ export function keyType({ leaf }: CheckSubject): string | undefined {
   return `the leaf's key is ${describeKeyType(type)}; Envoy accepts EC P-256, P-384, and RSA of ${SMALLEST_RSA} bits or more`;
 }
 
-export function keyMismatch({ pair, leaf, wish }: CheckSubject): string | undefined {
-  if (wish.keyless) return undefined;
+export function keyMismatch({ pair, leaf, expected }: CheckSubject): string | undefined {
+  if (expected.keyless) return undefined;
   if (!pair.key) return 'there is no private key for the certificate';
   return pair.key.publicKeyFingerprint === leaf.publicKeyFingerprint
     ? undefined
@@ -114,12 +114,12 @@ export function expired({ leaf, now }: CheckSubject): string | undefined {
   return now >= leaf.notAfter ? `the leaf expired at ${day(leaf.notAfter)}, and it is ${day(now)}` : undefined;
 }
 
-export function notYetValid({ leaf, now, wish }: CheckSubject): string | undefined {
-  if (now + (wish.skewMs ?? SKEW_MS) >= leaf.notBefore) return undefined;
+export function notYetValid({ leaf, now, expected }: CheckSubject): string | undefined {
+  if (now + (expected.skewMs ?? SKEW_MS) >= leaf.notBefore) return undefined;
   return `the leaf is valid from ${day(leaf.notBefore)}, and it is ${day(now)}; compare this clock with the issuer's`;
 }
 
-export function sanForm({ leaf, wish: { form } }: CheckSubject): string | undefined {
+export function sanForm({ leaf, expected: { form } }: CheckSubject): string | undefined {
   const ids = idsOf(leaf, form);
   if (form === 'dns')
     return ids.length > 0 ? undefined : 'the leaf has no DNS name, by which this mesh identifies workloads';
@@ -128,20 +128,20 @@ export function sanForm({ leaf, wish: { form } }: CheckSubject): string | undefi
   return parseSpiffeId(id) ? undefined : `the leaf's URI name ${JSON.stringify(id)} is not a SPIFFE ID`;
 }
 
-export function id({ leaf, wish }: CheckSubject): string | undefined {
-  const ids = idsOf(leaf, wish.form);
-  if (wish.id === undefined || ids.includes(wish.id)) return undefined;
-  return `the leaf is for ${ids.join(' and ') || 'no identity'}; expected ${wish.id}`;
+export function id({ leaf, expected }: CheckSubject): string | undefined {
+  const ids = idsOf(leaf, expected.form);
+  if (expected.id === undefined || ids.includes(expected.id)) return undefined;
+  return `the leaf is for ${ids.join(' and ') || 'no identity'}; expected ${expected.id}`;
 }
 
-export function trustDomain({ leaf, wish }: CheckSubject): string | undefined {
-  if (wish.trustDomain === undefined) return undefined;
-  const ids = idsOf(leaf, wish.form);
+export function trustDomain({ leaf, expected }: CheckSubject): string | undefined {
+  if (expected.trustDomain === undefined) return undefined;
+  const ids = idsOf(leaf, expected.form);
   const fits = (name: string) =>
-    wish.form === 'spiffe'
-      ? parseSpiffeId(name)?.trustDomain === wish.trustDomain
-      : name === wish.trustDomain || name.endsWith(`.${wish.trustDomain}`);
-  return ids.some(fits) ? undefined : `${ids.join(', ')} is not in the trust domain ${wish.trustDomain}`;
+    expected.form === 'spiffe'
+      ? parseSpiffeId(name)?.trustDomain === expected.trustDomain
+      : name === expected.trustDomain || name.endsWith(`.${expected.trustDomain}`);
+  return ids.some(fits) ? undefined : `${ids.join(', ')} is not in the trust domain ${expected.trustDomain}`;
 }
 
 export function clientAuth({ leaf: { extendedKeyUsage: usages } }: CheckSubject): string | undefined {
@@ -181,12 +181,12 @@ export function subjectOf(
   pair: PresentedPair,
   leaf: Certificate,
   bundle: readonly Certificate[],
-  wish: ExpectedIdentity,
+  expected: ExpectedIdentity,
   now: number,
 ): CheckSubject {
-  const path = findPath(leaf, pair.chain.slice(1), bundle, now, wish.skewMs ?? SKEW_MS);
+  const path = findPath(leaf, pair.chain.slice(1), bundle, now, expected.skewMs ?? SKEW_MS);
   const failed = path.ok ? (unreadable(pair, path.path) ?? preceded(pair, bundle, path.path, now)) : undefined;
-  return { pair, leaf, bundle, wish, now, path: failed ?? path };
+  return { pair, leaf, bundle, expected, now, path: failed ?? path };
 }
 
 /** Envoy sorts larger bundles with an unstable algorithm, which loses the order of equal matches. */

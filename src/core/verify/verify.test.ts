@@ -21,7 +21,7 @@ const middle = root.intermediate({ name: 'middle', ...valid });
 const leaf = middle.issue(key, { uris: [id], ...valid });
 const chain = [leaf, middle.certificate];
 const bundle = [root.certificate];
-const wish: ExpectedIdentity = { form: 'spiffe', id, trustDomain: 'td' };
+const expected: ExpectedIdentity = { form: 'spiffe', id, trustDomain: 'td' };
 
 const issue = (options: Parameters<SandboxCa['issue']>[1], k: PrivateKey = key): PresentedPair => ({
   key: k,
@@ -29,14 +29,14 @@ const issue = (options: Parameters<SandboxCa['issue']>[1], k: PrivateKey = key):
 });
 
 test('a good pair passes and shows its path to the root', () => {
-  const verdict = verify({ key, chain }, bundle, wish, now);
+  const verdict = verify({ key, chain }, bundle, expected, now);
   assert.ok(verdict.ok);
   assert.deepEqual(verdict.path, [leaf, middle.certificate, root.certificate]);
-  assert.ok(examine({ key, chain }, bundle, wish, now).every(({ outcome }) => outcome === 'ok'));
+  assert.ok(examine({ key, chain }, bundle, expected, now).every(({ outcome }) => outcome === 'ok'));
 });
 
 test('a root inside the chain does no harm', () => {
-  assert.equal(verify({ key, chain: [...chain, root.certificate] }, bundle, wish, now).ok, true);
+  assert.equal(verify({ key, chain: [...chain, root.certificate] }, bundle, expected, now).ok, true);
 });
 
 interface Case {
@@ -44,7 +44,7 @@ interface Case {
   readonly name: string;
   readonly pair: PresentedPair;
   readonly bundle?: readonly Certificate[];
-  readonly wish?: ExpectedIdentity;
+  readonly expected?: ExpectedIdentity;
   readonly now?: number;
 }
 
@@ -93,26 +93,26 @@ const cases: Case[] = [
     code: 'ERR_VERIFY_SAN_FORM',
     name: 'no DNS name where the mesh goes by them',
     pair: { key, chain },
-    wish: { form: 'dns' },
+    expected: { form: 'dns' },
   },
   { code: 'ERR_VERIFY_ID', name: 'the identity of somebody else', pair: issue({ uris: ['spiffe://td/ns/x/sa/y'] }) },
   {
     code: 'ERR_VERIFY_ID',
     name: 'the DNS name of somebody else',
     pair: issue({ uris: [], dns: ['other.example'] }),
-    wish: { form: 'dns', id: 'web.example' },
+    expected: { form: 'dns', id: 'web.example' },
   },
   {
     code: 'ERR_VERIFY_TRUST_DOMAIN',
     name: 'another trust domain',
     pair: issue({ uris: ['spiffe://other/a'] }),
-    wish: { form: 'spiffe', trustDomain: 'td' },
+    expected: { form: 'spiffe', trustDomain: 'td' },
   },
   {
     code: 'ERR_VERIFY_TRUST_DOMAIN',
     name: 'a DNS name that only ends alike',
     pair: issue({ uris: [], dns: ['web.notmesh.local'] }),
-    wish: { form: 'dns', trustDomain: 'mesh.local' },
+    expected: { form: 'dns', trustDomain: 'mesh.local' },
   },
   { code: 'ERR_VERIFY_EKU', name: 'a leaf for servers only', pair: issue({ eku: ['1.3.6.1.5.5.7.3.1'] }) },
   { code: 'ERR_VERIFY_CHAIN_ORDER', name: 'a CA in front', pair: { key, chain: [middle.certificate, leaf] } },
@@ -149,7 +149,7 @@ const paths = pathCases(id, valid);
 describe('a pair is refused with', () => {
   for (const { name, code, pair, ...rest } of cases) {
     test(`${name}: ${code}`, () => {
-      const given = [rest.bundle ?? bundle, rest.wish ?? wish, rest.now ?? now] as const;
+      const given = [rest.bundle ?? bundle, rest.expected ?? expected, rest.now ?? now] as const;
       if (code === 'ERR_VERIFY_CHAIN_ORDER' && name === 'a CA in front') {
         const caKey = { ...pair, key: undefined };
         const found = examine(caKey, given[0], { ...given[1], keyless: true }, given[2]);
@@ -188,27 +188,27 @@ describe('a pair passes with', () => {
   ];
   for (const [name, pair, wanted] of good) {
     test(name, () => {
-      const verdict = verify(pair, bundle, wanted ?? wish, now);
+      const verdict = verify(pair, bundle, wanted ?? expected, now);
       assert.ok(verdict.ok, verdict.ok ? '' : verdict.message);
     });
   }
 });
 
 test('examine reports every finding, and skips checks that have no input', () => {
-  const findings = examine({ key, chain: [] }, [], wish, now);
+  const findings = examine({ key, chain: [] }, [], expected, now);
   assert.deepEqual(
     findings.filter(({ outcome }) => outcome === 'failed').map(({ code }) => code),
     ['ERR_VERIFY_EMPTY_CHAIN', 'ERR_VERIFY_EMPTY_BUNDLE'],
   );
   assert.equal(findings.length, VERIFY_CODES.length);
-  const keyless = examine({ key: undefined, chain }, bundle, { ...wish, keyless: true }, now);
+  const keyless = examine({ key: undefined, chain }, bundle, { ...expected, keyless: true }, now);
   assert.equal(keyless.find(({ code }) => code === 'ERR_VERIFY_KEY_MISMATCH')?.outcome, 'skipped');
 });
 
 describe('from the content of its certificates', () => {
   for (const { name, code, pair, bundle: roots, refusedBy } of paths.refused) {
     test(`a pair is refused for ${name}, by us with ${code} and by ${refusedBy ?? 'OpenSSL'}`, () => {
-      const verdict = verify(pair, roots, wish, now);
+      const verdict = verify(pair, roots, expected, now);
       assert.ok(!verdict.ok);
       assert.equal(verdict.code, code, verdict.message);
       assert.ok(verdict.message.length > 20);
@@ -219,7 +219,7 @@ describe('from the content of its certificates', () => {
 
   for (const { name, pair, bundle: roots, refusedBy } of paths.accepted) {
     test(`a pair is accepted with ${name}`, () => {
-      const verdict = verify(pair, roots, wish, now);
+      const verdict = verify(pair, roots, expected, now);
       assert.ok(verdict.ok, verdict.ok ? '' : `${verdict.code}: ${verdict.message}`);
       const theirs = opensslVerifies(pair, roots);
       assert.equal(theirs.ok, refusedBy === undefined, theirs.output);

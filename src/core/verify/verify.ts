@@ -135,13 +135,13 @@ export interface CheckResult {
 export function examine(
   pair: PresentedPair,
   bundle: readonly Certificate[],
-  wish: ExpectedIdentity,
+  expected: ExpectedIdentity,
   now: number,
 ): CheckResult[] {
-  const subject = subjectFor(pair, bundle, wish, now);
+  const subject = subjectFor(pair, bundle, expected, now);
   return CHECKS.map((check) => {
     const { code, title } = check;
-    const keyless = wish.keyless && code === 'ERR_VERIFY_KEY_MISMATCH';
+    const keyless = expected.keyless && code === 'ERR_VERIFY_KEY_MISMATCH';
     if (keyless || !canRun(check, subject)) return { code, title, outcome: 'skipped' };
     const message = ask(check, pair, bundle, subject);
     return message === undefined ? { code, title, outcome: 'ok' } : { code, title, outcome: 'failed', message };
@@ -163,10 +163,10 @@ function canRun(check: VerifyCheck, subject: CheckSubject | undefined): boolean 
 export function verify(
   pair: PresentedPair,
   bundle: readonly Certificate[],
-  wish: ExpectedIdentity,
+  expected: ExpectedIdentity,
   now: number,
 ): Verification {
-  const subject = subjectFor(pair, bundle, wish, now);
+  const subject = subjectFor(pair, bundle, expected, now);
   for (const check of CHECKS) {
     const message = ask(check, pair, bundle, subject);
     if (message !== undefined) return { ok: false, code: check.code, message };
@@ -191,9 +191,9 @@ function ask(
 function subjectFor(
   pair: PresentedPair,
   bundle: readonly Certificate[],
-  wish: ExpectedIdentity,
+  expected: ExpectedIdentity,
   now: number,
 ): CheckSubject | undefined {
   const [leaf] = pair.chain;
-  return leaf && checks.subjectOf(pair, leaf, bundle, wish, now);
+  return leaf && checks.subjectOf(pair, leaf, bundle, expected, now);
 }

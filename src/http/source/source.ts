@@ -13,7 +13,7 @@ export interface StatusSource {
   /** Sorted by namespace and name. */
   all(): readonly StatusEntry[];
   /** `told` is called after each change; the returned function unsubscribes. */
-  subscribe(told: () => void): () => void;
+  subscribe(listener: () => void): () => void;
 }
 
 /** A problem of the agent itself rather than of one MeshCertificate. */

@@ -17,16 +17,16 @@ export function readPair(
   from: string,
   key: PrivateKey,
   certificates: readonly Certificate[],
-  wish: Expectation,
+  expectation: Expectation,
   now: number,
 ): ReceivedPair {
   const [leaf] = certificates;
   if (!leaf || leaf.isCa) throw bad(`${from}: there is no leaf certificate; see its logs`);
-  const id = idOf(from, leaf, wish);
+  const id = idOf(from, leaf, expectation);
   if (leaf.publicKeyFingerprint !== key.publicKeyFingerprint) {
     throw bad(`${from}: the certificate for ${id} comes with another key, which it was not made for; see its logs`);
   }
-  checkName(from, id, wish);
+  checkName(from, id, expectation);
   if (leaf.notAfter <= now) {
     const at = new Date(leaf.notAfter).toISOString();
     throw bad(`${from}: the certificate for ${id} expired at ${at}; is it still renewed, and do the clocks agree?`);

@@ -22,7 +22,7 @@ export async function startLinkerdWorkload(
   return Object.assign(pod, { [Symbol.asyncDispose]: () => pod.stop() });
 }
 
-export interface BackendWish {
+export interface BackendOptions {
   readonly account: string;
   readonly podPort?: number;
   /** Default true. */
@@ -33,7 +33,7 @@ export interface BackendWish {
 export async function putBackend(
   apiserver: KubeApiserver,
   name: string,
-  wishes: readonly BackendWish[],
+  wishes: readonly BackendOptions[],
 ): Promise<void> {
   const [first] = wishes;
   const pod = (index: number) => `${name}-${index}`;

@@ -39,11 +39,11 @@ export const meshCertificateChecks: readonly DoctorCheck[] = [
           ['Secret', secretName],
           ['TLSContext', contextName],
         ] as const) {
-          const standing = find(kind, { name, namespace });
-          if (!standing || standing.metadata.labels?.[OWNER_LABEL] === own) continue;
+          const existing = find(kind, { name, namespace });
+          if (!existing || existing.metadata.labels?.[OWNER_LABEL] === own) continue;
           yield {
             object,
-            message: `${describe(refOf(standing))} exists and is not its own (${OWNER_LABEL} is ${standing.metadata.labels?.[OWNER_LABEL] ?? 'absent'}); the agent never overwrites it, so nothing is published`,
+            message: `${describe(refOf(existing))} exists and is not its own (${OWNER_LABEL} is ${existing.metadata.labels?.[OWNER_LABEL] ?? 'absent'}); the agent never overwrites it, so nothing is published`,
             fix: 'choose another name, or hand the object over (docs/migrate-consul-connector.md); do not delete it while a gateway refers to it',
           };
         }

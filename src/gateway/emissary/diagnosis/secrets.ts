@@ -16,7 +16,9 @@ function* secretsOf({ secret, caSecret }: SeenContext): Generator<{ field: strin
 }
 
 /** Existing Secrets, each once, with the context that names it. */
-function* standing(world: InterpretedCluster): Generator<{ context: SeenContext; field: string; secret: KubeObject }> {
+function* referencedSecrets(
+  world: InterpretedCluster,
+): Generator<{ context: SeenContext; field: string; secret: KubeObject }> {
   const seen = new Set<KubeObject>();
   for (const context of world.contexts) {
     for (const { field, ref } of secretsOf(context)) {
@@ -56,7 +58,7 @@ export const secretChecks: readonly DoctorCheck[] = [
     severity: 'error',
     title: 'Emissary does not read Secrets of this type',
     *run(world) {
-      for (const { secret } of standing(world)) {
+      for (const { secret } of referencedSecrets(world)) {
         const type = String(secret.type ?? 'Opaque');
         if (SECRET_TYPES.includes(type)) continue;
         yield {
@@ -72,7 +74,7 @@ export const secretChecks: readonly DoctorCheck[] = [
     severity: 'error',
     title: 'The identity Secret lacks its certificate or its key',
     *run(world) {
-      for (const { field, secret } of standing(world)) {
+      for (const { field, secret } of referencedSecrets(world)) {
         if (field !== 'secret' || !SECRET_TYPES.includes(String(secret.type ?? 'Opaque'))) continue;
         const files = readSecretFiles(secret);
         if (files?.certificate && files.key) continue;
@@ -90,7 +92,7 @@ export const secretChecks: readonly DoctorCheck[] = [
     severity: 'error',
     title: 'The CA Secret has its roots under a key that Emissary does not read',
     *run(world) {
-      for (const { field, secret } of standing(world)) {
+      for (const { field, secret } of referencedSecrets(world)) {
         if (field !== 'ca_secret' || readSecretFiles(secret)?.certificate) continue;
         const has = Object.keys(decodeData(secret)).join(', ') || 'nothing';
         yield {
@@ -122,7 +124,7 @@ export const secretChecks: readonly DoctorCheck[] = [
     severity: 'warning',
     title: 'The roots are in the identity Secret, where Emissary misses a change of the roots alone',
     *run(world) {
-      for (const { field, secret, context } of standing(world)) {
+      for (const { field, secret, context } of referencedSecrets(world)) {
         if (field !== 'secret' || context.spec.caSecret || !readSecretFiles(secret)?.root) continue;
         yield {
           object: secret,
@@ -176,7 +178,7 @@ export const secretChecks: readonly DoctorCheck[] = [
     severity: 'error',
     title: 'The gateway does not see the Secret',
     *run(world) {
-      for (const { secret } of standing(world)) {
+      for (const { secret } of referencedSecrets(world)) {
         if (secret.metadata.name === 'istio-certs' || visible(secret, world.env)) continue;
         const { env } = world;
         const why =
@@ -214,7 +216,7 @@ export const secretChecks: readonly DoctorCheck[] = [
     severity: 'warning',
     title: 'A Secret that a TLSContext names is deleted together with its owner',
     *run(world) {
-      for (const { secret } of standing(world)) {
+      for (const { secret } of referencedSecrets(world)) {
         const owner = secret.metadata.ownerReferences?.[0];
         if (!owner) continue;
         yield {

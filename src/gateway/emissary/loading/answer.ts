@@ -45,9 +45,9 @@ export function expectedFiles(
 /** Reads Emissary's diagnostics (`/ambassador/v0/diag/?json=true`) or Envoy's `/certs`. Throws for anything else. */
 export function judgeAnswer(answer: unknown, expected: ExpectedFiles): LoadedFiles {
   const { tlscontexts, certificates } = fields(answer);
-  const told = certificates ?? tlscontexts;
-  if (told === undefined) throw new TypeError('the answer has neither tlscontexts nor certificates');
-  const files = filesIn(told);
+  const reported = certificates ?? tlscontexts;
+  if (reported === undefined) throw new TypeError('the answer has neither tlscontexts nor certificates');
+  const files = filesIn(reported);
   const of = (secret: string) => [
     ...new Set(
       files.filter((one) => one.namespace === expected.namespace && one.secret === secret).map(({ file }) => file),

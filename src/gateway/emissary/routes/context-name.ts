@@ -27,18 +27,18 @@ export interface ListedContext extends TargetAccount {
   readonly sni: string;
 }
 
-export function listedContexts(wish: {
+export function listedContexts(selection: {
   readonly contextName: string;
   readonly rules?: TargetRules | undefined;
 }): ListedContext[] {
-  return (wish.rules?.listed ?? []).map(({ id, serviceAccount, namespace, contextName, name }) => ({
+  return (selection.rules?.listed ?? []).map(({ id, serviceAccount, namespace, contextName, name }) => ({
     sni: id,
     serviceAccount,
     namespace,
     contextName:
       contextName ??
       (name === undefined
-        ? contextNameOf(wish.contextName, { serviceAccount, namespace })
-        : `${wish.contextName}-${name}`),
+        ? contextNameOf(selection.contextName, { serviceAccount, namespace })
+        : `${selection.contextName}-${name}`),
   }));
 }

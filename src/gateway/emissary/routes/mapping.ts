@@ -7,21 +7,21 @@ import { MAPPING_FIELD_MANAGER } from '../spec/resources.ts';
 import { contextNameOf, listedContexts } from './context-name.ts';
 import { podsBehind } from './endpoints.ts';
 import { serviceNameOf } from './service-name.ts';
-import type { MappingVerdict, Target, TargetWish, TargetWorld } from './target.ts';
+import type { MappingVerdict, Target, TargetSelection, TargetWorld } from './target.ts';
 
 /** The verdict on one Mapping; undefined when it is not selected and names none of our contexts. */
 export function judgeMapping(
   mapping: KubeObject,
-  wish: TargetWish,
+  selection: TargetSelection,
   world: TargetWorld,
   ours: ReadonlySet<string>,
 ): MappingVerdict | undefined {
   const { service, tls } = mappingSpec(mapping);
   const named = typeof tls === 'string' ? tls : undefined;
-  const selected = isSelected(mapping, wish);
-  if (!isMentioned(mapping, wish, ours)) return undefined;
+  const selected = isSelected(mapping, selection);
+  if (!isMentioned(mapping, selection, ours)) return undefined;
 
-  const found = findTarget(mapping, wish, world);
+  const found = findTarget(mapping, selection, world);
   const title = describe(refOf(mapping));
   const left = ({ code, message }: TargetRefusal): MappingVerdict => ({
     mapping,
@@ -30,12 +30,12 @@ export function judgeMapping(
     named,
     outcome: { code, message: `${title} cannot use the certificate: ${message}` },
   });
-  if (!selected && wish.selector && setsTls(mapping)) {
+  if (!selected && selection.selector && setsTls(mapping)) {
     const message = `the agent set its spec.tls, but its labels no longer match the selector; restore the labels, or remove spec.tls`;
     return left({ code: 'ERR_TARGET_UNSELECTED', message });
   }
-  if (selected && !consents(mapping, wish.namespace)) {
-    const message = `it is in another namespace than the MeshCertificate and does not consent; its owner can annotate it: ${CONSENT_ANNOTATION}=${wish.namespace}`;
+  if (selected && !consents(mapping, selection.namespace)) {
+    const message = `it is in another namespace than the MeshCertificate and does not consent; its owner can annotate it: ${CONSENT_ANNOTATION}=${selection.namespace}`;
     return left({ code: 'ERR_TARGET_NO_CONSENT', message });
   }
   if ('code' in found) return left(found);
@@ -47,15 +47,15 @@ export function judgeMapping(
   return { mapping, service, selected, named, outcome: { target: found } };
 }
 
-function isSelected(mapping: KubeObject, { selector }: TargetWish): boolean {
+function isSelected(mapping: KubeObject, { selector }: TargetSelection): boolean {
   const { labels } = mapping.metadata;
   return selector !== undefined && Object.entries(selector).every(([key, value]) => labels?.[key] === value);
 }
 
 /** Whether a Mapping is selected or names one of our contexts. */
-export function isMentioned(mapping: KubeObject, wish: TargetWish, ours: ReadonlySet<string>): boolean {
+export function isMentioned(mapping: KubeObject, selection: TargetSelection, ours: ReadonlySet<string>): boolean {
   const { tls } = mappingSpec(mapping);
-  return isSelected(mapping, wish) || (typeof tls === 'string' && ours.has(tls));
+  return isSelected(mapping, selection) || (typeof tls === 'string' && ours.has(tls));
 }
 
 /** Whether `spec.tls` of a Mapping was applied by us. */
@@ -67,7 +67,7 @@ export function setsTls(mapping: KubeObject): boolean {
   });
 }
 
-function findTarget(mapping: KubeObject, wish: TargetWish, world: TargetWorld): Target | TargetRefusal {
+function findTarget(mapping: KubeObject, selection: TargetSelection, world: TargetWorld): Target | TargetRefusal {
   const { service, ambassadorId } = mappingSpec(mapping);
   const isTcp = mapping.kind === 'TCPMapping';
   const { scheme, host, port = 443, errors } = parseService(service);
@@ -76,7 +76,7 @@ function findTarget(mapping: KubeObject, wish: TargetWish, world: TargetWorld): 
     return { code: 'ERR_TARGET_SERVICE_SYNTAX', message };
   }
   const ids = ambassadorIds(ambassadorId);
-  const contextIds = ambassadorIds(wish.ambassadorIds);
+  const contextIds = ambassadorIds(selection.ambassadorIds);
   if (!ids.includes('_automatic_') && !ids.some((id) => contextIds.includes(id))) {
     const message = `it belongs to the gateway ${ids.join(', ')}, the context to ${contextIds.join(', ')}; give both the same ambassador_id`;
     return { code: 'ERR_TARGET_AMBASSADOR_ID', message };
@@ -86,7 +86,7 @@ function findTarget(mapping: KubeObject, wish: TargetWish, world: TargetWorld): 
     const message = `its service ${service} has no https://, so the gateway would use plaintext when the TLSContext is missing; write https://${host}:${port}`;
     return { code: 'ERR_TARGET_NO_HTTPS', message };
   }
-  if (!wish.rules) return { contextName: wish.contextName, sni: wish.sni };
+  if (!selection.rules) return { contextName: selection.contextName, sni: selection.sni };
   const name = serviceNameOf(host, mapping.metadata.namespace ?? '');
   if ('code' in name) return name;
   const unseen = world.unseen?.get(name.namespace);
@@ -94,7 +94,12 @@ function findTarget(mapping: KubeObject, wish: TargetWish, world: TargetWorld): 
     const message = `the pods in namespace ${name.namespace} cannot be read yet (${unseen}); the agent needs get, list and watch on services, endpointslices and pods there`;
     return { code: 'ERR_TARGET_UNSEEN', message };
   }
-  return agreedTarget(`Service ${name.namespace}/${name.name}`, podsBehind(name, port, world), wish, wish.rules);
+  return agreedTarget(
+    `Service ${name.namespace}/${name.name}`,
+    podsBehind(name, port, world),
+    selection,
+    selection.rules,
+  );
 }
 
 /** Absent or empty: the gateway named `default`, as Emissary reads it. */
@@ -106,7 +111,7 @@ function ambassadorIds(value: unknown): readonly string[] {
 function agreedTarget(
   title: string,
   pods: ReturnType<typeof podsBehind>,
-  wish: TargetWish,
+  selection: TargetSelection,
   rules: TargetRules,
 ): Target | TargetRefusal {
   if ('code' in pods) return pods;
@@ -133,9 +138,9 @@ function agreedTarget(
     const message = `the pods of ${title} have different identities: ${list}; give them one ServiceAccount, or create one Service for each`;
     return { code: 'ERR_TARGET_DISAGREE', message };
   }
-  const listed = listedContexts(wish).find((target) => target.sni === id);
+  const listed = listedContexts(selection).find((target) => target.sni === id);
   if (listed) return { contextName: listed.contextName, sni: id };
-  if (rules.discover) return { contextName: contextNameOf(wish.contextName, account), sni: id };
+  if (rules.discover) return { contextName: contextNameOf(selection.contextName, account), sni: id };
   const message = `its target is the ServiceAccount ${account.namespace}/${account.serviceAccount}, which the MeshCertificate does not list; add it to targets, or set discover: true`;
   return { code: 'ERR_TARGET_NOT_LISTED', message };
 }

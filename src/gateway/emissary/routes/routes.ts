@@ -4,7 +4,7 @@ import type { GatewayInput, RouteInput } from '../../input.ts';
 import type { EmissaryConfig } from '../spec/config.ts';
 import { EMISSARY_RESOURCES as KINDS, MAPPING_FIELD_MANAGER } from '../spec/resources.ts';
 import { isMentioned } from './mapping.ts';
-import type { MappingVerdict, Target, TargetWish, TargetWorld } from './target.ts';
+import type { MappingVerdict, Target, TargetSelection, TargetWorld } from './target.ts';
 import { judgeMappings, namespacesBehind, neededTargets, ownNames } from './targets.ts';
 
 /** The objects that determine the server name of a Mapping's upstream. */
@@ -26,21 +26,21 @@ export const emissaryRoutes: Routes<EmissaryConfig, Target> = {
     };
   },
   concern(input, own) {
-    const wish = wishOf(input);
-    const ours = ownNames(wish, own);
-    return (mapping) => isMentioned(mapping, wish, ours);
+    const selection = selectionOf(input);
+    const ours = ownNames(selection, own);
+    return (mapping) => isMentioned(mapping, selection, ours);
   },
   behind(input, { routes, own }) {
-    const namespaces = [...namespacesBehind(wishOf(input), { mappings: routes, contexts: own })];
+    const namespaces = [...namespacesBehind(selectionOf(input), { mappings: routes, contexts: own })];
     return namespaces.flatMap((namespace) => BACKENDS.map((resource) => ({ resource, namespace })));
   },
   judge(input, observed): RouteJudgement<Target> {
-    const wish = wishOf(input);
+    const selection = selectionOf(input);
     const world = worldOf(observed);
-    const verdicts = judgeMappings(wish, world);
-    const ours = ownNames(wish, world.contexts);
+    const verdicts = judgeMappings(selection, world);
+    const ours = ownNames(selection, world.contexts);
     return {
-      targets: neededTargets(wish, world, verdicts),
+      targets: neededTargets(selection, world, verdicts),
       verdicts: verdicts.map((verdict) => routeVerdict(verdict, input.meta.namespace, ours)),
     };
   },
@@ -77,7 +77,7 @@ function namespacesOf({ meta, config }: GatewayInput<EmissaryConfig>): readonly 
   return listed.includes('*') ? [undefined] : listed;
 }
 
-function wishOf({ meta, config: { tlsContext, mappings }, rules }: RouteInput<EmissaryConfig>): TargetWish {
+function selectionOf({ meta, config: { tlsContext, mappings }, rules }: RouteInput<EmissaryConfig>): TargetSelection {
   return {
     namespace: meta.namespace,
     contextName: tlsContext.name,

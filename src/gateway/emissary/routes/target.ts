@@ -35,7 +35,7 @@ export const TARGET_CODES = [
 ] as const;
 
 /** What the MeshCertificate requests of Mappings. */
-export interface TargetWish {
+export interface TargetSelection {
   /** Namespace of the MeshCertificate. Mappings of other namespaces are set only with their consent. */
   readonly namespace: string;
   /** The TLSContext of the MeshCertificate; with rules, the stem of each target's context. */

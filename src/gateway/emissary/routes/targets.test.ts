@@ -7,7 +7,7 @@ import { targetRules } from '../../../../adapters/linkerd/workload.ts';
 import type { KubeObject } from '../../../core/object.ts';
 import { MAPPING_FIELD_MANAGER } from '../spec/resources.ts';
 import { contextNameOf } from './context-name.ts';
-import { TARGET_CODES, type TargetWish, type TargetWorld } from './target.ts';
+import { TARGET_CODES, type TargetSelection, type TargetWorld } from './target.ts';
 import { judgeMappings, namespacesBehind, neededTargets } from './targets.ts';
 
 const SELECTOR = { mesh: 'linkerd' };
@@ -18,7 +18,7 @@ function rules(changes: object = {}, values = 'clusterDomain: cluster.local\nide
   return targetRules(config, readControlPlane(config, { values }));
 }
 
-const wish = (changes: Partial<TargetWish> = {}): TargetWish => ({
+const selection = (changes: Partial<TargetSelection> = {}): TargetSelection => ({
   namespace: 'shop',
   contextName: 'linkerd',
   ambassadorIds: [],
@@ -27,7 +27,7 @@ const wish = (changes: Partial<TargetWish> = {}): TargetWish => ({
   ...changes,
 });
 
-interface PodWish {
+interface PodOptions {
   readonly name?: string;
   readonly account?: string;
   readonly controlPlane?: string | null;
@@ -61,7 +61,7 @@ function context(name: string, sni = WEB): KubeObject {
 }
 
 function world(
-  changes: Partial<TargetWorld> & { pods?: never; list?: readonly PodWish[]; service?: object } = {},
+  changes: Partial<TargetWorld> & { pods?: never; list?: readonly PodOptions[]; service?: object } = {},
 ): TargetWorld {
   const { list = [{}], service = {}, ...rest } = changes;
   const named = list.map((pod, index) => ({ name: `web-${index}`, account: 'web', ready: true, port: 8080, ...pod }));
@@ -105,7 +105,7 @@ function world(
 }
 
 /** The verdict on the only Mapping: its context, or the code and message. */
-function verdict(given: TargetWorld, wanted = wish()): string {
+function verdict(given: TargetWorld, wanted = selection()): string {
   const [first, ...more] = judgeMappings(wanted, given);
   assert.equal(more.length, 0);
   assert.ok(first);
@@ -117,7 +117,7 @@ function verdict(given: TargetWorld, wanted = wish()): string {
 
 describe('a selected Mapping', () => {
   it('gets the context of the account behind its Service, with its identity as SNI', () => {
-    const [found] = judgeMappings(wish(), world({ list: [{}, {}, {}] }));
+    const [found] = judgeMappings(selection(), world({ list: [{}, {}, {}] }));
     assert.deepEqual(found?.outcome, { target: { contextName: 'linkerd-web-shop', sni: WEB } });
   });
 
@@ -143,7 +143,7 @@ describe('a selected Mapping', () => {
   });
 
   it('of a mesh with one context for all gets that one, whatever is behind it', () => {
-    const one = wish({ rules: undefined, contextName: 'istio' });
+    const one = selection({ rules: undefined, contextName: 'istio' });
     const given = world({ mappings: [mapping({ service: 'https://web-sidecar-proxy' })], services: [], list: [] });
     assert.equal(verdict(given, one), 'istio');
     assert.deepEqual(neededTargets(one, given), [{ contextName: 'istio', sni: undefined }]);
@@ -156,7 +156,7 @@ describe('a selected Mapping', () => {
     });
     assert.equal(verdict(given), 'linkerd-web-shop');
     assert.deepEqual(
-      neededTargets(wish(), given).map(({ contextName }) => contextName),
+      neededTargets(selection(), given).map(({ contextName }) => contextName),
       ['linkerd-old-shop', 'linkerd-web-shop'],
       'the vanished target stays while it is named',
     );
@@ -164,7 +164,7 @@ describe('a selected Mapping', () => {
 });
 
 describe('a Mapping is not changed', () => {
-  const cases: [title: string, given: TargetWorld, expected: RegExp, wanted?: TargetWish][] = [
+  const cases: [title: string, given: TargetWorld, expected: RegExp, wanted?: TargetSelection][] = [
     [
       'when its service has no https://',
       world({ mappings: [mapping({ service: 'web.shop:443' })] }),
@@ -264,7 +264,7 @@ describe('a Mapping is not changed', () => {
       'when its target is not among those that are listed',
       world(),
       /^ERR_TARGET_NOT_LISTED .*shop\/web.*discover: true/,
-      wish({ rules: rules({ targets: [{ serviceAccount: 'api', namespace: 'shop' }] }) }),
+      selection({ rules: rules({ targets: [{ serviceAccount: 'api', namespace: 'shop' }] }) }),
     ],
     [
       'when somebody else set its tls',
@@ -296,7 +296,7 @@ describe('a Mapping is not changed', () => {
 
   it('and no context is made for it', () => {
     for (const [, given, , wanted] of cases) {
-      const names = neededTargets(wanted ?? wish(), given).map(({ contextName }) => contextName);
+      const names = neededTargets(wanted ?? selection(), given).map(({ contextName }) => contextName);
       const listed = wanted ? ['linkerd-api-shop'] : [];
       const named = given.contexts.map(({ metadata }) => metadata.name);
       assert.deepEqual(names, [...listed, ...named]);
@@ -306,7 +306,7 @@ describe('a Mapping is not changed', () => {
 
 describe('the default ports of an installation', () => {
   it('are those of its linkerd-config', () => {
-    const own = wish({ rules: rules({}, 'clusterDomain: mesh.example\nproxy: {opaquePorts: "8080"}\n') });
+    const own = selection({ rules: rules({}, 'clusterDomain: mesh.example\nproxy: {opaquePorts: "8080"}\n') });
     assert.match(verdict(world(), own), /^ERR_TARGET_OPAQUE_PORT /);
     assert.equal(verdict(world({ list: [{ port: 3306 }] }), own), 'linkerd-web-shop');
   });
@@ -336,13 +336,13 @@ describe('the default ports of an installation', () => {
 
 describe('a Mapping that is not selected', () => {
   it('is not reported while it names none of our contexts', () => {
-    assert.deepEqual(judgeMappings(wish(), world({ mappings: [mapping({ tls: 'other' }, { labels: {} })] })), []);
-    assert.deepEqual(judgeMappings(wish({ selector: undefined }), world()), []);
+    assert.deepEqual(judgeMappings(selection(), world({ mappings: [mapping({ tls: 'other' }, { labels: {} })] })), []);
+    assert.deepEqual(judgeMappings(selection({ selector: undefined }), world()), []);
   });
 
   it('is reported when it names one, and its context stays', () => {
     const given = world({ mappings: [mapping({ tls: 'linkerd-web-shop' })], contexts: [context('linkerd-web-shop')] });
-    const reporting = wish({ selector: undefined });
+    const reporting = selection({ selector: undefined });
     const [found] = judgeMappings(reporting, given);
     assert.equal(found?.selected, false);
     assert.ok(found && 'target' in found.outcome);
@@ -351,7 +351,7 @@ describe('a Mapping that is not selected', () => {
 
   it('is reported as wrong when it names the context of another target', () => {
     const given = world({ mappings: [mapping({ tls: 'linkerd-api-shop' })], contexts: [context('linkerd-api-shop')] });
-    assert.match(verdict(given, wish({ selector: undefined })), /^ERR_TARGET_FOREIGN_TLS .*set linkerd-web-shop/);
+    assert.match(verdict(given, selection({ selector: undefined })), /^ERR_TARGET_FOREIGN_TLS .*set linkerd-web-shop/);
   });
 });
 
@@ -365,12 +365,12 @@ describe('listed targets', () => {
       ],
     });
     const given = world({ mappings: [], contexts: [context('linkerd-gone-shop')] });
-    assert.deepEqual(neededTargets(wish({ rules: listed }), given), [
+    assert.deepEqual(neededTargets(selection({ rules: listed }), given), [
       { contextName: 'linkerd-api', sni: 'api.shop.serviceaccount.identity.linkerd.mesh.example' },
       { contextName: 'linkerd-db-data', sni: 'db.data.serviceaccount.identity.linkerd.mesh.example' },
       { contextName: 'shopfront', sni: WEB },
     ]);
-    assert.equal(verdict(world(), wish({ rules: listed })), 'shopfront');
+    assert.equal(verdict(world(), selection({ rules: listed })), 'shopfront');
   });
 });
 
@@ -382,8 +382,8 @@ describe('namespacesBehind', () => {
       mapping({ service: 'https://x.other' }, { name: 'c', labels: {} }),
       mapping({ service: 'https://10.0.0.1' }, { name: 'd' }),
     ];
-    assert.deepEqual([...namespacesBehind(wish(), { mappings, contexts: [] })].sort(), ['data', 'shop']);
-    assert.deepEqual([...namespacesBehind(wish({ rules: undefined }), { mappings, contexts: [] })], []);
+    assert.deepEqual([...namespacesBehind(selection(), { mappings, contexts: [] })].sort(), ['data', 'shop']);
+    assert.deepEqual([...namespacesBehind(selection({ rules: undefined }), { mappings, contexts: [] })], []);
   });
 });
 
@@ -420,7 +420,7 @@ test('a Mapping of another namespace is set only with its consent', () => {
   const judge = (annotation?: string, more: object = {}) => {
     const annotations = annotation === undefined ? {} : { 'meshcert.dev/allow-from': annotation };
     const one = mapping({ service: 'https://web.shop:443', ...more }, { annotations });
-    return judgeMappings(wish(plain), { ...world, mappings: [one] })[0]?.outcome;
+    return judgeMappings(selection(plain), { ...world, mappings: [one] })[0]?.outcome;
   };
   for (const annotation of [undefined, '', 'shop', 'emissary-2']) {
     const outcome = judge(annotation);

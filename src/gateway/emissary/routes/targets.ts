@@ -3,22 +3,25 @@ import { parseService } from '../reading/service.ts';
 import { listedContexts } from './context-name.ts';
 import { judgeMapping } from './mapping.ts';
 import { serviceNameOf } from './service-name.ts';
-import type { MappingVerdict, Target, TargetWish, TargetWorld } from './target.ts';
+import type { MappingVerdict, Target, TargetSelection, TargetWorld } from './target.ts';
 
 /** The names of contexts that are ours, whether they exist or not. */
-export function ownNames(wish: TargetWish, contexts: readonly KubeObject[]): Set<string> {
+export function ownNames(selection: TargetSelection, contexts: readonly KubeObject[]): Set<string> {
   const names = new Set(contexts.map((context) => context.metadata.name));
-  if (!wish.rules) names.add(wish.contextName);
-  for (const { contextName } of listedContexts(wish)) names.add(contextName);
+  if (!selection.rules) names.add(selection.contextName);
+  for (const { contextName } of listedContexts(selection)) names.add(contextName);
   return names;
 }
 
 /** Namespaces whose Services, EndpointSlices and Pods must be read to judge these Mappings. */
-export function namespacesBehind(wish: TargetWish, world: Pick<TargetWorld, 'mappings' | 'contexts'>): Set<string> {
-  if (!wish.rules) return new Set();
+export function namespacesBehind(
+  selection: TargetSelection,
+  world: Pick<TargetWorld, 'mappings' | 'contexts'>,
+): Set<string> {
+  if (!selection.rules) return new Set();
   const nothing: TargetWorld = { ...world, services: [], endpointSlices: [], pods: [] };
   return new Set(
-    judgeMappings(wish, nothing).flatMap(({ mapping, service }) => {
+    judgeMappings(selection, nothing).flatMap(({ mapping, service }) => {
       const { host } = parseService(service);
       const name = serviceNameOf(host, mapping.metadata.namespace ?? '');
       return 'code' in name ? [] : [name.namespace];
@@ -27,9 +30,9 @@ export function namespacesBehind(wish: TargetWish, world: Pick<TargetWorld, 'map
 }
 
 /** Judges every Mapping that is selected or names one of our contexts; the others are ignored. */
-export function judgeMappings(wish: TargetWish, world: TargetWorld): MappingVerdict[] {
-  const ours = ownNames(wish, world.contexts);
-  return world.mappings.flatMap((mapping) => judgeMapping(mapping, wish, world, ours) ?? []);
+export function judgeMappings(selection: TargetSelection, world: TargetWorld): MappingVerdict[] {
+  const ours = ownNames(selection, world.contexts);
+  return world.mappings.flatMap((mapping) => judgeMapping(mapping, selection, world, ours) ?? []);
 }
 
 /**
@@ -37,16 +40,16 @@ export function judgeMappings(wish: TargetWish, world: TargetWorld): MappingVerd
  * Mapping still names although their target is gone.
  */
 export function neededTargets(
-  wish: TargetWish,
+  selection: TargetSelection,
   world: TargetWorld,
-  verdicts: readonly MappingVerdict[] = judgeMappings(wish, world),
+  verdicts: readonly MappingVerdict[] = judgeMappings(selection, world),
 ): Target[] {
   const needed = new Map<string, Target>();
   const add = (target: Target) => {
     if (!needed.has(target.contextName)) needed.set(target.contextName, target);
   };
-  if (!wish.rules) add({ contextName: wish.contextName, sni: wish.sni });
-  for (const { contextName, sni } of listedContexts(wish)) add({ contextName, sni });
+  if (!selection.rules) add({ contextName: selection.contextName, sni: selection.sni });
+  for (const { contextName, sni } of listedContexts(selection)) add({ contextName, sni });
   for (const { selected, outcome } of verdicts) if (selected && 'target' in outcome) add(outcome.target);
   const named = new Set(verdicts.map((verdict) => verdict.named));
   for (const context of world.contexts) {

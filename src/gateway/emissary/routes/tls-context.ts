@@ -34,13 +34,13 @@ function contextFields(
 ): Readonly<Record<string, unknown>> {
   const problem = contextNameProblem(contextName);
   if (problem) throw new GatewayError('ERR_GATEWAY_NAME', problem);
-  const wish = config.tlsContext;
-  const server = sni ?? wish.sni;
-  const alpn = wish.alpnProtocols ?? tls.alpnProtocols;
-  const min = wish.minTlsVersion ?? tls.minTlsVersion;
-  const max = wish.maxTlsVersion ?? tls.maxTlsVersion;
+  const fields = config.tlsContext;
+  const server = sni ?? fields.sni;
+  const alpn = fields.alpnProtocols ?? tls.alpnProtocols;
+  const min = fields.minTlsVersion ?? tls.minTlsVersion;
+  const max = fields.maxTlsVersion ?? tls.maxTlsVersion;
   return {
-    ...(wish.ambassadorIds.length > 0 ? { ambassador_id: [...wish.ambassadorIds] } : {}),
+    ...(fields.ambassadorIds.length > 0 ? { ambassador_id: [...fields.ambassadorIds] } : {}),
     hosts: [],
     secret: spec.secretName,
     ca_secret: spec.caSecretName,

@@ -105,15 +105,15 @@ export const emissaryFields: GatewayFields<EmissaryConfig> = {
       yield { key: `tlscontext ${id} ${name}`, path: ['spec', 'tlsContext', 'name'], what: `TLSContext ${name}` };
     }
   },
-  *rights({ tlsContext: { enabled }, mappings: wish }, { metadata }, { sniPerTarget }): Generator<NamespacedRule> {
+  *rights({ tlsContext: { enabled }, mappings: selection }, { metadata }, { sniPerTarget }): Generator<NamespacedRule> {
     const { namespace = '' } = metadata;
     // The whole kind is read, even if none are written: their names are global, so collisions must be seen, and one
     // that names a Secret prevents its deletion. They contain no secrets. Those that no Mapping needs any more are
     // deleted, after a target or a name in the spec has changed.
     const writes = enabled ? ['create', 'patch', 'delete'] : ['delete'];
     yield { namespace, rule: { apiGroups: [GROUP], resources: ['tlscontexts'], verbs: [...READ, ...writes] } };
-    const verbs = [...READ, ...(wish ? ['patch'] : [])];
-    for (const place of wish?.namespaces ?? [namespace]) {
+    const verbs = [...READ, ...(selection ? ['patch'] : [])];
+    for (const place of selection?.namespaces ?? [namespace]) {
       yield { namespace: place, rule: { apiGroups: [GROUP], resources: ['mappings', 'tcpmappings'], verbs } };
       // The objects behind a Mapping then determine the server name it needs.
       if (!sniPerTarget) continue;

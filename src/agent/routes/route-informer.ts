@@ -22,7 +22,7 @@ interface InformerSelection {
  * One MeshCertificate's view of routes, of its own objects of the gateway's kinds, and of the objects behind its
  * routes.
  */
-export class Sight implements Disposable {
+export class RouteInformer implements Disposable {
   readonly #discovery: SharedInformers;
   readonly #watcher: Watcher;
   readonly #rules: Pick<Routes<unknown, unknown>, 'concern' | 'behind'>;
@@ -44,7 +44,7 @@ export class Sight implements Disposable {
     this.#watcher = watcher;
     this.#rules = rules;
     this.#owner = owner;
-    const concerning = (heeds: Heeds, bare: boolean) => (scope: Scope) =>
+    const concerning = (heeds: Matches, bare: boolean) => (scope: Scope) =>
       new Concerning(heeds, watcher, discovery, scope, bare);
     const { routes, own } = rules.scopes(input);
     this.#routes = exact(routes.map(concerning(this.#heedsRoute, false)));
@@ -110,16 +110,16 @@ export class Sight implements Disposable {
 
   #look(wanted: readonly Scope[]): void {
     const scopes = new Map(wanted.map((scope) => [idOf(scope), scope]));
-    const kept = new Map<string, Behind>();
+    const current = new Map<string, Behind>();
     for (const [id, behind] of this.#behind) {
-      if (scopes.has(id)) kept.set(id, behind);
+      if (scopes.has(id)) current.set(id, behind);
       else behind.view[Symbol.dispose]();
     }
     for (const [id, scope] of scopes) {
-      if (kept.has(id)) continue;
-      kept.set(id, { scope, view: this.#discovery.view(scope.resource, scope.namespace, this.#watcher) });
+      if (current.has(id)) continue;
+      current.set(id, { scope, view: this.#discovery.view(scope.resource, scope.namespace, this.#watcher) });
     }
-    this.#behind = kept.size === 0 ? NOWHERE : kept;
+    this.#behind = current.size === 0 ? NOWHERE : current;
   }
 }
 
@@ -135,17 +135,17 @@ function isAt(one: KubeObject, key: string, object: KubeObject | undefined): boo
   return name === object.metadata.name && namespace === object.metadata.namespace && one.kind === object.kind;
 }
 
-type Heeds = (key: string, object: KubeObject | undefined) => boolean;
+type Matches = (key: string, object: KubeObject | undefined) => boolean;
 
 /** A watcher that passes on only the changes that concern us, and the first list. */
 class Concerning implements Watcher {
   readonly view: View;
-  readonly #heeds: Heeds;
+  readonly #heeds: Matches;
   readonly #watcher: Watcher;
   #listed = false;
 
   constructor(
-    heeds: Heeds,
+    heeds: Matches,
     watcher: Watcher,
     discovery: SharedInformers,
     { resource, namespace }: Scope,

@@ -5,7 +5,7 @@ import { emissary } from '../../gateway/emissary/gateway.ts';
 import { connect } from '../../kube/client.ts';
 import { startKubeApi } from '../../sandbox/kube/kube-api.ts';
 import { BatchGap } from '../publish/batch-gap.ts';
-import { applyChange } from './mappings-write.ts';
+import { applyChange } from './write.ts';
 
 it('does not recreate a Mapping that was deleted after it was judged', async () => {
   const ref = { apiVersion: 'getambassador.io/v3alpha1', kind: 'Mapping', namespace: 'default', name: 'web' };

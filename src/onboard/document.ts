@@ -32,56 +32,65 @@ export interface OnboardSpec {
   /** `trust.hold=5m`: fields of `spec` that the user sets. */
   readonly changes: readonly string[];
   /** The document of an earlier run: its fields stay, whatever would be created now. */
-  readonly standing?: KubeObject | undefined;
+  readonly existing?: KubeObject | undefined;
 }
 
 /** The MeshCertificate as a user would write it: without the schema's defaults. */
-export function documentFor(wish: OnboardSpec): KubeObject {
-  const { gateway, meshes } = wish;
-  const { mesh } = wish.installation;
+export function documentFor(request: OnboardSpec): KubeObject {
+  const { gateway, meshes } = request;
+  const { mesh } = request.installation;
   const { namespace } = gateway.env;
   const metadata = { namespace, labels: { [ONBOARD_LABEL]: 'true', [MANAGED_BY_LABEL]: 'meshcert' } };
-  if (wish.standing) {
-    const spec = withChanges(grown(fields(wish.standing.spec), wish, namespace), mesh, meshes, wish.changes);
-    return { apiVersion: API_VERSION, kind: KIND, metadata: { name: wish.standing.metadata.name, ...metadata }, spec };
+  if (request.existing) {
+    const spec = withChanges(grown(fields(request.existing.spec), request, namespace), mesh, meshes, request.changes);
+    return {
+      apiVersion: API_VERSION,
+      kind: KIND,
+      metadata: { name: request.existing.metadata.name, ...metadata },
+      spec,
+    };
   }
   const name = mesh;
-  const elsewhere = wish.mappingNamespaces.some((one) => one !== namespace);
+  const elsewhere = request.mappingNamespaces.some((one) => one !== namespace);
   const labels = selectorLabels(gateway.env.labelSelector);
-  const contextName = freeContextName(name, namespace, wish.contexts);
+  const contextName = freeContextName(name, namespace, request.contexts);
   const tlsContext = {
     ...(contextName === name ? {} : { name: contextName }),
     ...(gateway.env.ambassadorId === 'default' ? {} : { ambassadorIds: [gateway.env.ambassadorId] }),
   };
   const spec = {
-    [mesh]: wish.adapter.discover?.configFor(wish.installation, gateway.serviceAccount, wish.targets),
+    [mesh]: request.adapter.discover?.configFor(request.installation, gateway.serviceAccount, request.targets),
     ...(Object.keys(tlsContext).length > 0 ? { tlsContext } : {}),
     ...(Object.keys(labels).length > 0 ? { labels } : {}),
     mappings: {
       selector: { matchLabels: { [MESH_LABEL]: name } },
-      ...(elsewhere ? { namespaces: [...new Set(wish.mappingNamespaces)].sort() } : {}),
+      ...(elsewhere ? { namespaces: [...new Set(request.mappingNamespaces)].sort() } : {}),
     },
   };
   return {
     apiVersion: API_VERSION,
     kind: KIND,
     metadata: { name, ...metadata },
-    spec: withChanges(spec, mesh, meshes, wish.changes),
+    spec: withChanges(spec, mesh, meshes, request.changes),
   };
 }
 
 /** Extended by the namespaces and targets of Mappings that came since; nothing is removed. */
-function grown(spec: Readonly<Record<string, unknown>>, wish: OnboardSpec, namespace: string): Record<string, unknown> {
+function grown(
+  spec: Readonly<Record<string, unknown>>,
+  request: OnboardSpec,
+  namespace: string,
+): Record<string, unknown> {
   const mappings = fields(spec.mappings);
   const before = Array.isArray(mappings.namespaces) ? mappings.namespaces.map(String) : [namespace];
-  const namespaces = [...new Set([...before, ...wish.mappingNamespaces])].sort();
+  const namespaces = [...new Set([...before, ...request.mappingNamespaces])].sort();
   const result: Record<string, unknown> = { ...spec };
   if (mappings.selector !== undefined && namespaces.length > before.length) {
     result.mappings = { ...mappings, namespaces };
   }
-  const { mesh } = wish.installation;
-  const { discover } = wish.adapter;
-  if (discover?.withTargets) result[mesh] = discover.withTargets(fields(spec[mesh]), wish.targets);
+  const { mesh } = request.installation;
+  const { discover } = request.adapter;
+  if (discover?.withTargets) result[mesh] = discover.withTargets(fields(spec[mesh]), request.targets);
   return result;
 }
 

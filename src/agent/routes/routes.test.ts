@@ -20,7 +20,7 @@ import type { Targeting, TargetRules } from '../../mesh/targeting.ts';
 import { startKubeApi } from '../../sandbox/kube/kube-api.ts';
 import { SharedInformers } from '../informers/by-kind.ts';
 import { BatchGap } from '../publish/batch-gap.ts';
-import { keepRoutes, type RouteKeeperOptions } from './mappings.ts';
+import { keepRoutes, type RouteKeeperOptions } from './routes.ts';
 
 const config = linkerdConfig.parse({ serviceAccount: { name: 'emissary' } });
 const LINKERD = targetRules(config, readControlPlane(config, { values: 'clusterDomain: cluster.local\n' }));

@@ -8,9 +8,9 @@ import { codeOf } from '../../mesh/error.ts';
 import type { Targeting, TargetRules } from '../../mesh/targeting.ts';
 import type { Watcher } from '../informers/by-kind.ts';
 import type { Fence } from '../publish/publisher.ts';
-import type { RouteKeeperOptions, RouteKeeping, RouteUser } from './mappings-contract.ts';
-import { Sight } from './mappings-sight.ts';
-import { applyChange } from './mappings-write.ts';
+import type { RouteKeeperOptions, RouteKeeping, RouteUser } from './contract.ts';
+import { RouteInformer } from './route-informer.ts';
+import { applyChange } from './write.ts';
 
 interface Failure {
   /** Absent while it may be a race with somebody else's write. */
@@ -33,18 +33,18 @@ const NOTHING = { routes: [], own: [], behind: () => [], unseen: new Map() } as 
 export class RouteKeeper implements RouteKeeping, Watcher {
   readonly #options: RouteKeeperOptions;
   readonly #input: GatewayInput<unknown>;
-  #sight: Sight | undefined;
+  #informer: RouteInformer | undefined;
   #rules: TargetRules | undefined;
   #judged: RouteJudgement<unknown> = { verdicts: [], targets: [] };
   /** Keys of our objects. */
-  #standing: readonly string[] = [];
+  #existing: readonly string[] = [];
   #users: readonly RouteUser[] = [];
   #failures: Map<string, Failure> | undefined;
   /** The version of each route that a write was based on, until the watch shows the result. */
   #applied: Map<string, string | undefined> | undefined;
   #running: AbortSignal | undefined;
   #syncing: Promise<void> = Promise.resolve();
-  #told = '';
+  #reported = '';
 
   constructor(options: RouteKeeperOptions) {
     this.#options = options;
@@ -56,7 +56,7 @@ export class RouteKeeper implements RouteKeeping, Watcher {
   }
 
   get complete(): boolean {
-    return this.#sight?.complete === true && (!this.#options.targeting || this.#rules !== undefined);
+    return this.#informer?.complete === true && (!this.#options.targeting || this.#rules !== undefined);
   }
 
   targets(): readonly unknown[] {
@@ -75,7 +75,7 @@ export class RouteKeeper implements RouteKeeping, Watcher {
     if (signal.aborted) return OVER;
     const { discovery, gateway, targeting } = this.#options;
     this.#running = signal;
-    this.#sight = new Sight(discovery, this, gateway.routes, this.#input, ownerLabel(this.#input.meta));
+    this.#informer = new RouteInformer(discovery, this, gateway.routes, this.#input, ownerLabel(this.#input.meta));
     signal.addEventListener('abort', this, { once: true });
     this.#judge();
     return targeting ? this.#followRules(targeting, signal) : OVER;
@@ -83,8 +83,8 @@ export class RouteKeeper implements RouteKeeping, Watcher {
 
   /** The signal was aborted. */
   handleEvent(): void {
-    this.#sight?.[Symbol.dispose]();
-    this.#sight = undefined;
+    this.#informer?.[Symbol.dispose]();
+    this.#informer = undefined;
   }
 
   changed(): void {
@@ -130,15 +130,15 @@ export class RouteKeeper implements RouteKeeping, Watcher {
     const key = keyOf(refOf(route));
     const isWritten = this.#applied?.has(key) && this.#applied.get(key) === route.metadata.resourceVersion;
     const isEarly = this.#options.clock.monotonic() < (this.#failures?.get(key)?.retryAt ?? 0);
-    return isSet || isWritten || isEarly || !this.#standing.includes(keyOf(object)) ? undefined : change;
+    return isSet || isWritten || isEarly || !this.#existing.includes(keyOf(object)) ? undefined : change;
   }
 
   #judge(): void {
-    const sight = this.#sight;
-    if (!sight || (this.#options.targeting && !this.#rules)) return;
+    const informer = this.#informer;
+    if (!informer || (this.#options.targeting && !this.#rules)) return;
     const input = { ...this.#input, rules: this.#rules };
-    const observed = sight.observe(input);
-    this.#standing = observed.own.map((object) => keyOf(refOf(object))).sort();
+    const observed = informer.observe(input);
+    this.#existing = observed.own.map((object) => keyOf(refOf(object))).sort();
     this.#judged = this.#options.gateway.routes.judge(input, observed);
     this.#users = this.#judged.verdicts.flatMap(({ route, dependsOn }) =>
       dependsOn ? [{ route: describe(refOf(route)), object: dependsOn }] : [],
@@ -152,9 +152,9 @@ export class RouteKeeper implements RouteKeeping, Watcher {
 
   /** Notifies the caller when something is different that it acts on or shows. */
   #tell(): void {
-    const now = JSON.stringify([this.complete, this.targets(), this.states(), this.#users, this.#standing]);
-    if (now === this.#told) return;
-    this.#told = now;
+    const now = JSON.stringify([this.complete, this.targets(), this.states(), this.#users, this.#existing]);
+    if (now === this.#reported) return;
+    this.#reported = now;
     this.#options.onChange();
   }
 
