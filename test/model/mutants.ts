@@ -35,7 +35,7 @@ export const MUTANTS: readonly Mutant[] = [
     rule: '1 bad never replaces good',
     title: 'the key is not compared with the leaf',
     file: CHECKS,
-    from: 'if (wish.keyless) return undefined;',
+    from: 'if (expected.keyless) return undefined;',
     to: 'return undefined;',
   },
   {
