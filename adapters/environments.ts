@@ -8,6 +8,7 @@ export const environments: readonly EnvironmentConfig[] = [
     attribute: 'consulConnector',
     flag: '--consul-connector',
     description: 'Read the environment of the old Consul connector',
-    document: async (env, namespace) => (await import('./consul/connector.ts')).connectorDocument(env, namespace),
+    document: async (env, namespace) =>
+      (await import('./consul/cluster/connector.ts')).connectorDocument(env, namespace),
   },
 ];

@@ -1,4 +1,4 @@
-import type { StartMesh } from '../src/sandbox/mesh.ts';
+import type { StartMesh } from '../src/sandbox/cluster/mesh.ts';
 
 /** A sandbox of each mesh, for demo and tests; loaded when it is started. Never imported by an adapter. */
 export const sandboxes = {

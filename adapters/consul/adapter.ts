@@ -2,11 +2,10 @@ import type { Adapter } from '../../src/mesh/adapter.ts';
 import { checks } from './cluster/checks.ts';
 import { discover } from './cluster/discover.ts';
 import { pods } from './cluster/pods.ts';
-import { type ConsulConfig, configSchema } from './config.ts';
+import { type ConsulConfig, configSchema, consulNeeds } from './config.ts';
 import { GrpcIssuer } from './grpc-issuer.ts';
 import { HttpSource } from './http-source.ts';
 import { serviceId } from './name.ts';
-import { consulNeeds } from './needs.ts';
 
 /**
  * Consul Connect. Over HTTP the agent pushes identities; over gRPC the servers sign our own requests. The trust

@@ -1,6 +1,6 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { z } from 'zod';
-import type { Destination } from '../../src/mesh/adapter.ts';
+import type { Destination, Need } from '../../src/mesh/adapter.ts';
 import { hostPort, httpOrSocket, isLoopback } from '../../src/mesh/schema/address.ts';
 import { cel } from '../../src/mesh/schema/cel.ts';
 
@@ -237,4 +237,24 @@ function exactlyOne(...keys: readonly string[]) {
     const found = set.length === 0 ? 'none is set' : `${set.join(' and ')} are set`;
     context.addIssue({ code: 'custom', message: `exactly one of ${keys.join(', ')} is needed, ${found}` });
   };
+}
+
+/** What Consul's adapter reads, mints and dials. */
+export function consulNeeds(config: ConsulConfig, namespace: string): readonly Need[] {
+  const { http, grpc, auth } = config;
+  const needs: Need[] = destinationsOf(config).map(({ address }, at) => ({
+    kind: 'address',
+    address,
+    field: http ? 'consul.http.address' : `consul.grpc.addresses[${at}]`,
+  }));
+  const { serviceAccount, audience = '' } = auth?.login ?? {};
+  if (serviceAccount !== undefined) {
+    const field = 'consul.auth.login.serviceAccount';
+    needs.push({ kind: 'token', namespace, name: serviceAccount, audience, field });
+  }
+  for (const configMap of [http?.tls?.ca?.configMap, grpc?.tls?.ca?.configMap]) {
+    if (!configMap) continue;
+    needs.push({ kind: 'configMap', namespace: configMap.namespace ?? namespace, name: configMap.name });
+  }
+  return needs;
 }

@@ -4,7 +4,7 @@ import { MeshError } from '../../src/mesh/error.ts';
 import type { LoginConfig } from './config.ts';
 import { HTTP_LOGIN_ROWS } from './errors.ts';
 import type { ConsulHttp } from './http.ts';
-import { parsed } from './read-http.ts';
+import { parsed } from './protocol/read-http.ts';
 import type { LoginPort, LoginToken } from './tokens.ts';
 
 const TIMEOUT_MS = 30_000;

@@ -1,4 +1,5 @@
 import { linkedTo } from '../../src/async/linked-signal.ts';
+import { unlessFired } from '../../src/async/race.ts';
 import { type SharedHandle, sharing } from '../../src/async/sharing.ts';
 import { Trigger } from '../../src/async/trigger.ts';
 import type { Checking, Host, Source } from '../../src/mesh/adapter.ts';
@@ -10,17 +11,15 @@ import { asError } from '../../src/mesh/renewing.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
 import { findPath, reachesRootInTime } from '../../src/pki/chain.ts';
 import { ConsulAgent } from './agent.ts';
-import { LONGEST_WAIT_MS } from './blocking.ts';
-import { presentable } from './chain.ts';
+import { LONGEST_WAIT_MS, nextLeafStep } from './blocking.ts';
 import type { ConsulConfig } from './config.ts';
-import { answered, examineConsul } from './examine.ts';
-import { nextLeafStep } from './leaf-schedule.ts';
 import { checkTrustDomain, wrongName } from './name.ts';
-import { unlessFired } from './race.ts';
-import { type ReceivedLeaf, readLeaf, readRoots } from './read-http.ts';
+import { presentable } from './protocol/chain.ts';
+import { answered, examineConsul } from './protocol/examine.ts';
+import { type ReceivedLeaf, readLeaf, readRoots } from './protocol/read-http.ts';
+import { sameTrust, type Trust } from './protocol/trust.ts';
+import { RetryWindow } from './protocol/window.ts';
 import { staleReason } from './stale.ts';
-import { sameTrust, type Trust } from './trust.ts';
-import { RetryWindow } from './window.ts';
 
 /**
  * After a change of the CA, agents request new leaves at a random moment within this time; this source does the same.

@@ -4,10 +4,9 @@ import fc from 'fast-check';
 import { TokenBucket } from '../../src/async/token-bucket.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { FakeClock, settle } from '../../test/support/fake-clock.ts';
-import { BlockingQuery, PACE } from './blocking.ts';
+import { BlockingQuery, nextLeafStep, PACE } from './blocking.ts';
 import type { HttpAnswer } from './http.ts';
-import { nextLeafStep } from './leaf-schedule.ts';
-import { RetryWindow } from './window.ts';
+import { RetryWindow } from './protocol/window.ts';
 
 const live = () => new AbortController().signal;
 const HOUR = 3_600_000;

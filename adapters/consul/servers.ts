@@ -4,7 +4,7 @@ import type { Host } from '../../src/mesh/adapter.ts';
 import { apiCa } from './ca.ts';
 import type { GrpcConfig } from './config.ts';
 import { grpcError, type Row } from './errors.ts';
-import { resolveServers, type Server } from './resolve.ts';
+import { resolveServers, type Server } from './protocol/resolve.ts';
 
 /** Servers allow a ping each 15 s and none without a stream. */
 const KEEPALIVE = { timeMs: 30_000, timeoutMs: 30_000, idle: false };

@@ -1,7 +1,7 @@
 import type { Certificate } from '../../src/pki/certificate.ts';
 import type { ConsulConfig } from './config.ts';
 import { wrongName } from './name.ts';
-import type { Trust } from './trust.ts';
+import type { Trust } from './protocol/trust.ts';
 
 /**
  * Why a chain should be replaced before its time, or undefined. The active root's id alone is not enough: a renewed

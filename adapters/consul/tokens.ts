@@ -1,4 +1,5 @@
 import { limitedTo } from '../../src/async/linked-signal.ts';
+import { unlessAborted } from '../../src/async/race.ts';
 import { UnderWay } from '../../src/async/under-way.ts';
 import type { Destination, Host } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
@@ -7,7 +8,6 @@ import { acceptToken } from '../../src/mesh/input/token.ts';
 import { holdSecret } from '../../src/mesh/secrets.ts';
 import { firstOf } from './ca.ts';
 import { type ConsulConfig, destinationsOf, type LoginConfig } from './config.ts';
-import { unlessAborted } from './race.ts';
 
 /** A Consul ACL token obtained by login. */
 export interface LoginToken {

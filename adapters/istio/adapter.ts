@@ -1,11 +1,11 @@
-import type { Adapter } from '../../src/mesh/adapter.ts';
+import type { Adapter, Need } from '../../src/mesh/adapter.ts';
 import { CaIssuer } from './ca.ts';
 import { checks } from './cluster/checks.ts';
 import { discover } from './cluster/discover.ts';
 import { pods } from './cluster/pods.ts';
 import { type IstioConfig, istioConfig } from './config.ts';
+import { CRL_CONFIG_MAP } from './crls.ts';
 import { expectation } from './name.ts';
-import { istioNeeds } from './needs.ts';
 import { SdsSource } from './sds.ts';
 
 /** Istio: its CA API (istiod, istio-csr), or SDS (pilot-agent, SPIRE). */
@@ -37,3 +37,20 @@ export const istio: Adapter<IstioConfig> = {
     throw new TypeError('exactly one of ca and sds must be set');
   },
 };
+
+/** What Istio's adapter reads, mints and dials. */
+function istioNeeds({ ca, sds }: IstioConfig, namespace: string, crl = false): readonly Need[] {
+  const needs: Need[] = crl ? [{ kind: 'configMap', namespace, name: CRL_CONFIG_MAP }] : [];
+  if (sds) needs.push({ kind: 'address', address: `unix:${sds.socket}`, field: 'istio.sds.socket' });
+  if (!ca) return needs;
+  needs.push({ kind: 'address', address: ca.address, field: 'istio.ca.address' });
+  if (ca.serviceAccount !== undefined) {
+    const { serviceAccount: name, audience } = ca;
+    needs.push({ kind: 'token', namespace, name, audience, field: 'istio.ca.serviceAccount' });
+  }
+  if (ca.root.file === undefined && ca.root.inline === undefined) {
+    const { name = 'istio-ca-root-cert', namespace: elsewhere = namespace } = ca.root.configMap ?? {};
+    needs.push({ kind: 'configMap', namespace: elsewhere, name });
+  }
+  return needs;
+}

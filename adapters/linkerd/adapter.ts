@@ -1,11 +1,11 @@
-import type { Adapter, Expectation } from '../../src/mesh/adapter.ts';
+import type { Adapter, Expectation, Need } from '../../src/mesh/adapter.ts';
 import { checks } from './cluster/checks.ts';
 import { discover } from './cluster/discover.ts';
 import { pods } from './cluster/pods.ts';
 import { type LinkerdConfig, linkerdConfig } from './config.ts';
+import { identityAddress } from './control-plane.ts';
 import { LinkerdIssuer } from './issuer.ts';
-import { identityOf } from './name.ts';
-import { linkerdNeeds } from './needs.ts';
+import { AUDIENCE, identityOf } from './name.ts';
 
 /** Linkerd's identity service, as a client without a proxy. */
 export const linkerd: Adapter<LinkerdConfig> = {
@@ -37,3 +37,24 @@ export const linkerd: Adapter<LinkerdConfig> = {
   expectedPeer: ({ sni }) => sni,
   open: (config, host) => new LinkerdIssuer(config, host),
 };
+
+/** What Linkerd's adapter reads, mints and dials. The cluster domain may be known only from Linkerd's ConfigMap. */
+function linkerdNeeds(config: LinkerdConfig, namespace: string): readonly Need[] {
+  const { controlPlaneNamespace, serviceAccount, trustRoots, clusterDomain } = config;
+  const needs: Need[] = [
+    { kind: 'configMap', namespace: controlPlaneNamespace, name: 'linkerd-config' },
+    { kind: 'configMap', namespace: controlPlaneNamespace, name: trustRoots.configMap },
+  ];
+  if (serviceAccount) {
+    const { name, namespace: elsewhere = namespace } = serviceAccount;
+    const field = 'linkerd.serviceAccount';
+    needs.push({ kind: 'token', namespace: elsewhere, name, audience: AUDIENCE, field });
+  }
+  if (config.address !== undefined) {
+    needs.push({ kind: 'address', address: config.address, field: 'linkerd.address' });
+  } else if (clusterDomain !== undefined) {
+    const address = identityAddress(controlPlaneNamespace, clusterDomain);
+    needs.push({ kind: 'address', address, field: 'linkerd.clusterDomain' });
+  }
+  return needs;
+}

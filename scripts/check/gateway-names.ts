@@ -34,7 +34,7 @@ export const ALLOWED_FILES: Readonly<Record<string, string>> = {
   'src/cli/commands/onboard.ts': 'the command of src/onboard',
   'src/sandbox/': "the sandbox's model of Emissary and of its kinds",
   'adapters/consul/sandbox/': "the sandbox's model",
-  'adapters/consul/connector.ts': "the drop-in for Ambassador's own Consul connector",
+  'adapters/consul/cluster/connector.ts': "the drop-in for Ambassador's own Consul connector",
   'adapters/consul/config.ts': 'the default name of the service, which users rely on',
   'adapters/consul/cluster/checks.ts': 'that default',
   'adapters/istio/cluster/': 'texts of doctor and onboard, which name the objects of the gateway',

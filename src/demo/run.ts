@@ -17,8 +17,8 @@ import { reflect } from '../kube/reflector.ts';
 import { RESOURCES } from '../kube/resources.ts';
 import { silentLog } from '../mesh/log.ts';
 import { opensslPreflight } from '../preflight/preflight.ts';
-import { type SandboxCluster, startCluster } from '../sandbox/cluster.ts';
-import type { ClusterMesh } from '../sandbox/mesh.ts';
+import { type SandboxCluster, startCluster } from '../sandbox/cluster/cluster.ts';
+import type { ClusterMesh } from '../sandbox/cluster/mesh.ts';
 import { DemoState } from './state.ts';
 
 export interface DemoOptions {

@@ -3,7 +3,6 @@ import type { KubeObject } from '../core/object.ts';
 import type { Preflight } from '../core/verify/preflight.ts';
 import type { Finding } from '../gateway/diagnosis.ts';
 import { fields } from '../mesh/kube-object.ts';
-import { agentOf, findAgents } from './agents.ts';
 import type { LiveObjects } from './live.ts';
 import { lookAtLeases, lookForAgents } from './looks/agents.ts';
 import { lookAtApi, lookAtDefinitions } from './looks/api.ts';
@@ -12,6 +11,7 @@ import { lookAtMeshes, type MeshOptions } from './looks/meshes.ts';
 import { lookAtObjects, lookAtStatus } from './looks/publication.ts';
 import { lookAtRights } from './looks/rights.ts';
 import { lookAtVerdicts } from './looks/verdicts.ts';
+import { agentOf, findAgents } from './observed/agents.ts';
 
 export interface ExamineOptions extends Omit<MeshOptions, 'agents' | 'ownRights'> {
   /** Reads the cluster; called once the API server answers. */

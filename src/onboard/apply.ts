@@ -2,8 +2,8 @@ import type { Clock } from '../async/clock.ts';
 import { type KubeObject, keyOf, refOf } from '../core/object.ts';
 import type { Kube } from '../kube/api.ts';
 import { KubeError } from '../kube/transport/error.ts';
-import { ONBOARD_FIELD_MANAGER } from './moved.ts';
-import { type OnboardStep, titleOf } from './plan.ts';
+import { ONBOARD_FIELD_MANAGER } from './plan/moved.ts';
+import { type OnboardStep, titleOf } from './plan/plan.ts';
 import type { Announce } from './say.ts';
 
 export interface PlanApplyOptions {

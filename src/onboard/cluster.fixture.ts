@@ -1,6 +1,6 @@
 import { stringify } from 'yaml';
 import type { KubeObject, ObjectMeta } from '../core/object.ts';
-import type { OnboardSnapshot } from './snapshot.ts';
+import type { OnboardSnapshot } from './plan/snapshot.ts';
 
 type Labels = Readonly<Record<string, string>>;
 

@@ -7,11 +7,11 @@ import { KubeError } from '../kube/transport/error.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import { fields } from '../mesh/kube-object.ts';
 import { observe } from './apply.ts';
-import { chooseGateway } from './choice.ts';
-import type { DiffLine } from './diff.ts';
-import { discover } from './findings.ts';
-import { AGENT_NAME } from './grants.ts';
-import { backPatch, ONBOARD_FIELD_MANAGER } from './moved.ts';
+import { chooseGateway } from './plan/choice.ts';
+import type { DiffLine } from './plan/diff.ts';
+import { discover } from './plan/findings.ts';
+import { AGENT_NAME } from './plan/grants.ts';
+import { backPatch, ONBOARD_FIELD_MANAGER } from './plan/moved.ts';
 import {
   contextsOwned,
   type Leaving,
@@ -20,9 +20,9 @@ import {
   type OffboardPlan,
   planOffboarding,
   refuseInUse,
-} from './offboard-plan.ts';
+} from './plan/offboard-plan.ts';
+import { takeSnapshot } from './plan/snapshot.ts';
 import type { Announce } from './say.ts';
-import { takeSnapshot } from './snapshot.ts';
 
 export interface OffboardOptions {
   readonly kube: Kube;

@@ -2,12 +2,12 @@ import type { MeshCertificate } from '../config/schema/mesh-certificate.ts';
 import { describe, refOf } from '../core/object.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import { applySteps, observe } from './apply.ts';
-import { OnboardError } from './error.ts';
 import { type MoveOptions, moveOne } from './move.ts';
-import type { MoveVerdict } from './moves.ts';
-import { type OnboardPlan, type OnboardPreferences, planOnboarding } from './plan.ts';
+import { OnboardError } from './plan/error.ts';
+import type { MoveVerdict } from './plan/moves.ts';
+import { type OnboardPlan, type OnboardPreferences, planOnboarding } from './plan/plan.ts';
+import { takeSnapshot } from './plan/snapshot.ts';
 import { waitReady } from './ready.ts';
-import { takeSnapshot } from './snapshot.ts';
 
 export interface OnboardOptions extends MoveOptions {
   readonly adapters: readonly Adapter[];

@@ -8,7 +8,7 @@ import type { Kube, Resource } from '../kube/api.ts';
 import { type Reflector, reflect } from '../kube/reflector.ts';
 import { RESOURCES } from '../kube/resources.ts';
 import { silentLog } from '../mesh/log.ts';
-import { OnboardError } from './error.ts';
+import { OnboardError } from './plan/error.ts';
 import type { Announce } from './say.ts';
 
 export interface WaitOptions {

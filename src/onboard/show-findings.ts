@@ -2,9 +2,9 @@ import { mappingSpec } from '../gateway/emissary/reading/kinds.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import type { Installation } from '../mesh/cluster.ts';
 import type { GatewayFinding } from './discover/gateway.ts';
-import { selectorLabels } from './document.ts';
-import type { Findings } from './findings.ts';
-import type { MoveVerdict } from './moves.ts';
+import { selectorLabels } from './plan/document.ts';
+import type { Findings } from './plan/findings.ts';
+import type { MoveVerdict } from './plan/moves.ts';
 
 /** What was found, for people. Ends in a newline. */
 export function showFindings(

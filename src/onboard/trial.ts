@@ -9,7 +9,7 @@ import type { Adapter } from '../mesh/adapter.ts';
 import { parseSpiffeId } from '../pki/spiffe.ts';
 import { type ProbeResult, probe } from '../probe/probe.ts';
 import type { UpstreamFinding } from './discover/upstream.ts';
-import type { Joined } from './moves.ts';
+import type { Joined } from './plan/moves.ts';
 
 export interface TrialOptions {
   readonly kube: Kube;

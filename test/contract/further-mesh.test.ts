@@ -15,7 +15,7 @@ import { fields } from '../../src/mesh/kube-object.ts';
 import type { ObjectCheck } from '../../src/mesh/object-check.ts';
 import type { Workload } from '../../src/mesh/targeting.ts';
 import * as made from '../../src/onboard/cluster.fixture.ts';
-import { planOnboarding, showPlan } from '../../src/onboard/plan.ts';
+import { planOnboarding, showPlan } from '../../src/onboard/plan/plan.ts';
 import { showFindings } from '../../src/onboard/show-findings.ts';
 
 /** A mesh that src does not know, with every capability that an adapter may have. */

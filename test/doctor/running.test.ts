@@ -10,7 +10,7 @@ import type { KubeObject } from '../../src/core/object.ts';
 import { checksOf } from '../../src/doctor/diagnose.ts';
 import { gateways } from '../../src/gateways.ts';
 import { leaseSpec } from '../../src/kube/lease/lease-record.ts';
-import { type SandboxCluster, startCluster } from '../../src/sandbox/cluster.ts';
+import { type SandboxCluster, startCluster } from '../../src/sandbox/cluster/cluster.ts';
 import { listen } from '../../src/sandbox/upstream.ts';
 import { doctorReport, runDoctor, states } from './run-doctor.ts';
 

@@ -15,7 +15,7 @@ import { reflect } from '../../src/kube/reflector.ts';
 import { RESOURCES } from '../../src/kube/resources.ts';
 import { silentLog } from '../../src/mesh/log.ts';
 import { outsideAdapter } from '../../src/mesh/outside/adapter.ts';
-import { type SandboxCluster, startCluster } from '../../src/sandbox/cluster.ts';
+import { type SandboxCluster, startCluster } from '../../src/sandbox/cluster/cluster.ts';
 import { AgentProcess } from '../hostile/agent-process.ts';
 
 const adapter = (mesh: string, members: string) => `

@@ -16,7 +16,7 @@ import type { KubeObject } from '../../src/core/object.ts';
 import { reflect } from '../../src/kube/reflector.ts';
 import { RESOURCES } from '../../src/kube/resources.ts';
 import { silentLog } from '../../src/mesh/log.ts';
-import { type SandboxCluster, startCluster } from '../../src/sandbox/cluster.ts';
+import { type SandboxCluster, startCluster } from '../../src/sandbox/cluster/cluster.ts';
 import { AgentProcess } from '../hostile/agent-process.ts';
 import { cliRefusal } from '../support/openssl-cli.ts';
 

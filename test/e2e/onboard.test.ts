@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { bare } from '../../src/onboard/diff.ts';
 import { carryOutOff, lookAndPlanOff } from '../../src/onboard/offboard.ts';
 import { carryOut, checkOnServer, isNothing, leftBehind, lookAndPlan } from '../../src/onboard/onboard.ts';
+import { bare } from '../../src/onboard/plan/diff.ts';
 import { OnboardWorld, type WorldMesh } from '../support/onboard-world.ts';
 
 async function onboarded(world: OnboardWorld): Promise<void> {

@@ -12,7 +12,7 @@ import { customResourceDefinition } from '../../src/config/schema/crd.ts';
 import type { KubeObject } from '../../src/core/object.ts';
 import type { PublicationStatus } from '../../src/core/status.ts';
 import { gateways } from '../../src/gateways.ts';
-import { type SandboxCluster, startCluster } from '../../src/sandbox/cluster.ts';
+import { type SandboxCluster, startCluster } from '../../src/sandbox/cluster/cluster.ts';
 
 const MAIN = join(ROOT, 'src/cli/main.ts');
 

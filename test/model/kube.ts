@@ -6,13 +6,13 @@ import type { ApplyOptions, Kube, ListResult, Resource, WatchEvent, WriteOptions
 import { RESOURCES } from '../../src/kube/resources.ts';
 import { errorFromSocket, errorFromStatus } from '../../src/kube/transport/classify.ts';
 import { ambassadorDefinitions } from '../../src/sandbox/kube/ambassador.ts';
-import { Definitions } from '../../src/sandbox/kube/definitions.ts';
-import { type Kind, storageOf } from '../../src/sandbox/kube/kinds.ts';
-import type { Stored } from '../../src/sandbox/kube/object.ts';
-import { KindRegistry } from '../../src/sandbox/kube/registry.ts';
-import { ApiError } from '../../src/sandbox/kube/status.ts';
-import { Store } from '../../src/sandbox/kube/store.ts';
-import { Writes } from '../../src/sandbox/kube/writes.ts';
+import { Definitions } from '../../src/sandbox/kube/objects/definitions.ts';
+import { type Kind, storageOf } from '../../src/sandbox/kube/objects/kinds.ts';
+import type { Stored } from '../../src/sandbox/kube/objects/object.ts';
+import { KindRegistry } from '../../src/sandbox/kube/objects/registry.ts';
+import { ApiError } from '../../src/sandbox/kube/objects/status.ts';
+import { Store } from '../../src/sandbox/kube/objects/store.ts';
+import { Writes } from '../../src/sandbox/kube/writes/writes.ts';
 
 /** The fault of one call. `lost` is carried out, and its answer never arrives. */
 export type CallFault = 'refused' | 'lost' | 'conflict';

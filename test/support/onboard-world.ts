@@ -12,7 +12,7 @@ import { silentLog } from '../../src/mesh/log.ts';
 import * as made from '../../src/onboard/cluster.fixture.ts';
 import type { OffboardOptions } from '../../src/onboard/offboard.ts';
 import type { OnboardOptions } from '../../src/onboard/onboard.ts';
-import { type SandboxCluster, startCluster } from '../../src/sandbox/cluster.ts';
+import { type SandboxCluster, startCluster } from '../../src/sandbox/cluster/cluster.ts';
 import { drive } from './drive.ts';
 import { FakeClock } from './fake-clock.ts';
 import { anyPair } from './preflight.ts';

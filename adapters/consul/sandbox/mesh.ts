@@ -1,4 +1,4 @@
-import { type ClusterMesh, type MeshSetup, WORKLOAD } from '../../../src/sandbox/mesh.ts';
+import { type ClusterMesh, type MeshSetup, WORKLOAD } from '../../../src/sandbox/cluster/mesh.ts';
 import { startConsul } from './consul.ts';
 import { startSidecar } from './sidecar.ts';
 

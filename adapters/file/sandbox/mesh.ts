@@ -6,7 +6,7 @@ import {
   type MeshSetup,
   MeshWorkload,
   WORKLOAD,
-} from '../../../src/sandbox/mesh.ts';
+} from '../../../src/sandbox/cluster/mesh.ts';
 import { startUpstream } from '../../../src/sandbox/upstream.ts';
 import { IstioAuthority } from '../../istio/sandbox/authority.ts';
 import { FileWriter } from './writer.ts';

@@ -9,7 +9,7 @@ import {
   type MeshSetup,
   MeshWorkload,
   WORKLOAD,
-} from '../../../src/sandbox/mesh.ts';
+} from '../../../src/sandbox/cluster/mesh.ts';
 import { startUpstream } from '../../../src/sandbox/upstream.ts';
 import type { Caller } from './ca-service.ts';
 import { startIstio } from './istio.ts';

@@ -5,7 +5,7 @@ import {
   GATEWAY_NAMESPACE,
   type MeshSetup,
   WORKLOAD,
-} from '../../../src/sandbox/mesh.ts';
+} from '../../../src/sandbox/cluster/mesh.ts';
 import { startLinkerd } from './linkerd.ts';
 import type { Pod } from './pod.ts';
 

@@ -1,7 +1,7 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { type ClusterMesh, type MeshSetup, MeshWorkload, WORKLOAD } from '../../../src/sandbox/mesh.ts';
+import { type ClusterMesh, type MeshSetup, MeshWorkload, WORKLOAD } from '../../../src/sandbox/cluster/mesh.ts';
 import { startUpstream } from '../../../src/sandbox/upstream.ts';
 import { SpireAuthority } from './authority.ts';
 import { WorkloadApi } from './workload-api.ts';

@@ -32,7 +32,7 @@ import {
 } from '../retire/finalizer.ts';
 import { Retiring } from '../retire/orphans.ts';
 import { reportOf, type UsedGateway, usesOf } from '../retire/used-gateway.ts';
-import { keepRoutes } from '../routes/routes.ts';
+import { RouteKeeper } from '../routes/keeper.ts';
 import type { Environment } from './environment.ts';
 import { MeshFailures } from './mesh-failures.ts';
 import { Preflights } from './preflights.ts';
@@ -290,7 +290,7 @@ export class Reconciler {
     return gatewaysOf(certificate.spec, gateways).map(({ gateway, config }) => ({
       gateway,
       config,
-      routes: keepRoutes({
+      routes: new RouteKeeper({
         ...{ kube, discovery, clock, random, log, dryRun, certificate, gateway, targeting, spacing },
         onChange: this.#changed,
         onError: this.#trouble,

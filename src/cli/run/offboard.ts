@@ -1,7 +1,7 @@
 import { adapters } from '../../../adapters/index.ts';
 import { systemClock } from '../../async/clock.ts';
 import { carryOutOff, lookAndPlanOff, showOffPlan } from '../../onboard/offboard.ts';
-import { refuseInUse } from '../../onboard/offboard-plan.ts';
+import { refuseInUse } from '../../onboard/plan/offboard-plan.ts';
 import type { OffboardFlags } from '../commands/offboard.ts';
 import { clusterOf } from '../declare/cluster-flags.ts';
 import type { Io } from '../declare/command.ts';

@@ -8,7 +8,7 @@ import {
   lookAndPlan,
   type OnboardOptions,
 } from '../../onboard/onboard.ts';
-import { planAsYaml, showPlan } from '../../onboard/plan.ts';
+import { planAsYaml, showPlan } from '../../onboard/plan/plan.ts';
 import { showFindings } from '../../onboard/show-findings.ts';
 import type { OnboardFlags } from '../commands/onboard.ts';
 import { clusterOf } from '../declare/cluster-flags.ts';

@@ -1,7 +1,7 @@
 import { describe, type KubeObject, refOf } from '../../core/object.ts';
 import { readLease } from '../../kube/lease/lease-record.ts';
 import { fields, text } from '../../mesh/kube-object.ts';
-import { agentOf, type FoundAgent } from '../agents.ts';
+import { agentOf, type FoundAgent } from '../observed/agents.ts';
 import { failedOrSkipped, type Seen, type Tools, within } from './look.ts';
 
 const INSTALL =

@@ -4,8 +4,8 @@ import type { Adapter } from '../../mesh/adapter.ts';
 import { MeshError } from '../../mesh/error.ts';
 import { type ExaminedCheck, Examiner } from '../../mesh/examiner.ts';
 import { safeMessage } from '../../mesh/secrets.ts';
-import { agentOf, type FoundAgent } from '../agents.ts';
-import { doctorHost } from '../host.ts';
+import { agentOf, type FoundAgent } from '../observed/agents.ts';
+import { doctorHost } from '../observed/host.ts';
 import { pooled, type Seen, type Tools, within } from './look.ts';
 import { agentMay, mintRight, titleOf } from './rights.ts';
 

@@ -5,7 +5,7 @@ import { gateways } from '../../gateways.ts';
 import { RESOURCES } from '../../kube/resources.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
 import { fields } from '../../mesh/kube-object.ts';
-import { type FoundAgent, userOf } from '../agents.ts';
+import { type FoundAgent, userOf } from '../observed/agents.ts';
 import { failedOrSkipped, pooled, type Seen, type Tools, within } from './look.ts';
 
 /** One question to the authorizer. */

@@ -1,4 +1,4 @@
-import type { JsonFields, Stored } from './object.ts';
+import type { JsonFields, Stored } from './objects/object.ts';
 
 const string = { type: 'string' };
 const boolean = { type: 'boolean' };

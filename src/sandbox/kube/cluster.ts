@@ -1,12 +1,12 @@
 import type { Clock } from '../../async/clock.ts';
 import { AuditLog } from './audit.ts';
-import { Definitions } from './definitions.ts';
 import { Faults } from './faults.ts';
-import { KindRegistry } from './registry.ts';
-import { Store } from './store.ts';
+import { Definitions } from './objects/definitions.ts';
+import { KindRegistry } from './objects/registry.ts';
+import { Store } from './objects/store.ts';
 import { IssuedTokens, type User } from './tokens.ts';
 import { Watches } from './watches.ts';
-import { Writes } from './writes.ts';
+import { Writes } from './writes/writes.ts';
 
 /** All parts of one API server, without the network. */
 export interface Cluster {

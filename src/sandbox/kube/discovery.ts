@@ -1,6 +1,6 @@
-import { apiVersionOf, type Kind } from './kinds.ts';
-import type { JsonFields } from './object.ts';
-import type { KindRegistry } from './registry.ts';
+import { apiVersionOf, type Kind } from './objects/kinds.ts';
+import type { JsonFields } from './objects/object.ts';
+import type { KindRegistry } from './objects/registry.ts';
 
 /** The version that the server reports; kubectl refuses one it cannot parse. */
 export const SERVER_VERSION = { major: '1', minor: '34', gitVersion: 'v1.34.2', platform: 'linux/amd64' } as const;

@@ -1,4 +1,4 @@
-import type { Asked } from './request.ts';
+import type { Asked } from './schema/request.ts';
 
 /** A fault, and the requests that it affects. */
 export interface Fault {

@@ -1,17 +1,17 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { parse } from 'yaml';
 import type { Cluster } from './cluster.ts';
-import { apiVersionOf, type Kind, storageOf } from './kinds.ts';
 import { listOf, page, selection } from './lists.ts';
-import { fieldsIn, isFields, type JsonFields, type Stored } from './object.ts';
+import { apiVersionOf, type Kind, storageOf } from './objects/kinds.ts';
+import { fieldsIn, isFields, type JsonFields, type Stored } from './objects/object.ts';
+import { ApiError, badRequest, methodNotAllowed, noSuchPath, notFound } from './objects/status.ts';
 import { decodeProtobuf } from './protobuf.ts';
 import { allowed, refusal } from './rbac.ts';
-import { type Asked, writeMode } from './request.ts';
-import { ApiError, badRequest, methodNotAllowed, noSuchPath, notFound } from './status.ts';
+import { type Asked, writeMode } from './schema/request.ts';
 import { table } from './table.ts';
 import type { User } from './tokens.ts';
 import type { WatchRequest } from './watches.ts';
-import type { PatchType, WriteTarget } from './writes.ts';
+import type { PatchType, WriteTarget } from './writes/writes.ts';
 
 export interface HandlerCall {
   readonly asked: Asked;

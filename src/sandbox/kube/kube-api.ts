@@ -7,11 +7,11 @@ import { ambassadorDefinitions } from './ambassador.ts';
 import type { AuditLog } from './audit.ts';
 import { type Cluster, newCluster } from './cluster.ts';
 import type { Fault } from './faults.ts';
-import { storageOf } from './kinds.ts';
+import { storageOf } from './objects/kinds.ts';
 
-import type { Stored } from './object.ts';
+import type { Stored } from './objects/object.ts';
+import { notFound } from './objects/status.ts';
 import { ApiServer } from './server.ts';
-import { notFound } from './status.ts';
 import { API_AUDIENCE } from './tokens.ts';
 
 export interface KubeApiOptions {

@@ -1,9 +1,9 @@
-import { apiVersionOf, type Kind, storageOf } from './kinds.ts';
-import type { JsonFields, Stored } from './object.ts';
-import type { Asked } from './request.ts';
-import { type FieldSelector, fieldSelector, labelSelector, type Predicate } from './selectors.ts';
-import { badRequest, expired } from './status.ts';
-import type { Store } from './store.ts';
+import { apiVersionOf, type Kind, storageOf } from './objects/kinds.ts';
+import type { JsonFields, Stored } from './objects/object.ts';
+import { type FieldSelector, fieldSelector, labelSelector, type Predicate } from './objects/selectors.ts';
+import { badRequest, expired } from './objects/status.ts';
+import type { Store } from './objects/store.ts';
+import type { Asked } from './schema/request.ts';
 
 export interface Page {
   readonly items: readonly Stored[];

@@ -1,4 +1,4 @@
-import type { JsonFields } from './object.ts';
+import type { JsonFields } from './objects/object.ts';
 
 /**
  * The content of kubectl's imperative commands: a few kinds in Kubernetes' protobuf encoding, behind the bytes `k8s\0`.

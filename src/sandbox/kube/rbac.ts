@@ -1,5 +1,5 @@
-import { fieldsIn, type Stored } from './object.ts';
-import type { Store } from './store.ts';
+import { fieldsIn, type Stored } from './objects/object.ts';
+import type { Store } from './objects/store.ts';
 import type { User } from './tokens.ts';
 
 /** A question to the authorizer. */

@@ -4,9 +4,9 @@ import type { AddressInfo, Socket } from 'node:net';
 import type { Cluster } from './cluster.ts';
 import { discover, openApi } from './discovery.ts';
 import { handle } from './handler.ts';
-import type { JsonFields } from './object.ts';
-import { asked as askedBy } from './request.ts';
-import { ApiError, noSuchPath, unauthorized } from './status.ts';
+import type { JsonFields } from './objects/object.ts';
+import { ApiError, noSuchPath, unauthorized } from './objects/status.ts';
+import { asked as askedBy } from './schema/request.ts';
 import type { User } from './tokens.ts';
 
 export interface ServerCredentials {

@@ -1,5 +1,5 @@
-import type { Kind, PrinterColumn } from './kinds.ts';
-import { fieldsIn, isFields, type JsonFields, type Stored } from './object.ts';
+import type { Kind, PrinterColumn } from './objects/kinds.ts';
+import { fieldsIn, isFields, type JsonFields, type Stored } from './objects/object.ts';
 
 const NAME: PrinterColumn = { name: 'Name', type: 'string', jsonPath: '.metadata.name' };
 const AGE: PrinterColumn = { name: 'Age', type: 'date', jsonPath: '.metadata.creationTimestamp' };

@@ -1,8 +1,8 @@
 import { createHash, generateKeyPairSync, type KeyObject, randomUUID, sign, verify } from 'node:crypto';
 import type { Clock } from '../../async/clock.ts';
-import { fieldsIn, type JsonFields, type Stored, valueAt } from './object.ts';
-import { badRequest, type Cause, invalid } from './status.ts';
-import type { Store } from './store.ts';
+import { fieldsIn, type JsonFields, type Stored, valueAt } from './objects/object.ts';
+import { badRequest, type Cause, invalid } from './objects/status.ts';
+import type { Store } from './objects/store.ts';
 
 /** Issuer of every token, and the default audience: the API server itself. */
 export const API_AUDIENCE = 'https://kubernetes.default.svc.cluster.local';

@@ -1,11 +1,11 @@
 import type { ServerResponse } from 'node:http';
 import type { Clock } from '../../async/clock.ts';
-import type { Kind } from './kinds.ts';
-import { storageOf } from './kinds.ts';
-import type { JsonFields, Stored } from './object.ts';
-import type { Predicate } from './selectors.ts';
-import { type ApiError, expired } from './status.ts';
-import type { Change, Store } from './store.ts';
+import type { Kind } from './objects/kinds.ts';
+import { storageOf } from './objects/kinds.ts';
+import type { JsonFields, Stored } from './objects/object.ts';
+import type { Predicate } from './objects/selectors.ts';
+import { type ApiError, expired } from './objects/status.ts';
+import type { Change, Store } from './objects/store.ts';
 
 export interface WatchRequest {
   readonly kind: Kind;

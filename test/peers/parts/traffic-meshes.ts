@@ -6,7 +6,7 @@ import { serviceObjects } from '../../../adapters/linkerd/sandbox/objects.ts';
 import { systemClock } from '../../../src/async/clock.ts';
 import type { Kube } from '../../../src/kube/api.ts';
 import { codeOf } from '../../../src/mesh/error.ts';
-import { MeshWorkload } from '../../../src/sandbox/mesh.ts';
+import { MeshWorkload } from '../../../src/sandbox/cluster/mesh.ts';
 import { startUpstream } from '../../../src/sandbox/upstream.ts';
 import type { KubeApiserver } from '../servers/kube-apiserver.ts';
 import { startMeshCa } from './mesh-ca.ts';

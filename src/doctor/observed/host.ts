@@ -1,0 +1,127 @@
+import { readFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import type { Clock } from '../../async/clock.ts';
+import { sharing } from '../../async/sharing.ts';
+import { type AllowList, requireAllowed } from '../../config/allow.ts';
+import type { Kube } from '../../kube/api.ts';
+import { requireConsent } from '../../kube/consent.ts';
+import { KubeError } from '../../kube/transport/error.ts';
+import type { Host, TokenRequest } from '../../mesh/adapter.ts';
+import { MeshError } from '../../mesh/error.ts';
+import { NotSeen } from '../../mesh/examiner.ts';
+import { acceptToken } from '../../mesh/input/token.ts';
+import { silentLog } from '../../mesh/log.ts';
+
+/** The shortest lifetime that the API server grants. */
+const TOKEN_SECONDS = 600;
+
+export interface ExaminerHostOptions {
+  readonly kube: Kube;
+  readonly clock: Clock;
+  /** Namespace of the MeshCertificate. */
+  readonly namespace: string;
+  /** Directories whose files doctor may read; undefined: doctor does not run where the agent's files are. */
+  readonly filesBelow: readonly string[] | undefined;
+  /** Why no token may be minted for this account, or undefined. */
+  mayMint(
+    account: { readonly name: string; readonly namespace: string },
+    signal: AbortSignal,
+  ): Promise<string | undefined>;
+  /** The agent's allow-lists for MeshCertificates. */
+  readonly allow: AllowList;
+  /** There is no agent whose allow-lists could be known. */
+  readonly agentless: boolean;
+}
+
+/** What an adapter may use when doctor tries its mesh. What the user may not read is `NotSeen`, not a failure. */
+export function doctorHost(options: ExaminerHostOptions): Host {
+  const { kube, clock, namespace, filesBelow } = options;
+  const read = async (path: string): Promise<string | undefined> => {
+    if (!filesBelow) throw new NotSeen(`the file ${path} is in the agent's pod; run meshcert doctor there`);
+    if (!filesBelow.some((directory) => resolve(path).startsWith(`${resolve(directory)}/`))) {
+      throw new MeshError(
+        'ERR_MESH_CONFIG',
+        `the file ${path} is not below ${filesBelow.join(' or ')}; the agent refuses it (--files-below)`,
+      );
+    }
+    return readFile(path, 'utf8').catch(() => undefined);
+  };
+  return {
+    clock,
+    log: silentLog,
+    random: Math.random,
+    namespace,
+    share: sharing(),
+    report: () => {},
+    async token(request: TokenRequest, signal) {
+      const { audience, serviceAccount, file } = request;
+      requireAllowed(request, options.allow);
+      if (file !== undefined) {
+        const text = await read(file);
+        if (text !== undefined) return acceptToken(`the token file ${file}`, text);
+        throw new MeshError('ERR_MESH_TOKEN', `the token file ${file} is missing; mount a projected token there`);
+      }
+      if (!serviceAccount)
+        throw new MeshError('ERR_MESH_CONFIG', 'no token is configured; set serviceAccount or tokenFile');
+      await requireConsent(kube, serviceAccount, namespace, signal).catch((error: unknown) => {
+        const { cause } = error as { cause?: unknown };
+        throw cause instanceof KubeError && cause.status === 403 ? new NotSeen(cause.message) : error;
+      });
+      const why = await options.mayMint(serviceAccount, signal);
+      if (why !== undefined) throw new NotSeen(why);
+      const token = await mint(kube, serviceAccount, audience, signal);
+      if (!options.allow.audiences?.includes(audience) && (await kube.accepts(token))) {
+        const message = `a token for audience ${audience} opens the Kubernetes API, so neither the agent nor doctor sends it; choose another audience, or start the agent with --allow-audience=${audience}`;
+        throw options.agentless ? new NotSeen(message) : new MeshError('ERR_NOT_ALLOWED', message, { retry: 'never' });
+      }
+      return token;
+    },
+    async *configMap({ name, namespace }, signal) {
+      const ref = { apiVersion: 'v1', kind: 'ConfigMap', name, namespace };
+      const found = await kube.get(ref, signal).catch((error: unknown) => {
+        if (error instanceof KubeError && error.status === 403)
+          throw new NotSeen(`you may not read it: ${error.message}`);
+        throw error;
+      });
+      yield found && ((found.data ?? {}) as Readonly<Record<string, string>>);
+      await aborted(signal);
+    },
+    async *file(path, signal) {
+      yield await read(path);
+      await aborted(signal);
+    },
+    async *files(paths, signal) {
+      yield await Promise.all(paths.map(read));
+      await aborted(signal);
+    },
+  };
+}
+
+async function mint(
+  kube: Kube,
+  account: { readonly name: string; readonly namespace: string },
+  audience: string,
+  signal: AbortSignal,
+): Promise<string> {
+  const title = `${account.namespace}/${account.name}`;
+  try {
+    const { token } = await kube.token(account, audience, TOKEN_SECONDS, signal);
+    return acceptToken(`the token of ServiceAccount ${title}`, token, TOKEN_SECONDS * 1000);
+  } catch (error) {
+    if (error instanceof KubeError && error.status === 403) {
+      throw new NotSeen(
+        `you may not mint a token for ServiceAccount ${title} (create serviceaccounts/token); MC6008 says whether the agent may`,
+      );
+    }
+    if (error instanceof KubeError && error.status === 404) {
+      throw new MeshError('ERR_MESH_TOKEN', `ServiceAccount ${title} does not exist; create it or name another`);
+    }
+    throw error;
+  }
+}
+
+const aborted = (signal: AbortSignal): Promise<void> =>
+  new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    else signal.addEventListener('abort', () => resolve(), { once: true });
+  });

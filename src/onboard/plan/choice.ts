@@ -1,0 +1,83 @@
+import { nearest } from '../../config/nearest.ts';
+import type { Adapter } from '../../mesh/adapter.ts';
+import type { Installation } from '../../mesh/cluster.ts';
+import type { GatewayFinding } from '../discover/gateway.ts';
+import { OnboardError } from './error.ts';
+import { type Findings, firstOf } from './findings.ts';
+
+/** The user's restrictions; absent: whatever is found. */
+export interface Choice {
+  /** `namespace/name`, or a name. */
+  readonly gateway?: string | undefined;
+  /** The namespace of the gateway, if more than one runs. */
+  readonly namespace?: string | undefined;
+  readonly meshes?: readonly string[] | undefined;
+}
+
+export function chooseGateway({ gateways, unseen }: Findings, choice: Choice = {}): GatewayFinding {
+  const { gateway: wanted, namespace } = choice;
+  const placeOf = (one: GatewayFinding) => `${one.namespace}/${one.name}`;
+  const fitting = gateways
+    .filter((one) => wanted === undefined || placeOf(one) === wanted || one.name === wanted)
+    .filter((one) => namespace === undefined || one.namespace === namespace);
+  const [only] = fitting;
+  if (only && fitting.length === 1) return only;
+  const known = gateways.map(placeOf);
+  if (fitting.length > 1) {
+    throw new OnboardError(
+      'ERR_ONBOARD_WHICH_GATEWAY',
+      `there is more than one gateway: ${fitting.map(placeOf).join(', ')}; name one with --gateway`,
+    );
+  }
+  if (wanted !== undefined && gateways.length > 0) {
+    throw new OnboardError('ERR_ONBOARD_UNKNOWN_NAME', `no gateway is named "${wanted}"${meant(wanted, known)}`);
+  }
+  if (namespace !== undefined && gateways.length > 0) {
+    const places = [...new Set(gateways.map((one) => one.namespace))];
+    throw new OnboardError(
+      'ERR_ONBOARD_UNKNOWN_NAME',
+      `no gateway runs in namespace "${namespace}"${meant(namespace, places)}`,
+    );
+  }
+  const hidden = unseen.some(({ what }) => what === 'deployments');
+  const why = hidden ? '; these credentials may not list the Deployments of this cluster' : '';
+  throw new OnboardError(
+    'ERR_ONBOARD_NO_GATEWAY',
+    `no Deployment or DaemonSet runs an image of Emissary-ingress or Edge Stack${why}; install the gateway first, or check --context`,
+  );
+}
+
+/** The meshes to join: the requested ones, or otherwise the ones that were found. */
+export function chooseMeshes(
+  findings: Findings,
+  wanted: readonly string[] | undefined,
+  adapters: readonly Adapter[],
+): Installation[] {
+  const meshes = adapters.map(({ mesh }) => mesh);
+  const found = meshes.filter((mesh) => firstOf(findings.meshes, mesh));
+  for (const name of wanted ?? []) {
+    if (found.includes(name)) continue;
+    const known = meshes.includes(name);
+    const message = known
+      ? `${name} was not found in this cluster; found: ${found.join(', ') || 'no mesh'}`
+      : `no mesh is named "${name}"${meant(name, meshes)}`;
+    throw new OnboardError('ERR_ONBOARD_UNKNOWN_NAME', message);
+  }
+  const chosen = found.filter((mesh) => wanted === undefined || wanted.includes(mesh));
+  if (chosen.length === 0) {
+    const signs = adapters.flatMap(({ discover }) => discover?.sign ?? []);
+    throw new OnboardError(
+      'ERR_ONBOARD_NO_MESH',
+      `neither ${signs.join(', nor ')} was found; install the mesh first, or write the MeshCertificate by hand (docs/reference/mesh-certificate.md)`,
+    );
+  }
+  return chosen.flatMap((mesh) => firstOf(findings.meshes, mesh) ?? []);
+}
+
+/** `; did you mean "emissary/web"?`, or the known ones. */
+export function meant(word: string, known: readonly string[]): string {
+  const close =
+    nearest(word, known) ?? known.find((one) => one.split('/').some((part) => nearest(word, [part]) !== undefined));
+  if (close !== undefined) return `; did you mean "${close}"?`;
+  return known.length === 0 ? '' : `; known: ${known.join(', ')}`;
+}

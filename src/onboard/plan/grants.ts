@@ -1,0 +1,98 @@
+import { allowFlags } from '../../config/allow.ts';
+import { rbacFor } from '../../config/rbac.ts';
+import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
+import { type KubeObject, MANAGED_BY_LABEL } from '../../core/object.ts';
+import { gateways } from '../../gateways.ts';
+import type { Adapter } from '../../mesh/adapter.ts';
+import { KUBERNETES_AUDIENCE } from '../../mesh/input/token.ts';
+import { ONBOARD_LABEL } from './document.ts';
+
+/** Name of the agent's ServiceAccount, Roles, Deployment and Lease. */
+export const AGENT_NAME = 'meshcert';
+
+const labels = {
+  'app.kubernetes.io/name': AGENT_NAME,
+  [MANAGED_BY_LABEL]: 'meshcert',
+  [ONBOARD_LABEL]: 'true',
+};
+
+/** What the agent needs for these certificates: its account, exactly the Roles, and on request the agent itself. */
+export function grantsFor(
+  certificates: readonly MeshCertificate[],
+  namespace: string,
+  image: string | undefined,
+  adapters: readonly Adapter[],
+): KubeObject[] {
+  const roles = rbacFor(certificates, {
+    adapters,
+    gateways,
+    serviceAccount: { name: AGENT_NAME, namespace },
+    leaseName: AGENT_NAME,
+    shards: 1,
+    resources: true,
+    name: AGENT_NAME,
+  });
+  return [
+    { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: AGENT_NAME, namespace, labels } },
+    ...roles.map((role) => ({ ...role, metadata: { ...role.metadata, labels } })),
+    ...(image === undefined ? [] : [deployment(namespace, image, audienceFlags(certificates, adapters), adapters)]),
+  ];
+}
+
+/**
+ * Audiences that open the Kubernetes API must be listed, and if one is listed, all must be. Without them, none is
+ * listed: a further MeshCertificate then needs no other flags.
+ */
+export function audienceFlags(
+  certificates: readonly MeshCertificate[],
+  adapters: readonly Adapter[],
+): readonly string[] {
+  const flags = allowFlags(certificates, adapters).filter((flag) => flag.startsWith('--allow-audience='));
+  return flags.includes(`--allow-audience=${KUBERNETES_AUDIENCE}`) ? flags : [];
+}
+
+function deployment(
+  namespace: string,
+  image: string,
+  flags: readonly string[],
+  adapters: readonly Adapter[],
+): KubeObject {
+  const selector = { 'app.kubernetes.io/name': AGENT_NAME };
+  const field = (name: string, fieldPath: string) => ({ name, valueFrom: { fieldRef: { fieldPath } } });
+  return {
+    apiVersion: 'apps/v1',
+    kind: 'Deployment',
+    metadata: { name: AGENT_NAME, namespace, labels },
+    spec: {
+      replicas: 2,
+      selector: { matchLabels: selector },
+      template: {
+        metadata: {
+          labels: selector,
+          // A sidecar would wrap the agent's own TLS to the mesh's CA in another TLS.
+          annotations: Object.assign({}, ...adapters.map(({ pods }) => pods?.notInjected)),
+        },
+        spec: {
+          serviceAccountName: AGENT_NAME,
+          securityContext: { runAsNonRoot: true, seccompProfile: { type: 'RuntimeDefault' } },
+          containers: [
+            {
+              name: 'agent',
+              image,
+              args: ['agent', '--observe', 'names', ...flags],
+              env: [field('POD_NAME', 'metadata.name'), field('POD_NAMESPACE', 'metadata.namespace')],
+              ports: [{ name: 'http', containerPort: 9464 }],
+              readinessProbe: { httpGet: { path: '/readyz', port: 'http' } },
+              livenessProbe: { httpGet: { path: '/healthz', port: 'http' } },
+              securityContext: {
+                allowPrivilegeEscalation: false,
+                readOnlyRootFilesystem: true,
+                capabilities: { drop: ['ALL'] },
+              },
+            },
+          ],
+        },
+      },
+    },
+  };
+}

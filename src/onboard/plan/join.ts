@@ -1,0 +1,77 @@
+import type { Clock } from '../../async/clock.ts';
+import { validator } from '../../config/validate.ts';
+import type { KubeObject } from '../../core/object.ts';
+import { gateways } from '../../gateways.ts';
+import type { Adapter } from '../../mesh/adapter.ts';
+import type { Account, Installation } from '../../mesh/cluster.ts';
+import type { GatewayFinding } from '../discover/gateway.ts';
+import type { UpstreamFinding } from '../discover/upstream.ts';
+import { accepted, documentFor, ONBOARD_LABEL } from './document.ts';
+import { type Joined, judge } from './moves.ts';
+import { rulesFor } from './rules.ts';
+import type { OnboardSnapshot } from './snapshot.ts';
+
+interface Ground {
+  readonly gateway: GatewayFinding;
+  readonly upstreams: readonly UpstreamFinding[];
+  readonly snapshot: OnboardSnapshot;
+  readonly changes: readonly string[];
+  readonly adapters: readonly Adapter[];
+  readonly clock: Clock;
+}
+
+/** The gateway's membership in one mesh: the MeshCertificate, as it exists or as it will be applied. */
+export async function join(installation: Installation, ground: Ground, signal: AbortSignal): Promise<Joined> {
+  const { gateway, upstreams, snapshot, changes, adapters, clock } = ground;
+  const { mesh } = installation;
+  const adapter = adapters.find((one) => one.mesh === mesh);
+  if (!adapter) throw new TypeError(`no adapter for mesh ${mesh}`);
+  const meshes = adapters.map((one) => one.mesh);
+  const validate = validator(adapters, gateways);
+  const existing = snapshot.meshCertificates.find((one) => isFor(one, mesh, gateway.env.namespace));
+  if (existing && !isOurs(existing)) {
+    const certificate = accepted(existing, validate, 'the cluster has this value; correct it there');
+    return { mesh, certificate, rules: await rulesFor(certificate, adapter, snapshot, clock, signal) };
+  }
+  const behind = upstreams.filter(({ membership }) => membership === mesh);
+  const mappingNamespaces = behind.map(({ mapping }) => mapping.metadata.namespace ?? '');
+  const documentOf = (targets: readonly Account[]) =>
+    documentFor({
+      installation,
+      adapter,
+      meshes,
+      gateway,
+      mappingNamespaces,
+      targets,
+      contexts: snapshot.contexts,
+      changes,
+      existing,
+    });
+  const draft = accepted(documentOf([]), validate);
+  const rules = await rulesFor(draft, adapter, snapshot, clock, signal);
+  if (!rules) return { mesh, certificate: draft, document: documentOf([]), rules };
+  // A listed target has its context before any Mapping needs it, so that each Mapping moves in one write.
+  const possible = behind.filter((one) => {
+    return (
+      judge(one, [{ mesh, certificate: draft, document: documentOf([]), rules }], snapshot).outcome.kind !== 'stay'
+    );
+  });
+  const document = documentOf(distinct(possible.flatMap(({ accounts }) => accounts)));
+  const certificate = accepted(document, validate);
+  return {
+    mesh,
+    certificate,
+    document,
+    rules: await rulesFor(certificate, adapter, snapshot, clock, signal),
+  };
+}
+
+const isFor = ({ metadata, spec }: KubeObject, mesh: string, namespace: string): boolean =>
+  metadata.namespace === namespace && (spec as Record<string, unknown> | undefined)?.[mesh] !== undefined;
+
+const isOurs = ({ metadata }: KubeObject): boolean => metadata.labels?.[ONBOARD_LABEL] !== undefined;
+
+function distinct(accounts: readonly Account[]): Account[] {
+  const byPlace = new Map(accounts.map((one) => [`${one.namespace}/${one.serviceAccount}`, one]));
+  return [...byPlace.entries()].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, one]) => one);
+}

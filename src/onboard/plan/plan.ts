@@ -1,0 +1,153 @@
+import type { Clock } from '../../async/clock.ts';
+import { nearest } from '../../config/nearest.ts';
+import { customResourceDefinition } from '../../config/schema/crd.ts';
+import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
+import { describe, type KubeObject, keyOf, refOf } from '../../core/object.ts';
+import { differences } from '../../core/plan/difference.ts';
+import { gateways } from '../../gateways.ts';
+import type { Adapter } from '../../mesh/adapter.ts';
+import type { GatewayFinding } from '../discover/gateway.ts';
+import type { UpstreamFinding } from '../discover/upstream.ts';
+import { type Choice, chooseGateway, chooseMeshes } from './choice.ts';
+import { bare, type DiffLine, diffObjects, yamlOf } from './diff.ts';
+import { OnboardError } from './error.ts';
+import { discover, type Findings, upstreamsOf } from './findings.ts';
+import { grantsFor } from './grants.ts';
+import { join } from './join.ts';
+import { moved, movePatch } from './moved.ts';
+import { type Joined, judge, type MoveVerdict } from './moves.ts';
+import type { OnboardSnapshot } from './snapshot.ts';
+
+export interface OnboardPreferences extends Choice {
+  /** `namespace/name` of the Mappings to move; absent: all that can be. */
+  readonly mappings?: readonly string[] | undefined;
+  /** Fields of `spec` that the user changes. */
+  readonly changes: readonly string[];
+  /** Image of the agent's Deployment; absent: none is created. */
+  readonly image?: string | undefined;
+}
+
+/** One desired object. In order: rights, then MeshCertificates, and last the objects that send requests there. */
+export interface OnboardStep {
+  readonly action: 'create' | 'change' | 'none' | 'keep';
+  readonly object: KubeObject;
+  /** What is applied, if it is not the whole object. */
+  readonly patch?: KubeObject;
+  readonly diff: readonly DiffLine[];
+  /** Why it is not changed although it differs from what would be created. */
+  readonly note?: string;
+}
+
+export interface OnboardPlan {
+  readonly findings: Findings;
+  readonly gateway: GatewayFinding;
+  readonly joined: readonly Joined[];
+  readonly verdicts: readonly MoveVerdict[];
+  readonly steps: readonly OnboardStep[];
+  /** The verdicts that move something, in the order of the moves. */
+  readonly moves: readonly OnboardStep[];
+}
+
+/** From the discovered to the desired state. Nothing is read or written; `observed` has our existing objects. */
+export async function planOnboarding(
+  snapshot: OnboardSnapshot,
+  preferences: OnboardPreferences,
+  observed: ReadonlyMap<string, KubeObject>,
+  means: { readonly adapters: readonly Adapter[]; readonly clock: Clock },
+  signal: AbortSignal,
+): Promise<OnboardPlan> {
+  const findings = discover(snapshot, means.adapters);
+  const gateway = chooseGateway(findings, preferences);
+  const upstreams = upstreamsOf(snapshot, gateway, means.adapters);
+  const joined: Joined[] = [];
+  for (const installation of chooseMeshes(findings, preferences.meshes, means.adapters)) {
+    joined.push(
+      await join(installation, { gateway, upstreams, snapshot, changes: preferences.changes, ...means }, signal),
+    );
+  }
+  const wanted = preferences.mappings && named(preferences.mappings, upstreams);
+  const verdicts = upstreams.map((upstream) => {
+    const verdict = judge(upstream, joined, snapshot);
+    if (verdict.outcome.kind !== 'move' || !wanted || wanted.has(upstream)) return verdict;
+    const outcome = {
+      kind: 'stay',
+      code: 'ERR_TARGET_UNSELECTED',
+      message: 'not among those named by --mapping',
+    } as const;
+    return { upstream, outcome };
+  });
+  const certificates = joined.map(({ certificate }) => certificate);
+  const planned = [
+    ...(snapshot.defined ? [] : [customResourceDefinition(means.adapters, gateways) as unknown as KubeObject]),
+    ...grantsFor(certificates, gateway.env.namespace, preferences.image, means.adapters),
+    ...joined.flatMap(({ document }) => document ?? []),
+  ];
+  const steps = planned.map((object) => stepTo(object, observed.get(keyOf(refOf(object)))));
+  const unchanged = joined.filter(({ document }) => !document).map(({ certificate }) => unchangedStep(certificate));
+  const moves = verdicts.flatMap(({ upstream: { mapping }, outcome }): OnboardStep[] => {
+    if (outcome.kind !== 'move') return [];
+    const object = moved(mapping, outcome.move);
+    const diff = diffObjects(mapping, object);
+    const patch = movePatch(object, outcome.move);
+    return object === mapping ? [] : [{ action: 'change', object, patch, diff }];
+  });
+  return { findings, gateway, joined, verdicts, steps: [...steps, ...unchanged], moves };
+}
+
+function stepTo(object: KubeObject, observed: KubeObject | undefined): OnboardStep {
+  if (!observed) return { action: 'create', object, diff: diffObjects(undefined, object) };
+  if (differences(object, observed).length === 0) return { action: 'none', object, diff: [] };
+  return { action: 'change', object, diff: diffObjects(observed, object) };
+}
+
+function unchangedStep(certificate: MeshCertificate): OnboardStep {
+  return {
+    action: 'keep',
+    object: certificate,
+    diff: [],
+    note: 'exists, and is used as it is: onboard did not create it',
+  };
+}
+
+function named(wanted: readonly string[], upstreams: readonly UpstreamFinding[]): ReadonlySet<UpstreamFinding> {
+  const placeOf = ({ mapping: { metadata } }: UpstreamFinding) => `${metadata.namespace}/${metadata.name}`;
+  return new Set(
+    wanted.map((name) => {
+      const found = upstreams.find((one) => placeOf(one) === name || one.mapping.metadata.name === name);
+      if (found) return found;
+      const known = upstreams.flatMap((one) => [placeOf(one), one.mapping.metadata.name]);
+      const close = nearest(name, known);
+      const hint = close ? `; did you mean "${close}"?` : `; this gateway serves ${upstreams.map(placeOf).join(', ')}`;
+      throw new OnboardError('ERR_ONBOARD_UNKNOWN_NAME', `no Mapping is named "${name}"${hint}`);
+    }),
+  );
+}
+
+/** `MeshCertificate emissary/web`: how messages name a step's object. */
+export const titleOf = ({ object }: OnboardStep): string => describe(refOf(object));
+
+const VERB = { create: 'create', change: 'change', none: 'unchanged', keep: 'keep' } as const;
+
+/** Every object in the order of writing, with its changes. Ends in a newline. */
+export function showPlan({ steps, moves }: Pick<OnboardPlan, 'steps' | 'moves'>): string {
+  const all = [...steps, ...moves];
+  const width = Math.max(...Object.values(VERB).map((verb) => verb.length));
+  const lines = all.flatMap((step) => [
+    `  ${VERB[step.action].padEnd(width)}  ${titleOf(step)}`,
+    ...(step.note === undefined ? [] : [`      ${step.note}`]),
+    ...shortened(step).map((line) => `      ${line}`),
+  ]);
+  return `Plan\n${lines.join('\n')}\n`;
+}
+
+/** Nobody reads the schema of a definition in a plan. */
+function shortened({ object, diff }: OnboardStep): readonly string[] {
+  if (object.kind !== 'CustomResourceDefinition') return diff;
+  return diff.length === 0 ? [] : ['as `meshcert schema --crd` prints it'];
+}
+
+/** The objects to apply, as YAML documents: for a repository that another tool applies. */
+export function planAsYaml({ steps, moves }: Pick<OnboardPlan, 'steps' | 'moves'>): string {
+  const objects = [...steps.filter(({ action }) => action !== 'keep'), ...moves].map(({ object }) => object);
+  return objects.map((object) => `---\n${yamlOf(bare(object), { sorted: false })}`).join('');
+}

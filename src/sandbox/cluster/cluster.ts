@@ -1,0 +1,133 @@
+import { type Clock, systemClock } from '../../async/clock.ts';
+import type { EmissaryEnv } from '../../gateway/emissary/reading/env.ts';
+import type { Kube } from '../../kube/api.ts';
+import { connect } from '../../kube/client.ts';
+import { formatDuration } from '../../mesh/schema/duration.ts';
+import { type RunningGateway, startGateway } from '../gateway/gateway.ts';
+import { type KubeApi, type KubeApiOptions, startKubeApi } from '../kube/kube-api.ts';
+import { appsOf, type ClusterMesh, GATEWAY_ACCOUNT, GATEWAY_NAMESPACE, type StartMesh, WORKLOAD } from './mesh.ts';
+
+export interface ClusterOptions {
+  /** Names of `sandboxes`. */
+  readonly meshes: readonly string[];
+  /** How each mesh starts: `adapters/sandboxes.ts`. */
+  readonly sandboxes: Readonly<Record<string, StartMesh>>;
+  readonly clock?: Clock;
+  readonly random?: () => number;
+  /** Default 24 hours. */
+  readonly leafLifetimeMs?: number;
+  /** Default ten years. */
+  readonly rootLifetimeMs?: number;
+  readonly gateway?: Partial<EmissaryEnv>;
+  /** The gateway makes a new connection after this many requests, so that handshakes never stop. Default 5. */
+  readonly freshEvery?: number;
+  readonly api?: Pick<KubeApiOptions, 'rbac' | 'objects' | 'tls'>;
+}
+
+/** A whole cluster in this process: API, meshes, a workload in each, and the gateway with a Mapping to each. */
+export interface SandboxCluster {
+  readonly api: KubeApi;
+  /** As an administrator. */
+  readonly kube: Kube;
+  readonly meshes: readonly ClusterMesh[];
+  readonly gateway: RunningGateway;
+  kubeconfig(): string;
+  /** What an operator would apply for a mesh: a MeshCertificate in the gateway's namespace. */
+  meshCertificate(mesh: ClusterMesh, changes?: object): object;
+  /** Where requests for a mesh's workload go. */
+  urlOf(mesh: ClusterMesh): string;
+  stop(): Promise<void>;
+}
+
+const DAY = 86_400_000;
+
+export async function startCluster(options: ClusterOptions): Promise<SandboxCluster> {
+  const stops: (() => unknown)[] = [];
+  const stop = async () => {
+    for (const one of stops.splice(0).reverse()) await one();
+  };
+  try {
+    return await start(options, stops, stop);
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+async function start(
+  options: ClusterOptions,
+  stops: (() => unknown)[],
+  stop: () => Promise<void>,
+): Promise<SandboxCluster> {
+  const { clock = systemClock, random = Math.random, leafLifetimeMs = DAY, rootLifetimeMs = 3650 * DAY } = options;
+  const api = await startKubeApi({
+    ...options.api,
+    clock,
+    namespaces: [GATEWAY_NAMESPACE, ...options.meshes.map(appsOf)],
+  });
+  stops.push(() => api.stop());
+  api.put(serviceAccount(GATEWAY_ACCOUNT, GATEWAY_NAMESPACE));
+  const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'sandbox', clock });
+  stops.push(() => kube.close());
+
+  const meshes: ClusterMesh[] = [];
+  for (const name of options.meshes) {
+    const startMesh = options.sandboxes[name];
+    if (!startMesh) throw new TypeError(`no sandbox for mesh ${name}`);
+    api.put(serviceAccount(WORKLOAD, appsOf(name)));
+    const mesh = await startMesh({ api, kube, clock, random, leafLifetimeMs, rootLifetimeMs });
+    stops.push(() => mesh.stop());
+    meshes.push(mesh);
+    api.put(mapping(name));
+  }
+  const gateway = await startGateway({
+    kube,
+    clock,
+    random,
+    env: { namespace: GATEWAY_NAMESPACE, ...options.gateway },
+    resolve: (host) => meshes.find(({ name }) => host === `${WORKLOAD}.${appsOf(name)}`)?.endpoint(),
+    freshEvery: options.freshEvery ?? 5,
+  });
+  stops.push(() => gateway.stop());
+
+  return {
+    api,
+    kube,
+    meshes,
+    gateway,
+    kubeconfig: () => api.kubeconfig(),
+    urlOf: ({ name }) => `${gateway.url}/${name}/`,
+    meshCertificate: (mesh, changes) => meshCertificate(mesh, leafLifetimeMs, changes),
+    stop,
+  };
+}
+
+function meshCertificate({ name, config }: ClusterMesh, leafLifetimeMs: number, changes: object = {}): object {
+  return {
+    apiVersion: 'meshcert.dev/v1alpha1',
+    kind: 'MeshCertificate',
+    metadata: { name, namespace: GATEWAY_NAMESPACE },
+    spec: {
+      [name]: config,
+      mappings: { selector: { matchLabels: { mesh: name } } },
+      trust: { retain: formatDuration(leafLifetimeMs), hold: formatDuration(Math.min(600_000, leafLifetimeMs / 4)) },
+      ...changes,
+    },
+  };
+}
+
+/** With `https://`: without a context the workload refuses the gateway, and nothing is sent in plaintext. */
+function mapping(mesh: string): object {
+  return {
+    apiVersion: 'getambassador.io/v3alpha1',
+    kind: 'Mapping',
+    metadata: { name: mesh, namespace: GATEWAY_NAMESPACE, labels: { mesh } },
+    spec: { hostname: '*', prefix: `/${mesh}/`, service: `https://${WORKLOAD}.${appsOf(mesh)}:443` },
+  };
+}
+
+const serviceAccount = (name: string, namespace: string): object => ({
+  apiVersion: 'v1',
+  kind: 'ServiceAccount',
+  metadata: { name, namespace },
+});
