@@ -1,7 +1,7 @@
 import { chmod, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { build, type Plugin } from 'esbuild';
+import { type BuildOptions, build, type Plugin } from 'esbuild';
 import { ROOT } from './tree.ts';
 
 /**
@@ -69,9 +69,33 @@ export async function bundle(directory = join(ROOT, 'dist')): Promise<string> {
   return product;
 }
 
+/** The npm packages that parts of the product are from, sorted by name. */
+export async function packagesOfProduct(): Promise<readonly { readonly name: string; readonly version: string }[]> {
+  const options = await optionsOf('src/cli/main.ts', join(ROOT, 'dist', 'meshcert.js'), [withoutDemo]);
+  const { metafile } = await build({ ...options, metafile: true });
+  const directories = new Set<string>();
+  for (const { inputs } of Object.values(metafile.outputs)) {
+    for (const [file, { bytesInOutput }] of Object.entries(inputs)) {
+      const [, directory] = /^(.*node_modules\/(?:@[^/]+\/)?[^/]+)\//.exec(file) ?? [];
+      if (directory !== undefined && bytesInOutput > 0) directories.add(directory);
+    }
+  }
+  return await Promise.all([...directories].sort().map((directory) => readPackage(join(ROOT, directory))));
+}
+
+async function readPackage(directory: string): Promise<{ name: string; version: string }> {
+  const { name, version } = JSON.parse(await readFile(join(directory, 'package.json'), 'utf8'));
+  return { name, version };
+}
+
 async function bundleOne(entry: string, outfile: string, plugins: Plugin[]): Promise<void> {
-  const { version } = JSON.parse(await readFile(join(ROOT, 'package.json'), 'utf8')) as { version: string };
-  const { outputFiles } = await build({
+  const { outputFiles } = await build(await optionsOf(entry, outfile, plugins));
+  for (const { path, text } of outputFiles) await writeFile(path, path === outfile ? inAscii(text) : text);
+}
+
+async function optionsOf(entry: string, outfile: string, plugins: readonly Plugin[]) {
+  const { version } = await readPackage(ROOT);
+  return {
     absWorkingDir: ROOT,
     entryPoints: [entry],
     outfile,
@@ -90,8 +114,7 @@ async function bundleOne(entry: string, outfile: string, plugins: Plugin[]): Pro
     plugins: [...plugins, kubeConfigOnly, withoutTables],
     define: { MESHCERT_VERSION: JSON.stringify(version) },
     logLevel: 'warning',
-  });
-  for (const { path, text } of outputFiles) await writeFile(path, path === outfile ? inAscii(text) : text);
+  } satisfies BuildOptions;
 }
 
 /** With a single character outside Latin-1, V8 holds the text as UTF-16: twice the size. */

@@ -1,5 +1,5 @@
 import { createHash } from 'node:crypto';
-import { capture } from '../run.ts';
+import { packagesOfProduct } from '../build.ts';
 import { description, license, NODE, REPOSITORY, VERSION } from './content.ts';
 import type { Architecture } from './oci.ts';
 import type { DebianPackage } from './sources.ts';
@@ -29,7 +29,13 @@ export async function billOfMaterials(image: {
       version,
       purl: `pkg:deb/debian/${encodeURIComponent(name)}@${encodeURIComponent(version)}?arch=${image.architecture}`,
     })),
-    ...(await npmComponents()),
+    ...(await packagesOfProduct()).map(({ name, version }) => ({
+      'bom-ref': `npm/${name}@${version}`,
+      type: 'library',
+      name,
+      version,
+      purl: `pkg:npm/${name.replace('@', '%40')}@${version}`,
+    })),
   ];
   const bill = {
     $schema: 'http://cyclonedx.org/schema/bom-1.5.schema.json',
@@ -50,14 +56,6 @@ export async function billOfMaterials(image: {
     components,
   };
   return `${JSON.stringify({ ...bill, serialNumber: `urn:uuid:${uuidOf(JSON.stringify(bill))}` }, null, 2)}\n`;
-}
-
-/** The packages that a user's `npm install` would install, from package-lock.json. */
-async function npmComponents(): Promise<readonly object[]> {
-  const args = ['sbom', '--omit=dev', '--sbom-format=cyclonedx', '--package-lock-only'];
-  const { code, output } = await capture('npm', args);
-  if (code !== 0) throw new Error(`npm ${args.join(' ')} ended with ${code}: ${output}`);
-  return (JSON.parse(output) as { components: readonly object[] }).components;
 }
 
 function uuidOf(text: string): string {
