@@ -56,11 +56,13 @@ test('a minimal object of each mesh is accepted, and gets its defaults', async (
     istio: ISTIO,
     linkerd: { linkerd: { serviceAccount: { name: 'emissary' } } },
     consul: { consul: { http: { address: 'https://consul-server.consul.svc:8501' } } },
+    spiffe: { spiffe: { socket: '/run/spire/agent-sockets/spire-agent.sock' } },
+    file: { file: { directory: '/certs' } },
   };
   for (const [name, spec] of Object.entries(meshes)) {
     const { status, body } = await server.call('POST', PATH, object(name, spec));
     assert.equal(status, 201, JSON.stringify(body));
-    assert.deepEqual(body.spec.trust, { hold: '10m', retain: '24h' });
+    assert.deepEqual(body.spec.trust, { hold: '10m', retain: '24h', crl: false });
     assert.deepEqual(body.spec.renewal, { at: 0.6, jitter: 0.06 });
     assert.equal(body.spec.deletionPolicy, 'Retain');
     assert.equal(body.spec.tlsContext.enabled, true);

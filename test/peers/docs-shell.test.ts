@@ -41,6 +41,10 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   'helm install meshcert deploy/helm/meshcert': 'test/peers/deploy.test.ts installs the chart; no kubelet runs here',
   'consul acl token create': 'test/peers/consul.test.ts creates tokens by the API; the command is that of Consul',
   'spire-server entry create': 'test/peers/servers/spire.ts registers entries by this command',
+  'npm install --save-dev meshcert': 'test/e2e/adapter-package.test.ts packs the package and installs it',
+  'esbuild src/vault.ts': 'test/e2e/adapter-package.test.ts bundles the example with this command',
+  'meshcert schema --crd --adapter':
+    'test/e2e/adapter-package.test.ts runs the bundle with the adapter; test/peers/crd.test.ts applies such a definition',
   'kubectl -n emissary port-forward': 'it needs a kubelet; test/peers/page.test.ts opens the page of an agent',
 };
 
@@ -200,7 +204,12 @@ spec: {secret: ambassador-consul-connect}
         'meshcert doctor -f "$trap"': 'meshcert doctor -f "$trap" || true',
       },
     },
-    'kubectl get meshcertificates --namespace emissary': { says: /^istio +istio +spiffe:\S+ +True/m, before: isReady },
+    'helm test meshcert --namespace emissary': {
+      says: /^istio +istio +spiffe:\S+ +True/m,
+      // Its pod needs a kubelet: test/cluster/readme.test.ts runs it.
+      given: { 'helm test meshcert --namespace emissary': 'true' },
+      before: isReady,
+    },
     'kubectl -n consul get secret consul-ca-cert': { says: /configmap\/consul-api-ca created/, before: copyOfConsulCa },
     'kubectl create token default': { says: /"aud":\["https:\/\/kubernetes/ },
     'meshcert doctor                 # the cluster': { says: /checked: \d+ passed/, findings: true },
