@@ -13,6 +13,7 @@ import { prepareCluster } from './parts/prepare.ts';
 import { type KubeApiserver, startKubeApiserver } from './servers/kube-apiserver.ts';
 import { answers, freePorts } from './servers/loopback.ts';
 import { Daemon, discard, type Server, scratchDir, serverOf } from './servers/process.ts';
+import { type Prometheus, startPrometheus } from './servers/prometheus.ts';
 
 const ALERTS = join(ROOT, 'deploy/alerts');
 /** Long enough to look at it while it is young, short enough to wait for its last quarter. */
@@ -27,8 +28,7 @@ describe('the alert on the status of a MeshCertificate, after the agent is gone'
   let dir: string;
   let exporter: Server;
   let exporterPort: number;
-  let prometheus: Server;
-  let web: number;
+  let prometheus: Prometheus;
 
   before(async () => {
     dir = scratchDir('exporters');
@@ -38,7 +38,7 @@ describe('the alert on the status of a MeshCertificate, after the agent is gone'
     await server.kubectl(['wait', '--for=condition=Established', 'crd', '--all', '--timeout=30s']);
     await publishOnce();
     exporter = await startExporter();
-    prometheus = await startPrometheus();
+    prometheus = await startWithRules();
   });
 
   after(async () => {
@@ -82,27 +82,10 @@ describe('the alert on the status of a MeshCertificate, after the agent is gone'
     return serverOf(daemon, dir);
   }
 
-  async function startPrometheus(): Promise<Server> {
-    ({ web } = await freePorts('web'));
-    const config = join(dir, 'prometheus.yml');
+  function startWithRules(): Promise<Prometheus> {
     const job = { job_name: 'kube-state-metrics', static_configs: [{ targets: [`127.0.0.1:${exporterPort}`] }] };
     const global = { scrape_interval: '1s', evaluation_interval: '1s' };
-    await writeFile(
-      config,
-      stringify({ global, rule_files: [join(ALERTS, 'independent.yaml')], scrape_configs: [job] }),
-    );
-    const daemon = await Daemon.start({
-      name: 'prometheus',
-      file: 'prometheus',
-      args: [
-        `--config.file=${config}`,
-        `--storage.tsdb.path=${join(dir, 'data')}`,
-        `--web.listen-address=127.0.0.1:${web}`,
-      ],
-      dir,
-      ready: () => answers(`http://127.0.0.1:${web}/-/ready`),
-    });
-    return serverOf(daemon, dir);
+    return startPrometheus(dir, { global, rule_files: [join(ALERTS, 'independent.yaml')], scrape_configs: [job] });
   }
 
   interface Alert {
@@ -111,11 +94,7 @@ describe('the alert on the status of a MeshCertificate, after the agent is gone'
     readonly state: string;
   }
 
-  const ask = async (path: string) => {
-    const answer = (await (await fetch(`http://127.0.0.1:${web}${path}`)).json()) as { data: unknown };
-    return answer.data;
-  };
-  const alerts = async () => ((await ask('/api/v1/alerts')) as { alerts: readonly Alert[] }).alerts;
+  const alerts = async () => ((await prometheus.ask('/api/v1/alerts')) as { alerts: readonly Alert[] }).alerts;
 
   it('kube-state-metrics reports the times of the certificate as OpenSSL reads them from the Secret', async () => {
     const { body } = await server.call('GET', '/api/v1/namespaces/emissary/secrets/istio-identity');

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { fileURLToPath } from 'node:url';
@@ -14,8 +14,8 @@ import { METRICS } from '../../src/telemetry/definitions.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
 import { deriveSeries } from '../../src/telemetry/observed.ts';
 import type { Exposition, Metric } from '../../src/telemetry/registry.ts';
-import { freePorts } from './servers/loopback.ts';
-import { Daemon, scratchDir, serverOf } from './servers/process.ts';
+import { scratchDir } from './servers/process.ts';
+import { type Prometheus, startPrometheus } from './servers/prometheus.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
 const ALERTS = join(ROOT, 'deploy/alerts');
@@ -111,34 +111,24 @@ test('a real Prometheus scrapes the agent in OpenMetrics and reads every series'
       },
     },
   });
-  const { web } = await freePorts('web');
-  const config = join(dir, 'prometheus.yml');
-  const target = `{targets: ["127.0.0.1:${http.port}"]}`;
-  await writeFile(config, `scrape_configs: [{job_name: meshcert, scrape_interval: 1s, static_configs: [${target}]}]\n`);
-  const ask = async (path: string): Promise<unknown> => {
-    const response = await fetch(`http://127.0.0.1:${web}${path}`);
-    return ((await response.json()) as { data: unknown }).data;
-  };
   interface Targets {
     readonly activeTargets: readonly { readonly health: string; readonly lastError: string }[];
   }
-  const scraped = async () => ((await ask('/api/v1/targets')) as Targets).activeTargets[0];
-  const prometheus = await Daemon.start({
-    name: 'prometheus',
-    file: 'prometheus',
-    args: [
-      `--config.file=${config}`,
-      `--storage.tsdb.path=${join(dir, 'data')}`,
-      `--web.listen-address=127.0.0.1:${web}`,
-    ],
+  const scrapedBy = async (ask: Prometheus['ask']) => ((await ask('/api/v1/targets')) as Targets).activeTargets[0];
+  const job = {
+    job_name: 'meshcert',
+    scrape_interval: '1s',
+    static_configs: [{ targets: [`127.0.0.1:${http.port}`] }],
+  };
+  await using server = await startPrometheus(
     dir,
-    ready: async () => ((await scraped())?.health ?? 'unknown') !== 'unknown',
-  });
-  await using server = serverOf(prometheus, dir);
+    { scrape_configs: [job] },
+    async (ask) => ((await scrapedBy(ask))?.health ?? 'unknown') !== 'unknown',
+  );
   try {
-    const { health, lastError } = (await scraped()) ?? {};
+    const { health, lastError } = (await scrapedBy(server.ask)) ?? {};
     assert.deepEqual([health, lastError, format], ['up', '', 'openmetrics'], server.log());
-    const names = (await ask('/api/v1/label/__name__/values')) as string[];
+    const names = (await server.ask('/api/v1/label/__name__/values')) as string[];
     for (const { name, type } of Object.values(METRICS)) {
       assert.ok(names.includes(type === 'histogram' ? `${name}_count` : name), name);
     }
