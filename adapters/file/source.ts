@@ -9,7 +9,7 @@ import { type FileConfig, type FilePaths, pathsOf } from './config.ts';
 import { expectation, type FileContents, missing, readIdentity } from './material.ts';
 
 /**
- * How long files may fail to belong together. Their writers take milliseconds, a swap that no watch told of is found
+ * How long files may fail to belong together. Their writers take milliseconds, a swap that no watch reported is found
  * within ten seconds.
  */
 const SETTLE_MS = 15_000;

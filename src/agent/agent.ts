@@ -52,8 +52,8 @@ export interface AgentOptions {
 export class Agent {
   readonly reconcilers: Reconcilers;
   readonly #options: AgentOptions;
-  readonly #observer: ObjectInformers;
-  readonly #discovery: SharedInformers;
+  readonly #objectInformers: ObjectInformers;
+  readonly #sharedInformers: SharedInformers;
 
   constructor(options: AgentOptions) {
     this.#options = options;
@@ -61,8 +61,8 @@ export class Agent {
     const spacings = new BatchGaps(clock, options.gateways, options.batchGapMs);
     const seen = (object: KubeObject) => spacings.of(object.metadata.namespace ?? '').saw(object);
     const kinds = options.gateways.flatMap(({ resources }) => resources);
-    this.#observer = new ObjectInformers({ kube, clock, random, log, seen, kinds, ...options.observe });
-    this.#discovery = new SharedInformers({ kube, clock, random, log });
+    this.#objectInformers = new ObjectInformers({ kube, clock, random, log, seen, kinds, ...options.observe });
+    this.#sharedInformers = new SharedInformers({ kube, clock, random, log });
     this.reconcilers = new Reconcilers(adapters, {
       kube,
       clock,
@@ -70,8 +70,8 @@ export class Agent {
       random,
       log,
       leadership,
-      objectInformers: this.#observer,
-      sharedInformers: this.#discovery,
+      objectInformers: this.#objectInformers,
+      sharedInformers: this.#sharedInformers,
       share: sharing(),
       bundles: new Bundles(),
       fleet: () => this.reconcilers.size,
@@ -89,13 +89,13 @@ export class Agent {
 
   /** Why the cluster cannot be followed now, for /readyz. */
   get problem(): Error | undefined {
-    return this.#observer.problem;
+    return this.#objectInformers.problem;
   }
 
   /** Lists everything again and triggers every reconciler. */
   resync(): void {
-    this.#observer.resync();
-    this.#discovery.resync();
+    this.#objectInformers.resync();
+    this.#sharedInformers.resync();
     this.reconcilers.poke();
   }
 

@@ -8,7 +8,7 @@ import { noCluster } from './cluster.ts';
 import { imageName } from './images.ts';
 import { GATEWAY } from './mesh/gateway.ts';
 import { IDLE_FLAGS, idleEnvoy, injectedProxy, installNodeSocket } from './mesh/node-socket.ts';
-import { apply, rolledOut, told } from './mesh/objects.ts';
+import { apply, eventsAndLogs, rolledOut } from './mesh/objects.ts';
 import { startWorld, type World } from './world.ts';
 
 const skip = noCluster();
@@ -37,7 +37,7 @@ afterEach(async () => {
 /** Runs a script of a user; when it fails, says what the pods say. */
 const user = (script: string): Promise<string> =>
   world.shell.run(script).catch(async (error) => {
-    throw new Error(`${error.message}\n${await told(world.cluster, namespace)}`);
+    throw new Error(`${error.message}\n${await eventsAndLogs(world.cluster, namespace)}`);
   });
 
 const example = (name: string): string => join(ROOT, 'deploy/helm/examples', name);
@@ -118,7 +118,7 @@ test('kustomize: the overlay for a sidecar, with the gateway and the proxy that 
   const dir = join(world.shell.dir, 'sidecar');
   await mkdir(dir);
   const overlay = relative(dir, join(ROOT, 'deploy/kustomize/overlays/sidecar'));
-  // The gateway's own container, which the image of the tests must be told what to do.
+  // The gateway's own container, which the image of the tests must be eventsAndLogs what to do.
   const ambassador = {
     name: 'ambassador',
     args: IDLE_FLAGS,

@@ -8,7 +8,7 @@ import { watchPair } from '../peers/parts/pair-watch.ts';
 import { noCluster } from './cluster.ts';
 import { imageName } from './images.ts';
 import { GATEWAY } from './mesh/gateway.ts';
-import { told } from './mesh/objects.ts';
+import { eventsAndLogs } from './mesh/objects.ts';
 import { blocksOf } from './session.ts';
 import { startWorld, type World } from './world.ts';
 
@@ -32,7 +32,7 @@ test("the README's installation, word for word, from the packed chart", { skip }
   const [values, install, mapping, check] = blocks.map(({ text }) => text);
   const run = async (script = '') => {
     const said = await shell.run(script.replaceAll('deploy/helm/meshcert', chart)).catch(async (error) => {
-      throw new Error(`${error.message}\n${await told(cluster, GATEWAY.namespace)}`);
+      throw new Error(`${error.message}\n${await eventsAndLogs(cluster, GATEWAY.namespace)}`);
     });
     t.diagnostic(`$ ${script.trim()}\n${said}`);
     return said;
@@ -59,7 +59,7 @@ test('50 requests a second from gateway to workload through rotations of leaf an
   const trouble = async () => {
     const stats = await gateway.stats(`^cluster\\..*(connect|cx_|rq_|ssl|health).*`);
     const seen = Object.entries(stats).filter(([, count]) => count > 0);
-    return `${JSON.stringify(seen)}\n${await told(cluster, 'shop')}`;
+    return `${JSON.stringify(seen)}\n${await eventsAndLogs(cluster, 'shop')}`;
   };
   const roots = () => new Set(pair.bundles.flat()).size;
   try {

@@ -4,7 +4,7 @@ import { eventually } from '../peers/parts/eventually.ts';
 import { type Load, startLoad } from '../peers/parts/load.ts';
 import { noCluster } from './cluster.ts';
 import { GATEWAY } from './mesh/gateway.ts';
-import { apply, rolledOut, told } from './mesh/objects.ts';
+import { apply, eventsAndLogs, rolledOut } from './mesh/objects.ts';
 import { startWorld, type World } from './world.ts';
 
 const skip = noCluster();
@@ -35,7 +35,7 @@ const VALUES = new URL('../../deploy/helm/examples/istio.yaml', import.meta.url)
 
 const user = (script: string): Promise<string> =>
   world.shell.run(script).catch(async (error) => {
-    throw new Error(`${error.message}\n${await told(world.cluster, namespace)}`);
+    throw new Error(`${error.message}\n${await eventsAndLogs(world.cluster, namespace)}`);
   });
 
 const get = (path: string): Promise<string> => user(`kubectl get -n emissary ${path}`);

@@ -6,7 +6,7 @@ import { builtBundle } from '../../scripts/built-bundle.ts';
 import { noCluster } from './cluster.ts';
 import { imageName } from './images.ts';
 import { GATEWAY } from './mesh/gateway.ts';
-import { apply, serviceAccount, told } from './mesh/objects.ts';
+import { apply, eventsAndLogs, serviceAccount } from './mesh/objects.ts';
 import { startWorld, type World } from './world.ts';
 
 const skip = noCluster();
@@ -54,14 +54,15 @@ async function inPod(...args: readonly string[]): Promise<string> {
     done
     echo $phase`);
   const said = await cluster.kubectl(['logs', name]);
-  if (phase.trim() !== 'Succeeded') throw new Error(`${args.join(' ')}: ${said}\n${await told(cluster, namespace)}`);
+  if (phase.trim() !== 'Succeeded')
+    throw new Error(`${args.join(' ')}: ${said}\n${await eventsAndLogs(cluster, namespace)}`);
   return said;
 }
 
 /** The same as a plug-in of kubectl, from this machine. */
 const plugin = (...args: readonly string[]): Promise<string> =>
   world.shell.run(`PATH=$PWD:$PATH kubectl meshcert ${args.join(' ')}`).catch(async (error) => {
-    throw new Error(`${error.message}\n${await told(world.cluster, namespace)}`);
+    throw new Error(`${error.message}\n${await eventsAndLogs(world.cluster, namespace)}`);
   });
 
 const answer = async (): Promise<number> => {

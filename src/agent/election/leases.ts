@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { Clock } from '../../async/clock.ts';
 import { type LinkedSignal, linkedTo } from '../../async/linked-signal.ts';
 import type { Kube } from '../../kube/api.ts';
-import { campaign, LEASE_DURATIONS, type LeaseDurations, type LeaseTerm as Term } from '../../kube/lease/lease.ts';
+import { campaign, LEASE_DURATIONS, type LeaseDurations, type LeaseTerm } from '../../kube/lease/lease.ts';
 import type { Log } from '../../mesh/log.ts';
 import type { Fence } from '../publish/publisher.ts';
 import type { Leadership } from './leadership.ts';
@@ -36,7 +36,7 @@ export class FenceError extends Error {
 /** Leads the MeshCertificates whose shard's Lease this process holds. */
 export class LeaseLeadership implements Leadership {
   readonly #options: LeaseLeadershipOptions;
-  readonly #terms: (Term | undefined)[];
+  readonly #terms: (LeaseTerm | undefined)[];
   #listeners: () => void = () => {};
 
   constructor(options: LeaseLeadershipOptions) {

@@ -1,13 +1,13 @@
 import type { Clock } from '../../async/clock.ts';
 import type { Kube } from '../../kube/api.ts';
-import type { LeaseTerm as Term } from '../../kube/lease/lease.ts';
+import type { LeaseTerm } from '../../kube/lease/lease.ts';
 import { readLease } from '../../kube/lease/lease-record.ts';
 
 interface BalanceOptions {
-  readonly terms: () => readonly (Term | undefined)[];
+  readonly terms: () => readonly (LeaseTerm | undefined)[];
   readonly giveUp: (shard: number) => void;
   /** A campaign for the handover Lease. */
-  readonly campaign: (signal: AbortSignal) => Term;
+  readonly campaign: (signal: AbortSignal) => LeaseTerm;
   readonly kube: () => Kube;
   readonly lease: () => { readonly namespace: string; readonly name: string };
   readonly clock: () => Clock;
@@ -21,7 +21,7 @@ interface BalanceOptions {
  */
 export class Balance {
   readonly #options: BalanceOptions;
-  #asking: { readonly stop: AbortController; readonly term: Term } | undefined;
+  #asking: { readonly stop: AbortController; readonly term: LeaseTerm } | undefined;
 
   constructor(options: BalanceOptions) {
     this.#options = options;

@@ -10,14 +10,14 @@ import { type StatusRecord, statusRecordOf } from './status-record.ts';
 /** A consumer of reports: the log, metrics, Events, the status subresource, the status page. */
 export interface Sink {
   /**
-   * Called after each reconcile; `before` is the status of the previous one, `told` the same object at every reconcile.
+   * Called after each reconcile; `before` is the status of the previous one, `record` the same object at every reconcile.
    */
   status?(status: PublicationStatus, before: PublicationStatus | undefined, passed: Passed, record: StatusRecord): void;
   /** The watch shows that the resource carries the reported status. */
   seen?(certificate: MeshCertificate, record: StatusRecord): void;
   /** A failure that is retried automatically. */
   trouble?(certificate: MeshCertificate, error: Error): void;
-  /** The MeshCertificate is no longer desired; without `told`, nothing but trouble was reported about it. */
+  /** The MeshCertificate is no longer desired; without `record`, nothing but trouble was reported about it. */
   forget?(certificate: MeshCertificate, record: StatusRecord | undefined): void;
   /** Called once, at the start, for a sink that knows more than the reconcilers. */
   attach?(amend: Amend): void;

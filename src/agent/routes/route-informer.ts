@@ -44,11 +44,11 @@ export class RouteInformer implements Disposable {
     this.#watcher = watcher;
     this.#rules = rules;
     this.#owner = owner;
-    const concerning = (heeds: Matches, bare: boolean) => (scope: Scope) =>
-      new Concerning(heeds, watcher, discovery, scope, bare);
+    const concerning = (matches: Matches, bare: boolean) => (scope: Scope) =>
+      new Concerning(matches, watcher, discovery, scope, bare);
     const { routes, own } = rules.scopes(input);
-    this.#routes = exact(routes.map(concerning(this.#heedsRoute, false)));
-    this.#own = exact(own.map(concerning(this.#heedsOwn, true)));
+    this.#routes = exact(routes.map(concerning(this.#matchesRoute, false)));
+    this.#own = exact(own.map(concerning(this.#matchesOwn, true)));
   }
 
   /**
@@ -84,14 +84,14 @@ export class RouteInformer implements Disposable {
   }
 
   /** Whether a change of this route is relevant: the route concerns us, or did at the last observation. */
-  readonly #heedsRoute = (key: string, object: KubeObject | undefined): boolean => {
+  readonly #matchesRoute = (key: string, object: KubeObject | undefined): boolean => {
     const looked = this.#looked;
     if (looked?.routes.some((one) => isAt(one, key, object))) return true;
     if (object === undefined) return false;
     return !looked || this.#rules.concern(looked.input, looked.own)(object);
   };
 
-  readonly #heedsOwn = (key: string, object: KubeObject | undefined): boolean =>
+  readonly #matchesOwn = (key: string, object: KubeObject | undefined): boolean =>
     this.#looked?.own.some((one) => isAt(one, key, object)) === true || (object !== undefined && this.#isOurs(object));
 
   #isOurs({ metadata }: KubeObject): boolean {
@@ -140,25 +140,25 @@ type Matches = (key: string, object: KubeObject | undefined) => boolean;
 /** A watcher that passes on only the changes that concern us, and the first list. */
 class Concerning implements Watcher {
   readonly view: View;
-  readonly #heeds: Matches;
+  readonly #matches: Matches;
   readonly #watcher: Watcher;
   #listed = false;
 
   constructor(
-    heeds: Matches,
+    matches: Matches,
     watcher: Watcher,
     discovery: SharedInformers,
     { resource, namespace }: Scope,
     bare: boolean,
   ) {
-    this.#heeds = heeds;
+    this.#matches = matches;
     this.#watcher = watcher;
     this.view = discovery.view(resource, namespace, this, { bare });
   }
 
   changed(keys: ReadonlySet<string>): void {
-    const heeded = !this.#listed || [...keys].some((key) => this.#heeds(key, this.view.get(key)));
-    if (heeded) this.#watcher.changed(keys);
+    const concerned = !this.#listed || [...keys].some((key) => this.#matches(key, this.view.get(key)));
+    if (concerned) this.#watcher.changed(keys);
     this.#listed = true;
   }
 

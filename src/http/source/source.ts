@@ -12,7 +12,7 @@ export interface StatusEntry {
 export interface StatusSource {
   /** Sorted by namespace and name. */
   all(): readonly StatusEntry[];
-  /** `told` is called after each change; the returned function unsubscribes. */
+  /** `listener` is called after each change; the returned function unsubscribes. */
   subscribe(listener: () => void): () => void;
 }
 

@@ -85,7 +85,7 @@ describe('a module from outside', () => {
 });
 
 describe('what an adapter from outside does wrong', () => {
-  it('is told by a code wherever it happens before the mesh is asked', () => {
+  it('is reported by a code wherever it happens before the mesh is asked', () => {
     const boom = () => {
       throw new Error('boom');
     };
@@ -106,7 +106,7 @@ describe('what an adapter from outside does wrong', () => {
     assert.throws(() => promised.config.parse({}), broken(/config\.parse\(\) returns a promise/));
   });
 
-  it('is told by a code when the identity is none, without a word of its values', async () => {
+  it('is reported by a code when the identity is none, without a word of its values', async () => {
     const { id, key, chain, roots } = good();
     const cases: readonly (readonly [unknown, RegExp])[] = [
       [undefined, /the identity is undefined/],
@@ -119,20 +119,20 @@ describe('what an adapter from outside does wrong', () => {
       [{ id: 7, key, chain, roots }, /its id is a number/],
     ];
     for (const [value, message] of cases) {
-      const told = (error: unknown) => {
+      const reported = (error: unknown) => {
         assert.doesNotMatch(String((error as Error).message), /SECRET/);
         return refusal('ERR_ADAPTER_BROKEN', message)(error);
       };
       const { signal } = new AbortController();
-      await assert.rejects(issuer({ issue: async () => value }).issue(signal), told);
+      await assert.rejects(issuer({ issue: async () => value }).issue(signal), reported);
       const watch = async function* () {
         yield value;
       };
-      await assert.rejects(source({ watch }).watch(signal)[Symbol.asyncIterator]().next(), told);
+      await assert.rejects(source({ watch }).watch(signal)[Symbol.asyncIterator]().next(), reported);
     }
   });
 
-  it('is told by a code when a stream is none, throws anything or ends by itself', async () => {
+  it('is reported by a code when a stream is none, throws anything or ends by itself', async () => {
     const next = (watch: unknown) =>
       source({ watch }).watch(new AbortController().signal)[Symbol.asyncIterator]().next();
     await assert.rejects(

@@ -42,13 +42,13 @@ export async function rolledOut(cluster: Cluster, namespace: string, ...names: r
   for (const name of names) {
     const status = ['-n', namespace, 'rollout', 'status', name.includes('/') ? name : `deployment/${name}`];
     await cluster.kubectl([...status, '--timeout=120s']).catch(async (error) => {
-      throw new Error(`${error.message}\n${await told(cluster, namespace)}`);
+      throw new Error(`${error.message}\n${await eventsAndLogs(cluster, namespace)}`);
     });
   }
 }
 
 /** Pods, events and logs of a namespace, to find out why something did not happen. */
-export async function told(cluster: Cluster, namespace: string): Promise<string> {
+export async function eventsAndLogs(cluster: Cluster, namespace: string): Promise<string> {
   const ask = (...args: string[]) => cluster.kubectl(['-n', namespace, ...args]).catch((error) => error.message);
   const pods = String(await ask('get', 'pods', '-o', 'name'))
     .split('\n')
