@@ -47,3 +47,6 @@ export function sameAnchors(a: readonly Certificate[], b: readonly Certificate[]
 /** One subject with one key. Subjects are compared as OpenSSL compares them: without case. */
 export const authorityOf = ({ subject, publicKeyFingerprint }: Certificate): string =>
   `${publicKeyFingerprint} ${subject.toLowerCase()}`;
+
+/** Envoy sorts larger bundles with an unstable algorithm, which loses the order of certificates of one authority. */
+export const MOST_IN_ORDER = 16;

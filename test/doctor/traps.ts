@@ -366,21 +366,46 @@ export function judgeTraps(place: TrapPlace): void {
     assert.deepEqual(await seen(), RIGHT);
   });
 
-  trapTest('MC1209', 'an expired root hides its successor, unless that comes first', async () => {
+  describe('MC1209: an expired root and its successor with the same subject and key', () => {
     const now = Date.now();
     const ended = SandboxCa.root({ name: 'same', notBefore: now - 100 * DAY, notAfter: now - HOUR });
     const renewed = ended.renew({ notBefore: now - HOUR, notAfter: now + 100 * DAY });
-    await using late = disposable(await upstreamOf(renewed));
+    const others = Array.from({ length: 31 }, (_, n) => SandboxCa.root({ name: `other ${n}` }));
     const bundle = (...roots: SandboxCa[]) =>
       objectsOf({ ...texts, roots: roots.map(({ certificate }) => certificate.pem).join('') }, base);
-    const severity = (objects: readonly KubeObject[]) =>
-      diagnose({ adapters, objects, now, whole: new Set() }).find(({ code }) => code === 'MC1209')?.severity;
-    const [bad, good] = [bundle(ended, renewed), bundle(renewed, ended)];
-    assert.deepEqual([bad, good].map(severity), ['error', 'warning']);
-    await start(bad);
-    assert.equal(await ask(late), 'refused');
-    await start(good);
-    assert.equal(await ask(late), ISTIO);
+    const found = (objects: readonly KubeObject[]) =>
+      diagnose({ adapters, objects, now, whole: new Set() }).find(({ code }) => code === 'MC1209');
+    let late: SandboxUpstream;
+    before(async () => {
+      late = await upstreamOf(renewed);
+    });
+    after(() => late?.stop());
+
+    trapTest('MC1209', 'it hides its successor, unless that comes first', async () => {
+      const [bad, good] = [bundle(ended, renewed), bundle(renewed, ended)];
+      assert.match(found(bad)?.message ?? '', /comes after it in the bundle: Envoy finds the expired one first/);
+      assert.match(found(bad)?.fix ?? '', /put its successor before it/);
+      assert.deepEqual(
+        [bad, good].map((objects) => found(objects)?.severity),
+        ['error', 'warning'],
+      );
+      await start(bad);
+      assert.equal(await ask(late), 'refused');
+      await start(good);
+      assert.equal(await ask(late), ISTIO);
+    });
+
+    trapTest('MC1209', 'in a bundle of more than 16 roots it hides its successor that comes first', async () => {
+      const [bad, good] = [bundle(renewed, ...others, ended), bundle(renewed, ...others)];
+      assert.equal(found(bad)?.severity, 'error');
+      assert.match(found(bad)?.message ?? '', /sorts bundles of more than 16 roots/);
+      assert.match(found(bad)?.fix ?? '', /remove it from the bundle; another order helps only up to 16 roots/);
+      assert.equal(found(good), undefined);
+      await start(bad);
+      assert.equal(await ask(late), 'refused');
+      await start(good);
+      assert.equal(await ask(late), ISTIO);
+    });
   });
 
   for (const code of ['MC1301', 'MC1302']) {

@@ -4,10 +4,9 @@ const RULES = 'src/pki/path-rules.ts';
 const CHECKS = 'src/core/verify/checks.ts';
 const ENCODING = 'src/pki/der/encoding.ts';
 const rule = 'verification';
-const suite = 'fuzz';
 
-/** Each verification rule that other judges have too; the fuzz tests must notice when it is removed. */
-export const CHECK_MUTANTS: readonly Mutant[] = [
+/** Each verification rule that OpenSSL or Go have too; the fuzz must notice when it is removed. */
+const SHARED_RULES: readonly Omit<Mutant, 'rule'>[] = [
   {
     title: 'an issuer need not be a CA',
     file: RULES,
@@ -80,4 +79,37 @@ export const CHECK_MUTANTS: readonly Mutant[] = [
     from: "return 'it names two different signature algorithms';",
     to: 'return undefined;',
   },
-].map((mutant) => ({ rule, suite, ...mutant }));
+];
+
+/** Rules for what only Envoy refuses; the pairs that a real Envoy judges must notice. */
+const ENVOY_RULES: readonly Omit<Mutant, 'rule'>[] = [
+  {
+    title: 'an expired certificate before the valid one for the same subject and key is passed over',
+    file: CHECKS,
+    from: 'of [...issuers, ...above(path.at(-1), bundle)])',
+    to: 'of above(path.at(-1), bundle))',
+  },
+  {
+    title: 'an anchor whose issuer in the bundle has expired ends a path',
+    file: CHECKS,
+    from: 'of [...issuers, ...above(path.at(-1), bundle)])',
+    to: 'of issuers)',
+  },
+  {
+    title: 'a path length needs no CA flag',
+    file: 'src/pki/extensions.ts',
+    from: 'if (basic && !basic.ca && basic.pathLength !== undefined) {',
+    to: 'if (basic && !basic.ca && basic.pathLength === -1) {',
+  },
+  {
+    title: 'addresses below constraints on addresses are not looked at',
+    file: 'src/pki/name-constraints.ts',
+    from: 'addressed(names.ips, ',
+    to: 'addressed([], ',
+  },
+];
+
+export const CHECK_MUTANTS: readonly Mutant[] = [
+  ...SHARED_RULES.map((mutant) => ({ rule, suite: 'fuzz' as const, ...mutant })),
+  ...ENVOY_RULES.map((mutant) => ({ rule, suite: 'envoy' as const, ...mutant })),
+];

@@ -1,5 +1,6 @@
+import type { Judges } from '../peers/servers/x509-judges.ts';
 import { type Kind, knownKind } from './kinds.ts';
-import { describe, type FuzzResult, type Judged, type Judges, pemsOf, shrink } from './run.ts';
+import { describe, type FuzzResult, type Judged, pemsOf, shrink } from './run.ts';
 
 /** Number of cases that are shrunk and shown for each unknown kind. */
 const SHOWN = 3;

@@ -1,4 +1,4 @@
-import type { GoJudge, JudgeVerdict, OpensslJudge } from '../peers/servers/x509-judges.ts';
+import type { Judges, JudgeVerdict } from '../peers/servers/x509-judges.ts';
 import { type Case, makeCase } from './cases.ts';
 import { type Opinion, opinionOn } from './ours.ts';
 
@@ -12,11 +12,6 @@ export interface Judged {
   readonly ours: Opinion;
   readonly openssl: JudgeVerdict;
   readonly go: JudgeVerdict;
-}
-
-export interface Judges {
-  readonly openssl: OpensslJudge;
-  readonly go: GoJudge;
 }
 
 export interface FuzzOptions {

@@ -9,7 +9,7 @@ export interface Mutant {
   readonly from: string;
   readonly to: string;
   /** The suite that must notice: the model by default. */
-  readonly suite?: 'fuzz' | 'preflight';
+  readonly suite?: 'fuzz' | 'envoy' | 'preflight';
 }
 
 const PREFLIGHT = 'src/preflight/preflight.ts';

@@ -6,8 +6,8 @@ import { fileURLToPath } from 'node:url';
 import { MUTANTS, type Mutant } from './mutants.ts';
 
 /**
- * Disables each rule of publication and of verification in turn, in a copy of the sources, and runs the model or the
- * fuzz on it. A rule whose removal goes unnoticed is not tested: exit 1. Arguments choose mutants by a part of their rule
+ * Disables each rule of publication and of verification in turn, in a copy of the sources, and runs the model, the fuzz
+ * or a real Envoy on it. A rule whose removal goes unnoticed is not tested: exit 1. Arguments choose mutants by a part of their rule
  * or title.
  */
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -18,6 +18,7 @@ const AT_ONCE = 2;
 const SUITES = {
   model: ['test/model/publication.test.ts'],
   fuzz: ['test/fuzz/main.ts', '--cases', process.env.MESHCERT_FUZZ_CASES ?? '2000', '--no-envoy'],
+  envoy: ['--test', '--test-name-pattern=is refused by us', 'test/peers/envoy-alone.test.ts'],
   preflight: ['--test', 'src/preflight/preflight.test.ts', 'test/e2e/preflight.test.ts'],
 } as const;
 
@@ -67,7 +68,7 @@ async function judge(mutant: Mutant): Promise<Verdict> {
     const source = readFileSync(file, 'utf8');
     if (source.split(mutant.from).length !== 2) {
       throw new Error(
-        `${mutant.file} does not hold this exactly once, mend the mutant "${mutant.title}": ${mutant.from}`,
+        `${mutant.file} does not hold this exactly once, correct the mutant "${mutant.title}": ${mutant.from}`,
       );
     }
     writeFileSync(

@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { after, before, describe, it } from 'node:test';
+import { describe, it } from 'node:test';
 import { verify } from '../../src/core/verify/verify.ts';
 import { type Certificate, formatCertificates } from '../../src/pki/certificate.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
@@ -13,7 +13,7 @@ import { startLoad } from './parts/load.ts';
 import { startEnvoy } from './servers/envoy.ts';
 import { headerListener } from './servers/envoy-config.ts';
 import { freePorts } from './servers/loopback.ts';
-import { type OpensslJudge, startOpensslJudge } from './servers/x509-judges.ts';
+import { judgesOfSuite } from './servers/x509-judges.ts';
 
 const HOUR = 3_600_000;
 const now = Date.now();
@@ -24,13 +24,7 @@ const PER_SECOND = 50;
 const REQUESTS = 100;
 
 describe('a pair that Envoy refuses and OpenSSL accepts', () => {
-  let openssl: OpensslJudge;
-  before(async () => {
-    openssl = startOpensslJudge();
-  });
-  after(async () => {
-    await openssl[Symbol.asyncDispose]();
-  });
+  const judges = judgesOfSuite();
 
   for (const { name, code, pair, bundle, refusedBy } of pathCases(ID, VALID).refused) {
     if (refusedBy !== 'Envoy') continue;
@@ -44,7 +38,7 @@ describe('a pair that Envoy refuses and OpenSSL accepts', () => {
       };
       const isRefused = (await notLoaded([one])).size > 0 || (await notAnswered([one])).size > 0;
       assert.ok(isRefused, 'Envoy takes it');
-      const bySystem = await openssl.judge(one);
+      const bySystem = await judges.openssl.judge(one);
       assert.ok(bySystem.ok || bySystem.partial, `OpenSSL refuses it too: ${bySystem.reason}`);
       const verdict = verify(pair, bundle, { form: 'spiffe' }, Date.now());
       assert.equal(verdict.ok ? 'accepted' : verdict.code, code);

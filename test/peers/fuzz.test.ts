@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
-import { after, before, describe, it } from 'node:test';
+import { describe, it } from 'node:test';
 import { type Case, makeCase } from '../fuzz/cases.ts';
 import { notAnswered, notLoaded } from '../fuzz/envoy.ts';
 import { opinionOn } from '../fuzz/ours.ts';
 import { explain, table, unknownIn } from '../fuzz/report.ts';
-import { describe as describeCase, fuzz, type Judges, judge } from '../fuzz/run.ts';
-import { startGoJudge, startOpensslJudge } from './servers/x509-judges.ts';
+import { describe as describeCase, fuzz, judge } from '../fuzz/run.ts';
+import { judgesOfSuite } from './servers/x509-judges.ts';
 
 const CASES = Number(process.env.MESHCERT_FUZZ_CASES ?? 20_000);
 /** The same cases each time; `npm run fuzz -- --seed N` looks for new ones. */
@@ -14,13 +14,7 @@ const FROM = 3_000_000;
 const ANSWERED = 300;
 
 describe('signed certificates that differ from good ones', () => {
-  let judges: Judges;
-  before(async () => {
-    judges = { go: await startGoJudge(), openssl: startOpensslJudge() };
-  });
-  after(async () => {
-    for (const judge of Object.values(judges)) await judge[Symbol.asyncDispose]();
-  });
+  const judges = judgesOfSuite();
 
   it('are accepted by us only if OpenSSL, Go and Envoy accept them, except for the kinds in docs/verification.md', async (t) => {
     const result = await fuzz({ judges, cases: CASES, from: FROM, notLoaded });

@@ -1,33 +1,24 @@
 import assert from 'node:assert/strict';
-import { after, before, describe, it } from 'node:test';
+import { describe, it } from 'node:test';
 import { type Case, makeCase } from '../fuzz/cases.ts';
 import { notAnswered } from '../fuzz/envoy.ts';
 import { opinionOn } from '../fuzz/ours.ts';
-import { type GoJudge, type OpensslJudge, startGoJudge, startOpensslJudge } from './servers/x509-judges.ts';
+import { judgesOfSuite } from './servers/x509-judges.ts';
 
 /**
  * docs/adr/0015: what an intermediate as a trust anchor means to each judge. A seed determines how deep the chain is.
  */
 describe('an intermediate as a trust anchor', () => {
-  let go: GoJudge;
-  let openssl: OpensslJudge;
-  before(async () => {
-    go = await startGoJudge();
-    openssl = startOpensslJudge();
-  });
-  after(async () => {
-    await go[Symbol.asyncDispose]();
-    await openssl[Symbol.asyncDispose]();
-  });
+  const judges = judgesOfSuite();
 
   const made = (...labels: string[]): Case => makeCase(4, Date.now(), labels);
   const verdicts = async (one: Case) => {
     const { chain, roots, key } = one;
-    const bySystem = await openssl.judge({ chain, roots, key });
+    const bySystem = await judges.openssl.judge({ chain, roots, key });
     return {
       meshcert: (await opinionOn(one, Date.now())).code ?? 'accepts',
       openssl: bySystem.ok ? 'accepts' : bySystem.partial ? 'accepts with partial chains' : 'refuses',
-      go: (await go.judge({ chain, roots, key, handshake: true })).ok ? 'accepts' : 'refuses',
+      go: (await judges.go.judge({ chain, roots, key, handshake: true })).ok ? 'accepts' : 'refuses',
       envoy: (await notAnswered([one])).size === 0 ? 'accepts' : 'refuses',
     };
   };

@@ -1,26 +1,17 @@
 import assert from 'node:assert/strict';
-import { after, before, describe, it } from 'node:test';
+import { describe, it } from 'node:test';
 import { type Case, makeCase } from '../fuzz/cases.ts';
-import { type GoJudge, type OpensslJudge, startGoJudge, startOpensslJudge } from './servers/x509-judges.ts';
+import { type GoJudge, judgesOfSuite } from './servers/x509-judges.ts';
 
 const HOUR = 3_600_000;
 
 describe('the judges of certificates', () => {
-  let go: GoJudge;
-  let openssl: OpensslJudge;
-  before(async () => {
-    go = await startGoJudge();
-    openssl = startOpensslJudge();
-  });
-  after(async () => {
-    await go[Symbol.asyncDispose]();
-    await openssl[Symbol.asyncDispose]();
-  });
+  const judges = judgesOfSuite();
 
   const made = (...labels: string[]) => makeCase(1, Date.now(), labels);
   const pairOf = ({ chain, roots, key }: Case) => ({ chain, roots, key });
   const both = async (one: Case) => {
-    const answers = [go.judge({ ...pairOf(one), handshake: true }), openssl.judge(pairOf(one))] as const;
+    const answers = [judges.go.judge({ ...pairOf(one), handshake: true }), judges.openssl.judge(pairOf(one))] as const;
     return Promise.all(answers);
   };
 
@@ -56,7 +47,7 @@ describe('the judges of certificates', () => {
   it('Go judges at the requested time, for the requested usage and name', async () => {
     const good = pairOf(made());
     const ask = async (more: Partial<Parameters<GoJudge['judge']>[0]>) => {
-      const { ok, stage } = await go.judge({ ...good, handshake: true, ...more });
+      const { ok, stage } = await judges.go.judge({ ...good, handshake: true, ...more });
       return stage ?? ok;
     };
     assert.equal(await ask({ at: Date.now() + 48 * HOUR }), 'verify');
@@ -64,8 +55,8 @@ describe('the judges of certificates', () => {
     assert.equal(await ask({ uri: 'spiffe://td.example/ns/shop/sa/web' }), true);
     assert.equal(await ask({ uri: 'spiffe://td.example/ns/shop/sa/other' }), 'name');
     const server = pairOf(made('extended usage server @leaf'));
-    assert.equal((await go.judge(server)).ok, false);
-    assert.equal((await go.judge({ ...server, usages: ['server'] })).ok, true);
+    assert.equal((await judges.go.judge(server)).ok, false);
+    assert.equal((await judges.go.judge({ ...server, usages: ['server'] })).ok, true);
   });
 
   it('OpenSSL refuses a leaf that may not sign, which Go does not check', async () => {

@@ -1,4 +1,4 @@
-import { authorityOf } from '../../pki/anchor.ts';
+import { authorityOf, MOST_IN_ORDER } from '../../pki/anchor.ts';
 import type { Certificate } from '../../pki/certificate.ts';
 import { type FailedPath, findPath, type PathResult } from '../../pki/chain.ts';
 import { DIGITAL_SIGNATURE } from '../../pki/extensions.ts';
@@ -188,9 +188,6 @@ export function subjectOf(
   const failed = path.ok ? (unreadable(pair, path.path) ?? preceded(pair, bundle, path.path, now)) : undefined;
   return { pair, leaf, bundle, expected, now, path: failed ?? path };
 }
-
-/** Envoy sorts larger bundles with an unstable algorithm, which loses the order of equal matches. */
-const MOST_IN_ORDER = 16;
 
 /** The issuers of an anchor that are in the bundle. */
 function above(anchor: Certificate | undefined, bundle: readonly Certificate[]): readonly Certificate[] {

@@ -81,14 +81,21 @@ function tlsOptions({ tls }: ClusterConfig): ConnectionOptions | undefined {
   };
 }
 
-/** In Envoy's order: an earlier root hides a later one of the same subject and key, even if it has expired. */
+/**
+ * An earlier root hides a later one of the same subject and key, even if it has expired. Envoy sorts bundles of more than
+ * 16 roots; here the one that ends first then hides the other.
+ */
 function firstOfEachAuthority(pem: string): string[] {
   const found = new Map<string, string>();
-  for (const { subject, publicKeyFingerprint, pem: one } of parseCertificates(pem)) {
+  const roots = [...parseCertificates(pem)];
+  if (roots.length > SORTED_FROM) roots.sort((one, other) => one.notAfter - other.notAfter);
+  for (const { subject, publicKeyFingerprint, pem: one } of roots) {
     const authority = `${publicKeyFingerprint} ${subject}`;
     if (!found.has(authority)) found.set(authority, one);
   }
   return [...found.values()];
 }
+
+const SORTED_FROM = 16;
 
 const version = (text: string): SecureVersion => text.replace(/^v/, 'TLSv') as SecureVersion;

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { after, before } from 'node:test';
 import { ROOT } from '../../../scripts/tree.ts';
 import { peer } from '../build.ts';
 
@@ -86,6 +87,11 @@ export class LineJudge<Q extends Presented> implements AsyncDisposable {
   }
 }
 
+export interface Judges {
+  readonly go: GoJudge;
+  readonly openssl: OpensslJudge;
+}
+
 export type GoJudge = LineJudge<GoQuestion>;
 export type OpensslJudge = LineJudge<Required<Presented>>;
 
@@ -97,4 +103,29 @@ export async function startGoJudge(): Promise<GoJudge> {
 /** The OpenSSL that Python links, which is the system's and not the one inside Node. */
 export function startOpensslJudge(): OpensslJudge {
   return new LineJudge('OpenSSL', 'python3', [join(ROOT, 'test', 'peers', 'python', 'openssl-judge.py')]);
+}
+
+/** Both, from the start to the end of the suite that calls this. To be read within a test. */
+export function judgesOfSuite(): Judges {
+  const judges: { go?: GoJudge; openssl?: OpensslJudge } = {};
+  const running = <J>(judge: J | undefined): J => {
+    if (!judge) throw new Error('the judges are started before the first test of the suite');
+    return judge;
+  };
+  before(async () => {
+    judges.go = await startGoJudge();
+    judges.openssl = startOpensslJudge();
+  });
+  after(async () => {
+    await judges.go?.[Symbol.asyncDispose]();
+    await judges.openssl?.[Symbol.asyncDispose]();
+  });
+  return {
+    get go() {
+      return running(judges.go);
+    },
+    get openssl() {
+      return running(judges.openssl);
+    },
+  };
 }

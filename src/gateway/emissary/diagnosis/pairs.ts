@@ -1,6 +1,7 @@
 import type { KubeObject } from '../../../core/object.ts';
 import { emergencyAt } from '../../../core/schedule.ts';
 import type { Severity } from '../../../mesh/object-check.ts';
+import { authorityOf, MOST_IN_ORDER } from '../../../pki/anchor.ts';
 import type { Certificate } from '../../../pki/certificate.ts';
 import { findPath, reachesRoot } from '../../../pki/chain.ts';
 import { describeKeyType, type KeyType } from '../../../pki/key-type.ts';
@@ -36,9 +37,6 @@ function* pairs(world: InterpretedCluster): Generator<JudgedPair> {
 const day = (ms: number): string => new Date(ms).toISOString().replace('.000Z', 'Z');
 const named = ({ subject, names }: Certificate): string => names.uris[0] ?? names.dns[0] ?? (subject || 'no name');
 
-const sameAuthority = (one: Certificate, other: Certificate): boolean =>
-  one.subject === other.subject && one.publicKeyFingerprint === other.publicKeyFingerprint;
-
 /** The key types that Envoy loads for its own side, and that an Envoy with default settings accepts from clients. */
 function keyProblem(type: KeyType): { readonly severity?: Severity; readonly message: string } | undefined {
   if (type.type === 'other' && type.name === 'ed25519')
@@ -53,6 +51,15 @@ function keyProblem(type: KeyType): { readonly severity?: Severity; readonly mes
   if (type.type === 'ec' && CURVES.includes(type.curve)) return undefined;
   if (type.type === 'rsa' && type.bits >= RSA_LEAST_BITS) return undefined;
   return { message: `the key is ${describeKeyType(type)}. ${FROZEN}` };
+}
+
+/** What an ending root does to its successor in the bundle, as the end of a sentence about the successor. */
+function hides(isOrdered: boolean, isOver: boolean): string {
+  const refuses = isOrdered
+    ? 'Envoy finds the expired one first and refuses every handshake'
+    : `Envoy, which sorts bundles of more than ${MOST_IN_ORDER} roots, can find the expired one first and refuse every handshake`;
+  const place = isOrdered ? 'comes after it in the bundle' : 'is in the bundle too';
+  return `${place}: ${isOver ? '' : 'from then on '}${refuses}`;
 }
 
 export const pairChecks: readonly DoctorCheck[] = [
@@ -207,23 +214,28 @@ export const pairChecks: readonly DoctorCheck[] = [
       for (const { pair, caSecret } of pairs(world)) {
         const roots = parsedValue(pair.roots) ?? [];
         const alive = roots.filter(({ notAfter }) => now < notAfter);
+        const isOrdered = roots.length <= MOST_IN_ORDER;
         for (const [at, root] of roots.entries()) {
           const left = root.notAfter - now;
           const life = root.notAfter - root.notBefore;
           if (left > Math.min(ROOT_WARNING_MS, life / 5) || !root.isCa) continue;
-          const successor = roots.slice(at + 1).find((other) => sameAuthority(root, other) && other.notAfter > now);
+          const isHidden = (isOrdered ? roots.slice(at + 1) : roots).some(
+            (other) => other !== root && authorityOf(root) === authorityOf(other) && other.notAfter > root.notAfter,
+          );
           const harm =
             alive.length === 0
               ? ', and no other root is left: no upstream can be verified'
-              : successor
-                ? `, and its successor with the same subject and key comes after it in the bundle: ${left <= 0 ? 'Envoy finds the expired one first and refuses every handshake' : 'from then on Envoy finds the expired one first and refuses every handshake'}`
+              : isHidden
+                ? `, and its successor with the same subject and key ${hides(isOrdered, left <= 0)}`
                 : '';
           yield {
             object: caSecret,
             severity: harm === '' ? 'warning' : 'error',
             message: `the root ${named(root)} ${left <= 0 ? 'expired' : 'expires'} at ${day(root.notAfter)}${harm}`,
-            fix: successor
-              ? 'remove it from the bundle, or put its successor before it'
+            fix: isHidden
+              ? isOrdered
+                ? 'remove it from the bundle, or put its successor before it'
+                : `remove it from the bundle; another order helps only up to ${MOST_IN_ORDER} roots`
               : left <= 0
                 ? 'remove it from the bundle'
                 : 'rotate the root of the mesh: trust the new one first, sign with it later',
