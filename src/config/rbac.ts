@@ -68,7 +68,7 @@ function leaseRules({ leaseName, shards }: RbacOptions): PolicyRule[] {
   const leases = { apiGroups: ['coordination.k8s.io'], resources: ['leases'] };
   return [
     { ...leases, verbs: ['create'] },
-    { ...leases, resourceNames: names, verbs: ['get', 'update'] },
+    { ...leases, resourceNames: names, verbs: ['get', 'update', 'watch'] },
   ];
 }
 

@@ -7,7 +7,7 @@ const LEASE = 500;
 /** The stored objects of one identity: CA Secret, identity Secret, MeshCertificate, TLSContext. */
 const PUBLICATION = 2_400 + SECRET + MESH_CERTIFICATE + 800;
 /** The interval at which one shard writes its Lease; the middle of its spread. */
-const LEASE_EVERY_S = 1.25;
+const LEASE_EVERY_S = 2.1;
 /** Emissary's default for `AMBASSADOR_RECONFIG_MAX_DELAY`. */
 const BATCH_S = 1;
 const DAY_S = 86_400;

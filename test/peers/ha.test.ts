@@ -55,7 +55,7 @@ describe('replicas of the controller', () => {
       },
     });
 
-  it('hands over within 15 s after a crash and within 2 s after a stop, and continues to rotate', async () => {
+  it('hands over within 15 s after the last renewal and within 1 s after a stop, and continues to rotate', async () => {
     const namespace = 'pair';
     await using ca = await startMeshCa({ apiserver, namespaces: [namespace], leafLifetimeMs: 10 * MINUTE });
     await using pair = watchPair(kube, { namespace, identity: 'mesh-identity', ca: 'mesh-ca' });
@@ -102,8 +102,9 @@ describe('replicas of the controller', () => {
       `handover after kill -9 (${CRASHES}): ${spread(crashes)}; after a clean stop (${STOPS}): ${spread(stops)}`,
     );
     console.log(`lists during all of it, by ${CRASHES + STOPS} restarted processes: ${(await lists()) - listsBefore}`);
-    assert.ok(Math.max(...crashes) <= 15_000, spread(crashes));
-    assert.ok(Math.max(...stops) <= 2_000, spread(stops));
+    // The kill may follow a renewal at once; the write and the look at it take their time too.
+    assert.ok(Math.max(...crashes) <= 16_000, spread(crashes));
+    assert.ok(Math.max(...stops) <= 1_000, spread(stops));
 
     const known = pair.leaves.length;
     await apiserver.kubectl(['annotate', 'mcert', '-n', namespace, 'mesh', 'meshcert.dev/renew=now', '--overwrite']);

@@ -1,13 +1,15 @@
 import { randomUUID } from 'node:crypto';
 import type { Clock } from '../../async/clock.ts';
-import { limitedTo } from '../../async/linked-signal.ts';
+import { limitedTo, linkedTo } from '../../async/linked-signal.ts';
 import type { KubeObject, ObjectRef } from '../../core/object.ts';
 import { FIELD_MANAGER } from '../../core/object.ts';
 import type { Log } from '../../mesh/log.ts';
 import type { Kube } from '../api.ts';
 import { FailureStreak } from '../failure-streak.ts';
 import { Feed } from '../feed.ts';
+import { RESOURCES } from '../resources.ts';
 import { KubeError } from '../transport/error.ts';
+import { IdleWatchdog } from '../watchdog.ts';
 import { type LeaseRecord, leaseSpec, readLease } from './lease-record.ts';
 
 export interface CampaignOptions {
@@ -30,12 +32,18 @@ export interface LeaseDurations {
   readonly leaseMs: number;
   /** The holder stops this long after it last sent a renewal that succeeded; well below `leaseMs`. */
   readonly renewDeadlineMs: number;
-  /** Between renewals, and between a follower's reads; jittered down by up to a quarter. */
+  /** Least time between renewals, and between a follower's reads when it cannot watch; jittered up by a tenth. */
   readonly retryMs: number;
 }
 
-/** A crash is noticed within 10 + 1.5 s, a clean stop within 1.5 s; 3 s lie between the fence and the successor. */
-export const LEASE_DURATIONS: LeaseDurations = { leaseMs: 10_000, renewDeadlineMs: 7_000, retryMs: 1_500 };
+/**
+ * The defaults of Kubernetes' own leader election. Followers watch the Lease: they notice a crash 15 s after the last
+ * renewal, and a clean stop at once. 5 s lie between the fence and the successor.
+ */
+export const LEASE_DURATIONS: LeaseDurations = { leaseMs: 15_000, renewDeadlineMs: 10_000, retryMs: 2_000 };
+
+/** The server ends a follower's watch after this long; the Lease is then read again. */
+const WATCH_SECONDS = 300;
 
 /** Participation in the election for one Lease. */
 export interface LeaseTerm {
@@ -56,8 +64,11 @@ export interface LeaseTerm {
   readonly ended: Promise<void>;
 }
 
+/** The requests of an election. */
+export type LeaseKube = Pick<Kube, 'get' | 'create' | 'replace' | 'watch'>;
+
 /** Takes part until the signal; then releases the Lease, so that a successor need not wait. */
-export function campaign(kube: Kube, options: CampaignOptions, signal: AbortSignal): LeaseTerm {
+export function campaign(kube: LeaseKube, options: CampaignOptions, signal: AbortSignal): LeaseTerm {
   return new Campaign(kube, options, signal);
 }
 
@@ -67,12 +78,13 @@ interface Instant {
 }
 
 class Campaign implements LeaseTerm {
-  readonly #kube: Kube;
+  readonly #kube: LeaseKube;
   readonly #options: CampaignOptions;
   readonly #durations: LeaseDurations;
   readonly #signal: AbortSignal;
   readonly #feed = new Feed();
   readonly #streak: FailureStreak;
+  readonly #watchStreak: FailureStreak;
   readonly #ref: ObjectRef;
   readonly identity: string;
   readonly ended: Promise<void>;
@@ -81,12 +93,13 @@ class Campaign implements LeaseTerm {
   #renewed: Instant | undefined;
   #term: AbortController | undefined;
 
-  constructor(kube: Kube, options: CampaignOptions, signal: AbortSignal) {
+  constructor(kube: LeaseKube, options: CampaignOptions, signal: AbortSignal) {
     this.#kube = kube;
     this.#options = options;
     this.#durations = options.durations ?? LEASE_DURATIONS;
     this.#signal = signal;
     this.#streak = new FailureStreak(options.log, options.clock, { lease: options.name });
+    this.#watchStreak = new FailureStreak(options.log, options.clock, { lease: options.name });
     this.#ref = {
       apiVersion: 'coordination.k8s.io/v1',
       kind: 'Lease',
@@ -123,12 +136,16 @@ class Campaign implements LeaseTerm {
   }
 
   async #run(): Promise<void> {
-    const { clock, random, onError } = this.#options;
+    const { onError } = this.#options;
     while (!this.#signal.aborted) {
       let raced = false;
       try {
         await this.#step();
         this.#streak.over('can read and renew the Lease again');
+        if (!this.#term) {
+          await this.#follow();
+          continue;
+        }
       } catch (error) {
         if (this.#signal.aborted) break;
         raced = isRace(error);
@@ -139,8 +156,7 @@ class Campaign implements LeaseTerm {
       }
       if (this.#term && !this.isLeader()) this.#endTerm('the Lease was not renewed in time');
       if (raced && this.#term) continue;
-      const pauseMs = this.#durations.retryMs * (1 - random() / 4);
-      await clock.sleep(Math.min(pauseMs, this.#untilDeadline()), this.#signal).catch(() => undefined);
+      await this.#pause();
     }
     const led = this.isLeader();
     this.#endTerm('stopping');
@@ -167,6 +183,46 @@ class Campaign implements LeaseTerm {
     }
   }
 
+  async #pause(): Promise<void> {
+    const { clock, random } = this.#options;
+    const pauseMs = this.#durations.retryMs * (1 + random() / 10);
+    await clock.sleep(Math.min(pauseMs, this.#untilDeadline()), this.#signal).catch(() => undefined);
+  }
+
+  /** Returns when the Lease may be free, or when the watch has ended. The caller reads the Lease before it takes it. */
+  async #follow(): Promise<void> {
+    const { clock, namespace, name } = this.#options;
+    const startedAt = clock.monotonic();
+    const silence = new IdleWatchdog(clock, this.#untilExpiry());
+    using stream = linkedTo(this.#signal);
+    silence.silence(stream.signal).then(
+      () => stream.abort(),
+      () => undefined,
+    );
+    try {
+      const selection = {
+        namespace,
+        fieldSelector: `metadata.name=${name}`,
+        resourceVersion: this.#lease?.metadata.resourceVersion ?? '',
+        timeoutSeconds: WATCH_SECONDS,
+        opened: () => this.#watchStreak.over('can watch the Lease again'),
+      };
+      for await (const { type, object } of this.#kube.watch(RESOURCES.leases, selection, stream.signal)) {
+        if (type === 'BOOKMARK') continue;
+        this.#see(type === 'DELETED' ? undefined : object);
+        if (this.#mayTake()) return;
+        silence.heard(this.#untilExpiry());
+      }
+    } catch (error) {
+      if (stream.signal.aborted) return;
+      this.#watchStreak.failed(error as Error, 'could not watch the Lease; reading it every 2 s');
+    } finally {
+      stream.abort();
+    }
+    // A server that ends each watch at once must not be asked without a pause.
+    if (clock.monotonic() - startedAt < this.#durations.retryMs) await this.#pause();
+  }
+
   #see(lease: KubeObject | undefined): void {
     this.#lease = lease;
     const version = lease?.metadata.resourceVersion;
@@ -177,9 +233,15 @@ class Campaign implements LeaseTerm {
 
   #mayTake(): boolean {
     if (!this.#lease || !this.#seen) return true;
-    const { holder, durationMs } = readLease(this.#lease);
+    const { holder } = readLease(this.#lease);
     if (holder === undefined || holder === this.identity) return true;
-    return this.#options.clock.monotonic() - this.#seen.at >= durationMs;
+    return this.#untilExpiry() <= 0;
+  }
+
+  /** Milliseconds until the holder's time is over, if it does not renew. */
+  #untilExpiry(): number {
+    if (!this.#lease || !this.#seen) return 0;
+    return this.#seen.at + readLease(this.#lease).durationMs - this.#options.clock.monotonic();
   }
 
   async #write(signal: AbortSignal): Promise<void> {

@@ -8,7 +8,7 @@
   {{- else }}
   resourceNames: [{{ .Values.leaseName }}]
   {{- end }}
-  verbs: [get, update]
+  verbs: [get, update, watch]
 {{- if eq .Values.source "resources" }}
 - {apiGroups: [meshcert.dev], resources: [meshcertificates], verbs: [get, list, watch]}
 - {apiGroups: ["", events.k8s.io], resources: [events], verbs: [create, patch]}
