@@ -23,15 +23,14 @@ const REVIEWED: readonly { readonly term: RegExp; readonly why: string }[] = [
   },
   { term: /-n emissary\b|serviceaccount:emissary:/g, why: 'a namespace, in examples of commands' },
   { term: /policyMappings|policy mappings/g, why: 'an extension of X.509' },
-  { term: /--(ambassador-id|mapping)\b|\bambassadorId\b/g, why: 'flags of the command line' },
+  {
+    term: /--(ambassador-id|mapping)\b|\bambassadorId\b|\bmapping: texts\(|\bflags\.mapping\b/g,
+    why: 'flags of the command line',
+  },
 ];
 
 /** Files that may name a gateway, by how their path begins, and why. */
 export const ALLOWED_FILES: Readonly<Record<string, string>> = {
-  'src/onboard/':
-    'joining and leaving the mesh: reads and changes Mappings, and still has to move behind the interface',
-  'src/cli/run/onboard.ts': 'the command of src/onboard',
-  'src/cli/commands/onboard.ts': 'the command of src/onboard',
   'src/sandbox/': "the sandbox's model of Emissary and of its kinds",
   'adapters/consul/sandbox/': "the sandbox's model",
   'adapters/consul/cluster/connector.ts': "the drop-in for Ambassador's own Consul connector",

@@ -4,6 +4,7 @@ import type { KubeObject, ObjectRef, Resource } from '../core/object.ts';
 import type { Diagnosis } from './diagnosis.ts';
 import type { GatewayInput, PublicationInput, ReferenceInput, RouteInput, Scope, SecretUse } from './input.ts';
 import type { Loading } from './loading.ts';
+import type { Onboarding } from './onboarding.ts';
 
 /** Trust before identity, both before the objects that name them, and routes last; retiring uses the reverse order. */
 export const ORDER = { trust: 1, identity: 2, gateway: 3 } as const;
@@ -141,10 +142,12 @@ export interface Gateway<C = unknown, T = unknown> extends GatewayFields<C> {
   /** What to install when the cluster does not serve its kinds. */
   readonly definitions: string;
   readonly wording: Wording;
-  /** Optional skill: `doctor` knows the traps of its objects. */
+  /** Optional capability: `doctor` knows the traps of its objects. */
   readonly diagnosis?: Diagnosis | undefined;
   /** Optional capability: whether the gateway uses what is published can be observed. */
   readonly loading?: Loading<C> | undefined;
+  /** Optional capability: `onboard` and `offboard` take its routes into a mesh and out of it. */
+  readonly onboarding?: Onboarding<C> | undefined;
 }
 
 /** A gateway that a MeshCertificate uses, with its configuration and what its routes need. */

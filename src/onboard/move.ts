@@ -1,8 +1,10 @@
+import { isDeepStrictEqual } from 'node:util';
 import { describe, type KubeObject, keyOf, refOf } from '../core/object.ts';
 import type { PublicationStatus } from '../core/status.ts';
-import { mappingSpec } from '../gateway/emissary/reading/kinds.ts';
+import type { RouteUpstream } from '../gateway/onboarding.ts';
 import { KubeError } from '../kube/transport/error.ts';
 import { codeOf } from '../mesh/error.ts';
+import { fields } from '../mesh/kube-object.ts';
 import { OnboardError } from './plan/error.ts';
 import { backPatch, moved, movePatch, ONBOARD_FIELD_MANAGER } from './plan/moved.ts';
 import type { Joined, MoveVerdict } from './plan/moves.ts';
@@ -25,7 +27,7 @@ export type MoveResult =
   | { readonly ok: false; readonly code: string; readonly message: string };
 
 /**
- * Moves one Mapping: presents the pair to its upstream, writes once, checks whether requests arrive, and restores it
+ * Moves one route: presents the pair to its upstream, writes once, checks whether requests arrive, and restores it
  * otherwise.
  */
 export async function moveOne(
@@ -33,9 +35,9 @@ export async function moveOne(
   joined: Joined,
   options: MoveOptions,
 ): Promise<MoveResult> {
-  if (outcome.kind !== 'move') throw new TypeError('only a Mapping that moves is moved');
+  if (outcome.kind !== 'move') throw new TypeError('only a route that moves is moved');
   const { kube, clock, signal, gatewayUrl } = options;
-  const ref = refOf(upstream.mapping);
+  const ref = refOf(upstream.route);
   const trial = options.probe ? await tryUpstream(joined, outcome.target, upstream, options) : undefined;
   if (trial && trial.code !== 'accepted') {
     const reach = ['ERR_PROBE_UNREACHABLE', 'ERR_PROBE_TIMEOUT'].includes(trial.code);
@@ -43,14 +45,17 @@ export async function moveOne(
     return { ok: false, code: trial.code, message: `not moved: ${trial.message}${hint}` };
   }
   const live = await kube.get(ref, signal);
-  if (!live || mappingSpec(live).service !== mappingSpec(upstream.mapping).service) {
+  const isSame = (field: string) => isDeepStrictEqual(fields(live?.spec)[field], fields(upstream.route.spec)[field]);
+  if (!live || !Object.keys(outcome.move.fields).every(isSame)) {
     return {
       ok: false,
       code: 'ERR_KUBE_CONFLICT',
       message: 'not moved: it was changed in the meantime; run this again',
     };
   }
-  const before = gatewayUrl === undefined ? undefined : await ask(gatewayUrl, live, clock, signal);
+  const { request } = upstream;
+  const asked = gatewayUrl === undefined || request === undefined ? undefined : { gatewayUrl, request };
+  const before = asked && (await ask(asked.gatewayUrl, asked.request, clock, signal));
   const next = moved(live, outcome.move);
   try {
     await kube.apply(movePatch(next, outcome.move), { fieldManager: ONBOARD_FIELD_MANAGER, force: true }, signal);
@@ -60,8 +65,7 @@ export async function moveOne(
   }
   try {
     await confirm(live, joined, options);
-    const after =
-      before && gatewayUrl !== undefined ? await watchRequests(gatewayUrl, live, before, options) : undefined;
+    const after = asked && before && (await watchRequests(asked, before, options));
     const peer = trial?.peer[0];
     return { ok: true, message: [peer && `meets ${peer}`, after && describeAnswer(after)].filter(Boolean).join(', ') };
   } catch (error) {
@@ -79,19 +83,21 @@ export async function moveOne(
 /** Long enough for a watch that was just reopened. */
 const CONFIRM_MS = 20_000;
 
-/** Waits until the agent reports that the Mapping is as desired. */
-async function confirm(mapping: KubeObject, { certificate }: Joined, options: WaitOptions): Promise<void> {
-  const { name, namespace } = mapping.metadata;
+/** Waits until the agent reports that the route is as desired. */
+async function confirm(route: KubeObject, { certificate }: Joined, options: WaitOptions): Promise<void> {
+  const { name, namespace } = route.metadata;
   const key = keyOf(refOf(certificate));
   await waitFor(
     [certificate],
     (existing) => {
       const status = existing.get(key)?.status as PublicationStatus | undefined;
-      const entry = status?.mappings?.find((one) => one.name === name && one.namespace === namespace);
+      const entry = status?.mappings?.find(
+        (one) => one.kind === route.kind && one.name === name && one.namespace === namespace,
+      );
       if (entry?.state === 'ok') return [];
-      // It may be about the previous state of the Mapping: only a lasting report counts.
+      // It may be about the previous state of the route: only a lasting report counts.
       const says = entry?.state.startsWith('ERR_') ? `, which says ${entry.state}: ${entry.message}` : '';
-      return [`waiting for the agent to confirm ${describe(refOf(mapping))}${says}`];
+      return [`waiting for the agent to confirm ${describe(refOf(route))}${says}`];
     },
     { ...options, timeoutMs: CONFIRM_MS },
   );
@@ -103,8 +109,7 @@ const REQUEST_PAUSE_MS = 250;
 const BAD_IN_A_ROW = 3;
 
 async function watchRequests(
-  gatewayUrl: string,
-  mapping: KubeObject,
+  { gatewayUrl, request }: { readonly gatewayUrl: string; readonly request: NonNullable<RouteUpstream['request']> },
   before: OnboardAnswer,
   { clock, settleMs, signal, say }: MoveOptions,
 ): Promise<OnboardAnswer> {
@@ -114,7 +119,7 @@ async function watchRequests(
   let bad = 0;
   say.waiting(`requests through the gateway (${Math.round(settleMs / 1000)} s)`);
   for (;;) {
-    const answer = await ask(gatewayUrl, mapping, clock, signal);
+    const answer = await ask(gatewayUrl, request, clock, signal);
     bad = isWorse(answer, before) ? bad + 1 : 0;
     const over = clock.monotonic() >= end;
     if (bad >= patience || (over && bad > 0)) {
@@ -126,8 +131,8 @@ async function watchRequests(
   }
 }
 
-async function putBack(mapping: KubeObject, { kube, signal }: MoveOptions): Promise<void> {
-  const live = await kube.get(refOf(mapping), signal);
+async function putBack(route: KubeObject, { kube, signal }: MoveOptions): Promise<void> {
+  const live = await kube.get(refOf(route), signal);
   const patch = live && backPatch(live);
-  if (patch) await kube.merge(refOf(mapping), patch, { fieldManager: ONBOARD_FIELD_MANAGER }, signal);
+  if (patch) await kube.merge(refOf(route), patch, { fieldManager: ONBOARD_FIELD_MANAGER }, signal);
 }

@@ -1,32 +1,35 @@
 import type { Clock } from '../async/clock.ts';
 import { describe, type KubeObject, type ObjectRef, refOf } from '../core/object.ts';
 import type { PublicationStatus } from '../core/status.ts';
-import { EMISSARY_RESOURCES, MAPPING_FIELD_MANAGER } from '../gateway/emissary/spec/resources.ts';
-import type { Kube } from '../kube/api.ts';
+import type { Gateway } from '../gateway/gateway.ts';
+import type { Kube, Resource } from '../kube/api.ts';
 import { KubeError } from '../kube/transport/error.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import { fields } from '../mesh/kube-object.ts';
 import { observe } from './apply.ts';
+import { type OnboardableGateway, onboardable } from './discover/gateway.ts';
 import { chooseGateway } from './plan/choice.ts';
 import type { DiffLine } from './plan/diff.ts';
 import { discover } from './plan/findings.ts';
 import { AGENT_NAME } from './plan/grants.ts';
 import { backPatch, ONBOARD_FIELD_MANAGER } from './plan/moved.ts';
 import {
-  contextsOwned,
   type Leaving,
-  type MappingRelease,
-  mappingsUsing,
   type OffboardPlan,
   planOffboarding,
+  type RouteInUse,
+  type RouteRelease,
   refuseInUse,
+  routesInUse,
 } from './plan/offboard-plan.ts';
+import { type CertificatePlace, ownedBy } from './plan/owned.ts';
 import { takeSnapshot } from './plan/snapshot.ts';
 import type { Announce } from './say.ts';
 
 export interface OffboardOptions {
   readonly kube: Kube;
   readonly adapters: readonly Adapter[];
+  readonly gateways: readonly Gateway[];
   readonly clock: Clock;
   readonly say: Announce;
   /** Namespace of the MeshCertificates; absent: that of the only gateway. */
@@ -39,8 +42,8 @@ export interface OffboardOptions {
 /** Reads the cluster and plans; changes nothing. */
 export async function lookAndPlanOff(options: OffboardOptions): Promise<OffboardPlan> {
   const { kube, signal, names } = options;
-  const snapshot = await takeSnapshot(kube, options.adapters, signal);
-  const namespace = options.namespace ?? chooseGateway(discover(snapshot, options.adapters)).env.namespace;
+  const snapshot = await takeSnapshot(kube, options, signal);
+  const namespace = options.namespace ?? chooseGateway(discover(snapshot, options), options.gateways).installation.home;
   const named = (apiVersion: string, kind: string): KubeObject => ({
     apiVersion,
     kind,
@@ -56,17 +59,19 @@ export async function lookAndPlanOff(options: OffboardOptions): Promise<Offboard
     ],
     signal,
   );
-  return planOffboarding(snapshot, namespace, names, [...grants.values()]);
+  return planOffboarding(snapshot, namespace, names, [...grants.values()], options.gateways);
 }
 
 /** Every object that is released or deleted, in order. Ends in a newline. */
 export function showOffPlan({ leaving, grants }: OffboardPlan): string {
-  const lines = leaving.flatMap(({ namespace, name, certificate, releases, inUse, contexts, secrets }) => [
+  const lines = leaving.flatMap(({ namespace, name, certificate, releases, inUse, objects, secrets }) => [
     `  MeshCertificate ${namespace}/${name}`,
-    ...inUse.map((mapping) => `    blocked by  ${describe(refOf(mapping))}, whose spec.tls another client set`),
-    ...releases.flatMap((release) => [`    release  ${describe(refOf(release.mapping))}`, ...indented(release.diff)]),
+    ...inUse.map(({ route, gateway }) => {
+      return `    blocked by  ${describe(refOf(route))}, ${gateway.onboarding.wording.blocked}`;
+    }),
+    ...releases.flatMap((release) => [`    release  ${describe(refOf(release.route))}`, ...indented(release.diff)]),
     ...(certificate ? [`    delete   MeshCertificate ${namespace}/${name}`] : []),
-    ...[...contexts, ...secrets].map((ref) => `    delete   ${describe(ref)}`),
+    ...[...objects, ...secrets].map((ref) => `    delete   ${describe(ref)}`),
     ...(secrets.length === 0 ? ['    keep     its Secrets (deletionPolicy is not Delete)'] : []),
   ]);
   return `Plan\n${[...lines, ...grants.map((ref) => `  delete   ${describe(ref)}`)].join('\n')}\n`;
@@ -75,47 +80,59 @@ export function showOffPlan({ leaving, grants }: OffboardPlan): string {
 const indented = (diff: readonly DiffLine[]): string[] => diff.map((line) => `        ${line}`);
 
 /** How long the agent may take to act on a change before we continue without it: it may not run any more. */
-const HEED_MS = 15_000;
+const REACT_MS = 15_000;
 const LOOK_MS = 500;
-/** After the MeshCertificate is gone: an agent that still ran would restore its contexts. */
+/** After the MeshCertificate is gone: an agent that still ran would restore the gateway's objects. */
 const REST_MS = 3000;
-/** Secrets and TLSContexts never change within one batch of the gateway. */
-const SPACING_MS = 2500;
 
 /**
- * The reverse of onboarding: Mappings are released first, one by one and each in one write, then the MeshCertificate is
- * deleted, then the contexts that nothing names any more, and Secrets last. Stops before anything that a Mapping still
- * needs.
+ * The reverse of onboarding: routes are released first, one by one and each in one write, then the MeshCertificate is
+ * deleted, then the gateway's objects that nothing uses any more, and Secrets last. Stops before anything that a route
+ * still needs.
  */
 export async function carryOutOff({ leaving, grants }: OffboardPlan, options: OffboardOptions): Promise<void> {
   const { kube, say, clock, signal } = options;
   for (const one of leaving) refuseInUse(one.inUse);
   for (const one of leaving) await leave(one, options);
   const secrets = leaving.flatMap((one) => one.secrets);
-  if (secrets.length > 0) await clock.sleep(SPACING_MS, signal);
+  if (secrets.length > 0) await clock.sleep(Math.max(...options.gateways.map(({ batchGapMs }) => batchGapMs)), signal);
   for (const ref of [...secrets, ...grants]) await remove(kube, ref, say, signal);
 }
 
 async function leave(leaving: Leaving, options: OffboardOptions): Promise<void> {
   const { kube, say, clock, signal } = options;
   const { certificate, releases } = leaving;
-  if (certificate && fields(certificate.spec).mappings !== undefined) await stopSetting(certificate, options);
+  const gateways = onboardable(options.gateways);
+  if (certificate) await stopSelecting(certificate, gateways, options);
   for (const release of releases) await letGo(release, options);
   const place = { namespace: leaving.namespace, name: leaving.name };
-  refuseInUse(await using(kube, place, signal));
+  for (const gateway of gateways) refuseInUse(await routesNow(kube, gateway, place, signal));
   if (certificate) {
     await remove(kube, refOf(certificate), say, signal);
     await clock.sleep(REST_MS, signal);
   }
-  for (const context of await ownContexts(kube, place, signal)) await remove(kube, refOf(context), say, signal);
+  for (const gateway of gateways) {
+    for (const object of await ownNow(kube, gateway, place, signal)) await remove(kube, refOf(object), say, signal);
+  }
 }
 
-/** The agent must not set `tls` again on released Mappings. */
-async function stopSetting(certificate: KubeObject, { kube, clock, say, signal }: OffboardOptions): Promise<void> {
+/** The agent must not change released routes again. */
+async function stopSelecting(
+  certificate: KubeObject,
+  gateways: readonly OnboardableGateway[],
+  { kube, clock, say, signal }: OffboardOptions,
+): Promise<void> {
   const ref = refOf(certificate);
-  const changed = await kube.merge(ref, { spec: { mappings: null } }, { fieldManager: ONBOARD_FIELD_MANAGER }, signal);
-  const end = clock.monotonic() + HEED_MS;
-  say.waiting(`waiting for the agent to release the Mappings of ${certificate.metadata.name}`);
+  const selecting = gateways.flatMap(({ onboarding }) => {
+    const patch = onboarding.deselected(fields(certificate.spec));
+    return patch === undefined ? [] : [{ patch, routes: onboarding.wording.routes }];
+  });
+  if (selecting.length === 0) return;
+  const spec = Object.assign({}, ...selecting.map(({ patch }) => patch));
+  const changed = await kube.merge(ref, { spec }, { fieldManager: ONBOARD_FIELD_MANAGER }, signal);
+  const end = clock.monotonic() + REACT_MS;
+  const routes = selecting.map((one) => one.routes).join(' and ');
+  say.waiting(`waiting for the agent to release the ${routes} of ${certificate.metadata.name}`);
   while (clock.monotonic() < end) {
     const live = await kube.get(ref, signal);
     const status = live?.status as PublicationStatus | undefined;
@@ -129,7 +146,7 @@ async function stopSetting(certificate: KubeObject, { kube, clock, say, signal }
 /** The agent may write at the same time. */
 const TRIES = 5;
 
-async function letGo(release: MappingRelease, options: OffboardOptions): Promise<void> {
+async function letGo(release: RouteRelease, options: OffboardOptions): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     try {
       return await letGoOnce(release, options);
@@ -141,41 +158,64 @@ async function letGo(release: MappingRelease, options: OffboardOptions): Promise
   }
 }
 
-async function letGoOnce({ mapping, how }: MappingRelease, { kube, say, signal }: OffboardOptions): Promise<void> {
-  const ref = refOf(mapping);
+async function letGoOnce({ route, gateway, how }: RouteRelease, { kube, say, signal }: OffboardOptions): Promise<void> {
+  const ref = refOf(route);
+  const { onboarding } = gateway;
   const live = await kube.get(ref, signal);
   if (!live) return;
-  const patch = how === 'back' ? backPatch(live) : undefined;
+  const patch = how === 'restore' ? backPatch(live) : undefined;
+  const fieldManager = onboarding.released(live)?.fieldManager;
   if (patch) await kube.merge(ref, patch, { fieldManager: ONBOARD_FIELD_MANAGER }, signal);
-  else {
+  else if (fieldManager !== undefined) {
     const { name, namespace, resourceVersion } = live.metadata;
     const metadata = { name, ...(namespace && { namespace }), ...(resourceVersion && { resourceVersion }) };
     const nothing = { apiVersion: live.apiVersion, kind: live.kind, metadata };
-    await kube.apply(nothing, { fieldManager: MAPPING_FIELD_MANAGER }, signal);
+    await kube.apply(nothing, { fieldManager }, signal);
   }
-  say.line(`${describe(ref)} ${how === 'back' ? 'is restored' : 'no longer has the spec.tls of the agent'}`);
+  say.line(`${describe(ref)} ${how === 'restore' ? 'is restored' : onboarding.wording.released}`);
 }
 
-interface Place {
-  readonly namespace: string;
-  readonly name: string;
-}
-
-async function ownContexts(kube: Kube, { namespace, name }: Place, signal: AbortSignal): Promise<KubeObject[]> {
-  const { items } = await kube.list(EMISSARY_RESOURCES.tlsContexts, { namespace }, signal);
-  return contextsOwned(items, namespace, name);
-}
-
-/** Mappings that currently name one of its contexts, whatever was planned. */
-async function using(kube: Kube, place: Place, signal: AbortSignal): Promise<KubeObject[]> {
-  const contexts = await ownContexts(kube, place, signal);
+/** Its objects of the gateway that exist now, whatever was planned. */
+async function ownNow(
+  kube: Kube,
+  gateway: OnboardableGateway,
+  place: CertificatePlace,
+  signal: AbortSignal,
+): Promise<KubeObject[]> {
   const lists = await Promise.all(
-    [EMISSARY_RESOURCES.mappings, EMISSARY_RESOURCES.tcpMappings].map((resource) => kube.list(resource, {}, signal)),
+    gateway.onboarding.own(place).map(({ resource, namespace }) => listAll(kube, resource, namespace, signal)),
   );
-  return mappingsUsing(
-    lists.flatMap(({ items }) => items),
-    contexts,
+  return ownedBy(lists.flat(), gateway, place);
+}
+
+/** Routes that use one of its objects now, whatever was planned. */
+async function routesNow(
+  kube: Kube,
+  gateway: OnboardableGateway,
+  place: CertificatePlace,
+  signal: AbortSignal,
+): Promise<RouteInUse[]> {
+  const own = await ownNow(kube, gateway, place, signal);
+  if (own.length === 0) return [];
+  const lists = await Promise.all(
+    gateway.onboarding.routes.map((resource) => listAll(kube, resource, undefined, signal)),
   );
+  return routesInUse([...own, ...lists.flat()], gateway, place);
+}
+
+/** A kind that is not defined has no objects. */
+async function listAll(
+  kube: Kube,
+  resource: Resource,
+  namespace: string | undefined,
+  signal: AbortSignal,
+): Promise<readonly KubeObject[]> {
+  try {
+    return (await kube.list(resource, namespace === undefined ? {} : { namespace }, signal)).items;
+  } catch (error) {
+    if (error instanceof KubeError && error.status === 404) return [];
+    throw error;
+  }
 }
 
 async function remove(kube: Kube, ref: ObjectRef, say: Announce, signal: AbortSignal): Promise<void> {

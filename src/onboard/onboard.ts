@@ -1,5 +1,5 @@
-import type { MeshCertificate } from '../config/schema/mesh-certificate.ts';
-import { describe, refOf } from '../core/object.ts';
+import { describe, keyOf, type ObjectRef, refOf } from '../core/object.ts';
+import type { Gateway } from '../gateway/gateway.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import { applySteps, observe } from './apply.ts';
 import { type MoveOptions, moveOne } from './move.ts';
@@ -7,19 +7,20 @@ import { OnboardError } from './plan/error.ts';
 import type { MoveVerdict } from './plan/moves.ts';
 import { type OnboardPlan, type OnboardPreferences, planOnboarding } from './plan/plan.ts';
 import { takeSnapshot } from './plan/snapshot.ts';
-import { waitReady } from './ready.ts';
+import { type UsedObject, waitReady } from './ready.ts';
 
 export interface OnboardOptions extends MoveOptions {
   readonly adapters: readonly Adapter[];
+  readonly gateways: readonly Gateway[];
   readonly preferences: OnboardPreferences;
 }
 
 /** Reads the cluster and plans; changes nothing. */
 export async function lookAndPlan(
-  options: Pick<OnboardOptions, 'kube' | 'adapters' | 'preferences' | 'clock' | 'signal'>,
+  options: Pick<OnboardOptions, 'kube' | 'adapters' | 'gateways' | 'preferences' | 'clock' | 'signal'>,
 ): Promise<OnboardPlan> {
   const { kube, preferences, signal } = options;
-  const snapshot = await takeSnapshot(kube, options.adapters, signal);
+  const snapshot = await takeSnapshot(kube, options, signal);
   const planned = await planOnboarding(snapshot, preferences, new Map(), options, signal);
   const existing = await observe(
     kube,
@@ -38,22 +39,22 @@ export async function checkOnServer(plan: OnboardPlan, options: OnboardOptions):
   await applySteps([...plan.steps, ...plan.moves], { ...options, dryRun: true });
 }
 
-/** Carries out the plan, and reports progress. Returns the Mappings that could not be moved. */
+/** Carries out the plan, and reports progress. Returns the routes that could not be moved. */
 export async function carryOut(plan: OnboardPlan, options: OnboardOptions): Promise<MoveVerdict[]> {
   const { say, clock, signal } = options;
   await applySteps(plan.steps, { ...options, dryRun: false });
   const certificates = plan.joined.map(({ certificate }) => certificate);
-  await waitReady(certificates, contextsOf(plan), options);
+  await waitReady(certificates, usedObjects(plan), options);
   for (const certificate of certificates) say.line(`${describe(refOf(certificate))} is Ready`);
   const moving = plan.verdicts.filter(({ outcome }) => outcome.kind === 'move');
-  // Secrets and Mappings that change within one batch of the gateway leave it on old certificates.
-  if (moving.length > 0) await clock.sleep(Math.max(SPACING_MS, 2 * plan.gateway.env.batchMs), signal);
+  const { gateway, installation } = plan.gateway;
+  if (moving.length > 0) await clock.sleep(Math.max(gateway.batchGapMs, installation.gapMs), signal);
   const left: MoveVerdict[] = [];
   for (const verdict of moving) {
     const { outcome, upstream } = verdict;
     const joined = plan.joined.find(({ mesh }) => outcome.kind === 'move' && outcome.mesh === mesh);
     if (!joined || outcome.kind !== 'move') continue;
-    const title = describe(refOf(upstream.mapping));
+    const title = describe(refOf(upstream.route));
     const result = await moveOne(verdict, joined, options);
     if (result.ok) say.line(`${title} moved to ${outcome.mesh}${result.message ? `: ${result.message}` : ''}`);
     else {
@@ -64,26 +65,25 @@ export async function carryOut(plan: OnboardPlan, options: OnboardOptions): Prom
   return left;
 }
 
-const SPACING_MS = 2000;
-
-/** Each TLSContext that a Mapping will name. */
-function contextsOf({ verdicts, joined }: OnboardPlan): { namespace: string; name: string }[] {
-  const of = (mesh: string): MeshCertificate | undefined => joined.find((one) => one.mesh === mesh)?.certificate;
-  const names = verdicts.flatMap(({ outcome }) =>
-    outcome.kind === 'move' ? [`${of(outcome.mesh)?.metadata.namespace ?? ''}/${outcome.target.contextName}`] : [],
-  );
-  return [...new Set(names)].map((place) => {
-    const [namespace = '', name = ''] = place.split('/');
-    return { namespace, name };
+/** Each object that a route will use and that can exist before. */
+function usedObjects({ gateway: { gateway }, verdicts }: OnboardPlan): UsedObject[] {
+  if (!gateway.onboarding.objectsFirst) return [];
+  const refs = verdicts.flatMap(({ outcome }) => (outcome.kind === 'move' ? [outcome.target.object] : []));
+  const unique = new Map(refs.map((ref): [string, ObjectRef] => [keyOf(ref), ref]));
+  return [...unique.values()].flatMap((ref) => {
+    const resource = gateway.resources.find(
+      ({ apiVersion, kind }) => apiVersion === ref.apiVersion && kind === ref.kind,
+    );
+    return resource === undefined ? [] : [{ ref, resource }];
   });
 }
 
-/** The error when Mappings were not moved; undefined when all were. */
+/** The error when routes were not moved; undefined when all were. */
 export function leftBehind(left: readonly MoveVerdict[]): OnboardError | undefined {
   if (left.length === 0) return undefined;
-  const names = left.map(({ upstream }) => describe(refOf(upstream.mapping))).join(', ');
+  const names = left.map(({ upstream }) => describe(refOf(upstream.route))).join(', ');
   return new OnboardError(
     'ERR_ONBOARD_LEFT_BEHIND',
-    `not moved: ${names}; see the reasons above. Moved Mappings stay; run this again to try the rest`,
+    `not moved: ${names}; see the reasons above. The others stay moved; run this again to try the rest`,
   );
 }

@@ -1,11 +1,10 @@
 import type { Clock } from '../async/clock.ts';
 import { Trigger } from '../async/trigger.ts';
 import type { MeshCertificate } from '../config/schema/mesh-certificate.ts';
-import { type KubeObject, keyOf, refOf } from '../core/object.ts';
+import { describe, type KubeObject, keyOf, type ObjectRef, refOf } from '../core/object.ts';
 import type { PublicationStatus } from '../core/status.ts';
-import { EMISSARY_RESOURCES } from '../gateway/emissary/spec/resources.ts';
 import type { Kube, Resource } from '../kube/api.ts';
-import { type Reflector, reflect } from '../kube/reflector.ts';
+import { reflect } from '../kube/reflector.ts';
 import { RESOURCES } from '../kube/resources.ts';
 import { silentLog } from '../mesh/log.ts';
 import { OnboardError } from './plan/error.ts';
@@ -18,6 +17,12 @@ export interface WaitOptions {
   readonly say: Announce;
   readonly timeoutMs: number;
   readonly signal: AbortSignal;
+}
+
+/** An object of a gateway that a route will use, and its kind. */
+export interface UsedObject {
+  readonly ref: ObjectRef;
+  readonly resource: Resource;
 }
 
 /** What a MeshCertificate still lacks, or undefined when it is published and this generation of it was judged. */
@@ -40,53 +45,50 @@ export function lacks(object: KubeObject | undefined): string | undefined {
 }
 
 /**
- * Waits until these MeshCertificates are Ready and these TLSContexts exist, and reports what it waits for. Throws
+ * Waits until these MeshCertificates are Ready and these objects exist, and reports what it waits for. Throws
  * ERR_ONBOARD_NOT_READY after the given time.
  */
 export async function waitReady(
   certificates: readonly MeshCertificate[],
-  contexts: readonly { readonly namespace: string; readonly name: string }[],
+  objects: readonly UsedObject[],
   options: WaitOptions,
 ): Promise<void> {
   await waitFor(
     certificates,
-    (existing, existingContexts) => [
+    (existing) => [
       ...certificates.flatMap((one) => {
         const lacking = lacks(existing.get(keyOf(refOf(one))));
         return lacking === undefined ? [] : [`${one.metadata.name} waits for ${lacking}`];
       }),
-      ...contexts.flatMap(({ namespace, name }) => {
-        const found = [...existingContexts.values()].some(
-          ({ metadata }) => metadata.name === name && metadata.namespace === namespace,
-        );
-        return found ? [] : [`TLSContext ${namespace}/${name} is not there yet`];
-      }),
+      ...objects.flatMap(({ ref }) => (existing.has(keyOf(ref)) ? [] : [`${describe(ref)} is not there yet`])),
     ],
     options,
+    objects,
   );
 }
 
-type UpstreamState = ReadonlyMap<string, KubeObject>;
-
-/** Waits until nothing is pending, checked at each change of MeshCertificates or TLSContexts in these namespaces. */
+/**
+ * Waits until nothing is pending, checked at each change of MeshCertificates, or of objects of these kinds, in their
+ * namespaces. `pendingOf` is given what exists there, by key.
+ */
 export async function waitFor(
   certificates: readonly KubeObject[],
-  pendingOf: (certificates: UpstreamState, contexts: UpstreamState) => readonly string[],
+  pendingOf: (existing: ReadonlyMap<string, KubeObject>) => readonly string[],
   { kube, clock, random, say, timeoutMs, signal }: WaitOptions,
+  objects: readonly UsedObject[] = [],
 ): Promise<void> {
   const stop = new AbortController();
   const either = AbortSignal.any([signal, stop.signal]);
   const changed = new Trigger();
-  const namespaces = [...new Set(certificates.map(({ metadata }) => metadata.namespace ?? ''))];
-  const follow = (resource: Resource): Reflector[] =>
-    namespaces.map((namespace) =>
-      reflect(kube, resource, { namespace }, { clock, random, log: silentLog, signal: either }),
-    );
-  const followed = {
-    certificates: follow(RESOURCES.meshCertificates),
-    contexts: follow(EMISSARY_RESOURCES.tlsContexts),
-  };
-  const pumps = [...followed.certificates, ...followed.contexts].map(async (reflector) => {
+  const places = [
+    ...certificates.map((one) => ({ resource: RESOURCES.meshCertificates, namespace: one.metadata.namespace ?? '' })),
+    ...objects.map(({ ref, resource }) => ({ resource, namespace: ref.namespace ?? '' })),
+  ];
+  const unique = new Map(places.map((one) => [`${one.resource.plural} ${one.namespace}`, one]));
+  const followed = [...unique.values()].map(({ resource, namespace }) =>
+    reflect(kube, resource, { namespace }, { clock, random, log: silentLog, signal: either }),
+  );
+  const pumps = followed.map(async (reflector) => {
     for await (const _ of reflector.changes()) changed.fire();
   });
   let late = false;
@@ -97,13 +99,11 @@ export async function waitFor(
     },
     () => {},
   );
-  const all = (reflectors: readonly Reflector[]) => new Map(reflectors.flatMap((one) => [...one.items()]));
   try {
     for (;;) {
       await changed.wait(either);
-      const synced = [...followed.certificates, ...followed.contexts].every(({ isSynced }) => isSynced);
-      const pending = synced
-        ? pendingOf(all(followed.certificates), all(followed.contexts))
+      const pending = followed.every(({ isSynced }) => isSynced)
+        ? pendingOf(new Map(followed.flatMap((one) => [...one.items()])))
         : ['reading the current state from the API server'];
       if (pending.length === 0) return;
       if (late) {

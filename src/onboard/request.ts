@@ -1,25 +1,22 @@
 import { request as requestPlain } from 'node:http';
 import { request as requestTls } from 'node:https';
 import type { Clock } from '../async/clock.ts';
-import type { KubeObject } from '../core/object.ts';
-import { mappingSpec } from '../gateway/emissary/reading/kinds.ts';
-import { fields, text } from '../mesh/kube-object.ts';
+import type { RouteUpstream } from '../gateway/onboarding.ts';
 
 /** What a client of the gateway received: a status, or why there is none. */
 export type OnboardAnswer = { readonly status: number } | { readonly failure: string };
 
 const TIMEOUT_MS = 5000;
 
-/** Sends the gateway one request for a Mapping, over a new connection. */
+/** Sends the gateway one request that a route serves, over a new connection. */
 export async function ask(
   gatewayUrl: string,
-  mapping: KubeObject,
+  { path, host }: NonNullable<RouteUpstream['request']>,
   clock: Clock,
   signal: AbortSignal,
 ): Promise<OnboardAnswer> {
-  const url = new URL(mappingSpec(mapping).prefix, gatewayUrl);
-  const hostname = text(fields(mapping.spec).hostname) ?? text(fields(mapping.spec).host);
-  const headers = hostname === undefined || hostname.includes('*') ? {} : { host: hostname };
+  const url = new URL(path, gatewayUrl);
+  const headers = host === undefined ? {} : { host };
   const late = new AbortController();
   const cancel = clock.after(TIMEOUT_MS, () => late.abort(new Error(`no answer within ${TIMEOUT_MS} ms`)));
   const send = url.protocol === 'https:' ? requestTls : requestPlain;

@@ -1,8 +1,7 @@
-import { mappingSpec } from '../gateway/emissary/reading/kinds.ts';
+import type { GatewayInstallation } from '../gateway/onboarding.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import type { Installation } from '../mesh/cluster.ts';
 import type { GatewayFinding } from './discover/gateway.ts';
-import { selectorLabels } from './plan/document.ts';
 import type { Findings } from './plan/findings.ts';
 import type { MoveVerdict } from './plan/moves.ts';
 
@@ -22,27 +21,27 @@ export function showFindings(
     ...findings.meshes.flatMap((one) => meshLines(one, adapters, width)),
     ...findings.remarks.map((line) => `  ${line}`),
     '',
-    'Mappings',
-    ...(verdicts.length === 0 ? ['  none that this gateway serves'] : verdicts.flatMap(mappingLines)),
+    gateway.gateway.onboarding.wording.routes,
+    ...(verdicts.length === 0 ? ['  none that this gateway serves'] : verdicts.flatMap(routeLines)),
     ...(findings.agents.length > 0 ? ['', `Agent: ${findings.agents.join(', ')}`] : []),
     ...section('Note', notes(findings, gateway)),
   ];
   return `${lines.join('\n')}\n`;
 }
 
-function gatewayLines(
-  { kind, namespace, name, product, env, serviceAccount, sidecars }: GatewayFinding,
-  chosen: boolean,
-): string[] {
-  const version = env.version === undefined ? '' : ` ${env.version}`;
-  const watched = env.singleNamespace ? `watches only namespace ${env.namespace}` : 'watches all namespaces';
-  const selector = env.labelSelector === undefined ? '' : `, objects with ${env.labelSelector}`;
+function gatewayLines({ gateway, installation, sidecars }: GatewayFinding, chosen: boolean): string[] {
+  const { object, serviceAccount } = installation;
+  const { namespace, name } = object.metadata;
   const injected = sidecars.length === 0 ? 'no sidecar' : `with the sidecar of ${sidecars.join(' and ')}`;
+  const settings = [`ServiceAccount ${serviceAccount}`, ...gateway.onboarding.settings(installation), injected];
   return [
-    `  ${namespace}/${name}  ${product}${version} (${kind})${chosen ? '  <- this one' : ''}`,
-    `    ServiceAccount ${serviceAccount}, AMBASSADOR_ID ${env.ambassadorId}, ${watched}${selector}, ${injected}`,
+    `  ${namespace}/${name}  ${productOf(installation)} (${object.kind})${chosen ? '  <- this one' : ''}`,
+    `    ${settings.join(', ')}`,
   ];
 }
+
+export const productOf = ({ product, version }: GatewayInstallation): string =>
+  version === undefined ? product : `${product} ${version}`;
 
 function meshLines(installation: Installation, adapters: readonly Adapter[], width: number): string[] {
   const { mesh, problem } = installation;
@@ -54,38 +53,24 @@ function meshLines(installation: Installation, adapters: readonly Adapter[], wid
   ];
 }
 
-function mappingLines({ upstream, outcome }: MoveVerdict): string[] {
-  const { mapping, now, context, pods, membership } = upstream;
-  const { namespace, name } = mapping.metadata;
-  const how = now === 'context' ? `TLSContext ${context}` : now === 'https' ? 'TLS without identity' : 'plaintext';
+function routeLines({ upstream, outcome }: MoveVerdict): string[] {
+  const { route, service, now, pods, membership } = upstream;
+  const { namespace, name } = route.metadata;
   const behind = pods === 0 ? '' : `, ${pods} pod${pods === 1 ? '' : 's'} in ${membership ?? 'no mesh'}`;
-  const head = `  ${namespace}/${name}  ${mappingSpec(mapping).service} (${how}${behind})`;
-  switch (outcome.kind) {
-    case 'done':
-      return [head, `    already uses ${outcome.mesh} (TLSContext ${outcome.target.contextName})`];
-    case 'move':
-      return [head, `    can move to ${outcome.mesh} (TLSContext ${outcome.target.contextName})`];
-    case 'stay':
-      return [head, `    stays: ${outcome.code}: ${outcome.message}`];
-  }
+  const head = `  ${namespace}/${name}  ${service} (${now}${behind})`;
+  if (outcome.kind === 'stay') return [head, `    stays: ${outcome.code}: ${outcome.message}`];
+  const { object } = outcome.target;
+  const verb = outcome.kind === 'done' ? 'already uses' : 'can move to';
+  return [head, `    ${verb} ${outcome.mesh} (${object.kind} ${object.name})`];
 }
 
-function notes({ unseen, agents }: Findings, { env, sidecars }: GatewayFinding): string[] {
-  const expressed = Object.keys(selectorLabels(env.labelSelector)).length;
-  const terms = (env.labelSelector ?? '').split(',').filter(Boolean).length;
+function notes({ unseen, agents }: Findings, { gateway, installation, sidecars }: GatewayFinding): string[] {
   return [
     ...sidecars.map(
       (mesh) =>
         `the gateway's pods have the sidecar of ${mesh}, which would wrap the TLS of the gateway in its own: turn injection off for them, or exclude the ports of these upstreams`,
     ),
-    ...(expressed < terms
-      ? [
-          `AMBASSADOR_LABEL_SELECTOR ${env.labelSelector} has more than equality requirements: add matching labels with --set labels.KEY=VALUE`,
-        ]
-      : []),
-    ...(env.istioSecretDir
-      ? ['AMBASSADOR_ISTIO_SECRET_DIR is set: its files are no longer needed once Mappings have moved']
-      : []),
+    ...gateway.onboarding.notes(installation),
     ...(agents.length === 0
       ? ['no agent of meshcert was found: add one with --agent IMAGE, or run `meshcert agent` yourself']
       : []),

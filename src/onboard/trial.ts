@@ -1,8 +1,7 @@
 import type { Clock } from '../async/clock.ts';
 import type { ProbeSpec } from '../config/schema/mesh-certificate.ts';
 import type { KubeObject } from '../core/object.ts';
-import { contextSpec } from '../gateway/emissary/reading/kinds.ts';
-import type { Target } from '../gateway/emissary/routes/target.ts';
+import type { RouteTarget } from '../gateway/gateway.ts';
 import { readPublication } from '../gateway/publication.ts';
 import type { Kube } from '../kube/api.ts';
 import type { Adapter } from '../mesh/adapter.ts';
@@ -25,50 +24,40 @@ export interface TrialOptions {
  * gateway cannot.
  */
 export async function tryUpstream(
-  { certificate }: Joined,
-  target: Target,
+  { certificate, gateway }: Joined,
+  target: RouteTarget,
   upstream: UpstreamFinding,
   { kube, adapters, clock, connectTo, signal }: TrialOptions,
 ): Promise<ProbeResult> {
   const { namespace = '' } = certificate.metadata;
   const { spec } = certificate;
   const secret = (name: string) => kube.get({ apiVersion: 'v1', kind: 'Secret', namespace, name }, signal);
-  const context = { apiVersion: 'getambassador.io/v3alpha1', kind: 'TLSContext', namespace, name: target.contextName };
-  const [trust, pair, tls] = await Promise.all([
+  const { onboarding } = gateway;
+  const [trust, pair, used] = await Promise.all([
     secret(spec.caSecretName),
     secret(spec.secretName),
-    kube.get(context, signal),
+    onboarding.objectsFirst ? kube.get(target.object, signal) : undefined,
   ]);
   const objects = [trust, pair].filter((one): one is KubeObject => one !== undefined);
   const { identity, bundle } = readPublication(spec, objects);
-  const address = addressOf(upstream);
-  if (!identity || !tls) {
+  const { address } = upstream;
+  if (!identity || (onboarding.objectsFirst && !used)) {
     const message = `no pair for ${address} is published yet`;
     return { code: 'ERR_PROBE_REFUSED', message, peer: [] };
   }
   const adapter = adapters.find(({ mesh }) => mesh === spec.mesh.name);
   const uri = identity.chain[0]?.names.uris[0];
+  const { sni, ...tls } = onboarding.client(spec.gateways[gateway.kind], used, target.id);
   const probeSpec: ProbeSpec = {
     address: connectTo.get(address) ?? address,
-    sni: target.sni,
+    sni,
     id: adapter?.expectedPeer?.({
-      sni: target.sni,
+      sni,
       accounts: upstream.accounts,
       trustDomain: parseSpiffeId(uri ?? '')?.trustDomain,
     }),
   };
-  const { alpnProtocols, minTlsVersion, maxTlsVersion } = contextSpec(tls);
-  const result = await probe(probeSpec, identity, bundle, {
-    clock,
-    tls: { alpnProtocols, minTlsVersion, maxTlsVersion },
-    signal,
-  });
-  // Messages name the address in the Mapping, even if another one was dialled.
+  const result = await probe(probeSpec, identity, bundle, { clock, tls, signal });
+  // Messages name the address in the route, even if another one was dialled.
   return { ...result, message: result.message.replaceAll(probeSpec.address, address) };
-}
-
-/** A fully qualified name, since a short one has another meaning outside of the Mapping's namespace. */
-export function addressOf({ host, port, mapping }: UpstreamFinding): string {
-  const { namespace } = mapping.metadata;
-  return `${host.includes('.') || host.includes(':') ? host : `${host}.${namespace}`}:${port}`;
 }

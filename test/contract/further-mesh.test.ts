@@ -89,7 +89,13 @@ const cluster = [
 ];
 
 const plan = (objects: readonly KubeObject[] = cluster) =>
-  planOnboarding(made.snapshotOf(objects), { changes: [] }, new Map(), { adapters, clock: systemClock }, signal);
+  planOnboarding(
+    made.snapshotOf(objects),
+    { changes: [] },
+    new Map(),
+    { adapters, gateways, clock: systemClock },
+    signal,
+  );
 
 describe('a further mesh needs only its adapter', () => {
   it('to be found, joined and shown by onboard', async () => {

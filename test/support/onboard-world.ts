@@ -82,6 +82,7 @@ export class OnboardWorld implements AsyncDisposable {
     return {
       kube: this.kube,
       adapters,
+      gateways,
       clock: this.clock,
       random: () => 0.5,
       say: this.say,
@@ -105,6 +106,7 @@ export class OnboardWorld implements AsyncDisposable {
     return {
       kube: this.kube,
       adapters,
+      gateways,
       clock: this.clock,
       say: this.say,
       namespace: 'emissary',

@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { inspect } from 'node:util';
 import { API_VERSION, KIND, type MeshCertificate } from '../../../src/config/schema/mesh-certificate.ts';
 import { validateObject } from '../../../src/config/validate.ts';
-import { emissaryConfigOf } from '../../../src/gateway/emissary/spec/config.ts';
+import type { EmissaryConfig } from '../../../src/gateway/emissary/spec/config.ts';
 import { gateways } from '../../../src/gateways.ts';
 import { consul } from '../adapter.ts';
 import type { ConsulConfig } from '../config.ts';
@@ -20,6 +20,7 @@ function certificate(env: Env): MeshCertificate {
   return result.value;
 }
 
+const contextOf = ({ gateways: configs }: MeshCertificate['spec']) => (configs.emissary as EmissaryConfig).tlsContext;
 const configOf = (env: Env) => certificate(env).spec.mesh.config as ConsulConfig;
 
 test("an empty environment gives the names of Ambassador's own manifest", () => {
@@ -27,8 +28,8 @@ test("an empty environment gives the names of Ambassador's own manifest", () => 
   assert.deepEqual(metadata, { name: 'ambassador-consul', namespace: 'ambassador' });
   assert.equal(spec.secretName, 'ambassador-consul-connect');
   assert.equal(spec.caSecretName, 'ambassador-consul-ca');
-  assert.equal(emissaryConfigOf(spec).tlsContext.name, 'ambassador-consul');
-  assert.deepEqual(emissaryConfigOf(spec).tlsContext.ambassadorIds, []);
+  assert.equal(contextOf(spec).name, 'ambassador-consul');
+  assert.deepEqual(contextOf(spec).ambassadorIds, []);
   const { service, http, auth } = configOf({});
   assert.equal(service, 'ambassador');
   assert.deepEqual(http, { address: 'http://127.0.0.1:8500' });
@@ -39,8 +40,8 @@ test('an Ambassador ID is part of the service and the Secret, and selects the ga
   const { metadata, spec } = certificate({ _AMBASSADOR_ID: 'edge' });
   assert.equal(metadata.name, 'ambassador-edge-consul');
   assert.equal(spec.secretName, 'ambassador-edge-consul-connect');
-  assert.equal(emissaryConfigOf(spec).tlsContext.name, 'ambassador-consul');
-  assert.deepEqual(emissaryConfigOf(spec).tlsContext.ambassadorIds, ['edge']);
+  assert.equal(contextOf(spec).name, 'ambassador-consul');
+  assert.deepEqual(contextOf(spec).ambassadorIds, ['edge']);
   assert.equal(configOf({ _AMBASSADOR_ID: 'edge' }).service, 'ambassador-edge');
 });
 

@@ -9,7 +9,7 @@ const TRIES = 'How it checks each move:';
 const flags = {
   mesh: list('--mesh <list>', 'Join only these meshes (default: all that it finds)').helpGroup(FINDS),
   gateway: text('--gateway <namespace/name>', 'Which gateway, where more than one runs').helpGroup(FINDS),
-  mapping: texts('--mapping <namespace/name>', 'Move only this Mapping').helpGroup(FINDS),
+  mapping: texts('--mapping <namespace/name>', 'Move only this route').helpGroup(FINDS),
   set: texts('--set <field=value>', 'A field of spec, such as trust.hold=5m').helpGroup(FINDS),
   agent: text('--agent <image>', 'Also run the agent, as a Deployment with this image').helpGroup(FINDS),
   yes: bool('-y, --yes', 'Do not ask for confirmation').helpGroup(DOES),
@@ -38,7 +38,7 @@ export const onboard = declare({
   description:
     'Looks at the cluster, shows what it found, and shows a plan: every object with what changes in it. Once you agree, ' +
     'it applies the plan, waits until the certificates are published, probes each upstream, and moves the ' +
-    'Mappings one by one. It reverts a Mapping that fails. A second run changes nothing.',
+    'routes one by one. It reverts a route that fails. A second run changes nothing.',
   flags,
   examples: [
     { does: 'Show what would be done', line: 'meshcert onboard --dry-run=client' },

@@ -2,7 +2,7 @@ import { environments } from '../../../adapters/environments.ts';
 import { systemClock } from '../../async/clock.ts';
 import { customResourceDefinition } from '../../config/schema/crd.ts';
 import { validator } from '../../config/validate.ts';
-import type { KubeObject } from '../../core/object.ts';
+import { describe, type KubeObject, refOf } from '../../core/object.ts';
 import { examine } from '../../doctor/examine.ts';
 import type { LiveObjects } from '../../doctor/live.ts';
 import { readCluster } from '../../doctor/live.ts';
@@ -14,6 +14,7 @@ import type { Kube } from '../../kube/api.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
 import { discover } from '../../onboard/plan/findings.ts';
 import { takeSnapshot } from '../../onboard/plan/snapshot.ts';
+import { productOf } from '../../onboard/show-findings.ts';
 import { opensslPreflight } from '../../preflight/preflight.ts';
 import { type ClusterFlags, clusterOf, namespaceOf } from '../declare/cluster-flags.ts';
 import type { Io } from '../declare/command.ts';
@@ -92,13 +93,12 @@ async function surroundings(
   adapters: readonly Adapter[],
   signal: AbortSignal,
 ): Promise<InstallationContext> {
-  const { gateways, meshes, unseen } = discover(await takeSnapshot(kube, adapters, signal), adapters);
+  const kinds = { adapters, gateways };
+  const { gateways: found, meshes, unseen } = discover(await takeSnapshot(kube, kinds, signal), kinds);
   const versioned = (name: string, version: string | undefined) =>
     version === undefined ? name : `${name} ${version}`;
   return {
-    gateways: gateways.map(
-      ({ product, kind, namespace, name, env }) => `${versioned(product, env.version)}, ${kind} ${namespace}/${name}`,
-    ),
+    gateways: found.map(({ installation }) => `${productOf(installation)}, ${describe(refOf(installation.object))}`),
     meshes: meshes.map(({ mesh, namespace, version, problem }) => ({
       title: `${versioned(adapters.find((one) => one.mesh === mesh)?.title ?? mesh, version)} in namespace ${namespace}`,
       problem,

@@ -1,5 +1,6 @@
 import { adapters } from '../../../adapters/index.ts';
 import { systemClock } from '../../async/clock.ts';
+import { gateways } from '../../gateways.ts';
 import { carryOutOff, lookAndPlanOff, showOffPlan } from '../../onboard/offboard.ts';
 import { refuseInUse } from '../../onboard/plan/offboard-plan.ts';
 import type { OffboardFlags } from '../commands/offboard.ts';
@@ -10,7 +11,8 @@ import { confirmed, sayTo } from '../terminal/dialog.ts';
 export async function runOffboard(flags: OffboardFlags, names: readonly string[], io: Io): Promise<number> {
   const kube = clusterOf(flags, io);
   const { namespace } = flags;
-  const means = { kube, adapters, clock: systemClock, say: sayTo(io.stdout), namespace, names, signal: io.signal };
+  const say = sayTo(io.stdout);
+  const means = { kube, adapters, gateways, clock: systemClock, say, namespace, names, signal: io.signal };
   try {
     const plan = await lookAndPlanOff(means);
     if (plan.leaving.length === 0 && plan.grants.length === 0) {

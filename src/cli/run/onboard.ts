@@ -1,5 +1,6 @@
 import { adapters } from '../../../adapters/index.ts';
 import { systemClock } from '../../async/clock.ts';
+import { gateways } from '../../gateways.ts';
 import {
   carryOut,
   checkOnServer,
@@ -20,6 +21,7 @@ export async function runOnboard(flags: OnboardFlags, io: Io): Promise<number> {
   const options: OnboardOptions = {
     kube,
     adapters,
+    gateways,
     clock: systemClock,
     random: Math.random,
     say: sayTo(io.stdout),
@@ -27,7 +29,7 @@ export async function runOnboard(flags: OnboardFlags, io: Io): Promise<number> {
       gateway: flags.gateway,
       namespace: flags.namespace,
       meshes: flags.mesh,
-      mappings: flags.mapping.length === 0 ? undefined : flags.mapping,
+      routes: flags.mapping.length === 0 ? undefined : flags.mapping,
       changes: flags.set,
       image: flags.agent,
     },

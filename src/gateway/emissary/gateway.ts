@@ -1,7 +1,9 @@
 import type { Gateway, RouteState, Wording } from '../gateway.ts';
 import type { Loading } from '../loading.ts';
+import type { Onboarding } from '../onboarding.ts';
 import { emissaryDiagnosis } from './diagnosis/diagnosis.ts';
 import { emissaryLoading } from './loading/loading.ts';
+import { emissaryOnboarding } from './onboarding/onboarding.ts';
 import { contextSpec } from './reading/kinds.ts';
 import { emissaryRoutes } from './routes/routes.ts';
 import type { Target } from './routes/target.ts';
@@ -51,4 +53,5 @@ export const emissary: Gateway<EmissaryConfig, Target> = {
   wording,
   diagnosis: emissaryDiagnosis,
   loading: emissaryLoading as Loading<EmissaryConfig>,
+  onboarding: emissaryOnboarding as Onboarding<EmissaryConfig>,
 };

@@ -1,21 +1,11 @@
 import type { KubeObject } from '../../core/object.ts';
-import { mappingSpec } from '../../gateway/emissary/reading/kinds.ts';
-import { parseService } from '../../gateway/emissary/reading/service.ts';
-import { podsBehind } from '../../gateway/emissary/routes/endpoints.ts';
-import { serviceNameOf } from '../../gateway/emissary/routes/service-name.ts';
+import type { RouteObjects, RouteUpstream } from '../../gateway/onboarding.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
 import type { Account, Membership } from '../../mesh/cluster.ts';
 import type { TargetRefusal } from '../../mesh/targeting.ts';
 
-/** A Mapping and the workload that serves it. */
-export interface UpstreamFinding {
-  readonly mapping: KubeObject;
-  /** The port that the gateway currently dials: the default if it is absent. */
-  readonly host: string;
-  readonly port: number;
-  /** What `spec.tls` and the scheme request; a named context may still be unusable. */
-  readonly now: 'plaintext' | 'https' | 'context';
-  readonly context: string | undefined;
+/** A route, and the workload behind it. */
+export interface UpstreamFinding extends RouteUpstream {
   /** The number of pods behind it, and their ServiceAccounts. */
   readonly pods: number;
   readonly accounts: readonly Account[];
@@ -25,54 +15,24 @@ export interface UpstreamFinding {
   readonly problem: TargetRefusal | undefined;
 }
 
-interface UpstreamObjects {
-  readonly namespaces: readonly KubeObject[];
-  readonly services: readonly KubeObject[];
-  readonly endpointSlices: readonly KubeObject[];
-  readonly pods: readonly KubeObject[];
-}
-
-export function upstreamOf(mapping: KubeObject, world: UpstreamObjects, adapters: readonly Adapter[]): UpstreamFinding {
-  const { service, tls, resolver } = mappingSpec(mapping);
-  const address = parseService(service);
-  const secure = tls !== undefined || address.scheme === 'https';
-  const port = address.port ?? (secure ? 443 : 80);
-  const base = {
-    mapping,
-    host: address.host,
-    port,
-    now: typeof tls === 'string' ? ('context' as const) : secure ? ('https' as const) : ('plaintext' as const),
-    context: typeof tls === 'string' ? tls : undefined,
-    pods: 0,
-    accounts: [],
-    membership: undefined,
-  };
-  const problem = (code: string, message: string): UpstreamFinding => ({ ...base, problem: { code, message } });
-  if (address.errors.length > 0 && mapping.kind !== 'TCPMapping') {
-    return problem('ERR_TARGET_SERVICE_SYNTAX', address.errors.join('; '));
-  }
-  const name = serviceNameOf(address.host, mapping.metadata.namespace ?? '');
-  if ('code' in name) {
-    const resolved = resolver === undefined ? '' : ` (its resolver is ${resolver})`;
-    return problem(name.code, `${name.message}${resolved}`);
-  }
-  const answering = podsBehind(name, port, world);
-  if ('code' in answering) return problem(answering.code, answering.message);
-  const key = (pod: { readonly name: string; readonly namespace: string }) => `${pod.namespace}/${pod.name}`;
-  const pods = new Map(
-    world.pods.map((pod) => [key({ name: pod.metadata.name, namespace: pod.metadata.namespace ?? '' }), pod]),
-  );
-  const memberships = answering.map(({ workload }) => {
-    const pod = pods.get(key(workload));
-    return pod ? membershipsOf(pod, world, adapters) : [];
+export function findUpstream(
+  upstream: RouteUpstream,
+  objects: RouteObjects,
+  adapters: readonly Adapter[],
+): UpstreamFinding {
+  const { answering } = upstream;
+  const nothing = { ...upstream, pods: 0, accounts: [], membership: undefined };
+  if ('code' in answering) return { ...nothing, problem: answering };
+  const key = (namespace: string, name: string) => `${namespace}/${name}`;
+  const pods = new Map(objects.pods.map((pod) => [key(pod.metadata.namespace ?? '', pod.metadata.name), pod]));
+  const memberships = answering.map(({ namespace, name }) => {
+    const pod = pods.get(key(namespace, name));
+    return pod ? membershipsOf(pod, objects, adapters) : [];
   });
   const accounts = new Map(
-    answering.map(({ workload: { serviceAccount, namespace } }) => [
-      `${namespace}/${serviceAccount}`,
-      { serviceAccount, namespace },
-    ]),
+    answering.map(({ serviceAccount, namespace }) => [key(namespace, serviceAccount), { serviceAccount, namespace }]),
   );
-  const found = { ...base, pods: answering.length, accounts: [...accounts.values()] };
+  const found = { ...nothing, pods: answering.length, accounts: [...accounts.values()] };
   const kinds = new Set(memberships.map((each) => each.map(({ name }) => name).join('+')));
   const [only = ''] = kinds;
   if (kinds.size > 1 || only.includes('+')) {
@@ -84,7 +44,7 @@ export function upstreamOf(mapping: KubeObject, world: UpstreamObjects, adapters
 }
 
 /** More than one is a pod between two meshes. */
-function membershipsOf(pod: KubeObject, { namespaces }: UpstreamObjects, adapters: readonly Adapter[]): Membership[] {
+function membershipsOf(pod: KubeObject, { namespaces }: RouteObjects, adapters: readonly Adapter[]): Membership[] {
   const namespace = namespaces.find(({ metadata }) => metadata.name === pod.metadata.namespace);
   return adapters.flatMap(({ pods }) => pods?.membership(pod, namespace) ?? []);
 }

@@ -1,7 +1,8 @@
 import { nearest } from '../../config/nearest.ts';
+import type { Gateway } from '../../gateway/gateway.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
 import type { Installation } from '../../mesh/cluster.ts';
-import type { GatewayFinding } from '../discover/gateway.ts';
+import { type GatewayFinding, onboardable } from '../discover/gateway.ts';
 import { OnboardError } from './error.ts';
 import { type Findings, firstOf } from './findings.ts';
 
@@ -14,12 +15,18 @@ export interface Choice {
   readonly meshes?: readonly string[] | undefined;
 }
 
-export function chooseGateway({ gateways, unseen }: Findings, choice: Choice = {}): GatewayFinding {
+export function chooseGateway(
+  { gateways, unseen }: Findings,
+  kinds: readonly Gateway[],
+  choice: Choice = {},
+): GatewayFinding {
   const { gateway: wanted, namespace } = choice;
-  const placeOf = (one: GatewayFinding) => `${one.namespace}/${one.name}`;
+  const nameOf = ({ installation }: GatewayFinding) => installation.object.metadata.name;
+  const namespaceOf = ({ installation }: GatewayFinding) => installation.object.metadata.namespace ?? '';
+  const placeOf = (one: GatewayFinding) => `${namespaceOf(one)}/${nameOf(one)}`;
   const fitting = gateways
-    .filter((one) => wanted === undefined || placeOf(one) === wanted || one.name === wanted)
-    .filter((one) => namespace === undefined || one.namespace === namespace);
+    .filter((one) => wanted === undefined || placeOf(one) === wanted || nameOf(one) === wanted)
+    .filter((one) => namespace === undefined || namespaceOf(one) === namespace);
   const [only] = fitting;
   if (only && fitting.length === 1) return only;
   const known = gateways.map(placeOf);
@@ -33,7 +40,7 @@ export function chooseGateway({ gateways, unseen }: Findings, choice: Choice = {
     throw new OnboardError('ERR_ONBOARD_UNKNOWN_NAME', `no gateway is named "${wanted}"${meant(wanted, known)}`);
   }
   if (namespace !== undefined && gateways.length > 0) {
-    const places = [...new Set(gateways.map((one) => one.namespace))];
+    const places = [...new Set(gateways.map(namespaceOf))];
     throw new OnboardError(
       'ERR_ONBOARD_UNKNOWN_NAME',
       `no gateway runs in namespace "${namespace}"${meant(namespace, places)}`,
@@ -41,9 +48,10 @@ export function chooseGateway({ gateways, unseen }: Findings, choice: Choice = {
   }
   const hidden = unseen.some(({ what }) => what === 'deployments');
   const why = hidden ? '; these credentials may not list the Deployments of this cluster' : '';
+  const absent = onboardable(kinds).map(({ onboarding }) => onboarding.wording.absent);
   throw new OnboardError(
     'ERR_ONBOARD_NO_GATEWAY',
-    `no Deployment or DaemonSet runs an image of Emissary-ingress or Edge Stack${why}; install the gateway first, or check --context`,
+    `${absent.join(', and ')}${why}; install the gateway first, or check --context`,
   );
 }
 
@@ -74,7 +82,7 @@ export function chooseMeshes(
   return chosen.flatMap((mesh) => firstOf(findings.meshes, mesh) ?? []);
 }
 
-/** `; did you mean "emissary/web"?`, or the known ones. */
+/** `; did you mean "edge/web"?`, or the known ones. */
 export function meant(word: string, known: readonly string[]): string {
   const close =
     nearest(word, known) ?? known.find((one) => one.split('/').some((part) => nearest(word, [part]) !== undefined));

@@ -3,17 +3,17 @@ import { formatPath } from '../../config/issue.ts';
 import { API_VERSION, KIND, type MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import type { Validation } from '../../config/validate.ts';
 import { type KubeObject, MANAGED_BY_LABEL } from '../../core/object.ts';
-import type { EmissaryEnv } from '../../gateway/emissary/reading/env.ts';
-import { contextNameProblem } from '../../gateway/emissary/spec/names.ts';
+import type { Gateway } from '../../gateway/gateway.ts';
+import type { JoinRequest } from '../../gateway/onboarding.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
 import type { Account, Installation } from '../../mesh/cluster.ts';
 import { fields } from '../../mesh/kube-object.ts';
-import type { GatewayFinding } from '../discover/gateway.ts';
+import { type GatewayFinding, onboardable } from '../discover/gateway.ts';
 import { OnboardError } from './error.ts';
 
 /** On all objects that `onboard` creates, so that `offboard` finds them. */
 export const ONBOARD_LABEL = 'meshcert.dev/onboard';
-/** On a Mapping that was moved into a mesh: the label that the MeshCertificate selects by. */
+/** On a route that was moved into a mesh: the label that the MeshCertificate selects by. */
 const MESH_LABEL = 'meshcert.dev/mesh';
 
 export interface OnboardSpec {
@@ -23,12 +23,12 @@ export interface OnboardSpec {
   /** Names of all meshes. */
   readonly meshes: readonly string[];
   readonly gateway: GatewayFinding;
-  /** Namespaces of its Mappings. */
-  readonly mappingNamespaces: readonly string[];
-  /** The accounts behind its Mappings, if each has its own server name. */
+  readonly gateways: readonly Gateway[];
+  /** Namespaces of its routes. */
+  readonly routeNamespaces: readonly string[];
+  /** The accounts behind its routes, if each has its own server name. */
   readonly targets: readonly Account[];
-  /** TLSContexts in all namespaces; their names are global. */
-  readonly contexts: readonly KubeObject[];
+  readonly gatewayObjects: readonly KubeObject[];
   /** `trust.hold=5m`: fields of `spec` that the user sets. */
   readonly changes: readonly string[];
   /** The document of an earlier run: its fields stay, whatever would be created now. */
@@ -37,61 +37,48 @@ export interface OnboardSpec {
 
 /** The MeshCertificate as a user would write it: without the schema's defaults. */
 export function documentFor(request: OnboardSpec): KubeObject {
-  const { gateway, meshes } = request;
-  const { mesh } = request.installation;
-  const { namespace } = gateway.env;
-  const metadata = { namespace, labels: { [ONBOARD_LABEL]: 'true', [MANAGED_BY_LABEL]: 'meshcert' } };
-  if (request.existing) {
-    const spec = withChanges(grown(fields(request.existing.spec), request, namespace), mesh, meshes, request.changes);
-    return {
-      apiVersion: API_VERSION,
-      kind: KIND,
-      metadata: { name: request.existing.metadata.name, ...metadata },
-      spec,
-    };
-  }
-  const name = mesh;
-  const elsewhere = request.mappingNamespaces.some((one) => one !== namespace);
-  const labels = selectorLabels(gateway.env.labelSelector);
-  const contextName = freeContextName(name, namespace, request.contexts);
-  const tlsContext = {
-    ...(contextName === name ? {} : { name: contextName }),
-    ...(gateway.env.ambassadorId === 'default' ? {} : { ambassadorIds: [gateway.env.ambassadorId] }),
-  };
-  const spec = {
-    [mesh]: request.adapter.discover?.configFor(request.installation, gateway.serviceAccount, request.targets),
-    ...(Object.keys(tlsContext).length > 0 ? { tlsContext } : {}),
-    ...(Object.keys(labels).length > 0 ? { labels } : {}),
-    mappings: {
-      selector: { matchLabels: { [MESH_LABEL]: name } },
-      ...(elsewhere ? { namespaces: [...new Set(request.mappingNamespaces)].sort() } : {}),
-    },
-  };
+  const { gateway, meshes, existing, installation } = request;
+  const { mesh } = installation;
+  const name = existing?.metadata.name ?? mesh;
+  const labels = { [ONBOARD_LABEL]: 'true', [MANAGED_BY_LABEL]: 'meshcert' };
+  const spec = existing ? extended(fields(existing.spec), request, name) : created(request, name);
   return {
     apiVersion: API_VERSION,
     kind: KIND,
-    metadata: { name, ...metadata },
+    metadata: { name, namespace: gateway.installation.home, labels },
     spec: withChanges(spec, mesh, meshes, request.changes),
   };
 }
 
-/** Extended by the namespaces and targets of Mappings that came since; nothing is removed. */
-function grown(
+const joinRequest = ({ gateway, routeNamespaces, gatewayObjects }: OnboardSpec, name: string): JoinRequest => ({
+  installation: gateway.installation,
+  name,
+  namespaces: routeNamespaces,
+  labels: { [MESH_LABEL]: name },
+  gatewayObjects,
+});
+
+function created(request: OnboardSpec, name: string): Readonly<Record<string, unknown>> {
+  const { gateway, gateways, installation, adapter, targets } = request;
+  const others = onboardable(gateways).filter(({ kind }) => kind !== gateway.gateway.kind);
+  return Object.assign(
+    { [installation.mesh]: adapter.discover?.configFor(installation, gateway.installation.serviceAccount, targets) },
+    ...others.map(({ onboarding }) => onboarding.unused),
+    gateway.gateway.onboarding.specFor(joinRequest(request, name)),
+  );
+}
+
+/** Extended by the namespaces and targets of routes that came since; nothing is removed. */
+function extended(
   spec: Readonly<Record<string, unknown>>,
   request: OnboardSpec,
-  namespace: string,
-): Record<string, unknown> {
-  const mappings = fields(spec.mappings);
-  const before = Array.isArray(mappings.namespaces) ? mappings.namespaces.map(String) : [namespace];
-  const namespaces = [...new Set([...before, ...request.mappingNamespaces])].sort();
-  const result: Record<string, unknown> = { ...spec };
-  if (mappings.selector !== undefined && namespaces.length > before.length) {
-    result.mappings = { ...mappings, namespaces };
-  }
+  name: string,
+): Readonly<Record<string, unknown>> {
+  const result = request.gateway.gateway.onboarding.extended(spec, joinRequest(request, name));
   const { mesh } = request.installation;
   const { discover } = request.adapter;
-  if (discover?.withTargets) result[mesh] = discover.withTargets(fields(spec[mesh]), request.targets);
-  return result;
+  if (!discover?.withTargets) return result;
+  return { ...result, [mesh]: discover.withTargets(fields(spec[mesh]), request.targets) };
 }
 
 /** Throws ERR_ONBOARD_INVALID with a line for each mistake. */
@@ -108,23 +95,6 @@ export function accepted(
     `MeshCertificate ${document.metadata.name} is refused; ${advice}:\n  ${lines.join('\n  ')}`,
   );
 }
-
-/** The labels without which this gateway would ignore our objects: the equalities of its selector. */
-export function selectorLabels(selector: EmissaryEnv['labelSelector']): Record<string, string> {
-  const terms = (selector ?? '').split(',').map((term) => /^\s*([^=!\s]+)\s*==?\s*(\S+)\s*$/.exec(term));
-  return Object.fromEntries(terms.flatMap((match) => (match?.[1] && match[2] ? [[match[1], match[2]]] : [])));
-}
-
-/** Names of contexts are global: the mesh's own, unless it is taken. */
-function freeContextName(name: string, namespace: string, contexts: readonly KubeObject[]): string {
-  const taken = new Set(
-    contexts.filter((one) => !isOwn(one, `${namespace}.${name}`)).map(({ metadata }) => metadata.name),
-  );
-  const candidates = [name, `${name}-mtls`, `meshcert-${name}`];
-  return candidates.find((one) => !taken.has(one) && !contextNameProblem(one)) ?? `${name}-${namespace}`;
-}
-
-const isOwn = ({ metadata }: KubeObject, owner: string): boolean => metadata.labels?.['meshcert.dev/owner'] === owner;
 
 /** With `path=value` set; a path that begins with another mesh is for that mesh's document. */
 function withChanges(spec: object, mesh: string, meshes: readonly string[], changes: readonly string[]): object {

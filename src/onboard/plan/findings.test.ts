@@ -5,10 +5,12 @@ import { adapters } from '../../../adapters/index.ts';
 import { findIstio } from '../../../adapters/istio/cluster/discover.ts';
 import { ambientNamespaces, injectedNamespaces } from '../../../adapters/istio/cluster/pods.ts';
 import { findLinkerd } from '../../../adapters/linkerd/cluster/discover.ts';
+import { installationsOf } from '../../gateway/emissary/onboarding/installations.ts';
+import { gateways } from '../../gateways.ts';
 import { versionOf } from '../../mesh/workload.ts';
 import * as made from '../cluster.fixture.ts';
 import { findGateways } from '../discover/gateway.ts';
-import { discover, upstreamsOf } from './findings.ts';
+import { discover, findUpstreams } from './findings.ts';
 
 const of = (...objects: Parameters<typeof made.snapshotOf>[0]) => made.snapshotOf(objects);
 
@@ -108,6 +110,9 @@ describe('the findings about Consul', () => {
   });
 });
 
+const gatewaysIn = (...objects: Parameters<typeof made.snapshotOf>[0]) =>
+  findGateways(of(...objects), gateways, adapters);
+
 describe('the findings about the gateway', () => {
   it('contain its product, version, account and how it reads objects', () => {
     const env = {
@@ -117,9 +122,9 @@ describe('the findings about the gateway', () => {
       AMBASSADOR_RECONFIG_MAX_DELAY: '3',
       AMBASSADOR_EDS_BYPASS: 'true',
     };
-    const [found] = findGateways(of(made.gateway({ env })), adapters);
+    const [found] = installationsOf(of(made.gateway({ env })));
     assert.deepEqual(
-      [found?.product, found?.serviceAccount, found?.env.version],
+      [found?.product, found?.serviceAccount, found?.version],
       ['Emissary-ingress', 'emissary-ingress', '4.1.0'],
     );
     const { ambassadorId, labelSelector, singleNamespace, batchMs, edsBypass } = found?.env ?? {};
@@ -130,11 +135,8 @@ describe('the findings about the gateway', () => {
   });
 
   it('recognise Edge Stack by its image', () => {
-    const [found] = findGateways(
-      of(made.gateway({ image: 'docker.io/datawire/aes:3.9.1', name: 'edge-stack' })),
-      adapters,
-    );
-    assert.deepEqual([found?.product, found?.env.version], ['Edge Stack', '3.9.1']);
+    const [found] = installationsOf(of(made.gateway({ image: 'docker.io/datawire/aes:3.9.1', name: 'edge-stack' })));
+    assert.deepEqual([found?.product, found?.version], ['Edge Stack', '3.9.1']);
   });
 
   it('ignore the conversion webhook, which has the same image, and the agent of the cloud', () => {
@@ -143,7 +145,7 @@ describe('the findings about the gateway', () => {
       name: 'emissary-ingress-agent',
       image: 'docker.io/ambassador/ambassador-agent:1.0.23',
     });
-    assert.deepEqual(findGateways(of(webhook, cloud), adapters), []);
+    assert.deepEqual(gatewaysIn(webhook, cloud), []);
   });
 
   it('contain the sidecars that its pods have, or will have at their next start', () => {
@@ -153,7 +155,7 @@ describe('the findings about the gateway', () => {
       metadata: { ...running.metadata, labels: { 'app.kubernetes.io/name': 'emissary-ingress' } },
     };
     const planned = made.gateway({ annotations: { 'linkerd.io/inject': 'enabled' } });
-    assert.deepEqual(findGateways(of(planned, labelled), adapters)[0]?.sidecars, ['istio', 'linkerd']);
+    assert.deepEqual(gatewaysIn(planned, labelled)[0]?.sidecars, ['istio', 'linkerd']);
   });
 
   it('contain no sidecar if its namespace is injected and its pods opt out', () => {
@@ -161,25 +163,25 @@ describe('the findings about the gateway', () => {
     const refusing = made.gateway({
       labels: { 'app.kubernetes.io/name': 'emissary-ingress', 'sidecar.istio.io/inject': 'false' },
     });
-    assert.deepEqual(findGateways(of(shop, refusing), adapters)[0]?.sidecars, []);
-    assert.deepEqual(findGateways(of(shop, made.gateway()), adapters)[0]?.sidecars, ['istio']);
+    assert.deepEqual(gatewaysIn(shop, refusing)[0]?.sidecars, []);
+    assert.deepEqual(gatewaysIn(shop, made.gateway())[0]?.sidecars, ['istio']);
   });
 });
 
 describe('the workload behind a Mapping', () => {
   const found = (objects: Parameters<typeof made.snapshotOf>[0]) => {
     const snapshot = of(made.gateway(), ...objects);
-    const [gateway] = discover(snapshot, adapters).gateways;
+    const [gateway] = discover(snapshot, { adapters, gateways }).gateways;
     assert.ok(gateway);
-    return upstreamsOf(snapshot, gateway, adapters).map(({ mapping, port, now, membership, problem }) => {
-      return [mapping.metadata.name, port, now, membership ?? problem?.code ?? 'no mesh'];
+    return findUpstreams(snapshot, gateway, adapters).map(({ route, address, now, membership, problem }) => {
+      return [route.metadata.name, address, now, membership ?? problem?.code ?? 'no mesh'];
     });
   };
 
   it('is in the mesh of all its pods, determined by what the injectors leave', () => {
     for (const mesh of ['istio', 'linkerd', 'consul', 'ambient'] as const) {
       const rows = found([...made.app(mesh, 'web', 'shop'), made.mapping('web', 'shop', { service: 'web' })]);
-      assert.deepEqual(rows, [['web', 80, 'plaintext', mesh]]);
+      assert.deepEqual(rows, [['web', 'web.shop:80', 'plaintext', mesh]]);
     }
   });
 
@@ -208,10 +210,10 @@ describe('the workload behind a Mapping', () => {
         made.mapping('d', 'shop', { service: 'mixed:80' }),
       ]),
       [
-        ['a', 80, 'plaintext', 'no mesh'],
-        ['b', 80, 'plaintext', 'ERR_TARGET_NO_SERVICE'],
-        ['c', 443, 'https', 'ERR_TARGET_NOT_IN_CLUSTER'],
-        ['d', 80, 'plaintext', 'ERR_TARGET_DISAGREE'],
+        ['a', 'plain.shop:80', 'plaintext', 'no mesh'],
+        ['b', 'gone.shop:80', 'plaintext', 'ERR_TARGET_NO_SERVICE'],
+        ['c', 'api.example.com:443', 'TLS without identity', 'ERR_TARGET_NOT_IN_CLUSTER'],
+        ['d', 'mixed.shop:80', 'plaintext', 'ERR_TARGET_DISAGREE'],
       ],
     );
   });

@@ -1,9 +1,9 @@
-import { seesMapping } from '../../gateway/emissary/reading/reading.ts';
+import type { Gateway } from '../../gateway/gateway.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
 import type { Installation } from '../../mesh/cluster.ts';
 import { fields, text } from '../../mesh/kube-object.ts';
 import { findGateways, type GatewayFinding } from '../discover/gateway.ts';
-import { type UpstreamFinding, upstreamOf } from '../discover/upstream.ts';
+import { findUpstream, type UpstreamFinding } from '../discover/upstream.ts';
 import type { OnboardSnapshot, Unseen } from './snapshot.ts';
 
 /** The discovered state, before anything is planned. */
@@ -17,11 +17,14 @@ export interface Findings {
   readonly unseen: readonly Unseen[];
 }
 
-export function discover(snapshot: OnboardSnapshot, adapters: readonly Adapter[]): Findings {
+export function discover(
+  snapshot: OnboardSnapshot,
+  { adapters, gateways }: { readonly adapters: readonly Adapter[]; readonly gateways: readonly Gateway[] },
+): Findings {
   return {
     meshes: adapters.flatMap((adapter) => adapter.discover?.installations(snapshot) ?? []),
     remarks: adapters.flatMap((adapter) => adapter.discover?.remarks?.(snapshot) ?? []),
-    gateways: findGateways(snapshot, adapters),
+    gateways: findGateways(snapshot, gateways, adapters),
     agents: agentsOf(snapshot),
     unseen: snapshot.unseen,
   };
@@ -34,16 +37,16 @@ function agentsOf({ workloads, leases }: OnboardSnapshot): string[] {
   return [...deployed.map(({ kind, metadata }) => `${kind} ${metadata.namespace}/${metadata.name}`), ...holders];
 }
 
-/** The Mappings that this gateway serves, by namespace and name. */
-export function upstreamsOf(
+/** The routes that this gateway serves, by namespace and name. */
+export function findUpstreams(
   snapshot: OnboardSnapshot,
-  { env }: GatewayFinding,
+  { gateway, installation }: GatewayFinding,
   adapters: readonly Adapter[],
 ): UpstreamFinding[] {
-  const place = ({ mapping: { metadata, kind } }: UpstreamFinding) => `${metadata.namespace}/${metadata.name}/${kind}`;
-  return snapshot.mappings
-    .filter((mapping) => seesMapping(mapping, env))
-    .map((mapping) => upstreamOf(mapping, snapshot, adapters))
+  const place = ({ route: { metadata, kind } }: UpstreamFinding) => `${metadata.namespace}/${metadata.name}/${kind}`;
+  return gateway.onboarding
+    .upstreams(installation, snapshot)
+    .map((upstream) => findUpstream(upstream, snapshot, adapters))
     .sort((a, b) => (place(a) < place(b) ? -1 : 1));
 }
 

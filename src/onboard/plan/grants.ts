@@ -2,7 +2,7 @@ import { allowFlags } from '../../config/allow.ts';
 import { rbacFor } from '../../config/rbac.ts';
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { type KubeObject, MANAGED_BY_LABEL } from '../../core/object.ts';
-import { gateways } from '../../gateways.ts';
+import type { Gateway } from '../../gateway/gateway.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
 import { KUBERNETES_AUDIENCE } from '../../mesh/input/token.ts';
 import { ONBOARD_LABEL } from './document.ts';
@@ -21,7 +21,7 @@ export function grantsFor(
   certificates: readonly MeshCertificate[],
   namespace: string,
   image: string | undefined,
-  adapters: readonly Adapter[],
+  { adapters, gateways }: { readonly adapters: readonly Adapter[]; readonly gateways: readonly Gateway[] },
 ): KubeObject[] {
   const roles = rbacFor(certificates, {
     adapters,

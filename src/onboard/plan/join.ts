@@ -1,7 +1,7 @@
 import type { Clock } from '../../async/clock.ts';
 import { validator } from '../../config/validate.ts';
 import type { KubeObject } from '../../core/object.ts';
-import { gateways } from '../../gateways.ts';
+import type { Gateway } from '../../gateway/gateway.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
 import type { Account, Installation } from '../../mesh/cluster.ts';
 import type { GatewayFinding } from '../discover/gateway.ts';
@@ -17,49 +17,50 @@ interface Ground {
   readonly snapshot: OnboardSnapshot;
   readonly changes: readonly string[];
   readonly adapters: readonly Adapter[];
+  readonly gateways: readonly Gateway[];
   readonly clock: Clock;
 }
 
 /** The gateway's membership in one mesh: the MeshCertificate, as it exists or as it will be applied. */
 export async function join(installation: Installation, ground: Ground, signal: AbortSignal): Promise<Joined> {
-  const { gateway, upstreams, snapshot, changes, adapters, clock } = ground;
+  const { gateway: found, upstreams, snapshot, changes, adapters, gateways, clock } = ground;
+  const { gateway } = found;
   const { mesh } = installation;
   const adapter = adapters.find((one) => one.mesh === mesh);
   if (!adapter) throw new TypeError(`no adapter for mesh ${mesh}`);
   const meshes = adapters.map((one) => one.mesh);
   const validate = validator(adapters, gateways);
-  const existing = snapshot.meshCertificates.find((one) => isFor(one, mesh, gateway.env.namespace));
+  const existing = snapshot.meshCertificates.find((one) => isFor(one, mesh, found.installation.home));
   if (existing && !isOurs(existing)) {
     const certificate = accepted(existing, validate, 'the cluster has this value; correct it there');
-    return { mesh, certificate, rules: await rulesFor(certificate, adapter, snapshot, clock, signal) };
+    return { mesh, gateway, certificate, rules: await rulesFor(certificate, adapter, snapshot, clock, signal) };
   }
   const behind = upstreams.filter(({ membership }) => membership === mesh);
-  const mappingNamespaces = behind.map(({ mapping }) => mapping.metadata.namespace ?? '');
+  const routeNamespaces = behind.map(({ route }) => route.metadata.namespace ?? '');
   const documentOf = (targets: readonly Account[]) =>
     documentFor({
       installation,
       adapter,
       meshes,
-      gateway,
-      mappingNamespaces,
+      gateway: found,
+      gateways,
+      routeNamespaces,
       targets,
-      contexts: snapshot.contexts,
+      gatewayObjects: snapshot.gatewayObjects,
       changes,
       existing,
     });
   const draft = accepted(documentOf([]), validate);
   const rules = await rulesFor(draft, adapter, snapshot, clock, signal);
-  if (!rules) return { mesh, certificate: draft, document: documentOf([]), rules };
-  // A listed target has its context before any Mapping needs it, so that each Mapping moves in one write.
-  const possible = behind.filter((one) => {
-    return (
-      judge(one, [{ mesh, certificate: draft, document: documentOf([]), rules }], snapshot).outcome.kind !== 'stay'
-    );
-  });
+  if (!rules) return { mesh, gateway, certificate: draft, document: documentOf([]), rules };
+  // A listed target has its object before any route needs it, so that each route moves in one write.
+  const alone = [{ mesh, gateway, certificate: draft, document: documentOf([]), rules }];
+  const possible = behind.filter((one) => judge(one, alone, snapshot).outcome.kind !== 'stay');
   const document = documentOf(distinct(possible.flatMap(({ accounts }) => accounts)));
   const certificate = accepted(document, validate);
   return {
     mesh,
+    gateway,
     certificate,
     document,
     rules: await rulesFor(certificate, adapter, snapshot, clock, signal),

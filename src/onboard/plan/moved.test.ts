@@ -8,9 +8,8 @@ import { backPatch, moved, movedBack, movePatch } from './moved.ts';
 
 const MOVE = {
   namespace: 'shop',
-  contextName: 'istio',
   labels: { 'meshcert.dev/mesh': 'istio' },
-  service: 'https://web.shop:80',
+  fields: { service: 'https://web.shop:80', tls: 'istio' },
 };
 
 const anyMapping = fc
@@ -57,7 +56,7 @@ describe('a moved Mapping', () => {
       fc.property(anyMapping, (before) => {
         const once = moved(before, MOVE);
         assert.equal(moved(once, MOVE), once);
-        const further = moved(once, { ...MOVE, contextName: 'istio-two' });
+        const further = moved(once, { ...MOVE, fields: { ...MOVE.fields, tls: 'istio-two' } });
         assert.deepEqual(bare(movedBack(further)), bare(before));
       }),
     );
@@ -66,7 +65,7 @@ describe('a moved Mapping', () => {
   it('is applied by its labels, its note and two fields, and only to the version that was judged', () => {
     const before = mapping('web', 'shop', { service: 'web.shop', prefix: '/x/' }, { resourceVersion: '7' });
     const patch = movePatch(moved(before, MOVE), MOVE);
-    assert.deepEqual(patch.spec, { service: MOVE.service, tls: 'istio' });
+    assert.deepEqual(patch.spec, MOVE.fields);
     assert.equal(patch.metadata.resourceVersion, '7');
     assert.deepEqual(Object.keys(patch.metadata.annotations ?? {}), ['meshcert.dev/before']);
   });

@@ -1,52 +1,53 @@
+import { isDeepStrictEqual } from 'node:util';
 import { CONSENT_ANNOTATION, consents, withConsent } from '../../core/consent.ts';
 import type { KubeObject } from '../../core/object.ts';
-import { fields, text } from '../../mesh/kube-object.ts';
+import { fields } from '../../mesh/kube-object.ts';
 
-/** On a Mapping that was moved: its previous state, as JSON, for the way back. */
+/** On a route that was moved: its previous state, as JSON, for the way back. */
 export const BEFORE_ANNOTATION = 'meshcert.dev/before';
-/** Owns the changes to Mappings, and the objects that `onboard` applies. */
+/** Owns the changes to routes, and the objects that `onboard` applies. */
 export const ONBOARD_FIELD_MANAGER = 'meshcert-onboard';
 
+type Previous = Readonly<Record<string, string | null>>;
+
+/** Labels and annotations, and beside them the fields of `spec`; absent: was not changed; null: was not there. */
 interface Before {
-  /** Absent: was not changed. */
-  readonly service?: string;
-  readonly tls?: string | null;
-  readonly labels?: Readonly<Record<string, string | null>>;
-  readonly annotations?: Readonly<Record<string, string | null>>;
+  readonly labels?: Previous;
+  readonly annotations?: Previous;
+  readonly [field: string]: unknown;
 }
 
 export interface Move {
-  readonly contextName: string;
   /** Labels by which the MeshCertificate selects it. */
   readonly labels: Readonly<Record<string, string>>;
-  /** Namespace of the MeshCertificate, which the Mapping allows when it is in another one. */
+  /** Namespace of the MeshCertificate, which the route allows when it is in another one. */
   readonly namespace: string;
-  /** With scheme and port, so that nothing depends on their defaults. */
-  readonly service: string;
+  /** Fields of `spec`. */
+  readonly fields: Readonly<Record<string, unknown>>;
 }
 
 /**
- * The desired Mapping: it changes from its previous state to mTLS in one write, with no intermediate state that the
- * gateway could read. Moving the same Mapping again changes nothing.
+ * The desired route: it changes from its previous state to mTLS in one write, with no intermediate state that the
+ * gateway could read. Moving the same route again changes nothing.
  */
-export function moved(mapping: KubeObject, { contextName, labels, namespace, service }: Move): KubeObject {
-  const spec = fields(mapping.spec);
-  const { metadata } = mapping;
+export function moved(route: KubeObject, { labels, namespace, fields: wanted }: Move): KubeObject {
+  const spec = fields(route.spec);
+  const { metadata } = route;
   const newLabels = Object.entries(labels).filter(([key, value]) => metadata.labels?.[key] !== value);
-  const consent = consents(mapping, namespace)
+  const changed = Object.keys(wanted).filter((key) => !isDeepStrictEqual(spec[key], wanted[key]));
+  const consent = consents(route, namespace)
     ? {}
     : { [CONSENT_ANNOTATION]: withConsent(metadata.annotations?.[CONSENT_ANNOTATION], namespace) };
   const before: Before = {
-    ...(spec.service === service ? {} : { service: String(spec.service) }),
-    ...(spec.tls === contextName ? {} : { tls: text(spec.tls) ?? null }),
+    ...Object.fromEntries(changed.map((key) => [key, spec[key] ?? null])),
     ...noted('labels', Object.fromEntries(newLabels.map(([key]) => [key, metadata.labels?.[key] ?? null]))),
     ...noted(
       'annotations',
       Object.fromEntries(Object.keys(consent).map((key) => [key, metadata.annotations?.[key] ?? null])),
     ),
   };
-  if (Object.keys(before).length === 0) return mapping;
-  const unchanged = beforeOf(mapping);
+  if (Object.keys(before).length === 0) return route;
+  const unchanged = beforeOf(route);
   const note = {
     ...before,
     ...unchanged,
@@ -55,22 +56,22 @@ export function moved(mapping: KubeObject, { contextName, labels, namespace, ser
   };
   const annotations = { ...metadata.annotations, ...consent, [BEFORE_ANNOTATION]: JSON.stringify(note) };
   return {
-    ...mapping,
+    ...route,
     metadata: { ...metadata, labels: { ...metadata.labels, ...labels }, annotations },
-    spec: { ...spec, service, tls: contextName },
+    ...(Object.keys(wanted).length === 0 ? {} : { spec: { ...spec, ...wanted } }),
   };
 }
 
 /** Nothing if there is nothing to record. */
-const noted = (field: 'labels' | 'annotations', values: Readonly<Record<string, string | null>>): Before =>
+const noted = (field: 'labels' | 'annotations', values: Previous): Before =>
   Object.keys(values).length === 0 ? {} : { [field]: values };
 
 /** The minimal content of a server-side apply that makes this change. Conditional on the version that was judged. */
 export function movePatch({ apiVersion, kind, metadata, spec }: KubeObject, move: Move): KubeObject {
   const { name, namespace, resourceVersion, annotations } = metadata;
   const { labels } = move;
+  const wanted = Object.keys(move.fields).map((key) => [key, fields(spec)[key]]);
   const consent = namespace === move.namespace ? undefined : annotations?.[CONSENT_ANNOTATION];
-  const { service, tls } = fields(spec);
   return {
     apiVersion,
     kind,
@@ -84,35 +85,32 @@ export function movePatch({ apiVersion, kind, metadata, spec }: KubeObject, move
         ...(consent === undefined ? {} : { [CONSENT_ANNOTATION]: consent }),
       },
     },
-    spec: { service, tls },
+    ...(wanted.length === 0 ? {} : { spec: Object.fromEntries(wanted) }),
   };
 }
 
 /**
- * A merge patch that restores the state before the move, in one write; undefined for a Mapping that was never moved.
+ * A merge patch that restores the state before the move, in one write; undefined for a route that was never moved.
  */
-export function backPatch(mapping: KubeObject): Readonly<Record<string, unknown>> | undefined {
-  const before = beforeOf(mapping);
+export function backPatch(route: KubeObject): Readonly<Record<string, unknown>> | undefined {
+  const before = beforeOf(route);
   if (!before) return undefined;
-  const { resourceVersion } = mapping.metadata;
-  const spec = {
-    ...(before.service === undefined ? {} : { service: before.service }),
-    ...(before.tls === undefined ? {} : { tls: before.tls }),
-  };
+  const { resourceVersion } = route.metadata;
+  const { labels, annotations, ...spec } = before;
   return {
     metadata: {
       ...(resourceVersion === undefined ? {} : { resourceVersion }),
-      annotations: { ...before.annotations, [BEFORE_ANNOTATION]: null },
-      ...(before.labels ? { labels: before.labels } : {}),
+      annotations: { ...annotations, [BEFORE_ANNOTATION]: null },
+      ...(labels ? { labels } : {}),
     },
     ...(Object.keys(spec).length > 0 ? { spec } : {}),
   };
 }
 
-/** The Mapping after that patch, for display. */
-export function movedBack(mapping: KubeObject): KubeObject {
-  const patch = backPatch(mapping);
-  return patch ? (merged(mapping, patch) as KubeObject) : mapping;
+/** The route after that patch, for display. */
+export function movedBack(route: KubeObject): KubeObject {
+  const patch = backPatch(route);
+  return patch ? (merged(route, patch) as KubeObject) : route;
 }
 
 function beforeOf({ metadata }: KubeObject): Before | undefined {

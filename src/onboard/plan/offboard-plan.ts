@@ -1,22 +1,24 @@
 import { describe, type KubeObject, type ObjectRef, OWNER_LABEL, refOf } from '../../core/object.ts';
-import { mappingSpec } from '../../gateway/emissary/reading/kinds.ts';
-import { setsTls } from '../../gateway/emissary/routes/mapping.ts';
-import { ownerLabel } from '../../gateway/owner.ts';
+import type { Gateway } from '../../gateway/gateway.ts';
 import { fields, text } from '../../mesh/kube-object.ts';
+import { type OnboardableGateway, onboardable } from '../discover/gateway.ts';
 import { meant } from './choice.ts';
 import { type DiffLine, diffObjects } from './diff.ts';
 import { ONBOARD_LABEL } from './document.ts';
 import { OnboardError } from './error.ts';
 import { BEFORE_ANNOTATION, movedBack } from './moved.ts';
+import { type CertificatePlace, isRoute, ownedBy } from './owned.ts';
 import type { OnboardSnapshot } from './snapshot.ts';
 
-/**
- * How a Mapping stops using the mesh: restored to its state before `onboard`, or by releasing the `tls` that the agent
- * set.
- */
-export interface MappingRelease {
-  readonly mapping: KubeObject;
-  readonly how: 'back' | 'give';
+/** A route that uses an object of ours. */
+export interface RouteInUse {
+  readonly route: KubeObject;
+  readonly gateway: OnboardableGateway;
+}
+
+/** How a route stops using the mesh: restored to its state before `onboard`, or by withdrawing the agent's change. */
+export interface RouteRelease extends RouteInUse {
+  readonly how: 'restore' | 'withdraw';
   readonly diff: readonly DiffLine[];
 }
 
@@ -25,10 +27,11 @@ export interface Leaving {
   readonly namespace: string;
   readonly name: string;
   readonly certificate: KubeObject | undefined;
-  readonly releases: readonly MappingRelease[];
-  /** Mappings whose reference to our context was set by somebody else, who alone can remove it. */
-  readonly inUse: readonly KubeObject[];
-  readonly contexts: readonly ObjectRef[];
+  readonly releases: readonly RouteRelease[];
+  /** Routes whose use of our object was set by somebody else, who alone can end it. */
+  readonly inUse: readonly RouteInUse[];
+  /** The gateways' objects. */
+  readonly objects: readonly ObjectRef[];
   /** Only with `deletionPolicy: Delete`. */
   readonly secrets: readonly ObjectRef[];
 }
@@ -45,10 +48,12 @@ export function planOffboarding(
   namespace: string,
   names: readonly string[],
   grants: readonly KubeObject[],
+  gateways: readonly Gateway[],
 ): OffboardPlan {
+  const kinds = onboardable(gateways);
   const certificates = snapshot.meshCertificates.filter(({ metadata }) => metadata.namespace === namespace);
   const known = new Set(certificates.map(({ metadata }) => metadata.name));
-  for (const name of orphans(snapshot, namespace)) known.add(name);
+  for (const name of orphans(snapshot, namespace, kinds)) known.add(name);
   for (const name of names) {
     if (known.has(name)) continue;
     const message = `no MeshCertificate "${name}" in namespace ${namespace}${meant(name, [...known])}`;
@@ -57,58 +62,56 @@ export function planOffboarding(
   const going = [...known].filter((name) => names.length === 0 || names.includes(name)).sort();
   const rest = [...known].filter((name) => !going.includes(name));
   return {
-    leaving: going.map((name) => leavingOf(snapshot, namespace, name)),
+    leaving: going.map((name) => leavingOf(snapshot, { namespace, name }, kinds)),
     grants: rest.length > 0 ? [] : grants.filter(isOnboarded).map(refOf),
   };
 }
 
-function leavingOf(snapshot: OnboardSnapshot, namespace: string, name: string): Leaving {
+function leavingOf(
+  snapshot: OnboardSnapshot,
+  place: CertificatePlace,
+  gateways: readonly OnboardableGateway[],
+): Leaving {
   const certificate = snapshot.meshCertificates.find(
-    ({ metadata }) => metadata.name === name && metadata.namespace === namespace,
+    ({ metadata }) => metadata.name === place.name && metadata.namespace === place.namespace,
   );
-  const contexts = contextsOwned(snapshot.contexts, namespace, name);
-  const using = mappingsUsing(snapshot.mappings, contexts);
-  const releases = using.flatMap((mapping): MappingRelease[] => {
-    const how = mapping.metadata.annotations?.[BEFORE_ANNOTATION] ? 'back' : setsTls(mapping) ? 'give' : undefined;
-    if (!how) return [];
-    const after = how === 'back' ? movedBack(mapping) : withoutTls(mapping);
-    return [{ mapping, how, diff: diffRelease(mapping, after) }];
+  const using = gateways.flatMap((gateway) => routesInUse(snapshot.gatewayObjects, gateway, place));
+  const releases = using.flatMap(({ route, gateway }): RouteRelease[] => {
+    const restored = route.metadata.annotations?.[BEFORE_ANNOTATION] !== undefined;
+    const after = restored ? movedBack(route) : gateway.onboarding.released(route)?.route;
+    if (!after) return [];
+    // Both objects in full: the deletion is what matters here.
+    return [{ route, gateway, how: restored ? 'restore' : 'withdraw', diff: diffObjects(route, after, 2, true) }];
   });
-  const released = new Set(releases.map(({ mapping }) => mapping));
+  const released = new Set(releases.map(({ route }) => route));
   return {
-    namespace,
-    name,
+    ...place,
     certificate,
     releases,
-    inUse: using.filter((mapping) => !released.has(mapping)),
-    contexts: contexts.map(refOf),
+    inUse: using.filter(({ route }) => !released.has(route)),
+    objects: gateways.flatMap((gateway) => ownedBy(snapshot.gatewayObjects, gateway, place)).map(refOf),
     secrets: certificate && fields(certificate.spec).deletionPolicy === 'Delete' ? secretsOf(certificate) : [],
   };
 }
 
-export const contextsOwned = (contexts: readonly KubeObject[], namespace: string, name: string): KubeObject[] =>
-  contexts.filter(
-    ({ metadata }) =>
-      metadata.namespace === namespace && metadata.labels?.[OWNER_LABEL] === ownerLabel({ namespace, name }),
-  );
-
-/** Names of contexts are global, so Mappings of all namespaces count. */
-export function mappingsUsing(mappings: readonly KubeObject[], contexts: readonly KubeObject[]): KubeObject[] {
-  const names = new Set(contexts.map(({ metadata }) => metadata.name));
-  return mappings.filter((mapping) => {
-    const { tls } = mappingSpec(mapping);
-    return typeof tls === 'string' && names.has(tls);
-  });
+/** The routes of all namespaces that use one of this MeshCertificate's objects. */
+export function routesInUse(
+  objects: readonly KubeObject[],
+  gateway: OnboardableGateway,
+  place: CertificatePlace,
+): RouteInUse[] {
+  const own = ownedBy(objects, gateway, place);
+  return objects
+    .filter((object) => isRoute(object, gateway) && gateway.onboarding.uses(object, own))
+    .map((route) => ({ route, gateway }));
 }
 
-/** Throws ERR_OFFBOARD_IN_USE if deleting a context would make its Mapping fall back to plaintext. */
-export function refuseInUse(using: readonly KubeObject[]): void {
-  if (using.length === 0) return;
-  const list = using.map((mapping) => describe(refOf(mapping))).join(', ');
-  throw new OnboardError(
-    'ERR_OFFBOARD_IN_USE',
-    `spec.tls of ${list} still names the TLSContext, and another client set it; without the TLSContext the gateway could use plaintext. Remove spec.tls there and run this again; until then, the certificate is renewed`,
-  );
+/** Throws ERR_OFFBOARD_IN_USE if deleting an object would make its route fall back to plaintext. */
+export function refuseInUse(using: readonly RouteInUse[]): void {
+  const [first] = using;
+  if (!first) return;
+  const list = using.map(({ route }) => describe(refOf(route))).join(', ');
+  throw new OnboardError('ERR_OFFBOARD_IN_USE', first.gateway.onboarding.wording.inUse(list));
 }
 
 function secretsOf({ metadata, spec }: KubeObject): ObjectRef[] {
@@ -123,23 +126,19 @@ function secretsOf({ metadata, spec }: KubeObject): ObjectRef[] {
   ];
 }
 
-/** Names of MeshCertificates that are gone and left contexts. */
-function orphans({ contexts }: OnboardSnapshot, namespace: string): string[] {
-  return contexts.flatMap(({ metadata }) => {
-    const owner = metadata.labels?.[OWNER_LABEL];
-    const own = metadata.namespace === namespace && owner?.startsWith(`${namespace}.`);
-    return own && owner ? [owner.slice(namespace.length + 1)] : [];
+/** Names of MeshCertificates that are gone and left objects. */
+function orphans(
+  { gatewayObjects }: OnboardSnapshot,
+  namespace: string,
+  gateways: readonly OnboardableGateway[],
+): string[] {
+  const names = gatewayObjects.flatMap((object) => {
+    const owner = object.metadata.labels?.[OWNER_LABEL];
+    if (!owner?.startsWith(`${namespace}.`)) return [];
+    const name = owner.slice(namespace.length + 1);
+    return gateways.some((gateway) => ownedBy([object], gateway, { namespace, name }).length > 0) ? [name] : [];
   });
+  return [...new Set(names)];
 }
 
 const isOnboarded = ({ metadata }: KubeObject): boolean => metadata.labels?.[ONBOARD_LABEL] !== undefined;
-
-function withoutTls(mapping: KubeObject): KubeObject {
-  const { tls: _, ...spec } = fields(mapping.spec);
-  return { ...mapping, spec };
-}
-
-/** Both objects in full: the deletion is what matters here. */
-function diffRelease(before: KubeObject, after: KubeObject): DiffLine[] {
-  return diffObjects(before, after, 2, true);
-}

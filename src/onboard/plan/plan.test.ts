@@ -3,6 +3,7 @@ import { describe, it } from 'node:test';
 import { adapters } from '../../../adapters/index.ts';
 import { systemClock } from '../../async/clock.ts';
 import { type KubeObject, keyOf, describe as nameOf, refOf } from '../../core/object.ts';
+import { gateways } from '../../gateways.ts';
 import { fields } from '../../mesh/kube-object.ts';
 import * as made from '../cluster.fixture.ts';
 import { showFindings } from '../show-findings.ts';
@@ -18,7 +19,13 @@ function planFor(
 ): Promise<OnboardPlan> {
   const observed = new Map(objects.map((object) => [keyOf(refOf(object)), object]));
   const snapshot = made.snapshotOf(objects, changes);
-  return planOnboarding(snapshot, { changes: [], ...preferences }, observed, { adapters, clock: systemClock }, signal);
+  return planOnboarding(
+    snapshot,
+    { changes: [], ...preferences },
+    observed,
+    { adapters, gateways, clock: systemClock },
+    signal,
+  );
 }
 
 const ISTIO = [made.gateway(), ...made.istiod()];
@@ -35,7 +42,7 @@ function after(objects: readonly KubeObject[], plan: OnboardPlan): KubeObject[] 
       if (outcome.kind === 'stay') continue;
       const { namespace = '' } = certificate.metadata;
       const metadata = {
-        name: outcome.target.contextName,
+        name: outcome.target.object.name,
         namespace,
         labels: { 'meshcert.dev/owner': `${namespace}.${outcome.mesh}` },
       };
@@ -51,8 +58,8 @@ const specOf = (plan: OnboardPlan, mesh: string) =>
 
 const outcomes = (plan: OnboardPlan) =>
   plan.verdicts.map(({ upstream, outcome }) => {
-    const detail = outcome.kind === 'stay' ? outcome.code : outcome.target.contextName;
-    return [upstream.mapping.metadata.name, outcome.kind, detail];
+    const detail = outcome.kind === 'stay' ? outcome.code : outcome.target.object.name;
+    return [upstream.route.metadata.name, outcome.kind, detail];
   });
 
 const refusal = (promise: Promise<unknown>) =>
@@ -296,7 +303,7 @@ describe('a refused plan', () => {
       /consul was not found in this cluster; found: istio/,
     );
     assert.match(
-      await refusal(planFor(objects, { mappings: ['shop/wbe'] })),
+      await refusal(planFor(objects, { routes: ['shop/wbe'] })),
       /no Mapping is named "shop\/wbe"; did you mean "shop\/web"\?/,
     );
     assert.match(

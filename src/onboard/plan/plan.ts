@@ -4,14 +4,14 @@ import { customResourceDefinition } from '../../config/schema/crd.ts';
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { describe, type KubeObject, keyOf, refOf } from '../../core/object.ts';
 import { differences } from '../../core/plan/difference.ts';
-import { gateways } from '../../gateways.ts';
+import type { Gateway } from '../../gateway/gateway.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
 import type { GatewayFinding } from '../discover/gateway.ts';
 import type { UpstreamFinding } from '../discover/upstream.ts';
 import { type Choice, chooseGateway, chooseMeshes } from './choice.ts';
 import { bare, type DiffLine, diffObjects, yamlOf } from './diff.ts';
 import { OnboardError } from './error.ts';
-import { discover, type Findings, upstreamsOf } from './findings.ts';
+import { discover, type Findings, findUpstreams } from './findings.ts';
 import { grantsFor } from './grants.ts';
 import { join } from './join.ts';
 import { moved, movePatch } from './moved.ts';
@@ -19,8 +19,8 @@ import { type Joined, judge, type MoveVerdict } from './moves.ts';
 import type { OnboardSnapshot } from './snapshot.ts';
 
 export interface OnboardPreferences extends Choice {
-  /** `namespace/name` of the Mappings to move; absent: all that can be. */
-  readonly mappings?: readonly string[] | undefined;
+  /** `namespace/name` of the routes to move; absent: all that can be. */
+  readonly routes?: readonly string[] | undefined;
   /** Fields of `spec` that the user changes. */
   readonly changes: readonly string[];
   /** Image of the agent's Deployment; absent: none is created. */
@@ -53,19 +53,20 @@ export async function planOnboarding(
   snapshot: OnboardSnapshot,
   preferences: OnboardPreferences,
   observed: ReadonlyMap<string, KubeObject>,
-  means: { readonly adapters: readonly Adapter[]; readonly clock: Clock },
+  means: { readonly adapters: readonly Adapter[]; readonly gateways: readonly Gateway[]; readonly clock: Clock },
   signal: AbortSignal,
 ): Promise<OnboardPlan> {
-  const findings = discover(snapshot, means.adapters);
-  const gateway = chooseGateway(findings, preferences);
-  const upstreams = upstreamsOf(snapshot, gateway, means.adapters);
+  const findings = discover(snapshot, means);
+  const gateway = chooseGateway(findings, means.gateways, preferences);
+  const upstreams = findUpstreams(snapshot, gateway, means.adapters);
   const joined: Joined[] = [];
   for (const installation of chooseMeshes(findings, preferences.meshes, means.adapters)) {
     joined.push(
       await join(installation, { gateway, upstreams, snapshot, changes: preferences.changes, ...means }, signal),
     );
   }
-  const wanted = preferences.mappings && named(preferences.mappings, upstreams);
+  const { route } = gateway.gateway.onboarding.wording;
+  const wanted = preferences.routes && named(preferences.routes, upstreams, route);
   const verdicts = upstreams.map((upstream) => {
     const verdict = judge(upstream, joined, snapshot);
     if (verdict.outcome.kind !== 'move' || !wanted || wanted.has(upstream)) return verdict;
@@ -78,18 +79,18 @@ export async function planOnboarding(
   });
   const certificates = joined.map(({ certificate }) => certificate);
   const planned = [
-    ...(snapshot.defined ? [] : [customResourceDefinition(means.adapters, gateways) as unknown as KubeObject]),
-    ...grantsFor(certificates, gateway.env.namespace, preferences.image, means.adapters),
+    ...(snapshot.defined ? [] : [customResourceDefinition(means.adapters, means.gateways) as unknown as KubeObject]),
+    ...grantsFor(certificates, gateway.installation.home, preferences.image, means),
     ...joined.flatMap(({ document }) => document ?? []),
   ];
   const steps = planned.map((object) => stepTo(object, observed.get(keyOf(refOf(object)))));
   const unchanged = joined.filter(({ document }) => !document).map(({ certificate }) => unchangedStep(certificate));
-  const moves = verdicts.flatMap(({ upstream: { mapping }, outcome }): OnboardStep[] => {
+  const moves = verdicts.flatMap(({ upstream, outcome }): OnboardStep[] => {
     if (outcome.kind !== 'move') return [];
-    const object = moved(mapping, outcome.move);
-    const diff = diffObjects(mapping, object);
+    const object = moved(upstream.route, outcome.move);
+    const diff = diffObjects(upstream.route, object);
     const patch = movePatch(object, outcome.move);
-    return object === mapping ? [] : [{ action: 'change', object, patch, diff }];
+    return object === upstream.route ? [] : [{ action: 'change', object, patch, diff }];
   });
   return { findings, gateway, joined, verdicts, steps: [...steps, ...unchanged], moves };
 }
@@ -109,21 +110,25 @@ function unchangedStep(certificate: MeshCertificate): OnboardStep {
   };
 }
 
-function named(wanted: readonly string[], upstreams: readonly UpstreamFinding[]): ReadonlySet<UpstreamFinding> {
-  const placeOf = ({ mapping: { metadata } }: UpstreamFinding) => `${metadata.namespace}/${metadata.name}`;
+function named(
+  wanted: readonly string[],
+  upstreams: readonly UpstreamFinding[],
+  title: string,
+): ReadonlySet<UpstreamFinding> {
+  const placeOf = ({ route: { metadata } }: UpstreamFinding) => `${metadata.namespace}/${metadata.name}`;
   return new Set(
     wanted.map((name) => {
-      const found = upstreams.find((one) => placeOf(one) === name || one.mapping.metadata.name === name);
+      const found = upstreams.find((one) => placeOf(one) === name || one.route.metadata.name === name);
       if (found) return found;
-      const known = upstreams.flatMap((one) => [placeOf(one), one.mapping.metadata.name]);
+      const known = upstreams.flatMap((one) => [placeOf(one), one.route.metadata.name]);
       const close = nearest(name, known);
       const hint = close ? `; did you mean "${close}"?` : `; this gateway serves ${upstreams.map(placeOf).join(', ')}`;
-      throw new OnboardError('ERR_ONBOARD_UNKNOWN_NAME', `no Mapping is named "${name}"${hint}`);
+      throw new OnboardError('ERR_ONBOARD_UNKNOWN_NAME', `no ${title} is named "${name}"${hint}`);
     }),
   );
 }
 
-/** `MeshCertificate emissary/web`: how messages name a step's object. */
+/** `MeshCertificate edge/web`: how messages name a step's object. */
 export const titleOf = ({ object }: OnboardStep): string => describe(refOf(object));
 
 const VERB = { create: 'create', change: 'change', none: 'unchanged', keep: 'keep' } as const;

@@ -7,8 +7,8 @@ import { isTargeting, type TargetRules } from '../../mesh/targeting.ts';
 import type { OnboardSnapshot } from './snapshot.ts';
 
 /**
- * How the mesh names the workloads behind Mappings, from the objects in the snapshot; undefined for a mesh with one
- * context for all.
+ * How the mesh names the workloads behind routes, from the objects in the snapshot; undefined for a mesh that one
+ * object of the gateway serves.
  */
 export async function rulesFor(
   certificate: MeshCertificate,

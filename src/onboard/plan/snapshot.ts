@@ -1,14 +1,13 @@
 import type { KubeObject, ObjectRef } from '../../core/object.ts';
-import { mappingSpec } from '../../gateway/emissary/reading/kinds.ts';
-import { parseService } from '../../gateway/emissary/reading/service.ts';
-import { serviceNameOf } from '../../gateway/emissary/routes/service-name.ts';
-import { EMISSARY_RESOURCES } from '../../gateway/emissary/spec/resources.ts';
+import type { Gateway } from '../../gateway/gateway.ts';
+import type { RouteObjects } from '../../gateway/onboarding.ts';
 import type { Kube, Resource, Selection } from '../../kube/api.ts';
 import { RESOURCES } from '../../kube/resources.ts';
 import { KubeError } from '../../kube/transport/error.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
 import type { ClusterObjects } from '../../mesh/cluster.ts';
 import { fields, text } from '../../mesh/kube-object.ts';
+import { homesOf, onboardable } from '../discover/gateway.ts';
 
 /** Something that could not be read, and therefore may exist. */
 export interface Unseen {
@@ -20,17 +19,10 @@ export interface Unseen {
  * The part of a cluster that shows the state of its gateway and its meshes. Values only: the same snapshot gives the
  * same plan.
  */
-export interface OnboardSnapshot extends ClusterObjects {
-  /** Mappings and TCPMappings. */
-  readonly mappings: readonly KubeObject[];
-  readonly contexts: readonly KubeObject[];
-  readonly modules: readonly KubeObject[];
+export interface OnboardSnapshot extends ClusterObjects, RouteObjects {
   readonly meshCertificates: readonly KubeObject[];
   /** Whether the API server knows the kind MeshCertificate. */
   readonly defined: boolean;
-  /** Of the namespaces behind Mappings, and of the gateway's. */
-  readonly pods: readonly KubeObject[];
-  readonly endpointSlices: readonly KubeObject[];
   /** In the gateways' namespaces: an agent holds one. */
   readonly leases: readonly KubeObject[];
   readonly unseen: readonly Unseen[];
@@ -42,7 +34,7 @@ export interface OnboardSnapshot extends ClusterObjects {
  */
 export async function takeSnapshot(
   kube: Kube,
-  adapters: readonly Adapter[],
+  { adapters, gateways }: { readonly adapters: readonly Adapter[]; readonly gateways: readonly Gateway[] },
   signal: AbortSignal,
 ): Promise<OnboardSnapshot> {
   const unseen: Unseen[] = [];
@@ -57,7 +49,7 @@ export async function takeSnapshot(
   };
   const lists = (resources: readonly Resource[], selection?: Selection) =>
     Promise.all(resources.map((resource) => list(resource, selection))).then((all) => all.flatMap((one) => one ?? []));
-  const [namespaces, workloads, services, named, mappings, contexts, modules, meshCertificates] = await Promise.all([
+  const [namespaces, workloads, services, named, gatewayLists, meshCertificates] = await Promise.all([
     lists([RESOURCES.namespaces]),
     lists([RESOURCES.deployments, RESOURCES.daemonSets, RESOURCES.statefulSets]),
     lists([RESOURCES.services]),
@@ -66,16 +58,16 @@ export async function takeSnapshot(
         .flatMap((adapter) => adapter.discover?.configMaps ?? [])
         .map((name) => lists([RESOURCES.configMaps], { fieldSelector: `metadata.name=${name}` })),
     ),
-    lists([EMISSARY_RESOURCES.mappings, EMISSARY_RESOURCES.tcpMappings]),
-    lists([EMISSARY_RESOURCES.tlsContexts]),
-    lists([EMISSARY_RESOURCES.modules]),
+    lists(kindsOf(gateways)),
     list(RESOURCES.meshCertificates),
   ]);
   const get = (ref: ObjectRef) => readOne(kube, ref, unseen, signal);
   const certificates = new Map<string, string>();
   const reads = adapters.flatMap((adapter) => adapter.discover?.reads(workloads) ?? []);
-  const homes = [...new Set(namespacesOfGateways(workloads))];
-  const behind = [...new Set([...mappings.flatMap(namespaceBehind), ...homes])];
+  const listed = { namespaces, workloads, services, gatewayObjects: [...services, ...gatewayLists] };
+  const homes = homesOf(listed, gateways);
+  const routed = onboardable(gateways).flatMap(({ onboarding }) => onboarding.namespacesBehind(listed));
+  const behind = [...new Set([...routed, ...homes])];
   const [configMaps, , pods, endpointSlices, leases] = await Promise.all([
     Promise.all(reads.filter(({ kind }) => kind === 'ConfigMap').map(get)),
     Promise.all(
@@ -91,13 +83,8 @@ export async function takeSnapshot(
     Promise.all(homes.map((namespace) => lists([RESOURCES.leases], { namespace }))),
   ]);
   return {
-    namespaces,
-    workloads,
-    services,
+    ...listed,
     configMaps: [...named.flat(), ...configMaps.filter((one) => one !== undefined)],
-    mappings,
-    contexts,
-    modules,
     meshCertificates: meshCertificates ?? [],
     defined: meshCertificates !== undefined,
     pods: pods.flat(),
@@ -126,14 +113,15 @@ async function readOne(
 const describeList = ({ plural }: Resource, { namespace }: Selection): string =>
   namespace === undefined ? plural : `${plural} in namespace ${namespace}`;
 
-function namespaceBehind(mapping: KubeObject): string[] {
-  const { host } = parseService(mappingSpec(mapping).service);
-  const name = serviceNameOf(host, mapping.metadata.namespace ?? '');
-  return 'code' in name ? [] : [name.namespace];
-}
-
-/** Namespaces with an image that looks like the gateway's: their pods show injected sidecars. */
-function namespacesOfGateways(workloads: readonly KubeObject[]): string[] {
-  const named = workloads.filter((one) => /emissary|ambassador|\/aes/.test(JSON.stringify(one.spec ?? {})));
-  return named.map(({ metadata }) => metadata.namespace ?? '');
+/** What the gateways request, each kind once, beside what is listed anyway. */
+function kindsOf(gateways: readonly Gateway[]): Resource[] {
+  const kinds = onboardable(gateways).flatMap(({ onboarding }) => [
+    ...onboarding.routes,
+    ...onboarding.reads,
+    ...onboarding.own({ namespace: '', name: '' }).map(({ resource }) => resource),
+  ]);
+  const place = ({ apiVersion, plural }: Resource) => `${apiVersion}/${plural}`;
+  const unique = new Map(kinds.map((kind) => [place(kind), kind]));
+  unique.delete(place(RESOURCES.services));
+  return [...unique.values()];
 }

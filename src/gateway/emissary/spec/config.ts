@@ -1,6 +1,5 @@
 import { z } from 'zod';
 import type { Claim, GatewayFields, NamespacedRule } from '../../../config/schema/gateway-fields.ts';
-import type { MeshCertificateSpec } from '../../../config/schema/mesh-certificate.ts';
 import { labels, namespaceName, undottedName } from '../../../config/schema/names.ts';
 import { cel } from '../../../mesh/schema/cel.ts';
 
@@ -74,10 +73,6 @@ export interface EmissaryConfig {
   /** The Mappings whose `spec.tls` we set; absent: Mappings are only reported. */
   readonly mappings?: z.output<typeof mappingsField>;
 }
-
-/** A MeshCertificate's configuration of Emissary; every MeshCertificate has one. */
-export const emissaryConfigOf = ({ gateways }: MeshCertificateSpec): EmissaryConfig =>
-  gateways[emissaryFields.kind] as EmissaryConfig;
 
 const RESERVED_NAME = 'must not be "istio-certs": Emissary creates a Secret of that name from the files of a sidecar';
 const READ = ['get', 'list', 'watch'] as const;

@@ -1,0 +1,82 @@
+import { fields } from '../../../mesh/kube-object.ts';
+import type { Onboarding, OnboardingWording } from '../../onboarding.ts';
+import { type ContextSpec, contextSpec, mappingSpec } from '../reading/kinds.ts';
+import { setsTls } from '../routes/mapping.ts';
+import type { EmissaryConfig } from '../spec/config.ts';
+import { EMISSARY_RESOURCES as KINDS, MAPPING_FIELD_MANAGER } from '../spec/resources.ts';
+import { type EmissaryInstallation, installationsOf } from './installations.ts';
+import { extendedSpec, selectorLabels, specFor } from './membership.ts';
+import { explicitService, namespacesBehindMappings, upstreamsOf } from './upstreams.ts';
+
+const wording: OnboardingWording = {
+  absent: 'no Deployment or DaemonSet runs an image of Emissary-ingress or Edge Stack',
+  route: 'Mapping',
+  routes: 'Mappings',
+  selector: 'mappings.selector',
+  namespaces: 'mappings.namespaces',
+  blocked: 'whose spec.tls another client set',
+  released: 'no longer has the spec.tls of the agent',
+  inUse: (list) =>
+    `spec.tls of ${list} still names the TLSContext, and another client set it; without the TLSContext the gateway could use plaintext. Remove spec.tls there and run this again; until then, the certificate is renewed`,
+};
+
+const NOTHING: Partial<ContextSpec> = {};
+
+export const emissaryOnboarding: Onboarding<EmissaryConfig, EmissaryInstallation> = {
+  wording,
+  routes: [KINDS.mappings, KINDS.tcpMappings],
+  reads: [KINDS.modules],
+  own: ({ namespace }) => [{ resource: KINDS.tlsContexts, namespace }],
+
+  installations: installationsOf,
+  settings({ env }) {
+    const watched = env.singleNamespace ? `watches only namespace ${env.namespace}` : 'watches all namespaces';
+    const selector = env.labelSelector === undefined ? [] : [`objects with ${env.labelSelector}`];
+    return [`AMBASSADOR_ID ${env.ambassadorId}`, watched, ...selector];
+  },
+  notes({ env: { labelSelector, istioSecretDir } }) {
+    const expressed = Object.keys(selectorLabels(labelSelector)).length;
+    const terms = (labelSelector ?? '').split(',').filter(Boolean).length;
+    return [
+      ...(expressed < terms
+        ? [
+            `AMBASSADOR_LABEL_SELECTOR ${labelSelector} has more than equality requirements: add matching labels with --set labels.KEY=VALUE`,
+          ]
+        : []),
+      ...(istioSecretDir
+        ? ['AMBASSADOR_ISTIO_SECRET_DIR is set: its files are no longer needed once Mappings have moved']
+        : []),
+    ];
+  },
+
+  namespacesBehind: namespacesBehindMappings,
+  upstreams: upstreamsOf,
+
+  specFor,
+  extended: extendedSpec,
+  unused: { tlsContext: { enabled: false } },
+  selector: ({ mappings }) => mappings?.selector.matchLabels,
+  preparation: (mapping) => ({ service: explicitService(mapping) }),
+  objectsFirst: true,
+  client(_config, context, id) {
+    const { alpnProtocols, minTlsVersion, maxTlsVersion } = context ? contextSpec(context) : NOTHING;
+    return {
+      ...(id === undefined ? {} : { sni: id }),
+      ...(alpnProtocols === undefined ? {} : { alpnProtocols }),
+      ...(minTlsVersion === undefined ? {} : { minTlsVersion }),
+      ...(maxTlsVersion === undefined ? {} : { maxTlsVersion }),
+    };
+  },
+
+  uses(mapping, contexts) {
+    const { tls } = mappingSpec(mapping);
+    // Names of contexts are global, so the namespace of the Mapping does not matter.
+    return typeof tls === 'string' && contexts.some(({ metadata }) => metadata.name === tls);
+  },
+  released(mapping) {
+    if (!setsTls(mapping)) return undefined;
+    const { tls: _, ...spec } = fields(mapping.spec);
+    return { route: { ...mapping, spec }, fieldManager: MAPPING_FIELD_MANAGER };
+  },
+  deselected: ({ mappings }) => (mappings === undefined ? undefined : { mappings: null }),
+};
