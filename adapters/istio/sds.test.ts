@@ -217,12 +217,20 @@ describe('SDS', { timeout: 30_000 }, () => {
 
     it('is reopened after the configured time', async () => {
       agent.mute = true;
-      const one = watch({ expectedRotation: '5m' });
+      const source = open({ expectedRotation: '5m' });
+      const [one, again] = [new Watch(source), new Watch(source)];
+      watches.push(one, again);
       await one.next();
       const error = refused(one, 'ERR_MESH_SILENT', /within 5m/);
       await settle();
       await clock.advance(300_000);
       await error;
+      await again.next();
+      const pending = again.next();
+      await settle();
+      assert.match(host.reports[0]?.message ?? '', /still sends a leaf that should have been replaced/);
+      await again.stop();
+      await pending.catch(() => {});
     });
 
     it('refuses a name that pilot-agent makes up a certificate for', async () => {

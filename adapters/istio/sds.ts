@@ -30,6 +30,8 @@ export class SdsSource implements Source, Checking, Revoking {
   readonly #sds: SdsConfig;
   readonly #host: Host;
   readonly #underWay = new UnderWay();
+  /** Fingerprint of the last leaf that was not replaced in time. */
+  #overdueLeaf: string | undefined;
 
   constructor(config: IstioConfig, sds: SdsConfig, host: Host) {
     this.#config = config;
@@ -41,7 +43,11 @@ export class SdsSource implements Source, Checking, Revoking {
     const { clock } = this.#host;
     using late = this.#underWay.begin(caller);
     const { signal } = late;
-    const deadline = new CallDeadline(clock, (reason) => late.abort(new MeshError('ERR_MESH_SILENT', reason)));
+    let current: string | undefined;
+    const deadline = new CallDeadline(clock, (reason) => {
+      this.#overdueLeaf = current;
+      late.abort(new MeshError('ERR_MESH_SILENT', reason));
+    });
     // No keepalive: over a unix socket it detects nothing, and grpc-go ends connections that ping too often.
     const channel = openChannel({ address: `unix:${this.#sds.socket}` });
     const state = new SdsState(this.#from, expectation(this.#config, this.#host.namespace), this.#sds, {
@@ -57,6 +63,9 @@ export class SdsSource implements Source, Checking, Revoking {
           yield identity;
           // The write to the cluster goes first: nothing waits for the answer.
           await nextTick();
+          current = leafOf(identity).fingerprint;
+          // The same leaf from a new subscription does not end the delay.
+          if (this.#isOverdue(identity)) this.#host.report(this.#overdueError(identity));
           deadline.set(...this.#silence(identity));
         } else if (state.waitsForRoots) {
           const what = `${this.#from} sent a new leaf, but not its root ${within(ROOT_FOLLOWS_MS)}`;
@@ -115,11 +124,21 @@ export class SdsSource implements Source, Checking, Revoking {
 
   /** The time from now until a new leaf is overdue, and the reason to report then. */
   #silence(identity: Identity): [number, string] {
-    const leaf = leafOf(identity);
-    const lifeMs = leaf.notAfter - leaf.notBefore;
-    const due = leaf.notBefore + lifeMs * ROTATED_BY - this.#host.clock.now();
-    const ms = this.#sds.expectedRotation ?? Math.max(due, lifeMs * LATE_SHARE, 1000);
+    const { notBefore, notAfter } = leafOf(identity);
+    const due = dueOf(identity) - this.#host.clock.now();
+    const ms = this.#sds.expectedRotation ?? Math.max(due, (notAfter - notBefore) * LATE_SHARE, 1000);
     return [Math.round(ms), `${this.#from} sent no new leaf ${within(ms)}; meshcert subscribes again`];
+  }
+
+  #isOverdue(identity: Identity): boolean {
+    if (leafOf(identity).fingerprint === this.#overdueLeaf) return true;
+    return this.#sds.expectedRotation === undefined && dueOf(identity) <= this.#host.clock.now();
+  }
+
+  #overdueError(identity: Identity): MeshError {
+    const until = new Date(leafOf(identity).notAfter).toISOString();
+    const what = `${this.#from} still sends a leaf that should have been replaced, and that ends at ${until}`;
+    return new MeshError('ERR_MESH_SILENT', `${what}; does its agent reach the CA? meshcert subscribes again`);
   }
 
   async #readFile(path: string, signal: AbortSignal): Promise<string | undefined> {
@@ -128,5 +147,10 @@ export class SdsSource implements Source, Checking, Revoking {
   }
 }
 
+/** When the next leaf is expected, epoch ms. */
+const dueOf = (identity: Identity): number => {
+  const { notBefore, notAfter } = leafOf(identity);
+  return notBefore + (notAfter - notBefore) * ROTATED_BY;
+};
 const nextTick = (): Promise<void> => new Promise((resolve) => process.nextTick(resolve));
 const within = (ms: number): string => `within ${formatDuration(Math.round(ms / 1000) * 1000)}`;

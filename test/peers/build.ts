@@ -41,6 +41,8 @@ const recipes = {
   // SPIRE's only embedded datastore is SQLite, which its server has with cgo alone.
   'spire-server': { module: 'spire', package: 'github.com/spiffe/spire/cmd/spire-server', cgo: true },
   'spire-agent': { module: 'spire', package: 'github.com/spiffe/spire/cmd/spire-agent' },
+  'spire-server-next': { module: 'spire-next', package: 'github.com/spiffe/spire/cmd/spire-server', cgo: true },
+  'spire-agent-next': { module: 'spire-next', package: 'github.com/spiffe/spire/cmd/spire-agent' },
   helm: { module: 'helm', package: 'helm.sh/helm/v3/cmd/helm' },
   'spiffe-helper': { module: 'spiffe-helper', package: 'github.com/spiffe/spiffe-helper/cmd/spiffe-helper' },
   'consul-template': { module: 'consul-template', package: 'github.com/hashicorp/consul-template' },
