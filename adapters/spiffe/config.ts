@@ -5,6 +5,8 @@ import { parseSpiffeId } from '../../src/pki/spiffe.ts';
 
 /** A socket address longer than this does not bind (sun_path, with its terminating zero). */
 const LONGEST_SOCKET_PATH = 107;
+const TRUST_DOMAIN = /^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/;
+const NOT_A_DOMAIN = 'must be a DNS name in lower case';
 const ONE_OF = 'exactly one of socket and address must be set';
 const LOOPBACK = 'must be on the loopback interface: the private key travels over it in plaintext';
 
@@ -36,9 +38,17 @@ export const spiffeConfig = z
     trustDomain: z
       .string()
       .max(253)
-      .regex(/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/, 'must be a DNS name in lower case')
+      .regex(TRUST_DOMAIN, NOT_A_DOMAIN)
       .optional()
       .describe('Trust domain of the SPIFFE ID. Default: any.'),
+    upstreamTrustDomain: z
+      .string()
+      .max(253)
+      .regex(TRUST_DOMAIN, NOT_A_DOMAIN)
+      .optional()
+      .describe(
+        'Federated trust domain of the upstreams. Its bundle is published in place of that of the identity, and never together with it. Default: upstreams are in the trust domain of the identity.',
+      ),
   })
   .refine(({ socket, address }) => (socket === undefined) !== (address === undefined), { error: ONE_OF })
   .meta(cel('has(self.socket) != has(self.address)', ONE_OF))

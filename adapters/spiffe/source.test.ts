@@ -136,6 +136,33 @@ describe('identities from the Workload API', { timeout: 30_000 }, () => {
     assert.equal(await pending, 'an identity');
   });
 
+  it('come with the bundle of the federated trust domain that the upstreams are in, apart from their own', async () => {
+    const [first, second] = [SandboxCa.root({ clock }).certificate, SandboxCa.root({ clock }).certificate];
+    api.federated.set('third.example', [SandboxCa.root({ clock }).certificate]);
+    const config = { upstreamTrustDomain: 'other.example' };
+    const message = /offers no bundle of the trust domain other.example \(offered: third.example\); add -federatesWith/;
+    await refused(watch(config), 'ERR_MESH_DENIED', message);
+    api.federated.set('other.example', []);
+    await refused(watch(config), 'ERR_MESH_BAD_RESPONSE', /a bundle of other.example that cannot be read/);
+    api.federated.set('other.example', [first]);
+    const values = watch(config);
+    const { roots, upstream } = await next(values);
+    const prints = (certificates: readonly { fingerprint: string }[] = []) =>
+      certificates.map((one) => one.fingerprint);
+    assert.deepEqual(prints(roots), prints(authority.roots));
+    assert.deepEqual([upstream?.trustDomain, prints(upstream?.roots)], ['other.example', prints([first])]);
+    api.federated.set('other.example', [first, second]);
+    api.update();
+    assert.deepEqual(prints((await next(values)).upstream?.roots), prints([first, second]));
+    api.federated.delete('other.example');
+    api.update();
+    await refused(values, 'ERR_MESH_DENIED', message);
+  });
+
+  it('have no other trust when the upstreams are in their own trust domain', async () => {
+    assert.equal((await next(watch({ upstreamTrustDomain: 'example.org' }))).upstream, undefined);
+  });
+
   it('follow the steps of a rotation of the authority', async () => {
     const values = watch();
     const before = await next(values);

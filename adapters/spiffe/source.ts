@@ -6,9 +6,10 @@ import { MeshError } from '../../src/mesh/error.ts';
 import type { Examiner } from '../../src/mesh/examiner.ts';
 import { type Identity, leafOf, sameIdentity, sameLeaf } from '../../src/mesh/identity.ts';
 import type { Crl } from '../../src/pki/crl.ts';
+import { parseSpiffeId } from '../../src/pki/spiffe.ts';
 import { addressOf, type SpiffeConfig } from './config.ts';
 import { workloadApiError } from './errors.ts';
-import { chooseSvid, expectation, readCrls, readSvid, type X509SvidResponse } from './svids.ts';
+import { chooseSvid, expectation, readCrls, readSvid, readUpstreamTrust, type X509SvidResponse } from './svids.ts';
 
 const METHOD = 'SpiffeWorkloadAPI/FetchX509SVID';
 /** Without it the server refuses each call: it shows that no browser was led to the socket. */
@@ -45,7 +46,11 @@ export class WorkloadApiSource implements Source, Checking, Revoking {
       const call = { method: METHOD, metadata: METADATA, request: {}, signal: work.signal };
       for await (const response of channel.stream<object, X509SvidResponse>(call)) {
         const svid = chooseSvid(this.#from, response.svids, this.#config);
-        const identity = readSvid(this.#from, svid, expectation(this.#config), clock.now(), last);
+        const identity = this.#withUpstream(
+          readSvid(this.#from, svid, expectation(this.#config), clock.now(), last),
+          response,
+          last,
+        );
         if (sameIdentity(last, identity)) continue;
         const isNewLeaf = !sameLeaf(identity, last);
         last = identity;
@@ -100,6 +105,14 @@ export class WorkloadApiSource implements Source, Checking, Revoking {
 
   async [Symbol.asyncDispose](): Promise<void> {
     this.#underWay.end(new Error('the source is disposed of'));
+  }
+
+  #withUpstream(identity: Identity, { federated_bundles }: X509SvidResponse, last: Identity | undefined): Identity {
+    const { upstreamTrustDomain } = this.#config;
+    const own = parseSpiffeId(identity.id)?.trustDomain;
+    if (upstreamTrustDomain === undefined || upstreamTrustDomain === own) return identity;
+    const known = last?.upstream?.roots ?? [];
+    return { ...identity, upstream: readUpstreamTrust(this.#from, upstreamTrustDomain, federated_bundles, known) };
   }
 
   get #from(): string {

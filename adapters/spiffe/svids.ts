@@ -1,6 +1,6 @@
 import type { Expectation } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
-import type { Identity } from '../../src/mesh/identity.ts';
+import type { Identity, UpstreamTrust } from '../../src/mesh/identity.ts';
 import { provingRoots, readPair, unprovable } from '../../src/mesh/input/pair.ts';
 import { type Certificate, certificatesFromDer } from '../../src/pki/certificate.ts';
 import { Crl } from '../../src/pki/crl.ts';
@@ -17,10 +17,12 @@ export interface X509Svid {
   readonly hint: string;
 }
 
-/** Everything that the Workload API says; it replaces what it said before. Federated bundles are not looked at. */
+/** Everything that the Workload API sends; it replaces what it sent before. */
 export interface X509SvidResponse {
   readonly svids: readonly X509Svid[];
   readonly crl: readonly Buffer[];
+  /** Roots, DER, by the ID of their trust domain. */
+  readonly federated_bundles: Readonly<Record<string, Buffer>>;
 }
 
 export function expectation({ id, trustDomain }: SpiffeConfig): Expectation {
@@ -67,16 +69,40 @@ export function readSvid(
   before: Identity | undefined,
 ): Identity {
   const known = before ? [...before.chain, ...before.roots] : [];
-  const certificates = certificatesOf(from, 'X.509-SVID', svid.x509_svid, known);
+  const certificates = certificatesOf(from, 'an X.509-SVID', svid.x509_svid, known);
   const pair = readPair(from, keyOf(from, svid.x509_svid_key), certificates, expected, now);
   if (pair.id !== svid.spiffe_id) {
     throw bad(`${from} sent a certificate for ${pair.id} as that of another SPIFFE ID; see the logs of the agent`);
   }
-  const named = certificatesOf(from, 'bundle', svid.bundle, known);
+  const named = certificatesOf(from, 'a bundle', svid.bundle, known);
   const roots = provingRoots(pair, named, before?.roots ?? [], now);
   if (!roots) throw unprovable(from, pair);
   return { ...pair, roots };
 }
+
+/** The bundle of a federated trust domain, for a publication of its own: upstreams of that domain are verified by it alone. */
+export function readUpstreamTrust(
+  from: string,
+  trustDomain: string,
+  bundles: X509SvidResponse['federated_bundles'],
+  known: readonly Certificate[],
+): UpstreamTrust {
+  const names = Object.keys(bundles);
+  const name = names.find((one) => domainOf(one) === trustDomain);
+  if (name === undefined) {
+    const offered = names.map(domainOf).sort().join(', ') || 'none';
+    throw new MeshError(
+      'ERR_MESH_DENIED',
+      `${from} offers no bundle of the trust domain ${trustDomain} (offered: ${offered}); add -federatesWith to the registration entry, or correct upstreamTrustDomain`,
+    );
+  }
+  const roots = certificatesOf(from, `a bundle of ${trustDomain}`, bundles[name] ?? Buffer.alloc(0), known);
+  return { trustDomain, roots };
+}
+
+/** Servers name it `spiffe://other.example`, some without the scheme. Anything else is not repeated in messages. */
+const domainOf = (id: string): string =>
+  /^(?:spiffe:\/\/)?([a-z0-9._-]{1,253})\/?$/.exec(id)?.[1] ?? 'an invalid trust domain';
 
 export function readCrls(from: string, lists: readonly Buffer[]): readonly Crl[] {
   try {
@@ -90,7 +116,7 @@ function certificatesOf(from: string, what: string, der: Buffer, known: readonly
   try {
     return certificatesFromDer(der, { known });
   } catch (cause) {
-    throw bad(`${from} sent an ${what} that cannot be read; see the logs of the agent`, cause);
+    throw bad(`${from} sent ${what} that cannot be read; see the logs of the agent`, cause);
   }
 }
 

@@ -4,6 +4,7 @@ import type { Desired } from '../core/plan/plan.ts';
 import { codedProblem, type Problem } from '../core/problem.ts';
 import { formatRootTimes, ROOT_TIMES_ANNOTATION } from '../core/trust/root-times.ts';
 import type { RootTimes } from '../core/trust/trust.ts';
+import { type PublishedUpstreamTrust, UPSTREAM_TRUST_DOMAIN_ANNOTATION } from '../core/trust/upstream-trust.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import type { Identity } from '../mesh/identity.ts';
 import { type Certificate, formatCertificates } from '../pki/certificate.ts';
@@ -22,6 +23,8 @@ export interface Publishing {
   /** Never empty. */
   readonly bundle: readonly Certificate[];
   readonly since: RootTimes;
+  /** Verifies upstreams in place of `bundle`, which then stands only beside the pair that it proves. */
+  readonly upstream?: PublishedUpstreamTrust | undefined;
   /** Absent or empty: upstreams are not checked for revocation. */
   readonly crls?: readonly Crl[] | undefined;
   readonly uses: readonly GatewayUse[];
@@ -39,41 +42,42 @@ export function desiredObjects({
   identity,
   bundle,
   since,
+  upstream,
   crls = [],
   uses,
 }: Publishing): readonly Desired[] {
-  if (bundle.length === 0) {
+  const trusted = upstream ?? { bundle, since };
+  if (bundle.length === 0 || trusted.bundle.length === 0) {
     throw new GatewayError('ERR_GATEWAY_EMPTY_BUNDLE', `Secret ${spec.caSecretName}: the trust bundle has no root`);
   }
   const [leaf] = identity.chain;
   if (!leaf) {
     throw new GatewayError('ERR_GATEWAY_EMPTY_CHAIN', `Secret ${spec.secretName}: the identity has no certificate`);
   }
-  const roots = formatCertificates(bundle);
-  const times = formatRootTimes(since);
-  const metaOf = (name: string, annotations?: Readonly<Record<string, string>>): ObjectMeta => ({
+  const roots = formatCertificates(trusted.bundle);
+  const domain = upstream ? { [UPSTREAM_TRUST_DOMAIN_ANNOTATION]: upstream.trustDomain } : {};
+  const metaOf = (name: string, annotations: Readonly<Record<string, string>> = {}): ObjectMeta => ({
     name,
     namespace: meta.namespace,
     labels: ownLabels(meta, spec.labels),
-    ...(annotations ? { annotations } : {}),
+    ...(Object.keys(annotations).length > 0 ? { annotations } : {}),
   });
   for (const name of [spec.caSecretName, spec.secretName]) requireReadable(name, uses);
   const desired: Desired[] = [
     {
       order: ORDER.trust,
-      object: secret(
-        metaOf(spec.caSecretName, times === '' ? undefined : { [ROOT_TIMES_ANNOTATION]: times }),
-        'Opaque',
-        { 'tls.crt': roots, 'ca.crt': roots },
-      ),
+      object: secret(metaOf(spec.caSecretName, { ...timesOf(trusted.since), ...domain }), 'Opaque', {
+        'tls.crt': roots,
+        'ca.crt': roots,
+      }),
     },
     {
       order: ORDER.identity,
       leaf,
-      object: secret(metaOf(spec.secretName), 'kubernetes.io/tls', {
+      object: secret(metaOf(spec.secretName, upstream ? { ...timesOf(since), ...domain } : {}), 'kubernetes.io/tls', {
         'tls.crt': formatCertificates(identity.chain),
         'tls.key': identity.key.toPem(),
-        'ca.crt': roots,
+        'ca.crt': upstream ? formatCertificates(bundle) : roots,
       }),
     },
   ];
@@ -96,7 +100,7 @@ export function desiredObjects({
       spec,
       config,
       tls,
-      bundle,
+      bundle: trusted.bundle,
       targets,
       ...(revokes ? { crlSecretName } : {}),
     })) {
@@ -141,6 +145,11 @@ function requireReadable(name: string, uses: readonly GatewayUse[]): void {
     const problem = gateway.secretNameProblem(name);
     if (problem) throw new GatewayError('ERR_GATEWAY_NAME', problem);
   }
+}
+
+function timesOf(since: RootTimes): Readonly<Record<string, string>> {
+  const times = formatRootTimes(since);
+  return times === '' ? {} : { [ROOT_TIMES_ANNOTATION]: times };
 }
 
 function secret(metadata: ObjectMeta, type: string, texts: Readonly<Record<string, string>>): KubeObject {

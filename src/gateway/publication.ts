@@ -2,6 +2,8 @@ import type { MeshCertificateSpec } from '../config/schema/mesh-certificate.ts';
 import type { Publication } from '../core/decision/decide.ts';
 import { describe, type KubeObject, refOf } from '../core/object.ts';
 import { parseRootTimes, ROOT_TIMES_ANNOTATION } from '../core/trust/root-times.ts';
+import type { RootTimes } from '../core/trust/trust.ts';
+import { UPSTREAM_TRUST_DOMAIN_ANNOTATION } from '../core/trust/upstream-trust.ts';
 import { type Certificate, parseCertificates } from '../pki/certificate.ts';
 import { findPath, reachesRoot } from '../pki/chain.ts';
 import { parseCrls } from '../pki/crl.ts';
@@ -47,12 +49,29 @@ export function readPublication(
   const found = read(caSecret, (data) => parsing.bundle(data['tls.crt'] ?? data['ca.crt'] ?? '')) ?? [];
   const pairSecret = named(spec.secretName);
   const identity = read(pairSecret, (data) => parsing.pair(data['tls.key'] ?? '', data['tls.crt'] ?? ''));
-  const bundle = pairSecret && !carries(found, identity?.chain ?? []) ? joined(found, beside(pairSecret)) : found;
-  const since = parseRootTimes(caSecret?.metadata.annotations?.[ROOT_TIMES_ANNOTATION], bundle);
   const crlSecret = spec.crlSecretName === undefined ? undefined : named(spec.crlSecretName);
   const crls = read(crlSecret, (data) => parseCrls(data['crl.pem'] ?? ''));
-  return { bundle, since, identity, crls, problems: problems.length === 0 ? NO_PROBLEMS : problems };
+  const rest = { identity, crls, problems: problems.length === 0 ? NO_PROBLEMS : problems };
+  // Without the CA Secret the other one shows that roots of the identity's domain must not take its place.
+  const trustDomain = upstreamTrustDomain(caSecret ?? pairSecret);
+  if (trustDomain !== undefined) {
+    const bundle = read(pairSecret, (data) => parsing.bundle(data['ca.crt'] ?? '')) ?? [];
+    const upstream = { trustDomain, bundle: found, since: timesOf(caSecret, found) };
+    return { ...rest, bundle, since: timesOf(pairSecret, bundle), upstream };
+  }
+  const bundle = pairSecret && !carries(found, identity?.chain ?? []) ? joined(found, beside(pairSecret)) : found;
+  return { ...rest, bundle, since: timesOf(caSecret, bundle) };
 }
+
+/** The roots by which upstreams are verified. */
+export const upstreamRoots = ({ bundle, upstream }: Publication): readonly Certificate[] => upstream?.bundle ?? bundle;
+
+/** Set if upstreams are in another trust domain than the pair: the CA Secret then holds the roots of that domain. */
+export const upstreamTrustDomain = (secret: KubeObject | undefined): string | undefined =>
+  secret?.metadata.annotations?.[UPSTREAM_TRUST_DOMAIN_ANNOTATION];
+
+const timesOf = (secret: KubeObject | undefined, bundle: readonly Certificate[]): RootTimes =>
+  parseRootTimes(secret?.metadata.annotations?.[ROOT_TIMES_ANNOTATION], bundle);
 
 /**
  * Whether the chain ends in this bundle, whatever the time and the path rules. False only if somebody else wrote the CA

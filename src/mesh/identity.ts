@@ -12,6 +12,14 @@ export interface Identity {
   /** Leaf first, then intermediates; no root. */
   readonly chain: readonly Certificate[];
   readonly roots: readonly Certificate[];
+  /** Set if upstreams are in another trust domain than the identity: they are verified by these roots alone. */
+  readonly upstream?: UpstreamTrust | undefined;
+}
+
+/** The roots of one trust domain, for upstreams of that domain. */
+export interface UpstreamTrust {
+  readonly trustDomain: string;
+  readonly roots: readonly Certificate[];
 }
 
 export function leafOf(identity: Pick<Identity, 'chain'>): Certificate {
@@ -31,8 +39,10 @@ export function sameRoots(a: readonly Certificate[], b: readonly Certificate[]):
   );
 }
 
-/** The same leaf with the same certificates above it, under the same roots. */
+/** The same leaf with the same certificates above it, under the same roots, for the same upstreams. */
 export function sameIdentity(a: Identity | undefined, b: Identity): boolean {
   if (!a || a.chain.length !== b.chain.length || !sameRoots(a.roots, b.roots)) return false;
+  if (a.upstream?.trustDomain !== b.upstream?.trustDomain) return false;
+  if (!sameRoots(a.upstream?.roots ?? [], b.upstream?.roots ?? [])) return false;
   return a.chain.every(({ fingerprint }, index) => fingerprint === b.chain[index]?.fingerprint);
 }

@@ -158,7 +158,7 @@ export class Reconciler {
     const steps = this.#plan(decision, situation.now);
     const due = steps.some((step) => step.action !== 'none');
     const outcome = leading && this.#view.synced ? await this.#act(steps, due, decision, signal) : undefined;
-    if (decision.hold?.hold) this.#prober.ask(situation.candidate, decision.trust.bundle, signal);
+    if (decision.hold?.hold) this.#prober.ask(situation.candidate, decision.upstreamTrust.bundle, signal);
     this.#report({ situation, decision, steps, due, outcome, leading });
     const { now } = situation;
     // What was due when this reconcile began is done or no longer matters: waiting for it would not be a pause.
@@ -337,9 +337,15 @@ export class Reconciler {
   /** The published identity with the roots that the mesh named when it was written: a restart continues from there. */
   #publishedIdentity(): Identity | undefined {
     const situation = this.#observe();
-    const { bundle, since } = situation.published;
+    const { bundle, since, upstream } = situation.published;
     const { publishedIdentity } = decide({ ...situation, candidate: undefined });
-    return publishedIdentity && { ...publishedIdentity, roots: namedRoots(bundle, since) };
+    if (!publishedIdentity) return undefined;
+    const { trustDomain = '' } = upstream ?? {};
+    return {
+      ...publishedIdentity,
+      roots: namedRoots(bundle, since),
+      ...(upstream ? { upstream: { trustDomain, roots: namedRoots(upstream.bundle, upstream.since) } } : {}),
+    };
   }
 }
 

@@ -30,4 +30,7 @@ export class RotationTracker {
 
 const leafIn = ({ identity }: Decision): string | undefined => identity && leafOf(identity).fingerprint;
 /** A single root is its own text; only several are joined. */
-const bundleIn = ({ trust }: Decision): string => trust.bundle.map((root) => root.fingerprint).join(' ');
+const bundleIn = ({ trust, upstreamTrust }: Decision): string => {
+  const roots = trust === upstreamTrust ? trust.bundle : [...trust.bundle, ...upstreamTrust.bundle];
+  return roots.map((root) => root.fingerprint).join(' ');
+};

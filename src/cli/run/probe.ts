@@ -1,7 +1,7 @@
 import { systemClock } from '../../async/clock.ts';
 import { API_VERSION, KIND, type MeshCertificate, type ProbeSpec } from '../../config/schema/mesh-certificate.ts';
 import { validateObject } from '../../config/validate.ts';
-import { readPublication } from '../../gateway/publication.ts';
+import { readPublication, upstreamRoots } from '../../gateway/publication.ts';
 import { gateways } from '../../gateways.ts';
 import type { Kube } from '../../kube/api.ts';
 import { type Adapter, tlsDefaults } from '../../mesh/adapter.ts';
@@ -67,16 +67,17 @@ async function ofCertificate(
   const objects = await Promise.all(
     [spec.caSecretName, spec.secretName].map((secretName) => kube.get(secret(secretName), io.signal)),
   );
-  const { identity, bundle } = readPublication(
+  const published = readPublication(
     spec,
     objects.filter((object) => object !== undefined),
   );
+  const { identity } = published;
   if (!identity)
     throw new Error(`Secret ${namespace}/${spec.secretName} holds no certificate yet; see meshcert status`);
   const adapter = adapters.find(({ mesh }) => mesh === spec.mesh.name);
   return {
     pair: identity,
-    bundle,
+    bundle: upstreamRoots(published),
     probeSpec: spec.probe,
     ...(adapter ? { tls: tlsDefaults(adapter, spec.mesh.config) } : {}),
   };

@@ -10,6 +10,11 @@ import { chooseCrls } from '../trust/crls.ts';
 import { decideHold, type HoldDecision, type ProbeOutcome } from '../trust/hold.ts';
 import { type IssuerEnd, isGain, issuerEndOf } from '../trust/issuer-end.ts';
 import { decideTrust, namedRoots, type RootTimes, type TrustDecision } from '../trust/trust.ts';
+import {
+  decideUpstreamTrust,
+  type PublishedUpstreamTrust,
+  type UpstreamTrustDecision,
+} from '../trust/upstream-trust.ts';
 import type { PreflightVerdict, Proof } from '../verify/preflight.ts';
 import { verify } from '../verify/verify.ts';
 
@@ -18,6 +23,8 @@ export interface Publication {
   readonly bundle: readonly Certificate[];
   readonly since: RootTimes;
   readonly identity: { readonly key: PrivateKey; readonly chain: readonly Certificate[] } | undefined;
+  /** Trust in upstreams of another trust domain; absent: `bundle` verifies upstreams too. */
+  readonly upstream?: PublishedUpstreamTrust | undefined;
   /** Absent: none. */
   readonly crls?: readonly Crl[] | undefined;
   /** Objects that exist with the wrong content; a missing object is no problem. */
@@ -43,6 +50,7 @@ export interface Situation {
     readonly bundle: readonly Certificate[];
     readonly since: RootTimes;
     readonly crls: readonly Crl[];
+    readonly upstream: PublishedUpstreamTrust | undefined;
   }) => { readonly objects: readonly Desired[] } | { readonly problem: Problem };
   /** A new certificate was requested: it is published whether or not it gains anything. */
   readonly renewalAsked?: boolean | undefined;
@@ -56,7 +64,10 @@ export interface Decision {
   readonly publishedIdentity: Identity | undefined;
   /** The pair in `desired`. */
   readonly identity: Identity | undefined;
+  /** The roots that the pair is verified by. */
   readonly trust: TrustDecision;
+  /** The roots that upstreams are verified by; `trust` itself unless they are in another trust domain. */
+  readonly upstreamTrust: TrustDecision;
   readonly hold: HoldDecision | undefined;
   /** The candidate is valid, but ends no later than the published leaf and differs in nothing else. */
   readonly isIdle: boolean;
@@ -109,10 +120,15 @@ export function decide(situation: Situation): Decision {
   const issuerEnd = path && issuerEndOf(path);
   const proven = identity && trust.bundle.length > 0 ? proofOf(situation, identity, trust.bundle) : undefined;
   const { bundle, since } = trust;
-  const revocation = identity && path && proven?.ok ? revocationOf(situation, identity, path, bundle) : undefined;
+  const foreign = upstreamTrustFor(situation, accepted, current?.identity);
+  const upstream = foreign && { trustDomain: foreign.trustDomain, ...foreign.trust };
+  const revocation =
+    identity && path && proven?.ok ? revocationOf(situation, identity, path, bundle, foreign) : undefined;
   const crls = revocation?.crls ?? [];
   const wanted =
-    identity && proven?.ok && !revocation?.unproven ? situation.desired({ identity, bundle, since, crls }) : undefined;
+    identity && proven?.ok && !foreign?.refused && !revocation?.unproven
+      ? situation.desired({ identity, bundle, since, crls, upstream })
+      : undefined;
   const wrong = judged && problemOf(judged);
   const unfit = proven && !proven.ok ? proven.refused : undefined;
 
@@ -121,15 +137,22 @@ export function decide(situation: Situation): Decision {
     publishedIdentity: current?.identity,
     identity,
     trust,
+    upstreamTrust: foreign?.trust ?? trust,
     hold,
     isIdle,
     issuerEnd,
     refused: judged?.validFrom === undefined ? wrong : undefined,
-    problem: wrong ?? trust.problem ?? unfit ?? (wanted && 'problem' in wanted ? wanted.problem : undefined),
+    problem:
+      wrong ??
+      trust.problem ??
+      foreign?.refused ??
+      unfit ??
+      (wanted && 'problem' in wanted ? wanted.problem : undefined),
     crlProblem: revocation?.problem,
     unproven: judged?.unproven ?? (proven && !proven.ok ? proven.unproven : undefined) ?? revocation?.unproven,
     nextLook: earliest(now, [
       trust.nextChangeAt,
+      foreign?.trust.nextChangeAt,
       hold?.hold ? hold.until : undefined,
       identity ? leafOf(identity).notAfter : undefined,
       issuerEnd?.endingAt,
@@ -153,8 +176,13 @@ function revocationOf(
   { key, chain }: Identity,
   path: readonly Certificate[],
   bundle: readonly Certificate[],
+  foreign: UpstreamTrustDecision | undefined,
 ): Revocation | undefined {
   if (!named) return undefined;
+  if (foreign) {
+    const message = `the mesh sends CRLs of its own trust domain, not of ${foreign.trustDomain}: they are not published; remove trust.crl`;
+    return { problem: { code: 'ERR_CRL_MISSING', message } };
+  }
   // An upstream's chain has the authorities of ours, or those of a root that is being replaced.
   const above = path.slice(1).filter(({ fingerprint }) => !bundle.some((root) => root.fingerprint === fingerprint));
   const choice = chooseCrls(named, [...above, ...bundle], now);
@@ -264,6 +292,15 @@ function trustFor(
     leafLifetimeMs: longestLife([candidate, current, published.identity]),
     chains: [current?.chain ?? [], candidate?.chain ?? []],
   });
+}
+
+function upstreamTrustFor(
+  { published, spec, now }: Situation,
+  candidate: Identity | undefined,
+  current: Identity | undefined,
+): UpstreamTrustDecision | undefined {
+  const leafLifetimeMs = longestLife([candidate, current, published.identity]);
+  return decideUpstreamTrust(candidate, published.upstream, { now, retainMs: spec.trust.retainMs, leafLifetimeMs });
 }
 
 /** The longest lifetime of the known leaves; infinite if none is known, so that no root is dropped without evidence. */

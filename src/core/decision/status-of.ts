@@ -110,8 +110,8 @@ export function statusOf(report: StatusInput, before: PublicationStatus | undefi
         }
       : leafFields(before)),
     ...issuerOf(report),
-    roots: decision.trust.bundle.map((root) => {
-      const mark = decision.trust.since.get(root.fingerprint);
+    roots: decision.upstreamTrust.bundle.map((root) => {
+      const mark = decision.upstreamTrust.since.get(root.fingerprint);
       return {
         fingerprint: root.fingerprint,
         subject: root.subject,
@@ -302,7 +302,8 @@ function readiness(
 }
 
 function trusted({ decision, probeProblem }: StatusInput, say: ConditionBuilder) {
-  if (decision.trust.bundle.length === 0) {
+  const { bundle, since } = decision.upstreamTrust;
+  if (bundle.length === 0) {
     return say(
       'Trusted',
       'Unknown',
@@ -325,9 +326,9 @@ function trusted({ decision, probeProblem }: StatusInput, say: ConditionBuilder)
       `A newer certificate is held back until ${toRfc3339(decision.hold.until)}: ${why}${unasked}.`,
     );
   }
-  const retained = [...decision.trust.since.values()].filter(({ state }) => state === 'retained').length;
+  const retained = [...since.values()].filter(({ state }) => state === 'retained').length;
   const others = retained === 0 ? '' : `, ${retained} of them retained although the mesh no longer names them`;
-  return say('Trusted', 'True', 'RootsCurrent', `${decision.trust.bundle.length} root(s) trusted${others}.`);
+  return say('Trusted', 'True', 'RootsCurrent', `${bundle.length} root(s) trusted${others}.`);
 }
 
 function issuerEnding({ decision: { identity, issuerEnd, isIdle }, situation }: StatusInput, say: ConditionBuilder) {

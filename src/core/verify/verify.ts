@@ -175,6 +175,18 @@ export function verify(
   return { ok: true, path: subject.path.path };
 }
 
+/** Whether a bundle may be published that no chain of ours leads to: what a gateway must be able to load. */
+export function verifyBundle(
+  bundle: readonly Certificate[],
+): { readonly code: VerifyCode; readonly message: string } | undefined {
+  for (const check of CHECKS) {
+    if (!('run' in check) || check.code === 'ERR_VERIFY_EMPTY_CHAIN') continue;
+    const message = check.run({ key: undefined, chain: [] }, bundle);
+    if (message !== undefined) return { code: check.code, message };
+  }
+  return undefined;
+}
+
 function ask(
   check: VerifyCheck,
   pair: PresentedPair,

@@ -50,7 +50,7 @@ async function lookAtVerdict(
   );
   const title = `the pair in ${refs.map(describe).join(' with the roots in ')}`;
   const read = readPair(identity, ca);
-  const [key, chain, bundle] = [parsedValue(read?.key), parsedValue(read?.chain), parsedValue(read?.roots)];
+  const [key, chain, bundle] = [parsedValue(read?.key), parsedValue(read?.chain), parsedValue(read?.issuers)];
   if (!identity || !ca || !key || !chain || !bundle) {
     const message = `${title} was not judged, since it could not be read`;
     return [{ ...about, state: 'skipped', message }];

@@ -193,7 +193,7 @@ export const pairChecks: readonly DoctorCheck[] = [
     title: 'The identity does not chain to the roots of its TLSContext',
     *run(world) {
       for (const { pair, secret } of pairs(world)) {
-        const [[leaf, ...between] = [], roots] = [parsedValue(pair.chain), parsedValue(pair.roots)];
+        const [[leaf, ...between] = [], roots] = [parsedValue(pair.chain), parsedValue(pair.issuers)];
         if (!leaf || !roots?.some(({ isCa }) => isCa)) continue;
         const path = findPath(leaf, between, roots, world.snapshot.now);
         if (reachesRoot(path)) continue;
