@@ -74,6 +74,8 @@ export interface PublicationStatus {
   readonly emergencyTime?: string;
   /** The certificate above the leaf that ends first. */
   readonly issuer?: { readonly subject: string; readonly fingerprint: string; readonly notAfter: string };
+  /** The Secrets that the agent wrote. A Secret with another uid is not relied on. */
+  readonly secrets?: readonly { readonly name: string; readonly uid: string }[];
   readonly roots: readonly RootStatus[];
   /** A newer leaf that is held back, and why. */
   readonly held?: {

@@ -1,7 +1,7 @@
 import type { MeshCertificateSpec } from '../config/schema/mesh-certificate.ts';
 import type { Publication } from '../core/decision/decide.ts';
 import type { KubeObject } from '../core/object.ts';
-import { provesOrigin } from '../core/plan/origin.ts';
+import type { OriginProof } from '../core/plan/origin.ts';
 import { type Certificate, formatCertificates, parseCertificates } from '../pki/certificate.ts';
 import { PrivateKey } from '../pki/key.ts';
 import { type Parsing, readPublication } from './publication.ts';
@@ -43,9 +43,10 @@ export class PublicationReader {
   read(
     spec: Pick<MeshCertificateSpec, 'secretName' | 'caSecretName' | 'crlSecretName'>,
     objects: readonly KubeObject[],
+    isProven: OriginProof,
     atHand: PublishedPair | undefined,
   ): Publication {
-    const seen = objects.filter((object) => object.kind === 'Secret' && provesOrigin(object));
+    const seen = objects.filter((object) => object.kind === 'Secret' && isProven(object));
     const same = seen.length === this.#seen.length && seen.every((object, at) => object === this.#seen[at]);
     if (same && this.#result) return this.#result;
     const parsing: Parsing = {

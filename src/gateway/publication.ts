@@ -51,7 +51,8 @@ export function readPublication(
   const identity = read(pairSecret, (data) => parsing.pair(data['tls.key'] ?? '', data['tls.crt'] ?? ''));
   const crlSecret = spec.crlSecretName === undefined ? undefined : named(spec.crlSecretName);
   const crls = read(crlSecret, (data) => parseCrls(data['crl.pem'] ?? ''));
-  const rest = { identity, crls, problems: problems.length === 0 ? NO_PROBLEMS : problems };
+  const written = secrets.map(({ metadata: { name, uid = '' } }) => ({ name, uid }));
+  const rest = { identity, crls, secrets: written, problems: problems.length === 0 ? NO_PROBLEMS : problems };
   // Without the CA Secret the other one shows that roots of the identity's domain must not take its place.
   const trustDomain = upstreamTrustDomain(caSecret ?? pairSecret);
   if (trustDomain !== undefined) {

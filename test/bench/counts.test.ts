@@ -33,7 +33,7 @@ const STEP_MS = 5;
 const NAMESPACE = 'fleet';
 const USER_AGENT = 'meshcert';
 
-it('a fleet costs two requests a rotation and a bounded number of Events, and none at a restart or when idle', async () => {
+it('a fleet costs four requests a first issue, two a rotation, and a bounded number of Events, and none at a restart or when idle', async () => {
   const clock = new FakeClock();
   const definition = parse(await readFile(join(ROOT, 'deploy/crd/meshcertificate.yaml'), 'utf8')) as KubeObject;
   const api = await startKubeApi({ clock, tls: false, namespaces: [NAMESPACE], objects: [definition] });
@@ -143,6 +143,12 @@ it('a fleet costs two requests a rotation and a bounded number of Events, and no
     const first = run();
     await first.ready();
     await told(first.board);
+    const { 'create events': _, ...created } = tally(writes());
+    assert.deepEqual(created, {
+      'create secrets': 2 * FLEET,
+      'create tlscontexts': FLEET,
+      'patch meshcertificates/status': FLEET,
+    });
     await first.stop();
     // Everything in flight has arrived.
     await quiet();

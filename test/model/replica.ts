@@ -122,7 +122,9 @@ export class Replica {
     const view = { get: (ref: Parameters<typeof keyOf>[0]) => this.#seen.get(keyOf(ref)) };
     const writePriority = new WritePriority(this.clock);
     const { clock } = this;
-    const options = { kube, clock, fence, batchGap: this.#spacing, writePriority, gateways, dryRun: false, view };
+    const from = { kube, clock, fence, batchGap: this.#spacing, writePriority, gateways, view };
+    // As for documents in a file, which have no status: each Secret proves its origin by itself.
+    const options = { ...from, dryRun: false, isProven: provesOrigin, recordsOrigin: false };
     const outcome = await publish(steps, options, signal).catch((error: unknown) => {
       if (signal.aborted) return undefined;
       throw error;

@@ -1,6 +1,6 @@
 import { type KubeObject, type ManagedFields, refOf } from '../../core/object.ts';
 import { isOurs } from '../../core/plan/difference.ts';
-import { provesOrigin, removalOfForeign, withOrigin } from '../../core/plan/origin.ts';
+import { type OriginProof, removalOfForeign, withOrigin } from '../../core/plan/origin.ts';
 import type { Kube, WriteOptions } from '../../kube/api.ts';
 
 /**
@@ -12,11 +12,12 @@ export async function reclaimFields(
   kube: Kube,
   live: KubeObject,
   wanted: KubeObject,
+  isProven: OriginProof,
   options: WriteOptions,
   signal: AbortSignal,
 ): Promise<KubeObject | undefined> {
   if (options.dryRun) return undefined;
-  if (wanted.kind === 'Secret' && !provesOrigin(live)) return takeOver(kube, live, wanted, options, signal);
+  if (wanted.kind === 'Secret' && !isProven(live)) return takeOver(kube, live, wanted, options, signal);
   if (!dropsField(createdIn(live)?.fieldsV1 ?? {}, wanted)) return undefined;
   // The observed object lists only our field manager; the write needs the whole list.
   const whole = await kube.get(refOf(live), signal);

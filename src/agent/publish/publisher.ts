@@ -1,5 +1,6 @@
 import type { Clock } from '../../async/clock.ts';
 import { describe, FIELD_MANAGER, type KubeObject, type ObjectRef, refOf } from '../../core/object.ts';
+import type { OriginProof } from '../../core/plan/origin.ts';
 import { foreignMessage, type PlanStep } from '../../core/plan/plan.ts';
 import type { Problem } from '../../core/problem.ts';
 import { type Gateway, gatewayOf } from '../../gateway/gateway.ts';
@@ -24,6 +25,9 @@ export interface PublisherOptions {
   readonly writePriority: WritePriority;
   readonly gateways: readonly Gateway[];
   readonly dryRun: boolean;
+  readonly isProven: OriginProof;
+  /** Whether the uids of created Secrets go into a status; if not, they are written into the Secrets at once. */
+  readonly recordsOrigin: boolean;
   /** The observed objects. */
   readonly view: { get(ref: ObjectRef): KubeObject | undefined };
 }
@@ -87,18 +91,18 @@ export async function publish(
 
 async function write(
   step: Extract<PlanStep, { action: 'create' | 'apply' }>,
-  { kube, dryRun, view }: PublisherOptions,
+  { kube, dryRun, view, isProven, recordsOrigin }: PublisherOptions,
   signal: AbortSignal,
 ): Promise<KubeObject> {
   const options = { fieldManager: FIELD_MANAGER, dryRun };
   if (step.action === 'create') {
     const created = await kube.create(step.object, options, signal);
-    if (dryRun || step.gateway !== undefined) return created;
+    if (dryRun || recordsOrigin || step.gateway !== undefined) return created;
     // Until this write a Secret does not prove its origin, so nothing that relies on it is written before.
     return (await ownByApply(kube, created, options, signal)) ?? created;
   }
   const live = view.get(refOf(step.object));
-  const reclaimed = live && (await reclaimFields(kube, live, step.object, options, signal));
+  const reclaimed = live && (await reclaimFields(kube, live, step.object, isProven, options, signal));
   const resourceVersion = reclaimed?.metadata.resourceVersion ?? step.resourceVersion;
   const metadata = { ...step.object.metadata, ...(resourceVersion === undefined ? {} : { resourceVersion }) };
   // By force: the plan found the object to be ours, and the version proves that nobody wrote in between. Without force,

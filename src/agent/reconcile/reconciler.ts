@@ -3,6 +3,7 @@ import { Wake } from '../../async/wake.ts';
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { type Decision, decide, type Situation } from '../../core/decision/decide.ts';
 import { keyOf, RENEW_ANNOTATION, refOf } from '../../core/object.ts';
+import { type OriginProof, provenBy } from '../../core/plan/origin.ts';
 import { type PlanStep, plan } from '../../core/plan/plan.ts';
 import { codedProblem, type Problem } from '../../core/problem.ts';
 import type { PublicationStatus } from '../../core/status.ts';
@@ -59,6 +60,8 @@ export class Reconciler {
   readonly #meshFailures: MeshFailures;
   readonly #view: PublicationView;
   readonly #reader: PublicationReader;
+  /** The uids of the Secrets that this process created. */
+  #created: readonly string[] = [];
   /** Everything was deleted; the watch has not shown yet that the MeshCertificate is gone. */
   #isRetired = false;
 
@@ -184,7 +187,7 @@ export class Reconciler {
   #observe(): Situation {
     const { metadata, spec } = this.certificate;
     const { candidate } = this.#stream;
-    const published = this.#reader.read(spec, this.#view.objects(), candidate);
+    const published = this.#reader.read(spec, this.#view.objects(), this.#isProven, candidate);
     return {
       spec,
       expectation: this.#adapter.expect(spec.mesh.config, { namespace: metadata.namespace ?? '' }),
@@ -207,8 +210,20 @@ export class Reconciler {
     return tryDesiredObjects({ ...pair, meta: { name, namespace, uid }, spec, tls, uses });
   };
 
+  get #isProven(): OriginProof {
+    return provenBy([...this.#created, ...this.#recorded]);
+  }
+
+  /** The uids of Secrets in the status of the MeshCertificate. */
+  get #recorded(): readonly string[] {
+    const { secrets = [] } = (this.certificate.status ?? {}) as Partial<PublicationStatus>;
+    return secrets.map(({ uid }) => uid);
+  }
+
   #plan({ desired }: Decision, now: number): readonly PlanStep[] {
-    return desired ? plan(desired, this.#view.observed(desired), ownerLabel(this.certificate.metadata), now) : [];
+    return desired
+      ? plan(desired, this.#view.observed(desired), ownerLabel(this.certificate.metadata), now, this.#isProven)
+      : [];
   }
 
   /** Changes the cluster: deletes what is retired, or publishes, or settles routes, orphans and the finalizer. */
@@ -250,7 +265,14 @@ export class Reconciler {
     signal: AbortSignal,
   ): Promise<PublishResult> {
     const batchGap = this.#env.batchGaps.of(this.certificate.metadata.namespace ?? '');
-    const result = await publish(steps, { ...this.#env, fence, batchGap, view: this.#view }, signal);
+    const [isProven, recordsOrigin] = [this.#isProven, this.certificate.metadata.uid !== undefined];
+    const options = { ...this.#env, fence, batchGap, view: this.#view, isProven, recordsOrigin };
+    const result = await publish(steps, options, signal);
+    const created = result.written.filter(({ action, object }) => action === 'create' && object.kind === 'Secret');
+    if (created.length > 0) {
+      const unrecorded = this.#created.filter((uid) => !this.#recorded.includes(uid));
+      this.#created = [...unrecorded, ...created.flatMap(({ object }) => object.metadata.uid ?? [])];
+    }
     if (!this.#env.dryRun) for (const { object } of result.written) this.#view.wrote(object);
     if (!result.problem) this.#writes.succeeded();
     else if (result.problem.refused) this.#writeRefused(result.problem);

@@ -34,9 +34,10 @@ function rig() {
   };
   const stop = new AbortController();
   let leading = true;
+  const clock = new FakeClock();
   const writer = new StatusWriter({
     kube,
-    clock: new FakeClock(),
+    clock,
     random: () => 0.5,
     log: silentLog,
     leads: () => leading,
@@ -57,9 +58,11 @@ function rig() {
       });
       return answer;
     },
-    say(name: string, rotations: number) {
+    clock,
+    writer,
+    say(name: string, rotations: number, conditions: readonly object[] = []) {
       const certificate = stands.get(name) ?? store(name, undefined);
-      const status = { mesh: 'istio', rotations, conditions: [] } as unknown as PublicationStatus;
+      const status = { mesh: 'istio', rotations, conditions } as unknown as PublicationStatus;
       const one = told.get(name) ?? statusRecordOf(certificate, status);
       told.set(name, one);
       writer.status(status, undefined, { certificate, leading } as Report, one);
@@ -75,6 +78,33 @@ describe('statuses', () => {
       await settle();
     }
     assert.deepEqual(applied, ['mesh', 'mesh']);
+  });
+
+  const waits = [{ type: 'Published', status: 'False', reason: 'NotIssued' }];
+
+  it('that only say that a first certificate is awaited are not written when it comes soon', async () => {
+    const { applied, clock, say } = rig();
+    say('mesh', 0, waits);
+    await clock.advance(9_000);
+    assert.deepEqual(applied, []);
+    say('mesh', 0, [{ type: 'Published', status: 'True', reason: 'InForce' }]);
+    await settle();
+    await clock.advance(60_000);
+    assert.deepEqual(applied, ['mesh']);
+  });
+
+  it('that only say that a first certificate is awaited are written after ten seconds', async () => {
+    const { applied, clock, say } = rig();
+    say('mesh', 0, waits);
+    await clock.advance(10_000);
+    assert.deepEqual(applied, ['mesh']);
+  });
+
+  it('that wait for a first certificate are written when the process ends', async () => {
+    const { applied, writer, say } = rig();
+    say('mesh', 0, waits);
+    await writer.flush();
+    assert.deepEqual(applied, ['mesh']);
   });
 
   it('are written once, however often the same status is reported during the write', async () => {

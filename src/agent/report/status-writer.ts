@@ -24,6 +24,9 @@ export interface StatusWriterOptions {
   readonly signal: AbortSignal;
 }
 
+/** A first status that waits for the certificate is written after this long, so that most first issues need one write. */
+const FIRST_MS = 10_000;
+
 /** A status in which only times of attempts differ is not written more often than this. */
 const REFRESH_MS = 120_000;
 
@@ -40,7 +43,8 @@ interface Pending {
 
 /**
  * Writes the status subresource: once for each relevant change, only the newest status, and only from the leader. A
- * status that says "writing" is skipped, so that a rotation costs one status write and not two.
+ * status that says "writing" is skipped, so that a rotation costs one status write and not two; a first status waits
+ * some seconds for the certificate.
  */
 export class StatusWriter implements Sink {
   readonly #options: StatusWriterOptions;
@@ -48,6 +52,8 @@ export class StatusWriter implements Sink {
   /** Kept until the watch shows that the resource carries it. */
   readonly #written = new Map<StatusRecord, WrittenStatus>();
   readonly #busy = new Set<StatusRecord>();
+  /** First statuses that wait for a certificate, and how to stop the wait. */
+  readonly #waiting = new Map<StatusRecord, () => void>();
   #idle: (() => void)[] = [];
   readonly #precedence: WritePriority;
 
@@ -64,7 +70,25 @@ export class StatusWriter implements Sink {
     if (published?.reason === 'Writing' && before !== undefined) return;
     if (!this.#pending.has(record) && this.#isStored(record, certificate, status)) return;
     this.#pending.set(record, { certificate, status });
-    if (!this.#busy.has(record)) void this.#drain(record);
+    if (this.#busy.has(record)) return;
+    const stored = certificate.status as Partial<PublicationStatus> | undefined;
+    const isFirst = stored?.conditions === undefined && !this.#written.has(record);
+    if (isFirst && (published?.reason === 'NotIssued' || published?.reason === 'Writing')) this.#wait(record);
+    else this.#start(record);
+  }
+
+  #wait(record: StatusRecord): void {
+    if (this.#waiting.has(record)) return;
+    this.#waiting.set(
+      record,
+      this.#options.clock.after(FIRST_MS, () => this.#start(record)),
+    );
+  }
+
+  #start(record: StatusRecord): void {
+    this.#waiting.get(record)?.();
+    this.#waiting.delete(record);
+    void this.#drain(record);
   }
 
   seen(certificate: MeshCertificate, record: StatusRecord): void {
@@ -74,11 +98,14 @@ export class StatusWriter implements Sink {
 
   /** Resolves once every reported status is stored, or the writer has ended. */
   async flush(): Promise<void> {
+    for (const record of [...this.#waiting.keys()]) this.#start(record);
     while (this.#busy.size > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
   }
 
   forget(_certificate: MeshCertificate, record: StatusRecord | undefined): void {
     if (!record) return;
+    this.#waiting.get(record)?.();
+    this.#waiting.delete(record);
     this.#pending.delete(record);
     this.#written.delete(record);
   }

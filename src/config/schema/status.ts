@@ -38,6 +38,10 @@ export const statusSchema = z
       .strictObject({ subject: z.string(), fingerprint: z.string().describe('SHA-256, hex.'), notAfter: time() })
       .optional()
       .describe('The certificate above the leaf, root included, that ends first.'),
+    secrets: z
+      .array(z.strictObject({ name: z.string(), uid: z.string() }))
+      .optional()
+      .describe('The Secrets that the agent wrote. A Secret with another uid is not relied on.'),
     roots: z.array(root).describe('The published trust bundle.'),
     held: z
       .strictObject({ fingerprint: z.string(), reason: z.string(), since: time().optional(), until: time() })

@@ -27,6 +27,8 @@ export interface Publication {
   readonly upstream?: PublishedUpstreamTrust | undefined;
   /** Absent: none. */
   readonly crls?: readonly Crl[] | undefined;
+  /** The Secrets among them that the agent wrote. */
+  readonly secrets: readonly { readonly name: string; readonly uid: string }[];
   /** Objects that exist with the wrong content; a missing object is no problem. */
   readonly problems: readonly { readonly object: string; readonly message: string }[];
 }

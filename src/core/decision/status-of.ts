@@ -110,6 +110,7 @@ export function statusOf(report: StatusInput, before: PublicationStatus | undefi
         }
       : leafFields(before)),
     ...issuerOf(report),
+    ...(situation.published.secrets.length > 0 ? { secrets: situation.published.secrets } : {}),
     roots: decision.upstreamTrust.bundle.map((root) => {
       const mark = decision.upstreamTrust.since.get(root.fingerprint);
       return {

@@ -16,9 +16,7 @@ export function differences(wanted: KubeObject, observed: KubeObject): string[] 
   const current = contentOf(observed);
   for (const [name, value] of Object.entries(contentOf(wanted))) compare(value, current[name], name, found);
   for (const entry of observed.metadata.managedFields ?? []) {
-    // Secrets are moved to our apply when they are created; of other objects, the creation still owns its fields.
-    const counts = entry.operation === 'Apply' || observed.kind !== 'Secret';
-    if (isOurs(entry) && counts) leftOver(entry.fieldsV1 ?? {}, wanted, '', found);
+    if (isOurs(entry)) leftOver(entry.fieldsV1 ?? {}, wanted, '', found);
   }
   return [...found];
 }

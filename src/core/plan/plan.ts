@@ -2,7 +2,7 @@ import type { Certificate } from '../../pki/certificate.ts';
 import { describe, type KubeObject, keyOf, type ObjectRef, OWNER_LABEL, refOf } from '../object.ts';
 import { differences, isOurs } from './difference.ts';
 import { isNewerPublished } from './identity-guard.ts';
-import { withOrigin } from './origin.ts';
+import { type OriginProof, provesOrigin, withOrigin } from './origin.ts';
 
 /** Never "delete it": a gateway that refers to a missing Secret falls back to plaintext. */
 export const foreignMessage = (name: string): string =>
@@ -53,17 +53,25 @@ export function plan(
   observed: ReadonlyMap<string, KubeObject>,
   owner: string,
   now: number,
+  isProven: OriginProof = provesOrigin,
 ): PlanStep[] {
   return [...desired]
     .sort((a, b) => a.order - b.order)
-    .map((want) => planOne(want, observed.get(keyOf(refOf(want.object))), owner, now));
+    .map((want) => planOne(want, observed.get(keyOf(refOf(want.object))), owner, now, isProven));
 }
 
-function planOne(want: Desired, live: KubeObject | undefined, owner: string, now: number): PlanStep {
+function planOne(
+  want: Desired,
+  live: KubeObject | undefined,
+  owner: string,
+  now: number,
+  isProven: OriginProof,
+): PlanStep {
   const of = want.gateway === undefined ? {} : { gateway: want.gateway };
   if (!live) return { action: 'create', ...of, object: want.object, changed: [] };
   const object = withOrigin(want.object, live);
-  const changed = differences(object, live);
+  // The uid of a Secret that is proven without it is written together with the next change.
+  const changed = differences(isProven(live) && !provesOrigin(live) ? want.object : object, live);
   const refused = refusal(want, live, owner, changed.length > 0, now);
   if (refused) return { action: 'refuse', ref: refOf(object), ...refused };
   const { resourceVersion } = live.metadata;
