@@ -1,10 +1,10 @@
 import { peer } from '../peers/build.ts';
+import { startForwarding } from '../peers/servers/forwarding.ts';
 import type { KubeClient } from '../peers/servers/kube-client.ts';
 import type { Daemon } from '../peers/servers/process.ts';
 import { installDns } from './addons.ts';
 import { type ImageName, imageFile } from './images.ts';
 import { startControlPlane } from './node/control-plane.ts';
-import { startForwarding } from './node/forward.ts';
 import { startContainerd, startKubelet, startKubeProxy } from './node/kubelet.ts';
 import { makeNamespaces, type Namespaces } from './node/namespaces.ts';
 
@@ -51,7 +51,7 @@ async function startIn(
   stops: (() => PromiseLike<void>)[],
   stop: () => Promise<void>,
 ): Promise<Cluster> {
-  const forwarding = await startForwarding(node);
+  const forwarding = await startForwarding(node.dir, (file, args) => node.enter('net', file, args));
   stops.push(() => forwarding[Symbol.asyncDispose]());
   const [controlPlane, containerd] = await Promise.all([startControlPlane(node, forwarding), startContainerd(node)]);
   stops.push(() => controlPlane[Symbol.asyncDispose]());

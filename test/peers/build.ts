@@ -46,6 +46,7 @@ const recipes = {
   helm: { module: 'helm', package: 'helm.sh/helm/v3/cmd/helm' },
   'spiffe-helper': { module: 'spiffe-helper', package: 'github.com/spiffe/spiffe-helper/cmd/spiffe-helper' },
   'consul-template': { module: 'consul-template', package: 'github.com/hashicorp/consul-template' },
+  'envoy-gateway': { module: 'envoy-gateway', package: 'github.com/envoyproxy/gateway/cmd/envoy-gateway' },
   'kube-state-metrics': { module: 'kube-state-metrics', package: 'k8s.io/kube-state-metrics/v2' },
   // A directory for PYTHONPATH; the code of Emissary itself is a Go module, of which nothing is built.
   'emissary-packages': { requirements: 'emissary.txt' },

@@ -4,10 +4,10 @@ import { get } from 'node:https';
 import { join } from 'node:path';
 import { peer } from '../../peers/build.ts';
 import { type Authority, authority } from '../../peers/servers/authority.ts';
+import type { Forwarding } from '../../peers/servers/forwarding.ts';
 import { type KubeClient, kubeClient } from '../../peers/servers/kube-client.ts';
 import { answers } from '../../peers/servers/loopback.ts';
 import { Daemon } from '../../peers/servers/process.ts';
-import type { Forwarding } from './forward.ts';
 import { type Namespaces, NODE_ADDRESS } from './namespaces.ts';
 
 export const NODE_NAME = 'node1';

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { createInterface } from 'node:readline';
 import { ROOT } from '../../../scripts/tree.ts';
 import { peer } from '../build.ts';
-import { output } from './process.ts';
+import { goModuleSource } from './go-module.ts';
 
 const VERSION = 'github.com/emissary-ingress/emissary/v3@v3.10.0';
 
@@ -24,12 +24,9 @@ export interface Judged {
 /** What the Python code of Emissary makes of each YAML text, in order. Its source is a Go module, which go.sum pins. */
 export async function judgedByEmissary(texts: readonly string[]): Promise<Judged[]> {
   const packages = await peer('emissary-packages');
-  const cwd = join(ROOT, 'test/peers/go/emissary');
-  const { Dir } = JSON.parse(await output('go', ['mod', 'download', '-json', VERSION], { cwd, env: goEnv() })) as {
-    Dir: string;
-  };
+  const source = await goModuleSource('emissary', VERSION);
   const child = spawn('python3', [join(ROOT, 'test/peers/python/emissary-judge.py')], {
-    env: { PATH: process.env.PATH, PYTHONPATH: `${join(Dir, 'python')}:${packages}`, PYTHONDONTWRITEBYTECODE: '1' },
+    env: { PATH: process.env.PATH, PYTHONPATH: `${join(source, 'python')}:${packages}`, PYTHONDONTWRITEBYTECODE: '1' },
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   child.stdin.on('error', () => {});
@@ -38,16 +35,4 @@ export async function judgedByEmissary(texts: readonly string[]): Promise<Judged
   for await (const line of createInterface({ input: child.stdout })) answers.push(JSON.parse(line));
   if (answers.length !== texts.length) throw new Error(`Emissary's code answered ${answers.length} of ${texts.length}`);
   return answers;
-}
-
-/** Its module is verified by go.sum and not built, so that nothing of the environment's flags matters. */
-function goEnv(): Record<string, string> {
-  const { HOME = '', GOPROXY, GOMODCACHE } = process.env;
-  return {
-    HOME,
-    GOFLAGS: '-mod=mod',
-    GOWORK: 'off',
-    ...(GOPROXY ? { GOPROXY } : {}),
-    ...(GOMODCACHE ? { GOMODCACHE } : {}),
-  };
 }

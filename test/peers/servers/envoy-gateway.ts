@@ -1,0 +1,232 @@
+import { existsSync } from 'node:fs';
+import { mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { get } from 'node:http';
+import { join } from 'node:path';
+import { peer } from '../build.ts';
+import { eventually } from '../parts/eventually.ts';
+import { startForwarding } from './forwarding.ts';
+import { goModuleSource } from './go-module.ts';
+import type { KubeApiserver } from './kube-apiserver.ts';
+import { answers } from './loopback.ts';
+import { Daemon, discard, output, type Server, scratchDir } from './process.ts';
+
+const MODULE = 'github.com/envoyproxy/gateway@v1.9.1';
+const NAMESPACE = 'envoy-gateway-system';
+/** The version in the wheel of the peer `envoy`; it only names a directory here. */
+const ENVOY_VERSION = '1.40.0';
+export const GATEWAY_CLASS = 'eg';
+export const CONTROLLER_NAME = 'gateway.envoyproxy.io/gatewayclass-controller';
+
+/** One line of Envoy's access log, as far as tests read it. */
+export interface AccessLogLine {
+  readonly 'x-envoy-origin-path': string;
+  readonly response_code: number;
+  readonly response_flags: string;
+  readonly response_code_details: string;
+  readonly upstream_transport_failure_reason: string | null;
+}
+
+export interface Answer {
+  readonly status: number;
+  readonly body: string;
+}
+
+/**
+ * Envoy Gateway on an API server, with Envoys as its child processes. It has a network and a `/certs` of its own,
+ * because its ports and that path cannot be configured.
+ */
+export interface EnvoyGatewayServer extends Server {
+  /** A request to the listener with this port of a Gateway; the path comes back in the access log. */
+  get(port: number, path: string, host?: string): Promise<Answer>;
+  /** What Envoy logged about the last request with this path; waits for it. */
+  logged(path: string): Promise<AccessLogLine>;
+  /** An answer of the admin endpoint of the Envoy of the Gateway `NAMESPACE/NAME`. */
+  admin(gateway: string, path: string): Promise<string>;
+  /** From now on Envoy reaches this port of the loopback of this machine under the same number. */
+  expose(port: number): Promise<void>;
+}
+
+const CONFIG = (dir: string) => ({
+  apiVersion: 'gateway.envoyproxy.io/v1alpha1',
+  kind: 'EnvoyGateway',
+  gateway: { controllerName: CONTROLLER_NAME },
+  provider: {
+    type: 'Custom',
+    custom: {
+      resource: { type: 'Kubernetes', kubernetes: { leaderElection: { disable: true } } },
+      infrastructure: {
+        type: 'Host',
+        host: {
+          configHome: join(dir, 'config'),
+          dataHome: join(dir, 'data'),
+          stateHome: join(dir, 'state'),
+          runtimeDir: join(dir, 'run'),
+        },
+      },
+    },
+  },
+  extensionApis: { enableBackend: true },
+});
+
+const CLASS = [
+  { apiVersion: 'v1', kind: 'Namespace', metadata: { name: NAMESPACE } },
+  {
+    apiVersion: 'gateway.networking.k8s.io/v1',
+    kind: 'GatewayClass',
+    metadata: { name: GATEWAY_CLASS },
+    spec: {
+      controllerName: CONTROLLER_NAME,
+      parametersRef: { group: 'gateway.envoyproxy.io', kind: 'EnvoyProxy', name: 'host', namespace: NAMESPACE },
+    },
+  },
+  {
+    apiVersion: 'gateway.envoyproxy.io/v1alpha1',
+    kind: 'EnvoyProxy',
+    metadata: { name: 'host', namespace: NAMESPACE },
+    spec: {
+      concurrency: 1,
+      provider: { type: 'Host', host: { envoyVersion: ENVOY_VERSION } },
+      // Without the first flag, only one Envoy starts on a machine.
+      extraArgs: ['--disable-hot-restart', '--file-flush-interval-msec', '100'],
+    },
+  },
+];
+
+/** A new root directory with the one of this machine in it, but for `/certs`, and a network with a loopback alone. */
+const SETUP = `
+set -e
+root=$1 certs=$2
+shift 2
+mount -t tmpfs tmpfs "$root"
+for path in /*; do
+  if [ -L "$path" ]; then cp -P "$path" "$root$path"
+  elif [ -d "$path" ]; then mkdir "$root$path"; mount --rbind "$path" "$root$path"; fi
+done
+mkdir -p "$root/certs"
+mount --bind "$certs" "$root/certs"
+ip link set lo up
+exec chroot "$root" "$@"
+`;
+
+export async function startEnvoyGatewayServer(apiserver: KubeApiserver): Promise<EnvoyGatewayServer> {
+  const dir = scratchDir('envoy-gateway');
+  const certs = { own: join(dir, 'certs'), envoy: join(dir, 'config', 'certs', 'envoy') };
+  const envoyHome = join(dir, 'data', 'envoy-versions', ENVOY_VERSION, 'bin');
+  for (const path of [certs.own, certs.envoy, envoyHome, join(dir, 'root')]) await mkdir(path, { recursive: true });
+  await symlink(await peer('envoy'), join(envoyHome, 'envoy'));
+  await writeFile(join(dir, 'setup.sh'), SETUP);
+  await writeFile(join(dir, 'config.yaml'), JSON.stringify(CONFIG(dir)));
+  const file = await peer('envoy-gateway');
+  const env = { KUBECONFIG: apiserver.kubeconfigFile, ENVOY_GATEWAY_NAMESPACE: NAMESPACE };
+
+  const forwarding = await startForwarding(dir, (program, args) => [
+    'unshare',
+    [
+      ...['--map-root-user', '--net', '--mount', '--propagation', 'private'],
+      ...['bash', join(dir, 'setup.sh'), join(dir, 'root'), certs.own, program, ...args],
+    ],
+  ]);
+  await forwarding.expose(apiserver.port);
+  await installDefinitions(apiserver);
+  await apiserver.kubectl(['apply', '--server-side', '-f', '-'], { input: list(CLASS) });
+  await output(file, ['certgen', '--disable-topology-injector'], { cwd: dir, env });
+  await writeSecret(apiserver, 'envoy-gateway', certs.own);
+  await writeSecret(apiserver, 'envoy', certs.envoy);
+
+  const health = await forwarding.port('127.0.0.1:8081');
+  const inside = ['--user', '--net', '--mount', '--root', '--preserve-credentials', `--wd=${dir}`];
+  const daemon = await Daemon.start({
+    name: 'envoy-gateway',
+    file: 'nsenter',
+    args: [`--target=${forwarding.pid}`, ...inside, '--', file, 'server', '--config-path', join(dir, 'config.yaml')],
+    dir,
+    env,
+    ready: () => answers(`http://127.0.0.1:${health}/readyz`),
+    graceMs: 5_000,
+  });
+
+  const ask = async (address: string, path: string, host?: string): Promise<Answer> => {
+    const port = await forwarding.port(address);
+    return new Promise((resolve, reject) => {
+      const headers = host === undefined ? {} : { host };
+      const request = get({ host: '127.0.0.1', port, path, headers, agent: false, timeout: 20_000 }, (response) => {
+        let body = '';
+        response.setEncoding('utf8').on('data', (part: string) => {
+          body += part;
+        });
+        response.once('end', () => resolve({ status: response.statusCode ?? 0, body })).once('error', reject);
+      });
+      request.once('timeout', () => request.destroy(new Error('no answer'))).once('error', reject);
+    });
+  };
+
+  return {
+    dir,
+    log: () => daemon.log(),
+    stop,
+    kill: (signal) => daemon.kill(signal),
+    restart: () => daemon.restart(),
+    [Symbol.asyncDispose]: stop,
+    expose: (port) => forwarding.expose(port),
+    get: (port, path, host) => ask(`127.0.0.1:${port}`, path, host),
+    async logged(path) {
+      const find = () => accessLog(daemon.log()).findLast((line) => line['x-envoy-origin-path'] === path);
+      await eventually(`an access log line for ${path}`, async () => find() !== undefined, daemon.log.bind(daemon));
+      return find() as AccessLogLine;
+    },
+    async admin(gateway, path) {
+      const runs = join(dir, 'run');
+      for (const run of (await readdir(runs)).reverse()) {
+        const address = join(runs, run, 'admin-address.txt');
+        if (!existsSync(address)) continue;
+        const at = (await readFile(address, 'utf8')).trim();
+        const info = await ask(at, '/server_info').catch(() => undefined);
+        if (info?.body.includes(`"service_cluster": "${gateway}"`)) return (await ask(at, path)).body;
+      }
+      throw new Error(`no Envoy serves the Gateway ${gateway}`);
+    },
+  };
+
+  async function stop(): Promise<void> {
+    await daemon.stop();
+    await forwarding[Symbol.asyncDispose]();
+    discard(dir);
+  }
+}
+
+/** The CustomResourceDefinitions of its chart, without the lines of the template. */
+async function installDefinitions(apiserver: KubeApiserver): Promise<void> {
+  const templates = join(await goModuleSource('envoy-gateway', MODULE), 'charts/gateway-crds-helm/templates');
+  const generated = join(templates, 'generated');
+  const files = [
+    join(templates, 'standard-gatewayapi-crds.yaml'),
+    ...(await readdir(generated)).map((name) => join(generated, name)),
+  ];
+  const texts = await Promise.all(files.map((file) => readFile(file, 'utf8')));
+  const input = texts.map((text) => text.replace(/^\{\{-.*\}\}$/gm, '')).join('\n---\n');
+  await apiserver.kubectl(['apply', '--server-side', '-f', '-'], { input });
+  await apiserver.kubectl(['wait', '--for=condition=Established', '--timeout=60s', 'crd', '--all']);
+}
+
+/** What `envoy-gateway certgen` has put into a Secret, as files. */
+async function writeSecret(apiserver: KubeApiserver, name: string, dir: string): Promise<void> {
+  const { body } = await apiserver.call('GET', `/api/v1/namespaces/${NAMESPACE}/secrets/${name}`);
+  for (const file of ['tls.crt', 'tls.key', 'ca.crt']) {
+    await writeFile(join(dir, file), Buffer.from(body.data[file], 'base64'));
+  }
+}
+
+/** Envoy writes to the stdout of its parent, between the parent's own lines. */
+function accessLog(text: string): AccessLogLine[] {
+  return text.split('\n').flatMap((line) => {
+    const start = line.indexOf('{');
+    if (start === -1 || !line.includes('"x-envoy-origin-path"')) return [];
+    try {
+      return [JSON.parse(line.slice(start)) as AccessLogLine];
+    } catch {
+      return [];
+    }
+  });
+}
+
+const list = (items: readonly object[]): string => JSON.stringify({ apiVersion: 'v1', kind: 'List', items });
