@@ -57,6 +57,12 @@ export interface Loading<C = unknown, E extends ExpectedLoad = ExpectedLoad, L e
   nudge?(desired: readonly { readonly object: KubeObject }[], expected: E, attempt: number): Nudge | undefined;
 }
 
+/** Where a gateway of this kind answers what it has loaded. */
+export interface LoadingEndpoint {
+  readonly kind: string;
+  readonly url: URL;
+}
+
 /** The worst of several, since a gateway can be stale in several places. */
 export function worstOf(judged: readonly Loaded[]): Loaded | undefined {
   const rank = { stale: 0, absent: 1, live: 2 } as const;

@@ -1,13 +1,18 @@
 import assert from 'node:assert/strict';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { describe, it } from 'node:test';
 import { LiveSink } from '../../src/agent/live/live.ts';
 import { say } from '../../src/cli/io.fixture.ts';
 import { diagnosticsUrl } from '../../src/gateway/emissary/loading/answer.ts';
+import type { Gateway } from '../../src/gateway/gateway.ts';
 import { gateways } from '../../src/gateways.ts';
+import { fields } from '../../src/mesh/kube-object.ts';
 import { silentLog } from '../../src/mesh/log.ts';
 import { type RunningGateway, startGateway } from '../../src/sandbox/gateway/gateway.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
 import { AgentWorld, NAMESPACE } from '../support/agent-world.ts';
+import { toyDefinitions, toyGateway } from '../support/toy-gateway.ts';
 
 const mapping = (name: string, tls?: string) => ({
   apiVersion: 'getambassador.io/v3alpha1',
@@ -33,9 +38,9 @@ async function watched(
   const gateway = await startGateway({ kube: world.kube, clock: world.clock, random: () => 0.5, env });
   const metrics = createMetrics({ version: 'test' });
   const stop = new AbortController();
-  const urls = ask(gateway).map(diagnosticsUrl);
+  const endpoints = ask(gateway).map((url) => ({ kind: 'emissary', url: diagnosticsUrl(url) }));
   const means = { kube: world.kube, clock: world.clock, log: silentLog, metrics, signal: stop.signal };
-  world.run(spec, [new LiveSink({ urls, gateways, random: () => 0.5, ...means })]);
+  world.run(spec, [new LiveSink({ endpoints, gateways, random: () => 0.5, ...means })]);
   return {
     world,
     gateway,
@@ -46,6 +51,41 @@ async function watched(
       await world[Symbol.asyncDispose]();
     },
   };
+}
+
+/** A toy gateway that answers requests, and refuses what another kind answers. */
+const answeringToy: Gateway = {
+  ...(toyGateway as Gateway),
+  loading: {
+    expected: () => ({ digest: 'one' }),
+    answers: {
+      endpoint: (url) => new URL(url),
+      judge(answer) {
+        const { toy } = fields(answer);
+        if (toy === undefined) throw new TypeError('not an answer of the toy');
+        return { arrival: toy === 'loaded' ? 'live' : 'stale', certain: false };
+      },
+    },
+    condition: (found) =>
+      'arrival' in found && found.arrival === 'live'
+        ? { status: 'True', reason: 'ToyLoaded', message: 'It has it.' }
+        : { status: 'False', reason: 'ToyLate', message: 'failure' in found ? found.failure : found.arrival },
+    reasons: ['ToyLoaded', 'ToyLate'],
+  },
+};
+
+async function answering(answer: object) {
+  const state = { answer };
+  const server = createServer((_, response) => response.end(JSON.stringify(state.answer)));
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  const { port } = server.address() as AddressInfo;
+  return Object.assign(state, {
+    url: new URL(`http://127.0.0.1:${port}/`),
+    async [Symbol.asyncDispose]() {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+    },
+  });
 }
 
 const diagnostics = ({ diagnosticsUrl: url }: RunningGateway) => [url];
@@ -125,6 +165,40 @@ describe('the condition Live', () => {
     const { code, stderr } = await say(['agent', '--gateway-diagnostics', 'emissary:8877']);
     assert.equal(code, 2);
     assert.match(stderr, /--gateway-diagnostics "emissary:8877": expected http:\/\/host:port/);
+  });
+
+  it('is not tried with a URL for a gateway that does not answer requests', async () => {
+    const { code, stderr } = await say(['agent', '--gateway-diagnostics', 'emisary=http://127.0.0.1:8877']);
+    assert.equal(code, 2);
+    assert.match(stderr, /emisary is no gateway that can be asked; expected emissary/);
+  });
+
+  it('shows each gateway only the answers of its own kind', async () => {
+    await using world = await AgentWorld.start({ objects: toyDefinitions() });
+    world.gateways = [...gateways, answeringToy];
+    world.api.put(mapping('web', 'istio'));
+    const env = { namespace: NAMESPACE };
+    const { kube, clock } = world;
+    const gateway = await startGateway({ kube, clock, random: () => 0.5, env });
+    await using other = await answering({ toy: 'loaded' });
+    const stop = new AbortController();
+    await using _ = {
+      async [Symbol.asyncDispose]() {
+        stop.abort(new Error('test over'));
+        await gateway.stop();
+      },
+    };
+    const metrics = createMetrics({ version: 'test' });
+    const endpoints = [
+      { kind: 'emissary', url: diagnosticsUrl(gateway.diagnosticsUrl) },
+      { kind: 'toy', url: other.url },
+    ];
+    const means = { kube, clock, random: () => 0.5, log: silentLog, metrics, signal: stop.signal };
+    const sink = new LiveSink({ endpoints, gateways: world.gateways, ...means });
+    world.run({ toy: { selector: { mesh: 'istio' } } }, [sink]);
+    await world.until('both use it', () => world.condition('Live')?.reason === 'GatewayHasRead');
+    other.answer = { toy: 'old' };
+    await world.until('the toy is late', () => world.condition('Live')?.reason === 'ToyLate');
   });
 
   it('is absent if the gateway is not asked', async () => {

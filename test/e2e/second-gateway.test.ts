@@ -106,7 +106,7 @@ describe('a gateway that is not Emissary', () => {
     const metrics = createMetrics({ version: 'test' });
     const { kube } = it;
     const means = { kube, clock: world.clock, random: () => 0.5, log: silentLog, metrics, signal: stop.signal };
-    world.run(SPEC, [new LiveSink({ urls: [], gateways: [toy], ...means })]);
+    world.run(SPEC, [new LiveSink({ endpoints: [], gateways: [toy], ...means })]);
     await world.untilReady();
     await world.until('it is late', () => world.condition('Live')?.reason === 'ToyLate', 1_000);
     const certificate = fields((await world.secret('istio-identity'))?.data)['tls.crt'];

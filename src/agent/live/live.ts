@@ -10,6 +10,7 @@ import {
   type LiveCondition,
   type Loaded,
   type Loading,
+  type LoadingEndpoint,
   worstOf,
 } from '../../gateway/loading.ts';
 import type { Kube } from '../../kube/api.ts';
@@ -23,8 +24,8 @@ import { nudge } from './nudge.ts';
 import { askGateway } from './request.ts';
 
 export interface LiveOptions {
-  /** Diagnostics URLs of gateways, which show what they have loaded. */
-  readonly urls: readonly URL[];
+  /** Each is asked for the gateways of its kind alone: another kind would misread the answer. */
+  readonly endpoints: readonly LoadingEndpoint[];
   readonly gateways: readonly Gateway[];
   readonly kube: Kube;
   readonly clock: Clock;
@@ -47,6 +48,7 @@ const NUDGE_AFTER_MS = [15_000, 75_000, 375_000] as const;
 interface Awaited {
   certificate: MeshCertificate;
   readonly mesh: string;
+  readonly kind: string;
   readonly loading: Loading;
   readonly expected: ExpectedLoad;
   readonly desired: readonly Desired[];
@@ -100,8 +102,8 @@ export class LiveSink implements Sink, Watcher {
     }
     const now = this.#options.clock.monotonic();
     this.#drop(record);
-    const awaited = wanted.map(({ loading, expected, scopes }) => ({
-      ...{ certificate, mesh: status.mesh, loading, expected, desired },
+    const awaited = wanted.map(({ kind, loading, expected, scopes }) => ({
+      ...{ certificate, mesh: status.mesh, kind, loading, expected, desired },
       views: scopes.map(({ resource, namespace }) => this.#informers.view(resource, namespace, this)),
       since: known || before?.fingerprint !== status.fingerprint ? now : undefined,
       seenAt: now,
@@ -130,10 +132,10 @@ export class LiveSink implements Sink, Watcher {
   #expected(certificate: MeshCertificate, desired: readonly Desired[]) {
     const { name, namespace = '', uid } = certificate.metadata;
     const { spec } = certificate;
-    return gatewaysOf(spec, this.#options.gateways).flatMap(({ gateway: { loading }, config }) => {
+    return gatewaysOf(spec, this.#options.gateways).flatMap(({ gateway: { kind, loading }, config }) => {
       const input = { meta: { name, namespace, uid }, spec, config };
       const expected = loading?.expected(input, desired);
-      return loading && expected ? [{ loading, expected, scopes: loading.statuses?.scopes(input) ?? [] }] : [];
+      return loading && expected ? [{ kind, loading, expected, scopes: loading.statuses?.scopes(input) ?? [] }] : [];
     });
   }
 
@@ -160,8 +162,10 @@ export class LiveSink implements Sink, Watcher {
   }
 
   async #look(): Promise<void> {
-    const { urls, clock, signal } = this.#options;
-    const answers = await Promise.all(urls.map((url) => askGateway(url, clock, signal)));
+    const { endpoints, clock, signal } = this.#options;
+    const answers = await Promise.all(
+      endpoints.map(async ({ kind, url }): Promise<Answer> => ({ kind, ...(await askGateway(url, clock, signal)) })),
+    );
     for (const [record, all] of [...this.#awaited]) {
       for (const awaited of all) {
         const found = this.#judge(awaited, answers);
@@ -171,10 +175,10 @@ export class LiveSink implements Sink, Watcher {
   }
 
   /** The worst of what answers and statuses show; undefined while nothing is known. */
-  #judge({ loading, expected, views }: Awaited, answers: readonly Answer[]): Found | undefined {
+  #judge({ kind, loading, expected, views }: Awaited, answers: readonly Answer[]): Found | undefined {
     const judged: Loaded[] = [];
     const failures: string[] = [];
-    for (const answer of loading.answers ? answers : []) {
+    for (const answer of answers.filter((one) => one.kind === kind)) {
       try {
         if ('failure' in answer) failures.push(answer.failure);
         else if (loading.answers) judged.push(loading.answers.judge(answer.body, expected));
@@ -238,5 +242,5 @@ export class LiveSink implements Sink, Watcher {
   }
 }
 
-type Answer = globalThis.Awaited<ReturnType<typeof askGateway>>;
+type Answer = globalThis.Awaited<ReturnType<typeof askGateway>> & { readonly kind: string };
 type Found = Loaded | { readonly failure: string };

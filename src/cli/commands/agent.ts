@@ -1,5 +1,6 @@
 import { setFlagsFromString } from 'node:v8';
 import { environments } from '../../../adapters/environments.ts';
+import type { LoadingEndpoint } from '../../gateway/loading.ts';
 import { gateways } from '../../gateways.ts';
 import { LOG_LEVELS } from '../../mesh/log.ts';
 import { adapterFlag } from '../declare/adapter-flag.ts';
@@ -83,8 +84,8 @@ const flags = {
   gatewayDiagnostics: parsed(
     '--gateway-diagnostics <list>',
     "Where the gateway reports which files it uses: its diagnostics (http://POD:8877) or, in its pod, Envoy's admin " +
-      'interface (http://127.0.0.1:8001)',
-    diagnosticsUrls,
+      'interface (http://127.0.0.1:8001); KIND=URL for another kind of gateway than the default',
+    loadingEndpoints,
   ).helpGroup(WHERE),
   otlpEndpoint: parsed(
     '--otlp-endpoint <url>',
@@ -144,18 +145,19 @@ function httpUrl(url: string): URL {
   throw new Error('expected http://host:port, such as http://otel-collector:4318');
 }
 
-/** A URL without a path gets the path of the server that answers there. */
-function endpointOf(url: string): URL {
-  const [answers] = gateways.flatMap(({ loading }) => loading?.answers ?? []);
-  return answers?.endpoint(url) ?? new URL(url);
-}
-
-/** Separated by commas: a gateway's control plane and its data plane know different things. */
-function diagnosticsUrls(list: string): readonly URL[] {
+/**
+ * `[KIND=]URL`, separated by commas: a gateway's control plane and its data plane know different things. Without a kind,
+ * the URL is for the first kind of gateway that answers requests.
+ */
+function loadingEndpoints(list: string): readonly LoadingEndpoint[] {
+  const answering = gateways.filter(({ loading }) => loading?.answers);
+  const kinds = answering.map(({ kind }) => kind).join(' or ');
   return list.split(',').map((part) => {
-    const url = part.trim();
-    if (/^https?:\/\//.test(url) && URL.canParse(url)) return endpointOf(url);
-    throw new Error('expected http://host:port, such as http://127.0.0.1:8877');
+    const [, wanted, url = ''] = /^(?:([a-z][\w-]*)=)?(https?:\/\/.*)$/i.exec(part.trim()) ?? [];
+    if (!URL.canParse(url)) throw new Error('expected http://host:port, such as http://127.0.0.1:8877');
+    const gateway = answering.find(({ kind }) => wanted === undefined || kind === wanted);
+    if (!gateway) throw new Error(`${wanted} is no gateway that can be asked; expected ${kinds}`);
+    return { kind: gateway.kind, url: gateway.loading?.answers?.endpoint(url) ?? new URL(url) };
   });
 }
 

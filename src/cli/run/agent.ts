@@ -87,9 +87,9 @@ export async function runAgent(given: AgentFlags, io: Io): Promise<number> {
     : undefined;
   const precedence = new WritePriority(clock);
   const sinks: Sink[] = [board, new LogSink(log, clock), new MetricsSink(metrics, clock)];
-  const urls = flags.gatewayDiagnostics;
-  if (urls.length > 0 || gateways.some(({ loading }) => loading?.statuses)) {
-    sinks.push(new LiveSink({ urls, gateways, random, kube, clock, log, metrics, signal }));
+  const endpoints = flags.gatewayDiagnostics;
+  if (endpoints.length > 0 || gateways.some(({ loading }) => loading?.statuses)) {
+    sinks.push(new LiveSink({ endpoints, gateways, random, kube, clock, log, metrics, signal }));
   }
   if (fromResources && !flags.dryRun) {
     const instance = io.env.POD_NAME ?? 'meshcert';
