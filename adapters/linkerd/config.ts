@@ -40,10 +40,8 @@ const target = z.strictObject({
   namespace: label().describe('Namespace of the ServiceAccount.'),
   name: label()
     .optional()
-    .describe(
-      'Short name: the TLSContext is named <tlsContext.name>-<name>. Default: made from account and namespace.',
-    ),
-  contextName: label().optional().describe('Exact name of the TLSContext, instead of a generated one.'),
+    .describe("Short name, which stands for account and namespace in the name of the gateway's object."),
+  contextName: label().optional().describe("Exact name of the gateway's object, instead of a generated one."),
 });
 
 /** `spec.linkerd` of a MeshCertificate. */
@@ -77,14 +75,12 @@ export const linkerdConfig = z
       .min(1)
       .optional()
       .describe(
-        'The workloads that the gateway calls. Each gets a TLSContext, because Linkerd distinguishes them by SNI.',
+        'The workloads that the gateway calls. Each gets an object of the gateway, because Linkerd distinguishes them by SNI.',
       ),
     discover: z
       .boolean()
       .optional()
-      .describe(
-        'Whether targets are also found from the selected Mappings. Default: true without targets, else false.',
-      ),
+      .describe('Whether targets are also found from the selected routes. Default: true without targets, else false.'),
   })
   .refine((config) => (config.serviceAccount === undefined) !== (config.tokenFile === undefined), {
     error: 'exactly one of serviceAccount and tokenFile must be set',

@@ -22,6 +22,7 @@ const REVIEWED: readonly { readonly term: RegExp; readonly why: string }[] = [
     why: 'the list of gateways',
   },
   { term: /-n emissary\b|serviceaccount:emissary:/g, why: 'a namespace, in examples of commands' },
+  { term: /DEFAULT_SERVICE = 'ambassador'/g, why: 'the default name of a service in Consul, which users rely on' },
   { term: /policyMappings|policy mappings/g, why: 'an extension of X.509' },
   {
     term: /--(ambassador-id|mapping)\b|\bambassadorId\b|\bmapping: texts\(|\bflags\.mapping\b/g,
@@ -34,11 +35,6 @@ export const ALLOWED_FILES: Readonly<Record<string, string>> = {
   'src/sandbox/': "the sandbox's model of Emissary and of its kinds",
   'adapters/consul/sandbox/': "the sandbox's model",
   'adapters/consul/cluster/connector.ts': "the drop-in for Ambassador's own Consul connector",
-  'adapters/consul/config.ts': 'the default name of the service, which users rely on',
-  'adapters/consul/cluster/checks.ts': 'that default',
-  'adapters/istio/cluster/': 'texts of doctor and onboard, which name the objects of the gateway',
-  'adapters/linkerd/cluster/': 'texts of doctor, which name the objects of the gateway',
-  'adapters/linkerd/config.ts': 'descriptions of fields that name a TLSContext',
 };
 
 /** `file:line: the name` of each gateway that product code outside its folder names. */

@@ -31,7 +31,7 @@ export const checks: readonly ObjectCheck[] = [
         yield {
           object,
           message:
-            'a sidecar that agrees to istio-peer-exchange waits for metadata before the request, which Emissary’s Envoy never sends',
+            'a sidecar that agrees to istio-peer-exchange waits for metadata before the request, which the gateway never sends',
           fix: 'remove it from alpn_protocols',
         };
       }
@@ -40,13 +40,13 @@ export const checks: readonly ObjectCheck[] = [
   {
     code: 'MC2003',
     severity: 'warning',
-    title: 'A Mapping with TLS and without a port uses 443',
+    title: 'A route with TLS and without a port uses 443',
     *run({ routes }) {
       for (const { object, service, namesPort } of routes) {
         if (namesPort) continue;
         yield {
           object,
-          message: `service ${service} names no port, and with a TLSContext that means 443; workloads of Istio listen on their own ports, so the connection hangs`,
+          message: `service ${service} names no port, and with TLS that means 443; workloads of Istio listen on their own ports, so the connection hangs`,
           fix: 'write the port of the Service, such as https://web.shop:80',
         };
       }

@@ -21,7 +21,7 @@ const AMBIENT: Membership = {
   refusal: {
     code: 'ERR_TARGET_AMBIENT',
     message:
-      "its pods are in ambient mode, where mTLS comes from ztunnel and not from a TLSContext; label the gateway's own pods istio.io/dataplane-mode=ambient and leave the Mapping as it is",
+      "its pods are in ambient mode, where mTLS comes from ztunnel and not from the gateway; label the gateway's own pods istio.io/dataplane-mode=ambient and leave the route as it is",
   },
 };
 

@@ -16,7 +16,7 @@ export const checks: readonly ObjectCheck[] = [
           object,
           message:
             'a proxy terminates TLS only when the server name is its own identity; without one, the application gets a TLS handshake where it expects a request',
-          fix: 'set sni to <account>.<namespace>.serviceaccount.identity.<control plane>.<trust domain>, one TLSContext for each account',
+          fix: `set sni to <account>.<namespace>.serviceaccount.identity.<control plane>.<trust domain>, one ${object.kind} for each account`,
         };
       }
     },
@@ -93,15 +93,15 @@ export const checks: readonly ObjectCheck[] = [
   {
     code: 'MC3006',
     severity: 'error',
-    title: 'A Linkerd TLSContext is used for a workload of another namespace',
+    title: 'The server name is that of a workload in another namespace',
     *run({ routes }) {
       for (const { object, tls, upstream } of routes) {
         const [, namespace] = (tls.sni ?? '').split('.');
         if (!namespace || upstream.namespace === namespace) continue;
         yield {
           object,
-          message: `its TLSContext asks for ${tls.sni}, but its service is in the namespace ${upstream.namespace}: the proxy there has another name and passes TLS through`,
-          fix: 'use a TLSContext whose sni is the identity of this workload',
+          message: `its ${tls.object.kind} asks for ${tls.sni}, but its service is in the namespace ${upstream.namespace}: the proxy there has another name and passes TLS through`,
+          fix: `use a ${tls.object.kind} whose sni is the identity of this workload`,
         };
       }
     },
