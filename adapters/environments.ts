@@ -1,4 +1,14 @@
-import type { EnvironmentConfig } from '../src/mesh/environment.ts';
+/** Environment variables of another program, from which the agent makes a MeshCertificate. */
+interface EnvironmentConfig {
+  /** Name of the flag's value: `oldConnector`. */
+  readonly attribute: string;
+  /** Of `meshcert agent`: `--old-connector`. */
+  readonly flag: string;
+  /** Of the flag. */
+  readonly description: string;
+  /** The MeshCertificate without its `apiVersion` and `kind`. `namespace` is the pod's own. */
+  document(env: Readonly<Record<string, string | undefined>>, namespace: string): Promise<object>;
+}
 
 /**
  * Programs that an agent can replace by reading their environment. The code that reads it is loaded when it is needed.

@@ -1,4 +1,4 @@
-import { ALLOWED, isTemporary } from './check/allowed.ts';
+import { ALLOWED } from './check/allowed.ts';
 import { gatewayNames } from './check/gateway-names.ts';
 import { meshNames } from './check/mesh-names.ts';
 import { structureFindings } from './check/structure.ts';
@@ -31,7 +31,7 @@ const checks: Readonly<Record<string, () => Promise<Result>>> = {
   'exports that only tests use': command('knip', '--config', 'knip.product.json', '--no-progress', ...PRODUCT_ISSUES),
   'generated files': command('tsx', 'scripts/gen.ts', '--check'),
   'using in loops': async () => findings(usingCaughtInLoops(ROOT)),
-  'sizes, cycles, names': async () => findings(structureFindings(ROOT, ALLOWED).filter((one) => !isTemporary(one))),
+  'sizes, cycles, names': async () => findings(structureFindings(ROOT, ALLOWED)),
   'mesh names outside adapters': async () => findings(meshNames(ROOT)),
   'gateway names outside gateways': async () => findings(gatewayNames(ROOT)),
   'traces of a machine': async () => {

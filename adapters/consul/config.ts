@@ -4,8 +4,6 @@ import type { Destination, Need } from '../../src/mesh/adapter.ts';
 import { hostPort, httpOrSocket, isLoopback } from '../../src/mesh/schema/address.ts';
 import { cel } from '../../src/mesh/schema/cel.ts';
 
-export const DEFAULT_SERVICE = 'ambassador';
-
 /** Where Kubernetes puts the pod's own token. */
 const POD_TOKEN = '/var/run/secrets/kubernetes.io/serviceaccount/token';
 
@@ -135,9 +133,7 @@ const LOGIN_RULE = [
 
 export const configSchema = z
   .strictObject({
-    service: name
-      .default(DEFAULT_SERVICE)
-      .describe("Name of the gateway's service in the mesh. Intentions refer to it."),
+    service: name.default('ambassador').describe("Name of the gateway's service in the mesh. Intentions refer to it."),
     datacenter: lowerName
       .optional()
       .describe(

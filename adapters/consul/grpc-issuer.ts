@@ -9,16 +9,15 @@ import { type Certificate, parseCertificates } from '../../src/pki/certificate.t
 import { createCsr } from '../../src/pki/csr.ts';
 import { formatPem } from '../../src/pki/der/pem.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
+import { presentable, staleReason } from './chain.ts';
 import type { ConsulConfig } from './config.ts';
+import { RetryWindow } from './errors.ts';
 import { DEADLINE_MS, GrpcLogin } from './grpc-login.ts';
 import { checkTrustDomain, serviceId, wrongName } from './name.ts';
-import { presentable } from './protocol/chain.ts';
 import { answered, examineConsul } from './protocol/examine.ts';
 import type { Server } from './protocol/resolve.ts';
 import { readTrust, sameTrust, type Trust } from './protocol/trust.ts';
-import { RetryWindow } from './protocol/window.ts';
 import { type ServerCall, Servers } from './servers.ts';
-import { staleReason } from './stale.ts';
 import { type ConsulTokens, openTokens } from './tokens.ts';
 
 const CA = 'hashicorp.consul.connectca.ConnectCAService';

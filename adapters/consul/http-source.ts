@@ -12,14 +12,13 @@ import type { Certificate } from '../../src/pki/certificate.ts';
 import { findPath, reachesRootInTime } from '../../src/pki/chain.ts';
 import { ConsulAgent } from './agent.ts';
 import { LONGEST_WAIT_MS, nextLeafStep } from './blocking.ts';
+import { presentable, staleReason } from './chain.ts';
 import type { ConsulConfig } from './config.ts';
+import { RetryWindow } from './errors.ts';
 import { checkTrustDomain, wrongName } from './name.ts';
-import { presentable } from './protocol/chain.ts';
 import { answered, examineConsul } from './protocol/examine.ts';
 import { type ReceivedLeaf, readLeaf, readRoots } from './protocol/read-http.ts';
 import { sameTrust, type Trust } from './protocol/trust.ts';
-import { RetryWindow } from './protocol/window.ts';
-import { staleReason } from './stale.ts';
 
 /**
  * After a change of the CA, agents request new leaves at a random moment within this time; this source does the same.

@@ -5,8 +5,8 @@ import { TokenBucket } from '../../src/async/token-bucket.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { FakeClock, settle } from '../../test/support/fake-clock.ts';
 import { BlockingQuery, nextLeafStep, PACE } from './blocking.ts';
+import { RetryWindow } from './errors.ts';
 import type { HttpAnswer } from './http.ts';
-import { RetryWindow } from './protocol/window.ts';
 
 const live = () => new AbortController().signal;
 const HOUR = 3_600_000;

@@ -2,7 +2,6 @@ import { parse, YAMLParseError } from 'yaml';
 import { MeshError } from '../../src/mesh/error.ts';
 import { requireShallowYaml } from '../../src/mesh/input/untrusted-text.ts';
 import type { LinkerdConfig } from './config.ts';
-import { type PortSet, parsePorts } from './ports.ts';
 import type { ObjectReader } from './watched.ts';
 
 /** What must be known about an installation of Linkerd before the first request. */
@@ -83,3 +82,17 @@ const record = (value: unknown): Readonly<Record<string, unknown>> =>
 
 const text = (value: unknown): string | undefined =>
   typeof value === 'string' && value !== '' ? value : typeof value === 'number' ? String(value) : undefined;
+
+/** Ports of a Linkerd annotation or value: single ones and ranges. */
+type PortSet = readonly (readonly [first: number, last: number])[];
+
+/** `"25,587, 4000-4010"`; entries that are not ports, such as names, are dropped: Linkerd ignores them too. */
+export function parsePorts(text: string): PortSet {
+  return text.split(',').flatMap((part) => {
+    const [, first, last = first] = /^\s*(\d{1,5})(?:-(\d{1,5}))?\s*$/.exec(part) ?? [];
+    return first === undefined ? [] : [[Number(first), Number(last)] as const];
+  });
+}
+
+export const hasPort = (ports: PortSet, port: number): boolean =>
+  ports.some(([first, last]) => first <= port && port <= last);

@@ -1,8 +1,7 @@
 import type { ListedTarget, TargetRefusal, TargetRules, Workload } from '../../src/mesh/targeting.ts';
 import type { LinkerdConfig } from './config.ts';
-import type { ControlPlane } from './control-plane.ts';
+import { type ControlPlane, hasPort, parsePorts } from './control-plane.ts';
 import { identityOf, isLabel } from './name.ts';
-import { hasPort, parsePorts } from './ports.ts';
 
 /** Where proxies accept each other's connections: another protocol, announced by ALPN and a header. */
 const PROXY_PORT = 4143;

@@ -22,7 +22,7 @@ const REVIEWED: readonly { readonly term: RegExp; readonly why: string }[] = [
     why: 'the list of gateways',
   },
   { term: /-n emissary\b|serviceaccount:emissary:/g, why: 'a namespace, in examples of commands' },
-  { term: /DEFAULT_SERVICE = 'ambassador'/g, why: 'the default name of a service in Consul, which users rely on' },
+  { term: /(\.default\(|\?\? )'ambassador'/g, why: 'the default name of a service in Consul, which users rely on' },
   { term: /policyMappings|policy mappings/g, why: 'an extension of X.509' },
   {
     term: /--(ambassador-id|mapping)\b|\bambassadorId\b|\bmapping: texts\(|\bflags\.mapping\b/g,

@@ -1,7 +1,6 @@
 import type { Adapter, Need, TokenRequest } from '../mesh/adapter.ts';
 import { MeshError } from '../mesh/error.ts';
 import type { Issue } from './issue.ts';
-import { needsOf } from './needs.ts';
 import type { MeshCertificate } from './schema/mesh-certificate.ts';
 import type { Validation } from './validate.ts';
 
@@ -130,3 +129,14 @@ function matches(entry: string, value: string): boolean {
 
 const fieldPath = (field: string): (string | number)[] =>
   field.split(/[.[\]]+/).flatMap((part) => (part === '' ? [] : [/^\d+$/.test(part) ? Number(part) : part]));
+
+/** What one MeshCertificate makes the agent read, mint and dial. */
+export function needsOf({ metadata, spec }: MeshCertificate, adapters: readonly Adapter[]): readonly Need[] {
+  const adapter = adapters.find(({ mesh }) => mesh === spec.mesh.name);
+  if (!adapter) throw new TypeError(`no adapter for mesh ${spec.mesh.name}`);
+  const needs = adapter.needs(spec.mesh.config, {
+    namespace: metadata.namespace ?? 'default',
+    crl: spec.crlSecretName !== undefined,
+  });
+  return spec.probe ? [...needs, { kind: 'address', address: spec.probe.address, field: 'probe.address' }] : needs;
+}

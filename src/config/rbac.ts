@@ -1,6 +1,6 @@
 import type { KubeObject } from '../core/object.ts';
 import type { Adapter } from '../mesh/adapter.ts';
-import { needsOf } from './needs.ts';
+import { needsOf } from './allow.ts';
 import type { GatewayFields, PolicyRule } from './schema/gateway-fields.ts';
 import type { MeshCertificate } from './schema/mesh-certificate.ts';
 

@@ -1,3 +1,5 @@
+import { CodedError } from '../pki/der/error.ts';
+
 /** What to do after a failure: back off and retry, wait for a change of configuration, or wait this long. */
 export type Retry = 'soon' | 'never' | { readonly afterMs: number };
 
@@ -32,19 +34,17 @@ const BRAND = Symbol.for('meshcert.MeshError');
  * A failure that is classified once, where its cause is known. The message names the object, the cause and the next
  * step.
  */
-export class MeshError extends Error {
+export class MeshError extends CodedError<MeshErrorCode> {
   override readonly name = 'MeshError';
   /** Also of errors that an adapter from outside made with a copy of this class. */
   static override [Symbol.hasInstance](value: unknown): boolean {
     return typeof value === 'object' && value !== null && BRAND in value;
   }
 
-  readonly code: MeshErrorCode;
   readonly retry: Retry;
 
   constructor(code: MeshErrorCode, message: string, options: { retry?: Retry; cause?: unknown } = {}) {
-    super(message, options.cause === undefined ? undefined : { cause: options.cause });
-    this.code = code;
+    super(code, message, options);
     this.retry = options.retry ?? 'soon';
   }
 

@@ -1,7 +1,7 @@
 import { request } from 'node:https';
 import { startConsul } from '../../adapters/consul/sandbox/consul.ts';
 import { jwtMethod } from '../../adapters/consul/sandbox/jwt.ts';
-import { startSidecar } from '../../adapters/consul/sandbox/sidecar.ts';
+import { startSidecar } from '../../adapters/consul/sandbox/mesh.ts';
 import { systemClock } from '../../src/async/clock.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
 import { formatCertificates } from '../../src/pki/certificate.ts';

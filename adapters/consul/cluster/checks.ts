@@ -1,6 +1,5 @@
 import { fields, text } from '../../../src/mesh/kube-object.ts';
 import type { ObjectCheck } from '../../../src/mesh/object-check.ts';
-import { DEFAULT_SERVICE } from '../config.ts';
 
 export const checks: readonly ObjectCheck[] = [
   {
@@ -11,7 +10,7 @@ export const checks: readonly ObjectCheck[] = [
       for (const object of all('MeshCertificate')) {
         const consul = fields(fields(object.spec).consul);
         const account = text(fields(fields(fields(consul.auth).login).serviceAccount).name);
-        const service = text(consul.service) ?? DEFAULT_SERVICE;
+        const service = text(consul.service) ?? 'ambassador';
         if (!account || account === service) continue;
         yield {
           object,

@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FakeClock } from '../../../test/support/fake-clock.ts';
-import { type Consul, type ConsulOptions, startConsul } from './consul.ts';
-import { Intentions } from './intentions.ts';
+import { type Consul, type ConsulOptions, Intentions, startConsul } from './consul.ts';
 
 const WITHIN = { timeout: 20_000 };
 const ROOTS = '/v1/agent/connect/ca/roots';

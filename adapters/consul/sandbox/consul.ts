@@ -10,7 +10,6 @@ import type { SandboxCa } from '../../../src/sandbox/ca.ts';
 import type { AclToken, AuthMethod } from './acl.ts';
 import { grpcServices } from './grpc-api.ts';
 import { HttpApi } from './http-api.ts';
-import { Intentions } from './intentions.ts';
 import { ConsulState } from './state.ts';
 
 export interface ConsulOptions {
@@ -211,5 +210,34 @@ export class Consul {
     await Promise.all([closed, this.#grpc?.stop()]);
     this.#http = undefined;
     this.#grpc = undefined;
+  }
+}
+
+type IntentionAction = 'allow' | 'deny';
+
+/**
+ * Which services may call which, as sidecars enforce it: by trust domain, namespace and service of the caller, not
+ * datacenter.
+ */
+export class Intentions {
+  readonly #fallback: IntentionAction;
+  readonly #trustDomain: () => string;
+  readonly #rules = new Map<string, IntentionAction>();
+
+  constructor(fallback: IntentionAction, trustDomain: () => string) {
+    this.#fallback = fallback;
+    this.#trustDomain = trustDomain;
+  }
+
+  set(source: string, destination: string, verdict: IntentionAction): void {
+    this.#rules.set(`${source} ${destination}`, verdict);
+  }
+
+  /** Whether the holder of this SPIFFE ID may call that service. */
+  allows(peerId: string, destination: string): boolean {
+    const source = new RegExp(`^spiffe://${this.#trustDomain()}/ns/default/dc/[^/]+/svc/([^/]+)$`).exec(peerId)?.[1];
+    if (source === undefined) return false;
+    const verdict = this.#rules.get(`${source} ${destination}`) ?? this.#rules.get(`* ${destination}`);
+    return (verdict ?? this.#fallback) === 'allow';
   }
 }

@@ -1,6 +1,7 @@
+import { type Identity, leafOf } from '../../../src/mesh/identity.ts';
 import { type ClusterMesh, type MeshSetup, WORKLOAD } from '../../../src/sandbox/cluster/mesh.ts';
-import { startConsul } from './consul.ts';
-import { startSidecar } from './sidecar.ts';
+import { type SandboxUpstream, startUpstream } from '../../../src/sandbox/upstream.ts';
+import { type Consul, startConsul } from './consul.ts';
 
 /** The gateway's name in intentions. */
 const SERVICE = 'ambassador';
@@ -33,4 +34,27 @@ export async function consulMesh(setup: MeshSetup): Promise<ClusterMesh> {
       await consul.stop();
     },
   };
+}
+
+/**
+ * The public listener of a service's Connect sidecar: requires a client certificate under any root of the cluster and
+ * accepts the clients that the intentions allow. It renews its own certificate when the CA changes.
+ */
+export function startSidecar(consul: Consul, service: string, clock: { now(): number }): Promise<SandboxUpstream> {
+  let own: Identity | undefined;
+  return startUpstream({
+    identity() {
+      const isFresh = own !== undefined && consul.isCurrent(own) && clock.now() < halfLife(own);
+      const current = own && isFresh ? own : consul.issueServer(service);
+      own = current;
+      return current;
+    },
+    trust: () => consul.roots(),
+    allow: (peerId) => consul.intentions.allows(peerId, service),
+  });
+}
+
+function halfLife(identity: Identity): number {
+  const { notBefore, notAfter } = leafOf(identity);
+  return (notBefore + notAfter) / 2;
 }

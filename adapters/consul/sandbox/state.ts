@@ -4,7 +4,6 @@ import { parseSpiffeId } from '../../../src/pki/spiffe.ts';
 import { readCsr } from '../../../src/sandbox/csr.ts';
 import { Acl } from './acl.ts';
 import { ConnectCa } from './connect-ca.ts';
-import { Pulse } from './pulse.ts';
 import { ConsulRefusal, refusals } from './refusal.ts';
 
 export interface StateOptions {
@@ -119,5 +118,32 @@ function readRequest(pem: string) {
   } catch (error) {
     if (error instanceof ConsulRefusal) throw error;
     throw refusals.badCsr(`failed to parse CSR: ${error instanceof Error ? error.message : String(error)}`);
+  }
+}
+
+/** Wakes everyone who waits at the moment it is fired. */
+export class Pulse {
+  #waiting = new Set<() => void>();
+
+  fire(): void {
+    const woken = this.#waiting;
+    this.#waiting = new Set();
+    for (const wake of woken) wake();
+  }
+
+  /** Resolves at the next fire, after `ms`, or when aborted, whichever comes first. */
+  wait(ms: number, clock: Clock, signal: AbortSignal): Promise<void> {
+    return new Promise((resolve) => {
+      if (signal.aborted) return resolve();
+      const end = () => {
+        cancel();
+        this.#waiting.delete(end);
+        signal.removeEventListener('abort', end);
+        resolve();
+      };
+      this.#waiting.add(end);
+      const cancel = clock.after(ms, end);
+      signal.addEventListener('abort', end, { once: true });
+    });
   }
 }

@@ -6,8 +6,8 @@ import { type Share, sharing } from '../../async/sharing.ts';
 import { Trigger } from '../../async/trigger.ts';
 import { type AllowList, requireAllowed } from '../../config/allow.ts';
 import { keyOf } from '../../core/object.ts';
+import { mintToken, requireConsent } from '../../kube/account-token.ts';
 import type { Kube } from '../../kube/api.ts';
-import { requireConsent } from '../../kube/consent.ts';
 import { RESOURCES } from '../../kube/resources.ts';
 import { KubeError } from '../../kube/transport/error.ts';
 import { readRegularFile } from '../../kube/transport/regular-file.ts';
@@ -19,9 +19,6 @@ import { asError } from '../../mesh/renewing.ts';
 import { SharedInformers } from '../informers/by-kind.ts';
 import { type FileTexts, fileContents, fileTexts } from '../informers/files.ts';
 import { ApiAudiences } from './api-audiences.ts';
-
-/** The shortest that the API server grants; a token is used only by the requests that waited for it, then dropped. */
-const TOKEN_SECONDS = 600;
 
 /** Tokens of cloud providers with many claims have several kilobytes. */
 const LARGEST_TOKEN = 65_536;
@@ -152,12 +149,7 @@ async function minted(
   signal: AbortSignal,
 ): Promise<string> {
   try {
-    const { token } = await kube.token(account, audience, TOKEN_SECONDS, signal);
-    return acceptToken(
-      `the token minted for ServiceAccount ${account.namespace}/${account.name}`,
-      token,
-      TOKEN_SECONDS * 1000,
-    );
+    return await mintToken(kube, account, audience, signal);
   } catch (cause) {
     const name = `${account.namespace}/${account.name}`;
     if (cause instanceof MeshError) throw cause;
@@ -167,11 +159,6 @@ async function minted(
         `the agent may not mint a token for ServiceAccount ${name}; grant it "create" on serviceaccounts/token with resourceNames [${account.name}] in namespace ${account.namespace}`,
         { cause },
       );
-    }
-    if (cause instanceof KubeError && cause.status === 404) {
-      throw new MeshError('ERR_MESH_TOKEN', `ServiceAccount ${name} does not exist; create it or name another`, {
-        cause,
-      });
     }
     const why = cause instanceof Error ? cause.message : String(cause);
     throw new MeshError('ERR_MESH_TOKEN', `no token for ServiceAccount ${name}: ${why}`, { cause });

@@ -1,6 +1,7 @@
 import type { Clock } from '../../async/clock.ts';
 import { Trigger } from '../../async/trigger.ts';
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
+import { describe } from '../../core/object.ts';
 import type { Desired } from '../../core/plan/plan.ts';
 import type { PublicationStatus } from '../../core/status.ts';
 import { type Gateway, gatewaysOf } from '../../gateway/gateway.ts';
@@ -11,16 +12,17 @@ import {
   type Loaded,
   type Loading,
   type LoadingEndpoint,
+  type Nudge,
   worstOf,
 } from '../../gateway/loading.ts';
 import type { Kube } from '../../kube/api.ts';
+import { KubeError } from '../../kube/transport/error.ts';
 import type { Log } from '../../mesh/log.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
 import { SharedInformers, type View, type Watcher } from '../informers/by-kind.ts';
 import type { Passed } from '../report/report.ts';
 import type { Amend, Sink } from '../report/reporter.ts';
 import type { StatusRecord } from '../report/status-record.ts';
-import { nudge } from './nudge.ts';
 import { askGateway } from './request.ts';
 
 export interface LiveOptions {
@@ -244,3 +246,18 @@ export class LiveSink implements Sink, Watcher {
 
 type Answer = globalThis.Awaited<ReturnType<typeof askGateway>> & { readonly kind: string };
 type Found = Loaded | { readonly failure: string };
+
+/** Makes the gateway read everything again. A failure is logged; the next nudge is another attempt. */
+async function nudge(
+  { ref, patch, fieldManager }: Nudge,
+  { kube, log, signal }: { readonly kube: Kube; readonly log: Log; readonly signal: AbortSignal },
+): Promise<void> {
+  try {
+    await kube.merge(ref, patch, { fieldManager }, signal);
+    log.warn({ object: describe(ref) }, 'nudged the gateway, which used an old certificate');
+  } catch (error) {
+    if (!(error instanceof KubeError)) throw error;
+    const { code, message } = error;
+    log.warn({ object: describe(ref), code }, `could not nudge the gateway: ${message}`);
+  }
+}

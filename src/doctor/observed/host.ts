@@ -3,17 +3,14 @@ import { resolve } from 'node:path';
 import type { Clock } from '../../async/clock.ts';
 import { sharing } from '../../async/sharing.ts';
 import { type AllowList, requireAllowed } from '../../config/allow.ts';
+import { mintToken, requireConsent } from '../../kube/account-token.ts';
 import type { Kube } from '../../kube/api.ts';
-import { requireConsent } from '../../kube/consent.ts';
 import { KubeError } from '../../kube/transport/error.ts';
 import type { Host, TokenRequest } from '../../mesh/adapter.ts';
 import { MeshError } from '../../mesh/error.ts';
 import { NotSeen } from '../../mesh/examiner.ts';
 import { acceptToken } from '../../mesh/input/token.ts';
 import { silentLog } from '../../mesh/log.ts';
-
-/** The shortest lifetime that the API server grants. */
-const TOKEN_SECONDS = 600;
 
 export interface ExaminerHostOptions {
   readonly kube: Kube;
@@ -103,20 +100,13 @@ async function mint(
   audience: string,
   signal: AbortSignal,
 ): Promise<string> {
-  const title = `${account.namespace}/${account.name}`;
   try {
-    const { token } = await kube.token(account, audience, TOKEN_SECONDS, signal);
-    return acceptToken(`the token of ServiceAccount ${title}`, token, TOKEN_SECONDS * 1000);
+    return await mintToken(kube, account, audience, signal);
   } catch (error) {
-    if (error instanceof KubeError && error.status === 403) {
-      throw new NotSeen(
-        `you may not mint a token for ServiceAccount ${title} (create serviceaccounts/token); MC6008 says whether the agent may`,
-      );
-    }
-    if (error instanceof KubeError && error.status === 404) {
-      throw new MeshError('ERR_MESH_TOKEN', `ServiceAccount ${title} does not exist; create it or name another`);
-    }
-    throw error;
+    if (!(error instanceof KubeError) || error.status !== 403) throw error;
+    throw new NotSeen(
+      `you may not mint a token for ServiceAccount ${account.namespace}/${account.name} (create serviceaccounts/token); MC6008 says whether the agent may`,
+    );
   }
 }
 

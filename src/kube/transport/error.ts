@@ -1,7 +1,8 @@
+import { CodedError } from '../../pki/der/error.ts';
+
 /** A failed call to the Kubernetes API; the message names the call and the object. */
-export class KubeError extends Error {
+export class KubeError extends CodedError<KubeErrorCode> {
   override readonly name = 'KubeError';
-  readonly code: KubeErrorCode;
   /** HTTP status, 0 when there was no response. */
   readonly status: number;
   /** `metav1.Status.reason`, such as `Conflict` or `AlreadyExists`. */
@@ -13,8 +14,7 @@ export class KubeError extends Error {
     message: string,
     detail: { status: number; reason?: string; retryAfterMs?: number | undefined; cause?: unknown },
   ) {
-    super(message, detail.cause === undefined ? undefined : { cause: detail.cause });
-    this.code = code;
+    super(code, message, detail);
     this.status = detail.status;
     this.reason = detail.reason ?? '';
     this.retryAfterMs = detail.retryAfterMs;

@@ -1,3 +1,5 @@
+import { CodedError } from '../../pki/der/error.ts';
+
 export const ONBOARD_CODES = [
   'ERR_ONBOARD_NO_GATEWAY',
   'ERR_ONBOARD_WHICH_GATEWAY',
@@ -14,12 +16,6 @@ export const ONBOARD_CODES = [
 export type OnboardCode = (typeof ONBOARD_CODES)[number];
 
 /** Why the gateway cannot join or leave; the message ends with the next step. */
-export class OnboardError extends Error {
+export class OnboardError extends CodedError<OnboardCode> {
   override readonly name = 'OnboardError';
-  readonly code: OnboardCode;
-
-  constructor(code: OnboardCode, message: string) {
-    super(message);
-    this.code = code;
-  }
 }

@@ -1,3 +1,13 @@
+/** An error with a stable code. The base of each kind of error that docs/errors.md explains. */
+export class CodedError<Code extends string> extends Error {
+  readonly code: Code;
+
+  constructor(code: Code, message: string, { cause }: { readonly cause?: unknown } = {}) {
+    super(message, cause === undefined ? undefined : { cause });
+    this.code = code;
+  }
+}
+
 /** Stable codes of everything that src/pki refuses. */
 export const PKI_ERROR_CODES = [
   'ERR_PEM_TOO_LARGE',
@@ -17,12 +27,6 @@ export const PKI_ERROR_CODES = [
 export type PkiErrorCode = (typeof PKI_ERROR_CODES)[number];
 
 /** Invalid input. The message never quotes the input: it may hold a key. */
-export class PkiError extends Error {
+export class PkiError extends CodedError<PkiErrorCode> {
   override readonly name = 'PkiError';
-  readonly code: PkiErrorCode;
-
-  constructor(code: PkiErrorCode, message: string, options: { cause?: unknown } = {}) {
-    super(message, options.cause === undefined ? undefined : { cause: options.cause });
-    this.code = code;
-  }
 }

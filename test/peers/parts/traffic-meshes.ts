@@ -1,6 +1,6 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { startConsul } from '../../../adapters/consul/sandbox/consul.ts';
-import { startSidecar } from '../../../adapters/consul/sandbox/sidecar.ts';
+import { startSidecar } from '../../../adapters/consul/sandbox/mesh.ts';
 import { startLinkerd } from '../../../adapters/linkerd/sandbox/linkerd.ts';
 import { serviceObjects } from '../../../adapters/linkerd/sandbox/objects.ts';
 import { systemClock } from '../../../src/async/clock.ts';

@@ -1,12 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { PrivateKey } from '../../../src/pki/key.ts';
-import { SandboxCa } from '../../../src/sandbox/ca.ts';
-import { FakeClock } from '../../../test/support/fake-clock.ts';
-import { configSchema } from '../config.ts';
-import { staleReason } from '../stale.ts';
-import { presentable } from './chain.ts';
-import { keyId, readTrust, type Trust } from './trust.ts';
+import { PrivateKey } from '../../src/pki/key.ts';
+import { SandboxCa } from '../../src/sandbox/ca.ts';
+import { FakeClock } from '../../test/support/fake-clock.ts';
+import { presentable, staleReason } from './chain.ts';
+import { configSchema } from './config.ts';
+import { keyId, readTrust, type Trust } from './protocol/trust.ts';
 
 const TRUST_DOMAIN = '11111111-2222-3333-4444-555555555555.consul';
 const ID = `spiffe://${TRUST_DOMAIN}/ns/default/dc/dc1/svc/ambassador`;
