@@ -1,7 +1,8 @@
-import { readdir, rm } from 'node:fs/promises';
+import { readdir, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { build } from 'esbuild';
+import { thirdPartyLicenses } from './licenses.ts';
 import { capture } from './run.ts';
 import { ROOT } from './tree.ts';
 
@@ -11,7 +12,10 @@ const ENTRIES = { adapter: 'src/mesh/outside/api.ts', 'adapter-contract': 'test/
 /** The chunk that both share; its name changes with its content. */
 const CHUNK = /^adapter-[A-Z0-9]{8}\.js$/;
 
-/** Writes the modules of the package's exports and, below `types`, their declarations. Neither needs another package. */
+/**
+ * Writes the modules of the package's exports and, below `types`, their declarations. Neither needs another package.
+ * The licenses of what the bundles contain are beside them.
+ */
 export async function buildPackage(outdir = join(ROOT, 'dist')): Promise<void> {
   const before = await readdir(outdir).catch(() => []);
   for (const name of before.filter((one) => CHUNK.test(one))) await rm(join(outdir, name));
@@ -28,6 +32,7 @@ export async function buildPackage(outdir = join(ROOT, 'dist')): Promise<void> {
     legalComments: 'none',
     logLevel: 'warning',
   });
+  await writeFile(join(outdir, 'third-party-licenses.txt'), await thirdPartyLicenses({ demo: true }));
   const types = join(outdir, 'types');
   await rm(types, { recursive: true, force: true });
   const { code, output } = await capture('npx', [

@@ -8,6 +8,7 @@ import { customResourceDefinition } from '../src/config/schema/crd.ts';
 import { gateways } from '../src/gateways.ts';
 import { startKubeApi } from '../src/sandbox/kube/kube-api.ts';
 import { bundle } from './build.ts';
+import { VERSION } from './image/content.ts';
 import { capture } from './run.ts';
 import { ROOT } from './tree.ts';
 
@@ -26,7 +27,7 @@ const meshcert = (...args: string[]) => capture(file, args, directory);
 
 test('the bundle is one executable that needs nothing beside it', async () => {
   const { code, output } = await meshcert('--version');
-  assert.deepEqual([code, output], [0, 'meshcert 0.1.0\n']);
+  assert.deepEqual([code, output], [0, `meshcert ${VERSION}\n`]);
   const { size } = await stat(file);
   assert.ok(size < 6_000_000, `the bundle has ${size} bytes; something large has come in`);
 });

@@ -4,6 +4,9 @@ import { fileURLToPath } from 'node:url';
 import { type BuildOptions, build, type Plugin } from 'esbuild';
 import { ROOT } from './tree.ts';
 
+const PRODUCT = 'src/cli/main.ts';
+const DEMO = 'src/demo/demo.ts';
+
 /**
  * Some dependencies are CommonJS and call `require` for Node's own modules. The first line, for the shell, comes from
  * main.ts.
@@ -62,30 +65,39 @@ const withoutDemo: Plugin = {
  */
 export async function bundle(directory = join(ROOT, 'dist')): Promise<string> {
   await mkdir(directory, { recursive: true });
-  await bundleOne('src/demo/demo.ts', join(directory, 'demo.js'), []);
+  await bundleOne(DEMO, join(directory, 'demo.js'), []);
   const product = join(directory, 'meshcert.js');
-  await bundleOne('src/cli/main.ts', product, [withoutDemo]);
+  await bundleOne(PRODUCT, product, [withoutDemo]);
   await chmod(product, 0o755);
   return product;
 }
 
-/** The npm packages that parts of the product are from, sorted by name. */
-export async function packagesOfProduct(): Promise<readonly { readonly name: string; readonly version: string }[]> {
-  const options = await optionsOf('src/cli/main.ts', join(ROOT, 'dist', 'meshcert.js'), [withoutDemo]);
-  const { metafile } = await build({ ...options, metafile: true });
+export interface BundledPackage {
+  readonly name: string;
+  readonly version: string;
+  /** Below `node_modules`. */
+  readonly directory: string;
+}
+
+/** The npm packages that parts of the product are from, and those of the demo if it is included, sorted by name. */
+export async function bundledPackages({ demo = false } = {}): Promise<readonly BundledPackage[]> {
   const directories = new Set<string>();
-  for (const { inputs } of Object.values(metafile.outputs)) {
-    for (const [file, { bytesInOutput }] of Object.entries(inputs)) {
-      const [, directory] = /^(.*node_modules\/(?:@[^/]+\/)?[^/]+)\//.exec(file) ?? [];
-      if (directory !== undefined && bytesInOutput > 0) directories.add(directory);
+  for (const entry of demo ? [PRODUCT, DEMO] : [PRODUCT]) {
+    const options = await optionsOf(entry, join(ROOT, 'dist', 'meshcert.js'), entry === PRODUCT ? [withoutDemo] : []);
+    const { metafile } = await build({ ...options, metafile: true });
+    for (const { inputs } of Object.values(metafile.outputs)) {
+      for (const [file, { bytesInOutput }] of Object.entries(inputs)) {
+        const [, directory] = /^(.*node_modules\/(?:@[^/]+\/)?[^/]+)\//.exec(file) ?? [];
+        if (directory !== undefined && bytesInOutput > 0) directories.add(directory);
+      }
     }
   }
   return await Promise.all([...directories].sort().map((directory) => readPackage(join(ROOT, directory))));
 }
 
-async function readPackage(directory: string): Promise<{ name: string; version: string }> {
+async function readPackage(directory: string): Promise<BundledPackage> {
   const { name, version } = JSON.parse(await readFile(join(directory, 'package.json'), 'utf8'));
-  return { name, version };
+  return { name, version, directory };
 }
 
 async function bundleOne(entry: string, outfile: string, plugins: Plugin[]): Promise<void> {

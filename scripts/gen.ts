@@ -16,6 +16,8 @@ import { withSection } from './generate/section.ts';
 import { renderValuesSchema } from './generate/values.ts';
 import { describeValues, renderValuesTable } from './generate/values-descriptions.ts';
 import { renderKinds } from './generate/verification.ts';
+import { filesWithVersion, withVersion } from './generate/version.ts';
+import { VERSION } from './image/content.ts';
 import { dockerfile } from './image/dockerfile.ts';
 import { ROOT } from './tree.ts';
 
@@ -110,6 +112,14 @@ for (const [path, render] of Object.entries(outputs)) {
   if (check) continue;
   await mkdir(dirname(file), { recursive: true });
   await writeFile(file, wanted);
+}
+
+for (const path of filesWithVersion()) {
+  const present = await text(path);
+  const wanted = withVersion(path, present, VERSION);
+  if (present === wanted) continue;
+  drifted.push(path);
+  if (!check) await writeFile(join(ROOT, path), wanted);
 }
 
 for (const path of drifted) process.stdout.write(`${check ? 'out of date' : 'written'}: ${path}\n`);

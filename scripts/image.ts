@@ -4,7 +4,7 @@ import { parseArgs } from 'node:util';
 import { bundle } from './build.ts';
 import { REPOSITORY, VERSION } from './image/content.ts';
 import { filesOf, image } from './image/image.ts';
-import { type Architecture, ociArchive } from './image/oci.ts';
+import { type Architecture, architecturesOf, ociArchive } from './image/oci.ts';
 import { billOfMaterials } from './image/sbom.ts';
 import { ROOT } from './tree.ts';
 
@@ -41,7 +41,7 @@ async function writeFiles(root: string): Promise<void> {
 
 async function writeArchive(file: string): Promise<void> {
   const javascript = await bundle();
-  const platforms = await Promise.all(values.arch.split(',').map((arch) => image(asArchitecture(arch), javascript)));
+  const platforms = await Promise.all(architecturesOf(values.arch).map((arch) => image(arch, javascript)));
   const { tar, digest } = ociArchive(`${REPOSITORY}:${VERSION}`, platforms);
   await mkdir(dirname(file), { recursive: true });
   await writeFile(file, tar);
@@ -57,9 +57,4 @@ async function writeArchive(file: string): Promise<void> {
     process.stdout.write(`${architecture}: ${megabytes(packed)} MB to download, ${megabytes(unpacked)} MB unpacked\n`);
   }
   process.stdout.write(`${file}\n`);
-}
-
-function asArchitecture(text: string): Architecture {
-  if (text === 'amd64' || text === 'arm64') return text;
-  throw new TypeError(`there is no image for ${text}; --arch takes amd64, arm64, or both with a comma`);
 }

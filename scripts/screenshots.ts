@@ -5,6 +5,7 @@ import { systemClock } from '../src/async/clock.ts';
 import { Board, badStatus, goodStatus } from '../src/http/board.fixture.ts';
 import { startHttp } from '../src/http/server.ts';
 import { silentLog } from '../src/mesh/log.ts';
+import { VERSION } from './image/content.ts';
 import { ROOT } from './tree.ts';
 
 /** Takes the pictures of docs/status-page.md. The first argument is the directory, by default docs/images. */
@@ -28,7 +29,7 @@ for (const name of ['consul', 'consul-eu', 'consul-us']) board.put(name, { ...ba
 const server = await startHttp({
   host: '127.0.0.1',
   port: 0,
-  version: '0.1.0',
+  version: VERSION,
   source: board,
   health: () => ({ ready: true, leader: true, problems: [] }),
   metrics: { expose: () => '' },

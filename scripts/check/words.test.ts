@@ -16,7 +16,7 @@ function linesWith(text: string): string[] {
 
 test('the documentation has none of the words that a native speaker would stop at', () => {
   const pages = filesBelow(ROOT, 'docs', 'deploy')
-    .concat('README.md', 'CONTRIBUTING.md')
+    .concat('README.md', 'CONTRIBUTING.md', 'SECURITY.md', 'CODE_OF_CONDUCT.md')
     .filter((file) => file.endsWith('.md') && !file.startsWith('docs/adr/'));
   assert.ok(pages.length > 20);
   for (const page of pages) {

@@ -1,5 +1,7 @@
 import { COMMANDS } from '../../src/cli/commands/index.ts';
+import { VERSION as SOURCE_VERSION } from '../../src/cli/declare/version.ts';
 import { main } from '../../src/cli/main.ts';
+import { VERSION } from '../image/content.ts';
 
 /** docs/reference/commands.md: the output of `--help`, for the program and each command. */
 export async function renderCommands(): Promise<string> {
@@ -22,7 +24,7 @@ async function help(...name: readonly string[]): Promise<string> {
   let text = '';
   const output = { write: (part: string) => (text += part) };
   await main([...name, '--help'], { stdout: output, stderr: output, env: {}, signal: new AbortController().signal });
-  return text;
+  return text.replaceAll(SOURCE_VERSION, VERSION);
 }
 
 const fence = (text: string): string => `\`\`\`text\n${text.trimEnd()}\n\`\`\`\n`;

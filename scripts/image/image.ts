@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { thirdPartyLicenses } from '../licenses.ts';
 import { ROOT } from '../tree.ts';
 import { RUN_CONFIG } from './content.ts';
 import { type Architecture, layer, type PlatformImage } from './oci.ts';
@@ -11,6 +12,11 @@ async function own(bundle: string): Promise<Entry[]> {
   return [
     { path: 'meshcert.js', mode: 0o755, content: await readFile(bundle) },
     { path: 'usr/share/licenses/meshcert/LICENSE', mode: 0o644, content: await readFile(join(ROOT, 'LICENSE')) },
+    {
+      path: 'usr/share/licenses/meshcert/third-party-licenses.txt',
+      mode: 0o644,
+      content: Buffer.from(await thirdPartyLicenses()),
+    },
   ];
 }
 

@@ -23,6 +23,14 @@ export interface RunConfig {
 
 export type Architecture = 'amd64' | 'arm64';
 
+/** The architectures of a list with commas. */
+export function architecturesOf(text: string): Architecture[] {
+  return text.split(',').map((one) => {
+    if (one === 'amd64' || one === 'arm64') return one;
+    throw new TypeError(`there is no image for ${one}; --arch takes amd64, arm64, or both with a comma`);
+  });
+}
+
 export interface PlatformImage {
   readonly architecture: Architecture;
   readonly layers: readonly Layer[];

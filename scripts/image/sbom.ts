@@ -1,43 +1,12 @@
 import { createHash } from 'node:crypto';
-import { packagesOfProduct } from '../build.ts';
+import { type BundledPackage, bundledPackages } from '../build.ts';
 import { description, license, NODE, REPOSITORY, VERSION } from './content.ts';
 import type { Architecture } from './oci.ts';
 import type { DebianPackage } from './sources.ts';
 
-/**
- * A software bill of materials of the image, in CycloneDX 1.5: Node.js, Debian's libraries, and the npm packages that the
- * bundle is made from. It has no time and no random number: equal images have equal bills.
- */
-export async function billOfMaterials(image: {
-  readonly architecture: Architecture;
-  readonly digest: string;
-  readonly packages: readonly DebianPackage[];
-}): Promise<string> {
-  const components = [
-    {
-      'bom-ref': `node@${NODE.version}`,
-      type: 'platform',
-      name: 'node',
-      version: NODE.version,
-      purl: `pkg:generic/node@${NODE.version}`,
-      cpe: `cpe:2.3:a:nodejs:node.js:${NODE.version}:*:*:*:lts:*:*:*`,
-    },
-    ...image.packages.map(({ name, version }) => ({
-      'bom-ref': `deb/${name}@${version}`,
-      type: 'library',
-      name,
-      version,
-      purl: `pkg:deb/debian/${encodeURIComponent(name)}@${encodeURIComponent(version)}?arch=${image.architecture}`,
-    })),
-    ...(await packagesOfProduct()).map(({ name, version }) => ({
-      'bom-ref': `npm/${name}@${version}`,
-      type: 'library',
-      name,
-      version,
-      purl: `pkg:npm/${name.replace('@', '%40')}@${version}`,
-    })),
-  ];
-  const bill = {
+/** A software bill of materials in CycloneDX 1.5. It has no time and no random number: equal inputs give equal bills. */
+function bill(component: { readonly name: string } & Readonly<Record<string, string>>, components: readonly object[]) {
+  const content = {
     $schema: 'http://cyclonedx.org/schema/bom-1.5.schema.json',
     bomFormat: 'CycloneDX',
     specVersion: '1.5',
@@ -45,18 +14,61 @@ export async function billOfMaterials(image: {
     metadata: {
       component: {
         'bom-ref': `meshcert@${VERSION}`,
-        type: 'container',
-        name: REPOSITORY,
         version: VERSION,
         description,
         licenses: [{ license: { id: license } }],
-        purl: `pkg:oci/meshcert@${encodeURIComponent(image.digest)}?repository_url=${REPOSITORY}&arch=${image.architecture}`,
+        ...component,
       },
     },
     components,
   };
-  return `${JSON.stringify({ ...bill, serialNumber: `urn:uuid:${uuidOf(JSON.stringify(bill))}` }, null, 2)}\n`;
+  const serialNumber = `urn:uuid:${uuidOf(JSON.stringify(content))}`;
+  return `${JSON.stringify({ ...content, serialNumber }, null, 2)}\n`;
 }
+
+/** Of the image: Node.js, Debian's libraries, and the npm packages that the bundle is made from. */
+export async function billOfMaterials(image: {
+  readonly architecture: Architecture;
+  readonly digest: string;
+  readonly packages: readonly DebianPackage[];
+}): Promise<string> {
+  const { architecture, digest, packages } = image;
+  const component = {
+    type: 'container',
+    name: REPOSITORY,
+    purl: `pkg:oci/meshcert@${encodeURIComponent(digest)}?repository_url=${REPOSITORY}&arch=${architecture}`,
+  };
+  const node = {
+    'bom-ref': `node@${NODE.version}`,
+    type: 'platform',
+    name: 'node',
+    version: NODE.version,
+    purl: `pkg:generic/node@${NODE.version}`,
+    cpe: `cpe:2.3:a:nodejs:node.js:${NODE.version}:*:*:*:lts:*:*:*`,
+  };
+  const libraries = packages.map(({ name, version }) => ({
+    'bom-ref': `deb/${name}@${version}`,
+    type: 'library',
+    name,
+    version,
+    purl: `pkg:deb/debian/${encodeURIComponent(name)}@${encodeURIComponent(version)}?arch=${architecture}`,
+  }));
+  return bill(component, [node, ...libraries, ...(await bundledPackages()).map(npmComponent)]);
+}
+
+/** Of the npm package: the packages that its bundles are made from. */
+export async function billOfPackage(): Promise<string> {
+  const component = { type: 'application', name: 'meshcert', purl: `pkg:npm/meshcert@${VERSION}` };
+  return bill(component, (await bundledPackages({ demo: true })).map(npmComponent));
+}
+
+const npmComponent = ({ name, version }: BundledPackage) => ({
+  'bom-ref': `npm/${name}@${version}`,
+  type: 'library',
+  name,
+  version,
+  purl: `pkg:npm/${name.replace('@', '%40')}@${version}`,
+});
 
 function uuidOf(text: string): string {
   const hex = createHash('sha256').update(text).digest('hex');

@@ -15,6 +15,7 @@ import { PAUSE_IMAGE } from './node/kubelet.ts';
 const SOURCES = [
   'images.ts',
   ...['content', 'image', 'oci', 'sources', 'tar'].map((n) => `../../scripts/image/${n}.ts`),
+  '../../scripts/licenses.ts',
 ];
 
 const architecture = process.arch === 'arm64' ? 'arm64' : 'amd64';

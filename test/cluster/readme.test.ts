@@ -24,14 +24,14 @@ after(() => world?.[Symbol.asyncDispose]());
 
 test("the README's installation, word for word, from the packed chart", { skip }, async (t) => {
   const { cluster, shell, chart } = world;
-  const blocks = await blocksOf('README.md', '## Install it on a cluster');
+  const blocks = await blocksOf('README.md', '### With Helm');
   assert.deepEqual(
     blocks.map(({ language }) => language),
     ['yaml', 'sh', 'yaml', 'sh'],
   );
   const [values, install, mapping, check] = blocks.map(({ text }) => text);
   const run = async (script = '') => {
-    const said = await shell.run(script.replaceAll('deploy/helm/meshcert', chart)).catch(async (error) => {
+    const said = await shell.run(script.replace(/oci:\S+ --version \S+/, chart)).catch(async (error) => {
       throw new Error(`${error.message}\n${await eventsAndLogs(cluster, GATEWAY.namespace)}`);
     });
     t.diagnostic(`$ ${script.trim()}\n${said}`);

@@ -65,6 +65,9 @@ const recipes = {
   },
   'kube-proxy': { module: 'kubernetes', package: 'k8s.io/kubernetes/cmd/kube-proxy', ldflags: kubernetesVersion },
   coredns: { module: 'coredns', package: 'meshcert.dev/peers/coredns' },
+  krew: { module: 'krew', package: 'sigs.k8s.io/krew/cmd/krew' },
+  'validate-krew-manifest': { module: 'krew', package: 'sigs.k8s.io/krew/cmd/validate-krew-manifest' },
+  actionlint: { module: 'actionlint', package: 'github.com/rhysd/actionlint/cmd/actionlint' },
   pause: { module: 'pause', package: 'meshcert.dev/peers/pause' },
 } as const satisfies Record<string, Recipe>;
 

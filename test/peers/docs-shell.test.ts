@@ -21,7 +21,7 @@ interface Block {
 }
 
 const guides = filesBelow(ROOT, 'docs', 'deploy')
-  .concat('README.md', 'CONTRIBUTING.md')
+  .concat('README.md', 'CONTRIBUTING.md', 'SECURITY.md')
   .filter((file) => file.endsWith('.md'));
 
 /** Every fenced block that says that it is for a shell; the indentation of a list around it is taken off. */
@@ -38,7 +38,15 @@ async function blocksOf(file: string, language: string): Promise<Block[]> {
 /** Blocks that another suite runs, by how they begin, or that need what does not run on one machine. */
 const ELSEWHERE: Readonly<Record<string, string>> = {
   'npm ci && npm test': '.ci/run does this on a clean clone',
-  'helm install meshcert deploy/helm/meshcert': 'test/peers/deploy.test.ts installs the chart; no kubelet runs here',
+  'helm install meshcert oci://': 'test/cluster/readme.test.ts installs the packed chart',
+  'kubectl apply --server-side -f https://github.com': 'test/peers/release.test.ts applies these files',
+  'npx meshcert@': 'test/peers/release.test.ts runs the packed package by npx',
+  'kubectl krew install': 'test/peers/release.test.ts installs the plug-in by krew',
+  'cosign verify-blob SHA256SUMS': 'it needs what a workflow signed; test/peers/release.test.ts verifies by a key',
+  'npm version X.Y.Z': 'scripts/release/version.test.ts changes the version everywhere',
+  'npm run release -- --dry-run': 'test/peers/release.test.ts runs it',
+  'npm ci && npm run release': 'test/peers/release.test.ts makes the release in two directories',
+  'openssl ecparam -name prime256v1': 'test/peers/release.test.ts signs and verifies in this way',
   'consul acl token create': 'test/peers/consul.test.ts creates tokens by the API; the command is that of Consul',
   'spire-server entry create': 'test/peers/servers/spire.ts registers entries by this command',
   'npm install --save-dev meshcert': 'test/e2e/adapter-package.test.ts packs the package and installs it',

@@ -1,6 +1,7 @@
 import { CLUSTER_FLAGS } from '../declare/cluster-flags.ts';
 import { declare } from '../declare/command.ts';
 import { bool, choice, duration, hostAndPort, list, many, parsed, text, texts, type Values } from '../declare/flags.ts';
+import { VERSION } from '../declare/version.ts';
 
 const FINDS = 'What it finds:';
 const DOES = 'What it does:';
@@ -42,7 +43,7 @@ export const onboard = declare({
   flags,
   examples: [
     { does: 'Show what would be done', line: 'meshcert onboard --dry-run=client' },
-    { does: 'Join the mesh, and run the agent', line: 'meshcert onboard --agent meshcert:0.1.0' },
+    { does: 'Join the mesh, and run the agent', line: `meshcert onboard --agent ghcr.io/meshcert/meshcert:${VERSION}` },
     { does: 'Write the objects to a repository for GitOps', line: 'meshcert onboard -o yaml > meshcert.yaml' },
   ],
   run: async ({ flags }, io) => (await import('../run/onboard.ts')).runOnboard(flags, io),
