@@ -32,6 +32,8 @@ export interface World extends AsyncDisposable {
   look(userAgent: string): Promise<Spent>;
   /** `count` MeshCertificates `gw-0` … in this namespace; existing ones stay. */
   populate(namespace: string, count: number): Promise<void>;
+  /** The mesh names these roots, PEM, in this namespace. */
+  nameRoots(namespace: string, roots: readonly string[]): Promise<void>;
 }
 
 /** Worlds that several scenarios share. */
@@ -81,6 +83,11 @@ async function startWorld(kind: ApiKind): Promise<World> {
   const kube = connect({ kubeconfigText: server.kubeconfig, userAgent: 'bench' });
   const tokens = new Map<string, string>();
   const populated = new Map<string, number>();
+  const nameRoots = async (namespace: string, named: readonly string[]) => {
+    const metadata = { name: 'istio-ca-root-cert', namespace };
+    const roots = { apiVersion: 'v1', kind: 'ConfigMap', metadata, data: { 'root-cert.pem': named.join('') } };
+    await kube.apply(roots, { fieldManager: 'bench', force: true });
+  };
   return {
     kind,
     kubeconfig: server.kubeconfig,
@@ -91,6 +98,7 @@ async function startWorld(kind: ApiKind): Promise<World> {
     dir,
     spent: server.spent,
     look: server.look,
+    nameRoots,
     async populate(namespace, count) {
       if ((populated.get(namespace) ?? -1) >= count) return;
       if (!populated.has(namespace)) await server.namespace(namespace);
@@ -98,9 +106,7 @@ async function startWorld(kind: ApiKind): Promise<World> {
       const year = Date.now() + 365 * 86_400_000;
       await writeFile(tokenFile, istioToken({ namespace, account: 'gateway', expires: year }), { mode: 0o600 });
       tokens.set(namespace, tokenFile);
-      const metadata = { name: 'istio-ca-root-cert', namespace };
-      const roots = { apiVersion: 'v1', kind: 'ConfigMap', metadata, data: { 'root-cert.pem': caInfo.rootPem } };
-      await kube.apply(roots, { fieldManager: 'bench', force: true });
+      await nameRoots(namespace, [caInfo.rootPem]);
       let next = populated.get(namespace) ?? 0;
       populated.set(namespace, count);
       const lane = async () => {

@@ -9,7 +9,9 @@ import { broken, document, environment, markdown, type Outcome } from './report.
 import { Missing, type Scenario, type Sizes } from './scenario.ts';
 import { consulTemplate } from './scenarios/consul-template.ts';
 import { due } from './scenarios/due.ts';
+import { first } from './scenarios/first.ts';
 import { idle } from './scenarios/idle.ts';
+import { mass } from './scenarios/mass.ts';
 import { memory } from './scenarios/memory.ts';
 import { micro } from './scenarios/micro.ts';
 import { push } from './scenarios/push.ts';
@@ -17,10 +19,23 @@ import { shards } from './scenarios/shards.ts';
 import { spiffeHelper } from './scenarios/spiffe-helper.ts';
 import { start } from './scenarios/start.ts';
 
-const SCENARIOS: readonly Scenario[] = [micro, due, start, push, idle, memory, shards, spiffeHelper, consulTemplate];
+const SCENARIOS: readonly Scenario[] = [
+  micro,
+  due,
+  first,
+  mass,
+  start,
+  push,
+  idle,
+  memory,
+  shards,
+  spiffeHelper,
+  consulTemplate,
+];
 
 const DEFAULT: Sizes = {
   due: 1000,
+  first: [500, 2000],
   helpers: [1, 10],
   helperSeconds: 40,
   consulRounds: 3,
@@ -36,6 +51,7 @@ const DEFAULT: Sizes = {
 };
 const QUICK: Sizes = {
   due: 200,
+  first: [100],
   helpers: [1],
   helperSeconds: 25,
   consulRounds: 1,
@@ -51,6 +67,7 @@ const QUICK: Sizes = {
 };
 const FULL: Sizes = {
   ...DEFAULT,
+  first: [500, 2000, 10_000],
   helpers: [1, 10, 30],
   helperSeconds: 60,
   consulRounds: 10,

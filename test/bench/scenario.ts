@@ -44,6 +44,8 @@ export interface Context {
 export interface Sizes {
   /** Identities due at once. */
   readonly due: number;
+  /** The numbers of MeshCertificates that exist before the agent starts for the first time. */
+  readonly first: readonly number[];
   /** The number due at once on the sandbox in addition; 0: none. */
   readonly dueSandbox: number;
   readonly rounds: number;

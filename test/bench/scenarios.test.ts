@@ -1,14 +1,17 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
+import { bundle } from '../../scripts/build.ts';
 import { Fleets } from './fleets.ts';
 import { broken, environment, markdown } from './report.ts';
 import type { Context, Sizes } from './scenario.ts';
 import { due } from './scenarios/due.ts';
+import { first } from './scenarios/first.ts';
+import { mass } from './scenarios/mass.ts';
 import { flat } from './scenarios/memory.ts';
 import { reflectorRow } from './scenarios/reflector.ts';
 
 /** Scenarios that need no peer, at a size that only shows that they run and count. */
-const SIZES = { due: 5, dueSandbox: 3, rounds: 1, flat: 5 } as Sizes;
+const SIZES = { due: 5, first: [3], dueSandbox: 3, rounds: 1, flat: 5 } as unknown as Sizes;
 
 it('measures on the sandbox in separate processes, observes every counted limit, and reports what is missing', async () => {
   await using fleets = new Fleets('there is none here');
@@ -27,6 +30,20 @@ it('measures on the sandbox in separate processes, observes every counted limit,
   const { rows, notes } = await flat(context);
   assert.equal(rows.length, 2);
   assert.equal(notes[0]?.split(', ').length, 12, 'a heap before the first of ten rotations and after each');
+});
+
+it('counts the requests of first issues and of what changes at once, by the shipped bundle', async () => {
+  await bundle();
+  await using fleets = new Fleets('there is none here');
+  const context: Context = { sizes: SIZES, fleets, say: () => {} };
+  const issued = await first.run(context);
+  assert.match(issued.notes[0] ?? '', /6 create secrets, 3 create tlscontexts, 3 patch meshcertificates\/status/);
+  const changed = await mass.run(context);
+  assert.deepEqual(
+    changed.counts.map(({ value }) => value),
+    [3, 2],
+    'two Secrets and a status for a new root, a Secret and a status for a renewal',
+  );
 });
 
 it('finds the last object of a watch in both readers', async () => {

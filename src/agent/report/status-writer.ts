@@ -25,7 +25,7 @@ export interface StatusWriterOptions {
 }
 
 /** A first status that waits for the certificate is written after this long, so that most first issues need one write. */
-const FIRST_MS = 10_000;
+const FIRST_MS = 30_000;
 
 /** A status in which only times of attempts differ is not written more often than this. */
 const REFRESH_MS = 120_000;

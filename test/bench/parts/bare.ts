@@ -24,7 +24,35 @@ let channel: Channel;
 
 /** The minimum of a rotation: a key, a request for a certificate, one PATCH. No checks, no watches, no state. */
 async function rotate(name: string): Promise<void> {
+  const { certificate, key } = await obtain();
+  await patch(name, certificate, key, options.ca.rootPem);
+}
+
+/** The minimum of a first issue: the same, with two creates and one status. */
+async function issueFirst(at: number): Promise<void> {
   const { namespace, ca } = options;
+  const { certificate, key } = await obtain();
+  const secret = (name: string, type: string, texts: Record<string, string>) => ({
+    ...{ apiVersion: 'v1', kind: 'Secret', metadata: { name, namespace }, type },
+    data: Object.fromEntries(Object.entries(texts).map(([field, text]) => [field, base64(text)])),
+  });
+  const how = { fieldManager: FIELD_MANAGER };
+  await kube.create(secret(`gw-${at}-ca`, 'Opaque', { 'tls.crt': ca.rootPem, 'ca.crt': ca.rootPem }), how);
+  const pair = { 'tls.crt': certificate, 'tls.key': key, 'ca.crt': ca.rootPem };
+  await kube.create(secret(`gw-${at}-identity`, 'kubernetes.io/tls', pair), how);
+  const condition = {
+    ...{ type: 'Ready', status: 'True', reason: 'Serving', message: 'It is published.' },
+    lastTransitionTime: new Date().toISOString().replace(/\.\d+Z$/, 'Z'),
+  };
+  const object = {
+    ...{ apiVersion: 'meshcert.dev/v1alpha1', kind: 'MeshCertificate', metadata: { name: `gw-${at}`, namespace } },
+    status: { mesh: 'istio', roots: [], mappings: [], targets: [], rotations: 0, conditions: [condition] },
+  };
+  await kube.apply(object, { ...how, force: true, subresource: 'status' });
+}
+
+async function obtain(): Promise<{ readonly certificate: string; readonly key: string }> {
+  const { namespace } = options;
   const key = PrivateKey.generate();
   const id = `spiffe://cluster.local/ns/${namespace}/sa/gateway`;
   const request = { csr: formatPem('CERTIFICATE REQUEST', createCsr(key, { uris: [id] })), validity_duration: '0' };
@@ -34,12 +62,13 @@ async function rotate(name: string): Promise<void> {
     metadata: { authorization: `Bearer ${token}`, clusterid: 'Kubernetes' },
     deadlineMs: 10_000,
   });
-  await patch(name, answer.cert_chain[0] ?? '', key.toPem(), ca.rootPem);
+  return { certificate: answer.cert_chain[0] ?? '', key: key.toPem() };
 }
+
+const base64 = (text: string): string => Buffer.from(text).toString('base64');
 
 async function patch(name: string, certificate: string, key: string, roots: string): Promise<void> {
   const { namespace } = options;
-  const base64 = (text: string) => Buffer.from(text).toString('base64');
   const object = {
     apiVersion: 'v1',
     kind: 'Secret',
@@ -50,6 +79,18 @@ async function patch(name: string, certificate: string, key: string, roots: stri
   await kube.apply(object, { fieldManager: FIELD_MANAGER, force: true });
 }
 
+async function timed(act: (at: number) => Promise<void>) {
+  const cpu = process.cpuUsage();
+  const start = performance.now();
+  let next = 0;
+  const lane = async () => {
+    for (let at = next++; at < options.count; at = next++) await act(at);
+  };
+  await Promise.all(Array.from({ length: options.concurrency }, lane));
+  const { user, system } = process.cpuUsage(cpu);
+  return { ms: performance.now() - start, cpuMs: (user + system) / 1000 };
+}
+
 const methods = {
   start(given: BareOptions) {
     options = given;
@@ -58,17 +99,8 @@ const methods = {
     channel = openChannel({ address, tls: { ca: rootPem, serverName } });
   },
   /** All `count` of them, `concurrency` at a time. */
-  async rotateAll() {
-    const cpu = process.cpuUsage();
-    const start = performance.now();
-    let next = 0;
-    const lane = async () => {
-      for (let at = next++; at < options.count; at = next++) await rotate(`bare-${at}`);
-    };
-    await Promise.all(Array.from({ length: options.concurrency }, lane));
-    const { user, system } = process.cpuUsage(cpu);
-    return { ms: performance.now() - start, cpuMs: (user + system) / 1000 };
-  },
+  rotateAll: () => timed((at) => rotate(`bare-${at}`)),
+  issueAll: () => timed(issueFirst),
   /** One PATCH of new bytes; returns when it was sent. */
   async patchOne({ name }: { name: string }) {
     const key = PrivateKey.generate().toPem();

@@ -1,0 +1,158 @@
+import { readFile } from 'node:fs/promises';
+import { systemClock } from '../../../src/async/clock.ts';
+import type { KubeObject } from '../../../src/core/object.ts';
+import { reflect } from '../../../src/kube/reflector.ts';
+import { RESOURCES } from '../../../src/kube/resources.ts';
+import { silentLog } from '../../../src/mesh/log.ts';
+import type { World } from '../fleets.ts';
+import { BUNDLE_AGENT, cpuOf, startBundle } from '../parts/bundle.ts';
+import { number } from '../report.ts';
+import { atMost, type Context, type Count, type Row, ratioAtLeast, row, type Scenario } from '../scenario.ts';
+import { startBare } from './due.ts';
+
+/** Larger fleets are in the sandbox's API server. */
+const REAL_UP_TO = 2_000;
+const REQUESTS = 4.2;
+const CPU_MS = 8;
+const RSS_MIB = 150;
+const JUDGED_AT = 2_000;
+
+export const first: Scenario = {
+  id: 'first',
+  title: 'First issues: MeshCertificates exist, nothing is published, the agent starts',
+  same: 'The shipped bundle starts beside N new MeshCertificates. Another process watches the API server: to the last identity Secret, and to the last MeshCertificate that is Ready. The bare minimum, in the same namespace layout and with 32 requests in flight, creates a key and a CSR, gets the leaf from the same istiod CA, creates two Secrets and writes one status for each; it judges nothing and keeps nothing. Requests are from the API server’s audit log, CPU and the peak of the resident memory from the kernel.',
+  async run(context) {
+    const rows: Row[] = [];
+    const counts: Count[] = [];
+    const notes: string[] = [];
+    for (const count of context.sizes.first) {
+      const world = await (count > REAL_UP_TO ? context.fleets.world('sandbox') : context.fleets.best);
+      const found = await measure(context, world, count, 'labels');
+      rows.push(...found.rows);
+      counts.push(...found.counts);
+      notes.push(...found.notes);
+    }
+    const [least = 0] = context.sizes.first;
+    const named = await measure(context, await context.fleets.best, least, 'names');
+    return { rows: [...rows, ...named.rows], counts: [...counts, ...named.counts], notes: [...notes, ...named.notes] };
+  },
+};
+
+/** What the API server must show before a fleet counts as done. */
+export interface Reached {
+  readonly isPublished: (secret: KubeObject) => boolean;
+  readonly isReady: (certificate: KubeObject) => boolean;
+}
+
+export async function untilAll(
+  world: World,
+  namespace: string,
+  count: number,
+  { isPublished, isReady }: Reached,
+): Promise<{ readonly secretsAt: number; readonly readyAt: number }> {
+  const stop = new AbortController();
+  const reached = async (resource: (typeof RESOURCES)[keyof typeof RESOURCES], holds: (one: KubeObject) => boolean) => {
+    const options = { clock: systemClock, random: Math.random, log: silentLog, signal: stop.signal };
+    const reflector = reflect(world.kube, resource, { namespace }, options);
+    const open = new Set<string>();
+    let known = 0;
+    for await (const keys of reflector.changes()) {
+      for (const key of keys) {
+        const object = reflector.items().get(key);
+        if (object && holds(object) && !open.has(key)) {
+          open.add(key);
+          known += 1;
+        }
+      }
+      if (known >= count) break;
+    }
+    return performance.now();
+  };
+  try {
+    const [secretsAt, readyAt] = await Promise.all([
+      reached(RESOURCES.secrets, isPublished),
+      reached(RESOURCES.meshCertificates, isReady),
+    ]);
+    return { secretsAt, readyAt };
+  } finally {
+    stop.abort(new Error('all are done'));
+  }
+}
+
+export const isIdentitySecret = ({ type }: KubeObject): boolean => type === 'kubernetes.io/tls';
+
+export function isReady({ status }: KubeObject): boolean {
+  const { conditions = [] } = (status ?? {}) as { conditions?: { type: string; status: string }[] };
+  return ['Ready', 'Published'].every((type) => conditions.find((one) => one.type === type)?.status === 'True');
+}
+
+/** With `labels`, MeshCertificate resources need the three lists. */
+export const observing = (how: 'labels' | 'names'): readonly string[] =>
+  how === 'names'
+    ? ['--observe', 'names']
+    : [
+        ...['--observe', 'labels', '--allow-service-account', '*/*', '--allow-audience', '*'],
+        ...['--allow-address', '*', '--allow-address', 'file:/*'],
+      ];
+
+async function measure({ say }: Context, world: World, count: number, how: 'labels' | 'names') {
+  const about = `${world.kind}: ${count} with ${how}`;
+  const namespace = `first-${count}-${how}`;
+  say(about);
+  await world.populate(namespace, count);
+  const bareNamespace = `${namespace}-bare`;
+  await world.populate(bareNamespace, count);
+  await world.spent(BUNDLE_AGENT);
+  const began = performance.now();
+  const all = untilAll(world, namespace, count, { isPublished: isIdentitySecret, isReady });
+  await using bundle = await startBundle(world.kubeconfigFile, [
+    ...['-n', namespace, '--no-leader-elect', ...observing(how)],
+  ]);
+  const { secretsAt, readyAt } = await all;
+  const cpuMs = await cpuOf(bundle.pid);
+  const peak = await peakOf(bundle.pid);
+  const spent = await world.spent(BUNDLE_AGENT);
+  await bundle[Symbol.asyncDispose]();
+  await using bare = await startBare(world, count, bareNamespace);
+  const { ms } = await bare.call('issueAll', undefined);
+  const rate = (end: number) => (count / (end - began)) * 1000;
+  const isJudged = how === 'labels' && count === JUDGED_AT && world.kind === 'kube-apiserver';
+  const judged = <B>(budget: B) => (isJudged ? budget : undefined);
+  const { 'create events': created = 0, 'patch events': patched = 0, ...others } = spent;
+  const requests = Object.values(others).reduce((sum, each) => sum + each, 0);
+  const bareRate = [(count / ms) * 1000];
+  return {
+    rows: [
+      row(`${about}: to the last Secret`, '/s', [rate(secretsAt)], bareRate),
+      row(`${about}: to the last Ready`, '/s', [rate(readyAt)], bareRate, judged(ratioAtLeast(0.7))),
+      row(
+        `${about}: CPU of the agent each`,
+        'ms',
+        [cpuMs / count],
+        undefined,
+        judged(atMost(CPU_MS, `≤ ${CPU_MS} ms`)),
+      ),
+      row(`${about}: peak RSS`, 'MiB', [peak / 2 ** 20], undefined, judged(atMost(RSS_MIB, `≤ ${RSS_MIB} MiB`))),
+    ],
+    counts: [
+      {
+        what: `${about}: API requests each, without Events`,
+        value: requests / count,
+        // The lists and watches of a start weigh less the more there are; with names, each object has its own.
+        limit: how === 'labels' && count >= JUDGED_AT ? REQUESTS : undefined,
+      },
+    ],
+    notes: [
+      `${about}: ${Object.entries(others)
+        .filter(([, value]) => value >= count / 100)
+        .map(([what, value]) => `${number(value)} ${what}`)
+        .join(', ')}; ${created + patched} Events`,
+    ],
+  };
+}
+
+/** Bytes; Linux only. */
+async function peakOf(pid: number): Promise<number> {
+  const text = await readFile(`/proc/${pid}/status`, 'utf8');
+  return Number(/VmHWM:\s+(\d+)/.exec(text)?.[1] ?? Number.NaN) * 1024;
+}

@@ -1,0 +1,93 @@
+import { type KubeObject, RENEW_ANNOTATION } from '../../../src/core/object.ts';
+import { SandboxCa } from '../../../src/sandbox/ca.ts';
+import type { World } from '../fleets.ts';
+import { BUNDLE_AGENT, cpuOf, startBundle } from '../parts/bundle.ts';
+import { type Context, type Count, type Row, row, type Scenario } from '../scenario.ts';
+import { isIdentitySecret, isReady, observing, type Reached, untilAll } from './first.ts';
+
+/** Requests of the client that annotates, at once. */
+const ANNOTATORS = 16;
+
+export const mass: Scenario = {
+  id: 'mass',
+  title: 'Everything changes at once: roots, and renewals by annotation',
+  same: 'The shipped bundle with N publications that are current. First the mesh names one more root, so that the bundle of each publication grows. Then another client sets the annotation meshcert.dev/renew on each MeshCertificate. Another process watches the API server: to the last Secret that changed, and to the last status about it. There is no comparison except the counts.',
+  async run(context) {
+    const world = await context.fleets.best;
+    const { due: count } = context.sizes;
+    const namespace = `mass-${count}`;
+    context.say(`${count} publications`);
+    await world.populate(namespace, count);
+    const ready = untilAll(world, namespace, count, { isPublished: isIdentitySecret, isReady });
+    await using bundle = await startBundle(world.kubeconfigFile, [
+      ...['-n', namespace, '--no-leader-elect', ...observing('labels')],
+    ]);
+    await ready;
+    const about = `${world.kind}: ${count}`;
+    const roots = await change(context, world, bundle.pid, namespace, count, `${about} bundles with a new root`, {
+      act: () => world.nameRoots(namespace, [world.caInfo.rootPem, SandboxCa.root({ name: 'next' }).root.pem]),
+      isPublished: (secret) => secret.metadata.name.endsWith('-ca') && rootsIn(secret) === 2,
+      isReady: ({ status }) => ((status as { roots?: readonly unknown[] } | undefined)?.roots ?? []).length === 2,
+    });
+    const value = new Date().toISOString();
+    const renewals = await change(context, world, bundle.pid, namespace, count, `${about} renewals by annotation`, {
+      act: () => annotate(world, namespace, count, value),
+      isPublished: () => true,
+      isReady: ({ status }) => (status as { renewRequest?: string } | undefined)?.renewRequest === value,
+    });
+    return {
+      rows: [...roots.rows, ...renewals.rows],
+      counts: [...roots.counts, ...renewals.counts],
+      notes: [],
+    };
+  },
+};
+
+function rootsIn({ data }: KubeObject): number {
+  const { 'tls.crt': bundle = '' } = (data ?? {}) as Readonly<Record<string, string>>;
+  return Buffer.from(bundle, 'base64').toString().split('BEGIN CERTIFICATE').length - 1;
+}
+
+async function change(
+  { say }: Context,
+  world: World,
+  pid: number,
+  namespace: string,
+  count: number,
+  about: string,
+  { act, ...reached }: Reached & { readonly act: () => Promise<void> },
+): Promise<{ readonly rows: readonly Row[]; readonly counts: readonly Count[] }> {
+  say(about);
+  await world.spent(BUNDLE_AGENT);
+  const cpuBefore = await cpuOf(pid);
+  const began = performance.now();
+  const all = untilAll(world, namespace, count, reached);
+  await act();
+  const { secretsAt, readyAt } = await all;
+  const cpuMs = (await cpuOf(pid)) - cpuBefore;
+  const { 'create events': _, 'patch events': __, ...spent } = await world.spent(BUNDLE_AGENT);
+  const requests = Object.values(spent).reduce((sum, each) => sum + each, 0);
+  return {
+    rows: [
+      row(`${about}, to the last Secret`, 's', [(secretsAt - began) / 1000]),
+      row(`${about}, to the last status`, 's', [(readyAt - began) / 1000]),
+      row(`${about}: CPU of the agent each`, 'ms', [cpuMs / count]),
+    ],
+    counts: [{ what: `${about}: API requests each, without Events`, value: requests / count, limit: undefined }],
+  };
+}
+
+async function annotate(world: World, namespace: string, count: number, value: string): Promise<void> {
+  let next = 0;
+  const lane = async () => {
+    for (let at = next++; at < count; at = next++) {
+      const ref = { apiVersion: 'meshcert.dev/v1alpha1', kind: 'MeshCertificate', namespace, name: `gw-${at}` };
+      await world.kube.merge(
+        ref,
+        { metadata: { annotations: { [RENEW_ANNOTATION]: value } } },
+        { fieldManager: 'bench' },
+      );
+    }
+  };
+  await Promise.all(Array.from({ length: ANNOTATORS }, lane));
+}
