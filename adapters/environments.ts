@@ -8,6 +8,8 @@ interface EnvironmentConfig {
   readonly description: string;
   /** The MeshCertificate without its `apiVersion` and `kind`. `namespace` is the pod's own. */
   document(env: Readonly<Record<string, string | undefined>>, namespace: string): Promise<object>;
+  /** The error for a MeshCertificate that the schema refuses. It names the variables; a path is `spec.secretName`. */
+  refused(issues: readonly { readonly path: string; readonly message: string }[]): Promise<Error>;
 }
 
 /**
@@ -20,5 +22,6 @@ export const environments: readonly EnvironmentConfig[] = [
     description: 'Read the environment of the old Consul connector',
     document: async (env, namespace) =>
       (await import('./consul/cluster/connector.ts')).connectorDocument(env, namespace),
+    refused: async (issues) => (await import('./consul/cluster/connector.ts')).refusedVariables(issues),
   },
 ];

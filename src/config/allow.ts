@@ -1,5 +1,6 @@
 import type { Adapter, Need, TokenRequest } from '../mesh/adapter.ts';
 import { MeshError } from '../mesh/error.ts';
+import { readClaims } from '../mesh/input/claims.ts';
 import type { Issue } from './issue.ts';
 import type { MeshCertificate } from './schema/mesh-certificate.ts';
 import type { Validation } from './validate.ts';
@@ -83,6 +84,21 @@ export function requireAllowed(request: TokenRequest, allow: AllowList): void {
   const refused = refusedToken(request, allow);
   if (refused !== undefined) throw new MeshError('ERR_NOT_ALLOWED', refused, { retry: 'never' });
 }
+
+/** Whether an audience of this token, which somebody else made, is allowed by name. */
+export const allowsAudience = (token: string, { audiences }: AllowList): boolean =>
+  readClaims(token)?.audiences.some((one) => audiences?.includes(one)) ?? false;
+
+/** The first audience of such a token, for an error. */
+export const audienceOf = (token: string): string => readClaims(token)?.audiences[0] ?? 'AUDIENCE';
+
+/** Why a token that the API server accepts is not sent to a mesh. */
+export const opensApi = (token: string, audience: string): MeshError =>
+  new MeshError(
+    'ERR_NOT_ALLOWED',
+    `${token} opens the Kubernetes API with the rights of its ServiceAccount, so it is not sent; choose another audience, or start the agent with --allow-audience=${audience} (chart value allow.audiences)`,
+    { retry: 'never' },
+  );
 
 function refusedAccount({ namespace, name }: { namespace: string; name: string }, { serviceAccounts }: AllowList) {
   const account = `${namespace}/${name}`;

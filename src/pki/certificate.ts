@@ -117,16 +117,6 @@ export class Certificate {
     }
   }
 
-  /** Exactly one certificate; for several see parseCertificates. */
-  static fromPem(pem: string | Uint8Array): Certificate {
-    const certificates = parseCertificates(pem);
-    const [certificate] = certificates;
-    if (!certificate || certificates.length > 1) {
-      throw new PkiError('ERR_CERT_COUNT', `input has ${certificates.length} certificates; expected exactly one`);
-    }
-    return certificate;
-  }
-
   get #x509(): X509Certificate {
     const known = this.#openssl?.deref();
     if (known) return known;
@@ -247,24 +237,19 @@ const oneLine = (name: string | undefined): string => (name ?? '').split('\n').j
 
 export interface CertificateParsing {
   readonly limits?: PemLimits;
-  /** Blocks of other kinds, such as keys: skipped, or refused with ERR_PEM_LABEL. */
-  readonly others?: 'ignore' | 'refuse';
   /** Certificates that are reused instead of parsed again: most roots in a mesh's answers repeat. */
   readonly known?: readonly Certificate[] | undefined;
 }
 
-/** All certificates in their order, without duplicates; at least one, or ERR_PEM_EMPTY. */
+/** All certificates in their order, without duplicates and other blocks; at least one, or ERR_PEM_EMPTY. */
 export function parseCertificates(text: string | Uint8Array, options: CertificateParsing = {}): Certificate[] {
   const found = new Map<string, Certificate>();
   for (const { label, der } of parsePem(text, options.limits ?? PEM_LIMITS)) {
-    if (LABELS.has(label)) {
-      const fingerprint = sha256(der);
-      if (found.has(fingerprint)) continue;
-      const known = options.known?.find((one) => one.fingerprint === fingerprint);
-      found.set(fingerprint, known ?? Certificate.fromDer(der));
-    } else if (options.others === 'refuse') {
-      throw new PkiError('ERR_PEM_LABEL', `input has a ${label} block; expected only certificates`);
-    }
+    if (!LABELS.has(label)) continue;
+    const fingerprint = sha256(der);
+    if (found.has(fingerprint)) continue;
+    const known = options.known?.find((one) => one.fingerprint === fingerprint);
+    found.set(fingerprint, known ?? Certificate.fromDer(der));
   }
   if (found.size === 0) throw new PkiError('ERR_PEM_EMPTY', 'input has no certificate');
   return [...found.values()];

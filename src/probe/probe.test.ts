@@ -4,7 +4,7 @@ import { after, describe, it } from 'node:test';
 import { createServer, type TLSSocket, type TlsOptions } from 'node:tls';
 import { oddIdentity } from '../../test/support/odd-identity.ts';
 import { systemClock } from '../async/clock.ts';
-import { Certificate } from '../pki/certificate.ts';
+import { parseCertificates } from '../pki/certificate.ts';
 import { SandboxCa } from '../sandbox/ca.ts';
 import { probe } from './probe.ts';
 
@@ -109,7 +109,7 @@ describe('probe', () => {
     const odd = await oddIdentity();
     const address = await upstream({ key: odd.key, cert: odd.cert });
     for (const id of [undefined, 'spiffe://td/ns/shop/sa/web']) {
-      const trusting = await probe({ address, ...(id && { id }) }, client, [Certificate.fromPem(odd.ca)], {
+      const trusting = await probe({ address, ...(id && { id }) }, client, parseCertificates(odd.ca), {
         clock: systemClock,
       });
       assert.ok(['accepted', 'ERR_PROBE_UPSTREAM_ID'].includes(trusting.code), trusting.message);

@@ -146,7 +146,8 @@ test('what openssl makes is read as openssl prints it', () => {
             printed: printed.output,
           };
         });
-        const certificate = Certificate.fromPem(made.pem);
+        const [certificate] = parseCertificates(made.pem);
+        assert.ok(certificate);
         assert.equal(certificate.pem, made.pem);
         assert.deepEqual(certificate.names, { uris: [uri], dns: [dns], ips: ['10.1.2.3'], emails: [] });
         assert.equal(certificate.isCa, isCa);

@@ -1,13 +1,14 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { inspect } from 'node:util';
+import { formatPath } from '../../../src/config/issue.ts';
 import { API_VERSION, KIND, type MeshCertificate } from '../../../src/config/schema/mesh-certificate.ts';
 import { validateObject } from '../../../src/config/validate.ts';
 import type { EmissaryConfig } from '../../../src/gateway/emissary/spec/config.ts';
 import { gateways } from '../../../src/gateways.ts';
 import { consul } from '../adapter.ts';
 import type { ConsulConfig } from '../config.ts';
-import { ConsulConnectorError, connectorDocument } from './connector.ts';
+import { ConsulConnectorError, connectorDocument, refusedVariables } from './connector.ts';
 
 type Env = Record<string, string>;
 
@@ -113,8 +114,19 @@ test('a setting that cannot be supported is refused by the name of its variable'
   }
 });
 
-test('names that Kubernetes or Emissary would refuse are found before anything is written', () => {
-  const result = validated({ _AMBASSADOR_TLS_SECRET_NAME: 'pair.other' });
-  assert.ok(!result.ok);
-  assert.deepEqual(result.issues[0]?.path, ['spec', 'secretName']);
+test('a name that Kubernetes or Emissary would refuse is refused by its variable before anything is written', () => {
+  const refused: [Env, RegExp][] = [
+    [{ _AMBASSADOR_TLS_SECRET_NAME: 'pair.other' }, /^_AMBASSADOR_TLS_SECRET_NAME: .*without dots \(spec\.secretName\)$/],
+    [{ _AMBASSADOR_TLS_SECRET_NAMESPACE: 'A' }, /^_AMBASSADOR_TLS_SECRET_NAMESPACE: /],
+    [{ _AMBASSADOR_ID: 'not valid' }, /^_AMBASSADOR_ID: /],
+    [{ _CONSUL_PORT: '99999' }, /^_CONSUL_HOST, _CONSUL_PORT or CONSUL_HTTP_ADDR: /],
+    [{ CONSUL_NAMESPACE: 'not valid' }, /^CONSUL_NAMESPACE: /],
+  ];
+  for (const [env, message] of refused) {
+    const result = validated(env);
+    assert.ok(!result.ok);
+    const error = refusedVariables(result.issues.map(({ path, message }) => ({ path: formatPath(path), message })));
+    assert.ok(error instanceof ConsulConnectorError);
+    assert.match(error.message, message);
+  }
 });

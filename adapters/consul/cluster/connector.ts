@@ -18,6 +18,30 @@ const UNSUPPORTED: Readonly<Record<string, string>> = {
   CONSUL_CAPATH: 'a directory of CAs is not supported; name one file in CONSUL_CACERT',
 };
 
+const ADDRESS = '_CONSUL_HOST, _CONSUL_PORT or CONSUL_HTTP_ADDR';
+/** The variables that decide a field of the MeshCertificate, or the fields below it. */
+const VARIABLES: Readonly<Record<string, string>> = {
+  'metadata.namespace': '_AMBASSADOR_TLS_SECRET_NAMESPACE',
+  'spec.secretName': '_AMBASSADOR_TLS_SECRET_NAME',
+  'spec.consul.http.tls.ca': 'CONSUL_CACERT',
+  'spec.consul.http.tls.serverName': 'CONSUL_TLS_SERVER_NAME',
+  'spec.consul.http': ADDRESS,
+  'spec.consul.auth.tokenFile': 'CONSUL_HTTP_TOKEN_FILE',
+  'spec.consul.auth': 'CONSUL_HTTP_TOKEN',
+  'spec.consul.namespace': 'CONSUL_NAMESPACE',
+  'spec.consul.partition': 'CONSUL_PARTITION',
+};
+/** The names that are left come from this one. */
+const ID = '_AMBASSADOR_ID';
+
+/** The error for a MeshCertificate from these variables that the schema refuses. */
+export function refusedVariables(issues: readonly { readonly path: string; readonly message: string }[]): Error {
+  const variableOf = (path: string) =>
+    Object.entries(VARIABLES).find(([field]) => path === field || path.startsWith(`${field}.`))?.[1] ?? ID;
+  const problems = new Set(issues.map(({ path, message }) => `${variableOf(path)}: ${message} (${path})`));
+  return new ConsulConnectorError([...problems].join('; '));
+}
+
 /**
  * The MeshCertificate, without `apiVersion` and `kind`, that does what Ambassador's Consul connector did under this
  * environment: the same service name, Secret and TLSContext, and the CA Secret that it never made. Variables:

@@ -1,13 +1,15 @@
+import { hash } from 'node:crypto';
 import type { Clock } from '../../async/clock.ts';
+import { audienceOf, opensApi } from '../../config/allow.ts';
 import type { Kube } from '../../kube/api.ts';
 import { MeshError } from '../../mesh/error.ts';
 
 /** The audiences of an API server change only with its configuration. */
 const REMEMBERED_MS = 60 * 60_000;
-/** MeshCertificates choose audiences, so the cache has a limit; an audience that was evicted is checked again. */
+/** MeshCertificates choose audiences, so the cache has a limit; what was evicted is checked again. */
 const MOST_REMEMBERED = 1000;
 
-interface AudienceAnswer {
+interface ApiAnswer {
   readonly askedAt: number;
   readonly opens: Promise<boolean>;
 }
@@ -19,7 +21,7 @@ interface AudienceAnswer {
 export class ApiAudiences {
   readonly #kube: Pick<Kube, 'accepts'>;
   readonly #clock: Clock;
-  readonly #answers = new Map<string, AudienceAnswer>();
+  readonly #answers = new Map<string, ApiAnswer>();
 
   constructor(kube: Pick<Kube, 'accepts'>, clock: Clock) {
     this.#kube = kube;
@@ -28,27 +30,28 @@ export class ApiAudiences {
 
   /** Throws ERR_NOT_ALLOWED when the API server accepts this token, made for this audience. */
   async refuse(audience: string, token: string): Promise<void> {
-    if (!(await this.#opens(audience, token))) return;
-    throw new MeshError(
-      'ERR_NOT_ALLOWED',
-      `a token for audience ${audience} opens the Kubernetes API with the rights of its ServiceAccount, so the agent does not send it; choose another audience, or start the agent with --allow-audience=${audience} (chart value allow.audiences)`,
-      { retry: 'never' },
-    );
+    if (await this.#opens(audience, token)) throw opensApi(`a token for audience ${audience}`, audience);
   }
 
-  #opens(audience: string, token: string): Promise<boolean> {
+  /** The same for a token that others made: its audience does not say which API server accepts it. */
+  async refuseFile(path: string, token: string): Promise<void> {
+    if (!(await this.#opens(`file ${hash('sha256', token)}`, token))) return;
+    throw opensApi(`the token in ${path}`, audienceOf(token));
+  }
+
+  #opens(key: string, token: string): Promise<boolean> {
     const now = this.#clock.monotonic();
-    const known = this.#answers.get(audience);
+    const known = this.#answers.get(key);
     if (known && now - known.askedAt < REMEMBERED_MS) return known.opens;
     if (this.#answers.size >= MOST_REMEMBERED) this.#answers.clear();
     const opens = this.#kube.accepts(token).catch((cause: unknown) => {
-      this.#answers.delete(audience);
+      this.#answers.delete(key);
       const why = cause instanceof Error ? cause.message : String(cause);
       throw new MeshError('ERR_MESH_TOKEN', `could not check whether a token opens the Kubernetes API: ${why}`, {
         cause,
       });
     });
-    this.#answers.set(audience, { askedAt: now, opens });
+    this.#answers.set(key, { askedAt: now, opens });
     return opens;
   }
 }

@@ -108,6 +108,25 @@ describe('the host of an adapter', () => {
     assert.match(await host(undefined, undefined, { audiences: [audience] }).token(request, signal), /^eyJ/);
   });
 
+  it('sends no token from a file that opens the Kubernetes API where a resource names the file, unless that is allowed', async () => {
+    const audience = 'https://kubernetes.default.svc.cluster.local';
+    const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test' });
+    const own = await kube.token(gateway, audience, 600);
+    const file = join(dir, 'own');
+    await writeFile(file, own.token);
+    const request = { ...TO_CA, audience: 'consul', file };
+    await assert.rejects(host([dir]).token(request, signal), {
+      code: 'ERR_NOT_ALLOWED',
+      message: /own opens the Kubernetes API .* --allow-audience=https:\/\/kubernetes\.default\.svc\.cluster\.local/,
+    });
+    assert.equal(await host([dir], undefined, { audiences: [audience] }).token(request, signal), own.token);
+    assert.equal(await host().token(request, signal), own.token);
+    const other = await kube.token(gateway, 'consul', 600);
+    await writeFile(file, other.token);
+    assert.equal(await host([dir]).token(request, signal), other.token);
+    kube.close();
+  });
+
   it('asks the API server about an audience once, and again when it got no answer', async () => {
     const share = sharing();
     const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'once' });

@@ -4,7 +4,7 @@ import type { Clock } from '../../async/clock.ts';
 import { following, LatestValue } from '../../async/latest-value.ts';
 import { type Share, sharing } from '../../async/sharing.ts';
 import { Trigger } from '../../async/trigger.ts';
-import { type AllowList, requireAllowed } from '../../config/allow.ts';
+import { type AllowList, allowsAudience, requireAllowed } from '../../config/allow.ts';
 import { keyOf } from '../../core/object.ts';
 import { mintToken, requireConsent } from '../../kube/account-token.ts';
 import type { Kube } from '../../kube/api.ts';
@@ -86,7 +86,9 @@ class AdapterHost implements Host {
     requireAllowed(request, this.#allow);
     if (file !== undefined) {
       permit(file, this.#filesBelow);
-      return tokenFile(file);
+      const token = await tokenFile(file);
+      if (this.#filesBelow && !allowsAudience(token, this.#allow)) await this.#apiAudiences.refuseFile(file, token);
+      return token;
     }
     if (!account) {
       throw new MeshError('ERR_MESH_CONFIG', 'no token is configured; set serviceAccount or tokenFile', {

@@ -17,6 +17,7 @@ import { StatusWriter } from '../../agent/report/status-writer.ts';
 import { configFile } from '../../agent/source/config-file.ts';
 import { customResources } from '../../agent/source/custom-resources.ts';
 import { systemClock } from '../../async/clock.ts';
+import { formatPath } from '../../config/issue.ts';
 import { API_VERSION, KIND } from '../../config/schema/mesh-certificate.ts';
 import { validateObject } from '../../config/validate.ts';
 import { gateways } from '../../gateways.ts';
@@ -214,7 +215,10 @@ function certificateSource(flags: AgentSettings, context: SourceContext): Certif
     return async function* (signal) {
       const document = await environment.document(io.env, namespace);
       const result = validateObject({ apiVersion: API_VERSION, kind: KIND, ...document }, adapters, gateways);
-      if (!result.ok) throw new Error(result.issues.map(({ message }) => message).join('; '));
+      if (!result.ok) {
+        const issues = result.issues.map(({ path, message }) => ({ path: formatPath(path), message }));
+        throw await environment.refused(issues);
+      }
       const desired = [result.value];
       health.configured();
       once?.expect(desired);

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import type { Identity } from '../../mesh/identity.ts';
-import { Certificate, formatCertificates } from '../../pki/certificate.ts';
+import { type Certificate, formatCertificates, parseCertificates } from '../../pki/certificate.ts';
 import { SandboxCa } from '../../sandbox/ca.ts';
 import {
   FIELD_MANAGER,
@@ -182,8 +182,11 @@ describe('an identity Secret', () => {
       },
     });
   const b64 = (text: string) => Buffer.from(text).toString('base64');
-  const leafIn = ({ data }: KubeObject): Certificate =>
-    Certificate.fromPem(Buffer.from((data as Record<string, string>)['tls.crt'] ?? '', 'base64'));
+  const leafIn = ({ data }: KubeObject): Certificate => {
+    const [leaf] = parseCertificates(Buffer.from((data as Record<string, string>)['tls.crt'] ?? '', 'base64'));
+    assert.ok(leaf);
+    return leaf;
+  };
   const guarded = (next: KubeObject, standing: KubeObject, at = now) =>
     plan(
       [{ object: next, order: 2, leaf: leafIn(next) }],

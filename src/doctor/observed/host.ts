@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Clock } from '../../async/clock.ts';
 import { sharing } from '../../async/sharing.ts';
-import { type AllowList, requireAllowed } from '../../config/allow.ts';
+import { type AllowList, allowsAudience, audienceOf, opensApi, requireAllowed } from '../../config/allow.ts';
 import { mintToken, requireConsent } from '../../kube/account-token.ts';
 import type { Kube } from '../../kube/api.ts';
 import { KubeError } from '../../kube/transport/error.ts';
@@ -43,6 +43,11 @@ export function doctorHost(options: ExaminerHostOptions): Host {
     }
     return readFile(path, 'utf8').catch(() => undefined);
   };
+  const refuse = async (what: string, audience: string, token: string): Promise<void> => {
+    if (!(await kube.accepts(token))) return;
+    const error = opensApi(what, audience);
+    throw options.agentless ? new NotSeen(error.message) : error;
+  };
   return {
     clock,
     log: silentLog,
@@ -55,8 +60,12 @@ export function doctorHost(options: ExaminerHostOptions): Host {
       requireAllowed(request, options.allow);
       if (file !== undefined) {
         const text = await read(file);
-        if (text !== undefined) return acceptToken(`the token file ${file}`, text);
-        throw new MeshError('ERR_MESH_TOKEN', `the token file ${file} is missing; mount a projected token there`);
+        if (text === undefined) {
+          throw new MeshError('ERR_MESH_TOKEN', `the token file ${file} is missing; mount a projected token there`);
+        }
+        const token = acceptToken(`the token file ${file}`, text);
+        if (!allowsAudience(token, options.allow)) await refuse(`the token in ${file}`, audienceOf(token), token);
+        return token;
       }
       if (!serviceAccount)
         throw new MeshError('ERR_MESH_CONFIG', 'no token is configured; set serviceAccount or tokenFile');
@@ -67,9 +76,8 @@ export function doctorHost(options: ExaminerHostOptions): Host {
       const why = await options.mayMint(serviceAccount, signal);
       if (why !== undefined) throw new NotSeen(why);
       const token = await mint(kube, serviceAccount, audience, signal);
-      if (!options.allow.audiences?.includes(audience) && (await kube.accepts(token))) {
-        const message = `a token for audience ${audience} opens the Kubernetes API, so neither the agent nor doctor sends it; choose another audience, or start the agent with --allow-audience=${audience}`;
-        throw options.agentless ? new NotSeen(message) : new MeshError('ERR_NOT_ALLOWED', message, { retry: 'never' });
+      if (!options.allow.audiences?.includes(audience)) {
+        await refuse(`a token for audience ${audience}`, audience, token);
       }
       return token;
     },

@@ -46,12 +46,16 @@ export function chooseGateway(
       `no gateway runs in namespace "${namespace}"${meant(namespace, places)}`,
     );
   }
-  const hidden = unseen.some(({ what }) => what === 'deployments');
-  const why = hidden ? '; these credentials may not list the Deployments of this cluster' : '';
+  if (unseen.some(({ what }) => what === 'deployments')) {
+    throw new OnboardError(
+      'ERR_ONBOARD_UNSEEN',
+      'no gateway was found, and these credentials may not list the Deployments of this cluster; use an account that may',
+    );
+  }
   const absent = onboardable(kinds).map(({ onboarding }) => onboarding.wording.absent);
   throw new OnboardError(
     'ERR_ONBOARD_NO_GATEWAY',
-    `${absent.join(', and ')}${why}; install the gateway first, or check --context`,
+    `${absent.join(', and ')}; install the gateway first, or check --context`,
   );
 }
 
@@ -72,6 +76,11 @@ export function chooseMeshes(
     throw new OnboardError('ERR_ONBOARD_UNKNOWN_NAME', message);
   }
   const chosen = found.filter((mesh) => wanted === undefined || wanted.includes(mesh));
+  if (chosen.length === 0 && findings.unseen.length > 0) {
+    const unseen = findings.unseen.map(({ what }) => what).join(', ');
+    const message = `no mesh was found, and these credentials may not read ${unseen}; use an account that may`;
+    throw new OnboardError('ERR_ONBOARD_UNSEEN', message);
+  }
   if (chosen.length === 0) {
     const signs = adapters.flatMap(({ discover }) => discover?.sign ?? []);
     throw new OnboardError(

@@ -5,7 +5,7 @@ import { stringify } from 'yaml';
 import { decodeData } from '../../../src/gateway/secret-data.ts';
 import type { Kube } from '../../../src/kube/api.ts';
 import { RESOURCES } from '../../../src/kube/resources.ts';
-import { Certificate, parseCertificates } from '../../../src/pki/certificate.ts';
+import { type Certificate, parseCertificates } from '../../../src/pki/certificate.ts';
 import { peer } from '../../peers/build.ts';
 import { type Consul, startConsul } from '../../peers/servers/consul.ts';
 import { rotateRoot } from '../../peers/servers/consul-levers.ts';
@@ -164,7 +164,7 @@ async function current(consul: Consul): Promise<{ leaf: string; root: string }> 
   const { ActiveRootID, Roots } = await consul.api('GET', '/v1/connect/ca/roots');
   const active = (Roots as { ID: string; RootCert: string }[]).find(({ ID }) => ID === ActiveRootID);
   const leaf = parseCertificates(CertPEM)[0]?.fingerprint ?? '';
-  return { leaf, root: Certificate.fromPem(active?.RootCert ?? '').fingerprint };
+  return { leaf, root: parseCertificates(active?.RootCert ?? '')[0]?.fingerprint ?? '' };
 }
 
 async function known(consul: Consul, history: PairHistory): Promise<void> {
