@@ -5,15 +5,20 @@ import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { consul as consulAdapter } from '../../adapters/consul/adapter.ts';
 import { startConsul } from '../../adapters/consul/sandbox/consul.ts';
+import { file } from '../../adapters/file/adapter.ts';
 import { istio } from '../../adapters/istio/adapter.ts';
 import { startIstio } from '../../adapters/istio/sandbox/istio.ts';
 import { linkerd } from '../../adapters/linkerd/adapter.ts';
 import { startLinkerd } from '../../adapters/linkerd/sandbox/linkerd.ts';
+import { spiffe } from '../../adapters/spiffe/adapter.ts';
+import { SpireAuthority } from '../../adapters/spiffe/sandbox/authority.ts';
+import { der, WorkloadApi } from '../../adapters/spiffe/sandbox/workload-api.ts';
 import type { Clock } from '../../src/async/clock.ts';
 import { verify } from '../../src/core/verify/verify.ts';
 import { type Adapter, isIssuer } from '../../src/mesh/adapter.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
-import type { SandboxCa } from '../../src/sandbox/ca.ts';
+import { formatCertificates } from '../../src/pki/certificate.ts';
+import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { flaws } from '../support/flaws.ts';
 import { istioToken, readIstioToken } from '../support/istio-token.ts';
@@ -105,7 +110,43 @@ const meshes: Readonly<Record<string, (host: RecordingHost, clock: Clock) => Pro
       stop: () => consul.stop(),
     };
   },
+  async 'the Workload API'(_host, clock) {
+    const lifetimes = { leafLifetimeMs: 3_600_000, caLifetimeMs: 86_400_000 };
+    const authority = new SpireAuthority({ clock, trustDomain: 'cluster.local', ...lifetimes });
+    const api = await WorkloadApi.start({ clock, authority, listen: { port: 0 }, entries: [{ id: ID }] });
+    return {
+      adapter: spiffe as Adapter,
+      config: { address: api.address },
+      domain: 'cluster.local',
+      plugIn(signer) {
+        const { root, key, chain } = issuedBy(signer, clock);
+        const pair = { x509_svid: der(chain), x509_svid_key: key.keyObject.export({ type: 'pkcs8', format: 'der' }) };
+        const svids = [{ spiffe_id: ID, ...pair, bundle: der([root.certificate]), hint: '' }];
+        api.spoil = () => ({ svids, crl: [], federated_bundles: {} });
+      },
+      stop: () => api.stop(),
+    };
+  },
+  async 'the program that writes files'(host, clock) {
+    return {
+      adapter: file as Adapter,
+      config: { directory: '/certs' },
+      domain: 'cluster.local',
+      plugIn(signer) {
+        const { root, key, chain } = issuedBy(signer, clock);
+        host.setFile('/certs/tls.crt', formatCertificates(chain));
+        host.setFile('/certs/tls.key', key.toPem());
+        host.setFile('/certs/ca.crt', formatCertificates([root.certificate]));
+      },
+      async stop() {},
+    };
+  },
 };
+
+function issuedBy(signer: (root: SandboxCa) => SandboxCa, clock: Clock): { readonly root: SandboxCa } & Identity {
+  const root = SandboxCa.root({ clock });
+  return { root, ...signer(root).identity({ uris: [ID], lifetimeMs: 3_600_000 }) };
+}
 
 for (const [name, start] of Object.entries(meshes)) {
   describe(`A pair from ${name}`, () => {

@@ -63,6 +63,29 @@ export const ATTACKS: readonly Attack[] = [
     return named(pipe);
   }),
   sds('sds-file-directory', /ERR_MESH_CONFIG/, (directory) => named(directory)),
+  {
+    name: 'spiffe-empty-svids',
+    outcome: UNREADABLE,
+    async start({ put }) {
+      const peer = await grpcPeer({
+        path: '/SpiffeWorkloadAPI/FetchX509SVID',
+        requestStream: false,
+        responseStream: true,
+        async *answers(signal) {
+          yield EMPTY_STRINGS(FOUR_MIB);
+          await onceAborted(signal);
+        },
+      });
+      put('spiffe-empty-svids', { spiffe: { address: `127.0.0.1:${peer.port}` } });
+      return peer;
+    },
+  },
+  files('file-dev-zero', () => '/dev/zero'),
+  files('file-pipe', (directory) => {
+    const pipe = join(directory, 'files-pipe');
+    execFileSync('mkfifo', [pipe]);
+    return pipe;
+  }),
   http('consul-nested-json', (answer) => answer.end('['.repeat(4_000_000))),
   http('consul-many-values', (answer) => answer.end(`{"TrustDomain":"x","Roots":[${'{},'.repeat(1_300_000)}{}]}`)),
   http('consul-single-bytes', (answer) => {
@@ -170,6 +193,19 @@ function sds(name: string, outcome: RegExp, message: (directory: string) => Buff
       });
       put(name, sdsSpec(socket));
       return peer;
+    },
+  };
+}
+
+/** `spec.file` whose files are all this one. */
+function files(name: string, path: (directory: string) => string): Attack {
+  return {
+    name,
+    outcome: /ERR_MESH_(CONFIG|UNAVAILABLE)/,
+    async start({ directory, put }) {
+      const one = path(directory);
+      put(name, { file: { certificate: one, key: one, bundle: one } });
+      return { async [Symbol.asyncDispose]() {} };
     },
   };
 }

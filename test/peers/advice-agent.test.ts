@@ -1,11 +1,15 @@
 import assert from 'node:assert/strict';
-import { writeFile } from 'node:fs/promises';
+import { execFile } from 'node:child_process';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { promisify } from 'node:util';
 import { stringify } from 'yaml';
 import { ROOT } from '../../scripts/tree.ts';
 import { say } from '../../src/cli/io.fixture.ts';
+import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { ambassadorDefinitions } from '../../src/sandbox/kube/ambassador.ts';
+import { type SandboxUpstream, startUpstream } from '../../src/sandbox/upstream.ts';
 import { ADVICE, MAPPING_ADVICE } from './parts/advice-cases.ts';
 import { type AgentProcess, startAgentProcess } from './parts/agent-process.ts';
 import { eventually } from './parts/eventually.ts';
@@ -14,8 +18,11 @@ import { type Istiod, startIstiod } from './servers/istiod.ts';
 import { type KubeApiserver, startKubeApiserver } from './servers/kube-apiserver.ts';
 import { discard, scratchDir } from './servers/process.ts';
 
+const run = promisify(execFile);
+
 interface Status {
   readonly conditions?: readonly { readonly type: string; readonly status: string; readonly message: string }[];
+  readonly fingerprint?: string;
   readonly lastError?: { readonly code: string; readonly message: string };
   readonly mappings?: readonly { readonly name: string; readonly state: string; readonly message?: string }[];
 }
@@ -253,15 +260,94 @@ describe('the advice of errors of the agent', () => {
     });
   });
 
+  describe('about CRLs', () => {
+    const at = (name: string) => join(dir, name);
+    const openssl = (...args: string[]) => run('openssl', args, { cwd: dir });
+    /** What istiod writes for a plug-in CA with CRLs, here signed by the key of its own CA. */
+    const publish = async (file: string) => {
+      const data = { 'ca-crl.pem': await readFile(at(file), 'utf8') };
+      const metadata = { name: 'istio-ca-crl', namespace: 'emissary' };
+      await apply({ apiVersion: 'v1', kind: 'ConfigMap', metadata, data });
+    };
+    const sign = (out: string, ca: string, ...times: string[]) =>
+      openssl(
+        'ca',
+        '-gencrl',
+        '-config',
+        'ca.cnf',
+        '-cert',
+        `${ca}.pem`,
+        '-keyfile',
+        `${ca}.key`,
+        '-out',
+        out,
+        ...times,
+      );
+    const refused = (code: string) =>
+      eventually(
+        code,
+        async () => ((await statusOf('revoking')).conditions ?? []).some(({ message }) => message.includes(code)),
+        () => agent.log(),
+      );
+
+    before(async () => {
+      const { data } = (await server.call('GET', '/api/v1/namespaces/istio-system/secrets/istio-ca-secret')).body;
+      for (const [key, file] of [
+        ['ca-cert.pem', 'istio.pem'],
+        ['ca-key.pem', 'istio.key'],
+      ] as const) {
+        await writeFile(at(file), Buffer.from(data[key], 'base64'), { mode: 0o600 });
+      }
+      const lines = ['[ca]', 'default_ca = own', '[own]', 'database = index.txt', 'default_md = sha256', ''];
+      await writeFile(at('ca.cnf'), lines.join('\n'));
+      await writeFile(at('index.txt'), '');
+      await sign('good.crl', 'istio', '-crldays', '1');
+      await sign('expired.crl', 'istio', '-crl_lastupdate', '20200101000000Z', '-crl_nextupdate', '20200102000000Z');
+      const p256 = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '1'];
+      await openssl('req', '-x509', ...p256, '-subj', '/O=cluster.local', '-keyout', 'other.key', '-out', 'other.pem');
+      await sign('other.crl', 'other', '-crldays', '1');
+    });
+
+    it('ERR_CRL_MISSING, ERR_CRL_EXPIRED, ERR_CRL_REFUSED: correct the CRL, and it is published', async () => {
+      await apply(certificate('revoking', { ...plain(), trust: { crl: true } }));
+      await refused('ERR_CRL_MISSING');
+      await publish('expired.crl');
+      await refused('ERR_CRL_EXPIRED');
+      await publish('other.crl');
+      await refused('ERR_CRL_REFUSED');
+      await publish('good.crl');
+      await eventually(
+        'the CRL to be published',
+        async () => {
+          const secret = await server.call('GET', '/api/v1/namespaces/emissary/secrets/revoking-crl');
+          const context = await server.call(
+            'GET',
+            '/apis/getambassador.io/v3alpha1/namespaces/emissary/tlscontexts/revoking',
+          );
+          return secret.status === 200 && context.body.spec.crl_secret === 'revoking-crl';
+        },
+        () => agent.log(),
+      );
+      await well('revoking');
+    });
+  });
+
   describe('about a probe', () => {
     let workload: Workload;
+    let foreign: SandboxUpstream;
     before(async () => {
       workload = await startIstioWorkload({
         ...{ apiserver: server, istiod, namespace: 'shop', serviceAccount: 'web' },
         allow: (id) => id.endsWith('/sa/emissary-ingress'),
       });
+      const others = SandboxCa.root({ name: 'another mesh' });
+      const identity = others.identity({ uris: ['spiffe://other/ns/shop/sa/web'], lifetimeMs: 3_600_000 });
+      foreign = await startUpstream({ identity: () => identity, trust: () => [others.certificate], anonymous: true });
     });
-    after(() => workload?.[Symbol.asyncDispose]());
+    after(async () => {
+      await workload?.[Symbol.asyncDispose]();
+      await foreign?.stop();
+    });
 
     const probe = (name: string, ...args: string[]) =>
       say(['probe', name, '-n', 'emissary', ...args], { env: { KUBECONFIG: server.kubeconfigFile } });
@@ -271,6 +357,28 @@ describe('the advice of errors of the agent', () => {
       assert.equal(wrong.code, 1);
       assert.match(wrong.stdout + wrong.stderr, /ERR_PROBE_UNREACHABLE/);
       assert.equal((await probe('first', '--address', `127.0.0.1:${workload.upstream.port}`)).code, 0);
+    });
+
+    it('ERR_PROBE_UPSTREAM_UNTRUSTED: check that the upstream is in this mesh', async () => {
+      const wrong = await probe('first', '--address', `127.0.0.1:${foreign.port}`);
+      assert.equal(wrong.code, 1);
+      assert.match(wrong.stdout + wrong.stderr, /ERR_PROBE_UPSTREAM_UNTRUSTED.*does not verify under the bundle/);
+      assert.equal((await probe('first', '--address', `127.0.0.1:${workload.upstream.port}`)).code, 0);
+    });
+
+    it('ERR_PROBE_REFUSED: let the workload load the new root', async () => {
+      await istiod.replaceRoot();
+      const env = { KUBECONFIG: server.kubeconfigFile };
+      const before = (await statusOf('first')).fingerprint;
+      const renewed = async () => (await statusOf('first')).fingerprint !== before;
+      assert.equal((await say(['renew', 'first', '-n', 'emissary'], { env })).code, 0);
+      await eventually('a leaf under the new root', renewed, () => agent.log(), 120_000);
+      const at = ['--address', `127.0.0.1:${workload.upstream.port}`];
+      const wrong = await probe('first', ...at);
+      assert.match(wrong.stdout + wrong.stderr, /ERR_PROBE_REFUSED/);
+      await workload.renew();
+      const { code, stdout, stderr } = await probe('first', ...at);
+      assert.equal(code, 0, `${stdout}${stderr}`);
     });
 
     it('ERR_PROBE_UPSTREAM_ID: correct the name', async () => {

@@ -282,6 +282,20 @@ describe('the advice of errors of the commands', () => {
       assert.equal(code, 0, stderr);
     });
 
+    it('ERR_TARGET_AMBIENT: give the workload a sidecar', async () => {
+      await apply(
+        ...made.app('ambient', 'calm', 'shop', 443),
+        made.mapping('calm', 'emissary', { service: 'calm.shop:443' }),
+      );
+      const before = await onboard();
+      assert.match(before.stdout + before.stderr, /ERR_TARGET_AMBIENT/);
+      await server.kubectl(['delete', '-n', 'shop', 'pod/calm-0', '--grace-period=0', '--force']);
+      await apply(...made.app('istio', 'calm', 'shop', 443));
+      const { stdout, stderr } = await onboard();
+      assert.doesNotMatch(stdout + stderr, /ERR_TARGET_AMBIENT/);
+      assert.match(stdout, /name: calm/);
+    });
+
     it('ERR_ONBOARD_UNSEEN: use an account that may', async () => {
       const token = await server.serviceAccountToken({
         namespace: 'emissary',

@@ -1,5 +1,4 @@
 import assert from 'node:assert/strict';
-import { readFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { after, before, describe, it } from 'node:test';
@@ -11,7 +10,7 @@ import { watchPair } from './parts/pair-watch.ts';
 import { prepareCluster } from './parts/prepare.ts';
 import { type Consul, startConsul } from './servers/consul.ts';
 import { startConsulConnectProxy } from './servers/consul-connect-proxy.ts';
-import { createServiceToken, rotateRoot, setIntention } from './servers/consul-levers.ts';
+import { createKubernetesMethod, createServiceToken, rotateRoot, setIntention } from './servers/consul-levers.ts';
 import { type KubeApiserver, startKubeApiserver } from './servers/kube-apiserver.ts';
 
 const MINUTE = 60_000;
@@ -30,7 +29,7 @@ describe('Consul on real parts: Consul, kube-apiserver, Envoy, Connect proxy', (
 
   it('logs in with a ServiceAccount token, and Envoy carries every request through two rotations of the root', async () => {
     await using consul = await startConsul();
-    await addKubernetesMethod(consul, apiserver);
+    await createKubernetesMethod(consul, apiserver, { name: METHOD, audience: AUDIENCE });
     await using upstream = await startUpstream(consul);
     const kube = connect({ kubeconfig: apiserver.kubeconfigFile, userAgent: 'watcher' });
     await using _kube = stopping(() => kube.close());
@@ -114,48 +113,6 @@ describe('Consul on real parts: Consul, kube-apiserver, Envoy, Connect proxy', (
     assert.ok(!agent.log().includes(token), 'the token is in no log line');
   });
 });
-
-/** What server-acl-init of consul-k8s sets up: ServiceAccount names are service names. */
-async function addKubernetesMethod(consul: Consul, apiserver: KubeApiserver): Promise<void> {
-  const subjects = [{ kind: 'ServiceAccount', name: 'consul-auth-method', namespace: 'consul' }];
-  const rbac = '/apis/rbac.authorization.k8s.io/v1';
-  const apiVersion = 'rbac.authorization.k8s.io/v1';
-  await apiserver.ensure(`${rbac}/clusterroles`, {
-    apiVersion,
-    kind: 'ClusterRole',
-    metadata: { name: 'consul-auth-method' },
-    rules: [{ apiGroups: [''], resources: ['serviceaccounts'], verbs: ['get'] }],
-  });
-  for (const name of ['consul-auth-method', 'system:auth-delegator']) {
-    await apiserver.ensure(`${rbac}/clusterrolebindings`, {
-      apiVersion,
-      kind: 'ClusterRoleBinding',
-      metadata: { name: `consul-${name.replace('system:', '')}` },
-      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name },
-      subjects,
-    });
-  }
-  await consul.api('PUT', '/v1/acl/auth-method', {
-    Name: METHOD,
-    Type: 'kubernetes',
-    Config: {
-      Host: apiserver.url,
-      CACert: await readFile(apiserver.caFile, 'utf8'),
-      ServiceAccountJWT: await apiserver.serviceAccountToken({
-        namespace: 'consul',
-        name: 'consul-auth-method',
-        audience: AUDIENCE,
-      }),
-    },
-  });
-  await consul.api('PUT', '/v1/acl/binding-rule', {
-    AuthMethod: METHOD,
-    BindType: 'service',
-    // biome-ignore lint/suspicious/noTemplateCurlyInString: Consul fills it in
-    BindName: '${serviceaccount.name}',
-    Selector: 'serviceaccount.name!=default',
-  });
-}
 
 /** A plain service behind a real Connect proxy, which accepts only the gateway. */
 async function startUpstream(consul: Consul): Promise<{ port: number } & AsyncDisposable> {

@@ -1,5 +1,7 @@
 import { generateKeyPairSync, sign } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
 import type { Consul } from './consul.ts';
+import type { KubeApiserver } from './kube-apiserver.ts';
 
 export interface JwtMethod {
   readonly name: string;
@@ -83,4 +85,53 @@ export async function configureCa(consul: Consul, changes: Readonly<Record<strin
 export async function setIntention(consul: Consul, source: string, destination: string, action: 'allow' | 'deny') {
   const Sources = [{ Name: source, Action: action }];
   await consul.api('PUT', '/v1/config', { Kind: 'service-intentions', Name: destination, Sources });
+}
+
+/**
+ * What server-acl-init of consul-k8s sets up for ServiceAccount consul/consul-auth-method: names of accounts are names of
+ * services. `audience` is that of the API server, which reviews the tokens.
+ */
+export async function createKubernetesMethod(
+  consul: Consul,
+  apiserver: KubeApiserver,
+  { name: method, audience }: { readonly name: string; readonly audience: string },
+): Promise<void> {
+  const subjects = [{ kind: 'ServiceAccount', name: 'consul-auth-method', namespace: 'consul' }];
+  const rbac = '/apis/rbac.authorization.k8s.io/v1';
+  const apiVersion = 'rbac.authorization.k8s.io/v1';
+  await apiserver.ensure(`${rbac}/clusterroles`, {
+    apiVersion,
+    kind: 'ClusterRole',
+    metadata: { name: 'consul-auth-method' },
+    rules: [{ apiGroups: [''], resources: ['serviceaccounts'], verbs: ['get'] }],
+  });
+  for (const name of ['consul-auth-method', 'system:auth-delegator']) {
+    await apiserver.ensure(`${rbac}/clusterrolebindings`, {
+      apiVersion,
+      kind: 'ClusterRoleBinding',
+      metadata: { name: `consul-${name.replace('system:', '')}` },
+      roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'ClusterRole', name },
+      subjects,
+    });
+  }
+  await consul.api('PUT', '/v1/acl/auth-method', {
+    Name: method,
+    Type: 'kubernetes',
+    Config: {
+      Host: apiserver.url,
+      CACert: await readFile(apiserver.caFile, 'utf8'),
+      ServiceAccountJWT: await apiserver.serviceAccountToken({
+        namespace: 'consul',
+        name: 'consul-auth-method',
+        audience,
+      }),
+    },
+  });
+  await consul.api('PUT', '/v1/acl/binding-rule', {
+    AuthMethod: method,
+    BindType: 'service',
+    // biome-ignore lint/suspicious/noTemplateCurlyInString: Consul fills it in
+    BindName: '${serviceaccount.name}',
+    Selector: 'serviceaccount.name!=default',
+  });
 }

@@ -67,7 +67,18 @@ export function setsTls(mapping: KubeObject): boolean {
   });
 }
 
+/** Why the identity of an upstream cannot be known; it is believed then that a Mapping names the right listed context. */
+const UNKNOWABLE: readonly string[] = ['ERR_TARGET_NO_POD', 'ERR_TARGET_UNSEEN'];
+
 function findTarget(mapping: KubeObject, selection: TargetSelection, world: TargetWorld): Target | TargetRefusal {
+  const found = seenTarget(mapping, selection, world);
+  if (!('code' in found) || !UNKNOWABLE.includes(found.code)) return found;
+  const { tls } = mappingSpec(mapping);
+  const named = listedContexts(selection).find(({ contextName }) => contextName === tls);
+  return named ? { contextName: named.contextName, sni: named.sni } : found;
+}
+
+function seenTarget(mapping: KubeObject, selection: TargetSelection, world: TargetWorld): Target | TargetRefusal {
   const { service, ambassadorId } = mappingSpec(mapping);
   const isTcp = mapping.kind === 'TCPMapping';
   const { scheme, host, port = 443, errors } = parseService(service);
@@ -91,7 +102,7 @@ function findTarget(mapping: KubeObject, selection: TargetSelection, world: Targ
   if ('code' in name) return name;
   const unseen = world.unseen?.get(name.namespace);
   if (unseen !== undefined) {
-    const message = `the pods in namespace ${name.namespace} cannot be read yet (${unseen}); the agent needs get, list and watch on services, endpointslices and pods there`;
+    const message = `the pods in namespace ${name.namespace} cannot be read yet (${unseen}); the agent needs get, list and watch on services, endpointslices and pods there. Or list the target in the MeshCertificate, and name its context in the Mapping`;
     return { code: 'ERR_TARGET_UNSEEN', message };
   }
   return agreedTarget(
