@@ -25,6 +25,13 @@ const GATEWAY = '/api/v1/namespaces/emissary/serviceaccounts/gateway/token';
 const REFUSED = /ERR_(NOT_ALLOWED|CONFIG|NO_CONSENT|TOKEN_EXPOSED|KUBE_FORBIDDEN)/;
 const run = promisify(execFile);
 
+/** What the agent's token must not reach in a namespace that the agent does not watch. */
+const ELSEWHERE: readonly (readonly [method: string, path: string])[] = [
+  ['GET', 'secrets'],
+  ['POST', 'secrets'],
+  ['POST', 'serviceaccounts/gateway/token'],
+];
+
 interface Attack {
   readonly title: string;
   readonly spec: object;
@@ -51,6 +58,7 @@ for (const mode of MODES) {
     let mesh: MeshCa;
     let attacker: Server;
     let agent: AgentProcess;
+    let token: string;
     const stolen: string[] = [];
 
     before(async () => {
@@ -93,7 +101,7 @@ for (const mode of MODES) {
       const kinds = /^(ServiceAccount|(Cluster)?Role(Binding)?|MeshCertificate)$/;
       const objects = shipped.filter(({ kind }) => kinds.test(kind));
       await server.kubectl(['apply', '-f', '-'], { input: objects.map((one) => stringify(one)).join('---\n') });
-      const token = await server.serviceAccountToken({
+      token = await server.serviceAccountToken({
         namespace: 'emissary',
         name: AGENT.split(':').at(-1) ?? '',
         audience: API_AUDIENCE,
@@ -187,6 +195,16 @@ for (const mode of MODES) {
       assert.equal(condition(await read('istio'), 'Ready'), 'True');
       assert.deepEqual(stolen, []);
       assert.deepEqual([...new Set(await minted())], [GATEWAY]);
+    });
+
+    const isEverywhere = mode.title === 'all namespaces';
+    it(`${isEverywhere ? 'has' : 'has no'} rights on Secrets and tokens of another namespace`, async () => {
+      for (const [method, what] of ELSEWHERE) {
+        const body = method === 'POST' ? { metadata: { generateName: 'trial-' } } : undefined;
+        const path = `/api/v1/namespaces/team-b/${what}`;
+        const { status } = await server.call(method, `${path}?dryRun=All`, body, { token });
+        assert.equal(status === 403, !isEverywhere, `${method} ${path}: ${status}`);
+      }
     });
 
     it('changes a Mapping of another namespace only with the consent of its owner', async () => {
