@@ -22,6 +22,7 @@ const run = promisify(execFile);
 
 interface Status {
   readonly conditions?: readonly { readonly type: string; readonly status: string; readonly message: string }[];
+  readonly fingerprint?: string;
   readonly lastError?: { readonly code: string; readonly message: string };
   readonly mappings?: readonly { readonly name: string; readonly state: string; readonly message?: string }[];
 }
@@ -301,9 +302,14 @@ describe('the advice of errors of the agent', () => {
     });
 
     it('ERR_PROBE_REFUSED: let the workload load the new root', async () => {
-      await istiod.replaceRoot();
-      await apply(certificate('eager', plain()));
+      await apply(certificate('eager', { ...plain(), trust: { hold: '1s' } }));
       await well('eager');
+      await istiod.replaceRoot();
+      const { fingerprint } = await statusOf('eager');
+      const env = { KUBECONFIG: server.kubeconfigFile };
+      assert.equal((await say(['renew', 'eager', '-n', 'emissary'], { env })).code, 0);
+      const renewed = async () => (await statusOf('eager')).fingerprint !== fingerprint;
+      await eventually('a leaf under the new root', renewed, () => agent.log(), 120_000);
       const at = ['--address', `127.0.0.1:${workload.upstream.port}`];
       const wrong = await probe('eager', ...at);
       assert.match(wrong.stdout + wrong.stderr, /ERR_PROBE_REFUSED/);
@@ -356,8 +362,8 @@ describe('the advice of errors of the agent', () => {
       await writeFile(at('index.txt'), '');
       await sign('good.crl', 'istio', '-crldays', '1');
       await sign('expired.crl', 'istio', '-crl_lastupdate', '20200101000000Z', '-crl_nextupdate', '20200102000000Z');
-      const p256 = ['-newkey', 'ec', '-pkeyopt', 'ec_paramgen_curve:P-256', '-nodes', '-days', '1'];
-      await openssl('req', '-x509', ...p256, '-subj', '/O=cluster.local', '-keyout', 'other.key', '-out', 'other.pem');
+      await openssl('genrsa', '-out', 'other.key', '2048');
+      await openssl('x509', '-in', 'istio.pem', '-signkey', 'other.key', '-days', '1', '-out', 'other.pem');
       await sign('other.crl', 'other', '-crldays', '1');
     });
 

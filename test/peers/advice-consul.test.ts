@@ -112,9 +112,10 @@ describe('the advice of errors of Consul', () => {
 
   it('ERR_MESH_TOKEN: replace the token in the file', async () => {
     const tokenFile = await file('stale', '00000000-0000-4000-8000-000000000000');
-    await create('stale', overHttp({ tokenFile }));
+    // A leaf that the agent has in its cache would be handed out with any token.
+    await create('stale', overHttp({ tokenFile }, { service: 'stale' }));
     await refused('stale', 'ERR_MESH_TOKEN', /unknown, expired or deleted: replace it/);
-    await file('stale', (await createServiceToken(consul, SERVICE)).secret);
+    await file('stale', (await createServiceToken(consul, 'stale')).secret);
     await well('stale');
   });
 
@@ -204,7 +205,9 @@ describe('the advice of errors of Consul', () => {
 
   /** The public keys of the API server itself: Consul verifies its tokens without asking it. */
   async function createJwtMethod(): Promise<void> {
-    const { keys } = (await server.call('GET', '/openid/v1/jwks')).body as { keys: Record<string, string>[] };
+    const { keys } = JSON.parse(await server.kubectl(['get', '--raw', '/openid/v1/jwks'])) as {
+      keys: Record<string, string>[];
+    };
     const pem = keys.map((key) => createPublicKey({ key, format: 'jwk' }).export({ type: 'spki', format: 'pem' }));
     await consul.api('PUT', '/v1/acl/auth-method', {
       Name: 'kubernetes-jwt',
