@@ -16,6 +16,7 @@ import { eventually } from './parts/eventually.ts';
 import { startIstioWorkload, type Workload } from './parts/istio-workload.ts';
 import { type Istiod, startIstiod } from './servers/istiod.ts';
 import { type KubeApiserver, startKubeApiserver } from './servers/kube-apiserver.ts';
+import { opensslCa } from './servers/openssl-ca.ts';
 import { discard, scratchDir } from './servers/process.ts';
 
 const run = promisify(execFile);
@@ -320,9 +321,10 @@ describe('the advice of errors of the agent', () => {
   });
 
   describe('about CRLs', () => {
+    let plugged: Istiod;
     const at = (name: string) => join(dir, name);
     const openssl = (...args: string[]) => run('openssl', args, { cwd: dir });
-    /** What istiod writes for a plug-in CA with CRLs, here signed by the key of its own CA. */
+    /** What istiod writes for a plug-in CA with CRLs. */
     const publish = async (file: string) => {
       const data = { 'ca-crl.pem': await readFile(at(file), 'utf8') };
       const metadata = { name: 'istio-ca-crl', namespace: 'emissary' };
@@ -350,36 +352,40 @@ describe('the advice of errors of the agent', () => {
       );
 
     before(async () => {
-      const { data } = (await server.call('GET', '/api/v1/namespaces/istio-system/secrets/istio-ca-secret')).body;
-      for (const [key, file] of [
-        ['ca-cert.pem', 'istio.pem'],
-        ['ca-key.pem', 'istio.key'],
-      ] as const) {
-        await writeFile(at(file), Buffer.from(data[key], 'base64'), { mode: 0o600 });
-      }
+      // The self-signed CA of istiod may not sign CRLs: its key usage lacks cRLSign.
+      await istiod.stop();
+      const [root, key] = await Promise.all(['root.pem', 'root.key'].map((await opensslCa(dir)).read));
+      assert.ok(root && key);
+      const cacerts = { 'ca-cert.pem': root, 'ca-key.pem': key, 'root-cert.pem': root, 'cert-chain.pem': root };
+      plugged = await startIstiod({ apiserver: server, cacerts });
       const lines = ['[ca]', 'default_ca = own', '[own]', 'database = index.txt', 'default_md = sha256', ''];
       await writeFile(at('ca.cnf'), lines.join('\n'));
       await writeFile(at('index.txt'), '');
-      await sign('good.crl', 'istio', '-crldays', '1');
-      await sign('expired.crl', 'istio', '-crl_lastupdate', '20200101000000Z', '-crl_nextupdate', '20200102000000Z');
+      await sign('good.crl', 'root', '-crldays', '1');
+      await sign('expired.crl', 'root', '-crl_lastupdate', '20200101000000Z', '-crl_nextupdate', '20200102000000Z');
       await openssl('genrsa', '-out', 'other.key', '2048');
-      await openssl('x509', '-in', 'istio.pem', '-signkey', 'other.key', '-days', '1', '-out', 'other.pem');
+      await openssl('x509', '-in', 'root.pem', '-signkey', 'other.key', '-days', '1', '-out', 'other.pem');
       await sign('other.crl', 'other', '-crldays', '1');
     });
+    after(() => plugged?.stop());
 
     it('ERR_CRL_MISSING, ERR_CRL_EXPIRED, ERR_CRL_REFUSED: correct the CRL, and it is published', async () => {
-      await apply(certificate('revoking', { ...plain(), trust: { crl: true } }));
+      const { secureAddress: address, serverName } = plugged;
+      const istio = { ca: { address, serverName, serviceAccount: 'emissary-ingress' } };
+      await apply(certificate('revoking', { istio, trust: { crl: true } }));
       await refused('ERR_CRL_MISSING');
       // It deletes the ConfigMap of a CA without CRLs.
-      await istiod.stop();
+      await plugged.stop();
       await publish('expired.crl');
       await refused('ERR_CRL_EXPIRED');
       await publish('other.crl');
       await refused('ERR_CRL_REFUSED');
       await publish('good.crl');
+      let said: Status['conditions'];
       await eventually(
         'the CRL to be published',
         async () => {
+          said = (await statusOf('revoking')).conditions;
           const secret = await server.call('GET', '/api/v1/namespaces/emissary/secrets/revoking-crl');
           const context = await server.call(
             'GET',
@@ -387,7 +393,7 @@ describe('the advice of errors of the agent', () => {
           );
           return secret.status === 200 && context.body.spec.crl_secret === 'revoking-crl';
         },
-        () => agent.log(),
+        () => `${agent.log()}\n${JSON.stringify(said)}`,
       );
       await well('revoking');
     });
