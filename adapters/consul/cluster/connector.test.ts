@@ -116,7 +116,10 @@ test('a setting that cannot be supported is refused by the name of its variable'
 
 test('a name that Kubernetes or Emissary would refuse is refused by its variable before anything is written', () => {
   const refused: [Env, RegExp][] = [
-    [{ _AMBASSADOR_TLS_SECRET_NAME: 'pair.other' }, /^_AMBASSADOR_TLS_SECRET_NAME: .*without dots \(spec\.secretName\)$/],
+    [
+      { _AMBASSADOR_TLS_SECRET_NAME: 'pair.other' },
+      /^_AMBASSADOR_TLS_SECRET_NAME: .*without dots \(spec\.secretName\)$/,
+    ],
     [{ _AMBASSADOR_TLS_SECRET_NAMESPACE: 'A' }, /^_AMBASSADOR_TLS_SECRET_NAMESPACE: /],
     [{ _AMBASSADOR_ID: 'not valid' }, /^_AMBASSADOR_ID: /],
     [{ _CONSUL_PORT: '99999' }, /^_CONSUL_HOST, _CONSUL_PORT or CONSUL_HTTP_ADDR: /],

@@ -5,7 +5,7 @@ import { stringify } from 'yaml';
 import { decodeData } from '../../../src/gateway/secret-data.ts';
 import type { Kube } from '../../../src/kube/api.ts';
 import { RESOURCES } from '../../../src/kube/resources.ts';
-import { type Certificate, parseCertificates } from '../../../src/pki/certificate.ts';
+import { parseCertificates } from '../../../src/pki/certificate.ts';
 import { peer } from '../../peers/build.ts';
 import { type Consul, startConsul } from '../../peers/servers/consul.ts';
 import { rotateRoot } from '../../peers/servers/consul-levers.ts';
