@@ -2,11 +2,11 @@ import type { Adapter } from '../../src/mesh/adapter.ts';
 import { parseSpiffeId } from '../../src/pki/spiffe.ts';
 import { discover } from './cluster/discover.ts';
 import { addressOf, type SpiffeConfig, spiffeConfig } from './config.ts';
-import { WorkloadApiSource } from './source.ts';
+import { SvidSource } from './source.ts';
 import { expectation } from './svids.ts';
 
 /**
- * Any server of the SPIFFE Workload API, such as the SPIRE agent.
+ * Any server of the SPIFFE Workload API, such as the SPIRE agent; experimentally, of the SPIFFE Broker API.
  *
  * ```yaml
  * spec: {spiffe: {socket: /run/spire/agent-sockets/spire-agent.sock, id: spiffe://example.org/gateway}}
@@ -20,12 +20,15 @@ export const spiffe: Adapter<SpiffeConfig> = {
   // The server decides by the process that connects, so the address alone says whose key it gives out.
   needs(config) {
     const field = config.socket === undefined ? 'spiffe.address' : 'spiffe.socket';
-    return [{ kind: 'address', address: addressOf(config), field }];
+    const workloadApi = { kind: 'address', address: addressOf(config), field } as const;
+    if (!config.broker) return [workloadApi];
+    const brokerField = config.broker.socket === undefined ? 'spiffe.broker.address' : 'spiffe.broker.socket';
+    return [workloadApi, { kind: 'address', address: addressOf(config.broker), field: brokerField }];
   },
   // Upstreams of a SPIFFE trust domain need not be proxies of one kind: none of them is known to need an ALPN protocol.
   tls: {},
   revokes: true,
   discover,
   names: ({ uris: [uri = ''] }) => parseSpiffeId(uri) !== undefined,
-  open: (config, host) => new WorkloadApiSource(config, host),
+  open: (config, host) => new SvidSource(config, host),
 };

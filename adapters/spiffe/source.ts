@@ -1,19 +1,15 @@
 import { CallDeadline } from '../../src/async/clock.ts';
 import { UnderWay } from '../../src/async/under-way.ts';
-import { openChannel } from '../../src/grpc/channel.ts';
 import type { Checking, Host, Revoking, Source } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import type { Examiner } from '../../src/mesh/examiner.ts';
 import { type Identity, leafOf, sameIdentity, sameLeaf } from '../../src/mesh/identity.ts';
 import type { Crl } from '../../src/pki/crl.ts';
 import { parseSpiffeId } from '../../src/pki/spiffe.ts';
-import { addressOf, type SpiffeConfig } from './config.ts';
-import { workloadApiError } from './errors.ts';
+import type { SpiffeConfig } from './config.ts';
+import { BrokerEndpoint, type SvidEndpoint, WorkloadEndpoint } from './endpoint.ts';
 import { chooseSvid, expectation, readCrls, readSvid, readUpstreamTrust, type X509SvidResponse } from './svids.ts';
 
-const METHOD = 'SpiffeWorkloadAPI/FetchX509SVID';
-/** Without it the server refuses each call: it shows that no browser was led to the socket. */
-const METADATA = { 'workload.spiffe.io': 'true' };
 /** The agent answers from memory. */
 const FIRST_ANSWER_MS = 30_000;
 /** SPIRE agents renew at half of a leaf's life. */
@@ -21,30 +17,30 @@ const ROTATED_BY = 0.75;
 /** Between two attempts to hear of a leaf that is late, as a share of its life; at least a second. */
 const LATE_SHARE = 0.05;
 
-/** Identities from the SPIFFE Workload API. */
-export class WorkloadApiSource implements Source, Checking, Revoking {
+/** Identities from the SPIFFE Workload API, or from the Broker API. */
+export class SvidSource implements Source, Checking, Revoking {
   /** This source tells by itself when a leaf is late. */
   readonly overdue = 1;
   readonly #config: SpiffeConfig;
   readonly #host: Host;
+  readonly #endpoint: SvidEndpoint;
   readonly #underWay = new UnderWay();
 
   constructor(config: SpiffeConfig, host: Host) {
     this.#config = config;
     this.#host = host;
+    const workload = new WorkloadEndpoint(config);
+    this.#endpoint = config.broker ? new BrokerEndpoint(config.broker, workload, host) : workload;
   }
 
   async *watch(caller: AbortSignal): AsyncGenerator<Identity, void, undefined> {
     const { clock } = this.#host;
     using work = this.#underWay.begin(caller);
     const deadline = new CallDeadline(clock, (reason) => work.abort(new MeshError('ERR_MESH_SILENT', reason)));
-    // No keepalive: over a unix socket it finds nothing, and grpc-go ends connections that ping too often.
-    const channel = openChannel({ address: addressOf(this.#config) });
     let last: Identity | undefined;
     deadline.set(FIRST_ANSWER_MS, `${this.#from} sent nothing within 30 s; see the logs of the agent`);
     try {
-      const call = { method: METHOD, metadata: METADATA, request: {}, signal: work.signal };
-      for await (const response of channel.stream<object, X509SvidResponse>(call)) {
+      for await (const response of this.#endpoint.responses(work.signal)) {
         const svid = chooseSvid(this.#from, response.svids, this.#config);
         const identity = this.#withUpstream(
           readSvid(this.#from, svid, expectation(this.#config), clock.now(), last),
@@ -64,26 +60,21 @@ export class WorkloadApiSource implements Source, Checking, Revoking {
       work.signal.throwIfAborted();
       throw new MeshError('ERR_MESH_UNAVAILABLE', `${this.#from} ended the stream; meshcert opens it again`);
     } catch (error) {
-      throw workloadApiError(error, this.#from);
+      throw this.#endpoint.explain(error);
     } finally {
       deadline.clear();
-      channel.close();
     }
   }
 
   /** By a subscription of its own: a change of the CRLs alone is no news of the identity. */
   async *crls(caller: AbortSignal): AsyncGenerator<readonly Crl[], void, undefined> {
     using work = this.#underWay.begin(caller);
-    const channel = openChannel({ address: addressOf(this.#config) });
     try {
-      const call = { method: METHOD, metadata: METADATA, request: {}, signal: work.signal };
-      for await (const { crl } of channel.stream<object, X509SvidResponse>(call)) yield readCrls(this.#from, crl);
+      for await (const { crl } of this.#endpoint.responses(work.signal)) yield readCrls(this.#from, crl);
       work.signal.throwIfAborted();
       throw new MeshError('ERR_MESH_UNAVAILABLE', `${this.#from} ended the stream; meshcert opens it again`);
     } catch (error) {
-      throw workloadApiError(error, this.#from);
-    } finally {
-      channel.close();
+      throw this.#endpoint.explain(error);
     }
   }
 
@@ -116,7 +107,7 @@ export class WorkloadApiSource implements Source, Checking, Revoking {
   }
 
   get #from(): string {
-    return `Workload API at ${this.#config.socket ?? this.#config.address}`;
+    return this.#endpoint.from;
   }
 
   #dueOf(identity: Identity): number {

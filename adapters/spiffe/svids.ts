@@ -34,8 +34,13 @@ export function expectation({ id, trustDomain }: SpiffeConfig): Expectation {
   };
 }
 
-/** The SVID that the configuration means. Of several with one hint, the first counts. */
-export function chooseSvid(from: string, svids: readonly X509Svid[], { id, hint }: SpiffeConfig): X509Svid {
+/** The SVID that the configuration means; `fields` are what chooses it. Of several with one hint, the first counts. */
+export function chooseSvid(
+  from: string,
+  svids: readonly X509Svid[],
+  { id, hint }: Pick<SpiffeConfig, 'id' | 'hint'>,
+  fields = 'id or hint',
+): X509Svid {
   const fitting = svids.filter(
     (svid) => (id === undefined || svid.spiffe_id === id) && (hint === undefined || svid.hint === hint),
   );
@@ -43,7 +48,7 @@ export function chooseSvid(from: string, svids: readonly X509Svid[], { id, hint 
   if (first && (hint !== undefined || new Set(fitting.map((svid) => svid.spiffe_id)).size === 1)) return first;
   const offered = svids.length === 0 ? 'none' : svids.map(choice).join(', ');
   if (first) {
-    throw new MeshError('ERR_MESH_CONFIG', `${from} offers several identities; set id or hint to one of: ${offered}`, {
+    throw new MeshError('ERR_MESH_CONFIG', `${from} offers several identities; set ${fields} to one of: ${offered}`, {
       retry: { afterMs: 30_000 },
     });
   }
@@ -51,7 +56,7 @@ export function chooseSvid(from: string, svids: readonly X509Svid[], { id, hint 
   const named = wanted.length === 0 ? '' : ` for ${wanted.join(' with ')}`;
   throw new MeshError(
     'ERR_MESH_DENIED',
-    `${from} offers no identity${named} (offered: ${offered}); register it, or correct id and hint`,
+    `${from} offers no identity${named} (offered: ${offered}); register it, or correct ${fields}`,
   );
 }
 

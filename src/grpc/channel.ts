@@ -13,6 +13,8 @@ export interface ChannelTls {
   readonly serverName?: string | undefined;
   readonly cert?: string | undefined;
   readonly key?: string | undefined;
+  /** In place of the check of the server's name: why the owner of these URI names is not the server, or undefined. */
+  readonly refuse?: ((uris: readonly string[]) => string | undefined) | undefined;
   /** Default: TLSv1.2. */
   readonly minVersion?: SecureVersion | undefined;
 }
@@ -124,8 +126,9 @@ export function openChannel(target: ChannelTarget): Channel {
 
 function credentialsOf({ address, tls }: ChannelTarget): ChannelCredentials {
   if (!tls) return ChannelCredentials.createInsecure();
-  const { ca, cert, key, minVersion = 'TLSv1.2' } = tls;
-  return new TlsCredentials(createSecureContext({ ca, cert, key, minVersion }), tls.serverName ?? hostOf(address));
+  const { ca, cert, key, refuse, minVersion = 'TLSv1.2' } = tls;
+  const context = createSecureContext({ ca, cert, key, minVersion });
+  return new TlsCredentials(context, tls.serverName ?? hostOf(address), refuse);
 }
 
 /** The host in `host:port` or `[address]:port`. */

@@ -129,8 +129,12 @@ function streamHandler(handle: (stream: ServerStream<never, object>) => Promise<
       write(message) {
         if (!ended.signal.aborted && !call.cancelled) call.write(message);
       },
-      // The plain iterator would destroy the writing half too, before its messages are sent.
-      [Symbol.asyncIterator]: () => call.iterator({ destroyOnReturn: false }) as AsyncIterator<never>,
+      // Of a method that takes one message. The plain iterator would destroy the writing half of other streams too,
+      // before its messages are sent.
+      [Symbol.asyncIterator]: () =>
+        'request' in call
+          ? only(call.request as never)
+          : (call.iterator({ destroyOnReturn: false }) as AsyncIterator<never>),
     };
     try {
       await handle(stream);
@@ -142,6 +146,10 @@ function streamHandler(handle: (stream: ServerStream<never, object>) => Promise<
     }
   };
   return handler;
+}
+
+async function* only<T>(message: T): AsyncGenerator<T> {
+  yield message;
 }
 
 function statusOf(error: unknown): {

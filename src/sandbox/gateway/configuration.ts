@@ -46,6 +46,7 @@ export interface EnvoyTls {
   readonly certificate: PemFile | undefined;
   readonly key: PemFile | undefined;
   readonly ca: PemFile | undefined;
+  readonly crl: PemFile | undefined;
   readonly sni: string | undefined;
   readonly alpn: string | undefined;
   readonly min: string | undefined;
@@ -150,8 +151,8 @@ const loads = (type: KeyType): boolean =>
 /** As Envoy sees it: files by their names. Equal text means that nothing is reloaded. */
 export function asEnvoySees({ tls, ...rest }: ClusterConfig): string {
   if (!tls) return JSON.stringify(rest);
-  const { certificate, key, ca, ...parameters } = tls;
-  return JSON.stringify({ ...rest, tls: { ...parameters, files: [certificate?.path, key?.path, ca?.path] } });
+  const { certificate, key, ca, crl, ...parameters } = tls;
+  return JSON.stringify({ ...rest, tls: { ...parameters, files: [certificate?.path, key?.path, ca?.path, crl?.path] } });
 }
 
 function tlsOf(context: ContextReading | undefined): EnvoyTls {
@@ -160,6 +161,7 @@ function tlsOf(context: ContextReading | undefined): EnvoyTls {
     certificate: context?.certificate,
     key: context?.key,
     ca: context?.ca,
+    crl: context?.crl,
     sni: spec?.sni,
     alpn: spec?.alpnProtocols,
     min: spec?.minTlsVersion,

@@ -71,6 +71,7 @@ function tlsOptions({ tls }: ClusterConfig): ConnectionOptions | undefined {
     cert: tls.certificate?.pem,
     key: tls.key?.pem,
     ca: tls.ca && firstOfEachAuthority(tls.ca.pem ?? ''),
+    ...(tls.crl?.pem === undefined ? {} : { crl: tls.crl.pem }),
     rejectUnauthorized: tls.ca !== undefined,
     checkServerIdentity: () => undefined,
     servername: tls.sni ?? '',

@@ -25,7 +25,11 @@ export async function clusterOf(
   };
   if (!tls) return plain;
   const file = (pem: PemFile | undefined) => (pem?.pem === undefined ? undefined : writePem(dir, pem.path, pem.pem));
-  const [certificate, key, ca] = await Promise.all([file(tls.certificate), file(tls.key), file(tls.ca)]);
+  const [certificate, key, ca, crl] = await Promise.all([tls.certificate, tls.key, tls.ca, tls.crl].map(file));
+  const validation = {
+    ...(ca ? { trusted_ca: { filename: ca } } : {}),
+    ...(crl ? { crl: { filename: crl } } : {}),
+  };
   const version = (text: string | undefined) => text && `TLS${text.replace('.', '_')}`;
   return {
     ...plain,
@@ -40,7 +44,7 @@ export async function clusterOf(
           ...(certificate && key
             ? { tls_certificates: [{ certificate_chain: { filename: certificate }, private_key: { filename: key } }] }
             : {}),
-          ...(ca ? { validation_context: { trusted_ca: { filename: ca } } } : {}),
+          ...(Object.keys(validation).length > 0 ? { validation_context: validation } : {}),
           ...(tls.alpn ? { alpn_protocols: [tls.alpn] } : {}),
           tls_params: {
             ...(tls.min ? { tls_minimum_protocol_version: version(tls.min) } : {}),

@@ -1,4 +1,4 @@
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { peer } from '../build.ts';
 import type { KubeApiserver } from './kube-apiserver.ts';
@@ -17,16 +17,22 @@ export interface Istiod extends Server {
   rootCertificate(): Promise<string>;
   /** Ready again with these variables changed. */
   restart(env?: Readonly<Record<string, string>>): Promise<void>;
+  /** Replaces the CRLs of a plug-in CA, as the kubelet does when the Secret `cacerts` changes. */
+  writeCrls(pem: string): Promise<void>;
   /** A root with a new key, as after a lost Secret: stops istiod, deletes its CA, starts it again. */
   replaceRoot(): Promise<void>;
 }
+
+const CRLS = 'ca-crl.pem';
 
 export interface IstiodOptions {
   readonly apiserver: KubeApiserver;
   readonly trustDomain?: string;
   readonly env?: Readonly<Record<string, string>>;
   /** A plug-in CA instead of a self-signed one: PEM by file name, as in the Secret `cacerts`. */
-  readonly cacerts?: Readonly<Record<'ca-cert.pem' | 'ca-key.pem' | 'root-cert.pem' | 'cert-chain.pem', string>>;
+  readonly cacerts?: Readonly<
+    Record<'ca-cert.pem' | 'ca-key.pem' | 'root-cert.pem' | 'cert-chain.pem', string> & { [CRLS]?: string }
+  >;
 }
 
 /**
@@ -115,6 +121,11 @@ export async function startIstiod(options: IstiodOptions): Promise<Istiod> {
     trustDomain,
     rootCertificate,
     restart,
+    writeCrls: async (pem) => {
+      const draft = join(dir, CRLS);
+      await writeFile(draft, pem);
+      await rename(draft, join(dir, 'etc', 'cacerts', CRLS));
+    },
     replaceRoot: async () => {
       await daemon.stop();
       const path = '/api/v1/namespaces/istio-system/';

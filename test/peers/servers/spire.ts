@@ -1,5 +1,9 @@
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import type { Identity } from '../../../src/mesh/identity.ts';
+import { parseCertificates } from '../../../src/pki/certificate.ts';
+import { formatPem } from '../../../src/pki/der/pem.ts';
+import { PrivateKey } from '../../../src/pki/key.ts';
 import { peer } from '../build.ts';
 import { freePorts } from './loopback.ts';
 import { Daemon, discard, output, type Server, scratchDir } from './process.ts';
@@ -13,6 +17,16 @@ export interface Spire extends Server {
   readonly agent: Daemon;
   /** Registers a workload of this user; the agent learns of it within about two seconds. Returns its SPIFFE ID. */
   createEntry(path: string, options?: EntryOptions): Promise<string>;
+  /** Deletes all entries of this SPIFFE ID. */
+  deleteEntry(id: string): Promise<void>;
+  /** A leaf of this server for a workload without an agent, with its chain and the roots of the domain. */
+  mint(path: string): Promise<Identity>;
+  /** The roots of the trust domain, PEM. */
+  bundle(): Promise<string>;
+  /** Takes the present bundle of another trust domain. */
+  federateWith(other: Spire): Promise<void>;
+  /** PEM of the key by which the server signs now, and of its certificate. */
+  signingKey(): Promise<{ readonly key: string; readonly certificate: string }>;
   /** The server's command line on its own socket, for example `['localauthority', 'x509', 'prepare']`. */
   cli(args: readonly string[]): Promise<string>;
 }
@@ -21,10 +35,21 @@ export interface EntryOptions {
   readonly ttlSeconds?: number;
   readonly selectors?: readonly string[];
   readonly dnsNames?: readonly string[];
+  readonly hint?: string;
+  /** Trust domains whose bundles the workload gets too. */
+  readonly federatesWith?: readonly string[];
 }
+
+/** `next`: the newest release that builds, whose agents can do without SDS. */
+export type SpireVersion = 'pinned' | 'next';
 
 export interface SpireOptions {
   readonly trustDomain?: string;
+  readonly version?: SpireVersion;
+  /** Further settings of the agent. */
+  readonly agent?: Readonly<Record<string, unknown>>;
+  /** Further workload attestors, by name: their plugin data. */
+  readonly attestors?: Readonly<Record<string, object>>;
   /** Go duration; a new CA is prepared at half of it and used when a sixth is left. */
   readonly caTtl?: string;
   /** Go duration; a leaf is renewed at about half of it, and never outlives the CA. */
@@ -32,14 +57,18 @@ export interface SpireOptions {
 }
 
 export async function startSpire(options: SpireOptions = {}): Promise<Spire> {
-  const { trustDomain = 'example.org', caTtl = '24h', svidTtl = '1h' } = options;
+  const { trustDomain = 'example.org', caTtl = '24h', svidTtl = '1h', version = 'pinned' } = options;
   const dir = scratchDir('spire');
   const { port } = await freePorts('port');
   const serverSocket = join(dir, 'server.sock');
   const socket = join(dir, 'agent.sock');
   const node = `spiffe://${trustDomain}/node`;
-  const [serverFile, agentFile] = [await peer('spire-server'), await peer('spire-agent')];
+  const [serverFile, agentFile] =
+    version === 'next'
+      ? [await peer('spire-server-next'), await peer('spire-agent-next')]
+      : [await peer('spire-server'), await peer('spire-agent')];
   await Promise.all(['server', 'agent'].map((name) => mkdir(join(dir, name))));
+  const { experimental, ...agentSettings } = options.agent ?? {};
 
   // HCL's JSON form. The reload and sync intervals are 5 s by default; 1 s keeps tests short.
   await writeFile(
@@ -79,12 +108,15 @@ export async function startSpire(options: SpireOptions = {}): Promise<Spire> {
         socket_path: socket,
         trust_domain: trustDomain,
         insecure_bootstrap: true,
-        experimental: { sync_interval: '1s' },
+        experimental: { sync_interval: '1s', ...(experimental as object | undefined) },
+        ...agentSettings,
       },
       plugins: {
         KeyManager: [{ disk: { plugin_data: { directory: join(dir, 'agent') } } }],
         NodeAttestor: [{ join_token: { plugin_data: {} } }],
-        WorkloadAttestor: [{ unix: { plugin_data: {} } }],
+        WorkloadAttestor: Object.entries({ unix: {}, ...options.attestors }).map(([name, plugin_data]) => ({
+          [name]: { plugin_data },
+        })),
       },
     }),
   );
@@ -134,8 +166,48 @@ export async function startSpire(options: SpireOptions = {}): Promise<Spire> {
         ...selectors.flatMap((selector) => ['-selector', selector]),
         ...(entry.dnsNames ?? []).flatMap((name) => ['-dns', name]),
         ...(entry.ttlSeconds ? ['-x509SVIDTTL', String(entry.ttlSeconds)] : []),
+        ...(entry.hint ? ['-hint', entry.hint] : []),
+        ...(entry.federatesWith ?? []).flatMap((domain) => ['-federatesWith', `spiffe://${domain}`]),
       ]);
       return id;
+    },
+    deleteEntry: async (id) => {
+      const shown = await cli(['entry', 'show', '-spiffeID', id]);
+      const ids = [...shown.matchAll(/^Entry ID\s*:\s*(\S+)$/gm)].map(([, one = '']) => one);
+      for (const one of ids) await cli(['entry', 'delete', '-entryID', one]);
+    },
+    mint: async (path) => {
+      const id = `spiffe://${trustDomain}${path}`;
+      const to = join(dir, 'minted');
+      await mkdir(to, { recursive: true });
+      await cli(['x509', 'mint', '-spiffeID', id, '-write', to]);
+      const read = (name: string) => readFile(join(to, name), 'utf8');
+      const [chain, key, roots] = await Promise.all(['svid.pem', 'key.pem', 'bundle.pem'].map(read));
+      return {
+        id,
+        key: PrivateKey.fromPem(key ?? ''),
+        chain: parseCertificates(chain ?? ''),
+        roots: parseCertificates(roots ?? ''),
+      };
+    },
+    bundle: () => cli(['bundle', 'show', '-format', 'pem']),
+    federateWith: async (other) => {
+      const path = join(dir, `${other.trustDomain}.pem`);
+      await writeFile(path, await other.bundle());
+      await cli(['bundle', 'set', '-id', `spiffe://${other.trustDomain}`, '-path', path]);
+    },
+    signingKey: async () => {
+      const { keys } = JSON.parse(await readFile(join(dir, 'server', 'keys.json'), 'utf8')) as {
+        keys: Record<string, string>;
+      };
+      const all = Object.values(keys).map((text) =>
+        PrivateKey.fromPem(formatPem('PRIVATE KEY', Buffer.from(text, 'base64'))),
+      );
+      for (const certificate of parseCertificates(await cli(['bundle', 'show', '-format', 'pem']))) {
+        const key = all.find((one) => one.publicKeyFingerprint === certificate.publicKeyFingerprint);
+        if (key) return { key: key.toPem(), certificate: certificate.pem };
+      }
+      throw new Error(`the server has no key of a root:\n${server.log()}`);
     },
     log: () => `${server.log()}\n${agent.log()}`,
     stop,

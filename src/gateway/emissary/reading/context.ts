@@ -30,6 +30,7 @@ export interface ContextReading {
   readonly certificate: PemFile | undefined;
   readonly key: PemFile | undefined;
   readonly ca: PemFile | undefined;
+  readonly crl: PemFile | undefined;
   readonly errors: readonly string[];
 }
 
@@ -138,7 +139,8 @@ function readContext(
   if ((spec.caSecret ?? spec.caCertChainFile) && !certificate) errors.push(`${name}: roots without a certificate`);
   else if (spec.caSecret && !ca?.certificate)
     errors.push(`${name}: found no validation certificate in ${spec.caSecret}`);
-  if (spec.crlSecret && !find(spec.crlSecret)?.user)
+  const crl = spec.crlSecret ? find(spec.crlSecret) : undefined;
+  if (spec.crlSecret && !crl?.user)
     errors.push(`${name}: found no revocation list in ${spec.crlSecret}`);
   if (spec.hosts.length > 0 && !certificate) errors.push(`${name}: hosts without a certificate`);
   const beside = onDisk(spec.caCertChainFile) ?? decoded(identity, identity?.root, 'root.crt');
@@ -151,6 +153,7 @@ function readContext(
     certificate,
     key,
     ca: spec.caSecret ? decoded(ca, ca?.certificate, 'crt') : beside,
+    crl: decoded(crl, crl?.user, 'user'),
     usable: errors.length === 0,
     errors,
   };
