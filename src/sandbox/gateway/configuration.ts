@@ -152,7 +152,10 @@ const loads = (type: KeyType): boolean =>
 export function asEnvoySees({ tls, ...rest }: ClusterConfig): string {
   if (!tls) return JSON.stringify(rest);
   const { certificate, key, ca, crl, ...parameters } = tls;
-  return JSON.stringify({ ...rest, tls: { ...parameters, files: [certificate?.path, key?.path, ca?.path, crl?.path] } });
+  return JSON.stringify({
+    ...rest,
+    tls: { ...parameters, files: [certificate?.path, key?.path, ca?.path, crl?.path] },
+  });
 }
 
 function tlsOf(context: ContextReading | undefined): EnvoyTls {

@@ -140,8 +140,7 @@ function readContext(
   else if (spec.caSecret && !ca?.certificate)
     errors.push(`${name}: found no validation certificate in ${spec.caSecret}`);
   const crl = spec.crlSecret ? find(spec.crlSecret) : undefined;
-  if (spec.crlSecret && !crl?.user)
-    errors.push(`${name}: found no revocation list in ${spec.crlSecret}`);
+  if (spec.crlSecret && !crl?.user) errors.push(`${name}: found no revocation list in ${spec.crlSecret}`);
   if (spec.hosts.length > 0 && !certificate) errors.push(`${name}: hosts without a certificate`);
   const beside = onDisk(spec.caCertChainFile) ?? decoded(identity, identity?.root, 'root.crt');
 
