@@ -48,7 +48,6 @@ describe("CRLs of Istio's plug-in CA, on real istiod, API server and Envoy", () 
         'ca-key.pem': key.toPem(),
         'cert-chain.pem': formatCertificates([intermediate.certificate, root.certificate]),
         'root-cert.pem': root.certificate.pem,
-        'ca-crl.pem': crl(intermediate).pem,
       },
     });
     const start = (name: keyof typeof identities) =>
@@ -102,8 +101,22 @@ describe("CRLs of Istio's plug-in CA, on real istiod, API server and Envoy", () 
 
   it('never reach Envoy while they cover only the intermediate: it would refuse every upstream by them', async () => {
     await awaitGateway('mTLS', () => UPSTREAMS.every((name) => of(name)?.tls?.ca !== undefined));
-    await eventually('the reason', async () => (await lastError())?.code === 'ERR_CRL_MISSING', agent.log);
-    assert.match((await lastError())?.message ?? '', /Plug-in Root/);
+    const gap = crl(intermediate).pem;
+    await istiod.writeCrls(gap);
+    // istiod refuses such a set as well; other writers of the ConfigMap need not.
+    await eventually('the refusal of istiod', async () => /missing CRL signed by/.test(istiod.log()), istiod.log);
+    await apiserver.ensure('/api/v1/namespaces/emissary/configmaps', {
+      apiVersion: 'v1',
+      kind: 'ConfigMap',
+      metadata: { name: 'istio-ca-crl', namespace: 'emissary' },
+      data: { 'ca-crl.pem': gap },
+    });
+    await eventually(
+      'the reason',
+      async () => /^the mesh has no CRL of "[^"]*Plug-in Root"/.test((await lastError())?.message ?? ''),
+      agent.log,
+    );
+    assert.equal((await lastError())?.code, 'ERR_CRL_MISSING');
     assert.equal(crlIn('web'), undefined);
     assert.equal((await apiserver.call('GET', '/api/v1/namespaces/emissary/secrets/mesh-crl')).status, 404);
     assert.deepEqual([await statusOf('web'), await statusOf('old')], [200, 200]);
@@ -111,8 +124,7 @@ describe("CRLs of Istio's plug-in CA, on real istiod, API server and Envoy", () 
     const config = of('web');
     assert.ok(config?.tls);
     const name = 'with-a-gap';
-    const pem = crl(intermediate).pem;
-    const tls = { ...config.tls, crl: { path: '/gap.user', pem } };
+    const tls = { ...config.tls, crl: { path: '/gap.user', pem: gap } };
     const port = upstreams.web.port;
     const clusters = await Promise.all([
       clusterOf({ ...config, name, tls }, port, gateway.envoy.dir, 1),

@@ -30,9 +30,7 @@ export interface IstiodOptions {
   readonly trustDomain?: string;
   readonly env?: Readonly<Record<string, string>>;
   /** A plug-in CA instead of a self-signed one: PEM by file name, as in the Secret `cacerts`. */
-  readonly cacerts?: Readonly<
-    Record<'ca-cert.pem' | 'ca-key.pem' | 'root-cert.pem' | 'cert-chain.pem', string> & { [CRLS]?: string }
-  >;
+  readonly cacerts?: Readonly<Record<'ca-cert.pem' | 'ca-key.pem' | 'root-cert.pem' | 'cert-chain.pem', string>>;
 }
 
 /**
