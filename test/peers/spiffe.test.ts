@@ -1,8 +1,11 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { spiffe } from '../../adapters/spiffe/adapter.ts';
+import { systemClock } from '../../src/async/clock.ts';
 import { connect } from '../../src/kube/client.ts';
+import type { Source } from '../../src/mesh/adapter.ts';
 import { adapterContract } from '../contract/adapter-contract.ts';
+import { RecordingHost } from '../support/recording-host.ts';
 import { type AgentProcess, isPublished, startAgentProcess } from './parts/agent-process.ts';
 import { DrillTable } from './parts/drill-table.ts';
 import { eventually } from './parts/eventually.ts';
@@ -26,8 +29,24 @@ for (const [version, options] of VERSIONS) {
     before(async () => {
       spire = await startSpire(options);
       id = await spire.createEntry('/gateway', { ttlSeconds: 20 });
+      await known();
     });
     after(() => spire?.stop());
+
+    /** Resolves once the agent has learnt of the entry. */
+    const known = () =>
+      eventually(
+        'the entry',
+        async () => {
+          await using source = spiffe.open(
+            spiffe.config.parse({ socket: spire.socket }),
+            new RecordingHost(systemClock),
+          );
+          for await (const identity of (source as Source).watch(AbortSignal.timeout(MINUTE))) return identity.id === id;
+          return false;
+        },
+        spire.log,
+      );
 
     adapterContract(
       'the spiffe adapter',
@@ -36,7 +55,10 @@ for (const [version, options] of VERSIONS) {
         config: { socket: spire.socket, id },
         outage: async (on) => {
           if (on) await spire.agent.kill('SIGTERM');
-          else await spire.agent.restart();
+          else {
+            await spire.agent.restart();
+            await known();
+          }
         },
         // It rotates by itself within ten seconds.
         rotate: () => {},

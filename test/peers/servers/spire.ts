@@ -12,6 +12,10 @@ import { Daemon, discard, output, type Server, scratchDir } from './process.ts';
 export interface Spire extends Server {
   /** The agent's Workload API and SDS socket. */
   readonly socket: string;
+  /** With the option `broker`. */
+  readonly brokerSocket: string;
+  /** The same over TCP. */
+  readonly brokerAddress: string;
   readonly trustDomain: string;
   readonly server: Daemon;
   readonly agent: Daemon;
@@ -48,8 +52,8 @@ export interface SpireOptions {
   readonly version?: SpireVersion;
   /** Further settings of the agent. */
   readonly agent?: Readonly<Record<string, unknown>>;
-  /** Further workload attestors, by name: their plugin data. */
-  readonly attestors?: Readonly<Record<string, object>>;
+  /** The agent serves its Broker API to this SPIFFE ID, for objects of this cluster. */
+  readonly broker?: { readonly id: string; readonly kubeconfig: string };
   /** Go duration; a new CA is prepared at half of it and used when a sixth is left. */
   readonly caTtl?: string;
   /** Go duration; a leaf is renewed at about half of it, and never outlives the CA. */
@@ -59,18 +63,20 @@ export interface SpireOptions {
 export async function startSpire(options: SpireOptions = {}): Promise<Spire> {
   const { trustDomain = 'example.org', caTtl = '24h', svidTtl = '1h', version = 'pinned' } = options;
   const dir = scratchDir('spire');
-  const { port } = await freePorts('port');
+  const { port, brokerPort } = await freePorts('port', 'brokerPort');
   const serverSocket = join(dir, 'server.sock');
-  const socket = join(dir, 'agent.sock');
+  const socket = join(dir, 'public', 'agent.sock');
   const node = `spiffe://${trustDomain}/node`;
   const [serverFile, agentFile] =
     version === 'next'
       ? [await peer('spire-server-next'), await peer('spire-agent-next')]
       : [await peer('spire-server'), await peer('spire-agent')];
-  await Promise.all(['server', 'agent'].map((name) => mkdir(join(dir, name))));
-  const { experimental, ...agentSettings } = options.agent ?? {};
+  await Promise.all(['server', 'agent', 'public', 'broker'].map((name) => mkdir(join(dir, name))));
+  const brokerSocket = join(dir, 'broker', 'broker.sock');
+  const brokerAddress = `127.0.0.1:${brokerPort}`;
+  const { broker } = options;
 
-  // HCL's JSON form. The reload and sync intervals are 5 s by default; 1 s keeps tests short.
+  // The reload and sync intervals are 5 s by default; 1 s keeps tests short.
   await writeFile(
     join(dir, 'server.conf'),
     JSON.stringify({
@@ -99,8 +105,8 @@ export async function startSpire(options: SpireOptions = {}): Promise<Spire> {
   );
   await writeFile(
     join(dir, 'agent.conf'),
-    JSON.stringify({
-      agent: {
+    [
+      block('agent', {
         data_dir: join(dir, 'agent'),
         log_level: 'INFO',
         server_address: '127.0.0.1',
@@ -108,17 +114,19 @@ export async function startSpire(options: SpireOptions = {}): Promise<Spire> {
         socket_path: socket,
         trust_domain: trustDomain,
         insecure_bootstrap: true,
-        experimental: { sync_interval: '1s', ...(experimental as object | undefined) },
-        ...agentSettings,
-      },
-      plugins: {
-        KeyManager: [{ disk: { plugin_data: { directory: join(dir, 'agent') } } }],
-        NodeAttestor: [{ join_token: { plugin_data: {} } }],
-        WorkloadAttestor: Object.entries({ unix: {}, ...options.attestors }).map(([name, plugin_data]) => ({
-          [name]: { plugin_data },
-        })),
-      },
-    }),
+        experimental: {
+          sync_interval: '1s',
+          ...(broker ? { broker: brokerEndpoint(broker.id, brokerSocket, brokerAddress) } : {}),
+        },
+        ...options.agent,
+      }),
+      block('plugins', {
+        'KeyManager "disk"': { plugin_data: { directory: join(dir, 'agent') } },
+        'NodeAttestor "join_token"': { plugin_data: {} },
+        'WorkloadAttestor "unix"': { plugin_data: {} },
+        ...(broker ? { 'WorkloadAttestor "k8s"': { plugin_data: attestorOfObjects(broker.id) } } : {}),
+      }),
+    ].join('\n'),
   );
 
   const healthy = async (file: string, at: string): Promise<boolean> =>
@@ -139,6 +147,7 @@ export async function startSpire(options: SpireOptions = {}): Promise<Spire> {
       file: agentFile,
       args: ['run', '-config', join(dir, 'agent.conf'), '-joinToken', token],
       dir,
+      ...(broker ? { env: { KUBECONFIG: broker.kubeconfig } } : {}),
       ready: () => healthy(agentFile, socket),
     });
   })().catch(async (error) => {
@@ -154,6 +163,8 @@ export async function startSpire(options: SpireOptions = {}): Promise<Spire> {
   return {
     dir,
     socket,
+    brokerSocket,
+    brokerAddress,
     trustDomain,
     server,
     agent,
@@ -221,3 +232,38 @@ export async function startSpire(options: SpireOptions = {}): Promise<Spire> {
     [Symbol.asyncDispose]: stop,
   };
 }
+
+/** HCL, whose form in JSON cannot express lists of objects with lists of objects. */
+const block = (head: string, fields: object): string => `${head} {\n${bodyOf(fields)}\n}`;
+
+function bodyOf(fields: object): string {
+  return Object.entries(fields)
+    .map(([name, value]) => (isFields(value) ? block(name, value) : `${name} = ${valueOf(value)}`))
+    .join('\n');
+}
+
+function valueOf(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(valueOf).join(', ')}]`;
+  return isFields(value) ? `{\n${bodyOf(value)}\n}` : JSON.stringify(value);
+}
+
+const isFields = (value: unknown): value is object => typeof value === 'object' && !Array.isArray(value);
+
+const brokerEndpoint = (id: string, socket_path: string, bind_address: string) => ({
+  socket_path,
+  bind_address,
+  brokers: [
+    {
+      id,
+      allowed_reference_types: [
+        { type_url: 'type.googleapis.com/spiffe.broker.KubernetesObjectReference', allow_over_tcp: true },
+      ],
+    },
+  ],
+});
+
+/** The API server decides by RBAC; there is no kubelet. */
+const attestorOfObjects = (id: string) => ({
+  disable_kubelet_client: true,
+  experimental: { broker: { access_policy: 'enforced', brokers: [{ id, pod_reference_scope: 'cluster' }] } },
+});
