@@ -238,12 +238,12 @@ const block = (head: string, fields: object): string => `${head} {\n${bodyOf(fie
 
 function bodyOf(fields: object): string {
   return Object.entries(fields)
-    .map(([name, value]) => (isFields(value) ? block(name, value) : `${name} = ${valueOf(value)}`))
+    .map(([name, value]) => (isFields(value) ? block(name, value) : `${name} = ${hclValue(value)}`))
     .join('\n');
 }
 
-function valueOf(value: unknown): string {
-  if (Array.isArray(value)) return `[${value.map(valueOf).join(', ')}]`;
+function hclValue(value: unknown): string {
+  if (Array.isArray(value)) return `[${value.map(hclValue).join(', ')}]`;
   return isFields(value) ? `{\n${bodyOf(value)}\n}` : JSON.stringify(value);
 }
 
