@@ -15,7 +15,7 @@ interface Request {
   readonly reference: { readonly reference: { readonly type_url: string; readonly value: Buffer } };
 }
 
-type Stream = ServerStream<Request, WireResponse>;
+type BrokerStream = ServerStream<Request, WireResponse>;
 
 export interface BrokerApiOptions {
   readonly authority: SpireAuthority;
@@ -31,7 +31,7 @@ const OBJECT = 'type.googleapis.com/spiffe.broker.KubernetesObjectReference';
 /** The Broker API of a SPIRE agent: SVIDs of objects, for brokers that prove themselves by mutual TLS. */
 export class BrokerApi {
   readonly #options: BrokerApiOptions;
-  readonly #streams = new Map<Stream, string>();
+  readonly #streams = new Map<BrokerStream, string>();
   #server: RunningServer | undefined;
   /** SPIFFE ID by `<plural>.<group>/<namespace>/<name>`. */
   readonly objects = new Map<string, string>();
@@ -62,7 +62,9 @@ export class BrokerApi {
       clientCa: formatCertificates(authority.roots),
       requireClientCertificate: true,
     };
-    const services = { 'spiffe.broker.API': { SubscribeToX509SVID: { stream: (one: Stream) => this.#serve(one) } } };
+    const services = {
+      'spiffe.broker.API': { SubscribeToX509SVID: { stream: (one: BrokerStream) => this.#serve(one) } },
+    };
     this.#server ??= await serve({ services: services as never, listen, tls });
   }
 
@@ -77,7 +79,7 @@ export class BrokerApi {
     this.#streams.clear();
   }
 
-  async #serve(stream: Stream): Promise<void> {
+  async #serve(stream: BrokerStream): Promise<void> {
     const { metadata, clientCertificate, signal } = stream.context;
     if (metadata['broker.spiffe.io'] !== 'true') {
       throw new GrpcError(grpcStatus.INVALID_ARGUMENT, 'security header missing from request');
@@ -109,7 +111,7 @@ export class BrokerApi {
   }
 }
 
-async function first(stream: Stream): Promise<Request> {
+async function first(stream: BrokerStream): Promise<Request> {
   for await (const request of stream) return request;
   throw new GrpcError(grpcStatus.INVALID_ARGUMENT, 'no request');
 }
