@@ -14,6 +14,7 @@ export const ALLOWED: Allowed = {
     'adapters/consul/cluster/pods.ts': MEMBERSHIP,
     'adapters/linkerd/cluster/pods.ts': MEMBERSHIP,
     'src/cli/commands/completion.ts': COMMAND,
+    'src/cli/commands/offboard.ts': COMMAND,
     'src/cli/commands/index.ts': 'the list of commands',
     'src/cli/commands/schema.ts': COMMAND,
     'src/cli/run/schema.ts': 'loaded on demand by its command',

@@ -4,29 +4,29 @@ import type { StatusEntry, StatusSource } from './source/source.ts';
 /** A status board that a test writes to. */
 export class Board implements StatusSource {
   readonly #entries = new Map<string, StatusEntry>();
-  readonly #told = new Set<() => void>();
+  readonly #listeners = new Set<() => void>();
 
   get subscribers(): number {
-    return this.#told.size;
+    return this.#listeners.size;
   }
 
   all(): readonly StatusEntry[] {
     return [...this.#entries.entries()].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, entry]) => entry);
   }
 
-  subscribe(told: () => void): () => void {
-    this.#told.add(told);
-    return () => this.#told.delete(told);
+  subscribe(listener: () => void): () => void {
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
   }
 
   put(name: string, status: PublicationStatus, namespace = 'emissary'): void {
     this.#entries.set(`${namespace}/${name}`, { namespace, name, status });
-    for (const told of this.#told) told();
+    for (const listener of this.#listeners) listener();
   }
 
   remove(name: string, namespace = 'emissary'): void {
     this.#entries.delete(`${namespace}/${name}`);
-    for (const told of this.#told) told();
+    for (const listener of this.#listeners) listener();
   }
 }
 

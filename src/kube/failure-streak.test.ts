@@ -42,7 +42,7 @@ it('logs consecutive failures when they begin, change, last, and end', async () 
 it('logs the error itself if it has no code: then it is a bug of ours', () => {
   const fields: object[] = [];
   const { log } = recorded();
-  const streak = new FailureStreak({ ...log, warn: (told) => void fields.push(told) }, new FakeClock(), {});
+  const streak = new FailureStreak({ ...log, warn: (entry) => void fields.push(entry) }, new FakeClock(), {});
   const error = new TypeError('x is not a function');
   streak.failed(error, 'watching failed');
   assert.deepEqual(fields, [{ err: error, times: 1 }]);

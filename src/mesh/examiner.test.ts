@@ -5,9 +5,9 @@ import { MeshError } from './error.ts';
 import { type ExaminedCheck, Examiner } from './examiner.ts';
 
 async function stateOf(error: Error, here: boolean): Promise<ExaminedCheck | undefined> {
-  let told: ExaminedCheck | undefined;
+  let result: ExaminedCheck | undefined;
   const tell = (check: ExaminedCheck) => {
-    told = check;
+    result = check;
   };
   const { signal } = new AbortController();
   const examiner = new Examiner({ clock: systemClock, limitMs: 60_000, issue: true, here, signal, tell });
@@ -16,7 +16,7 @@ async function stateOf(error: Error, here: boolean): Promise<ExaminedCheck | und
     () => Promise.reject(error),
     () => '',
   );
-  return told;
+  return result;
 }
 
 test('a name that does not resolve is a failure in the cluster, and not known outside of it', async () => {

@@ -44,13 +44,13 @@ test('the key type of a leaf is the one that OpenSSL reports, for every kind', (
     generateKeyPairSync('ec', { namedCurve: 'P-384' }).privateKey,
     generateKeyPairSync('rsa', { modulusLength: 2048 }).privateKey,
   ];
-  const told = keys.map((each) => {
+  const described = keys.map((each) => {
     const own = PrivateKey.fromPem(each.export(pem));
     const certificate = middle.issue(own, { uris: ['spiffe://td/a'] });
     assert.equal(certificate.publicKeyFingerprint, own.publicKeyFingerprint);
     return certificate.keyType;
   });
-  assert.deepEqual(told, [
+  assert.deepEqual(described, [
     { type: 'ec', curve: 'P-256' },
     { type: 'ec', curve: 'P-384' },
     { type: 'rsa', bits: 2048 },

@@ -25,10 +25,10 @@ describe('the traps of docs/checks.md that affect our own agent', () => {
   const trap = (code: string) => {
     const objects = objectsOf(texts, base, exampleOf(code));
     assert.ok(codesOf(objects).includes(code), `doctor finds ${code}`);
-    return { objects, wishes: objects.filter(({ kind }) => kind === 'MeshCertificate') };
+    return { objects, certificates: objects.filter(({ kind }) => kind === 'MeshCertificate') };
   };
-  const specOf = (wish: KubeObject | undefined) => {
-    const { istio: _, ...spec } = (wish?.spec ?? {}) as Record<string, unknown>;
+  const specOf = (certificate: KubeObject | undefined) => {
+    const { istio: _, ...spec } = (certificate?.spec ?? {}) as Record<string, unknown>;
     return spec;
   };
 
@@ -46,12 +46,12 @@ describe('the traps of docs/checks.md that affect our own agent', () => {
   });
 
   trapTest('MC5002', 'nothing is published, and what stands is left as it is', async () => {
-    const { objects, wishes } = trap('MC5002');
+    const { objects, certificates } = trap('MC5002');
     await using world = await AgentWorld.start();
     const standing = objects.find(({ kind, metadata }) => kind === 'Secret' && metadata.name === 'mesh-identity');
     assert.ok(standing);
     world.api.put(standing);
-    world.run(specOf(wishes[0]));
+    world.run(specOf(certificates[0]));
     await world.untilCode('ERR_PLAN_FOREIGN');
     assert.deepEqual((await world.kube.get(refOf(standing)))?.data, standing.data);
     assert.equal(await world.context(), undefined);
@@ -65,21 +65,21 @@ describe('the traps of docs/checks.md that affect our own agent', () => {
   });
 
   trapTest('MC5005', 'the certificate is published, and no Mapping has it', async () => {
-    const { objects, wishes } = trap('MC5005');
+    const { objects, certificates } = trap('MC5005');
     await using world = await AgentWorld.start();
     for (const object of objects) if (object.kind === 'Mapping') world.api.put(object);
-    world.run(specOf(wishes[0]));
+    world.run(specOf(certificates[0]));
     await world.untilReady();
     assert.equal(world.condition('Referenced')?.status, 'False');
   });
 
   trapTest('MC5007', 'the agent leaves the Mapping alone, and it stays in plaintext', async () => {
-    const { objects, wishes } = trap('MC5007');
+    const { objects, certificates } = trap('MC5007');
     await using world = await AgentWorld.start();
     const mapping = objects.find(({ kind }) => kind === 'Mapping');
     assert.ok(mapping);
     world.api.put(mapping);
-    world.run(specOf(wishes[0]));
+    world.run(specOf(certificates[0]));
     await world.untilReady();
     assert.equal(world.status?.mappings[0]?.state, 'ERR_TARGET_NO_HTTPS');
     assert.equal(((await world.kube.get(refOf(mapping))) as { spec?: { tls?: string } })?.spec?.tls, undefined);

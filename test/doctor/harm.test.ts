@@ -3,7 +3,7 @@ import { test } from 'node:test';
 import { adapters } from '../../adapters/index.ts';
 import type { KubeObject } from '../../src/core/object.ts';
 import { diagnose } from '../../src/doctor/diagnose.ts';
-import { findGateways } from '../../src/gateway/emissary/diagnosis/installations.ts';
+import { findGateways } from '../../src/gateway/emissary/reading/installation.ts';
 import { connect } from '../../src/kube/client.ts';
 import { type RunningGateway, startGateway } from '../../src/sandbox/gateway/gateway.ts';
 import { type KubeApi, startKubeApi } from '../../src/sandbox/kube/kube-api.ts';

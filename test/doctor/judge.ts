@@ -1,7 +1,7 @@
 import { type KubeObject, keyOf, refOf } from '../../src/core/object.ts';
-import { findGateways } from '../../src/gateway/emissary/diagnosis/installations.ts';
 import type { PodFiles } from '../../src/gateway/emissary/reading/context.ts';
 import { DEFAULT_ENV, type EmissaryEnv } from '../../src/gateway/emissary/reading/env.ts';
+import { findGateways } from '../../src/gateway/emissary/reading/installation.ts';
 import {
   type ClusterConfig,
   type Configuration,

@@ -158,9 +158,9 @@ describe('offboarding', () => {
     const done = writes(world);
     for (const mesh of ['istio', 'linkerd']) {
       const released = done.indexOf(`patch mappings/${mesh}`);
-      const unwished = done.indexOf(`delete meshcertificates/${mesh}`);
+      const deleted = done.indexOf(`delete meshcertificates/${mesh}`);
       const gone = done.findIndex((one) => one.startsWith(`delete tlscontexts/${mesh}`));
-      assert.ok(0 <= released && released < unwished && unwished < gone, done.join('\n'));
+      assert.ok(0 <= released && released < deleted && deleted < gone, done.join('\n'));
     }
     assert.ok(done.indexOf('delete serviceaccounts/meshcert') > done.indexOf('delete meshcertificates/linkerd'));
     assert.deepEqual(

@@ -39,8 +39,8 @@ function context(
   return { emissary: { tlsContext: { enabled: true, ambassadorIds: [], ...tlsContext } } satisfies EmissaryConfig };
 }
 
-function usesOf(wish: MeshCertificateSpec, targets?: readonly Target[]) {
-  return gatewaysOf(wish, gateways).map((use) => ({ ...use, targets }));
+function usesOf(given: MeshCertificateSpec, targets?: readonly Target[]) {
+  return gatewaysOf(given, gateways).map((use) => ({ ...use, targets }));
 }
 
 function spec(changes: Partial<MeshCertificateSpec> = {}): MeshCertificateSpec {
@@ -58,15 +58,15 @@ function spec(changes: Partial<MeshCertificateSpec> = {}): MeshCertificateSpec {
   };
 }
 
-function written(wish: MeshCertificateSpec, tls: Adapter['tls'], targets?: readonly Target[]): readonly KubeObject[] {
+function written(given: MeshCertificateSpec, tls: Adapter['tls'], targets?: readonly Target[]): readonly KubeObject[] {
   const desired = desiredObjects({
     meta,
-    spec: wish,
+    spec: given,
     tls,
     identity,
     bundle: [root.certificate, old.certificate],
     since: new Map([[old.certificate.fingerprint, { state: 'retained', at: START }]]),
-    uses: usesOf(wish, targets),
+    uses: usesOf(given, targets),
   });
   return [...desired].sort((a, b) => a.order - b.order).map(({ object }) => object);
 }
@@ -100,16 +100,16 @@ test('for Linkerd: one TLSContext for each target, with its server name and only
     contextName: `linkerd-${account}-shop`,
     sni: `${account}.shop.serviceaccount.identity.linkerd.cluster.local`,
   }));
-  const wish = spec({
+  const given = spec({
     secretName: 'linkerd-identity',
     caSecretName: 'linkerd-ca',
     gateways: context({ name: 'linkerd' }),
   });
-  golden('linkerd', readable(written(wish, { minTlsVersion: 'v1.3', maxTlsVersion: 'v1.3' }, targets)));
+  golden('linkerd', readable(written(given, { minTlsVersion: 'v1.3', maxTlsVersion: 'v1.3' }, targets)));
 });
 
 test("with every user setting, the user's values win, except for the owner labels", () => {
-  const wish = spec({
+  const given = spec({
     configMapName: 'mesh.roots',
     labels: { team: 'edge', 'meshcert.dev/owner': 'somebody.else' },
     gateways: context({
@@ -121,7 +121,7 @@ test("with every user setting, the user's values win, except for the owner label
       maxTlsVersion: 'v1.3',
     }),
   });
-  golden('everything', readable(written(wish, { alpnProtocols: 'istio' })));
+  golden('everything', readable(written(given, { alpnProtocols: 'istio' })));
 });
 
 test('equal inputs give equal objects, whatever the time', async () => {
@@ -131,9 +131,9 @@ test('equal inputs give equal objects, whatever the time', async () => {
 });
 
 test('without a desired TLSContext, none is written', () => {
-  const wish = spec({ gateways: context({ enabled: false, name: 'istio' }) });
+  const given = spec({ gateways: context({ enabled: false, name: 'istio' }) });
   assert.deepEqual(
-    written(wish, {}).map(({ kind }) => kind),
+    written(given, {}).map(({ kind }) => kind),
     ['Secret', 'Secret'],
   );
 });

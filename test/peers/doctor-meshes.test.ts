@@ -43,7 +43,7 @@ const codesOf = (objects: readonly KubeObject[]) =>
   diagnose({ adapters, objects, now: Date.now(), whole: new Set(), validate }).map(({ code }) => code);
 
 /** The MeshCertificate of an example, in which doctor finds the trap, or no longer finds it after this change. */
-function wish(code: string, fix?: readonly [wrong: string | RegExp, right: string]): KubeObject {
+function certificateOf(code: string, fix?: readonly [wrong: string | RegExp, right: string]): KubeObject {
   const yaml = fix ? exampleOf(code).replace(...fix) : exampleOf(code);
   const objects = objectsOf(texts, base, yaml);
   assert.equal(codesOf(objects).includes(code), fix === undefined, `${code} in ${yaml}`);
@@ -119,25 +119,28 @@ describe('the traps of docs/checks.md that only a mesh can show', () => {
   };
 
   trapTest('MC2006', 'the real istiod is not known by this name, and issues nothing', async () => {
-    assert.equal(await codeOf(issue('istio', dialled(wish('MC2006'), istiod.secureAddress))), 'ERR_MESH_TLS');
+    assert.equal(await codeOf(issue('istio', dialled(certificateOf('MC2006'), istiod.secureAddress))), 'ERR_MESH_TLS');
     for (const fix of [
       ['.svc.cluster.local', '.svc'],
       ["15012'", "15012', serverName: istiod.istio-system.svc"],
     ] as const)
-      assert.equal(await codeOf(issue('istio', dialled(wish('MC2006', fix), istiod.secureAddress))), 'issued');
+      assert.equal(await codeOf(issue('istio', dialled(certificateOf('MC2006', fix), istiod.secureAddress))), 'issued');
   });
 
   trapTest('MC2007', 'the plaintext port of the real istiod takes no TLS', async () => {
-    const code = await codeOf(issue('istio', dialled(wish('MC2007'), istiod.plaintextAddress)));
+    const code = await codeOf(issue('istio', dialled(certificateOf('MC2007'), istiod.plaintextAddress)));
     assert.match(String(code), /^ERR_MESH_(TLS|UNREACHABLE)$/);
-    const right = wish('MC2007', ['15010', '15012']);
+    const right = certificateOf('MC2007', ['15010', '15012']);
     assert.equal(await codeOf(issue('istio', dialled(right, istiod.secureAddress))), 'issued');
   });
 
   trapTest('MC3007', 'Linkerd refuses the token of such an account', async () => {
-    const { serviceAccount } = meshOf(wish('MC3007'), 'linkerd') as { serviceAccount: { name: string } };
+    const { serviceAccount } = meshOf(certificateOf('MC3007'), 'linkerd') as { serviceAccount: { name: string } };
     // Our own configuration refuses the name, so that an agent never gets this far.
-    const config = { ...meshOf(wish('MC3007', ['edge.gateway', 'emissary']), 'linkerd'), address: judge.tlsAddress };
+    const config = {
+      ...meshOf(certificateOf('MC3007', ['edge.gateway', 'emissary']), 'linkerd'),
+      address: judge.tlsAddress,
+    };
     assert.equal(await codeOf(issue('linkerd', config, serviceAccount.name)), 'ERR_MESH_TOKEN');
     assert.equal(await codeOf(issue('linkerd', config)), 'issued');
   });
@@ -154,21 +157,23 @@ describe('the traps of docs/checks.md that only a mesh can show', () => {
   const grpc = (address: string): Fields => ({ grpc: { addresses: [address], plaintext: true } });
 
   trapTest('MC4001', 'the real Consul signs for no other service than that of the account', async () => {
-    await using wrong = await follow(wish('MC4001'), 'emissary', grpc(consul.grpcAddress));
+    await using wrong = await follow(certificateOf('MC4001'), 'emissary', grpc(consul.grpcAddress));
     assert.equal(await outcome(wrong), 'ERR_MESH_DENIED');
-    const equal = wish('MC4001', ['service: edge', 'service: emissary']);
+    const equal = certificateOf('MC4001', ['service: edge', 'service: emissary']);
     await using right = await follow(equal, 'emissary', grpc(consul.grpcAddress));
     assert.equal(await outcome(right), 'issued');
   });
 
   trapTest('MC4002', 'the token and the private key are read by whoever listens', async () => {
     await using clear = await startTap(new URL(consul.url).port);
-    await using open = await follow(wish('MC4002'), 'edge', { http: { address: `http://127.0.0.1:${clear.port}` } });
+    await using open = await follow(certificateOf('MC4002'), 'edge', {
+      http: { address: `http://127.0.0.1:${clear.port}` },
+    });
     assert.equal(await outcome(open), 'issued');
     assert.match(clear.heard(), /x-consul-token: [0-9a-f-]{36}/i);
     assert.match(clear.heard(), /PRIVATE KEY/);
     await using covered = await startTap(new URL(consul.httpsUrl).port);
-    const right = wish('MC4002', ["http: {address: 'http:", "http: {address: 'https:"]);
+    const right = certificateOf('MC4002', ["http: {address: 'http:", "http: {address: 'https:"]);
     await using over = await follow(right, 'edge', {
       http: {
         address: `https://127.0.0.1:${covered.port}`,
@@ -180,20 +185,20 @@ describe('the traps of docs/checks.md that only a mesh can show', () => {
   });
 
   trapTest('MC4003', 'the HTTP port of the real Consul speaks no gRPC', async () => {
-    const object = wish('MC4003');
+    const object = certificateOf('MC4003');
     await using wrong = await follow(object, 'edge', grpc(`127.0.0.1:${new URL(consul.url).port}`));
     assert.match(await outcome(wrong), /^ERR_MESH_/);
-    await using right = await follow(wish('MC4003', [':8500', ':8502']), 'edge', grpc(consul.grpcAddress));
+    await using right = await follow(certificateOf('MC4003', [':8500', ':8502']), 'edge', grpc(consul.grpcAddress));
     assert.equal(await outcome(right), 'issued');
   });
 
   trapTest('MC5006', 'the real API server refuses it', async () => {
     await apiserver.kubectl(['apply', '-f', CRD]);
     await apiserver.kubectl(['wait', '--for=condition=Established', 'crd/meshcertificates.meshcert.dev']);
-    const { status, body } = await apiserver.call('POST', `${MCERTS}?dryRun=All`, wish('MC5006'));
+    const { status, body } = await apiserver.call('POST', `${MCERTS}?dryRun=All`, certificateOf('MC5006'));
     assert.equal(status, 422);
     assert.match(body.message, /renewal\.at/);
-    const right = await apiserver.call('POST', `${MCERTS}?dryRun=All`, wish('MC5006', ['at: 2', 'at: 0.5']));
+    const right = await apiserver.call('POST', `${MCERTS}?dryRun=All`, certificateOf('MC5006', ['at: 2', 'at: 0.5']));
     assert.equal(right.status, 201);
   });
 

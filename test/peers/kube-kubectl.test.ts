@@ -25,7 +25,7 @@ spec: {prefix: /quote/, service: quote, tls: istio}
 const wrong = gateway('one').replace('sni: one', 'sni: one, unheard: of');
 const job = 'apiVersion: batch/v9\nkind: Job\nmetadata: {name: a}\n';
 
-const wish = (spec: string, name = 'istio') => `
+const certificate = (spec: string, name = 'istio') => `
 apiVersion: meshcert.dev/v1alpha1
 kind: MeshCertificate
 metadata: {name: ${name}, namespace: emissary}
@@ -78,25 +78,25 @@ const SESSION: readonly (string | readonly [string, string])[] = [
   'get secret other --as=system:serviceaccount:emissary:agent',
   'get secrets --as=system:serviceaccount:emissary:agent',
   'explain tlscontext.spec.sni',
-  ['apply -f -', wish('{}')],
-  ['apply -f -', wish(`{${istio}, consul: {service: web}}`)],
-  ['apply -f -', wish('{istio: {}}')],
-  ['apply -f -', wish('{istio: {ca: {serviceAccount: a, tokenFile: /b}}}')],
-  ['apply -f -', wish(`{${istio}, secretName: same, caSecretName: same}`)],
-  ['apply -f -', wish(`{${istio}, secretName: istio-certs}`)],
-  ['apply -f -', wish(`{${istio}, secretName: Not_A_Name}`)],
-  ['apply -f -', wish(`{${istio}, deletionPolicy: Sometimes}`)],
-  ['apply -f -', wish(`{${istio}, renewal: {at: 0.8, jitter: 0.2}}`)],
-  ['apply -f -', wish(`{${istio}, renewal: {at: 2}}`)],
-  ['apply -f -', wish(`{${istio}, mappings: {selector: {matchLabels: {}}}}`)],
-  ['apply -f -', wish(`{${istio}, labels: {meshcert.dev/owner: me}}`)],
-  ['apply -f -', wish(`{${istio}, tlsContext: {minTlsVersion: v1.3, maxTlsVersion: v1.2}}`)],
-  ['apply -f -', wish(`{${istio}, trust: {retain: soon}}`)],
-  ['apply -f -', wish(`{${istio}, paused: 3}`)],
-  ['apply -f -', wish(`{${istio}, misspelt: x}`)],
-  ['apply -f -', wish(`{${istio}}`, 'with.dots')],
-  ['apply -f -', wish(`{${istio}}`)],
-  ['apply -f -', wish(`{linkerd: {serviceAccount: emissary}}`)],
+  ['apply -f -', certificate('{}')],
+  ['apply -f -', certificate(`{${istio}, consul: {service: web}}`)],
+  ['apply -f -', certificate('{istio: {}}')],
+  ['apply -f -', certificate('{istio: {ca: {serviceAccount: a, tokenFile: /b}}}')],
+  ['apply -f -', certificate(`{${istio}, secretName: same, caSecretName: same}`)],
+  ['apply -f -', certificate(`{${istio}, secretName: istio-certs}`)],
+  ['apply -f -', certificate(`{${istio}, secretName: Not_A_Name}`)],
+  ['apply -f -', certificate(`{${istio}, deletionPolicy: Sometimes}`)],
+  ['apply -f -', certificate(`{${istio}, renewal: {at: 0.8, jitter: 0.2}}`)],
+  ['apply -f -', certificate(`{${istio}, renewal: {at: 2}}`)],
+  ['apply -f -', certificate(`{${istio}, mappings: {selector: {matchLabels: {}}}}`)],
+  ['apply -f -', certificate(`{${istio}, labels: {meshcert.dev/owner: me}}`)],
+  ['apply -f -', certificate(`{${istio}, tlsContext: {minTlsVersion: v1.3, maxTlsVersion: v1.2}}`)],
+  ['apply -f -', certificate(`{${istio}, trust: {retain: soon}}`)],
+  ['apply -f -', certificate(`{${istio}, paused: 3}`)],
+  ['apply -f -', certificate(`{${istio}, misspelt: x}`)],
+  ['apply -f -', certificate(`{${istio}}`, 'with.dots')],
+  ['apply -f -', certificate(`{${istio}}`)],
+  ['apply -f -', certificate(`{linkerd: {serviceAccount: emissary}}`)],
   'get mcert',
   'get mcert -o wide',
   'get mcert istio -o yaml',

@@ -84,8 +84,8 @@ describe('the adapter, the wire judge and a real API server', () => {
   it('issue an identity that passes every check, from ConfigMaps and tokens of the real cluster', async () => {
     const identity = await open({ serviceAccount: { name: 'emissary' } }).issue(signal);
     assert.equal(identity.id, 'emissary.emissary.serviceaccount.identity.linkerd.mesh.example');
-    const wish = { id: identity.id, trustDomain: 'mesh.example', form: 'dns' } as const;
-    const verdict = verify(identity, identity.roots, wish, Date.now());
+    const expected = { id: identity.id, trustDomain: 'mesh.example', form: 'dns' } as const;
+    const verdict = verify(identity, identity.roots, expected, Date.now());
     assert.deepEqual(verdict.ok ? [] : verdict, []);
   });
 

@@ -17,7 +17,7 @@ const spec = fc.record(
   { noNullPrototype: true },
 );
 
-const wishes = fc
+const desiredLists = fc
   .uniqueArray(
     fc.record({
       name: fc.constantFrom('a', 'b', 'c', 'd'),
@@ -92,7 +92,7 @@ const writes = (steps: readonly PlanStep[]) =>
 
 test('after a plan is carried out the next one is empty', () => {
   fc.assert(
-    fc.property(wishes, wishes, (first, second) => {
+    fc.property(desiredLists, desiredLists, (first, second) => {
       const cluster = new Cluster();
       for (const desired of [first, second]) {
         for (const step of writes(plan(desired, cluster.objects, owner, now))) cluster.write(step.object);
@@ -104,7 +104,7 @@ test('after a plan is carried out the next one is empty', () => {
 
 test('an equivalent desired object is no change: key order, fields of others, filled-in defaults', () => {
   fc.assert(
-    fc.property(wishes, (desired) => {
+    fc.property(desiredLists, (desired) => {
       const cluster = new Cluster();
       for (const { object } of desired) {
         const { metadata, ...rest } = object;
@@ -122,7 +122,7 @@ test('an equivalent desired object is no change: key order, fields of others, fi
 test('no step touches an object that is not ours, and each such object is refused by name', () => {
   fc.assert(
     fc.property(
-      wishes,
+      desiredLists,
       fc.constantFrom('unlabelled', 'other owner', 'unmanaged'),
       fc.array(fc.boolean(), { minLength: 6, maxLength: 6 }),
       (desired, how, chosen) => {
@@ -142,7 +142,7 @@ test('no step touches an object that is not ours, and each such object is refuse
 
 test('steps keep the requested order, one for each desired object', () => {
   fc.assert(
-    fc.property(wishes, (desired) => {
+    fc.property(desiredLists, (desired) => {
       const steps = plan(desired, new Map(), owner, now);
       assert.equal(steps.length, desired.length);
       const orderOf = new Map(desired.map(({ object, order }) => [object, order]));
@@ -158,7 +158,7 @@ test('steps keep the requested order, one for each desired object', () => {
 test('every single edit of a field of ours is found and named without its value', () => {
   fc.assert(
     fc.property(
-      wishes.filter((all) => all.length > 0),
+      desiredLists.filter((all) => all.length > 0),
       fc.string({ minLength: 5 }),
       (desired, edit) => {
         const cluster = new Cluster();

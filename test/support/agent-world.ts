@@ -115,7 +115,7 @@ export class AgentWorld implements AsyncDisposable {
       seen: (...told) => writer.seen(...told),
       forget: (...told) => writer.forget(...told),
     };
-    const wishes: CertificateSource = (signal) => {
+    const certificates: CertificateSource = (signal) => {
       const options = {
         kube,
         adapters: [mesh.adapter],
@@ -128,7 +128,7 @@ export class AgentWorld implements AsyncDisposable {
       };
       return customResources(options, signal);
     };
-    this.#run([sink], wishes, dryRun);
+    this.#run([sink], certificates, dryRun);
     const writer = new StatusWriter({ kube, clock, random, log, signal: this.#stop.signal });
   }
 
@@ -143,7 +143,7 @@ export class AgentWorld implements AsyncDisposable {
     });
   }
 
-  #run(sinks: readonly Sink[], wishes: CertificateSource, dryRun = false): void {
+  #run(sinks: readonly Sink[], certificates: CertificateSource, dryRun = false): void {
     this.#stop = new AbortController();
     this.board = new StatusBoard();
     const { gateways } = this;
@@ -154,7 +154,7 @@ export class AgentWorld implements AsyncDisposable {
       kube,
       gateways,
       adapters: [this.mesh.adapter],
-      certificates: wishes,
+      certificates: certificates,
       leadership: this.#leadership,
       sinks: [this.board, new LogSink(log, this.clock), ...sinks],
       clock: this.clock,

@@ -23,9 +23,9 @@ describe('object informers', () => {
           stringData: { text },
         });
       const observer = new ObjectInformers({ kube, clock, random: () => 0.5, log: silentLog, by });
-      let told = 0;
+      let changes = 0;
       const changed = () => {
-        told++;
+        changes++;
       };
       try {
         put('a', 'first');
@@ -34,9 +34,9 @@ describe('object informers', () => {
         const second = observer.observe([secret('a'), secret('b')], changed);
         first[Symbol.dispose]();
         await drive(clock, () => second.synced);
-        const before = told;
+        const before = changes;
         put('a', 'second');
-        await drive(clock, () => told > before, { what: 'the change' });
+        await drive(clock, () => changes > before, { what: 'the change' });
         second[Symbol.dispose]();
         await drive(clock, () => api.watches === 0, { what: 'the end of all watches' });
       } finally {

@@ -13,8 +13,8 @@ import { StatusWriter } from './status-writer.ts';
 /** An API server that stores one status for each name, and may respond late. */
 function rig() {
   const applied: string[] = [];
-  const stands = new Map<string, MeshCertificate>();
-  const told = new Map<string, StatusRecord>();
+  const byName = new Map<string, MeshCertificate>();
+  const records = new Map<string, StatusRecord>();
   let version = 0;
   let open = Promise.resolve();
   const kube = {
@@ -29,7 +29,7 @@ function rig() {
     version += 1;
     const metadata = { name, namespace: 'emissary', resourceVersion: `${version}` };
     const stored = { apiVersion: 'meshcert.dev/v1alpha1', kind: 'MeshCertificate', metadata, status };
-    stands.set(name, stored as unknown as MeshCertificate);
+    byName.set(name, stored as unknown as MeshCertificate);
     return stored as unknown as MeshCertificate;
   };
   const stop = new AbortController();
@@ -45,7 +45,7 @@ function rig() {
   });
   return {
     applied,
-    stands,
+    byName,
     store,
     lead: (now: boolean) => {
       leading = now;
@@ -61,10 +61,10 @@ function rig() {
     clock,
     writer,
     say(name: string, rotations: number, conditions: readonly object[] = []) {
-      const certificate = stands.get(name) ?? store(name, undefined);
+      const certificate = byName.get(name) ?? store(name, undefined);
       const status = { mesh: 'istio', rotations, conditions } as unknown as PublicationStatus;
-      const one = told.get(name) ?? statusRecordOf(certificate, status);
-      told.set(name, one);
+      const one = records.get(name) ?? statusRecordOf(certificate, status);
+      records.set(name, one);
       writer.status(status, undefined, { certificate, leading } as Report, one);
     },
   };

@@ -1,5 +1,5 @@
 import { CLUSTER_FLAGS } from '../declare/cluster-flags.ts';
-import { declare } from '../declare/command.ts';
+import { CERTIFICATE_NAMES, declare } from '../declare/command.ts';
 import { bool, choice, type Values } from '../declare/flags.ts';
 
 const flags = {
@@ -17,14 +17,7 @@ export const offboard = declare({
     'Takes the gateway out of the mesh again. It first restores each route, then deletes the ' +
     'MeshCertificate, then its objects of the gateway, and last its Secrets if its deletionPolicy is Delete. It stops before ' +
     'anything that a route still needs, so that nothing is sent in plaintext that was not before.',
-  parameters: [
-    {
-      name: 'name',
-      description: 'MeshCertificates (default: all in the namespace)',
-      variadic: true,
-      completes: 'certificates',
-    },
-  ],
+  parameters: [CERTIFICATE_NAMES],
   flags,
   examples: [
     { does: 'Show what would be done', line: 'meshcert offboard mesh -n emissary --dry-run=client' },

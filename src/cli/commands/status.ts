@@ -1,5 +1,5 @@
 import { CLUSTER_FLAGS } from '../declare/cluster-flags.ts';
-import { declare } from '../declare/command.ts';
+import { CERTIFICATE_NAMES, declare } from '../declare/command.ts';
 import { bool, choice, parsed, text, type Values } from '../declare/flags.ts';
 
 const flags = {
@@ -24,14 +24,7 @@ export const status = declare({
   description:
     'Shows for each MeshCertificate what is published, until when, and what is wrong. Below the table it prints the ' +
     'messages of those that are not ready.',
-  parameters: [
-    {
-      name: 'name',
-      description: 'MeshCertificates (default: all in the namespace)',
-      variadic: true,
-      completes: 'certificates',
-    },
-  ],
+  parameters: [CERTIFICATE_NAMES],
   flags,
   examples: [
     { does: 'Show the MeshCertificates of all namespaces, with more columns', line: 'meshcert status -A -o wide' },

@@ -33,6 +33,14 @@ export interface Parameter {
   readonly replacedBy?: readonly string[];
 }
 
+/** MeshCertificates by name. */
+export const CERTIFICATE_NAMES: Parameter = {
+  name: 'name',
+  description: 'MeshCertificates (default: all in the namespace)',
+  variadic: true,
+  completes: 'certificates',
+};
+
 export interface Example {
   readonly does: string;
   /** One command line, or several separated by newlines. */

@@ -1,6 +1,5 @@
 import type { z } from 'zod';
 import type { ObjectMeta } from '../../core/object.ts';
-import type { MeshCertificate } from './mesh-certificate.ts';
 
 /** A rule of a Role, in one namespace, or in all of them with `*`. */
 export interface NamespacedRule {
@@ -44,5 +43,5 @@ export interface GatewayFields<C = unknown> {
   /** The names that this MeshCertificate uses. */
   claims(config: C, metadata: ObjectMeta): Iterable<Claim>;
   /** The permissions that the agent needs for it, in addition to reading and writing the Secrets. */
-  rights(config: C, certificate: MeshCertificate, mesh: MeshTraits): Iterable<NamespacedRule>;
+  rights(config: C, certificate: { readonly metadata: ObjectMeta }, mesh: MeshTraits): Iterable<NamespacedRule>;
 }

@@ -1,4 +1,5 @@
 import type { KubeObject, ObjectMeta } from '../../core/object.ts';
+import type { CommonSpec } from './spec.ts';
 
 export const API_VERSION = 'meshcert.dev/v1alpha1';
 export const KIND = 'MeshCertificate';
@@ -12,30 +13,22 @@ export interface MeshCertificate extends KubeObject {
   readonly status?: unknown;
 }
 
-export interface MeshCertificateSpec {
+/** The fields of `spec` as the schema returns them, with the names filled in and the durations in milliseconds. */
+export interface MeshCertificateSpec extends CommonFields {
   /** The configured mesh, and its adapter's parsed configuration. */
   readonly mesh: { readonly name: string; readonly config: unknown };
   readonly secretName: string;
   readonly caSecretName: string;
   /** Secret for the CRLs of the mesh; absent: they are not published. */
   readonly crlSecretName?: string | undefined;
-  readonly configMapName?: string | undefined;
-  /** Added to every object that we write. */
-  readonly labels: Readonly<Record<string, string>>;
   /** The result of each gateway's `configure`, by kind; a kind that is absent is not used. */
   readonly gateways: Readonly<Record<string, unknown>>;
-  /** Fractions of the leaf's life. */
-  readonly renewal: { readonly at: number; readonly jitter: number };
   readonly trust: { readonly retainMs: number; readonly holdMs: number };
-  readonly probe?: ProbeSpec | undefined;
-  readonly paused: boolean;
-  readonly deletionPolicy: 'Retain' | 'Delete';
 }
 
+type CommonFields = Readonly<
+  Pick<CommonSpec, 'configMapName' | 'labels' | 'renewal' | 'probe' | 'paused' | 'deletionPolicy'>
+>;
+
 /** A real upstream that must accept a new identity before it is published. */
-export interface ProbeSpec {
-  readonly address: string;
-  readonly id?: string | undefined;
-  readonly sni?: string | undefined;
-  readonly http?: { readonly path: string } | undefined;
-}
+export type ProbeSpec = NonNullable<CommonSpec['probe']>;

@@ -41,7 +41,7 @@ const live = (
 });
 const secret = object('Secret', 'istio-ca', { type: 'Opaque', data: { 'ca.crt': 'QQ==' } });
 const context = object('TLSContext', 'istio', { spec: { secret: 'istio-identity', hosts: [] } });
-const wish = (wanted: KubeObject, order = 1): Desired => ({
+const desiredObject = (wanted: KubeObject, order = 1): Desired => ({
   object: wanted,
   order,
   ...(wanted.kind === 'Secret' ? {} : { gateway: 'emissary' }),
@@ -49,7 +49,7 @@ const wish = (wanted: KubeObject, order = 1): Desired => ({
 const run = (desired: readonly Desired[], observed: readonly KubeObject[]): PlanStep[] =>
   plan(desired, new Map(observed.map((one) => [keyOf(refOf(one)), one])), owner, now);
 const only = (wanted: KubeObject, observed?: KubeObject): PlanStep => {
-  const [step] = run([wish(wanted)], observed ? [observed] : []);
+  const [step] = run([desiredObject(wanted)], observed ? [observed] : []);
   assert.ok(step);
   return step;
 };
@@ -57,7 +57,7 @@ const changedOf = (step: PlanStep) => (step.action === 'refuse' ? step.code : `$
 
 describe('a plan', () => {
   test('creates what is missing, in order', () => {
-    const steps = run([wish(context, 3), wish(secret, 1)], []);
+    const steps = run([desiredObject(context, 3), desiredObject(secret, 1)], []);
     assert.deepEqual(
       steps.map((step) => step.action !== 'refuse' && [step.action, step.object.kind, step.resourceVersion]),
       [
@@ -68,7 +68,7 @@ describe('a plan', () => {
   });
 
   test('is empty when everything is as desired (no change, no write)', () => {
-    const steps = run([wish(secret), wish(context)], [live(secret), live(context)]);
+    const steps = run([desiredObject(secret), desiredObject(context)], [live(secret), live(context)]);
     assert.deepEqual(steps.map(changedOf), ['none ', 'none ']);
   });
 
@@ -224,7 +224,7 @@ describe('an identity Secret', () => {
   });
 
   test('is not guarded when the desired object does not ask for it', () => {
-    const [step] = run([wish(older)], [live(newer)]);
+    const [step] = run([desiredObject(older)], [live(newer)]);
     assert.equal(step?.action, 'apply');
   });
 });

@@ -118,7 +118,8 @@ describe('the findings about the gateway', () => {
     const env = {
       AMBASSADOR_ID: 'edge',
       AMBASSADOR_LABEL_SELECTOR: 'team=web',
-      AMBASSADOR_SINGLE_NAMESPACE: 'true',
+      // Emissary asks only whether it is empty.
+      AMBASSADOR_SINGLE_NAMESPACE: 'false',
       AMBASSADOR_RECONFIG_MAX_DELAY: '3',
       AMBASSADOR_EDS_BYPASS: 'true',
     };

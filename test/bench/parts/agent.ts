@@ -67,7 +67,7 @@ const stop = new AbortController();
 setMaxListeners(0, stop.signal);
 const progress = new Progress();
 let agent: Agent;
-let wished: readonly { metadata: { name: string; namespace?: string } }[] = [];
+let accepted: readonly { metadata: { name: string; namespace?: string } }[] = [];
 
 const methods = {
   /** The agent as the command line composes it, except for the Lease; resolves when everything is published. */
@@ -98,7 +98,7 @@ const methods = {
       async *certificates(either) {
         for await (const all of customResources(options, either)) {
           const mine = all.filter(({ metadata }) => Number(/\d+$/.exec(metadata.name)?.[0]) % shards === shard);
-          wished = mine;
+          accepted = mine;
           yield mine;
         }
       },
@@ -132,11 +132,11 @@ const methods = {
    * Makes every certificate due. Milliseconds until all new pairs were read back, and until all statuses are stored.
    */
   async renewAll() {
-    const count = wished.length;
+    const count = accepted.length;
     const cpu = process.cpuUsage();
     const [rotated, written] = [progress.rotated, progress.statusWrites];
     const start = performance.now();
-    for (const { metadata } of wished) agent.reconcilers.find(metadata.namespace ?? '', metadata.name)?.renew();
+    for (const { metadata } of accepted) agent.reconcilers.find(metadata.namespace ?? '', metadata.name)?.renew();
     const inForce = await progress.until(() => progress.rotated - rotated >= count);
     const reported = await progress.until(() => progress.statusWrites - written >= count);
     const { user, system } = process.cpuUsage(cpu);

@@ -26,6 +26,14 @@ interface Status {
   readonly status: { readonly fingerprint?: string; readonly conditions: readonly { type: string; status: string }[] };
 }
 
+/** One watch for each kind, which docs/scale.md recommends for many; it needs the lists of what may be used. */
+export const watchingLabels = (caAddress: string): readonly string[] => [
+  '--observe',
+  'labels',
+  '--allow-audience=istio-ca',
+  `--allow-address=${caAddress}`,
+];
+
 /** The shipped bundle as its users run it. */
 export async function startBundle(
   kubeconfig: string,

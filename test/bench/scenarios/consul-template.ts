@@ -38,7 +38,7 @@ export const consulTemplate: Scenario = {
     const world = await fleets.best;
     await world.populate(NAMESPACE, 0);
     const config = join(world.dir, 'consul.yaml');
-    await writeFile(config, stringify(wish(consul)));
+    await writeFile(config, stringify(document(consul)));
     const args = ['--config', config, '-n', NAMESPACE, '--no-leader-elect'];
     await using ours = await startBundle(world.kubeconfigFile, args);
     await untilPublished(ours, 1);
@@ -126,7 +126,7 @@ const compare = (what: string, pairs: readonly (readonly [number, number])[]): R
     pairs.map(([, theirs]) => theirs),
   );
 
-const wish = (consul: Consul) => ({
+const document = (consul: Consul) => ({
   apiVersion: 'meshcert.dev/v1alpha1',
   kind: 'MeshCertificate',
   metadata: { name: SERVICE, namespace: NAMESPACE },

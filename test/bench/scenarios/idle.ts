@@ -1,4 +1,4 @@
-import { BUNDLE_AGENT, cpuOf, startBundle, untilPublished } from '../parts/bundle.ts';
+import { BUNDLE_AGENT, cpuOf, startBundle, untilPublished, watchingLabels } from '../parts/bundle.ts';
 import { atMost, row, type Scenario } from '../scenario.ts';
 import { writesIn } from '../tally.ts';
 import { NAMESPACE } from './due.ts';
@@ -7,11 +7,12 @@ import { settled } from './start.ts';
 export const idle: Scenario = {
   id: 'idle',
   title: 'Nothing is due',
-  same: 'The shipped bundle with publications that are all current, and its Lease. There is no comparison except the budget. CPU is the time that the kernel reports for the process.',
+  same: 'The shipped bundle, with `--observe labels`, with publications that are all current, and its Lease. There is no comparison except the budget. CPU is the time that the kernel reports for the process.',
   async run({ sizes, fleets, say }) {
     const world = await fleets.best;
     await world.populate(NAMESPACE, sizes.due);
-    await using bundle = await startBundle(world.kubeconfigFile, ['-n', NAMESPACE, '--lease-name', 'bench']);
+    const args = ['-n', NAMESPACE, '--lease-name', 'bench', ...watchingLabels(world.caInfo.address)];
+    await using bundle = await startBundle(world.kubeconfigFile, args);
     await untilPublished(bundle, sizes.due);
     await settled(world);
     await new Promise((resolve) => setTimeout(resolve, 3_000));

@@ -1,6 +1,6 @@
 import type { World } from '../fleets.ts';
 import type { AgentPart } from '../parts/agent.ts';
-import { rssOf, startBundle, untilPublished } from '../parts/bundle.ts';
+import { rssOf, startBundle, untilPublished, watchingLabels } from '../parts/bundle.ts';
 import { startPart } from '../parts/part.ts';
 import { number } from '../report.ts';
 import { atMost, type Context, type Findings, type Row, row, type Scenario } from '../scenario.ts';
@@ -14,14 +14,14 @@ const REAL_UP_TO = 1_000;
 const QUIET_MS = 20_000;
 const STEPS = 10;
 const FIRST_MIB = 80;
-const EACH_KIB = 30;
+const EACH_KIB = 40;
 const JUDGED_FROM = 1_000;
 const [KIB, MIB] = [1024, 2 ** 20];
 
 export const memory: Scenario = {
   id: 'memory',
   title: 'Memory by the number of publications, and over rotations',
-  same: `The shipped bundle in the environment of its image, started with existing publications: its RSS as the kernel reports it when the agent knows all of them and is idle, and its heap after a forced collection, reported by the same bundle under --expose-gc in a separate run. Each further publication: the difference to one publication, divided by their number. The first hundred include code that many publications need and that is compiled once, so the memory of a further one is reported from ${JUDGED_FROM} on. Above ${REAL_UP_TO}, the publications are in the sandbox's API server. Rotations: the agent in one process, from source, rotates all identities ${STEPS} times; its heap after a collection before each time and at the end, and a line through these values.`,
+  same: `The shipped bundle in the environment of its image, with --observe labels, started with existing publications: its RSS as the kernel reports it when the agent knows all of them and is idle, and its heap after a forced collection, reported by the same bundle under --expose-gc in a separate run. Each further publication: the difference to one publication, divided by their number. The first hundred include code that many publications need and that is compiled once, so the memory of a further one is reported from ${JUDGED_FROM} on. Above ${REAL_UP_TO}, the publications are in the sandbox's API server. Rotations: the agent in one process, from source, rotates all identities ${STEPS} times; its heap after a collection before each time and at the end, and a line through these values.`,
   async run(context) {
     const { sizes, fleets } = context;
     const rows: Row[] = [];
@@ -55,7 +55,7 @@ interface Weight {
 
 async function weigh({ sizes, say }: Context, world: World, count: number): Promise<Weight> {
   const namespace = count === sizes.due ? NAMESPACE : `memory-${count}`;
-  const args = ['-n', namespace, '--no-leader-elect'];
+  const args = ['-n', namespace, '--no-leader-elect', ...watchingLabels(world.caInfo.address)];
   say(`${count} publications`);
   await world.populate(namespace, count);
   {

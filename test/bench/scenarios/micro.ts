@@ -98,12 +98,12 @@ export const micro: Scenario = {
     );
 
     const now = Date.now();
-    const wish = { form: 'spiffe', id: uri } as const;
+    const expected = { form: 'spiffe', id: uri } as const;
     rows.push(
       await alone('verify a fresh pair under its bundle, every check', sizes.micro, () => {
         // Read again, or the cached answers would be measured.
         const chain = parseCertificates(formatCertificates(identity.chain));
-        verify({ key: identity.key, chain }, roots, wish, now);
+        verify({ key: identity.key, chain }, roots, expected, now);
       }),
     );
     const { spec, metadata } = normaliseDocument('istio');

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { stringify } from 'yaml';
 import { ROOT } from '../../../scripts/tree.ts';
 import type { World } from '../fleets.ts';
-import { BUNDLE_AGENT, rssOf, startBundle, untilPublished } from '../parts/bundle.ts';
+import { BUNDLE_AGENT, rssOf, startBundle, untilPublished, watchingLabels } from '../parts/bundle.ts';
 import { atMost, row, type Scenario } from '../scenario.ts';
 import { interleaved, summarise } from '../statistics.ts';
 import { writesIn } from '../tally.ts';
@@ -17,7 +17,7 @@ const ASK_EVERY_MS = 250;
 export const start: Scenario = {
   id: 'start',
   title: 'From start to ready, and a restart with existing publications',
-  same: 'The shipped bundle as a process, compared with a Node process that does nothing. Both are timed from the spawn: ours to the first 200 of /readyz (requested every 25 ms), the other to its exit. `--once` is timed from its spawn to its exit, with the pair published and read back. A restart has no comparison except its counts: it takes the Lease that its predecessor released, and reads the published objects.',
+  same: 'The shipped bundle as a process, compared with a Node process that does nothing. Both are timed from the spawn: ours to the first 200 of /readyz (requested every 25 ms), the other to its exit. `--once` is timed from its spawn to its exit, with the pair published and read back. A restart, with `--observe labels`, has no comparison except its counts: it takes the Lease that its predecessor released, and reads the published objects.',
   async run({ sizes, fleets, say }) {
     const world = await fleets.best;
     await world.populate('one', 1);
@@ -36,7 +36,7 @@ export const start: Scenario = {
 
     say(`restart over ${sizes.due} publications`);
     await world.populate(NAMESPACE, sizes.due);
-    const args = ['-n', NAMESPACE, '--lease-name', 'bench'];
+    const args = ['-n', NAMESPACE, '--lease-name', 'bench', ...watchingLabels(world.caInfo.address)];
     {
       await using first = await startBundle(world.kubeconfigFile, args);
       await untilPublished(first, sizes.due);

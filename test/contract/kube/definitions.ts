@@ -70,7 +70,7 @@ const definition = {
 
 export function definitionContract(bench: Bench): void {
   describe('custom resources', () => {
-    const wish = (namespace: string, spec: object, more: object = {}): KubeObject => ({
+    const custom = (namespace: string, spec: object, more: object = {}): KubeObject => ({
       apiVersion: 'meshcert.dev/v1alpha1',
       kind: 'MeshCertificate',
       metadata: { name: 'a', namespace, ...more },
@@ -104,7 +104,7 @@ export function definitionContract(bench: Bench): void {
       await reflector.synced;
       assert.equal((problems[0] as { code?: string } | undefined)?.code, 'ERR_KUBE_NOT_FOUND');
       assert.equal(reflector.items().size, 0);
-      await bench.kube.apply(wish(namespace, { mesh: 'istio' }), MANAGER);
+      await bench.kube.apply(custom(namespace, { mesh: 'istio' }), MANAGER);
       for await (const _ of reflector.changes()) if (reflector.items().size === 1) break;
       stop.abort();
       await reflector.ended;
@@ -112,14 +112,14 @@ export function definitionContract(bench: Bench): void {
 
     it('get their defaults and lose unknown fields', async () => {
       const namespace = await bench.namespace();
-      const made = await bench.kube.create(wish(namespace, { mesh: 'istio', unheard: 'of' }), MANAGER);
+      const made = await bench.kube.create(custom(namespace, { mesh: 'istio', unheard: 'of' }), MANAGER);
       assert.deepEqual(made.spec, { mesh: 'istio', hold: '10m' });
     });
 
     it('are refused by apply when the schema lacks a field: an older definition is installed', async () => {
       const namespace = await bench.namespace();
       await assert.rejects(
-        bench.kube.apply(wish(namespace, { mesh: 'istio', unheard: 'of' }), MANAGER),
+        bench.kube.apply(custom(namespace, { mesh: 'istio', unheard: 'of' }), MANAGER),
         (error: Error & { code?: string }) => {
           assert.equal(error.code, 'ERR_KUBE_INVALID');
           assert.match(error.message, /\.spec\.unheard: field not declared in schema/);
@@ -130,28 +130,28 @@ export function definitionContract(bench: Bench): void {
 
     it('are claimed without their defaults', async () => {
       const namespace = await bench.namespace();
-      const made = await bench.kube.apply(wish(namespace, { mesh: 'istio' }), MANAGER);
+      const made = await bench.kube.apply(custom(namespace, { mesh: 'istio' }), MANAGER);
       assert.deepEqual(made.metadata.managedFields?.[0]?.fieldsV1, { 'f:spec': { 'f:mesh': {} } });
     });
 
     it('are refused when they break the schema', async () => {
       const namespace = await bench.namespace();
       const refused = { code: 'ERR_KUBE_INVALID', status: 422 };
-      await assert.rejects(bench.kube.apply(wish(namespace, { mesh: 'kuma' }), MANAGER), refused);
-      await assert.rejects(bench.kube.apply(wish(namespace, {}), MANAGER), refused);
-      await assert.rejects(bench.kube.create(wish(namespace, { mesh: 'istio', ids: [1] }), MANAGER), refused);
+      await assert.rejects(bench.kube.apply(custom(namespace, { mesh: 'kuma' }), MANAGER), refused);
+      await assert.rejects(bench.kube.apply(custom(namespace, {}), MANAGER), refused);
+      await assert.rejects(bench.kube.create(custom(namespace, { mesh: 'istio', ids: [1] }), MANAGER), refused);
     });
 
     it('count generations of their spec only, and write status apart', async () => {
       const namespace = await bench.namespace();
       const first = await bench.kube.apply(
-        { ...wish(namespace, { mesh: 'istio' }), status: { observedGeneration: 9 } },
+        { ...custom(namespace, { mesh: 'istio' }), status: { observedGeneration: 9 } },
         MANAGER,
       );
       assert.equal(first.metadata.generation, 1);
       assert.equal(first.status, undefined);
       const condition = { type: 'Ready', status: 'True' };
-      const { spec: _, ...bare } = wish(namespace, {});
+      const { spec: _, ...bare } = custom(namespace, {});
       const status = { observedGeneration: 1, conditions: [condition] };
       const reported = await bench.kube.apply({ ...bare, status }, { ...MANAGER, subresource: 'status' });
       assert.equal(reported.metadata.generation, 1);
@@ -159,15 +159,15 @@ export function definitionContract(bench: Bench): void {
       assert.deepEqual(reported.spec, { mesh: 'istio', hold: '10m' });
       const labelled = await bench.kube.merge(ref(namespace), { metadata: { labels: { l: 'm' } } }, OTHER);
       assert.equal(labelled.metadata.generation, 1);
-      const changed = await bench.kube.apply(wish(namespace, { mesh: 'linkerd' }), MANAGER);
+      const changed = await bench.kube.apply(custom(namespace, { mesh: 'linkerd' }), MANAGER);
       assert.equal(changed.metadata.generation, 2);
       assert.deepEqual(changed.status, status);
     });
 
     it('give no new version to the same status applied again', async () => {
       const namespace = await bench.namespace();
-      await bench.kube.apply(wish(namespace, { mesh: 'istio' }), MANAGER);
-      const { spec: _, ...bare } = wish(namespace, {});
+      await bench.kube.apply(custom(namespace, { mesh: 'istio' }), MANAGER);
+      const { spec: _, ...bare } = custom(namespace, {});
       const report = { ...bare, status: { observedGeneration: 1, conditions: [{ type: 'Ready', status: 'True' }] } };
       const options = { ...MANAGER, subresource: 'status' } as const;
       const first = await bench.kube.apply(report, options);
@@ -177,8 +177,8 @@ export function definitionContract(bench: Bench): void {
 
     it('merge lists of conditions by their type', async () => {
       const namespace = await bench.namespace();
-      await bench.kube.apply(wish(namespace, { mesh: 'istio' }), MANAGER);
-      const { spec: _, ...bare } = wish(namespace, {});
+      await bench.kube.apply(custom(namespace, { mesh: 'istio' }), MANAGER);
+      const { spec: _, ...bare } = custom(namespace, {});
       const report = (type: string) => ({ ...bare, status: { conditions: [{ type, status: 'True' }] } });
       await bench.kube.apply(report('Ready'), { ...MANAGER, subresource: 'status' });
       const both = await bench.kube.apply(report('Published'), { ...OTHER, subresource: 'status' });
@@ -202,17 +202,17 @@ export function definitionContract(bench: Bench): void {
 
     it('lose what was applied and no longer is, including a parent that becomes empty', async () => {
       const namespace = await bench.namespace();
-      await bench.kube.apply(wish(namespace, { mesh: 'istio', ids: ['a'] }, { annotations: { a: 'b' } }), MANAGER);
-      const less = await bench.kube.apply(wish(namespace, { mesh: 'istio' }), MANAGER);
+      await bench.kube.apply(custom(namespace, { mesh: 'istio', ids: ['a'] }, { annotations: { a: 'b' } }), MANAGER);
+      const less = await bench.kube.apply(custom(namespace, { mesh: 'istio' }), MANAGER);
       assert.deepEqual(less.spec, { mesh: 'istio', hold: '10m' });
       assert.equal(less.metadata.annotations, undefined);
     });
 
     it('refuse a replacement that names no version', async () => {
       const namespace = await bench.namespace();
-      await bench.kube.apply(wish(namespace, { mesh: 'istio' }), MANAGER);
+      await bench.kube.apply(custom(namespace, { mesh: 'istio' }), MANAGER);
       const kube = connect({ kubeconfigText: bench.target.kubeconfig(), userAgent: 'contract/1' });
-      await assert.rejects(kube.replace(wish(namespace, { mesh: 'consul' }), MANAGER), TypeError);
+      await assert.rejects(kube.replace(custom(namespace, { mesh: 'consul' }), MANAGER), TypeError);
       kube.close();
     });
 

@@ -33,9 +33,9 @@ export interface BackendOptions {
 export async function putBackend(
   apiserver: KubeApiserver,
   name: string,
-  wishes: readonly BackendOptions[],
+  backends: readonly BackendOptions[],
 ): Promise<void> {
-  const [first] = wishes;
+  const [first] = backends;
   const pod = (index: number) => `${name}-${index}`;
   await apiserver.apply('/api/v1/namespaces/shop/services', {
     apiVersion: 'v1',
@@ -43,7 +43,7 @@ export async function putBackend(
     metadata: { name },
     spec: { ports: [{ name: 'http', port: 443, targetPort: first?.podPort ?? 8080 }] },
   });
-  for (const [index, { account, meshed = true }] of wishes.entries()) {
+  for (const [index, { account, meshed = true }] of backends.entries()) {
     await apiserver.call('DELETE', `/api/v1/namespaces/shop/pods/${pod(index)}?gracePeriodSeconds=0`);
     await apiserver.apply('/api/v1/namespaces/shop/pods', {
       apiVersion: 'v1',
@@ -58,7 +58,7 @@ export async function putBackend(
     metadata: { name: `${name}-1`, labels: { 'kubernetes.io/service-name': name } },
     addressType: 'IPv4',
     ports: [{ name: 'http', port: first?.podPort ?? 8080, protocol: 'TCP' }],
-    endpoints: wishes.map((_, index) => ({
+    endpoints: backends.map((_, index) => ({
       addresses: [`10.1.0.${index + 1}`],
       conditions: { ready: true },
       targetRef: { kind: 'Pod', namespace: 'shop', name: pod(index) },

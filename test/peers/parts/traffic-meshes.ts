@@ -148,8 +148,8 @@ export const linkerdTraffic = ({ kube, leafLifetimeMs }: TrafficSetup): Promise<
       linkerd.startPod({ name, namespace: 'linkerd-apps', serviceAccount: 'web', policy: { identities } });
     const pods = [await pod('web-1'), await pod('web-2')];
     let serving = pods[0];
-    const wish = { name: 'web', namespace: 'linkerd-apps', port: 443, pods, podPort: 8443, controlPlane: 'linkerd' };
-    for (const object of serviceObjects(wish)) await kube.apply(object, { fieldManager: 'linkerd', force: true });
+    const service = { name: 'web', namespace: 'linkerd-apps', port: 443, pods, podPort: 8443, controlPlane: 'linkerd' };
+    for (const object of serviceObjects(service)) await kube.apply(object, { fieldManager: 'linkerd', force: true });
     const front = await startTcpProxy(() => serving?.port ?? 0);
     started({ stop: async () => front[Symbol.asyncDispose]() });
     const rollOut = async () => {

@@ -1,7 +1,7 @@
 import { containerFields } from '../../../mesh/workload.ts';
+import { isConnector } from '../reading/installation.ts';
 import { BATCH_GAP_MS } from '../spec/resources.ts';
 import type { DoctorCheck } from './check.ts';
-import { isConnector } from './installations.ts';
 
 export const gatewayChecks: readonly DoctorCheck[] = [
   {

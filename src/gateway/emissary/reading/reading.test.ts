@@ -149,10 +149,10 @@ test('of two contexts with one name, the one in the first namespace gets it, wha
 test('in a dotted name the namespace follows the last dot, unless namespacing is off', () => {
   const far = secret('id', { 'tls.crt': 'leaf', 'tls.key': 'key' }, { metadata: { name: 'id', namespace: 'certs' } });
   const dotted = secret('id.certs', { 'tls.crt': 'leaf', 'tls.key': 'key' });
-  const wish = (more: Fields = {}) => [context({ secret: 'id.certs', ...more })];
-  assert.equal(brief(mapping('web'), wish(), [far, ca]), 'mtls web:443');
-  assert.equal(brief(mapping('web'), wish(), [dotted, ca]), 'plaintext web:80');
-  assert.equal(brief(mapping('web'), wish({ secret_namespacing: false }), [dotted, ca]), 'mtls web:443');
+  const contextsWith = (more: Fields = {}) => [context({ secret: 'id.certs', ...more })];
+  assert.equal(brief(mapping('web'), contextsWith(), [far, ca]), 'mtls web:443');
+  assert.equal(brief(mapping('web'), contextsWith(), [dotted, ca]), 'plaintext web:80');
+  assert.equal(brief(mapping('web'), contextsWith({ secret_namespacing: false }), [dotted, ca]), 'mtls web:443');
 });
 
 test('with a Module, the two halves of the gateway disagree about dots, until the context says which', () => {
@@ -177,9 +177,9 @@ test('objects that the gateway is configured not to see read as missing', () => 
     'plaintext web.shop:80',
   );
   const shadowed = secret('istio-certs', { 'tls.crt': 'leaf', 'tls.key': 'key' });
-  const wish = [context({ secret: 'istio-certs' })];
-  assert.equal(brief(mapping('web'), wish, [shadowed, ca]), 'mtls web:443');
-  assert.equal(brief(mapping('web'), wish, [shadowed, ca], { istioSecretDir: true }), 'plaintext web:80');
+  const contextsWith = [context({ secret: 'istio-certs' })];
+  assert.equal(brief(mapping('web'), contextsWith, [shadowed, ca]), 'mtls web:443');
+  assert.equal(brief(mapping('web'), contextsWith, [shadowed, ca], { istioSecretDir: true }), 'plaintext web:80');
 });
 
 test('with a scheme, the context is not part of the name of the cluster', () => {

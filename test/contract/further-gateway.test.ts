@@ -1,0 +1,174 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { adapters } from '../../adapters/index.ts';
+import { systemClock } from '../../src/async/clock.ts';
+import type { KubeObject } from '../../src/core/object.ts';
+import { podsBehind } from '../../src/gateway/emissary/routes/endpoints.ts';
+import type { Gateway } from '../../src/gateway/gateway.ts';
+import type { GatewayInstallation, Onboarding } from '../../src/gateway/onboarding.ts';
+import { gateways as builtIn } from '../../src/gateways.ts';
+import { fields, text } from '../../src/mesh/kube-object.ts';
+import * as made from '../../src/onboard/cluster.fixture.ts';
+import { planOffboarding } from '../../src/onboard/plan/offboard-plan.ts';
+import { type OnboardPlan, planOnboarding, showPlan } from '../../src/onboard/plan/plan.ts';
+import { showFindings } from '../../src/onboard/show-findings.ts';
+import { TOY, type ToyConfig, toyGateway } from '../support/toy-gateway.ts';
+
+/** As a gateway may be whose objects exist only once a route is selected, and whose routes need no preparation. */
+const onboarding: Onboarding<ToyConfig> = {
+  wording: {
+    absent: 'no Deployment runs the toy',
+    route: 'ToyRoute',
+    routes: 'ToyRoutes',
+    selector: 'toy.selector',
+    namespaces: 'toy.namespaces',
+    blocked: 'whose policy is of somebody else',
+    released: 'has no policy any more',
+    inUse: (list) => `${list} still use a ToyPolicy; remove spec.policy there`,
+  },
+  routes: [TOY.routes],
+  reads: [],
+  own: ({ namespace }) => [{ resource: TOY.clients, namespace }, { resource: TOY.policies }],
+  installations: ({ workloads }) =>
+    workloads
+      .filter(({ metadata }) => metadata.labels?.app === 'toy')
+      .map((object): GatewayInstallation => {
+        const home = object.metadata.namespace ?? '';
+        const common = { product: 'Toy', version: '1.0', serviceAccount: 'toy', gapMs: 0 };
+        return { ...common, object, home, workload: object };
+      }),
+  settings: () => ['plays everywhere'],
+  notes: () => ['it is a toy'],
+  namespacesBehind: ({ gatewayObjects }) =>
+    gatewayObjects.filter(({ kind }) => kind === TOY.routes.kind).map(({ metadata }) => metadata.namespace ?? ''),
+  upstreams: (_installation, objects) =>
+    objects.gatewayObjects
+      .filter(({ kind }) => kind === TOY.routes.kind)
+      .map((route) => {
+        const { namespace = '' } = route.metadata;
+        const service = text(fields(route.spec).service) ?? '';
+        const answering = podsBehind({ name: service, namespace }, 80, objects);
+        return {
+          route,
+          service,
+          address: `${service}.${namespace}:80`,
+          now: text(fields(route.spec).policy) ?? 'plaintext',
+          answering: 'code' in answering ? answering : answering.map(({ workload }) => workload),
+        };
+      }),
+  specFor: ({ labels, namespaces }) => ({ toy: { selector: labels, namespaces: [...new Set(namespaces)].sort() } }),
+  extended(spec, { namespaces, labels }) {
+    const before = fields(spec.toy);
+    const known = Array.isArray(before.namespaces) ? before.namespaces.map(String) : [];
+    return {
+      ...spec,
+      toy: { selector: labels, ...before, namespaces: [...new Set([...known, ...namespaces])].sort() },
+    };
+  },
+  unused: {},
+  selector: ({ selector }) => selector,
+  preparation: () => ({}),
+  objectsFirst: false,
+  client: () => ({}),
+  uses: (route, own) =>
+    own.some(
+      ({ kind, metadata }) =>
+        kind === TOY.policies.kind &&
+        metadata.namespace === route.metadata.namespace &&
+        metadata.name === fields(route.spec).policy,
+    ),
+  released(route) {
+    const { policy, ...spec } = fields(route.spec);
+    return policy === undefined ? undefined : { route: { ...route, spec }, fieldManager: 'meshcert-toy' };
+  },
+  deselected: ({ toy }) => (toy === undefined ? undefined : { toy: { selector: { 'toy.test/none': '' } } }),
+};
+
+const toy: Gateway = { ...(toyGateway as Gateway), onboarding: onboarding as Onboarding };
+const { signal } = new AbortController();
+const HOME = 'edge';
+const runs = made.workload({ name: 'toy', namespace: HOME, image: 'toy:1.0', serviceAccount: 'toy' });
+
+const route = (name: string, service: string): KubeObject => ({
+  apiVersion: TOY.routes.apiVersion,
+  kind: TOY.routes.kind,
+  metadata: { name, namespace: 'shop', resourceVersion: '7' },
+  spec: { service },
+});
+
+function snapshotOf(routes: readonly KubeObject[], more: readonly KubeObject[] = []) {
+  const objects = [runs, ...made.istiod(), ...made.app('istio', 'web', 'shop'), ...made.app('none', 'plain', 'shop')];
+  const all = made.snapshotOf([...objects, ...more]);
+  const own = more.filter(({ apiVersion }) => apiVersion === TOY.policies.apiVersion);
+  return { ...all, gatewayObjects: [...all.services, ...routes, ...own] };
+}
+
+const plan = (snapshot: ReturnType<typeof snapshotOf>, gateways: readonly Gateway[] = [...builtIn, toy]) =>
+  planOnboarding(snapshot, { changes: [] }, new Map(), { adapters, gateways, clock: systemClock }, signal);
+
+const moveOf = ({ moves: [move] }: OnboardPlan) => move ?? assert.fail('nothing moves');
+
+describe('a gateway that onboard does not know', () => {
+  it('is found, joins, and moves its routes by their labels, consent and its own change', async () => {
+    const found = await plan(snapshotOf([route('web', 'web'), route('plain', 'plain')]));
+    const [joined] = found.joined;
+    assert.deepEqual(fields(joined?.document?.spec), {
+      istio: { ca: { address: 'istiod.istio-system.svc:15012', serviceAccount: 'toy' } },
+      tlsContext: { enabled: false },
+      toy: { selector: { 'meshcert.dev/mesh': 'istio' }, namespaces: ['shop'] },
+    });
+    const { patch } = moveOf(found);
+    assert.deepEqual(patch?.spec, { policy: 'istio-web' });
+    assert.deepEqual(patch?.metadata.labels, { 'meshcert.dev/mesh': 'istio' });
+    assert.equal(patch?.metadata.annotations?.['meshcert.dev/allow-from'], HOME);
+    const shown = showFindings(found.findings, found.gateway, found.verdicts, adapters) + showPlan(found);
+    for (const line of [
+      /edge\/toy {2}Toy 1\.0 \(Deployment\)\n {4}ServiceAccount toy, plays everywhere, no sidecar/,
+      /\nToyRoutes\n/,
+      /shop\/web {2}web \(plaintext, 1 pod in istio\)\n {4}can move to istio \(ToyPolicy istio-web\)/,
+      /shop\/plain .*\n {4}stays: ERR_TARGET_UNMESHED/,
+      /it is a toy/,
+    ]) {
+      assert.match(shown, line);
+    }
+  });
+
+  it('has nothing to do once the route has moved', async () => {
+    const first = await plan(snapshotOf([route('web', 'web')]));
+    const again = await plan(snapshotOf([moveOf(first).object], [first.joined[0]?.document as KubeObject]));
+    assert.deepEqual(again.moves, []);
+    assert.equal(again.verdicts[0]?.outcome.kind, 'done');
+  });
+
+  it('leaves with its routes as they were, and without its objects in all namespaces', async () => {
+    const before = route('web', 'web');
+    const first = await plan(snapshotOf([before]));
+    const policy: KubeObject = {
+      apiVersion: TOY.policies.apiVersion,
+      kind: TOY.policies.kind,
+      metadata: { name: 'istio-web', namespace: 'shop', labels: { 'meshcert.dev/owner': `${HOME}.istio` } },
+    };
+    const document = first.joined[0]?.document as KubeObject;
+    const snapshot = snapshotOf([moveOf(first).object], [document, policy]);
+    const [leaving] = planOffboarding(snapshot, HOME, [], [], [...builtIn, toy]).leaving;
+    assert.deepEqual(
+      leaving?.objects.map(({ kind, namespace, name }) => [kind, namespace, name]),
+      [['ToyPolicy', 'shop', 'istio-web']],
+    );
+    assert.deepEqual(leaving?.inUse, []);
+    const [release] = leaving?.releases ?? [];
+    assert.equal(release?.how, 'restore');
+    assert.ok(
+      release?.diff.some((line) => /^- +policy: istio-web/.test(line)),
+      release?.diff.join('\n'),
+    );
+  });
+
+  it('is named if there is none of any kind', async () => {
+    const snapshot = { ...snapshotOf([]), workloads: made.istiod().filter(({ kind }) => kind === 'Deployment') };
+    await assert.rejects(plan(snapshot), {
+      code: 'ERR_ONBOARD_NO_GATEWAY',
+      message: /, and no Deployment runs the toy; /,
+    });
+  });
+});
