@@ -15,16 +15,26 @@ const iso = (ms: number) => new Date(ms).toISOString();
 
 const board = new Board();
 board.put('istio', goodStatus(now));
+const { conditions } = goodStatus(now);
+const until = iso(now + 540_000);
 board.put(
   'linkerd',
   goodStatus(now, {
+    conditions: [
+      ...conditions,
+      {
+        ...{ type: 'Trusted', status: 'False', reason: 'LeafHeld', lastTransitionTime: iso(now - 60_000) },
+        message: `A newer certificate is held back until ${until}: its root is new to the upstreams.`,
+      },
+    ],
     mesh: 'linkerd',
     id: 'emissary.emissary.serviceaccount.identity.linkerd.cluster.local',
-    held: { fingerprint: 'e5'.repeat(32), reason: 'new_root', until: iso(now + 540_000) },
+    held: { fingerprint: 'e5'.repeat(32), reason: 'new_root', until },
     targets: [{ id: 'web.shop.serviceaccount.identity.linkerd.cluster.local', context: 'linkerd-web' }],
   }),
 );
-for (const name of ['consul', 'consul-eu', 'consul-us']) board.put(name, { ...badStatus(now), mesh: 'consul' });
+for (const name of ['consul', 'consul-eu', 'consul-us'])
+  board.put(name, { ...badStatus(now, 'consul-server.consul.svc:8502'), mesh: 'consul' });
 
 const server = await startHttp({
   host: '127.0.0.1',

@@ -74,10 +74,10 @@ export function goodStatus(now: number, changes: Partial<PublicationStatus> = {}
 }
 
 /** The same publication with a failing mesh and no certificate. */
-export function badStatus(now: number): PublicationStatus {
+export function badStatus(now: number, peer = 'istiod:15012'): PublicationStatus {
   const at = { lastTransitionTime: iso(now - HOUR_MS) };
   const code = 'ERR_MESH_UNREACHABLE';
-  const message = 'cannot reach istiod:15012; check the address and NetworkPolicies';
+  const message = `cannot reach ${peer}; check the address and NetworkPolicies`;
   const pointer = 'No verified certificate is published; see Published for the cause.';
   const cause = `${code}: ${message}`;
   const { id, fingerprint, notBefore, notAfter, renewalTime, emergencyTime, ...rest } = goodStatus(now);

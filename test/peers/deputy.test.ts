@@ -197,15 +197,16 @@ for (const mode of MODES) {
       assert.deepEqual([...new Set(await minted())], [GATEWAY]);
     });
 
-    const isEverywhere = mode.title === 'all namespaces';
-    it(`${isEverywhere ? 'has' : 'has no'} rights on Secrets and tokens of another namespace`, async () => {
-      for (const [method, what] of ELSEWHERE) {
-        const body = method === 'POST' ? { metadata: { generateName: 'trial-' } } : undefined;
-        const path = `/api/v1/namespaces/team-b/${what}`;
-        const { status } = await server.call(method, `${path}?dryRun=All`, body, { token });
-        assert.equal(status === 403, !isEverywhere, `${method} ${path}: ${status}`);
-      }
-    });
+    // With all namespaces, the Secrets of each are within the agent's rights.
+    if (mode.title !== 'all namespaces') {
+      it('has no rights on Secrets and tokens of another namespace', async () => {
+        for (const [method, what] of ELSEWHERE) {
+          const body = method === 'POST' ? { metadata: { generateName: 'trial-' } } : undefined;
+          const path = `/api/v1/namespaces/team-b/${what}?dryRun=All`;
+          assert.equal((await server.call(method, path, body, { token })).status, 403, `${method} ${path}`);
+        }
+      });
+    }
 
     it('changes a Mapping of another namespace only with the consent of its owner', async () => {
       const mappings = '/apis/getambassador.io/v3alpha1/namespaces/team-b/mappings';

@@ -77,7 +77,7 @@ export function renderSummary(entries: readonly StatusEntry[], state: PageState)
   for (const { status } of entries) count[verdictOf(status).level] += 1;
   const own = state.problems.filter(({ certificate }) => certificate === undefined);
   const role = state.leader === undefined ? '' : state.leader ? ', leading' : ', following';
-  return html`<p><span class="good">✓ ${count.good} good</span> <span class="warning">! ${count.warning} need attention</span> <span class="bad">✗ ${count.bad} not ready</span></p>
+  return html`<p><span class="good">✓ ${count.good} good</span> <span class="warning">! ${count.warning} ${count.warning === 1 ? 'needs' : 'need'} attention</span> <span class="bad">✗ ${count.bad} not ready</span></p>
 <p>meshcert ${state.version}, ${state.ready ? 'ready' : 'starting'}${role}</p>
 ${own.map(({ code, message }) => html`<p class="next"><code>${code}</code> ${message}</p>`)}`;
 }
