@@ -1,5 +1,6 @@
 import { setMaxListeners } from 'node:events';
 import type { Clock } from '../async/clock.ts';
+import { Semaphore } from '../async/semaphore.ts';
 import { sharing } from '../async/sharing.ts';
 import type { AllowList } from '../config/allow.ts';
 import type { MeshCertificate } from '../config/schema/mesh-certificate.ts';
@@ -22,6 +23,9 @@ import { startResyncs, watchClock } from './resync.ts';
 
 /** The desired MeshCertificates, now and at each change: from a file or from custom resources. */
 export type CertificateSource = (signal: AbortSignal) => AsyncIterable<readonly MeshCertificate[]>;
+
+/** A name that resolves slowly occupies one of the four threads that Node.js has for names, files and keys. */
+const HANDSHAKES_AT_ONCE = 2;
 
 export interface AgentOptions {
   readonly kube: Kube;
@@ -83,6 +87,7 @@ export class Agent {
       filesBelow: options.filesBelow,
       allow: options.allow,
       apiAudiences: new ApiAudiences(kube, clock),
+      handshakes: new Semaphore(HANDSHAKES_AT_ONCE),
     });
     leadership.onChange(() => this.reconcilers.poke());
   }

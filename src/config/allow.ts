@@ -111,7 +111,8 @@ function refusedAudience(audience: string, { audiences }: AllowList): string | u
   return refusal('audiences', audience, audiences);
 }
 
-function refusedAddress(address: string, { addresses }: AllowList): string | undefined {
+/** Why this address is not dialled; undefined when it may be. */
+export function refusedAddress(address: string, { addresses }: AllowList): string | undefined {
   if (!addresses || addresses.some((entry) => matchesAddress(entry, address))) return undefined;
   return refusal('addresses', address, addresses);
 }

@@ -33,6 +33,7 @@ test('a minimal document gets every default', () => {
     renewal: { at: 0.6, jitter: 0.06 },
     trust: { retainMs: 86_400_000, holdMs: 600_000 },
     probe: undefined,
+    upstreams: { intervalMs: 300_000, serviceAccounts: false, identities: [] },
     paused: false,
     deletionPolicy: 'Retain',
   });

@@ -79,6 +79,17 @@ test('objects that a mesh stores elsewhere are read there, by name', () => {
   assert.equal(rules.length, 1);
 });
 
+test('pods behind Mappings are read only where their ServiceAccounts are asked for', () => {
+  const rules = (upstreams: string) =>
+    rulesOf(rbacFor(documents(`{istio: {sds: {}}, upstreams: ${upstreams}}`), options), 'emissary');
+  for (const upstreams of ['{}', '{serviceAccounts: true, enabled: false}']) {
+    for (const resource of ['services', 'pods'])
+      assert.ok(!allows(rules(upstreams), 'list', resource, 'any'), upstreams);
+  }
+  const asked = rules('{serviceAccounts: true}');
+  assert.ok(allows(asked, 'get', 'services', 'any') && allows(asked, 'list', 'pods', 'any'));
+});
+
 test('deletion is granted only where it was requested', () => {
   const spec = '{istio: {sds: {}}, deletionPolicy: Delete, configMapName: roots}';
   const rules = rulesOf(rbacFor(documents(spec), options), 'emissary');

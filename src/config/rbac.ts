@@ -113,7 +113,10 @@ function* gatewayRights(certificate: MeshCertificate, { adapters, gateways }: Rb
   for (const gateway of gateways) {
     const config = certificate.spec.gateways[gateway.kind];
     if (config === undefined) continue;
-    yield* gateway.rights(config, certificate, { sniPerTarget: adapter?.sniPerTarget === true });
+    yield* gateway.rights(config, certificate, {
+      sniPerTarget: adapter?.sniPerTarget === true,
+      readsAccounts: certificate.spec.upstreams?.serviceAccounts,
+    });
   }
 }
 

@@ -109,9 +109,14 @@ function normalise(
     renewal: spec.renewal,
     trust: { retainMs: spec.trust.retain, holdMs: spec.trust.hold },
     probe: spec.probe,
+    upstreams: upstreamsOf(spec.upstreams),
     paused: spec.paused,
     deletionPolicy: spec.deletionPolicy,
   };
+}
+
+function upstreamsOf({ enabled, interval, ...rest }: CommonSpec['upstreams']): MeshCertificate['spec']['upstreams'] {
+  return enabled ? { ...rest, intervalMs: interval } : undefined;
 }
 
 /** Adds an issue unless exactly one mesh is named; a mistyped mesh was reported already. */

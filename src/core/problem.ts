@@ -9,6 +9,14 @@ export interface Problem {
   readonly at?: number | undefined;
 }
 
+/** `ERR_MESH_TLS` → `MeshTls`: the condition reason of a coded failure. */
+export function reasonOf(code: string): string {
+  return code
+    .replace(/^ERR_/, '')
+    .toLowerCase()
+    .replace(/(^|_)([a-z0-9])/g, (_all, _bar, letter: string) => letter.toUpperCase());
+}
+
 /** The stable code of an error, or a default code if it has none; the message is safe to show. */
 export function codedProblem(error: Error): Problem {
   return { code: codeOf(error, 'ERR_INTERNAL'), message: safeMessage(error.message) };

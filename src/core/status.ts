@@ -18,6 +18,7 @@ export const CONDITION_TYPES = [
   'Live',
   'Trusted',
   'Referenced',
+  'UpstreamVerified',
   'Degraded',
   'IssuerEnding',
 ] as const;
@@ -53,6 +54,17 @@ export interface TargetStatus {
   readonly context: string;
 }
 
+/** Who answered behind the routes at one address. */
+export interface UpstreamStatus {
+  readonly address: string;
+  /** `ok`: the expected identity; otherwise a stable code. */
+  readonly state: string;
+  /** The identity that it presented. */
+  readonly id?: string;
+  /** Why it is not `ok`, and the next step. */
+  readonly message?: string;
+}
+
 /** The last failure since the last success. */
 export interface LastError {
   readonly code: string;
@@ -86,6 +98,8 @@ export interface PublicationStatus {
   };
   readonly mappings: readonly RouteStatus[];
   readonly targets: readonly TargetStatus[];
+  /** Those that were checked, by address. */
+  readonly upstreams?: readonly UpstreamStatus[];
   readonly rotations: number;
   readonly lastRotationTime?: string;
   /** The last value of the renew annotation that was handled. */

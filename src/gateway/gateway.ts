@@ -27,6 +27,18 @@ export interface RouteChange {
   readonly fieldManager: string;
 }
 
+/** What the gateway connects to for a route. */
+export interface RouteDestination {
+  /** `host:port`, which means the same in every namespace. */
+  readonly address: string;
+  /** The server name that the gateway sends. */
+  readonly sni?: string | undefined;
+  /** The identity of the workload behind it, if the mesh names it. */
+  readonly id?: string | undefined;
+  /** The Service of the address, if it is one. */
+  readonly service?: { readonly namespace: string; readonly name: string } | undefined;
+}
+
 /** Where a route leads. */
 export interface RouteTarget {
   /** Our object that the route uses, or will use once it exists. */
@@ -50,6 +62,8 @@ export interface RouteVerdict {
   readonly uses?: string | undefined;
   /** Our object that it uses, without which it would lose mTLS. */
   readonly dependsOn?: ObjectRef | undefined;
+  /** Absent: unknown, or the identity must not be shown there. */
+  readonly upstream?: RouteDestination | undefined;
   readonly outcome:
     | { readonly target: RouteTarget }
     /** Why it is not changed; the message ends with the next step. */
@@ -89,6 +103,8 @@ export interface RouteState {
    * `message` say why. `named`: not selected, but uses one of our objects.
    */
   readonly state: 'set' | 'waiting' | 'left' | 'named';
+  /** What it connects to with the identity; absent while it does not use it. */
+  readonly upstream?: RouteDestination | undefined;
   readonly code?: string | undefined;
   readonly message?: string | undefined;
 }

@@ -57,6 +57,12 @@ export const METRICS = {
     help: '1 when the gateway uses the published pair, 0 when it uses another.',
     labels: OBJECT,
   }),
+  upstreamVerified: define({
+    name: 'meshcert_upstream_verified',
+    type: 'gauge',
+    help: '1 when the upstream presents the expected identity, 0 when it presents another, -1 when that is not known.',
+    labels: [...OBJECT, 'upstream'],
+  }),
   roots: define({
     name: 'meshcert_roots',
     type: 'gauge',

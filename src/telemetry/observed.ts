@@ -1,3 +1,4 @@
+import { isExpected } from '../core/decision/upstreams-of.ts';
 import type { PublicationStatus } from '../core/status.ts';
 import type { Metrics } from './metrics.ts';
 import type { Derivation, Metric } from './registry.ts';
@@ -41,6 +42,12 @@ export function deriveSeries(metrics: Metrics, all: () => Iterable<Observed>): v
     for (const { type, status: value } of status.conditions) tell({ namespace, name, type }, CONDITION_VALUE[value]);
   });
   each(metrics.held, ({ namespace, name, status }, tell) => tell({ namespace, name }, status.held ? 1 : 0));
+  each(metrics.upstreamVerified, ({ namespace, name, status: { upstreams = [] } }, tell) => {
+    for (const upstream of upstreams) {
+      const expected = isExpected(upstream);
+      tell({ namespace, name, upstream: upstream.address }, expected === undefined ? -1 : expected ? 1 : 0);
+    }
+  });
   each(metrics.roots, ({ namespace, name, status }, tell) => {
     for (const state of ['named', 'retained'] as const) {
       tell({ namespace, name, state }, status.roots.filter((root) => root.state === state).length);

@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { createServer as createHttpServer, type ServerResponse } from 'node:http';
-import { type AddressInfo, connect, type Server, type Socket } from 'node:net';
+import { type AddressInfo, connect, createServer, type Server, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { createServer as createTlsServer } from 'node:tls';
 import { ServerCredentials } from '@grpc/grpc-js';
@@ -20,6 +20,8 @@ export interface AttackWorld {
   readonly url: URL;
   /** Stores a MeshCertificate of this name as an older API server would: without the checks of the definition. */
   put(name: string, spec: object): void;
+  /** Stores a Mapping with the label `mesh: NAME` that leads to this address. */
+  map(name: string, address: string): void;
   /** Whether the status of this MeshCertificate matches. */
   says(name: string, what: RegExp): boolean;
   until(what: string, done: () => boolean): Promise<void>;
@@ -163,6 +165,18 @@ export const ATTACKS: readonly Attack[] = [
     server.on('tlsClientError', () => {});
     return server;
   }),
+  checked('upstream-hangs', /ERR_PROBE_TIMEOUT/, async () => createServer()),
+  // OpenSSL skips empty HelloRequests: 4,096 in each record, for as long as they come.
+  checked('upstream-hello-requests', /ERR_PROBE_(TIMEOUT|UNREACHABLE)/, async () =>
+    flooding(Buffer.concat([Buffer.from([0x16, 0x03, 0x03, 0x40, 0x00]), Buffer.alloc(16_384)])),
+  ),
+  checked('upstream-no-tls', /ERR_PROBE_UNREACHABLE/, async () => flooding(Buffer.alloc(65_536, 'x'))),
+  checked('upstream-flood-after-handshake', /ERR_PROBE_UPSTREAM_UNTRUSTED/, async () => {
+    const { key, cert } = await oddIdentity();
+    const server = createTlsServer({ key, cert }, (socket) => endless(socket, Buffer.alloc(65_536, 'x')));
+    server.on('tlsClientError', () => {});
+    return server;
+  }),
   probed('probe-port', ADDRESS, undefined, 'h:99999'),
   refused('consul-port', { consul: { http: { address: 'http://h:99999' } } }),
   refused('consul-bracket', { consul: { http: { address: 'http://[' } } }),
@@ -255,6 +269,45 @@ function probed(name: string, outcome: RegExp, open: (() => Promise<Server>) | u
       };
     },
   };
+}
+
+/** The upstream of a route that uses the certificate. */
+function checked(name: string, outcome: RegExp, open: () => Promise<Server>): Attack {
+  return {
+    name,
+    outcome,
+    async start({ directory, put, map }) {
+      const server = await open();
+      const ca = SandboxCa.root();
+      const socket = join(directory, `${name}.sock`);
+      const peer = await sdsPeer(socket, async function* (signal) {
+        yield pushOf(ca, [ca.root], '1');
+        await onceAborted(signal);
+      });
+      map(name, `127.0.0.1:${await listening(server)}`);
+      const mappings = { selector: { matchLabels: { mesh: name } } };
+      put(name, { ...sdsSpec(socket), mappings, upstreams: { interval: '10s' } });
+      return {
+        async [Symbol.asyncDispose]() {
+          await peer[Symbol.asyncDispose]();
+          await closed(server);
+        },
+      };
+    },
+  };
+}
+
+const flooding = (bytes: Buffer): Server => createServer((socket) => endless(socket, bytes));
+
+function endless(socket: Socket, bytes: Buffer): void {
+  const more = () => {
+    while (socket.writable && socket.write(bytes));
+  };
+  socket
+    .on('error', () => {})
+    .on('drain', more)
+    .resume();
+  more();
 }
 
 function refused(name: string, spec: object): Attack {

@@ -8,6 +8,7 @@ import type { KubeObject } from '../../src/core/object.ts';
 import { gateways } from '../../src/gateways.ts';
 import { connect } from '../../src/kube/client.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
+import { ambassadorDefinitions } from '../../src/sandbox/kube/ambassador.ts';
 import { startKubeApi } from '../../src/sandbox/kube/kube-api.ts';
 import { AgentProcess } from './agent-process.ts';
 import type { Attack, AttackWorld } from './attacks.ts';
@@ -56,7 +57,7 @@ async function run(options: SiegeOptions, directory: string, stack: Stack): Prom
   const linkerdCa = SandboxCa.root();
   const api = await startKubeApi({
     namespaces: [NAMESPACE, 'linkerd'],
-    objects: [laxDefinition(), linkerdRoots(linkerdCa)],
+    objects: [laxDefinition(), linkerdRoots(linkerdCa), ...ambassadorDefinitions()],
   });
   stack.defer(() => api.stop());
   const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test' });
@@ -102,6 +103,13 @@ async function run(options: SiegeOptions, directory: string, stack: Stack): Prom
       metadata: { name, namespace: NAMESPACE },
       spec,
     });
+  const map = (name: string, address: string) =>
+    api.put({
+      apiVersion: 'getambassador.io/v3alpha1',
+      kind: 'Mapping',
+      metadata: { name, namespace: NAMESPACE, labels: { mesh: name } },
+      spec: { hostname: '*', prefix: `/${name}/`, service: `https://${address}` },
+    });
   put('victim', { istio: { sds: { socket } } });
 
   const agent = stack.use(
@@ -131,6 +139,7 @@ async function run(options: SiegeOptions, directory: string, stack: Stack): Prom
     linkerdCa,
     url: agent.url ?? new URL('http://127.0.0.1:9'),
     put,
+    map,
     says,
     until,
   };

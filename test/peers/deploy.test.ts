@@ -69,7 +69,12 @@ const CERTIFICATES = [
   },
   {
     name: 'socket',
-    spec: { istio: { sds: {} }, secretName: 'pair', mappings: { selector: { matchLabels: { a: 'b' } } } },
+    spec: {
+      istio: { sds: {} },
+      secretName: 'pair',
+      mappings: { selector: { matchLabels: { a: 'b' } } },
+      upstreams: { serviceAccounts: true },
+    },
   },
 ];
 

@@ -1,4 +1,5 @@
 import type { Clock } from '../../async/clock.ts';
+import type { Semaphore } from '../../async/semaphore.ts';
 import type { Share } from '../../async/sharing.ts';
 import type { AllowList } from '../../config/allow.ts';
 import type { Preflight } from '../../core/verify/preflight.ts';
@@ -36,6 +37,8 @@ export interface Environment {
   /** What MeshCertificates may make the agent do; absent: everything. */
   readonly allow?: AllowList | undefined;
   readonly apiAudiences: ApiAudiences;
+  /** For handshakes with upstreams that are only checked: a few at a time. */
+  readonly handshakes: Semaphore;
   /** How many MeshCertificates there are, whichever replica leads them. */
   readonly fleet: () => number;
   /** The API server validates each write and stores none. */

@@ -34,6 +34,7 @@ import {
 import { Retiring } from '../retire/orphans.ts';
 import { reportOf, type UsedGateway, usesOf } from '../retire/used-gateway.ts';
 import { RouteKeeper } from '../routes/keeper.ts';
+import { UpstreamWatch } from '../upstreams/upstream-watch.ts';
 import type { Environment } from './environment.ts';
 import { MeshFailures } from './mesh-failures.ts';
 import { Preflights } from './preflights.ts';
@@ -53,6 +54,7 @@ export class Reconciler {
   readonly #gateways: readonly UsedGateway[];
   readonly #crls: CrlStream | undefined;
   readonly #prober: Prober;
+  readonly #upstreams: UpstreamWatch | undefined;
   readonly #preflights: Preflights;
   readonly #writes: WriteAttempts;
   readonly #rotations = new RotationTracker();
@@ -87,6 +89,10 @@ export class Reconciler {
       this.#crls = new CrlStream({ env, opened, changed: this.#changed, failed: this.#trouble });
     }
     this.#prober = new Prober(env, spec.probe, this.#changed);
+    if (spec.upstreams) {
+      const tls = tlsDefaults(adapter, spec.mesh.config);
+      this.#upstreams = new UpstreamWatch({ env, adapter, tls, spec: spec.upstreams, changed: this.#changed });
+    }
     this.#preflights = new Preflights(env.preflight, env.clock);
     this.#writes = new WriteAttempts(env);
     this.#renewRequests = new RenewRequests(certificate);
@@ -136,6 +142,7 @@ export class Reconciler {
     } finally {
       stop.abort(new Error('the reconciler stopped'));
       this.#prober.stop();
+      this.#upstreams?.stop();
       await Promise.allSettled([this.#stream.stop(), ...following]);
       this.#view[Symbol.dispose]();
       for (const { retiring } of this.#gateways) retiring[Symbol.dispose]();
@@ -162,7 +169,7 @@ export class Reconciler {
     const due = steps.some((step) => step.action !== 'none');
     const outcome = leading && this.#view.synced ? await this.#act(steps, due, decision, signal) : undefined;
     if (decision.hold?.hold) this.#prober.ask(situation.candidate, decision.upstreamTrust.bundle, signal);
-    this.#report({ situation, decision, steps, due, outcome, leading });
+    this.#report({ situation, decision, steps, due, outcome, leading }, signal);
     const { now } = situation;
     // What was due when this reconcile began is done or no longer matters: waiting for it would not be a pause.
     const times = [decision.nextLook, this.#writes.retryAt, this.#preflights.retryAfter(now)].filter(
@@ -282,7 +289,10 @@ export class Reconciler {
     return result;
   }
 
-  #report(done: Pick<Report, 'situation' | 'decision' | 'steps' | 'outcome' | 'leading'> & { due: boolean }): void {
+  #report(
+    done: Pick<Report, 'situation' | 'decision' | 'steps' | 'outcome' | 'leading'> & { due: boolean },
+    signal: AbortSignal,
+  ): void {
     const { situation, decision, due, leading } = done;
     const { certificate } = this;
     const inForce = decision.identity !== undefined && !due && this.#view.readBack(decision.desired);
@@ -291,11 +301,14 @@ export class Reconciler {
     const lagMs = candidateAt === undefined ? undefined : this.#env.clock.monotonic() - candidateAt;
     const rotation = inForce ? this.#rotations.reached(decision, lagMs) : undefined;
     if (rotation?.kind === 'leaf') this.#renewRequests.fulfilled();
+    const routes = this.#gateways.flatMap((one) => one.routes.states());
+    this.#upstreams?.observe({ leading, decision: inForce ? decision : undefined, routes }, signal);
     const cause = this.#meshFailures.cause(decision.problem, certificate, leading);
     this.#env.reporter.report({
       ...done,
       ...{ certificate, inForce, repair, rotation, planned, breakerOpenMs },
       ...reportOf(this.#gateways),
+      upstreams: this.#upstreams?.state,
       failure: this.#writes.failure ?? this.#view.problem ?? this.#deletionWaits ?? cause ?? decision.crlProblem,
       nextAttemptAt: this.#meshFailures.current && retryAt,
       probeProblem: this.#prober.problem(situation.candidate),

@@ -1,5 +1,5 @@
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
-import { reasonOf } from '../../core/decision/status-of.ts';
+import { reasonOf } from '../../core/problem.ts';
 import type { PublicationStatus } from '../../core/status.ts';
 import type { EventSubject, Recorder } from '../../kube/events.ts';
 import { codeOf } from '../../mesh/error.ts';
@@ -7,7 +7,15 @@ import type { Passed } from './report.ts';
 import type { Sink } from './reporter.ts';
 
 /** The reasons of our Events, in addition to those made from error codes; docs/runbook.md has an entry for each. */
-export const EVENT_REASONS = ['Published', 'Rotated', 'TrustChanged', 'LeafHeld', 'DriftRepaired'] as const;
+export const EVENT_REASONS = [
+  'Published',
+  'Rotated',
+  'TrustChanged',
+  'LeafHeld',
+  'DriftRepaired',
+  'UpstreamVerified',
+  'UpstreamNotVerified',
+] as const;
 
 /** Kubernetes Events about MeshCertificates: what `kubectl describe` shows. */
 export class EventSink implements Sink {
@@ -30,6 +38,11 @@ export class EventSink implements Sink {
       say('Normal', 'Rotated', `Certificate of ${status.id} until ${status.notAfter}.`);
     } else if (report.rotation?.kind === 'bundle') {
       say('Normal', 'TrustChanged', `The trust bundle has ${status.roots.length} root(s).`);
+    }
+    const [old, now] = [before, status].map((one) => one?.conditions.find(({ type }) => type === 'UpstreamVerified'));
+    if (now && now.status !== old?.status) {
+      if (now.status === 'True') say('Normal', 'UpstreamVerified', now.message);
+      else say('Warning', 'UpstreamNotVerified', now.message);
     }
     if (status.held && status.held.fingerprint !== before?.held?.fingerprint) {
       say('Warning', 'LeafHeld', `A newer certificate is held back until ${status.held.until}: ${status.held.reason}.`);

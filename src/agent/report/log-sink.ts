@@ -1,6 +1,6 @@
 import type { Clock } from '../../async/clock.ts';
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
-import { reasonOf } from '../../core/decision/status-of.ts';
+import { reasonOf } from '../../core/problem.ts';
 import { isTrouble, type PublicationStatus } from '../../core/status.ts';
 import { REPEAT_MS } from '../../kube/failure-streak.ts';
 import { codeOf } from '../../mesh/error.ts';

@@ -187,7 +187,7 @@ export class RouteKeeper implements RouteKeeping, Watcher {
     }
   }
 
-  #state({ route, service, selected, uses, outcome }: RouteVerdict): RouteState {
+  #state({ route, service, selected, uses, outcome, upstream }: RouteVerdict): RouteState {
     const { name, namespace = '' } = route.metadata;
     const target = 'target' in outcome ? outcome.target : undefined;
     const isSet = target?.isSet === true;
@@ -206,6 +206,7 @@ export class RouteKeeper implements RouteKeeping, Watcher {
       state: !selected ? 'named' : isSet ? 'set' : target || isUnseen ? 'waiting' : 'left',
       code,
       message: refusal?.message ?? failure?.message,
+      ...(isSet && upstream ? { upstream } : {}),
     };
   }
 }

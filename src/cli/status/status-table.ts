@@ -81,6 +81,7 @@ function ready(row: StatusRow, paint: TableLayout['paint']): string {
 function stateOf(status: StatusRow['status']): string {
   const degraded = conditionOf(status, 'Degraded');
   if (degraded?.status === 'True') return degraded.reason;
+  if (conditionOf(status, 'UpstreamVerified')?.status === 'False') return 'UpstreamNotVerified';
   if (status?.held) return 'LeafHeld';
   const referenced = conditionOf(status, 'Referenced');
   const ready = conditionOf(status, 'Ready');

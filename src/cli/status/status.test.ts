@@ -226,6 +226,9 @@ test('one word shows the most important state', () => {
     });
   const held = { fingerprint: 'x', reason: 'new_root', until: new Date(NOW).toISOString() };
   assert.match(table(goodStatus(NOW, { held })), /True +LeafHeld/);
+  const other = { type: 'UpstreamVerified', status: 'False', reason: 'ProbeUpstreamId', message: 'another' } as const;
+  const conditions = [...goodStatus(NOW).conditions, { ...other, lastTransitionTime: new Date(NOW).toISOString() }];
+  assert.match(table(goodStatus(NOW, { held, conditions })), /True +UpstreamNotVerified/);
   assert.match(table(undefined), /Unknown +NoAgent/);
   assert.match(table(goodStatus(NOW, { notAfter: new Date(NOW - 300_000).toISOString() })), / -5m /);
 });

@@ -28,6 +28,8 @@ export interface Claim {
 export interface MeshTraits {
   /** Its servers are distinguished by SNI, so that the pods behind a route must be read. */
   readonly sniPerTarget: boolean;
+  /** The ServiceAccounts of the pods behind a route are read, to know who is expected to answer. */
+  readonly readsAccounts?: boolean | undefined;
 }
 
 /** What a kind of gateway adds to the MeshCertificate, and the consequences. */

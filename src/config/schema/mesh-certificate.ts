@@ -24,11 +24,21 @@ export interface MeshCertificateSpec extends CommonFields {
   /** The result of each gateway's `configure`, by kind; a kind that is absent is not used. */
   readonly gateways: Readonly<Record<string, unknown>>;
   readonly trust: { readonly retainMs: number; readonly holdMs: number };
+  /** Absent: nobody checks who answers behind the routes. */
+  readonly upstreams?: UpstreamsSpec | undefined;
 }
 
 type CommonFields = Readonly<
   Pick<CommonSpec, 'configMapName' | 'labels' | 'renewal' | 'probe' | 'paused' | 'deletionPolicy'>
 >;
+
+/** How the agent checks who answers behind the routes that use the certificate. */
+export interface UpstreamsSpec {
+  readonly intervalMs: number;
+  /** Whether ServiceAccounts are read, from which the mesh derives identities. */
+  readonly serviceAccounts: boolean;
+  readonly identities: readonly { readonly service: string; readonly ids: readonly string[] }[];
+}
 
 /** A real upstream that must accept a new identity before it is published. */
 export type ProbeSpec = NonNullable<CommonSpec['probe']>;

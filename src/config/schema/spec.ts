@@ -57,6 +57,39 @@ const probe = z
   })
   .describe('A real upstream that must accept a new identity before it is published.');
 
+const upstreams = z
+  .strictObject({
+    enabled: z.boolean().default(true).describe('Whether the agent checks the identity of these upstreams.'),
+    interval: durationSchema({ min: '10s', max: '24h' })
+      .prefault('5m')
+      .describe('How often each upstream is checked, by one TLS handshake.'),
+    serviceAccounts: z
+      .boolean()
+      .default(false)
+      .describe(
+        'Whether the agent reads the ServiceAccounts of the pods behind a Service, for a mesh that names workloads by them. It needs get on Services and list on Pods in the namespaces of the routes.',
+      ),
+    identities: z
+      .array(
+        z.strictObject({
+          service: z
+            .string()
+            .min(1)
+            .max(259)
+            .describe('The Service as NAME.NAMESPACE, or another host; with a port, that port alone.'),
+          ids: z
+            .array(z.string().min(1).max(2048))
+            .min(1)
+            .max(16)
+            .describe('SPIFFE IDs or DNS names, one of which the upstream must present.'),
+        }),
+      )
+      .max(256)
+      .default([])
+      .describe('Expected identities. They have precedence over what the mesh says.'),
+  })
+  .describe('The upstreams of the routes that use the certificate: the agent checks who answers there.');
+
 /** The names have no default here: it is this object's own name, so `normalise` fills it in. */
 const common = (gateways: readonly GatewayFields[]) => ({
   secretName: secretName(gateways).optional().describe('Secret for certificate and key. Default: <name>-identity.'),
@@ -71,6 +104,7 @@ const common = (gateways: readonly GatewayFields[]) => ({
   renewal: renewal.prefault({}),
   trust: trust.prefault({}),
   probe: probe.optional(),
+  upstreams: upstreams.prefault({}),
   paused: z.boolean().default(false).describe('Change nothing, and continue to report the status.'),
   deletionPolicy: z
     .enum(['Retain', 'Delete'])

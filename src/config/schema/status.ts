@@ -62,6 +62,17 @@ export const statusSchema = z
     targets: z
       .array(z.strictObject({ id: z.string(), context: z.string() }))
       .describe('Upstream identities that have a TLSContext of their own.'),
+    upstreams: z
+      .array(
+        z.strictObject({
+          address: z.string(),
+          state: z.string().describe('"ok": it presents the expected identity; otherwise a stable code.'),
+          id: z.string().optional().describe('The identity that it presented last.'),
+          message: z.string().optional().describe('Why it is not "ok", and the next step.'),
+        }),
+      )
+      .optional()
+      .describe('Who answered at the upstreams of the routes that use the certificate.'),
     rotations: z.int().min(0).describe('How often one leaf replaced another.'),
     lastRotationTime: time().optional(),
     renewRequest: z
@@ -82,7 +93,7 @@ export const statusSchema = z
       .array(condition)
       .meta({ 'x-kubernetes-list-type': 'map', 'x-kubernetes-list-map-keys': ['type'] })
       .describe(
-        'Ready, Published, Trusted, Referenced, Degraded, IssuerEnding, and Live where the agent can query the gateway.',
+        'Ready, Published, Trusted, Referenced, Degraded, IssuerEnding, UpstreamVerified once an upstream was checked, and Live where the agent can query the gateway.',
       ),
   })
   .describe('What is published, as the agent last observed it.') satisfies z.ZodType<Wide<PublicationStatus>>;

@@ -1,7 +1,7 @@
 import { leafOf } from '../../mesh/identity.ts';
 import { safeMessage } from '../../mesh/secrets.ts';
 import type { Certificate } from '../../pki/certificate.ts';
-import type { Problem } from '../problem.ts';
+import { type Problem, reasonOf } from '../problem.ts';
 import { emergencyAt, renewAt } from '../schedule.ts';
 import {
   type Condition,
@@ -13,8 +13,10 @@ import {
   setConditions,
   type TargetStatus,
   toRfc3339,
+  type UpstreamStatus,
 } from '../status.ts';
 import type { Decision, Situation } from './decide.ts';
+import { type CheckedUpstreams, upstreamsOf, verifiedUpstreams } from './upstreams-of.ts';
 
 /** The reasons of conditions, in addition to those made from an error code; docs/runbook.md has an entry for each. */
 export const REASONS = [
@@ -34,15 +36,8 @@ export const REASONS = [
   'BudgetExhausted',
   'EmergencyBand',
   'NotSeen',
+  'IdentitiesExpected',
 ] as const;
-
-/** `ERR_MESH_TLS` → `MeshTls`: the condition reason of a coded failure. */
-export function reasonOf(code: string): string {
-  return code
-    .replace(/^ERR_/, '')
-    .toLowerCase()
-    .replace(/(^|_)([a-z0-9])/g, (_all, _bar, letter: string) => letter.toUpperCase());
-}
 
 /** What one reconcile found, as far as it goes into the status. Times in epoch milliseconds. */
 export interface StatusInput {
@@ -77,6 +72,8 @@ export interface StatusInput {
   readonly breakerOpenMs: number;
   readonly routes: readonly RouteStatus[];
   readonly targets: readonly TargetStatus[];
+  /** Addresses of the upstreams, and who answered there; undefined if they are not checked. */
+  readonly upstreams: CheckedUpstreams | undefined;
   /** The gateways' verdicts on their routes, one for each gateway. */
   readonly referenced: readonly {
     readonly status: 'True' | 'False';
@@ -94,7 +91,9 @@ export function statusOf(report: StatusInput, before: PublicationStatus | undefi
   const rotated = leaf !== undefined && report.inForce && before?.fingerprint !== leaf.fingerprint;
   const current = report.inForce || before === undefined;
   const lastError = failure && errorOf(failure, before, now);
-  const conditions = setConditions(before?.conditions ?? [], conditionsOf(report, lastError), now);
+  const upstreams = upstreamsOf(report, before);
+  const earlier = (before?.conditions ?? []).filter(({ type }) => type !== 'UpstreamVerified' || upstreams.length > 0);
+  const conditions = setConditions(earlier, conditionsOf(report, upstreams, lastError), now);
   const lastRotationTime = rotated ? toRfc3339(now) : before?.lastRotationTime;
   const held = report.decision.hold?.hold ? heldOf(report) : undefined;
   return {
@@ -124,6 +123,7 @@ export function statusOf(report: StatusInput, before: PublicationStatus | undefi
     ...(held ? { held } : {}),
     mappings: report.routes,
     targets: report.targets,
+    ...(upstreams.length > 0 ? { upstreams } : {}),
     rotations: (before?.rotations ?? 0) + (rotated && before?.fingerprint !== undefined ? 1 : 0),
     ...(lastRotationTime === undefined ? {} : { lastRotationTime }),
     ...(report.renewRequest === undefined ? {} : { renewRequest: report.renewRequest }),
@@ -217,7 +217,11 @@ function nextAttemptOf({
   return nextAttemptTime === undefined ? {} : { nextAttemptTime };
 }
 
-function conditionsOf(report: StatusInput, lastError?: LastError): Omit<Condition, 'lastTransitionTime'>[] {
+function conditionsOf(
+  report: StatusInput,
+  upstreams: readonly UpstreamStatus[],
+  lastError: LastError | undefined,
+): Omit<Condition, 'lastTransitionTime'>[] {
   const { decision, failure, inForce } = report;
   const leaf = decision.identity && leafOf(decision.identity);
   const say = conditionBuilder(report);
@@ -242,6 +246,9 @@ function conditionsOf(report: StatusInput, lastError?: LastError): Omit<Conditio
     published,
     trusted(report, say),
     ...referenced(report, say),
+    ...verifiedUpstreams(upstreams).map(({ status, reason, message }) =>
+      say('UpstreamVerified', status, reason, message),
+    ),
     ...issuerEnding(report, say),
     degraded(report, because, lastError, say),
   ];

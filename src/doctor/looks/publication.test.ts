@@ -51,6 +51,19 @@ test('the status of an older agent, without first time and next attempt, is repo
   assert.ok(message.endsWith('failing since 2026-01-02T01:00:10Z, last attempt at 2026-01-02T01:00:10Z'), message);
 });
 
+test('an upstream with another identity is reported, and one that could not be checked is not', () => {
+  const ready = { type: 'Ready', status: 'True', reason: 'Serving', message: 'served' };
+  const upstream = (status: string) => {
+    const message = 'ERR_PROBE_UPSTREAM_ID: web.shop:443 presents another identity';
+    const conditions = [ready, { type: 'UpstreamVerified', status, reason: 'ProbeUpstreamId', message }];
+    return lookAtStatus({ ...expired, status: { conditions } });
+  };
+  assert.deepEqual([upstream('True').state, upstream('Unknown').state], ['passed', 'passed']);
+  const { state, severity, message } = upstream('False');
+  assert.deepEqual([state, severity], ['failed', 'warning']);
+  assert.match(message, /UpstreamVerified ProbeUpstreamId: .* web\.shop:443 presents another identity/);
+});
+
 test('a condition that says that an issuer is current is no trouble', () => {
   const conditions = [
     { type: 'Ready', status: 'True', reason: 'Serving', message: 'served' },

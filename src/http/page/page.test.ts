@@ -28,6 +28,7 @@ test('a hostile status cannot break out of the page', () => {
     lastError: { code: evil, message: evil, firstTime: evil, time: evil },
     mappings: [{ kind: evil, namespace: evil, name: evil, state: evil, context: evil, message: evil }],
     targets: [{ id: evil, context: evil }],
+    upstreams: [{ address: evil, state: evil, id: evil, message: evil }],
     roots: [{ fingerprint: evil, subject: evil, notAfter: evil, state: 'named' }],
     conditions: [{ type: 'Ready', status: 'False', reason: evil, message: evil, lastTransitionTime: evil }],
   });
@@ -43,6 +44,26 @@ test('a good certificate shows identity, validity, roots and Mappings', () => {
   assert.match(text, /class="retained">retained<\/span> <code>c3c3/);
   assert.match(text, /Mapping shop\/web → istio/);
   assert.doesNotMatch(text, /What to do/);
+});
+
+test('upstreams are shown with who answered; another identity makes a good certificate a problem', () => {
+  const web = { address: 'web.shop:443', state: 'ok', id: 'spiffe://cluster.local/ns/shop/sa/web' };
+  const api = { address: 'api.shop:443', state: 'ERR_PROBE_UPSTREAM_ID', message: 'api.shop:443 presents another' };
+  const { conditions } = goodStatus(NOW);
+  const condition = {
+    type: 'UpstreamVerified',
+    status: 'False',
+    reason: 'ProbeUpstreamId',
+    message: `ERR_PROBE_UPSTREAM_ID: ${api.message}`,
+    lastTransitionTime: new Date(NOW).toISOString(),
+  } as const;
+  const status = goodStatus(NOW, { upstreams: [web, api], conditions: [...conditions, condition] });
+  const { text } = renderRow(entry(status), NOW);
+  assert.match(text, /✓ ok<\/span> web\.shop:443 is <code>spiffe:\/\/cluster\.local\/ns\/shop\/sa\/web</);
+  assert.match(text, /! ERR_PROBE_UPSTREAM_ID<\/span> api\.shop:443: api\.shop:443 presents another/);
+  const { level, word } = verdictOf(status);
+  assert.deepEqual([level, word], ['bad', 'UpstreamNotVerified']);
+  assert.match(nextOf(text), /presents another/);
 });
 
 test('a certificate that is not ready shows what to do next', () => {

@@ -1,4 +1,4 @@
-import type { PublicationStatus, RootStatus, RouteStatus } from '../../core/status.ts';
+import type { PublicationStatus, RootStatus, RouteStatus, UpstreamStatus } from '../../core/status.ts';
 import { keyOfEntry, type StatusEntry } from '../source/source.ts';
 import { validityBar } from './bar.ts';
 import { type Html, html } from './html.ts';
@@ -28,7 +28,7 @@ ${details(status, now)}
 }
 
 function details(status: PublicationStatus, now: number): Html {
-  const { held, lastError, nextAttemptTime, lastRotationTime, targets, mappings, conditions } = status;
+  const { held, lastError, nextAttemptTime, lastRotationTime, targets, mappings, conditions, upstreams = [] } = status;
   const times = [
     ['Identity', status.id],
     ['Leaf', status.fingerprint?.slice(0, 16)],
@@ -52,6 +52,7 @@ ${
     '',
   )}`
 }
+${upstreams.length > 0 && html`<h3>Upstreams</h3>${list(upstreams.map(upstream), '')}`}
 </section>
 <section><h3>Conditions</h3>${list(
     conditions.map(
@@ -68,6 +69,11 @@ ${lastError && html`<h3>Last error</h3><p><code>${lastError.code}</code> since $
 function route({ kind, namespace, name, state, message, context }: RouteStatus): Html {
   const ok = state === 'ok';
   return html`<span class="${ok ? 'good' : 'warning'}">${ok ? '✓' : '!'} ${state}</span> ${kind} ${namespace}/${name}${context !== undefined && html` → ${context}`}${message !== undefined && html`: ${message}`}`;
+}
+
+function upstream({ address, state, id, message }: UpstreamStatus): Html {
+  const ok = state === 'ok';
+  return html`<span class="${ok ? 'good' : 'warning'}">${ok ? '✓' : '!'} ${state}</span> ${address}${ok ? html` is <code>${id}</code>` : html`: ${message}`}`;
 }
 
 const list = (items: readonly Html[], empty: string): Html =>

@@ -29,6 +29,9 @@ export function verdictOf(status: PublicationStatus): RowVerdict {
     return { level: 'warning', word: 'IssuerEnds', symbol: SYMBOLS.warning, next };
   }
   if (status.held !== undefined) return { level: 'warning', word: 'LeafHeld', symbol: SYMBOLS.warning, next };
+  if (find('UpstreamVerified')?.status === 'False') {
+    return { level: 'bad', word: 'UpstreamNotVerified', symbol: SYMBOLS.bad, next };
+  }
   if (find('Referenced')?.status === 'False')
     return { level: 'warning', word: 'Unreferenced', symbol: SYMBOLS.warning, next };
   return { level: 'good', word: ready.reason, symbol: SYMBOLS.good, next: [] };

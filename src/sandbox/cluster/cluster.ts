@@ -110,6 +110,8 @@ function meshCertificate({ name, config }: ClusterMesh, leafLifetimeMs: number, 
     spec: {
       [name]: config,
       mappings: { selector: { matchLabels: { mesh: name } } },
+      // Only the gateway of this cluster resolves the names of its Services.
+      upstreams: { enabled: false },
       trust: { retain: formatDuration(leafLifetimeMs), hold: formatDuration(Math.min(600_000, leafLifetimeMs / 4)) },
       ...changes,
     },

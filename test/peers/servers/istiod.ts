@@ -13,6 +13,8 @@ export interface Istiod extends Server {
   readonly securePort: number;
   readonly serverName: string;
   readonly trustDomain: string;
+  /** An answer of its debug interface, such as `configz`. */
+  debug(page: string): Promise<unknown>;
   /** What istiod publishes as `istio-ca-root-cert` now, PEM. */
   rootCertificate(): Promise<string>;
   /** Ready again with these variables changed. */
@@ -117,6 +119,7 @@ export async function startIstiod(options: IstiodOptions): Promise<Istiod> {
     securePort: ports.secure,
     serverName: 'istiod.istio-system.svc',
     trustDomain,
+    debug: async (page) => (await fetch(`http://127.0.0.1:${ports.http}/debug/${page}`)).json(),
     rootCertificate,
     restart,
     writeCrls: async (pem) => {

@@ -97,7 +97,8 @@
 {{- if $spec.mappings }}{{ $verbs = append $verbs "patch" }}{{ end }}
 {{- $rule := dict "apiGroups" (list "getambassador.io") "resources" (list "mappings" "tcpmappings") "verbs" $verbs }}
 {{- $grants = append $grants (dict "namespace" $place "rule" $rule) }}
-{{- if $spec.linkerd }}
+{{- $upstreams := default dict $spec.upstreams }}
+{{- if or $spec.linkerd (and $upstreams.serviceAccounts (ne (toString $upstreams.enabled) "false")) }}
 {{- $backends := dict "apiGroups" (list "") "resources" (list "services" "pods") "verbs" (list "get" "list" "watch") }}
 {{- $slices := dict "apiGroups" (list "discovery.k8s.io") "resources" (list "endpointslices") "verbs" (list "get" "list" "watch") }}
 {{- $grants = concat $grants (list (dict "namespace" $place "rule" $backends) (dict "namespace" $place "rule" $slices)) }}

@@ -1,9 +1,12 @@
-import type { ObjectRef, Resource } from '../../../core/object.ts';
-import type { ObservedObjects, RouteJudgement, Routes, RouteVerdict } from '../../gateway.ts';
+import { consents } from '../../../core/consent.ts';
+import type { KubeObject, ObjectRef, Resource } from '../../../core/object.ts';
+import type { ObservedObjects, RouteDestination, RouteJudgement, Routes, RouteVerdict } from '../../gateway.ts';
 import type { GatewayInput, RouteInput } from '../../input.ts';
+import { parseService } from '../reading/service.ts';
 import type { EmissaryConfig } from '../spec/config.ts';
 import { EMISSARY_RESOURCES as KINDS, MAPPING_FIELD_MANAGER } from '../spec/resources.ts';
 import { isMentioned } from './mapping.ts';
+import { serviceNameOf } from './service-name.ts';
 import type { MappingVerdict, Target, TargetSelection, TargetWorld } from './target.ts';
 import { judgeMappings, namespacesBehind, neededTargets, ownNames } from './targets.ts';
 
@@ -41,7 +44,7 @@ export const emissaryRoutes: Routes<EmissaryConfig, Target> = {
     const ours = ownNames(selection, world.contexts);
     return {
       targets: neededTargets(selection, world, verdicts),
-      verdicts: verdicts.map((verdict) => routeVerdict(verdict, input.meta.namespace, ours)),
+      verdicts: verdicts.map((verdict) => routeVerdict(verdict, input, ours)),
     };
   },
   identities: (targets) =>
@@ -50,7 +53,7 @@ export const emissaryRoutes: Routes<EmissaryConfig, Target> = {
 
 function routeVerdict(
   { mapping, service, selected, named, outcome }: MappingVerdict,
-  namespace: string,
+  { meta: { namespace }, rules }: RouteInput<EmissaryConfig>,
   ours: ReadonlySet<string>,
 ): RouteVerdict {
   const contextRef = (name: string): ObjectRef => {
@@ -68,7 +71,24 @@ function routeVerdict(
   const { contextName, sni } = outcome.target;
   const change = { fields: { spec: { tls: contextName } }, fieldManager: MAPPING_FIELD_MANAGER };
   const isSet = named === contextName;
-  return { ...common, outcome: { target: { object: contextRef(contextName), id: sni, change, isSet } } };
+  return {
+    ...common,
+    // Whoever may write a Mapping in another namespace must not choose where the agent connects to.
+    upstream: consents(mapping, namespace) ? upstreamOf(mapping, service, sni, rules !== undefined) : undefined,
+    outcome: { target: { object: contextRef(contextName), id: sni, change, isSet } },
+  };
+}
+
+function upstreamOf(mapping: KubeObject, text: string, sni: string | undefined, isIdentity: boolean): RouteDestination {
+  const { namespace = '' } = mapping.metadata;
+  const { host, port = 443 } = parseService(text, namespace);
+  const service = serviceNameOf(host, namespace);
+  return {
+    address: `${host.includes(':') ? `[${host}]` : host}:${port}`,
+    sni,
+    id: isIdentity ? sni : undefined,
+    service: 'code' in service ? undefined : service,
+  };
 }
 
 /** Undefined: all namespaces. */

@@ -100,7 +100,11 @@ export const emissaryFields: GatewayFields<EmissaryConfig> = {
       yield { key: `tlscontext ${id} ${name}`, path: ['spec', 'tlsContext', 'name'], what: `TLSContext ${name}` };
     }
   },
-  *rights({ tlsContext: { enabled }, mappings: selection }, { metadata }, { sniPerTarget }): Generator<NamespacedRule> {
+  *rights(
+    { tlsContext: { enabled }, mappings: selection },
+    { metadata },
+    { sniPerTarget, readsAccounts },
+  ): Generator<NamespacedRule> {
     const { namespace = '' } = metadata;
     // The whole kind is read, even if none are written: their names are global, so collisions must be seen, and one
     // that names a Secret prevents its deletion. They contain no secrets. Those that no Mapping needs any more are
@@ -110,8 +114,8 @@ export const emissaryFields: GatewayFields<EmissaryConfig> = {
     const verbs = [...READ, ...(selection ? ['patch'] : [])];
     for (const place of selection?.namespaces ?? [namespace]) {
       yield { namespace: place, rule: { apiGroups: [GROUP], resources: ['mappings', 'tcpmappings'], verbs } };
-      // The objects behind a Mapping then determine the server name it needs.
-      if (!sniPerTarget) continue;
+      // The objects behind a Mapping then determine the server name it needs, or who is expected to answer.
+      if (!sniPerTarget && !readsAccounts) continue;
       yield { namespace: place, rule: { apiGroups: [''], resources: ['services', 'pods'], verbs: READ } };
       yield {
         namespace: place,
