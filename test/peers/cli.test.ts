@@ -53,7 +53,7 @@ describe('the built bundle on a real API server', () => {
   it('says that the definition is missing before it is installed', async () => {
     const { code, stderr } = await say(['status', '-A'], { env });
     assert.equal(code, 1);
-    assert.match(stderr, /the cluster has no MeshCertificates: apply deploy\/crd\/meshcertificate\.yaml/);
+    assert.match(stderr, /MeshCertificate is not defined in this cluster: apply deploy\/crd\/meshcertificate\.yaml/);
   });
 
   it('onboards an empty cluster as far as it can without an agent', async () => {

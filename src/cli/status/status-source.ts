@@ -15,7 +15,7 @@ export async function statusesOfCluster(kube: Kube, selection: Selection, signal
   } catch (error) {
     if (error instanceof KubeError && error.status === 404) {
       const next = 'apply deploy/crd/meshcertificate.yaml, or ask an agent that runs from a file with --url';
-      throw new Error(`the cluster has no MeshCertificates: ${next}`);
+      throw new Error(`MeshCertificate is not defined in this cluster: ${next}`);
     }
     throw error;
   }
