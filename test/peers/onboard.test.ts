@@ -99,7 +99,7 @@ describe('meshcert onboard on a real API server, with a real istiod and a real C
       return;
     }
     const shown = block.exec(text)?.[2] ?? '';
-    assert.equal(withoutWaits(shown), withoutWaits(recorded), 'record it anew with MESHCERT_RECORD=1');
+    assert.equal(withoutWaits(shown), withoutWaits(recorded), 'record it again with MESHCERT_RECORD=1');
   });
 
   async function run(...argv: readonly string[]): Promise<number> {
