@@ -91,7 +91,7 @@ export class CaRoots implements StreamTransform<Content, Roots> {
     if (text !== undefined) return text;
     const next =
       this.#config.file === undefined
-        ? `with key ${key} does not exist: istiod writes it into the namespaces that it discovers; set root if it is elsewhere`
+        ? `with key ${key} does not exist: istiod writes it into the namespaces that it discovers, unless it writes a ClusterTrustBundle (docs/istio.md); set root if it is elsewhere`
         : 'does not exist or cannot be read: mount it, or correct root.file';
     throw new MeshError('ERR_MESH_CONFIG', `${this.place} ${next}`);
   }

@@ -24,7 +24,7 @@ interface Sighting {
 export const spiffeHelper: Scenario = {
   id: 'spiffe-helper',
   title: 'One agent for N identities, compared with N spiffe-helpers',
-  same: 'The same SPIRE agent pushes each new leaf to both sides at the same time: to N spiffe-helpers, each of which writes key, leaf and bundle to three files, and to one meshcert (the bundle) with N MeshCertificates, which writes N Secrets to the sandbox’s API server. A third SDS client records when a leaf was pushed. Difference: files are local, Secrets go through an API server. The cost of the API server is not counted, because it runs anyway.',
+  same: 'The same SPIRE agent pushes each new leaf to both sides at the same time: to N spiffe-helpers, each of which writes key, leaf and bundle to three files, and to one meshcert (the bundle) with N MeshCertificates, half of them by the Workload API and half by SDS, which writes N Secrets to the sandbox’s API server. A third SDS client records when a leaf was pushed. Difference: files are local, Secrets go through an API server. The cost of the API server is not counted, because it runs anyway.',
   async run({ sizes, fleets, say }) {
     const helper = await peer('spiffe-helper').catch(missing);
     await using spire = await startSpire().catch(missing);
@@ -50,11 +50,9 @@ export const spiffeHelper: Scenario = {
           kind: 'MeshCertificate',
           metadata: { name: `s-${at}`, namespace },
           spec: {
-            istio: {
-              trustDomain: spire.trustDomain,
-              id,
-              sds: { socket: spire.socket },
-            },
+            ...(at % 2 === 0
+              ? { spiffe: { socket: spire.socket, id } }
+              : { istio: { trustDomain: spire.trustDomain, id, sds: { socket: spire.socket } } }),
             tlsContext: { enabled: false },
           },
         }),

@@ -15,7 +15,7 @@ export interface Istiod extends Server {
   readonly trustDomain: string;
   /** An answer of its debug interface, such as `configz`. */
   debug(page: string): Promise<unknown>;
-  /** What istiod publishes as `istio-ca-root-cert` now, PEM. */
+  /** What istiod publishes as `istio-ca-root-cert`, or as a ClusterTrustBundle, now; PEM. */
   rootCertificate(): Promise<string>;
   /** Ready again with these variables changed. */
   restart(env?: Readonly<Record<string, string>>): Promise<void>;
@@ -26,6 +26,8 @@ export interface Istiod extends Server {
 }
 
 const CRLS = 'ca-crl.pem';
+/** What istiod writes in place of the ConfigMap with ENABLE_CLUSTER_TRUST_BUNDLE_API. */
+export const TRUST_BUNDLE = '/apis/certificates.k8s.io/v1beta1/clustertrustbundles/istio.io:istiod-ca:root-cert';
 
 export interface IstiodOptions {
   readonly apiserver: KubeApiserver;
@@ -104,7 +106,8 @@ export async function startIstiod(options: IstiodOptions): Promise<Istiod> {
   async function rootCertificate(): Promise<string> {
     const path = '/api/v1/namespaces/istio-system/configmaps/istio-ca-root-cert';
     const { body } = await apiserver.call('GET', path);
-    return body?.data?.['root-cert.pem'] ?? '';
+    if (body?.data?.['root-cert.pem']) return body.data['root-cert.pem'];
+    return (await apiserver.call('GET', TRUST_BUNDLE)).body?.spec?.trustBundle ?? '';
   }
 
   async function restart(changes: Readonly<Record<string, string>> = {}): Promise<void> {
