@@ -103,9 +103,10 @@ describe("CRLs of Istio's plug-in CA, on real istiod, API server and Envoy", () 
     await awaitGateway('mTLS', () => UPSTREAMS.every((name) => of(name)?.tls?.ca !== undefined));
     const gap = crl(intermediate).pem;
     await istiod.writeCrls(gap);
-    // istiod refuses such a set as well; other writers of the ConfigMap need not.
+    // istiod refuses such a set as well; other writers of the ConfigMap need not. Its own is empty, and frozen here.
     await eventually('the refusal of istiod', async () => /missing CRL signed by/.test(istiod.log()), istiod.log);
-    await apiserver.ensure('/api/v1/namespaces/emissary/configmaps', {
+    await istiod.kill('SIGSTOP');
+    await apiserver.apply('/api/v1/namespaces/emissary/configmaps', {
       apiVersion: 'v1',
       kind: 'ConfigMap',
       metadata: { name: 'istio-ca-crl', namespace: 'emissary' },
@@ -132,6 +133,7 @@ describe("CRLs of Istio's plug-in CA, on real istiod, API server and Envoy", () 
     ]);
     await gateway.envoy.swap(clusters);
     assert.deepEqual([await status(name), await status(config.name)], [503, 200]);
+    await istiod.kill('SIGCONT');
   });
 
   it('reach Envoy once they cover the root too, and every upstream is still accepted', async () => {
