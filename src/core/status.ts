@@ -21,12 +21,22 @@ export const CONDITION_TYPES = [
   'UpstreamVerified',
   'Degraded',
   'IssuerEnding',
+  'Reconciling',
+  'Stalled',
 ] as const;
 export type ConditionType = (typeof CONDITION_TYPES)[number];
 
+/**
+ * Conditions that tools such as Flux and Argo CD read (kstatus). They are in the list only while they are True, and repeat
+ * what Published and Degraded say.
+ */
+export const isProgress = ({ type }: { readonly type: string }): boolean =>
+  type === 'Reconciling' || type === 'Stalled';
+
 /** Whether a condition shows a fault: True if its name describes a fault, and not True otherwise. */
-export const isTrouble = ({ type, status }: { readonly type: string; readonly status: string }): boolean =>
-  (type === 'Degraded' || type === 'IssuerEnding') === (status === 'True');
+export const isTrouble = (condition: { readonly type: string; readonly status: string }): boolean =>
+  !isProgress(condition) &&
+  (condition.type === 'Degraded' || condition.type === 'IssuerEnding') === (condition.status === 'True');
 
 /** Times are RFC 3339, as in every Kubernetes status. */
 export interface RootStatus {
@@ -77,6 +87,8 @@ export interface LastError {
 
 /** The one model behind the status subresource, /api/status and `meshcert status`. No secrets. */
 export interface PublicationStatus {
+  /** The metadata.generation that the conditions are about; a file has none. */
+  readonly observedGeneration?: number;
   readonly mesh: string;
   readonly id?: string;
   readonly fingerprint?: string;
@@ -108,6 +120,15 @@ export interface PublicationStatus {
   /** While the mesh does not issue: the time of the next attempt. */
   readonly nextAttemptTime?: string;
   readonly conditions: readonly Condition[];
+}
+
+/**
+ * The status of a resource if an agent has written one. The API server gives a new resource a status without conditions,
+ * whose observedGeneration is -1.
+ */
+export function reportedStatus(status: unknown): PublicationStatus | undefined {
+  const reported = status as PublicationStatus | undefined;
+  return (reported?.conditions ?? []).length === 0 ? undefined : reported;
 }
 
 /**

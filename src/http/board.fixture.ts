@@ -37,6 +37,7 @@ const iso = (ms: number) => new Date(ms).toISOString();
 export function goodStatus(now: number, changes: Partial<PublicationStatus> = {}): PublicationStatus {
   const since = { lastTransitionTime: iso(now - HOUR_MS) };
   return {
+    observedGeneration: 1,
     mesh: 'istio',
     id: 'spiffe://cluster.local/ns/emissary/sa/emissary',
     fingerprint: 'a1'.repeat(32),

@@ -65,6 +65,7 @@ const recipes = {
   },
   'kube-proxy': { module: 'kubernetes', package: 'k8s.io/kubernetes/cmd/kube-proxy', ldflags: kubernetesVersion },
   coredns: { module: 'coredns', package: 'meshcert.dev/peers/coredns' },
+  'status-judge': { module: 'status-judge', package: 'meshcert.dev/peers/status-judge' },
   krew: { module: 'krew', package: 'sigs.k8s.io/krew/cmd/krew' },
   'validate-krew-manifest': { module: 'krew', package: 'sigs.k8s.io/krew/cmd/validate-krew-manifest' },
   actionlint: { module: 'actionlint', package: 'github.com/rhysd/actionlint/cmd/actionlint' },

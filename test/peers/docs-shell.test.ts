@@ -42,6 +42,7 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   'kubectl apply --server-side -f https://github.com': 'test/peers/release.test.ts applies these files',
   'npx meshcert@': 'test/peers/release.test.ts runs the packed package by npx',
   'kubectl krew install': 'test/peers/release.test.ts installs the plug-in by krew',
+  'kubectl -n argocd create configmap': 'test/peers/gitops.test.ts runs the script; there is no Argo CD here',
   'cosign verify-blob SHA256SUMS': 'it needs what a workflow signed; test/peers/release.test.ts verifies by a key',
   'npm version X.Y.Z': 'scripts/release/version.test.ts changes the version everywhere',
   'npm run release -- --dry-run': 'test/peers/release.test.ts runs it',

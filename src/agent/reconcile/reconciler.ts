@@ -103,12 +103,13 @@ export class Reconciler {
 
   /** Takes a new version of the resource whose spec is the same. */
   update(certificate: MeshCertificate): void {
-    const before = this.certificate.metadata;
+    const { metadata: before, refused } = this.certificate;
     this.certificate = certificate;
-    const { annotations, deletionTimestamp, finalizers } = certificate.metadata;
+    const { annotations, deletionTimestamp, finalizers, generation } = certificate.metadata;
     const asked = annotations?.[RENEW_ANNOTATION] !== before.annotations?.[RENEW_ANNOTATION];
     const fate = deletionTimestamp !== before.deletionTimestamp || finalizers?.length !== before.finalizers?.length;
-    if (asked || fate || !this.#env.reporter.agrees(certificate)) this.#changes.fire();
+    const judged = generation !== before.generation || certificate.refused !== refused;
+    if (asked || fate || judged || !this.#env.reporter.agrees(certificate)) this.#changes.fire();
   }
 
   /** Requests a certificate now, whatever the schedule and backoff say. */

@@ -1,7 +1,7 @@
 import type { Clock } from '../../async/clock.ts';
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { reasonOf } from '../../core/problem.ts';
-import { isTrouble, type PublicationStatus } from '../../core/status.ts';
+import { isProgress, isTrouble, type PublicationStatus } from '../../core/status.ts';
 import { REPEAT_MS } from '../../kube/failure-streak.ts';
 import { codeOf } from '../../mesh/error.ts';
 import type { Log } from '../../mesh/log.ts';
@@ -37,13 +37,18 @@ export class LogSink implements Sink {
       this.#log.warn({ certificate, ...status.held }, 'a newer certificate is held back');
     }
     for (const condition of status.conditions) {
+      if (isProgress(condition)) continue;
       const old = before?.conditions.find(({ type }) => type === condition.type);
       if (old?.status === condition.status && old.reason === condition.reason) continue;
       const { type, reason, message } = condition;
       const isBad = isTrouble(condition);
       const isRecovery = type === 'Degraded' && condition.status === 'False' && old?.status === 'True';
-      // `trouble` has already logged the failure itself.
-      const isSaid = reason === 'Writing' || (report.failure && reason === reasonOf(report.failure.code));
+      // The failure itself and a refused spec were logged when they occurred.
+      const {
+        failure,
+        certificate: { refused },
+      } = report;
+      const isSaid = reason === 'Writing' || [failure, refused].some((one) => one && reason === reasonOf(one.code));
       const level = !report.leading || !old || isSaid ? 'debug' : isBad ? 'warn' : isRecovery ? 'info' : 'debug';
       this.#log[level]({ certificate, condition: type, status: condition.status, reason }, message);
     }

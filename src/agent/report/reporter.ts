@@ -2,7 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { statusOf } from '../../core/decision/status-of.ts';
 import { keyOf, refOf } from '../../core/object.ts';
-import { type Condition, type PublicationStatus, setConditions } from '../../core/status.ts';
+import { type Condition, type PublicationStatus, reportedStatus, setConditions } from '../../core/status.ts';
 import { safeMessage } from '../../mesh/secrets.ts';
 import type { Passed, Report } from './report.ts';
 import { type StatusRecord, statusRecordOf } from './status-record.ts';
@@ -48,7 +48,7 @@ export class Reporter {
     const { certificate } = report;
     const stored = certificate.status as PublicationStatus | undefined;
     const known = this.#records.get(keyOf(refOf(certificate)));
-    const before = known?.status ?? stored;
+    const before = known?.status ?? reportedStatus(stored);
     const said = statusOf(report, before);
     // When the status is unchanged, the resource, the board and this share one object.
     const status = [...new Set([stored, before])].find((one) => isDeepStrictEqual(one, said)) ?? said;

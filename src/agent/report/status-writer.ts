@@ -3,7 +3,7 @@ import type { Clock } from '../../async/clock.ts';
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { retryDelay } from '../../core/backoff.ts';
 import { FIELD_MANAGER, type KubeObject } from '../../core/object.ts';
-import type { PublicationStatus } from '../../core/status.ts';
+import { type PublicationStatus, reportedStatus } from '../../core/status.ts';
 import type { Kube } from '../../kube/api.ts';
 import { codeOf } from '../../mesh/error.ts';
 import type { Log } from '../../mesh/log.ts';
@@ -71,8 +71,7 @@ export class StatusWriter implements Sink {
     if (!this.#pending.has(record) && this.#isStored(record, certificate, status)) return;
     this.#pending.set(record, { certificate, status });
     if (this.#busy.has(record)) return;
-    const stored = certificate.status as Partial<PublicationStatus> | undefined;
-    const isFirst = stored?.conditions === undefined && !this.#written.has(record);
+    const isFirst = reportedStatus(certificate.status) === undefined && !this.#written.has(record);
     if (isFirst && (published?.reason === 'NotIssued' || published?.reason === 'Writing')) this.#wait(record);
     else this.#start(record);
   }

@@ -60,6 +60,21 @@ describe('accepted certificates', () => {
     assert.deepEqual(take(gathering, elder, object('later', {})), good);
   });
 
+  it('carry why a newer version is refused, as one object for as long as nothing changes', () => {
+    const gathering = new AcceptedCertificates(validator([toy], gateways), gateways);
+    const [elder, later] = [object('elder', {}), object('later', {})];
+    const latest = (...objects: readonly KubeObject[]) =>
+      gathering.take([new Map(objects.map((one) => [keyOf(refOf(one)), one]))], () => {})[1];
+    assert.equal(latest(elder, later)?.refused, undefined);
+    const invalid = object('later', { secretName: 'No Name' });
+    const refused = latest(elder, invalid);
+    assert.equal(refused?.refused?.code, 'ERR_CONFIG');
+    assert.equal(refused.refused.generation, invalid.metadata.generation);
+    assert.equal(refused.metadata.generation, later.metadata.generation);
+    assert.equal(latest(elder, invalid), refused);
+    assert.equal(latest(elder, object('later', {}))?.refused, undefined);
+  });
+
   it('leave a name with its owner, although an older resource claims it', () => {
     const gathering = new AcceptedCertificates(validator([toy], gateways), gateways);
     const later = object('later', {});

@@ -30,16 +30,21 @@ export class AcceptedCertificates {
   /** The accepted ones, by key. */
   #inForce: ReadonlyMap<string, MeshCertificate> = new Map();
   #conflicts: readonly Conflict[] = [];
+  /** What was returned for a refused one, so that an unchanged one keeps its reference. */
+  readonly #refused = new Map<string, { value: MeshCertificate; problem: Problem; now: MeshCertificate }>();
 
   constructor(validate: (object: unknown) => Validation, gateways: readonly GatewayFields[]) {
     this.#validate = validate;
     this.#gateways = gateways;
   }
 
-  /** `invalid` is called for each object whose current version is not accepted, at each call. */
+  /**
+   * `invalid` is called for each object whose current version is not accepted, at each call. `reconciled`: its last valid
+   * version is among the result, with the problem in `refused`.
+   */
   take(
     scopes: readonly ReadonlyMap<string, KubeObject>[],
-    invalid: (object: KubeObject, problem: Problem) => void,
+    invalid: (object: KubeObject, problem: Problem, reconciled: boolean) => void,
   ): readonly MeshCertificate[] {
     let moved = false;
     let present = 0;
@@ -55,16 +60,25 @@ export class AcceptedCertificates {
     }
     if (present < this.#known.size) {
       moved = true;
-      for (const key of this.#known.keys()) if (!scopes.some((scope) => scope.has(key))) this.#known.delete(key);
+      for (const key of this.#known.keys())
+        if (!scopes.some((scope) => scope.has(key))) {
+          this.#known.delete(key);
+          this.#refused.delete(key);
+        }
     }
     if (moved) this.#arrange();
-    const tell = (object: KubeObject, { code, message }: Problem) =>
-      invalid(object, { code, message: message + deletionOf(object) });
+    const refused = new Map<string, Problem>();
+    const tell = (object: KubeObject, { code, message }: Problem) => {
+      const key = keyOf(refOf(object));
+      const problem = { code, message: message + deletionOf(object) };
+      refused.set(key, problem);
+      invalid(object, problem, this.#inForce.has(key));
+    };
     for (const { object, problem } of this.#known.values()) if (problem !== undefined) tell(object, problem);
     for (const { later, path, message } of this.#conflicts) {
       tell(later, { code: 'ERR_CONFIG', message: `${formatPath(path)}: ${message}` });
     }
-    return [...this.#inForce].map(([key, accepted]) => this.#now(key, accepted));
+    return [...this.#inForce].map(([key, accepted]) => this.#now(key, accepted, refused.get(key)));
   }
 
   #look(object: KubeObject, known: Known | undefined): Known {
@@ -73,14 +87,21 @@ export class AcceptedCertificates {
     if (known && generation !== undefined && known.print === print) {
       const { problem, value } = known;
       const { metadata, status } = object as unknown as MeshCertificate;
-      return { object, print, problem, value: value && problem === undefined ? { ...value, metadata, status } : value };
+      return {
+        object,
+        print,
+        problem,
+        value: value && (problem ? { ...value, status } : { ...value, metadata, status }),
+      };
     }
     const result = this.#validate(object);
     if (!result.ok) {
       const why = result.issues.map(({ path, message }) => `${formatPath(path)}: ${message}`).join('; ');
       const message = `the spec is refused, and the last valid spec stays in use: ${why}`;
       const problem = { code: result.code ?? 'ERR_CONFIG', message };
-      return { object, print, problem, value: known?.value };
+      const { status } = object as unknown as MeshCertificate;
+      const value = known?.value && { ...known.value, status };
+      return { object, print, problem, value };
     }
     // The same spec under another annotation keeps its place and its reconciler.
     const same = known?.value?.metadata.generation === generation && known?.value?.metadata.uid === uid;
@@ -117,11 +138,17 @@ export class AcceptedCertificates {
     this.#inForce = new Map(remaining.filter(({ value }) => !lost.has(value)).map(({ key, value }) => [key, value]));
   }
 
-  /** The accepted spec, under the newest metadata and status. */
-  #now(key: string, accepted: MeshCertificate): MeshCertificate {
-    const value = this.#known.get(key)?.value;
-    if (!value || value.spec === accepted.spec) return value ?? accepted;
-    return { ...value, spec: accepted.spec };
+  /** The accepted spec, under the newest metadata and status, and why a newer spec is refused. */
+  #now(key: string, accepted: MeshCertificate, problem: Problem | undefined): MeshCertificate {
+    const known = this.#known.get(key);
+    const value = known?.value ?? accepted;
+    if (!problem) return value.spec === accepted.spec ? value : { ...value, spec: accepted.spec };
+    const { generation } = known?.object.metadata ?? {};
+    const before = this.#refused.get(key);
+    const isSame = before?.value === value && before.problem.message === problem.message;
+    const now = isSame ? before.now : { ...value, spec: accepted.spec, refused: { ...problem, generation } };
+    this.#refused.set(key, { value, problem, now });
+    return now;
   }
 }
 

@@ -7,7 +7,7 @@ import { validator } from '../../config/validate.ts';
 import { FIELD_MANAGER, type KubeObject, keyOf, refOf, withoutManagers } from '../../core/object.ts';
 import type { Problem } from '../../core/problem.ts';
 import { reasonOf } from '../../core/problem.ts';
-import { type PublicationStatus, setConditions } from '../../core/status.ts';
+import { reportedStatus, setConditions } from '../../core/status.ts';
 import type { Kube } from '../../kube/api.ts';
 import { reflect } from '../../kube/reflector.ts';
 import { RESOURCES } from '../../kube/resources.ts';
@@ -71,7 +71,9 @@ export async function* customResources(
     allowing(validator(options.adapters, options.gateways), options.adapters, options.allow ?? {}),
     options.gateways,
   );
-  const reported = new Map<string, string>();
+  const logged = new Map<string, string>();
+  /** What was written into the status of those that have no reconciler. */
+  const written = new Map<string, string>();
   try {
     while (!signal.aborted) {
       await changed.wait(stop);
@@ -79,13 +81,14 @@ export async function* customResources(
       if (count >= MANY) await options.clock.sleep(Math.min(LONGEST_PAUSE_MS, count * PAUSE_EACH_MS), stop);
       if (!reflectors.every((reflector) => reflector.isSynced)) continue;
       const items = reflectors.map((reflector) => reflector.items());
-      yield gathering.take(items, (object, problem) => {
+      yield gathering.take(items, (object, problem, reconciled) => {
         const key = keyOf(refOf(object));
         const text = `${object.metadata.generation} ${problem.message}`;
-        if (reported.get(key) === text) return;
-        reported.set(key, text);
-        options.log.error({ certificate: key, code: problem.code }, problem.message);
-        if (options.leads(key)) void tellInvalid(options, object, problem, stop);
+        if (logged.get(key) !== text) options.log.error({ certificate: key, code: problem.code }, problem.message);
+        logged.set(key, text);
+        if (reconciled || written.get(key) === text || !options.leads(key)) return;
+        written.set(key, text);
+        void tellInvalid(options, object, problem, stop);
       });
     }
   } catch (error) {
@@ -96,13 +99,14 @@ export async function* customResources(
   }
 }
 
+/** The status of a MeshCertificate of which no version was accepted yet. */
 async function tellInvalid(
   { kube, clock, log, adapters }: ControllerOptions,
   object: KubeObject,
   { code, message }: Problem,
   signal: AbortSignal,
 ): Promise<void> {
-  const before = object.status as PublicationStatus | undefined;
+  const before = reportedStatus(object.status);
   const { name, namespace, generation } = object.metadata;
   const judged = generation === undefined ? {} : { observedGeneration: generation };
   const degraded = {
@@ -113,10 +117,12 @@ async function tellInvalid(
     ...{ type: 'Ready' as const, status: 'False' as const, reason: 'NotPublished', ...judged },
     message: 'No spec of this MeshCertificate was accepted yet; see Degraded.',
   };
-  const conditions = setConditions(before?.conditions ?? [], before ? [degraded] : [ready, degraded], clock.now());
+  const stalled = { ...degraded, type: 'Stalled' as const };
+  const others = (before?.conditions ?? []).filter(({ type }) => type !== 'Reconciling');
+  const conditions = setConditions(others, before ? [degraded, stalled] : [ready, degraded, stalled], clock.now());
   const named = Object.keys((object.spec ?? {}) as object);
   const mesh = adapters.find((adapter) => named.includes(adapter.mesh))?.mesh ?? '';
-  const status = { mesh, roots: [], mappings: [], targets: [], rotations: 0, ...before, conditions };
+  const status = { mesh, roots: [], mappings: [], targets: [], rotations: 0, ...before, ...judged, conditions };
   const target = {
     apiVersion: object.apiVersion,
     kind: object.kind,

@@ -1,6 +1,6 @@
 import { get } from 'node:http';
 import type { KubeObject } from '../../core/object.ts';
-import type { PublicationStatus } from '../../core/status.ts';
+import { reportedStatus } from '../../core/status.ts';
 import type { Kube, Selection } from '../../kube/api.ts';
 import { RESOURCES } from '../../kube/resources.ts';
 import { KubeError } from '../../kube/transport/error.ts';
@@ -22,8 +22,7 @@ export async function statusesOfCluster(kube: Kube, selection: Selection, signal
 }
 
 export function rowOf({ metadata, status }: KubeObject): StatusRow {
-  const known = status as Partial<PublicationStatus> | undefined;
-  return { namespace: metadata.namespace ?? '', name: metadata.name, status: known };
+  return { namespace: metadata.namespace ?? '', name: metadata.name, status: reportedStatus(status) };
 }
 
 const TIMEOUT_MS = 10_000;

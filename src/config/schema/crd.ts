@@ -1,3 +1,4 @@
+import type { PublicationStatus } from '../../core/status.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
 import type { GatewayFields } from './gateway-fields.ts';
 import { API_VERSION, KIND } from './mesh-certificate.ts';
@@ -14,6 +15,20 @@ const column = (name: string, jsonPath: string, description: string, more: objec
   description,
   ...more,
 });
+
+/**
+ * The status of a resource that no agent has seen. Tools that compare observedGeneration with the generation (Flux, Helm
+ * 4, kpt) then wait for an agent; without it they would take such a resource for finished.
+ */
+const UNREPORTED = {
+  observedGeneration: -1,
+  mesh: '',
+  roots: [],
+  mappings: [],
+  targets: [],
+  rotations: 0,
+  conditions: [],
+} satisfies PublicationStatus;
 
 /** The CustomResourceDefinition of MeshCertificate, with the configuration of these adapters in it. */
 export function customResourceDefinition(
@@ -74,7 +89,7 @@ export function customResourceDefinition(
                 kind: { type: 'string' },
                 metadata: { type: 'object' },
                 spec,
-                status: structural(statusSchema),
+                status: { ...structural(statusSchema), default: UNREPORTED },
               },
               'x-kubernetes-validations': [
                 {

@@ -1,4 +1,5 @@
 import type { KubeObject, ObjectMeta } from '../../core/object.ts';
+import type { Problem } from '../../core/problem.ts';
 import type { CommonSpec } from './spec.ts';
 
 export const API_VERSION = 'meshcert.dev/v1alpha1';
@@ -11,6 +12,8 @@ export interface MeshCertificate extends KubeObject {
   readonly metadata: ObjectMeta;
   readonly spec: MeshCertificateSpec;
   readonly status?: unknown;
+  /** Why the newest version of the resource is refused; this is the last valid one. */
+  readonly refused?: Problem & { readonly generation: number | undefined };
 }
 
 /** The fields of `spec` as the schema returns them, with the names filled in and the durations in milliseconds. */

@@ -25,6 +25,11 @@ const root = z.strictObject({
 /** `status` of a MeshCertificate: the schema of `PublicationStatus`. */
 export const statusSchema = z
   .strictObject({
+    observedGeneration: z
+      .int()
+      .min(-1)
+      .optional()
+      .describe('The metadata.generation that the conditions are about; -1 until an agent has written a status.'),
     mesh: z.string().describe('Which mesh issues the certificate.'),
     id: z.string().optional().describe('SPIFFE ID or DNS name of the published leaf.'),
     fingerprint: z.string().optional().describe('SHA-256 of the published leaf, hex.'),
@@ -93,7 +98,7 @@ export const statusSchema = z
       .array(condition)
       .meta({ 'x-kubernetes-list-type': 'map', 'x-kubernetes-list-map-keys': ['type'] })
       .describe(
-        'Ready, Published, Trusted, Referenced, Degraded, IssuerEnding, UpstreamVerified once an upstream was checked, and Live where the agent can query the gateway.',
+        'Ready, Published, Trusted, Referenced, Degraded, IssuerEnding, UpstreamVerified once an upstream was checked, and Live where the agent can query the gateway. Reconciling while a spec is not published yet, Stalled while it is refused.',
       ),
   })
   .describe('What is published, as the agent last observed it.') satisfies z.ZodType<Wide<PublicationStatus>>;

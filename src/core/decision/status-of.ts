@@ -16,6 +16,7 @@ import {
   type UpstreamStatus,
 } from '../status.ts';
 import type { Decision, Situation } from './decide.ts';
+import { progressOf, withoutEnded } from './progress.ts';
 import { type CheckedUpstreams, upstreamsOf, verifiedUpstreams } from './upstreams-of.ts';
 
 /** The reasons of conditions, in addition to those made from an error code; docs/runbook.md has an entry for each. */
@@ -50,6 +51,8 @@ export interface StatusInput {
     };
     /** The current status of the resource. */
     readonly status?: unknown;
+    /** Why the newest version of the resource is refused; this is the last valid one. */
+    readonly refused?: Problem & { readonly generation: number | undefined };
   };
   readonly situation: Pick<Situation, 'candidate' | 'published' | 'now'>;
   readonly decision: Decision;
@@ -93,10 +96,17 @@ export function statusOf(report: StatusInput, before: PublicationStatus | undefi
   const lastError = failure && errorOf(failure, before, now);
   const upstreams = upstreamsOf(report, before);
   const earlier = (before?.conditions ?? []).filter(({ type }) => type !== 'UpstreamVerified' || upstreams.length > 0);
-  const conditions = setConditions(earlier, conditionsOf(report, upstreams, lastError), now);
+  const said = conditionsOf(report, upstreams, lastError);
+  const progress = progressOf(said, {
+    ...{ before, ...observed(report), isRefused: certificate.refused !== undefined },
+    isDone: report.inForce || certificate.spec.paused,
+    hasPublished: decision.publishedIdentity !== undefined,
+  });
+  const conditions = withoutEnded(setConditions(earlier, [...said, ...progress], now), progress);
   const lastRotationTime = rotated ? toRfc3339(now) : before?.lastRotationTime;
   const held = report.decision.hold?.hold ? heldOf(report) : undefined;
   return {
+    ...observed(report),
     mesh: certificate.spec.mesh.name,
     ...(leaf && decision.identity && current
       ? {
@@ -261,15 +271,19 @@ type ConditionBuilder = (
   message: string,
 ) => Omit<Condition, 'lastTransitionTime'>;
 
-function conditionBuilder({ certificate }: StatusInput): ConditionBuilder {
-  const { generation } = certificate.metadata;
+function conditionBuilder(report: StatusInput): ConditionBuilder {
   return (type, status, reason, message) => ({
     type,
     status,
     reason,
     message: safeMessage(message),
-    ...(generation === undefined ? {} : { observedGeneration: generation }),
+    ...observed(report),
   });
+}
+
+function observed({ certificate }: StatusInput): { observedGeneration?: number } {
+  const { generation } = certificate.refused ?? certificate.metadata;
+  return generation === undefined ? {} : { observedGeneration: generation };
 }
 
 /** Why nothing newer is published, and since when. */
@@ -357,7 +371,7 @@ function referenced({ referenced: said }: StatusInput, say: ConditionBuilder) {
 }
 
 function degraded(
-  { decision, situation, failure, breakerOpenMs }: StatusInput,
+  { certificate: { refused }, decision, situation, failure, breakerOpenMs }: StatusInput,
   because: string,
   lastError: LastError | undefined,
   say: ConditionBuilder,
@@ -372,6 +386,7 @@ function degraded(
       `The certificate ends at ${end}, and no newer one is published. ${causeOf(lastError)}`,
     );
   }
+  if (refused) return say('Degraded', 'True', reasonOf(refused.code), `${refused.code}: ${refused.message}`);
   if (failure) return say('Degraded', 'True', reasonOf(failure.code), because);
   if (breakerOpenMs > 0) {
     return say(

@@ -26,7 +26,7 @@ export function lookAtStatus(object: KubeObject): Seen {
     };
   }
   const { generation } = object.metadata;
-  const observed = Number(ready.observedGeneration ?? status.observedGeneration ?? generation);
+  const observed = Number(ready.observedGeneration ?? generation);
   if (generation !== undefined && observed < generation) {
     const message = `its spec was changed (generation ${generation}), and the agent has processed only generation ${observed}`;
     return { ...about, state: 'failed', severity: 'warning', message, fix };
