@@ -7,6 +7,9 @@ import { GrpcIssuer } from './grpc-issuer.ts';
 import { HttpSource } from './http-source.ts';
 import { serviceId } from './name.ts';
 
+/** Names the service of a pod; default: the name of its Kubernetes Service. */
+const SERVICE_ANNOTATION = 'consul.hashicorp.com/connect-service';
+
 /**
  * Consul Connect. Over HTTP the agent pushes identities; over gRPC the servers sign our own requests. The trust
  * domain is the cluster's UUID: unless it is configured, it is known only after the first answer and changes when
@@ -33,6 +36,7 @@ export const consul: Adapter<ConsulConfig> = {
   discover,
   pods,
   checks,
+  peer: ({ annotations }, service) => ({ sibling: annotations[SERVICE_ANNOTATION] ?? service }),
   names: ({ uris: [uri = ''] }) => /^spiffe:\/\/[^/]+(\/ap\/[^/]+)?\/ns\/[^/]+\/dc\/[^/]+\/svc\/[^/]+$/.test(uri),
   open(config, host) {
     const { http, grpc } = config;

@@ -5,7 +5,7 @@ import { discover } from './cluster/discover.ts';
 import { pods } from './cluster/pods.ts';
 import { type IstioConfig, istioConfig } from './config.ts';
 import { CRL_CONFIG_MAP } from './crls.ts';
-import { expectation } from './name.ts';
+import { accountPath, expectation } from './name.ts';
 import { SdsSource } from './sds.ts';
 
 /** Istio: its CA API (istiod, istio-csr), or SDS (pilot-agent, SPIRE). */
@@ -27,6 +27,9 @@ export const istio: Adapter<IstioConfig> = {
   pods,
   checks,
   names: ({ uris: [uri = ''] }) => /^spiffe:\/\/[^/]+\/ns\/[^/]+\/sa\/[^/]+$/.test(uri),
+  peer: ({ namespace, serviceAccount }) => ({ path: accountPath(namespace, serviceAccount) }),
+  // istiod makes a DestinationRule of each BackendTLSPolicy on a Service, for all sidecars.
+  takesPoliciesOf: (controllerName) => controllerName.startsWith('istio.io/'),
   expectedPeer({ trustDomain, accounts: [account, ...others] }) {
     if (trustDomain === undefined || !account || others.length > 0) return undefined;
     return `spiffe://${trustDomain}/ns/${account.namespace}/sa/${account.serviceAccount}`;

@@ -5,9 +5,11 @@ import type { IstioConfig } from './config.ts';
 
 const DEFAULT_TRUST_DOMAIN = 'cluster.local';
 
+export const accountPath = (namespace: string, account: string): string => `/ns/${namespace}/sa/${account}`;
+
 /** Istio's name of a ServiceAccount. */
 export const workloadId = (trustDomain: string, namespace: string, account: string): string =>
-  formatSpiffeId({ trustDomain, path: `/ns/${namespace}/sa/${account}` });
+  formatSpiffeId({ trustDomain, path: accountPath(namespace, account) });
 
 export function expectation(config: IstioConfig, namespace: string): Expectation {
   const trustDomain = trustDomainOf(config);

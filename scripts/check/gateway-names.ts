@@ -18,7 +18,7 @@ const REVIEWED: readonly { readonly term: RegExp; readonly why: string }[] = [
   },
   { term: /['"/-][a-z-]*mappings[a-z-]*\.ts'/g, why: 'names of files that keep their history' },
   {
-    term: /gateway\/emissary\/gateway\.ts'|\bimport \{ emissary \}|\[emissary as Gateway\]/g,
+    term: /gateway\/emissary\/gateway\.ts'|\bimport \{ emissary \}|\[emissary as Gateway\b/g,
     why: 'the list of gateways',
   },
   { term: /-n emissary\b|serviceaccount:emissary:/g, why: 'a namespace, in examples of commands' },

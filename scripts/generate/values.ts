@@ -28,6 +28,7 @@ const values = z.strictObject({
   source: z.enum(['resources', 'file']).optional(),
   certificates: z.array(z.strictObject({ name: undottedName(), spec: z.unknown() })).optional(),
   observe: z.enum(['names', 'labels']).optional(),
+  gatewayApi: z.boolean().optional(),
   watchNamespaces: z.array(namespaceName()).optional(),
   allNamespaces: z.boolean().optional(),
   allow: z

@@ -97,14 +97,15 @@ function normalise(
   mesh: MeshCertificate['spec']['mesh'],
   gateways: readonly GatewayFields[],
 ): MeshCertificate['spec'] {
-  const configured = gateways.map(({ kind, configure }) => [kind, configure(name, spec)] as const);
+  const given = gateways.filter(({ fields }) => Object.keys(fields).some((field) => spec[field] !== undefined));
+  const used = given.length > 0 ? given : gateways.filter(({ byDefault }) => byDefault);
   return {
     mesh,
     secretName: spec.secretName ?? `${name}-identity`,
     caSecretName: spec.caSecretName ?? `${name}-ca`,
     crlSecretName: spec.trust.crl ? (spec.crlSecretName ?? `${name}-crl`) : undefined,
     configMapName: spec.configMapName,
-    gateways: Object.fromEntries(configured.filter(([, config]) => config !== undefined)),
+    gateways: Object.fromEntries(used.map(({ kind, configure }) => [kind, configure(name, spec)])),
     labels: spec.labels,
     renewal: spec.renewal,
     trust: { retainMs: spec.trust.retain, holdMs: spec.trust.hold },

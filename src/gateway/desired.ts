@@ -101,6 +101,7 @@ export function desiredObjects({
       config,
       tls,
       bundle: trusted.bundle,
+      leaf,
       targets,
       ...(revokes ? { crlSecretName } : {}),
     })) {

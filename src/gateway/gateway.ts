@@ -19,6 +19,10 @@ export interface ObservedObjects {
   behind(kind: string): readonly KubeObject[];
   /** Namespaces whose objects are unknown, and why. */
   readonly unseen: ReadonlyMap<string, string>;
+  /** Why the objects of this kind in the scopes of `behind` are unknown there; undefined: they are known. */
+  hidden(kind: string, namespace?: string): string | undefined;
+  /** Kinds of optional scopes that the cluster does not serve. */
+  readonly unserved: ReadonlySet<string>;
 }
 
 /** A change to a route: fields of somebody else's object, set by server-side apply only. */
@@ -41,13 +45,13 @@ export interface RouteDestination {
 
 /** Where a route leads. */
 export interface RouteTarget {
-  /** Our object that the route uses, or will use once it exists. */
+  /** Our object that the route uses, or will use once it exists; perhaps the Secret of the pair. */
   readonly object: ObjectRef;
   /** The identity of the workload behind it, if the mesh names it. */
   readonly id?: string | undefined;
-  /** The fields that the route has when it uses the object. */
-  readonly change: RouteChange;
-  /** The fields are already set. */
+  /** The fields that the route has when it uses the object; absent: the object selects the route by itself. */
+  readonly change?: RouteChange | undefined;
+  /** The fields are already set, or the object exists. */
   readonly isSet: boolean;
 }
 

@@ -1,6 +1,6 @@
 import type { MeshCertificateSpec } from '../config/schema/mesh-certificate.ts';
 import type { Resource } from '../core/object.ts';
-import type { Adapter } from '../mesh/adapter.ts';
+import type { Adapter, TlsDefaults } from '../mesh/adapter.ts';
 import type { TargetRules } from '../mesh/targeting.ts';
 import type { Certificate } from '../pki/certificate.ts';
 
@@ -22,11 +22,20 @@ export interface PublicationInput<C, T> extends ReferenceInput<C, T> {
   readonly tls: Adapter['tls'];
   /** Never empty; newest root first. */
   readonly bundle: readonly Certificate[];
+  /** The leaf that is published with them. */
+  readonly leaf: Certificate;
   /** Name of the Secret with CRLs, key `crl.pem`; absent: upstreams are not checked for revocation. */
   readonly crlSecretName?: string | undefined;
 }
 
+/** What a gateway must know of a mesh to address its workloads. */
+export interface MeshView extends Pick<Adapter, 'title' | 'peer' | 'takesPoliciesOf'> {
+  readonly tls: TlsDefaults;
+}
+
 export interface RouteInput<C> extends GatewayInput<C> {
+  /** Absent: nothing is known of the mesh. */
+  readonly mesh?: MeshView | undefined;
   /** How the mesh names the workloads behind a route; absent: one identity serves the whole mesh. */
   readonly rules?: TargetRules | undefined;
 }
@@ -36,6 +45,10 @@ export interface Scope {
   readonly resource: Resource;
   /** Absent: in all namespaces. */
   readonly namespace?: string | undefined;
+  /** Only the object of this name; a Role may then name it. */
+  readonly name?: string | undefined;
+  /** A cluster that does not serve the kind has no objects of it, which is not a failure. */
+  readonly optional?: boolean | undefined;
 }
 
 /** Where an object names a Secret. */

@@ -7,6 +7,7 @@ import type { Examiner } from './examiner.ts';
 import type { Identity } from './identity.ts';
 import type { Log } from './log.ts';
 import type { ObjectCheck } from './object-check.ts';
+import type { PeerName, TargetRefusal, Workload } from './targeting.ts';
 
 /** Where a value is stored in the cluster: one key of a ConfigMap or an object without secrets. */
 export interface ConfigMapRef {
@@ -192,6 +193,13 @@ export interface Adapter<C = unknown> extends AdapterCore<C> {
    * counts.
    */
   names?(leaf: { readonly uris: readonly string[]; readonly dns: readonly string[] }): boolean;
+  /** The name in the certificate of a pod behind a Service, for a gateway that verifies it. */
+  peer?(workload: Workload, service: string): PeerName | TargetRefusal;
+  /**
+   * Whether a control plane of this mesh, known by the `controllerName` of a GatewayClass, applies the policies that
+   * others write for a gateway to the traffic inside of the mesh.
+   */
+  takesPoliciesOf?(controllerName: string): boolean;
   /** The identity that an upstream must present, if known. */
   expectedPeer?(upstream: Upstream): string | undefined;
 }

@@ -13,6 +13,16 @@ export interface TargetRefusal {
   readonly message: string;
 }
 
+/**
+ * The name that a workload presents. A `path` is that of a SPIFFE ID in the trust domain of the gateway's own; a
+ * `sibling` is the gateway's own SPIFFE ID with another last segment.
+ */
+export type PeerName =
+  | { readonly path: string }
+  | { readonly sibling: string }
+  | { readonly uri: string }
+  | { readonly dns: string };
+
 /** A target that the user listed: it has an object of the gateway whether or not a route needs it yet. */
 export interface ListedTarget {
   readonly id: string;

@@ -9,6 +9,7 @@ import { desiredObjects, publicationRefs } from '../../src/gateway/desired.ts';
 import { type Gateway, type GatewayUse, type ObservedObjects, ORDER } from '../../src/gateway/gateway.ts';
 import type { RouteInput } from '../../src/gateway/input.ts';
 import { ownerLabel, ownLabels } from '../../src/gateway/owner.ts';
+import { RESOURCES } from '../../src/kube/resources.ts';
 import { fields } from '../../src/mesh/kube-object.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { AgentWorld, NAMESPACE } from '../support/agent-world.ts';
@@ -22,6 +23,10 @@ export interface GatewaySubject {
   readonly route: KubeObject;
   /** The same route, no longer selected. */
   unselected(route: KubeObject): KubeObject;
+  /** Other objects that a verdict depends on, as the cluster holds them; routes among them stay as they are. */
+  readonly beside?: readonly KubeObject[];
+  /** What a user writes so that nothing depends on the publication any more; absent: the unselected route. */
+  released?(route: KubeObject): readonly KubeObject[];
   /** What the cluster must serve. */
   readonly definitions?: readonly object[];
 }
@@ -31,7 +36,9 @@ const ca = SandboxCa.root();
 const identity = ca.identity({ uris: ['spiffe://cluster.local/ns/emissary/sa/emissary'], lifetimeMs: 3_600_000 });
 
 /** What the agent relies on, for any gateway. */
-export function gatewayContract(name: string, { gateway, spec, route, unselected, definitions }: GatewaySubject): void {
+export function gatewayContract(name: string, subject: GatewaySubject): void {
+  const { gateway, spec, route, unselected, beside = [], definitions } = subject;
+  const { released = (one) => [unselected(one)] } = subject;
   const certificate = (more: Readonly<Record<string, unknown>> = {}): MeshCertificate => {
     const object = {
       apiVersion: 'meshcert.dev/v1alpha1',
@@ -47,18 +54,25 @@ export function gatewayContract(name: string, { gateway, spec, route, unselected
     meta: { ...META, uid: metadata.uid },
     spec: common,
     config: common.gateways[gateway.kind],
+    mesh: adapters.find(({ mesh }) => mesh === 'istio'),
   });
   const observe = (routes: readonly KubeObject[], own: readonly KubeObject[] = []): ObservedObjects => ({
-    ...{ routes, own },
-    behind: () => [],
+    ...{ routes: [...routes, ...beside], own },
+    behind: (kind) => beside.filter((object) => object.kind === kind),
     unseen: new Map(),
+    hidden: () => undefined,
+    unserved: new Set(),
   });
   const judged = (one: MeshCertificate, observed = observe([route])) => gateway.routes.judge(inputOf(one), observed);
+  /** The verdict on the route under test. */
+  const verdictOn = (one: MeshCertificate, observed = observe([route])) =>
+    judged(one, observed).verdicts.find((verdict) => keyOf(refOf(verdict.route)) === keyOf(refOf(route)));
   const useOf = (one: MeshCertificate, targets: readonly unknown[] | undefined): GatewayUse => ({
     ...{ gateway, targets },
     config: one.spec.gateways[gateway.kind],
   });
-  const written = (one: MeshCertificate, targets = judged(one).targets) =>
+  /** What is published once the route is changed. */
+  const written = (one: MeshCertificate, targets = judged(one, observe([changed(one)])).targets) =>
     desiredObjects({
       ...{ meta: META, spec: one.spec, tls: {}, identity, bundle: [ca.root], since: new Map() },
       uses: [useOf(one, targets)],
@@ -67,10 +81,10 @@ export function gatewayContract(name: string, { gateway, spec, route, unselected
   const standing = (one: MeshCertificate) =>
     written(one).flatMap(({ object, gateway: kind }) => (kind === undefined ? [] : [object]));
   const changed = (one: MeshCertificate): KubeObject => {
-    const [verdict] = judged(one).verdicts;
+    const verdict = verdictOn(one);
     assert.ok(verdict && 'target' in verdict.outcome);
     const { change } = verdict.outcome.target;
-    return { ...route, spec: { ...fields(route.spec), ...fields(change.fields.spec) } };
+    return { ...route, spec: { ...fields(route.spec), ...fields(change?.fields.spec) } };
   };
 
   describe(`${name} keeps the contract of gateways`, () => {
@@ -118,14 +132,18 @@ export function gatewayContract(name: string, { gateway, spec, route, unselected
     });
 
     it('names a Secret only after it was written, and stops naming it before it is deleted', () => {
-      const order = publicationRefs(certificate(), [useOf(certificate(), judged(certificate()).targets)]).map(keyOf);
+      const { targets } = judged(certificate(), observe([changed(certificate())]));
+      const order = publicationRefs(certificate(), [useOf(certificate(), targets)]).map(keyOf);
       const at = (ref: ObjectRef) => order.indexOf(keyOf(ref));
+      const isRoute = (ref: ObjectRef) => keyOf(ref) === keyOf(refOf(route));
       let named = 0;
-      for (const object of standing(certificate())) {
+      for (const object of [...standing(certificate()), changed(certificate())]) {
+        const by = refOf(object);
         for (const { namespace, name: secret } of gateway.secretsNamedBy(object)) {
           named += 1;
           const of = at({ apiVersion: 'v1', kind: 'Secret', namespace, name: secret });
-          assert.ok(of >= 0 && of < at(refOf(object)), `${nameOf(refOf(object))} names Secret ${secret}`);
+          // Routes are changed after everything is written.
+          assert.ok(of >= 0 && (isRoute(by) || of < at(by)), `${nameOf(by)} names Secret ${secret}`);
         }
       }
       assert.ok(named > 0, 'some object names the pair');
@@ -137,30 +155,32 @@ export function gatewayContract(name: string, { gateway, spec, route, unselected
       const options = { leaseName: 'meshcert', shards: 1, resources: true, name: 'meshcert' };
       const roles = rbacFor([one], { ...options, serviceAccount: account, adapters, gateways: [gateway] });
       const may = allows(roles);
-      for (const ref of publicationRefs(one, [useOf(one, judged(one).targets)])) {
+      const { targets } = judged(one, observe([changed(one)]));
+      for (const ref of publicationRefs(one, [useOf(one, targets)])) {
         for (const verb of ['get', 'list', 'watch', 'create', 'patch', 'delete']) {
           assert.ok(may(verb, ref, pluralOf(ref, gateway)), `${verb} ${nameOf(ref)}`);
         }
       }
       const { routes, own } = gateway.routes.scopes(inputOf(one));
-      for (const { resource, namespace } of [...routes, ...own]) {
+      for (const { resource, namespace, name: only = 'any' } of [...routes, ...own]) {
         for (const verb of ['get', 'list', 'watch']) {
-          const any = { ...resource, namespace: namespace ?? NAMESPACE, name: 'any' };
+          const any = { ...resource, namespace: namespace ?? NAMESPACE, name: only };
           assert.ok(may(verb, any, resource.plural), `${verb} ${resource.plural}`);
         }
       }
       const [{ resource } = assert.fail()] = routes.filter((scope) => scope.resource.kind === route.kind);
-      assert.ok(may('patch', refOf(route), resource.plural));
+      const change = verdictOn(one)?.outcome;
+      if (change && 'target' in change && change.target.change) assert.ok(may('patch', refOf(route), resource.plural));
       const foreign = { apiVersion: 'v1', kind: 'Secret', namespace: NAMESPACE, name: 'foreign' };
       for (const verb of ['get', 'list', 'watch', 'patch', 'delete']) assert.ok(!may(verb, foreign, 'secrets'), verb);
     });
 
     it('requests one change of a selected route, and none once that is made', () => {
       const one = certificate();
-      const [before] = judged(one).verdicts;
+      const before = verdictOn(one);
       assert.ok(before && 'target' in before.outcome && !before.outcome.target.isSet && before.selected);
       assert.ok(written(one).some(({ object }) => keyOf(refOf(object)) === targetKey(before)));
-      const [after] = judged(one, observe([changed(one)], standing(one))).verdicts;
+      const after = verdictOn(one, observe([changed(one)], standing(one)));
       assert.ok(after && 'target' in after.outcome && after.outcome.target.isSet);
       assert.equal(targetKey(after), targetKey(before));
     });
@@ -170,12 +190,15 @@ export function gatewayContract(name: string, { gateway, spec, route, unselected
       const own = standing(one);
       for (const used of [changed(one), unselected(changed(one))]) {
         assert.ok(gateway.routes.concern(inputOf(one), own)(used), 'the route concerns us');
-        const [verdict] = judged(one, observe([used], own)).verdicts;
+        const verdict = verdictOn(one, observe([used], own));
         assert.ok(verdict?.dependsOn, 'the route depends on an object');
-        assert.ok(own.some((object) => keyOf(refOf(object)) === keyOf(verdict.dependsOn as ObjectRef)));
+        assert.ok(written(one).some(({ object }) => keyOf(refOf(object)) === keyOf(verdict.dependsOn as ObjectRef)));
       }
+      const other = unselected({ ...route, metadata: { ...route.metadata, name: 'other' } });
+      const concerned = [other].filter(gateway.routes.concern(inputOf(one), own));
+      const { verdicts } = judged(one, observe(concerned, own));
       assert.ok(
-        !gateway.routes.concern(inputOf(one), own)(unselected(route)),
+        verdicts.every((verdict) => verdict.route.metadata.name !== 'other'),
         'a route that has nothing to do with us',
       );
     });
@@ -192,7 +215,7 @@ export function gatewayContract(name: string, { gateway, spec, route, unselected
     it('never loses the Secret that it uses while the agent retires a publication', async () => {
       await using world = await AgentWorld.start({ objects: [...(definitions ?? [])] });
       world.gateways = [gateway];
-      world.api.put(route);
+      for (const object of [...beside, route]) world.api.put(object);
       const checked: string[] = [];
       const broken: string[] = [];
       world.api.fault({
@@ -211,7 +234,7 @@ export function gatewayContract(name: string, { gateway, spec, route, unselected
       await world.kube.delete({ apiVersion: 'meshcert.dev/v1alpha1', kind: 'MeshCertificate', ...META }, {});
       await world.until('the deletion waits for the route', () => world.status?.lastError?.code === 'ERR_RETIRE_WAITS');
       assert.equal(checked.length, 0, 'nothing was taken away');
-      world.api.put(unselected(route));
+      for (const object of released(route)) world.api.put(object);
       await world.until('all is gone', async () => (await world.secret('istio-ca')) === undefined);
       assert.deepEqual(broken, []);
       assert.ok(checked.indexOf('secrets istio-identity') > 0 && checked.at(-1) === 'secrets istio-ca', checked.join());
@@ -251,7 +274,7 @@ async function harmOf(
   const plurals = new Map(gateway.resources.map(({ kind, plural }) => [kind, plural]));
   const own = all.filter(({ metadata }) => metadata.labels?.['meshcert.dev/owner'] === ownerLabel(META));
   const routes = all.filter((object) => !own.includes(object)).filter(gateway.routes.concern(input, own));
-  const { verdicts } = gateway.routes.judge(input, { routes, own, behind: () => [], unseen: new Map() });
+  const { verdicts } = gateway.routes.judge(input, seen(all, routes, own));
   return verdicts.flatMap(({ route, dependsOn }) =>
     dependsOn && plurals.get(dependsOn.kind) === asked.plural && dependsOn.name === asked.name
       ? [`${nameOf(refOf(route))} lost ${nameOf(dependsOn)}`]
@@ -267,12 +290,27 @@ async function usesOurs(
   const all = await listAll(world, gateway);
   const own = all.filter(({ metadata }) => metadata.labels?.['meshcert.dev/owner'] === ownerLabel(META));
   const routes = all.filter((object) => !own.includes(object)).filter(gateway.routes.concern(input, own));
-  const { verdicts } = gateway.routes.judge(input, { routes, own, behind: () => [], unseen: new Map() });
+  const { verdicts } = gateway.routes.judge(input, seen(all, routes, own));
   return verdicts.find(({ dependsOn }) => dependsOn !== undefined)?.route;
 }
 
+const seen = (
+  all: readonly KubeObject[],
+  routes: readonly KubeObject[],
+  own: readonly KubeObject[],
+): ObservedObjects => ({
+  ...{ routes, own, unseen: new Map(), unserved: new Set() },
+  behind: (kind) => all.filter((object) => object.kind === kind),
+  hidden: () => undefined,
+});
+
+/** Kinds of Kubernetes itself that a gateway may look at. */
+const CORE = [RESOURCES.services, RESOURCES.endpointSlices, RESOURCES.pods, RESOURCES.configMaps];
+
 async function listAll(world: AgentWorld, { resources }: Gateway): Promise<readonly KubeObject[]> {
-  const lists = await Promise.all(resources.map((kind) => world.kube.list(kind, {}).catch(() => ({ items: [] }))));
+  const lists = await Promise.all(
+    [...resources, ...CORE].map((kind) => world.kube.list(kind, {}).catch(() => ({ items: [] }))),
+  );
   return lists.flatMap(({ items }) => items);
 }
 

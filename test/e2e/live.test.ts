@@ -195,7 +195,7 @@ describe('the condition Live', () => {
     ];
     const means = { kube, clock, random: () => 0.5, log: silentLog, metrics, signal: stop.signal };
     const sink = new LiveSink({ endpoints, gateways: world.gateways, ...means });
-    world.run({ toy: { selector: { mesh: 'istio' } } }, [sink]);
+    world.run({ tlsContext: {}, toy: { selector: { mesh: 'istio' } } }, [sink]);
     await world.until('both use it', () => world.condition('Live')?.reason === 'GatewayHasRead');
     other.answer = { toy: 'old' };
     await world.until('the toy is late', () => world.condition('Live')?.reason === 'ToyLate');

@@ -43,6 +43,8 @@ before(async () => {
 
 after(() => server?.stop());
 
+const SELECTED = { selector: { matchLabels: { mesh: 'istio' } } };
+
 const CERTIFICATES = [
   {
     name: 'istio',
@@ -74,6 +76,25 @@ const CERTIFICATES = [
       secretName: 'pair',
       mappings: { selector: { matchLabels: { a: 'b' } } },
       upstreams: { serviceAccounts: true },
+    },
+  },
+  {
+    name: 'routes',
+    spec: {
+      istio: { sds: {} },
+      gatewayApi: { gateways: SELECTED, services: { ...SELECTED, namespaces: ['mesh', 'linkerd'] } },
+    },
+  },
+  {
+    name: 'everywhere',
+    spec: {
+      istio: { sds: {} },
+      tlsContext: {},
+      gatewayApi: {
+        ...{ gateways: SELECTED, clientCertificate: 'Gateway', caConfigMapName: 'roots' },
+        services: { ...SELECTED, namespaces: ['*'] },
+      },
+      deletionPolicy: 'Delete',
     },
   },
 ];

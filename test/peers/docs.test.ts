@@ -6,6 +6,7 @@ import { fileURLToPath } from 'node:url';
 import { parseAllDocuments, stringify } from 'yaml';
 import { adapters } from '../../adapters/index.ts';
 import { ambassadorDefinitions } from '../../src/sandbox/kube/ambassador.ts';
+import { gatewayApiDefinitions } from '../../src/sandbox/kube/gateway-api.ts';
 import { type KubeApiserver, startKubeApiserver } from './servers/kube-apiserver.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));
@@ -40,9 +41,7 @@ before(async () => {
   server = await startKubeApiserver();
   await server.kubectl(['apply', '-f', join(ROOT, 'deploy/crd/meshcertificate.yaml')]);
   await server.kubectl(['apply', '-f', '-'], {
-    input: ambassadorDefinitions()
-      .map((one) => stringify(one))
-      .join('---\n'),
+    input: [...ambassadorDefinitions(), ...gatewayApiDefinitions()].map((one) => stringify(one)).join('---\n'),
   });
   await server.kubectl(['wait', '--for=condition=Established', 'crd', '--all', '--timeout=30s']);
   for (const namespace of ['emissary', 'ambassador', 'shop', 'linkerd', 'consul', 'istio-system']) {

@@ -102,7 +102,7 @@ export const toyGateway: Gateway<ToyConfig, ToyTarget> = {
   kind: 'toy',
   title: 'the toy gateway',
   fields: { toy: schema.optional() },
-  configure: (_name, given) => given.toy as ToyConfig | undefined,
+  configure: (_name, given) => given.toy as ToyConfig,
   *claims(_config, { name, namespace }) {
     yield { key: `toyclient ${namespace}/${name}`, path: ['metadata', 'name'], what: `ToyClient ${name}` };
   },

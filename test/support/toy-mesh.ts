@@ -60,6 +60,8 @@ export class ToyMesh {
       expect: () => ({ id: TOY_ID, form: 'spiffe' }),
       needs: () => [],
       revokes: true,
+      peer: ({ namespace, serviceAccount }) => ({ path: `/ns/${namespace}/sa/${serviceAccount}` }),
+      takesPoliciesOf: (controllerName) => controllerName.startsWith('toy.test/'),
       open: (): Issuer => {
         if (this.broken) throw this.broken;
         return this.#issuer();

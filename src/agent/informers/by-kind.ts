@@ -4,6 +4,7 @@ import type { Kube, Resource, Selection } from '../../kube/api.ts';
 import { onlyNamed } from '../../kube/paths.ts';
 import { type Reflector, reflect } from '../../kube/reflector.ts';
 import { RESOURCES } from '../../kube/resources.ts';
+import { KubeError } from '../../kube/transport/error.ts';
 import type { Log } from '../../mesh/log.ts';
 import { interning } from './interning.ts';
 
@@ -28,12 +29,16 @@ export interface ViewOptions {
   readonly name?: string | undefined;
   /** Drop `managedFields`, which the watcher does not use. */
   readonly bare?: boolean | undefined;
+  /** A kind that the cluster does not serve counts as listed: it has no objects. */
+  readonly optional?: boolean | undefined;
 }
 
 /** A shared view of one kind of object in one namespace, or in all. */
 export interface View extends Disposable {
   /** False until everything was listed once. Before that, the absence of an object proves nothing. */
   readonly synced: boolean;
+  /** The kind is optional, and the cluster does not serve it. */
+  readonly unserved: boolean;
   /** Why the view is not up to date now. */
   readonly problem: Error | undefined;
   items(): readonly KubeObject[];
@@ -53,15 +58,16 @@ export class SharedInformers {
   }
 
   /** `namespace` undefined: all namespaces. */
-  view(resource: Resource, namespace: string | undefined, watcher: Watcher, { name, bare }: ViewOptions = {}): View {
-    const id = [resource.apiVersion, resource.plural, namespace ?? '', name ?? '', bare ? 'bare' : ''].join('/');
+  view(resource: Resource, namespace: string | undefined, watcher: Watcher, options: ViewOptions = {}): View {
+    const { name, bare = false, optional = false } = options;
+    const id = [resource.apiVersion, resource.plural, namespace ?? '', name ?? '', bare, optional].join('/');
     const selection = name === undefined ? { namespace } : onlyNamed(name, namespace);
     let shared = this.#feeds.get(id);
     if (!shared) {
       const unused = (watch: SharedWatch) => {
         if (this.#feeds.get(id) === watch) this.#feeds.delete(id);
       };
-      shared = new SharedWatch(resource, selection, bare === true, this.#options, unused);
+      shared = new SharedWatch(resource, selection, { bare, optional }, this.#options, unused);
       this.#feeds.set(id, shared);
     }
     return new SharedView(shared, watcher);
@@ -85,11 +91,15 @@ class SharedView implements View {
   }
 
   get synced(): boolean {
-    return this.#shared.reflector.isSynced;
+    return this.#shared.reflector.isSynced || this.unserved;
+  }
+
+  get unserved(): boolean {
+    return this.#shared.unserved;
   }
 
   get problem(): Error | undefined {
-    return this.#shared.reflector.problem;
+    return this.unserved ? undefined : this.#shared.reflector.problem;
   }
 
   items(): readonly KubeObject[] {
@@ -108,6 +118,7 @@ class SharedView implements View {
 class SharedWatch {
   readonly #watchers = new Set<Watcher>();
   readonly reflector: Reflector;
+  readonly #optional: boolean;
   readonly #stop = new AbortController();
   readonly #resource: Resource;
   readonly #log: Log;
@@ -117,12 +128,13 @@ class SharedWatch {
   constructor(
     resource: Resource,
     selection: Selection,
-    bare: boolean,
+    { bare, optional }: { readonly bare: boolean; readonly optional: boolean },
     { kube, clock, random, log }: DiscoveryOptions,
     unused: (watch: SharedWatch) => void,
   ) {
     this.#resource = resource;
     this.#log = log;
+    this.#optional = optional;
     this.#unused = unused;
     const intern = interning();
     const reduced = resource.kind === RESOURCES.pods.kind ? withoutBulk : bare ? withoutManagers : undefined;
@@ -133,10 +145,15 @@ class SharedWatch {
       signal: this.#stop.signal,
       keep: (object) => intern(reduced?.(object) ?? object),
       onError: (error) => {
-        this.#tell((watcher) => watcher.failed(error));
+        this.#tell((watcher) => (this.unserved ? watcher.changed(new Set()) : watcher.failed(error)));
       },
     });
     void this.#follow();
+  }
+
+  get unserved(): boolean {
+    const { problem, isSynced } = this.reflector;
+    return this.#optional && !isSynced && problem instanceof KubeError && problem.status === 404;
   }
 
   join(watcher: Watcher): void {

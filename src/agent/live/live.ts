@@ -106,7 +106,9 @@ export class LiveSink implements Sink, Watcher {
     this.#drop(record);
     const awaited = wanted.map(({ kind, loading, expected, scopes }) => ({
       ...{ certificate, mesh: status.mesh, kind, loading, expected, desired },
-      views: scopes.map(({ resource, namespace }) => this.#informers.view(resource, namespace, this)),
+      views: scopes.map(({ resource, namespace, name, optional }) =>
+        this.#informers.view(resource, namespace, this, { name, optional }),
+      ),
       since: known || before?.fingerprint !== status.fingerprint ? now : undefined,
       seenAt: now,
       arrived: false,
@@ -136,7 +138,8 @@ export class LiveSink implements Sink, Watcher {
     const { spec } = certificate;
     return gatewaysOf(spec, this.#options.gateways).flatMap(({ gateway: { kind, loading }, config }) => {
       const input = { meta: { name, namespace, uid }, spec, config };
-      const expected = loading?.expected(input, desired);
+      const isAsked = this.#options.endpoints.some((endpoint) => endpoint.kind === kind);
+      const expected = isAsked || loading?.statuses ? loading?.expected(input, desired) : undefined;
       return loading && expected ? [{ kind, loading, expected, scopes: loading.statuses?.scopes(input) ?? [] }] : [];
     });
   }

@@ -323,11 +323,13 @@ export class Reconciler {
     const { certificate } = this;
     const { kube, clock, random, log, sharedInformers: discovery, dryRun, batchGaps, gateways } = this.#env;
     const spacing = batchGaps.of(certificate.metadata.namespace ?? '');
+    const mesh = { ...this.#adapter, tls: tlsDefaults(this.#adapter, certificate.spec.mesh.config) };
     return gatewaysOf(certificate.spec, gateways).map(({ gateway, config }) => ({
       gateway,
       config,
       routes: new RouteKeeper({
-        ...{ kube, discovery, clock, random, log, dryRun, certificate, gateway, targeting, spacing },
+        ...{ kube, discovery, clock, random, log, dryRun, certificate, gateway, targeting, spacing, mesh },
+        isPublished: (ref) => this.#view.get(ref) !== undefined,
         onChange: this.#changed,
         onError: this.#trouble,
       }),

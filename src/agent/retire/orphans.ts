@@ -47,7 +47,9 @@ export class Retiring implements Watcher, Disposable {
     this.#owner = ownerLabel(metadata);
     this.#changed = changed;
     const { own } = gateway.routes.scopes(this.#input);
-    this.#views = own.map((scope) => discovery.view(scope.resource, scope.namespace, this, { bare: true }));
+    this.#views = own.map(({ resource, namespace, name: only, optional }) =>
+      discovery.view(resource, namespace, this, { name: only, bare: true, optional }),
+    );
   }
 
   changed(): void {

@@ -2,6 +2,7 @@ import type { Clock } from '../../async/clock.ts';
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import type { ObjectRef } from '../../core/object.ts';
 import type { Gateway, RouteState } from '../../gateway/gateway.ts';
+import type { MeshView } from '../../gateway/input.ts';
 import type { Kube } from '../../kube/api.ts';
 import type { Log } from '../../mesh/log.ts';
 import type { Targeting } from '../../mesh/targeting.ts';
@@ -29,6 +30,10 @@ export interface RouteKeeperOptions {
   readonly gateway: Gateway;
   /** The opened adapter if it has the capability (`isTargeting`); absent: one identity serves the mesh. */
   readonly targeting?: Targeting | undefined;
+  /** What gateways must know of the mesh. */
+  readonly mesh?: MeshView | undefined;
+  /** Whether an object of the publication exists that is of no kind of the gateway's, such as the Secret of the pair. */
+  isPublished?(ref: ObjectRef): boolean;
   /** The batch gap of the gateway, shared with the writes of its Secrets. */
   readonly spacing: BatchGap;
   /** Targets, states or what `sync` can do have changed. Called often and synchronously. */

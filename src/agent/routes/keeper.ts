@@ -1,7 +1,7 @@
 import { retryDelay } from '../../core/backoff.ts';
 import { describe, keyOf, refOf } from '../../core/object.ts';
-import type { RouteJudgement, RouteState, RouteVerdict } from '../../gateway/gateway.ts';
-import type { GatewayInput } from '../../gateway/input.ts';
+import type { ObservedObjects, RouteJudgement, RouteState, RouteVerdict } from '../../gateway/gateway.ts';
+import type { RouteInput } from '../../gateway/input.ts';
 import { ownerLabel } from '../../gateway/owner.ts';
 import { KubeError } from '../../kube/transport/error.ts';
 import { codeOf } from '../../mesh/error.ts';
@@ -28,11 +28,15 @@ const SUSPICIOUS_RACES = 4;
 /** Resolved: one promise for a thousand keepers. */
 const OVER = Promise.resolve();
 
-const NOTHING = { routes: [], own: [], behind: () => [], unseen: new Map() } as const;
+const NOTHING: ObservedObjects = {
+  ...{ routes: [], own: [], unseen: new Map(), unserved: new Set() },
+  behind: () => [],
+  hidden: () => 'not listed yet',
+};
 
 export class RouteKeeper implements RouteKeeping, Watcher {
   readonly #options: RouteKeeperOptions;
-  readonly #input: GatewayInput<unknown>;
+  readonly #input: RouteInput<unknown>;
   #informer: RouteInformer | undefined;
   #rules: TargetRules | undefined;
   #judged: RouteJudgement<unknown> = { verdicts: [], targets: [] };
@@ -48,10 +52,10 @@ export class RouteKeeper implements RouteKeeping, Watcher {
 
   constructor(options: RouteKeeperOptions) {
     this.#options = options;
-    const { gateway, certificate, targeting } = options;
+    const { gateway, certificate, targeting, mesh } = options;
     const { name, namespace = '', uid } = certificate.metadata;
     const { spec } = certificate;
-    this.#input = { meta: { name, namespace, uid }, spec, config: spec.gateways[gateway.kind] };
+    this.#input = { meta: { name, namespace, uid }, spec, config: spec.gateways[gateway.kind], mesh };
     if (!targeting) this.#judged = gateway.routes.judge(this.#input, NOTHING);
   }
 
@@ -127,10 +131,12 @@ export class RouteKeeper implements RouteKeeping, Watcher {
   #due({ route, selected, outcome }: RouteVerdict) {
     if (!selected || !('target' in outcome)) return undefined;
     const { change, isSet, object } = outcome.target;
+    if (!change) return undefined;
     const key = keyOf(refOf(route));
     const isWritten = this.#applied?.has(key) && this.#applied.get(key) === route.metadata.resourceVersion;
     const isEarly = this.#options.clock.monotonic() < (this.#failures?.get(key)?.retryAt ?? 0);
-    return isSet || isWritten || isEarly || !this.#existing.includes(keyOf(object)) ? undefined : change;
+    const exists = this.#existing.includes(keyOf(object)) || this.#options.isPublished?.(object) === true;
+    return isSet || isWritten || isEarly || !exists ? undefined : change;
   }
 
   #judge(): void {

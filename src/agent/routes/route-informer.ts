@@ -70,11 +70,14 @@ export class RouteInformer implements Disposable {
     this.#looked = { input, routes, own };
     this.#look(this.#rules.behind(input, { routes, own }));
     const behind = [...this.#behind.values()];
+    const all = [...behind, ...this.#routes, ...this.#own];
     return {
       routes,
       own,
       behind: (kind) => behind.flatMap(({ scope, view }) => (scope.resource.kind === kind ? view.items() : [])),
       unseen: this.#unseen(),
+      hidden: (kind, namespace) => hidden(behind, kind, namespace),
+      unserved: new Set(all.flatMap(({ scope, view }) => (view.unserved ? [scope.resource.kind] : []))),
     };
   }
 
@@ -117,7 +120,8 @@ export class RouteInformer implements Disposable {
     }
     for (const [id, scope] of scopes) {
       if (current.has(id)) continue;
-      current.set(id, { scope, view: this.#discovery.view(scope.resource, scope.namespace, this.#watcher) });
+      const { resource, namespace, name, optional } = scope;
+      current.set(id, { scope, view: this.#discovery.view(resource, namespace, this.#watcher, { name, optional }) });
     }
     this.#behind = current.size === 0 ? NOWHERE : current;
   }
@@ -126,7 +130,17 @@ export class RouteInformer implements Disposable {
 /** Without the spare capacity that `filter` leaves: 16 slots each. */
 const exact = <T>(list: readonly T[]): readonly T[] => [...list];
 
-const idOf = ({ resource, namespace }: Scope): string => [resource.apiVersion, resource.plural, namespace].join('/');
+const idOf = ({ resource, namespace, name }: Scope): string =>
+  [resource.apiVersion, resource.plural, namespace, name].join('/');
+
+function hidden(behind: readonly Behind[], kind: string, namespace: string | undefined): string | undefined {
+  const covering = behind.filter(
+    ({ scope }) => scope.resource.kind === kind && (scope.namespace === undefined || scope.namespace === namespace),
+  );
+  if (covering.length === 0) return 'not observed';
+  const late = covering.find(({ view }) => !view.synced);
+  return late && (late.view.problem?.message ?? 'being listed');
+}
 
 /** Whether this is the current state under the key: equal to `object`, or absent. */
 function isAt(one: KubeObject, key: string, object: KubeObject | undefined): boolean {
@@ -139,21 +153,18 @@ type Matches = (key: string, object: KubeObject | undefined) => boolean;
 
 /** A watcher that passes on only the changes that concern us, and the first list. */
 class Concerning implements Watcher {
+  readonly scope: Scope;
   readonly view: View;
   readonly #matches: Matches;
   readonly #watcher: Watcher;
   #listed = false;
 
-  constructor(
-    matches: Matches,
-    watcher: Watcher,
-    discovery: SharedInformers,
-    { resource, namespace }: Scope,
-    bare: boolean,
-  ) {
+  constructor(matches: Matches, watcher: Watcher, discovery: SharedInformers, scope: Scope, bare: boolean) {
+    const { resource, namespace, name, optional } = scope;
+    this.scope = scope;
     this.#matches = matches;
     this.#watcher = watcher;
-    this.view = discovery.view(resource, namespace, this, { bare });
+    this.view = discovery.view(resource, namespace, this, { name, bare, optional });
   }
 
   changed(keys: ReadonlySet<string>): void {

@@ -1,9 +1,16 @@
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { describe, type KubeObject, refOf } from '../../core/object.ts';
 import { desiredObjects } from '../../gateway/desired.ts';
-import { type Gateway, type GatewayUse, gatewaysOf, type ObservedObjects } from '../../gateway/gateway.ts';
-import type { Scope } from '../../gateway/input.ts';
+import {
+  type Gateway,
+  type GatewayUse,
+  gatewaysOf,
+  type ObservedObjects,
+  type RouteVerdict,
+} from '../../gateway/gateway.ts';
+import type { RouteInput, Scope } from '../../gateway/input.ts';
 import { type Adapter, tlsDefaults } from '../../mesh/adapter.ts';
+import { fields } from '../../mesh/kube-object.ts';
 import { isTargeting, type TargetRules } from '../../mesh/targeting.ts';
 import { parseCertificates } from '../../pki/certificate.ts';
 import { throwawayPair } from '../../pki/csr.ts';
@@ -41,11 +48,12 @@ export async function placeholders(
     const { name, namespace = 'default', uid } = metadata;
     const remark = (text: string) => remarks.push(`${describe(refOf(certificate))}: ${text}`);
     const rules = await rulesOf(adapter, spec.mesh.config, namespace, given, remark, signal);
-    const judged = gatewaysOf(spec, gateways).map((use) => judge(certificate, use, rules, given, remark));
+    const mesh = { ...adapter, tls: tlsDefaults(adapter, spec.mesh.config) };
+    const judged = gatewaysOf(spec, gateways).map((use) => judge(certificate, use, { rules, mesh }, given, remark));
     const desired = desiredObjects({
       meta: { name, namespace, uid },
       spec,
-      tls: tlsDefaults(adapter, spec.mesh.config),
+      tls: mesh.tls,
       identity,
       bundle: chain,
       since: new Map(),
@@ -61,12 +69,12 @@ export async function placeholders(
 function judge(
   { metadata, spec }: MeshCertificate,
   { gateway, config }: GatewayUse,
-  rules: TargetRules | undefined,
+  known: Pick<RouteInput<unknown>, 'rules' | 'mesh'>,
   given: readonly KubeObject[],
   remark: (text: string) => void,
 ): { readonly use: GatewayUse; readonly routes: readonly KubeObject[] } {
   const { name, namespace = 'default', uid } = metadata;
-  const input = { meta: { name, namespace, uid }, spec, config, rules };
+  const input = { meta: { name, namespace, uid }, spec, config, ...known };
   const isIn = (object: KubeObject) => (scope: Scope) =>
     groupOf(scope.resource) === groupOf(object) &&
     scope.resource.kind === object.kind &&
@@ -77,16 +85,36 @@ function judge(
     own: [],
     behind: (kind) => given.filter((object) => object.kind === kind),
     unseen: new Map(),
+    hidden: () => undefined,
+    unserved: new Set(),
   };
-  const { targets, verdicts } = gateway.routes.judge(input, observed);
+  const { verdicts } = gateway.routes.judge(input, observed);
   const routes = verdicts.flatMap(({ route, selected, outcome }): KubeObject[] => {
     if ('code' in outcome) remark(`${outcome.code}: ${outcome.message}`);
     if ('code' in outcome || !selected) return [];
     const { apiVersion, kind } = route;
     const place = { name: route.metadata.name, namespace: route.metadata.namespace ?? namespace };
-    return [{ ...outcome.target.change.fields, apiVersion, kind, metadata: place }];
+    const { change } = outcome.target;
+    return change ? [{ ...change.fields, apiVersion, kind, metadata: place }] : [];
   });
-  return { use: { gateway, config, targets }, routes };
+  // Some objects are written only after the routes were changed.
+  const then = { ...observed, routes: observed.routes.map((route) => changedBy(route, verdicts)) };
+  return { use: { gateway, config, targets: gateway.routes.judge(input, then).targets }, routes };
+}
+
+function changedBy(route: KubeObject, verdicts: readonly RouteVerdict[]): KubeObject {
+  const verdict = verdicts.find((one) => one.route === route && one.selected);
+  const change = verdict && 'target' in verdict.outcome ? verdict.outcome.target.change : undefined;
+  return change ? ({ ...route, ...merged(route, change.fields) } as KubeObject) : route;
+}
+
+/** Maps are merged and everything else is replaced, as an apply does. */
+function merged(before: unknown, after: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  const isMap = (value: unknown) => typeof value === 'object' && value !== null && !Array.isArray(value);
+  const changed = Object.entries(after).map(([key, value]) => {
+    return [key, isMap(value) ? merged(fields(before)[key], fields(value)) : value];
+  });
+  return { ...fields(before), ...Object.fromEntries(changed) };
 }
 
 const groupOf = ({ apiVersion }: { readonly apiVersion: string }): string => apiVersion.split('/')[0] ?? '';

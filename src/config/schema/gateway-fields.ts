@@ -38,10 +38,12 @@ export interface GatewayFields<C = unknown> {
   readonly kind: string;
   /** The fields that it adds below `spec`, in the order of the reference. */
   readonly fields: Readonly<Record<string, z.ZodType>>;
+  /** Also used by a MeshCertificate that has no field of any gateway. */
+  readonly byDefault?: boolean | undefined;
   /** Restricts the names of a published Secret. */
   secretName?(name: z.ZodString): z.ZodString;
-  /** Its fields with every default filled in; undefined: the MeshCertificate does not use this gateway. */
-  configure(name: string, given: Readonly<Record<string, unknown>>): C | undefined;
+  /** Its fields with every default filled in. Called if one of them is given, or by default. */
+  configure(name: string, given: Readonly<Record<string, unknown>>): C;
   /** The names that this MeshCertificate uses. */
   claims(config: C, metadata: ObjectMeta): Iterable<Claim>;
   /** The permissions that the agent needs for it, in addition to reading and writing the Secrets. */

@@ -76,6 +76,8 @@ function verdictOn(one: Joined, route: KubeObject, snapshot: OnboardSnapshot): R
     own: ownedBy(snapshot.gatewayObjects, gateway, meta),
     behind: (kind) => all.filter((object) => object.kind === kind),
     unseen: new Map(),
+    hidden: () => undefined,
+    unserved: new Set(),
   };
   return gateway.routes.judge({ meta, spec: certificate.spec, config, rules }, observed).verdicts[0];
 }
@@ -110,6 +112,6 @@ function judgeBy(one: Joined, upstream: UpstreamFinding, snapshot: OnboardSnapsh
     const message = `its ${target.object.kind} ${target.object.name} does not exist, and MeshCertificate ${name} was not created by onboard; list ${target.id} under its targets first`;
     return stay('ERR_TARGET_NOT_LISTED', message);
   }
-  const move = { ...preparation, fields: { ...preparation.fields, ...fields(target.change.fields.spec) } };
+  const move = { ...preparation, fields: { ...preparation.fields, ...fields(target.change?.fields.spec) } };
   return { upstream, outcome: { kind: 'move', mesh, target, move } };
 }

@@ -21,6 +21,12 @@
 - {apiGroups: [meshcert.dev], resources: [meshcertificates, meshcertificates/status], verbs: [patch]}
 - {apiGroups: [""], resources: [services, pods], verbs: [get, list, watch]}
 - {apiGroups: [discovery.k8s.io], resources: [endpointslices], verbs: [get, list, watch]}
+{{- if .Values.gatewayApi }}
+- {apiGroups: [gateway.networking.k8s.io], resources: [gateways], verbs: [get, list, watch, patch]}
+- {apiGroups: [gateway.networking.k8s.io], resources: [httproutes, grpcroutes], verbs: [get, list, watch]}
+- {apiGroups: [gateway.networking.k8s.io], resources: [backendtlspolicies], verbs: [get, list, watch, create, patch, delete]}
+- {apiGroups: [gateway.envoyproxy.io], resources: [envoyproxies], verbs: [get, list, watch, create, patch, delete]}
+{{- end }}
 {{- else }}
 {{- range .Values.certificates }}
 {{- $spec := .spec }}
@@ -35,7 +41,13 @@
 - {apiGroups: [""], resources: [configmaps], resourceNames: [{{ . }}], verbs: [get, list, watch, patch{{ if $delete }}, delete{{ end }}]}
 {{- end }}
 {{- $none := and (hasKey $context "enabled") (not $context.enabled) }}
+{{- if include "meshcert.usesEmissary" $spec }}
 - {apiGroups: [getambassador.io], resources: [tlscontexts], verbs: [get, list, watch{{ if not $none }}, create, patch{{ end }}, delete]}
+{{- end }}
+{{- with $spec.gatewayApi }}
+- {apiGroups: [gateway.networking.k8s.io], resources: [gateways], verbs: [get, list, watch, patch]}
+- {apiGroups: [gateway.envoyproxy.io], resources: [envoyproxies], verbs: [get, list, watch, create, patch, delete]}
+{{- end }}
 {{- if eq $.Values.source "resources" }}
 - {apiGroups: [meshcert.dev], resources: [meshcertificates/status], resourceNames: [{{ .name }}], verbs: [patch]}
 {{- if $delete }}
@@ -52,6 +64,7 @@
 {{- $grants := list }}
 {{- range .Values.certificates }}
 {{- $spec := .spec }}
+{{- $name := .name }}
 {{- $named := list }}
 {{- $tokens := list }}
 {{- if and $spec.istio $spec.istio.ca }}
@@ -90,6 +103,30 @@
 {{- $grants = append $grants (dict "namespace" .namespace "rule" $consent) }}
 {{- end }}
 {{- end }}
+{{- with $spec.gatewayApi }}
+{{- $read := list "get" "list" "watch" }}
+{{- $write := list "get" "list" "watch" "create" "patch" "delete" }}
+{{- $classes := dict "apiGroups" (list "gateway.networking.k8s.io") "resources" (list "gatewayclasses") "verbs" $read }}
+{{- $grants = append $grants (dict "namespace" "*" "rule" $classes) }}
+{{- $behind := default (list $own) .services.namespaces }}
+{{- if has "*" $behind }}{{ $behind = list "*" }}{{ end }}
+{{- $routes := dict "apiGroups" (list "gateway.networking.k8s.io") "resources" (list "httproutes" "grpcroutes") "verbs" $read }}
+{{- range (ternary $behind (uniq (append $behind $own)) (has "*" $behind)) }}
+{{- $grants = append $grants (dict "namespace" . "rule" $routes) }}
+{{- end }}
+{{- $policies := dict "apiGroups" (list "gateway.networking.k8s.io") "resources" (list "backendtlspolicies") "verbs" $write }}
+{{- $services := dict "apiGroups" (list "") "resources" (list "services" "pods") "verbs" $read }}
+{{- $slices := dict "apiGroups" (list "discovery.k8s.io") "resources" (list "endpointslices") "verbs" $read }}
+{{- $create := dict "apiGroups" (list "") "resources" (list "configmaps") "verbs" (list "create") }}
+{{- $bundle := default (printf "%s-ca" $name) .caConfigMapName }}
+{{- $change := dict "apiGroups" (list "") "resources" (list "configmaps") "resourceNames" (list $bundle) "verbs" (list "get" "list" "watch" "patch" "delete") }}
+{{- range $place := $behind }}
+{{- range (list $policies $services $slices $create $change) }}
+{{- $grants = append $grants (dict "namespace" $place "rule" .) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if include "meshcert.usesEmissary" $spec }}
 {{- $places := list $own }}
 {{- with $spec.mappings }}{{ with .namespaces }}{{ $places = . }}{{ end }}{{ end }}
 {{- range $place := $places }}
@@ -104,6 +141,11 @@
 {{- $grants = concat $grants (list (dict "namespace" $place "rule" $backends) (dict "namespace" $place "rule" $slices)) }}
 {{- end }}
 {{- end }}
+{{- end }}
+{{- end }}
+{{- if and (eq .Values.observe "labels") .Values.gatewayApi }}
+{{- $classes := dict "apiGroups" (list "gateway.networking.k8s.io") "resources" (list "gatewayclasses") "verbs" (list "get" "list" "watch") }}
+{{- $grants = append $grants (dict "namespace" "*" "rule" $classes) }}
 {{- end }}
 {{- if eq .Values.observe "labels" }}
 {{- $watched := list "*" }}
@@ -161,4 +203,9 @@ subjects:
   - kind: ServiceAccount
     name: {{ include "meshcert.serviceAccount" .root }}
     namespace: {{ .root.Release.Namespace }}
+{{- end }}
+
+{{/* Not empty if a certificate of this spec is also, or only, for Emissary. */}}
+{{- define "meshcert.usesEmissary" -}}
+{{- if or (hasKey . "tlsContext") .mappings (not .gatewayApi) }}true{{ end }}
 {{- end }}

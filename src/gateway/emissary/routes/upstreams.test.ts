@@ -20,7 +20,14 @@ function upstreamOf(object: KubeObject, more: Partial<RouteInput<EmissaryConfig>
     mappings: { selector: { matchLabels: { mesh: 'istio' } } },
   } as EmissaryConfig;
   const input = { meta: { name: 'istio', namespace: 'emissary' }, spec: {}, config, ...more };
-  const observed: ObservedObjects = { routes: [object], own: [], behind: () => [], unseen: new Map() };
+  const observed: ObservedObjects = {
+    routes: [object],
+    own: [],
+    behind: () => [],
+    unseen: new Map(),
+    hidden: () => undefined,
+    unserved: new Set(),
+  };
   return emissaryRoutes.judge(input as RouteInput<EmissaryConfig>, observed).verdicts[0]?.upstream;
 }
 
@@ -70,6 +77,8 @@ describe('what a Mapping connects to', () => {
       own: [],
       behind: (kind) => pods[kind] ?? [],
       unseen: new Map(),
+      hidden: () => undefined,
+      unserved: new Set(),
     };
     const { verdicts } = emissaryRoutes.judge(input as unknown as RouteInput<EmissaryConfig>, observed);
     assert.deepEqual([verdicts[0]?.upstream?.id, verdicts[0]?.upstream?.sni], [id, id]);

@@ -34,7 +34,9 @@ const tlsContext = z
       'minTlsVersion must not be above maxTlsVersion',
     ),
   )
-  .describe('The TLSContext that Mappings refer to.');
+  .describe(
+    'The TLSContext that Mappings refer to. A MeshCertificate without fields of any other gateway has one even if this is absent.',
+  );
 
 const NO_LABEL = 'must name at least one label: an empty selector would select every Mapping';
 
@@ -61,10 +63,11 @@ const mappings = z
     'Mappings whose spec.tls the agent sets to the TLSContext. Default: the agent reports Mappings and does not change them.',
   );
 
-const tlsContextField = tlsContext.prefault({});
+// Without a default: whether it is given decides if a MeshCertificate with fields of another gateway uses Emissary too.
+const tlsContextField = tlsContext.optional();
 const mappingsField = mappings.optional();
 
-type TlsContext = z.output<typeof tlsContextField>;
+type TlsContext = z.output<typeof tlsContext>;
 
 /** A MeshCertificate's configuration of Emissary, with every default filled in. */
 export interface EmissaryConfig {
@@ -81,12 +84,13 @@ const GROUP = 'getambassador.io';
 export const emissaryFields: GatewayFields<EmissaryConfig> = {
   kind: 'emissary',
   fields: { tlsContext: tlsContextField, mappings: mappingsField },
+  byDefault: true,
   secretName: (name) =>
     name
       .refine((given) => given !== 'istio-certs', { error: RESERVED_NAME })
       .meta(cel("self != 'istio-certs'", RESERVED_NAME)),
   configure(name, given) {
-    const context = given.tlsContext as TlsContext;
+    const context = (given.tlsContext as TlsContext | undefined) ?? tlsContext.parse({});
     return {
       tlsContext: { ...context, name: context.name ?? name },
       mappings: given.mappings as EmissaryConfig['mappings'],

@@ -1,0 +1,208 @@
+import { isDeepStrictEqual } from 'node:util';
+import { describe, type KubeObject, OWNER_LABEL, refOf } from '../../../core/object.ts';
+import { fields, text } from '../../../mesh/kube-object.ts';
+import type { ObservedObjects, RouteVerdict } from '../../gateway.ts';
+import type { GatewayInput, RouteInput, SecretUse } from '../../input.ts';
+import { ownerLabel } from '../../owner.ts';
+import { secretField } from '../objects/desired.ts';
+import { secretRef } from '../objects/names.ts';
+import type { GatewayApiConfig } from '../spec/config.ts';
+import { CLIENT_FIELD_MANAGER, ENVOY_GATEWAY, GATEWAY_API_RESOURCES as KINDS } from '../spec/resources.ts';
+import type { GatewayApiRefusal } from '../spec/target.ts';
+
+type ClientInput = RouteInput<GatewayApiConfig>;
+type ClientFields = Readonly<Record<string, unknown>>;
+
+export interface ClientJudgement {
+  readonly verdicts: readonly RouteVerdict[];
+  /** Every selected Gateway presents the certificate, and there is one. */
+  readonly isReady: boolean;
+  /** Envoy Gateway must be made to read the Secret again, since a Gateway names it. */
+  readonly needsReread: boolean;
+}
+
+export const isGateway = ({ kind }: KubeObject): boolean => kind === KINDS.gateways.kind;
+export const isEnvoyProxy = ({ kind }: KubeObject): boolean => kind === KINDS.envoyProxies.kind;
+
+export function isSelected({ metadata }: KubeObject, labels: Readonly<Record<string, string>>): boolean {
+  return Object.entries(labels).every(([key, value]) => metadata.labels?.[key] === value);
+}
+
+/** The Secrets by which a Gateway or an EnvoyProxy presents or serves certificates. */
+export function secretsNamedBy(object: KubeObject): readonly SecretUse[] {
+  const { namespace: own = '' } = object.metadata;
+  const listeners = fields(object.spec).listeners;
+  const served = (Array.isArray(listeners) ? listeners : []).flatMap((listener) => {
+    const refs = fields(fields(listener).tls).certificateRefs;
+    return Array.isArray(refs) ? refs.map(fields) : [];
+  });
+  const refs = [...(isGateway(object) ? served : []), clientRefOf(object)];
+  return refs.flatMap((ref) => {
+    const name = text(ref.name);
+    return name === undefined ? [] : [{ namespace: text(ref.namespace) ?? own, name }];
+  });
+}
+
+/** The fields of an object that say how it presents itself to upstreams. */
+const settingsOf = ({ kind, spec }: KubeObject): ClientFields =>
+  kind === KINDS.gateways.kind
+    ? fields(fields(fields(spec).tls).backend)
+    : kind === KINDS.envoyProxies.kind
+      ? fields(fields(spec).backendTLS)
+      : {};
+
+const clientRefOf = (object: KubeObject): ClientFields => fields(settingsOf(object).clientCertificateRef);
+
+/** Whether the object presents the pair of this MeshCertificate. */
+export function presents(object: KubeObject, { meta, spec }: Pick<GatewayInput<unknown>, 'meta' | 'spec'>): boolean {
+  const ref = clientRefOf(object);
+  const namespace = text(ref.namespace) ?? object.metadata.namespace;
+  return ref.name === spec.secretName && namespace === meta.namespace;
+}
+
+/** How the selected Gateways present the certificate, or why they cannot. */
+export function judgeClients(input: ClientInput, observed: ObservedObjects): ClientJudgement {
+  const { meta, config } = input;
+  const owner = ownerLabel(meta);
+  const theirs = observed.routes.filter(({ metadata }) => metadata.labels?.[OWNER_LABEL] !== owner);
+  const gateways = theirs.filter(isGateway);
+  const proxies = theirs.filter(isEnvoyProxy);
+  const selected = gateways.filter((one) => isSelected(one, config.gateways.selector.matchLabels));
+  const judged = new Map<KubeObject, RouteVerdict>();
+  for (const gateway of selected) {
+    const found = clientOf(gateway, proxies, input, observed);
+    if ('refusal' in found) judged.set(gateway, refused(gateway, input, found.refusal));
+    else if (!judged.has(found.object)) judged.set(found.object, clientVerdict(found.object, input, true));
+  }
+  const verdicts = [...judged.values()];
+  for (const object of [...gateways, ...proxies]) {
+    if (!judged.has(object) && presents(object, input)) verdicts.push(clientVerdict(object, input, false));
+  }
+  const wanted = verdicts.filter((verdict) => verdict.selected);
+  return {
+    verdicts,
+    isReady: wanted.length > 0 && wanted.every(({ outcome }) => 'target' in outcome && outcome.target.isSet),
+    needsReread: verdicts.some(
+      ({ route, outcome }) =>
+        isGateway(route) &&
+        (presents(route, input) || ('target' in outcome && config.clientCertificate === 'Gateway')) &&
+        controllerOf(route, observed)?.startsWith(ENVOY_GATEWAY) === true,
+    ),
+  };
+}
+
+/** The name of the controller that runs a Gateway; undefined: not known. */
+export function controllerOf(gateway: KubeObject, observed: Pick<ObservedObjects, 'behind'>): string | undefined {
+  const name = fields(gateway.spec).gatewayClassName;
+  const found = observed.behind(KINDS.classes.kind).find(({ metadata }) => metadata.name === name);
+  return found && text(fields(found.spec).controllerName);
+}
+
+/** The object whose field names the certificate for this Gateway. */
+function clientOf(
+  gateway: KubeObject,
+  proxies: readonly KubeObject[],
+  { config }: ClientInput,
+  observed: ObservedObjects,
+): { readonly object: KubeObject } | { readonly refusal: GatewayApiRefusal } {
+  const no = (code: GatewayApiRefusal['code'], message: string) => ({ refusal: { code, message } });
+  const name = text(fields(gateway.spec).gatewayClassName) ?? '';
+  const hidden = observed.hidden(KINDS.classes.kind);
+  if (hidden !== undefined) {
+    const message = `the GatewayClasses cannot be read yet (${hidden}); the agent needs get, list and watch on gatewayclasses`;
+    return no('ERR_TARGET_UNSEEN', message);
+  }
+  const controller = controllerOf(gateway, observed);
+  if (controller === undefined) {
+    return no('ERR_TARGET_CLASS', `its GatewayClass ${name} does not exist; create it`);
+  }
+  const isEnvoyGateway = controller.startsWith(ENVOY_GATEWAY);
+  if (!isEnvoyGateway && !config.controllers.includes(controller)) {
+    const message = `its GatewayClass ${name} is run by ${controller}, which is not known to verify upstreams; use a GatewayClass of Envoy Gateway, or list the controller in gatewayApi.controllers if docs/gateway-api.md says that it is suitable`;
+    return no('ERR_TARGET_CLASS', message);
+  }
+  if (config.clientCertificate === 'Gateway') return { object: gateway };
+  if (text(clientRefOf(gateway).name) !== undefined) {
+    const message =
+      'its own spec.tls.backend names a certificate, so Envoy Gateway ignores spec.backendTLS of its EnvoyProxy; remove that field, or set gatewayApi.clientCertificate: Gateway';
+    return no('ERR_TARGET_OVERRIDDEN', message);
+  }
+  if (observed.unserved.has(KINDS.envoyProxies.kind)) {
+    const { apiVersion, kind } = KINDS.envoyProxies;
+    const message = `the cluster does not serve ${apiVersion} ${kind}; install the CRDs of Envoy Gateway`;
+    return no('ERR_GATEWAY_CRD_MISSING', message);
+  }
+  const parameters = fields(fields(fields(gateway.spec).infrastructure).parametersRef);
+  const proxy = proxies.find(({ metadata }) => metadata.name === parameters.name);
+  if (parameters.kind === KINDS.envoyProxies.kind && proxy) return { object: proxy };
+  const message =
+    parameters.kind === KINDS.envoyProxies.kind
+      ? `its EnvoyProxy ${String(parameters.name)} does not exist; create it`
+      : 'spec.infrastructure.parametersRef names no EnvoyProxy; create one and name it there, or set gatewayApi.clientCertificate: Gateway';
+  return no('ERR_TARGET_NO_PROXY', message);
+}
+
+function clientVerdict(object: KubeObject, input: ClientInput, selected: boolean): RouteVerdict {
+  const named = text(clientRefOf(object).name);
+  const isOurs = presents(object, input);
+  const common = {
+    ...{ route: object, service: '', selected, uses: named },
+    dependsOn: isOurs ? secretRef(input) : undefined,
+  };
+  if (!selected && sets(object, 'clientCertificateRef')) {
+    const message =
+      'the agent set its client certificate, but no selected Gateway uses it any more; restore the labels, or remove the field clientCertificateRef';
+    return { ...common, outcome: left(object, { code: 'ERR_TARGET_UNSELECTED', message }) };
+  }
+  if (named !== undefined && !isOurs) {
+    const message = `it presents the Secret ${named}, which another client set; remove that field, or set ${input.spec.secretName}`;
+    return { ...common, outcome: left(object, { code: 'ERR_TARGET_FOREIGN_TLS', message }) };
+  }
+  const wanted = wantedSettings(object, input);
+  const current = settingsOf(object);
+  const isSet =
+    isOurs &&
+    Object.entries(wanted).every(
+      ([key, value]) => key === 'clientCertificateRef' || isDeepStrictEqual(current[key], value),
+    );
+  const spec = isGateway(object) ? { tls: { backend: wanted } } : { backendTLS: wanted };
+  const change = { fields: { spec }, fieldManager: CLIENT_FIELD_MANAGER };
+  return { ...common, outcome: { target: { object: secretRef(input), change, isSet } } };
+}
+
+/** What the mesh needs beside the certificate; a Gateway has no fields for it, and a user's choice is left. */
+function wantedSettings(object: KubeObject, input: ClientInput): ClientFields {
+  const clientCertificateRef = secretField(input);
+  if (isGateway(object)) return { clientCertificateRef };
+  const { alpnProtocols, minTlsVersion, maxTlsVersion } = input.mesh?.tls ?? {};
+  const needed = {
+    alpnProtocols: alpnProtocols?.split(','),
+    minVersion: minTlsVersion?.replace(/^v/, ''),
+    maxVersion: maxTlsVersion?.replace(/^v/, ''),
+  };
+  const current = settingsOf(object);
+  const ours = Object.entries(needed).filter(
+    ([key, value]) => value !== undefined && (current[key] === undefined || sets(object, key)),
+  );
+  return { clientCertificateRef, ...Object.fromEntries(ours) };
+}
+
+/** Whether a field beside the client certificate was applied by us. */
+function sets(object: KubeObject, field: string): boolean {
+  const path = isGateway(object) ? ['f:spec', 'f:tls', 'f:backend'] : ['f:spec', 'f:backendTLS'];
+  return (object.metadata.managedFields ?? []).some(({ manager, operation, fieldsV1 }) => {
+    if (manager !== CLIENT_FIELD_MANAGER || operation !== 'Apply') return false;
+    return `f:${field}` in path.reduce<ClientFields>((below, key) => fields(below[key]), fieldsV1 ?? {});
+  });
+}
+
+const refused = (gateway: KubeObject, input: ClientInput, refusal: GatewayApiRefusal): RouteVerdict => ({
+  ...{ route: gateway, service: '', selected: true, uses: text(clientRefOf(gateway).name) },
+  dependsOn: presents(gateway, input) ? secretRef(input) : undefined,
+  outcome: left(gateway, refusal),
+});
+
+const left = (object: KubeObject, { code, message }: GatewayApiRefusal) => ({
+  code,
+  message: `${describe(refOf(object))} cannot use the certificate: ${message}`,
+});

@@ -1,0 +1,211 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { adapters } from '../../../../adapters/index.ts';
+import {
+  clientCertificateRef,
+  envoyProxy,
+  gateway,
+  gatewayClass,
+  httpRoute,
+  pod,
+  policy,
+  SPEC,
+  service,
+  slice,
+  without,
+} from '../../../../test/support/gateway-api.ts';
+import { validateObject } from '../../../config/validate.ts';
+import type { KubeObject } from '../../../core/object.ts';
+import type { TargetRules } from '../../../mesh/targeting.ts';
+import { ownLabels } from '../../owner.ts';
+import { gatewayApi } from '../gateway.ts';
+import type { GatewayApiConfig } from '../spec/config.ts';
+import { GATEWAY_API_CODES, type PolicyTarget } from '../spec/target.ts';
+
+const META = { name: 'istio', namespace: 'emissary' };
+const set = { backendTLS: { clientCertificateRef, alpnProtocols: ['istio-http/1.1', 'istio', 'http/1.1'] } };
+const ROUTES = ['Gateway', 'EnvoyProxy', 'Service'];
+const ready = envoyProxy({ backendTLS: { ...set.backendTLS, minVersion: '1.3', maxVersion: '1.3' } });
+const all = [gatewayClass(), gateway(), ready, service(), pod('web-1'), slice(['web-1']), httpRoute()];
+
+interface Case {
+  readonly objects?: readonly KubeObject[];
+  readonly config?: object;
+  readonly mesh?: string;
+  readonly rules?: TargetRules;
+  readonly hidden?: readonly string[];
+  readonly unserved?: readonly string[];
+}
+
+function judge({ objects = all, config = {}, mesh = 'istio', rules, hidden = [], unserved = [] }: Case) {
+  const object = {
+    ...{ apiVersion: 'meshcert.dev/v1alpha1', kind: 'MeshCertificate', metadata: META },
+    spec: {
+      istio: { ca: { address: 'istiod:15012', serviceAccount: 'emissary' } },
+      gatewayApi: { ...SPEC, ...config },
+    },
+  };
+  const parsed = validateObject(object, adapters, [gatewayApi]);
+  assert.ok(parsed.ok, JSON.stringify(parsed));
+  const { spec } = parsed.value;
+  const adapter = adapters.find((one) => one.mesh === mesh);
+  const input = { meta: META, spec, config: spec.gateways.gatewayApi as GatewayApiConfig, mesh: adapter, rules };
+  const isOurs = ({ metadata }: KubeObject) => metadata.labels?.['meshcert.dev/owner'] === 'emissary.istio';
+  const own = objects.filter(isOurs);
+  const concern = gatewayApi.routes.concern(input, own);
+  return gatewayApi.routes.judge(input, {
+    routes: objects.filter(({ kind }) => ROUTES.includes(kind)).filter(concern),
+    own,
+    behind: (kind) => objects.filter((one) => one.kind === kind),
+    unseen: new Map(),
+    hidden: (kind) => (hidden.includes(kind) ? 'forbidden' : undefined),
+    unserved: new Set(unserved),
+  });
+}
+
+const withOne = (changed: KubeObject): readonly KubeObject[] => [
+  ...all.filter(({ kind, metadata }) => kind !== changed.kind || metadata.name !== changed.metadata.name),
+  changed,
+];
+const codes = (of: Case): readonly string[] =>
+  judge(of).verdicts.flatMap(({ route, outcome }) => ('code' in outcome ? [`${route.kind} ${outcome.code}`] : []));
+const policies = (of: Case): readonly PolicyTarget[] =>
+  judge(of).targets.filter((target): target is PolicyTarget => target.kind === 'policy');
+const written = (labels: object = ownLabels(META, {})): KubeObject => {
+  const theirs = policy({ sectionName: 'https' });
+  return { ...theirs, metadata: { ...theirs.metadata, name: 'istio-web-https', labels: { ...labels } } };
+};
+const linkerd: TargetRules = {
+  ...{ discover: true, listed: [] },
+  identify: ({ serviceAccount }) => ({ id: `${serviceAccount}.shop.serviceaccount.identity.linkerd.cluster.local` }),
+};
+
+describe('the Gateway API', () => {
+  it('requires of a Service the accounts of all its pods, ready or not, and those that are not endpoints yet', () => {
+    const [found, ...more] = policies({ objects: [...all, pod('web-2', 'web-new'), pod('other', 'other', 'other')] });
+    assert.deepEqual(found, {
+      ...{ kind: 'policy', namespace: 'shop', service: 'web', port: 'https', hostname: 'web.shop.svc.cluster.local' },
+      names: [{ path: '/ns/shop/sa/web' }, { path: '/ns/shop/sa/web-new' }],
+    });
+    assert.deepEqual(more, []);
+  });
+
+  it("requires the service's name of Consul, and the DNS name of the workload as server name of Linkerd", () => {
+    assert.deepEqual(policies({ mesh: 'consul' })[0]?.names, [{ sibling: 'web' }]);
+    const annotated = pod('web-1');
+    const annotations = { 'consul.hashicorp.com/connect-service': 'frontend' };
+    const named = withOne({ ...annotated, metadata: { ...annotated.metadata, annotations } });
+    assert.deepEqual(policies({ mesh: 'consul', objects: named })[0]?.names, [{ sibling: 'frontend' }]);
+    const id = 'web.shop.serviceaccount.identity.linkerd.cluster.local';
+    const [target] = policies({ mesh: 'linkerd', rules: linkerd });
+    assert.deepEqual([target?.hostname, target?.names], [id, []]);
+    const [other] = policies({ mesh: 'linkerd', rules: linkerd, config: { hostname: 'web.example' } });
+    assert.deepEqual([other?.hostname, other?.names], ['web.example', [{ dns: id }]]);
+  });
+
+  it('takes names that the user gives in place of those of the pods, and then needs no pods', () => {
+    const subjectAltNames = ['spiffe://td/ns/shop/sa/web', 'web.shop.example'];
+    const objects = all.filter(({ kind }) => kind !== 'Pod');
+    const [target] = policies({ objects, mesh: 'spiffe', config: { subjectAltNames } });
+    assert.deepEqual(target?.names, [{ uri: subjectAltNames[0] }, { dns: subjectAltNames[1] }]);
+  });
+
+  it('writes a policy only after every selected Gateway presents the certificate', () => {
+    assert.deepEqual(policies({ objects: withOne(envoyProxy()) }), []);
+    const second = { ...gateway({ infrastructure: undefined }), metadata: { ...gateway().metadata, name: 'second' } };
+    assert.deepEqual(policies({ objects: [...all, second] }), []);
+    assert.deepEqual(codes({ objects: [...all, second] }), ['Gateway ERR_TARGET_NO_PROXY']);
+    assert.equal(policies({ objects: [...all, without(second, 'labels')] }).length, 1);
+  });
+
+  it("sets in an EnvoyProxy the certificate and what the mesh needs, and leaves a user's other choices", () => {
+    const changeOf = (proxy: KubeObject) => {
+      const [verdict] = judge({ objects: withOne(proxy) }).verdicts;
+      assert.ok(verdict && 'target' in verdict.outcome && !verdict.outcome.target.isSet);
+      return verdict.outcome.target.change?.fields;
+    };
+    assert.deepEqual(changeOf(envoyProxy({ concurrency: 1 })), { spec: set });
+    const chosen = envoyProxy({ backendTLS: { alpnProtocols: ['h2'] } });
+    assert.deepEqual(changeOf(chosen), { spec: { backendTLS: { clientCertificateRef } } });
+  });
+
+  it('makes Envoy Gateway read a Secret again that a Gateway names, and others not', () => {
+    const objects = withOne(gateway());
+    const config = { clientCertificate: 'Gateway', controllers: ['kgateway.dev/kgateway'] };
+    assert.ok(judge({ objects, config }).targets.some(({ kind }) => kind === 'reread'));
+    const other = [
+      ...objects.filter(({ kind }) => kind !== 'GatewayClass'),
+      gatewayClass('eg', 'kgateway.dev/kgateway'),
+    ];
+    assert.deepEqual(judge({ objects: other, config }).targets, []);
+    assert.deepEqual(codes({ objects: other, config }), []);
+  });
+
+  it('refuses, with a code, what would fail or break something', () => {
+    const six = ['a', 'b', 'c', 'd', 'e', 'f'].map((name) => pod(name, name));
+    const cases: readonly [expected: string, Case][] = [
+      ['Gateway ERR_TARGET_CLASS', { objects: all.filter(({ kind }) => kind !== 'GatewayClass') }],
+      ['Gateway ERR_TARGET_CLASS', { objects: withOne(gatewayClass('eg', 'traefik.io/gateway-controller')) }],
+      ['Gateway ERR_TARGET_NO_PROXY', { objects: all.filter(({ kind }) => kind !== 'EnvoyProxy') }],
+      ['Gateway ERR_TARGET_NO_PROXY', { objects: withOne(gateway({ infrastructure: {} })) }],
+      ['Gateway ERR_TARGET_UNSEEN', { hidden: ['GatewayClass'] }],
+      [
+        'Gateway ERR_TARGET_OVERRIDDEN',
+        { objects: withOne(gateway({ tls: { backend: { clientCertificateRef: { name: 'theirs' } } } })) },
+      ],
+      [
+        'EnvoyProxy ERR_TARGET_FOREIGN_TLS',
+        { objects: withOne(envoyProxy({ backendTLS: { clientCertificateRef: { name: 'theirs' } } })) },
+      ],
+      ['Gateway ERR_GATEWAY_CRD_MISSING', { unserved: ['EnvoyProxy'] }],
+      ['Service ERR_GATEWAY_CRD_MISSING', { unserved: ['BackendTLSPolicy'] }],
+      ['Service ERR_TARGET_NO_CONSENT', { objects: withOne(without(service(), 'annotations')) }],
+      ['Service ERR_TARGET_NOT_IN_CLUSTER', { objects: withOne(service({ type: 'ExternalName', externalName: 'x' })) }],
+      ['Service ERR_TARGET_PORT_NAME', { objects: withOne(service({ ports: [{ port: 443 }] })) }],
+      ['Service ERR_TARGET_PORT_NAME', { config: { services: { ...SPEC.services, ports: ['grpc'] } } }],
+      ['Service ERR_TARGET_NO_ENDPOINTS', { objects: all.filter(({ kind }) => !/Pod|Slice/.test(kind)) }],
+      ['Service ERR_TARGET_NO_POD', { objects: withOne(slice(['web-1', 'gone'])) }],
+      ['Service ERR_TARGET_NO_ACCOUNT', { objects: withOne(pod('web-1', '')) }],
+      ['Service ERR_TARGET_NO_PEER', { mesh: 'spiffe' }],
+      ['Service ERR_TARGET_TOO_MANY', { objects: [...all.filter(({ kind }) => !/Pod|Slice/.test(kind)), ...six] }],
+      ['Service ERR_TARGET_DISAGREE', { mesh: 'linkerd', rules: linkerd, objects: [...all, pod('web-2', 'other')] }],
+      ['Service ERR_TARGET_FOREIGN_POLICY', { objects: [...all, policy({ sectionName: 'https' })] }],
+      ['Service ERR_TARGET_FOREIGN_POLICY', { objects: [...all, policy({})] }],
+      ['Service ERR_TARGET_UNSEEN', { hidden: ['Pod'] }],
+      ['Service ERR_TARGET_MESH_POLICY', { objects: [...all, gatewayClass('istio', 'istio.io/gateway-controller')] }],
+    ];
+    for (const [expected, of] of cases) {
+      assert.deepEqual(codes(of), [expected]);
+      assert.deepEqual(policies(of), [], expected);
+    }
+    const covered = new Set(cases.map(([expected]) => expected.split(' ')[1]));
+    const elsewhere = ['ERR_TARGET_UNSELECTED'];
+    assert.deepEqual(
+      GATEWAY_API_CODES.filter((code) => !covered.has(code)),
+      elsewhere,
+    );
+  });
+
+  it('keeps a policy as it is while its Service is refused, or unselected and used by a route', () => {
+    const before = written();
+    for (const changed of [slice(['gone']), without(service(), 'labels'), service({ ports: [{ port: 443 }] })]) {
+      const [target] = policies({ objects: [...withOne(changed), before] });
+      assert.deepEqual([target?.service, target?.hostname, target?.names], ['web', 'web', []], changed.kind);
+    }
+    const unselected = withOne(without(service(), 'labels'));
+    assert.deepEqual(codes({ objects: [...unselected, before] }), ['Service ERR_TARGET_UNSELECTED']);
+    const unused = unselected.filter(({ kind }) => kind !== 'HTTPRoute');
+    assert.deepEqual(policies({ objects: [...unused, before] }), []);
+    assert.equal(policies({ objects: [...unused, before], hidden: ['HTTPRoute'] }).length, 1, 'nobody can tell');
+    const otherPort = [...unused, httpRoute('web', 80), before];
+    assert.deepEqual(policies({ objects: otherPort }), []);
+    const gone = all.filter(({ kind }) => kind !== 'Service');
+    assert.equal(policies({ objects: [...gone, before] }).length, 1, 'a route waits for the Service');
+  });
+
+  it('does not take a policy for another port, or of another Service, for a conflict', () => {
+    assert.deepEqual(codes({ objects: [...all, policy({ sectionName: 'admin' })] }), []);
+    assert.deepEqual(codes({ objects: [...all, policy({ name: 'api' })] }), []);
+    assert.deepEqual(codes({ objects: [...all, policy({}, { namespace: 'other' })] }), []);
+  });
+});

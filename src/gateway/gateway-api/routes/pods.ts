@@ -1,0 +1,137 @@
+import { fields, type KubeObject, text } from '../../../mesh/kube-object.ts';
+import type { PeerName, TargetRefusal, Workload } from '../../../mesh/targeting.ts';
+import type { RouteInput } from '../../input.ts';
+import { type GatewayApiConfig, MOST_NAMES } from '../spec/config.ts';
+
+/** A port of a Service, as its owner declared it. */
+export interface NamedPort {
+  readonly name: string;
+  readonly port: number;
+  readonly targetPort: unknown;
+}
+
+/** The objects behind the Services of one namespace. */
+export interface BehindServices {
+  readonly pods: readonly KubeObject[];
+  readonly slices: readonly KubeObject[];
+}
+
+/** What a port of a Service must present: `hostname` if there are no names. */
+export interface Peers {
+  readonly hostname: string;
+  readonly names: readonly PeerName[];
+}
+
+const list = (value: unknown): readonly Readonly<Record<string, unknown>>[] =>
+  Array.isArray(value) ? value.map(fields) : [];
+
+export const namedPorts = (service: KubeObject): readonly NamedPort[] =>
+  list(fields(service.spec).ports).flatMap(({ name, port, targetPort }) => {
+    const known = text(name);
+    return known === undefined ? [] : [{ name: known, port: Number(port), targetPort }];
+  });
+
+/**
+ * The names of all pods behind a port of a Service. A pod counts from its creation to its end, ready or not: a gateway
+ * takes seconds to accept a further name.
+ */
+export function peersOf(
+  service: KubeObject,
+  port: NamedPort,
+  behind: BehindServices,
+  input: RouteInput<GatewayApiConfig>,
+): Peers | TargetRefusal {
+  const { name, namespace = '' } = service.metadata;
+  const { config, mesh, rules } = input;
+  const hostname = config.hostname ?? `${name}.${namespace}.svc.cluster.local`;
+  if (config.subjectAltNames) return { hostname, names: config.subjectAltNames.map(givenName) };
+  if (!rules && !mesh?.peer) {
+    const message = `the names of workloads in ${mesh?.title ?? 'this mesh'} are unknown; set gatewayApi.subjectAltNames`;
+    return { code: 'ERR_TARGET_NO_PEER', message };
+  }
+  const workloads = workloadsBehind(service, port, behind);
+  if ('code' in workloads) return workloads;
+  const found = new Map<string, PeerName>();
+  for (const { workload, podPort } of workloads) {
+    const identified = rules?.identify(workload, podPort);
+    if (identified && 'code' in identified) return identified;
+    const peer = identified ? { dns: identified.id } : mesh?.peer?.(workload, name);
+    if (!peer) continue;
+    if ('code' in peer) return peer;
+    found.set(JSON.stringify(peer), peer);
+  }
+  const names = [...found.keys()].sort().flatMap((key) => found.get(key) ?? []);
+  return rules ? oneServerName(names, config.hostname, title(service)) : severalNames(names, hostname, title(service));
+}
+
+const title = ({ metadata }: KubeObject): string => `Service ${metadata.namespace}/${metadata.name}`;
+
+const givenName = (name: string): PeerName => (name.includes('://') ? { uri: name } : { dns: name });
+
+/** Servers that are distinguished by the server name, which is their identity. */
+function oneServerName(names: readonly PeerName[], given: string | undefined, service: string): Peers | TargetRefusal {
+  const ids = names.flatMap((name) => ('dns' in name ? [name.dns] : []));
+  const [id] = ids;
+  if (id === undefined || ids.length > 1) {
+    const message = `the pods of ${service} have different identities: ${ids.join(', ')}; give them one ServiceAccount, or create one Service for each`;
+    return { code: 'ERR_TARGET_DISAGREE', message };
+  }
+  return given === undefined || given === id ? { hostname: id, names: [] } : { hostname: given, names };
+}
+
+function severalNames(names: readonly PeerName[], hostname: string, service: string): Peers | TargetRefusal {
+  if (names.length <= MOST_NAMES) return { hostname, names };
+  const message = `the pods of ${service} have ${names.length} identities, and a BackendTLSPolicy holds ${MOST_NAMES}; create a Service for each identity, or set gatewayApi.subjectAltNames`;
+  return { code: 'ERR_TARGET_TOO_MANY', message };
+}
+
+interface PodBehind {
+  readonly workload: Workload;
+  readonly podPort: number;
+}
+
+function workloadsBehind(
+  service: KubeObject,
+  { name: portName, port, targetPort }: NamedPort,
+  { pods, slices }: BehindServices,
+): readonly PodBehind[] | TargetRefusal {
+  const { name, namespace = '' } = service.metadata;
+  const found = new Map<string, { readonly pod: KubeObject; readonly podPort: number }>();
+  const usual = typeof targetPort === 'number' ? targetPort : port;
+  const own = slices.filter(({ metadata }) => metadata.labels?.['kubernetes.io/service-name'] === name);
+  for (const slice of own) {
+    const slicePort = list(slice.ports).find((one) => (one.name ?? '') === portName);
+    if (!slicePort) continue;
+    for (const endpoint of list(slice.endpoints)) {
+      const ref = fields(endpoint.targetRef);
+      const pod = ref.kind === 'Pod' ? pods.find(({ metadata }) => metadata.name === ref.name) : undefined;
+      if (!pod) {
+        const what = ref.kind ? `${ref.kind} ${ref.name}, which is not a visible pod` : 'an address without a pod';
+        const message = `${title(service)} has the endpoint ${what}, so its identity is unknown; set gatewayApi.subjectAltNames`;
+        return { code: 'ERR_TARGET_NO_POD', message };
+      }
+      found.set(pod.metadata.name, { pod, podPort: typeof slicePort.port === 'number' ? slicePort.port : usual });
+    }
+  }
+  const labels = Object.entries(fields(fields(service.spec).selector));
+  for (const pod of labels.length === 0 ? [] : pods) {
+    const matches = labels.every(([key, value]) => pod.metadata.labels?.[key] === value);
+    if (matches && !found.has(pod.metadata.name)) found.set(pod.metadata.name, { pod, podPort: usual });
+  }
+  if (found.size === 0) {
+    const message = `${title(service)} has no pods behind port ${portName}, so its identity is unknown; start them, or set gatewayApi.subjectAltNames`;
+    return { code: 'ERR_TARGET_NO_ENDPOINTS', message };
+  }
+  const workloads: PodBehind[] = [];
+  for (const { pod, podPort } of found.values()) {
+    const serviceAccount = text(fields(pod.spec).serviceAccountName);
+    if (serviceAccount === undefined) {
+      const message = `Pod ${namespace}/${pod.metadata.name} behind ${title(service)} has no ServiceAccount, so it has no identity; give it one`;
+      return { code: 'ERR_TARGET_NO_ACCOUNT', message };
+    }
+    const { labels: podLabels = {}, annotations = {} } = pod.metadata;
+    const workload = { name: pod.metadata.name, namespace, serviceAccount, labels: podLabels, annotations };
+    workloads.push({ workload, podPort });
+  }
+  return workloads;
+}

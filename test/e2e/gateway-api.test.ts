@@ -1,0 +1,258 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { LiveSink } from '../../src/agent/live/live.ts';
+import type { KubeObject } from '../../src/core/object.ts';
+import { fields } from '../../src/mesh/kube-object.ts';
+import { silentLog } from '../../src/mesh/log.ts';
+import { SandboxCa } from '../../src/sandbox/ca.ts';
+import { gatewayApiDefinitions } from '../../src/sandbox/kube/gateway-api.ts';
+import { createMetrics } from '../../src/telemetry/metrics.ts';
+import { AgentWorld, NAMESPACE } from '../support/agent-world.ts';
+import {
+  clientCertificateRef,
+  envoyProxy,
+  gateway,
+  gatewayClass,
+  httpRoute,
+  LABELS,
+  namesOf,
+  object,
+  pod,
+  SPEC,
+  service,
+  slice,
+  without,
+} from '../support/gateway-api.ts';
+
+const spec = { gatewayApi: SPEC };
+const all = [gatewayClass(), gateway(), envoyProxy(), service(), pod('web-1'), slice(['web-1']), httpRoute()];
+const STANDARD = 'gateway.networking.k8s.io/v1';
+
+async function start(objects: readonly KubeObject[] = all, definitions: readonly object[] = gatewayApiDefinitions()) {
+  const namespaces = [NAMESPACE, 'shop'];
+  const world = await AgentWorld.start({ namespaces, objects: [...definitions, ...objects] });
+  const get = (apiVersion: string, kind: string, name: string, namespace: string) =>
+    world.kube.get({ apiVersion, kind, namespace, name });
+  return {
+    world,
+    policy: () => get(STANDARD, 'BackendTLSPolicy', 'istio-web-https', 'shop'),
+    configMap: () => get('v1', 'ConfigMap', 'istio-ca', 'shop'),
+    proxy: (name = 'proxy') => get('gateway.envoyproxy.io/v1alpha1', 'EnvoyProxy', name, NAMESPACE),
+    gateway: () => get(STANDARD, 'Gateway', 'edge', NAMESPACE),
+    writes: () =>
+      world.api.requests.entries
+        .filter(({ verb }) => ['create', 'patch', 'delete'].includes(verb))
+        .map(({ verb, resource, name }) => [verb, resource, name].filter(Boolean).join(' ')),
+    stateOf: (kind: string) => world.status?.mappings.find((one) => one.kind === kind)?.state,
+    [Symbol.asyncDispose]: () => world[Symbol.asyncDispose](),
+  };
+}
+
+describe('a MeshCertificate for Gateway API', () => {
+  it('writes the pair, the certificate of the Gateway, the trust bundle and then the policy, and no TLSContext', async () => {
+    await using it = await start();
+    const { world } = it;
+    world.run(spec);
+    await world.until('the policy', async () => (await it.policy()) !== undefined);
+    await world.until('all is shown', () => world.condition('Referenced')?.status === 'True');
+    assert.deepEqual(fields((await it.policy())?.spec), {
+      targetRefs: [{ group: '', kind: 'Service', name: 'web', sectionName: 'https' }],
+      validation: {
+        caCertificateRefs: [{ group: '', kind: 'ConfigMap', name: 'istio-ca' }],
+        hostname: 'web.shop.svc.cluster.local',
+        subjectAltNames: [{ type: 'URI', uri: 'spiffe://toy/ns/shop/sa/web' }],
+      },
+    });
+    assert.equal(fields((await it.configMap())?.data)['ca.crt'], world.mesh.ca.root.pem);
+    assert.deepEqual(fields((await it.proxy())?.spec), {
+      backendTLS: { clientCertificateRef, alpnProtocols: ['istio'] },
+    });
+    const writes = it.writes();
+    const order = [
+      'create secrets istio-identity',
+      'patch envoyproxies proxy',
+      'create configmaps',
+      'create backendtlspolicies',
+    ];
+    const places = order.map((what) => writes.findIndex((one) => one.startsWith(what.replace(/ istio-identity$/, ''))));
+    assert.deepEqual(
+      places,
+      places.toSorted((a, b) => a - b),
+      writes.join(),
+    );
+    assert.ok(
+      places.every((place) => place >= 0),
+      writes.join(),
+    );
+    assert.ok(!writes.some((one) => one.includes('tlscontexts')));
+    assert.deepEqual(
+      world.status?.mappings.map(({ kind, name, state, context }) => [kind, name, state, context]),
+      [
+        ['EnvoyProxy', 'proxy', 'ok', 'istio-identity'],
+        ['Service', 'web', 'ok', 'istio-web-https'],
+      ],
+    );
+    assert.equal(world.condition('Referenced')?.reason, 'AllServices');
+  });
+
+  it('feeds Emissary too when fields of both are given', async () => {
+    await using it = await start();
+    const { world } = it;
+    world.run({ ...spec, tlsContext: {} });
+    await world.until('the policy', async () => (await it.policy()) !== undefined);
+    assert.equal(fields((await world.context())?.spec).secret, 'istio-identity');
+  });
+
+  it('requires a further account as soon as its pod exists, and the old one until its pod is gone', async () => {
+    await using it = await start();
+    const { world } = it;
+    world.run(spec);
+    await world.until('the policy', async () => (await it.policy()) !== undefined);
+    world.api.put(pod('web-2', 'web-new'));
+    await world.until('the further name', async () => namesOf(await it.policy()).length === 2);
+    assert.deepEqual(namesOf(await it.policy()), ['spiffe://toy/ns/shop/sa/web', 'spiffe://toy/ns/shop/sa/web-new']);
+    world.api.put(slice(['web-2']));
+    await world.kube.delete({ apiVersion: 'v1', kind: 'Pod', namespace: 'shop', name: 'web-1' }, {});
+    await world.until('the old name goes', async () => namesOf(await it.policy()).length === 1);
+    assert.deepEqual(namesOf(await it.policy()), ['spiffe://toy/ns/shop/sa/web-new']);
+  });
+
+  it('writes the newest root first, in each namespace, while two are trusted', async () => {
+    await using it = await start();
+    const { world } = it;
+    world.run(spec);
+    await world.until('the policy', async () => (await it.policy()) !== undefined);
+    const before = world.mesh.ca;
+    const now = world.clock.now();
+    const next = SandboxCa.root({ notBefore: now, notAfter: before.root.notAfter + 86_400_000 });
+    world.mesh.rotate(before, [next.root, before.root]);
+    const both = `${next.root.pem}${before.root.pem}`;
+    const text = async () => fields((await it.configMap())?.data)['ca.crt'];
+    await world.until('both roots', async () => (await text()) === both);
+    assert.equal(namesOf(await it.policy()).length, 1);
+  });
+
+  it('makes Envoy Gateway read the Secret of a Gateway again, by an EnvoyProxy that none uses', async () => {
+    await using it = await start();
+    const { world } = it;
+    world.run({ gatewayApi: { ...SPEC, clientCertificate: 'Gateway' } });
+    await world.until('the policy', async () => (await it.policy()) !== undefined);
+    assert.deepEqual(fields(fields((await it.gateway())?.spec).tls), { backend: { clientCertificateRef } });
+    assert.deepEqual(fields((await it.proxy('istio-reread'))?.spec), { backendTLS: { clientCertificateRef } });
+    assert.deepEqual(fields((await it.proxy())?.spec), {}, 'the other place is left alone');
+  });
+
+  it('writes nothing for a Service that does not consent, until it does', async () => {
+    await using it = await start([...all.filter(({ kind }) => kind !== 'Service'), without(service(), 'annotations')]);
+    const { world } = it;
+    world.run(spec);
+    await world.until('it is refused', () => it.stateOf('Service') === 'ERR_TARGET_NO_CONSENT');
+    assert.deepEqual([await it.policy(), await it.configMap()], [undefined, undefined]);
+    assert.equal(world.condition('Referenced')?.reason, 'ServicesLeftAlone');
+    world.api.put(service());
+    await world.until('the policy', async () => (await it.policy()) !== undefined);
+  });
+
+  it('says that the cluster serves no Gateway API, and serves the Gateways once it does', async () => {
+    await using it = await start([service(), pod('web-1'), slice(['web-1'])], []);
+    const { world } = it;
+    world.run(spec);
+    await world.until('it is said', () => it.stateOf('Service') === 'ERR_GATEWAY_CRD_MISSING');
+    assert.equal(world.condition('Published')?.status, 'True', 'the Secrets are published');
+    for (const one of [...gatewayApiDefinitions(), ...all]) world.api.put(one);
+    await world.until('the policy', async () => (await it.policy()) !== undefined, 5_000);
+  });
+
+  it('leaves a certificate that another client set, and a policy that another client wrote', async () => {
+    const theirs = { backendTLS: { clientCertificateRef: { name: 'theirs' } } };
+    await using it = await start([...all.filter(({ kind }) => kind !== 'EnvoyProxy'), envoyProxy(theirs)]);
+    const { world } = it;
+    world.run(spec);
+    await world.until('it is refused', () => it.stateOf('EnvoyProxy') === 'ERR_TARGET_FOREIGN_TLS');
+    assert.deepEqual(fields((await it.proxy())?.spec), theirs);
+    assert.equal(await it.policy(), undefined);
+  });
+
+  it('deletes a policy only after no route uses its Service', async () => {
+    await using it = await start();
+    const { world } = it;
+    world.run(spec);
+    await world.until('the policy', async () => (await it.policy()) !== undefined);
+    world.api.put(without(service(), 'labels'));
+    await world.until('it is said', () => it.stateOf('Service') === 'ERR_TARGET_UNSELECTED');
+    assert.ok(await it.policy());
+    world.api.put({ ...httpRoute(), spec: { rules: [] } });
+    await world.until('it goes', async () => (await it.policy()) === undefined);
+    await world.until('its ConfigMap too', async () => (await it.configMap()) === undefined);
+    assert.ok(await world.secret('istio-identity'));
+  });
+
+  it('is retired when no Gateway presents the certificate and no route uses a policy', async () => {
+    await using it = await start();
+    const { world } = it;
+    world.wish({ ...spec, deletionPolicy: 'Delete' });
+    world.follow();
+    await world.until('the policy', async () => (await it.policy()) !== undefined);
+    const ref = { apiVersion: 'meshcert.dev/v1alpha1', kind: 'MeshCertificate', namespace: NAMESPACE, name: 'istio' };
+    await world.kube.delete(ref, {});
+    await world.until('it waits', () => world.status?.lastError?.code === 'ERR_RETIRE_WAITS');
+    assert.match(world.status?.lastError?.message ?? '', /EnvoyProxy emissary\/proxy, Service shop\/web/);
+    world.api.put({ ...httpRoute(), spec: { rules: [] } });
+    world.api.put(without(gateway(), 'labels'));
+    await world.until(
+      'it waits for the proxy',
+      () => !/Service shop/.test(world.status?.lastError?.message ?? 'Service shop'),
+    );
+    assert.ok(await world.secret('istio-identity'));
+    world.api.put(envoyProxy());
+    await world.until('all is gone', async () => (await world.kube.get(ref)) === undefined);
+    assert.deepEqual(
+      [await it.policy(), await it.configMap(), await world.secret('istio-identity'), await world.secret('istio-ca')],
+      [undefined, undefined, undefined, undefined],
+    );
+  });
+
+  it('is live by the status of its own Gateways only, and not without one', async () => {
+    await using it = await start();
+    const { world } = it;
+    const stop = new AbortController();
+    const metrics = createMetrics({ version: 'test' });
+    const means = { kube: world.kube, clock: world.clock, random: () => 0.5, log: silentLog, metrics };
+    world.run(spec, [new LiveSink({ endpoints: [], gateways: world.gateways, ...means, signal: stop.signal })]);
+    await world.until('the policy', async () => (await it.policy()) !== undefined);
+    await world.until('no status', () => world.condition('Live')?.reason === 'StatusAbsent', 1_000);
+    const condition = (type: string, status: string, reason: string, observedGeneration = 1) => ({
+      ...{ type, status, reason, observedGeneration, message: 'm', lastTransitionTime: '2026-01-01T00:00:00Z' },
+    });
+    const ancestor = (controllerName: string, name: string, conditions: readonly object[]) => ({
+      ancestorRef: { group: 'gateway.networking.k8s.io', kind: 'Gateway', name, namespace: NAMESPACE },
+      ...{ controllerName, conditions },
+    });
+    const good = [condition('Accepted', 'True', 'Accepted'), condition('ResolvedRefs', 'True', 'ResolvedRefs')];
+    const eg = 'gateway.envoyproxy.io/gatewayclass-controller';
+    const report = async (...ancestors: readonly object[]) => {
+      const one = object(STANDARD, 'BackendTLSPolicy', 'istio-web-https', {}, { namespace: 'shop', labels: LABELS });
+      const { apiVersion, kind, metadata } = one;
+      const status = { apiVersion, kind, metadata: { name: metadata.name, namespace: 'shop' }, status: { ancestors } };
+      await world.kube.apply(status, { fieldManager: 'eg', subresource: 'status', force: true });
+    };
+    await report(ancestor('istio.io/mesh-controller', 'edge', good), ancestor(eg, 'other', good));
+    await report(ancestor(eg, 'edge', [condition('Accepted', 'False', 'Conflicted'), ...good.slice(1)]));
+    await world.until('it is refused', () => world.condition('Live')?.reason === 'StatusRefused', 1_000);
+    assert.match(world.condition('Live')?.message ?? '', /Accepted is False, Conflicted/);
+    await report(
+      ancestor(
+        eg,
+        'edge',
+        good.map((one) => ({ ...one, observedGeneration: 0 })),
+      ),
+    );
+    await world.until('it is old', () => world.condition('Live')?.reason === 'StatusOutdated', 1_000);
+    await report(ancestor('istio.io/mesh-controller', 'edge', good), ancestor(eg, 'other', good));
+    await world.until('of others', () => world.condition('Live')?.reason === 'StatusAbsent', 1_000);
+    await report(ancestor(eg, 'edge', good));
+    await world.until('it is live', () => world.condition('Live')?.status === 'True', 1_000);
+    assert.match(world.condition('Live')?.message ?? '', /does not show whether the proxies use the certificate/);
+    stop.abort(new Error('test over'));
+  });
+});
