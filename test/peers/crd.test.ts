@@ -65,7 +65,7 @@ test('a minimal object of each mesh is accepted, and gets its defaults', async (
     assert.deepEqual(body.spec.trust, { hold: '10m', retain: '24h', crl: false });
     assert.deepEqual(body.spec.renewal, { at: 0.6, jitter: 0.06 });
     assert.equal(body.spec.deletionPolicy, 'Retain');
-    assert.equal(body.spec.tlsContext.enabled, true);
+    assert.equal(body.spec.tlsContext, undefined, 'whether it is given decides which gateway is used');
   }
 });
 

@@ -62,7 +62,11 @@ export function gatewayApiDefinitions(): Stored[] {
   return SPECS.map(({ group, version, kind, plural, spec, scope = 'Namespaced' }) => ({
     apiVersion: 'apiextensions.k8s.io/v1',
     kind: 'CustomResourceDefinition',
-    metadata: { name: `${plural}.${group}` },
+    metadata: {
+      name: `${plural}.${group}`,
+      // The API server requires it of every group below k8s.io.
+      annotations: { 'api-approved.kubernetes.io': 'unapproved, only a part of the real definition' },
+    },
     spec: {
       group,
       scope,
