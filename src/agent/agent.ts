@@ -80,6 +80,7 @@ export class Agent {
       bundles: new Bundles(),
       fleet: () => this.reconcilers.size,
       batchGaps: spacings,
+      createdSecrets: new Set(),
       gateways: options.gateways,
       writePriority: options.writePriority ?? new WritePriority(clock),
       reporter: new Reporter(sinks),

@@ -28,6 +28,8 @@ export interface Environment {
   readonly share: Share;
   readonly bundles: Bundles;
   readonly batchGaps: BatchGaps;
+  /** The uids of Secrets that the agent created, also when their MeshCertificate is gone and comes back. */
+  readonly createdSecrets: Set<string>;
   readonly gateways: readonly Gateway[];
   readonly writePriority: WritePriority;
   readonly leadership: Leadership;

@@ -62,8 +62,6 @@ export class Reconciler {
   readonly #meshFailures: MeshFailures;
   readonly #view: PublicationView;
   readonly #reader: PublicationReader;
-  /** The uids of the Secrets that this process created. */
-  #created: readonly string[] = [];
   /** Everything was deleted; the watch has not shown yet that the MeshCertificate is gone. */
   #isRetired = false;
 
@@ -219,13 +217,10 @@ export class Reconciler {
   };
 
   get #isProven(): OriginProof {
-    return provenBy([...this.#created, ...this.#recorded]);
-  }
-
-  /** The uids of Secrets in the status of the MeshCertificate. */
-  get #recorded(): readonly string[] {
+    const { createdSecrets } = this.#env;
     const { secrets = [] } = (this.certificate.status ?? {}) as Partial<PublicationStatus>;
-    return secrets.map(({ uid }) => uid);
+    for (const { uid } of secrets) createdSecrets.add(uid);
+    return provenBy(createdSecrets);
   }
 
   #plan({ desired }: Decision, now: number): readonly PlanStep[] {
@@ -276,12 +271,11 @@ export class Reconciler {
     const [isProven, recordsOrigin] = [this.#isProven, this.certificate.metadata.uid !== undefined];
     const options = { ...this.#env, fence, batchGap, view: this.#view, isProven, recordsOrigin };
     const result = await publish(steps, options, signal);
-    const created = result.written.filter(({ action, object }) => action === 'create' && object.kind === 'Secret');
-    if (created.length > 0) {
-      const unrecorded = this.#created.filter((uid) => !this.#recorded.includes(uid));
-      this.#created = [...unrecorded, ...created.flatMap(({ object }) => object.metadata.uid ?? [])];
+    for (const { action, object } of this.#env.dryRun ? [] : result.written) {
+      this.#view.wrote(object);
+      const { uid } = object.metadata;
+      if (action === 'create' && object.kind === 'Secret' && uid !== undefined) this.#env.createdSecrets.add(uid);
     }
-    if (!this.#env.dryRun) for (const { object } of result.written) this.#view.wrote(object);
     if (!result.problem) this.#writes.succeeded();
     else if (result.problem.refused) this.#writeRefused(result.problem);
     else this.#writeFailed(result.problem, decision);

@@ -16,9 +16,9 @@ export const provesOrigin: OriginProof = ({ metadata }) =>
  * of the MeshCertificate, which only the agent may write. This saves the second write of each new Secret.
  */
 export const provenBy =
-  (created: readonly string[]): OriginProof =>
+  (created: ReadonlySet<string>): OriginProof =>
   (object) =>
-    provesOrigin(object) || (object.metadata.uid !== undefined && created.includes(object.metadata.uid));
+    provesOrigin(object) || (object.metadata.uid !== undefined && created.has(object.metadata.uid));
 
 /** The object to be written over `live`: a Secret carries its own uid. */
 export function withOrigin(wanted: KubeObject, { metadata }: KubeObject): KubeObject {
