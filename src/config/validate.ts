@@ -91,14 +91,22 @@ export function validateObject(
   return validator(adapters, gateways)(object);
 }
 
+/** The gateways whose fields a spec has; without any, those that are used by default. */
+export function usedGateways(
+  spec: Readonly<Record<string, unknown>>,
+  gateways: readonly GatewayFields[],
+): readonly GatewayFields[] {
+  const given = gateways.filter(({ fields }) => Object.keys(fields).some((field) => spec[field] !== undefined));
+  return given.length > 0 ? given : gateways.filter(({ byDefault }) => byDefault);
+}
+
 function normalise(
   name: string,
   spec: CommonSpec & Record<string, unknown>,
   mesh: MeshCertificate['spec']['mesh'],
   gateways: readonly GatewayFields[],
 ): MeshCertificate['spec'] {
-  const given = gateways.filter(({ fields }) => Object.keys(fields).some((field) => spec[field] !== undefined));
-  const used = given.length > 0 ? given : gateways.filter(({ byDefault }) => byDefault);
+  const used = usedGateways(spec, gateways);
   return {
     mesh,
     secretName: spec.secretName ?? `${name}-identity`,

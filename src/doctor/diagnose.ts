@@ -1,7 +1,9 @@
-import { keyOf, refOf } from '../core/object.ts';
+import { usedGateways } from '../config/validate.ts';
+import { type KubeObject, keyOf, refOf } from '../core/object.ts';
 import type { CheckArea, CheckTitle, ClusterSnapshot, Finding, GatewaySettings } from '../gateway/diagnosis.ts';
 import { gateways } from '../gateways.ts';
 import type { Adapter } from '../mesh/adapter.ts';
+import { fields } from '../mesh/kube-object.ts';
 import { SEVERITIES } from '../mesh/object-check.ts';
 
 const diagnoses = gateways.flatMap(({ diagnosis }) => diagnosis ?? []);
@@ -23,7 +25,9 @@ export function areasOf(adapters: readonly Adapter[]): CheckArea[] {
 /** What is wrong in a snapshot, by every kind of gateway. Worst first, then by code and object; each once. */
 export function diagnose(snapshot: ClusterSnapshot, settings: GatewaySettings = {}): Finding[] {
   const findings = new Map<string, Finding>();
-  for (const finding of diagnoses.flatMap((one) => one.diagnose(snapshot, settings))) {
+  const uses = (object: KubeObject, kind: string) =>
+    usedGateways(fields(object.spec), gateways).some((gateway) => gateway.kind === kind);
+  for (const finding of diagnoses.flatMap((one) => one.diagnose({ uses, ...snapshot }, settings))) {
     const key = `${finding.code} ${keyOf(refOf(finding.object))} ${finding.message}`;
     if (!findings.has(key)) findings.set(key, finding);
   }

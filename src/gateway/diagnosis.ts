@@ -13,6 +13,8 @@ export interface ClusterSnapshot {
   readonly whole: ReadonlySet<string>;
   /** What is wrong with a MeshCertificate in itself. */
   readonly validate?: ((object: KubeObject) => readonly string[]) | undefined;
+  /** Whether a MeshCertificate uses this kind of gateway; absent: each does. */
+  readonly uses?: ((object: KubeObject, kind: string) => boolean) | undefined;
 }
 
 /** One thing that hurts or will. */

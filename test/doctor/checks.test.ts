@@ -27,6 +27,33 @@ test('the objects that every example starts from have no finding except the note
   );
 });
 
+test('a MeshCertificate that another gateway uses is no concern of this one', () => {
+  const certificate = (gateway: string) => `
+apiVersion: meshcert.dev/v1alpha1
+kind: MeshCertificate
+metadata: {name: elsewhere, namespace: emissary}
+spec:
+  istio: {ca: {serviceAccount: emissary}}
+  ${gateway}
+---
+apiVersion: getambassador.io/v3alpha1
+kind: TLSContext
+metadata: {name: elsewhere, namespace: emissary}
+spec: {hosts: [], secret: some-secret}
+`;
+  const codes = (gateway: string) =>
+    findingsOf(base, certificate(gateway))
+      .map(({ code }) => code)
+      .filter((code) => code.startsWith('MC50'));
+  assert.deepEqual(codes('tlsContext: {}'), ['MC5002', 'MC5005']);
+  assert.deepEqual(
+    codes(
+      'gatewayApi: {gateways: {selector: {matchLabels: {mesh: istio}}}, services: {selector: {matchLabels: {mesh: istio}}}}',
+    ),
+    [],
+  );
+});
+
 test('the page has a section for each check, with its title, and no other section', () => {
   assert.deepEqual(
     examples.map(({ code, title }) => `${code} ${title}`),

@@ -85,7 +85,9 @@ export function worldOf(
   const mappings = [...all('Mapping'), ...all('TCPMapping')]
     .filter((mapping) => seesMapping(mapping, env))
     .map((object) => seenMapping(object, effectiveUpstream(object, readings, [], env), env));
-  const promises = all('MeshCertificate').map((object) => promiseOf(object, snapshot.adapters));
+  const promises = all('MeshCertificate')
+    .filter((object) => snapshot.uses?.(object, 'emissary') !== false)
+    .map((object) => promiseOf(object, snapshot.adapters));
   const named = new Set(mappings.map(({ spec }) => spec.tls));
   const contexts = [...readings].flatMap(([name, reading]) => {
     const { object } = reading;
