@@ -201,9 +201,9 @@ describe("Istio's CA", { timeout: 30_000 }, () => {
     assert.ok(error instanceof MeshError, inspect(error));
     assert.equal(error.code, code, error.message);
     assert.match(error.message, message);
-    const told = inspect(error, { depth: null }) + host.lines.join();
-    for (const token of host.tokensGiven) assert.ok(!told.includes(token), 'the token stands in the error');
-    assert.ok(!told.includes('PRIVATE KEY'));
+    const output = inspect(error, { depth: null }) + host.lines.join();
+    for (const token of host.tokensGiven) assert.ok(!output.includes(token), 'the token is in the error');
+    assert.ok(!output.includes('PRIVATE KEY'));
     return { issuer, error };
   };
 

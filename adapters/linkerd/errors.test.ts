@@ -13,7 +13,7 @@ const SUB = 'system:serviceaccount:emissary:gateway';
 const encoded = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url');
 const jwt = (claims: object) => `${encoded({ alg: 'RS256' })}.${encoded({ sub: SUB, ...claims })}.c2ln`;
 
-function told(status: number, details: string, token = jwt({ aud: ['identity.l5d.io'], exp: NOW / 1000 + 600 })) {
+function reported(status: number, details: string, token = jwt({ aud: ['identity.l5d.io'], exp: NOW / 1000 + 600 })) {
   const call = { address: 'identity:8080', serverName: 'linkerd-identity', token, now: NOW };
   const error = certifyError(new GrpcError(status, details), call);
   assert.ok(error instanceof MeshError);
@@ -23,7 +23,7 @@ function told(status: number, details: string, token = jwt({ aud: ['identity.l5d
 const review = 'TokenReview failed';
 
 test('a token for another audience is reported with its audience and with the missing one', () => {
-  const { code, message } = told(
+  const { code, message } = reported(
     grpcStatus.INVALID_ARGUMENT,
     review,
     jwt({ aud: ['https://kubernetes.default.svc'], exp: NOW / 1000 + 600 }),
@@ -34,7 +34,7 @@ test('a token for another audience is reported with its audience and with the mi
 });
 
 test('an expired token is reported with its expiry', () => {
-  const { message } = told(
+  const { message } = reported(
     grpcStatus.INVALID_ARGUMENT,
     review,
     jwt({ aud: ['identity.l5d.io'], exp: NOW / 1000 - 60 }),
@@ -43,14 +43,17 @@ test('an expired token is reported with its expiry', () => {
 });
 
 test('a text that is not a token, and a valid one that is refused, have specific advice', () => {
-  assert.match(told(grpcStatus.INVALID_ARGUMENT, review, 'opaque').message, /which is not a JWT, .*mount a projected/);
-  assert.match(told(grpcStatus.INVALID_ARGUMENT, review).message, /looks right; is it from this cluster/);
+  assert.match(
+    reported(grpcStatus.INVALID_ARGUMENT, review, 'opaque').message,
+    /which is not a JWT, .*mount a projected/,
+  );
+  assert.match(reported(grpcStatus.INVALID_ARGUMENT, review).message, /looks right; is it from this cluster/);
 });
 
 test('an expired issuer is reported as such, by the service and through its expired proxy', () => {
-  const byService = told(grpcStatus.UNKNOWN, 'x509: certificate has expired or is not yet valid');
+  const byService = reported(grpcStatus.UNKNOWN, 'x509: certificate has expired or is not yet valid');
   assert.match(byService.message, /its issuer certificate has expired; .*renew the issuer/);
-  const throughProxy = told(
+  const throughProxy = reported(
     grpcStatus.UNAVAILABLE,
     'No connection established. Last error: Error: certificate has expired. Resolution note: \n',
   );
@@ -82,7 +85,7 @@ test("the expired proxy is recognised by OpenSSL's message about its certificate
 });
 
 test('a failed connection is one line without the notes of the library', () => {
-  const { message } = told(
+  const { message } = reported(
     grpcStatus.UNAVAILABLE,
     'No connection established. Last error: connect ECONNREFUSED 10.0.0.7:8080 (2026-01-01T00:00:00.000Z). Resolution note: ',
   );

@@ -190,7 +190,7 @@ describe('identities from the Workload API', { timeout: 30_000 }, () => {
     assert.equal((await next(watch())).id, GATEWAY);
   });
 
-  it('outlive an outage of the server, which is told long before they end', async () => {
+  it('outlive an outage of the server, which is reported long before they end', async () => {
     const values = watch();
     const first = await next(values);
     api.serverOutage = true;
@@ -265,7 +265,7 @@ describe('identities from the Workload API', { timeout: 30_000 }, () => {
     [grpcStatus.INTERNAL, 'ERR_MESH_UNAVAILABLE', /see its logs/],
   ];
   for (const [status, code, message] of statuses) {
-    it(`are told as ${code} of status ${grpcStatus[status]}`, async () => {
+    it(`are reported as ${code} of status ${grpcStatus[status]}`, async () => {
       await api.stop();
       const fail = async () => {
         throw new GrpcError(status, 'SECRET details');
@@ -280,7 +280,7 @@ describe('identities from the Workload API', { timeout: 30_000 }, () => {
     });
   }
 
-  it('are told where nothing listens, and where something else does', async () => {
+  it('are reported where nothing listens, and where something else does', async () => {
     await api.stop();
     await refused(watch(), 'ERR_MESH_UNREACHABLE', /CSI volume mounted here/);
     const server = await serve({ services: {}, listen: { path: socket } });

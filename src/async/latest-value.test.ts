@@ -212,20 +212,20 @@ class World {
     this.report = report;
     this.open += 1;
     this.opened += 1;
-    let told: number | undefined;
+    let yielded: number | undefined;
     signal.addEventListener('abort', () => this.#wake(), { once: true });
     try {
       while (!signal.aborted) {
         const failure = this.#failure;
         this.#failure = undefined;
         if (failure) throw failure.error;
-        if (told === this.value) {
+        if (yielded === this.value) {
           await new Promise<void>((resolve) => {
             this.#wake = resolve;
           });
         } else {
-          told = this.value;
-          yield told;
+          yielded = this.value;
+          yield yielded;
         }
       }
     } finally {

@@ -121,7 +121,7 @@ class Follower<T> implements AsyncIterableIterator<T, undefined> {
     this.#answer();
   }
 
-  /** What it was told last comes before the end. */
+  /** The last value comes before the end. */
   end(end: End): void {
     this.#letGo();
     this.#end ??= end;

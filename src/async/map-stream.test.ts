@@ -10,7 +10,7 @@ async function* values<T>(all: readonly T[], log: string[]): AsyncGenerator<T> {
   }
 }
 
-it('passes over what it is told to, and what is the same as right before', async () => {
+it('omits what it is asked to omit, and what is the same as right before', async () => {
   const log: string[] = [];
   const seen = [];
   const read = (value: number) => (value < 0 ? undefined : value);

@@ -111,7 +111,7 @@ it('a fleet costs four requests a first issue, two a rotation, and a bounded num
   };
   const reader = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test' });
   /** The last report of each reconciler is stored: no write is in progress or pending. */
-  const told = (board: StatusBoard) =>
+  const untilStored = (board: StatusBoard) =>
     drive(
       clock,
       async () => {
@@ -121,7 +121,7 @@ it('a fleet costs four requests a first issue, two a rotation, and a bounded num
           .all()
           .every(({ name, status }) => isDeepStrictEqual(stored.get(name), JSON.parse(JSON.stringify(status))));
       },
-      { what: 'statuses as they were told', stepMs: STEP_MS },
+      { what: 'statuses as they were reported', stepMs: STEP_MS },
     );
   const quiet = async () => {
     for (let step = 0; step < 500; step++) {
@@ -142,7 +142,7 @@ it('a fleet costs four requests a first issue, two a rotation, and a bounded num
     }
     const first = run();
     await first.ready();
-    await told(first.board);
+    await untilStored(first.board);
     const { 'create events': _, ...created } = tally(writes());
     assert.deepEqual(created, {
       'create secrets': 2 * FLEET,
@@ -157,7 +157,7 @@ it('a fleet costs four requests a first issue, two a rotation, and a bounded num
     const issued = mesh.issued;
     const second = run();
     await second.ready();
-    await told(second.board);
+    await untilStored(second.board);
     await quiet();
     assert.deepEqual(tally(writes()), {}, 'a restart writes nothing');
     assert.equal(mesh.issued, issued, 'a restart issues nothing');
@@ -168,7 +168,7 @@ it('a fleet costs four requests a first issue, two a rotation, and a bounded num
 
     for (let at = 0; at < FLEET; at++) second.agent.reconcilers.find(NAMESPACE, `gw-${at}`)?.renew();
     await drive(clock, () => rotated === FLEET, { what: 'all rotated', stepMs: STEP_MS });
-    await told(second.board);
+    await untilStored(second.board);
     await quiet();
     const { 'create events': events = 0, ...rest } = tally(writes());
     assert.deepEqual(rest, { 'patch meshcertificates/status': FLEET, 'patch secrets': FLEET });

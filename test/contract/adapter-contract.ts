@@ -135,27 +135,27 @@ export function adapterContract<C>(
       assert.equal(world.host.watches, 0);
     });
 
-    promise('an outage is told as a MeshError, and passes without opening anew', async (world) => {
+    promise('an outage is reported as a MeshError, and passes without opening again', async (world) => {
       const opened = world.open();
       const attempt = () => (isIssuer(opened) ? opened.issue(live()) : firstOf(opened.watch(live())));
       await world.subject.outage(true);
-      for (let times = 0; times < 3; times++) await assert.rejects(attempt, isTold);
+      for (let times = 0; times < 3; times++) await assert.rejects(attempt, isReported);
       await world.subject.outage(false);
       assertWhole(await attempt(), world);
     });
 
-    promise('an outage that begins later is told too, and passes', async (world) => {
+    promise('an outage that begins later is reported too, and passes', async (world) => {
       const opened = world.open();
       if (isIssuer(opened)) {
         await opened.issue(live());
         await world.subject.outage(true);
-        await assert.rejects(opened.issue(live()), isTold);
+        await assert.rejects(opened.issue(live()), isReported);
       } else {
         const values = opened.watch(live())[Symbol.asyncIterator]();
         await values.next();
-        const told = assert.rejects(values.next(), isTold);
+        const reported = assert.rejects(values.next(), isReported);
         await world.subject.outage(true);
-        await told;
+        await reported;
       }
       await world.subject.outage(false);
       assertWhole(isIssuer(opened) ? await opened.issue(live()) : await firstOf(opened.watch(live())), world);
@@ -190,7 +190,7 @@ function assertWhole<C>(identity: Identity, { subject, config, host }: World<C>)
   if (expected.id !== undefined) assert.equal(identity.id, expected.id);
 }
 
-function isTold(error: unknown): boolean {
+function isReported(error: unknown): boolean {
   assert.ok(error instanceof MeshError, inspect(error));
   assert.ok(MESH_ERROR_CODES.includes(error.code));
   assert.ok(error.message.length > 20);
@@ -198,8 +198,8 @@ function isTold(error: unknown): boolean {
 }
 
 function assertNothingSecret(host: RecordingHost, secrets: readonly string[]): void {
-  const told = [...host.lines, ...host.reports.map((error) => inspect(error, { depth: null }))].join('\n');
-  for (const secret of [...host.tokensGiven, ...secrets, 'PRIVATE KEY']) assert.ok(!told.includes(secret));
+  const reported = [...host.lines, ...host.reports.map((error) => inspect(error, { depth: null }))].join('\n');
+  for (const secret of [...host.tokensGiven, ...secrets, 'PRIVATE KEY']) assert.ok(!reported.includes(secret));
 }
 
 async function firstTwo<C>(source: Source, subject: Subject<C>): Promise<[Identity, Identity]> {

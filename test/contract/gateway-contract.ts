@@ -225,7 +225,7 @@ export function gatewayContract(name: string, subject: GatewaySubject): void {
           broken.push(...(await harmOf(world, gateway, inputOf(certificate()), asked)));
         },
       });
-      world.wish({ ...spec, deletionPolicy: 'Delete' });
+      world.putCertificate({ ...spec, deletionPolicy: 'Delete' });
       world.follow();
       await world.untilReady();
       const input = inputOf(certificate());

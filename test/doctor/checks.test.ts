@@ -61,7 +61,7 @@ test('the page has a section for each check, with its title, and no other sectio
   );
   for (const { code, section } of examples) {
     assert.match(section, /\*\*Hurts:\*\* \S/, `${code} says how it hurts`);
-    assert.match(section, /\*\*Fix:\*\* \S/, `${code} says how to mend it`);
+    assert.match(section, /\*\*Fix:\*\* \S/, `${code} says how to fix it`);
   }
 });
 

@@ -104,8 +104,8 @@ describe('meshcert --adapter', () => {
     );
     for (const name of NAMES) {
       const status = statuses.get(name);
-      const told = `${status?.lastError?.code} ${messageIn(statuses, name)}`;
-      assert.ok(told.includes(BROKEN[name].code), `${name}: ${told}`);
+      const reported = `${status?.lastError?.code} ${messageIn(statuses, name)}`;
+      assert.ok(reported.includes(BROKEN[name].code), `${name}: ${reported}`);
       assert.equal(conditionOf(status, 'Ready')?.status, 'False', name);
     }
     const ready = await statusesWhen(cluster, (found) => conditionOf(found.get('istio'), 'Ready')?.status === 'True');

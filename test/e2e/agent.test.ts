@@ -287,8 +287,8 @@ describe('the agent', () => {
     world.mesh.answer = (good) => ({ ...good, key: PrivateKey.generate() });
     world.agent?.reconcilers.find('emissary', 'istio')?.renew();
     await world.untilCode('ERR_VERIFY_KEY_MISMATCH');
-    const told = [...world.lines, JSON.stringify(world.board.all())].join('\n');
-    assert.doesNotMatch(told, /PRIVATE KEY|LS0tLS1CRUdJTiBQUklWQVRFI/);
+    const output = [...world.lines, JSON.stringify(world.board.all())].join('\n');
+    assert.doesNotMatch(output, /PRIVATE KEY|LS0tLS1CRUdJTiBQUklWQVRFI/);
   });
 });
 

@@ -103,7 +103,7 @@ describe('a MeshCertificate with deletionPolicy Delete', () => {
 describe('a TLSContext that is no longer desired', () => {
   it('stays while a Mapping names it', async () => {
     await using world = await AgentWorld.start();
-    world.wish();
+    world.putCertificate();
     putMapping(world, 'web', 'istio');
     world.follow();
     await world.untilReady();
@@ -119,7 +119,7 @@ describe('an agent that may not read its Secrets', () => {
   it('reports it in the status, with the missing rule', async () => {
     await using world = await AgentWorld.start();
     world.api.fault({ match: ({ plural }) => plural === 'secrets', status: 403 });
-    world.wish();
+    world.putCertificate();
     world.follow();
     await world.until('the reason', async () => (await degraded(world)).includes('ERR_KUBE_FORBIDDEN'));
     assert.match(await degraded(world), /resources: \[secrets\].*namespace emissary/);
@@ -136,7 +136,7 @@ async function startReady(
   spec: Record<string, unknown> = {},
   metadata: Record<string, unknown> = {},
 ): Promise<void> {
-  world.wish({ deletionPolicy: 'Delete', ...spec }, metadata);
+  world.putCertificate({ deletionPolicy: 'Delete', ...spec }, metadata);
   world.follow();
   await world.untilReady();
   const finalizers = async () => (await world.kube.get(MESH_CERTIFICATE))?.metadata.finalizers ?? [];

@@ -25,7 +25,7 @@ const conditionOf = (status: PublicationStatus, type: string) => status.conditio
 
 /** A leaf of an hour, and a mesh that has been down since the leaf was half used. */
 async function expired(world: AgentWorld): Promise<number> {
-  world.wish();
+  world.putCertificate();
   world.follow();
   await world.untilReady();
   await world.clock.advance(HOUR / 2);
@@ -136,7 +136,7 @@ describe('a follower', () => {
   it('reports what the leader has found, and logs no rotation', async () => {
     await using world = await AgentWorld.start();
     await using second = AgentWorld.beside(world, never);
-    world.wish();
+    world.putCertificate();
     world.follow();
     await world.untilReady();
     second.follow();
@@ -160,7 +160,7 @@ describe('a follower', () => {
 describe('a normal rotation', () => {
   it('is one line at info', async () => {
     await using world = await AgentWorld.start();
-    world.wish();
+    world.putCertificate();
     world.follow();
     await world.untilReady();
     const first = world.status?.fingerprint;

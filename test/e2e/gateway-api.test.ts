@@ -190,7 +190,7 @@ describe('a MeshCertificate for Gateway API', () => {
   it('is retired when no Gateway presents the certificate and no route uses a policy', async () => {
     await using it = await start();
     const { world } = it;
-    world.wish({ ...spec, deletionPolicy: 'Delete' });
+    world.putCertificate({ ...spec, deletionPolicy: 'Delete' });
     world.follow();
     await world.until('the policy', async () => (await it.policy()) !== undefined);
     const ref = { apiVersion: 'meshcert.dev/v1alpha1', kind: 'MeshCertificate', namespace: NAMESPACE, name: 'istio' };

@@ -7,7 +7,7 @@ const MOST_LINES = 10;
 
 it('an agent whose definition and Roles are gone says so in a few lines without stacks, and continues when they are back', async () => {
   await using world = await AgentWorld.start();
-  world.wish();
+  world.putCertificate();
   world.follow();
   await world.untilReady();
   const aged = world.clock.now() + 10_000;

@@ -70,7 +70,7 @@ describe('Secrets that the agent created for a custom resource', () => {
     return found.map((secret) => secret?.metadata);
   };
   const publish = async (world: AgentWorld) => {
-    world.wish();
+    world.putCertificate();
     world.follow();
     await world.untilReady();
     await world.until('the status', async () => (await stored(world)).status?.secrets?.length === 2);
@@ -112,7 +112,7 @@ describe('Secrets that the agent created for a custom resource', () => {
 
   it('are written again with a new certificate when the agent died before it wrote the status', async () => {
     await using world = await AgentWorld.start();
-    world.wish();
+    world.putCertificate();
     world.api.fault({ status: 503, match: ({ subresource }) => subresource === 'status' });
     world.follow();
     await world.untilReady();

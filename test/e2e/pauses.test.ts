@@ -41,8 +41,12 @@ describe('a reconciler pauses', () => {
   it('when it loses its Lease after a write that failed', async () => {
     await using first = await AgentWorld.start();
     let isLeader = true;
-    const told: (() => void)[] = [];
-    const leadership: Leadership = { ...alone, leads: () => isLeader, onChange: (tell) => void told.push(tell) };
+    const listeners: (() => void)[] = [];
+    const leadership: Leadership = {
+      ...alone,
+      leads: () => isLeader,
+      onChange: (listener) => void listeners.push(listener),
+    };
     await using world = AgentWorld.beside(first, leadership);
     const passes = new Passes();
     world.run({}, [passes]);
@@ -51,13 +55,13 @@ describe('a reconciler pauses', () => {
     world.agent?.reconcilers.find('emissary', 'istio')?.renew();
     await world.untilCode('ERR_KUBE_SERVER');
     isLeader = false;
-    for (const tell of told) tell();
+    for (const listener of listeners) listener();
     await passes.assertCalm(world);
 
     const before = await world.leaf();
     world.api.clearFaults();
     isLeader = true;
-    for (const tell of told) tell();
+    for (const listener of listeners) listener();
     await world.until('the next leaf', async () => (await world.leaf()) !== before, 1_000);
   });
 });

@@ -7,7 +7,7 @@ import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { AgentWorld, NAMESPACE } from '../support/agent-world.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 
-const WISH = { trust: { crl: true } };
+const SPEC = { trust: { crl: true } };
 const HOUR = 3_600_000;
 
 /** OpenSSL judges by the real time, so the clock of the world starts there. */
@@ -32,7 +32,7 @@ describe('the CRLs of a mesh', () => {
     await using world = await startWorld();
     const first = Crl.fromDer(world.mesh.ca.crl());
     world.mesh.crls = [first];
-    world.run(WISH);
+    world.run(SPEC);
     await world.until('the CRL', async () => (await names(world)) === 'istio-crl', 1_000);
     assert.equal(await publishedCrl(world), first.pem);
     const second = Crl.fromDer(world.mesh.ca.crl({ number: 2, thisUpdate: world.clock.now() }));
@@ -46,7 +46,7 @@ describe('the CRLs of a mesh', () => {
     const intermediate = root.intermediate({ name: 'Intermediate' });
     world.mesh.rotate(intermediate, [root.certificate]);
     world.mesh.crls = [Crl.fromDer(intermediate.crl())];
-    world.run(WISH);
+    world.run(SPEC);
     await world.untilCode('ERR_CRL_MISSING');
     assert.equal(world.condition('Ready')?.status, 'True');
     assert.equal(await publishedCrl(world), undefined);
@@ -58,7 +58,7 @@ describe('the CRLs of a mesh', () => {
   it('are held back when OpenSSL refuses the own certificate by them', async () => {
     await using world = await startWorld();
     world.mesh.crls = [Crl.fromDer(SandboxCa.root({ clock: world.clock }).crl())];
-    world.run(WISH);
+    world.run(SPEC);
     await world.untilCode('ERR_CRL_REFUSED');
     assert.equal(await names(world), undefined);
     assert.equal(world.condition('Ready')?.status, 'True');
@@ -68,12 +68,12 @@ describe('the CRLs of a mesh', () => {
     await using world = await startWorld();
     world.mesh.lifetimeMs = 24 * HOUR;
     world.mesh.crls = [Crl.fromDer(world.mesh.ca.crl({ nextUpdate: world.clock.now() + HOUR }))];
-    world.run(WISH);
+    world.run(SPEC);
     await world.until('the CRL', async () => (await names(world)) === 'istio-crl', 1_000);
     await world.stop();
     const writes = () => world.api.requests.entries.filter(({ verb }) => verb === 'create' || verb === 'patch').length;
     const before = writes();
-    world.run(WISH);
+    world.run(SPEC);
     await world.untilReady();
     assert.equal(writes(), before);
     await world.until('the end', async () => (await names(world)) === undefined, 60_000);

@@ -173,7 +173,7 @@ describe('one MeshCertificate for two gateways', () => {
     const ref = { ...certificate, name: 'istio' };
     world.api.put(mapping);
     world.api.put(route('web'));
-    world.wish({ ...spec, deletionPolicy: 'Delete' });
+    world.putCertificate({ ...spec, deletionPolicy: 'Delete' });
     world.follow();
     await world.untilReady();
     await world.until('the Mapping', async () => (await tlsOf(world)) === 'istio');

@@ -165,7 +165,7 @@ describe('the upstreams of routes', () => {
   it('are checked by the leader alone; a follower repeats what the leader wrote', async () => {
     await using it = await start();
     const { world, address } = it;
-    world.wish(it.spec());
+    world.putCertificate(it.spec());
     world.follow();
     await world.untilReady();
     await world.until('the first check', verified(world, 'True'), STEP);

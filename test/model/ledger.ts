@@ -61,7 +61,7 @@ export class Ledger {
   #namedAt = new Map<string, number>();
   /** Objects that somebody else wrote last. */
   #foreign = new Set<string>();
-  #lastWrite: { side: 'secret' | 'gateway'; at: number; wall: number; by: string; told: boolean } | undefined;
+  #lastWrite: { side: 'secret' | 'gateway'; at: number; wall: number; by: string; known: boolean } | undefined;
   /** When paths that were found once are good. */
   readonly #paths = new Map<string, { readonly from: number; readonly until: number }>();
 
@@ -109,7 +109,7 @@ export class Ledger {
     const name = `${object.kind}/${object.metadata.name}`;
     if (!replica) {
       // A deleted object does not show a new process when it was written.
-      if (!after && this.#lastWrite) this.#lastWrite.told = false;
+      if (!after && this.#lastWrite) this.#lastWrite.known = false;
       if (!sameContent(before, after)) this.#foreign.add(name);
       if (object.metadata.name === this.#options.spec.caSecretName) this.#forgetTimes(after);
       else if (this.#foreign.has(`Secret/${this.#options.spec.caSecretName}`)) this.#forgetTimes(this.#caSecret());
@@ -215,12 +215,12 @@ export class Ledger {
     // Nobody could see the write that a frozen replica still had in flight, and only the server's clock shows another
     // replica's write time.
     if (this.#options.isLate(by)) return;
-    if (last && last.side !== side && (last.by === by || (last.told && this.#options.clocksAgree()))) {
+    if (last && last.side !== side && (last.by === by || (last.known && this.#options.clocksAgree()))) {
       // While all are suspended, time passes for the gateway too.
       const apart = Math.max(at - last.at, now - last.wall);
       assert.ok(apart >= 2000, `${name} was written ${apart} ms after an object of the other kind`);
     }
-    this.#lastWrite = { side, at, wall: now, by, told: true };
+    this.#lastWrite = { side, at, wall: now, by, known: true };
   }
 
   #bundleWritten(before: KubeObject | undefined, after: KubeObject): void {
@@ -323,12 +323,12 @@ export class Ledger {
     const secret = cluster().get(secretRef(META.namespace, spec.secretName));
     const copy = secret && !this.#foreign.has(`Secret/${spec.secretName}`) ? pairOf(secret).bundle : [];
     const read = after ? bundleOf(after) : [];
-    const told = new Set((read.length > 0 ? read : copy).map(({ fingerprint }) => fingerprint));
+    const named = new Set((read.length > 0 ? read : copy).map(({ fingerprint }) => fingerprint));
     for (const fingerprint of this.#standsSince.keys()) {
-      if (told.has(fingerprint)) this.#standsSince.set(fingerprint, Number.NEGATIVE_INFINITY);
+      if (named.has(fingerprint)) this.#standsSince.set(fingerprint, Number.NEGATIVE_INFINITY);
       else this.#standsSince.delete(fingerprint);
     }
-    for (const fingerprint of told) this.#standsSince.set(fingerprint, Number.NEGATIVE_INFINITY);
+    for (const fingerprint of named) this.#standsSince.set(fingerprint, Number.NEGATIVE_INFINITY);
   }
 
   #verifies(chain: readonly Certificate[], bundle: readonly Certificate[], at: number): boolean {

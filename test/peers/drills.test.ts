@@ -83,9 +83,9 @@ spec:
     const error = (await agent.statuses())[0]?.status.lastError?.code;
     assert.equal(pair.leaves.length, 1);
     await mendIt();
-    const mended = performance.now();
+    const repairedAt = performance.now();
     await pair.until(() => pair.leaves.length > 1, MINUTE, 'the leaf of the broken rotation');
-    const lateMs = performance.now() - mended;
+    const lateMs = performance.now() - repairedAt;
     assert.deepEqual(pair.violations, []);
     assert.equal(agent.daemon.pid, pid, 'the agent lives on');
     assert.ok((pair.leaves[0]?.notAfter ?? 0) > Date.now(), 'the old leaf was good all the while');
@@ -233,8 +233,8 @@ spec:
     const labels = (await apiserver.call('GET', `${secrets}/mesh-identity`)).body.metadata.labels;
     assert.equal(labels.theirs, 'kept-99', 'what others add stays');
     const counted = [...(await agent.metrics()).matchAll(/^meshcert_drift_repairs_total\{.*\} (\d+)$/gm)];
-    const told = counted.reduce((sum, [, value]) => sum + Number(value), 0);
-    assert.ok(told > 0 && told <= repairs, `${told} repairs in the metrics, ${repairs} in the audit log`);
+    const reported = counted.reduce((sum, [, value]) => sum + Number(value), 0);
+    assert.ok(reported > 0 && reported <= repairs, `${reported} repairs in the metrics, ${repairs} in the audit log`);
     table.add(
       '100 foreign writes',
       'what is ours is as it was, what is theirs stays; at most one write for each; no certificate is asked for',

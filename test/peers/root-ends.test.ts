@@ -80,8 +80,8 @@ it('loses no request when roots of the real istiod end, with the agent killed ac
     await delay(Math.max(0, root.notAfter - DEAD_MS - Date.now()));
     await agent.daemon.kill();
     await delay(Math.max(0, root.notAfter + DEAD_MS - Date.now()));
-    const told = () => `the upstream: ${workload.upstream.lastFailure}\n${agent.log().slice(-8_000)}`;
-    assert.deepEqual([load.failed, load.failures], [0, []], `the end of root ${++ends}: ${told()}`);
+    const details = () => `the upstream: ${workload.upstream.lastFailure}\n${agent.log().slice(-8_000)}`;
+    assert.deepEqual([load.failed, load.failures], [0, []], `the end of root ${++ends}: ${details()}`);
     agent = await startAgent();
   }
   await load.stop();

@@ -26,7 +26,7 @@ const answers = fc.array(
 /** Answers one after the other, each sent `tookMs` before it came. */
 function after(
   all: typeof answers extends fc.Arbitrary<infer T> ? T : never,
-  told = (_: Concurrency, __: ServerAnswer) => {},
+  report = (_: Concurrency, __: ServerAnswer) => {},
 ) {
   let state = startingConcurrency(MOST);
   let now = 0;
@@ -34,7 +34,7 @@ function after(
     now += gapMs;
     const answer = { ...rest, now, sentAt: now - tookMs };
     state = answered(state, answer, MOST);
-    told(state, answer);
+    report(state, answer);
   }
   return { state, now };
 }

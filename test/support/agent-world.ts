@@ -101,7 +101,7 @@ export class AgentWorld implements AsyncDisposable {
     };
     this.run({}, [sink]);
     await this.untilReady();
-    if (!last) throw new Error('nothing was told');
+    if (!last) throw new Error('nothing was reported');
     return last;
   }
 
@@ -111,9 +111,9 @@ export class AgentWorld implements AsyncDisposable {
     const random = () => 0.5;
     const log = this.#log();
     const sink: Sink = {
-      status: (...told) => writer.status(...told),
-      seen: (...told) => writer.seen(...told),
-      forget: (...told) => writer.forget(...told),
+      status: (...reported) => writer.status(...reported),
+      seen: (...reported) => writer.seen(...reported),
+      forget: (...reported) => writer.forget(...reported),
     };
     const certificates: CertificateSource = (signal) => {
       const options = {
@@ -133,7 +133,7 @@ export class AgentWorld implements AsyncDisposable {
   }
 
   /** Stores a MeshCertificate, and their definition if it is the first. */
-  wish(spec: Record<string, unknown> = {}, metadata: Record<string, unknown> = {}): void {
+  putCertificate(spec: Record<string, unknown> = {}, metadata: Record<string, unknown> = {}): void {
     this.api.put(customResourceDefinition(adapters, this.gateways));
     this.api.put({
       apiVersion: 'meshcert.dev/v1alpha1',

@@ -50,7 +50,7 @@ export class FakeClock implements Clock {
       },
     };
     this.#sleepers.add(sleeper);
-    for (const told of [...this.#onSleep]) told();
+    for (const notify of [...this.#onSleep]) notify();
     return () => this.#sleepers.delete(sleeper);
   }
 
@@ -62,11 +62,11 @@ export class FakeClock implements Clock {
   async untilSleeping(count = 1): Promise<void> {
     while (this.#sleepers.size < count) {
       await new Promise<void>((resolve) => {
-        const told = () => {
-          this.#onSleep.delete(told);
+        const notify = () => {
+          this.#onSleep.delete(notify);
           resolve();
         };
-        this.#onSleep.add(told);
+        this.#onSleep.add(notify);
       });
     }
   }

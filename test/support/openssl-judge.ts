@@ -32,11 +32,11 @@ export function opensslRefusal(
       resolve(verdict);
       for (const stream of [near, far]) stream.destroy();
     };
-    const told = (socket: TLSSocket) => {
+    const accepted = (socket: TLSSocket) => {
       if (!socket.getPeerX509Certificate()) end('no certificate was presented');
       else end(socket.authorized ? undefined : String(socket.authorizationError));
     };
-    server.on('secureConnection', told).on('tlsClientError', (error) => end(String(error)));
+    server.on('secureConnection', accepted).on('tlsClientError', (error) => end(String(error)));
     server.emit('connection', far);
     connect({ socket: near, servername: NAME, secureContext: presenting, rejectUnauthorized: false }).on(
       'error',

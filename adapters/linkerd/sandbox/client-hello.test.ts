@@ -40,13 +40,13 @@ describe('the beginning of a connection', () => {
     const bytes = await hello('web.shop.example');
     for (const at of [1, 4, 40, bytes.length - 1]) {
       const socket = feed();
-      let told = false;
+      let called = false;
       const beginning = peek(socket).finally(() => {
-        told = true;
+        called = true;
       });
       socket.push(bytes.subarray(0, at));
       await settle();
-      assert.equal(told, false, `after ${at} bytes`);
+      assert.equal(called, false, `after ${at} bytes`);
       socket.push(bytes.subarray(at));
       assert.deepEqual(await beginning, { tls: true, serverName: 'web.shop.example' });
       assert.deepEqual(socket.read(), bytes);

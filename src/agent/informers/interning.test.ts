@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { interning } from './interning.ts';
 
-/** As it comes from the server: each time anew. */
+/** As it comes from the server: a new copy each time. */
 const fresh = <T>(value: T): T => JSON.parse(JSON.stringify(value));
 
 describe('interning', () => {

@@ -12,7 +12,7 @@ const MANY = 256;
 
 /**
  * Makes equal parts of plain values one, among the newest that it met: of a thousand objects of one kind most parts
- * are equal, and the server sends each anew. The value is changed in place, to one that equals it. What is in fields
+ * are equal, and the server sends a new copy of each. The value is changed in place, to one that equals it. What is in fields
  * named `except` is not looked at, nor remembered.
  */
 export function interning(except?: string): <T>(value: T) => T {

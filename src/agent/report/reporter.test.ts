@@ -10,7 +10,7 @@ it('distinguishes a status that another replica wrote from our own', async () =>
   const last = await world.report();
   const reporter = new Reporter([]);
   const carrying = (status: object | undefined) => ({ ...last.certificate, status }) as MeshCertificate;
-  assert.ok(reporter.agrees(carrying(undefined)), 'nothing was told yet');
+  assert.ok(reporter.agrees(carrying(undefined)), 'nothing was reported yet');
   reporter.report(last);
   assert.ok(world.status);
   const { lastRotationTime: _, ...others } = world.status;

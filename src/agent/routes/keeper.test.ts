@@ -343,7 +343,7 @@ describe('the keeper of Mappings', () => {
       world.mapping('web');
       world.mapping('other', { service: 'https://x.dark' });
       await world.until('set', () => world.state('web')?.state === 'set');
-      await world.until('told', () => /forbidden|403/i.test(world.state('other')?.message ?? ''));
+      await world.until('the refusal', () => /forbidden|403/i.test(world.state('other')?.message ?? ''));
       assert.equal(world.state('other')?.code, 'ERR_TARGET_UNSEEN');
     }));
 

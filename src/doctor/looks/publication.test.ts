@@ -41,7 +41,7 @@ test('an expired certificate is reported with its cause, since when, and the las
     ),
     message,
   );
-  assert.equal(message.split(cause).length, 2, 'the cause is told once');
+  assert.equal(message.split(cause).length, 2, 'the cause is in it once');
 });
 
 test('the status of an older agent, without first time and next attempt, is reported as far as it goes', () => {

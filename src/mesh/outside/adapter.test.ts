@@ -151,7 +151,7 @@ describe('what an adapter from outside does wrong', () => {
     );
   });
 
-  it('does not keep its MeshCertificate from ending when it heeds no signal', async () => {
+  it('does not keep its MeshCertificate from ending when it ignores its signal', async () => {
     const abort = new AbortController();
     const reason = new Error('enough');
     const issued = issuer({ issue: never }).issue(abort.signal);

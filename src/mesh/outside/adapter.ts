@@ -203,7 +203,7 @@ class Guard {
       if (signal.aborted) throw signal.reason;
       throw this.#coded(what, error);
     } finally {
-      // Not awaited: one that does not heed its signal would keep its MeshCertificate from ending.
+      // Not awaited: one that ignores its signal would keep its MeshCertificate from ending.
       void this.ending(() => values?.return?.());
     }
     if (!signal.aborted) throw this.broken(`${what} ended by itself`);

@@ -38,10 +38,10 @@ export const watchingLabels = (caAddress: string): readonly string[] => [
 export async function startBundle(
   kubeconfig: string,
   args: readonly string[],
-  options: { readonly tellsHeap?: boolean } = {},
+  options: { readonly reportsHeap?: boolean } = {},
 ): Promise<Bundle> {
   const dir = scratchDir('bundle');
-  const told = join(dir, 'heap');
+  const heapFile = join(dir, 'heap');
   const { http } = await freePorts('http');
   const url = `http://127.0.0.1:${http}`;
   const started = performance.now();
@@ -50,7 +50,7 @@ export async function startBundle(
     name: 'meshcert',
     file: process.execPath,
     args: [
-      ...(options.tellsHeap ? ['--expose-gc', '--import', tellHeap(told)] : []),
+      ...(options.reportsHeap ? ['--expose-gc', '--import', heapReporter(heapFile)] : []),
       ...[
         BUNDLE,
         'agent',
@@ -85,14 +85,14 @@ export async function startBundle(
     },
     metrics: async () => (await fetch(`${url}/metrics`)).text(),
     async heap() {
-      await rm(told, { force: true });
+      await rm(heapFile, { force: true });
       process.kill(daemon.pid, 'SIGUSR2');
       for (const deadline = Date.now() + 60_000; Date.now() < deadline; ) {
-        const text = await readFile(told, 'utf8').catch(() => undefined);
+        const text = await readFile(heapFile, 'utf8').catch(() => undefined);
         if (text !== undefined) return Number(text);
         await new Promise((resolve) => setTimeout(resolve, 50));
       }
-      throw new Error('the bundle did not tell its heap');
+      throw new Error('the bundle did not report its heap');
     },
   };
 }
@@ -105,7 +105,7 @@ async function imageEnv(): Promise<Readonly<Record<string, string>>> {
 }
 
 /** Imported before the unchanged bundle: at SIGUSR2 it collects garbage, and writes the remaining size to a file. */
-function tellHeap(path: string): string {
+function heapReporter(path: string): string {
   const source = `import { renameSync, writeFileSync } from 'node:fs';
 process.on('SIGUSR2', () => {
   for (let round = 0; round < 3; round++) gc();

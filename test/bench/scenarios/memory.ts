@@ -70,7 +70,7 @@ async function weigh({ sizes, say }: Context, world: World, count: number): Prom
     await new Promise((resolve) => setTimeout(resolve, QUIET_MS));
     rss.push(await rssOf(bundle.pid));
   }
-  await using telling = await startBundle(world.kubeconfigFile, args, { tellsHeap: true });
+  await using telling = await startBundle(world.kubeconfigFile, args, { reportsHeap: true });
   await untilPublished(telling, count);
   await new Promise((resolve) => setTimeout(resolve, QUIET_MS));
   return { count, rss, heap: await telling.heap() };

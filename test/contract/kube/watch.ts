@@ -13,7 +13,7 @@ import { type Bench, base64, MANAGER, secret, stopAfter } from './target.ts';
 export function watchContract(bench: Bench): void {
   describe('watches', () => {
     const ref = (namespace: string, name: string) => ({ apiVersion: 'v1', kind: 'Secret', namespace, name });
-    const told = ({ type, object }: WatchEvent) => `${type} ${object.metadata.name}`;
+    const summary = ({ type, object }: WatchEvent) => `${type} ${object.metadata.name}`;
 
     async function first(events: AsyncIterable<WatchEvent>, count: number): Promise<WatchEvent[]> {
       const seen: WatchEvent[] = [];
@@ -30,7 +30,7 @@ export function watchContract(bench: Bench): void {
       const events = first(bench.kube.watch(RESOURCES.secrets, { namespace, resourceVersion }), 4);
       await bench.kube.delete(ref(namespace, 'a'), {});
       await bench.kube.delete(ref(namespace, 'before'), {});
-      assert.deepEqual((await events).map(told), ['ADDED a', 'MODIFIED a', 'DELETED a', 'DELETED before']);
+      assert.deepEqual((await events).map(summary), ['ADDED a', 'MODIFIED a', 'DELETED a', 'DELETED before']);
     });
 
     it('see only one object when selected by its name', async () => {
@@ -41,7 +41,7 @@ export function watchContract(bench: Bench): void {
       await bench.kube.create(secret(namespace, 'b', {}), MANAGER);
       await bench.kube.delete(ref(namespace, 'a'), {});
       await bench.kube.delete(ref(namespace, 'b'), {});
-      assert.deepEqual((await events).map(told), ['ADDED b', 'DELETED b']);
+      assert.deepEqual((await events).map(summary), ['ADDED b', 'DELETED b']);
     });
 
     it('report added and deleted when an object enters and leaves the selection', async () => {
@@ -53,7 +53,7 @@ export function watchContract(bench: Bench): void {
       await bench.kube.merge(ref(namespace, 'a'), { metadata: { labels: { mesh: 'istio' } } }, MANAGER);
       await bench.kube.merge(ref(namespace, 'a'), { data: { x: base64('1') } }, MANAGER);
       await bench.kube.merge(ref(namespace, 'a'), { metadata: { labels: { mesh: null } } }, MANAGER);
-      assert.deepEqual((await events).map(told), ['ADDED a', 'MODIFIED a', 'DELETED a']);
+      assert.deepEqual((await events).map(summary), ['ADDED a', 'MODIFIED a', 'DELETED a']);
     });
 
     it('end by themselves after timeoutSeconds', async () => {

@@ -149,7 +149,7 @@ export async function runTraffic(durationMs: number): Promise<TrafficSummary> {
     line:
       `traffic: ${Math.round(durationMs / 1000)} s, ${answered} answered, ${failed} failed; ` +
       `${seen.map(({ name, leaves, roots }) => `${name} ${leaves} leaves ${roots} roots`).join(', ')}; ` +
-      `${gateway.swaps} configurations; agent ${told(rss)}, of it heap ${told(heap)}`,
+      `${gateway.swaps} configurations; agent ${described(rss)}, of it heap ${described(heap)}`,
   };
 }
 
@@ -212,7 +212,7 @@ function trendOf(samples: readonly Sample[]): Trend {
 
 const mib = (bytes: number): string => (bytes / 2 ** 20).toFixed(1);
 
-const told = ({ early, late, slopePerMinute }: Trend): string =>
+const described = ({ early, late, slopePerMinute }: Trend): string =>
   `${mib(early)} → ${mib(late)} MiB (${(slopePerMinute / 1024).toFixed(0)} KiB a minute)`;
 
 function sum(loads: readonly { readonly answered: number; readonly failed: number }[], what: 'answered' | 'failed') {
