@@ -113,7 +113,7 @@ describe('replicas of the controller', () => {
     assert.equal(pair.leaves.length, 2);
     const wrote = (await agentWrites(apiserver, namespace)).filter(succeeded);
     const secrets = wrote.filter(({ objectRef }) => objectRef?.resource === 'secrets');
-    assert.equal(secrets.length, 5, 'two Secrets created and owned by apply, one rotated, whoever led');
+    assert.equal(secrets.length, 3, 'two Secrets created, one rotated, whoever led');
   });
 
   it('shares four shards between two replicas, then three, and recovers those of one that crashed', async () => {
