@@ -129,6 +129,13 @@ export const REFUSED_BY_US: readonly Kind[] = [
     says: /^ERR_(CERT_SYNTAX|DER_SYNTAX)$/,
     labels: /@root/,
   },
+  {
+    what: 'a certificate in the chain that is not DER to the letter, such as with a time that has an offset, beside the one that it is a twin of',
+    why: 'A gateway loads the chain as a whole. OpenSSL reads such times, and Go finds the path without it.',
+    says: /^ERR_(CERT_SYNTAX|DER_SYNTAX)$/,
+    labels: /an offset/,
+    also: /twin of the intermediate/,
+  },
 ];
 
 /** Accepted by our checks and refused by OpenSSL in the preflight handshake: what only OpenSSL can detect. */
@@ -157,6 +164,13 @@ export const REFUSED_BY_PREFLIGHT: readonly Kind[] = [
     why: 'OpenSSL acts on both; nobody else knows them.',
     says: /./,
     labels: /extension (proxy|Netscape)/,
+  },
+  {
+    what: 'a subject with a NUL below name constraints on DNS names',
+    why: 'OpenSSL also compares DNS constraints with the common name of a leaf that has no DNS name, and refuses one that it cannot read.',
+    says: /invalid name syntax/i,
+    labels: /subject with .*NUL/,
+    also: /DNS/,
   },
   {
     what: 'two certificates for one subject and key under different roots, the first of which is not in the bundle',
