@@ -1,4 +1,5 @@
 import { type KubeObject, RENEW_ANNOTATION } from '../../../src/core/object.ts';
+import { RESOURCES } from '../../../src/kube/resources.ts';
 import { SandboxCa } from '../../../src/sandbox/ca.ts';
 import type { World } from '../fleets.ts';
 import { BUNDLE_AGENT, cpuOf, startBundle } from '../parts/bundle.ts';
@@ -29,10 +30,13 @@ export const mass: Scenario = {
       isPublished: (secret) => secret.metadata.name.endsWith('-ca') && rootsIn(secret) === 2,
       isReady: ({ status }) => ((status as { roots?: readonly unknown[] } | undefined)?.roots ?? []).length === 2,
     });
+    const { items } = await world.kube.list(RESOURCES.secrets, { namespace });
+    const versions = new Map(items.map(({ metadata }) => [metadata.name, metadata.resourceVersion]));
     const value = new Date().toISOString();
     const renewals = await change(context, world, bundle.pid, namespace, count, `${about} renewals by annotation`, {
       act: () => annotate(world, namespace, count, value),
-      isPublished: () => true,
+      isPublished: (secret) =>
+        isIdentitySecret(secret) && versions.get(secret.metadata.name) !== secret.metadata.resourceVersion,
       isReady: ({ status }) => (status as { renewRequest?: string } | undefined)?.renewRequest === value,
     });
     return {
