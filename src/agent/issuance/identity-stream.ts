@@ -1,3 +1,4 @@
+import { unlessAborted } from '../../async/linked-signal.ts';
 import type { Wake } from '../../async/wake.ts';
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { retryDelay } from '../../core/backoff.ts';
@@ -136,13 +137,13 @@ export class IdentityStream {
     return this.#stop;
   }
 
-  #offer(identity: Identity): Promise<Problem | undefined> {
-    const signal = this.#stop?.signal;
-    return new Promise((judged, reject) => {
-      this.#offered = { identity, judged };
-      signal?.addEventListener('abort', () => reject(signal.reason), { once: true });
+  async #offer(identity: Identity): Promise<Problem | undefined> {
+    const judged = new Promise<Problem | undefined>((resolve) => {
+      this.#offered = { identity, judged: resolve };
       this.#options.offered();
     });
+    // Leaves no listener behind: the stream lives as long as the MeshCertificate.
+    return this.#stop ? await unlessAborted(judged, this.#stop.signal) : await judged;
   }
 
   #take(identity: Identity | undefined): void {
