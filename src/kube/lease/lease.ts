@@ -215,7 +215,10 @@ class Campaign implements LeaseTerm {
       }
     } catch (error) {
       if (stream.signal.aborted) return;
-      this.#watchStreak.failed(error as Error, 'could not watch the Lease; reading it every 2 s');
+      this.#watchStreak.failed(
+        error as Error,
+        `could not watch the Lease; reading it every ${this.#durations.retryMs / 1000} s`,
+      );
     } finally {
       stream.abort();
     }
