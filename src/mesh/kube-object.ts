@@ -44,6 +44,14 @@ export function fields(value: unknown): Readonly<Record<string, unknown>> {
   return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Record<string, unknown>) : {};
 }
 
+/** The maps of fields in a list, or none. */
+export const listOfFields = (value: unknown): readonly Readonly<Record<string, unknown>>[] =>
+  Array.isArray(value) ? value.map(fields) : [];
+
+/** Whether an object carries all of these labels, as `matchLabels` of a selector requires; no labels match anything. */
+export const hasLabels = ({ metadata }: KubeObject, labels: Readonly<Record<string, unknown>>): boolean =>
+  Object.entries(labels).every(([key, value]) => metadata.labels?.[key] === value);
+
 export function text(value: unknown): string | undefined {
   return typeof value === 'string' && value !== '' ? value : undefined;
 }

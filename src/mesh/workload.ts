@@ -1,4 +1,4 @@
-import { fields, type KubeObject } from './kube-object.ts';
+import { fields, hasLabels, type KubeObject, listOfFields } from './kube-object.ts';
 
 interface EnvVar {
   readonly name: string;
@@ -40,7 +40,7 @@ export const containersOf = (workload: KubeObject): readonly Container[] =>
 /** The containers of what may have any shape. */
 export function containerFields(workload: KubeObject): readonly Readonly<Record<string, unknown>>[] {
   const spec = fields(fields(fields(workload.spec).template).spec);
-  return Array.isArray(spec.containers) ? spec.containers.map(fields) : [];
+  return listOfFields(spec.containers);
 }
 
 /** Names of the containers of a pod, including sidecars that are init containers. */
@@ -67,10 +67,7 @@ export function versionOf(image: string | undefined): string | undefined {
 
 export const selectsPod = (workload: KubeObject, pod: KubeObject): boolean => {
   const labels = workloadSpec(workload).selector?.matchLabels ?? {};
-  const entries = Object.entries(labels);
   return (
-    entries.length > 0 &&
-    pod.metadata.namespace === workload.metadata.namespace &&
-    entries.every(([key, value]) => pod.metadata.labels?.[key] === value)
+    Object.keys(labels).length > 0 && pod.metadata.namespace === workload.metadata.namespace && hasLabels(pod, labels)
   );
 };

@@ -1,4 +1,4 @@
-import { fields, type KubeObject, text } from '../../../src/mesh/kube-object.ts';
+import { fields, hasLabels, type KubeObject, text } from '../../../src/mesh/kube-object.ts';
 import type { CheckedObjects, ObjectCheck } from '../../../src/mesh/object-check.ts';
 
 /** Where proxies accept each other's connections, in their own protocol. */
@@ -125,12 +125,9 @@ export const checks: readonly ObjectCheck[] = [
 ];
 
 function podsOf({ all, find }: CheckedObjects, service: { name: string; namespace: string }): KubeObject[] {
-  const selector = Object.entries(fields(fields(find('Service', service)?.spec).selector));
-  if (selector.length === 0) return [];
-  return all('Pod').filter(
-    ({ metadata }) =>
-      metadata.namespace === service.namespace && selector.every(([key, value]) => metadata.labels?.[key] === value),
-  );
+  const selector = fields(fields(find('Service', service)?.spec).selector);
+  if (Object.keys(selector).length === 0) return [];
+  return all('Pod').filter((pod) => pod.metadata.namespace === service.namespace && hasLabels(pod, selector));
 }
 
 function opaquePorts(object: KubeObject | undefined): number[] | undefined {

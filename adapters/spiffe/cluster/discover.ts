@@ -1,5 +1,5 @@
 import type { ClusterObjects, Discover, Installation } from '../../../src/mesh/cluster.ts';
-import { fields, type KubeObject, text } from '../../../src/mesh/kube-object.ts';
+import { fields, type KubeObject, listOfFields, text } from '../../../src/mesh/kube-object.ts';
 import { containersOf, versionOf, workloadSpec } from '../../../src/mesh/workload.ts';
 
 /** SPIRE's agents, one on each node. */
@@ -28,7 +28,7 @@ const configMapNames = (workload: KubeObject): string[] =>
 
 function volumesOf(workload: KubeObject): readonly Readonly<Record<string, unknown>>[] {
   const { volumes } = fields(fields(workloadSpec(workload).template).spec);
-  return Array.isArray(volumes) ? volumes.map(fields) : [];
+  return listOfFields(volumes);
 }
 
 function findSpire({ workloads, configMaps }: Pick<ClusterObjects, 'workloads' | 'configMaps'>): SpireInstallation[] {
@@ -68,7 +68,7 @@ function onNode(workload: KubeObject, path: string | undefined): string | undefi
   if (path === undefined) return undefined;
   for (const container of containersOf(workload)) {
     const { volumeMounts } = fields(container);
-    const mounts = Array.isArray(volumeMounts) ? volumeMounts.map(fields) : [];
+    const mounts = listOfFields(volumeMounts);
     for (const { name, mountPath } of mounts) {
       const host = text(fields(volumesOf(workload).find((volume) => volume.name === name)?.hostPath).path);
       const below = text(mountPath)?.replace(/\/+$/, '');

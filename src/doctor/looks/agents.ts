@@ -1,6 +1,7 @@
 import { describe, type KubeObject, refOf } from '../../core/object.ts';
 import { readLease } from '../../kube/lease/lease-record.ts';
 import { fields, text } from '../../mesh/kube-object.ts';
+import { selectsPod } from '../../mesh/workload.ts';
 import { agentOf, type FoundAgent } from '../observed/agents.ts';
 import { failedOrSkipped, type Seen, type Tools, within } from './look.ts';
 
@@ -67,13 +68,7 @@ function readiness({ workload }: FoundAgent, pods: readonly KubeObject[]): Seen 
 }
 
 function podsOf(workload: KubeObject, pods: readonly KubeObject[]): KubeObject[] {
-  const labels = Object.entries(fields(fields(fields(workload.spec).selector).matchLabels));
-  if (labels.length === 0) return [];
-  return pods.filter(
-    ({ metadata }) =>
-      metadata.namespace === workload.metadata.namespace &&
-      labels.every(([key, value]) => metadata.labels?.[key] === value),
-  );
+  return pods.filter((pod) => selectsPod(workload, pod));
 }
 
 function isReady(pod: KubeObject): boolean {

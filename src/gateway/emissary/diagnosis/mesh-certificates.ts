@@ -1,6 +1,6 @@
 import { CONSENT_ANNOTATION, consents } from '../../../core/consent.ts';
 import { describe, OWNER_LABEL, refOf } from '../../../core/object.ts';
-import { fields, text } from '../../../mesh/kube-object.ts';
+import { fields, hasLabels, text } from '../../../mesh/kube-object.ts';
 import { ownerLabel } from '../../owner.ts';
 import { parseService } from '../reading/service.ts';
 import { contextNameProblem, secretNameProblem } from '../spec/names.ts';
@@ -91,11 +91,10 @@ export const meshCertificateChecks: readonly DoctorCheck[] = [
       for (const promise of promises) {
         const { object, contextName } = promise;
         const wanted = fields(fields(fields(fields(object.spec).mappings).selector).matchLabels);
-        const selects = Object.entries(wanted);
+        const selects = Object.keys(wanted).length > 0;
         const reached = mappings.some(
-          ({ spec, object: { metadata } }) =>
-            (typeof spec.tls === 'string' && willWrite(promise, spec.tls)) ||
-            (selects.length > 0 && selects.every(([key, value]) => metadata.labels?.[key] === value)),
+          ({ spec, object: mapping }) =>
+            (typeof spec.tls === 'string' && willWrite(promise, spec.tls)) || (selects && hasLabels(mapping, wanted)),
         );
         if (reached) continue;
         yield {
@@ -125,13 +124,12 @@ export const meshCertificateChecks: readonly DoctorCheck[] = [
     *run({ promises, mappings, snapshot }) {
       for (const { object, namespace } of promises) {
         const { selector, namespaces } = fields(fields(object.spec).mappings);
-        const wanted = Object.entries(fields(fields(selector).matchLabels));
+        const wanted = fields(fields(selector).matchLabels);
         const places = Array.isArray(namespaces) ? namespaces.map(String) : [namespace];
-        if (wanted.length === 0 || fields(object.spec).paused === true) continue;
+        if (Object.keys(wanted).length === 0 || fields(object.spec).paused === true) continue;
         for (const { object: mapping, upstream, spec } of mappings) {
-          const { labels, namespace: place = '' } = mapping.metadata;
-          const selected = wanted.every(([key, value]) => labels?.[key] === value);
-          if (!selected || !(places.includes('*') || places.includes(place))) continue;
+          const { namespace: place = '' } = mapping.metadata;
+          if (!hasLabels(mapping, wanted) || !(places.includes('*') || places.includes(place))) continue;
           // Before the objects are applied, the agent has not set spec.tls yet.
           const applied = snapshot.whole.has('Mapping');
           if (upstream.mode === 'mtls' || (upstream.mode === 'tls-unverified' && !applied)) continue;

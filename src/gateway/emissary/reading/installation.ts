@@ -1,5 +1,5 @@
 import type { KubeObject } from '../../../core/object.ts';
-import { fields, text } from '../../../mesh/kube-object.ts';
+import { listOfFields, text } from '../../../mesh/kube-object.ts';
 import { containerFields, versionOf } from '../../../mesh/workload.ts';
 import { DEFAULT_ENV, type EmissaryEnv } from './env.ts';
 
@@ -34,7 +34,7 @@ export const isConnector = (container: Readonly<Record<string, unknown>>): boole
   [container.command, container.args].flat().includes('consul_connect_integration');
 
 function envOf(object: KubeObject, container: Readonly<Record<string, unknown>>): EmissaryEnv {
-  const list = Array.isArray(container.env) ? container.env.map(fields) : [];
+  const list = listOfFields(container.env);
   const get = (name: string) => text(list.find((one) => one.name === name)?.value) || undefined;
   const on = (name: string) => get(name)?.toLowerCase() === 'true' || get(name) === '1';
   const delay = Number(get('AMBASSADOR_RECONFIG_MAX_DELAY') ?? 1);

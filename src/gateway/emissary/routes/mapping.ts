@@ -1,5 +1,6 @@
 import { CONSENT_ANNOTATION, consents } from '../../../core/consent.ts';
 import { describe, type KubeObject, refOf } from '../../../core/object.ts';
+import { hasLabels } from '../../../mesh/kube-object.ts';
 import type { TargetRefusal, TargetRules } from '../../../mesh/targeting.ts';
 import { mappingSpec } from '../reading/kinds.ts';
 import { parseService } from '../reading/service.ts';
@@ -48,8 +49,7 @@ export function judgeMapping(
 }
 
 function isSelected(mapping: KubeObject, { selector }: TargetSelection): boolean {
-  const { labels } = mapping.metadata;
-  return selector !== undefined && Object.entries(selector).every(([key, value]) => labels?.[key] === value);
+  return selector !== undefined && hasLabels(mapping, selector);
 }
 
 /** Whether a Mapping is selected or names one of our contexts. */

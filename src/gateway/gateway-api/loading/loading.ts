@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import { describe, type KubeObject, keyOf, refOf } from '../../../core/object.ts';
-import { fields, text } from '../../../mesh/kube-object.ts';
+import { fields, listOfFields, text } from '../../../mesh/kube-object.ts';
 import type { ExpectedLoad, LiveCondition, Loaded, Loading } from '../../loading.ts';
 import { controllerOf, isGateway, presents } from '../routes/client.ts';
 import { type GatewayApiConfig, placesOf } from '../spec/config.ts';
@@ -79,7 +79,6 @@ function hasProxy(
   return objects.some((one) => one.kind === kind && one.metadata.name === name && presents(one, certificate));
 }
 
-const listOf = (value: unknown): readonly StatusFields[] => (Array.isArray(value) ? value.map(fields) : []);
 const ARRIVALS = {
   StatusAccepted: 'live',
   StatusRefused: 'stale',
@@ -95,7 +94,7 @@ const seen = (reason: SeenStatuses['reason'], why: string): SeenStatuses => ({
 
 /** Only a Gateway that names a client certificate itself says whether it resolved. */
 function ofGateway(gateway: KubeObject): readonly SeenStatuses[] {
-  const refused = problemOf(listOf(fields(gateway.status).conditions), gateway, ['ResolvedRefs']);
+  const refused = problemOf(listOfFields(fields(gateway.status).conditions), gateway, ['ResolvedRefs']);
   return refused === undefined ? [] : [refused];
 }
 
@@ -108,7 +107,7 @@ function ofPolicy(
   if (!policy) return seen('StatusAbsent', `${key.split('|').slice(1).join(' ')} is not there yet`);
   const title = describe(refOf(policy));
   const { namespace: own = '' } = policy.metadata;
-  const ours = listOf(fields(policy.status).ancestors).filter(({ controllerName, ancestorRef }) => {
+  const ours = listOfFields(fields(policy.status).ancestors).filter(({ controllerName, ancestorRef }) => {
     const { name, namespace } = fields(ancestorRef);
     return controllers.has(String(controllerName)) && gateways.has(`${text(namespace) ?? own}/${String(name)}`);
   });
@@ -119,7 +118,7 @@ function ofPolicy(
     );
   }
   const problems = ours.flatMap(
-    ({ conditions }) => problemOf(listOf(conditions), policy, ['Accepted', 'ResolvedRefs'], true) ?? [],
+    ({ conditions }) => problemOf(listOfFields(conditions), policy, ['Accepted', 'ResolvedRefs'], true) ?? [],
   );
   return problems[0] ?? seen('StatusAccepted', `${title} is accepted`);
 }

@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { describe, type KubeObject, OWNER_LABEL, refOf } from '../../../core/object.ts';
-import { fields, text } from '../../../mesh/kube-object.ts';
+import { fields, hasLabels, listOfFields, text } from '../../../mesh/kube-object.ts';
 import type { ObservedObjects, RouteVerdict } from '../../gateway.ts';
 import type { GatewayInput, RouteInput, SecretUse } from '../../input.ts';
 import { ownerLabel } from '../../owner.ts';
@@ -24,18 +24,11 @@ export interface ClientJudgement {
 export const isGateway = ({ kind }: KubeObject): boolean => kind === KINDS.gateways.kind;
 export const isEnvoyProxy = ({ kind }: KubeObject): boolean => kind === KINDS.envoyProxies.kind;
 
-export function isSelected({ metadata }: KubeObject, labels: Readonly<Record<string, string>>): boolean {
-  return Object.entries(labels).every(([key, value]) => metadata.labels?.[key] === value);
-}
-
 /** The Secrets by which a Gateway or an EnvoyProxy presents or serves certificates. */
 export function secretsNamedBy(object: KubeObject): readonly SecretUse[] {
   const { namespace: own = '' } = object.metadata;
   const listeners = fields(object.spec).listeners;
-  const served = (Array.isArray(listeners) ? listeners : []).flatMap((listener) => {
-    const refs = fields(fields(listener).tls).certificateRefs;
-    return Array.isArray(refs) ? refs.map(fields) : [];
-  });
+  const served = listOfFields(listeners).flatMap(({ tls }) => listOfFields(fields(tls).certificateRefs));
   const refs = [...(isGateway(object) ? served : []), clientRefOf(object)];
   return refs.flatMap((ref) => {
     const name = text(ref.name);
@@ -67,7 +60,7 @@ export function judgeClients(input: ClientInput, observed: ObservedObjects): Cli
   const theirs = observed.routes.filter(({ metadata }) => metadata.labels?.[OWNER_LABEL] !== owner);
   const gateways = theirs.filter(isGateway);
   const proxies = theirs.filter(isEnvoyProxy);
-  const selected = gateways.filter((one) => isSelected(one, config.gateways.selector.matchLabels));
+  const selected = gateways.filter((one) => hasLabels(one, config.gateways.selector.matchLabels));
   const judged = new Map<KubeObject, RouteVerdict>();
   for (const gateway of selected) {
     const found = clientOf(gateway, proxies, input, observed);

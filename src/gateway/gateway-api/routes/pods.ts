@@ -1,4 +1,4 @@
-import { fields, type KubeObject, text } from '../../../mesh/kube-object.ts';
+import { fields, hasLabels, type KubeObject, listOfFields, text } from '../../../mesh/kube-object.ts';
 import type { PeerName, TargetRefusal, Workload } from '../../../mesh/targeting.ts';
 import type { RouteInput } from '../../input.ts';
 import { type GatewayApiConfig, MOST_NAMES } from '../spec/config.ts';
@@ -22,11 +22,8 @@ export interface Peers {
   readonly names: readonly PeerName[];
 }
 
-const list = (value: unknown): readonly Readonly<Record<string, unknown>>[] =>
-  Array.isArray(value) ? value.map(fields) : [];
-
 export const namedPorts = (service: KubeObject): readonly NamedPort[] =>
-  list(fields(service.spec).ports).flatMap(({ name, port, targetPort }) => {
+  listOfFields(fields(service.spec).ports).flatMap(({ name, port, targetPort }) => {
     const known = text(name);
     return known === undefined ? [] : [{ name: known, port: Number(port), targetPort }];
   });
@@ -100,9 +97,9 @@ function workloadsBehind(
   const usual = typeof targetPort === 'number' ? targetPort : port;
   const own = slices.filter(({ metadata }) => metadata.labels?.['kubernetes.io/service-name'] === name);
   for (const slice of own) {
-    const slicePort = list(slice.ports).find((one) => (one.name ?? '') === portName);
+    const slicePort = listOfFields(slice.ports).find((one) => (one.name ?? '') === portName);
     if (!slicePort) continue;
-    for (const endpoint of list(slice.endpoints)) {
+    for (const endpoint of listOfFields(slice.endpoints)) {
       const ref = fields(endpoint.targetRef);
       const pod = ref.kind === 'Pod' ? pods.find(({ metadata }) => metadata.name === ref.name) : undefined;
       if (!pod) {
@@ -113,10 +110,9 @@ function workloadsBehind(
       found.set(pod.metadata.name, { pod, podPort: typeof slicePort.port === 'number' ? slicePort.port : usual });
     }
   }
-  const labels = Object.entries(fields(fields(service.spec).selector));
-  for (const pod of labels.length === 0 ? [] : pods) {
-    const matches = labels.every(([key, value]) => pod.metadata.labels?.[key] === value);
-    if (matches && !found.has(pod.metadata.name)) found.set(pod.metadata.name, { pod, podPort: usual });
+  const labels = fields(fields(service.spec).selector);
+  for (const pod of Object.keys(labels).length === 0 ? [] : pods) {
+    if (hasLabels(pod, labels) && !found.has(pod.metadata.name)) found.set(pod.metadata.name, { pod, podPort: usual });
   }
   if (found.size === 0) {
     const message = `${title(service)} has no pods behind port ${portName}, so its identity is unknown; start them, or set gatewayApi.subjectAltNames`;

@@ -1,11 +1,12 @@
 import { type KubeObject, OWNER_LABEL } from '../../../core/object.ts';
+import { hasLabels } from '../../../mesh/kube-object.ts';
 import type { RouteJudgement, Routes } from '../../gateway.ts';
 import type { GatewayInput, Scope } from '../../input.ts';
 import { ownerLabel } from '../../owner.ts';
 import { type GatewayApiConfig, placesOf } from '../spec/config.ts';
 import { CORE_RESOURCES as CORE, GATEWAY_API_RESOURCES as KINDS } from '../spec/resources.ts';
 import type { GatewayApiTarget } from '../spec/target.ts';
-import { isEnvoyProxy, isGateway, isSelected, judgeClients, presents } from './client.ts';
+import { isEnvoyProxy, isGateway, judgeClients, presents } from './client.ts';
 import { isService, judgeServices, policyTarget } from './services.ts';
 
 const REREAD: GatewayApiTarget = { kind: 'reread' };
@@ -33,10 +34,10 @@ export const gatewayApiRoutes: Routes<GatewayApiConfig, GatewayApiTarget> = {
     const { gateways, services } = input.config;
     const covered = new Set(own.map(serviceOf));
     return (object) => {
-      if (isGateway(object)) return isSelected(object, gateways.selector.matchLabels) || presents(object, input);
+      if (isGateway(object)) return hasLabels(object, gateways.selector.matchLabels) || presents(object, input);
       if (isEnvoyProxy(object)) return object.metadata.labels?.[OWNER_LABEL] !== ownerLabel(input.meta);
       const { namespace, name } = object.metadata;
-      return isSelected(object, services.selector.matchLabels) || covered.has(`${namespace}/${name}`);
+      return hasLabels(object, services.selector.matchLabels) || covered.has(`${namespace}/${name}`);
     };
   },
   behind(input, { routes }) {

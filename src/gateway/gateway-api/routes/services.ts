@@ -1,6 +1,6 @@
 import { CONSENT_ANNOTATION, consents } from '../../../core/consent.ts';
 import { describe, type KubeObject, keyOf, OWNER_LABEL, refOf } from '../../../core/object.ts';
-import { fields, text } from '../../../mesh/kube-object.ts';
+import { fields, hasLabels, listOfFields, text } from '../../../mesh/kube-object.ts';
 import type { PeerName } from '../../../mesh/targeting.ts';
 import type { ObservedObjects, RouteVerdict } from '../../gateway.ts';
 import type { RouteInput } from '../../input.ts';
@@ -9,7 +9,6 @@ import { policyRef } from '../objects/names.ts';
 import { type GatewayApiConfig, placesOf } from '../spec/config.ts';
 import { CORE_RESOURCES, GATEWAY_API_RESOURCES as KINDS } from '../spec/resources.ts';
 import type { PolicyTarget } from '../spec/target.ts';
-import { isSelected } from './client.ts';
 import { type NamedPort, namedPorts, peersOf } from './pods.ts';
 
 type ServiceInput = RouteInput<GatewayApiConfig>;
@@ -36,18 +35,15 @@ export const isService = ({ kind }: KubeObject): boolean => kind === CORE_RESOUR
 
 /** The Service and the port that one of our policies is for, and what it requires; undefined: not of our making. */
 export function policyTarget({ kind, metadata, spec }: KubeObject): PolicyTarget | undefined {
-  const [ref] = listOf(fields(spec).targetRefs);
+  const [ref] = listOfFields(fields(spec).targetRefs);
   const { hostname, subjectAltNames } = fields(fields(spec).validation);
   const [service, port, host] = [text(ref?.name), text(ref?.sectionName), text(hostname)];
   if (kind !== KINDS.policies.kind || !service || !port || !host) return undefined;
-  const names = listOf(subjectAltNames).map(
+  const names = listOfFields(subjectAltNames).map(
     ({ uri, hostname: dns }): PeerName => (text(uri) ? { uri: String(uri) } : { dns: String(dns) }),
   );
   return { kind: 'policy', namespace: metadata.namespace ?? '', service, port, hostname: host, names };
 }
-
-const listOf = (value: unknown): readonly Readonly<Record<string, unknown>>[] =>
-  Array.isArray(value) ? value.map(fields) : [];
 
 /**
  * The policies that the selected Services need. One that exists stays while its Service is selected or a route uses
@@ -124,7 +120,7 @@ function judgeService(service: KubeObject, situation: ServiceSituation): readonl
   const { name, namespace = '' } = service.metadata;
   const ports = namedPorts(service);
   const own = [...written.values()].filter((one) => one.namespace === namespace && one.service === name);
-  if (!isSelected(service, config.services.selector.matchLabels)) {
+  if (!hasLabels(service, config.services.selector.matchLabels)) {
     return own
       .filter(({ port }) => isUsed(namespace, name, ports.find((one) => one.name === port)?.port))
       .map((target) => kept(service, target, situation));
@@ -214,7 +210,7 @@ function foreignPolicy(
       (policy) =>
         policy.metadata.namespace === metadata.namespace &&
         policy.metadata.labels?.[OWNER_LABEL] !== owner &&
-        listOf(fields(policy.spec).targetRefs).some(
+        listOfFields(fields(policy.spec).targetRefs).some(
           ({ kind, name, sectionName }) =>
             kind === CORE_RESOURCES.services.kind &&
             name === metadata.name &&
