@@ -3,16 +3,15 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
-import { inspect } from 'node:util';
 import type { Checking, Source } from '../../src/mesh/adapter.ts';
-import { MeshError, type MeshErrorCode } from '../../src/mesh/error.ts';
-import { type Identity, leafOf } from '../../src/mesh/identity.ts';
+import { leafOf } from '../../src/mesh/identity.ts';
 import { FakeClock } from '../../test/support/fake-clock.ts';
 import { RecordingHost } from '../../test/support/recording-host.ts';
 import { spiffe } from './adapter.ts';
 import { SpireAuthority } from './sandbox/authority.ts';
 import { BrokerApi, type BrokerApiOptions } from './sandbox/broker-api.ts';
 import { WorkloadApi } from './sandbox/workload-api.ts';
+import { next, refused } from './values.fixture.ts';
 
 const HOUR = 3_600_000;
 const BROKER = 'spiffe://example.org/meshcert';
@@ -61,20 +60,6 @@ describe('identities from the Broker API', { timeout: 30_000 }, () => {
     const one = spiffe.open(parsed, host) as Source & Checking;
     opened.push(one);
     return one.watch(new AbortController().signal)[Symbol.asyncIterator]();
-  };
-  const next = async (values: AsyncIterator<Identity>): Promise<Identity> => {
-    const { done, value } = await values.next();
-    assert.ok(!done, 'the stream ended');
-    return value;
-  };
-  const refused = async (values: AsyncIterator<Identity>, code: MeshErrorCode, message: RegExp) => {
-    const error = await next(values).then(
-      (identity) => assert.fail(`it sent ${identity.id}`),
-      (reason) => reason,
-    );
-    assert.ok(error instanceof MeshError, inspect(error));
-    assert.equal(error.code, code, error.message);
-    assert.match(error.message, message);
   };
 
   it('are those of the object, for an agent that proves itself by its own SVID', async () => {

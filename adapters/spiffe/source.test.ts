@@ -3,12 +3,11 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, it } from 'node:test';
-import { inspect } from 'node:util';
 import { GrpcError, grpcStatus } from '../../src/grpc/error.ts';
 import { serve } from '../../src/grpc/server.ts';
 import type { Checking, Source } from '../../src/mesh/adapter.ts';
-import { MeshError, type MeshErrorCode } from '../../src/mesh/error.ts';
-import { type Identity, leafOf } from '../../src/mesh/identity.ts';
+import type { MeshError, MeshErrorCode } from '../../src/mesh/error.ts';
+import { leafOf } from '../../src/mesh/identity.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { brief, examined } from '../../test/support/examined.ts';
 import { FakeClock, settle } from '../../test/support/fake-clock.ts';
@@ -16,6 +15,7 @@ import { RecordingHost } from '../../test/support/recording-host.ts';
 import { spiffe } from './adapter.ts';
 import { SpireAuthority } from './sandbox/authority.ts';
 import { der, type Entry, type WireResponse, WorkloadApi } from './sandbox/workload-api.ts';
+import { next, refused } from './values.fixture.ts';
 
 const HOUR = 3_600_000;
 const GATEWAY = 'spiffe://example.org/gateway';
@@ -57,20 +57,6 @@ describe('identities from the Workload API', { timeout: 30_000 }, () => {
     return one;
   };
   const watch = (config?: object) => open(config).watch(new AbortController().signal)[Symbol.asyncIterator]();
-  const next = async (values: AsyncIterator<Identity>): Promise<Identity> => {
-    const { done, value } = await values.next();
-    assert.ok(!done, 'the stream ended');
-    return value;
-  };
-  const refused = async (values: AsyncIterator<Identity>, code: MeshErrorCode, message: RegExp) => {
-    const error = await next(values).then(
-      (identity) => assert.fail(`it sent ${identity.id}`),
-      (reason) => reason,
-    );
-    assert.ok(error instanceof MeshError, inspect(error));
-    assert.equal(error.code, code);
-    assert.match(error.message, message);
-  };
 
   it('are the only one that is offered, and its replacements', async () => {
     const values = watch();

@@ -14,6 +14,7 @@ import { ADVICE, MAPPING_ADVICE } from './parts/advice-cases.ts';
 import { type AgentProcess, startAgentProcess } from './parts/agent-process.ts';
 import { eventually } from './parts/eventually.ts';
 import { startIstioWorkload, type Workload } from './parts/istio-workload.ts';
+import { meshCertificatesOf } from './parts/mesh-certificates.ts';
 import { type Istiod, startIstiod } from './servers/istiod.ts';
 import { type KubeApiserver, startKubeApiserver } from './servers/kube-apiserver.ts';
 import { opensslCa } from './servers/openssl-ca.ts';
@@ -37,21 +38,20 @@ describe('the advice of errors of the agent', () => {
 
   const apply = (object: object | string) =>
     server.kubectl(['apply', '-f', '-'], { input: typeof object === 'string' ? object : stringify(object) });
-  const certificate = (name: string, spec: object) => ({
-    apiVersion: 'meshcert.dev/v1alpha1',
-    kind: 'MeshCertificate',
-    metadata: { name, namespace: 'emissary' },
-    spec,
-  });
+  const {
+    document: certificate,
+    statusOf,
+    errorOf,
+  } = meshCertificatesOf(
+    'emissary',
+    () => server,
+    () => agent.log(),
+  );
   const plain = () => ({
     istio: {
       ca: { address: istiod.secureAddress, serverName: istiod.serverName, serviceAccount: 'emissary-ingress' },
     },
   });
-  const statusOf = async (name: string): Promise<Status> => {
-    const path = `/apis/meshcert.dev/v1alpha1/namespaces/emissary/meshcertificates/${name}`;
-    return (await server.call('GET', path)).body.status ?? {};
-  };
   const conditionOf = (status: Status, type: string) => status.conditions?.find((one) => one.type === type)?.status;
   const well = (name: string, log = () => agent.log()) =>
     eventually(
@@ -63,22 +63,6 @@ describe('the advice of errors of the agent', () => {
       log,
       90_000,
     );
-  /** The error of a MeshCertificate, once it has this code. */
-  const errorOf = async (name: string, code: string): Promise<string> => {
-    let message = '';
-    await eventually(
-      `${code} of ${name}`,
-      async () => {
-        const { lastError } = await statusOf(name);
-        if (lastError?.code === code) ({ message } = lastError);
-        return message !== '';
-      },
-      () => agent.log(),
-      90_000,
-    );
-    return message;
-  };
-
   before(async () => {
     dir = scratchDir('advice');
     server = await startKubeApiserver();

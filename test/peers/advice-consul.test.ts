@@ -4,9 +4,9 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { ROOT } from '../../scripts/tree.ts';
-import type { PublicationStatus } from '../../src/core/status.ts';
 import { type AgentProcess, isPublished, startAgentProcess } from './parts/agent-process.ts';
 import { eventually } from './parts/eventually.ts';
+import { meshCertificatesOf } from './parts/mesh-certificates.ts';
 import { prepareCluster } from './parts/prepare.ts';
 import { type Consul, startConsul } from './servers/consul.ts';
 import { createKubernetesMethod, createServiceToken } from './servers/consul-levers.ts';
@@ -56,45 +56,12 @@ describe('the advice of errors of Consul', () => {
       ...more,
     },
   });
-  const document = (name: string, spec: object) =>
-    JSON.stringify({
-      apiVersion: 'meshcert.dev/v1alpha1',
-      kind: 'MeshCertificate',
-      metadata: { name, namespace: 'ambassador' },
-      spec,
-    });
-  const create = (name: string, spec: object) => server.kubectl(['apply', '-f', '-'], { input: document(name, spec) });
-  const patch = (name: string, spec: object) =>
-    server.kubectl(['patch', 'mcert', '-n', 'ambassador', name, '--type=merge', '-p', JSON.stringify({ spec })]);
-  const statusOf = async (name: string): Promise<PublicationStatus | undefined> => {
-    const path = `/apis/meshcert.dev/v1alpha1/namespaces/ambassador/meshcertificates/${name}`;
-    return (await server.call('GET', path)).body.status;
-  };
-  const refused = async (name: string, code: string, says: RegExp) => {
-    let message = '';
-    await eventually(
-      `${code} of ${name}`,
-      async () => {
-        const lastError = (await statusOf(name))?.lastError;
-        if (lastError?.code === code) ({ message } = lastError);
-        return message !== '';
-      },
-      () => agent.log(),
-      90_000,
-    );
-    assert.match(message, says);
-  };
-  const well = (name: string) =>
-    eventually(
-      `${name} to be published`,
-      async () => {
-        const status = await statusOf(name);
-        const is = (type: string) => status?.conditions.find((one) => one.type === type)?.status;
-        return is('Published') === 'True' && is('Degraded') === 'False' && status?.lastError === undefined;
-      },
-      () => agent.log(),
-      90_000,
-    );
+  const { document, create, patch, errorOf, well } = meshCertificatesOf(
+    'ambassador',
+    () => server,
+    () => agent.log(),
+  );
+  const refused = async (name: string, code: string, says: RegExp) => assert.match(await errorOf(name, code), says);
   const file = async (name: string, text: string) => {
     await writeFile(join(dir, name), text, { mode: 0o600 });
     return join(dir, name);
@@ -176,7 +143,7 @@ describe('the advice of errors of Consul', () => {
     it('is used where the operator allows its audience, or names the file in a configuration file', async () => {
       const tokenFile = await file('allowed', await accountToken(API_AUDIENCE));
       const kubeconfig = server.kubeconfigFile;
-      const documents = (name: string) => document(name, overGrpc(login(METHOD, tokenFile)));
+      const documents = (name: string) => JSON.stringify(document(name, overGrpc(login(METHOD, tokenFile))));
       const lease = (name: string) => ['-n', 'ambassador', '--lease-name', name];
       {
         await using configured = await startAgentProcess({

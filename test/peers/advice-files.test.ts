@@ -3,9 +3,9 @@ import { copyFile, mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { ROOT } from '../../scripts/tree.ts';
-import type { PublicationStatus } from '../../src/core/status.ts';
 import { type AgentProcess, startAgentProcess } from './parts/agent-process.ts';
 import { eventually } from './parts/eventually.ts';
+import { meshCertificatesOf } from './parts/mesh-certificates.ts';
 import { prepareCluster } from './parts/prepare.ts';
 import { type KubeApiserver, startKubeApiserver } from './servers/kube-apiserver.ts';
 import { type OpensslCa, type OpensslLeaf, opensslCa, workloadExtensions } from './servers/openssl-ca.ts';
@@ -118,44 +118,11 @@ describe('the advice of errors about certificates from files', () => {
       await rename(join(at, `${to}.new`), join(at, to));
     }
   };
-  const patch = (name: string, spec: object) =>
-    server.kubectl(['patch', 'mcert', '-n', 'emissary', name, '--type=merge', '-p', JSON.stringify({ spec })]);
-  const create = async (name: string, spec: object) =>
-    server.kubectl(['apply', '-f', '-'], {
-      input: JSON.stringify({
-        apiVersion: 'meshcert.dev/v1alpha1',
-        kind: 'MeshCertificate',
-        metadata: { name, namespace: 'emissary' },
-        spec,
-      }),
-    });
-  const statusOf = async (name: string): Promise<PublicationStatus | undefined> => {
-    const path = `/apis/meshcert.dev/v1alpha1/namespaces/emissary/meshcertificates/${name}`;
-    return (await server.call('GET', path)).body.status;
-  };
-  const errorOf = async (name: string, code: string): Promise<string> => {
-    let message = '';
-    await eventually(
-      `${code} of ${name}`,
-      async () => {
-        const lastError = (await statusOf(name))?.lastError;
-        if (lastError?.code === code) ({ message } = lastError);
-        return message !== '';
-      },
-      () => agent.log(),
-    );
-    return message;
-  };
-  const well = (name: string) =>
-    eventually(
-      `${name} to be published`,
-      async () => {
-        const status = await statusOf(name);
-        const is = (type: string) => status?.conditions.find((one) => one.type === type)?.status;
-        return is('Published') === 'True' && is('Degraded') === 'False' && status?.lastError === undefined;
-      },
-      () => agent.log(),
-    );
+  const { create, patch, errorOf, well } = meshCertificatesOf(
+    'emissary',
+    () => server,
+    () => agent.log(),
+  );
 
   for (const [name, { code, says, leaf, spoil }] of Object.entries(CASES)) {
     it(`${code}, ${name}: what it says is done, and the certificate is published`, async () => {

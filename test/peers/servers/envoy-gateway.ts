@@ -8,7 +8,7 @@ import { startForwarding } from './forwarding.ts';
 import { goModuleSource } from './go-module.ts';
 import type { KubeApiserver } from './kube-apiserver.ts';
 import { answers } from './loopback.ts';
-import { Daemon, discard, output, type Server, scratchDir } from './process.ts';
+import { Daemon, discard, output, type Server, scratchDir, serverOf } from './process.ts';
 
 const MODULE = 'github.com/envoyproxy/gateway@v1.9.1';
 const NAMESPACE = 'envoy-gateway-system';
@@ -161,11 +161,8 @@ export async function startEnvoyGatewayServer(apiserver: KubeApiserver): Promise
   };
 
   return {
-    dir,
-    log: () => daemon.log(),
+    ...serverOf(daemon, dir),
     stop,
-    kill: (signal) => daemon.kill(signal),
-    restart: () => daemon.restart(),
     [Symbol.asyncDispose]: stop,
     expose: (port) => forwarding.expose(port),
     get: (port, path, host) => ask(`127.0.0.1:${port}`, path, host),
