@@ -72,7 +72,7 @@ it('a fleet costs four requests a first issue, two a rotation, and a bounded num
       random,
       log,
       namespaces: [NAMESPACE],
-      leads: () => true,
+      leadership: alone,
       onError,
     };
     const agent = new Agent({

@@ -5,6 +5,7 @@ import type { Istio } from '../../adapters/istio/sandbox/istio.ts';
 import { startIstio } from '../../adapters/istio/sandbox/istio.ts';
 import { ROOT } from '../../scripts/tree.ts';
 import type { PublicationStatus } from '../../src/core/status.ts';
+import { microTime } from '../../src/kube/lease/lease-record.ts';
 import { peer } from './build.ts';
 import { type AgentProcess, startAgentProcess } from './parts/agent-process.ts';
 import { eventually } from './parts/eventually.ts';
@@ -149,6 +150,34 @@ test('a refused spec has failed, as a new resource and as a change, and a correc
   assert.equal((await judged('edited')).kstatus, 'Failed');
   await patch('edited', { secretName: 'edited-name' });
   await becomes('edited', 'Current', 'Healthy');
+});
+
+test('a change that changes nothing published is current again, at its generation', async (t) => {
+  const before = await statusOf('edited');
+  await patch('edited', { trust: { retain: '36h' } });
+  await eventually(
+    'the new generation',
+    async () => ((await statusOf('edited'))?.observedGeneration ?? 0) > (before?.observedGeneration ?? 0),
+    agent.log,
+  );
+  t.diagnostic(JSON.stringify(await becomes('edited', 'Current', 'Healthy')));
+  assert.equal((await statusOf('edited'))?.rotations, before?.rotations);
+});
+
+test('a spec that was refused before the agent led has failed once it leads', async (t) => {
+  await agent.stop();
+  const lease = (spec: object) =>
+    server.kubectl(['patch', 'lease', 'meshcert', '-n', 'emissary', '--type=merge', '-p', JSON.stringify({ spec })]);
+  await lease({ holderIdentity: 'another', leaseDurationSeconds: 3600, renewTime: microTime(Date.now()) });
+  agent = await startAgentProcess({ kubeconfig: server.kubeconfigFile, args: ['--namespace', 'emissary'] });
+  await create('early', { secretName: 'edited-name' });
+  await eventually('the refusal', async () => /early.*ERR_CONFIG|ERR_CONFIG.*early/.test(agent.log()), agent.log);
+  assert.deepEqual(
+    [(await judged('early')).kstatus, (await statusOf('early'))?.observedGeneration],
+    ['InProgress', -1],
+  );
+  await lease({ holderIdentity: '' });
+  t.diagnostic(JSON.stringify(await becomes('early', 'Failed', 'Degraded')));
 });
 
 test('a mesh that does not answer is in progress, with the reason', async (t) => {

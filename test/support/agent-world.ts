@@ -123,7 +123,7 @@ export class AgentWorld implements AsyncDisposable {
         clock,
         random,
         log,
-        leads: () => true,
+        leadership: this.#leadership,
         onError: () => {},
       };
       return customResources(options, signal);

@@ -62,7 +62,7 @@ export class OnboardWorld implements AsyncDisposable {
             random,
             log,
             namespaces: ['emissary'],
-            leads: () => true,
+            leadership: alone,
             onError: () => {},
           },
           until,

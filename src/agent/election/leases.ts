@@ -37,7 +37,7 @@ export class FenceError extends Error {
 export class LeaseLeadership implements Leadership {
   readonly #options: LeaseLeadershipOptions;
   readonly #terms: (LeaseTerm | undefined)[];
-  #listeners: () => void = () => {};
+  readonly #listeners: (() => void)[] = [];
 
   constructor(options: LeaseLeadershipOptions) {
     this.#options = options;
@@ -58,7 +58,7 @@ export class LeaseLeadership implements Leadership {
   }
 
   onChange(listener: () => void): void {
-    this.#listeners = listener;
+    this.#listeners.push(listener);
   }
 
   /** All Leases, whether this process holds them or not. */
@@ -88,11 +88,11 @@ export class LeaseLeadership implements Leadership {
       const term = campaign(kube, { ...this.#options, name }, give.signal);
       this.#terms[shard] = term;
       for await (const _ of term.changes()) {
-        this.#listeners();
+        this.#changed();
       }
       await term.ended;
       this.#terms[shard] = undefined;
-      this.#listeners();
+      this.#changed();
       // Given up for another replica: do not campaign until that replica had time to take the Lease.
       if (!signal.aborted && shards > 1) await clock.sleep(2 * this.#durations.leaseMs, signal).catch(() => {});
     }
@@ -111,6 +111,10 @@ export class LeaseLeadership implements Leadership {
 
   get #durations(): LeaseDurations {
     return this.#options.durations ?? LEASE_DURATIONS;
+  }
+
+  #changed(): void {
+    for (const listener of this.#listeners) listener();
   }
 
   #leaseName(shard: number): string {

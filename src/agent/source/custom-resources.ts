@@ -4,18 +4,16 @@ import { type AllowList, allowing } from '../../config/allow.ts';
 import type { GatewayFields } from '../../config/schema/gateway-fields.ts';
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { validator } from '../../config/validate.ts';
-import { FIELD_MANAGER, type KubeObject, keyOf, refOf, withoutManagers } from '../../core/object.ts';
-import type { Problem } from '../../core/problem.ts';
-import { reasonOf } from '../../core/problem.ts';
-import { reportedStatus, setConditions } from '../../core/status.ts';
+import { keyOf, refOf, withoutManagers } from '../../core/object.ts';
 import type { Kube } from '../../kube/api.ts';
 import { reflect } from '../../kube/reflector.ts';
 import { RESOURCES } from '../../kube/resources.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
-import { codeOf } from '../../mesh/error.ts';
 import type { Log } from '../../mesh/log.ts';
+import type { Leadership } from '../election/leadership.ts';
 import { interning } from '../informers/interning.ts';
 import { AcceptedCertificates } from './accepted.ts';
+import { type Refusal, Refusals } from './refusals.ts';
 
 export interface ControllerOptions {
   readonly kube: Kube;
@@ -28,8 +26,7 @@ export interface ControllerOptions {
   readonly log: Log;
   /** Absent: all namespaces. */
   readonly namespaces?: readonly string[] | undefined;
-  /** Whether this process writes statuses of this object. */
-  readonly leads: (key: string) => boolean;
+  readonly leadership: Pick<Leadership, 'leads' | 'onChange'>;
   readonly onError: (error: Error) => void;
 }
 
@@ -71,9 +68,15 @@ export async function* customResources(
     allowing(validator(options.adapters, options.gateways), options.adapters, options.allow ?? {}),
     options.gateways,
   );
-  const logged = new Map<string, string>();
-  /** What was written into the status of those that have no reconciler. */
-  const written = new Map<string, string>();
+  const { kube, clock, random, log, leadership, adapters } = options;
+  const refusals = new Refusals({
+    ...{ kube, clock, random, log },
+    meshes: adapters.map(({ mesh }) => mesh),
+    leads: (key) => leadership.leads(key),
+    onRetry: () => changed.fire(),
+  });
+  // A refusal that was known before this process led is written once it leads.
+  leadership.onChange(() => changed.fire());
   try {
     while (!signal.aborted) {
       await changed.wait(stop);
@@ -81,62 +84,17 @@ export async function* customResources(
       if (count >= MANY) await options.clock.sleep(Math.min(LONGEST_PAUSE_MS, count * PAUSE_EACH_MS), stop);
       if (!reflectors.every((reflector) => reflector.isSynced)) continue;
       const items = reflectors.map((reflector) => reflector.items());
-      yield gathering.take(items, (object, problem, reconciled) => {
-        const key = keyOf(refOf(object));
-        const text = `${object.metadata.generation} ${problem.message}`;
-        if (logged.get(key) !== text) options.log.error({ certificate: key, code: problem.code }, problem.message);
-        logged.set(key, text);
-        if (reconciled || written.get(key) === text || !options.leads(key)) return;
-        written.set(key, text);
-        void tellInvalid(options, object, problem, stop);
+      const refused = new Map<string, Refusal>();
+      const accepted = gathering.take(items, (object, problem, reconciled) => {
+        refused.set(keyOf(refOf(object)), { object, problem, reconciled });
       });
+      refusals.report(refused, stop);
+      yield accepted;
     }
   } catch (error) {
     if (!signal.aborted) throw error;
   } finally {
     inner.abort(new Error('no longer watched'));
     await Promise.allSettled(pumps);
-  }
-}
-
-/** The status of a MeshCertificate of which no version was accepted yet. */
-async function tellInvalid(
-  { kube, clock, log, adapters }: ControllerOptions,
-  object: KubeObject,
-  { code, message }: Problem,
-  signal: AbortSignal,
-): Promise<void> {
-  const before = reportedStatus(object.status);
-  const { name, namespace, generation } = object.metadata;
-  const judged = generation === undefined ? {} : { observedGeneration: generation };
-  const degraded = {
-    ...{ type: 'Degraded' as const, status: 'True' as const, reason: reasonOf(code), ...judged },
-    message: `${code}: ${message}`,
-  };
-  const ready = {
-    ...{ type: 'Ready' as const, status: 'False' as const, reason: 'NotPublished', ...judged },
-    message: 'No spec of this MeshCertificate was accepted yet; see Degraded.',
-  };
-  const stalled = { ...degraded, type: 'Stalled' as const };
-  const others = (before?.conditions ?? []).filter(({ type }) => type !== 'Reconciling');
-  const conditions = setConditions(others, before ? [degraded, stalled] : [ready, degraded, stalled], clock.now());
-  const named = Object.keys((object.spec ?? {}) as object);
-  const mesh = adapters.find((adapter) => named.includes(adapter.mesh))?.mesh ?? '';
-  const status = { mesh, roots: [], mappings: [], targets: [], rotations: 0, ...before, ...judged, conditions };
-  const target = {
-    apiVersion: object.apiVersion,
-    kind: object.kind,
-    metadata: { name, ...(namespace ? { namespace } : {}) },
-  };
-  try {
-    await kube.apply(
-      { ...target, status },
-      { fieldManager: FIELD_MANAGER, force: true, subresource: 'status' },
-      signal,
-    );
-  } catch (error) {
-    const fields = { certificate: keyOf(refOf(object)), code: codeOf(error, 'ERR_UNKNOWN') };
-    const why = error instanceof Error ? error.message : String(error);
-    if (!signal.aborted) log.warn(fields, `could not write the status of an invalid MeshCertificate: ${why}`);
   }
 }

@@ -2,7 +2,7 @@ import { setMaxListeners } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import { environments } from '../../../adapters/environments.ts';
 import { Agent, type CertificateSource } from '../../agent/agent.ts';
-import { alone } from '../../agent/election/leadership.ts';
+import { alone, type Leadership } from '../../agent/election/leadership.ts';
 import { LeaseLeadership } from '../../agent/election/leases.ts';
 import { Health } from '../../agent/health.ts';
 import { LiveSink } from '../../agent/live/live.ts';
@@ -202,7 +202,7 @@ interface SourceContext {
   readonly log: Log;
   readonly metrics: Metrics;
   readonly namespace: string;
-  readonly leadership: { leads(key: string): boolean };
+  readonly leadership: Leadership;
   readonly io: Io;
   readonly once: OnceSink | undefined;
   readonly health: Health;
@@ -249,9 +249,8 @@ function certificateSource(flags: AgentSettings, context: SourceContext): Certif
     const onError = (error: Error) => {
       health.problem('watch', { code: String((error as { code?: unknown }).code), message: error.message });
     };
-    const leads = (key: string) => leadership.leads(key);
     const stream = customResources(
-      { kube, adapters, gateways, allow, clock, random, log, namespaces, leads, onError },
+      { kube, adapters, gateways, allow, clock, random, log, namespaces, leadership, onError },
       signal,
     );
     for await (const desired of stream) {

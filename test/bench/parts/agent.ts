@@ -88,7 +88,7 @@ const methods = {
       random,
       log,
       namespaces: [namespace],
-      leads: () => true,
+      leadership: alone,
       onError,
     };
     agent = new Agent({

@@ -1,0 +1,77 @@
+import assert from 'node:assert/strict';
+import { describe, it } from 'node:test';
+import { alone, type Leadership } from '../../src/agent/election/leadership.ts';
+import type { ObjectRef } from '../../src/core/object.ts';
+import { type PublicationStatus, reportedStatus } from '../../src/core/status.ts';
+import { AgentWorld, NAMESPACE } from '../support/agent-world.ts';
+
+/** The Secret of another one. */
+const REFUSED = { secretName: 'taken' };
+const MESH_CERTIFICATE: ObjectRef = {
+  apiVersion: 'meshcert.dev/v1alpha1',
+  kind: 'MeshCertificate',
+  namespace: NAMESPACE,
+  name: 'istio',
+};
+
+describe('a MeshCertificate of which no version was accepted', () => {
+  it('has its reason in the status once a replica leads that knew it before', async () => {
+    await using first = await AgentWorld.start();
+    let isLeader = false;
+    const listeners: (() => void)[] = [];
+    const leadership: Leadership = {
+      ...alone,
+      leads: () => isLeader,
+      onChange: (listener) => void listeners.push(listener),
+    };
+    await using world = AgentWorld.beside(first, leadership);
+    world.putCertificate({ secretName: 'taken' }, { name: 'earlier' });
+    world.putCertificate(REFUSED);
+    world.follow();
+    await world.until('the refusal in the log', () => logged(world).length === 1);
+    assert.equal(await statusOf(world), undefined);
+    isLeader = true;
+    for (const listener of listeners) listener();
+    await world.until('the refusal in the status', async () =>
+      /Secret taken already belongs/.test(await reason(world)),
+    );
+    assert.equal(logged(world).length, 1);
+  });
+
+  it('has its reason in the status when it takes the place of a deleted one that was refused for the same', async () => {
+    await using world = await AgentWorld.start();
+    world.putCertificate({ secretName: 'taken' }, { name: 'earlier' });
+    world.putCertificate(REFUSED);
+    world.follow();
+    await world.until('the refusal', async () => /Secret taken already belongs/.test(await reason(world)));
+    await world.kube.delete(MESH_CERTIFICATE, {});
+    world.putCertificate(REFUSED);
+    await world.until('the refusal of the next', async () => /Secret taken already belongs/.test(await reason(world)));
+  });
+
+  it('has its reason in the status after a write of it failed', async () => {
+    await using world = await AgentWorld.start();
+    world.putCertificate({ secretName: 'taken' }, { name: 'earlier' });
+    world.putCertificate(REFUSED);
+    world.api.fault({
+      times: 3,
+      match: ({ verb, plural }) => verb === 'patch' && plural === 'meshcertificates',
+      status: 500,
+    });
+    world.follow();
+    await world.until('the refusal', async () => /Secret taken already belongs/.test(await reason(world)));
+    assert.ok(
+      world.lines.some((line) => line.startsWith('warn could not write the status of an invalid MeshCertificate')),
+    );
+  });
+});
+
+const logged = (world: AgentWorld) => world.lines.filter((line) => /^error .*Secret taken already belongs/.test(line));
+
+async function statusOf(world: AgentWorld): Promise<PublicationStatus | undefined> {
+  return reportedStatus((await world.kube.get(MESH_CERTIFICATE))?.status);
+}
+
+async function reason(world: AgentWorld): Promise<string> {
+  return (await statusOf(world))?.conditions.find(({ type }) => type === 'Stalled')?.message ?? '';
+}
