@@ -1,7 +1,7 @@
 import type { Adapter, Need } from '../../src/mesh/adapter.ts';
 import { CaIssuer } from './ca.ts';
 import { checks } from './cluster/checks.ts';
-import { discover } from './cluster/discover.ts';
+import { discover, ROOT_CONFIG_MAP } from './cluster/discover.ts';
 import { pods } from './cluster/pods.ts';
 import { type IstioConfig, istioConfig } from './config.ts';
 import { CRL_CONFIG_MAP } from './crls.ts';
@@ -51,8 +51,9 @@ function istioNeeds({ ca, sds }: IstioConfig, namespace: string, crl = false): r
     const { serviceAccount: name, audience } = ca;
     needs.push({ kind: 'token', namespace, name, audience, field: 'istio.ca.serviceAccount' });
   }
-  if (ca.root.file === undefined && ca.root.inline === undefined) {
-    const { name = 'istio-ca-root-cert', namespace: elsewhere = namespace } = ca.root.configMap ?? {};
+  if (ca.root.clusterTrustBundle) needs.push({ kind: 'clusterTrustBundle', name: ca.root.clusterTrustBundle.name });
+  else if (ca.root.file === undefined && ca.root.inline === undefined) {
+    const { name = ROOT_CONFIG_MAP, namespace: elsewhere = namespace } = ca.root.configMap ?? {};
     needs.push({ kind: 'configMap', namespace: elsewhere, name });
   }
   return needs;

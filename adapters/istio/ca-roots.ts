@@ -4,11 +4,12 @@ import type { Host } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import { LastRead } from '../../src/mesh/last-read.ts';
 import { type Certificate, parseCertificates } from '../../src/pki/certificate.ts';
+import { ROOT_CONFIG_MAP } from './cluster/discover.ts';
 import type { CaConfig } from './config.ts';
 
-type RootsHost = Pick<Host, 'configMap' | 'file' | 'namespace' | 'report' | 'share'>;
+type RootsHost = Pick<Host, 'configMap' | 'clusterTrustBundle' | 'file' | 'namespace' | 'report' | 'share'>;
 type Roots = readonly Certificate[];
-/** A file's text, or the data of a ConfigMap. */
+/** The text of a file or a ClusterTrustBundle, or the data of a ConfigMap. */
 type Content = string | Readonly<Record<string, string>> | undefined;
 
 /** The roots that the CA is verified against, from the place in the configuration. */
@@ -26,9 +27,10 @@ export class CaRoots implements StreamTransform<Content, Roots> {
 
   /** `ConfigMap edge/istio-ca-root-cert`. */
   get place(): string {
-    const { inline, file } = this.#config;
+    const { inline, file, clusterTrustBundle } = this.#config;
     const { name, namespace } = this.#configMap;
     if (inline !== undefined) return 'root.inline';
+    if (clusterTrustBundle) return `ClusterTrustBundle ${clusterTrustBundle.name}`;
     return file !== undefined ? `file ${file}` : `ConfigMap ${namespace}/${name}`;
   }
 
@@ -74,12 +76,13 @@ export class CaRoots implements StreamTransform<Content, Roots> {
   }
 
   get #configMap() {
-    const { name = 'istio-ca-root-cert', key = 'root-cert.pem', namespace } = this.#config.configMap ?? {};
+    const { name = ROOT_CONFIG_MAP, key = 'root-cert.pem', namespace } = this.#config.configMap ?? {};
     return { name, key, namespace: namespace ?? this.#host.namespace };
   }
 
   #contents(signal: AbortSignal): AsyncIterable<Content> {
-    const { file } = this.#config;
+    const { file, clusterTrustBundle } = this.#config;
+    if (clusterTrustBundle) return this.#host.clusterTrustBundle(clusterTrustBundle.name, signal);
     if (file !== undefined) return this.#host.file(file, signal);
     const { name, namespace } = this.#configMap;
     return this.#host.configMap({ name, namespace }, signal);
@@ -89,10 +92,12 @@ export class CaRoots implements StreamTransform<Content, Roots> {
     const { key } = this.#configMap;
     const text = typeof content === 'object' ? content[key] : content;
     if (text !== undefined) return text;
-    const next =
-      this.#config.file === undefined
-        ? `with key ${key} does not exist: istiod writes it into the namespaces that it discovers, unless it writes a ClusterTrustBundle (docs/istio.md); set root if it is elsewhere`
-        : 'does not exist or cannot be read: mount it, or correct root.file';
+    const { file, clusterTrustBundle } = this.#config;
+    const next = clusterTrustBundle
+      ? 'does not exist: istiod writes it with ENABLE_CLUSTER_TRUST_BUNDLE_API=true; set that, or correct root'
+      : file !== undefined
+        ? 'does not exist or cannot be read: mount it, or correct root.file'
+        : `with key ${key} does not exist: istiod writes it into the namespaces that it discovers, and with ENABLE_CLUSTER_TRUST_BUNDLE_API=true a ClusterTrustBundle in its place; set root.clusterTrustBundle then, or root if it is elsewhere`;
     throw new MeshError('ERR_MESH_CONFIG', `${this.place} ${next}`);
   }
 

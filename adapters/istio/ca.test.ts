@@ -5,7 +5,7 @@ import type { Checking, Issuer } from '../../src/mesh/adapter.ts';
 import { MeshError, type MeshErrorCode } from '../../src/mesh/error.ts';
 import { NotSeen } from '../../src/mesh/examiner.ts';
 import { leafOf } from '../../src/mesh/identity.ts';
-import { formatCertificates } from '../../src/pki/certificate.ts';
+import { type Certificate, formatCertificates } from '../../src/pki/certificate.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { brief, examined } from '../../test/support/examined.ts';
 import { FakeClock, settle } from '../../test/support/fake-clock.ts';
@@ -16,6 +16,7 @@ import type { CaFault } from './sandbox/ca-service.ts';
 import { type Istio, type IstioOptions, startIstio } from './sandbox/istio.ts';
 
 const ROOTS = { namespace: 'emissary', name: 'istio-ca-root-cert' };
+const BUNDLE = 'istio.io:istiod-ca:root-cert';
 const ID = 'spiffe://cluster.local/ns/emissary/sa/emissary';
 const HOUR = 3_600_000;
 const live = new AbortController().signal;
@@ -119,6 +120,38 @@ describe("Istio's CA", { timeout: 30_000 }, () => {
     const inline = open({ root: { inline: mesh.rootPem } });
     assert.ok(await inline.issue(live));
     assert.equal(inline.roots, undefined);
+  });
+
+  it('follows the root of the CA from a ClusterTrustBundle', async () => {
+    await start({ publishRoots: (pem) => host.setClusterTrustBundle(BUNDLE, pem) });
+    const issuer = open({ root: { clusterTrustBundle: {} } });
+    const before = await issuer.issue(live);
+    const abort = new AbortController();
+    const roots = issuer.roots?.(abort.signal)[Symbol.asyncIterator]();
+    await roots?.next();
+    await mesh.rotateRoot({ key: 'new' });
+    const named: readonly Certificate[] = (await roots?.next())?.value;
+    assert.notEqual(named[0]?.fingerprint, before.roots[0]?.fingerprint);
+    assert.match(
+      issuer.stale?.(before) ?? '',
+      /ClusterTrustBundle istio\.io:istiod-ca:root-cert no longer has the root/,
+    );
+    assert.ok(await issuer.issue(live));
+    abort.abort();
+    await roots?.next().catch(() => {});
+  });
+
+  it('says what to do while there is no ClusterTrustBundle, or one that holds nothing', async () => {
+    await start({ publishRoots: () => {} });
+    const root = { clusterTrustBundle: {} };
+    await refused('ERR_MESH_CONFIG', /ClusterTrustBundle istio\.io:istiod-ca:root-cert does not exist: istiod writes/, {
+      root,
+    });
+    host.setClusterTrustBundle(BUNDLE, 'nothing');
+    await refused('ERR_MESH_CONFIG', /has no certificates that can be read/, { root });
+    assert.match((await examined(open({ root })))[0]?.message ?? '', /^ERR_MESH_CONFIG: ClusterTrustBundle/);
+    host.setClusterTrustBundle(BUNDLE, mesh.rootPem);
+    assert.deepEqual(brief(await examined(open({ root })))[0], 'istio-root passed');
   });
 
   it('reads no roots for a renewal while it follows them', async () => {

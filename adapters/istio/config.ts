@@ -13,6 +13,9 @@ const absolutePath = () => z.string().startsWith('/', 'must be an absolute path'
 /** A socket address longer than this does not bind (sun_path, with its terminating zero). */
 const LONGEST_SOCKET_PATH = 107;
 
+/** The name by which istiod publishes its roots to the cluster. */
+const TRUST_BUNDLE = 'istio.io:istiod-ca:root-cert';
+
 const root = z
   .strictObject({
     configMap: z
@@ -23,13 +26,23 @@ const root = z
       })
       .optional()
       .describe('What istiod and istio-csr write into every namespace.'),
+    clusterTrustBundle: z
+      .strictObject({
+        name: z
+          .string()
+          .max(253)
+          .regex(/^([a-z0-9]([-a-z0-9.]*[a-z0-9])?:)*[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/, 'must be the name of an object')
+          .default(TRUST_BUNDLE),
+      })
+      .optional()
+      .describe('What istiod writes in place of the ConfigMap with ENABLE_CLUSTER_TRUST_BUNDLE_API.'),
     file: absolutePath()
       .optional()
       .describe('A PEM file, such as a mounted ConfigMap. Changes of the file are picked up.'),
     inline: z.string().min(1).optional().describe('PEM.'),
   })
-  .refine((given) => [given.configMap, given.file, given.inline].filter((one) => one !== undefined).length <= 1, {
-    error: 'at most one of configMap, file and inline may be set',
+  .refine((given) => Object.values(given).filter((one) => one !== undefined).length <= 1, {
+    error: 'at most one of configMap, clusterTrustBundle, file and inline may be set',
   })
   .prefault({})
   .describe('Roots that the CA itself is verified against. Default: ConfigMap istio-ca-root-cert.');

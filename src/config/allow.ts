@@ -55,7 +55,7 @@ export function allowFlags(certificates: readonly MeshCertificate[], adapters: r
     .flatMap((certificate) => needsOf(certificate, adapters))
     .flatMap((need) => {
       if (need.kind === 'address') return [`${FLAGS.addresses.flag}=${need.address}`];
-      if (need.kind === 'configMap') return [];
+      if (need.kind !== 'token') return [];
       const account = `${FLAGS.serviceAccounts.flag}=${need.namespace}/${need.name}`;
       return [account, `${FLAGS.audiences.flag}=${need.audience}`];
     });

@@ -79,6 +79,17 @@ test('objects that a mesh stores elsewhere are read there, by name', () => {
   assert.equal(rules.length, 1);
 });
 
+test('a ClusterTrustBundle is read by name, by a ClusterRole that grants nothing else', () => {
+  const objects = rbacFor(documents('{istio: {ca: {serviceAccount: a, root: {clusterTrustBundle: {}}}}}'), options);
+  const rules = rulesOf(objects, undefined);
+  for (const verb of ['get', 'list', 'watch']) {
+    assert.ok(allows(rules, verb, 'clustertrustbundles', 'istio.io:istiod-ca:root-cert'));
+    assert.ok(!allows(rules, verb, 'clustertrustbundles', 'other'));
+  }
+  assert.equal(rules.length, 1);
+  assert.ok(!rulesOf(objects, 'emissary').some(({ resources }) => resources.includes('configmaps')));
+});
+
 test('pods behind Mappings are read only where their ServiceAccounts are asked for', () => {
   const rules = (upstreams: string) =>
     rulesOf(rbacFor(documents(`{istio: {sds: {}}, upstreams: ${upstreams}}`), options), 'emissary');

@@ -20,6 +20,8 @@ export interface RbacOptions {
 
 const READ = ['get', 'list', 'watch'] as const;
 const OURS = 'meshcert.dev';
+/** In place of a namespace: a ClusterRole. */
+const EVERYWHERE = '*';
 
 /**
  * Roles and RoleBindings for exactly these MeshCertificates, for `agent --observe names`. Only the published Secrets
@@ -39,6 +41,7 @@ export function rbacFor(certificates: readonly MeshCertificate[], options: RbacO
     const located = { ...certificate, metadata: { ...metadata, namespace } };
     for (const need of needsOf(located, options.adapters)) {
       if (need.kind === 'configMap') add(need.namespace, named('configmaps', [need.name], READ));
+      if (need.kind === 'clusterTrustBundle') add(EVERYWHERE, trustBundle(need.name));
       if (need.kind === 'token') add(need.namespace, mint(need.name));
       // Its annotation says whether it consents.
       if (need.kind === 'token' && need.namespace !== namespace) {
@@ -55,6 +58,13 @@ const named = (resource: string, resourceNames: readonly string[], verbs: readon
   resources: [resource],
   resourceNames,
   verbs,
+});
+
+const trustBundle = (name: string): PolicyRule => ({
+  apiGroups: ['certificates.k8s.io'],
+  resources: ['clustertrustbundles'],
+  resourceNames: [name],
+  verbs: READ,
 });
 
 const mint = (name: string): PolicyRule => named('serviceaccounts/token', [name], ['create']);
@@ -136,7 +146,7 @@ function merged(rules: readonly PolicyRule[]): PolicyRule[] {
 }
 
 function grant(namespace: string, rules: readonly PolicyRule[], { name, serviceAccount }: RbacOptions): KubeObject[] {
-  const everywhere = namespace === '*';
+  const everywhere = namespace === EVERYWHERE;
   const kind = everywhere ? 'ClusterRole' : 'Role';
   const metadata = everywhere ? { name } : { name, namespace };
   const apiVersion = 'rbac.authorization.k8s.io/v1';

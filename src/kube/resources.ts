@@ -33,6 +33,18 @@ export const RESOURCES = {
     plural: 'rolebindings',
     namespaced: true,
   },
+  clusterTrustBundles: {
+    apiVersion: 'certificates.k8s.io/v1',
+    kind: 'ClusterTrustBundle',
+    plural: 'clustertrustbundles',
+    namespaced: false,
+  },
+  betaClusterTrustBundles: {
+    apiVersion: 'certificates.k8s.io/v1beta1',
+    kind: 'ClusterTrustBundle',
+    plural: 'clustertrustbundles',
+    namespaced: false,
+  },
   customResourceDefinitions: {
     apiVersion: 'apiextensions.k8s.io/v1',
     kind: 'CustomResourceDefinition',

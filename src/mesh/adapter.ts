@@ -45,6 +45,8 @@ export interface Host {
   token(request: TokenRequest, signal: AbortSignal): Promise<string>;
   /** The ConfigMap's data now, then at each change; `undefined` while it does not exist. */
   configMap(ref: ConfigMapRef, signal: AbortSignal): AsyncIterable<Readonly<Record<string, string>> | undefined>;
+  /** The PEM text of a ClusterTrustBundle now, then at each change; `undefined` while it does not exist. */
+  clusterTrustBundle(name: string, signal: AbortSignal): AsyncIterable<string | undefined>;
   /** A file's text now, then at each change; `undefined` while it does not exist. Survives symlink swaps. */
   file(path: string, signal: AbortSignal): AsyncIterable<string | undefined>;
   /**
@@ -109,11 +111,12 @@ export interface Expectation {
 }
 
 /**
- * Something that an adapter uses for one configuration. Roles grant ConfigMaps and tokens; allow-lists restrict tokens
+ * Something that an adapter uses for one configuration. Roles grant objects and tokens; allow-lists restrict tokens
  * and addresses. `field` is the path below `spec`.
  */
 export type Need =
   | { readonly kind: 'configMap'; readonly namespace: string; readonly name: string }
+  | { readonly kind: 'clusterTrustBundle'; readonly name: string }
   | {
       readonly kind: 'token';
       readonly namespace: string;

@@ -256,6 +256,7 @@ class World {
       namespace: 'emissary',
       token: () => Promise.reject(new Error('not used')),
       configMap: () => assert.fail('not used'),
+      clusterTrustBundle: () => assert.fail('not used'),
       file: () => assert.fail('not used'),
       files: () => assert.fail('not used'),
       report: (error) => this.reports.push(error),

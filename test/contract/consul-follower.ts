@@ -26,6 +26,9 @@ export function testHost({ clock, files, bearer }: FollowerOptions, report: (err
     async *configMap() {
       yield undefined;
     },
+    async *clusterTrustBundle() {
+      yield undefined;
+    },
     async *file(path) {
       yield files?.get(path);
     },

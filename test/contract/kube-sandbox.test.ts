@@ -3,6 +3,7 @@ import { kubeContract } from './kube.ts';
 
 kubeContract('the sandbox', async () => {
   const api = await startKubeApi({ rbac: true, ambassador: false });
+  api.serveTrustBundles('v1beta1');
   return {
     target: {
       name: 'sandbox',

@@ -7,6 +7,7 @@ import { definitionContract } from './kube/definitions.ts';
 import { leaseContract } from './kube/lease.ts';
 import { objectContract } from './kube/objects.ts';
 import { type Bench, type KubeTarget, makeNamespace } from './kube/target.ts';
+import { trustBundleContract } from './kube/trust-bundles.ts';
 import { watchContract } from './kube/watch.ts';
 
 export type { KubeTarget } from './kube/target.ts';
@@ -45,5 +46,6 @@ export function kubeContract(name: string, start: () => Promise<{ target: KubeTa
     definitionContract(bench);
     accessContract(bench);
     leaseContract(bench);
+    trustBundleContract(bench);
   });
 }

@@ -54,6 +54,10 @@ const CERTIFICATES = [
       mappings: { selector: { matchLabels: { mesh: 'istio' } }, namespaces: ['*'] },
     },
   },
+  {
+    name: 'bundle',
+    spec: { istio: { ca: { serviceAccount: 'gateway', root: { clusterTrustBundle: {} } } } },
+  },
   { name: 'linkerd', spec: { linkerd: { serviceAccount: { name: 'gateway' } }, deletionPolicy: 'Delete' } },
   {
     name: 'consul',

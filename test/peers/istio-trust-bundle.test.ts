@@ -1,24 +1,94 @@
 import assert from 'node:assert/strict';
-import { writeFile } from 'node:fs/promises';
+import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { describe, it } from 'node:test';
+import { after, before, describe, it } from 'node:test';
+import { say } from '../../src/cli/io.fixture.ts';
+import type { Kube } from '../../src/kube/api.ts';
 import { connect } from '../../src/kube/client.ts';
+import { parseCertificates } from '../../src/pki/certificate.ts';
+import { doctorReport } from '../doctor/run-doctor.ts';
 import { startAgentProcess } from './parts/agent-process.ts';
+import { eventually } from './parts/eventually.ts';
 import { watchPair } from './parts/pair-watch.ts';
 import { prepareCluster } from './parts/prepare.ts';
-import { startIstiod, TRUST_BUNDLE } from './servers/istiod.ts';
-import { startKubeApiserver } from './servers/kube-apiserver.ts';
+import { type Istiod, startIstiod, TRUST_BUNDLE } from './servers/istiod.ts';
+import { type KubeApiserver, startKubeApiserver, TRUST_BUNDLES } from './servers/kube-apiserver.ts';
 
 const MINUTE = 60_000;
+const NAMESPACE = 'emissary';
+const USER = 'system:serviceaccount:emissary:meshcert';
+const PUBLISHED = { namespace: NAMESPACE, identity: 'mesh-identity', ca: 'mesh-ca' };
+const API_AUDIENCE = 'https://kubernetes.default.svc.cluster.local';
 
 describe('Istio whose root is a ClusterTrustBundle', () => {
-  it('is joined by the file that the kubelet makes of it, and writes no ConfigMap', async () => {
-    await using apiserver = await startKubeApiserver({
-      args: ['--feature-gates=ClusterTrustBundle=true', '--runtime-config=certificates.k8s.io/v1beta1=true'],
+  let apiserver: KubeApiserver;
+  let istiod: Istiod;
+  let kube: Kube;
+
+  before(async () => {
+    apiserver = await startKubeApiserver({ args: TRUST_BUNDLES });
+    await prepareCluster(apiserver, { [NAMESPACE]: ['gateway', 'meshcert'], 'istio-system': [] });
+    // Kubernetes lets every ServiceAccount read ClusterTrustBundles; without that, our own Role must suffice.
+    const binding = '/apis/rbac.authorization.k8s.io/v1/clusterrolebindings/system:cluster-trust-bundle-discovery';
+    assert.equal((await apiserver.call('DELETE', binding)).status, 200);
+    istiod = await startIstiod({ apiserver, env: { ENABLE_CLUSTER_TRUST_BUNDLE_API: 'true' } });
+    kube = connect({ kubeconfig: apiserver.kubeconfigFile, userAgent: 'watcher' });
+  });
+  after(async () => {
+    kube?.close();
+    await istiod?.stop();
+    await apiserver?.stop();
+  });
+
+  const document = (root: object): string => {
+    const { secureAddress: address, serverName } = istiod;
+    const ca = { address, serverName, serviceAccount: 'gateway', root };
+    return `apiVersion: meshcert.dev/v1alpha1
+kind: MeshCertificate
+metadata: {name: mesh, namespace: ${NAMESPACE}}
+spec:
+  istio: {ca: ${JSON.stringify(ca)}}
+  trust: {hold: 1s}
+`;
+  };
+
+  it('is joined from the API server with the Roles of render --rbac, through a lost bundle and a new root', async () => {
+    const documents = join(apiserver.dir, 'mesh.yaml');
+    await writeFile(documents, document({ clusterTrustBundle: {} }));
+    const roles = await say(['render', '--rbac', '-f', documents, '--namespace', NAMESPACE]);
+    assert.equal(roles.code, 0, roles.stderr);
+    await apiserver.kubectl(['apply', '-f', '-'], { input: roles.stdout });
+    const account = { namespace: NAMESPACE, name: 'meshcert', audience: API_AUDIENCE };
+    const kubeconfig = await apiserver.kubeconfigFor('meshcert', await apiserver.serviceAccountToken(account));
+
+    await using pair = watchPair(kube, PUBLISHED);
+    await using agent = await startAgentProcess({
+      kubeconfig,
+      documents: await readFile(documents, 'utf8'),
+      args: ['--namespace', NAMESPACE, '--observe', 'names'],
     });
-    await prepareCluster(apiserver, { emissary: ['gateway'], 'istio-system': [] });
-    await using istiod = await startIstiod({ apiserver, env: { ENABLE_CLUSTER_TRUST_BUNDLE_API: 'true' } });
-    const path = '/api/v1/namespaces/emissary/configmaps/istio-ca-root-cert';
+    const until = (holds: () => boolean, what: string) =>
+      pair.until(holds, MINUTE, what).catch((error) => {
+        throw new Error(`${error.message}\n${agent.log().slice(-6_000)}`);
+      });
+    await until(() => pair.leaves.length === 1, 'the leaf');
+    await istiod.replaceRoot();
+    const [root] = parseCertificates(await istiod.rootCertificate());
+    await until(() => pair.bundles.at(-1)?.includes(root?.fingerprint ?? '') ?? false, 'the new root');
+    assert.equal(pair.bundles.at(-1)?.length, 2, 'the old root is retained');
+    await until(() => pair.leaves.length === 2, 'a leaf under the new root');
+    assert.deepEqual(pair.violations, []);
+    const refused = (await apiserver.audit()).filter(
+      ({ user, responseStatus }) => user.username === USER && responseStatus?.code === 403,
+    );
+    assert.deepEqual(
+      refused.map(({ verb, requestURI }) => `${verb} ${requestURI}`),
+      [],
+    );
+  });
+
+  it('is joined by the file that the kubelet makes of it, and writes no ConfigMap', async () => {
+    const path = `/api/v1/namespaces/${NAMESPACE}/configmaps/istio-ca-root-cert`;
     assert.equal((await apiserver.call('GET', path)).status, 404);
     const { body } = await apiserver.call('GET', TRUST_BUNDLE);
     assert.equal(body?.spec?.signerName, 'istio.io/istiod-ca');
@@ -26,30 +96,50 @@ describe('Istio whose root is a ClusterTrustBundle', () => {
     // What a kubelet writes for a projected clusterTrustBundle.
     const file = join(istiod.dir, 'root-cert.pem');
     await writeFile(file, String(body?.spec?.trustBundle));
-    const { secureAddress: address, serverName } = istiod;
-    const kube = connect({ kubeconfig: apiserver.kubeconfigFile, userAgent: 'watcher' });
-    try {
-      await using pair = watchPair(kube, { namespace: 'emissary', identity: 'mesh-identity', ca: 'mesh-ca' });
-      await using agent = await startAgentProcess({
-        kubeconfig: apiserver.kubeconfigFile,
-        documents: document({ address, serverName, serviceAccount: 'gateway', root: { file } }),
-        args: ['--namespace', 'emissary', '--no-leader-elect'],
-      });
-      await pair
-        .until(() => pair.leaves.length === 1, MINUTE, 'the leaf')
-        .catch((error) => {
-          throw new Error(`${error.message}\n${agent.log()}`);
-        });
-      assert.deepEqual(pair.violations, []);
-    } finally {
-      kube.close();
-    }
+    await using agent = await startAgentProcess({
+      kubeconfig: apiserver.kubeconfigFile,
+      documents: document({ file }).replace('name: mesh,', 'name: by-file,'),
+      args: ['--namespace', NAMESPACE, '--no-leader-elect'],
+    });
+    await eventually(
+      'the pair',
+      async () =>
+        (await apiserver.call('GET', `/api/v1/namespaces/${NAMESPACE}/secrets/by-file-identity`)).status === 200,
+      agent.log,
+    );
   });
 });
 
-const document = (ca: object): string => `apiVersion: meshcert.dev/v1alpha1
-kind: MeshCertificate
-metadata: {name: mesh, namespace: emissary}
-spec:
-  istio: {ca: ${JSON.stringify(ca)}}
-`;
+describe('an API server without ClusterTrustBundles', () => {
+  it('is named with the flags that serve them, by the status and by doctor', async () => {
+    await using apiserver = await startKubeApiserver();
+    await prepareCluster(apiserver, { [NAMESPACE]: ['gateway'] });
+    const ca = { address: '127.0.0.1:9', serviceAccount: 'gateway', root: { clusterTrustBundle: {} } };
+    const mesh = {
+      apiVersion: 'meshcert.dev/v1alpha1',
+      kind: 'MeshCertificate',
+      metadata: { name: 'mesh', namespace: NAMESPACE },
+      spec: { istio: { ca } },
+    };
+    const said = /ERR_MESH_UNSUPPORTED.*does not serve ClusterTrustBundles/;
+    await using agent = await startAgentProcess({
+      kubeconfig: apiserver.kubeconfigFile,
+      documents: JSON.stringify(mesh),
+      args: ['--namespace', NAMESPACE, '--no-leader-elect'],
+    });
+    await eventually('the reason', async () => said.test(JSON.stringify(await agent.statuses())), agent.log);
+
+    const { stdout } = await say(['schema', '--crd']);
+    await apiserver.kubectl(['apply', '--server-side', '-f', '-'], { input: stdout });
+    await apiserver.kubectl(['wait', '--for=condition=Established', 'crd/meshcertificates.meshcert.dev']);
+    await apiserver.kubectl(['apply', '-f', '-'], { input: JSON.stringify(mesh) });
+    for (const flag of TRUST_BUNDLES) assert.ok(JSON.stringify(await agent.statuses()).includes(flag), flag);
+    const { text } = await doctorReport(
+      await readFile(apiserver.kubeconfigFile, 'utf8'),
+      '-n',
+      NAMESPACE,
+      '--no-issue',
+    );
+    assert.match(text, /istio-root: ERR_MESH_UNSUPPORTED: the API server does not serve ClusterTrustBundles/);
+  });
+});

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { kubeContract } from '../contract/kube.ts';
-import { startKubeApiserver } from './servers/kube-apiserver.ts';
+import { startKubeApiserver, TRUST_BUNDLES } from './servers/kube-apiserver.ts';
 
 kubeContract('kube-apiserver', async () => {
-  const server = await startKubeApiserver();
+  const server = await startKubeApiserver({ args: TRUST_BUNDLES });
   const ca = await readFile(server.caFile);
   const cluster = { server: server.url, 'certificate-authority-data': ca.toString('base64') };
   const kubeconfig = (token: string) =>

@@ -74,12 +74,20 @@ export class RecordingHost implements Host {
     this.#set(`configMap ${namespace}/${name}`, data);
   }
 
+  setClusterTrustBundle(name: string, pem: string | undefined): void {
+    this.#set(`clusterTrustBundle ${name}`, pem);
+  }
+
   setFile(path: string, text: string | undefined): void {
     this.#set(`file ${path}`, text);
   }
 
   configMap({ namespace, name }: ConfigMapRef, signal: AbortSignal): AsyncGenerator<Data | undefined> {
     return this.#watch(() => this.#values.get(`configMap ${namespace}/${name}`) as Data | undefined, signal);
+  }
+
+  clusterTrustBundle(name: string, signal: AbortSignal): AsyncGenerator<string | undefined> {
+    return this.#watch(() => this.#values.get(`clusterTrustBundle ${name}`) as string | undefined, signal);
   }
 
   file(path: string, signal: AbortSignal): AsyncGenerator<string | undefined> {
@@ -97,7 +105,7 @@ export class RecordingHost implements Host {
     return this.#watch(() => paths.map((path) => this.#values.get(`file ${path}`) as string | undefined), signal);
   }
 
-  /** How many watches of ConfigMaps and files are open. */
+  /** How many watches of objects and files are open. */
   get watches(): number {
     return this.#changes.size;
   }

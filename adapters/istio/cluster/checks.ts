@@ -1,5 +1,6 @@
 import { fields, text } from '../../../src/mesh/kube-object.ts';
 import type { ObjectCheck } from '../../../src/mesh/object-check.ts';
+import { isIstiod, ROOT_CONFIG_MAP, usesTrustBundle } from './discover.ts';
 
 /** A permissive sidecar requires one of these if a port is declared as HTTP. */
 const SIDECAR_ALPN = /^(istio|istio-http\/1\.[01]|istio-h2)$/;
@@ -98,6 +99,27 @@ export const checks: readonly ObjectCheck[] = [
           object,
           message: `${address} has no TLS, so the connection fails, and a token must not be sent there`,
           fix: 'use port 15012',
+        };
+      }
+    },
+  },
+  {
+    code: 'MC2008',
+    severity: 'warning',
+    title: 'istiod does not write the ConfigMap that the roots are read from',
+    *run({ all }) {
+      const istiods = all('Deployment').filter(isIstiod);
+      if (istiods.length === 0 || !istiods.every(usesTrustBundle)) return;
+      for (const object of all('MeshCertificate')) {
+        const { ca } = fields(fields(object.spec).istio);
+        const { file, inline, clusterTrustBundle, configMap } = fields(fields(ca).root);
+        if (ca === undefined || [file, inline, clusterTrustBundle].some((one) => one !== undefined)) continue;
+        const name = text(fields(configMap).name) ?? ROOT_CONFIG_MAP;
+        if (name !== ROOT_CONFIG_MAP) continue;
+        yield {
+          object,
+          message: `istiod publishes its roots as a ClusterTrustBundle (ENABLE_CLUSTER_TRUST_BUNDLE_API) and no longer writes ConfigMap ${name}: it is missing, or stays as it was before and does not follow the next change of the roots`,
+          fix: 'set spec.istio.ca.root to {clusterTrustBundle: {}}',
         };
       }
     },

@@ -14,20 +14,29 @@ export interface IstioInstallation extends Installation {
   readonly trustDomain: string;
   /** istiod's name of this cluster, if it is not the default. */
   readonly clusterId: string | undefined;
+  /** Where it publishes its roots. */
+  readonly publishes: 'ConfigMap' | 'ClusterTrustBundle';
 }
 
 type Objects = Pick<ClusterObjects, 'workloads' | 'services' | 'configMaps'>;
 
+/** Where istiod and istio-csr write their roots, in every namespace. */
+export const ROOT_CONFIG_MAP = 'istio-ca-root-cert';
+
 const CA_PORT = 15012;
 const CSR_PORT = 443;
 
-const isIstiod = (workload: KubeObject): boolean =>
+export const isIstiod = (workload: KubeObject): boolean =>
   workload.kind === 'Deployment' &&
   (labelsOf(workload).app === 'istiod' || /^istiod(-|$)/.test(workload.metadata.name));
 
 const isCsr = (workload: KubeObject): boolean =>
   workload.kind === 'Deployment' &&
   [labelsOf(workload).app, labelsOf(workload)['app.kubernetes.io/name']].includes('cert-manager-istio-csr');
+
+/** Whether it publishes its roots as a ClusterTrustBundle, in place of a ConfigMap in each namespace. */
+export const usesTrustBundle = (istiod: KubeObject): boolean =>
+  envOf(containersOf(istiod)[0], 'ENABLE_CLUSTER_TRUST_BUNDLE_API') === 'true';
 
 /** The mesh configuration of each revision. */
 function meshConfigs(workloads: readonly KubeObject[]): ObjectRef[] {
@@ -68,6 +77,7 @@ function istiodOf(workload: KubeObject, { services, configMaps }: Objects): Isti
     address: `${service?.metadata.name ?? serviceName(revision)}.${namespace}.svc:${CA_PORT}`,
     trustDomain: trustDomainOf(config),
     clusterId: clusterId === 'Kubernetes' ? undefined : clusterId,
+    publishes: usesTrustBundle(workload) ? 'ClusterTrustBundle' : 'ConfigMap',
     problem:
       envOf(pilot, 'ENABLE_CA_SERVER') === 'false'
         ? 'its CA is off (ENABLE_CA_SERVER=false): another signer, such as istio-csr, must issue'
@@ -87,6 +97,7 @@ function csrOf({ metadata, ...rest }: KubeObject, trustDomain: string): IstioIns
     address: `${name}.${namespace}.svc:${CSR_PORT}`,
     trustDomain,
     clusterId: undefined,
+    publishes: 'ConfigMap',
     problem: undefined,
   };
 }
@@ -120,8 +131,13 @@ export const discover: Discover<IstioInstallation> = {
       `CA ${address}, trust domain ${trustDomain}`,
     ];
   },
-  configFor: ({ address, clusterId, trustDomain }, serviceAccount) => ({
-    ca: { address, serviceAccount, ...(clusterId === undefined ? {} : { clusterId }) },
+  configFor: ({ address, clusterId, trustDomain, publishes }, serviceAccount) => ({
+    ca: {
+      address,
+      serviceAccount,
+      ...(clusterId === undefined ? {} : { clusterId }),
+      ...(publishes === 'ConfigMap' ? {} : { root: { clusterTrustBundle: {} } }),
+    },
     ...(trustDomain === 'cluster.local' ? {} : { trustDomain }),
   }),
   remarks({ namespaces }) {

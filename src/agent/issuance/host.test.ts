@@ -8,6 +8,7 @@ import { type Share, sharing } from '../../async/sharing.ts';
 import type { AllowList } from '../../config/allow.ts';
 import { connect } from '../../kube/client.ts';
 import { silentLog } from '../../mesh/log.ts';
+import { SandboxCa } from '../../sandbox/ca.ts';
 import { type KubeApi, startKubeApi } from '../../sandbox/kube/kube-api.ts';
 import { ApiAudiences } from './api-audiences.ts';
 import { createHost } from './host.ts';
@@ -231,6 +232,57 @@ describe('the host of an adapter', () => {
     assert.deepEqual(await next(second), { pem: 'b' });
     abort.abort();
     assert.equal((await first?.next())?.done, true);
+  });
+
+  describe('that reads a ClusterTrustBundle', () => {
+    const name = 'istio.io:istiod-ca:root-cert';
+    const pems = [SandboxCa.root(), SandboxCa.root()].map(({ certificate }) => certificate.pem);
+    const put = (version: 'v1' | 'v1beta1', trustBundle = '') =>
+      api.put({
+        apiVersion: `certificates.k8s.io/${version}`,
+        kind: 'ClusterTrustBundle',
+        metadata: { name },
+        spec: { signerName: 'istio.io/istiod-ca', trustBundle },
+      });
+    const read = (share?: Share) => {
+      const abort = new AbortController();
+      const values = host(undefined, share).clusterTrustBundle(name, abort.signal)[Symbol.asyncIterator]();
+      return { next: async () => (await values.next()).value, end: () => abort.abort() };
+    };
+    const unserved = { code: 'ERR_MESH_UNSUPPORTED', message: /does not serve ClusterTrustBundles.*--feature-gates/ };
+
+    it('says that the API server serves none, and reads it once it is served', async () => {
+      api.serveTrustBundles();
+      await assert.rejects(read().next(), unserved);
+      api.serveTrustBundles('v1beta1');
+      const values = read();
+      assert.equal(await values.next(), undefined);
+      put('v1beta1', pems[0]);
+      assert.equal(await values.next(), pems[0]);
+      values.end();
+    });
+
+    it('gives each change to all who share it', async () => {
+      const share = sharing();
+      const both = [read(share), read(share)];
+      for (const one of both) assert.equal(await one.next(), pems[0]);
+      put('v1beta1', pems[1]);
+      for (const one of both) assert.equal(await one.next(), pems[1]);
+      for (const one of both) one.end();
+    });
+
+    it('goes to the version that is served when its own no longer is', async () => {
+      const values = read();
+      assert.equal(await values.next(), pems[1]);
+      api.serveTrustBundles('v1');
+      put('v1', pems[0]);
+      const next = assert.rejects(values.next(), unserved);
+      api.dropWatches('cut');
+      await next;
+      const again = read();
+      assert.equal(await again.next(), pems[0]);
+      again.end();
+    });
   });
 
   it('shares no file with a host that may not read it', async () => {

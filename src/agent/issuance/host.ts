@@ -5,12 +5,13 @@ import { following, LatestValue } from '../../async/latest-value.ts';
 import { type Share, sharing } from '../../async/sharing.ts';
 import { Trigger } from '../../async/trigger.ts';
 import { type AllowList, allowsAudience, requireAllowed } from '../../config/allow.ts';
-import { keyOf } from '../../core/object.ts';
+import { type KubeObject, keyOf, type ObjectRef } from '../../core/object.ts';
 import { mintToken, requireConsent } from '../../kube/account-token.ts';
-import type { Kube } from '../../kube/api.ts';
+import type { Kube, Resource } from '../../kube/api.ts';
 import { RESOURCES } from '../../kube/resources.ts';
 import { KubeError } from '../../kube/transport/error.ts';
 import { readRegularFile } from '../../kube/transport/regular-file.ts';
+import { servedTrustBundles, trustBundleOf, unservedTrustBundle } from '../../kube/trust-bundles.ts';
 import type { ConfigMapRef, Host, TokenRequest } from '../../mesh/adapter.ts';
 import { MeshError } from '../../mesh/error.ts';
 import { acceptToken } from '../../mesh/input/token.ts';
@@ -111,6 +112,14 @@ class AdapterHost implements Host {
     return following(() => this.share(`ConfigMap ${ref.namespace}/${ref.name}`, read), this.report, signal);
   }
 
+  clusterTrustBundle(name: string, signal: AbortSignal): AsyncIterable<string | undefined> {
+    const read = () =>
+      new LatestValue<string | undefined>((stop, report) =>
+        clusterTrustBundle(this.#kube, this.#discovery, name, report, stop),
+      );
+    return following(() => this.share(`ClusterTrustBundle ${name}`, read), this.report, signal);
+  }
+
   file(path: string, signal: AbortSignal): AsyncIterable<string | undefined> {
     permit(path, this.#filesBelow);
     const { clock } = this;
@@ -186,32 +195,65 @@ async function tokenFile(path: string): Promise<string> {
   return acceptToken(`the token file ${path}`, text);
 }
 
-async function* configMap(
+function configMap(
   discovery: SharedInformers,
   ref: ConfigMapRef,
   failed: (error: Error) => void,
   signal: AbortSignal,
 ): AsyncGenerator<ConfigMapData> {
+  const dataOf = (object: KubeObject | undefined) => object && ((object.data ?? {}) as Record<string, string>);
+  return partOf(discovery, RESOURCES.configMaps, ref, { read: dataOf, failed }, signal);
+}
+
+async function* clusterTrustBundle(
+  kube: Kube,
+  discovery: SharedInformers,
+  name: string,
+  failed: (error: Error) => void,
+  signal: AbortSignal,
+): AsyncGenerator<string | undefined> {
+  const resource = await servedTrustBundles(kube, name, signal);
+  const unserved = () => unservedTrustBundle(name);
+  yield* partOf(discovery, resource, { name }, { read: trustBundleOf, failed, unserved }, signal);
+}
+
+interface Reading<T> {
+  read(object: KubeObject | undefined): T;
+  failed(error: Error): void;
+  /** Thrown when the API server does not serve the kind, or no longer in this version; absent: it always does. */
+  unserved?(): Error;
+}
+
+/** A part of one object now, then whenever the part changes. */
+async function* partOf<T>(
+  discovery: SharedInformers,
+  resource: Resource,
+  ref: Pick<ObjectRef, 'name' | 'namespace'>,
+  { read, failed, unserved }: Reading<T>,
+  signal: AbortSignal,
+): AsyncGenerator<T> {
   const changed = new Trigger();
-  using view = discovery.view(
-    RESOURCES.configMaps,
-    ref.namespace,
-    { changed: () => changed.fire(), failed },
-    { name: ref.name },
-  );
-  const key = keyOf({ apiVersion: 'v1', kind: 'ConfigMap', ...ref });
-  let reported = false;
-  let last: ConfigMapData;
+  let gone: Error | undefined;
+  const watcher = {
+    changed: () => changed.fire(),
+    failed(error: Error) {
+      if (!unserved || !(error instanceof KubeError) || error.status !== 404) return failed(error);
+      gone = unserved();
+      changed.fire();
+    },
+  };
+  using view = discovery.view(resource, ref.namespace, watcher, { name: ref.name });
+  const key = keyOf({ apiVersion: resource.apiVersion, kind: resource.kind, ...ref });
+  let last: { readonly part: T } | undefined;
   try {
     for (;;) {
       if (!view.synced) await changed.wait(signal);
+      if (gone) throw gone;
       if (!view.synced) continue;
-      const found = view.get(key);
-      const data = found && ((found.data ?? {}) as Record<string, string>);
-      const same = reported && isDeepStrictEqual(data, last);
-      reported = true;
-      last = data;
-      if (!same) yield data;
+      const part = read(view.get(key));
+      const same = last !== undefined && isDeepStrictEqual(part, last.part);
+      last = { part };
+      if (!same) yield part;
       await changed.wait(signal);
     }
   } catch (error) {

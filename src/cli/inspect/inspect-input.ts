@@ -68,7 +68,7 @@ export async function fromSocket(adapter: Adapter, sds: SdsSocket, signal: Abort
   }
 }
 
-/** A socket needs neither tokens nor ConfigMaps. */
+/** A socket needs neither tokens nor objects of a cluster. */
 function socketHost(): Host {
   const absent = () => {
     throw new MeshError('ERR_MESH_UNSUPPORTED', 'inspect sends no requests to a cluster');
@@ -80,6 +80,7 @@ function socketHost(): Host {
     namespace: 'default',
     token: absent,
     configMap: absent,
+    clusterTrustBundle: absent,
     file: (path, signal) => fileContents(path, { clock: systemClock }, signal),
     files: (paths, signal) => fileTexts(paths, { clock: systemClock }, signal),
     report: () => {},

@@ -1,6 +1,7 @@
 import { parseAllDocuments } from 'yaml';
 import { systemClock } from '../../async/clock.ts';
 import type { KubeObject } from '../../core/object.ts';
+import { trustBundleOf } from '../../kube/trust-bundles.ts';
 import type { Adapter, Host } from '../../mesh/adapter.ts';
 import { MeshError } from '../../mesh/error.ts';
 import { silentLog } from '../../mesh/log.ts';
@@ -22,7 +23,7 @@ export function parseObjects(text: string): KubeObject[] {
   return objects;
 }
 
-/** A Host for what an adapter knows without any I/O: it has the given ConfigMaps, no tokens and no files. */
+/** A Host for what an adapter knows without any I/O: it has the given objects, no tokens and no files. */
 export function offlineHost(
   { usual = {} }: Pick<Adapter, 'usual'>,
   namespace: string,
@@ -46,6 +47,11 @@ export function offlineHost(
         report(new Error(`ConfigMap ${ref.namespace}/${ref.name} is not given; assuming ${assumed.means}`));
       }
       yield found ? ((found.data ?? {}) as Record<string, string>) : assumed?.data;
+    },
+    async *clusterTrustBundle(name) {
+      yield trustBundleOf(
+        objects.find(({ kind, metadata }) => kind === 'ClusterTrustBundle' && metadata.name === name),
+      );
     },
     async *file() {
       yield undefined;

@@ -3,9 +3,11 @@ import { resolve } from 'node:path';
 import type { Clock } from '../../async/clock.ts';
 import { sharing } from '../../async/sharing.ts';
 import { type AllowList, allowsAudience, audienceOf, opensApi, requireAllowed } from '../../config/allow.ts';
+import type { KubeObject, ObjectRef } from '../../core/object.ts';
 import { mintToken, requireConsent } from '../../kube/account-token.ts';
 import type { Kube } from '../../kube/api.ts';
 import { KubeError } from '../../kube/transport/error.ts';
+import { servedTrustBundles, trustBundleOf } from '../../kube/trust-bundles.ts';
 import type { Host, TokenRequest } from '../../mesh/adapter.ts';
 import { MeshError } from '../../mesh/error.ts';
 import { NotSeen } from '../../mesh/examiner.ts';
@@ -82,13 +84,13 @@ export function doctorHost(options: ExaminerHostOptions): Host {
       return token;
     },
     async *configMap({ name, namespace }, signal) {
-      const ref = { apiVersion: 'v1', kind: 'ConfigMap', name, namespace };
-      const found = await kube.get(ref, signal).catch((error: unknown) => {
-        if (error instanceof KubeError && error.status === 403)
-          throw new NotSeen(`you may not read it: ${error.message}`);
-        throw error;
-      });
+      const found = await seen(kube, { apiVersion: 'v1', kind: 'ConfigMap', name, namespace }, signal);
       yield found && ((found.data ?? {}) as Readonly<Record<string, string>>);
+      await aborted(signal);
+    },
+    async *clusterTrustBundle(name, signal) {
+      const { apiVersion, kind } = await servedTrustBundles(kube, name, signal);
+      yield trustBundleOf(await seen(kube, { apiVersion, kind, name }, signal));
       await aborted(signal);
     },
     async *file(path, signal) {
@@ -100,6 +102,15 @@ export function doctorHost(options: ExaminerHostOptions): Host {
       await aborted(signal);
     },
   };
+}
+
+async function seen(kube: Kube, ref: ObjectRef, signal: AbortSignal): Promise<KubeObject | undefined> {
+  try {
+    return await kube.get(ref, signal);
+  } catch (error) {
+    if (!(error instanceof KubeError) || error.status !== 403) throw error;
+    throw new NotSeen(`you may not read it: ${error.message}`);
+  }
 }
 
 async function mint(

@@ -97,6 +97,8 @@ describe('what an adapter from outside does wrong', () => {
     assert.deepEqual(load(plain()).tlsFor?.({}), { minTlsVersion: 'v1.2' });
     assert.deepEqual(load(plain({ tlsFor: () => ({ alpnProtocols: 'h2' }) })).tlsFor?.({}), { alpnProtocols: 'h2' });
     assert.throws(() => load(plain({ needs: () => [{ kind: 'x' }] })).needs({}, place), broken(/the kind of a need/));
+    const bundle = { kind: 'clusterTrustBundle', name: 'roots' } as const;
+    assert.deepEqual(load(plain({ needs: () => [bundle] })).needs({}, place), [bundle]);
     assert.throws(() => load(plain({ open: boom })).open({}, host()), broken(/open\(\) failed: boom/));
     assert.throws(() => opened(undefined), broken(/what open\(\) returns is undefined/));
     assert.throws(() => opened({ watch() {} }), broken(/cannot be disposed of/));

@@ -87,7 +87,8 @@ export function needsFrom(value: unknown): readonly Need[] {
   return list(value, 'what needs() returns').map((one): Need => {
     const need = object(one, 'a need');
     const of = (field: string) => text(need[field], field);
-    const kind = oneOf(need.kind, ['configMap', 'token', 'address'], 'the kind of a need');
+    const kind = oneOf(need.kind, ['configMap', 'clusterTrustBundle', 'token', 'address'], 'the kind of a need');
+    if (kind === 'clusterTrustBundle') return { kind, name: of('name') };
     if (kind === 'address') return { kind, address: of('address'), field: of('field') };
     const place = { namespace: of('namespace'), name: of('name') };
     return kind === 'configMap' ? { kind, ...place } : { kind, ...place, audience: of('audience'), field: of('field') };

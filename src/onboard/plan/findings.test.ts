@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { findConsul } from '../../../adapters/consul/cluster/discover.ts';
 import { adapters } from '../../../adapters/index.ts';
+import { istio } from '../../../adapters/istio/adapter.ts';
 import { findIstio } from '../../../adapters/istio/cluster/discover.ts';
 import { ambientNamespaces, injectedNamespaces } from '../../../adapters/istio/cluster/pods.ts';
 import { findLinkerd } from '../../../adapters/linkerd/cluster/discover.ts';
@@ -49,6 +50,19 @@ describe('the findings about Istio', () => {
       ],
     );
     assert.match(found[1]?.problem ?? '', /ENABLE_CA_SERVER=false/);
+  });
+
+  it('lead to the ClusterTrustBundle where istiod writes its roots into one', () => {
+    const specOf = (env: Record<string, string>) => {
+      const [installation] = findIstio(of(...made.istiod('default', { env })));
+      assert.ok(installation);
+      return istio.discover?.configFor(installation, 'emissary', []);
+    };
+    const ca = { address: 'istiod.istio-system.svc:15012', serviceAccount: 'emissary' };
+    assert.deepEqual(specOf({}), { ca });
+    assert.deepEqual(specOf({ ENABLE_CLUSTER_TRUST_BUNDLE_API: 'true' }), {
+      ca: { ...ca, root: { clusterTrustBundle: {} } },
+    });
   });
 
   it('contain the namespaces with sidecars, and the ambient ones', () => {

@@ -40,6 +40,7 @@ function hostOver(snapshot: OnboardSnapshot, { metadata }: MeshCertificate, cloc
     random: () => 0.5,
     namespace: metadata.namespace ?? 'default',
     token: async () => refuse(),
+    clusterTrustBundle: refuse,
     file: refuse,
     files: refuse,
     report: () => {},

@@ -7,7 +7,7 @@ import { ambassadorDefinitions } from './ambassador.ts';
 import type { AuditLog } from './audit.ts';
 import { type Cluster, newCluster } from './cluster.ts';
 import type { Fault } from './faults.ts';
-import { storageOf } from './objects/kinds.ts';
+import { storageOf, type TrustBundleVersion } from './objects/kinds.ts';
 
 import type { Stored } from './objects/object.ts';
 import { notFound } from './objects/status.ts';
@@ -43,6 +43,8 @@ export interface KubeApi {
   readonly connections: number;
   readonly watches: number;
 
+  /** Serves ClusterTrustBundles in these versions and no other; at the start, in none. Open watches stay open. */
+  serveTrustBundles(...versions: readonly TrustBundleVersion[]): void;
   /** Writes as the server itself, without authorization. */
   put(object: object): void;
   /** A token of an existing ServiceAccount for the API, with any lifetime, even a negative one. */
@@ -108,6 +110,7 @@ export async function startKubeApi(options: KubeApiOptions = {}): Promise<KubeAp
     get watches() {
       return cluster.watches.open;
     },
+    serveTrustBundles: (...versions) => cluster.registry.serveTrustBundles(versions),
     put: (object) => store(cluster, object),
     tokenFor({ name, namespace }, seconds = 3600, audience = API_AUDIENCE) {
       const account = cluster.store.get('/serviceaccounts', namespace, name);

@@ -2,7 +2,10 @@ import type { TestContext } from 'node:test';
 import type { KubeObject } from '../../../src/core/object.ts';
 import type { Kube } from '../../../src/kube/api.ts';
 
-/** An API server, simulated or real, for the suite. RBAC is on; the suite creates what it needs. */
+/**
+ * An API server, simulated or real, for the suite. RBAC is on, and ClusterTrustBundles are served as v1beta1. The suite
+ * creates what it needs.
+ */
 export interface KubeTarget {
   readonly name: string;
   /** Text of a kubeconfig for this token; without one, for a member of `system:masters`. */

@@ -136,6 +136,7 @@ export async function startIstiod(options: IstiodOptions): Promise<Istiod> {
       await apiserver.call('DELETE', `${path}secrets/istio-ca-secret`);
       // The old root too, or readiness would find it before istiod has written the new one.
       await apiserver.call('DELETE', `${path}configmaps/istio-ca-root-cert`);
+      await apiserver.call('DELETE', TRUST_BUNDLE);
       await restart();
     },
   };

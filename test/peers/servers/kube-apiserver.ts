@@ -27,6 +27,12 @@ export interface KubeApiserverOptions {
   readonly args?: readonly string[];
 }
 
+/** Flags that serve ClusterTrustBundles, which are off by default up to Kubernetes 1.36. */
+export const TRUST_BUNDLES = [
+  '--feature-gates=ClusterTrustBundle=true',
+  '--runtime-config=certificates.k8s.io/v1beta1/clustertrustbundles=true',
+] as const;
+
 const issuer = 'https://kubernetes.default.svc.cluster.local';
 
 export async function startKubeApiserver(options: KubeApiserverOptions = {}): Promise<KubeApiserver> {

@@ -71,7 +71,11 @@
 {{- $ca := $spec.istio.ca }}
 {{- with $ca.serviceAccount }}{{ $tokens = append $tokens (dict "namespace" $own "name" .) }}{{ end }}
 {{- $root := default dict $ca.root }}
-{{- if not (or $root.file $root.inline) }}
+{{- if hasKey $root "clusterTrustBundle" }}
+{{- $bundle := default "istio.io:istiod-ca:root-cert" (default dict $root.clusterTrustBundle).name }}
+{{- $rule := dict "apiGroups" (list "certificates.k8s.io") "resources" (list "clustertrustbundles") "resourceNames" (list $bundle) "verbs" (list "get" "list" "watch") }}
+{{- $grants = append $grants (dict "namespace" "*" "rule" $rule) }}
+{{- else if not (or $root.file $root.inline) }}
 {{- $map := default dict $root.configMap }}
 {{- $named = append $named (dict "namespace" (default $own $map.namespace) "name" (default "istio-ca-root-cert" $map.name)) }}
 {{- end }}

@@ -71,6 +71,19 @@ const column = (name: string, jsonPath: string, type = 'string'): PrinterColumn 
 const RBAC = 'rbac.authorization.k8s.io/v1';
 const WORKLOAD: readonly Trait[] = ['status', 'generation'];
 
+export type TrustBundleVersion = 'v1' | 'v1beta1';
+
+/** Off unless it is switched on, as up to Kubernetes 1.36. */
+export const trustBundleKind = (version: TrustBundleVersion): Kind =>
+  builtIn(
+    `certificates.k8s.io/${version}`,
+    'ClusterTrustBundle',
+    'clustertrustbundles',
+    ['cluster'],
+    [],
+    [column('SignerName', '.spec.signerName')],
+  );
+
 export const BUILT_IN_KINDS: readonly Kind[] = [
   builtIn('v1', 'Namespace', 'namespaces', ['cluster', 'status'], ['ns'], [column('Status', '.status.phase')]),
   builtIn('v1', 'Secret', 'secrets', [], [], [column('Type', '.type'), column('Data', '.data', 'count')]),

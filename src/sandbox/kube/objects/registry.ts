@@ -1,4 +1,4 @@
-import { BUILT_IN_KINDS, type Kind } from './kinds.ts';
+import { BUILT_IN_KINDS, type Kind, type TrustBundleVersion, trustBundleKind } from './kinds.ts';
 import { fieldsIn, type JsonFields, type Stored } from './object.ts';
 import { schemaShape } from './shape.ts';
 
@@ -26,8 +26,18 @@ export class KindRegistry {
 
   forget(definition: Stored): void {
     const spec = fieldsIn(definition.spec);
+    this.#remove(String(spec.group), String(fieldsIn(spec.names).plural));
+  }
+
+  /** Serves ClusterTrustBundles in these versions and no other; without any, not at all. */
+  serveTrustBundles(versions: readonly TrustBundleVersion[]): void {
+    this.#remove('certificates.k8s.io', 'clustertrustbundles');
+    for (const kind of versions.map(trustBundleKind)) this.#kinds.set(pathOf(kind), kind);
+  }
+
+  #remove(group: string, plural: string): void {
     for (const [path, kind] of this.#kinds) {
-      if (kind.group === spec.group && kind.plural === fieldsIn(spec.names).plural) this.#kinds.delete(path);
+      if (kind.group === group && kind.plural === plural) this.#kinds.delete(path);
     }
   }
 }

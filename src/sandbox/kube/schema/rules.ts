@@ -52,7 +52,9 @@ export function admitted(kind: Kind, object: Stored, validation: FieldValidation
 
 /** Throws 422 with every rule that the object breaks. */
 export function validate(kind: Kind, object: Stored, before: Stored | undefined): void {
-  const causes: Cause[] = [...nameRules(kind, object), ...labelRules(object)];
+  const isTrustBundle = kind.kind === 'ClusterTrustBundle';
+  const naming = isTrustBundle ? trustBundleRules(object, before) : nameRules(kind, object);
+  const causes: Cause[] = [...naming, ...labelRules(object)];
   if (kind.schema) causes.push(...schemaRules(kind.schema, object, before));
   if (kind.kind === 'Secret') causes.push(...secretRules(object, before));
   if (kind.kind === 'EndpointSlice') causes.push(...addressRules(object));
@@ -96,6 +98,31 @@ function nameRules(kind: Kind, object: Stored): Cause[] {
   if (name.length <= 253 && (rbac || pattern.test(name))) return [];
   const message = `Invalid value: ${JSON.stringify(name)}: a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character`;
   return [{ reason: 'FieldValueInvalid', message, field: 'metadata.name' }];
+}
+
+function trustBundleRules(object: Stored, before: Stored | undefined): Cause[] {
+  const { name } = object.metadata;
+  const { signerName = '', trustBundle } = fieldsIn(object.spec) as Partial<Record<string, string>>;
+  const invalid = (message: string, field: string) => ({ reason: 'FieldValueInvalid', message, field });
+  const prefix = signerName === '' ? '' : `${signerName.replaceAll('/', ':')}:`;
+  const causes: Cause[] = [];
+  if (!name.startsWith(prefix)) {
+    const why = `ClusterTrustBundle for signerName ${signerName} must be named with prefix ${prefix}`;
+    causes.push(invalid(`Invalid value: ${JSON.stringify(name)}: ${why}`, 'metadata.name'));
+  } else if (prefix === '' && name.includes(':')) {
+    const why = 'ClusterTrustBundle without signer name must not have ":" in its name';
+    causes.push(invalid(`Invalid value: ${JSON.stringify(name)}: ${why}`, 'metadata.name'));
+  } else if (!SUBDOMAIN.test(name.slice(prefix.length))) {
+    causes.push(invalid(`Invalid value: ${JSON.stringify(name)}: a lowercase RFC 1123 subdomain`, 'metadata.name'));
+  }
+  if (!/-----BEGIN CERTIFICATE-----/.test(trustBundle ?? '')) {
+    const why = 'at least one trust anchor must be provided';
+    causes.push(invalid(`Invalid value: "<value omitted>": ${why}`, 'spec.trustBundle'));
+  }
+  if (before && (fieldsIn(before.spec).signerName ?? '') !== signerName) {
+    causes.push(invalid(`Invalid value: ${JSON.stringify(signerName)}: field is immutable`, 'spec.signerName'));
+  }
+  return causes;
 }
 
 function labelRules(object: Stored): Cause[] {
