@@ -8,20 +8,27 @@ import { adapterContract } from './adapter-contract.ts';
 
 const ID = 'spiffe://cluster.local/ns/emissary/sa/emissary';
 
-for (const manner of ['istiod', 'istio-csr'] as const) {
-  adapterContract(`The istio adapter towards the CA of ${manner}`, async (host, clock) => {
+for (const [manner, carrier] of [
+  ['istiod', 'ConfigMap'],
+  ['istiod', 'ClusterTrustBundle'],
+  ['istio-csr', 'ConfigMap'],
+] as const) {
+  adapterContract(`The istio adapter towards the CA of ${manner} with a ${carrier}`, async (host, clock) => {
     const mesh = await startIstio({
       clock,
       manner,
       authenticate: (token) => readIstioToken(token),
       publishRoots: (pem) =>
-        host.setConfigMap({ namespace: 'emissary', name: 'istio-ca-root-cert' }, { 'root-cert.pem': pem }),
+        carrier === 'ConfigMap'
+          ? host.setConfigMap({ namespace: 'emissary', name: 'istio-ca-root-cert' }, { 'root-cert.pem': pem })
+          : host.setClusterTrustBundle('istio.io:istiod-ca:root-cert', pem),
     });
+    const root = carrier === 'ConfigMap' ? {} : { clusterTrustBundle: {} };
     host.mint = ({ serviceAccount }) =>
       istioToken({ namespace: serviceAccount?.namespace ?? '', account: serviceAccount?.name ?? '' });
     return {
       adapter: istio,
-      config: { ca: { address: mesh.address, serverName: mesh.serverName, serviceAccount: 'emissary' } },
+      config: { ca: { address: mesh.address, serverName: mesh.serverName, serviceAccount: 'emissary', root } },
       outage: (on) => mesh.outage(on),
       changeRoots: () => mesh.rotateRoot({ key: 'new' }),
       stop: () => mesh.stop(),
