@@ -13,7 +13,7 @@ test('every manifest of the guide is valid', () => {
     .flatMap((text) => parseAllDocuments(text))
     .map((document) => document.toJS()?.spec?.istio)
     .filter((spec) => spec !== undefined);
-  assert.equal(specs.length, 7);
+  assert.equal(specs.length, 8);
   for (const spec of specs) istioConfig.parse(spec);
 });
 
