@@ -33,7 +33,10 @@ test('exactly one way to connect and one token are configured', () => {
   assert.match(complaint({ ca: {} }) ?? '', /exactly one of serviceAccount and tokenFile/);
   assert.match(complaint({ ca: { serviceAccount: 'a', tokenFile: '/t' } }) ?? '', /exactly one of serviceAccount/);
   const root = { inline: 'x', file: '/x' };
-  assert.match(complaint({ ca: { serviceAccount: 'a', root } }) ?? '', /at most one of configMap, clusterTrustBundle, file and inline/);
+  assert.match(
+    complaint({ ca: { serviceAccount: 'a', root } }) ?? '',
+    /at most one of configMap, clusterTrustBundle, file and inline/,
+  );
 });
 
 test('addresses, paths, ids and durations are validated in the configuration', () => {
