@@ -14,8 +14,8 @@ if (directory === undefined || directory.startsWith('-')) {
   process.exitCode = directory === undefined ? 2 : 0;
 } else {
   const { texts } = material();
-  const { base, examples } = readExamples();
-  for (const { code, yaml } of examples) {
+  const { examples } = readExamples();
+  for (const { code, base, yaml } of examples) {
     mkdirSync(join(directory, code), { recursive: true });
     const documents = objectsOf(texts, base, yaml).map((object) => stringify(object));
     writeFileSync(join(directory, code, 'objects.yaml'), documents.join('---\n'));

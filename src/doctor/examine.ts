@@ -1,7 +1,10 @@
 import type { MeshCertificate } from '../config/schema/mesh-certificate.ts';
+import { usedGateways } from '../config/validate.ts';
 import type { KubeObject } from '../core/object.ts';
 import type { Preflight } from '../core/verify/preflight.ts';
 import type { Finding } from '../gateway/diagnosis.ts';
+import type { Gateway } from '../gateway/gateway.ts';
+import { gateways } from '../gateways.ts';
 import { fields } from '../mesh/kube-object.ts';
 import type { LiveObjects } from './live.ts';
 import { lookAtLeases, lookForAgents } from './looks/agents.ts';
@@ -54,7 +57,7 @@ export async function examine(tools: Tools, options: ExamineOptions): Promise<Ex
   const known = (kind: string) => live.listed.has(kind);
   const seen = [
     ...api,
-    ...(await lookAtDefinitions(tools, options.definition, live.absent)),
+    ...(await lookAtDefinitions(tools, options.definition, live.absent, usedBy(certificates))),
     ...(options.agent ? lookForAgents(agents, certificates, all('Pod')) : []),
     ...(await Promise.all(agents.map((agent) => lookAtLeases(tools, agent, serverNow)))).flat(),
     ...(await Promise.all(
@@ -79,6 +82,11 @@ export async function examine(tools: Tools, options: ExamineOptions): Promise<Ex
   ];
   return { live, seen };
 }
+
+const usedBy = (certificates: readonly KubeObject[]): readonly Gateway[] =>
+  gateways.filter(({ kind }) =>
+    certificates.some(({ spec }) => usedGateways(fields(spec), gateways).some((gateway) => gateway.kind === kind)),
+  );
 
 /** The failures, in addition to the findings in objects. */
 export function findingsOf(seen: readonly Seen[]): Finding[] {

@@ -1,5 +1,5 @@
 import { KIND } from '../config/schema/mesh-certificate.ts';
-import { type KubeObject, keyOf, type ObjectRef } from '../core/object.ts';
+import { describe, type KubeObject, keyOf, type ObjectRef } from '../core/object.ts';
 import { gateways } from '../gateways.ts';
 import type { Kube, Resource } from '../kube/api.ts';
 import { RESOURCES } from '../kube/resources.ts';
@@ -30,10 +30,10 @@ const LISTED: readonly Resource[] = [
   RESOURCES.pods,
 ];
 
-/**
- * Reads what the checks ask for; read-only. Secrets are never listed: only those are fetched, by name, that
- * an object of a gateway or a MeshCertificate names.
- */
+/** Never listed: only those are fetched, by name, that an object of a gateway or a MeshCertificate names. */
+const FETCHED = ['Secret', 'ConfigMap'];
+
+/** Reads what the checks ask for; read-only. */
 export async function readCluster(
   kube: Kube,
   namespaces: readonly string[] | undefined,
@@ -57,21 +57,21 @@ export async function readCluster(
       else if (reason === 'refused') skipped.push(`${resource.plural} could not be read: ${(error as Error).message}`);
     }
   }
-  const secrets = new Map(secretRefs(objects).map((ref) => [keyOf(ref), ref]));
-  let refused = false;
-  for (const ref of secrets.values()) {
+  const named = new Map(namedBy(objects).map((ref) => [keyOf(ref), ref]));
+  const refused = new Set<string>();
+  for (const ref of named.values()) {
     try {
-      const secret = await kube.get(ref, signal);
-      if (secret) objects.push(secret);
+      const found = await kube.get(ref, signal);
+      if (found) objects.push(found);
     } catch (error) {
       skippable(error);
-      refused = true;
-      skipped.push(`Secret ${ref.namespace}/${ref.name} could not be read: ${(error as Error).message}`);
+      refused.add(ref.kind);
+      skipped.push(`${describe(ref)} could not be read: ${(error as Error).message}`);
     }
   }
-  if (!refused) {
-    whole.add('Secret');
-    listed.add('Secret');
+  for (const kind of FETCHED.filter((one) => !refused.has(one))) {
+    whole.add(kind);
+    listed.add(kind);
   }
   return { objects, whole, listed, absent, skipped };
 }
@@ -101,12 +101,14 @@ function skippable(error: unknown): 'absent' | 'refused' {
   throw error;
 }
 
-function secretRefs(objects: readonly KubeObject[]): ObjectRef[] {
+function namedBy(objects: readonly KubeObject[]): ObjectRef[] {
   return objects.flatMap((object) => {
-    const { namespace = '' } = object.metadata;
-    const own = object.kind === KIND ? namesIn(object).map((name) => ({ namespace, name })) : [];
-    const uses = [...own, ...diagnoses.flatMap((one) => one.secretsToRead(object))];
-    return uses.map((use) => ({ apiVersion: 'v1', kind: 'Secret', ...use }));
+    const { namespace } = object.metadata;
+    const own = object.kind === KIND ? namesIn(object) : [];
+    return [
+      ...own.map((name) => ({ apiVersion: 'v1', kind: 'Secret', namespace, name })),
+      ...diagnoses.flatMap((one) => one.objectsToRead(object)),
+    ];
   });
 }
 

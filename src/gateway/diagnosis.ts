@@ -1,7 +1,7 @@
-import type { KubeObject, Resource } from '../core/object.ts';
+import type { MeshCertificate } from '../config/schema/mesh-certificate.ts';
+import type { KubeObject, ObjectRef, Resource } from '../core/object.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import type { Hit, Severity } from '../mesh/object-check.ts';
-import type { SecretUse } from './input.ts';
 
 /** What is judged: objects of a cluster or of files. Kinds that no check knows are ignored. */
 export interface ClusterSnapshot {
@@ -13,6 +13,8 @@ export interface ClusterSnapshot {
   readonly whole: ReadonlySet<string>;
   /** What is wrong with a MeshCertificate in itself. */
   readonly validate?: ((object: KubeObject) => readonly string[]) | undefined;
+  /** A valid MeshCertificate with its defaults, or undefined. */
+  readonly parse?: ((object: KubeObject) => MeshCertificate | undefined) | undefined;
   /** Whether a MeshCertificate uses this kind of gateway; absent: each does. */
   readonly uses?: ((object: KubeObject, kind: string) => boolean) | undefined;
 }
@@ -44,24 +46,27 @@ export interface GatewaySettings {
   readonly namespace?: string | undefined;
 }
 
+/** A kind that the API server must serve in this version. */
+export interface ServedKind {
+  readonly resource: Resource;
+  readonly fix: string;
+  /** Why its definition, which is served, may cause problems later. */
+  experimental?(definition: KubeObject): { readonly message: string; readonly fix: string } | undefined;
+}
+
 /** What `doctor` looks for in objects of this gateway. Pure. */
 export interface Diagnosis {
   /** The kinds that the checks read, beside those of Kubernetes. */
   readonly resources: readonly Resource[];
   readonly checks: readonly CheckTitle[];
   readonly areas: readonly CheckArea[];
-  /** The Secrets that an object names, under every reading of the name. */
-  secretsToRead(object: KubeObject): readonly SecretUse[];
+  /** The Secrets and ConfigMaps that an object names, under every reading of the name. */
+  objectsToRead(object: KubeObject): readonly ObjectRef[];
   /**
    * What is wrong, for each gateway among the objects; without one, for a gateway with its defaults. The checks of
    * the adapters are given what this gateway makes of the objects. In no order, and twice where two gateways agree.
    */
   diagnose(snapshot: ClusterSnapshot, settings: GatewaySettings): readonly Finding[];
   /** What the API server must serve. */
-  readonly served: {
-    readonly group: string;
-    readonly version: string;
-    readonly resource: string;
-    readonly fix: string;
-  };
+  readonly served: readonly ServedKind[];
 }

@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { adapters } from '../../adapters/index.ts';
-import { validateObject } from '../../src/config/validate.ts';
-import type { KubeObject } from '../../src/core/object.ts';
+import { validator } from '../../src/config/validate.ts';
 import { checksOf, diagnose } from '../../src/doctor/diagnose.ts';
 import type { Finding } from '../../src/gateway/diagnosis.ts';
 import { gateways } from '../../src/gateways.ts';
@@ -10,19 +9,30 @@ import { material, objectsOf, readExamples } from './examples.ts';
 import { readJudgements } from './judged.ts';
 
 const { texts } = material();
-const { base, examples } = readExamples();
+const { base, gatewayApi, examples } = readExamples();
+const validate = validator(adapters, gateways);
 
 function findingsOf(...yaml: readonly string[]): Finding[] {
-  const validate = (object: KubeObject) => {
-    const result = validateObject(object, adapters, gateways);
-    return result.ok ? [] : result.issues.map(({ message }) => message);
-  };
-  return diagnose({ adapters, objects: objectsOf(texts, ...yaml), now: Date.now(), whole: new Set(), validate });
+  return diagnose({
+    ...{ adapters, objects: objectsOf(texts, ...yaml), now: Date.now(), whole: new Set() },
+    validate(object) {
+      const result = validate(object);
+      return result.ok ? [] : result.issues.map(({ message }) => message);
+    },
+    parse(object) {
+      const result = validate(object);
+      return result.ok ? result.value : undefined;
+    },
+  });
 }
 
 test('the objects that every example starts from have no finding except the note that always applies', () => {
   assert.deepEqual(
     findingsOf(base).map(({ code }) => code),
+    ['MC1307'],
+  );
+  assert.deepEqual(
+    findingsOf(gatewayApi).map(({ code }) => code),
     ['MC1307'],
   );
 });
@@ -74,9 +84,9 @@ test('the last table has a row for each check, which says where its harm is show
   for (const { code, places, otherwise } of rows) assert.notEqual(places.length > 0, otherwise.length > 0, code);
 });
 
-for (const { code, title, yaml } of examples) {
+for (const { code, title, base: before, yaml } of examples) {
   test(`the example of ${code} has its finding: ${title}`, () => {
-    const found = findingsOf(base, yaml);
+    const found = findingsOf(before, yaml);
     const own = found.filter((finding) => finding.code === code);
     assert.ok(own.length > 0, `found only ${found.map((finding) => `${finding.code} ${finding.message}`).join('\n')}`);
     for (const { message, fix } of own) {

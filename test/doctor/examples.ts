@@ -36,6 +36,7 @@ export function material() {
     garbage: '-----BEGIN CERTIFICATE-----\nbm9uc2Vuc2U=\n-----END CERTIFICATE-----\n',
     'other.key': PrivateKey.generate().toPem(),
     'other.roots': other.certificate.pem,
+    'expired.first': ca.renew({ notBefore: now - 2 * DAY, notAfter: now - DAY }).certificate.pem + ca.certificate.pem,
     'roots.and.expiring': ca.certificate.pem + expiring.certificate.pem,
     'expired.leaf': leaf(-2 * DAY, -HOUR).pem,
     'late.leaf': leaf(-DAY, HOUR).pem,
@@ -56,19 +57,26 @@ export interface Example {
   readonly code: string;
   readonly title: string;
   readonly section: string;
+  /** The objects that precede it. */
+  readonly base: string;
   readonly yaml: string;
 }
 
-/** The objects that precede every example, and the examples by their headings. */
-export function readExamples(): { base: string; examples: readonly Example[] } {
+/** Codes of checks of Gateway API, whose examples start from the objects of its chapter too. */
+const GATEWAY_API = /^MC(1[5-8]|51)/;
+
+/** The objects that precede every example, those of Gateway API, and the examples by their headings. */
+export function readExamples(): { base: string; gatewayApi: string; examples: readonly Example[] } {
   const page = readFileSync(new URL('../../docs/checks.md', import.meta.url), 'utf8');
   const [checks = ''] = page.split('# How each check is tested');
   const [intro = '', ...sections] = checks.split(/^## /m);
+  const base = yamlIn(intro);
+  const gatewayApi = `${base}---\n${yamlIn(checks.split(/^# Gateway API$/m)[1] ?? '')}`;
   const examples = sections.map((section) => {
     const [, code = '', title = ''] = /^(MC\d{4}) (.*)$/m.exec(section) ?? [];
-    return { code, title, section, yaml: yamlIn(section) };
+    return { code, title, section, base: GATEWAY_API.test(code) ? gatewayApi : base, yaml: yamlIn(section) };
   });
-  return { base: yamlIn(intro), examples };
+  return { base, gatewayApi, examples };
 }
 
 export function exampleOf(code: string): string {
@@ -83,10 +91,10 @@ const yamlIn = (text: string): string => /```yaml\n([\s\S]*?)```/.exec(text)?.[1
 export function objectsOf(texts: Readonly<Record<string, string>>, ...yaml: readonly string[]): KubeObject[] {
   const byKey = new Map<string, KubeObject>();
   for (const text of yaml) {
-    const filled = text.replace(/\$\{([a-z0-9.]+)\}/g, (_, name: string) => {
+    const filled = text.replace(/\$\{([a-z0-9.]+)( as text)?\}/g, (_, name: string, asText?: string) => {
       const value = texts[name];
       if (value === undefined) throw new TypeError(`docs/checks.md uses \${${name}}, which stands for nothing`);
-      return Buffer.from(value).toString('base64');
+      return asText ? JSON.stringify(value) : Buffer.from(value).toString('base64');
     });
     const { found, skipped } = parseManifest(filled, 'docs/checks.md');
     if (skipped[0]) throw new TypeError(`${skipped[0].line}: ${skipped[0].message}`);

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 
-export const PLACES = ['sandbox', 'Envoy', 'meshes', 'agent'] as const;
+export const PLACES = ['sandbox', 'Envoy', 'meshes', 'agent', 'Envoy Gateway'] as const;
 export type Place = (typeof PLACES)[number];
 
 export interface Judgement {

@@ -7,7 +7,7 @@ import { findingsOf } from '../../doctor/examine.ts';
 import { type Origin, parseManifest, readFiles } from '../../doctor/files.ts';
 import { LOOKS, type Seen } from '../../doctor/looks/look.ts';
 import { report } from '../../doctor/report.ts';
-import type { GatewaySettings } from '../../gateway/diagnosis.ts';
+import type { ClusterSnapshot, GatewaySettings } from '../../gateway/diagnosis.ts';
 import { gateways } from '../../gateways.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
 import { SEVERITIES } from '../../mesh/object-check.ts';
@@ -40,7 +40,7 @@ export async function runDoctor(flags: DoctorFlags, io: Io): Promise<number> {
     ? await fromFiles(flags.filename, io)
     : await fromCluster(flags, adapters, io);
   const inObjects = diagnose(
-    { objects, whole, adapters, now: systemClock.now(), validate: validation(adapters) },
+    { objects, whole, adapters, now: systemClock.now(), ...validation(adapters) },
     settingsOf(flags),
   );
   const findings = worstFirst([...inObjects, ...findingsOf(seen)]);
@@ -88,11 +88,17 @@ async function fromCluster(flags: DoctorFlags, adapters: readonly Adapter[], io:
   return { objects, origins: new Map(), whole, skipped, seen };
 }
 
-function validation(adapters: readonly Adapter[]): (object: KubeObject) => readonly string[] {
-  const validate = validator(adapters, gateways);
-  return (object) => {
-    const result = validate(object);
-    return result.ok ? [] : result.issues.map(({ path, message }) => `${formatPath(path)}: ${message}`);
+function validation(adapters: readonly Adapter[]): Pick<ClusterSnapshot, 'validate' | 'parse'> {
+  const check = validator(adapters, gateways);
+  return {
+    validate(object) {
+      const result = check(object);
+      return result.ok ? [] : result.issues.map(({ path, message }) => `${formatPath(path)}: ${message}`);
+    },
+    parse(object) {
+      const result = check(object);
+      return result.ok ? result.value : undefined;
+    },
   };
 }
 

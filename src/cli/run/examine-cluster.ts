@@ -80,10 +80,10 @@ async function beforeInstallation(
 ): Promise<Seen[]> {
   const api = await lookAtApi(tools, skewMs);
   if (api.some(({ code, state }) => code === 'MC6001' && state === 'failed')) return api;
-  const definitions = await lookAtGatewayDefinitions(tools);
+  const definitions = await lookAtGatewayDefinitions(tools, []);
   return [
     ...api,
-    definitions,
+    ...definitions,
     ...(await lookBeforeInstallation(tools, namespace, () => surroundings(tools.kube, adapters, tools.signal))),
   ];
 }

@@ -1,7 +1,8 @@
-import type { KubeObject } from '../../core/object.ts';
+import type { KubeObject, Resource } from '../../core/object.ts';
+import type { Gateway } from '../../gateway/gateway.ts';
 import { gateways } from '../../gateways.ts';
 import { KubeError } from '../../kube/transport/error.ts';
-import { fields, text } from '../../mesh/kube-object.ts';
+import { fields, listOfFields, text } from '../../mesh/kube-object.ts';
 import { CLUSTER, failedOrSkipped, type Seen, type Tools, within } from './look.ts';
 
 const WARNING_MS = 5_000;
@@ -51,13 +52,14 @@ const CRD = {
 };
 const APPLY = 'meshcert schema --crd | kubectl apply --server-side -f -';
 
-/** `expected` is the definition of this version. */
+/** `expected` is the definition of this version, `used` the gateways that MeshCertificates use. */
 export async function lookAtDefinitions(
   tools: Tools,
   expected: KubeObject,
   absent: ReadonlySet<string>,
+  used: readonly Gateway[],
 ): Promise<Seen[]> {
-  return [await meshCertificates(tools, expected, absent), await lookAtGatewayDefinitions(tools)];
+  return [await meshCertificates(tools, expected, absent), ...(await lookAtGatewayDefinitions(tools, used))];
 }
 
 async function meshCertificates(tools: Tools, expected: KubeObject, absent: ReadonlySet<string>): Promise<Seen> {
@@ -110,23 +112,65 @@ function missingProperties(wanted: unknown, found: unknown, path = ''): string[]
     : [...properties, ...missingProperties(want.items, have.items, `${path}[]`)];
 }
 
-export async function lookAtGatewayDefinitions(tools: Tools): Promise<Seen> {
-  const [served] = gateways.flatMap(({ diagnosis }) => diagnosis?.served ?? []);
-  const { group = '', version = '', resource = '', fix = '' } = served ?? {};
-  const object: KubeObject = { ...CRD, metadata: { name: `${resource.toLowerCase()}s.${group}` } };
-  const about = { code: 'MC6004', object } as const;
-  try {
-    const found = fields(await within(tools, (signal) => tools.kube.raw(`/apis/${group}`, signal)));
-    const versions = (Array.isArray(found.versions) ? found.versions : []).map((one) => String(fields(one).version));
-    if (versions.includes(version)) {
-      return { ...about, state: 'passed', message: `the gateway's definitions are served (${versions.join(', ')})` };
+/**
+ * The definitions of these gateways. Without any gateway in use: of those that are installed, or of the default one.
+ */
+export async function lookAtGatewayDefinitions(tools: Tools, used: readonly Gateway[]): Promise<Seen[]> {
+  const looked = await Promise.all(
+    (used.length > 0 ? used : gateways).map(async (gateway) => ({
+      gateway,
+      seen: await definitionsOf(tools, gateway),
+    })),
+  );
+  if (used.length > 0) return looked.flatMap(({ seen }) => seen);
+  const installed = looked.filter(({ seen }) => seen.some(({ code, state }) => code === MISSING && state === 'passed'));
+  const shown = installed.length > 0 ? installed : looked.filter(({ gateway }) => gateway.byDefault);
+  return shown.flatMap(({ seen }) => seen);
+}
+
+const MISSING = 'MC6004';
+
+/** The kinds of one gateway, until the first that is missing. */
+async function definitionsOf(tools: Tools, { title, diagnosis }: Gateway): Promise<Seen[]> {
+  const seen: Seen[] = [];
+  for (const { resource, fix, experimental } of diagnosis?.served ?? []) {
+    const [group = ''] = resource.apiVersion.split('/');
+    const name = `${resource.plural}.${group}`;
+    const object: KubeObject = { ...CRD, metadata: { name } };
+    try {
+      const problem = await unservedReason(tools, resource);
+      if (problem !== undefined) return [...seen, { code: MISSING, object, state: 'failed', message: problem, fix }];
+      if (!experimental) continue;
+      const definition = await within(tools, (signal) => tools.kube.get({ ...CRD, name }, signal));
+      const warning = definition && experimental(definition);
+      if (warning) seen.push({ code: 'MC6013', object, state: 'failed', ...warning });
+    } catch (error) {
+      tools.signal.throwIfAborted();
+      return [...seen, failedOrSkipped(error, MISSING, object, fix)];
     }
-    const message = `${group} is served as ${versions.join(', ')}, without ${version}, in which ${resource}s are written`;
-    return { ...about, state: 'failed', message, fix };
-  } catch (error) {
-    tools.signal.throwIfAborted();
-    if (!(error instanceof KubeError) || error.status !== 404) return failedOrSkipped(error, 'MC6004', object, fix);
-    const message = `the API server does not know ${group}: no ${resource} can be published`;
-    return { ...about, state: 'failed', message, fix };
   }
+  return [
+    { code: MISSING, object: CLUSTER, state: 'passed', message: `the definitions of ${title} are served` },
+    ...seen,
+  ];
+}
+
+/** Why a kind is not served in its version, or undefined. */
+async function unservedReason(tools: Tools, { apiVersion, kind }: Resource): Promise<string | undefined> {
+  const [group = '', version = ''] = apiVersion.split('/');
+  const read = async (path: string) => {
+    try {
+      return fields(await within(tools, (signal) => tools.kube.raw(path, signal)));
+    } catch (error) {
+      if (error instanceof KubeError && error.status === 404) return undefined;
+      throw error;
+    }
+  };
+  const found = await read(`/apis/${group}`);
+  if (!found) return `the API server does not know ${group}: no ${kind} can be published`;
+  const versions = listOfFields(found.versions).map((one) => String(one.version));
+  if (!versions.includes(version))
+    return `${group} is served as ${versions.join(', ')}, without ${version}, in which ${kind}s are written`;
+  const kinds = listOfFields((await read(`/apis/${apiVersion}`))?.resources);
+  return kinds.some((one) => one.kind === kind) ? undefined : `${apiVersion} is served without ${kind}`;
 }

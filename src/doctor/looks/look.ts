@@ -49,6 +49,12 @@ export const LOOKS: readonly ClusterCheck[] = [
     title: 'An object that a MeshCertificate publishes is missing',
   },
   { code: 'MC6012', area: 'publication', severity: 'error', title: 'A published pair would not be published again' },
+  {
+    code: 'MC6013',
+    area: 'Kubernetes',
+    severity: 'warning',
+    title: 'A definition of the gateway is of the experimental channel',
+  },
   { code: 'MC6101', area: 'installation', severity: 'error', title: 'You lack a permission for the installation' },
   { code: 'MC6102', area: 'installation', severity: 'error', title: 'The API server is too old' },
   { code: 'MC6103', area: 'installation', severity: 'warning', title: 'No gateway was found' },

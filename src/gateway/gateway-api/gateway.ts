@@ -1,5 +1,6 @@
 import type { Gateway, RouteState, Wording } from '../gateway.ts';
 import type { Loading } from '../loading.ts';
+import { gatewayApiDiagnosis } from './diagnosis/diagnosis.ts';
 import { gatewayApiLoading } from './loading/loading.ts';
 import { desiredPolicies, policyRefs } from './objects/desired.ts';
 import { secretsNamedBy } from './routes/client.ts';
@@ -53,5 +54,6 @@ export const gatewayApi: Gateway<GatewayApiConfig, GatewayApiTarget> = {
   secretsNamedBy,
   definitions: 'the Gateway API, version 1.4 or later, and the CRDs of Envoy Gateway',
   wording,
+  diagnosis: gatewayApiDiagnosis,
   loading: gatewayApiLoading as Loading<GatewayApiConfig>,
 };

@@ -1,7 +1,6 @@
-import type { KubeObject } from '../../../core/object.ts';
+import type { KubeObject, ObjectRef } from '../../../core/object.ts';
 import type { Adapter } from '../../../mesh/adapter.ts';
 import type { ClusterSnapshot, Diagnosis, Finding, GatewaySettings } from '../../diagnosis.ts';
-import type { SecretUse } from '../../input.ts';
 import { DEFAULT_ENV, type EmissaryEnv } from '../reading/env.ts';
 import { findGateways } from '../reading/installation.ts';
 import { contextSpec } from '../reading/kinds.ts';
@@ -35,14 +34,14 @@ export const emissaryDiagnosis: Diagnosis = {
     { prefix: 'MC14', name: 'gateway' },
     { prefix: 'MC50', name: 'MeshCertificates' },
   ],
-  secretsToRead,
+  objectsToRead,
   diagnose,
-  served: {
-    group: 'getambassador.io',
-    version: 'v3alpha1',
-    resource: 'TLSContext',
-    fix: 'install the definitions of Emissary 3.x or 4.x (chart emissary-crds, or emissary-crds-chart)',
-  },
+  served: [
+    {
+      resource: EMISSARY_RESOURCES.tlsContexts,
+      fix: 'install the definitions of Emissary 3.x or 4.x (chart emissary-crds, or emissary-crds-chart)',
+    },
+  ],
 };
 
 function diagnose(snapshot: ClusterSnapshot, { id, namespace }: GatewaySettings): Finding[] {
@@ -64,13 +63,17 @@ function diagnose(snapshot: ClusterSnapshot, { id, namespace }: GatewaySettings)
 const adapterChecks = ({ mesh, checks = [] }: Adapter): readonly DoctorCheck[] =>
   checks.map(({ run, ...check }) => ({ ...check, run: (world) => run(objectsFor(mesh, world)) }));
 
-function secretsToRead(object: KubeObject): readonly SecretUse[] {
+function objectsToRead(object: KubeObject): readonly ObjectRef[] {
   if (object.kind !== EMISSARY_RESOURCES.tlsContexts.kind) return [];
   const { secret, caSecret, crlSecret } = contextSpec(object);
   const { namespace = '' } = object.metadata;
   return [secret, caSecret, crlSecret].flatMap((name) => {
     if (name === undefined) return [];
     const dot = name.lastIndexOf('.');
-    return [{ namespace, name }, ...(dot < 0 ? [] : [{ namespace: name.slice(dot + 1), name: name.slice(0, dot) }])];
+    const places = [
+      { namespace, name },
+      ...(dot < 0 ? [] : [{ namespace: name.slice(dot + 1), name: name.slice(0, dot) }]),
+    ];
+    return places.map((place) => ({ apiVersion: 'v1', kind: 'Secret', ...place }));
   });
 }

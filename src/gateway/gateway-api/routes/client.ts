@@ -44,7 +44,8 @@ const settingsOf = ({ kind, spec }: KubeObject): ClientFields =>
       ? fields(fields(spec).backendTLS)
       : {};
 
-const clientRefOf = (object: KubeObject): ClientFields => fields(settingsOf(object).clientCertificateRef);
+/** Where the object names its client certificate; empty: nowhere. */
+export const clientRefOf = (object: KubeObject): ClientFields => fields(settingsOf(object).clientCertificateRef);
 
 /** Whether the object presents the pair of this MeshCertificate. */
 export function presents(object: KubeObject, { meta, spec }: Pick<GatewayInput<unknown>, 'meta' | 'spec'>): boolean {

@@ -257,7 +257,7 @@ function portsUsedBy(routes: readonly KubeObject[]): ReadonlySet<string> {
 }
 
 /** The references to backends of rules and of filters, such as mirrors. */
-function backendsIn(value: unknown): readonly Readonly<Record<string, unknown>>[] {
+export function backendsIn(value: unknown): readonly Readonly<Record<string, unknown>>[] {
   if (Array.isArray(value)) return value.flatMap(backendsIn);
   return Object.entries(fields(value)).flatMap(([key, below]) => {
     if (key === 'backendRefs' && Array.isArray(below)) return [...below.map(fields), ...below.flatMap(backendsIn)];
