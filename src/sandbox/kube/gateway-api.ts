@@ -11,6 +11,7 @@ const listOf = (items: JsonFields, bounds: JsonFields): JsonFields => ({ type: '
 const reference = open({ name: string, namespace: string, kind: string, group: string }, ['name']);
 
 const STANDARD = 'gateway.networking.k8s.io';
+const EXTENSIONS = 'gateway.envoyproxy.io';
 
 /** Only the fields that matter to the upstream side are specified; the rest is accepted unchanged. */
 const SPECS: readonly {
@@ -51,8 +52,11 @@ const SPECS: readonly {
       ['targetRefs', 'validation'],
     ),
   },
+  { group: STANDARD, version: 'v1beta1', kind: 'ReferenceGrant', plural: 'referencegrants', spec: anything },
+  { group: EXTENSIONS, version: 'v1alpha1', kind: 'EnvoyProxy', plural: 'envoyproxies', spec: anything },
+  { group: EXTENSIONS, version: 'v1alpha1', kind: 'Backend', plural: 'backends', spec: anything },
   {
-    ...{ group: 'gateway.envoyproxy.io', version: 'v1alpha1', kind: 'EnvoyProxy', plural: 'envoyproxies' },
+    ...{ group: EXTENSIONS, version: 'v1alpha1', kind: 'BackendTrafficPolicy', plural: 'backendtrafficpolicies' },
     spec: anything,
   },
 ];

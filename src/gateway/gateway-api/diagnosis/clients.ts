@@ -9,9 +9,7 @@ import { isOurs } from './policies.ts';
 import { promisedSecrets } from './promises.ts';
 import { BACKEND, type GatewayApiWorld, type NamedCertificate, namedCertificate, nameOf } from './world.ts';
 
-const REFUSED = 'requests through it end with 500, and nothing is sent';
 const BARE = 'Envoy Gateway then uses TLS without a client certificate';
-const harmOf = (holder: KubeObject): string => (isGateway(holder) ? BARE : REFUSED);
 
 /** Each existing Secret that is named as a client certificate, once. */
 function* namedSecrets({ certificates, find }: GatewayApiWorld): Generator<NamedCertificate & { object: KubeObject }> {
@@ -75,7 +73,7 @@ export const clientChecks: readonly GatewayApiCheck[] = [
         if (world.find('Secret', secret) || promised.has(nameOf(secret))) continue;
         yield {
           object: holder,
-          message: `spec.${field} names Secret ${nameOf(secret)}, which does not exist: ${harmOf(holder)}`,
+          message: `spec.${field} names Secret ${nameOf(secret)}, which does not exist: ${isGateway(holder) ? BARE : 'requests through it end with 500, and nothing is sent'}`,
           fix: 'create the Secret first; never delete one that is named',
         };
       }
@@ -92,7 +90,7 @@ export const clientChecks: readonly GatewayApiCheck[] = [
         if (lacks.length === 0) continue;
         yield {
           object,
-          message: `it has no ${lacks.join(' and no ')}, and ${describe(refOf(holder))} names it: ${harmOf(holder)}`,
+          message: `it has no ${lacks.join(' and no ')}, and ${describe(refOf(holder))} names it: ${isGateway(holder) ? BARE : 'requests through it end with 503'}`,
           fix: 'write tls.crt and tls.key in one update',
         };
       }

@@ -129,7 +129,7 @@ export const policyChecks: readonly GatewayApiCheck[] = [
           yield {
             object: policy.object,
             message: `${adapter.title} watches the Gateway API (GatewayClass ${taker.metadata.name}), and Pod ${member.metadata.name} of ${titleOf(target)} is in the mesh: sidecars that call the Service connect without their certificate, and a server that requires mTLS refuses them`,
-            fix: 'make the target a Backend, or end the watch (docs/gateway-api.md, "Istio beside it")',
+            fix: 'make the target a Backend, or end the watch; docs/gateway-api.md shows how',
           };
         }
       }

@@ -1,4 +1,4 @@
-import { type KubeObject, refOf } from '../../../core/object.ts';
+import type { KubeObject } from '../../../core/object.ts';
 import { fields, listOfFields, text } from '../../../mesh/kube-object.ts';
 import type { ClusterSnapshot } from '../../diagnosis.ts';
 import type { SecretUse } from '../../input.ts';
@@ -194,8 +194,3 @@ function policyFor(policies: readonly SeenPolicy[], wanted: PolicyReference): Se
 
 /** `namespace/name`, as messages show it. */
 export const nameOf = ({ namespace, name }: SecretUse): string => `${namespace}/${name}`;
-
-export const placeOf = (object: KubeObject): SecretUse => ({
-  namespace: refOf(object).namespace ?? '',
-  name: object.metadata.name,
-});
