@@ -65,3 +65,20 @@ gatewayContract('Gateway API, for the Services that it verifies,', {
     { ...edge, spec: { ...fields(edge.spec), tls: { backend: { clientCertificateRef } } } },
   ],
 });
+
+const backend = object(
+  ...(['gateway.envoyproxy.io/v1alpha1', 'Backend', 'web'] as const),
+  { endpoints: [{ fqdn: { hostname: `web.${NAMESPACE}.svc.cluster.local`, port: 443 } }] },
+  { labels },
+);
+const toBackend = { group: 'gateway.envoyproxy.io', kind: 'Backend', name: 'web' };
+const backendRoute = object(STANDARD, 'HTTPRoute', 'web', { rules: [{ backendRefs: [toBackend] }] });
+
+gatewayContract('Gateway API, with the certificate named by a Backend,', {
+  ...common,
+  spec: { gatewayApi: { clientCertificate: 'Backend', backends: { selector: { matchLabels: labels } } } },
+  route: backend,
+  unselected: bare,
+  released: (route) => [bare(route), { ...backendRoute, spec: { rules: [] } }],
+  beside: [gatewayClass, bare(service), pod, slice, backendRoute],
+});

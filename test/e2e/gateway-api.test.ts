@@ -9,6 +9,9 @@ import { gatewayApiDefinitions } from '../../src/sandbox/kube/gateway-api.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
 import { AgentWorld, NAMESPACE } from '../support/agent-world.ts';
 import {
+  BACKENDS,
+  backend,
+  backendRoute,
   clientCertificateRef,
   envoyProxy,
   gateway,
@@ -37,6 +40,9 @@ async function start(objects: readonly KubeObject[] = all, definitions: readonly
     world,
     policy: () => get(STANDARD, 'BackendTLSPolicy', 'istio-web-https', 'shop'),
     configMap: () => get('v1', 'ConfigMap', 'istio-ca', 'shop'),
+    backend: () => get('gateway.envoyproxy.io/v1alpha1', 'Backend', 'web', NAMESPACE),
+    backendPolicy: () => get(STANDARD, 'BackendTLSPolicy', 'istio-web.backend', NAMESPACE),
+    grant: () => get('gateway.networking.k8s.io/v1beta1', 'ReferenceGrant', 'istio-gateways', NAMESPACE),
     proxy: (name = 'proxy') => get('gateway.envoyproxy.io/v1alpha1', 'EnvoyProxy', name, NAMESPACE),
     gateway: () => get(STANDARD, 'Gateway', 'edge', NAMESPACE),
     writes: () =>
@@ -142,6 +148,79 @@ describe('a MeshCertificate for Gateway API', () => {
     assert.deepEqual(fields((await it.proxy())?.spec), {}, 'the other place is left alone');
   });
 
+  it('gives a Backend the certificate and then a policy, and keeps both as long as they are used', async () => {
+    const bare = service({ ports: [{ port: 443, targetPort: 8443 }] });
+    const istiod = gatewayClass('istio', 'istio.io/gateway-controller');
+    await using it = await start([gatewayClass(), istiod, backend(), bare, pod('web-1'), backendRoute()]);
+    const { world } = it;
+    world.putCertificate({ gatewayApi: BACKENDS, deletionPolicy: 'Delete' });
+    world.follow();
+    await world.until('the policy', async () => (await it.backendPolicy()) !== undefined);
+    assert.deepEqual(fields((await it.backend())?.spec).tls, { clientCertificateRef, alpnProtocols: ['istio'] });
+    assert.deepEqual(fields((await it.backendPolicy())?.spec), {
+      targetRefs: [{ group: 'gateway.envoyproxy.io', kind: 'Backend', name: 'web' }],
+      validation: {
+        caCertificateRefs: [{ group: '', kind: 'ConfigMap', name: 'istio-ca' }],
+        hostname: 'web.shop.svc.cluster.local',
+        subjectAltNames: [{ type: 'URI', uri: 'spiffe://toy/ns/shop/sa/web' }],
+      },
+    });
+    const place = it.writes().indexOf('patch backends web');
+    assert.ok(place >= 0 && place < it.writes().indexOf('create backendtlspolicies'), it.writes().join());
+    await world.until('all is shown', () => world.condition('Referenced')?.status === 'True');
+
+    const ref = { apiVersion: 'meshcert.dev/v1alpha1', kind: 'MeshCertificate', namespace: NAMESPACE, name: 'istio' };
+    await world.kube.delete(ref, {});
+    await world.until('it waits', () => world.status?.lastError?.code === 'ERR_RETIRE_WAITS');
+    assert.match(world.status?.lastError?.message ?? '', /Backend emissary\/web/);
+    world.api.put({ ...backendRoute(), spec: { rules: [] } });
+    world.api.put(backend({}, { labels: {} }));
+    await world.until('all is gone', async () => (await world.kube.get(ref)) === undefined);
+    assert.deepEqual([await it.backendPolicy(), await world.secret('istio-identity')], [undefined, undefined]);
+  });
+
+  it('sets no certificate in a Backend whose policy cannot be known, which would then serve nobody', async () => {
+    const ip = backend({ endpoints: [{ ip: { address: '10.0.0.1', port: 443 } }] });
+    await using it = await start([gatewayClass(), ip]);
+    const { world } = it;
+    world.run({ gatewayApi: BACKENDS });
+    await world.until('it is refused', () => it.stateOf('Backend') === 'ERR_TARGET_NOT_IN_CLUSTER');
+    assert.equal(fields((await it.backend())?.spec).tls, undefined);
+    assert.equal(await it.backendPolicy(), undefined);
+  });
+
+  it('says that the cluster serves no Backends, though there is no object that could be selected', async () => {
+    await using it = await start([], []);
+    const { world } = it;
+    world.run({ gatewayApi: BACKENDS });
+    await world.until('it is said', () => it.stateOf('CustomResourceDefinition') === 'ERR_GATEWAY_CRD_MISSING');
+    assert.equal(world.condition('Referenced')?.reason, 'ServicesLeftAlone');
+  });
+
+  it('lets a Gateway of another namespace name the Secret only after it consents, and then by a ReferenceGrant', async () => {
+    const others = all.filter(({ kind }) => !/Gateway$|EnvoyProxy/.test(kind));
+    await using it = await start([...others, gateway({}, { namespace: 'shop' })]);
+    const { world } = it;
+    const gateways = { ...SPEC.gateways, namespaces: ['shop'] };
+    world.run({ gatewayApi: { ...SPEC, gateways, clientCertificate: 'Gateway' } });
+    await world.until('it is refused', () => it.stateOf('Gateway') === 'ERR_TARGET_NO_CONSENT');
+    assert.equal(await it.grant(), undefined);
+    world.api.put(gateway({}, { namespace: 'shop', annotations: { 'meshcert.dev/allow-from': NAMESPACE } }));
+    await world.until('the policy', async () => (await it.policy()) !== undefined);
+    assert.deepEqual((await it.grant())?.spec, {
+      from: [{ group: 'gateway.networking.k8s.io', kind: 'Gateway', namespace: 'shop' }],
+      to: [{ group: '', kind: 'Secret', name: 'istio-identity' }],
+    });
+    const order = ['create referencegrants', 'patch gateways edge', 'create backendtlspolicies'];
+    const places = order.map((what) => it.writes().findIndex((one) => one.startsWith(what)));
+    assert.deepEqual(
+      places,
+      places.toSorted((a, b) => a - b),
+      it.writes().join(),
+    );
+    assert.ok(!places.includes(-1), it.writes().join());
+  });
+
   it('writes nothing for a Service that does not consent, until it does', async () => {
     await using it = await start([...all.filter(({ kind }) => kind !== 'Service'), without(service(), 'annotations')]);
     const { world } = it;
@@ -158,7 +237,7 @@ describe('a MeshCertificate for Gateway API', () => {
     const { world } = it;
     world.run(spec);
     await world.until('it is said', () => it.stateOf('Service') === 'ERR_GATEWAY_CRD_MISSING');
-    assert.equal(world.condition('Published')?.status, 'True', 'the Secrets are published');
+    await world.until('the Secrets are published', () => world.condition('Published')?.status === 'True');
     for (const one of [...gatewayApiDefinitions(), ...all]) world.api.put(one);
     await world.until('the policy', async () => (await it.policy()) !== undefined, 5_000);
   });

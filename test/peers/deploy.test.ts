@@ -90,6 +90,23 @@ const CERTIFICATES = [
     },
   },
   {
+    name: 'backends',
+    spec: {
+      istio: { sds: {} },
+      gatewayApi: { clientCertificate: 'Backend', backends: { ...SELECTED, namespaces: ['mesh'] } },
+    },
+  },
+  {
+    name: 'elsewhere',
+    spec: {
+      istio: { sds: {} },
+      gatewayApi: {
+        ...{ gateways: { ...SELECTED, namespaces: ['mesh', 'linkerd'] }, clientCertificate: 'Gateway' },
+        ...{ services: SELECTED, backends: { ...SELECTED, namespaces: ['consul'] } },
+      },
+    },
+  },
+  {
     name: 'everywhere',
     spec: {
       istio: { sds: {} },

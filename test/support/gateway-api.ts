@@ -22,8 +22,11 @@ export const object = (apiVersion: string, kind: string, name: string, spec: obj
   metadata: { name, ...meta },
 });
 
-export const gatewayClass = (name = 'eg', controllerName = 'gateway.envoyproxy.io/gatewayclass-controller') =>
-  object(STANDARD, 'GatewayClass', name, { controllerName });
+export const gatewayClass = (
+  name = 'eg',
+  controllerName = 'gateway.envoyproxy.io/gatewayclass-controller',
+  parametersRef?: object,
+) => object(STANDARD, 'GatewayClass', name, { controllerName, parametersRef });
 
 /** In the namespace of the MeshCertificate. */
 export const gateway = (spec: object = {}, meta: Meta = {}) =>
@@ -40,6 +43,20 @@ export const gateway = (spec: object = {}, meta: Meta = {}) =>
 
 export const envoyProxy = (spec: object = {}) =>
   object('gateway.envoyproxy.io/v1alpha1', 'EnvoyProxy', 'proxy', spec, { namespace: 'emissary' });
+
+/** Selected, in the namespace of the MeshCertificate; it leads to the Service `web` in `shop`. */
+export const backend = (spec: object = {}, meta: Meta = {}, name = 'web') =>
+  object(
+    ...(['gateway.envoyproxy.io/v1alpha1', 'Backend', name] as const),
+    { endpoints: [{ fqdn: { hostname: 'web.shop.svc.cluster.local', port: 443 } }], ...spec },
+    { namespace: 'emissary', labels: LABELS, ...meta },
+  );
+
+/** The MeshCertificate whose Backends present the certificate. */
+export const BACKENDS = {
+  clientCertificate: 'Backend',
+  backends: { selector: { matchLabels: LABELS }, namespaces: ['shop'] },
+} as const;
 
 export const clientCertificateRef = { group: '', kind: 'Secret', name: 'istio-identity', namespace: 'emissary' };
 
@@ -70,6 +87,12 @@ export const httpRoute = (name = 'web', port = 443, namespace = 'shop') =>
     { parentRefs: [{ name: 'edge', namespace: 'emissary' }], rules: [{ backendRefs: [{ name: 'web', port }] }] },
     { namespace },
   );
+
+export const backendRoute = (name = 'web', namespace = 'emissary'): KubeObject => {
+  const route = httpRoute(name, 443, 'shop');
+  const ref = { group: 'gateway.envoyproxy.io', kind: 'Backend', name, namespace };
+  return { ...route, spec: { rules: [{ backendRefs: [ref] }] } };
+};
 
 /** Somebody else's. */
 export const policy = (ref: object, meta: Meta = {}) =>

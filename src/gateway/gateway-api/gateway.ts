@@ -6,17 +6,17 @@ import { desiredPolicies, policyRefs } from './objects/desired.ts';
 import { secretsNamedBy } from './routes/client.ts';
 import { gatewayApiRoutes } from './routes/routes.ts';
 import { type GatewayApiConfig, gatewayApiFields } from './spec/config.ts';
-import { CORE_RESOURCES, GATEWAY_API_RESOURCES } from './spec/resources.ts';
+import { GATEWAY_API_RESOURCES } from './spec/resources.ts';
 import type { GatewayApiTarget } from './spec/target.ts';
 
 const nameOf = ({ kind, namespace, name }: RouteState): string => `${kind} ${namespace}/${name}`;
 
 const wording: Wording = {
-  everything: 'Gateways, EnvoyProxies, Services and BackendTLSPolicies',
+  everything: 'Gateways, EnvoyProxies, Backends, Services and BackendTLSPolicies',
   release:
-    'clientCertificateRef of a Gateway or an EnvoyProxy, and the routes to a Service that has a BackendTLSPolicy',
+    'clientCertificateRef of a Gateway, an EnvoyProxy or a Backend, and the routes to what has a BackendTLSPolicy',
   orphan: 'deleted an object of Gateway API that no route needs',
-  missing: 'requests go to the Services in plaintext',
+  missing: 'requests go to the upstreams in plaintext',
   reasons: ['AllServices', 'NoGateway', 'NoService', 'ServicesLeftAlone'],
   referenced(states, left) {
     const [first] = left;
@@ -24,23 +24,25 @@ const wording: Wording = {
       const message = `${left.length} of ${states.length} object(s) cannot use it, first ${nameOf(first)}: ${first.code}: ${first.message}`;
       return { status: 'False', reason: 'ServicesLeftAlone', message };
     }
-    const services = states.filter(({ kind }) => kind === CORE_RESOURCES.services.kind);
-    if (services.length === states.length) {
-      const message = 'No Gateway presents the certificate; label one as spec.gatewayApi.gateways.selector requires.';
+    // What presents the certificate leads to no upstream by itself.
+    const verified = states.filter(({ service }) => service !== '');
+    if (verified.length === states.length) {
+      const message =
+        'No Gateway or Backend presents the certificate; label one as the selectors of spec.gatewayApi require.';
       return { status: 'False', reason: 'NoGateway', message };
     }
-    if (services.length === 0) {
-      const message = 'No Service is verified; label one as spec.gatewayApi.services.selector requires.';
+    if (verified.length === 0) {
+      const message = 'No Service or Backend is verified; label one as the selectors of spec.gatewayApi require.';
       return { status: 'False', reason: 'NoService', message };
     }
-    const message = `${services.length} port(s) of Services are verified.`;
+    const message = `${verified.length} upstream(s) are verified: ports of Services, and Backends.`;
     return { status: 'True', reason: 'AllServices', message };
   },
 };
 
 /**
- * Gateway API: a Gateway, or the EnvoyProxy of Envoy Gateway, presents the pair, and a BackendTLSPolicy for each port of
- * a Service says who may answer.
+ * Gateway API: a Gateway, or an EnvoyProxy or a Backend of Envoy Gateway, presents the pair, and a BackendTLSPolicy for
+ * each port of a Service, or for each Backend, says who may answer.
  */
 export const gatewayApi: Gateway<GatewayApiConfig, GatewayApiTarget> = {
   ...gatewayApiFields,

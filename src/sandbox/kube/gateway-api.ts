@@ -54,7 +54,10 @@ const SPECS: readonly {
   },
   { group: STANDARD, version: 'v1beta1', kind: 'ReferenceGrant', plural: 'referencegrants', spec: anything },
   { group: EXTENSIONS, version: 'v1alpha1', kind: 'EnvoyProxy', plural: 'envoyproxies', spec: anything },
-  { group: EXTENSIONS, version: 'v1alpha1', kind: 'Backend', plural: 'backends', spec: anything },
+  {
+    ...{ group: EXTENSIONS, version: 'v1alpha1', kind: 'Backend', plural: 'backends' },
+    spec: open({ endpoints: { type: 'array', items: anything, minItems: 1, maxItems: 256 } }),
+  },
   {
     ...{ group: EXTENSIONS, version: 'v1alpha1', kind: 'BackendTrafficPolicy', plural: 'backendtrafficpolicies' },
     spec: anything,

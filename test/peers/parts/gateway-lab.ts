@@ -23,6 +23,7 @@ const PLURALS: Readonly<Record<string, string>> = {
   Backend: 'backends',
   BackendTrafficPolicy: 'backendtrafficpolicies',
   EndpointSlice: 'endpointslices',
+  Pod: 'pods',
   Service: 'services',
   Secret: 'secrets',
   ConfigMap: 'configmaps',

@@ -1,5 +1,5 @@
 import { existsSync } from 'node:fs';
-import { mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
+import { appendFile, mkdir, readdir, readFile, symlink, writeFile } from 'node:fs/promises';
 import { get } from 'node:http';
 import { join } from 'node:path';
 import { peer } from '../build.ts';
@@ -42,6 +42,8 @@ export interface EnvoyGatewayServer extends Server {
   logged(path: string): Promise<AccessLogLine>;
   /** An answer of the admin endpoint of the Envoy of the Gateway `NAMESPACE/NAME`. */
   admin(gateway: string, path: string): Promise<string>;
+  /** An Envoy that starts later finds this host name at its loopback, as if it were the name of a Service. */
+  resolve(host: string): Promise<void>;
   /** From now on Envoy reaches this port of the loopback of this machine under the same number. */
   expose(port: number): Promise<void>;
 }
@@ -92,11 +94,11 @@ const CLASS = [
   },
 ];
 
-/** A new root directory with the one of this machine in it, but for `/certs`, and a network with a loopback alone. */
+/** A new root directory with the one of this machine in it, but for `/certs` and `/etc/hosts`, and a network with a loopback alone. */
 const SETUP = `
 set -e
-root=$1 certs=$2
-shift 2
+root=$1 certs=$2 hosts=$3
+shift 3
 mount -t tmpfs tmpfs "$root"
 for path in /*; do
   if [ -L "$path" ]; then cp -P "$path" "$root$path"
@@ -104,6 +106,7 @@ for path in /*; do
 done
 mkdir -p "$root/certs"
 mount --bind "$certs" "$root/certs"
+mount --bind "$hosts" "$root/etc/hosts"
 ip link set lo up
 exec chroot "$root" "$@"
 `;
@@ -115,6 +118,8 @@ export async function startEnvoyGatewayServer(apiserver: KubeApiserver): Promise
   for (const path of [certs.own, certs.envoy, envoyHome, join(dir, 'root')]) await mkdir(path, { recursive: true });
   await symlink(await peer('envoy'), join(envoyHome, 'envoy'));
   await writeFile(join(dir, 'setup.sh'), SETUP);
+  const hosts = join(dir, 'hosts');
+  await writeFile(hosts, '127.0.0.1 localhost\n');
   await writeFile(join(dir, 'config.yaml'), JSON.stringify(CONFIG(dir)));
   const file = await peer('envoy-gateway');
   const env = { KUBECONFIG: apiserver.kubeconfigFile, ENVOY_GATEWAY_NAMESPACE: NAMESPACE };
@@ -123,7 +128,7 @@ export async function startEnvoyGatewayServer(apiserver: KubeApiserver): Promise
     'unshare',
     [
       ...['--map-root-user', '--net', '--mount', '--propagation', 'private'],
-      ...['bash', join(dir, 'setup.sh'), join(dir, 'root'), certs.own, program, ...args],
+      ...['bash', join(dir, 'setup.sh'), join(dir, 'root'), certs.own, hosts, program, ...args],
     ],
   ]);
   await forwarding.expose(apiserver.port);
@@ -164,6 +169,7 @@ export async function startEnvoyGatewayServer(apiserver: KubeApiserver): Promise
     ...serverOf(daemon, dir),
     stop,
     [Symbol.asyncDispose]: stop,
+    resolve: (host) => appendFile(hosts, `127.0.0.1 ${host}\n`),
     expose: (port) => forwarding.expose(port),
     get: (port, path, host) => ask(`127.0.0.1:${port}`, path, host),
     async logged(path) {

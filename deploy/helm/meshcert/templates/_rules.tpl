@@ -25,7 +25,9 @@
 - {apiGroups: [gateway.networking.k8s.io], resources: [gateways], verbs: [get, list, watch, patch]}
 - {apiGroups: [gateway.networking.k8s.io], resources: [httproutes, grpcroutes], verbs: [get, list, watch]}
 - {apiGroups: [gateway.networking.k8s.io], resources: [backendtlspolicies], verbs: [get, list, watch, create, patch, delete]}
+- {apiGroups: [gateway.networking.k8s.io], resources: [referencegrants], verbs: [get, list, watch, create, patch, delete]}
 - {apiGroups: [gateway.envoyproxy.io], resources: [envoyproxies], verbs: [get, list, watch, create, patch, delete]}
+- {apiGroups: [gateway.envoyproxy.io], resources: [backends], verbs: [get, list, watch, patch]}
 {{- end }}
 {{- else }}
 {{- range .Values.certificates }}
@@ -45,8 +47,10 @@
 - {apiGroups: [getambassador.io], resources: [tlscontexts], verbs: [get, list, watch{{ if not $none }}, create, patch{{ end }}, delete]}
 {{- end }}
 {{- with $spec.gatewayApi }}
-- {apiGroups: [gateway.networking.k8s.io], resources: [gateways], verbs: [get, list, watch, patch]}
-- {apiGroups: [gateway.envoyproxy.io], resources: [envoyproxies], verbs: [get, list, watch, create, patch, delete]}
+{{- $isBackend := eq (default "" .clientCertificate) "Backend" }}
+- {apiGroups: [gateway.networking.k8s.io], resources: [gateways], verbs: [get, list, watch]}
+- {apiGroups: [gateway.envoyproxy.io], resources: [envoyproxies], verbs: [get, list, watch{{ if not $isBackend }}, create, patch, delete{{ end }}]}
+- {apiGroups: [gateway.envoyproxy.io], resources: [backends], verbs: [get, list, watch{{ if $isBackend }}, patch{{ end }}]}
 {{- end }}
 {{- if eq $.Values.source "resources" }}
 - {apiGroups: [meshcert.dev], resources: [meshcertificates/status], resourceNames: [{{ .name }}], verbs: [patch]}
@@ -112,7 +116,28 @@
 {{- $write := list "get" "list" "watch" "create" "patch" "delete" }}
 {{- $classes := dict "apiGroups" (list "gateway.networking.k8s.io") "resources" (list "gatewayclasses") "verbs" $read }}
 {{- $grants = append $grants (dict "namespace" "*" "rule" $classes) }}
-{{- $behind := default (list $own) .services.namespaces }}
+{{- $gateways := list }}
+{{- with .gateways }}{{ $gateways = default (list $own) .namespaces }}{{ end }}
+{{- if has "*" $gateways }}{{ $gateways = list "*" }}{{ end }}
+{{- $change := dict "apiGroups" (list "gateway.networking.k8s.io") "resources" (list "gateways") "verbs" (append $read "patch") }}
+{{- range $gateways }}
+{{- $grants = append $grants (dict "namespace" . "rule" $change) }}
+{{- end }}
+{{- if and (eq (default "" .clientCertificate) "Gateway") (without $gateways $own) }}
+{{- $let := dict "apiGroups" (list "gateway.networking.k8s.io") "resources" (list "referencegrants") "verbs" $write }}
+{{- $grants = append $grants (dict "namespace" $own "rule" $let) }}
+{{- end }}
+{{- $behind := list }}
+{{- with .services }}{{ $behind = default (list $own) .namespaces }}{{ end }}
+{{- with .backends }}
+{{- $places := uniq (prepend (default list .namespaces) $own) }}
+{{- if has "*" $places }}{{ $places = list "*" }}{{ end }}
+{{- $backends := dict "apiGroups" (list "gateway.envoyproxy.io") "resources" (list "backends") "verbs" $read }}
+{{- range $places }}
+{{- $grants = append $grants (dict "namespace" . "rule" $backends) }}
+{{- end }}
+{{- $behind = uniq (concat $behind $places) }}
+{{- end }}
 {{- if has "*" $behind }}{{ $behind = list "*" }}{{ end }}
 {{- $routes := dict "apiGroups" (list "gateway.networking.k8s.io") "resources" (list "httproutes" "grpcroutes") "verbs" $read }}
 {{- range (ternary $behind (uniq (append $behind $own)) (has "*" $behind)) }}

@@ -2,15 +2,17 @@ import { createHash } from 'node:crypto';
 import { describe, type KubeObject, keyOf, refOf } from '../../../core/object.ts';
 import { fields, listOfFields, text } from '../../../mesh/kube-object.ts';
 import type { ExpectedLoad, LiveCondition, Loaded, Loading } from '../../loading.ts';
-import { controllerOf, isGateway, presents } from '../routes/client.ts';
-import { type GatewayApiConfig, placesOf } from '../spec/config.ts';
-import { GATEWAY_API_RESOURCES as KINDS } from '../spec/resources.ts';
+import { controllerOf, isGateway, presents, proxyRefOf } from '../routes/client.ts';
+import { type GatewayApiConfig, gatewayPlaces, policyPlaces, scopesIn } from '../spec/config.ts';
+import { ENVOY_GATEWAY, GATEWAY_API_RESOURCES as KINDS } from '../spec/resources.ts';
 
 /** What the status of objects must say. */
 export interface ExpectedStatuses extends ExpectedLoad {
   readonly certificate: Pick<Parameters<typeof presents>[1], 'meta' | 'spec'>;
   /** `keyOf` of our policies. */
   readonly policies: readonly string[];
+  /** Backends present the certificate: every Gateway of Envoy Gateway that leads to one counts. */
+  readonly byBackends: boolean;
 }
 
 export interface SeenStatuses extends Loaded {
@@ -26,23 +28,20 @@ type StatusFields = Readonly<Record<string, unknown>>;
  * never that the data plane uses them: Envoy Gateway shows a broken pair as accepted.
  */
 export const gatewayApiLoading: Loading<GatewayApiConfig, ExpectedStatuses, SeenStatuses> = {
-  expected({ meta, spec }, desired) {
+  expected({ meta, spec, config }, desired) {
     const policies = desired.map(({ object }) => object).filter(({ kind }) => kind === KINDS.policies.kind);
     if (policies.length === 0) return undefined;
     const digest = createHash('sha256').update(JSON.stringify(policies)).digest('hex');
-    return { digest, certificate: { meta, spec }, policies: policies.map((policy) => keyOf(refOf(policy))) };
+    const byBackends = config.clientCertificate === 'Backend';
+    return { digest, certificate: { meta, spec }, byBackends, policies: policies.map((one) => keyOf(refOf(one))) };
   },
   statuses: {
-    scopes({ meta, config }) {
-      const places = placesOf(config, meta.namespace);
+    scopes({ meta: { namespace: own }, config }) {
       return [
         { resource: KINDS.classes, optional: true },
-        { resource: KINDS.gateways, namespace: meta.namespace, optional: true },
-        { resource: KINDS.envoyProxies, namespace: meta.namespace, optional: true },
-        ...places.map((place) => ({
-          ...{ resource: KINDS.policies, optional: true },
-          ...(place === '*' ? {} : { namespace: place }),
-        })),
+        ...scopesIn([own, ...gatewayPlaces(config, own)], { resource: KINDS.gateways, optional: true }),
+        { resource: KINDS.envoyProxies, namespace: own, optional: true },
+        ...scopesIn(policyPlaces(config, own), { resource: KINDS.policies, optional: true }),
       ];
     },
     judge: judgeStatuses,
@@ -51,17 +50,23 @@ export const gatewayApiLoading: Loading<GatewayApiConfig, ExpectedStatuses, Seen
   reasons: ['StatusAccepted', 'StatusRefused', 'StatusOutdated', 'StatusAbsent'],
 };
 
-function judgeStatuses(objects: readonly KubeObject[], { policies, certificate }: ExpectedStatuses): SeenStatuses {
+function judgeStatuses(objects: readonly KubeObject[], expected: ExpectedStatuses): SeenStatuses {
+  const { policies, certificate, byBackends } = expected;
   const behind = (kind: string) => objects.filter((object) => object.kind === kind);
   const gateways = objects.filter(
-    (object) => isGateway(object) && (presents(object, certificate) || hasProxy(object, objects, certificate)),
+    (object) => isGateway(object) && (presents(object, certificate) || hasProxy(object, behind, certificate)),
   );
   const controllers = new Set(gateways.flatMap((gateway) => controllerOf(gateway, { behind }) ?? []));
   const names = new Set(gateways.map(({ metadata }) => `${metadata.namespace}/${metadata.name}`));
+  const classes = behind(KINDS.classes.kind).map(({ spec }) => String(fields(spec).controllerName));
+  const counts = (controller: string, gateway: string) =>
+    byBackends
+      ? controller.startsWith(ENVOY_GATEWAY) && classes.includes(controller)
+      : controllers.has(controller) && names.has(gateway);
   const byKey = new Map(objects.map((object) => [keyOf(refOf(object)), object]));
   const found = [
     ...gateways.flatMap((gateway) => ofGateway(gateway)),
-    ...policies.map((key) => ofPolicy(key, byKey.get(key), controllers, names)),
+    ...policies.map((key) => ofPolicy(key, byKey.get(key), counts)),
   ];
   const rank = { stale: 0, absent: 1, live: 2 } as const;
   return (
@@ -71,12 +76,13 @@ function judgeStatuses(objects: readonly KubeObject[], { policies, certificate }
 
 function hasProxy(
   gateway: KubeObject,
-  objects: readonly KubeObject[],
+  behind: (kind: string) => readonly KubeObject[],
   certificate: ExpectedStatuses['certificate'],
 ): boolean {
-  const { kind, name } = fields(fields(fields(gateway.spec).infrastructure).parametersRef);
-  if (kind !== KINDS.envoyProxies.kind) return false;
-  return objects.some((one) => one.kind === kind && one.metadata.name === name && presents(one, certificate));
+  const ref = proxyRefOf(gateway, { behind });
+  return behind(KINDS.envoyProxies.kind).some(
+    (one) => one.metadata.name === ref?.name && one.metadata.namespace === ref.namespace && presents(one, certificate),
+  );
 }
 
 const ARRIVALS = {
@@ -101,20 +107,19 @@ function ofGateway(gateway: KubeObject): readonly SeenStatuses[] {
 function ofPolicy(
   key: string,
   policy: KubeObject | undefined,
-  controllers: ReadonlySet<string>,
-  gateways: ReadonlySet<string>,
+  counts: (controller: string, gateway: string) => boolean,
 ): SeenStatuses {
   if (!policy) return seen('StatusAbsent', `${key.split('|').slice(1).join(' ')} is not there yet`);
   const title = describe(refOf(policy));
   const { namespace: own = '' } = policy.metadata;
   const ours = listOfFields(fields(policy.status).ancestors).filter(({ controllerName, ancestorRef }) => {
     const { name, namespace } = fields(ancestorRef);
-    return controllers.has(String(controllerName)) && gateways.has(`${text(namespace) ?? own}/${String(name)}`);
+    return counts(String(controllerName), `${text(namespace) ?? own}/${String(name)}`);
   });
   if (ours.length === 0) {
     return seen(
       'StatusAbsent',
-      `${title} has no status of these Gateways: no route of theirs leads to its Service, or it is not processed yet`,
+      `${title} has no status of these Gateways: no route of theirs leads to its target, or it is not processed yet`,
     );
   }
   const problems = ours.flatMap(

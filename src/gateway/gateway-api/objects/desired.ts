@@ -6,8 +6,9 @@ import { GatewayError } from '../../error.ts';
 import type { PublicationInput, ReferenceInput } from '../../input.ts';
 import { ownLabels } from '../../owner.ts';
 import type { GatewayApiConfig } from '../spec/config.ts';
+import { EXTENSIONS, STANDARD } from '../spec/resources.ts';
 import type { GatewayApiTarget, PolicyTarget } from '../spec/target.ts';
-import { configMapRef, policyRef, rereadRef } from './names.ts';
+import { configMapRef, grantRef, policyRef, rereadRef } from './names.ts';
 
 type References = ReferenceInput<GatewayApiConfig, GatewayApiTarget>;
 
@@ -29,7 +30,12 @@ function configMapsOf(input: References): readonly ObjectRef[] {
 const rereadOf = (input: References): readonly ObjectRef[] =>
   (input.targets ?? []).some(({ kind }) => kind === 'reread') ? [rereadRef(input)] : [];
 
-/** The bundle in each namespace, the EnvoyProxy that makes a Secret be read again, and then the policies. */
+const grantedTo = ({ targets }: References): readonly string[] =>
+  (targets ?? []).flatMap((target) => (target.kind === 'grant' ? target.namespaces : []));
+
+const grantOf = (input: References): readonly ObjectRef[] => (grantedTo(input).length > 0 ? [grantRef(input)] : []);
+
+/** The bundle in each namespace, what Gateways need to name the Secret, the EnvoyProxy that makes a Secret be read again, and then the policies. */
 export function desiredPolicies(input: PublicationInput<GatewayApiConfig, GatewayApiTarget>): readonly KubeObject[] {
   const { meta, spec, bundle } = input;
   const labels = ownLabels(meta, spec.labels);
@@ -41,16 +47,25 @@ export function desiredPolicies(input: PublicationInput<GatewayApiConfig, Gatewa
   });
   return [
     ...configMapsOf(input).map((ref) => made(ref, { data: { 'ca.crt': formatCertificates(bundle) } })),
+    ...grantOf(input).map((ref) =>
+      made(ref, {
+        spec: {
+          from: grantedTo(input).map((namespace) => ({ group: STANDARD, kind: 'Gateway', namespace })),
+          to: [{ group: '', kind: 'Secret', name: spec.secretName }],
+        },
+      }),
+    ),
     ...rereadOf(input).map((ref) => made(ref, { spec: { backendTLS: { clientCertificateRef: secretField(input) } } })),
     ...policiesOf(input).map((target) => made(policyRef(input, target), { spec: policySpec(target, input) })),
   ];
 }
 
 export function policyRefs(input: References): readonly ObjectRef[] {
-  return [...configMapsOf(input), ...rereadOf(input), ...policiesOf(input).map((target) => policyRef(input, target))];
+  const policies = policiesOf(input).map((target) => policyRef(input, target));
+  return [...configMapsOf(input), ...grantOf(input), ...rereadOf(input), ...policies];
 }
 
-/** How a Gateway or an EnvoyProxy names the pair. Envoy Gateway requires the namespace in an EnvoyProxy. */
+/** How a Gateway, an EnvoyProxy or a Backend names the pair. Envoy Gateway requires the namespace in an EnvoyProxy. */
 export const secretField = ({ meta, spec }: Pick<References, 'meta' | 'spec'>) => ({
   group: '',
   kind: 'Secret',
@@ -59,14 +74,18 @@ export const secretField = ({ meta, spec }: Pick<References, 'meta' | 'spec'>) =
 });
 
 function policySpec(
-  { service, port, hostname, names }: PolicyTarget,
+  { of, name: target, port, hostname, names }: PolicyTarget,
   { config, leaf }: PublicationInput<GatewayApiConfig, GatewayApiTarget>,
 ) {
   const subjectAltNames = names
     .map((name) => alternativeName(name, leaf))
     .toSorted((a, b) => (Object.values(a).join() < Object.values(b).join() ? -1 : 1));
   return {
-    targetRefs: [{ group: '', kind: 'Service', name: service, sectionName: port }],
+    targetRefs: [
+      of === 'Service'
+        ? { group: '', kind: of, name: target, sectionName: port }
+        : { group: EXTENSIONS, kind: of, name: target },
+    ],
     validation: {
       caCertificateRefs: [{ group: '', kind: 'ConfigMap', name: config.caConfigMapName }],
       hostname,

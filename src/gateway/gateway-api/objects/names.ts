@@ -2,33 +2,32 @@ import { createHash } from 'node:crypto';
 import type { ObjectRef } from '../../../core/object.ts';
 import type { GatewayInput } from '../../input.ts';
 import { CORE_RESOURCES, GATEWAY_API_RESOURCES } from '../spec/resources.ts';
+import type { PolicyTarget } from '../spec/target.ts';
 
 /** Names are at most this long, so that they also fit into a label. */
 const LONGEST = 63;
 const HASH_DIGITS = 8;
 
-/**
- * `<certificate>-<service>-<port>`. If that is ambiguous or too long, a hash of the three names is added.
- */
-function policyName(certificate: string, service: string, port: string): string {
-  const plain = `${certificate}-${service}-${port}`;
-  if (!service.includes('-') && !port.includes('-') && plain.length <= LONGEST) return plain;
-  const digest = createHash('sha256').update([certificate, service, port].join('/')).digest('hex');
-  return `${plain.slice(0, LONGEST - HASH_DIGITS - 1).replace(/-+$/, '')}-${digest.slice(0, HASH_DIGITS)}`;
+/** Joins the parts with hyphens. If that is ambiguous or too long, a hash of the parts is added. */
+function joined(certificate: string, parts: readonly string[], ending = ''): string {
+  const plain = [certificate, ...parts].join('-');
+  if (!parts.some((part) => part.includes('-')) && plain.length + ending.length <= LONGEST) return plain + ending;
+  const digest = createHash('sha256')
+    .update([certificate, ...parts].join('/'))
+    .digest('hex')
+    .slice(0, HASH_DIGITS);
+  const rest = LONGEST - HASH_DIGITS - 1 - ending.length;
+  return `${plain.slice(0, rest).replace(/[-.]+$/, '')}-${digest}${ending}`;
 }
 
-interface ServicePort {
-  readonly namespace: string;
-  readonly service: string;
-  readonly port: string;
-}
-
+/** `<certificate>-<service>-<port>`, or `<certificate>-<backend>.backend`: no Service or port has a dot in its name. */
 export function policyRef(
   { meta }: Pick<GatewayInput<unknown>, 'meta'>,
-  { namespace, service, port }: ServicePort,
+  { namespace, of, name, port }: Pick<PolicyTarget, 'namespace' | 'of' | 'name' | 'port'>,
 ): ObjectRef {
   const { apiVersion, kind } = GATEWAY_API_RESOURCES.policies;
-  return { apiVersion, kind, namespace, name: policyName(meta.name, service, port) };
+  const own = of === 'Service' ? joined(meta.name, [name, port]) : joined(meta.name, [name], '.backend');
+  return { apiVersion, kind, namespace, name: own };
 }
 
 export const configMapRef = (namespace: string, name: string): ObjectRef => {
@@ -40,6 +39,12 @@ export const configMapRef = (namespace: string, name: string): ObjectRef => {
 export function rereadRef({ meta }: Pick<GatewayInput<unknown>, 'meta'>): ObjectRef {
   const { apiVersion, kind } = GATEWAY_API_RESOURCES.envoyProxies;
   return { apiVersion, kind, namespace: meta.namespace, name: `${meta.name}-reread` };
+}
+
+/** Lets Gateways of other namespaces name the Secret. */
+export function grantRef({ meta }: Pick<GatewayInput<unknown>, 'meta'>): ObjectRef {
+  const { apiVersion, kind } = GATEWAY_API_RESOURCES.grants;
+  return { apiVersion, kind, namespace: meta.namespace, name: `${meta.name}-gateways` };
 }
 
 export const secretRef = ({ meta, spec }: Pick<GatewayInput<unknown>, 'meta' | 'spec'>): ObjectRef => ({

@@ -1,14 +1,15 @@
 import { isDeepStrictEqual } from 'node:util';
+import { CONSENT_ANNOTATION, consents } from '../../../core/consent.ts';
 import { describe, type KubeObject, OWNER_LABEL, refOf } from '../../../core/object.ts';
 import { fields, hasLabels, listOfFields, text } from '../../../mesh/kube-object.ts';
 import type { ObservedObjects, RouteVerdict } from '../../gateway.ts';
 import type { GatewayInput, RouteInput, SecretUse } from '../../input.ts';
 import { ownerLabel } from '../../owner.ts';
 import { secretField } from '../objects/desired.ts';
-import { secretRef } from '../objects/names.ts';
+import { grantRef, secretRef } from '../objects/names.ts';
 import type { GatewayApiConfig } from '../spec/config.ts';
 import { CLIENT_FIELD_MANAGER, ENVOY_GATEWAY, GATEWAY_API_RESOURCES as KINDS } from '../spec/resources.ts';
-import type { GatewayApiRefusal } from '../spec/target.ts';
+import type { GatewayApiRefusal, GatewayApiTarget } from '../spec/target.ts';
 
 type ClientInput = RouteInput<GatewayApiConfig>;
 type ClientFields = Readonly<Record<string, unknown>>;
@@ -17,14 +18,15 @@ export interface ClientJudgement {
   readonly verdicts: readonly RouteVerdict[];
   /** Every selected Gateway presents the certificate, and there is one. */
   readonly isReady: boolean;
-  /** Envoy Gateway must be made to read the Secret again, since a Gateway names it. */
-  readonly needsReread: boolean;
+  /** What Gateways need to name the Secret: `reread` and `grant`. */
+  readonly targets: readonly GatewayApiTarget[];
 }
 
 export const isGateway = ({ kind }: KubeObject): boolean => kind === KINDS.gateways.kind;
+export const isBackend = ({ kind }: KubeObject): boolean => kind === KINDS.backends.kind;
 export const isEnvoyProxy = ({ kind }: KubeObject): boolean => kind === KINDS.envoyProxies.kind;
 
-/** The Secrets by which a Gateway or an EnvoyProxy presents or serves certificates. */
+/** The Secrets by which a Gateway, an EnvoyProxy or a Backend presents or serves certificates. */
 export function secretsNamedBy(object: KubeObject): readonly SecretUse[] {
   const { namespace: own = '' } = object.metadata;
   const listeners = fields(object.spec).listeners;
@@ -36,13 +38,19 @@ export function secretsNamedBy(object: KubeObject): readonly SecretUse[] {
   });
 }
 
-/** The fields of an object that say how it presents itself to upstreams. */
-const settingsOf = ({ kind, spec }: KubeObject): ClientFields =>
-  kind === KINDS.gateways.kind
-    ? fields(fields(fields(spec).tls).backend)
-    : kind === KINDS.envoyProxies.kind
-      ? fields(fields(spec).backendTLS)
-      : {};
+/** The path below `spec` of the fields that say how an object presents itself to upstreams. */
+const PATHS: Readonly<Record<string, readonly string[]>> = {
+  [KINDS.gateways.kind]: ['tls', 'backend'],
+  [KINDS.envoyProxies.kind]: ['backendTLS'],
+  [KINDS.backends.kind]: ['tls'],
+};
+
+const pathOf = ({ kind }: KubeObject): readonly string[] => PATHS[kind] ?? [];
+
+const settingsOf = (object: KubeObject): ClientFields =>
+  pathOf(object).length === 0
+    ? {}
+    : pathOf(object).reduce<ClientFields>((below, key) => fields(below[key]), fields(object.spec));
 
 /** Where the object names its client certificate; empty: nowhere. */
 export const clientRefOf = (object: KubeObject): ClientFields => fields(settingsOf(object).clientCertificateRef);
@@ -61,7 +69,7 @@ export function judgeClients(input: ClientInput, observed: ObservedObjects): Cli
   const theirs = observed.routes.filter(({ metadata }) => metadata.labels?.[OWNER_LABEL] !== owner);
   const gateways = theirs.filter(isGateway);
   const proxies = theirs.filter(isEnvoyProxy);
-  const selected = gateways.filter((one) => hasLabels(one, config.gateways.selector.matchLabels));
+  const selected = gateways.filter((one) => config.gateways && hasLabels(one, config.gateways.selector.matchLabels));
   const judged = new Map<KubeObject, RouteVerdict>();
   for (const gateway of selected) {
     const found = clientOf(gateway, proxies, input, observed);
@@ -73,34 +81,47 @@ export function judgeClients(input: ClientInput, observed: ObservedObjects): Cli
     if (!judged.has(object) && presents(object, input)) verdicts.push(clientVerdict(object, input, false));
   }
   const wanted = verdicts.filter((verdict) => verdict.selected);
+  const naming = verdicts.filter(
+    ({ route, outcome }) =>
+      isGateway(route) && (presents(route, input) || ('target' in outcome && config.clientCertificate === 'Gateway')),
+  );
+  const isFollowed = naming.some(({ route }) => controllerOf(route, observed)?.startsWith(ENVOY_GATEWAY) === true);
+  const others = naming.flatMap(({ route }) => route.metadata.namespace ?? []).filter((one) => one !== meta.namespace);
   return {
     verdicts,
-    isReady: wanted.length > 0 && wanted.every(({ outcome }) => 'target' in outcome && outcome.target.isSet),
-    needsReread: verdicts.some(
-      ({ route, outcome }) =>
-        isGateway(route) &&
-        (presents(route, input) || ('target' in outcome && config.clientCertificate === 'Gateway')) &&
-        controllerOf(route, observed)?.startsWith(ENVOY_GATEWAY) === true,
-    ),
+    isReady: wanted.length > 0 && wanted.every(isPresented),
+    targets: [
+      ...(isFollowed ? [{ kind: 'reread' } as const] : []),
+      ...(others.length > 0 ? [{ kind: 'grant', namespaces: [...new Set(others)].sort() } as const] : []),
+    ],
   };
 }
 
-/** The name of the controller that runs a Gateway; undefined: not known. */
-export function controllerOf(gateway: KubeObject, observed: Pick<ObservedObjects, 'behind'>): string | undefined {
+/** The object names the certificate, with all that the mesh needs. */
+export const isPresented = ({ outcome }: RouteVerdict): boolean => 'target' in outcome && outcome.target.isSet;
+
+function classOf(gateway: KubeObject, observed: Pick<ObservedObjects, 'behind'>): KubeObject | undefined {
   const name = fields(gateway.spec).gatewayClassName;
-  const found = observed.behind(KINDS.classes.kind).find(({ metadata }) => metadata.name === name);
-  return found && text(fields(found.spec).controllerName);
+  return observed.behind(KINDS.classes.kind).find(({ metadata }) => metadata.name === name);
 }
+
+/** The name of the controller that runs a Gateway; undefined: not known. */
+export const controllerOf = (gateway: KubeObject, observed: Pick<ObservedObjects, 'behind'>): string | undefined =>
+  text(fields(classOf(gateway, observed)?.spec).controllerName);
 
 /** The object whose field names the certificate for this Gateway. */
 function clientOf(
   gateway: KubeObject,
   proxies: readonly KubeObject[],
-  { config }: ClientInput,
+  { meta, config }: ClientInput,
   observed: ObservedObjects,
 ): { readonly object: KubeObject } | { readonly refusal: GatewayApiRefusal } {
   const no = (code: GatewayApiRefusal['code'], message: string) => ({ refusal: { code, message } });
   const name = text(fields(gateway.spec).gatewayClassName) ?? '';
+  if (!consents(gateway, meta.namespace)) {
+    const message = `it is in another namespace than the MeshCertificate and does not consent; its owner can annotate it: ${CONSENT_ANNOTATION}=${meta.namespace}`;
+    return no('ERR_TARGET_NO_CONSENT', message);
+  }
   const hidden = observed.hidden(KINDS.classes.kind);
   if (hidden !== undefined) {
     const message = `the GatewayClasses cannot be read yet (${hidden}); the agent needs get, list and watch on gatewayclasses`;
@@ -126,26 +147,61 @@ function clientOf(
     const message = `the cluster does not serve ${apiVersion} ${kind}; install the CRDs of Envoy Gateway`;
     return no('ERR_GATEWAY_CRD_MISSING', message);
   }
-  const parameters = fields(fields(fields(gateway.spec).infrastructure).parametersRef);
-  const proxy = proxies.find(({ metadata }) => metadata.name === parameters.name);
-  if (parameters.kind === KINDS.envoyProxies.kind && proxy) return { object: proxy };
-  const message =
-    parameters.kind === KINDS.envoyProxies.kind
-      ? `its EnvoyProxy ${String(parameters.name)} does not exist; create it`
-      : 'spec.infrastructure.parametersRef names no EnvoyProxy; create one and name it there, or set gatewayApi.clientCertificate: Gateway';
-  return no('ERR_TARGET_NO_PROXY', message);
+  return proxyOf(gateway, proxies, { meta, config }, observed);
 }
 
-function clientVerdict(object: KubeObject, input: ClientInput, selected: boolean): RouteVerdict {
+/** The EnvoyProxy that a Gateway names, or that all Gateways of its class share. */
+export function proxyRefOf(gateway: KubeObject, observed: Pick<ObservedObjects, 'behind'>) {
+  const own = fields(fields(fields(gateway.spec).infrastructure).parametersRef);
+  const isShared = own.kind === undefined;
+  const { kind, name, namespace } = isShared
+    ? fields(fields(classOf(gateway, observed)?.spec).parametersRef)
+    : { ...own, namespace: gateway.metadata.namespace };
+  if (kind !== KINDS.envoyProxies.kind) return undefined;
+  return { name: text(name) ?? '', namespace: text(namespace) ?? '', isShared };
+}
+
+/** The EnvoyProxy of a Gateway. Envoy Gateway reads the Secret of its namespace only. */
+function proxyOf(
+  gateway: KubeObject,
+  proxies: readonly KubeObject[],
+  { meta, config }: Pick<ClientInput, 'meta' | 'config'>,
+  observed: ObservedObjects,
+): { readonly object: KubeObject } | { readonly refusal: GatewayApiRefusal } {
+  const no = (code: GatewayApiRefusal['code'], message: string) => ({ refusal: { code, message } });
+  const parameters = proxyRefOf(gateway, observed);
+  if (!parameters) {
+    const message =
+      'spec.infrastructure.parametersRef names no EnvoyProxy; create one and name it there, or set gatewayApi.clientCertificate: Gateway';
+    return no('ERR_TARGET_NO_PROXY', message);
+  }
+  const title = `EnvoyProxy ${parameters.namespace}/${parameters.name}`;
+  if (parameters.namespace !== meta.namespace) {
+    const message = `its ${title} is not in the namespace of the Secret, where Envoy Gateway requires it; set gatewayApi.clientCertificate: Gateway, or create a MeshCertificate in that namespace`;
+    return no('ERR_TARGET_NAMESPACE', message);
+  }
+  const proxy = proxies.find(({ metadata }) => metadata.name === parameters.name);
+  if (!proxy) return no('ERR_TARGET_NO_PROXY', `its ${title} does not exist; create it`);
+  if (parameters.isShared && config.gateways && !hasLabels(proxy, config.gateways.selector.matchLabels)) {
+    const message = `its ${title} is that of the GatewayClass, whose Gateways would all present the certificate; label it like the Gateway if they may, or name another EnvoyProxy in spec.infrastructure.parametersRef`;
+    return no('ERR_TARGET_NO_PROXY', message);
+  }
+  return { object: proxy };
+}
+
+/** The verdict on an object that presents the certificate, or should. */
+export function clientVerdict(object: KubeObject, input: ClientInput, selected: boolean): RouteVerdict {
   const named = text(clientRefOf(object).name);
   const isOurs = presents(object, input);
+  const isElsewhere = isGateway(object) && object.metadata.namespace !== input.meta.namespace;
+  const needed = isElsewhere ? grantRef(input) : secretRef(input);
   const common = {
     ...{ route: object, service: '', selected, uses: named },
-    dependsOn: isOurs ? secretRef(input) : undefined,
+    dependsOn: isOurs ? needed : undefined,
   };
   if (!selected && sets(object, 'clientCertificateRef')) {
     const message =
-      'the agent set its client certificate, but no selected Gateway uses it any more; restore the labels, or remove the field clientCertificateRef';
+      'the agent set its client certificate, but the MeshCertificate does not select it any more; restore the labels, or remove the field clientCertificateRef';
     return { ...common, outcome: left(object, { code: 'ERR_TARGET_UNSELECTED', message }) };
   }
   if (named !== undefined && !isOurs) {
@@ -159,9 +215,9 @@ function clientVerdict(object: KubeObject, input: ClientInput, selected: boolean
     Object.entries(wanted).every(
       ([key, value]) => key === 'clientCertificateRef' || isDeepStrictEqual(current[key], value),
     );
-  const spec = isGateway(object) ? { tls: { backend: wanted } } : { backendTLS: wanted };
+  const spec = pathOf(object).reduceRight<ClientFields>((below, key) => ({ [key]: below }), wanted);
   const change = { fields: { spec }, fieldManager: CLIENT_FIELD_MANAGER };
-  return { ...common, outcome: { target: { object: secretRef(input), change, isSet } } };
+  return { ...common, outcome: { target: { object: needed, change, isSet } } };
 }
 
 /** What the mesh needs beside the certificate; a Gateway has no fields for it, and a user's choice is left. */
@@ -183,7 +239,7 @@ function wantedSettings(object: KubeObject, input: ClientInput): ClientFields {
 
 /** Whether a field beside the client certificate was applied by us. */
 function sets(object: KubeObject, field: string): boolean {
-  const path = isGateway(object) ? ['f:spec', 'f:tls', 'f:backend'] : ['f:spec', 'f:backendTLS'];
+  const path = ['f:spec', ...pathOf(object).map((key) => `f:${key}`)];
   return (object.metadata.managedFields ?? []).some(({ manager, operation, fieldsV1 }) => {
     if (manager !== CLIENT_FIELD_MANAGER || operation !== 'Apply') return false;
     return `f:${field}` in path.reduce<ClientFields>((below, key) => fields(below[key]), fieldsV1 ?? {});

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { adapters } from '../../../../adapters/index.ts';
 import {
   clientCertificateRef,
   envoyProxy,
   gateway,
   gatewayClass,
   httpRoute,
+  LABELS,
   pod,
   policy,
   SPEC,
@@ -14,63 +14,35 @@ import {
   slice,
   without,
 } from '../../../../test/support/gateway-api.ts';
-import { validateObject } from '../../../config/validate.ts';
+import {
+  type Case,
+  CONSENT,
+  codesOf,
+  ISTIO_PROTOCOLS,
+  judgeCase,
+  META,
+  PRESENTING,
+  policiesOf,
+} from '../../../../test/support/gateway-api-judgement.ts';
 import type { KubeObject } from '../../../core/object.ts';
 import type { TargetRules } from '../../../mesh/targeting.ts';
 import { ownLabels } from '../../owner.ts';
-import { gatewayApi } from '../gateway.ts';
-import type { GatewayApiConfig } from '../spec/config.ts';
-import { GATEWAY_API_CODES, type PolicyTarget } from '../spec/target.ts';
+import { GATEWAY_API_CODES } from '../spec/target.ts';
 
-const META = { name: 'istio', namespace: 'emissary' };
-const set = { backendTLS: { clientCertificateRef, alpnProtocols: ['istio-http/1.1', 'istio', 'http/1.1'] } };
-const ROUTES = ['Gateway', 'EnvoyProxy', 'Service'];
-const ready = envoyProxy({ backendTLS: { ...set.backendTLS, minVersion: '1.3', maxVersion: '1.3' } });
-const all = [gatewayClass(), gateway(), ready, service(), pod('web-1'), slice(['web-1']), httpRoute()];
+const set = { backendTLS: { clientCertificateRef, alpnProtocols: ISTIO_PROTOCOLS } };
+const all = [gatewayClass(), gateway(), PRESENTING, service(), pod('web-1'), slice(['web-1']), httpRoute()];
+const judge = (of: Partial<Case>) => judgeCase({ objects: all, ...of });
+const codes = (of: Partial<Case>) => codesOf({ objects: all, ...of });
+const policies = (of: Partial<Case>) => policiesOf({ objects: all, ...of });
 
-interface Case {
-  readonly objects?: readonly KubeObject[];
-  readonly config?: object;
-  readonly mesh?: string;
-  readonly rules?: TargetRules;
-  readonly hidden?: readonly string[];
-  readonly unserved?: readonly string[];
-}
-
-function judge({ objects = all, config = {}, mesh = 'istio', rules, hidden = [], unserved = [] }: Case) {
-  const object = {
-    ...{ apiVersion: 'meshcert.dev/v1alpha1', kind: 'MeshCertificate', metadata: META },
-    spec: {
-      istio: { ca: { address: 'istiod:15012', serviceAccount: 'emissary' } },
-      gatewayApi: { ...SPEC, ...config },
-    },
-  };
-  const parsed = validateObject(object, adapters, [gatewayApi]);
-  assert.ok(parsed.ok, JSON.stringify(parsed));
-  const { spec } = parsed.value;
-  const adapter = adapters.find((one) => one.mesh === mesh);
-  const input = { meta: META, spec, config: spec.gateways.gatewayApi as GatewayApiConfig, mesh: adapter, rules };
-  const isOurs = ({ metadata }: KubeObject) => metadata.labels?.['meshcert.dev/owner'] === 'emissary.istio';
-  const own = objects.filter(isOurs);
-  const concern = gatewayApi.routes.concern(input, own);
-  return gatewayApi.routes.judge(input, {
-    routes: objects.filter(({ kind }) => ROUTES.includes(kind)).filter(concern),
-    own,
-    behind: (kind) => objects.filter((one) => one.kind === kind),
-    unseen: new Map(),
-    hidden: (kind) => (hidden.includes(kind) ? 'forbidden' : undefined),
-    unserved: new Set(unserved),
-  });
-}
-
+const classWithProxy = gatewayClass('eg', undefined, {
+  ...{ group: 'gateway.envoyproxy.io', kind: 'EnvoyProxy' },
+  ...{ name: 'proxy', namespace: 'emissary' },
+});
 const withOne = (changed: KubeObject): readonly KubeObject[] => [
   ...all.filter(({ kind, metadata }) => kind !== changed.kind || metadata.name !== changed.metadata.name),
   changed,
 ];
-const codes = (of: Case): readonly string[] =>
-  judge(of).verdicts.flatMap(({ route, outcome }) => ('code' in outcome ? [`${route.kind} ${outcome.code}`] : []));
-const policies = (of: Case): readonly PolicyTarget[] =>
-  judge(of).targets.filter((target): target is PolicyTarget => target.kind === 'policy');
 const written = (labels: object = ownLabels(META, {})): KubeObject => {
   const theirs = policy({ sectionName: 'https' });
   return { ...theirs, metadata: { ...theirs.metadata, name: 'istio-web-https', labels: { ...labels } } };
@@ -84,7 +56,14 @@ describe('the Gateway API', () => {
   it('requires of a Service the accounts of all its pods, ready or not, and those that are not endpoints yet', () => {
     const [found, ...more] = policies({ objects: [...all, pod('web-2', 'web-new'), pod('other', 'other', 'other')] });
     assert.deepEqual(found, {
-      ...{ kind: 'policy', namespace: 'shop', service: 'web', port: 'https', hostname: 'web.shop.svc.cluster.local' },
+      ...{
+        kind: 'policy',
+        of: 'Service',
+        namespace: 'shop',
+        name: 'web',
+        port: 'https',
+        hostname: 'web.shop.svc.cluster.local',
+      },
       names: [{ path: '/ns/shop/sa/web' }, { path: '/ns/shop/sa/web-new' }],
     });
     assert.deepEqual(more, []);
@@ -129,6 +108,27 @@ describe('the Gateway API', () => {
     assert.deepEqual(changeOf(chosen), { spec: { backendTLS: { clientCertificateRef } } });
   });
 
+  it('sets the EnvoyProxy of a GatewayClass if its labels say that all Gateways of the class may present it', () => {
+    const labelled = { ...PRESENTING, metadata: { ...PRESENTING.metadata, labels: LABELS } };
+    const objects = [gateway({ infrastructure: {} }), classWithProxy, labelled, service(), pod('web-1')];
+    assert.deepEqual(codes({ objects }), []);
+    assert.equal(policies({ objects }).length, 1);
+  });
+
+  it('lets Gateways of other namespaces name the Secret, before they do and as long as they do', () => {
+    const config = { clientCertificate: 'Gateway', gateways: { ...SPEC.gateways, namespaces: ['edge'] } };
+    const there = { namespace: 'edge', annotations: CONSENT };
+    const before = judge({ objects: withOne(gateway({}, there)), config });
+    const grant = { kind: 'grant', namespaces: ['edge'] };
+    assert.deepEqual(before.targets, [{ kind: 'reread' }, grant]);
+    const [verdict] = before.verdicts;
+    assert.ok(verdict && 'target' in verdict.outcome);
+    assert.deepEqual(verdict.outcome.target.object.kind, 'ReferenceGrant', 'the Gateway waits for it');
+    assert.deepEqual(verdict.outcome.target.change?.fields, { spec: { tls: { backend: { clientCertificateRef } } } });
+    const named = gateway({ tls: { backend: { clientCertificateRef } } }, { ...there, labels: {} });
+    assert.deepEqual(judge({ objects: withOne(named), config }).targets.slice(0, 2), [{ kind: 'reread' }, grant]);
+  });
+
   it('makes Envoy Gateway read a Secret again that a Gateway names, and others not', () => {
     const objects = withOne(gateway());
     const config = { clientCertificate: 'Gateway', controllers: ['kgateway.dev/kgateway'] };
@@ -142,8 +142,12 @@ describe('the Gateway API', () => {
   });
 
   it('refuses, with a code, what would fail or break something', () => {
+    const elsewhere = gateway({}, { namespace: 'edge' });
+    const consenting = gateway({}, { namespace: 'edge', annotations: CONSENT });
+    const everywhere = { gateways: { ...SPEC.gateways, namespaces: ['*'] } };
+    const withClassProxy = [...withOne(gateway({ infrastructure: {} })), classWithProxy];
     const six = ['a', 'b', 'c', 'd', 'e', 'f'].map((name) => pod(name, name));
-    const cases: readonly [expected: string, Case][] = [
+    const cases: readonly [expected: string, Partial<Case>][] = [
       ['Gateway ERR_TARGET_CLASS', { objects: all.filter(({ kind }) => kind !== 'GatewayClass') }],
       ['Gateway ERR_TARGET_CLASS', { objects: withOne(gatewayClass('eg', 'traefik.io/gateway-controller')) }],
       ['Gateway ERR_TARGET_NO_PROXY', { objects: all.filter(({ kind }) => kind !== 'EnvoyProxy') }],
@@ -172,6 +176,9 @@ describe('the Gateway API', () => {
       ['Service ERR_TARGET_FOREIGN_POLICY', { objects: [...all, policy({ sectionName: 'https' })] }],
       ['Service ERR_TARGET_FOREIGN_POLICY', { objects: [...all, policy({})] }],
       ['Service ERR_TARGET_UNSEEN', { hidden: ['Pod'] }],
+      ['Gateway ERR_TARGET_NO_CONSENT', { objects: withOne(elsewhere), config: everywhere }],
+      ['Gateway ERR_TARGET_NAMESPACE', { objects: withOne(consenting), config: everywhere }],
+      ['Gateway ERR_TARGET_NO_PROXY', { objects: withClassProxy }],
       ['Service ERR_TARGET_MESH_POLICY', { objects: [...all, gatewayClass('istio', 'istio.io/gateway-controller')] }],
     ];
     for (const [expected, of] of cases) {
@@ -179,10 +186,10 @@ describe('the Gateway API', () => {
       assert.deepEqual(policies(of), [], expected);
     }
     const covered = new Set(cases.map(([expected]) => expected.split(' ')[1]));
-    const elsewhere = ['ERR_TARGET_UNSELECTED'];
+    const others = ['ERR_TARGET_NO_SERVICE', 'ERR_TARGET_NO_PORT', 'ERR_TARGET_UNSELECTED'];
     assert.deepEqual(
       GATEWAY_API_CODES.filter((code) => !covered.has(code)),
-      elsewhere,
+      others,
     );
   });
 
@@ -190,7 +197,7 @@ describe('the Gateway API', () => {
     const before = written();
     for (const changed of [slice(['gone']), without(service(), 'labels'), service({ ports: [{ port: 443 }] })]) {
       const [target] = policies({ objects: [...withOne(changed), before] });
-      assert.deepEqual([target?.service, target?.hostname, target?.names], ['web', 'web', []], changed.kind);
+      assert.deepEqual([target?.name, target?.hostname, target?.names], ['web', 'web', []], changed.kind);
     }
     const unselected = withOne(without(service(), 'labels'));
     assert.deepEqual(codes({ objects: [...unselected, before] }), ['Service ERR_TARGET_UNSELECTED']);

@@ -28,10 +28,7 @@ export const namedPorts = (service: KubeObject): readonly NamedPort[] =>
     return known === undefined ? [] : [{ name: known, port: Number(port), targetPort }];
   });
 
-/**
- * The names of all pods behind a port of a Service. A pod counts from its creation to its end, ready or not: a gateway
- * takes seconds to accept a further name.
- */
+/** What a port of a Service must present. */
 export function peersOf(
   service: KubeObject,
   port: NamedPort,
@@ -39,26 +36,58 @@ export function peersOf(
   input: RouteInput<GatewayApiConfig>,
 ): Peers | TargetRefusal {
   const { name, namespace = '' } = service.metadata;
-  const { config, mesh, rules } = input;
-  const hostname = config.hostname ?? `${name}.${namespace}.svc.cluster.local`;
-  if (config.subjectAltNames) return { hostname, names: config.subjectAltNames.map(givenName) };
+  const hostname = `${name}.${namespace}.svc.cluster.local`;
+  const given = givenPeers(hostname, input.config);
+  if (given) return given;
+  const names = identitiesOf(service, port, behind, input);
+  return 'code' in names ? names : peersFrom(names, hostname, title(service), input);
+}
+
+/** What the user says that every upstream must present; `hostname`: unless one is given. */
+export const givenPeers = (hostname: string, config: GatewayApiConfig): Peers | undefined =>
+  config.subjectAltNames && {
+    hostname: config.hostname ?? hostname,
+    names: config.subjectAltNames.map(givenName),
+  };
+
+/**
+ * The names of all pods behind a port of a Service. A pod counts from its creation to its end, ready or not: a gateway
+ * takes seconds to accept a further name.
+ */
+export function identitiesOf(
+  service: KubeObject,
+  port: NamedPort,
+  behind: BehindServices,
+  { mesh, rules }: RouteInput<GatewayApiConfig>,
+): readonly PeerName[] | TargetRefusal {
   if (!rules && !mesh?.peer) {
     const message = `the names of workloads in ${mesh?.title ?? 'this mesh'} are unknown; set gatewayApi.subjectAltNames`;
     return { code: 'ERR_TARGET_NO_PEER', message };
   }
   const workloads = workloadsBehind(service, port, behind);
   if ('code' in workloads) return workloads;
-  const found = new Map<string, PeerName>();
+  const found: PeerName[] = [];
   for (const { workload, podPort } of workloads) {
     const identified = rules?.identify(workload, podPort);
     if (identified && 'code' in identified) return identified;
-    const peer = identified ? { dns: identified.id } : mesh?.peer?.(workload, name);
+    const peer = identified ? { dns: identified.id } : mesh?.peer?.(workload, service.metadata.name);
     if (!peer) continue;
     if ('code' in peer) return peer;
-    found.set(JSON.stringify(peer), peer);
+    found.push(peer);
   }
-  const names = [...found.keys()].sort().flatMap((key) => found.get(key) ?? []);
-  return rules ? oneServerName(names, config.hostname, title(service)) : severalNames(names, hostname, title(service));
+  return found;
+}
+
+/** `hostname`: the server name, unless the user gives one or the mesh distinguishes its servers by it. */
+export function peersFrom(
+  found: readonly PeerName[],
+  hostname: string,
+  what: string,
+  { config, rules }: RouteInput<GatewayApiConfig>,
+): Peers | TargetRefusal {
+  const byText = new Map(found.map((name) => [JSON.stringify(name), name]));
+  const names = [...byText.keys()].sort().flatMap((key) => byText.get(key) ?? []);
+  return rules ? oneServerName(names, config.hostname, what) : severalNames(names, config.hostname ?? hostname, what);
 }
 
 const title = ({ metadata }: KubeObject): string => `Service ${metadata.namespace}/${metadata.name}`;

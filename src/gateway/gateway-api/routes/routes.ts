@@ -1,82 +1,107 @@
-import { type KubeObject, OWNER_LABEL } from '../../../core/object.ts';
+import { type KubeObject, keyOf, OWNER_LABEL } from '../../../core/object.ts';
 import { hasLabels } from '../../../mesh/kube-object.ts';
 import type { RouteJudgement, Routes } from '../../gateway.ts';
-import type { GatewayInput, Scope } from '../../input.ts';
+import type { Scope } from '../../input.ts';
 import { ownerLabel } from '../../owner.ts';
-import { type GatewayApiConfig, placesOf } from '../spec/config.ts';
+import { policyRef } from '../objects/names.ts';
+import {
+  backendPlaces,
+  type GatewayApiConfig,
+  gatewayPlaces,
+  needsGrant,
+  policyPlaces,
+  routePlaces,
+  scopesIn,
+  servicePlaces,
+} from '../spec/config.ts';
 import { CORE_RESOURCES as CORE, GATEWAY_API_RESOURCES as KINDS } from '../spec/resources.ts';
-import type { GatewayApiTarget } from '../spec/target.ts';
-import { isEnvoyProxy, isGateway, judgeClients, presents } from './client.ts';
-import { isService, judgeServices, policyTarget } from './services.ts';
+import type { GatewayApiTarget, PolicyTarget } from '../spec/target.ts';
+import { endpointsOf, judgeBackends } from './backends.ts';
+import { isBackend, isEnvoyProxy, isGateway, judgeClients, presents } from './client.ts';
+import { policyTarget, situationOf } from './policies.ts';
+import { isService, judgeServices } from './services.ts';
 
-const REREAD: GatewayApiTarget = { kind: 'reread' };
+const optional = (resource: Scope['resource']) => ({ resource, optional: true });
 
-/** Gateways and EnvoyProxies, which present the certificate, and Services, whose identity is verified. */
+/** Gateways, EnvoyProxies and Backends, which present the certificate, and Services and Backends, which are verified. */
 export const gatewayApiRoutes: Routes<GatewayApiConfig, GatewayApiTarget> = {
-  scopes(input) {
-    const { meta, config } = input;
-    const { namespace } = meta;
+  scopes({ meta: { namespace: own }, config }) {
+    // Those of its own namespace may name the Secret, whatever is configured now.
     const clients: readonly Scope[] = [
-      { resource: KINDS.gateways, namespace, optional: true },
-      { resource: KINDS.envoyProxies, namespace, optional: true },
+      ...scopesIn([own, ...gatewayPlaces(config, own)], optional(KINDS.gateways)),
+      ...scopesIn([own], optional(KINDS.envoyProxies)),
+      ...scopesIn([own, ...backendPlaces(config, own)], optional(KINDS.backends)),
     ];
-    const places = namespacesOf(input);
+    const policies = policyPlaces(config, own);
     return {
-      routes: [...clients, ...places.map((place) => ({ resource: CORE.services, namespace: place }))],
+      routes: [...clients, ...scopesIn(servicePlaces(config, own), { resource: CORE.services })],
       own: [
-        ...places.map((place) => ({ resource: CORE.configMaps, namespace: place, name: config.caConfigMapName })),
+        ...scopesIn(policies, { resource: CORE.configMaps, name: config.caConfigMapName }),
         ...clients,
-        ...places.map((place) => ({ resource: KINDS.policies, namespace: place, optional: true })),
+        ...(needsGrant(config, own) ? scopesIn([own], optional(KINDS.grants)) : []),
+        ...scopesIn(policies, optional(KINDS.policies)),
       ],
     };
   },
   concern(input, own) {
-    const { gateways, services } = input.config;
-    const covered = new Set(own.map(serviceOf));
+    const { gateways, services, backends } = input.config;
+    const covered = new Set(own.map(coveredBy));
+    const isSelected = (object: KubeObject, of: typeof gateways | typeof services | typeof backends) =>
+      of !== undefined && hasLabels(object, of.selector.matchLabels);
     return (object) => {
-      if (isGateway(object)) return hasLabels(object, gateways.selector.matchLabels) || presents(object, input);
-      if (isEnvoyProxy(object)) return object.metadata.labels?.[OWNER_LABEL] !== ownerLabel(input.meta);
-      const { namespace, name } = object.metadata;
-      return hasLabels(object, services.selector.matchLabels) || covered.has(`${namespace}/${name}`);
+      const { kind, metadata } = object;
+      if (isGateway(object)) return isSelected(object, gateways) || presents(object, input);
+      if (isEnvoyProxy(object)) return metadata.labels?.[OWNER_LABEL] !== ownerLabel(input.meta);
+      if (covered.has(`${kind}/${metadata.namespace}/${metadata.name}`)) return true;
+      return isBackend(object) ? isSelected(object, backends) || presents(object, input) : isSelected(object, services);
     };
   },
   behind(input, { routes }) {
-    const { meta } = input;
-    const services = routes.filter(isService);
-    const namespaces = [...new Set(services.map(({ metadata }) => metadata.namespace ?? ''))].sort();
-    const places = new Set([...namespacesOf(input), meta.namespace]);
+    const { meta, config } = input;
+    const places = (objects: readonly KubeObject[]) => objects.map(({ metadata }) => metadata.namespace ?? '');
+    const services = places(routes.filter(isService));
+    const backends = routes.filter(isBackend);
+    const upstreams = backends.flatMap(endpointsOf).flatMap(({ service }) => service?.namespace ?? []);
+    const sorted = (all: readonly string[]) => [...new Set(all)].sort();
     return [
-      { resource: KINDS.classes, optional: true },
+      optional(KINDS.classes),
       ...[KINDS.httpRoutes, KINDS.grpcRoutes].flatMap((resource) =>
-        (places.has(undefined) ? [undefined] : [...places]).map((namespace) => ({
-          ...{ resource, namespace },
-          optional: true,
-        })),
+        scopesIn(routePlaces(config, meta.namespace), optional(resource)),
       ),
-      ...namespaces.flatMap((namespace) => [
-        { resource: CORE.pods, namespace },
-        { resource: CORE.endpointSlices, namespace },
-        { resource: KINDS.policies, namespace, optional: true },
-      ]),
+      ...scopesIn(sorted(upstreams), { resource: CORE.services }),
+      ...scopesIn(sorted([...services, ...upstreams]), { resource: CORE.pods }),
+      ...scopesIn(sorted([...services, ...upstreams]), { resource: CORE.endpointSlices }),
+      ...scopesIn(sorted([...services, ...places(backends)]), optional(KINDS.policies)),
     ];
   },
   judge(input, observed): RouteJudgement<GatewayApiTarget> {
     const clients = judgeClients(input, observed);
-    const services = judgeServices(input, observed, clients.isReady);
+    const situation = situationOf(input, observed);
+    const backends = judgeBackends(situation, clients.isReady);
+    const policies = [...judgeServices(situation, clients.isReady), ...backends.flatMap(({ policy }) => policy ?? [])];
+    const needed = new Map<string, PolicyTarget>();
+    for (const { target } of policies) if (target) needed.set(keyOf(policyRef(input, target)), target);
+    const present = new Set(
+      observed.routes.map(({ kind, metadata }) => `${kind}/${metadata.namespace}/${metadata.name}`),
+    );
+    for (const [key, target] of situation.written) {
+      const isGone = !present.has(`${target.of}/${target.namespace}/${target.name}`);
+      if (isGone && situation.isUsed(target, undefined)) needed.set(key, target);
+    }
+    const sorted = [...needed].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, target]) => target);
     return {
-      verdicts: [...clients.verdicts, ...services.verdicts],
-      targets: [...(clients.needsReread ? [REREAD] : []), ...services.targets],
+      verdicts: [
+        ...clients.verdicts,
+        ...backends.flatMap(({ client }) => client ?? []),
+        ...policies.map(({ verdict }) => verdict),
+      ],
+      targets: [...clients.targets, ...sorted],
     };
   },
   identities: () => [],
 };
 
-function serviceOf(policy: KubeObject): string {
+function coveredBy(policy: KubeObject): string {
   const target = policyTarget(policy);
-  return target ? `${target.namespace}/${target.service}` : '';
-}
-
-/** Undefined: all namespaces. */
-function namespacesOf({ meta, config }: GatewayInput<GatewayApiConfig>): readonly (string | undefined)[] {
-  return placesOf(config, meta.namespace).map((place) => (place === '*' ? undefined : place));
+  return target ? `${target.of}/${target.namespace}/${target.name}` : '';
 }

@@ -1,7 +1,8 @@
 import { z } from 'zod';
 import type { Claim, GatewayFields, NamespacedRule, PolicyRule } from '../../../config/schema/gateway-fields.ts';
 import { labels, namespaceName, objectName } from '../../../config/schema/names.ts';
-import { cel } from '../../../mesh/schema/cel.ts';
+import { cel, rules } from '../../../mesh/schema/cel.ts';
+import type { Scope } from '../../input.ts';
 
 /** The most that a BackendTLSPolicy may have; its definition refuses more. */
 export const MOST_NAMES = 5;
@@ -18,18 +19,37 @@ const selector = (what: string) =>
     })
     .describe(`Which ${what}s.`);
 
-const VOUCHED = 'needs clientCertificate: Gateway, because only Envoy Gateway reads an EnvoyProxy';
+const VOUCHED = 'needs clientCertificate: Gateway, because only Envoy Gateway reads an EnvoyProxy or a Backend';
+const NOBODY = 'needs services or backends: whose identity the gateway verifies';
+const NO_GATEWAYS = 'needs gateways, which present the certificate, unless clientCertificate is Backend';
+const ONLY_BACKENDS =
+  'must have neither gateways nor services with clientCertificate: Backend: Backends present the certificate';
+
+const namespaces = (what: string) =>
+  z
+    .array(z.union([z.literal('*'), namespaceName()]))
+    .min(1)
+    .optional()
+    .describe(what);
+
+const PLACED_IN_BACKENDS = "(has(self.clientCertificate) && self.clientCertificate == 'Backend')";
 
 const gatewayApi = z
   .strictObject({
     gateways: z
-      .strictObject({ selector: selector('Gateway') })
-      .describe("The Gateways, in this object's namespace, that present the certificate."),
+      .strictObject({
+        selector: selector('Gateway'),
+        namespaces: namespaces(
+          'Where Gateways are looked for; ["*"] for everywhere. Default: in this object\'s namespace. Gateways of other namespaces must let this one in by the annotation meshcert.dev/allow-from.',
+        ),
+      })
+      .optional()
+      .describe('The Gateways that present the certificate. Required unless clientCertificate is Backend.'),
     clientCertificate: z
-      .enum(['EnvoyProxy', 'Gateway'])
+      .enum(['EnvoyProxy', 'Gateway', 'Backend'])
       .default('EnvoyProxy')
       .describe(
-        'Where the certificate is named: spec.backendTLS of the EnvoyProxy of each Gateway, or spec.tls.backend of the Gateway.',
+        'Where the certificate is named: spec.backendTLS of the EnvoyProxy of each Gateway, spec.tls.backend of the Gateway, or spec.tls of each selected Backend, so that several meshes can be behind one Gateway.',
       ),
     controllers: z
       .array(z.string().min(1).max(253))
@@ -41,13 +61,9 @@ const gatewayApi = z
     services: z
       .strictObject({
         selector: selector('Service'),
-        namespaces: z
-          .array(z.union([z.literal('*'), namespaceName()]))
-          .min(1)
-          .optional()
-          .describe(
-            'Where Services, and the routes to them, are looked for; ["*"] for everywhere. Default: in this object\'s namespace. Services of other namespaces must let this one in by the annotation meshcert.dev/allow-from.',
-          ),
+        namespaces: namespaces(
+          'Where Services, and the routes to them, are looked for; ["*"] for everywhere. Default: in this object\'s namespace. Services of other namespaces must let this one in by the annotation meshcert.dev/allow-from.',
+        ),
         ports: z
           .array(
             z
@@ -59,7 +75,19 @@ const gatewayApi = z
           .optional()
           .describe('Names of the ports that speak mTLS. Default: every port that has a name.'),
       })
+      .optional()
       .describe('The Services whose identity the gateway verifies, one BackendTLSPolicy for each port.'),
+    backends: z
+      .strictObject({
+        selector: selector('Backend'),
+        namespaces: namespaces(
+          'Where Backends, the Services to which they lead, and the routes to them are looked for, in addition to this object\'s namespace; ["*"] for everywhere. Backends of other namespaces must let this one in by the annotation meshcert.dev/allow-from.',
+        ),
+      })
+      .optional()
+      .describe(
+        'The Backends of Envoy Gateway whose identity it verifies, one BackendTLSPolicy for each. The control plane of a mesh does not apply a policy for a Backend to its own traffic.',
+      ),
     caConfigMapName: objectName()
       .optional()
       .describe(
@@ -86,10 +114,24 @@ const gatewayApi = z
     error: VOUCHED,
     path: ['controllers'],
   })
+  .refine(({ services, backends }) => services !== undefined || backends !== undefined, { error: NOBODY })
+  .refine(({ gateways, clientCertificate }) => gateways !== undefined || clientCertificate === 'Backend', {
+    error: NO_GATEWAYS,
+  })
+  .refine(
+    ({ gateways, services, clientCertificate }) =>
+      clientCertificate !== 'Backend' || (gateways === undefined && services === undefined),
+    { error: ONLY_BACKENDS },
+  )
   .meta(
-    cel(
-      "!has(self.controllers) || self.controllers.size() == 0 || (has(self.clientCertificate) && self.clientCertificate == 'Gateway')",
-      `controllers ${VOUCHED}`,
+    rules(
+      cel(
+        "!has(self.controllers) || self.controllers.size() == 0 || (has(self.clientCertificate) && self.clientCertificate == 'Gateway')",
+        `controllers ${VOUCHED}`,
+      ),
+      cel('has(self.services) || has(self.backends)', NOBODY),
+      cel(`has(self.gateways) || ${PLACED_IN_BACKENDS}`, NO_GATEWAYS),
+      cel(`!${PLACED_IN_BACKENDS} || !(has(self.gateways) || has(self.services))`, ONLY_BACKENDS),
     ),
   )
   .optional()
@@ -99,11 +141,41 @@ const gatewayApi = z
 export type GatewayApiConfig = NonNullable<z.output<typeof gatewayApi>> & { readonly caConfigMapName: string };
 
 const READ = ['get', 'list', 'watch'] as const;
+const WRITE = ['create', 'patch', 'delete'] as const;
 const STANDARD = 'gateway.networking.k8s.io';
+const EXTENSIONS = 'gateway.envoyproxy.io';
+
+const merged = (places: readonly string[]): readonly string[] => (places.includes('*') ? ['*'] : [...new Set(places)]);
+
+/** Where Gateways are looked for. */
+export const gatewayPlaces = ({ gateways }: GatewayApiConfig, own: string): readonly string[] =>
+  gateways ? merged(gateways.namespaces ?? [own]) : [];
+
+/** Whether Gateways of other namespaces may name the Secret, which takes a ReferenceGrant. */
+export const needsGrant = (config: GatewayApiConfig, own: string): boolean =>
+  config.clientCertificate === 'Gateway' && gatewayPlaces(config, own).some((place) => place !== own);
 
 /** Where Services are looked for. */
-export const placesOf = ({ services }: GatewayApiConfig, own: string): readonly string[] =>
-  services.namespaces?.includes('*') ? ['*'] : (services.namespaces ?? [own]);
+export const servicePlaces = ({ services }: GatewayApiConfig, own: string): readonly string[] =>
+  services ? merged(services.namespaces ?? [own]) : [];
+
+/** Where Backends are looked for. */
+export const backendPlaces = ({ backends }: GatewayApiConfig, own: string): readonly string[] =>
+  backends ? merged([own, ...(backends.namespaces ?? [])]) : [];
+
+/** Where our policies are. */
+export const policyPlaces = (config: GatewayApiConfig, own: string): readonly string[] =>
+  merged([...servicePlaces(config, own), ...backendPlaces(config, own)]);
+
+/** Where routes are looked for. */
+export const routePlaces = (config: GatewayApiConfig, own: string): readonly string[] =>
+  merged([...policyPlaces(config, own), own]);
+
+/** One scope for each of these places; `*`: for all namespaces. */
+export const scopesIn = (places: Iterable<string>, scope: Omit<Scope, 'namespace'>): readonly Scope[] => {
+  const all = new Set(places);
+  return all.has('*') ? [scope] : [...all].map((namespace) => ({ ...scope, namespace }));
+};
 
 export const gatewayApiFields: GatewayFields<GatewayApiConfig> = {
   kind: 'gatewayApi',
@@ -115,11 +187,12 @@ export const gatewayApiFields: GatewayFields<GatewayApiConfig> = {
   *claims(config, { namespace = '' }): Generator<Claim> {
     const { caConfigMapName } = config;
     const path = ['spec', 'gatewayApi', 'caConfigMapName'];
-    for (const place of placesOf(config, namespace)) {
+    for (const place of policyPlaces(config, namespace)) {
       yield { key: `configmap ${place}/${caConfigMapName}`, path, what: `ConfigMap ${caConfigMapName}` };
     }
   },
   *rights(config, { metadata: { namespace = '' } }): Generator<NamespacedRule> {
+    const { clientCertificate } = config;
     const rule = (apiGroup: string, resources: string[], verbs: readonly string[], names?: string[]): PolicyRule => ({
       apiGroups: [apiGroup],
       resources,
@@ -128,16 +201,28 @@ export const gatewayApiFields: GatewayFields<GatewayApiConfig> = {
     });
     // Their controllers say which implementation runs a Gateway, and whether a mesh would take the policies too.
     yield { namespace: '*', rule: rule(STANDARD, ['gatewayclasses'], READ) };
-    yield { namespace, rule: rule(STANDARD, ['gateways'], [...READ, 'patch']) };
-    const proxies = [...READ, 'create', 'patch', 'delete'];
-    yield { namespace, rule: rule('gateway.envoyproxy.io', ['envoyproxies'], proxies) };
-    const places = placesOf(config, namespace);
-    for (const place of places.includes('*') ? places : new Set([...places, namespace])) {
+    // Those of its own namespace may name the Secret, whatever is configured now.
+    yield { namespace, rule: rule(STANDARD, ['gateways'], READ) };
+    yield { namespace, rule: rule(EXTENSIONS, ['envoyproxies', 'backends'], READ) };
+    for (const place of gatewayPlaces(config, namespace)) {
+      yield { namespace: place, rule: rule(STANDARD, ['gateways'], [...READ, 'patch']) };
+    }
+    for (const place of backendPlaces(config, namespace)) {
+      yield { namespace: place, rule: rule(EXTENSIONS, ['backends'], READ) };
+    }
+    if (clientCertificate === 'Backend') {
+      yield { namespace, rule: rule(EXTENSIONS, ['backends'], ['patch']) };
+    } else {
+      yield { namespace, rule: rule(EXTENSIONS, ['envoyproxies'], WRITE) };
+    }
+    if (needsGrant(config, namespace)) {
+      yield { namespace, rule: rule(STANDARD, ['referencegrants'], [...READ, ...WRITE]) };
+    }
+    for (const place of routePlaces(config, namespace)) {
       yield { namespace: place, rule: rule(STANDARD, ['httproutes', 'grpcroutes'], READ) };
     }
-    for (const place of places) {
-      const write = ['create', 'patch', 'delete'];
-      yield { namespace: place, rule: rule(STANDARD, ['backendtlspolicies'], [...READ, ...write]) };
+    for (const place of policyPlaces(config, namespace)) {
+      yield { namespace: place, rule: rule(STANDARD, ['backendtlspolicies'], [...READ, ...WRITE]) };
       yield { namespace: place, rule: rule('', ['services', 'pods'], READ) };
       yield { namespace: place, rule: rule('discovery.k8s.io', ['endpointslices'], READ) };
       yield { namespace: place, rule: rule('', ['configmaps'], ['create']) };

@@ -1,10 +1,14 @@
 import type { Resource } from '../../../core/object.ts';
 
+/** The API groups of Gateway API itself and of Envoy Gateway. */
+export const STANDARD = 'gateway.networking.k8s.io';
+export const EXTENSIONS = 'gateway.envoyproxy.io';
+
 const standard = (kind: string, plural: string, namespaced = true): Resource => ({
-  apiVersion: 'gateway.networking.k8s.io/v1',
-  kind,
-  plural,
-  namespaced,
+  ...{ apiVersion: `${STANDARD}/v1`, kind, plural, namespaced },
+});
+const extension = (kind: string, plural: string): Resource => ({
+  ...{ apiVersion: `${EXTENSIONS}/v1alpha1`, kind, plural, namespaced: true },
 });
 
 export const GATEWAY_API_RESOURCES = {
@@ -13,12 +17,10 @@ export const GATEWAY_API_RESOURCES = {
   classes: standard('GatewayClass', 'gatewayclasses', false),
   httpRoutes: standard('HTTPRoute', 'httproutes'),
   grpcRoutes: standard('GRPCRoute', 'grpcroutes'),
-  envoyProxies: {
-    apiVersion: 'gateway.envoyproxy.io/v1alpha1',
-    kind: 'EnvoyProxy',
-    plural: 'envoyproxies',
-    namespaced: true,
-  },
+  // v1 exists since Gateway API 1.5 only.
+  grants: { apiVersion: `${STANDARD}/v1beta1`, kind: 'ReferenceGrant', plural: 'referencegrants', namespaced: true },
+  envoyProxies: extension('EnvoyProxy', 'envoyproxies'),
+  backends: extension('Backend', 'backends'),
 } as const satisfies Record<string, Resource>;
 
 const core = (kind: string, plural: string): Resource => ({ apiVersion: 'v1', kind, plural, namespaced: true });
@@ -36,7 +38,7 @@ export const CORE_RESOURCES = {
   },
 } as const satisfies Record<string, Resource>;
 
-/** Owns the fields of a Gateway or an EnvoyProxy by which it presents the certificate. */
+/** Owns the fields of a Gateway, an EnvoyProxy or a Backend by which it presents the certificate. */
 export const CLIENT_FIELD_MANAGER = 'meshcert-gateways';
 /** Controllers of Envoy Gateway have names that begin so; its administrator chooses the rest. */
-export const ENVOY_GATEWAY = 'gateway.envoyproxy.io/';
+export const ENVOY_GATEWAY = `${EXTENSIONS}/`;

@@ -1,11 +1,12 @@
 import type { PeerName } from '../../../mesh/targeting.ts';
 
-/** A port of a Service whose identity the gateway verifies. */
+/** A port of a Service, or a Backend, whose identity the gateway verifies. */
 export interface PolicyTarget {
   readonly kind: 'policy';
   readonly namespace: string;
-  readonly service: string;
-  /** The name of the port. */
+  readonly of: 'Service' | 'Backend';
+  readonly name: string;
+  /** The name of the port of a Service; empty for a Backend: all of its ports. */
   readonly port: string;
   readonly hostname: string;
   /** One of these must be presented; empty: `hostname` must. Sorted. */
@@ -14,12 +15,15 @@ export interface PolicyTarget {
 
 /**
  * `reread`: Envoy Gateway reads a Secret again that a Gateway names only if an EnvoyProxy beside it names the Secret
- * too.
+ * too. `grant`: Gateways of these other namespaces name the Secret.
  */
-export type GatewayApiTarget = PolicyTarget | { readonly kind: 'reread' };
+export type GatewayApiTarget =
+  | PolicyTarget
+  | { readonly kind: 'reread' }
+  | { readonly kind: 'grant'; readonly namespaces: readonly string[] };
 
 /**
- * Why a Gateway or a Service is not used. Codes of the mesh itself come from its adapter; the rest are shared with
+ * Why a Gateway, a Service or a Backend is not used. Codes of the mesh itself come from its adapter; the rest are shared with
  * other gateways.
  */
 export const GATEWAY_API_CODES = [
@@ -27,10 +31,13 @@ export const GATEWAY_API_CODES = [
   'ERR_TARGET_NO_PROXY',
   'ERR_TARGET_OVERRIDDEN',
   'ERR_TARGET_FOREIGN_TLS',
+  'ERR_TARGET_NAMESPACE',
   'ERR_TARGET_FOREIGN_POLICY',
   'ERR_TARGET_MESH_POLICY',
   'ERR_TARGET_NOT_IN_CLUSTER',
   'ERR_TARGET_PORT_NAME',
+  'ERR_TARGET_NO_SERVICE',
+  'ERR_TARGET_NO_PORT',
   'ERR_TARGET_NO_ENDPOINTS',
   'ERR_TARGET_NO_POD',
   'ERR_TARGET_NO_ACCOUNT',

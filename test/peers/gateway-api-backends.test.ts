@@ -1,0 +1,255 @@
+import assert from 'node:assert/strict';
+import { rename, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { after, before, describe, it } from 'node:test';
+import { say } from '../../src/cli/io.fixture.ts';
+import { formatCertificates } from '../../src/pki/certificate.ts';
+import { type AgentProcess, startAgentProcess } from './parts/agent-process.ts';
+import { eventually } from './parts/eventually.ts';
+import {
+  backendRef,
+  EXTENSIONS,
+  GATEWAYS,
+  type GatewayLab,
+  gateway,
+  policy,
+  route,
+  SHOP,
+  serialOf,
+  startGatewayLab,
+  startUpstream,
+  type Upstream,
+} from './parts/gateway-lab.ts';
+import { startIstioWorkload, type Workload } from './parts/istio-workload.ts';
+import { type Authority, authority, type KeyPair } from './servers/authority.ts';
+import { type Istiod, startIstiod } from './servers/istiod.ts';
+import type { ApplyObject } from './servers/kube-client.ts';
+import { discard, scratchDir } from './servers/process.ts';
+
+const DAY = 86_400_000;
+const OTHER = 'spiffe://other/gateway';
+
+const documents = (istiod: Istiod, directory: string): string => `apiVersion: meshcert.dev/v1alpha1
+kind: MeshCertificate
+metadata: {name: istio, namespace: ${GATEWAYS}}
+spec:
+  istio: {ca: {address: "${istiod.secureAddress}", serverName: ${istiod.serverName}, serviceAccount: gateway}}
+  gatewayApi:
+    clientCertificate: Backend
+    backends: {selector: {matchLabels: {mesh: istio}}, namespaces: [${SHOP}]}
+---
+apiVersion: meshcert.dev/v1alpha1
+kind: MeshCertificate
+metadata: {name: other, namespace: ${GATEWAYS}}
+spec:
+  file: {directory: ${directory}}
+  gatewayApi:
+    clientCertificate: Backend
+    backends: {selector: {matchLabels: {mesh: other}}}
+    subjectAltNames: [spiffe://other/server]
+---
+apiVersion: meshcert.dev/v1alpha1
+kind: MeshCertificate
+metadata: {name: services, namespace: ${GATEWAYS}}
+spec:
+  istio: {ca: {address: "${istiod.secureAddress}", serverName: ${istiod.serverName}, serviceAccount: gateway}}
+  gatewayApi:
+    gateways: {selector: {matchLabels: {mesh: none}}}
+    services: {selector: {matchLabels: {mesh: istio}}, namespaces: [${SHOP}]}
+`;
+
+describe('Backends on real parts: kube-apiserver, istiod, Envoy Gateway, Envoy, the agent under the rendered Role', () => {
+  let lab: GatewayLab;
+  let istiod: Istiod;
+  let other: Authority;
+  let agent: AgentProcess;
+  let roles: string;
+  const files = scratchDir('backends');
+  const open: AsyncDisposable[] = [];
+  const edge = gateway('edge');
+
+  const kept = <T extends AsyncDisposable>(one: T): T => {
+    open.push(one);
+    return one;
+  };
+  const exposed = async (upstream: Upstream): Promise<Upstream> => {
+    await lab.envoyGateway.expose(upstream.port);
+    return kept(upstream);
+  };
+  /** A Service of Istio with one pod, an upstream with the certificate of an account, a Backend and a route. */
+  async function serve(name: string, podAccount: string, answering: Workload): Promise<void> {
+    const { chain, key, roots } = answering.identity;
+    const pem = formatCertificates(chain);
+    const leaf: KeyPair = { certificate: pem, chain: pem, key: key.toPem() };
+    const { port } = await exposed(await startUpstream({ leaf, roots: formatCertificates(roots) }));
+    const meta = { name, namespace: SHOP };
+    const hostname = `${name}.${SHOP}.svc.cluster.local`;
+    await lab.apply(
+      {
+        ...{ apiVersion: 'v1', kind: 'Service' },
+        metadata: { ...meta, labels: { mesh: 'istio' }, annotations: { 'meshcert.dev/allow-from': GATEWAYS } },
+        spec: { selector: { app: name }, ports: [{ name: 'https', port }] },
+      },
+      {
+        ...{ apiVersion: 'v1', kind: 'Pod' },
+        metadata: { ...meta, name: `${name}-1`, labels: { app: name } },
+        spec: { serviceAccountName: podAccount, containers: [{ name: 'web', image: 'web' }] },
+      },
+    );
+    await lead(name, 'istio', { fqdn: { hostname, port } });
+  }
+  async function lead(name: string, mesh: string, endpoint: object): Promise<void> {
+    await lab.apply(backend(name, mesh, { endpoints: [endpoint] }));
+    await eventually(`a policy for ${name}`, async () => (await policyOf(mesh, name)).spec !== undefined, agent.log);
+    await lab.apply(inGateways(route(name, [edge], backendRef(name))));
+  }
+  const backend = (name: string, mesh: string, spec: object): ApplyObject => ({
+    ...{ apiVersion: EXTENSIONS, kind: 'Backend', spec },
+    metadata: { name, namespace: GATEWAYS, labels: { mesh } },
+  });
+  const inGateways = (object: ApplyObject): ApplyObject => ({
+    ...object,
+    metadata: { ...object.metadata, namespace: GATEWAYS },
+  });
+  const policyOf = (mesh: string, name: string) => lab.read(inGateways(policy(`${mesh}-${name}.backend`)));
+  const published = async (secret: string) => {
+    const { body } = await lab.apiserver.call('GET', `/api/v1/namespaces/${GATEWAYS}/secrets/${secret}`);
+    const certificate = Buffer.from(body.data['tls.crt'], 'base64').toString();
+    return serialOf({ certificate, chain: '', key: '' });
+  };
+  const shows = (path: string, serial: () => Promise<string>) =>
+    eventually(
+      `the certificate at ${path}`,
+      async () => (await lab.ask(edge, path)).seen?.serial === (await serial()),
+      () => agent.log() + lab.envoyGateway.log(),
+    );
+  const statusOf = async (name: string) => (await agent.statuses()).find((one) => one.name === name)?.status;
+  async function put(pair: KeyPair): Promise<KeyPair> {
+    for (const [file, text] of Object.entries({ 'tls.crt': pair.chain, 'tls.key': pair.key, 'ca.crt': other.root })) {
+      await writeFile(join(files, `.${file}`), text);
+      await rename(join(files, `.${file}`), join(files, file));
+    }
+    return pair;
+  }
+  const start = async () => {
+    const token = await lab.apiserver.serviceAccountToken({
+      ...{ namespace: GATEWAYS, name: 'meshcert' },
+      audience: 'https://kubernetes.default.svc.cluster.local',
+    });
+    agent = await startAgentProcess({
+      kubeconfig: await lab.apiserver.kubeconfigFor('meshcert', token),
+      documents: documents(istiod, files),
+      args: ['--namespace', GATEWAYS, '--observe', 'names'],
+    });
+  };
+
+  before(async () => {
+    other = await authority('other', 3 * DAY);
+    lab = await startGatewayLab();
+    for (const [namespace, name] of [
+      ...['gateway', 'meshcert'].map((one) => [GATEWAYS, one]),
+      ...['web', 'api'].map((one) => [SHOP, one]),
+    ] as const) {
+      const object = { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name, namespace } };
+      await lab.apiserver.ensure(`/api/v1/namespaces/${namespace}/serviceaccounts`, object);
+    }
+    for (const name of ['web', 'impostor']) await lab.envoyGateway.resolve(`${name}.${SHOP}.svc.cluster.local`);
+    istiod = kept(await startIstiod({ apiserver: lab.apiserver }));
+    await put(await other.issue({ uri: [OTHER], ttlMs: DAY }));
+    const file = join(files, 'mesh.yaml');
+    await writeFile(file, documents(istiod, files));
+    const rendered = await say(['render', '--rbac', '-f', file, '--namespace', GATEWAYS]);
+    assert.equal(rendered.code, 0, rendered.stderr);
+    roles = rendered.stdout;
+    await lab.apiserver.kubectl(['apply', '-f', '-'], { input: roles });
+    await lab.apply(edge);
+    await start();
+  });
+  after(async () => {
+    await agent?.stop();
+    for (const one of open.reverse()) await one[Symbol.asyncDispose]();
+    await lab?.[Symbol.asyncDispose]();
+    discard(files);
+  });
+  const workload = async (serviceAccount: string) =>
+    kept(
+      await startIstioWorkload({
+        ...{ apiserver: lab.apiserver, istiod, namespace: SHOP, serviceAccount },
+        allow: () => true,
+      }),
+    );
+
+  it('speaks mTLS with a workload of Istio, verified by the account of its pod; istiod makes no rule of the policy', async () => {
+    await serve('web', 'web', await workload('web'));
+    await shows('/web', () => published('istio-identity'));
+    const { validation } = (await policyOf('istio', 'web')).spec as { validation: Record<string, unknown> };
+    assert.deepEqual(validation.subjectAltNames, [{ type: 'URI', uri: `spiffe://cluster.local/ns/${SHOP}/sa/web` }]);
+    // istiod has seen the policy, and says that it has nothing to do with it.
+    const ignored = async () => {
+      const { status } = await policyOf('istio', 'web');
+      const { ancestors = [] } = (status ?? {}) as { ancestors?: { controllerName: string; conditions: object[] }[] };
+      const [found] = ancestors.filter(({ controllerName }) => controllerName === 'istio.io/mesh-controller');
+      return JSON.stringify(found ?? {}).includes('TargetNotFound');
+    };
+    await eventually("istiod's status", ignored, istiod.log);
+    const all = (await istiod.debug('configz')) as readonly { kind: string; metadata: { namespace: string } }[];
+    const rules = all.filter(({ kind }) => kind === 'DestinationRule');
+    assert.deepEqual(rules, []);
+    const live = async () => (await statusOf('istio'))?.conditions.find(({ type }) => type === 'Live');
+    await eventually('Live', async () => (await live())?.status === 'True', agent.log);
+  });
+
+  it('writes no policy for the Service itself, because istiod would take it', async () => {
+    const states = async () => (await statusOf('services'))?.mappings.map(({ name, state }) => `${name} ${state}`);
+    await eventually('it is said', async () => (await states())?.includes('web ERR_TARGET_MESH_POLICY') === true);
+    const { body } = await lab.apiserver.call(
+      'GET',
+      `/apis/gateway.networking.k8s.io/v1/namespaces/${SHOP}/backendtlspolicies`,
+    );
+    assert.deepEqual(body.items, []);
+  });
+
+  it('refuses a workload with the certificate of another account', async () => {
+    await serve('impostor', 'web', await workload('api'));
+    // Earlier answers are those of a cluster that has no address yet.
+    const refused = async () => {
+      const { status } = await lab.ask(edge, '/impostor');
+      const { upstream_transport_failure_reason: why } = await lab.envoyGateway.logged('/impostor');
+      return status === 503 && String(why).includes('SAN_matcher');
+    };
+    await eventually('503, because of the SAN', refused, lab.envoyGateway.log);
+  });
+
+  it('presents another certificate to another mesh behind the same Gateway, and each rotates by itself', async () => {
+    const { port } = await exposed(
+      await startUpstream({ leaf: await other.issue({ uri: ['spiffe://other/server'] }), roots: other.root }),
+    );
+    await lead('legacy', 'other', { ip: { address: '127.0.0.1', port } });
+    await shows('/legacy', () => published('other-identity'));
+    const next = serialOf(await put(await other.issue({ uri: [OTHER], ttlMs: 2 * DAY })));
+    await shows('/legacy', async () => next);
+    await shows('/web', () => published('istio-identity'));
+  });
+
+  it('sends nothing, rather than plaintext, when its policy is deleted by hand, until the agent writes it again', async () => {
+    await agent.stop();
+    await lab.remove(inGateways(policy('istio-web.backend')));
+    const statuses = new Set<number>();
+    await eventually(
+      '500',
+      async () => {
+        const { status, seen } = await lab.ask(edge, '/web');
+        statuses.add(status);
+        assert.notEqual(seen?.tls, false, 'plaintext');
+        return status === 500;
+      },
+      lab.envoyGateway.log,
+    );
+    await start();
+    await shows('/web', () => published('istio-identity'));
+    assert.deepEqual(
+      [...statuses].filter((status) => status !== 200 && status !== 500),
+      [],
+    );
+  });
+});
