@@ -53,6 +53,7 @@ test('each refinement that the API server can check has an equivalent rule there
     '.spec.caSecretName',
     '.spec.crlSecretName',
     '.spec.gatewayApi',
+    '.spec.gatewayApi.backends.selector.matchLabels',
     '.spec.gatewayApi.gateways.selector.matchLabels',
     '.spec.gatewayApi.services.selector.matchLabels',
     '.spec.labels',

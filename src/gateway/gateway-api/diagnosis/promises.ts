@@ -6,7 +6,7 @@ import type { ObservedObjects } from '../../gateway.ts';
 import type { RouteInput, Scope } from '../../input.ts';
 import { ownerLabel } from '../../owner.ts';
 import { gatewayApiRoutes } from '../routes/routes.ts';
-import { type GatewayApiConfig, gatewayApiFields, placesOf } from '../spec/config.ts';
+import { type GatewayApiConfig, gatewayApiFields, policyPlaces } from '../spec/config.ts';
 import type { GatewayApiCheck } from './check.ts';
 import { type GatewayApiWorld, nameOf } from './world.ts';
 
@@ -46,7 +46,7 @@ export const promisedSecrets = (world: GatewayApiWorld): ReadonlySet<string> =>
 export const promisedBundles = (world: GatewayApiWorld): ReadonlySet<string> =>
   new Set(
     promisesOf(world).flatMap(({ input: { config, meta } }) =>
-      placesOf(config, meta.namespace).map((namespace) => nameOf({ namespace, name: config.caConfigMapName })),
+      policyPlaces(config, meta.namespace).map((namespace) => nameOf({ namespace, name: config.caConfigMapName })),
     ),
   );
 
@@ -105,12 +105,13 @@ export const promiseChecks: readonly GatewayApiCheck[] = [
     *run(world) {
       for (const { object, input } of promisesOf(world)) {
         const { routes } = observedBy(world, input);
-        const { gateways, services } = input.config;
+        const { gateways, services, backends } = input.config;
         for (const [kind, selector] of [
-          ['Gateway', gateways.selector],
-          ['Service', services.selector],
+          ['Gateway', gateways?.selector],
+          ['Service', services?.selector],
+          ['Backend', backends?.selector],
         ] as const) {
-          if (!world.known(kind) || routes.some((one) => one.kind === kind)) continue;
+          if (!selector || !world.known(kind) || routes.some((one) => one.kind === kind)) continue;
           const labels = Object.entries(selector.matchLabels).map(([key, value]) => `${key}=${value}`);
           yield {
             object,

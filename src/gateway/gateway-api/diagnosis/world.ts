@@ -5,7 +5,7 @@ import type { SecretUse } from '../../input.ts';
 import { readPair, type SecretPair } from '../../pair.ts';
 import { clientRefOf, controllerOf } from '../routes/client.ts';
 import { namedPorts } from '../routes/pods.ts';
-import { backendsIn } from '../routes/services.ts';
+import { backendsIn } from '../routes/usage.ts';
 import { CORE_RESOURCES, ENVOY_GATEWAY, GATEWAY_API_RESOURCES as KINDS } from '../spec/resources.ts';
 
 /** Where a Gateway, an EnvoyProxy or a Backend names a client certificate. */

@@ -1,7 +1,7 @@
 import { CONSENT_ANNOTATION, consents } from '../../../core/consent.ts';
 import type { KubeObject } from '../../../core/object.ts';
 import { fields, hasLabels, listOfFields, text } from '../../../mesh/kube-object.ts';
-import type { PeerName } from '../../../mesh/targeting.ts';
+import type { PeerName, TargetRefusal } from '../../../mesh/targeting.ts';
 import type { RouteVerdict } from '../../gateway.ts';
 import { CORE_RESOURCES as CORE, EXTENSIONS, GATEWAY_API_RESOURCES as KINDS } from '../spec/resources.ts';
 import { clientVerdict, isBackend, isPresented, presents } from './client.ts';
@@ -13,7 +13,6 @@ import {
   type PolicyJudgement,
   type PolicySituation,
   policyVerdict,
-  type Refusal,
   unseen,
   writtenFor,
 } from './policies.ts';
@@ -59,7 +58,7 @@ function judgeBackend(backend: KubeObject, situation: PolicySituation, mayAdd: b
       policy: before && isUsed(target, undefined) ? kept(backend, before, undefined, situation) : undefined,
     };
   }
-  const verdict = (refusal?: Refusal) => policyVerdict(backend, target, undefined, situation, refusal);
+  const verdict = (refusal?: TargetRefusal) => policyVerdict(backend, target, undefined, situation, refusal);
   const client = isPlace || isNaming ? clientVerdict(backend, input, isPlace) : undefined;
   const peers = refusalOf(backend, situation) ?? foreignPolicy(situation, target) ?? peersOf(backend, situation);
   if ('code' in peers) {
@@ -72,7 +71,7 @@ function judgeBackend(backend: KubeObject, situation: PolicySituation, mayAdd: b
 }
 
 /** Why nothing is written for a Backend. */
-function refusalOf(backend: KubeObject, situation: PolicySituation): Refusal | undefined {
+function refusalOf(backend: KubeObject, situation: PolicySituation): TargetRefusal | undefined {
   const { input, observed } = situation;
   const { namespace = '' } = backend.metadata;
   const { namespace: own } = input.meta;
@@ -116,7 +115,7 @@ export const endpointsOf = ({ spec }: KubeObject): readonly BackendEndpoint[] =>
   });
 
 /** The identities of all pods behind all endpoints. */
-function peersOf(backend: KubeObject, situation: PolicySituation): Peers | Refusal {
+function peersOf(backend: KubeObject, situation: PolicySituation): Peers | TargetRefusal {
   const { input, observed } = situation;
   const { name: own, namespace = '' } = backend.metadata;
   const title = `Backend ${namespace}/${own}`;
@@ -145,13 +144,13 @@ function peersOf(backend: KubeObject, situation: PolicySituation): Peers | Refus
   return peersFrom(found, hostname, title, input);
 }
 
-const missing = ({ namespace, name }: { readonly namespace: string; readonly name: string }): Refusal => ({
+const missing = ({ namespace, name }: { readonly namespace: string; readonly name: string }): TargetRefusal => ({
   code: 'ERR_TARGET_NO_SERVICE',
   message: `Service ${namespace}/${name} does not exist; create it, or correct the endpoint`,
 });
 
 /** The port of a Service by its number; pods behind a headless one are called at their own port. */
-function portOf({ metadata, spec }: KubeObject, number: number): NamedPort | Refusal {
+function portOf({ metadata, spec }: KubeObject, number: number): NamedPort | TargetRefusal {
   const { type, externalName, clusterIP, ports } = fields(spec);
   const title = `Service ${metadata.namespace}/${metadata.name}`;
   if (type === 'ExternalName') {

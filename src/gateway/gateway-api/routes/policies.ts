@@ -1,6 +1,6 @@
 import { describe, type KubeObject, keyOf, OWNER_LABEL, refOf } from '../../../core/object.ts';
 import { fields, listOfFields, text } from '../../../mesh/kube-object.ts';
-import type { PeerName } from '../../../mesh/targeting.ts';
+import type { PeerName, TargetRefusal } from '../../../mesh/targeting.ts';
 import type { ObservedObjects, RouteVerdict } from '../../gateway.ts';
 import type { RouteInput } from '../../input.ts';
 import { ownerLabel } from '../../owner.ts';
@@ -10,12 +10,6 @@ import { CORE_RESOURCES as CORE, GATEWAY_API_RESOURCES as KINDS } from '../spec/
 import type { PolicyTarget } from '../spec/target.ts';
 import type { BehindServices } from './pods.ts';
 import { type Usage, type UsedTarget, usage } from './usage.ts';
-
-/** Why something is not used; the message ends with the next step. */
-export interface Refusal {
-  readonly code: string;
-  readonly message: string;
-}
 
 /** What all Services and Backends of one observation have in common. */
 export interface PolicySituation {
@@ -65,7 +59,7 @@ export const writtenFor = (
 export function foreignPolicy(
   { input, observed }: PolicySituation,
   { of, namespace, name, port }: UsedTarget & Pick<PolicyTarget, 'port'>,
-): Refusal | undefined {
+): TargetRefusal | undefined {
   const owner = ownerLabel(input.meta);
   const theirs = observed
     .behind(KINDS.policies.kind)
@@ -90,7 +84,7 @@ export function unseen(
   { observed }: PolicySituation,
   namespace: string,
   resources: readonly { readonly kind: string; readonly plural: string }[],
-): Refusal | undefined {
+): TargetRefusal | undefined {
   for (const { kind, plural } of resources) {
     const why = observed.hidden(kind, namespace);
     if (why === undefined) continue;
@@ -112,7 +106,7 @@ export function policyVerdict(
   target: UsedTarget & Pick<PolicyTarget, 'port'>,
   port: number | undefined,
   { input, written, isUsed }: PolicySituation,
-  refusal: Refusal | undefined,
+  refusal: TargetRefusal | undefined,
 ): RouteVerdict {
   const object = policyRef(input, target);
   const exists = written.has(keyOf(object));

@@ -1,6 +1,7 @@
 import { CONSENT_ANNOTATION, consents } from '../../../core/consent.ts';
 import type { KubeObject } from '../../../core/object.ts';
 import { fields, hasLabels, text } from '../../../mesh/kube-object.ts';
+import type { TargetRefusal } from '../../../mesh/targeting.ts';
 import type { RouteInput } from '../../input.ts';
 import type { GatewayApiConfig } from '../spec/config.ts';
 import { CORE_RESOURCES, GATEWAY_API_RESOURCES as KINDS } from '../spec/resources.ts';
@@ -13,7 +14,6 @@ import {
   type PolicyJudgement,
   type PolicySituation,
   policyVerdict,
-  type Refusal,
   unseen,
   writtenFor,
 } from './policies.ts';
@@ -22,7 +22,7 @@ type ServiceInput = RouteInput<GatewayApiConfig>;
 
 interface ServiceSituation extends PolicySituation {
   /** Why no policy may be written for any Service. */
-  readonly obstacle: Refusal | undefined;
+  readonly obstacle: TargetRefusal | undefined;
   /** The Gateways present the certificate. */
   readonly mayAdd: boolean;
 }
@@ -40,14 +40,17 @@ export function judgeServices(situation: PolicySituation, mayAdd: boolean): read
 }
 
 /** Why no policy can be written at all. */
-export function unservedKind(unserved: ReadonlySet<string>): Refusal | undefined {
+export function unservedKind(unserved: ReadonlySet<string>): TargetRefusal | undefined {
   const absent = [KINDS.policies, KINDS.gateways].find(({ kind }) => unserved.has(kind));
   if (!absent) return undefined;
   const message = `the cluster does not serve ${absent.apiVersion} ${absent.kind}; install the Gateway API, version 1.4 or later`;
   return { code: 'ERR_GATEWAY_CRD_MISSING', message };
 }
 
-function obstacle({ mesh }: ServiceInput, { unserved, behind }: PolicySituation['observed']): Refusal | undefined {
+function obstacle(
+  { mesh }: ServiceInput,
+  { unserved, behind }: PolicySituation['observed'],
+): TargetRefusal | undefined {
   const absent = unservedKind(unserved);
   if (absent) return absent;
   const taker = behind(KINDS.classes.kind).find(({ spec }) =>
@@ -109,7 +112,7 @@ function judgePort(service: KubeObject, port: NamedPort, situation: ServiceSitua
   const { name, namespace = '' } = service.metadata;
   const target = { of: 'Service', namespace, name, port: port.name } as const;
   const before = writtenFor(situation, target);
-  const verdict = (refusal?: Refusal) => policyVerdict(service, target, port.port, situation, refusal);
+  const verdict = (refusal?: TargetRefusal) => policyVerdict(service, target, port.port, situation, refusal);
   const refusal =
     unseen(situation, namespace, [KINDS.policies, CORE_RESOURCES.pods, CORE_RESOURCES.endpointSlices]) ??
     foreignPolicy(situation, target);
