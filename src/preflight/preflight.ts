@@ -24,6 +24,8 @@ const AT_ONCE = 2;
 const MOST_CONTEXTS = 8;
 /** Without this Node loads the public root store. */
 const NO_ROOTS = { ca: [] as string[] };
+/** Nothing secret is sent. OpenSSL's first choice, a post-quantum key exchange, takes a seventh of the handshake's CPU. */
+const KEY_EXCHANGE = { ecdhCurve: 'prime256v1' };
 
 /**
  * A TLS 1.3 handshake within the process, judged by OpenSSL: the pair is the client, and the server trusts exactly the
@@ -59,7 +61,7 @@ interface Guest {
 
 /** Listens nowhere. The SNI of a client selects the bundle that the server trusts. */
 class ThrowawayServer {
-  readonly #own = { ...throwawayPair(), minVersion: 'TLSv1.3' } as const;
+  readonly #own = { ...throwawayPair(), ...KEY_EXCHANGE, minVersion: 'TLSv1.3' } as const;
   readonly #contexts = new Map<string, SecureContext>();
   readonly #guests = new Map<string, Guest>();
   readonly #server: Server;
@@ -117,7 +119,7 @@ function handshake(
   let secureContext: SecureContext;
   try {
     const [key, cert] = [pair.key.toPem(), formatCertificates(pair.chain)];
-    secureContext = createSecureContext({ ...NO_ROOTS, key, cert });
+    secureContext = createSecureContext({ ...NO_ROOTS, ...KEY_EXCHANGE, key, cert });
   } catch (error) {
     return Promise.resolve(refused(`it does not load the pair: ${textOf(error)}`));
   }

@@ -2,11 +2,12 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { systemClock } from '../../async/clock.ts';
 import { Trigger } from '../../async/trigger.ts';
-import type { KubeObject } from '../../core/object.ts';
+import { type KubeObject, OWNER_LABEL, refOf } from '../../core/object.ts';
 import { EMISSARY_RESOURCES } from '../../gateway/emissary/spec/resources.ts';
 import { connect } from '../../kube/client.ts';
+import { silentLog } from '../../mesh/log.ts';
 import { startKubeApi } from '../../sandbox/kube/kube-api.ts';
-import { SharedInformers } from './by-kind.ts';
+import { SharedInformers, type View } from './by-kind.ts';
 
 const mapping = (name: string): KubeObject => ({
   apiVersion: 'getambassador.io/v3alpha1',
@@ -45,6 +46,55 @@ describe('a shared watch', () => {
       while (!view.items().some(({ metadata }) => metadata.name === name)) await seen.wait(signal);
     }
     assert.ok(logged.length >= 2);
+    kube.close();
+    await api.stop();
+  });
+  it('tells a view with an owner only of the objects that have or had its label', async () => {
+    const api = await startKubeApi({ tls: false, namespaces: ['emissary'] });
+    const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test' });
+    const discovery = new SharedInformers({ kube, clock: systemClock, random: () => 0.5, log: silentLog });
+    const changes = new Trigger();
+    const { signal } = new AbortController();
+    const told: string[] = [];
+    const viewOf = (who: string, owner?: string): View =>
+      discovery.view(
+        EMISSARY_RESOURCES.mappings,
+        'emissary',
+        {
+          failed: (error) => assert.fail(error),
+          changed: () => {
+            told.push(who);
+            changes.fire();
+          },
+        },
+        { owner },
+      );
+    using all = viewOf('everyone');
+    using _bystander = viewOf('bystander', 'emissary.bystander');
+    using a = viewOf('a', 'emissary.a');
+    using b = viewOf('b', 'emissary.b');
+    const after = async (change: () => unknown): Promise<readonly string[]> => {
+      told.length = 0;
+      await change();
+      while (!told.includes('everyone')) await changes.wait(signal);
+      return [...told];
+    };
+    const owned = (owner: string | undefined): KubeObject => ({
+      ...mapping('one'),
+      metadata: { ...mapping('one').metadata, ...(owner ? { labels: { [OWNER_LABEL]: owner } } : {}) },
+    });
+    const names = (view: View) => view.items().map(({ metadata }) => metadata.name);
+
+    assert.deepEqual(await after(() => {}), ['everyone', 'bystander', 'a', 'b']);
+    assert.ok([all, a, b].every(({ synced }) => synced));
+    assert.deepEqual(await after(() => api.put(owned('emissary.a'))), ['everyone', 'a']);
+    assert.deepEqual([names(all), names(a), names(b)], [['one'], ['one'], []]);
+    assert.deepEqual(await after(() => api.put(owned('emissary.b'))), ['everyone', 'a', 'b']);
+    assert.deepEqual([names(all), names(a), names(b)], [['one'], [], ['one']]);
+    assert.deepEqual(await after(() => api.put(owned(undefined))), ['everyone', 'b']);
+    assert.deepEqual(await after(() => api.put(owned('emissary.a'))), ['everyone', 'a']);
+    assert.deepEqual(await after(() => kube.delete(refOf(mapping('one')), {}, signal)), ['everyone', 'a']);
+    assert.deepEqual([names(all), names(a), names(b)], [[], [], []]);
     kube.close();
     await api.stop();
   });

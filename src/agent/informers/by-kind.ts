@@ -1,5 +1,5 @@
 import type { Clock } from '../../async/clock.ts';
-import { type KubeObject, withoutManagers } from '../../core/object.ts';
+import { type KubeObject, OWNER_LABEL, withoutManagers } from '../../core/object.ts';
 import type { Kube, Resource, Selection } from '../../kube/api.ts';
 import { onlyNamed } from '../../kube/paths.ts';
 import { type Reflector, reflect } from '../../kube/reflector.ts';
@@ -7,6 +7,7 @@ import { RESOURCES } from '../../kube/resources.ts';
 import { KubeError } from '../../kube/transport/error.ts';
 import type { Log } from '../../mesh/log.ts';
 import { interning } from './interning.ts';
+import { OwnerIndex } from './owner-index.ts';
 
 export interface DiscoveryOptions {
   readonly kube: Kube;
@@ -31,6 +32,8 @@ export interface ViewOptions {
   readonly bare?: boolean | undefined;
   /** A kind that the cluster does not serve counts as listed: it has no objects. */
   readonly optional?: boolean | undefined;
+  /** Show only the objects with this owner label, and report only their changes. */
+  readonly owner?: string | undefined;
 }
 
 /** A shared view of one kind of object in one namespace, or in all. */
@@ -70,7 +73,7 @@ export class SharedInformers {
       shared = new SharedWatch(resource, selection, { bare, optional }, this.#options, unused);
       this.#feeds.set(id, shared);
     }
-    return new SharedView(shared, watcher);
+    return new SharedView(shared, watcher, options.owner);
   }
 
   /** Lists everything again: finds changes that a lost watch missed. */
@@ -79,19 +82,22 @@ export class SharedInformers {
   }
 }
 
-/** There are thousands of these, so it holds only its two ends. */
+/** There are thousands of these, so it holds only its ends. */
 class SharedView implements View {
   readonly #shared: SharedWatch;
   readonly #watcher: Watcher;
+  readonly #owner: string | undefined;
 
-  constructor(shared: SharedWatch, watcher: Watcher) {
+  constructor(shared: SharedWatch, watcher: Watcher, owner: string | undefined) {
     this.#shared = shared;
     this.#watcher = watcher;
-    shared.join(watcher);
+    this.#owner = owner;
+    shared.join(watcher, owner);
   }
 
   get synced(): boolean {
-    return this.#shared.reflector.isSynced || this.unserved;
+    const { isListed, reflector } = this.#shared;
+    return (this.#owner === undefined ? reflector.isSynced : isListed) || this.unserved;
   }
 
   get unserved(): boolean {
@@ -103,7 +109,7 @@ class SharedView implements View {
   }
 
   items(): readonly KubeObject[] {
-    return [...this.#shared.reflector.items().values()];
+    return this.#owner === undefined ? [...this.#shared.reflector.items().values()] : this.#shared.itemsOf(this.#owner);
   }
 
   get(key: string): KubeObject | undefined {
@@ -111,13 +117,17 @@ class SharedView implements View {
   }
 
   [Symbol.dispose](): void {
-    this.#shared.leave(this.#watcher);
+    this.#shared.leave(this.#watcher, this.#owner);
   }
 }
 
 class SharedWatch {
   readonly #watchers = new Set<Watcher>();
+  readonly #ownWatchers = new Map<string, readonly Watcher[]>();
+  readonly #index = new OwnerIndex();
   readonly reflector: Reflector;
+  /** The index has the first list. */
+  isListed = false;
   readonly #optional: boolean;
   readonly #stop = new AbortController();
   readonly #resource: Resource;
@@ -145,7 +155,7 @@ class SharedWatch {
       signal: this.#stop.signal,
       keep: (object) => intern(reduced?.(object) ?? object),
       onError: (error) => {
-        this.#tell((watcher) => (this.unserved ? watcher.changed(new Set()) : watcher.failed(error)));
+        this.#tell(this.#all(), (watcher) => (this.unserved ? watcher.changed(new Set()) : watcher.failed(error)));
       },
     });
     void this.#follow();
@@ -156,26 +166,51 @@ class SharedWatch {
     return this.#optional && !isSynced && problem instanceof KubeError && problem.status === 404;
   }
 
-  join(watcher: Watcher): void {
-    this.#watchers.add(watcher);
+  itemsOf(owner: string): readonly KubeObject[] {
+    const items = this.reflector.items();
+    const known = this.#index.keysOf(owner).flatMap((key) => items.get(key) ?? []);
+    // The label may have changed a moment ago.
+    return known.filter(({ metadata }) => metadata.labels?.[OWNER_LABEL] === owner);
   }
 
-  leave(watcher: Watcher): void {
-    this.#watchers.delete(watcher);
-    if (this.#watchers.size > 0) return;
+  join(watcher: Watcher, owner: string | undefined): void {
+    if (owner === undefined) this.#watchers.add(watcher);
+    else this.#ownWatchers.set(owner, [...this.#watchersOf(owner), watcher]);
+  }
+
+  leave(watcher: Watcher, owner: string | undefined): void {
+    if (owner === undefined) this.#watchers.delete(watcher);
+    else {
+      const others = this.#watchersOf(owner).filter((one) => one !== watcher);
+      if (others.length > 0) this.#ownWatchers.set(owner, others);
+      else this.#ownWatchers.delete(owner);
+    }
+    if (this.#watchers.size + this.#ownWatchers.size > 0) return;
     this.#stop.abort(new Error('no longer watched'));
     this.#unused(this);
   }
 
   async #follow(): Promise<void> {
     for await (const keys of this.reflector.changes()) {
-      this.#tell((watcher) => watcher.changed(keys));
+      const owners = this.#index.update(keys, this.reflector.items());
+      const concerned = [...this.#watchers, ...[...owners].flatMap((owner) => this.#watchersOf(owner))];
+      const told = this.isListed ? concerned : this.#all();
+      this.isListed = true;
+      this.#tell(told, (watcher) => watcher.changed(keys));
     }
   }
 
+  #watchersOf(owner: string): readonly Watcher[] {
+    return this.#ownWatchers.get(owner) ?? [];
+  }
+
+  #all(): readonly Watcher[] {
+    return [...this.#watchers, ...[...this.#ownWatchers.values()].flat()];
+  }
+
   /** A watcher that throws must not stop the others, nor end the process. */
-  #tell(word: (watcher: Watcher) => void): void {
-    for (const watcher of [...this.#watchers]) {
+  #tell(watchers: readonly Watcher[], word: (watcher: Watcher) => void): void {
+    for (const watcher of watchers) {
       try {
         word(watcher);
       } catch (err) {

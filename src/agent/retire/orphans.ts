@@ -30,7 +30,11 @@ export class Retiring implements Watcher, Disposable {
   readonly gateway: Gateway;
   readonly #input: GatewayInput<unknown>;
   readonly #owner: string;
+  /** Views of our own objects. */
   readonly #views: readonly View[];
+  readonly #view: (owner: string | undefined) => readonly View[];
+  /** Views of the objects of others too, which only a deletion needs. */
+  #allViews: readonly View[] | undefined;
   readonly #changed: () => void;
   /** The inputs for which the last run found nothing to delete, unless an object has changed since. */
   #doneFor: { readonly targets: readonly unknown[]; readonly users: readonly RouteUser[] } | undefined;
@@ -47,9 +51,11 @@ export class Retiring implements Watcher, Disposable {
     this.#owner = ownerLabel(metadata);
     this.#changed = changed;
     const { own } = gateway.routes.scopes(this.#input);
-    this.#views = own.map(({ resource, namespace, name: only, optional }) =>
-      discovery.view(resource, namespace, this, { name: only, bare: true, optional }),
-    );
+    this.#view = (owner) =>
+      own.map(({ resource, namespace, name: only, optional }) =>
+        discovery.view(resource, namespace, this, { name: only, bare: true, optional, owner }),
+      );
+    this.#views = this.#view(this.#owner);
   }
 
   changed(): void {
@@ -66,20 +72,22 @@ export class Retiring implements Watcher, Disposable {
 
   /** Our objects that exist. */
   own(): readonly ObjectRef[] {
-    return this.#items()
-      .filter((object) => this.#isOurs(object))
-      .map(refOf);
+    return itemsOf(this.#views).map(refOf);
   }
 
-  /** Objects of others that name one of our Secrets: without it, the gateway would not use them. */
+  /**
+   * Objects of others that name one of our Secrets: without it, the gateway would not use them. From the first call on,
+   * their changes count too.
+   */
   users(): readonly string[] {
+    this.#allViews ??= this.#view(undefined);
     const { meta, spec } = this.#input;
     const secrets = [spec.secretName, spec.caSecretName];
     const isNamed = (object: KubeObject) =>
       this.gateway
         .secretsNamedBy(object)
         .some(({ namespace, name }) => namespace === meta.namespace && secrets.includes(name));
-    return this.#items().flatMap((object) =>
+    return itemsOf(this.#allViews).flatMap((object) =>
       !this.#isOurs(object) && isNamed(object) ? [describe(refOf(object))] : [],
     );
   }
@@ -101,7 +109,7 @@ export class Retiring implements Watcher, Disposable {
   }
 
   [Symbol.dispose](): void {
-    for (const view of this.#views) view[Symbol.dispose]();
+    for (const view of [...this.#views, ...(this.#allViews ?? [])]) view[Symbol.dispose]();
   }
 
   /**
@@ -110,10 +118,10 @@ export class Retiring implements Watcher, Disposable {
    */
   async #retire(keeping: Keeping, env: RetireOptions, fence: Fence, signal: AbortSignal): Promise<void> {
     const isNeeded = (ref: ObjectRef) => this.#needed(keeping).has(keyOf(ref));
-    for (const object of this.#items()) {
+    for (const object of itemsOf(this.#views)) {
       const { namespace = '', uid, resourceVersion, deletionTimestamp } = object.metadata;
       const ref = refOf(object);
-      if (!this.#isOurs(object) || isNeeded(ref) || deletionTimestamp !== undefined || env.dryRun) continue;
+      if (isNeeded(ref) || deletionTimestamp !== undefined || env.dryRun) continue;
       const turn = await env.batchGaps.of(namespace).beforeGateway(this.gateway.kind, signal);
       try {
         if (isNeeded(ref)) continue;
@@ -138,11 +146,9 @@ export class Retiring implements Watcher, Disposable {
     return new Set([...refs, ...keeping.users().map(({ object }) => object)].map(keyOf));
   }
 
-  #items(): readonly KubeObject[] {
-    return this.#views.flatMap((view) => view.items());
-  }
-
   #isOurs({ metadata }: KubeObject): boolean {
     return metadata.labels?.[OWNER_LABEL] === this.#owner;
   }
 }
+
+const itemsOf = (views: readonly View[]): readonly KubeObject[] => views.flatMap((view) => view.items());

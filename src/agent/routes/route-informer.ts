@@ -1,15 +1,16 @@
-import { type KubeObject, keyOf, OWNER_LABEL, refOf } from '../../core/object.ts';
+import { type KubeObject, keyOf, refOf } from '../../core/object.ts';
 import type { ObservedObjects, Routes } from '../../gateway/gateway.ts';
 import type { RouteInput, Scope } from '../../gateway/input.ts';
 import type { SharedInformers, View, Watcher } from '../informers/by-kind.ts';
 
-interface Behind {
+/** A view of what a scope names. */
+interface Scoped {
   readonly scope: Scope;
   readonly view: View;
 }
 
 const NOTHING: readonly Scope[] = [];
-const NOWHERE: ReadonlyMap<string, Behind> = new Map();
+const NOWHERE: ReadonlyMap<string, Scoped> = new Map();
 
 /** The inputs of one observation: of a thousand MeshCertificates, each has a few routes and objects of its own. */
 interface InformerSelection {
@@ -27,8 +28,7 @@ export class RouteInformer implements Disposable {
   readonly #watcher: Watcher;
   readonly #rules: Pick<Routes<unknown, unknown>, 'concern' | 'behind'>;
   readonly #routes: readonly Concerning[];
-  readonly #own: readonly Concerning[];
-  readonly #owner: string;
+  readonly #own: readonly Scoped[];
   #behind = NOWHERE;
   #looked: InformerSelection | undefined;
 
@@ -43,12 +43,15 @@ export class RouteInformer implements Disposable {
     this.#discovery = discovery;
     this.#watcher = watcher;
     this.#rules = rules;
-    this.#owner = owner;
-    const concerning = (matches: Matches, bare: boolean) => (scope: Scope) =>
-      new Concerning(matches, watcher, discovery, scope, bare);
     const { routes, own } = rules.scopes(input);
-    this.#routes = exact(routes.map(concerning(this.#matchesRoute, false)));
-    this.#own = exact(own.map(concerning(this.#matchesOwn, true)));
+    this.#routes = exact(routes.map((scope) => new Concerning(this.#matchesRoute, watcher, discovery, scope)));
+    this.#own = exact(
+      own.map((scope) => {
+        const { resource, namespace, name, optional } = scope;
+        const view = discovery.view(resource, namespace, watcher, { name, bare: true, optional, owner });
+        return { scope, view };
+      }),
+    );
   }
 
   /**
@@ -64,7 +67,7 @@ export class RouteInformer implements Disposable {
 
   /** The observed objects; opens and closes watches as the routes point to other namespaces. */
   observe(input: RouteInput<unknown>): ObservedObjects {
-    const own = exact(this.#own.flatMap(({ view }) => view.items().filter((object) => this.#isOurs(object))));
+    const own = exact(this.#own.flatMap(({ view }) => view.items()));
     const concerns = this.#rules.concern(input, own);
     const routes = exact(this.#routes.flatMap(({ view }) => view.items().filter(concerns)));
     this.#looked = { input, routes, own };
@@ -94,13 +97,6 @@ export class RouteInformer implements Disposable {
     return !looked || this.#rules.concern(looked.input, looked.own)(object);
   };
 
-  readonly #matchesOwn = (key: string, object: KubeObject | undefined): boolean =>
-    this.#looked?.own.some((one) => isAt(one, key, object)) === true || (object !== undefined && this.#isOurs(object));
-
-  #isOurs({ metadata }: KubeObject): boolean {
-    return metadata.labels?.[OWNER_LABEL] === this.#owner;
-  }
-
   #unseen(): Map<string, string> {
     const unseen = new Map<string, string>();
     const late = [...this.#behind.values()].filter(({ view }) => !view.synced);
@@ -113,7 +109,7 @@ export class RouteInformer implements Disposable {
 
   #look(wanted: readonly Scope[]): void {
     const scopes = new Map(wanted.map((scope) => [idOf(scope), scope]));
-    const current = new Map<string, Behind>();
+    const current = new Map<string, Scoped>();
     for (const [id, behind] of this.#behind) {
       if (scopes.has(id)) current.set(id, behind);
       else behind.view[Symbol.dispose]();
@@ -133,7 +129,7 @@ const exact = <T>(list: readonly T[]): readonly T[] => [...list];
 const idOf = ({ resource, namespace, name }: Scope): string =>
   [resource.apiVersion, resource.plural, namespace, name].join('/');
 
-function hidden(behind: readonly Behind[], kind: string, namespace: string | undefined): string | undefined {
+function hidden(behind: readonly Scoped[], kind: string, namespace: string | undefined): string | undefined {
   const covering = behind.filter(
     ({ scope }) => scope.resource.kind === kind && (scope.namespace === undefined || scope.namespace === namespace),
   );
@@ -159,12 +155,12 @@ class Concerning implements Watcher {
   readonly #watcher: Watcher;
   #listed = false;
 
-  constructor(matches: Matches, watcher: Watcher, discovery: SharedInformers, scope: Scope, bare: boolean) {
+  constructor(matches: Matches, watcher: Watcher, discovery: SharedInformers, scope: Scope) {
     const { resource, namespace, name, optional } = scope;
     this.scope = scope;
     this.#matches = matches;
     this.#watcher = watcher;
-    this.view = discovery.view(resource, namespace, this, { name, bare, optional });
+    this.view = discovery.view(resource, namespace, this, { name, optional });
   }
 
   changed(keys: ReadonlySet<string>): void {
