@@ -15,6 +15,8 @@ both tables into docs/scale.md.
 
 const HOUR = 3_600_000;
 const DAY = 24 * HOUR;
+/** First issues that one process makes Ready a second, on half of two cores: `first` in docs/benchmarks.md. */
+const CAPACITY = 45;
 const { values } = parseArgs({
   options: {
     identities: { type: 'string', default: '100000' },
@@ -40,6 +42,11 @@ async function main(): Promise<void> {
   const middle = (base.days / 2) * DAY;
   const cases: readonly (readonly [string, SimulationOptions])[] = [
     ['nothing happens', base],
+    ['new, and the agents start', { ...base, start: 'new', capacity: CAPACITY }],
+    [
+      'new, and the CA is unavailable for the first hour',
+      { ...base, start: 'new', capacity: CAPACITY, outage: [0, HOUR] },
+    ],
     ['all created in one minute', { ...base, start: 'born' }],
     ['the CA is unavailable for an hour', { ...base, outage: [middle, middle + HOUR] }],
     ['every process restarts', { ...base, restartAt: middle }],

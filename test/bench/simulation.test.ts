@@ -21,6 +21,25 @@ it('loses no leaf to a CA that is away for an hour, and has caught up five minut
   assert.ok(recovery <= 300, `over after ${recovery} s`);
 });
 
+it('issues a new fleet as fast as the processes can, once each', () => {
+  const fleet: SimulationOptions = { ...FLEET, days: 0.5, start: 'new', capacity: 50 };
+  const { issued, failed, peakOfShard, recovery = Number.NaN } = simulate(fleet);
+  assert.deepEqual({ issued, failed }, { issued: FLEET.identities, failed: 0 });
+  assert.ok(peakOfShard <= 51, `${peakOfShard} in one second of one process`);
+  const share = FLEET.identities / FLEET.shards / 50;
+  assert.ok(recovery >= share && recovery < share * 1.2, `over after ${recovery} s`);
+});
+
+it('issues a new fleet soon after a CA comes back that was away in the first hour', () => {
+  const { issued, recovery = Number.NaN } = simulate({
+    ...{ ...FLEET, days: 0.5, start: 'new', capacity: 50 },
+    outage: [0, HOUR],
+  });
+  assert.equal(issued, FLEET.identities);
+  // While there is no leaf, the delay is at most 30 s.
+  assert.ok(recovery <= 60, `over after ${recovery} s`);
+});
+
 it('renews nothing because every process restarts', () => {
   const [restarted, undisturbed] = [simulate({ ...FLEET, restartAt: 24 * HOUR }), simulate(FLEET)];
   assert.ok(Math.abs(restarted.issued - undisturbed.issued) < undisturbed.issued / 100);

@@ -8,8 +8,13 @@ export interface SimulationOptions {
   readonly shards: number;
   readonly days: number;
   readonly leafLifetimeMs: number;
-  /** `grown`: leaves of every age at the start. `born`: all were issued within the first minute. */
-  readonly start: 'grown' | 'born';
+  /**
+   * `grown`: leaves of every age at the start. `born`: all were issued within the first minute. `new`: none was issued,
+   * and the agents start.
+   */
+  readonly start: 'grown' | 'born' | 'new';
+  /** Certificates that one process requests and publishes a second; absent: any number. */
+  readonly capacity?: number;
   /** From, to; milliseconds since the start: every request fails. */
   readonly outage?: readonly [number, number];
   /** The mesh names another root, under which each leaf must be issued again. */
@@ -31,7 +36,7 @@ export interface SimulationResult {
   readonly peakOfShard: number;
   /** The busiest minute over what an even spread would make of it. */
   readonly burst: number;
-  /** From the end of the outage, or the change of roots, until the last that had to has a new leaf; seconds. */
+  /** From the start, the end of the outage or the change of roots until the last that had to has a new leaf; seconds. */
   readonly recovery: number | undefined;
 }
 
@@ -44,6 +49,8 @@ interface One {
   turn: number;
   /** Must be issued again, or failed. */
   owing: boolean;
+  /** When its process has the capacity for its next request; undefined: it has not asked. */
+  slot: number | undefined;
 }
 
 const SECOND = 1_000;
@@ -54,10 +61,11 @@ const UNAVAILABLE = new MeshError('ERR_MESH_UNAVAILABLE', 'the CA is away');
 /**
  * The agents of a fleet on a clock that jumps from one event to the next. When a leaf is due, how long a failure waits,
  * what the budget allows and how a change of roots is spread are the agent's own policy and core; the order in which
- * one identity uses them is that of `renewing`, without its streams. A request takes no time.
+ * one identity uses them is that of `renewing`, without its streams. A request takes no time but that of the capacity.
  */
 export function simulate(options: SimulationOptions): SimulationResult {
   const { identities, shards, days, leafLifetimeMs, start, outage, rootsChangeAt, restartAt } = options;
+  const { capacity = Number.POSITIVE_INFINITY } = options;
   const random = mulberry(options.seed ?? 1);
   const end = days * DAY;
   let now = 0;
@@ -69,7 +77,7 @@ export function simulate(options: SimulationOptions): SimulationResult {
   const perSecond = new Uint32Array(Math.ceil(end / SECOND) + 1);
   const perShardSecond = Array.from({ length: shards }, () => new Uint32Array(perSecond.length));
   let [issued, failed, expired, recoveredAt] = [0, 0, 0, Number.NaN];
-  const trouble = rootsChangeAt ?? outage?.[1];
+  const trouble = rootsChangeAt ?? outage?.[1] ?? (start === 'new' ? 0 : undefined);
 
   const policyOptions: PolicyOptions = {
     env: { clock, random, fleet: () => identities },
@@ -86,13 +94,15 @@ export function simulate(options: SimulationOptions): SimulationResult {
     return { notBefore, notAfter: notBefore + leafLifetimeMs, fingerprint } as Certificate;
   };
 
+  /** When each process has capacity again. */
+  const free = new Float64Array(shards);
   const all: One[] = [];
   for (let at = 0; at < identities; at++) {
     const policy = new CertificatePolicy(policyOptions);
-    const one: One = { shard: Math.floor(random() * shards), policy, failures: 0, turn: 0, owing: false };
-    policy.leaf = newLeaf(start === 'born' ? random() * MINUTE : -random() * leafLifetimeMs * 0.6);
-    all.push(one);
-    agenda.add(policy.renewAt(policy.leaf), at, 0);
+    const shard = Math.floor(random() * shards);
+    all.push({ shard, policy, failures: 0, turn: 0, owing: start === 'new', slot: undefined });
+    if (start !== 'new') policy.leaf = newLeaf(start === 'born' ? random() * MINUTE : -random() * leafLifetimeMs * 0.6);
+    agenda.add(policy.leaf ? policy.renewAt(policy.leaf) : 0, at, 0);
   }
   const away = (time: number) => outage !== undefined && time >= outage[0] && time < outage[1];
   const marks = [rootsChangeAt, restartAt].filter((time) => time !== undefined).sort((a, b) => a - b);
@@ -116,6 +126,15 @@ export function simulate(options: SimulationOptions): SimulationResult {
     const one = all[next.index];
     if (!one || next.turn !== one.turn || next.at >= end) continue;
     now = Math.max(now, next.at);
+    const freeAt = Math.max(now, free[one.shard] ?? 0);
+    if (one.slot === undefined && freeAt > now) {
+      one.slot = freeAt;
+      free[one.shard] = freeAt + SECOND / capacity;
+      agenda.add(freeAt, next.index, one.turn);
+      continue;
+    }
+    if (one.slot === undefined) free[one.shard] = now + SECOND / capacity;
+    one.slot = undefined;
     const wait = one.policy.admit(one.policy.leaf);
     if (wait > 0) {
       agenda.add(now + wait, next.index, one.turn);
