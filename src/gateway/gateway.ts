@@ -1,6 +1,7 @@
 import type { GatewayFields } from '../config/schema/gateway-fields.ts';
 import type { MeshCertificateSpec } from '../config/schema/mesh-certificate.ts';
 import type { KubeObject, ObjectRef, Resource } from '../core/object.ts';
+import type { PeerName } from '../mesh/targeting.ts';
 import type { Diagnosis } from './diagnosis.ts';
 import type { GatewayInput, PublicationInput, ReferenceInput, RouteInput, Scope, SecretUse } from './input.ts';
 import type { Loading } from './loading.ts';
@@ -39,6 +40,8 @@ export interface RouteDestination {
   readonly sni?: string | undefined;
   /** The identity of the workload behind it, if the mesh names it. */
   readonly id?: string | undefined;
+  /** The names that the gateway accepts there, if it verifies them. */
+  readonly names?: readonly PeerName[] | undefined;
   /** The Service of the address, if it is one. */
   readonly service?: { readonly namespace: string; readonly name: string } | undefined;
 }

@@ -1,3 +1,5 @@
+import { formatSpiffeId, parseSpiffeId } from '../pki/spiffe.ts';
+
 /** A pod behind a Service, as far as a mesh needs it to name the certificate that the pod presents. */
 export interface Workload {
   readonly name: string;
@@ -22,6 +24,16 @@ export type PeerName =
   | { readonly sibling: string }
   | { readonly uri: string }
   | { readonly dns: string };
+
+/** The name as a certificate has it. Undefined: `own`, the name of the gateway, is no SPIFFE ID and determines it. */
+export function peerNameText(name: PeerName, own: string): string | undefined {
+  if ('dns' in name) return name.dns;
+  if ('uri' in name) return name.uri;
+  const id = parseSpiffeId(own);
+  if (!id) return undefined;
+  const path = 'path' in name ? name.path : id.path.replace(/[^/]*$/, name.sibling);
+  return formatSpiffeId({ trustDomain: id.trustDomain, path });
+}
 
 /** A target that the user listed: it has an object of the gateway whether or not a route needs it yet. */
 export interface ListedTarget {

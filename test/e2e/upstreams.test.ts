@@ -5,10 +5,12 @@ import { alone } from '../../src/agent/election/leadership.ts';
 import { EventSink } from '../../src/agent/report/event-sink.ts';
 import { MetricsSink } from '../../src/agent/report/metrics-sink.ts';
 import { ambassadorDefinitions } from '../../src/sandbox/kube/ambassador.ts';
+import { gatewayApiDefinitions } from '../../src/sandbox/kube/gateway-api.ts';
 import { type SandboxUpstream, startUpstream } from '../../src/sandbox/upstream.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
 import { AgentWorld, NAMESPACE } from '../support/agent-world.ts';
 import { FakeClock } from '../support/fake-clock.ts';
+import { BACKENDS, backend } from '../support/gateway-api.ts';
 
 const WEB = 'spiffe://toy/ns/shop/sa/web';
 const IMPOSTOR = 'spiffe://toy/ns/shop/sa/impostor';
@@ -89,6 +91,19 @@ describe('the upstreams of routes', () => {
       events.filter((line) => line.includes('Upstream')).map((line) => line.split(':')[0]),
       ['Normal UpstreamVerified', 'Warning UpstreamNotVerified', 'Normal UpstreamVerified'],
     );
+  });
+
+  it('of Gateway API must present what their policy requires, with nothing listed', async () => {
+    await using it = await start();
+    const { world, address, upstream } = it;
+    for (const one of gatewayApiDefinitions()) world.api.put(one);
+    world.api.put(backend({ endpoints: [{ ip: { address: '127.0.0.1', port: upstream.port } }] }));
+    world.run({ gatewayApi: { ...BACKENDS, subjectAltNames: [WEB] }, upstreams: { interval: '10s' } });
+    await world.until('the first check', verified(world, 'True'), STEP);
+    assert.deepEqual(world.status?.upstreams, [{ address, state: 'ok', id: WEB }]);
+    it.become(IMPOSTOR);
+    await world.until('the report', verified(world, 'False'), STEP);
+    assert.match(world.condition('UpstreamVerified')?.message ?? '', new RegExp(`presents ${IMPOSTOR}, not ${WEB}`));
   });
 
   it('that cannot be checked are Unknown, each with its reason', async () => {

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { rename, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { isDeepStrictEqual } from 'node:util';
 import { say } from '../../src/cli/io.fixture.ts';
 import { formatCertificates } from '../../src/pki/certificate.ts';
 import { type AgentProcess, startAgentProcess } from './parts/agent-process.ts';
@@ -47,6 +48,7 @@ spec:
     clientCertificate: Backend
     backends: {selector: {matchLabels: {mesh: other}}}
     subjectAltNames: [spiffe://other/server]
+  upstreams: {interval: 10s}
 ---
 apiVersion: meshcert.dev/v1alpha1
 kind: MeshCertificate
@@ -229,6 +231,9 @@ describe('Backends on real parts: kube-apiserver, istiod, Envoy Gateway, Envoy, 
     const next = serialOf(await put(await other.issue({ uri: [OTHER], ttlMs: 2 * DAY })));
     await shows('/legacy', async () => next);
     await shows('/web', () => published('istio-identity'));
+    const checked = { address: `127.0.0.1:${port}`, state: 'ok', id: 'spiffe://other/server' };
+    const found = async () => (await statusOf('other'))?.upstreams ?? [];
+    await eventually('who answers', async () => isDeepStrictEqual(await found(), [checked]), agent.log);
   });
 
   it('sends nothing, rather than plaintext, when its policy is deleted by hand, until the agent writes it again', async () => {

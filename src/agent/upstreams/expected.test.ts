@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
+import { consul } from '../../../adapters/consul/adapter.ts';
 import { istio } from '../../../adapters/istio/adapter.ts';
 import { linkerd } from '../../../adapters/linkerd/adapter.ts';
 import type { RouteDestination } from '../../gateway/gateway.ts';
@@ -21,11 +22,11 @@ before(async () => {
   kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test' });
   const service = (name: string, selector?: object) =>
     api.put({ apiVersion: 'v1', kind: 'Service', metadata: { name, namespace: 'shop' }, spec: { selector } });
-  const pod = (name: string, app: string, serviceAccountName?: string) =>
+  const pod = (name: string, app: string, serviceAccountName?: string, annotations = {}) =>
     api.put({
       apiVersion: 'v1',
       kind: 'Pod',
-      metadata: { name, namespace: 'shop', labels: { app } },
+      metadata: { name, namespace: 'shop', labels: { app }, annotations },
       spec: { serviceAccountName, containers: [] },
     });
   service('web', { app: 'web' });
@@ -35,6 +36,9 @@ before(async () => {
   pod('web-2', 'web', 'web-canary');
   pod('web-3', 'web');
   pod('other', 'other', 'other');
+  service('shop', { app: 'shop' });
+  pod('shop-1', 'shop');
+  pod('shop-2', 'shop', 'x', { 'consul.hashicorp.com/connect-service': 'frontend' });
 });
 after(async () => {
   kube.close();
@@ -44,12 +48,16 @@ after(async () => {
 interface Given {
   readonly adapter?: Adapter;
   readonly serviceAccounts?: boolean;
+  readonly own?: { readonly id: string };
   readonly identities?: readonly { readonly service: string; readonly ids: readonly string[] }[];
 }
 
-function expected(upstream: RouteDestination, { adapter = istio as Adapter, serviceAccounts, identities }: Given = {}) {
+function expected(
+  upstream: RouteDestination,
+  { adapter = istio as Adapter, serviceAccounts, identities, own = identity }: Given = {},
+) {
   const spec = { intervalMs: 1, serviceAccounts: serviceAccounts ?? false, identities: identities ?? [] };
-  return expectedAt(upstream, identity, { kube, adapter, spec }, signal);
+  return expectedAt(upstream, own, { kube, adapter, spec }, signal);
 }
 
 describe('the expected identity of an upstream', () => {
@@ -75,6 +83,18 @@ describe('the expected identity of an upstream', () => {
   it('follows from the ServiceAccounts of all pods that the Service selects', async () => {
     const ids = ['default', 'web', 'web-canary'].map(idOf);
     assert.deepEqual(await expected(web, { serviceAccounts: true }), { ids });
+  });
+
+  it('is that of the service of Consul of each pod, which an annotation may name', async () => {
+    const own = { id: 'spiffe://11111111-2222.consul/ns/default/dc/dc1/svc/gateway' };
+    const shop = { address: 'shop.shop:443', service: { namespace: 'shop', name: 'shop' } };
+    const ids = ['frontend', 'shop'].map((name) => `spiffe://11111111-2222.consul/ns/default/dc/dc1/svc/${name}`);
+    assert.deepEqual(await expected(shop, { adapter: consul as Adapter, serviceAccounts: true, own }), { ids });
+  });
+
+  it('is any of those that the gateway accepts there, in the trust domain of its own identity', async () => {
+    const names = [{ path: '/ns/shop/sa/web' }, { dns: 'web.shop' }, { uri: 'spiffe://td/x' }];
+    assert.deepEqual(await expected({ ...web, names }), { ids: [idOf('web'), 'web.shop', 'spiffe://td/x'] });
   });
 
   it('is unknown without all of these, and the message says what to do', async () => {

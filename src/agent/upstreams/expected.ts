@@ -7,7 +7,7 @@ import { KubeError } from '../../kube/transport/error.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
 import type { Identity } from '../../mesh/identity.ts';
 import { fields, text } from '../../mesh/kube-object.ts';
-import { parseSpiffeId } from '../../pki/spiffe.ts';
+import { type PeerName, peerNameText, type Workload } from '../../mesh/targeting.ts';
 
 interface ExpectedFrom {
   readonly kube: Kube;
@@ -20,7 +20,7 @@ export type ExpectedPeer = { readonly ids: readonly string[] } | Problem;
 
 const LISTED = 'list it in spec.upstreams.identities';
 
-/** What the user listed, else what the mesh names, else what follows from the ServiceAccounts behind the Service. */
+/** What the user listed, else what the mesh or the gateway names, else what follows from the pods behind the Service. */
 export async function expectedAt(
   upstream: RouteDestination,
   identity: Pick<Identity, 'id'>,
@@ -30,33 +30,38 @@ export async function expectedAt(
   const listed = spec.identities.filter(({ service }) => isNamed(service, upstream)).flatMap(({ ids }) => ids);
   if (listed.length > 0) return { ids: listed };
   if (upstream.id !== undefined) return { ids: [upstream.id] };
-  const { expectedPeer } = adapter;
+  const named = (names: readonly PeerName[] = []) => names.flatMap((name) => peerNameText(name, identity.id) ?? []);
+  const accepted = named(upstream.names);
+  if (accepted.length > 0) return { ids: accepted };
+  const { peer } = adapter;
   const { service } = upstream;
-  if (!spec.serviceAccounts || !expectedPeer || !service) {
-    const or = expectedPeer && service ? ', or set spec.upstreams.serviceAccounts' : '';
+  if (!spec.serviceAccounts || !peer || !service) {
+    const or = peer && service ? ', or set spec.upstreams.serviceAccounts' : '';
     return unnamed(`nothing says which identity is expected; ${LISTED}${or}`);
   }
   try {
-    const accounts = await accountsBehind(service, kube, signal);
-    if ('code' in accounts) return accounts;
-    const { trustDomain } = parseSpiffeId(identity.id) ?? {};
-    const ids = accounts.flatMap((serviceAccount) => {
-      const account = { serviceAccount, namespace: service.namespace };
-      return expectedPeer({ sni: upstream.sni, accounts: [account], trustDomain }) ?? [];
-    });
-    return ids.length > 0 ? { ids } : unnamed(`${adapter.title} names no identity for its ServiceAccounts; ${LISTED}`);
+    const pods = await podsBehind(service, kube, signal);
+    if ('code' in pods) return pods;
+    const names: PeerName[] = [];
+    for (const pod of pods) {
+      const name = peer(pod, service.name);
+      if ('code' in name) return name;
+      names.push(name);
+    }
+    const ids = [...new Set(named(names))].sort();
+    return ids.length > 0 ? { ids } : unnamed(`${adapter.title} names no identity for its pods; ${LISTED}`);
   } catch (error) {
     if (!(error instanceof KubeError)) throw error;
     const { code, message } = codedProblem(error);
-    return { code, message: `the ServiceAccounts behind it cannot be read: ${message}; or ${LISTED}` };
+    return { code, message: `the pods behind it cannot be read: ${message}; or ${LISTED}` };
   }
 }
 
-async function accountsBehind(
+async function podsBehind(
   { namespace, name }: NonNullable<RouteDestination['service']>,
   kube: Kube,
   signal: AbortSignal,
-): Promise<readonly string[] | Problem> {
+): Promise<readonly Workload[] | Problem> {
   const found = await kube.get({ apiVersion: 'v1', kind: 'Service', namespace, name }, signal);
   const selector = Object.entries(fields(fields(found?.spec).selector));
   if (selector.length === 0) {
@@ -64,9 +69,11 @@ async function accountsBehind(
   }
   const labelSelector = selector.map(([key, value]) => `${key}=${value}`).join(',');
   const { items } = await kube.list(RESOURCES.pods, { namespace, labelSelector }, signal);
-  const accounts = items.map(({ spec }) => text(fields(spec).serviceAccountName) ?? 'default');
-  if (accounts.length === 0) return unnamed(`Service ${namespace}/${name} has no pods; start them, or ${LISTED}`);
-  return [...new Set(accounts)].sort();
+  if (items.length === 0) return unnamed(`Service ${namespace}/${name} has no pods; start them, or ${LISTED}`);
+  return items.map(({ metadata: { name: pod, labels = {}, annotations = {} }, spec }) => {
+    const serviceAccount = text(fields(spec).serviceAccountName) ?? 'default';
+    return { name: pod, namespace, serviceAccount, labels, annotations };
+  });
 }
 
 /** `entry`: `web.shop`, `web.shop.svc.cluster.local`, another host, or one of these with a port. */

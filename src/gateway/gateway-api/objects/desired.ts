@@ -1,7 +1,6 @@
 import type { KubeObject, ObjectRef } from '../../../core/object.ts';
-import type { PeerName } from '../../../mesh/targeting.ts';
+import { type PeerName, peerNameText } from '../../../mesh/targeting.ts';
 import { type Certificate, formatCertificates } from '../../../pki/certificate.ts';
-import { formatSpiffeId, parseSpiffeId } from '../../../pki/spiffe.ts';
 import { GatewayError } from '../../error.ts';
 import type { PublicationInput, ReferenceInput } from '../../input.ts';
 import { ownLabels } from '../../owner.ts';
@@ -95,13 +94,10 @@ function policySpec(
 }
 
 function alternativeName(name: PeerName, leaf: Certificate) {
-  if ('dns' in name) return { type: 'Hostname', hostname: name.dns };
-  if ('uri' in name) return { type: 'URI', uri: name.uri };
-  const own = parseSpiffeId(leaf.names.uris[0] ?? '');
-  if (!own) {
+  const text = peerNameText(name, leaf.names.uris[0] ?? '');
+  if (text === undefined) {
     const message = 'the leaf has no SPIFFE ID, so those of the upstreams are unknown; set gatewayApi.subjectAltNames';
     throw new GatewayError('ERR_GATEWAY_NAME', message);
   }
-  const path = 'path' in name ? name.path : own.path.replace(/[^/]*$/, name.sibling);
-  return { type: 'URI', uri: formatSpiffeId({ trustDomain: own.trustDomain, path }) };
+  return 'dns' in name ? { type: 'Hostname', hostname: text } : { type: 'URI', uri: text };
 }

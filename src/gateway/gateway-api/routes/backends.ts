@@ -2,12 +2,13 @@ import { CONSENT_ANNOTATION, consents } from '../../../core/consent.ts';
 import type { KubeObject } from '../../../core/object.ts';
 import { fields, hasLabels, listOfFields, text } from '../../../mesh/kube-object.ts';
 import type { PeerName, TargetRefusal } from '../../../mesh/targeting.ts';
-import type { RouteVerdict } from '../../gateway.ts';
+import type { RouteDestination, RouteVerdict } from '../../gateway.ts';
 import { CORE_RESOURCES as CORE, EXTENSIONS, GATEWAY_API_RESOURCES as KINDS } from '../spec/resources.ts';
 import { clientVerdict, isBackend, isPresented, presents } from './client.ts';
 import { givenPeers, identitiesOf, type NamedPort, type Peers, peersFrom } from './pods.ts';
 import {
   behindServices,
+  destinationOf,
   foreignPolicy,
   kept,
   type PolicyJudgement,
@@ -58,16 +59,21 @@ function judgeBackend(backend: KubeObject, situation: PolicySituation, mayAdd: b
       policy: before && isUsed(target, undefined) ? kept(backend, before, undefined, situation) : undefined,
     };
   }
-  const verdict = (refusal?: TargetRefusal) => policyVerdict(backend, target, undefined, situation, refusal);
+  const verdict = (found: TargetRefusal | RouteDestination) =>
+    policyVerdict(backend, target, undefined, situation, found);
   const client = isPlace || isNaming ? clientVerdict(backend, input, isPlace) : undefined;
   const peers = refusalOf(backend, situation) ?? foreignPolicy(situation, target) ?? peersOf(backend, situation);
   if ('code' in peers) {
     return { client: isNaming ? client : undefined, policy: { verdict: verdict(peers), target: before } };
   }
-  if (client && 'code' in client.outcome) return { client, policy: before && { verdict: verdict(), target: before } };
+  const [first] = endpointsOf(backend);
+  const destination = destinationOf(first?.address ?? '', peers, first?.service);
+  if (client && 'code' in client.outcome) {
+    return { client, policy: before && { verdict: verdict(destination), target: before } };
+  }
   const isReady = isPlace ? client !== undefined && isPresented(client) : mayAdd;
   const needed = before || isReady ? ({ kind: 'policy', ...target, ...peers } as const) : undefined;
-  return { client, policy: { verdict: verdict(), target: needed } };
+  return { client, policy: { verdict: verdict(destination), target: needed } };
 }
 
 /** Why nothing is written for a Backend. */

@@ -10,6 +10,9 @@ export interface NamedPort {
   readonly targetPort: unknown;
 }
 
+/** Of an EndpointSlice: the Service that it belongs to. */
+const SERVICE_LABEL = 'kubernetes.io/service-name';
+
 /** The objects behind the Services of one namespace. */
 export interface BehindServices {
   readonly pods: readonly KubeObject[];
@@ -90,6 +93,14 @@ export function peersFrom(
   return rules ? oneServerName(names, config.hostname, what) : severalNames(names, config.hostname ?? hostname, what);
 }
 
+/** The port by which the name of a Service is called: that of the pods if it is headless. */
+export function dialledPort({ metadata, spec }: KubeObject, port: NamedPort, { slices }: BehindServices): number {
+  if (fields(spec).clusterIP !== 'None') return port.port;
+  const ports = slices.filter(({ metadata: { labels } }) => labels?.[SERVICE_LABEL] === metadata.name);
+  const found = ports.flatMap((slice) => listOfFields(slice.ports)).find((one) => (one.name ?? '') === port.name);
+  return typeof found?.port === 'number' ? found.port : Number(port.targetPort ?? port.port) || port.port;
+}
+
 const title = ({ metadata }: KubeObject): string => `Service ${metadata.namespace}/${metadata.name}`;
 
 const givenName = (name: string): PeerName => (name.includes('://') ? { uri: name } : { dns: name });
@@ -124,7 +135,7 @@ function workloadsBehind(
   const { name, namespace = '' } = service.metadata;
   const found = new Map<string, { readonly pod: KubeObject; readonly podPort: number }>();
   const usual = typeof targetPort === 'number' ? targetPort : port;
-  const own = slices.filter(({ metadata }) => metadata.labels?.['kubernetes.io/service-name'] === name);
+  const own = slices.filter(({ metadata }) => metadata.labels?.[SERVICE_LABEL] === name);
   for (const slice of own) {
     const slicePort = listOfFields(slice.ports).find((one) => (one.name ?? '') === portName);
     if (!slicePort) continue;

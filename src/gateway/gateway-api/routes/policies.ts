@@ -1,14 +1,14 @@
 import { describe, type KubeObject, keyOf, OWNER_LABEL, refOf } from '../../../core/object.ts';
 import { fields, listOfFields, text } from '../../../mesh/kube-object.ts';
 import type { PeerName, TargetRefusal } from '../../../mesh/targeting.ts';
-import type { ObservedObjects, RouteVerdict } from '../../gateway.ts';
+import type { ObservedObjects, RouteDestination, RouteVerdict } from '../../gateway.ts';
 import type { RouteInput } from '../../input.ts';
 import { ownerLabel } from '../../owner.ts';
 import { policyRef } from '../objects/names.ts';
 import type { GatewayApiConfig } from '../spec/config.ts';
 import { CORE_RESOURCES as CORE, GATEWAY_API_RESOURCES as KINDS } from '../spec/resources.ts';
 import type { PolicyTarget } from '../spec/target.ts';
-import type { BehindServices } from './pods.ts';
+import type { BehindServices, Peers } from './pods.ts';
 import { type Usage, type UsedTarget, usage } from './usage.ts';
 
 /** What all Services and Backends of one observation have in common. */
@@ -100,13 +100,16 @@ export function behindServices({ observed }: PolicySituation, namespace: string)
   return { pods: inPlace(CORE.pods.kind), slices: inPlace(CORE.endpointSlices.kind) };
 }
 
-/** The verdict on a Service or a Backend with regard to its policy; `port`: as a route would give it. */
+/**
+ * The verdict on a Service or a Backend with regard to its policy; `port`: as a route would give it; `found`: where the
+ * gateway connects to, or why it has no policy.
+ */
 export function policyVerdict(
   route: KubeObject,
   target: UsedTarget & Pick<PolicyTarget, 'port'>,
   port: number | undefined,
   { input, written, isUsed }: PolicySituation,
-  refusal: TargetRefusal | undefined,
+  found: TargetRefusal | RouteDestination,
 ): RouteVerdict {
   const object = policyRef(input, target);
   const exists = written.has(keyOf(object));
@@ -115,10 +118,20 @@ export function policyVerdict(
     uses: exists ? object.name : undefined,
     dependsOn: exists && isUsed(target, port) ? object : undefined,
   };
-  if (!refusal) return { ...common, outcome: { target: { object, isSet: exists } } };
-  const { code, message } = refusal;
+  if (!('code' in found)) return { ...common, upstream: found, outcome: { target: { object, isSet: exists } } };
+  const { code, message } = found;
   return { ...common, outcome: { code, message: `${describe(refOf(route))} cannot use the certificate: ${message}` } };
 }
+
+/** Where the gateway connects to, and whom it accepts there. */
+export const destinationOf = (
+  address: string,
+  { hostname, names }: Peers,
+  service: RouteDestination['service'],
+): RouteDestination => ({
+  ...{ address, sni: hostname, service },
+  names: names.length > 0 ? names : [{ dns: hostname }],
+});
 
 /** A policy that is used although nothing selects its target any more. */
 export function kept(

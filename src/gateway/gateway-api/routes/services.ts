@@ -2,13 +2,15 @@ import { CONSENT_ANNOTATION, consents } from '../../../core/consent.ts';
 import type { KubeObject } from '../../../core/object.ts';
 import { fields, hasLabels, text } from '../../../mesh/kube-object.ts';
 import type { TargetRefusal } from '../../../mesh/targeting.ts';
+import type { RouteDestination } from '../../gateway.ts';
 import type { RouteInput } from '../../input.ts';
 import type { GatewayApiConfig } from '../spec/config.ts';
 import { CORE_RESOURCES, GATEWAY_API_RESOURCES as KINDS } from '../spec/resources.ts';
 import type { PolicyTarget } from '../spec/target.ts';
-import { type NamedPort, namedPorts, peersOf } from './pods.ts';
+import { dialledPort, type NamedPort, namedPorts, peersOf } from './pods.ts';
 import {
   behindServices,
+  destinationOf,
   foreignPolicy,
   kept,
   type PolicyJudgement,
@@ -112,15 +114,17 @@ function judgePort(service: KubeObject, port: NamedPort, situation: ServiceSitua
   const { name, namespace = '' } = service.metadata;
   const target = { of: 'Service', namespace, name, port: port.name } as const;
   const before = writtenFor(situation, target);
-  const verdict = (refusal?: TargetRefusal) => policyVerdict(service, target, port.port, situation, refusal);
-  const refusal =
+  const behind = behindServices(situation, namespace);
+  const peers =
     unseen(situation, namespace, [KINDS.policies, CORE_RESOURCES.pods, CORE_RESOURCES.endpointSlices]) ??
-    foreignPolicy(situation, target);
-  if (refusal) return { verdict: verdict(refusal), target: before };
-  const peers = peersOf(service, port, behindServices(situation, namespace), situation.input);
+    foreignPolicy(situation, target) ??
+    peersOf(service, port, behind, situation.input);
+  const verdict = (found: TargetRefusal | RouteDestination) =>
+    policyVerdict(service, target, port.port, situation, found);
   if ('code' in peers) return { verdict: verdict(peers), target: before };
+  const address = `${name}.${namespace}:${dialledPort(service, port, behind)}`;
   return {
-    verdict: verdict(),
+    verdict: verdict(destinationOf(address, peers, { namespace, name })),
     target: before || situation.mayAdd ? { kind: 'policy', ...target, ...peers } : undefined,
   };
 }
