@@ -14,7 +14,20 @@ const now = Date.now();
 const iso = (ms: number) => new Date(ms).toISOString();
 
 const board = new Board();
-board.put('istio', goodStatus(now));
+const route = (kind: string, namespace: string, name: string, context: string) => ({
+  ...{ kind, namespace, name, context },
+  state: 'ok' as const,
+});
+board.put(
+  'istio',
+  goodStatus(now, {
+    mappings: [
+      route('EnvoyProxy', 'emissary', 'edge', 'istio-identity'),
+      route('Mapping', 'shop', 'web', 'istio'),
+      route('Service', 'shop', 'web', 'istio-web-https'),
+    ],
+  }),
+);
 const { conditions } = goodStatus(now);
 const until = iso(now + 540_000);
 board.put(
@@ -28,6 +41,11 @@ board.put(
       },
     ],
     mesh: 'linkerd',
+    mappings: [
+      route('EnvoyProxy', 'emissary', 'edge', 'linkerd-identity'),
+      route('Mapping', 'shop', 'web', 'linkerd-web'),
+      route('Service', 'shop', 'web', 'linkerd-web-http'),
+    ],
     id: 'emissary.emissary.serviceaccount.identity.linkerd.cluster.local',
     held: { fingerprint: 'e5'.repeat(32), reason: 'new_root', until },
     targets: [{ id: 'web.shop.serviceaccount.identity.linkerd.cluster.local', context: 'linkerd-web' }],

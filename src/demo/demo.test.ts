@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { say } from '../cli/io.fixture.ts';
 import { runDemo } from './run.ts';
-import { DemoState } from './state.ts';
+import { DEMO_GATEWAYS, DemoState } from './state.ts';
 import { closing, frame } from './view.ts';
 
 test('certificates rotate under traffic in every mesh, and no request fails', { timeout: 60_000 }, async () => {
@@ -13,7 +13,11 @@ test('certificates rotate under traffic in every mesh, and no request fails', { 
       leafLifetimeMs: 10_000,
       started: (running) => {
         running.onEvent = () => {
-          if (running.meshes.every(({ rotations, ok }) => rotations > 0 && ok > 0))
+          if (
+            running.meshes.every(
+              ({ rotations, by }) => rotations > 0 && DEMO_GATEWAYS.every((gateway) => by[gateway].ok > 0),
+            )
+          )
             stop.abort(new Error('seen enough'));
         };
       },
@@ -21,8 +25,9 @@ test('certificates rotate under traffic in every mesh, and no request fails', { 
     stop.signal,
   );
   const summary = state.summary();
+  const served = summary.gateways.flatMap(({ gateway, requests }) => (requests > 0 ? [gateway] : []));
   assert.deepEqual(
-    { ...summary, rotations: 0, requests: 0, seconds: 0, each: [] },
+    { ...summary, gateways: served, rotations: 0, requests: 0, seconds: 0, each: [] },
     {
       ok: true,
       meshes: ['istio', 'linkerd', 'consul', 'spiffe', 'file'],
@@ -30,6 +35,7 @@ test('certificates rotate under traffic in every mesh, and no request fails', { 
       rootRotations: 0,
       requests: 0,
       failed: 0,
+      gateways: ['Emissary', 'Envoy Gateway'],
       broken: 0,
       seconds: 0,
       each: [],
@@ -51,12 +57,16 @@ test('ended before anything rotated, it says so and fails', async () => {
 test('one failed request makes the whole demo fail, and its cause is in the summary', () => {
   const state = new DemoState(['istio'], () => 1_000);
   state.of('istio').rotations = 3;
-  state.answered('istio', undefined);
+  state.answered('istio', 'Emissary', undefined);
+  state.answered('istio', 'Envoy Gateway', undefined);
   assert.equal(state.summary().ok, true);
-  state.answered('istio', '503 upstream connect error');
+  state.answered('istio', 'Envoy Gateway', '503 upstream connect error');
   assert.equal(state.summary().ok, false);
   assert.match(JSON.stringify(state.summary().each), /503 upstream connect error/);
-  assert.match(closing(state.summary()), /^not ok, requests failed: 2 requests, 1 failed/);
+  assert.match(
+    closing(state.summary()),
+    /^not ok, requests failed: 3 requests, 1 failed \(Emissary 1, Envoy Gateway 2\)/,
+  );
 });
 
 test('the view shows identity, life, renewal, requests and events, within the width of the terminal', () => {
@@ -75,13 +85,14 @@ test('the view shows identity, life, renewal, requests and events, within the wi
     rotations: 0,
     conditions: [],
   };
-  istio.ok = 7;
+  istio.by.Emissary.ok = 7;
+  istio.by['Envoy Gateway'].ok = 8;
   state.event('istio', `rotated to leaf ${'0'.repeat(100)}`);
   const lines = frame(state, now, { columns: 72, rows: 24, colours: false });
   const text = lines.join('\n');
   assert.match(text, /spiffe:\/\/cluster\.local/);
   assert.match(text, /█{12}··│·+ 5\.0s left, renews in 1\.0s/);
-  assert.match(text, /requests 7 ok, 0 failed/);
+  assert.match(text, /Emissary 7 ok · Envoy Gateway 8 ok · 0 roots · 0 rotations/);
   assert.match(text, /rotated to leaf 0+…$/m);
   assert.match(text, /^Press Ctrl-C to stop\.$/m);
   assert.match(text, /used {2}· left {2}│ renewal is due/);
@@ -109,14 +120,16 @@ test('a frame never exceeds the terminal, and events use the remaining rows', ()
 
 test('a demo that ended early says why it is not ok, and counts in plain English', () => {
   const state = new DemoState(['istio'], () => 1_000);
-  assert.match(state.summary().reason ?? '', /before the first request/);
-  state.answered('istio', undefined);
+  assert.match(state.summary().reason ?? '', /before the first request by Emissary/);
+  state.answered('istio', 'Emissary', undefined);
+  assert.match(state.summary().reason ?? '', /before the first request by Envoy Gateway/);
+  state.answered('istio', 'Envoy Gateway', undefined);
   assert.equal(state.summary().ok, false);
   assert.match(closing(state.summary()), /^not ok, it ended before the first rotation; give --for at least/);
   state.of('istio').rotations = 1;
   assert.equal(
     closing(state.summary()),
-    'ok: 1 request, 0 failed; 1 rotation and 0 root rotations in 0s; 0 broken pairs seen\n',
+    'ok: 2 requests, 0 failed (Emissary 1, Envoy Gateway 1); 1 rotation and 0 root rotations in 0s; 0 broken pairs seen\n',
   );
 });
 

@@ -18,8 +18,9 @@ import { RESOURCES } from '../kube/resources.ts';
 import { silentLog } from '../mesh/log.ts';
 import { opensslPreflight } from '../preflight/preflight.ts';
 import { type SandboxCluster, startCluster } from '../sandbox/cluster/cluster.ts';
+import { gatewayOf } from '../sandbox/cluster/gateway-api.ts';
 import type { ClusterMesh } from '../sandbox/cluster/mesh.ts';
-import { DemoState } from './state.ts';
+import { type DemoGateway, DemoState } from './state.ts';
 
 export interface DemoOptions {
   readonly meshes: readonly string[];
@@ -42,7 +43,14 @@ const BATCH_MS = 250;
 /** Runs a cluster, the agent, traffic and rotations in one process, until the time is over or the signal is aborted. */
 export async function runDemo(options: DemoOptions, signal: AbortSignal): Promise<DemoState> {
   const { meshes, leafLifetimeMs, clock = systemClock } = options;
-  const cluster = await startCluster({ meshes, sandboxes, leafLifetimeMs, clock, gateway: { batchMs: BATCH_MS } });
+  const cluster = await startCluster({
+    meshes,
+    sandboxes,
+    leafLifetimeMs,
+    clock,
+    gateway: { batchMs: BATCH_MS },
+    gatewayApi: true,
+  });
   const over = new AbortController();
   const stop = AbortSignal.any([signal, over.signal]);
   setMaxListeners(0, stop);
@@ -52,9 +60,10 @@ export async function runDemo(options: DemoOptions, signal: AbortSignal): Promis
     options.started?.(pending);
     const agent = agentOf(cluster, certificates, pending, clock).run(stop);
     const parts = [agent, watchPairs(cluster, certificates, pending, clock, stop)];
-    await Promise.race([cluster.gateway.until(allSpeakMtls, stop), ...parts]);
+    await Promise.race([Promise.all([cluster.gateway.until(allSpeakMtls, stop), bothServe(cluster, stop)]), ...parts]);
     const traffic = cluster.meshes.flatMap((mesh) => [
-      sendRequests(cluster.urlOf(mesh), mesh, pending, clock, stop),
+      sendRequests(cluster.urlOf(mesh), mesh, 'Emissary', pending, clock, stop),
+      sendRequests(cluster.gatewayUrlOf(mesh) ?? '', mesh, 'Envoy Gateway', pending, clock, stop),
       rotateRoots(mesh, pending, leafLifetimeMs, clock, stop),
     ]);
     const end = options.forMs === undefined ? forever(stop) : clock.sleep(options.forMs, stop);
@@ -73,6 +82,18 @@ export async function runDemo(options: DemoOptions, signal: AbortSignal): Promis
 
 const allSpeakMtls: Parameters<SandboxCluster['gateway']['until']>[0] = ({ configuration }) =>
   [...configuration.clusters.values()].every(({ tls }) => tls?.certificate && tls.ca);
+
+/** Resolves once each mesh is served over mTLS by its Gateway, too. */
+async function bothServe({ envoyGateway, meshes }: SandboxCluster, signal: AbortSignal): Promise<void> {
+  await envoyGateway?.until(
+    (running) =>
+      meshes.every((mesh) => {
+        const clusters = running.proxyOf(gatewayOf(mesh))?.clusters ?? [];
+        return clusters.length > 0 && clusters.every(({ tls }) => tls?.client !== undefined);
+      }),
+    signal,
+  );
+}
 
 function validated(object: object): MeshCertificate {
   const checked = validateObject(object, adapters, gateways);
@@ -138,6 +159,7 @@ async function watchPairs(
 async function sendRequests(
   url: string,
   { name }: ClusterMesh,
+  gateway: DemoGateway,
   state: DemoState,
   clock: Clock,
   signal: AbortSignal,
@@ -145,7 +167,7 @@ async function sendRequests(
   const agent = new Connections({ keepAlive: true });
   try {
     while (!signal.aborted) {
-      state.answered(name, await ask(url, agent));
+      state.answered(name, gateway, await ask(url, agent));
       await clock.sleep(REQUEST_EVERY_MS, signal);
     }
   } finally {

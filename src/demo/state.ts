@@ -1,6 +1,16 @@
 import type { Sink } from '../agent/report/reporter.ts';
 import type { PublicationStatus } from '../core/status.ts';
 
+/** The gateways that serve each mesh, side by side, from one identity. */
+export const DEMO_GATEWAYS = ['Emissary', 'Envoy Gateway'] as const;
+export type DemoGateway = (typeof DEMO_GATEWAYS)[number];
+
+/** Requests by one gateway. */
+interface Answers {
+  ok: number;
+  failed: number;
+}
+
 /** What has happened to one mesh so far. */
 export interface MeshState {
   readonly mesh: string;
@@ -8,8 +18,7 @@ export interface MeshState {
   /** Leaves that replaced another published one. */
   rotations: number;
   rootRotations: number;
-  ok: number;
-  failed: number;
+  readonly by: Readonly<Record<DemoGateway, Answers>>;
   lastFailure: string | undefined;
   /** Published pairs that did not verify under the published bundle. */
   broken: number;
@@ -38,8 +47,7 @@ export class DemoState {
       status: undefined,
       rotations: 0,
       rootRotations: 0,
-      ok: 0,
-      failed: 0,
+      by: { Emissary: { ok: 0, failed: 0 }, 'Envoy Gateway': { ok: 0, failed: 0 } },
       lastFailure: undefined,
       broken: 0,
     }));
@@ -57,14 +65,15 @@ export class DemoState {
     this.onEvent(event);
   }
 
-  answered(mesh: string, problem: string | undefined): void {
+  answered(mesh: string, gateway: DemoGateway, problem: string | undefined): void {
     const state = this.of(mesh);
+    const answers = state.by[gateway];
     if (problem === undefined) {
-      state.ok++;
+      answers.ok++;
       return;
     }
-    state.failed++;
-    if (state.lastFailure !== problem) this.event(mesh, `request failed: ${problem}`);
+    answers.failed++;
+    if (state.lastFailure !== problem) this.event(mesh, `request by ${gateway} failed: ${problem}`);
     state.lastFailure = problem;
   }
 
@@ -88,14 +97,19 @@ export class DemoState {
     };
   }
 
-  sum(field: 'rotations' | 'rootRotations' | 'ok' | 'failed' | 'broken'): number {
+  sum(field: 'rotations' | 'rootRotations' | 'broken'): number {
     return this.meshes.reduce((total, mesh) => total + mesh[field], 0);
+  }
+
+  /** Requests of all meshes by one gateway, or by all. */
+  requests(field: keyof Answers, gateways: readonly DemoGateway[] = DEMO_GATEWAYS): number {
+    return this.meshes.reduce((total, { by }) => total + gateways.reduce((sum, one) => sum + by[one][field], 0), 0);
   }
 
   /** The last line of `--json`. A demo in which nothing rotated is not ok, since it showed nothing. */
   summary(): DemoSummary {
     const rotations = this.sum('rotations');
-    const failed = this.sum('failed');
+    const failed = this.requests('failed');
     const broken = this.sum('broken');
     const reason = this.#reason(failed, broken, rotations);
     return {
@@ -104,16 +118,21 @@ export class DemoState {
       meshes: this.meshes.map(({ mesh }) => mesh),
       rotations,
       rootRotations: this.sum('rootRotations'),
-      requests: this.sum('ok') + failed,
+      requests: this.requests('ok') + failed,
       failed,
+      gateways: DEMO_GATEWAYS.map((gateway) => ({
+        gateway,
+        requests: this.requests('ok', [gateway]) + this.requests('failed', [gateway]),
+        failed: this.requests('failed', [gateway]),
+      })),
       broken,
       seconds: Math.round((this.#now() - this.startedAt) / 100) / 10,
-      each: this.meshes.map(({ mesh, rotations: own, rootRotations, ok, failed: bad, lastFailure }) => ({
+      each: this.meshes.map(({ mesh, rotations: own, rootRotations, by, lastFailure }) => ({
         mesh,
         rotations: own,
         rootRotations,
-        requests: ok + bad,
-        failed: bad,
+        requests: DEMO_GATEWAYS.reduce((total, one) => total + by[one].ok + by[one].failed, 0),
+        failed: DEMO_GATEWAYS.reduce((total, one) => total + by[one].failed, 0),
         ...(lastFailure === undefined ? {} : { lastFailure }),
       })),
     };
@@ -122,7 +141,8 @@ export class DemoState {
   #reason(failed: number, broken: number, rotations: number): string | undefined {
     if (broken > 0) return 'a published pair did not verify';
     if (failed > 0) return 'requests failed';
-    if (this.sum('ok') === 0) return 'it ended before the first request';
+    const [silent] = DEMO_GATEWAYS.filter((gateway) => this.requests('ok', [gateway]) === 0);
+    if (silent) return `it ended before the first request by ${silent}`;
     if (rotations === 0)
       return 'it ended before the first rotation; give --for at least the lifetime of a leaf (--leaf)';
     return undefined;
@@ -138,6 +158,7 @@ export interface DemoSummary {
   readonly rootRotations: number;
   readonly requests: number;
   readonly failed: number;
+  readonly gateways: readonly { readonly gateway: DemoGateway; readonly requests: number; readonly failed: number }[];
   readonly broken: number;
   readonly seconds: number;
   readonly each: readonly object[];

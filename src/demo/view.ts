@@ -1,5 +1,5 @@
 import { formatDuration } from '../mesh/schema/duration.ts';
-import type { DemoState, DemoSummary, MeshState } from './state.ts';
+import { DEMO_GATEWAYS, type DemoState, type DemoSummary, type MeshState } from './state.ts';
 
 export interface Paint {
   readonly columns: number;
@@ -53,15 +53,21 @@ export function frame(state: DemoState, now: number, { columns, rows, colours }:
 
 function meshLines(mesh: MeshState, now: number): ViewLine[] {
   const { status } = mesh;
-  const requests = `${mesh.ok} ok, ${mesh.failed} failed`;
-  const roots = `${count(status?.roots.length ?? 0, 'root')} trusted`;
+  const roots = count(status?.roots.length ?? 0, 'root');
   return [
     [{ text: mesh.mesh.padEnd(8), ink: 'bold' }, { text: ` ${status?.id ?? 'waiting for the first certificate'}` }],
     [{ text: '         ' }, ...bar(mesh, now)],
     [
-      { text: '         requests ' },
-      { text: requests, ink: mesh.failed > 0 ? 'red' : 'green' },
-      { text: ` · ${roots} · ${count(mesh.rotations, 'rotation')}` },
+      { text: '         ' },
+      ...DEMO_GATEWAYS.flatMap((gateway): ViewPart[] => {
+        const { ok, failed } = mesh.by[gateway];
+        return [
+          { text: `${gateway} ` },
+          { text: failed > 0 ? `${ok} ok, ${failed} failed` : `${ok} ok`, ink: failed > 0 ? 'red' : 'green' },
+          { text: ' · ' },
+        ];
+      }),
+      { text: `${roots} · ${count(mesh.rotations, 'rotation')}` },
     ],
   ];
 }
@@ -104,8 +110,8 @@ const eventText = ({ at, mesh, text }: Event): string => `${clockTime(at)} ${mes
 export const eventLine = (event: Event): string => `${eventText(event)}\n`;
 
 export function closing(summary: DemoSummary): string {
-  const { reason, rotations, rootRotations, requests, failed, broken, seconds } = summary;
+  const { reason, rotations, rootRotations, requests, failed, gateways, broken, seconds } = summary;
   const time = formatDuration(Math.round(seconds) * 1000);
-  const counts = `${count(requests, 'request')}, ${failed} failed; ${count(rotations, 'rotation')} and ${count(rootRotations, 'root rotation')} in ${time}; ${count(broken, 'broken pair')} seen`;
+  const counts = `${count(requests, 'request')}, ${failed} failed (${gateways.map((one) => `${one.gateway} ${one.requests}`).join(', ')}); ${count(rotations, 'rotation')} and ${count(rootRotations, 'root rotation')} in ${time}; ${count(broken, 'broken pair')} seen`;
   return `${reason === undefined ? 'ok' : `not ok, ${reason}`}: ${counts}\n`;
 }

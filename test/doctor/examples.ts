@@ -63,7 +63,7 @@ export interface Example {
 }
 
 /** Codes of checks of Gateway API, whose examples start from the objects of its chapter too. */
-const GATEWAY_API = /^MC(1[5-8]|51)/;
+export const GATEWAY_API = /^MC(1[5-8]|51)/;
 
 /** The objects that precede every example, those of Gateway API, and the examples by their headings. */
 export function readExamples(): { base: string; gatewayApi: string; examples: readonly Example[] } {

@@ -302,7 +302,8 @@ export function judgeGatewayTraps(place: GatewayTrapPlace): void {
     });
   }
 
-  it('has a test for each check that the table of docs/checks.md says so of', () => checkJudged(place.name, judged));
+  it('has a test for each check that the table of docs/checks.md says so of', () =>
+    checkJudged(place.name, judged, true));
 }
 
 const grant = (from: string, to: string, namespace: string): string => `apiVersion: gateway.networking.k8s.io/v1beta1

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
+import { GATEWAY_API } from './examples.ts';
 
 export const PLACES = ['sandbox', 'Envoy', 'meshes', 'agent', 'Envoy Gateway'] as const;
 export type Place = (typeof PLACES)[number];
@@ -26,8 +27,10 @@ export function readJudgements(): readonly Judgement[] {
   });
 }
 
-/** Asserts that the table names exactly these codes for this place. */
-export function checkJudged(place: Place, codes: ReadonlySet<string>): void {
-  const said = readJudgements().filter(({ places }) => places.includes(place));
+/** Asserts that the table names exactly these codes for this place, among those of Gateway API or the others. */
+export function checkJudged(place: Place, codes: ReadonlySet<string>, ofGatewayApi = false): void {
+  const said = readJudgements().filter(
+    ({ code, places }) => places.includes(place) && GATEWAY_API.test(code) === ofGatewayApi,
+  );
   assert.deepEqual(said.map(({ code }) => code).sort(), [...codes].sort());
 }

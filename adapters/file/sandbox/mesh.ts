@@ -36,6 +36,7 @@ export async function fileMesh({ clock, leafLifetimeMs, rootLifetimeMs }: MeshSe
     name: 'file',
     config: writer.config,
     gatewayId,
+    workloadId: serverId,
     endpoint: () => ({ host: '127.0.0.1', port: upstream.port }),
     requests: () => upstream.requests,
     async rotateRoot(pause) {

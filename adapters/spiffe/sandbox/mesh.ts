@@ -29,6 +29,7 @@ export async function spiffeMesh({ clock, leafLifetimeMs, rootLifetimeMs }: Mesh
     name: 'spiffe',
     config: { socket },
     gatewayId,
+    workloadId: authority.idOf(`/${WORKLOAD}`),
     endpoint: () => ({ host: '127.0.0.1', port: upstream.port }),
     requests: () => upstream.requests,
     async rotateRoot(pause) {

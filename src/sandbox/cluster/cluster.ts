@@ -4,7 +4,9 @@ import type { Kube } from '../../kube/api.ts';
 import { connect } from '../../kube/client.ts';
 import { formatDuration } from '../../mesh/schema/duration.ts';
 import { type RunningGateway, startGateway } from '../gateway/gateway.ts';
+import { type RunningEnvoyGateway, startEnvoyGateway } from '../gateway-api/gateway.ts';
 import { type KubeApi, type KubeApiOptions, startKubeApi } from '../kube/kube-api.ts';
+import { gatewayApiFields, gatewayOf, installGatewayApi, serveByGateway } from './gateway-api.ts';
 import { appsOf, type ClusterMesh, GATEWAY_ACCOUNT, GATEWAY_NAMESPACE, type StartMesh, WORKLOAD } from './mesh.ts';
 
 export interface ClusterOptions {
@@ -22,6 +24,8 @@ export interface ClusterOptions {
   /** The gateway makes a new connection after this many requests, so that handshakes never stop. Default 5. */
   readonly freshEvery?: number;
   readonly api?: Pick<KubeApiOptions, 'rbac' | 'objects' | 'tls'>;
+  /** Envoy Gateway runs beside the gateway, and each mesh has a Gateway; default false. */
+  readonly gatewayApi?: boolean;
 }
 
 /** A whole cluster in this process: API, meshes, a workload in each, and the gateway with a Mapping to each. */
@@ -31,11 +35,15 @@ export interface SandboxCluster {
   readonly kube: Kube;
   readonly meshes: readonly ClusterMesh[];
   readonly gateway: RunningGateway;
+  /** With `gatewayApi`. */
+  readonly envoyGateway: RunningEnvoyGateway | undefined;
   kubeconfig(): string;
   /** What an operator would apply for a mesh: a MeshCertificate in the gateway's namespace. */
   meshCertificate(mesh: ClusterMesh, changes?: object): object;
   /** Where requests for a mesh's workload go. */
   urlOf(mesh: ClusterMesh): string;
+  /** The same by the mesh's Gateway; undefined: it has none. */
+  gatewayUrlOf(mesh: ClusterMesh): string | undefined;
   stop(): Promise<void>;
 }
 
@@ -70,6 +78,7 @@ async function start(
   const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'sandbox', clock });
   stops.push(() => kube.close());
 
+  if (options.gatewayApi) installGatewayApi(api);
   const meshes: ClusterMesh[] = [];
   for (const name of options.meshes) {
     const startMesh = options.sandboxes[name];
@@ -79,25 +88,32 @@ async function start(
     stops.push(() => mesh.stop());
     meshes.push(mesh);
     api.put(mapping(name));
+    if (options.gatewayApi) await serveByGateway(api, kube, mesh);
   }
-  const gateway = await startGateway({
-    kube,
-    clock,
-    random,
-    env: { namespace: GATEWAY_NAMESPACE, ...options.gateway },
-    resolve: (host) => meshes.find(({ name }) => host === `${WORKLOAD}.${appsOf(name)}`)?.endpoint(),
-    freshEvery: options.freshEvery ?? 5,
-  });
+  const resolve = (host: string) => meshes.find(({ name }) => host === `${WORKLOAD}.${appsOf(name)}`)?.endpoint();
+  const common = { kube, clock, random, resolve, freshEvery: options.freshEvery ?? 5 };
+  const gateway = await startGateway({ ...common, env: { namespace: GATEWAY_NAMESPACE, ...options.gateway } });
   stops.push(() => gateway.stop());
+  const envoyGateway = options.gatewayApi ? await startEnvoyGateway(common) : undefined;
+  stops.push(() => envoyGateway?.stop());
 
   return {
     api,
     kube,
     meshes,
     gateway,
+    envoyGateway,
     kubeconfig: () => api.kubeconfig(),
     urlOf: ({ name }) => `${gateway.url}/${name}/`,
-    meshCertificate: (mesh, changes) => meshCertificate(mesh, leafLifetimeMs, changes),
+    gatewayUrlOf(mesh) {
+      const proxy = envoyGateway?.proxyOf(gatewayOf(mesh));
+      return proxy && `${proxy.url}/${mesh.name}/`;
+    },
+    meshCertificate: (mesh, changes) =>
+      meshCertificate(mesh, leafLifetimeMs, {
+        ...(options.gatewayApi ? { gatewayApi: gatewayApiFields(mesh) } : {}),
+        ...changes,
+      }),
     stop,
   };
 }

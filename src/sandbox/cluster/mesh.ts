@@ -31,6 +31,8 @@ export interface ClusterMesh {
   readonly config: object;
   /** The identity that the workload accepts. */
   readonly gatewayId: string;
+  /** The identity of the workload, where the mesh does not derive it from its ServiceAccount or Service. */
+  readonly workloadId?: string;
   /** The current address of the workload. */
   endpoint(): PoolEndpoint;
   /** Requests that the workload served. */

@@ -86,7 +86,7 @@ function tlsOptions({ tls }: ClusterConfig): ConnectionOptions | undefined {
  * An earlier root hides a later one of the same subject and key, even if it has expired. Envoy sorts bundles of more than
  * 16 roots; here the one that ends first then hides the other.
  */
-function firstOfEachAuthority(pem: string): string[] {
+export function firstOfEachAuthority(pem: string): string[] {
   const found = new Map<string, string>();
   const roots = [...parseCertificates(pem)];
   if (roots.length > SORTED_FROM) roots.sort((one, other) => one.notAfter - other.notAfter);
