@@ -1,8 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { say } from '../cli/io.fixture.ts';
+import { GATEWAY_TITLES } from '../sandbox/cluster/mesh.ts';
 import { runDemo } from './run.ts';
-import { DEMO_GATEWAYS, DemoState } from './state.ts';
+import { DemoState } from './state.ts';
 import { closing, frame } from './view.ts';
 
 test('certificates rotate under traffic in every mesh, and no request fails', { timeout: 60_000 }, async () => {
@@ -15,7 +16,7 @@ test('certificates rotate under traffic in every mesh, and no request fails', { 
         running.onEvent = () => {
           if (
             running.meshes.every(
-              ({ rotations, by }) => rotations > 0 && DEMO_GATEWAYS.every((gateway) => by[gateway].ok > 0),
+              ({ rotations, by }) => rotations > 0 && GATEWAY_TITLES.every((gateway) => by[gateway].ok > 0),
             )
           )
             stop.abort(new Error('seen enough'));

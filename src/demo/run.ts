@@ -19,8 +19,8 @@ import { silentLog } from '../mesh/log.ts';
 import { opensslPreflight } from '../preflight/preflight.ts';
 import { type SandboxCluster, startCluster } from '../sandbox/cluster/cluster.ts';
 import { gatewayOf } from '../sandbox/cluster/gateway-api.ts';
-import type { ClusterMesh } from '../sandbox/cluster/mesh.ts';
-import { type DemoGateway, DemoState } from './state.ts';
+import type { ClusterMesh, GatewayTitle } from '../sandbox/cluster/mesh.ts';
+import { DemoState } from './state.ts';
 
 export interface DemoOptions {
   readonly meshes: readonly string[];
@@ -31,8 +31,8 @@ export interface DemoOptions {
   readonly started?: (state: DemoState) => void;
 }
 
-/** Between two requests to one mesh. */
-const REQUEST_EVERY_MS = 20;
+/** Between two requests to one mesh by one gateway. */
+const REQUEST_EVERY_MS = 40;
 /** Traffic flows for this share of a leaf's life before the first root rotation. */
 const SETTLE_OF_LIFE = 0.1;
 /** What an operator waits between the steps of a root rotation: long enough for every leaf to be renewed once. */
@@ -62,8 +62,7 @@ export async function runDemo(options: DemoOptions, signal: AbortSignal): Promis
     const parts = [agent, watchPairs(cluster, certificates, pending, clock, stop)];
     await Promise.race([Promise.all([cluster.gateway.until(allSpeakMtls, stop), bothServe(cluster, stop)]), ...parts]);
     const traffic = cluster.meshes.flatMap((mesh) => [
-      sendRequests(cluster.urlOf(mesh), mesh, 'Emissary', pending, clock, stop),
-      sendRequests(cluster.gatewayUrlOf(mesh) ?? '', mesh, 'Envoy Gateway', pending, clock, stop),
+      ...cluster.urlsOf(mesh).map(({ gateway, url }) => sendRequests(url, mesh, gateway, pending, clock, stop)),
       rotateRoots(mesh, pending, leafLifetimeMs, clock, stop),
     ]);
     const end = options.forMs === undefined ? forever(stop) : clock.sleep(options.forMs, stop);
@@ -159,7 +158,7 @@ async function watchPairs(
 async function sendRequests(
   url: string,
   { name }: ClusterMesh,
-  gateway: DemoGateway,
+  gateway: GatewayTitle,
   state: DemoState,
   clock: Clock,
   signal: AbortSignal,

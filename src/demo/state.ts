@@ -1,15 +1,15 @@
 import type { Sink } from '../agent/report/reporter.ts';
 import type { PublicationStatus } from '../core/status.ts';
-
-/** The gateways that serve each mesh, side by side, from one identity. */
-export const DEMO_GATEWAYS = ['Emissary', 'Envoy Gateway'] as const;
-export type DemoGateway = (typeof DEMO_GATEWAYS)[number];
+import { GATEWAY_TITLES, type GatewayTitle } from '../sandbox/cluster/mesh.ts';
 
 /** Requests by one gateway. */
 interface Answers {
   ok: number;
   failed: number;
 }
+
+const answersByGateway = () =>
+  Object.fromEntries(GATEWAY_TITLES.map((gateway) => [gateway, { ok: 0, failed: 0 }])) as Record<GatewayTitle, Answers>;
 
 /** What has happened to one mesh so far. */
 export interface MeshState {
@@ -18,7 +18,7 @@ export interface MeshState {
   /** Leaves that replaced another published one. */
   rotations: number;
   rootRotations: number;
-  readonly by: Readonly<Record<DemoGateway, Answers>>;
+  readonly by: Readonly<Record<GatewayTitle, Answers>>;
   lastFailure: string | undefined;
   /** Published pairs that did not verify under the published bundle. */
   broken: number;
@@ -47,7 +47,7 @@ export class DemoState {
       status: undefined,
       rotations: 0,
       rootRotations: 0,
-      by: { Emissary: { ok: 0, failed: 0 }, 'Envoy Gateway': { ok: 0, failed: 0 } },
+      by: answersByGateway(),
       lastFailure: undefined,
       broken: 0,
     }));
@@ -65,7 +65,7 @@ export class DemoState {
     this.onEvent(event);
   }
 
-  answered(mesh: string, gateway: DemoGateway, problem: string | undefined): void {
+  answered(mesh: string, gateway: GatewayTitle, problem: string | undefined): void {
     const state = this.of(mesh);
     const answers = state.by[gateway];
     if (problem === undefined) {
@@ -102,7 +102,7 @@ export class DemoState {
   }
 
   /** Requests of all meshes by one gateway, or by all. */
-  requests(field: keyof Answers, gateways: readonly DemoGateway[] = DEMO_GATEWAYS): number {
+  requests(field: keyof Answers, gateways: readonly GatewayTitle[] = GATEWAY_TITLES): number {
     return this.meshes.reduce((total, { by }) => total + gateways.reduce((sum, one) => sum + by[one][field], 0), 0);
   }
 
@@ -120,7 +120,7 @@ export class DemoState {
       rootRotations: this.sum('rootRotations'),
       requests: this.requests('ok') + failed,
       failed,
-      gateways: DEMO_GATEWAYS.map((gateway) => ({
+      gateways: GATEWAY_TITLES.map((gateway) => ({
         gateway,
         requests: this.requests('ok', [gateway]) + this.requests('failed', [gateway]),
         failed: this.requests('failed', [gateway]),
@@ -131,8 +131,8 @@ export class DemoState {
         mesh,
         rotations: own,
         rootRotations,
-        requests: DEMO_GATEWAYS.reduce((total, one) => total + by[one].ok + by[one].failed, 0),
-        failed: DEMO_GATEWAYS.reduce((total, one) => total + by[one].failed, 0),
+        requests: GATEWAY_TITLES.reduce((total, one) => total + by[one].ok + by[one].failed, 0),
+        failed: GATEWAY_TITLES.reduce((total, one) => total + by[one].failed, 0),
         ...(lastFailure === undefined ? {} : { lastFailure }),
       })),
     };
@@ -141,7 +141,7 @@ export class DemoState {
   #reason(failed: number, broken: number, rotations: number): string | undefined {
     if (broken > 0) return 'a published pair did not verify';
     if (failed > 0) return 'requests failed';
-    const [silent] = DEMO_GATEWAYS.filter((gateway) => this.requests('ok', [gateway]) === 0);
+    const [silent] = GATEWAY_TITLES.filter((gateway) => this.requests('ok', [gateway]) === 0);
     if (silent) return `it ended before the first request by ${silent}`;
     if (rotations === 0)
       return 'it ended before the first rotation; give --for at least the lifetime of a leaf (--leaf)';
@@ -158,7 +158,7 @@ export interface DemoSummary {
   readonly rootRotations: number;
   readonly requests: number;
   readonly failed: number;
-  readonly gateways: readonly { readonly gateway: DemoGateway; readonly requests: number; readonly failed: number }[];
+  readonly gateways: readonly { readonly gateway: GatewayTitle; readonly requests: number; readonly failed: number }[];
   readonly broken: number;
   readonly seconds: number;
   readonly each: readonly object[];

@@ -1,5 +1,6 @@
 import { formatDuration } from '../mesh/schema/duration.ts';
-import { DEMO_GATEWAYS, type DemoState, type DemoSummary, type MeshState } from './state.ts';
+import { GATEWAY_TITLES } from '../sandbox/cluster/mesh.ts';
+import type { DemoState, DemoSummary, MeshState } from './state.ts';
 
 export interface Paint {
   readonly columns: number;
@@ -59,7 +60,7 @@ function meshLines(mesh: MeshState, now: number): ViewLine[] {
     [{ text: '         ' }, ...bar(mesh, now)],
     [
       { text: '         ' },
-      ...DEMO_GATEWAYS.flatMap((gateway): ViewPart[] => {
+      ...GATEWAY_TITLES.flatMap((gateway): ViewPart[] => {
         const { ok, failed } = mesh.by[gateway];
         return [
           { text: `${gateway} ` },

@@ -7,7 +7,16 @@ import { type RunningGateway, startGateway } from '../gateway/gateway.ts';
 import { type RunningEnvoyGateway, startEnvoyGateway } from '../gateway-api/gateway.ts';
 import { type KubeApi, type KubeApiOptions, startKubeApi } from '../kube/kube-api.ts';
 import { gatewayApiFields, gatewayOf, installGatewayApi, serveByGateway } from './gateway-api.ts';
-import { appsOf, type ClusterMesh, GATEWAY_ACCOUNT, GATEWAY_NAMESPACE, type StartMesh, WORKLOAD } from './mesh.ts';
+import {
+  appsOf,
+  type ClusterMesh,
+  GATEWAY_ACCOUNT,
+  GATEWAY_NAMESPACE,
+  GATEWAY_TITLES,
+  type GatewayTitle,
+  type StartMesh,
+  WORKLOAD,
+} from './mesh.ts';
 
 export interface ClusterOptions {
   /** Names of `sandboxes`. */
@@ -42,8 +51,8 @@ export interface SandboxCluster {
   meshCertificate(mesh: ClusterMesh, changes?: object): object;
   /** Where requests for a mesh's workload go. */
   urlOf(mesh: ClusterMesh): string;
-  /** The same by the mesh's Gateway; undefined: it has none. */
-  gatewayUrlOf(mesh: ClusterMesh): string | undefined;
+  /** The same for each gateway. */
+  urlsOf(mesh: ClusterMesh): readonly { readonly gateway: GatewayTitle; readonly url: string }[];
   stop(): Promise<void>;
 }
 
@@ -97,6 +106,7 @@ async function start(
   const envoyGateway = options.gatewayApi ? await startEnvoyGateway(common) : undefined;
   stops.push(() => envoyGateway?.stop());
 
+  const urlOf = ({ name }: ClusterMesh) => `${gateway.url}/${name}/`;
   return {
     api,
     kube,
@@ -104,10 +114,12 @@ async function start(
     gateway,
     envoyGateway,
     kubeconfig: () => api.kubeconfig(),
-    urlOf: ({ name }) => `${gateway.url}/${name}/`,
-    gatewayUrlOf(mesh) {
-      const proxy = envoyGateway?.proxyOf(gatewayOf(mesh));
-      return proxy && `${proxy.url}/${mesh.name}/`;
+    urlOf,
+    urlsOf(mesh) {
+      const second = envoyGateway?.proxyOf(gatewayOf(mesh));
+      const [one, other] = GATEWAY_TITLES;
+      const urls = [{ gateway: one, url: urlOf(mesh) }];
+      return second ? [...urls, { gateway: other, url: `${second.url}/${mesh.name}/` }] : urls;
     },
     meshCertificate: (mesh, changes) =>
       meshCertificate(mesh, leafLifetimeMs, {

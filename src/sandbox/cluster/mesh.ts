@@ -5,6 +5,10 @@ import { leafOf } from '../../mesh/identity.ts';
 import type { PoolEndpoint } from '../gateway/pool.ts';
 import type { KubeApi } from '../kube/kube-api.ts';
 
+/** What people call the gateways of the cluster. */
+export const GATEWAY_TITLES = ['Emissary', 'Envoy Gateway'] as const;
+export type GatewayTitle = (typeof GATEWAY_TITLES)[number];
+
 /** The gateway's namespace. */
 export const GATEWAY_NAMESPACE = 'emissary';
 export const GATEWAY_ACCOUNT = 'emissary';

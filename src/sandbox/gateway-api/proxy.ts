@@ -14,7 +14,7 @@ import { firstOfEachAuthority, type PoolEndpoint } from '../gateway/pool.ts';
 import { listen } from '../upstream.ts';
 import type { ProxyCluster, ProxyConfiguration, ProxyRoute, ProxySecret } from './translation.ts';
 
-export interface ProxyOptions {
+export interface GatewayProxyOptions {
   readonly clock: Clock;
   readonly signal: AbortSignal;
   /** Where a Service really listens; undefined: nowhere. */
@@ -25,7 +25,7 @@ export interface ProxyOptions {
   readonly freshEvery: number;
 }
 
-interface Upstream {
+interface ProxyUpstream {
   cluster: ProxyCluster;
   agent: HttpAgent | HttpsAgent;
 }
@@ -37,13 +37,13 @@ interface Upstream {
 export class GatewayProxy {
   #requests = 0;
   url = '';
-  readonly #options: ProxyOptions;
+  readonly #options: GatewayProxyOptions;
   readonly #secrets = new Map<string, ProxySecret>();
-  readonly #upstreams = new Map<string, Upstream>();
+  readonly #upstreams = new Map<string, ProxyUpstream>();
   #routes: readonly ProxyRoute[] = [];
   readonly #server: Server;
 
-  constructor(options: ProxyOptions) {
+  constructor(options: GatewayProxyOptions) {
     this.#options = options;
     this.#server = createServer((request, response) => this.#proxy(request, response));
   }
