@@ -1,4 +1,5 @@
 import type { Adapter, Need } from '../../src/mesh/adapter.ts';
+import { discover } from './cluster/discover.ts';
 import { type FileConfig, fileConfig } from './config.ts';
 import { expectation } from './material.ts';
 import { FileSource } from './source.ts';
@@ -19,6 +20,7 @@ export const file: Adapter<FileConfig> = {
   tls: {},
   // The files of a sidecar are for upstreams with a sidecar, which tell mesh traffic by ALPN.
   tlsFor: ({ layout }) => (layout === 'istio' ? { alpnProtocols: 'istio-http/1.1,istio,http/1.1' } : {}),
+  discover,
   open: (config, host) => new FileSource(config, host),
 };
 

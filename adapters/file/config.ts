@@ -1,16 +1,10 @@
 import { z } from 'zod';
 import { cel } from '../../src/mesh/schema/cel.ts';
 import { parseSpiffeId } from '../../src/pki/spiffe.ts';
+import { type FilePaths, LAYOUTS } from './cluster/layouts.ts';
 
 const absolutePath = () => z.string().startsWith('/', 'must be an absolute path').max(4096);
 const dnsName = /^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/;
-
-/** File names by the program that writes them. */
-export const LAYOUTS = {
-  istio: { certificate: 'cert-chain.pem', key: 'key.pem', bundle: 'root-cert.pem' },
-  tls: { certificate: 'tls.crt', key: 'tls.key', bundle: 'ca.crt' },
-  'spiffe-helper': { certificate: 'svid.pem', key: 'svid_key.pem', bundle: 'svid_bundle.pem' },
-} as const;
 
 const FORM =
   'set directory; or certificate, key and bundle; or credentialBundle and bundle; layout goes with directory alone';
@@ -66,13 +60,6 @@ export const fileConfig = z
   .describe('Identity from files that another program writes.');
 
 export type FileConfig = z.output<typeof fileConfig>;
-
-/** Where certificate, key and roots stand; of a credential bundle, the first two are one file. */
-export interface FilePaths {
-  readonly certificate: string;
-  readonly key: string;
-  readonly bundle: string;
-}
 
 export function pathsOf({ directory, layout = 'tls', ...given }: FileConfig): FilePaths {
   if (directory !== undefined) {

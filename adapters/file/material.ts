@@ -5,7 +5,8 @@ import { provingRoots, readPair, unprovable } from '../../src/mesh/input/pair.ts
 import { type Certificate, parseCertificates } from '../../src/pki/certificate.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
 import { parseSpiffeId } from '../../src/pki/spiffe.ts';
-import type { FileConfig, FilePaths } from './config.ts';
+import type { FilePaths } from './cluster/layouts.ts';
+import type { FileConfig } from './config.ts';
 
 /** What stood in the files at one moment; `undefined` for one that does not exist. */
 export type FileContents = { readonly [name in keyof FilePaths]: string | undefined };

@@ -7,6 +7,10 @@ export interface ClusterObjects {
   readonly workloads: readonly KubeObject[];
   readonly services: readonly KubeObject[];
   readonly configMaps: readonly KubeObject[];
+  /** The workloads whose pods are gateways. */
+  readonly gatewayWorkloads: readonly KubeObject[];
+  /** Directories of certificates that the user named, and the files in them; undefined: not visible from here. */
+  readonly directories: ReadonlyMap<string, readonly string[] | undefined>;
   /** PEM of `tls.crt` of the Secrets in `reads`, by `<namespace>/<name>`. */
   readonly certificates: ReadonlyMap<string, string>;
 }
@@ -18,6 +22,14 @@ export interface Installation {
   readonly version: string | undefined;
   /** Why it would not issue a certificate, if that is known. */
   readonly problem: string | undefined;
+  /** Joined only where no other mesh is found, or where it is asked for. */
+  readonly lastResort?: boolean;
+}
+
+/** A volume, and where the agent's pods must mount it. */
+export interface AgentMount {
+  readonly volume: Readonly<Record<string, unknown>> & { readonly name: string };
+  readonly mountPath: string;
 }
 
 /** A ServiceAccount behind a route of the gateway. */
@@ -33,13 +45,15 @@ export interface Discover<I extends Installation = Installation> {
   /** Names of ConfigMaps to look for in all namespaces. */
   readonly configMaps: readonly string[];
   /** ConfigMaps, and Secrets of which `tls.crt` is read, in addition to the lists. */
-  reads(workloads: readonly KubeObject[]): readonly ObjectRef[];
+  reads(objects: Pick<ClusterObjects, 'workloads' | 'gatewayWorkloads'>): readonly ObjectRef[];
   /** The one that a gateway should join comes first. */
   installations(objects: ClusterObjects): readonly I[];
   /** Lines for people. The first one follows the name of the mesh. */
   show(installation: I): readonly string[];
   /** `spec.<mesh>` of a gateway that runs under this account of its own namespace; `targets` are behind its routes. */
   configFor(installation: I, serviceAccount: string, targets: readonly Account[]): Readonly<Record<string, unknown>>;
+  /** What the agent's pods must mount for that configuration; absent: nothing. */
+  mounts?(installation: I): readonly AgentMount[];
   /** An existing configuration with these targets added; absent: targets are not part of the configuration. */
   withTargets?(
     config: Readonly<Record<string, unknown>>,

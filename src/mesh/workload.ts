@@ -1,4 +1,6 @@
-import { fields, hasLabels, type KubeObject, listOfFields } from './kube-object.ts';
+import { fields, hasLabels, type KubeObject, listOfFields, text } from './kube-object.ts';
+
+type Fields = Readonly<Record<string, unknown>>;
 
 interface EnvVar {
   readonly name: string;
@@ -37,11 +39,40 @@ export const workloadSpec = (workload: KubeObject): WorkloadSpec => (workload.sp
 export const containersOf = (workload: KubeObject): readonly Container[] =>
   workloadSpec(workload).template?.spec?.containers ?? [];
 
+const podSpecOf = (workload: KubeObject): Fields => fields(fields(fields(workload.spec).template).spec);
+
 /** The containers of what may have any shape. */
-export function containerFields(workload: KubeObject): readonly Readonly<Record<string, unknown>>[] {
-  const spec = fields(fields(fields(workload.spec).template).spec);
-  return listOfFields(spec.containers);
+export const containerFields = (workload: KubeObject): readonly Fields[] =>
+  listOfFields(podSpecOf(workload).containers);
+
+/** The volumes of a workload's pods. */
+export const volumesOf = (workload: KubeObject): readonly Fields[] => listOfFields(podSpecOf(workload).volumes);
+
+/** A path of a container: the volume that it is in, and where in the volume; '' is the volume itself. */
+export interface Mounted {
+  readonly volume: Fields;
+  readonly rest: string;
 }
+
+/** Undefined where no volume of the workload is mounted at this path of the container, or above it. */
+export function mountedAt(workload: KubeObject, container: Fields, path: string): Mounted | undefined {
+  const mounts = listOfFields(container.volumeMounts)
+    .map((mount) => ({ ...mount, at: (text(mount.mountPath) ?? '').replace(/\/+$/, '') }))
+    .filter(({ at }) => at !== '' && `${path}/`.startsWith(`${at}/`))
+    .sort((a, b) => b.at.length - a.at.length);
+  const [mount] = mounts as readonly (Fields & { readonly at: string })[];
+  const volume = mount && volumesOf(workload).find(({ name }) => name === mount.name);
+  if (!mount || !volume) return undefined;
+  return { volume, rest: [text(mount.subPath), path.slice(mount.at.length + 1)].filter(Boolean).join('/') };
+}
+
+/** ConfigMaps that a workload mounts. */
+export const mountedConfigMaps = (workload: KubeObject): readonly string[] =>
+  volumesOf(workload).flatMap(({ configMap }) => text(fields(configMap).name) ?? []);
+
+/** A setting of HCL, or of its form in JSON; `value` is a pattern with one group. */
+export const settingOf = (configuration: string, name: string, value = '"([^"]*)"'): string | undefined =>
+  new RegExp(`(?:^|[\\s{,"])${name}"?\\s*[=:]\\s*${value}`).exec(configuration)?.[1];
 
 /** Names of the containers of a pod, including sidecars that are init containers. */
 export function containerNames(pod: KubeObject): ReadonlySet<string> {

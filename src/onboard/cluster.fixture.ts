@@ -160,6 +160,8 @@ export function snapshotOf(objects: readonly KubeObject[], changes: Partial<Onbo
     workloads: of('Deployment', 'DaemonSet', 'StatefulSet'),
     services: of('Service'),
     configMaps: of('ConfigMap'),
+    gatewayWorkloads: of('Deployment').filter((one) => JSON.stringify(one).includes('/emissary:')),
+    directories: new Map(),
     gatewayObjects: of('Service', 'Mapping', 'TCPMapping', 'TLSContext', 'Module'),
     meshCertificates: of('MeshCertificate'),
     defined: true,

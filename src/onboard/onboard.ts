@@ -13,11 +13,13 @@ export interface OnboardOptions extends MoveOptions {
   readonly adapters: readonly Adapter[];
   readonly gateways: readonly Gateway[];
   readonly preferences: OnboardPreferences;
+  /** Directories of certificates that the user named, and the files in them; undefined: not visible from here. */
+  readonly directories: ReadonlyMap<string, readonly string[] | undefined>;
 }
 
 /** Reads the cluster and plans; changes nothing. */
 export async function lookAndPlan(
-  options: Pick<OnboardOptions, 'kube' | 'adapters' | 'gateways' | 'preferences' | 'clock' | 'signal'>,
+  options: Pick<OnboardOptions, 'kube' | 'adapters' | 'gateways' | 'preferences' | 'directories' | 'clock' | 'signal'>,
 ): Promise<OnboardPlan> {
   const { kube, preferences, signal } = options;
   const snapshot = await takeSnapshot(kube, options, signal);

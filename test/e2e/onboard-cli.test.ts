@@ -1,5 +1,5 @@
 import assert from 'node:assert/strict';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
@@ -60,6 +60,21 @@ describe('meshcert onboard', () => {
     const kinds = parseAllDocuments(out).map((document) => document.toJS().kind);
     assert.deepEqual(kinds.slice(-2), ['MeshCertificate', 'Mapping']);
     assert.match(err, /^Gateway\n/);
+  });
+
+  it('takes the certificate from the files in a directory that it is given, by the layout that they have', async () => {
+    const directory = join(dir, 'certs');
+    mkdirSync(directory);
+    for (const name of ['cert-chain.pem', 'key.pem', 'root-cert.pem']) writeFileSync(join(directory, name), '');
+    const { code, out, err } = await run('onboard', '-o', 'yaml', '--mesh', 'file', '--files', `${directory}/`);
+    assert.equal(code, 0, err);
+    const [certificate] = parseAllDocuments(out)
+      .map((document) => document.toJS())
+      .filter(({ kind }) => kind === 'MeshCertificate');
+    assert.deepEqual(certificate.spec.file, { directory, layout: 'istio' });
+    assert.match(err, new RegExp(`file +directory ${directory}\n +the agent reads .*--files-below=${directory}`));
+    const elsewhere = await run('onboard', '--dry-run=client', '--mesh', 'file', '--files', '/nowhere');
+    assert.match(elsewhere.out, /not visible from here, so layout tls is assumed/);
   });
 
   it('changes nothing without a terminal and without --yes', async () => {

@@ -87,6 +87,7 @@ export class OnboardWorld implements AsyncDisposable {
       random: () => 0.5,
       say: this.say,
       preferences: { changes: this.changes() },
+      directories: new Map(),
       probe: true,
       connectTo: new Map(
         this.cluster.meshes.map((mesh) => {

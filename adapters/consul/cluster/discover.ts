@@ -31,7 +31,7 @@ const isServer = (workload: KubeObject): boolean => {
 const prefixOf = (workload: KubeObject): string => workload.metadata.name.replace(/-server$/, '');
 
 /** The configuration of the servers, and the certificate of their API's CA. */
-const reads = (workloads: readonly KubeObject[]): ObjectRef[] =>
+const reads = ({ workloads }: Pick<ClusterObjects, 'workloads'>): ObjectRef[] =>
   workloads.filter(isServer).flatMap((server) => {
     const { namespace } = server.metadata;
     const prefix = prefixOf(server);

@@ -4,7 +4,7 @@ import { dirname, join } from 'node:path';
 import type { Clock } from '../../../src/async/clock.ts';
 import { type Identity, leafOf } from '../../../src/mesh/identity.ts';
 import { formatCertificates } from '../../../src/pki/certificate.ts';
-import { LAYOUTS } from '../config.ts';
+import { LAYOUTS } from '../cluster/layouts.ts';
 
 /**
  * One after the other into the same files, as spiffe-helper writes; each in one step, but not the three, as a

@@ -122,7 +122,7 @@ const placed = ({ namespace, revision }: { readonly namespace: string; readonly 
 export const discover: Discover<IstioInstallation> = {
   sign: 'istiod',
   configMaps: [],
-  reads: meshConfigs,
+  reads: ({ workloads }) => meshConfigs(workloads),
   installations: findIstio,
   show({ signer, namespace, version, revision, address, trustDomain }) {
     const release = version === undefined ? '' : ` ${version}`;

@@ -31,7 +31,10 @@ const config = (text: string): KubeObject => ({
 const JSON_FORM = '{"agent": {"socket_path": "/tmp/spire-agent/public/api.sock", "trust_domain": "example.org"}}';
 const HCL_FORM = 'agent {\n  trust_domain = "example.org"\n  socket_path = "/tmp/spire-agent/public/api.sock"\n}';
 const find = (workloads: readonly KubeObject[], configMaps: readonly KubeObject[]) =>
-  discover.installations({ workloads, configMaps, namespaces: [], services: [], certificates: new Map() });
+  discover.installations({
+    ...{ workloads, configMaps, namespaces: [], services: [], gatewayWorkloads: [] },
+    ...{ certificates: new Map(), directories: new Map() },
+  });
 
 for (const [form, text] of Object.entries({ JSON: JSON_FORM, HCL: HCL_FORM })) {
   it(`finds the socket on the node from a configuration in ${form}`, () => {
@@ -57,13 +60,35 @@ it('tells an agent whose Workload API is off, and whether pods can use the CSI d
   driver.spec.template.spec.containers = [{ name: 'driver', image: 'ghcr.io/spiffe/spiffe-csi-driver:0.2.7' }];
   const [found] = find([AGENT, driver as unknown as KubeObject], [config('agent { disable_workload_api = true }')]);
   assert.match(found?.problem ?? '', /its Workload API is off/);
-  assert.match(found ? discover.show(found).join() : '', /with the SPIFFE CSI driver or as a DaemonSet/);
+  assert.match(found ? discover.show(found).join() : '', /CSI driver csi\.spiffe\.io: its volume must be mounted/);
 });
 
 it('reads the configuration of agents alone', () => {
   assert.deepEqual(
-    discover.reads([AGENT]).map(({ name }) => name),
+    discover.reads({ workloads: [AGENT], gatewayWorkloads: [] }).map(({ name }) => name),
     ['spire-agent'],
   );
   assert.deepEqual(find([{ ...AGENT, kind: 'Deployment' }], []), []);
+});
+
+it('proposes the mount of the CSI driver, by the name that the driver has, or of the directory on the node', () => {
+  const driver = structuredClone(AGENT) as unknown as { spec: { template: { spec: { containers: object[] } } } };
+  const image = 'ghcr.io/spiffe/spiffe-csi-driver:0.2.7';
+  driver.spec.template.spec.containers = [{ name: 'driver', image, args: ['-plugin-name', 'upstream.csi.spiffe.io'] }];
+  const [byDriver] = find([AGENT, driver as unknown as KubeObject], [config(HCL_FORM)]);
+  assert.ok(byDriver);
+  assert.equal(discover.configFor(byDriver, 'gateway', []).socket, '/spiffe-workload-api/api.sock');
+  assert.deepEqual(discover.mounts?.(byDriver), [
+    {
+      volume: { name: 'workload-api', csi: { driver: 'upstream.csi.spiffe.io', readOnly: true } },
+      mountPath: '/spiffe-workload-api',
+    },
+  ]);
+  const [byNode] = find([AGENT], [config(HCL_FORM)]);
+  assert.deepEqual(byNode && discover.mounts?.(byNode), [
+    {
+      volume: { name: 'workload-api', hostPath: { path: '/run/spire/agent-sockets', type: 'Directory' } },
+      mountPath: '/run/spire/agent-sockets',
+    },
+  ]);
 });

@@ -1,41 +1,44 @@
-import type { ClusterObjects, Discover, Installation } from '../../../src/mesh/cluster.ts';
-import { fields, type KubeObject, listOfFields, text } from '../../../src/mesh/kube-object.ts';
-import { containersOf, versionOf, workloadSpec } from '../../../src/mesh/workload.ts';
+import type { AgentMount, ClusterObjects, Discover, Installation } from '../../../src/mesh/cluster.ts';
+import { fields, type KubeObject, text } from '../../../src/mesh/kube-object.ts';
+import { containerFields, mountedAt, mountedConfigMaps, settingOf, versionOf } from '../../../src/mesh/workload.ts';
 
 /** SPIRE's agents, one on each node. */
 interface SpireInstallation extends Installation {
   /** Of the Workload API, on the node. */
   readonly socket: string;
   readonly trustDomain: string | undefined;
-  /** Whether pods can mount the socket by the SPIFFE CSI driver. */
-  readonly hasCsiDriver: boolean;
+  /** Name of the SPIFFE CSI driver by which pods can mount the directory of the socket; absent: there is none. */
+  readonly csiDriver: string | undefined;
 }
 
 const DEFAULT_SOCKET = '/run/spire/agent-sockets/spire-agent.sock';
+const DEFAULT_DRIVER = 'csi.spiffe.io';
+/** Where the agent's pods mount the directory of the socket by the CSI driver. */
+const CSI_MOUNT = '/spiffe-workload-api';
+const VOLUME = 'workload-api';
 
-const runs = (workload: KubeObject, image: RegExp): boolean =>
-  containersOf(workload).some((container) => image.test(text(container.image) ?? ''));
+const imageOf = (container: Readonly<Record<string, unknown>>): string => text(container.image) ?? '';
+const containerWith = (workload: KubeObject, image: RegExp) =>
+  workload.kind === 'DaemonSet' ? containerFields(workload).find((one) => image.test(imageOf(one))) : undefined;
 
-const isAgent = (workload: KubeObject): boolean =>
-  workload.kind === 'DaemonSet' && runs(workload, /(^|\/)spire-agent(:|@|$)/);
+export const spireAgentIn = (workload: KubeObject) => containerWith(workload, /(^|\/)spire-agent(:|@|$)/);
 
-const isCsiDriver = (workload: KubeObject): boolean =>
-  workload.kind === 'DaemonSet' && runs(workload, /(^|\/)spiffe-csi-driver(:|@|$)/);
-
-/** ConfigMaps that a workload mounts. */
-const configMapNames = (workload: KubeObject): string[] =>
-  volumesOf(workload).flatMap(({ configMap }) => text(fields(configMap).name) ?? []);
-
-function volumesOf(workload: KubeObject): readonly Readonly<Record<string, unknown>>[] {
-  const { volumes } = fields(fields(workloadSpec(workload).template).spec);
-  return listOfFields(volumes);
+/** The name of the CSI driver that a workload runs, if it does. */
+export function csiDriverIn(workload: KubeObject): string | undefined {
+  const container = containerWith(workload, /(^|\/)spiffe-csi-driver(:|@|$)/);
+  if (!container) return undefined;
+  const args = Array.isArray(container.args) ? container.args.map(String) : [];
+  const at = args.findIndex((one) => /^--?plugin-name(=|$)/.test(one));
+  return at < 0 ? DEFAULT_DRIVER : (/=(.+)$/.exec(args[at] ?? '')?.[1] ?? args[at + 1] ?? DEFAULT_DRIVER);
 }
 
 function findSpire({ workloads, configMaps }: Pick<ClusterObjects, 'workloads' | 'configMaps'>): SpireInstallation[] {
-  const hasCsiDriver = workloads.some(isCsiDriver);
-  return workloads.filter(isAgent).map((workload) => {
+  const csiDriver = workloads.map(csiDriverIn).find((name) => name !== undefined);
+  return workloads.flatMap((workload) => {
+    const container = spireAgentIn(workload);
+    if (!container) return [];
     const { namespace = '' } = workload.metadata;
-    const names = configMapNames(workload);
+    const names = mountedConfigMaps(workload);
     const configuration = configMaps
       .filter(({ metadata }) => metadata.namespace === namespace && names.includes(metadata.name))
       .flatMap(({ data }) => Object.values(fields(data)))
@@ -44,48 +47,46 @@ function findSpire({ workloads, configMaps }: Pick<ClusterObjects, 'workloads' |
     return {
       mesh: 'spiffe',
       namespace,
-      version: versionOf(
-        containersOf(workload)
-          .map(({ image }) => text(image))
-          .find((image) => image?.includes('spire-agent')),
-      ),
+      version: versionOf(imageOf(container)),
       problem: settingOf(configuration, 'disable_workload_api', '(true)')
         ? 'its Workload API is off (disable_workload_api)'
         : undefined,
-      socket: onNode(workload, settingOf(configuration, 'socket_path', '"([^"]+)"')) ?? DEFAULT_SOCKET,
+      socket: onNode(workload, container, settingOf(configuration, 'socket_path')) ?? DEFAULT_SOCKET,
       trustDomain: settingOf(configuration, 'trust_domain', '"([a-z0-9._-]+)"'),
-      hasCsiDriver,
+      csiDriver,
     };
   });
 }
 
-/** Of HCL, or of its form in JSON. */
-const settingOf = (configuration: string, name: string, value: string): string | undefined =>
-  new RegExp(`(?:^|[\\s{,"])${name}"?\\s*[=:]\\s*${value}`).exec(configuration)?.[1];
-
 /** Where a path of the agent's container is on its node. */
-function onNode(workload: KubeObject, path: string | undefined): string | undefined {
-  if (path === undefined) return undefined;
-  for (const container of containersOf(workload)) {
-    const { volumeMounts } = fields(container);
-    const mounts = listOfFields(volumeMounts);
-    for (const { name, mountPath } of mounts) {
-      const host = text(fields(volumesOf(workload).find((volume) => volume.name === name)?.hostPath).path);
-      const below = text(mountPath)?.replace(/\/+$/, '');
-      if (host && below !== undefined && path.startsWith(`${below}/`)) {
-        return `${host.replace(/\/+$/, '')}${path.slice(below.length)}`;
-      }
-    }
+function onNode(
+  workload: KubeObject,
+  container: Readonly<Record<string, unknown>>,
+  path: string | undefined,
+): string | undefined {
+  const mounted = path === undefined ? undefined : mountedAt(workload, container, path);
+  const host = text(fields(mounted?.volume.hostPath).path);
+  return mounted && host && `${host.replace(/\/+$/, '')}/${mounted.rest}`;
+}
+
+/** Where the agent's pods have the socket. */
+const socketOf = ({ socket, csiDriver }: SpireInstallation): string =>
+  csiDriver === undefined ? socket : `${CSI_MOUNT}/${socket.slice(socket.lastIndexOf('/') + 1)}`;
+
+function mountOf({ socket, csiDriver }: SpireInstallation): AgentMount {
+  if (csiDriver !== undefined) {
+    return { volume: { name: VOLUME, csi: { driver: csiDriver, readOnly: true } }, mountPath: CSI_MOUNT };
   }
-  return undefined;
+  const directory = socket.slice(0, socket.lastIndexOf('/'));
+  return { volume: { name: VOLUME, hostPath: { path: directory, type: 'Directory' } }, mountPath: directory };
 }
 
 export const discover: Discover<SpireInstallation> = {
   sign: 'the DaemonSet of the SPIRE agent',
   configMaps: [],
-  reads: (workloads) =>
-    workloads.filter(isAgent).flatMap((workload) =>
-      configMapNames(workload).map((name) => ({
+  reads: ({ workloads }) =>
+    workloads.filter(spireAgentIn).flatMap((workload) =>
+      mountedConfigMaps(workload).map((name) => ({
         apiVersion: 'v1',
         kind: 'ConfigMap',
         namespace: workload.metadata.namespace,
@@ -93,12 +94,20 @@ export const discover: Discover<SpireInstallation> = {
       })),
     ),
   installations: findSpire,
-  show: ({ version, namespace, socket, trustDomain, hasCsiDriver }) => [
-    `SPIRE agent${version === undefined ? '' : ` ${version}`} in ${namespace}`,
-    `Workload API ${socket}${trustDomain === undefined ? '' : `, trust domain ${trustDomain}`}`,
-    hasCsiDriver
-      ? 'run the agent with the SPIFFE CSI driver or as a DaemonSet, and register its pods (docs/spiffe.md)'
-      : 'run the agent as a DaemonSet that mounts the socket, and register its pods (docs/spiffe.md)',
-  ],
-  configFor: ({ socket, trustDomain }) => ({ socket, ...(trustDomain === undefined ? {} : { trustDomain }) }),
+  show: (installation) => {
+    const { version, namespace, socket, trustDomain, csiDriver } = installation;
+    const { mountPath } = mountOf(installation);
+    return [
+      `SPIRE agent${version === undefined ? '' : ` ${version}`} in ${namespace}`,
+      `Workload API ${socket}${trustDomain === undefined ? '' : `, trust domain ${trustDomain}`}`,
+      csiDriver === undefined
+        ? `its directory must be mounted in the agent's pods at ${mountPath}, and the pods registered (docs/spiffe.md)`
+        : `CSI driver ${csiDriver}: its volume must be mounted in the agent's pods at ${mountPath}, and the pods registered (docs/spiffe.md)`,
+    ];
+  },
+  configFor: (installation) => ({
+    socket: socketOf(installation),
+    ...(installation.trustDomain === undefined ? {} : { trustDomain: installation.trustDomain }),
+  }),
+  mounts: (installation) => [mountOf(installation)],
 };

@@ -11,6 +11,9 @@ const flags = {
   mesh: list('--mesh <list>', 'Join only these meshes (default: all that it finds)').helpGroup(FINDS),
   gateway: text('--gateway <namespace/name>', 'Which gateway, where more than one runs').helpGroup(FINDS),
   mapping: texts('--mapping <namespace/name>', 'Move only this route').helpGroup(FINDS),
+  files: texts('--files <directory>', "Take the certificate from files in this directory of the agent's pod").helpGroup(
+    FINDS,
+  ),
   set: texts('--set <field=value>', 'A field of spec, such as trust.hold=5m').helpGroup(FINDS),
   agent: text('--agent <image>', 'Also run the agent, as a Deployment with this image').helpGroup(FINDS),
   yes: bool('-y, --yes', 'Do not ask for confirmation').helpGroup(DOES),

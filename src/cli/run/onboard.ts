@@ -1,3 +1,4 @@
+import { readdir } from 'node:fs/promises';
 import { adapters } from '../../../adapters/index.ts';
 import { systemClock } from '../../async/clock.ts';
 import { gateways } from '../../gateways.ts';
@@ -33,6 +34,7 @@ export async function runOnboard(flags: OnboardFlags, io: Io): Promise<number> {
       changes: flags.set,
       image: flags.agent,
     },
+    directories: await namesIn(flags.files),
     probe: flags.probe,
     connectTo: new Map(flags.connectTo),
     gatewayUrl: flags.gatewayUrl,
@@ -45,6 +47,15 @@ export async function runOnboard(flags: OnboardFlags, io: Io): Promise<number> {
   } finally {
     kube.close();
   }
+}
+
+/** What is in each directory, if it is visible from here. */
+async function namesIn(directories: readonly string[]): Promise<OnboardOptions['directories']> {
+  const names = directories.map(async (directory) => {
+    const path = directory.replace(/(?<=.)\/+$/, '');
+    return [path, await readdir(path).catch(() => undefined)] as const;
+  });
+  return new Map(await Promise.all(names));
 }
 
 async function run(options: OnboardOptions, { dryRun, output, yes }: OnboardFlags, io: Io): Promise<number> {

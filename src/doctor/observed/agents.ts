@@ -1,7 +1,7 @@
 import type { AllowList } from '../../config/allow.ts';
 import type { KubeObject } from '../../core/object.ts';
+import { type AgentPod, agentPodsOf } from '../../mesh/agent-pod.ts';
 import { fields, text } from '../../mesh/kube-object.ts';
-import { containerFields } from '../../mesh/workload.ts';
 
 /** An agent as its workload describes it. */
 export interface FoundAgent {
@@ -22,64 +22,30 @@ export interface FoundAgent {
   readonly allow: AllowList;
 }
 
-const IMAGE = /(?:^|\/)meshcert(?:[:@]|$)/;
-
 /** The agents among the workloads: by image, or by command. */
-export function findAgents(objects: readonly KubeObject[], environmentFlags: readonly string[]): FoundAgent[] {
-  return objects.flatMap((workload) => {
-    if (workload.kind !== 'Deployment' && workload.kind !== 'DaemonSet') return [];
-    const agent = containerFields(workload).find(isAgent);
-    return agent ? [describeAgent(workload, argvOf(agent), environmentFlags)] : [];
-  });
-}
+export const findAgents = (objects: readonly KubeObject[], environmentFlags: readonly string[]): FoundAgent[] =>
+  agentPodsOf(objects).map((pod) => describeAgent(pod, environmentFlags));
 
-const argvOf = (container: Readonly<Record<string, unknown>>): string[] =>
-  [container.command, container.args].flat().filter((one) => typeof one === 'string');
-
-function isAgent(container: Readonly<Record<string, unknown>>): boolean {
-  const argv = argvOf(container);
-  const ours = IMAGE.test(text(container.image) ?? '') || argv.some((one) => /(^|\/)meshcert(\.js)?$/.test(one));
-  return ours && argv.includes('agent');
-}
-
-function describeAgent(workload: KubeObject, argv: readonly string[], environmentFlags: readonly string[]): FoundAgent {
-  const flag = (...names: string[]): string | undefined => {
-    for (const [at, one] of argv.entries()) {
-      const named = names.find((name) => one === name || one.startsWith(`${name}=`));
-      if (named) return one === named ? argv[at + 1] : one.slice(named.length + 1);
-    }
-    return undefined;
-  };
-  const all = (name: string): readonly string[] | undefined => {
-    const values = argv.flatMap((one, at) => {
-      if (one === name) return argv[at + 1] ?? [];
-      return one.startsWith(`${name}=`) ? one.slice(name.length + 1) : [];
-    });
-    return values.length === 0 ? undefined : values;
-  };
-  const on = (...names: string[]) =>
-    argv.some((one) => names.includes(one) || names.includes(one.replace(/=true$/, '')));
-  const own = workload.metadata.namespace ?? 'default';
-  const namespace = flag('--namespace', '-n') ?? own;
-  const leaseName = flag('--lease-name') ?? 'meshcert';
-  const shards = Number(flag('--shards') ?? 1) || 1;
-  const single = on('--no-leader-elect', '--once', '--dry-run');
-  const listed = flag('--watch-namespaces')?.split(',');
+function describeAgent(pod: AgentPod, environmentFlags: readonly string[]): FoundAgent {
+  const { workload, namespace, namespaces, filesBelow } = pod;
+  const leaseName = pod.flag('--lease-name') ?? 'meshcert';
+  const shards = Number(pod.flag('--shards') ?? 1) || 1;
+  const single = pod.on('--no-leader-elect', '--once', '--dry-run');
   return {
     workload,
     namespace,
     serviceAccount: text(podSpec(workload).serviceAccountName) ?? 'default',
-    namespaces: on('--all-namespaces', '-A') ? undefined : (listed ?? [namespace]),
-    resources: flag('--config') === undefined && !on(...environmentFlags),
+    namespaces,
+    resources: pod.flag('--config') === undefined && !pod.on(...environmentFlags),
     leases: single ? [] : shards > 1 ? Array.from({ length: shards }, (_, at) => `${leaseName}-${at}`) : [leaseName],
     leaseName,
     shards,
     allow: {
-      serviceAccounts: all('--allow-service-account'),
-      audiences: all('--allow-audience'),
-      addresses: all('--allow-address'),
+      serviceAccounts: pod.all('--allow-service-account'),
+      audiences: pod.all('--allow-audience'),
+      addresses: pod.all('--allow-address'),
     },
-    filesBelow: (flag('--files-below') ?? '/var/run/secrets/meshcert').split(','),
+    filesBelow,
   };
 }
 

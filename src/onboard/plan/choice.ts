@@ -75,7 +75,9 @@ export function chooseMeshes(
       : `no mesh is named "${name}"${meant(name, meshes)}`;
     throw new OnboardError('ERR_ONBOARD_UNKNOWN_NAME', message);
   }
-  const chosen = found.filter((mesh) => wanted === undefined || wanted.includes(mesh));
+  const isLast = (mesh: string) => firstOf(findings.meshes, mesh)?.lastResort === true;
+  const preferred = found.some((mesh) => !isLast(mesh)) ? found.filter((mesh) => !isLast(mesh)) : found;
+  const chosen = wanted === undefined ? preferred : found.filter((mesh) => wanted.includes(mesh));
   if (chosen.length === 0 && findings.unseen.length > 0) {
     const unseen = findings.unseen.map(({ what }) => what).join(', ');
     const message = `no mesh was found, and these credentials may not read ${unseen}; use an account that may`;

@@ -4,6 +4,7 @@ import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { type KubeObject, MANAGED_BY_LABEL } from '../../core/object.ts';
 import type { Gateway } from '../../gateway/gateway.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
+import type { AgentMount } from '../../mesh/cluster.ts';
 import { KUBERNETES_AUDIENCE } from '../../mesh/input/token.ts';
 import { ONBOARD_LABEL } from './document.ts';
 
@@ -21,7 +22,15 @@ export function grantsFor(
   certificates: readonly MeshCertificate[],
   namespace: string,
   image: string | undefined,
-  { adapters, gateways }: { readonly adapters: readonly Adapter[]; readonly gateways: readonly Gateway[] },
+  {
+    adapters,
+    gateways,
+    mounts,
+  }: {
+    readonly adapters: readonly Adapter[];
+    readonly gateways: readonly Gateway[];
+    readonly mounts: readonly AgentMount[];
+  },
 ): KubeObject[] {
   const roles = rbacFor(certificates, {
     adapters,
@@ -35,7 +44,9 @@ export function grantsFor(
   return [
     { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: AGENT_NAME, namespace, labels } },
     ...roles.map((role) => ({ ...role, metadata: { ...role.metadata, labels } })),
-    ...(image === undefined ? [] : [deployment(namespace, image, audienceFlags(certificates, adapters), adapters)]),
+    ...(image === undefined
+      ? []
+      : [deployment({ namespace, image, flags: audienceFlags(certificates, adapters), adapters, mounts })]),
   ];
 }
 
@@ -51,12 +62,20 @@ export function audienceFlags(
   return flags.includes(`--allow-audience=${KUBERNETES_AUDIENCE}`) ? flags : [];
 }
 
-function deployment(
-  namespace: string,
-  image: string,
-  flags: readonly string[],
-  adapters: readonly Adapter[],
-): KubeObject {
+function deployment({
+  namespace,
+  image,
+  flags,
+  adapters,
+  mounts,
+}: {
+  readonly namespace: string;
+  readonly image: string;
+  readonly flags: readonly string[];
+  readonly adapters: readonly Adapter[];
+  readonly mounts: readonly AgentMount[];
+}): KubeObject {
+  const volumeMounts = mounts.map(({ volume: { name }, mountPath }) => ({ name, mountPath, readOnly: true }));
   const selector = { 'app.kubernetes.io/name': AGENT_NAME };
   const field = (name: string, fieldPath: string) => ({ name, valueFrom: { fieldRef: { fieldPath } } });
   return {
@@ -89,8 +108,10 @@ function deployment(
                 readOnlyRootFilesystem: true,
                 capabilities: { drop: ['ALL'] },
               },
+              ...(mounts.length === 0 ? {} : { volumeMounts }),
             },
           ],
+          ...(mounts.length === 0 ? {} : { volumes: mounts.map(({ volume }) => volume) }),
         },
       },
     },

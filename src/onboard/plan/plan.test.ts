@@ -97,6 +97,40 @@ describe('an onboarding plan', () => {
     assert.match(JSON.stringify(agent?.object), /registry\.example\/meshcert:1/);
   });
 
+  const withVolume = (volume: object): KubeObject => {
+    const workload = structuredClone(made.gateway()) as unknown as { spec: { template: { spec: object } } };
+    Object.assign(workload.spec.template.spec, { volumes: [volume] });
+    return workload as unknown as KubeObject;
+  };
+  const CERTS = { name: 'certs', csi: { driver: 'spiffe.csi.cert-manager.io', readOnly: true } };
+  const podOf = (plan: OnboardPlan) =>
+    fields(
+      fields(fields(plan.steps.find(({ object }) => object.kind === 'Deployment')?.object.spec).template).spec,
+    ) as { volumes?: unknown; containers: readonly { volumeMounts?: unknown }[] };
+
+  it('takes files only where no mesh was found, or where they are asked for', async () => {
+    const meshes = (plan: OnboardPlan) => plan.joined.map(({ mesh }) => mesh);
+    const both = [withVolume(CERTS), ...made.istiod()];
+    assert.deepEqual(meshes(await planFor(both)), ['istio']);
+    assert.deepEqual(meshes(await planFor(both, { meshes: ['file'] })), ['file']);
+    const alone = await planFor([withVolume(CERTS)]);
+    assert.deepEqual(meshes(alone), ['file']);
+    assert.deepEqual(specOf(alone, 'file').file, { directory: '/var/run/secrets/meshcert/certs', layout: 'tls' });
+    const directories = new Map([['/var/run/secrets/meshcert/x', ['tls.crt', 'tls.key', 'ca.crt']]]);
+    assert.deepEqual(meshes(await planFor(ISTIO, {}, { directories })), ['istio', 'file']);
+  });
+
+  it('mounts in the agent what the mesh needs there', async () => {
+    const image = 'registry.example/meshcert:1';
+    const pod = podOf(await planFor([withVolume(CERTS)], { image }));
+    assert.deepEqual(pod.volumes, [CERTS]);
+    assert.deepEqual(pod.containers[0]?.volumeMounts, [
+      { name: 'certs', mountPath: '/var/run/secrets/meshcert/certs', readOnly: true },
+    ]);
+    const without = podOf(await planFor(ISTIO, { image }));
+    assert.deepEqual([without.volumes, without.containers[0]?.volumeMounts], [undefined, undefined]);
+  });
+
   it('writes https and the intended port in the same write that names the context', async () => {
     const services = ['web', 'http://web.shop:8080', 'https://web.shop', 'web.shop:80'];
     const mappings = services.map((service, i) => made.mapping(`m${i}`, 'shop', { service }));

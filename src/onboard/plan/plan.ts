@@ -6,6 +6,7 @@ import { describe, type KubeObject, keyOf, refOf } from '../../core/object.ts';
 import { differences } from '../../core/plan/difference.ts';
 import type { Gateway } from '../../gateway/gateway.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
+import type { AgentMount, Installation } from '../../mesh/cluster.ts';
 import type { GatewayFinding } from '../discover/gateway.ts';
 import type { UpstreamFinding } from '../discover/upstream.ts';
 import { type Choice, chooseGateway, chooseMeshes } from './choice.ts';
@@ -60,7 +61,8 @@ export async function planOnboarding(
   const gateway = chooseGateway(findings, means.gateways, preferences);
   const upstreams = findUpstreams(snapshot, gateway, means.adapters);
   const joined: Joined[] = [];
-  for (const installation of chooseMeshes(findings, preferences.meshes, means.adapters)) {
+  const chosen = chooseMeshes(findings, preferences.meshes, means.adapters);
+  for (const installation of chosen) {
     joined.push(
       await join(installation, { gateway, upstreams, snapshot, changes: preferences.changes, ...means }, signal),
     );
@@ -80,7 +82,10 @@ export async function planOnboarding(
   const certificates = joined.map(({ certificate }) => certificate);
   const planned = [
     ...(snapshot.defined ? [] : [customResourceDefinition(means.adapters, means.gateways) as unknown as KubeObject]),
-    ...grantsFor(certificates, gateway.installation.home, preferences.image, means),
+    ...grantsFor(certificates, gateway.installation.home, preferences.image, {
+      ...means,
+      mounts: mountsFor(chosen, means.adapters),
+    }),
     ...joined.flatMap(({ document }) => document ?? []),
   ];
   const steps = planned.map((object) => stepTo(object, observed.get(keyOf(refOf(object)))));
@@ -93,6 +98,15 @@ export async function planOnboarding(
     return object === upstream.route ? [] : [{ action: 'change', object, patch, diff }];
   });
   return { findings, gateway, joined, verdicts, steps: [...steps, ...unchanged], moves };
+}
+
+/** Each volume once. */
+function mountsFor(installations: readonly Installation[], adapters: readonly Adapter[]): readonly AgentMount[] {
+  const mounts = installations.flatMap((installation) => {
+    const discover = adapters.find(({ mesh }) => mesh === installation.mesh)?.discover;
+    return discover?.mounts?.(installation) ?? [];
+  });
+  return [...new Map(mounts.map((mount) => [mount.volume.name, mount])).values()];
 }
 
 function stepTo(object: KubeObject, observed: KubeObject | undefined): OnboardStep {

@@ -7,7 +7,7 @@ import { KubeError } from '../../kube/transport/error.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
 import type { ClusterObjects } from '../../mesh/cluster.ts';
 import { fields, text } from '../../mesh/kube-object.ts';
-import { homesOf, onboardable } from '../discover/gateway.ts';
+import { homesOf, onboardable, workloadsOf } from '../discover/gateway.ts';
 
 /** Something that could not be read, and therefore may exist. */
 export interface Unseen {
@@ -34,7 +34,15 @@ export interface OnboardSnapshot extends ClusterObjects, RouteObjects {
  */
 export async function takeSnapshot(
   kube: Kube,
-  { adapters, gateways }: { readonly adapters: readonly Adapter[]; readonly gateways: readonly Gateway[] },
+  {
+    adapters,
+    gateways,
+    directories = new Map(),
+  }: {
+    readonly adapters: readonly Adapter[];
+    readonly gateways: readonly Gateway[];
+    readonly directories?: OnboardSnapshot['directories'];
+  },
   signal: AbortSignal,
 ): Promise<OnboardSnapshot> {
   const unseen: Unseen[] = [];
@@ -63,8 +71,9 @@ export async function takeSnapshot(
   ]);
   const get = (ref: ObjectRef) => readOne(kube, ref, unseen, signal);
   const certificates = new Map<string, string>();
-  const reads = adapters.flatMap((adapter) => adapter.discover?.reads(workloads) ?? []);
   const listed = { namespaces, workloads, services, gatewayObjects: [...services, ...gatewayLists] };
+  const gatewayWorkloads = workloadsOf(listed, gateways);
+  const reads = adapters.flatMap((adapter) => adapter.discover?.reads({ workloads, gatewayWorkloads }) ?? []);
   const homes = homesOf(listed, gateways);
   const routed = onboardable(gateways).flatMap(({ onboarding }) => onboarding.namespacesBehind(listed));
   const behind = [...new Set([...routed, ...homes])];
@@ -84,6 +93,8 @@ export async function takeSnapshot(
   ]);
   return {
     ...listed,
+    gatewayWorkloads,
+    directories,
     configMaps: [...named.flat(), ...configMaps.filter((one) => one !== undefined)],
     meshCertificates: meshCertificates ?? [],
     defined: meshCertificates !== undefined,
