@@ -1,4 +1,5 @@
 import type { Adapter, Need } from '../../src/mesh/adapter.ts';
+import { checks } from './cluster/checks.ts';
 import { discover } from './cluster/discover.ts';
 import { type FileConfig, fileConfig } from './config.ts';
 import { expectation } from './material.ts';
@@ -21,6 +22,7 @@ export const file: Adapter<FileConfig> = {
   // The files of a sidecar are for upstreams with a sidecar, which tell mesh traffic by ALPN.
   tlsFor: ({ layout }) => (layout === 'istio' ? { alpnProtocols: 'istio-http/1.1,istio,http/1.1' } : {}),
   discover,
+  checks,
   open: (config, host) => new FileSource(config, host),
 };
 

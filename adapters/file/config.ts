@@ -1,7 +1,6 @@
 import { z } from 'zod';
 import { cel } from '../../src/mesh/schema/cel.ts';
 import { parseSpiffeId } from '../../src/pki/spiffe.ts';
-import { type FilePaths, LAYOUTS } from './cluster/layouts.ts';
 
 const absolutePath = () => z.string().startsWith('/', 'must be an absolute path').max(4096);
 const dnsName = /^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/;
@@ -60,13 +59,3 @@ export const fileConfig = z
   .describe('Identity from files that another program writes.');
 
 export type FileConfig = z.output<typeof fileConfig>;
-
-export function pathsOf({ directory, layout = 'tls', ...given }: FileConfig): FilePaths {
-  if (directory !== undefined) {
-    const { certificate, key, bundle } = LAYOUTS[layout];
-    const below = (name: string) => `${directory.replace(/\/+$/, '')}/${name}`;
-    return { certificate: below(certificate), key: below(key), bundle: below(bundle) };
-  }
-  const { certificate = given.credentialBundle ?? '', key = given.credentialBundle ?? '', bundle = '' } = given;
-  return { certificate, key, bundle };
-}

@@ -5,8 +5,8 @@ import { MeshError } from '../../src/mesh/error.ts';
 import type { Examiner } from '../../src/mesh/examiner.ts';
 import { type Identity, leafOf, sameIdentity, sameLeaf } from '../../src/mesh/identity.ts';
 import { asError } from '../../src/mesh/renewing.ts';
-import type { FilePaths } from './cluster/layouts.ts';
-import { type FileConfig, pathsOf } from './config.ts';
+import { type FilePaths, pathsOf } from './cluster/layouts.ts';
+import type { FileConfig } from './config.ts';
 import { expectation, type FileContents, missing, readIdentity } from './material.ts';
 
 /**

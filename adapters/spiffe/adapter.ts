@@ -1,5 +1,6 @@
 import type { Adapter } from '../../src/mesh/adapter.ts';
 import { parseSpiffeId } from '../../src/pki/spiffe.ts';
+import { checks } from './cluster/checks.ts';
 import { discover } from './cluster/discover.ts';
 import { addressOf, type SpiffeConfig, spiffeConfig } from './config.ts';
 import { SvidSource } from './source.ts';
@@ -29,6 +30,7 @@ export const spiffe: Adapter<SpiffeConfig> = {
   tls: {},
   revokes: true,
   discover,
+  checks,
   names: ({ uris: [uri = ''] }) => parseSpiffeId(uri) !== undefined,
   open: (config, host) => new SvidSource(config, host),
 };

@@ -1,7 +1,6 @@
-import { type KubeObject, listOfFields, text } from './kube-object.ts';
+import { type Fields, type KubeObject, listOfFields, text } from './kube-object.ts';
+import type { CheckedObjects } from './object-check.ts';
 import { containerFields, type Mounted, mountedAt } from './workload.ts';
-
-type Fields = Readonly<Record<string, unknown>>;
 
 const IMAGE = /(?:^|\/)meshcert(?:[:@]|$)/;
 /** Below which custom resources may name files unless `--files-below` says otherwise. */
@@ -17,6 +16,12 @@ export class AgentPod {
     this.workload = workload;
     this.#container = container;
     this.#argv = argvOf(container);
+  }
+
+  /** `Deployment emissary/meshcert`. */
+  get title(): string {
+    const { kind, metadata } = this.workload;
+    return `${kind} ${metadata.namespace ?? 'default'}/${metadata.name}`;
   }
 
   /** The value of the first of these flags that is given. */
@@ -77,9 +82,20 @@ export const agentPodsOf = (workloads: readonly KubeObject[]): readonly AgentPod
     return container ? [new AgentPod(workload, container)] : [];
   });
 
-/** Those that reconcile MeshCertificates of a namespace. */
-export const agentsFor = (workloads: readonly KubeObject[], namespace: string): readonly AgentPod[] =>
-  agentPodsOf(workloads).filter(({ namespaces }) => namespaces?.includes(namespace) ?? true);
+/** Those among the objects of a check that reconcile this MeshCertificate. */
+export const agentsFor = (
+  { all }: Pick<CheckedObjects, 'all'>,
+  { metadata }: Pick<KubeObject, 'metadata'>,
+): readonly AgentPod[] =>
+  agentPodsOf([...all('Deployment'), ...all('DaemonSet')]).filter(
+    ({ namespaces }) => namespaces?.includes(metadata.namespace ?? '') ?? true,
+  );
+
+/** Whether a DaemonSet runs this CSI driver, or none is known that could. */
+export const mayRunDriver = ({ all }: Pick<CheckedObjects, 'all'>, driver: string): boolean => {
+  const daemonSets = all('DaemonSet');
+  return daemonSets.length === 0 || daemonSets.some(({ spec }) => JSON.stringify(spec).includes(driver));
+};
 
 const argvOf = (container: Fields): string[] =>
   [container.command, container.args].flat().filter((one) => typeof one === 'string');

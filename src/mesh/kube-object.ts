@@ -39,14 +39,15 @@ export interface ObjectRef {
   readonly name: string;
 }
 
+export type Fields = Readonly<Record<string, unknown>>;
+
 /** An object's map of fields, or an empty one: user input may have any shape. */
-export function fields(value: unknown): Readonly<Record<string, unknown>> {
-  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Record<string, unknown>) : {};
+export function fields(value: unknown): Fields {
+  return typeof value === 'object' && value !== null && !Array.isArray(value) ? (value as Fields) : {};
 }
 
 /** The maps of fields in a list, or none. */
-export const listOfFields = (value: unknown): readonly Readonly<Record<string, unknown>>[] =>
-  Array.isArray(value) ? value.map(fields) : [];
+export const listOfFields = (value: unknown): readonly Fields[] => (Array.isArray(value) ? value.map(fields) : []);
 
 /** Whether an object carries all of these labels, as `matchLabels` of a selector requires; no labels match anything. */
 export const hasLabels = ({ metadata }: KubeObject, labels: Readonly<Record<string, unknown>>): boolean =>

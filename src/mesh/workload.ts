@@ -1,6 +1,4 @@
-import { fields, hasLabels, type KubeObject, listOfFields, text } from './kube-object.ts';
-
-type Fields = Readonly<Record<string, unknown>>;
+import { type Fields, fields, hasLabels, type KubeObject, listOfFields, text } from './kube-object.ts';
 
 interface EnvVar {
   readonly name: string;

@@ -14,6 +14,26 @@ export interface FilePaths {
   readonly bundle: string;
 }
 
+/** The part of `spec.file` that says where the files are. */
+export interface FileNames {
+  readonly directory?: string | undefined;
+  readonly layout?: LayoutName | undefined;
+  readonly certificate?: string | undefined;
+  readonly key?: string | undefined;
+  readonly credentialBundle?: string | undefined;
+  readonly bundle?: string | undefined;
+}
+
+export function pathsOf({ directory, layout = 'tls', ...given }: FileNames): FilePaths {
+  if (directory !== undefined) {
+    const { certificate, key, bundle } = LAYOUTS[layout];
+    const below = (name: string) => `${directory.replace(/\/+$/, '')}/${name}`;
+    return { certificate: below(certificate), key: below(key), bundle: below(bundle) };
+  }
+  const { certificate = given.credentialBundle ?? '', key = given.credentialBundle ?? '', bundle = '' } = given;
+  return { certificate, key, bundle };
+}
+
 const split = (path: string): readonly [string, string] => {
   const at = path.lastIndexOf('/') + 1;
   return [path.slice(0, at), path.slice(at)];

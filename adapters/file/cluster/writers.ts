@@ -1,5 +1,5 @@
 import { parse } from 'yaml';
-import { fields, type KubeObject, listOfFields, text } from '../../../src/mesh/kube-object.ts';
+import { type Fields, fields, type KubeObject, listOfFields, text } from '../../../src/mesh/kube-object.ts';
 import {
   containerFields,
   mountedAt,
@@ -10,10 +10,8 @@ import {
 } from '../../../src/mesh/workload.ts';
 import { type FilePaths, LAYOUTS } from './layouts.ts';
 
-type Fields = Readonly<Record<string, unknown>>;
-
 /** What writes certificates into a volume of a pod. */
-export interface FileWriter {
+export interface VolumeWriter {
   /** For people, such as `csi-driver-spiffe`. */
   readonly title: string;
   /** Paths in the volume. */
@@ -35,7 +33,7 @@ const HELPER_IMAGE = /(^|\/)spiffe-helper(:|@|$)/;
 const strings = (value: unknown): readonly string[] => (Array.isArray(value) ? value.map(String) : []);
 
 /** Undefined where nothing is known to write certificates there. */
-export function writerOf(workload: KubeObject, volume: Fields, parts: ClusterParts): FileWriter | undefined {
+export function writerOf(workload: KubeObject, volume: Fields, parts: ClusterParts): VolumeWriter | undefined {
   return (
     csiWriter(volume, parts.workloads) ??
     podCertificate(volume) ??
@@ -65,7 +63,7 @@ export const csiDriverOf = (volume: Fields): string | undefined => text(fields(v
 export const isSpiffeDriver = (driver: string, workloads: readonly KubeObject[]): boolean =>
   driver === CSI_DRIVER || csiDriverFlags(workloads, driver) !== undefined;
 
-function csiWriter(volume: Fields, workloads: readonly KubeObject[]): FileWriter | undefined {
+function csiWriter(volume: Fields, workloads: readonly KubeObject[]): VolumeWriter | undefined {
   const driver = csiDriverOf(volume);
   if (driver === undefined || !isSpiffeDriver(driver, workloads)) return undefined;
   const flags = csiDriverFlags(workloads, driver);
@@ -85,7 +83,7 @@ function csiWriter(volume: Fields, workloads: readonly KubeObject[]): FileWriter
 export const NO_ROOTS =
   'csi-driver-spiffe writes no roots: set sourceCABundle in its chart (--source-ca-bundle of the driver)';
 
-function podCertificate(volume: Fields): FileWriter | undefined {
+function podCertificate(volume: Fields): VolumeWriter | undefined {
   const sources = listOfFields(fields(volume.projected).sources);
   const pod = sources.map((one) => fields(one.podCertificate)).find((one) => text(one.signerName) !== undefined);
   if (!pod) return undefined;
@@ -104,7 +102,7 @@ function podCertificate(volume: Fields): FileWriter | undefined {
 }
 
 /** A sidecar of Istio with OUTPUT_CERTS, from its environment or from the annotations that configure it. */
-function sidecar(workload: KubeObject, volume: Fields): FileWriter | undefined {
+function sidecar(workload: KubeObject, volume: Fields): VolumeWriter | undefined {
   const { annotations = {} } = workloadSpec(workload).template?.metadata ?? {};
   const config = fields(parsed(annotations['proxy.istio.io/config']));
   const mounted = fields(parsed(`{mounts: ${annotations['sidecar.istio.io/userVolumeMount'] ?? '[]'}}`));
@@ -135,7 +133,7 @@ function parsed(yaml: string | undefined): unknown {
 export const spiffeHelpersIn = (workload: KubeObject): readonly Fields[] =>
   containerFields(workload).filter((one) => HELPER_IMAGE.test(text(one.image) ?? ''));
 
-function spiffeHelper(workload: KubeObject, volume: Fields, { configMaps }: ClusterParts): FileWriter | undefined {
+function spiffeHelper(workload: KubeObject, volume: Fields, { configMaps }: ClusterParts): VolumeWriter | undefined {
   const names = mountedConfigMaps(workload);
   const texts = configMaps
     .filter(({ metadata }) => metadata.namespace === workload.metadata.namespace && names.includes(metadata.name))

@@ -1,5 +1,5 @@
 import type { AgentMount, ClusterObjects, Discover, Installation } from '../../../src/mesh/cluster.ts';
-import { fields, type KubeObject, text } from '../../../src/mesh/kube-object.ts';
+import { type Fields, fields, type KubeObject, text } from '../../../src/mesh/kube-object.ts';
 import { containerFields, mountedAt, mountedConfigMaps, settingOf, versionOf } from '../../../src/mesh/workload.ts';
 
 /** SPIRE's agents, one on each node. */
@@ -17,7 +17,7 @@ const DEFAULT_DRIVER = 'csi.spiffe.io';
 const CSI_MOUNT = '/spiffe-workload-api';
 const VOLUME = 'workload-api';
 
-const imageOf = (container: Readonly<Record<string, unknown>>): string => text(container.image) ?? '';
+const imageOf = (container: Fields): string => text(container.image) ?? '';
 const containerWith = (workload: KubeObject, image: RegExp) =>
   workload.kind === 'DaemonSet' ? containerFields(workload).find((one) => image.test(imageOf(one))) : undefined;
 
@@ -59,11 +59,7 @@ function findSpire({ workloads, configMaps }: Pick<ClusterObjects, 'workloads' |
 }
 
 /** Where a path of the agent's container is on its node. */
-function onNode(
-  workload: KubeObject,
-  container: Readonly<Record<string, unknown>>,
-  path: string | undefined,
-): string | undefined {
+function onNode(workload: KubeObject, container: Fields, path: string | undefined): string | undefined {
   const mounted = path === undefined ? undefined : mountedAt(workload, container, path);
   const host = text(fields(mounted?.volume.hostPath).path);
   return mounted && host && `${host.replace(/\/+$/, '')}/${mounted.rest}`;

@@ -2,8 +2,7 @@ import { type Certificate, parseCertificates } from '../../pki/certificate.ts';
 import { PrivateKey } from '../../pki/key.ts';
 import type { Expectation, Need, TlsDefaults, TokenField } from '../adapter.ts';
 import type { Identity } from '../identity.ts';
-
-type Fields = Readonly<Record<string, unknown>>;
+import type { Fields } from '../kube-object.ts';
 
 /** Of names that an adapter gives; none of a mesh is longer. */
 const LONGEST_TEXT = 2048;
