@@ -3,6 +3,7 @@ import { describe, it } from 'node:test';
 import { fields } from '../../src/mesh/kube-object.ts';
 import { type Certificate, parseCertificates } from '../../src/pki/certificate.ts';
 import { Crl } from '../../src/pki/crl.ts';
+import { PrivateKey } from '../../src/pki/key.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { AgentWorld, NAMESPACE } from '../support/agent-world.ts';
 
@@ -97,6 +98,18 @@ describe('trust in upstreams of another trust domain', () => {
     world.mesh.outage = false;
     await world.until('the bundle', async () => (await roots(world, 'istio-ca')).length > 0, MINUTE);
     assert.deepEqual(await roots(world, 'istio-ca'), prints(foreign));
+  });
+
+  it('stays as it was while Envoy would not load a root that the mesh names', async () => {
+    await using world = await AgentWorld.start();
+    const ca = SandboxCa.root({ clock: world.clock, name: 'Foreign' });
+    federate(world, [ca.certificate]);
+    world.run();
+    await world.untilReady();
+    const unloaded = ca.issue(PrivateKey.generate(), { uris: ['spiffe://x/y'], lifetimeMs: HOUR, version: 1 });
+    federate(world, [ca.certificate, unloaded]);
+    await world.until('the refusal', () => world.status?.lastError?.code === 'ERR_VERIFY_VERSION', MINUTE);
+    assert.deepEqual(await roots(world, 'istio-ca'), prints(ca.certificate));
   });
 
   it('never holds roots of two domains when the domain changes', async () => {

@@ -9,7 +9,7 @@ export interface Mutant {
   readonly from: string;
   readonly to: string;
   /** The suite that must notice: the model by default. */
-  readonly suite?: 'fuzz' | 'envoy' | 'preflight';
+  readonly suite?: 'fuzz' | 'envoy' | 'preflight' | 'federation';
 }
 
 const PREFLIGHT = 'src/preflight/preflight.ts';
@@ -22,6 +22,9 @@ const PLAN = 'src/core/plan/plan.ts';
 const TRUST = 'src/core/trust/trust.ts';
 const HOLD = 'src/core/trust/hold.ts';
 const CHECKS = 'src/core/verify/checks.ts';
+const UPSTREAM_TRUST = 'src/core/trust/upstream-trust.ts';
+const DESIRED = 'src/gateway/desired.ts';
+const DOMAINS = '5 roots of two trust domains never meet';
 
 export const MUTANTS: readonly Mutant[] = [
   {
@@ -258,6 +261,62 @@ export const MUTANTS: readonly Mutant[] = [
     file: TLS_CONTEXT,
     from: 'hosts: [],',
     to: 'hosts: [],\n    cert_required: true,',
+  },
+  {
+    rule: DOMAINS,
+    title: 'a published bundle of a third domain is retained',
+    file: UPSTREAM_TRUST,
+    from: 'const before = published?.trustDomain === trustDomain ? published : undefined;',
+    to: 'const before = published;',
+    suite: 'federation',
+  },
+  {
+    rule: DOMAINS,
+    title: 'the published bundle is forgotten while the mesh does not answer',
+    file: UPSTREAM_TRUST,
+    from: ': published && { trustDomain: published.trustDomain,',
+    to: ': published && false && { trustDomain: published.trustDomain,',
+    suite: 'federation',
+  },
+  {
+    rule: DOMAINS,
+    title: 'a bundle that nothing was verified by is not checked',
+    file: UPSTREAM_TRUST,
+    from: 'const problem = trust.problem ?? verifyBundle(trust.bundle);',
+    to: 'const problem = trust.problem;',
+    suite: 'federation',
+  },
+  {
+    rule: DOMAINS,
+    title: 'a bundle that is refused is published',
+    file: DECIDE,
+    from: 'identity && proven?.ok && !foreign?.refused && !revocation?.unproven',
+    to: 'identity && proven?.ok && !revocation?.unproven',
+    suite: 'federation',
+  },
+  {
+    rule: DOMAINS,
+    title: 'upstreams are verified by the roots of the own domain',
+    file: DESIRED,
+    from: 'const trusted = upstream ?? { bundle, since };',
+    to: 'const trusted = { bundle, since };',
+    suite: 'federation',
+  },
+  {
+    rule: DOMAINS,
+    title: 'upstreams are verified by the roots of both domains',
+    file: DESIRED,
+    from: 'const trusted = upstream ?? { bundle, since };',
+    to: 'const trusted = upstream ? { ...upstream, bundle: [...upstream.bundle, ...bundle] } : { bundle, since };',
+    suite: 'federation',
+  },
+  {
+    rule: DOMAINS,
+    title: 'the pair stands beside roots that do not prove it',
+    file: DESIRED,
+    from: "'ca.crt': upstream ? formatCertificates(bundle) : roots,",
+    to: "'ca.crt': roots,",
+    suite: 'federation',
   },
   ...CHECK_MUTANTS,
 ];
