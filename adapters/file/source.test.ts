@@ -21,7 +21,7 @@ const HOUR = 3_600_000;
 const [CHAIN, KEY, ROOTS] = ['/certs/tls.crt', '/certs/tls.key', '/certs/ca.crt'];
 const DIRECTORY = { directory: '/certs' };
 
-describe('certificates from files', { timeout: 30_000 }, () => {
+describe('certificates from files', { timeout: 120_000 }, () => {
   let clock: FakeClock;
   let host: RecordingHost;
   let ca: SandboxCa;
