@@ -18,7 +18,7 @@ export class AgentPod {
     this.#argv = argvOf(container);
   }
 
-  /** `Deployment emissary/meshcert`. */
+  /** `Deployment edge/meshcert`. */
   get title(): string {
     const { kind, metadata } = this.workload;
     return `${kind} ${metadata.namespace ?? 'default'}/${metadata.name}`;
