@@ -1,13 +1,24 @@
-import { runTraffic } from '../peers/parts/traffic.ts';
+import { PLACES, type Place } from '../peers/parts/gateway-traffic.ts';
+import { emissary } from './emissary.ts';
+import { gatewayApi } from './gateway-api.ts';
 
-/** As long as the longest run against this gateway that its own project reports. */
-const FORTY_MINUTES = 2_400_000;
-/** Per minute, once settled. */
-const FLAT_BYTES = 256 * 1024;
+const USAGE = `usage: npm run soak                         Emissary, three meshes, 40 minutes
+       npm run soak -- gateway-api [PLACE…]   Envoy Gateway, 15 minutes; PLACE: ${PLACES.join(', ')}
 
-const seen = await runTraffic(Number(process.env.MESHCERT_TRAFFIC_MS ?? FORTY_MINUTES));
-console.log(seen.line);
-for (const problem of [...seen.failures, ...seen.violations]) console.error(problem);
-if (seen.rss.slopePerMinute > FLAT_BYTES) console.error('the memory of the agent grows');
-const good = seen.failed === 0 && seen.violations.length === 0 && seen.rss.slopePerMinute <= FLAT_BYTES;
-process.exitCode = good ? 0 : 1;
+MESHCERT_TRAFFIC_MS is the time in milliseconds.
+`;
+
+const [gateway = 'emissary', ...rest] = process.argv.slice(2);
+const places = PLACES.filter((place) => rest.length === 0 || rest.includes(place));
+const isKnown = rest.every((place) => PLACES.includes(place as Place));
+const given = process.env.MESHCERT_TRAFFIC_MS;
+const durationMs = given === undefined ? undefined : Number(given);
+
+if (gateway === 'emissary' && rest.length === 0) {
+  process.exitCode = (await emissary(durationMs)) ? 0 : 1;
+} else if (gateway === 'gateway-api' && isKnown) {
+  process.exitCode = (await gatewayApi(places, durationMs)) ? 0 : 1;
+} else {
+  process.stderr.write(USAGE);
+  process.exitCode = 2;
+}

@@ -4,7 +4,13 @@ import { createServer as createHttpsServer } from 'node:https';
 import { type AddressInfo, createServer } from 'node:net';
 import type { TLSSocket } from 'node:tls';
 import type { KeyPair } from '../servers/authority.ts';
-import { type EnvoyGatewayServer, GATEWAY_CLASS, startEnvoyGatewayServer } from '../servers/envoy-gateway.ts';
+import {
+  type EnvoyGatewayOptions,
+  type EnvoyGatewayServer,
+  GATEWAY_CLASS,
+  proxySettings,
+  startEnvoyGatewayServer,
+} from '../servers/envoy-gateway.ts';
 import { type KubeApiserver, startKubeApiserver } from '../servers/kube-apiserver.ts';
 import type { ApplyObject } from '../servers/kube-client.ts';
 
@@ -27,6 +33,7 @@ const PLURALS: Readonly<Record<string, string>> = {
   Service: 'services',
   Secret: 'secrets',
   ConfigMap: 'configmaps',
+  Pod: 'pods',
 };
 
 export interface Condition {
@@ -48,9 +55,9 @@ export interface GatewayLab extends AsyncDisposable {
   ask(gateway: ApplyObject, path: string): Promise<{ readonly status: number; readonly seen: Seen | undefined }>;
 }
 
-export async function startGatewayLab(): Promise<GatewayLab> {
+export async function startGatewayLab(options: EnvoyGatewayOptions = {}): Promise<GatewayLab> {
   const apiserver = await startKubeApiserver();
-  const envoyGateway = await startEnvoyGatewayServer(apiserver).catch(async (error) => {
+  const envoyGateway = await startEnvoyGatewayServer(apiserver, options).catch(async (error) => {
     await apiserver.stop();
     throw error;
   });
@@ -200,24 +207,20 @@ export const fromSecret = (name: string, namespace?: string) => ({
 });
 
 /** It replaces the one of the GatewayClass, so that it says how Envoy runs, too. */
-export const envoyProxy = (name: string, backendTLS: object): ApplyObject => ({
+export const envoyProxy = (name: string, backendTLS: object, apart = false): ApplyObject => ({
   apiVersion: EXTENSIONS,
   kind: 'EnvoyProxy',
   metadata: meta(name, GATEWAYS),
-  spec: {
-    concurrency: 1,
-    provider: { type: 'Host', host: { envoyVersion: '1.40.0' } },
-    extraArgs: ['--disable-hot-restart', '--file-flush-interval-msec', '100'],
-    backendTLS,
-  },
+  spec: { ...proxySettings(apart), backendTLS },
 });
 
 export const useProxy = (name: string) => ({
   infrastructure: { parametersRef: { group: 'gateway.envoyproxy.io', kind: 'EnvoyProxy', name } },
 });
 
-/** A Service with one port, named `https`, and its endpoint: an upstream on the loopback. */
-export function service(name: string, { port }: Upstream): ApplyObject[] {
+/** A Service with one port, named `https`, and its endpoint: an upstream on the loopback, as that of a pod if given. */
+export function service(name: string, { port }: { readonly port: number }, pod?: ApplyObject): ApplyObject[] {
+  const targetRef = pod && { targetRef: { kind: 'Pod', name: pod.metadata.name, namespace: SHOP } };
   return [
     {
       apiVersion: 'v1',
@@ -232,12 +235,20 @@ export function service(name: string, { port }: Upstream): ApplyObject[] {
       // A slice refuses loopback addresses; this name resolves to one.
       addressType: 'FQDN',
       ports: [{ name: 'https', port }],
-      endpoints: [{ addresses: ['web.localhost'], conditions: { ready: true } }],
+      endpoints: [{ addresses: ['web.localhost'], conditions: { ready: true }, ...targetRef }],
     },
   ];
 }
 
-export const backend = (name: string, { port }: Upstream, tls?: object): ApplyObject => ({
+/** It never runs: it says which ServiceAccount is behind a Service. */
+export const pod = (name: string, serviceAccountName: string): ApplyObject => ({
+  apiVersion: 'v1',
+  kind: 'Pod',
+  metadata: meta(name, SHOP),
+  spec: { serviceAccountName, containers: [{ name: 'web', image: 'web' }] },
+});
+
+export const backend = (name: string, { port }: { readonly port: number }, tls?: object): ApplyObject => ({
   apiVersion: EXTENSIONS,
   kind: 'Backend',
   metadata: meta(name, SHOP),

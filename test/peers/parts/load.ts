@@ -9,8 +9,11 @@ export interface Load {
   stop(): Promise<void>;
 }
 
-/** Constant requests, evenly spaced, whatever their result; anything but a 200 is a failure. */
-export function startLoad(url: string, cluster: string, perSecond: number): Load {
+/**
+ * Constant requests, evenly spaced, whatever their result; anything but a 200 is a failure. A function chooses the URL
+ * of each request.
+ */
+export function startLoad(url: string | (() => string), cluster: string, perSecond: number): Load {
   const agent = new Agent({ keepAlive: true });
   const started = performance.now();
   const open = new Set<Promise<void>>();
@@ -23,7 +26,8 @@ export function startLoad(url: string, cluster: string, perSecond: number): Load
   };
   const send = () => {
     const done = new Promise<void>((resolve) => {
-      const request = get(url, { agent, headers: { 'x-cluster': cluster }, timeout: 15_000 }, (response) => {
+      const to = typeof url === 'string' ? url : url();
+      const request = get(to, { agent, headers: { 'x-cluster': cluster }, timeout: 15_000 }, (response) => {
         let body = '';
         response.on('data', (data) => {
           body += data;

@@ -10,6 +10,7 @@ import { MeshWorkload } from '../../../src/sandbox/cluster/mesh.ts';
 import { startUpstream } from '../../../src/sandbox/upstream.ts';
 import type { KubeApiserver } from '../servers/kube-apiserver.ts';
 import { startMeshCa } from './mesh-ca.ts';
+import { overlapRoots } from './root-rotation.ts';
 import { startTcpProxy } from './tcp-proxy.ts';
 
 /** The gateway's namespace and account. */
@@ -84,9 +85,7 @@ export const istioTraffic = ({ apiserver, leafLifetimeMs }: TrafficSetup): Promi
       port: upstream.port,
       clients: () => upstream.peers.size,
       refusal: () => upstream.lastFailure,
-      async rotateRoot(pause) {
-        while ((await istio.overlapRoot()) !== 'alone') await pause();
-      },
+      rotateRoot: (pause) => overlapRoots(istio, pause),
     };
   });
 

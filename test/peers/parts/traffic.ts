@@ -8,14 +8,14 @@ import { startEnvoyGateway } from './envoy-gateway.ts';
 import { startLoad } from './load.ts';
 import { type PairWatch, watchPair } from './pair-watch.ts';
 import { prepareCluster } from './prepare.ts';
+import { type RootRotation, rotateRoots } from './root-rotation.ts';
 import { consulTraffic, GATEWAY, istioTraffic, linkerdTraffic, type TrafficMesh } from './traffic-meshes.ts';
 
 /** A leaf lives for half a minute and is renewed every five seconds; busy machines have time to spare. */
 const LEAF_MS = 30_000;
 const RENEW_AT = 0.17;
-/** Between the steps of a root rotation: workloads renew at half of a leaf's life, the gateway's leaf within seconds. */
-const STEP_MS = 17_000;
-const ROOT_EVERY_MS = 60_000;
+/** Between the steps of a root rotation, workloads renew at half of a leaf's life, the gateway's leaf within seconds. */
+const ROOTS: RootRotation = { stepMs: 17_000, everyMs: 60_000 };
 const PER_SECOND = 50;
 const MINUTE = 60_000;
 /** Start-up and the first garbage collections are not part of a trend. */
@@ -107,7 +107,7 @@ export async function runTraffic(durationMs: number): Promise<TrafficSummary> {
       await Promise.all(loads.map((load) => load.stop()));
     },
   };
-  const rotating = Promise.all(meshes.map((mesh) => rotate(mesh, stop.signal)));
+  const rotating = Promise.all(meshes.map((mesh) => rotateRoots(mesh.rotateRoot, ROOTS, stop.signal)));
   rotating.catch(() => {});
   const resident: Sample[] = [];
   const used: Sample[] = [];
@@ -151,23 +151,6 @@ export async function runTraffic(durationMs: number): Promise<TrafficSummary> {
       `${seen.map(({ name, leaves, roots }) => `${name} ${leaves} leaves ${roots} roots`).join(', ')}; ` +
       `${gateway.swaps} configurations; agent ${described(rss)}, of it heap ${described(heap)}`,
   };
-}
-
-/** Whole rotations until the signal; resolves with their number. */
-async function rotate(mesh: TrafficMesh, signal: AbortSignal): Promise<number> {
-  let rotations = 0;
-  const pause = () => delay(STEP_MS, undefined, { signal });
-  try {
-    while (!signal.aborted) {
-      const next = performance.now() + ROOT_EVERY_MS;
-      await mesh.rotateRoot(pause);
-      rotations += 1;
-      await delay(Math.max(0, next - performance.now()), undefined, { signal });
-    }
-  } catch (error) {
-    if (!signal.aborted) throw error;
-  }
-  return rotations;
 }
 
 const mapping = (mesh: string) => ({

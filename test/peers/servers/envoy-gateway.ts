@@ -4,6 +4,7 @@ import { get } from 'node:http';
 import { join } from 'node:path';
 import { peer } from '../build.ts';
 import { eventually } from '../parts/eventually.ts';
+import { startEnvoyApart } from './envoy-apart.ts';
 import { startForwarding } from './forwarding.ts';
 import { goModuleSource } from './go-module.ts';
 import type { KubeApiserver } from './kube-apiserver.ts';
@@ -16,6 +17,9 @@ const NAMESPACE = 'envoy-gateway-system';
 const ENVOY_VERSION = '1.40.0';
 export const GATEWAY_CLASS = 'eg';
 export const CONTROLLER_NAME = 'gateway.envoyproxy.io/gatewayclass-controller';
+
+/** Of Envoys apart, beyond the ports of Envoy Gateway. */
+const FIRST_ADMIN_PORT = 19_100;
 
 /** One line of Envoy's access log, as far as tests read it. */
 export interface AccessLogLine {
@@ -38,39 +42,69 @@ export interface Answer {
 export interface EnvoyGatewayServer extends Server {
   /** A request to the listener with this port of a Gateway; the path comes back in the access log. */
   get(port: number, path: string, host?: string): Promise<Answer>;
+  /** The port of this machine's loopback that leads to the listener with this port of a Gateway. */
+  port(port: number): Promise<number>;
   /** What Envoy logged about the last request with this path; waits for it. */
   logged(path: string): Promise<AccessLogLine>;
   /** An answer of the admin endpoint of the Envoy of the Gateway `NAMESPACE/NAME`. */
   admin(gateway: string, path: string): Promise<string>;
   /** An Envoy that starts later finds this host name at its loopback, as if it were the name of a Service. */
   resolve(host: string): Promise<void>;
+  /** Starts the Envoy of the Gateway `NAMESPACE/NAME`, which is apart from Envoy Gateway. */
+  proxy(gateway: string): Promise<Server>;
   /** From now on Envoy reaches this port of the loopback of this machine under the same number. */
   expose(port: number): Promise<void>;
 }
 
-const CONFIG = (dir: string) => ({
-  apiVersion: 'gateway.envoyproxy.io/v1alpha1',
-  kind: 'EnvoyGateway',
-  gateway: { controllerName: CONTROLLER_NAME },
-  provider: {
-    type: 'Custom',
-    custom: {
-      resource: { type: 'Kubernetes', kubernetes: { leaderElection: { disable: true } } },
-      infrastructure: {
-        type: 'Host',
-        host: {
-          configHome: join(dir, 'config'),
-          dataHome: join(dir, 'data'),
-          stateHome: join(dir, 'state'),
-          runtimeDir: join(dir, 'run'),
-        },
+export interface EnvoyGatewayOptions {
+  /**
+   * No Envoy is its child process; `proxy` starts them. Otherwise they end together with Envoy Gateway, as they do not
+   * in a cluster.
+   */
+  readonly apart?: boolean;
+}
+
+const HOST_PROVIDER = (dir: string) => ({
+  type: 'Custom',
+  custom: {
+    resource: { type: 'Kubernetes', kubernetes: { leaderElection: { disable: true } } },
+    infrastructure: {
+      type: 'Host',
+      host: {
+        configHome: join(dir, 'config'),
+        dataHome: join(dir, 'data'),
+        stateHome: join(dir, 'state'),
+        runtimeDir: join(dir, 'run'),
       },
     },
   },
+});
+
+const APART_PROVIDER = {
+  type: 'Kubernetes',
+  kubernetes: { leaderElection: { disable: true }, proxyTopologyInjector: { disable: true } },
+};
+
+const CONFIG = (provider: object) => ({
+  apiVersion: 'gateway.envoyproxy.io/v1alpha1',
+  kind: 'EnvoyGateway',
+  gateway: { controllerName: CONTROLLER_NAME },
+  provider,
   extensionApis: { enableBackend: true },
 });
 
-const CLASS = [
+/** How each Envoy runs. */
+export const proxySettings = (apart: boolean) =>
+  apart
+    ? { provider: { type: 'Kubernetes' } }
+    : {
+        concurrency: 1,
+        provider: { type: 'Host', host: { envoyVersion: ENVOY_VERSION } },
+        // Without the first flag, only one Envoy starts on a machine.
+        extraArgs: ['--disable-hot-restart', '--file-flush-interval-msec', '100'],
+      };
+
+const CLASS = (apart: boolean) => [
   { apiVersion: 'v1', kind: 'Namespace', metadata: { name: NAMESPACE } },
   {
     apiVersion: 'gateway.networking.k8s.io/v1',
@@ -85,12 +119,7 @@ const CLASS = [
     apiVersion: 'gateway.envoyproxy.io/v1alpha1',
     kind: 'EnvoyProxy',
     metadata: { name: 'host', namespace: NAMESPACE },
-    spec: {
-      concurrency: 1,
-      provider: { type: 'Host', host: { envoyVersion: ENVOY_VERSION } },
-      // Without the first flag, only one Envoy starts on a machine.
-      extraArgs: ['--disable-hot-restart', '--file-flush-interval-msec', '100'],
-    },
+    spec: proxySettings(apart),
   },
 ];
 
@@ -111,7 +140,10 @@ ip link set lo up
 exec chroot "$root" "$@"
 `;
 
-export async function startEnvoyGatewayServer(apiserver: KubeApiserver): Promise<EnvoyGatewayServer> {
+export async function startEnvoyGatewayServer(
+  apiserver: KubeApiserver,
+  { apart = false }: EnvoyGatewayOptions = {},
+): Promise<EnvoyGatewayServer> {
   const dir = scratchDir('envoy-gateway');
   const certs = { own: join(dir, 'certs'), envoy: join(dir, 'config', 'certs', 'envoy') };
   const envoyHome = join(dir, 'data', 'envoy-versions', ENVOY_VERSION, 'bin');
@@ -120,7 +152,7 @@ export async function startEnvoyGatewayServer(apiserver: KubeApiserver): Promise
   await writeFile(join(dir, 'setup.sh'), SETUP);
   const hosts = join(dir, 'hosts');
   await writeFile(hosts, '127.0.0.1 localhost\n');
-  await writeFile(join(dir, 'config.yaml'), JSON.stringify(CONFIG(dir)));
+  await writeFile(join(dir, 'config.yaml'), JSON.stringify(CONFIG(apart ? APART_PROVIDER : HOST_PROVIDER(dir))));
   const file = await peer('envoy-gateway');
   const env = { KUBECONFIG: apiserver.kubeconfigFile, ENVOY_GATEWAY_NAMESPACE: NAMESPACE };
 
@@ -131,25 +163,31 @@ export async function startEnvoyGatewayServer(apiserver: KubeApiserver): Promise
       ...['bash', join(dir, 'setup.sh'), join(dir, 'root'), certs.own, hosts, program, ...args],
     ],
   ]);
-  await forwarding.expose(apiserver.port);
-  await installDefinitions(apiserver);
-  await apiserver.kubectl(['apply', '--server-side', '-f', '-'], { input: list(CLASS) });
-  await output(file, ['certgen', '--disable-topology-injector'], { cwd: dir, env });
-  await writeSecret(apiserver, 'envoy-gateway', certs.own);
-  await writeSecret(apiserver, 'envoy', certs.envoy);
-
-  const health = await forwarding.port('127.0.0.1:8081');
-  const inside = ['--user', '--net', '--mount', '--root', '--preserve-credentials', `--wd=${dir}`];
-  const daemon = await Daemon.start({
-    name: 'envoy-gateway',
-    file: 'nsenter',
-    args: [`--target=${forwarding.pid}`, ...inside, '--', file, 'server', '--config-path', join(dir, 'config.yaml')],
-    dir,
-    env,
-    ready: () => answers(`http://127.0.0.1:${health}/readyz`),
-    graceMs: 5_000,
+  const enter = [`--target=${forwarding.pid}`, '--user', '--net', '--mount', '--root', '--preserve-credentials'];
+  const start = async () => {
+    await forwarding.expose(apiserver.port);
+    await installDefinitions(apiserver);
+    await apiserver.kubectl(['apply', '--server-side', '-f', '-'], { input: list(CLASS(apart)) });
+    await output(file, ['certgen', '--disable-topology-injector'], { cwd: dir, env });
+    await writeSecret(apiserver, 'envoy-gateway', certs.own);
+    await writeSecret(apiserver, 'envoy', certs.envoy);
+    const health = await forwarding.port('127.0.0.1:8081');
+    return await Daemon.start({
+      name: 'envoy-gateway',
+      file: 'nsenter',
+      args: [...enter, `--wd=${dir}`, '--', file, 'server', '--config-path', join(dir, 'config.yaml')],
+      dir,
+      env,
+      ready: () => answers(`http://127.0.0.1:${health}/readyz`),
+      graceMs: 5_000,
+    });
+  };
+  const daemon = await start().catch(async (error) => {
+    await forwarding[Symbol.asyncDispose]();
+    throw error;
   });
 
+  let proxies = 0;
   const ask = async (address: string, path: string, host?: string): Promise<Answer> => {
     const port = await forwarding.port(address);
     return new Promise((resolve, reject) => {
@@ -171,6 +209,16 @@ export async function startEnvoyGatewayServer(apiserver: KubeApiserver): Promise
     [Symbol.asyncDispose]: stop,
     resolve: (host) => appendFile(hosts, `127.0.0.1 ${host}\n`),
     expose: (port) => forwarding.expose(port),
+    async proxy(gateway) {
+      const port = FIRST_ADMIN_PORT + 10 * proxies++;
+      const admin = await forwarding.port(`127.0.0.1:${port}`);
+      return await startEnvoyApart({
+        ...{ apiserver, namespace: NAMESPACE, gateway, enter, port },
+        certs: certs.envoy,
+        answers: () => answers(`http://127.0.0.1:${admin}/ready`),
+      });
+    },
+    port: (port) => forwarding.port(`127.0.0.1:${port}`),
     get: (port, path, host) => ask(`127.0.0.1:${port}`, path, host),
     async logged(path) {
       const find = () => accessLog(daemon.log()).findLast((line) => line['x-envoy-origin-path'] === path);

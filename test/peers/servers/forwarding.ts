@@ -1,4 +1,3 @@
-import { existsSync } from 'node:fs';
 import { connect, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { text } from 'node:stream/consumers';
@@ -23,7 +22,8 @@ export async function startForwarding(
 ): Promise<Forwarding> {
   const [inward, outward] = [join(dir, 'relay.sock'), join(dir, 'outward.sock')];
   const [file, args] = enter(process.execPath, [fileURLToPath(new URL('relay.mjs', import.meta.url)), inward]);
-  const relay = await Daemon.start({ name: 'relay', file, args, dir, ready: async () => existsSync(inward) });
+  // The socket exists a moment before it accepts connections.
+  const relay = await Daemon.start({ name: 'relay', file, args, dir, ready: async (it) => it.log() === 'ready\n' });
   const ports = new Map<string, Promise<number>>();
   const exposed = new Set<number>();
   const open = new Set<{ close(): void }>();

@@ -39,4 +39,4 @@ createServer({ allowHalfOpen: true }, (client) => {
     target.write(first.subarray(end + 1));
     join(client, target);
   });
-}).listen(process.argv[2]);
+}).listen(process.argv[2], () => console.log('ready'));

@@ -1,0 +1,227 @@
+import { writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { builtBundle } from '../../../scripts/built-bundle.ts';
+import { systemClock } from '../../../src/async/clock.ts';
+import { connect } from '../../../src/kube/client.ts';
+import { MeshWorkload } from '../../../src/sandbox/cluster/mesh.ts';
+import { type SandboxUpstream, startUpstream } from '../../../src/sandbox/upstream.ts';
+import type { ApplyObject } from '../servers/kube-client.ts';
+import { output, type Server, scratchDir } from '../servers/process.ts';
+import { type AgentProcess, startAgentProcess } from './agent-process.ts';
+import { eventually } from './eventually.ts';
+import {
+  EXTENSIONS,
+  envoyProxy,
+  GATEWAYS,
+  type GatewayLab,
+  gateway,
+  pod,
+  policy,
+  portOf,
+  route,
+  SHOP,
+  service,
+  startGatewayLab,
+  useProxy,
+} from './gateway-lab.ts';
+import { askingSpec, type MeshCa, startMeshCa } from './mesh-ca.ts';
+import { type PairWatch, watchPair } from './pair-watch.ts';
+
+/** Where the certificate is named: values of `clientCertificate`. */
+export const PLACES = ['EnvoyProxy', 'Gateway'] as const;
+export type Place = (typeof PLACES)[number];
+
+const ACCOUNT = 'gateway';
+const AGENT = 'meshcert';
+const WORKLOAD = 'web';
+/** Another workload of the same mesh. */
+const IMPOSTOR = 'api';
+
+/** A Gateway with a certificate of its own, and the one workload behind it. */
+export interface Site {
+  readonly place: Place;
+  readonly certificate: string;
+  readonly gateway: ApplyObject;
+  readonly service: string;
+  /** Requests that the workload behind it answers. */
+  readonly url: string;
+  readonly upstream: SandboxUpstream;
+  readonly pair: PairWatch;
+  /** Its Envoy, if it is apart. */
+  readonly envoy: Server | undefined;
+  /** From now on the workload presents the certificate of another one of the mesh, or again its own. */
+  impersonate(on: boolean): void;
+}
+
+/** Envoy Gateway in front of a mesh, with an agent that has exactly the permissions that the product asks for. */
+export interface GatewayTraffic extends AsyncDisposable {
+  readonly lab: GatewayLab;
+  readonly ca: MeshCa;
+  readonly agent: AgentProcess;
+  readonly sites: readonly Site[];
+  /** What the API server has refused to the agent. */
+  refusals(): Promise<readonly string[]>;
+}
+
+export interface GatewayTrafficOptions {
+  readonly places: readonly Place[];
+  /** Life of a leaf, which is renewed after a sixth of it. */
+  readonly leafMs: number;
+  /** Envoys do not end with Envoy Gateway; one place alone. */
+  readonly apart?: boolean;
+  /** Further fields of each MeshCertificate's spec, as lines of YAML. */
+  readonly spec?: string;
+}
+
+const nameOf = (place: Place): string => place.toLowerCase();
+
+const document = (
+  place: Place,
+  ca: MeshCa,
+  { leafMs, spec = '' }: GatewayTrafficOptions,
+) => `apiVersion: meshcert.dev/v1alpha1
+kind: MeshCertificate
+metadata: {name: ${nameOf(place)}, namespace: ${GATEWAYS}}
+spec:
+  istio: ${askingSpec(ca.istio)}
+  gatewayApi:
+    gateways: {selector: {matchLabels: {mesh: ${nameOf(place)}}}}
+    clientCertificate: ${place}
+    services: {selector: {matchLabels: {mesh: ${nameOf(place)}}}, namespaces: [${SHOP}]}
+  renewal: {at: 0.17, jitter: 0.01}
+  trust: {hold: 5s, retain: ${leafMs / 1000}s}
+${spec}`;
+
+/** A connection carries five requests and idles half a second at most, so that handshakes never stop. */
+const shortConnections = (name: string): ApplyObject => ({
+  apiVersion: EXTENSIONS,
+  kind: 'BackendTrafficPolicy',
+  metadata: { name, namespace: GATEWAYS },
+  spec: {
+    targetRefs: [{ group: 'gateway.networking.k8s.io', kind: 'Gateway', name }],
+    circuitBreaker: { maxRequestsPerConnection: 5 },
+    timeout: { http: { connectionIdleTimeout: '500ms' } },
+  },
+});
+
+const selected = (object: ApplyObject, mesh: string): ApplyObject => ({
+  ...object,
+  metadata: { ...object.metadata, labels: { mesh }, annotations: { 'meshcert.dev/allow-from': GATEWAYS } },
+});
+
+/** Everything runs, each Gateway is live, and its workload has answered. */
+export async function startGatewayTraffic(options: GatewayTrafficOptions): Promise<GatewayTraffic> {
+  const opened: AsyncDisposable[] = [];
+  const close = async () => {
+    for (const one of opened.splice(0).reverse()) await one[Symbol.asyncDispose]();
+  };
+  try {
+    const traffic = await build(options, (one) => {
+      opened.push(one);
+      return one;
+    });
+    return Object.defineProperty(traffic, Symbol.asyncDispose, { value: close }) as GatewayTraffic;
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+async function build(
+  options: GatewayTrafficOptions,
+  opened: <T extends AsyncDisposable>(one: T) => T,
+): Promise<Omit<GatewayTraffic, typeof Symbol.asyncDispose>> {
+  const lab = opened(await startGatewayLab(options));
+  const { apiserver, envoyGateway } = lab;
+  for (const [namespace, name] of [
+    [GATEWAYS, ACCOUNT],
+    [GATEWAYS, AGENT],
+  ]) {
+    const account = { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name, namespace } };
+    await apiserver.ensure(`/api/v1/namespaces/${namespace}/serviceaccounts`, account);
+  }
+  const ca = opened(await startMeshCa({ apiserver, namespaces: [GATEWAYS], leafLifetimeMs: options.leafMs }));
+  const kube = connect({ kubeconfig: apiserver.kubeconfigFile, userAgent: 'watcher' });
+  opened({ [Symbol.asyncDispose]: async () => kube.close() });
+  const sites: Site[] = [];
+  for (const place of options.places) sites.push(await site(place));
+  const agent = opened(await startAgent());
+  for (const one of sites) await admit(one);
+  return {
+    ...{ lab, ca, agent, sites },
+    async refusals() {
+      const user = `system:serviceaccount:${GATEWAYS}:${AGENT}`;
+      const events = await apiserver.audit();
+      return events
+        .filter(({ user: { username }, responseStatus }) => username === user && responseStatus?.code === 403)
+        .map(({ verb, requestURI }) => `${verb} ${requestURI}`);
+    },
+  };
+
+  async function site(place: Place): Promise<Site> {
+    const name = nameOf(place);
+    const { istio } = ca;
+    const gatewayId = istio.idOf(GATEWAYS, ACCOUNT);
+    const workload = (account: string) =>
+      new MeshWorkload(systemClock, () => ({
+        identity: istio.issueServer(istio.idOf(SHOP, account)),
+        more: istio.roots(),
+      }));
+    const [own, other] = [workload(WORKLOAD), workload(IMPOSTOR)];
+    let answering = own;
+    const upstream = await startUpstream({
+      identity: () => answering.now.identity,
+      trust: () => answering.now.more,
+      allow: (peer) => peer === gatewayId,
+    });
+    opened({ [Symbol.asyncDispose]: () => upstream.stop() });
+    await envoyGateway.expose(upstream.port);
+    const at = selected(gateway(name, place === 'EnvoyProxy' ? useProxy(name) : {}), name);
+    const behind = pod(`${name}-1`, WORKLOAD);
+    const [front, ...slices] = service(`web${name}`, upstream, behind);
+    if (!front) throw new TypeError('a Service comes first');
+    await lab.apply(
+      ...(place === 'EnvoyProxy' ? [envoyProxy(name, {}, options.apart)] : []),
+      ...[at, shortConnections(name), behind, selected(front, name), ...slices],
+    );
+    const pair = opened(watchPair(kube, { namespace: GATEWAYS, identity: `${name}-identity`, ca: `${name}-ca` }));
+    const envoy = options.apart ? opened(await envoyGateway.proxy(`${GATEWAYS}/${name}`)) : undefined;
+    return {
+      ...{ place, upstream, pair, envoy, gateway: at, certificate: name, service: front.metadata.name },
+      url: `http://127.0.0.1:${await envoyGateway.port(portOf(at))}/${front.metadata.name}`,
+      impersonate(on) {
+        answering = on ? other : own;
+      },
+    };
+  }
+
+  async function startAgent(): Promise<AgentProcess> {
+    const documents = options.places.map((place) => document(place, ca, options)).join('---\n');
+    const file = join(scratchDir('gateway-traffic'), 'mesh.yaml');
+    await writeFile(file, documents);
+    const roles = await output(process.execPath, [await builtBundle(), 'render', '--rbac', '-f', file]);
+    await apiserver.kubectl(['apply', '-f', '-'], { input: roles });
+    const audience = 'https://kubernetes.default.svc.cluster.local';
+    const token = await apiserver.serviceAccountToken({ namespace: GATEWAYS, name: AGENT, audience });
+    return await startAgentProcess({
+      kubeconfig: await apiserver.kubeconfigFor(AGENT, token),
+      documents,
+      args: ['--namespace', GATEWAYS, '--no-leader-elect', '--log-level', 'info'],
+    });
+  }
+
+  /** A route is created only once there is a policy: without one, it would send plaintext. */
+  async function admit(one: Site): Promise<void> {
+    const ours = policy(`${one.certificate}-${one.service}-https`);
+    const isThere = async () => (await lab.read(ours)).kind === 'BackendTLSPolicy';
+    await eventually(`a policy for ${one.service}`, isThere, agent.log);
+    await lab.apply(route(one.service, [one.gateway]));
+    const answered = async () => (await fetch(one.url)).status === 200;
+    await eventually(`an answer through ${one.place}`, answered, () => agent.log() + envoyGateway.log());
+    const isLive = async () => {
+      const found = (await agent.statuses()).find(({ name }) => name === one.certificate);
+      return found?.status.conditions.find(({ type }) => type === 'Live')?.status === 'True';
+    };
+    await eventually(`Live of ${one.certificate}`, isLive, agent.log);
+  }
+}

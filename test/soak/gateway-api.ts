@@ -1,0 +1,17 @@
+import { runGatewayRotations } from '../peers/parts/gateway-rotations.ts';
+import type { Place } from '../peers/parts/gateway-traffic.ts';
+
+const FIFTEEN_MINUTES = 900_000;
+/** Through the Gateway of each place. */
+const PER_SECOND = 50;
+
+/** Envoy Gateway with the certificate in each of the places; true: nothing failed, and nothing was sent in plaintext. */
+export async function gatewayApi(places: readonly Place[], durationMs = FIFTEEN_MINUTES): Promise<boolean> {
+  const seen = await runGatewayRotations({ durationMs, places, perSecond: PER_SECOND });
+  console.log(seen.line);
+  const { refusals } = seen;
+  const problems = seen.sites.flatMap(({ failures, violations }) => [...failures, ...violations]);
+  for (const problem of [...problems, ...refusals]) console.error(problem);
+  const lost = seen.sites.reduce((all, { failed, plaintext, refused }) => all + failed + plaintext + refused, 0);
+  return lost === 0 && problems.length === 0 && refusals.length === 0;
+}
