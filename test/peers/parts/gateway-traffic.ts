@@ -92,7 +92,10 @@ spec:
   trust: {hold: 5s, retain: ${leafMs / 1000}s}
 ${spec}`;
 
-/** A connection carries five requests and idles half a second at most, so that handshakes never stop. */
+/**
+ * A connection carries five requests and idles half a second at most, so that handshakes never stop. The upstreams run
+ * in the process of the test, which a busy machine has stalled for longer than the usual ten seconds.
+ */
 const shortConnections = (name: string): ApplyObject => ({
   apiVersion: EXTENSIONS,
   kind: 'BackendTrafficPolicy',
@@ -100,7 +103,7 @@ const shortConnections = (name: string): ApplyObject => ({
   spec: {
     targetRefs: [{ group: 'gateway.networking.k8s.io', kind: 'Gateway', name }],
     circuitBreaker: { maxRequestsPerConnection: 5 },
-    timeout: { http: { connectionIdleTimeout: '500ms' } },
+    timeout: { tcp: { connectTimeout: '60s' }, http: { connectionIdleTimeout: '500ms' } },
   },
 });
 
