@@ -3,6 +3,7 @@ import { after, before, describe, it } from 'node:test';
 import { DrillTable } from './parts/drill-table.ts';
 import { eventually } from './parts/eventually.ts';
 import { configMap, pod, policy, route, SHOP, service, serviceRef } from './parts/gateway-lab.ts';
+import { LEAF_MS } from './parts/gateway-rotations.ts';
 import { type GatewayTraffic, PLACES, type Site, startGatewayTraffic } from './parts/gateway-traffic.ts';
 import { type Load, startLoad } from './parts/load.ts';
 import type { ApplyObject } from './servers/kube-client.ts';
@@ -24,7 +25,7 @@ describe('drills behind Envoy Gateway, with the permissions that the product ask
   const log = () => `${traffic.agent.log()}\n${traffic.lab.envoyGateway.log()}`;
 
   before(async () => {
-    traffic = await startGatewayTraffic({ places: PLACES, leafMs: 30_000, apart: true });
+    traffic = await startGatewayTraffic({ places: PLACES, leafMs: LEAF_MS, apart: true });
   });
   after(async () => {
     await traffic?.[Symbol.asyncDispose]();

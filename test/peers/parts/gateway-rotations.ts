@@ -1,11 +1,11 @@
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Place, type Site, startGatewayTraffic } from './gateway-traffic.ts';
 import { type Load, startLoad } from './load.ts';
-import { overlapRoots, rotateRoots } from './root-rotation.ts';
+import { overlapRoots, type RootRotation, rotateRoots } from './root-rotation.ts';
 
 /** A leaf is renewed every five seconds; workloads renew at half of its life, which is less than a step. */
-const LEAF_MS = 30_000;
-const ROOTS = { stepMs: 17_000, everyMs: 60_000 };
+export const LEAF_MS = 30_000;
+export const ROOTS: RootRotation = { stepMs: 17_000, everyMs: 60_000 };
 const MINUTE = 60_000;
 
 export interface SiteSummary {

@@ -2,6 +2,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { builtBundle } from '../../../scripts/built-bundle.ts';
 import { systemClock } from '../../../src/async/clock.ts';
+import type { Kube } from '../../../src/kube/api.ts';
 import { connect } from '../../../src/kube/client.ts';
 import { MeshWorkload } from '../../../src/sandbox/cluster/mesh.ts';
 import { type SandboxUpstream, startUpstream } from '../../../src/sandbox/upstream.ts';
@@ -26,6 +27,7 @@ import {
 } from './gateway-lab.ts';
 import { askingSpec, type MeshCa, startMeshCa } from './mesh-ca.ts';
 import { type PairWatch, watchPair } from './pair-watch.ts';
+import { prepareCluster } from './prepare.ts';
 
 /** Where the certificate is named: values of `clientCertificate`. */
 export const PLACES = ['EnvoyProxy', 'Gateway'] as const;
@@ -56,6 +58,7 @@ export interface Site {
 /** Envoy Gateway in front of a mesh, with an agent that has exactly the permissions that the product asks for. */
 export interface GatewayTraffic extends AsyncDisposable {
   readonly lab: GatewayLab;
+  readonly kube: Kube;
   readonly ca: MeshCa;
   readonly agent: AgentProcess;
   readonly sites: readonly Site[];
@@ -136,13 +139,7 @@ async function build(
 ): Promise<Omit<GatewayTraffic, typeof Symbol.asyncDispose>> {
   const lab = opened(await startGatewayLab(options));
   const { apiserver, envoyGateway } = lab;
-  for (const [namespace, name] of [
-    [GATEWAYS, ACCOUNT],
-    [GATEWAYS, AGENT],
-  ]) {
-    const account = { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name, namespace } };
-    await apiserver.ensure(`/api/v1/namespaces/${namespace}/serviceaccounts`, account);
-  }
+  await prepareCluster(apiserver, { [GATEWAYS]: [ACCOUNT, AGENT] });
   const ca = opened(await startMeshCa({ apiserver, namespaces: [GATEWAYS], leafLifetimeMs: options.leafMs }));
   const kube = connect({ kubeconfig: apiserver.kubeconfigFile, userAgent: 'watcher' });
   opened({ [Symbol.asyncDispose]: async () => kube.close() });
@@ -151,7 +148,7 @@ async function build(
   const agent = opened(await startAgent());
   for (const one of sites) await admit(one);
   return {
-    ...{ lab, ca, agent, sites },
+    ...{ lab, kube, ca, agent, sites },
     async refusals() {
       const user = `system:serviceaccount:${GATEWAYS}:${AGENT}`;
       const events = await apiserver.audit();
