@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { DrillTable } from './parts/drill-table.ts';
 import { eventually } from './parts/eventually.ts';
-import { configMap, pod, policy, route, SHOP, service, serviceRef } from './parts/gateway-lab.ts';
+import { pod, policy, route, SHOP, service, serviceRef } from './parts/gateway-lab.ts';
 import { LEAF_MS } from './parts/gateway-rotations.ts';
 import { type GatewayTraffic, PLACES, type Site, startGatewayTraffic } from './parts/gateway-traffic.ts';
 import { type Load, startLoad } from './parts/load.ts';
@@ -134,7 +134,7 @@ describe('drills behind Envoy Gateway, with the permissions that the product ask
 
   it('the ConfigMap with the bundle is deleted by hand', async () => {
     for (const site of traffic.sites) {
-      const bundle = configMap(`${site.certificate}-ca`, {});
+      const { bundle } = site;
       const before = await traffic.lab.read(bundle);
       const counted = await during([site], async () => {
         await traffic.lab.remove(bundle);
@@ -190,7 +190,7 @@ describe('drills behind Envoy Gateway, with the permissions that the product ask
 
   describe('a policy of somebody else', () => {
     const site = () => siteOf('EnvoyProxy');
-    const own = () => policy(`${site().certificate}-${site().service}-https`);
+    const own = () => site().policy;
     const theirs = (name: string, target: string, account: string): ApplyObject =>
       policy(name, {
         ca: `${site().certificate}-ca`,

@@ -33,7 +33,6 @@ const PLURALS: Readonly<Record<string, string>> = {
   Service: 'services',
   Secret: 'secrets',
   ConfigMap: 'configmaps',
-  Pod: 'pods',
 };
 
 export interface Condition {
@@ -219,14 +218,19 @@ export const useProxy = (name: string) => ({
 });
 
 /** A Service with one port, named `https`, and its endpoint: an upstream on the loopback, as that of a pod if given. */
-export function service(name: string, { port }: { readonly port: number }, pod?: ApplyObject): ApplyObject[] {
+export function service(
+  name: string,
+  { port }: { readonly port: number },
+  pod?: ApplyObject,
+  servicePort = 443,
+): ApplyObject[] {
   const targetRef = pod && { targetRef: { kind: 'Pod', name: pod.metadata.name, namespace: SHOP } };
   return [
     {
       apiVersion: 'v1',
       kind: 'Service',
       metadata: meta(name, SHOP),
-      spec: { clusterIP: 'None', ports: [{ name: 'https', port: 443, targetPort: port }] },
+      spec: { clusterIP: 'None', ports: [{ name: 'https', port: servicePort, targetPort: port }] },
     },
     {
       apiVersion: 'discovery.k8s.io/v1',

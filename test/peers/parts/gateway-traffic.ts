@@ -11,6 +11,8 @@ import { output, type Server, scratchDir } from '../servers/process.ts';
 import { type AgentProcess, startAgentProcess } from './agent-process.ts';
 import { eventually } from './eventually.ts';
 import {
+  backendRef,
+  configMap,
   EXTENSIONS,
   envoyProxy,
   GATEWAYS,
@@ -22,6 +24,7 @@ import {
   route,
   SHOP,
   service,
+  serviceRef,
   startGatewayLab,
   useProxy,
 } from './gateway-lab.ts';
@@ -30,7 +33,7 @@ import { type PairWatch, watchPair } from './pair-watch.ts';
 import { prepareCluster } from './prepare.ts';
 
 /** Where the certificate is named: values of `clientCertificate`. */
-export const PLACES = ['EnvoyProxy', 'Gateway'] as const;
+export const PLACES = ['EnvoyProxy', 'Gateway', 'Backend'] as const;
 export type Place = (typeof PLACES)[number];
 
 const ACCOUNT = 'gateway';
@@ -45,6 +48,11 @@ export interface Site {
   readonly certificate: string;
   readonly gateway: ApplyObject;
   readonly service: string;
+  /** What names it in a route: the Service, or the Backend that leads to it. */
+  readonly target: ApplyObject;
+  /** The policy and the ConfigMap that the agent writes, without their content. */
+  readonly policy: ApplyObject;
+  readonly bundle: ApplyObject;
   /** Requests that the workload behind it answers. */
   readonly url: string;
   readonly upstream: SandboxUpstream;
@@ -70,13 +78,19 @@ export interface GatewayTrafficOptions {
   readonly places: readonly Place[];
   /** Life of a leaf, which is renewed after a sixth of it. */
   readonly leafMs: number;
-  /** Envoys do not end with Envoy Gateway; one place alone. */
+  /** Envoys do not end with Envoy Gateway. */
   readonly apart?: boolean;
   /** Further fields of each MeshCertificate's spec, as lines of YAML. */
   readonly spec?: string;
 }
 
 const nameOf = (place: Place): string => place.toLowerCase();
+
+function selectors(place: Place): string {
+  const labels = `selector: {matchLabels: {mesh: ${nameOf(place)}}}`;
+  if (place === 'Backend') return `    backends: {${labels}, namespaces: [${SHOP}]}`;
+  return `    gateways: {${labels}}\n    services: {${labels}, namespaces: [${SHOP}]}`;
+}
 
 const document = (
   place: Place,
@@ -88,9 +102,8 @@ metadata: {name: ${nameOf(place)}, namespace: ${GATEWAYS}}
 spec:
   istio: ${askingSpec(ca.istio)}
   gatewayApi:
-    gateways: {selector: {matchLabels: {mesh: ${nameOf(place)}}}}
     clientCertificate: ${place}
-    services: {selector: {matchLabels: {mesh: ${nameOf(place)}}}, namespaces: [${SHOP}]}
+${selectors(place)}
   renewal: {at: 0.17, jitter: 0.01}
   trust: {hold: 5s, retain: ${leafMs / 1000}s}
 ${spec}`;
@@ -113,6 +126,21 @@ const shortConnections = (name: string): ApplyObject => ({
 const selected = (object: ApplyObject, mesh: string): ApplyObject => ({
   ...object,
   metadata: { ...object.metadata, labels: { mesh }, annotations: { 'meshcert.dev/allow-from': GATEWAYS } },
+});
+
+/** In the namespace of the target. */
+const besides = ({ metadata: { namespace } }: ApplyObject, object: ApplyObject): ApplyObject => ({
+  ...object,
+  metadata: { ...object.metadata, namespace },
+});
+
+const hostOf = ({ metadata: { name, namespace } }: ApplyObject) => `${name}.${namespace}.svc.cluster.local`;
+
+/** A Backend beside the Gateway, which leads to a port of a Service. */
+const leadingTo = (front: ApplyObject, port: number): ApplyObject => ({
+  ...{ apiVersion: EXTENSIONS, kind: 'Backend' },
+  metadata: { name: front.metadata.name, namespace: GATEWAYS, labels: { mesh: nameOf('Backend') } },
+  spec: { endpoints: [{ fqdn: { hostname: hostOf(front), port } }] },
 });
 
 /** Everything runs, each Gateway is live, and its workload has answered. */
@@ -178,16 +206,21 @@ async function build(
     await envoyGateway.expose(upstream.port);
     const at = selected(gateway(name, place === 'EnvoyProxy' ? useProxy(name) : {}), name);
     const behind = pod(`${name}-1`, WORKLOAD);
-    const [front, ...slices] = service(`web${name}`, upstream, behind);
+    const [front, ...slices] = service(`web${name}`, upstream, behind, place === 'Backend' ? upstream.port : 443);
     if (!front) throw new TypeError('a Service comes first');
+    const isBackend = place === 'Backend';
+    const target = isBackend ? leadingTo(front, upstream.port) : selected(front, name);
+    if (isBackend) await envoyGateway.resolve(hostOf(front));
     await lab.apply(
       ...(place === 'EnvoyProxy' ? [envoyProxy(name, {}, options.apart)] : []),
-      ...[at, shortConnections(name), behind, selected(front, name), ...slices],
+      ...[at, shortConnections(name), behind, front, ...slices, target],
     );
     const pair = opened(watchPair(kube, { namespace: GATEWAYS, identity: `${name}-identity`, ca: `${name}-ca` }));
     const envoy = options.apart ? opened(await envoyGateway.proxy(`${GATEWAYS}/${name}`)) : undefined;
     return {
-      ...{ place, upstream, pair, envoy, gateway: at, certificate: name, service: front.metadata.name },
+      ...{ place, upstream, pair, envoy, gateway: at, certificate: name, service: front.metadata.name, target },
+      policy: besides(target, policy(`${name}-${front.metadata.name}${isBackend ? '.backend' : '-https'}`)),
+      bundle: besides(target, configMap(`${name}-ca`, {})),
       url: `http://127.0.0.1:${await envoyGateway.port(portOf(at))}/${front.metadata.name}`,
       impersonate(on) {
         answering = on ? other : own;
@@ -212,10 +245,11 @@ async function build(
 
   /** A route is created only once there is a policy: without one, it would send plaintext. */
   async function admit(one: Site): Promise<void> {
-    const ours = policy(`${one.certificate}-${one.service}-https`);
-    const isThere = async () => (await lab.read(ours)).kind === 'BackendTLSPolicy';
-    await eventually(`a policy for ${one.service}`, isThere, agent.log);
-    await lab.apply(route(one.service, [one.gateway]));
+    const { gateway, service, target } = one;
+    const isThere = async () => (await lab.read(one.policy)).kind === 'BackendTLSPolicy';
+    await eventually(`a policy for ${service}`, isThere, agent.log);
+    const ref = target.kind === 'Backend' ? backendRef(service) : serviceRef(service);
+    await lab.apply(besides(target, route(service, [gateway], ref)));
     const answered = async () => (await fetch(one.url)).status === 200;
     await eventually(`an answer through ${one.place}`, answered, () => agent.log() + envoyGateway.log());
     const isLive = async () => {
