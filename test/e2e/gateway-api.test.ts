@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { LiveSink } from '../../src/agent/live/live.ts';
+import type { Sink } from '../../src/agent/report/reporter.ts';
 import type { KubeObject } from '../../src/core/object.ts';
 import { fields } from '../../src/mesh/kube-object.ts';
 import { silentLog } from '../../src/mesh/log.ts';
@@ -99,6 +100,28 @@ describe('a MeshCertificate for Gateway API', () => {
       ],
     );
     assert.equal(world.condition('Referenced')?.reason, 'AllServices');
+  });
+
+  it('reports what others have changed as repaired, and not what is written for a further Service', async () => {
+    await using it = await start();
+    const { world } = it;
+    const repaired: string[] = [];
+    let inForce: readonly string[] = [];
+    const sink: Sink = {
+      status(_status, _before, report) {
+        if (report.repair)
+          repaired.push(...(report.outcome?.written ?? []).map(({ ref }) => `${ref.kind} ${ref.name}`));
+        if (report.inForce) inForce = (report.decision?.desired ?? []).map(({ object }) => object.metadata.name);
+      },
+    };
+    world.run(spec, [sink]);
+    await world.until('the policy', () => inForce.includes('istio-web-https'));
+    for (const one of [pod('api-1', 'api', 'api'), slice(['api-1'], 'api'), service({}, {}, 'api')]) world.api.put(one);
+    await world.until('a further policy', () => inForce.includes('istio-api-https'));
+    assert.deepEqual(repaired, []);
+    await world.kube.delete({ apiVersion: 'v1', kind: 'ConfigMap', namespace: 'shop', name: 'istio-ca' }, {});
+    await world.until('the repair', () => repaired.length > 0);
+    assert.deepEqual(repaired, ['ConfigMap istio-ca']);
   });
 
   it('feeds Emissary too when fields of both are given', async () => {

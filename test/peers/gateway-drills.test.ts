@@ -3,12 +3,13 @@ import { after, before, describe, it } from 'node:test';
 import { DrillTable } from './parts/drill-table.ts';
 import { eventually } from './parts/eventually.ts';
 import { pod, policy, route, SHOP, service, serviceRef } from './parts/gateway-lab.ts';
-import { LEAF_MS } from './parts/gateway-rotations.ts';
 import { type GatewayTraffic, PLACES, type Site, startGatewayTraffic } from './parts/gateway-traffic.ts';
 import { type Load, startLoad } from './parts/load.ts';
 import type { ApplyObject } from './servers/kube-client.ts';
 
 const MINUTE = 60_000;
+/** Longer than Envoy Gateway takes to start on a busy machine. */
+const LEAF_MS = MINUTE;
 const PER_SECOND = 25;
 
 /** What was counted from one moment to another. */
@@ -86,6 +87,7 @@ describe('drills behind Envoy Gateway, with the permissions that the product ask
     await Promise.all(
       sites.map(({ pair }) => pair.until(() => pair.bundles.at(-1)?.length === 2, MINUTE, 'a bundle of two roots')),
     );
+    for (const site of sites) site.renew();
     await leaves(sites, 1);
     let missed = 0;
     const counted = await during(sites, async () => {
@@ -149,16 +151,16 @@ describe('drills behind Envoy Gateway, with the permissions that the product ask
       const { plaintext, refused, failures } = counted;
       assert.deepEqual({ plaintext, refused }, { plaintext: 0, refused: 0 }, log());
       assert.deepEqual(
-        failures.filter((one) => !/ ms: 500 /.test(one)),
+        failures.filter((one) => !/ ms: 50[03] $/.test(one)),
         [],
-        'Envoy Gateway answers by itself',
+        'an answer of an upstream, or about one, has a text',
       );
       const again = await during([site], () => leaves([site], 1));
       clean(again);
       table.add(
         `the ConfigMap of the ${site.place}'s bundle deleted`,
         'it is written again; nothing is sent in plaintext',
-        `${counted.answered} answered, ${failures.length} failed with 500, 0 plaintext`,
+        `${counted.answered} answered, ${failures.length} failed with an answer of Envoy's own, 0 plaintext`,
       );
     }
   });

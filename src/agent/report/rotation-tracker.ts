@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import type { Decision } from '../../core/decision/decide.ts';
 import { leafOf } from '../../mesh/identity.ts';
 
@@ -11,12 +12,14 @@ export interface Rotation {
 export class RotationTracker {
   #leaf: string | undefined;
   #bundle: string | undefined;
+  #objects: string | undefined;
 
   /** Records that this decision is published; returns the rotation that it completes, if any. */
   reached(decision: Decision, lagMs: number | undefined): Rotation | undefined {
     const [leaf, bundle] = [this.#leaf, this.#bundle];
     this.#leaf = leafIn(decision);
     this.#bundle = bundleIn(decision);
+    this.#objects = objectsIn(decision);
     if (bundle === undefined) return undefined;
     if (leaf !== this.#leaf) return { kind: 'leaf', lagMs };
     return bundle === this.#bundle ? undefined : { kind: 'bundle', lagMs: undefined };
@@ -24,7 +27,12 @@ export class RotationTracker {
 
   /** The same state was read back before: a write that is now needed undoes somebody else's change. */
   wasReached(decision: Decision): boolean {
-    return this.#bundle !== undefined && this.#leaf === leafIn(decision) && this.#bundle === bundleIn(decision);
+    return (
+      this.#bundle !== undefined &&
+      this.#leaf === leafIn(decision) &&
+      this.#bundle === bundleIn(decision) &&
+      this.#objects === objectsIn(decision)
+    );
   }
 }
 
@@ -34,3 +42,9 @@ const bundleIn = ({ trust, upstreamTrust }: Decision): string => {
   const roots = trust === upstreamTrust ? trust.bundle : [...trust.bundle, ...upstreamTrust.bundle];
   return roots.map((root) => root.fingerprint).join(' ');
 };
+
+/** A digest of what is desired, but for the content of Secrets: a further object or another setting is no repair. */
+function objectsIn({ desired = [] }: Decision): string {
+  const objects = desired.map(({ object }) => (object.kind === 'Secret' ? object.metadata : object));
+  return createHash('sha256').update(JSON.stringify(objects)).digest('base64');
+}

@@ -36,6 +36,8 @@ import { prepareCluster } from './prepare.ts';
 export const PLACES = ['EnvoyProxy', 'Gateway', 'Backend'] as const;
 export type Place = (typeof PLACES)[number];
 
+/** Of a leaf that lives for no longer than ten times as long. */
+const RENEW_AFTER_MS = 5_000;
 const ACCOUNT = 'gateway';
 const AGENT = 'meshcert';
 const WORKLOAD = 'web';
@@ -61,6 +63,8 @@ export interface Site {
   readonly envoy: Server | undefined;
   /** From now on the workload presents the certificate of another one of the mesh, or again its own. */
   impersonate(on: boolean): void;
+  /** The workload takes a new certificate and the current roots, as it does by itself at half of a leaf's life. */
+  renew(): void;
 }
 
 /** Envoy Gateway in front of a mesh, with an agent that has exactly the permissions that the product asks for. */
@@ -76,7 +80,7 @@ export interface GatewayTraffic extends AsyncDisposable {
 
 export interface GatewayTrafficOptions {
   readonly places: readonly Place[];
-  /** Life of a leaf, which is renewed after a sixth of it. */
+  /** Life of a leaf of the gateway or a workload. */
   readonly leafMs: number;
   /** Envoys do not end with Envoy Gateway. */
   readonly apart?: boolean;
@@ -104,7 +108,7 @@ spec:
   gatewayApi:
     clientCertificate: ${place}
 ${selectors(place)}
-  renewal: {at: 0.17, jitter: 0.01}
+  renewal: {at: ${Math.max(0.1, RENEW_AFTER_MS / leafMs)}, jitter: 0.01}
   trust: {hold: 5s, retain: ${leafMs / 1000}s}
 ${spec}`;
 
@@ -195,11 +199,11 @@ async function build(
         identity: istio.issueServer(istio.idOf(SHOP, account)),
         more: istio.roots(),
       }));
-    const [own, other] = [workload(WORKLOAD), workload(IMPOSTOR)];
-    let answering = own;
+    const started = (account: string) => ({ account, held: workload(account) });
+    let answering = started(WORKLOAD);
     const upstream = await startUpstream({
-      identity: () => answering.now.identity,
-      trust: () => answering.now.more,
+      identity: () => answering.held.now.identity,
+      trust: () => answering.held.now.more,
       allow: (peer) => peer === gatewayId,
     });
     opened({ [Symbol.asyncDispose]: () => upstream.stop() });
@@ -223,7 +227,10 @@ async function build(
       bundle: besides(target, configMap(`${name}-ca`, {})),
       url: `http://127.0.0.1:${await envoyGateway.port(portOf(at))}/${front.metadata.name}`,
       impersonate(on) {
-        answering = on ? other : own;
+        answering = started(on ? IMPOSTOR : WORKLOAD);
+      },
+      renew() {
+        answering = started(answering.account);
       },
     };
   }
