@@ -130,11 +130,18 @@ export const REFUSED_BY_US: readonly Kind[] = [
     labels: /@root/,
   },
   {
-    what: 'a certificate in the chain that is not DER to the letter, such as with a time that has an offset, beside the one that it is a twin of',
+    what: 'a certificate in the chain that is not DER to the letter, such as with a time that has an offset, beside another one for the same subject and key',
     why: 'A gateway loads the chain as a whole. OpenSSL reads such times, and Go finds the path without it.',
     says: /^ERR_(CERT_SYNTAX|DER_SYNTAX)$/,
-    labels: /an offset/,
-    also: /twin of the intermediate/,
+    labels: /an offset|without seconds/,
+    also: /twin of the intermediate|with the name and key of the root/,
+  },
+  {
+    what: 'a leaf that is a CA and its own issuer',
+    why: 'A CA certificate at the front is mostly a chain in the wrong order. No mesh issues such a leaf.',
+    says: /^ERR_VERIFY_CHAIN_ORDER$/,
+    labels: /^the leaf issues itself/,
+    also: /^path length/,
   },
 ];
 
@@ -158,6 +165,20 @@ export const REFUSED_BY_PREFLIGHT: readonly Kind[] = [
     why: 'OpenSSL takes it for a self-signed certificate.',
     says: /self.signed/i,
     labels: /one name|subject|issuer name/,
+  },
+  {
+    what: 'an intermediate with the name of the root, whose authority key identifier names no key',
+    why: 'A valid path exists, and Go finds it. OpenSSL takes the intermediate for a self-signed certificate.',
+    says: /self.signed/i,
+    labels: /^authority key id by name/,
+    also: /intermediate with the name of the root/,
+  },
+  {
+    what: 'an intermediate that is itself in the bundle and signed with SHA-1',
+    why: 'Its signature is not part of the path, and Go does not look at it. OpenSSL does not load it into the chain.',
+    says: /CA_MD_TOO_WEAK/,
+    labels: /SHA-1 @intermediate/,
+    also: /intermediate is (in the bundle|the only root)/,
   },
   {
     what: 'a proxy certificate extension, or a Netscape certificate type, that is not critical',
