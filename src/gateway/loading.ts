@@ -42,8 +42,8 @@ export interface Loading<C = unknown, E extends ExpectedLoad = ExpectedLoad, L e
   readonly answers?: {
     /** The URL to request, from the one that an operator configured. */
     endpoint(url: string): URL;
-    /** Throws for an answer that is not of this gateway. */
-    judge(answer: unknown, expected: E): L;
+    /** Undefined if nothing of the publication concerns the one that answers. Throws for an answer of another kind. */
+    judge(answer: unknown, expected: E): L | undefined;
   };
   readonly statuses?: {
     /** The objects whose status shows what was loaded. */
@@ -53,8 +53,8 @@ export interface Loading<C = unknown, E extends ExpectedLoad = ExpectedLoad, L e
   condition(found: L | { readonly failure: string }, expected: E): LiveCondition;
   /** The reasons that `condition` gives; docs/runbook.md has an entry for each. */
   readonly reasons: readonly string[];
-  /** The change that helps a gateway that stays on an old state; `attempt` counts from 1. */
-  nudge?(desired: readonly { readonly object: KubeObject }[], expected: E, attempt: number): Nudge | undefined;
+  /** The changes that help a gateway that stays on an old state; `attempt` counts from 1. */
+  nudge?(desired: readonly { readonly object: KubeObject }[], expected: E, attempt: number, found: L): readonly Nudge[];
 }
 
 /** Where a gateway of this kind answers what it has loaded. */

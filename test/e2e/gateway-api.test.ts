@@ -1,14 +1,10 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { LiveSink } from '../../src/agent/live/live.ts';
 import type { Sink } from '../../src/agent/report/reporter.ts';
-import type { KubeObject } from '../../src/core/object.ts';
 import { fields } from '../../src/mesh/kube-object.ts';
-import { silentLog } from '../../src/mesh/log.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { gatewayApiDefinitions } from '../../src/sandbox/kube/gateway-api.ts';
-import { createMetrics } from '../../src/telemetry/metrics.ts';
-import { AgentWorld, NAMESPACE } from '../support/agent-world.ts';
+import { NAMESPACE } from '../support/agent-world.ts';
 import {
   BACKENDS,
   backend,
@@ -18,42 +14,14 @@ import {
   gateway,
   gatewayClass,
   httpRoute,
-  LABELS,
   namesOf,
-  object,
   pod,
   SPEC,
   service,
   slice,
   without,
 } from '../support/gateway-api.ts';
-
-const spec = { gatewayApi: SPEC };
-const all = [gatewayClass(), gateway(), envoyProxy(), service(), pod('web-1'), slice(['web-1']), httpRoute()];
-const STANDARD = 'gateway.networking.k8s.io/v1';
-
-async function start(objects: readonly KubeObject[] = all, definitions: readonly object[] = gatewayApiDefinitions()) {
-  const namespaces = [NAMESPACE, 'shop'];
-  const world = await AgentWorld.start({ namespaces, objects: [...definitions, ...objects] });
-  const get = (apiVersion: string, kind: string, name: string, namespace: string) =>
-    world.kube.get({ apiVersion, kind, namespace, name });
-  return {
-    world,
-    policy: () => get(STANDARD, 'BackendTLSPolicy', 'istio-web-https', 'shop'),
-    configMap: () => get('v1', 'ConfigMap', 'istio-ca', 'shop'),
-    backend: () => get('gateway.envoyproxy.io/v1alpha1', 'Backend', 'web', NAMESPACE),
-    backendPolicy: () => get(STANDARD, 'BackendTLSPolicy', 'istio-web.backend', NAMESPACE),
-    grant: () => get('gateway.networking.k8s.io/v1beta1', 'ReferenceGrant', 'istio-gateways', NAMESPACE),
-    proxy: (name = 'proxy') => get('gateway.envoyproxy.io/v1alpha1', 'EnvoyProxy', name, NAMESPACE),
-    gateway: () => get(STANDARD, 'Gateway', 'edge', NAMESPACE),
-    writes: () =>
-      world.api.requests.entries
-        .filter(({ verb }) => ['create', 'patch', 'delete'].includes(verb))
-        .map(({ verb, resource, name }) => [verb, resource, name].filter(Boolean).join(' ')),
-    stateOf: (kind: string) => world.status?.mappings.find((one) => one.kind === kind)?.state,
-    [Symbol.asyncDispose]: () => world[Symbol.asyncDispose](),
-  };
-}
+import { all, spec, start } from '../support/gateway-api-world.ts';
 
 describe('a MeshCertificate for Gateway API', () => {
   it('writes the pair, the certificate of the Gateway, the trust bundle and then the policy, and no TLSContext', async () => {
@@ -312,49 +280,5 @@ describe('a MeshCertificate for Gateway API', () => {
       [await it.policy(), await it.configMap(), await world.secret('istio-identity'), await world.secret('istio-ca')],
       [undefined, undefined, undefined, undefined],
     );
-  });
-
-  it('is live by the status of its own Gateways only, and not without one', async () => {
-    await using it = await start();
-    const { world } = it;
-    const stop = new AbortController();
-    const metrics = createMetrics({ version: 'test' });
-    const means = { kube: world.kube, clock: world.clock, random: () => 0.5, log: silentLog, metrics };
-    world.run(spec, [new LiveSink({ endpoints: [], gateways: world.gateways, ...means, signal: stop.signal })]);
-    await world.until('the policy', async () => (await it.policy()) !== undefined);
-    await world.until('no status', () => world.condition('Live')?.reason === 'StatusAbsent', 1_000);
-    const condition = (type: string, status: string, reason: string, observedGeneration = 1) => ({
-      ...{ type, status, reason, observedGeneration, message: 'm', lastTransitionTime: '2026-01-01T00:00:00Z' },
-    });
-    const ancestor = (controllerName: string, name: string, conditions: readonly object[]) => ({
-      ancestorRef: { group: 'gateway.networking.k8s.io', kind: 'Gateway', name, namespace: NAMESPACE },
-      ...{ controllerName, conditions },
-    });
-    const good = [condition('Accepted', 'True', 'Accepted'), condition('ResolvedRefs', 'True', 'ResolvedRefs')];
-    const eg = 'gateway.envoyproxy.io/gatewayclass-controller';
-    const report = async (...ancestors: readonly object[]) => {
-      const one = object(STANDARD, 'BackendTLSPolicy', 'istio-web-https', {}, { namespace: 'shop', labels: LABELS });
-      const { apiVersion, kind, metadata } = one;
-      const status = { apiVersion, kind, metadata: { name: metadata.name, namespace: 'shop' }, status: { ancestors } };
-      await world.kube.apply(status, { fieldManager: 'eg', subresource: 'status', force: true });
-    };
-    await report(ancestor('istio.io/mesh-controller', 'edge', good), ancestor(eg, 'other', good));
-    await report(ancestor(eg, 'edge', [condition('Accepted', 'False', 'Conflicted'), ...good.slice(1)]));
-    await world.until('it is refused', () => world.condition('Live')?.reason === 'StatusRefused', 1_000);
-    assert.match(world.condition('Live')?.message ?? '', /Accepted is False, Conflicted/);
-    await report(
-      ancestor(
-        eg,
-        'edge',
-        good.map((one) => ({ ...one, observedGeneration: 0 })),
-      ),
-    );
-    await world.until('it is old', () => world.condition('Live')?.reason === 'StatusOutdated', 1_000);
-    await report(ancestor('istio.io/mesh-controller', 'edge', good), ancestor(eg, 'other', good));
-    await world.until('of others', () => world.condition('Live')?.reason === 'StatusAbsent', 1_000);
-    await report(ancestor(eg, 'edge', good));
-    await world.until('it is live', () => world.condition('Live')?.status === 'True', 1_000);
-    assert.match(world.condition('Live')?.message ?? '', /does not show whether the proxies use the certificate/);
-    stop.abort(new Error('test over'));
   });
 });

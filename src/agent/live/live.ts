@@ -53,7 +53,7 @@ interface Awaited {
   readonly kind: string;
   readonly loading: Loading;
   readonly expected: ExpectedLoad;
-  readonly desired: readonly Desired[];
+  desired: readonly Desired[];
   /** Views of the objects whose status shows what was loaded; empty for a gateway that only answers HTTP requests. */
   readonly views: readonly View[];
   /** Monotonic time since which it is published; undefined if it was published before this process observed it. */
@@ -99,11 +99,10 @@ export class LiveSink implements Sink, Watcher {
       known?.length === wanted.length &&
       wanted.every(({ expected }, at) => expected.digest === known[at]?.expected.digest)
     ) {
-      for (const one of known) one.certificate = certificate;
+      for (const one of known) Object.assign(one, { certificate, desired });
       return;
     }
     const now = this.#options.clock.monotonic();
-    this.#drop(record);
     const awaited = wanted.map(({ kind, loading, expected, scopes }) => ({
       ...{ certificate, mesh: status.mesh, kind, loading, expected, desired },
       views: scopes.map(({ resource, namespace, name, optional }) =>
@@ -115,6 +114,8 @@ export class LiveSink implements Sink, Watcher {
       nudges: 0,
       found: undefined,
     }));
+    // After the new views are open, so that what they share stays.
+    this.#drop(record);
     this.#awaited.set(record, awaited);
     this.#news.fire();
     if (!this.#running) void this.#run();
@@ -185,8 +186,9 @@ export class LiveSink implements Sink, Watcher {
     const failures: string[] = [];
     for (const answer of answers.filter((one) => one.kind === kind)) {
       try {
+        const seen = 'failure' in answer ? undefined : loading.answers?.judge(answer.body, expected);
+        if (seen) judged.push(seen);
         if ('failure' in answer) failures.push(answer.failure);
-        else if (loading.answers) judged.push(loading.answers.judge(answer.body, expected));
       } catch (error) {
         failures.push(error instanceof Error ? error.message : String(error));
       }
@@ -215,7 +217,7 @@ export class LiveSink implements Sink, Watcher {
       awaited.found = { arrival, condition: awaited.loading.condition(found, awaited.expected) };
       this.#show(awaited.certificate, all);
     }
-    await this.#nudgeIfDue(awaited, arrival, waitedMs);
+    if ('arrival' in found) await this.#nudgeIfDue(awaited, found, waitedMs);
   }
 
   /**
@@ -236,14 +238,14 @@ export class LiveSink implements Sink, Watcher {
     this.#amend?.(first.certificate, { type: 'Live', ...worst.condition, ...judged }, clock.now());
   }
 
-  async #nudgeIfDue(awaited: Awaited, arrival: Arrival | undefined, waitedMs: number): Promise<void> {
+  async #nudgeIfDue(awaited: Awaited, found: Loaded, waitedMs: number): Promise<void> {
     const { loading, desired, expected } = awaited;
     const due = NUDGE_AFTER_MS[awaited.nudges];
-    if (arrival !== 'stale' || due === undefined || waitedMs < due) return;
-    const wanted = loading.nudge?.(desired, expected, awaited.nudges + 1);
-    if (!wanted) return;
+    if (found.arrival !== 'stale' || due === undefined || waitedMs < due) return;
+    const wanted = loading.nudge?.(desired, expected, awaited.nudges + 1, found) ?? [];
+    if (wanted.length === 0) return;
     awaited.nudges += 1;
-    await nudge(wanted, this.#options);
+    for (const one of wanted) await nudge(one, this.#options);
   }
 }
 

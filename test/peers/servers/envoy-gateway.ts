@@ -52,6 +52,8 @@ export interface EnvoyGatewayServer extends Server {
   resolve(host: string): Promise<void>;
   /** Starts the Envoy of the Gateway `NAMESPACE/NAME`, which is apart from Envoy Gateway. */
   proxy(gateway: string): Promise<Server>;
+  /** Where this machine reaches the admin endpoint of the Envoy of the Gateway `NAMESPACE/NAME`. */
+  adminUrl(gateway: string): Promise<string>;
   /** From now on Envoy reaches this port of the loopback of this machine under the same number. */
   expose(port: number): Promise<void>;
 }
@@ -203,6 +205,18 @@ export async function startEnvoyGatewayServer(
     });
   };
 
+  const adminOf = async (gateway: string): Promise<string> => {
+    const runs = join(dir, 'run');
+    for (const run of (await readdir(runs)).reverse()) {
+      const address = join(runs, run, 'admin-address.txt');
+      if (!existsSync(address)) continue;
+      const at = (await readFile(address, 'utf8')).trim();
+      const info = await ask(at, '/server_info').catch(() => undefined);
+      if (info?.body.includes(`"service_cluster": "${gateway}"`)) return at;
+    }
+    throw new Error(`no Envoy serves the Gateway ${gateway}`);
+  };
+
   return {
     ...serverOf(daemon, dir),
     stop,
@@ -225,17 +239,8 @@ export async function startEnvoyGatewayServer(
       await eventually(`an access log line for ${path}`, async () => find() !== undefined, daemon.log.bind(daemon));
       return find() as AccessLogLine;
     },
-    async admin(gateway, path) {
-      const runs = join(dir, 'run');
-      for (const run of (await readdir(runs)).reverse()) {
-        const address = join(runs, run, 'admin-address.txt');
-        if (!existsSync(address)) continue;
-        const at = (await readFile(address, 'utf8')).trim();
-        const info = await ask(at, '/server_info').catch(() => undefined);
-        if (info?.body.includes(`"service_cluster": "${gateway}"`)) return (await ask(at, path)).body;
-      }
-      throw new Error(`no Envoy serves the Gateway ${gateway}`);
-    },
+    admin: async (gateway, path) => (await ask(await adminOf(gateway), path)).body,
+    adminUrl: async (gateway) => `http://127.0.0.1:${await forwarding.port(await adminOf(gateway))}`,
   };
 
   async function stop(): Promise<void> {

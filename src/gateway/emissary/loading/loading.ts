@@ -23,10 +23,10 @@ export const emissaryLoading: Loading<EmissaryConfig, ExpectedFiles, LoadedFiles
   // Secret and a Mapping left on the old certificate.
   nudge(desired, { file }, attempt) {
     const context = desired.find(({ object }) => object.kind === EMISSARY_RESOURCES.tlsContexts.kind)?.object;
-    if (!context) return undefined;
+    if (!context) return [];
     const value = `${file.slice(0, 12)}.${attempt}`;
     const patch = { metadata: { annotations: { [NUDGE_ANNOTATION]: value } } };
-    return { ref: refOf(context), patch, fieldManager: NUDGE_FIELD_MANAGER };
+    return [{ ref: refOf(context), patch, fieldManager: NUDGE_FIELD_MANAGER }];
   },
 };
 

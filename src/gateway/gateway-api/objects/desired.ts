@@ -8,6 +8,7 @@ import type { GatewayApiConfig } from '../spec/config.ts';
 import { EXTENSIONS, STANDARD } from '../spec/resources.ts';
 import type { GatewayApiTarget, PolicyTarget } from '../spec/target.ts';
 import { configMapRef, grantRef, policyRef, rereadRef } from './names.ts';
+import { revised } from './revision.ts';
 
 type References = ReferenceInput<GatewayApiConfig, GatewayApiTarget>;
 
@@ -29,6 +30,10 @@ function configMapsOf(input: References): readonly ObjectRef[] {
 const rereadOf = (input: References): readonly ObjectRef[] =>
   (input.targets ?? []).some(({ kind }) => kind === 'reread') ? [rereadRef(input)] : [];
 
+const revisionIn = ({ targets }: References, namespace: string | undefined): number =>
+  (targets ?? []).flatMap((one) => (one.kind === 'revision' && one.namespace === namespace ? [one.revision] : []))[0] ??
+  0;
+
 const grantedTo = ({ targets }: References): readonly string[] =>
   (targets ?? []).flatMap((target) => (target.kind === 'grant' ? target.namespaces : []));
 
@@ -45,7 +50,9 @@ export function desiredPolicies(input: PublicationInput<GatewayApiConfig, Gatewa
     ...content,
   });
   return [
-    ...configMapsOf(input).map((ref) => made(ref, { data: { 'ca.crt': formatCertificates(bundle) } })),
+    ...configMapsOf(input).map((ref) =>
+      made(ref, { data: { 'ca.crt': revised(formatCertificates(bundle), revisionIn(input, ref.namespace)) } }),
+    ),
     ...grantOf(input).map((ref) =>
       made(ref, {
         spec: {

@@ -4,6 +4,7 @@ import type { RouteJudgement, Routes } from '../../gateway.ts';
 import type { Scope } from '../../input.ts';
 import { ownerLabel } from '../../owner.ts';
 import { policyRef } from '../objects/names.ts';
+import { revisionWanted } from '../objects/revision.ts';
 import {
   backendPlaces,
   type GatewayApiConfig,
@@ -95,11 +96,21 @@ export const gatewayApiRoutes: Routes<GatewayApiConfig, GatewayApiTarget> = {
         ...backends.flatMap(({ client }) => client ?? []),
         ...policies.map(({ verdict }) => verdict),
       ],
-      targets: [...clients.targets, ...sorted],
+      targets: [...clients.targets, ...revisions(observed.own, sorted), ...sorted],
     };
   },
   identities: () => [],
 };
+
+/** The bundles that were asked to be written with other bytes. */
+function revisions(own: readonly KubeObject[], policies: readonly PolicyTarget[]): readonly GatewayApiTarget[] {
+  const bundles = own.filter(({ kind }) => kind === CORE.configMaps.kind);
+  return [...new Set(policies.map(({ namespace }) => namespace))].sort().flatMap((namespace) => {
+    const bundle = bundles.find(({ metadata }) => metadata.namespace === namespace);
+    const revision = bundle ? revisionWanted(bundle) : 0;
+    return revision > 0 ? [{ kind: 'revision', namespace, revision } as const] : [];
+  });
+}
 
 function coveredBy(policy: KubeObject): string {
   const target = policyTarget(policy);

@@ -1,0 +1,114 @@
+import { describe, type KubeObject, keyOf, refOf } from '../../../core/object.ts';
+import { fields, listOfFields, text } from '../../../mesh/kube-object.ts';
+import { controllerOf, isGateway, presents, proxyRefOf } from '../routes/client.ts';
+import { ENVOY_GATEWAY, GATEWAY_API_RESOURCES as KINDS } from '../spec/resources.ts';
+import type { ExpectedPublication, SeenPublication } from './expected.ts';
+
+type StatusFields = Readonly<Record<string, unknown>>;
+
+/**
+ * By the status that the controllers of the Gateways write. It proves that the control plane accepted the policies,
+ * never that the data plane uses them: Envoy Gateway shows a broken pair as accepted.
+ */
+export function judgeStatuses(objects: readonly KubeObject[], expected: ExpectedPublication): SeenPublication {
+  const { policies, certificate, byBackends } = expected;
+  const behind = (kind: string) => objects.filter((object) => object.kind === kind);
+  const gateways = objects.filter(
+    (object) => isGateway(object) && (presents(object, certificate) || hasProxy(object, behind, certificate)),
+  );
+  const controllers = new Set(gateways.flatMap((gateway) => controllerOf(gateway, { behind }) ?? []));
+  const names = new Set(gateways.map(({ metadata }) => `${metadata.namespace}/${metadata.name}`));
+  const classes = behind(KINDS.classes.kind).map(({ spec }) => String(fields(spec).controllerName));
+  const counts = (controller: string, gateway: string) =>
+    byBackends
+      ? controller.startsWith(ENVOY_GATEWAY) && classes.includes(controller)
+      : controllers.has(controller) && names.has(gateway);
+  const byKey = new Map(objects.map((object) => [keyOf(refOf(object)), object]));
+  const found = [
+    ...gateways.flatMap((gateway) => ofGateway(gateway)),
+    ...policies.map((key) => ofPolicy(key, byKey.get(key), counts)),
+  ];
+  const rank = { stale: 0, absent: 1, live: 2 } as const;
+  return (
+    found.toSorted((a, b) => rank[a.arrival] - rank[b.arrival])[0] ?? seen('StatusAbsent', 'no policy is expected')
+  );
+}
+
+function hasProxy(
+  gateway: KubeObject,
+  behind: (kind: string) => readonly KubeObject[],
+  certificate: ExpectedPublication['certificate'],
+): boolean {
+  const ref = proxyRefOf(gateway, { behind });
+  return behind(KINDS.envoyProxies.kind).some(
+    (one) => one.metadata.name === ref?.name && one.metadata.namespace === ref.namespace && presents(one, certificate),
+  );
+}
+
+const ARRIVALS = {
+  StatusAccepted: 'live',
+  StatusRefused: 'stale',
+  StatusOutdated: 'stale',
+  StatusAbsent: 'absent',
+} as const;
+
+const seen = (reason: keyof typeof ARRIVALS, why: string): SeenPublication => ({
+  ...{ reason, why },
+  arrival: ARRIVALS[reason],
+  ...{ certain: false, outdated: [] },
+});
+
+/** Only a Gateway that names a client certificate itself says whether it resolved. */
+function ofGateway(gateway: KubeObject): readonly SeenPublication[] {
+  const refused = problemOf(listOfFields(fields(gateway.status).conditions), gateway, ['ResolvedRefs']);
+  return refused === undefined ? [] : [refused];
+}
+
+function ofPolicy(
+  key: string,
+  policy: KubeObject | undefined,
+  counts: (controller: string, gateway: string) => boolean,
+): SeenPublication {
+  if (!policy) return seen('StatusAbsent', `${key.split('|').slice(1).join(' ')} is not there yet`);
+  const title = describe(refOf(policy));
+  const { namespace: own = '' } = policy.metadata;
+  const ours = listOfFields(fields(policy.status).ancestors).filter(({ controllerName, ancestorRef }) => {
+    const { name, namespace } = fields(ancestorRef);
+    return counts(String(controllerName), `${text(namespace) ?? own}/${String(name)}`);
+  });
+  if (ours.length === 0) {
+    return seen(
+      'StatusAbsent',
+      `${title} has no status of these Gateways: no route of theirs leads to its target, or it is not processed yet`,
+    );
+  }
+  const problems = ours.flatMap(
+    ({ conditions }) => problemOf(listOfFields(conditions), policy, ['Accepted', 'ResolvedRefs'], true) ?? [],
+  );
+  return problems[0] ?? seen('StatusAccepted', `${title} is accepted`);
+}
+
+/** Why these conditions are not all True of the current generation; an absent one counts only if it is required. */
+function problemOf(
+  conditions: readonly StatusFields[],
+  { kind, metadata, apiVersion }: KubeObject,
+  types: readonly string[],
+  required = false,
+): SeenPublication | undefined {
+  const title = describe(refOf({ apiVersion, kind, metadata }));
+  for (const type of types) {
+    const one = conditions.find((condition) => condition.type === type);
+    if (!one && !required) continue;
+    if (!one) return seen('StatusAbsent', `${title} has no condition ${type}`);
+    if (Number(one.observedGeneration ?? 0) < (metadata.generation ?? 0)) {
+      return seen('StatusOutdated', `the condition ${type} of ${title} is of an older generation`);
+    }
+    if (one.status !== 'True') {
+      return seen(
+        'StatusRefused',
+        `${title}: ${type} is ${String(one.status)}, ${String(one.reason)}: ${String(one.message)}`,
+      );
+    }
+  }
+  return undefined;
+}

@@ -1,0 +1,123 @@
+import assert from 'node:assert/strict';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { describe, it } from 'node:test';
+import { LiveSink } from '../../src/agent/live/live.ts';
+import { gatewayApi } from '../../src/gateway/gateway-api/gateway.ts';
+import { fields } from '../../src/mesh/kube-object.ts';
+import { silentLog } from '../../src/mesh/log.ts';
+import { createMetrics } from '../../src/telemetry/metrics.ts';
+import { NAMESPACE } from '../support/agent-world.ts';
+import { LABELS, object } from '../support/gateway-api.ts';
+import { STANDARD, spec, start } from '../support/gateway-api-world.ts';
+
+describe('a MeshCertificate for Gateway API', () => {
+  it('is live by the secrets that a proxy has loaded, and writes a bundle with other bytes that it has not', async () => {
+    await using it = await start();
+    const { world } = it;
+    const stop = new AbortController();
+    const loaded: Record<string, string> = {};
+    const dump = () => ({
+      configs: Object.entries(loaded).map(([name, pem]) => {
+        const inline = { inline_bytes: Buffer.from(pem).toString('base64') };
+        const is = name.endsWith('-ca') ? 'trusted_ca' : 'certificate_chain';
+        const key = is === 'trusted_ca' ? 'validation_context' : 'tls_certificate';
+        return { name, secret: { name, [key]: { [is]: inline } } };
+      }),
+    });
+    const server = createServer((request, response) =>
+      response.end(JSON.stringify(request.url?.startsWith('/config_dump') ? dump() : {})),
+    );
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const url = gatewayApi.loading?.answers?.endpoint(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
+    assert.ok(url);
+    const metrics = createMetrics({ version: 'test' });
+    const means = { kube: world.kube, clock: world.clock, random: () => 0.5, log: silentLog, metrics };
+    const endpoints = [{ kind: gatewayApi.kind, url }];
+    world.run(spec, [new LiveSink({ endpoints, gateways: world.gateways, ...means, signal: stop.signal })]);
+    await world.until('the policy', async () => (await it.policy()) !== undefined);
+    const pem = async () => String(fields((await it.configMap())?.data)['ca.crt']);
+    const secret = await world.secret('istio-identity');
+    const chain = Buffer.from(String(fields(secret?.data)['tls.crt']), 'base64').toString();
+    const first = await pem();
+
+    // It has the pair, and a bundle of before.
+    Object.assign(loaded, {
+      'emissary/istio-identity': chain,
+      'istio-web-https/shop-ca': 'before',
+      'other/shop-ca': 'x',
+    });
+    await world.until('it is said', () => world.condition('Live')?.reason === 'ProxyOutdated', 1_000);
+    assert.match(world.condition('Live')?.message ?? '', /has not loaded the current istio-web-https\/shop-ca/);
+    await world.until('other bytes', async () => (await pem()) === `${first}\n`, 1_000);
+    await world.until('others again', async () => (await pem()) === `${first}\n\n`, 5_000);
+
+    loaded['istio-web-https/shop-ca'] = await pem();
+    // The status of the policy is still missing: the worse of both counts.
+    await world.until('of the status', () => world.condition('Live')?.reason === 'StatusAbsent', 1_000);
+    const good = ['Accepted', 'ResolvedRefs'].map((type) => ({
+      ...{ type, status: 'True', reason: type, observedGeneration: 1, message: 'm' },
+      lastTransitionTime: '2026-01-01T00:00:00Z',
+    }));
+    const ancestor = {
+      ancestorRef: { group: 'gateway.networking.k8s.io', kind: 'Gateway', name: 'edge', namespace: NAMESPACE },
+      controllerName: 'gateway.envoyproxy.io/gatewayclass-controller',
+      conditions: good,
+    };
+    const metadata = { name: 'istio-web-https', namespace: 'shop' };
+    const status = { apiVersion: STANDARD, kind: 'BackendTLSPolicy', metadata, status: { ancestors: [ancestor] } };
+    await world.kube.apply(status, { fieldManager: 'eg', subresource: 'status', force: true });
+    await world.until('it is live', () => world.condition('Live')?.reason === 'ProxyLoaded', 1_000);
+    assert.equal(world.condition('Live')?.message, 'Envoy has loaded the pair and 1 trust bundle(s).');
+    // A proxy that nothing of this leads to says nothing about it.
+    for (const name of Object.keys(loaded)) delete loaded[name];
+    await world.until('of the status alone', () => world.condition('Live')?.reason === 'StatusAccepted', 5_000);
+    stop.abort(new Error('test over'));
+    server.closeAllConnections();
+    await new Promise((resolve) => server.close(resolve));
+  });
+
+  it('is live by the status of its own Gateways only, and not without one', async () => {
+    await using it = await start();
+    const { world } = it;
+    const stop = new AbortController();
+    const metrics = createMetrics({ version: 'test' });
+    const means = { kube: world.kube, clock: world.clock, random: () => 0.5, log: silentLog, metrics };
+    world.run(spec, [new LiveSink({ endpoints: [], gateways: world.gateways, ...means, signal: stop.signal })]);
+    await world.until('the policy', async () => (await it.policy()) !== undefined);
+    await world.until('no status', () => world.condition('Live')?.reason === 'StatusAbsent', 1_000);
+    const condition = (type: string, status: string, reason: string, observedGeneration = 1) => ({
+      ...{ type, status, reason, observedGeneration, message: 'm', lastTransitionTime: '2026-01-01T00:00:00Z' },
+    });
+    const ancestor = (controllerName: string, name: string, conditions: readonly object[]) => ({
+      ancestorRef: { group: 'gateway.networking.k8s.io', kind: 'Gateway', name, namespace: NAMESPACE },
+      ...{ controllerName, conditions },
+    });
+    const good = [condition('Accepted', 'True', 'Accepted'), condition('ResolvedRefs', 'True', 'ResolvedRefs')];
+    const eg = 'gateway.envoyproxy.io/gatewayclass-controller';
+    const report = async (...ancestors: readonly object[]) => {
+      const one = object(STANDARD, 'BackendTLSPolicy', 'istio-web-https', {}, { namespace: 'shop', labels: LABELS });
+      const { apiVersion, kind, metadata } = one;
+      const status = { apiVersion, kind, metadata: { name: metadata.name, namespace: 'shop' }, status: { ancestors } };
+      await world.kube.apply(status, { fieldManager: 'eg', subresource: 'status', force: true });
+    };
+    await report(ancestor('istio.io/mesh-controller', 'edge', good), ancestor(eg, 'other', good));
+    await report(ancestor(eg, 'edge', [condition('Accepted', 'False', 'Conflicted'), ...good.slice(1)]));
+    await world.until('it is refused', () => world.condition('Live')?.reason === 'StatusRefused', 1_000);
+    assert.match(world.condition('Live')?.message ?? '', /Accepted is False, Conflicted/);
+    await report(
+      ancestor(
+        eg,
+        'edge',
+        good.map((one) => ({ ...one, observedGeneration: 0 })),
+      ),
+    );
+    await world.until('it is old', () => world.condition('Live')?.reason === 'StatusOutdated', 1_000);
+    await report(ancestor('istio.io/mesh-controller', 'edge', good), ancestor(eg, 'other', good));
+    await world.until('of others', () => world.condition('Live')?.reason === 'StatusAbsent', 1_000);
+    await report(ancestor(eg, 'edge', good));
+    await world.until('it is live', () => world.condition('Live')?.status === 'True', 1_000);
+    assert.match(world.condition('Live')?.message ?? '', /does not show whether the proxies use the certificate/);
+    stop.abort(new Error('test over'));
+  });
+});
