@@ -43,9 +43,11 @@ function at(name: string): Declared | undefined {
 
 /** The full name of a message as it is referred to within `scope`; undefined for anything but a message. */
 function resolve(scope: string, type: string): string | undefined {
-  const parts = scope.split('.');
+  // A full name begins with a dot.
+  const parts = type.startsWith('.') ? [] : scope.split('.');
+  const local = type.replace(/^\./, '');
   for (let depth = parts.length; depth >= 0; depth--) {
-    const name = [...parts.slice(0, depth), type].join('.');
+    const name = [...parts.slice(0, depth), local].join('.');
     if (at(name)?.fields) return name;
   }
   return undefined;

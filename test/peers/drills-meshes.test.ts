@@ -3,7 +3,7 @@ import { after, before, describe, it } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Kube } from '../../src/kube/api.ts';
 import { connect } from '../../src/kube/client.ts';
-import { type AgentProcess, isPublished, startAgentProcess } from './parts/agent-process.ts';
+import { type AgentProcess, isPublished, lastError, startAgentProcess } from './parts/agent-process.ts';
 import { DrillTable, seconds } from './parts/drill-table.ts';
 import { eventually } from './parts/eventually.ts';
 import { type PairWatch, watchPair } from './parts/pair-watch.ts';
@@ -114,7 +114,3 @@ spec:
     );
   });
 });
-
-async function lastError(agent: AgentProcess): Promise<string | undefined> {
-  return (await agent.statuses())[0]?.status.lastError?.code;
-}

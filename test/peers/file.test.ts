@@ -2,18 +2,15 @@ import assert from 'node:assert/strict';
 import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { after, before, describe, it } from 'node:test';
+import { describe, it } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import { connect } from '../../src/kube/client.ts';
 import { RawSds } from '../contract/sds-client.ts';
 import { peer } from './build.ts';
-import { type AgentProcess, startAgentProcess } from './parts/agent-process.ts';
-import { DrillTable } from './parts/drill-table.ts';
+import { lastError } from './parts/agent-process.ts';
+import { drillCluster } from './parts/drill-cluster.ts';
 import { eventually } from './parts/eventually.ts';
 import { watchPair } from './parts/pair-watch.ts';
-import { prepareCluster } from './parts/prepare.ts';
 import { startIstiod } from './servers/istiod.ts';
-import { type KubeApiserver, startKubeApiserver } from './servers/kube-apiserver.ts';
 import { startPilotAgent } from './servers/pilot-agent.ts';
 import { Daemon } from './servers/process.ts';
 import { startSpire } from './servers/spire.ts';
@@ -24,33 +21,19 @@ const HELPER_LEAF_SECONDS = 20;
 const LEAVES = 4;
 
 describe('certificates in files that real programs write', { concurrency: true }, () => {
-  const table = new DrillTable();
-  let apiserver: KubeApiserver;
-  let kube: ReturnType<typeof connect>;
-
-  before(async () => {
-    apiserver = await startKubeApiserver();
-    await prepareCluster(apiserver, { helper: [], pilot: ['gateway'], 'istio-system': [] });
-    kube = connect({ kubeconfig: apiserver.kubeconfigFile, userAgent: 'watcher' });
-  });
-  after(async () => {
-    kube?.close();
-    await apiserver?.stop();
-    table.print();
-  });
-
+  const cluster = drillCluster({ helper: [], pilot: ['gateway'], 'istio-system': [] });
+  const { table } = cluster;
   const start = (namespace: string, config: object) =>
-    startAgentProcess({
-      kubeconfig: apiserver.kubeconfigFile,
-      documents: `apiVersion: meshcert.dev/v1alpha1
+    cluster.start(
+      namespace,
+      `apiVersion: meshcert.dev/v1alpha1
 kind: MeshCertificate
 metadata: {name: mesh, namespace: ${namespace}}
 spec:
   file: ${JSON.stringify(config)}
   trust: {hold: 5s}
 `,
-      args: ['--namespace', namespace, '--no-leader-elect'],
-    });
+    );
 
   it('are published as whole pairs while spiffe-helper writes them one after the other', async () => {
     const namespace = 'helper';
@@ -70,7 +53,7 @@ spec:
     const stop = new AbortController();
     const reading = countTorn(directory, stop.signal);
     try {
-      await using pair = watchPair(kube, { namespace, identity: 'mesh-identity', ca: 'mesh-ca' });
+      await using pair = watchPair(cluster.kube, { namespace, identity: 'mesh-identity', ca: 'mesh-ca' });
       await using agent = await start(namespace, { directory, layout: 'spiffe-helper' });
       await pair
         .until(() => pair.leaves.length >= LEAVES, 3 * MINUTE, `${LEAVES} leaves`)
@@ -94,9 +77,9 @@ spec:
 
   it('are published as whole pairs from OUTPUT_CERTS of pilot-agent, and reported when it stops to write', async () => {
     const namespace = 'pilot';
-    await using istiod = await startIstiod({ apiserver });
+    await using istiod = await startIstiod({ apiserver: cluster.apiserver });
     await using pilot = await startPilotAgent({
-      ...{ apiserver, istiod, namespace, serviceAccount: 'gateway' },
+      ...{ apiserver: cluster.apiserver, istiod, namespace, serviceAccount: 'gateway' },
       // It renews a fifth of a minute after each issue.
       env: { SECRET_TTL: '60s', SECRET_GRACE_PERIOD_RATIO: '0.8', OUTPUT_CERTS: 'certs' },
     });
@@ -109,7 +92,7 @@ spec:
     const following = follow(subscriber);
     const reading = countTorn(directory, stop.signal, ['cert-chain.pem', 'key.pem']);
     try {
-      await using pair = watchPair(kube, { namespace, identity: 'mesh-identity', ca: 'mesh-ca' });
+      await using pair = watchPair(cluster.kube, { namespace, identity: 'mesh-identity', ca: 'mesh-ca' });
       await using agent = await start(namespace, { directory, layout: 'istio' });
       const leaves = (count: number, what: string) =>
         pair
@@ -151,10 +134,6 @@ async function follow(subscriber: RawSds): Promise<void> {
   } catch {
     // Closed.
   }
-}
-
-async function lastError(agent: AgentProcess): Promise<string | undefined> {
-  return (await agent.statuses())[0]?.status.lastError?.code;
 }
 
 /** How often a program that reads the files without further care gets a certificate with the key of another one. */

@@ -44,11 +44,8 @@ for (const disableSpiffeValidation of [true, false]) {
       adapter: istio,
       config: { sds: { socket: spire.socket, disableSpiffeValidation }, trustDomain: spire.trustDomain, id },
       outage: async (on) => {
-        if (on) await spire.agent.kill('SIGTERM');
-        else {
-          await spire.agent.restart();
-          await known();
-        }
+        await spire.agentOutage(on);
+        if (!on) await known();
       },
       rotate: () => {},
       stop: () => {},

@@ -2,16 +2,13 @@ import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { spiffe } from '../../adapters/spiffe/adapter.ts';
 import { systemClock } from '../../src/async/clock.ts';
-import { connect } from '../../src/kube/client.ts';
 import type { Source } from '../../src/mesh/adapter.ts';
 import { adapterContract } from '../contract/adapter-contract.ts';
 import { RecordingHost } from '../support/recording-host.ts';
-import { type AgentProcess, isPublished, startAgentProcess } from './parts/agent-process.ts';
-import { DrillTable } from './parts/drill-table.ts';
+import { isPublished, lastError } from './parts/agent-process.ts';
+import { drillCluster } from './parts/drill-cluster.ts';
 import { eventually } from './parts/eventually.ts';
 import { watchPair } from './parts/pair-watch.ts';
-import { prepareCluster } from './parts/prepare.ts';
-import { type KubeApiserver, startKubeApiserver } from './servers/kube-apiserver.ts';
 import { type Spire, type SpireOptions, type SpireVersion, startSpire } from './servers/spire.ts';
 
 const MINUTE = 60_000;
@@ -54,11 +51,8 @@ for (const [version, options] of VERSIONS) {
         adapter: spiffe,
         config: { socket: spire.socket, id },
         outage: async (on) => {
-          if (on) await spire.agent.kill('SIGTERM');
-          else {
-            await spire.agent.restart();
-            await known();
-          }
+          await spire.agentOutage(on);
+          if (!on) await known();
         },
         // It rotates by itself within ten seconds.
         rotate: () => {},
@@ -70,32 +64,14 @@ for (const [version, options] of VERSIONS) {
 }
 
 describe('an agent on the Workload API of SPIRE', { concurrency: true }, () => {
-  const table = new DrillTable();
-  let apiserver: KubeApiserver;
-  let kube: ReturnType<typeof connect>;
-
-  before(async () => {
-    apiserver = await startKubeApiserver();
-    await prepareCluster(apiserver, { pinned: [], next: [], several: [] });
-    kube = connect({ kubeconfig: apiserver.kubeconfigFile, userAgent: 'watcher' });
-  });
-  after(async () => {
-    kube?.close();
-    await apiserver?.stop();
-    table.print();
-  });
-
-  const start = (namespace: string, config: object) =>
-    startAgentProcess({
-      kubeconfig: apiserver.kubeconfigFile,
-      documents: document(namespace, config),
-      args: ['--namespace', namespace, '--no-leader-elect'],
-    });
+  const cluster = drillCluster({ pinned: [], next: [], several: [] });
+  const { table } = cluster;
+  const start = (namespace: string, config: object) => cluster.start(namespace, document(namespace, config));
 
   for (const [version, options] of VERSIONS) {
     it(`publishes what SPIRE (${version}) issues through the loss of its entry, its server and its authority`, async () => {
       await using spire = await startSpire(options);
-      await using pair = watchPair(kube, { namespace: version, identity: 'mesh-identity', ca: 'mesh-ca' });
+      await using pair = watchPair(cluster.kube, { namespace: version, identity: 'mesh-identity', ca: 'mesh-ca' });
       await using agent = await start(version, { socket: spire.socket });
       const log = () => `${agent.log().slice(-6_000)}\n${spire.log().slice(-3_000)}`;
       const leaves = (count: number, what: string) =>
@@ -198,10 +174,6 @@ spec:
   spiffe: ${JSON.stringify(config)}
   trust: {hold: 5s, retain: 1m}
 `;
-}
-
-async function lastError(agent: AgentProcess): Promise<string | undefined> {
-  return (await agent.statuses())[0]?.status.lastError?.code;
 }
 
 /** Authority IDs by their state. */

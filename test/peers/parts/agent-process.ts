@@ -71,3 +71,7 @@ export async function isPublished(agent: AgentProcess): Promise<boolean> {
   const [entry] = await agent.statuses();
   return entry?.status.conditions.find(({ type }) => type === 'Published')?.status === 'True';
 }
+
+/** The code of the last failure of its first MeshCertificate. */
+export const lastError = async (agent: AgentProcess): Promise<string | undefined> =>
+  (await agent.statuses())[0]?.status.lastError?.code;

@@ -19,6 +19,8 @@ export interface Spire extends Server {
   readonly trustDomain: string;
   readonly server: Daemon;
   readonly agent: Daemon;
+  /** On: the agent is gone. Off: it runs again, and may not know its entries yet. */
+  agentOutage(on: boolean): Promise<void>;
   /** Registers a workload of this user; the agent learns of it within about two seconds. Returns its SPIFFE ID. */
   createEntry(path: string, options?: EntryOptions): Promise<string>;
   /** Deletes all entries of this SPIFFE ID. */
@@ -222,6 +224,7 @@ export async function startSpire(options: SpireOptions = {}): Promise<Spire> {
     },
     log: () => `${server.log()}\n${agent.log()}`,
     stop,
+    agentOutage: (on) => (on ? agent.kill('SIGTERM') : agent.restart()),
     kill: async (signal) => {
       await Promise.all(both.map((daemon) => daemon.kill(signal)));
     },
