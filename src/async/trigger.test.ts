@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FakeClock } from '../../test/support/fake-clock.ts';
-import { Trigger } from './trigger.ts';
+import { Changes, Trigger } from './trigger.ts';
 
 const outcome = async (promise: Promise<void>) => promise.then(() => 'woken').catch((error: Error) => error.message);
 
@@ -43,4 +43,25 @@ test('a wait with a time limit ends with the time, and leaves nothing behind how
   assert.equal(clock.sleeping, 0);
   assert.equal(await outcome(trigger.waitFor(1000, clock, stop.signal)), 'stopped');
   assert.equal(clock.sleeping, 0);
+});
+
+test('each of those who wait for changes looks now and after each change, and none is forgotten', async () => {
+  const changes = new Changes();
+  const stop = new AbortController();
+  const { signal } = stop;
+  let count = 0;
+  const change = () => {
+    count += 1;
+    changes.announce();
+  };
+  await changes.until(() => true, signal);
+  const waits = [1, 2, 2].map((wanted) => changes.until(() => count >= wanted, signal).then(() => count));
+  const next = changes.next(signal).then(() => count);
+  change();
+  assert.deepEqual(await Promise.all([waits[0], next]), [1, 1]);
+  change();
+  assert.deepEqual(await Promise.all(waits.slice(1)), [2, 2]);
+  const aborted = outcome(changes.next(signal));
+  stop.abort(new Error('enough'));
+  assert.equal(await aborted, 'enough');
 });

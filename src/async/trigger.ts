@@ -51,6 +51,32 @@ export class Trigger {
   }
 }
 
+/** Changes that any number may wait for. */
+export class Changes {
+  readonly #waiting = new Set<Trigger>();
+
+  announce(): void {
+    for (const trigger of this.#waiting) trigger.fire();
+  }
+
+  /** Resolves after the next change. */
+  next(signal: AbortSignal): Promise<void> {
+    let looks = 0;
+    return this.until(() => looks++ > 0, signal);
+  }
+
+  /** Resolves once it holds; looks now and after each change. Rejects with the signal's reason when aborted. */
+  async until(holds: () => boolean, signal: AbortSignal): Promise<void> {
+    const trigger = new Trigger();
+    this.#waiting.add(trigger);
+    try {
+      while (!holds()) await trigger.wait(signal);
+    } finally {
+      this.#waiting.delete(trigger);
+    }
+  }
+}
+
 class Wait {
   readonly #resolve: () => void;
   readonly #reject: (reason: unknown) => void;

@@ -1,6 +1,6 @@
 import { setMaxListeners } from 'node:events';
 import { type Clock, systemClock } from '../../async/clock.ts';
-import { Trigger } from '../../async/trigger.ts';
+import { Changes, Trigger } from '../../async/trigger.ts';
 import { type KubeObject, keyOf as objectKey, refOf } from '../../core/object.ts';
 import { namedCertificate } from '../../gateway/gateway-api/diagnosis/world.ts';
 import { GATEWAY_API_RESOURCES } from '../../gateway/gateway-api/spec/resources.ts';
@@ -61,7 +61,7 @@ class SandboxEnvoyGateway implements RunningEnvoyGateway {
   readonly #stopping = new AbortController();
   readonly #proxies = new Map<string, GatewayProxy>();
   readonly #changed = new Trigger();
-  readonly #applied = new Set<Trigger>();
+  readonly #applied = new Changes();
   #reflectors: readonly Reflector[] = [];
   #running: Promise<void> = Promise.resolve();
   #inForce = '';
@@ -93,14 +93,8 @@ class SandboxEnvoyGateway implements RunningEnvoyGateway {
     return this.#proxies.get(gateway);
   }
 
-  async until(fits: (gateway: RunningEnvoyGateway) => boolean, signal = this.#stopping.signal): Promise<void> {
-    const applied = new Trigger();
-    this.#applied.add(applied);
-    try {
-      while (!fits(this)) await applied.wait(signal);
-    } finally {
-      this.#applied.delete(applied);
-    }
+  until(fits: (gateway: RunningEnvoyGateway) => boolean, signal = this.#stopping.signal): Promise<void> {
+    return this.#applied.until(() => fits(this), signal);
   }
 
   async stop(): Promise<void> {
@@ -129,7 +123,7 @@ class SandboxEnvoyGateway implements RunningEnvoyGateway {
       await proxy.stop();
     }
     await this.#report(policies, gateways);
-    for (const trigger of this.#applied) trigger.fire();
+    this.#applied.announce();
   }
 
   async #proxy(key: string): Promise<GatewayProxy> {

@@ -1,7 +1,7 @@
 import { setMaxListeners } from 'node:events';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { type Clock, systemClock } from '../../async/clock.ts';
-import { Trigger } from '../../async/trigger.ts';
+import { Changes } from '../../async/trigger.ts';
 import type { PodFiles } from '../../gateway/emissary/reading/context.ts';
 import { DEFAULT_ENV, type EmissaryEnv } from '../../gateway/emissary/reading/env.ts';
 import type { Kube } from '../../kube/api.ts';
@@ -66,7 +66,7 @@ class SandboxGateway implements RunningGateway {
   readonly #env: EmissaryEnv;
   readonly #clock: Clock;
   readonly #stopping = new AbortController();
-  readonly #applied = new Set<Trigger>();
+  readonly #applied = new Changes();
   readonly #servers: Server[] = [];
   readonly #pools = new Map<string, UpstreamPool>();
   readonly counts = { complete: 0, incremental: 0, refused: 0, requests: 0, failed: 0 };
@@ -97,23 +97,15 @@ class SandboxGateway implements RunningGateway {
       const loaded = [...this.#pools.values()].map(({ cluster }) => cluster);
       json(response, request.url === '/certs' ? certs(loaded, this.#clock.now()) : undefined);
     });
-    const first = new Trigger();
-    this.#applied.add(first);
+    const first = this.#applied.next(this.#stopping.signal);
     this.#running = this.#follow().catch((error) => {
       if (!this.#stopping.signal.aborted) throw error;
     });
-    await Promise.race([first.wait(this.#stopping.signal), this.#running]);
-    this.#applied.delete(first);
+    await Promise.race([first, this.#running]);
   }
 
-  async until(fits: (gateway: RunningGateway) => boolean, signal = this.#stopping.signal): Promise<void> {
-    const applied = new Trigger();
-    this.#applied.add(applied);
-    try {
-      while (!fits(this)) await applied.wait(signal);
-    } finally {
-      this.#applied.delete(applied);
-    }
+  until(fits: (gateway: RunningGateway) => boolean, signal = this.#stopping.signal): Promise<void> {
+    return this.#applied.until(() => fits(this), signal);
   }
 
   async stop(): Promise<void> {
@@ -140,7 +132,7 @@ class SandboxGateway implements RunningGateway {
         this.counts[changedMappings.size > 0 ? 'incremental' : 'complete']++;
         this.#apply(next);
       }
-      for (const trigger of this.#applied) trigger.fire();
+      this.#applied.announce();
     }
   }
 
