@@ -3,88 +3,16 @@ import { describe, it } from 'node:test';
 import { adapters } from '../../adapters/index.ts';
 import { systemClock } from '../../src/async/clock.ts';
 import type { KubeObject } from '../../src/core/object.ts';
-import { podsBehind } from '../../src/gateway/emissary/routes/endpoints.ts';
 import type { Gateway } from '../../src/gateway/gateway.ts';
-import type { GatewayInstallation, Onboarding } from '../../src/gateway/onboarding.ts';
 import { gateways as builtIn } from '../../src/gateways.ts';
-import { fields, text } from '../../src/mesh/kube-object.ts';
+import { fields } from '../../src/mesh/kube-object.ts';
 import * as made from '../../src/onboard/cluster.fixture.ts';
 import { planOffboarding } from '../../src/onboard/plan/offboard-plan.ts';
 import { type OnboardPlan, planOnboarding, showPlan } from '../../src/onboard/plan/plan.ts';
 import { showFindings } from '../../src/onboard/show-findings.ts';
-import { TOY, type ToyConfig, toyGateway } from '../support/toy-gateway.ts';
+import { TOY } from '../support/toy-gateway.ts';
+import { onboardableToy as toy } from '../support/toy-onboarding.ts';
 
-/** As a gateway may be whose objects exist only once a route is selected, and whose routes need no preparation. */
-const onboarding: Onboarding<ToyConfig> = {
-  wording: {
-    absent: 'no Deployment runs the toy',
-    route: 'ToyRoute',
-    routes: 'ToyRoutes',
-    selector: 'toy.selector',
-    namespaces: 'toy.namespaces',
-    blocked: 'whose policy is of somebody else',
-    released: 'has no policy any more',
-    inUse: (list) => `${list} still use a ToyPolicy; remove spec.policy there`,
-  },
-  routes: [TOY.routes],
-  reads: [],
-  own: ({ namespace }) => [{ resource: TOY.clients, namespace }, { resource: TOY.policies }],
-  installations: ({ workloads }) =>
-    workloads
-      .filter(({ metadata }) => metadata.labels?.app === 'toy')
-      .map((object): GatewayInstallation => {
-        const home = object.metadata.namespace ?? '';
-        const common = { product: 'Toy', version: '1.0', serviceAccount: 'toy', gapMs: 0 };
-        return { ...common, object, home, workload: object };
-      }),
-  settings: () => ['plays everywhere'],
-  notes: () => ['it is a toy'],
-  namespacesBehind: ({ gatewayObjects }) =>
-    gatewayObjects.filter(({ kind }) => kind === TOY.routes.kind).map(({ metadata }) => metadata.namespace ?? ''),
-  upstreams: (_installation, objects) =>
-    objects.gatewayObjects
-      .filter(({ kind }) => kind === TOY.routes.kind)
-      .map((route) => {
-        const { namespace = '' } = route.metadata;
-        const service = text(fields(route.spec).service) ?? '';
-        const answering = podsBehind({ name: service, namespace }, 80, objects);
-        return {
-          route,
-          service,
-          address: `${service}.${namespace}:80`,
-          now: text(fields(route.spec).policy) ?? 'plaintext',
-          answering: 'code' in answering ? answering : answering.map(({ workload }) => workload),
-        };
-      }),
-  specFor: ({ labels, namespaces }) => ({ toy: { selector: labels, namespaces: [...new Set(namespaces)].sort() } }),
-  extended(spec, { namespaces, labels }) {
-    const before = fields(spec.toy);
-    const known = Array.isArray(before.namespaces) ? before.namespaces.map(String) : [];
-    return {
-      ...spec,
-      toy: { selector: labels, ...before, namespaces: [...new Set([...known, ...namespaces])].sort() },
-    };
-  },
-  unused: {},
-  selector: ({ selector }) => selector,
-  preparation: () => ({}),
-  objectsFirst: false,
-  client: () => ({}),
-  uses: (route, own) =>
-    own.some(
-      ({ kind, metadata }) =>
-        kind === TOY.policies.kind &&
-        metadata.namespace === route.metadata.namespace &&
-        metadata.name === fields(route.spec).policy,
-    ),
-  released(route) {
-    const { policy, ...spec } = fields(route.spec);
-    return policy === undefined ? undefined : { route: { ...route, spec }, fieldManager: 'meshcert-toy' };
-  },
-  deselected: ({ toy }) => (toy === undefined ? undefined : { toy: { selector: { 'toy.test/none': '' } } }),
-};
-
-const toy: Gateway = { ...(toyGateway as Gateway), onboarding: onboarding as Onboarding };
 const { signal } = new AbortController();
 const HOME = 'edge';
 const runs = made.workload({ name: 'toy', namespace: HOME, image: 'toy:1.0', serviceAccount: 'toy' });
