@@ -4,7 +4,7 @@ import type { GatewayFields } from './gateway-fields.ts';
 import { API_VERSION, KIND } from './mesh-certificate.ts';
 import { specSchema } from './spec.ts';
 import { statusSchema } from './status.ts';
-import { structural } from './structural.ts';
+import { type Structural, structural } from './structural.ts';
 
 const [GROUP = '', VERSION = ''] = API_VERSION.split('/');
 
@@ -30,13 +30,28 @@ const UNREPORTED = {
   conditions: [],
 } satisfies PublicationStatus;
 
+/**
+ * The API server writes a default into each object that it returns. An agent of an older version refuses the fields that
+ * it does not know, so after a rollback it would rotate nothing. The agent fills the defaults in by itself.
+ */
+function withoutDefaults({ default: _, ...schema }: Structural): Structural {
+  const { properties, items, additionalProperties } = schema;
+  const entries = Object.entries(properties ?? {}).map(([name, one]) => [name, withoutDefaults(one)] as const);
+  return {
+    ...schema,
+    ...(properties ? { properties: Object.fromEntries(entries) } : {}),
+    ...(items ? { items: withoutDefaults(items) } : {}),
+    ...(additionalProperties ? { additionalProperties: withoutDefaults(additionalProperties) } : {}),
+  };
+}
+
 /** The CustomResourceDefinition of MeshCertificate, with the configuration of these adapters in it. */
 export function customResourceDefinition(
   adapters: readonly Adapter[],
   gateways: readonly GatewayFields[],
 ): Record<string, unknown> {
   const meshes = adapters.map(({ mesh }) => mesh);
-  const spec = structural(specSchema(adapters, gateways));
+  const spec = withoutDefaults(structural(specSchema(adapters, gateways)));
   spec.description = 'Which mesh issues the certificate, and what is published for the gateway.';
   spec['x-kubernetes-validations'] = [
     {

@@ -22,7 +22,7 @@ const renewal = z
   })
   .meta(
     cel(
-      '!has(self.at) || !has(self.jitter) || self.at + self.jitter <= 0.9',
+      '(has(self.at) ? self.at : 0.6) + (has(self.jitter) ? self.jitter : 0.06) <= 0.9',
       'at + jitter must be at most 0.9: the last tenth of the lifetime is the emergency window',
     ),
   )
