@@ -320,7 +320,8 @@ describe('the Kubernetes client', { timeout: 60_000 }, () => {
     const context = { apiVersion: 'getambassador.io/v3alpha1', kind: 'TLSContext', metadata, spec: { novel: true } };
     const error = await failing(kube.apply(context, MANAGER));
     assert.equal(error.code, 'ERR_KUBE_INVALID');
-    assert.match(error.message, /\.spec\.novel: field not declared in schema\. .*upgrade it/);
+    assert.match(error.message, /\.spec\.novel: field not declared in schema\. /);
+    assert.match(error.message, /CustomResourceDefinition tlscontexts\.getambassador\.io .*: upgrade it\.$/);
   });
 });
 

@@ -260,6 +260,10 @@ describe('doctor in a running system', () => {
       await tell(agentDeployment(), { replicas: 1, readyReplicas: 0 });
       await tell(pod, { containerStatuses: [{ name: 'agent', state: { waiting: { reason: 'ImagePullBackOff' } } }] });
       has(await errorsOf(), /MC6006 0 of 1 pods are ready \(ImagePullBackOff\): nothing is renewed/);
+      const lastState = { terminated: { reason: 'OOMKilled', exitCode: 137 } };
+      const again = { name: 'agent', state: { waiting: { reason: 'CrashLoopBackOff' } }, lastState };
+      await tell(pod, { containerStatuses: [again] });
+      has(await errorsOf(), /MC6006 .*\(CrashLoopBackOff, it ended with OOMKilled, exit code 137\)/);
       await tell(agentDeployment(), { replicas: 1, readyReplicas: 1 });
     });
 

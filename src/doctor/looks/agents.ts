@@ -83,14 +83,21 @@ function isReady(pod: KubeObject): boolean {
 function reasonsOf(pod: KubeObject): string[] {
   const { containerStatuses, conditions } = fields(pod.status);
   const waiting = (Array.isArray(containerStatuses) ? containerStatuses : []).flatMap((one) => {
-    const { reason } = fields(fields(fields(one).state).waiting);
-    return text(reason) ?? [];
+    const { state, lastState } = fields(one);
+    const reason = text(fields(fields(state).waiting).reason);
+    return reason === undefined ? [] : `${reason}${endOf(fields(fields(lastState).terminated))}`;
   });
   const unscheduled = (Array.isArray(conditions) ? conditions : [])
     .map(fields)
     .filter(({ type, status }) => type === 'PodScheduled' && status === 'False')
     .flatMap(({ reason, message }) => text(message) ?? text(reason) ?? []);
   return [...waiting, ...unscheduled];
+}
+
+/** How a container ended that the kubelet starts again, such as OOMKilled. */
+function endOf({ reason, exitCode }: Readonly<Record<string, unknown>>): string {
+  if (typeof exitCode !== 'number') return '';
+  return `, it ended with ${text(reason) ?? 'Error'}, exit code ${exitCode}`;
 }
 
 /** Whether each Lease of the agent has a holder that renews it. `serverNow` by the API server's clock. */

@@ -1,6 +1,7 @@
 import type { KubeObject, Resource } from '../../core/object.ts';
 import type { Gateway } from '../../gateway/gateway.ts';
 import { gateways } from '../../gateways.ts';
+import { APPLY_DEFINITION, DEFINITION } from '../../kube/resources.ts';
 import { KubeError } from '../../kube/transport/error.ts';
 import { fields, listOfFields, text } from '../../mesh/kube-object.ts';
 import { CLUSTER, failedOrSkipped, type Seen, type Tools, within } from './look.ts';
@@ -48,9 +49,8 @@ function skew(ms: number | undefined): Seen[] {
 const CRD = {
   apiVersion: 'apiextensions.k8s.io/v1',
   kind: 'CustomResourceDefinition',
-  name: 'meshcertificates.meshcert.dev',
+  name: DEFINITION,
 };
-const APPLY = 'meshcert schema --crd | kubectl apply --server-side -f -';
 
 /** `expected` is the definition of this version, `used` the gateways that MeshCertificates use. */
 export async function lookAtDefinitions(
@@ -70,7 +70,7 @@ async function meshCertificates(tools: Tools, expected: KubeObject, absent: Read
       ...about,
       state: 'failed',
       message: 'the API server does not know MeshCertificates, so none can be created, and no agent can watch them',
-      fix: APPLY,
+      fix: APPLY_DEFINITION,
     };
   }
   try {
@@ -85,11 +85,11 @@ async function meshCertificates(tools: Tools, expected: KubeObject, absent: Read
       state: 'failed',
       severity: 'warning',
       message: `the definition is of another version: it lacks ${lacking.slice(0, 3).join(', ')}${more}, which the API server then drops from every MeshCertificate`,
-      fix: APPLY,
+      fix: APPLY_DEFINITION,
     };
   } catch (error) {
     tools.signal.throwIfAborted();
-    return failedOrSkipped(error, 'MC6003', object, APPLY);
+    return failedOrSkipped(error, 'MC6003', object, APPLY_DEFINITION);
   }
 }
 

@@ -60,3 +60,35 @@ test('an answer that is not JSON is reported without quoting it', () => {
   assert.match(message, /the answer is not JSON/);
   assert.doesNotMatch(message, /html/);
 });
+
+test('a definition that is too old is named, and for our own the command that brings it to this version', () => {
+  const message = 'failed to create typed patch object: .status.novel: field not declared in schema';
+  const patched = (group: string, resource: string) =>
+    errorFromStatus({ verb: 'patch', object: 'X a/b', rule: { group, resource } }, 500, status(message), undefined);
+  const own = patched('meshcert.dev', 'meshcertificates/status');
+  assert.equal(own.code, 'ERR_KUBE_INVALID');
+  assert.match(own.message, /CustomResourceDefinition meshcertificates\.meshcert\.dev in the cluster is older/);
+  assert.match(own.message, /: meshcert schema --crd \| kubectl apply --server-side --force-conflicts -f -$/);
+  const other = patched('example.com', 'things');
+  assert.match(other.message, /CustomResourceDefinition things\.example\.com in the cluster is older.*: upgrade it\.$/);
+});
+
+test('a kind that the API server does not serve is not taken for an object that is gone', () => {
+  const listed = (group: string, resource: string, body: unknown) =>
+    errorFromStatus({ verb: 'list', object: resource, rule: { group, resource } }, 404, body, undefined);
+  const page = '404 page not found';
+  const unserved = status('the server could not find the requested resource', { reason: 'NotFound', details: {} });
+  for (const body of [page, unserved]) {
+    const own = listed('meshcert.dev', 'meshcertificates', body);
+    assert.equal(own.code, 'ERR_KUBE_NOT_FOUND');
+    assert.match(
+      own.message,
+      /there is no CustomResourceDefinition meshcertificates\.meshcert\.dev: meshcert schema --crd/,
+    );
+    const other = listed('example.com', 'things', body);
+    assert.match(other.message, /there is no CustomResourceDefinition things\.example\.com: install it\.$/);
+  }
+  const gone = status('meshcertificates.meshcert.dev "istio" not found', { reason: 'NotFound' });
+  assert.doesNotMatch(listed('meshcert.dev', 'meshcertificates', gone).message, /no CustomResourceDefinition/);
+  assert.doesNotMatch(listed('', 'secrets', page).message, /CustomResourceDefinition secrets/);
+});

@@ -1,5 +1,6 @@
 import { localCause } from '../../mesh/local-cause.ts';
 import { safeMessage } from '../../mesh/secrets.ts';
+import { APPLY_DEFINITION, DEFINITION } from '../resources.ts';
 import { KubeconfigError, KubeError, type KubeErrorCode } from './error.ts';
 
 /** A request as messages name it. */
@@ -59,6 +60,8 @@ const TABLE: Readonly<Record<number, { readonly code: KubeErrorCode; readonly ne
 
 /** Server-side apply answers 500 for this, although no retry helps. */
 const UNDECLARED = 'field not declared in schema';
+/** Of a kind that does not exist in a group that does; a whole group that does not exist is a page, and not a Status. */
+const UNSERVED = 'the server could not find the requested resource';
 
 export function errorFromStatus(
   called: RequestContext,
@@ -68,11 +71,15 @@ export function errorFromStatus(
 ): KubeError {
   const { message, reason = '', details } = statusBody(body);
   if (message?.includes(UNDECLARED)) {
-    const next = 'The CustomResourceDefinition in the cluster is older than this field: upgrade it.';
+    const next = `The CustomResourceDefinition${nameOf(called)} in the cluster is older than this field: ${isOwn(called) ? `apply that of this version: ${APPLY_DEFINITION}` : 'upgrade it.'}`;
     return new KubeError('ERR_KUBE_INVALID', `${called.verb} ${called.object}: ${causeOf(called, message)} ${next}`, {
       status,
       reason,
     });
+  }
+  if (status === 404 && called.rule?.group && (message === undefined || message === UNSERVED)) {
+    const next = `there is no CustomResourceDefinition${nameOf(called)}: ${isOwn(called) ? APPLY_DEFINITION : 'install it.'}`;
+    return new KubeError('ERR_KUBE_NOT_FOUND', `${called.verb} ${called.object}: ${next}`, { status, reason });
   }
   if (details?.causes?.some((cause) => cause.reason === 'NamespaceTerminating')) {
     const where = called.rule?.namespace ?? 'of the object';
@@ -99,6 +106,11 @@ export function errorFromStatus(
     },
   );
 }
+
+/** The name of the CustomResourceDefinition of a kind. */
+const nameOf = ({ rule }: RequestContext): string => (rule ? ` ${rule.resource.split('/')[0]}.${rule.group}` : '');
+
+const isOwn = (called: RequestContext): boolean => nameOf(called) === ` ${DEFINITION}`;
 
 /** No usable answer: refused, reset, timed out, TLS, or a body that is not JSON. */
 export function errorFromSocket(called: RequestContext, cause: unknown): KubeError {
