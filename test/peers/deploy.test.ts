@@ -211,7 +211,7 @@ test('every mode and source is accepted by the API server', async () => {
 });
 
 test('many namespaces need a wider role, which is announced and not granted by accident', async () => {
-  await assert.rejects(template({ watchNamespaces: ['shop'] }), /need observe: labels/);
+  await assert.rejects(template({ watchNamespaces: ['shop'] }), /needs observe: labels/);
   const some = await template({ observe: 'labels', watchNamespaces: ['mesh'] });
   await server.kubectl(['apply', '--dry-run=server', '-f', '-'], { input: some.text });
   assert.ok(permissions(some.objects).includes('mesh list /secrets *'));
@@ -407,18 +407,122 @@ test('each example passes helm lint, and the API server accepts what it renders'
   }
 });
 
+/** Values that contradict each other, and what Helm must say of them. */
+const CONTRADICTIONS: readonly (readonly [object, RegExp])[] = [
+  [{ mode: 'sidecar' }, /mode: sidecar needs serviceAccount.name/],
+  [{ socketDirectory: '/run/spire' }, /socketDirectory is a directory of the node, for mode: daemonset/],
+  [{ mode: 'daemonset', shards: 2 }, /shards: 2 needs mode: deployment/],
+  [{ podMonitor: { enabled: true }, serviceMonitor: { enabled: true } }, /would scrape each pod twice/],
+  [{ mode: 'sidecar', serviceAccount: { name: 'g' }, podMonitor: { enabled: true } }, /no pods or Services to scrape/],
+  [
+    { mode: 'sidecar', serviceAccount: { name: 'g' }, prometheusRule: { enabled: true } },
+    /needs prometheusRule.job: the job/,
+  ],
+  [{ networkPolicy: { enabled: false, egress: [{}] } }, /restrict nothing with networkPolicy.enabled: false/],
+  [{ networkPolicy: { enabled: false, ingressFrom: [{ podSelector: {} }] } }, /restrict nothing/],
+  [{ admissionPolicy: { validationActions: ['Deny', 'Warn'] } }, /validationActions: Deny and Warn exclude each other/],
+  [{ admissionPolicy: { validationActions: ['Audit', 'Audit'] } }, /validationActions "Audit" is there twice/],
+
+  [{ allNamespaces: true }, /allNamespaces needs observe: labels/],
+  [{ watchNamespaces: ['shop'], rbac: { create: false } }, /watchNamespaces needs observe: labels/],
+  [{ observe: 'labels', source: 'file', allNamespaces: true }, /allNamespaces needs source: resources/],
+  [{ observe: 'labels', source: 'file', watchNamespaces: ['shop'] }, /watchNamespaces needs source: resources/],
+  [{ observe: 'labels', allNamespaces: true, watchNamespaces: ['shop'] }, /set one of them/],
+  [{ gatewayApi: true }, /gatewayApi: true is for observe: labels/],
+
+  [{ certificates: [CERTIFICATES[0], CERTIFICATES[0]] }, /certificates: the name "istio" is there twice/],
+  [
+    { certificates: [CERTIFICATES[0], { name: 'b', spec: { istio: { sds: {} }, secretName: 'istio-ca' } }] },
+    /certificates: the Secret "istio-ca" is there twice/,
+  ],
+  [
+    { certificates: [{ name: 'a', spec: { istio: { sds: {} }, trust: { crl: true }, crlSecretName: 'a-identity' } }] },
+    /certificates: the Secret "a-identity" is there twice/,
+  ],
+
+  [{ podDisruptionBudget: { minAvailable: 2 } }, /minAvailable: 2 with replicas: 2 lets no pod be evicted/],
+  [{ replicas: 3, podDisruptionBudget: { minAvailable: '100%' } }, /minAvailable: 100% with replicas: 3/],
+  [{ podDisruptionBudget: { maxUnavailable: 0 } }, /maxUnavailable: 0 lets no pod be evicted/],
+  [{ podDisruptionBudget: { maxUnavailable: '0%' } }, /maxUnavailable: 0% lets no pod be evicted/],
+  [
+    { updateStrategy: { type: 'OnDelete' } },
+    /OnDelete does not exist with mode: deployment; use RollingUpdate or Recreate/,
+  ],
+  [{ mode: 'daemonset', updateStrategy: { type: 'Recreate' } }, /use RollingUpdate or OnDelete/],
+  [
+    { updateStrategy: { type: 'Recreate', rollingUpdate: { maxSurge: 1 } } },
+    /updateStrategy.rollingUpdate is for type: RollingUpdate/,
+  ],
+
+  [
+    { extraArgs: ['--observe=labels'] },
+    /the chart sets --observe by itself, and the Role with it; use the value observe/,
+  ],
+  [{ extraArgs: ['--allow-address', 'a:1'] }, /use the value allow.addresses/],
+  [{ extraArgs: ['--namespace=other'] }, /the chart sets --namespace by itself: the namespace of the release/],
+  [{ extraEnv: [{ name: 'POD_NAME', value: 'x' }] }, /extraEnv: the variable "POD_NAME" is set by the chart itself/],
+  [{ extraEnv: [{ name: 'A' }, { name: 'A' }] }, /extraEnv: the variable "A" is there twice/],
+  [{ source: 'file', extraVolumes: [{ name: 'config', emptyDir: {} }] }, /the volume "config" is set by the chart/],
+  [
+    { extraVolumeMounts: [{ name: 'certs', mountPath: '/certs' }] },
+    /there is no volume "certs"; add it to extraVolumes/,
+  ],
+  [
+    {
+      tokens: [{ path: 'istio', audience: 'istio-ca' }],
+      extraVolumes: [{ name: 'a', emptyDir: {} }],
+      extraVolumeMounts: [{ name: 'a', mountPath: '/var/run/secrets/meshcert' }],
+    },
+    /the path "\/var\/run\/secrets\/meshcert" is set by the chart/,
+  ],
+  [
+    {
+      tokens: [
+        { path: 'a', audience: 'b' },
+        { path: 'a', audience: 'c' },
+      ],
+    },
+    /tokens: the path "a" is there twice/,
+  ],
+  [
+    { podLabels: { 'app.kubernetes.io/name': 'x' } },
+    /podLabels: the label "app.kubernetes.io\/name" is set by the chart/,
+  ],
+  [{ podLabels: { 'sidecar.istio.io/inject': 'true' } }, /"sidecar.istio.io\/inject" is set by the chart/],
+  [{ commonLabels: { 'helm.sh/chart': 'x' } }, /commonLabels: the label "helm.sh\/chart" is set by the chart/],
+  [{ commonLabels: { team: 'a' }, podLabels: { team: 'b' } }, /podLabels: the label "team" is there twice/],
+  [{ podAnnotations: { 'linkerd.io/inject': 'enabled' } }, /podAnnotations: the annotation "linkerd.io\/inject"/],
+  [
+    { serviceAccount: { create: false, annotations: { a: 'b' } } },
+    /serviceAccount.annotations need serviceAccount.create: true/,
+  ],
+
+  [{ securityContext: { runAsUser: 0 } }, /runAsUser: 0 is root, which runAsNonRoot: true forbids/],
+  [{ securityContext: { privileged: true } }, /privileged: true needs allowPrivilegeEscalation: true/],
+  [{ securityContext: { capabilities: { add: ['SYS_ADMIN'] } } }, /SYS_ADMIN needs allowPrivilegeEscalation: true/],
+  [{ resources: { requests: { memory: '1Gi' } } }, /requests.memory: 1Gi is more than resources.limits.memory: 192Mi/],
+  [{ resources: { requests: { cpu: 2 }, limits: { cpu: '1500m' } } }, /requests.cpu: 2 is more than/],
+];
+
 test('values that contradict each other are refused with the names of the values', async () => {
-  for (const [values, message] of [
-    [{ mode: 'sidecar' }, /mode: sidecar needs serviceAccount.name/],
-    [{ socketDirectory: '/run/spire' }, /socketDirectory is a directory of the node, for mode: daemonset/],
-    [{ mode: 'daemonset', shards: 2 }, /shards: 2 needs mode: deployment/],
-    [{ podMonitor: { enabled: true }, serviceMonitor: { enabled: true } }, /would scrape each pod twice/],
-    [
-      { mode: 'sidecar', serviceAccount: { name: 'g' }, podMonitor: { enabled: true } },
-      /no pods or Services to scrape/,
-    ],
-  ] as const) {
-    await assert.rejects(template(values), message);
+  for (const [values, message] of CONTRADICTIONS) {
+    await assert.rejects(template(values), message, `accepted: ${JSON.stringify(values)}`);
+  }
+});
+
+test('values that only look contradictory are accepted', async () => {
+  for (const values of [
+    { replicas: 1, podDisruptionBudget: { minAvailable: 1 } },
+    { replicas: 3, podDisruptionBudget: { minAvailable: 2, maxUnavailable: 0 } },
+    { podDisruptionBudget: { enabled: false, maxUnavailable: 0 } },
+    { mode: 'daemonset', updateStrategy: { type: 'OnDelete' } },
+    { updateStrategy: { rollingUpdate: { maxSurge: 1 } } },
+    { resources: { requests: { memory: '0.1Gi', cpu: '500m' }, limits: { memory: '110Mi', cpu: 0.5 } } },
+    { podSecurityContext: { runAsUser: 0, runAsNonRoot: false } },
+    { extraArgs: ['--otlp-endpoint=http://collector:4318'] },
+    { commonLabels: { team: 'a' }, podLabels: { tier: 'b' } },
+  ]) {
+    await template(values);
   }
 });
 
