@@ -257,7 +257,6 @@ spec: {secret: ambassador-consul-connect}
       given: { '--server-side': '--server-side --force-conflicts' },
     },
     'meshcert render --rbac -f mesh.yaml': { says: /role.rbac.authorization.k8s.io\/meshcert (created|configured)/ },
-    'kubectl apply --server-side -f deploy/crd/meshcertificate.yaml': { says: /serverside-applied/ },
     'kubectl patch mcert NAME': {
       says: /meshcertificate.meshcert.dev\/stuck patched/,
       given: { 'NAME -n NAMESPACE': 'stuck -n shop' },
