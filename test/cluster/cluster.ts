@@ -5,7 +5,7 @@ import type { Daemon } from '../peers/servers/process.ts';
 import { installDns } from './addons.ts';
 import { type ImageName, imageFile } from './images.ts';
 import { startControlPlane } from './node/control-plane.ts';
-import { startContainerd, startKubelet, startKubeProxy } from './node/kubelet.ts';
+import { renewTokens, startContainerd, startKubelet, startKubeProxy } from './node/kubelet.ts';
 import { makeNamespaces, type Namespaces } from './node/namespaces.ts';
 
 export { noCluster } from './node/machine.ts';
@@ -16,6 +16,11 @@ export interface Cluster extends KubeClient, AsyncDisposable {
   readonly kubeconfigFile: string;
   readonly apiserver: Daemon;
   readonly node: Namespaces;
+  /**
+   * What the end and the rotation of all tokens of ServiceAccounts do to clients, without their hour: the kubelet writes
+   * new ones into the pods, and then the API server accepts the old ones no longer.
+   */
+  replaceTokens(): Promise<void>;
   /** The loopback port of this machine that leads to `HOST:PORT` in the node's network, such as that of a pod. */
   port(address: string): Promise<number>;
   load(...images: readonly ImageName[]): Promise<void>;
@@ -59,7 +64,7 @@ async function startIn(
     for (const name of names) await containerd.import(await imageFile(name));
   };
   await Promise.all([controlPlane.startControllers(), load('pause', 'coredns', ...images)]);
-  await Promise.all([startKubelet(node, controlPlane), startKubeProxy(node, controlPlane)]);
+  const [kubelet] = await Promise.all([startKubelet(node, controlPlane), startKubeProxy(node, controlPlane)]);
   await installDns(controlPlane.client);
   return {
     ...controlPlane.client,
@@ -67,6 +72,7 @@ async function startIn(
     apiserver: controlPlane.apiserver,
     node,
     port: forwarding.port,
+    replaceTokens: () => controlPlane.replaceTokenKey(() => renewTokens(node, kubelet)),
     load,
     [Symbol.asyncDispose]: stop,
   };

@@ -4,12 +4,13 @@ import { dirname, join } from 'node:path';
 import { builtBundle } from '../../scripts/built-bundle.ts';
 import { REPOSITORY, VERSION } from '../../scripts/image/content.ts';
 import { image } from '../../scripts/image/image.ts';
-import { layer, ociArchive, type PlatformImage, type RunConfig } from '../../scripts/image/oci.ts';
+import { type Architecture, layer, ociArchive, type PlatformImage, type RunConfig } from '../../scripts/image/oci.ts';
 import { CACHE } from '../../scripts/image/sources.ts';
 import type { Entry } from '../../scripts/image/tar.ts';
 import { type PeerName, peer } from '../peers/build.ts';
 import { output } from '../peers/servers/process.ts';
 import { PAUSE_IMAGE } from './node/kubelet.ts';
+import { previousRelease } from './previous.ts';
 
 /** The code that makes an image, in addition to its inputs. */
 const SOURCES = [
@@ -18,7 +19,7 @@ const SOURCES = [
   '../../scripts/licenses.ts',
 ];
 
-const architecture = process.arch === 'arm64' ? 'arm64' : 'amd64';
+const architecture: Architecture = process.arch === 'arm64' ? 'arm64' : 'amd64';
 
 interface Recipe {
   readonly name: string;
@@ -41,16 +42,21 @@ const RECIPES = {
   consul: { name: 'meshcert.dev/consul:test', programs: ['consul'] },
 } as const satisfies Record<string, Recipe>;
 
-export type ImageName = keyof typeof RECIPES | 'meshcert';
+/**
+ * `previous` is meshcert of the release before, on the Node.js of today's image; `foreign` has the programs of another
+ * architecture under the label of this machine's; containerd refuses an image with an honest label when it pulls it.
+ */
+export type ImageName = keyof typeof RECIPES | 'meshcert' | 'previous' | 'foreign';
 
 /** The `image` of a pod. */
 export function imageName(name: ImageName): string {
-  return name === 'meshcert' ? `${REPOSITORY}:${VERSION}` : RECIPES[name].name;
+  if (name === 'meshcert') return `${REPOSITORY}:${VERSION}`;
+  return name === 'previous' || name === 'foreign' ? `${REPOSITORY}:${name}` : RECIPES[name].name;
 }
 
 /** The OCI archive of an image, made first if the cache lacks it. */
 export async function imageFile(name: ImageName): Promise<string> {
-  const { key, make } = name === 'meshcert' ? await ours() : await ofPeer(RECIPES[name]);
+  const { key, make } = await planOf(name);
   const hash = createHash('sha256').update(key);
   for (const source of SOURCES) hash.update(`\0${await readFile(new URL(source, import.meta.url), 'utf8')}`);
   const file = join(CACHE, 'archives', `${name}-${hash.digest('hex').slice(0, 16)}.tar`);
@@ -71,9 +77,14 @@ interface Plan {
   make(): Promise<PlatformImage>;
 }
 
-async function ours(): Promise<Plan> {
-  const bundle = await builtBundle();
-  return { key: await readFile(bundle, 'utf8'), make: () => image(architecture, bundle) };
+async function planOf(name: ImageName): Promise<Plan> {
+  if (name === 'meshcert') return ofBundle(await builtBundle());
+  if (name === 'foreign') return ofBundle(await builtBundle(), architecture === 'arm64' ? 'amd64' : 'arm64');
+  return name === 'previous' ? ofBundle((await previousRelease()).bundle) : ofPeer(RECIPES[name]);
+}
+
+async function ofBundle(bundle: string, of: Architecture = architecture): Promise<Plan> {
+  return { key: await readFile(bundle, 'utf8'), make: async () => ({ ...(await image(of, bundle)), architecture }) };
 }
 
 async function ofPeer({ name, programs, libraries, config }: Recipe): Promise<Plan> {

@@ -47,9 +47,8 @@ export async function openShell(cluster: Cluster, dir: string): Promise<Shell> {
   };
 }
 
-/** The chart as it is published: one file. */
-export async function packChart(dir: string): Promise<string> {
-  const chart = join(ROOT, 'deploy/helm/meshcert');
+/** A chart as it is published: one file. */
+export async function packChart(dir: string, chart = join(ROOT, 'deploy/helm/meshcert')): Promise<string> {
   const said = await output(await peer('helm'), ['package', chart, '--destination', dir], { cwd: dir });
   const file = /saved it to: (\S+)/.exec(said)?.[1];
   if (file === undefined) throw new Error(`helm package said: ${said}`);

@@ -1,5 +1,6 @@
 import { discard, scratchDir } from '../peers/servers/process.ts';
 import { type Cluster, startCluster } from './cluster.ts';
+import type { ImageName } from './images.ts';
 import { GATEWAY_ID, type GatewayPod, installGateway, prepareGateway } from './mesh/gateway.ts';
 import { installIstiod, installWorkload } from './mesh/istio.ts';
 import { openShell, packChart, type Shell } from './session.ts';
@@ -13,8 +14,8 @@ export interface World extends AsyncDisposable {
   readonly chart: string;
 }
 
-export async function startWorld(): Promise<World> {
-  const cluster = await startCluster({ images: ['meshcert', 'istiod', 'proxy', 'gateway'] });
+export async function startWorld(...images: readonly ImageName[]): Promise<World> {
+  const cluster = await startCluster({ images: ['meshcert', 'istiod', 'proxy', 'gateway', ...images] });
   try {
     const dir = scratchDir('user');
     const [shell, chart] = await Promise.all([openShell(cluster, dir), packChart(dir), prepareGateway(cluster)]);

@@ -1,5 +1,5 @@
 import { generateKeyPairSync, randomUUID } from 'node:crypto';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, rename, writeFile } from 'node:fs/promises';
 import { get } from 'node:https';
 import { join } from 'node:path';
 import { peer } from '../../peers/build.ts';
@@ -37,6 +37,11 @@ export interface ControlPlane extends AsyncDisposable {
   readonly apiserver: Daemon;
   /** Controllers and scheduler; called once the API server serves. */
   startControllers(): Promise<void>;
+  /**
+   * Signs the tokens of ServiceAccounts by a new key from now on. `renewed` is called when the API server still accepts
+   * the tokens of the old key; after it, no longer.
+   */
+  replaceTokenKey(renewed: () => Promise<void>): Promise<void>;
 }
 
 export async function startControlPlane(namespaces: Namespaces, forwarding: Forwarding): Promise<ControlPlane> {
@@ -79,6 +84,20 @@ export async function startControlPlane(namespaces: Namespaces, forwarding: Forw
     kubeconfig: (account) => join(dir, `${account}.node.kubeconfig`),
     caFile: files.ca,
     apiserver,
+    replaceTokenKey: async (renewed) => {
+      const former = join(dir, 'former-accounts.key');
+      await rename(files.accounts, former);
+      await writeFile(files.accounts, accountKey(), { mode: 0o600 });
+      const restart = async (flags: string[]) => {
+        const [, args] = namespaces.enter('net', await peer('kube-apiserver'), flags);
+        await apiserver.restart({ args });
+      };
+      await restart([...apiserverFlags(dir, files), `--service-account-key-file=${former}`]);
+      // The tokens of the controllers are from the same key.
+      for (const daemon of daemons.slice(daemons.indexOf(apiserver) + 1)) await daemon.restart();
+      await renewed();
+      await restart(apiserverFlags(dir, files));
+    },
     startControllers: async () => {
       const healthy = async (port: number) => {
         const local = await forwarding.port(`127.0.0.1:${port}`);
@@ -136,10 +155,9 @@ async function writeKeys(dir: string, ca: Authority): Promise<Files> {
   const kubernetes = ['kubernetes', 'kubernetes.default', 'kubernetes.default.svc', 'localhost'];
   const serving = await ca.issue({ dns: kubernetes, ip: ['10.96.0.1', NODE_ADDRESS, '127.0.0.1'] });
   const client = await ca.issue({ commonName: 'kube-apiserver', dns: ['kube-apiserver'] });
-  const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
   const pems: Readonly<Record<keyof Files, string>> = {
     ca: ca.certificate,
-    accounts: String(privateKey.export({ type: 'pkcs1', format: 'pem' })),
+    accounts: accountKey(),
     serving: serving.chain,
     servingKey: serving.key,
     client: client.chain,
@@ -147,6 +165,11 @@ async function writeKeys(dir: string, ca: Authority): Promise<Files> {
   };
   for (const [key, file] of Object.entries(files)) await writeFile(file, pems[key as keyof Files], { mode: 0o600 });
   return files;
+}
+
+function accountKey(): string {
+  const { privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
+  return String(privateKey.export({ type: 'pkcs1', format: 'pem' }));
 }
 
 async function writeAccounts(dir: string): Promise<Record<keyof typeof ACCOUNTS, string>> {

@@ -1,10 +1,12 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { peer } from '../../peers/build.ts';
+import { eventually } from '../../peers/parts/eventually.ts';
 import { Daemon } from '../../peers/servers/process.ts';
 import { type ControlPlane, NODE_NAME, POD_RANGE } from './control-plane.ts';
 import { CNI_DIRECTORY } from './machine.ts';
-import { type Namespaces, NODE_ADDRESS } from './namespaces.ts';
+import { childOf, type Namespaces, NODE_ADDRESS } from './namespaces.ts';
 
 export const PAUSE_IMAGE = 'meshcert.dev/pause:test';
 export const DNS_ADDRESS = '10.96.0.10';
@@ -58,7 +60,16 @@ export async function startContainerd(namespaces: Namespaces): Promise<Container
   return {
     log: () => daemon.log(),
     import: async (archive) => {
-      await namespaces.run('ctr', ['--address', SOCKET, '--namespace', 'k8s.io', 'images', 'import', archive]);
+      await namespaces.run('ctr', [
+        '--address',
+        SOCKET,
+        '--namespace',
+        'k8s.io',
+        'images',
+        'import',
+        '--all-platforms',
+        archive,
+      ]);
     },
   };
 }
@@ -104,6 +115,28 @@ export async function startKubelet(namespaces: Namespaces, controlPlane: Control
       return conditions.some(({ type, status }) => type === 'Ready' && status === 'True');
     },
   });
+}
+
+const TOKENS = '/var/lib/kubelet/pods/*/volumes/kubernetes.io~projected/*/*token';
+
+/** The kubelet starts without the tokens that it knew, so it writes new ones into every pod. Resolves when it has. */
+export async function renewTokens(namespaces: Namespaces, kubelet: Daemon): Promise<void> {
+  // The first part of a token names the key that signed it.
+  const script = `for file in ${TOKENS}; do cut -d. -f1 "$file"; echo; done | sort -u`;
+  const keys = async () => (await namespaces.run('bash', ['-c', script])).split('\n').filter(Boolean);
+  const [former] = await keys();
+  process.kill(childOf(kubelet.pid), 'SIGTERM');
+  while (kubelet.running) await delay(10);
+  await kubelet.restart();
+  await eventually(
+    'tokens of the new key alone',
+    async () => {
+      const [key, ...others] = await keys();
+      return key !== former && others.length === 0;
+    },
+    () => kubelet.log(),
+    120_000,
+  );
 }
 
 /** Makes the addresses of Services lead to their pods. */

@@ -12,6 +12,7 @@ const PROGRAMS = {
   ctr: 'containerd',
   runc: 'runc',
   strip: 'binutils',
+  gcc: 'gcc libc6-dev',
 } as const;
 
 /** Debian's directory of the network plug-ins. */

@@ -104,7 +104,8 @@ async function raise(cgroup: string): Promise<void> {
   }
 }
 
-function childOf(pid: number): number {
+/** The first child of a process; of what `enter` starts for the node, the program itself. */
+export function childOf(pid: number): number {
   const [child] = readFileSync(`/proc/${pid}/task/${pid}/children`, 'utf8').split(' ');
   return Number(child);
 }
