@@ -7,11 +7,6 @@ const core = (kind: string, plural: string, namespaced = true): Resource => ({
   plural,
   namespaced,
 });
-/** The name of the CustomResourceDefinition of MeshCertificate. */
-export const DEFINITION = 'meshcertificates.meshcert.dev';
-/** The command that brings the definition of MeshCertificate to this version. Helm may own its fields. */
-export const APPLY_DEFINITION = 'meshcert schema --crd | kubectl apply --server-side --force-conflicts -f -';
-
 /** Every kind that we use, in addition to those of the gateways. */
 export const RESOURCES = {
   namespaces: core('Namespace', 'namespaces', false),

@@ -1,7 +1,7 @@
 import type { KubeObject, Resource } from '../../core/object.ts';
 import type { Gateway } from '../../gateway/gateway.ts';
 import { gateways } from '../../gateways.ts';
-import { APPLY_DEFINITION, DEFINITION } from '../../kube/resources.ts';
+import { APPLY_DEFINITION, DEFINITION } from '../../kube/transport/classify.ts';
 import { KubeError } from '../../kube/transport/error.ts';
 import { fields, listOfFields, text } from '../../mesh/kube-object.ts';
 import { CLUSTER, failedOrSkipped, type Seen, type Tools, within } from './look.ts';

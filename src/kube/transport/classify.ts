@@ -1,7 +1,11 @@
 import { localCause } from '../../mesh/local-cause.ts';
 import { safeMessage } from '../../mesh/secrets.ts';
-import { APPLY_DEFINITION, DEFINITION } from '../resources.ts';
 import { KubeconfigError, KubeError, type KubeErrorCode } from './error.ts';
+
+/** The name of the CustomResourceDefinition of MeshCertificate. */
+export const DEFINITION = 'meshcertificates.meshcert.dev';
+/** The command that brings the definition of MeshCertificate to this version. Helm may own its fields. */
+export const APPLY_DEFINITION = 'meshcert schema --crd | kubectl apply --server-side --force-conflicts -f -';
 
 /** A request as messages name it. */
 export interface RequestContext {
