@@ -155,7 +155,7 @@ spec:
     spec:
       containers:
         - name: meshcert
-          image: ghcr.io/meshcert/meshcert:0.1.0
+          image: ghcr.io/meshcert/meshcert:test
           args: [agent]
           volumeMounts: [{name: certs, mountPath: /var/run/secrets/meshcert/mesh/}]
       volumes: [${CSI}]
