@@ -46,6 +46,12 @@ test('the product contains nothing of the sandbox, and says so when the demo is 
   assert.match(output, /^meshcert demo: this installation does not include the demo; install the npm package/);
 });
 
+test('nothing in the bundle imports node:http, which would load fetch', async () => {
+  const text = await readFile(file, 'utf8');
+  assert.doesNotMatch(text, /\b(from|import) ?"(node:)?http"/);
+  assert.match(text, /require\("node:http"\)/);
+});
+
 test('each command of the bundle can be loaded', async () => {
   const { output } = await meshcert('--help');
   const names = [...output.matchAll(/^ {2}([a-z]+) {2,}/gm)]

@@ -49,6 +49,22 @@ const withoutTables: Plugin = {
   },
 };
 
+/**
+ * Importing `node:http` evaluates all that it exports. From Node 22 on, this includes `WebSocket`, which loads Node's
+ * implementation of fetch: 13 MiB, and a tenth of the start-up. `require` evaluates only what is used.
+ */
+const httpByRequire: Plugin = {
+  name: 'http-by-require',
+  setup({ onResolve, onLoad }) {
+    onResolve({ filter: /^(node:)?http$/ }, ({ kind }) =>
+      kind === 'import-statement' ? { path: 'node:http', namespace: 'by-require' } : undefined,
+    );
+    onLoad({ filter: /.*/, namespace: 'by-require' }, ({ path }) => ({
+      contents: `module.exports = require(${JSON.stringify(path)});`,
+    }));
+  },
+};
+
 /** The demo and the sandbox of each mesh are not part of the product; `meshcert demo` loads them from the file beside it. */
 const withoutDemo: Plugin = {
   name: 'without-demo',
@@ -123,7 +139,7 @@ async function optionsOf(entry: string, outfile: string, plugins: readonly Plugi
     minifyWhitespace: true,
     minifySyntax: true,
     write: false,
-    plugins: [...plugins, kubeConfigOnly, withoutTables],
+    plugins: [...plugins, kubeConfigOnly, withoutTables, httpByRequire],
     define: { MESHCERT_VERSION: JSON.stringify(version) },
     logLevel: 'warning',
   } satisfies BuildOptions;
