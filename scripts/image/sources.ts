@@ -24,10 +24,15 @@ export interface Base {
   readonly packages: readonly DebianPackage[];
 }
 
+/** The directory of the image's Node.js, with the program `node` and its LICENSE. */
+export function nodeOf(architecture: Architecture, cache: string): Promise<string> {
+  const { package: name } = NODE[architecture];
+  return kept(cache, `${name}-${NODE.version}`, (into) => fetchNode(architecture, into));
+}
+
 /** Everything in the image except meshcert itself. */
 export async function base(architecture: Architecture, cache: string): Promise<Base> {
-  const { package: name } = NODE[architecture];
-  const node = await kept(cache, `${name}-${NODE.version}`, (into) => fetchNode(architecture, into));
+  const node = await nodeOf(architecture, cache);
   const debian = await kept(cache, `debian-${architecture}`, (into) => fetchDebian(architecture, into));
   const files: Entry[] = [
     { path: 'usr/bin/node', mode: 0o755, content: await readFile(join(node, 'node')) },

@@ -11,6 +11,7 @@ import { startKubeApiserver } from '../peers/servers/kube-apiserver.ts';
 import { istioToken } from '../support/istio-token.ts';
 import { AuditTail } from './audit-tail.ts';
 import type { Api } from './parts/api.ts';
+import { cpuOf } from './parts/bundle.ts';
 import type { Ca } from './parts/ca.ts';
 import { type Part, startPart } from './parts/part.ts';
 import { Missing } from './scenario.ts';
@@ -34,6 +35,10 @@ export interface World extends AsyncDisposable {
   populate(namespace: string, count: number): Promise<void>;
   /** The mesh names these roots, PEM, in this namespace. */
   nameRoots(namespace: string, roots: readonly string[]): Promise<void>;
+  /** Kills the API server, and starts it again on the same data after this time; resolves when it is ready. */
+  outage(ms: number): Promise<void>;
+  /** User and system milliseconds of the API server's process so far; undefined for the sandbox. */
+  serverCpu(): Promise<number | undefined>;
 }
 
 /** Worlds that several scenarios share. */
@@ -98,6 +103,8 @@ async function startWorld(kind: ApiKind): Promise<World> {
     dir,
     spent: server.spent,
     look: server.look,
+    outage: server.outage,
+    serverCpu: server.cpu,
     nameRoots,
     async populate(namespace, count) {
       if ((populated.get(namespace) ?? -1) >= count) return;
@@ -143,6 +150,8 @@ interface Server {
   spent(userAgent: string): Promise<Spent>;
   look(userAgent: string): Promise<Spent>;
   namespace(name: string): Promise<void>;
+  outage(ms: number): Promise<void>;
+  cpu(): Promise<number | undefined>;
   stop(): Promise<void>;
 }
 
@@ -157,6 +166,8 @@ async function played(definition: KubeObject): Promise<Server> {
     namespace: async (name) => {
       await kube.create({ apiVersion: 'v1', kind: 'Namespace', metadata: { name } }, { fieldManager: 'bench' });
     },
+    outage: (ms) => part.call('outage', { ms }),
+    cpu: async () => undefined,
     async stop() {
       kube.close();
       await part[Symbol.asyncDispose]();
@@ -185,6 +196,12 @@ async function real(definition: KubeObject): Promise<Server> {
     spent: (userAgent) => read().then(() => tally.take(userAgent)),
     look: (userAgent) => read().then(() => tally.look(userAgent)),
     namespace: (name) => server.ensureNamespace(name),
+    async outage(ms) {
+      await server.kill();
+      await new Promise((resolve) => setTimeout(resolve, ms));
+      await server.restart();
+    },
+    cpu: () => cpuOf(server.pid),
     stop: () => server.stop(),
   };
 }

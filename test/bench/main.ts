@@ -14,20 +14,24 @@ import { idle } from './scenarios/idle.ts';
 import { mass } from './scenarios/mass.ts';
 import { memory } from './scenarios/memory.ts';
 import { micro } from './scenarios/micro.ts';
+import { node } from './scenarios/node.ts';
 import { push } from './scenarios/push.ts';
 import { shards } from './scenarios/shards.ts';
 import { spiffeHelper } from './scenarios/spiffe-helper.ts';
 import { start } from './scenarios/start.ts';
+import { status } from './scenarios/status.ts';
 
 const SCENARIOS: readonly Scenario[] = [
   micro,
   due,
   first,
   mass,
+  node,
   start,
   push,
   idle,
   memory,
+  status,
   shards,
   spiffeHelper,
   consulTemplate,
@@ -40,6 +44,7 @@ const DEFAULT: Sizes = {
   helperSeconds: 40,
   consulRounds: 3,
   dueSandbox: 0,
+  awayMs: 60_000,
   rounds: 3,
   pushes: 500,
   idleSeconds: 30,
@@ -56,6 +61,7 @@ const QUICK: Sizes = {
   helperSeconds: 25,
   consulRounds: 1,
   dueSandbox: 0,
+  awayMs: 5_000,
   rounds: 2,
   pushes: 20,
   idleSeconds: 5,

@@ -48,6 +48,8 @@ export interface Sizes {
   readonly first: readonly number[];
   /** The number due at once on the sandbox in addition; 0: none. */
   readonly dueSandbox: number;
+  /** How long the API server is away, in `mass`. */
+  readonly awayMs: number;
   readonly rounds: number;
   readonly pushes: number;
   readonly idleSeconds: number;

@@ -11,7 +11,7 @@ import { flat } from './scenarios/memory.ts';
 import { reflectorRow } from './scenarios/reflector.ts';
 
 /** Scenarios that need no peer, at a size that only shows that they run and count. */
-const SIZES = { due: 5, first: [3], dueSandbox: 3, rounds: 1, flat: 5 } as unknown as Sizes;
+const SIZES = { due: 5, first: [3], dueSandbox: 3, rounds: 1, flat: 5, awayMs: 100 } as unknown as Sizes;
 
 it('measures on the sandbox in separate processes, observes every counted limit, and reports what is missing', async () => {
   await using fleets = new Fleets('there is none here');
@@ -44,6 +44,7 @@ it('counts the requests of first issues and of what changes at once, by the ship
     [3, 2],
     'two Secrets and a status for a new root, a Secret and a status for a renewal',
   );
+  assert.match(changed.rows.at(-3)?.what ?? '', /away for a minute, to the last Secret/);
 });
 
 it('finds the last object of a watch in both readers', async () => {

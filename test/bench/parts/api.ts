@@ -19,6 +19,11 @@ const methods = {
     setInterval(count, COUNT_EVERY_MS);
     return api.kubeconfig();
   },
+  async outage({ ms }: { ms: number }) {
+    await api.outage(true);
+    await new Promise((resolve) => setTimeout(resolve, ms));
+    await api.outage(false);
+  },
   look({ userAgent }: { userAgent: string }) {
     count();
     return tally.look(userAgent);

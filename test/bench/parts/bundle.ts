@@ -38,7 +38,7 @@ export const watchingLabels = (caAddress: string): readonly string[] => [
 export async function startBundle(
   kubeconfig: string,
   args: readonly string[],
-  options: { readonly reportsHeap?: boolean } = {},
+  options: { readonly reportsHeap?: boolean; readonly node?: string } = {},
 ): Promise<Bundle> {
   const dir = scratchDir('bundle');
   const heapFile = join(dir, 'heap');
@@ -48,7 +48,7 @@ export async function startBundle(
   let readyMs = 0;
   const daemon = await Daemon.start({
     name: 'meshcert',
-    file: process.execPath,
+    file: options.node ?? process.execPath,
     args: [
       ...(options.reportsHeap ? ['--expose-gc', '--import', heapReporter(heapFile)] : []),
       ...[
@@ -133,9 +133,14 @@ export async function untilPublished(
 }
 
 /** Bytes; Linux only. */
-export async function rssOf(pid: number): Promise<number> {
+export const rssOf = (pid: number): Promise<number> => memoryOf(pid, 'VmRSS');
+
+/** The highest so far, bytes; Linux only. */
+export const peakOf = (pid: number): Promise<number> => memoryOf(pid, 'VmHWM');
+
+async function memoryOf(pid: number, field: 'VmRSS' | 'VmHWM'): Promise<number> {
   const text = await readFile(`/proc/${pid}/status`, 'utf8');
-  return Number(/VmRSS:\s+(\d+)/.exec(text)?.[1] ?? Number.NaN) * 1024;
+  return Number(new RegExp(`${field}:\\s+(\\d+)`).exec(text)?.[1] ?? Number.NaN) * 1024;
 }
 
 /** User and system milliseconds so far; Linux only, in steps of 10 ms. */

@@ -27,11 +27,14 @@ export interface Part<M extends Methods> extends AsyncDisposable {
 export interface PartOptions {
   /** Flags of Node, such as `--expose-gc`. */
   readonly flags?: readonly string[];
+  /** The Node.js to run it by; default: this one. */
+  readonly node?: string;
 }
 
 /** Starts `parts/<name>.ts`; its methods are those that it passed to `servePart`. */
 export function startPart<M extends Methods>(name: string, options: PartOptions = {}): Part<M> {
   const child = fork(join(import.meta.dirname, `${name}.ts`), [], {
+    ...(options.node === undefined ? {} : { execPath: options.node }),
     execArgv: ['--import', join(ROOT, 'node_modules/tsx/dist/esm/index.mjs'), ...(options.flags ?? [])],
     serialization: 'advanced',
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],

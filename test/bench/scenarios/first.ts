@@ -1,11 +1,10 @@
-import { readFile } from 'node:fs/promises';
 import { systemClock } from '../../../src/async/clock.ts';
 import type { KubeObject } from '../../../src/core/object.ts';
 import { reflect } from '../../../src/kube/reflector.ts';
 import { RESOURCES } from '../../../src/kube/resources.ts';
 import { silentLog } from '../../../src/mesh/log.ts';
 import type { World } from '../fleets.ts';
-import { BUNDLE_AGENT, cpuOf, startBundle } from '../parts/bundle.ts';
+import { BUNDLE_AGENT, cpuOf, peakOf, startBundle } from '../parts/bundle.ts';
 import { number } from '../report.ts';
 import { atMost, type Context, type Count, type Row, ratioAtLeast, row, type Scenario } from '../scenario.ts';
 import { startBare } from './due.ts';
@@ -149,10 +148,4 @@ async function measure({ say }: Context, world: World, count: number, how: 'labe
         .join(', ')}; ${created + patched} Events`,
     ],
   };
-}
-
-/** Bytes; Linux only. */
-async function peakOf(pid: number): Promise<number> {
-  const text = await readFile(`/proc/${pid}/status`, 'utf8');
-  return Number(/VmHWM:\s+(\d+)/.exec(text)?.[1] ?? Number.NaN) * 1024;
 }

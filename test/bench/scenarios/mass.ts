@@ -12,7 +12,7 @@ const ANNOTATORS = 16;
 export const mass: Scenario = {
   id: 'mass',
   title: 'Everything changes at once: roots, and renewals by annotation',
-  same: 'The shipped bundle with N publications that are current. First the mesh names one more root, so that the bundle of each publication grows. Then another client sets the annotation meshcert.dev/renew on each MeshCertificate. Another process watches the API server: to the last Secret that changed, and to the last status about it. There is no comparison except the counts.',
+  same: 'The shipped bundle with N publications that are current. First the mesh names one more root, so that the bundle of each publication grows. Then another client sets the annotation meshcert.dev/renew on each MeshCertificate. Another process watches the API server: to the last Secret that changed, and to the last status about it. At last the same annotation is set once more, and the API server is killed at once and comes back a minute later: from its return to the last Secret and status. There is no comparison except the counts.',
   async run(context) {
     const world = await context.fleets.best;
     const { due: count } = context.sizes;
@@ -30,17 +30,23 @@ export const mass: Scenario = {
       isPublished: (secret) => secret.metadata.name.endsWith('-ca') && rootsIn(secret) === 2,
       isReady: ({ status }) => ((status as { roots?: readonly unknown[] } | undefined)?.roots ?? []).length === 2,
     });
-    const { items } = await world.kube.list(RESOURCES.secrets, { namespace });
-    const versions = new Map(items.map(({ metadata }) => [metadata.name, metadata.resourceVersion]));
-    const value = new Date().toISOString();
-    const renewals = await change(context, world, bundle.pid, namespace, count, `${about} renewals by annotation`, {
-      act: () => annotate(world, namespace, count, value),
-      isPublished: (secret) =>
-        isIdentitySecret(secret) && versions.get(secret.metadata.name) !== secret.metadata.resourceVersion,
-      isReady: ({ status }) => (status as { renewRequest?: string } | undefined)?.renewRequest === value,
-    });
+    const renewal = async (what: string, awayMs: number) => {
+      const { items } = await world.kube.list(RESOURCES.secrets, { namespace });
+      const versions = new Map(items.map(({ metadata }) => [metadata.name, metadata.resourceVersion]));
+      const value = new Date().toISOString();
+      return await change(context, world, bundle.pid, namespace, count, `${about} ${what}`, {
+        awayMs,
+        act: () => annotate(world, namespace, count, value),
+        isPublished: (secret) =>
+          isIdentitySecret(secret) && versions.get(secret.metadata.name) !== secret.metadata.resourceVersion,
+        isReady: ({ status }) => (status as { renewRequest?: string } | undefined)?.renewRequest === value,
+      });
+    };
+    const renewals = await renewal('renewals by annotation', 0);
+    const returned = await renewal('renewals, API server away for a minute', context.sizes.awayMs);
     return {
-      rows: [...roots.rows, ...renewals.rows],
+      rows: [...roots.rows, ...renewals.rows, ...returned.rows],
+      // How many requests failed depends on the moment of the outage.
       counts: [...roots.counts, ...renewals.counts],
       notes: [],
     };
@@ -59,14 +65,16 @@ async function change(
   namespace: string,
   count: number,
   about: string,
-  { act, ...reached }: Reached & { readonly act: () => Promise<void> },
+  { act, awayMs = 0, ...reached }: Reached & { readonly act: () => Promise<void>; readonly awayMs?: number },
 ): Promise<{ readonly rows: readonly Row[]; readonly counts: readonly Count[] }> {
   say(about);
   await world.spent(BUNDLE_AGENT);
   const cpuBefore = await cpuOf(pid);
-  const began = performance.now();
-  const all = untilAll(world, namespace, count, reached);
+  const observe = () => ({ began: performance.now(), all: untilAll(world, namespace, count, reached) });
+  const early = awayMs > 0 ? undefined : observe();
   await act();
+  if (awayMs > 0) await world.outage(awayMs);
+  const { began, all } = early ?? observe();
   const { secretsAt, readyAt } = await all;
   const cpuMs = (await cpuOf(pid)) - cpuBefore;
   const { 'create events': _, 'patch events': __, ...spent } = await world.spent(BUNDLE_AGENT);

@@ -13,6 +13,7 @@ import { Daemon, type Server, scratchDir, serverOf } from './process.ts';
  */
 export interface KubeApiserver extends Server, Cluster, KubeClient {
   readonly port: number;
+  readonly pid: number;
   /** For the admin (system:masters). */
   readonly kubeconfigFile: string;
   readonly etcd: Etcd;
@@ -105,7 +106,12 @@ export async function startKubeApiserver(options: KubeApiserverOptions = {}): Pr
     await server.stop();
     if (!options.etcd) await etcd.stop();
   };
-  return { ...server, ...cluster, ...client, stop, [Symbol.asyncDispose]: stop, port, kubeconfigFile, etcd };
+  return {
+    ...{ ...server, ...cluster, ...client, stop, [Symbol.asyncDispose]: stop, port, kubeconfigFile, etcd },
+    get pid() {
+      return daemon.pid;
+    },
+  };
 }
 
 /** The server makes its own certificate and appends the CA that signed it; clients need only the CA. */
