@@ -44,7 +44,7 @@ it('counts the requests of first issues and of what changes at once, by the ship
     [3, 2],
     'two Secrets and a status for a new root, a Secret and a status for a renewal',
   );
-  assert.match(changed.rows.at(-3)?.what ?? '', /away for a minute, to the last Secret/);
+  assert.match(changed.rows.at(-3)?.what ?? '', /away for 0.1 s, to the last Secret/);
 });
 
 it('finds the last object of a watch in both readers', async () => {

@@ -12,7 +12,7 @@ const ANNOTATORS = 16;
 export const mass: Scenario = {
   id: 'mass',
   title: 'Everything changes at once: roots, and renewals by annotation',
-  same: 'The shipped bundle with N publications that are current. First the mesh names one more root, so that the bundle of each publication grows. Then another client sets the annotation meshcert.dev/renew on each MeshCertificate. Another process watches the API server: to the last Secret that changed, and to the last status about it. At last the same annotation is set once more, and the API server is killed at once and comes back a minute later: from its return to the last Secret and status. There is no comparison except the counts.',
+  same: 'The shipped bundle with N publications that are current. First the mesh names one more root, so that the bundle of each publication grows. Then another client sets the annotation meshcert.dev/renew on each MeshCertificate. Another process watches the API server: to the last Secret that changed, and to the last status about it. At last the same annotation is set once more, and the API server is killed at once and comes back later: from its return to the last Secret and status. There is no comparison except the counts.',
   async run(context) {
     const world = await context.fleets.best;
     const { due: count } = context.sizes;
@@ -43,7 +43,8 @@ export const mass: Scenario = {
       });
     };
     const renewals = await renewal('renewals by annotation', 0);
-    const returned = await renewal('renewals, API server away for a minute', context.sizes.awayMs);
+    const { awayMs } = context.sizes;
+    const returned = await renewal(`renewals, API server away for ${awayMs / 1000} s`, awayMs);
     return {
       rows: [...roots.rows, ...renewals.rows, ...returned.rows],
       // How many requests failed depends on the moment of the outage.
