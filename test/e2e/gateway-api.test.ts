@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { Sink } from '../../src/agent/report/reporter.ts';
+import type { KubeObject } from '../../src/core/object.ts';
 import { fields } from '../../src/mesh/kube-object.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { gatewayApiDefinitions } from '../../src/sandbox/kube/gateway-api.ts';
@@ -231,6 +232,43 @@ describe('a MeshCertificate for Gateway API', () => {
     await world.until('the Secrets are published', () => world.condition('Published')?.status === 'True');
     for (const one of [...gatewayApiDefinitions(), ...all]) world.api.put(one);
     await world.until('the policy', async () => (await it.policy()) !== undefined, 5_000);
+  });
+
+  it('says by a code what cannot be used, and writes nothing for it', async () => {
+    const six = ['a', 'b', 'c', 'd', 'e', 'f'].map((name) => pod(name, name));
+    const without = (kinds: RegExp) => all.filter(({ kind }) => !kinds.test(kind));
+    const older = gatewayApiDefinitions().map((one) => {
+      const isPolicy = one.metadata.name.startsWith('backendtlspolicies');
+      return isPolicy ? (JSON.parse(JSON.stringify(one).replaceAll('"v1"', '"v1alpha3"')) as typeof one) : one;
+    });
+    const cases: readonly [
+      kind: string,
+      code: string,
+      objects: readonly KubeObject[],
+      definitions?: readonly object[],
+    ][] = [
+      ['Service', 'ERR_GATEWAY_CRD_MISSING', all, older],
+      ['Gateway', 'ERR_TARGET_CLASS', [...without(/GatewayClass/), gatewayClass('eg', 'traefik.io/controller')]],
+      ['Service', 'ERR_TARGET_PORT_NAME', [...without(/Service/), service({ ports: [{ port: 443 }] })]],
+      ['Service', 'ERR_TARGET_TOO_MANY', [...without(/Pod|Slice/), ...six]],
+      ['Service', 'ERR_TARGET_NO_ACCOUNT', [...without(/Pod/), pod('web-1', '')]],
+      [
+        'Service',
+        'ERR_TARGET_NOT_IN_CLUSTER',
+        [...without(/Service/), service({ type: 'ExternalName', externalName: 'x.y' })],
+      ],
+    ];
+    for (const [kind, code, objects, definitions] of cases) {
+      await using it = await start(objects, definitions);
+      const { world } = it;
+      world.run(spec);
+      await world.until(code, () => it.stateOf(kind) === code);
+      await world.until('the Secrets are published', () => world.condition('Published')?.status === 'True');
+      assert.equal(world.condition('Referenced')?.status, 'False', code);
+      const written = it.writes().filter((one) => /backendtlspolicies|configmaps/.test(one));
+      assert.deepEqual([written, await it.configMap()], [[], undefined], code);
+      if (kind === 'Gateway' || definitions) assert.deepEqual(fields((await it.proxy())?.spec), {}, code);
+    }
   });
 
   it('leaves a certificate that another client set, and a policy that another client wrote', async () => {

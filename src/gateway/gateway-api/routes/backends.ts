@@ -15,9 +15,9 @@ import {
   type PolicySituation,
   policyVerdict,
   unseen,
+  unservedKind,
   writtenFor,
 } from './policies.ts';
-import { unservedKind } from './services.ts';
 
 /** What one Backend needs: the certificate in its own fields, and a policy. */
 interface BackendJudgement {

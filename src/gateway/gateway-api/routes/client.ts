@@ -10,6 +10,7 @@ import { grantRef, secretRef } from '../objects/names.ts';
 import type { GatewayApiConfig } from '../spec/config.ts';
 import { CLIENT_FIELD_MANAGER, ENVOY_GATEWAY, GATEWAY_API_RESOURCES as KINDS } from '../spec/resources.ts';
 import type { GatewayApiRefusal, GatewayApiTarget } from '../spec/target.ts';
+import { unservedKind } from './policies.ts';
 
 type ClientInput = RouteInput<GatewayApiConfig>;
 type ClientFields = Readonly<Record<string, unknown>>;
@@ -122,6 +123,9 @@ function clientOf(
     const message = `it is in another namespace than the MeshCertificate and does not consent; its owner can annotate it: ${CONSENT_ANNOTATION}=${meta.namespace}`;
     return no('ERR_TARGET_NO_CONSENT', message);
   }
+  // A certificate without policies would be half of it.
+  const absent = unservedKind(observed.unserved);
+  if (absent) return { refusal: absent };
   const hidden = observed.hidden(KINDS.classes.kind);
   if (hidden !== undefined) {
     const message = `the GatewayClasses cannot be read yet (${hidden}); the agent needs get, list and watch on gatewayclasses`;

@@ -69,6 +69,17 @@ describe('the Gateway API', () => {
     assert.deepEqual(more, []);
   });
 
+  it('accepts the accounts that a Service announces before there is a pod with them', () => {
+    const announcing = (accounts: string) =>
+      service({}, { annotations: { ...CONSENT, 'meshcert.dev/next-service-accounts': accounts } });
+    const of = (accounts: string) => policies({ objects: withOne(announcing(accounts)) })[0]?.names;
+    const [web, next] = [{ path: '/ns/shop/sa/web' }, { path: '/ns/shop/sa/web-new' }];
+    assert.deepEqual(of('web-new'), [web, next]);
+    assert.deepEqual(of(' web, web-new,'), [web, next]);
+    assert.deepEqual(of('../../other/sa/x, a/b'), [web], 'only an account of its own namespace');
+    assert.deepEqual(codes({ objects: withOne(announcing('a,b,c,d,e')) }), ['Service ERR_TARGET_TOO_MANY']);
+  });
+
   it("requires the service's name of Consul, and the DNS name of the workload as server name of Linkerd", () => {
     assert.deepEqual(policies({ mesh: 'consul' })[0]?.names, [{ sibling: 'web' }]);
     const annotated = pod('web-1');
@@ -162,7 +173,6 @@ describe('the Gateway API', () => {
         { objects: withOne(envoyProxy({ backendTLS: { clientCertificateRef: { name: 'theirs' } } })) },
       ],
       ['Gateway ERR_GATEWAY_CRD_MISSING', { unserved: ['EnvoyProxy'] }],
-      ['Service ERR_GATEWAY_CRD_MISSING', { unserved: ['BackendTLSPolicy'] }],
       ['Service ERR_TARGET_NO_CONSENT', { objects: withOne(without(service(), 'annotations')) }],
       ['Service ERR_TARGET_NOT_IN_CLUSTER', { objects: withOne(service({ type: 'ExternalName', externalName: 'x' })) }],
       ['Service ERR_TARGET_PORT_NAME', { objects: withOne(service({ ports: [{ port: 443 }] })) }],
@@ -191,6 +201,12 @@ describe('the Gateway API', () => {
       GATEWAY_API_CODES.filter((code) => !covered.has(code)),
       others,
     );
+  });
+
+  it('gives no Gateway the certificate where policies are not served', () => {
+    const of = { objects: withOne(envoyProxy()), unserved: ['BackendTLSPolicy'] };
+    assert.deepEqual(codes(of), ['Gateway ERR_GATEWAY_CRD_MISSING', 'Service ERR_GATEWAY_CRD_MISSING']);
+    assert.deepEqual(policies(of), []);
   });
 
   it('keeps a policy as it is while its Service is refused, or unselected and used by a route', () => {

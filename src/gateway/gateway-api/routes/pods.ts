@@ -2,6 +2,7 @@ import { fields, hasLabels, type KubeObject, listOfFields, text } from '../../..
 import type { PeerName, TargetRefusal, Workload } from '../../../mesh/targeting.ts';
 import type { RouteInput } from '../../input.ts';
 import { type GatewayApiConfig, MOST_NAMES } from '../spec/config.ts';
+import { NEXT_ANNOTATION } from '../spec/resources.ts';
 
 /** A port of a Service, as its owner declared it. */
 export interface NamedPort {
@@ -9,6 +10,8 @@ export interface NamedPort {
   readonly port: number;
   readonly targetPort: unknown;
 }
+
+const ACCOUNT = /^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/;
 
 /** Of an EndpointSlice: the Service that it belongs to. */
 const SERVICE_LABEL = 'kubernetes.io/service-name';
@@ -78,7 +81,19 @@ export function identitiesOf(
     if ('code' in peer) return peer;
     found.push(peer);
   }
+  for (const workload of rules ? [] : nextWorkloads(service)) {
+    const peer = mesh?.peer?.(workload, service.metadata.name);
+    if (peer && !('code' in peer)) found.push(peer);
+  }
   return found;
+}
+
+/** The workloads that the owner of a Service announces: a gateway takes seconds to accept a further name. */
+function nextWorkloads({ metadata: { namespace = '', annotations } }: KubeObject): readonly Workload[] {
+  const accounts = annotations?.[NEXT_ANNOTATION]?.split(',').map((one) => one.trim()) ?? [];
+  return accounts
+    .filter((one) => ACCOUNT.test(one))
+    .map((serviceAccount) => ({ name: '', namespace, serviceAccount, labels: {}, annotations: {} }));
 }
 
 /** `hostname`: the server name, unless the user gives one or the mesh distinguishes its servers by it. */

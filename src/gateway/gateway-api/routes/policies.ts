@@ -7,7 +7,7 @@ import { ownerLabel } from '../../owner.ts';
 import { policyRef } from '../objects/names.ts';
 import type { GatewayApiConfig } from '../spec/config.ts';
 import { CORE_RESOURCES as CORE, GATEWAY_API_RESOURCES as KINDS } from '../spec/resources.ts';
-import type { PolicyTarget } from '../spec/target.ts';
+import type { GatewayApiRefusal, PolicyTarget } from '../spec/target.ts';
 import type { BehindServices, Peers } from './pods.ts';
 import { type Usage, type UsedTarget, usage } from './usage.ts';
 
@@ -77,6 +77,14 @@ export function foreignPolicy(
   if (!theirs) return undefined;
   const message = `${describe(refOf(theirs))} is already for it, and was not written for this MeshCertificate; remove that policy, or do not select this ${of}`;
   return { code: 'ERR_TARGET_FOREIGN_POLICY', message };
+}
+
+/** Why no policy can be written at all. */
+export function unservedKind(unserved: ReadonlySet<string>): GatewayApiRefusal | undefined {
+  const absent = [KINDS.policies, KINDS.gateways].find(({ kind }) => unserved.has(kind));
+  if (!absent) return undefined;
+  const message = `the cluster does not serve ${absent.apiVersion} ${absent.kind}; install the Gateway API, version 1.4 or later`;
+  return { code: 'ERR_GATEWAY_CRD_MISSING', message };
 }
 
 /** Why the objects of these kinds in a namespace are not known. */

@@ -17,6 +17,7 @@ import {
   type PolicySituation,
   policyVerdict,
   unseen,
+  unservedKind,
   writtenFor,
 } from './policies.ts';
 
@@ -39,14 +40,6 @@ export function judgeServices(situation: PolicySituation, mayAdd: boolean): read
   const { input, observed } = situation;
   const whole: ServiceSituation = { ...situation, obstacle: obstacle(input, observed), mayAdd };
   return observed.routes.filter(isService).flatMap((service) => judgeService(service, whole));
-}
-
-/** Why no policy can be written at all. */
-export function unservedKind(unserved: ReadonlySet<string>): TargetRefusal | undefined {
-  const absent = [KINDS.policies, KINDS.gateways].find(({ kind }) => unserved.has(kind));
-  if (!absent) return undefined;
-  const message = `the cluster does not serve ${absent.apiVersion} ${absent.kind}; install the Gateway API, version 1.4 or later`;
-  return { code: 'ERR_GATEWAY_CRD_MISSING', message };
 }
 
 function obstacle(

@@ -42,3 +42,5 @@ export const CORE_RESOURCES = {
 export const CLIENT_FIELD_MANAGER = 'meshcert-gateways';
 /** Controllers of Envoy Gateway have names that begin so; its administrator chooses the rest. */
 export const ENVOY_GATEWAY = `${EXTENSIONS}/`;
+/** On a Service: ServiceAccounts, with commas between them, that its pods will have; they may answer before they do. */
+export const NEXT_ANNOTATION = 'meshcert.dev/next-service-accounts';
