@@ -35,6 +35,8 @@ async function blocksOf(file: string, language: string): Promise<Block[]> {
   }));
 }
 
+const MOVED = 'test/peers/gateway-api-move.test.ts runs it, with both gateways under traffic';
+
 /** Blocks that another suite runs, by how they begin, or that need what does not run on one machine. */
 const ELSEWHERE: Readonly<Record<string, string>> = {
   'npm ci && npm test': '.ci/run does this on a clean clone',
@@ -54,6 +56,10 @@ const ELSEWHERE: Readonly<Record<string, string>> = {
   'esbuild src/vault.ts': 'test/e2e/adapter-package.test.ts bundles the example with this command',
   'meshcert schema --crd --adapter':
     'test/e2e/adapter-package.test.ts runs the bundle with the adapter; test/peers/crd.test.ts applies such a definition',
+  'kubectl apply -f gateway.yaml': MOVED,
+  'meshcert render --rbac -f both.yaml': MOVED,
+  'kubectl apply -f route.yaml': MOVED,
+  'kubectl -n emissary delete mapping web': MOVED,
   'kubectl -n emissary port-forward': 'it needs a kubelet; test/peers/page.test.ts opens the page of an agent',
 };
 

@@ -35,17 +35,8 @@ export interface RunningEnvoyGateway {
 
 export const CONTROLLER_NAME = 'gateway.envoyproxy.io/gatewayclass-controller';
 
-const extension = (kind: string, plural: string): Resource => ({ ...GATEWAY_API_RESOURCES.envoyProxies, kind, plural });
-
 const WATCHED: readonly Resource[] = [
   ...Object.values(GATEWAY_API_RESOURCES),
-  extension('Backend', 'backends'),
-  {
-    apiVersion: 'gateway.networking.k8s.io/v1beta1',
-    kind: 'ReferenceGrant',
-    plural: 'referencegrants',
-    namespaced: true,
-  },
   ...[RESOURCES.services, RESOURCES.secrets, RESOURCES.configMaps],
 ];
 

@@ -2,6 +2,7 @@ import type { KubeObject } from '../../core/object.ts';
 import { isGranted } from '../../gateway/gateway-api/diagnosis/clients.ts';
 import {
   type GatewayApiWorld,
+  namedCertificate,
   type SeenBackend,
   type SeenGateway,
   type SeenPolicy,
@@ -124,13 +125,15 @@ function clusterOf(
   const target = world.find(kind, ref);
   if (!target || (ref.namespace !== route.metadata.namespace && !isGranted(world, route, { kind, ...ref })))
     return undefined;
-  const endpoint = fields(listOfFields(fields(target.spec).endpoints)[0]?.ip);
+  const [endpoint = {}] = listOfFields(fields(target.spec).endpoints);
+  const { hostname, address, port } = { ...fields(endpoint.ip), ...fields(endpoint.fqdn) };
   const place =
     kind === 'Service'
       ? { host: `${ref.name}.${ref.namespace}`, port: ref.port ?? 0 }
-      : { host: String(endpoint.address), port: Number(endpoint.port) };
+      : { host: String(hostname ?? address).replace(/\.svc\.cluster\.local$/, ''), port: Number(port) };
   const name = `${route.kind.toLowerCase()}/${keyOf(route)}/${kind}/${ref.namespace}/${ref.name}/${ref.port}`;
-  if (!policy) return { name, ...place, tls: undefined };
+  // A Backend with TLS settings and without a policy is refused.
+  if (!policy) return namedCertificate(target) ? undefined : { name, ...place, tls: undefined };
 
   const roots = rootsOf(world, policy);
   if (!roots) return undefined;

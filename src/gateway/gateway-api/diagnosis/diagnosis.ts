@@ -9,7 +9,7 @@ import type { GatewayApiCheck } from './check.ts';
 import { clientChecks } from './clients.ts';
 import { policyChecks } from './policies.ts';
 import { promiseChecks } from './promises.ts';
-import { BACKEND, namedCertificate, worldOf } from './world.ts';
+import { namedCertificate, worldOf } from './world.ts';
 
 const CHECKS: readonly GatewayApiCheck[] = [
   ...policyChecks,
@@ -27,14 +27,7 @@ export const gatewayApiDiagnosis: Diagnosis = {
   resources: [
     ...Object.values(KINDS),
     CORE_RESOURCES.endpointSlices,
-    { ...KINDS.envoyProxies, kind: BACKEND, plural: 'backends' },
     { ...KINDS.envoyProxies, kind: 'BackendTrafficPolicy', plural: 'backendtrafficpolicies' },
-    {
-      apiVersion: 'gateway.networking.k8s.io/v1beta1',
-      kind: 'ReferenceGrant',
-      plural: 'referencegrants',
-      namespaced: true,
-    },
   ],
   checks: CHECKS,
   areas: [

@@ -73,7 +73,7 @@ export interface GatewayApiWorld {
   pairOf(secret: SecretUse): SecretPair | undefined;
 }
 
-export const BACKEND = 'Backend';
+export const BACKEND = KINDS.backends.kind;
 
 export function worldOf(snapshot: ClusterSnapshot): GatewayApiWorld {
   const byKind = new Map<string, KubeObject[]>();
