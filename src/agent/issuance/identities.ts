@@ -30,9 +30,11 @@ async function* reopening(
   const { policy } = options;
   let current = options.current;
   let failures = 0;
+  /** Streams in a row that were reopened without a new leaf. */
+  let silences = 0;
   if (current) yield current;
   while (!signal.aborted) {
-    const watchdog = new OverdueWatchdog(host, options, signal, source.overdue);
+    const watchdog = new OverdueWatchdog(host, options, signal, { overdue: source.overdue, silences });
     watchdog.expect(current);
     try {
       for await (const identity of source.watch(watchdog.signal)) {
@@ -44,6 +46,7 @@ async function* reopening(
           continue;
         }
         failures = 0;
+        if (!sameLeaf(identity, current)) silences = 0;
         policy.succeeded();
         watchdog.expect(identity, sameLeaf(identity, current) ? undefined : host.clock.now());
         current = identity;
@@ -70,6 +73,7 @@ async function* reopening(
       await watchdog.stop();
     }
     if (watchdog.silent) {
+      silences += 1;
       host.report(
         new MeshError(
           'ERR_MESH_SILENT',
@@ -80,6 +84,13 @@ async function* reopening(
   }
 }
 
+/**
+ * Once the leaf has expired, each stream is given twice the time of the one before: an expired leaf must not cause a
+ * loop of reopening in which a slow mesh never gets to answer.
+ */
+const LEAST_PATIENCE_MS = 1000;
+const MOST_PATIENCE_MS = 30_000;
+
 /** Aborts its signal when a new leaf is overdue or a renewal was requested. */
 class OverdueWatchdog {
   silent = false;
@@ -87,13 +98,20 @@ class OverdueWatchdog {
   readonly #host: Host;
   readonly #reopen: LinkedSignal;
   readonly #overdue: number;
+  readonly #leastMs: number;
   #cancel: (() => void) | undefined;
   readonly #renewal: Promise<void> | undefined;
 
-  constructor(host: Host, options: RenewingOptions, outer: AbortSignal, overdue = 0) {
+  constructor(
+    host: Host,
+    options: RenewingOptions,
+    outer: AbortSignal,
+    { overdue = 0, silences }: { readonly overdue: number | undefined; readonly silences: number },
+  ) {
     this.#host = host;
     this.#options = options;
     this.#overdue = overdue;
+    this.#leastMs = Math.min(LEAST_PATIENCE_MS * 2 ** silences, MOST_PATIENCE_MS);
     this.#reopen = linkedTo(outer);
     this.#renewal = options.wake && this.#onRenew(options.wake);
   }
@@ -113,8 +131,8 @@ class OverdueWatchdog {
     const now = this.#host.clock.now();
     const pushed = leaf.notBefore + (leaf.notAfter - leaf.notBefore) * this.#overdue;
     const due = Math.max(this.#options.policy.renewAt(leaf, issuedAt), pushed);
-    // Never sooner than a second: an expired leaf must not cause a loop of reopening.
-    const wait = Math.max(1000, due > now ? due - now : (leaf.notAfter - now) / 2);
+    const leastMs = now < leaf.notAfter ? LEAST_PATIENCE_MS : this.#leastMs;
+    const wait = Math.max(leastMs, due > now ? due - now : (leaf.notAfter - now) / 2);
     this.#cancel = this.#host.clock.after(wait, () => {
       this.silent = true;
       this.#reopen.abort(new Error('silent'));
