@@ -433,6 +433,19 @@ describe('Envoy Gateway', { concurrency: true }, () => {
     });
   });
 
+  it('names a kind of CA that it does not know, and sends nothing', async () => {
+    const { spec, ...rest } = policy('unknown-kind', { sans: [WEB] });
+    const { validation, ...more } = spec as { validation: object };
+    const caCertificateRefs = [{ group: '', kind: 'Service', name: 'unknown-kind' }];
+    await lab.apply(...service('unknown-kind', await upstream()), {
+      ...rest,
+      spec: { ...more, validation: { ...validation, caCertificateRefs } },
+    });
+    await lab.apply(route('unknown-kind', [gateways.proxy]));
+    await answers(gateways.proxy, '/unknown-kind', 500);
+    await policyBecomes('unknown-kind', { Accepted: 'False/NoValidCACertificate', ResolvedRefs: 'False/InvalidKind' });
+  });
+
   it('has definitions that refuse a policy without CA or host name, or with more than five SANs', async () => {
     const invalid = (change: object) => {
       const { spec, ...rest } = policy('invalid');
