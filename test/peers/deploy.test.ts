@@ -500,7 +500,7 @@ const CONTRADICTIONS: readonly (readonly [object, RegExp])[] = [
   [{ securityContext: { runAsUser: 0 } }, /runAsUser: 0 is root, which runAsNonRoot: true forbids/],
   [{ securityContext: { privileged: true } }, /privileged: true needs allowPrivilegeEscalation: true/],
   [{ securityContext: { capabilities: { add: ['SYS_ADMIN'] } } }, /SYS_ADMIN needs allowPrivilegeEscalation: true/],
-  [{ resources: { requests: { memory: '1Gi' } } }, /requests.memory: 1Gi is more than resources.limits.memory: 192Mi/],
+  [{ resources: { requests: { memory: '1Gi' } } }, /requests.memory: 1Gi is more than resources.limits.memory: 256Mi/],
   [{ resources: { requests: { cpu: 2 }, limits: { cpu: '1500m' } } }, /requests.cpu: 2 is more than/],
 ];
 
