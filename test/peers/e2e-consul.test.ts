@@ -1,16 +1,14 @@
 import assert from 'node:assert/strict';
-import { createServer } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { after, before, describe, it } from 'node:test';
 import { connect } from '../../src/kube/client.ts';
 import { type AgentProcess, startAgentProcess } from './parts/agent-process.ts';
+import { startConsulUpstream } from './parts/consul-upstream.ts';
 import { type EnvoyGateway, startEnvoyGateway } from './parts/envoy-gateway.ts';
 import { startLoad } from './parts/load.ts';
 import { watchPair } from './parts/pair-watch.ts';
 import { prepareCluster } from './parts/prepare.ts';
 import { type Consul, startConsul } from './servers/consul.ts';
-import { startConsulConnectProxy } from './servers/consul-connect-proxy.ts';
-import { createKubernetesMethod, createServiceToken, rotateRoot, setIntention } from './servers/consul-levers.ts';
+import { createKubernetesMethod, createServiceToken, rotateRoot } from './servers/consul-levers.ts';
 import { type KubeApiserver, startKubeApiserver } from './servers/kube-apiserver.ts';
 
 const MINUTE = 60_000;
@@ -30,7 +28,7 @@ describe('Consul on real parts: Consul, kube-apiserver, Envoy, Connect proxy', (
   it('logs in with a ServiceAccount token, and Envoy carries every request through two rotations of the root', async () => {
     await using consul = await startConsul();
     await createKubernetesMethod(consul, apiserver, { name: METHOD, audience: AUDIENCE });
-    await using upstream = await startUpstream(consul);
+    await using upstream = await startConsulUpstream(consul, 'ambassador');
     const kube = connect({ kubeconfig: apiserver.kubeconfigFile, userAgent: 'watcher' });
     await using _kube = stopping(() => kube.close());
     await using pair = watchPair(kube, { namespace: 'ambassador', identity: 'consul-identity', ca: 'consul-ca' });
@@ -65,7 +63,7 @@ describe('Consul on real parts: Consul, kube-apiserver, Envoy, Connect proxy', (
 
   it("takes over from Ambassador's connector without a lost request, once it is allowed to", async () => {
     await using consul = await startConsul();
-    await using upstream = await startUpstream(consul);
+    await using upstream = await startConsulUpstream(consul, 'ambassador');
     const token = (await createServiceToken(consul, 'ambassador')).secret;
     await leaveAsConnector(apiserver, consul, token);
     const kube = connect({ kubeconfig: apiserver.kubeconfigFile, userAgent: 'watcher' });
@@ -113,24 +111,6 @@ describe('Consul on real parts: Consul, kube-apiserver, Envoy, Connect proxy', (
     assert.ok(!agent.log().includes(token), 'the token is in no log line');
   });
 });
-
-/** A plain service behind a real Connect proxy, which accepts only the gateway. */
-async function startUpstream(consul: Consul): Promise<{ port: number } & AsyncDisposable> {
-  const plain = createServer((_, response) => response.end('plain'));
-  await new Promise<void>((resolve) => plain.listen(0, '127.0.0.1', resolve));
-  const target = { port: (plain.address() as AddressInfo).port };
-  const { secret } = await createServiceToken(consul, 'web');
-  await setIntention(consul, 'ambassador', 'web', 'allow');
-  const proxy = await startConsulConnectProxy({ consul, service: 'web', target, token: secret });
-  return {
-    port: proxy.port,
-    async [Symbol.asyncDispose]() {
-      await proxy.stop();
-      plain.closeAllConnections();
-      await new Promise((resolve) => plain.close(resolve));
-    },
-  };
-}
 
 /** The Secret and the TLSContext that the connector and its manifest leave behind. */
 async function leaveAsConnector(apiserver: KubeApiserver, consul: Consul, token: string): Promise<void> {

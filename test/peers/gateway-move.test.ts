@@ -73,7 +73,7 @@ it('one MeshCertificate serves Emissary and Envoy Gateway; traffic moves from on
   console.log(`${line}; Emissary/Envoy Gateway: ${phases.map((one) => Object.values(one).join('/')).join(', ')}`);
   assert.deepEqual(counts, { failures: [], plaintext: 0, refused: 0 }, agent.log());
   assert.deepEqual(pair.violations, []);
-  assert.deepEqual(await traffic.refusals(), []);
+  assert.deepEqual(await traffic.agent.refusals(), []);
   assert.ok(roots >= 1, line);
   assert.deepEqual(
     phases.map((one) => [one.emissary > 0, one.envoyGateway > 0]),

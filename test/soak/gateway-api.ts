@@ -2,12 +2,19 @@ import { runGatewayRotations } from '../peers/parts/gateway-rotations.ts';
 import type { Place } from '../peers/parts/gateway-traffic.ts';
 
 const FIFTEEN_MINUTES = 900_000;
-/** Through the Gateway of each place. */
+/** A machine that builds meanwhile stalls for longer than the half of a minute that a leaf lives in the short runs. */
+const LEAF_MS = 60_000;
+const ROOTS = { stepMs: 32_000, everyMs: 100_000 };
+const PATIENCE_MS = 60_000;
+/** Through all Gateways together, as in the runs with Emissary. */
 const PER_SECOND = 50;
 
 /** Envoy Gateway with the certificate in each of the places; true: nothing failed, and nothing was sent in plaintext. */
 export async function gatewayApi(places: readonly Place[], durationMs = FIFTEEN_MINUTES): Promise<boolean> {
-  const seen = await runGatewayRotations({ durationMs, places, perSecond: PER_SECOND });
+  const seen = await runGatewayRotations({
+    ...{ durationMs, places, perSecond: PER_SECOND / places.length },
+    ...{ leafMs: LEAF_MS, rootRotation: ROOTS, patienceMs: PATIENCE_MS },
+  });
   console.log(seen.line);
   const { refusals } = seen;
   const problems = seen.sites.flatMap(({ failures, violations }) => [...failures, ...violations]);

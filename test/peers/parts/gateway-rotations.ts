@@ -1,3 +1,4 @@
+import { monitorEventLoopDelay } from 'node:perf_hooks';
 import { setTimeout as delay } from 'node:timers/promises';
 import { type Place, type Site, startGatewayTraffic } from './gateway-traffic.ts';
 import { type Load, startLoad } from './load.ts';
@@ -37,17 +38,22 @@ export interface RotationOptions {
   readonly places: readonly Place[];
   /** Requests a second through each Gateway. */
   readonly perSecond: number;
+  /** Default: `LEAF_MS` and `ROOTS`. A step is longer than half of a leaf's life. */
+  readonly leafMs?: number;
+  readonly rootRotation?: RootRotation;
+  /** How long an answer may take. Default: 15 seconds. */
+  readonly patienceMs?: number;
   /** The agent is killed this long after each start. Default: never. */
   readonly killAfterMs?: number;
 }
 
 /** Load through a real Envoy Gateway while leaves rotate every five seconds and roots every minute. */
 export async function runGatewayRotations(options: RotationOptions): Promise<RotationSummary> {
-  const { durationMs, places, perSecond, killAfterMs } = options;
-  await using traffic = await startGatewayTraffic({ places, leafMs: LEAF_MS });
+  const { durationMs, places, perSecond, killAfterMs, leafMs = LEAF_MS, rootRotation = ROOTS, patienceMs } = options;
+  await using traffic = await startGatewayTraffic({ places, leafMs });
   const { agent, ca, sites } = traffic;
   const before = sites.map(({ upstream }) => ({ ...upstream.counts }));
-  const loads = sites.map(({ url }) => startLoad(url, '', perSecond));
+  const loads = sites.map(({ url }) => startLoad(url, '', perSecond, patienceMs));
   const stop = new AbortController();
   await using _loads = {
     async [Symbol.asyncDispose]() {
@@ -56,15 +62,19 @@ export async function runGatewayRotations(options: RotationOptions): Promise<Rot
     },
   };
   const disturbing = Promise.all([
-    rotateRoots((pause) => overlapRoots(ca.istio, pause), ROOTS, stop.signal),
+    rotateRoots((pause) => overlapRoots(ca.istio, pause), rootRotation, stop.signal),
     killAfterMs === undefined ? 0 : killRepeatedly(killAfterMs),
   ]);
   disturbing.catch(() => {});
+  const stalls = monitorEventLoopDelay({ resolution: 100 });
+  stalls.enable();
   const started = performance.now();
   for (let minutes = 1; performance.now() - started < durationMs; ) {
     await Promise.race([delay(1_000), disturbing]);
     if (performance.now() - started > minutes * MINUTE) {
-      console.log(`${minutes} min: ${loads.map(describeLoad).join('; ')}`);
+      console.log(
+        `${minutes} min: stalled ${(stalls.max / 1e9).toFixed(1)} s at most; ${loads.map(describeLoad).join('; ')}`,
+      );
       minutes += 1;
     }
   }
@@ -74,9 +84,9 @@ export async function runGatewayRotations(options: RotationOptions): Promise<Rot
   const seen = sites.map((site, n) => summaryOf(site, loads[n], before[n]));
   return {
     ...{ roots, kills, sites: seen },
-    refusals: await traffic.refusals(),
+    refusals: await traffic.agent.refusals(),
     log: agent.log(),
-    line: `${Math.round(durationMs / 1000)} s, ${roots} roots, agent killed ${kills} times; ${seen.map(describe).join('; ')}`,
+    line: `${Math.round(durationMs / 1000)} s, ${roots} roots, agent killed ${kills} times, this process stalled for ${(stalls.max / 1e9).toFixed(1)} s at most; ${seen.map(describe).join('; ')}`,
   };
 
   /** At a later moment of its life each time, so that each step of a rotation is met. */

@@ -1,14 +1,11 @@
-import { writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
-import { builtBundle } from '../../../scripts/built-bundle.ts';
 import { systemClock } from '../../../src/async/clock.ts';
 import type { Kube } from '../../../src/kube/api.ts';
 import { connect } from '../../../src/kube/client.ts';
 import { MeshWorkload } from '../../../src/sandbox/cluster/mesh.ts';
 import { type SandboxUpstream, startUpstream } from '../../../src/sandbox/upstream.ts';
 import type { ApplyObject } from '../servers/kube-client.ts';
-import { output, type Server, scratchDir } from '../servers/process.ts';
-import { type AgentProcess, startAgentProcess } from './agent-process.ts';
+import type { Server } from '../servers/process.ts';
+import { type AgentInRole, startAgentInRole } from './agent-in-role.ts';
 import { eventually } from './eventually.ts';
 import {
   backendRef,
@@ -39,7 +36,6 @@ export type Place = (typeof PLACES)[number];
 /** Of a leaf that lives for no longer than ten times as long. */
 const RENEW_AFTER_MS = 5_000;
 const ACCOUNT = 'gateway';
-const AGENT = 'meshcert';
 const WORKLOAD = 'web';
 /** Another workload of the same mesh. */
 const IMPOSTOR = 'api';
@@ -72,10 +68,8 @@ export interface GatewayTraffic extends AsyncDisposable {
   readonly lab: GatewayLab;
   readonly kube: Kube;
   readonly ca: MeshCa;
-  readonly agent: AgentProcess;
+  readonly agent: AgentInRole;
   readonly sites: readonly Site[];
-  /** What the API server has refused to the agent. */
-  refusals(): Promise<readonly string[]>;
 }
 
 export interface GatewayTrafficOptions {
@@ -116,7 +110,7 @@ ${spec}`;
  * A connection carries five requests and idles half a second at most, so that handshakes never stop. The upstreams run
  * in the process of the test, which a busy machine has stalled for longer than the usual ten seconds.
  */
-const shortConnections = (name: string): ApplyObject => ({
+export const shortConnections = (name: string): ApplyObject => ({
   apiVersion: EXTENSIONS,
   kind: 'BackendTrafficPolicy',
   metadata: { name, namespace: GATEWAYS },
@@ -127,7 +121,8 @@ const shortConnections = (name: string): ApplyObject => ({
   },
 });
 
-const selected = (object: ApplyObject, mesh: string): ApplyObject => ({
+/** Selected by the label, and in a namespace that consents. */
+export const selected = (object: ApplyObject, mesh: string): ApplyObject => ({
   ...object,
   metadata: { ...object.metadata, labels: { mesh }, annotations: { 'meshcert.dev/allow-from': GATEWAYS } },
 });
@@ -171,24 +166,16 @@ async function build(
 ): Promise<Omit<GatewayTraffic, typeof Symbol.asyncDispose>> {
   const lab = opened(await startGatewayLab(options));
   const { apiserver, envoyGateway } = lab;
-  await prepareCluster(apiserver, { [GATEWAYS]: [ACCOUNT, AGENT] });
+  await prepareCluster(apiserver, { [GATEWAYS]: [ACCOUNT] });
   const ca = opened(await startMeshCa({ apiserver, namespaces: [GATEWAYS], leafLifetimeMs: options.leafMs }));
   const kube = connect({ kubeconfig: apiserver.kubeconfigFile, userAgent: 'watcher' });
   opened({ [Symbol.asyncDispose]: async () => kube.close() });
   const sites: Site[] = [];
   for (const place of options.places) sites.push(await site(place));
-  const agent = opened(await startAgent());
+  const documents = options.places.map((place) => document(place, ca, options)).join('---\n');
+  const agent = opened(await startAgentInRole(apiserver, { namespace: GATEWAYS, documents }));
   for (const one of sites) await admit(one);
-  return {
-    ...{ lab, kube, ca, agent, sites },
-    async refusals() {
-      const user = `system:serviceaccount:${GATEWAYS}:${AGENT}`;
-      const events = await apiserver.audit();
-      return events
-        .filter(({ user: { username }, responseStatus }) => username === user && responseStatus?.code === 403)
-        .map(({ verb, requestURI }) => `${verb} ${requestURI}`);
-    },
-  };
+  return { lab, kube, ca, agent, sites };
 
   async function site(place: Place): Promise<Site> {
     const name = nameOf(place);
@@ -233,21 +220,6 @@ async function build(
         answering = started(answering.account);
       },
     };
-  }
-
-  async function startAgent(): Promise<AgentProcess> {
-    const documents = options.places.map((place) => document(place, ca, options)).join('---\n');
-    const file = join(scratchDir('gateway-traffic'), 'mesh.yaml');
-    await writeFile(file, documents);
-    const roles = await output(process.execPath, [await builtBundle(), 'render', '--rbac', '-f', file]);
-    await apiserver.kubectl(['apply', '-f', '-'], { input: roles });
-    const audience = 'https://kubernetes.default.svc.cluster.local';
-    const token = await apiserver.serviceAccountToken({ namespace: GATEWAYS, name: AGENT, audience });
-    return await startAgentProcess({
-      kubeconfig: await apiserver.kubeconfigFor(AGENT, token),
-      documents,
-      args: ['--namespace', GATEWAYS, '--no-leader-elect', '--log-level', 'info'],
-    });
   }
 
   /** A route is created only once there is a policy: without one, it would send plaintext. */

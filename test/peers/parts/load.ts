@@ -13,7 +13,7 @@ export interface Load {
  * Constant requests, evenly spaced, whatever their result; anything but a 200 is a failure. A function chooses the URL
  * of each request.
  */
-export function startLoad(url: string | (() => string), cluster: string, perSecond: number): Load {
+export function startLoad(url: string | (() => string), cluster: string, perSecond: number, patienceMs = 15_000): Load {
   const agent = new Agent({ keepAlive: true });
   const started = performance.now();
   const open = new Set<Promise<void>>();
@@ -27,7 +27,7 @@ export function startLoad(url: string | (() => string), cluster: string, perSeco
   const send = () => {
     const done = new Promise<void>((resolve) => {
       const to = typeof url === 'string' ? url : url();
-      const request = get(to, { agent, headers: { 'x-cluster': cluster }, timeout: 15_000 }, (response) => {
+      const request = get(to, { agent, headers: { 'x-cluster': cluster }, timeout: patienceMs }, (response) => {
         let body = '';
         response.on('data', (data) => {
           body += data;
@@ -38,7 +38,7 @@ export function startLoad(url: string | (() => string), cluster: string, perSeco
           resolve();
         });
       });
-      request.on('timeout', () => request.destroy(new Error('no answer within 15 s')));
+      request.on('timeout', () => request.destroy(new Error(`no answer within ${patienceMs / 1000} s`)));
       request.on('error', (error) => {
         fail(error.message);
         resolve();
