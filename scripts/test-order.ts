@@ -6,6 +6,8 @@ export const LONG = [
   'test/peers/ha.test.ts',
   'test/peers/e2e-istio.test.ts',
   'test/peers/traffic.test.ts',
+  'test/peers/gateway-drills.test.ts',
+  'test/peers/gateway-traffic.test.ts',
   'test/peers/drills-watch.test.ts',
   'test/peers/drills.test.ts',
   'test/peers/istio-rotation.test.ts',

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { it } from 'node:test';
 import { startEnvoyGateway } from './parts/envoy-gateway.ts';
 import { GATEWAYS, SHOP } from './parts/gateway-lab.ts';
-import { LEAF_MS, ROOTS } from './parts/gateway-rotations.ts';
+import { LEAF_MS, PATIENCE_MS, ROOTS } from './parts/gateway-rotations.ts';
 import { startGatewayTraffic } from './parts/gateway-traffic.ts';
 import { startLoad } from './parts/load.ts';
 import { overlapRoots, rotateRoots } from './parts/root-rotation.ts';
@@ -48,7 +48,7 @@ it('one MeshCertificate serves Emissary and Envoy Gateway; traffic moves from on
     sent[isNew ? 'envoyGateway' : 'emissary'] += 1;
     return isNew ? site.url : `${emissary.url}/`;
   };
-  const load = startLoad(next, cluster, PER_SECOND);
+  const load = startLoad(next, cluster, PER_SECOND, PATIENCE_MS);
   const stop = new AbortController();
   const rotating = rotateRoots((pause) => overlapRoots(ca.istio, pause), ROOTS, stop.signal);
   const phases: (typeof sent)[] = [];

@@ -5,7 +5,6 @@ const FIFTEEN_MINUTES = 900_000;
 /** A machine that builds meanwhile stalls for longer than the half of a minute that a leaf lives in the short runs. */
 const LEAF_MS = 60_000;
 const ROOTS = { stepMs: 32_000, everyMs: 100_000 };
-const PATIENCE_MS = 60_000;
 /** Through all Gateways together, as in the runs with Emissary. */
 const PER_SECOND = 50;
 
@@ -13,7 +12,7 @@ const PER_SECOND = 50;
 export async function gatewayApi(places: readonly Place[], durationMs = FIFTEEN_MINUTES): Promise<boolean> {
   const seen = await runGatewayRotations({
     ...{ durationMs, places, perSecond: PER_SECOND / places.length },
-    ...{ leafMs: LEAF_MS, rootRotation: ROOTS, patienceMs: PATIENCE_MS },
+    ...{ leafMs: LEAF_MS, rootRotation: ROOTS },
   });
   console.log(seen.line);
   const { refusals } = seen;

@@ -8,6 +8,8 @@ import { overlapRoots, type RootRotation, rotateRoots } from './root-rotation.ts
 export const LEAF_MS = 30_000;
 export const ROOTS: RootRotation = { stepMs: 17_000, everyMs: 60_000 };
 const MINUTE = 60_000;
+/** As long as the Gateway waits. */
+export const PATIENCE_MS = MINUTE;
 
 export interface SiteSummary {
   readonly place: Place;
@@ -41,19 +43,17 @@ export interface RotationOptions {
   /** Default: `LEAF_MS` and `ROOTS`. A step is longer than half of a leaf's life. */
   readonly leafMs?: number;
   readonly rootRotation?: RootRotation;
-  /** How long an answer may take. Default: 15 seconds. */
-  readonly patienceMs?: number;
   /** The agent is killed this long after each start. Default: never. */
   readonly killAfterMs?: number;
 }
 
 /** Load through a real Envoy Gateway while leaves rotate every five seconds and roots every minute. */
 export async function runGatewayRotations(options: RotationOptions): Promise<RotationSummary> {
-  const { durationMs, places, perSecond, killAfterMs, leafMs = LEAF_MS, rootRotation = ROOTS, patienceMs } = options;
+  const { durationMs, places, perSecond, killAfterMs, leafMs = LEAF_MS, rootRotation = ROOTS } = options;
   await using traffic = await startGatewayTraffic({ places, leafMs });
   const { agent, ca, sites } = traffic;
   const before = sites.map(({ upstream }) => ({ ...upstream.counts }));
-  const loads = sites.map(({ url }) => startLoad(url, '', perSecond, patienceMs));
+  const loads = sites.map(({ url }) => startLoad(url, '', perSecond, PATIENCE_MS));
   const stop = new AbortController();
   await using _loads = {
     async [Symbol.asyncDispose]() {

@@ -108,7 +108,7 @@ ${spec}`;
 
 /**
  * A connection carries five requests and idles half a second at most, so that handshakes never stop. The upstreams run
- * in the process of the test, which a busy machine has stalled for longer than the usual ten seconds.
+ * in the process of the test, which a busy machine has stalled for longer than the usual times of ten and fifteen seconds.
  */
 export const shortConnections = (name: string): ApplyObject => ({
   apiVersion: EXTENSIONS,
@@ -117,7 +117,7 @@ export const shortConnections = (name: string): ApplyObject => ({
   spec: {
     targetRefs: [{ group: 'gateway.networking.k8s.io', kind: 'Gateway', name }],
     circuitBreaker: { maxRequestsPerConnection: 5 },
-    timeout: { tcp: { connectTimeout: '60s' }, http: { connectionIdleTimeout: '500ms' } },
+    timeout: { tcp: { connectTimeout: '60s' }, http: { connectionIdleTimeout: '500ms', requestTimeout: '60s' } },
   },
 });
 
