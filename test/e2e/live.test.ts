@@ -152,6 +152,19 @@ describe('the condition Live', () => {
     assert.match(it.metrics.expose(), /meshcert_certificate_live\{namespace="emissary",name="istio"\} 0/);
   });
 
+  it('reports it too while certificates rotate faster than a gateway may take', async () => {
+    await using it = await watched(diagnostics, { tlsContext: { ambassadorIds: ['another'] } });
+    const { world } = it;
+    await world.untilReady();
+    for (let rotations = 0; rotations < 10; rotations++) {
+      const before = await world.leaf();
+      world.agent?.reconcilers.find(NAMESPACE, 'istio')?.renew();
+      await world.until('the new leaf', async () => (await world.leaf()) !== before);
+      await world.clock.advance(6_000);
+    }
+    assert.equal(world.condition('Live')?.reason, 'ContextUnknown');
+  });
+
   it('is Unknown while nothing answers, which raises no alarm', async () => {
     await using it = await watched(() => ['http://127.0.0.1:1/certs']);
     const { world } = it;

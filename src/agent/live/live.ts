@@ -58,7 +58,8 @@ interface Awaited {
   readonly views: readonly View[];
   /** Monotonic time since which it is published; undefined if it was published before this process observed it. */
   readonly since: number | undefined;
-  readonly seenAt: number;
+  /** Monotonic time since which the gateway has not been seen to use what was published, whatever it was. */
+  readonly lateSince: number;
   arrived: boolean;
   nudges: number;
   /** The last finding, once it is worth reporting. */
@@ -103,17 +104,20 @@ export class LiveSink implements Sink, Watcher {
       return;
     }
     const now = this.#options.clock.monotonic();
-    const awaited = wanted.map(({ kind, loading, expected, scopes }) => ({
-      ...{ certificate, mesh: status.mesh, kind, loading, expected, desired },
-      views: scopes.map(({ resource, namespace, name, optional }) =>
-        this.#informers.view(resource, namespace, this, { name, optional }),
-      ),
-      since: known || before?.fingerprint !== status.fingerprint ? now : undefined,
-      seenAt: now,
-      arrived: false,
-      nudges: 0,
-      found: undefined,
-    }));
+    const awaited = wanted.map(({ kind, loading, expected, scopes }) => {
+      const late = known?.find((one) => one.kind === kind && !one.arrived);
+      return {
+        ...{ certificate, mesh: status.mesh, kind, loading, expected, desired },
+        views: scopes.map(({ resource, namespace, name, optional }) =>
+          this.#informers.view(resource, namespace, this, { name, optional }),
+        ),
+        since: known || before?.fingerprint !== status.fingerprint ? now : undefined,
+        lateSince: late?.lateSince ?? now,
+        arrived: false,
+        nudges: late?.nudges ?? 0,
+        found: undefined,
+      };
+    });
     // After the new views are open, so that what they share stays.
     this.#drop(record);
     this.#awaited.set(record, awaited);
@@ -207,7 +211,7 @@ export class LiveSink implements Sink, Watcher {
 
   async #tell(awaited: Awaited, found: Found, all: readonly Awaited[]): Promise<void> {
     const { clock, metrics } = this.#options;
-    const waitedMs = clock.monotonic() - awaited.seenAt;
+    const waitedMs = clock.monotonic() - awaited.lateSince;
     const arrival = 'failure' in found ? undefined : found.arrival;
     if (arrival === 'live' && !awaited.arrived && awaited.since !== undefined) {
       metrics.liveLag.observe({ mesh: awaited.mesh }, (clock.monotonic() - awaited.since) / 1000);
