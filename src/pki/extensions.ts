@@ -90,6 +90,8 @@ const SUPPORTED: ReadonlySet<string> = new Set([
 ]);
 /** Go and BoringSSL process policy constraints even if they are not critical. */
 const ALWAYS_UNSUPPORTED: ReadonlySet<string> = new Set([OID.policyConstraints]);
+/** Go cannot read a certificate in which one of these is critical (RFC 5280 forbids it). */
+const NEVER_CRITICAL: ReadonlySet<string> = new Set([OID.subjectKeyId, OID.authorityKeyId, OID.authorityInfoAccess]);
 /** Not processed here, but Go or OpenSSL refuse the certificate when they are malformed. */
 const SEQUENCES: ReadonlySet<string> = new Set([
   OID.crlDistributionPoints,
@@ -122,6 +124,8 @@ export function readExtensions(extensions: readonly Extension[]): Extensions {
   if (twice) defects.push(`the extension ${twice.id} is duplicated`);
   const odd = extensions.find(({ isFlagDer }) => !isFlagDer);
   if (odd) defects.push(`the extension ${odd.id} has a flag that is neither TRUE nor FALSE`);
+  const marked = extensions.find(({ id, critical }) => critical && NEVER_CRITICAL.has(id));
+  if (marked) defects.push(`the extension ${marked.id} is marked critical`);
 
   const read = <T>(id: string, how: (value: Tlv) => T): T | undefined => {
     const found = byId.get(id);

@@ -83,7 +83,7 @@ export const REFUSED_BY_US: readonly Kind[] = [
     why: 'The error names the path that breaks the last rule.',
     says: /^ERR_VERIFY_(LINK_EXPIRED|ISSUER_\w+|PATH_LENGTH|CRITICAL_EXTENSION|NAME_CONSTRAINTS)$/,
     labels: /^a twin /,
-    also: /policy|policies|NULL|PSS|(permitted|excluded) |named by|URI|DNS|email|address|key usage encoded|with a tail/,
+    also: /policy|policies|NULL|PSS|(permitted|excluded) |constraint of|named by|URI|DNS|email|address|key usage encoded|with a tail/,
   },
   {
     what: 'two certificates for one subject and key, the first of which has expired or is not valid yet',
@@ -111,10 +111,10 @@ export const REFUSED_BY_US: readonly Kind[] = [
     labels: /IP|both kinds of names/,
   },
   {
-    what: 'a wildcard or an empty DNS name in a leaf, below name constraints',
+    what: 'a wildcard or an empty DNS name, below name constraints',
     why: 'RFC 5280 does not say whether it matches. One reader takes the asterisk for a label, the next for every label.',
     says: /^ERR_VERIFY_NAME_CONSTRAINTS$/,
-    labels: /^and DNS "(\*|")/,
+    labels: /^(and )?DNS "([^"]*\*|")/,
     also: /^(permitted|excluded) /,
   },
   {
@@ -177,7 +177,7 @@ export const REFUSED_BY_PREFLIGHT: readonly Kind[] = [
     what: 'an intermediate that is itself in the bundle and signed with SHA-1',
     why: 'Its signature is not part of the path, and Go does not look at it. OpenSSL does not load it into the chain.',
     says: /CA_MD_TOO_WEAK/,
-    labels: /SHA-1 @intermediate/,
+    labels: /sha-?1 @intermediate/i,
     also: /intermediate is (in the bundle|the only root)/,
   },
   {
@@ -187,11 +187,11 @@ export const REFUSED_BY_PREFLIGHT: readonly Kind[] = [
     labels: /extension (proxy|Netscape)/,
   },
   {
-    what: 'a subject with a NUL below name constraints on DNS names',
-    why: 'OpenSSL also compares DNS constraints with the common name of a leaf that has no DNS name, and refuses one that it cannot read.',
+    what: 'a subject with a NUL below name constraints',
+    why: 'OpenSSL also compares the constraints with the common name of a leaf that has no DNS name, and refuses one that it cannot read.',
     says: /invalid name syntax/i,
     labels: /subject with .*NUL/,
-    also: /DNS/,
+    also: /DNS|^(permitted|excluded) /,
   },
   {
     what: 'two certificates for one subject and key under different roots, the first of which is not in the bundle',

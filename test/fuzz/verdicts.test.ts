@@ -31,6 +31,10 @@ const REFUSED: readonly (readonly [code: string, ...labels: string[]])[] = [
     'a twin of the intermediate, newer, after it',
     'extension key usage with a tail @intermediate',
   ],
+  // The path ends below them; OpenSSL sends them, and Go reads them.
+  ['ERR_VERIFY_MALFORMED', 'the leaf is the only root', 'authority key id critical @intermediate'],
+  ['ERR_VERIFY_MALFORMED', 'the leaf is the only root', 'critical extension authority information @intermediate'],
+  ['ERR_VERIFY_MALFORMED', 'the leaf is the only root', 'key rsa1024 @intermediate'],
   ['ERR_VERIFY_NAME_CONSTRAINTS', 'excluded email host @intermediate', 'and DNS "web.td.example." @leaf'],
   ['ERR_VERIFY_NAME_CONSTRAINTS', 'excluded IP 10/8 @root', 'URI "urn:uuid:1" @intermediate'],
 ];

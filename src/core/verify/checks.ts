@@ -224,11 +224,16 @@ function preceded(
   return undefined;
 }
 
-/** Go parses each certificate that it receives, even one that no path needs. */
+/** Go parses each certificate that it receives, and OpenSSL loads each that it sends, even one that no path needs. */
 function unreadable({ chain }: PresentedPair, path: readonly Certificate[]): FailedPath | undefined {
   for (const at of chain) {
-    const how = at.defect ?? (path.includes(at) || at.hasUsableKey ? undefined : 'its public key cannot be used');
+    const how = at.defect ?? (path.includes(at) ? undefined : unusableKey(at));
     if (how !== undefined) return { ok: false, reason: 'malformed', at, how };
   }
   return undefined;
+}
+
+function unusableKey({ hasUsableKey, keyType: type }: Certificate): string | undefined {
+  if (!hasUsableKey) return 'its public key cannot be used';
+  return type.type === 'rsa' && type.bits < SMALLEST_RSA ? `its key is ${describeKeyType(type)}` : undefined;
 }
