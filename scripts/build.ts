@@ -51,7 +51,7 @@ const withoutTables: Plugin = {
 
 /**
  * Importing `node:http` evaluates all that it exports. From Node 22 on, this includes `WebSocket`, which loads Node's
- * implementation of fetch: 13 MiB, and a tenth of the start-up. `require` evaluates only what is used.
+ * implementation of fetch: 40 ms of CPU at each start. `require` evaluates only what is used.
  */
 const httpByRequire: Plugin = {
   name: 'http-by-require',
