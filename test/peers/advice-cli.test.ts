@@ -142,7 +142,9 @@ describe('the advice of errors of the commands', () => {
   it('ERR_KUBE_NOT_FOUND: install the definition, and the agent continues', async () => {
     await using agent = await startAgentProcess({ kubeconfig: server.kubeconfigFile, args: ['-n', 'emissary'] });
     await eventually('the error', async () =>
-      /ERR_KUBE_NOT_FOUND.*CustomResourceDefinition does not exist/.test(agent.log()),
+      /ERR_KUBE_NOT_FOUND.*there is no CustomResourceDefinition meshcertificates.*meshcert schema --crd/.test(
+        agent.log(),
+      ),
     );
     await server.kubectl(['apply', '-f', join(ROOT, 'deploy/crd/meshcertificate.yaml')]);
     await eventually(
