@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { access, copyFile, mkdir, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { CACHE } from '../../scripts/image/sources.ts';
@@ -15,6 +16,16 @@ export interface PreviousRelease {
   readonly chart: string;
   /** Its CustomResourceDefinition. */
   readonly definition: string;
+}
+
+/** Why the release cannot be built here, for `skip`; false where the history has its commit. */
+export function noHistory(): string | false {
+  try {
+    execFileSync('git', ['cat-file', '-e', `${COMMIT}^{commit}`], { cwd: ROOT, stdio: 'ignore' });
+    return false;
+  } catch {
+    return `the history has no commit ${COMMIT}, which release 0.1.0 is built from: git fetch --unshallow`;
+  }
 }
 
 /** Built from the repository's history by its own scripts and packages, once. */
@@ -51,8 +62,7 @@ export async function previousRelease(): Promise<PreviousRelease> {
 async function must(cwd: string, command: string, ...args: readonly string[]): Promise<void> {
   const { code, output } = await capture(command, args, cwd);
   if (code === 0) return;
-  const history = command === 'git' ? '; the whole history is needed: git fetch --unshallow' : '';
-  throw new Error(`release 0.1.0 cannot be built: ${command} ${args[0]} ended with ${code}${history}\n${output}`);
+  throw new Error(`release 0.1.0 cannot be built: ${command} ${args[0]} ended with ${code}\n${output}`);
 }
 
 const exists = (file: string): Promise<boolean> =>

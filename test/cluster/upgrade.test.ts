@@ -8,9 +8,9 @@ import { eventually } from '../peers/parts/eventually.ts';
 import { noCluster } from './cluster.ts';
 import { imageName } from './images.ts';
 import { type Life, startLife, VALUES } from './life.ts';
-import { type PreviousRelease, previousRelease } from './previous.ts';
+import { noHistory, type PreviousRelease, previousRelease } from './previous.ts';
 
-const skip = noCluster();
+const skip = noCluster() || noHistory();
 const DEFINITION = join(ROOT, 'deploy/crd/meshcertificate.yaml');
 
 let life: Life;
