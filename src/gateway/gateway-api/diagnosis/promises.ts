@@ -78,6 +78,12 @@ function observedBy({ all, known }: GatewayApiWorld, input: RouteInput<GatewayAp
 /** What cannot be judged without the mesh, or without what was read. */
 const UNDECIDED = ['ERR_TARGET_UNSEEN', 'ERR_TARGET_NO_PEER'];
 
+/** The next step of a refusal follows its last semicolon; that of an adapter from elsewhere may have none. */
+function causeAndFix(message: string): readonly [cause: string, fix: string] {
+  const end = message.lastIndexOf('; ');
+  return end < 0 ? [message, 'correct what the message names'] : [message.slice(0, end), message.slice(end + 2)];
+}
+
 export const promiseChecks: readonly GatewayApiCheck[] = [
   {
     code: 'MC5101',
@@ -88,12 +94,8 @@ export const promiseChecks: readonly GatewayApiCheck[] = [
         if (fields(object.spec).paused === true) continue;
         for (const { outcome, route } of gatewayApiRoutes.judge(input, observedBy(world, input)).verdicts) {
           if (!('code' in outcome) || UNDECIDED.includes(outcome.code)) continue;
-          const end = outcome.message.lastIndexOf('; ');
-          yield {
-            object: route,
-            message: `${describe(refOf(object))}: ${outcome.message.slice(0, end)} (${outcome.code})`,
-            fix: outcome.message.slice(end + 2),
-          };
+          const [cause, fix] = causeAndFix(outcome.message);
+          yield { object: route, message: `${describe(refOf(object))}: ${cause} (${outcome.code})`, fix };
         }
       }
     },

@@ -194,6 +194,10 @@ describe('the Gateway API', () => {
     for (const [expected, of] of cases) {
       assert.deepEqual(codes(of), [expected]);
       assert.deepEqual(policies(of), [], expected);
+      for (const { outcome } of judge(of).verdicts) {
+        // doctor shows what follows the last semicolon as the next step.
+        if ('code' in outcome) assert.match(outcome.message, /; (?!or )[^;]+$/);
+      }
     }
     const covered = new Set(cases.map(([expected]) => expected.split(' ')[1]));
     const others = ['ERR_TARGET_NO_SERVICE', 'ERR_TARGET_NO_PORT', 'ERR_TARGET_UNSELECTED'];

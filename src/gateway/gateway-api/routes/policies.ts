@@ -75,7 +75,7 @@ export function foreignPolicy(
         ),
     );
   if (!theirs) return undefined;
-  const message = `${describe(refOf(theirs))} is already for it, and was not written for this MeshCertificate. Do not select this ${of}; or move its routes away, remove that policy, and move them back when the new one is accepted: without a policy, requests can be in plaintext`;
+  const message = `${describe(refOf(theirs))} is already for it, and was not written for this MeshCertificate; do not select this ${of}, or move its routes away, remove that policy, and move them back when the agent has written its own (without a policy, requests can be in plaintext)`;
   return { code: 'ERR_TARGET_FOREIGN_POLICY', message };
 }
 
