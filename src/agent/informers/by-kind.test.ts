@@ -55,7 +55,7 @@ describe('a shared watch', () => {
     const discovery = new SharedInformers({ kube, clock: systemClock, random: () => 0.5, log: silentLog });
     const changes = new Trigger();
     const { signal } = new AbortController();
-    const told: string[] = [];
+    const reached: string[] = [];
     const viewOf = (who: string, owner?: string): View =>
       discovery.view(
         EMISSARY_RESOURCES.mappings,
@@ -63,7 +63,7 @@ describe('a shared watch', () => {
         {
           failed: (error) => assert.fail(error),
           changed: () => {
-            told.push(who);
+            reached.push(who);
             changes.fire();
           },
         },
@@ -74,10 +74,10 @@ describe('a shared watch', () => {
     using a = viewOf('a', 'emissary.a');
     using b = viewOf('b', 'emissary.b');
     const after = async (change: () => unknown): Promise<readonly string[]> => {
-      told.length = 0;
+      reached.length = 0;
       await change();
-      while (!told.includes('everyone')) await changes.wait(signal);
-      return [...told];
+      while (!reached.includes('everyone')) await changes.wait(signal);
+      return [...reached];
     };
     const owned = (owner: string | undefined): KubeObject => ({
       ...mapping('one'),

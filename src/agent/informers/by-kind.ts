@@ -194,9 +194,9 @@ class SharedWatch {
     for await (const keys of this.reflector.changes()) {
       const owners = this.#index.update(keys, this.reflector.items());
       const concerned = [...this.#watchers, ...[...owners].flatMap((owner) => this.#watchersOf(owner))];
-      const told = this.isListed ? concerned : this.#all();
+      const watchers = this.isListed ? concerned : this.#all();
       this.isListed = true;
-      this.#tell(told, (watcher) => watcher.changed(keys));
+      this.#tell(watchers, (watcher) => watcher.changed(keys));
     }
   }
 
