@@ -1,4 +1,5 @@
 import type { KubeObject } from './object.ts';
+import type { Problem } from './problem.ts';
 
 /**
  * On a ServiceAccount or a route: the namespaces whose MeshCertificates may use it, with commas between them, or `*`.
@@ -12,6 +13,13 @@ export const CONSENT_ANNOTATION = 'meshcert.dev/allow-from';
  */
 export function consents({ metadata }: KubeObject, namespace: string): boolean {
   return metadata.namespace === namespace || consented(metadata.annotations?.[CONSENT_ANNOTATION], namespace);
+}
+
+/** Why MeshCertificates of `namespace` may not use this object, or undefined. */
+export function consentRefusal(object: KubeObject, namespace: string): Problem | undefined {
+  if (consents(object, namespace)) return undefined;
+  const message = `it is in another namespace than the MeshCertificate and does not consent; its owner can annotate it: ${CONSENT_ANNOTATION}=${namespace}`;
+  return { code: 'ERR_TARGET_NO_CONSENT', message };
 }
 
 function consented(annotation: string | undefined, namespace: string): boolean {

@@ -1,4 +1,4 @@
-import { CONSENT_ANNOTATION, consents } from '../../../core/consent.ts';
+import { consentRefusal } from '../../../core/consent.ts';
 import { describe, type KubeObject, refOf } from '../../../core/object.ts';
 import { hasLabels } from '../../../mesh/kube-object.ts';
 import type { TargetRefusal, TargetRules } from '../../../mesh/targeting.ts';
@@ -35,10 +35,8 @@ export function judgeMapping(
     const message = `the agent set its spec.tls, but its labels no longer match the selector; restore the labels, or remove spec.tls`;
     return left({ code: 'ERR_TARGET_UNSELECTED', message });
   }
-  if (selected && !consents(mapping, selection.namespace)) {
-    const message = `it is in another namespace than the MeshCertificate and does not consent; its owner can annotate it: ${CONSENT_ANNOTATION}=${selection.namespace}`;
-    return left({ code: 'ERR_TARGET_NO_CONSENT', message });
-  }
+  const refusal = selected ? consentRefusal(mapping, selection.namespace) : undefined;
+  if (refusal) return left(refusal);
   if ('code' in found) return left(found);
   if (named !== undefined && named !== found.contextName && !(setsTls(mapping) && ours.has(named))) {
     const who = setsTls(mapping) ? 'for another MeshCertificate' : 'by another client';

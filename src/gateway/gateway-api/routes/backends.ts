@@ -1,11 +1,11 @@
-import { CONSENT_ANNOTATION, consents } from '../../../core/consent.ts';
+import { consentRefusal } from '../../../core/consent.ts';
 import type { KubeObject } from '../../../core/object.ts';
 import { fields, hasLabels, listOfFields, text } from '../../../mesh/kube-object.ts';
 import type { PeerName, TargetRefusal } from '../../../mesh/targeting.ts';
 import type { RouteDestination, RouteVerdict } from '../../gateway.ts';
 import { CORE_RESOURCES as CORE, EXTENSIONS, GATEWAY_API_RESOURCES as KINDS } from '../spec/resources.ts';
 import { clientVerdict, isBackend, isPresented, presents } from './client.ts';
-import { givenPeers, identitiesOf, type NamedPort, type Peers, peersFrom } from './pods.ts';
+import { aliasRefusal, givenPeers, identitiesOf, type NamedPort, type Peers, peersFrom } from './pods.ts';
 import {
   behindServices,
   destinationOf,
@@ -85,11 +85,9 @@ function refusalOf(backend: KubeObject, situation: PolicySituation): TargetRefus
     const message = `it is not in the namespace of the Secret, where Envoy Gateway requires it; create it in namespace ${own}, with a ReferenceGrant for the routes of others`;
     return { code: 'ERR_TARGET_NAMESPACE', message };
   }
-  if (!consents(backend, own)) {
-    const message = `it is in another namespace than the MeshCertificate and does not consent; its owner can annotate it: ${CONSENT_ANNOTATION}=${own}`;
-    return { code: 'ERR_TARGET_NO_CONSENT', message };
-  }
-  return unservedKind(observed.unserved) ?? unseen(situation, namespace, [KINDS.policies]);
+  return (
+    consentRefusal(backend, own) ?? unservedKind(observed.unserved) ?? unseen(situation, namespace, [KINDS.policies])
+  );
 }
 
 /** Where an endpoint of a Backend leads to. */
@@ -156,13 +154,11 @@ const missing = ({ namespace, name }: { readonly namespace: string; readonly nam
 });
 
 /** The port of a Service by its number; pods behind a headless one are called at their own port. */
-function portOf({ metadata, spec }: KubeObject, number: number): NamedPort | TargetRefusal {
-  const { type, externalName, clusterIP, ports } = fields(spec);
-  const title = `Service ${metadata.namespace}/${metadata.name}`;
-  if (type === 'ExternalName') {
-    const message = `${title} is an alias of ${String(externalName)}, which is outside the cluster; use the Service that has the pods`;
-    return { code: 'ERR_TARGET_NOT_IN_CLUSTER', message };
-  }
+function portOf(service: KubeObject, number: number): NamedPort | TargetRefusal {
+  const { clusterIP, ports } = fields(service.spec);
+  const title = `Service ${service.metadata.namespace}/${service.metadata.name}`;
+  const alias = aliasRefusal(service, title);
+  if (alias) return alias;
   const isHeadless = clusterIP === 'None';
   const all = listOfFields(ports);
   const found = all.find(({ port, targetPort }) => port === number || (isHeadless && targetPort === number));

@@ -1,7 +1,8 @@
 import { isDeepStrictEqual } from 'node:util';
-import { CONSENT_ANNOTATION, consents } from '../../../core/consent.ts';
+import { consentRefusal } from '../../../core/consent.ts';
 import { describe, type KubeObject, OWNER_LABEL, refOf } from '../../../core/object.ts';
 import { fields, hasLabels, listOfFields, text } from '../../../mesh/kube-object.ts';
+import type { TargetRefusal } from '../../../mesh/targeting.ts';
 import type { ObservedObjects, RouteVerdict } from '../../gateway.ts';
 import type { GatewayInput, RouteInput, SecretUse } from '../../input.ts';
 import { ownerLabel } from '../../owner.ts';
@@ -52,6 +53,10 @@ const settingsOf = (object: KubeObject): ClientFields =>
   pathOf(object).length === 0
     ? {}
     : pathOf(object).reduce<ClientFields>((below, key) => fields(below[key]), fields(object.spec));
+
+/** The field below `spec` that names the client certificate of such an object; undefined: it has none. */
+export const clientField = (object: KubeObject): string | undefined =>
+  pathOf(object).length === 0 ? undefined : [...pathOf(object), 'clientCertificateRef'].join('.');
 
 /** Where the object names its client certificate; empty: nowhere. */
 export const clientRefOf = (object: KubeObject): ClientFields => fields(settingsOf(object).clientCertificateRef);
@@ -116,16 +121,12 @@ function clientOf(
   proxies: readonly KubeObject[],
   { meta, config }: ClientInput,
   observed: ObservedObjects,
-): { readonly object: KubeObject } | { readonly refusal: GatewayApiRefusal } {
+): { readonly object: KubeObject } | { readonly refusal: TargetRefusal } {
   const no = (code: GatewayApiRefusal['code'], message: string) => ({ refusal: { code, message } });
   const name = text(fields(gateway.spec).gatewayClassName) ?? '';
-  if (!consents(gateway, meta.namespace)) {
-    const message = `it is in another namespace than the MeshCertificate and does not consent; its owner can annotate it: ${CONSENT_ANNOTATION}=${meta.namespace}`;
-    return no('ERR_TARGET_NO_CONSENT', message);
-  }
   // A certificate without policies would be half of it.
-  const absent = unservedKind(observed.unserved);
-  if (absent) return { refusal: absent };
+  const refusal = consentRefusal(gateway, meta.namespace) ?? unservedKind(observed.unserved);
+  if (refusal) return { refusal };
   const hidden = observed.hidden(KINDS.classes.kind);
   if (hidden !== undefined) {
     const message = `the GatewayClasses cannot be read yet (${hidden}); the agent needs get, list and watch on gatewayclasses`;
@@ -250,13 +251,13 @@ function sets(object: KubeObject, field: string): boolean {
   });
 }
 
-const refused = (gateway: KubeObject, input: ClientInput, refusal: GatewayApiRefusal): RouteVerdict => ({
+const refused = (gateway: KubeObject, input: ClientInput, refusal: TargetRefusal): RouteVerdict => ({
   ...{ route: gateway, service: '', selected: true, uses: text(clientRefOf(gateway).name) },
   dependsOn: presents(gateway, input) ? secretRef(input) : undefined,
   outcome: left(gateway, refusal),
 });
 
-const left = (object: KubeObject, { code, message }: GatewayApiRefusal) => ({
+const left = (object: KubeObject, { code, message }: TargetRefusal) => ({
   code,
   message: `${describe(refOf(object))} cannot use the certificate: ${message}`,
 });

@@ -34,6 +34,14 @@ export const namedPorts = (service: KubeObject): readonly NamedPort[] =>
     return known === undefined ? [] : [{ name: known, port: Number(port), targetPort }];
   });
 
+/** Why a Service that is an alias cannot be used; `subject`: how the sentence calls it. */
+export function aliasRefusal({ spec }: KubeObject, subject: string): TargetRefusal | undefined {
+  const { type, externalName } = fields(spec);
+  if (type !== 'ExternalName') return undefined;
+  const message = `${subject} is an alias of ${String(externalName)}, which is outside the cluster; use the Service that has the pods`;
+  return { code: 'ERR_TARGET_NOT_IN_CLUSTER', message };
+}
+
 /** What a port of a Service must present. */
 export function peersOf(
   service: KubeObject,

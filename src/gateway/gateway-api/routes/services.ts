@@ -1,4 +1,4 @@
-import { CONSENT_ANNOTATION, consents } from '../../../core/consent.ts';
+import { consentRefusal } from '../../../core/consent.ts';
 import type { KubeObject } from '../../../core/object.ts';
 import { fields, hasLabels, text } from '../../../mesh/kube-object.ts';
 import type { TargetRefusal } from '../../../mesh/targeting.ts';
@@ -7,7 +7,7 @@ import type { RouteInput } from '../../input.ts';
 import type { GatewayApiConfig } from '../spec/config.ts';
 import { CORE_RESOURCES, GATEWAY_API_RESOURCES as KINDS } from '../spec/resources.ts';
 import type { PolicyTarget } from '../spec/target.ts';
-import { dialledPort, type NamedPort, namedPorts, peersOf } from './pods.ts';
+import { aliasRefusal, dialledPort, type NamedPort, namedPorts, peersOf } from './pods.ts';
 import {
   behindServices,
   destinationOf,
@@ -86,17 +86,9 @@ function judgeService(service: KubeObject, situation: ServiceSituation): readonl
 }
 
 /** Why nothing is written for any port of a Service. */
-function wholeRefusal(service: KubeObject, wanted: readonly NamedPort[], namespace: string) {
-  const { type, externalName } = fields(service.spec);
-  if (!consents(service, namespace)) {
-    const message = `it is in another namespace than the MeshCertificate and does not consent; its owner can annotate it: ${CONSENT_ANNOTATION}=${namespace}`;
-    return { code: 'ERR_TARGET_NO_CONSENT', message };
-  }
-  if (type === 'ExternalName') {
-    const message = `it is an alias of ${String(externalName)}, which is outside the cluster; use the Service that has the pods`;
-    return { code: 'ERR_TARGET_NOT_IN_CLUSTER', message };
-  }
-  if (wanted.length > 0) return undefined;
+function wholeRefusal(service: KubeObject, wanted: readonly NamedPort[], namespace: string): TargetRefusal | undefined {
+  const refusal = consentRefusal(service, namespace) ?? aliasRefusal(service, 'it');
+  if (refusal || wanted.length > 0) return refusal;
   const names = namedPorts(service).map((port) => port.name);
   const known = names.length === 0 ? 'none of its ports has a name' : `its ports are ${names.join(', ')}`;
   const message = `a BackendTLSPolicy needs the name of a port, and ${known}; name the port, or correct gatewayApi.services.ports`;
