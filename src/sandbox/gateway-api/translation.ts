@@ -1,4 +1,5 @@
 import type { KubeObject } from '../../core/object.ts';
+import { bundleText } from '../../gateway/gateway-api/diagnosis/bundles.ts';
 import { isGranted } from '../../gateway/gateway-api/diagnosis/clients.ts';
 import {
   type GatewayApiWorld,
@@ -166,12 +167,11 @@ function clusterOf(
   };
 }
 
-/** Envoy Gateway takes `ca.crt`, else `tls.crt`, else the only key; it does not look at the text. */
+/** Envoy Gateway does not look at the text. */
 function rootsOf({ find }: GatewayApiWorld, { bundles }: SeenPolicy): string | undefined {
-  const texts = bundles.flatMap((bundle) => {
-    const data = fields(find('ConfigMap', bundle)?.data);
-    const [only, ...more] = Object.values(data);
-    return text(data['ca.crt']) ?? text(data['tls.crt']) ?? (more.length === 0 ? (text(only) ?? []) : []);
+  const texts = bundles.flatMap((ref) => {
+    const bundle = find('ConfigMap', ref);
+    return (bundle && bundleText(bundle)) ?? [];
   });
   return texts.length === 0 ? undefined : texts.join('\n');
 }

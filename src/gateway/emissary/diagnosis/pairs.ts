@@ -1,5 +1,6 @@
 import type { KubeObject } from '../../../core/object.ts';
 import { emergencyAt } from '../../../core/schedule.ts';
+import { toRfc3339 } from '../../../core/status.ts';
 import type { Severity } from '../../../mesh/object-check.ts';
 import { authorityOf, MOST_IN_ORDER } from '../../../pki/anchor.ts';
 import type { Certificate } from '../../../pki/certificate.ts';
@@ -34,7 +35,6 @@ function* pairs(world: InterpretedCluster): Generator<JudgedPair> {
   }
 }
 
-const day = (ms: number): string => new Date(ms).toISOString().replace('.000Z', 'Z');
 const named = ({ subject, names }: Certificate): string => names.uris[0] ?? names.dns[0] ?? (subject || 'no name');
 
 /** The key types that Envoy loads for its own side, and that an Envoy with default settings accepts from clients. */
@@ -143,7 +143,7 @@ export const pairChecks: readonly DoctorCheck[] = [
           const what = at === 0 ? 'the leaf' : 'an intermediate';
           yield {
             object: secret,
-            message: `${what} (${named(one)}) expired at ${day(one.notAfter)}: new handshakes fail, and open connections hide it for a while`,
+            message: `${what} (${named(one)}) expired at ${toRfc3339(one.notAfter)}: new handshakes fail, and open connections hide it for a while`,
             fix:
               at === 0
                 ? 'find out why it was not renewed: meshcert status, meshcert renew'
@@ -164,7 +164,7 @@ export const pairChecks: readonly DoctorCheck[] = [
         if (!leaf || now >= leaf.notAfter || now < emergencyAt(leaf)) continue;
         yield {
           object: secret,
-          message: `it expires at ${day(leaf.notAfter)} and should have been renewed already: renewal does not work`,
+          message: `it expires at ${toRfc3339(leaf.notAfter)} and should have been renewed already: renewal does not work`,
           fix: 'find out why: meshcert status, then the log of the agent',
         };
       }
@@ -181,7 +181,7 @@ export const pairChecks: readonly DoctorCheck[] = [
         if (!leaf || now >= leaf.notBefore) continue;
         yield {
           object: secret,
-          message: `it is valid from ${day(leaf.notBefore)} on: upstreams refuse it until then`,
+          message: `it is valid from ${toRfc3339(leaf.notBefore)} on: upstreams refuse it until then`,
           fix: 'correct the clocks of the CA and of the nodes',
         };
       }
@@ -231,7 +231,7 @@ export const pairChecks: readonly DoctorCheck[] = [
           yield {
             object: caSecret,
             severity: harm === '' ? 'warning' : 'error',
-            message: `the root ${named(root)} ${left <= 0 ? 'expired' : 'expires'} at ${day(root.notAfter)}${harm}`,
+            message: `the root ${named(root)} ${left <= 0 ? 'expired' : 'expires'} at ${toRfc3339(root.notAfter)}${harm}`,
             fix: isHidden
               ? isOrdered
                 ? 'remove it from the bundle, or put its successor before it'

@@ -1,4 +1,5 @@
 import { describe, refOf } from '../../../core/object.ts';
+import { toRfc3339 } from '../../../core/status.ts';
 import { fields, type KubeObject, text } from '../../../mesh/kube-object.ts';
 import { authorityOf } from '../../../pki/anchor.ts';
 import { type Certificate, parseCertificates } from '../../../pki/certificate.ts';
@@ -11,7 +12,7 @@ import { type GatewayApiWorld, nameOf } from './world.ts';
 const CONFIG_MAP = CORE_RESOURCES.configMaps.kind;
 
 /** Envoy Gateway takes `ca.crt`, else `tls.crt`, else the only key. */
-function textOf(bundle: KubeObject): string | undefined {
+export function bundleText(bundle: KubeObject): string | undefined {
   const data = fields(bundle.data);
   const [only, ...more] = Object.keys(data);
   return text(data['ca.crt']) ?? text(data['tls.crt']) ?? (more.length === 0 ? text(data[only ?? '']) : undefined);
@@ -21,7 +22,7 @@ function textOf(bundle: KubeObject): string | undefined {
 export function rootsOf({ find }: GatewayApiWorld, ref: SecretUse): readonly Certificate[] | undefined {
   const bundle = find(CONFIG_MAP, ref);
   try {
-    const roots = parseCertificates((bundle && textOf(bundle)) ?? '');
+    const roots = parseCertificates((bundle && bundleText(bundle)) ?? '');
     return roots.length === 0 ? undefined : roots;
   } catch {
     return undefined;
@@ -40,8 +41,6 @@ function* bundlesOf({ policies }: GatewayApiWorld): Generator<{ policy: KubeObje
   }
 }
 
-const day = (ms: number): string => new Date(ms).toISOString().replace('.000Z', 'Z');
-
 export const bundleChecks: readonly GatewayApiCheck[] = [
   {
     code: 'MC1701',
@@ -58,7 +57,7 @@ export const bundleChecks: readonly GatewayApiCheck[] = [
           if (!object || !before || before.notAfter > now || root.notAfter <= now) continue;
           yield {
             object,
-            message: `its first root ${before.subject} ended on ${day(before.notAfter)}, and the valid one of the same key comes after it: Envoy finds the expired one and refuses every upstream of this root with 503`,
+            message: `its first root ${before.subject} ended on ${toRfc3339(before.notAfter)}, and the valid one of the same key comes after it: Envoy finds the expired one and refuses every upstream of this root with 503`,
             fix: 'remove the expired root, or write the newest first',
           };
         }
@@ -72,7 +71,7 @@ export const bundleChecks: readonly GatewayApiCheck[] = [
     *run(world) {
       for (const { ref } of bundlesOf(world)) {
         const object = world.find(CONFIG_MAP, ref);
-        if (!object || !textOf(object) || rootsOf(world, ref)) continue;
+        if (!object || !bundleText(object) || rootsOf(world, ref)) continue;
         yield {
           object,
           message:
@@ -91,7 +90,7 @@ export const bundleChecks: readonly GatewayApiCheck[] = [
       const promised = promisedBundles(world);
       for (const { policy, ref } of bundlesOf(world)) {
         const bundle = world.find(CONFIG_MAP, ref);
-        if ((bundle && textOf(bundle)) || (!bundle && promised.has(nameOf(ref)))) continue;
+        if ((bundle && bundleText(bundle)) || (!bundle && promised.has(nameOf(ref)))) continue;
         yield {
           object: policy,
           message: `${bundle ? `${describe(refOf(bundle))} is empty` : `ConfigMap ${nameOf(ref)} does not exist`}: Envoy Gateway answers every request to its targets with 500 and sends nothing`,

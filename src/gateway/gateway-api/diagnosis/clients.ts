@@ -1,4 +1,5 @@
 import { describe, type KubeObject, refOf } from '../../../core/object.ts';
+import { toRfc3339 } from '../../../core/status.ts';
 import { fields, listOfFields } from '../../../mesh/kube-object.ts';
 import { parsedValue } from '../../pair.ts';
 import { decodeData } from '../../secret-data.ts';
@@ -21,8 +22,6 @@ function* namedSecrets({ certificates, find }: GatewayApiWorld): Generator<Named
     yield { ...one, object };
   }
 }
-
-const day = (ms: number): string => new Date(ms).toISOString().replace('.000Z', 'Z');
 
 export const clientChecks: readonly GatewayApiCheck[] = [
   {
@@ -143,7 +142,8 @@ export const clientChecks: readonly GatewayApiCheck[] = [
       for (const { object, secret } of namedSecrets(world)) {
         const [leaf] = parsedValue(world.pairOf(secret)?.chain) ?? [];
         if (!leaf || (leaf.notBefore <= now && now < leaf.notAfter)) continue;
-        const when = leaf.notAfter <= now ? `expired on ${day(leaf.notAfter)}` : `begins on ${day(leaf.notBefore)}`;
+        const when =
+          leaf.notAfter <= now ? `expired on ${toRfc3339(leaf.notAfter)}` : `begins on ${toRfc3339(leaf.notBefore)}`;
         yield {
           object,
           message: `its certificate ${when}: upstreams that verify it refuse the Gateway with 503`,

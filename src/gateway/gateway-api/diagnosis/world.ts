@@ -3,7 +3,7 @@ import { fields, listOfFields, text } from '../../../mesh/kube-object.ts';
 import type { ClusterSnapshot } from '../../diagnosis.ts';
 import type { SecretUse } from '../../input.ts';
 import { readPair, type SecretPair } from '../../pair.ts';
-import { clientRefOf, controllerOf } from '../routes/client.ts';
+import { clientField, clientRefOf, controllerOf, proxyRefOf } from '../routes/client.ts';
 import { namedPorts } from '../routes/pods.ts';
 import { backendsIn } from '../routes/usage.ts';
 import { CORE_RESOURCES, ENVOY_GATEWAY, GATEWAY_API_RESOURCES as KINDS } from '../spec/resources.ts';
@@ -98,34 +98,21 @@ export function worldOf(snapshot: ClusterSnapshot): GatewayApiWorld {
 
 /** Undefined: another implementation runs it, or it names no certificate. */
 function seenGateway(object: KubeObject, all: GatewayApiWorld['all']): SeenGateway | undefined {
-  const { namespace = '' } = object.metadata;
   const controller = controllerOf(object, { behind: all });
-  const own = fields(fields(fields(object.spec).infrastructure).parametersRef);
-  const isOfProxy = own.kind === KINDS.envoyProxies.kind;
-  if (controller === undefined ? !isOfProxy : !controller.startsWith(ENVOY_GATEWAY)) return undefined;
-  const className = fields(object.spec).gatewayClassName;
-  const ofClass = all(KINDS.classes.kind).find(({ metadata }) => metadata.name === className);
-  const given = isOfProxy ? { ...own, namespace } : fields(fields(ofClass?.spec).parametersRef);
+  const ref = proxyRefOf(object, { behind: all });
+  if (controller === undefined ? !ref : !controller.startsWith(ENVOY_GATEWAY)) return undefined;
   const proxy = all(KINDS.envoyProxies.kind).find(
-    ({ metadata }) => metadata.name === given.name && metadata.namespace === given.namespace,
+    ({ metadata }) => metadata.name === ref?.name && metadata.namespace === ref.namespace,
   );
   return { object, proxy, client: namedCertificate(object) ?? (proxy && namedCertificate(proxy)) };
 }
 
-const FIELDS: Readonly<Record<string, string>> = {
-  [KINDS.gateways.kind]: 'tls.backend.clientCertificateRef',
-  [KINDS.envoyProxies.kind]: 'backendTLS.clientCertificateRef',
-  [BACKEND]: 'tls.clientCertificateRef',
-};
-
 /** The client certificate that an object names. */
 export function namedCertificate(holder: KubeObject): NamedCertificate | undefined {
-  const field = FIELDS[holder.kind];
-  if (field === undefined) return undefined;
-  const ref =
-    holder.kind === BACKEND ? fields(fields(fields(holder.spec).tls).clientCertificateRef) : clientRefOf(holder);
+  const field = clientField(holder);
+  const ref = clientRefOf(holder);
   const name = text(ref.name);
-  if (name === undefined) return undefined;
+  if (field === undefined || name === undefined) return undefined;
   return { holder, field, secret: { namespace: text(ref.namespace) ?? holder.metadata.namespace ?? '', name } };
 }
 

@@ -3,6 +3,7 @@ import type { Claim, GatewayFields, NamespacedRule, PolicyRule } from '../../../
 import { labels, namespaceName, objectName } from '../../../config/schema/names.ts';
 import { cel, rules } from '../../../mesh/schema/cel.ts';
 import type { Scope } from '../../input.ts';
+import { EXTENSIONS, STANDARD } from './resources.ts';
 
 /** The most that a BackendTLSPolicy may have; its definition refuses more. */
 export const MOST_NAMES = 5;
@@ -142,8 +143,6 @@ export type GatewayApiConfig = NonNullable<z.output<typeof gatewayApi>> & { read
 
 const READ = ['get', 'list', 'watch'] as const;
 const WRITE = ['create', 'patch', 'delete'] as const;
-const STANDARD = 'gateway.networking.k8s.io';
-const EXTENSIONS = 'gateway.envoyproxy.io';
 
 const merged = (places: readonly string[]): readonly string[] => (places.includes('*') ? ['*'] : [...new Set(places)]);
 
