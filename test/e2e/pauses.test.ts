@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { Leadership } from '../../src/agent/election/leadership.ts';
-import { alone } from '../../src/agent/election/leadership.ts';
 import type { Sink } from '../../src/agent/report/reporter.ts';
 import { AgentWorld } from '../support/agent-world.ts';
+import { SwitchedLeadership } from '../support/switched-leadership.ts';
 
 const REFUSED = { ok: false, code: 'ERR_VERIFY_PREFLIGHT', message: 'OpenSSL refuses the pair: unhandled' } as const;
 
@@ -40,13 +39,7 @@ describe('a reconciler pauses', () => {
 
   it('when it loses its Lease after a write that failed', async () => {
     await using first = await AgentWorld.start();
-    let isLeader = true;
-    const listeners: (() => void)[] = [];
-    const leadership: Leadership = {
-      ...alone,
-      leads: () => isLeader,
-      onChange: (listener) => void listeners.push(listener),
-    };
+    const leadership = new SwitchedLeadership(true);
     await using world = AgentWorld.beside(first, leadership);
     const passes = new Passes();
     world.run({}, [passes]);
@@ -54,14 +47,12 @@ describe('a reconciler pauses', () => {
     world.api.fault({ match: ({ verb, plural }) => verb === 'patch' && plural === 'secrets', status: 500 });
     world.agent?.reconcilers.find('emissary', 'istio')?.renew();
     await world.untilCode('ERR_KUBE_SERVER');
-    isLeader = false;
-    for (const listener of listeners) listener();
+    leadership.change(false);
     await passes.assertCalm(world);
 
     const before = await world.leaf();
     world.api.clearFaults();
-    isLeader = true;
-    for (const listener of listeners) listener();
+    leadership.change(true);
     await world.until('the next leaf', async () => (await world.leaf()) !== before, 1_000);
   });
 });

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { alone, type Leadership } from '../../src/agent/election/leadership.ts';
 import type { ObjectRef } from '../../src/core/object.ts';
 import { type PublicationStatus, reportedStatus } from '../../src/core/status.ts';
 import { AgentWorld, NAMESPACE } from '../support/agent-world.ts';
+import { SwitchedLeadership } from '../support/switched-leadership.ts';
 
 /** The Secret of another one. */
 const REFUSED = { secretName: 'taken' };
@@ -17,21 +17,14 @@ const MESH_CERTIFICATE: ObjectRef = {
 describe('a MeshCertificate of which no version was accepted', () => {
   it('has its reason in the status once a replica leads that knew it before', async () => {
     await using first = await AgentWorld.start();
-    let isLeader = false;
-    const listeners: (() => void)[] = [];
-    const leadership: Leadership = {
-      ...alone,
-      leads: () => isLeader,
-      onChange: (listener) => void listeners.push(listener),
-    };
+    const leadership = new SwitchedLeadership(false);
     await using world = AgentWorld.beside(first, leadership);
     world.putCertificate({ secretName: 'taken' }, { name: 'earlier' });
     world.putCertificate(REFUSED);
     world.follow();
     await world.until('the refusal in the log', () => logged(world).length === 1);
     assert.equal(await statusOf(world), undefined);
-    isLeader = true;
-    for (const listener of listeners) listener();
+    leadership.change(true);
     await world.until('the refusal in the status', async () =>
       /Secret taken already belongs/.test(await reason(world)),
     );

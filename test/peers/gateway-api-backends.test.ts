@@ -1,10 +1,8 @@
 import assert from 'node:assert/strict';
-import { rename, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { isDeepStrictEqual } from 'node:util';
-import { say } from '../../src/cli/io.fixture.ts';
 import { formatCertificates } from '../../src/pki/certificate.ts';
+import { grantedKubeconfig } from './parts/agent-in-role.ts';
 import { type AgentProcess, startAgentProcess } from './parts/agent-process.ts';
 import { eventually } from './parts/eventually.ts';
 import {
@@ -22,6 +20,7 @@ import {
   type Upstream,
 } from './parts/gateway-lab.ts';
 import { startIstioWorkload, type Workload } from './parts/istio-workload.ts';
+import { writePair } from './parts/mesh-files.ts';
 import { type Authority, authority, type KeyPair } from './servers/authority.ts';
 import { type Istiod, startIstiod } from './servers/istiod.ts';
 import type { ApplyObject } from './servers/kube-client.ts';
@@ -65,7 +64,6 @@ describe('Backends on real parts: kube-apiserver, istiod, Envoy Gateway, Envoy, 
   let istiod: Istiod;
   let other: Authority;
   let agent: AgentProcess;
-  let roles: string;
   const files = scratchDir('backends');
   const open: AsyncDisposable[] = [];
   const edge = gateway('edge');
@@ -127,20 +125,14 @@ describe('Backends on real parts: kube-apiserver, istiod, Envoy Gateway, Envoy, 
     );
   const statusOf = async (name: string) => (await agent.statuses()).find((one) => one.name === name)?.status;
   async function put(pair: KeyPair): Promise<KeyPair> {
-    for (const [file, text] of Object.entries({ 'tls.crt': pair.chain, 'tls.key': pair.key, 'ca.crt': other.root })) {
-      await writeFile(join(files, `.${file}`), text);
-      await rename(join(files, `.${file}`), join(files, file));
-    }
+    await writePair(files, pair, other.root);
     return pair;
   }
   const start = async () => {
-    const token = await lab.apiserver.serviceAccountToken({
-      ...{ namespace: GATEWAYS, name: 'meshcert' },
-      audience: 'https://kubernetes.default.svc.cluster.local',
-    });
+    const given = documents(istiod, files);
     agent = await startAgentProcess({
-      kubeconfig: await lab.apiserver.kubeconfigFor('meshcert', token),
-      documents: documents(istiod, files),
+      kubeconfig: await grantedKubeconfig(lab.apiserver, { namespace: GATEWAYS, documents: given }),
+      documents: given,
       args: ['--namespace', GATEWAYS, '--observe', 'names'],
     });
   };
@@ -158,12 +150,6 @@ describe('Backends on real parts: kube-apiserver, istiod, Envoy Gateway, Envoy, 
     for (const name of ['web', 'impostor']) await lab.envoyGateway.resolve(`${name}.${SHOP}.svc.cluster.local`);
     istiod = kept(await startIstiod({ apiserver: lab.apiserver }));
     await put(await other.issue({ uri: [OTHER], ttlMs: DAY }));
-    const file = join(files, 'mesh.yaml');
-    await writeFile(file, documents(istiod, files));
-    const rendered = await say(['render', '--rbac', '-f', file, '--namespace', GATEWAYS]);
-    assert.equal(rendered.code, 0, rendered.stderr);
-    roles = rendered.stdout;
-    await lab.apiserver.kubectl(['apply', '-f', '-'], { input: roles });
     await lab.apply(edge);
     await start();
   });

@@ -1,8 +1,6 @@
 import assert from 'node:assert/strict';
-import { rename, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { say } from '../../src/cli/io.fixture.ts';
+import { grantedKubeconfig } from './parts/agent-in-role.ts';
 import { type AgentProcess, startAgentProcess } from './parts/agent-process.ts';
 import { eventually } from './parts/eventually.ts';
 import {
@@ -19,6 +17,7 @@ import {
   startUpstream,
   type Upstream,
 } from './parts/gateway-lab.ts';
+import { writePair } from './parts/mesh-files.ts';
 import { type Authority, authority, type KeyPair } from './servers/authority.ts';
 import { CONTROLLER_NAME } from './servers/envoy-gateway.ts';
 import type { ApplyObject } from './servers/kube-client.ts';
@@ -77,10 +76,7 @@ describe('Gateways of another namespace on the real Envoy Gateway, the agent und
   async function rotate(way: Way): Promise<string> {
     ttlMs += 60_000;
     const pair: KeyPair = await mesh.issue({ uri: ['spiffe://cluster.local/ns/gw/sa/gateway'], ttlMs });
-    for (const [file, text] of Object.entries({ 'tls.crt': pair.chain, 'tls.key': pair.key, 'ca.crt': mesh.root })) {
-      await writeFile(join(dirs[way], `.${file}`), text);
-      await rename(join(dirs[way], `.${file}`), join(dirs[way], file));
-    }
+    await writePair(dirs[way], pair, mesh.root);
     return serialOf(pair);
   }
   const shows = (way: Way, serial: string) =>
@@ -102,11 +98,6 @@ describe('Gateways of another namespace on the real Envoy Gateway, the agent und
     await lab.apiserver.ensure(`/api/v1/namespaces/${GATEWAYS}/serviceaccounts`, account);
     await lab.apiserver.kubectl(['apply', '-f', '-'], { input: JSON.stringify(sharedClass) });
     const documents = ways.map((way) => document(way, dirs[way])).join('---\n');
-    const file = join(dirs.granted, 'mesh.yaml');
-    await writeFile(file, documents);
-    const rendered = await say(['render', '--rbac', '-f', file, '--namespace', GATEWAYS]);
-    assert.equal(rendered.code, 0, rendered.stderr);
-    await lab.apiserver.kubectl(['apply', '-f', '-'], { input: rendered.stdout });
     const shared = envoyProxy('shared', {});
     await lab.apply({ ...shared, metadata: { ...shared.metadata, labels: { mesh: 'shared' } } });
     for (const way of ways) {
@@ -118,12 +109,8 @@ describe('Gateways of another namespace on the real Envoy Gateway, the agent und
       const labelled = { ...first, metadata: { ...first.metadata, labels: { mesh: way }, ...ALLOW } };
       await lab.apply(labelled, ...rest, gateways[way]);
     }
-    const token = await lab.apiserver.serviceAccountToken({
-      ...{ namespace: GATEWAYS, name: 'meshcert' },
-      audience: 'https://kubernetes.default.svc.cluster.local',
-    });
     agent = await startAgentProcess({
-      kubeconfig: await lab.apiserver.kubeconfigFor('meshcert', token),
+      kubeconfig: await grantedKubeconfig(lab.apiserver, { namespace: GATEWAYS, documents }),
       documents,
       args: ['--namespace', GATEWAYS, '--observe', 'names'],
     });

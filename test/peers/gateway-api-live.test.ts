@@ -1,6 +1,4 @@
 import assert from 'node:assert/strict';
-import { rename, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { it } from 'node:test';
 import { startAgentProcess } from './parts/agent-process.ts';
 import { eventually } from './parts/eventually.ts';
@@ -22,6 +20,7 @@ import {
   startUpstream,
   useProxy,
 } from './parts/gateway-lab.ts';
+import { replaceFiles, writePair } from './parts/mesh-files.ts';
 import { authority } from './servers/authority.ts';
 import { discard, scratchDir } from './servers/process.ts';
 
@@ -45,14 +44,8 @@ it("a bundle that Envoy did not take because of somebody else's broken Secret ar
   const [mesh, next] = [await authority('mesh'), await authority('next')];
   const files = scratchDir('live');
   test.after(() => discard(files));
-  const put = async (content: Readonly<Record<string, string>>) => {
-    for (const [file, text] of Object.entries(content)) {
-      await writeFile(join(files, `.${file}`), text);
-      await rename(join(files, `.${file}`), join(files, file));
-    }
-  };
   const pair = await mesh.issue({ uri: [CLIENT] });
-  await put({ 'tls.crt': pair.chain, 'tls.key': pair.key, 'ca.crt': mesh.root });
+  await writePair(files, pair, mesh.root);
 
   await using lab = await startGatewayLab();
   await using upstream = await startUpstream({ leaf: await mesh.issue({ uri: [WEB] }), roots: mesh.root });
@@ -111,7 +104,7 @@ it("a bundle that Envoy did not take because of somebody else's broken Secret ar
   await lab.apply(secret('theirs', { ...theirs, key: (await mesh.issue({ uri: [CLIENT] })).key }, SHOP));
   const refused = async () => lab.envoyGateway.log().includes('KEY_VALUES_MISMATCH');
   await eventually('the refusal in the log', refused, log);
-  await put({ 'ca.crt': next.root + mesh.root });
+  await replaceFiles(files, { 'ca.crt': next.root + mesh.root });
   const bundle = async () => (await lab.read(configMap('edge-ca', {}))).data as Readonly<Record<string, string>>;
   await eventually('both roots', async () => (await bundle())['ca.crt']?.split('BEGIN').length === 3, log);
   await lab.apply(secret('theirs', theirs, SHOP));

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { mkdir, rename, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, symlink, writeFile } from 'node:fs/promises';
 import { get } from 'node:http';
 import { dirname, join } from 'node:path';
 import { it } from 'node:test';
@@ -24,6 +24,7 @@ import {
   startGatewayLab,
   startUpstream,
 } from './parts/gateway-lab.ts';
+import { writePair } from './parts/mesh-files.ts';
 import { authority, type KeyPair } from './servers/authority.ts';
 import type { ApplyObject } from './servers/kube-client.ts';
 import { discard, scratchDir } from './servers/process.ts';
@@ -56,10 +57,7 @@ it('moves from Emissary to Envoy Gateway and back by the commands of the guide, 
   const rotate = async (): Promise<KeyPair> => {
     ttlMs += 60_000;
     const pair = await mesh.issue({ uri: ['spiffe://cluster.local/ns/emissary/sa/emissary'], ttlMs });
-    for (const [file, text] of Object.entries({ 'tls.crt': pair.chain, 'tls.key': pair.key, 'ca.crt': mesh.root })) {
-      await writeFile(join(files, `.${file}`), text);
-      await rename(join(files, `.${file}`), join(files, file));
-    }
+    await writePair(files, pair, mesh.root);
     return pair;
   };
   await rotate();

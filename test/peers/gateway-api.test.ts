@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict';
-import { rename, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { type AgentProcess, startAgentProcess } from './parts/agent-process.ts';
 import { eventually } from './parts/eventually.ts';
 import {
+  configMap,
   envoyProxy,
   GATEWAYS,
   type GatewayLab,
@@ -20,6 +19,7 @@ import {
   type Upstream,
   useProxy,
 } from './parts/gateway-lab.ts';
+import { writePair } from './parts/mesh-files.ts';
 import { type Authority, authority, type KeyPair } from './servers/authority.ts';
 import type { ApplyObject } from './servers/kube-client.ts';
 import { discard, scratchDir } from './servers/process.ts';
@@ -69,10 +69,7 @@ describe('Gateway API on real parts: kube-apiserver, Envoy Gateway, Envoy, the a
     return mesh.issue({ uri: [CLIENT], ttlMs });
   };
   async function put(place: Place, pair: KeyPair): Promise<KeyPair> {
-    for (const [file, text] of Object.entries({ 'tls.crt': pair.chain, 'tls.key': pair.key, 'ca.crt': mesh.root })) {
-      await writeFile(join(dirs[place], `.${file}`), text);
-      await rename(join(dirs[place], `.${file}`), join(dirs[place], file));
-    }
+    await writePair(dirs[place], pair, mesh.root);
     return pair;
   }
   async function serve(name: string, place: Place, id: string): Promise<ApplyObject> {
@@ -160,6 +157,35 @@ describe('Gateway API on real parts: kube-apiserver, Envoy Gateway, Envoy, the a
     // Earlier lines are those of requests before the route was in use.
     const why = async () => String((await lab.envoyGateway.logged('/impostor')).upstream_transport_failure_reason);
     await eventually('the reason', async () => (await why()).includes('SAN_matcher'), lab.envoyGateway.log);
+  });
+
+  it('takes over from the policy of another client without plaintext, by the steps that the error names', async () => {
+    const foreign = policy('theirs', { sans: [WEB] });
+    await lab.apply(configMap('mesh-ca', { 'ca.crt': mesh.root }), foreign);
+    await serve('theirs', 'proxy', WEB);
+    await lab.apply(route('theirs', [gateways.proxy]));
+    let plain = 0;
+    const answers = (holds: (status: number, seen: Seen | undefined) => boolean) =>
+      becomes('proxy', 'theirs', 'the answer', (status, seen) => {
+        if (seen && !seen.tls) plain += 1;
+        return holds(status, seen);
+      });
+    await answers((status, seen) => status === 200 && seen?.tls === true);
+    const states = async () => (await agent.statuses()).find(({ name }) => name === 'proxy')?.status.mappings ?? [];
+    const isReported = async () =>
+      (await states()).some(({ name, state }) => name === 'theirs' && state === 'ERR_TARGET_FOREIGN_POLICY');
+    await eventually('the error', isReported, agent.log.bind(agent));
+
+    await lab.apply(route('theirs', []));
+    await answers((status) => status === 404);
+    await lab.apiserver.call(
+      'DELETE',
+      `/apis/gateway.networking.k8s.io/v1/namespaces/${SHOP}/backendtlspolicies/theirs`,
+    );
+    await written('proxy', 'theirs');
+    await lab.apply(route('theirs', [gateways.proxy]));
+    await answers((status, seen) => status === 200 && seen?.tls === true);
+    assert.equal(plain, 0);
   });
 
   it('is live once Envoy Gateway has accepted each policy, and not before', async () => {

@@ -12,21 +12,32 @@ export interface AgentInRole extends AgentProcess {
   refusals(): Promise<readonly string[]>;
 }
 
-/** The agent with exactly the permissions that `render --rbac` prints for these MeshCertificates. */
-export async function startAgentInRole(
-  apiserver: KubeApiserver,
-  { namespace, documents, args = [] }: { namespace: string; documents: string; args?: readonly string[] },
-): Promise<AgentInRole> {
+interface Granted {
+  readonly namespace: string;
+  readonly documents: string;
+}
+
+/** A kubeconfig with exactly the permissions that `render --rbac` prints for these MeshCertificates. */
+export async function grantedKubeconfig(apiserver: KubeApiserver, { namespace, documents }: Granted): Promise<string> {
   const dir = scratchDir('roles');
   const file = join(dir, 'mesh.yaml');
   await writeFile(file, documents);
-  const roles = await output(process.execPath, [await builtBundle(), 'render', '--rbac', '-f', file]);
+  const render = [await builtBundle(), 'render', '--rbac', '-f', file, '--namespace', namespace];
+  const roles = await output(process.execPath, render);
   discard(dir);
   await apiserver.kubectl(['apply', '-f', '-'], { input: roles });
   const audience = 'https://kubernetes.default.svc.cluster.local';
   const token = await apiserver.serviceAccountToken({ namespace, name: AGENT, audience });
+  return apiserver.kubeconfigFor(AGENT, token);
+}
+
+/** The agent with exactly those permissions. */
+export async function startAgentInRole(
+  apiserver: KubeApiserver,
+  { namespace, documents, args = [] }: Granted & { readonly args?: readonly string[] },
+): Promise<AgentInRole> {
   const agent = await startAgentProcess({
-    kubeconfig: await apiserver.kubeconfigFor(AGENT, token),
+    kubeconfig: await grantedKubeconfig(apiserver, { namespace, documents }),
     documents,
     args: ['--namespace', namespace, '--no-leader-elect', '--log-level', 'info', ...args],
   });
