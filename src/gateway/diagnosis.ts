@@ -2,6 +2,7 @@ import type { MeshCertificate } from '../config/schema/mesh-certificate.ts';
 import type { KubeObject, ObjectRef, Resource } from '../core/object.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import type { Hit, Severity } from '../mesh/object-check.ts';
+import type { SecretUse } from './input.ts';
 
 /** What is judged: objects of a cluster or of files. Kinds that no check knows are ignored. */
 export interface ClusterSnapshot {
@@ -17,6 +18,30 @@ export interface ClusterSnapshot {
   readonly parse?: ((object: KubeObject) => MeshCertificate | undefined) | undefined;
   /** Whether a MeshCertificate uses this kind of gateway; absent: each does. */
   readonly uses?: ((object: KubeObject, kind: string) => boolean) | undefined;
+}
+
+/** The objects of a snapshot, by kind and by name. */
+export interface SnapshotObjects {
+  all(kind: string): readonly KubeObject[];
+  find(kind: string, ref: SecretUse): KubeObject | undefined;
+  /** Whether an absent object of this kind is missing, rather than unknown. */
+  known(kind: string): boolean;
+}
+
+export function objectsOf({ objects, whole }: ClusterSnapshot): SnapshotObjects {
+  const byKind = new Map<string, KubeObject[]>();
+  for (const object of objects) {
+    const others = byKind.get(object.kind);
+    if (others) others.push(object);
+    else byKind.set(object.kind, [object]);
+  }
+  const all = (kind: string) => byKind.get(kind) ?? [];
+  return {
+    all,
+    find: (kind, ref) =>
+      all(kind).find(({ metadata }) => metadata.name === ref.name && (metadata.namespace ?? '') === ref.namespace),
+    known: (kind) => whole.has(kind) || byKind.has(kind),
+  };
 }
 
 /** One thing that hurts or will. */

@@ -2,7 +2,7 @@ import type { KubeObject } from '../../../core/object.ts';
 import type { Adapter } from '../../../mesh/adapter.ts';
 import { fields, text } from '../../../mesh/kube-object.ts';
 import type { CheckedObjects, ClientTls } from '../../../mesh/object-check.ts';
-import type { ClusterSnapshot } from '../../diagnosis.ts';
+import { type ClusterSnapshot, objectsOf, type SnapshotObjects } from '../../diagnosis.ts';
 import { parsedValue, readPair, type SecretPair } from '../../pair.ts';
 import {
   type ContextReading,
@@ -51,7 +51,7 @@ export interface Promised {
 }
 
 /** One gateway's view of a snapshot, with all values that more than one check needs. */
-export interface InterpretedCluster {
+export interface InterpretedCluster extends SnapshotObjects {
   readonly snapshot: ClusterSnapshot;
   readonly env: EmissaryEnv;
   /** The Deployment or DaemonSet of the gateway, if it was found. */
@@ -60,10 +60,6 @@ export interface InterpretedCluster {
   readonly contexts: readonly SeenContext[];
   readonly mappings: readonly SeenMapping[];
   readonly promises: readonly Promised[];
-  all(kind: string): readonly KubeObject[];
-  find(kind: string, ref: SecretRef): KubeObject | undefined;
-  /** Whether an absent object of this kind is missing, rather than unknown. */
-  known(kind: string): boolean;
 }
 
 export function worldOf(
@@ -71,11 +67,8 @@ export function worldOf(
   given: EmissaryEnv,
   gateway: KubeObject | undefined,
 ): InterpretedCluster {
-  const byKind = new Map<string, KubeObject[]>();
-  for (const object of snapshot.objects) byKind.set(object.kind, [...(byKind.get(object.kind) ?? []), object]);
-  const all = (kind: string) => byKind.get(kind) ?? [];
-  const find = (kind: string, ref: SecretRef) =>
-    all(kind).find(({ metadata }) => metadata.name === ref.name && (metadata.namespace ?? '') === ref.namespace);
+  const objects = objectsOf(snapshot);
+  const { all, find } = objects;
   const env: EmissaryEnv = {
     ...given,
     module: given.module ?? moduleSettings(all('Module'), given),
@@ -103,8 +96,7 @@ export function worldOf(
     const promise = promises.find((one) => one.namespace === secret?.namespace && one.secretName === secret.name);
     return [{ object, spec, reading, used, secret, caSecret, pair, mesh: mesh ?? promise?.mesh }];
   });
-  const known = (kind: string) => snapshot.whole.has(kind) || byKind.has(kind);
-  return { snapshot, env, gateway, contexts, mappings, promises, all, find, known };
+  return { ...objects, snapshot, env, gateway, contexts, mappings, promises };
 }
 
 function seenMapping(object: KubeObject, upstream: EffectiveUpstream, env: EmissaryEnv): SeenMapping {

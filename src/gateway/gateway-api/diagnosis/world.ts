@@ -1,6 +1,6 @@
 import type { KubeObject } from '../../../core/object.ts';
 import { fields, listOfFields, text } from '../../../mesh/kube-object.ts';
-import type { ClusterSnapshot } from '../../diagnosis.ts';
+import { type ClusterSnapshot, objectsOf, type SnapshotObjects } from '../../diagnosis.ts';
 import type { SecretUse } from '../../input.ts';
 import { readPair, type SecretPair } from '../../pair.ts';
 import { clientField, clientRefOf, controllerOf, proxyRefOf } from '../routes/client.ts';
@@ -59,16 +59,12 @@ export interface SeenBackend {
 }
 
 /** A snapshot as Envoy Gateway interprets it, with all values that more than one check needs. */
-export interface GatewayApiWorld {
+export interface GatewayApiWorld extends SnapshotObjects {
   readonly snapshot: ClusterSnapshot;
   readonly gateways: readonly SeenGateway[];
   readonly certificates: readonly NamedCertificate[];
   readonly policies: readonly SeenPolicy[];
   readonly backends: readonly SeenBackend[];
-  all(kind: string): readonly KubeObject[];
-  find(kind: string, ref: SecretUse): KubeObject | undefined;
-  /** Whether an absent object of this kind is missing, rather than unknown. */
-  known(kind: string): boolean;
   /** The content of a Secret; undefined if it is missing or was not read. */
   pairOf(secret: SecretUse): SecretPair | undefined;
 }
@@ -76,11 +72,8 @@ export interface GatewayApiWorld {
 export const BACKEND = KINDS.backends.kind;
 
 export function worldOf(snapshot: ClusterSnapshot): GatewayApiWorld {
-  const byKind = new Map<string, KubeObject[]>();
-  for (const object of snapshot.objects) byKind.set(object.kind, [...(byKind.get(object.kind) ?? []), object]);
-  const all = (kind: string) => byKind.get(kind) ?? [];
-  const find = (kind: string, ref: SecretUse) =>
-    all(kind).find(({ metadata }) => metadata.name === ref.name && (metadata.namespace ?? '') === ref.namespace);
+  const objects = objectsOf(snapshot);
+  const { all, find } = objects;
   const gateways = all(KINDS.gateways.kind).flatMap((object) => seenGateway(object, all) ?? []);
   const policies = all(KINDS.policies.kind).map(seenPolicy).sort(byAge);
   const reached = [...all(KINDS.httpRoutes.kind), ...all(KINDS.grpcRoutes.kind)].flatMap((route) =>
@@ -88,10 +81,9 @@ export function worldOf(snapshot: ClusterSnapshot): GatewayApiWorld {
   );
   const holders = [...all(KINDS.gateways.kind), ...all(KINDS.envoyProxies.kind), ...all(BACKEND)];
   return {
-    ...{ snapshot, gateways, policies, all, find },
+    ...{ ...objects, snapshot, gateways, policies },
     certificates: holders.flatMap((holder) => namedCertificate(holder) ?? []),
     backends: reached,
-    known: (kind) => snapshot.whole.has(kind) || byKind.has(kind),
     pairOf: (secret) => readPair(find('Secret', secret), undefined),
   };
 }
