@@ -153,10 +153,8 @@ describe('Gateway API on real parts: kube-apiserver, Envoy Gateway, Envoy, the a
     await serve('impostor', 'proxy', API);
     await written('proxy', 'impostor');
     await lab.apply(route('impostor', [gateways.proxy]));
-    await becomes('proxy', 'impostor', '503 of an impostor', (status) => status === 503);
-    // Earlier lines are those of requests before the route was in use.
-    const why = async () => String((await lab.envoyGateway.logged('/impostor')).upstream_transport_failure_reason);
-    await eventually('the reason', async () => (await why()).includes('SAN_matcher'), lab.envoyGateway.log);
+    const refused = async () => (await lab.refusal(gateways.proxy, '/impostor')).includes('SAN_matcher');
+    await eventually('503, because of the SAN', refused, lab.envoyGateway.log);
   });
 
   it('takes over from the policy of another client without plaintext, by the steps that the error names', async () => {

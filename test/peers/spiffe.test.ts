@@ -143,6 +143,11 @@ describe('an agent on the Workload API of SPIRE', { concurrency: true }, () => {
       await spire.createEntry('/first', { hint: 'edge' }),
       await spire.createEntry('/second', { hint: 'inner' }),
     ];
+    // SPIRE's agent learns of entries once a second, and may offer the first alone for that long.
+    await eventually('both SVIDs', async () => {
+      const offered = await spire.offered();
+      return offered.includes(first) && offered.includes(second);
+    });
     await using agent = await start(namespace, { socket: spire.socket });
     const log = () => `${agent.log().slice(-6_000)}\n${spire.log().slice(-3_000)}`;
     const message = async () => (await agent.statuses())[0]?.status.lastError?.message ?? '';

@@ -52,6 +52,11 @@ export interface GatewayLab extends AsyncDisposable {
   read(object: ApplyObject): Promise<ApplyObject & { readonly status?: unknown }>;
   /** A request through a Gateway; the upstream's answer if it gives one. */
   ask(gateway: ApplyObject, path: string): Promise<{ readonly status: number; readonly seen: Seen | undefined }>;
+  /**
+   * Asks, and gives the reason that Envoy logged for its 503; empty: another answer. A route whose cluster is not ready
+   * yet is refused too (`NC`), so ask until the expected reason comes.
+   */
+  refusal(gateway: ApplyObject, path: string): Promise<string>;
 }
 
 export async function startGatewayLab(options: EnvoyGatewayOptions = {}): Promise<GatewayLab> {
@@ -76,6 +81,11 @@ export async function startGatewayLab(options: EnvoyGatewayOptions = {}): Promis
     async ask(gateway, path) {
       const { status, body } = await envoyGateway.get(portOf(gateway), path);
       return { status, seen: status === 200 ? (JSON.parse(body) as Seen) : undefined };
+    },
+    async refusal(gateway, path) {
+      if ((await envoyGateway.get(portOf(gateway), path)).status !== 503) return '';
+      const { response_flags, upstream_transport_failure_reason } = await envoyGateway.logged(path);
+      return `${response_flags} ${upstream_transport_failure_reason ?? ''}`;
     },
     async [Symbol.asyncDispose]() {
       await envoyGateway.stop();

@@ -23,6 +23,8 @@ export interface Spire extends Server {
   agentOutage(on: boolean): Promise<void>;
   /** Registers a workload of this user; the agent learns of it within about two seconds. Returns its SPIFFE ID. */
   createEntry(path: string, options?: EntryOptions): Promise<string>;
+  /** What SPIRE's own client gets of the Workload API, as text; empty if it gets nothing. */
+  offered(): Promise<string>;
   /** Deletes all entries of this SPIFFE ID. */
   deleteEntry(id: string): Promise<void>;
   /** A leaf of this server for a workload without an agent, with its chain and the roots of the domain. */
@@ -184,6 +186,7 @@ export async function startSpire(options: SpireOptions = {}): Promise<Spire> {
       ]);
       return id;
     },
+    offered: () => output(agentFile, ['api', 'fetch', 'x509', '-socketPath', socket]).catch(() => ''),
     deleteEntry: async (id) => {
       const shown = await cli(['entry', 'show', '-spiffeID', id]);
       const ids = [...shown.matchAll(/^Entry ID\s*:\s*(\S+)$/gm)].map(([, one = '']) => one);
