@@ -15,6 +15,16 @@ export function refOf(object: KubeObject): ObjectRef {
   return { apiVersion: object.apiVersion, kind: object.kind, namespace, name };
 }
 
+/**
+ * Metadata of a write that succeeds only if this object still exists and is unchanged. With the version alone, an apply
+ * to a deleted object creates it again.
+ */
+export function preconditionOf({ metadata: { uid, resourceVersion } }: KubeObject): Precondition {
+  return { ...(uid && { uid }), ...(resourceVersion && { resourceVersion }) };
+}
+
+export type Precondition = Pick<KubeObject['metadata'], 'uid' | 'resourceVersion'>;
+
 /** `Secret edge/mesh-ca`: how messages name an object. */
 export function describe(ref: ObjectRef): string {
   return `${ref.kind} ${ref.namespace === undefined ? '' : `${ref.namespace}/`}${ref.name}`;

@@ -1,5 +1,5 @@
 import type { Clock } from '../async/clock.ts';
-import { describe, type KubeObject, type ObjectRef, refOf } from '../core/object.ts';
+import { describe, type KubeObject, type ObjectRef, preconditionOf, refOf } from '../core/object.ts';
 import type { PublicationStatus } from '../core/status.ts';
 import type { Gateway } from '../gateway/gateway.ts';
 import type { Kube, Resource } from '../kube/api.ts';
@@ -167,8 +167,8 @@ async function letGoOnce({ route, gateway, how }: RouteRelease, { kube, say, sig
   const fieldManager = onboarding.released(live)?.fieldManager;
   if (patch) await kube.merge(ref, patch, { fieldManager: ONBOARD_FIELD_MANAGER }, signal);
   else if (fieldManager !== undefined) {
-    const { name, namespace, resourceVersion } = live.metadata;
-    const metadata = { name, ...(namespace && { namespace }), ...(resourceVersion && { resourceVersion }) };
+    const { name, namespace } = live.metadata;
+    const metadata = { name, ...(namespace && { namespace }), ...preconditionOf(live) };
     const nothing = { apiVersion: live.apiVersion, kind: live.kind, metadata };
     await kube.apply(nothing, { fieldManager }, signal);
   }

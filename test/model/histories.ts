@@ -131,6 +131,64 @@ export const HISTORIES: readonly History[] = [
     { ...plain, probe: true },
     [look, newRoot(), all, look, { do: 'foreign', edit: 'delete bundle' }, { do: 'probe' }, look, wait(11), look],
   ],
+  // The root of the published leaf ends before the leaf does, and leaves the bundle.
+  [
+    { ...plain, named: false },
+    [
+      { do: 'prepare brief root' },
+      { do: 'roll back and forget' },
+      look,
+      wait(32),
+      { do: 'rotate leaf' },
+      wait(44),
+      all,
+      look,
+      wait(14),
+    ],
+  ],
+  // A process dies between the two writes of a pair, and nothing else shows which roots stood.
+  [
+    { ...plain, named: false },
+    [
+      { do: 'rotate intermediate' },
+      { do: 'rotate leaf' },
+      look,
+      { do: 'fault', what: 'crash after' },
+      { do: 'activate root', fresh: false, leafFirst: false, crossed: false },
+      { do: 'crash' },
+      { do: 'drop roots' },
+      { do: 'elect', who: 'a' },
+      { do: 'foreign', edit: 'delete pair' },
+      look,
+      { do: 'foreign', edit: 'garble bundle' },
+    ],
+  ],
+  // Somebody deletes the pair, the agent writes before it knows, and the new leaf must still be held.
+  [
+    { ...plain, named: false },
+    [
+      { do: 'activate root', fresh: false, leafFirst: false, crossed: false },
+      look,
+      { do: 'foreign', edit: 'delete pair' },
+      all,
+      { do: 'look', fresh: false },
+      look,
+    ],
+  ],
+  // A leader is paused in the first of the two requests with which it changes a Secret.
+  [
+    { ...plain, named: false },
+    [
+      { do: 'fault', what: 'crash after' },
+      { do: 'fault', what: 'takeover' },
+      look,
+      { do: 'elect', who: 'a' },
+      { do: 'foreign', edit: 'odd times' },
+      all,
+      { do: 'mesh', down: true },
+      look,
+    ],
+  ],
   // A paused leader finishes its write after the next one wrote; then the mesh repeats an old leaf.
   [
     plain,

@@ -47,6 +47,8 @@ export interface Observed {
   readonly at: number;
   /** The leaf or an issuer may have ended without a replacement. */
   readonly mayBeOver: boolean;
+  /** The bundle beside the pair, which still has a root that ended and left the bundle that was written. */
+  readonly beside: string;
 }
 
 /** What must hold for everything that the API ever showed. Each method throws when it does not. */
@@ -151,6 +153,7 @@ export class Ledger {
         roots: bundle,
         at: replica.clock.now(),
         mayBeOver: !isPair,
+        beside: text(pair, 'ca.crt'),
       });
     }
   }
@@ -162,7 +165,7 @@ export class Ledger {
     if (this.#foreign.has(`Secret/${spec.caSecretName}`) || !ca || !isComplete(ca)) return;
     const bundle = bundleOf(ca);
     assert.ok(bundle.length > 0, 'the bundle is empty');
-    if (secret && !this.#foreign.has(`Secret/${spec.secretName}`)) {
+    if (secret && isComplete(secret) && !this.#foreign.has(`Secret/${spec.secretName}`)) {
       const pair = pairOf(secret);
       const [leaf] = pair.chain;
       assert.ok(leaf, 'the pair has no leaf');
@@ -187,6 +190,7 @@ export class Ledger {
   }
 
   #ownOrLeave(name: string, before: KubeObject | undefined, { verb, sentVersion }: Shown): void {
+    if (!before) assert.notEqual(verb, 'apply', `${name} was created by a write that expected it to exist`);
     if (!before) return;
     assert.equal(before.metadata.labels?.[OWNER_LABEL], OWNER, `${name} was overwritten without our label`);
     const managers = before.metadata.managedFields ?? [];
@@ -316,12 +320,14 @@ export class Ledger {
 
   /**
    * Somebody else wrote the CA Secret: the age of its roots is no longer known. The copy beside the pair shows which
-   * they were, unless the foreign write can be read.
+   * they were, unless the foreign write can be read. A process that died before it wrote the uid into the pair leaves
+   * one that its successor cannot tell from a planted one.
    */
   #forgetTimes(after: KubeObject | undefined): void {
     const { cluster, spec } = this.#options;
     const secret = cluster().get(secretRef(META.namespace, spec.secretName));
-    const copy = secret && !this.#foreign.has(`Secret/${spec.secretName}`) ? pairOf(secret).bundle : [];
+    const isOurs = secret && isComplete(secret) && !this.#foreign.has(`Secret/${spec.secretName}`);
+    const copy = isOurs ? pairOf(secret).bundle : [];
     const read = after ? bundleOf(after) : [];
     const named = new Set((read.length > 0 ? read : copy).map(({ fingerprint }) => fingerprint));
     for (const fingerprint of this.#standsSince.keys()) {

@@ -91,7 +91,14 @@ export const MUTANTS: readonly Mutant[] = [
     rule: '2 one publish, one write',
     title: 'the version that was last read is not sent',
     file: PUBLISHER,
-    from: '...(resourceVersion === undefined ? {} : { resourceVersion })',
+    from: '...step.precondition, ...(resourceVersion && { resourceVersion })',
+    to: '',
+  },
+  {
+    rule: '2 one publish, one write',
+    title: 'the uid of the object is not sent',
+    file: 'src/core/object.ts',
+    from: '...(uid && { uid }), ',
     to: '',
   },
   {
@@ -245,7 +252,14 @@ export const MUTANTS: readonly Mutant[] = [
     rule: '7 one writer',
     title: 'the Lease is not checked before a write',
     file: PUBLISHER,
-    from: 'options.fence.check();',
+    from: '  fence.check();\n  if (step.action',
+    to: '  if (step.action',
+  },
+  {
+    rule: '7 one writer',
+    title: 'only the first of the two requests of a write is fenced',
+    file: PUBLISHER,
+    from: '  if (reclaimed) fence.check();\n',
     to: '',
   },
   {

@@ -53,7 +53,7 @@ export interface PublishResult {
 }
 
 /**
- * Does the steps of a plan in order, one request each, and stops at the first failure: no object may name a Secret that
+ * Does the steps of a plan in order, one or two requests each, and stops at the first failure: no object may name a Secret that
  * does not exist.
  */
 export async function publish(
@@ -73,7 +73,6 @@ export async function publish(
       : options.batchGap.beforeGateway(step.gateway, signal));
     const urgent = options.writePriority.urgent();
     try {
-      options.fence.check();
       const startedAt = options.clock.now();
       const object = await write(step, options, signal);
       const endedAt = options.clock.now();
@@ -91,20 +90,23 @@ export async function publish(
 
 async function write(
   step: Extract<PlanStep, { action: 'create' | 'apply' }>,
-  { kube, dryRun, view, isProven, recordsOrigin }: PublisherOptions,
+  { kube, fence, dryRun, view, isProven, recordsOrigin }: PublisherOptions,
   signal: AbortSignal,
 ): Promise<KubeObject> {
   const options = { fieldManager: FIELD_MANAGER, dryRun };
+  fence.check();
   if (step.action === 'create') {
     const created = await kube.create(step.object, options, signal);
     if (dryRun || recordsOrigin || step.gateway !== undefined) return created;
+    fence.check();
     // Until this write a Secret does not prove its origin, so nothing that relies on it is written before.
     return (await ownByApply(kube, created, options, signal)) ?? created;
   }
   const live = view.get(refOf(step.object));
   const reclaimed = live && (await reclaimFields(kube, live, step.object, isProven, options, signal));
-  const resourceVersion = reclaimed?.metadata.resourceVersion ?? step.resourceVersion;
-  const metadata = { ...step.object.metadata, ...(resourceVersion === undefined ? {} : { resourceVersion }) };
+  if (reclaimed) fence.check();
+  const resourceVersion = reclaimed?.metadata.resourceVersion;
+  const metadata = { ...step.object.metadata, ...step.precondition, ...(resourceVersion && { resourceVersion }) };
   // By force: the plan found the object to be ours, and the version proves that nobody wrote in between. Without force,
   // our own create, or a foreign edit of one of our fields, would conflict every time.
   return kube.apply({ ...step.object, metadata }, { ...options, force: true }, signal);

@@ -1,5 +1,13 @@
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
-import { describe, FIELD_MANAGER, type KubeObject, keyOf, OWNER_LABEL, refOf } from '../../core/object.ts';
+import {
+  describe,
+  FIELD_MANAGER,
+  type KubeObject,
+  keyOf,
+  OWNER_LABEL,
+  preconditionOf,
+  refOf,
+} from '../../core/object.ts';
 import type { Problem } from '../../core/problem.ts';
 import { publicationRefs } from '../../gateway/desired.ts';
 import { gatewayOf, gatewaysOf } from '../../gateway/gateway.ts';
@@ -97,8 +105,7 @@ export async function retireAll(
     try {
       if (!isFree()) return false;
       fence.check();
-      const { uid, resourceVersion } = live.metadata;
-      await env.kube.delete(ref, { ...(uid ? { uid } : {}), ...(resourceVersion ? { resourceVersion } : {}) }, signal);
+      await env.kube.delete(ref, preconditionOf(live), signal);
       env.log.info({ certificate: owner, object: describe(ref) }, 'deleted with its MeshCertificate');
     } finally {
       turn[Symbol.dispose]();

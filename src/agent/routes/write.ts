@@ -1,4 +1,4 @@
-import type { KubeObject } from '../../core/object.ts';
+import { type KubeObject, preconditionOf } from '../../core/object.ts';
 import type { RouteChange } from '../../gateway/gateway.ts';
 import type { Kube } from '../../kube/api.ts';
 import type { BatchGap } from '../publish/batch-gap.ts';
@@ -22,7 +22,7 @@ export async function applyChange(
   { kube, gateway, spacing, fence }: Means,
   signal: AbortSignal,
 ): Promise<void> {
-  const { name, namespace, resourceVersion, uid } = route.metadata;
+  const { name, namespace } = route.metadata;
   const { apiVersion, kind } = route;
   const turn = await spacing.beforeGateway(gateway, signal);
   try {
@@ -32,13 +32,7 @@ export async function applyChange(
         ...fields,
         apiVersion,
         kind,
-        // Without the uid, an apply to a deleted route would create it again.
-        metadata: {
-          name,
-          ...(namespace && { namespace }),
-          ...(resourceVersion && { resourceVersion }),
-          ...(uid && { uid }),
-        },
+        metadata: { name, ...(namespace && { namespace }), ...preconditionOf(route) },
       },
       { fieldManager },
       signal,

@@ -59,7 +59,7 @@ describe('a plan', () => {
   test('creates what is missing, in order', () => {
     const steps = run([desiredObject(context, 3), desiredObject(secret, 1)], []);
     assert.deepEqual(
-      steps.map((step) => step.action !== 'refuse' && [step.action, step.object.kind, step.resourceVersion]),
+      steps.map((step) => step.action !== 'refuse' && [step.action, step.object.kind, step.precondition]),
       [
         ['create', 'Secret', undefined],
         ['create', 'TLSContext', undefined],
@@ -72,11 +72,11 @@ describe('a plan', () => {
     assert.deepEqual(steps.map(changedOf), ['none ', 'none ']);
   });
 
-  test('names the fields that differ, never their values, and carries the observed version', () => {
+  test('names the fields that differ, never their values, and carries the observed uid and version', () => {
     const step = only(secret, live(secret, {}, { data: { 'ca.crt': 'Qg==' } }));
     assert.ok(step.action === 'apply');
     assert.deepEqual(step.changed, ['data.ca.crt']);
-    assert.equal(step.resourceVersion, '7');
+    assert.deepEqual(step.precondition, { uid: 'u', resourceVersion: '7' });
   });
 
   test('writes the uid of a Secret into it, which proves that it was not only created', () => {

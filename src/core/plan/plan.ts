@@ -1,5 +1,14 @@
 import type { Certificate } from '../../pki/certificate.ts';
-import { describe, type KubeObject, keyOf, type ObjectRef, OWNER_LABEL, refOf } from '../object.ts';
+import {
+  describe,
+  type KubeObject,
+  keyOf,
+  type ObjectRef,
+  OWNER_LABEL,
+  type Precondition,
+  preconditionOf,
+  refOf,
+} from '../object.ts';
 import { differences, isOurs } from './difference.ts';
 import { isNewerPublished } from './identity-guard.ts';
 import { type OriginProof, provesOrigin, withOrigin } from './origin.ts';
@@ -31,8 +40,8 @@ export type PlanCode = (typeof PLAN_CODES)[number];
 interface Compared {
   readonly gateway?: string;
   readonly object: KubeObject;
-  /** Version of the compared object: a write succeeds only if it is still current. Absent for `create`. */
-  readonly resourceVersion?: string;
+  /** That the compared object is still there and unchanged. Absent for `create`. */
+  readonly precondition?: Precondition;
   /** Names of fields, never values. */
   readonly changed: readonly string[];
 }
@@ -74,13 +83,12 @@ function planOne(
   const changed = differences(isProven(live) && !provesOrigin(live) ? want.object : object, live);
   const refused = refusal(want, live, owner, changed.length > 0, now);
   if (refused) return { action: 'refuse', ref: refOf(object), ...refused };
-  const { resourceVersion } = live.metadata;
   return {
     action: changed.length > 0 ? 'apply' : 'none',
     ...of,
     object,
     changed,
-    ...(resourceVersion === undefined ? {} : { resourceVersion }),
+    precondition: preconditionOf(live),
   };
 }
 

@@ -62,11 +62,11 @@ describe('a moved Mapping', () => {
     );
   });
 
-  it('is applied by its labels, its note and two fields, and only to the version that was judged', () => {
-    const before = mapping('web', 'shop', { service: 'web.shop', prefix: '/x/' }, { resourceVersion: '7' });
+  it('is applied by its labels, its note and two fields, and only to the object in the version that was judged', () => {
+    const before = mapping('web', 'shop', { service: 'web.shop', prefix: '/x/' }, { uid: 'u', resourceVersion: '7' });
     const patch = movePatch(moved(before, MOVE), MOVE);
     assert.deepEqual(patch.spec, MOVE.fields);
-    assert.equal(patch.metadata.resourceVersion, '7');
+    assert.deepEqual([patch.metadata.uid, patch.metadata.resourceVersion], ['u', '7']);
     assert.deepEqual(Object.keys(patch.metadata.annotations ?? {}), ['meshcert.dev/before']);
   });
 

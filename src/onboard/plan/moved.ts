@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import { CONSENT_ANNOTATION, consents, withConsent } from '../../core/consent.ts';
-import type { KubeObject } from '../../core/object.ts';
+import { type KubeObject, preconditionOf } from '../../core/object.ts';
 import { fields } from '../../mesh/kube-object.ts';
 
 /** On a route that was moved: its previous state, as JSON, for the way back. */
@@ -67,8 +67,9 @@ const noted = (field: 'labels' | 'annotations', values: Previous): Before =>
   Object.keys(values).length === 0 ? {} : { [field]: values };
 
 /** The minimal content of a server-side apply that makes this change. Conditional on the version that was judged. */
-export function movePatch({ apiVersion, kind, metadata, spec }: KubeObject, move: Move): KubeObject {
-  const { name, namespace, resourceVersion, annotations } = metadata;
+export function movePatch(object: KubeObject, move: Move): KubeObject {
+  const { apiVersion, kind, metadata, spec } = object;
+  const { name, namespace, annotations } = metadata;
   const { labels } = move;
   const wanted = Object.keys(move.fields).map((key) => [key, fields(spec)[key]]);
   const consent = namespace === move.namespace ? undefined : annotations?.[CONSENT_ANNOTATION];
@@ -78,7 +79,7 @@ export function movePatch({ apiVersion, kind, metadata, spec }: KubeObject, move
     metadata: {
       name,
       ...(namespace === undefined ? {} : { namespace }),
-      ...(resourceVersion === undefined ? {} : { resourceVersion }),
+      ...preconditionOf(object),
       labels,
       annotations: {
         [BEFORE_ANNOTATION]: annotations?.[BEFORE_ANNOTATION] ?? '{}',
