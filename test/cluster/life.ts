@@ -28,13 +28,18 @@ export interface Life extends AsyncDisposable {
   get(what: string): Promise<string>;
   /** The names of the agent's running pods. */
   pods(): Promise<string[]>;
-  /** The pod of the agent that holds the Lease; empty if nobody does. */
+  /** The process that holds the Lease, by its pod and a random part; empty if nobody does. */
+  holder(): Promise<string>;
+  /** The pod of the process that holds the Lease; empty if nobody does. */
   writer(): Promise<string>;
   container(pod: string): Promise<Container>;
   /** Milliseconds from this call, which asks for a renewal, until another leaf is published. */
   nextWrite(): Promise<number>;
-  /** Milliseconds until another pod than this one holds the Lease. */
-  nextWriter(pod: string): Promise<number>;
+  /**
+   * Milliseconds until another process than this holder has the Lease: that of the other pod, or the one that the kubelet
+   * started in its place.
+   */
+  nextWriter(holder: string): Promise<number>;
   /** No request failed, no connection was in plaintext, and no published pair is one that an upstream refuses. */
   unharmed(): Promise<string>;
 }
@@ -70,7 +75,8 @@ async function begin(
     });
   const get = async (what: string) => (await user(`kubectl get -n ${namespace} ${what}`)).trim();
   const leaf = () => get("secret istio-identity -o jsonpath='{.data.tls\\.crt}'");
-  const writer = async () => (await get("lease meshcert -o jsonpath='{.spec.holderIdentity}'")).split('_')[0] ?? '';
+  const holder = () => get("lease meshcert -o jsonpath='{.spec.holderIdentity}'");
+  const writer = async () => podOf(await holder());
 
   await apply(cluster, {
     apiVersion: 'getambassador.io/v3alpha1',
@@ -93,6 +99,7 @@ async function begin(
     pair,
     user,
     get,
+    holder,
     writer,
     pods: async () =>
       (await get('pods -l app.kubernetes.io/name=meshcert --field-selector=status.phase=Running -o name'))
@@ -106,9 +113,12 @@ async function begin(
       await eventually('a new leaf', async () => (await leaf()) !== before, undefined, 120_000);
       return Math.round(performance.now() - start);
     },
-    nextWriter: async (pod) => {
+    nextWriter: async (before) => {
       const start = performance.now();
-      await eventually('another writer', async () => ![pod, ''].includes(await writer()), undefined, 60_000);
+      const next = async () => ![before, ''].includes(await holder());
+      await eventually('another writer', next, undefined, 60_000).catch(async (error) => {
+        throw new Error(`${error.message}\n${await eventsAndLogs(cluster, namespace)}`);
+      });
       return Math.round(performance.now() - start);
     },
     unharmed: async () => {
@@ -125,6 +135,9 @@ async function begin(
     [Symbol.asyncDispose]: stop,
   };
 }
+
+/** The pod of a holder of the Lease. */
+export const podOf = (holder: string): string => holder.split('_')[0] ?? '';
 
 /** What the gateway counted of the upstream, and what the workload says. */
 async function trouble(cluster: Cluster, gateway: GatewayPod, upstream: string): Promise<string> {

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { eventually } from '../peers/parts/eventually.ts';
 import { noCluster } from './cluster.ts';
-import { type Life, startLife, VALUES } from './life.ts';
+import { type Life, podOf, startLife, VALUES } from './life.ts';
 import { GATEWAY } from './mesh/gateway.ts';
 import { rolledOut } from './mesh/objects.ts';
 import { type Clocks, makeClocks } from './node/clocks.ts';
@@ -66,10 +66,10 @@ test('both replicas are evicted in turn: the budget keeps one, the Lease is hand
     return (await cluster.call('POST', `/api/v1/namespaces/${namespace}/pods/${pod}/eviction`, body)).status;
   };
   await ready();
-  const [first, second] = [await life.writer(), await follower()];
-  assert.equal(await evict(first), 201);
+  const [holder, second] = [await life.holder(), await follower()];
+  assert.equal(await evict(podOf(holder)), 201);
   assert.equal(await evict(second), 429, 'the budget lets both go at once');
-  const [writer, write] = await Promise.all([life.nextWriter(first), life.nextWrite()]);
+  const [writer, write] = await Promise.all([life.nextWriter(holder), life.nextWrite()]);
   t.diagnostic(`another writer ${writer} ms after the eviction, next write after ${write} ms`);
   await ready();
   await eventually('the second may go', async () => (await evict(second)) === 201);
@@ -78,18 +78,19 @@ test('both replicas are evicted in turn: the budget keeps one, the Lease is hand
 });
 
 test('the pod of the writer is deleted by force', { skip }, async (t) => {
-  const writer = await life.writer();
-  await life.user(`kubectl delete pod ${writer} -n emissary --force --grace-period=0`);
-  const [other, write] = await Promise.all([life.nextWriter(writer), life.nextWrite()]);
+  const holder = await life.holder();
+  await life.user(`kubectl delete pod ${podOf(holder)} -n emissary --force --grace-period=0`);
+  const [other, write] = await Promise.all([life.nextWriter(holder), life.nextWrite()]);
   t.diagnostic(`another writer after ${other} ms, next write after ${write} ms`);
   await ready();
   t.diagnostic(await life.unharmed());
 });
 
-test('the writer is killed: the kubelet starts it again, and the other replica takes over', { skip }, async (t) => {
-  const writer = await life.writer();
+test('the writer is killed: the kubelet starts it again, and another process takes over', { skip }, async (t) => {
+  const holder = await life.holder();
+  const writer = podOf(holder);
   process.kill((await life.container(writer)).pid, 'SIGKILL');
-  const [other, write] = await Promise.all([life.nextWriter(writer), life.nextWrite()]);
+  const [other, write] = await Promise.all([life.nextWriter(holder), life.nextWrite()]);
   t.diagnostic(`another writer after ${other} ms, next write after ${write} ms`);
   const { restartCount, lastState } = await stateOf(writer);
   assert.deepEqual([restartCount, lastState.terminated.exitCode], [1, 137]);
@@ -98,13 +99,14 @@ test('the writer is killed: the kubelet starts it again, and the other replica t
 });
 
 test('the writer has no memory left: the kernel kills it', { skip }, async (t) => {
-  const writer = await life.writer();
+  const holder = await life.holder();
+  const writer = podOf(holder);
   const container = await life.container(writer);
   const { anonymous } = await container.memory();
   // What the agent has fits; another process beside it does not, and the kernel ends the larger one.
   await container.limitMemory(anonymous + 4 * MIB);
   await life.user(`kubectl exec ${writer} -n emissary -- /usr/bin/node -e 0 || true`);
-  const [other, write] = await Promise.all([life.nextWriter(writer), life.nextWrite()]);
+  const [other, write] = await Promise.all([life.nextWriter(holder), life.nextWrite()]);
   t.diagnostic(`another writer after ${other} ms, next write after ${write} ms`);
   await eventually('the reason', async () => (await stateOf(writer)).lastState.terminated?.reason === 'OOMKilled');
   await ready();
