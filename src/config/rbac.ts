@@ -14,6 +14,8 @@ export interface RbacOptions {
   readonly resources: boolean;
   /** Name of the Roles and RoleBindings. */
   readonly name: string;
+  /** That of the ClusterRole, where agents of several namespaces have one. Default: `name`. */
+  readonly clusterName?: string | undefined;
   readonly adapters: readonly Adapter[];
   readonly gateways: readonly GatewayFields[];
 }
@@ -145,8 +147,10 @@ function merged(rules: readonly PolicyRule[]): PolicyRule[] {
   return [...byKind.values()];
 }
 
-function grant(namespace: string, rules: readonly PolicyRule[], { name, serviceAccount }: RbacOptions): KubeObject[] {
+function grant(namespace: string, rules: readonly PolicyRule[], options: RbacOptions): KubeObject[] {
+  const { serviceAccount, clusterName = options.name } = options;
   const everywhere = namespace === EVERYWHERE;
+  const name = everywhere ? clusterName : options.name;
   const kind = everywhere ? 'ClusterRole' : 'Role';
   const metadata = everywhere ? { name } : { name, namespace };
   const apiVersion = 'rbac.authorization.k8s.io/v1';

@@ -34,6 +34,8 @@ export interface GatewayInstallation {
   readonly workload: KubeObject | undefined;
   /** Milliseconds between a write of a Secret and a change of a route, where it needs more than `batchGapMs`. */
   readonly gapMs: number;
+  /** Why its routes cannot be taken into a mesh; it is then not chosen. */
+  readonly problem?: TargetRefusal | undefined;
 }
 
 /** A route, and how requests reach its upstream now. */
@@ -56,7 +58,8 @@ export interface JoinRequest<I extends GatewayInstallation = GatewayInstallation
   readonly installation: I;
   /** Name of the MeshCertificate; its namespace is `home`. */
   readonly name: string;
-  /** Namespaces of the routes that are to join. */
+  /** The routes that are to join, and their namespaces. */
+  readonly routes: readonly KubeObject[];
   readonly namespaces: readonly string[];
   /** The labels by which it selects routes. */
   readonly labels: Readonly<Record<string, string>>;
@@ -78,6 +81,32 @@ export interface OnboardingWording {
   readonly released: string;
   /** The error for routes that still need an object of ours; `list` names them. It ends with the next step. */
   inUse(list: string): string;
+}
+
+/** Where objects are made that stand in for the targets of routes, and what they carry. */
+export interface StandInRequest {
+  /** The MeshCertificate. */
+  readonly namespace: string;
+  readonly name: string;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly objects: RouteObjects;
+}
+
+/**
+ * For a gateway whose routes name no object of the agent: `onboard` creates an object that stands in for each target of
+ * a route, the agent gives it the identity, and then the route is led to it in one write.
+ */
+export interface StandIns {
+  /** Their kinds, and those of what they need. The kind that routes name comes first. */
+  readonly resources: readonly Resource[];
+  /** What these routes need in the namespace of the MeshCertificate, also for the targets that were replaced before. */
+  objects(routes: readonly KubeObject[], request: StandInRequest): readonly KubeObject[];
+  /** Fields of `spec` by which a route leads to the stand-ins; undefined: it does already. */
+  redirected(route: KubeObject, request: StandInRequest): Readonly<Record<string, unknown>> | undefined;
+  /** Fields of `spec` by which it leads again to what these stand in for; undefined: it leads to none of them. */
+  restored(route: KubeObject, standIns: readonly KubeObject[]): Readonly<Record<string, unknown>> | undefined;
+  /** What the gateway has not done yet with a route or a stand-in, as it is now; undefined: nothing. */
+  pending(object: KubeObject): string | undefined;
 }
 
 /** A route without the change that the agent made to it. */
@@ -118,6 +147,8 @@ export interface Onboarding<C = unknown, I extends GatewayInstallation = Gateway
   extended(spec: Readonly<Record<string, unknown>>, request: JoinRequest<I>): Readonly<Record<string, unknown>>;
   /** Fields of `spec` by which a MeshCertificate does without this gateway. */
   readonly unused: Readonly<Record<string, unknown>>;
+  /** Fields of `spec` by which it uses this gateway, and otherwise its defaults. */
+  readonly named: Readonly<Record<string, unknown>>;
   /** The labels by which routes are selected; undefined: the agent changes no route. */
   selector(config: C): Readonly<Record<string, string>> | undefined;
   /** Fields of `spec` that a route gets in the same write in which it joins, so that nothing depends on defaults. */
@@ -127,6 +158,10 @@ export interface Onboarding<C = unknown, I extends GatewayInstallation = Gateway
    * moves a route only where the MeshCertificate lists its target.
    */
   readonly objectsFirst: boolean;
+  /** Absent: routes name an object of the agent. */
+  readonly standIns?: StandIns | undefined;
+  /** Milliseconds after which a changed route is in use, for sure. */
+  readonly settleMs: number;
   /** How it calls an upstream; `object` is what the route uses, if it exists. */
   client(config: C, object: KubeObject | undefined, id: string | undefined): TlsDefaults & { readonly sni?: string };
 

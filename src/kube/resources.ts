@@ -33,6 +33,18 @@ export const RESOURCES = {
     plural: 'rolebindings',
     namespaced: true,
   },
+  clusterRoles: {
+    apiVersion: 'rbac.authorization.k8s.io/v1',
+    kind: 'ClusterRole',
+    plural: 'clusterroles',
+    namespaced: false,
+  },
+  clusterRoleBindings: {
+    apiVersion: 'rbac.authorization.k8s.io/v1',
+    kind: 'ClusterRoleBinding',
+    plural: 'clusterrolebindings',
+    namespaced: false,
+  },
   clusterTrustBundles: {
     apiVersion: 'certificates.k8s.io/v1',
     kind: 'ClusterTrustBundle',

@@ -152,6 +152,36 @@ export const mapping = (name: string, of: string, spec: object, metadata: Partia
     { spec: { hostname: '*', prefix: `/${name}/`, ...spec } },
   );
 
+const STANDARD = 'gateway.networking.k8s.io/v1';
+
+/** A Gateway and its class, of Envoy Gateway unless another controller is given. */
+export const gatewayApi = (
+  name = 'edge',
+  of = 'emissary',
+  controllerName = 'gateway.envoyproxy.io/gatewayclass-controller',
+): KubeObject[] => [
+  object(STANDARD, 'GatewayClass', { name: controllerName.split('/')[0] ?? '' }, { spec: { controllerName } }),
+  object(STANDARD, 'Gateway', { name, namespace: of }, { spec: { gatewayClassName: controllerName.split('/')[0] } }),
+];
+
+/** Of the Gateway `edge` in `emissary`; each target is `SERVICE:PORT` of the route's namespace. */
+export const httpRoute = (name: string, of: string, targets: readonly string[], more: object = {}): KubeObject =>
+  object(
+    STANDARD,
+    'HTTPRoute',
+    { name, namespace: of },
+    {
+      spec: {
+        parentRefs: [{ name: 'edge', namespace: 'emissary' }],
+        rules: targets.map((target) => ({
+          matches: [{ path: { type: 'PathPrefix', value: `/${name}` } }],
+          backendRefs: [{ name: target.split(':')[0], port: Number(target.split(':')[1]), weight: 1 }],
+        })),
+        ...more,
+      },
+    },
+  );
+
 /** The snapshot of a cluster with these objects. */
 export function snapshotOf(objects: readonly KubeObject[], changes: Partial<OnboardSnapshot> = {}): OnboardSnapshot {
   const of = (...kinds: readonly string[]) => objects.filter(({ kind }) => kinds.includes(kind));
@@ -162,7 +192,9 @@ export function snapshotOf(objects: readonly KubeObject[], changes: Partial<Onbo
     configMaps: of('ConfigMap'),
     gatewayWorkloads: of('Deployment').filter((one) => JSON.stringify(one).includes('/emissary:')),
     directories: new Map(),
-    gatewayObjects: of('Service', 'Mapping', 'TCPMapping', 'TLSContext', 'Module'),
+    gatewayObjects: objects.filter(
+      ({ apiVersion, kind }) => kind === 'Service' || /^(getambassador\.io|gateway\.)/.test(apiVersion),
+    ),
     meshCertificates: of('MeshCertificate'),
     defined: true,
     pods: of('Pod'),
@@ -170,6 +202,7 @@ export function snapshotOf(objects: readonly KubeObject[], changes: Partial<Onbo
     leases: of('Lease'),
     certificates: new Map(),
     unseen: [],
+    unserved: new Set(),
     ...changes,
   };
 }

@@ -6,19 +6,19 @@ import { KubeError } from '../kube/transport/error.ts';
 import { codeOf } from '../mesh/error.ts';
 import { fields } from '../mesh/kube-object.ts';
 import { OnboardError } from './plan/error.ts';
-import { backPatch, moved, movePatch, ONBOARD_FIELD_MANAGER } from './plan/moved.ts';
+import { backFrom, backPatch, moved, movePatch, ONBOARD_FIELD_MANAGER } from './plan/moved.ts';
 import type { Joined, MoveVerdict } from './plan/moves.ts';
 import { type WaitOptions, waitFor } from './ready.ts';
 import { ask, describeAnswer, isWorse, type OnboardAnswer } from './request.ts';
-import { type TrialOptions, tryUpstream } from './trial.ts';
+import { type TrialOptions, tryAll } from './trial.ts';
 
 export interface MoveOptions extends WaitOptions, TrialOptions {
   /** Present the pair to the upstream first. */
   readonly probe: boolean;
   /** Where clients reach the gateway; absent: only the agent's confirmation is awaited. */
   readonly gatewayUrl: string | undefined;
-  /** How long requests through the gateway are watched after a move. */
-  readonly settleMs: number;
+  /** How long requests through the gateway are watched after a move; absent: as long as the gateway needs. */
+  readonly settleMs?: number | undefined;
 }
 
 export type MoveResult =
@@ -38,7 +38,7 @@ export async function moveOne(
   if (outcome.kind !== 'move') throw new TypeError('only a route that moves is moved');
   const { kube, clock, signal, gatewayUrl } = options;
   const ref = refOf(upstream.route);
-  const trial = options.probe ? await tryUpstream(joined, outcome.target, upstream, options) : undefined;
+  const trial = options.probe ? await tryAll(joined, outcome, upstream, options) : undefined;
   if (trial && trial.code !== 'accepted') {
     const reach = ['ERR_PROBE_UNREACHABLE', 'ERR_PROBE_TIMEOUT'].includes(trial.code);
     const hint = reach ? '; run this inside the cluster, or use --connect-to, or --no-probe' : '';
@@ -65,12 +65,13 @@ export async function moveOne(
   }
   try {
     await confirm(live, joined, options);
-    const after = asked && before && (await watchRequests(asked, before, options));
+    const { settleMs = joined.gateway.onboarding.settleMs } = options;
+    const after = asked && before && (await watchRequests(asked, before, { ...options, settleMs }));
     const peer = trial?.peer[0];
     return { ok: true, message: [peer && `meets ${peer}`, after && describeAnswer(after)].filter(Boolean).join(', ') };
   } catch (error) {
     signal.throwIfAborted();
-    await putBack(live, options);
+    await putBack(live, joined, outcome.to?.objects ?? [], options);
     const message = error instanceof Error ? error.message : String(error);
     return {
       ok: false,
@@ -83,9 +84,20 @@ export async function moveOne(
 /** Long enough for a watch that was just reopened. */
 const CONFIRM_MS = 20_000;
 
-/** Waits until the agent reports that the route is as desired. */
-async function confirm(route: KubeObject, { certificate }: Joined, options: WaitOptions): Promise<void> {
+/** Waits until the agent, or the gateway where it leads to stand-ins, reports that the route is as desired. */
+async function confirm(route: KubeObject, { certificate, gateway }: Joined, options: WaitOptions): Promise<void> {
   const { name, namespace } = route.metadata;
+  const { standIns, routes } = gateway.onboarding;
+  const resource = routes.find(({ kind, apiVersion }) => kind === route.kind && apiVersion === route.apiVersion);
+  if (standIns && resource) {
+    const pendingOf = (existing: ReadonlyMap<string, KubeObject>) => {
+      const live = existing.get(keyOf(refOf(route)));
+      const pending = live && standIns.pending(live);
+      return pending === undefined ? [] : [`waiting for ${pending}`];
+    };
+    const used = [{ ref: refOf(route), resource }];
+    return waitFor([certificate], pendingOf, { ...options, timeoutMs: CONFIRM_MS }, used);
+  }
   const key = keyOf(refOf(certificate));
   await waitFor(
     [certificate],
@@ -111,7 +123,7 @@ const BAD_IN_A_ROW = 3;
 async function watchRequests(
   { gatewayUrl, request }: { readonly gatewayUrl: string; readonly request: NonNullable<RouteUpstream['request']> },
   before: OnboardAnswer,
-  { clock, settleMs, signal, say }: MoveOptions,
+  { clock, settleMs, signal, say }: MoveOptions & { readonly settleMs: number },
 ): Promise<OnboardAnswer> {
   const end = clock.monotonic() + settleMs;
   // Requests that failed before the move may continue to fail until the gateway has loaded the change.
@@ -131,8 +143,25 @@ async function watchRequests(
   }
 }
 
-async function putBack(route: KubeObject, { kube, signal }: MoveOptions): Promise<void> {
-  const live = await kube.get(refOf(route), signal);
-  const patch = live && backPatch(live);
-  if (patch) await kube.merge(refOf(route), patch, { fieldManager: ONBOARD_FIELD_MANAGER }, signal);
+const BACK_TRIES = 5;
+
+async function putBack(
+  route: KubeObject,
+  { gateway }: Joined,
+  standIns: readonly KubeObject[],
+  { kube, signal }: MoveOptions,
+): Promise<void> {
+  for (let attempt = 1; ; attempt++) {
+    const live = await kube.get(refOf(route), signal);
+    const patch = live && (backFrom(standIns, live, gateway) ?? backPatch(live));
+    if (!patch) return;
+    try {
+      await kube.merge(refOf(route), patch, { fieldManager: ONBOARD_FIELD_MANAGER }, signal);
+      return;
+    } catch (error) {
+      // A controller that writes the status of the route changes its version too.
+      const conflict = error instanceof KubeError && error.code === 'ERR_KUBE_CONFLICT';
+      if (!conflict || attempt >= BACK_TRIES) throw error;
+    }
+  }
 }

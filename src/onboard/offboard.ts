@@ -1,8 +1,10 @@
 import type { Clock } from '../async/clock.ts';
-import { describe, type KubeObject, type ObjectRef, preconditionOf, refOf } from '../core/object.ts';
+import { validator } from '../config/validate.ts';
+import { describe, type KubeObject, type ObjectRef, OWNER_LABEL, preconditionOf, refOf } from '../core/object.ts';
 import type { PublicationStatus } from '../core/status.ts';
 import type { Gateway } from '../gateway/gateway.ts';
-import type { Kube, Resource } from '../kube/api.ts';
+import { ownerLabel } from '../gateway/owner.ts';
+import type { Kube, Resource, Selection } from '../kube/api.ts';
 import { KubeError } from '../kube/transport/error.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import { fields } from '../mesh/kube-object.ts';
@@ -10,9 +12,11 @@ import { observe } from './apply.ts';
 import { type OnboardableGateway, onboardable } from './discover/gateway.ts';
 import { chooseGateway } from './plan/choice.ts';
 import type { DiffLine } from './plan/diff.ts';
+import { MESH_LABEL } from './plan/document.ts';
+import { OnboardError } from './plan/error.ts';
 import { discover } from './plan/findings.ts';
-import { AGENT_NAME } from './plan/grants.ts';
-import { backPatch, ONBOARD_FIELD_MANAGER } from './plan/moved.ts';
+import { AGENT_NAME, grantsFor } from './plan/grants.ts';
+import { backFrom, backPatch, ONBOARD_FIELD_MANAGER } from './plan/moved.ts';
 import {
   type Leaving,
   type OffboardPlan,
@@ -22,8 +26,8 @@ import {
   refuseInUse,
   routesInUse,
 } from './plan/offboard-plan.ts';
-import { type CertificatePlace, ownedBy } from './plan/owned.ts';
-import { takeSnapshot } from './plan/snapshot.ts';
+import { type CertificatePlace, ownedBy, standInsOf } from './plan/owned.ts';
+import { type OnboardSnapshot, takeSnapshot } from './plan/snapshot.ts';
 import type { Announce } from './say.ts';
 
 export interface OffboardOptions {
@@ -43,33 +47,46 @@ export interface OffboardOptions {
 export async function lookAndPlanOff(options: OffboardOptions): Promise<OffboardPlan> {
   const { kube, signal, names } = options;
   const snapshot = await takeSnapshot(kube, options, signal);
-  const namespace = options.namespace ?? chooseGateway(discover(snapshot, options), options.gateways).installation.home;
-  const named = (apiVersion: string, kind: string): KubeObject => ({
-    apiVersion,
-    kind,
-    metadata: { name: AGENT_NAME, namespace },
+  const { gateways: found } = discover(snapshot, options);
+  const namespace = options.namespace ?? homeOf(snapshot, options);
+  const accounts = found
+    .filter(({ installation: { home } }) => home === namespace)
+    .map(({ installation: { serviceAccount: name } }) => ({
+      ...{ apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name, namespace } },
+    }));
+  const validate = validator(options.adapters, options.gateways);
+  const certificates = snapshot.meshCertificates.flatMap((one) => {
+    const result = one.metadata.namespace === namespace ? validate(one) : undefined;
+    return result?.ok ? [result.value] : [];
   });
-  const grants = await observe(
-    kube,
-    [
-      named('apps/v1', 'Deployment'),
-      named('rbac.authorization.k8s.io/v1', 'RoleBinding'),
-      named('rbac.authorization.k8s.io/v1', 'Role'),
-      named('v1', 'ServiceAccount'),
-    ],
-    signal,
-  );
+  const created = grantsFor(certificates, namespace, AGENT_NAME, { ...options, mounts: [] });
+  const grants = await observe(kube, [...created.toReversed(), ...accounts], signal);
   return planOffboarding(snapshot, namespace, names, [...grants.values()], options.gateways);
+}
+
+/** The namespace of the only gateway, or of the only one with MeshCertificates. */
+function homeOf(snapshot: OnboardSnapshot, options: OffboardOptions): string {
+  const findings = discover(snapshot, options);
+  const homes = new Set(findings.gateways.flatMap(({ installation: { home, problem } }) => (problem ? [] : [home])));
+  const used = snapshot.meshCertificates.flatMap(({ metadata: { namespace = '' } }) =>
+    homes.has(namespace) ? [namespace] : [],
+  );
+  const [only, ...others] = new Set(homes.size > 1 ? used : homes);
+  if (only !== undefined && others.length === 0) return only;
+  if (homes.size <= 1) return chooseGateway(findings, options.gateways).installation.home;
+  const message = `there are gateways in the namespaces ${[...homes].join(', ')}; name one with -n`;
+  throw new OnboardError('ERR_ONBOARD_WHICH_GATEWAY', message);
 }
 
 /** Every object that is released or deleted, in order. Ends in a newline. */
 export function showOffPlan({ leaving, grants }: OffboardPlan): string {
-  const lines = leaving.flatMap(({ namespace, name, certificate, releases, inUse, objects, secrets }) => [
+  const lines = leaving.flatMap(({ namespace, name, certificate, releases, inUse, standIns, objects, secrets }) => [
     `  MeshCertificate ${namespace}/${name}`,
     ...inUse.map(({ route, gateway }) => {
       return `    blocked by  ${describe(refOf(route))}, ${gateway.onboarding.wording.blocked}`;
     }),
     ...releases.flatMap((release) => [`    release  ${describe(refOf(release.route))}`, ...indented(release.diff)]),
+    ...standIns.map((object) => `    delete   ${describe(refOf(object))}`),
     ...(certificate ? [`    delete   MeshCertificate ${namespace}/${name}`] : []),
     ...[...objects, ...secrets].map((ref) => `    delete   ${describe(ref)}`),
     ...(secrets.length === 0 ? ['    keep     its Secrets (deletionPolicy is not Delete)'] : []),
@@ -86,8 +103,8 @@ const LOOK_MS = 500;
 const REST_MS = 3000;
 
 /**
- * The reverse of onboarding: routes are released first, one by one and each in one write, then the MeshCertificate is
- * deleted, then the gateway's objects that nothing uses any more, and Secrets last. Stops before anything that a route
+ * The reverse of onboarding: routes are released first, one by one and each in one write, then what was made for them
+ * to lead to and the MeshCertificate are deleted, then the gateway's objects that nothing uses any more, and Secrets last. Stops before anything that a route
  * still needs.
  */
 export async function carryOutOff({ leaving, grants }: OffboardPlan, options: OffboardOptions): Promise<void> {
@@ -104,9 +121,14 @@ async function leave(leaving: Leaving, options: OffboardOptions): Promise<void> 
   const { certificate, releases } = leaving;
   const gateways = onboardable(options.gateways);
   if (certificate) await stopSelecting(certificate, gateways, options);
-  for (const release of releases) await letGo(release, options);
   const place = { namespace: leaving.namespace, name: leaving.name };
+  for (const release of releases) await letGo(release, place, options);
   for (const gateway of gateways) refuseInUse(await routesNow(kube, gateway, place, signal));
+  await followed(releases, options);
+  for (const gateway of gateways) {
+    for (const object of await standInsNow(kube, gateway, place, signal))
+      await remove(kube, refOf(object), say, signal);
+  }
   if (certificate) {
     await remove(kube, refOf(certificate), say, signal);
     await clock.sleep(REST_MS, signal);
@@ -143,13 +165,35 @@ async function stopSelecting(
   say.line('no agent responded; continuing without it');
 }
 
+/** Until the gateway no longer needs what its routes led to. One that does not respond keeps what it has loaded. */
+async function followed(
+  releases: readonly RouteRelease[],
+  { kube, clock, say, signal }: OffboardOptions,
+): Promise<void> {
+  const end = clock.monotonic() + REACT_MS;
+  for (const { route, gateway } of releases) {
+    const { standIns } = gateway.onboarding;
+    while (standIns) {
+      const live = await kube.get(refOf(route), signal);
+      const pending = live && standIns.pending(live);
+      if (pending === undefined) break;
+      if (clock.monotonic() >= end) {
+        say.line(`the gateway has not responded; continuing without it: waited for ${pending}`);
+        break;
+      }
+      say.waiting(`waiting for ${pending}`);
+      await clock.sleep(LOOK_MS, signal);
+    }
+  }
+}
+
 /** The agent may write at the same time. */
 const TRIES = 5;
 
-async function letGo(release: RouteRelease, options: OffboardOptions): Promise<void> {
+async function letGo(release: RouteRelease, place: CertificatePlace, options: OffboardOptions): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await letGoOnce(release, options);
+      return await letGoOnce(release, place, options);
     } catch (error) {
       const conflict = error instanceof KubeError && error.code === 'ERR_KUBE_CONFLICT';
       if (!conflict || attempt >= TRIES) throw error;
@@ -158,12 +202,18 @@ async function letGo(release: RouteRelease, options: OffboardOptions): Promise<v
   }
 }
 
-async function letGoOnce({ route, gateway, how }: RouteRelease, { kube, say, signal }: OffboardOptions): Promise<void> {
+async function letGoOnce(
+  { route, gateway, how }: RouteRelease,
+  place: CertificatePlace,
+  { kube, say, signal }: OffboardOptions,
+): Promise<void> {
   const ref = refOf(route);
   const { onboarding } = gateway;
   const live = await kube.get(ref, signal);
   if (!live) return;
-  const patch = how === 'restore' ? backPatch(live) : undefined;
+  const led =
+    how === 'lead back' ? backFrom(await standInsNow(kube, gateway, place, signal), live, gateway) : undefined;
+  const patch = how === 'restore' ? backPatch(live) : led;
   const fieldManager = onboarding.released(live)?.fieldManager;
   if (patch) await kube.merge(ref, patch, { fieldManager: ONBOARD_FIELD_MANAGER }, signal);
   else if (fieldManager !== undefined) {
@@ -183,9 +233,26 @@ async function ownNow(
   signal: AbortSignal,
 ): Promise<KubeObject[]> {
   const lists = await Promise.all(
-    gateway.onboarding.own(place).map(({ resource, namespace }) => listAll(kube, resource, namespace, signal)),
+    gateway.onboarding
+      .own(place)
+      .map(({ resource, namespace }) =>
+        listAll(kube, resource, { namespace, labelSelector: `${OWNER_LABEL}=${ownerLabel(place)}` }, signal),
+      ),
   );
   return ownedBy(lists.flat(), gateway, place);
+}
+
+/** What was created for routes of this gateway to lead to. */
+async function standInsNow(
+  kube: Kube,
+  gateway: OnboardableGateway,
+  place: CertificatePlace,
+  signal: AbortSignal,
+): Promise<KubeObject[]> {
+  const { resources = [] } = gateway.onboarding.standIns ?? {};
+  const selection = { namespace: place.namespace, labelSelector: `${MESH_LABEL}=${place.name}` };
+  const lists = await Promise.all(resources.map((resource) => listAll(kube, resource, selection, signal)));
+  return standInsOf(lists.flat(), gateway, place);
 }
 
 /** Routes that use one of its objects now, whatever was planned. */
@@ -195,11 +262,9 @@ async function routesNow(
   place: CertificatePlace,
   signal: AbortSignal,
 ): Promise<RouteInUse[]> {
-  const own = await ownNow(kube, gateway, place, signal);
+  const own = [...(await ownNow(kube, gateway, place, signal)), ...(await standInsNow(kube, gateway, place, signal))];
   if (own.length === 0) return [];
-  const lists = await Promise.all(
-    gateway.onboarding.routes.map((resource) => listAll(kube, resource, undefined, signal)),
-  );
+  const lists = await Promise.all(gateway.onboarding.routes.map((resource) => listAll(kube, resource, {}, signal)));
   return routesInUse([...own, ...lists.flat()], gateway, place);
 }
 
@@ -207,11 +272,11 @@ async function routesNow(
 async function listAll(
   kube: Kube,
   resource: Resource,
-  namespace: string | undefined,
+  selection: Selection,
   signal: AbortSignal,
 ): Promise<readonly KubeObject[]> {
   try {
-    return (await kube.list(resource, namespace === undefined ? {} : { namespace }, signal)).items;
+    return (await kube.list(resource, selection, signal)).items;
   } catch (error) {
     if (error instanceof KubeError && error.status === 404) return [];
     throw error;

@@ -69,14 +69,21 @@ export async function carryOut(plan: OnboardPlan, options: OnboardOptions): Prom
 
 /** Each object that a route will use and that can exist before. */
 function usedObjects({ gateway: { gateway }, verdicts }: OnboardPlan): UsedObject[] {
-  if (!gateway.onboarding.objectsFirst) return [];
-  const refs = verdicts.flatMap(({ outcome }) => (outcome.kind === 'move' ? [outcome.target.object] : []));
+  const { objectsFirst, standIns } = gateway.onboarding;
+  if (!objectsFirst) return [];
+  const [named] = standIns?.resources ?? [];
+  const refs = verdicts.flatMap(({ outcome }) => {
+    if (outcome.kind !== 'move') return [];
+    const { needs = [outcome.target.object], objects = [] } = outcome.to ?? {};
+    return [...needs, ...objects.filter(({ kind }) => kind === named?.kind).map(refOf)];
+  });
   const unique = new Map(refs.map((ref): [string, ObjectRef] => [keyOf(ref), ref]));
   return [...unique.values()].flatMap((ref) => {
     const resource = gateway.resources.find(
       ({ apiVersion, kind }) => apiVersion === ref.apiVersion && kind === ref.kind,
     );
-    return resource === undefined ? [] : [{ ref, resource }];
+    if (resource === undefined) return [];
+    return [ref.kind === named?.kind && standIns ? { ref, resource, pending: standIns.pending } : { ref, resource }];
   });
 }
 

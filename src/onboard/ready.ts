@@ -23,6 +23,8 @@ export interface WaitOptions {
 export interface UsedObject {
   readonly ref: ObjectRef;
   readonly resource: Resource;
+  /** What it lacks once it exists. */
+  pending?(object: KubeObject): string | undefined;
 }
 
 /** What a MeshCertificate still lacks, or undefined when it is published and this generation of it was judged. */
@@ -60,7 +62,10 @@ export async function waitReady(
         const lacking = lacks(existing.get(keyOf(refOf(one))));
         return lacking === undefined ? [] : [`${one.metadata.name} waits for ${lacking}`];
       }),
-      ...objects.flatMap(({ ref }) => (existing.has(keyOf(ref)) ? [] : [`${describe(ref)} is not there yet`])),
+      ...objects.flatMap(({ ref, pending }) => {
+        const found = existing.get(keyOf(ref));
+        return found ? (pending?.(found) ?? []) : [`${describe(ref)} is not there yet`];
+      }),
     ],
     options,
     objects,

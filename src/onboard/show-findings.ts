@@ -13,9 +13,10 @@ export function showFindings(
   adapters: readonly Adapter[],
 ): string {
   const width = Math.max(...adapters.map(({ mesh }) => mesh.length));
+  const shown = findings.gateways.filter(({ installation }) => installation.problem === undefined);
   const lines = [
     'Gateway',
-    ...findings.gateways.flatMap((one) => gatewayLines(one, one === gateway && findings.gateways.length > 1)),
+    ...shown.flatMap((one) => gatewayLines(one, one === gateway && shown.length > 1)),
     '',
     'Meshes',
     ...findings.meshes.flatMap((one) => meshLines(one, adapters, width)),

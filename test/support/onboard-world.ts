@@ -29,9 +29,18 @@ export class OnboardWorld implements AsyncDisposable {
   readonly #stop = new AbortController();
   #agent: Promise<void> | undefined;
 
-  static async start(...meshes: readonly WorldMesh[]): Promise<OnboardWorld> {
+  static start(...meshes: readonly WorldMesh[]): Promise<OnboardWorld> {
+    return OnboardWorld.#start(meshes, false);
+  }
+
+  /** Beside that gateway, Envoy Gateway with a Gateway for each mesh. */
+  static startWithGatewayApi(...meshes: readonly WorldMesh[]): Promise<OnboardWorld> {
+    return OnboardWorld.#start(meshes, true);
+  }
+
+  static async #start(meshes: readonly WorldMesh[], gatewayApi: boolean): Promise<OnboardWorld> {
     const clock = new FakeClock(Date.now());
-    return new OnboardWorld(clock, await startCluster({ meshes, sandboxes, clock, random: () => 0.5 }));
+    return new OnboardWorld(clock, await startCluster({ meshes, sandboxes, clock, random: () => 0.5, gatewayApi }));
   }
 
   private constructor(clock: FakeClock, cluster: SandboxCluster) {
@@ -90,9 +99,10 @@ export class OnboardWorld implements AsyncDisposable {
       directories: new Map(),
       probe: true,
       connectTo: new Map(
-        this.cluster.meshes.map((mesh) => {
+        this.cluster.meshes.flatMap((mesh) => {
           const { host, port } = mesh.endpoint();
-          return [`web.${mesh.name}-apps:443`, `${host}:${port}`];
+          const hosts = [`web.${mesh.name}-apps`, `web.${mesh.name}-apps.svc.cluster.local`];
+          return hosts.map((name) => [`${name}:443`, `${host}:${port}`] as const);
         }),
       ),
       gatewayUrl: this.cluster.gateway.url,
@@ -169,6 +179,13 @@ export class OnboardWorld implements AsyncDisposable {
     await this.cluster.stop();
   }
 
+  /** In place of the pod that the cluster itself puts behind its Gateway. */
+  #app(mesh: 'istio' | 'consul'): KubeObject[] {
+    const objects = made.app(mesh, 'web', `${mesh}-apps`, 443);
+    const pods = objects.filter(({ kind }) => kind === 'Pod');
+    return [...objects, ...pods.map((pod) => ({ ...pod, metadata: { ...pod.metadata, name: 'web-1' } }))];
+  }
+
   #furniture(): KubeObject[] {
     const meshes = new Set<string>(this.cluster.meshes.map(({ name }) => name));
     return [
@@ -178,9 +195,7 @@ export class OnboardWorld implements AsyncDisposable {
         : []),
       ...(meshes.has('istio') ? made.istiod() : []),
       ...(meshes.has('consul') ? made.consulServer() : []),
-      ...(['istio', 'consul'] as const).flatMap((mesh) =>
-        meshes.has(mesh) ? made.app(mesh, 'web', `${mesh}-apps`, 443) : [],
-      ),
+      ...(['istio', 'consul'] as const).flatMap((mesh) => (meshes.has(mesh) ? this.#app(mesh) : [])),
       ...this.cluster.meshes.map(({ name }) => plainMapping(name)),
     ];
   }

@@ -56,9 +56,11 @@ const onboarding: Onboarding<ToyConfig> = {
     };
   },
   unused: {},
+  named: {},
   selector: ({ selector }) => selector,
   preparation: () => ({}),
   objectsFirst: false,
+  settleMs: 0,
   client: () => ({}),
   uses: (route, own) =>
     own.some(

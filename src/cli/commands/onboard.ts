@@ -30,7 +30,10 @@ const flags = {
     connectTo,
   ).helpGroup(TRIES),
   gatewayUrl: parsed('--gateway-url <url>', 'Gateway URL for requests that check each move', urlOf).helpGroup(TRIES),
-  settle: duration('--settle <duration>', 'How long to send these requests', '10s').helpGroup(TRIES),
+  settle: duration(
+    '--settle <duration>',
+    'How long to send these requests (default: 10s, or 20s where the gateway takes longer to change)',
+  ).helpGroup(TRIES),
   ...CLUSTER_FLAGS,
 };
 

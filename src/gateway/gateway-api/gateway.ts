@@ -1,8 +1,10 @@
 import type { Gateway, RouteState, Wording } from '../gateway.ts';
 import type { Loading } from '../loading.ts';
+import type { Onboarding } from '../onboarding.ts';
 import { gatewayApiDiagnosis } from './diagnosis/diagnosis.ts';
 import { gatewayApiLoading } from './loading/loading.ts';
 import { desiredPolicies, policyRefs } from './objects/desired.ts';
+import { gatewayApiOnboarding } from './onboarding/onboarding.ts';
 import { secretsNamedBy } from './routes/client.ts';
 import { gatewayApiRoutes } from './routes/routes.ts';
 import { type GatewayApiConfig, gatewayApiFields } from './spec/config.ts';
@@ -58,4 +60,5 @@ export const gatewayApi: Gateway<GatewayApiConfig, GatewayApiTarget> = {
   wording,
   diagnosis: gatewayApiDiagnosis,
   loading: gatewayApiLoading as Loading<GatewayApiConfig>,
+  onboarding: gatewayApiOnboarding as Onboarding<GatewayApiConfig>,
 };

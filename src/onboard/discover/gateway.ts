@@ -32,7 +32,9 @@ export const findGateways = (
   );
 
 const installationsIn = (lists: ClusterLists, gateways: readonly Gateway[]): readonly GatewayInstallation[] =>
-  onboardable(gateways).flatMap(({ onboarding }) => onboarding.installations(lists));
+  onboardable(gateways)
+    .flatMap(({ onboarding }) => onboarding.installations(lists))
+    .filter(({ problem }) => problem === undefined);
 
 /** The workloads whose pods are gateways. */
 export const workloadsOf = (lists: ClusterLists, gateways: readonly Gateway[]): readonly KubeObject[] =>

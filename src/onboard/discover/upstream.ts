@@ -37,7 +37,7 @@ export function findUpstream(
   const [only = ''] = kinds;
   if (kinds.size > 1 || only.includes('+')) {
     const list = [...kinds].map((one) => one || 'no mesh').join(', ');
-    const message = `the pods behind it are not in one mesh: ${list}; finish the rollout of the sidecars first`;
+    const message = `the pods behind it are not in one mesh: ${list}; finish the rollout of the sidecars first, or give each of them a route`;
     return { ...found, problem: { code: 'ERR_TARGET_DISAGREE', message } };
   }
   return { ...found, membership: only === '' ? undefined : only, problem: memberships[0]?.[0]?.refusal };

@@ -8,7 +8,7 @@ import { type Findings, firstOf } from './findings.ts';
 
 /** The user's restrictions; absent: whatever is found. */
 export interface Choice {
-  /** `namespace/name`, or a name. */
+  /** `namespace/name`, or a name, or `Gateway namespace/name` where two kinds have the same. */
   readonly gateway?: string | undefined;
   /** The namespace of the gateway, if more than one runs. */
   readonly namespace?: string | undefined;
@@ -24,23 +24,30 @@ export function chooseGateway(
   const nameOf = ({ installation }: GatewayFinding) => installation.object.metadata.name;
   const namespaceOf = ({ installation }: GatewayFinding) => installation.object.metadata.namespace ?? '';
   const placeOf = (one: GatewayFinding) => `${namespaceOf(one)}/${nameOf(one)}`;
-  const fitting = gateways
-    .filter((one) => wanted === undefined || placeOf(one) === wanted || nameOf(one) === wanted)
+  const titleOf = (one: GatewayFinding) => `${one.installation.object.kind} ${placeOf(one)}`;
+  const isNamed = (one: GatewayFinding) => [placeOf(one), nameOf(one), titleOf(one)].includes(wanted ?? '');
+  const usable = gateways.filter(({ installation }) => installation.problem === undefined);
+  const fitting = usable
+    .filter((one) => wanted === undefined || isNamed(one))
     .filter((one) => namespace === undefined || namespaceOf(one) === namespace);
   const [only] = fitting;
   if (only && fitting.length === 1) return only;
-  const known = gateways.map(placeOf);
+  const known = usable.map(placeOf);
   if (fitting.length > 1) {
     throw new OnboardError(
       'ERR_ONBOARD_WHICH_GATEWAY',
-      `there is more than one gateway: ${fitting.map(placeOf).join(', ')}; name one with --gateway`,
+      `there is more than one gateway: ${fitting.map(titleOf).join(', ')}; name one with --gateway`,
     );
   }
-  if (wanted !== undefined && gateways.length > 0) {
+  const problem = gateways.find((one) => wanted === undefined || isNamed(one))?.installation.problem;
+  if (problem && (wanted !== undefined || usable.length === 0)) {
+    throw new OnboardError('ERR_ONBOARD_UNSUPPORTED', problem.message);
+  }
+  if (wanted !== undefined && usable.length > 0) {
     throw new OnboardError('ERR_ONBOARD_UNKNOWN_NAME', `no gateway is named "${wanted}"${meant(wanted, known)}`);
   }
-  if (namespace !== undefined && gateways.length > 0) {
-    const places = [...new Set(gateways.map(namespaceOf))];
+  if (namespace !== undefined && usable.length > 0) {
+    const places = [...new Set(usable.map(namespaceOf))];
     throw new OnboardError(
       'ERR_ONBOARD_UNKNOWN_NAME',
       `no gateway runs in namespace "${namespace}"${meant(namespace, places)}`,

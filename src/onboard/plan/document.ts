@@ -13,8 +13,11 @@ import { OnboardError } from './error.ts';
 
 /** On all objects that `onboard` creates, so that `offboard` finds them. */
 export const ONBOARD_LABEL = 'meshcert.dev/onboard';
-/** On a route that was moved into a mesh: the label that the MeshCertificate selects by. */
-const MESH_LABEL = 'meshcert.dev/mesh';
+export const isOnboarded = ({ metadata }: KubeObject): boolean => metadata.labels?.[ONBOARD_LABEL] !== undefined;
+/** On a MeshCertificate that `onboard` creates, and on what stands in for the targets of routes. */
+export const CREATED_LABELS = { [ONBOARD_LABEL]: 'true', [MANAGED_BY_LABEL]: 'meshcert' } as const;
+/** On a route that was moved into a mesh: the label that the MeshCertificate selects by. On a stand-in: the name of the MeshCertificate. */
+export const MESH_LABEL = 'meshcert.dev/mesh';
 
 export interface OnboardSpec {
   readonly installation: Installation;
@@ -24,8 +27,8 @@ export interface OnboardSpec {
   readonly meshes: readonly string[];
   readonly gateway: GatewayFinding;
   readonly gateways: readonly Gateway[];
-  /** Namespaces of its routes. */
-  readonly routeNamespaces: readonly string[];
+  /** Its routes that are in the mesh. */
+  readonly routes: readonly KubeObject[];
   /** The accounts behind its routes, if each has its own server name. */
   readonly targets: readonly Account[];
   readonly gatewayObjects: readonly KubeObject[];
@@ -40,20 +43,23 @@ export function documentFor(request: OnboardSpec): KubeObject {
   const { gateway, meshes, existing, installation } = request;
   const { mesh } = installation;
   const name = existing?.metadata.name ?? mesh;
-  const labels = { [ONBOARD_LABEL]: 'true', [MANAGED_BY_LABEL]: 'meshcert' };
   const spec = existing ? extended(fields(existing.spec), request, name) : created(request, name);
   return {
     apiVersion: API_VERSION,
     kind: KIND,
-    metadata: { name, namespace: gateway.installation.home, labels },
+    metadata: {
+      ...{ name, namespace: gateway.installation.home },
+      ...(existing && !isOnboarded(existing) ? {} : { labels: CREATED_LABELS }),
+    },
     spec: withChanges(spec, mesh, meshes, request.changes),
   };
 }
 
-const joinRequest = ({ gateway, routeNamespaces, gatewayObjects }: OnboardSpec, name: string): JoinRequest => ({
+const joinRequest = ({ gateway, routes, gatewayObjects }: OnboardSpec, name: string): JoinRequest => ({
   installation: gateway.installation,
   name,
-  namespaces: routeNamespaces,
+  routes,
+  namespaces: routes.map(({ metadata }) => metadata.namespace ?? ''),
   labels: { [MESH_LABEL]: name },
   gatewayObjects,
 });
@@ -74,11 +80,27 @@ function extended(
   request: OnboardSpec,
   name: string,
 ): Readonly<Record<string, unknown>> {
-  const result = request.gateway.gateway.onboarding.extended(spec, joinRequest(request, name));
+  const result = withDefault(
+    request.gateway.gateway.onboarding.extended(spec, joinRequest(request, name)),
+    spec,
+    request,
+  );
   const { mesh } = request.installation;
   const { discover } = request.adapter;
   if (!discover?.withTargets) return result;
   return { ...result, [mesh]: discover.withTargets(fields(spec[mesh]), request.targets) };
+}
+
+/** A gateway that is used by default, and not by a field of its own, is named once another one is. */
+function withDefault(
+  result: Readonly<Record<string, unknown>>,
+  before: Readonly<Record<string, unknown>>,
+  { gateways }: OnboardSpec,
+): Readonly<Record<string, unknown>> {
+  const isNamed = ({ fields: own }: Gateway) => Object.keys(own).some((field) => before[field] !== undefined);
+  if (result === before || gateways.some(isNamed)) return result;
+  const kept = onboardable(gateways).flatMap(({ byDefault, onboarding }) => (byDefault ? [onboarding.named] : []));
+  return Object.assign({ ...result }, ...kept);
 }
 
 /** Throws ERR_ONBOARD_INVALID with a line for each mistake. */

@@ -3,6 +3,7 @@ import { CodedError } from '../../pki/der/error.ts';
 export const ONBOARD_CODES = [
   'ERR_ONBOARD_NO_GATEWAY',
   'ERR_ONBOARD_WHICH_GATEWAY',
+  'ERR_ONBOARD_UNSUPPORTED',
   'ERR_ONBOARD_NO_MESH',
   'ERR_ONBOARD_UNKNOWN_NAME',
   'ERR_ONBOARD_INVALID',

@@ -1,4 +1,4 @@
-import { allowFlags } from '../../config/allow.ts';
+import { allowFlags, needsOf } from '../../config/allow.ts';
 import { rbacFor } from '../../config/rbac.ts';
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { type KubeObject, MANAGED_BY_LABEL } from '../../core/object.ts';
@@ -6,7 +6,8 @@ import type { Gateway } from '../../gateway/gateway.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
 import type { AgentMount } from '../../mesh/cluster.ts';
 import { KUBERNETES_AUDIENCE } from '../../mesh/input/token.ts';
-import { ONBOARD_LABEL } from './document.ts';
+import type { GatewayFinding } from '../discover/gateway.ts';
+import { CREATED_LABELS, ONBOARD_LABEL } from './document.ts';
 
 /** Name of the agent's ServiceAccount, Roles, Deployment and Lease. */
 export const AGENT_NAME = 'meshcert';
@@ -16,6 +17,20 @@ const labels = {
   [MANAGED_BY_LABEL]: 'meshcert',
   [ONBOARD_LABEL]: 'true',
 };
+
+/** The account of a gateway that has none in its namespace, if a token for it is needed. */
+export function accountFor(
+  { installation }: GatewayFinding,
+  certificates: readonly MeshCertificate[],
+  adapters: readonly Adapter[],
+): KubeObject[] {
+  const { serviceAccount: name, home: namespace, workload } = installation;
+  const isMinted = certificates
+    .flatMap((certificate) => needsOf(certificate, adapters))
+    .some((need) => need.kind === 'token' && need.name === name && need.namespace === namespace);
+  if (!isMinted || workload?.metadata.namespace === namespace) return [];
+  return [{ apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name, namespace, labels: CREATED_LABELS } }];
+}
 
 /** What the agent needs for these certificates: its account, exactly the Roles, and on request the agent itself. */
 export function grantsFor(
@@ -40,6 +55,7 @@ export function grantsFor(
     shards: 1,
     resources: true,
     name: AGENT_NAME,
+    clusterName: `${AGENT_NAME}-${namespace}`,
   });
   return [
     { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: AGENT_NAME, namespace, labels } },

@@ -1,12 +1,13 @@
 import type { Clock } from '../../async/clock.ts';
+import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { validator } from '../../config/validate.ts';
 import type { KubeObject } from '../../core/object.ts';
 import type { Gateway } from '../../gateway/gateway.ts';
-import type { Adapter } from '../../mesh/adapter.ts';
+import { type Adapter, tlsDefaults } from '../../mesh/adapter.ts';
 import type { Account, Installation } from '../../mesh/cluster.ts';
 import type { GatewayFinding } from '../discover/gateway.ts';
 import type { UpstreamFinding } from '../discover/upstream.ts';
-import { accepted, documentFor, ONBOARD_LABEL } from './document.ts';
+import { accepted, documentFor, isOnboarded } from './document.ts';
 import { type Joined, judge } from './moves.ts';
 import { rulesFor } from './rules.ts';
 import type { OnboardSnapshot } from './snapshot.ts';
@@ -30,13 +31,19 @@ export async function join(installation: Installation, ground: Ground, signal: A
   if (!adapter) throw new TypeError(`no adapter for mesh ${mesh}`);
   const meshes = adapters.map((one) => one.mesh);
   const validate = validator(adapters, gateways);
+  const joined = (certificate: MeshCertificate, rules: Joined['rules'], document?: KubeObject): Joined => ({
+    ...{ mesh, gateway, certificate, document, rules },
+    view: { ...adapter, tls: tlsDefaults(adapter, certificate.spec.mesh.config) },
+  });
   const existing = snapshot.meshCertificates.find((one) => isFor(one, mesh, found.installation.home));
-  if (existing && !isOurs(existing)) {
+  if (existing && !isOnboarded(existing)) {
     const certificate = accepted(existing, validate, 'the cluster has this value; correct it there');
-    return { mesh, gateway, certificate, rules: await rulesFor(certificate, adapter, snapshot, clock, signal) };
+    // One of the user's is extended by a gateway that it does not use yet, and otherwise used as it is.
+    if (certificate.spec.gateways[gateway.kind] !== undefined) {
+      return joined(certificate, await rulesFor(certificate, adapter, snapshot, clock, signal));
+    }
   }
   const behind = upstreams.filter(({ membership }) => membership === mesh);
-  const routeNamespaces = behind.map(({ route }) => route.metadata.namespace ?? '');
   const documentOf = (targets: readonly Account[]) =>
     documentFor({
       installation,
@@ -44,7 +51,7 @@ export async function join(installation: Installation, ground: Ground, signal: A
       meshes,
       gateway: found,
       gateways,
-      routeNamespaces,
+      routes: behind.map(({ route }) => route),
       targets,
       gatewayObjects: snapshot.gatewayObjects,
       changes,
@@ -52,25 +59,17 @@ export async function join(installation: Installation, ground: Ground, signal: A
     });
   const draft = accepted(documentOf([]), validate);
   const rules = await rulesFor(draft, adapter, snapshot, clock, signal);
-  if (!rules) return { mesh, gateway, certificate: draft, document: documentOf([]), rules };
+  if (!rules || gateway.onboarding.standIns) return joined(draft, rules, documentOf([]));
   // A listed target has its object before any route needs it, so that each route moves in one write.
-  const alone = [{ mesh, gateway, certificate: draft, document: documentOf([]), rules }];
+  const alone = [joined(draft, rules, documentOf([]))];
   const possible = behind.filter((one) => judge(one, alone, snapshot).outcome.kind !== 'stay');
   const document = documentOf(distinct(possible.flatMap(({ accounts }) => accounts)));
   const certificate = accepted(document, validate);
-  return {
-    mesh,
-    gateway,
-    certificate,
-    document,
-    rules: await rulesFor(certificate, adapter, snapshot, clock, signal),
-  };
+  return joined(certificate, await rulesFor(certificate, adapter, snapshot, clock, signal), document);
 }
 
 const isFor = ({ metadata, spec }: KubeObject, mesh: string, namespace: string): boolean =>
   metadata.namespace === namespace && (spec as Record<string, unknown> | undefined)?.[mesh] !== undefined;
-
-const isOurs = ({ metadata }: KubeObject): boolean => metadata.labels?.[ONBOARD_LABEL] !== undefined;
 
 function distinct(accounts: readonly Account[]): Account[] {
   const byPlace = new Map(accounts.map((one) => [`${one.namespace}/${one.serviceAccount}`, one]));

@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { CONSENT_ANNOTATION, consents, withConsent } from '../../core/consent.ts';
 import { type KubeObject, preconditionOf } from '../../core/object.ts';
 import { fields } from '../../mesh/kube-object.ts';
+import type { OnboardableGateway } from '../discover/gateway.ts';
 
 /** On a route that was moved: its previous state, as JSON, for the way back. */
 export const BEFORE_ANNOTATION = 'meshcert.dev/before';
@@ -24,15 +25,18 @@ export interface Move {
   readonly namespace: string;
   /** Fields of `spec`. */
   readonly fields: Readonly<Record<string, unknown>>;
+  /** The gateway knows the way back, so nothing but these fields is written. */
+  readonly bare?: boolean | undefined;
 }
 
 /**
  * The desired route: it changes from its previous state to mTLS in one write, with no intermediate state that the
  * gateway could read. Moving the same route again changes nothing.
  */
-export function moved(route: KubeObject, { labels, namespace, fields: wanted }: Move): KubeObject {
+export function moved(route: KubeObject, { labels, namespace, fields: wanted, bare }: Move): KubeObject {
   const spec = fields(route.spec);
   const { metadata } = route;
+  if (bare) return { ...route, spec: { ...spec, ...wanted } };
   const newLabels = Object.entries(labels).filter(([key, value]) => metadata.labels?.[key] !== value);
   const changed = Object.keys(wanted).filter((key) => !isDeepStrictEqual(spec[key], wanted[key]));
   const consent = consents(route, namespace)
@@ -80,15 +84,16 @@ export function movePatch(object: KubeObject, move: Move): KubeObject {
       name,
       ...(namespace === undefined ? {} : { namespace }),
       ...preconditionOf(object),
-      labels,
-      annotations: {
-        [BEFORE_ANNOTATION]: annotations?.[BEFORE_ANNOTATION] ?? '{}',
-        ...(consent === undefined ? {} : { [CONSENT_ANNOTATION]: consent }),
-      },
+      ...(move.bare ? {} : { labels, annotations: noteOf(annotations, consent) }),
     },
     ...(wanted.length === 0 ? {} : { spec: Object.fromEntries(wanted) }),
   };
 }
+
+const noteOf = (annotations: KubeObject['metadata']['annotations'], consent: string | undefined) => ({
+  [BEFORE_ANNOTATION]: annotations?.[BEFORE_ANNOTATION] ?? '{}',
+  ...(consent === undefined ? {} : { [CONSENT_ANNOTATION]: consent }),
+});
 
 /**
  * A merge patch that restores the state before the move, in one write; undefined for a route that was never moved.
@@ -108,9 +113,19 @@ export function backPatch(route: KubeObject): Readonly<Record<string, unknown>> 
   };
 }
 
+/** The same for a route that was led to stand-ins; undefined: it leads to none of these. */
+export function backFrom(
+  standIns: readonly KubeObject[],
+  route: KubeObject,
+  { onboarding }: OnboardableGateway,
+): Readonly<Record<string, unknown>> | undefined {
+  const spec = onboarding.standIns?.restored(route, standIns);
+  const { resourceVersion } = route.metadata;
+  return spec && { ...(resourceVersion === undefined ? {} : { metadata: { resourceVersion } }), spec };
+}
+
 /** The route after that patch, for display. */
-export function movedBack(route: KubeObject): KubeObject {
-  const patch = backPatch(route);
+export function movedBack(route: KubeObject, patch = backPatch(route)): KubeObject {
   return patch ? (merged(route, patch) as KubeObject) : route;
 }
 

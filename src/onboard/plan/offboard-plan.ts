@@ -4,10 +4,10 @@ import { fields, text } from '../../mesh/kube-object.ts';
 import { type OnboardableGateway, onboardable } from '../discover/gateway.ts';
 import { meant } from './choice.ts';
 import { type DiffLine, diffObjects } from './diff.ts';
-import { ONBOARD_LABEL } from './document.ts';
+import { isOnboarded, MESH_LABEL } from './document.ts';
 import { OnboardError } from './error.ts';
-import { BEFORE_ANNOTATION, movedBack } from './moved.ts';
-import { type CertificatePlace, isRoute, ownedBy } from './owned.ts';
+import { BEFORE_ANNOTATION, backFrom, movedBack } from './moved.ts';
+import { type CertificatePlace, isRoute, ownedBy, standInsOf } from './owned.ts';
 import type { OnboardSnapshot } from './snapshot.ts';
 
 /** A route that uses an object of ours. */
@@ -16,9 +16,12 @@ export interface RouteInUse {
   readonly gateway: OnboardableGateway;
 }
 
-/** How a route stops using the mesh: restored to its state before `onboard`, or by withdrawing the agent's change. */
+/**
+ * How a route stops using the mesh: restored to its state before `onboard`, led to where it led before, or by
+ * withdrawing the agent's change.
+ */
 export interface RouteRelease extends RouteInUse {
-  readonly how: 'restore' | 'withdraw';
+  readonly how: 'restore' | 'lead back' | 'withdraw';
   readonly diff: readonly DiffLine[];
 }
 
@@ -30,6 +33,8 @@ export interface Leaving {
   readonly releases: readonly RouteRelease[];
   /** Routes whose use of our object was set by somebody else, who alone can end it. */
   readonly inUse: readonly RouteInUse[];
+  /** What `onboard` created for routes to lead to. */
+  readonly standIns: readonly KubeObject[];
   /** The gateways' objects. */
   readonly objects: readonly ObjectRef[];
   /** Only with `deletionPolicy: Delete`. */
@@ -75,13 +80,16 @@ function leavingOf(
   const certificate = snapshot.meshCertificates.find(
     ({ metadata }) => metadata.name === place.name && metadata.namespace === place.namespace,
   );
+  const standIns = gateways.flatMap((gateway) => standInsOf(snapshot.gatewayObjects, gateway, place));
   const using = gateways.flatMap((gateway) => routesInUse(snapshot.gatewayObjects, gateway, place));
   const releases = using.flatMap(({ route, gateway }): RouteRelease[] => {
     const restored = route.metadata.annotations?.[BEFORE_ANNOTATION] !== undefined;
-    const after = restored ? movedBack(route) : gateway.onboarding.released(route)?.route;
+    const back = backFrom(standIns, route, gateway);
+    const after = back || restored ? movedBack(route, back) : gateway.onboarding.released(route)?.route;
     if (!after) return [];
+    const how = back ? 'lead back' : restored ? 'restore' : 'withdraw';
     // Both objects in full: the deletion is what matters here.
-    return [{ route, gateway, how: restored ? 'restore' : 'withdraw', diff: diffObjects(route, after, 2, true) }];
+    return [{ route, gateway, how, diff: diffObjects(route, after, 2, true) }];
   });
   const released = new Set(releases.map(({ route }) => route));
   return {
@@ -89,6 +97,7 @@ function leavingOf(
     certificate,
     releases,
     inUse: using.filter(({ route }) => !released.has(route)),
+    standIns,
     objects: gateways.flatMap((gateway) => ownedBy(snapshot.gatewayObjects, gateway, place)).map(refOf),
     secrets: certificate && fields(certificate.spec).deletionPolicy === 'Delete' ? secretsOf(certificate) : [],
   };
@@ -100,7 +109,7 @@ export function routesInUse(
   gateway: OnboardableGateway,
   place: CertificatePlace,
 ): RouteInUse[] {
-  const own = ownedBy(objects, gateway, place);
+  const own = [...ownedBy(objects, gateway, place), ...standInsOf(objects, gateway, place)];
   return objects
     .filter((object) => isRoute(object, gateway) && gateway.onboarding.uses(object, own))
     .map((route) => ({ route, gateway }));
@@ -132,13 +141,16 @@ function orphans(
   namespace: string,
   gateways: readonly OnboardableGateway[],
 ): string[] {
-  const names = gatewayObjects.flatMap((object) => {
+  const created = gatewayObjects.flatMap((object) => {
+    const name = object.metadata.labels?.[MESH_LABEL];
+    if (name === undefined) return [];
+    return gateways.some((gateway) => standInsOf([object], gateway, { namespace, name }).length > 0) ? [name] : [];
+  });
+  const owned = gatewayObjects.flatMap((object) => {
     const owner = object.metadata.labels?.[OWNER_LABEL];
     if (!owner?.startsWith(`${namespace}.`)) return [];
     const name = owner.slice(namespace.length + 1);
     return gateways.some((gateway) => ownedBy([object], gateway, { namespace, name }).length > 0) ? [name] : [];
   });
-  return [...new Set(names)];
+  return [...new Set([...created, ...owned])];
 }
-
-const isOnboarded = ({ metadata }: KubeObject): boolean => metadata.labels?.[ONBOARD_LABEL] !== undefined;

@@ -362,7 +362,7 @@ describe('a refused plan', () => {
     const two = [...ISTIO, made.gateway({ namespace: 'other' })];
     assert.match(
       await refusal(planFor(two)),
-      /^ERR_ONBOARD_WHICH_GATEWAY: .*emissary\/emissary-ingress, other\/emissary-ingress; name one with --gateway/,
+      /^ERR_ONBOARD_WHICH_GATEWAY: .*Deployment emissary\/emissary-ingress, Deployment other\/emissary-ingress; name one with --gateway/,
     );
   });
 });

@@ -1,22 +1,26 @@
+import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../../async/clock.ts';
 import { nearest } from '../../config/nearest.ts';
 import { customResourceDefinition } from '../../config/schema/crd.ts';
-import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
-import { describe, type KubeObject, keyOf, refOf } from '../../core/object.ts';
+import { KIND, type MeshCertificate } from '../../config/schema/mesh-certificate.ts';
+import { validator } from '../../config/validate.ts';
+import { describe, type KubeObject, keyOf, preconditionOf, refOf } from '../../core/object.ts';
 import { differences } from '../../core/plan/difference.ts';
 import type { Gateway } from '../../gateway/gateway.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
 import type { AgentMount, Installation } from '../../mesh/cluster.ts';
+import { fields } from '../../mesh/kube-object.ts';
 import type { GatewayFinding } from '../discover/gateway.ts';
 import type { UpstreamFinding } from '../discover/upstream.ts';
 import { type Choice, chooseGateway, chooseMeshes } from './choice.ts';
 import { bare, type DiffLine, diffObjects, yamlOf } from './diff.ts';
+import { isOnboarded } from './document.ts';
 import { OnboardError } from './error.ts';
 import { discover, type Findings, findUpstreams } from './findings.ts';
-import { grantsFor } from './grants.ts';
+import { accountFor, grantsFor } from './grants.ts';
 import { join } from './join.ts';
 import { moved, movePatch } from './moved.ts';
-import { type Joined, judge, type MoveVerdict } from './moves.ts';
+import { type Joined, judge, type MoveVerdict, standInRequest } from './moves.ts';
 import type { OnboardSnapshot } from './snapshot.ts';
 
 export interface OnboardPreferences extends Choice {
@@ -80,13 +84,16 @@ export async function planOnboarding(
     return { upstream, outcome };
   });
   const certificates = joined.map(({ certificate }) => certificate);
+  const besides = certificatesBeside(certificates, gateway.installation.home, snapshot, means);
   const planned = [
     ...(snapshot.defined ? [] : [customResourceDefinition(means.adapters, means.gateways) as unknown as KubeObject]),
-    ...grantsFor(certificates, gateway.installation.home, preferences.image, {
+    ...accountFor(gateway, certificates, means.adapters),
+    ...grantsFor([...certificates, ...besides], gateway.installation.home, preferences.image, {
       ...means,
       mounts: mountsFor(chosen, means.adapters),
     }),
     ...joined.flatMap(({ document }) => document ?? []),
+    ...standInsFor(joined, verdicts, snapshot),
   ];
   const steps = planned.map((object) => stepTo(object, observed.get(keyOf(refOf(object)))));
   const unchanged = joined.filter(({ document }) => !document).map(({ certificate }) => unchangedStep(certificate));
@@ -100,6 +107,36 @@ export async function planOnboarding(
   return { findings, gateway, joined, verdicts, steps: [...steps, ...unchanged], moves };
 }
 
+/** The others of the agent's namespace, which keep their rights. An invalid one is not served anyway. */
+function certificatesBeside(
+  certificates: readonly MeshCertificate[],
+  home: string,
+  { meshCertificates }: OnboardSnapshot,
+  { adapters, gateways }: { readonly adapters: readonly Adapter[]; readonly gateways: readonly Gateway[] },
+): MeshCertificate[] {
+  const validate = validator(adapters, gateways);
+  const known = new Set(certificates.map(({ metadata }) => metadata.name));
+  return meshCertificates.flatMap((one) => {
+    if (one.metadata.namespace !== home || known.has(one.metadata.name)) return [];
+    const result = validate(one);
+    return result.ok ? [result.value] : [];
+  });
+}
+
+/** What stands in for the targets of all routes that lead there, or will. */
+const standInsFor = (
+  joined: readonly Joined[],
+  verdicts: readonly MoveVerdict[],
+  snapshot: OnboardSnapshot,
+): readonly KubeObject[] =>
+  joined.flatMap((one) => {
+    const request = standInRequest(one, snapshot);
+    const routes = verdicts.flatMap(({ upstream, outcome }) =>
+      outcome.kind !== 'stay' && outcome.mesh === one.mesh ? [upstream.route] : [],
+    );
+    return request ? (one.gateway.onboarding.standIns?.objects(routes, request) ?? []) : [];
+  });
+
 /** Each volume once. */
 function mountsFor(installations: readonly Installation[], adapters: readonly Adapter[]): readonly AgentMount[] {
   const mounts = installations.flatMap((installation) => {
@@ -111,8 +148,24 @@ function mountsFor(installations: readonly Installation[], adapters: readonly Ad
 
 function stepTo(object: KubeObject, observed: KubeObject | undefined): OnboardStep {
   if (!observed) return { action: 'create', object, diff: diffObjects(undefined, object) };
+  // Perhaps with the labels of others, which do not matter.
+  if (object.kind === 'ServiceAccount' && !isOnboarded(observed)) return { action: 'keep', object, diff: [] };
   if (differences(object, observed).length === 0) return { action: 'none', object, diff: [] };
-  return { action: 'change', object, diff: diffObjects(observed, object) };
+  // Of an object of the user's, the fields that change.
+  const patch = object.kind === KIND && !isOnboarded(observed) ? changedFields(object, observed) : undefined;
+  return { action: 'change', object, ...(patch ? { patch } : {}), diff: diffObjects(observed, object) };
+}
+
+function changedFields({ apiVersion, kind, metadata, spec }: KubeObject, observed: KubeObject): KubeObject {
+  const before = fields(observed.spec);
+  const changes = Object.entries(fields(spec)).filter(([key, value]) => !isDeepStrictEqual(value, before[key]));
+  const { name, namespace = '' } = metadata;
+  return {
+    apiVersion,
+    kind,
+    metadata: { name, namespace, ...preconditionOf(observed) },
+    spec: Object.fromEntries(changes),
+  };
 }
 
 function unchangedStep(certificate: MeshCertificate): OnboardStep {

@@ -1,4 +1,4 @@
-import type { KubeObject, ObjectRef } from '../../core/object.ts';
+import { type KubeObject, type ObjectRef, OWNER_LABEL } from '../../core/object.ts';
 import type { Gateway } from '../../gateway/gateway.ts';
 import type { RouteObjects } from '../../gateway/onboarding.ts';
 import type { Kube, Resource, Selection } from '../../kube/api.ts';
@@ -26,6 +26,8 @@ export interface OnboardSnapshot extends ClusterObjects, RouteObjects {
   /** In the gateways' namespaces: an agent holds one. */
   readonly leases: readonly KubeObject[];
   readonly unseen: readonly Unseen[];
+  /** Kinds that the API server does not know. */
+  readonly unserved: ReadonlySet<string>;
 }
 
 /**
@@ -46,12 +48,14 @@ export async function takeSnapshot(
   signal: AbortSignal,
 ): Promise<OnboardSnapshot> {
   const unseen: Unseen[] = [];
+  const unserved = new Set<string>();
   const list = async (resource: Resource, selection: Selection = {}): Promise<readonly KubeObject[] | undefined> => {
     try {
       return (await kube.list(resource, selection, signal)).items;
     } catch (error) {
       if (!(error instanceof KubeError) || error.status === 0) throw error;
-      if (error.status !== 404) unseen.push({ what: describeList(resource, selection), message: error.message });
+      if (error.status === 404) unserved.add(resource.kind);
+      else unseen.push({ what: describeList(resource, selection), message: error.message });
       return undefined;
     }
   };
@@ -66,7 +70,7 @@ export async function takeSnapshot(
         .flatMap((adapter) => adapter.discover?.configMaps ?? [])
         .map((name) => lists([RESOURCES.configMaps], { fieldSelector: `metadata.name=${name}` })),
     ),
-    lists(kindsOf(gateways)),
+    Promise.all(kindsOf(gateways).map((resource) => lists([resource], ownedOnly(resource)))).then((all) => all.flat()),
     list(RESOURCES.meshCertificates),
   ]);
   const get = (ref: ObjectRef) => readOne(kube, ref, unseen, signal);
@@ -103,6 +107,7 @@ export async function takeSnapshot(
     leases: leases.flat(),
     certificates,
     unseen,
+    unserved,
   };
 }
 
@@ -123,6 +128,9 @@ async function readOne(
 
 const describeList = ({ plural }: Resource, { namespace }: Selection): string =>
   namespace === undefined ? plural : `${plural} in namespace ${namespace}`;
+
+/** Of kinds of Kubernetes itself only what the agent has made: there may be very many. */
+const ownedOnly = ({ apiVersion }: Resource): Selection => (apiVersion === 'v1' ? { labelSelector: OWNER_LABEL } : {});
 
 /** What the gateways request, each kind once, beside what is listed anyway. */
 function kindsOf(gateways: readonly Gateway[]): Resource[] {

@@ -1,6 +1,6 @@
 import type { KubeObject } from '../../core/object.ts';
 import type { Kube } from '../../kube/api.ts';
-import { CONTROLLER_NAME } from '../gateway-api/gateway.ts';
+import { CONTROLLER_NAME } from '../gateway-api/translation.ts';
 import { gatewayApiDefinitions } from '../kube/gateway-api.ts';
 import type { KubeApi } from '../kube/kube-api.ts';
 import { appsOf, type ClusterMesh, GATEWAY_NAMESPACE, WORKLOAD } from './mesh.ts';

@@ -11,7 +11,7 @@ import { fields, listOfFields } from '../../mesh/kube-object.ts';
 import { silentLog } from '../../mesh/log.ts';
 import type { PoolEndpoint } from '../gateway/pool.ts';
 import { GatewayProxy } from './proxy.ts';
-import { type GatewayStatus, keyOf, type PolicyStatus, translate } from './translation.ts';
+import { CONTROLLER_NAME, keyOf, type Translation, translate } from './translation.ts';
 
 export interface EnvoyGatewayOptions {
   readonly kube: Kube;
@@ -32,8 +32,6 @@ export interface RunningEnvoyGateway {
   until(fits: (gateway: RunningEnvoyGateway) => boolean, signal?: AbortSignal): Promise<void>;
   stop(): Promise<void>;
 }
-
-export const CONTROLLER_NAME = 'gateway.envoyproxy.io/gatewayclass-controller';
 
 const WATCHED: readonly Resource[] = [
   ...Object.values(GATEWAY_API_RESOURCES),
@@ -106,14 +104,15 @@ class SandboxEnvoyGateway implements RunningEnvoyGateway {
     const seen = fingerprint(objects);
     if (seen === this.#inForce) return;
     this.#inForce = seen;
-    const { proxies, policies, gateways } = translate(objects, this.#clock.now());
+    const translation = translate(objects, this.#clock.now());
+    const { proxies } = translation;
     for (const [key, configuration] of proxies) (await this.#proxy(key)).apply(configuration);
     for (const [key, proxy] of this.#proxies) {
       if (proxies.has(key)) continue;
       this.#proxies.delete(key);
       await proxy.stop();
     }
-    await this.#report(policies, gateways);
+    await this.#report(translation);
     this.#applied.announce();
   }
 
@@ -128,7 +127,7 @@ class SandboxEnvoyGateway implements RunningEnvoyGateway {
     return proxy;
   }
 
-  async #report(policies: readonly PolicyStatus[], gateways: readonly GatewayStatus[]): Promise<void> {
+  async #report({ policies, gateways, others }: Translation): Promise<void> {
     for (const policy of new Set(policies.map((one) => one.policy))) {
       const own = policies
         .filter((one) => one.policy === policy)
@@ -137,14 +136,15 @@ class SandboxEnvoyGateway implements RunningEnvoyGateway {
           controllerName: CONTROLLER_NAME,
           conditions,
         }));
-      const others = listOfFields(fields(policy.status).ancestors).filter(
+      const theirs = listOfFields(fields(policy.status).ancestors).filter(
         ({ controllerName }) => controllerName !== CONTROLLER_NAME,
       );
-      await this.#write(policy, { ancestors: [...others, ...own] });
+      await this.#write(policy, { ancestors: [...theirs, ...own] });
     }
     for (const { gateway, conditions } of gateways) {
       if (conditions.length > 0) await this.#write(gateway, { conditions });
     }
+    for (const { object, status } of others) await this.#write(object, status);
   }
 
   async #write(object: KubeObject, status: object): Promise<void> {

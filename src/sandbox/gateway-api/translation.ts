@@ -2,6 +2,7 @@ import type { KubeObject } from '../../core/object.ts';
 import { bundleText } from '../../gateway/gateway-api/diagnosis/bundles.ts';
 import { isGranted } from '../../gateway/gateway-api/diagnosis/clients.ts';
 import {
+  BACKEND,
   type GatewayApiWorld,
   namedCertificate,
   type SeenBackend,
@@ -61,12 +62,23 @@ export interface GatewayStatus {
   readonly conditions: readonly Readonly<Record<string, unknown>>[];
 }
 
+/** The status of an object of somebody else's, whole. */
+export interface ObjectStatus {
+  readonly object: KubeObject;
+  readonly status: object;
+}
+
 export interface Translation {
   /** By `namespace/name` of the Gateway. */
   readonly proxies: ReadonlyMap<string, ProxyConfiguration>;
   readonly policies: readonly PolicyStatus[];
   readonly gateways: readonly GatewayStatus[];
+  /** Of HTTPRoutes and Backends. */
+  readonly others: readonly ObjectStatus[];
 }
+
+/** The name under which it writes into statuses. */
+export const CONTROLLER_NAME = 'gateway.envoyproxy.io/gatewayclass-controller';
 
 /** What Envoy offers where nothing is configured. */
 const DEFAULT_ALPN = ['http/1.1'];
@@ -79,6 +91,7 @@ export function translate(objects: readonly KubeObject[], now: number): Translat
   return {
     proxies,
     policies: policyStatuses(world),
+    others: [...routeStatuses(world), ...backendStatuses(world)],
     gateways: world.gateways.map(({ object, client }) => ({
       gateway: object,
       conditions:
@@ -96,7 +109,7 @@ function configurationOf(seen: SeenGateway, world: GatewayApiWorld): ProxyConfig
   const routes = world
     .all('HTTPRoute')
     .flatMap((route) =>
-      listOfFields(fields(route.spec).rules).flatMap((rule) => {
+      listOfFields(fields(route.spec).rules).flatMap((rule, at) => {
         const [ref] = listOfFields(rule.backendRefs);
         const backend = world.backends.find(
           (one) =>
@@ -109,7 +122,7 @@ function configurationOf(seen: SeenGateway, world: GatewayApiWorld): ProxyConfig
         if (!backend) return [];
         const [match] = listOfFields(rule.matches);
         const prefix = text(fields(match?.path).value) ?? '/';
-        return [{ prefix, cluster: clusterOf(backend, seen, world, secrets) }];
+        return [{ prefix, cluster: clusterOf(backend, seen, at, world, secrets) }];
       }),
     )
     .sort((a, b) => b.prefix.length - a.prefix.length);
@@ -119,6 +132,7 @@ function configurationOf(seen: SeenGateway, world: GatewayApiWorld): ProxyConfig
 function clusterOf(
   backend: SeenBackend,
   { object, client, proxy }: SeenGateway,
+  rule: number,
   world: GatewayApiWorld,
   secrets: Map<string, ProxySecret>,
 ): ProxyCluster | undefined {
@@ -132,7 +146,8 @@ function clusterOf(
     kind === 'Service'
       ? { host: `${ref.name}.${ref.namespace}`, port: ref.port ?? 0 }
       : { host: String(hostname ?? address).replace(/\.svc\.cluster\.local$/, ''), port: Number(port) };
-  const name = `${route.kind.toLowerCase()}/${keyOf(route)}/${kind}/${ref.namespace}/${ref.name}/${ref.port}`;
+  // Of the rule: a rule that leads elsewhere is a changed cluster, and the old one serves meanwhile.
+  const name = `${route.kind.toLowerCase()}/${keyOf(route)}/rule/${rule}`;
   // A Backend with TLS settings and without a policy is refused.
   if (!policy) return namedCertificate(target) ? undefined : { name, ...place, tls: undefined };
 
@@ -150,7 +165,8 @@ function clusterOf(
     const data = decodeData(secret);
     secrets.set(clientName, { certificate: data['tls.crt'], key: data['tls.key'] });
   }
-  const { alpnProtocols } = isGateway ? {} : fields(fields(proxy?.spec).backendTLS);
+  const settings = own?.holder === target ? fields(target.spec).tls : fields(proxy?.spec).backendTLS;
+  const { alpnProtocols } = isGateway ? {} : fields(settings);
   return {
     name,
     ...place,
@@ -188,6 +204,54 @@ function gatewayProblem(
   const data = found && decodeData(found);
   return data?.['tls.crt'] && data['tls.key'] ? undefined : 'InvalidClientCertificateRef';
 }
+
+/** One entry for each Gateway of a route. */
+function routeStatuses(world: GatewayApiWorld): ObjectStatus[] {
+  return world.all('HTTPRoute').flatMap((object) => {
+    const used = world.backends.filter(({ route }) => route === object);
+    const reasons = used.map(({ kind, namespace, name }) => {
+      const target = world.find(kind, { namespace, name });
+      if (!target) return 'BackendNotFound';
+      const isFar = namespace !== object.metadata.namespace;
+      if (isFar && !isGranted(world, object, { kind, namespace, name })) return 'RefNotPermitted';
+      return isRefused(world, target) ? 'InvalidBackendTLS' : undefined;
+    });
+    const parents = [...new Set(used.flatMap(({ gateways }) => gateways))].map(({ object: { metadata } }) => ({
+      parentRef: {
+        group: 'gateway.networking.k8s.io',
+        kind: 'Gateway',
+        namespace: metadata.namespace,
+        name: metadata.name,
+      },
+      controllerName: CONTROLLER_NAME,
+      conditions: [
+        condition('Accepted', object, undefined),
+        condition(
+          'ResolvedRefs',
+          object,
+          reasons.find((reason) => reason !== undefined),
+        ),
+      ],
+    }));
+    return parents.length === 0 ? [] : [{ object, status: { parents } }];
+  });
+}
+
+/** A Backend with TLS settings needs a policy. */
+const isRefused = ({ policies }: GatewayApiWorld, backend: KubeObject): boolean =>
+  namedCertificate(backend) !== undefined &&
+  !policies.some(({ targets }) =>
+    targets.some(
+      ({ kind, namespace, name }) =>
+        kind === backend.kind && namespace === backend.metadata.namespace && name === backend.metadata.name,
+    ),
+  );
+
+const backendStatuses = (world: GatewayApiWorld): ObjectStatus[] =>
+  world.all(BACKEND).map((object) => {
+    const reason = isRefused(world, object) ? 'Invalid' : undefined;
+    return { object, status: { conditions: [condition('Accepted', object, reason)] } };
+  });
 
 /** A policy that no route of a Gateway uses gets no status. */
 function policyStatuses(world: GatewayApiWorld): PolicyStatus[] {

@@ -55,9 +55,11 @@ export const emissaryOnboarding: Onboarding<EmissaryConfig, EmissaryInstallation
   specFor,
   extended: extendedSpec,
   unused: { tlsContext: { enabled: false } },
+  named: { tlsContext: {} },
   selector: ({ mappings }) => mappings?.selector.matchLabels,
   preparation: (mapping) => ({ service: explicitService(mapping) }),
   objectsFirst: true,
+  settleMs: 10_000,
   client(_config, context, id) {
     const { alpnProtocols, minTlsVersion, maxTlsVersion } = context ? contextSpec(context) : NOTHING;
     return {

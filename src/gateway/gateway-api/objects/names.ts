@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { ObjectRef } from '../../../core/object.ts';
 import type { GatewayInput } from '../../input.ts';
 import { CORE_RESOURCES, GATEWAY_API_RESOURCES } from '../spec/resources.ts';
-import type { PolicyTarget } from '../spec/target.ts';
+import type { PolicyTarget, ServicePort } from '../spec/target.ts';
 
 /** Names are at most this long, so that they also fit into a label. */
 const LONGEST = 63;
@@ -53,3 +53,6 @@ export const secretRef = ({ meta, spec }: Pick<GatewayInput<unknown>, 'meta' | '
   namespace: meta.namespace,
   name: spec.secretName,
 });
+
+/** The name of a Backend that stands in for a port of a Service: `<service>-<namespace>-<port>`. */
+export const standInName = ({ namespace, name, port }: ServicePort): string => joined(name, [namespace, String(port)]);

@@ -148,13 +148,13 @@ function peersOf(backend: KubeObject, situation: PolicySituation): Peers | Targe
   return peersFrom(found, hostname, title, input);
 }
 
-const missing = ({ namespace, name }: { readonly namespace: string; readonly name: string }): TargetRefusal => ({
+export const missing = ({ namespace, name }: { readonly namespace: string; readonly name: string }): TargetRefusal => ({
   code: 'ERR_TARGET_NO_SERVICE',
   message: `Service ${namespace}/${name} does not exist; create it, or correct the endpoint`,
 });
 
 /** The port of a Service by its number; pods behind a headless one are called at their own port. */
-function portOf(service: KubeObject, number: number): NamedPort | TargetRefusal {
+export function portOf(service: KubeObject, number: number): NamedPort | TargetRefusal {
   const { clusterIP, ports } = fields(service.spec);
   const title = `Service ${service.metadata.namespace}/${service.metadata.name}`;
   const alias = aliasRefusal(service, title);

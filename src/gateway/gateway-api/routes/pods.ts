@@ -150,7 +150,8 @@ interface PodBehind {
   readonly podPort: number;
 }
 
-function workloadsBehind(
+/** The pods of a port of a Service, from their creation to their end, and the port of each. */
+export function workloadsBehind(
   service: KubeObject,
   { name: portName, port, targetPort }: NamedPort,
   { pods, slices }: BehindServices,

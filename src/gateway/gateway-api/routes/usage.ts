@@ -58,3 +58,16 @@ export function backendsIn(value: unknown): readonly Readonly<Record<string, unk
     return key === 'backendRef' ? [fields(below)] : backendsIn(below);
   });
 }
+
+/** The same value with each of these references changed. */
+export function withBackends(value: unknown, change: (ref: Readonly<Record<string, unknown>>) => object): unknown {
+  if (Array.isArray(value)) return value.map((one) => withBackends(one, change));
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(
+    Object.entries(value).map(([key, below]) => {
+      if (key === 'backendRef') return [key, change(fields(below))];
+      if (key !== 'backendRefs' || !Array.isArray(below)) return [key, withBackends(below, change)];
+      return [key, below.map((ref) => withBackends(change(fields(ref)), change))];
+    }),
+  );
+}

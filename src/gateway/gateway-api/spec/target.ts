@@ -1,5 +1,12 @@
 import type { PeerName } from '../../../mesh/targeting.ts';
 
+/** A port of a Service by its number, as a route names it. */
+export interface ServicePort {
+  readonly namespace: string;
+  readonly name: string;
+  readonly port: number;
+}
+
 /** A port of a Service, or a Backend, whose identity the gateway verifies. */
 export interface PolicyTarget {
   readonly kind: 'policy';

@@ -1,0 +1,143 @@
+import { fields, type KubeObject, listOfFields, text } from '../../../mesh/kube-object.ts';
+import type { StandInRequest, StandIns } from '../../onboarding.ts';
+import { standInName } from '../objects/names.ts';
+import { portOf } from '../routes/backends.ts';
+import { isBackend } from '../routes/client.ts';
+import { dialledPort } from '../routes/pods.ts';
+import { backendsIn, withBackends } from '../routes/usage.ts';
+import { ENVOY_GATEWAY, EXTENSIONS, GATEWAY_API_RESOURCES as KINDS, STANDARD } from '../spec/resources.ts';
+import type { ServicePort } from '../spec/target.ts';
+import { backendOf, behindIn, STANDS_FOR_ANNOTATION, serviceOf, servicePortOf, standsFor } from './targets.ts';
+
+/** A Backend for each port of a Service that a route names, and a ReferenceGrant where a route is in another namespace. */
+export const standIns: StandIns = {
+  resources: [KINDS.backends, KINDS.grants],
+  objects(routes, request) {
+    const { gatewayObjects } = request.objects;
+    const targets = new Map(
+      routes.flatMap((route) => usesOf(route, gatewayObjects)).map(({ target }) => [standInName(target), target]),
+    );
+    // Others may lead there already, of another Gateway too.
+    const users = gatewayObjects
+      .filter(isHttpRoute)
+      .flatMap((route) =>
+        usesOf(route, gatewayObjects).filter(({ backend }) => backend?.metadata.namespace === request.namespace),
+      );
+    const all = [...users, ...routes.flatMap((route) => usesOf(route, gatewayObjects))];
+    return [...targets]
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .flatMap(([name, target]) => {
+        const from = all.filter((use) => standInName(use.target) === name).map(({ namespace }) => namespace);
+        const others = [...new Set(from)].filter((namespace) => namespace !== request.namespace).sort();
+        return [backendFor(name, target, request), ...(others.length === 0 ? [] : [grantFor(name, others, request)])];
+      });
+  },
+  redirected(route, { namespace: home }) {
+    const { namespace = '' } = route.metadata;
+    return changed(route, (ref) => {
+      const target = servicePortOf(ref, namespace);
+      if (!target) return ref;
+      const { group: _, kind: __, name: ___, namespace: ____, port: _____, ...rest } = ref;
+      const place = namespace === home ? {} : { namespace: home };
+      return { group: EXTENSIONS, kind: KINDS.backends.kind, name: standInName(target), ...place, ...rest };
+    });
+  },
+  restored(route, objects) {
+    const { namespace = '' } = route.metadata;
+    return changed(route, (ref) => {
+      const backend = backendOf(ref, namespace, objects);
+      const target = backend && standsFor(backend);
+      if (!target) return ref;
+      const { group: _, kind: __, name: ___, namespace: ____, port: _____, ...rest } = ref;
+      const place = target.namespace === namespace ? {} : { namespace: target.namespace };
+      return { group: '', kind: 'Service', name: target.name, ...place, port: target.port, ...rest };
+    });
+  },
+  pending: (object) => (isBackend(object) ? pendingBackend(object) : pendingRoute(object)),
+};
+
+interface TargetUse {
+  readonly target: ServicePort;
+  /** Of the route. */
+  readonly namespace: string;
+  /** The Backend by which it leads there; absent: by the Service. */
+  readonly backend?: KubeObject | undefined;
+}
+
+const isHttpRoute = ({ kind }: KubeObject): boolean => kind === KINDS.httpRoutes.kind;
+
+const usesOf = ({ metadata: { namespace = '' }, spec }: KubeObject, objects: readonly KubeObject[]): TargetUse[] =>
+  backendsIn(spec).flatMap((ref) => {
+    const backend = backendOf(ref, namespace, objects);
+    const target = servicePortOf(ref, namespace) ?? (backend && standsFor(backend));
+    return target ? [{ target, namespace, backend }] : [];
+  });
+
+function changed({ spec }: KubeObject, change: Parameters<typeof withBackends>[1]) {
+  const { rules } = fields(spec);
+  let changes = 0;
+  const next = withBackends(rules, (ref) => {
+    const result = change(ref);
+    if (result !== ref) changes += 1;
+    return result;
+  });
+  return changes === 0 ? undefined : { rules: next };
+}
+
+function backendFor(name: string, target: ServicePort, { namespace, labels, objects }: StandInRequest): KubeObject {
+  const hostname = `${target.name}.${target.namespace}.svc.cluster.local`;
+  const annotations = { [STANDS_FOR_ANNOTATION]: `${target.namespace}/${target.name}:${target.port}` };
+  const { apiVersion, kind } = KINDS.backends;
+  return {
+    ...{ apiVersion, kind, metadata: { name, namespace, labels, annotations } },
+    spec: { endpoints: [{ fqdn: { hostname, port: portAt(target, objects) } }] },
+  };
+}
+
+/** The name of a headless Service leads to its pods, so their port counts. */
+function portAt(target: ServicePort, objects: StandInRequest['objects']): number {
+  const service = serviceOf(target, objects);
+  const named = service && portOf(service, target.port);
+  if (!service || !named || 'code' in named) return target.port;
+  return dialledPort(service, named, behindIn(target.namespace, objects));
+}
+
+function grantFor(name: string, namespaces: readonly string[], { namespace, labels }: StandInRequest): KubeObject {
+  const { apiVersion, kind } = KINDS.grants;
+  return {
+    ...{ apiVersion, kind, metadata: { name, namespace, labels } },
+    spec: {
+      from: namespaces.map((one) => ({ group: STANDARD, kind: KINDS.httpRoutes.kind, namespace: one })),
+      to: [{ group: EXTENSIONS, kind: KINDS.backends.kind, name }],
+    },
+  };
+}
+
+const title = ({ kind, metadata }: KubeObject): string => `${kind} ${metadata.namespace}/${metadata.name}`;
+
+function pendingBackend(backend: KubeObject): string | undefined {
+  const found = conditionsOf(backend.status).find(({ type }) => type === 'Accepted');
+  if (found?.status === 'True') return undefined;
+  const why = found === undefined ? 'has no status' : `is not accepted: ${String(found.message)}`;
+  const isOff = found === undefined || String(found.message).includes('not enabled');
+  const advice = '; set extensionApis.enableBackend: true in the configuration of Envoy Gateway';
+  return `${title(backend)} ${why}${isOff ? advice : ''}`;
+}
+
+/** A status of an earlier generation says nothing. */
+function pendingRoute(route: KubeObject): string | undefined {
+  const { generation = 0 } = route.metadata;
+  const parents = listOfFields(fields(route.status).parents).filter(({ controllerName }) =>
+    text(controllerName)?.startsWith(ENVOY_GATEWAY),
+  );
+  const wanted = parents.flatMap((parent) => {
+    const conditions = conditionsOf(parent);
+    return ['Accepted', 'ResolvedRefs'].map((type) => conditions.find((one) => one.type === type));
+  });
+  const isCurrent = (one: (typeof wanted)[number]) => Number(one?.observedGeneration ?? -1) >= generation;
+  if (wanted.length === 0 || !wanted.every(isCurrent)) return `Envoy Gateway to take ${title(route)}`;
+  const refused = wanted.find((one) => one?.status !== 'True');
+  return refused && `${title(route)} to be accepted: ${String(refused.reason)}: ${String(refused.message)}`;
+}
+
+const conditionsOf = (status: unknown) => listOfFields(fields(status).conditions);
