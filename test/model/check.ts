@@ -10,10 +10,6 @@ import { World, type WorldOptions } from './world.ts';
 export interface HistoryOptions {
   readonly runs: number;
   readonly seed: number;
-  /** The path that a failure printed: only that history. */
-  readonly path?: string | undefined;
-  /** Off if only the verdict matters, since finding the smallest history takes a while. */
-  readonly shrink: boolean;
   /** Judges what the API showed in one history; rejects when an upstream would refuse it. */
   readonly judge: (observed: readonly Observed[]) => Promise<void>;
 }
@@ -21,9 +17,21 @@ export interface HistoryOptions {
 const STEPS = { minLength: 50, maxLength: 80 };
 const keys = new KeyPool();
 
-/** Runs random histories; after each step, and for all that was written, every guarantee must hold. */
-export async function checkHistories(t: TestContext, options: HistoryOptions): Promise<void> {
-  const { runs, seed, path, shrink, judge } = options;
+/**
+ * Runs random histories; after each step, and for all that was written, every guarantee must hold. A suite plays the
+ * same ones each time. `MESHCERT_MODEL_RUNS` asks for that many new ones, `MESHCERT_MODEL_SEED` and
+ * `MESHCERT_MODEL_PATH` for the one that a failure printed, and `MESHCERT_MODEL_SHRINK=0` for the verdict alone, since
+ * the smallest history takes a while to find.
+ */
+export async function checkHistories(t: TestContext, { judge, ...everyday }: HistoryOptions): Promise<void> {
+  const {
+    MESHCERT_MODEL_RUNS: asked,
+    MESHCERT_MODEL_PATH: path,
+    MESHCERT_MODEL_SEED,
+    MESHCERT_MODEL_SHRINK,
+  } = process.env;
+  const runs = Number(asked ?? everyday.runs);
+  const seed = Number(MESHCERT_MODEL_SEED ?? (asked ? Date.now() % 2 ** 31 : everyday.seed));
   const counts = new Map<string, number>();
   let done = 0;
   let judged = 0;
@@ -40,7 +48,7 @@ export async function checkHistories(t: TestContext, options: HistoryOptions): P
       numRuns: runs,
       seed,
       examples: [...HISTORIES],
-      endOnFailure: !shrink,
+      endOnFailure: MESHCERT_MODEL_SHRINK === '0',
       asyncReporter: report,
       ...(path === undefined ? {} : { path }),
     },

@@ -4,13 +4,6 @@ import { cliRefusal } from '../support/openssl-cli.ts';
 import { checkHistories } from './check.ts';
 import { CLOCKS_APART, type Observed } from './ledger.ts';
 
-/** `npm run test:model` sets more. */
-const RUNS = Number(process.env.MESHCERT_MODEL_RUNS ?? 300);
-/** The everyday suite runs the same histories each time; `npm run test:model` looks for new ones. */
-const EVERYDAY_SEED = 951;
-const SEED = Number(
-  process.env.MESHCERT_MODEL_SEED ?? (process.env.MESHCERT_MODEL_RUNS ? Date.now() % 2 ** 31 : EVERYDAY_SEED),
-);
 /** Each question costs two runs of a command: one for this many pairs takes a second or two of the suite. */
 const ONE_IN = 150;
 
@@ -34,10 +27,4 @@ function isOver(one: Observed, refusal: string): boolean {
 }
 
 test('through any history of rotations and faults, nothing that works is broken and everything converges in the end', (t) =>
-  checkHistories(t, {
-    runs: RUNS,
-    seed: SEED,
-    path: process.env.MESHCERT_MODEL_PATH,
-    shrink: process.env.MESHCERT_MODEL_SHRINK !== '0',
-    judge: judgeSample,
-  }));
+  checkHistories(t, { runs: 300, seed: 951, judge: judgeSample }));

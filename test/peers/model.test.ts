@@ -4,17 +4,14 @@ import { checkHistories } from '../model/check.ts';
 import { CLOCKS_APART, type Observed } from '../model/ledger.ts';
 import { type GoJudge, startGoJudge } from './servers/x509-judges.ts';
 
-const RUNS = Number(process.env.MESHCERT_MODEL_RUNS ?? 500);
-
 /** Clocks differ: a pair that is valid at a moment that some clock may show is not bad. */
 const MOMENTS = [0, CLOCKS_APART, -CLOCKS_APART];
 
 test('in any history, Go accepts every pair that is ever written, under each bundle beside it', async (t) => {
   await using go = await startGoJudge();
   await checkHistories(t, {
-    runs: RUNS,
-    seed: Date.now() % 2 ** 31,
-    shrink: true,
+    runs: 500,
+    seed: 952,
     judge: async (observed) => {
       await Promise.all(observed.map((one) => judge(go, one)));
     },
