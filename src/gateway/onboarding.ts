@@ -143,10 +143,8 @@ export interface Onboarding<C = unknown, I extends GatewayInstallation = Gateway
 
   /** Fields of `spec` of a new MeshCertificate, in the order in which people read them. */
   specFor(request: JoinRequest<I>): Readonly<Record<string, unknown>>;
-  /** An existing `spec`, extended for further routes. Nothing is removed from it. */
+  /** An existing `spec` that uses this gateway, extended for further routes. Nothing is removed from it. */
   extended(spec: Readonly<Record<string, unknown>>, request: JoinRequest<I>): Readonly<Record<string, unknown>>;
-  /** Fields of `spec` by which a MeshCertificate does without this gateway. */
-  readonly unused: Readonly<Record<string, unknown>>;
   /** Fields of `spec` by which it uses this gateway, and otherwise its defaults. */
   readonly named: Readonly<Record<string, unknown>>;
   /** The labels by which routes are selected; undefined: the agent changes no route. */

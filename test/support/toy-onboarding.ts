@@ -55,7 +55,6 @@ const onboarding: Onboarding<ToyConfig> = {
       toy: { selector: labels, ...before, namespaces: [...new Set([...known, ...namespaces])].sort() },
     };
   },
-  unused: {},
   named: {},
   selector: ({ selector }) => selector,
   preparation: () => ({}),

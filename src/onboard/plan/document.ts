@@ -65,42 +65,41 @@ const joinRequest = ({ gateway, routes, gatewayObjects }: OnboardSpec, name: str
 });
 
 function created(request: OnboardSpec, name: string): Readonly<Record<string, unknown>> {
-  const { gateway, gateways, installation, adapter, targets } = request;
-  const others = onboardable(gateways).filter(({ kind }) => kind !== gateway.gateway.kind);
-  return Object.assign(
-    { [installation.mesh]: adapter.discover?.configFor(installation, gateway.installation.serviceAccount, targets) },
-    ...others.map(({ onboarding }) => onboarding.unused),
-    gateway.gateway.onboarding.specFor(joinRequest(request, name)),
-  );
+  const { gateway, installation, adapter, targets } = request;
+  return {
+    [installation.mesh]: adapter.discover?.configFor(installation, gateway.installation.serviceAccount, targets),
+    ...gateway.gateway.onboarding.specFor(joinRequest(request, name)),
+  };
 }
 
-/** Extended by the namespaces and targets of routes that came since; nothing is removed. */
+/** Extended by the namespaces and targets of routes that came since, or by the gateway; nothing is removed. */
 function extended(
   spec: Readonly<Record<string, unknown>>,
   request: OnboardSpec,
   name: string,
 ): Readonly<Record<string, unknown>> {
-  const result = withDefault(
-    request.gateway.gateway.onboarding.extended(spec, joinRequest(request, name)),
-    spec,
-    request,
-  );
+  const { onboarding } = request.gateway.gateway;
+  const wanted = joinRequest(request, name);
+  const used = usedBy(spec, request.gateways);
+  const isUsed = used.some(({ kind }) => kind === request.gateway.gateway.kind);
+  // What is used by default is named once another gateway is.
+  const named = onboardable(used).flatMap((one) => (isNamed(one, spec) ? [] : [one.onboarding.named]));
+  const result = isUsed
+    ? onboarding.extended(spec, wanted)
+    : Object.assign({}, ...named, spec, onboarding.specFor(wanted));
   const { mesh } = request.installation;
   const { discover } = request.adapter;
   if (!discover?.withTargets) return result;
   return { ...result, [mesh]: discover.withTargets(fields(spec[mesh]), request.targets) };
 }
 
-/** A gateway that is used by default, and not by a field of its own, is named once another one is. */
-function withDefault(
-  result: Readonly<Record<string, unknown>>,
-  before: Readonly<Record<string, unknown>>,
-  { gateways }: OnboardSpec,
-): Readonly<Record<string, unknown>> {
-  const isNamed = ({ fields: own }: Gateway) => Object.keys(own).some((field) => before[field] !== undefined);
-  if (result === before || gateways.some(isNamed)) return result;
-  const kept = onboardable(gateways).flatMap(({ byDefault, onboarding }) => (byDefault ? [onboarding.named] : []));
-  return Object.assign({ ...result }, ...kept);
+const isNamed = ({ fields: own }: Gateway, spec: Readonly<Record<string, unknown>>): boolean =>
+  Object.keys(own).some((field) => spec[field] !== undefined);
+
+/** The gateways that a MeshCertificate uses: those with a field, or else those that are used by default. */
+function usedBy(spec: Readonly<Record<string, unknown>>, gateways: readonly Gateway[]): readonly Gateway[] {
+  const named = gateways.filter((one) => isNamed(one, spec));
+  return named.length > 0 ? named : gateways.filter(({ byDefault }) => byDefault);
 }
 
 /** Throws ERR_ONBOARD_INVALID with a line for each mistake. */

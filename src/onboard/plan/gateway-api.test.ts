@@ -65,7 +65,6 @@ describe('an onboarding plan for Envoy Gateway', () => {
     ]);
     assert.deepEqual(fields(plan.joined[0]?.document?.spec), {
       istio: { ca: { address: 'istiod.istio-system.svc:15012', serviceAccount: 'edge' } },
-      tlsContext: { enabled: false },
       gatewayApi: {
         clientCertificate: 'Backend',
         backends: { selector: { matchLabels: { 'meshcert.dev/mesh': 'istio' } }, namespaces: ['shop'] },

@@ -54,7 +54,6 @@ export const emissaryOnboarding: Onboarding<EmissaryConfig, EmissaryInstallation
 
   specFor,
   extended: extendedSpec,
-  unused: { tlsContext: { enabled: false } },
   named: { tlsContext: {} },
   selector: ({ mappings }) => mappings?.selector.matchLabels,
   preparation: (mapping) => ({ service: explicitService(mapping) }),

@@ -44,7 +44,6 @@ export const gatewayApiOnboarding: Onboarding<GatewayApiConfig> = {
   specFor,
   extended(spec, request) {
     const before = fields(spec.gatewayApi);
-    if (spec.gatewayApi === undefined) return { ...spec, ...specFor(request) };
     const backends = fields(before.backends);
     if (before.backends === undefined) return spec;
     const known = Array.isArray(backends.namespaces) ? backends.namespaces.map(String) : [];
@@ -52,7 +51,6 @@ export const gatewayApiOnboarding: Onboarding<GatewayApiConfig> = {
     if (namespaces.length === known.length) return spec;
     return { ...spec, gatewayApi: { ...before, backends: { ...backends, namespaces } } };
   },
-  unused: {},
   named: {},
   selector: ({ backends }) => backends?.selector.matchLabels,
   preparation: () => ({}),
