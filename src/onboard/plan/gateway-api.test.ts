@@ -123,6 +123,24 @@ describe('an onboarding plan for Envoy Gateway', () => {
     assert.deepEqual(fields(fields(fields(document?.spec).gatewayApi).backends).namespaces, ['bank', 'shop']);
   });
 
+  it('leads a moved route to no further Service that is not in the mesh', async () => {
+    const before = [
+      ...GATEWAY,
+      ...WEB,
+      ...made.app('none', 'plain', 'shop'),
+      made.httpRoute('web', 'shop', ['web:443']),
+    ];
+    const more = { backendRefs: [{ name: 'plain', port: 80 }] };
+    const objects = after(before, await planFor(before)).map((object) => {
+      if (object.kind !== 'HTTPRoute') return object;
+      const spec = fields(object.spec);
+      return { ...object, spec: { ...spec, rules: [...(spec.rules as readonly object[]), more] } };
+    });
+    const plan = await planFor(objects);
+    assert.deepEqual(outcomes(plan), ['web stay ERR_TARGET_DISAGREE']);
+    assert.deepEqual(plan.moves, []);
+  });
+
   it('lets the routes of other Gateways go on leading to the Backends that it needs', async () => {
     const before = [...GATEWAY, ...WEB, made.httpRoute('web', 'shop', ['web:443'])];
     const objects = after(before, await planFor(before));

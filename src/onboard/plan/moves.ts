@@ -188,6 +188,10 @@ function judgeBetween(one: Joined, upstream: UpstreamFinding, snapshot: OnboardS
   };
   const changes = standIns.redirected(route, request);
   if (!changes) return { upstream, outcome: { kind: 'done', mesh, target, to } };
+  // It leads to some already, and to others since.
+  const { problem, membership } = upstream;
+  if (problem) return stay(problem.code, problem.message);
+  if (membership !== mesh) return stay('ERR_TARGET_UNMESHED', 'not all pods behind it are in the mesh');
   const move: Move = { labels: {}, namespace: request.namespace, fields: changes, bare: true };
   return { upstream, outcome: { kind: 'move', mesh, target, move, to } };
 }
