@@ -1,4 +1,5 @@
 import { availableParallelism } from 'node:os';
+import { ROW_VARIABLE } from '../test/peers/build.ts';
 import { BUNDLE_VARIABLE, builtBundle } from './built-bundle.ts';
 import { run } from './run.ts';
 import { bundleTests } from './test-bundle.ts';
@@ -7,11 +8,12 @@ import { filesBelow, ROOT } from './tree.ts';
 
 const USAGE = `usage: npm test -- [FILTER…] [--node-test-option=…]
        npm run test:model -- [RUNS] [FILTER…]
-       npm run test:peers -- [FILTER…]
+       npm run test:peers -- [--newest] [FILTER…]
        npm run test:cluster -- [FILTER…]
        npx tsx scripts/test.ts all
 
-A FILTER is part of a test file's path. What starts with a dash goes to node --test.`;
+A FILTER is part of a test file's path. What else starts with a dash goes to node --test. --newest tests with the newest
+Kubernetes and Istio in place of the pinned ones (docs/support.md).`;
 
 /**
  * Number of runs of the model's property tests under test:model, some minutes' worth; the everyday suite runs fewer.
@@ -21,12 +23,16 @@ const MINUTE_MS = 60_000;
 
 const args = process.argv.slice(2);
 const mode = ['model', 'peers', 'cluster', 'all'].includes(args[0] ?? '') ? args.shift() : 'quick';
-const options = args.filter((arg) => arg.startsWith('-'));
+const newest = args.includes('--newest');
+const options = args.filter((arg) => arg.startsWith('-') && arg !== '--newest');
 const runs = mode === 'model' && /^\d+$/.test(args[0] ?? '') ? args.shift() : MODEL_RUNS;
 const filters = args.filter((arg) => !arg.startsWith('-'));
 
 if (options.includes('--help') || options.includes('-h')) {
   process.stdout.write(`${USAGE}\n`);
+} else if (newest && mode !== 'peers') {
+  process.stderr.write(`--newest belongs to npm run test:peers\n\n${USAGE}\n`);
+  process.exitCode = 2;
 } else {
   process.exitCode = await main();
 }
@@ -39,6 +45,7 @@ async function main(): Promise<number> {
     process.stderr.write(`no test file matches ${filters.join(', ') || mode}\n\n${USAGE}\n`);
     return 2;
   }
+  if (newest) process.env[ROW_VARIABLE] = 'newest';
   const withPeers = mode === 'peers' || mode === 'cluster' || mode === 'all';
   // Built before the clock of any test runs; with a filter, only what those tests need is built.
   if (withPeers && filters.length === 0) {

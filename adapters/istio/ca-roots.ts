@@ -94,7 +94,7 @@ export class CaRoots implements StreamTransform<Content, Roots> {
     if (text !== undefined) return text;
     const { file, clusterTrustBundle } = this.#config;
     const next = clusterTrustBundle
-      ? 'does not exist: istiod writes it with ENABLE_CLUSTER_TRUST_BUNDLE_API=true; set that, or correct root'
+      ? 'does not exist: istiod writes it with ENABLE_CLUSTER_TRUST_BUNDLE_API=true, where the API server serves v1beta1 of it (--runtime-config=certificates.k8s.io/v1beta1/clustertrustbundles=true); set both, or correct root'
       : file !== undefined
         ? 'does not exist or cannot be read: mount it, or correct root.file'
         : `with key ${key} does not exist: istiod writes it into the namespaces that it discovers, and with ENABLE_CLUSTER_TRUST_BUNDLE_API=true a ClusterTrustBundle in its place; set root.clusterTrustBundle then, or root if it is elsewhere`;

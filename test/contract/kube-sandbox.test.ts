@@ -7,6 +7,7 @@ kubeContract('the sandbox', async () => {
   return {
     target: {
       name: 'sandbox',
+      trustBundles: 'v1beta1',
       kubeconfig: (token) => api.kubeconfig(token === undefined ? {} : { token }),
       compact: async () => api.compact(true),
     },

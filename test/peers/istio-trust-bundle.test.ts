@@ -7,6 +7,7 @@ import type { Kube } from '../../src/kube/api.ts';
 import { connect } from '../../src/kube/client.ts';
 import { parseCertificates } from '../../src/pki/certificate.ts';
 import { doctorReport } from '../doctor/run-doctor.ts';
+import { NEWEST } from './build.ts';
 import { startAgentProcess } from './parts/agent-process.ts';
 import { eventually } from './parts/eventually.ts';
 import { watchPair } from './parts/pair-watch.ts';
@@ -78,13 +79,16 @@ spec:
     assert.equal(pair.bundles.at(-1)?.length, 2, 'the old root is retained');
     await until(() => pair.leaves.length === 2, 'a leaf under the new root');
     assert.deepEqual(pair.violations, []);
-    const refused = (await apiserver.audit()).filter(
-      ({ user, responseStatus }) => user.username === USER && responseStatus?.code === 403,
-    );
+    const requests = (await apiserver.audit()).filter(({ user }) => user.username === USER);
     assert.deepEqual(
-      refused.map(({ verb, requestURI }) => `${verb} ${requestURI}`),
+      requests
+        .filter(({ responseStatus }) => responseStatus?.code === 403)
+        .map(({ verb, requestURI }) => `${verb} ${requestURI}`),
       [],
     );
+    // istiod writes v1beta1; Kubernetes 1.37 serves the same object as v1 too.
+    const versions = requests.flatMap(({ requestURI }) => /(v1\w*)\/clustertrustbundles\?/.exec(requestURI)?.[1] ?? []);
+    assert.deepEqual([...new Set(versions)], [NEWEST ? 'v1' : 'v1beta1']);
   });
 
   it('is joined by the file that the kubelet makes of it, and writes no ConfigMap', async () => {
@@ -110,9 +114,43 @@ spec:
   });
 });
 
+describe('Kubernetes with its own defaults', { skip: !NEWEST && 'only Kubernetes 1.37 serves v1' }, () => {
+  it('keeps istiod from writing the bundle, and the status names the flag that helps', async () => {
+    await using apiserver = await startKubeApiserver();
+    await prepareCluster(apiserver, { [NAMESPACE]: ['gateway'] });
+    await using istiod = await startIstiod({
+      apiserver,
+      publishes: false,
+      env: { ENABLE_CLUSTER_TRUST_BUNDLE_API: 'true' },
+    });
+    const refused = async () =>
+      (await apiserver.audit()).some(
+        ({ requestURI, responseStatus }) =>
+          requestURI.includes('/v1beta1/clustertrustbundles') && responseStatus?.code === 404,
+      );
+    await eventually('the refused request of istiod', refused, istiod.log);
+
+    const ca = { address: istiod.secureAddress, serviceAccount: 'gateway', root: { clusterTrustBundle: {} } };
+    await using agent = await startAgentProcess({
+      kubeconfig: apiserver.kubeconfigFile,
+      documents: JSON.stringify({
+        apiVersion: 'meshcert.dev/v1alpha1',
+        kind: 'MeshCertificate',
+        metadata: { name: 'mesh', namespace: NAMESPACE },
+        spec: { istio: { ca } },
+      }),
+      args: ['--namespace', NAMESPACE, '--no-leader-elect'],
+    });
+    const said = /ERR_MESH_CONFIG.*does not exist.*--runtime-config=certificates\.k8s\.io\/v1beta1/;
+    await eventually('the reason', async () => said.test(JSON.stringify(await agent.statuses())), agent.log);
+  });
+});
+
 describe('an API server without ClusterTrustBundles', () => {
   it('is named with the flags that serve them, by the status and by doctor', async () => {
-    await using apiserver = await startKubeApiserver();
+    await using apiserver = await startKubeApiserver(
+      NEWEST ? { args: ['--runtime-config=certificates.k8s.io/v1/clustertrustbundles=false'] } : {},
+    );
     await prepareCluster(apiserver, { [NAMESPACE]: ['gateway'] });
     const ca = { address: '127.0.0.1:9', serviceAccount: 'gateway', root: { clusterTrustBundle: {} } };
     const mesh = {

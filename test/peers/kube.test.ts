@@ -1,10 +1,12 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { kubeContract } from '../contract/kube.ts';
+import { NEWEST } from './build.ts';
 import { startKubeApiserver, TRUST_BUNDLES } from './servers/kube-apiserver.ts';
 
 kubeContract('kube-apiserver', async () => {
-  const server = await startKubeApiserver({ args: TRUST_BUNDLES });
+  // Kubernetes 1.37 serves v1 without a flag.
+  const server = await startKubeApiserver(NEWEST ? {} : { args: TRUST_BUNDLES });
   const ca = await readFile(server.caFile);
   const cluster = { server: server.url, 'certificate-authority-data': ca.toString('base64') };
   const kubeconfig = (token: string) =>
@@ -17,6 +19,7 @@ kubeContract('kube-apiserver', async () => {
   return {
     target: {
       name: 'kube-apiserver',
+      trustBundles: NEWEST ? 'v1' : 'v1beta1',
       kubeconfig: (token) => kubeconfig(token ?? server.adminToken),
       compact: () => compact(server.etcd.url),
     },

@@ -2,12 +2,11 @@ import type { TestContext } from 'node:test';
 import type { KubeObject } from '../../../src/core/object.ts';
 import type { Kube } from '../../../src/kube/api.ts';
 
-/**
- * An API server, simulated or real, for the suite. RBAC is on, and ClusterTrustBundles are served as v1beta1. The suite
- * creates what it needs.
- */
+/** An API server, simulated or real, for the suite. RBAC is on. The suite creates what it needs. */
 export interface KubeTarget {
   readonly name: string;
+  /** The one version in which it serves ClusterTrustBundles. */
+  readonly trustBundles: 'v1' | 'v1beta1';
   /** Text of a kubeconfig for this token; without one, for a member of `system:masters`. */
   kubeconfig(token?: string): string;
   /** Makes the server drop old versions, if it supports that. */

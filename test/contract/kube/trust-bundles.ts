@@ -18,17 +18,14 @@ const ROLES: readonly Resource[] = [
 ];
 const { signal } = new AbortController();
 
-/** The server serves ClusterTrustBundles as v1beta1 alone. */
 export function trustBundleContract(bench: Bench): void {
   describe('ClusterTrustBundles', () => {
     const pem = () => SandboxCa.root().certificate.pem;
-    const bundle = (name: string, spec: object): KubeObject => ({
-      apiVersion: 'certificates.k8s.io/v1beta1',
+    const kind = () => ({
+      apiVersion: `certificates.k8s.io/${bench.target.trustBundles}`,
       kind: 'ClusterTrustBundle',
-      metadata: { name },
-      spec,
     });
-    const ref = { apiVersion: 'certificates.k8s.io/v1beta1', kind: 'ClusterTrustBundle', name: NAME };
+    const bundle = (name: string, spec: object): KubeObject => ({ ...kind(), metadata: { name }, spec });
     /** An account that may read this one and nothing else. */
     async function reader(name: string): Promise<Kube> {
       const namespace = await bench.namespace();
@@ -59,9 +56,10 @@ export function trustBundleContract(bench: Bench): void {
     }
 
     it('are found in the version that is served', async () => {
-      assert.deepEqual(await servedTrustBundles(bench.kube, NAME, signal), RESOURCES.betaClusterTrustBundles);
-      const { clusterTrustBundles: newer } = RESOURCES;
-      await assert.rejects(bench.kube.list(newer as Resource, {}), { status: 404 });
+      const { clusterTrustBundles: v1, betaClusterTrustBundles: v1beta1 } = RESOURCES;
+      const [served, other] = bench.target.trustBundles === 'v1' ? [v1, v1beta1] : [v1beta1, v1];
+      assert.deepEqual(await servedTrustBundles(bench.kube, NAME, signal), served);
+      await assert.rejects(bench.kube.list(other, {}), { status: 404 });
     });
 
     it('are named after their signer, and hold certificates', async () => {
@@ -77,6 +75,7 @@ export function trustBundleContract(bench: Bench): void {
 
     it('are listed and watched by name, with the rights for that name alone', async () => {
       const kube = await reader(NAME);
+      const ref = { ...kind(), name: NAME };
       const [first, second] = [pem(), pem()];
       const made = await bench.kube.create(bundle(NAME, { signerName: SIGNER, trustBundle: first }), OTHER);
       assert.equal(trustBundleOf(await kube.get(ref)), first);
