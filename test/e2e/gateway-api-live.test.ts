@@ -7,9 +7,26 @@ import { gatewayApi } from '../../src/gateway/gateway-api/gateway.ts';
 import { fields } from '../../src/mesh/kube-object.ts';
 import { silentLog } from '../../src/mesh/log.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
-import { NAMESPACE } from '../support/agent-world.ts';
-import { LABELS, object } from '../support/gateway-api.ts';
-import { STANDARD, spec, start } from '../support/gateway-api-world.ts';
+import { type AgentWorld, NAMESPACE } from '../support/agent-world.ts';
+import { httpRoute, service } from '../support/gateway-api.ts';
+import { all, STANDARD, spec, start } from '../support/gateway-api-world.ts';
+
+const EG = 'gateway.envoyproxy.io/gatewayclass-controller';
+const condition = (type: string, status: string, reason: string, observedGeneration = 1) => ({
+  ...{ type, status, reason, observedGeneration, message: 'm', lastTransitionTime: '2026-01-01T00:00:00Z' },
+});
+const ancestor = (controllerName: string, name: string, conditions: readonly object[]) => ({
+  ancestorRef: { group: 'gateway.networking.k8s.io', kind: 'Gateway', name, namespace: NAMESPACE },
+  ...{ controllerName, conditions },
+});
+const good = [condition('Accepted', 'True', 'Accepted'), condition('ResolvedRefs', 'True', 'ResolvedRefs')];
+
+/** What controllers write into the status of the policy of a port. */
+async function report({ kube }: AgentWorld, port: string, ...ancestors: readonly object[]): Promise<void> {
+  const metadata = { name: `istio-web-${port}`, namespace: 'shop' };
+  const status = { apiVersion: STANDARD, kind: 'BackendTLSPolicy', metadata, status: { ancestors } };
+  await kube.apply(status, { fieldManager: 'eg', subresource: 'status', force: true });
+}
 
 describe('a MeshCertificate for Gateway API', () => {
   it('is live by the secrets that a proxy has loaded, and writes a bundle with other bytes that it has not', async () => {
@@ -55,18 +72,7 @@ describe('a MeshCertificate for Gateway API', () => {
     loaded['istio-web-https/shop-ca'] = await pem();
     // The status of the policy is still missing: the worse of both counts.
     await world.until('of the status', () => world.condition('Live')?.reason === 'StatusAbsent', 1_000);
-    const good = ['Accepted', 'ResolvedRefs'].map((type) => ({
-      ...{ type, status: 'True', reason: type, observedGeneration: 1, message: 'm' },
-      lastTransitionTime: '2026-01-01T00:00:00Z',
-    }));
-    const ancestor = {
-      ancestorRef: { group: 'gateway.networking.k8s.io', kind: 'Gateway', name: 'edge', namespace: NAMESPACE },
-      controllerName: 'gateway.envoyproxy.io/gatewayclass-controller',
-      conditions: good,
-    };
-    const metadata = { name: 'istio-web-https', namespace: 'shop' };
-    const status = { apiVersion: STANDARD, kind: 'BackendTLSPolicy', metadata, status: { ancestors: [ancestor] } };
-    await world.kube.apply(status, { fieldManager: 'eg', subresource: 'status', force: true });
+    await report(world, 'https', ancestor(EG, 'edge', good));
     await world.until('it is live', () => world.condition('Live')?.reason === 'ProxyLoaded', 1_000);
     assert.equal(world.condition('Live')?.message, 'Envoy has loaded the pair and 1 trust bundle(s).');
     // A proxy that nothing of this leads to says nothing about it.
@@ -86,38 +92,48 @@ describe('a MeshCertificate for Gateway API', () => {
     world.run(spec, [new LiveSink({ endpoints: [], gateways: world.gateways, ...means, signal: stop.signal })]);
     await world.until('the policy', async () => (await it.policy()) !== undefined);
     await world.until('no status', () => world.condition('Live')?.reason === 'StatusAbsent', 1_000);
-    const condition = (type: string, status: string, reason: string, observedGeneration = 1) => ({
-      ...{ type, status, reason, observedGeneration, message: 'm', lastTransitionTime: '2026-01-01T00:00:00Z' },
-    });
-    const ancestor = (controllerName: string, name: string, conditions: readonly object[]) => ({
-      ancestorRef: { group: 'gateway.networking.k8s.io', kind: 'Gateway', name, namespace: NAMESPACE },
-      ...{ controllerName, conditions },
-    });
-    const good = [condition('Accepted', 'True', 'Accepted'), condition('ResolvedRefs', 'True', 'ResolvedRefs')];
-    const eg = 'gateway.envoyproxy.io/gatewayclass-controller';
-    const report = async (...ancestors: readonly object[]) => {
-      const one = object(STANDARD, 'BackendTLSPolicy', 'istio-web-https', {}, { namespace: 'shop', labels: LABELS });
-      const { apiVersion, kind, metadata } = one;
-      const status = { apiVersion, kind, metadata: { name: metadata.name, namespace: 'shop' }, status: { ancestors } };
-      await world.kube.apply(status, { fieldManager: 'eg', subresource: 'status', force: true });
-    };
-    await report(ancestor('istio.io/mesh-controller', 'edge', good), ancestor(eg, 'other', good));
-    await report(ancestor(eg, 'edge', [condition('Accepted', 'False', 'Conflicted'), ...good.slice(1)]));
+    await report(world, 'https', ancestor('istio.io/mesh-controller', 'edge', good), ancestor(EG, 'other', good));
+    await report(
+      world,
+      'https',
+      ancestor(EG, 'edge', [condition('Accepted', 'False', 'Conflicted'), ...good.slice(1)]),
+    );
     await world.until('it is refused', () => world.condition('Live')?.reason === 'StatusRefused', 1_000);
     assert.match(world.condition('Live')?.message ?? '', /Accepted is False, Conflicted/);
     await report(
+      world,
+      'https',
       ancestor(
-        eg,
+        EG,
         'edge',
         good.map((one) => ({ ...one, observedGeneration: 0 })),
       ),
     );
     await world.until('it is old', () => world.condition('Live')?.reason === 'StatusOutdated', 1_000);
-    await report(ancestor('istio.io/mesh-controller', 'edge', good), ancestor(eg, 'other', good));
+    await report(world, 'https', ancestor('istio.io/mesh-controller', 'edge', good), ancestor(EG, 'other', good));
     await world.until('of others', () => world.condition('Live')?.reason === 'StatusAbsent', 1_000);
-    await report(ancestor(eg, 'edge', good));
+    await report(world, 'https', ancestor(EG, 'edge', good));
     await world.until('it is live', () => world.condition('Live')?.status === 'True', 1_000);
     assert.match(world.condition('Live')?.message ?? '', /does not show whether the proxies use the certificate/);
+    stop.abort(new Error('test over'));
+  });
+
+  it('is live while a port has no route, and its policy no status', async () => {
+    const ports = ['https', 'metrics'].map((name, at) => ({ name, port: 443 + at, targetPort: 8443 + at }));
+    await using it = await start([...all.filter(({ kind }) => kind !== 'Service'), service({ ports })]);
+    const { world } = it;
+    const stop = new AbortController();
+    const metrics = createMetrics({ version: 'test' });
+    const means = { kube: world.kube, clock: world.clock, random: () => 0.5, log: silentLog, metrics };
+    world.run(spec, [new LiveSink({ endpoints: [], gateways: world.gateways, ...means, signal: stop.signal })]);
+    await world.until('the policy', async () => (await it.policy()) !== undefined);
+    await world.until('no status', () => world.condition('Live')?.reason === 'StatusAbsent', 1_000);
+    await report(world, 'https', ancestor(EG, 'edge', good));
+    await world.until('it is live', () => world.condition('Live')?.status === 'True', 1_000);
+    assert.match(world.condition('Live')?.message ?? '', /have accepted 1 BackendTLSPolicy/);
+    // Its only route leads to the other port now.
+    await world.kube.apply(httpRoute('web', 444), { fieldManager: 'user', force: true });
+    await world.until('no status', () => world.condition('Live')?.reason === 'StatusAbsent', 100_000);
     stop.abort(new Error('test over'));
   });
 });

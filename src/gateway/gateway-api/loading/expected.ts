@@ -9,7 +9,7 @@ import { CORE_RESOURCES, GATEWAY_API_RESOURCES as KINDS } from '../spec/resource
 
 /** What statuses and proxies must show. */
 export interface ExpectedPublication extends ExpectedLoad {
-  readonly certificate: Pick<GatewayInput<unknown>, 'meta' | 'spec'>;
+  readonly certificate: GatewayInput<GatewayApiConfig>;
   /** `keyOf` of our policies. */
   readonly policies: readonly string[];
   /** Backends present the certificate: every Gateway of Envoy Gateway that leads to one counts. */
@@ -41,9 +41,10 @@ export const comparable = (pem: string): string => pem.replace(/\s+/g, '');
 
 /** Undefined while no policy is published. */
 export function expectedPublication(
-  { meta, spec, config }: GatewayInput<GatewayApiConfig>,
+  certificate: GatewayInput<GatewayApiConfig>,
   desired: readonly { readonly object: KubeObject }[],
 ): ExpectedPublication | undefined {
+  const { meta, spec, config } = certificate;
   const objects = desired.map(({ object }) => object);
   const policies = objects.filter(({ kind }) => kind === KINDS.policies.kind);
   if (policies.length === 0) return undefined;
@@ -68,7 +69,7 @@ export function expectedPublication(
     .update(JSON.stringify([policies, [...certificates]]))
     .digest('hex');
   return {
-    ...{ digest, certificate: { meta, spec }, pairName, bundleNames, certificates },
+    ...{ digest, certificate, pairName, bundleNames, certificates },
     byBackends: config.clientCertificate === 'Backend',
     policies: policies.map((policy) => keyOf(refOf(policy))),
   };

@@ -1,7 +1,7 @@
 import { refOf } from '../../../core/object.ts';
 import type { LiveCondition, Loading } from '../../loading.ts';
 import { REVISION_ANNOTATION, revisionOf } from '../objects/revision.ts';
-import { type GatewayApiConfig, gatewayPlaces, policyPlaces, scopesIn } from '../spec/config.ts';
+import { type GatewayApiConfig, gatewayPlaces, policyPlaces, routePlaces, scopesIn } from '../spec/config.ts';
 import { CORE_RESOURCES, GATEWAY_API_RESOURCES as KINDS } from '../spec/resources.ts';
 import { type ExpectedPublication, expectedPublication, LIVE_REASONS, type SeenPublication } from './expected.ts';
 import { judgeSecrets, secretsUrl } from './secrets.ts';
@@ -21,6 +21,11 @@ export const gatewayApiLoading: Loading<GatewayApiConfig, ExpectedPublication, S
         ...scopesIn([own, ...gatewayPlaces(config, own)], { resource: KINDS.gateways, optional: true }),
         { resource: KINDS.envoyProxies, namespace: own, optional: true },
         ...scopesIn(policyPlaces(config, own), { resource: KINDS.policies, optional: true }),
+        // They say which policies are used: the others have no status.
+        ...scopesIn(policyPlaces(config, own), { resource: CORE_RESOURCES.services }),
+        ...[KINDS.httpRoutes, KINDS.grpcRoutes].flatMap((resource) =>
+          scopesIn(routePlaces(config, own), { resource, optional: true }),
+        ),
       ];
     },
     judge: judgeStatuses,
@@ -43,15 +48,11 @@ export const gatewayApiLoading: Loading<GatewayApiConfig, ExpectedPublication, S
   },
 };
 
-function condition(
-  found: SeenPublication | { readonly failure: string },
-  { policies }: ExpectedPublication,
-): LiveCondition {
+function condition(found: SeenPublication | { readonly failure: string }): LiveCondition {
   if ('failure' in found) return { status: 'Unknown', reason: 'StatusAbsent', message: found.failure };
   if (found.arrival !== 'live') return { status: 'False', reason: found.reason, message: `${found.why}.` };
-  const accepted = `By their status, the Gateways have accepted ${policies.length} BackendTLSPolicy object(s).`;
   const message = found.certain
     ? `${found.why}.`
-    : `${accepted} A status does not show whether the proxies use the certificate; only a request does.`;
+    : `${found.why}. A status does not show whether the proxies use the certificate; only a request does.`;
   return { status: 'True', reason: found.reason, message };
 }

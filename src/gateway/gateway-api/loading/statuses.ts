@@ -1,14 +1,18 @@
 import { describe, type KubeObject, keyOf, refOf } from '../../../core/object.ts';
 import { fields, listOfFields, text } from '../../../mesh/kube-object.ts';
 import { controllerOf, isGateway, presents, proxyRefOf } from '../routes/client.ts';
-import { ENVOY_GATEWAY, GATEWAY_API_RESOURCES as KINDS } from '../spec/resources.ts';
+import { namedPorts } from '../routes/pods.ts';
+import { policyTarget } from '../routes/policies.ts';
+import { type Usage, usage } from '../routes/usage.ts';
+import { CORE_RESOURCES as CORE, ENVOY_GATEWAY, GATEWAY_API_RESOURCES as KINDS } from '../spec/resources.ts';
 import type { ExpectedPublication, SeenPublication } from './expected.ts';
 
 type StatusFields = Readonly<Record<string, unknown>>;
 
 /**
  * By the status that the controllers of the Gateways write. It proves that the control plane accepted the policies,
- * never that the data plane uses them: Envoy Gateway shows a broken pair as accepted.
+ * never that the data plane uses them: Envoy Gateway shows a broken pair as accepted. A policy that no route uses has no
+ * status, and counts only if there is no other.
  */
 export function judgeStatuses(objects: readonly KubeObject[], expected: ExpectedPublication): SeenPublication {
   const { policies, certificate, byBackends } = expected;
@@ -24,14 +28,33 @@ export function judgeStatuses(objects: readonly KubeObject[], expected: Expected
       ? controller.startsWith(ENVOY_GATEWAY) && classes.includes(controller)
       : controllers.has(controller) && names.has(gateway);
   const byKey = new Map(objects.map((object) => [keyOf(refOf(object)), object]));
-  const found = [
-    ...gateways.flatMap((gateway) => ofGateway(gateway)),
-    ...policies.map((key) => ofPolicy(key, byKey.get(key), counts)),
-  ];
+  const isUsed = usage(certificate, { behind, hidden: () => undefined });
+  const judged = policies.map((key) => ofPolicy(key, byKey.get(key), counts));
+  const counting = policies.flatMap((key, at) => {
+    const one = judged[at];
+    return one && (one.reason !== 'StatusAbsent' || isNeeded(byKey.get(key), isUsed, behind)) ? [one] : [];
+  });
   const rank = { stale: 0, absent: 1, live: 2 } as const;
-  return (
-    found.toSorted((a, b) => rank[a.arrival] - rank[b.arrival])[0] ?? seen('StatusAbsent', 'no policy is expected')
+  const found = [...gateways.flatMap(ofGateway), ...(counting.length > 0 ? counting : judged)];
+  const worst = found.toSorted((a, b) => rank[a.arrival] - rank[b.arrival])[0];
+  if (worst?.arrival !== 'live') return worst ?? seen('StatusAbsent', 'no policy is expected');
+  const why = `By their status, the Gateways have accepted ${counting.length} BackendTLSPolicy object(s)`;
+  return seen('StatusAccepted', why);
+}
+
+/** Whether a route uses the target of a policy; true for a policy that is not there. */
+function isNeeded(
+  policy: KubeObject | undefined,
+  isUsed: Usage,
+  behind: (kind: string) => readonly KubeObject[],
+): boolean {
+  const target = policy && policyTarget(policy);
+  if (!target) return true;
+  const service = behind(CORE.services.kind).find(
+    (one) =>
+      target.of === 'Service' && one.metadata.name === target.name && one.metadata.namespace === target.namespace,
   );
+  return isUsed(target, service && namedPorts(service).find(({ name }) => name === target.port)?.port);
 }
 
 function hasProxy(
