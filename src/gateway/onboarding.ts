@@ -105,8 +105,11 @@ export interface StandIns {
   redirected(route: KubeObject, request: StandInRequest): Readonly<Record<string, unknown>> | undefined;
   /** Fields of `spec` by which it leads again to what these stand in for; undefined: it leads to none of them. */
   restored(route: KubeObject, standIns: readonly KubeObject[]): Readonly<Record<string, unknown>> | undefined;
-  /** What the gateway has not done yet with a route or a stand-in, as it is now; undefined: nothing. */
-  pending(object: KubeObject): string | undefined;
+  /**
+   * What the gateway has not done yet with a route or a stand-in, as it is now; undefined: nothing. `refused`: it has
+   * judged the object, and reports a problem.
+   */
+  pending(object: KubeObject): { readonly why: string; readonly refused: boolean } | undefined;
 }
 
 /** A route without the change that the agent made to it. */
@@ -127,6 +130,8 @@ export interface Onboarding<C = unknown, I extends GatewayInstallation = Gateway
   readonly routes: readonly Resource[];
   /** Further kinds to list. */
   readonly reads: readonly Resource[];
+  /** Names of ConfigMaps to look for in all namespaces; they are among the `gatewayObjects`. */
+  readonly configMaps: readonly string[];
   /** Where its objects of a MeshCertificate are. Only there is the owner label believed. */
   own(home: { readonly namespace: string; readonly name: string }): readonly Scope[];
 

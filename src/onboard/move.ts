@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { describe, type KubeObject, keyOf, refOf } from '../core/object.ts';
 import type { PublicationStatus } from '../core/status.ts';
-import type { RouteUpstream } from '../gateway/onboarding.ts';
+import type { RouteUpstream, StandIns } from '../gateway/onboarding.ts';
 import { KubeError } from '../kube/transport/error.ts';
 import { codeOf } from '../mesh/error.ts';
 import { fields } from '../mesh/kube-object.ts';
@@ -83,6 +83,10 @@ export async function moveOne(
 
 /** Long enough for a watch that was just reopened. */
 const CONFIRM_MS = 20_000;
+/** A gateway may read a route before what it leads to; requests fail meanwhile. */
+const REFUSED_MS = 2_000;
+
+type PendingRoute = NonNullable<ReturnType<StandIns['pending']>>;
 
 /** Waits until the agent, or the gateway where it leads to stand-ins, reports that the route is as desired. */
 async function confirm(route: KubeObject, { certificate, gateway }: Joined, options: WaitOptions): Promise<void> {
@@ -90,13 +94,20 @@ async function confirm(route: KubeObject, { certificate, gateway }: Joined, opti
   const { standIns, routes } = gateway.onboarding;
   const resource = routes.find(({ kind, apiVersion }) => kind === route.kind && apiVersion === route.apiVersion);
   if (standIns && resource) {
-    const pendingOf = (existing: ReadonlyMap<string, KubeObject>) => {
-      const live = existing.get(keyOf(refOf(route)));
-      const pending = live && standIns.pending(live);
-      return pending === undefined ? [] : [`waiting for ${pending}`];
-    };
     const used = [{ ref: refOf(route), resource }];
-    return waitFor([certificate], pendingOf, { ...options, timeoutMs: CONFIRM_MS }, used);
+    const until = (isDone: (pending: PendingRoute) => boolean, timeoutMs: number) =>
+      waitFor(
+        [certificate],
+        (existing) => {
+          const live = existing.get(keyOf(refOf(route)));
+          const pending = live && standIns.pending(live);
+          return pending === undefined || isDone(pending) ? [] : [`waiting for ${pending.why}`];
+        },
+        { ...options, timeoutMs },
+        used,
+      );
+    await until(({ refused }) => refused, CONFIRM_MS);
+    return until(() => false, REFUSED_MS);
   }
   const key = keyOf(refOf(certificate));
   await waitFor(

@@ -178,10 +178,10 @@ async function followed(
       const pending = live && standIns.pending(live);
       if (pending === undefined) break;
       if (clock.monotonic() >= end) {
-        say.line(`the gateway has not responded; continuing without it: waited for ${pending}`);
+        say.line(`the gateway has not responded; continuing without it: waited for ${pending.why}`);
         break;
       }
-      say.waiting(`waiting for ${pending}`);
+      say.waiting(`waiting for ${pending.why}`);
       await clock.sleep(LOOK_MS, signal);
     }
   }

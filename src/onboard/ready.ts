@@ -24,7 +24,7 @@ export interface UsedObject {
   readonly ref: ObjectRef;
   readonly resource: Resource;
   /** What it lacks once it exists. */
-  pending?(object: KubeObject): string | undefined;
+  pending?(object: KubeObject): { readonly why: string } | undefined;
 }
 
 /** What a MeshCertificate still lacks, or undefined when it is published and this generation of it was judged. */
@@ -64,7 +64,7 @@ export async function waitReady(
       }),
       ...objects.flatMap(({ ref, pending }) => {
         const found = existing.get(keyOf(ref));
-        return found ? (pending?.(found) ?? []) : [`${describe(ref)} is not there yet`];
+        return found ? (pending?.(found)?.why ?? []) : [`${describe(ref)} is not there yet`];
       }),
     ],
     options,

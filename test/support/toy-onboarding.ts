@@ -18,6 +18,7 @@ const onboarding: Onboarding<ToyConfig> = {
   },
   routes: [TOY.routes],
   reads: [],
+  configMaps: [],
   own: ({ namespace }) => [{ resource: TOY.clients, namespace }, { resource: TOY.policies }],
   installations: ({ workloads }) =>
     workloads

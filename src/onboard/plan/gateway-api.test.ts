@@ -280,6 +280,25 @@ describe('an onboarding plan for Envoy Gateway', () => {
     assert.equal(plan.steps.find(({ object }) => object.kind === 'MeshCertificate')?.action, 'keep');
   });
 
+  it('refuses where Envoy Gateway does not read Backends, before anything is changed', async () => {
+    const configuration = (text: string): KubeObject => ({
+      apiVersion: 'v1',
+      kind: 'ConfigMap',
+      metadata: { name: 'envoy-gateway-config', namespace: 'envoy-gateway-system' },
+      data: { 'envoy-gateway.yaml': text },
+    });
+    const objects = [...GATEWAY, ...WEB, made.httpRoute('web', 'shop', ['web:443'])];
+    const withConfiguration = (text: string) => {
+      const gatewayObjects = [...made.snapshotOf(objects).gatewayObjects, configuration(text)];
+      return planFor(objects, {}, { gatewayObjects });
+    };
+    await refused(
+      withConfiguration('extensionApis:\n  enableBackend: false\n'),
+      /^ERR_ONBOARD_UNSUPPORTED: .*set extensionApis\.enableBackend: true in ConfigMap envoy-gateway-system\/envoy-gateway-config/,
+    );
+    assert.deepEqual(outcomes(await withConfiguration('extensionApis:\n  enableBackend: true\n')), ['web move istio']);
+  });
+
   it('lists the gateways to choose from, and refuses another implementation with the next step', async () => {
     const both = [made.gateway(), ...GATEWAY, ...made.gatewayApi('far', 'far', 'traefik.io/gateway-controller')];
     await refused(

@@ -61,7 +61,7 @@ export async function takeSnapshot(
   };
   const lists = (resources: readonly Resource[], selection?: Selection) =>
     Promise.all(resources.map((resource) => list(resource, selection))).then((all) => all.flatMap((one) => one ?? []));
-  const [namespaces, workloads, services, named, gatewayLists, meshCertificates] = await Promise.all([
+  const [namespaces, workloads, services, named, configurations, gatewayLists, meshCertificates] = await Promise.all([
     lists([RESOURCES.namespaces]),
     lists([RESOURCES.deployments, RESOURCES.daemonSets, RESOURCES.statefulSets]),
     lists([RESOURCES.services]),
@@ -70,12 +70,22 @@ export async function takeSnapshot(
         .flatMap((adapter) => adapter.discover?.configMaps ?? [])
         .map((name) => lists([RESOURCES.configMaps], { fieldSelector: `metadata.name=${name}` })),
     ),
+    Promise.all(
+      onboardable(gateways)
+        .flatMap(({ onboarding }) => onboarding.configMaps)
+        .map((name) => lists([RESOURCES.configMaps], { fieldSelector: `metadata.name=${name}` })),
+    ),
     Promise.all(kindsOf(gateways).map((resource) => lists([resource], ownedOnly(resource)))).then((all) => all.flat()),
     list(RESOURCES.meshCertificates),
   ]);
   const get = (ref: ObjectRef) => readOne(kube, ref, unseen, signal);
   const certificates = new Map<string, string>();
-  const listed = { namespaces, workloads, services, gatewayObjects: [...services, ...gatewayLists] };
+  const listed = {
+    namespaces,
+    workloads,
+    services,
+    gatewayObjects: [...services, ...gatewayLists, ...configurations.flat()],
+  };
   const gatewayWorkloads = workloadsOf(listed, gateways);
   const reads = adapters.flatMap((adapter) => adapter.discover?.reads({ workloads, gatewayWorkloads }) ?? []);
   const homes = homesOf(listed, gateways);

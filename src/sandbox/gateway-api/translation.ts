@@ -247,8 +247,14 @@ const isRefused = ({ policies }: GatewayApiWorld, backend: KubeObject): boolean 
     ),
   );
 
+/** A Backend to which no route leads gets no status. */
 const backendStatuses = (world: GatewayApiWorld): ObjectStatus[] =>
-  world.all(BACKEND).map((object) => {
+  world.all(BACKEND).flatMap((object) => {
+    const { name, namespace } = object.metadata;
+    const isUsed = world.backends.some(
+      (one) => one.kind === BACKEND && one.name === name && one.namespace === namespace && one.gateways.length > 0,
+    );
+    if (!isUsed) return [];
     const reason = isRefused(world, object) ? 'Invalid' : undefined;
     return { object, status: { conditions: [condition('Accepted', object, reason)] } };
   });

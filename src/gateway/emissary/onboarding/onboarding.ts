@@ -26,6 +26,7 @@ export const emissaryOnboarding: Onboarding<EmissaryConfig, EmissaryInstallation
   wording,
   routes: [KINDS.mappings, KINDS.tcpMappings],
   reads: [KINDS.modules],
+  configMaps: [],
   own: ({ namespace }) => [{ resource: KINDS.tlsContexts, namespace }],
 
   installations: installationsOf,

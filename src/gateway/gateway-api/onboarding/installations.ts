@@ -12,7 +12,7 @@ const OWNING = 'gateway.envoyproxy.io/owning-gateway-';
 export const installationsOf = ({ workloads, gatewayObjects }: ClusterLists): GatewayInstallation[] =>
   gatewayObjects.filter(isGateway).map((object) => {
     const { name, namespace = '' } = object.metadata;
-    const problem = classProblem(object, gatewayObjects);
+    const problem = classProblem(object, gatewayObjects) ?? backendsProblem(object, gatewayObjects);
     const workload = workloads.find(
       ({ metadata: { labels } }) => labels?.[`${OWNING}name`] === name && labels[`${OWNING}namespace`] === namespace,
     );
@@ -23,6 +23,20 @@ export const installationsOf = ({ workloads, gatewayObjects }: ClusterLists): Ga
       ...{ product: problem ? 'another implementation' : 'Envoy Gateway', version: undefined, gapMs: 0 },
     };
   });
+
+/** The configuration of Envoy Gateway, by the name that its chart gives it. */
+export const CONFIGURATION = 'envoy-gateway-config';
+
+/** Why Envoy Gateway would refuse Backends, as far as its configuration is found. */
+function backendsProblem(gateway: KubeObject, objects: readonly KubeObject[]): TargetRefusal | undefined {
+  const found = objects.filter(({ kind, metadata }) => kind === 'ConfigMap' && metadata.name === CONFIGURATION);
+  const [first] = found;
+  const texts = found.map(({ data }) => text(fields(data)['envoy-gateway.yaml']) ?? '');
+  if (!first || texts.some((one) => /^\s*enableBackend:\s*true\s*$/m.test(one))) return undefined;
+  const { name, namespace } = gateway.metadata;
+  const message = `Gateway ${namespace}/${name} cannot lead to Backends, because Envoy Gateway does not read them; set extensionApis.enableBackend: true in ConfigMap ${first.metadata.namespace}/${CONFIGURATION}, restart Envoy Gateway, and run this again`;
+  return { code: 'ERR_GATEWAY_CRD_MISSING', message };
+}
 
 /** Why a Gateway cannot lead to Backends, which only Envoy Gateway knows. */
 export function classProblem(gateway: KubeObject, objects: readonly KubeObject[]): TargetRefusal | undefined {

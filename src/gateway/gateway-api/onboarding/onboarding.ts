@@ -5,7 +5,7 @@ import { policyTarget } from '../routes/policies.ts';
 import { backendsIn } from '../routes/usage.ts';
 import type { GatewayApiConfig } from '../spec/config.ts';
 import { CORE_RESOURCES as CORE, GATEWAY_API_RESOURCES as KINDS } from '../spec/resources.ts';
-import { installationsOf } from './installations.ts';
+import { CONFIGURATION, installationsOf } from './installations.ts';
 import { standIns } from './stand-ins.ts';
 import { targetsOf } from './targets.ts';
 import { namespacesBehindRoutes, upstreamsOf } from './upstreams.ts';
@@ -27,6 +27,7 @@ export const gatewayApiOnboarding: Onboarding<GatewayApiConfig> = {
   wording,
   routes: [KINDS.httpRoutes, KINDS.grpcRoutes],
   reads: [KINDS.gateways, KINDS.classes, KINDS.backends, KINDS.grants],
+  configMaps: [CONFIGURATION],
   own: ({ namespace }) => [
     { resource: KINDS.policies },
     { resource: CORE.configMaps },

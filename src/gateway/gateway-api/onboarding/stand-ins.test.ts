@@ -16,23 +16,28 @@ const route = (controllerName: string, ...conditions: object[]) =>
   object(KINDS.httpRoutes, { parents: [{ controllerName, conditions }] });
 
 describe('what Envoy Gateway has not done yet', () => {
-  it('is to accept a Backend, which it never does while Backends are off', () => {
+  it('is to accept a Backend that it refuses; without a route, it says nothing about one', () => {
     const pending = (...conditions: object[]) => standIns.pending(object(KINDS.backends, { conditions }));
     assert.equal(pending(condition('Accepted', 'True')), undefined);
-    assert.match(pending() ?? '', /^Backend shop\/web has no status; set extensionApis\.enableBackend: true /);
-    const off = 'since Backend is not enabled in Envoy Gateway Config';
-    assert.match(pending(condition('Accepted', 'False', 2, off)) ?? '', /not enabled.*; set extensionApis/);
-    assert.equal(pending(condition('Accepted', 'False')), 'Backend shop/web is not accepted: why');
+    assert.equal(pending(), undefined);
+    assert.deepEqual(pending(condition('Accepted', 'False')), {
+      why: 'Backend shop/web to be accepted: why',
+      refused: true,
+    });
   });
 
   it('is to accept a route in its current generation, whatever other controllers say', () => {
     const eg = 'gateway.envoyproxy.io/x';
     const good = [condition('Accepted', 'True'), condition('ResolvedRefs', 'True')];
     assert.equal(standIns.pending(route(eg, ...good)), undefined);
-    assert.equal(standIns.pending(route('istio.io/x', ...good)), 'Envoy Gateway to take HTTPRoute shop/web');
+    assert.equal(standIns.pending(route('istio.io/x', ...good))?.why, 'Envoy Gateway to take HTTPRoute shop/web');
     const old = [condition('Accepted', 'True'), condition('ResolvedRefs', 'True', 1)];
-    assert.equal(standIns.pending(route(eg, ...old)), 'Envoy Gateway to take HTTPRoute shop/web');
+    assert.deepEqual(standIns.pending(route(eg, ...old)), {
+      why: 'Envoy Gateway to take HTTPRoute shop/web',
+      refused: false,
+    });
     const bad = [condition('Accepted', 'True'), condition('ResolvedRefs', 'False')];
-    assert.equal(standIns.pending(route(eg, ...bad)), 'HTTPRoute shop/web to be accepted: Because: why');
+    const why = 'HTTPRoute shop/web to be accepted: Because: why';
+    assert.deepEqual(standIns.pending(route(eg, ...bad)), { why, refused: true });
   });
 });

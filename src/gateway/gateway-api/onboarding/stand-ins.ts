@@ -115,17 +115,14 @@ function grantFor(name: string, namespaces: readonly string[], { namespace, labe
 
 const title = ({ kind, metadata }: KubeObject): string => `${kind} ${metadata.namespace}/${metadata.name}`;
 
-function pendingBackend(backend: KubeObject): string | undefined {
-  const found = conditionsOf(backend.status).find(({ type }) => type === 'Accepted');
-  if (found?.status === 'True') return undefined;
-  const why = found === undefined ? 'has no status' : `is not accepted: ${String(found.message)}`;
-  const isOff = found === undefined || String(found.message).includes('not enabled');
-  const advice = '; set extensionApis.enableBackend: true in the configuration of Envoy Gateway';
-  return `${title(backend)} ${why}${isOff ? advice : ''}`;
+/** It has no status before a route leads to it. */
+function pendingBackend(backend: KubeObject): ReturnType<StandIns['pending']> {
+  const refused = conditionsOf(backend.status).find(({ type, status }) => type === 'Accepted' && status === 'False');
+  return refused && { why: `${title(backend)} to be accepted: ${String(refused.message)}`, refused: true };
 }
 
 /** A status of an earlier generation says nothing. */
-function pendingRoute(route: KubeObject): string | undefined {
+function pendingRoute(route: KubeObject): ReturnType<StandIns['pending']> {
   const { generation = 0 } = route.metadata;
   const parents = listOfFields(fields(route.status).parents).filter(({ controllerName }) =>
     text(controllerName)?.startsWith(ENVOY_GATEWAY),
@@ -135,9 +132,12 @@ function pendingRoute(route: KubeObject): string | undefined {
     return ['Accepted', 'ResolvedRefs'].map((type) => conditions.find((one) => one.type === type));
   });
   const isCurrent = (one: (typeof wanted)[number]) => Number(one?.observedGeneration ?? -1) >= generation;
-  if (wanted.length === 0 || !wanted.every(isCurrent)) return `Envoy Gateway to take ${title(route)}`;
-  const refused = wanted.find((one) => one?.status !== 'True');
-  return refused && `${title(route)} to be accepted: ${String(refused.reason)}: ${String(refused.message)}`;
+  if (wanted.length === 0 || !wanted.every(isCurrent)) {
+    return { why: `Envoy Gateway to take ${title(route)}`, refused: false };
+  }
+  const found = wanted.find((one) => one?.status !== 'True');
+  const why = `${title(route)} to be accepted: ${String(found?.reason)}: ${String(found?.message)}`;
+  return found && { why, refused: true };
 }
 
 const conditionsOf = (status: unknown) => listOfFields(fields(status).conditions);

@@ -1,0 +1,177 @@
+import assert from 'node:assert/strict';
+import { X509Certificate } from 'node:crypto';
+import { after, before, describe, it } from 'node:test';
+import { shippedMain } from '../../src/cli/io.fixture.ts';
+import * as made from '../../src/onboard/cluster.fixture.ts';
+import { formatCertificates } from '../../src/pki/certificate.ts';
+import { type AgentProcess, startAgentProcess } from './parts/agent-process.ts';
+import { eventually } from './parts/eventually.ts';
+import {
+  EXTENSIONS,
+  GATEWAYS,
+  type GatewayLab,
+  gateway,
+  pod,
+  portOf,
+  route,
+  SHOP,
+  service,
+  startGatewayLab,
+  startUpstream,
+  type Upstream,
+} from './parts/gateway-lab.ts';
+import { startIstioWorkload } from './parts/istio-workload.ts';
+import { type Istiod, startIstiod } from './servers/istiod.ts';
+import type { ApplyObject } from './servers/kube-client.ts';
+
+const HOST = `web.${SHOP}.svc.cluster.local`;
+const ROLE_BINDING = `/apis/rbac.authorization.k8s.io/v1/namespaces/${GATEWAYS}/rolebindings/meshcert`;
+
+describe('meshcert onboard for Envoy Gateway: real API server, istiod, Envoy Gateway and Envoy', () => {
+  const stops: (() => unknown)[] = [];
+  const keep = <T extends AsyncDisposable>(one: T): T => {
+    stops.push(() => one[Symbol.asyncDispose]());
+    return one;
+  };
+  const edge = gateway('edge');
+  const web = route('web', [edge]);
+  let lab: GatewayLab;
+  let istiod: Istiod;
+  let upstream: Upstream;
+  let agent: Promise<AgentProcess> | undefined;
+  let said = '';
+
+  before(async () => {
+    lab = keep(await startGatewayLab());
+    const { apiserver, envoyGateway } = lab;
+    const account = { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: 'web', namespace: SHOP } };
+    await apiserver.ensure(`/api/v1/namespaces/${SHOP}/serviceaccounts`, account);
+    istiod = keep(await startIstiod({ apiserver }));
+    const workload = keep(
+      await startIstioWorkload({
+        ...{ apiserver, istiod, namespace: SHOP, serviceAccount: 'web' },
+        allow: () => true,
+      }),
+    );
+    const { chain, key, roots } = workload.identity;
+    const pem = formatCertificates(chain);
+    const leaf = { certificate: pem, chain: pem, key: key.toPem() };
+    // Like a workload in PERMISSIVE mode, it also answers plaintext, and says so.
+    upstream = keep(await startUpstream({ leaf, roots: formatCertificates(roots) }));
+    await envoyGateway.expose(upstream.port);
+    await envoyGateway.resolve(HOST);
+    const bare = pod('web-1', 'web');
+    // What Istio's injector leaves on a pod.
+    const injected = { ...bare, metadata: { ...bare.metadata, annotations: { 'sidecar.istio.io/status': '{}' } } };
+    const istio = made.istiod().filter(({ kind }) => kind === 'Service');
+    await lab.apply(edge, injected, ...service('web', upstream, injected), web, ...(istio as unknown as ApplyObject[]));
+    const deployment = made.istiod().find(({ kind }) => kind === 'Deployment');
+    await apiserver.apply('/apis/apps/v1/namespaces/istio-system/deployments', deployment as unknown as ApplyObject);
+    const answers = async () => (await lab.ask(edge, '/web')).seen?.tls === false;
+    await eventually('plaintext, as it was before', answers, envoyGateway.log);
+  });
+  after(async () => {
+    await (await agent)?.stop();
+    for (const stop of stops.reverse()) await stop();
+  });
+
+  async function run(...argv: readonly string[]): Promise<number> {
+    said += `$ meshcert ${argv.join(' ')}\n`;
+    const write = (text: string) => {
+      said += text;
+    };
+    const { signal } = new AbortController();
+    const env = { KUBECONFIG: lab.apiserver.kubeconfigFile };
+    return (await shippedMain())(argv, { stdout: { write }, stderr: { write }, env, signal });
+  }
+
+  /** With the account and the Roles that onboarding creates for it. */
+  async function startAgent(): Promise<AgentProcess> {
+    const { apiserver } = lab;
+    await eventually('the RoleBinding', async () => (await apiserver.call('GET', ROLE_BINDING)).status === 200);
+    const audience = 'https://kubernetes.default.svc.cluster.local';
+    const token = await apiserver.serviceAccountToken({ namespace: GATEWAYS, name: 'meshcert', audience });
+    const kubeconfig = await apiserver.kubeconfigFor('meshcert', token);
+    return startAgentProcess({ kubeconfig, args: ['--namespace', GATEWAYS, '--observe', 'names'] });
+  }
+
+  const published = async (): Promise<X509Certificate> => {
+    const { body } = await lab.apiserver.call('GET', `/api/v1/namespaces/${GATEWAYS}/secrets/istio-identity`);
+    return new X509Certificate(Buffer.from(body.data['tls.crt'], 'base64'));
+  };
+  const names = async (path: string): Promise<string[]> => {
+    const { body } = await lab.apiserver.call('GET', path);
+    return body.items.map(({ metadata }: ApplyObject) => metadata.name);
+  };
+
+  it('goes from plaintext to mTLS and back under load, and no request fails', async (t) => {
+    const modes: string[] = [];
+    const problems: string[] = [];
+    let answered = 0;
+    const stop = new AbortController();
+    const load = (async () => {
+      while (!stop.signal.aborted) {
+        const { status, seen } = await lab.ask(edge, '/web');
+        if (status === 200 && seen) answered += 1;
+        else problems.push(`${status} after ${answered}`);
+        const mode = seen ? `${seen.tls ? 'mTLS' : 'plaintext'} ${seen.serial ?? 'without certificate'}` : 'none';
+        if (mode !== modes.at(-1)) modes.push(mode);
+      }
+    })().catch((error) => problems.push(String(error)));
+
+    const flags = [
+      ...['--gateway', `${GATEWAYS}/edge`, '--mesh', 'istio'],
+      ...['--set', `istio.ca.address=${istiod.secureAddress}`, '--set', `istio.ca.serverName=${istiod.serverName}`],
+      ...['--connect-to', `${HOST}:${upstream.port}=127.0.0.1:${upstream.port}`],
+      ...['--gateway-url', `http://127.0.0.1:${await lab.envoyGateway.port(portOf(edge))}`],
+    ];
+    const original = (await lab.read(web)).spec;
+    agent = startAgent();
+    agent.catch(() => {});
+    assert.equal(await run('onboard', '--yes', ...flags), 0, said + (await agent).log());
+    const leaf = await published();
+    assert.equal(leaf.subjectAltName, `URI:spiffe://cluster.local/ns/${GATEWAYS}/sa/edge`);
+    const shows = async () => (await lab.ask(edge, '/web')).seen?.serial === leaf.serialNumber;
+    await eventually('the certificate', shows, () => said + lab.envoyGateway.log());
+    assert.equal(await run('onboard', '--yes', ...flags), 0, said);
+    assert.match(said, /Nothing to do: everything is as it should be\.\n$/);
+
+    const [policy = ''] = await names(`/apis/gateway.networking.k8s.io/v1/namespaces/${GATEWAYS}/backendtlspolicies`);
+    const { body } = await lab.apiserver.call(
+      'GET',
+      `/apis/gateway.networking.k8s.io/v1/namespaces/${GATEWAYS}/backendtlspolicies/${policy}`,
+    );
+    assert.deepEqual(body.spec.validation.subjectAltNames, [
+      { type: 'URI', uri: `spiffe://cluster.local/ns/${SHOP}/sa/web` },
+    ]);
+    const rules = (await istiod.debug('configz')) as readonly { kind: string }[];
+    assert.deepEqual(
+      rules.filter(({ kind }) => kind === 'DestinationRule'),
+      [],
+    );
+
+    assert.equal(await run('offboard', '--yes', '--namespace', GATEWAYS), 0, said);
+    assert.deepEqual((await lab.read(web)).spec, original);
+    const plain = async () => (await lab.ask(edge, '/web')).seen?.tls === false;
+    await eventually('plaintext again', plain, () => said + lab.envoyGateway.log());
+    stop.abort();
+    await load;
+    t.diagnostic(said);
+    t.diagnostic(`answered ${answered}, failed ${problems.length}; ${modes.join(', then ')}`);
+    assert.deepEqual(problems, []);
+    assert.deepEqual(modes, [
+      'plaintext without certificate',
+      `mTLS ${leaf.serialNumber}`,
+      'plaintext without certificate',
+    ]);
+    for (const path of [
+      `/apis/${EXTENSIONS}/namespaces/${GATEWAYS}/backends`,
+      `/apis/gateway.networking.k8s.io/v1beta1/namespaces/${GATEWAYS}/referencegrants`,
+      `/apis/gateway.networking.k8s.io/v1/namespaces/${GATEWAYS}/backendtlspolicies`,
+      `/apis/meshcert.dev/v1alpha1/namespaces/${GATEWAYS}/meshcertificates`,
+      `/apis/rbac.authorization.k8s.io/v1/namespaces/${SHOP}/roles`,
+    ]) {
+      assert.deepEqual(await names(path), [], path);
+    }
+  });
+});
