@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { createHash, randomUUID } from 'node:crypto';
 import { access, mkdir, open, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
-import { homedir, setPriority } from 'node:os';
+import { getPriority, homedir, setPriority } from 'node:os';
 import { basename, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
@@ -216,7 +216,7 @@ function run(file: string, args: readonly string[], options: RunOptions): Promis
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   // Builds take minutes of every core; 10 leaves the machine usable.
-  if (child.pid) setPriority(child.pid, 10);
+  if (child.pid) setPriority(child.pid, Math.max(10, getPriority()));
   let output = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (text) => (output += text));
   return new Promise((resolve, reject) => {
