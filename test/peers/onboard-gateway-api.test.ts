@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { X509Certificate } from 'node:crypto';
-import { after, before, describe, it } from 'node:test';
+import { describe, it } from 'node:test';
 import { shippedMain } from '../../src/cli/io.fixture.ts';
 import * as made from '../../src/onboard/cluster.fixture.ts';
 import { formatCertificates } from '../../src/pki/certificate.ts';
@@ -21,33 +21,52 @@ import {
   type Upstream,
 } from './parts/gateway-lab.ts';
 import { startIstioWorkload } from './parts/istio-workload.ts';
+import type { EnvoyGatewayOptions } from './servers/envoy-gateway.ts';
 import { type Istiod, startIstiod } from './servers/istiod.ts';
 import type { ApplyObject } from './servers/kube-client.ts';
 
 const HOST = `web.${SHOP}.svc.cluster.local`;
 const ROLE_BINDING = `/apis/rbac.authorization.k8s.io/v1/namespaces/${GATEWAYS}/rolebindings/meshcert`;
 
-describe('meshcert onboard for Envoy Gateway: real API server, istiod, Envoy Gateway and Envoy', () => {
-  const stops: (() => unknown)[] = [];
-  const keep = <T extends AsyncDisposable>(one: T): T => {
-    stops.push(() => one[Symbol.asyncDispose]());
-    return one;
-  };
-  const edge = gateway('edge');
-  const web = route('web', [edge]);
-  let lab: GatewayLab;
-  let istiod: Istiod;
-  let upstream: Upstream;
-  let agent: Promise<AgentProcess> | undefined;
-  let said = '';
+/** Envoy Gateway and istiod, and a route that leads to a workload of Istio in plaintext. */
+class World implements AsyncDisposable {
+  readonly edge = gateway('edge');
+  readonly web = route('web', [this.edge]);
+  readonly lab: GatewayLab;
+  readonly #stops: (() => unknown)[] = [];
+  #istiod: Istiod | undefined;
+  #upstream: Upstream | undefined;
+  #agent: Promise<AgentProcess> | undefined;
+  said = '';
 
-  before(async () => {
-    lab = keep(await startGatewayLab());
+  static async start(options: EnvoyGatewayOptions = {}): Promise<World> {
+    const world = new World(await startGatewayLab(options));
+    try {
+      await world.#prepare();
+      return world;
+    } catch (error) {
+      await world[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  private constructor(lab: GatewayLab) {
+    this.lab = lab;
+  }
+
+  get istiod(): Istiod {
+    assert.ok(this.#istiod);
+    return this.#istiod;
+  }
+
+  async #prepare(): Promise<void> {
+    const { lab, edge, web } = this;
     const { apiserver, envoyGateway } = lab;
     const account = { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: 'web', namespace: SHOP } };
     await apiserver.ensure(`/api/v1/namespaces/${SHOP}/serviceaccounts`, account);
-    istiod = keep(await startIstiod({ apiserver }));
-    const workload = keep(
+    const istiod = this.#keep(await startIstiod({ apiserver }));
+    this.#istiod = istiod;
+    const workload = this.#keep(
       await startIstioWorkload({
         ...{ apiserver, istiod, namespace: SHOP, serviceAccount: 'web' },
         allow: () => true,
@@ -57,7 +76,8 @@ describe('meshcert onboard for Envoy Gateway: real API server, istiod, Envoy Gat
     const pem = formatCertificates(chain);
     const leaf = { certificate: pem, chain: pem, key: key.toPem() };
     // Like a workload in PERMISSIVE mode, it also answers plaintext, and says so.
-    upstream = keep(await startUpstream({ leaf, roots: formatCertificates(roots) }));
+    const upstream = this.#keep(await startUpstream({ leaf, roots: formatCertificates(roots) }));
+    this.#upstream = upstream;
     await envoyGateway.expose(upstream.port);
     await envoyGateway.resolve(HOST);
     const bare = pod('web-1', 'web');
@@ -69,42 +89,73 @@ describe('meshcert onboard for Envoy Gateway: real API server, istiod, Envoy Gat
     await apiserver.apply('/apis/apps/v1/namespaces/istio-system/deployments', deployment as unknown as ApplyObject);
     const answers = async () => (await lab.ask(edge, '/web')).seen?.tls === false;
     await eventually('plaintext, as it was before', answers, envoyGateway.log);
-  });
-  after(async () => {
-    await (await agent)?.stop();
-    for (const stop of stops.reverse()) await stop();
-  });
+  }
 
-  async function run(...argv: readonly string[]): Promise<number> {
-    said += `$ meshcert ${argv.join(' ')}\n`;
+  #keep<T extends AsyncDisposable>(one: T): T {
+    this.#stops.push(() => one[Symbol.asyncDispose]());
+    return one;
+  }
+
+  async flags(): Promise<readonly string[]> {
+    const { istiod } = this;
+    const port = this.#upstream?.port;
+    return [
+      ...['--gateway', `${GATEWAYS}/edge`, '--mesh', 'istio'],
+      ...['--set', `istio.ca.address=${istiod.secureAddress}`, '--set', `istio.ca.serverName=${istiod.serverName}`],
+      ...['--connect-to', `${HOST}:${port}=127.0.0.1:${port}`],
+      ...['--gateway-url', `http://127.0.0.1:${await this.lab.envoyGateway.port(portOf(this.edge))}`],
+    ];
+  }
+
+  async run(...argv: readonly string[]): Promise<number> {
+    this.said += `$ meshcert ${argv.join(' ')}\n`;
     const write = (text: string) => {
-      said += text;
+      this.said += text;
     };
     const { signal } = new AbortController();
-    const env = { KUBECONFIG: lab.apiserver.kubeconfigFile };
+    const env = { KUBECONFIG: this.lab.apiserver.kubeconfigFile };
     return (await shippedMain())(argv, { stdout: { write }, stderr: { write }, env, signal });
   }
 
   /** With the account and the Roles that onboarding creates for it. */
-  async function startAgent(): Promise<AgentProcess> {
-    const { apiserver } = lab;
-    await eventually('the RoleBinding', async () => (await apiserver.call('GET', ROLE_BINDING)).status === 200);
-    const audience = 'https://kubernetes.default.svc.cluster.local';
-    const token = await apiserver.serviceAccountToken({ namespace: GATEWAYS, name: 'meshcert', audience });
-    const kubeconfig = await apiserver.kubeconfigFor('meshcert', token);
-    return startAgentProcess({ kubeconfig, args: ['--namespace', GATEWAYS, '--observe', 'names'] });
+  startAgent(): void {
+    const { apiserver } = this.lab;
+    const start = async () => {
+      await eventually('the RoleBinding', async () => (await apiserver.call('GET', ROLE_BINDING)).status === 200);
+      const audience = 'https://kubernetes.default.svc.cluster.local';
+      const token = await apiserver.serviceAccountToken({ namespace: GATEWAYS, name: 'meshcert', audience });
+      const kubeconfig = await apiserver.kubeconfigFor('meshcert', token);
+      return startAgentProcess({ kubeconfig, args: ['--namespace', GATEWAYS, '--observe', 'names'] });
+    };
+    this.#agent = start();
+    this.#agent.catch(() => {});
   }
 
-  const published = async (): Promise<X509Certificate> => {
-    const { body } = await lab.apiserver.call('GET', `/api/v1/namespaces/${GATEWAYS}/secrets/istio-identity`);
-    return new X509Certificate(Buffer.from(body.data['tls.crt'], 'base64'));
-  };
-  const names = async (path: string): Promise<string[]> => {
-    const { body } = await lab.apiserver.call('GET', path);
-    return body.items.map(({ metadata }: ApplyObject) => metadata.name);
-  };
+  async log(): Promise<string> {
+    return this.said + ((await this.#agent)?.log() ?? '');
+  }
 
+  async published(): Promise<X509Certificate> {
+    const { body } = await this.lab.apiserver.call('GET', `/api/v1/namespaces/${GATEWAYS}/secrets/istio-identity`);
+    return new X509Certificate(Buffer.from(body.data['tls.crt'], 'base64'));
+  }
+
+  async names(path: string): Promise<string[]> {
+    const { body } = await this.lab.apiserver.call('GET', path);
+    return body.items.map(({ metadata }: ApplyObject) => metadata.name);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await (await this.#agent?.catch(() => undefined))?.stop();
+    for (const stop of this.#stops.reverse()) await stop();
+    await this.lab[Symbol.asyncDispose]();
+  }
+}
+
+describe('meshcert onboard for Envoy Gateway: real API server, istiod, Envoy Gateway and Envoy', () => {
   it('goes from plaintext to mTLS and back under load, and no request fails', async (t) => {
+    await using world = await World.start();
+    const { lab, edge, web } = world;
     const modes: string[] = [];
     const problems: string[] = [];
     let answered = 0;
@@ -119,24 +170,20 @@ describe('meshcert onboard for Envoy Gateway: real API server, istiod, Envoy Gat
       }
     })().catch((error) => problems.push(String(error)));
 
-    const flags = [
-      ...['--gateway', `${GATEWAYS}/edge`, '--mesh', 'istio'],
-      ...['--set', `istio.ca.address=${istiod.secureAddress}`, '--set', `istio.ca.serverName=${istiod.serverName}`],
-      ...['--connect-to', `${HOST}:${upstream.port}=127.0.0.1:${upstream.port}`],
-      ...['--gateway-url', `http://127.0.0.1:${await lab.envoyGateway.port(portOf(edge))}`],
-    ];
+    const flags = await world.flags();
     const original = (await lab.read(web)).spec;
-    agent = startAgent();
-    agent.catch(() => {});
-    assert.equal(await run('onboard', '--yes', ...flags), 0, said + (await agent).log());
-    const leaf = await published();
+    world.startAgent();
+    assert.equal(await world.run('onboard', '--yes', ...flags), 0, await world.log());
+    const leaf = await world.published();
     assert.equal(leaf.subjectAltName, `URI:spiffe://cluster.local/ns/${GATEWAYS}/sa/edge`);
     const shows = async () => (await lab.ask(edge, '/web')).seen?.serial === leaf.serialNumber;
-    await eventually('the certificate', shows, () => said + lab.envoyGateway.log());
-    assert.equal(await run('onboard', '--yes', ...flags), 0, said);
-    assert.match(said, /Nothing to do: everything is as it should be\.\n$/);
+    await eventually('the certificate', shows, () => world.said + lab.envoyGateway.log());
+    assert.equal(await world.run('onboard', '--yes', ...flags), 0, world.said);
+    assert.match(world.said, /Nothing to do: everything is as it should be\.\n$/);
 
-    const [policy = ''] = await names(`/apis/gateway.networking.k8s.io/v1/namespaces/${GATEWAYS}/backendtlspolicies`);
+    const [policy = ''] = await world.names(
+      `/apis/gateway.networking.k8s.io/v1/namespaces/${GATEWAYS}/backendtlspolicies`,
+    );
     const { body } = await lab.apiserver.call(
       'GET',
       `/apis/gateway.networking.k8s.io/v1/namespaces/${GATEWAYS}/backendtlspolicies/${policy}`,
@@ -144,19 +191,19 @@ describe('meshcert onboard for Envoy Gateway: real API server, istiod, Envoy Gat
     assert.deepEqual(body.spec.validation.subjectAltNames, [
       { type: 'URI', uri: `spiffe://cluster.local/ns/${SHOP}/sa/web` },
     ]);
-    const rules = (await istiod.debug('configz')) as readonly { kind: string }[];
+    const rules = (await world.istiod.debug('configz')) as readonly { kind: string }[];
     assert.deepEqual(
       rules.filter(({ kind }) => kind === 'DestinationRule'),
       [],
     );
 
-    assert.equal(await run('offboard', '--yes', '--namespace', GATEWAYS), 0, said);
+    assert.equal(await world.run('offboard', '--yes', '--namespace', GATEWAYS), 0, world.said);
     assert.deepEqual((await lab.read(web)).spec, original);
     const plain = async () => (await lab.ask(edge, '/web')).seen?.tls === false;
-    await eventually('plaintext again', plain, () => said + lab.envoyGateway.log());
+    await eventually('plaintext again', plain, () => world.said + lab.envoyGateway.log());
     stop.abort();
     await load;
-    t.diagnostic(said);
+    t.diagnostic(world.said);
     t.diagnostic(`answered ${answered}, failed ${problems.length}; ${modes.join(', then ')}`);
     assert.deepEqual(problems, []);
     assert.deepEqual(modes, [
@@ -171,7 +218,21 @@ describe('meshcert onboard for Envoy Gateway: real API server, istiod, Envoy Gat
       `/apis/meshcert.dev/v1alpha1/namespaces/${GATEWAYS}/meshcertificates`,
       `/apis/rbac.authorization.k8s.io/v1/namespaces/${SHOP}/roles`,
     ]) {
-      assert.deepEqual(await names(path), [], path);
+      assert.deepEqual(await world.names(path), [], path);
     }
+  });
+
+  it('leads a route back at once where Envoy Gateway does not read Backends', async () => {
+    await using world = await World.start({ backends: false });
+    const original = (await world.lab.read(world.web)).spec;
+    world.startAgent();
+    assert.equal(await world.run('onboard', '--yes', ...(await world.flags())), 1, await world.log());
+    assert.match(
+      world.said,
+      /HTTPRoute shop\/web ERR_ONBOARD_NOT_READY: reverted: .*Backend is disabled in Envoy Gateway/,
+    );
+    assert.deepEqual((await world.lab.read(world.web)).spec, original);
+    const plain = async () => (await world.lab.ask(world.edge, '/web')).seen?.tls === false;
+    await eventually('plaintext again', plain, () => world.said + world.lab.envoyGateway.log());
   });
 });

@@ -64,6 +64,8 @@ export interface EnvoyGatewayOptions {
    * in a cluster.
    */
   readonly apart?: boolean;
+  /** It reads Backends; default true. */
+  readonly backends?: boolean;
 }
 
 const HOST_PROVIDER = (dir: string) => ({
@@ -87,12 +89,12 @@ const APART_PROVIDER = {
   kubernetes: { leaderElection: { disable: true }, proxyTopologyInjector: { disable: true } },
 };
 
-const CONFIG = (provider: object) => ({
+const CONFIG = (provider: object, enableBackend: boolean) => ({
   apiVersion: 'gateway.envoyproxy.io/v1alpha1',
   kind: 'EnvoyGateway',
   gateway: { controllerName: CONTROLLER_NAME },
   provider,
-  extensionApis: { enableBackend: true },
+  extensionApis: { enableBackend },
 });
 
 /** How each Envoy runs. */
@@ -144,7 +146,7 @@ exec chroot "$root" "$@"
 
 export async function startEnvoyGatewayServer(
   apiserver: KubeApiserver,
-  { apart = false }: EnvoyGatewayOptions = {},
+  { apart = false, backends = true }: EnvoyGatewayOptions = {},
 ): Promise<EnvoyGatewayServer> {
   const dir = scratchDir('envoy-gateway');
   const certs = { own: join(dir, 'certs'), envoy: join(dir, 'config', 'certs', 'envoy') };
@@ -154,7 +156,10 @@ export async function startEnvoyGatewayServer(
   await writeFile(join(dir, 'setup.sh'), SETUP);
   const hosts = join(dir, 'hosts');
   await writeFile(hosts, '127.0.0.1 localhost\n');
-  await writeFile(join(dir, 'config.yaml'), JSON.stringify(CONFIG(apart ? APART_PROVIDER : HOST_PROVIDER(dir))));
+  await writeFile(
+    join(dir, 'config.yaml'),
+    JSON.stringify(CONFIG(apart ? APART_PROVIDER : HOST_PROVIDER(dir), backends)),
+  );
   const file = await peer('envoy-gateway');
   const env = { KUBECONFIG: apiserver.kubeconfigFile, ENVOY_GATEWAY_NAMESPACE: NAMESPACE };
 
