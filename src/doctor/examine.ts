@@ -37,7 +37,13 @@ export interface Examination {
   readonly seen: readonly Seen[];
 }
 
-const NOTHING: LiveObjects = { objects: [], whole: new Set(), listed: new Set(), absent: new Set(), skipped: [] };
+export const NOTHING: LiveObjects = {
+  objects: [],
+  whole: new Set(),
+  listed: new Set(),
+  absent: new Set(),
+  skipped: [],
+};
 
 /** Examines the running system: the API server, the agent, and each mesh, which is tried as the agent would. */
 export async function examine(tools: Tools, options: ExamineOptions): Promise<Examination> {

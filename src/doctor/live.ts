@@ -10,6 +10,8 @@ export interface LiveObjects {
   readonly objects: readonly KubeObject[];
   /** Kinds that were read completely. */
   readonly whole: ReadonlySet<string>;
+  /** The only namespaces that were read; absent: all. */
+  readonly namespaces?: readonly string[] | undefined;
   /** Kinds that were read wherever they were requested; if namespaces are given, not in others. */
   readonly listed: ReadonlySet<string>;
   /** Kinds that the API server does not know. */
@@ -73,7 +75,7 @@ export async function readCluster(
     whole.add(kind);
     listed.add(kind);
   }
-  return { objects, whole, listed, absent, skipped };
+  return { objects, whole, namespaces, listed, absent, skipped };
 }
 
 /** Gateways and agents may run in another namespace than the objects they serve, so all namespaces are searched. */

@@ -12,6 +12,8 @@ export interface ClusterSnapshot {
   readonly adapters: readonly Adapter[];
   /** Kinds that were read wholly. A directory of routes says nothing about Secrets that are not in it. */
   readonly whole: ReadonlySet<string>;
+  /** Where objects were read; absent: nowhere was left out. */
+  readonly namespaces?: readonly string[] | undefined;
   /** What is wrong with a MeshCertificate in itself. */
   readonly validate?: ((object: KubeObject) => readonly string[]) | undefined;
   /** A valid MeshCertificate with its defaults, or undefined. */

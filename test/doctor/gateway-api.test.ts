@@ -13,6 +13,7 @@ import { doctorReport, states } from './run-doctor.ts';
 
 const { texts } = material();
 const { gatewayApi } = readExamples();
+const ALLOW = { 'meshcert.dev/allow-from': 'emissary' };
 const ACCOUNT = { name: 'meshcert', namespace: 'emissary' };
 const AGENT = {
   apiVersion: 'apps/v1',
@@ -34,7 +35,8 @@ describe('doctor in a cluster with MeshCertificates for Gateway API', () => {
   const put = (...objects: readonly object[]) => {
     for (const object of objects) cluster.api.put(object);
   };
-  const doctor = () => doctorReport(cluster.kubeconfig(), '--no-issue', '--timeout', '1s');
+  const doctor = (...flags: readonly string[]) =>
+    doctorReport(cluster.kubeconfig(), '--no-issue', '--timeout', '1s', ...flags);
   const [certificate] = objectsOf(texts, exampleOf('MC5101'));
   const definitions = () => gatewayApiDefinitions() as unknown as { metadata: { name: string; annotations: object } }[];
 
@@ -103,5 +105,38 @@ describe('doctor in a cluster with MeshCertificates for Gateway API', () => {
     const codes = findings.map(({ code, object }) => `${code} ${object.kind} ${object.name}`);
     for (const wanted of ['MC1605 Secret mesh-identity', 'MC1701 ConfigMap mesh-ca', 'MC5101 Gateway other'])
       assert.ok(codes.includes(wanted), `${wanted} in ${codes.join('\n')}`);
+  });
+
+  it('does not miss in one namespace what is in another', async () => {
+    const object = (kind: string, namespace: string, spec: object) => ({
+      ...{ apiVersion: 'v1', kind, spec },
+      metadata: { name: 'elsewhere', namespace, labels: { is: 'elsewhere' }, annotations: ALLOW },
+    });
+    const ports = [{ name: 'https', port: 443 }];
+    const selector = { matchLabels: { is: 'elsewhere' } };
+    const both = { backends: { selector, namespaces: ['shop'] }, services: { selector, namespaces: ['shop'] } };
+    const backend = { endpoints: [{ fqdn: { hostname: 'elsewhere.shop.svc.cluster.local', port: 443 } }] };
+    put(
+      object('Service', 'shop', { ports }),
+      // Kinds of which nothing was read are unknown in any case.
+      ...[
+        ['v1', 'Service'],
+        ['v1', 'Pod'],
+        ['discovery.k8s.io/v1', 'EndpointSlice'],
+      ].map(([apiVersion, kind]) => ({ apiVersion, kind, metadata: { name: 'other', namespace: 'emissary' } })),
+      { ...object('Backend', 'emissary', backend), apiVersion: 'gateway.envoyproxy.io/v1alpha1' },
+      {
+        ...object('MeshCertificate', 'emissary', {
+          istio: { ca: { serviceAccount: 'emissary' } },
+          gatewayApi: { gateways: { selector: { matchLabels: { mesh: 'istio' } } }, ...both },
+        }),
+        apiVersion: 'meshcert.dev/v1alpha1',
+      },
+    );
+    const { findings } = await doctor('-n', 'emissary');
+    const about = findings.filter(
+      ({ code, object: { name } }) => name === 'elsewhere' && ['MC5101', 'MC5102'].includes(code),
+    );
+    assert.deepEqual(about, []);
   });
 });

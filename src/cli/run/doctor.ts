@@ -3,7 +3,7 @@ import { formatPath } from '../../config/issue.ts';
 import { validator } from '../../config/validate.ts';
 import type { KubeObject } from '../../core/object.ts';
 import { areasOf, checksOf, diagnose, worstFirst } from '../../doctor/diagnose.ts';
-import { findingsOf } from '../../doctor/examine.ts';
+import { findingsOf, NOTHING } from '../../doctor/examine.ts';
 import { type Origin, parseManifest, readFiles } from '../../doctor/files.ts';
 import { LOOKS, type Seen } from '../../doctor/looks/look.ts';
 import { report } from '../../doctor/report.ts';
@@ -24,6 +24,7 @@ interface Read {
   readonly objects: readonly KubeObject[];
   readonly origins: ReadonlyMap<KubeObject, Origin>;
   readonly whole: ReadonlySet<string>;
+  readonly namespaces?: readonly string[] | undefined;
   readonly skipped: readonly string[];
   readonly seen: readonly Seen[];
 }
@@ -36,11 +37,11 @@ export async function runDoctor(flags: DoctorFlags, io: Io): Promise<number> {
     return 0;
   }
   const isFiles = flags.filename.length > 0;
-  const { objects, origins, whole, skipped, seen } = isFiles
+  const { objects, origins, whole, namespaces, skipped, seen } = isFiles
     ? await fromFiles(flags.filename, io)
     : await fromCluster(flags, adapters, io);
   const inObjects = diagnose(
-    { objects, whole, adapters, now: systemClock.now(), ...validation(adapters) },
+    { objects, whole, namespaces, adapters, now: systemClock.now(), ...validation(adapters) },
     settingsOf(flags),
   );
   const findings = worstFirst([...inObjects, ...findingsOf(seen)]);
@@ -84,8 +85,8 @@ async function fromFiles(paths: readonly string[], io: Io): Promise<Read> {
 
 async function fromCluster(flags: DoctorFlags, adapters: readonly Adapter[], io: Io): Promise<Read> {
   const { live, seen } = await examineCluster(flags, adapters, io);
-  const { objects, whole, skipped } = live ?? { objects: [], whole: new Set<string>(), skipped: [] };
-  return { objects, origins: new Map(), whole, skipped, seen };
+  const { objects, whole, namespaces, skipped } = live ?? NOTHING;
+  return { objects, origins: new Map(), whole, namespaces, skipped, seen };
 }
 
 function validation(adapters: readonly Adapter[]): Pick<ClusterSnapshot, 'validate' | 'parse'> {

@@ -2,11 +2,19 @@ import type { MeshCertificate } from '../../../config/schema/mesh-certificate.ts
 import { describe, OWNER_LABEL, refOf } from '../../../core/object.ts';
 import type { Adapter } from '../../../mesh/adapter.ts';
 import { fields, type KubeObject } from '../../../mesh/kube-object.ts';
+import type { ClusterSnapshot } from '../../diagnosis.ts';
 import type { ObservedObjects } from '../../gateway.ts';
 import type { RouteInput, Scope } from '../../input.ts';
 import { ownerLabel } from '../../owner.ts';
 import { gatewayApiRoutes } from '../routes/routes.ts';
-import { type GatewayApiConfig, gatewayApiFields, policyPlaces } from '../spec/config.ts';
+import {
+  backendPlaces,
+  type GatewayApiConfig,
+  gatewayApiFields,
+  gatewayPlaces,
+  policyPlaces,
+  servicePlaces,
+} from '../spec/config.ts';
 import type { GatewayApiCheck } from './check.ts';
 import { type GatewayApiWorld, nameOf } from './world.ts';
 
@@ -50,8 +58,8 @@ export const promisedBundles = (world: GatewayApiWorld): ReadonlySet<string> =>
     ),
   );
 
-/** What the agent would observe. Kinds that were not read are hidden. */
-function observedBy({ all, known }: GatewayApiWorld, input: RouteInput<GatewayApiConfig>): ObservedObjects {
+/** What the agent would observe. Kinds and namespaces that were not read are hidden. */
+function observedBy({ all, known, snapshot }: GatewayApiWorld, input: RouteInput<GatewayApiConfig>): ObservedObjects {
   const inScopes = (scopes: readonly Scope[]) =>
     scopes.flatMap(({ resource, namespace, name }) =>
       all(resource.kind).filter(
@@ -70,10 +78,15 @@ function observedBy({ all, known }: GatewayApiWorld, input: RouteInput<GatewayAp
     ...{ routes, own },
     behind: (kind) => behind.filter((object) => object.kind === kind),
     unseen: new Map(),
-    hidden: (kind) => (known(kind) ? undefined : 'they are not among these objects'),
+    hidden: (kind, namespace) =>
+      known(kind) && wasRead(snapshot, namespace) ? undefined : 'they are not among these objects',
     unserved: new Set(),
   };
 }
+
+/** What is in no namespace was read in any case. */
+const wasRead = ({ namespaces }: ClusterSnapshot, namespace: string | undefined): boolean =>
+  namespaces === undefined || namespace === undefined || namespaces.includes(namespace);
 
 /** What cannot be judged without the mesh, or without what was read. */
 const UNDECIDED = ['ERR_TARGET_UNSEEN', 'ERR_TARGET_NO_PEER'];
@@ -107,13 +120,14 @@ export const promiseChecks: readonly GatewayApiCheck[] = [
     *run(world) {
       for (const { object, input } of promisesOf(world)) {
         const { routes } = observedBy(world, input);
-        const { gateways, services, backends } = input.config;
-        for (const [kind, selector] of [
-          ['Gateway', gateways?.selector],
-          ['Service', services?.selector],
-          ['Backend', backends?.selector],
+        const { config, meta } = input;
+        for (const [kind, selector, places] of [
+          ['Gateway', config.gateways?.selector, gatewayPlaces(config, meta.namespace)],
+          ['Service', config.services?.selector, servicePlaces(config, meta.namespace)],
+          ['Backend', config.backends?.selector, backendPlaces(config, meta.namespace)],
         ] as const) {
           if (!selector || !world.known(kind) || routes.some((one) => one.kind === kind)) continue;
+          if (!places.every((place) => wasRead(world.snapshot, place))) continue;
           const labels = Object.entries(selector.matchLabels).map(([key, value]) => `${key}=${value}`);
           yield {
             object,
