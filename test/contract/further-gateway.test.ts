@@ -42,7 +42,6 @@ describe('a gateway that onboard does not know', () => {
     const [joined] = found.joined;
     assert.deepEqual(fields(joined?.document?.spec), {
       istio: { ca: { address: 'istiod.istio-system.svc:15012', serviceAccount: 'toy' } },
-      tlsContext: { enabled: false },
       toy: { selector: { 'meshcert.dev/mesh': 'istio' }, namespaces: ['shop'] },
     });
     const { patch } = moveOf(found);
