@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { X509Certificate } from 'node:crypto';
+import { join } from 'node:path';
 import { describe, it } from 'node:test';
+import { ROOT } from '../../scripts/tree.ts';
 import { shippedMain } from '../../src/cli/io.fixture.ts';
 import * as made from '../../src/onboard/cluster.fixture.ts';
 import { formatCertificates } from '../../src/pki/certificate.ts';
@@ -21,6 +23,7 @@ import {
   type Upstream,
 } from './parts/gateway-lab.ts';
 import { startIstioWorkload } from './parts/istio-workload.ts';
+import { prepareCluster } from './parts/prepare.ts';
 import type { EnvoyGatewayOptions } from './servers/envoy-gateway.ts';
 import { type Istiod, startIstiod } from './servers/istiod.ts';
 import type { ApplyObject } from './servers/kube-client.ts';
@@ -234,5 +237,37 @@ describe('meshcert onboard for Envoy Gateway: real API server, istiod, Envoy Gat
     assert.deepEqual((await world.lab.read(world.web)).spec, original);
     const plain = async () => (await world.lab.ask(world.edge, '/web')).seen?.tls === false;
     await eventually('plaintext again', plain, () => world.said + world.lab.envoyGateway.log());
+  });
+
+  it('adds Envoy Gateway to the MeshCertificate by which Emissary is served, and both present one certificate', async () => {
+    await using world = await World.start();
+    const { apiserver } = world.lab;
+    await prepareCluster(apiserver, { [GATEWAYS]: ['emissary'] });
+    await apiserver.kubectl(['apply', '--server-side', '-f', join(ROOT, 'deploy/crd/meshcertificate.yaml')]);
+    await apiserver.kubectl(['wait', '--for=condition=Established', 'crd', '--all', '--timeout=30s']);
+    const { secureAddress: address, serverName } = world.istiod;
+    const given = {
+      apiVersion: 'meshcert.dev/v1alpha1',
+      kind: 'MeshCertificate',
+      metadata: { name: 'mesh', namespace: GATEWAYS },
+      spec: { istio: { ca: { address, serverName, serviceAccount: 'emissary' } } },
+    };
+    await apiserver.kubectl(['apply', '-f', '-'], { input: JSON.stringify(given) });
+    world.startAgent();
+    const flags = (await world.flags()).filter((flag) => flag !== '--set' && !flag.startsWith('istio.ca.'));
+    assert.equal(await world.run('onboard', '--yes', ...flags), 0, await world.log());
+    const secret = `/api/v1/namespaces/${GATEWAYS}/secrets/mesh-identity`;
+    const { body } = await apiserver.call('GET', secret);
+    const leaf = new X509Certificate(Buffer.from(body.data['tls.crt'], 'base64'));
+    assert.equal(leaf.subjectAltName, `URI:spiffe://cluster.local/ns/${GATEWAYS}/sa/emissary`);
+    const shows = async () => (await world.lab.ask(world.edge, '/web')).seen?.serial === leaf.serialNumber;
+    await eventually('the certificate', shows, () => world.said + world.lab.envoyGateway.log());
+    const contexts = `/apis/getambassador.io/v3alpha1/namespaces/${GATEWAYS}/tlscontexts`;
+    await eventually('the TLSContext', async () => (await world.names(contexts)).includes('mesh'));
+    const after = (
+      await apiserver.call('GET', `/apis/meshcert.dev/v1alpha1/namespaces/${GATEWAYS}/meshcertificates/mesh`)
+    ).body;
+    assert.deepEqual(Object.keys(after.spec).sort(), ['gatewayApi', 'istio', 'tlsContext']);
+    assert.deepEqual(after.spec.istio, given.spec.istio);
   });
 });
