@@ -27,6 +27,8 @@ interface Recipe {
   readonly programs: readonly PeerName[];
   /** The C libraries too, for programs that are not static Go programs. */
   readonly libraries?: true;
+  /** A directory `/tmp` that every user may write to. */
+  readonly tmp?: true;
   readonly config?: RunConfig;
 }
 
@@ -35,8 +37,20 @@ const RECIPES = {
   pause: { name: PAUSE_IMAGE, programs: ['pause'] },
   coredns: { name: 'meshcert.dev/coredns:test', programs: ['coredns'] },
   istiod: { name: 'meshcert.dev/istiod:test', programs: ['pilot-discovery'] },
-  /** Only Envoy, under the name of the gateway in deploy/kustomize/overlays/sidecar. */
-  gateway: { name: 'docker.io/emissaryingress/emissary:3.9.1', programs: ['envoy'], libraries: true },
+  /** Only Envoy, under the name of the gateway in deploy/kustomize/overlays/sidecar. Envoy Gateway runs it too. */
+  gateway: {
+    name: 'docker.io/emissaryingress/emissary:3.9.1',
+    programs: ['envoy'],
+    libraries: true,
+    config: { Env: ['PATH=/'] },
+  },
+  /** It also drains the Envoys that it runs, and tells by a file that it has. */
+  'envoy-gateway': {
+    name: 'docker.io/envoyproxy/gateway:v1.9.1',
+    programs: ['envoy-gateway'],
+    tmp: true,
+    config: { Env: ['PATH=/'] },
+  },
   /** Istio's proxy: the agent, and the Envoy that it starts. */
   proxy: { name: 'meshcert.dev/proxy:test', programs: ['pilot-agent', 'envoy'], libraries: true },
   consul: { name: 'meshcert.dev/consul:test', programs: ['consul'] },
@@ -87,18 +101,19 @@ async function ofBundle(bundle: string, of: Architecture = architecture): Promis
   return { key: await readFile(bundle, 'utf8'), make: async () => ({ ...(await image(of, bundle)), architecture }) };
 }
 
-async function ofPeer({ name, programs, libraries, config }: Recipe): Promise<Plan> {
+async function ofPeer({ name, programs, libraries, tmp, config }: Recipe): Promise<Plan> {
   const paths = await Promise.all(programs.map(async (program) => [program, await peer(program)] as const));
   const make = async (): Promise<PlatformImage> => {
     const files: Entry[] = await Promise.all(
       paths.map(async ([path, file]) => ({ path, mode: 0o755, content: await readFile(file) })),
     );
     if (libraries) for (const [, file] of paths) files.push(...(await librariesOf(file)));
+    if (tmp) files.push({ path: 'tmp', mode: 0o1777 });
     const layers = [layer(files, { compressed: false })];
     return { architecture, layers, config: { Entrypoint: [`/${programs[0]}`], ...config } };
   };
   // A peer's path names what it was built from.
-  return { key: JSON.stringify([name, paths, libraries, config]), make };
+  return { key: JSON.stringify([name, paths, libraries, tmp, config]), make };
 }
 
 /** This machine's C libraries that a program needs, under their own paths. */

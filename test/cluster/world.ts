@@ -20,7 +20,7 @@ export async function startWorld(...images: readonly ImageName[]): Promise<World
     const dir = scratchDir('user');
     const [shell, chart] = await Promise.all([openShell(cluster, dir), packChart(dir), prepareGateway(cluster)]);
     await installIstiod(cluster);
-    await installWorkload(cluster, { name: 'web', namespace: 'shop', port: 80, client: GATEWAY_ID });
+    await installWorkload(cluster, { name: 'web', namespace: 'shop', service: { port: 80 }, client: GATEWAY_ID });
     const gateway = await installGateway(cluster);
     return {
       cluster,

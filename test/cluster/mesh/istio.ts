@@ -57,26 +57,33 @@ export const TOKEN = { path: 'istio-token', audience: 'istio-ca', expirationSeco
  */
 export async function installWorkload(
   cluster: Cluster,
-  workload: { readonly name: string; readonly namespace: string; readonly port: number; readonly client: string },
+  workload: {
+    /** Of its ServiceAccount, too. */
+    readonly name: string;
+    readonly namespace: string;
+    /** Of a Service of its name; without one, its pod joins those behind another Service. */
+    readonly service: { readonly port: number } | { readonly name: string };
+    readonly client: string;
+  },
 ): Promise<void> {
-  const { name, namespace, port, client } = workload;
+  const { name, namespace, service: of, client } = workload;
   await cluster.ensureNamespace(namespace);
   await apply(
     cluster,
     serviceAccount(name, namespace),
-    service(name, namespace, [{ name: 'http', port, targetPort: 8443 }]),
+    ...('port' in of ? [service(name, namespace, [{ name: 'http', port: of.port, targetPort: 8443 }])] : []),
     {
       apiVersion: 'v1',
       kind: 'ConfigMap',
       metadata: { name: `${name}-envoy`, namespace },
       data: { 'envoy.json': JSON.stringify(bootstrap(name, client)) },
     },
-    proxyDeployment(name, namespace),
+    proxyDeployment(name, namespace, 'name' in of ? of.name : name),
   );
   await rolledOut(cluster, namespace, name);
 }
 
-function proxyDeployment(name: string, namespace: string): object {
+function proxyDeployment(name: string, namespace: string, behind: string): object {
   const mounts = {
     tokens: '/var/run/secrets/tokens',
     root: '/var/run/secrets/istio',
@@ -105,6 +112,7 @@ function proxyDeployment(name: string, namespace: string): object {
         ...['sockets', 'state', 'tmp'].map((volume) => ({ name: volume, emptyDir: {} })),
       ],
     },
+    behind,
   );
 }
 
@@ -191,7 +199,10 @@ function bootstrap(name: string, client: string): object {
   };
 }
 
-/** Answers every request with the name of the workload. */
+/** Headers of an answer of a workload: the SPIFFE ID of its client, and the SHA-256 of the client's certificate. */
+export const CLIENT_HEADERS = { id: 'x-client-id', fingerprint: 'x-client-fingerprint' } as const;
+
+/** Answers every request with the name of the workload, and says who asked. */
 const answer = (name: string): object => ({
   name: 'envoy.filters.network.http_connection_manager',
   typed_config: {
@@ -201,6 +212,10 @@ const answer = (name: string): object => ({
       { name: 'envoy.filters.http.router', typed_config: { '@type': type('filters.http.router.v3.Router') } },
     ],
     route_config: {
+      response_headers_to_add: [
+        { header: { key: CLIENT_HEADERS.id, value: '%DOWNSTREAM_PEER_URI_SAN%' } },
+        { header: { key: CLIENT_HEADERS.fingerprint, value: '%DOWNSTREAM_PEER_FINGERPRINT_256%' } },
+      ],
       virtual_hosts: [
         {
           name: 'all',

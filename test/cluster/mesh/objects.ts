@@ -9,18 +9,28 @@ export async function apply(cluster: Cluster, ...objects: readonly object[]): Pr
 /** Without a request, a pod stands still for as long as another with one is busy, such as an agent that starts. */
 export const RESOURCES = { requests: { cpu: '200m' } } as const;
 
-/** A Deployment of one pod with one container, which has the Deployment's name unless it has its own. */
-export function deployment(name: string, namespace: string, container: object, pod: object = {}): object {
-  const labels = { app: name, 'app.kubernetes.io/name': name };
+/**
+ * A Deployment of one pod with one container, which has the Deployment's name unless it has its own. Its pod is behind
+ * the Service of its own name, or of another.
+ */
+export function deployment(
+  name: string,
+  namespace: string,
+  container: object,
+  pod: object = {},
+  behind: string = name,
+): object {
+  const labels = { app: behind, 'app.kubernetes.io/name': behind };
+  const own = { deployment: name };
   const template = {
-    metadata: { labels },
+    metadata: { labels: { ...labels, ...own } },
     spec: { containers: [{ name, resources: RESOURCES, ...container }], ...pod },
   };
   return {
     apiVersion: 'apps/v1',
     kind: 'Deployment',
     metadata: { name, namespace, labels },
-    spec: { selector: { matchLabels: labels }, template },
+    spec: { selector: { matchLabels: own }, template },
   };
 }
 

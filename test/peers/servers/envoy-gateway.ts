@@ -11,8 +11,8 @@ import type { KubeApiserver } from './kube-apiserver.ts';
 import { answers } from './loopback.ts';
 import { Daemon, discard, output, type Server, scratchDir, serverOf } from './process.ts';
 
-const MODULE = 'github.com/envoyproxy/gateway@v1.9.1';
-const NAMESPACE = 'envoy-gateway-system';
+export const MODULE = 'github.com/envoyproxy/gateway@v1.9.1';
+export const NAMESPACE = 'envoy-gateway-system';
 /** The version in the wheel of the peer `envoy`; it only names a directory here. */
 const ENVOY_VERSION = '1.40.0';
 export const GATEWAY_CLASS = 'eg';
