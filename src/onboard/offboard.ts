@@ -24,6 +24,7 @@ import {
   type RouteInUse,
   type RouteRelease,
   refuseInUse,
+  refuseNamed,
   routesInUse,
 } from './plan/offboard-plan.ts';
 import { type CertificatePlace, ownedBy, standInsOf } from './plan/owned.ts';
@@ -110,6 +111,7 @@ const REST_MS = 3000;
 export async function carryOutOff({ leaving, grants }: OffboardPlan, options: OffboardOptions): Promise<void> {
   const { kube, say, clock, signal } = options;
   for (const one of leaving) refuseInUse(one.inUse);
+  for (const one of leaving) refuseNamed(one.naming);
   for (const one of leaving) await leave(one, options);
   const secrets = leaving.flatMap((one) => one.secrets);
   if (secrets.length > 0) await clock.sleep(Math.max(...options.gateways.map(({ batchGapMs }) => batchGapMs)), signal);

@@ -2,7 +2,7 @@ import { adapters } from '../../../adapters/index.ts';
 import { systemClock } from '../../async/clock.ts';
 import { gateways } from '../../gateways.ts';
 import { carryOutOff, lookAndPlanOff, showOffPlan } from '../../onboard/offboard.ts';
-import { refuseInUse } from '../../onboard/plan/offboard-plan.ts';
+import { refuseInUse, refuseNamed } from '../../onboard/plan/offboard-plan.ts';
 import type { OffboardFlags } from '../commands/offboard.ts';
 import { clusterOf } from '../declare/cluster-flags.ts';
 import type { Io } from '../declare/command.ts';
@@ -21,6 +21,7 @@ export async function runOffboard(flags: OffboardFlags, names: readonly string[]
     }
     io.stdout.write(`${showOffPlan(plan)}\n`);
     refuseInUse(plan.leaving.flatMap(({ inUse }) => inUse));
+    refuseNamed(plan.leaving.flatMap(({ naming }) => naming));
     if (flags.dryRun) return 0;
     if (!flags.yes && !(await confirmed('Apply this plan?', io))) return 1;
     await carryOutOff(plan, means);

@@ -6,7 +6,7 @@ import { type KubeObject, keyOf, describe as nameOf, refOf } from '../../core/ob
 import { gateways } from '../../gateways.ts';
 import { fields } from '../../mesh/kube-object.ts';
 import * as made from '../cluster.fixture.ts';
-import { planOffboarding } from './offboard-plan.ts';
+import { planOffboarding, refuseNamed } from './offboard-plan.ts';
 import { type OnboardPlan, type OnboardPreferences, planOnboarding } from './plan.ts';
 import type { OnboardSnapshot } from './snapshot.ts';
 
@@ -348,6 +348,28 @@ describe('an offboarding plan for Envoy Gateway', () => {
       leaving?.standIns.map((one) => nameOf(refOf(one))),
       ['Backend emissary/web-shop-443', 'ReferenceGrant emissary/web-shop-443'],
     );
+  });
+
+  it('does not delete a Secret that a Gateway of the user still names', () => {
+    const [eg, edge, ...rest] = made.gatewayApi();
+    assert.ok(eg && edge);
+    const tls = { backend: { clientCertificateRef: { group: '', kind: 'Secret', name: 'mesh-identity' } } };
+    const naming = { ...edge, spec: { ...fields(edge.spec), tls } };
+    const certificate = (deletionPolicy: string) => ({
+      apiVersion: 'meshcert.dev/v1alpha1',
+      kind: 'MeshCertificate',
+      metadata: { name: 'mesh', namespace: 'emissary' },
+      spec: { istio: {}, deletionPolicy },
+    });
+    const named = (deletionPolicy: string) =>
+      gone([eg, naming, ...rest, certificate(deletionPolicy)]).flatMap((leaving) => leaving.naming);
+    assert.deepEqual(named('Retain'), []);
+    assert.deepEqual(named('Delete'), [naming]);
+    assert.throws(() => refuseNamed(named('Delete')), {
+      code: 'ERR_OFFBOARD_IN_USE',
+      message:
+        /^Gateway emissary\/edge still name a Secret .*; remove that field there, and the labels by which they are selected, and run this again$/,
+    });
   });
 
   it('is blocked by a route that leads to what onboard did not create and the agent verifies', () => {

@@ -1,5 +1,5 @@
 import { describe, type KubeObject, type ObjectRef, OWNER_LABEL, refOf } from '../../core/object.ts';
-import type { Gateway } from '../../gateway/gateway.ts';
+import { type Gateway, gatewayOf } from '../../gateway/gateway.ts';
 import { fields, text } from '../../mesh/kube-object.ts';
 import { type OnboardableGateway, onboardable } from '../discover/gateway.ts';
 import { meant } from './choice.ts';
@@ -39,6 +39,8 @@ export interface Leaving {
   readonly objects: readonly ObjectRef[];
   /** Only with `deletionPolicy: Delete`. */
   readonly secrets: readonly ObjectRef[];
+  /** Objects of somebody else's that name one of these Secrets. */
+  readonly naming: readonly KubeObject[];
 }
 
 export interface OffboardPlan {
@@ -80,6 +82,7 @@ function leavingOf(
   const certificate = snapshot.meshCertificates.find(
     ({ metadata }) => metadata.name === place.name && metadata.namespace === place.namespace,
   );
+  const secrets = certificate && fields(certificate.spec).deletionPolicy === 'Delete' ? secretsOf(certificate) : [];
   const standIns = gateways.flatMap((gateway) => standInsOf(snapshot.gatewayObjects, gateway, place));
   const using = gateways.flatMap((gateway) => routesInUse(snapshot.gatewayObjects, gateway, place));
   const releases = using.flatMap(({ route, gateway }): RouteRelease[] => {
@@ -99,8 +102,42 @@ function leavingOf(
     inUse: using.filter(({ route }) => !released.has(route)),
     standIns,
     objects: gateways.flatMap((gateway) => ownedBy(snapshot.gatewayObjects, gateway, place)).map(refOf),
-    secrets: certificate && fields(certificate.spec).deletionPolicy === 'Delete' ? secretsOf(certificate) : [],
+    secrets,
+    naming: namingOf(secrets, snapshot.gatewayObjects, gateways, place),
   };
+}
+
+/** Neither the agent's objects nor what was created for routes. */
+function namingOf(
+  secrets: readonly ObjectRef[],
+  objects: readonly KubeObject[],
+  gateways: readonly OnboardableGateway[],
+  place: CertificatePlace,
+): readonly KubeObject[] {
+  const going = gateways.flatMap((gateway) => [
+    ...ownedBy(objects, gateway, place),
+    ...standInsOf(objects, gateway, place),
+  ]);
+  return objects.filter(
+    (object) =>
+      !going.includes(object) &&
+      gatewayOf(object, gateways)
+        ?.secretsNamedBy(object)
+        .some((use) => secrets.some(({ kind, ...ref }) => kind === 'Secret' && isSame(ref, use))),
+  );
+}
+
+const isSame = (one: Pick<ObjectRef, 'namespace' | 'name'>, other: CertificatePlace): boolean =>
+  one.namespace === other.namespace && one.name === other.name;
+
+/** Throws ERR_OFFBOARD_IN_USE if a Secret that is to be deleted is named elsewhere. */
+export function refuseNamed(naming: readonly KubeObject[]): void {
+  if (naming.length === 0) return;
+  const list = naming.map((object) => describe(refOf(object))).join(', ');
+  throw new OnboardError(
+    'ERR_OFFBOARD_IN_USE',
+    `${list} still name a Secret that is to be deleted; remove that field there, and the labels by which they are selected, and run this again`,
+  );
 }
 
 /** The routes of all namespaces that use one of this MeshCertificate's objects. */
