@@ -34,11 +34,12 @@ export function deployment(
   };
 }
 
+/** Of one pod, which a kubelet that starts again calls not ready until its next probe. */
 export const service = (name: string, namespace: string, ports: readonly object[]): object => ({
   apiVersion: 'v1',
   kind: 'Service',
   metadata: { name, namespace },
-  spec: { selector: { 'app.kubernetes.io/name': name }, ports },
+  spec: { selector: { 'app.kubernetes.io/name': name }, ports, publishNotReadyAddresses: true },
 });
 
 export const serviceAccount = (name: string, namespace: string): object => ({
