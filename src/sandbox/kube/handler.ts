@@ -175,6 +175,7 @@ function watchRequest(cluster: Cluster, call: HandlerCall, kind: Kind): WatchReq
     namespace,
     matches: selection(kind, call.asked),
     resourceVersion: query.get('resourceVersion') ?? '',
+    initialEvents: query.get('sendInitialEvents') === 'true',
     bookmarks: query.get('allowWatchBookmarks') === 'true',
     timeoutSeconds: Number(query.get('timeoutSeconds') ?? 0) || 1800,
     show: (object) => (wantsTable(call) ? table(kind, [object], cluster.clock.now()) : served(kind, object)),

@@ -12,6 +12,8 @@ export interface WatchRequest {
   readonly namespace: string | undefined;
   readonly matches: Predicate;
   readonly resourceVersion: string;
+  /** Everything is sent first, and a bookmark says where that ends: a list by a watch. */
+  readonly initialEvents: boolean;
   readonly bookmarks: boolean;
   readonly timeoutSeconds: number;
   /** How an object is sent: unchanged, or as a table. */
@@ -74,12 +76,13 @@ export class Watches {
     this.#open.add(watch);
     response.on('close', watch.end);
     for (const change of backlog) this.#tell(watch, change);
+    if (request.initialEvents) this.#bookmark(watch, { annotations: { 'k8s.io/initial-events-end': 'true' } });
     void this.#keep(watch, ended.signal).catch(() => undefined);
   }
 
   /** What to send first: everything for version 0 or none, else the history; undefined when that is gone. */
-  #backlog({ kind, namespace, resourceVersion }: WatchRequest): readonly Change[] | undefined {
-    if (resourceVersion !== '' && resourceVersion !== '0')
+  #backlog({ kind, namespace, resourceVersion, initialEvents }: WatchRequest): readonly Change[] | undefined {
+    if (!initialEvents && resourceVersion !== '' && resourceVersion !== '0')
       return this.#store.since(storageOf(kind), Number(resourceVersion));
     return this.#store.list(storageOf(kind), namespace).map((object) => ({
       version: Number(object.metadata.resourceVersion),
@@ -111,11 +114,11 @@ export class Watches {
     this.#send(watch, { type: seen, object: show(object) });
   }
 
-  #bookmark(watch: OpenWatch): void {
+  #bookmark(watch: OpenWatch, more: object = {}): void {
     if (!watch.request.bookmarks) return;
     const { kind, version, group } = watch.request.kind;
     const apiVersion = group === '' ? version : `${group}/${version}`;
-    const metadata = { resourceVersion: String(this.#store.version), creationTimestamp: null };
+    const metadata = { resourceVersion: String(this.#store.version), creationTimestamp: null, ...more };
     this.#send(watch, { type: 'BOOKMARK', object: { kind, apiVersion, metadata } });
   }
 
