@@ -49,6 +49,28 @@ describe('a shared watch', () => {
     kube.close();
     await api.stop();
   });
+
+  for (const owner of [undefined, 'emissary.istio']) {
+    it(`continues for a watcher that closes one of its two views${owner === undefined ? '' : ' of one owner'}`, async () => {
+      const api = await startKubeApi({ tls: false, namespaces: ['emissary'] });
+      const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test' });
+      const discovery = new SharedInformers({ kube, clock: systemClock, random: () => 0.5, log: silentLog });
+      const seen = new Trigger();
+      const watcher = { failed: (error: Error) => assert.fail(error), changed: () => seen.fire() };
+      const viewOf = () => discovery.view(EMISSARY_RESOURCES.mappings, 'emissary', watcher, { owner });
+      const [first, second] = [viewOf(), viewOf()];
+      const limit = AbortSignal.timeout(10_000);
+      while (!second.synced) await seen.wait(limit);
+      first[Symbol.dispose]();
+      const { metadata, ...rest } = mapping('later');
+      api.put({ ...rest, metadata: { ...metadata, labels: { [OWNER_LABEL]: 'emissary.istio' } } });
+      while (second.items().length === 0) await seen.wait(limit);
+      second[Symbol.dispose]();
+      kube.close();
+      await api.stop();
+    });
+  }
+
   it('tells a view with an owner only of the objects that have or had its label', async () => {
     const api = await startKubeApi({ tls: false, namespaces: ['emissary'] });
     const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test' });

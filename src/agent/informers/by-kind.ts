@@ -122,7 +122,8 @@ class SharedView implements View {
 }
 
 class SharedWatch {
-  readonly #watchers = new Set<Watcher>();
+  /** By the number of its views: one watcher may have several. */
+  readonly #watchers = new Map<Watcher, number>();
   readonly #ownWatchers = new Map<string, readonly Watcher[]>();
   readonly #index = new OwnerIndex();
   readonly reflector: Reflector;
@@ -174,14 +175,18 @@ class SharedWatch {
   }
 
   join(watcher: Watcher, owner: string | undefined): void {
-    if (owner === undefined) this.#watchers.add(watcher);
+    if (owner === undefined) this.#watchers.set(watcher, this.#viewsOf(watcher) + 1);
     else this.#ownWatchers.set(owner, [...this.#watchersOf(owner), watcher]);
   }
 
   leave(watcher: Watcher, owner: string | undefined): void {
-    if (owner === undefined) this.#watchers.delete(watcher);
-    else {
-      const others = this.#watchersOf(owner).filter((one) => one !== watcher);
+    if (owner === undefined) {
+      const left = this.#viewsOf(watcher) - 1;
+      if (left > 0) this.#watchers.set(watcher, left);
+      else this.#watchers.delete(watcher);
+    } else {
+      const all = this.#watchersOf(owner);
+      const others = all.toSpliced(all.indexOf(watcher), 1);
       if (others.length > 0) this.#ownWatchers.set(owner, others);
       else this.#ownWatchers.delete(owner);
     }
@@ -193,11 +198,15 @@ class SharedWatch {
   async #follow(): Promise<void> {
     for await (const keys of this.reflector.changes()) {
       const owners = this.#index.update(keys, this.reflector.items());
-      const concerned = [...this.#watchers, ...[...owners].flatMap((owner) => this.#watchersOf(owner))];
+      const concerned = [...this.#watchers.keys(), ...[...owners].flatMap((owner) => this.#watchersOf(owner))];
       const watchers = this.isListed ? concerned : this.#all();
       this.isListed = true;
       this.#tell(watchers, (watcher) => watcher.changed(keys));
     }
+  }
+
+  #viewsOf(watcher: Watcher): number {
+    return this.#watchers.get(watcher) ?? 0;
   }
 
   #watchersOf(owner: string): readonly Watcher[] {
@@ -205,7 +214,7 @@ class SharedWatch {
   }
 
   #all(): readonly Watcher[] {
-    return [...this.#watchers, ...[...this.#ownWatchers.values()].flat()];
+    return [...this.#watchers.keys(), ...[...this.#ownWatchers.values()].flat()];
   }
 
   /** A watcher that throws must not stop the others, nor end the process. */
