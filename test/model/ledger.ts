@@ -139,8 +139,8 @@ export class Ledger {
     const [pair, ca] = [spec.secretName, spec.caSecretName].map((secret) =>
       this.#foreign.has(`Secret/${secret}`) ? undefined : cluster().get(secretRef(META.namespace, secret)),
     );
-    if (!pair) return;
     const isPair = name === spec.secretName;
+    if (!pair || !(isPair || isComplete(pair))) return;
     for (const [where, bundle] of [
       ['the bundle beside it', isPair ? text(pair, 'ca.crt') : undefined],
       ['the bundle in the CA Secret', ca && text(ca, 'tls.crt')],
