@@ -17,6 +17,7 @@ import {
   startGatewayLab,
   startUpstream,
 } from './parts/gateway-lab.ts';
+import { sidecarClusters } from './parts/sidecar-clusters.ts';
 import { authority } from './servers/authority.ts';
 import { CONTROLLER_NAME } from './servers/envoy-gateway.ts';
 import { startIstiod } from './servers/istiod.ts';
@@ -35,7 +36,7 @@ interface IstioConfig {
   };
 }
 
-it('istiod turns a policy for a Service into a rule for all sidecars, without a client certificate, and ignores one for a Backend', async () => {
+it('istiod turns a policy for a Service into TLS without a client certificate for all sidecars, and ignores one for a Backend', async () => {
   const mesh = await authority('mesh');
   await using lab = await startGatewayLab();
   await using istiod = await startIstiod({ apiserver: lab.apiserver });
@@ -48,6 +49,7 @@ it('istiod turns a policy for a Service into a rule for all sidecars, without a 
     secret('client', client, SHOP),
     beside,
     ...service('web', upstream),
+    ...service('free', upstream),
     policy('web', { sans: [WEB] }),
     route('web', [beside]),
     backend('webc', upstream, fromSecret('client')),
@@ -86,6 +88,18 @@ it('istiod turns a policy for a Service into a rule for all sidecars, without a 
     [tls?.mode, tls?.credentialName, tls?.subjectAltNames, tls?.clientCertificate],
     ['SIMPLE', `configmap://${SHOP}/mesh-ca`, [WEB], undefined],
   );
+
+  const seen = async () =>
+    (await sidecarClusters(istiod.plaintextAddress, SHOP))
+      .filter(({ host }) => /^(web|free|webc)\./.test(host))
+      .map(({ host, tls, certificates }) => [host, tls, certificates])
+      .sort();
+  const wanted = [
+    [`free.${SHOP}.svc.cluster.local`, false, []],
+    [`web.${SHOP}.svc.cluster.local`, true, []],
+  ];
+  await eventually('TLS for the sidecars', async () => (await seen()).some(([, tls]) => tls), istiod.log);
+  assert.deepEqual(await seen(), wanted);
 
   const serves = async () => (await lab.ask(beside, '/webc')).seen?.serial === serialOf(client);
   await eventually('the Backend with its client certificate', serves, lab.envoyGateway.log);

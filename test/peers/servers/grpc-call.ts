@@ -2,7 +2,7 @@ import { fileURLToPath } from 'node:url';
 import { type ChannelCredentials, Client, type ClientOptions, Metadata, type ServiceError } from '@grpc/grpc-js';
 import { loadSync, type MethodDefinition } from '@grpc/proto-loader';
 
-const protos = fileURLToPath(new URL('../../../protos/', import.meta.url));
+const protos = ['../../../protos/', '../protos/'].map((path) => fileURLToPath(new URL(path, import.meta.url)));
 
 // biome-ignore lint/suspicious/noExplicitAny: messages of any method
 type Message = any;
@@ -15,7 +15,7 @@ export interface Target {
 }
 
 /**
- * The first answer of a method, unary or bidirectional, to one request. Uses `protos/` without our own client, so that
+ * The first answer of a method, unary or bidirectional, to one request. Uses `protos/` and those of the tests without our own client, so that
  * a test of a real server does not depend on the code under test.
  */
 export async function firstAnswer(
@@ -58,5 +58,5 @@ function find(method: { file: string; service: string; name: string }): MethodDe
 }
 
 function load(file: string) {
-  return loadSync(file, { includeDirs: [protos], keepCase: true, longs: String, enums: String, defaults: true });
+  return loadSync(file, { includeDirs: protos, keepCase: true, longs: String, enums: String, defaults: true });
 }
