@@ -53,8 +53,8 @@ export interface PublishResult {
 }
 
 /**
- * Does the steps of a plan in order, one or two requests each, and stops at the first failure: no object may name a Secret that
- * does not exist.
+ * Does the steps of a plan in order, one or two requests each, and stops at the first failure: no object may name a
+ * Secret that does not exist.
  */
 export async function publish(
   steps: readonly PlanStep[],

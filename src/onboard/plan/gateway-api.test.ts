@@ -1,26 +1,12 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { adapters } from '../../../adapters/index.ts';
-import { systemClock } from '../../async/clock.ts';
 import { type KubeObject, keyOf, describe as nameOf, refOf } from '../../core/object.ts';
 import { gateways } from '../../gateways.ts';
 import { fields } from '../../mesh/kube-object.ts';
 import * as made from '../cluster.fixture.ts';
 import { planOffboarding, refuseNamed } from './offboard-plan.ts';
-import { type OnboardPlan, type OnboardPreferences, planOnboarding } from './plan.ts';
-import type { OnboardSnapshot } from './snapshot.ts';
-
-const { signal } = new AbortController();
-
-function planFor(
-  objects: readonly KubeObject[],
-  preferences: Partial<OnboardPreferences> = {},
-  changes: Partial<OnboardSnapshot> = {},
-): Promise<OnboardPlan> {
-  const observed = new Map(objects.map((object) => [keyOf(refOf(object)), object]));
-  const means = { adapters, gateways, clock: systemClock };
-  return planOnboarding(made.snapshotOf(objects, changes), { changes: [], ...preferences }, observed, means, signal);
-}
+import { planFor } from './plan.fixture.ts';
+import type { OnboardPlan } from './plan.ts';
 
 const GATEWAY = [...made.gatewayApi(), ...made.istiod()];
 const WEB = made.app('istio', 'web', 'shop', 443);

@@ -1,32 +1,12 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { adapters } from '../../../adapters/index.ts';
-import { systemClock } from '../../async/clock.ts';
 import { type KubeObject, keyOf, describe as nameOf, refOf } from '../../core/object.ts';
-import { gateways } from '../../gateways.ts';
 import { fields } from '../../mesh/kube-object.ts';
 import * as made from '../cluster.fixture.ts';
 import { showFindings } from '../show-findings.ts';
-import { type OnboardPlan, type OnboardPreferences, planAsYaml, planOnboarding, showPlan } from './plan.ts';
-import type { OnboardSnapshot } from './snapshot.ts';
-
-const { signal } = new AbortController();
-
-function planFor(
-  objects: readonly KubeObject[],
-  preferences: Partial<OnboardPreferences> = {},
-  changes: Partial<OnboardSnapshot> = {},
-): Promise<OnboardPlan> {
-  const observed = new Map(objects.map((object) => [keyOf(refOf(object)), object]));
-  const snapshot = made.snapshotOf(objects, changes);
-  return planOnboarding(
-    snapshot,
-    { changes: [], ...preferences },
-    observed,
-    { adapters, gateways, clock: systemClock },
-    signal,
-  );
-}
+import { planFor } from './plan.fixture.ts';
+import { type OnboardPlan, planAsYaml, showPlan } from './plan.ts';
 
 const ISTIO = [made.gateway(), ...made.istiod()];
 const LINKERD = [made.gateway(), made.linkerdConfig()];

@@ -1,11 +1,10 @@
 import { credentials } from '@grpc/grpc-js';
 import { decode, firstAnswer } from '../servers/grpc-call.ts';
 
-/** How a sidecar connects to one port of a Service, as istiod tells it. */
+/** How a sidecar connects to a port of a Service, as istiod tells it. */
 export interface SidecarCluster {
   /** The host of the Service. */
   readonly host: string;
-  readonly port: number;
   /** TLS for every endpoint, whether it has a sidecar or not. */
   readonly tls: boolean;
   /** Names of the certificates that it presents by that TLS. */
@@ -26,13 +25,14 @@ export async function sidecarClusters(address: string, namespace: string): Promi
   const { resources } = await firstAnswer(target, METHOD, { node, type_url: CLUSTERS });
   return resources.flatMap(({ value }: { value: Buffer }) => {
     const { name, transport_socket } = decode('sidecar.proto', 'meshcert.test.sidecar.Cluster', value);
-    const [, port, , host] = /^outbound\|(\d+)\|(.*)\|(.+)$/.exec(name) ?? [];
+    const [, host] = /^outbound\|\d+\|.*\|(.+)$/.exec(name) ?? [];
     if (host === undefined) return [];
     const config = transport_socket?.typed_config?.value;
     const context = config && decode('sidecar.proto', 'meshcert.test.sidecar.UpstreamTlsContext', config);
     const certificates = context?.common_tls_context?.tls_certificate_sds_secret_configs ?? [];
     return {
-      ...{ host, port: Number(port), tls: Boolean(transport_socket) },
+      host,
+      tls: Boolean(transport_socket),
       certificates: certificates.map((one: { name: string }) => one.name),
     };
   });
