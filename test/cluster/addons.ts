@@ -1,7 +1,10 @@
+import { eventually } from '../peers/parts/eventually.ts';
 import type { KubeClient } from '../peers/servers/kube-client.ts';
+import { output } from '../peers/servers/process.ts';
 import { imageName } from './images.ts';
 import { RESOURCES } from './mesh/objects.ts';
 import { DNS_ADDRESS } from './node/kubelet.ts';
+import type { Namespaces } from './node/namespaces.ts';
 
 const COREFILE = `.:53 {
   errors
@@ -78,8 +81,20 @@ const DNS = [
   },
 ];
 
-export async function installDns(client: KubeClient): Promise<void> {
+/** Asks through kube-proxy as a pod does, because its rules follow the endpoints some time after the rollout. */
+const LOOK_UP = `
+const { Resolver } = require('node:dns/promises');
+const resolver = new Resolver({ timeout: 1_000, tries: 1 });
+resolver.setServers(['${DNS_ADDRESS}']);
+resolver.resolve4('kubernetes.default.svc.cluster.local').catch(() => process.exit(1));`;
+
+/** Resolves once the DNS answers. */
+export async function installDns(client: KubeClient, { enter }: Namespaces): Promise<void> {
   const input = DNS.map((object) => JSON.stringify(object)).join('\n---\n');
   await client.kubectl(['apply', '--server-side', '-f', '-'], { input });
   await client.kubectl(['-n', 'kube-system', 'rollout', 'status', 'deployment/coredns', '--timeout=120s']);
+  await eventually('an answer of the DNS', async () => {
+    await output(...enter('net', process.execPath, ['-e', LOOK_UP]));
+    return true;
+  });
 }

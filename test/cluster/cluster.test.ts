@@ -82,8 +82,11 @@ test('a cluster starts, runs the image, and leaves nothing', { skip: noCluster()
     assert.match(await cluster.kubectl(['get', 'nodes']), /node1 +Ready .*v1\.34\.2/);
 
     await cluster.kubectl(['apply', '-f', '-'], { input: JSON.stringify(POD) });
-    await cluster.kubectl(['wait', '--for=jsonpath={.status.phase}=Succeeded', 'pod/image', '--timeout=60s']);
-    const said = JSON.parse(await cluster.kubectl(['logs', 'image']));
+    const terminated = 'jsonpath={.status.containerStatuses[0].state.terminated.exitCode}';
+    await cluster.kubectl(['wait', `--for=${terminated}`, 'pod/image', '--timeout=60s']);
+    const log = await cluster.kubectl(['logs', 'image']);
+    assert.equal(await cluster.kubectl(['get', 'pod/image', `--output=${terminated}`]), '0', log);
+    const said = JSON.parse(log);
     t.diagnostic(JSON.stringify(said));
     assert.equal(said.address, '10.96.0.1');
     assert.match(said.node, /^24\./);

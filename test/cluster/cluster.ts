@@ -65,7 +65,7 @@ async function startIn(
   };
   await Promise.all([controlPlane.startControllers(), load('pause', 'coredns', ...images)]);
   const [kubelet] = await Promise.all([startKubelet(node, controlPlane), startKubeProxy(node, controlPlane)]);
-  await installDns(controlPlane.client);
+  await installDns(controlPlane.client, node);
   return {
     ...controlPlane.client,
     kubeconfigFile: controlPlane.kubeconfigFile,
