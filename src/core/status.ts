@@ -108,6 +108,8 @@ export interface PublicationStatus {
     readonly since?: string;
     readonly until: string;
   };
+  /** By kind: where each gateway that has objects finds them, also once the spec has its fields no longer. */
+  readonly gateways?: Readonly<Record<string, object>>;
   readonly mappings: readonly RouteStatus[];
   readonly targets: readonly TargetStatus[];
   /** Those that were checked, by address. */

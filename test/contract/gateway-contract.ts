@@ -203,6 +203,35 @@ export function gatewayContract(name: string, subject: GatewaySubject): void {
       );
     });
 
+    it('selects nothing and makes nothing once its fields are gone, and finds what it made and who uses it', () => {
+      const one = certificate();
+      const config = one.spec.gateways[gateway.kind];
+      const { left } = gateway;
+      if (!left) return;
+      const recorded = left.of(config, NAMESPACE);
+      const read = left.read(JSON.parse(JSON.stringify(recorded)));
+      assert.deepEqual(read, recorded);
+      assert.deepEqual(left.of(read, NAMESPACE), recorded);
+      for (const foreign of [undefined, 'x', {}]) assert.equal(left.read(foreign), undefined);
+
+      const after = { ...one, spec: { ...one.spec, gateways: { [gateway.kind]: read } } };
+      const places = (of: MeshCertificate) =>
+        gateway.routes
+          .scopes(inputOf(of))
+          .own.map(({ resource, namespace, name: only }) => [resource.plural, namespace, only].join(' '));
+      assert.deepEqual(places(after), places(one));
+      const { verdicts, targets } = judged(after, { ...observe([]), routes: [route] });
+      assert.ok(verdicts.every(({ selected }) => !selected));
+      assert.deepEqual(
+        desiredOf(after, targets).filter(({ kind }) => kind !== 'Secret'),
+        [],
+      );
+      const own = standing(one);
+      assert.ok(gateway.routes.concern(inputOf(after), own)(changed(one)), 'the route concerns us');
+      const verdict = verdictOn(after, observe([changed(one)], own));
+      assert.ok(verdict?.dependsOn && !verdict.selected);
+    });
+
     it('refuses a name of a Secret that it would misread, before anything is written', () => {
       const [problem] = ['istio-certs', 'toy', 'a.b'].filter((one) => gateway.secretNameProblem(one) !== undefined);
       if (problem === undefined) return;

@@ -31,8 +31,10 @@ import {
   retireAll,
   settleFinalizer,
 } from '../retire/finalizer.ts';
+import { type Recorded, recordOf, withLeft } from '../retire/left.ts';
 import { Retiring } from '../retire/orphans.ts';
-import { reportOf, type UsedGateway, usesOf } from '../retire/used-gateway.ts';
+import { reportOf } from '../retire/routes-report.ts';
+import { type UsedGateway, usesOf } from '../retire/used-gateway.ts';
 import { RouteKeeper } from '../routes/keeper.ts';
 import { UpstreamWatch } from '../upstreams/upstream-watch.ts';
 import type { Environment } from './environment.ts';
@@ -44,6 +46,7 @@ import { WriteAttempts } from './write-attempts.ts';
 
 /** The control loop of one MeshCertificate. Level-triggered: each reconcile observes, decides, acts and reports. */
 export class Reconciler {
+  /** With the gateways of which an earlier spec left something. */
   certificate: MeshCertificate;
   readonly #adapter: Adapter;
   readonly #env: Environment;
@@ -65,14 +68,16 @@ export class Reconciler {
   /** Everything was deleted; the watch has not shown yet that the MeshCertificate is gone. */
   #isRetired = false;
 
-  constructor(certificate: MeshCertificate, adapter: Adapter, env: Environment) {
+  /** `before`: the gateways of the previous spec, if this agent knows it. */
+  constructor(given: MeshCertificate, adapter: Adapter, env: Environment, before?: Recorded) {
+    const certificate = withLeft(given, env.gateways, before);
     this.certificate = certificate;
     this.#adapter = adapter;
     this.#env = env;
     const { spec, metadata } = certificate;
     const host = createHost({ ...env, namespace: metadata.namespace ?? '', report: this.#meshFailed });
     this.#opened = opening(adapter, spec.mesh, host);
-    this.#gateways = this.#useGateways(isTargeting(this.#opened) ? this.#opened : undefined);
+    this.#gateways = this.#useGateways(given.spec, isTargeting(this.#opened) ? this.#opened : undefined);
     this.#stream = new IdentityStream({
       ...{ env, spec, host, wake: this.#wake, opened: this.#opened },
       published: () => this.#publishedIdentity(),
@@ -101,8 +106,8 @@ export class Reconciler {
 
   /** Takes a new version of the resource whose spec is the same. */
   update(certificate: MeshCertificate): void {
-    const { metadata: before, refused } = this.certificate;
-    this.certificate = certificate;
+    const { metadata: before, refused, spec } = this.certificate;
+    this.certificate = { ...certificate, spec };
     const { annotations, deletionTimestamp, finalizers, generation } = certificate.metadata;
     const asked = annotations?.[RENEW_ANNOTATION] !== before.annotations?.[RENEW_ANNOTATION];
     const fate = deletionTimestamp !== before.deletionTimestamp || finalizers?.length !== before.finalizers?.length;
@@ -303,6 +308,7 @@ export class Reconciler {
       ...done,
       ...{ certificate, inForce, repair, rotation, planned, breakerOpenMs },
       ...reportOf(this.#gateways),
+      gateways: this.inUse,
       upstreams: this.#upstreams?.state,
       failure: this.#writes.failure ?? this.#view.problem ?? this.#deletionWaits ?? cause ?? decision.crlProblem,
       nextAttemptAt: this.#meshFailures.current && retryAt,
@@ -313,14 +319,13 @@ export class Reconciler {
     });
   }
 
-  #useGateways(targeting: Targeting | undefined): readonly UsedGateway[] {
+  #useGateways({ gateways: given }: MeshCertificate['spec'], targeting: Targeting | undefined): readonly UsedGateway[] {
     const { certificate } = this;
     const { kube, clock, random, log, sharedInformers: discovery, dryRun, batchGaps, gateways } = this.#env;
     const spacing = batchGaps.of(certificate.metadata.namespace ?? '');
     const mesh = { ...this.#adapter, tls: tlsDefaults(this.#adapter, certificate.spec.mesh.config) };
     return gatewaysOf(certificate.spec, gateways).map(({ gateway, config }) => ({
-      gateway,
-      config,
+      ...{ gateway, config, isLeft: given[gateway.kind] === undefined },
       routes: new RouteKeeper({
         ...{ kube, discovery, clock, random, log, dryRun, certificate, gateway, targeting, spacing, mesh },
         isPublished: (ref) => this.#view.get(ref) !== undefined,
@@ -342,6 +347,11 @@ export class Reconciler {
     const leaf = identity && leafOf(identity);
     this.#writes.failed(problem, leaf && Math.max(0, leaf.notAfter - this.#env.clock.now()));
     this.#trouble(Object.assign(new Error(problem.message), { code: problem.code }));
+  }
+
+  /** The gateways that have objects, for the status and for the reconciler of the next spec. */
+  get inUse(): Recorded {
+    return recordOf(this.#gateways, this.certificate.metadata.namespace ?? '');
   }
 
   get #deletionWaits(): Problem | undefined {

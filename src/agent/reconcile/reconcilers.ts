@@ -3,12 +3,15 @@ import { API_VERSION, KIND, type MeshCertificate } from '../../config/schema/mes
 import { describe, keyOf, refOf } from '../../core/object.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
 import { asError } from '../../mesh/renewing.ts';
+import type { Recorded } from '../retire/left.ts';
 import type { Environment } from './environment.ts';
 import { Reconciler } from './reconciler.ts';
 
 interface RunningReconciler {
   readonly adapter: Adapter;
   certificate: MeshCertificate;
+  /** The gateways of the spec before. */
+  readonly inUse: Recorded | undefined;
   /** Replaced at each restart. */
   reconciler: Reconciler | undefined;
   /** Ends the current run, or the pause before the next one. */
@@ -67,12 +70,13 @@ export class Reconcilers {
       before.reconciler?.update(certificate);
       return;
     }
+    const inUse = before?.reconciler?.inUse;
     if (before) await this.#stop(key);
     const adapter = this.#adapters.get(certificate.spec.mesh.name);
     if (!adapter) throw new TypeError(`no adapter for mesh ${certificate.spec.mesh.name}`);
     const stop = new AbortController();
     const running: RunningReconciler = {
-      ...{ adapter, certificate, stop },
+      ...{ adapter, certificate, stop, inUse },
       reconciler: undefined,
       isStopped: false,
       done: undefined,
@@ -88,7 +92,7 @@ export class Reconcilers {
   async #supervise(running: RunningReconciler): Promise<void> {
     while (!running.isStopped) {
       try {
-        running.reconciler = new Reconciler(running.certificate, running.adapter, this.#env);
+        running.reconciler = new Reconciler(running.certificate, running.adapter, this.#env, running.inUse);
         await running.reconciler.run(running.stop);
       } catch (error) {
         if (!running.isStopped) await this.#pause(running, asError(error));

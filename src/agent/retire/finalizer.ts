@@ -15,6 +15,7 @@ import { ownerLabel } from '../../gateway/owner.ts';
 import type { Kube } from '../../kube/api.ts';
 import { KubeError } from '../../kube/transport/error.ts';
 import type { Fence } from '../publish/publisher.ts';
+import { listed } from './left.ts';
 import type { RetireOptions } from './orphans.ts';
 import type { UsedGateway } from './used-gateway.ts';
 
@@ -55,16 +56,11 @@ export function deletionWaits(
     ...retiring.users(),
   ]);
   if (users.length === 0) return undefined;
-  const listed = users.slice(0, LISTED).join(', ');
-  const more = users.length > LISTED ? ` and ${users.length - LISTED} more` : '';
   return waits(
-    `deletion waits for ${listed}${more}, which would lose mTLS; the certificate is renewed until then; ` +
+    `deletion waits for ${listed(users)}, which would lose mTLS; the certificate is renewed until then; ` +
       `run: meshcert offboard ${name} -n ${namespace}, or remove those references (${used.map(({ gateway }) => gateway.wording.release).join(', ')})`,
   );
 }
-
-/** More names do not help the reader of the message. */
-const LISTED = 3;
 
 /** Adds or removes our finalizer, as the policy says. One request, only when there is a change. */
 export async function settleFinalizer(certificate: MeshCertificate, kube: Kube, signal: AbortSignal): Promise<void> {

@@ -32,6 +32,13 @@ export interface MeshTraits {
   readonly readsAccounts?: boolean | undefined;
 }
 
+/** A configuration that selects nothing, and that finds what another one made. It is kept in the status, as JSON. */
+export interface LeftFields<C> {
+  of(config: C, namespace: string): C;
+  /** Undefined: not of its making. */
+  read(recorded: unknown): C | undefined;
+}
+
 /** What a kind of gateway adds to the MeshCertificate, and the consequences. */
 export interface GatewayFields<C = unknown> {
   /** The key of its configuration in `spec.gateways`. */
@@ -44,6 +51,8 @@ export interface GatewayFields<C = unknown> {
   secretName?(name: z.ZodString): z.ZodString;
   /** Its fields with every default filled in. Called if one of them is given, or by default. */
   configure(name: string, given: Readonly<Record<string, unknown>>): C;
+  /** Optional capability: it retires what it made for a MeshCertificate that has its fields no longer. */
+  readonly left?: LeftFields<C> | undefined;
   /** The names that this MeshCertificate uses. */
   claims(config: C, metadata: ObjectMeta): Iterable<Claim>;
   /** The permissions that the agent needs for it, in addition to reading and writing the Secrets. */

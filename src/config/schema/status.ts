@@ -52,6 +52,12 @@ export const statusSchema = z
       .strictObject({ fingerprint: z.string(), reason: z.string(), since: time().optional(), until: time() })
       .optional()
       .describe('A newer leaf that is held back until its root is known to the upstreams.'),
+    gateways: z
+      .record(z.string(), z.looseObject({}).meta({ 'x-kubernetes-preserve-unknown-fields': true }))
+      .optional()
+      .describe(
+        'Where the objects of each gateway are, so that they are retired when its fields are removed from the spec.',
+      ),
     mappings: z
       .array(
         z.strictObject({

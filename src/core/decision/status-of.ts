@@ -38,6 +38,7 @@ export const REASONS = [
   'EmergencyBand',
   'NotSeen',
   'IdentitiesExpected',
+  'Retiring',
 ] as const;
 
 /** What one reconcile found, as far as it goes into the status. Times in epoch milliseconds. */
@@ -73,16 +74,13 @@ export interface StatusInput {
   readonly planned: { readonly fingerprint: string; readonly due: number } | undefined;
   /** Milliseconds until the budget on attempts allows the next one; 0 when it does now. */
   readonly breakerOpenMs: number;
+  readonly gateways: Readonly<Record<string, object>>;
   readonly routes: readonly RouteStatus[];
   readonly targets: readonly TargetStatus[];
   /** Addresses of the upstreams, and who answered there; undefined if they are not checked. */
   readonly upstreams: CheckedUpstreams | undefined;
   /** The gateways' verdicts on their routes, one for each gateway. */
-  readonly referenced: readonly {
-    readonly status: 'True' | 'False';
-    readonly reason: string;
-    readonly message: string;
-  }[];
+  readonly referenced: readonly Pick<Condition, 'status' | 'reason' | 'message'>[];
 }
 
 /** The status for this report, given the previous status; transition times and counts are carried over. */
@@ -131,6 +129,7 @@ export function statusOf(report: StatusInput, before: PublicationStatus | undefi
       };
     }),
     ...(held ? { held } : {}),
+    gateways: report.gateways,
     mappings: report.routes,
     targets: report.targets,
     ...(upstreams.length > 0 ? { upstreams } : {}),

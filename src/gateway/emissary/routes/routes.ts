@@ -21,11 +21,13 @@ const BACKENDS: readonly Resource[] = [
 export const emissaryRoutes: Routes<EmissaryConfig, Target> = {
   scopes(input) {
     const places = namespacesOf(input);
+    // Where the kinds are not served, nothing is left of them.
+    const optional = input.config.leftIn !== undefined;
     return {
       routes: [KINDS.mappings, KINDS.tcpMappings].flatMap((resource) =>
-        places.map((namespace) => ({ resource, namespace })),
+        places.map((namespace) => ({ resource, namespace, optional })),
       ),
-      own: [{ resource: KINDS.tlsContexts, namespace: input.meta.namespace }],
+      own: [{ resource: KINDS.tlsContexts, namespace: input.meta.namespace, optional }],
     };
   },
   concern(input, own) {
@@ -93,12 +95,14 @@ function upstreamOf(mapping: KubeObject, text: string, sni: string | undefined, 
 
 /** Undefined: all namespaces. */
 function namespacesOf({ meta, config }: GatewayInput<EmissaryConfig>): readonly (string | undefined)[] {
-  const listed = config.mappings?.namespaces ?? [meta.namespace];
+  const listed = config.leftIn ?? config.mappings?.namespaces ?? [meta.namespace];
   return listed.includes('*') ? [undefined] : listed;
 }
 
-function selectionOf({ meta, config: { tlsContext, mappings }, rules }: RouteInput<EmissaryConfig>): TargetSelection {
+function selectionOf({ meta, config, rules }: RouteInput<EmissaryConfig>): TargetSelection {
+  const { tlsContext, mappings, leftIn } = config;
   return {
+    isLeft: leftIn !== undefined,
     namespace: meta.namespace,
     contextName: tlsContext.name,
     sni: tlsContext.sni,

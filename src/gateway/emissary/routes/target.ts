@@ -46,6 +46,8 @@ export interface TargetSelection {
   readonly selector?: Readonly<Record<string, string>> | undefined;
   /** Absent: one context serves the whole mesh. */
   readonly rules?: TargetRules | undefined;
+  /** Only contexts that exist count; none is made. */
+  readonly isLeft?: boolean | undefined;
 }
 
 /** The observed objects. Lists may hold more than is needed. */

@@ -8,6 +8,7 @@ import type { MappingVerdict, Target, TargetSelection, TargetWorld } from './tar
 /** The names of contexts that are ours, whether they exist or not. */
 export function ownNames(selection: TargetSelection, contexts: readonly KubeObject[]): Set<string> {
   const names = new Set(contexts.map((context) => context.metadata.name));
+  if (selection.isLeft) return names;
   if (!selection.rules) names.add(selection.contextName);
   for (const { contextName } of listedContexts(selection)) names.add(contextName);
   return names;

@@ -75,7 +75,14 @@ export interface EmissaryConfig {
   readonly tlsContext: TlsContext & { readonly name: string };
   /** The Mappings whose `spec.tls` we set; absent: Mappings are only reported. */
   readonly mappings?: z.output<typeof mappingsField>;
+  /** The spec has none of these fields any more: where Mappings may use what is left. */
+  readonly leftIn?: readonly string[] | undefined;
 }
+
+const leftFields = z.object({
+  tlsContext: z.object({ enabled: z.literal(false), name: z.string(), ambassadorIds: z.array(z.string()) }),
+  leftIn: z.array(z.string()),
+});
 
 const RESERVED_NAME = 'must not be "istio-certs": Emissary creates a Secret of that name from the files of a sidecar';
 const READ = ['get', 'list', 'watch'] as const;
@@ -95,6 +102,13 @@ export const emissaryFields: GatewayFields<EmissaryConfig> = {
       tlsContext: { ...context, name: context.name ?? name },
       mappings: given.mappings as EmissaryConfig['mappings'],
     };
+  },
+  left: {
+    of: ({ tlsContext: { name, ambassadorIds }, mappings, leftIn }, namespace) => ({
+      tlsContext: { enabled: false, name, ambassadorIds },
+      leftIn: leftIn ?? mappings?.namespaces ?? [namespace],
+    }),
+    read: (recorded) => leftFields.safeParse(recorded).data,
   },
   *claims({ tlsContext: { enabled, name, ambassadorIds } }): Generator<Claim> {
     if (!enabled) return;

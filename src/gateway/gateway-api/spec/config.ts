@@ -139,7 +139,20 @@ const gatewayApi = z
   .describe('Gateways of the Gateway API that use the certificate, and the Services whose identity they verify.');
 
 /** A MeshCertificate's configuration of Gateway API, with every default filled in. */
-export type GatewayApiConfig = NonNullable<z.output<typeof gatewayApi>> & { readonly caConfigMapName: string };
+export type GatewayApiConfig = NonNullable<z.output<typeof gatewayApi>> & {
+  readonly caConfigMapName: string;
+  /** The spec has no such field any more: where Gateways, Services and Backends were looked for. */
+  readonly leftIn?: LeftPlaces | undefined;
+};
+
+const leftFields = z.object({
+  clientCertificate: z.enum(['EnvoyProxy', 'Gateway', 'Backend']),
+  controllers: z.array(z.string()),
+  caConfigMapName: z.string(),
+  leftIn: z.object({ gateways: z.array(z.string()), services: z.array(z.string()), backends: z.array(z.string()) }),
+});
+
+type LeftPlaces = Readonly<z.output<typeof leftFields>['leftIn']>;
 
 const READ = ['get', 'list', 'watch'] as const;
 const WRITE = ['create', 'patch', 'delete'] as const;
@@ -147,20 +160,20 @@ const WRITE = ['create', 'patch', 'delete'] as const;
 const merged = (places: readonly string[]): readonly string[] => (places.includes('*') ? ['*'] : [...new Set(places)]);
 
 /** Where Gateways are looked for. */
-export const gatewayPlaces = ({ gateways }: GatewayApiConfig, own: string): readonly string[] =>
-  gateways ? merged(gateways.namespaces ?? [own]) : [];
+export const gatewayPlaces = ({ gateways, leftIn }: GatewayApiConfig, own: string): readonly string[] =>
+  leftIn?.gateways ?? (gateways ? merged(gateways.namespaces ?? [own]) : []);
 
 /** Whether Gateways of other namespaces may name the Secret, which takes a ReferenceGrant. */
 export const needsGrant = (config: GatewayApiConfig, own: string): boolean =>
   config.clientCertificate === 'Gateway' && gatewayPlaces(config, own).some((place) => place !== own);
 
 /** Where Services are looked for. */
-export const servicePlaces = ({ services }: GatewayApiConfig, own: string): readonly string[] =>
-  services ? merged(services.namespaces ?? [own]) : [];
+export const servicePlaces = ({ services, leftIn }: GatewayApiConfig, own: string): readonly string[] =>
+  leftIn?.services ?? (services ? merged(services.namespaces ?? [own]) : []);
 
 /** Where Backends are looked for. */
-export const backendPlaces = ({ backends }: GatewayApiConfig, own: string): readonly string[] =>
-  backends ? merged([own, ...(backends.namespaces ?? [])]) : [];
+export const backendPlaces = ({ backends, leftIn }: GatewayApiConfig, own: string): readonly string[] =>
+  leftIn?.backends ?? (backends ? merged([own, ...(backends.namespaces ?? [])]) : []);
 
 /** Where our policies are. */
 export const policyPlaces = (config: GatewayApiConfig, own: string): readonly string[] =>
@@ -182,6 +195,19 @@ export const gatewayApiFields: GatewayFields<GatewayApiConfig> = {
   configure(name, given) {
     const config = given.gatewayApi as NonNullable<z.output<typeof gatewayApi>>;
     return { ...config, caConfigMapName: config.caConfigMapName ?? `${name}-ca` };
+  },
+  left: {
+    of: (config, own) => ({
+      clientCertificate: config.clientCertificate,
+      controllers: config.controllers,
+      caConfigMapName: config.caConfigMapName,
+      leftIn: {
+        gateways: [...gatewayPlaces(config, own)],
+        services: [...servicePlaces(config, own)],
+        backends: [...backendPlaces(config, own)],
+      },
+    }),
+    read: (recorded) => leftFields.safeParse(recorded).data,
   },
   *claims(config, { namespace = '' }): Generator<Claim> {
     const { caConfigMapName } = config;
