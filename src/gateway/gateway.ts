@@ -69,8 +69,8 @@ export interface RouteVerdict {
   readonly uses?: string | undefined;
   /** Our object that it uses, without which it would lose mTLS. */
   readonly dependsOn?: ObjectRef | undefined;
-  /** Absent: unknown, or the identity must not be shown there. */
-  readonly upstream?: RouteDestination | undefined;
+  /** Everything that it may connect to. Absent: unknown, or the identity must not be shown there. */
+  readonly upstreams?: readonly RouteDestination[] | undefined;
   readonly outcome:
     | { readonly target: RouteTarget }
     /** Why it is not changed; the message ends with the next step. */
@@ -111,7 +111,7 @@ export interface RouteState {
    */
   readonly state: 'set' | 'waiting' | 'left' | 'named';
   /** What it connects to with the identity; absent while it does not use it. */
-  readonly upstream?: RouteDestination | undefined;
+  readonly upstreams?: readonly RouteDestination[] | undefined;
   readonly code?: string | undefined;
   readonly message?: string | undefined;
 }

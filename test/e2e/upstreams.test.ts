@@ -106,6 +106,33 @@ describe('the upstreams of routes', () => {
     assert.match(world.condition('UpstreamVerified')?.message ?? '', new RegExp(`presents ${IMPOSTOR}, not ${WEB}`));
   });
 
+  it('of Gateway API are all endpoints of a Backend, and the message names the one where an impostor answers', async () => {
+    await using it = await start();
+    const { world, address, upstream } = it;
+    const impostor = await startUpstream({
+      identity: () => world.mesh.ca.identity({ uris: [IMPOSTOR] }),
+      trust: () => [world.mesh.ca.root],
+    });
+    await using _impostor = { [Symbol.asyncDispose]: () => impostor.stop() };
+    for (const one of gatewayApiDefinitions()) world.api.put(one);
+    const endpoints = [upstream, impostor].map(({ port }) => ({ ip: { address: '127.0.0.1', port } }));
+    world.api.put(backend({ endpoints }));
+    world.run({ gatewayApi: { ...BACKENDS, subjectAltNames: [WEB] }, upstreams: { interval: '10s' } });
+    await world.until('both', () => world.status?.upstreams?.length === 2, STEP);
+    const wrong = `127.0.0.1:${impostor.port}`;
+    const found = world.status?.upstreams?.map((one) => [one.address, one.state, one.id]);
+    assert.deepEqual(
+      found?.toSorted(),
+      [
+        [address, 'ok', WEB],
+        [wrong, 'ERR_PROBE_UPSTREAM_ID', IMPOSTOR],
+      ].toSorted(),
+    );
+    const { status, message = '' } = world.condition('UpstreamVerified') ?? {};
+    assert.equal(status, 'False');
+    assert.match(message, new RegExp(`${wrong} presents ${IMPOSTOR}, not ${WEB}`));
+  });
+
   it('that cannot be checked are Unknown, each with its reason', async () => {
     await using it = await start();
     const { world, upstream } = it;

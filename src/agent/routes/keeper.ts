@@ -193,7 +193,7 @@ export class RouteKeeper implements RouteKeeping, Watcher {
     }
   }
 
-  #state({ route, service, selected, uses, outcome, upstream }: RouteVerdict): RouteState {
+  #state({ route, service, selected, uses, outcome, upstreams }: RouteVerdict): RouteState {
     const { name, namespace = '' } = route.metadata;
     const target = 'target' in outcome ? outcome.target : undefined;
     const isSet = target?.isSet === true;
@@ -212,7 +212,7 @@ export class RouteKeeper implements RouteKeeping, Watcher {
       state: !selected ? 'named' : isSet ? 'set' : target || isUnseen ? 'waiting' : 'left',
       code,
       message: refusal?.message ?? failure?.message,
-      ...(isSet && upstream ? { upstream } : {}),
+      ...(isSet && upstreams ? { upstreams } : {}),
     };
   }
 }

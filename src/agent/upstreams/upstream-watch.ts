@@ -91,7 +91,7 @@ export class UpstreamWatch {
   observe({ leading, decision, routes }: Observation, signal: AbortSignal): void {
     if (!leading) this.stop();
     if (!leading || !decision?.publishedIdentity) return;
-    const upstreams = routes.flatMap(({ upstream }) => upstream ?? []);
+    const upstreams = routes.flatMap((route) => route.upstreams ?? []);
     this.#follow({ identity: decision.publishedIdentity, bundle: decision.upstreamTrust.bundle, upstreams }, signal);
   }
 
@@ -170,5 +170,5 @@ export class UpstreamWatch {
   }
 }
 
-const keyOf = ({ address, sni, id, service }: RouteDestination): string =>
-  JSON.stringify([address, sni, id, service?.namespace, service?.name]);
+const keyOf = ({ address, sni, id, names, service }: RouteDestination): string =>
+  JSON.stringify([address, sni, id, names, service?.namespace, service?.name]);

@@ -176,15 +176,15 @@ function judgeBetween(one: Joined, upstream: UpstreamFinding, snapshot: OnboardS
   const found = named.map((object) => ours.find((two) => keyOf(refOf(two)) === keyOf(refOf(object))) ?? object);
   const verdicts = verdictsOn(one, found, snapshot);
   const needs: RouteTarget[] = [];
-  for (const { outcome, upstream: destination } of verdicts) {
+  for (const { outcome, upstreams } of verdicts) {
     if ('code' in outcome) return stay(outcome.code, reasonIn(outcome.message));
-    if (destination) needs.push(outcome.target);
+    if (upstreams) needs.push(outcome.target);
   }
   const [target] = needs;
   if (!target) return stay('ERR_TARGET_UNSELECTED', `it leads to nothing that MeshCertificate ${request.name} selects`);
   const to: MovesTo = {
     ...{ objects, needs: needs.map(({ object }) => object) },
-    destinations: verdicts.flatMap(({ upstream: destination }) => destination ?? []),
+    destinations: verdicts.flatMap(({ upstreams = [] }) => upstreams),
   };
   const changes = standIns.redirected(route, request);
   if (!changes) return { upstream, outcome: { kind: 'done', mesh, target, to } };

@@ -76,7 +76,7 @@ function routeVerdict(
   return {
     ...common,
     // Whoever may write a Mapping in another namespace must not choose where the agent connects to.
-    upstream: consents(mapping, namespace) ? upstreamOf(mapping, service, sni, rules !== undefined) : undefined,
+    upstreams: consents(mapping, namespace) ? [upstreamOf(mapping, service, sni, rules !== undefined)] : undefined,
     outcome: { target: { object: contextRef(contextName), id: sni, change, isSet } },
   };
 }

@@ -28,7 +28,7 @@ function upstreamOf(object: KubeObject, more: Partial<RouteInput<EmissaryConfig>
     hidden: () => undefined,
     unserved: new Set(),
   };
-  return emissaryRoutes.judge(input as RouteInput<EmissaryConfig>, observed).verdicts[0]?.upstream;
+  return emissaryRoutes.judge(input as RouteInput<EmissaryConfig>, observed).verdicts[0]?.upstreams?.[0];
 }
 
 describe('what a Mapping connects to', () => {
@@ -81,7 +81,7 @@ describe('what a Mapping connects to', () => {
       unserved: new Set(),
     };
     const { verdicts } = emissaryRoutes.judge(input as unknown as RouteInput<EmissaryConfig>, observed);
-    assert.deepEqual([verdicts[0]?.upstream?.id, verdicts[0]?.upstream?.sni], [id, id]);
+    assert.deepEqual([verdicts[0]?.upstreams?.[0]?.id, verdicts[0]?.upstreams?.[0]?.sni], [id, id]);
   });
 
   it('is not chosen by a Mapping of another namespace without its consent', () => {

@@ -59,21 +59,20 @@ function judgeBackend(backend: KubeObject, situation: PolicySituation, mayAdd: b
       policy: before && isUsed(target, undefined) ? kept(backend, before, undefined, situation) : undefined,
     };
   }
-  const verdict = (found: TargetRefusal | RouteDestination) =>
+  const verdict = (found: TargetRefusal | readonly RouteDestination[]) =>
     policyVerdict(backend, target, undefined, situation, found);
   const client = isPlace || isNaming ? clientVerdict(backend, input, isPlace) : undefined;
   const peers = refusalOf(backend, situation) ?? foreignPolicy(situation, target) ?? peersOf(backend, situation);
   if ('code' in peers) {
     return { client: isNaming ? client : undefined, policy: { verdict: verdict(peers), target: before } };
   }
-  const [first] = endpointsOf(backend);
-  const destination = destinationOf(first?.address ?? '', peers, first?.service);
+  const destinations = endpointsOf(backend).map(({ address, service }) => destinationOf(address, peers, service));
   if (client && 'code' in client.outcome) {
-    return { client, policy: before && { verdict: verdict(destination), target: before } };
+    return { client, policy: before && { verdict: verdict(destinations), target: before } };
   }
   const isReady = isPlace ? client !== undefined && isPresented(client) : mayAdd;
   const needed = before || isReady ? ({ kind: 'policy', ...target, ...peers } as const) : undefined;
-  return { client, policy: { verdict: verdict(destination), target: needed } };
+  return { client, policy: { verdict: verdict(destinations), target: needed } };
 }
 
 /** Why nothing is written for a Backend. */

@@ -109,15 +109,15 @@ export function behindServices({ observed }: PolicySituation, namespace: string)
 }
 
 /**
- * The verdict on a Service or a Backend with regard to its policy; `port`: as a route would give it; `found`: where the
- * gateway connects to, or why it has no policy.
+ * The verdict on a Service or a Backend with regard to its policy; `port`: as a route would give it; `found`: everything
+ * that the gateway connects to, or why it has no policy.
  */
 export function policyVerdict(
   route: KubeObject,
   target: UsedTarget & Pick<PolicyTarget, 'port'>,
   port: number | undefined,
   { input, written, isUsed }: PolicySituation,
-  found: TargetRefusal | RouteDestination,
+  found: TargetRefusal | readonly RouteDestination[],
 ): RouteVerdict {
   const object = policyRef(input, target);
   const exists = written.has(keyOf(object));
@@ -126,7 +126,7 @@ export function policyVerdict(
     uses: exists ? object.name : undefined,
     dependsOn: exists && isUsed(target, port) ? object : undefined,
   };
-  if (!('code' in found)) return { ...common, upstream: found, outcome: { target: { object, isSet: exists } } };
+  if (!('code' in found)) return { ...common, upstreams: found, outcome: { target: { object, isSet: exists } } };
   const { code, message } = found;
   return { ...common, outcome: { code, message: `${describe(refOf(route))} cannot use the certificate: ${message}` } };
 }

@@ -104,12 +104,12 @@ function judgePort(service: KubeObject, port: NamedPort, situation: ServiceSitua
     unseen(situation, namespace, [KINDS.policies, CORE_RESOURCES.pods, CORE_RESOURCES.endpointSlices]) ??
     foreignPolicy(situation, target) ??
     peersOf(service, port, behind, situation.input);
-  const verdict = (found: TargetRefusal | RouteDestination) =>
+  const verdict = (found: TargetRefusal | readonly RouteDestination[]) =>
     policyVerdict(service, target, port.port, situation, found);
   if ('code' in peers) return { verdict: verdict(peers), target: before };
   const address = `${name}.${namespace}:${dialledPort(service, port, behind)}`;
   return {
-    verdict: verdict(destinationOf(address, peers, { namespace, name })),
+    verdict: verdict([destinationOf(address, peers, { namespace, name })]),
     target: before || situation.mayAdd ? { kind: 'policy', ...target, ...peers } : undefined,
   };
 }
