@@ -78,6 +78,7 @@ const FULL: Sizes = {
   helperSeconds: 60,
   consulRounds: 10,
   dueSandbox: 10_000,
+  awayMs: 3_600_000,
   rounds: 5,
   pushes: 1000,
   idleSeconds: 120,
