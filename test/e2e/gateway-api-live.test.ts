@@ -4,6 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { describe, it } from 'node:test';
 import { LiveSink } from '../../src/agent/live/live.ts';
 import { gatewayApi } from '../../src/gateway/gateway-api/gateway.ts';
+import type { LoadingEndpoint } from '../../src/gateway/loading.ts';
 import { fields } from '../../src/mesh/kube-object.ts';
 import { silentLog } from '../../src/mesh/log.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
@@ -28,11 +29,20 @@ async function report({ kube }: AgentWorld, port: string, ...ancestors: readonly
   await kube.apply(status, { fieldManager: 'eg', subresource: 'status', force: true });
 }
 
+/** Runs an agent that knows by the statuses, and from these proxies, whether the Gateways use what is published. */
+function runLive(world: AgentWorld, endpoints: readonly LoadingEndpoint[] = []) {
+  const { kube, clock, gateways } = world;
+  const stop = new AbortController();
+  const metrics = createMetrics({ version: 'test' });
+  const means = { kube, clock, gateways, random: () => 0.5, log: silentLog, metrics };
+  world.run(spec, [new LiveSink({ endpoints, ...means, signal: stop.signal })]);
+  return { [Symbol.dispose]: () => stop.abort(new Error('test over')) };
+}
+
 describe('a MeshCertificate for Gateway API', () => {
   it('is live by the secrets that a proxy has loaded, and writes a bundle with other bytes that it has not', async () => {
     await using it = await start();
     const { world } = it;
-    const stop = new AbortController();
     const loaded: Record<string, string> = {};
     const dump = () => ({
       configs: Object.entries(loaded).map(([name, pem]) => {
@@ -48,10 +58,7 @@ describe('a MeshCertificate for Gateway API', () => {
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     const url = gatewayApi.loading?.answers?.endpoint(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
     assert.ok(url);
-    const metrics = createMetrics({ version: 'test' });
-    const means = { kube: world.kube, clock: world.clock, random: () => 0.5, log: silentLog, metrics };
-    const endpoints = [{ kind: gatewayApi.kind, url }];
-    world.run(spec, [new LiveSink({ endpoints, gateways: world.gateways, ...means, signal: stop.signal })]);
+    using _live = runLive(world, [{ kind: gatewayApi.kind, url }]);
     await world.until('the policy', async () => (await it.policy()) !== undefined);
     const pem = async () => String(fields((await it.configMap())?.data)['ca.crt']);
     const secret = await world.secret('istio-identity');
@@ -78,7 +85,6 @@ describe('a MeshCertificate for Gateway API', () => {
     // A proxy that nothing of this leads to says nothing about it.
     for (const name of Object.keys(loaded)) delete loaded[name];
     await world.until('of the status alone', () => world.condition('Live')?.reason === 'StatusAccepted', 5_000);
-    stop.abort(new Error('test over'));
     server.closeAllConnections();
     await new Promise((resolve) => server.close(resolve));
   });
@@ -86,10 +92,7 @@ describe('a MeshCertificate for Gateway API', () => {
   it('is live by the status of its own Gateways only, and not without one', async () => {
     await using it = await start();
     const { world } = it;
-    const stop = new AbortController();
-    const metrics = createMetrics({ version: 'test' });
-    const means = { kube: world.kube, clock: world.clock, random: () => 0.5, log: silentLog, metrics };
-    world.run(spec, [new LiveSink({ endpoints: [], gateways: world.gateways, ...means, signal: stop.signal })]);
+    using _live = runLive(world);
     await world.until('the policy', async () => (await it.policy()) !== undefined);
     await world.until('no status', () => world.condition('Live')?.reason === 'StatusAbsent', 1_000);
     await report(world, 'https', ancestor('istio.io/mesh-controller', 'edge', good), ancestor(EG, 'other', good));
@@ -115,17 +118,13 @@ describe('a MeshCertificate for Gateway API', () => {
     await report(world, 'https', ancestor(EG, 'edge', good));
     await world.until('it is live', () => world.condition('Live')?.status === 'True', 1_000);
     assert.match(world.condition('Live')?.message ?? '', /does not show whether the proxies use the certificate/);
-    stop.abort(new Error('test over'));
   });
 
   it('is live while a port has no route, and its policy no status', async () => {
     const ports = ['https', 'metrics'].map((name, at) => ({ name, port: 443 + at, targetPort: 8443 + at }));
     await using it = await start([...all.filter(({ kind }) => kind !== 'Service'), service({ ports })]);
     const { world } = it;
-    const stop = new AbortController();
-    const metrics = createMetrics({ version: 'test' });
-    const means = { kube: world.kube, clock: world.clock, random: () => 0.5, log: silentLog, metrics };
-    world.run(spec, [new LiveSink({ endpoints: [], gateways: world.gateways, ...means, signal: stop.signal })]);
+    using _live = runLive(world);
     await world.until('the policy', async () => (await it.policy()) !== undefined);
     await world.until('no status', () => world.condition('Live')?.reason === 'StatusAbsent', 1_000);
     await report(world, 'https', ancestor(EG, 'edge', good));
@@ -134,6 +133,5 @@ describe('a MeshCertificate for Gateway API', () => {
     // Its only route leads to the other port now.
     await world.kube.apply(httpRoute('web', 444), { fieldManager: 'user', force: true });
     await world.until('no status', () => world.condition('Live')?.reason === 'StatusAbsent', 100_000);
-    stop.abort(new Error('test over'));
   });
 });

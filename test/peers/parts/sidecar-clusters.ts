@@ -7,7 +7,7 @@ export interface SidecarCluster {
   readonly host: string;
   /** TLS for every endpoint, whether it has a sidecar or not. */
   readonly tls: boolean;
-  /** Names of the certificates that it presents by that TLS. */
+  /** Names of the certificates that it presents by that TLS; one that comes with the cluster has none: `inline`. */
   readonly certificates: readonly string[];
 }
 
@@ -29,11 +29,12 @@ export async function sidecarClusters(address: string, namespace: string): Promi
     if (host === undefined) return [];
     const config = transport_socket?.typed_config?.value;
     const context = config && decode('sidecar.proto', 'meshcert.test.sidecar.UpstreamTlsContext', config);
-    const certificates = context?.common_tls_context?.tls_certificate_sds_secret_configs ?? [];
+    const { tls_certificates: inline = [], tls_certificate_sds_secret_configs: named = [] } =
+      context?.common_tls_context ?? {};
     return {
       host,
       tls: Boolean(transport_socket),
-      certificates: certificates.map((one: { name: string }) => one.name),
+      certificates: [...named.map(({ name: one }: { name: string }) => one), ...inline.map(() => 'inline')],
     };
   });
 }
