@@ -1,7 +1,10 @@
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import { it } from 'node:test';
 import { bundle } from '../../scripts/build.ts';
+import { RUN_CONFIG } from '../../scripts/image/content.ts';
 import { Fleets } from './fleets.ts';
+import { startBundle } from './parts/bundle.ts';
 import { broken, environment, markdown } from './report.ts';
 import type { Context, Sizes } from './scenario.ts';
 import { due } from './scenarios/due.ts';
@@ -26,10 +29,6 @@ it('measures on the sandbox in separate processes, observes every counted limit,
     markdown(report.outcomes[0] ?? assert.fail()),
     /sandbox: 5 rotations \| \/s \| [\d.]+ \| [\d.]+ \| [\d.]+ \|/,
   );
-
-  const { rows, notes } = await flat(context);
-  assert.equal(rows.length, 2);
-  assert.equal(notes[0]?.split(', ').length, 12, 'a heap before the first of ten rotations and after each');
 });
 
 it('counts the requests of first issues and of what changes at once, by the shipped bundle', async () => {
@@ -45,6 +44,22 @@ it('counts the requests of first issues and of what changes at once, by the ship
     'two Secrets and a status for a new root, a Secret and a status for a renewal',
   );
   assert.match(changed.rows.at(-3)?.what ?? '', /away for 0.1 s, to the last Secret/);
+  const rotated = await flat(context);
+  assert.equal(rotated.notes[0]?.split(', ').length, 12, 'a heap before the first of ten rotations and after each');
+});
+
+it('runs the bundle with the variables of its image', async () => {
+  await bundle();
+  await using fleets = new Fleets('there is none here');
+  const { kubeconfigFile } = await fleets.world('sandbox');
+  await using agent = await startBundle(kubeconfigFile, ['-n', 'default', '--no-leader-elect']);
+  const environ = (await readFile(`/proc/${agent.pid}/environ`, 'utf8')).split('\0');
+  const wanted = RUN_CONFIG.Env?.filter((setting) => !setting.startsWith('PATH=')) ?? [];
+  assert.ok(wanted.length > 0);
+  assert.deepEqual(
+    wanted.filter((setting) => !environ.includes(setting)),
+    [],
+  );
 });
 
 it('finds the last object of a watch in both readers', async () => {

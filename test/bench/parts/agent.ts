@@ -142,12 +142,6 @@ const methods = {
     const { user, system } = process.cpuUsage(cpu);
     return { count, ms: inForce - start, withStatusMs: reported - start, cpuMs: (user + system) / 1000 };
   },
-  /** After a garbage collection, if Node was started with `--expose-gc`. */
-  memory() {
-    globalThis.gc?.();
-    const { heapUsed, external, rss } = process.memoryUsage();
-    return { heapUsed, external, rss };
-  },
   stop() {
     stop.abort(new Error('over'));
   },

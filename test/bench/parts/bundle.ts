@@ -1,6 +1,7 @@
 import { readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { RUN_CONFIG } from '../../../scripts/image/content.ts';
 import { ROOT } from '../../../scripts/tree.ts';
 import { freePorts } from '../../peers/servers/loopback.ts';
 import { Daemon, scratchDir, serverOf } from '../../peers/servers/process.ts';
@@ -66,7 +67,7 @@ export async function startBundle(
       ...args,
     ],
     dir,
-    env: await imageEnv(),
+    env: imageEnv(),
     ready: async () => {
       const { ok } = await fetch(`${url}/readyz`, { signal: AbortSignal.timeout(1_000) });
       readyMs ||= ok ? performance.now() - started : 0;
@@ -97,11 +98,10 @@ export async function startBundle(
   };
 }
 
-/** What deploy/Dockerfile sets. */
-async function imageEnv(): Promise<Readonly<Record<string, string>>> {
-  const [, settings] = /^ENV (.+)$/m.exec(await readFile(join(ROOT, 'deploy/Dockerfile'), 'utf8')) ?? [];
-  if (settings === undefined) throw new Error('deploy/Dockerfile sets no environment');
-  return Object.fromEntries(settings.split(' ').map((setting) => setting.split('=', 2)));
+/** Without PATH: Node.js is elsewhere here. */
+export function imageEnv(): Readonly<Record<string, string>> {
+  const { PATH: _, ...env } = Object.fromEntries((RUN_CONFIG.Env ?? []).map((setting) => setting.split('=', 2)));
+  return env;
 }
 
 /** Imported before the unchanged bundle: at SIGUSR2 it collects garbage, and writes the remaining size to a file. */

@@ -39,7 +39,7 @@ export const mass: Scenario = {
         act: () => annotate(world, namespace, count, value),
         isPublished: (secret) =>
           isIdentitySecret(secret) && versions.get(secret.metadata.name) !== secret.metadata.resourceVersion,
-        isReady: ({ status }) => (status as { renewRequest?: string } | undefined)?.renewRequest === value,
+        isReady: hasRenewed(value),
       });
     };
     const renewals = await renewal('renewals by annotation', 0);
@@ -90,7 +90,13 @@ async function change(
   };
 }
 
-async function annotate(world: World, namespace: string, count: number, value: string): Promise<void> {
+/** Whether the status says that the renewal was done that this value of the annotation asked for. */
+export const hasRenewed =
+  (value: string) =>
+  ({ status }: KubeObject): boolean =>
+    (status as { renewRequest?: string } | undefined)?.renewRequest === value;
+
+export async function annotate(world: World, namespace: string, count: number, value: string): Promise<void> {
   let next = 0;
   const lane = async () => {
     for (let at = next++; at < count; at = next++) {
