@@ -13,6 +13,11 @@ export class Trigger {
     for (const wait of this.#waits) if (this.#take()) wait.end();
   }
 
+  /** Forgets what was fired: the caller looks now. */
+  reset(): void {
+    this.#fired = false;
+  }
+
   /** Resolves at the next fire, at once when one was missed; rejects with the signal's reason when aborted. */
   wait(signal: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => void this.#begin(resolve, reject, signal));

@@ -133,6 +133,12 @@ export function reportedStatus(status: unknown): PublicationStatus | undefined {
   return (reported?.conditions ?? []).length === 0 ? undefined : reported;
 }
 
+/** When the published leaf was read back, epoch ms, as the status of a resource records it. */
+export function rotatedAt(status: unknown): number | undefined {
+  const time = (status as Partial<PublicationStatus> | undefined)?.lastRotationTime;
+  return time === undefined ? undefined : Date.parse(time);
+}
+
 /**
  * The list with these conditions set, in the order of CONDITION_TYPES. A transition time changes only with the status,
  * following the Kubernetes conventions. `now` in epoch ms.

@@ -3,8 +3,10 @@ import { X509Certificate } from 'node:crypto';
 import { describe, it, type Mock, mock } from 'node:test';
 import type { Report } from '../../src/agent/report/report.ts';
 import type { Sink } from '../../src/agent/report/reporter.ts';
+import type { PublicationStatus } from '../../src/core/status.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { AgentWorld, NAMESPACE } from '../support/agent-world.ts';
+import { Calls } from '../support/calls.ts';
 
 /** The checks and handshakes that were made by the end of one reconcile. */
 interface Pass {
@@ -23,6 +25,40 @@ describe('the path of one identity', () => {
     assert.deepEqual([write?.signatures, write?.handshakes], [1, 1], JSON.stringify(passes));
     assert.ok(last?.rotated && last !== write, 'a later pass saw the write');
     assert.deepEqual([last.signatures, last.handshakes], [1, 1], JSON.stringify(passes));
+  });
+
+  it('repeats nothing in a first issue and in a rotation', async () => {
+    await using world = await AgentWorld.start();
+    using calls = await Calls.counted();
+    let reports = 0;
+    let stored: PublicationStatus | undefined;
+    const sink: Sink = {
+      status: () => {
+        reports += 1;
+      },
+      seen: (_certificate, { status }) => {
+        stored = status;
+      },
+    };
+    const counts = async () => {
+      const { decide, verify } = await calls.take({
+        decide: 'src/core/decision/decide.ts',
+        verify: 'src/core/verify/verify.ts',
+      });
+      const reconciles = reports;
+      reports = 0;
+      return { reconciles, decide, verify };
+    };
+    world.putCertificate();
+    await counts();
+    world.follow(false, [sink]);
+    await world.until('the stored status', () => stored?.rotations === 0 && stored.fingerprint !== undefined);
+    // The mesh has not answered yet; a candidate, before and after its handshake, is published; the watch shows it.
+    // Before the mesh is asked, what is published is read.
+    assert.deepEqual(await counts(), { reconciles: 3, decide: 5, verify: 4 });
+    world.agent?.reconcilers.find(NAMESPACE, 'istio')?.renew();
+    await world.until('the stored status', () => stored?.rotations === 1);
+    assert.deepEqual(await counts(), { reconciles: 2, decide: 3, verify: 6 });
   });
 
   it('does not verify again under two roots of the same name', async () => {

@@ -106,7 +106,7 @@ export class AgentWorld implements AsyncDisposable {
   }
 
   /** Like `run`, from the MeshCertificates in the cluster, and with their statuses written there. */
-  follow(dryRun = false): void {
+  follow(dryRun = false, sinks: readonly Sink[] = []): void {
     const { kube, clock, mesh, gateways } = this;
     const random = () => 0.5;
     const log = this.#log();
@@ -128,7 +128,7 @@ export class AgentWorld implements AsyncDisposable {
       };
       return customResources(options, signal);
     };
-    this.#run([sink], certificates, dryRun);
+    this.#run([sink, ...sinks], certificates, dryRun);
     const writer = new StatusWriter({ kube, clock, random, log, signal: this.#stop.signal });
   }
 

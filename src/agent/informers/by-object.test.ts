@@ -1,3 +1,4 @@
+import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { drive } from '../../../test/support/drive.ts';
 import { FakeClock } from '../../../test/support/fake-clock.ts';
@@ -39,6 +40,47 @@ describe('object informers', () => {
         await drive(clock, () => changes > before, { what: 'the change' });
         second[Symbol.dispose]();
         await drive(clock, () => api.watches === 0, { what: 'the end of all watches' });
+      } finally {
+        kube.close();
+        await api.stop();
+      }
+    });
+  }
+
+  for (const meddles of [false, true]) {
+    it(`tell no write of our own${meddles ? ', but that of another client in between' : ''}`, async () => {
+      const clock = new FakeClock();
+      const api = await startKubeApi({ clock, tls: false, namespaces: ['emissary'] });
+      const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test', clock });
+      const observer = new ObjectInformers({ kube, clock, random: () => 0.5, log: silentLog, by: 'names' });
+      let changes = 0;
+      using view = observer.observe([secret('a'), secret('b')], () => {
+        changes++;
+      });
+      const isSeen = (name: string, text: string) => () =>
+        (view.get(secret(name))?.data as { text?: string } | undefined)?.text === text;
+      const object = (name: string, text: string) => {
+        const metadata = { name, namespace: 'emissary', labels: { [MANAGED_BY_LABEL]: 'meshcert' } };
+        return { apiVersion: 'v1', kind: 'Secret', metadata, type: 'Opaque', data: { text } };
+      };
+      try {
+        await drive(clock, () => view.synced);
+        changes = 0;
+        {
+          using _writing = view.writing();
+          const created = await kube.create(object('a', 'b3Vycw=='), { fieldManager: 'meshcert' });
+          await drive(clock, isSeen('a', 'b3Vycw=='), { what: 'our write' });
+          if (meddles) {
+            api.put(object('b', 'dGhlaXJz'));
+            await drive(clock, isSeen('b', 'dGhlaXJz'), { what: 'the write of another client' });
+          }
+          view.wrote(created);
+          assert.equal(changes, 0);
+        }
+        assert.equal(changes, meddles ? 1 : 0);
+        assert.ok(view.readBack(secret('a')));
+        api.put(object('a', 'dGhlaXJz'));
+        await drive(clock, () => changes === (meddles ? 2 : 1), { what: 'a later change' });
       } finally {
         kube.close();
         await api.stop();

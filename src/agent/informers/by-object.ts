@@ -42,6 +42,11 @@ export interface ObjectView extends Disposable {
   readBack(ref: ObjectRef): boolean;
   /** Stores the response to a write, so that the next reconcile does not see the object as it was before. */
   wrote(object: KubeObject): void;
+  /**
+   * To be held during writes, until after `wrote`: a change that turns out to be our own write is not told. Afterwards,
+   * only the one that completes the reading back of our writes is.
+   */
+  writing(): Disposable;
 }
 
 /** The observed state of all objects that we manage, from watches that the reconcilers share. */
@@ -53,7 +58,10 @@ export class ObjectInformers {
     this.#options = { ...options, keep: objectTransform() };
   }
 
-  /** Watches the given objects; `changed` is called after each change of one of them, and once all are listed. */
+  /**
+   * Watches the given objects; `changed` is called after each change of one of them that is not our own write, once all
+   * our writes were read back, and once all are listed.
+   */
   observe(refs: readonly ObjectRef[], changed: () => void): ObjectView {
     const watches = refs.map((ref) => this.#watchFor(ref));
     return new WatchedObjects(refs.map(keyOf), watches, changed);
@@ -93,17 +101,26 @@ export class ObjectInformers {
   }
 }
 
+/** What happens while we write. */
+interface OwnWrites {
+  /** Keys of the objects that changed, by us or by others. */
+  readonly changed: Set<string>;
+  /** The versions of the objects that we wrote. */
+  readonly versions: Map<string, string | undefined>;
+}
+
 /** There are thousands of these, each of a few objects: arrays take a third of the memory of maps. */
 class WatchedObjects implements ObjectView {
   readonly keys: readonly string[];
   /** In the order of the keys. */
   readonly #watches: readonly Watch[];
-  readonly changed: () => void;
+  readonly #changed: () => void;
+  #writes: OwnWrites | undefined;
 
   constructor(keys: readonly string[], watches: readonly Watch[], changed: () => void) {
     this.keys = keys;
     this.#watches = watches;
-    this.changed = changed;
+    this.#changed = changed;
     keys.forEach((key, at) => {
       watches[at]?.subscribe(key, this);
     });
@@ -132,7 +149,29 @@ class WatchedObjects implements ObjectView {
   }
 
   wrote(object: KubeObject): void {
-    this.#watch(keyOf(refOf(object)))?.wrote(object);
+    const key = keyOf(refOf(object));
+    this.#writes?.versions.set(key, object.metadata.resourceVersion);
+    this.#watch(key)?.wrote(object);
+  }
+
+  writing(): Disposable {
+    const changed = new Set<string>();
+    const versions = new Map<string, string | undefined>();
+    this.#writes = { changed, versions };
+    const isOurs = (key: string) =>
+      versions.has(key) && this.#watch(key)?.get(key)?.metadata.resourceVersion === versions.get(key);
+    return {
+      [Symbol.dispose]: () => {
+        this.#writes = undefined;
+        if (![...changed].every(isOurs)) this.#changed();
+      },
+    };
+  }
+
+  /** `isOurs`: it is now as we wrote it. */
+  changed(key: string, isOurs: boolean): void {
+    if (this.#writes) this.#writes.changed.add(key);
+    else if (!isOurs || this.keys.every((one, at) => this.#watches[at]?.readBack(one))) this.#changed();
   }
 
   [Symbol.dispose](): void {
@@ -169,7 +208,7 @@ class Watch {
     const { kube, clock, random, log, seen = () => {} } = options;
     const onError = (error: Error) => {
       this.#unserved = error instanceof KubeError && error.status === 404;
-      for (const key of this.#subscribers.keys()) this.#tell(key);
+      for (const key of this.#subscribers.keys()) this.#tell(key, false);
     };
     const { signal } = this.#stop;
     const keep = (object: KubeObject) => {
@@ -224,19 +263,21 @@ class Watch {
     let first = true;
     for await (const keys of this.#reflector.changes()) {
       this.#unserved = false;
+      const ours = new Set<string>();
       for (const key of keys) {
         const wrote = this.#written.get(key);
         const seen = this.#reflector.items().get(key);
+        if (wrote && seen?.metadata.resourceVersion === wrote.metadata.resourceVersion) ours.add(key);
         // An object that is gone from the watch is newer than our write too: somebody deleted it.
         if (wrote && (seen === undefined || reached(seen, wrote))) this.#written.delete(key);
       }
-      for (const key of first ? this.#subscribers.keys() : keys) this.#tell(key);
+      for (const key of first ? this.#subscribers.keys() : keys) this.#tell(key, ours.has(key));
       first = false;
     }
   }
 
-  #tell(key: string): void {
-    for (const one of this.#subscribers.get(key) ?? []) one.changed();
+  #tell(key: string, isOurs: boolean): void {
+    for (const one of this.#subscribers.get(key) ?? []) one.changed(key, isOurs);
   }
 }
 

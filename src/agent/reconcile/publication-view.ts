@@ -64,6 +64,11 @@ export class PublicationView implements Disposable {
     this.#interest?.wrote(object);
   }
 
+  /** To be held during writes: our own are no changes. */
+  writing(): Disposable | undefined {
+    return this.#interest?.writing();
+  }
+
   [Symbol.dispose](): void {
     this.#interest?.[Symbol.dispose]();
     this.#interest = undefined;

@@ -6,7 +6,7 @@ import { keyOf, RENEW_ANNOTATION, refOf } from '../../core/object.ts';
 import { type OriginProof, provenBy } from '../../core/plan/origin.ts';
 import { type PlanStep, plan } from '../../core/plan/plan.ts';
 import { codedProblem, type Problem } from '../../core/problem.ts';
-import type { PublicationStatus } from '../../core/status.ts';
+import { type PublicationStatus, rotatedAt } from '../../core/status.ts';
 import { namedRoots } from '../../core/trust/trust.ts';
 import { tryDesiredObjects } from '../../gateway/desired.ts';
 import { gatewaysOf } from '../../gateway/gateway.ts';
@@ -65,6 +65,8 @@ export class Reconciler {
   readonly #meshFailures: MeshFailures;
   readonly #view: PublicationView;
   readonly #reader: PublicationReader;
+  /** The candidate of the decision that is made and not reported yet. */
+  #decidedFor: { readonly candidate: Identity | undefined } | undefined;
   /** Everything was deleted; the watch has not shown yet that the MeshCertificate is gone. */
   #isRetired = false;
 
@@ -81,7 +83,7 @@ export class Reconciler {
     this.#stream = new IdentityStream({
       ...{ env, spec, host, wake: this.#wake, opened: this.#opened },
       published: () => this.#publishedIdentity(),
-      publishedSince: () => rotatedAt(this.certificate),
+      publishedSince: () => rotatedAt(this.certificate.status),
       offered: this.#changed,
       changed: this.#meshRecovered,
       recovered: this.#meshRecovered,
@@ -134,6 +136,7 @@ export class Reconciler {
     const following = [...this.#gateways.map(({ routes }) => routes.run(signal)), this.#crls?.run(signal)];
     try {
       while (!signal.aborted) {
+        this.#changes.reset();
         this.#view.follow(this.certificate, usesOf(this.#gateways));
         const leads = this.#env.leadership.leads(keyOf(refOf(this.certificate)));
         await this.#followMesh(leads);
@@ -188,6 +191,7 @@ export class Reconciler {
       const situation = this.#observe();
       const decision = decide(situation);
       if (!decision.unproven) {
+        this.#decidedFor = { candidate: situation.candidate };
         this.#stream.judged(situation.candidate, decision.refused);
         return { situation, decision };
       }
@@ -275,6 +279,7 @@ export class Reconciler {
     const batchGap = this.#env.batchGaps.of(this.certificate.metadata.namespace ?? '');
     const [isProven, recordsOrigin] = [this.#isProven, this.certificate.metadata.uid !== undefined];
     const options = { ...this.#env, fence, batchGap, view: this.#view, isProven, recordsOrigin };
+    using _writing = this.#view.writing();
     const result = await publish(steps, options, signal);
     for (const { action, object } of this.#env.dryRun ? [] : result.written) {
       this.#view.wrote(object);
@@ -295,6 +300,7 @@ export class Reconciler {
   ): void {
     const { situation, decision, due, leading } = done;
     const { certificate } = this;
+    this.#decidedFor = undefined;
     const inForce = decision.identity !== undefined && !due && this.#view.readBack(decision.desired);
     const repair = due && this.#rotations.wasReached(decision);
     const { candidateAt, planned, retryAt, breakerOpenMs } = this.#stream;
@@ -373,7 +379,8 @@ export class Reconciler {
   /** The failure remains while a retry is scheduled: then the change was something other than a new certificate. */
   readonly #meshRecovered = (): void => {
     if (this.#stream.retryAt === undefined) this.#meshFailures.clear();
-    this.#changes.fire();
+    // The report that follows includes the recovery; only another identity needs another decision.
+    if (!this.#decidedFor || this.#decidedFor.candidate !== this.#stream.candidate) this.#changes.fire();
   };
 
   /** The published identity with the roots that the mesh named when it was written: a restart continues from there. */
@@ -389,10 +396,4 @@ export class Reconciler {
       ...(upstream ? { upstream: { trustDomain, roots: namedRoots(upstream.bundle, upstream.since) } } : {}),
     };
   }
-}
-
-/** When the published leaf was read back, epoch ms, as the status records it. */
-function rotatedAt({ status }: MeshCertificate): number | undefined {
-  const time = (status as Partial<PublicationStatus> | undefined)?.lastRotationTime;
-  return time === undefined ? undefined : Date.parse(time);
 }

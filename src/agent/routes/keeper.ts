@@ -158,10 +158,19 @@ export class RouteKeeper implements RouteKeeping, Watcher {
 
   /** Notifies the caller when something is different that it acts on or shows. */
   #tell(): void {
-    const now = JSON.stringify([this.complete, this.targets(), this.states(), this.#users, this.#existing]);
+    const targets = this.targets();
+    const now = JSON.stringify([this.complete, targets, this.states(), this.#users, this.#relevant(targets)]);
     if (now === this.#reported) return;
     this.#reported = now;
     this.#options.onChange();
+  }
+
+  /** Our objects that routes wait for, and those that nothing needs. The caller observes the publication itself. */
+  #relevant(targets: readonly unknown[]): readonly string[] {
+    const published = this.#options.gateway.references({ ...this.#input, targets }).map(keyOf);
+    const used = this.#judged.verdicts.flatMap(({ outcome }) => ('target' in outcome ? outcome.target.object : []));
+    const awaited = used.map(keyOf);
+    return this.#existing.filter((key) => awaited.includes(key) || !published.includes(key));
   }
 
   #failed(key: string, error: KubeError): void {
