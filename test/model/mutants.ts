@@ -52,7 +52,7 @@ export const MUTANTS: readonly Mutant[] = [
     rule: '1 bad never replaces good',
     title: 'any identity of the mesh is accepted',
     file: DECIDE,
-    from: 'situation.expectation.id ?? current?.id ?? candidate.id',
+    from: 'situation.expectation.id ?? current?.identity.id ?? candidate.id',
     to: 'candidate.id',
   },
   {

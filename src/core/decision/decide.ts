@@ -91,7 +91,7 @@ export interface Decision {
 export function decide(situation: Situation): Decision {
   const { candidate, published, spec, now } = situation;
   const current = verifiedPublication(situation);
-  const judged = candidate && judge(situation, candidate, current?.identity);
+  const judged = candidate && judge(situation, candidate, current);
   const accepted = judged && !judged.refused && !judged.unproven ? candidate : undefined;
   const trust =
     judged && accepted
@@ -250,11 +250,15 @@ interface Judgement {
   readonly validFrom?: number;
 }
 
-function judge(situation: Situation, candidate: Identity, current: Identity | undefined): Judgement {
-  const trust = trustFor(situation, candidate.roots, candidate, current);
+function judge(situation: Situation, candidate: Identity, current: VerifiedPublication | undefined): Judgement {
+  const trust = trustFor(situation, candidate.roots, candidate, current?.identity);
+  // The published pair under the published bundle is verified already.
+  if (current && isPublished(situation, candidate, trust.bundle)) {
+    return { refused: undefined, unproven: undefined, path: current.path, trust };
+  }
   // When the configuration names no ID, the published ID is expected: a mesh that suddenly issues another identity is
   // refused.
-  const id = situation.expectation.id ?? current?.id ?? candidate.id;
+  const id = situation.expectation.id ?? current?.identity.id ?? candidate.id;
   const expected = { ...situation.expectation, id };
   const verdict = verify(candidate, trust.bundle, expected, situation.now);
   if (!verdict.ok) {
@@ -264,7 +268,7 @@ function judge(situation: Situation, candidate: Identity, current: Identity | un
   const { path } = verdict;
   const validFrom = Math.max(...path.map(({ notBefore }) => notBefore));
   // OpenSSL tolerates no clock skew.
-  if (situation.now < validFrom && !isPublished(situation, candidate, trust.bundle)) {
+  if (situation.now < validFrom) {
     return { refused: waitsUntil(validFrom), unproven: undefined, path, trust, validFrom };
   }
   const proven = proofOf(situation, candidate, trust.bundle);
