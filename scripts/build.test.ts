@@ -9,6 +9,7 @@ import { gateways } from '../src/gateways.ts';
 import { startKubeApi } from '../src/sandbox/kube/kube-api.ts';
 import { bundle } from './build.ts';
 import { VERSION } from './image/content.ts';
+import { own } from './image/image.ts';
 import { capture } from './run.ts';
 import { ROOT } from './tree.ts';
 
@@ -50,6 +51,11 @@ test('nothing in the bundle imports node:http, which would load fetch', async ()
   const text = await readFile(file, 'utf8');
   assert.doesNotMatch(text, /\b(from|import) ?"(node:)?http"/);
   assert.match(text, /require\("node:http"\)/);
+});
+
+test('the image says that the bundle is an ES module, so that Node.js does not read it twice', async () => {
+  const { content } = (await own(file)).find(({ path }) => path === 'package.json') ?? {};
+  assert.deepEqual(JSON.parse(String(content)), { type: 'module' });
 });
 
 test('each command of the bundle can be loaded', async () => {

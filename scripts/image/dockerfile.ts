@@ -11,7 +11,7 @@ WORKDIR /src
 COPY . .
 RUN npm ci --ignore-scripts && npm run image -- --root /image
 
-# No shell, no package manager: Node.js, its libraries, and one file.
+# No shell, no package manager: Node.js, its libraries, and the bundle.
 FROM scratch
 COPY --from=build /image /
 ${instructions('LABEL', Object.entries(Labels))}
