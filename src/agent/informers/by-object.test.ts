@@ -87,4 +87,30 @@ describe('object informers', () => {
       }
     });
   }
+
+  it('tell of a server that is away until their first list, and not with each attempt after it', async () => {
+    const clock = new FakeClock();
+    const api = await startKubeApi({ clock, tls: false, namespaces: ['emissary'] });
+    const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test', clock });
+    const observer = new ObjectInformers({ kube, clock, random: () => 0.5, log: silentLog, by: 'names' });
+    let changes = 0;
+    await api.outage(true);
+    using view = observer.observe([secret('a')], () => {
+      changes++;
+    });
+    try {
+      await drive(clock, () => changes > 0 && view.problem !== undefined, { what: 'the failure of the list' });
+      await api.outage(false);
+      await drive(clock, () => view.synced, { what: 'the list' });
+      changes = 0;
+      await api.outage(true);
+      await drive(clock, () => observer.problem !== undefined, { what: 'the failure of the watch' });
+      const failed = observer.problem;
+      await drive(clock, () => observer.problem !== failed, { what: 'the failure of another attempt' });
+      assert.equal(changes, 0);
+    } finally {
+      kube.close();
+      await api.stop();
+    }
+  });
 });

@@ -208,6 +208,8 @@ class Watch {
     const { kube, clock, random, log, seen = () => {} } = options;
     const onError = (error: Error) => {
       this.#unserved = error instanceof KubeError && error.status === 404;
+      // What was listed remains known, whether or not it is followed now.
+      if (this.#reflector.isSynced) return;
       for (const key of this.#subscribers.keys()) this.#tell(key, false);
     };
     const { signal } = this.#stop;
