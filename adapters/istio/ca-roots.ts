@@ -43,7 +43,7 @@ export class CaRoots implements StreamTransform<Content, Roots> {
   async current(signal: AbortSignal): Promise<Roots> {
     if (this.#config.inline !== undefined) return this.#parse(this.#config.inline);
     if (this.#parsed && this.#named) return this.#named;
-    for await (const content of this.#contents(signal)) return this.#parse(this.#textOf(content));
+    for await (const content of this.#contents(signal)) return this.#readShared(this.#textOf(content));
     signal.throwIfAborted();
     throw new MeshError('ERR_MESH_CONFIG', `${this.place} could not be read; meshcert tries again`);
   }
@@ -56,7 +56,7 @@ export class CaRoots implements StreamTransform<Content, Roots> {
   read(content: Content): Roots | undefined {
     try {
       const text = this.#textOf(content);
-      this.#parsed ??= this.#share(`istio roots in ${this.place}, ${this.#configMap.key}`, () => new LastRead());
+      this.#parsed ??= this.#shared();
       this.#named = this.#parsed.value.read(text, (pem) => this.#parse(pem));
       return this.#named;
     } catch (error) {
@@ -71,8 +71,15 @@ export class CaRoots implements StreamTransform<Content, Roots> {
     this.#parsed = undefined;
   }
 
-  get #share(): Share {
-    return this.#host.share ?? sharing();
+  /** Of all readers of the same place, such as a thousand MeshCertificates of one mesh. */
+  #shared(): SharedHandle<LastRead<string, Roots>> {
+    const share: Share = this.#host.share ?? sharing();
+    return share(`istio roots in ${this.place}, ${this.#configMap.key}`, () => new LastRead());
+  }
+
+  #readShared(text: string): Roots {
+    using parsed = this.#shared();
+    return parsed.value.read(text, (pem) => this.#parse(pem));
   }
 
   get #configMap() {

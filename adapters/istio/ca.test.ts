@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { inspect } from 'node:util';
+import { sharing } from '../../src/async/sharing.ts';
 import type { Checking, Issuer } from '../../src/mesh/adapter.ts';
 import { MeshError, type MeshErrorCode } from '../../src/mesh/error.ts';
 import { NotSeen } from '../../src/mesh/examiner.ts';
@@ -168,6 +169,18 @@ describe("Istio's CA", { timeout: 30_000 }, () => {
     await roots?.next().catch(() => {});
     host.setConfigMap(ROOTS, undefined);
     await assert.rejects(issuer.issue(live), MeshError);
+  });
+
+  it('parses the roots once for all that read them in the same place', async () => {
+    await start();
+    Object.assign(host, { share: sharing() });
+    const abort = new AbortController();
+    const followed = open().roots?.(abort.signal)[Symbol.asyncIterator]();
+    const { value: roots } = (await followed?.next()) ?? {};
+    const issued = await Promise.all([open().issue(live), open().issue(live)]);
+    assert.ok(roots && issued.every((identity) => identity.roots === roots));
+    abort.abort();
+    await followed?.next().catch(() => {});
   });
 
   it('says that a leaf is stale once its root is dropped, but not when another root is added', async () => {
