@@ -19,13 +19,16 @@ export interface Turn extends Disposable {
 /** Delays requests as the API server asks: writes by a limit that adapts, and all of them for `Retry-After`. */
 export class Pace {
   readonly #options: PaceOptions;
-  readonly #waiting: WaitingList<{ readonly isWrite: boolean }, Turn>;
+  /** Apart, so that what ends does not look at all writes that wait: there may be thousands. */
+  readonly #reads: WaitingList<undefined, Turn>;
+  readonly #writes: WaitingList<undefined, Turn>;
   #state: Concurrency;
   #underWay = 0;
 
   constructor(options: PaceOptions) {
     this.#options = options;
-    this.#waiting = new WaitingList((waiting) => this.#admit(waiting), options.clock);
+    this.#reads = new WaitingList((waiting) => this.#admit(false, waiting), options.clock);
+    this.#writes = new WaitingList((waiting) => this.#admit(true, waiting), options.clock);
     this.#state = startingConcurrency(options.most);
     options.limited?.(Math.floor(this.#state.limit));
   }
@@ -35,14 +38,15 @@ export class Pace {
     return this.#leftMs > 0 || this.#isFull(isWrite) ? undefined : this.#turn(isWrite);
   }
 
-  /** Resolves when the request may be sent, in order of arrival; rejects with the signal's reason. */
+  /** Resolves when the request may be sent, in order of arrival among reads or writes; rejects with the signal's reason. */
   take(isWrite: boolean, signal: AbortSignal): Promise<Turn> {
-    return this.#waiting.join({ isWrite }, signal);
+    return (isWrite ? this.#writes : this.#reads).join(undefined, signal);
   }
 
   /** Leaves no timer behind. */
   close(): void {
-    this.#waiting.close();
+    this.#reads.close();
+    this.#writes.close();
   }
 
   #turn(isWrite: boolean): Turn {
@@ -51,7 +55,8 @@ export class Pace {
     if (isWrite) this.#underWay += 1;
     const ended = once(() => {
       if (isWrite) this.#underWay -= 1;
-      this.#waiting.look();
+      this.#reads.look();
+      this.#writes.look();
     });
     return {
       answered: (status, retryAfterMs) => {
@@ -74,9 +79,12 @@ export class Pace {
     return isWrite && this.#underWay >= Math.floor(this.#state.limit);
   }
 
-  #admit(waiting: Iterable<Waiting<{ readonly isWrite: boolean }, Turn>>): number | undefined {
+  #admit(isWrite: boolean, waiting: Iterable<Waiting<undefined, Turn>>): number | undefined {
     if (this.#leftMs > 0) return this.#leftMs;
-    for (const { about, admit } of waiting) if (!this.#isFull(about.isWrite)) admit(this.#turn(about.isWrite));
+    for (const { admit } of waiting) {
+      if (this.#isFull(isWrite)) break;
+      admit(this.#turn(isWrite));
+    }
     return undefined;
   }
 }
