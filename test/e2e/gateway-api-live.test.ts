@@ -120,6 +120,31 @@ describe('a MeshCertificate for Gateway API', () => {
     assert.match(world.condition('Live')?.message ?? '', /does not show whether the proxies use the certificate/);
   });
 
+  it('is not live while a route is not allowed to use what the policy is for, and the message says so', async () => {
+    await using it = await start();
+    const { world } = it;
+    using _live = runLive(world);
+    await world.until('the policy', async () => (await it.policy()) !== undefined);
+    await world.until('no status', () => world.condition('Live')?.reason === 'StatusAbsent', 1_000);
+    const resolved = (status: string, reason: string) => ({
+      parentRef: { name: 'edge', namespace: NAMESPACE },
+      ...{ controllerName: EG, conditions: [condition('ResolvedRefs', status, reason)] },
+    });
+    const route = { apiVersion: STANDARD, kind: 'HTTPRoute', metadata: { name: 'web', namespace: 'shop' } };
+    const say = (...parents: readonly object[]) =>
+      world.kube.apply({ ...route, status: { parents } }, { fieldManager: 'eg', subresource: 'status', force: true });
+    await say(resolved('False', 'RefNotPermitted'));
+    await world.until('it is refused', () => world.condition('Live')?.reason === 'StatusRefused', 1_000);
+    assert.match(
+      world.condition('Live')?.message ?? '',
+      /HTTPRoute shop\/web: ResolvedRefs is False, RefNotPermitted: m/,
+    );
+    await say(resolved('True', 'ResolvedRefs'));
+    await world.until('no status', () => world.condition('Live')?.reason === 'StatusAbsent', 1_000);
+    await report(world, 'https', ancestor(EG, 'edge', good));
+    await world.until('it is live', () => world.condition('Live')?.status === 'True', 1_000);
+  });
+
   it('is live while a port has no route, and its policy no status', async () => {
     const ports = ['https', 'metrics'].map((name, at) => ({ name, port: 443 + at, targetPort: 8443 + at }));
     await using it = await start([...all.filter(({ kind }) => kind !== 'Service'), service({ ports })]);

@@ -9,6 +9,9 @@ import type { ExpectedPublication, SeenPublication } from './expected.ts';
 
 type StatusFields = Readonly<Record<string, unknown>>;
 
+/** Whether a status that this controller wrote for this Gateway is relevant. */
+type Counts = (controller: string, gateway: string) => boolean;
+
 /**
  * By the status that the controllers of the Gateways write. It proves that the control plane accepted the policies,
  * never that the data plane uses them: Envoy Gateway shows a broken pair as accepted. A policy that no route uses has no
@@ -23,7 +26,7 @@ export function judgeStatuses(objects: readonly KubeObject[], expected: Expected
   const controllers = new Set(gateways.flatMap((gateway) => controllerOf(gateway, { behind }) ?? []));
   const names = new Set(gateways.map(({ metadata }) => `${metadata.namespace}/${metadata.name}`));
   const classes = behind(KINDS.classes.kind).map(({ spec }) => String(fields(spec).controllerName));
-  const counts = (controller: string, gateway: string) =>
+  const counts: Counts = (controller, gateway) =>
     byBackends
       ? controller.startsWith(ENVOY_GATEWAY) && classes.includes(controller)
       : controllers.has(controller) && names.has(gateway);
@@ -31,8 +34,9 @@ export function judgeStatuses(objects: readonly KubeObject[], expected: Expected
   const isUsed = usage(certificate, { behind, hidden: () => undefined });
   const judged = policies.map((key) => ofPolicy(key, byKey.get(key), counts));
   const counting = policies.flatMap((key, at) => {
-    const one = judged[at];
-    return one && (one.reason !== 'StatusAbsent' || isNeeded(byKey.get(key), isUsed, behind)) ? [one] : [];
+    const [one, policy] = [judged[at], byKey.get(key)];
+    if (one?.reason !== 'StatusAbsent') return one ?? [];
+    return isNeeded(policy, isUsed, behind) ? [ofRoutes(policy, objects, certificate, counts) ?? one] : [];
   });
   const rank = { stale: 0, absent: 1, live: 2 } as const;
   const found = [...gateways.flatMap(ofGateway), ...(counting.length > 0 ? counting : judged)];
@@ -55,6 +59,34 @@ function isNeeded(
       target.of === 'Service' && one.metadata.name === target.name && one.metadata.namespace === target.namespace,
   );
   return isUsed(target, service && namedPorts(service).find(({ name }) => name === target.port)?.port);
+}
+
+/** Why the routes to the target of a policy lead nowhere, which the policy does not say; undefined: nobody says so. */
+function ofRoutes(
+  policy: KubeObject | undefined,
+  objects: readonly KubeObject[],
+  certificate: ExpectedPublication['certificate'],
+  counts: Counts,
+): SeenPublication | undefined {
+  const target = policy && policyTarget(policy);
+  if (!target) return undefined;
+  const routes = objects.filter(({ kind }) => kind === KINDS.httpRoutes.kind || kind === KINDS.grpcRoutes.kind);
+  for (const route of routes) {
+    const behind = (kind: string) => (kind === route.kind ? [route] : []);
+    if (!usage(certificate, { behind, hidden: () => undefined })(target, undefined)) continue;
+    for (const { controllerName, parentRef, conditions } of listOfFields(fields(route.status).parents)) {
+      if (!counts(String(controllerName), nameIn(route, parentRef))) continue;
+      const problem = problemOf(listOfFields(conditions), route, ['ResolvedRefs']);
+      if (problem?.reason === 'StatusRefused') return problem;
+    }
+  }
+  return undefined;
+}
+
+/** `namespace/name` of what an object refers to, by default in its own namespace. */
+function nameIn({ metadata }: KubeObject, ref: unknown): string {
+  const { name, namespace } = fields(ref);
+  return `${text(namespace) ?? metadata.namespace ?? ''}/${String(name)}`;
 }
 
 function hasProxy(
@@ -87,18 +119,12 @@ function ofGateway(gateway: KubeObject): readonly SeenPublication[] {
   return refused === undefined ? [] : [refused];
 }
 
-function ofPolicy(
-  key: string,
-  policy: KubeObject | undefined,
-  counts: (controller: string, gateway: string) => boolean,
-): SeenPublication {
+function ofPolicy(key: string, policy: KubeObject | undefined, counts: Counts): SeenPublication {
   if (!policy) return seen('StatusAbsent', `${key.split('|').slice(1).join(' ')} is not there yet`);
   const title = describe(refOf(policy));
-  const { namespace: own = '' } = policy.metadata;
-  const ours = listOfFields(fields(policy.status).ancestors).filter(({ controllerName, ancestorRef }) => {
-    const { name, namespace } = fields(ancestorRef);
-    return counts(String(controllerName), `${text(namespace) ?? own}/${String(name)}`);
-  });
+  const ours = listOfFields(fields(policy.status).ancestors).filter(({ controllerName, ancestorRef }) =>
+    counts(String(controllerName), nameIn(policy, ancestorRef)),
+  );
   if (ours.length === 0) {
     return seen(
       'StatusAbsent',
