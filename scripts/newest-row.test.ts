@@ -18,6 +18,7 @@ describe('the newest row of peers', () => {
     for (const [ours, module] of [
       ['kubernetes', 'k8s.io/kubernetes'],
       ['istio', 'istio.io/istio'],
+      ['consul', 'github.com/hashicorp/consul'],
     ] as const) {
       const newest = versionIn(`${ours}-newest`, module);
       assert.ok(newest > versionIn(ours, module), module);

@@ -102,6 +102,7 @@ const newest: { readonly [name in PeerName]?: Recipe } = {
   },
   'pilot-discovery': { module: 'istio-newest', package: 'istio.io/istio/pilot/cmd/pilot-discovery' },
   'pilot-agent': { module: 'istio-newest', package: 'istio.io/istio/pilot/cmd/pilot-agent' },
+  consul: { module: 'consul-newest', package: 'github.com/hashicorp/consul' },
 };
 
 const recipeOf = (name: PeerName): Recipe => (NEWEST && newest[name]) || recipes[name];
