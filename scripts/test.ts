@@ -13,7 +13,7 @@ const USAGE = `usage: npm test -- [FILTER…] [--node-test-option=…]
        npx tsx scripts/test.ts all
 
 A FILTER is part of a test file's path. What else starts with a dash goes to node --test. --newest tests with the newest
-Kubernetes and Istio in place of the pinned ones (docs/support.md).`;
+Kubernetes, Istio and Consul in place of the pinned ones (docs/support.md).`;
 
 /**
  * Number of runs of the model's property tests under test:model, some minutes' worth; the everyday suite runs fewer.
