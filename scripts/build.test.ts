@@ -30,7 +30,7 @@ test('the bundle is one executable that needs nothing beside it', async () => {
   const { code, output } = await meshcert('--version');
   assert.deepEqual([code, output], [0, `meshcert ${VERSION}\n`]);
   const { size } = await stat(file);
-  assert.ok(size < 6_000_000, `the bundle has ${size} bytes; something large has come in`);
+  assert.ok(size < 3_000_000, `the bundle has ${size} bytes; something large has come in`);
 });
 
 test('the product contains nothing of the sandbox, and says so when the demo is not beside it', async () => {

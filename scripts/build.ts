@@ -129,6 +129,8 @@ async function optionsOf(entry: string, outfile: string, plugins: readonly Plugi
     outfile,
     bundle: true,
     platform: 'node',
+    // Of a package that has both, the ES modules, of which unused parts are left out: a fifth of the bundle.
+    mainFields: ['module', 'main'],
     target: 'node20.18',
     format: 'esm',
     sourcemap: 'linked',
