@@ -111,7 +111,6 @@ export class Agent {
     const failed = new AbortController();
     const either = AbortSignal.any([signal, failed.signal]);
     setMaxListeners(0, either);
-    await using _sweeps = startResyncs({ log, leads: () => leadership.held.length > 0, sweep: () => this.resync() });
     const parts = [
       this.#follow(certificates, either),
       leadership.run(either),
@@ -125,6 +124,8 @@ export class Agent {
       ),
     ];
     try {
+      // After the first requests: node-cron computes while they are answered.
+      await using _sweeps = startResyncs({ log, leads: () => leadership.held.length > 0, sweep: () => this.resync() });
       await Promise.all(parts);
     } catch (error) {
       failed.abort(error);

@@ -109,7 +109,8 @@ async function textOf(path: string, mayBeAbsent: boolean): Promise<string | unde
 }
 
 /** Supports `tokenFile` as kubectl does; client-node reads such a file only for the pod's own ServiceAccount. */
-function withTokenFiles(users: readonly User[], text: string, folder: string): User[] {
+function withTokenFiles(users: User[], text: string, folder: string): User[] {
+  if (!text.includes('tokenFile')) return users;
   const entries: { name?: string; user?: { tokenFile?: string } }[] = parse(text)?.users ?? [];
   return users.map((user) => {
     const tokenFile = entries.find((entry) => entry.name === user.name)?.user?.tokenFile;
