@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
+import tls from 'node:tls';
 import { FakeClock } from '../../test/support/fake-clock.ts';
 import { Trigger } from '../async/trigger.ts';
 import type { KubeObject } from '../core/object.ts';
@@ -215,6 +216,15 @@ describe('the Kubernetes client', { timeout: 60_000 }, () => {
     await Promise.all(Array.from({ length: 40 }, () => kube.get(REF)));
     assert.ok(api.connections <= 4, `${api.connections}`);
     assert.equal(api.requests.count({ verb: 'get', userAgent: 'meshcert/1.2.3' }), 40);
+  });
+
+  it('reads the CA once for all connections', async (test) => {
+    const { api, kube } = await rig(test);
+    const { mock } = test.mock.method(tls, 'createSecureContext');
+    await Promise.all(Array.from({ length: 8 }, () => kube.get(REF)));
+    assert.ok(api.connections > 1);
+    // Node makes one for each connection that is given none.
+    assert.equal(mock.callCount(), 0);
   });
 
   it('renews a Lease ahead of any number of waiting requests', async (test) => {

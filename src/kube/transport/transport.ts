@@ -1,5 +1,6 @@
 import { type IncomingMessage, Agent as PlainAgent, request as plainRequest, type RequestOptions } from 'node:http';
 import { Agent, type AgentOptions, request as tlsRequest } from 'node:https';
+import { createSecureContext } from 'node:tls';
 import { bounded } from '../../async/bounded.ts';
 import type { Clock } from '../../async/clock.ts';
 import { limitedTo } from '../../async/linked-signal.ts';
@@ -188,8 +189,8 @@ export class Transport {
         : { 'content-type': exchange.contentType ?? 'application/json', 'content-length': Buffer.byteLength(body) }),
     };
     const request = this.#request(access, exchange.method, exchange.path, headers);
-    const options = { ...request, agent: access.proxy ?? this.#agentsFor(access)[pool] };
     try {
+      const options = { ...request, agent: access.proxy ?? this.#agentsFor(access)[pool] };
       const response = await once(access, options, body, limit);
       this.#options.answered?.(exchange.called, response.statusCode ?? 0);
       const date = Date.parse(response.headers.date ?? '');
@@ -226,9 +227,15 @@ export class Transport {
   #agentsFor(access: Access): Record<ConnectionPool, PlainAgent> {
     if (this.#agents?.generation === access.generation) return this.#agents;
     this.#disconnect();
-    const options: AgentOptions = { ...access.tls, keepAlive: true, timeout: IDLE_MS, scheduling: 'lifo' };
+    const isPlain = access.server.protocol === 'http:';
+    const options: AgentOptions = {
+      ...access.tls,
+      ...{ keepAlive: true, timeout: IDLE_MS, scheduling: 'lifo' },
+      // Otherwise each connection would read the CA and the client certificate again: by names, each object is watched
+      // over a connection of its own.
+      ...(isPlain ? {} : { secureContext: createSecureContext(access.tls) }),
+    };
     const newAgent = (maxSockets: number) => {
-      const isPlain = access.server.protocol === 'http:';
       const agent = isPlain ? new PlainAgent({ ...options, maxSockets }) : new Agent({ ...options, maxSockets });
       // One server for each agent: otherwise Node would compute a name from all of its addresses and certificates at
       // each request.
