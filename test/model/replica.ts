@@ -5,7 +5,7 @@ import type { Clock } from '../../src/async/clock.ts';
 import type { MeshCertificateSpec } from '../../src/config/schema/mesh-certificate.ts';
 import type { Publication } from '../../src/core/decision/decide.ts';
 import { type Decision, decide } from '../../src/core/decision/decide.ts';
-import { type KubeObject, keyOf, type refOf } from '../../src/core/object.ts';
+import { type KubeObject, keyOf, refOf } from '../../src/core/object.ts';
 import { provesOrigin } from '../../src/core/plan/origin.ts';
 import { type PlanStep, plan } from '../../src/core/plan/plan.ts';
 import type { ProbeOutcome } from '../../src/core/trust/hold.ts';
@@ -122,15 +122,16 @@ export class Replica {
     const view = { get: (ref: Parameters<typeof keyOf>[0]) => this.#seen.get(keyOf(ref)) };
     const writePriority = new WritePriority(this.clock);
     const { clock } = this;
-    const from = { kube, clock, fence, batchGap: this.#spacing, writePriority, gateways, view };
+    const wrote = (object: KubeObject) => {
+      if (!signal.aborted) this.#seen.set(keyOf(refOf(object)), object);
+    };
+    const from = { kube, clock, fence, batchGap: this.#spacing, writePriority, gateways, view, wrote };
     // As for documents in a file, which have no status: each Secret proves its origin by itself.
     const options = { ...from, dryRun: false, isProven: provesOrigin, recordsOrigin: false };
     const outcome = await publish(steps, options, signal).catch((error: unknown) => {
       if (signal.aborted) return undefined;
       throw error;
     });
-    if (!outcome) return { decision, steps, outcome };
-    for (const { ref, object } of outcome.written) this.#seen.set(keyOf(ref), object);
     return { decision, steps, outcome };
   }
 

@@ -1,7 +1,7 @@
 import type { Clock } from '../../async/clock.ts';
 import { describe, FIELD_MANAGER, type KubeObject, type ObjectRef, refOf } from '../../core/object.ts';
 import type { OriginProof } from '../../core/plan/origin.ts';
-import { foreignMessage, type PlanStep } from '../../core/plan/plan.ts';
+import { foreignMessage, type PlanStep, type WriteStep } from '../../core/plan/plan.ts';
 import type { Problem } from '../../core/problem.ts';
 import { type Gateway, gatewayOf } from '../../gateway/gateway.ts';
 import type { Kube } from '../../kube/api.ts';
@@ -30,12 +30,13 @@ export interface PublisherOptions {
   readonly recordsOrigin: boolean;
   /** The observed objects. */
   readonly view: { get(ref: ObjectRef): KubeObject | undefined };
+  /** Takes the response to each write at once: many publications may wait a long time between two of their writes. */
+  wrote(object: KubeObject, action: 'create' | 'apply'): void;
 }
 
 export interface WrittenObject {
   readonly ref: ObjectRef;
   readonly action: 'create' | 'apply';
-  readonly object: KubeObject;
   /** Names of fields, never values. */
   readonly changed: readonly string[];
   /** Epoch ms. */
@@ -74,9 +75,9 @@ export async function publish(
     const urgent = options.writePriority.urgent();
     try {
       const startedAt = options.clock.now();
-      const object = await write(step, options, signal);
+      await write(step, options, signal);
       const endedAt = options.clock.now();
-      written.push({ ref, action: step.action, object, changed: step.changed, startedAt, endedAt });
+      written.push({ ref, action: step.action, changed: step.changed, startedAt, endedAt });
     } catch (cause) {
       if (signal.aborted) throw cause;
       return { written, problem: { ref, ...explain(ref, cause, options.gateways), cause } };
@@ -88,8 +89,13 @@ export async function publish(
   return { written, problem: undefined };
 }
 
-async function write(
-  step: Extract<PlanStep, { action: 'create' | 'apply' }>,
+async function write(step: WriteStep, options: PublisherOptions, signal: AbortSignal): Promise<void> {
+  const object = await send(step, options, signal);
+  if (!options.dryRun) options.wrote(object, step.action);
+}
+
+async function send(
+  step: WriteStep,
   { kube, fence, dryRun, view, isProven, recordsOrigin }: PublisherOptions,
   signal: AbortSignal,
 ): Promise<KubeObject> {

@@ -2,7 +2,7 @@ import { Trigger } from '../../async/trigger.ts';
 import { Wake } from '../../async/wake.ts';
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { type Decision, decide, type Situation } from '../../core/decision/decide.ts';
-import { keyOf, RENEW_ANNOTATION, refOf } from '../../core/object.ts';
+import { type KubeObject, keyOf, RENEW_ANNOTATION, refOf } from '../../core/object.ts';
 import { type OriginProof, provenBy } from '../../core/plan/origin.ts';
 import { type PlanStep, plan } from '../../core/plan/plan.ts';
 import { codedProblem, type Problem } from '../../core/problem.ts';
@@ -278,14 +278,14 @@ export class Reconciler {
   ): Promise<PublishResult> {
     const batchGap = this.#env.batchGaps.of(this.certificate.metadata.namespace ?? '');
     const [isProven, recordsOrigin] = [this.#isProven, this.certificate.metadata.uid !== undefined];
-    const options = { ...this.#env, fence, batchGap, view: this.#view, isProven, recordsOrigin };
-    using _writing = this.#view.writing();
-    const result = await publish(steps, options, signal);
-    for (const { action, object } of this.#env.dryRun ? [] : result.written) {
+    const wrote = (object: KubeObject, action: 'create' | 'apply') => {
       this.#view.wrote(object);
       const { uid } = object.metadata;
       if (action === 'create' && object.kind === 'Secret' && uid !== undefined) this.#env.createdSecrets.add(uid);
-    }
+    };
+    const options = { ...this.#env, fence, batchGap, view: this.#view, isProven, recordsOrigin, wrote };
+    using _writing = this.#view.writing();
+    const result = await publish(steps, options, signal);
     if (!result.problem) this.#writes.succeeded();
     else if (result.problem.refused) this.#writeRefused(result.problem);
     else this.#writeFailed(result.problem, decision);
