@@ -7,6 +7,7 @@ import { peer } from '../peers/build.ts';
 import { Fleets } from './fleets.ts';
 import { broken, document, environment, markdown, type Outcome } from './report.ts';
 import { Missing, type Scenario, type Sizes } from './scenario.ts';
+import { certManager } from './scenarios/cert-manager.ts';
 import { consulTemplate } from './scenarios/consul-template.ts';
 import { due } from './scenarios/due.ts';
 import { first } from './scenarios/first.ts';
@@ -25,6 +26,7 @@ const SCENARIOS: readonly Scenario[] = [
   micro,
   due,
   first,
+  certManager,
   mass,
   node,
   start,
@@ -40,6 +42,7 @@ const SCENARIOS: readonly Scenario[] = [
 const DEFAULT: Sizes = {
   due: 1000,
   first: [500, 2000],
+  certManager: 2000,
   helpers: [1, 10],
   helperSeconds: 40,
   consulRounds: 3,
@@ -57,6 +60,7 @@ const DEFAULT: Sizes = {
 const QUICK: Sizes = {
   due: 200,
   first: [100],
+  certManager: 50,
   helpers: [1],
   helperSeconds: 25,
   consulRounds: 1,

@@ -1,5 +1,5 @@
 import { systemClock } from '../../../src/async/clock.ts';
-import type { KubeObject } from '../../../src/core/object.ts';
+import type { KubeObject, Resource } from '../../../src/core/object.ts';
 import { reflect } from '../../../src/kube/reflector.ts';
 import { RESOURCES } from '../../../src/kube/resources.ts';
 import { silentLog } from '../../../src/mesh/log.ts';
@@ -7,6 +7,7 @@ import type { World } from '../fleets.ts';
 import { BUNDLE_AGENT, cpuOf, peakOf, startBundle } from '../parts/bundle.ts';
 import { number } from '../report.ts';
 import { atMost, type Context, type Count, type Row, ratioAtLeast, row, type Scenario } from '../scenario.ts';
+import type { Spent } from '../tally.ts';
 import { startBare } from './due.ts';
 
 /** Larger fleets are in the sandbox's API server. */
@@ -48,9 +49,10 @@ export async function untilAll(
   namespace: string,
   count: number,
   { isPublished, isReady }: Reached,
+  certificates: Resource = RESOURCES.meshCertificates,
 ): Promise<{ readonly secretsAt: number; readonly readyAt: number }> {
   const stop = new AbortController();
-  const reached = async (resource: (typeof RESOURCES)[keyof typeof RESOURCES], holds: (one: KubeObject) => boolean) => {
+  const reached = async (resource: Resource, holds: (one: KubeObject) => boolean) => {
     const options = { clock: systemClock, random: Math.random, log: silentLog, signal: stop.signal };
     const reflector = reflect(world.kube, resource, { namespace }, options);
     const open = new Set<string>();
@@ -70,7 +72,7 @@ export async function untilAll(
   try {
     const [secretsAt, readyAt] = await Promise.all([
       reached(RESOURCES.secrets, isPublished),
-      reached(RESOURCES.meshCertificates, isReady),
+      reached(certificates, isReady),
     ]);
     return { secretsAt, readyAt };
   } finally {
@@ -94,13 +96,24 @@ export const observing = (how: 'labels' | 'names'): readonly string[] =>
         ...['--allow-address', '*', '--allow-address', 'file:/*'],
       ];
 
-async function measure({ say }: Context, world: World, count: number, how: 'labels' | 'names') {
-  const about = `${world.kind}: ${count} with ${how}`;
-  const namespace = `first-${count}-${how}`;
-  say(about);
+/** What a controller did from its start to the last object that is Ready. */
+export interface FirstIssues {
+  readonly secretsSeconds: number;
+  readonly readySeconds: number;
+  readonly cpuMs: number;
+  /** Of the resident memory, bytes. */
+  readonly peak: number;
+  readonly spent: Spent;
+}
+
+/** The shipped bundle, started beside `count` new MeshCertificates. */
+export async function firstIssues(
+  world: World,
+  namespace: string,
+  count: number,
+  how: 'labels' | 'names',
+): Promise<FirstIssues> {
   await world.populate(namespace, count);
-  const bareNamespace = `${namespace}-bare`;
-  await world.populate(bareNamespace, count);
   await world.spent(BUNDLE_AGENT);
   const began = performance.now();
   const all = untilAll(world, namespace, count, { isPublished: isIdentitySecret, isReady });
@@ -108,44 +121,59 @@ async function measure({ say }: Context, world: World, count: number, how: 'labe
     ...['-n', namespace, '--no-leader-elect', ...observing(how)],
   ]);
   const { secretsAt, readyAt } = await all;
-  const cpuMs = await cpuOf(bundle.pid);
-  const peak = await peakOf(bundle.pid);
+  const [cpuMs, peak] = await Promise.all([cpuOf(bundle.pid), peakOf(bundle.pid)]);
+  const seconds = (end: number) => (end - began) / 1000;
   const spent = await world.spent(BUNDLE_AGENT);
-  await bundle[Symbol.asyncDispose]();
+  return { secretsSeconds: seconds(secretsAt), readySeconds: seconds(readyAt), cpuMs, peak, spent };
+}
+
+const isEvent = (request: string): boolean => / events$/.test(request);
+
+export function requestsEach({ spent }: FirstIssues, count: number): number {
+  const others = Object.entries(spent).filter(([what]) => !isEvent(what));
+  return others.reduce((sum, [, each]) => sum + each, 0) / count;
+}
+
+async function measure({ say }: Context, world: World, count: number, how: 'labels' | 'names') {
+  const about = `${world.kind}: ${count} with ${how}`;
+  const namespace = `first-${count}-${how}`;
+  say(about);
+  const bareNamespace = `${namespace}-bare`;
+  await world.populate(bareNamespace, count);
+  const ours = await firstIssues(world, namespace, count, how);
   await using bare = await startBare(world, count, bareNamespace);
   const { ms } = await bare.call('issueAll', undefined);
-  const rate = (end: number) => (count / (end - began)) * 1000;
   const isJudged = how === 'labels' && count === JUDGED_AT && world.kind === 'kube-apiserver';
   const judged = <B>(budget: B) => (isJudged ? budget : undefined);
-  const { 'create events': created = 0, 'patch events': patched = 0, ...others } = spent;
-  const requests = Object.values(others).reduce((sum, each) => sum + each, 0);
+  const requests = Object.entries(ours.spent);
+  const events = requests.filter(([what]) => isEvent(what)).reduce((sum, [, each]) => sum + each, 0);
   const bareRate = [(count / ms) * 1000];
   return {
     rows: [
-      row(`${about}: to the last Secret`, '/s', [rate(secretsAt)], bareRate),
-      row(`${about}: to the last Ready`, '/s', [rate(readyAt)], bareRate, judged(ratioAtLeast(0.7))),
+      row(`${about}: to the last Secret`, '/s', [count / ours.secretsSeconds], bareRate),
+      row(`${about}: to the last Ready`, '/s', [count / ours.readySeconds], bareRate, judged(ratioAtLeast(0.7))),
       row(
         `${about}: CPU of the agent each`,
         'ms',
-        [cpuMs / count],
+        [ours.cpuMs / count],
         undefined,
         judged(atMost(CPU_MS, `≤ ${CPU_MS} ms`)),
       ),
-      row(`${about}: peak RSS`, 'MiB', [peak / 2 ** 20], undefined, judged(atMost(RSS_MIB, `≤ ${RSS_MIB} MiB`))),
+      row(`${about}: peak RSS`, 'MiB', [ours.peak / 2 ** 20], undefined, judged(atMost(RSS_MIB, `≤ ${RSS_MIB} MiB`))),
     ],
     counts: [
       {
         what: `${about}: API requests each, without Events`,
-        value: requests / count,
+        value: requestsEach(ours, count),
         // The lists and watches of a start weigh less the more there are; with names, each object has its own.
         limit: how === 'labels' && count >= JUDGED_AT ? REQUESTS : undefined,
       },
     ],
     notes: [
-      `${about}: ${Object.entries(others)
-        .filter(([, value]) => value >= count / 100)
+      `${about}: ${requests
+        .filter(([what, value]) => !isEvent(what) && value >= count / 100)
         .map(([what, value]) => `${number(value)} ${what}`)
-        .join(', ')}; ${created + patched} Events`,
+        .join(', ')}; ${events} Events`,
     ],
   };
 }
