@@ -14,6 +14,7 @@ import {
   SHOP,
   serialOf,
   service,
+  serviceRef,
   startGatewayLab,
   startUpstream,
   type Upstream,
@@ -86,6 +87,15 @@ describe('Gateway API on real parts: kube-apiserver, Envoy Gateway, Envoy, the a
     eventually(
       `a policy for ${name}`,
       async () => (await policyOf(place, name)).kind === 'BackendTLSPolicy',
+      () => agent.log(),
+    );
+  const reports = (service: string, code: string) =>
+    eventually(
+      `${code} of ${service}`,
+      async () => {
+        const found = (await agent.statuses()).find(({ name }) => name === 'proxy');
+        return found?.status.mappings.some(({ name, state }) => name === service && state === code) === true;
+      },
       () => agent.log(),
     );
   const becomes = (
@@ -169,10 +179,7 @@ describe('Gateway API on real parts: kube-apiserver, Envoy Gateway, Envoy, the a
         return holds(status, seen);
       });
     await answers((status, seen) => status === 200 && seen?.tls === true);
-    const states = async () => (await agent.statuses()).find(({ name }) => name === 'proxy')?.status.mappings ?? [];
-    const isReported = async () =>
-      (await states()).some(({ name, state }) => name === 'theirs' && state === 'ERR_TARGET_FOREIGN_POLICY');
-    await eventually('the error', isReported, agent.log.bind(agent));
+    await reports('theirs', 'ERR_TARGET_FOREIGN_POLICY');
 
     await lab.apply(route('theirs', []));
     await answers((status) => status === 404);
@@ -218,5 +225,37 @@ describe('Gateway API on real parts: kube-apiserver, Envoy Gateway, Envoy, the a
     assert.deepEqual((await policyOf('proxy', 'webproxy')).spec, before.spec);
     const { seen } = await lab.ask(gateways.proxy, '/webproxy');
     assert.equal(seen?.tls, true);
+  });
+
+  it('leaves a Service to an older policy of another client for all of its ports, and says so', async () => {
+    const foreign = policy('whole', { target: serviceRef('whole'), sans: [WEB] });
+    await lab.apply(configMap('mesh-ca', { 'ca.crt': mesh.root }), foreign);
+    await serve('whole', 'proxy', WEB);
+    await lab.apply(route('whole', [gateways.proxy]));
+    await becomes('proxy', 'whole', 'an answer', (status, seen) => status === 200 && seen?.tls === true);
+    await reports('whole', 'ERR_TARGET_FOREIGN_POLICY');
+    assert.notEqual((await policyOf('proxy', 'whole')).kind, 'BackendTLSPolicy');
+    await lab.apply(route('whole', []));
+    await lab.remove(foreign);
+    await written('proxy', 'whole');
+  });
+
+  it('stays in force beside a later policy of another client for all ports of its Service, and says so', async () => {
+    await serve('early', 'proxy', WEB);
+    await written('proxy', 'early');
+    await lab.apply(route('early', [gateways.proxy]));
+    await becomes('proxy', 'early', 'an answer', (status, seen) => status === 200 && seen?.tls === true);
+    // It would refuse the workload.
+    const foreign = policy('late', { target: serviceRef('early'), sans: [API] });
+    await lab.apply(configMap('mesh-ca', { 'ca.crt': mesh.root }), foreign);
+    await reports('early', 'ERR_TARGET_FOREIGN_POLICY');
+    // Once Envoy Gateway has taken what came after the other policy, it has taken that too.
+    await serve('after', 'proxy', WEB);
+    await written('proxy', 'after');
+    await lab.apply(route('after', [gateways.proxy]));
+    await becomes('proxy', 'after', 'an answer', (status, seen) => status === 200 && seen?.tls === true);
+    assert.equal((await lab.ask(gateways.proxy, '/early')).seen?.tls, true);
+    assert.equal((await policyOf('proxy', 'early')).kind, 'BackendTLSPolicy');
+    assert.equal((await lab.read(foreign)).status, undefined, 'it lost, and has no status');
   });
 });
