@@ -16,7 +16,6 @@ export const LONG = [
   'test/peers/controller.test.ts',
   'test/peers/drills-agents.test.ts',
   'test/contract/consul-suite.test.ts',
-  'test/e2e/listeners.test.ts',
   'test/bench/scenarios.test.ts',
   'test/model/publication.test.ts',
   'test/e2e/once.test.ts',
