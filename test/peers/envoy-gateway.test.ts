@@ -434,6 +434,44 @@ describe('Envoy Gateway', { concurrency: true }, () => {
     });
   });
 
+  it('prefers a policy for a port to an older one for the whole Service', async () => {
+    await serve('whole', await upstream(), [gateways.proxy], { target: serviceRef('whole'), sans: [API] });
+    await refuses(gateways.proxy, '/whole', /SAN_matcher/);
+    await policyBecomes('whole', GREEN);
+    await lab.apply(policy('whole-port', { target: { ...serviceRef('whole'), sectionName: 'https' }, sans: [WEB] }));
+    await answers(gateways.proxy, '/whole', 200);
+    await policyBecomes('whole-port', GREEN);
+  });
+
+  it('answers 500 for a Backend of another namespace, and says RefNotPermitted, until a ReferenceGrant is there', async () => {
+    const elsewhere = (object: ApplyObject): ApplyObject => ({
+      ...object,
+      metadata: { ...object.metadata, namespace: GATEWAYS },
+    });
+    const to = await upstream();
+    const target = { ...backendRef('far'), namespace: GATEWAYS };
+    await lab.apply(
+      elsewhere(configMap('mesh-ca', { 'ca.crt': mesh.root })),
+      elsewhere(backend('far', to, fromSecret('client-proxy'))),
+      elsewhere(policy('far', { target: backendRef('far'), sans: [WEB] })),
+      route('far', [gateways.proxy], target),
+    );
+    await answers(gateways.proxy, '/far', 500);
+    const refused = async () => (await routeConditions('far')).ResolvedRefs === 'False/RefNotPermitted';
+    await eventually('the status of the route', refused, lab.envoyGateway.log);
+    const { status } = await lab.read(elsewhere(policy('far')));
+    assert.equal(status, undefined, 'the policy says nothing of it');
+    await lab.apply({
+      ...{ apiVersion: 'gateway.networking.k8s.io/v1', kind: 'ReferenceGrant' },
+      metadata: { name: 'far', namespace: GATEWAYS },
+      spec: {
+        from: [{ group: 'gateway.networking.k8s.io', kind: 'HTTPRoute', namespace: SHOP }],
+        to: [{ group: 'gateway.envoyproxy.io', kind: 'Backend', name: 'far' }],
+      },
+    });
+    await answers(gateways.proxy, '/far', 200);
+  });
+
   it('names a kind of CA that it does not know, and sends nothing', async () => {
     const { spec, ...rest } = policy('unknown-kind', { sans: [WEB] });
     const { validation, ...more } = spec as { validation: object };

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { isDeepStrictEqual } from 'node:util';
+import { shippedMain } from '../../src/cli/io.fixture.ts';
 import { formatCertificates } from '../../src/pki/certificate.ts';
 import { grantedKubeconfig } from './parts/agent-in-role.ts';
 import { type AgentProcess, startAgentProcess } from './parts/agent-process.ts';
@@ -123,6 +124,21 @@ describe('Backends on real parts: kube-apiserver, istiod, Envoy Gateway, Envoy, 
       async () => (await lab.ask(edge, path)).seen?.serial === (await serial()),
       () => agent.log() + lab.envoyGateway.log(),
     );
+  const doctor = async (): Promise<string> => {
+    let said = '';
+    const write = (text: string) => {
+      said += text;
+    };
+    const env = { KUBECONFIG: lab.apiserver.kubeconfigFile };
+    const { signal } = new AbortController();
+    await (await shippedMain())(['doctor', '--agent', 'none', '--no-issue'], {
+      stdout: { write },
+      stderr: { write },
+      env,
+      signal,
+    });
+    return said;
+  };
   const statusOf = async (name: string) => (await agent.statuses()).find((one) => one.name === name)?.status;
   async function put(pair: KeyPair): Promise<KeyPair> {
     await writePair(files, pair, other.root);
@@ -215,6 +231,34 @@ describe('Backends on real parts: kube-apiserver, istiod, Envoy Gateway, Envoy, 
     const checked = { address: `127.0.0.1:${port}`, state: 'ok', id: 'spiffe://other/server' };
     const found = async () => (await statusOf('other'))?.upstreams ?? [];
     await eventually('who answers', async () => isDeepStrictEqual(await found(), [checked]), agent.log);
+  });
+
+  it('says by the status and by doctor that a route of another namespace may not use a Backend, until it may', async () => {
+    const { port } = await exposed(
+      await startUpstream({ leaf: await other.issue({ uri: ['spiffe://other/server'] }), roots: other.root }),
+    );
+    await lab.apply(backend('far', 'other', { endpoints: [{ ip: { address: '127.0.0.1', port } }] }));
+    await eventually('a policy', async () => (await policyOf('other', 'far')).spec !== undefined, agent.log);
+    await lab.apply(route('far', [edge], { ...backendRef('far'), namespace: GATEWAYS }));
+    await eventually('500', async () => (await lab.ask(edge, '/far')).status === 500, lab.envoyGateway.log);
+    const live = async () => (await statusOf('other'))?.conditions.find(({ type }) => type === 'Live');
+    const refused = async () =>
+      /HTTPRoute shop\/far: ResolvedRefs is False, RefNotPermitted/.test((await live())?.message ?? '');
+    await eventually('the reason', refused, agent.log);
+    assert.equal((await live())?.reason, 'StatusRefused');
+    assert.match(await doctor(), /error MC1801 HTTPRoute shop\/far\n/);
+
+    await lab.apply({
+      ...{ apiVersion: 'gateway.networking.k8s.io/v1', kind: 'ReferenceGrant' },
+      metadata: { name: 'far', namespace: GATEWAYS },
+      spec: {
+        from: [{ group: 'gateway.networking.k8s.io', kind: 'HTTPRoute', namespace: SHOP }],
+        to: [{ group: 'gateway.envoyproxy.io', kind: 'Backend', name: 'far' }],
+      },
+    });
+    await shows('/far', () => published('other-identity'));
+    await eventually('Live', async () => (await live())?.status === 'True', agent.log);
+    assert.doesNotMatch(await doctor(), /MC1801/);
   });
 
   it('sends nothing, rather than plaintext, when its policy is deleted by hand, until the agent writes it again', async () => {
