@@ -1,11 +1,9 @@
 import assert from 'node:assert/strict';
 import { X509Certificate } from 'node:crypto';
 import { join } from 'node:path';
-import { describe, it } from 'node:test';
+import { describe, it, type TestContext } from 'node:test';
 import { ROOT } from '../../scripts/tree.ts';
 import { shippedMain } from '../../src/cli/io.fixture.ts';
-import * as made from '../../src/onboard/cluster.fixture.ts';
-import { formatCertificates } from '../../src/pki/certificate.ts';
 import { type AgentProcess, startAgentProcess } from './parts/agent-process.ts';
 import { eventually } from './parts/eventually.ts';
 import {
@@ -22,30 +20,32 @@ import {
   startUpstream,
   type Upstream,
 } from './parts/gateway-lab.ts';
-import { startIstioWorkload } from './parts/istio-workload.ts';
+import { type OnboardMesh, onboardConsul, onboardIstio, onboardLinkerd } from './parts/onboard-meshes.ts';
 import { prepareCluster } from './parts/prepare.ts';
 import type { EnvoyGatewayOptions } from './servers/envoy-gateway.ts';
-import { type Istiod, startIstiod } from './servers/istiod.ts';
+import type { Istiod } from './servers/istiod.ts';
 import type { ApplyObject } from './servers/kube-client.ts';
 
 const HOST = `web.${SHOP}.svc.cluster.local`;
 const ROLE_BINDING = `/apis/rbac.authorization.k8s.io/v1/namespaces/${GATEWAYS}/rolebindings/meshcert`;
 
-/** Envoy Gateway and istiod, and a route that leads to a workload of Istio in plaintext. */
+type Join = (place: Parameters<typeof onboardIstio>[0]) => Promise<OnboardMesh>;
+
+/** Envoy Gateway and a mesh, and a route that leads to a workload of the mesh in plaintext. */
 class World implements AsyncDisposable {
   readonly edge = gateway('edge');
   readonly web = route('web', [this.edge]);
   readonly lab: GatewayLab;
   readonly #stops: (() => unknown)[] = [];
-  #istiod: Istiod | undefined;
+  #mesh: OnboardMesh | undefined;
   #upstream: Upstream | undefined;
   #agent: Promise<AgentProcess> | undefined;
   said = '';
 
-  static async start(options: EnvoyGatewayOptions = {}): Promise<World> {
+  static async start(join: Join = onboardIstio, options: EnvoyGatewayOptions = {}): Promise<World> {
     const world = new World(await startGatewayLab(options));
     try {
-      await world.#prepare();
+      await world.#prepare(join);
       return world;
     } catch (error) {
       await world[Symbol.asyncDispose]();
@@ -57,39 +57,27 @@ class World implements AsyncDisposable {
     this.lab = lab;
   }
 
-  get istiod(): Istiod {
-    assert.ok(this.#istiod);
-    return this.#istiod;
+  get mesh(): OnboardMesh & { readonly istiod?: Istiod } {
+    assert.ok(this.#mesh);
+    return this.#mesh;
   }
 
-  async #prepare(): Promise<void> {
+  async #prepare(join: Join): Promise<void> {
     const { lab, edge, web } = this;
     const { apiserver, envoyGateway } = lab;
     const account = { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: 'web', namespace: SHOP } };
     await apiserver.ensure(`/api/v1/namespaces/${SHOP}/serviceaccounts`, account);
-    const istiod = this.#keep(await startIstiod({ apiserver }));
-    this.#istiod = istiod;
-    const workload = this.#keep(
-      await startIstioWorkload({
-        ...{ apiserver, istiod, namespace: SHOP, serviceAccount: 'web' },
-        allow: () => true,
-      }),
-    );
-    const { chain, key, roots } = workload.identity;
-    const pem = formatCertificates(chain);
-    const leaf = { certificate: pem, chain: pem, key: key.toPem() };
+    const mesh = await join({ apiserver, keep: (one) => this.#keep(one) });
+    this.#mesh = mesh;
     // Like a workload in PERMISSIVE mode, it also answers plaintext, and says so.
-    const upstream = this.#keep(await startUpstream({ leaf, roots: formatCertificates(roots) }));
+    const upstream = this.#keep(await startUpstream(mesh.upstream));
     this.#upstream = upstream;
     await envoyGateway.expose(upstream.port);
     await envoyGateway.resolve(HOST);
     const bare = pod('web-1', 'web');
-    // What Istio's injector leaves on a pod.
-    const injected = { ...bare, metadata: { ...bare.metadata, annotations: { 'sidecar.istio.io/status': '{}' } } };
-    const istio = made.istiod().filter(({ kind }) => kind === 'Service');
-    await lab.apply(edge, injected, ...service('web', upstream, injected), web, ...(istio as unknown as ApplyObject[]));
-    const deployment = made.istiod().find(({ kind }) => kind === 'Deployment');
-    await apiserver.apply('/apis/apps/v1/namespaces/istio-system/deployments', deployment as unknown as ApplyObject);
+    const injected = { ...bare, metadata: { ...bare.metadata, ...mesh.injected } };
+    await lab.apply(...(mesh.installation as readonly unknown[] as readonly ApplyObject[]));
+    await lab.apply(edge, injected, ...service('web', upstream, injected), web);
     const answers = async () => (await lab.ask(edge, '/web')).seen?.tls === false;
     await eventually('plaintext, as it was before', answers, envoyGateway.log);
   }
@@ -100,11 +88,11 @@ class World implements AsyncDisposable {
   }
 
   async flags(): Promise<readonly string[]> {
-    const { istiod } = this;
+    const { name, settings } = this.mesh;
     const port = this.#upstream?.port;
     return [
-      ...['--gateway', `${GATEWAYS}/edge`, '--mesh', 'istio'],
-      ...['--set', `istio.ca.address=${istiod.secureAddress}`, '--set', `istio.ca.serverName=${istiod.serverName}`],
+      ...['--gateway', `${GATEWAYS}/edge`, '--mesh', name],
+      ...settings.flatMap((one) => ['--set', one]),
       ...['--connect-to', `${HOST}:${port}=127.0.0.1:${port}`],
       ...['--gateway-url', `http://127.0.0.1:${await this.lab.envoyGateway.port(portOf(this.edge))}`],
     ];
@@ -128,7 +116,10 @@ class World implements AsyncDisposable {
       const audience = 'https://kubernetes.default.svc.cluster.local';
       const token = await apiserver.serviceAccountToken({ namespace: GATEWAYS, name: 'meshcert', audience });
       const kubeconfig = await apiserver.kubeconfigFor('meshcert', token);
-      return startAgentProcess({ kubeconfig, args: ['--namespace', GATEWAYS, '--observe', 'names'] });
+      return startAgentProcess({
+        kubeconfig,
+        args: ['--namespace', GATEWAYS, '--observe', 'names', ...this.mesh.agentFlags],
+      });
     };
     this.#agent = start();
     this.#agent.catch(() => {});
@@ -139,7 +130,10 @@ class World implements AsyncDisposable {
   }
 
   async published(): Promise<X509Certificate> {
-    const { body } = await this.lab.apiserver.call('GET', `/api/v1/namespaces/${GATEWAYS}/secrets/istio-identity`);
+    const { body } = await this.lab.apiserver.call(
+      'GET',
+      `/api/v1/namespaces/${GATEWAYS}/secrets/${this.mesh.name}-identity`,
+    );
     return new X509Certificate(Buffer.from(body.data['tls.crt'], 'base64'));
   }
 
@@ -155,78 +149,14 @@ class World implements AsyncDisposable {
   }
 }
 
-describe('meshcert onboard for Envoy Gateway: real API server, istiod, Envoy Gateway and Envoy', () => {
-  it('goes from plaintext to mTLS and back under load, and no request fails', async (t) => {
-    await using world = await World.start();
-    const { lab, edge, web } = world;
-    const modes: string[] = [];
-    const problems: string[] = [];
-    let answered = 0;
-    const stop = new AbortController();
-    const load = (async () => {
-      while (!stop.signal.aborted) {
-        const { status, seen } = await lab.ask(edge, '/web');
-        if (status === 200 && seen) answered += 1;
-        else problems.push(`${status} after ${answered}`);
-        const mode = seen ? `${seen.tls ? 'mTLS' : 'plaintext'} ${seen.serial ?? 'without certificate'}` : 'none';
-        if (mode !== modes.at(-1)) modes.push(mode);
-      }
-    })().catch((error) => problems.push(String(error)));
-
-    const flags = await world.flags();
-    const original = (await lab.read(web)).spec;
-    world.startAgent();
-    assert.equal(await world.run('onboard', '--yes', ...flags), 0, await world.log());
-    const leaf = await world.published();
-    assert.equal(leaf.subjectAltName, `URI:spiffe://cluster.local/ns/${GATEWAYS}/sa/edge`);
-    const shows = async () => (await lab.ask(edge, '/web')).seen?.serial === leaf.serialNumber;
-    await eventually('the certificate', shows, () => world.said + lab.envoyGateway.log());
-    assert.equal(await world.run('onboard', '--yes', ...flags), 0, world.said);
-    assert.match(world.said, /Nothing to do: everything is as it should be\.\n$/);
-
-    const [policy = ''] = await world.names(
-      `/apis/gateway.networking.k8s.io/v1/namespaces/${GATEWAYS}/backendtlspolicies`,
-    );
-    const { body } = await lab.apiserver.call(
-      'GET',
-      `/apis/gateway.networking.k8s.io/v1/namespaces/${GATEWAYS}/backendtlspolicies/${policy}`,
-    );
-    assert.deepEqual(body.spec.validation.subjectAltNames, [
-      { type: 'URI', uri: `spiffe://cluster.local/ns/${SHOP}/sa/web` },
-    ]);
-    const rules = (await world.istiod.debug('configz')) as readonly { kind: string }[];
-    assert.deepEqual(
-      rules.filter(({ kind }) => kind === 'DestinationRule'),
-      [],
-    );
-
-    assert.equal(await world.run('offboard', '--yes', '--namespace', GATEWAYS), 0, world.said);
-    assert.deepEqual((await lab.read(web)).spec, original);
-    const plain = async () => (await lab.ask(edge, '/web')).seen?.tls === false;
-    await eventually('plaintext again', plain, () => world.said + lab.envoyGateway.log());
-    stop.abort();
-    await load;
-    t.diagnostic(world.said);
-    t.diagnostic(`answered ${answered}, failed ${problems.length}; ${modes.join(', then ')}`);
-    assert.deepEqual(problems, []);
-    assert.deepEqual(modes, [
-      'plaintext without certificate',
-      `mTLS ${leaf.serialNumber}`,
-      'plaintext without certificate',
-    ]);
-    for (const path of [
-      `/apis/${EXTENSIONS}/namespaces/${GATEWAYS}/backends`,
-      `/apis/gateway.networking.k8s.io/v1beta1/namespaces/${GATEWAYS}/referencegrants`,
-      `/apis/gateway.networking.k8s.io/v1/namespaces/${GATEWAYS}/backendtlspolicies`,
-      `/apis/meshcert.dev/v1alpha1/namespaces/${GATEWAYS}/meshcertificates`,
-      `/apis/rbac.authorization.k8s.io/v1/namespaces/${SHOP}/roles`,
-    ]) {
-      assert.deepEqual(await world.names(path), [], path);
-    }
-  });
+describe('meshcert onboard for Envoy Gateway: real API server, mesh, Envoy Gateway and Envoy', () => {
+  for (const [name, join] of Object.entries({ Istio: onboardIstio, Consul: onboardConsul, Linkerd: onboardLinkerd })) {
+    it(`goes from plaintext to mTLS in ${name} and back under load, and no request fails`, (t) =>
+      thereAndBack(join, t));
+  }
 
   it('leads a route back at once where Envoy Gateway does not read Backends', async () => {
-    await using world = await World.start({ backends: false });
+    await using world = await World.start(onboardIstio, { backends: false });
     const original = (await world.lab.read(world.web)).spec;
     world.startAgent();
     assert.equal(await world.run('onboard', '--yes', ...(await world.flags())), 1, await world.log());
@@ -245,7 +175,8 @@ describe('meshcert onboard for Envoy Gateway: real API server, istiod, Envoy Gat
     await prepareCluster(apiserver, { [GATEWAYS]: ['emissary'] });
     await apiserver.kubectl(['apply', '--server-side', '-f', join(ROOT, 'deploy/crd/meshcertificate.yaml')]);
     await apiserver.kubectl(['wait', '--for=condition=Established', 'crd', '--all', '--timeout=30s']);
-    const { secureAddress: address, serverName } = world.istiod;
+    assert.ok(world.mesh.istiod);
+    const { secureAddress: address, serverName } = world.mesh.istiod;
     const given = {
       apiVersion: 'meshcert.dev/v1alpha1',
       kind: 'MeshCertificate',
@@ -271,3 +202,70 @@ describe('meshcert onboard for Envoy Gateway: real API server, istiod, Envoy Gat
     assert.deepEqual(after.spec.istio, given.spec.istio);
   });
 });
+
+async function thereAndBack(join: Join, t: TestContext): Promise<void> {
+  await using world = await World.start(join);
+  const { lab, edge, web } = world;
+  const modes: string[] = [];
+  const problems: string[] = [];
+  let answered = 0;
+  const stop = new AbortController();
+  const load = (async () => {
+    while (!stop.signal.aborted) {
+      const { status, seen } = await lab.ask(edge, '/web');
+      if (status === 200 && seen) answered += 1;
+      else problems.push(`${status} after ${answered}`);
+      const mode = seen ? `${seen.tls ? 'mTLS' : 'plaintext'} ${seen.serial ?? 'without certificate'}` : 'none';
+      if (mode !== modes.at(-1)) modes.push(mode);
+    }
+  })().catch((error) => problems.push(String(error)));
+
+  const flags = await world.flags();
+  const original = (await lab.read(web)).spec;
+  world.startAgent();
+  assert.equal(await world.run('onboard', '--yes', ...flags), 0, await world.log());
+  const leaf = await world.published();
+  assert.match(leaf.subjectAltName ?? '', world.mesh.client);
+  const shows = async () => (await lab.ask(edge, '/web')).seen?.serial === leaf.serialNumber;
+  await eventually('the certificate', shows, () => world.said + lab.envoyGateway.log());
+  assert.equal(await world.run('onboard', '--yes', ...flags), 0, world.said);
+  assert.match(world.said, /Nothing to do: everything is as it should be\.\n$/);
+
+  const [policy = ''] = await world.names(
+    `/apis/gateway.networking.k8s.io/v1/namespaces/${GATEWAYS}/backendtlspolicies`,
+  );
+  const { body } = await lab.apiserver.call(
+    'GET',
+    `/apis/gateway.networking.k8s.io/v1/namespaces/${GATEWAYS}/backendtlspolicies/${policy}`,
+  );
+  assert.ok(world.mesh.accepts(body.spec.validation), JSON.stringify(body.spec.validation));
+  const rules = ((await world.mesh.istiod?.debug('configz')) ?? []) as readonly { kind: string }[];
+  assert.deepEqual(
+    rules.filter(({ kind }) => kind === 'DestinationRule'),
+    [],
+  );
+
+  assert.equal(await world.run('offboard', '--yes', '--namespace', GATEWAYS), 0, world.said);
+  assert.deepEqual((await lab.read(web)).spec, original);
+  const plain = async () => (await lab.ask(edge, '/web')).seen?.tls === false;
+  await eventually('plaintext again', plain, () => world.said + lab.envoyGateway.log());
+  stop.abort();
+  await load;
+  t.diagnostic(world.said);
+  t.diagnostic(`answered ${answered}, failed ${problems.length}; ${modes.join(', then ')}`);
+  assert.deepEqual(problems, []);
+  assert.deepEqual(modes, [
+    'plaintext without certificate',
+    `mTLS ${leaf.serialNumber}`,
+    'plaintext without certificate',
+  ]);
+  for (const path of [
+    `/apis/${EXTENSIONS}/namespaces/${GATEWAYS}/backends`,
+    `/apis/gateway.networking.k8s.io/v1beta1/namespaces/${GATEWAYS}/referencegrants`,
+    `/apis/gateway.networking.k8s.io/v1/namespaces/${GATEWAYS}/backendtlspolicies`,
+    `/apis/meshcert.dev/v1alpha1/namespaces/${GATEWAYS}/meshcertificates`,
+    `/apis/rbac.authorization.k8s.io/v1/namespaces/${SHOP}/roles`,
+  ]) {
+    assert.deepEqual(await world.names(path), [], path);
+  }
+}

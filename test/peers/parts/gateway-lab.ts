@@ -2,7 +2,7 @@ import { X509Certificate } from 'node:crypto';
 import { createServer as createHttpServer } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
 import { type AddressInfo, createServer } from 'node:net';
-import type { TLSSocket } from 'node:tls';
+import type { SecureContextOptions, TLSSocket, TlsOptions } from 'node:tls';
 import type { KeyPair } from '../servers/authority.ts';
 import {
   type EnvoyGatewayOptions,
@@ -33,6 +33,8 @@ const PLURALS: Readonly<Record<string, string>> = {
   Service: 'services',
   Secret: 'secrets',
   ConfigMap: 'configmaps',
+  Deployment: 'deployments',
+  StatefulSet: 'statefulsets',
 };
 
 export interface Condition {
@@ -120,12 +122,15 @@ export interface UpstreamOptions {
   readonly roots: string;
   /** It asks for a certificate and accepts none too. */
   readonly merelyAsks?: boolean;
+  /** A name in Linkerd: it takes only TLS 1.3 for that name, as a proxy of Linkerd does. */
+  readonly proxyOf?: string;
   /** Connections stay open. Default: one request each, so that each request shows the certificate in use. */
   readonly keepAlive?: boolean;
 }
 
 /** A server that demands a client certificate; on the same port it answers plaintext, and says so. */
-export async function startUpstream({ leaf, roots, merelyAsks, keepAlive }: UpstreamOptions): Promise<Upstream> {
+export async function startUpstream(options: UpstreamOptions): Promise<Upstream> {
+  const { leaf, roots, merelyAsks, keepAlive, proxyOf } = options;
   const plain = createHttpServer((_, response) => {
     response.setHeader('connection', 'close');
     response.end(JSON.stringify({ tls: false, serial: null, sni: null, alpn: null, version: null }));
@@ -137,6 +142,7 @@ export async function startUpstream({ leaf, roots, merelyAsks, keepAlive }: Upst
       ca: roots,
       requestCert: true,
       rejectUnauthorized: !merelyAsks,
+      ...(proxyOf === undefined ? {} : onlyFor(proxyOf)),
       ALPNProtocols: ['istio-http/1.1', 'http/1.1'],
     },
     (request, response) => {
@@ -173,6 +179,12 @@ export async function startUpstream({ leaf, roots, merelyAsks, keepAlive }: Upst
     },
   };
 }
+
+const onlyFor = (proxyOf: string): SecureContextOptions & TlsOptions => ({
+  minVersion: 'TLSv1.3',
+  // Without a context, that of the server is used.
+  SNICallback: (name, done) => done(name === proxyOf ? null : new Error(`${name} is not ${proxyOf}`)),
+});
 
 export const serialOf = ({ certificate }: KeyPair): string => new X509Certificate(certificate).serialNumber;
 
