@@ -46,7 +46,7 @@ spec:
   file: {directory: ${directory}}
   gatewayApi:
     clientCertificate: Backend
-    backends: {selector: {matchLabels: {mesh: other}}}
+    backends: {selector: {matchLabels: {mesh: other}}, namespaces: [${SHOP}]}
     subjectAltNames: [spiffe://other/server]
   upstreams: {interval: 10s}
 ---
