@@ -14,6 +14,8 @@ export interface ReflectOptions<T extends KubeObject> {
   readonly random: () => number;
   readonly log: Log;
   readonly signal: AbortSignal;
+  /** Called after each list. */
+  readonly onList?: (() => void) | undefined;
   /** Called for each failure, even a temporary one, with the milliseconds until the next attempt. */
   readonly onError?: ((error: Error, delayMs: number) => void) | undefined;
   /** Transforms an object before it is stored, so that thousands of whole Secrets need not be held. */
@@ -30,6 +32,8 @@ export interface Reflector<T extends KubeObject = KubeObject> {
    * The keys that changed since the last iteration; first, once listed, all keys (maybe none). Ends with the signal.
    */
   changes(): AsyncIterable<ReadonlySet<string>>;
+  /** `items` has every change up to this version. */
+  readonly version: string | undefined;
   /** Resolves after the first successful list; rejects when the signal comes first. */
   readonly synced: Promise<void>;
   readonly isSynced: boolean;
@@ -80,12 +84,14 @@ class Loop<T extends KubeObject> implements Reflector<T> {
   readonly synced: Promise<void>;
   readonly ended: Promise<void>;
   #items = new Map<string, T>();
-  #version: string | undefined;
+  /** From which to watch; undefined: list first. */
+  #from: string | undefined;
   #listedAt = 0;
   #relistMs = 0;
   #failures = 0;
   #settleSynced: { resolve: () => void; reject: (reason: unknown) => void } | undefined;
   #interrupt: ((reason: unknown) => void) | undefined;
+  version: string | undefined;
   isSynced = false;
   lastEventAt = 0;
   problem: Error | undefined;
@@ -112,7 +118,7 @@ class Loop<T extends KubeObject> implements Reflector<T> {
   }
 
   resync(): void {
-    this.#version = undefined;
+    this.#from = undefined;
     this.#interrupt?.(RESYNC);
   }
 
@@ -122,8 +128,8 @@ class Loop<T extends KubeObject> implements Reflector<T> {
       using step = linkedTo(signal);
       this.#interrupt = step.abort;
       try {
-        this.#version ??= await this.#list(step.signal);
-        await this.#watch(this.#version, step.signal);
+        this.#from ??= await this.#list(step.signal);
+        await this.#watch(this.#from, step.signal);
       } catch (error) {
         if (signal.aborted) break;
         if (error !== RESYNC) await this.#fail(error, step.signal);
@@ -135,7 +141,7 @@ class Loop<T extends KubeObject> implements Reflector<T> {
   async #fail(error: unknown, signal: AbortSignal): Promise<void> {
     const problem = error instanceof Error ? error : new Error(String(error));
     const gone = problem instanceof KubeError && problem.code === 'ERR_KUBE_GONE';
-    if (gone) this.#version = undefined;
+    if (gone) this.#from = undefined;
     this.#failures += 1;
     if (gone && this.#failures === 1) return;
     this.problem = problem;
@@ -153,12 +159,14 @@ class Loop<T extends KubeObject> implements Reflector<T> {
     const changed = new Set([...found.keys()].filter((key) => isNewer(found.get(key), this.#items.get(key))));
     for (const key of this.#items.keys()) if (!found.has(key)) changed.add(key);
     this.#items = found;
+    this.version = resourceVersion;
     this.#listedAt = clock.monotonic();
     this.#relistMs = relistMs * (1 + random() / 10);
     this.#well();
     if (!this.isSynced || changed.size > 0) this.#feed.publish(changed);
     this.isSynced = true;
     this.#settleSynced?.resolve();
+    this.#options.onList?.();
     return resourceVersion;
   }
 
@@ -188,7 +196,7 @@ class Loop<T extends KubeObject> implements Reflector<T> {
     } finally {
       stream.abort();
     }
-    if (clock.monotonic() - this.#listedAt >= this.#relistMs) this.#version = undefined;
+    if (clock.monotonic() - this.#listedAt >= this.#relistMs) this.#from = undefined;
     const livedMs = clock.monotonic() - startedAt;
     if (livedMs < SHORTEST_WATCH_MS)
       throw new KubeError(
@@ -200,7 +208,9 @@ class Loop<T extends KubeObject> implements Reflector<T> {
   }
 
   #take({ type, object }: WatchEvent<T>): void {
-    this.#version = object.metadata.resourceVersion ?? this.#version;
+    const { resourceVersion } = object.metadata;
+    this.#from = resourceVersion ?? this.#from;
+    this.version = resourceVersion ?? this.version;
     this.#heard();
     if (type === 'BOOKMARK') return;
     const key = keyOf(refOf(object));

@@ -113,4 +113,43 @@ describe('object informers', () => {
       await api.stop();
     }
   });
+
+  for (const isSeen of [true, false]) {
+    it(`tell that what we wrote was deleted ${isSeen ? 'before the response came' : 'while nothing was watched'}`, async () => {
+      const clock = new FakeClock();
+      const api = await startKubeApi({ clock, tls: false, namespaces: ['emissary'] });
+      const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test', clock });
+      const observer = new ObjectInformers({ kube, clock, random: () => 0.5, log: silentLog, by: 'names' });
+      let changes = 0;
+      using view = observer.observe([secret('a')], () => {
+        changes++;
+      });
+      const exists = () => view.get(secret('a')) !== undefined;
+      const metadata = { name: 'a', namespace: 'emissary', labels: { [MANAGED_BY_LABEL]: 'meshcert' } };
+      const object = { apiVersion: 'v1', kind: 'Secret', metadata, type: 'Opaque', data: {} };
+      try {
+        await drive(clock, () => view.synced);
+        changes = 0;
+        if (!isSeen) {
+          api.fault({ match: ({ verb }) => verb === 'list', status: 503 });
+          observer.resync();
+          await drive(clock, () => api.watches === 0, { what: 'the end of the watch' });
+        }
+        {
+          using _writing = view.writing();
+          const created = await kube.create(object, { fieldManager: 'meshcert' });
+          if (isSeen) await drive(clock, exists, { what: 'our write' });
+          await kube.delete(secret('a'), {});
+          if (isSeen) await drive(clock, () => !exists(), { what: 'the deletion' });
+          view.wrote(created);
+        }
+        api.clearFaults();
+        await drive(clock, () => !exists() && changes === 1, { what: 'the news of the deletion' });
+        assert.ok(view.readBack(secret('a')));
+      } finally {
+        kube.close();
+        await api.stop();
+      }
+    });
+  }
 });

@@ -217,7 +217,8 @@ class Watch {
       seen(object);
       return options.keep(object);
     };
-    this.#reflector = reflect(kube, resource, selection, { clock, random, log, signal, onError, keep });
+    const onList = () => this.#dropDeleted();
+    this.#reflector = reflect(kube, resource, selection, { clock, random, log, signal, onError, onList, keep });
     this.#pump().catch(() => {});
   }
 
@@ -239,8 +240,7 @@ class Watch {
   }
 
   wrote(object: KubeObject): void {
-    const key = keyOf(refOf(object));
-    if (!reached(this.#reflector.items().get(key), object)) this.#written.set(key, this.#keep(object));
+    if (!this.#isSeen(object)) this.#written.set(keyOf(refOf(object)), this.#keep(object));
   }
 
   resync(): void {
@@ -270,12 +270,25 @@ class Watch {
         const wrote = this.#written.get(key);
         const seen = this.#reflector.items().get(key);
         if (wrote && seen?.metadata.resourceVersion === wrote.metadata.resourceVersion) ours.add(key);
-        // An object that is gone from the watch is newer than our write too: somebody deleted it.
-        if (wrote && (seen === undefined || reached(seen, wrote))) this.#written.delete(key);
+        if (wrote && this.#isSeen(wrote)) this.#written.delete(key);
       }
       for (const key of first ? this.#subscribers.keys() : keys) this.#tell(key, ours.has(key));
       first = false;
     }
+  }
+
+  /** A list does not tell of an object that came and went since the watch before it. */
+  #dropDeleted(): void {
+    for (const [key, wrote] of this.#written) {
+      if (this.#reflector.items().has(key) || !this.#isSeen(wrote)) continue;
+      this.#written.delete(key);
+      this.#tell(key, false);
+    }
+  }
+
+  /** Whether the watch has come as far as this write. If it then shows no object, somebody deleted it. */
+  #isSeen(wrote: KubeObject): boolean {
+    return version(this.#reflector.version) >= version(wrote.metadata.resourceVersion);
   }
 
   #tell(key: string, isOurs: boolean): void {
@@ -283,12 +296,7 @@ class Watch {
   }
 }
 
-/** Versions of one object are comparable numbers in every API server that stores in etcd, and in our sandbox server. */
-function reached(seen: KubeObject | undefined, wrote: KubeObject): boolean {
-  return version(seen) >= version(wrote);
-}
-
-function version(object: KubeObject | undefined): bigint {
-  const text = object?.metadata.resourceVersion ?? '';
+/** Versions of one kind are comparable numbers in every API server that stores in etcd, and in our sandbox server. */
+function version(text = ''): bigint {
   return /^\d+$/.test(text) ? BigInt(text) : -1n;
 }
