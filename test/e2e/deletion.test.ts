@@ -100,6 +100,20 @@ describe('a MeshCertificate with deletionPolicy Delete', () => {
   });
 });
 
+describe('a dry run', () => {
+  it('repeats no write while nothing changes', async () => {
+    await using world = await AgentWorld.start();
+    world.putCertificate();
+    world.follow(true);
+    const tried = () => world.api.requests.entries.filter(({ verb, dryRun }) => verb === 'create' && dryRun).length;
+    await world.until('the first minute', afterMs(world, 60_000));
+    const before = tried();
+    assert.ok(before > 0);
+    await world.until('another', afterMs(world, 60_000));
+    assert.equal(tried(), before);
+  });
+});
+
 describe('a TLSContext that is no longer desired', () => {
   it('stays while a Mapping names it', async () => {
     await using world = await AgentWorld.start();

@@ -290,7 +290,8 @@ export class Reconciler {
     else if (result.problem.refused) this.#writeRefused(result.problem);
     else this.#writeFailed(result.problem, decision);
     // The watch triggers the next reconcile when it shows our writes, unless it has shown them already.
-    if (result.written.length > 0 && this.#view.readBack(decision.desired)) this.#changes.fire();
+    const isWritten = result.written.length > 0 && !this.#env.dryRun;
+    if (isWritten && this.#view.readBack(decision.desired)) this.#changes.fire();
     return result;
   }
 
