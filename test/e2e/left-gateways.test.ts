@@ -143,6 +143,31 @@ describe('a gateway whose fields are removed from the spec', () => {
     await world.until('it is forgotten', async () => (await stored(world))?.gateways?.gatewayApi === undefined);
   });
 
+  it('is not looked for when another MeshCertificate of the same name never had them', async () => {
+    await using it = await start();
+    const { world } = it;
+    world.api.put({ ...httpRoute(), spec: { rules: [] } });
+    world.putCertificate({ ...EMISSARY, ...gatewayApi });
+    world.follow();
+    await world.until('the policy', async () => (await it.policy()) !== undefined);
+    await world.until('it is stored', async () => (await stored(world))?.gateways?.gatewayApi !== undefined);
+    let refused = 0;
+    world.api.fault({
+      match: ({ plural, verb }) => plural === 'meshcertificates' && (verb === 'list' || verb === 'watch'),
+      met: () => void refused++,
+      status: 503,
+    });
+    world.api.compact(true);
+    await world.until('the watch is lost', () => refused > 0);
+    await world.kube.delete(MESH_CERTIFICATE, {});
+    world.putCertificate(EMISSARY, { uid: 'another' });
+    world.api.clearFaults();
+    await world.until('it is stored again', async () => (await stored(world))?.gateways?.emissary !== undefined);
+    await waitAWhile(world);
+    assert.ok(await it.policy());
+    assert.equal((await stored(world))?.gateways?.gatewayApi, undefined);
+  });
+
   it('is waited for by the deletion of the MeshCertificate', async () => {
     await using it = await start();
     const { world } = it;

@@ -70,7 +70,9 @@ export class Reconcilers {
       before.reconciler?.update(certificate);
       return;
     }
-    const inUse = before?.reconciler?.inUse;
+    // What an earlier resource of the same name left is not this one's to delete.
+    const isSame = before?.certificate.metadata.uid === certificate.metadata.uid;
+    const inUse = isSame ? before?.reconciler?.inUse : undefined;
     if (before) await this.#stop(key);
     const adapter = this.#adapters.get(certificate.spec.mesh.name);
     if (!adapter) throw new TypeError(`no adapter for mesh ${certificate.spec.mesh.name}`);
