@@ -1,8 +1,13 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { LiveSink } from '../../src/agent/live/live.ts';
 import type { KubeObject, ObjectRef } from '../../src/core/object.ts';
 import type { PublicationStatus } from '../../src/core/status.ts';
+import { diagnosticsUrl } from '../../src/gateway/emissary/loading/answer.ts';
+import { gateways } from '../../src/gateways.ts';
 import { fields } from '../../src/mesh/kube-object.ts';
+import { silentLog } from '../../src/mesh/log.ts';
+import { createMetrics } from '../../src/telemetry/metrics.ts';
 import { type AgentWorld, NAMESPACE } from '../support/agent-world.ts';
 import { envoyProxy, httpRoute, SPEC } from '../support/gateway-api.ts';
 import { spec as gatewayApi, start } from '../support/gateway-api-world.ts';
@@ -166,6 +171,26 @@ describe('a gateway whose fields are removed from the spec', () => {
     await waitAWhile(world);
     assert.ok(await it.policy());
     assert.equal((await stored(world))?.gateways?.gatewayApi, undefined);
+  });
+
+  it('is not asked any more whether it uses the certificate', async () => {
+    await using it = await start();
+    const { world } = it;
+    world.putCertificate({ ...EMISSARY, ...gatewayApi });
+    const stop = new AbortController();
+    const { kube, clock } = world;
+    const url = diagnosticsUrl('http://127.0.0.1:1');
+    const live = new LiveSink({
+      ...{ kube, clock, gateways, log: silentLog, random: () => 0.5, signal: stop.signal },
+      ...{ endpoints: [{ kind: 'emissary', url }], metrics: createMetrics({ version: 'test' }) },
+    });
+    world.follow(false, [live]);
+    await world.until('it is silent', () => world.condition('Live')?.reason === 'GatewaySilent', 1_000);
+    await edit(world, { tlsContext: null, mappings: null });
+    await world.until('the TLSContext goes', async () => (await world.context()) === undefined);
+    const isSaid = () => world.condition('Live')?.reason;
+    await world.until('another gateway is judged', () => /^Status/.test(isSaid() ?? ''), 1_000);
+    stop.abort(new Error('test over'));
   });
 
   it('is waited for by the deletion of the MeshCertificate', async () => {

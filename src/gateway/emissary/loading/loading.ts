@@ -2,7 +2,7 @@ import { refOf } from '../../../core/object.ts';
 import type { ConditionStatus } from '../../../core/status.ts';
 import type { LiveCondition, Loading } from '../../loading.ts';
 import type { EmissaryConfig } from '../spec/config.ts';
-import { EMISSARY_RESOURCES } from '../spec/resources.ts';
+import { EMISSARY_RESOURCES as KINDS } from '../spec/resources.ts';
 import { diagnosticsUrl, type ExpectedFiles, expectedFiles, judgeAnswer, type LoadedFiles } from './answer.ts';
 
 /** The reasons of the condition Live; docs/runbook.md has an entry for each. */
@@ -15,14 +15,17 @@ const NUDGE_FIELD_MANAGER = 'meshcert-nudge';
 
 /** Emissary's diagnostics and Envoy's admin interface name the files that are in use. */
 export const emissaryLoading: Loading<EmissaryConfig, ExpectedFiles, LoadedFiles> = {
-  expected: ({ spec }, desired) => expectedFiles(spec, desired),
+  expected({ spec, config: { leftIn } }, desired) {
+    const isUsed = leftIn === undefined || desired.some(({ object }) => object.kind === KINDS.tlsContexts.kind);
+    return isUsed ? expectedFiles(spec, desired) : undefined;
+  },
   answers: { endpoint: diagnosticsUrl, judge: judgeAnswer },
   condition: liveCondition,
   reasons: LIVE_REASONS,
   // A changed TLSContext alone in a batch is a complete reconfigure, which repairs the clusters that a batch of a
   // Secret and a Mapping left on the old certificate.
   nudge(desired, { file }, attempt) {
-    const context = desired.find(({ object }) => object.kind === EMISSARY_RESOURCES.tlsContexts.kind)?.object;
+    const context = desired.find(({ object }) => object.kind === KINDS.tlsContexts.kind)?.object;
     if (!context) return [];
     const value = `${file.slice(0, 12)}.${attempt}`;
     const patch = { metadata: { annotations: { [NUDGE_ANNOTATION]: value } } };
