@@ -95,15 +95,19 @@ function sectionsOf(text: string): Map<string, string> {
   return new Map(parts.map((part) => [/^### `([^`]+)`/.exec(part)?.[1] ?? '', part.trimEnd()]));
 }
 
+const placeOf = ({ date, cpus: cores, cpu, memoryGiB, node, platform }: Report['environment']): string =>
+  `Measured on ${date}: ${cores} CPUs (${cpu}), ${memoryGiB} GiB, ${platform}, Node ${node}.`;
+
 /** The whole document: sections that were not measured now stay unchanged, in the order of `ids`. */
 export function document({ environment, outcomes }: Report, ids: readonly string[], before: string): string {
-  const { cpus: cores, cpu, memoryGiB, node, platform } = environment;
   const sections = sectionsOf(before);
-  for (const outcome of outcomes) sections.set(outcome.scenario.id, markdown(outcome).trimEnd());
+  for (const outcome of outcomes) {
+    sections.set(outcome.scenario.id, `${markdown(outcome).trimEnd()}\n\n${placeOf(environment)}`);
+  }
   const all = ids.flatMap((id) => sections.get(id) ?? []);
   return `# Benchmarks
 
-Written by \`npm run bench -- --write\`, each section by the last run of its scenario; edits are lost. Measured on ${cores} CPUs (${cpu}), ${memoryGiB} GiB, ${platform}, Node ${node}, with API server, etcd, CA and other work on the same cores.
+Written by \`npm run bench -- --write\`, each section by the last run of its scenario; edits are lost. API server, etcd, CA and the other side were on the same cores.
 
 **Every time is a ratio of two things that were measured in turn in the same run**, because a time alone says more about the machine than about the program. Cells are *median (minimum – maximum)*; the spread of the ratio, (max − min) / median, says how much of a difference is noise. Counts (requests, writes, certificates) come from the API server's audit log and from the CA. They are exact, and the run fails if one exceeds its limit. Times never make a run fail.
 
