@@ -181,7 +181,7 @@ class World {
     const reports: string[] = [];
     const values = following(
       () => this.#share('numbers', () => new LatestValue((signal, report) => this.#read(signal, report))),
-      (error) => reports.push(error.message),
+      (error) => reports.push(error?.message ?? 'none'),
       abort.signal,
     );
     const state = {

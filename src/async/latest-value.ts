@@ -1,7 +1,10 @@
 import type { SharedHandle } from './sharing.ts';
 
+/** Why the newest value may be out of date; undefined: it is up to date again. */
+export type ReportStale = (error: Error | undefined) => void;
+
 /** Opens what is read once for all. `report` reaches each who follows at that time. */
-export type LatestSource<T> = (signal: AbortSignal, report: (error: Error) => void) => AsyncIterable<T>;
+export type LatestSource<T> = (signal: AbortSignal, report: ReportStale) => AsyncIterable<T>;
 
 /**
  * One reader of a stream of states, for any number who follow it: opened when made, closed when disposed of. Each
@@ -38,7 +41,7 @@ export class LatestValue<T> implements Disposable {
     const each = (word: (follower: Follower<T>) => void) => {
       if (!signal.aborted) for (const follower of [...this.#followers]) word(follower);
     };
-    const report = (error: Error) => each((follower) => follower.report(error));
+    const report: ReportStale = (error) => each((follower) => follower.report(error));
     let end: End = OVER;
     try {
       for await (const value of open(signal, report)) {
@@ -66,7 +69,7 @@ const OVER: Over = Object.freeze({ done: true, value: undefined });
  */
 export function following<T>(
   join: () => SharedHandle<LatestValue<T>>,
-  report: (error: Error) => void,
+  report: ReportStale,
   signal: AbortSignal,
 ): AsyncIterableIterator<T, undefined> {
   return new Follower(join, report, signal);
@@ -74,7 +77,7 @@ export function following<T>(
 
 /** Small, since there is one for each MeshCertificate: neither a generator nor a signal of its own. */
 class Follower<T> implements AsyncIterableIterator<T, undefined> {
-  readonly report: (error: Error) => void;
+  readonly report: ReportStale;
   readonly #signal: AbortSignal;
   /** Until it has joined. */
   #join: (() => SharedHandle<LatestValue<T>>) | undefined;
@@ -83,7 +86,7 @@ class Follower<T> implements AsyncIterableIterator<T, undefined> {
   #end: End | undefined;
   #waiting: ((answer: News<T> | Over | Promise<never>) => void) | undefined;
 
-  constructor(join: () => SharedHandle<LatestValue<T>>, report: (error: Error) => void, signal: AbortSignal) {
+  constructor(join: () => SharedHandle<LatestValue<T>>, report: ReportStale, signal: AbortSignal) {
     this.report = report;
     this.#signal = signal;
     this.#join = join;

@@ -18,6 +18,8 @@ export interface ReflectOptions<T extends KubeObject> {
   readonly onList?: (() => void) | undefined;
   /** Called for each failure, even a temporary one, with the milliseconds until the next attempt. */
   readonly onError?: ((error: Error, delayMs: number) => void) | undefined;
+  /** Called when it works again after a failure. */
+  readonly onRecovered?: (() => void) | undefined;
   /** Transforms an object before it is stored, so that thousands of whole Secrets need not be held. */
   readonly keep?: ((object: T) => T) | undefined;
   /** Everything is listed again this often, plus up to a tenth: finds a change whose event was lost. Default 10 min. */
@@ -226,8 +228,10 @@ class Loop<T extends KubeObject> implements Reflector<T> {
   }
 
   #well(): void {
+    const hadFailed = this.problem !== undefined;
     this.problem = undefined;
     this.lastEventAt = this.#options.clock.now();
+    if (hadFailed) this.#options.onRecovered?.();
   }
 }
 

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import { Trigger } from '../../src/async/trigger.ts';
-import type { Adapter, Issuer, Revoking } from '../../src/mesh/adapter.ts';
+import type { Adapter, ConfigMapRef, Host, Issuer, Revoking } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
@@ -21,6 +21,8 @@ export class ToyMesh {
   lifetimeMs = 3_600_000;
   roots: readonly Certificate[];
   crls: readonly Crl[] = [];
+  /** Followed besides, as Istio's roots are. */
+  configMap: ConfigMapRef | undefined;
   /** What the next answers are instead of good ones. */
   answer: ((good: Identity) => Identity) | undefined;
   readonly #changed = new Set<Trigger>();
@@ -62,14 +64,14 @@ export class ToyMesh {
       revokes: true,
       peer: ({ namespace, serviceAccount }) => ({ path: `/ns/${namespace}/sa/${serviceAccount}` }),
       takesPoliciesOf: (controllerName) => controllerName.startsWith('toy.test/'),
-      open: (): Issuer => {
+      open: (_config, host): Issuer => {
         if (this.broken) throw this.broken;
-        return this.#issuer();
+        return this.#issuer(host);
       },
     };
   }
 
-  #issuer(): Issuer & Revoking {
+  #issuer(host: Host): Issuer & Revoking {
     return {
       issue: async () => {
         this.asked += 1;
@@ -77,10 +79,15 @@ export class ToyMesh {
         this.issued += 1;
         return this.issue();
       },
-      roots: (signal) => this.#watch(() => this.roots, signal),
+      roots: (signal) =>
+        this.configMap ? this.#follow(host, this.configMap, signal) : this.#watch(() => this.roots, signal),
       crls: (signal) => this.#watch(() => this.crls, signal),
       [Symbol.asyncDispose]: async () => {},
     };
+  }
+
+  async *#follow(host: Host, ref: ConfigMapRef, signal: AbortSignal): AsyncGenerator<readonly Certificate[]> {
+    for await (const _ of host.configMap(ref, signal)) yield this.roots;
   }
 
   async *#watch<T>(read: () => T, signal: AbortSignal): AsyncGenerator<T> {

@@ -23,6 +23,8 @@ export interface Watcher {
    */
   changed(keys: ReadonlySet<string>): void;
   failed(error: Error): void;
+  /** The watch works again after a failure. */
+  recovered?(): void;
 }
 
 export interface ViewOptions {
@@ -158,6 +160,7 @@ class SharedWatch {
       onError: (error) => {
         this.#tell(this.#all(), (watcher) => (this.unserved ? watcher.changed(new Set()) : watcher.failed(error)));
       },
+      onRecovered: () => this.#tell(this.#all(), (watcher) => watcher.recovered?.()),
     });
     void this.#follow();
   }

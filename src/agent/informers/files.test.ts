@@ -26,6 +26,28 @@ it('a file that cannot be read counts as absent, and is followed until it can be
   }
 });
 
+it('a file that is unusable for a while is reported, and that it is usable again', async () => {
+  const dir = await mkdtemp(join(tmpdir(), 'meshcert-files-'));
+  const stop = new AbortController();
+  try {
+    const path = join(dir, 'token');
+    const said: string[] = [];
+    const failed = (_: string, { message }: Error) => said.push(message);
+    const options = { clock: systemClock, failed, recovered: () => said.push('usable') };
+    await mkdir(path);
+    const contents = fileContents(path, options, stop.signal)[Symbol.asyncIterator]();
+    assert.equal((await contents.next()).value, undefined);
+    await rm(path, { recursive: true });
+    await writeFile(path, 'text');
+    let value: string | undefined;
+    while (value !== 'text') value = (await contents.next()).value ?? undefined;
+    assert.deepEqual(said, ['is not a regular file', 'usable']);
+  } finally {
+    stop.abort();
+    await rm(dir, { recursive: true });
+  }
+});
+
 it('files behind a symlink that is swapped are never read half from one directory and half from the next', async () => {
   const dir = await mkdtemp(join(tmpdir(), 'meshcert-files-'));
   const names = ['a', 'b', 'c'];

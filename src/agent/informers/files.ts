@@ -19,6 +19,8 @@ export interface FileOptions {
   readonly most?: number;
   /** Called for a file that exists and cannot be used. Absence is a state, not an error. */
   readonly failed?: (path: string, error: FileError) => void;
+  /** Called when no file is unusable any more. */
+  readonly recovered?: () => void;
 }
 
 /** In the order of the paths; `undefined` for a file that cannot be read. */
@@ -47,6 +49,7 @@ export async function* fileTexts(
   const directories = [...new Set(paths.map((path) => dirname(path)))];
   const watchers = new Map<string, FSWatcher>();
   let last: readonly string[] | undefined;
+  let wasUnusable = false;
   try {
     while (!signal.aborted) {
       for (const directory of directories) {
@@ -60,6 +63,9 @@ export async function* fileTexts(
           const isNews = typeof reading !== 'string' && !reading.isAbsent && states[at] !== last?.[at];
           if (isNews) options.failed?.(paths[at] ?? '', reading);
         }
+        const isUnusable = found.some((reading) => typeof reading !== 'string' && !reading.isAbsent);
+        if (wasUnusable && !isUnusable) options.recovered?.();
+        wasUnusable = isUnusable;
         last = states;
         yield found.map((reading) => (typeof reading === 'string' ? reading : undefined));
       }

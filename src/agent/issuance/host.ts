@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../../async/clock.ts';
-import { following, LatestValue } from '../../async/latest-value.ts';
+import { following, LatestValue, type ReportStale } from '../../async/latest-value.ts';
 import { type Share, sharing } from '../../async/sharing.ts';
 import { Trigger } from '../../async/trigger.ts';
 import { type AllowList, allowsAudience, requireAllowed } from '../../config/allow.ts';
@@ -38,6 +38,11 @@ export interface HostOptions {
   readonly discovery?: SharedInformers | undefined;
   readonly report: (error: Error) => void;
   /**
+   * In place of `report` for a source that is followed, such as a ConfigMap or a file: why it may be out of date, and
+   * without an error that it is no longer.
+   */
+  readonly reportStale?: ((source: string, error: Error | undefined) => void) | undefined;
+  /**
    * Directories below which a MeshCertificate may name files. Without this, a user who may create a resource could have
    * the agent's own token sent to an address of their choice. Absent: any directory, since a configuration file belongs
    * to the operator.
@@ -62,6 +67,7 @@ class AdapterHost implements Host {
   readonly namespace: string;
   readonly share: Share;
   readonly report: (error: Error) => void;
+  readonly #reportStale: NonNullable<HostOptions['reportStale']>;
   readonly #kube: Kube;
   readonly #discovery: SharedInformers;
   readonly #filesBelow: readonly string[] | undefined;
@@ -75,6 +81,7 @@ class AdapterHost implements Host {
     this.namespace = options.namespace;
     this.share = options.share ?? sharing();
     this.report = options.report;
+    this.#reportStale = options.reportStale ?? ((_, error) => error && options.report(error));
     this.#kube = options.kube;
     this.#discovery = options.discovery ?? new SharedInformers(options);
     this.#filesBelow = options.filesBelow;
@@ -109,7 +116,7 @@ class AdapterHost implements Host {
 
   configMap(ref: ConfigMapRef, signal: AbortSignal): AsyncIterable<ConfigMapData> {
     const read = () => new LatestValue<ConfigMapData>((stop, report) => configMap(this.#discovery, ref, report, stop));
-    return following(() => this.share(`ConfigMap ${ref.namespace}/${ref.name}`, read), this.report, signal);
+    return this.#following(`ConfigMap ${ref.namespace}/${ref.name}`, read, signal);
   }
 
   clusterTrustBundle(name: string, signal: AbortSignal): AsyncIterable<string | undefined> {
@@ -117,7 +124,7 @@ class AdapterHost implements Host {
       new LatestValue<string | undefined>((stop, report) =>
         clusterTrustBundle(this.#kube, this.#discovery, name, report, stop),
       );
-    return following(() => this.share(`ClusterTrustBundle ${name}`, read), this.report, signal);
+    return this.#following(`ClusterTrustBundle ${name}`, read, signal);
   }
 
   file(path: string, signal: AbortSignal): AsyncIterable<string | undefined> {
@@ -126,9 +133,9 @@ class AdapterHost implements Host {
     const read = () =>
       new LatestValue((stop, report) => {
         const failed = (_: string, { message }: Error) => report(unusable(path, message));
-        return fileContents(path, { clock, failed }, stop);
+        return fileContents(path, { clock, failed, recovered: () => report(undefined) }, stop);
       });
-    return following(() => this.share(`file ${path}`, read), this.report, signal);
+    return this.#following(`file ${path}`, read, signal);
   }
 
   files(paths: readonly string[], signal: AbortSignal): AsyncIterable<FileTexts> {
@@ -137,9 +144,17 @@ class AdapterHost implements Host {
     const read = () =>
       new LatestValue<FileTexts>((stop, report) => {
         const failed = (path: string, { message }: Error) => report(unusable(path, message));
-        return fileTexts(paths, { clock, failed }, stop);
+        return fileTexts(paths, { clock, failed, recovered: () => report(undefined) }, stop);
       });
-    return following(() => this.share(`files ${paths.join(':')}`, read), this.report, signal);
+    return this.#following(`files ${paths.join(':')}`, read, signal);
+  }
+
+  #following<T>(source: string, read: () => LatestValue<T>, signal: AbortSignal): AsyncIterable<T> {
+    return following(
+      () => this.share(source, read),
+      (error) => this.#reportStale(source, error),
+      signal,
+    );
   }
 }
 
@@ -198,28 +213,28 @@ async function tokenFile(path: string): Promise<string> {
 function configMap(
   discovery: SharedInformers,
   ref: ConfigMapRef,
-  failed: (error: Error) => void,
+  report: ReportStale,
   signal: AbortSignal,
 ): AsyncGenerator<ConfigMapData> {
   const dataOf = (object: KubeObject | undefined) => object && ((object.data ?? {}) as Record<string, string>);
-  return partOf(discovery, RESOURCES.configMaps, ref, { read: dataOf, failed }, signal);
+  return partOf(discovery, RESOURCES.configMaps, ref, { read: dataOf, report }, signal);
 }
 
 async function* clusterTrustBundle(
   kube: Kube,
   discovery: SharedInformers,
   name: string,
-  failed: (error: Error) => void,
+  report: ReportStale,
   signal: AbortSignal,
 ): AsyncGenerator<string | undefined> {
   const resource = await servedTrustBundles(kube, name, signal);
   const unserved = () => unservedTrustBundle(name);
-  yield* partOf(discovery, resource, { name }, { read: trustBundleOf, failed, unserved }, signal);
+  yield* partOf(discovery, resource, { name }, { read: trustBundleOf, report, unserved }, signal);
 }
 
 interface Reading<T> {
   read(object: KubeObject | undefined): T;
-  failed(error: Error): void;
+  readonly report: ReportStale;
   /** Thrown when the API server does not serve the kind, or no longer in this version; absent: it always does. */
   unserved?(): Error;
 }
@@ -229,7 +244,7 @@ async function* partOf<T>(
   discovery: SharedInformers,
   resource: Resource,
   ref: Pick<ObjectRef, 'name' | 'namespace'>,
-  { read, failed, unserved }: Reading<T>,
+  { read, report, unserved }: Reading<T>,
   signal: AbortSignal,
 ): AsyncGenerator<T> {
   const changed = new Trigger();
@@ -237,10 +252,11 @@ async function* partOf<T>(
   const watcher = {
     changed: () => changed.fire(),
     failed(error: Error) {
-      if (!unserved || !(error instanceof KubeError) || error.status !== 404) return failed(error);
+      if (!unserved || !(error instanceof KubeError) || error.status !== 404) return report(error);
       gone = unserved();
       changed.fire();
     },
+    recovered: () => report(undefined),
   };
   using view = discovery.view(resource, ref.namespace, watcher, { name: ref.name });
   const key = keyOf({ apiVersion: resource.apiVersion, kind: resource.kind, ...ref });

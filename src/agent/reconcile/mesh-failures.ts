@@ -10,6 +10,8 @@ export class MeshFailures {
   readonly #stream: Pick<IdentityStream, 'planned' | 'hasTried'>;
   /** The newest failure since the mesh last gave something usable. */
   current: Problem | undefined;
+  /** Why what is followed may be out of date, by source; the newest failure is last. */
+  readonly #stale = new Map<string, Problem>();
 
   constructor(clock: Clock, stream: Pick<IdentityStream, 'planned' | 'hasTried'>) {
     this.#clock = clock;
@@ -18,6 +20,11 @@ export class MeshFailures {
 
   failed(error: Error): void {
     this.current = { ...codedProblem(error), at: this.#clock.now() };
+  }
+
+  stale(source: string, error: Error | undefined): void {
+    this.#stale.delete(source);
+    if (error) this.#stale.set(source, { ...codedProblem(error), at: this.#clock.now() });
   }
 
   clear(): void {
@@ -29,7 +36,7 @@ export class MeshFailures {
    * the cause: the reason that no newer one followed is.
    */
   cause(problem: Problem | undefined, certificate: MeshCertificate, leading: boolean): Problem | undefined {
-    const failure = this.current ?? this.#recorded(certificate, leading);
+    const failure = this.current ?? [...this.#stale.values()].at(-1) ?? this.#recorded(certificate, leading);
     return problem?.code === 'ERR_VERIFY_EXPIRED' ? (failure ?? problem) : (problem ?? failure);
   }
 

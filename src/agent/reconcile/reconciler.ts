@@ -77,7 +77,10 @@ export class Reconciler {
     this.#adapter = adapter;
     this.#env = env;
     const { spec, metadata } = certificate;
-    const host = createHost({ ...env, namespace: metadata.namespace ?? '', report: this.#meshFailed });
+    const host = createHost({
+      ...{ ...env, namespace: metadata.namespace ?? '' },
+      ...{ report: this.#meshFailed, reportStale: this.#reportStale },
+    });
     this.#opened = opening(adapter, spec.mesh, host);
     this.#gateways = this.#useGateways(given.spec, isTargeting(this.#opened) ? this.#opened : undefined);
     this.#stream = new IdentityStream({
@@ -374,6 +377,12 @@ export class Reconciler {
   readonly #meshFailed = (error: Error): void => {
     this.#meshFailures.failed(error);
     this.#trouble(error);
+    this.#changes.fire();
+  };
+
+  readonly #reportStale = (source: string, error: Error | undefined): void => {
+    this.#meshFailures.stale(source, error);
+    if (error) this.#trouble(error);
     this.#changes.fire();
   };
 
