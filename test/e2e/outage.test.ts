@@ -18,3 +18,23 @@ it('a status says that what it follows cannot be read, and no longer once it can
   assert.equal(await world.leaf(), leaf);
   assert.equal(world.mesh.issued, 1);
 });
+
+it('a certificate that could not be written for half an hour is written at once when the API server is back', async () => {
+  await using world = await AgentWorld.start();
+  world.mesh.lifetimeMs = 86_400_000;
+  world.run();
+  await world.untilReady();
+  const leaf = await world.leaf();
+  await world.api.outage(true);
+  world.agent?.reconcilers.find('emissary', 'istio')?.renew();
+  await world.untilCode('ERR_KUBE_UNREACHABLE');
+  const end = world.clock.now() + 1_800_000;
+  await world.until('half an hour', () => world.clock.now() >= end, 10_000);
+  await world.api.outage(false);
+  const back = world.clock.now();
+  await world.until('the new leaf', async () => (await world.leaf()) !== leaf);
+  const waitedMs = world.clock.now() - back;
+  // A watch is tried again within 30 s.
+  assert.ok(waitedMs <= 35_000, `${waitedMs} ms`);
+  assert.equal(world.mesh.issued, 2);
+});

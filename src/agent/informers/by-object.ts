@@ -60,11 +60,11 @@ export class ObjectInformers {
 
   /**
    * Watches the given objects; `changed` is called after each change of one of them that is not our own write, once all
-   * our writes were read back, and once all are listed.
+   * our writes were read back, and once all are listed; `recovered`, when a watch works again after a failure.
    */
-  observe(refs: readonly ObjectRef[], changed: () => void): ObjectView {
+  observe(refs: readonly ObjectRef[], changed: () => void, recovered: () => void = () => {}): ObjectView {
     const watches = refs.map((ref) => this.#watchFor(ref));
-    return new WatchedObjects(refs.map(keyOf), watches, changed);
+    return new WatchedObjects(refs.map(keyOf), watches, changed, recovered);
   }
 
   /** Why one of the watches is not up to date now. */
@@ -115,12 +115,14 @@ class WatchedObjects implements ObjectView {
   /** In the order of the keys. */
   readonly #watches: readonly Watch[];
   readonly #changed: () => void;
+  readonly recovered: () => void;
   #writes: OwnWrites | undefined;
 
-  constructor(keys: readonly string[], watches: readonly Watch[], changed: () => void) {
+  constructor(keys: readonly string[], watches: readonly Watch[], changed: () => void, recovered: () => void) {
     this.keys = keys;
     this.#watches = watches;
     this.#changed = changed;
+    this.recovered = recovered;
     keys.forEach((key, at) => {
       watches[at]?.subscribe(key, this);
     });
@@ -218,7 +220,11 @@ class Watch {
       return options.keep(object);
     };
     const onList = () => this.#dropDeleted();
-    this.#reflector = reflect(kube, resource, selection, { clock, random, log, signal, onError, onList, keep });
+    const onRecovered = () => {
+      for (const views of this.#subscribers.values()) for (const view of views) view.recovered();
+    };
+    const heard = { onError, onRecovered, onList };
+    this.#reflector = reflect(kube, resource, selection, { clock, random, log, signal, ...heard, keep });
     this.#pump().catch(() => {});
   }
 

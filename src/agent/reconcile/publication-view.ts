@@ -10,11 +10,14 @@ import type { ObjectInformers, ObjectView } from '../informers/by-object.ts';
 export class PublicationView implements Disposable {
   readonly #observer: ObjectInformers;
   readonly #changed: () => void;
+  readonly #recovered: () => void;
   #interest: ObjectView | undefined;
 
-  constructor(observer: ObjectInformers, changed: () => void) {
+  /** As for `ObjectInformers.observe`. */
+  constructor(observer: ObjectInformers, changed: () => void, recovered: () => void) {
     this.#observer = observer;
     this.#changed = changed;
+    this.#recovered = recovered;
   }
 
   /** Watches the objects of the publication as it is desired now. */
@@ -22,7 +25,7 @@ export class PublicationView implements Disposable {
     const refs = publicationRefs(certificate, uses);
     const before = this.#interest;
     if (before?.keys.length === refs.length && refs.every((ref, at) => keyOf(ref) === before.keys[at])) return;
-    this.#interest = this.#observer.observe(refs, this.#changed);
+    this.#interest = this.#observer.observe(refs, this.#changed, this.#recovered);
     before?.[Symbol.dispose]();
   }
 

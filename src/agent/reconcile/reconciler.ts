@@ -105,7 +105,7 @@ export class Reconciler {
     this.#writes = new WriteAttempts(env);
     this.#renewRequests = new RenewRequests(certificate);
     this.#meshFailures = new MeshFailures(env.clock, this.#stream);
-    this.#view = new PublicationView(env.objectInformers, this.#changed);
+    this.#view = new PublicationView(env.objectInformers, this.#changed, this.#reachable);
     this.#reader = new PublicationReader(env.bundles);
   }
 
@@ -371,6 +371,11 @@ export class Reconciler {
   readonly #isFree = (): boolean => isDeletionJudged(this.#gateways) && this.#deletionWaits === undefined;
 
   readonly #changed = (): void => this.#changes.fire();
+
+  /** A fleet that could not write for an hour does not wait for the end of each backoff. */
+  readonly #reachable = (): void => {
+    if (this.#writes.reachable()) this.#changes.fire();
+  };
 
   readonly #trouble = (error: Error): void => this.#env.reporter.trouble(this.certificate, error);
 

@@ -38,6 +38,13 @@ export class WriteAttempts {
     this.failure = problem;
   }
 
+  /** The API server answers again. True: the next attempt need not wait. */
+  reachable(): boolean {
+    if (this.failure?.code !== 'ERR_KUBE_UNREACHABLE') return false;
+    this.#retryAt = undefined;
+    return true;
+  }
+
   /** `remainingMs`: remaining life of the certificate that a success would replace. */
   failed(problem: Problem, remainingMs: number | undefined): void {
     this.#failures += 1;

@@ -27,6 +27,8 @@ export interface StatusWriterOptions {
 /** A first status that waits for the certificate is written after this long, so that most first issues need one write. */
 const FIRST_MS = 30_000;
 
+/** Once the API server is back, people look at statuses first. */
+const MOST_RETRY_MS = 60_000;
 /** A status in which only times of attempts differ is not written more often than this. */
 const REFRESH_MS = 120_000;
 
@@ -152,7 +154,7 @@ export class StatusWriter implements Sink {
           const level = failures === 1 ? 'warn' : 'debug';
           log[level](fields, `could not write the status; trying again: ${why}`);
           if (!this.#pending.has(record)) this.#pending.set(record, next);
-          await clock.sleep(retryDelay(failures, random), signal).catch(() => {});
+          await clock.sleep(retryDelay(failures, random, { maxMs: MOST_RETRY_MS }), signal).catch(() => {});
           if ((error as { status?: number }).status === 404) this.#pending.delete(record);
         }
       }
