@@ -107,10 +107,10 @@ async function installDefinitions({ kube }: World): Promise<void> {
   for (const document of texts.flatMap((text) => parseAllDocuments(text))) {
     await kube.apply(document.toJS() as KubeObject, { fieldManager: 'bench', force: true });
   }
-  for (;;) {
-    const served = await kube.list(CERTIFICATES, { namespace: 'default' }).catch(() => undefined);
-    if (served) return;
-    await new Promise((resolve) => setTimeout(resolve, 100));
+  for (const resource of [ISSUERS, CERTIFICATES]) {
+    while (!(await kube.list(resource, { namespace: 'default' }).catch(() => undefined))) {
+      await new Promise((resolve) => setTimeout(resolve, 100));
+    }
   }
 }
 
