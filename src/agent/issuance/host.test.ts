@@ -1,4 +1,5 @@
 import assert from 'node:assert/strict';
+import { EventEmitter, once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -232,6 +233,38 @@ describe('the host of an adapter', () => {
     assert.deepEqual(await next(second), { pem: 'b' });
     abort.abort();
     assert.equal((await first?.next())?.done, true);
+  });
+
+  it('says why a ConfigMap may be out of date until it is read again, or followed anew', async () => {
+    const ref = { name: 'stale', namespace: 'default' };
+    api.put({ apiVersion: 'v1', kind: 'ConfigMap', metadata: ref, data: {} });
+    const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test' });
+    const news = new EventEmitter();
+    let said: string | undefined;
+    const reportStale = (source: string, error: Error | undefined) => {
+      said = `${source}: ${(error as { code?: string } | undefined)?.code ?? 'up to date'}`;
+      news.emit('said');
+    };
+    const until = async (state: string) => {
+      while (said !== `ConfigMap default/stale: ${state}`) await once(news, 'said');
+    };
+    const own = createHost({ ...surroundings, kube, reportStale });
+    const following = async () => {
+      const abort = new AbortController();
+      await own.configMap(ref, abort.signal)[Symbol.asyncIterator]().next();
+      return abort;
+    };
+    const first = await following();
+    await api.outage(true);
+    await until('ERR_KUBE_UNREACHABLE');
+    await api.outage(false);
+    await until('up to date');
+    first.abort();
+    said = undefined;
+    const second = await following();
+    await until('up to date');
+    second.abort();
+    kube.close();
   });
 
   describe('that reads a ClusterTrustBundle', () => {

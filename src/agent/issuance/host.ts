@@ -150,6 +150,8 @@ class AdapterHost implements Host {
   }
 
   #following<T>(source: string, read: () => LatestValue<T>, signal: AbortSignal): AsyncIterable<T> {
+    // Whoever followed it before, and was told of a failure, hears of it no more.
+    this.#reportStale(source, undefined);
     return following(
       () => this.share(source, read),
       (error) => this.#reportStale(source, error),

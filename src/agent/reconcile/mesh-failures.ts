@@ -22,9 +22,12 @@ export class MeshFailures {
     this.current = { ...codedProblem(error), at: this.#clock.now() };
   }
 
-  stale(source: string, error: Error | undefined): void {
-    this.#stale.delete(source);
-    if (error) this.#stale.set(source, { ...codedProblem(error), at: this.#clock.now() });
+  /** Returns whether this is news. */
+  stale(source: string, error: Error | undefined): boolean {
+    const wasStale = this.#stale.delete(source);
+    if (!error) return wasStale;
+    this.#stale.set(source, { ...codedProblem(error), at: this.#clock.now() });
+    return true;
   }
 
   clear(): void {

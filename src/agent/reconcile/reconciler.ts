@@ -386,7 +386,7 @@ export class Reconciler {
   };
 
   readonly #reportStale = (source: string, error: Error | undefined): void => {
-    this.#meshFailures.stale(source, error);
+    if (!this.#meshFailures.stale(source, error)) return;
     if (error) this.#trouble(error);
     this.#changes.fire();
   };
