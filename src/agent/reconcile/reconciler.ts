@@ -1,13 +1,12 @@
 import { Trigger } from '../../async/trigger.ts';
 import { Wake } from '../../async/wake.ts';
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
-import { type Decision, decide, type Situation } from '../../core/decision/decide.ts';
+import { type Decision, decide, identityToContinue, type Situation } from '../../core/decision/decide.ts';
 import { type KubeObject, keyOf, RENEW_ANNOTATION, refOf } from '../../core/object.ts';
 import { type OriginProof, provenBy } from '../../core/plan/origin.ts';
 import { type PlanStep, plan } from '../../core/plan/plan.ts';
 import { codedProblem, type Problem } from '../../core/problem.ts';
 import { type PublicationStatus, rotatedAt } from '../../core/status.ts';
-import { namedRoots } from '../../core/trust/trust.ts';
 import { tryDesiredObjects } from '../../gateway/desired.ts';
 import { gatewaysOf } from '../../gateway/gateway.ts';
 import { ownerLabel } from '../../gateway/owner.ts';
@@ -85,7 +84,7 @@ export class Reconciler {
     this.#gateways = this.#useGateways(given.spec, isTargeting(this.#opened) ? this.#opened : undefined);
     this.#stream = new IdentityStream({
       ...{ env, spec, host, wake: this.#wake, opened: this.#opened },
-      published: () => this.#publishedIdentity(),
+      published: () => identityToContinue(this.#observe()),
       publishedSince: () => rotatedAt(this.certificate.status),
       offered: this.#changed,
       changed: this.#meshRecovered,
@@ -397,18 +396,4 @@ export class Reconciler {
     // The report that follows includes the recovery; only another identity needs another decision.
     if (!this.#decidedFor || this.#decidedFor.candidate !== this.#stream.candidate) this.#changes.fire();
   };
-
-  /** The published identity with the roots that the mesh named when it was written: a restart continues from there. */
-  #publishedIdentity(): Identity | undefined {
-    const situation = this.#observe();
-    const { bundle, since, upstream } = situation.published;
-    const { publishedIdentity } = decide({ ...situation, candidate: undefined });
-    if (!publishedIdentity) return undefined;
-    const { trustDomain = '' } = upstream ?? {};
-    return {
-      ...publishedIdentity,
-      roots: namedRoots(bundle, since),
-      ...(upstream ? { upstream: { trustDomain, roots: namedRoots(upstream.bundle, upstream.since) } } : {}),
-    };
-  }
 }

@@ -164,6 +164,19 @@ export function decide(situation: Situation): Decision {
   };
 }
 
+/** The published identity with the roots that the mesh named when it was written: a restart continues from there. */
+export function identityToContinue(situation: Situation): Identity | undefined {
+  const { bundle, since, upstream } = situation.published;
+  const { publishedIdentity } = decide({ ...situation, candidate: undefined });
+  if (!publishedIdentity) return undefined;
+  const { trustDomain = '' } = upstream ?? {};
+  return {
+    ...publishedIdentity,
+    roots: namedRoots(bundle, since),
+    ...(upstream ? { upstream: { trustDomain, roots: namedRoots(upstream.bundle, upstream.since) } } : {}),
+  };
+}
+
 interface Revocation {
   /** What may be published; absent: none. */
   readonly crls?: readonly Crl[];
