@@ -150,7 +150,7 @@ class AdapterHost implements Host {
   }
 
   #following<T>(source: string, read: () => LatestValue<T>, signal: AbortSignal): AsyncIterable<T> {
-    // Whoever followed it before, and was told of a failure, hears of it no more.
+    // A failure that an earlier reading of this source reported no longer counts.
     this.#reportStale(source, undefined);
     return following(
       () => this.share(source, read),
