@@ -136,6 +136,7 @@ export function kubeClient(cluster: Cluster): KubeClient {
     kubectl: async (args, options = {}) => {
       const kubeconfig = options.kubeconfig ?? join(cluster.dir, 'admin.kubeconfig');
       const { input = '' } = options;
+      if (args.includes('--for=condition=Established')) await conditionsSet(call);
       return output(await peer('kubectl'), ['--kubeconfig', kubeconfig, ...args], { cwd: cluster.dir, input });
     },
     audit: async () => {
@@ -144,6 +145,18 @@ export function kubeClient(cluster: Cluster): KubeClient {
       return [...new Map(events.map((event) => [event.auditID, event])).values()];
     },
   };
+}
+
+const DEFINITIONS = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
+
+/** `kubectl wait` fails when a definition has no conditions yet (`null`), as it is for a moment after its creation. */
+async function conditionsSet(call: KubeClient['call']): Promise<void> {
+  for (;;) {
+    const { body } = await call('GET', DEFINITIONS);
+    const items = (body?.items ?? []) as readonly { readonly status?: { readonly conditions?: unknown } }[];
+    if (items.every(({ status }) => Array.isArray(status?.conditions))) return;
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
 }
 
 function parse(text: string): unknown {
