@@ -15,7 +15,11 @@ import { cpuOf } from './parts/bundle.ts';
 import type { Ca } from './parts/ca.ts';
 import { type Part, startPart } from './parts/part.ts';
 import { Missing } from './scenario.ts';
+import { inLanes } from './statistics.ts';
 import { type Spent, Tally } from './tally.ts';
+
+/** Requests at once of the client that creates what a scenario needs. */
+export const CREATORS = 16;
 
 export type ApiKind = 'kube-apiserver' | 'sandbox';
 /** An API server with the definitions, empty namespaces, and istiod's CA beside it, each in its own process. */
@@ -114,14 +118,11 @@ async function startWorld(kind: ApiKind): Promise<World> {
       await writeFile(tokenFile, istioToken({ namespace, account: 'gateway', expires: year }), { mode: 0o600 });
       tokens.set(namespace, tokenFile);
       await nameRoots(namespace, [caInfo.rootPem]);
-      let next = populated.get(namespace) ?? 0;
+      const known = populated.get(namespace) ?? 0;
       populated.set(namespace, count);
-      const lane = async () => {
-        for (let at = next++; at < count; at = next++) {
-          await kube.create(certificate(namespace, at, caInfo, tokenFile), { fieldManager: 'bench' });
-        }
-      };
-      await Promise.all(Array.from({ length: 16 }, lane));
+      const create = (at: number) =>
+        kube.create(certificate(namespace, at, caInfo, tokenFile), { fieldManager: 'bench' });
+      await inLanes(CREATORS, count, create, known);
     },
     async [Symbol.asyncDispose]() {
       kube.close();

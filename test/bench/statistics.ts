@@ -49,3 +49,17 @@ export async function interleaved<A, B>(
   }
   return all;
 }
+
+/** Does it for each number from `from` to below `count`, `lanes` at a time. */
+export async function inLanes(
+  lanes: number,
+  count: number,
+  act: (at: number) => Promise<unknown>,
+  from = 0,
+): Promise<void> {
+  let next = from;
+  const lane = async () => {
+    for (let at = next++; at < count; at = next++) await act(at);
+  };
+  await Promise.all(Array.from({ length: lanes }, lane));
+}

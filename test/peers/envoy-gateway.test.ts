@@ -6,6 +6,7 @@ import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { eventually } from './parts/eventually.ts';
 import {
   backend,
+  backendGrant,
   backendRef,
   type Condition,
   configMap,
@@ -461,14 +462,7 @@ describe('Envoy Gateway', { concurrency: true }, () => {
     await eventually('the status of the route', refused, lab.envoyGateway.log);
     const { status } = await lab.read(elsewhere(policy('far')));
     assert.equal(status, undefined, 'the policy says nothing of it');
-    await lab.apply({
-      ...{ apiVersion: 'gateway.networking.k8s.io/v1', kind: 'ReferenceGrant' },
-      metadata: { name: 'far', namespace: GATEWAYS },
-      spec: {
-        from: [{ group: 'gateway.networking.k8s.io', kind: 'HTTPRoute', namespace: SHOP }],
-        to: [{ group: 'gateway.envoyproxy.io', kind: 'Backend', name: 'far' }],
-      },
-    });
+    await lab.apply(backendGrant('far'));
     await answers(gateways.proxy, '/far', 200);
   });
 

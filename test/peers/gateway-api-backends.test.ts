@@ -7,6 +7,7 @@ import { grantedKubeconfig } from './parts/agent-in-role.ts';
 import { type AgentProcess, startAgentProcess } from './parts/agent-process.ts';
 import { eventually } from './parts/eventually.ts';
 import {
+  backendGrant,
   backendRef,
   EXTENSIONS,
   GATEWAYS,
@@ -248,14 +249,7 @@ describe('Backends on real parts: kube-apiserver, istiod, Envoy Gateway, Envoy, 
     assert.equal((await live())?.reason, 'StatusRefused');
     assert.match(await doctor(), /error MC1801 HTTPRoute shop\/far\n/);
 
-    await lab.apply({
-      ...{ apiVersion: 'gateway.networking.k8s.io/v1', kind: 'ReferenceGrant' },
-      metadata: { name: 'far', namespace: GATEWAYS },
-      spec: {
-        from: [{ group: 'gateway.networking.k8s.io', kind: 'HTTPRoute', namespace: SHOP }],
-        to: [{ group: 'gateway.envoyproxy.io', kind: 'Backend', name: 'far' }],
-      },
-    });
+    await lab.apply(backendGrant('far'));
     await shows('/far', () => published('other-identity'));
     await eventually('Live', async () => (await live())?.status === 'True', agent.log);
     assert.doesNotMatch(await doctor(), /MC1801/);

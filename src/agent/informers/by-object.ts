@@ -43,8 +43,8 @@ export interface ObjectView extends Disposable {
   /** Stores the response to a write, so that the next reconcile does not see the object as it was before. */
   wrote(object: KubeObject): void;
   /**
-   * To be held during writes, until after `wrote`: a change that turns out to be our own write is not told. Afterwards,
-   * only the one that completes the reading back of our writes is.
+   * To be held during writes, until after `wrote`: a change that turns out to be our own write is not reported.
+   * Afterwards, only the one that completes the reading back of our writes is.
    */
   writing(): Disposable;
 }

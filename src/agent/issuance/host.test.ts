@@ -235,7 +235,7 @@ describe('the host of an adapter', () => {
     assert.equal((await first?.next())?.done, true);
   });
 
-  it('says why a ConfigMap may be out of date until it is read again, or followed anew', async () => {
+  it('says why a ConfigMap may be out of date until it is read again, or followed again', async () => {
     const ref = { name: 'stale', namespace: 'default' };
     api.put({ apiVersion: 'v1', kind: 'ConfigMap', metadata: ref, data: {} });
     const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test' });

@@ -27,7 +27,7 @@ export interface StatusWriterOptions {
 /** A first status that waits for the certificate is written after this long, so that most first issues need one write. */
 const FIRST_MS = 30_000;
 
-/** Once the API server is back, people look at statuses first. */
+/** The longest wait between two attempts: after an outage of the API server, statuses are looked at first. */
 const MOST_RETRY_MS = 60_000;
 /** A status in which only times of attempts differ is not written more often than this. */
 const REFRESH_MS = 120_000;

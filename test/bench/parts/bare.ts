@@ -6,6 +6,7 @@ import { createCsr } from '../../../src/pki/csr.ts';
 import { formatPem } from '../../../src/pki/der/pem.ts';
 import { PrivateKey } from '../../../src/pki/key.ts';
 import { istioToken } from '../../support/istio-token.ts';
+import { inLanes } from '../statistics.ts';
 import { preciseNow, servePart } from './part.ts';
 
 export const BARE_AGENT = 'bare';
@@ -82,11 +83,7 @@ async function patch(name: string, certificate: string, key: string, roots: stri
 async function timed(act: (at: number) => Promise<void>) {
   const cpu = process.cpuUsage();
   const start = performance.now();
-  let next = 0;
-  const lane = async () => {
-    for (let at = next++; at < options.count; at = next++) await act(at);
-  };
-  await Promise.all(Array.from({ length: options.concurrency }, lane));
+  await inLanes(options.concurrency, options.count, act);
   const { user, system } = process.cpuUsage(cpu);
   return { ms: performance.now() - start, cpuMs: (user + system) / 1000 };
 }

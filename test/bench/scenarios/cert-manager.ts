@@ -7,10 +7,11 @@ import { SandboxCa } from '../../../src/sandbox/ca.ts';
 import { peer } from '../../peers/build.ts';
 import { goModuleSource } from '../../peers/servers/go-module.ts';
 import { Daemon, scratchDir } from '../../peers/servers/process.ts';
-import type { World } from '../fleets.ts';
+import { CREATORS, type World } from '../fleets.ts';
 import { cpuOf, peakOf } from '../parts/bundle.ts';
 import { missing, ratioAtLeast, row, type Scenario } from '../scenario.ts';
-import { type FirstIssues, firstIssues, type Reached, requestsEach, untilAll } from './first.ts';
+import { inLanes } from '../statistics.ts';
+import { type FirstIssues, firstIssues, hasConditions, type Reached, requestsEach, untilAll } from './first.ts';
 
 const MODULE = 'github.com/cert-manager/cert-manager';
 const ISSUERS = { apiVersion: 'cert-manager.io/v1', kind: 'Issuer', plural: 'issuers', namespaced: true };
@@ -25,7 +26,6 @@ const AGENT = 'cert-manager-';
 const LEAST_RATIO = 5;
 /** Of fewer, the start of the process is most. */
 const JUDGED_FROM = 2_000;
-const CREATORS = 16;
 
 export const certManager: Scenario = {
   id: 'cert-manager',
@@ -70,16 +70,10 @@ async function theirIssues(world: World, program: string, namespace: string, cou
   const { secret, issuer } = authority(namespace);
   await world.kube.create(secret, { fieldManager: 'bench' });
   await world.kube.post(ISSUERS, issuer);
-  let next = 0;
-  const lane = async () => {
-    for (let at = next++; at < count; at = next++) {
-      await world.kube.post(CERTIFICATES, certificate(namespace, at));
-    }
-  };
-  await Promise.all(Array.from({ length: CREATORS }, lane));
+  await inLanes(CREATORS, count, (at) => world.kube.post(CERTIFICATES, certificate(namespace, at)));
   await world.spent(AGENT);
   const began = performance.now();
-  const reached: Reached = { isPublished: isIssued, isReady };
+  const reached: Reached = { isPublished: isIssued, isReady: hasConditions('Ready') };
   const all = untilAll(world, namespace, count, reached, CERTIFICATES);
   const dir = scratchDir('cert-manager');
   const daemon = await Daemon.start({
@@ -148,8 +142,3 @@ const certificate = (namespace: string, at: number): KubeObject => ({
 /** Not the Secret of the CA, nor one that holds only a new key. */
 const isIssued = ({ metadata, data }: KubeObject): boolean =>
   metadata.name.endsWith('-tls') && Boolean((data as Readonly<Record<string, string>> | undefined)?.['tls.crt']);
-
-function isReady({ status }: KubeObject): boolean {
-  const { conditions = [] } = (status ?? {}) as { conditions?: { type: string; status: string }[] };
-  return conditions.some((one) => one.type === 'Ready' && one.status === 'True');
-}

@@ -82,10 +82,14 @@ export async function untilAll(
 
 export const isIdentitySecret = ({ type }: KubeObject): boolean => type === 'kubernetes.io/tls';
 
-export function isReady({ status }: KubeObject): boolean {
-  const { conditions = [] } = (status ?? {}) as { conditions?: { type: string; status: string }[] };
-  return ['Ready', 'Published'].every((type) => conditions.find((one) => one.type === type)?.status === 'True');
-}
+export const hasConditions =
+  (...types: readonly string[]) =>
+  ({ status }: KubeObject): boolean => {
+    const { conditions = [] } = (status ?? {}) as { conditions?: { type: string; status: string }[] };
+    return types.every((type) => conditions.find((one) => one.type === type)?.status === 'True');
+  };
+
+export const isReady = hasConditions('Ready', 'Published');
 
 /** With `labels`, MeshCertificate resources need the three lists. */
 export const observing = (how: 'labels' | 'names'): readonly string[] =>

@@ -4,6 +4,7 @@ import { SandboxCa } from '../../../src/sandbox/ca.ts';
 import type { World } from '../fleets.ts';
 import { BUNDLE_AGENT, cpuOf, startBundle } from '../parts/bundle.ts';
 import { type Context, type Count, type Row, row, type Scenario } from '../scenario.ts';
+import { inLanes } from '../statistics.ts';
 import { isIdentitySecret, isReady, observing, type Reached, untilAll } from './first.ts';
 
 /** Requests of the client that annotates, at once. */
@@ -97,16 +98,9 @@ export const hasRenewed =
     (status as { renewRequest?: string } | undefined)?.renewRequest === value;
 
 export async function annotate(world: World, namespace: string, count: number, value: string): Promise<void> {
-  let next = 0;
-  const lane = async () => {
-    for (let at = next++; at < count; at = next++) {
-      const ref = { apiVersion: 'meshcert.dev/v1alpha1', kind: 'MeshCertificate', namespace, name: `gw-${at}` };
-      await world.kube.merge(
-        ref,
-        { metadata: { annotations: { [RENEW_ANNOTATION]: value } } },
-        { fieldManager: 'bench' },
-      );
-    }
-  };
-  await Promise.all(Array.from({ length: ANNOTATORS }, lane));
+  await inLanes(ANNOTATORS, count, (at) => {
+    const ref = { apiVersion: 'meshcert.dev/v1alpha1', kind: 'MeshCertificate', namespace, name: `gw-${at}` };
+    const change = { metadata: { annotations: { [RENEW_ANNOTATION]: value } } };
+    return world.kube.merge(ref, change, { fieldManager: 'bench' });
+  });
 }

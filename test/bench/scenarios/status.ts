@@ -4,7 +4,7 @@ import { parse } from 'yaml';
 import { FIELD_MANAGER } from '../../../src/core/object.ts';
 import { isPublished, startBundle, untilPublished } from '../parts/bundle.ts';
 import { missing, row, type Scenario } from '../scenario.ts';
-import { interleaved } from '../statistics.ts';
+import { inLanes, interleaved } from '../statistics.ts';
 import { observing } from './first.ts';
 import { settled } from './start.ts';
 
@@ -42,13 +42,10 @@ export const status: Scenario = {
       const before = (await world.serverCpu()) ?? Number.NaN;
       for (let round = 0; round < WRITES; round++) {
         rotations += 1;
-        const left = [...items];
-        const lane = async () => {
-          for (let next = left.pop(); next; next = left.pop()) {
-            await write({ ...next, status: { ...next.status, rotations } });
-          }
-        };
-        await Promise.all(Array.from({ length: AT_ONCE }, lane));
+        await inLanes(AT_ONCE, items.length, async (at) => {
+          const item = items[at];
+          if (item) await write({ ...item, status: { ...item.status, rotations } });
+        });
       }
       return (((await world.serverCpu()) ?? Number.NaN) - before) / (WRITES * items.length);
     };

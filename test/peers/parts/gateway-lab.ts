@@ -281,6 +281,16 @@ export const backend = (name: string, { port }: { readonly port: number }, tls?:
   spec: { endpoints: [{ ip: { address: '127.0.0.1', port } }], ...(tls ? { tls } : {}) },
 });
 
+/** Lets routes of the workloads' namespace lead to a Backend of the Gateways' one. */
+export const backendGrant = (name: string): ApplyObject => ({
+  ...{ apiVersion: 'gateway.networking.k8s.io/v1', kind: 'ReferenceGrant' },
+  metadata: { name, namespace: GATEWAYS },
+  spec: {
+    from: [{ group: 'gateway.networking.k8s.io', kind: 'HTTPRoute', namespace: SHOP }],
+    to: [{ group: 'gateway.envoyproxy.io', kind: 'Backend', name }],
+  },
+});
+
 export const serviceRef = (name: string) => ({ group: '', kind: 'Service', name });
 export const backendRef = (name: string) => ({ group: 'gateway.envoyproxy.io', kind: 'Backend', name });
 
