@@ -78,8 +78,14 @@ async function answers(through: ApplyObject, path: string, status: number): Prom
 }
 
 async function refuses(through: ApplyObject, path: string, why: RegExp): Promise<void> {
-  const holds = async () => why.test(await lab.refusal(through, path));
-  await eventually(`503 of ${path} for ${why}`, holds, lab.envoyGateway.log);
+  let last = '';
+  const holds = async () => {
+    last = await lab.refusal(through, path);
+    return why.test(last);
+  };
+  // The end of what is logged is what a failure shows.
+  const log = () => `${lab.envoyGateway.log()}\n${path} was last refused for: ${last}`;
+  await eventually(`503 of ${path} for ${why}`, holds, log);
 }
 
 async function shows(through: ApplyObject, path: string, serial: string | null): Promise<void> {
