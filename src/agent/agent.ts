@@ -19,7 +19,7 @@ import { BatchGaps } from './publish/batch-gap.ts';
 import { WritePriority } from './publish/write-priority.ts';
 import { Reconcilers } from './reconcile/reconcilers.ts';
 import { Reporter, type Sink } from './report/reporter.ts';
-import { startResyncs, watchClock } from './resync.ts';
+import { resyncRegularly, watchClock } from './resync.ts';
 
 /** The desired MeshCertificates, now and at each change: from a file or from custom resources. */
 export type CertificateSource = (signal: AbortSignal) => AsyncIterable<readonly MeshCertificate[]>;
@@ -122,10 +122,9 @@ export class Agent {
         },
         either,
       ),
+      resyncRegularly({ clock, log, leads: () => leadership.held.length > 0, resync: () => this.resync() }, either),
     ];
     try {
-      // After the first requests: node-cron computes while they are answered.
-      await using _sweeps = startResyncs({ log, leads: () => leadership.held.length > 0, sweep: () => this.resync() });
       await Promise.all(parts);
     } catch (error) {
       failed.abort(error);

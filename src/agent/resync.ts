@@ -1,3 +1,4 @@
+import { once } from 'node:events';
 import { schedule } from 'node-cron';
 import type { Clock } from '../async/clock.ts';
 import type { Log } from '../mesh/log.ts';
@@ -6,24 +7,36 @@ import type { Log } from '../mesh/log.ts';
  * Every ten minutes: long enough to cost nothing, short enough that a lost event is found well within the life of any
  * leaf.
  */
-export const SWEEP_CRON = '*/10 * * * *';
+const RESYNC_CRON = '*/10 * * * *';
 /** Spreads the replicas of a fleet over the interval, in milliseconds. */
-const SWEEP_JITTER_MS = 120_000;
+const RESYNC_JITTER_MS = 120_000;
 
-export interface SweepOptions {
+/** Loading the calendar that node-cron needs takes 30 ms, in which a start could not continue. */
+const BEGIN_AFTER_MS = 5_000;
+
+export interface ResyncOptions {
+  readonly clock: Clock;
   readonly log: Log;
   /** A resync runs only where something is led. */
   readonly leads: () => boolean;
   /** Compares everything with everything. */
-  readonly sweep: () => void | Promise<void>;
+  readonly resync: () => void | Promise<void>;
 }
 
-/** Starts the slow, periodic comparison of everything, so that nothing depends on a single timer, watch or stream. */
-export function startResyncs({ log, leads, sweep }: SweepOptions): AsyncDisposable {
-  const task = schedule(SWEEP_CRON, () => sweep(), {
-    name: 'sweep',
+/**
+ * The slow, periodic comparison of everything, so that nothing depends on a single timer, watch or stream. Ends with
+ * the signal.
+ */
+export async function resyncRegularly(
+  { clock, log, leads, resync }: ResyncOptions,
+  signal: AbortSignal,
+): Promise<void> {
+  await clock.sleep(BEGIN_AFTER_MS, signal).catch(() => {});
+  if (signal.aborted) return;
+  const task = schedule(RESYNC_CRON, () => resync(), {
+    name: 'resync',
     noOverlap: true,
-    maxRandomDelay: SWEEP_JITTER_MS,
+    maxRandomDelay: RESYNC_JITTER_MS,
     distributed: true,
     runCoordinator: { shouldRun: () => leads() },
     suppressMissedWarning: true,
@@ -35,11 +48,8 @@ export function startResyncs({ log, leads, sweep }: SweepOptions): AsyncDisposab
     },
     unref: true,
   });
-  return {
-    async [Symbol.asyncDispose]() {
-      await task.destroy();
-    },
-  };
+  await once(signal, 'abort');
+  await task.destroy();
 }
 
 const LOOK_MS = 15_000;
