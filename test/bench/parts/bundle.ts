@@ -138,7 +138,10 @@ export const rssOf = (pid: number): Promise<number> => memoryOf(pid, 'VmRSS');
 /** The highest so far, bytes; Linux only. */
 export const peakOf = (pid: number): Promise<number> => memoryOf(pid, 'VmHWM');
 
-async function memoryOf(pid: number, field: 'VmRSS' | 'VmHWM'): Promise<number> {
+/** The part of the resident memory that is no file, which the kernel cannot give up without swapping; Linux only. */
+export const anonymousOf = (pid: number): Promise<number> => memoryOf(pid, 'RssAnon');
+
+async function memoryOf(pid: number, field: 'VmRSS' | 'VmHWM' | 'RssAnon'): Promise<number> {
   const text = await readFile(`/proc/${pid}/status`, 'utf8');
   return Number(new RegExp(`${field}:\\s+(\\d+)`).exec(text)?.[1] ?? Number.NaN) * 1024;
 }
