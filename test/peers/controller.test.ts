@@ -206,6 +206,28 @@ describe('the controller on a real API server', () => {
       running.log,
     );
   });
+
+  it('is Degraded while the API server is away, and no longer once it is back', async () => {
+    await using running = await agent();
+    await ready('first', running);
+    const secret = async () => (await server.call('GET', `${SECRETS}/first-identity`)).body;
+    const before = await secret();
+    const degraded = (status: string, code: string | undefined) =>
+      eventually(
+        `Degraded ${status}`,
+        async () => {
+          const seen = (await running.statuses()).find(({ name }) => name === 'first');
+          return conditionOf(seen ?? {}, 'Degraded') === status && seen?.status.lastError?.code === code;
+        },
+        running.log,
+      );
+    await server.kill();
+    await degraded('True', 'ERR_KUBE_UNREACHABLE');
+    await server.restart();
+    await degraded('False', undefined);
+    await server.kubectl(['wait', '--for=condition=Degraded=False', '-n', 'emissary', 'mcert/first']);
+    assert.deepEqual(await secret(), before);
+  });
 });
 
 function certificate(name: string, istio: Istio, changes: Record<string, unknown> = {}) {
