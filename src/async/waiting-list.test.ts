@@ -60,3 +60,30 @@ test('it checks again after the requested time, once, and leaves no timer when c
   list.close();
   assert.equal(clock.sleeping, 0);
 });
+
+test('adds one listener to a signal for all callers that share it, and removes it with the last', async () => {
+  const { list, state } = gate();
+  const [shared, other] = [new AbortController(), new AbortController()];
+  const listeners = () => [shared, other].map(({ signal }) => getEventListeners(signal, 'abort').length);
+  shared.signal.addEventListener('abort', () => {}, { once: true });
+  const order: string[] = [];
+  const join = (about: string, { signal }: AbortController) =>
+    list.join(about, signal).then(
+      () => order.push(about),
+      (error: Error) => order.push(`${about}: ${error.message}`),
+    );
+  const turns = Array.from({ length: 1_000 }, (_, at) => join(`${at}`, at === 999 ? other : shared));
+  assert.deepEqual([listeners(), list.size], [[2, 1], 1_000]);
+  const { looks } = state;
+  shared.abort(new Error('enough'));
+  await settle();
+  assert.deepEqual([listeners(), list.size, state.looks], [[0, 1], 1, looks + 1]);
+  assert.deepEqual(
+    order,
+    Array.from({ length: 999 }, (_, at) => `${at}: enough`),
+  );
+  state.open = true;
+  list.look();
+  await Promise.all(turns);
+  assert.deepEqual([listeners(), order.at(-1)], [[0, 0], '999']);
+});

@@ -7,6 +7,10 @@ export interface Waiting<About, Turn> {
   admit(turn: Turn): void;
 }
 
+interface Waiter<About, Turn> extends Waiting<About, Turn> {
+  readonly reject: (reason: unknown) => void;
+}
+
 /**
  * Admits the callers that may go now, in order of arrival. Returns in how many milliseconds to call it again, if the
  * passing of time alone will admit others.
@@ -16,6 +20,11 @@ type Admission<About, Turn> = (waiting: Iterable<Waiting<About, Turn>>) => numbe
 /** Callers that wait until they are admitted. A caller whose signal is aborted leaves. */
 export class WaitingList<About, Turn> {
   readonly #waiting = new Set<Waiting<About, Turn>>();
+  /**
+   * Who leaves with each signal. There is one listener for all of them: thousands wait with the same signal, and to add
+   * a listener takes a look at each that it has.
+   */
+  readonly #leaving = new Map<AbortSignal, Set<Waiter<About, Turn>>>();
   readonly #admission: Admission<About, Turn>;
   readonly #clock: Pick<Clock, 'after'> | undefined;
   /** Cancels the scheduled check. */
@@ -35,26 +44,28 @@ export class WaitingList<About, Turn> {
   join(about: About, signal: AbortSignal): Promise<Turn> {
     return new Promise((resolve, reject) => {
       if (signal.aborted) return reject(signal.reason);
-      const leave = () => {
-        this.#waiting.delete(waiting);
-        signal.removeEventListener('abort', abort);
-      };
-      const abort = () => {
-        leave();
-        reject(signal.reason);
-        this.look();
-      };
-      const waiting: Waiting<About, Turn> = {
+      const waiting: Waiter<About, Turn> = {
         about,
-        admit(turn) {
-          leave();
+        reject,
+        admit: (turn) => {
+          this.#leave(waiting, signal);
           resolve(turn);
         },
       };
-      signal.addEventListener('abort', abort, { once: true });
       this.#waiting.add(waiting);
+      this.#join(waiting, signal);
       this.look();
     });
+  }
+
+  /** A signal was aborted. Node.js 20 has no `currentTarget` once a listener with `once` was called. */
+  handleEvent({ target }: Event): void {
+    const signal = target as AbortSignal;
+    for (const waiting of this.#leaving.get(signal) ?? []) {
+      this.#leave(waiting, signal);
+      waiting.reject(signal.reason);
+    }
+    this.look();
   }
 
   /** Something changed: admits the callers that may go now. */
@@ -69,5 +80,23 @@ export class WaitingList<About, Turn> {
   close(): void {
     this.#cancel?.();
     this.#cancel = undefined;
+  }
+
+  #join(waiting: Waiter<About, Turn>, signal: AbortSignal): void {
+    const together = this.#leaving.get(signal);
+    if (together) together.add(waiting);
+    else {
+      this.#leaving.set(signal, new Set([waiting]));
+      signal.addEventListener('abort', this, { once: true });
+    }
+  }
+
+  #leave(waiting: Waiter<About, Turn>, signal: AbortSignal): void {
+    this.#waiting.delete(waiting);
+    const together = this.#leaving.get(signal);
+    together?.delete(waiting);
+    if (together?.size !== 0) return;
+    this.#leaving.delete(signal);
+    signal.removeEventListener('abort', this);
   }
 }
