@@ -97,6 +97,27 @@ test('readiness is 503 until ready, and names the coded errors in both states', 
     assert.equal(((await ready.json()) as { problems: unknown[] }).problems.length, 1);
   }));
 
+test('readiness lists the own problems and the first 20 others, in order, and says where the rest is', () =>
+  withServer(async ({ url, board, health }) => {
+    const names = Array.from({ length: 1_000 }, (_, at) => `gateway-${1_000 + at}`);
+    for (const name of names.toReversed()) board.put(name, badStatus(NOW));
+    const own = { code: 'ERR_ADAPTER_LOAD', message: 'adapter x.mjs: no such file or directory' };
+    health.now = { ready: true, problems: [own] };
+    const ready = await fetch(`${url}/readyz`);
+    assert.equal(ready.status, 200);
+    const body = (await ready.json()) as {
+      problems: { certificate?: string }[];
+      more?: { count: number; see: string };
+    };
+    assert.deepEqual(
+      body.problems.map(({ certificate }) => certificate),
+      [undefined, ...names.slice(0, 20).map((name) => `emissary/${name}`)],
+    );
+    assert.deepEqual(body.more, { count: 980, see: '/api/status' });
+    const all = (await (await fetch(`${url}${body.more.see}`)).json()) as { problems: unknown[] };
+    assert.equal(all.problems.length, 1_001);
+  }));
+
 test('the status API returns every certificate', () =>
   withServer(async ({ url, board }) => {
     board.put('istio', goodStatus(NOW));

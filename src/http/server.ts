@@ -5,7 +5,7 @@ import { EventStreams } from './events.ts';
 import { ICON, SCRIPT, STYLE } from './page/gen/assets.ts';
 import { renderPage } from './page/page.ts';
 import { isOwnHost, SECURITY_HEADERS } from './same-origin.ts';
-import { readiness } from './source/readiness.ts';
+import { readiness, shortened } from './source/readiness.ts';
 import type { HttpOptions } from './source/source.ts';
 
 export interface HttpServer {
@@ -87,6 +87,7 @@ type PathHandler = (request: IncomingMessage, response: ServerResponse) => void;
 
 const HEALTH = '/healthz';
 const READY = '/readyz';
+const STATUS = '/api/status';
 /** The paths that kubelet probes; small and made at once. */
 const PROBES = new Set([HEALTH, READY]);
 
@@ -128,7 +129,7 @@ function routesOf(
     [
       READY,
       (_, response) => {
-        const body = readiness(options.health(), connections.hasRoom ? source.all() : []);
+        const body = shortened(readiness(options.health(), connections.hasRoom ? source.all() : []), STATUS);
         const text = jsonOf(body);
         connections.sends(text.length, response);
         answer(response, body.ready ? 200 : 503, 'application/json', text);
@@ -144,7 +145,7 @@ function routesOf(
       },
     ],
     [
-      '/api/status',
+      STATUS,
       (_, response) => {
         const { now, ...rest } = state();
         const body = { ...rest, time: new Date(now).toISOString(), certificates: source.all() };

@@ -1,7 +1,11 @@
 import assert from 'node:assert/strict';
+import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import type { ObjectRef } from '../../src/core/object.ts';
 import { type PublicationStatus, reportedStatus } from '../../src/core/status.ts';
+import { startAgentProcess } from '../peers/parts/agent-process.ts';
+import { eventually } from '../peers/parts/eventually.ts';
+import { scratchDir } from '../peers/servers/process.ts';
 import { AgentWorld, NAMESPACE } from '../support/agent-world.ts';
 import { SwitchedLeadership } from '../support/switched-leadership.ts';
 
@@ -56,6 +60,22 @@ describe('a MeshCertificate of which no version was accepted', () => {
     assert.ok(
       world.lines.some((line) => line.startsWith('warn could not write the status of an invalid MeshCertificate')),
     );
+  });
+
+  it('leaves the agent ready, even if there is no other', async () => {
+    await using world = await AgentWorld.start();
+    // The API server takes it: schemas have no patterns for keys.
+    world.putCertificate({ mappings: { selector: { matchLabels: { 'no label': '' } } } });
+    const kubeconfig = join(scratchDir('refused'), 'kubeconfig');
+    await world.api.writeKubeconfig(kubeconfig);
+    const agent = await startAgentProcess({ kubeconfig, args: ['-n', NAMESPACE, '--no-leader-elect'] });
+    try {
+      await eventually('the refusal', async () => /matchLabels/.test(await reason(world)), agent.log);
+      const answer = await fetch(`${agent.url}/readyz`);
+      assert.deepEqual([answer.status, await answer.json()], [200, { ready: true, problems: [] }]);
+    } finally {
+      await agent.stop();
+    }
   });
 });
 

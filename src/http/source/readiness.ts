@@ -4,7 +4,10 @@ import { keyOfEntry } from './source.ts';
 export interface Readiness {
   readonly ready: boolean;
   readonly leader?: boolean;
+  /** The agent's own first, then those of MeshCertificates by namespace and name. */
   readonly problems: readonly ReadinessProblem[];
+  /** How many are left out, and the path that lists all. */
+  readonly more?: { readonly count: number; readonly see: string };
 }
 
 export interface ReadinessProblem {
@@ -18,9 +21,12 @@ export interface ReadinessProblem {
   readonly nextAttemptTime?: string;
 }
 
+/** The kubelet reads no more than the first 10 KB of an answer. */
+const MOST_LISTED = 20;
+
 /**
- * The body of /readyz. A failing mesh or cluster is reported here but does not make the agent unready: its publications
- * remain, and a restart would fix nothing.
+ * A failing mesh or cluster is reported here but does not make the agent unready: its publications remain, and a
+ * restart would fix nothing.
  */
 export function readiness(health: AgentHealth, entries: readonly StatusEntry[]): Readiness {
   const ofCertificates = entries.flatMap((entry) => {
@@ -35,4 +41,12 @@ export function readiness(health: AgentHealth, entries: readonly StatusEntry[]):
     ...(health.leader === undefined ? {} : { leader: health.leader }),
     problems: [...health.problems, ...ofCertificates],
   };
+}
+
+/** Readiness as /readyz answers it: all of the agent's own problems, and the first of MeshCertificates. */
+export function shortened({ problems, ...rest }: Readiness, see: string): Readiness {
+  const own = problems.filter(({ certificate }) => certificate === undefined).length;
+  const listed = problems.slice(0, own + MOST_LISTED);
+  const count = problems.length - listed.length;
+  return { ...rest, problems: listed, ...(count > 0 ? { more: { count, see } } : {}) };
 }
