@@ -3,7 +3,7 @@ import { getEventListeners } from 'node:events';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
 import { settle } from '../../test/support/fake-clock.ts';
-import { following, LatestValue } from './latest-value.ts';
+import { following, LatestValue, type ReportStale } from './latest-value.ts';
 import { sharing } from './sharing.ts';
 
 describe('a stream that is read once for all who follow it', () => {
@@ -112,7 +112,7 @@ describe('a stream that is read once for all who follow it', () => {
     assert.deepEqual(seen, ['a', 'b']);
   });
 
-  it('reports to each who follows at that time', async () => {
+  it('reports to each who follows, and to who follows later what holds still', async () => {
     const world = new World();
     const [first, second] = [world.follower(), world.follower()];
     first.ask();
@@ -122,9 +122,14 @@ describe('a stream that is read once for all who follow it', () => {
     await settle();
     world.report(new Error('two'));
     await first.values.return?.();
+    world.report(undefined);
+    const third = world.follower();
+    third.ask();
+    await settle();
     world.report(new Error('three'));
     assert.deepEqual(first.reports, ['one', 'two']);
-    assert.deepEqual(second.reports, ['two', 'three']);
+    assert.deepEqual(second.reports, ['one', 'two', 'none', 'three']);
+    assert.deepEqual(third.reports, ['three']);
   });
 
   it('tells each of a stream that cannot even be opened', async () => {
@@ -162,7 +167,7 @@ class World {
   open = 0;
   opened = 0;
   closed = 0;
-  report: (error: Error) => void = () => {};
+  report: ReportStale = () => {};
   #failure: { readonly error: Error } | undefined;
   #wake = () => {};
 
@@ -208,7 +213,7 @@ class World {
     return state;
   }
 
-  async *#read(signal: AbortSignal, report: (error: Error) => void): AsyncGenerator<number> {
+  async *#read(signal: AbortSignal, report: ReportStale): AsyncGenerator<number> {
     this.report = report;
     this.open += 1;
     this.opened += 1;

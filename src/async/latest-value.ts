@@ -3,7 +3,7 @@ import type { SharedHandle } from './sharing.ts';
 /** Why the newest value may be out of date; undefined: it is up to date again. */
 export type ReportStale = (error: Error | undefined) => void;
 
-/** Opens what is read once for all. `report` reaches each who follows at that time. */
+/** Opens what is read once for all. `report` reaches each who follows, and the last one each who follows later. */
 export type LatestSource<T> = (signal: AbortSignal, report: ReportStale) => AsyncIterable<T>;
 
 /**
@@ -16,6 +16,7 @@ export class LatestValue<T> implements Disposable {
   readonly #followers = new Set<Follower<T>>();
   #news: News<T> | undefined;
   #end: End | undefined;
+  #stale: Error | undefined;
 
   constructor(open: LatestSource<T>) {
     void this.#read(open);
@@ -24,6 +25,7 @@ export class LatestValue<T> implements Disposable {
   /** Answers what is known already. */
   join(follower: Follower<T>): News<T> | undefined {
     this.#followers.add(follower);
+    if (this.#stale) follower.report(this.#stale);
     if (this.#end) follower.end(this.#end);
     return this.#news;
   }
@@ -41,7 +43,10 @@ export class LatestValue<T> implements Disposable {
     const each = (word: (follower: Follower<T>) => void) => {
       if (!signal.aborted) for (const follower of [...this.#followers]) word(follower);
     };
-    const report: ReportStale = (error) => each((follower) => follower.report(error));
+    const report: ReportStale = (error) => {
+      this.#stale = error;
+      each((follower) => follower.report(error));
+    };
     let end: End = OVER;
     try {
       for await (const value of open(signal, report)) {

@@ -19,6 +19,30 @@ it('a status says that what it follows cannot be read, and no longer once it can
   assert.equal(world.mesh.issued, 1);
 });
 
+it('a source that cannot be read wakes nobody at each further attempt, and the status says since when', async () => {
+  await using world = await AgentWorld.start();
+  const ref = { namespace: 'emissary', name: 'roots' };
+  world.api.put({ apiVersion: 'v1', kind: 'ConfigMap', metadata: ref, data: {} });
+  world.mesh.configMap = ref;
+  let reconciles = 0;
+  world.run({}, [{ status: () => reconciles++ }]);
+  await world.untilReady();
+  await world.api.outage(true);
+  const attempts = () => world.lines.filter((line) => line.includes('could not watch configmaps')).length;
+  await world.until('two attempts', () => attempts() >= 2);
+  await world.untilCode('ERR_KUBE_UNREACHABLE');
+  const [before, since] = [reconciles, world.status?.lastError?.firstTime];
+  await world.until('five more', () => attempts() >= 7);
+  assert.equal(reconciles, before);
+  assert.equal(world.status?.lastError?.firstTime, since);
+  // What does look again says that it fails still.
+  const now = world.clock.now();
+  world.agent?.reconcilers.poke();
+  await world.until('another look', () => reconciles > before);
+  assert.ok(Date.parse(world.status?.lastError?.time ?? '') + 1_000 > now);
+  assert.equal(world.status?.lastError?.firstTime, since);
+});
+
 it('a certificate that could not be written for half an hour is written at once when the API server is back', async () => {
   await using world = await AgentWorld.start();
   world.mesh.lifetimeMs = 86_400_000;

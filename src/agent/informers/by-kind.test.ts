@@ -1,5 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { drive } from '../../../test/support/drive.ts';
+import { FakeClock } from '../../../test/support/fake-clock.ts';
 import { systemClock } from '../../async/clock.ts';
 import { Trigger } from '../../async/trigger.ts';
 import { type KubeObject, OWNER_LABEL, refOf } from '../../core/object.ts';
@@ -119,5 +121,49 @@ describe('a shared watch', () => {
     assert.deepEqual([names(all), names(a), names(b)], [[], [], []]);
     kube.close();
     await api.stop();
+  });
+
+  it('tells each watcher once of a failure that lasts, and again of another one and after it has ended', async () => {
+    const clock = new FakeClock();
+    const api = await startKubeApi({ clock, tls: false, namespaces: ['emissary'] });
+    const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test', clock });
+    let attempts = 0;
+    const failed = () => attempts++;
+    const log = { ...silentLog, warn: failed, debug: failed };
+    const discovery = new SharedInformers({ kube, clock, random: () => 0.5, log });
+    const viewOf = (words: string[]) =>
+      discovery.view(EMISSARY_RESOURCES.mappings, 'emissary', {
+        changed: () => words.push('changed'),
+        failed: ({ message }) => words.push(message),
+        recovered: () => words.push('recovered'),
+      });
+    const [early, late]: [string[], string[]] = [[], []];
+    const failures = (words: string[]) => words.filter((word) => !['changed', 'recovered'].includes(word));
+    using view = viewOf(early);
+    const outage = async (least: number) => {
+      attempts = 0;
+      await api.outage(true);
+      await drive(clock, () => attempts >= least, { what: `${least} attempts` });
+    };
+    try {
+      await drive(clock, () => view.synced, { what: 'the list' });
+      await outage(8);
+      const [first, ...others] = failures(early);
+      assert.ok(first);
+      assert.ok(others.length <= 1, `an answer may have been cut first: ${others}`);
+      using _late = viewOf(late);
+      const last = failures(early).at(-1);
+      await drive(clock, () => late.length > 0, { what: 'the word to who came later' });
+      assert.deepEqual(late, [last]);
+      await api.outage(false);
+      await drive(clock, () => view.problem === undefined, { what: 'the end of the failure' });
+      assert.deepEqual([early.at(-1), late.at(-1)], ['recovered', 'recovered']);
+      await outage(4);
+      assert.equal(failures(late).at(-1), last);
+      assert.ok(late.indexOf('recovered') < late.lastIndexOf(last ?? ''));
+    } finally {
+      kube.close();
+      await api.stop();
+    }
   });
 });

@@ -1,5 +1,6 @@
 import type { Clock } from '../../async/clock.ts';
 import { type KubeObject, OWNER_LABEL, withoutManagers } from '../../core/object.ts';
+import { isRepeated } from '../../core/problem.ts';
 import type { Kube, Resource, Selection } from '../../kube/api.ts';
 import { onlyNamed } from '../../kube/paths.ts';
 import { type Reflector, reflect } from '../../kube/reflector.ts';
@@ -22,6 +23,7 @@ export interface Watcher {
    * Keys (`keyOf`) of the objects that were added, changed or deleted; all keys, perhaps none, after the first list.
    */
   changed(keys: ReadonlySet<string>): void;
+  /** The watch does not work. Called once while it fails for the same reason, and not at each attempt. */
   failed(error: Error): void;
   /** The watch works again after a failure. */
   recovered?(): void;
@@ -128,6 +130,9 @@ class SharedWatch {
   readonly #watchers = new Map<Watcher, number>();
   readonly #ownWatchers = new Map<string, readonly Watcher[]>();
   readonly #index = new OwnerIndex();
+  #failure: Error | undefined;
+  /** Who knows of the failure; one that came later is told at the next attempt. */
+  readonly #told = new Set<Watcher>();
   readonly reflector: Reflector;
   /** The index has the first list. */
   isListed = false;
@@ -157,10 +162,8 @@ class SharedWatch {
       log,
       signal: this.#stop.signal,
       keep: (object) => intern(reduced?.(object) ?? object),
-      onError: (error) => {
-        this.#tell(this.#all(), (watcher) => (this.unserved ? watcher.changed(new Set()) : watcher.failed(error)));
-      },
-      onRecovered: () => this.#tell(this.#all(), (watcher) => watcher.recovered?.()),
+      onError: (error) => this.#failed(error),
+      onRecovered: () => this.#recovered(),
     });
     void this.#follow();
   }
@@ -193,9 +196,24 @@ class SharedWatch {
       if (others.length > 0) this.#ownWatchers.set(owner, others);
       else this.#ownWatchers.delete(owner);
     }
+    this.#told.delete(watcher);
     if (this.#watchers.size + this.#ownWatchers.size > 0) return;
     this.#stop.abort(new Error('no longer watched'));
     this.#unused(this);
+  }
+
+  #failed(error: Error): void {
+    if (!isRepeated(error, this.#failure)) this.#told.clear();
+    this.#failure = error;
+    const watchers = this.#all().filter((watcher) => !this.#told.has(watcher));
+    for (const watcher of watchers) this.#told.add(watcher);
+    this.#tell(watchers, (watcher) => (this.unserved ? watcher.changed(new Set()) : watcher.failed(error)));
+  }
+
+  #recovered(): void {
+    this.#failure = undefined;
+    this.#told.clear();
+    this.#tell(this.#all(), (watcher) => watcher.recovered?.());
   }
 
   async #follow(): Promise<void> {

@@ -30,9 +30,9 @@ describe('object informers', () => {
       };
       try {
         put('a', 'first');
-        const first = observer.observe([secret('a')], changed);
+        const first = observer.observe([secret('a')], { changed });
         await drive(clock, () => first.synced);
-        const second = observer.observe([secret('a'), secret('b')], changed);
+        const second = observer.observe([secret('a'), secret('b')], { changed });
         first[Symbol.dispose]();
         await drive(clock, () => second.synced);
         const before = changes;
@@ -54,9 +54,7 @@ describe('object informers', () => {
       const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test', clock });
       const observer = new ObjectInformers({ kube, clock, random: () => 0.5, log: silentLog, by: 'names' });
       let changes = 0;
-      using view = observer.observe([secret('a'), secret('b')], () => {
-        changes++;
-      });
+      using view = observer.observe([secret('a'), secret('b')], { changed: () => changes++ });
       const isSeen = (name: string, text: string) => () =>
         (view.get(secret(name))?.data as { text?: string } | undefined)?.text === text;
       const object = (name: string, text: string) => {
@@ -88,18 +86,19 @@ describe('object informers', () => {
     });
   }
 
-  it('tell of a server that is away until their first list, and not with each attempt after it', async () => {
+  it('tell once of a server that is away before their first list, and not at all after it', async () => {
     const clock = new FakeClock();
     const api = await startKubeApi({ clock, tls: false, namespaces: ['emissary'] });
     const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test', clock });
     const observer = new ObjectInformers({ kube, clock, random: () => 0.5, log: silentLog, by: 'names' });
     let changes = 0;
     await api.outage(true);
-    using view = observer.observe([secret('a')], () => {
-      changes++;
-    });
+    using view = observer.observe([secret('a')], { changed: () => changes++ });
     try {
       await drive(clock, () => changes > 0 && view.problem !== undefined, { what: 'the failure of the list' });
+      const first = view.problem;
+      await drive(clock, () => view.problem !== first, { what: 'the failure of another attempt' });
+      assert.equal(changes, 1);
       await api.outage(false);
       await drive(clock, () => view.synced, { what: 'the list' });
       changes = 0;
@@ -121,9 +120,7 @@ describe('object informers', () => {
       const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test', clock });
       const observer = new ObjectInformers({ kube, clock, random: () => 0.5, log: silentLog, by: 'names' });
       let changes = 0;
-      using view = observer.observe([secret('a')], () => {
-        changes++;
-      });
+      using view = observer.observe([secret('a')], { changed: () => changes++ });
       const exists = () => view.get(secret('a')) !== undefined;
       const metadata = { name: 'a', namespace: 'emissary', labels: { [MANAGED_BY_LABEL]: 'meshcert' } };
       const object = { apiVersion: 'v1', kind: 'Secret', metadata, type: 'Opaque', data: {} };

@@ -1,10 +1,12 @@
 import type { Clock } from '../../async/clock.ts';
 import { type KubeObject, keyOf, MANAGED_BY_LABEL, type ObjectRef, refOf } from '../../core/object.ts';
+import { isRepeated } from '../../core/problem.ts';
 import type { Kube, Resource, Selection } from '../../kube/api.ts';
 import { type Reflector, reflect } from '../../kube/reflector.ts';
 import { resourceOf } from '../../kube/resources.ts';
 import { KubeError } from '../../kube/transport/error.ts';
 import type { Log } from '../../mesh/log.ts';
+import type { Watcher } from './by-kind.ts';
 import { objectTransform } from './transform.ts';
 
 export interface ObjectInformersOptions {
@@ -49,6 +51,15 @@ export interface ObjectView extends Disposable {
   writing(): Disposable;
 }
 
+/** Receives changes of the observed objects. */
+export interface ObjectWatcher extends Pick<Watcher, 'recovered'> {
+  /**
+   * After each change of an object that is not our own write, once all our writes were read back, once all are listed,
+   * and when a first list fails.
+   */
+  changed(): void;
+}
+
 /** The observed state of all objects that we manage, from watches that the reconcilers share. */
 export class ObjectInformers {
   readonly #options: ObjectInformersOptions & { keep: Transform };
@@ -58,13 +69,9 @@ export class ObjectInformers {
     this.#options = { ...options, keep: objectTransform() };
   }
 
-  /**
-   * Watches the given objects; `changed` is called after each change of one of them that is not our own write, once all
-   * our writes were read back, and once all are listed; `recovered`, when a watch works again after a failure.
-   */
-  observe(refs: readonly ObjectRef[], changed: () => void, recovered: () => void = () => {}): ObjectView {
+  observe(refs: readonly ObjectRef[], watcher: ObjectWatcher): ObjectView {
     const watches = refs.map((ref) => this.#watchFor(ref));
-    return new WatchedObjects(refs.map(keyOf), watches, changed, recovered);
+    return new WatchedObjects(refs.map(keyOf), watches, watcher);
   }
 
   /** Why one of the watches is not up to date now. */
@@ -114,15 +121,13 @@ class WatchedObjects implements ObjectView {
   readonly keys: readonly string[];
   /** In the order of the keys. */
   readonly #watches: readonly Watch[];
-  readonly #changed: () => void;
-  readonly recovered: () => void;
+  readonly #watcher: ObjectWatcher;
   #writes: OwnWrites | undefined;
 
-  constructor(keys: readonly string[], watches: readonly Watch[], changed: () => void, recovered: () => void) {
+  constructor(keys: readonly string[], watches: readonly Watch[], watcher: ObjectWatcher) {
     this.keys = keys;
     this.#watches = watches;
-    this.#changed = changed;
-    this.recovered = recovered;
+    this.#watcher = watcher;
     keys.forEach((key, at) => {
       watches[at]?.subscribe(key, this);
     });
@@ -165,7 +170,7 @@ class WatchedObjects implements ObjectView {
     return {
       [Symbol.dispose]: () => {
         this.#writes = undefined;
-        if (![...changed].every(isOurs)) this.#changed();
+        if (![...changed].every(isOurs)) this.#watcher.changed();
       },
     };
   }
@@ -173,7 +178,11 @@ class WatchedObjects implements ObjectView {
   /** `isOurs`: it is now as we wrote it. */
   changed(key: string, isOurs: boolean): void {
     if (this.#writes) this.#writes.changed.add(key);
-    else if (!isOurs || this.keys.every((one, at) => this.#watches[at]?.readBack(one))) this.#changed();
+    else if (!isOurs || this.keys.every((one, at) => this.#watches[at]?.readBack(one))) this.#watcher.changed();
+  }
+
+  recovered(): void {
+    this.#watcher.recovered?.();
   }
 
   [Symbol.dispose](): void {
@@ -197,6 +206,7 @@ class Watch {
   readonly #keep: Transform;
   readonly #unused: () => void;
   #unserved = false;
+  #failure: Error | undefined;
 
   /** `unused` is called when no subscriber is left and the watch has ended. */
   constructor(
@@ -210,8 +220,10 @@ class Watch {
     const { kube, clock, random, log, seen = () => {} } = options;
     const onError = (error: Error) => {
       this.#unserved = error instanceof KubeError && error.status === 404;
+      const isKnown = isRepeated(error, this.#failure);
+      this.#failure = error;
       // What was listed remains known, whether or not it is followed now.
-      if (this.#reflector.isSynced) return;
+      if (isKnown || this.#reflector.isSynced) return;
       for (const key of this.#subscribers.keys()) this.#tell(key, false);
     };
     const { signal } = this.#stop;

@@ -26,7 +26,8 @@ export class MeshFailures {
   stale(source: string, error: Error | undefined): boolean {
     const wasStale = this.#stale.delete(source);
     if (!error) return wasStale;
-    this.#stale.set(source, { ...codedProblem(error), at: this.#clock.now() });
+    // Without a time: it is so until the source says that it is no longer.
+    this.#stale.set(source, codedProblem(error));
     return true;
   }
 

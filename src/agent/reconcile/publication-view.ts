@@ -4,20 +4,17 @@ import type { Desired } from '../../core/plan/plan.ts';
 import { codedProblem, type Problem } from '../../core/problem.ts';
 import { publicationRefs } from '../../gateway/desired.ts';
 import type { GatewayUse } from '../../gateway/gateway.ts';
-import type { ObjectInformers, ObjectView } from '../informers/by-object.ts';
+import type { ObjectInformers, ObjectView, ObjectWatcher } from '../informers/by-object.ts';
 
 /** One reconciler's view of its own objects; follows the objects that routes add and remove. */
 export class PublicationView implements Disposable {
   readonly #observer: ObjectInformers;
-  readonly #changed: () => void;
-  readonly #recovered: () => void;
+  readonly #watcher: ObjectWatcher;
   #interest: ObjectView | undefined;
 
-  /** As for `ObjectInformers.observe`. */
-  constructor(observer: ObjectInformers, changed: () => void, recovered: () => void) {
+  constructor(observer: ObjectInformers, watcher: ObjectWatcher) {
     this.#observer = observer;
-    this.#changed = changed;
-    this.#recovered = recovered;
+    this.#watcher = watcher;
   }
 
   /** Watches the objects of the publication as it is desired now. */
@@ -25,7 +22,7 @@ export class PublicationView implements Disposable {
     const refs = publicationRefs(certificate, uses);
     const before = this.#interest;
     if (before?.keys.length === refs.length && refs.every((ref, at) => keyOf(ref) === before.keys[at])) return;
-    this.#interest = this.#observer.observe(refs, this.#changed, this.#recovered);
+    this.#interest = this.#observer.observe(refs, this.#watcher);
     before?.[Symbol.dispose]();
   }
 

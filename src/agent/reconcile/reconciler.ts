@@ -104,7 +104,7 @@ export class Reconciler {
     this.#writes = new WriteAttempts(env);
     this.#renewRequests = new RenewRequests(certificate);
     this.#meshFailures = new MeshFailures(env.clock, this.#stream);
-    this.#view = new PublicationView(env.objectInformers, this.#changed, this.#reachable);
+    this.#view = new PublicationView(env.objectInformers, { changed: this.#changed, recovered: this.#reachable });
     this.#reader = new PublicationReader(env.bundles);
   }
 

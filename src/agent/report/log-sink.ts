@@ -18,7 +18,7 @@ interface LoggedState {
 
 /**
  * One line for each event: a rotation is one line at info, from the replica that wrote it. A failure is one line at
- * warn, and another every ten minutes while it lasts.
+ * warn, and another every ten minutes while it recurs.
  */
 export class LogSink implements Sink {
   readonly #log: Log;
