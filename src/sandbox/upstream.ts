@@ -1,4 +1,10 @@
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import {
+  createServer,
+  type Server as HttpServer,
+  type IncomingMessage,
+  type RequestListener,
+  type ServerResponse,
+} from 'node:http';
 import type { AddressInfo, Server as NetServer, Socket } from 'node:net';
 import { createServer as createNetServer } from 'node:net';
 import { createServer as createTlsServer, type SecureContextOptions, type TLSSocket } from 'node:tls';
@@ -69,7 +75,7 @@ export async function startUpstream(options: UpstreamOptions): Promise<SandboxUp
     lastFailure = reason;
   };
 
-  const http = createServer({ keepAlive: true }, (request, response) => answer(request, response));
+  const http = createHttpServer((request, response) => answer(request, response));
   function answer(request: IncomingMessage, response: ServerResponse): void {
     const socket = request.socket as Partial<TLSSocket>;
     request.resume();
@@ -174,6 +180,12 @@ function peerOf(socket: TLSSocket): { id: string; fingerprint: string } | undefi
   const { names, fingerprint } = Certificate.fromDer(raw);
   return { id: names.uris[0] ?? names.dns[0] ?? '', fingerprint };
 }
+
+/**
+ * Leaves idle connections open, as Envoy does for an hour. Node.js would close them after five seconds: a process that
+ * did not run for that long would close one at the moment at which it sends the next request on it.
+ */
+export const createHttpServer = (answer: RequestListener): HttpServer => createServer({ keepAliveTimeout: 0 }, answer);
 
 export function listen(server: NetServer): Promise<number> {
   return new Promise((resolve, reject) => {

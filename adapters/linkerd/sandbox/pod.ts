@@ -1,9 +1,10 @@
-import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Socket } from 'node:net';
 import type { Clock } from '../../../src/async/clock.ts';
 import { type Identity, leafOf } from '../../../src/mesh/identity.ts';
 import type { Certificate } from '../../../src/pki/certificate.ts';
 import { findPath } from '../../../src/pki/chain.ts';
+import { createHttpServer } from '../../../src/sandbox/upstream.ts';
 import { type InboundProxy, listen, type PortKind, pipeTo, startProxy } from './proxy.ts';
 
 /** The clients that may call: Linkerd's default policies, or an AuthorizationPolicy that names identities. */
@@ -80,7 +81,9 @@ export class Pod {
 
   async start(): Promise<void> {
     const clients = new WeakMap<Socket, string | undefined>();
-    const server = createServer((request, response) => this.#answer(request, response, clients.get(request.socket)));
+    const server = createHttpServer((request, response) =>
+      this.#answer(request, response, clients.get(request.socket)),
+    );
     const port = await listen(server);
     this.#app = {
       port,

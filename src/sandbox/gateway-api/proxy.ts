@@ -1,5 +1,4 @@
 import {
-  createServer,
   Agent as HttpAgent,
   request as httpRequest,
   type IncomingMessage,
@@ -10,8 +9,8 @@ import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import { type ConnectionOptions, createSecureContext, type PeerCertificate } from 'node:tls';
 import type { Clock } from '../../async/clock.ts';
 import { parseCertificates } from '../../pki/certificate.ts';
-import { firstOfEachAuthority, type PoolEndpoint } from '../gateway/pool.ts';
-import { listen } from '../upstream.ts';
+import { Connections, firstOfEachAuthority, type PoolEndpoint } from '../gateway/pool.ts';
+import { createHttpServer, listen } from '../upstream.ts';
 import type { ProxyCluster, ProxyConfiguration, ProxyRoute, ProxySecret } from './translation.ts';
 
 export interface GatewayProxyOptions {
@@ -26,8 +25,8 @@ export interface GatewayProxyOptions {
 }
 
 interface ProxyUpstream {
-  cluster: ProxyCluster;
-  agent: HttpAgent | HttpsAgent;
+  readonly cluster: ProxyCluster;
+  readonly connections: Connections;
 }
 
 /**
@@ -45,7 +44,7 @@ export class GatewayProxy {
 
   constructor(options: GatewayProxyOptions) {
     this.#options = options;
-    this.#server = createServer((request, response) => this.#proxy(request, response));
+    this.#server = createHttpServer((request, response) => this.#proxy(request, response));
   }
 
   async start(): Promise<void> {
@@ -58,16 +57,16 @@ export class GatewayProxy {
     }
     const wanted = new Map(routes.flatMap(({ cluster }) => (cluster ? [[cluster.name, cluster]] : [])));
     for (const [name, cluster] of wanted) this.#follow(name, cluster);
-    for (const [name, { agent }] of this.#upstreams) {
+    for (const [name, { connections }] of this.#upstreams) {
       if (wanted.has(name)) continue;
-      agent.destroy();
+      connections.retire();
       this.#upstreams.delete(name);
     }
     this.#routes = routes;
   }
 
   async stop(): Promise<void> {
-    for (const { agent } of this.#upstreams.values()) agent.destroy();
+    for (const { connections } of this.#upstreams.values()) connections.agent.destroy();
     const closed = new Promise((resolve) => this.#server.close(resolve));
     this.#server.closeAllConnections();
     await closed;
@@ -98,8 +97,8 @@ export class GatewayProxy {
   }
 
   #replace(name: string, cluster: ProxyCluster): void {
-    this.#upstreams.get(name)?.agent.destroy();
-    this.#upstreams.set(name, { cluster, agent: agentFor(cluster) });
+    this.#upstreams.get(name)?.connections.retire();
+    this.#upstreams.set(name, { cluster, connections: new Connections(agentFor(cluster)) });
   }
 
   #proxy(request: IncomingMessage, response: ServerResponse): void {
@@ -115,7 +114,7 @@ export class GatewayProxy {
       fail(response, 500, `no usable backend for ${route.prefix}`);
       return;
     }
-    const { cluster, agent } = upstream;
+    const { cluster, connections } = upstream;
     const endpoint = this.#options.resolve(cluster.host, cluster.port);
     const tls = cluster.tls && this.#tlsOf(cluster);
     if (!endpoint || (cluster.tls && !tls)) {
@@ -130,7 +129,7 @@ export class GatewayProxy {
       method: request.method,
       path,
       headers,
-      agent: fresh ? false : agent,
+      agent: fresh ? false : connections.agent,
       ...tls,
     } as const;
     const answered = (answer: IncomingMessage) => {
@@ -140,6 +139,7 @@ export class GatewayProxy {
       answer.on('error', () => response.destroy());
     };
     const sent = tls ? httpsRequest(options, answered) : httpRequest(options, answered);
+    connections.carry(sent);
     sent.on('error', (error) => fail(response, 503, `${cluster.name}: ${error.message}`));
     request.pipe(sent);
   }
@@ -168,10 +168,13 @@ function fail(response: ServerResponse, status: number, reason: string): void {
   else response.writeHead(status, { 'content-type': 'text/plain' }).end(reason);
 }
 
-/** One queue of connections for each cluster: an open one is used again, whatever certificate it began with. */
-function agentFor({ tls, name }: ProxyCluster): HttpAgent | HttpsAgent {
+/**
+ * One queue of connections for each endpoint of a cluster: an open one is used again, whatever certificate it began with,
+ * but none to a pod that has left the endpoints.
+ */
+function agentFor({ tls }: ProxyCluster): HttpAgent | HttpsAgent {
   const agent = tls ? new HttpsAgent({ keepAlive: true, maxCachedSessions: 0 }) : new HttpAgent({ keepAlive: true });
-  agent.getName = () => name;
+  agent.getName = (endpoint) => `${endpoint?.host}:${endpoint?.port}`;
   return agent;
 }
 

@@ -109,6 +109,16 @@ test('requests reach the upstream with the identity that the context names', asy
   assert.deepEqual(JSON.parse(body), { peer: GATEWAY, path: '/a/b?c=d' });
 });
 
+test('neither the gateway nor an upstream ends idle connections after seconds, since Envoy's last an hour', async () => {
+  put(caSecret(), identitySecret(client()), context(), mapping());
+  await start();
+  for (const url of [`${gateway.url}/web/`, `http://127.0.0.1:${upstream.port}/`]) {
+    const response = await fetch(url);
+    assert.equal(response.status, 200);
+    assert.equal(response.headers.get('keep-alive'), null, url);
+  }
+});
+
 test('a rotated Secret is used for new connections, and no request fails', async () => {
   const [before, after] = [client(), client()];
   put(caSecret(), identitySecret(before), context(), mapping());

@@ -1,12 +1,12 @@
 import { setMaxListeners } from 'node:events';
-import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
+import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { type Clock, systemClock } from '../../async/clock.ts';
 import { Changes } from '../../async/trigger.ts';
 import type { PodFiles } from '../../gateway/emissary/reading/context.ts';
 import { DEFAULT_ENV, type EmissaryEnv } from '../../gateway/emissary/reading/env.ts';
 import type { Kube } from '../../kube/api.ts';
 import { type Log, silentLog } from '../../mesh/log.ts';
-import { listen } from '../upstream.ts';
+import { createHttpServer, listen } from '../upstream.ts';
 import { certs, diagnostics } from './admin.ts';
 import { asEnvoySees, type Configuration, configure, EMPTY, reconfigure, refusal } from './configuration.ts';
 import { type PoolEndpoint, UpstreamPool } from './pool.ts';
@@ -189,7 +189,7 @@ class SandboxGateway implements RunningGateway {
   }
 
   async #serve(handle: (request: IncomingMessage, response: ServerResponse) => void): Promise<string> {
-    const server = createServer(handle);
+    const server = createHttpServer(handle);
     this.#servers.push(server);
     return `http://127.0.0.1:${await listen(server)}`;
   }

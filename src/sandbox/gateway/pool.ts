@@ -15,26 +15,48 @@ export interface PoolEndpoint {
   readonly port: number;
 }
 
-/**
- * The connections to one upstream under one configuration. After it is retired, requests in progress still complete on
- * it, and it closes with the last of them.
- */
+/** Open connections. After they are retired, requests in progress still complete, and the last one closes them. */
+export class Connections {
+  readonly agent: HttpAgent | HttpsAgent;
+  #inFlight = 0;
+  #retired = false;
+
+  constructor(agent: HttpAgent | HttpsAgent) {
+    this.agent = agent;
+  }
+
+  /** Counts a request as in progress until it ends. */
+  carry(sent: ClientRequest): void {
+    this.#inFlight++;
+    sent.once('close', () => {
+      this.#inFlight--;
+      if (this.#retired && this.#inFlight === 0) this.agent.destroy();
+    });
+  }
+
+  retire(): void {
+    this.#retired = true;
+    if (this.#inFlight === 0) this.agent.destroy();
+  }
+}
+
+/** The connections to one upstream under one configuration. */
 export class UpstreamPool {
   readonly cluster: ClusterConfig;
   readonly key: string;
   readonly #tls: ConnectionOptions | undefined;
-  readonly #agent: HttpAgent | HttpsAgent;
-  #inFlight = 0;
-  #retired = false;
+  readonly #connections: Connections;
 
   constructor(cluster: ClusterConfig) {
     this.cluster = cluster;
     this.key = asEnvoySees(cluster);
     this.#tls = tlsOptions(cluster);
     // Session resumption would skip the verification that the sandbox must show.
-    this.#agent = this.#tls
-      ? new HttpsAgent({ keepAlive: true, maxCachedSessions: 0, ...this.#tls })
-      : new HttpAgent({ keepAlive: true });
+    this.#connections = new Connections(
+      this.#tls
+        ? new HttpsAgent({ keepAlive: true, maxCachedSessions: 0, ...this.#tls })
+        : new HttpAgent({ keepAlive: true }),
+    );
   }
 
   /** Sends a request; with `fresh`, on a new connection. The caller writes the body and ends it. */
@@ -44,23 +66,18 @@ export class UpstreamPool {
     fresh: boolean,
     answered: (response: IncomingMessage) => void,
   ): ClientRequest {
-    this.#inFlight++;
-    const all = { ...options, ...endpoint, agent: fresh ? false : this.#agent, ...this.#tls } as const;
+    const all = { ...options, ...endpoint, agent: fresh ? false : this.#connections.agent, ...this.#tls } as const;
     const sent = this.#tls ? httpsRequest(all, answered) : httpRequest(all, answered);
-    sent.once('close', () => {
-      this.#inFlight--;
-      if (this.#retired && this.#inFlight === 0) this.#agent.destroy();
-    });
+    this.#connections.carry(sent);
     return sent;
   }
 
   retire(): void {
-    this.#retired = true;
-    if (this.#inFlight === 0) this.#agent.destroy();
+    this.#connections.retire();
   }
 
   destroy(): void {
-    this.#agent.destroy();
+    this.#connections.agent.destroy();
   }
 }
 
