@@ -6,7 +6,7 @@ import { runDemo } from './run.ts';
 import { DemoState } from './state.ts';
 import { closing, frame } from './view.ts';
 
-test('certificates rotate under traffic in every mesh, and no request fails', { timeout: 60_000 }, async () => {
+test('certificates rotate under traffic in every mesh, and no request fails', { timeout: 60_000 }, async (t) => {
   const stop = new AbortController();
   const state = await runDemo(
     {
@@ -25,7 +25,8 @@ test('certificates rotate under traffic in every mesh, and no request fails', { 
     },
     stop.signal,
   );
-  const summary = state.summary();
+  const { standstill, ...summary } = state.summary();
+  if (standstill.requests + standstill.pairs > 0) t.diagnostic(closing(state.summary()));
   const served = summary.gateways.flatMap(({ gateway, requests }) => (requests > 0 ? [gateway] : []));
   assert.deepEqual(
     { ...summary, gateways: served, rotations: 0, requests: 0, seconds: 0, each: [] },
@@ -55,6 +56,13 @@ test('ended before anything rotated, it says so and fails', async () => {
   assert.deepEqual(last.meshes, ['consul']);
 });
 
+test('where the output is not a terminal, it says what follows and how to end it', async () => {
+  const stop = new AbortController();
+  stop.abort(new Error('SIGINT'));
+  const { stdout } = await say(['demo', '--meshes', 'consul'], { signal: stop.signal });
+  assert.match(stdout, /not a terminal, so each event is a line\. Press Ctrl-C to stop, or give --for\.\n/);
+});
+
 test('one failed request makes the whole demo fail, and its cause is in the summary', () => {
   const state = new DemoState(['istio'], () => 1_000);
   state.of('istio').rotations = 3;
@@ -67,6 +75,32 @@ test('one failed request makes the whole demo fail, and its cause is in the summ
   assert.match(
     closing(state.summary()),
     /^not ok, requests failed: 3 requests, 1 failed \(Emissary 1, Envoy Gateway 2\)/,
+  );
+});
+
+test('failures because the process did not run are named, and not counted as failures of the product', () => {
+  const state = new DemoState(['istio'], () => 1_000);
+  state.of('istio').rotations = 3;
+  for (const gateway of GATEWAY_TITLES) state.answered('istio', gateway, undefined);
+  state.standstill.ms = 12_345;
+  state.stood(12_345, 10_000);
+  state.interrupted('istio', 'Emissary', '503 socket hang up');
+  state.interrupted('istio', 'Emissary', '503 socket hang up');
+  state.endedUnrenewed('istio');
+  assert.deepEqual(
+    state.events.map(({ mesh, text }) => `${mesh}: ${text}`),
+    [
+      'demo: this process did not run for 12.3s; leaves live for 10s',
+      'istio: request by Emissary failed, because this process did not run: 503 socket hang up',
+      'istio: the published leaf ended, because this process did not run',
+    ],
+  );
+  const summary = state.summary();
+  assert.deepEqual(summary.standstill, { seconds: 12.3, requests: 2, pairs: 1 });
+  assert.equal(
+    closing(summary),
+    'ok: 2 requests, 0 failed (Emissary 1, Envoy Gateway 1); 3 rotations and 0 root rotations in 0s; 0 broken pairs seen\n' +
+      'This process did not run for 12.3s in all, so leaves ended before they could be renewed: 2 more requests failed and 1 published pair ended for this reason. They are not counted. On a busy machine, let leaves live longer (--leaf).\n',
   );
 });
 
@@ -137,7 +171,7 @@ test('a demo that ended early says why it is not ok, and counts in plain English
 test('wrong flags are reported before anything starts', async () => {
   for (const argv of [
     ['--meshes', 'nomad'],
-    ['--leaf', '1s'],
+    ['--leaf', '9s'],
     ['--for', 'soon'],
   ]) {
     assert.equal((await say(['demo', ...argv])).code, 2, argv.join(' '));

@@ -32,6 +32,10 @@ interface DemoIo {
 export async function runDemoCommand(flags: DemoFlags, io: DemoIo): Promise<number> {
   const live = !flags.json && io.stdout.isTTY === true;
   if (!flags.json) io.stdout.write('Starting a Kubernetes API, the meshes and a gateway in this process ...\n');
+  if (!flags.json && !live) {
+    const how = flags.for === undefined ? ' Press Ctrl-C to stop, or give --for.' : '';
+    io.stdout.write(`The output is not a terminal, so each event is a line.${how}\n`);
+  }
   const ended = new AbortController();
   let drawing: Promise<void> | undefined;
   const started = (state: DemoState) => {

@@ -20,6 +20,7 @@ import { opensslPreflight } from '../preflight/preflight.ts';
 import { type SandboxCluster, startCluster } from '../sandbox/cluster/cluster.ts';
 import { gatewayOf } from '../sandbox/cluster/gateway-api.ts';
 import type { ClusterMesh, GatewayTitle } from '../sandbox/cluster/mesh.ts';
+import { Standstill } from './standstill.ts';
 import { DemoState } from './state.ts';
 
 export interface DemoOptions {
@@ -35,7 +36,10 @@ export interface DemoOptions {
 const REQUEST_EVERY_MS = 40;
 /** Traffic flows for this share of a leaf's life before the first root rotation. */
 const SETTLE_OF_LIFE = 0.1;
-/** What an operator waits between the steps of a root rotation: long enough for every leaf to be renewed once. */
+/**
+ * What an operator waits between the steps of a root rotation, without the time in which this process did not run: long
+ * enough for every leaf to be renewed once.
+ */
 const PAUSE_OF_LIFE = 0.8;
 /** A gateway with a batch window of a second would lag behind leaves that live for ten. */
 const BATCH_MS = 250;
@@ -57,13 +61,18 @@ export async function runDemo(options: DemoOptions, signal: AbortSignal): Promis
   try {
     const certificates = cluster.meshes.map((mesh) => validated(cluster.meshCertificate(mesh)));
     const pending = new DemoState(meshes, () => clock.now());
+    const standstill = new Standstill(clock, leafLifetimeMs, pending.standstill, (ms) =>
+      pending.stood(ms, leafLifetimeMs),
+    );
     options.started?.(pending);
     const agent = agentOf(cluster, certificates, pending, clock).run(stop);
-    const parts = [agent, watchPairs(cluster, certificates, pending, clock, stop)];
+    const parts = [agent, standstill.watch(stop), watchPairs(cluster, certificates, pending, standstill, clock, stop)];
     await Promise.race([Promise.all([cluster.gateway.until(allSpeakMtls, stop), bothServe(cluster, stop)]), ...parts]);
     const traffic = cluster.meshes.flatMap((mesh) => [
-      ...cluster.urlsOf(mesh).map(({ gateway, url }) => sendRequests(url, mesh, gateway, pending, clock, stop)),
-      rotateRoots(mesh, pending, leafLifetimeMs, clock, stop),
+      ...cluster
+        .urlsOf(mesh)
+        .map(({ gateway, url }) => sendRequests(url, mesh, gateway, pending, standstill, clock, stop)),
+      rotateRoots(mesh, pending, leafLifetimeMs, standstill, stop),
     ]);
     const end = options.forMs === undefined ? forever(stop) : clock.sleep(options.forMs, stop);
     await Promise.race([end, ...parts, ...traffic]).catch(ignoreAbort(stop));
@@ -133,6 +142,7 @@ async function watchPairs(
   { kube }: SandboxCluster,
   certificates: readonly MeshCertificate[],
   state: DemoState,
+  standstill: Standstill,
   clock: Clock,
   signal: AbortSignal,
 ): Promise<void> {
@@ -146,6 +156,11 @@ async function watchPairs(
       const form = (identity.chain[0]?.names.uris.length ?? 0) > 0 ? 'spiffe' : 'dns';
       const verdict = verify(identity, [...bundle], { form }, clock.now());
       if (verdict.ok && problems.length === 0) continue;
+      const ended = !verdict.ok && verdict.code === 'ERR_VERIFY_EXPIRED';
+      if (standstill.explains({ since: clock.now(), ended })) {
+        state.endedUnrenewed(certificate.metadata.name);
+        continue;
+      }
       state.of(certificate.metadata.name).broken++;
       state.event(
         certificate.metadata.name,
@@ -157,16 +172,22 @@ async function watchPairs(
 
 async function sendRequests(
   url: string,
-  { name }: ClusterMesh,
+  mesh: ClusterMesh,
   gateway: GatewayTitle,
   state: DemoState,
+  standstill: Standstill,
   clock: Clock,
   signal: AbortSignal,
 ): Promise<void> {
   const agent = new Connections({ keepAlive: true });
   try {
     while (!signal.aborted) {
-      state.answered(name, gateway, await ask(url, agent));
+      const [since, expired] = [clock.now(), mesh.expired()];
+      const problem = await ask(url, agent);
+      const ended = mesh.expired() > expired || problem?.includes('certificate has expired') === true;
+      if (problem !== undefined && standstill.explains({ since, ended })) {
+        state.interrupted(mesh.name, gateway, problem);
+      } else state.answered(mesh.name, gateway, problem);
       await clock.sleep(REQUEST_EVERY_MS, signal);
     }
   } finally {
@@ -192,16 +213,16 @@ async function rotateRoots(
   mesh: ClusterMesh,
   state: DemoState,
   lifeMs: number,
-  clock: Clock,
+  standstill: Standstill,
   signal: AbortSignal,
 ): Promise<void> {
-  await clock.sleep(lifeMs * SETTLE_OF_LIFE, signal);
+  await standstill.running(lifeMs * SETTLE_OF_LIFE, signal);
   for (;;) {
     state.event(mesh.name, 'root rotation starts');
-    await mesh.rotateRoot(() => clock.sleep(lifeMs * PAUSE_OF_LIFE, signal));
+    await mesh.rotateRoot(() => standstill.running(lifeMs * PAUSE_OF_LIFE, signal));
     state.of(mesh.name).rootRotations++;
     state.event(mesh.name, 'root rotation is complete');
-    await clock.sleep(lifeMs * PAUSE_OF_LIFE, signal);
+    await standstill.running(lifeMs * PAUSE_OF_LIFE, signal);
   }
 }
 

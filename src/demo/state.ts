@@ -1,5 +1,6 @@
 import type { Sink } from '../agent/report/reporter.ts';
 import type { PublicationStatus } from '../core/status.ts';
+import { formatDuration } from '../mesh/schema/duration.ts';
 import { GATEWAY_TITLES, type GatewayTitle } from '../sandbox/cluster/mesh.ts';
 
 /** Requests by one gateway. */
@@ -35,7 +36,11 @@ export class DemoState {
   readonly meshes: readonly MeshState[];
   readonly events: DemoEvent[] = [];
   readonly startedAt: number;
+  /** What is not counted, because this process did not run. */
+  readonly standstill = { ms: 0, requests: 0, pairs: 0 };
   readonly #now: () => number;
+  /** What events told since this process last stood still for long. */
+  readonly #told = new Set<string>();
   /** Called for each event. */
   onEvent: (event: DemoEvent) => void = () => {};
 
@@ -75,6 +80,33 @@ export class DemoState {
     answers.failed++;
     if (state.lastFailure !== problem) this.event(mesh, `request by ${gateway} failed: ${problem}`);
     state.lastFailure = problem;
+  }
+
+  /** A request failed because this process did not run. */
+  interrupted(mesh: string, gateway: GatewayTitle, problem: string): void {
+    this.standstill.requests++;
+    this.#tellOnce(mesh, `request by ${gateway} failed, because this process did not run: ${problem}`);
+  }
+
+  /** A published leaf ended because this process did not run. */
+  endedUnrenewed(mesh: string): void {
+    this.standstill.pairs++;
+    this.#tellOnce(mesh, 'the published leaf ended, because this process did not run');
+  }
+
+  #tellOnce(mesh: string, text: string): void {
+    if (this.#told.has(`${mesh} ${text}`)) return;
+    this.#told.add(`${mesh} ${text}`);
+    this.event(mesh, text);
+  }
+
+  /** This process did not run for so long that leaves may have ended. */
+  stood(ms: number, leafLifetimeMs: number): void {
+    this.#told.clear();
+    this.event(
+      'demo',
+      `this process did not run for ${tenths(ms)}s; leaves live for ${formatDuration(leafLifetimeMs)}`,
+    );
   }
 
   /** The sink for the agent's reports. */
@@ -126,7 +158,12 @@ export class DemoState {
         failed: this.requests('failed', [gateway]),
       })),
       broken,
-      seconds: Math.round((this.#now() - this.startedAt) / 100) / 10,
+      standstill: {
+        seconds: tenths(this.standstill.ms),
+        requests: this.standstill.requests,
+        pairs: this.standstill.pairs,
+      },
+      seconds: tenths(this.#now() - this.startedAt),
       each: this.meshes.map(({ mesh, rotations: own, rootRotations, by, lastFailure }) => ({
         mesh,
         rotations: own,
@@ -149,6 +186,8 @@ export class DemoState {
   }
 }
 
+const tenths = (ms: number): number => Math.round(ms / 100) / 10;
+
 export interface DemoSummary {
   readonly ok: boolean;
   /** Why it is not ok. */
@@ -160,6 +199,8 @@ export interface DemoSummary {
   readonly failed: number;
   readonly gateways: readonly { readonly gateway: GatewayTitle; readonly requests: number; readonly failed: number }[];
   readonly broken: number;
+  /** How long this process did not run, and the failures for that reason, which are not counted elsewhere. */
+  readonly standstill: { readonly seconds: number; readonly requests: number; readonly pairs: number };
   readonly seconds: number;
   readonly each: readonly object[];
 }

@@ -111,8 +111,13 @@ const eventText = ({ at, mesh, text }: Event): string => `${clockTime(at)} ${mes
 export const eventLine = (event: Event): string => `${eventText(event)}\n`;
 
 export function closing(summary: DemoSummary): string {
-  const { reason, rotations, rootRotations, requests, failed, gateways, broken, seconds } = summary;
+  const { reason, rotations, rootRotations, requests, failed, gateways, broken, standstill, seconds } = summary;
   const time = formatDuration(Math.round(seconds) * 1000);
   const counts = `${count(requests, 'request')}, ${failed} failed (${gateways.map((one) => `${one.gateway} ${one.requests}`).join(', ')}); ${count(rotations, 'rotation')} and ${count(rootRotations, 'root rotation')} in ${time}; ${count(broken, 'broken pair')} seen`;
-  return `${reason === undefined ? 'ok' : `not ok, ${reason}`}: ${counts}\n`;
+  return `${reason === undefined ? 'ok' : `not ok, ${reason}`}: ${counts}\n${notCounted(standstill)}`;
+}
+
+function notCounted({ seconds, requests, pairs }: DemoSummary['standstill']): string {
+  if (requests + pairs === 0) return '';
+  return `This process did not run for ${seconds}s in all, so leaves ended before they could be renewed: ${count(requests, 'more request')} failed and ${count(pairs, 'published pair')} ended for this reason. They are not counted. On a busy machine, let leaves live longer (--leaf).\n`;
 }

@@ -76,6 +76,7 @@ test('an expired client certificate is refused', () =>
     const as = ca.identity({ uris: [GATEWAY], notBefore: now - 2 * HOUR, notAfter: now - HOUR });
     await assert.rejects(call(upstream.port, { as }));
     assert.match(upstream.lastFailure ?? '', /CERT_HAS_EXPIRED/);
+    assert.equal(upstream.counts.expired, 1);
   }));
 
 test('a peer that is not on the list gets 403', () =>

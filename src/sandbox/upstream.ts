@@ -39,6 +39,8 @@ export interface UpstreamCounts {
   plaintext: number;
   /** Failed handshakes, by OpenSSL's or our own reason. */
   handshakeFailures: number;
+  /** Those of them in which the client's certificate had ended. */
+  expired: number;
 }
 
 export interface SandboxUpstream {
@@ -66,7 +68,7 @@ const SIGNATURES = [
 
 /** A workload of a mesh: HTTPS that requires a client certificate of the mesh. */
 export async function startUpstream(options: UpstreamOptions): Promise<SandboxUpstream> {
-  const counts: UpstreamCounts = { requests: 0, refused: 0, plaintext: 0, handshakeFailures: 0 };
+  const counts: UpstreamCounts = { requests: 0, refused: 0, plaintext: 0, handshakeFailures: 0, expired: 0 };
   const peers = new Map<string, number>();
   const sockets = new Set<Socket>();
   let lastFailure: string | undefined;
@@ -118,6 +120,7 @@ export async function startUpstream(options: UpstreamOptions): Promise<SandboxUp
       socket.destroy();
     } else if (!socket.authorized && !(options.anonymous && !peerOf(socket))) {
       // If a certificate is optional, an invalid one is still refused.
+      if (`${socket.authorizationError}` === 'CERT_HAS_EXPIRED') counts.expired++;
       fail(`${socket.authorizationError}`);
       socket.destroy();
     } else http.emit('connection', socket);

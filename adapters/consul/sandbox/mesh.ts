@@ -21,6 +21,7 @@ export async function consulMesh(setup: MeshSetup): Promise<ClusterMesh> {
     gatewayId: `spiffe://${consul.trustDomain}/ns/default/dc/${consul.datacenter}/svc/${SERVICE}`,
     endpoint: () => ({ host: '127.0.0.1', port: sidecar.port }),
     requests: () => sidecar.requests,
+    expired: () => sidecar.counts.expired,
     async rotateRoot(pause) {
       consul.rotateRoot({ crossSign: true });
       await pause();

@@ -39,6 +39,7 @@ export async function fileMesh({ clock, leafLifetimeMs, rootLifetimeMs }: MeshSe
     workloadId: serverId,
     endpoint: () => ({ host: '127.0.0.1', port: upstream.port }),
     requests: () => upstream.requests,
+    expired: () => upstream.counts.expired,
     async rotateRoot(pause) {
       for (;;) {
         const step = authority.overlapRoot();

@@ -45,6 +45,7 @@ export async function istioMesh({ api, kube, ...setup }: MeshSetup): Promise<Clu
     gatewayId,
     endpoint: () => ({ host: '127.0.0.1', port: upstream.port }),
     requests: () => upstream.requests,
+    expired: () => upstream.counts.expired,
     async rotateRoot(pause) {
       while ((await istio.overlapRoot()) !== 'alone') await pause();
     },

@@ -55,6 +55,7 @@ export async function linkerdMesh({ api, kube, ...setup }: MeshSetup): Promise<C
     gatewayId,
     endpoint: () => ({ host: '127.0.0.1', port: serving.port }),
     requests: () => pods.reduce((sum, pod) => sum + pod.counts.requests, 0),
+    expired: () => pods.reduce((sum, { proxy }) => sum + (proxy?.counts.expired ?? 0), 0),
     async rotateRoot(pause) {
       await linkerd.addRoot();
       await rollOut();

@@ -74,6 +74,11 @@ describe('a pod with a proxy of Linkerd', () => {
     assert.equal(pod.proxy?.counts.passed, 2);
   });
 
+  it('leaves idle connections open', async () => {
+    const { headers } = await fetch(`http://127.0.0.1:${(await start()).port}/`);
+    assert.equal(headers.get('keep-alive'), null);
+  });
+
   it('refuses TLS 1.2', async () => {
     assert.match(await ask(await start(), { maxVersion: 'TLSv1.2' }), /PROTOCOL_VERSION/);
   });

@@ -31,6 +31,8 @@ export interface ProxyCounts {
   passed: number;
   /** Handshakes that failed, and clients whose certificate did not verify. */
   refused: number;
+  /** Those of them in which the client's certificate had ended. */
+  expired: number;
 }
 
 export interface InboundProxy {
@@ -50,7 +52,7 @@ const TRANSPORT_PROTOCOL = 'transport.l5d.io/v1';
  * optional.
  */
 export async function startProxy(options: ProxyOptions): Promise<InboundProxy> {
-  const counts: ProxyCounts = { terminated: 0, passed: 0, refused: 0 };
+  const counts: ProxyCounts = { terminated: 0, passed: 0, refused: 0, expired: 0 };
   const sockets = new Set<Socket>();
   let lastRefusal: string | undefined;
   const refuse = (reason: string) => {
@@ -74,6 +76,7 @@ export async function startProxy(options: ProxyOptions): Promise<InboundProxy> {
     socket.on('error', () => socket.destroy());
     const certificate = socket.getPeerX509Certificate();
     if (certificate && !socket.authorized) {
+      if (`${socket.authorizationError}` === 'CERT_HAS_EXPIRED') counts.expired++;
       refuse(`client certificate: ${socket.authorizationError}`);
       socket.destroy();
     } else if (options.kind === 'proxy') {

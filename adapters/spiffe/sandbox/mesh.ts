@@ -32,6 +32,7 @@ export async function spiffeMesh({ clock, leafLifetimeMs, rootLifetimeMs }: Mesh
     workloadId: authority.idOf(`/${WORKLOAD}`),
     endpoint: () => ({ host: '127.0.0.1', port: upstream.port }),
     requests: () => upstream.requests,
+    expired: () => upstream.counts.expired,
     async rotateRoot(pause) {
       authority.prepare();
       api.update();

@@ -2,8 +2,11 @@ import { MESH_NAMES } from '../../../adapters/sandboxes.ts';
 import { declare, type Io } from '../declare/command.ts';
 import { bool, choices, duration, type Values } from '../declare/flags.ts';
 
-/** Below it, the two seconds that the agent keeps between Secrets and the objects of the gateway no longer fit into a renewal. */
-const SHORTEST_LEAF = '5s';
+/**
+ * The agent requests a certificate no sooner than five seconds after the last one, and renews at three fifths of a life:
+ * a shorter leaf would end before its successor is published.
+ */
+const SHORTEST_LEAF = '10s';
 
 const flags = {
   for: duration('--for <duration>', 'Stop after this much traffic, such as 30s'),

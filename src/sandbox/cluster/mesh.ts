@@ -41,6 +41,8 @@ export interface ClusterMesh {
   endpoint(): PoolEndpoint;
   /** Requests that the workload served. */
   requests(): number;
+  /** Handshakes that the workload refused because the client's certificate had ended. */
+  expired(): number;
   /** A whole root rotation in the order of this mesh's manual; `pause` is the operator's wait between the steps. */
   rotateRoot(pause: () => Promise<void>): Promise<void>;
   setLeafLifetime(ms: number): void;

@@ -90,7 +90,7 @@ for (const [what, next] of [
   });
 }
 
-test('it does not end idle connections after seconds, since Envoy's last an hour', async () => {
+test('it does not end idle connections after seconds, as Envoy does not for an hour', async () => {
   port = await serve((_, response) => response.end());
   const { headers } = await fetch(proxy.url);
   assert.equal(headers.get('keep-alive'), null);

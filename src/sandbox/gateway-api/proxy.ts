@@ -9,7 +9,7 @@ import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
 import { type ConnectionOptions, createSecureContext, type PeerCertificate } from 'node:tls';
 import type { Clock } from '../../async/clock.ts';
 import { parseCertificates } from '../../pki/certificate.ts';
-import { Connections, firstOfEachAuthority, type PoolEndpoint } from '../gateway/pool.ts';
+import { firstOfEachAuthority, type PoolEndpoint, UpstreamConnections } from '../gateway/pool.ts';
 import { createHttpServer, listen } from '../upstream.ts';
 import type { ProxyCluster, ProxyConfiguration, ProxyRoute, ProxySecret } from './translation.ts';
 
@@ -26,7 +26,7 @@ export interface GatewayProxyOptions {
 
 interface ProxyUpstream {
   readonly cluster: ProxyCluster;
-  readonly connections: Connections;
+  readonly connections: UpstreamConnections;
 }
 
 /**
@@ -98,7 +98,7 @@ export class GatewayProxy {
 
   #replace(name: string, cluster: ProxyCluster): void {
     this.#upstreams.get(name)?.connections.retire();
-    this.#upstreams.set(name, { cluster, connections: new Connections(agentFor(cluster)) });
+    this.#upstreams.set(name, { cluster, connections: new UpstreamConnections(agentFor(cluster)) });
   }
 
   #proxy(request: IncomingMessage, response: ServerResponse): void {

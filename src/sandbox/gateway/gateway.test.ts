@@ -109,7 +109,7 @@ test('requests reach the upstream with the identity that the context names', asy
   assert.deepEqual(JSON.parse(body), { peer: GATEWAY, path: '/a/b?c=d' });
 });
 
-test('neither the gateway nor an upstream ends idle connections after seconds, since Envoy's last an hour', async () => {
+test('neither the gateway nor an upstream ends idle connections after seconds, as Envoy does not for an hour', async () => {
   put(caSecret(), identitySecret(client()), context(), mapping());
   await start();
   for (const url of [`${gateway.url}/web/`, `http://127.0.0.1:${upstream.port}/`]) {

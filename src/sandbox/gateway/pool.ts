@@ -16,7 +16,7 @@ export interface PoolEndpoint {
 }
 
 /** Open connections. After they are retired, requests in progress still complete, and the last one closes them. */
-export class Connections {
+export class UpstreamConnections {
   readonly agent: HttpAgent | HttpsAgent;
   #inFlight = 0;
   #retired = false;
@@ -45,14 +45,14 @@ export class UpstreamPool {
   readonly cluster: ClusterConfig;
   readonly key: string;
   readonly #tls: ConnectionOptions | undefined;
-  readonly #connections: Connections;
+  readonly #connections: UpstreamConnections;
 
   constructor(cluster: ClusterConfig) {
     this.cluster = cluster;
     this.key = asEnvoySees(cluster);
     this.#tls = tlsOptions(cluster);
     // Session resumption would skip the verification that the sandbox must show.
-    this.#connections = new Connections(
+    this.#connections = new UpstreamConnections(
       this.#tls
         ? new HttpsAgent({ keepAlive: true, maxCachedSessions: 0, ...this.#tls })
         : new HttpAgent({ keepAlive: true }),
