@@ -5,16 +5,14 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
-import { fileURLToPath } from 'node:url';
+import { builtBundle } from '../../scripts/built-bundle.ts';
 import { COMMANDS } from './commands/index.ts';
 import { say } from './io.fixture.ts';
 import { nodeProblem } from './main.ts';
 
-const MAIN = fileURLToPath(new URL('main.ts', import.meta.url));
-
 describe('meshcert', () => {
   it('ends without an error when nothing reads its output any more', async () => {
-    const child = spawn(process.execPath, ['--import', 'tsx', MAIN, 'doctor', '--list']);
+    const child = spawn(process.execPath, [await builtBundle(), 'doctor', '--list']);
     child.stdout.destroy();
     let stderr = '';
     child.stderr.on('data', (data) => {

@@ -7,21 +7,19 @@ import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { adapters } from '../../adapters/index.ts';
 import { sandboxes } from '../../adapters/sandboxes.ts';
-import { ROOT } from '../../scripts/tree.ts';
+import { builtBundle } from '../../scripts/built-bundle.ts';
 import { customResourceDefinition } from '../../src/config/schema/crd.ts';
 import type { KubeObject } from '../../src/core/object.ts';
 import type { PublicationStatus } from '../../src/core/status.ts';
 import { gateways } from '../../src/gateways.ts';
 import { type SandboxCluster, startCluster } from '../../src/sandbox/cluster/cluster.ts';
 
-const MAIN = join(ROOT, 'src/cli/main.ts');
-
 /** Runs `meshcert agent --once` as its own process until it ends. */
 async function runOnce(cluster: SandboxCluster, flags: readonly string[]): Promise<{ code: number; stderr: string }> {
   const kubeconfig = join(tmpdir(), `meshcert-once-${process.pid}`);
   await cluster.api.writeKubeconfig(kubeconfig);
   const args = ['agent', '--once', '-n', 'emissary', '--observe', 'names', '--kubeconfig', kubeconfig, ...flags];
-  const child = spawn(process.execPath, ['--import', 'tsx', MAIN, ...args], { cwd: ROOT });
+  const child = spawn(process.execPath, [await builtBundle(), ...args]);
   let stderr = '';
   child.stdout.resume();
   child.stderr.setEncoding('utf8').on('data', (text: string) => {

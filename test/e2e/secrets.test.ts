@@ -6,7 +6,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { adapters } from '../../adapters/index.ts';
-import { ROOT } from '../../scripts/tree.ts';
+import { builtBundle } from '../../scripts/built-bundle.ts';
 import { customResourceDefinition } from '../../src/config/schema/crd.ts';
 import type { KubeObject } from '../../src/core/object.ts';
 import type { PublicationStatus } from '../../src/core/status.ts';
@@ -218,8 +218,7 @@ describe("the agent's output while a malicious server repeats its tokens, and wh
 
 /** The standard error of a one-shot agent that is ended after everything has failed. */
 async function exitMessage(flags: readonly string[]): Promise<string> {
-  const main = join(ROOT, 'src/cli/main.ts');
-  const child = spawn(process.execPath, ['--import', 'tsx', main, 'agent', ...flags], { cwd: ROOT });
+  const child = spawn(process.execPath, [await builtBundle(), 'agent', ...flags]);
   let log = '';
   let message = '';
   child.stdout.setEncoding('utf8').on('data', (text: string) => {

@@ -4,7 +4,7 @@ import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { bundle } from '../../scripts/build.ts';
+import { builtBundle } from '../../scripts/built-bundle.ts';
 import { AgentProcess } from './agent-process.ts';
 import { ATTACKS } from './attacks.ts';
 import { siege } from './siege.ts';
@@ -17,7 +17,7 @@ let file: string;
 
 before(async () => {
   directory = await mkdtemp(join(tmpdir(), 'meshcert-hostile-'));
-  file = await bundle(directory);
+  file = await builtBundle();
 });
 
 after(() => rm(directory, { recursive: true, force: true }));
