@@ -1,5 +1,6 @@
-import { createHash, generateKeyPairSync, type KeyObject, randomUUID, sign, verify } from 'node:crypto';
+import { createPublicKey, type KeyObject, randomUUID, sign, verify } from 'node:crypto';
 import type { Clock } from '../../async/clock.ts';
+import { PrivateKey } from '../../pki/key.ts';
 import { fieldsIn, type JsonFields, type Stored, valueAt } from './objects/object.ts';
 import { badRequest, type Cause, invalid } from './objects/status.ts';
 import type { Store } from './objects/store.ts';
@@ -22,32 +23,28 @@ interface Signer {
 }
 
 function makeSigner(): Signer {
-  const { publicKey, privateKey } = generateKeyPairSync('rsa', { modulusLength: 2048 });
-  const keyId = createHash('sha256')
-    .update(publicKey.export({ type: 'spki', format: 'der' }))
-    .digest('base64url');
-  return { publicKey, privateKey, keyId };
+  const key = PrivateKey.generate();
+  const privateKey = key.keyObject;
+  return { publicKey: createPublicKey(privateKey), privateKey, keyId: key.publicKeyFingerprint };
 }
 
-/** Signs and reads ServiceAccount tokens: real JWTs, RS256. */
+/** JWTs have signatures without DER. */
+const dsaEncoding = 'ieee-p1363';
+
+/**
+ * Signs and reads ServiceAccount tokens: real JWTs, ES256, which an API server uses whose key is of P-256. Such a key is
+ * made in less than a millisecond; an RSA key takes longer than the rest of a server's start.
+ */
 export class IssuedTokens {
   readonly #store: Store;
   readonly #clock: Clock;
-  #signer: Signer | undefined;
+  readonly #keys = makeSigner();
   #revoked = new Set<string>();
   #refuseAll = false;
 
   constructor(store: Store, clock: Clock) {
     this.#store = store;
     this.#clock = clock;
-  }
-
-  /**
-   * Created at first use: an RSA key takes longer than the rest of the server's start, and many tests need no token.
-   */
-  get #keys(): Signer {
-    this.#signer ??= makeSigner();
-    return this.#signer;
   }
 
   /** Answers a TokenRequest for a ServiceAccount that exists. */
@@ -89,8 +86,10 @@ export class IssuedTokens {
       'kubernetes.io': { namespace, serviceaccount: { name, uid } },
       sub: `system:serviceaccount:${namespace}:${name}`,
     };
-    const signed = `${encode({ alg: 'RS256', kid: this.#keys.keyId })}.${encode(claims)}`;
-    const signature = sign('sha256', Buffer.from(signed), this.#keys.privateKey).toString('base64url');
+    const signed = `${encode({ alg: 'ES256', kid: this.#keys.keyId })}.${encode(claims)}`;
+    const signature = sign('sha256', Buffer.from(signed), { key: this.#keys.privateKey, dsaEncoding }).toString(
+      'base64url',
+    );
     return { token: `${signed}.${signature}`, expires: claims.exp };
   }
 
@@ -105,7 +104,7 @@ export class IssuedTokens {
     const good = verify(
       'sha256',
       Buffer.from(`${header}.${payload}`),
-      this.#keys.publicKey,
+      { key: this.#keys.publicKey, dsaEncoding },
       Buffer.from(signature, 'base64url'),
     );
     if (!good) return undefined;
@@ -156,7 +155,7 @@ export class IssuedTokens {
   /** The public key as a JWK set, for clients that verify tokens themselves. */
   keys(): JsonFields {
     return {
-      keys: [{ ...this.#keys.publicKey.export({ format: 'jwk' }), use: 'sig', alg: 'RS256', kid: this.#keys.keyId }],
+      keys: [{ ...this.#keys.publicKey.export({ format: 'jwk' }), use: 'sig', alg: 'ES256', kid: this.#keys.keyId }],
     };
   }
 }
