@@ -20,8 +20,19 @@ export function formatPath(path: Issue['path']): string {
 
 /** A zod error in our words: unknown fields one by one, with the field that was probably meant. */
 export function issuesOf(error: z.ZodError, schema: z.ZodType, prefix: Issue['path'] = []): Issue[] {
-  const shape: ZodShape = z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' });
+  const shape = shapeOf(schema);
   return error.issues.flatMap((issue) => translate(issue, shape, prefix));
+}
+
+/** Describing a schema takes longer than validating an object. */
+const shapes = new WeakMap<z.ZodType, ZodShape>();
+
+function shapeOf(schema: z.ZodType): ZodShape {
+  const known = shapes.get(schema);
+  if (known) return known;
+  const shape: ZodShape = z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' });
+  shapes.set(schema, shape);
+  return shape;
 }
 
 interface ZodShape {

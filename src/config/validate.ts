@@ -35,11 +35,23 @@ export type Validation =
   | { readonly ok: true; readonly value: MeshCertificate }
   | { readonly ok: false; readonly issues: readonly Issue[]; readonly code?: string };
 
-/** One validator for custom resources and for documents in files, bound to all adapters and gateways. */
-export function validator(
-  adapters: readonly Adapter[],
-  gateways: readonly GatewayFields[],
-): (object: unknown) => Validation {
+type Validate = (object: unknown) => Validation;
+
+const validators = new WeakMap<readonly Adapter[], WeakMap<readonly GatewayFields[], Validate>>();
+
+/**
+ * One validator for custom resources and for documents in files, bound to all adapters and gateways. The same lists get
+ * the same one: building its schema takes longer than validating an object.
+ */
+export function validator(adapters: readonly Adapter[], gateways: readonly GatewayFields[]): Validate {
+  const known = validators.get(adapters) ?? new WeakMap<readonly GatewayFields[], Validate>();
+  validators.set(adapters, known);
+  const validate = known.get(gateways) ?? newValidator(adapters, gateways);
+  known.set(gateways, validate);
+  return validate;
+}
+
+function newValidator(adapters: readonly Adapter[], gateways: readonly GatewayFields[]): Validate {
   const meshes = adapters.map((adapter) => adapter.mesh);
   const schema = z.strictObject({
     apiVersion: z.literal(API_VERSION),
@@ -82,7 +94,7 @@ function adapterFailure({ metadata, spec }: MeshCertificate, adapters: readonly 
   }
 }
 
-/** Checks one object. For more than one, reuse a `validator`. */
+/** Checks one object. */
 export function validateObject(
   object: unknown,
   adapters: readonly Adapter[],
