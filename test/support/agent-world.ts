@@ -19,6 +19,7 @@ import { readPublication } from '../../src/gateway/publication.ts';
 import { gateways as builtIn } from '../../src/gateways.ts';
 import type { Kube } from '../../src/kube/api.ts';
 import { connect } from '../../src/kube/client.ts';
+import type { Adapter } from '../../src/mesh/adapter.ts';
 import type { Log } from '../../src/mesh/log.ts';
 import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { type KubeApi, type KubeApiOptions, startKubeApi } from '../../src/sandbox/kube/kube-api.ts';
@@ -42,6 +43,7 @@ export class AgentWorld implements AsyncDisposable {
   /** The kinds of gateways that the agent knows. */
   gateways: readonly Gateway[] = builtIn;
   agent: Agent | undefined;
+  #read: { readonly versions: string; readonly publication: Publication } | undefined;
   #stop = new AbortController();
   #running: Promise<void> | undefined;
 
@@ -55,6 +57,7 @@ export class AgentWorld implements AsyncDisposable {
     return new AgentWorld(first.api, first.clock, first.mesh, leadership);
   }
 
+  readonly #adapters: readonly Adapter[];
   readonly #leadership: Leadership;
   readonly #isFirst: boolean;
 
@@ -62,6 +65,7 @@ export class AgentWorld implements AsyncDisposable {
     this.api = api;
     this.clock = clock;
     this.mesh = mesh ?? new ToyMesh(SandboxCa.root({ clock }));
+    this.#adapters = [this.mesh.adapter];
     this.#leadership = leadership;
     this.#isFirst = mesh === undefined;
     this.kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test' });
@@ -75,7 +79,7 @@ export class AgentWorld implements AsyncDisposable {
         metadata: { name: 'istio', namespace: NAMESPACE },
         spec: { istio: {}, ...spec },
       },
-      [this.mesh.adapter],
+      this.#adapters,
       this.gateways,
     );
     if (!result.ok) throw new Error(JSON.stringify(result.issues));
@@ -107,7 +111,7 @@ export class AgentWorld implements AsyncDisposable {
 
   /** Like `run`, from the MeshCertificates in the cluster, and with their statuses written there. */
   follow(dryRun = false, sinks: readonly Sink[] = []): void {
-    const { kube, clock, mesh, gateways } = this;
+    const { kube, clock, gateways } = this;
     const random = () => 0.5;
     const log = this.#log();
     const sink: Sink = {
@@ -118,7 +122,7 @@ export class AgentWorld implements AsyncDisposable {
     const certificates: CertificateSource = (signal) => {
       const options = {
         kube,
-        adapters: [mesh.adapter],
+        adapters: this.#adapters,
         gateways,
         clock,
         random,
@@ -153,7 +157,7 @@ export class AgentWorld implements AsyncDisposable {
     this.agent = new Agent({
       kube,
       gateways,
-      adapters: [this.mesh.adapter],
+      adapters: this.#adapters,
       certificates: certificates,
       leadership: this.#leadership,
       sinks: [this.board, new LogSink(log, this.clock), ...sinks],
@@ -210,11 +214,14 @@ export class AgentWorld implements AsyncDisposable {
   }
 
   async published(): Promise<Publication> {
-    const objects = await Promise.all([this.secret('istio-ca'), this.secret('istio-identity')]);
-    return readPublication(
-      this.certificate().spec,
-      objects.filter((object) => object !== undefined),
-    );
+    const found = await Promise.all([this.secret('istio-ca'), this.secret('istio-identity')]);
+    const objects = found.filter((object) => object !== undefined);
+    const versions = objects.map(({ metadata }) => `${metadata.uid} ${metadata.resourceVersion}`).join();
+    // Most steps of the time change nothing, and tests ask at each.
+    if (this.#read?.versions !== versions) {
+      this.#read = { versions, publication: readPublication(this.certificate().spec, objects) };
+    }
+    return this.#read.publication;
   }
 
   /** Fingerprint of the published leaf. */
