@@ -35,14 +35,8 @@ export async function buildPackage(outdir = join(ROOT, 'dist')): Promise<void> {
   await writeFile(join(outdir, 'third-party-licenses.txt'), await thirdPartyLicenses({ demo: true }));
   const types = join(outdir, 'types');
   await rm(types, { recursive: true, force: true });
-  const { code, output } = await capture('npx', [
-    '--no-install',
-    'tsc',
-    '-p',
-    'tsconfig.package.json',
-    '--outDir',
-    types,
-  ]);
+  const tsc = join(ROOT, 'node_modules/.bin/tsc');
+  const { code, output } = await capture(tsc, ['-p', 'tsconfig.package.json', '--outDir', types]);
   if (code !== 0) throw new Error(`the declarations of the package cannot be written:\n${output}`);
 }
 

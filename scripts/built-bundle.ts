@@ -1,5 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto';
-import { access, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { access, mkdir, readdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { bundle } from './build.ts';
@@ -18,25 +18,40 @@ const cache = join(process.env.MESHCERT_CACHE ?? join(homedir(), '.cache', 'mesh
 export async function builtBundle(): Promise<string> {
   const given = process.env[BUNDLE_VARIABLE];
   if (given !== undefined) return given;
-  const directory = join(cache, await keyOfInputs());
-  const file = join(directory, 'meshcert.js');
-  if (await exists(file)) return file;
+  const directory = await builtOnce('', inputsOfBundle(), async (unfinished) => {
+    await bundle(unfinished);
+    // Node.js detects by itself that it is a module; tsx, in tests that run without the test runner, does not.
+    await writeFile(join(unfinished, 'package.json'), '{"type": "module"}\n');
+  });
+  return join(directory, 'meshcert.js');
+}
+
+/** Files of this tree, from its root. */
+export const inputsOfBundle = (): string[] => [
+  ...filesBelow(ROOT, 'src', 'adapters').filter((file) => !/\.(test|fixture)\.ts$/.test(file)),
+  ...['scripts/build.ts', 'package.json', 'package-lock.json'],
+];
+
+/** A directory that is filled once for the content of these files. */
+export async function builtOnce(
+  prefix: string,
+  inputs: readonly string[],
+  fill: (directory: string) => Promise<void>,
+): Promise<string> {
+  const directory = join(cache, `${prefix}${await keyOf(inputs)}`);
+  if (await exists(directory)) return directory;
   const unfinished = join(cache, `.${randomUUID()}`);
-  await bundle(unfinished);
-  // Node.js detects by itself that it is a module; tsx, in tests that run without the test runner, does not.
-  await writeFile(join(unfinished, 'package.json'), '{"type": "module"}\n');
+  await mkdir(unfinished, { recursive: true });
+  await fill(unfinished);
   // If another process built it meanwhile, the result is the same.
   await rename(unfinished, directory).catch(() => rm(unfinished, { recursive: true }));
   await removeOld();
-  return file;
+  return directory;
 }
 
-async function keyOfInputs(): Promise<string> {
+async function keyOf(inputs: readonly string[]): Promise<string> {
   const hash = createHash('sha256');
-  const files = filesBelow(ROOT, 'src', 'adapters').filter((file) => !/\.(test|fixture)\.ts$/.test(file));
-  for (const file of [...files, 'scripts/build.ts', 'package.json', 'package-lock.json'].sort()) {
-    hash.update(`${file}\0`).update(await readFile(join(ROOT, file)));
-  }
+  for (const file of inputs.toSorted()) hash.update(`${file}\0`).update(await readFile(join(ROOT, file)));
   return hash.digest('hex').slice(0, 16);
 }
 

@@ -22,7 +22,6 @@ export const LONG = [
   'test/e2e/adapter-package.test.ts',
   'test/hostile/hostile.test.ts',
   'test/e2e/onboard-gateway-api.test.ts',
-  'scripts/release/npm-package.test.ts',
   'test/doctor/running.test.ts',
   'src/demo/demo.test.ts',
   'test/e2e/probe.test.ts',

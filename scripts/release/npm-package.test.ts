@@ -1,19 +1,18 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { VERSION } from '../image/content.ts';
 import { capture } from '../run.ts';
-import { packPackage } from './npm-package.ts';
+import { builtPackage } from './built-package.ts';
 
 let directory: string;
 let tarball: string;
 
 before(async () => {
   directory = await mkdtemp(join(tmpdir(), 'meshcert-npm-'));
-  tarball = join(directory, 'meshcert.tgz');
-  await writeFile(tarball, await packPackage());
+  tarball = await builtPackage();
 });
 
 after(() => rm(directory, { recursive: true, force: true }));

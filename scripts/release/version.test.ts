@@ -55,7 +55,7 @@ test('package-lock.json has the version too', async () => {
 });
 
 test('a release needs the tag of this version, a section of the changelog, and an architecture that exists', async () => {
-  const release = (...args: string[]) => capture('npx', ['--no-install', 'tsx', 'scripts/release.ts', ...args]);
+  const release = (...args: string[]) => capture(process.execPath, ['--import', 'tsx', 'scripts/release.ts', ...args]);
   const { code, output } = await release();
   assert.equal(code, 1);
   assert.match(output, /^release: (CHANGELOG\.md has no section "## |the commit has no tag v)/);

@@ -1,14 +1,14 @@
 import assert from 'node:assert/strict';
 import { X509Certificate } from 'node:crypto';
-import { cp, mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
+import { cp, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import { parse } from 'yaml';
 import type { VaultServer } from '../../examples/adapter-vault/test/vault-server.ts';
-import { buildPackage } from '../../scripts/build-package.ts';
 import { builtBundle } from '../../scripts/built-bundle.ts';
+import { builtPackage } from '../../scripts/release/built-package.ts';
 import { capture } from '../../scripts/run.ts';
 import { ROOT } from '../../scripts/tree.ts';
 import { systemClock } from '../../src/async/clock.ts';
@@ -30,7 +30,7 @@ async function run(directory: string, program: string, ...args: readonly string[
 }
 
 /**
- * The example as its author has it: in its own directory, with meshcert from the tarball that `npm pack` makes. The
+ * The example as its author has it: in its own directory, with meshcert from the tarball that is published. The
  * compiler and the types of Node.js are those of this repository, since tests have no network.
  */
 describe('the package for authors of adapters', () => {
@@ -44,16 +44,11 @@ describe('the package for authors of adapters', () => {
     home = await mkdtemp(join(tmpdir(), 'meshcert-author-'));
     example = join(home, 'adapter');
     bundle = await builtBundle();
-    const packed = join(home, 'packed');
-    await mkdir(packed);
-    for (const file of ['package.json', 'README.md', 'LICENSE']) await cp(join(ROOT, file), join(packed, file));
-    await buildPackage(join(packed, 'dist'));
-    await cp(bundle, join(packed, 'dist/meshcert.js'));
-    const tarball = (await run(packed, 'npm', 'pack', '--silent', '--ignore-scripts')).trim().split('\n').at(-1) ?? '';
+    const tarball = await builtPackage();
     for (const part of ['src', 'test', 'tsconfig.json'])
       await cp(join(EXAMPLE, part), join(example, part), { recursive: true });
     await writeFile(join(example, 'package.json'), JSON.stringify({ name: 'adapter', private: true, type: 'module' }));
-    await run(example, 'npm', 'install', '--offline', '--no-audit', '--no-fund', join(packed, tarball));
+    await run(example, 'npm', 'install', '--offline', '--no-audit', '--no-fund', tarball);
     installed = join(example, 'node_modules/meshcert');
     for (const name of ['@types', 'undici-types']) {
       await symlink(join(ROOT, 'node_modules', name), join(example, 'node_modules', name));
