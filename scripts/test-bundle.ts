@@ -1,22 +1,28 @@
-import { mkdir, mkdtemp, readFile, rm, symlink } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { build, type Plugin } from 'esbuild';
 import { kubeConfigOnly } from './build.ts';
-import { ROOT } from './tree.ts';
+import { filesBelow, ROOT } from './tree.ts';
 
 export interface TestBundle extends AsyncDisposable {
-  /** One JavaScript file for each test file; sorted, they are in the order in which the test files were given. */
+  /** One JavaScript file for each group; sorted, they are in the order in which the groups were given. */
   readonly files: readonly string[];
+  /** The directory of the compiled parts of the bench. */
+  readonly parts: string;
 }
 
+/** Set by the test runner to `parts`. */
+export const PARTS_VARIABLE = 'MESHCERT_BENCH_PARTS';
+const PARTS = 'test/bench/parts';
+
 /**
- * Compiles test files and their shared modules once for the run: with tsx, each process would load hundreds of modules
+ * Compiles groups of test files and their shared modules once for the run: with tsx, each process would load hundreds of modules
  * by itself, which costs three times as much. Packages are loaded unchanged, except for the parts that the shipped
  * bundle omits.
  */
-export async function bundleTests(testFiles: readonly string[]): Promise<TestBundle> {
+export async function bundleTests(groups: readonly (readonly string[])[]): Promise<TestBundle> {
   const directory = await mkdtemp(join(tmpdir(), 'meshcert-tests-'));
   const remove = () => rm(directory, { recursive: true, force: true });
   try {
@@ -25,13 +31,21 @@ export async function bundleTests(testFiles: readonly string[]): Promise<TestBun
     const out = join(directory, 'out');
     await mkdir(out);
     // `node --test` runs files in the order of their paths, not in the given order.
-    const entries = testFiles.map((file, index) => ({
-      in: file,
-      out: `${String(index).padStart(3, '0')}/${file.replace(/\.ts$/, '')}`,
-    }));
+    const entries = await Promise.all(
+      groups.map(async (files, index) => {
+        const [first = ''] = files;
+        const number = String(index).padStart(3, '0');
+        const out = `${number}/${first.replace(/\.ts$/, '')}`;
+        if (files.length === 1) return { in: first, out };
+        const file = join(directory, `${number}.ts`);
+        await writeFile(file, files.map((one) => `import ${JSON.stringify(join(ROOT, one))};\n`).join(''));
+        return { in: file, out };
+      }),
+    );
+    const parts = filesBelow(ROOT, PARTS).filter((file) => !file.endsWith('.test.ts'));
     await build({
       absWorkingDir: ROOT,
-      entryPoints: entries,
+      entryPoints: [...entries, ...parts.map((file) => ({ in: file, out: file.replace(/\.ts$/, '') }))],
       outdir: out,
       bundle: true,
       splitting: true,
@@ -47,7 +61,8 @@ export async function bundleTests(testFiles: readonly string[]): Promise<TestBun
       plugins: [sourceLocations, kubeConfigOnly],
       logLevel: 'warning',
     });
-    return { files: entries.map((entry) => join(out, `${entry.out}.mjs`)), [Symbol.asyncDispose]: remove };
+    const files = entries.map((entry) => join(out, `${entry.out}.mjs`));
+    return { files, parts: join(out, PARTS), [Symbol.asyncDispose]: remove };
   } catch (error) {
     await remove();
     throw error;

@@ -2,7 +2,8 @@ import { availableParallelism } from 'node:os';
 import { ROW_VARIABLE } from '../test/peers/build.ts';
 import { BUNDLE_VARIABLE, builtBundle } from './built-bundle.ts';
 import { run } from './run.ts';
-import { bundleTests } from './test-bundle.ts';
+import { bundleTests, PARTS_VARIABLE } from './test-bundle.ts';
+import { testGroups } from './test-groups.ts';
 import { longestFirst } from './test-order.ts';
 import { filesBelow, ROOT } from './tree.ts';
 
@@ -52,9 +53,11 @@ async function main(): Promise<number> {
     const code = await run(process.execPath, ['--import', 'tsx', 'test/peers/build.ts']);
     if (code !== 0) return code;
   }
+  await using bundle = await bundleTests(testGroups(longestFirst(files)));
   const env = {
     ...process.env,
     [BUNDLE_VARIABLE]: await builtBundle(),
+    [PARTS_VARIABLE]: bundle.parts,
     ...(mode === 'model' ? { MESHCERT_MODEL_RUNS: runs } : {}),
   };
   // A real root rotation takes minutes, ten thousand histories most of an hour on a busy machine; every other test has
@@ -63,7 +66,6 @@ async function main(): Promise<number> {
   // Many tests mostly wait: here for a held request or the end of a leaf, with real peers for most of their minutes. A
   // node of a cluster keeps the machine busy by itself.
   const concurrency = mode === 'cluster' ? 1 : availableParallelism() + (withPeers ? 2 : 1);
-  await using bundle = await bundleTests(longestFirst(files));
   const node = ['--enable-source-maps', '--test', `--test-concurrency=${concurrency}`, `--test-timeout=${timeout}`];
   return await run(process.execPath, [...node, ...options, ...bundle.files], env);
 }

@@ -1,7 +1,6 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
-import { bundle } from '../../scripts/build.ts';
 import { ROOT } from '../../scripts/tree.ts';
 import { peer } from '../peers/build.ts';
 import { Fleets } from './fleets.ts';
@@ -126,7 +125,6 @@ async function main(): Promise<number> {
   }
   const chosen = SCENARIOS.filter(({ id }) => positionals.length === 0 || positionals.includes(id));
   const sizes = values.quick ? QUICK : values.full ? FULL : DEFAULT;
-  await bundle();
   const outcomes: Outcome[] = [];
   await using fleets = new Fleets(values.sandbox ? 'left out by --sandbox' : await apiserverMissing());
   for (const scenario of chosen) {

@@ -1,7 +1,6 @@
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { it } from 'node:test';
-import { bundle } from '../../scripts/build.ts';
 import { RUN_CONFIG } from '../../scripts/image/content.ts';
 import { Fleets } from './fleets.ts';
 import { startBundle } from './parts/bundle.ts';
@@ -32,7 +31,6 @@ it('measures on the sandbox in separate processes, observes every counted limit,
 });
 
 it('counts the requests of first issues and of what changes at once, by the shipped bundle', async () => {
-  await bundle();
   await using fleets = new Fleets('there is none here');
   const context: Context = { sizes: SIZES, fleets, say: () => {} };
   const issued = await first.run(context);
@@ -49,7 +47,6 @@ it('counts the requests of first issues and of what changes at once, by the ship
 });
 
 it('runs the bundle with the variables of its image', async () => {
-  await bundle();
   await using fleets = new Fleets('there is none here');
   const { kubeconfigFile } = await fleets.world('sandbox');
   await using agent = await startBundle(kubeconfigFile, ['-n', 'default', '--no-leader-elect']);

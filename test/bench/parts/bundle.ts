@@ -1,12 +1,11 @@
 import { readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { builtBundle } from '../../../scripts/built-bundle.ts';
 import { RUN_CONFIG } from '../../../scripts/image/content.ts';
-import { ROOT } from '../../../scripts/tree.ts';
 import { freePorts } from '../../peers/servers/loopback.ts';
 import { Daemon, scratchDir, serverOf } from '../../peers/servers/process.ts';
 
-const BUNDLE = join(ROOT, 'dist/meshcert.js');
 /** The version in `User-Agent: meshcert/…`. */
 export const BUNDLE_AGENT = 'meshcert/';
 
@@ -45,6 +44,7 @@ export async function startBundle(
   const heapFile = join(dir, 'heap');
   const { http } = await freePorts('http');
   const url = `http://127.0.0.1:${http}`;
+  const file = await builtBundle();
   const started = performance.now();
   let readyMs = 0;
   const daemon = await Daemon.start({
@@ -53,7 +53,7 @@ export async function startBundle(
     args: [
       ...(options.reportsHeap ? ['--expose-gc', '--import', heapReporter(heapFile)] : []),
       ...[
-        BUNDLE,
+        file,
         'agent',
         '--kubeconfig',
         kubeconfig,

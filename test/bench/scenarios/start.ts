@@ -3,7 +3,7 @@ import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
-import { ROOT } from '../../../scripts/tree.ts';
+import { builtBundle } from '../../../scripts/built-bundle.ts';
 import type { World } from '../fleets.ts';
 import { BUNDLE_AGENT, rssOf, startBundle, untilPublished, watchingLabels } from '../parts/bundle.ts';
 import { atMost, row, type Scenario } from '../scenario.ts';
@@ -99,7 +99,7 @@ async function oneShot(world: World, at: number): Promise<number> {
     spec: { istio: { trustDomain: 'cluster.local', ca }, tlsContext: { enabled: false } },
   };
   await writeFile(file, stringify(document));
-  const bundle = join(ROOT, 'dist/meshcert.js');
+  const bundle = await builtBundle();
   const flags = ['--kubeconfig', world.kubeconfigFile, '--config', file, '--once', '--log-level', 'error'];
   return timed(process.execPath, [bundle, 'agent', ...flags]);
 }
