@@ -1,6 +1,7 @@
 import { localCause } from '../../mesh/local-cause.ts';
 import { safeMessage } from '../../mesh/secrets.ts';
 import { KubeconfigError, KubeError, type KubeErrorCode } from './error.ts';
+import { ProxyError } from './proxy.ts';
 
 /** The name of the CustomResourceDefinition of MeshCertificate. */
 export const DEFINITION = 'meshcertificates.meshcert.dev';
@@ -118,14 +119,14 @@ const isOwn = (called: RequestContext): boolean => nameOf(called) === ` ${DEFINI
 
 /** No usable answer: refused, reset, timed out, TLS, or a body that is not JSON. */
 export function errorFromSocket(called: RequestContext, cause: unknown): KubeError {
-  return new KubeError(
-    'ERR_KUBE_UNREACHABLE',
-    `${called.verb} ${called.object}: no answer from the API server (${whyOf(cause)}). Check the address, the network policy and the CA of the kubeconfig.`,
-    {
-      status: 0,
-      cause,
-    },
-  );
+  const said =
+    cause instanceof ProxyError
+      ? `${cause.message}. ${cause.next}`
+      : `no answer from the API server (${whyOf(cause)}). Check the address, the network policy and the CA of the kubeconfig.`;
+  return new KubeError('ERR_KUBE_UNREACHABLE', `${called.verb} ${called.object}: ${said}`, {
+    status: 0,
+    cause,
+  });
 }
 
 /** The answer is not read to its end. */

@@ -1,19 +1,20 @@
 import { createHash } from 'node:crypto';
-import type { Agent, AgentOptions } from 'node:https';
+import type { AgentOptions } from 'node:https';
 import type { KubeConfig } from '@kubernetes/client-node';
 import type { Clock } from '../../async/clock.ts';
 import { holdSecret } from '../../mesh/secrets.ts';
 import { KubeconfigError } from './error.ts';
+import { parseProxy } from './proxy.ts';
 
 /** How to reach the API server and as which user. */
 export interface Access {
   readonly server: URL;
   readonly headers: Readonly<Record<string, string | readonly string[]>>;
   readonly tls: Pick<AgentOptions, 'ca' | 'cert' | 'key' | 'pfx' | 'passphrase' | 'servername' | 'rejectUnauthorized'>;
-  /** Changes whenever `tls` does: then a new agent is needed. */
+  /** `proxy-url` of the kubeconfig's cluster. Variables of the environment, such as HTTPS_PROXY, are not used. */
+  readonly proxy: URL | undefined;
+  /** Changes whenever `server`, `tls` or `proxy` does: then new connections are needed. */
   readonly generation: number;
-  /** Set when the kubeconfig or the environment names a proxy. */
-  readonly proxy: Agent | undefined;
 }
 
 export interface Impersonation {
@@ -66,13 +67,14 @@ export class Credentials {
       throw new KubeconfigError(
         'the kubeconfig has no current context with a cluster: set current-context, or name one with --context',
       );
+    const proxy = cluster.proxyUrl ? parseProxy(cluster.proxyUrl) : undefined;
     const options: Parameters<KubeConfig['applyToHTTPSOptions']>[0] & AgentOptions = { headers: {} };
     await config.applyToHTTPSOptions(options);
-    const { ca, cert, key, pfx, passphrase, servername, rejectUnauthorized, auth, agent } = options;
+    const { ca, cert, key, pfx, passphrase, servername, rejectUnauthorized, auth } = options;
     if (passphrase) holdSecret(passphrase);
     const tls = defined({ ca, cert, key, pfx, passphrase, servername, rejectUnauthorized });
     const material = createHash('sha256')
-      .update(JSON.stringify([cluster.server, tls]))
+      .update(JSON.stringify([cluster.server, tls, proxy]))
       .digest('hex');
     if (material !== this.#material) this.#generation += 1;
     this.#material = material;
@@ -80,8 +82,8 @@ export class Credentials {
       server: new URL(cluster.server),
       headers: { ...headersOf(options.headers, auth), ...impersonation(this.#impersonate) },
       tls,
+      proxy,
       generation: this.#generation,
-      proxy: cluster.proxyUrl ? (agent as Agent) : undefined,
     };
   }
 }

@@ -2,6 +2,7 @@ import { delimiter, dirname, resolve } from 'node:path';
 import type { KubeConfig, User } from '@kubernetes/client-node';
 import { parse } from 'yaml';
 import { KubeconfigError, KubeError } from './error.ts';
+import { parseProxy } from './proxy.ts';
 import { FileError, readRegularFile } from './regular-file.ts';
 
 export interface KubeConfigChoice {
@@ -23,6 +24,7 @@ export async function requireKubeconfig(choice: KubeConfigChoice): Promise<void>
       throw new KubeconfigError('the kubeconfig has no current context with a cluster; name one with --context');
     if (!URL.canParse(cluster.server))
       throw new KubeconfigError('the server of the kubeconfig is not a URL; correct it');
+    if (cluster.proxyUrl) parseProxy(cluster.proxyUrl);
   } catch (cause) {
     if (!(cause instanceof KubeconfigError)) throw cause;
     throw new KubeError('ERR_KUBE_CONFIG', cause.message, { status: 0, cause });

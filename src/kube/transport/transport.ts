@@ -1,6 +1,5 @@
-import { type IncomingMessage, Agent as PlainAgent, request as plainRequest, type RequestOptions } from 'node:http';
-import { Agent, type AgentOptions, request as tlsRequest } from 'node:https';
-import { createSecureContext } from 'node:tls';
+import { type IncomingMessage, request as plainRequest, type RequestOptions } from 'node:http';
+import { request as tlsRequest } from 'node:https';
 import { bounded } from '../../async/bounded.ts';
 import type { Clock } from '../../async/clock.ts';
 import { limitedTo } from '../../async/linked-signal.ts';
@@ -13,6 +12,7 @@ import {
   type RequestContext,
   retryAfterMs,
 } from './classify.ts';
+import { ApiConnections, type ConnectionPool } from './connections.ts';
 import type { Access, Credentials } from './credentials.ts';
 import { KubeError } from './error.ts';
 import { Pace, type Turn } from './pace.ts';
@@ -41,15 +41,6 @@ export interface TransportOptions {
   readonly dated?: ((serverMs: number) => void) | undefined;
 }
 
-/** Short enough that the server (kube-apiserver: 90 s or more) never closes an idle connection first. */
-const IDLE_MS = 30_000;
-
-/**
- * Requests that wait for one of a few connections, and those that never wait: watches stay open, and a Lease that waits
- * is lost.
- */
-type ConnectionPool = 'requests' | 'unqueued';
-
 const isWrite = ({ method }: Exchange): boolean => method !== 'GET';
 const isElection = ({ called }: Exchange): boolean => called.rule?.resource === 'leases';
 
@@ -57,7 +48,7 @@ const isElection = ({ called }: Exchange): boolean => called.rule?.resource === 
 export class Transport {
   readonly #options: TransportOptions;
   readonly #pace: Pace;
-  #agents: ({ generation: number } & Record<ConnectionPool, PlainAgent>) | undefined;
+  #connections: ApiConnections | undefined;
 
   constructor(options: TransportOptions) {
     this.#options = options;
@@ -91,9 +82,9 @@ export class Transport {
     return await this.#timed({ called, method: 'GET', path: '/version' }, signal, async (limit) => {
       const access = await this.#access(called);
       const { ca, servername, rejectUnauthorized } = access.tls;
-      const tls = { ca, servername, rejectUnauthorized };
+      using connections = this.#connectionsTo({ ...access, tls: { ca, servername, rejectUnauthorized } }, called);
       const headers = { authorization: `Bearer ${token}`, accept: 'application/json' };
-      const options = { ...this.#request(access, 'GET', '/version', headers), ...tls, agent: access.proxy ?? false };
+      const options = { ...this.#request(access, 'GET', '/version', headers), agent: connections.unqueued };
       const response = await once(access, options, undefined, limit).catch((error: unknown) => {
         throw errorFromSocket(called, error);
       });
@@ -107,13 +98,8 @@ export class Transport {
 
   close(): void {
     this.#pace.close();
-    this.#disconnect();
-  }
-
-  #disconnect(): void {
-    this.#agents?.requests.destroy();
-    this.#agents?.unqueued.destroy();
-    this.#agents = undefined;
+    this.#connections?.[Symbol.dispose]();
+    this.#connections = undefined;
   }
 
   #turnNow(exchange: Exchange): Turn | undefined {
@@ -190,7 +176,7 @@ export class Transport {
     };
     const request = this.#request(access, exchange.method, exchange.path, headers);
     try {
-      const options = { ...request, agent: access.proxy ?? this.#agentsFor(access)[pool] };
+      const options = { ...request, agent: this.#current(access)[pool] };
       const response = await once(access, options, body, limit);
       this.#options.answered?.(exchange.called, response.statusCode ?? 0);
       const date = Date.parse(response.headers.date ?? '');
@@ -224,30 +210,19 @@ export class Transport {
     }
   }
 
-  #agentsFor(access: Access): Record<ConnectionPool, PlainAgent> {
-    if (this.#agents?.generation === access.generation) return this.#agents;
-    this.#disconnect();
-    const isPlain = access.server.protocol === 'http:';
-    const options: AgentOptions = {
-      ...access.tls,
-      ...{ keepAlive: true, timeout: IDLE_MS, scheduling: 'lifo' },
-      // Otherwise each connection would read the CA and the client certificate again: by names, each object is watched
-      // over a connection of its own.
-      ...(isPlain ? {} : { secureContext: createSecureContext(access.tls) }),
-    };
-    const newAgent = (maxSockets: number) => {
-      const agent = isPlain ? new PlainAgent({ ...options, maxSockets }) : new Agent({ ...options, maxSockets });
-      // One server for each agent: otherwise Node would compute a name from all of its addresses and certificates at
-      // each request.
-      agent.getName = () => 'api';
-      return agent;
-    };
-    this.#agents = {
-      generation: access.generation,
-      requests: newAgent(this.#options.concurrency),
-      unqueued: newAgent(Number.POSITIVE_INFINITY),
-    };
-    return this.#agents;
+  #current(access: Access): ApiConnections {
+    if (this.#connections?.generation === access.generation) return this.#connections;
+    this.#connections?.[Symbol.dispose]();
+    this.#connections = new ApiConnections(access, this.#options);
+    return this.#connections;
+  }
+
+  #connectionsTo(access: Access, called: RequestContext): ApiConnections {
+    try {
+      return new ApiConnections(access, this.#options);
+    } catch (error) {
+      throw errorFromSocket(called, error);
+    }
   }
 }
 
@@ -262,7 +237,12 @@ function once(
     const attempt = () => {
       if (signal.aborted) return reject(signal.reason);
       const request = start(options);
-      signal.addEventListener('abort', () => request.destroy(signal.reason), { once: true });
+      const abort = () => {
+        request.destroy(signal.reason);
+        // A request that has no connection yet says nothing of its end.
+        reject(signal.reason);
+      };
+      signal.addEventListener('abort', abort, { once: true });
       request.on('response', resolve);
       request.on('error', (error: NodeJS.ErrnoException) => {
         // A kept-alive connection that the server has just closed: a read can safely be repeated.
