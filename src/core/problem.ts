@@ -17,10 +17,6 @@ export function reasonOf(code: string): string {
     .replace(/(^|_)([a-z0-9])/g, (_all, _bar, letter: string) => letter.toUpperCase());
 }
 
-/** Whether the same fails again, for the same reason. */
-export const isRepeated = (error: Error, before: Error | undefined): boolean =>
-  before !== undefined && error.message === before.message && codeOf(error, '') === codeOf(before, '');
-
 /** The stable code of an error, or a default code if it has none; the message is safe to show. */
 export function codedProblem(error: Error): Problem {
   return { code: codeOf(error, 'ERR_INTERNAL'), message: safeMessage(error.message) };

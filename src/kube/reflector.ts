@@ -2,6 +2,7 @@ import type { Clock } from '../async/clock.ts';
 import { linkedTo } from '../async/linked-signal.ts';
 import { retryDelay } from '../core/backoff.ts';
 import { type KubeObject, keyOf, refOf } from '../core/object.ts';
+import { codeOf } from '../mesh/error.ts';
 import type { Log } from '../mesh/log.ts';
 import type { Kube, Resource, Selection, WatchEvent } from './api.ts';
 import { FailureStreak } from './failure-streak.ts';
@@ -16,14 +17,21 @@ export interface ReflectOptions<T extends KubeObject> {
   readonly signal: AbortSignal;
   /** Called after each list. */
   readonly onList?: (() => void) | undefined;
-  /** Called for each failure, even a temporary one, with the milliseconds until the next attempt. */
-  readonly onError?: ((error: Error, delayMs: number) => void) | undefined;
+  /** Called for each failed attempt, even if the failure is temporary. */
+  readonly onError?: ((error: Error, attempt: FailedAttempt) => void) | undefined;
   /** Called when it works again after a failure. */
   readonly onRecovered?: (() => void) | undefined;
   /** Transforms an object before it is stored, so that thousands of whole Secrets need not be held. */
   readonly keep?: ((object: T) => T) | undefined;
   /** Everything is listed again this often, plus up to a tenth: finds a change whose event was lost. Default 10 min. */
   readonly relistMs?: number | undefined;
+}
+
+export interface FailedAttempt {
+  /** Milliseconds until the next attempt. */
+  readonly delayMs: number;
+  /** The attempt before failed for the same reason. */
+  readonly isRepeated: boolean;
 }
 
 /** A selection of the cluster's objects, kept up to date. */
@@ -146,10 +154,11 @@ class Loop<T extends KubeObject> implements Reflector<T> {
     if (gone) this.#from = undefined;
     this.#failures += 1;
     if (gone && this.#failures === 1) return;
+    const isRepeated = problem.message === this.problem?.message && codeOf(problem, '') === codeOf(this.problem, '');
     this.problem = problem;
     const said = problem instanceof KubeError ? problem.retryAfterMs : undefined;
     const delayMs = Math.max(said ?? 0, retryDelay(this.#failures, this.#options.random, BACKOFF));
-    this.#options.onError?.(problem, delayMs);
+    this.#options.onError?.(problem, { delayMs, isRepeated });
     this.#streak.failed(problem, `could not watch ${this.#resource.plural}; trying again`);
     await this.#options.clock.sleep(delayMs, signal).catch(() => undefined);
   }

@@ -1,9 +1,8 @@
 import type { Clock } from '../../async/clock.ts';
 import { type KubeObject, OWNER_LABEL, withoutManagers } from '../../core/object.ts';
-import { isRepeated } from '../../core/problem.ts';
 import type { Kube, Resource, Selection } from '../../kube/api.ts';
 import { onlyNamed } from '../../kube/paths.ts';
-import { type Reflector, reflect } from '../../kube/reflector.ts';
+import { type FailedAttempt, type Reflector, reflect } from '../../kube/reflector.ts';
 import { RESOURCES } from '../../kube/resources.ts';
 import { KubeError } from '../../kube/transport/error.ts';
 import type { Log } from '../../mesh/log.ts';
@@ -130,9 +129,8 @@ class SharedWatch {
   readonly #watchers = new Map<Watcher, number>();
   readonly #ownWatchers = new Map<string, readonly Watcher[]>();
   readonly #index = new OwnerIndex();
-  #failure: Error | undefined;
-  /** Who knows of the failure; one that came later is told at the next attempt. */
-  readonly #told = new Set<Watcher>();
+  /** Who knows of the failure that lasts; one that came later is notified at the next attempt. */
+  readonly #notified = new Set<Watcher>();
   readonly reflector: Reflector;
   /** The index has the first list. */
   isListed = false;
@@ -162,7 +160,7 @@ class SharedWatch {
       log,
       signal: this.#stop.signal,
       keep: (object) => intern(reduced?.(object) ?? object),
-      onError: (error) => this.#failed(error),
+      onError: (error, attempt) => this.#failed(error, attempt),
       onRecovered: () => this.#recovered(),
     });
     void this.#follow();
@@ -196,23 +194,21 @@ class SharedWatch {
       if (others.length > 0) this.#ownWatchers.set(owner, others);
       else this.#ownWatchers.delete(owner);
     }
-    this.#told.delete(watcher);
+    this.#notified.delete(watcher);
     if (this.#watchers.size + this.#ownWatchers.size > 0) return;
     this.#stop.abort(new Error('no longer watched'));
     this.#unused(this);
   }
 
-  #failed(error: Error): void {
-    if (!isRepeated(error, this.#failure)) this.#told.clear();
-    this.#failure = error;
-    const watchers = this.#all().filter((watcher) => !this.#told.has(watcher));
-    for (const watcher of watchers) this.#told.add(watcher);
+  #failed(error: Error, { isRepeated }: FailedAttempt): void {
+    if (!isRepeated) this.#notified.clear();
+    const watchers = this.#all().filter((watcher) => !this.#notified.has(watcher));
+    for (const watcher of watchers) this.#notified.add(watcher);
     this.#tell(watchers, (watcher) => (this.unserved ? watcher.changed(new Set()) : watcher.failed(error)));
   }
 
   #recovered(): void {
-    this.#failure = undefined;
-    this.#told.clear();
+    this.#notified.clear();
     this.#tell(this.#all(), (watcher) => watcher.recovered?.());
   }
 

@@ -1,8 +1,7 @@
 import type { Clock } from '../../async/clock.ts';
 import { type KubeObject, keyOf, MANAGED_BY_LABEL, type ObjectRef, refOf } from '../../core/object.ts';
-import { isRepeated } from '../../core/problem.ts';
 import type { Kube, Resource, Selection } from '../../kube/api.ts';
-import { type Reflector, reflect } from '../../kube/reflector.ts';
+import { type FailedAttempt, type Reflector, reflect } from '../../kube/reflector.ts';
 import { resourceOf } from '../../kube/resources.ts';
 import { KubeError } from '../../kube/transport/error.ts';
 import type { Log } from '../../mesh/log.ts';
@@ -206,7 +205,6 @@ class Watch {
   readonly #keep: Transform;
   readonly #unused: () => void;
   #unserved = false;
-  #failure: Error | undefined;
 
   /** `unused` is called when no subscriber is left and the watch has ended. */
   constructor(
@@ -218,12 +216,10 @@ class Watch {
     this.#keep = options.keep;
     this.#unused = unused;
     const { kube, clock, random, log, seen = () => {} } = options;
-    const onError = (error: Error) => {
+    const onError = (error: Error, { isRepeated }: FailedAttempt) => {
       this.#unserved = error instanceof KubeError && error.status === 404;
-      const isKnown = isRepeated(error, this.#failure);
-      this.#failure = error;
       // What was listed remains known, whether or not it is followed now.
-      if (isKnown || this.#reflector.isSynced) return;
+      if (isRepeated || this.#reflector.isSynced) return;
       for (const key of this.#subscribers.keys()) this.#tell(key, false);
     };
     const { signal } = this.#stop;

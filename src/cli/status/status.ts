@@ -109,7 +109,7 @@ async function* follow(
     random: Math.random,
     log: silentLog,
     signal,
-    onError: (error, delayMs) => {
+    onError: (error, { delayMs }) => {
       const again = formatDuration(Math.ceil(delayMs / 1000) * 1000);
       stderr.write(`meshcert status: ${describeFailure(error)}\nTrying again in ${again}.\n`);
     },
