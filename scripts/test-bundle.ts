@@ -13,14 +13,12 @@ export interface TestBundle extends AsyncDisposable {
   readonly parts: string;
 }
 
-/** Set by the test runner to `parts`. */
-export const PARTS_VARIABLE = 'MESHCERT_BENCH_PARTS';
 const PARTS = 'test/bench/parts';
 
 /**
- * Compiles groups of test files and their shared modules once for the run: with tsx, each process would load hundreds of modules
- * by itself, which costs three times as much. Packages are loaded unchanged, except for the parts that the shipped
- * bundle omits.
+ * Compiles groups of test files and their shared modules once for the run: with tsx, each process would load hundreds
+ * of modules by itself, which costs three times as much. Packages are loaded unchanged, except for the parts that the
+ * shipped bundle omits.
  */
 export async function bundleTests(groups: readonly (readonly string[])[]): Promise<TestBundle> {
   const directory = await mkdtemp(join(tmpdir(), 'meshcert-tests-'));

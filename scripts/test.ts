@@ -1,8 +1,9 @@
 import { availableParallelism } from 'node:os';
+import { PARTS_VARIABLE } from '../test/bench/parts/part.ts';
 import { ROW_VARIABLE } from '../test/peers/build.ts';
 import { BUNDLE_VARIABLE, builtBundle } from './built-bundle.ts';
 import { run } from './run.ts';
-import { bundleTests, PARTS_VARIABLE } from './test-bundle.ts';
+import { bundleTests } from './test-bundle.ts';
 import { testGroups } from './test-groups.ts';
 import { longestFirst } from './test-order.ts';
 import { filesBelow, ROOT } from './tree.ts';

@@ -1,7 +1,9 @@
 import { type ChildProcess, fork } from 'node:child_process';
 import { join } from 'node:path';
-import { PARTS_VARIABLE } from '../../../scripts/test-bundle.ts';
 import { ROOT } from '../../../scripts/tree.ts';
+
+/** Set by the test runner to the directory of the compiled parts. */
+export const PARTS_VARIABLE = 'MESHCERT_BENCH_PARTS';
 
 type Methods = Readonly<Record<string, (argument: never) => unknown>>;
 type Argument<M> = M extends (argument: infer A) => unknown ? A : never;
