@@ -21,8 +21,8 @@ type Admission<About, Turn> = (waiting: Iterable<Waiting<About, Turn>>) => numbe
 export class WaitingList<About, Turn> {
   readonly #waiting = new Set<Waiting<About, Turn>>();
   /**
-   * Who leaves with each signal. There is one listener for all of them: thousands wait with the same signal, and to add
-   * a listener takes a look at each that it has.
+   * Who leaves with each signal. All of them share one listener, because thousands may wait with the same signal, and
+   * Node.js walks through all listeners of a signal to add one.
    */
   readonly #leaving = new Map<AbortSignal, Set<Waiter<About, Turn>>>();
   readonly #admission: Admission<About, Turn>;

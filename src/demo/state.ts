@@ -39,8 +39,8 @@ export class DemoState {
   /** What is not counted, because this process did not run. */
   readonly standstill = { ms: 0, requests: 0, pairs: 0 };
   readonly #now: () => number;
-  /** What events told since this process last stood still for long. */
-  readonly #told = new Set<string>();
+  /** Failures that have had an event since this process last stood still for long. */
+  readonly #reported = new Set<string>();
   /** Called for each event. */
   onEvent: (event: DemoEvent) => void = () => {};
 
@@ -85,24 +85,24 @@ export class DemoState {
   /** A request failed because this process did not run. */
   interrupted(mesh: string, gateway: GatewayTitle, problem: string): void {
     this.standstill.requests++;
-    this.#tellOnce(mesh, `request by ${gateway} failed, because this process did not run: ${problem}`);
+    this.#eventOnce(mesh, `request by ${gateway} failed, because this process did not run: ${problem}`);
   }
 
   /** A published leaf ended because this process did not run. */
   endedUnrenewed(mesh: string): void {
     this.standstill.pairs++;
-    this.#tellOnce(mesh, 'the published leaf ended, because this process did not run');
+    this.#eventOnce(mesh, 'the published leaf ended, because this process did not run');
   }
 
-  #tellOnce(mesh: string, text: string): void {
-    if (this.#told.has(`${mesh} ${text}`)) return;
-    this.#told.add(`${mesh} ${text}`);
+  #eventOnce(mesh: string, text: string): void {
+    if (this.#reported.has(`${mesh} ${text}`)) return;
+    this.#reported.add(`${mesh} ${text}`);
     this.event(mesh, text);
   }
 
   /** This process did not run for so long that leaves may have ended. */
   stood(ms: number, leafLifetimeMs: number): void {
-    this.#told.clear();
+    this.#reported.clear();
     this.event(
       'demo',
       `this process did not run for ${tenths(ms)}s; leaves live for ${formatDuration(leafLifetimeMs)}`,

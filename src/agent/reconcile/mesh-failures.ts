@@ -26,7 +26,7 @@ export class MeshFailures {
   stale(source: string, error: Error | undefined): boolean {
     const wasStale = this.#stale.delete(source);
     if (!error) return wasStale;
-    // Without a time: it is so until the source says that it is no longer.
+    // Without a time: it lasts until the source reports its end.
     this.#stale.set(source, codedProblem(error));
     return true;
   }

@@ -31,13 +31,13 @@ export const memory: Scenario = {
     const rows: Row[] = [];
     let base: Weight | undefined;
     // As often as the bundle, so that the two can be compared.
-    const empty = [await emptyNode(), await emptyNode()];
+    const idle = [await idleNode(), await idleNode()];
     for (const count of sizes.memory) {
       const world = await (count > REAL_UP_TO ? fleets.world('sandbox') : fleets.best);
       const weight = await weigh(context, world, count);
       const about = `${count}${world.kind === 'sandbox' ? ', sandbox' : ''}`;
       const [rss, anonymous, heap] = [inMib(weight.rss), inMib(weight.anonymous), [weight.heap / MIB]];
-      const nothing = base ? undefined : empty;
+      const nothing = base ? undefined : idle;
       const most = FIRST_MIB + ((count - 1) * EACH_KIB * KIB) / MIB;
       rows.push(
         row(
@@ -74,8 +74,8 @@ export const memory: Scenario = {
 
 const inMib = (all: readonly number[]): readonly number[] => all.map((bytes) => bytes / MIB);
 
-/** MiB of a Node.js process that waits. */
-async function emptyNode(): Promise<{ readonly rss: number; readonly anonymous: number }> {
+/** Memory of a Node.js process that does nothing but wait, MiB. */
+async function idleNode(): Promise<{ readonly rss: number; readonly anonymous: number }> {
   const child = spawn(process.execPath, ['--eval', 'process.stdin.resume(); console.log()']);
   const { pid = 0 } = child;
   await once(child.stdout, 'data');
