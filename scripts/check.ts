@@ -31,7 +31,7 @@ const checks: Readonly<Record<string, () => Promise<Result>>> = {
   'exports that only tests use': command('knip', '--config', 'knip.product.json', '--no-progress', ...PRODUCT_ISSUES),
   'generated files': command('tsx', 'scripts/gen.ts', '--check'),
   'using in loops': async () => findings(usingCaughtInLoops(ROOT)),
-  'sizes, cycles, names': async () => findings(structureFindings(ROOT, ALLOWED)),
+  'cycles, names': async () => findings(structureFindings(ROOT, ALLOWED)),
   'mesh names outside adapters': async () => findings(meshNames(ROOT)),
   'gateway names outside gateways': async () => findings(gatewayNames(ROOT)),
   'traces of a machine': async () => {
