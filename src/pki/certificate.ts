@@ -179,11 +179,14 @@ export class Certificate {
   }
 
   #names(issuer: Certificate): boolean {
-    if (this.#issuerName !== issuer.#subjectName) return false;
-    const { keyId, issuer: above, serial } = this.#authority;
-    if (keyId !== undefined && issuer.subjectKeyId !== undefined && keyId !== issuer.subjectKeyId) return false;
-    if (above && above.toString('latin1') !== issuer.#issuerName) return false;
-    return !serial || serial.toString('latin1') === issuer.#serialBytes;
+    return this.#issuerName === issuer.#subjectName && issuer.fits(this.#authority);
+  }
+
+  /** Whether an authority key identifier may mean this certificate. */
+  fits({ keyId, issuer, serial }: AuthorityKeyId): boolean {
+    if (keyId !== undefined && this.subjectKeyId !== undefined && keyId !== this.subjectKeyId) return false;
+    if (issuer && issuer.toString('latin1') !== this.#issuerName) return false;
+    return !serial || serial.toString('latin1') === this.#serialBytes;
   }
 
   #wasSignedWith(issuer: Certificate): boolean {

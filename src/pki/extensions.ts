@@ -26,6 +26,7 @@ export const OID = {
 /** Bits of the first byte of a key usage (RFC 5280 §4.2.1.3). */
 export const DIGITAL_SIGNATURE = 0x80;
 export const KEY_CERT_SIGN = 0x04;
+export const CRL_SIGN = 0x02;
 
 export interface Extension {
   readonly id: string;
@@ -169,7 +170,7 @@ function unsupportedIn(extensions: readonly Extension[], also: string | undefine
 }
 
 /** The one value in these bytes, or ERR_DER_SYNTAX. */
-function whole(bytes: Buffer): Tlv {
+export function whole(bytes: Buffer): Tlv {
   const value = readTlv(bytes);
   if (value.raw.length !== bytes.length) throw new PkiError('ERR_DER_SYNTAX', 'extra bytes follow its value');
   return value;
@@ -237,7 +238,7 @@ function readUsages(value: Tlv): readonly string[] {
   return USAGES.find((known) => known.length === usage.length && known.every((id, at) => id === usage[at])) ?? usage;
 }
 
-function readAuthority(value: Tlv): AuthorityKeyId {
+export function readAuthority(value: Tlv): AuthorityKeyId {
   const items = itemsIn(value);
   const places = items.map(({ tag }) => AUTHORITY_TAGS.indexOf(tag));
   if (!places.every((place, at) => place > (places[at - 1] ?? -1))) {

@@ -158,7 +158,15 @@ export class SandboxCa {
 
   /** The list of what this CA has revoked, DER. */
   crl(
-    options: { revoked?: readonly Certificate[]; thisUpdate?: number; nextUpdate?: number; number?: number } = {},
+    options: {
+      revoked?: readonly Certificate[];
+      thisUpdate?: number;
+      nextUpdate?: number;
+      number?: number;
+      /** Whole extensions, DER: of the list, and of each entry. */
+      more?: readonly Buffer[];
+      entryExtensions?: readonly Buffer[];
+    } = {},
   ): Buffer {
     const now = (this.#options.clock ?? systemClock).now();
     return encodeCrl({
@@ -169,6 +177,8 @@ export class SandboxCa {
       thisUpdate: options.thisUpdate ?? now - MINUTE,
       nextUpdate: options.nextUpdate ?? now + 24 * HOUR,
       revoked: (options.revoked ?? []).map(({ serial }) => serial),
+      more: options.more,
+      entryExtensions: options.entryExtensions,
     });
   }
 

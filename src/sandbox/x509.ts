@@ -123,17 +123,26 @@ export interface CrlFields {
   readonly nextUpdate: number;
   /** Serial numbers, hex. */
   readonly revoked: readonly string[];
+  /** Whole extensions after the others, DER; see `extension`. */
+  readonly more?: readonly Buffer[] | undefined;
+  /** Of each entry. */
+  readonly entryExtensions?: readonly Buffer[] | undefined;
 }
 
 /** A certificate revocation list of version 2 (RFC 5280 §5). */
 export function encodeCrl(fields: CrlFields): Buffer {
   const algorithm = signatureAlgorithm(fields.signingKey);
   const revoked = fields.revoked.map((serial) =>
-    der.seq(der.int(Buffer.from(serial, 'hex')), der.time(fields.thisUpdate)),
+    der.seq(
+      der.int(Buffer.from(serial, 'hex')),
+      der.time(fields.thisUpdate),
+      ...(fields.entryExtensions ? [der.seq(...fields.entryExtensions)] : []),
+    ),
   );
   const extensions = [
     extension(OID.authorityKeyId, der.seq(der.context(0, fields.authorityKeyId))),
     extension('2.5.29.20', der.int(fields.number)),
+    ...(fields.more ?? []),
   ];
   const signed = der.seq(
     der.int(1),

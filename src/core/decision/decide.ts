@@ -79,7 +79,7 @@ export interface Decision {
   readonly refused: Problem | undefined;
   /** Why the candidate is not used; the published pair stays. */
   readonly problem: Problem | undefined;
-  /** Why no CRLs are published although they are asked for. */
+  /** Why no CRLs are published although they are asked for, or not the newest ones. */
   readonly crlProblem: Problem | undefined;
   /** The handshake that must be made before a write can be decided. */
   readonly unproven: Proof | undefined;
@@ -205,7 +205,7 @@ function revocationOf(
   const proof = { pair: { key, chain }, bundle, crls: choice.crls };
   const verdict = preflight(proof);
   if (!verdict) return { unproven: proof };
-  if (verdict.ok) return { crls: choice.crls, nextLook: choice.until };
+  if (verdict.ok) return { crls: choice.crls, problem: choice.problem, nextLook: choice.until };
   const message = `CRLs are not published, because the gateway's own certificate fails with them: ${verdict.message}`;
   return { problem: { code: 'ERR_CRL_REFUSED', message }, nextLook: choice.until };
 }

@@ -44,7 +44,7 @@ export function fieldDefect({ signed, serial, issuer, subject, parts }: DerField
 
 /** Whether OpenSSL, BoringSSL and Go all verify signatures of the algorithm that the certificate names. */
 export const hasCommonSignature = ({ parts }: DerFields): boolean =>
-  SIGNATURE_ALGORITHMS.some((known) => parts[1]?.raw.equals(known) === true);
+  SIGNATURE_ALGORITHMS.some(({ der }) => parts[1]?.raw.equals(der) === true);
 
 const textsIn = (name: Tlv): (Tlv | undefined)[] =>
   children(name).flatMap((set) => children(set).map((attribute) => children(attribute)[1]));
