@@ -2,7 +2,7 @@ import { setMaxListeners } from 'node:events';
 import type { Clock } from '../async/clock.ts';
 import { Semaphore } from '../async/semaphore.ts';
 import { sharing } from '../async/sharing.ts';
-import type { AllowList } from '../config/allow.ts';
+import type { Allowed, AllowList } from '../config/allow.ts';
 import type { MeshCertificate } from '../config/schema/mesh-certificate.ts';
 import type { KubeObject } from '../core/object.ts';
 import type { Preflight } from '../core/verify/preflight.ts';
@@ -16,7 +16,7 @@ import { SharedInformers } from './informers/by-kind.ts';
 import { ObjectInformers, type ObjectInformersOptions } from './informers/by-object.ts';
 import { ApiAudiences } from './issuance/api-audiences.ts';
 import { BatchGaps } from './publish/batch-gap.ts';
-import { WritePriority } from './publish/write-priority.ts';
+import type { WritePriority } from './publish/write-priority.ts';
 import { Reconcilers } from './reconcile/reconcilers.ts';
 import { Reporter, type Sink } from './report/reporter.ts';
 import { resyncRegularly, watchClock } from './resync.ts';
@@ -41,13 +41,14 @@ export interface AgentOptions {
   readonly random: () => number;
   readonly log: Log;
   readonly observe: Pick<ObjectInformersOptions, 'by' | 'namespaces'>;
-  /** Shared with sinks that write; default: the agent creates its own. */
-  readonly writePriority?: WritePriority | undefined;
-  readonly dryRun?: boolean;
-  /** Directories below which a MeshCertificate may name files; absent: any. */
-  readonly filesBelow?: readonly string[] | undefined;
-  /** What MeshCertificates may make the agent do; absent: everything. */
-  readonly allow?: AllowList | undefined;
+  /** Shared with sinks that write. */
+  readonly writePriority: WritePriority;
+  /** The API server validates each write and stores none. */
+  readonly dryRun: boolean;
+  /** Directories below which a MeshCertificate may name files. */
+  readonly filesBelow: Allowed;
+  /** What MeshCertificates may make the agent do. */
+  readonly allow: AllowList;
   /** Between Secrets and the gateway's objects; absent: each gateway's own gap. */
   readonly batchGapMs?: number | undefined;
 }
@@ -62,10 +63,11 @@ export class Agent {
   constructor(options: AgentOptions) {
     this.#options = options;
     const { kube, adapters, leadership, sinks, clock, random, log } = options;
-    const spacings = new BatchGaps(clock, options.gateways, options.batchGapMs);
-    const seen = (object: KubeObject) => spacings.of(object.metadata.namespace ?? '').saw(object);
+    const { by, namespaces } = options.observe;
+    const batchGaps = new BatchGaps(clock, options.gateways, options.batchGapMs);
+    const seen = (object: KubeObject) => batchGaps.of(object.metadata.namespace ?? '').saw(object);
     const kinds = options.gateways.flatMap(({ resources }) => resources);
-    this.#objectInformers = new ObjectInformers({ kube, clock, random, log, seen, kinds, ...options.observe });
+    this.#objectInformers = new ObjectInformers({ kube, clock, random, log, by, namespaces, seen, kinds });
     this.#sharedInformers = new SharedInformers({ kube, clock, random, log });
     this.reconcilers = new Reconcilers(adapters, {
       kube,
@@ -79,12 +81,12 @@ export class Agent {
       share: sharing(),
       bundles: new Bundles(),
       fleet: () => this.reconcilers.size,
-      batchGaps: spacings,
+      batchGaps,
       createdSecrets: new Set(),
       gateways: options.gateways,
-      writePriority: options.writePriority ?? new WritePriority(clock),
+      writePriority: options.writePriority,
       reporter: new Reporter(sinks),
-      dryRun: options.dryRun ?? false,
+      dryRun: options.dryRun,
       filesBelow: options.filesBelow,
       allow: options.allow,
       apiAudiences: new ApiAudiences(kube, clock),

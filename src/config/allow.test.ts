@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { adapters } from '../../adapters/index.ts';
 import { gateways } from '../gateways.ts';
-import { type AllowList, allowing } from './allow.ts';
+import { ALLOW_ANY, type AllowList, allowing } from './allow.ts';
 import { formatPath } from './issue.ts';
 import { validator } from './validate.ts';
 
@@ -84,12 +84,12 @@ const cases: [spec: object, fields: string[], allow: AllowList][] = [
   [
     { consul: { http: { address: 'https://Consul.test/' } } },
     ['spec.consul.http.address: address consul.test:443'],
-    { addresses: ['CONSUL.test'] },
+    { ...ALLOW_ANY, addresses: ['CONSUL.test'] },
   ],
   [
     { consul: { http: { address: 'unix:///run/consul.sock' } } },
     ['spec.consul.http.address: address unix:/run/consul.sock'],
-    { addresses: ['*'] },
+    { ...ALLOW_ANY, addresses: ['*'] },
   ],
 ];
 
@@ -98,7 +98,7 @@ for (const [spec, fields, allow] of cases) {
   test(`each account, audience and address must be allowed: ${title}`, () => {
     assert.deepEqual(refused(spec, NOTHING), fields);
     assert.deepEqual(refused(spec, allow), []);
-    assert.deepEqual(refused(spec, {}), []);
+    assert.deepEqual(refused(spec, ALLOW_ANY), []);
   });
 }
 
@@ -117,14 +117,17 @@ const near: [allowed: string, address: string][] = [
 ];
 for (const [allowed, given] of near) {
   test(`${allowed} does not allow ${given}`, () => {
-    assert.equal(refused(address(given), { addresses: [allowed] }).length, 1);
+    assert.equal(refused(address(given), { ...ALLOW_ANY, addresses: [allowed] }).length, 1);
   });
 }
 
 test('a refusal says what is allowed and how to allow more', () => {
-  const result = allowing(validator(adapters, gateways), adapters, { serviceAccounts: ['shop/web', 'shop/api'] })(
-    certificate({ istio: { ca: { serviceAccount: 'gateway' } } }),
-  );
+  const allow = { ...ALLOW_ANY, serviceAccounts: ['shop/web', 'shop/api'] };
+  const result = allowing(
+    validator(adapters, gateways),
+    adapters,
+    allow,
+  )(certificate({ istio: { ca: { serviceAccount: 'gateway' } } }));
   assert.deepEqual(result.ok || result.issues.map(({ message }) => message), [
     'the agent does not allow ServiceAccount shop/gateway (allowed: shop/web, shop/api); to allow it, start the agent with --allow-service-account=shop/gateway (chart value allow.serviceAccounts)',
   ]);

@@ -5,15 +5,27 @@ import type { Issue } from './issue.ts';
 import type { MeshCertificate } from './schema/mesh-certificate.ts';
 import type { Validation } from './validate.ts';
 
-/** What MeshCertificates may make the agent do. An absent list allows everything of its kind, an empty one nothing. */
+/** No restriction. An absent list is a type error, and not a permission. */
+export const ANY: unique symbol = Symbol('any');
+
+/** What is allowed of one kind; an empty list allows nothing. */
+export type Allowed = readonly string[] | typeof ANY;
+
+/** What MeshCertificates may make the agent do. */
 export interface AllowList {
   /** `NAMESPACE/NAME` of accounts to mint tokens for. */
-  readonly serviceAccounts?: readonly string[] | undefined;
+  readonly serviceAccounts: Allowed;
   /** Audiences of minted tokens. */
-  readonly audiences?: readonly string[] | undefined;
+  readonly audiences: Allowed;
   /** `HOST`, `HOST:PORT` or `unix:/PATH` to dial, `file:/PATH` to read certificates from. */
-  readonly addresses?: readonly string[] | undefined;
+  readonly addresses: Allowed;
 }
+
+/** For MeshCertificates that the operator of the agent wrote. */
+export const ALLOW_ANY: AllowList = { serviceAccounts: ANY, audiences: ANY, addresses: ANY };
+
+/** Whether a list names this value. `ANY` names nothing. */
+export const isNamed = (allowed: Allowed, value: string): boolean => allowed !== ANY && allowed.includes(value);
 
 const FLAGS = {
   serviceAccounts: { what: 'ServiceAccount', flag: '--allow-service-account' },
@@ -87,7 +99,7 @@ export function requireAllowed(request: TokenRequest, allow: AllowList): void {
 
 /** Whether an audience of this token, which somebody else made, is allowed by name. */
 export const allowsAudience = (token: string, { audiences }: AllowList): boolean =>
-  readClaims(token)?.audiences.some((one) => audiences?.includes(one)) ?? false;
+  readClaims(token)?.audiences.some((one) => isNamed(audiences, one)) ?? false;
 
 /** The first audience of such a token, for an error. */
 export const audienceOf = (token: string): string => readClaims(token)?.audiences[0] ?? 'AUDIENCE';
@@ -102,18 +114,18 @@ export const opensApi = (token: string, audience: string): MeshError =>
 
 function refusedAccount({ namespace, name }: { namespace: string; name: string }, { serviceAccounts }: AllowList) {
   const account = `${namespace}/${name}`;
-  if (!serviceAccounts || serviceAccounts.some((entry) => matches(entry, account))) return undefined;
+  if (serviceAccounts === ANY || serviceAccounts.some((entry) => matches(entry, account))) return undefined;
   return refusal('serviceAccounts', account, serviceAccounts);
 }
 
 function refusedAudience(audience: string, { audiences }: AllowList): string | undefined {
-  if (!audiences || audiences.includes(audience)) return undefined;
+  if (audiences === ANY || audiences.includes(audience)) return undefined;
   return refusal('audiences', audience, audiences);
 }
 
 /** Why this address is not dialled; undefined when it may be. */
 export function refusedAddress(address: string, { addresses }: AllowList): string | undefined {
-  if (!addresses || addresses.some((entry) => matchesAddress(entry, address))) return undefined;
+  if (addresses === ANY || addresses.some((entry) => matchesAddress(entry, address))) return undefined;
   return refusal('addresses', address, addresses);
 }
 

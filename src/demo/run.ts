@@ -4,7 +4,9 @@ import { adapters } from '../../adapters/index.ts';
 import { sandboxes } from '../../adapters/sandboxes.ts';
 import { Agent } from '../agent/agent.ts';
 import { alone } from '../agent/election/leadership.ts';
+import { WritePriority } from '../agent/publish/write-priority.ts';
 import { type Clock, systemClock } from '../async/clock.ts';
+import { ALLOW_ANY, ANY } from '../config/allow.ts';
 import type { MeshCertificate } from '../config/schema/mesh-certificate.ts';
 import { validateObject } from '../config/validate.ts';
 import { keyOf } from '../core/object.ts';
@@ -130,6 +132,11 @@ function agentOf(
     preflight: opensslPreflight(),
     random: Math.random,
     log: silentLog,
+    // The demo wrote the MeshCertificates itself.
+    filesBelow: ANY,
+    allow: ALLOW_ANY,
+    dryRun: false,
+    writePriority: new WritePriority(clock),
     observe: { by: 'labels', namespaces: [...new Set(certificates.map(({ metadata }) => metadata.namespace ?? ''))] },
   });
 }

@@ -23,8 +23,6 @@ export interface ReflectOptions<T extends KubeObject> {
   readonly onRecovered?: (() => void) | undefined;
   /** Transforms an object before it is stored, so that thousands of whole Secrets need not be held. */
   readonly keep?: ((object: T) => T) | undefined;
-  /** Everything is listed again this often, plus up to a tenth: finds a change whose event was lost. Default 10 min. */
-  readonly relistMs?: number | undefined;
 }
 
 export interface FailedAttempt {
@@ -81,6 +79,7 @@ const BOOKMARK_SILENCE_MS = 150_000;
  */
 const SHORTEST_WATCH_MS = 5_000;
 const BACKOFF = { minMs: 250, maxMs: 30_000 };
+/** Everything is listed again this often, plus up to a tenth: finds a change whose event was lost. */
 const RELIST_MS = 600_000;
 const RESYNC = Symbol('resync');
 
@@ -164,7 +163,7 @@ class Loop<T extends KubeObject> implements Reflector<T> {
   }
 
   async #list(signal: AbortSignal): Promise<string> {
-    const { clock, random, keep, relistMs = RELIST_MS } = this.#options;
+    const { clock, random, keep } = this.#options;
     const { items, resourceVersion } = await this.#kube.list<T>(this.#resource, { ...this.#selection, keep }, signal);
     const found = new Map(items.map((item) => [keyOf(refOf(item)), item]));
     const changed = new Set([...found.keys()].filter((key) => isNewer(found.get(key), this.#items.get(key))));
@@ -172,7 +171,7 @@ class Loop<T extends KubeObject> implements Reflector<T> {
     this.#items = found;
     this.version = resourceVersion;
     this.#listedAt = clock.monotonic();
-    this.#relistMs = relistMs * (1 + random() / 10);
+    this.#relistMs = RELIST_MS * (1 + random() / 10);
     this.#well();
     if (!this.isSynced || changed.size > 0) this.#feed.publish(changed);
     this.isSynced = true;

@@ -33,13 +33,12 @@ export class AgentPod {
     return undefined;
   }
 
-  /** Each value of a flag; undefined where it is not given. */
-  all(name: string): readonly string[] | undefined {
-    const values = this.#argv.flatMap((one, at) => {
+  /** Each value of a flag. */
+  all(name: string): readonly string[] {
+    return this.#argv.flatMap((one, at) => {
       if (one === name) return this.#argv[at + 1] ?? [];
       return one.startsWith(`${name}=`) ? one.slice(name.length + 1) : [];
     });
-    return values.length === 0 ? undefined : values;
   }
 
   /** Whether one of these flags without a value is given. */

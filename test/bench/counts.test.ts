@@ -14,6 +14,7 @@ import { EventSink } from '../../src/agent/report/event-sink.ts';
 import type { Sink } from '../../src/agent/report/reporter.ts';
 import { StatusWriter } from '../../src/agent/report/status-writer.ts';
 import { customResources } from '../../src/agent/source/custom-resources.ts';
+import { ALLOW_ANY, ANY } from '../../src/config/allow.ts';
 import type { KubeObject } from '../../src/core/object.ts';
 import { gateways } from '../../src/gateways.ts';
 import { connect } from '../../src/kube/client.ts';
@@ -62,7 +63,7 @@ it('a fleet costs four requests a first issue, two a rotation, and a bounded num
     };
     const { adapter } = mesh;
     const onError = () => {};
-    const precedence = new WritePriority(clock);
+    const writePriority = new WritePriority(clock);
     const events = recorder(kube, { component: 'meshcert', instance: 'one', clock, log, signal });
     const watching = {
       kube,
@@ -71,6 +72,7 @@ it('a fleet costs four requests a first issue, two a rotation, and a bounded num
       clock,
       random,
       log,
+      allow: ALLOW_ANY,
       namespaces: [NAMESPACE],
       leadership: alone,
       onError,
@@ -82,10 +84,10 @@ it('a fleet costs four requests a first issue, two a rotation, and a bounded num
       certificates: (either) => customResources(watching, either),
       leadership: alone,
       preflight: anyPair,
-      writePriority: precedence,
+      writePriority,
       sinks: [
         board,
-        new StatusWriter({ kube, clock, random, log, signal, precedence }),
+        new StatusWriter({ kube, clock, random, log, signal, writePriority, leads: () => true }),
         new EventSink(events),
         counting,
       ],
@@ -93,6 +95,9 @@ it('a fleet costs four requests a first issue, two a rotation, and a bounded num
       random,
       log,
       observe: { by: 'labels', namespaces: [NAMESPACE] },
+      dryRun: false,
+      filesBelow: ANY,
+      allow: ALLOW_ANY,
     });
     const ended = agent.run(signal).finally(() => kube.close());
     const published = () =>

@@ -180,6 +180,14 @@ describe('doctor in a running system', () => {
       await remove('MeshCertificate', 'meshcert.dev/v1alpha1', 'open');
     });
 
+    it('refuses what an agent that reads every Secret refuses without an allow-list', async () => {
+      put(agentDeployment(['agent', '--observe=labels']));
+      const { checked } = await doctorReport(kubeconfig);
+      const token = checked.find(({ message }) => message.includes('istio-token'));
+      assert.match(token?.message ?? '', /ERR_NOT_ALLOWED: .*\(none is allowed\).*--allow-service-account=/);
+      put(agentDeployment());
+    });
+
     it('writes nothing, and no token is in any output', async () => {
       const before = cluster.api.requests.count({ verb: 'create', resource: 'serviceaccounts' });
       for (const format of ['text', 'json', 'sarif']) {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
-import { mkdtemp, writeFile } from 'node:fs/promises';
-import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { mkdir, mkdtemp, writeFile } from 'node:fs/promises';
+import { createServer as createHttpServer } from 'node:http';
+import { type AddressInfo, createServer, type Server } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
@@ -30,9 +30,20 @@ const unguarded = JSON.parse(
   ),
 );
 
+/** Where the attacker listens. */
+interface Attacker {
+  readonly port: number;
+  /** Path of a Unix socket. */
+  readonly socket: string;
+  /** Has the files of a usable certificate. */
+  readonly directory: string;
+}
+
 interface Attack {
   readonly title: string;
-  readonly spec: (attacker: number) => object;
+  readonly spec: (attacker: Attacker) => object;
+  /** Only the allow-list forbids it, so it is possible where there is none. */
+  readonly onlyListed?: true;
 }
 
 /** A user who may create a MeshCertificate in team-a tries to receive a token of its ServiceAccount gateway. */
@@ -40,19 +51,19 @@ const login = (more: object) => ({ login: { method: 'any', serviceAccount: 'gate
 const ATTACKS: readonly Attack[] = [
   {
     title: "a token of the API server's audience",
-    spec: (port) => ({
+    spec: ({ port }) => ({
       consul: { http: { address: `http://127.0.0.1:${port}` }, auth: login({ audience: API_AUDIENCE }) },
     }),
   },
   {
     title: 'a token for a mesh, in plaintext',
-    spec: (port) => ({
+    spec: ({ port }) => ({
       consul: { http: { address: `http://attacker.test:${port}` }, auth: login({ audience: 'istio-ca' }) },
     }),
   },
   {
     title: 'a token for a mesh, by gRPC without TLS',
-    spec: (port) => ({
+    spec: ({ port }) => ({
       consul: {
         datacenter: 'dc1',
         grpc: { addresses: [`attacker.test:${port}`], plaintext: true },
@@ -62,7 +73,7 @@ const ATTACKS: readonly Attack[] = [
   },
   {
     title: 'a token of another namespace',
-    spec: (port) => ({
+    spec: ({ port }) => ({
       linkerd: {
         serviceAccount: { name: 'gateway', namespace: 'team-b' },
         address: `127.0.0.1:${port}`,
@@ -70,10 +81,19 @@ const ATTACKS: readonly Attack[] = [
       },
     }),
   },
+  {
+    title: 'a file of another directory',
+    spec: ({ directory }) => ({ file: { directory } }),
+  },
+  {
+    title: 'a connection to a socket of their choice',
+    spec: ({ socket }) => ({ spiffe: { socket } }),
+    onlyListed: true,
+  },
 ];
 
-const MODES: readonly { readonly title: string; readonly flags: readonly string[] }[] = [
-  { title: 'the defaults', flags: ['-n', 'team-a'] },
+const MODES: readonly { readonly title: string; readonly flags: readonly string[]; readonly unlisted?: true }[] = [
+  { title: 'the defaults', flags: ['-n', 'team-a'], unlisted: true },
   { title: '--observe labels', flags: ['-n', 'team-a', '--observe', 'labels'] },
   { title: '--all-namespaces', flags: ['-n', 'emissary', '--all-namespaces', '--observe', 'labels'] },
   {
@@ -87,20 +107,36 @@ const MODES: readonly { readonly title: string; readonly flags: readonly string[
 
 describe('a user who may create a MeshCertificate', () => {
   let scratch: string;
-  let attacker: Server;
+  let servers: readonly Server[];
+  let attacker: Attacker;
   let stolen: string[];
 
   before(async () => {
     scratch = await mkdtemp(join(tmpdir(), 'meshcert-deputy-'));
-    attacker = createServer(async (request, response) => {
+    const http = createHttpServer(async (request, response) => {
       let body = '';
       for await (const part of request) body += part;
       stolen.push(`${request.url} ${body}`);
       response.writeHead(500).end();
     });
-    await new Promise<void>((resolve) => attacker.listen(0, '127.0.0.1', resolve));
+    const raw = createServer((connection) => {
+      stolen.push('a connection');
+      connection.destroy();
+    });
+    servers = [http, raw];
+    const socket = join(scratch, 'attacker.sock');
+    await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve));
+    await new Promise<void>((resolve) => raw.listen(socket, resolve));
+    const directory = join(scratch, 'files');
+    await mkdir(directory);
+    const ca = SandboxCa.root();
+    const { chain, key } = ca.identity({ uris: ['spiffe://td/ns/team-a/sa/gateway'] });
+    await writeFile(join(directory, 'tls.crt'), chain.map(({ pem }) => pem).join(''));
+    await writeFile(join(directory, 'tls.key'), key.toPem());
+    await writeFile(join(directory, 'ca.crt'), ca.root.pem);
+    attacker = { port: (http.address() as AddressInfo).port, socket, directory };
   });
-  after(() => new Promise((resolve) => attacker.close(resolve)));
+  after(() => Promise.all(servers.map((server) => new Promise((resolve) => server.close(resolve)))));
 
   const certificate = (name: string, namespace: string, spec: object) => ({
     apiVersion: 'meshcert.dev/v1alpha1',
@@ -109,11 +145,12 @@ describe('a user who may create a MeshCertificate', () => {
     spec,
   });
 
-  /**
-   * Runs the agent over these objects until each MeshCertificate has failed, and returns the message of Degraded of
-   * each.
-   */
-  async function run(objects: readonly object[], flags: readonly string[]): Promise<readonly string[]> {
+  /** Runs the agent over these objects until `found` finds something in the status of the MeshCertificate. */
+  async function run(
+    objects: readonly object[],
+    flags: readonly string[],
+    found: (status: Status) => string | undefined,
+  ): Promise<string | undefined> {
     stolen = [];
     const api = await startKubeApi({
       tls: false,
@@ -136,15 +173,12 @@ describe('a user who may create a MeshCertificate', () => {
     const stop = new AbortController();
     const common = ['agent', '--no-leader-elect', '--listen', 'off', '--log-level', 'warn', '--kubeconfig', kubeconfig];
     const running = say([...common, ...flags], { signal: stop.signal });
-    const judged = new Map<string, string>();
     try {
       for await (const { object } of kube.watch(RESOURCES.meshCertificates, { resourceVersion }, stop.signal)) {
-        const { conditions = [] } = (object.status ?? {}) as { conditions?: { type: string; message: string }[] };
-        const message = conditions.find(({ type }) => type === 'Degraded')?.message;
-        if (message?.startsWith('ERR_')) judged.set(object.metadata.name, message);
-        if (judged.size === objects.length) break;
+        const message = found((object.status ?? {}) as Status);
+        if (message !== undefined) return message;
       }
-      return [...judged.values()];
+      return undefined;
     } finally {
       stop.abort();
       await running;
@@ -154,14 +188,45 @@ describe('a user who may create a MeshCertificate', () => {
   }
 
   for (const mode of MODES) {
-    for (const attack of ATTACKS) {
-      it(`does not get ${attack.title}, under ${mode.title}`, async () => {
-        const { port } = attacker.address() as AddressInfo;
-        const spec = attack.spec(port);
-        const [message = ''] = await run([certificate('mine', 'team-a', spec)], mode.flags);
-        assert.match(message, /^ERR_(NOT_ALLOWED|CONFIG|NO_CONSENT): /);
+    for (const { title, spec, onlyListed } of ATTACKS) {
+      if (onlyListed && mode.unlisted) continue;
+      it(`does not get ${title}, under ${mode.title}`, async () => {
+        const message = await run([certificate('mine', 'team-a', spec(attacker))], mode.flags, degraded);
+        assert.match(message ?? '', /^ERR_(NOT_ALLOWED|CONFIG|NO_CONSENT): |^ERR_MESH_CONFIG: .*--files-below/);
         assert.deepEqual(stolen, []);
       });
     }
   }
+
+  it('does not get a handshake with an upstream of their choice by a Mapping, where addresses are listed', async () => {
+    const { port, directory } = attacker;
+    const address = `127.0.0.1:${port}`;
+    const mappings = { selector: { matchLabels: { mesh: 'mine' } } };
+    const mapping = {
+      apiVersion: 'getambassador.io/v3alpha1',
+      kind: 'Mapping',
+      metadata: { name: 'web', namespace: 'team-a', labels: { mesh: 'mine' } },
+      spec: { hostname: '*', prefix: '/', service: `https://${address}` },
+    };
+    const spec = { file: { directory }, mappings, upstreams: { interval: '10s' } };
+    const flags = ['-n', 'team-a', '--observe', 'labels', '--files-below', scratch];
+    const state = await run(
+      [certificate('mine', 'team-a', spec), mapping],
+      [...flags, '--allow-address', `file:${directory}`],
+      ({ upstreams = [] }) => upstreams[0]?.state,
+    );
+    assert.equal(state, 'ERR_NOT_ALLOWED');
+    assert.deepEqual(stolen, []);
+  });
 });
+
+interface Status {
+  readonly conditions?: readonly { readonly type: string; readonly status: string; readonly message: string }[];
+  readonly upstreams?: readonly { readonly state: string }[];
+}
+
+function degraded({ conditions = [] }: Status): string | undefined {
+  if (conditions.some(({ type, status }) => type === 'Published' && status === 'True')) return 'it was published';
+  const message = conditions.find(({ type }) => type === 'Degraded')?.message;
+  return message?.startsWith('ERR_') ? message : undefined;
+}

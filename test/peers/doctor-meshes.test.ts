@@ -6,7 +6,6 @@ import { fileURLToPath } from 'node:url';
 import { adapters } from '../../adapters/index.ts';
 import { istio } from '../../adapters/istio/adapter.ts';
 import { linkerd } from '../../adapters/linkerd/adapter.ts';
-import { createHost } from '../../src/agent/issuance/host.ts';
 import { systemClock } from '../../src/async/clock.ts';
 import { validateObject } from '../../src/config/validate.ts';
 import type { KubeObject } from '../../src/core/object.ts';
@@ -16,11 +15,11 @@ import type { Kube } from '../../src/kube/api.ts';
 import { connect } from '../../src/kube/client.ts';
 import { isIssuer } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
-import { silentLog } from '../../src/mesh/log.ts';
 import { listen } from '../../src/sandbox/upstream.ts';
 import { Follower } from '../contract/consul-follower.ts';
 import { exampleOf, material, objectsOf, readExamples } from '../doctor/examples.ts';
 import { checkJudged } from '../doctor/judged.ts';
+import { hostFor } from '../support/host.ts';
 import { prepareCluster } from './parts/prepare.ts';
 import { type Consul, startConsul } from './servers/consul.ts';
 import { createServiceToken } from './servers/consul-levers.ts';
@@ -87,10 +86,7 @@ describe('the traps of docs/checks.md that only a mesh can show', () => {
 
   /** With `account`, its token is sent in place of the configured one's. */
   async function issue(mesh: 'istio' | 'linkerd', config: Fields, account?: string): Promise<unknown> {
-    const real = createHost({
-      ...{ kube, clock: systemClock, random: Math.random, log: silentLog, namespace: 'emissary' },
-      report: () => {},
-    });
+    const real = hostFor(kube);
     const { token } = real;
     const host = Object.assign(real, {
       token: ((request, signal) =>

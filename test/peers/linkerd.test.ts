@@ -3,16 +3,14 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { linkerd } from '../../adapters/linkerd/adapter.ts';
-import { createHost } from '../../src/agent/issuance/host.ts';
-import { systemClock } from '../../src/async/clock.ts';
 import { verify } from '../../src/core/verify/verify.ts';
 import type { Kube } from '../../src/kube/api.ts';
 import { connect } from '../../src/kube/client.ts';
 import { type Issuer, isIssuer } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import { leafOf } from '../../src/mesh/identity.ts';
-import { silentLog } from '../../src/mesh/log.ts';
 import { ACCOUNTS, certifyRows } from '../contract/adapter-linkerd-rows.ts';
+import { hostFor } from '../support/host.ts';
 import { type KubeApiserver, startKubeApiserver } from './servers/kube-apiserver.ts';
 import { type LinkerdJudge, startLinkerdJudge } from './servers/linkerd-judge.ts';
 import { scratchDir } from './servers/process.ts';
@@ -68,14 +66,7 @@ describe('the adapter, the wire judge and a real API server', () => {
   });
 
   function open(config: object): Issuer {
-    const host = createHost({
-      kube,
-      clock: systemClock,
-      random: Math.random,
-      log: silentLog,
-      namespace: 'emissary',
-      report: (error) => reports.push(error),
-    });
+    const host = hostFor(kube, { report: (error) => reports.push(error) });
     const opened = linkerd.open(linkerd.config.parse({ address: judge.tlsAddress, ...config }), host);
     assert.ok(isIssuer(opened));
     return opened;

@@ -1,12 +1,14 @@
 import { adapters } from '../../adapters/index.ts';
 import { Agent, type CertificateSource } from '../../src/agent/agent.ts';
 import { alone, type Leadership } from '../../src/agent/election/leadership.ts';
+import { WritePriority } from '../../src/agent/publish/write-priority.ts';
 import { StatusBoard } from '../../src/agent/report/board.ts';
 import { LogSink } from '../../src/agent/report/log-sink.ts';
 import type { Report } from '../../src/agent/report/report.ts';
 import type { Sink } from '../../src/agent/report/reporter.ts';
 import { StatusWriter } from '../../src/agent/report/status-writer.ts';
-import { customResources } from '../../src/agent/source/custom-resources.ts';
+import { type ControllerOptions, customResources } from '../../src/agent/source/custom-resources.ts';
+import { ALLOW_ANY, ANY } from '../../src/config/allow.ts';
 import { customResourceDefinition } from '../../src/config/schema/crd.ts';
 import type { MeshCertificate } from '../../src/config/schema/mesh-certificate.ts';
 import { validateObject } from '../../src/config/validate.ts';
@@ -120,20 +122,24 @@ export class AgentWorld implements AsyncDisposable {
       forget: (...reported) => writer.forget(...reported),
     };
     const certificates: CertificateSource = (signal) => {
-      const options = {
+      const options: ControllerOptions = {
         kube,
         adapters: this.#adapters,
         gateways,
         clock,
         random,
         log,
+        allow: ALLOW_ANY,
+        namespaces: ANY,
         leadership: this.#leadership,
         onError: () => {},
       };
       return customResources(options, signal);
     };
     this.#run([sink, ...sinks], certificates, dryRun);
-    const writer = new StatusWriter({ kube, clock, random, log, signal: this.#stop.signal });
+    const { signal } = this.#stop;
+    const writePriority = new WritePriority(clock);
+    const writer = new StatusWriter({ kube, clock, random, log, leads: () => true, writePriority, signal });
   }
 
   /** Stores a MeshCertificate, and their definition if it is the first. */
@@ -165,7 +171,10 @@ export class AgentWorld implements AsyncDisposable {
       preflight: (...presented) => this.preflight(...presented),
       random: () => 0.5,
       log,
-      observe: { by: 'names' },
+      observe: { by: 'names', namespaces: ANY },
+      writePriority: new WritePriority(this.clock),
+      filesBelow: ANY,
+      allow: ALLOW_ANY,
       dryRun,
     });
     this.#running = this.agent.run(this.#stop.signal).finally(() => kube.close());

@@ -2,8 +2,10 @@ import { adapters } from '../../adapters/index.ts';
 import { sandboxes } from '../../adapters/sandboxes.ts';
 import { Agent } from '../../src/agent/agent.ts';
 import { alone } from '../../src/agent/election/leadership.ts';
+import { WritePriority } from '../../src/agent/publish/write-priority.ts';
 import { StatusWriter } from '../../src/agent/report/status-writer.ts';
 import { customResources } from '../../src/agent/source/custom-resources.ts';
+import { ALLOW_ANY, ANY } from '../../src/config/allow.ts';
 import type { KubeObject } from '../../src/core/object.ts';
 import { gateways } from '../../src/gateways.ts';
 import type { Kube } from '../../src/kube/api.ts';
@@ -57,6 +59,7 @@ export class OnboardWorld implements AsyncDisposable {
     const random = () => 0.5;
     const log = silentLog;
     const { signal } = this.#stop;
+    const writePriority = new WritePriority(clock);
     const agent = new Agent({
       kube,
       adapters,
@@ -70,6 +73,7 @@ export class OnboardWorld implements AsyncDisposable {
             clock,
             random,
             log,
+            allow: ALLOW_ANY,
             namespaces: ['emissary'],
             leadership: alone,
             onError: () => {},
@@ -78,11 +82,15 @@ export class OnboardWorld implements AsyncDisposable {
         ),
       leadership: alone,
       preflight: anyPair,
-      sinks: [new StatusWriter({ kube, clock, random, log, signal })],
+      sinks: [new StatusWriter({ kube, clock, random, log, leads: () => true, writePriority, signal })],
       clock,
       random,
       log,
-      observe: { by: 'names' },
+      observe: { by: 'names', namespaces: ANY },
+      writePriority,
+      dryRun: false,
+      filesBelow: ANY,
+      allow: ALLOW_ANY,
     });
     this.#agent = agent.run(signal).finally(() => kube.close());
   }

@@ -23,6 +23,8 @@ export class ToyMesh {
   crls: readonly Crl[] = [];
   /** Followed besides, as Istio's roots are. */
   configMap: ConfigMapRef | undefined;
+  /** The name of a ClusterTrustBundle that is followed instead. */
+  trustBundle: string | undefined;
   /** What the next answers are instead of good ones. */
   answer: ((good: Identity) => Identity) | undefined;
   readonly #changed = new Set<Trigger>();
@@ -79,15 +81,18 @@ export class ToyMesh {
         this.issued += 1;
         return this.issue();
       },
-      roots: (signal) =>
-        this.configMap ? this.#follow(host, this.configMap, signal) : this.#watch(() => this.roots, signal),
+      roots: (signal) => {
+        if (this.configMap) return this.#follow(host.configMap(this.configMap, signal));
+        if (this.trustBundle) return this.#follow(host.clusterTrustBundle(this.trustBundle, signal));
+        return this.#watch(() => this.roots, signal);
+      },
       crls: (signal) => this.#watch(() => this.crls, signal),
       [Symbol.asyncDispose]: async () => {},
     };
   }
 
-  async *#follow(host: Host, ref: ConfigMapRef, signal: AbortSignal): AsyncGenerator<readonly Certificate[]> {
-    for await (const _ of host.configMap(ref, signal)) yield this.roots;
+  async *#follow(source: AsyncIterable<unknown>): AsyncGenerator<readonly Certificate[]> {
+    for await (const _ of source) yield this.roots;
   }
 
   async *#watch<T>(read: () => T, signal: AbortSignal): AsyncGenerator<T> {

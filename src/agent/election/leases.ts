@@ -2,7 +2,7 @@ import { createHash } from 'node:crypto';
 import type { Clock } from '../../async/clock.ts';
 import { type LinkedSignal, linkedTo } from '../../async/linked-signal.ts';
 import type { Kube } from '../../kube/api.ts';
-import { campaign, LEASE_DURATIONS, type LeaseDurations, type LeaseTerm } from '../../kube/lease/lease.ts';
+import { campaign, LEASE_DURATIONS, type LeaseTerm } from '../../kube/lease/lease.ts';
 import type { Log } from '../../mesh/log.ts';
 import type { Fence } from '../publish/publisher.ts';
 import type { Leadership } from './leadership.ts';
@@ -19,8 +19,6 @@ export interface LeaseLeadershipOptions {
   readonly shards: number;
   /** Name of this process, for people. */
   readonly identity: string;
-  readonly durations?: LeaseDurations | undefined;
-  readonly onError?: ((error: Error) => void) | undefined;
 }
 
 /** A write was refused: this process may not write now. */
@@ -80,12 +78,11 @@ export class LeaseLeadership implements Leadership {
   readonly #givingUp = new Map<number, LinkedSignal>();
 
   async #lead(shard: number, signal: AbortSignal): Promise<void> {
-    const { kube, clock, shards } = this.#options;
-    const name = this.#leaseName(shard);
+    const { clock, shards } = this.#options;
     while (!signal.aborted) {
       using give = linkedTo(signal);
       this.#givingUp.set(shard, give);
-      const term = campaign(kube, { ...this.#options, name }, give.signal);
+      const term = this.#campaign(this.#leaseName(shard), give.signal);
       this.#terms[shard] = term;
       for await (const _ of term.changes()) {
         this.#changed();
@@ -94,23 +91,23 @@ export class LeaseLeadership implements Leadership {
       this.#terms[shard] = undefined;
       this.#changed();
       // Given up for another replica: do not campaign until that replica had time to take the Lease.
-      if (!signal.aborted && shards > 1) await clock.sleep(2 * this.#durations.leaseMs, signal).catch(() => {});
+      if (!signal.aborted && shards > 1) await clock.sleep(2 * LEASE_DURATIONS.leaseMs, signal).catch(() => {});
     }
   }
 
   readonly #balance = new Balance({
     terms: () => this.#terms,
     giveUp: (shard) => this.#givingUp.get(shard)?.abort(new Error('given up for another replica')),
-    campaign: (signal) =>
-      campaign(this.#options.kube, { ...this.#options, name: `${this.#options.name}-handover` }, signal),
+    campaign: (signal) => this.#campaign(`${this.#options.name}-handover`, signal),
     kube: () => this.#options.kube,
     lease: () => ({ namespace: this.#options.namespace, name: `${this.#options.name}-handover` }),
     clock: () => this.#options.clock,
-    intervalMs: () => 2 * this.#durations.retryMs,
+    intervalMs: () => 2 * LEASE_DURATIONS.retryMs,
   });
 
-  get #durations(): LeaseDurations {
-    return this.#options.durations ?? LEASE_DURATIONS;
+  #campaign(name: string, signal: AbortSignal): LeaseTerm {
+    const { kube, namespace, identity, clock, random, log } = this.#options;
+    return campaign(kube, { namespace, name, identity, clock, random, log }, signal);
   }
 
   #changed(): void {

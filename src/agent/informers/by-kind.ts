@@ -9,7 +9,7 @@ import type { Log } from '../../mesh/log.ts';
 import { interning } from './interning.ts';
 import { OwnerIndex } from './owner-index.ts';
 
-export interface DiscoveryOptions {
+export interface SharedInformersOptions {
   readonly kube: Kube;
   readonly clock: Clock;
   readonly random: () => number;
@@ -56,10 +56,10 @@ export interface View extends Disposable {
  * last view.
  */
 export class SharedInformers {
-  readonly #options: DiscoveryOptions;
-  readonly #feeds = new Map<string, SharedWatch>();
+  readonly #options: SharedInformersOptions;
+  readonly #watches = new Map<string, SharedWatch>();
 
-  constructor(options: DiscoveryOptions) {
+  constructor(options: SharedInformersOptions) {
     this.#options = options;
   }
 
@@ -68,20 +68,20 @@ export class SharedInformers {
     const { name, bare = false, optional = false } = options;
     const id = [resource.apiVersion, resource.plural, namespace ?? '', name ?? '', bare, optional].join('/');
     const selection = name === undefined ? { namespace } : onlyNamed(name, namespace);
-    let shared = this.#feeds.get(id);
+    let shared = this.#watches.get(id);
     if (!shared) {
       const unused = (watch: SharedWatch) => {
-        if (this.#feeds.get(id) === watch) this.#feeds.delete(id);
+        if (this.#watches.get(id) === watch) this.#watches.delete(id);
       };
       shared = new SharedWatch(resource, selection, { bare, optional }, this.#options, unused);
-      this.#feeds.set(id, shared);
+      this.#watches.set(id, shared);
     }
     return new SharedView(shared, watcher, options.owner);
   }
 
   /** Lists everything again: finds changes that a lost watch missed. */
   resync(): void {
-    for (const feed of this.#feeds.values()) feed.reflector.resync();
+    for (const watch of this.#watches.values()) watch.reflector.resync();
   }
 }
 
@@ -145,7 +145,7 @@ class SharedWatch {
     resource: Resource,
     selection: Selection,
     { bare, optional }: { readonly bare: boolean; readonly optional: boolean },
-    { kube, clock, random, log }: DiscoveryOptions,
+    { kube, clock, random, log }: SharedInformersOptions,
     unused: (watch: SharedWatch) => void,
   ) {
     this.#resource = resource;

@@ -8,6 +8,8 @@ import { silentLog } from '../../mesh/log.ts';
 import { startKubeApi } from '../../sandbox/kube/kube-api.ts';
 import { ObjectInformers } from './by-object.ts';
 
+const NO_OTHERS = { namespaces: [], kinds: [], seen: () => {} };
+
 const secret = (name: string): ObjectRef => ({ apiVersion: 'v1', kind: 'Secret', namespace: 'emissary', name });
 
 describe('object informers', () => {
@@ -23,7 +25,7 @@ describe('object informers', () => {
           metadata: { name, namespace: 'emissary', labels: { [MANAGED_BY_LABEL]: 'meshcert' } },
           stringData: { text },
         });
-      const observer = new ObjectInformers({ kube, clock, random: () => 0.5, log: silentLog, by });
+      const observer = new ObjectInformers({ kube, clock, random: () => 0.5, log: silentLog, by, ...NO_OTHERS });
       let changes = 0;
       const changed = () => {
         changes++;
@@ -52,7 +54,14 @@ describe('object informers', () => {
       const clock = new FakeClock();
       const api = await startKubeApi({ clock, tls: false, namespaces: ['emissary'] });
       const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test', clock });
-      const observer = new ObjectInformers({ kube, clock, random: () => 0.5, log: silentLog, by: 'names' });
+      const observer = new ObjectInformers({
+        kube,
+        clock,
+        random: () => 0.5,
+        log: silentLog,
+        by: 'names',
+        ...NO_OTHERS,
+      });
       let changes = 0;
       using view = observer.observe([secret('a'), secret('b')], { changed: () => changes++ });
       const isSeen = (name: string, text: string) => () =>
@@ -90,7 +99,7 @@ describe('object informers', () => {
     const clock = new FakeClock();
     const api = await startKubeApi({ clock, tls: false, namespaces: ['emissary'] });
     const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test', clock });
-    const observer = new ObjectInformers({ kube, clock, random: () => 0.5, log: silentLog, by: 'names' });
+    const observer = new ObjectInformers({ kube, clock, random: () => 0.5, log: silentLog, by: 'names', ...NO_OTHERS });
     let changes = 0;
     await api.outage(true);
     using view = observer.observe([secret('a')], { changed: () => changes++ });
@@ -118,7 +127,14 @@ describe('object informers', () => {
       const clock = new FakeClock();
       const api = await startKubeApi({ clock, tls: false, namespaces: ['emissary'] });
       const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test', clock });
-      const observer = new ObjectInformers({ kube, clock, random: () => 0.5, log: silentLog, by: 'names' });
+      const observer = new ObjectInformers({
+        kube,
+        clock,
+        random: () => 0.5,
+        log: silentLog,
+        by: 'names',
+        ...NO_OTHERS,
+      });
       let changes = 0;
       using view = observer.observe([secret('a')], { changed: () => changes++ });
       const exists = () => view.get(secret('a')) !== undefined;

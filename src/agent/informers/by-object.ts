@@ -1,4 +1,5 @@
 import type { Clock } from '../../async/clock.ts';
+import { type Allowed, ANY } from '../../config/allow.ts';
 import { type KubeObject, keyOf, MANAGED_BY_LABEL, type ObjectRef, refOf } from '../../core/object.ts';
 import type { Kube, Resource, Selection } from '../../kube/api.ts';
 import { type FailedAttempt, type Reflector, reflect } from '../../kube/reflector.ts';
@@ -18,12 +19,12 @@ export interface ObjectInformersOptions {
    * namespace scope, for a Role that may list; an object without our label is then found only by writing.
    */
   readonly by: 'names' | 'labels';
-  /** With `labels`: the namespaces to watch; absent: all at once. */
-  readonly namespaces?: readonly string[] | undefined;
+  /** With `labels`: the namespaces to watch; `ANY`: all of them with one watch. */
+  readonly namespaces: Allowed;
   /** Kinds of gateways that are not built in. */
-  readonly kinds?: readonly Resource[] | undefined;
+  readonly kinds: readonly Resource[];
   /** Called with each object as it was listed or changed, including the parts that are not stored. */
-  readonly seen?: (object: KubeObject) => void;
+  readonly seen: (object: KubeObject) => void;
 }
 
 type Transform = ReturnType<typeof objectTransform>;
@@ -61,11 +62,12 @@ export interface ObjectWatcher extends Pick<Watcher, 'recovered'> {
 
 /** The observed state of all objects that we manage, from watches that the reconcilers share. */
 export class ObjectInformers {
-  readonly #options: ObjectInformersOptions & { keep: Transform };
+  readonly #options: ObjectInformersOptions;
+  readonly #transform = objectTransform();
   readonly #watches = new Map<string, Watch>();
 
   constructor(options: ObjectInformersOptions) {
-    this.#options = { ...options, keep: objectTransform() };
+    this.#options = options;
   }
 
   observe(refs: readonly ObjectRef[], watcher: ObjectWatcher): ObjectView {
@@ -89,7 +91,7 @@ export class ObjectInformers {
     const id = `${resource.apiVersion}/${resource.plural}/${JSON.stringify(selection)}`;
     let watch = this.#watches.get(id);
     if (!watch) {
-      watch = new Watch(resource, selection, this.#options, () => this.#watches.delete(id));
+      watch = new Watch(resource, selection, this.#options, this.#transform, () => this.#watches.delete(id));
       this.#watches.set(id, watch);
     }
     return watch;
@@ -99,9 +101,8 @@ export class ObjectInformers {
     if (this.#options.by === 'names') {
       return { namespace: ref.namespace, fieldSelector: `metadata.name=${ref.name}` };
     }
-    const listed = this.#options.namespaces;
     return {
-      ...(listed ? { namespace: ref.namespace } : {}),
+      ...(this.#options.namespaces === ANY ? {} : { namespace: ref.namespace }),
       labelSelector: `${MANAGED_BY_LABEL}=meshcert`,
     };
   }
@@ -210,12 +211,13 @@ class Watch {
   constructor(
     resource: Resource,
     selection: Selection,
-    options: ObjectInformersOptions & { keep: Transform },
+    options: ObjectInformersOptions,
+    transform: Transform,
     unused: () => void,
   ) {
-    this.#keep = options.keep;
+    this.#keep = transform;
     this.#unused = unused;
-    const { kube, clock, random, log, seen = () => {} } = options;
+    const { kube, clock, random, log, seen } = options;
     const onError = (error: Error, { isRepeated }: FailedAttempt) => {
       this.#unserved = error instanceof KubeError && error.status === 404;
       // What was listed remains known, whether or not it is followed now.
@@ -225,14 +227,22 @@ class Watch {
     const { signal } = this.#stop;
     const keep = (object: KubeObject) => {
       seen(object);
-      return options.keep(object);
+      return transform(object);
     };
     const onList = () => this.#dropDeleted();
     const onRecovered = () => {
       for (const views of this.#subscribers.values()) for (const view of views) view.recovered();
     };
-    const heard = { onError, onRecovered, onList };
-    this.#reflector = reflect(kube, resource, selection, { clock, random, log, signal, ...heard, keep });
+    this.#reflector = reflect(kube, resource, selection, {
+      clock,
+      random,
+      log,
+      signal,
+      onError,
+      onRecovered,
+      onList,
+      keep,
+    });
     this.#pump().catch(() => {});
   }
 

@@ -4,15 +4,14 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { hostFor } from '../../../test/support/host.ts';
 import { systemClock } from '../../async/clock.ts';
 import { type Share, sharing } from '../../async/sharing.ts';
-import type { AllowList } from '../../config/allow.ts';
+import { ALLOW_ANY, type Allowed, ANY } from '../../config/allow.ts';
 import { connect } from '../../kube/client.ts';
-import { silentLog } from '../../mesh/log.ts';
 import { SandboxCa } from '../../sandbox/ca.ts';
 import { type KubeApi, startKubeApi } from '../../sandbox/kube/kube-api.ts';
 import { ApiAudiences } from './api-audiences.ts';
-import { createHost } from './host.ts';
 
 const TO_CA = { destinations: [{ address: 'ca.test:443', secure: true }] };
 
@@ -31,19 +30,11 @@ describe('the host of an adapter', () => {
     await rm(dir, { recursive: true });
   });
 
-  const surroundings = {
-    clock: systemClock,
-    random: Math.random,
-    log: silentLog,
-    namespace: 'default',
-    report: () => {},
-  };
-  const host = (filesBelow?: readonly string[], share?: Share, allow?: AllowList) =>
-    createHost({
-      ...surroundings,
+  const host = (filesBelow: Allowed = ANY, share = sharing(), allow = ALLOW_ANY) =>
+    hostFor(connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test' }), {
+      namespace: 'default',
       share,
       allow,
-      kube: connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test' }),
       filesBelow,
     });
 
@@ -64,7 +55,7 @@ describe('the host of an adapter', () => {
       },
     });
     const share = sharing();
-    const one = () => createHost({ share, kube, ...surroundings });
+    const one = () => hostFor(kube, { namespace: 'default', share });
     const ask = (audience: string, given: AbortSignal = signal) =>
       one().token({ ...TO_CA, audience, serviceAccount: { name: 'gateway', namespace: 'default' } }, given);
     const gone = new AbortController();
@@ -105,9 +96,9 @@ describe('the host of an adapter', () => {
       code: 'ERR_NOT_ALLOWED',
       message: /opens the Kubernetes API .* --allow-audience=https:\/\/kubernetes\.default\.svc\.cluster\.local/,
     });
-    const others = host(undefined, undefined, { audiences: ['istio-ca'] });
+    const others = host(ANY, undefined, { ...ALLOW_ANY, audiences: ['istio-ca'] });
     await assert.rejects(others.token(request, signal), { code: 'ERR_NOT_ALLOWED' });
-    assert.match(await host(undefined, undefined, { audiences: [audience] }).token(request, signal), /^eyJ/);
+    assert.match(await host(ANY, undefined, { ...ALLOW_ANY, audiences: [audience] }).token(request, signal), /^eyJ/);
   });
 
   it('sends no token from a file that opens the Kubernetes API where a resource names the file, unless that is allowed', async () => {
@@ -121,7 +112,10 @@ describe('the host of an adapter', () => {
       code: 'ERR_NOT_ALLOWED',
       message: /own opens the Kubernetes API .* --allow-audience=https:\/\/kubernetes\.default\.svc\.cluster\.local/,
     });
-    assert.equal(await host([dir], undefined, { audiences: [audience] }).token(request, signal), own.token);
+    assert.equal(
+      await host([dir], undefined, { ...ALLOW_ANY, audiences: [audience] }).token(request, signal),
+      own.token,
+    );
     assert.equal(await host().token(request, signal), own.token);
     const other = await kube.token(gateway, 'consul', 600);
     await writeFile(file, other.token);
@@ -133,7 +127,7 @@ describe('the host of an adapter', () => {
     const share = sharing();
     const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'once' });
     const apiAudiences = new ApiAudiences(kube, systemClock);
-    const one = createHost({ share, kube, apiAudiences, ...surroundings });
+    const one = hostFor(kube, { namespace: 'default', share, apiAudiences });
     const asked = () => api.requests.entries.filter(({ path, status }) => path === '/version' && status === 401).length;
     const before = asked();
     for (let turn = 0; turn < 3; turn++) {
@@ -141,7 +135,7 @@ describe('the host of an adapter', () => {
     }
     assert.equal(asked() - before, 1);
     const silent = new ApiAudiences({ accepts: () => Promise.reject(new Error('no answer')) }, systemClock);
-    const failing = createHost({ kube, apiAudiences: silent, ...surroundings });
+    const failing = hostFor(kube, { namespace: 'default', apiAudiences: silent });
     const request = { ...TO_CA, audience: 'istio-ca', serviceAccount: gateway };
     for (let turn = 0; turn < 2; turn++) {
       await assert.rejects(failing.token(request, signal), { code: 'ERR_MESH_TOKEN', message: /no answer/ });
@@ -158,7 +152,7 @@ describe('the host of an adapter', () => {
       ['audiences', '--allow-audience=istio-ca'],
       ['addresses', '--allow-address=ca.test:443'],
     ] as const) {
-      const refused = host(undefined, undefined, { ...allow, [kind]: ['other/other'] }).token(request, signal);
+      const refused = host(ANY, undefined, { ...allow, [kind]: ['other/other'] }).token(request, signal);
       await assert.rejects(refused, { code: 'ERR_NOT_ALLOWED', message: new RegExp(flag) });
     }
     const file = join(dir, 'allowed');
@@ -168,7 +162,7 @@ describe('the host of an adapter', () => {
       code: 'ERR_NOT_ALLOWED',
     });
     assert.equal(minted(), before);
-    assert.match(await host(undefined, undefined, allow).token(request, signal), /^eyJ/);
+    assert.match(await host(ANY, undefined, allow).token(request, signal), /^eyJ/);
   });
 
   it('mints for a ServiceAccount of another namespace only with its consent', async () => {
@@ -221,7 +215,7 @@ describe('the host of an adapter', () => {
     put({ pem: 'a' });
     const abort = new AbortController();
     const [first, second, alone] = [share, share, undefined].map((each) =>
-      host(undefined, each).configMap(ref, abort.signal)[Symbol.asyncIterator](),
+      host(ANY, each).configMap(ref, abort.signal)[Symbol.asyncIterator](),
     );
     const next = async (values: typeof first) => (await values?.next())?.value;
     const known = await next(first);
@@ -248,7 +242,7 @@ describe('the host of an adapter', () => {
     const until = async (state: string) => {
       while (said !== `ConfigMap default/stale: ${state}`) await once(news, 'said');
     };
-    const own = createHost({ ...surroundings, kube, reportStale });
+    const own = hostFor(kube, { namespace: 'default', reportStale });
     const following = async () => {
       const abort = new AbortController();
       await own.configMap(ref, abort.signal)[Symbol.asyncIterator]().next();
@@ -279,7 +273,7 @@ describe('the host of an adapter', () => {
       });
     const read = (share?: Share) => {
       const abort = new AbortController();
-      const values = host(undefined, share).clusterTrustBundle(name, abort.signal)[Symbol.asyncIterator]();
+      const values = host(ANY, share).clusterTrustBundle(name, abort.signal)[Symbol.asyncIterator]();
       return { next: async () => (await values.next()).value, end: () => abort.abort() };
     };
     const unserved = { code: 'ERR_MESH_UNSUPPORTED', message: /does not serve ClusterTrustBundles.*--feature-gates/ };

@@ -2,9 +2,9 @@ import { resolve } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../../async/clock.ts';
 import { following, LatestValue, type ReportStale } from '../../async/latest-value.ts';
-import { type Share, sharing } from '../../async/sharing.ts';
+import type { Share } from '../../async/sharing.ts';
 import { Trigger } from '../../async/trigger.ts';
-import { type AllowList, allowsAudience, requireAllowed } from '../../config/allow.ts';
+import { type Allowed, type AllowList, ANY, allowsAudience, isNamed, requireAllowed } from '../../config/allow.ts';
 import { type KubeObject, keyOf, type ObjectRef } from '../../core/object.ts';
 import { mintToken, requireConsent } from '../../kube/account-token.ts';
 import type { Kube, Resource } from '../../kube/api.ts';
@@ -17,9 +17,9 @@ import { MeshError } from '../../mesh/error.ts';
 import { acceptToken } from '../../mesh/input/token.ts';
 import type { Log } from '../../mesh/log.ts';
 import { asError } from '../../mesh/renewing.ts';
-import { SharedInformers } from '../informers/by-kind.ts';
+import type { SharedInformers } from '../informers/by-kind.ts';
 import { type FileTexts, fileContents, fileTexts } from '../informers/files.ts';
-import { ApiAudiences } from './api-audiences.ts';
+import type { ApiAudiences } from './api-audiences.ts';
 
 /** Tokens of cloud providers with many claims have several kilobytes. */
 const LARGEST_TOKEN = 65_536;
@@ -32,26 +32,25 @@ export interface HostOptions {
   readonly random: () => number;
   readonly log: Log;
   readonly namespace: string;
-  /** Absent: nothing is shared with another host. */
-  readonly share?: Share | undefined;
-  /** Absent: each value has its own watch. */
-  readonly discovery?: SharedInformers | undefined;
+  /** A value that several hosts read is read once for all who have the same one. */
+  readonly share: Share;
+  readonly sharedInformers: SharedInformers;
   readonly report: (error: Error) => void;
   /**
    * In place of `report` for a source that is followed, such as a ConfigMap or a file: why it may be out of date, and
    * without an error that it is no longer.
    */
-  readonly reportStale?: ((source: string, error: Error | undefined) => void) | undefined;
+  readonly reportStale: (source: string, error: Error | undefined) => void;
   /**
    * Directories below which a MeshCertificate may name files. Without this, a user who may create a resource could have
-   * the agent's own token sent to an address of their choice. Absent: any directory, since a configuration file belongs
-   * to the operator.
+   * the agent's own token sent to an address of their choice. `ANY` where the MeshCertificates are in a configuration
+   * file, which belongs to the operator.
    */
-  readonly filesBelow?: readonly string[] | undefined;
-  /** What tokens may be made for; absent: everything except the API server's audiences. */
-  readonly allow?: AllowList | undefined;
+  readonly filesBelow: Allowed;
+  /** What tokens may be made for. Where it is `ANY`, the API server's audiences are still refused. */
+  readonly allow: AllowList;
   /** Shared by all hosts of an agent. */
-  readonly apiAudiences?: ApiAudiences | undefined;
+  readonly apiAudiences: ApiAudiences;
 }
 
 /** What an adapter of one MeshCertificate may read from the cluster and the file system. */
@@ -59,7 +58,7 @@ export function createHost(options: HostOptions): Host {
   return new AdapterHost(options);
 }
 
-/** Small, since there is one for each MeshCertificate. A value that several hosts read is read once for all. */
+/** Small, since there is one for each MeshCertificate. */
 class AdapterHost implements Host {
   readonly clock: Clock;
   readonly random: () => number;
@@ -67,10 +66,10 @@ class AdapterHost implements Host {
   readonly namespace: string;
   readonly share: Share;
   readonly report: (error: Error) => void;
-  readonly #reportStale: NonNullable<HostOptions['reportStale']>;
+  readonly #reportStale: HostOptions['reportStale'];
   readonly #kube: Kube;
-  readonly #discovery: SharedInformers;
-  readonly #filesBelow: readonly string[] | undefined;
+  readonly #sharedInformers: SharedInformers;
+  readonly #filesBelow: Allowed;
   readonly #allow: AllowList;
   readonly #apiAudiences: ApiAudiences;
 
@@ -79,14 +78,14 @@ class AdapterHost implements Host {
     this.random = options.random;
     this.log = options.log;
     this.namespace = options.namespace;
-    this.share = options.share ?? sharing();
+    this.share = options.share;
     this.report = options.report;
-    this.#reportStale = options.reportStale ?? ((_, error) => error && options.report(error));
+    this.#reportStale = options.reportStale;
     this.#kube = options.kube;
-    this.#discovery = options.discovery ?? new SharedInformers(options);
+    this.#sharedInformers = options.sharedInformers;
     this.#filesBelow = options.filesBelow;
-    this.#allow = options.allow ?? {};
-    this.#apiAudiences = options.apiAudiences ?? new ApiAudiences(options.kube, options.clock);
+    this.#allow = options.allow;
+    this.#apiAudiences = options.apiAudiences;
   }
 
   async token(request: TokenRequest, signal: AbortSignal): Promise<string> {
@@ -95,7 +94,8 @@ class AdapterHost implements Host {
     if (file !== undefined) {
       permit(file, this.#filesBelow);
       const token = await tokenFile(file);
-      if (this.#filesBelow && !allowsAudience(token, this.#allow)) await this.#apiAudiences.refuseFile(file, token);
+      if (this.#filesBelow !== ANY && !allowsAudience(token, this.#allow))
+        await this.#apiAudiences.refuseFile(file, token);
       return token;
     }
     if (!account) {
@@ -107,7 +107,7 @@ class AdapterHost implements Host {
       new Minting(async (stop) => {
         await requireConsent(this.#kube, account, this.namespace, stop);
         const token = await minted(this.#kube, account, audience, stop);
-        if (!this.#allow.audiences?.includes(audience)) await this.#apiAudiences.refuse(audience, token);
+        if (!isNamed(this.#allow.audiences, audience)) await this.#apiAudiences.refuse(audience, token);
         return token;
       });
     using held = this.share(`token ${this.namespace} ${account.namespace}/${account.name} ${audience}`, mint);
@@ -115,14 +115,15 @@ class AdapterHost implements Host {
   }
 
   configMap(ref: ConfigMapRef, signal: AbortSignal): AsyncIterable<ConfigMapData> {
-    const read = () => new LatestValue<ConfigMapData>((stop, report) => configMap(this.#discovery, ref, report, stop));
+    const read = () =>
+      new LatestValue<ConfigMapData>((stop, report) => configMap(this.#sharedInformers, ref, report, stop));
     return this.#following(`ConfigMap ${ref.namespace}/${ref.name}`, read, signal);
   }
 
   clusterTrustBundle(name: string, signal: AbortSignal): AsyncIterable<string | undefined> {
     const read = () =>
       new LatestValue<string | undefined>((stop, report) =>
-        clusterTrustBundle(this.#kube, this.#discovery, name, report, stop),
+        clusterTrustBundle(this.#kube, this.#sharedInformers, name, report, stop),
       );
     return this.#following(`ClusterTrustBundle ${name}`, read, signal);
   }
@@ -160,9 +161,9 @@ class AdapterHost implements Host {
   }
 }
 
-function permit(path: string, directories: readonly string[] | undefined): void {
+function permit(path: string, directories: Allowed): void {
   const full = resolve(path);
-  if (!directories || directories.some((directory) => full.startsWith(`${resolve(directory)}/`))) return;
+  if (directories === ANY || directories.some((directory) => full.startsWith(`${resolve(directory)}/`))) return;
   throw new MeshError(
     'ERR_MESH_CONFIG',
     `the file ${path} is not below ${directories.join(' or ')}; a MeshCertificate resource may name no other files: mount it there, start the agent with --files-below, or name a serviceAccount instead`,
@@ -213,25 +214,25 @@ async function tokenFile(path: string): Promise<string> {
 }
 
 function configMap(
-  discovery: SharedInformers,
+  informers: SharedInformers,
   ref: ConfigMapRef,
   report: ReportStale,
   signal: AbortSignal,
 ): AsyncGenerator<ConfigMapData> {
   const dataOf = (object: KubeObject | undefined) => object && ((object.data ?? {}) as Record<string, string>);
-  return partOf(discovery, RESOURCES.configMaps, ref, { read: dataOf, report }, signal);
+  return partOf(informers, RESOURCES.configMaps, ref, { read: dataOf, report }, signal);
 }
 
 async function* clusterTrustBundle(
   kube: Kube,
-  discovery: SharedInformers,
+  informers: SharedInformers,
   name: string,
   report: ReportStale,
   signal: AbortSignal,
 ): AsyncGenerator<string | undefined> {
   const resource = await servedTrustBundles(kube, name, signal);
   const unserved = () => unservedTrustBundle(name);
-  yield* partOf(discovery, resource, { name }, { read: trustBundleOf, report, unserved }, signal);
+  yield* partOf(informers, resource, { name }, { read: trustBundleOf, report, unserved }, signal);
 }
 
 interface Reading<T> {
@@ -243,7 +244,7 @@ interface Reading<T> {
 
 /** A part of one object now, then whenever the part changes. */
 async function* partOf<T>(
-  discovery: SharedInformers,
+  informers: SharedInformers,
   resource: Resource,
   ref: Pick<ObjectRef, 'name' | 'namespace'>,
   { read, report, unserved }: Reading<T>,
@@ -260,7 +261,7 @@ async function* partOf<T>(
     },
     recovered: () => report(undefined),
   };
-  using view = discovery.view(resource, ref.namespace, watcher, { name: ref.name });
+  using view = informers.view(resource, ref.namespace, watcher, { name: ref.name });
   const key = keyOf({ apiVersion: resource.apiVersion, kind: resource.kind, ...ref });
   let last: { readonly part: T } | undefined;
   try {

@@ -1,7 +1,7 @@
 import type { Clock } from '../../async/clock.ts';
 import type { Semaphore } from '../../async/semaphore.ts';
 import type { Share } from '../../async/sharing.ts';
-import type { AllowList } from '../../config/allow.ts';
+import type { Allowed, AllowList } from '../../config/allow.ts';
 import type { Preflight } from '../../core/verify/preflight.ts';
 import type { Gateway } from '../../gateway/gateway.ts';
 import type { Bundles } from '../../gateway/publication-reader.ts';
@@ -34,10 +34,10 @@ export interface Environment {
   readonly writePriority: WritePriority;
   readonly leadership: Leadership;
   readonly reporter: Reporter;
-  /** Directories below which a MeshCertificate may name files; absent: any. */
-  readonly filesBelow?: readonly string[] | undefined;
-  /** What MeshCertificates may make the agent do; absent: everything. */
-  readonly allow?: AllowList | undefined;
+  /** Directories below which a MeshCertificate may name files. */
+  readonly filesBelow: Allowed;
+  /** What MeshCertificates may make the agent do. */
+  readonly allow: AllowList;
   readonly apiAudiences: ApiAudiences;
   /** For handshakes with upstreams that are only checked: a few at a time. */
   readonly handshakes: Semaphore;

@@ -77,13 +77,27 @@ export class Reconciler {
     this.#env = env;
     const { spec, metadata } = certificate;
     const host = createHost({
-      ...{ ...env, namespace: metadata.namespace ?? '' },
-      ...{ report: this.#meshFailed, reportStale: this.#reportStale },
+      kube: env.kube,
+      clock: env.clock,
+      random: env.random,
+      log: env.log,
+      namespace: metadata.namespace ?? '',
+      share: env.share,
+      sharedInformers: env.sharedInformers,
+      report: this.#meshFailed,
+      reportStale: this.#reportStale,
+      filesBelow: env.filesBelow,
+      allow: env.allow,
+      apiAudiences: env.apiAudiences,
     });
     this.#opened = opening(adapter, spec.mesh, host);
     this.#gateways = this.#useGateways(given.spec, isTargeting(this.#opened) ? this.#opened : undefined);
     this.#stream = new IdentityStream({
-      ...{ env, spec, host, wake: this.#wake, opened: this.#opened },
+      env,
+      spec,
+      host,
+      wake: this.#wake,
+      opened: this.#opened,
       published: () => identityToContinue(this.#observe()),
       publishedSince: () => rotatedAt(this.certificate.status),
       offered: this.#changed,
@@ -278,21 +292,35 @@ export class Reconciler {
     fence: Fence,
     signal: AbortSignal,
   ): Promise<PublishResult> {
-    const batchGap = this.#env.batchGaps.of(this.certificate.metadata.namespace ?? '');
-    const [isProven, recordsOrigin] = [this.#isProven, this.certificate.metadata.uid !== undefined];
+    const { kube, clock, batchGaps, writePriority, gateways, dryRun } = this.#env;
+    const { namespace = '', uid } = this.certificate.metadata;
     const wrote = (object: KubeObject, action: 'create' | 'apply') => {
       this.#view.wrote(object);
-      const { uid } = object.metadata;
-      if (action === 'create' && object.kind === 'Secret' && uid !== undefined) this.#env.createdSecrets.add(uid);
+      const created = object.metadata.uid;
+      if (action === 'create' && object.kind === 'Secret' && created !== undefined) {
+        this.#env.createdSecrets.add(created);
+      }
     };
-    const options = { ...this.#env, fence, batchGap, view: this.#view, isProven, recordsOrigin, wrote };
+    const options = {
+      kube,
+      clock,
+      fence,
+      batchGap: batchGaps.of(namespace),
+      writePriority,
+      gateways,
+      dryRun,
+      isProven: this.#isProven,
+      recordsOrigin: uid !== undefined,
+      view: this.#view,
+      wrote,
+    };
     using _writing = this.#view.writing();
     const result = await publish(steps, options, signal);
     if (!result.problem) this.#writes.succeeded();
     else if (result.problem.refused) this.#writeRefused(result.problem);
     else this.#writeFailed(result.problem, decision);
     // The watch triggers the next reconcile when it shows our writes, unless it has shown them already.
-    const isWritten = result.written.length > 0 && !this.#env.dryRun;
+    const isWritten = result.written.length > 0 && !dryRun;
     if (isWritten && this.#view.readBack(decision.desired)) this.#changes.fire();
     return result;
   }
@@ -315,7 +343,12 @@ export class Reconciler {
     const cause = this.#meshFailures.cause(decision.problem, certificate, leading);
     this.#env.reporter.report({
       ...done,
-      ...{ certificate, inForce, repair, rotation, planned, breakerOpenMs },
+      certificate,
+      inForce,
+      repair,
+      rotation,
+      planned,
+      breakerOpenMs,
       ...reportOf(this.#gateways),
       gateways: this.inUse,
       upstreams: this.#upstreams?.state,
@@ -330,18 +363,30 @@ export class Reconciler {
 
   #useGateways({ gateways: given }: MeshCertificate['spec'], targeting: Targeting | undefined): readonly UsedGateway[] {
     const { certificate } = this;
-    const { kube, clock, random, log, sharedInformers: discovery, dryRun, batchGaps, gateways } = this.#env;
-    const spacing = batchGaps.of(certificate.metadata.namespace ?? '');
+    const { kube, clock, random, log, sharedInformers, dryRun, batchGaps, gateways } = this.#env;
+    const batchGap = batchGaps.of(certificate.metadata.namespace ?? '');
     const mesh = { ...this.#adapter, tls: tlsDefaults(this.#adapter, certificate.spec.mesh.config) };
     return gatewaysOf(certificate.spec, gateways).map(({ gateway, config }) => ({
-      ...{ gateway, config, isLeft: given[gateway.kind] === undefined },
+      gateway,
+      config,
+      isLeft: given[gateway.kind] === undefined,
       routes: new RouteKeeper({
-        ...{ kube, discovery, clock, random, log, dryRun, certificate, gateway, targeting, spacing, mesh },
+        kube,
+        sharedInformers,
+        clock,
+        random,
+        log,
+        dryRun,
+        certificate,
+        gateway,
+        targeting,
+        batchGap,
+        mesh,
         isPublished: (ref) => this.#view.get(ref) !== undefined,
         onChange: this.#changed,
         onError: this.#trouble,
       }),
-      retiring: new Retiring(discovery, gateway, certificate, () => {
+      retiring: new Retiring(sharedInformers, gateway, certificate, () => {
         if (isDeleting(this.certificate)) this.#changes.fire();
       }),
     }));

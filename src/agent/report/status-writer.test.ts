@@ -6,6 +6,7 @@ import type { KubeObject } from '../../core/object.ts';
 import type { PublicationStatus } from '../../core/status.ts';
 import type { Kube } from '../../kube/api.ts';
 import { silentLog } from '../../mesh/log.ts';
+import { WritePriority } from '../publish/write-priority.ts';
 import type { Report } from './report.ts';
 import { type StatusRecord, statusRecordOf } from './status-record.ts';
 import { StatusWriter } from './status-writer.ts';
@@ -40,6 +41,7 @@ function rig() {
     clock,
     random: () => 0.5,
     log: silentLog,
+    writePriority: new WritePriority(clock),
     leads: () => leading,
     signal: stop.signal,
   });

@@ -7,7 +7,7 @@ import { type PublicationStatus, reportedStatus } from '../../core/status.ts';
 import type { Kube } from '../../kube/api.ts';
 import { codeOf } from '../../mesh/error.ts';
 import type { Log } from '../../mesh/log.ts';
-import { WritePriority } from '../publish/write-priority.ts';
+import type { WritePriority } from '../publish/write-priority.ts';
 import type { Passed } from './report.ts';
 import type { Sink } from './reporter.ts';
 import type { StatusRecord } from './status-record.ts';
@@ -17,10 +17,10 @@ export interface StatusWriterOptions {
   readonly clock: Clock;
   readonly random: () => number;
   readonly log: Log;
-  /** Lets other writes go first; default: there are no other writes. */
-  readonly precedence?: WritePriority | undefined;
-  /** Whether this process currently writes for the MeshCertificate of this key. Default: it does. */
-  readonly leads?: ((key: string) => boolean) | undefined;
+  /** Lets other writes go first. */
+  readonly writePriority: WritePriority;
+  /** Whether this process currently writes for the MeshCertificate of this key. */
+  readonly leads: (key: string) => boolean;
   readonly signal: AbortSignal;
 }
 
@@ -57,11 +57,9 @@ export class StatusWriter implements Sink {
   /** First statuses that wait for a certificate, and how to stop the wait. */
   readonly #waiting = new Map<StatusRecord, () => void>();
   #idle: (() => void)[] = [];
-  readonly #precedence: WritePriority;
 
   constructor(options: StatusWriterOptions) {
     this.#options = options;
-    this.#precedence = options.precedence ?? new WritePriority(options.clock);
   }
 
   status(status: PublicationStatus, before: PublicationStatus | undefined, report: Passed, record: StatusRecord): void {
@@ -127,13 +125,13 @@ export class StatusWriter implements Sink {
     let failures = 0;
     try {
       while (this.#pending.has(record) && !signal.aborted) {
-        using turn = await this.#precedence.later(signal);
+        using turn = await this.#options.writePriority.later(signal);
         // The newest status at the time when its turn has come.
         const next = this.#pending.get(record);
         if (!next) return;
         this.#pending.delete(record);
         // A status that waited while the Lease was lost is out of date: it must not follow the new leader's.
-        if (this.#options.leads?.(record.key) === false) return;
+        if (!this.#options.leads(record.key)) return;
         const { certificate, status } = next;
         // The same status was reported again during the write.
         if (this.#isStored(record, certificate, status)) continue;

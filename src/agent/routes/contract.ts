@@ -20,26 +20,26 @@ export interface RouteUser {
 export interface RouteKeeperOptions {
   readonly kube: Kube;
   /** Shared by all keepers of an agent. */
-  readonly discovery: SharedInformers;
+  readonly sharedInformers: SharedInformers;
   readonly clock: Clock;
   readonly random: () => number;
   readonly log: Log;
   /** Judge and report, write nothing. */
-  readonly dryRun?: boolean | undefined;
+  readonly dryRun: boolean;
   readonly certificate: Pick<MeshCertificate, 'metadata' | 'spec'>;
   readonly gateway: Gateway;
-  /** The opened adapter if it has the capability (`isTargeting`); absent: one identity serves the mesh. */
-  readonly targeting?: Targeting | undefined;
+  /** The opened adapter if it has the capability (`isTargeting`); undefined: one identity serves the mesh. */
+  readonly targeting: Targeting | undefined;
   /** What gateways must know of the mesh. */
-  readonly mesh?: MeshView | undefined;
+  readonly mesh: MeshView;
   /** Whether an object of the publication exists that is of no kind of the gateway's, such as the Secret of the pair. */
-  isPublished?(ref: ObjectRef): boolean;
+  isPublished(ref: ObjectRef): boolean;
   /** The batch gap of the gateway, shared with the writes of its Secrets. */
-  readonly spacing: BatchGap;
+  readonly batchGap: BatchGap;
   /** Targets, states or what `sync` can do have changed. Called often and synchronously. */
   onChange(): void;
   /** A watch or a write failed and is retried; for status and metrics. */
-  onError?(error: Error): void;
+  onError(error: Error): void;
 }
 
 /**
@@ -58,7 +58,7 @@ export interface RouteKeeping {
    * Changes each route whose object exists. Writes nothing when there is no change; safe to call at any time. The fence
    * is checked before each write, which may have to wait for its turn.
    */
-  sync(signal: AbortSignal, fence?: Pick<Fence, 'check'>): Promise<void>;
+  sync(signal: AbortSignal, fence: Fence): Promise<void>;
   /**
    * Watches until the signal; the returned promise resolves when everything has ended. A failed watch does not reject
    * it.

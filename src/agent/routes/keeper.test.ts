@@ -18,6 +18,7 @@ import { connect } from '../../kube/client.ts';
 import { silentLog } from '../../mesh/log.ts';
 import type { Targeting, TargetRules } from '../../mesh/targeting.ts';
 import { startKubeApi } from '../../sandbox/kube/kube-api.ts';
+import { alone } from '../election/leadership.ts';
 import { SharedInformers } from '../informers/by-kind.ts';
 import { BatchGap } from '../publish/batch-gap.ts';
 import type { RouteKeeperOptions } from './contract.ts';
@@ -77,8 +78,8 @@ async function startWorld(options: Options) {
   const client = (userAgent: string) => connect({ kubeconfigText: api.kubeconfig(), userAgent, clock });
   const kube = client('keeper');
   const test = client('test');
-  const discovery = new SharedInformers({ kube, clock, random: () => 0.5, log: silentLog });
-  const spacing = new BatchGap(clock, [emissary]);
+  const sharedInformers = new SharedInformers({ kube, clock, random: () => 0.5, log: silentLog });
+  const batchGap = new BatchGap(clock, [emissary]);
   const rules = new Rules();
   rules.set(LINKERD);
   const errors: Error[] = [];
@@ -87,17 +88,20 @@ async function startWorld(options: Options) {
   const { spec: config = SPEC, ...given } = options;
   const keeper = new RouteKeeper({
     kube,
-    discovery,
+    sharedInformers,
     clock,
     random: () => 0.5,
     log: silentLog,
+    dryRun: false,
+    mesh: { title: 'Linkerd', tls: {} },
+    isPublished: () => false,
     certificate: {
       metadata: { name: 'linkerd', namespace: 'emissary' },
       spec: { ...COMMON, gateways: { emissary: config } },
     },
     gateway: emissary as Gateway,
     targeting: rules,
-    spacing,
+    batchGap,
     onChange: () => {
       changes++;
       // What the agent does after each change.
@@ -106,7 +110,7 @@ async function startWorld(options: Options) {
     onError: (error) => errors.push(error),
     ...given,
   });
-  const sync = () => keeper.sync(running.signal);
+  const sync = () => keeper.sync(running.signal, alone.fence(''));
   const run = keeper.run(running.signal);
 
   const until = (what: string, done: () => boolean | Promise<boolean>) => drive(clock, done, { what });
@@ -121,7 +125,7 @@ async function startWorld(options: Options) {
     targets: () => keeper.targets() as readonly Target[],
     kube: test,
     rules,
-    spacing,
+    batchGap,
     errors,
     until,
     get,
@@ -232,7 +236,7 @@ describe('the keeper of Mappings', () => {
       assert.equal(await world.tlsOf('c', 'TCPMapping'), 'linkerd-web-shop');
       const { changes } = world;
       for (let times = 0; times < 3; times++) {
-        await world.keeper.sync(new AbortController().signal);
+        await world.keeper.sync(new AbortController().signal, alone.fence(''));
         await world.clock.advance(60_000);
       }
       assert.equal(world.writes().length, 3);
@@ -243,7 +247,7 @@ describe('the keeper of Mappings', () => {
     withKeeper({}, async (world) => {
       world.backend('web');
       world.context('linkerd-web-shop', idOf('web'));
-      const secret = await world.spacing.beforeSecret(new AbortController().signal);
+      const secret = await world.batchGap.beforeSecret(new AbortController().signal);
       world.mapping('web');
       await world.until('judged', () => world.state('web')?.state === 'waiting');
       await world.clock.advance(10_000);
@@ -439,9 +443,9 @@ describe('shared informers', () => {
     const clock = new FakeClock();
     const api = await startKubeApi({ clock, tls: false });
     const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: FIELD_MANAGER, clock });
-    const discovery = new SharedInformers({ kube, clock, random: () => 0.5, log: silentLog });
+    const sharedInformers = new SharedInformers({ kube, clock, random: () => 0.5, log: silentLog });
     const nothing = { changed() {}, failed() {} };
-    const views = [1, 2, 3].map(() => discovery.view(EMISSARY_RESOURCES.mappings, undefined, nothing));
+    const views = [1, 2, 3].map(() => sharedInformers.view(EMISSARY_RESOURCES.mappings, undefined, nothing));
     try {
       await drive(clock, () => api.watches > 0 && views.every(({ synced }) => synced));
       await drive(clock, () => api.watches === 1);

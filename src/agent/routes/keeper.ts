@@ -29,7 +29,10 @@ const SUSPICIOUS_RACES = 4;
 const OVER = Promise.resolve();
 
 const NOTHING: ObservedObjects = {
-  ...{ routes: [], own: [], unseen: new Map(), unserved: new Set() },
+  routes: [],
+  own: [],
+  unseen: new Map(),
+  unserved: new Set(),
   behind: () => [],
   hidden: () => 'not listed yet',
 };
@@ -77,9 +80,15 @@ export class RouteKeeper implements RouteKeeping, Watcher {
 
   run(signal: AbortSignal): Promise<void> {
     if (signal.aborted) return OVER;
-    const { discovery, gateway, targeting } = this.#options;
+    const { sharedInformers, gateway, targeting } = this.#options;
     this.#running = signal;
-    this.#informer = new RouteInformer(discovery, this, gateway.routes, this.#input, ownerLabel(this.#input.meta));
+    this.#informer = new RouteInformer(
+      sharedInformers,
+      this,
+      gateway.routes,
+      this.#input,
+      ownerLabel(this.#input.meta),
+    );
     signal.addEventListener('abort', this, { once: true });
     this.#judge();
     return targeting ? this.#followRules(targeting, signal) : OVER;
@@ -96,18 +105,18 @@ export class RouteKeeper implements RouteKeeping, Watcher {
   }
 
   failed(error: Error): void {
-    this.#options.onError?.(error);
+    this.#options.onError(error);
     this.#judge();
   }
 
-  sync(signal: AbortSignal, fence?: Pick<Fence, 'check'>): Promise<void> {
+  sync(signal: AbortSignal, fence: Fence): Promise<void> {
     const next = this.#syncing.then(() => this.#sync(signal, fence));
     this.#syncing = next.catch(() => {});
     return next;
   }
 
-  async #sync(signal: AbortSignal, fence: Pick<Fence, 'check'> | undefined): Promise<void> {
-    const { gateway } = this.#options;
+  async #sync(signal: AbortSignal, fence: Fence): Promise<void> {
+    const { kube, batchGap, gateway } = this.#options;
     for (const verdict of this.#judged.verdicts) {
       if (!this.complete || this.#options.dryRun) return;
       const change = this.#due(verdict);
@@ -115,7 +124,7 @@ export class RouteKeeper implements RouteKeeping, Watcher {
       const { route } = verdict;
       const key = keyOf(refOf(route));
       try {
-        await applyChange(route, change, { ...this.#options, gateway: gateway.kind, fence }, signal);
+        await applyChange(route, change, { kube, batchGap, gateway: gateway.kind, fence }, signal);
         this.#applied ??= new Map();
         this.#applied.set(key, route.metadata.resourceVersion);
         this.#failures?.delete(key);
@@ -135,7 +144,7 @@ export class RouteKeeper implements RouteKeeping, Watcher {
     const key = keyOf(refOf(route));
     const isWritten = this.#applied?.has(key) && this.#applied.get(key) === route.metadata.resourceVersion;
     const isEarly = this.#options.clock.monotonic() < (this.#failures?.get(key)?.retryAt ?? 0);
-    const exists = this.#existing.includes(keyOf(object)) || this.#options.isPublished?.(object) === true;
+    const exists = this.#existing.includes(keyOf(object)) || this.#options.isPublished(object);
     return isSet || isWritten || isEarly || !exists ? undefined : change;
   }
 
@@ -180,7 +189,7 @@ export class RouteKeeper implements RouteKeeping, Watcher {
     const isRace = RACES.has(error.code) && attempts < SUSPICIOUS_RACES;
     this.#failures ??= new Map();
     this.#failures.set(key, { error: isRace ? undefined : error, attempts, retryAt: clock.monotonic() + wait });
-    if (!isRace) onError?.(error);
+    if (!isRace) onError(error);
     clock.sleep(wait, this.#running).then(onChange, () => {});
   }
 
@@ -195,7 +204,7 @@ export class RouteKeeper implements RouteKeeping, Watcher {
         }
       } catch (error) {
         if (signal.aborted) return;
-        onError?.(error instanceof Error ? error : new Error(String(error)));
+        onError(error instanceof Error ? error : new Error(String(error)));
       }
       failures++;
       await clock.sleep(retryDelay(failures, random), signal).catch(() => {});

@@ -4,6 +4,7 @@ import { FakeClock } from '../../../test/support/fake-clock.ts';
 import { emissary } from '../../gateway/emissary/gateway.ts';
 import { connect } from '../../kube/client.ts';
 import { startKubeApi } from '../../sandbox/kube/kube-api.ts';
+import { alone } from '../election/leadership.ts';
 import { BatchGap } from '../publish/batch-gap.ts';
 import { applyChange } from './write.ts';
 
@@ -17,7 +18,12 @@ it('does not recreate a Mapping that was deleted after it was judged', async () 
     const judged = await kube.get(ref);
     assert.ok(judged);
     await kube.delete(ref, {});
-    const means = { kube, gateway: 'emissary', spacing: new BatchGap(new FakeClock(), [emissary]), fence: undefined };
+    const means = {
+      kube,
+      gateway: 'emissary',
+      batchGap: new BatchGap(new FakeClock(), [emissary]),
+      fence: alone.fence(''),
+    };
     const change = { fields: { spec: { tls: 'istio' } }, fieldManager: 'meshcert-mappings' };
     await assert.rejects(applyChange(judged, change, means, new AbortController().signal), {
       code: 'ERR_KUBE_CONFLICT',

@@ -4,12 +4,12 @@ import type { Kube } from '../../kube/api.ts';
 import type { BatchGap } from '../publish/batch-gap.ts';
 import type { Fence } from '../publish/publisher.ts';
 
-interface Means {
+interface RouteWriting {
   readonly kube: Kube;
   /** The kind of gateway whose route it is. */
   readonly gateway: string;
-  readonly spacing: BatchGap;
-  readonly fence: Pick<Fence, 'check'> | undefined;
+  readonly batchGap: BatchGap;
+  readonly fence: Fence;
 }
 
 /**
@@ -19,14 +19,14 @@ interface Means {
 export async function applyChange(
   route: KubeObject,
   { fields, fieldManager }: RouteChange,
-  { kube, gateway, spacing, fence }: Means,
+  { kube, gateway, batchGap, fence }: RouteWriting,
   signal: AbortSignal,
 ): Promise<void> {
   const { name, namespace } = route.metadata;
   const { apiVersion, kind } = route;
-  const turn = await spacing.beforeGateway(gateway, signal);
+  const turn = await batchGap.beforeGateway(gateway, signal);
   try {
-    fence?.check();
+    fence.check();
     await kube.apply(
       {
         ...fields,

@@ -1,6 +1,6 @@
 import type { Clock } from '../../async/clock.ts';
 import { Trigger } from '../../async/trigger.ts';
-import { type AllowList, allowing } from '../../config/allow.ts';
+import { type Allowed, type AllowList, ANY, allowing } from '../../config/allow.ts';
 import type { GatewayFields } from '../../config/schema/gateway-fields.ts';
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { validator } from '../../config/validate.ts';
@@ -19,13 +19,12 @@ export interface ControllerOptions {
   readonly kube: Kube;
   readonly adapters: readonly Adapter[];
   readonly gateways: readonly GatewayFields[];
-  /** What MeshCertificates may make the agent do; absent: everything. */
-  readonly allow?: AllowList | undefined;
+  /** What MeshCertificates may make the agent do. */
+  readonly allow: AllowList;
   readonly clock: Clock;
   readonly random: () => number;
   readonly log: Log;
-  /** Absent: all namespaces. */
-  readonly namespaces?: readonly string[] | undefined;
+  readonly namespaces: Allowed;
   readonly leadership: Pick<Leadership, 'leads' | 'onChange'>;
   readonly onError: (error: Error) => void;
 }
@@ -50,7 +49,7 @@ export async function* customResources(
   const changed = new Trigger();
   const stop = AbortSignal.any([signal, inner.signal]);
   const intern = interning();
-  const scopes = options.namespaces ?? [undefined];
+  const scopes = options.namespaces === ANY ? [undefined] : options.namespaces;
   const reflectors = scopes.map((namespace) =>
     reflect(options.kube, RESOURCES.meshCertificates, namespace === undefined ? {} : { namespace }, {
       clock: options.clock,
@@ -65,7 +64,7 @@ export async function* customResources(
     for await (const _ of reflector.changes()) changed.fire();
   });
   const gathering = new AcceptedCertificates(
-    allowing(validator(options.adapters, options.gateways), options.adapters, options.allow ?? {}),
+    allowing(validator(options.adapters, options.gateways), options.adapters, options.allow),
     options.gateways,
   );
   const { kube, clock, random, log, leadership, adapters } = options;

@@ -4,6 +4,7 @@ import { istio } from '../../../adapters/istio/adapter.ts';
 import { drive } from '../../../test/support/drive.ts';
 import { FakeClock } from '../../../test/support/fake-clock.ts';
 import { Semaphore } from '../../async/semaphore.ts';
+import { ALLOW_ANY } from '../../config/allow.ts';
 import type { RouteState } from '../../gateway/gateway.ts';
 import type { Kube } from '../../kube/api.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
@@ -26,7 +27,7 @@ it('expects a further name as soon as the gateway accepts it', async () => {
   const decision = { publishedIdentity: identity, upstreamTrust: { bundle: [ca.root], since: new Map(), ...none } };
   const stop = new AbortController();
   const watch = new UpstreamWatch({
-    env: { kube: {} as Kube, clock, random: () => 0.5, log: silentLog, handshakes: new Semaphore(2) },
+    env: { kube: {} as Kube, clock, random: () => 0.5, log: silentLog, allow: ALLOW_ANY, handshakes: new Semaphore(2) },
     adapter: istio as Adapter,
     spec: { intervalMs: 10_000, serviceAccounts: false, identities: [] },
     tls: {},

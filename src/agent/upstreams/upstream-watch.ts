@@ -24,7 +24,7 @@ interface UpstreamWatchOptions {
     readonly clock: Clock;
     readonly random: () => number;
     readonly log: Log;
-    readonly allow?: AllowList | undefined;
+    readonly allow: AllowList;
     /** Limits the handshakes of all MeshCertificates together. */
     readonly handshakes: Semaphore;
   };
@@ -162,7 +162,7 @@ export class UpstreamWatch {
     const { address, sni } = upstream;
     if (!this.#inUse) return undefined;
     const { identity, bundle } = this.#inUse;
-    const refused = refusedAddress(address, env.allow ?? {});
+    const refused = refusedAddress(address, env.allow);
     if (refused !== undefined) return { address, state: 'ERR_NOT_ALLOWED', message: refused };
     const expected = await expectedAt(upstream, identity, { kube: env.kube, adapter, spec }, signal);
     const result = await probe({ address, sni }, identity, bundle, { clock: env.clock, tls, signal });

@@ -17,6 +17,7 @@ import { StatusWriter } from '../../agent/report/status-writer.ts';
 import { configFile } from '../../agent/source/config-file.ts';
 import { customResources } from '../../agent/source/custom-resources.ts';
 import { systemClock } from '../../async/clock.ts';
+import { type Allowed, ANY } from '../../config/allow.ts';
 import { formatPath } from '../../config/issue.ts';
 import { API_VERSION, KIND } from '../../config/schema/mesh-certificate.ts';
 import { validateObject } from '../../config/validate.ts';
@@ -86,7 +87,7 @@ export async function runAgent(given: AgentFlags, io: Io): Promise<number> {
   const once = flags.once
     ? new OnceSink(() => void flushed(writers, signal).then(() => stop.abort(new Error('published'))))
     : undefined;
-  const precedence = new WritePriority(clock);
+  const writePriority = new WritePriority(clock);
   const sinks: Sink[] = [board, new LogSink(log, clock), new MetricsSink(metrics, clock)];
   const endpoints = flags.gatewayDiagnostics;
   if (endpoints.length > 0 || gateways.some(({ loading }) => loading?.statuses)) {
@@ -96,7 +97,7 @@ export async function runAgent(given: AgentFlags, io: Io): Promise<number> {
     const instance = io.env.POD_NAME ?? 'meshcert';
     const events = recorder(kube, { component: 'meshcert', instance, clock, log, signal });
     const leads = (key: string) => leadership.leads(key);
-    const statuses = new StatusWriter({ kube, clock, random, log, leads, signal, precedence });
+    const statuses = new StatusWriter({ kube, clock, random, log, leads, signal, writePriority });
     sinks.push(statuses, new EventSink(events));
     writers.push(statuses, events);
   }
@@ -127,7 +128,7 @@ export async function runAgent(given: AgentFlags, io: Io): Promise<number> {
     random,
     log,
     observe: { by: flags.observe, namespaces: watched(flags, namespace) },
-    writePriority: precedence,
+    writePriority,
     dryRun: flags.dryRun,
     filesBelow: flags.filesBelow,
     allow: flags.allow,
@@ -262,8 +263,8 @@ function certificateSource(flags: AgentSettings, context: SourceContext): Certif
   };
 }
 
-function watched(flags: AgentSettings, namespace: string): readonly string[] | undefined {
-  return flags.allNamespaces ? undefined : (flags.watchNamespaces ?? [namespace]);
+function watched(flags: AgentSettings, namespace: string): Allowed {
+  return flags.allNamespaces ? ANY : (flags.watchNamespaces ?? [namespace]);
 }
 
 /** Where Kubernetes provides a pod with its namespace. */
@@ -300,7 +301,7 @@ function agentSettings(flags: AgentFlags) {
   const environment = environments.find(({ attribute }) => given[attribute] === true);
   const fromFile = flags.config !== undefined || environment !== undefined;
   const mustList = !fromFile && (flags.observe === 'labels' || flags.allNamespaces);
-  const listed = (entries: readonly string[]) => (mustList || entries.length > 0 ? entries : undefined);
+  const listed = (entries: readonly string[]): Allowed => (mustList || entries.length > 0 ? entries : ANY);
   return {
     ...flags,
     environment,
@@ -309,7 +310,7 @@ function agentSettings(flags: AgentFlags) {
       audiences: listed(flags.allowAudience),
       addresses: listed(flags.allowAddress),
     },
-    filesBelow: fromFile ? undefined : (flags.filesBelow ?? FILES_BELOW),
+    filesBelow: fromFile ? ANY : (flags.filesBelow ?? FILES_BELOW),
     // A one-shot run is a single writer by its nature; waiting for a Lease would only delay an init container.
     leaderElect: flags.leaderElect && !flags.once && !flags.dryRun,
     gatewayDiagnostics: flags.gatewayDiagnostics ?? [],

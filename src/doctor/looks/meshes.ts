@@ -1,3 +1,4 @@
+import { ALLOW_ANY } from '../../config/allow.ts';
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import type { KubeObject } from '../../core/object.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
@@ -49,7 +50,7 @@ async function lookAtMesh(tools: Tools, { object, certificate }: Tried, options:
     clock: tools.clock,
     namespace,
     filesBelow: options.here ? (agent?.filesBelow ?? ['/var/run/secrets/meshcert']) : undefined,
-    allow: agent?.allow ?? {},
+    allow: agent?.allow ?? ALLOW_ANY,
     agentless: agent === undefined,
     mayMint: (account) => mayMint(tools, agent, account, options),
   });

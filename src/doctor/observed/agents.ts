@@ -1,4 +1,4 @@
-import type { AllowList } from '../../config/allow.ts';
+import { type Allowed, type AllowList, ANY } from '../../config/allow.ts';
 import type { KubeObject } from '../../core/object.ts';
 import { type AgentPod, agentPodsOf } from '../../mesh/agent-pod.ts';
 import { fields, text } from '../../mesh/kube-object.ts';
@@ -30,6 +30,12 @@ function describeAgent(pod: AgentPod, environmentFlags: readonly string[]): Foun
   const { workload, namespace, namespaces, filesBelow } = pod;
   const leaseName = pod.flag('--lease-name') ?? 'meshcert';
   const shards = Number(pod.flag('--shards') ?? 1) || 1;
+  // As the agent does: where it may read every Secret, a list that is not given allows nothing.
+  const mustList = pod.flag('--observe') === 'labels' || pod.on('--all-namespaces', '-A');
+  const listed = (flag: string): Allowed => {
+    const entries = pod.all(flag);
+    return mustList || entries.length > 0 ? entries : ANY;
+  };
   const single = pod.on('--no-leader-elect', '--once', '--dry-run');
   return {
     workload,
@@ -41,9 +47,9 @@ function describeAgent(pod: AgentPod, environmentFlags: readonly string[]): Foun
     leaseName,
     shards,
     allow: {
-      serviceAccounts: pod.all('--allow-service-account'),
-      audiences: pod.all('--allow-audience'),
-      addresses: pod.all('--allow-address'),
+      serviceAccounts: listed('--allow-service-account'),
+      audiences: listed('--allow-audience'),
+      addresses: listed('--allow-address'),
     },
     filesBelow,
   };

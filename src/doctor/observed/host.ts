@@ -2,7 +2,7 @@ import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Clock } from '../../async/clock.ts';
 import { sharing } from '../../async/sharing.ts';
-import { type AllowList, allowsAudience, audienceOf, opensApi, requireAllowed } from '../../config/allow.ts';
+import { type AllowList, allowsAudience, audienceOf, isNamed, opensApi, requireAllowed } from '../../config/allow.ts';
 import type { KubeObject, ObjectRef } from '../../core/object.ts';
 import { mintToken, requireConsent } from '../../kube/account-token.ts';
 import type { Kube } from '../../kube/api.ts';
@@ -78,7 +78,7 @@ export function doctorHost(options: ExaminerHostOptions): Host {
       const why = await options.mayMint(serviceAccount, signal);
       if (why !== undefined) throw new NotSeen(why);
       const token = await mint(kube, serviceAccount, audience, signal);
-      if (!options.allow.audiences?.includes(audience)) {
+      if (!isNamed(options.allow.audiences, audience)) {
         await refuse(`a token for audience ${audience}`, audience, token);
       }
       return token;

@@ -23,24 +23,20 @@ export interface CampaignOptions {
   readonly clock: Clock;
   readonly random: () => number;
   readonly log: Log;
-  readonly durations?: LeaseDurations | undefined;
-  readonly onError?: ((error: Error) => void) | undefined;
-}
-
-export interface LeaseDurations {
-  /** Followers wait this long after they last saw a renewal. */
-  readonly leaseMs: number;
-  /** The holder stops this long after it last sent a renewal that succeeded; well below `leaseMs`. */
-  readonly renewDeadlineMs: number;
-  /** Least time between renewals, and between a follower's reads when it cannot watch; jittered up by a tenth. */
-  readonly retryMs: number;
 }
 
 /**
  * The defaults of Kubernetes' own leader election. Followers watch the Lease: they notice a crash 15 s after the last
  * renewal, and a clean stop at once. 5 s lie between the fence and the successor.
  */
-export const LEASE_DURATIONS: LeaseDurations = { leaseMs: 15_000, renewDeadlineMs: 10_000, retryMs: 2_000 };
+export const LEASE_DURATIONS = {
+  /** Followers wait this long after they last saw a renewal. */
+  leaseMs: 15_000,
+  /** The holder stops this long after it last sent a renewal that succeeded; well below `leaseMs`. */
+  renewDeadlineMs: 10_000,
+  /** Least time between renewals, and between a follower's reads when it cannot watch; jittered up by a tenth. */
+  retryMs: 2_000,
+};
 
 /** The server ends a follower's watch after this long; the Lease is then read again. */
 const WATCH_SECONDS = 300;
@@ -80,7 +76,6 @@ interface Instant {
 class Campaign implements LeaseTerm {
   readonly #kube: LeaseKube;
   readonly #options: CampaignOptions;
-  readonly #durations: LeaseDurations;
   readonly #signal: AbortSignal;
   readonly #feed = new Feed();
   readonly #streak: FailureStreak;
@@ -96,7 +91,6 @@ class Campaign implements LeaseTerm {
   constructor(kube: LeaseKube, options: CampaignOptions, signal: AbortSignal) {
     this.#kube = kube;
     this.#options = options;
-    this.#durations = options.durations ?? LEASE_DURATIONS;
     this.#signal = signal;
     this.#streak = new FailureStreak(options.log, options.clock, { lease: options.name });
     this.#watchStreak = new FailureStreak(options.log, options.clock, { lease: options.name });
@@ -113,7 +107,7 @@ class Campaign implements LeaseTerm {
   isLeader(): boolean {
     if (!this.#term || !this.#renewed) return false;
     const { clock } = this.#options;
-    const { renewDeadlineMs } = this.#durations;
+    const { renewDeadlineMs } = LEASE_DURATIONS;
     const { monotonic, wall } = this.#renewed;
     return clock.monotonic() - monotonic < renewDeadlineMs && clock.now() - wall < renewDeadlineMs;
   }
@@ -136,7 +130,6 @@ class Campaign implements LeaseTerm {
   }
 
   async #run(): Promise<void> {
-    const { onError } = this.#options;
     while (!this.#signal.aborted) {
       let raced = false;
       try {
@@ -150,7 +143,6 @@ class Campaign implements LeaseTerm {
         if (this.#signal.aborted) break;
         raced = isRace(error);
         if (!raced) {
-          onError?.(error as Error);
           this.#streak.failed(error as Error, 'could not read or renew the Lease; trying again');
         }
       }
@@ -172,7 +164,7 @@ class Campaign implements LeaseTerm {
         `renew Lease ${this.#options.namespace}/${this.#options.name}: no answer in time.`,
         { status: 0 },
       );
-    const limitMs = Math.min(this.#untilDeadline(), this.#durations.renewDeadlineMs / 2);
+    const limitMs = Math.min(this.#untilDeadline(), LEASE_DURATIONS.renewDeadlineMs / 2);
     using limit = limitedTo(clock, limitMs, late, this.#signal);
     try {
       if (!this.#term || !this.#lease) this.#see(await this.#kube.get(this.#ref, limit.signal));
@@ -185,7 +177,7 @@ class Campaign implements LeaseTerm {
 
   async #pause(): Promise<void> {
     const { clock, random } = this.#options;
-    const pauseMs = this.#durations.retryMs * (1 + random() / 10);
+    const pauseMs = LEASE_DURATIONS.retryMs * (1 + random() / 10);
     await clock.sleep(Math.min(pauseMs, this.#untilDeadline()), this.#signal).catch(() => undefined);
   }
 
@@ -217,13 +209,13 @@ class Campaign implements LeaseTerm {
       if (stream.signal.aborted) return;
       this.#watchStreak.failed(
         error as Error,
-        `could not watch the Lease; reading it every ${this.#durations.retryMs / 1000} s`,
+        `could not watch the Lease; reading it every ${LEASE_DURATIONS.retryMs / 1000} s`,
       );
     } finally {
       stream.abort();
     }
     // A server that ends each watch at once must not be asked without a pause.
-    if (clock.monotonic() - startedAt < this.#durations.retryMs) await this.#pause();
+    if (clock.monotonic() - startedAt < LEASE_DURATIONS.retryMs) await this.#pause();
   }
 
   #see(lease: KubeObject | undefined): void {
@@ -254,7 +246,7 @@ class Campaign implements LeaseTerm {
     const ours = before?.holder === this.identity;
     const record: LeaseRecord = {
       holder: this.identity,
-      durationMs: this.#durations.leaseMs,
+      durationMs: LEASE_DURATIONS.leaseMs,
       acquiredAt: ours ? before.acquiredAt : sent.wall,
       renewedAt: sent.wall,
       transitions: (before?.transitions ?? 0) + (before && !ours ? 1 : 0),
@@ -279,7 +271,7 @@ class Campaign implements LeaseTerm {
   #untilDeadline(): number {
     const { clock } = this.#options;
     if (!this.#term || !this.#renewed) return Number.POSITIVE_INFINITY;
-    return Math.max(0, this.#renewed.monotonic + this.#durations.renewDeadlineMs - clock.monotonic());
+    return Math.max(0, this.#renewed.monotonic + LEASE_DURATIONS.renewDeadlineMs - clock.monotonic());
   }
 
   #endTerm(why: string): void {

@@ -12,6 +12,7 @@ import type { Sink } from '../../../src/agent/report/reporter.ts';
 import { StatusWriter } from '../../../src/agent/report/status-writer.ts';
 import { customResources } from '../../../src/agent/source/custom-resources.ts';
 import { systemClock } from '../../../src/async/clock.ts';
+import { ALLOW_ANY, ANY } from '../../../src/config/allow.ts';
 import { keyOf, refOf } from '../../../src/core/object.ts';
 import type { PublicationStatus } from '../../../src/core/status.ts';
 import { gateways } from '../../../src/gateways.ts';
@@ -77,7 +78,7 @@ const methods = {
     const { signal } = stop;
     const log = createLog({ level: 'error' });
     const kube = countStatuses(connect({ kubeconfigText: kubeconfig, userAgent: `${AGENT_AGENT}/${shard}` }));
-    const precedence = new WritePriority(clock);
+    const writePriority = new WritePriority(clock);
     const events = recorder(kube, { component: 'meshcert', instance: 'bench', clock, log, signal });
     const onError = (error: Error) => log.error({ err: error }, 'watching failed');
     const options = {
@@ -87,6 +88,7 @@ const methods = {
       clock,
       random,
       log,
+      allow: ALLOW_ANY,
       namespaces: [namespace],
       leadership: alone,
       onError,
@@ -108,15 +110,18 @@ const methods = {
         new StatusBoard(),
         new LogSink(log, clock),
         new MetricsSink(createMetrics({ version: 'bench' }), clock),
-        new StatusWriter({ kube, clock, random, log, signal, precedence }),
+        new StatusWriter({ kube, clock, random, log, signal, writePriority, leads: () => true }),
         new EventSink(events),
         progress,
       ],
-      writePriority: precedence,
+      writePriority,
       clock,
       random,
       log,
       observe: { by: 'labels', namespaces: [namespace] },
+      dryRun: false,
+      filesBelow: ANY,
+      allow: ALLOW_ANY,
     });
     agent.run(signal).catch((error) => console.error(error));
     await progress.until(() => progress.inForce.size >= count);

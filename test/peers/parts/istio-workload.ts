@@ -1,11 +1,9 @@
 import { istio } from '../../../adapters/istio/adapter.ts';
-import { createHost } from '../../../src/agent/issuance/host.ts';
-import { systemClock } from '../../../src/async/clock.ts';
 import { connect } from '../../../src/kube/client.ts';
 import { isIssuer } from '../../../src/mesh/adapter.ts';
 import { type Identity, leafOf } from '../../../src/mesh/identity.ts';
-import { silentLog } from '../../../src/mesh/log.ts';
 import { type SandboxUpstream, startUpstream } from '../../../src/sandbox/upstream.ts';
+import { hostFor } from '../../support/host.ts';
 import type { Istiod } from '../servers/istiod.ts';
 import type { KubeApiserver } from '../servers/kube-apiserver.ts';
 
@@ -29,14 +27,7 @@ export async function startIstioWorkload(options: {
 }): Promise<Workload> {
   const { apiserver, istiod, namespace, serviceAccount, allow } = options;
   const kube = connect({ kubeconfig: apiserver.kubeconfigFile, userAgent: 'workload' });
-  const host = createHost({
-    kube,
-    clock: systemClock,
-    random: Math.random,
-    log: silentLog,
-    namespace,
-    report: () => {},
-  });
+  const host = hostFor(kube, { namespace });
   const config = istio.config.parse({
     ca: { address: istiod.secureAddress, serverName: istiod.serverName, serviceAccount },
   });

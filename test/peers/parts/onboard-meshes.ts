@@ -1,13 +1,11 @@
 import { linkerd } from '../../../adapters/linkerd/adapter.ts';
-import { createHost } from '../../../src/agent/issuance/host.ts';
-import { systemClock } from '../../../src/async/clock.ts';
 import type { KubeObject } from '../../../src/core/object.ts';
 import { connect } from '../../../src/kube/client.ts';
 import { isIssuer } from '../../../src/mesh/adapter.ts';
 import type { Identity } from '../../../src/mesh/identity.ts';
-import { silentLog } from '../../../src/mesh/log.ts';
 import * as made from '../../../src/onboard/cluster.fixture.ts';
 import { formatCertificates } from '../../../src/pki/certificate.ts';
+import { hostFor } from '../../support/host.ts';
 import { startConsul } from '../servers/consul.ts';
 import { createKubernetesMethod, createServiceToken } from '../servers/consul-levers.ts';
 import { type Istiod, startIstiod } from '../servers/istiod.ts';
@@ -121,10 +119,7 @@ export async function linkerdUpstream(
 ): Promise<UpstreamOptions> {
   const kube = connect({ kubeconfig: apiserver.kubeconfigFile, userAgent: 'workload' });
   await using _kube = { [Symbol.asyncDispose]: async () => kube.close() };
-  const host = createHost({
-    ...{ kube, clock: systemClock, random: Math.random, log: silentLog, namespace: SHOP },
-    report: () => {},
-  });
+  const host = hostFor(kube, { namespace: SHOP });
   const opened = linkerd.open(
     linkerd.config.parse({ address: judge.tlsAddress, serviceAccount: { name: account } }),
     host,

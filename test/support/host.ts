@@ -1,0 +1,27 @@
+import { SharedInformers } from '../../src/agent/informers/by-kind.ts';
+import { ApiAudiences } from '../../src/agent/issuance/api-audiences.ts';
+import { createHost, type HostOptions } from '../../src/agent/issuance/host.ts';
+import { systemClock } from '../../src/async/clock.ts';
+import { sharing } from '../../src/async/sharing.ts';
+import { ALLOW_ANY, ANY } from '../../src/config/allow.ts';
+import type { Kube } from '../../src/kube/api.ts';
+import type { Host } from '../../src/mesh/adapter.ts';
+import { silentLog } from '../../src/mesh/log.ts';
+
+/** The host of an adapter as the agent makes it, where nothing is restricted. */
+export function hostFor(kube: Kube, changes: Partial<HostOptions> = {}): Host {
+  const shared = { clock: systemClock, random: Math.random, log: silentLog };
+  return createHost({
+    ...shared,
+    kube,
+    namespace: 'emissary',
+    share: sharing(),
+    sharedInformers: new SharedInformers({ ...shared, kube }),
+    report: () => {},
+    reportStale: () => {},
+    filesBelow: ANY,
+    allow: ALLOW_ANY,
+    apiAudiences: new ApiAudiences(kube, systemClock),
+    ...changes,
+  });
+}
