@@ -4,9 +4,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { adapters } from '../adapters/index.ts';
+import { startKubeApi } from '../sandbox/kube/kube-api.ts';
 import { customResourceDefinition } from '../src/config/schema/crd.ts';
 import { gateways } from '../src/gateways.ts';
-import { startKubeApi } from '../src/sandbox/kube/kube-api.ts';
 import { bundle } from './build.ts';
 import { VERSION } from './image/content.ts';
 import { own } from './image/image.ts';
@@ -36,7 +36,7 @@ test('the bundle is one executable that needs nothing beside it', async () => {
 test('the product contains nothing of the sandbox, and says so when the demo is not beside it', async () => {
   const { sources } = JSON.parse(await readFile(`${file}.map`, 'utf8')) as { sources: readonly string[] };
   assert.deepEqual(
-    sources.filter((source) => source.includes('/sandbox/') || source.includes('/demo/')),
+    sources.filter((source) => source.includes('/sandbox/')),
     [],
   );
   const alone = join(directory, 'alone.d', 'meshcert.js');

@@ -5,7 +5,7 @@ import { type BuildOptions, build, type Plugin } from 'esbuild';
 import { ROOT } from './tree.ts';
 
 const PRODUCT = 'src/cli/main.ts';
-const DEMO = 'src/demo/demo.ts';
+const DEMO = 'sandbox/demo/demo.ts';
 
 /**
  * Some dependencies are CommonJS and call `require` for Node's own modules. The first line, for the shell, comes from
@@ -26,9 +26,9 @@ export const kubeConfigOnly: Plugin = {
   name: 'kube-config-only',
   setup({ onResolve, onLoad }) {
     const dist = join(ROOT, 'node_modules/@kubernetes/client-node/dist');
-    const product = join(ROOT, 'src') + sep;
+    const ours = ['src', 'sandbox'].map((folder) => join(ROOT, folder) + sep);
     onResolve({ filter: /^@kubernetes\/client-node$/ }, ({ importer }) =>
-      importer.startsWith(product) ? { path: join(dist, 'config.js') } : undefined,
+      ours.some((folder) => importer.startsWith(folder)) ? { path: join(dist, 'config.js') } : undefined,
     );
     onLoad({ filter: /client-node\/dist\/gen\/index\.js$/ }, () => ({
       contents: `export * from './configuration.js'; export * from './servers.js';`,
@@ -79,11 +79,11 @@ const httpByRequire: Plugin = {
   },
 };
 
-/** The demo and the sandbox of each mesh are not part of the product; `meshcert demo` loads them from the file beside it. */
+/** The demo and the sandbox are not part of the product; `meshcert demo` loads them from the file beside it. */
 const withoutDemo: Plugin = {
   name: 'without-demo',
   setup({ onResolve }) {
-    onResolve({ filter: /\/demo\/demo\.ts$|\/sandbox\/mesh\.ts$/ }, ({ kind }) =>
+    onResolve({ filter: /\/sandbox\/demo\/demo\.ts$/ }, ({ kind }) =>
       kind === 'dynamic-import' ? { path: './demo.js', external: true } : undefined,
     );
   },

@@ -1,6 +1,6 @@
-import { ALLOWED } from './check/allowed.ts';
 import { gatewayNames } from './check/gateway-names.ts';
 import { meshNames } from './check/mesh-names.ts';
+import { roomFindings } from './check/rooms.ts';
 import { structureFindings } from './check/structure.ts';
 import { registryHosts, tracesOfMachine } from './check/traces.ts';
 import { usingCaughtInLoops } from './check/using.ts';
@@ -26,12 +26,13 @@ const PRODUCT_ISSUES = ['--no-config-hints', '--include', 'files,exports,types,e
 
 const checks: Readonly<Record<string, () => Promise<Result>>> = {
   types: command('tsc', '-p', 'tsconfig.json'),
-  'lint, format, import rules': command('biome', 'ci', '--colors=off', '--error-on-warnings', '.'),
+  'lint, format': command('biome', 'ci', '--colors=off', '--error-on-warnings', '.'),
   'dead exports, dependencies': command('knip', '--no-progress'),
   'exports that only tests use': command('knip', '--config', 'knip.product.json', '--no-progress', ...PRODUCT_ISSUES),
   'generated files': command('tsx', 'scripts/gen.ts', '--check'),
   'using in loops': async () => findings(usingCaughtInLoops(ROOT)),
-  'cycles, names': async () => findings(structureFindings(ROOT, ALLOWED)),
+  'import rules': async () => findings(roomFindings(ROOT)),
+  'cycles, names': async () => findings(structureFindings(ROOT)),
   'mesh names outside adapters': async () => findings(meshNames(ROOT)),
   'gateway names outside gateways': async () => findings(gatewayNames(ROOT)),
   'traces of a machine': async () => {

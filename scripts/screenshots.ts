@@ -2,9 +2,9 @@ import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
 import { chromium } from 'playwright-core';
 import { systemClock } from '../src/async/clock.ts';
-import { Board, badStatus, goodStatus } from '../src/http/board.fixture.ts';
 import { startHttp } from '../src/http/server.ts';
 import { silentLog } from '../src/mesh/log.ts';
+import { Board, badStatus, goodStatus } from '../test/support/board.ts';
 import { VERSION } from './image/content.ts';
 import { ROOT } from './tree.ts';
 

@@ -4,7 +4,7 @@ import { LONG } from './test-order.ts';
 import { ROOT } from './tree.ts';
 
 /** Below these, files share a process; elsewhere each has its own. */
-const SHARING = /^(?:src\/\w+|adapters|test\/(?:contract|doctor|e2e))(?=\/)/;
+const SHARING = /^(?:src\/\w+|adapters|sandbox|test\/(?:contract|doctor|e2e))(?=\/)/;
 
 /** A process of a few minutes at most on a busy machine, and enough of them for several cores. */
 const LARGEST = 8;

@@ -23,7 +23,7 @@ export const LONG = [
   'test/hostile/hostile.test.ts',
   'test/e2e/onboard-gateway-api.test.ts',
   'test/doctor/running.test.ts',
-  'src/demo/demo.test.ts',
+  'sandbox/demo/demo.test.ts',
   'test/e2e/probe.test.ts',
   'test/e2e/onboard.test.ts',
   'test/e2e/live.test.ts',

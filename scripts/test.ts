@@ -40,7 +40,7 @@ if (options.includes('--help') || options.includes('-h')) {
 }
 
 async function main(): Promise<number> {
-  const files = filesBelow(ROOT, 'src', 'adapters', 'scripts', 'test')
+  const files = filesBelow(ROOT, 'src', 'adapters', 'sandbox', 'scripts', 'test')
     .filter((file) => file.endsWith('.test.ts') && belongs(file))
     .filter((file) => filters.length === 0 || filters.some((filter) => file.includes(filter)));
   if (files.length === 0) {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
-import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { FakeClock } from '../../test/support/fake-clock.ts';
 import { presentable, staleReason } from './chain.ts';
 import { configSchema } from './config.ts';

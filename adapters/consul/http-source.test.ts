@@ -5,16 +5,16 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
 import { inspect } from 'node:util';
+import { type Consul, type ConsulOptions, startConsul } from '../../sandbox/consul/consul.ts';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import { MeshError, type MeshErrorCode } from '../../src/mesh/error.ts';
 import { type Identity, leafOf } from '../../src/mesh/identity.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
-import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { brief, examined } from '../../test/support/examined.ts';
 import { FakeClock, settle } from '../../test/support/fake-clock.ts';
 import { RecordingHost } from '../../test/support/recording-host.ts';
 import { consul as adapter } from './adapter.ts';
 import type { HttpSource } from './http-source.ts';
-import { type Consul, type ConsulOptions, startConsul } from './sandbox/consul.ts';
 
 const HOUR = 3_600_000;
 const WITHIN = { timeout: 20_000 };

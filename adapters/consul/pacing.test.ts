@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import { TokenBucket } from '../../src/async/token-bucket.ts';
-import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { FakeClock, settle } from '../../test/support/fake-clock.ts';
 import { BlockingQuery, nextLeafStep, PACE } from './blocking.ts';
 import { RetryWindow } from './errors.ts';

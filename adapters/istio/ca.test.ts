@@ -1,20 +1,20 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, describe, it } from 'node:test';
 import { inspect } from 'node:util';
+import type { CaFault } from '../../sandbox/istio/ca-service.ts';
+import { type Istio, type IstioOptions, startIstio } from '../../sandbox/istio/istio.ts';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import { sharing } from '../../src/async/sharing.ts';
 import type { Checking, Issuer } from '../../src/mesh/adapter.ts';
 import { MeshError, type MeshErrorCode } from '../../src/mesh/error.ts';
 import { NotSeen } from '../../src/mesh/examiner.ts';
 import { leafOf } from '../../src/mesh/identity.ts';
 import { type Certificate, formatCertificates } from '../../src/pki/certificate.ts';
-import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { brief, examined } from '../../test/support/examined.ts';
 import { FakeClock, settle } from '../../test/support/fake-clock.ts';
 import { istioToken, readIstioToken } from '../../test/support/istio-token.ts';
 import { RecordingHost } from '../../test/support/recording-host.ts';
 import { istio as adapter } from './adapter.ts';
-import type { CaFault } from './sandbox/ca-service.ts';
-import { type Istio, type IstioOptions, startIstio } from './sandbox/istio.ts';
 
 const ROOTS = { namespace: 'emissary', name: 'istio-ca-root-cert' };
 const BUNDLE = 'istio.io:istiod-ca:root-cert';

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
-import { type RunningServer, serve } from '../../src/grpc/server.ts';
+import { type RunningServer, serve } from '../../sandbox/grpc/server.ts';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
+import { readCsr } from '../../sandbox/tls/csr.ts';
 import { isIssuer } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
-import { SandboxCa } from '../../src/sandbox/ca.ts';
-import { readCsr } from '../../src/sandbox/csr.ts';
 import { linkerdHost } from '../../test/contract/adapter-linkerd-host.ts';
 import { linkerd } from './adapter.ts';
 

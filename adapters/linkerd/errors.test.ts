@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { serve } from '../../sandbox/grpc/server.ts';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import { sharing } from '../../src/async/sharing.ts';
 import { GrpcError, grpcStatus } from '../../src/grpc/error.ts';
-import { serve } from '../../src/grpc/server.ts';
 import { MeshError } from '../../src/mesh/error.ts';
-import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { certify } from './certify.ts';
 import { certifyError } from './errors.ts';
 

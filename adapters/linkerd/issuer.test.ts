@@ -1,5 +1,8 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
+import { type Linkerd, startLinkerd } from '../../sandbox/linkerd/linkerd.ts';
+import { sandboxToken } from '../../sandbox/linkerd/token-review.ts';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import { sharing } from '../../src/async/sharing.ts';
 import { grpcStatus } from '../../src/grpc/error.ts';
 import { isIssuer } from '../../src/mesh/adapter.ts';
@@ -7,15 +10,12 @@ import { MeshError } from '../../src/mesh/error.ts';
 import { type Identity, leafOf } from '../../src/mesh/identity.ts';
 import { formatCertificates } from '../../src/pki/certificate.ts';
 import { findPath } from '../../src/pki/chain.ts';
-import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { install, linkerdHost, mintFor, setRoots } from '../../test/contract/adapter-linkerd-host.ts';
 import { brief, examined } from '../../test/support/examined.ts';
 import { FakeClock } from '../../test/support/fake-clock.ts';
 import type { RecordingHost } from '../../test/support/recording-host.ts';
 import { linkerd as adapter } from './adapter.ts';
 import type { LinkerdIssuer } from './issuer.ts';
-import { type Linkerd, startLinkerd } from './sandbox/linkerd.ts';
-import { sandboxToken } from './sandbox/token-review.ts';
 
 const MINUTE = 60_000;
 const signal = new AbortController().signal;

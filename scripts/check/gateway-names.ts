@@ -32,8 +32,6 @@ const REVIEWED: readonly { readonly term: RegExp; readonly why: string }[] = [
 
 /** Files that may name a gateway, by how their path begins, and why. */
 export const ALLOWED_FILES: Readonly<Record<string, string>> = {
-  'src/sandbox/': "the sandbox's model of Emissary and of its kinds",
-  'adapters/consul/sandbox/': "the sandbox's model",
   'adapters/consul/cluster/connector.ts': "the drop-in for Ambassador's own Consul connector",
 };
 
@@ -41,7 +39,7 @@ export const ALLOWED_FILES: Readonly<Record<string, string>> = {
 export function gatewayNames(root: string, allowed: Readonly<Record<string, string>> = ALLOWED_FILES): string[] {
   return ['src', 'adapters']
     .flatMap((folder) => filesBelow(root, folder))
-    .filter((file) => file.endsWith('.ts') && !/\.(test|fixture)\.ts$/.test(file) && !file.includes('/gen/'))
+    .filter((file) => file.endsWith('.ts') && !file.endsWith('.test.ts') && !file.includes('/gen/'))
     .filter((file) => !file.startsWith(FOLDER) && !Object.keys(allowed).some((start) => file.startsWith(start)))
     .flatMap((file) => {
       const lines = readFileSync(join(root, file), 'utf8').split('\n');

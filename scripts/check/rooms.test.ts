@@ -1,158 +1,116 @@
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
-import { dirname, join, relative } from 'node:path';
-import { after, test } from 'node:test';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { test } from 'node:test';
 import { capture } from '../run.ts';
 import { ROOT } from '../tree.ts';
+import { ROOMS, roomFindings } from './rooms.ts';
+import { seededTree } from './seeded-tree.ts';
 
-/** Which room may import which: the table of CONTRIBUTING.md. */
-const ROOMS: Readonly<Record<string, readonly string[]>> = {
-  async: [],
-  pki: [],
-  mesh: ['async', 'pki'],
-  core: ['async', 'pki', 'mesh'],
-  config: ['async', 'pki', 'mesh', 'core'],
-  gateway: ['async', 'pki', 'mesh', 'core', 'config'],
-  kube: ['async', 'pki', 'mesh', 'core', 'gateway'],
-  grpc: ['async', 'pki', 'mesh'],
-  preflight: ['async', 'pki', 'mesh', 'core'],
-  probe: ['async', 'pki', 'mesh', 'config'],
-  telemetry: ['async', 'mesh', 'core'],
-  http: ['async', 'mesh', 'core', 'config', 'telemetry'],
-  doctor: ['async', 'pki', 'mesh', 'core', 'config', 'gateway', 'kube'],
-  onboard: ['async', 'pki', 'mesh', 'core', 'config', 'gateway', 'kube', 'probe'],
-  agent: [
-    ...['async', 'pki', 'mesh', 'core', 'config', 'gateway', 'kube', 'grpc', 'telemetry', 'http', 'doctor', 'probe'],
-  ],
-  cli: [
-    ...['async', 'pki', 'mesh', 'core', 'config', 'gateway', 'kube', 'grpc', 'telemetry', 'http', 'doctor', 'agent'],
-    ...['preflight', 'probe', 'onboard', 'demo'],
-  ],
-  demo: [
-    ...['async', 'pki', 'mesh', 'core', 'config', 'gateway', 'kube', 'grpc', 'telemetry', 'http', 'doctor', 'agent'],
-    ...['preflight', 'probe', 'onboard', 'sandbox'],
-  ],
-  sandbox: [
-    ...['async', 'pki', 'mesh', 'core', 'config', 'gateway', 'kube', 'grpc', 'telemetry', 'http', 'doctor', 'onboard'],
-  ],
-};
+const importing = (source: string): string => `import { thing } from '${source}';\n\nexport const used = thing;\n`;
 
-const root = realpathSync(mkdtempSync(join(tmpdir(), 'meshcert-rooms-')));
-after(() => rmSync(root, { recursive: true }));
+/** The findings in a tree of one file. */
+const findings = (file: string, source: string): string[] =>
+  roomFindings(seededTree({ 'src/x': '', 'adapters/x': '', 'sandbox/x': '', [file]: importing(source) }));
 
-function seed(path: string, text: string): void {
-  mkdirSync(dirname(join(root, path)), { recursive: true });
-  writeFileSync(join(root, path), text);
-}
+test('this repository keeps the rules', () => {
+  assert.deepEqual(roomFindings(ROOT), []);
+});
 
-function importing(source: string): string {
-  return `import { thing } from '${source}';\n\nexport const used = thing;\n`;
-}
-
-/**
- * Creates one file for each thing that could be imported, and lints them all at once by the rules of this repository.
- */
-async function lintSeeded(): Promise<Map<string, Set<string>>> {
-  const config = JSON.parse(readFileSync(join(ROOT, 'biome.json'), 'utf8'));
-  delete config.$schema;
-  seed('biome.json', JSON.stringify(config));
-  for (const from of Object.keys(ROOMS)) {
-    for (const to of Object.keys(ROOMS)) if (to !== from) seed(`src/${from}/to-${to}.ts`, importing(`../${to}/x.ts`));
-    seed(`src/${from}/deep/to-itself.ts`, importing('../x.ts'));
-    seed(`src/${from}/deep/to-agent.ts`, importing('../../agent/x.ts'));
-    seed(`src/${from}/to-client-node.ts`, importing('@kubernetes/client-node'));
-    seed(`src/${from}/to-grpc-js.ts`, importing('@grpc/grpc-js'));
-    seed(`src/${from}/to-adapter.ts`, importing('../../adapters/istio/adapter.ts'));
-    seed(`src/${from}/to-adapters.ts`, importing('../../adapters/index.ts'));
-    seed(`src/${from}/to-fs.ts`, importing('node:fs/promises'));
-    seed(`src/${from}/timer.ts`, 'export const wait = (done: () => void) => setTimeout(done, 1);\n');
-    seed(`src/${from}/environment.ts`, 'export const home = process.env.HOME;\n');
-    seed(`src/${from}/any.test.ts`, importing('../cli/x.ts'));
-  }
-  for (const to of Object.keys(ROOMS)) {
-    seed(`adapters/istio/to-${to}.ts`, importing(`../../src/${to}/x.ts`));
-    seed(`adapters/istio/sandbox/to-${to}.ts`, importing(`../../../src/${to}/x.ts`));
-  }
-  seed('adapters/istio/to-its-sandbox.ts', importing('./sandbox/mesh.ts'));
-  seed('adapters/istio/to-zod.ts', importing('zod'));
-  seed('adapters/istio/to-grpc-js.ts', importing('@grpc/grpc-js'));
-
-  const biome = join(ROOT, 'node_modules', '.bin', 'biome');
-  const { output } = await capture(biome, ['lint', '--reporter=github', '--max-diagnostics=none', '.'], root);
-  const found = new Map<string, Set<string>>();
-  for (const [, rule = '', path = ''] of output.matchAll(/title=lint\/\w+\/(\w+),file=([^,]+)/g)) {
-    const file = relative(root, path);
-    found.set(file, (found.get(file) ?? new Set()).add(rule));
-  }
-  return found;
-}
-
-const violations = await lintSeeded();
-
-const refused = (file: string, rule = 'noRestrictedImports'): boolean => violations.get(file)?.has(rule) ?? false;
-
-test('a room may import the rooms below it and no others', () => {
-  for (const [from, allowed] of Object.entries(ROOMS)) {
+test('a room may import the rooms that are listed for it, itself and async, and no others', () => {
+  for (const [from, { imports }] of Object.entries(ROOMS)) {
     for (const to of Object.keys(ROOMS)) {
-      if (to === from) continue;
-      assert.equal(refused(`src/${from}/to-${to}.ts`), !allowed.includes(to), `${from} → ${to}`);
+      const allowed = from === to || imports.includes(to) || (to === 'async' && from !== 'pki');
+      const found = allowed ? [] : [`src/${from}/deep/a.ts may not import src/${to}/x.ts`];
+      assert.deepEqual(findings(`src/${from}/deep/a.ts`, `../../${to}/x.ts`), found);
     }
-    assert.equal(refused(`src/${from}/deep/to-itself.ts`), false, `${from}/deep → ${from}`);
-    assert.equal(
-      refused(`src/${from}/deep/to-agent.ts`),
-      !['agent', 'demo', 'cli'].includes(from),
-      `${from}/deep → agent`,
-    );
+  }
+});
+
+test('the rooms import each other in one direction', () => {
+  const below = (room: string, seen: readonly string[] = []): string[] => {
+    assert.ok(!seen.includes(room), [...seen, room].join(' -> '));
+    return (ROOMS[room]?.imports ?? []).flatMap((to) => [to, ...below(to, [...seen, room])]);
+  };
+  for (const room of Object.keys(ROOMS)) below(room);
+});
+
+test('an import on demand, of a type or again for others counts', () => {
+  const found = ['src/core/a.ts may not import src/agent/x.ts'];
+  for (const text of [
+    "const a = () => import('../agent/x.ts');\n",
+    "type A = import('../agent/x.ts').A;\n",
+    "export type { A } from '../agent/x.ts';\n",
+  ]) {
+    assert.deepEqual(roomFindings(seededTree({ 'src/core/a.ts': text, 'adapters/x': '', 'sandbox/x': '' })), found);
   }
 });
 
 test('each third-party client has one room', () => {
   for (const from of Object.keys(ROOMS)) {
-    assert.equal(refused(`src/${from}/to-client-node.ts`), from !== 'kube', `${from} → @kubernetes/client-node`);
-    assert.equal(refused(`src/${from}/to-grpc-js.ts`), from !== 'grpc', `${from} → @grpc/grpc-js`);
+    assert.equal(findings(`src/${from}/a.ts`, '@kubernetes/client-node').length, from === 'kube' ? 0 : 1, from);
+    assert.equal(findings(`src/${from}/a.ts`, '@grpc/grpc-js').length, from === 'grpc' ? 0 : 1, from);
   }
+  assert.deepEqual(findings('sandbox/grpc/a.ts', '@grpc/grpc-js'), []);
+  assert.equal(findings('sandbox/istio/a.ts', '@grpc/grpc-js').length, 1);
 });
 
-test('only agent, demo and cli know adapters, through their lists', () => {
+test('only agent and cli know adapters, through their lists', () => {
   for (const from of Object.keys(ROOMS)) {
-    assert.equal(refused(`src/${from}/to-adapter.ts`), true, `${from} → adapters/istio`);
-    assert.equal(refused(`src/${from}/to-adapters.ts`), !['agent', 'demo', 'cli'].includes(from), `${from} → adapters`);
-  }
-});
-
-test('an adapter imports async, pki, mesh, grpc and zod', () => {
-  for (const to of Object.keys(ROOMS)) {
+    assert.equal(findings(`src/${from}/a.ts`, '../../adapters/istio/adapter.ts').length, 1, from);
     assert.equal(
-      refused(`adapters/istio/to-${to}.ts`),
-      !['async', 'pki', 'mesh', 'grpc'].includes(to),
-      `adapters → ${to}`,
+      findings(`src/${from}/a.ts`, '../../adapters/index.ts').length,
+      ['agent', 'cli'].includes(from) ? 0 : 1,
     );
   }
-  assert.equal(refused('adapters/istio/to-its-sandbox.ts'), true);
-  assert.equal(refused('adapters/istio/to-zod.ts'), false);
-  assert.equal(refused('adapters/istio/to-grpc-js.ts'), true);
 });
 
-test("a mesh's sandbox imports anything but agent, preflight and cli", () => {
+test('an adapter imports async, pki, mesh, grpc and zod, and nothing of the sandbox', () => {
   for (const to of Object.keys(ROOMS)) {
-    const expected = ['agent', 'preflight', 'probe', 'demo', 'cli'].includes(to);
-    assert.equal(refused(`adapters/istio/sandbox/to-${to}.ts`), expected, `adapters/istio/sandbox → ${to}`);
+    const expected = ['async', 'pki', 'mesh', 'grpc'].includes(to) ? 0 : 1;
+    assert.equal(findings('adapters/istio/a.ts', `../../src/${to}/x.ts`).length, expected, to);
+  }
+  assert.equal(findings('adapters/istio/a.ts', '../../sandbox/istio/mesh.ts').length, 1);
+  assert.deepEqual(findings('adapters/istio/a.ts', 'zod'), []);
+});
+
+test('the sandbox imports anything but what it judges; the demo runs the agent; the product has only the demo', () => {
+  for (const to of Object.keys(ROOMS)) {
+    const judged = ['agent', 'preflight', 'probe', 'cli'].includes(to);
+    assert.equal(findings('sandbox/istio/a.ts', `../../src/${to}/x.ts`).length, judged ? 1 : 0, to);
+    assert.equal(findings('sandbox/demo/a.ts', `../../src/${to}/x.ts`).length, to === 'cli' ? 1 : 0, to);
+    assert.equal(findings(`src/${to}/a.ts`, '../../sandbox/demo/x.ts').length, to === 'cli' ? 0 : 1, to);
+    assert.equal(findings(`src/${to}/a.ts`, '../../sandbox/kube/x.ts').length, 1, to);
   }
 });
 
-test('the pure rooms do no I/O, only Clock has timers, and only config and cli read the environment', () => {
-  for (const from of Object.keys(ROOMS)) {
-    assert.equal(
-      refused(`src/${from}/to-fs.ts`),
-      ['async', 'pki', 'mesh', 'core', 'gateway'].includes(from),
-      `${from} → node:fs`,
-    );
-    assert.equal(refused(`src/${from}/timer.ts`, 'noRestrictedGlobals'), true, `${from}: setTimeout`);
-    assert.equal(refused(`src/${from}/environment.ts`, 'noProcessEnv'), !['config', 'cli'].includes(from), from);
+test('the pure rooms do no I/O', () => {
+  for (const [from, { pure }] of Object.entries(ROOMS)) {
+    assert.equal(findings(`src/${from}/a.ts`, 'node:fs/promises').length, pure ? 1 : 0, from);
+    assert.deepEqual(findings(`src/${from}/a.ts`, 'node:path'), []);
   }
 });
 
 test('tests may import anything', () => {
-  for (const from of Object.keys(ROOMS)) assert.equal(refused(`src/${from}/any.test.ts`), false, from);
+  assert.deepEqual(findings('src/core/a.test.ts', '../cli/x.ts'), []);
+});
+
+test('only Clock has timers, and only config and cli read the environment', async () => {
+  const config = JSON.parse(readFileSync(join(ROOT, 'biome.json'), 'utf8'));
+  delete config.$schema;
+  const files: Record<string, string> = { 'biome.json': JSON.stringify(config) };
+  const rooms = [...Object.keys(ROOMS).map((room) => `src/${room}`), 'adapters/istio', 'sandbox/istio'];
+  for (const room of rooms) {
+    files[`${room}/timer.ts`] = 'export const wait = (done: () => void) => setTimeout(done, 1);\n';
+    files[`${room}/environment.ts`] = 'export const home = process.env.HOME;\n';
+  }
+  const biome = join(ROOT, 'node_modules', '.bin', 'biome');
+  const arguments_ = ['lint', '--reporter=github', '--max-diagnostics=none', '.'];
+  const { output } = await capture(biome, arguments_, seededTree(files));
+  const found = [...output.matchAll(/title=lint\/\w+\/(\w+),file=([^,]+)/g)].map(([, rule, file]) => `${file} ${rule}`);
+  const has = (file: string, rule: string) => found.some((one) => one.endsWith(`${file} ${rule}`));
+  for (const room of rooms) {
+    assert.equal(has(`${room}/timer.ts`, 'noRestrictedGlobals'), true, room);
+    assert.equal(has(`${room}/environment.ts`, 'noProcessEnv'), !['src/config', 'src/cli'].includes(room), room);
+  }
 });

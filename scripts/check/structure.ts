@@ -6,47 +6,56 @@ import { cyclesOf } from './cycles.ts';
 
 const FORBIDDEN_NAME = /^(utils?|helpers?|common|managers?|misc)$/;
 
-/** Exceptions to the rules, each with its reason. A reason that no longer applies is a finding too. */
-export interface Allowed {
-  /** Names of types that mean the same in each of the files that declare them. */
-  readonly typeNames: Readonly<Record<string, string>>;
-  /** Folders with the name of a module, which import rules would mistake for it. */
-  readonly moduleNames: Readonly<Record<string, string>>;
-}
-
-interface Module {
+export interface Module {
   readonly file: string;
-  /** Files that are loaded with it, type-only ones too; not those that import() loads on demand. */
+  /** Files that are loaded with it, type-only ones too. */
   readonly imports: readonly string[];
+  /** Files that are loaded on demand, with import(). */
+  readonly lazyImports: readonly string[];
+  /** Packages and modules of Node.js. */
+  readonly packages: readonly string[];
   readonly types: readonly string[];
 }
 
 const isProduct = (file: string): boolean =>
-  file.endsWith('.ts') && !/\.(test|fixture)\.ts$/.test(file) && !file.includes('/gen/');
+  file.endsWith('.ts') && !file.endsWith('.test.ts') && !file.includes('/gen/');
 
-/** Returns what violates the rules on names or the absence of cycles, in src and adapters. */
-export function structureFindings(root: string, allowed: Allowed): string[] {
-  const modules = filesBelow(root, 'src', 'adapters')
+/** Returns what violates the rules on names or the absence of cycles, in src, adapters and sandbox. */
+export function structureFindings(root: string): string[] {
+  const modules = modulesBelow(root, 'src', 'adapters', 'sandbox');
+  return [...cycles(modules), ...names(modules), ...sharedTypeNames(modules)];
+}
+
+/** The TypeScript files below the directories, without tests and generated ones. */
+export const modulesBelow = (root: string, ...directories: readonly string[]): Module[] =>
+  filesBelow(root, ...directories)
     .filter(isProduct)
     .map((file) => moduleOf(file, readFileSync(join(root, file), 'utf8')));
-  return [...cycles(modules), ...names(modules, allowed.moduleNames), ...sharedTypeNames(modules, allowed.typeNames)];
-}
 
 function moduleOf(file: string, text: string): Module {
   const source = ts.createSourceFile(file, text, ts.ScriptTarget.Latest);
   const imports = new Set<string>();
-  const add = (node: ts.Node | undefined) => {
-    if (node && ts.isStringLiteral(node) && node.text.startsWith('.')) imports.add(join(dirname(file), node.text));
+  const lazyImports = new Set<string>();
+  const packages = new Set<string>();
+  const add = (found: Set<string>, node: ts.Node | undefined) => {
+    if (!node || !ts.isStringLiteral(node)) return;
+    if (node.text.startsWith('.')) found.add(join(dirname(file), node.text));
+    else packages.add(node.text);
   };
   const visit = (node: ts.Node): void => {
-    if (ts.isImportDeclaration(node) || ts.isExportDeclaration(node)) add(node.moduleSpecifier);
-    if (ts.isImportTypeNode(node) && ts.isLiteralTypeNode(node.argument)) add(node.argument.literal);
+    if (ts.isImportDeclaration(node) || ts.isExportDeclaration(node)) add(imports, node.moduleSpecifier);
+    if (ts.isImportTypeNode(node) && ts.isLiteralTypeNode(node.argument)) add(imports, node.argument.literal);
+    if (ts.isCallExpression(node) && node.expression.kind === ts.SyntaxKind.ImportKeyword) {
+      add(lazyImports, node.arguments[0]);
+    }
     ts.forEachChild(node, visit);
   };
   visit(source);
   return {
     file,
     imports: [...imports],
+    lazyImports: [...lazyImports],
+    packages: [...packages],
     types: source.statements.filter(isTypeDeclaration).flatMap(({ name }) => (name ? [name.text] : [])),
   };
 }
@@ -80,38 +89,21 @@ function cycles(modules: readonly Module[]): string[] {
   ];
 }
 
-function names(modules: readonly Module[], allowed: Allowed['moduleNames']): string[] {
+function names(modules: readonly Module[]): string[] {
   const folders = new Set(modules.flatMap(({ file }) => ancestors(dirname(file))));
-  const roots = new Set([...folders].filter((folder) => dirname(folder) === 'src').map((folder) => basename(folder)));
-  const like = [...folders].filter((folder) => dirname(folder) !== 'src' && roots.has(basename(folder)));
-  return [
-    ...[...folders, ...modules.map(({ file }) => file)]
-      .filter((path) => FORBIDDEN_NAME.test(basename(path, '.ts')))
-      .map((path) => `${path} says nothing of what is in it; name the concept`),
-    ...like
-      .filter((folder) => !(folder in allowed))
-      .map((folder) => `${folder} has the name of src/${basename(folder)}; import rules would take it for that`),
-    ...unneeded(allowed, new Set(like), 'folder'),
-  ];
+  return [...folders, ...modules.map(({ file }) => file)]
+    .filter((path) => FORBIDDEN_NAME.test(basename(path, '.ts')))
+    .map((path) => `${path} says nothing of what is in it; name the concept`);
 }
 
 const ancestors = (folder: string): string[] => (folder === '.' ? [] : [folder, ...ancestors(dirname(folder))]);
 
-function sharedTypeNames(modules: readonly Module[], allowed: Allowed['typeNames']): string[] {
+function sharedTypeNames(modules: readonly Module[]): string[] {
   const files = new Map<string, Set<string>>();
   for (const { file, types } of modules) {
     for (const name of types) files.set(name, (files.get(name) ?? new Set()).add(file));
   }
-  const shared = [...files].filter(([, { size }]) => size > 1);
-  return [
-    ...shared
-      .filter(([name]) => !(name in allowed))
-      .map(([name, where]) => `the type ${name} is declared in ${[...where].join(' and ')}; give each its own name`),
-    ...unneeded(allowed, new Set(shared.map(([name]) => name)), 'type name'),
-  ];
+  return [...files]
+    .filter(([, { size }]) => size > 1)
+    .map(([name, where]) => `the type ${name} is declared in ${[...where].join(' and ')}; give each its own name`);
 }
-
-const unneeded = (allowed: Readonly<Record<string, string>>, found: ReadonlySet<string>, what: string): string[] =>
-  Object.keys(allowed)
-    .filter((name) => !found.has(name))
-    .map((name) => `the ${what} ${name} needs no exception any more; remove it from scripts/check/allowed.ts`);

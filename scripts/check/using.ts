@@ -8,7 +8,7 @@ import { filesBelow } from '../tree.ts';
  * variable of the function and throws it again at the end of each later one. Move the block into a function.
  */
 export function usingCaughtInLoops(root: string): string[] {
-  return filesBelow(root, 'src', 'adapters', 'test', 'scripts')
+  return filesBelow(root, 'src', 'adapters', 'sandbox', 'test', 'scripts')
     .filter((file) => file.endsWith('.ts'))
     .flatMap((file) =>
       linesOf(readFileSync(join(root, file), 'utf8')).map(

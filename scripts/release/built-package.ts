@@ -9,7 +9,9 @@ const FURTHER = ['tsconfig.json', 'tsconfig.package.json', 'README.md', 'LICENSE
 
 /** The path of the tarball of this tree. It is made once for its inputs: the declarations take the compiler seconds. */
 export async function builtPackage(): Promise<string> {
-  const sources = filesBelow(ROOT, 'src', 'adapters', 'test', 'scripts').filter((file) => !file.endsWith('.test.ts'));
+  const sources = filesBelow(ROOT, 'src', 'adapters', 'sandbox', 'test', 'scripts').filter(
+    (file) => !file.endsWith('.test.ts'),
+  );
   const inputs = new Set([...inputsOfBundle(), ...sources, ...FURTHER]);
   const fill = async (directory: string) => writeFile(join(directory, 'meshcert.tgz'), await packPackage());
   return join(await builtOnce('npm-', [...inputs], fill), 'meshcert.tgz');

@@ -6,8 +6,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { builtBundle } from '../../scripts/built-bundle.ts';
+import { say } from '../../test/support/io.ts';
 import { COMMANDS } from './commands/index.ts';
-import { say } from './io.fixture.ts';
 import { nodeProblem } from './main.ts';
 
 describe('meshcert', () => {

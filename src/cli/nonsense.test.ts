@@ -3,9 +3,9 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { say } from '../../test/support/io.ts';
 import { COMMANDS } from './commands/index.ts';
 import type { Flag } from './declare/flags.ts';
-import { say } from './io.fixture.ts';
 
 const NONSENSE = ['nonsense', '', '-1', '99999999999', 'h:99999', 'http://[', '/dev/zero', '/nonexistent/x', 'ü\u0000'];
 

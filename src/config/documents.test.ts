@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { toyMeshes } from '../../test/support/toy-meshes.ts';
 import type { EmissaryConfig } from '../gateway/emissary/spec/config.ts';
 import { gateways } from '../gateways.ts';
 import { formatDocumentError, parseDocuments } from './documents.ts';
-import { toyMeshes } from './toy-meshes.fixture.ts';
 
 const parse = (text: string) => parseDocuments(text, 'mesh.yaml', toyMeshes, gateways, { namespace: 'emissary' });
 const complaints = (text: string) => parse(text).errors.map(formatDocumentError);

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import type { KubeObject } from '../core/object.ts';
 import { ROOT_TIMES_ANNOTATION } from '../core/trust/root-times.ts';
 import { type Certificate, formatCertificates } from '../pki/certificate.ts';
-import { SandboxCa } from '../sandbox/ca.ts';
 import { readPublication } from './publication.ts';
 
 const spec = { secretName: 'istio-identity', caSecretName: 'istio-ca' };

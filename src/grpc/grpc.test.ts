@@ -6,12 +6,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { createServer as createTlsServer } from 'node:tls';
+import { type RunningServer, type ServeOptions, type ServerStream, serve } from '../../sandbox/grpc/server.ts';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import { formatCertificates } from '../pki/certificate.ts';
-import { SandboxCa } from '../sandbox/ca.ts';
 import { type ChannelTarget, openChannel } from './channel.ts';
 import { GrpcError, grpcStatus } from './error.ts';
 import { messageType } from './load.ts';
-import { type RunningServer, type ServeOptions, type ServerStream, serve } from './server.ts';
 
 const CA = 'istio.v1.auth.IstioCertificateService';
 const CREATE = `${CA}/CreateCertificate`;

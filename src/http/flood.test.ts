@@ -3,9 +3,9 @@ import { get } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { describe, it } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
+import { Board, goodStatus } from '../../test/support/board.ts';
 import { FakeClock } from '../../test/support/fake-clock.ts';
 import { silentLog } from '../mesh/log.ts';
-import { Board, goodStatus } from './board.fixture.ts';
 import { type HttpServer, startHttp } from './server.ts';
 
 const NOW = Date.UTC(2026, 0, 1);

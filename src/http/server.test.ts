@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { request as httpRequest } from 'node:http';
 import { test } from 'node:test';
+import { Board, badStatus, goodStatus } from '../../test/support/board.ts';
 import { FakeClock } from '../../test/support/fake-clock.ts';
 import { silentLog } from '../mesh/log.ts';
-import { Board, badStatus, goodStatus } from './board.fixture.ts';
 import { startHttp } from './server.ts';
 import type { AgentHealth } from './source/source.ts';
 

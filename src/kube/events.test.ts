@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
+import { startKubeApi } from '../../sandbox/kube/kube-api.ts';
 import { FakeClock } from '../../test/support/fake-clock.ts';
 import { silentLog } from '../mesh/log.ts';
-import { startKubeApi } from '../sandbox/kube/kube-api.ts';
 import { connect } from './client.ts';
 import { recorder } from './events.ts';
 import { RESOURCES } from './resources.ts';

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import { FakeClock, settle } from '../../test/support/fake-clock.ts';
 import { Trigger } from '../async/trigger.ts';
 import { Wake } from '../async/wake.ts';
 import type { Certificate } from '../pki/certificate.ts';
-import { SandboxCa } from '../sandbox/ca.ts';
 import type { Host, Issuer } from './adapter.ts';
 import { MeshError } from './error.ts';
 import { type Identity, leafOf } from './identity.ts';

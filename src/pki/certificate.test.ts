@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { generateKeyPairSync } from 'node:crypto';
 import { test } from 'node:test';
-import { SandboxCa } from '../sandbox/ca.ts';
-import { encodeCertificate } from '../sandbox/x509.ts';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
+import { encodeCertificate } from '../../sandbox/tls/x509.ts';
 import { Certificate, formatCertificates, parseCertificates } from './certificate.ts';
 import { formatPem } from './der/pem.ts';
 import { PrivateKey } from './key.ts';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { SandboxCa } from '../sandbox/ca.ts';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import type { Certificate } from './certificate.ts';
 import { findPath, orderChain } from './chain.ts';
 import { PrivateKey } from './key.ts';

@@ -4,7 +4,7 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
-import { SandboxCa } from '../sandbox/ca.ts';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import { Crl, formatCrls, parseCrls } from './crl.ts';
 
 describe('a CRL', () => {

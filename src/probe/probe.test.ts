@@ -2,10 +2,10 @@ import assert from 'node:assert/strict';
 import { type AddressInfo, connect, createServer as createTcpServer, type Server, type Socket } from 'node:net';
 import { after, describe, it } from 'node:test';
 import { createServer, type TLSSocket, type TlsOptions } from 'node:tls';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import { oddIdentity } from '../../test/support/odd-identity.ts';
 import { systemClock } from '../async/clock.ts';
 import { parseCertificates } from '../pki/certificate.ts';
-import { SandboxCa } from '../sandbox/ca.ts';
 import { probe } from './probe.ts';
 
 const ca = SandboxCa.root();

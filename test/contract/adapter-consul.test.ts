@@ -1,6 +1,6 @@
 import { consul as adapter } from '../../adapters/consul/adapter.ts';
-import { startConsul } from '../../adapters/consul/sandbox/consul.ts';
-import { SandboxCa } from '../../src/sandbox/ca.ts';
+import { startConsul } from '../../sandbox/consul/consul.ts';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import type { FakeClock } from '../support/fake-clock.ts';
 import type { RecordingHost } from '../support/recording-host.ts';
 import { adapterContract } from './adapter-contract.ts';

@@ -2,7 +2,7 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { istio } from '../../adapters/istio/adapter.ts';
-import { startIstio } from '../../adapters/istio/sandbox/istio.ts';
+import { startIstio } from '../../sandbox/istio/istio.ts';
 import { istioToken, readIstioToken } from '../support/istio-token.ts';
 import { adapterContract } from './adapter-contract.ts';
 

@@ -1,6 +1,6 @@
-import type { Linkerd } from '../../adapters/linkerd/sandbox/linkerd.ts';
-import { controlPlaneObjects } from '../../adapters/linkerd/sandbox/objects.ts';
-import { sandboxToken } from '../../adapters/linkerd/sandbox/token-review.ts';
+import type { Linkerd } from '../../sandbox/linkerd/linkerd.ts';
+import { controlPlaneObjects } from '../../sandbox/linkerd/objects.ts';
+import { sandboxToken } from '../../sandbox/linkerd/token-review.ts';
 import { type Clock, systemClock } from '../../src/async/clock.ts';
 import type { TokenRequest } from '../../src/mesh/adapter.ts';
 import { formatCertificates } from '../../src/pki/certificate.ts';

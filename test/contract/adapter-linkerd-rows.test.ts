@@ -1,7 +1,7 @@
-import { startLinkerd } from '../../adapters/linkerd/sandbox/linkerd.ts';
+import { startKubeApi } from '../../sandbox/kube/kube-api.ts';
+import { startLinkerd } from '../../sandbox/linkerd/linkerd.ts';
 import { connect } from '../../src/kube/client.ts';
 import { formatCertificates } from '../../src/pki/certificate.ts';
-import { startKubeApi } from '../../src/sandbox/kube/kube-api.ts';
 import { ACCOUNTS, certifyRows } from './adapter-linkerd-rows.ts';
 
 certifyRows('the sandbox', async () => {

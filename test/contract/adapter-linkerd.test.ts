@@ -1,5 +1,5 @@
 import { linkerd } from '../../adapters/linkerd/adapter.ts';
-import { startLinkerd } from '../../adapters/linkerd/sandbox/linkerd.ts';
+import { startLinkerd } from '../../sandbox/linkerd/linkerd.ts';
 import { adapterContract } from './adapter-contract.ts';
 import { install, mintFor } from './adapter-linkerd-host.ts';
 

@@ -2,9 +2,9 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { spiffe } from '../../adapters/spiffe/adapter.ts';
-import { SpireAuthority } from '../../adapters/spiffe/sandbox/authority.ts';
-import { BrokerApi } from '../../adapters/spiffe/sandbox/broker-api.ts';
-import { WorkloadApi } from '../../adapters/spiffe/sandbox/workload-api.ts';
+import { SpireAuthority } from '../../sandbox/spiffe/authority.ts';
+import { BrokerApi } from '../../sandbox/spiffe/broker-api.ts';
+import { WorkloadApi } from '../../sandbox/spiffe/workload-api.ts';
 import { adapterContract } from './adapter-contract.ts';
 
 adapterContract('spiffe, on a Unix socket', async (_host, clock) => {

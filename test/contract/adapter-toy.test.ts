@@ -1,10 +1,10 @@
 import { z } from 'zod';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import { Trigger } from '../../src/async/trigger.ts';
 import type { Adapter, Issuer, Source } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
 import { CONTRACT_VERSION, outsideAdapter } from '../../src/mesh/outside/adapter.ts';
-import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { TOY_ID, ToyMesh } from '../support/toy-mesh.ts';
 import { adapterContract, type Subject } from './adapter-contract.ts';
 

@@ -1,11 +1,11 @@
 import { request } from 'node:https';
-import { startConsul } from '../../adapters/consul/sandbox/consul.ts';
-import { jwtMethod } from '../../adapters/consul/sandbox/jwt.ts';
-import { startSidecar } from '../../adapters/consul/sandbox/mesh.ts';
+import { startConsul } from '../../sandbox/consul/consul.ts';
+import { jwtMethod } from '../../sandbox/consul/jwt.ts';
+import { startSidecar } from '../../sandbox/consul/mesh.ts';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import { systemClock } from '../../src/async/clock.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
 import { formatCertificates } from '../../src/pki/certificate.ts';
-import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { ScaledClock } from '../support/scaled-clock.ts';
 import type { ConsulKind } from './consul-target.ts';
 

@@ -6,10 +6,10 @@ import type { KubeObject } from '../../src/core/object.ts';
 import type { Gateway } from '../../src/gateway/gateway.ts';
 import { gateways as builtIn } from '../../src/gateways.ts';
 import { fields } from '../../src/mesh/kube-object.ts';
-import * as made from '../../src/onboard/cluster.fixture.ts';
 import { planOffboarding } from '../../src/onboard/plan/offboard-plan.ts';
 import { type OnboardPlan, planOnboarding, showPlan } from '../../src/onboard/plan/plan.ts';
 import { showFindings } from '../../src/onboard/show-findings.ts';
+import * as made from '../support/onboard-cluster.ts';
 import { TOY } from '../support/toy-gateway.ts';
 import { onboardableToy as toy } from '../support/toy-onboarding.ts';
 

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { adapters as known } from '../../adapters/index.ts';
+import { MESH_NAMES } from '../../adapters/names.ts';
 import { systemClock } from '../../src/async/clock.ts';
 import { admissionPolicy } from '../../src/config/admission.ts';
 import { rbacFor } from '../../src/config/rbac.ts';
@@ -14,9 +15,9 @@ import type { Discover, Pods } from '../../src/mesh/cluster.ts';
 import { fields } from '../../src/mesh/kube-object.ts';
 import type { ObjectCheck } from '../../src/mesh/object-check.ts';
 import type { Workload } from '../../src/mesh/targeting.ts';
-import * as made from '../../src/onboard/cluster.fixture.ts';
 import { planOnboarding, showPlan } from '../../src/onboard/plan/plan.ts';
 import { showFindings } from '../../src/onboard/show-findings.ts';
+import * as made from '../support/onboard-cluster.ts';
 
 /** A mesh that src does not know, with every capability that an adapter may have. */
 const MEMBER = 'nomad.example/member';
@@ -96,6 +97,13 @@ const plan = (objects: readonly KubeObject[] = cluster) =>
     { adapters, gateways, clock: systemClock },
     signal,
   );
+
+it('the names of the meshes are those of the adapters, in their order', () => {
+  assert.deepEqual(
+    MESH_NAMES,
+    known.map(({ mesh }) => mesh),
+  );
+});
 
 describe('a further mesh needs only its adapter', () => {
   it('to be found, joined and shown by onboard', async () => {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { adapters } from '../../adapters/index.ts';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import { rbacFor } from '../../src/config/rbac.ts';
 import type { MeshCertificate } from '../../src/config/schema/mesh-certificate.ts';
 import { validateObject } from '../../src/config/validate.ts';
@@ -11,7 +12,6 @@ import type { RouteInput } from '../../src/gateway/input.ts';
 import { ownerLabel, ownLabels } from '../../src/gateway/owner.ts';
 import { RESOURCES } from '../../src/kube/resources.ts';
 import { fields } from '../../src/mesh/kube-object.ts';
-import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { AgentWorld, NAMESPACE } from '../support/agent-world.ts';
 
 /** A gateway under test. */

@@ -1,4 +1,4 @@
-import { startKubeApi } from '../../src/sandbox/kube/kube-api.ts';
+import { startKubeApi } from '../../sandbox/kube/kube-api.ts';
 import { kubeContract } from './kube.ts';
 
 kubeContract('the sandbox', async () => {

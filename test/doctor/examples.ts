@@ -1,9 +1,9 @@
 import { generateKeyPairSync } from 'node:crypto';
 import { readFileSync } from 'node:fs';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import { type KubeObject, keyOf, refOf } from '../../src/core/object.ts';
 import { parseManifest } from '../../src/doctor/files.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
-import { SandboxCa } from '../../src/sandbox/ca.ts';
 
 const DAY = 86_400_000;
 const HOUR = 3_600_000;

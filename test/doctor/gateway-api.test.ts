@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { adapters } from '../../adapters/index.ts';
-import { sandboxes } from '../../adapters/sandboxes.ts';
+import { type SandboxCluster, startCluster } from '../../sandbox/cluster/cluster.ts';
+import { gatewayApiDefinitions } from '../../sandbox/kube/gateway-api.ts';
+import { sandboxes } from '../../sandbox/meshes.ts';
 import { rbacFor } from '../../src/config/rbac.ts';
 import { customResourceDefinition } from '../../src/config/schema/crd.ts';
 import { validateObject } from '../../src/config/validate.ts';
 import { gateways } from '../../src/gateways.ts';
-import { type SandboxCluster, startCluster } from '../../src/sandbox/cluster/cluster.ts';
-import { gatewayApiDefinitions } from '../../src/sandbox/kube/gateway-api.ts';
 import { exampleOf, material, objectsOf, readExamples } from './examples.ts';
 import { doctorReport, states } from './run-doctor.ts';
 

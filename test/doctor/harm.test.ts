@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { adapters } from '../../adapters/index.ts';
+import { type RunningGateway, startGateway } from '../../sandbox/emissary/gateway.ts';
+import { type KubeApi, startKubeApi } from '../../sandbox/kube/kube-api.ts';
+import { type SandboxUpstream, startUpstream } from '../../sandbox/tls/upstream.ts';
 import type { KubeObject } from '../../src/core/object.ts';
 import { diagnose } from '../../src/doctor/diagnose.ts';
 import { findGateways } from '../../src/gateway/emissary/reading/installation.ts';
 import { connect } from '../../src/kube/client.ts';
-import { type RunningGateway, startGateway } from '../../src/sandbox/gateway/gateway.ts';
-import { type KubeApi, startKubeApi } from '../../src/sandbox/kube/kube-api.ts';
-import { type SandboxUpstream, startUpstream } from '../../src/sandbox/upstream.ts';
 import { material, objectsOf, readExamples } from './examples.ts';
 
 const { ca, other, texts } = material();

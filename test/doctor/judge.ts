@@ -1,7 +1,3 @@
-import { type KubeObject, keyOf, refOf } from '../../src/core/object.ts';
-import type { PodFiles } from '../../src/gateway/emissary/reading/context.ts';
-import { DEFAULT_ENV, type EmissaryEnv } from '../../src/gateway/emissary/reading/env.ts';
-import { findGateways } from '../../src/gateway/emissary/reading/installation.ts';
 import {
   type ClusterConfig,
   type Configuration,
@@ -9,7 +5,11 @@ import {
   EMPTY,
   reconfigure,
   snapshotOf,
-} from '../../src/sandbox/gateway/configuration.ts';
+} from '../../sandbox/emissary/configuration.ts';
+import { type KubeObject, keyOf, refOf } from '../../src/core/object.ts';
+import type { PodFiles } from '../../src/gateway/emissary/reading/context.ts';
+import { DEFAULT_ENV, type EmissaryEnv } from '../../src/gateway/emissary/reading/env.ts';
+import { findGateways } from '../../src/gateway/emissary/reading/installation.ts';
 import { freePorts } from '../peers/servers/loopback.ts';
 
 /** A gateway by Emissary's rules, without an API server: objects in, requests through. */

@@ -1,7 +1,7 @@
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { say } from '../../src/cli/io.fixture.ts';
+import { say } from '../support/io.ts';
 
 export interface DoctorRun {
   readonly code: number;

@@ -1,10 +1,10 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { asEnvoySees, refusal } from '../../sandbox/emissary/configuration.ts';
+import { UpstreamPool } from '../../sandbox/emissary/pool.ts';
+import { startUpstream } from '../../sandbox/tls/upstream.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
-import { asEnvoySees, refusal } from '../../src/sandbox/gateway/configuration.ts';
-import { UpstreamPool } from '../../src/sandbox/gateway/pool.ts';
-import { startUpstream } from '../../src/sandbox/upstream.ts';
 import { Aim, type Judge, judgeOn } from './judge.ts';
 import type { Sidecar } from './traps.ts';
 

@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { adapters } from '../../adapters/index.ts';
+import { type KubeApi, startKubeApi } from '../../sandbox/kube/kube-api.ts';
+import { type LeafOptions, SandboxCa } from '../../sandbox/tls/ca.ts';
 import { customResourceDefinition } from '../../src/config/schema/crd.ts';
 import { gateways } from '../../src/gateways.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
-import { type LeafOptions, SandboxCa } from '../../src/sandbox/ca.ts';
-import { type KubeApi, startKubeApi } from '../../src/sandbox/kube/kube-api.ts';
 import { onlyOpensslRefuses } from '../support/only-openssl.ts';
 import { type DoctorReport, doctorReport, runDoctor } from './run-doctor.ts';
 

@@ -4,7 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { adapters } from '../../adapters/index.ts';
-import { sandboxes } from '../../adapters/sandboxes.ts';
+import { type SandboxCluster, startCluster } from '../../sandbox/cluster/cluster.ts';
+import { sandboxes } from '../../sandbox/meshes.ts';
 import { builtBundle } from '../../scripts/built-bundle.ts';
 import { capture } from '../../scripts/run.ts';
 import { systemClock } from '../../src/async/clock.ts';
@@ -15,7 +16,6 @@ import { reflect } from '../../src/kube/reflector.ts';
 import { RESOURCES } from '../../src/kube/resources.ts';
 import { silentLog } from '../../src/mesh/log.ts';
 import { outsideAdapter } from '../../src/mesh/outside/adapter.ts';
-import { type SandboxCluster, startCluster } from '../../src/sandbox/cluster/cluster.ts';
 import { AgentProcess } from '../hostile/agent-process.ts';
 
 const adapter = (mesh: string, members: string) => `

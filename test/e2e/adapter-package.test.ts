@@ -7,6 +7,7 @@ import { after, before, describe, it } from 'node:test';
 import { pathToFileURL } from 'node:url';
 import { parse } from 'yaml';
 import type { VaultServer } from '../../examples/adapter-vault/test/vault-server.ts';
+import { type SandboxCluster, startCluster } from '../../sandbox/cluster/cluster.ts';
 import { builtBundle } from '../../scripts/built-bundle.ts';
 import { builtPackage } from '../../scripts/release/built-package.ts';
 import { capture } from '../../scripts/run.ts';
@@ -16,7 +17,6 @@ import type { KubeObject } from '../../src/core/object.ts';
 import { reflect } from '../../src/kube/reflector.ts';
 import { RESOURCES } from '../../src/kube/resources.ts';
 import { silentLog } from '../../src/mesh/log.ts';
-import { type SandboxCluster, startCluster } from '../../src/sandbox/cluster/cluster.ts';
 import { AgentProcess } from '../hostile/agent-process.ts';
 import { cliRefusal } from '../support/openssl-cli.ts';
 

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { ambassadorDefinitions } from '../../sandbox/kube/ambassador.ts';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import { FIELD_MANAGER } from '../../src/core/object.ts';
 import { emissary } from '../../src/gateway/emissary/gateway.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
-import { SandboxCa } from '../../src/sandbox/ca.ts';
-import { ambassadorDefinitions } from '../../src/sandbox/kube/ambassador.ts';
 import { AgentWorld } from '../support/agent-world.ts';
 import { flaws } from '../support/flaws.ts';
 import { TOY_ID } from '../support/toy-mesh.ts';

@@ -6,14 +6,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { adapters } from '../../adapters/index.ts';
-import { say } from '../../src/cli/io.fixture.ts';
+import { ambassadorDefinitions } from '../../sandbox/kube/ambassador.ts';
+import { startKubeApi } from '../../sandbox/kube/kube-api.ts';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import { customResourceDefinition } from '../../src/config/schema/crd.ts';
 import { gateways } from '../../src/gateways.ts';
 import { connect } from '../../src/kube/client.ts';
 import { RESOURCES } from '../../src/kube/resources.ts';
-import { SandboxCa } from '../../src/sandbox/ca.ts';
-import { ambassadorDefinitions } from '../../src/sandbox/kube/ambassador.ts';
-import { startKubeApi } from '../../src/sandbox/kube/kube-api.ts';
+import { say } from '../support/io.ts';
 
 const API_AUDIENCE = 'https://kubernetes.default.svc.cluster.local';
 const NAMESPACES = ['emissary', 'team-a', 'team-b'];

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { gatewayApiDefinitions } from '../../sandbox/kube/gateway-api.ts';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import type { Sink } from '../../src/agent/report/reporter.ts';
 import type { KubeObject } from '../../src/core/object.ts';
 import { fields } from '../../src/mesh/kube-object.ts';
-import { SandboxCa } from '../../src/sandbox/ca.ts';
-import { gatewayApiDefinitions } from '../../src/sandbox/kube/gateway-api.ts';
 import { NAMESPACE } from '../support/agent-world.ts';
 import {
   BACKENDS,

@@ -2,16 +2,16 @@ import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { describe, it } from 'node:test';
+import { type RunningGateway, startGateway } from '../../sandbox/emissary/gateway.ts';
 import { LiveSink } from '../../src/agent/live/live.ts';
-import { say } from '../../src/cli/io.fixture.ts';
 import { diagnosticsUrl } from '../../src/gateway/emissary/loading/answer.ts';
 import type { Gateway } from '../../src/gateway/gateway.ts';
 import { gateways } from '../../src/gateways.ts';
 import { fields } from '../../src/mesh/kube-object.ts';
 import { silentLog } from '../../src/mesh/log.ts';
-import { type RunningGateway, startGateway } from '../../src/sandbox/gateway/gateway.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
 import { AgentWorld, NAMESPACE } from '../support/agent-world.ts';
+import { say } from '../support/io.ts';
 import { toyDefinitions, toyGateway } from '../support/toy-gateway.ts';
 
 const mapping = (name: string, tls?: string) => ({

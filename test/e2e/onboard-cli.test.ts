@@ -6,9 +6,9 @@ import { PassThrough } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { after, before, describe, it } from 'node:test';
 import { parseAllDocuments } from 'yaml';
-import { shippedMain } from '../../src/cli/io.fixture.ts';
-import * as made from '../../src/onboard/cluster.fixture.ts';
-import { type KubeApi, startKubeApi } from '../../src/sandbox/kube/kube-api.ts';
+import { type KubeApi, startKubeApi } from '../../sandbox/kube/kube-api.ts';
+import { shippedMain } from '../support/io.ts';
+import * as made from '../support/onboard-cluster.ts';
 
 const dir = mkdtempSync(join(tmpdir(), 'meshcert-onboard-'));
 const kubeconfig = join(dir, 'kubeconfig');

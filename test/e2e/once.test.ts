@@ -6,13 +6,13 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { adapters } from '../../adapters/index.ts';
-import { sandboxes } from '../../adapters/sandboxes.ts';
+import { type SandboxCluster, startCluster } from '../../sandbox/cluster/cluster.ts';
+import { sandboxes } from '../../sandbox/meshes.ts';
 import { builtBundle } from '../../scripts/built-bundle.ts';
 import { customResourceDefinition } from '../../src/config/schema/crd.ts';
 import type { KubeObject } from '../../src/core/object.ts';
 import type { PublicationStatus } from '../../src/core/status.ts';
 import { gateways } from '../../src/gateways.ts';
-import { type SandboxCluster, startCluster } from '../../src/sandbox/cluster/cluster.ts';
 
 /** Runs `meshcert agent --once` as its own process until it ends. */
 async function runOnce(cluster: SandboxCluster, flags: readonly string[]): Promise<{ code: number; stderr: string }> {

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { X509Certificate } from 'node:crypto';
 import { describe, it, type Mock, mock } from 'node:test';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import type { Report } from '../../src/agent/report/report.ts';
 import type { Sink } from '../../src/agent/report/reporter.ts';
 import type { PublicationStatus } from '../../src/core/status.ts';
-import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { AgentWorld, NAMESPACE } from '../support/agent-world.ts';
 import { Calls } from '../support/calls.ts';
 

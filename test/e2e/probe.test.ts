@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
+import { startUpstream } from '../../sandbox/tls/upstream.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
-import { SandboxCa } from '../../src/sandbox/ca.ts';
-import { startUpstream } from '../../src/sandbox/upstream.ts';
 import { AgentWorld } from '../support/agent-world.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import { fields } from '../../src/mesh/kube-object.ts';
 import { Crl } from '../../src/pki/crl.ts';
 import { opensslPreflight } from '../../src/preflight/preflight.ts';
-import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { AgentWorld, NAMESPACE } from '../support/agent-world.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 

@@ -5,10 +5,10 @@ import { type KubeObject, refOf } from '../../src/core/object.ts';
 import { gateways as builtIn } from '../../src/gateways.ts';
 import { connect } from '../../src/kube/client.ts';
 import { fields } from '../../src/mesh/kube-object.ts';
-import * as made from '../../src/onboard/cluster.fixture.ts';
 import { carryOutOff, lookAndPlanOff } from '../../src/onboard/offboard.ts';
 import { carryOut, isNothing, lookAndPlan } from '../../src/onboard/onboard.ts';
 import { AgentWorld, NAMESPACE } from '../support/agent-world.ts';
+import * as made from '../support/onboard-cluster.ts';
 import { TOY, toyDefinitions } from '../support/toy-gateway.ts';
 import { onboardableToy } from '../support/toy-onboarding.ts';
 

@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import { fields } from '../../src/mesh/kube-object.ts';
 import { type Certificate, parseCertificates } from '../../src/pki/certificate.ts';
 import { Crl } from '../../src/pki/crl.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
-import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { AgentWorld, NAMESPACE } from '../support/agent-world.ts';
 
 const OTHER = 'other.example';

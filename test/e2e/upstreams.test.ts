@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { type AddressInfo, createServer } from 'node:net';
 import { describe, it } from 'node:test';
+import { ambassadorDefinitions } from '../../sandbox/kube/ambassador.ts';
+import { gatewayApiDefinitions } from '../../sandbox/kube/gateway-api.ts';
+import { type SandboxUpstream, startUpstream } from '../../sandbox/tls/upstream.ts';
 import { alone } from '../../src/agent/election/leadership.ts';
 import { EventSink } from '../../src/agent/report/event-sink.ts';
 import { MetricsSink } from '../../src/agent/report/metrics-sink.ts';
-import { ambassadorDefinitions } from '../../src/sandbox/kube/ambassador.ts';
-import { gatewayApiDefinitions } from '../../src/sandbox/kube/gateway-api.ts';
-import { type SandboxUpstream, startUpstream } from '../../src/sandbox/upstream.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
 import { AgentWorld, NAMESPACE } from '../support/agent-world.ts';
 import { FakeClock } from '../support/fake-clock.ts';

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { parseAllDocuments, stringify } from 'yaml';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import type { MeshCertificateSpec } from '../../src/config/schema/mesh-certificate.ts';
 import type { KubeObject } from '../../src/core/object.ts';
 import { desiredObjects, publicationRefs } from '../../src/gateway/desired.ts';
@@ -12,7 +13,6 @@ import { ownerLabel } from '../../src/gateway/owner.ts';
 import { readPublication } from '../../src/gateway/publication.ts';
 import { gateways } from '../../src/gateways.ts';
 import type { Adapter } from '../../src/mesh/adapter.ts';
-import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 
 const HOUR = 3_600_000;

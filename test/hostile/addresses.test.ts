@@ -2,12 +2,12 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { stringify } from 'yaml';
 import { adapters } from '../../adapters/index.ts';
+import { startKubeApi } from '../../sandbox/kube/kube-api.ts';
 import { parseDocuments } from '../../src/config/documents.ts';
 import { customResourceDefinition } from '../../src/config/schema/crd.ts';
 import type { KubeObject } from '../../src/core/object.ts';
 import { gateways } from '../../src/gateways.ts';
 import { connect } from '../../src/kube/client.ts';
-import { startKubeApi } from '../../src/sandbox/kube/kube-api.ts';
 
 const istio = { istio: { ca: { serviceAccount: 'emissary' } } };
 

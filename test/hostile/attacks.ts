@@ -4,9 +4,9 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import { join } from 'node:path';
 import { createServer as createTlsServer } from 'node:tls';
 import { ServerCredentials } from '@grpc/grpc-js';
-import { secretResource } from '../../adapters/istio/sandbox/sds-wire.ts';
+import { secretResource } from '../../sandbox/istio/sds-wire.ts';
+import { type LeafOptions, SandboxCa } from '../../sandbox/tls/ca.ts';
 import { formatCertificates } from '../../src/pki/certificate.ts';
-import { type LeafOptions, SandboxCa } from '../../src/sandbox/ca.ts';
 import { oddIdentity } from '../support/odd-identity.ts';
 import { grpcPeer, onceAborted } from './grpc-peer.ts';
 import { push, pushOf, SPIFFE_ID, sdsPeer } from './sds-peer.ts';

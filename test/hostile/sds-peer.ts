@@ -1,7 +1,7 @@
-import { certificateResource, rootsResource } from '../../adapters/istio/sandbox/sds-wire.ts';
+import { certificateResource, rootsResource } from '../../sandbox/istio/sds-wire.ts';
+import type { SandboxCa } from '../../sandbox/tls/ca.ts';
 import { messageType } from '../../src/grpc/load.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
-import type { SandboxCa } from '../../src/sandbox/ca.ts';
 import { type GrpcPeer, grpcPeer } from './grpc-peer.ts';
 
 const PATH = '/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets';

@@ -1,18 +1,18 @@
 import { isDeepStrictEqual } from 'node:util';
+import { ambassadorDefinitions } from '../../sandbox/kube/ambassador.ts';
+import { Definitions } from '../../sandbox/kube/objects/definitions.ts';
+import { type Kind, storageOf } from '../../sandbox/kube/objects/kinds.ts';
+import type { Stored } from '../../sandbox/kube/objects/object.ts';
+import { KindRegistry } from '../../sandbox/kube/objects/registry.ts';
+import { ApiError } from '../../sandbox/kube/objects/status.ts';
+import { Store } from '../../sandbox/kube/objects/store.ts';
+import { Writes } from '../../sandbox/kube/writes/writes.ts';
 import type { Clock } from '../../src/async/clock.ts';
 import type { KubeObject, ObjectRef } from '../../src/core/object.ts';
 import { keyOf, refOf } from '../../src/core/object.ts';
 import type { ApplyOptions, Kube, ListResult, Resource, WatchEvent, WriteOptions } from '../../src/kube/api.ts';
 import { RESOURCES } from '../../src/kube/resources.ts';
 import { errorFromSocket, errorFromStatus } from '../../src/kube/transport/classify.ts';
-import { ambassadorDefinitions } from '../../src/sandbox/kube/ambassador.ts';
-import { Definitions } from '../../src/sandbox/kube/objects/definitions.ts';
-import { type Kind, storageOf } from '../../src/sandbox/kube/objects/kinds.ts';
-import type { Stored } from '../../src/sandbox/kube/objects/object.ts';
-import { KindRegistry } from '../../src/sandbox/kube/objects/registry.ts';
-import { ApiError } from '../../src/sandbox/kube/objects/status.ts';
-import { Store } from '../../src/sandbox/kube/objects/store.ts';
-import { Writes } from '../../src/sandbox/kube/writes/writes.ts';
 
 /** The fault of one call. `lost` is carried out, and its answer never arrives. */
 export type CallFault = 'refused' | 'lost' | 'conflict';

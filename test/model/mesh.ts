@@ -1,7 +1,7 @@
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
 import { findPath } from '../../src/pki/chain.ts';
-import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { type Flaw, flaws } from '../support/flaws.ts';
 import type { KeyPool } from './pool.ts';
 

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { say } from '../../src/cli/io.fixture.ts';
+import { say } from '../support/io.ts';
 import { type AgentProcess, startAgentProcess } from './parts/agent-process.ts';
 import { eventually } from './parts/eventually.ts';
 import { type BackendOptions, putBackend } from './parts/linkerd-workload.ts';

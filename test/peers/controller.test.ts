@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { type Istio, startIstio } from '../../adapters/istio/sandbox/istio.ts';
+import { type Istio, startIstio } from '../../sandbox/istio/istio.ts';
 import { ROOT } from '../../scripts/tree.ts';
 import type { PublicationStatus } from '../../src/core/status.ts';
 import { type AgentProcess, startAgentProcess } from './parts/agent-process.ts';

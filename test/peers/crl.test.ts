@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
+import { type SandboxUpstream, startUpstream } from '../../sandbox/tls/upstream.ts';
 import { connect } from '../../src/kube/client.ts';
 import { type Identity, leafOf } from '../../src/mesh/identity.ts';
 import { formatCertificates } from '../../src/pki/certificate.ts';
 import { Crl, formatCrls } from '../../src/pki/crl.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
-import { SandboxCa } from '../../src/sandbox/ca.ts';
-import { type SandboxUpstream, startUpstream } from '../../src/sandbox/upstream.ts';
 import { type AgentProcess, startAgentProcess } from './parts/agent-process.ts';
 import { clusterOf } from './parts/envoy-clusters.ts';
 import { type EnvoyGateway, startEnvoyGateway } from './parts/envoy-gateway.ts';

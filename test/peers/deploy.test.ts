@@ -9,11 +9,11 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { parse, parseAllDocuments, stringify } from 'yaml';
 import { adapters } from '../../adapters/index.ts';
+import { ambassadorDefinitions } from '../../sandbox/kube/ambassador.ts';
 import { parseDocuments } from '../../src/config/documents.ts';
 import { rbacFor } from '../../src/config/rbac.ts';
 import type { KubeObject } from '../../src/core/object.ts';
 import { gateways } from '../../src/gateways.ts';
-import { ambassadorDefinitions } from '../../src/sandbox/kube/ambassador.ts';
 import { peer } from './build.ts';
 import { type KubeApiserver, startKubeApiserver } from './servers/kube-apiserver.ts';
 

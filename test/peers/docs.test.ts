@@ -5,8 +5,8 @@ import { after, before, test } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { parseAllDocuments, stringify } from 'yaml';
 import { adapters } from '../../adapters/index.ts';
-import { ambassadorDefinitions } from '../../src/sandbox/kube/ambassador.ts';
-import { gatewayApiDefinitions } from '../../src/sandbox/kube/gateway-api.ts';
+import { ambassadorDefinitions } from '../../sandbox/kube/ambassador.ts';
+import { gatewayApiDefinitions } from '../../sandbox/kube/gateway-api.ts';
 import { type KubeApiserver, startKubeApiserver } from './servers/kube-apiserver.ts';
 
 const ROOT = fileURLToPath(new URL('../..', import.meta.url));

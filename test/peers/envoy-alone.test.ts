@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
+import { startUpstream } from '../../sandbox/tls/upstream.ts';
 import { verify } from '../../src/core/verify/verify.ts';
 import { type Certificate, formatCertificates } from '../../src/pki/certificate.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
-import { SandboxCa } from '../../src/sandbox/ca.ts';
-import { startUpstream } from '../../src/sandbox/upstream.ts';
 import type { Case } from '../fuzz/cases.ts';
 import { notAnswered, notLoaded } from '../fuzz/envoy.ts';
 import { pathCases } from '../support/path-cases.ts';

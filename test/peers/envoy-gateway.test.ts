@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { isDeepStrictEqual } from 'node:util';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import { formatCertificates } from '../../src/pki/certificate.ts';
-import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { eventually } from './parts/eventually.ts';
 import {
   backend,

@@ -3,7 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { stringify } from 'yaml';
-import { startIstio } from '../../adapters/istio/sandbox/istio.ts';
+import { startIstio } from '../../sandbox/istio/istio.ts';
 import { ROOT } from '../../scripts/tree.ts';
 import { openssl } from '../property/openssl.ts';
 import { peer } from './build.ts';

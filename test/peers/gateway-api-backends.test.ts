@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { isDeepStrictEqual } from 'node:util';
-import { shippedMain } from '../../src/cli/io.fixture.ts';
 import { formatCertificates } from '../../src/pki/certificate.ts';
+import { shippedMain } from '../support/io.ts';
 import { grantedKubeconfig } from './parts/agent-in-role.ts';
 import { type AgentProcess, startAgentProcess } from './parts/agent-process.ts';
 import { eventually } from './parts/eventually.ts';

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import type { Istio } from '../../adapters/istio/sandbox/istio.ts';
-import { startIstio } from '../../adapters/istio/sandbox/istio.ts';
+import type { Istio } from '../../sandbox/istio/istio.ts';
+import { startIstio } from '../../sandbox/istio/istio.ts';
 import { ROOT } from '../../scripts/tree.ts';
 import type { PublicationStatus } from '../../src/core/status.ts';
 import { microTime } from '../../src/kube/lease/lease-record.ts';

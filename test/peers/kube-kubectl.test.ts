@@ -6,8 +6,8 @@ import { dirname, join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { fileURLToPath } from 'node:url';
 import { parse } from 'yaml';
-import { ambassadorDefinitions } from '../../src/sandbox/kube/ambassador.ts';
-import { startKubeApi } from '../../src/sandbox/kube/kube-api.ts';
+import { ambassadorDefinitions } from '../../sandbox/kube/ambassador.ts';
+import { startKubeApi } from '../../sandbox/kube/kube-api.ts';
 import { NEWEST, peer } from './build.ts';
 import { startKubeApiserver } from './servers/kube-apiserver.ts';
 

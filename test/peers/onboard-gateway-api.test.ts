@@ -3,7 +3,7 @@ import { X509Certificate } from 'node:crypto';
 import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
 import { ROOT } from '../../scripts/tree.ts';
-import { shippedMain } from '../../src/cli/io.fixture.ts';
+import { shippedMain } from '../support/io.ts';
 import { type AgentProcess, startAgentProcess } from './parts/agent-process.ts';
 import { eventually } from './parts/eventually.ts';
 import {

@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
-import { type Istio, startIstio } from '../../adapters/istio/sandbox/istio.ts';
+import { type Istio, startIstio } from '../../sandbox/istio/istio.ts';
 import { ROOT } from '../../scripts/tree.ts';
 import { prepareCluster } from './parts/prepare.ts';
 import { type KubeApiserver, startKubeApiserver } from './servers/kube-apiserver.ts';

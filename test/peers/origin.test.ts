@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, before, it } from 'node:test';
-import { say } from '../../src/cli/io.fixture.ts';
 import { openssl, withFiles } from '../property/openssl.ts';
+import { say } from '../support/io.ts';
 import { plantedSecrets } from '../support/planted.ts';
 import { GATEWAY_ID as ID, type SdsCluster, startSdsCluster } from './parts/sds-cluster.ts';
 import type { KubeApiserver } from './servers/kube-apiserver.ts';

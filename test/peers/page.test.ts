@@ -3,9 +3,9 @@ import { after, before, test } from 'node:test';
 import axe from 'axe-core';
 import { type Browser, chromium, type Page } from 'playwright-core';
 import { systemClock } from '../../src/async/clock.ts';
-import { Board, badStatus, goodStatus } from '../../src/http/board.fixture.ts';
 import { type HttpServer, startHttp } from '../../src/http/server.ts';
 import { silentLog } from '../../src/mesh/log.ts';
+import { Board, badStatus, goodStatus } from '../support/board.ts';
 
 const EXECUTABLE = process.env.MESHCERT_CHROMIUM ?? '/usr/bin/chromium';
 /** Debian's browser in a container: no GPU, no user namespaces, and no requests to anywhere but the page. */

@@ -7,13 +7,13 @@ import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 import { parse } from 'yaml';
 import { systemClock } from '../../src/async/clock.ts';
-import { Board, goodStatus } from '../../src/http/board.fixture.ts';
 import { startHttp } from '../../src/http/server.ts';
 import { silentLog } from '../../src/mesh/log.ts';
 import { METRICS } from '../../src/telemetry/definitions.ts';
 import { createMetrics } from '../../src/telemetry/metrics.ts';
 import { deriveSeries } from '../../src/telemetry/observed.ts';
 import type { Exposition, Metric } from '../../src/telemetry/registry.ts';
+import { Board, goodStatus } from '../support/board.ts';
 import { scratchDir } from './servers/process.ts';
 import { type Prometheus, startPrometheus } from './servers/prometheus.ts';
 

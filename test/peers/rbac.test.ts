@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
-import { say } from '../../src/cli/io.fixture.ts';
+import { say } from '../support/io.ts';
 import { type SdsCluster, startSdsCluster } from './parts/sds-cluster.ts';
 import type { KubeApiserver } from './servers/kube-apiserver.ts';
 import { freePorts } from './servers/loopback.ts';

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
+import { type SandboxUpstream, startUpstream } from '../../sandbox/tls/upstream.ts';
 import { decodeData } from '../../src/gateway/secret-data.ts';
 import { connect } from '../../src/kube/client.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
 import { formatCertificates, parseCertificates } from '../../src/pki/certificate.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
-import { type SandboxUpstream, startUpstream } from '../../src/sandbox/upstream.ts';
 import { openssl, withFiles } from '../property/openssl.ts';
 import { type AgentProcess, startAgentProcess } from './parts/agent-process.ts';
 import { type EnvoyGateway, startEnvoyGateway } from './parts/envoy-gateway.ts';

@@ -4,13 +4,13 @@ import { X509Certificate } from 'node:crypto';
 import { describe, test } from 'node:test';
 import * as x509 from '@peculiar/x509';
 import fc from 'fast-check';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import { Certificate, formatCertificates, parseCertificates } from '../../src/pki/certificate.ts';
 import { findPath } from '../../src/pki/chain.ts';
 import { children, context, explicit, int, oid, readOid, readTime, readTlv, time } from '../../src/pki/der/der.ts';
 import { PkiError } from '../../src/pki/der/error.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
 import { decodeNames, encodeNames } from '../../src/pki/names.ts';
-import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { awkwardNames, dnsNames, spiffeIds } from './names.ts';
 import { openssl, withFiles } from './openssl.ts';
 

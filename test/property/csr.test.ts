@@ -4,10 +4,10 @@ import { generateKeyPairSync } from 'node:crypto';
 import { test } from 'node:test';
 import * as x509 from '@peculiar/x509';
 import fc from 'fast-check';
+import { readCsr } from '../../sandbox/tls/csr.ts';
 import { createCsr } from '../../src/pki/csr.ts';
 import { formatPem } from '../../src/pki/der/pem.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
-import { readCsr } from '../../src/sandbox/csr.ts';
 import { awkwardNames, dnsNames, spiffeIds } from './names.ts';
 import { openssl } from './openssl.ts';
 

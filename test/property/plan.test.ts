@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import { FIELD_MANAGER, type KubeObject, keyOf, OWNER_LABEL, refOf, UID_ANNOTATION } from '../../src/core/object.ts';
 import { type Desired, type PlanStep, plan, type WriteStep } from '../../src/core/plan/plan.ts';
 import { formatCertificates } from '../../src/pki/certificate.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
-import { SandboxCa } from '../../src/sandbox/ca.ts';
 
 const owner = 'ns.name';
 const now = Date.UTC(2026, 5, 1);

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import { formatRootTimes, parseRootTimes } from '../../src/core/trust/root-times.ts';
 import { decideTrust, type RootTimes, type TrustDecision, type TrustInput } from '../../src/core/trust/trust.ts';
 import { type Certificate, formatCertificates } from '../../src/pki/certificate.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
-import { SandboxCa } from '../../src/sandbox/ca.ts';
 import { openssl, withFiles } from './openssl.ts';
 
 const start = Date.UTC(2026, 5, 1);

@@ -1,4 +1,6 @@
 import { adapters } from '../../adapters/index.ts';
+import { type KubeApi, type KubeApiOptions, startKubeApi } from '../../sandbox/kube/kube-api.ts';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import { Agent, type CertificateSource } from '../../src/agent/agent.ts';
 import { alone, type Leadership } from '../../src/agent/election/leadership.ts';
 import { WritePriority } from '../../src/agent/publish/write-priority.ts';
@@ -23,8 +25,6 @@ import type { Kube } from '../../src/kube/api.ts';
 import { connect } from '../../src/kube/client.ts';
 import type { Adapter } from '../../src/mesh/adapter.ts';
 import type { Log } from '../../src/mesh/log.ts';
-import { SandboxCa } from '../../src/sandbox/ca.ts';
-import { type KubeApi, type KubeApiOptions, startKubeApi } from '../../src/sandbox/kube/kube-api.ts';
 import { drive } from './drive.ts';
 import { FakeClock } from './fake-clock.ts';
 import { anyPair } from './preflight.ts';

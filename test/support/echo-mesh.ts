@@ -1,8 +1,8 @@
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { type CallContext, type Handler, serve } from '../../sandbox/grpc/server.ts';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import { GrpcError, grpcStatus } from '../../src/grpc/error.ts';
-import { type CallContext, type Handler, serve } from '../../src/grpc/server.ts';
-import { SandboxCa } from '../../src/sandbox/ca.ts';
 
 /** A server at an address that an attacker chose: it repeats everything that it receives in its errors. */
 export interface EchoMesh extends AsyncDisposable {

@@ -1,4 +1,4 @@
-import type { Caller } from '../../adapters/istio/sandbox/ca-service.ts';
+import type { Caller } from '../../sandbox/istio/ca-service.ts';
 import { readClaims } from '../../src/mesh/input/claims.ts';
 
 export interface TokenFields extends Caller {

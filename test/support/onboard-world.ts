@@ -1,5 +1,6 @@
 import { adapters } from '../../adapters/index.ts';
-import { sandboxes } from '../../adapters/sandboxes.ts';
+import { type SandboxCluster, startCluster } from '../../sandbox/cluster/cluster.ts';
+import { sandboxes } from '../../sandbox/meshes.ts';
 import { Agent } from '../../src/agent/agent.ts';
 import { alone } from '../../src/agent/election/leadership.ts';
 import { WritePriority } from '../../src/agent/publish/write-priority.ts';
@@ -11,12 +12,11 @@ import { gateways } from '../../src/gateways.ts';
 import type { Kube } from '../../src/kube/api.ts';
 import { connect } from '../../src/kube/client.ts';
 import { silentLog } from '../../src/mesh/log.ts';
-import * as made from '../../src/onboard/cluster.fixture.ts';
 import type { OffboardOptions } from '../../src/onboard/offboard.ts';
 import type { OnboardOptions } from '../../src/onboard/onboard.ts';
-import { type SandboxCluster, startCluster } from '../../src/sandbox/cluster/cluster.ts';
 import { drive } from './drive.ts';
 import { FakeClock } from './fake-clock.ts';
+import * as made from './onboard-cluster.ts';
 import { anyPair } from './preflight.ts';
 
 export type WorldMesh = 'istio' | 'linkerd' | 'consul';

@@ -1,8 +1,8 @@
 import { duplexPair } from 'node:stream';
 import { connect, createSecureContext, createServer, type SecureContext, type TLSSocket } from 'node:tls';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import type { PresentedPair } from '../../src/core/verify/checks.ts';
 import { type Certificate, formatCertificates } from '../../src/pki/certificate.ts';
-import { SandboxCa } from '../../src/sandbox/ca.ts';
 
 const NAME = 'judge';
 const judge = SandboxCa.root().identity({ dns: [NAME] });

@@ -1,4 +1,6 @@
 import { generateKeyPairSync } from 'node:crypto';
+import { type CaOptions, CLIENT_AUTH, type LeafOptions, SandboxCa, SERVER_AUTH } from '../../sandbox/tls/ca.ts';
+import { extension, nameConstraints } from '../../sandbox/tls/x509.ts';
 import type { PresentedPair } from '../../src/core/verify/checks.ts';
 import type { VerifyCode } from '../../src/core/verify/verify.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
@@ -16,8 +18,6 @@ import {
 } from '../../src/pki/der/der.ts';
 import { OID } from '../../src/pki/extensions.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
-import { type CaOptions, CLIENT_AUTH, type LeafOptions, SandboxCa, SERVER_AUTH } from '../../src/sandbox/ca.ts';
-import { extension, nameConstraints } from '../../src/sandbox/x509.ts';
 import { flaws } from './flaws.ts';
 import { reworked } from './reworked.ts';
 

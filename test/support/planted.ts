@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import type { KubeObject } from '../../src/core/object.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
-import { SandboxCa } from '../../src/sandbox/ca.ts';
 
 const DAY = 86_400_000;
 

@@ -1,11 +1,11 @@
 import { z } from 'zod';
+import type { LeafOptions, SandboxCa } from '../../sandbox/tls/ca.ts';
 import { Trigger } from '../../src/async/trigger.ts';
 import type { Adapter, ConfigMapRef, Host, Issuer, Revoking } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
 import type { Crl } from '../../src/pki/crl.ts';
-import type { LeafOptions, SandboxCa } from '../../src/sandbox/ca.ts';
 
 export const TOY_ID = 'spiffe://toy/ns/emissary/sa/emissary';
 

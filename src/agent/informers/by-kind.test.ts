@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { startKubeApi } from '../../../sandbox/kube/kube-api.ts';
 import { drive } from '../../../test/support/drive.ts';
 import { FakeClock } from '../../../test/support/fake-clock.ts';
 import { systemClock } from '../../async/clock.ts';
@@ -8,7 +9,6 @@ import { type KubeObject, OWNER_LABEL, refOf } from '../../core/object.ts';
 import { EMISSARY_RESOURCES } from '../../gateway/emissary/spec/resources.ts';
 import { connect } from '../../kube/client.ts';
 import { silentLog } from '../../mesh/log.ts';
-import { startKubeApi } from '../../sandbox/kube/kube-api.ts';
 import { SharedInformers, type View } from './by-kind.ts';
 
 const mapping = (name: string): KubeObject => ({

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { startKubeApi } from '../../../sandbox/kube/kube-api.ts';
 import { drive } from '../../../test/support/drive.ts';
 import { FakeClock } from '../../../test/support/fake-clock.ts';
 import { MANAGED_BY_LABEL, type ObjectRef } from '../../core/object.ts';
 import { connect } from '../../kube/client.ts';
 import { silentLog } from '../../mesh/log.ts';
-import { startKubeApi } from '../../sandbox/kube/kube-api.ts';
 import { ObjectInformers } from './by-object.ts';
 
 const NO_OTHERS = { namespaces: [], kinds: [], seen: () => {} };

@@ -4,13 +4,13 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
+import { type KubeApi, startKubeApi } from '../../../sandbox/kube/kube-api.ts';
+import { SandboxCa } from '../../../sandbox/tls/ca.ts';
 import { hostFor } from '../../../test/support/host.ts';
 import { systemClock } from '../../async/clock.ts';
 import { type Share, sharing } from '../../async/sharing.ts';
 import { ALLOW_ANY, type Allowed, ANY } from '../../config/allow.ts';
 import { connect } from '../../kube/client.ts';
-import { SandboxCa } from '../../sandbox/ca.ts';
-import { type KubeApi, startKubeApi } from '../../sandbox/kube/kube-api.ts';
 import { ApiAudiences } from './api-audiences.ts';
 
 const TO_CA = { destinations: [{ address: 'ca.test:443', secure: true }] };

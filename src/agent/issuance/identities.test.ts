@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { SandboxCa } from '../../../sandbox/tls/ca.ts';
 import { FakeClock, settle } from '../../../test/support/fake-clock.ts';
 import { RecordingHost } from '../../../test/support/recording-host.ts';
 import { renewAt } from '../../core/schedule.ts';
 import type { Source } from '../../mesh/adapter.ts';
 import type { Identity } from '../../mesh/identity.ts';
-import { SandboxCa } from '../../sandbox/ca.ts';
 import { identities } from './identities.ts';
 
 const HOUR = 3_600_000;

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
+import { SandboxCa } from '../../../sandbox/tls/ca.ts';
 import { FakeClock } from '../../../test/support/fake-clock.ts';
 import { silentLog } from '../../mesh/log.ts';
-import { SandboxCa } from '../../sandbox/ca.ts';
 import { Prober } from './prober.ts';
 
 it('a probe that fails at once is not repeated without a pause', async () => {

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { SandboxCa } from '../../../sandbox/tls/ca.ts';
 import { FakeClock } from '../../../test/support/fake-clock.ts';
 import { MeshError } from '../../mesh/error.ts';
-import { SandboxCa } from '../../sandbox/ca.ts';
 import { CertificatePolicy } from './renewal-policy.ts';
 
 const MINUTE = 60_000;

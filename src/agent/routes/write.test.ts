@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
+import { startKubeApi } from '../../../sandbox/kube/kube-api.ts';
 import { FakeClock } from '../../../test/support/fake-clock.ts';
 import { emissary } from '../../gateway/emissary/gateway.ts';
 import { connect } from '../../kube/client.ts';
-import { startKubeApi } from '../../sandbox/kube/kube-api.ts';
 import { alone } from '../election/leadership.ts';
 import { BatchGap } from '../publish/batch-gap.ts';
 import { applyChange } from './write.ts';

@@ -3,11 +3,11 @@ import { after, before, describe, it } from 'node:test';
 import { consul } from '../../../adapters/consul/adapter.ts';
 import { istio } from '../../../adapters/istio/adapter.ts';
 import { linkerd } from '../../../adapters/linkerd/adapter.ts';
+import { type KubeApi, startKubeApi } from '../../../sandbox/kube/kube-api.ts';
 import type { RouteDestination } from '../../gateway/gateway.ts';
 import type { Kube } from '../../kube/api.ts';
 import { connect } from '../../kube/client.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
-import { type KubeApi, startKubeApi } from '../../sandbox/kube/kube-api.ts';
 import { expectedAt } from './expected.ts';
 
 const identity = { id: 'spiffe://cluster.local/ns/emissary/sa/emissary' };

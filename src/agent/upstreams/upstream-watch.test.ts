@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
 import { istio } from '../../../adapters/istio/adapter.ts';
+import { SandboxCa } from '../../../sandbox/tls/ca.ts';
+import { startUpstream } from '../../../sandbox/tls/upstream.ts';
 import { drive } from '../../../test/support/drive.ts';
 import { FakeClock } from '../../../test/support/fake-clock.ts';
 import { Semaphore } from '../../async/semaphore.ts';
@@ -9,8 +11,6 @@ import type { RouteState } from '../../gateway/gateway.ts';
 import type { Kube } from '../../kube/api.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
 import { silentLog } from '../../mesh/log.ts';
-import { SandboxCa } from '../../sandbox/ca.ts';
-import { startUpstream } from '../../sandbox/upstream.ts';
 import { UpstreamWatch } from './upstream-watch.ts';
 
 const [OLD, NEW] = ['web', 'web-new'].map((name) => `spiffe://td/ns/shop/sa/${name}`) as [string, string];

@@ -1,4 +1,4 @@
-import { MESH_NAMES } from '../../../adapters/sandboxes.ts';
+import { MESH_NAMES } from '../../../adapters/names.ts';
 import { declare, type Io } from '../declare/command.ts';
 import { bool, choices, duration, type Values } from '../declare/flags.ts';
 
@@ -38,7 +38,7 @@ export const demo = declare({
  * The demo is a separate file beside the product, since it contains a sandbox of everything that the agent connects to.
  */
 async function runDemo(given: Values<typeof flags>, io: Io): Promise<number> {
-  const { runDemoCommand } = await import('../../demo/demo.ts').catch((cause: Error) => {
+  const { runDemoCommand } = await import('../../../sandbox/demo/demo.ts').catch((cause: Error) => {
     if (!/demo\.js/.test(cause.message)) throw cause;
     throw new Error('this installation does not include the demo; install the npm package, or clone the repository', {
       cause,

@@ -3,11 +3,11 @@ import { mkdtemp, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { before, test } from 'node:test';
-import { startIstio } from '../../../adapters/istio/sandbox/istio.ts';
+import { startIstio } from '../../../sandbox/istio/istio.ts';
+import { startKubeApi } from '../../../sandbox/kube/kube-api.ts';
+import { SandboxCa } from '../../../sandbox/tls/ca.ts';
+import { say } from '../../../test/support/io.ts';
 import { onlyOpensslRefuses } from '../../../test/support/only-openssl.ts';
-import { SandboxCa } from '../../sandbox/ca.ts';
-import { startKubeApi } from '../../sandbox/kube/kube-api.ts';
-import { say } from '../io.fixture.ts';
 
 const ID = 'spiffe://cluster.local/ns/emissary/sa/emissary';
 const root = SandboxCa.root();

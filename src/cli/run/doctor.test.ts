@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, test } from 'node:test';
 import { parse } from 'yaml';
-import { startKubeApi } from '../../sandbox/kube/kube-api.ts';
-import { say } from '../io.fixture.ts';
+import { startKubeApi } from '../../../sandbox/kube/kube-api.ts';
+import { say } from '../../../test/support/io.ts';
 
 const MAPPING = `# a comment
 apiVersion: getambassador.io/v3alpha1

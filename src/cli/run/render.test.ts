@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { before, test } from 'node:test';
 import { parseAllDocuments } from 'yaml';
-import { say } from '../io.fixture.ts';
+import { say } from '../../../test/support/io.ts';
 
 const ISTIO = `apiVersion: meshcert.dev/v1alpha1
 kind: MeshCertificate

@@ -4,14 +4,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { adapters } from '../../../adapters/index.ts';
+import { type KubeApi, startKubeApi } from '../../../sandbox/kube/kube-api.ts';
+import { goodStatus } from '../../../test/support/board.ts';
+import { say } from '../../../test/support/io.ts';
 import { customResourceDefinition } from '../../config/schema/crd.ts';
 import type { KubeObject } from '../../core/object.ts';
 import { gateways } from '../../gateways.ts';
-import { goodStatus } from '../../http/board.fixture.ts';
 import type { Kube } from '../../kube/api.ts';
 import { connect } from '../../kube/client.ts';
-import { type KubeApi, startKubeApi } from '../../sandbox/kube/kube-api.ts';
-import { say } from '../io.fixture.ts';
 
 const NOW = Date.now();
 const TYPE = { apiVersion: 'meshcert.dev/v1alpha1', kind: 'MeshCertificate' };

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { z } from 'zod';
+import { toyMeshes } from '../../../test/support/toy-meshes.ts';
 import { gateways } from '../../gateways.ts';
-import { toyMeshes } from '../toy-meshes.fixture.ts';
 import { customResourceDefinition } from './crd.ts';
 import { jsonSchema } from './json-schema.ts';
 import { specSchema } from './spec.ts';

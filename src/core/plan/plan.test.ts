@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { SandboxCa } from '../../../sandbox/tls/ca.ts';
 import type { Identity } from '../../mesh/identity.ts';
 import { type Certificate, formatCertificates, parseCertificates } from '../../pki/certificate.ts';
-import { SandboxCa } from '../../sandbox/ca.ts';
 import {
   FIELD_MANAGER,
   type KubeObject,

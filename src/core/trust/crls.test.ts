@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { SandboxCa } from '../../../sandbox/tls/ca.ts';
+import { extension } from '../../../sandbox/tls/x509.ts';
 import { Crl } from '../../pki/crl.ts';
 import * as der from '../../pki/der/der.ts';
-import { SandboxCa } from '../../sandbox/ca.ts';
-import { extension } from '../../sandbox/x509.ts';
 import { chooseCrls } from './crls.ts';
 
 const NOW = Date.now();

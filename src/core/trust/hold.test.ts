@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { SandboxCa } from '../../../sandbox/tls/ca.ts';
 import { PrivateKey } from '../../pki/key.ts';
-import { SandboxCa } from '../../sandbox/ca.ts';
 import { decideHold, type HoldInput } from './hold.ts';
 
 const now = Date.UTC(2026, 5, 1);

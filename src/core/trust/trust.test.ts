@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { SandboxCa } from '../../../sandbox/tls/ca.ts';
 import type { Certificate } from '../../pki/certificate.ts';
 import { PrivateKey } from '../../pki/key.ts';
-import { SandboxCa } from '../../sandbox/ca.ts';
 import { formatRootTimes, parseRootTimes } from './root-times.ts';
 import { decideTrust, namedRoots, type RootTimes, type TrustInput } from './trust.ts';
 

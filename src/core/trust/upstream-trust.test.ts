@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { SandboxCa } from '../../../sandbox/tls/ca.ts';
 import type { Identity } from '../../mesh/identity.ts';
 import type { Certificate } from '../../pki/certificate.ts';
 import { PrivateKey } from '../../pki/key.ts';
-import { SandboxCa } from '../../sandbox/ca.ts';
 import { decideUpstreamTrust, type PublishedUpstreamTrust } from './upstream-trust.ts';
 
 const HOUR = 3_600_000;

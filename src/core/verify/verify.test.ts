@@ -1,12 +1,12 @@
 import assert from 'node:assert/strict';
 import { generateKeyPairSync } from 'node:crypto';
 import { describe, test } from 'node:test';
+import { SandboxCa } from '../../../sandbox/tls/ca.ts';
 import { openssl, withFiles } from '../../../test/property/openssl.ts';
 import { pathCases } from '../../../test/support/path-cases.ts';
 import type { Certificate } from '../../pki/certificate.ts';
 import { formatCertificates } from '../../pki/certificate.ts';
 import { PrivateKey } from '../../pki/key.ts';
-import { SandboxCa } from '../../sandbox/ca.ts';
 import type { ExpectedIdentity, PresentedPair } from './checks.ts';
 import { LIMITS } from './checks.ts';
 import { CHECKS, examine, VERIFY_CODES, type VerifyCode, verify } from './verify.ts';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { badStatus, goodStatus } from '../board.fixture.ts';
+import { badStatus, goodStatus } from '../../../test/support/board.ts';
 import { SCRIPT } from './gen/assets.ts';
 import { html } from './html.ts';
 import { renderPage } from './page.ts';

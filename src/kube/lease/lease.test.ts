@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it, type TestContext } from 'node:test';
+import { type KubeApi, startKubeApi } from '../../../sandbox/kube/kube-api.ts';
 import { FakeClock } from '../../../test/support/fake-clock.ts';
 import { type Clock, sleepOn } from '../../async/clock.ts';
 import { silentLog } from '../../mesh/log.ts';
-import { type KubeApi, startKubeApi } from '../../sandbox/kube/kube-api.ts';
 import type { Kube } from '../api.ts';
 import { connect } from '../client.ts';
 import { RESOURCES } from '../resources.ts';

@@ -8,6 +8,8 @@ import { describe, it, type TestContext } from 'node:test';
 import type { TLSSocket } from 'node:tls';
 import { inspect } from 'node:util';
 import { stringify } from 'yaml';
+import { type KubeApi, startKubeApi } from '../../../sandbox/kube/kube-api.ts';
+import { SandboxCa } from '../../../sandbox/tls/ca.ts';
 import { FakeClock } from '../../../test/support/fake-clock.ts';
 import {
   type LoopbackProxy,
@@ -16,8 +18,6 @@ import {
   startSocksProxy,
 } from '../../../test/support/loopback-proxies.ts';
 import { redactText } from '../../mesh/secrets.ts';
-import { SandboxCa } from '../../sandbox/ca.ts';
-import { type KubeApi, startKubeApi } from '../../sandbox/kube/kube-api.ts';
 import type { Kube } from '../api.ts';
 import { type ConnectOptions, connect } from '../client.ts';
 import { RESOURCES } from '../resources.ts';

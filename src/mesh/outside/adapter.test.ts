@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import { SandboxCa } from '../../../sandbox/tls/ca.ts';
 import { FakeClock } from '../../../test/support/fake-clock.ts';
 import { RecordingHost } from '../../../test/support/recording-host.ts';
 import { TOY_ID, ToyMesh } from '../../../test/support/toy-mesh.ts';
-import { SandboxCa } from '../../sandbox/ca.ts';
 import type { Adapter, AdapterCore, Issuer, Source } from '../adapter.ts';
 import { MeshError, type MeshErrorCode } from '../error.ts';
 import type { Identity } from '../identity.ts';

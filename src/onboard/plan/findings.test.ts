@@ -6,10 +6,10 @@ import { istio } from '../../../adapters/istio/adapter.ts';
 import { findIstio } from '../../../adapters/istio/cluster/discover.ts';
 import { ambientNamespaces, injectedNamespaces } from '../../../adapters/istio/cluster/pods.ts';
 import { findLinkerd } from '../../../adapters/linkerd/cluster/discover.ts';
+import * as made from '../../../test/support/onboard-cluster.ts';
 import { installationsOf } from '../../gateway/emissary/onboarding/installations.ts';
 import { gateways } from '../../gateways.ts';
 import { versionOf } from '../../mesh/workload.ts';
-import * as made from '../cluster.fixture.ts';
 import { findGateways } from '../discover/gateway.ts';
 import { discover, findUpstreams } from './findings.ts';
 

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import * as made from '../../../test/support/onboard-cluster.ts';
+import { planFor } from '../../../test/support/onboard-plan.ts';
 import { type KubeObject, keyOf, describe as nameOf, refOf } from '../../core/object.ts';
 import { gateways } from '../../gateways.ts';
 import { fields } from '../../mesh/kube-object.ts';
-import * as made from '../cluster.fixture.ts';
 import { planOffboarding, refuseNamed } from './offboard-plan.ts';
-import { planFor } from './plan.fixture.ts';
 import type { OnboardPlan } from './plan.ts';
 
 const GATEWAY = [...made.gatewayApi(), ...made.istiod()];

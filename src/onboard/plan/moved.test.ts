@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import fc from 'fast-check';
+import { mapping } from '../../../test/support/onboard-cluster.ts';
 import type { KubeObject } from '../../core/object.ts';
-import { mapping } from '../cluster.fixture.ts';
 import { bare, diffObjects } from './diff.ts';
 import { backPatch, moved, movedBack, movePatch } from './moved.ts';
 

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { adapters } from '../../../adapters/index.ts';
+import * as made from '../../../test/support/onboard-cluster.ts';
+import { planFor } from '../../../test/support/onboard-plan.ts';
 import { type KubeObject, keyOf, describe as nameOf, refOf } from '../../core/object.ts';
 import { fields } from '../../mesh/kube-object.ts';
-import * as made from '../cluster.fixture.ts';
 import { showFindings } from '../show-findings.ts';
-import { planFor } from './plan.fixture.ts';
 import { type OnboardPlan, planAsYaml, showPlan } from './plan.ts';
 
 const ISTIO = [made.gateway(), ...made.istiod()];

@@ -1,4 +1,4 @@
-import { type KubeApi, startKubeApi } from '../../../src/sandbox/kube/kube-api.ts';
+import { type KubeApi, startKubeApi } from '../../../sandbox/kube/kube-api.ts';
 import { Tally } from '../tally.ts';
 import { servePart } from './part.ts';
 

@@ -1,5 +1,5 @@
-import { type Istio, startIstio } from '../../../adapters/istio/sandbox/istio.ts';
-import type { PilotAgent } from '../../../adapters/istio/sandbox/pilot-agent.ts';
+import { type Istio, startIstio } from '../../../sandbox/istio/istio.ts';
+import type { PilotAgent } from '../../../sandbox/istio/pilot-agent.ts';
 import { readIstioToken } from '../../support/istio-token.ts';
 import { preciseNow, servePart } from './part.ts';
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
+import { SandboxCa } from '../../../sandbox/tls/ca.ts';
 import { formatCertificates } from '../../../src/pki/certificate.ts';
-import { SandboxCa } from '../../../src/sandbox/ca.ts';
 import { PairHistory } from './pair-history.ts';
 
 const of = (ca: SandboxCa) => {

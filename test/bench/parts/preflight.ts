@@ -1,6 +1,6 @@
+import { SandboxCa } from '../../../sandbox/tls/ca.ts';
 import { PrivateKey } from '../../../src/pki/key.ts';
 import { opensslPreflight } from '../../../src/preflight/preflight.ts';
-import { SandboxCa } from '../../../src/sandbox/ca.ts';
 import { servePart } from './part.ts';
 
 const HOUR_MS = 3_600_000;

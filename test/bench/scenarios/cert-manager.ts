@@ -1,9 +1,9 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseAllDocuments } from 'yaml';
+import { SandboxCa } from '../../../sandbox/tls/ca.ts';
 import type { KubeObject } from '../../../src/core/object.ts';
 import { PrivateKey } from '../../../src/pki/key.ts';
-import { SandboxCa } from '../../../src/sandbox/ca.ts';
 import { peer } from '../../peers/build.ts';
 import { goModuleSource } from '../../peers/servers/go-module.ts';
 import { Daemon, scratchDir } from '../../peers/servers/process.ts';

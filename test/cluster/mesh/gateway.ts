@@ -1,7 +1,7 @@
 import { mkdir } from 'node:fs/promises';
 import { join } from 'node:path';
+import { ambassadorDefinitions } from '../../../sandbox/kube/ambassador.ts';
 import { connect } from '../../../src/kube/client.ts';
-import { ambassadorDefinitions } from '../../../src/sandbox/kube/ambassador.ts';
 import { clusterByName } from '../../peers/parts/envoy-clusters.ts';
 import { type Configurer, configureEnvoy } from '../../peers/parts/envoy-gateway.ts';
 import { type EnvoyControl, envoyFlags, prepareEnvoy } from '../../peers/servers/envoy.ts';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { serviceObjects } from '../../../adapters/linkerd/sandbox/objects.ts';
+import { serviceObjects } from '../../../sandbox/linkerd/objects.ts';
 import type { KubeObject } from '../../../src/core/object.ts';
 import { RESOURCES } from '../../../src/kube/resources.ts';
 import { type Bench, base64, MANAGER, OTHER, secret } from './target.ts';

@@ -3,8 +3,8 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { createServer, Agent as HttpsAgent, request } from 'node:https';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import { SandboxCa } from '../../../sandbox/tls/ca.ts';
 import { formatCertificates } from '../../../src/pki/certificate.ts';
-import { SandboxCa } from '../../../src/sandbox/ca.ts';
 import type { KubeApiserver } from '../servers/kube-apiserver.ts';
 import { discard, scratchDir } from '../servers/process.ts';
 

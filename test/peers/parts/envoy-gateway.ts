@@ -1,8 +1,4 @@
 import { setMaxListeners } from 'node:events';
-import { systemClock } from '../../../src/async/clock.ts';
-import { DEFAULT_ENV, type EmissaryEnv } from '../../../src/gateway/emissary/reading/env.ts';
-import type { Kube } from '../../../src/kube/api.ts';
-import { silentLog } from '../../../src/mesh/log.ts';
 import {
   asEnvoySees,
   type ClusterConfig,
@@ -10,8 +6,12 @@ import {
   configure,
   EMPTY,
   reconfigure,
-} from '../../../src/sandbox/gateway/configuration.ts';
-import { watchBatches } from '../../../src/sandbox/gateway/watching.ts';
+} from '../../../sandbox/emissary/configuration.ts';
+import { watchBatches } from '../../../sandbox/emissary/watching.ts';
+import { systemClock } from '../../../src/async/clock.ts';
+import { DEFAULT_ENV, type EmissaryEnv } from '../../../src/gateway/emissary/reading/env.ts';
+import type { Kube } from '../../../src/kube/api.ts';
+import { silentLog } from '../../../src/mesh/log.ts';
 import { type Envoy, type EnvoyControl, type EnvoyObject, startEnvoy } from '../servers/envoy.ts';
 import { headerListener } from '../servers/envoy-config.ts';
 import { freePorts } from '../servers/loopback.ts';

@@ -1,8 +1,8 @@
+import { MeshWorkload } from '../../../sandbox/cluster/mesh.ts';
+import { type SandboxUpstream, startUpstream } from '../../../sandbox/tls/upstream.ts';
 import { systemClock } from '../../../src/async/clock.ts';
 import type { Kube } from '../../../src/kube/api.ts';
 import { connect } from '../../../src/kube/client.ts';
-import { MeshWorkload } from '../../../src/sandbox/cluster/mesh.ts';
-import { type SandboxUpstream, startUpstream } from '../../../src/sandbox/upstream.ts';
 import type { ApplyObject } from '../servers/kube-client.ts';
 import type { Server } from '../servers/process.ts';
 import { type AgentInRole, startAgentInRole } from './agent-in-role.ts';

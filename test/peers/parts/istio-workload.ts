@@ -1,8 +1,8 @@
 import { istio } from '../../../adapters/istio/adapter.ts';
+import { type SandboxUpstream, startUpstream } from '../../../sandbox/tls/upstream.ts';
 import { connect } from '../../../src/kube/client.ts';
 import { isIssuer } from '../../../src/mesh/adapter.ts';
 import { type Identity, leafOf } from '../../../src/mesh/identity.ts';
-import { type SandboxUpstream, startUpstream } from '../../../src/sandbox/upstream.ts';
 import { hostFor } from '../../support/host.ts';
 import type { Istiod } from '../servers/istiod.ts';
 import type { KubeApiserver } from '../servers/kube-apiserver.ts';

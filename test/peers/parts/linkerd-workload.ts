@@ -1,4 +1,4 @@
-import { Pod } from '../../../adapters/linkerd/sandbox/pod.ts';
+import { Pod } from '../../../sandbox/linkerd/pod.ts';
 import { systemClock } from '../../../src/async/clock.ts';
 import { parseCertificates } from '../../../src/pki/certificate.ts';
 import { PrivateKey } from '../../../src/pki/key.ts';

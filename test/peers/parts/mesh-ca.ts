@@ -1,5 +1,5 @@
-import type { Caller } from '../../../adapters/istio/sandbox/ca-service.ts';
-import { type Istio, startIstio } from '../../../adapters/istio/sandbox/istio.ts';
+import type { Caller } from '../../../sandbox/istio/ca-service.ts';
+import { type Istio, startIstio } from '../../../sandbox/istio/istio.ts';
 import { readIstioToken } from '../../support/istio-token.ts';
 import type { KubeApiserver } from '../servers/kube-apiserver.ts';
 

@@ -1,4 +1,4 @@
-import { ambassadorDefinitions } from '../../../src/sandbox/kube/ambassador.ts';
+import { ambassadorDefinitions } from '../../../sandbox/kube/ambassador.ts';
 import type { KubeApiserver } from '../servers/kube-apiserver.ts';
 
 /** Namespaces with their ServiceAccounts, and the gateway's definitions; waits until these are served. */

@@ -1,6 +1,6 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { type Istio, startIstio } from '../../../adapters/istio/sandbox/istio.ts';
+import { type Istio, startIstio } from '../../../sandbox/istio/istio.ts';
 import { ROOT } from '../../../scripts/tree.ts';
 import { type KubeApiserver, type KubeApiserverOptions, startKubeApiserver } from '../servers/kube-apiserver.ts';
 import { discard, scratchDir } from '../servers/process.ts';
