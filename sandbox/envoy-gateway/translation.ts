@@ -1,6 +1,5 @@
 import type { KubeObject } from '../../src/core/object.ts';
 import { bundleText } from '../../src/gateway/gateway-api/diagnosis/bundles.ts';
-import { isGranted } from '../../src/gateway/gateway-api/diagnosis/clients.ts';
 import {
   BACKEND,
   type GatewayApiWorld,
@@ -10,6 +9,7 @@ import {
   type SeenPolicy,
   worldOf,
 } from '../../src/gateway/gateway-api/diagnosis/world.ts';
+import { isGranted } from '../../src/gateway/gateway-api/routes/client.ts';
 import { decodeData } from '../../src/gateway/secret-data.ts';
 import { fields, listOfFields, text } from '../../src/mesh/kube-object.ts';
 
@@ -138,7 +138,10 @@ function clusterOf(
 ): ProxyCluster | undefined {
   const { route, kind, policy, ...ref } = backend;
   const target = world.find(kind, ref);
-  if (!target || (ref.namespace !== route.metadata.namespace && !isGranted(world, route, { kind, ...ref })))
+  if (
+    !target ||
+    (ref.namespace !== route.metadata.namespace && !isGranted(world.all('ReferenceGrant'), route, { kind, ...ref }))
+  )
     return undefined;
   const [endpoint = {}] = listOfFields(fields(target.spec).endpoints);
   const { hostname, address, port } = { ...fields(endpoint.ip), ...fields(endpoint.fqdn) };
@@ -199,7 +202,8 @@ function gatewayProblem(
   secret: { readonly namespace: string; readonly name: string },
 ): string | undefined {
   const isFar = secret.namespace !== gateway.metadata.namespace;
-  if (isFar && !isGranted(world, gateway, { kind: 'Secret', ...secret })) return 'RefNotPermitted';
+  if (isFar && !isGranted(world.all('ReferenceGrant'), gateway, { kind: 'Secret', ...secret }))
+    return 'RefNotPermitted';
   const found = world.find('Secret', secret);
   const data = found && decodeData(found);
   return data?.['tls.crt'] && data['tls.key'] ? undefined : 'InvalidClientCertificateRef';
@@ -213,7 +217,7 @@ function routeStatuses(world: GatewayApiWorld): ObjectStatus[] {
       const target = world.find(kind, { namespace, name });
       if (!target) return 'BackendNotFound';
       const isFar = namespace !== object.metadata.namespace;
-      if (isFar && !isGranted(world, object, { kind, namespace, name })) return 'RefNotPermitted';
+      if (isFar && !isGranted(world.all('ReferenceGrant'), object, { kind, namespace, name })) return 'RefNotPermitted';
       return isRefused(world, target) ? 'InvalidBackendTLS' : undefined;
     });
     const parents = [...new Set(used.flatMap(({ gateways }) => gateways))].map(({ object: { metadata } }) => ({

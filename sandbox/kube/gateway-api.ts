@@ -52,7 +52,16 @@ const SPECS: readonly {
       ['targetRefs', 'validation'],
     ),
   },
-  { group: STANDARD, version: 'v1beta1', kind: 'ReferenceGrant', plural: 'referencegrants', spec: anything },
+  {
+    ...{ group: STANDARD, version: 'v1beta1', kind: 'ReferenceGrant', plural: 'referencegrants' },
+    spec: open(
+      {
+        from: listOf(open({ group: string, kind: string, namespace: string }), { minItems: 1, maxItems: 16 }),
+        to: listOf(open({ group: string, kind: string, name: string }), { minItems: 1, maxItems: 16 }),
+      },
+      ['from', 'to'],
+    ),
+  },
   { group: EXTENSIONS, version: 'v1alpha1', kind: 'EnvoyProxy', plural: 'envoyproxies', spec: anything },
   {
     ...{ group: EXTENSIONS, version: 'v1alpha1', kind: 'Backend', plural: 'backends' },

@@ -160,8 +160,8 @@ export interface Gateway<C = unknown, T = unknown> extends GatewayFields<C> {
    * gap.
    */
   readonly batchGapMs: number;
-  /** The Secrets that an object of its own kinds names. */
-  secretsNamedBy(object: KubeObject): readonly SecretUse[];
+  /** The Secrets that an object of its own kinds uses; what lies beside it may say whether it may. */
+  secretsNamedBy(object: KubeObject, beside: readonly KubeObject[]): readonly SecretUse[];
   /** What to install when the cluster does not serve its kinds. */
   readonly definitions: string;
   readonly wording: Wording;

@@ -139,7 +139,7 @@ export function gatewayContract(name: string, subject: GatewaySubject): void {
       let named = 0;
       for (const object of [...standing(certificate()), changed(certificate())]) {
         const by = refOf(object);
-        for (const { namespace, name: secret } of gateway.secretsNamedBy(object)) {
+        for (const { namespace, name: secret } of gateway.secretsNamedBy(object, standing(certificate()))) {
           named += 1;
           const of = at({ apiVersion: 'v1', kind: 'Secret', namespace, name: secret });
           // Routes are changed after everything is written.
@@ -295,7 +295,7 @@ async function harmOf(
   const all = await listAll(world, gateway);
   if (asked.plural === 'secrets') {
     return all.flatMap((object) =>
-      gateway.secretsNamedBy(object).some(({ name }) => name === asked.name)
+      gateway.secretsNamedBy(object, all).some(({ name }) => name === asked.name)
         ? [`${nameOf(refOf(object))} lost Secret ${asked.name}`]
         : [],
     );

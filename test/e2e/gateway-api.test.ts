@@ -3,7 +3,7 @@ import { describe, it } from 'node:test';
 import { gatewayApiDefinitions } from '../../sandbox/kube/gateway-api.ts';
 import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import type { Sink } from '../../src/agent/report/reporter.ts';
-import type { KubeObject } from '../../src/core/object.ts';
+import { type KubeObject, refOf } from '../../src/core/object.ts';
 import { fields } from '../../src/mesh/kube-object.ts';
 import { NAMESPACE } from '../support/agent-world.ts';
 import {
@@ -211,6 +211,68 @@ describe('a MeshCertificate for Gateway API', () => {
       it.writes().join(),
     );
     assert.ok(!places.includes(-1), it.writes().join());
+  });
+
+  it('lets in the Gateways of 40 namespaces, by one ReferenceGrant each, and a further one without rewriting others', async () => {
+    const others = all.filter(({ kind }) => !/Gateway$|EnvoyProxy/.test(kind));
+    const places = Array.from({ length: 40 }, (_, at) => `edge${at}`);
+    const consenting = (namespace: string) =>
+      gateway({}, { namespace, annotations: { 'meshcert.dev/allow-from': NAMESPACE } });
+    await using it = await start([...others, ...places.slice(1).map(consenting)], undefined, places);
+    const { world } = it;
+    const gateways = { ...SPEC.gateways, namespaces: places };
+    world.run({ gatewayApi: { ...SPEC, gateways, clientCertificate: 'Gateway' } });
+    const policies = async () => (await it.policy()) !== undefined;
+    await world.until('the policy', policies);
+    const grants = () => it.writes().filter((one) => one.includes('referencegrants'));
+    assert.equal(grants().length, 39);
+    world.api.put(consenting('edge0'));
+    await world.until(
+      'the further one',
+      () => it.writes().filter((one) => one.startsWith('patch gateways')).length === 40,
+    );
+    assert.deepEqual(grants().slice(39), ['create referencegrants']);
+  });
+
+  it('grants nothing to a Gateway of any namespace that merely names the Secret, nor waits for it at the end', async () => {
+    const tenant = gateway({ tls: { backend: { clientCertificateRef } } }, { namespace: 'tenant', labels: {} });
+    await using it = await start([...all, tenant], undefined, ['tenant']);
+    const { world } = it;
+    const gateways = { ...SPEC.gateways, namespaces: ['*'] };
+    world.putCertificate({ gatewayApi: { ...SPEC, gateways, clientCertificate: 'Gateway' }, deletionPolicy: 'Delete' });
+    world.follow();
+    await world.until('the policy', async () => (await it.policy()) !== undefined);
+    assert.ok(!it.writes().some((one) => one.includes('referencegrants')), it.writes().join());
+    const ref = { apiVersion: 'meshcert.dev/v1alpha1', kind: 'MeshCertificate', namespace: NAMESPACE, name: 'istio' };
+    world.api.put({ ...httpRoute(), spec: { rules: [] } });
+    world.api.put(gateway({}, { labels: {} }));
+    await world.kube.delete(ref, {});
+    await world.until('all is gone', async () => (await world.kube.get(ref)) === undefined);
+    assert.equal(await world.secret('istio-identity'), undefined);
+  });
+
+  it('replaces the one ReferenceGrant that an earlier version wrote, after those that follow it exist', async () => {
+    const others = all.filter(({ kind }) => !/Gateway$|EnvoyProxy/.test(kind));
+    const annotations = { 'meshcert.dev/allow-from': NAMESPACE };
+    await using it = await start([...others, gateway({}, { namespace: 'shop', annotations })]);
+    const { world } = it;
+    const gateways = { ...SPEC.gateways, namespaces: ['shop'] };
+    const given = { gatewayApi: { ...SPEC, gateways, clientCertificate: 'Gateway' } };
+    world.run(given);
+    await world.until('the policy', async () => (await it.policy()) !== undefined);
+    await world.stop();
+    const now = await it.grant();
+    assert.ok(now);
+    await world.kube.delete(refOf(now), {});
+    const { name: _, resourceVersion: __, uid: ___, ...metadata } = now.metadata;
+    world.api.put({ ...now, metadata: { ...metadata, name: 'istio-gateways' } });
+    const before = it.writes().length;
+    world.run(given);
+    await world.until('the old one goes', () => it.writes().includes('delete referencegrants istio-gateways'));
+    const writes = it.writes().slice(before);
+    const created = writes.findIndex((one) => one.startsWith('create referencegrants'));
+    assert.ok(created >= 0 && created < writes.indexOf('delete referencegrants istio-gateways'), writes.join());
+    assert.ok(await it.grant());
   });
 
   it('writes nothing for a Service that does not consent, until it does', async () => {

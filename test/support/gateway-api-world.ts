@@ -12,8 +12,9 @@ export const all = [gatewayClass(), gateway(), envoyProxy(), service(), pod('web
 export async function start(
   objects: readonly KubeObject[] = all,
   definitions: readonly object[] = gatewayApiDefinitions(),
+  further: readonly string[] = [],
 ) {
-  const namespaces = [NAMESPACE, 'shop'];
+  const namespaces = [NAMESPACE, 'shop', ...further];
   const world = await AgentWorld.start({ namespaces, objects: [...definitions, ...objects] });
   const get = (apiVersion: string, kind: string, name: string, namespace: string) =>
     world.kube.get({ apiVersion, kind, namespace, name });
@@ -23,7 +24,7 @@ export async function start(
     configMap: () => get('v1', 'ConfigMap', 'istio-ca', 'shop'),
     backend: () => get('gateway.envoyproxy.io/v1alpha1', 'Backend', 'web', NAMESPACE),
     backendPolicy: () => get(STANDARD, 'BackendTLSPolicy', 'istio-web.backend', NAMESPACE),
-    grant: () => get('gateway.networking.k8s.io/v1beta1', 'ReferenceGrant', 'istio-gateways', NAMESPACE),
+    grant: () => get('gateway.networking.k8s.io/v1beta1', 'ReferenceGrant', 'istio-shop.gateways', NAMESPACE),
     proxy: (name = 'proxy') => get('gateway.envoyproxy.io/v1alpha1', 'EnvoyProxy', name, NAMESPACE),
     gateway: () => get(STANDARD, 'Gateway', 'edge', NAMESPACE),
     writes: () =>

@@ -83,13 +83,12 @@ export class Retiring implements Watcher, Disposable {
     this.#allViews ??= this.#view(undefined);
     const { meta, spec } = this.#input;
     const secrets = [spec.secretName, spec.caSecretName];
+    const all = itemsOf(this.#allViews);
     const isNamed = (object: KubeObject) =>
       this.gateway
-        .secretsNamedBy(object)
+        .secretsNamedBy(object, all)
         .some(({ namespace, name }) => namespace === meta.namespace && secrets.includes(name));
-    return itemsOf(this.#allViews).flatMap((object) =>
-      !this.#isOurs(object) && isNamed(object) ? [describe(refOf(object))] : [],
-    );
+    return all.flatMap((object) => (!this.#isOurs(object) && isNamed(object) ? [describe(refOf(object))] : []));
   }
 
   /** Does nothing until everything is known; then checks every object, but only after a change. */

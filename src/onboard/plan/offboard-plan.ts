@@ -122,7 +122,7 @@ function namingOf(
     (object) =>
       !going.includes(object) &&
       gatewayOf(object, gateways)
-        ?.secretsNamedBy(object)
+        ?.secretsNamedBy(object, objects)
         .some((use) => secrets.some(({ kind, ...ref }) => kind === 'Secret' && isSame(ref, use))),
   );
 }

@@ -1,7 +1,7 @@
 import { describe, refOf } from '../../../core/object.ts';
-import { CORE_RESOURCES } from '../spec/resources.ts';
+import { isGranted } from '../routes/client.ts';
+import { CORE_RESOURCES, GATEWAY_API_RESOURCES as KINDS } from '../spec/resources.ts';
 import type { GatewayApiCheck } from './check.ts';
-import { isGranted } from './clients.ts';
 import { nameOf } from './world.ts';
 
 const SERVICE = CORE_RESOURCES.services.kind;
@@ -15,7 +15,7 @@ export const backendChecks: readonly GatewayApiCheck[] = [
       for (const { route, kind, gateways, ...ref } of world.backends) {
         if (ref.namespace === route.metadata.namespace || gateways.length === 0) continue;
         if (!world.snapshot.whole.has('ReferenceGrant') && !world.find(kind, ref)) continue;
-        if (isGranted(world, route, { kind, ...ref })) continue;
+        if (isGranted(world.all(KINDS.grants.kind), route, { kind, ...ref })) continue;
         yield {
           object: route,
           message: `it sends requests to ${kind} ${nameOf(ref)}, and no ReferenceGrant there lets objects of the kind ${route.kind} in namespace ${route.metadata.namespace} use it (RefNotPermitted): they end with 500`,

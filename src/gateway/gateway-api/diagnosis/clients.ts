@@ -3,7 +3,7 @@ import { toRfc3339 } from '../../../core/status.ts';
 import { fields, listOfFields } from '../../../mesh/kube-object.ts';
 import { parsedValue } from '../../pair.ts';
 import { decodeData } from '../../secret-data.ts';
-import { isEnvoyProxy, isGateway } from '../routes/client.ts';
+import { isEnvoyProxy, isGateway, isGranted } from '../routes/client.ts';
 import { GATEWAY_API_RESOURCES as KINDS } from '../spec/resources.ts';
 import type { GatewayApiCheck } from './check.ts';
 import { isOurs } from './policies.ts';
@@ -123,8 +123,8 @@ export const clientChecks: readonly GatewayApiCheck[] = [
       for (const { object, client } of world.gateways) {
         if (!client || client.holder !== object || client.secret.namespace === object.metadata.namespace) continue;
         const { secret } = client;
-        if (!world.snapshot.whole.has(GRANT) && !world.find('Secret', secret)) continue;
-        if (isGranted(world, object, { kind: 'Secret', ...secret })) continue;
+        if (!world.snapshot.whole.has(KINDS.grants.kind) && !world.find('Secret', secret)) continue;
+        if (isGranted(world.all(KINDS.grants.kind), object, { kind: 'Secret', ...secret })) continue;
         yield {
           object,
           message: `spec.${client.field} names Secret ${nameOf(secret)}, and no ReferenceGrant there lets Gateways of namespace ${object.metadata.namespace} use it (RefNotPermitted): ${BARE}`,
@@ -226,23 +226,3 @@ export const clientChecks: readonly GatewayApiCheck[] = [
     },
   },
 ];
-
-const GRANT = 'ReferenceGrant';
-
-/** Whether a ReferenceGrant beside the target lets this object refer to it. */
-export function isGranted(
-  { all }: GatewayApiWorld,
-  from: KubeObject,
-  to: { readonly kind: string; readonly namespace: string; readonly name: string },
-): boolean {
-  return all(GRANT).some(
-    ({ metadata, spec }) =>
-      metadata.namespace === to.namespace &&
-      listOfFields(fields(spec).from).some(
-        ({ kind, namespace }) => kind === from.kind && namespace === from.metadata.namespace,
-      ) &&
-      listOfFields(fields(spec).to).some(
-        ({ kind, name }) => kind === to.kind && (name === undefined || name === '' || name === to.name),
-      ),
-  );
-}

@@ -35,9 +35,7 @@ const revisionIn = ({ targets }: References, namespace: string | undefined): num
   0;
 
 const grantedTo = ({ targets }: References): readonly string[] =>
-  (targets ?? []).flatMap((target) => (target.kind === 'grant' ? target.namespaces : []));
-
-const grantOf = (input: References): readonly ObjectRef[] => (grantedTo(input).length > 0 ? [grantRef(input)] : []);
+  (targets ?? []).flatMap((target) => (target.kind === 'grant' ? [target.namespace] : []));
 
 /** The bundle in each namespace, what Gateways need to name the Secret, the EnvoyProxy that makes a Secret be read again, and then the policies. */
 export function desiredPolicies(input: PublicationInput<GatewayApiConfig, GatewayApiTarget>): readonly KubeObject[] {
@@ -53,10 +51,10 @@ export function desiredPolicies(input: PublicationInput<GatewayApiConfig, Gatewa
     ...configMapsOf(input).map((ref) =>
       made(ref, { data: { 'ca.crt': revised(formatCertificates(bundle), revisionIn(input, ref.namespace)) } }),
     ),
-    ...grantOf(input).map((ref) =>
-      made(ref, {
+    ...grantedTo(input).map((namespace) =>
+      made(grantRef(input, namespace), {
         spec: {
-          from: grantedTo(input).map((namespace) => ({ group: STANDARD, kind: 'Gateway', namespace })),
+          from: [{ group: STANDARD, kind: 'Gateway', namespace }],
           to: [{ group: '', kind: 'Secret', name: spec.secretName }],
         },
       }),
@@ -68,7 +66,8 @@ export function desiredPolicies(input: PublicationInput<GatewayApiConfig, Gatewa
 
 export function policyRefs(input: References): readonly ObjectRef[] {
   const policies = policiesOf(input).map((target) => policyRef(input, target));
-  return [...configMapsOf(input), ...grantOf(input), ...rereadOf(input), ...policies];
+  const grants = grantedTo(input).map((namespace) => grantRef(input, namespace));
+  return [...configMapsOf(input), ...grants, ...rereadOf(input), ...policies];
 }
 
 /** How a Gateway, an EnvoyProxy or a Backend names the pair. Envoy Gateway requires the namespace in an EnvoyProxy. */

@@ -41,10 +41,13 @@ export function rereadRef({ meta }: Pick<GatewayInput<unknown>, 'meta'>): Object
   return { apiVersion, kind, namespace: meta.namespace, name: `${meta.name}-reread` };
 }
 
-/** Lets Gateways of other namespaces name the Secret. */
-export function grantRef({ meta }: Pick<GatewayInput<unknown>, 'meta'>): ObjectRef {
+/**
+ * Lets Gateways of one other namespace name the Secret: `<certificate>-<namespace>.gateways`. One for each namespace,
+ * since a ReferenceGrant has at most 16 entries, and so that one that is refused concerns no other.
+ */
+export function grantRef({ meta }: Pick<GatewayInput<unknown>, 'meta'>, from: string): ObjectRef {
   const { apiVersion, kind } = GATEWAY_API_RESOURCES.grants;
-  return { apiVersion, kind, namespace: meta.namespace, name: `${meta.name}-gateways` };
+  return { apiVersion, kind, namespace: meta.namespace, name: joined(meta.name, [from], '.gateways') };
 }
 
 export const secretRef = ({ meta, spec }: Pick<GatewayInput<unknown>, 'meta' | 'spec'>): ObjectRef => ({

@@ -8,7 +8,7 @@ import type { GatewayInput, RouteInput, SecretUse } from '../../input.ts';
 import { ownerLabel } from '../../owner.ts';
 import { secretField } from '../objects/desired.ts';
 import { grantRef, secretRef } from '../objects/names.ts';
-import type { GatewayApiConfig } from '../spec/config.ts';
+import { type GatewayApiConfig, grantablePlaces } from '../spec/config.ts';
 import { CLIENT_FIELD_MANAGER, ENVOY_GATEWAY, GATEWAY_API_RESOURCES as KINDS } from '../spec/resources.ts';
 import type { GatewayApiRefusal, GatewayApiTarget } from '../spec/target.ts';
 import { unservedKind } from './policies.ts';
@@ -28,16 +28,40 @@ export const isGateway = ({ kind }: KubeObject): boolean => kind === KINDS.gatew
 export const isBackend = ({ kind }: KubeObject): boolean => kind === KINDS.backends.kind;
 export const isEnvoyProxy = ({ kind }: KubeObject): boolean => kind === KINDS.envoyProxies.kind;
 
-/** The Secrets by which a Gateway, an EnvoyProxy or a Backend presents or serves certificates. */
-export function secretsNamedBy(object: KubeObject): readonly SecretUse[] {
+/**
+ * The Secrets by which a Gateway, an EnvoyProxy or a Backend presents or serves certificates. One of another namespace
+ * counts only if a ReferenceGrant lets the object name it: otherwise Envoy Gateway ignores the reference.
+ */
+export function secretsNamedBy(object: KubeObject, beside: Iterable<KubeObject>): readonly SecretUse[] {
   const { namespace: own = '' } = object.metadata;
   const listeners = fields(object.spec).listeners;
   const served = listOfFields(listeners).flatMap(({ tls }) => listOfFields(fields(tls).certificateRefs));
   const refs = [...(isGateway(object) ? served : []), clientRefOf(object)];
   return refs.flatMap((ref) => {
     const name = text(ref.name);
-    return name === undefined ? [] : [{ namespace: text(ref.namespace) ?? own, name }];
+    if (name === undefined) return [];
+    const secret = { namespace: text(ref.namespace) ?? own, name };
+    return secret.namespace === own || isGranted(beside, object, { kind: 'Secret', ...secret }) ? [secret] : [];
   });
+}
+
+/** Whether a ReferenceGrant beside the target lets this object refer to it. */
+export function isGranted(
+  objects: Iterable<KubeObject>,
+  from: KubeObject,
+  to: { readonly kind: string; readonly namespace: string; readonly name: string },
+): boolean {
+  for (const { kind: of, metadata, spec } of objects) {
+    if (of !== KINDS.grants.kind || metadata.namespace !== to.namespace) continue;
+    const isFrom = listOfFields(fields(spec).from).some(
+      ({ kind, namespace }) => kind === from.kind && namespace === from.metadata.namespace,
+    );
+    const isTo = listOfFields(fields(spec).to).some(
+      ({ kind, name }) => kind === to.kind && (name === undefined || name === '' || name === to.name),
+    );
+    if (isFrom && isTo) return true;
+  }
+  return false;
 }
 
 /** The path below `spec` of the fields that say how an object presents itself to upstreams. */
@@ -76,20 +100,25 @@ export function judgeClients(input: ClientInput, observed: ObservedObjects): Cli
   const gateways = theirs.filter(isGateway);
   const proxies = theirs.filter(isEnvoyProxy);
   const selected = gateways.filter((one) => config.gateways && hasLabels(one, config.gateways.selector.matchLabels));
+  const mayPresent = grantedBefore(input, observed);
   const judged = new Map<KubeObject, RouteVerdict>();
   for (const gateway of selected) {
     const found = clientOf(gateway, proxies, input, observed);
-    if ('refusal' in found) judged.set(gateway, refused(gateway, input, found.refusal));
+    if ('refusal' in found) judged.set(gateway, refused(gateway, input, found.refusal, mayPresent(gateway)));
     else if (!judged.has(found.object)) judged.set(found.object, clientVerdict(found.object, input, true));
   }
   const verdicts = [...judged.values()];
   for (const object of [...gateways, ...proxies]) {
-    if (!judged.has(object) && presents(object, input)) verdicts.push(clientVerdict(object, input, false));
+    if (!judged.has(object) && mayPresent(object) && presents(object, input)) {
+      verdicts.push(clientVerdict(object, input, false));
+    }
   }
   const wanted = verdicts.filter((verdict) => verdict.selected);
   const naming = verdicts.filter(
     ({ route, outcome }) =>
-      isGateway(route) && (presents(route, input) || ('target' in outcome && config.clientCertificate === 'Gateway')),
+      isGateway(route) &&
+      (('target' in outcome && config.clientCertificate === 'Gateway') ||
+        (presents(route, input) && mayPresent(route))),
   );
   const isFollowed = naming.some(({ route }) => controllerOf(route, observed)?.startsWith(ENVOY_GATEWAY) === true);
   const others = naming.flatMap(({ route }) => route.metadata.namespace ?? []).filter((one) => one !== meta.namespace);
@@ -98,9 +127,22 @@ export function judgeClients(input: ClientInput, observed: ObservedObjects): Cli
     isReady: wanted.length > 0 && wanted.every(isPresented),
     targets: [
       ...(isFollowed ? [{ kind: 'reread' } as const] : []),
-      ...(others.length > 0 ? [{ kind: 'grant', namespaces: [...new Set(others)].sort() } as const] : []),
+      ...[...new Set(others)].sort().map((namespace) => ({ kind: 'grant', namespace }) as const),
     ],
   };
+}
+
+/**
+ * Whether an object that names the Secret may present it although it is not selected, or is refused: it is in the
+ * namespace of the Secret, or in one that is named in the spec and that got its ReferenceGrant while a Gateway there was
+ * selected and consented.
+ */
+function grantedBefore({ meta, config }: ClientInput, { own }: ObservedObjects): (object: KubeObject) => boolean {
+  const named = grantablePlaces(config, meta.namespace);
+  const granted = own.filter(({ kind }) => kind === KINDS.grants.kind);
+  const from = granted.flatMap(({ spec }) => listOfFields(fields(spec).from).map(({ namespace }) => namespace));
+  return ({ metadata: { namespace = '' } }) =>
+    namespace === meta.namespace || (named.includes(namespace) && from.includes(namespace));
 }
 
 /** The object names the certificate, with all that the mesh needs. */
@@ -141,7 +183,14 @@ function clientOf(
     const message = `its GatewayClass ${name} is run by ${controller}, which is not known to verify upstreams; use a GatewayClass of Envoy Gateway, or list the controller in gatewayApi.controllers if docs/gateway-api.md says that it is suitable`;
     return no('ERR_TARGET_CLASS', message);
   }
-  if (config.clientCertificate === 'Gateway') return { object: gateway };
+  if (config.clientCertificate === 'Gateway') {
+    const { namespace = '' } = gateway.metadata;
+    if (namespace === meta.namespace || grantablePlaces(config, meta.namespace).includes(namespace)) {
+      return { object: gateway };
+    }
+    const message = `gatewayApi.gateways.namespaces does not name its namespace, and "*" lets no namespace present the certificate; add ${namespace} there`;
+    return no('ERR_TARGET_NAMESPACE', message);
+  }
   if (text(clientRefOf(gateway).name) !== undefined) {
     const message =
       'its own spec.tls.backend names a certificate, so Envoy Gateway ignores spec.backendTLS of its EnvoyProxy; remove that field, or set gatewayApi.clientCertificate: Gateway';
@@ -199,7 +248,7 @@ export function clientVerdict(object: KubeObject, input: ClientInput, selected: 
   const named = text(clientRefOf(object).name);
   const isOurs = presents(object, input);
   const isElsewhere = isGateway(object) && object.metadata.namespace !== input.meta.namespace;
-  const needed = isElsewhere ? grantRef(input) : secretRef(input);
+  const needed = isElsewhere ? grantRef(input, object.metadata.namespace ?? '') : secretRef(input);
   const common = {
     ...{ route: object, service: '', selected, uses: named },
     dependsOn: isOurs ? needed : undefined,
@@ -251,9 +300,14 @@ function sets(object: KubeObject, field: string): boolean {
   });
 }
 
-const refused = (gateway: KubeObject, input: ClientInput, refusal: TargetRefusal): RouteVerdict => ({
+const refused = (
+  gateway: KubeObject,
+  input: ClientInput,
+  refusal: TargetRefusal,
+  mayPresent: boolean,
+): RouteVerdict => ({
   ...{ route: gateway, service: '', selected: true, uses: text(clientRefOf(gateway).name) },
-  dependsOn: presents(gateway, input) ? secretRef(input) : undefined,
+  dependsOn: mayPresent && presents(gateway, input) ? secretRef(input) : undefined,
   outcome: left(gateway, refusal),
 });
 

@@ -126,18 +126,60 @@ describe('the Gateway API', () => {
     assert.equal(policies({ objects }).length, 1);
   });
 
-  it('lets Gateways of other namespaces name the Secret, before they do and as long as they do', () => {
-    const config = { clientCertificate: 'Gateway', gateways: { ...SPEC.gateways, namespaces: ['edge'] } };
-    const there = { namespace: 'edge', annotations: CONSENT };
-    const before = judge({ objects: withOne(gateway({}, there)), config });
-    const grant = { kind: 'grant', namespaces: ['edge'] };
-    assert.deepEqual(before.targets, [{ kind: 'reread' }, grant]);
+  const GRANTING = { clientCertificate: 'Gateway', gateways: { ...SPEC.gateways, namespaces: ['edge'] } };
+  const THERE = { namespace: 'edge', annotations: CONSENT };
+  const naming = (meta: object) => gateway({ tls: { backend: { clientCertificateRef } } }, { ...THERE, ...meta });
+  const grantsOf = (of: Partial<Case>) => judge(of).targets.filter(({ kind }) => kind === 'grant');
+  const edgeGrant = (from: readonly string[] = ['edge']): KubeObject => ({
+    ...{ apiVersion: 'gateway.networking.k8s.io/v1beta1', kind: 'ReferenceGrant' },
+    metadata: { name: 'istio-edge.gateways', namespace: META.namespace, labels: ownLabels(META, {}) },
+    spec: { from: from.map((namespace) => ({ group: 'gateway.networking.k8s.io', kind: 'Gateway', namespace })) },
+  });
+
+  it('lets a selected Gateway of a named namespace that consents name the Secret, before it does', () => {
+    const before = judge({ objects: withOne(gateway({}, THERE)), config: GRANTING });
+    assert.deepEqual(before.targets, [{ kind: 'reread' }, { kind: 'grant', namespace: 'edge' }]);
     const [verdict] = before.verdicts;
     assert.ok(verdict && 'target' in verdict.outcome);
     assert.deepEqual(verdict.outcome.target.object.kind, 'ReferenceGrant', 'the Gateway waits for it');
     assert.deepEqual(verdict.outcome.target.change?.fields, { spec: { tls: { backend: { clientCertificateRef } } } });
-    const named = gateway({ tls: { backend: { clientCertificateRef } } }, { ...there, labels: {} });
-    assert.deepEqual(judge({ objects: withOne(named), config }).targets.slice(0, 2), [{ kind: 'reread' }, grant]);
+  });
+
+  it('grants nothing to a Gateway that merely names the Secret, and does not wait for it', () => {
+    const everywhere = { ...GRANTING, gateways: { ...SPEC.gateways, namespaces: ['*'] } };
+    for (const config of [GRANTING, everywhere]) {
+      for (const meta of [{ labels: {}, annotations: {} }, { labels: {} }, { annotations: {} }]) {
+        const judged = judge({ objects: withOne(naming(meta)), config });
+        assert.deepEqual(judged.targets, [], JSON.stringify([config, meta]));
+        assert.deepEqual(
+          judged.verdicts.flatMap(({ route, dependsOn }) => (route.kind === 'Gateway' && dependsOn) || []),
+          [],
+        );
+      }
+    }
+  });
+
+  it('grants nothing by "*": the namespace must be named beside it', () => {
+    const among = (...namespaces: string[]) => ({ ...GRANTING, gateways: { ...SPEC.gateways, namespaces } });
+    const objects = withOne(naming({}));
+    assert.deepEqual(grantsOf({ objects, config: among('*') }), []);
+    assert.deepEqual(codes({ objects, config: among('*') }), ['Gateway ERR_TARGET_NAMESPACE']);
+    assert.deepEqual(grantsOf({ objects, config: among('*', 'edge') }), [{ kind: 'grant', namespace: 'edge' }]);
+    const granted = [...objects, edgeGrant()];
+    assert.deepEqual(grantsOf({ objects: granted, config: among('*') }), [], 'also if it was granted before');
+  });
+
+  it('keeps what was granted while a Gateway there names the Secret, although it is not selected any more', () => {
+    const objects = [...withOne(naming({ labels: {} })), edgeGrant(['other', 'edge'])];
+    const judged = judge({ objects, config: GRANTING });
+    assert.deepEqual(judged.targets, [{ kind: 'reread' }, { kind: 'grant', namespace: 'edge' }]);
+    assert.equal(judged.verdicts[0]?.dependsOn?.name, 'istio-edge.gateways');
+    assert.deepEqual(
+      grantsOf({ objects: [...withOne(gateway({}, { namespace: 'edge' })), edgeGrant()], config: GRANTING }),
+      [],
+    );
+    const forged = { ...edgeGrant(), metadata: { name: 'forged', namespace: META.namespace } };
+    assert.deepEqual(grantsOf({ objects: [...withOne(naming({ labels: {} })), forged], config: GRANTING }), []);
   });
 
   it('makes Envoy Gateway read a Secret again that a Gateway names, and others not', () => {

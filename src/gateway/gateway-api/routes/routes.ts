@@ -9,7 +9,7 @@ import {
   backendPlaces,
   type GatewayApiConfig,
   gatewayPlaces,
-  needsGrant,
+  grantablePlaces,
   policyPlaces,
   routePlaces,
   scopesIn,
@@ -39,7 +39,7 @@ export const gatewayApiRoutes: Routes<GatewayApiConfig, GatewayApiTarget> = {
       own: [
         ...scopesIn(policies, { resource: CORE.configMaps, name: config.caConfigMapName }),
         ...clients,
-        ...(needsGrant(config, own) ? scopesIn([own], optional(KINDS.grants)) : []),
+        ...(grantablePlaces(config, own).length > 0 ? scopesIn([own], optional(KINDS.grants)) : []),
         ...scopesIn(policies, optional(KINDS.policies)),
       ],
     };

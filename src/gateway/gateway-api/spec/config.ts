@@ -41,7 +41,7 @@ const gatewayApi = z
       .strictObject({
         selector: selector('Gateway'),
         namespaces: namespaces(
-          'Where Gateways are looked for; ["*"] for everywhere. Default: in this object\'s namespace. Gateways of other namespaces must let this one in by the annotation meshcert.dev/allow-from.',
+          'Where Gateways are looked for; "*" for everywhere. Default: in this object\'s namespace. Gateways of other namespaces must let this one in by the annotation meshcert.dev/allow-from. With clientCertificate: Gateway, only Gateways of namespaces that are named here get the certificate; "*" names none.',
         ),
       })
       .optional()
@@ -159,13 +159,21 @@ const WRITE = ['create', 'patch', 'delete'] as const;
 
 const merged = (places: readonly string[]): readonly string[] => (places.includes('*') ? ['*'] : [...new Set(places)]);
 
-/** Where Gateways are looked for. */
-export const gatewayPlaces = ({ gateways, leftIn }: GatewayApiConfig, own: string): readonly string[] =>
-  leftIn?.gateways ?? (gateways ? merged(gateways.namespaces ?? [own]) : []);
+const gatewayNamespaces = ({ gateways, leftIn }: GatewayApiConfig, own: string): readonly string[] =>
+  leftIn?.gateways ?? (gateways ? (gateways.namespaces ?? [own]) : []);
 
-/** Whether Gateways of other namespaces may name the Secret, which takes a ReferenceGrant. */
-export const needsGrant = (config: GatewayApiConfig, own: string): boolean =>
-  config.clientCertificate === 'Gateway' && gatewayPlaces(config, own).some((place) => place !== own);
+/** Where Gateways are looked for. */
+export const gatewayPlaces = (config: GatewayApiConfig, own: string): readonly string[] =>
+  merged(gatewayNamespaces(config, own));
+
+/**
+ * The other namespaces whose Gateways may name the Secret, by a ReferenceGrant each. `*` names none: whoever may create
+ * a Gateway anywhere could select it and consent by himself.
+ */
+export const grantablePlaces = (config: GatewayApiConfig, own: string): readonly string[] =>
+  config.clientCertificate === 'Gateway'
+    ? gatewayNamespaces(config, own).filter((place) => place !== own && place !== '*')
+    : [];
 
 /** Where Services are looked for. */
 export const servicePlaces = ({ services, leftIn }: GatewayApiConfig, own: string): readonly string[] =>
@@ -202,7 +210,7 @@ export const gatewayApiFields: GatewayFields<GatewayApiConfig> = {
       controllers: config.controllers,
       caConfigMapName: config.caConfigMapName,
       leftIn: {
-        gateways: [...gatewayPlaces(config, own)],
+        gateways: [...new Set(gatewayNamespaces(config, own))],
         services: [...servicePlaces(config, own)],
         backends: [...backendPlaces(config, own)],
       },
@@ -230,7 +238,12 @@ export const gatewayApiFields: GatewayFields<GatewayApiConfig> = {
     yield { namespace, rule: rule(STANDARD, ['gateways'], READ) };
     yield { namespace, rule: rule(EXTENSIONS, ['envoyproxies', 'backends'], READ) };
     for (const place of gatewayPlaces(config, namespace)) {
-      yield { namespace: place, rule: rule(STANDARD, ['gateways'], [...READ, 'patch']) };
+      yield { namespace: place, rule: rule(STANDARD, ['gateways'], READ) };
+    }
+    if (clientCertificate === 'Gateway') {
+      for (const place of [namespace, ...grantablePlaces(config, namespace)]) {
+        yield { namespace: place, rule: rule(STANDARD, ['gateways'], ['patch']) };
+      }
     }
     for (const place of backendPlaces(config, namespace)) {
       yield { namespace: place, rule: rule(EXTENSIONS, ['backends'], READ) };
@@ -240,7 +253,7 @@ export const gatewayApiFields: GatewayFields<GatewayApiConfig> = {
     } else {
       yield { namespace, rule: rule(EXTENSIONS, ['envoyproxies'], WRITE) };
     }
-    if (needsGrant(config, namespace)) {
+    if (grantablePlaces(config, namespace).length > 0) {
       yield { namespace, rule: rule(STANDARD, ['referencegrants'], [...READ, ...WRITE]) };
     }
     for (const place of routePlaces(config, namespace)) {

@@ -22,13 +22,13 @@ export interface PolicyTarget {
 
 /**
  * `reread`: Envoy Gateway reads a Secret again that a Gateway names only if an EnvoyProxy beside it names the Secret
- * too. `grant`: Gateways of these other namespaces name the Secret. `revision`: the bundle of this namespace must be
+ * too. `grant`: Gateways of this other namespace name the Secret. `revision`: the bundle of this namespace must be
  * written with other bytes than before.
  */
 export type GatewayApiTarget =
   | PolicyTarget
   | { readonly kind: 'reread' }
-  | { readonly kind: 'grant'; readonly namespaces: readonly string[] }
+  | { readonly kind: 'grant'; readonly namespace: string }
   | { readonly kind: 'revision'; readonly namespace: string; readonly revision: number };
 
 /**
