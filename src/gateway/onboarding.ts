@@ -88,6 +88,8 @@ export interface StandInRequest {
   /** The MeshCertificate. */
   readonly namespace: string;
   readonly name: string;
+  /** The Secret of its pair. */
+  readonly secretName: string;
   readonly labels: Readonly<Record<string, string>>;
   readonly objects: RouteObjects;
 }

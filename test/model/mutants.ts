@@ -133,8 +133,8 @@ export const MUTANTS: readonly Mutant[] = [
     rule: '3 order',
     title: 'later steps run although an earlier one failed',
     file: PUBLISHER,
-    from: 'return { written, problem: { ref, ...explain(ref, cause, options.gateways), cause } };',
-    to: 'continue;',
+    from: 'if (step.gateway === undefined || !isAboutObject(cause)) return { written, problems, skipped, stopped: true };',
+    to: '',
   },
   {
     rule: '3 order',

@@ -127,7 +127,7 @@ export class Replica {
     };
     const from = { kube, clock, fence, batchGap: this.#spacing, writePriority, gateways, view, wrote };
     // As for documents in a file, which have no status: each Secret proves its origin by itself.
-    const options = { ...from, dryRun: false, isProven: provesOrigin, recordsOrigin: false };
+    const options = { ...from, dryRun: false, isHeld: () => false, isProven: provesOrigin, recordsOrigin: false };
     const outcome = await publish(steps, options, signal).catch((error: unknown) => {
       if (signal.aborted) return undefined;
       throw error;

@@ -121,7 +121,7 @@ export class World {
     }
     const look = await pass;
     if (look) this.#countLook(look);
-    const heard = look !== undefined && current && !look.decision.problem && !look.outcome?.problem;
+    const heard = look !== undefined && current && !look.decision.problem && !look.outcome?.problems.length;
     if (look?.decision.hold?.hold) this.probe();
     const roots = look?.decision.problem ? [] : (replica.candidate?.roots ?? []);
     // A push that names nothing changes nothing: this leader still uses what it heard before.
@@ -344,7 +344,7 @@ export class World {
     else if (decision.hold) this.ledger.count(`released: ${decision.hold.reason}`);
     if (decision.problem) this.ledger.count(`refused: ${decision.problem.code}`);
     for (const step of steps) if (step.action === 'refuse') this.ledger.count(`plan: ${step.code}`);
-    if (outcome?.problem) this.ledger.count(`write: ${outcome.problem.code}`);
+    for (const { code } of outcome?.problems ?? []) this.ledger.count(`write: ${code}`);
   }
 }
 

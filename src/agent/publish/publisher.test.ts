@@ -41,6 +41,7 @@ it('keeps no response to a Secret while the gateway’s object has to wait', asy
     writePriority: new WritePriority(clock),
     gateways: [emissary],
     dryRun: false,
+    isHeld: () => false,
     isProven: () => true,
     recordsOrigin: true,
     view: { get: () => undefined },
@@ -52,8 +53,8 @@ it('keeps no response to a Secret while the gateway’s object has to wait', asy
   assert.deepEqual(told, ['create Secret']);
   assert.equal(queryObjects(Response, { format: 'count' }), 0);
   await clock.advance(emissary.batchGapMs);
-  const { written, problem } = await published;
-  assert.equal(problem, undefined);
+  const { written, problems } = await published;
+  assert.deepEqual(problems, []);
   assert.deepEqual(
     written.map(({ ref }) => ref.kind),
     ['Secret', 'TLSContext'],

@@ -7,6 +7,7 @@ import { type Gateway, gatewayOf } from '../../gateway/gateway.ts';
 import type { Kube } from '../../kube/api.ts';
 import { KubeError } from '../../kube/transport/error.ts';
 import { codeOf } from '../../mesh/error.ts';
+import { fields } from '../../mesh/kube-object.ts';
 import type { BatchGap } from './batch-gap.ts';
 import { ownByApply, reclaimFields } from './field-ownership.ts';
 import type { WritePriority } from './write-priority.ts';
@@ -26,6 +27,8 @@ export interface PublisherOptions {
   readonly gateways: readonly Gateway[];
   readonly dryRun: boolean;
   readonly isProven: OriginProof;
+  /** Whether it is too early to try to write this object again. */
+  isHeld(ref: ObjectRef): boolean;
   /** Whether the uids of created Secrets go into a status; if not, they are written into the Secrets at once. */
   readonly recordsOrigin: boolean;
   /** The observed objects. */
@@ -45,17 +48,27 @@ export interface WrittenObject {
   readonly endedAt: number;
 }
 
+/** A step that failed. */
+export interface StepProblem extends Problem {
+  readonly ref: ObjectRef;
+  /** The plan refused it: no request was made. */
+  readonly refused?: true;
+  readonly cause?: unknown;
+}
+
 export interface PublishResult {
   readonly written: readonly WrittenObject[];
-  /** The first step that failed; later steps were not tried, since the order is guaranteed. */
-  readonly problem:
-    | (Problem & { readonly ref: ObjectRef; readonly refused?: true; readonly cause?: unknown })
-    | undefined;
+  readonly problems: readonly StepProblem[];
+  /** What was not tried, because it is held or refers to what is missing. */
+  readonly skipped: readonly ObjectRef[];
+  /** The later steps were not tried at all. */
+  readonly stopped: boolean;
 }
 
 /**
- * Does the steps of a plan in order, one or two requests each, and stops at the first failure: no object may name a
- * Secret that does not exist.
+ * Does the steps of a plan in order, one or two requests each. Stops at the first failure of a Secret, or of the API
+ * server itself: no object may name a Secret that does not exist. A gateway's object that is refused stops only those
+ * that refer to it, so that what somebody does in one namespace does not concern the others.
  */
 export async function publish(
   steps: readonly PlanStep[],
@@ -63,12 +76,23 @@ export async function publish(
   signal: AbortSignal,
 ): Promise<PublishResult> {
   const written: WrittenObject[] = [];
+  const problems: StepProblem[] = [];
+  const skipped: ObjectRef[] = [];
   for (const step of steps) {
     if (step.action === 'none') continue;
     if (step.action === 'refuse') {
-      return { written, problem: { ref: step.ref, code: step.code, message: step.message, refused: true } };
+      problems.push({ ref: step.ref, code: step.code, message: step.message, refused: true });
+      if (step.gateway === undefined) return { written, problems, skipped, stopped: true };
+      continue;
     }
     const ref = refOf(step.object);
+    if (
+      options.isHeld(ref) ||
+      [...skipped, ...problems.map((one) => one.ref)].some((one) => refersTo(step.object, one))
+    ) {
+      skipped.push(ref);
+      continue;
+    }
     const turn = await (step.gateway === undefined
       ? options.batchGap.beforeSecret(signal)
       : options.batchGap.beforeGateway(step.gateway, signal));
@@ -80,13 +104,29 @@ export async function publish(
       written.push({ ref, action: step.action, changed: step.changed, startedAt, endedAt });
     } catch (cause) {
       if (signal.aborted) throw cause;
-      return { written, problem: { ref, ...explain(ref, cause, options.gateways), cause } };
+      problems.push({ ref, ...explain(ref, cause, options.gateways), cause });
+      if (step.gateway === undefined || !isAboutObject(cause)) return { written, problems, skipped, stopped: true };
     } finally {
       urgent[Symbol.dispose]();
       turn[Symbol.dispose]();
     }
   }
-  return { written, problem: undefined };
+  return { written, problems, skipped, stopped: false };
+}
+
+/** The API server answered, and refused this object: others may be accepted. */
+const isAboutObject = (cause: unknown): boolean =>
+  cause instanceof KubeError && [400, 403, 404, 409, 413, 422].includes(cause.status);
+
+/** Whether an object refers to another one of its namespace, by its kind and name. */
+function refersTo({ metadata, apiVersion: _, ...content }: KubeObject, { kind, namespace, name }: ObjectRef): boolean {
+  const within = (value: unknown): boolean =>
+    Array.isArray(value)
+      ? value.some(within)
+      : typeof value === 'object' &&
+        value !== null &&
+        ((fields(value).kind === kind && fields(value).name === name) || Object.values(value).some(within));
+  return metadata.namespace === namespace && within(content);
 }
 
 async function write(step: WriteStep, options: PublisherOptions, signal: AbortSignal): Promise<void> {

@@ -271,14 +271,20 @@ export class Reconciler {
         this.#isRetired = await retireAll(certificate, this.#gateways, this.#isFree, this.#env, fence, signal);
         return undefined;
       }
-      if (due) return await this.#publish(steps, decision, fence, signal);
+      const result = due ? await this.#publish(steps, decision, fence, signal) : undefined;
+      if (result?.stopped || result?.written.length) return result;
+      // What is still due was refused, or is not tried yet; that concerns neither routes nor other objects.
+      const open = steps.flatMap((step) =>
+        step.action === 'none' ? [] : [step.action === 'refuse' ? step.ref : refOf(step.object)],
+      );
       for (const { routes, retiring } of this.#gateways) {
         // A MeshCertificate that is being deleted takes no further routes.
         if (certificate.metadata.deletionTimestamp === undefined) await routes.sync(signal, fence);
-        await retiring.look(routes, this.#env, fence, signal);
+        await retiring.look(routes, open, this.#env, fence, signal);
       }
       if (certificate.metadata.uid !== undefined && !dryRun) await settleFinalizer(certificate, kube, signal);
-      this.#writes.succeeded();
+      if (!due) this.#writes.succeeded();
+      return result;
     } catch (error) {
       if (signal.aborted) throw error;
       this.#writeFailed(codedProblem(asError(error)), decision);
@@ -311,14 +317,13 @@ export class Reconciler {
       dryRun,
       isProven: this.#isProven,
       recordsOrigin: uid !== undefined,
+      isHeld: this.#writes.isHeld,
       view: this.#view,
       wrote,
     };
     using _writing = this.#view.writing();
     const result = await publish(steps, options, signal);
-    if (!result.problem) this.#writes.succeeded();
-    else if (result.problem.refused) this.#writeRefused(result.problem);
-    else this.#writeFailed(result.problem, decision);
+    this.#tried(result, decision);
     // The watch triggers the next reconcile when it shows our writes, unless it has shown them already.
     const isWritten = result.written.length > 0 && !dryRun;
     if (isWritten && this.#view.readBack(decision.desired)) this.#changes.fire();
@@ -392,15 +397,29 @@ export class Reconciler {
     }));
   }
 
-  #writeRefused(problem: Problem): void {
-    this.#writes.refused(problem);
-    this.#trouble(Object.assign(new Error(problem.message), { code: problem.code }));
+  #tried({ problems, stopped }: PublishResult, decision: Decision): void {
+    const [first] = problems;
+    const failed = problems.filter(({ refused }) => !refused);
+    const [worst] = failed;
+    if (worst) {
+      this.#writes.failed(worst, this.#remainingMs(decision), stopped ? undefined : failed.map(({ ref }) => ref));
+    } else if (first) this.#writes.refused(first);
+    else this.#writes.succeeded();
+    for (const problem of problems) this.#complain(problem);
   }
 
-  #writeFailed(problem: Problem, { identity }: Decision): void {
+  #writeFailed(problem: Problem, decision: Decision): void {
+    this.#writes.failed(problem, this.#remainingMs(decision));
+    this.#complain(problem);
+  }
+
+  #complain({ code, message }: Problem): void {
+    this.#trouble(Object.assign(new Error(message), { code }));
+  }
+
+  #remainingMs({ identity }: Decision): number | undefined {
     const leaf = identity && leafOf(identity);
-    this.#writes.failed(problem, leaf && Math.max(0, leaf.notAfter - this.#env.clock.now()));
-    this.#trouble(Object.assign(new Error(problem.message), { code: problem.code }));
+    return leaf && Math.max(0, leaf.notAfter - this.#env.clock.now());
   }
 
   /** The gateways that have objects, for the status and for the reconciler of the next spec. */

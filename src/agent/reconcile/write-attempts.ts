@@ -1,21 +1,32 @@
 import { retryDelay } from '../../core/backoff.ts';
+import { keyOf, type ObjectRef } from '../../core/object.ts';
 import type { Problem } from '../../core/problem.ts';
 import type { Environment } from './environment.ts';
 
-/** Backs off after writes that failed. Times on the monotonic clock. */
+/** Backs off after writes that failed: of some objects, or of all. Times on the monotonic clock. */
 export class WriteAttempts {
   readonly #env: Pick<Environment, 'clock' | 'random'>;
   #failures = 0;
   #retryAt: number | undefined;
+  /** The objects that are not tried before; undefined: none is. */
+  #held: ReadonlySet<string> | undefined;
   failure: Problem | undefined;
 
   constructor(env: Pick<Environment, 'clock' | 'random'>) {
     this.#env = env;
   }
 
-  get blocked(): boolean {
+  get #waiting(): boolean {
     return this.#retryAt !== undefined && this.#env.clock.monotonic() < this.#retryAt;
   }
+
+  /** Nothing may be written yet. */
+  get blocked(): boolean {
+    return this.#waiting && this.#held === undefined;
+  }
+
+  /** This object may not be written yet. */
+  readonly isHeld = (ref: ObjectRef): boolean => this.#waiting && this.#held?.has(keyOf(ref)) !== false;
 
   /** Epoch ms of the next attempt. */
   get retryAt(): number | undefined {
@@ -23,7 +34,9 @@ export class WriteAttempts {
     return this.#retryAt === undefined ? undefined : clock.now() + this.#retryAt - clock.monotonic();
   }
 
+  /** Whatever was tried: what is held has still failed. */
   succeeded(): void {
+    if (this.#waiting) return;
     this.#failures = 0;
     this.#retryAt = undefined;
     this.failure = undefined;
@@ -45,8 +58,10 @@ export class WriteAttempts {
     return true;
   }
 
-  /** `remainingMs`: remaining life of the certificate that a success would replace. */
-  failed(problem: Problem, remainingMs: number | undefined): void {
+  /** `remainingMs`: remaining life of the certificate that a success would replace. `held`: what failed; absent: all. */
+  failed(problem: Problem, remainingMs: number | undefined, held?: readonly ObjectRef[]): void {
+    const earlier = this.#waiting ? this.#held : undefined;
+    this.#held = held && new Set([...(earlier ?? []), ...held.map(keyOf)]);
     this.#failures += 1;
     this.failure = problem;
     const { clock, random } = this.#env;

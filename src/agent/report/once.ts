@@ -37,7 +37,8 @@ export class OnceSink implements Sink {
     const key = keyOf(refOf(report.certificate));
     if (report.failure) this.#troubles.set(key, `${report.failure.code}: ${safeMessage(report.failure.message)}`);
     // A dry run stores nothing, so there is nothing to read back: an accepted write is the most it can achieve.
-    const accepted = report.outcome !== undefined && !report.outcome.problem && report.dryRun;
+    const { outcome } = report;
+    const accepted = outcome && outcome.problems.length + outcome.skipped.length === 0 && report.dryRun;
     if (report.inForce || accepted) this.#ready.add(key);
     this.#check();
   }

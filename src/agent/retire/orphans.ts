@@ -91,16 +91,25 @@ export class Retiring implements Watcher, Disposable {
     return all.flatMap((object) => (!this.#isOurs(object) && isNamed(object) ? [describe(refOf(object))] : []));
   }
 
-  /** Does nothing until everything is known; then checks every object, but only after a change. */
-  async look(keeping: Keeping | undefined, env: RetireOptions, fence: Fence, signal: AbortSignal): Promise<void> {
+  /**
+   * Does nothing until everything is known; then checks every object, but only after a change. `open`: what is still to
+   * be written; it may take the place of another object of its kind and namespace, which stays until then.
+   */
+  async look(
+    keeping: Keeping | undefined,
+    open: readonly ObjectRef[],
+    env: RetireOptions,
+    fence: Fence,
+    signal: AbortSignal,
+  ): Promise<void> {
     if (!keeping?.complete || !this.synced) return;
     const targets = keeping.targets();
     const users = keeping.users();
     if (this.#doneFor?.targets === targets && this.#doneFor.users === users) return;
     // Set before the check: an object that changes meanwhile triggers another one.
-    this.#doneFor = { targets, users };
+    this.#doneFor = open.length > 0 ? undefined : { targets, users };
     try {
-      await this.#retire(keeping, env, fence, signal);
+      await this.#retire(keeping, open, env, fence, signal);
     } catch (error) {
       this.#doneFor = undefined;
       throw error;
@@ -115,8 +124,16 @@ export class Retiring implements Watcher, Disposable {
    * An object is needed as long as a route uses it, so that a route never loses the object it refers to; each is
    * checked again when its turn has come.
    */
-  async #retire(keeping: Keeping, env: RetireOptions, fence: Fence, signal: AbortSignal): Promise<void> {
-    const isNeeded = (ref: ObjectRef) => this.#needed(keeping).has(keyOf(ref));
+  async #retire(
+    keeping: Keeping,
+    open: readonly ObjectRef[],
+    env: RetireOptions,
+    fence: Fence,
+    signal: AbortSignal,
+  ): Promise<void> {
+    const isReplaced = ({ kind, namespace }: ObjectRef) =>
+      open.some((one) => one.kind === kind && one.namespace === namespace);
+    const isNeeded = (ref: ObjectRef) => isReplaced(ref) || this.#needed(keeping).has(keyOf(ref));
     for (const object of itemsOf(this.#views)) {
       const { namespace = '', uid, resourceVersion, deletionTimestamp } = object.metadata;
       const ref = refOf(object);

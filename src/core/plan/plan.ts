@@ -51,11 +51,17 @@ export type WriteStep = Compared & { readonly action: 'create' | 'apply' };
 export type PlanStep =
   | WriteStep
   | (Compared & { readonly action: 'none' })
-  | { readonly action: 'refuse'; readonly ref: ObjectRef; readonly code: PlanCode; readonly message: string };
+  | {
+      readonly action: 'refuse';
+      readonly gateway?: string;
+      readonly ref: ObjectRef;
+      readonly code: PlanCode;
+      readonly message: string;
+    };
 
 /**
  * What to do, in order, so that the observed objects become the desired ones. Pure; `owner` is the value of our owner
- * label, `now` epoch ms. The steps after a refusal are valid only once the refusal is resolved.
+ * label, `now` epoch ms. `publish` says which steps are not valid before a refusal is resolved.
  */
 export function plan(
   desired: readonly Desired[],
@@ -82,7 +88,7 @@ function planOne(
   // The uid of a Secret that is proven without it is written together with the next change.
   const changed = differences(isProven(live) && !provesOrigin(live) ? want.object : object, live);
   const refused = refusal(want, live, owner, changed.length > 0, now);
-  if (refused) return { action: 'refuse', ref: refOf(object), ...refused };
+  if (refused) return { action: 'refuse', ...of, ref: refOf(object), ...refused };
   return {
     action: changed.length > 0 ? 'apply' : 'none',
     ...of,

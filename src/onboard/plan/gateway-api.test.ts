@@ -143,6 +143,38 @@ describe('an onboarding plan for Envoy Gateway', () => {
     );
   });
 
+  it('makes Backends that name the certificate before anybody else does', async () => {
+    const plan = await planFor([...GATEWAY, ...WEB, made.httpRoute('web', 'shop', ['web:443'])]);
+    const backend = plan.steps.find(({ object }) => object.kind === 'Backend')?.object;
+    const clientCertificateRef = { group: '', kind: 'Secret', name: 'istio-identity', namespace: 'emissary' };
+    assert.deepEqual(fields(backend?.spec).tls, { clientCertificateRef });
+  });
+
+  it('lets routes of 40 namespaces lead to a Backend, by ReferenceGrants of at most 16 entries', async () => {
+    const places = Array.from({ length: 40 }, (_, at) => `far${String(at).padStart(2, '0')}`);
+    const routes = places.map((namespace) =>
+      made.httpRoute('web', namespace, [], {
+        parentRefs: [{ name: 'edge', namespace: 'emissary' }],
+        rules: [{ backendRefs: [{ name: 'web', namespace: 'shop', port: 443 }] }],
+      }),
+    );
+    const plan = await planFor([...GATEWAY, ...WEB, ...routes]);
+    const grants = plan.steps.filter(({ object }) => object.kind === 'ReferenceGrant').map(({ object }) => object);
+    assert.deepEqual(
+      grants.map(({ metadata }) => metadata.name),
+      ['web-shop-443', 'web-shop-443.2', 'web-shop-443.3'],
+    );
+    const from = grants.map(({ spec }) => fields(spec).from as { namespace: string }[]);
+    assert.deepEqual(
+      from.map(({ length }) => length),
+      [16, 16, 8],
+    );
+    assert.deepEqual(
+      from.flat().map(({ namespace }) => namespace),
+      places,
+    );
+  });
+
   it('serves several meshes behind one Gateway, Linkerd by the server name', async () => {
     const plan = await planFor([
       ...GATEWAY,

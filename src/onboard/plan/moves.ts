@@ -151,8 +151,11 @@ function judgeBy(one: Joined, upstream: UpstreamFinding, snapshot: OnboardSnapsh
 /** What stands in for targets of routes of this MeshCertificate; undefined: it selects none. */
 export function standInRequest(one: Joined, objects: OnboardSnapshot): StandInRequest | undefined {
   const { name, namespace = '' } = one.certificate.metadata;
+  const { secretName } = one.certificate.spec;
   const labels = labelsOf(one);
-  return labels && { namespace, name, labels: { ...labels, [MESH_LABEL]: name, ...CREATED_LABELS }, objects };
+  return (
+    labels && { namespace, name, secretName, labels: { ...labels, [MESH_LABEL]: name, ...CREATED_LABELS }, objects }
+  );
 }
 
 /** The stand-ins are judged, as the agent will judge them once they exist. */

@@ -71,7 +71,13 @@ export function policyRefs(input: References): readonly ObjectRef[] {
 }
 
 /** How a Gateway, an EnvoyProxy or a Backend names the pair. Envoy Gateway requires the namespace in an EnvoyProxy. */
-export const secretField = ({ meta, spec }: Pick<References, 'meta' | 'spec'>) => ({
+export const secretField = ({
+  meta,
+  spec,
+}: {
+  readonly meta: { readonly namespace: string };
+  readonly spec: { readonly secretName: string };
+}) => ({
   group: '',
   kind: 'Secret',
   name: spec.secretName,

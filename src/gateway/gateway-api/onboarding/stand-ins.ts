@@ -1,5 +1,6 @@
 import { fields, type KubeObject, listOfFields, text } from '../../../mesh/kube-object.ts';
 import type { StandInRequest, StandIns } from '../../onboarding.ts';
+import { secretField } from '../objects/desired.ts';
 import { standInName } from '../objects/names.ts';
 import { portOf } from '../routes/backends.ts';
 import { isBackend } from '../routes/client.ts';
@@ -9,7 +10,7 @@ import { ENVOY_GATEWAY, EXTENSIONS, GATEWAY_API_RESOURCES as KINDS, STANDARD } f
 import type { ServicePort } from '../spec/target.ts';
 import { backendOf, behindIn, STANDS_FOR_ANNOTATION, serviceOf, servicePortOf, standsFor } from './targets.ts';
 
-/** A Backend for each port of a Service that a route names, and a ReferenceGrant where a route is in another namespace. */
+/** A Backend for each port of a Service that a route names, and ReferenceGrants where routes are in other namespaces. */
 export const standIns: StandIns = {
   resources: [KINDS.backends, KINDS.grants],
   objects(routes, request) {
@@ -29,7 +30,7 @@ export const standIns: StandIns = {
       .flatMap(([name, target]) => {
         const from = all.filter((use) => standInName(use.target) === name).map(({ namespace }) => namespace);
         const others = [...new Set(from)].filter((namespace) => namespace !== request.namespace).sort();
-        return [backendFor(name, target, request), ...(others.length === 0 ? [] : [grantFor(name, others, request)])];
+        return [backendFor(name, target, request), ...grantsFor(name, others, request)];
       });
   },
   redirected(route, { namespace: home }) {
@@ -84,13 +85,21 @@ function changed({ spec }: KubeObject, change: Parameters<typeof withBackends>[1
   return changes === 0 ? undefined : { rules: next };
 }
 
-function backendFor(name: string, target: ServicePort, { namespace, labels, objects }: StandInRequest): KubeObject {
+/**
+ * It names the certificate from the beginning, so that one that is deleted and created again never leads anywhere
+ * without it: Envoy Gateway refuses a Backend that has the certificate and no policy.
+ */
+function backendFor(name: string, target: ServicePort, request: StandInRequest): KubeObject {
+  const { namespace, labels, secretName, objects } = request;
   const hostname = `${target.name}.${target.namespace}.svc.cluster.local`;
   const annotations = { [STANDS_FOR_ANNOTATION]: `${target.namespace}/${target.name}:${target.port}` };
   const { apiVersion, kind } = KINDS.backends;
   return {
     ...{ apiVersion, kind, metadata: { name, namespace, labels, annotations } },
-    spec: { endpoints: [{ fqdn: { hostname, port: portAt(target, objects) } }] },
+    spec: {
+      endpoints: [{ fqdn: { hostname, port: portAt(target, objects) } }],
+      tls: { clientCertificateRef: secretField({ meta: request, spec: { secretName } }) },
+    },
   };
 }
 
@@ -102,15 +111,21 @@ function portAt(target: ServicePort, objects: StandInRequest['objects']): number
   return dialledPort(service, named, behindIn(target.namespace, objects));
 }
 
-function grantFor(name: string, namespaces: readonly string[], { namespace, labels }: StandInRequest): KubeObject {
+/** The most that a ReferenceGrant may have; its definition refuses more. */
+const MOST_ENTRIES = 16;
+
+function grantsFor(name: string, namespaces: readonly string[], { namespace, labels }: StandInRequest): KubeObject[] {
   const { apiVersion, kind } = KINDS.grants;
-  return {
-    ...{ apiVersion, kind, metadata: { name, namespace, labels } },
+  const to = [{ group: EXTENSIONS, kind: KINDS.backends.kind, name }];
+  return Array.from({ length: Math.ceil(namespaces.length / MOST_ENTRIES) }, (_, at) => ({
+    ...{ apiVersion, kind, metadata: { name: at === 0 ? name : `${name}.${at + 1}`, namespace, labels } },
     spec: {
-      from: namespaces.map((one) => ({ group: STANDARD, kind: KINDS.httpRoutes.kind, namespace: one })),
-      to: [{ group: EXTENSIONS, kind: KINDS.backends.kind, name }],
+      from: namespaces
+        .slice(at * MOST_ENTRIES, (at + 1) * MOST_ENTRIES)
+        .map((one) => ({ group: STANDARD, kind: KINDS.httpRoutes.kind, namespace: one })),
+      to,
     },
-  };
+  }));
 }
 
 const title = ({ kind, metadata }: KubeObject): string => `${kind} ${metadata.namespace}/${metadata.name}`;
