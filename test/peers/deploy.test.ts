@@ -107,6 +107,19 @@ const CERTIFICATES = [
     },
   },
   {
+    name: 'by-default',
+    spec: { istio: { sds: {} }, gatewayApi: { backends: { ...SELECTED, namespaces: ['mesh'] } } },
+  },
+  {
+    name: 'looking',
+    spec: {
+      istio: { sds: {} },
+      gatewayApi: {
+        ...{ gateways: { ...SELECTED, namespaces: ['*', 'mesh'] }, clientCertificate: 'Gateway', services: SELECTED },
+      },
+    },
+  },
+  {
     name: 'everywhere',
     spec: {
       istio: { sds: {} },

@@ -47,8 +47,9 @@
 - {apiGroups: [getambassador.io], resources: [tlscontexts], verbs: [get, list, watch{{ if not $none }}, create, patch{{ end }}, delete]}
 {{- end }}
 {{- with $spec.gatewayApi }}
-{{- $isBackend := eq (default "" .clientCertificate) "Backend" }}
-- {apiGroups: [gateway.networking.k8s.io], resources: [gateways], verbs: [get, list, watch]}
+{{- $place := default (ternary "EnvoyProxy" "Backend" (or (hasKey . "gateways") (hasKey . "services"))) .clientCertificate }}
+{{- $isBackend := eq $place "Backend" }}
+- {apiGroups: [gateway.networking.k8s.io], resources: [gateways], verbs: [get, list, watch{{ if eq $place "Gateway" }}, patch{{ end }}]}
 - {apiGroups: [gateway.envoyproxy.io], resources: [envoyproxies], verbs: [get, list, watch{{ if not $isBackend }}, create, patch, delete{{ end }}]}
 - {apiGroups: [gateway.envoyproxy.io], resources: [backends], verbs: [get, list, watch{{ if $isBackend }}, patch{{ end }}]}
 {{- end }}
@@ -118,12 +119,17 @@
 {{- $grants = append $grants (dict "namespace" "*" "rule" $classes) }}
 {{- $gateways := list }}
 {{- with .gateways }}{{ $gateways = default (list $own) .namespaces }}{{ end }}
+{{- $named := ternary (without $gateways "*" $own) list (eq (default "" .clientCertificate) "Gateway") }}
 {{- if has "*" $gateways }}{{ $gateways = list "*" }}{{ end }}
-{{- $change := dict "apiGroups" (list "gateway.networking.k8s.io") "resources" (list "gateways") "verbs" (append $read "patch") }}
+{{- $look := dict "apiGroups" (list "gateway.networking.k8s.io") "resources" (list "gateways") "verbs" $read }}
 {{- range $gateways }}
+{{- $grants = append $grants (dict "namespace" . "rule" $look) }}
+{{- end }}
+{{- $change := dict "apiGroups" (list "gateway.networking.k8s.io") "resources" (list "gateways") "verbs" (list "patch") }}
+{{- range $named }}
 {{- $grants = append $grants (dict "namespace" . "rule" $change) }}
 {{- end }}
-{{- if and (eq (default "" .clientCertificate) "Gateway") (without $gateways $own) }}
+{{- if $named }}
 {{- $let := dict "apiGroups" (list "gateway.networking.k8s.io") "resources" (list "referencegrants") "verbs" $write }}
 {{- $grants = append $grants (dict "namespace" $own "rule" $let) }}
 {{- end }}

@@ -22,7 +22,7 @@ const selector = (what: string) =>
 
 const VOUCHED = 'needs clientCertificate: Gateway, because only Envoy Gateway reads an EnvoyProxy or a Backend';
 const NOBODY = 'needs services or backends: whose identity the gateway verifies';
-const NO_GATEWAYS = 'needs gateways, which present the certificate, unless clientCertificate is Backend';
+const NO_GATEWAYS = 'needs gateways, which present the certificate, unless Backends do';
 const ONLY_BACKENDS =
   'must have neither gateways nor services with clientCertificate: Backend: Backends present the certificate';
 
@@ -33,7 +33,19 @@ const namespaces = (what: string) =>
     .optional()
     .describe(what);
 
-const PLACED_IN_BACKENDS = "(has(self.clientCertificate) && self.clientCertificate == 'Backend')";
+const PLACED_IN_BACKENDS =
+  "(has(self.clientCertificate) ? self.clientCertificate == 'Backend' : !(has(self.gateways) || has(self.services)))";
+
+/** Where the certificate is named. Without a choice it is Backends, unless the spec has fields that need another place. */
+const placeOf = ({
+  clientCertificate,
+  gateways,
+  services,
+}: {
+  readonly clientCertificate?: 'EnvoyProxy' | 'Gateway' | 'Backend' | undefined;
+  readonly gateways?: unknown;
+  readonly services?: unknown;
+}) => clientCertificate ?? (gateways === undefined && services === undefined ? 'Backend' : 'EnvoyProxy');
 
 const gatewayApi = z
   .strictObject({
@@ -45,12 +57,12 @@ const gatewayApi = z
         ),
       })
       .optional()
-      .describe('The Gateways that present the certificate. Required unless clientCertificate is Backend.'),
+      .describe('The Gateways that present the certificate. Required unless Backends do.'),
     clientCertificate: z
       .enum(['EnvoyProxy', 'Gateway', 'Backend'])
-      .default('EnvoyProxy')
+      .optional()
       .describe(
-        'Where the certificate is named: spec.backendTLS of the EnvoyProxy of each Gateway, spec.tls.backend of the Gateway, or spec.tls of each selected Backend, so that several meshes can be behind one Gateway.',
+        'Where the certificate is named: spec.tls of each selected Backend, which fails closed and lets several meshes be behind one Gateway; spec.backendTLS of the EnvoyProxy of each Gateway; or spec.tls.backend of the Gateway. Default: Backend if backends alone are selected; EnvoyProxy if gateways or services are.',
       ),
     controllers: z
       .array(z.string().min(1).max(253))
@@ -116,14 +128,10 @@ const gatewayApi = z
     path: ['controllers'],
   })
   .refine(({ services, backends }) => services !== undefined || backends !== undefined, { error: NOBODY })
-  .refine(({ gateways, clientCertificate }) => gateways !== undefined || clientCertificate === 'Backend', {
-    error: NO_GATEWAYS,
+  .refine((given) => given.gateways !== undefined || placeOf(given) === 'Backend', { error: NO_GATEWAYS })
+  .refine((given) => placeOf(given) !== 'Backend' || (given.gateways === undefined && given.services === undefined), {
+    error: ONLY_BACKENDS,
   })
-  .refine(
-    ({ gateways, services, clientCertificate }) =>
-      clientCertificate !== 'Backend' || (gateways === undefined && services === undefined),
-    { error: ONLY_BACKENDS },
-  )
   .meta(
     rules(
       cel(
@@ -141,6 +149,7 @@ const gatewayApi = z
 /** A MeshCertificate's configuration of Gateway API, with every default filled in. */
 export type GatewayApiConfig = NonNullable<z.output<typeof gatewayApi>> & {
   readonly caConfigMapName: string;
+  readonly clientCertificate: 'EnvoyProxy' | 'Gateway' | 'Backend';
   /** The spec has no such field any more: where Gateways, Services and Backends were looked for. */
   readonly leftIn?: LeftPlaces | undefined;
 };
@@ -202,7 +211,11 @@ export const gatewayApiFields: GatewayFields<GatewayApiConfig> = {
   fields: { gatewayApi },
   configure(name, given) {
     const config = given.gatewayApi as NonNullable<z.output<typeof gatewayApi>>;
-    return { ...config, caConfigMapName: config.caConfigMapName ?? `${name}-ca` };
+    return {
+      ...config,
+      clientCertificate: placeOf(config),
+      caConfigMapName: config.caConfigMapName ?? `${name}-ca`,
+    };
   },
   left: {
     of: (config, own) => ({
