@@ -50,6 +50,18 @@ const written = (): KubeObject => {
 };
 
 describe('a Backend', () => {
+  it('present the certificate by default where they alone are selected; Gateways and Services go by the EnvoyProxy', () => {
+    const { clientCertificate: _, ...alone } = BACKENDS;
+    const { verdicts } = judgeCase(withBackends([backend()], { gatewayApi: alone }));
+    const [verdict] = verdicts.filter(({ service: upstream }) => upstream === '');
+    assert.ok(verdict && 'target' in verdict.outcome);
+    const tls = { clientCertificateRef, alpnProtocols: ISTIO_PROTOCOLS };
+    assert.deepEqual(verdict.outcome.target.change?.fields, { spec: { tls } });
+    const objects = [gatewayClass(), gateway(), PRESENTING];
+    const [proxy] = judgeCase({ objects, gatewayApi: { ...SPEC, ...alone } }).verdicts;
+    assert.equal(proxy?.route.kind, 'EnvoyProxy');
+  });
+
   it('is given the certificate and what the mesh needs, and then a policy, though istiod watches the Gateway API', () => {
     const first = judgeCase(withBackends([backend()]));
     assert.deepEqual(first.targets, []);
