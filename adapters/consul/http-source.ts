@@ -1,7 +1,6 @@
 import { linkedTo } from '../../src/async/linked-signal.ts';
-import { unlessFired } from '../../src/async/race.ts';
 import { type SharedHandle, sharing } from '../../src/async/sharing.ts';
-import { Trigger } from '../../src/async/trigger.ts';
+import { Trigger, unlessFired } from '../../src/async/trigger.ts';
 import type { Checking, Host, Source } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import type { Examiner } from '../../src/mesh/examiner.ts';

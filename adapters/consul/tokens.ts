@@ -1,5 +1,4 @@
-import { limitedTo } from '../../src/async/linked-signal.ts';
-import { unlessAborted } from '../../src/async/race.ts';
+import { limitedTo, unlessAborted } from '../../src/async/linked-signal.ts';
 import { UnderWay } from '../../src/async/under-way.ts';
 import type { Destination, Host } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';

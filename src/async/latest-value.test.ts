@@ -21,10 +21,12 @@ describe('a stream that is read once for all who follow it', () => {
         const followers = [0, 1, 2, 3].map(() => world.follower());
         for (const { who, act } of all) {
           const follower = followers[who];
+          // Like `break` in a loop: nobody returns while it waits for a value.
+          if (act === 'return' && follower?.waiting) continue;
           if (act === 'push') world.push();
           else if (act === 'next') follower?.ask();
           else if (act === 'abort') follower?.abort.abort(new Error('enough'));
-          else await follower?.values.return?.();
+          else await follower?.values.return(undefined);
           if (follower && (act === 'abort' || act === 'return')) follower.over = true;
           await settle();
           const reading = followers.some(({ begun, over }) => begun && !over);
@@ -55,7 +57,7 @@ describe('a stream that is read once for all who follow it', () => {
     follower.ask();
     await settle();
     assert.deepEqual(follower.seen, [0]);
-    await follower.values.return?.();
+    await follower.values.return(undefined);
     assert.equal(getEventListeners(follower.abort.signal, 'abort').length, 0);
   });
 
@@ -121,7 +123,7 @@ describe('a stream that is read once for all who follow it', () => {
     second.ask();
     await settle();
     world.report(new Error('two'));
-    await first.values.return?.();
+    await first.values.return(undefined);
     world.report(undefined);
     const third = world.follower();
     third.ask();

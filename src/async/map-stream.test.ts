@@ -29,10 +29,10 @@ it('closes what it reads when nobody wants more, and when it cannot go on', asyn
   };
   const open = () => mapStream(values([1, 2], log), { read, over: () => log.push('over') });
   for await (const _ of open()) break;
-  assert.deepEqual(log.splice(0), ['over', 'closed']);
+  assert.deepEqual(log.splice(0), ['closed', 'over']);
   const all = open();
   await all.next();
   await assert.rejects(all.next(), /too much/);
-  assert.deepEqual(log, ['over', 'closed']);
+  assert.deepEqual(log, ['closed', 'over']);
   assert.equal((await all.next()).done, true);
 });

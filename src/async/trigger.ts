@@ -1,16 +1,16 @@
 import type { Clock } from './clock.ts';
-
-const NOBODY: readonly Wait[] = [];
+import { linkedTo } from './linked-signal.ts';
 
 /** A wake-up that may be fired at any time and is remembered until somebody waited for it. */
 export class Trigger {
   #fired = false;
-  // Mostly one. A thousand MeshCertificates have some each, and a Set weighs more than all else of this.
-  #waits = NOBODY;
+  readonly #waiting = new Set<() => void>();
 
+  /** Wakes the one that has waited longest. */
   fire(): void {
-    this.#fired = true;
-    for (const wait of this.#waits) if (this.#take()) wait.end();
+    const [wake] = this.#waiting;
+    if (wake) wake();
+    else this.#fired = true;
   }
 
   /** Forgets what was fired: the caller looks now. */
@@ -20,39 +20,38 @@ export class Trigger {
 
   /** Resolves at the next fire, at once when one was missed; rejects with the signal's reason when aborted. */
   wait(signal: AbortSignal): Promise<void> {
-    return new Promise((resolve, reject) => void this.#begin(resolve, reject, signal));
+    return this.#wait(signal, () => () => {});
   }
 
   /** Resolves at the next fire or when `ms` have passed; rejects with the signal's reason when aborted. */
   waitFor(ms: number, clock: Pick<Clock, 'after'>, signal: AbortSignal): Promise<void> {
+    return this.#wait(signal, (wake) => clock.after(Math.max(0, ms), wake));
+  }
+
+  #wait(signal: AbortSignal, begin: (wake: () => void) => () => void): Promise<void> {
     return new Promise((resolve, reject) => {
-      const wait = this.#begin(resolve, reject, signal);
-      if (wait) wait.cancel = clock.after(Math.max(0, ms), () => wait.end());
+      if (signal.aborted) return reject(signal.reason);
+      if (this.#fired) {
+        this.#fired = false;
+        return resolve();
+      }
+      const over = () => {
+        cancel();
+        signal.removeEventListener('abort', abort);
+        this.#waiting.delete(wake);
+      };
+      const wake = () => {
+        over();
+        resolve();
+      };
+      const abort = () => {
+        over();
+        reject(signal.reason);
+      };
+      const cancel = begin(wake);
+      signal.addEventListener('abort', abort, { once: true });
+      this.#waiting.add(wake);
     });
-  }
-
-  #begin(resolve: () => void, reject: (reason: unknown) => void, signal: AbortSignal): Wait | undefined {
-    if (signal.aborted) reject(signal.reason);
-    else if (this.#take()) resolve();
-    else {
-      const wait = new Wait(resolve, reject, signal, this);
-      // Not spread, which leaves room for 16 more.
-      this.#waits = this.#waits.concat(wait);
-      return wait;
-    }
-    return undefined;
-  }
-
-  #take(): boolean {
-    const was = this.#fired;
-    this.#fired = false;
-    return was;
-  }
-
-  /** For its own waits, as they end. */
-  forget(wait: Wait): void {
-    const others = this.#waits.filter((one) => one !== wait);
-    this.#waits = others.length === 0 ? NOBODY : others;
   }
 }
 
@@ -82,35 +81,20 @@ export class Changes {
   }
 }
 
-class Wait {
-  readonly #resolve: () => void;
-  readonly #reject: (reason: unknown) => void;
-  readonly #signal: AbortSignal;
-  readonly #of: Trigger;
-  /** Takes back the timer. */
-  cancel: (() => void) | undefined;
-
-  constructor(resolve: () => void, reject: (reason: unknown) => void, signal: AbortSignal, of: Trigger) {
-    this.#resolve = resolve;
-    this.#reject = reject;
-    this.#signal = signal;
-    this.#of = of;
-    signal.addEventListener('abort', this, { once: true });
-  }
-
-  end(): void {
-    this.#over();
-    this.#resolve();
-  }
-
-  handleEvent(): void {
-    this.#over();
-    this.#reject(this.#signal.reason);
-  }
-
-  #over(): void {
-    this.cancel?.();
-    this.#signal.removeEventListener('abort', this);
-    this.#of.forget(this);
+/** Runs `work` until it is done or the trigger fires; `undefined` in the latter case. */
+export async function unlessFired<T>(
+  trigger: Trigger,
+  signal: AbortSignal,
+  work: (signal: AbortSignal) => Promise<T>,
+): Promise<T | undefined> {
+  using over = linkedTo(signal);
+  const stop = over.signal;
+  const fired = trigger.wait(stop).then(() => undefined);
+  const done = work(stop);
+  try {
+    return await Promise.race([done, fired]);
+  } finally {
+    over.abort(new Error('no longer waited for'));
+    await Promise.allSettled([done, fired]);
   }
 }

@@ -1,6 +1,6 @@
 import { lookup } from 'node:dns/promises';
 import { isIP } from 'node:net';
-import { unlessAborted } from '../../../src/async/race.ts';
+import { unlessAborted } from '../../../src/async/linked-signal.ts';
 import { MeshError } from '../../../src/mesh/error.ts';
 
 export interface Server {

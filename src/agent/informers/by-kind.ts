@@ -6,7 +6,6 @@ import { type FailedAttempt, type Reflector, reflect } from '../../kube/reflecto
 import { RESOURCES } from '../../kube/resources.ts';
 import { KubeError } from '../../kube/transport/error.ts';
 import type { Log } from '../../mesh/log.ts';
-import { interning } from './interning.ts';
 import { OwnerIndex } from './owner-index.ts';
 
 export interface SharedInformersOptions {
@@ -152,14 +151,12 @@ class SharedWatch {
     this.#log = log;
     this.#optional = optional;
     this.#unused = unused;
-    const intern = interning();
-    const reduced = resource.kind === RESOURCES.pods.kind ? withoutBulk : bare ? withoutManagers : undefined;
     this.reflector = reflect(kube, resource, selection, {
       clock,
       random,
       log,
       signal: this.#stop.signal,
-      keep: (object) => intern(reduced?.(object) ?? object),
+      keep: resource.kind === RESOURCES.pods.kind ? withoutBulk : bare ? withoutManagers : undefined,
       onError: (error, attempt) => this.#failed(error, attempt),
       onRecovered: () => this.#recovered(),
     });

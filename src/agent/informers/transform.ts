@@ -1,6 +1,5 @@
 import type { KubeObject, ManagedFields } from '../../core/object.ts';
 import { isOurs } from '../../core/plan/difference.ts';
-import { interning } from './interning.ts';
 
 /** A mesh has one bundle, or two while its roots overlap; an agent follows some meshes in some namespaces. */
 const TEXTS = 64;
@@ -10,14 +9,13 @@ const TEXTS = 64;
  * thousand publications have in common, such as the bundle, exists once. A private key is never among that.
  */
 export function objectTransform(): (object: KubeObject) => KubeObject {
-  const intern = interning('data');
   const shareText = sharedTexts();
   return (object) => {
     const { data } = object;
     // What differs in each object and is never compared.
     const { creationTimestamp: _, ...metadata } = object.metadata;
     const managedFields = (metadata.managedFields ?? []).filter(isOurs).map(withoutItems);
-    const kept = intern({ ...object, metadata: { ...metadata, managedFields } });
+    const kept = { ...object, metadata: { ...metadata, managedFields } };
     return data === undefined
       ? kept
       : { ...kept, data: sharedData(data as Readonly<Record<string, string>>, shareText) };

@@ -5,7 +5,6 @@ import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import type { Validation } from '../../config/validate.ts';
 import { type KubeObject, keyOf, refOf } from '../../core/object.ts';
 import type { Problem } from '../../core/problem.ts';
-import { interning } from '../informers/interning.ts';
 import { FINALIZER, isDeleting } from '../retire/finalizer.ts';
 
 interface Known {
@@ -26,7 +25,6 @@ export class AcceptedCertificates {
   readonly #validate: (object: unknown) => Validation;
   readonly #gateways: readonly GatewayFields[];
   readonly #known = new Map<string, Known>();
-  readonly #intern = interning();
   /** The accepted ones, by key. */
   #inForce: ReadonlyMap<string, MeshCertificate> = new Map();
   #conflicts: readonly Conflict[] = [];
@@ -105,8 +103,7 @@ export class AcceptedCertificates {
     }
     // The same spec under another annotation keeps its place and its reconciler.
     const same = known?.value?.metadata.generation === generation && known?.value?.metadata.uid === uid;
-    const spec =
-      same && generation !== undefined && known?.value ? known.value.spec : this.#intern({ ...result.value.spec });
+    const spec = same && generation !== undefined && known?.value ? known.value.spec : result.value.spec;
     const { metadata } = object as unknown as MeshCertificate;
     return { object, print, problem: undefined, value: { ...result.value, metadata, spec } };
   }

@@ -11,7 +11,6 @@ import { RESOURCES } from '../../kube/resources.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
 import type { Log } from '../../mesh/log.ts';
 import type { Leadership } from '../election/leadership.ts';
-import { interning } from '../informers/interning.ts';
 import { AcceptedCertificates } from './accepted.ts';
 import { type Refusal, Refusals } from './refusals.ts';
 
@@ -48,7 +47,6 @@ export async function* customResources(
   const inner = new AbortController();
   const changed = new Trigger();
   const stop = AbortSignal.any([signal, inner.signal]);
-  const intern = interning();
   const scopes = options.namespaces === ANY ? [undefined] : options.namespaces;
   const reflectors = scopes.map((namespace) =>
     reflect(options.kube, RESOURCES.meshCertificates, namespace === undefined ? {} : { namespace }, {
@@ -56,7 +54,7 @@ export async function* customResources(
       random: options.random,
       log: options.log,
       signal: stop,
-      keep: (object) => intern(withoutManagers(object)),
+      keep: withoutManagers,
       onError: options.onError,
     }),
   );
