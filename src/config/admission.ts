@@ -1,10 +1,11 @@
 import type { KubeObject } from '../core/object.ts';
 import type { Adapter } from '../mesh/adapter.ts';
+import { agentLabels } from './rbac.ts';
 import { API_VERSION } from './schema/mesh-certificate.ts';
 
 export interface AdmissionOptions {
   readonly adapters: readonly Adapter[];
-  /** Name of the policy and of its binding. */
+  /** Begins the name of the policy and of its binding; a dot and the agent's namespace follow, as in `RbacOptions`. */
   readonly name: string;
   /** The agent's own account: tokens from files belong to it. */
   readonly serviceAccount: { readonly name: string; readonly namespace: string };
@@ -50,7 +51,9 @@ const reference = (namespace: string, name: string): string =>
  * changes its mesh configuration, must be allowed to mint tokens for the ServiceAccount that it uses.
  */
 export function admissionPolicy(options: AdmissionOptions): readonly KubeObject[] {
-  const { name, namespaces } = options;
+  const { serviceAccount, namespaces } = options;
+  const name = `${options.name}.${serviceAccount.namespace}`;
+  const metadata = { name, labels: agentLabels(serviceAccount) };
   const apiVersion = 'admissionregistration.k8s.io/v1';
   const allowed =
     "authorizer.group('').resource('serviceaccounts').subresource('token').namespace(variables.account.namespace).name(variables.account.name).check('create').allowed()";
@@ -58,7 +61,7 @@ export function admissionPolicy(options: AdmissionOptions): readonly KubeObject[
     {
       apiVersion,
       kind: 'ValidatingAdmissionPolicy',
-      metadata: { name },
+      metadata,
       spec: {
         failurePolicy: 'Fail',
         matchConstraints: {
@@ -86,7 +89,7 @@ export function admissionPolicy(options: AdmissionOptions): readonly KubeObject[
     {
       apiVersion,
       kind: 'ValidatingAdmissionPolicyBinding',
-      metadata: { name },
+      metadata,
       spec: {
         policyName: name,
         validationActions: ['Deny'],

@@ -1,4 +1,4 @@
-import type { KubeObject } from '../core/object.ts';
+import { AGENT_LABEL, type KubeObject } from '../core/object.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import { needsOf } from './allow.ts';
 import type { GatewayFields, PolicyRule } from './schema/gateway-fields.ts';
@@ -12,10 +12,11 @@ export interface RbacOptions {
   readonly shards: number;
   /** Whether MeshCertificates are custom resources (their status and Events are written) or documents of a file. */
   readonly resources: boolean;
-  /** Name of the Roles and RoleBindings. */
+  /**
+   * Begins the name of each Role and binding; a dot and the agent's namespace follow, so that agents of two namespaces
+   * share none. Each tool that writes rights has its own, so that none replaces what another has written.
+   */
   readonly name: string;
-  /** That of the ClusterRole, where agents of several namespaces have one. Default: `name`. */
-  readonly clusterName?: string | undefined;
   readonly adapters: readonly Adapter[];
   readonly gateways: readonly GatewayFields[];
 }
@@ -148,11 +149,13 @@ function merged(rules: readonly PolicyRule[]): PolicyRule[] {
 }
 
 function grant(namespace: string, rules: readonly PolicyRule[], options: RbacOptions): KubeObject[] {
-  const { serviceAccount, clusterName = options.name } = options;
+  const { serviceAccount } = options;
   const everywhere = namespace === EVERYWHERE;
-  const name = everywhere ? clusterName : options.name;
+  // A namespace has no dot: no two agents have the same name.
+  const name = `${options.name}.${serviceAccount.namespace}`;
   const kind = everywhere ? 'ClusterRole' : 'Role';
-  const metadata = everywhere ? { name } : { name, namespace };
+  const labels = agentLabels(serviceAccount);
+  const metadata = everywhere ? { name, labels } : { name, namespace, labels };
   const apiVersion = 'rbac.authorization.k8s.io/v1';
   return [
     { apiVersion, kind, metadata, rules },
@@ -164,4 +167,10 @@ function grant(namespace: string, rules: readonly PolicyRule[], options: RbacOpt
       subjects: [{ kind: 'ServiceAccount', ...serviceAccount }],
     },
   ];
+}
+
+/** Whose rights these are: `<namespace>.<account>`, or the namespace alone where both are too long for a label. */
+export function agentLabels({ namespace, name }: RbacOptions['serviceAccount']): Readonly<Record<string, string>> {
+  const whole = `${namespace}.${name}`;
+  return { 'app.kubernetes.io/name': 'meshcert', [AGENT_LABEL]: whole.length <= 63 ? whole : namespace };
 }

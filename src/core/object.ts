@@ -40,6 +40,8 @@ export const keyOf = (ref: ObjectRef): string => [ref.apiVersion, ref.kind, ref.
 export const FIELD_MANAGER = 'meshcert';
 /** On each object that we own: `<namespace>.<name>` of its MeshCertificate. */
 export const OWNER_LABEL = 'meshcert.dev/owner';
+/** On each Role and binding that we write: `<namespace>.<account>` of the agent whose rights they are. */
+export const AGENT_LABEL = 'meshcert.dev/agent';
 export const MANAGED_BY_LABEL = 'app.kubernetes.io/managed-by';
 /** On each Secret that we wrote: its own uid; see `provesOrigin`. */
 export const UID_ANNOTATION = 'meshcert.dev/uid';

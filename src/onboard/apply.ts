@@ -1,5 +1,5 @@
 import type { Clock } from '../async/clock.ts';
-import { type KubeObject, keyOf, refOf } from '../core/object.ts';
+import { type KubeObject, keyOf, preconditionOf, refOf } from '../core/object.ts';
 import type { Kube } from '../kube/api.ts';
 import { KubeError } from '../kube/transport/error.ts';
 import { ONBOARD_FIELD_MANAGER } from './plan/moved.ts';
@@ -37,8 +37,8 @@ export async function observe(
 export async function applySteps(steps: readonly OnboardStep[], options: PlanApplyOptions): Promise<void> {
   const defines = steps.some(({ action, object }) => action !== 'none' && isDefinition(object));
   for (const step of steps) {
-    if (step.action === 'none' || step.action === 'keep') continue;
-    const verdict = await applyOne(step.patch ?? step.object, defines, options);
+    if (step.action === 'none' || step.action === 'keep' || step.action === 'blocked') continue;
+    const verdict = step.action === 'delete' ? await removeStep(step, options) : await applyOne(step, defines, options);
     options.say.line(`${titleOf(step)} ${verdict}`);
   }
 }
@@ -47,11 +47,20 @@ export async function applySteps(steps: readonly OnboardStep[], options: PlanApp
 const DEFINITION_TRIES = 40;
 const DEFINITION_PAUSE_MS = 250;
 
-async function applyOne(object: KubeObject, defines: boolean, options: PlanApplyOptions): Promise<string> {
+async function removeStep({ object }: OnboardStep, { kube, dryRun, signal }: PlanApplyOptions): Promise<string> {
+  if (dryRun) return 'would be deleted';
+  await kube.delete(refOf(object), preconditionOf(object), signal);
+  return 'deleted';
+}
+
+async function applyOne(step: OnboardStep, defines: boolean, options: PlanApplyOptions): Promise<string> {
   const { kube, clock, dryRun, signal } = options;
+  const object = step.patch ?? step.object;
+  // What did not exist belongs to whoever has created it since.
+  const force = step.action === 'change';
   for (let attempt = 1; ; attempt++) {
     try {
-      await kube.apply(object, { fieldManager: ONBOARD_FIELD_MANAGER, force: true, dryRun }, signal);
+      await kube.apply(object, { fieldManager: ONBOARD_FIELD_MANAGER, force, dryRun }, signal);
       return dryRun ? 'would be applied' : 'applied';
     } catch (error) {
       const undefinedYet = error instanceof KubeError && error.status === 404 && defines && !isDefinition(object);

@@ -1,6 +1,15 @@
 import type { Clock } from '../async/clock.ts';
+import type { MeshCertificate } from '../config/schema/mesh-certificate.ts';
 import { validator } from '../config/validate.ts';
-import { describe, type KubeObject, type ObjectRef, OWNER_LABEL, preconditionOf, refOf } from '../core/object.ts';
+import {
+  describe,
+  type KubeObject,
+  keyOf,
+  OWNER_LABEL,
+  type Precondition,
+  preconditionOf,
+  refOf,
+} from '../core/object.ts';
 import type { PublicationStatus } from '../core/status.ts';
 import type { Gateway } from '../gateway/gateway.ts';
 import { ownerLabel } from '../gateway/owner.ts';
@@ -18,8 +27,10 @@ import { discover } from './plan/findings.ts';
 import { AGENT_NAME, grantsFor } from './plan/grants.ts';
 import { backFrom, backPatch, ONBOARD_FIELD_MANAGER } from './plan/moved.ts';
 import {
+  type GrantStep,
   type Leaving,
   type OffboardPlan,
+  type OwnedRef,
   planOffboarding,
   type RouteInUse,
   type RouteRelease,
@@ -27,7 +38,7 @@ import {
   refuseNamed,
   routesInUse,
 } from './plan/offboard-plan.ts';
-import { type CertificatePlace, ownedBy, standInsOf } from './plan/owned.ts';
+import { type CertificatePlace, holderOf, ownedBy, standInsOf } from './plan/owned.ts';
 import { type OnboardSnapshot, takeSnapshot } from './plan/snapshot.ts';
 import type { Announce } from './say.ts';
 
@@ -55,14 +66,40 @@ export async function lookAndPlanOff(options: OffboardOptions): Promise<Offboard
     .map(({ installation: { serviceAccount: name } }) => ({
       ...{ apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name, namespace } },
     }));
+  const agent = { name: AGENT_NAME, namespace };
+  const [deployment, lease, ...own] = await observeAll(
+    kube,
+    [
+      { apiVersion: 'apps/v1', kind: 'Deployment', metadata: agent },
+      { apiVersion: 'coordination.k8s.io/v1', kind: 'Lease', metadata: agent },
+      { apiVersion: 'v1', kind: 'ServiceAccount', metadata: agent },
+      ...accounts,
+    ],
+    signal,
+  );
   const validate = validator(options.adapters, options.gateways);
-  const certificates = snapshot.meshCertificates.flatMap((one) => {
-    const result = one.metadata.namespace === namespace ? validate(one) : undefined;
-    return result?.ok ? [result.value] : [];
-  });
-  const created = grantsFor(certificates, namespace, AGENT_NAME, { ...options, mounts: [] });
-  const grants = await observe(kube, [...created.toReversed(), ...accounts], signal);
-  return planOffboarding(snapshot, namespace, names, [...grants.values()], options.gateways);
+  /** Of these MeshCertificates, and those of the agent that are not named here. */
+  const needed = (staying: readonly string[]): readonly KubeObject[] | undefined => {
+    const certificates: MeshCertificate[] = [];
+    for (const name of staying) {
+      const isIt = ({ metadata }: KubeObject) => metadata.namespace === namespace && metadata.name === name;
+      const result = validate(snapshot.meshCertificates.find(isIt));
+      if (!result.ok) return undefined;
+      certificates.push(result.value);
+    }
+    return grantsFor(certificates, namespace, undefined, { ...options, mounts: [] });
+  };
+  const observed = [deployment, ...own].filter((one) => one !== undefined);
+  return planOffboarding(snapshot, namespace, names, { needed, observed, lease }, options.gateways);
+}
+
+async function observeAll(
+  kube: Kube,
+  objects: readonly KubeObject[],
+  signal: AbortSignal,
+): Promise<(KubeObject | undefined)[]> {
+  const found = await observe(kube, objects, signal);
+  return objects.map((object) => found.get(keyOf(refOf(object))));
 }
 
 /** The namespace of the only gateway, or of the only one with MeshCertificates. */
@@ -90,10 +127,21 @@ export function showOffPlan({ leaving, grants }: OffboardPlan): string {
     ...standIns.map((object) => `    delete   ${describe(refOf(object))}`),
     ...(certificate ? [`    delete   MeshCertificate ${namespace}/${name}`] : []),
     ...[...objects, ...secrets].map((ref) => `    delete   ${describe(ref)}`),
-    ...(secrets.length === 0 ? ['    keep     its Secrets (deletionPolicy is not Delete)'] : []),
+    ...(secrets.length === 0 ? [`    keep     its Secrets (${whyKept(certificate)})`] : []),
   ]);
-  return `Plan\n${[...lines, ...grants.map((ref) => `  delete   ${describe(ref)}`)].join('\n')}\n`;
+  const agent = [
+    ...grants.steps.map(({ action, object }) => `  ${action.padEnd(VERB_WIDTH)}${describe(refOf(object))}`),
+    ...grants.left.map(({ object, why }) => `  ${'keep'.padEnd(VERB_WIDTH)}${describe(refOf(object))}: ${why}`),
+  ];
+  return `Plan\n${[...lines, ...agent].join('\n')}\n`;
 }
+
+const whyKept = (certificate: KubeObject | undefined): string =>
+  fields(certificate?.spec).deletionPolicy === 'Delete'
+    ? 'its status records none that the agent created'
+    : 'deletionPolicy is not Delete';
+
+const VERB_WIDTH = 'release  '.length;
 
 const indented = (diff: readonly DiffLine[]): string[] => diff.map((line) => `        ${line}`);
 
@@ -109,14 +157,49 @@ const REST_MS = 3000;
  * still needs.
  */
 export async function carryOutOff({ leaving, grants }: OffboardPlan, options: OffboardOptions): Promise<void> {
-  const { kube, say, clock, signal } = options;
+  const { say, clock, signal } = options;
   for (const one of leaving) refuseInUse(one.inUse);
   for (const one of leaving) refuseNamed(one.naming);
   for (const one of leaving) await leave(one, options);
   const secrets = leaving.flatMap((one) => one.secrets);
   if (secrets.length > 0) await clock.sleep(Math.max(...options.gateways.map(({ batchGapMs }) => batchGapMs)), signal);
-  for (const ref of [...secrets, ...grants]) await remove(kube, ref, say, signal);
+  for (const ref of secrets) await removeSecret(ref, options);
+  for (const step of grants.steps) await carryOutGrant(step, options);
+  for (const { object, why } of grants.left) say.line(`${describe(refOf(object))} stays: ${why}`);
 }
+
+/** Where another object has taken its name, that one stays. */
+async function removeSecret({ uid, ...ref }: OwnedRef, { kube, say, signal }: OffboardOptions): Promise<void> {
+  const live = await kube.get(ref, signal);
+  if (live === undefined) return;
+  const isOurs = uid === undefined ? live.metadata.labels?.[OWNER_LABEL] !== undefined : live.metadata.uid === uid;
+  if (isOurs) await remove(kube, live, say, signal);
+  else say.line(`${describe(ref)} stays: the agent did not create it`);
+}
+
+/** An object may have been taken over since the plan was made. */
+async function carryOutGrant({ action, object }: GrantStep, options: OffboardOptions): Promise<void> {
+  const { kube, say, signal } = options;
+  const ref = refOf(object);
+  if (action === 'change') {
+    await kube.apply(object, { fieldManager: ONBOARD_FIELD_MANAGER, force: true }, signal);
+    say.line(`${describe(ref)} reduced to what is still needed`);
+    return;
+  }
+  await retried(async () => {
+    const live = await kube.get(ref, signal);
+    if (!live) return;
+    const holder = ref.kind === 'Lease' ? undefined : holderOf(live);
+    if (holder !== undefined || live.metadata.uid !== object.metadata.uid) {
+      say.line(`${describe(ref)} stays: ${holder ?? 'somebody'} has taken it over`);
+      return;
+    }
+    // An agent that has not ended yet still renews its Lease.
+    await remove(kube, live, say, signal, ref.kind === 'Lease' ? uidOf(live) : preconditionOf(live));
+  }, options);
+}
+
+const isConflict = (error: unknown): boolean => error instanceof KubeError && error.code === 'ERR_KUBE_CONFLICT';
 
 async function leave(leaving: Leaving, options: OffboardOptions): Promise<void> {
   const { kube, say, clock, signal } = options;
@@ -124,19 +207,20 @@ async function leave(leaving: Leaving, options: OffboardOptions): Promise<void> 
   const gateways = onboardable(options.gateways);
   if (certificate) await stopSelecting(certificate, gateways, options);
   const place = { namespace: leaving.namespace, name: leaving.name };
-  for (const release of releases) await letGo(release, place, options);
+  for (const release of releases) await retried(() => letGo(release, place, options), options);
   for (const gateway of gateways) refuseInUse(await routesNow(kube, gateway, place, signal));
   await followed(releases, options);
   for (const gateway of gateways) {
-    for (const object of await standInsNow(kube, gateway, place, signal))
-      await remove(kube, refOf(object), say, signal);
+    for (const object of await standInsNow(kube, gateway, place, signal)) await remove(kube, object, say, signal);
   }
   if (certificate) {
-    await remove(kube, refOf(certificate), say, signal);
+    await remove(kube, certificate, say, signal);
     await clock.sleep(REST_MS, signal);
   }
   for (const gateway of gateways) {
-    for (const object of await ownNow(kube, gateway, place, signal)) await remove(kube, refOf(object), say, signal);
+    for (const object of await ownNow(kube, gateway, place, signal)) {
+      await remove(kube, object, say, signal);
+    }
   }
 }
 
@@ -192,19 +276,18 @@ async function followed(
 /** The agent may write at the same time. */
 const TRIES = 5;
 
-async function letGo(release: RouteRelease, place: CertificatePlace, options: OffboardOptions): Promise<void> {
+async function retried(change: () => Promise<void>, { clock, signal }: OffboardOptions): Promise<void> {
   for (let attempt = 1; ; attempt++) {
     try {
-      return await letGoOnce(release, place, options);
+      return await change();
     } catch (error) {
-      const conflict = error instanceof KubeError && error.code === 'ERR_KUBE_CONFLICT';
-      if (!conflict || attempt >= TRIES) throw error;
-      await options.clock.sleep(LOOK_MS, options.signal);
+      if (!isConflict(error) || attempt >= TRIES) throw error;
+      await clock.sleep(LOOK_MS, signal);
     }
   }
 }
 
-async function letGoOnce(
+async function letGo(
   { route, gateway, how }: RouteRelease,
   place: CertificatePlace,
   { kube, say, signal }: OffboardOptions,
@@ -285,6 +368,16 @@ async function listAll(
   }
 }
 
-async function remove(kube: Kube, ref: ObjectRef, say: Announce, signal: AbortSignal): Promise<void> {
-  if (await kube.delete(ref, {}, signal)) say.line(`${describe(ref)} deleted`);
+/** Only this object, not one that has taken its name since. */
+async function remove(
+  kube: Kube,
+  object: KubeObject,
+  say: Announce,
+  signal: AbortSignal,
+  precondition = uidOf(object),
+): Promise<void> {
+  const ref = refOf(object);
+  if (await kube.delete(ref, precondition, signal)) say.line(`${describe(ref)} deleted`);
 }
+
+const uidOf = ({ metadata: { uid } }: KubeObject): Precondition => ({ ...(uid && { uid }) });

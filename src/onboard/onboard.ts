@@ -5,7 +5,7 @@ import { applySteps, observe } from './apply.ts';
 import { type MoveOptions, moveOne } from './move.ts';
 import { OnboardError } from './plan/error.ts';
 import type { MoveVerdict } from './plan/moves.ts';
-import { type OnboardPlan, type OnboardPreferences, planOnboarding } from './plan/plan.ts';
+import { type OnboardPlan, type OnboardPreferences, planOnboarding, refuseBlocked } from './plan/plan.ts';
 import { takeSnapshot } from './plan/snapshot.ts';
 import { type UsedObject, waitReady } from './ready.ts';
 
@@ -44,6 +44,7 @@ export async function checkOnServer(plan: OnboardPlan, options: OnboardOptions):
 /** Carries out the plan, and reports progress. Returns the routes that could not be moved. */
 export async function carryOut(plan: OnboardPlan, options: OnboardOptions): Promise<MoveVerdict[]> {
   const { say, clock, signal } = options;
+  refuseBlocked(plan);
   await applySteps(plan.steps, { ...options, dryRun: false });
   const certificates = plan.joined.map(({ certificate }) => certificate);
   await waitReady(certificates, usedObjects(plan), options);

@@ -77,7 +77,7 @@ describe('a gateway that onboard does not know', () => {
     };
     const document = first.joined[0]?.document as KubeObject;
     const snapshot = snapshotOf([moveOf(first).object], [document, policy]);
-    const [leaving] = planOffboarding(snapshot, HOME, [], [], [...builtIn, toy]).leaving;
+    const [leaving] = planOffboarding(snapshot, HOME, [], made.nothingElse, [...builtIn, toy]).leaving;
     assert.deepEqual(
       leaving?.objects.map(({ kind, namespace, name }) => [kind, namespace, name]),
       [['ToyPolicy', 'shop', 'istio-web']],

@@ -276,7 +276,7 @@ describe('doctor in a running system', () => {
     });
 
     it('says which rights it lacks, by its own name', async () => {
-      await remove('RoleBinding', 'rbac.authorization.k8s.io/v1', 'meshcert');
+      await remove('RoleBinding', 'rbac.authorization.k8s.io/v1', `meshcert.${NAMESPACE}`);
       const errors = await errorsOf();
       has(
         errors,

@@ -105,7 +105,7 @@ describe('doctor on a real API server', () => {
   });
 
   it('reports what the agent may not do, once a binding is gone', async () => {
-    await remove('rolebinding', 'meshcert');
+    await remove('rolebinding', `meshcert.${NAMESPACE}`);
     const report = await doctorReport(kubeconfig, '--no-issue');
     const [missing] = report.findings.filter(({ code }) => code === 'MC6008');
     assert.match(missing?.message ?? '', /^ServiceAccount emissary\/meshcert may not .*in namespace emissary/);

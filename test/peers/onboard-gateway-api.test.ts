@@ -27,7 +27,7 @@ import type { Istiod } from './servers/istiod.ts';
 import type { ApplyObject } from './servers/kube-client.ts';
 
 const HOST = `web.${SHOP}.svc.cluster.local`;
-const ROLE_BINDING = `/apis/rbac.authorization.k8s.io/v1/namespaces/${GATEWAYS}/rolebindings/meshcert`;
+const ROLE_BINDING = `/apis/rbac.authorization.k8s.io/v1/namespaces/${GATEWAYS}/rolebindings/meshcert-onboard.${GATEWAYS}`;
 
 type Join = (place: Parameters<typeof onboardIstio>[0]) => Promise<OnboardMesh>;
 

@@ -141,7 +141,7 @@ const quoted = (word: string): string => (/["[\]]/.test(word) ? `'${word}'` : wo
 
 /** An agent as its Deployment would run it, with the account and the Role that onboarding creates for it. */
 async function agentOf(apiserver: KubeApiserver): Promise<AgentProcess> {
-  const roles = '/apis/rbac.authorization.k8s.io/v1/namespaces/emissary/rolebindings/meshcert';
+  const roles = '/apis/rbac.authorization.k8s.io/v1/namespaces/emissary/rolebindings/meshcert-onboard.emissary';
   await eventually('the RoleBinding', async () => (await apiserver.call('GET', roles)).status === 200);
   const audience = 'https://kubernetes.default.svc.cluster.local';
   const token = await apiserver.serviceAccountToken({ namespace: 'emissary', name: 'meshcert', audience });

@@ -1,5 +1,8 @@
 import { stringify } from 'yaml';
 import type { KubeObject, ObjectMeta } from '../../src/core/object.ts';
+import { isOnboarded } from '../../src/onboard/plan/document.ts';
+import { ONBOARD_FIELD_MANAGER } from '../../src/onboard/plan/moved.ts';
+import type { AgentObjects } from '../../src/onboard/plan/offboard-plan.ts';
 import type { OnboardSnapshot } from '../../src/onboard/plan/snapshot.ts';
 
 type Labels = Readonly<Record<string, string>>;
@@ -201,8 +204,22 @@ export function snapshotOf(objects: readonly KubeObject[], changes: Partial<Onbo
     endpointSlices: of('EndpointSlice'),
     leases: of('Lease'),
     certificates: new Map(),
+    rights: of('Role', 'ClusterRole', 'RoleBinding', 'ClusterRoleBinding').filter(isOnboarded),
+    bindings: of('RoleBinding', 'ClusterRoleBinding'),
     unseen: [],
     unserved: new Set(),
     ...changes,
   };
 }
+
+/** An object as the API server returns it after `onboard` applied it. */
+export const applied = (one: KubeObject): KubeObject => ({
+  ...one,
+  metadata: {
+    ...one.metadata,
+    managedFields: [{ manager: ONBOARD_FIELD_MANAGER, operation: 'Apply', fieldsV1: { 'f:metadata': {} } }],
+  },
+});
+
+/** An agent of which `offboard` has nothing to take away. */
+export const nothingElse: AgentObjects = { needed: () => undefined, observed: [], lease: undefined };

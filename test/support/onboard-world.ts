@@ -42,7 +42,10 @@ export class OnboardWorld implements AsyncDisposable {
 
   static async #start(meshes: readonly WorldMesh[], gatewayApi: boolean): Promise<OnboardWorld> {
     const clock = new FakeClock(Date.now());
-    return new OnboardWorld(clock, await startCluster({ meshes, sandboxes, clock, random: () => 0.5, gatewayApi }));
+    return new OnboardWorld(
+      clock,
+      await startCluster({ meshes, sandboxes, clock, random: () => 0.5, gatewayApi, api: { rbac: true } }),
+    );
   }
 
   private constructor(clock: FakeClock, cluster: SandboxCluster) {

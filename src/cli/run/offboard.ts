@@ -15,7 +15,7 @@ export async function runOffboard(flags: OffboardFlags, names: readonly string[]
   const means = { kube, adapters, gateways, clock: systemClock, say, namespace, names, signal: io.signal };
   try {
     const plan = await lookAndPlanOff(means);
-    if (plan.leaving.length === 0 && plan.grants.length === 0) {
+    if (plan.leaving.length === 0 && plan.grants.steps.length === 0) {
       io.stdout.write('Nothing to do: there is no MeshCertificate.\n');
       return 0;
     }

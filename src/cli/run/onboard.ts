@@ -10,7 +10,7 @@ import {
   lookAndPlan,
   type OnboardOptions,
 } from '../../onboard/onboard.ts';
-import { planAsYaml, showPlan } from '../../onboard/plan/plan.ts';
+import { planAsYaml, refuseBlocked, showPlan, titleOf } from '../../onboard/plan/plan.ts';
 import { showFindings } from '../../onboard/show-findings.ts';
 import type { OnboardFlags } from '../commands/onboard.ts';
 import { clusterOf } from '../declare/cluster-flags.ts';
@@ -63,10 +63,14 @@ async function run(options: OnboardOptions, { dryRun, output, yes }: OnboardFlag
   const findings = showFindings(plan.findings, plan.gateway, plan.verdicts, options.adapters);
   if (output) {
     io.stderr.write(findings);
+    for (const step of plan.steps) {
+      if (step.action === 'blocked') io.stderr.write(`${titleOf(step)} ${step.note}: apply it there\n`);
+    }
     io.stdout.write(planAsYaml(plan));
     return 0;
   }
   io.stdout.write(`${findings}\n${showPlan(plan)}\n`);
+  refuseBlocked(plan);
   if (dryRun === 'client') return 0;
   if (dryRun === 'server') {
     await checkOnServer(plan, options);

@@ -55,7 +55,7 @@ async function objectsOf(
   io: Io,
 ): Promise<readonly KubeObject[]> {
   const serviceAccount = account(flags.serviceAccount, certificates[0]?.metadata.namespace ?? flags.namespace);
-  const name = 'meshcert';
+  const { name } = serviceAccount;
   if (flags.admissionPolicy) {
     const namespaces = [...new Set(certificates.map(({ metadata }) => metadata.namespace ?? flags.namespace))];
     return admissionPolicy({ adapters, name, serviceAccount, namespaces });

@@ -28,7 +28,7 @@ const refused = (promise: Promise<unknown>, expected: RegExp) =>
 /** The cluster after a plan was carried out. */
 function after(objects: readonly KubeObject[], { steps, moves }: OnboardPlan): KubeObject[] {
   const changed = new Map(objects.map((object) => [keyOf(refOf(object)), object]));
-  for (const { object } of [...steps, ...moves]) changed.set(keyOf(refOf(object)), object);
+  for (const { object } of [...steps, ...moves]) changed.set(keyOf(refOf(object)), made.applied(object));
   return [...changed.values()];
 }
 
@@ -38,12 +38,12 @@ describe('an onboarding plan for Envoy Gateway', () => {
     assert.deepEqual(titles(plan), [
       'create ServiceAccount emissary/edge',
       'create ServiceAccount emissary/meshcert',
-      'create Role emissary/meshcert',
-      'create RoleBinding emissary/meshcert',
-      'create ClusterRole meshcert-emissary',
-      'create ClusterRoleBinding meshcert-emissary',
-      'create Role shop/meshcert',
-      'create RoleBinding shop/meshcert',
+      'create Role emissary/meshcert-onboard.emissary',
+      'create RoleBinding emissary/meshcert-onboard.emissary',
+      'create ClusterRole meshcert-onboard.emissary',
+      'create ClusterRoleBinding meshcert-onboard.emissary',
+      'create Role shop/meshcert-onboard.emissary',
+      'create RoleBinding shop/meshcert-onboard.emissary',
       'create MeshCertificate emissary/istio',
       'create Backend emissary/web-shop-443',
       'create ReferenceGrant emissary/web-shop-443',
@@ -283,7 +283,7 @@ describe('an onboarding plan for Envoy Gateway', () => {
       spec: { file: { directory: '/x' } },
     };
     const plan = await planFor([...moving, other], { gateway: 'edge' });
-    const role = plan.steps.find(({ object }) => nameOf(refOf(object)) === 'Role emissary/meshcert');
+    const role = plan.steps.find(({ object }) => nameOf(refOf(object)) === 'Role emissary/meshcert-onboard.emissary');
     assert.match(JSON.stringify(role?.object), /"istio-identity","other-ca","other-identity"/);
   });
 
@@ -333,9 +333,28 @@ describe('an onboarding plan for Envoy Gateway', () => {
   });
 });
 
+describe('an offboarding plan', () => {
+  it('takes no rights away while a MeshCertificate that stays is not understood', async () => {
+    const before = [...GATEWAY, ...WEB, made.httpRoute('web', 'shop', ['web:443'])];
+    const other = { apiVersion: 'meshcert.dev/v1alpha1', kind: 'MeshCertificate', spec: { unknown: {} } };
+    const metadata = { name: 'other', namespace: 'emissary' };
+    const objects = [...after(before, await planFor(before)), { ...other, metadata }];
+    const plan = (needed: readonly KubeObject[] | undefined) =>
+      planOffboarding(
+        made.snapshotOf(objects),
+        'emissary',
+        ['istio'],
+        { ...made.nothingElse, needed: () => needed },
+        gateways,
+      );
+    assert.deepEqual(plan(undefined).grants.steps, []);
+    assert.equal(plan([]).grants.steps.filter(({ action }) => action === 'delete').length, 6);
+  });
+});
+
 describe('an offboarding plan for Envoy Gateway', () => {
   const gone = (objects: readonly KubeObject[]) =>
-    planOffboarding(made.snapshotOf(objects), 'emissary', [], [], gateways).leaving;
+    planOffboarding(made.snapshotOf(objects), 'emissary', [], made.nothingElse, gateways).leaving;
 
   it('leads routes back to their Services, with the changes that were made to them meanwhile', async () => {
     const before = [...GATEWAY, ...WEB, made.httpRoute('web', 'shop', ['web:443'])];

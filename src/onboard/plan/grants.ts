@@ -8,8 +8,9 @@ import type { AgentMount } from '../../mesh/cluster.ts';
 import { KUBERNETES_AUDIENCE } from '../../mesh/input/token.ts';
 import type { GatewayFinding } from '../discover/gateway.ts';
 import { CREATED_LABELS, ONBOARD_LABEL } from './document.ts';
+import { ONBOARD_FIELD_MANAGER } from './moved.ts';
 
-/** Name of the agent's ServiceAccount, Roles, Deployment and Lease. */
+/** Name of the agent's ServiceAccount, Deployment and Lease. */
 export const AGENT_NAME = 'meshcert';
 
 const labels = {
@@ -54,12 +55,14 @@ export function grantsFor(
     leaseName: AGENT_NAME,
     shards: 1,
     resources: true,
-    name: AGENT_NAME,
-    clusterName: `${AGENT_NAME}-${namespace}`,
+    name: ONBOARD_FIELD_MANAGER,
   });
   return [
     { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: AGENT_NAME, namespace, labels } },
-    ...roles.map((role) => ({ ...role, metadata: { ...role.metadata, labels } })),
+    ...roles.map((role) => ({
+      ...role,
+      metadata: { ...role.metadata, labels: { ...role.metadata.labels, ...labels } },
+    })),
     ...(image === undefined
       ? []
       : [deployment({ namespace, image, flags: audienceFlags(certificates, adapters), adapters, mounts })]),

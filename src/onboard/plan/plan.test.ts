@@ -15,7 +15,7 @@ const LINKERD = [made.gateway(), made.linkerdConfig()];
 function after(objects: readonly KubeObject[], plan: OnboardPlan): KubeObject[] {
   const changed = new Map(objects.map((object) => [keyOf(refOf(object)), object]));
   for (const { action, object } of [...plan.steps, ...plan.moves]) {
-    if (action !== 'keep') changed.set(keyOf(refOf(object)), object);
+    if (action !== 'keep') changed.set(keyOf(refOf(object)), made.applied(object));
   }
   for (const { certificate } of plan.joined) {
     for (const { outcome } of plan.verdicts) {
@@ -59,8 +59,8 @@ describe('an onboarding plan', () => {
       [...plan.steps, ...plan.moves].map(({ action, object }) => `${action} ${nameOf(refOf(object))}`),
       [
         'create ServiceAccount emissary/meshcert',
-        'create Role emissary/meshcert',
-        'create RoleBinding emissary/meshcert',
+        'create Role emissary/meshcert-onboard.emissary',
+        'create RoleBinding emissary/meshcert-onboard.emissary',
         'create MeshCertificate emissary/istio',
         'change Mapping emissary/web',
       ],
@@ -68,6 +68,22 @@ describe('an onboarding plan', () => {
     assert.deepEqual(specOf(plan, 'istio').istio, {
       ca: { address: 'istiod.istio-system.svc:15012', serviceAccount: 'emissary-ingress' },
     });
+  });
+
+  it('needs no rights in the namespaces of routes that are not moved', async () => {
+    const shops = ['shop', 'bank'].flatMap((of) => [
+      ...made.app('istio', 'web', of),
+      made.mapping('web', of, { service: 'web' }),
+    ]);
+    const plan = await planFor([...ISTIO, ...shops], { routes: ['shop/web'] });
+    const places = plan.steps
+      .filter(({ object }) => object.kind === 'Role')
+      .map(({ object }) => object.metadata.namespace);
+    assert.deepEqual(places.sort(), ['emissary', 'shop']);
+    assert.deepEqual(outcomes(plan), [
+      ['web', 'stay', 'ERR_TARGET_UNSELECTED'],
+      ['web', 'move', 'istio'],
+    ]);
   });
 
   it('contains the definition if the API server does not know MeshCertificates, and the agent on request', async () => {

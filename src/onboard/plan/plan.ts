@@ -17,10 +17,11 @@ import { bare, type DiffLine, diffObjects, yamlOf } from './diff.ts';
 import { isOnboarded } from './document.ts';
 import { OnboardError } from './error.ts';
 import { discover, type Findings, findUpstreams } from './findings.ts';
-import { accountFor, grantsFor } from './grants.ts';
+import { AGENT_NAME, accountFor, grantsFor } from './grants.ts';
 import { join } from './join.ts';
 import { moved, movePatch } from './moved.ts';
 import { type Joined, judge, type MoveVerdict, standInRequest } from './moves.ts';
+import { holderOf, rightsName, rightsOf, suffices, toolOf, withVersion } from './owned.ts';
 import type { OnboardSnapshot } from './snapshot.ts';
 
 export interface OnboardPreferences extends Choice {
@@ -32,9 +33,12 @@ export interface OnboardPreferences extends Choice {
   readonly image?: string | undefined;
 }
 
-/** One desired object. In order: rights, then MeshCertificates, and last the objects that send requests there. */
+/**
+ * One object. In order: rights, then MeshCertificates, then the objects that send requests there, and last rights that
+ * others replace. `blocked`: somebody else maintains it, and it is not as it must be.
+ */
 export interface OnboardStep {
-  readonly action: 'create' | 'change' | 'none' | 'keep';
+  readonly action: 'create' | 'change' | 'delete' | 'none' | 'keep' | 'blocked';
   readonly object: KubeObject;
   /** What is applied, if it is not the whole object. */
   readonly patch?: KubeObject;
@@ -64,18 +68,24 @@ export async function planOnboarding(
   const findings = discover(snapshot, means);
   const gateway = chooseGateway(findings, means.gateways, preferences);
   const upstreams = findUpstreams(snapshot, gateway, means.adapters);
+  const { route } = gateway.gateway.onboarding.wording;
+  const wanted = preferences.routes && named(preferences.routes, upstreams, route);
+  // Rights in the namespaces of other routes are not needed.
+  const chosenOnes = wanted ? upstreams.filter((one) => wanted.has(one)) : upstreams;
   const joined: Joined[] = [];
   const chosen = chooseMeshes(findings, preferences.meshes, means.adapters);
   for (const installation of chosen) {
     joined.push(
-      await join(installation, { gateway, upstreams, snapshot, changes: preferences.changes, ...means }, signal),
+      await join(
+        installation,
+        { gateway, upstreams: chosenOnes, snapshot, changes: preferences.changes, ...means },
+        signal,
+      ),
     );
   }
-  const { route } = gateway.gateway.onboarding.wording;
-  const wanted = preferences.routes && named(preferences.routes, upstreams, route);
   const verdicts = upstreams.map((upstream) => {
     const verdict = judge(upstream, joined, snapshot);
-    if (verdict.outcome.kind !== 'move' || !wanted || wanted.has(upstream)) return verdict;
+    if (verdict.outcome.kind === 'done' || !wanted || wanted.has(upstream)) return verdict;
     const outcome = {
       kind: 'stay',
       code: 'ERR_TARGET_UNSELECTED',
@@ -96,6 +106,13 @@ export async function planOnboarding(
     ...standInsFor(joined, verdicts, snapshot),
   ];
   const steps = planned.map((object) => stepTo(object, observed.get(keyOf(refOf(object)))));
+  const replaced = rightsOf(
+    { name: AGENT_NAME, namespace: gateway.installation.home },
+    snapshot.rights,
+    snapshot.bindings,
+  )
+    .own.filter(({ metadata }) => metadata.name !== rightsName(gateway.installation.home))
+    .map(replacedStep);
   const unchanged = joined.filter(({ document }) => !document).map(({ certificate }) => unchangedStep(certificate));
   const moves = verdicts.flatMap(({ upstream, outcome }): OnboardStep[] => {
     if (outcome.kind !== 'move') return [];
@@ -104,7 +121,7 @@ export async function planOnboarding(
     const patch = movePatch(object, outcome.move);
     return object === upstream.route ? [] : [{ action: 'change', object, patch, diff }];
   });
-  return { findings, gateway, joined, verdicts, steps: [...steps, ...unchanged], moves };
+  return { findings, gateway, joined, verdicts, steps: [...steps, ...unchanged, ...replaced], moves };
 }
 
 /** The others of the agent's namespace, which keep their rights. An invalid one is not served anyway. */
@@ -148,13 +165,30 @@ function mountsFor(installations: readonly Installation[], adapters: readonly Ad
 
 function stepTo(object: KubeObject, observed: KubeObject | undefined): OnboardStep {
   if (!observed) return { action: 'create', object, diff: diffObjects(undefined, object) };
-  // Perhaps with the labels of others, which do not matter.
-  if (object.kind === 'ServiceAccount' && !isOnboarded(observed)) return { action: 'keep', object, diff: [] };
-  if (differences(object, observed).length === 0) return { action: 'none', object, diff: [] };
+  const diff = diffObjects(observed, object);
+  // Of a MeshCertificate, which its user may edit, a field that a tool would undo.
+  const holder = object.kind === KIND ? toolOf(observed) : holderOf(observed);
+  const isEqual = differences(object, observed).length === 0;
+  if (holder !== undefined && !(object.kind === KIND && isEqual)) {
+    const exists = `exists, and onboard did not create it, or no longer maintains it (${holder})`;
+    return suffices(object, observed)
+      ? { action: 'keep', object, diff: [], note: `${exists}; it is used as it is` }
+      : { action: 'blocked', object, diff, note: exists };
+  }
+  if (isEqual) return { action: 'none', object, diff: [] };
   // Of an object of the user's, the fields that change.
-  const patch = object.kind === KIND && !isOnboarded(observed) ? changedFields(object, observed) : undefined;
-  return { action: 'change', object, ...(patch ? { patch } : {}), diff: diffObjects(observed, object) };
+  const patch =
+    object.kind === KIND && !isOnboarded(observed) ? changedFields(object, observed) : withVersion(object, observed);
+  return { action: 'change', object, patch, diff };
 }
+
+/** Rights that have the name of an earlier version. */
+const replacedStep = (object: KubeObject): OnboardStep => ({
+  action: 'delete',
+  object,
+  diff: [],
+  note: 'an earlier version gave all agents this name; the rights are under another name now',
+});
 
 function changedFields({ apiVersion, kind, metadata, spec }: KubeObject, observed: KubeObject): KubeObject {
   const before = fields(observed.spec);
@@ -198,7 +232,25 @@ function named(
 /** `MeshCertificate edge/web`: how messages name a step's object. */
 export const titleOf = ({ object }: OnboardStep): string => describe(refOf(object));
 
-const VERB = { create: 'create', change: 'change', none: 'unchanged', keep: 'keep' } as const;
+const VERB = {
+  create: 'create',
+  change: 'change',
+  delete: 'delete',
+  none: 'unchanged',
+  keep: 'keep',
+  blocked: 'blocked',
+} as const;
+
+/** Throws ERR_ONBOARD_NOT_OURS for objects that are not as they must be, and that somebody else maintains. */
+export function refuseBlocked({ steps }: Pick<OnboardPlan, 'steps'>): void {
+  const blocked = steps.filter(({ action }) => action === 'blocked');
+  if (blocked.length === 0) return;
+  const list = blocked.map((step) => `${titleOf(step)} ${step.note}`).join('; ');
+  throw new OnboardError(
+    'ERR_ONBOARD_NOT_OURS',
+    `nothing was changed: ${list}. Make the change that the plan shows there, where it is maintained, or delete it, and run this again`,
+  );
+}
 
 /** Every object in the order of writing, with its changes. Ends in a newline. */
 export function showPlan({ steps, moves }: Pick<OnboardPlan, 'steps' | 'moves'>): string {
@@ -220,6 +272,7 @@ function shortened({ object, diff }: OnboardStep): readonly string[] {
 
 /** The objects to apply, as YAML documents: for a repository that another tool applies. */
 export function planAsYaml({ steps, moves }: Pick<OnboardPlan, 'steps' | 'moves'>): string {
-  const objects = [...steps.filter(({ action }) => action !== 'keep'), ...moves].map(({ object }) => object);
+  const written = steps.filter(({ action }) => action !== 'keep' && action !== 'delete');
+  const objects = [...written, ...moves].map(({ object }) => object);
   return objects.map((object) => `---\n${yamlOf(bare(object), { sorted: false })}`).join('');
 }

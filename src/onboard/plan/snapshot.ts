@@ -8,6 +8,7 @@ import type { Adapter } from '../../mesh/adapter.ts';
 import type { ClusterObjects } from '../../mesh/cluster.ts';
 import { fields, text } from '../../mesh/kube-object.ts';
 import { homesOf, onboardable, workloadsOf } from '../discover/gateway.ts';
+import { ONBOARD_LABEL } from './document.ts';
 
 /** Something that could not be read, and therefore may exist. */
 export interface Unseen {
@@ -25,6 +26,10 @@ export interface OnboardSnapshot extends ClusterObjects, RouteObjects {
   readonly defined: boolean;
   /** In the gateways' namespaces: an agent holds one. */
   readonly leases: readonly KubeObject[];
+  /** Roles and bindings of all namespaces that `onboard` created. */
+  readonly rights: readonly KubeObject[];
+  /** The bindings that may name one of these Roles. */
+  readonly bindings: readonly KubeObject[];
   readonly unseen: readonly Unseen[];
   /** Kinds that the API server does not know. */
   readonly unserved: ReadonlySet<string>;
@@ -61,23 +66,27 @@ export async function takeSnapshot(
   };
   const lists = (resources: readonly Resource[], selection?: Selection) =>
     Promise.all(resources.map((resource) => list(resource, selection))).then((all) => all.flatMap((one) => one ?? []));
-  const [namespaces, workloads, services, named, configurations, gatewayLists, meshCertificates] = await Promise.all([
-    lists([RESOURCES.namespaces]),
-    lists([RESOURCES.deployments, RESOURCES.daemonSets, RESOURCES.statefulSets]),
-    lists([RESOURCES.services]),
-    Promise.all(
-      adapters
-        .flatMap((adapter) => adapter.discover?.configMaps ?? [])
-        .map((name) => lists([RESOURCES.configMaps], { fieldSelector: `metadata.name=${name}` })),
-    ),
-    Promise.all(
-      onboardable(gateways)
-        .flatMap(({ onboarding }) => onboarding.configMaps)
-        .map((name) => lists([RESOURCES.configMaps], { fieldSelector: `metadata.name=${name}` })),
-    ),
-    Promise.all(kindsOf(gateways).map((resource) => lists([resource], ownedOnly(resource)))).then((all) => all.flat()),
-    list(RESOURCES.meshCertificates),
-  ]);
+  const [namespaces, workloads, services, named, configurations, gatewayLists, meshCertificates, rights] =
+    await Promise.all([
+      lists([RESOURCES.namespaces]),
+      lists([RESOURCES.deployments, RESOURCES.daemonSets, RESOURCES.statefulSets]),
+      lists([RESOURCES.services]),
+      Promise.all(
+        adapters
+          .flatMap((adapter) => adapter.discover?.configMaps ?? [])
+          .map((name) => lists([RESOURCES.configMaps], { fieldSelector: `metadata.name=${name}` })),
+      ),
+      Promise.all(
+        onboardable(gateways)
+          .flatMap(({ onboarding }) => onboarding.configMaps)
+          .map((name) => lists([RESOURCES.configMaps], { fieldSelector: `metadata.name=${name}` })),
+      ),
+      Promise.all(kindsOf(gateways).map((resource) => lists([resource], ownedOnly(resource)))).then((all) =>
+        all.flat(),
+      ),
+      list(RESOURCES.meshCertificates),
+      lists([...ROLES, ...BINDINGS], { labelSelector: ONBOARD_LABEL }),
+    ]);
   const get = (ref: ObjectRef) => readOne(kube, ref, unseen, signal);
   const certificates = new Map<string, string>();
   const listed = {
@@ -91,7 +100,9 @@ export async function takeSnapshot(
   const homes = homesOf(listed, gateways);
   const routed = onboardable(gateways).flatMap(({ onboarding }) => onboarding.namespacesBehind(listed));
   const behind = [...new Set([...routed, ...homes])];
-  const [configMaps, , pods, endpointSlices, leases] = await Promise.all([
+  // A RoleBinding of any namespace may name a ClusterRole.
+  const granted = new Set(rights.map(({ metadata }) => metadata.namespace));
+  const [configMaps, , pods, endpointSlices, leases, bindings] = await Promise.all([
     Promise.all(reads.filter(({ kind }) => kind === 'ConfigMap').map(get)),
     Promise.all(
       reads
@@ -104,6 +115,9 @@ export async function takeSnapshot(
     Promise.all(behind.map((namespace) => lists([RESOURCES.pods], { namespace }))),
     Promise.all(behind.map((namespace) => lists([RESOURCES.endpointSlices], { namespace }))),
     Promise.all(homes.map((namespace) => lists([RESOURCES.leases], { namespace }))),
+    granted.has(undefined)
+      ? lists(BINDINGS)
+      : Promise.all([...granted].map((namespace) => lists([RESOURCES.roleBindings], { namespace }))),
   ]);
   return {
     ...listed,
@@ -116,10 +130,15 @@ export async function takeSnapshot(
     endpointSlices: endpointSlices.flat(),
     leases: leases.flat(),
     certificates,
+    rights,
+    bindings: bindings.flat(),
     unseen,
     unserved,
   };
 }
+
+const ROLES = [RESOURCES.roles, RESOURCES.clusterRoles];
+const BINDINGS = [RESOURCES.roleBindings, RESOURCES.clusterRoleBindings];
 
 async function readOne(
   kube: Kube,

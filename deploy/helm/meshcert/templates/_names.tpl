@@ -44,3 +44,9 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{ toYaml . }}
 {{- end }}
 {{- end }}
+
+{{/* Whose rights these are, as `meshcert render --rbac` says it. */}}
+{{- define "meshcert.agentLabel" -}}
+{{- $whole := printf "%s.%s" .Release.Namespace (include "meshcert.serviceAccount" .) }}
+{{- ternary $whole .Release.Namespace (le (len $whole) 63) }}
+{{- end }}

@@ -206,11 +206,9 @@
 {{- define "meshcert.role" -}}
 {{- $everywhere := eq .namespace "*" }}
 {{- $kind := ternary "ClusterRole" "Role" $everywhere }}
-{{- $name := include "meshcert.fullname" .root }}
-{{- if ne .namespace .root.Release.Namespace }}
 {{- /* Releases of one name in two namespaces may need roles in the same third one. */}}
-{{- $name = printf "%s-%s" $name .root.Release.Namespace }}
-{{- end }}
+{{- $name := printf "%s-%s" (include "meshcert.fullname" .root) .root.Release.Namespace }}
+{{- $labels := set (include "meshcert.labels" .root | fromYaml) "meshcert.dev/agent" (include "meshcert.agentLabel" .root) }}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
 kind: {{ $kind }}
@@ -219,7 +217,7 @@ metadata:
   {{- if not $everywhere }}
   namespace: {{ .namespace }}
   {{- end }}
-  labels: {{- include "meshcert.labels" .root | nindent 4 }}
+  labels: {{- toYaml $labels | nindent 4 }}
 rules: {{- .rules | nindent 2 }}
 ---
 apiVersion: rbac.authorization.k8s.io/v1
@@ -229,7 +227,7 @@ metadata:
   {{- if not $everywhere }}
   namespace: {{ .namespace }}
   {{- end }}
-  labels: {{- include "meshcert.labels" .root | nindent 4 }}
+  labels: {{- toYaml $labels | nindent 4 }}
 roleRef:
   apiGroup: rbac.authorization.k8s.io
   kind: {{ $kind }}
