@@ -12,7 +12,7 @@ import { lookAtApi, lookAtDefinitions } from './looks/api.ts';
 import { LOOKS, type Seen, type Tools } from './looks/look.ts';
 import { lookAtMeshes, type MeshOptions } from './looks/meshes.ts';
 import { lookAtObjects, lookAtStatus } from './looks/publication.ts';
-import { lookAtRights } from './looks/rights.ts';
+import { lookAtRights, lookAtSharedNames } from './looks/rights.ts';
 import { lookAtVerdicts } from './looks/verdicts.ts';
 import { agentOf, findAgents } from './observed/agents.ts';
 
@@ -66,17 +66,18 @@ export async function examine(tools: Tools, options: ExamineOptions): Promise<Ex
     ...(await lookAtDefinitions(tools, options.definition, live.absent, usedBy(certificates))),
     ...(options.agent ? lookForAgents(agents, certificates, all('Pod')) : []),
     ...(await Promise.all(agents.map((agent) => lookAtLeases(tools, agent, serverNow)))).flat(),
-    ...(await Promise.all(
-      agents.map((agent) => {
-        const taken = valid.filter(({ object }) => agentOf(agents, object) === agent);
-        return lookAtRights(
-          tools,
-          agent,
-          taken.map(({ certificate }) => certificate),
-          options.adapters,
-        );
-      }),
-    )),
+    ...(
+      await Promise.all(
+        agents.map(async (agent) => {
+          const taken = valid.filter(({ object }) => agentOf(agents, object) === agent);
+          const its = taken.map(({ certificate }) => certificate);
+          return [
+            await lookAtRights(tools, agent, its, options.adapters),
+            ...(await lookAtSharedNames(tools, agent, its, options.adapters)),
+          ];
+        }),
+      )
+    ).flat(),
     ...certificates.map(lookAtStatus),
     ...valid
       .filter(({ object }) => fields(object.spec).paused !== true)

@@ -191,7 +191,7 @@ async function carryOutGrant({ action, object }: GrantStep, options: OffboardOpt
     if (!live) return;
     const holder = ref.kind === 'Lease' ? undefined : holderOf(live);
     if (holder !== undefined || live.metadata.uid !== object.metadata.uid) {
-      say.line(`${describe(ref)} stays: ${holder ?? 'somebody'} has taken it over`);
+      say.line(`${describe(ref)} stays: ${holder ?? 'another client'} has taken it over`);
       return;
     }
     // An agent that has not ended yet still renews its Lease.

@@ -23,7 +23,7 @@ export interface DoctorReport {
     readonly severity: string;
     readonly message: string;
     readonly fix: string;
-    readonly object: { readonly kind: string; readonly name: string };
+    readonly object: { readonly kind: string; readonly namespace?: string; readonly name: string };
   }[];
   readonly checked: readonly Checked[];
   readonly skipped: readonly string[];

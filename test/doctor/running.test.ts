@@ -154,6 +154,23 @@ describe('doctor in a running system', () => {
       assert.match(text, /checked: \d+ passed, \d+ failed, \d+ skipped\n$/);
     });
 
+    it('reports a binding in a shared namespace that is for the agent of another gateway', async () => {
+      const apiVersion = 'rbac.authorization.k8s.io/v1';
+      const bound = (namespace: string) => ({
+        ...{ apiVersion, kind: 'RoleBinding', metadata: { name: 'meshcert', namespace: 'linkerd' } },
+        roleRef: { apiGroup: 'rbac.authorization.k8s.io', kind: 'Role', name: 'meshcert' },
+        subjects: [{ kind: 'ServiceAccount', name: 'meshcert', namespace }],
+      });
+      const found = async () => (await doctorReport(kubeconfig)).findings.filter(({ code }) => code === 'MC6014');
+      put(bound(NAMESPACE));
+      assert.deepEqual(await found(), []);
+      put(bound('edge'));
+      const [finding, ...more] = await found();
+      assert.deepEqual([finding?.severity, finding?.object.namespace, more], ['warning', 'linkerd', []]);
+      assert.match(finding?.message ?? '', /^it binds edge\/meshcert; .* replaced those of emissary\/meshcert$/);
+      await cluster.kube.delete({ apiVersion, kind: 'RoleBinding', namespace: 'linkerd', name: 'meshcert' }, {});
+    });
+
     it('requests no certificate with --no-issue', async () => {
       const report = await doctorReport(kubeconfig, '--no-issue');
       const issues = states(report, 'MC6010').filter((one) => one.includes('-issue'));

@@ -1,14 +1,14 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { parseAllDocuments } from 'yaml';
-import { say } from '../../src/cli/io.fixture.ts';
 import { type KubeObject, refOf } from '../../src/core/object.ts';
 import { RESOURCES } from '../../src/kube/resources.ts';
 import { fields } from '../../src/mesh/kube-object.ts';
 import { applySteps } from '../../src/onboard/apply.ts';
-import * as made from '../../src/onboard/cluster.fixture.ts';
 import { carryOutOff, lookAndPlanOff, type OffboardOptions } from '../../src/onboard/offboard.ts';
 import { carryOut, lookAndPlan, type OnboardOptions } from '../../src/onboard/onboard.ts';
+import { say } from '../support/io.ts';
+import * as made from '../support/onboard-cluster.ts';
 import { OnboardWorld } from '../support/onboard-world.ts';
 
 const RBAC = 'rbac.authorization.k8s.io/v1';

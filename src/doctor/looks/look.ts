@@ -55,6 +55,7 @@ export const LOOKS: readonly ClusterCheck[] = [
     severity: 'warning',
     title: 'A definition of the gateway is of the experimental channel',
   },
+  { code: 'MC6014', area: 'agent', severity: 'warning', title: 'A binding under a shared name is for another agent' },
   { code: 'MC6101', area: 'installation', severity: 'error', title: 'You lack a permission for the installation' },
   { code: 'MC6102', area: 'installation', severity: 'error', title: 'The API server is too old' },
   { code: 'MC6103', area: 'installation', severity: 'warning', title: 'No gateway was found' },

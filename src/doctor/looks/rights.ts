@@ -4,7 +4,8 @@ import { describe, type KubeObject, refOf } from '../../core/object.ts';
 import { gateways } from '../../gateways.ts';
 import { RESOURCES } from '../../kube/resources.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
-import { fields } from '../../mesh/kube-object.ts';
+import { fields, listOfFields } from '../../mesh/kube-object.ts';
+import { safeMessage } from '../../mesh/secrets.ts';
 import { type FoundAgent, userOf } from '../observed/agents.ts';
 import { failedOrSkipped, pooled, type Seen, type Tools, within } from './look.ts';
 
@@ -59,6 +60,48 @@ export async function lookAtRights(
   }
 }
 
+/** The name of all Roles and bindings before they carried the agent's namespace. */
+const SHARED = 'meshcert';
+
+/**
+ * Whether another agent is bound where agents of several namespaces had rights under one name. It was bound last, and the
+ * others lost theirs.
+ */
+export async function lookAtSharedNames(
+  tools: Tools,
+  agent: FoundAgent,
+  certificates: readonly MeshCertificate[],
+  adapters: readonly Adapter[],
+): Promise<Seen[]> {
+  const { workload, serviceAccount: name } = agent;
+  const home = workload.metadata.namespace ?? agent.namespace;
+  const bindings = rolesOf(agent, certificates, adapters).filter(
+    ({ kind, metadata }) => kind.endsWith('Binding') && metadata.namespace !== home,
+  );
+  const seen = await pooled(bindings, AT_ONCE, async ({ apiVersion, kind, metadata }): Promise<Seen[]> => {
+    const ref = { apiVersion, kind, namespace: metadata.namespace, name: SHARED };
+    const object: KubeObject = { ...ref, metadata: { ...metadata, name: SHARED } };
+    const fix = `grant each agent what \`meshcert render --rbac\` or \`meshcert onboard\` of this version gives it; then delete ${describe(ref)} and its Role`;
+    try {
+      const found = await within(tools, (signal) => tools.kube.get(ref, signal));
+      // The agent of that namespace itself is bound there by any version.
+      const others = listOfFields(found?.subjects).filter(
+        (one) => one.namespace !== metadata.namespace && (one.name !== name || one.namespace !== home),
+      );
+      if (found === undefined || others.length === 0) return [];
+      const who = others.map((one) => `${String(one.namespace)}/${String(one.name)}`).join(', ');
+      const message = safeMessage(
+        `it binds ${who}; earlier versions gave the rights of every agent this name, and replaced those of ${home}/${name}`,
+      );
+      return [{ code: 'MC6014', state: 'failed', object, message, fix }];
+    } catch (error) {
+      tools.signal.throwIfAborted();
+      return [failedOrSkipped(error, 'MC6014', object, fix)];
+    }
+  });
+  return seen.flat();
+}
+
 export async function agentMay(tools: Tools, agent: FoundAgent, right: Right, signal: AbortSignal): Promise<boolean> {
   const { apiVersion, kind } = RESOURCES.subjectAccessReviews;
   const spec = { ...userOf(agent), resourceAttributes: right };
@@ -67,18 +110,19 @@ export async function agentMay(tools: Tools, agent: FoundAgent, right: Right, si
   return fields(answer.status).allowed === true;
 }
 
-function rightsOf(agent: FoundAgent, certificates: readonly MeshCertificate[], adapters: readonly Adapter[]): Right[] {
-  const { workload, serviceAccount: name, leaseName, shards } = agent;
+function rolesOf(
+  agent: FoundAgent,
+  certificates: readonly MeshCertificate[],
+  adapters: readonly Adapter[],
+): readonly KubeObject[] {
+  const { workload, serviceAccount: name, leaseName, shards, resources } = agent;
   const namespace = workload.metadata.namespace ?? agent.namespace;
-  const roles = rbacFor(certificates, {
-    serviceAccount: { name, namespace },
-    leaseName,
-    shards,
-    resources: agent.resources,
-    name: 'meshcert',
-    adapters,
-    gateways,
-  });
+  const serviceAccount = { name, namespace };
+  return rbacFor(certificates, { serviceAccount, leaseName, shards, resources, name, adapters, gateways });
+}
+
+function rightsOf(agent: FoundAgent, certificates: readonly MeshCertificate[], adapters: readonly Adapter[]): Right[] {
+  const roles = rolesOf(agent, certificates, adapters);
   const rights = roles.flatMap((role) => (Array.isArray(role.rules) ? rightsIn(role, role.rules.map(fields)) : []));
   const needed = agent.leases.length === 0 ? rights.filter(({ resource }) => resource !== 'leases') : rights;
   return [...new Map(needed.map((right) => [JSON.stringify(right), right])).values()];

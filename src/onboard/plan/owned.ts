@@ -89,7 +89,7 @@ export function holderOf(object: KubeObject): string | undefined {
   const created = managers.some(({ manager, operation }) => manager === ONBOARD_FIELD_MANAGER && operation === 'Apply');
   const [other] = others;
   if (other) return `field manager ${other.manager}`;
-  return created && isOnboarded(object) ? undefined : 'somebody else';
+  return created && isOnboarded(object) ? undefined : 'another client';
 }
 
 /** Whether a `fieldsV1` set has fields beside labels and annotations, which `kubectl rollout restart` sets too. */
