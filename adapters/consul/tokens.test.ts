@@ -62,6 +62,13 @@ test('a token file is read at each use, so that it may be replaced', async () =>
   assert.equal(host.watches, 0);
 });
 
+test('a JWT in a token file is not sent: it is a token of something else, such as the Kubernetes API', async () => {
+  const { host, tokens } = setUp({ tokenFile: '/token' });
+  const part = (value: object) => Buffer.from(JSON.stringify(value)).toString('base64url');
+  host.setFile('/token', `${part({ alg: 'RS256' })}.${part({ aud: ['api'] })}.c2lnbmVk`);
+  await assert.rejects(tokens.get(live()), { code: 'ERR_MESH_TOKEN', message: /\/token has a JWT.*login\.tokenFile/ });
+});
+
 for (const [title, text] of [
   ['missing', undefined],
   ['empty', ' \n'],

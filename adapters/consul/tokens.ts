@@ -60,7 +60,15 @@ export function openTokens(
 
 async function readToken(host: Host, path: string, signal: AbortSignal): Promise<string> {
   const text = await firstOf((stop) => host.file(path, stop), signal);
-  if (text?.trim()) return acceptToken(`the Consul token file ${path}`, text);
+  if (text?.trim()) {
+    const token = acceptToken(`the Consul token file ${path}`, text);
+    if (!readClaims(token)) return token;
+    throw new MeshError(
+      'ERR_MESH_TOKEN',
+      `the Consul token file ${path} has a JWT, which is no Consul token, so it is not sent; to log in with it, name the file in auth.login.tokenFile`,
+      { retry: 'never' },
+    );
+  }
   throw new MeshError('ERR_MESH_TOKEN', `the Consul token file ${path} is missing or empty; mount the token there`);
 }
 

@@ -20,10 +20,9 @@ export function expectation(config: IstioConfig, namespace: string): Expectation
 
 /** The identity that the CA gives to the bearer of this token, or undefined when it is not a ServiceAccount's. */
 export function bearerId(config: IstioConfig, claims: Claims | undefined): string | undefined {
-  const [, namespace, account] = /^system:serviceaccount:([^:]+):([^:]+)$/.exec(claims?.sub ?? '') ?? [];
+  const account = claims?.account;
   const trustDomain = trustDomainOf(config);
-  if (!namespace || !account || !trustDomain) return undefined;
-  return workloadId(trustDomain, namespace, account);
+  return account && trustDomain ? workloadId(trustDomain, account.namespace, account.name) : undefined;
 }
 
 function trustDomainOf(config: IstioConfig): string | undefined {

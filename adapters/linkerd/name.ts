@@ -1,4 +1,5 @@
 import { MeshError } from '../../src/mesh/error.ts';
+import { readClaims } from '../../src/mesh/input/claims.ts';
 
 export interface ServiceAccountName {
   readonly name: string;
@@ -35,15 +36,8 @@ export function requireLabels(account: ServiceAccountName): ServiceAccountName {
 
 /** The account in a service-account token's own claim: used to choose the name to request, not as a proof. */
 export function accountOf(token: string, source: string): ServiceAccountName {
-  const payload = token.split('.')[1];
-  let subject: unknown;
-  try {
-    subject = JSON.parse(Buffer.from(payload ?? '', 'base64url').toString('utf8')).sub;
-  } catch {
-    subject = undefined;
-  }
-  const [, namespace, name] = /^system:serviceaccount:([^:]+):([^:]+)$/.exec(String(subject)) ?? [];
-  if (namespace !== undefined && name !== undefined) return { name, namespace };
+  const account = readClaims(token)?.account;
+  if (account) return account;
   throw new MeshError(
     'ERR_MESH_TOKEN',
     `${source} holds no token of a Kubernetes ServiceAccount; mount a projected token of audience identity.l5d.io there`,

@@ -28,6 +28,9 @@ function makeSigner(): Signer {
   return { publicKey: createPublicKey(privateKey), privateKey, keyId: key.publicKeyFingerprint };
 }
 
+/** An account that a finalizer keeps: its tokens are accepted for this long after its deletion. */
+const DELETED_ACCOUNT_MS = 60_000;
+
 /** JWTs have signatures without DER. */
 const dsaEncoding = 'ieee-p1363';
 
@@ -115,7 +118,9 @@ export class IssuedTokens {
     const namespace = String(valueAt(claims, 'kubernetes.io', 'namespace'));
     const name = String(valueAt(claims, 'kubernetes.io', 'serviceaccount', 'name'));
     const uid = String(valueAt(claims, 'kubernetes.io', 'serviceaccount', 'uid'));
-    if (this.#store.get('/serviceaccounts', namespace, name)?.metadata.uid !== uid) return undefined;
+    const account = this.#store.get('/serviceaccounts', namespace, name)?.metadata;
+    const deleted = Date.parse(account?.deletionTimestamp ?? '');
+    if (account?.uid !== uid || deleted < this.#clock.now() - DELETED_ACCOUNT_MS) return undefined;
     const groups = ['system:serviceaccounts', `system:serviceaccounts:${namespace}`, 'system:authenticated'];
     return { user: { username: String(claims.sub), uid, groups }, audiences: meant };
   }

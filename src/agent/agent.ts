@@ -14,7 +14,6 @@ import type { Log } from '../mesh/log.ts';
 import type { Leadership } from './election/leadership.ts';
 import { SharedInformers } from './informers/by-kind.ts';
 import { ObjectInformers, type ObjectInformersOptions } from './informers/by-object.ts';
-import { ApiAudiences } from './issuance/api-audiences.ts';
 import { BatchGaps } from './publish/batch-gap.ts';
 import type { WritePriority } from './publish/write-priority.ts';
 import { Reconcilers } from './reconcile/reconcilers.ts';
@@ -89,7 +88,6 @@ export class Agent {
       dryRun: options.dryRun,
       filesBelow: options.filesBelow,
       allow: options.allow,
-      apiAudiences: new ApiAudiences(kube, clock),
       handshakes: new Semaphore(HANDSHAKES_AT_ONCE),
     });
     leadership.onChange(() => this.reconcilers.poke());

@@ -97,20 +97,9 @@ export function requireAllowed(request: TokenRequest, allow: AllowList): void {
   if (refused !== undefined) throw new MeshError('ERR_NOT_ALLOWED', refused, { retry: 'never' });
 }
 
-/** Whether an audience of this token, which somebody else made, is allowed by name. */
+/** Whether an audience of this token is allowed by name. */
 export const allowsAudience = (token: string, { audiences }: AllowList): boolean =>
   readClaims(token)?.audiences.some((one) => isNamed(audiences, one)) ?? false;
-
-/** The first audience of such a token, for an error. */
-export const audienceOf = (token: string): string => readClaims(token)?.audiences[0] ?? 'AUDIENCE';
-
-/** Why a token that the API server accepts is not sent to a mesh. */
-export const opensApi = (token: string, audience: string): MeshError =>
-  new MeshError(
-    'ERR_NOT_ALLOWED',
-    `${token} opens the Kubernetes API with the rights of its ServiceAccount, so it is not sent; choose another audience, or start the agent with --allow-audience=${audience} (chart value allow.audiences)`,
-    { retry: 'never' },
-  );
 
 function refusedAccount({ namespace, name }: { namespace: string; name: string }, { serviceAccounts }: AllowList) {
   const account = `${namespace}/${name}`;

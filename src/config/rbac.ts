@@ -45,9 +45,9 @@ export function rbacFor(certificates: readonly MeshCertificate[], options: RbacO
     for (const need of needsOf(located, options.adapters)) {
       if (need.kind === 'configMap') add(need.namespace, named('configmaps', [need.name], READ));
       if (need.kind === 'clusterTrustBundle') add(EVERYWHERE, trustBundle(need.name));
-      if (need.kind === 'token') add(need.namespace, mint(need.name));
-      // Its annotation says whether it consents.
-      if (need.kind === 'token' && need.namespace !== namespace) {
+      if (need.kind === 'token') {
+        add(need.namespace, named('serviceaccounts/token', [need.name], ['create']));
+        // Whether it is being deleted, and whether it consents.
         add(need.namespace, named('serviceaccounts', [need.name], ['get']));
       }
     }
@@ -69,8 +69,6 @@ const trustBundle = (name: string): PolicyRule => ({
   resourceNames: [name],
   verbs: READ,
 });
-
-const mint = (name: string): PolicyRule => named('serviceaccounts/token', [name], ['create']);
 
 function leaseRules({ leaseName, shards }: RbacOptions): PolicyRule[] {
   // The last one is how a replica requests a shard from another.

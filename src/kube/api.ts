@@ -85,8 +85,19 @@ export interface Kube {
     expirationSeconds: number,
     signal?: AbortSignal,
   ): Promise<{ token: string; expiresAt: number }>;
-  /** Whether the API server accepts this bearer token as one for itself; the token is the caller's only proof. */
+  /**
+   * Whether the API server accepts this bearer token as one for itself; the token is the caller's only proof. False
+   * says nothing of a token's audience: an account that is being deleted, or not yet known, is refused as well.
+   */
   accepts(token: string, signal?: AbortSignal): Promise<boolean>;
+  /**
+   * The audiences of the API server itself, as it answers a TokenRequest without audiences for this account. Without an
+   * account: those of the ServiceAccount token that this connection uses; undefined if it uses none.
+   */
+  apiAudiences(
+    account: { name: string; namespace: string } | undefined,
+    signal?: AbortSignal,
+  ): Promise<readonly string[] | undefined>;
   /** Any other GET below the server's root, as JSON: discovery, version, access reviews are POSTed by `post`. */
   raw(path: string, signal?: AbortSignal): Promise<unknown>;
   post<T extends KubeObject = KubeObject>(resource: Resource, object: KubeObject, signal?: AbortSignal): Promise<T>;

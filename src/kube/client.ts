@@ -1,6 +1,7 @@
 import type { Readable } from 'node:stream';
 import { type Clock, systemClock } from '../async/clock.ts';
 import { describe, type KubeObject, type ObjectRef, refOf } from '../core/object.ts';
+import { readClaims } from '../mesh/input/claims.ts';
 import type {
   ApplyOptions,
   Kube,
@@ -200,18 +201,21 @@ class Client implements Kube {
     expirationSeconds: number,
     signal?: AbortSignal,
   ) {
-    const ref = { apiVersion: 'v1', kind: 'ServiceAccount', ...account };
-    const body = {
-      apiVersion: 'authentication.k8s.io/v1',
-      kind: 'TokenRequest',
-      spec: { audiences: [audience], expirationSeconds },
-    };
-    const path = objectPath(resourceOf(ref, this.#kinds), ref, 'token');
-    const { status } = await this.#json<TokenBody>(
-      { called: this.#called('create', ref, 'token'), method: 'POST', path, body },
-      signal,
-    );
+    const { status } = await this.#requestToken(account, { audiences: [audience], expirationSeconds }, signal);
     return { token: status.token, expiresAt: Date.parse(status.expirationTimestamp) };
+  }
+
+  async apiAudiences(account: { name: string; namespace: string } | undefined, signal?: AbortSignal) {
+    if (account) return (await this.#requestToken(account, { expirationSeconds: 600 }, signal)).spec?.audiences ?? [];
+    const own = readClaims(await this.#transport.bearerToken());
+    return own?.account && own.audiences;
+  }
+
+  #requestToken(account: { name: string; namespace: string }, spec: object, signal: AbortSignal | undefined) {
+    const ref = { apiVersion: 'v1', kind: 'ServiceAccount', ...account };
+    const body = { apiVersion: 'authentication.k8s.io/v1', kind: 'TokenRequest', spec };
+    const path = objectPath(resourceOf(ref, this.#kinds), ref, 'token');
+    return this.#json<TokenBody>({ called: this.#called('create', ref, 'token'), method: 'POST', path, body }, signal);
   }
 
   accepts(token: string, signal?: AbortSignal): Promise<boolean> {
@@ -249,6 +253,7 @@ interface ListBody<T> {
 }
 
 interface TokenBody {
+  readonly spec?: { readonly audiences?: readonly string[] };
   readonly status: { readonly token: string; readonly expirationTimestamp: string };
 }
 

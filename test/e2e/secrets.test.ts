@@ -65,7 +65,7 @@ const grpcLogin = ({ grpc }: EchoMesh, tokenFile: string) => ({
 
 const bad = 'ERR_MESH_TOKEN';
 const cases: readonly Case[] = [
-  { name: 'istio-echo', text: opaque(), spec: istio, code: 'ERR_MESH_UNAVAILABLE', isSent: true },
+  { name: 'istio-echo', text: jwt(), spec: istio, code: 'ERR_MESH_UNAVAILABLE', isSent: true },
   { name: 'istio-two-lines', text: `${opaque()}\n${opaque()}\n`, spec: istio, code: bad },
   { name: 'istio-unicode', text: `${opaque()}é`, spec: istio, code: bad },
   { name: 'istio-control', text: `${opaque()}\u0007`, spec: istio, code: bad },
@@ -76,10 +76,10 @@ const cases: readonly Case[] = [
   { name: 'consul-space', text: `${opaque()} ${opaque()}`, spec: consul, code: bad },
   { name: 'consul-grpc-echo', text: opaque(), spec: consulGrpc, code: 'ERR_MESH_UNAVAILABLE', isSent: true },
   { name: 'consul-grpc-two-lines', text: `${opaque()}\n${opaque()}`, spec: consulGrpc, code: bad },
-  { name: 'consul-login-echo', text: opaque(), spec: login, code: 'ERR_MESH_DENIED', isSent: true },
+  { name: 'consul-login-echo', text: jwt(), spec: login, code: 'ERR_MESH_DENIED', isSent: true },
   { name: 'consul-login-two-lines', text: `${opaque()}\n${opaque()}`, spec: login, code: bad },
-  { name: 'consul-login-broken-answer', text: opaque(), spec: brokenLogin, code: bad, isSent: true },
-  { name: 'consul-grpc-login-echo', text: opaque(), spec: grpcLogin, code: 'ERR_MESH_UNAVAILABLE', isSent: true },
+  { name: 'consul-login-broken-answer', text: jwt(), spec: brokenLogin, code: bad, isSent: true },
+  { name: 'consul-grpc-login-echo', text: jwt(), spec: grpcLogin, code: 'ERR_MESH_UNAVAILABLE', isSent: true },
 ];
 const loginAnswer = `${opaque()}\n${opaque()}`;
 
@@ -104,6 +104,8 @@ describe("the agent's output while a malicious server repeats its tokens, and wh
     echo = await startEchoMesh(loginAnswer);
     api = await startKubeApi({ tls: false, namespaces: [NAMESPACE, 'linkerd'] });
     api.put(customResourceDefinition(adapters, gateways));
+    // Whose tokens the JWTs are, as far as the API server can tell.
+    api.put({ apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: 'gateway', namespace: NAMESPACE } });
     for (const { name, text, spec } of cases) {
       const tokenFile = join(dir, name);
       await writeFile(tokenFile, text);

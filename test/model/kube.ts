@@ -158,6 +158,10 @@ class Connection implements Kube {
     throw new TypeError('the model has no tokens');
   }
 
+  apiAudiences(): Promise<never> {
+    throw new TypeError('the model has no tokens');
+  }
+
   token(): Promise<never> {
     throw new TypeError('the model has no tokens');
   }

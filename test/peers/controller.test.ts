@@ -115,8 +115,8 @@ describe('the controller on a real API server', () => {
       async () => (await read('first')).status?.fingerprint !== before.status?.fingerprint,
       running.log,
     );
-    // A token for the mesh, and the question whether the API server would accept it.
-    const tokens = /serviceaccounts\/gateway\/token|get \/version/;
+    // The account, a token for the mesh, the audiences of the API server, and whether it would accept the token.
+    const tokens = /serviceaccounts\/gateway|get \/version/;
     const spent = (await requests(server)).slice(mark.length);
     const rotation = spent.filter((line) => !/leases|events/.test(line) && !tokens.test(line));
     console.log(`requests of a rotation: ${rotation.join(', ')}`);

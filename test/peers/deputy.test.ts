@@ -9,6 +9,7 @@ import { after, before, describe, it } from 'node:test';
 import { promisify } from 'node:util';
 import { parseAllDocuments, stringify } from 'yaml';
 import { ROOT } from '../../scripts/tree.ts';
+import { say } from '../../src/cli/io.fixture.ts';
 import type { KubeObject } from '../../src/core/object.ts';
 import type { PublicationStatus } from '../../src/core/status.ts';
 import { peer } from './build.ts';
@@ -229,3 +230,122 @@ for (const mode of MODES) {
     });
   });
 }
+
+describe('a ServiceAccount that a finalizer keeps, to an agent with the Roles of render --rbac', () => {
+  const CERTIFICATES = '/apis/meshcert.dev/v1alpha1/namespaces/emissary/meshcertificates';
+  let server: KubeApiserver;
+  let attacker: Server;
+  let agent: AgentProcess;
+  const bearers: string[] = [];
+
+  before(async () => {
+    server = await startKubeApiserver();
+    await prepareCluster(server, { emissary: ['meshcert', 'gateway', 'leaving'] });
+    await server.kubectl(['apply', '-f', join(ROOT, 'deploy/crd/meshcertificate.yaml')]);
+    await server.kubectl(['wait', '--for=condition=Established', 'crd/meshcertificates.meshcert.dev']);
+    attacker = createServer(async (request, response) => {
+      let body = '';
+      for await (const part of request) body += part;
+      bearers.push(...(body.match(/eyJ[\w-]+\.[\w-]+\.[\w-]+/g) ?? []));
+      response.writeHead(500).end();
+    });
+    await new Promise<void>((resolve) => attacker.listen(0, '127.0.0.1', resolve));
+    const documents = join(await mkdtemp(join(tmpdir(), 'meshcert-deputy-')), 'certificates.yaml');
+    const certificates = NAMES.map(([name, account, audience]) => certificate(name, account, audience));
+    await writeFile(documents, certificates.map((one) => stringify(one)).join('---\n'));
+    const roles = await say(['render', '--rbac', '-f', documents]);
+    assert.equal(roles.code, 0, roles.stderr);
+    await server.kubectl(['apply', '-f', '-'], { input: roles.stdout });
+    const token = await server.serviceAccountToken({ namespace: 'emissary', name: 'meshcert', audience: API_AUDIENCE });
+    agent = await startAgentProcess({
+      kubeconfig: await server.kubeconfigFor('agent', token),
+      args: ['-n', 'emissary', '--observe', 'names', '--log-level', 'warn'],
+    });
+  });
+  after(async () => {
+    await agent?.stop();
+    attacker?.close();
+    await server?.stop();
+  });
+
+  const NAMES = [
+    ['leaving', 'leaving', API_AUDIENCE],
+    ['staying', 'gateway', API_AUDIENCE],
+    ['leaving-unread', 'leaving', API_AUDIENCE],
+    ['staying-unread', 'gateway', API_AUDIENCE],
+    ['harmless', 'gateway', 'consul'],
+  ] as const;
+  const certificate = (name: string, serviceAccount: string, audience: string) => ({
+    apiVersion: 'meshcert.dev/v1alpha1',
+    kind: 'MeshCertificate',
+    metadata: { name, namespace: 'emissary' },
+    spec: {
+      consul: {
+        http: { address: `http://127.0.0.1:${(attacker.address() as AddressInfo).port}` },
+        auth: { login: { method: 'any', serviceAccount, audience } },
+      },
+      tlsContext: { enabled: false },
+    },
+  });
+  async function judged(name: string): Promise<string> {
+    const [, account, audience] = NAMES.find(([one]) => one === name) ?? assert.fail(name);
+    const { status } = await server.call('POST', CERTIFICATES, certificate(name, account, audience));
+    assert.equal(status, 201);
+    let message = '';
+    await eventually(
+      `the failure of ${name}`,
+      async () => {
+        const { body } = await server.call('GET', `${CERTIFICATES}/${name}`);
+        const { lastError } = (body.status ?? {}) as PublicationStatus;
+        message = lastError === undefined ? '' : `${lastError.code}: ${lastError.message}`;
+        return message !== '';
+      },
+      agent.log,
+    );
+    return message;
+  }
+
+  it('lends no other account its refusal: no API token is sent', { timeout: 300_000 }, async () => {
+    const path = '/api/v1/namespaces/emissary/serviceaccounts/leaving';
+    await server.kubectl([
+      'patch',
+      'serviceaccount',
+      'leaving',
+      '-n',
+      'emissary',
+      '--type=merge',
+      '-p',
+      '{"metadata":{"finalizers":["example.com/hold"]}}',
+    ]);
+    await server.call('DELETE', path);
+    // From 60 s after its deletion on, the API server answers 401 to the tokens of an account that is still there.
+    const refused = async () => {
+      const token = await server.serviceAccountToken({
+        namespace: 'emissary',
+        name: 'leaving',
+        audience: API_AUDIENCE,
+      });
+      return (await server.call('GET', '/version', undefined, { token })).status === 401;
+    };
+    await eventually('the API server to refuse its tokens', refused, agent.log, 120_000);
+    assert.match(await judged('leaving'), /^ERR_MESH_TOKEN: ServiceAccount emissary\/leaving is being deleted/);
+    assert.match(await judged('staying'), /^ERR_NOT_ALLOWED: .* opens the Kubernetes API/);
+    // Under an older Role, which does not let the agent read the account, the audiences decide.
+    const role = '/apis/rbac.authorization.k8s.io/v1/namespaces/emissary/roles/meshcert';
+    const { body } = await server.call('GET', role);
+    const rules = (body.rules as { resources: string[] }[]).filter(
+      ({ resources }) => !resources.includes('serviceaccounts'),
+    );
+    await server.call('PUT', role, { ...body, rules });
+    assert.match(await judged('leaving-unread'), /^ERR_NOT_ALLOWED: .* opens the Kubernetes API/);
+    assert.match(await judged('staying-unread'), /^ERR_NOT_ALLOWED: .* opens the Kubernetes API/);
+    assert.equal(bearers.length, 0);
+    // A token for a mesh is sent; the API server does not accept it.
+    await judged('harmless');
+    assert.ok(bearers.length > 0);
+    for (const token of bearers) {
+      assert.equal((await server.call('GET', '/version', undefined, { token })).status, 401);
+      assert.deepEqual(JSON.parse(Buffer.from(token.split('.')[1] ?? '', 'base64url').toString()).aud, ['consul']);
+    }
+  });
+});

@@ -1,5 +1,4 @@
 import { SharedInformers } from '../../src/agent/informers/by-kind.ts';
-import { ApiAudiences } from '../../src/agent/issuance/api-audiences.ts';
 import { createHost, type HostOptions } from '../../src/agent/issuance/host.ts';
 import { systemClock } from '../../src/async/clock.ts';
 import { sharing } from '../../src/async/sharing.ts';
@@ -21,7 +20,6 @@ export function hostFor(kube: Kube, changes: Partial<HostOptions> = {}): Host {
     reportStale: () => {},
     filesBelow: ANY,
     allow: ALLOW_ANY,
-    apiAudiences: new ApiAudiences(kube, systemClock),
     ...changes,
   });
 }

@@ -6,12 +6,13 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { type KubeApi, startKubeApi } from '../../../sandbox/kube/kube-api.ts';
 import { SandboxCa } from '../../../sandbox/tls/ca.ts';
+import { FakeClock } from '../../../test/support/fake-clock.ts';
 import { hostFor } from '../../../test/support/host.ts';
 import { systemClock } from '../../async/clock.ts';
 import { type Share, sharing } from '../../async/sharing.ts';
 import { ALLOW_ANY, type Allowed, ANY } from '../../config/allow.ts';
+import type { Kube } from '../../kube/api.ts';
 import { connect } from '../../kube/client.ts';
-import { ApiAudiences } from './api-audiences.ts';
 
 const TO_CA = { destinations: [{ address: 'ca.test:443', secure: true }] };
 
@@ -50,6 +51,7 @@ describe('the host of an adapter', () => {
     const kube = connect({
       kubeconfigText: api.kubeconfig(),
       userAgent: 'test',
+      // Each time one for the mesh, and one that tells the audiences of the API server.
       answered: (verb) => {
         mints += verb === 'create' ? 1 : 0;
       },
@@ -66,9 +68,9 @@ describe('the host of an adapter', () => {
       gone.abort(new Error('not needed')),
     ]);
     await aborted;
-    assert.deepEqual([new Set(tokens.slice(0, 21)).size, mints], [2, 2]);
+    assert.deepEqual([new Set(tokens.slice(0, 21)).size, mints], [2, 4]);
     assert.ok(!tokens.includes(await ask('istio-ca')));
-    assert.equal(mints, 3);
+    assert.equal(mints, 6);
   });
 
   const gateway = { name: 'gateway', namespace: 'default' };
@@ -120,27 +122,100 @@ describe('the host of an adapter', () => {
     const other = await kube.token(gateway, 'consul', 600);
     await writeFile(file, other.token);
     assert.equal(await host([dir]).token(request, signal), other.token);
+    await writeFile(file, 'no-jwt');
+    await assert.rejects(host([dir]).token(request, signal), {
+      code: 'ERR_MESH_TOKEN',
+      message: /could not check whether .*: it names no audience; use a token that names its audience/,
+    });
+    assert.equal(await host().token(request, signal), 'no-jwt');
     kube.close();
   });
 
-  it('asks the API server about an audience once, and again when it got no answer', async () => {
-    const share = sharing();
-    const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'once' });
-    const apiAudiences = new ApiAudiences(kube, systemClock);
-    const one = hostFor(kube, { namespace: 'default', share, apiAudiences });
+  it('asks the API server about each token, and sends none that it says nothing certain about', async () => {
+    const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test' });
+    const ask = () =>
+      hostFor(kube, { namespace: 'default' }).token(
+        { ...TO_CA, audience: 'istio-ca', serviceAccount: gateway },
+        signal,
+      );
     const asked = () => api.requests.entries.filter(({ path, status }) => path === '/version' && status === 401).length;
     const before = asked();
-    for (let turn = 0; turn < 3; turn++) {
-      await one.token({ ...TO_CA, audience: 'istio-ca', serviceAccount: gateway }, signal);
-    }
-    assert.equal(asked() - before, 1);
-    const silent = new ApiAudiences({ accepts: () => Promise.reject(new Error('no answer')) }, systemClock);
-    const failing = hostFor(kube, { namespace: 'default', apiAudiences: silent });
-    const request = { ...TO_CA, audience: 'istio-ca', serviceAccount: gateway };
-    for (let turn = 0; turn < 2; turn++) {
-      await assert.rejects(failing.token(request, signal), { code: 'ERR_MESH_TOKEN', message: /no answer/ });
+    for (let turn = 0; turn < 3; turn++) await ask();
+    assert.equal(asked() - before, 3);
+    const refused = { code: 'ERR_MESH_TOKEN', message: /could not check whether .* --allow-audience=istio-ca/ };
+    const never = () => Promise.reject(new Error('no answer'));
+    for (const broken of [{ accepts: never }, { apiAudiences: never }, { apiAudiences: () => Promise.resolve([]) }]) {
+      const { get, token, accepts, apiAudiences } = kube;
+      const bound = { get, token, accepts, apiAudiences };
+      for (const [name, call] of Object.entries(bound)) Object.assign(bound, { [name]: call.bind(kube) });
+      const failing = hostFor({ ...kube, ...bound, ...broken } as Kube, { namespace: 'default' });
+      await assert.rejects(failing.token({ ...TO_CA, audience: 'istio-ca', serviceAccount: gateway }, signal), refused);
     }
     kube.close();
+  });
+
+  describe('whose ServiceAccount is being deleted', () => {
+    const audience = 'https://kubernetes.default.svc.cluster.local';
+    const account = (name: string) => ({ name, namespace: 'default' });
+    const clock = new FakeClock();
+    let deleting: KubeApi;
+    let kube: Kube;
+
+    before(async () => {
+      deleting = await startKubeApi({ tls: false, clock });
+      kube = connect({ kubeconfigText: deleting.kubeconfig(), userAgent: 'test' });
+      for (const [name, finalizers] of [['leaving', ['example.com/hold']] as const, ['gateway', []] as const])
+        deleting.put({
+          apiVersion: 'v1',
+          kind: 'ServiceAccount',
+          metadata: { name, namespace: 'default', finalizers },
+        });
+      await kube.delete({ apiVersion: 'v1', kind: 'ServiceAccount', namespace: 'default', name: 'leaving' }, {});
+      await clock.advance(61_000);
+    });
+    after(async () => {
+      kube.close();
+      await deleting.stop();
+    });
+
+    const ask = (name: string, to: string) =>
+      hostFor(kube, { namespace: 'default' }).token({ ...TO_CA, audience: to, serviceAccount: account(name) }, signal);
+
+    it('mints no token for it', async () => {
+      await assert.rejects(ask('leaving', 'istio-ca'), {
+        code: 'ERR_MESH_TOKEN',
+        message: /^ServiceAccount default\/leaving is being deleted/,
+      });
+      assert.ok(!deleting.requests.entries.some(({ resource }) => resource === 'serviceaccounts/token'));
+    });
+
+    it('hands out no API token, its own or that of another account, although the API server refuses its own', async () => {
+      const end = deleting.fault({
+        match: ({ verb, plural }) => verb === 'get' && plural === 'serviceaccounts',
+        status: 403,
+      });
+      for (const name of ['leaving', 'gateway'])
+        await assert.rejects(ask(name, audience), { code: 'ERR_NOT_ALLOWED', message: /opens the Kubernetes API/ });
+      assert.match(await ask('gateway', 'istio-ca'), /^eyJ/);
+      end();
+    });
+
+    it('takes none from a file either, whatever its own credentials are', async () => {
+      const file = join(dir, 'leaving');
+      const { token } = await kube.token(account('leaving'), audience, 600);
+      await writeFile(file, token);
+      assert.equal(await kube.accepts(token), false);
+      const asAccount = deleting.kubeconfig({ token: deleting.tokenFor(account('gateway')) });
+      for (const kubeconfigText of [deleting.kubeconfig(), asAccount]) {
+        const own = connect({ kubeconfigText, userAgent: 'test' });
+        const refused = hostFor(own, { namespace: 'default', filesBelow: [dir] }).token(
+          { ...TO_CA, audience: 'consul', file },
+          signal,
+        );
+        await assert.rejects(refused, { code: 'ERR_NOT_ALLOWED', message: /leaving opens the Kubernetes API/ });
+        own.close();
+      }
+    });
   });
 
   it('makes tokens only for the allowed accounts, audiences and addresses', async () => {
@@ -197,8 +272,9 @@ describe('the host of an adapter', () => {
 
   it('reads files for a resource only below the directories that the operator named', async () => {
     const file = join(dir, 'token');
-    await writeFile(file, 'good');
-    assert.equal(await host([dir]).token({ ...TO_CA, audience: 'a', file }, signal), 'good');
+    const token = api.tokenFor(gateway, 600, 'a');
+    await writeFile(file, token);
+    assert.equal(await host([dir]).token({ ...TO_CA, audience: 'a', file }, signal), token);
     const outside = ['/var/run/secrets/kubernetes.io/serviceaccount/token', join(dir, '..', 'token'), `${dir}x/token`];
     for (const path of outside) {
       const refused = { code: 'ERR_MESH_CONFIG', message: /--files-below/ };

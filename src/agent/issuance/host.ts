@@ -6,7 +6,7 @@ import type { Share } from '../../async/sharing.ts';
 import { Trigger } from '../../async/trigger.ts';
 import { type Allowed, type AllowList, ANY, allowsAudience, isNamed, requireAllowed } from '../../config/allow.ts';
 import { type KubeObject, keyOf, type ObjectRef } from '../../core/object.ts';
-import { mintToken, requireConsent } from '../../kube/account-token.ts';
+import { mintToken, requireHarmless, requireUsable } from '../../kube/account-token.ts';
 import type { Kube, Resource } from '../../kube/api.ts';
 import { RESOURCES } from '../../kube/resources.ts';
 import { KubeError } from '../../kube/transport/error.ts';
@@ -19,7 +19,6 @@ import type { Log } from '../../mesh/log.ts';
 import { asError } from '../../mesh/renewing.ts';
 import type { SharedInformers } from '../informers/by-kind.ts';
 import { type FileTexts, fileContents, fileTexts } from '../informers/files.ts';
-import type { ApiAudiences } from './api-audiences.ts';
 
 /** Tokens of cloud providers with many claims have several kilobytes. */
 const LARGEST_TOKEN = 65_536;
@@ -49,8 +48,6 @@ export interface HostOptions {
   readonly filesBelow: Allowed;
   /** What tokens may be made for. Where it is `ANY`, the API server's audiences are still refused. */
   readonly allow: AllowList;
-  /** Shared by all hosts of an agent. */
-  readonly apiAudiences: ApiAudiences;
 }
 
 /** What an adapter of one MeshCertificate may read from the cluster and the file system. */
@@ -71,7 +68,6 @@ class AdapterHost implements Host {
   readonly #sharedInformers: SharedInformers;
   readonly #filesBelow: Allowed;
   readonly #allow: AllowList;
-  readonly #apiAudiences: ApiAudiences;
 
   constructor(options: HostOptions) {
     this.clock = options.clock;
@@ -85,7 +81,6 @@ class AdapterHost implements Host {
     this.#sharedInformers = options.sharedInformers;
     this.#filesBelow = options.filesBelow;
     this.#allow = options.allow;
-    this.#apiAudiences = options.apiAudiences;
   }
 
   async token(request: TokenRequest, signal: AbortSignal): Promise<string> {
@@ -95,7 +90,7 @@ class AdapterHost implements Host {
       permit(file, this.#filesBelow);
       const token = await tokenFile(file);
       if (this.#filesBelow !== ANY && !allowsAudience(token, this.#allow))
-        await this.#apiAudiences.refuseFile(file, token);
+        await requireHarmless(this.#kube, `the token in ${file}`, token, undefined, signal);
       return token;
     }
     if (!account) {
@@ -105,9 +100,10 @@ class AdapterHost implements Host {
     }
     const mint = () =>
       new Minting(async (stop) => {
-        await requireConsent(this.#kube, account, this.namespace, stop);
+        await requireUsable(this.#kube, account, this.namespace, stop);
         const token = await minted(this.#kube, account, audience, stop);
-        if (!isNamed(this.#allow.audiences, audience)) await this.#apiAudiences.refuse(audience, token);
+        if (!allowsAudience(token, this.#allow))
+          await requireHarmless(this.#kube, `a token for audience ${audience}`, token, account, stop);
         return token;
       });
     using held = this.share(`token ${this.namespace} ${account.namespace}/${account.name} ${audience}`, mint);

@@ -10,7 +10,6 @@ import type { Log } from '../../mesh/log.ts';
 import type { Leadership } from '../election/leadership.ts';
 import type { SharedInformers } from '../informers/by-kind.ts';
 import type { ObjectInformers } from '../informers/by-object.ts';
-import type { ApiAudiences } from '../issuance/api-audiences.ts';
 import type { BatchGaps } from '../publish/batch-gap.ts';
 import type { WritePriority } from '../publish/write-priority.ts';
 import type { Reporter } from '../report/reporter.ts';
@@ -38,7 +37,6 @@ export interface Environment {
   readonly filesBelow: Allowed;
   /** What MeshCertificates may make the agent do. */
   readonly allow: AllowList;
-  readonly apiAudiences: ApiAudiences;
   /** For handshakes with upstreams that are only checked: a few at a time. */
   readonly handshakes: Semaphore;
   /** How many MeshCertificates there are, whichever replica leads them. */

@@ -88,7 +88,6 @@ export class Reconciler {
       reportStale: this.#reportStale,
       filesBelow: env.filesBelow,
       allow: env.allow,
-      apiAudiences: env.apiAudiences,
     });
     this.#opened = opening(adapter, spec.mesh, host);
     this.#gateways = this.#useGateways(given.spec, isTargeting(this.#opened) ? this.#opened : undefined);

@@ -2,9 +2,9 @@ import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { Clock } from '../../async/clock.ts';
 import { sharing } from '../../async/sharing.ts';
-import { type AllowList, allowsAudience, audienceOf, isNamed, opensApi, requireAllowed } from '../../config/allow.ts';
+import { type AllowList, allowsAudience, requireAllowed } from '../../config/allow.ts';
 import type { KubeObject, ObjectRef } from '../../core/object.ts';
-import { mintToken, requireConsent } from '../../kube/account-token.ts';
+import { mintToken, requireHarmless, requireUsable } from '../../kube/account-token.ts';
 import type { Kube } from '../../kube/api.ts';
 import { KubeError } from '../../kube/transport/error.ts';
 import { servedTrustBundles, trustBundleOf } from '../../kube/trust-bundles.ts';
@@ -45,10 +45,17 @@ export function doctorHost(options: ExaminerHostOptions): Host {
     }
     return readFile(path, 'utf8').catch(() => undefined);
   };
-  const refuse = async (what: string, audience: string, token: string): Promise<void> => {
-    if (!(await kube.accepts(token))) return;
-    const error = opensApi(what, audience);
-    throw options.agentless ? new NotSeen(error.message) : error;
+  const judge = async (
+    source: string,
+    token: string,
+    account: TokenRequest['serviceAccount'],
+    signal: AbortSignal,
+  ): Promise<string> => {
+    if (allowsAudience(token, options.allow)) return token;
+    await requireHarmless(kube, source, token, account, signal).catch((error: Error) => {
+      throw options.agentless ? new NotSeen(error.message) : error;
+    });
+    return token;
   };
   return {
     clock,
@@ -65,23 +72,18 @@ export function doctorHost(options: ExaminerHostOptions): Host {
         if (text === undefined) {
           throw new MeshError('ERR_MESH_TOKEN', `the token file ${file} is missing; mount a projected token there`);
         }
-        const token = acceptToken(`the token file ${file}`, text);
-        if (!allowsAudience(token, options.allow)) await refuse(`the token in ${file}`, audienceOf(token), token);
-        return token;
+        return await judge(`the token in ${file}`, acceptToken(`the token file ${file}`, text), undefined, signal);
       }
       if (!serviceAccount)
         throw new MeshError('ERR_MESH_CONFIG', 'no token is configured; set serviceAccount or tokenFile');
-      await requireConsent(kube, serviceAccount, namespace, signal).catch((error: unknown) => {
+      await requireUsable(kube, serviceAccount, namespace, signal).catch((error: unknown) => {
         const { cause } = error as { cause?: unknown };
         throw cause instanceof KubeError && cause.status === 403 ? new NotSeen(cause.message) : error;
       });
       const why = await options.mayMint(serviceAccount, signal);
       if (why !== undefined) throw new NotSeen(why);
       const token = await mint(kube, serviceAccount, audience, signal);
-      if (!isNamed(options.allow.audiences, audience)) {
-        await refuse(`a token for audience ${audience}`, audience, token);
-      }
-      return token;
+      return await judge(`a token for audience ${audience}`, token, serviceAccount, signal);
     },
     async *configMap({ name, namespace }, signal) {
       const found = await seen(kube, { apiVersion: 'v1', kind: 'ConfigMap', name, namespace }, signal);

@@ -41,6 +41,8 @@ export interface TransportOptions {
   readonly dated?: ((serverMs: number) => void) | undefined;
 }
 
+const ACCEPTS: RequestContext = { verb: 'get', object: '/version' };
+
 const isWrite = ({ method }: Exchange): boolean => method !== 'GET';
 const isElection = ({ called }: Exchange): boolean => called.rule?.resource === 'leases';
 
@@ -76,15 +78,26 @@ export class Transport {
     return response;
   }
 
+  /** The bearer token of our own credentials, or the empty string. */
+  async bearerToken(): Promise<string> {
+    const { headers } = await this.#access(ACCEPTS);
+    return /^Bearer (.*)$/i.exec(String(headers.authorization ?? ''))?.[1] ?? '';
+  }
+
   /** Whether the API server authenticates this bearer token, sent without any of our other credentials. */
   async accepts(token: string, signal?: AbortSignal): Promise<boolean> {
-    const called = { verb: 'get', object: '/version' };
+    const called = ACCEPTS;
     return await this.#timed({ called, method: 'GET', path: '/version' }, signal, async (limit) => {
       const access = await this.#access(called);
       const { ca, servername, rejectUnauthorized } = access.tls;
-      using connections = this.#connectionsTo({ ...access, tls: { ca, servername, rejectUnauthorized } }, called);
+      // A client certificate belongs to its connection, so the token travels over another one.
+      const isShared = access.tls.cert === undefined && access.tls.pfx === undefined;
+      using apart = isShared
+        ? undefined
+        : this.#connectionsTo({ ...access, tls: { ca, servername, rejectUnauthorized } }, called);
+      const { unqueued } = apart ?? this.#current(access);
       const headers = { authorization: `Bearer ${token}`, accept: 'application/json' };
-      const options = { ...this.#request(access, 'GET', '/version', headers), agent: connections.unqueued };
+      const options = { ...this.#request(access, 'GET', '/version', headers), agent: unqueued };
       const response = await once(access, options, undefined, limit).catch((error: unknown) => {
         throw errorFromSocket(called, error);
       });

@@ -1,6 +1,8 @@
 /** The claims of a ServiceAccount's token; none of them is secret. */
 export interface Claims {
   readonly sub: string | undefined;
+  /** The ServiceAccount that `sub` names. */
+  readonly account: { readonly namespace: string; readonly name: string } | undefined;
   readonly audiences: readonly string[];
   /** Epoch milliseconds. */
   readonly expires: number | undefined;
@@ -14,8 +16,10 @@ export function readClaims(token: string): Claims | undefined {
     const claims: unknown = JSON.parse(Buffer.from(payload, 'base64url').toString('utf8'));
     if (typeof claims !== 'object' || claims === null) return undefined;
     const { sub, aud, exp } = claims as { sub?: unknown; aud?: unknown; exp?: unknown };
+    const [, namespace, name] = /^system:serviceaccount:([^:]+):([^:]+)$/.exec(String(sub)) ?? [];
     return {
       sub: typeof sub === 'string' ? sub : undefined,
+      account: namespace === undefined || name === undefined ? undefined : { namespace, name },
       audiences: (Array.isArray(aud) ? aud : [aud]).filter((one) => typeof one === 'string'),
       expires: typeof exp === 'number' ? exp * 1000 : undefined,
     };

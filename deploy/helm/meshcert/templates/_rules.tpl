@@ -107,10 +107,8 @@
 {{- range $tokens }}
 {{- $rule := dict "apiGroups" (list "") "resources" (list "serviceaccounts/token") "resourceNames" (list .name) "verbs" (list "create") }}
 {{- $grants = append $grants (dict "namespace" .namespace "rule" $rule) }}
-{{- if ne .namespace $own }}
-{{- $consent := dict "apiGroups" (list "") "resources" (list "serviceaccounts") "resourceNames" (list .name) "verbs" (list "get") }}
-{{- $grants = append $grants (dict "namespace" .namespace "rule" $consent) }}
-{{- end }}
+{{- $account := dict "apiGroups" (list "") "resources" (list "serviceaccounts") "resourceNames" (list .name) "verbs" (list "get") }}
+{{- $grants = append $grants (dict "namespace" .namespace "rule" $account) }}
 {{- end }}
 {{- with $spec.gatewayApi }}
 {{- $read := list "get" "list" "watch" }}
@@ -188,7 +186,7 @@
 {{- range .Values.allow.serviceAccounts }}
 {{- $account := splitList "/" . }}
 {{- $rule := dict "apiGroups" (list "") "resources" (list "serviceaccounts/token") "verbs" (list "create") }}
-{{- /* For the annotation by which an account of another namespace consents. */}}
+{{- /* Whether the account is being deleted; the annotation by which one of another namespace consents. */}}
 {{- $consent := dict "apiGroups" (list "") "resources" (list "serviceaccounts") "verbs" (list "get") }}
 {{- if not (contains "*" (last $account)) }}
 {{- $_ := set $rule "resourceNames" (list (last $account)) }}
