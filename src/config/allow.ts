@@ -25,7 +25,7 @@ export interface AllowList {
 export const ALLOW_ANY: AllowList = { serviceAccounts: ANY, audiences: ANY, addresses: ANY };
 
 /** Whether a list names this value. `ANY` names nothing. */
-export const isNamed = (allowed: Allowed, value: string): boolean => allowed !== ANY && allowed.includes(value);
+const isNamed = (allowed: Allowed, value: string): boolean => allowed !== ANY && allowed.includes(value);
 
 const FLAGS = {
   serviceAccounts: { what: 'ServiceAccount', flag: '--allow-service-account' },

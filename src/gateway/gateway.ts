@@ -22,7 +22,7 @@ export interface ObservedObjects {
   readonly unseen: ReadonlyMap<string, string>;
   /** Why the objects of this kind in the scopes of `behind` are unknown there; undefined: they are known. */
   hidden(kind: string, namespace?: string): string | undefined;
-  /** Kinds of optional scopes that the cluster does not serve. */
+  /** Kinds that the cluster does not serve. */
   readonly unserved: ReadonlySet<string>;
 }
 

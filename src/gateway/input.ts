@@ -40,15 +40,13 @@ export interface RouteInput<C> extends GatewayInput<C> {
   readonly rules?: TargetRules | undefined;
 }
 
-/** Where to look for objects. */
+/** Where to look for objects. A cluster that does not serve the kind has no objects of it, which is not a failure. */
 export interface Scope {
   readonly resource: Resource;
   /** Absent: in all namespaces. */
   readonly namespace?: string | undefined;
   /** Only the object of this name; a Role may then name it. */
   readonly name?: string | undefined;
-  /** A cluster that does not serve the kind has no objects of it, which is not a failure. */
-  readonly optional?: boolean | undefined;
 }
 
 /** Where an object names a Secret. */

@@ -150,7 +150,8 @@ class Loop<T extends KubeObject> implements Reflector<T> {
   async #fail(error: unknown, signal: AbortSignal): Promise<void> {
     const problem = error instanceof Error ? error : new Error(String(error));
     const gone = problem instanceof KubeError && problem.code === 'ERR_KUBE_GONE';
-    if (gone) this.#from = undefined;
+    // Versions of a definition that was deleted say nothing of one that comes after it.
+    if (gone || (problem instanceof KubeError && problem.status === 404)) this.#from = undefined;
     this.#failures += 1;
     if (gone && this.#failures === 1) return;
     const isRepeated = problem.message === this.problem?.message && codeOf(problem, '') === codeOf(this.problem, '');

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import type { ObjectRef } from '../../src/core/object.ts';
+import { ambassadorDefinitions } from '../../src/sandbox/kube/ambassador.ts';
 import { AgentWorld, NAMESPACE } from '../support/agent-world.ts';
 
 const SELECTED = { selector: { matchLabels: { mesh: 'istio' } } };
@@ -58,6 +59,33 @@ describe('a MeshCertificate with deletionPolicy Delete', () => {
     assert.equal(await stands(world), true);
     world.api.clearFaults();
     await world.until('the end', async () => (await world.kube.get(MESH_CERTIFICATE)) === undefined);
+  });
+
+  it('is deleted where the kinds of its gateway are not served', async () => {
+    await using world = await AgentWorld.start({ ambassador: false });
+    await startReady(world, { tlsContext: { enabled: false } });
+    await world.kube.delete(MESH_CERTIFICATE, {});
+    await world.until('the end', async () => (await world.kube.get(MESH_CERTIFICATE)) === undefined);
+    assert.equal(await world.secret('istio-identity'), undefined);
+  });
+
+  it('is deleted after the definitions of its gateway, whether or not the agent saw the last Mapping go', async () => {
+    for (const seen of [true, false]) {
+      await using world = await AgentWorld.start();
+      await startReady(world, { mappings: SELECTED });
+      putMapping(world, 'web');
+      await world.until('tls on the Mapping', async () => (await tlsOf(world, 'web')) === 'istio');
+      world.api.muteWatches(!seen);
+      for (const { metadata } of ambassadorDefinitions()) {
+        const kind = 'CustomResourceDefinition';
+        await world.kube.delete({ apiVersion: 'apiextensions.k8s.io/v1', kind, name: metadata.name }, {});
+      }
+      world.api.muteWatches(false);
+      world.api.dropWatches('cut');
+      await world.kube.delete(MESH_CERTIFICATE, {});
+      await world.until('the end', async () => (await world.kube.get(MESH_CERTIFICATE)) === undefined);
+      assert.equal(await world.secret('istio-identity'), undefined);
+    }
   });
 
   it('reports that it is paused, and is deleted when it no longer is', async () => {

@@ -4,6 +4,7 @@ import { after, before, describe, it } from 'node:test';
 import { type Istio, startIstio } from '../../sandbox/istio/istio.ts';
 import { ROOT } from '../../scripts/tree.ts';
 import type { PublicationStatus } from '../../src/core/status.ts';
+import { ambassadorDefinitions } from '../../src/sandbox/kube/ambassador.ts';
 import { type AgentProcess, startAgentProcess } from './parts/agent-process.ts';
 import { eventually } from './parts/eventually.ts';
 import { prepareCluster } from './parts/prepare.ts';
@@ -227,6 +228,34 @@ describe('the controller on a real API server', () => {
     await degraded('False', undefined);
     await server.kubectl(['wait', '--for=condition=Degraded=False', '-n', 'emissary', 'mcert/first']);
     assert.deepEqual(await secret(), before);
+  });
+
+  it('deletes what outlives the definitions of the gateway, and what never had them', async () => {
+    const gone = (name: string, running: AgentProcess) =>
+      eventually(
+        `${name} gone`,
+        async () => (await server.call('GET', `${MCERTS}/${name}`)).status === 404,
+        running.log,
+      );
+    const kept = async (name: string, running: AgentProcess, changes: object = {}) => {
+      await create(name, { deletionPolicy: 'Delete', ...changes });
+      await ready(name, running);
+      await eventually('a finalizer', async () => (await read(name)).metadata.finalizers?.length === 1, running.log);
+    };
+    await using running = await agent();
+    await kept('outliving', running);
+    const definitions = ambassadorDefinitions().map(({ metadata }) => `crd/${metadata.name}`);
+    await server.kubectl(['delete', ...definitions]);
+    await eventually('no definition', async () => (await server.call('GET', CONTEXTS)).status === 404, running.log);
+    await server.call('DELETE', `${MCERTS}/outliving`);
+    await gone('outliving', running);
+    await running.stop();
+    await using other = await agent();
+    await kept('alone', other, { tlsContext: { enabled: false } });
+    await server.call('DELETE', `${MCERTS}/alone`);
+    await gone('alone', other);
+    for (const name of ['outliving', 'alone'])
+      assert.equal((await server.call('GET', `${SECRETS}/${name}-identity`)).status, 404, name);
   });
 });
 

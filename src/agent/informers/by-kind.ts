@@ -111,17 +111,19 @@ class SharedView implements View {
   }
 
   items(): readonly KubeObject[] {
-    return this.#owner === undefined ? [...this.#shared.reflector.items().values()] : this.#shared.itemsOf(this.#owner);
+    return this.#owner === undefined ? [...this.#shared.items().values()] : this.#shared.itemsOf(this.#owner);
   }
 
   get(key: string): KubeObject | undefined {
-    return this.#shared.reflector.items().get(key);
+    return this.#shared.items().get(key);
   }
 
   [Symbol.dispose](): void {
     this.#shared.leave(this.#watcher, this.#owner);
   }
 }
+
+const NOTHING: ReadonlyMap<string, KubeObject> = new Map();
 
 class SharedWatch {
   /** By the number of its views: one watcher may have several. */
@@ -131,6 +133,7 @@ class SharedWatch {
   /** Who knows of the failure that lasts; one that came later is notified at the next attempt. */
   readonly #notified = new Set<Watcher>();
   readonly reflector: Reflector;
+  #wasUnserved = false;
   /** The index has the first list. */
   isListed = false;
   readonly #optional: boolean;
@@ -164,12 +167,17 @@ class SharedWatch {
   }
 
   get unserved(): boolean {
-    const { problem, isSynced } = this.reflector;
-    return this.#optional && !isSynced && problem instanceof KubeError && problem.status === 404;
+    const { problem } = this.reflector;
+    return this.#optional && problem instanceof KubeError && problem.status === 404;
+  }
+
+  /** What was listed before the definition was deleted is gone with it, whether or not the watch has shown that. */
+  items(): ReadonlyMap<string, KubeObject> {
+    return this.unserved ? NOTHING : this.reflector.items();
   }
 
   itemsOf(owner: string): readonly KubeObject[] {
-    const items = this.reflector.items();
+    const items = this.items();
     const known = this.#index.keysOf(owner).flatMap((key) => items.get(key) ?? []);
     // The label may have changed a moment ago.
     return known.filter(({ metadata }) => metadata.labels?.[OWNER_LABEL] === owner);
@@ -198,6 +206,7 @@ class SharedWatch {
   }
 
   #failed(error: Error, { isRepeated }: FailedAttempt): void {
+    this.#wasUnserved ||= this.unserved;
     if (!isRepeated) this.#notified.clear();
     const watchers = this.#all().filter((watcher) => !this.#notified.has(watcher));
     for (const watcher of watchers) this.#notified.add(watcher);
@@ -206,7 +215,12 @@ class SharedWatch {
 
   #recovered(): void {
     this.#notified.clear();
-    this.#tell(this.#all(), (watcher) => watcher.recovered?.());
+    const keys = new Set(this.#wasUnserved ? this.reflector.items().keys() : []);
+    this.#wasUnserved = false;
+    this.#tell(this.#all(), (watcher) => {
+      watcher.recovered?.();
+      if (keys.size > 0) watcher.changed(keys);
+    });
   }
 
   async #follow(): Promise<void> {

@@ -205,7 +205,6 @@ class Watch {
   readonly #written = new Map<string, KubeObject>();
   readonly #keep: Transform;
   readonly #unused: () => void;
-  #unserved = false;
 
   /** `unused` is called when no subscriber is left and the watch has ended. */
   constructor(
@@ -218,10 +217,9 @@ class Watch {
     this.#keep = transform;
     this.#unused = unused;
     const { kube, clock, random, log, seen } = options;
-    const onError = (error: Error, { isRepeated }: FailedAttempt) => {
-      this.#unserved = error instanceof KubeError && error.status === 404;
-      // What was listed remains known, whether or not it is followed now.
-      if (isRepeated || this.#reflector.isSynced) return;
+    const onError = (_: Error, { isRepeated }: FailedAttempt) => {
+      // What was listed remains known, whether or not it is followed now, unless its definition is gone.
+      if (isRepeated || (this.#reflector.isSynced && !this.#unserved)) return;
       for (const key of this.#subscribers.keys()) this.#tell(key, false);
     };
     const { signal } = this.#stop;
@@ -246,6 +244,11 @@ class Watch {
     this.#pump().catch(() => {});
   }
 
+  get #unserved(): boolean {
+    const { problem } = this.#reflector;
+    return problem instanceof KubeError && problem.status === 404;
+  }
+
   /** A kind that the cluster does not serve has no objects, which counts as synced. */
   get synced(): boolean {
     return this.#reflector.isSynced || this.#unserved;
@@ -256,7 +259,7 @@ class Watch {
   }
 
   get(key: string): KubeObject | undefined {
-    return this.#written.get(key) ?? this.#reflector.items().get(key);
+    return this.#unserved ? undefined : (this.#written.get(key) ?? this.#reflector.items().get(key));
   }
 
   readBack(key: string): boolean {
@@ -288,7 +291,6 @@ class Watch {
   async #pump(): Promise<void> {
     let first = true;
     for await (const keys of this.#reflector.changes()) {
-      this.#unserved = false;
       const ours = new Set<string>();
       for (const key of keys) {
         const wrote = this.#written.get(key);

@@ -8,7 +8,6 @@ import { type KubeApi, startKubeApi } from '../../../sandbox/kube/kube-api.ts';
 import { SandboxCa } from '../../../sandbox/tls/ca.ts';
 import { FakeClock } from '../../../test/support/fake-clock.ts';
 import { hostFor } from '../../../test/support/host.ts';
-import { systemClock } from '../../async/clock.ts';
 import { type Share, sharing } from '../../async/sharing.ts';
 import { ALLOW_ANY, type Allowed, ANY } from '../../config/allow.ts';
 import type { Kube } from '../../kube/api.ts';

@@ -4,7 +4,7 @@ import type { Clock } from '../../async/clock.ts';
 import { following, LatestValue, type ReportStale } from '../../async/latest-value.ts';
 import type { Share } from '../../async/sharing.ts';
 import { Trigger } from '../../async/trigger.ts';
-import { type Allowed, type AllowList, ANY, allowsAudience, isNamed, requireAllowed } from '../../config/allow.ts';
+import { type Allowed, type AllowList, ANY, allowsAudience, requireAllowed } from '../../config/allow.ts';
 import { type KubeObject, keyOf, type ObjectRef } from '../../core/object.ts';
 import { mintToken, requireHarmless, requireUsable } from '../../kube/account-token.ts';
 import type { Kube, Resource } from '../../kube/api.ts';

@@ -108,8 +108,8 @@ export class LiveSink implements Sink, Watcher {
       const late = known?.find((one) => one.kind === kind && !one.arrived);
       return {
         ...{ certificate, mesh: status.mesh, kind, loading, expected, desired },
-        views: scopes.map(({ resource, namespace, name, optional }) =>
-          this.#informers.view(resource, namespace, this, { name, optional }),
+        views: scopes.map(({ resource, namespace, name }) =>
+          this.#informers.view(resource, namespace, this, { name, optional: true }),
         ),
         since: known || before?.fingerprint !== status.fingerprint ? now : undefined,
         lateSince: late?.lateSince ?? now,

@@ -52,8 +52,8 @@ export class Retiring implements Watcher, Disposable {
     this.#changed = changed;
     const { own } = gateway.routes.scopes(this.#input);
     this.#view = (owner) =>
-      own.map(({ resource, namespace, name: only, optional }) =>
-        discovery.view(resource, namespace, this, { name: only, bare: true, optional, owner }),
+      own.map(({ resource, namespace, name: only }) =>
+        discovery.view(resource, namespace, this, { name: only, bare: true, optional: true, owner }),
       );
     this.#views = this.#view(this.#owner);
   }

@@ -47,8 +47,8 @@ export class RouteInformer implements Disposable {
     this.#routes = exact(routes.map((scope) => new Concerning(this.#matchesRoute, watcher, discovery, scope)));
     this.#own = exact(
       own.map((scope) => {
-        const { resource, namespace, name, optional } = scope;
-        const view = discovery.view(resource, namespace, watcher, { name, bare: true, optional, owner });
+        const { resource, namespace, name } = scope;
+        const view = discovery.view(resource, namespace, watcher, { name, bare: true, optional: true, owner });
         return { scope, view };
       }),
     );
@@ -116,8 +116,11 @@ export class RouteInformer implements Disposable {
     }
     for (const [id, scope] of scopes) {
       if (current.has(id)) continue;
-      const { resource, namespace, name, optional } = scope;
-      current.set(id, { scope, view: this.#discovery.view(resource, namespace, this.#watcher, { name, optional }) });
+      const { resource, namespace, name } = scope;
+      current.set(id, {
+        scope,
+        view: this.#discovery.view(resource, namespace, this.#watcher, { name, optional: true }),
+      });
     }
     this.#behind = current.size === 0 ? NOWHERE : current;
   }
@@ -156,11 +159,11 @@ class Concerning implements Watcher {
   #listed = false;
 
   constructor(matches: Matches, watcher: Watcher, discovery: SharedInformers, scope: Scope) {
-    const { resource, namespace, name, optional } = scope;
+    const { resource, namespace, name } = scope;
     this.scope = scope;
     this.#matches = matches;
     this.#watcher = watcher;
-    this.view = discovery.view(resource, namespace, this, { name, optional });
+    this.view = discovery.view(resource, namespace, this, { name, optional: true });
   }
 
   changed(keys: ReadonlySet<string>): void {

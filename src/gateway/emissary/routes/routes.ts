@@ -21,13 +21,11 @@ const BACKENDS: readonly Resource[] = [
 export const emissaryRoutes: Routes<EmissaryConfig, Target> = {
   scopes(input) {
     const places = namespacesOf(input);
-    // Where the kinds are not served, nothing is left of them.
-    const optional = input.config.leftIn !== undefined;
     return {
       routes: [KINDS.mappings, KINDS.tcpMappings].flatMap((resource) =>
-        places.map((namespace) => ({ resource, namespace, optional })),
+        places.map((namespace) => ({ resource, namespace })),
       ),
-      own: [{ resource: KINDS.tlsContexts, namespace: input.meta.namespace, optional }],
+      own: [{ resource: KINDS.tlsContexts, namespace: input.meta.namespace }],
     };
   },
   concern(input, own) {

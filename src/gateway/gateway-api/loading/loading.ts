@@ -17,15 +17,13 @@ export const gatewayApiLoading: Loading<GatewayApiConfig, ExpectedPublication, S
   statuses: {
     scopes({ meta: { namespace: own }, config }) {
       return [
-        { resource: KINDS.classes, optional: true },
-        ...scopesIn([own, ...gatewayPlaces(config, own)], { resource: KINDS.gateways, optional: true }),
-        { resource: KINDS.envoyProxies, namespace: own, optional: true },
-        ...scopesIn(policyPlaces(config, own), { resource: KINDS.policies, optional: true }),
+        { resource: KINDS.classes },
+        ...scopesIn([own, ...gatewayPlaces(config, own)], { resource: KINDS.gateways }),
+        { resource: KINDS.envoyProxies, namespace: own },
+        ...scopesIn(policyPlaces(config, own), { resource: KINDS.policies }),
         // They say which policies are used: the others have no status.
         ...scopesIn(policyPlaces(config, own), { resource: CORE_RESOURCES.services }),
-        ...[KINDS.httpRoutes, KINDS.grpcRoutes].flatMap((resource) =>
-          scopesIn(routePlaces(config, own), { resource, optional: true }),
-        ),
+        ...[KINDS.httpRoutes, KINDS.grpcRoutes].flatMap((resource) => scopesIn(routePlaces(config, own), { resource })),
       ];
     },
     judge: judgeStatuses,

@@ -22,16 +22,14 @@ import { isBackend, isEnvoyProxy, isGateway, judgeClients, presents } from './cl
 import { policyTarget, situationOf } from './policies.ts';
 import { isService, judgeServices } from './services.ts';
 
-const optional = (resource: Scope['resource']) => ({ resource, optional: true });
-
 /** Gateways, EnvoyProxies and Backends, which present the certificate, and Services and Backends, which are verified. */
 export const gatewayApiRoutes: Routes<GatewayApiConfig, GatewayApiTarget> = {
   scopes({ meta: { namespace: own }, config }) {
     // Those of its own namespace may name the Secret, whatever is configured now.
     const clients: readonly Scope[] = [
-      ...scopesIn([own, ...gatewayPlaces(config, own)], optional(KINDS.gateways)),
-      ...scopesIn([own], optional(KINDS.envoyProxies)),
-      ...scopesIn([own, ...backendPlaces(config, own)], optional(KINDS.backends)),
+      ...scopesIn([own, ...gatewayPlaces(config, own)], { resource: KINDS.gateways }),
+      ...scopesIn([own], { resource: KINDS.envoyProxies }),
+      ...scopesIn([own, ...backendPlaces(config, own)], { resource: KINDS.backends }),
     ];
     const policies = policyPlaces(config, own);
     return {
@@ -39,8 +37,8 @@ export const gatewayApiRoutes: Routes<GatewayApiConfig, GatewayApiTarget> = {
       own: [
         ...scopesIn(policies, { resource: CORE.configMaps, name: config.caConfigMapName }),
         ...clients,
-        ...(grantablePlaces(config, own).length > 0 ? scopesIn([own], optional(KINDS.grants)) : []),
-        ...scopesIn(policies, optional(KINDS.policies)),
+        ...(grantablePlaces(config, own).length > 0 ? scopesIn([own], { resource: KINDS.grants }) : []),
+        ...scopesIn(policies, { resource: KINDS.policies }),
       ],
     };
   },
@@ -65,14 +63,14 @@ export const gatewayApiRoutes: Routes<GatewayApiConfig, GatewayApiTarget> = {
     const upstreams = backends.flatMap(endpointsOf).flatMap(({ service }) => service?.namespace ?? []);
     const sorted = (all: readonly string[]) => [...new Set(all)].sort();
     return [
-      optional(KINDS.classes),
+      { resource: KINDS.classes },
       ...[KINDS.httpRoutes, KINDS.grpcRoutes].flatMap((resource) =>
-        scopesIn(routePlaces(config, meta.namespace), optional(resource)),
+        scopesIn(routePlaces(config, meta.namespace), { resource }),
       ),
       ...scopesIn(sorted(upstreams), { resource: CORE.services }),
       ...scopesIn(sorted([...services, ...upstreams]), { resource: CORE.pods }),
       ...scopesIn(sorted([...services, ...upstreams]), { resource: CORE.endpointSlices }),
-      ...scopesIn(sorted([...services, ...places(backends)]), optional(KINDS.policies)),
+      ...scopesIn(sorted([...services, ...places(backends)]), { resource: KINDS.policies }),
     ];
   },
   judge(input, observed): RouteJudgement<GatewayApiTarget> {
