@@ -1,10 +1,21 @@
 import type { ContextReading, PemFile } from '../../src/gateway/emissary/reading/context.ts';
 import { type Certificate, parseCertificates } from '../../src/pki/certificate.ts';
-import type { ClusterConfig, Configuration } from './configuration.ts';
+import type { ClusterConfig, Configuration, EnvoyTls } from './configuration.ts';
 
-/** The part of `GET :8877/ambassador/v0/diag/?json=true` that is about TLS. */
-export function diagnostics(configuration: Configuration): object {
-  return { errors: configuration.errors, tlscontexts: configuration.contexts.map(contextInfo) };
+/**
+ * The part of `GET :8877/ambassador/v0/diag/?json=true` that is about TLS. A cluster of a route has the files with which
+ * it was made, which may be older than those of its TLSContext.
+ */
+export function diagnostics({ errors, contexts, clusters, routes }: Configuration): object {
+  const routed = new Set(routes.map(({ cluster }) => cluster));
+  const info = [...clusters.values()]
+    .filter(({ name }) => routed.has(name))
+    .map((cluster) => {
+      const { name, tls } = cluster;
+      const context = tls && { tls_context: { secret_info: filePaths(tls) } };
+      return [name, { name, envoy_name: name, stats_name: statsName(cluster), ...context }];
+    });
+  return { errors, tlscontexts: contexts.map(contextInfo), cluster_info: Object.fromEntries(info), groups: {} };
 }
 
 function contextInfo({ name, namespace, spec, certificate, key, ca }: ContextReading): object {
@@ -15,11 +26,36 @@ function contextInfo({ name, namespace, spec, certificate, key, ca }: ContextRea
     secret_info: {
       ...(spec.secret ? { secret: spec.secret } : {}),
       ...(spec.caSecret ? { ca_secret: spec.caSecret } : {}),
-      ...(certificate ? { cert_chain_file: certificate.path } : {}),
-      ...(key ? { private_key_file: key.path } : {}),
-      ...(ca ? { cacert_chain_file: ca.path } : {}),
+      ...filePaths({ certificate, key, ca }),
     },
   };
+}
+
+const filePaths = ({ certificate, key, ca }: Pick<EnvoyTls, 'certificate' | 'key' | 'ca'>): object => ({
+  ...(certificate ? { cert_chain_file: certificate.path } : {}),
+  ...(key ? { private_key_file: key.path } : {}),
+  ...(ca ? { cacert_chain_file: ca.path } : {}),
+});
+
+/** Emissary has Envoy count under the text of the service, not under the name of the cluster. */
+const statsName = ({ host, port }: ClusterConfig): string => `${host}:${port}`.replace(/\W/g, '_');
+
+/** Of `GET :8877/metrics`, what Envoy says about the certificates of its clusters; it does since 1.37. */
+export function metrics(clusters: Iterable<ClusterConfig>): string {
+  const name = 'envoy_cluster_ssl_certificate_expiration_unix_time_seconds';
+  const lines = [...clusters].flatMap((cluster) => {
+    const gauge = (certificate: string, file: PemFile | undefined) => {
+      const [first] = file?.pem === undefined ? [] : parseCertificates(file.pem);
+      const labels = `envoy_tls_certificate="${certificate}",envoy_cluster_name="${statsName(cluster)}"`;
+      return first ? [`${name}{${labels}} ${Math.floor(first.notAfter / 1000)}`] : [];
+    };
+    return [
+      ...gauge('unnamed_ca_cert_e3b0c442', cluster.tls?.ca),
+      ...gauge('unnamed_cert_e3b0c442', cluster.tls?.certificate),
+      `envoy_cluster_warming_state{envoy_cluster_name="${statsName(cluster)}"} 0`,
+    ];
+  });
+  return [`# TYPE ${name} gauge`, ...lines, ''].join('\n');
 }
 
 /**

@@ -7,7 +7,7 @@ import { DEFAULT_ENV, type EmissaryEnv } from '../../src/gateway/emissary/readin
 import type { Kube } from '../../src/kube/api.ts';
 import { type Log, silentLog } from '../../src/mesh/log.ts';
 import { createHttpServer, listen } from '../tls/upstream.ts';
-import { certs, diagnostics } from './admin.ts';
+import { certs, diagnostics, metrics } from './admin.ts';
 import { asEnvoySees, type Configuration, configure, EMPTY, reconfigure, refusal } from './configuration.ts';
 import { type PoolEndpoint, UpstreamPool } from './pool.ts';
 import { watchBatches } from './watching.ts';
@@ -22,6 +22,8 @@ export interface GatewayOptions {
   readonly resolve?: (host: string, port: number) => PoolEndpoint | undefined;
   /** After this many requests one uses a new connection, so that handshakes never stop. Default: never. */
   readonly freshEvery?: number;
+  /** As in Emissary before 4.1: nothing but Envoy's admin interface shows the certificates that Envoy uses. */
+  readonly hidesCertificates?: boolean;
 }
 
 export interface GatewayCounts {
@@ -37,7 +39,7 @@ export interface GatewayCounts {
 export interface RunningGateway {
   /** The URL for clients. */
   readonly url: string;
-  /** URL of the diagnostics: `<url>/ambassador/v0/diag/?json=true`. */
+  /** URL of the diagnostics: `<url>/ambassador/v0/diag/?json=true` and `<url>/metrics`. */
   readonly diagnosticsUrl: string;
   /** URL of Envoy's admin interface: `<url>/certs`. */
   readonly adminUrl: string;
@@ -48,6 +50,11 @@ export interface RunningGateway {
   readonly lastFailure: string | undefined;
   /** Resolves once the state fits; checked after each batch. */
   until(fits: (gateway: RunningGateway) => boolean, signal?: AbortSignal): Promise<void>;
+  /**
+   * Keeps updates from Envoy, as Emissary does for minutes when memory is short: the control plane reads everything, and
+   * Envoy uses what it had. The last one arrives when this ends.
+   */
+  throttle(isThrottled: boolean): void;
   stop(): Promise<void>;
 }
 
@@ -71,8 +78,9 @@ class SandboxGateway implements RunningGateway {
   readonly #pools = new Map<string, UpstreamPool>();
   readonly counts = { complete: 0, incremental: 0, refused: 0, requests: 0, failed: 0 };
   configuration = EMPTY;
-  /** The diagnosed configuration, whether it took effect or not. */
-  #diagnosed = EMPTY;
+  /** What the control plane has sent to Envoy, whether it arrived or not. */
+  #sent = EMPTY;
+  #throttled = false;
   refusal: string | undefined;
   lastFailure: string | undefined;
   url = '';
@@ -90,13 +98,15 @@ class SandboxGateway implements RunningGateway {
 
   async start(): Promise<void> {
     this.url = await this.#serve((request, response) => this.#proxy(request, response));
-    this.diagnosticsUrl = await this.#serve((request, response) =>
-      json(response, request.url?.startsWith('/ambassador/v0/diag/') ? diagnostics(this.#diagnosed) : undefined),
-    );
-    this.adminUrl = await this.#serve((request, response) => {
-      const loaded = [...this.#pools.values()].map(({ cluster }) => cluster);
-      json(response, request.url === '/certs' ? certs(loaded, this.#clock.now()) : undefined);
+    const loaded = () => [...this.#pools.values()].map(({ cluster }) => cluster);
+    this.diagnosticsUrl = await this.#serve((request, response) => {
+      if (request.url !== '/metrics')
+        json(response, request.url?.startsWith('/ambassador/v0/diag/') ? diagnostics(this.#sent) : undefined);
+      else response.end(this.#options.hidesCertificates ? '' : metrics(loaded()));
     });
+    this.adminUrl = await this.#serve((request, response) =>
+      json(response, request.url === '/certs' ? certs(loaded(), this.#clock.now()) : undefined),
+    );
     const first = this.#applied.next(this.#stopping.signal);
     this.#running = this.#follow().catch((error) => {
       if (!this.#stopping.signal.aborted) throw error;
@@ -106,6 +116,13 @@ class SandboxGateway implements RunningGateway {
 
   until(fits: (gateway: RunningGateway) => boolean, signal = this.#stopping.signal): Promise<void> {
     return this.#applied.until(() => fits(this), signal);
+  }
+
+  throttle(isThrottled: boolean): void {
+    this.#throttled = isThrottled;
+    if (isThrottled) return;
+    this.#apply(this.#sent);
+    this.#applied.announce();
   }
 
   async stop(): Promise<void> {
@@ -124,13 +141,13 @@ class SandboxGateway implements RunningGateway {
     const watching = { clock: this.#clock, random, log, signal: this.#stopping.signal };
     for await (const { snapshot, changedMappings } of watchBatches(kube, this.#env.batchMs, watching)) {
       const fresh = configure(snapshot, this.#env, NO_FILES);
-      const next = reconfigure(this.configuration, fresh, changedMappings);
-      this.#diagnosed = next;
+      const next = reconfigure(this.#sent, fresh, changedMappings);
       this.refusal = refusal(next);
       if (this.refusal !== undefined) this.counts.refused++;
       else {
         this.counts[changedMappings.size > 0 ? 'incremental' : 'complete']++;
-        this.#apply(next);
+        this.#sent = next;
+        if (!this.#throttled) this.#apply(next);
       }
       this.#applied.announce();
     }

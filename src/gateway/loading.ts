@@ -8,8 +8,11 @@ export interface ExpectedLoad {
   readonly digest: string;
 }
 
-/** `live`: the gateway uses what is published. `stale`: it uses something older, too. `absent`: it uses none of it. */
-export type Arrival = 'live' | 'stale' | 'absent';
+/**
+ * `live`: the data plane uses what is published. `stale`: it uses something older, too. `absent`: the gateway has none of
+ * it. `read`: the control plane has read it, and nothing shows what the data plane uses.
+ */
+export type Arrival = 'live' | 'stale' | 'absent' | 'read';
 
 export interface Loaded {
   readonly arrival: Arrival;
@@ -40,10 +43,13 @@ export interface Loading<C = unknown, E extends ExpectedLoad = ExpectedLoad, L e
   /** Undefined if nothing is published that the gateway would load. */
   expected(input: GatewayInput<C>, desired: readonly { readonly object: KubeObject }[]): E | undefined;
   readonly answers?: {
-    /** The URL to request, from the one that an operator configured. */
-    endpoint(url: string): URL;
-    /** Undefined if nothing of the publication concerns the one that answers. Throws for an answer of another kind. */
-    judge(answer: unknown, expected: E): L | undefined;
+    /** What to request, from the URL that an operator configured. */
+    requests(url: string): readonly LoadingRequest[];
+    /**
+     * `answers` has one for each of `requests`, undefined where it failed. Undefined if nothing of the publication
+     * concerns the one that answers, or what answered does not suffice. Throws for an answer of another kind.
+     */
+    judge(answers: readonly unknown[], expected: E): L | undefined;
   };
   readonly statuses?: {
     /** The objects whose status shows what was loaded. */
@@ -57,14 +63,20 @@ export interface Loading<C = unknown, E extends ExpectedLoad = ExpectedLoad, L e
   nudge?(desired: readonly { readonly object: KubeObject }[], expected: E, attempt: number, found: L): readonly Nudge[];
 }
 
+/** One GET, answered with JSON or, with `wanted`, with lines of text, of which those matter that begin with one of these. */
+export interface LoadingRequest {
+  readonly url: URL;
+  readonly wanted?: readonly string[];
+}
+
 /** Where a gateway of this kind answers what it has loaded. */
 export interface LoadingEndpoint {
   readonly kind: string;
-  readonly url: URL;
+  readonly requests: readonly LoadingRequest[];
 }
 
-/** The worst of several, since a gateway can be stale in several places. */
+/** The worst of several, since a gateway can be stale in several places; `read` proves nothing, and so counts last. */
 export function worstOf(judged: readonly Loaded[]): Loaded | undefined {
-  const rank = { stale: 0, absent: 1, live: 2 } as const;
+  const rank = { stale: 0, absent: 1, live: 2, read: 3 } as const;
   return judged.toSorted((a, b) => rank[a.arrival] - rank[b.arrival] || Number(b.certain) - Number(a.certain))[0];
 }

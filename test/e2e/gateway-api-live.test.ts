@@ -56,9 +56,11 @@ describe('a MeshCertificate for Gateway API', () => {
       response.end(JSON.stringify(request.url?.startsWith('/config_dump') ? dump() : {})),
     );
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-    const url = gatewayApi.loading?.answers?.endpoint(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
-    assert.ok(url);
-    using _live = runLive(world, [{ kind: gatewayApi.kind, url }]);
+    const requests = gatewayApi.loading?.answers?.requests(
+      `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    );
+    assert.ok(requests);
+    using _live = runLive(world, [{ kind: gatewayApi.kind, requests }]);
     await world.until('the policy', async () => (await it.policy()) !== undefined);
     const pem = async () => String(fields((await it.configMap())?.data)['ca.crt']);
     const secret = await world.secret('istio-identity');

@@ -1,9 +1,11 @@
 import assert from 'node:assert/strict';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { describe, it } from 'node:test';
 import { LiveSink } from '../../src/agent/live/live.ts';
 import type { KubeObject, ObjectRef } from '../../src/core/object.ts';
 import type { PublicationStatus } from '../../src/core/status.ts';
-import { diagnosticsUrl } from '../../src/gateway/emissary/loading/answer.ts';
+import { diagnosticsRequests } from '../../src/gateway/emissary/loading/answer.ts';
 import { gateways } from '../../src/gateways.ts';
 import { fields } from '../../src/mesh/kube-object.ts';
 import { silentLog } from '../../src/mesh/log.ts';
@@ -179,17 +181,32 @@ describe('a gateway whose fields are removed from the spec', () => {
     world.putCertificate({ ...EMISSARY, ...gatewayApi });
     const stop = new AbortController();
     const { kube, clock } = world;
-    const url = diagnosticsUrl('http://127.0.0.1:1');
+    let asked = 0;
+    const server = createServer((_, response) => {
+      asked += 1;
+      response.writeHead(503).end();
+    });
+    await using _ = {
+      async [Symbol.asyncDispose]() {
+        server.closeAllConnections();
+        await new Promise((resolve) => server.close(resolve));
+      },
+    };
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const requests = diagnosticsRequests(`http://127.0.0.1:${(server.address() as AddressInfo).port}`);
     const live = new LiveSink({
       ...{ kube, clock, gateways, log: silentLog, random: () => 0.5, signal: stop.signal },
-      ...{ endpoints: [{ kind: 'emissary', url }], metrics: createMetrics({ version: 'test' }) },
+      ...{ endpoints: [{ kind: 'emissary', requests }], metrics: createMetrics({ version: 'test' }) },
     });
     world.follow(false, [live]);
-    await world.until('it is silent', () => world.condition('Live')?.reason === 'GatewaySilent', 1_000);
+    await world.until('it is asked', () => asked > 0, 1_000);
     await edit(world, { tlsContext: null, mappings: null });
     await world.until('the TLSContext goes', async () => (await world.context()) === undefined);
     const isSaid = () => world.condition('Live')?.reason;
     await world.until('another gateway is judged', () => /^Status/.test(isSaid() ?? ''), 1_000);
+    const before = asked;
+    await world.clock.advance(120_000);
+    assert.equal(asked, before);
     stop.abort(new Error('test over'));
   });
 

@@ -4,7 +4,7 @@ import type { AddressInfo } from 'node:net';
 import { describe, it } from 'node:test';
 import { type RunningGateway, startGateway } from '../../sandbox/emissary/gateway.ts';
 import { LiveSink } from '../../src/agent/live/live.ts';
-import { diagnosticsUrl } from '../../src/gateway/emissary/loading/answer.ts';
+import { diagnosticsRequests } from '../../src/gateway/emissary/loading/answer.ts';
 import type { Gateway } from '../../src/gateway/gateway.ts';
 import { gateways } from '../../src/gateways.ts';
 import { fields } from '../../src/mesh/kube-object.ts';
@@ -31,14 +31,16 @@ interface World extends AsyncDisposable {
 async function watched(
   ask: (gateway: RunningGateway) => readonly string[],
   spec: Record<string, unknown> = {},
+  hidesCertificates = false,
 ): Promise<World> {
   const world = await AgentWorld.start({ objects: [] });
   for (const one of [mapping('web', 'istio'), mapping('other')]) world.api.put(one);
   const env = { namespace: NAMESPACE };
-  const gateway = await startGateway({ kube: world.kube, clock: world.clock, random: () => 0.5, env });
+  const { kube, clock } = world;
+  const gateway = await startGateway({ kube, clock, random: () => 0.5, env, hidesCertificates });
   const metrics = createMetrics({ version: 'test' });
   const stop = new AbortController();
-  const endpoints = ask(gateway).map((url) => ({ kind: 'emissary', url: diagnosticsUrl(url) }));
+  const endpoints = ask(gateway).map((url) => ({ kind: 'emissary', requests: diagnosticsRequests(url) }));
   const means = { kube: world.kube, clock: world.clock, log: silentLog, metrics, signal: stop.signal };
   world.run(spec, [new LiveSink({ endpoints, gateways, random: () => 0.5, ...means })]);
   return {
@@ -59,8 +61,8 @@ const answeringToy: Gateway = {
   loading: {
     expected: () => ({ digest: 'one' }),
     answers: {
-      endpoint: (url) => new URL(url),
-      judge(answer) {
+      requests: (url) => [{ url: new URL(url) }],
+      judge([answer]) {
         const { toy } = fields(answer);
         if (toy === undefined) throw new TypeError('not an answer of the toy');
         return { arrival: toy === 'loaded' ? 'live' : 'stale', certain: false };
@@ -88,21 +90,82 @@ async function answering(answer: object) {
   });
 }
 
+/** A Secret and a Mapping change in one batch; the clusters of other Mappings keep the old certificate. */
+async function mixBatch({ world, gateway }: World, reason: string): Promise<void> {
+  await world.until('Live', () => world.condition('Live')?.reason === reason);
+  const first = await world.leaf();
+  world.agent?.reconcilers.find(NAMESPACE, 'istio')?.renew();
+  await world.until('the new leaf', async () => (await world.leaf()) !== first, 1);
+  const other = { apiVersion: 'getambassador.io/v3alpha1', kind: 'Mapping', namespace: NAMESPACE, name: 'other' };
+  const incremental = gateway.counts.incremental;
+  await world.kube.merge(other, { metadata: { labels: { touched: 'yes' } } }, { fieldManager: 'somebody' });
+  await world.until('a mixed batch', () => gateway.counts.incremental > incremental);
+  await world.until('a nudge', async () => {
+    return (await world.context())?.metadata.annotations?.['meshcert.dev/nudge'] !== undefined;
+  });
+  const complete = gateway.counts.complete;
+  await world.until('the new certificate in Envoy', () => {
+    return gateway.counts.complete > complete && world.condition('Live')?.reason === reason;
+  });
+  world.api.requests.reset();
+  await world.clock.advance(600_000);
+  const agent = world.api.requests.entries.filter(({ verb }) => ['patch', 'update', 'create'].includes(verb));
+  assert.deepEqual(agent, [], 'the nudge is not taken for a foreign change');
+}
+
 const diagnostics = ({ diagnosticsUrl: url }: RunningGateway) => [url];
 const admin = ({ adminUrl }: RunningGateway) => [`${adminUrl}/certs`];
 const both = (gateway: RunningGateway) => [...diagnostics(gateway), ...admin(gateway)];
 
 describe('the condition Live', () => {
-  it('reports that the gateway has read the pair, and that Envoy uses it if that can be asked', async () => {
-    for (const [ask, reason] of [
-      [diagnostics, 'GatewayHasRead'],
-      [both, 'InUse'],
-    ] as const) {
+  it('is True by what Envoy uses, with the diagnostics alone as with its admin interface', async () => {
+    for (const ask of [diagnostics, admin, both]) {
       await using it = await watched(ask);
-      await it.world.until(reason, () => it.world.condition('Live')?.reason === reason);
+      await it.world.until('InUse', () => it.world.condition('Live')?.reason === 'InUse');
       assert.equal(it.world.condition('Live')?.status, 'True');
       assert.match(it.metrics.expose(), /meshcert_certificate_live\{namespace="emissary",name="istio"\} 1/);
     }
+  });
+
+  it('is not True while Emissary has read a pair that Envoy does not use', async () => {
+    await using it = await watched(diagnostics);
+    const { world, gateway } = it;
+    await world.until('Live', () => world.condition('Live')?.reason === 'InUse');
+    gateway.throttle(true);
+    const first = await world.leaf();
+    world.agent?.reconcilers.find(NAMESPACE, 'istio')?.renew();
+    await world.until('the new leaf', async () => (await world.leaf()) !== first);
+    await world.until('the old one is seen', () => world.condition('Live')?.reason === 'OldCertificate');
+    assert.equal(world.condition('Live')?.status, 'False');
+    assert.match(world.condition('Live')?.message ?? '', /cluster web_shop_443, with a certificate until/);
+    gateway.throttle(false);
+    await world.until('Live again', () => world.condition('Live')?.reason === 'InUse');
+  });
+
+  it('is Unknown, and has the gateway nudged once, where nothing shows what Envoy uses', async () => {
+    await using it = await watched(diagnostics, {}, true);
+    const { world } = it;
+    const nudge = async () => (await world.context())?.metadata.annotations?.['meshcert.dev/nudge'];
+    const seen = new Set<string | undefined>();
+    for (let publications = 0; publications < 2; publications++) {
+      const before = { leaf: await world.leaf(), nudge: await nudge() };
+      if (publications > 0) world.agent?.reconcilers.find(NAMESPACE, 'istio')?.renew();
+      await world.until('a leaf', async () => (await world.leaf()) !== before.leaf);
+      await world.until('a nudge', async () => {
+        seen.add(world.condition('Live')?.status);
+        return (await nudge()) !== before.nudge;
+      });
+      const { metadata } = (await world.context()) ?? {};
+      await world.clock.advance(600_000);
+      assert.equal((await world.context())?.metadata.resourceVersion, metadata?.resourceVersion, 'a second nudge');
+    }
+    assert.equal(world.condition('Live')?.reason, 'GatewayHasRead');
+    assert.match(
+      world.condition('Live')?.message ?? '',
+      /not known whether Envoy uses it: its \/metrics does not show/,
+    );
+    assert.ok(!seen.has('True'), [...seen].join());
+    assert.doesNotMatch(it.metrics.expose(), /meshcert_certificate_live\{/);
   });
 
   it('stays True through a rotation that arrives, and measures how long it took', async () => {
@@ -121,27 +184,15 @@ describe('the condition Live', () => {
   });
 
   it('finds the old certificate after a Secret and a Mapping changed at once, and nudges until it is gone', async () => {
-    await using it = await watched(both);
-    const { world, gateway } = it;
-    await world.until('Live', () => world.condition('Live')?.reason === 'InUse');
-    const first = await world.leaf();
-    world.agent?.reconcilers.find(NAMESPACE, 'istio')?.renew();
-    await world.until('the new leaf', async () => (await world.leaf()) !== first, 1);
-    const other = { apiVersion: 'getambassador.io/v3alpha1', kind: 'Mapping', namespace: NAMESPACE, name: 'other' };
-    const incremental = gateway.counts.incremental;
-    await world.kube.merge(other, { metadata: { labels: { touched: 'yes' } } }, { fieldManager: 'somebody' });
-    await world.until('a mixed batch', () => gateway.counts.incremental > incremental);
-    await world.until('a nudge', async () => {
-      return (await world.context())?.metadata.annotations?.['meshcert.dev/nudge'] !== undefined;
-    });
-    const complete = gateway.counts.complete;
-    await world.until('the new certificate in Envoy', () => {
-      return gateway.counts.complete > complete && world.condition('Live')?.reason === 'InUse';
-    });
-    world.api.requests.reset();
-    await world.clock.advance(600_000);
-    const agent = world.api.requests.entries.filter(({ verb }) => ['patch', 'update', 'create'].includes(verb));
-    assert.deepEqual(agent, [], 'the nudge is not taken for a foreign change');
+    // The last is what the chart can reach of an Emissary before 4.1.
+    for (const [ask, hidesCertificates, reason] of [
+      [both, false, 'InUse'],
+      [diagnostics, false, 'InUse'],
+      [diagnostics, true, 'GatewayHasRead'],
+    ] as const) {
+      await using it = await watched(ask, {}, hidesCertificates);
+      await mixBatch(it, reason);
+    }
   });
 
   it('reports that the gateway does not know the context', async () => {
@@ -203,13 +254,13 @@ describe('the condition Live', () => {
     };
     const metrics = createMetrics({ version: 'test' });
     const endpoints = [
-      { kind: 'emissary', url: diagnosticsUrl(gateway.diagnosticsUrl) },
-      { kind: 'toy', url: other.url },
+      { kind: 'emissary', requests: diagnosticsRequests(gateway.diagnosticsUrl) },
+      { kind: 'toy', requests: [{ url: other.url }] },
     ];
     const means = { kube, clock, random: () => 0.5, log: silentLog, metrics, signal: stop.signal };
     const sink = new LiveSink({ endpoints, gateways: world.gateways, ...means });
     world.run({ tlsContext: {}, toy: { selector: { mesh: 'istio' } } }, [sink]);
-    await world.until('both use it', () => world.condition('Live')?.reason === 'GatewayHasRead');
+    await world.until('both use it', () => world.condition('Live')?.reason === 'InUse');
     other.answer = { toy: 'old' };
     await world.until('the toy is late', () => world.condition('Live')?.reason === 'ToyLate');
   });

@@ -41,10 +41,14 @@ export interface LiveOptions {
 const EAGER_MS = 2_000;
 /** When everything has arrived: a gateway that restarts with old files is found within a minute. */
 const CALM_MS = 60_000;
+/** What has not arrived by then arrives, if at all, by an action of a person: after the last nudge. */
+const EAGER_FOR_MS = 420_000;
 /** A rotation that arrives within this time is not reported: validating a large configuration takes tens of seconds. */
 const GRACE_MS = 30_000;
 /** Old files longer than this after a publication will not be replaced by waiting. Two more nudges follow. */
 const NUDGE_AFTER_MS = [15_000, 75_000, 375_000] as const;
+/** Where nothing shows what the data plane uses, one nudge for each publication makes up for a change that it missed. */
+const BLIND_NUDGE_AFTER_MS = [GRACE_MS] as const;
 
 /** What one gateway has to load of one publication. */
 interface Awaited {
@@ -58,9 +62,12 @@ interface Awaited {
   readonly views: readonly View[];
   /** Monotonic time since which it is published; undefined if it was published before this process observed it. */
   readonly since: number | undefined;
+  /** Monotonic time since which this publication is awaited. */
+  readonly awaitedSince: number;
   /** Monotonic time since which the gateway has not been seen to use what was published, whatever it was. */
   readonly lateSince: number;
-  arrived: boolean;
+  /** The last one; undefined before the first answer, and while nothing answers. */
+  arrival: Arrival | undefined;
   nudges: number;
   /** The last finding, once it is worth reporting. */
   found: { readonly arrival: Arrival | undefined; readonly condition: LiveCondition } | undefined;
@@ -105,16 +112,17 @@ export class LiveSink implements Sink, Watcher {
     }
     const now = this.#options.clock.monotonic();
     const awaited = wanted.map(({ kind, loading, expected, scopes }) => {
-      const late = known?.find((one) => one.kind === kind && !one.arrived);
+      const late = known?.find((one) => one.kind === kind && one.arrival !== 'live');
       return {
         ...{ certificate, mesh: status.mesh, kind, loading, expected, desired },
         views: scopes.map(({ resource, namespace, name }) =>
           this.#informers.view(resource, namespace, this, { name, optional: true }),
         ),
         since: known || before?.fingerprint !== status.fingerprint ? now : undefined,
+        awaitedSince: now,
         lateSince: late?.lateSince ?? now,
-        arrived: false,
-        nudges: late?.nudges ?? 0,
+        arrival: undefined,
+        nudges: late?.arrival === 'stale' ? late.nudges : 0,
         found: undefined,
       };
     });
@@ -160,7 +168,7 @@ export class LiveSink implements Sink, Watcher {
     try {
       while (!signal.aborted && this.#awaited.size > 0) {
         await this.#look();
-        const calm = [...this.#awaited.values()].flat().every(({ arrived }) => arrived);
+        const calm = [...this.#awaited.values()].flat().every((one) => this.#isCalm(one));
         await this.#news.waitFor(calm ? CALM_MS : EAGER_MS, clock, signal);
       }
     } catch (error) {
@@ -171,10 +179,28 @@ export class LiveSink implements Sink, Watcher {
     }
   }
 
+  #isCalm({ arrival, awaitedSince }: Awaited): boolean {
+    if (arrival === 'live') return true;
+    const waitedMs = this.#options.clock.monotonic() - awaitedSince;
+    return waitedMs >= (arrival === 'read' ? 2 * GRACE_MS : EAGER_FOR_MS);
+  }
+
   async #look(): Promise<void> {
     const { endpoints, clock, signal } = this.#options;
+    const kinds = new Set([...this.#awaited.values()].flat().map(({ kind }) => kind));
+    const asked = endpoints.filter(({ kind }) => kinds.has(kind));
     const answers = await Promise.all(
-      endpoints.map(async ({ kind, url }): Promise<Answer> => ({ kind, ...(await askGateway(url, clock, signal)) })),
+      asked.map(async ({ kind, requests }): Promise<GatewayAnswers> => {
+        const bodies: unknown[] = [];
+        const failures: string[] = [];
+        // One after the other: over one connection, and so from one pod behind a Service.
+        for (const request of requests) {
+          const answer = await askGateway(request, clock, signal);
+          bodies.push('failure' in answer ? undefined : answer.body);
+          if ('failure' in answer) failures.push(answer.failure);
+        }
+        return { kind, bodies, failures };
+      }),
     );
     for (const [record, all] of [...this.#awaited]) {
       for (const awaited of all) {
@@ -185,14 +211,14 @@ export class LiveSink implements Sink, Watcher {
   }
 
   /** The worst of what answers and statuses show; undefined while nothing is known. */
-  #judge({ kind, loading, expected, views }: Awaited, answers: readonly Answer[]): Found | undefined {
+  #judge({ kind, loading, expected, views }: Awaited, answers: readonly GatewayAnswers[]): Found | undefined {
     const judged: Loaded[] = [];
     const failures: string[] = [];
     for (const answer of answers.filter((one) => one.kind === kind)) {
       try {
-        const seen = 'failure' in answer ? undefined : loading.answers?.judge(answer.body, expected);
+        const seen = loading.answers?.judge(answer.bodies, expected);
         if (seen) judged.push(seen);
-        if ('failure' in answer) failures.push(answer.failure);
+        failures.push(...answer.failures);
       } catch (error) {
         failures.push(error instanceof Error ? error.message : String(error));
       }
@@ -213,57 +239,73 @@ export class LiveSink implements Sink, Watcher {
     const { clock, metrics } = this.#options;
     const waitedMs = clock.monotonic() - awaited.lateSince;
     const arrival = 'failure' in found ? undefined : found.arrival;
-    if (arrival === 'live' && !awaited.arrived && awaited.since !== undefined) {
+    if (arrival === 'live' && awaited.arrival !== 'live' && awaited.since !== undefined) {
       metrics.liveLag.observe({ mesh: awaited.mesh }, (clock.monotonic() - awaited.since) / 1000);
     }
-    awaited.arrived = arrival === 'live';
+    awaited.arrival = arrival;
     if (arrival === 'live' || waitedMs >= GRACE_MS || awaited.since === undefined) {
       awaited.found = { arrival, condition: awaited.loading.condition(found, awaited.expected) };
       this.#show(awaited.certificate, all);
     }
-    if ('arrival' in found) await this.#nudgeIfDue(awaited, found, waitedMs);
+    if ('arrival' in found) await this.#nudgeIfDue(awaited, found);
   }
 
   /**
-   * Of several gateways, the first that does not use what is published; a gateway that is not judged yet does not
-   * count.
+   * Of several gateways, one that does not use what is published, or else one of which it is not known; a gateway that
+   * is not judged yet does not count.
    */
   #show({ metadata }: MeshCertificate, all: readonly Awaited[]): void {
     const { clock, metrics } = this.#options;
     const found = all.flatMap((one) => one.found ?? []);
-    const worst = found.find(({ condition }) => condition.status !== 'True') ?? found[0];
+    const worst = (['False', 'Unknown', 'True'] as const).flatMap((status) =>
+      found.filter(({ condition }) => condition.status === status),
+    )[0];
     const [first] = all;
     if (!worst || !first) return;
     const key = { namespace: metadata.namespace ?? '', name: metadata.name };
-    if (worst.arrival === undefined) metrics.live.remove(key);
+    if (worst.condition.status === 'Unknown') metrics.live.remove(key);
     else metrics.live.set(key, worst.arrival === 'live' ? 1 : 0);
     const { generation } = metadata;
     const judged = generation === undefined ? {} : { observedGeneration: generation };
     this.#amend?.(first.certificate, { type: 'Live', ...worst.condition, ...judged }, clock.now());
   }
 
-  async #nudgeIfDue(awaited: Awaited, found: Loaded, waitedMs: number): Promise<void> {
-    const { loading, desired, expected } = awaited;
-    const due = NUDGE_AFTER_MS[awaited.nudges];
-    if (found.arrival !== 'stale' || due === undefined || waitedMs < due) return;
+  async #nudgeIfDue(awaited: Awaited, found: Loaded): Promise<void> {
+    const { loading, desired, expected, awaitedSince, lateSince, nudges } = awaited;
+    const now = this.#options.clock.monotonic();
+    const [due, waitedMs] =
+      found.arrival === 'read'
+        ? [BLIND_NUDGE_AFTER_MS[nudges], now - awaitedSince]
+        : [NUDGE_AFTER_MS[nudges], now - lateSince];
+    if ((found.arrival !== 'stale' && found.arrival !== 'read') || due === undefined || waitedMs < due) return;
+    // Never in the batch of the publication itself.
+    if (now - awaitedSince < NUDGE_AFTER_MS[0]) return;
     const wanted = loading.nudge?.(desired, expected, awaited.nudges + 1, found) ?? [];
     if (wanted.length === 0) return;
     awaited.nudges += 1;
-    for (const one of wanted) await nudge(one, this.#options);
+    const why = found.arrival === 'stale' ? 'which used an old certificate' : 'which did not show what it uses';
+    for (const one of wanted) await nudge(one, why, this.#options);
   }
 }
 
-type Answer = globalThis.Awaited<ReturnType<typeof askGateway>> & { readonly kind: string };
+/** What one endpoint answered. */
+interface GatewayAnswers {
+  readonly kind: string;
+  readonly bodies: readonly unknown[];
+  readonly failures: readonly string[];
+}
+
 type Found = Loaded | { readonly failure: string };
 
 /** Makes the gateway read everything again. A failure is logged; the next nudge is another attempt. */
 async function nudge(
   { ref, patch, fieldManager }: Nudge,
+  why: string,
   { kube, log, signal }: { readonly kube: Kube; readonly log: Log; readonly signal: AbortSignal },
 ): Promise<void> {
   try {
     await kube.merge(ref, patch, { fieldManager }, signal);
-    log.warn({ object: describe(ref) }, 'nudged the gateway, which used an old certificate');
+    log.warn({ object: describe(ref) }, `nudged the gateway, ${why}`);
   } catch (error) {
     if (!(error instanceof KubeError)) throw error;
     const { code, message } = error;

@@ -5,7 +5,7 @@ import { it, type TestContext } from 'node:test';
 import { systemClock } from '../../async/clock.ts';
 import { askGateway } from './request.ts';
 
-async function ask(test: TestContext, listener: RequestListener): Promise<object> {
+async function ask(test: TestContext, listener: RequestListener, wanted?: readonly string[]): Promise<object> {
   const server = createServer(listener);
   await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
   test.after(() => {
@@ -13,7 +13,11 @@ async function ask(test: TestContext, listener: RequestListener): Promise<object
     server.close();
   });
   const { port } = server.address() as AddressInfo;
-  const answer = await askGateway(new URL(`http://127.0.0.1:${port}/`), systemClock, test.signal);
+  const answer = await askGateway(
+    { url: new URL(`http://127.0.0.1:${port}/`), ...(wanted ? { wanted } : {}) },
+    systemClock,
+    test.signal,
+  );
   if ('failure' in answer) return { failure: answer.failure.replace(`:${port}`, '') };
   return answer;
 }
@@ -41,4 +45,14 @@ it('an answer that takes far more memory than its text is not decoded', async (t
   assert.deepEqual(wide, { failure: 'http://127.0.0.1 answers with JSON of more than 500000 values' });
   const none = await ask(test, (_, response) => response.end('<html>'));
   assert.deepEqual(none, { failure: 'http://127.0.0.1 answers something that is not JSON' });
+});
+
+it('of an answer with lines only the wanted ones are kept, and none of a line without an end', async (test) => {
+  const text = '# TYPE b gauge\na{x="1"} 1\nb{x="2"} 2\nab 3\nb 4\nb 5';
+  const wanted = await ask(test, (_, response) => response.end(text), ['b']);
+  assert.deepEqual(wanted, { body: ['b{x="2"} 2', 'b 4'] });
+  const long = await ask(test, (_, response) => response.end('b'.repeat(100_000)), ['b']);
+  assert.deepEqual(long, { failure: 'http://127.0.0.1 answers with a line of more than 65536 characters' });
+  const many = await ask(test, (_, response) => response.end(`b${'x'.repeat(8_000)}\n`.repeat(2_200)), ['b']);
+  assert.deepEqual(many, { failure: 'http://127.0.0.1 answers with more than 16 MiB of the lines asked for' });
 });

@@ -157,7 +157,7 @@ function loadingEndpoints(list: string): readonly LoadingEndpoint[] {
     if (!URL.canParse(url)) throw new Error('expected http://host:port, such as http://127.0.0.1:8877');
     const gateway = answering.find(({ kind }) => wanted === undefined || kind === wanted);
     if (!gateway) throw new Error(`${wanted} is no gateway that can be asked; expected ${kinds}`);
-    return { kind: gateway.kind, url: gateway.loading?.answers?.endpoint(url) ?? new URL(url) };
+    return { kind: gateway.kind, requests: gateway.loading?.answers?.requests(url) ?? [] };
   });
 }
 

@@ -21,18 +21,39 @@ export interface Judged {
   readonly failure?: string;
 }
 
-/** What the Python code of Emissary makes of each YAML text, in order. Its source is a Go module, which go.sum pins. */
+/** What the Python code of Emissary makes of each YAML text, in order. */
 export async function judgedByEmissary(texts: readonly string[]): Promise<Judged[]> {
+  return run(
+    ['emissary-judge.py'],
+    texts.map((yaml, id) => ({ id, yaml })),
+  );
+}
+
+export interface Followed {
+  /** Of `/ambassador/v0/diag/?json=true`. */
+  readonly diagnostics: object;
+  /** What Envoy is given. */
+  readonly clusters: readonly Readonly<Record<string, unknown>>[];
+}
+
+/** What Emissary's diagd makes of these snapshots, one after the other; it writes the files of Secrets below a directory. */
+export async function followedByEmissary(snapshots: readonly object[], directory: string): Promise<Followed[]> {
+  return run(['emissary-diagnostics.py', directory], snapshots);
+}
+
+/** The source of Emissary is a Go module, which go.sum pins. */
+async function run<T>([script = '', ...args]: readonly string[], requests: readonly object[]): Promise<T[]> {
   const packages = await peer('emissary-packages');
   const source = await goModuleSource('emissary', VERSION);
-  const child = spawn('python3', [join(ROOT, 'test/peers/python/emissary-judge.py')], {
+  const child = spawn('python3', [join(ROOT, 'test/peers/python', script), ...args], {
     env: { PATH: process.env.PATH, PYTHONPATH: `${join(source, 'python')}:${packages}`, PYTHONDONTWRITEBYTECODE: '1' },
     stdio: ['pipe', 'pipe', 'inherit'],
   });
   child.stdin.on('error', () => {});
-  child.stdin.end(texts.map((yaml, id) => `${JSON.stringify({ id, yaml })}\n`).join(''));
-  const answers: Judged[] = [];
+  child.stdin.end(requests.map((request) => `${JSON.stringify(request)}\n`).join(''));
+  const answers: T[] = [];
   for await (const line of createInterface({ input: child.stdout })) answers.push(JSON.parse(line));
-  if (answers.length !== texts.length) throw new Error(`Emissary's code answered ${answers.length} of ${texts.length}`);
+  if (answers.length !== requests.length)
+    throw new Error(`Emissary's code answered ${answers.length} of ${requests.length}`);
   return answers;
 }

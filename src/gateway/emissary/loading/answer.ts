@@ -1,6 +1,8 @@
 import type { KubeObject } from '../../../core/object.ts';
-import { fields } from '../../../mesh/kube-object.ts';
-import type { ExpectedLoad, Loaded } from '../../loading.ts';
+import { type Fields, fields, listOfFields, text } from '../../../mesh/kube-object.ts';
+import { parseCertificates } from '../../../pki/certificate.ts';
+import type { ExpectedLoad, Loaded, LoadingRequest } from '../../loading.ts';
+import { decodeData } from '../../secret-data.ts';
 import { secretFileName } from '../reading/secret-file.ts';
 
 /** The files that Emissary makes from a publication's Secrets: a changed Secret gets a file with another name. */
@@ -10,12 +12,19 @@ export interface ExpectedFiles extends ExpectedLoad {
   readonly file: string;
   readonly caSecretName: string;
   readonly caFile: string;
+  /** Both in PEM. */
+  readonly chain: string;
+  readonly trust: string;
 }
 
 /** `live`: these files and no others. `certain`: the answer came from Envoy itself. */
 export interface LoadedFiles extends Loaded {
-  /** Names of the files that it has for the identity. */
-  readonly seen: readonly string[];
+  /** What it has for the identity that is not current: names of files, or ends of certificates. */
+  readonly old: readonly string[];
+  /** Of `read`: why it is not known what Envoy uses. */
+  readonly missing?: string;
+  /** How many of Envoy's clusters use the identity, as far as it is known. */
+  readonly users: number;
 }
 
 interface SecretFile {
@@ -37,31 +46,120 @@ export function expectedFiles(
   const [pair, trust] = [find(secretName), find(caSecretName)];
   if (!pair || !trust) return undefined;
   const name = (secret: KubeObject) => secretFileName(fields(secret.data) as Readonly<Record<string, string>>);
+  const pem = (secret: KubeObject) => decodeData(secret)['tls.crt'] ?? '';
   const [file, caFile] = [name(pair), name(trust)];
   const namespace = pair.metadata.namespace ?? '';
-  return { digest: `${file}.${caFile}`, namespace, secretName, file, caSecretName, caFile };
+  return {
+    ...{ digest: `${file}.${caFile}`, namespace, secretName, file, caSecretName, caFile },
+    ...{ chain: pem(pair), trust: pem(trust) },
+  };
 }
 
-/** Reads Emissary's diagnostics (`/ambassador/v0/diag/?json=true`) or Envoy's `/certs`. Throws for anything else. */
-export function judgeAnswer(answer: unknown, expected: ExpectedFiles): LoadedFiles {
-  const { tlscontexts, certificates } = fields(answer);
-  const reported = certificates ?? tlscontexts;
-  if (reported === undefined) throw new TypeError('the answer has neither tlscontexts nor certificates');
+/**
+ * Reads Envoy's `/certs`; or Emissary's diagnostics (`/ambassador/v0/diag/?json=true`) and, of its `/metrics`, the lines
+ * that Envoy wrote about its certificates. Throws for anything else.
+ */
+export function judgeAnswers([answer, metrics]: readonly unknown[], expected: ExpectedFiles): LoadedFiles | undefined {
+  if (answer === undefined) return undefined;
+  const { certificates, tlscontexts, cluster_info: clusters, groups } = fields(answer);
+  if (certificates !== undefined) return { ...judgeFiles(certificates, expected), certain: true };
+  if (tlscontexts === undefined) throw new TypeError('the answer has neither tlscontexts nor certificates');
+  // A cluster that Emissary took from its cache has the files of an earlier TLSContext.
+  const read = judgeFiles([tlscontexts, clusters], expected);
+  if (read.arrival !== 'live') return read;
+  const users = clustersWith(expected, { contexts: listOfFields(tlscontexts), clusters, groups });
+  return { ...read, ...judgeGauges(users, Array.isArray(metrics) ? metrics : [], expected), users: users.mine.size };
+}
+
+/** By the names of the files: the newest, and no others. */
+function judgeFiles(reported: unknown, expected: ExpectedFiles): LoadedFiles {
   const files = filesIn(reported);
   const of = (secret: string) => [
     ...new Set(
       files.filter((one) => one.namespace === expected.namespace && one.secret === secret).map(({ file }) => file),
     ),
   ];
-  const seen = of(expected.secretName);
-  const trust = of(expected.caSecretName);
-  const only = (found: readonly string[], file: string) => found.every((one) => one === file);
-  return {
-    arrival:
-      seen.length === 0 ? 'absent' : only(seen, expected.file) && only(trust, expected.caFile) ? 'live' : 'stale',
-    certain: certificates !== undefined,
-    seen,
-  };
+  const [seen, trust] = [of(expected.secretName), of(expected.caSecretName)];
+  const old = seen.filter((file) => file !== expected.file);
+  const isCurrent = old.length === 0 && trust.every((file) => file === expected.caFile);
+  const arrival = seen.length === 0 ? 'absent' : isCurrent ? 'live' : 'stale';
+  return { arrival, certain: false, old: old.map((file) => `file ${file.slice(0, 12)}`), users: seen.length };
+}
+
+/** The names under which Envoy counts for clusters: those that use the identity, and the others. */
+interface Users {
+  readonly mine: ReadonlySet<string>;
+  readonly others: ReadonlySet<string>;
+}
+
+function clustersWith(
+  { namespace, secretName }: ExpectedFiles,
+  {
+    contexts,
+    clusters,
+    groups,
+  }: { readonly contexts: readonly Fields[]; readonly clusters: unknown; readonly groups: unknown },
+): Users {
+  const isMine = (value: unknown) =>
+    filesIn(value).some((one) => one.namespace === namespace && one.secret === secretName);
+  const mine = new Set<string>();
+  const others = new Set<string>();
+  for (const cluster of Object.values(fields(clusters)).map(fields)) {
+    const name = text(cluster.stats_name) ?? text(cluster.envoy_name) ?? '';
+    (isMine(cluster.tls_context) ? mine : others).add(name);
+  }
+  const names = contexts.filter(isMine).map(({ name }) => name);
+  // The clusters of TCPMappings are not among the others.
+  for (const group of Object.values(fields(groups)).map(fields)) {
+    if (group.kind !== 'IRTCPMappingGroup') continue;
+    for (const { cluster_service: service } of listOfFields(group.mappings)) {
+      const name = text(group.stats_name) ?? (text(service) ?? '').replace(/[^0-9A-Za-z_]/g, '_');
+      (names.includes(group.tls) ? mine : others).add(name);
+    }
+  }
+  return { mine, others };
+}
+
+const EXPIRATION = 'envoy_cluster_ssl_certificate_expiration_unix_time_seconds';
+const WARMING = 'envoy_cluster_warming_state';
+const GAUGE = /^(\w+)\{([^{}]{0,1000})\} (\d{1,15})$/;
+const CLUSTER = /(?:^|,)envoy_cluster_name="([^"]{1,300})"/;
+const CERTIFICATE = /(?:^|,)envoy_tls_certificate="([^"]{1,300})"/;
+
+/** By what Envoy says about each cluster: whether it still warms up, and when its certificate and its roots end. */
+function judgeGauges(
+  { mine, others }: Users,
+  lines: readonly unknown[],
+  expected: ExpectedFiles,
+): Pick<LoadedFiles, 'arrival' | 'certain' | 'old' | 'missing'> {
+  const unknown = (missing: string) => ({ arrival: 'read', certain: false, old: [], missing }) as const;
+  if (mine.size === 0) return unknown('no route of the gateway uses it');
+  const seconds = (text: string) => parseCertificates(text).map(({ notAfter }) => Math.floor(notAfter / 1000));
+  const [end] = seconds(expected.chain);
+  const roots = seconds(expected.trust);
+  // Envoy 1.37 shows the end of the first root, Envoy 1.40 the earliest.
+  const trusted = [roots[0], Math.min(...roots)];
+  const shown = new Set<string>();
+  const old: string[] = [];
+  for (const line of lines) {
+    const [, gauge, labels = '', value] = GAUGE.exec(String(line)) ?? [];
+    const cluster = CLUSTER.exec(labels)?.[1] ?? '';
+    if (!mine.has(cluster)) continue;
+    const number = Number(value);
+    if (gauge === WARMING && number !== 0) old.push(`cluster ${cluster}, which still warms up`);
+    if (gauge !== EXPIRATION) continue;
+    const isRoot = CERTIFICATE.exec(labels)?.[1]?.startsWith('unnamed_ca_cert_');
+    if (!isRoot) shown.add(cluster);
+    if (isRoot ? trusted.includes(number) : number === end) continue;
+    if (others.has(cluster))
+      return unknown(`routes with and without this certificate share the name ${cluster} in /metrics`);
+    const what = isRoot ? 'roots' : 'a certificate';
+    old.push(`cluster ${cluster}, with ${what} until ${new Date(number * 1000).toISOString()}`);
+  }
+  if (old.length > 0) return { arrival: 'stale', certain: true, old };
+  const hidden = [...mine].filter((cluster) => !shown.has(cluster));
+  if (hidden.length === 0) return { arrival: 'live', certain: true, old };
+  return unknown(`its /metrics does not show which certificate Envoy uses for ${hidden.slice(0, 3).join(', ')}`);
 }
 
 function filesIn(value: unknown): SecretFile[] {
@@ -76,9 +174,10 @@ const DIAGNOSTICS = '/ambassador/v0/diag/?json=true';
 /** Where Envoy's admin interface listens in Emissary's pods. */
 const ADMIN_PORT = '8001';
 
-/** A URL without a path gets the path of the server that answers on its port. */
-export function diagnosticsUrl(text: string): URL {
-  const url = new URL(text);
-  if (url.pathname !== '/' || url.search !== '') return url;
-  return new URL(url.port === ADMIN_PORT ? '/certs' : DIAGNOSTICS, url);
+/** A URL without a path gets the paths of the server that answers on its port. */
+export function diagnosticsRequests(given: string): readonly LoadingRequest[] {
+  const url = new URL(given);
+  if (url.pathname !== '/' || url.search !== '') return [{ url }];
+  if (url.port === ADMIN_PORT) return [{ url: new URL('/certs', url) }];
+  return [{ url: new URL(DIAGNOSTICS, url) }, { url: new URL('/metrics', url), wanted: [EXPIRATION, WARMING] }];
 }

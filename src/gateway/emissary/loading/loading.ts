@@ -3,7 +3,7 @@ import type { ConditionStatus } from '../../../core/status.ts';
 import type { LiveCondition, Loading } from '../../loading.ts';
 import type { EmissaryConfig } from '../spec/config.ts';
 import { EMISSARY_RESOURCES as KINDS } from '../spec/resources.ts';
-import { diagnosticsUrl, type ExpectedFiles, expectedFiles, judgeAnswer, type LoadedFiles } from './answer.ts';
+import { diagnosticsRequests, type ExpectedFiles, expectedFiles, judgeAnswers, type LoadedFiles } from './answer.ts';
 
 /** The reasons of the condition Live; docs/runbook.md has an entry for each. */
 const LIVE_REASONS = ['InUse', 'GatewayHasRead', 'OldCertificate', 'ContextUnknown', 'GatewaySilent'] as const;
@@ -13,18 +13,22 @@ const NUDGE_ANNOTATION = 'meshcert.dev/nudge';
 /** Different from the field manager of publications: a nudge must not look like a write of a publication. */
 const NUDGE_FIELD_MANAGER = 'meshcert-nudge';
 
-/** Emissary's diagnostics and Envoy's admin interface name the files that are in use. */
+/**
+ * Emissary's diagnostics name the files that Envoy was given, its metrics when the certificates of Envoy's clusters end;
+ * Envoy's admin interface names the files that Envoy has loaded.
+ */
 export const emissaryLoading: Loading<EmissaryConfig, ExpectedFiles, LoadedFiles> = {
   expected({ spec, config: { leftIn } }, desired) {
     const isUsed = leftIn === undefined || desired.some(({ object }) => object.kind === KINDS.tlsContexts.kind);
     return isUsed ? expectedFiles(spec, desired) : undefined;
   },
-  answers: { endpoint: diagnosticsUrl, judge: judgeAnswer },
+  answers: { requests: diagnosticsRequests, judge: judgeAnswers },
   condition: liveCondition,
   reasons: LIVE_REASONS,
   // A changed TLSContext alone in a batch is a complete reconfigure, which repairs the clusters that a batch of a
   // Secret and a Mapping left on the old certificate.
-  nudge(desired, { file }, attempt) {
+  nudge(desired, { file }, attempt, { users }) {
+    if (users === 0) return [];
     const context = desired.find(({ object }) => object.kind === KINDS.tlsContexts.kind)?.object;
     if (!context) return [];
     const value = `${file.slice(0, 12)}.${attempt}`;
@@ -45,19 +49,22 @@ function liveCondition(judged: LoadedFiles | { readonly failure: string }, expec
     return { status, reason, message };
   };
   const secret = `Secret ${expected.namespace}/${expected.secretName}`;
+  const current = `the current ${secret} (${expected.file.slice(0, 12)})`;
   if ('failure' in judged) {
     return say('Unknown', 'GatewaySilent', `The gateway did not report what it uses: ${judged.failure}.`);
   }
-  const short = (file: string | undefined) => file?.slice(0, 12) ?? '';
   switch (judged.arrival) {
     case 'live':
-      return judged.certain
-        ? say('True', 'InUse', `Envoy has loaded the current ${secret} (${short(expected.file)}).`)
-        : say('True', 'GatewayHasRead', `The gateway has read the current ${secret} (${short(expected.file)}).`);
+      return say('True', 'InUse', `Envoy uses ${current}.`);
+    case 'read':
+      return say(
+        'Unknown',
+        'GatewayHasRead',
+        `Emissary has read ${current}, but it is not known whether Envoy uses it: ${judged.missing}. See GatewayHasRead in docs/runbook.md.`,
+      );
     case 'stale': {
-      const others = judged.seen.filter((file) => file !== expected.file).map(short);
-      const which = others.length === 0 ? 'an old trust bundle' : `an old file (${others.join(', ')})`;
-      const message = `The gateway still uses ${which} instead of the current ${secret}. Either a Secret and a Mapping changed at the same moment, and the agent nudges the gateway, or Envoy refused the update: see the log of the gateway.`;
+      const which = judged.old.length === 0 ? 'an old trust bundle' : judged.old.slice(0, 3).join('; ');
+      const message = `The gateway still uses something older than ${current}: ${which}. Either a Secret and a Mapping changed at the same moment, and the agent nudges the gateway, or Envoy refused the update: see the log of the gateway.`;
       return say('False', 'OldCertificate', message);
     }
     case 'absent':

@@ -4,7 +4,7 @@ import { REVISION_ANNOTATION, revisionOf } from '../objects/revision.ts';
 import { type GatewayApiConfig, gatewayPlaces, policyPlaces, routePlaces, scopesIn } from '../spec/config.ts';
 import { CORE_RESOURCES, GATEWAY_API_RESOURCES as KINDS } from '../spec/resources.ts';
 import { type ExpectedPublication, expectedPublication, LIVE_REASONS, type SeenPublication } from './expected.ts';
-import { judgeSecrets, secretsUrl } from './secrets.ts';
+import { judgeSecrets, secretsRequest } from './secrets.ts';
 import { judgeStatuses } from './statuses.ts';
 
 /** Different from the field manager of publications: a nudge must not look like a write of a publication. */
@@ -13,7 +13,7 @@ const NUDGE_FIELD_MANAGER = 'meshcert-nudge';
 /** By the status of policies and Gateways, and by the secrets of a proxy if its admin interface can be asked. */
 export const gatewayApiLoading: Loading<GatewayApiConfig, ExpectedPublication, SeenPublication> = {
   expected: expectedPublication,
-  answers: { endpoint: secretsUrl, judge: judgeSecrets },
+  answers: { requests: secretsRequest, judge: judgeSecrets },
   statuses: {
     scopes({ meta: { namespace: own }, config }) {
       return [

@@ -1,20 +1,22 @@
 import { fields, listOfFields, text } from '../../../mesh/kube-object.ts';
+import type { LoadingRequest } from '../../loading.ts';
 import { comparable, type ExpectedPublication, type SeenPublication } from './expected.ts';
 
 /** The certificates that a proxy has loaded: an Envoy that refuses an update keeps and shows the ones before. */
 const SECRETS = '/config_dump?resource=dynamic_active_secrets';
 
 /** Envoy's admin interface; a URL without a path gets that of the secrets. */
-export function secretsUrl(given: string): URL {
+export function secretsRequest(given: string): readonly LoadingRequest[] {
   const url = new URL(given);
-  return url.pathname === '/' && url.search === '' ? new URL(SECRETS, url) : url;
+  return [{ url: url.pathname === '/' && url.search === '' ? new URL(SECRETS, url) : url }];
 }
 
 /**
  * By the secrets of one proxy. It uses some of the policies, as its routes need them; undefined: it uses none. Throws
  * for any other answer.
  */
-export function judgeSecrets(answer: unknown, expected: ExpectedPublication): SeenPublication | undefined {
+export function judgeSecrets([answer]: readonly unknown[], expected: ExpectedPublication): SeenPublication | undefined {
+  if (answer === undefined) return undefined;
   const { configs } = fields(answer);
   // An empty list is absent from Envoy's answer.
   if (configs !== undefined && !Array.isArray(configs)) throw new TypeError('the answer is no config dump of Envoy');

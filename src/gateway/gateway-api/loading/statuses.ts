@@ -1,5 +1,6 @@
 import { describe, type KubeObject, keyOf, refOf } from '../../../core/object.ts';
 import { fields, listOfFields, text } from '../../../mesh/kube-object.ts';
+import type { Arrival } from '../../loading.ts';
 import { controllerOf, isGateway, presents, proxyRefOf } from '../routes/client.ts';
 import { namedPorts } from '../routes/pods.ts';
 import { policyTarget } from '../routes/policies.ts';
@@ -38,7 +39,7 @@ export function judgeStatuses(objects: readonly KubeObject[], expected: Expected
     if (one?.reason !== 'StatusAbsent') return one ?? [];
     return isNeeded(policy, isUsed, behind) ? [ofRoutes(policy, objects, certificate, counts) ?? one] : [];
   });
-  const rank = { stale: 0, absent: 1, live: 2 } as const;
+  const rank: Record<Arrival, number> = { stale: 0, absent: 1, live: 2, read: 3 };
   const found = [...gateways.flatMap(ofGateway), ...(counting.length > 0 ? counting : judged)];
   const worst = found.toSorted((a, b) => rank[a.arrival] - rank[b.arrival])[0];
   if (worst?.arrival !== 'live') return worst ?? seen('StatusAbsent', 'no policy is expected');
