@@ -49,9 +49,20 @@ export interface RouteUpstream {
   readonly now: string;
   /** The pods behind it, or why they are unknown. */
   readonly answering: readonly Workload[] | TargetRefusal;
-  /** A request to the gateway that this route serves; `host` only where the route demands one; absent: unknown. */
-  readonly request?: { readonly path: string; readonly host: string | undefined } | undefined;
+  /** What a client sends to the gateway so that this route serves it; a text says why that is not known. */
+  readonly requests: readonly RouteRequest[] | string;
 }
+
+/** `host` only where the route demands one. Only methods that change nothing. */
+export type RouteRequest =
+  | {
+      readonly method: 'GET' | 'HEAD';
+      readonly path: string;
+      readonly host: string | undefined;
+      readonly headers: Readonly<Record<string, string>>;
+    }
+  /** A TCP connection, with TLS and this server name if there is a host. */
+  | { readonly port: number; readonly host: string | undefined };
 
 /** What a MeshCertificate must say so that a gateway joins a mesh. */
 export interface JoinRequest<I extends GatewayInstallation = GatewayInstallation> {
@@ -77,6 +88,8 @@ export interface OnboardingWording {
   readonly namespaces: string;
   /** Why a route blocks: a clause about the route. */
   readonly blocked: string;
+  /** What a move can cost, as it was measured: sentences. */
+  readonly cost: string;
   /** The route, after the agent has withdrawn its change: a predicate. */
   readonly released: string;
   /** The error for routes that still need an object of ours; `list` names them. It ends with the next step. */

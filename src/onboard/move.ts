@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from 'node:util';
 import { describe, type KubeObject, keyOf, refOf } from '../core/object.ts';
 import type { PublicationStatus } from '../core/status.ts';
-import type { RouteUpstream, StandIns } from '../gateway/onboarding.ts';
+import type { RouteRequest, StandIns } from '../gateway/onboarding.ts';
 import { KubeError } from '../kube/transport/error.ts';
 import { codeOf } from '../mesh/error.ts';
 import { fields } from '../mesh/kube-object.ts';
@@ -9,7 +9,7 @@ import { OnboardError } from './plan/error.ts';
 import { backFrom, backPatch, moved, movePatch, ONBOARD_FIELD_MANAGER } from './plan/moved.ts';
 import type { Joined, MoveVerdict } from './plan/moves.ts';
 import { type WaitOptions, waitFor } from './ready.ts';
-import { ask, describeAnswer, isWorse, type OnboardAnswer } from './request.ts';
+import { ask, describeAnswer, isBroken, isWorse, type OnboardAnswer } from './request.ts';
 import { type TrialOptions, tryAll } from './trial.ts';
 
 export interface MoveOptions extends WaitOptions, TrialOptions {
@@ -36,7 +36,7 @@ export async function moveOne(
   options: MoveOptions,
 ): Promise<MoveResult> {
   if (outcome.kind !== 'move') throw new TypeError('only a route that moves is moved');
-  const { kube, clock, signal, gatewayUrl } = options;
+  const { kube, signal, gatewayUrl } = options;
   const ref = refOf(upstream.route);
   const trial = options.probe ? await tryAll(joined, outcome, upstream, options) : undefined;
   if (trial && trial.code !== 'accepted') {
@@ -53,9 +53,7 @@ export async function moveOne(
       message: 'not moved: it was changed in the meantime; run this again',
     };
   }
-  const { request } = upstream;
-  const asked = gatewayUrl === undefined || request === undefined ? undefined : { gatewayUrl, request };
-  const before = asked && (await ask(asked.gatewayUrl, asked.request, clock, signal));
+  const watched = gatewayUrl === undefined ? [] : await answersBefore(gatewayUrl, upstream.requests, options);
   const next = moved(live, outcome.move);
   try {
     await kube.apply(movePatch(next, outcome.move), { fieldManager: ONBOARD_FIELD_MANAGER, force: true }, signal);
@@ -66,9 +64,9 @@ export async function moveOne(
   try {
     await confirm(live, joined, options);
     const { settleMs = joined.gateway.onboarding.settleMs } = options;
-    const after = asked && before && (await watchRequests(asked, before, { ...options, settleMs }));
     const peer = trial?.peer[0];
-    return { ok: true, message: [peer && `meets ${peer}`, after && describeAnswer(after)].filter(Boolean).join(', ') };
+    const said = [peer && `meets ${peer}`, await watchRequests(watched, { ...options, settleMs })];
+    return { ok: true, message: said.filter(Boolean).join(', ') };
   } catch (error) {
     signal.throwIfAborted();
     await putBack(live, joined, outcome.to?.objects ?? [], options);
@@ -128,28 +126,69 @@ async function confirm(route: KubeObject, { certificate, gateway }: Joined, opti
 
 /** Between two requests while a move is watched. */
 const REQUEST_PAUSE_MS = 250;
-/** A single one may be caused by the change itself. */
+const TRIES_BEFORE = 3;
+/** Fewer may be caused by the change itself, while the gateway prepares the new route. */
 const BAD_IN_A_ROW = 3;
+/** The change causes no refusals by an upstream: as many at any time are the upstream's answer, perhaps of one pod. */
+const MOST_REFUSALS = 3;
 
+/** One request, and what answered it before the move; a text: why none is sent. */
+type Watched = { readonly send: () => Promise<OnboardAnswer>; readonly before: readonly OnboardAnswer[] } | string;
+
+async function answersBefore(
+  gatewayUrl: string,
+  requests: readonly RouteRequest[] | string,
+  { clock, signal }: MoveOptions,
+): Promise<readonly Watched[]> {
+  if (typeof requests === 'string') return [requests];
+  return Promise.all(
+    requests.map(async (request) => {
+      const send = () => ask(gatewayUrl, request, clock, signal);
+      const before = [await send()];
+      while (before.length < TRIES_BEFORE) {
+        await clock.sleep(REQUEST_PAUSE_MS, signal);
+        before.push(await send());
+      }
+      const closed = before.find((one) => 'unreachable' in one);
+      if (!closed || !('port' in request)) return { send, before };
+      return `port ${request.port} of the gateway cannot be reached from here: ${describeAnswer(closed)}`;
+    }),
+  );
+}
+
+/** For people: what answers now, and what was not tried. Throws if one answer is worse than before the move. */
 async function watchRequests(
-  { gatewayUrl, request }: { readonly gatewayUrl: string; readonly request: NonNullable<RouteUpstream['request']> },
-  before: OnboardAnswer,
-  { clock, settleMs, signal, say }: MoveOptions & { readonly settleMs: number },
-): Promise<OnboardAnswer> {
+  watched: readonly Watched[],
+  options: MoveOptions & { readonly settleMs: number },
+): Promise<string> {
+  if (watched.length > 0)
+    options.say.waiting(`requests through the gateway (${Math.round(options.settleMs / 1000)} s)`);
+  const said = await Promise.all(
+    watched.map((one) => (typeof one === 'string' ? `not tried through the gateway: ${one}` : watchOne(one, options))),
+  );
+  return [...new Set(said)].join(', ');
+}
+
+async function watchOne(
+  { send, before }: Exclude<Watched, string>,
+  { clock, settleMs, signal }: MoveOptions & { readonly settleMs: number },
+): Promise<string> {
   const end = clock.monotonic() + settleMs;
   // Requests that failed before the move may continue to fail until the gateway has loaded the change.
-  const patience = isWorse(before, before) ? Number.POSITIVE_INFINITY : BAD_IN_A_ROW;
-  let bad = 0;
-  say.waiting(`requests through the gateway (${Math.round(settleMs / 1000)} s)`);
+  const patience = before.every(isBroken) ? Number.POSITIVE_INFINITY : BAD_IN_A_ROW;
+  let [bad, refusals, sent] = [0, 0, 0];
   for (;;) {
-    const answer = await ask(gatewayUrl, request, clock, signal);
+    const answer = await send();
+    sent += 1;
     bad = isWorse(answer, before) ? bad + 1 : 0;
+    if (bad > 0 && !isBroken(answer)) refusals += 1;
     const over = clock.monotonic() >= end;
-    if (bad >= patience || (over && bad > 0)) {
-      const message = `requests through the gateway fail: ${describeAnswer(answer)}, and before the move ${describeAnswer(before)}`;
+    if (bad >= patience || refusals >= MOST_REFUSALS || (over && bad > 0)) {
+      const was = [...new Set(before.map(describeAnswer))].join(' or ');
+      const message = `requests through the gateway got worse: ${describeAnswer(answer)} after ${sent} requests, and before the move ${was}`;
       throw new OnboardError('ERR_ONBOARD_NOT_CONFIRMED', message);
     }
-    if (over) return answer;
+    if (over) return describeAnswer(answer);
     await clock.sleep(REQUEST_PAUSE_MS, signal);
   }
 }

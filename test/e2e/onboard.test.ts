@@ -110,7 +110,7 @@ describe('onboarding', () => {
     assert.equal(left.length, 1);
     assert.match(
       world.said.join('\n'),
-      /ERR_ONBOARD_NOT_CONFIRMED: reverted: requests through the gateway fail: .*ECONNREFUSED/,
+      /ERR_ONBOARD_NOT_CONFIRMED: reverted: requests through the gateway got worse: .*ECONNREFUSED/,
     );
     assert.deepEqual(bare(await world.mapping('istio')), before);
     const again = await world.through(lookAndPlan(world.options()), 'the plan');

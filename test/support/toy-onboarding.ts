@@ -13,6 +13,7 @@ const onboarding: Onboarding<ToyConfig> = {
     selector: 'toy.selector',
     namespaces: 'toy.namespaces',
     blocked: 'whose policy is of somebody else',
+    cost: 'A ToyRoute moves at once.',
     released: 'has no policy any more',
     inUse: (list) => `${list} still use a ToyPolicy; remove spec.policy there`,
   },
@@ -45,6 +46,7 @@ const onboarding: Onboarding<ToyConfig> = {
           address: `${service}.${namespace}:80`,
           now: text(fields(route.spec).policy) ?? 'plaintext',
           answering: 'code' in answering ? answering : answering.map(({ workload }) => workload),
+          requests: 'the toy answers nothing',
         };
       }),
   specFor: ({ labels, namespaces }) => ({ toy: { selector: labels, namespaces: [...new Set(namespaces)].sort() } }),

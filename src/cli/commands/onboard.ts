@@ -45,7 +45,7 @@ export const onboard = declare({
   description:
     'Looks at the cluster, shows what it found, and shows a plan: every object with what changes in it. Once you agree, ' +
     'it applies the plan, waits until the certificates are published, probes each upstream, and moves the ' +
-    'routes one by one. It reverts a route that fails. A second run changes nothing.',
+    'routes one by one. It reverts a route whose answers get worse. A second run changes nothing.',
   flags,
   examples: [
     { does: 'Show what would be done', line: 'meshcert onboard --dry-run=client' },

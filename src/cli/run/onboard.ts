@@ -10,7 +10,7 @@ import {
   lookAndPlan,
   type OnboardOptions,
 } from '../../onboard/onboard.ts';
-import { planAsYaml, refuseBlocked, showPlan, titleOf } from '../../onboard/plan/plan.ts';
+import { planAsYaml, refuseBlocked, showCost, showPlan, titleOf } from '../../onboard/plan/plan.ts';
 import { showFindings } from '../../onboard/show-findings.ts';
 import type { OnboardFlags } from '../commands/onboard.ts';
 import { clusterOf } from '../declare/cluster-flags.ts';
@@ -69,7 +69,7 @@ async function run(options: OnboardOptions, { dryRun, output, yes }: OnboardFlag
     io.stdout.write(planAsYaml(plan));
     return 0;
   }
-  io.stdout.write(`${findings}\n${showPlan(plan)}\n`);
+  io.stdout.write(`${findings}\n${showPlan(plan)}${showCost(plan, options.gatewayUrl)}\n`);
   refuseBlocked(plan);
   if (dryRun === 'client') return 0;
   if (dryRun === 'server') {

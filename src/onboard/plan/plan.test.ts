@@ -6,7 +6,7 @@ import { planFor } from '../../../test/support/onboard-plan.ts';
 import { type KubeObject, keyOf, describe as nameOf, refOf } from '../../core/object.ts';
 import { fields } from '../../mesh/kube-object.ts';
 import { showFindings } from '../show-findings.ts';
-import { type OnboardPlan, planAsYaml, showPlan } from './plan.ts';
+import { type OnboardPlan, planAsYaml, showCost, showPlan } from './plan.ts';
 
 const ISTIO = [made.gateway(), ...made.istiod()];
 const LINKERD = [made.gateway(), made.linkerdConfig()];
@@ -374,6 +374,20 @@ describe('the output of a plan', () => {
     const text = showPlan({ steps, moves });
     assert.match(text, /change +Mapping emissary\/web/);
     assert.match(text, /- {3}service: web\.shop\n +\+ {3}service: https:\/\/web\.shop:80\n +\+ {3}tls: istio/);
+  });
+
+  it('says before a move what it can cost, and by what it is checked', async () => {
+    const plan = await planFor([
+      ...ISTIO,
+      ...made.app('istio', 'web', 'shop'),
+      made.mapping('web', 'emissary', { service: 'web.shop' }),
+    ]);
+    assert.match(
+      showCost(plan),
+      /one to five requests for each Mapping can be answered with 503.*\n.*--gateway-url URL/,
+    );
+    assert.match(showCost(plan, 'http://gw'), /Requests to http:\/\/gw before and after each move check it/);
+    assert.equal(showCost({ ...plan, moves: [] }), '');
   });
 
   it('shows every finding, and what needs attention', async () => {

@@ -264,6 +264,20 @@ export function showPlan({ steps, moves }: Pick<OnboardPlan, 'steps' | 'moves'>)
   return `Plan\n${lines.join('\n')}\n`;
 }
 
+/** What the moves of a plan can cost, and how each is checked; empty without a move. Ends in a newline. */
+export function showCost(
+  { gateway: { gateway }, moves }: Pick<OnboardPlan, 'gateway' | 'moves'>,
+  gatewayUrl?: string,
+): string {
+  if (moves.length === 0) return '';
+  const { cost, route } = gateway.onboarding.wording;
+  const check =
+    gatewayUrl === undefined
+      ? `No request checks what a move changes; --gateway-url URL sends some before and after, and moves a ${route} back if the answers get worse.`
+      : `Requests to ${gatewayUrl} before and after each move check it; a ${route} is moved back if the answers get worse.`;
+  return `\nWhat a move can cost\n  ${cost}\n  ${check}\n`;
+}
+
 /** Nobody reads the schema of a definition in a plan. */
 function shortened({ object, diff }: OnboardStep): readonly string[] {
   if (object.kind !== 'CustomResourceDefinition') return diff;

@@ -15,6 +15,7 @@ const wording: OnboardingWording = {
   selector: 'mappings.selector',
   namespaces: 'mappings.namespaces',
   blocked: 'whose spec.tls another client set',
+  cost: 'Emissary changes the route before Envoy has prepared the new cluster: one to five requests for each Mapping can be answered with 503, in a measurement 2 of 3,958. Let clients repeat requests, or choose a quiet hour.',
   released: 'no longer has the spec.tls of the agent',
   inUse: (list) =>
     `spec.tls of ${list} still names the TLSContext, and another client set it; without the TLSContext the gateway could use plaintext. Remove spec.tls there and run this again; until then, the certificate is renewed`,

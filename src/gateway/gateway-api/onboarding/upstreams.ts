@@ -37,7 +37,7 @@ function upstreamOf(route: KubeObject, objects: RouteObjects): RouteUpstream {
     now: backend ? `Backend ${backend.metadata.name}` : 'by its Service',
     answering:
       refusalOf(route, objects.gatewayObjects) ?? ('code' in targets ? targets : answeringAt(targets, objects)),
-    request: requestOf(route),
+    requests: requestsOf(route),
   };
 }
 
@@ -74,13 +74,21 @@ const parentsOf = ({ metadata, spec }: KubeObject): readonly Parent[] =>
 const isParent = ({ kind, namespace, name }: Parent, gateway: KubeObject): boolean =>
   kind === gateway.kind && name === gateway.metadata.name && namespace === gateway.metadata.namespace;
 
-/** A request that its first rule matches, unless it demands more than a path and a host. */
-function requestOf({ spec }: KubeObject): RouteUpstream['request'] {
+/** A route can have many rules; these show whether each target still answers. */
+const MOST_REQUESTS = 8;
+
+/** One for each rule, unless the rule demands what cannot be guessed. */
+function requestsOf({ spec }: KubeObject): RouteUpstream['requests'] {
   const { rules, hostnames } = fields(spec);
-  const [match] = listOfFields(listOfFields(rules)[0]?.matches);
-  const { path, ...more } = fields(match);
-  const { type, value } = fields(path);
-  if (Object.keys(more).length > 0 || type === 'RegularExpression') return undefined;
-  const host = Array.isArray(hostnames) ? hostnames.map(String).find((one) => !one.includes('*')) : undefined;
-  return { path: text(value) ?? '/', host };
+  const names = Array.isArray(hostnames) ? hostnames.map(String) : [];
+  const host = names.find((one) => !one.includes('*')) ?? names[0]?.replace('*', 'www');
+  const requests = listOfFields(rules).flatMap(({ matches }) => {
+    const [match] = listOfFields(matches);
+    const { path, method = 'GET', ...more } = fields(match);
+    const { type, value } = fields(path);
+    if ((method !== 'GET' && method !== 'HEAD') || Object.keys(more).length > 0 || type === 'RegularExpression')
+      return [];
+    return [{ method, path: text(value) ?? '/', host, headers: {} } as const];
+  });
+  return requests.length > 0 ? requests.slice(0, MOST_REQUESTS) : 'no rule of it matches a simple GET';
 }
