@@ -7,10 +7,11 @@ import {
   type PemFile,
   type PodFiles,
   readContexts,
+  type TlsPart,
 } from '../../src/gateway/emissary/reading/context.ts';
 import type { EmissaryEnv } from '../../src/gateway/emissary/reading/env.ts';
 import { mappingSpec } from '../../src/gateway/emissary/reading/kinds.ts';
-import { effectiveUpstream, resolversIn, seesMapping } from '../../src/gateway/emissary/reading/reading.ts';
+import { effectiveUpstream, inOrder, resolversIn, seesMapping } from '../../src/gateway/emissary/reading/reading.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
 import { describeKeyType, type KeyType } from '../../src/pki/key-type.ts';
 
@@ -47,6 +48,7 @@ export interface EnvoyTls {
   readonly key: PemFile | undefined;
   readonly ca: PemFile | undefined;
   readonly crl: PemFile | undefined;
+  readonly withoutFile: readonly TlsPart[];
   readonly sni: string | undefined;
   readonly alpn: string | undefined;
   readonly min: string | undefined;
@@ -76,7 +78,7 @@ export function configure(snapshot: EnvoySnapshot, given: EmissaryEnv, pod?: Pod
   const env: EmissaryEnv = {
     ...given,
     module: moduleSettings(snapshot.modules, given),
-    resolvers: resolversIn(snapshot.resolvers),
+    resolvers: resolversIn(snapshot.resolvers, given),
   };
   const contexts = readContexts(snapshot.contexts, snapshot.secrets, env, pod);
   const clusters = new Map<string, ClusterConfig>();
@@ -85,9 +87,10 @@ export function configure(snapshot: EnvoySnapshot, given: EmissaryEnv, pod?: Pod
   for (const context of contexts.values()) {
     for (const error of context.errors) errors.push([`${context.name}.${context.namespace}`, error]);
   }
-  for (const mapping of snapshot.mappings) {
-    if (!seesMapping(mapping, env)) continue;
-    const upstream = effectiveUpstream(mapping, contexts, [], env);
+  const read = snapshot.mappings
+    .filter((mapping) => seesMapping(mapping, env))
+    .map((object) => ({ object, upstream: effectiveUpstream(object, contexts, [], env) }));
+  for (const { object: mapping, upstream } of inOrder(read)) {
     for (const error of [...upstream.errors, ...(upstream.dropped === undefined ? [] : [upstream.dropped])])
       errors.push([`${mapping.metadata.name}.${mapping.metadata.namespace}`, error]);
     if (upstream.dropped !== undefined) continue;
@@ -131,6 +134,7 @@ export function refusal(configuration: Configuration): string | undefined {
     if (!tls) continue;
     if (tls.certRequired !== undefined)
       return `${name}: require_client_certificate is not a field of an upstream's TLS context`;
+    if (tls.withoutFile.length > 0) return `${name}: ${tls.withoutFile.join(', ')} has no file`;
     try {
       createSecureContext({ cert: tls.certificate?.pem, key: tls.key?.pem, ca: tls.ca?.pem });
       const type = tls.key?.pem === undefined ? undefined : PrivateKey.fromPem(tls.key.pem).keyType;
@@ -165,6 +169,7 @@ function tlsOf(context: ContextReading | undefined): EnvoyTls {
     key: context?.key,
     ca: context?.ca,
     crl: context?.crl,
+    withoutFile: context?.withoutFile ?? [],
     sni: spec?.sni,
     alpn: spec?.alpnProtocols,
     min: spec?.minTlsVersion,

@@ -179,7 +179,6 @@ export function judgeTraps(place: TrapPlace): void {
       'MC1109',
       `${example('MC1109')}---${context(`${BOTH}, ${ALPN}`)}${secret('mesh-identity', 'emissary', PAIR)}${secret('mesh-ca', 'emissary', { 'tls.crt': 'roots' })}`,
     ],
-    ['MC1110', gatewayWith('AMBASSADOR_ISTIO_SECRET_DIR', '/etc/istio-certs')],
     [
       'MC1204',
       gatewayWith('AMBASSADOR_FORCE_SECRET_VALIDATION', 'true'),
@@ -213,7 +212,20 @@ export function judgeTraps(place: TrapPlace): void {
     assert.deepEqual(await seen(), RIGHT);
   });
 
-  for (const code of ['MC1004', 'MC1201', 'MC1202', 'MC1203']) {
+  const FROZEN: readonly (readonly [code: string, trap?: string])[] = [
+    ['MC1004'],
+    ['MC1011', secret('mesh-crl', 'emissary', { 'tls.crt': 'roots' })],
+    [
+      'MC1103',
+      context(`secret: mesh-identity, ${ALPN}`) +
+        secret('mesh-identity', 'emissary', { 'tls.key': 'key', 'user.key': 'key' }),
+    ],
+    ['MC1104', secret('mesh-ca', 'emissary', { 'ca.crt': 'roots', 'crl.pem': 'roots' })],
+    ['MC1201'],
+    ['MC1202'],
+    ['MC1203'],
+  ];
+  for (const [code, more = ''] of FROZEN) {
     trapTest(
       code,
       'the whole configuration is refused, and a Mapping that is right does not come into force',
@@ -221,8 +233,8 @@ export function judgeTraps(place: TrapPlace): void {
         const { [code]: reason = /./ } = place.refusals ?? {};
         await start(objectsOf(texts, base));
         const later = mapping('later', "service: 'https://web.shop:80', tls: mesh");
-        assert.match((await judge.change(trap(code))) ?? '', reason);
-        assert.match((await judge.change(trap(code, later))) ?? '', reason);
+        assert.match((await judge.change(trap(code, more))) ?? '', reason);
+        assert.match((await judge.change(trap(code, more, later))) ?? '', reason);
         assert.equal(await ask(workload, '/later/'), 'absent');
         await change(fixed(later));
         assert.deepEqual(await seen('/later/'), RIGHT);
@@ -427,9 +439,13 @@ export function judgeTraps(place: TrapPlace): void {
     );
   }
 
-  trapTest('MC1303', 'the second Mapping shows the certificate of the first', async () => {
-    await start(trap('MC1303'));
-    assert.equal(await ask(workload, '/two/'), ISTIO);
+  trapTest('MC1303', 'the second Mapping by name.namespace shows the certificate of the first', async () => {
+    const objects = trap('MC1303');
+    const found = diagnose({ adapters, objects, now: Date.now(), whole: new Set() });
+    assert.equal(found.find(({ code }) => code === 'MC1303')?.object.metadata.name, 'web');
+    await start(objects);
+    assert.equal(await ask(workload), THEIRS);
+    assert.equal(await ask(workload, '/two/'), THEIRS);
     await start(fixed(example('MC1303').replace('web.shop:80', 'web.shop.svc:80')));
     assert.equal(await ask(workload, '/two/'), THEIRS);
     assert.equal(await ask(workload), ISTIO);
@@ -458,8 +474,19 @@ export function judgeTraps(place: TrapPlace): void {
   });
 
   trapTest('MC1308', 'the Mapping has no route', async () => {
-    await start(trap('MC1308'));
-    assert.deepEqual(await seen(), { workload: 'absent', impostor: 'absent' });
+    const resolver = (name: string) => `
+apiVersion: getambassador.io/v3alpha1
+kind: ConsulResolver
+metadata: {name: ${name}, namespace: emissary}
+spec: {address: 'consul-server.consul:8500', datacenter: dc1}
+---
+`;
+    const unknown = mapping('web', "service: 'https://web:80', tls: mesh, resolver: dc1");
+    for (const objects of [trap('MC1308'), trap('MC1308', resolver('dc2'), unknown)]) {
+      await start(objects);
+      assert.deepEqual(await seen(), { workload: 'absent', impostor: 'absent' });
+    }
+    assert.ok(!codesOf(objectsOf(texts, base, resolver('dc1'), unknown)).includes('MC1308'));
     await start(fixed());
     assert.deepEqual(await seen(), RIGHT);
   });
@@ -470,6 +497,23 @@ export function judgeTraps(place: TrapPlace): void {
     await start(trap('MC1307'));
     assert.equal(await ask(another), ISTIO);
   });
+
+  trapTest(
+    'MC1110',
+    'as soon as the sidecar has files, their certificate is shown and not that of the Secret',
+    async () => {
+      const madeUp = objectsOf(
+        texts,
+        secret('istio-certs', 'emissary', { 'tls.crt': 'their.leaf', 'tls.key': 'their.key' }),
+      )[0];
+      await start(trap('MC1110'), { files: new Map() });
+      assert.equal(await ask(workload), ISTIO);
+      await start(trap('MC1110'), { files: new Map(), madeUp });
+      assert.equal(await ask(workload), THEIRS);
+      await start(fixed(gatewayWith('AMBASSADOR_ISTIO_SECRET_DIR', '/etc/istio-certs')), { files: new Map(), madeUp });
+      assert.equal(await ask(workload), ISTIO);
+    },
+  );
 
   trapTest('MC1401', 'an older Emissary keeps the certificate that its sidecar has replaced on disk', async () => {
     const made = (leaf: string, key: string): PodFiles => ({

@@ -149,9 +149,12 @@ describe('the findings about the gateway', () => {
     );
   });
 
-  it('recognise Edge Stack by its image', () => {
+  it('recognise Edge Stack by its image, not by the label that the chart of Emissary sets too', () => {
     const [found] = installationsOf(of(made.gateway({ image: 'docker.io/datawire/aes:3.9.1', name: 'edge-stack' })));
     assert.deepEqual([found?.product, found?.version], ['Edge Stack', '3.9.1']);
+    const chart = made.gateway();
+    const labelled = { ...chart, metadata: { ...chart.metadata, labels: { product: 'aes' } } };
+    assert.equal(installationsOf(of(labelled))[0]?.product, 'Emissary-ingress');
   });
 
   it('ignore the conversion webhook, which has the same image, and the agent of the cloud', () => {

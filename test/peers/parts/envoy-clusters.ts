@@ -1,7 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ClusterConfig } from '../../../sandbox/emissary/configuration.ts';
-import type { PemFile } from '../../../src/gateway/emissary/reading/context.ts';
+import type { PemFile, TlsPart } from '../../../src/gateway/emissary/reading/context.ts';
 import type { EnvoyObject } from '../servers/envoy.ts';
 import { plainCluster } from '../servers/envoy-config.ts';
 
@@ -26,10 +26,10 @@ export async function clusterOf(
   if (!tls) return plain;
   const file = (pem: PemFile | undefined) => (pem?.pem === undefined ? undefined : writePem(dir, pem.path, pem.pem));
   const [certificate, key, ca, crl] = await Promise.all([tls.certificate, tls.key, tls.ca, tls.crl].map(file));
-  const validation = {
-    ...(ca ? { trusted_ca: { filename: ca } } : {}),
-    ...(crl ? { crl: { filename: crl } } : {}),
-  };
+  const source = (part: TlsPart, filename: string | undefined) =>
+    filename || tls.withoutFile.includes(part) ? { [part]: { filename: filename ?? null } } : {};
+  const chain = source('certificate_chain', certificate);
+  const validation = { ...source('trusted_ca', ca), ...source('crl', crl) };
   const version = (text: string | undefined) => text && `TLS${text.replace('.', '_')}`;
   return {
     ...plain,
@@ -41,9 +41,7 @@ export async function clusterOf(
         // Emissary writes it into every context, although an upstream's has no such field.
         ...(tls.certRequired === undefined ? {} : { require_client_certificate: tls.certRequired }),
         common_tls_context: {
-          ...(certificate && key
-            ? { tls_certificates: [{ certificate_chain: { filename: certificate }, private_key: { filename: key } }] }
-            : {}),
+          ...(key ? { tls_certificates: [{ ...chain, private_key: { filename: key } }] } : {}),
           ...(Object.keys(validation).length > 0 ? { validation_context: validation } : {}),
           ...(tls.alpn ? { alpn_protocols: [tls.alpn] } : {}),
           tls_params: {

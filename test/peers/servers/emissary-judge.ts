@@ -9,10 +9,11 @@ const VERSION = 'github.com/emissary-ingress/emissary/v3@v3.10.0';
 
 export interface JudgedCluster {
   readonly name: string;
-  readonly host: string;
-  readonly port: number;
-  readonly tls: boolean;
-  readonly certificate: boolean;
+  /** Null where the endpoints come from a resolver. */
+  readonly host: string | null;
+  readonly port: number | null;
+  /** Null without TLS; else the file of each part, below the directory of Secrets, and null for a part without a file. */
+  readonly tls: Readonly<Record<string, string | null>> | null;
 }
 
 export interface Judged {

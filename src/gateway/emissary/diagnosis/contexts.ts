@@ -4,7 +4,7 @@ import { visible } from '../reading/context.ts';
 import { answersTo, type EmissaryEnv } from '../reading/env.ts';
 import { contextSpec } from '../reading/kinds.ts';
 import type { DoctorCheck } from './check.ts';
-import { type InterpretedCluster, insteadOf, willWrite } from './world.ts';
+import { harmOf, type InterpretedCluster, insteadOf, willWrite } from './world.ts';
 
 const named = ({ mappings }: InterpretedCluster, name: string) => mappings.filter(({ spec }) => spec.tls === name);
 
@@ -20,7 +20,7 @@ export const contextChecks: readonly DoctorCheck[] = [
         if (typeof tls !== 'string' || tls === 'true' || !world.known('TLSContext')) continue;
         if (!world.snapshot.whole.has('TLSContext') && world.promises.some((one) => willWrite(one, tls))) continue;
         if (mapping.upstream.context || world.all('TLSContext').some(({ metadata }) => metadata.name === tls)) continue;
-        if (world.contexts.some(({ reading }) => `${reading.name}.${reading.namespace}` === tls)) continue;
+        if (world.contexts.some(({ reading }) => reading.name === tls)) continue;
         yield {
           object: mapping.object,
           message: `it names the TLSContext ${tls}, which does not exist: ${insteadOf(mapping.upstream)}`,
@@ -201,11 +201,12 @@ export const contextChecks: readonly DoctorCheck[] = [
     title: 'The revocation list of a TLSContext is missing',
     *run({ contexts, known }) {
       for (const { object, spec, reading } of contexts) {
-        if (!spec.crlSecret || !known('Secret') || !reading.errors.some((error) => error.includes('revocation')))
-          continue;
+        const isMissing =
+          reading.withoutFile.includes('crl') || reading.errors.some((error) => error.includes('revocation'));
+        if (!isMissing || !known('Secret')) continue;
         yield {
           object,
-          message: `crl_secret ${spec.crlSecret} has no crl.pem, which makes the whole context unusable: Mappings that name it get plaintext, or TLS without verification`,
+          message: `crl_secret ${spec.crlSecret} has no crl.pem: ${harmOf(reading)}`,
           fix: 'create the Secret with the key crl.pem, or remove crl_secret',
         };
       }

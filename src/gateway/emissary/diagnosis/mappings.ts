@@ -1,7 +1,23 @@
 import { describe, refOf } from '../../../core/object.ts';
+import type { Resolver } from '../reading/env.ts';
 import { parseService } from '../reading/service.ts';
 import type { DoctorCheck } from './check.ts';
-import { insteadOf, type SeenMapping } from './world.ts';
+import { type InterpretedCluster, insteadOf, type SeenMapping } from './world.ts';
+
+const RESOLVERS = ['KubernetesServiceResolver', 'KubernetesEndpointResolver', 'ConsulResolver'];
+
+/** Whether a resolver that is not among the objects does not exist. Files with one are taken to have all. */
+const knowsResolvers = ({ snapshot, known }: InterpretedCluster): boolean =>
+  snapshot.whole.size > 0 ? RESOLVERS.every((kind) => snapshot.whole.has(kind)) : RESOLVERS.some(known);
+
+const BALANCED = 'set resolver: endpoint as well, or remove load_balancer';
+const DROPPED_FIXES: Readonly<Record<Resolver, string>> = {
+  service: BALANCED,
+  endpoint: BALANCED,
+  consul: 'write the name of the service that the ConsulResolver looks up, without a namespace',
+  unknown:
+    'create the resolver with the ambassador_id of this gateway, or correct the name; a ConsulResolver needs a datacenter',
+};
 
 const withTls = (mappings: readonly SeenMapping[]) => mappings.filter(({ spec }) => spec.tls !== undefined);
 
@@ -134,16 +150,15 @@ export const mappingChecks: readonly DoctorCheck[] = [
     code: 'MC1308',
     severity: 'error',
     title: 'Emissary drops the Mapping',
-    *run({ mappings, known }) {
-      for (const { object, spec, upstream } of withTls(mappings)) {
-        if (upstream.dropped === undefined || (spec.resolver === undefined && !known('Module'))) continue;
+    *run(world) {
+      for (const { object, spec, upstream } of withTls(world.mappings)) {
+        const { dropped, resolver } = upstream;
+        if (dropped === undefined || (spec.resolver === undefined && !world.known('Module'))) continue;
+        if (resolver === 'unknown' && !knowsResolvers(world)) continue;
         yield {
           object,
-          message: `${upstream.dropped}: the Mapping has no route, and only the diagnostics of Emissary show it`,
-          fix:
-            upstream.resolver === 'consul'
-              ? 'write the name of the service that the ConsulResolver looks up, without a namespace'
-              : 'set resolver: endpoint as well, or remove load_balancer',
+          message: `${dropped}: the Mapping has no route, and only the diagnostics of Emissary show it`,
+          fix: DROPPED_FIXES[resolver],
         };
       }
     },

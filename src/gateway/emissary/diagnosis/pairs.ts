@@ -8,10 +8,8 @@ import { findPath, reachesRoot } from '../../../pki/chain.ts';
 import { describeKeyType, type KeyType } from '../../../pki/key-type.ts';
 import { parsedValue, type SecretPair } from '../../pair.ts';
 import type { DoctorCheck } from './check.ts';
-import type { InterpretedCluster } from './world.ts';
+import { FROZEN, type InterpretedCluster } from './world.ts';
 
-const FROZEN =
-  'Envoy refuses it, Emissary discards the whole configuration, and every later change of any object is blocked';
 const DAY = 86_400_000;
 /** How long before its end a root causes a warning: replacing one takes weeks. */
 const ROOT_WARNING_MS = 60 * DAY;

@@ -4,9 +4,8 @@ import { decodeData } from '../../secret-data.ts';
 import { namespacing, type SecretRef, shippingNamespacing, visible } from '../reading/context.ts';
 import { readSecretFiles, SECRET_TYPES } from '../reading/secret-file.ts';
 import type { DoctorCheck } from './check.ts';
-import type { InterpretedCluster, SeenContext } from './world.ts';
+import { HARM, harmOf, type InterpretedCluster, type SeenContext } from './world.ts';
 
-const HARM = 'requests of Mappings that name this context are sent in plaintext, or with TLS without verification';
 const nameOf = ({ namespace, name }: SecretRef): string => `${namespace}/${name}`;
 
 /** The Secrets that a context names, by the field that names them. */
@@ -74,14 +73,14 @@ export const secretChecks: readonly DoctorCheck[] = [
     severity: 'error',
     title: 'The identity Secret lacks its certificate or its key',
     *run(world) {
-      for (const { field, secret } of referencedSecrets(world)) {
+      for (const { field, secret, context } of referencedSecrets(world)) {
         if (field !== 'secret' || !SECRET_TYPES.includes(String(secret.type ?? 'Opaque'))) continue;
         const files = readSecretFiles(secret);
         if (files?.certificate && files.key) continue;
         const lacks = files?.certificate ? 'tls.key' : 'tls.crt';
         yield {
           object: secret,
-          message: `it has no readable ${lacks} (base64 of UTF-8 text): ${HARM}`,
+          message: `it has no readable ${lacks} (base64 of UTF-8 text): ${harmOf(context.reading)}`,
           fix: `write tls.crt and tls.key in one update`,
         };
       }
@@ -92,12 +91,12 @@ export const secretChecks: readonly DoctorCheck[] = [
     severity: 'error',
     title: 'The CA Secret has its roots under a key that Emissary does not read',
     *run(world) {
-      for (const { field, secret } of referencedSecrets(world)) {
+      for (const { field, secret, context } of referencedSecrets(world)) {
         if (field !== 'ca_secret' || readSecretFiles(secret)?.certificate) continue;
         const has = Object.keys(decodeData(secret)).join(', ') || 'nothing';
         yield {
           object: secret,
-          message: `Emissary reads tls.crt of a CA Secret, and this one has ${has}: ${HARM}`,
+          message: `Emissary reads tls.crt of a CA Secret, and this one has ${has}: ${harmOf(context.reading)}`,
           fix: 'put the roots under tls.crt (under ca.crt as well, if other gateways read it)',
         };
       }
@@ -179,7 +178,7 @@ export const secretChecks: readonly DoctorCheck[] = [
     title: 'The gateway does not see the Secret',
     *run(world) {
       for (const { secret } of referencedSecrets(world)) {
-        if (secret.metadata.name === 'istio-certs' || visible(secret, world.env)) continue;
+        if (visible(secret, world.env)) continue;
         const { env } = world;
         const why =
           env.singleNamespace && secret.metadata.namespace !== env.namespace
@@ -195,8 +194,8 @@ export const secretChecks: readonly DoctorCheck[] = [
   },
   {
     code: 'MC1110',
-    severity: 'error',
-    title: 'Emissary replaces the Secret istio-certs by its own',
+    severity: 'warning',
+    title: 'Files of the sidecar replace the Secret istio-certs',
     *run({ all, env, contexts }) {
       if (!env.istioSecretDir) return;
       for (const object of all('Secret')) {
@@ -205,8 +204,8 @@ export const secretChecks: readonly DoctorCheck[] = [
         yield {
           object,
           message:
-            'AMBASSADOR_ISTIO_SECRET_DIR is set, so the gateway uses the files of its sidecar under this name, and never this Secret',
-          fix: 'rename the Secret',
+            'AMBASSADOR_ISTIO_SECRET_DIR is set: as soon as key.pem and cert-chain.pem exist in that directory, the gateway uses them under this name and not this Secret; without them, it uses this Secret',
+          fix: 'rename the Secret, or remove the variable',
         };
       }
     },

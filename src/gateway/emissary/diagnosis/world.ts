@@ -14,13 +14,18 @@ import {
 } from '../reading/context.ts';
 import type { EmissaryEnv } from '../reading/env.ts';
 import { type ContextSpec, contextSpec, type MappingSpec, mappingSpec } from '../reading/kinds.ts';
-import { type EffectiveUpstream, effectiveUpstream, resolversIn, seesMapping } from '../reading/reading.ts';
+import {
+  type EffectiveUpstream,
+  effectiveUpstream,
+  inOrder,
+  type ReadMapping,
+  resolversIn,
+  seesMapping,
+} from '../reading/reading.ts';
 import { parseService } from '../reading/service.ts';
 
-export interface SeenMapping {
-  readonly object: KubeObject;
+export interface SeenMapping extends ReadMapping {
   readonly spec: MappingSpec;
-  readonly upstream: EffectiveUpstream;
   /** The Service behind it, as far as the name shows. */
   readonly service: { readonly name: string; readonly namespace: string };
 }
@@ -58,6 +63,7 @@ export interface InterpretedCluster extends SnapshotObjects {
   readonly gateway: KubeObject | undefined;
   /** Contexts that this gateway reads and that originate TLS. */
   readonly contexts: readonly SeenContext[];
+  /** In the order in which the gateway makes their clusters. */
   readonly mappings: readonly SeenMapping[];
   readonly promises: readonly Promised[];
 }
@@ -72,12 +78,14 @@ export function worldOf(
   const env: EmissaryEnv = {
     ...given,
     module: given.module ?? moduleSettings(all('Module'), given),
-    resolvers: resolversIn(snapshot.objects),
+    resolvers: resolversIn(snapshot.objects, given),
   };
   const readings = readContexts(all('TLSContext'), all('Secret'), env);
-  const mappings = [...all('Mapping'), ...all('TCPMapping')]
-    .filter((mapping) => seesMapping(mapping, env))
-    .map((object) => seenMapping(object, effectiveUpstream(object, readings, [], env), env));
+  const mappings = inOrder(
+    [...all('Mapping'), ...all('TCPMapping')]
+      .filter((mapping) => seesMapping(mapping, env))
+      .map((object) => seenMapping(object, effectiveUpstream(object, readings, [], env), env)),
+  );
   const promises = all('MeshCertificate')
     .filter((object) => snapshot.uses?.(object, 'emissary') !== false)
     .map((object) => promiseOf(object, snapshot.adapters));
@@ -140,6 +148,20 @@ const clientTls = ({ object, spec, pair }: SeenContext): ClientTls => ({
   maxTlsVersion: spec.maxTlsVersion,
   keyType: parsedValue(pair?.key)?.keyType.type,
 });
+
+/** What happens when Envoy does not load a part of the configuration. */
+export const FROZEN =
+  'Envoy refuses it, Emissary discards the whole configuration, and every later change of any object is blocked';
+
+/** What an unusable context does, as the end of a sentence. */
+export const HARM =
+  'requests of Mappings that name this context are sent in plaintext, or with TLS without verification';
+
+/** What a Secret without the key that Emissary needs of it does to a context, as the end of a sentence. */
+export function harmOf({ withoutFile }: ContextReading): string {
+  if (withoutFile.length === 0) return HARM;
+  return `it has another key that Emissary reads, so as soon as a Mapping names this context, Emissary configures ${withoutFile.join(' and ')} without a file. ${FROZEN}`;
+}
 
 /** What the gateway does with a Mapping whose context it cannot use, in words. */
 export const insteadOf = ({ mode, host, port }: EffectiveUpstream): string =>

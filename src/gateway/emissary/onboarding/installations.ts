@@ -25,8 +25,9 @@ export function installationsOf({ workloads, gatewayObjects }: ClusterLists): Em
   }));
 }
 
+/** By the image: the chart of Emissary itself sets the label `product: aes`. */
 function productOf(workload: KubeObject, image: string): EmissaryInstallation['product'] {
   const labels = labelsOf(workload);
-  const edge = /(^|\/)aes(:|@|$)/.test(image) || labels.product === 'aes' || /edge-stack/.test(JSON.stringify(labels));
+  const edge = /(^|\/)aes(:|@|$)/.test(image) || /edge-stack/.test(JSON.stringify(labels));
   return edge ? 'Edge Stack' : 'Emissary-ingress';
 }

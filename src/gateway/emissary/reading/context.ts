@@ -15,12 +15,16 @@ export interface PemFile {
 export interface PodFiles {
   /** PEM text by path; a path that is not here does not exist. */
   readonly files: ReadonlyMap<string, string>;
-  /** The Secret `istio-certs` that Emissary synthesizes from the files of its sidecar. */
+  /** The Secret `istio-certs` that Emissary synthesizes from the files of its sidecar, as soon as there are some. */
   readonly madeUp?: KubeObject | undefined;
 }
 
+/** A part of a TLS context, by its field in Envoy's configuration. */
+export type TlsPart = 'certificate_chain' | 'trusted_ca' | 'crl';
+
 /** One TLSContext as the gateway reads it. */
 export interface ContextReading {
+  /** Under which Mappings find it. */
   readonly name: string;
   readonly namespace: string;
   readonly object: KubeObject;
@@ -31,6 +35,11 @@ export interface ContextReading {
   readonly key: PemFile | undefined;
   readonly ca: PemFile | undefined;
   readonly crl: PemFile | undefined;
+  /**
+   * Parts that Emissary configures without a file, because their Secret has another key that it reads. Envoy refuses
+   * the whole configuration.
+   */
+  readonly withoutFile: readonly TlsPart[];
   readonly errors: readonly string[];
 }
 
@@ -57,6 +66,7 @@ export function readContexts(
     .sort((a, b) => compare(a.metadata.namespace ?? '', b.metadata.namespace ?? ''));
   const shipped = shippedSecrets(seen, env);
   const files = new Map<string, SecretFiles>();
+  // The Secret of a sidecar's files comes last, and so replaces a real one of its name.
   const taken = [...secrets.filter((one) => visible(one, env)), ...(pod?.madeUp ? [pod.madeUp] : [])];
   for (const secret of taken) {
     const key = keyOf({ name: secret.metadata.name, namespace: secret.metadata.namespace ?? '' });
@@ -66,8 +76,8 @@ export function readContexts(
   const named = new Map<string, ContextReading>();
   for (const context of seen) {
     const { name, namespace = '' } = context.metadata;
-    const reading = readContext(context, files, env, pod);
-    named.set(named.has(name) ? `${name}.${namespace}` : name, reading);
+    const reading = readContext(context, named.has(name) ? `${name}.${namespace}` : name, files, env, pod);
+    named.set(reading.name, reading);
   }
   return named;
 }
@@ -105,13 +115,15 @@ function shippedSecrets(contexts: readonly KubeObject[], env: EmissaryEnv): Read
 
 function readContext(
   object: KubeObject,
+  name: string,
   secrets: ReadonlyMap<string, SecretFiles>,
   env: EmissaryEnv,
   pod: PodFiles | undefined,
 ): ContextReading {
   const spec = contextSpec(object);
-  const { name, namespace = '' } = object.metadata;
+  const { namespace = '' } = object.metadata;
   const errors: string[] = [];
+  const withoutFile: TlsPart[] = [];
   const find = (wanted: string) => secrets.get(keyOf(secretRef(wanted, object, namespacing(spec, env))));
   const decoded = (of: SecretFiles | undefined, pem: string | undefined, extension: string): PemFile | undefined =>
     of && pem !== undefined
@@ -131,18 +143,20 @@ function readContext(
   if (spec.secret && spec.certChainFile) errors.push(`${name}: exactly one of secret and cert_chain_file may be set`);
   if (spec.certChainFile && !spec.privateKeyFile) errors.push(`${name}: cert_chain_file needs private_key_file`);
   const identity = spec.secret ? find(spec.secret) : undefined;
-  if (spec.secret && !identity?.certificate) errors.push(`${name}: found no certificate in ${spec.secret}`);
+  if (spec.secret && !identity) errors.push(`${name}: found no certificate in ${spec.secret}`);
   else if (spec.secret && !identity?.key) errors.push(`${name}: found no private key in ${spec.secret}`);
+  else if (spec.secret && !identity?.certificate) withoutFile.push('certificate_chain');
   const certificate = decoded(identity, identity?.certificate, 'crt') ?? onDisk(spec.certChainFile);
   const key = decoded(identity, identity?.key, 'key') ?? onDisk(spec.privateKeyFile);
   const ca = spec.caSecret ? find(spec.caSecret) : undefined;
-  if ((spec.caSecret ?? spec.caCertChainFile) && !certificate) errors.push(`${name}: roots without a certificate`);
-  else if (spec.caSecret && !ca?.certificate)
-    errors.push(`${name}: found no validation certificate in ${spec.caSecret}`);
-  const crl = spec.crlSecret ? find(spec.crlSecret) : undefined;
-  if (spec.crlSecret && !crl?.user) errors.push(`${name}: found no revocation list in ${spec.crlSecret}`);
-  if (spec.hosts.length > 0 && !certificate) errors.push(`${name}: hosts without a certificate`);
   const beside = onDisk(spec.caCertChainFile) ?? decoded(identity, identity?.root, 'root.crt');
+  if ((spec.caSecret || beside) && !certificate) errors.push(`${name}: roots without a certificate`);
+  else if (spec.caSecret && !ca) errors.push(`${name}: found no validation certificate in ${spec.caSecret}`);
+  else if (spec.caSecret && !ca?.certificate) withoutFile.push('trusted_ca');
+  const crl = spec.crlSecret ? find(spec.crlSecret) : undefined;
+  if (spec.crlSecret && !crl) errors.push(`${name}: found no revocation list in ${spec.crlSecret}`);
+  else if (spec.crlSecret && !crl?.user) withoutFile.push('crl');
+  if (spec.hosts.length > 0 && !certificate) errors.push(`${name}: hosts without a certificate`);
 
   return {
     name,
@@ -154,18 +168,14 @@ function readContext(
     ca: spec.caSecret ? decoded(ca, ca?.certificate, 'crt') : beside,
     crl: decoded(crl, crl?.user, 'user'),
     usable: errors.length === 0,
+    withoutFile,
     errors,
   };
 }
 
 export function visible(object: KubeObject, env: EmissaryEnv): boolean {
   if (env.singleNamespace && object.metadata.namespace !== env.namespace) return false;
-  const shadowed =
-    env.istioSecretDir &&
-    object.kind === 'Secret' &&
-    object.metadata.name === 'istio-certs' &&
-    object.metadata.namespace === env.namespace;
-  return !shadowed && selects(env.labelSelector, object.metadata.labels);
+  return selects(env.labelSelector, object.metadata.labels);
 }
 
 const keyOf = ({ namespace, name }: SecretRef): string => `${namespace}/${name}`;

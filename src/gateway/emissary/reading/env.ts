@@ -10,7 +10,7 @@ export interface EmissaryEnv {
   readonly singleNamespace: boolean;
   /** AMBASSADOR_LABEL_SELECTOR; applies to Secrets and TLSContexts too. */
   readonly labelSelector?: string | undefined;
-  /** AMBASSADOR_ISTIO_SECRET_DIR is set: a synthesized Secret `istio-certs` shadows a real one. */
+  /** AMBASSADOR_ISTIO_SECRET_DIR is set: a Secret `istio-certs` made of the files there replaces a real one. */
   readonly istioSecretDir: boolean;
   /** AMBASSADOR_EDS_BYPASS. */
   readonly edsBypass: boolean;
@@ -26,7 +26,7 @@ export interface EmissaryEnv {
   readonly version?: string | undefined;
 }
 
-/** What finds the endpoints behind a host. `unknown`: an object that was not read. */
+/** What finds the endpoints behind a host. `unknown`: there is no such object, or it was not read. */
 export type Resolver = 'service' | 'endpoint' | 'consul' | 'unknown';
 
 export interface ModuleSettings {

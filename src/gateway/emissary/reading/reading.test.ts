@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { KubeObject } from '../../../core/object.ts';
-import { readContexts } from './context.ts';
+import { type PodFiles, readContexts } from './context.ts';
 import { answersTo, DEFAULT_ENV, type EmissaryEnv, selects } from './env.ts';
-import { effectiveUpstream } from './reading.ts';
+import { effectiveUpstream, inOrder, resolversIn } from './reading.ts';
 import { parseService } from './service.ts';
 
 const base64 = (text: string) => Buffer.from(text).toString('base64');
@@ -109,6 +109,30 @@ test('each kind of unusable context has the same effect as no context', () => {
   }
 });
 
+test('a Secret with another key that Emissary reads gives a part without a file, and the context stays usable', () => {
+  const cases: [string, KubeObject, readonly KubeObject[]][] = [
+    ['crl', context({ crl_secret: 'crl' }), [...both, secret('crl', { 'tls.crt': 'list' })]],
+    ['trusted_ca', context(), [identity, secret('ca', { 'ca.crt': 'roots', 'crl.pem': 'list' })]],
+    ['certificate_chain', context({ ca_secret: undefined }), [secret('id', { 'tls.key': 'key', 'user.key': 'key' })]],
+  ];
+  for (const [part, one, secrets] of cases) {
+    const reading = read(mapping('web.shop'), [one], secrets).context;
+    assert.deepEqual([reading?.usable, reading?.withoutFile], [true, [part]], part);
+  }
+  const withoutCertificate = [secret('id', { 'tls.key': 'key', 'crl.pem': 'list' }), ca];
+  assert.equal(brief(mapping('web.shop'), [context()], withoutCertificate), 'plaintext web.shop:80');
+});
+
+test('a Secret made of the files of a sidecar replaces the real one, as soon as there are files', () => {
+  const env = { ...DEFAULT_ENV, istioSecretDir: true };
+  const real = secret('istio-certs', { 'tls.crt': 'real', 'tls.key': 'key' });
+  const madeUp = secret('istio-certs', { 'tls.crt': 'made', 'tls.key': 'key' });
+  const certificate = (pod: PodFiles) =>
+    readContexts([context({ secret: 'istio-certs' })], [real, ca], env, pod).get('mesh')?.certificate?.pem;
+  assert.equal(certificate({ files: new Map() }), 'real');
+  assert.equal(certificate({ files: new Map(), madeUp }), 'made');
+});
+
 test('Secrets of the three types are read by their keys', () => {
   const istio = secret('id', { 'cert-chain.pem': 'leaf', 'key.pem': 'key' }, { type: 'istio.io/key-and-cert' });
   assert.equal(brief(mapping('web'), [context()], [istio, ca]), 'mtls web:443');
@@ -144,6 +168,8 @@ test('of two contexts with one name, the one in the first namespace gets it, wha
     assert.deepEqual([...named.keys()], ['mesh', 'mesh.emissary']);
     assert.equal(named.get('mesh')?.spec.sni, 'there');
   }
+  const { cluster } = read(mapping('web', 'mesh.emissary'), [here, there]);
+  assert.equal(cluster, 'cluster_web_otls_mesh_emissary_emissary', 'the cluster has the whole name');
 });
 
 test('in a dotted name the namespace follows the last dot, unless namespacing is off', () => {
@@ -176,10 +202,6 @@ test('objects that the gateway is configured not to see read as missing', () => 
     brief(mapping('web.shop'), [context()], both, { singleNamespace: true, namespace: 'other' }),
     'plaintext web.shop:80',
   );
-  const shadowed = secret('istio-certs', { 'tls.crt': 'leaf', 'tls.key': 'key' });
-  const contextsWith = [context({ secret: 'istio-certs' })];
-  assert.equal(brief(mapping('web'), contextsWith, [shadowed, ca]), 'mtls web:443');
-  assert.equal(brief(mapping('web'), contextsWith, [shadowed, ca], { istioSecretDir: true }), 'plaintext web:80');
 });
 
 test('with a scheme, the context is not part of the name of the cluster', () => {
@@ -280,8 +302,55 @@ test('a Mapping whose resolver does not support it is dropped', () => {
   const balanced = { load_balancer: { policy: 'round_robin' } };
   assert.match(read(inShop('web', balanced)).dropped ?? '', /load_balancer/);
   assert.match(read(inShop('web.shop', { resolver: 'consul' })).dropped ?? '', /no dots/);
-  for (const resolver of ['endpoint', 'consul', 'elsewhere'])
+  for (const resolver of ['endpoint', 'consul'])
     assert.equal(read(inShop('web', { ...balanced, resolver })).dropped, undefined, resolver);
+  assert.match(read(inShop('web', { resolver: 'elsewhere' })).dropped ?? '', /no resolver elsewhere/);
+  assert.match(
+    read(inShop('web'), [], [], { module: { resolver: 'elsewhere' } }).dropped ?? '',
+    /no resolver elsewhere/,
+  );
+});
+
+test('names of resolvers are global, and a ConsulResolver without a datacenter is none', () => {
+  const resolver = (kind: string, namespace: string, name: string, spec: Fields = {}): KubeObject => ({
+    ...{ apiVersion: 'getambassador.io/v3alpha1', kind, metadata: { name, namespace }, spec },
+  });
+  const found = resolversIn(
+    [
+      resolver('KubernetesEndpointResolver', 'shop', 'mine'),
+      resolver('ConsulResolver', 'emissary', 'mine', { datacenter: 'dc1' }),
+      resolver('ConsulResolver', 'emissary', 'nowhere'),
+      resolver('KubernetesServiceResolver', 'shop', 'edge', { ambassador_id: ['edge'] }),
+      resolver('KubernetesServiceResolver', 'shop', 'dns'),
+    ],
+    DEFAULT_ENV,
+  );
+  assert.deepEqual(Object.fromEntries(found), {
+    dns: 'service',
+    mine: 'consul',
+    'mine.shop': 'endpoint',
+    nowhere: 'unknown',
+  });
+});
+
+test('the first Mapping of a cluster is found by name.namespace, with Mappings for the same requests together', () => {
+  const one = (name: string, namespace: string, spec: Fields, kind = 'Mapping') => {
+    const object = { ...mapping('https://web', 'mesh', kind), metadata: { name, namespace }, spec };
+    return { object, upstream: read(object) };
+  };
+  const service = 'https://web.shop';
+  const ordered = inOrder([
+    one('a', 'shop', { service, port: 9000 }, 'TCPMapping'),
+    one('web', 'shop', { service, prefix: '/one/' }),
+    one('web-two', 'shop', { service, prefix: '/two/' }),
+    one('web', 'emissary', { service, prefix: '/three/' }),
+    one('z', 'shop', { service, prefix: '/two/' }),
+    one('early', 'shop', { service, prefix: '/one/', resolver: 'elsewhere' }),
+  ]);
+  assert.deepEqual(
+    ordered.map(({ object: { metadata } }) => `${metadata.name}.${metadata.namespace}`),
+    ['early.shop', 'web-two.shop', 'z.shop', 'web.emissary', 'web.shop', 'a.shop'],
+  );
 });
 
 test('ids and label selectors are read as the gateway reads them', () => {

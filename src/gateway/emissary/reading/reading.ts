@@ -74,7 +74,7 @@ export function effectiveUpstream(
   ];
   return {
     mode: !tls ? 'plaintext' : context?.certificate && context.ca ? 'mtls' : 'tls-unverified',
-    dropped: dropped(spec, resolver),
+    dropped: dropped(spec, resolver, env),
     cluster: nameFields
       .filter((one) => one !== undefined && one !== false)
       .join('_')
@@ -87,19 +87,60 @@ export function effectiveUpstream(
   };
 }
 
+const resolverName = (spec: MappingSpec, env: EmissaryEnv): string =>
+  spec.resolver ?? env.module?.resolver ?? 'kubernetes-service';
+
 function resolverOf(spec: MappingSpec, env: EmissaryEnv): Resolver {
-  const name = spec.resolver ?? env.module?.resolver ?? 'kubernetes-service';
+  const name = resolverName(spec, env);
   return env.resolvers?.get(name) ?? BUILT_IN_RESOLVERS.get(name) ?? 'unknown';
 }
 
-/** The resolvers among objects, by name. */
-export function resolversIn(objects: readonly KubeObject[]): ReadonlyMap<string, Resolver> {
-  return new Map(
-    objects.flatMap(({ kind, metadata }) => {
-      const resolver = RESOLVER_KINDS.get(kind);
-      return resolver ? [[metadata.name, resolver] as const] : [];
-    }),
+/** The resolvers among objects that this gateway uses, by name. Names are global, as those of TLSContexts are. */
+export function resolversIn(objects: readonly KubeObject[], env: EmissaryEnv): ReadonlyMap<string, Resolver> {
+  const named = new Map<string, Resolver>();
+  const seen = objects.filter(
+    (one) =>
+      RESOLVER_KINDS.has(one.kind) && visible(one, env) && answersTo(fields(one.spec).ambassador_id, env.ambassadorId),
   );
+  for (const { kind, metadata, spec } of seen.sort(byName)) {
+    const name = named.has(metadata.name) ? nameAmongAll(metadata) : metadata.name;
+    const isComplete = kind !== 'ConsulResolver' || text(fields(spec).datacenter) !== undefined;
+    named.set(name, (isComplete && RESOLVER_KINDS.get(kind)) || 'unknown');
+  }
+  return named;
+}
+
+const nameAmongAll = ({ name, namespace }: KubeObject['metadata']): string => `${name}.${namespace}`;
+
+const byName = (a: KubeObject, b: KubeObject): number => (nameAmongAll(a.metadata) < nameAmongAll(b.metadata) ? -1 : 1);
+
+export interface ReadMapping {
+  readonly object: KubeObject;
+  readonly upstream: EffectiveUpstream;
+}
+
+/**
+ * The order in which Emissary makes the clusters of Mappings: by `name.namespace`, with those for the same requests
+ * together, and TCPMappings last.
+ */
+export function inOrder<T extends ReadMapping>(mappings: readonly T[]): T[] {
+  const groups = new Map<string, T[]>();
+  for (const mapping of [...mappings].sort((a, b) => byName(a.object, b.object))) {
+    const { object, upstream } = mapping;
+    const key = upstream.dropped === undefined ? requestsOf(object) : nameAmongAll(object.metadata);
+    const group = groups.get(key);
+    if (group) group.push(mapping);
+    else groups.set(key, [mapping]);
+  }
+  const isTcp = ({ object }: ReadMapping) => object.kind === 'TCPMapping';
+  const ordered = [...groups.values()].flat();
+  return [...ordered.filter((one) => !isTcp(one)), ...ordered.filter(isTcp)];
+}
+
+/** Equal for Mappings that share requests, such as two with weights. */
+function requestsOf({ kind, spec }: KubeObject): string {
+  const { hostname, host, prefix, method, headers, query_parameters, precedence, address, port } = fields(spec);
+  return JSON.stringify([kind, hostname, host, prefix, method, headers, query_parameters, precedence, address, port]);
 }
 
 /** A bare host name of a Mapping outside the gateway's namespace means a Service beside the Mapping. */
@@ -108,7 +149,9 @@ function qualifier({ metadata }: KubeObject, resolver: Resolver, env: EmissaryEn
   return metadata.namespace === env.namespace ? undefined : metadata.namespace;
 }
 
-function dropped({ loadBalancer, service }: MappingSpec, resolver: Resolver): string | undefined {
+function dropped(spec: MappingSpec, resolver: Resolver, env: EmissaryEnv): string | undefined {
+  const { loadBalancer, service } = spec;
+  if (resolver === 'unknown') return `there is no resolver ${resolverName(spec, env)}`;
   if (resolver === 'service' && loadBalancer)
     return 'load_balancer takes a resolver of endpoints, such as a ConsulResolver';
   if (resolver === 'consul' && service.includes('.')) return 'a service of a ConsulResolver has no dots in its name';

@@ -13,6 +13,7 @@ export const EMISSARY_RESOURCES = {
   tcpMappings: ambassador('TCPMapping', 'tcpmappings'),
   modules: ambassador('Module', 'modules'),
   consulResolvers: ambassador('ConsulResolver', 'consulresolvers'),
+  serviceResolvers: ambassador('KubernetesServiceResolver', 'kubernetesserviceresolvers'),
   endpointResolvers: ambassador('KubernetesEndpointResolver', 'kubernetesendpointresolvers'),
   hosts: ambassador('Host', 'hosts'),
 } as const;
