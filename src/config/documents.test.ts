@@ -31,7 +31,7 @@ test('a minimal document gets every default', () => {
     },
     labels: {},
     renewal: { at: 0.6, jitter: 0.06 },
-    trust: { retainMs: 86_400_000, holdMs: 600_000 },
+    trust: { retainMs: 86_400_000, holdMs: 600_000, withdrawn: [] },
     probe: undefined,
     upstreams: { intervalMs: 300_000, serviceAccounts: false, identities: [] },
     paused: false,
@@ -62,7 +62,7 @@ test('every field can be set', () => {
   deletionPolicy: Delete
 `);
   assert.deepEqual(errors, []);
-  assert.deepEqual(documents[0]?.spec.trust, { retainMs: 172_800_000, holdMs: 0 });
+  assert.deepEqual(documents[0]?.spec.trust, { retainMs: 172_800_000, holdMs: 0, withdrawn: [] });
   assert.equal((documents[0]?.spec.gateways.emissary as EmissaryConfig | undefined)?.tlsContext.name, 'c');
   assert.deepEqual(documents[0]?.spec.probe?.http, { path: '/health' });
 });
@@ -79,7 +79,7 @@ test('a mistyped field is answered with the one that was probably meant', () => 
     'mesh.yaml:8: spec.tlsContext.minTLSVersoin: unknown field "minTLSVersoin"; did you mean "minTlsVersion"?',
   ]);
   assert.deepEqual(complaints(`${minimal}  trust: {colour: blue}\n`), [
-    'mesh.yaml:6: spec.trust.colour: unknown field "colour"; supported: retain, crl, hold',
+    'mesh.yaml:6: spec.trust.colour: unknown field "colour"; supported: retain, crl, hold, withdrawn',
   ]);
   assert.deepEqual(complaints(minimal.replace('address:', 'adress:')), [
     'mesh.yaml:5: spec.istio.address: is required',

@@ -128,7 +128,11 @@ function normalise(
     gateways: Object.fromEntries(used.map(({ kind, configure }) => [kind, configure(name, spec)])),
     labels: spec.labels,
     renewal: spec.renewal,
-    trust: { retainMs: spec.trust.retain, holdMs: spec.trust.hold },
+    trust: {
+      retainMs: spec.trust.retain,
+      holdMs: spec.trust.hold,
+      withdrawn: spec.trust.withdrawn.map((fingerprint) => fingerprint.replaceAll(':', '').toLowerCase()),
+    },
     probe: spec.probe,
     upstreams: upstreamsOf(spec.upstreams),
     paused: spec.paused,

@@ -136,8 +136,16 @@ function readFields(der: Buffer): CrlParts {
   return {
     ...{ parts, signed, version, algorithm, issuer, thisUpdate, nextUpdate, rest },
     entries: entries ? children(entries) : [],
-    extensions: wrapper ? extensionsIn(whole(wrapper.content)) : [],
+    extensions: wrapper ? someExtensions(whole(wrapper.content)) : [],
   };
+}
+
+/** Envoy does not load an empty list. */
+function someExtensions(list: Tlv): Extension[] {
+  if (list.tag !== TAG.sequence || list.content.length === 0) {
+    throw new PkiError('ERR_DER_SYNTAX', 'a list of extensions is empty');
+  }
+  return extensionsIn(list);
 }
 
 const CRL_NUMBER = '2.5.29.20';
@@ -219,7 +227,7 @@ function entryDefect(entry: Tlv): string | undefined {
   integerIn(serial);
   readTime(date);
   if (!list) return undefined;
-  const extensions = extensionsIn(list);
+  const extensions = someExtensions(list);
   if (extensions.some(({ id }) => id === CERTIFICATE_ISSUER)) {
     return `it is of another issuer (extension ${CERTIFICATE_ISSUER})`;
   }

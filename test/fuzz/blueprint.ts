@@ -124,7 +124,7 @@ export function encodeExtension(cert: Cert, { id, critical, value }: Extension):
   );
 }
 
-function encodeMoment(moment: Moment): Buffer {
+export function encodeMoment(moment: Moment): Buffer {
   if (typeof moment !== 'number') return der.tlv(moment.tag, der.ascii(moment.text));
   const text = timeText(moment);
   return Number(text.slice(0, 4)) < 2050 ? der.tlv(0x17, der.ascii(text.slice(2))) : der.tlv(0x18, der.ascii(text));

@@ -6,6 +6,7 @@ import { headerListener, plainCluster } from '../peers/servers/envoy-config.ts';
 import { freePorts } from '../peers/servers/loopback.ts';
 import { discard, output, scratchDir } from '../peers/servers/process.ts';
 import { type Case, makeCase } from './cases.ts';
+import type { CrlCase } from './crls.ts';
 
 /** One start of Envoy takes as long as several dozen pairs. */
 const AT_ONCE = 200;
@@ -59,7 +60,13 @@ export async function notAnswered(cases: readonly Case[]): Promise<ReadonlyMap<C
   const { front, back } = await freePorts('front', 'back');
   const own = makeCase(0, Date.now(), []);
   await using envoy = await startEnvoy({
-    listeners: [headerListener(front, 'x-cluster'), upstreamListener(back, own, cases)],
+    listeners: [
+      headerListener(front, 'x-cluster'),
+      upstreamListener(
+        back,
+        cases.map(({ roots }, n) => ({ name: `case-${n}`, pair: own, roots })),
+      ),
+    ],
     clusters: cases.map((one, n) => clusterOf(one, `case-${n}`, back)),
   });
   const refused = new Map<Case, string>();
@@ -71,29 +78,70 @@ export async function notAnswered(cases: readonly Case[]): Promise<ReadonlyMap<C
   return refused;
 }
 
-const pemOf = ({ chain, key }: Case): EnvoyObject => ({
+/**
+ * What an Envoy does that verifies upstreams by the bundle and the CRLs of each case: `used` if it accepts the good
+ * upstream and refuses the revoked one; otherwise what it does instead.
+ */
+export async function crlsAtEnvoy(cases: readonly CrlCase[]): Promise<readonly string[]> {
+  const { front, back } = await freePorts('front', 'back');
+  const both = cases.flatMap((one, n) => [
+    { name: `good-${n}`, pair: one.good, one },
+    { name: `revoked-${n}`, pair: one.revoked, one },
+  ]);
+  await using envoy = await startEnvoy({
+    listeners: [headerListener(front, 'x-cluster'), upstreamListener(back, both)],
+    clusters: both.map(({ name, one }) => ({
+      ...plainCluster(name, back),
+      transport_socket: upstreamSocket(name, {
+        validation_context: { trusted_ca: { inline_string: one.roots }, crl: { inline_string: one.crls } },
+      }),
+    })),
+  });
+  const ask = async (name: string): Promise<string> => {
+    const response = await fetch(`http://127.0.0.1:${front}/`, { headers: { 'x-cluster': name } });
+    return `${response.status} ${(await response.text()).slice(0, 200)}`;
+  };
+  const answers: string[] = [];
+  for (const n of cases.keys()) {
+    const [good, revoked] = [await ask(`good-${n}`), await ask(`revoked-${n}`)];
+    const isUsed = good.startsWith('200') && revoked.startsWith('503');
+    answers.push(isUsed ? 'used' : `the good one: ${good}; the revoked one: ${revoked}`);
+  }
+  if (answers.every((answer) => answer !== 'used')) answers[0] += `\n${envoy.log().slice(-500)}`;
+  return answers;
+}
+
+const pemOf = ({ chain, key }: Pick<Case, 'chain' | 'key'>): EnvoyObject => ({
   certificate_chain: { inline_string: chain },
   private_key: { inline_string: key },
 });
 
 const clusterOf = (one: Case, name: string, port: number): EnvoyObject => ({
   ...plainCluster(name, port),
-  transport_socket: {
-    name: 'envoy.transport_sockets.tls',
-    typed_config: {
-      '@type': `${TLS}.UpstreamTlsContext`,
-      sni: name,
-      common_tls_context: {
-        tls_certificates: [pemOf(one)],
-        tls_params: { tls_maximum_protocol_version: 'TLSv1_3' },
-        // The upstream presents its own certificate here: only its verdict on ours counts.
-        validation_context: { trusted_ca: { inline_string: one.roots }, trust_chain_verification: 'ACCEPT_UNTRUSTED' },
-      },
-    },
+  transport_socket: upstreamSocket(name, {
+    tls_certificates: [pemOf(one)],
+    // The upstream presents its own certificate here: only its verdict on ours counts.
+    validation_context: { trusted_ca: { inline_string: one.roots }, trust_chain_verification: 'ACCEPT_UNTRUSTED' },
+  }),
+});
+
+const upstreamSocket = (sni: string, context: EnvoyObject): EnvoyObject => ({
+  name: 'envoy.transport_sockets.tls',
+  typed_config: {
+    '@type': `${TLS}.UpstreamTlsContext`,
+    sni,
+    common_tls_context: { tls_params: { tls_maximum_protocol_version: 'TLSv1_3' }, ...context },
   },
 });
 
-function upstreamListener(port: number, own: Case, cases: readonly Case[]): EnvoyObject {
+/** By the name that a client asks for. With roots, it requires a client certificate under them. */
+interface UpstreamServer {
+  readonly name: string;
+  readonly pair: Pick<Case, 'chain' | 'key'>;
+  readonly roots?: string;
+}
+
+function upstreamListener(port: number, servers: readonly UpstreamServer[]): EnvoyObject {
   const answer = { status: 200, body: { inline_string: 'accepted' } };
   const http = {
     name: 'envoy.filters.network.http_connection_manager',
@@ -117,17 +165,17 @@ function upstreamListener(port: number, own: Case, cases: readonly Case[]): Envo
         },
       },
     ],
-    filter_chains: cases.map((one, n) => ({
-      filter_chain_match: { server_names: [`case-${n}`] },
+    filter_chains: servers.map(({ name, pair, roots }) => ({
+      filter_chain_match: { server_names: [name] },
       filters: [http],
       transport_socket: {
         name: 'envoy.transport_sockets.tls',
         typed_config: {
           '@type': `${TLS}.DownstreamTlsContext`,
-          require_client_certificate: true,
+          require_client_certificate: roots !== undefined,
           common_tls_context: {
-            tls_certificates: [pemOf(own)],
-            validation_context: { trusted_ca: { inline_string: one.roots } },
+            tls_certificates: [pemOf(pair)],
+            ...(roots === undefined ? {} : { validation_context: { trusted_ca: { inline_string: roots } } }),
           },
         },
       },

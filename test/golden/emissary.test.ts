@@ -51,7 +51,7 @@ function spec(changes: Partial<MeshCertificateSpec> = {}): MeshCertificateSpec {
     gateways: context({ name: 'istio' }),
     labels: {},
     renewal: { at: 0.6, jitter: 0.06 },
-    trust: { retainMs: 24 * HOUR, holdMs: 600_000 },
+    trust: { retainMs: 24 * HOUR, holdMs: 600_000, withdrawn: [] },
     paused: false,
     deletionPolicy: 'Retain',
     ...changes,

@@ -361,7 +361,7 @@ function specOf({ retainMs, holdMs, probe }: WorldOptions): MeshCertificateSpec 
     gateways: { emissary: { tlsContext: { enabled: true, name: 'istio', ambassadorIds: [] } } },
     labels: {},
     renewal: { at: 0.6, jitter: 0.06 },
-    trust: { retainMs, holdMs },
+    trust: { retainMs, holdMs, withdrawn: [] },
     ...(probe ? { probe: { address: 'web:443' } } : {}),
     paused: false,
     deletionPolicy: 'Retain',

@@ -179,7 +179,7 @@ async function publishedFiles(dir: string, identity: Identity) {
     gateways: { emissary: { tlsContext: { name: 'consul', ambassadorIds: ['default'], enabled: true } } },
     labels: {},
     renewal: { at: 0.6, jitter: 0.06 },
-    trust: { retainMs: 0, holdMs: 0 },
+    trust: { retainMs: 0, holdMs: 0, withdrawn: [] },
     paused: false,
     deletionPolicy: 'Retain',
   } as const;

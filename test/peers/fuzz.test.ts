@@ -1,13 +1,16 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { type Case, makeCase } from '../fuzz/cases.ts';
-import { notAnswered, notLoaded } from '../fuzz/envoy.ts';
+import { crlTable, describeCrl, fuzzCrls, makeCrlCase, unknownCrls } from '../fuzz/crls.ts';
+import { crlsAtEnvoy, notAnswered, notLoaded } from '../fuzz/envoy.ts';
 import { opinionOn } from '../fuzz/ours.ts';
 import { explain, table, unknownIn } from '../fuzz/report.ts';
 import { describe as describeCase, fuzz, judge } from '../fuzz/run.ts';
 import { judgesOfSuite } from './servers/x509-judges.ts';
 
 const CASES = Number(process.env.MESHCERT_FUZZ_CASES ?? 20_000);
+/** Sets of CRLs; each is used in two handshakes of a real Envoy. */
+const CRL_CASES = Math.min(CASES, 1_000);
 /** The same cases each time; `npm run fuzz -- --seed N` looks for new ones. */
 const FROM = 3_000_000;
 /** This many pairs that we accept go through a real handshake between two Envoys. */
@@ -44,6 +47,21 @@ describe('signed certificates that differ from good ones', () => {
       assert.equal((await notAnswered(cases)).size, isGood ? 0 : cases.length);
     });
   }
+
+  it('CRLs are published by us only if OpenSSL, Go and Envoy verify upstreams by them', async (t) => {
+    const result = await fuzzCrls(CRL_CASES, FROM, judges.go);
+    for (const line of crlTable(result).split('\n')) t.diagnostic(line);
+    assert.ok(result.accepted > CRL_CASES / 10, 'nearly nothing was accepted');
+    assert.deepEqual(unknownCrls(result).map(describeCrl), []);
+  });
+
+  it('a delta CRL makes Envoy refuse every upstream, and a complete one only the revoked', async () => {
+    const labels = [[], ['a delta indicator, critical @root'], ['a delta indicator, critical @intermediate']];
+    const cases = labels.map((changes, seed) => makeCrlCase(seed, Date.now(), changes));
+    const [complete, ...deltas] = await crlsAtEnvoy(cases);
+    assert.equal(complete, 'used');
+    for (const delta of deltas) assert.match(delta, /^the good one: 503.*the revoked one: 503/);
+  });
 
   it('reach the upstream through a real Envoy if we accept them', async () => {
     const accepted: Case[] = [];

@@ -63,7 +63,7 @@ function* history(given: { named: number[]; waitMs: number }[], policy: Policy) 
   for (const { named: chosen, waitMs } of given) {
     now += waitMs;
     const named = chosen.map((at) => roots[at]).filter((root) => root !== undefined);
-    const decision: TrustDecision = decideTrust({ named, published, since, now, ...policy });
+    const decision: TrustDecision = decideTrust({ named, published, since, now, withdrawn: [], ...policy });
     yield { now, named, published, since, decision };
     ({ bundle: published } = decision);
     since = parseRootTimes(formatRootTimes(decision.since), published);
@@ -206,6 +206,7 @@ test('equal input gives an equal result, and the order in which the mesh names r
           published: decision.bundle,
           since: decision.since,
           now,
+          withdrawn: [],
           ...policy,
         });
         assert.deepEqual(ids(again.bundle), ids(decision.bundle));
@@ -224,7 +225,8 @@ test('nothing changes by itself before the announced moment, and something does 
           assert.equal(bundle.length, 0);
           continue;
         }
-        const at = (then: number) => ids(decideTrust({ named, published: bundle, since, now: then, ...policy }).bundle);
+        const at = (then: number) =>
+          ids(decideTrust({ named, published: bundle, since, now: then, withdrawn: [], ...policy }).bundle);
         assert.deepEqual(at(nextChangeAt - 1), ids(bundle));
         // A root that was published, is not valid yet and is no longer named would have been the next one.
         const isForgotten = decision.dropped.some(({ certificate, reason }) => {
@@ -241,11 +243,11 @@ test('a mesh that names more roots than a bundle holds is an error, and costs no
     fc.property(moments, settings, fc.integer({ min: 1, max: 6 }), (given, policy, most) => {
       const limits = { bundle: most, bundleBytes: 1_000_000 };
       for (const { now, named, published, since, decision } of history(given, { ...policy, limits })) {
-        const { bundle } = decideTrust({ named, published, since, now, ...policy });
+        const { bundle } = decideTrust({ named, published, since, now, withdrawn: [], ...policy });
         assert.equal(decision.problem?.code, bundle.length > most ? 'ERR_TRUST_LIMIT' : undefined);
         if (!decision.problem) assert.deepEqual(ids(decision.bundle), ids(bundle));
         else {
-          const { bundle: unchanged } = decideTrust({ named: [], published, since, now, ...policy });
+          const { bundle: unchanged } = decideTrust({ named: [], published, since, now, withdrawn: [], ...policy });
           assert.deepEqual(ids(decision.bundle), ids(unchanged));
         }
       }
@@ -282,7 +284,14 @@ test('a mesh that names nothing changes only what time changes', () => {
   fc.assert(
     fc.property(moments, settings, (given, policy) => {
       for (const { now, decision } of history(given, policy)) {
-        const again = decideTrust({ named: [], published: decision.bundle, since: decision.since, now, ...policy });
+        const again = decideTrust({
+          named: [],
+          published: decision.bundle,
+          since: decision.since,
+          now,
+          withdrawn: [],
+          ...policy,
+        });
         assert.deepEqual(ids(again.bundle), ids(decision.bundle));
         assert.equal(formatRootTimes(again.since), formatRootTimes(decision.since));
       }

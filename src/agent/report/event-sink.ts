@@ -11,6 +11,7 @@ export const EVENT_REASONS = [
   'Published',
   'Rotated',
   'TrustChanged',
+  'RootWithdrawn',
   'LeafHeld',
   'DriftRepaired',
   'UpstreamVerified',
@@ -39,6 +40,10 @@ export class EventSink implements Sink {
     } else if (report.rotation?.kind === 'bundle') {
       say('Normal', 'TrustChanged', `The trust bundle has ${status.roots.length} root(s).`);
     }
+    for (const { subject, fingerprint } of withdrawnSince(before, status, report.certificate)) {
+      const what = `The root "${subject}" (${fingerprint.slice(0, 16)}) is in spec.trust.withdrawn and no longer trusted. A certificate that ends at it is not published.`;
+      say('Warning', 'RootWithdrawn', what);
+    }
     const [old, now] = [before, status].map((one) => one?.conditions.find(({ type }) => type === 'UpstreamVerified'));
     if (now && now.status !== old?.status) {
       if (now.status === 'True') say('Normal', 'UpstreamVerified', now.message);
@@ -53,6 +58,18 @@ export class EventSink implements Sink {
     const reason = reasonOf(codeOf(error, 'ERR_UNKNOWN'));
     this.#recorder.event(subject(certificate), 'Warning', reason, error.message);
   }
+}
+
+/** The roots that this decision takes out of the bundle because the spec withdraws them. */
+export function withdrawnSince(
+  before: PublicationStatus | undefined,
+  { roots }: PublicationStatus,
+  { spec }: MeshCertificate,
+): PublicationStatus['roots'] {
+  const isLeft = (fingerprint: string) => roots.some((root) => root.fingerprint === fingerprint);
+  return (before?.roots ?? []).filter(
+    ({ fingerprint }) => spec.trust.withdrawn.includes(fingerprint) && !isLeft(fingerprint),
+  );
 }
 
 function subject({ apiVersion, kind, metadata }: MeshCertificate): EventSubject {

@@ -5,6 +5,7 @@ import { isProgress, isTrouble, type PublicationStatus } from '../../core/status
 import { REPEAT_MS } from '../../kube/failure-streak.ts';
 import { codeOf } from '../../mesh/error.ts';
 import type { Log } from '../../mesh/log.ts';
+import { withdrawnSince } from './event-sink.ts';
 import type { Passed } from './report.ts';
 import type { Sink } from './reporter.ts';
 
@@ -71,12 +72,20 @@ export class LogSink implements Sink {
     certificate: string,
     status: PublicationStatus,
     before: PublicationStatus | undefined,
-    { outcome, repair, inForce, leading, rotation }: Passed,
+    { certificate: of, outcome, repair, inForce, leading, rotation }: Passed,
   ): void {
     const objects = (outcome?.written ?? []).map(({ ref }) => `${ref.kind} ${ref.namespace}/${ref.name}`);
     if (repair && objects.length > 0) {
       this.#log.warn({ certificate, objects }, 'objects were restored after a change by another client');
     } else if (objects.length > 0) this.#of(certificate).written.push(...objects);
+    if (leading) {
+      for (const { subject, fingerprint } of withdrawnSince(before, status, of)) {
+        this.#log.warn(
+          { certificate, subject, fingerprint },
+          'the root is withdrawn by the spec and no longer trusted',
+        );
+      }
+    }
     if (!inForce || !leading) return;
     const { id, notAfter, renewalTime, fingerprint } = status;
     const written = this.#logged.get(certificate)?.written ?? [];

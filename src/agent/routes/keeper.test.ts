@@ -58,7 +58,7 @@ const COMMON: Omit<MeshCertificateSpec, 'gateways'> = {
   caSecretName: 'linkerd-ca',
   labels: {},
   renewal: { at: 0.6, jitter: 0.06 },
-  trust: { retainMs: 0, holdMs: 0 },
+  trust: { retainMs: 0, holdMs: 0, withdrawn: [] },
   paused: false,
   deletionPolicy: 'Retain',
 };

@@ -23,7 +23,7 @@ it('expects a further name as soon as the gateway accepts it', async () => {
   const upstream = await startUpstream({ identity: () => server, trust: () => [ca.root] });
   await using _upstream = { [Symbol.asyncDispose]: () => upstream.stop() };
   const identity = ca.identity({ uris: ['spiffe://td/ns/emissary/sa/emissary'] });
-  const none = { dropped: [], problem: undefined, nextChangeAt: undefined };
+  const none = { dropped: [], withdrawn: [], problem: undefined, nextChangeAt: undefined };
   const decision = { publishedIdentity: identity, upstreamTrust: { bundle: [ca.root], since: new Map(), ...none } };
   const stop = new AbortController();
   const watch = new UpstreamWatch({

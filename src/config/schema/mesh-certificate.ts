@@ -26,7 +26,12 @@ export interface MeshCertificateSpec extends CommonFields {
   readonly crlSecretName?: string | undefined;
   /** The result of each gateway's `configure`, by kind; a kind that is absent is not used. */
   readonly gateways: Readonly<Record<string, unknown>>;
-  readonly trust: { readonly retainMs: number; readonly holdMs: number };
+  readonly trust: {
+    readonly retainMs: number;
+    readonly holdMs: number;
+    /** SHA-256 fingerprints, lower-case hex. */
+    readonly withdrawn: readonly string[];
+  };
   /** Absent: nobody checks who answers behind the routes. */
   readonly upstreams?: UpstreamsSpec | undefined;
 }

@@ -42,6 +42,18 @@ const trust = z
     hold: durationSchema({ min: '0s', max: '24h' })
       .prefault('10m')
       .describe('How long a leaf under a new root is held back, so that upstreams learn the root first.'),
+    withdrawn: z
+      .array(
+        z
+          .string()
+          .max(95)
+          .regex(/^([0-9a-fA-F]{2}:?){31}[0-9a-fA-F]{2}$/),
+      )
+      .max(64)
+      .default([])
+      .describe(
+        'SHA-256 fingerprints of roots that are no longer trusted, at once and whatever the mesh names, such as those of a compromised CA. The last root of a bundle stays.',
+      ),
   })
   .describe('How trust roots are added and removed.');
 

@@ -2,6 +2,7 @@ import type { Expectation } from '../../mesh/adapter.ts';
 import { type Identity, leafOf, sameLeaf, sameRoots } from '../../mesh/identity.ts';
 import { anchorOf } from '../../pki/anchor.ts';
 import type { Certificate } from '../../pki/certificate.ts';
+import { findPath, reachesRoot } from '../../pki/chain.ts';
 import type { Crl } from '../../pki/crl.ts';
 import type { PrivateKey } from '../../pki/key.ts';
 import type { Desired } from '../plan/plan.ts';
@@ -35,7 +36,9 @@ export interface Publication {
 
 /** Everything that one decision depends on; times in epoch milliseconds. */
 export interface Situation {
-  readonly spec: { readonly trust: { readonly retainMs: number; readonly holdMs: number } };
+  readonly spec: {
+    readonly trust: { readonly retainMs: number; readonly holdMs: number; readonly withdrawn: readonly string[] };
+  };
   readonly expectation: Expectation;
   /** The newest identity from the mesh; absent until it has answered. */
   readonly candidate: Identity | undefined;
@@ -93,10 +96,7 @@ export function decide(situation: Situation): Decision {
   const current = verifiedPublication(situation);
   const judged = candidate && judge(situation, candidate, current);
   const accepted = judged && !judged.refused && !judged.unproven ? candidate : undefined;
-  const trust =
-    judged && accepted
-      ? judged.trust
-      : trustFor(situation, namedRoots(published.bundle, published.since), undefined, current?.identity);
+  const trust = judged && accepted ? judged.trust : trustWithout(situation, judged, current?.identity);
   const isIdle =
     current !== undefined &&
     judged?.path !== undefined &&
@@ -109,7 +109,9 @@ export function decide(situation: Situation): Decision {
       ? decideHold({
           candidate: accepted,
           current: current.identity,
-          publishedRoots: published.bundle.map((root) => successorIn(trust.bundle, root)),
+          publishedRoots: published.bundle
+            .filter((root) => !isIn(trust.withdrawn, root))
+            .map((root) => successorIn(trust.bundle, root)),
           since: trust.since,
           now,
           holdMs: spec.trust.holdMs,
@@ -120,7 +122,12 @@ export function decide(situation: Situation): Decision {
   const identity = isCurrent ? current?.identity : accepted;
   const path = isCurrent ? current?.path : judged?.path;
   const issuerEnd = path && issuerEndOf(path);
-  const proven = identity && trust.bundle.length > 0 ? proofOf(situation, identity, trust.bundle) : undefined;
+  const proven =
+    identity && trust.bundle.length > 0
+      ? isStranded(identity, trust)
+        ? PROVEN
+        : proofOf(situation, identity, trust.bundle)
+      : undefined;
   const { bundle, since } = trust;
   const foreign = upstreamTrustFor(situation, accepted, current?.identity);
   const upstream = foreign && { trustDomain: foreign.trustDomain, ...foreign.trust };
@@ -210,6 +217,32 @@ function revocationOf(
   return { problem: { code: 'ERR_CRL_REFUSED', message }, nextLook: choice.until };
 }
 
+/** The trust while the candidate is not used: what it shows to be withdrawn is withdrawn nevertheless. */
+function trustWithout(
+  situation: Situation,
+  judged: Judgement | undefined,
+  current: Identity | undefined,
+): TrustDecision {
+  const { bundle, since } = situation.published;
+  const trust = trustFor(situation, namedRoots(bundle, since), undefined, current);
+  return judged ? { ...trust, withdrawn: judged.trust.withdrawn } : trust;
+}
+
+const PROVEN: Proven = { ok: true };
+
+/**
+ * Whether the published leaf ends at a root that is withdrawn. It stays, so that the gateway has a certificate until the
+ * mesh issues another one; the root leaves at once.
+ */
+const isStranded = ({ chain: [leaf, ...links] }: Identity, { bundle, withdrawn }: TrustDecision): boolean =>
+  leaf !== undefined &&
+  withdrawn.length > 0 &&
+  !reachesRoot(findPath(leaf, links, bundle, leaf.notBefore)) &&
+  reachesRoot(findPath(leaf, links, withdrawn, leaf.notBefore));
+
+const isIn = (roots: readonly Certificate[], { fingerprint }: Certificate): boolean =>
+  roots.some((one) => one.fingerprint === fingerprint);
+
 type Proven = { readonly ok: true } | { readonly ok: false; readonly refused?: Problem; readonly unproven?: Proof };
 
 /** The published pair needs no second handshake; any other pair needs an accepted one. */
@@ -275,7 +308,7 @@ function judge(situation: Situation, candidate: Identity, current: VerifiedPubli
   const expected = { ...situation.expectation, id };
   const verdict = verify(candidate, trust.bundle, expected, situation.now);
   if (!verdict.ok) {
-    const refused = { code: verdict.code, message: verdict.message };
+    const refused = endsAtWithdrawn(candidate, trust) ?? { code: verdict.code, message: verdict.message };
     return { refused, unproven: undefined, path: undefined, trust };
   }
   const { path } = verdict;
@@ -308,6 +341,7 @@ function trustFor(
     since: published.since,
     now,
     retainMs: spec.trust.retainMs,
+    withdrawn: spec.trust.withdrawn,
     leafLifetimeMs: longestLife([candidate, current, published.identity]),
     chains: [current?.chain ?? [], candidate?.chain ?? []],
   });
@@ -319,7 +353,8 @@ function upstreamTrustFor(
   current: Identity | undefined,
 ): UpstreamTrustDecision | undefined {
   const leafLifetimeMs = longestLife([candidate, current, published.identity]);
-  return decideUpstreamTrust(candidate, published.upstream, { now, retainMs: spec.trust.retainMs, leafLifetimeMs });
+  const { retainMs, withdrawn } = spec.trust;
+  return decideUpstreamTrust(candidate, published.upstream, { now, retainMs, withdrawn, leafLifetimeMs });
 }
 
 /** The longest lifetime of the known leaves; infinite if none is known, so that no root is dropped without evidence. */
@@ -330,6 +365,14 @@ function longestLife(pairs: readonly (Pick<Identity, 'chain'> | undefined)[]): n
 }
 
 const problemOf = ({ refused, trust }: Judgement): Problem | undefined => refused && (trust.problem ?? refused);
+
+/** A leaf that only a withdrawn root vouches for. */
+function endsAtWithdrawn(candidate: Identity, trust: TrustDecision): Problem | undefined {
+  if (!isStranded(candidate, trust)) return undefined;
+  const names = trust.withdrawn.map(({ subject, fingerprint }) => `"${subject}" (${fingerprint.slice(0, 16)})`);
+  const message = `the certificate from the mesh ends at a root in spec.trust.withdrawn, ${names.join(', ')}, and is not published. Rotate the CA of the mesh, so that it issues under another root`;
+  return { code: 'ERR_TRUST_WITHDRAWN', message };
+}
 
 /**
  * The certificate of the same trust anchor in the next bundle: leaves that upstreams accept do not depend on its dates.

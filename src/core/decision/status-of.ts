@@ -323,7 +323,7 @@ function readiness(
 }
 
 function trusted({ decision, probeProblem }: StatusInput, say: ConditionBuilder) {
-  const { bundle, since } = decision.upstreamTrust;
+  const { bundle, since, withdrawn } = decision.upstreamTrust;
   if (bundle.length === 0) {
     return say(
       'Trusted',
@@ -349,7 +349,9 @@ function trusted({ decision, probeProblem }: StatusInput, say: ConditionBuilder)
   }
   const retained = [...since.values()].filter(({ state }) => state === 'retained').length;
   const others = retained === 0 ? '' : `, ${retained} of them retained although the mesh no longer names them`;
-  return say('Trusted', 'True', 'RootsCurrent', `${bundle.length} root(s) trusted${others}.`);
+  const names = withdrawn.map(({ subject, fingerprint }) => `"${subject}" (${fingerprint.slice(0, 16)})`);
+  const out = names.length === 0 ? '' : `; not trusted because of spec.trust.withdrawn: ${names.join(', ')}`;
+  return say('Trusted', 'True', 'RootsCurrent', `${bundle.length} root(s) trusted${others}${out}.`);
 }
 
 function issuerEnding({ decision: { identity, issuerEnd, isIdle }, situation }: StatusInput, say: ConditionBuilder) {

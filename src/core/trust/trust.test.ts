@@ -18,6 +18,7 @@ const input = (given: Partial<TrustInput>): TrustInput => ({
   since: none,
   now,
   retainMs: 24 * hour,
+  withdrawn: [],
   leafLifetimeMs: hour,
   ...given,
 });
@@ -245,5 +246,45 @@ describe('the annotation', () => {
       '',
     ];
     assert.deepEqual([...parseRootTimes(junk.join(','), [a, b]).keys()], [a.fingerprint]);
+  });
+});
+
+describe('a withdrawn root', () => {
+  const withdrawn = [a.fingerprint];
+
+  test('leaves at once, whether the mesh names it, has stopped naming it, or a chain needs it', () => {
+    const ca = SandboxCa.root({ name: 'd', notBefore: now - hour });
+    const out = [a.fingerprint, ca.certificate.fingerprint];
+    const { chain } = ca.identity({ uris: ['spiffe://a/b'] });
+    const since: RootTimes = new Map([[ca.certificate.fingerprint, { state: 'retained', at: now }]]);
+    const given = { named: [a, b], published: [a, b, ca.certificate], since, chains: [chain], withdrawn: out };
+    const decision = decideTrust(input(given));
+    assert.equal(names(decision.bundle), 'b');
+    assert.equal(names(decision.withdrawn), 'ad');
+    assert.deepEqual(
+      decision.dropped.map(({ reason }) => reason),
+      ['withdrawn', 'withdrawn'],
+    );
+    assert.equal(decision.problem, undefined);
+  });
+
+  test('takes those with it that have its key', () => {
+    const ca = SandboxCa.root({ name: 'd', notBefore: now - hour });
+    const renewed = ca.renew({ lifetimeMs: 9000 * hour }).certificate;
+    const given = { named: [renewed, b], published: [ca.certificate, b], withdrawn: [ca.certificate.fingerprint] };
+    assert.equal(names(decideTrust(input(given)).bundle), 'b');
+  });
+
+  test('stays, with an error, while it is the last one, and leaves when there is another', () => {
+    const last = decideTrust(input({ named: [a], published: [a], withdrawn }));
+    assert.deepEqual([names(last.bundle), last.problem?.code], ['a', 'ERR_TRUST_WITHDRAWN']);
+    assert.equal(names(decideTrust(input({ named: [a, b], published: [a], withdrawn })).bundle), 'b');
+  });
+
+  test('is never added, not even as the first one or when every retained root has ended', () => {
+    const first = decideTrust(input({ named: [a], withdrawn }));
+    assert.deepEqual([first.bundle, first.problem?.code], [[], 'ERR_TRUST_WITHDRAWN']);
+    const since: RootTimes = new Map([[b.fingerprint, { state: 'retained', at: now - 48 * hour }]]);
+    assert.ok(!decideTrust(input({ named: [a], published: [b], since, withdrawn })).bundle.includes(a));
   });
 });

@@ -30,6 +30,8 @@ export interface TrustInput {
   readonly since: RootTimes;
   readonly now: number;
   readonly retainMs: number;
+  /** SHA-256 fingerprints of roots that are no longer trusted, whatever the mesh names. */
+  readonly withdrawn: readonly string[];
   /** A root stays at least as long as a leaf under it may live. */
   readonly leafLifetimeMs: number;
   /** Chains in use, leaf first: a root without which one of them cannot be verified stays until it expires. */
@@ -42,8 +44,10 @@ export interface TrustDecision {
   readonly bundle: readonly Certificate[];
   readonly since: RootTimes;
   readonly dropped: readonly Dropped[];
-  /** Why the roots that the mesh names are not in the bundle; the published roots stay. */
-  readonly problem: { readonly code: 'ERR_TRUST_LIMIT'; readonly message: string } | undefined;
+  /** The roots that are not in the bundle because they are withdrawn. */
+  readonly withdrawn: readonly Certificate[];
+  /** Why the roots that the mesh names are not in the bundle, or the withdrawn ones still are. */
+  readonly problem: { readonly code: 'ERR_TRUST_LIMIT' | 'ERR_TRUST_WITHDRAWN'; readonly message: string } | undefined;
   /** Epoch ms at which the same input gives another answer. */
   readonly nextChangeAt: number | undefined;
 }
@@ -51,7 +55,7 @@ export interface TrustDecision {
 export interface Dropped {
   readonly certificate: Certificate;
   /** `replaced`: another root has the same subject and key and takes its place. */
-  readonly reason: 'expired' | 'retained' | 'replaced';
+  readonly reason: 'expired' | 'retained' | 'replaced' | 'withdrawn';
 }
 
 const SECOND = 1000;
@@ -63,9 +67,39 @@ const thisSecond = (ms: number): number => Math.floor(ms / SECOND) * SECOND;
  * The bundle to publish: the roots that the mesh names, and those that it named until recently, since upstreams may
  * still present leaves under them. Of several roots that are the same trust anchor the bundle has one: Envoy takes the
  * first that it finds, and refuses every handshake if that one has expired. The bundle is never empty while the mesh
- * names a root that has not expired, except when the first bundle would exceed the limit.
+ * names a root that has not expired, except when the first bundle would exceed the limit, or have only withdrawn
+ * roots. A published bundle in which every root is withdrawn stays: without roots, gateways verify nothing.
  */
 export function decideTrust(input: TrustInput): TrustDecision {
+  const out = withdrawnIn(input);
+  if (out.length === 0) return decideWithin(input);
+  const left = (roots: readonly Certificate[]) => roots.filter((root) => !out.includes(root.fingerprint));
+  const [named, published] = [left(input.named), left(input.published)];
+  const decision = named.length + published.length === 0 ? NOTHING : decideWithin({ ...input, named, published });
+  const withdrawn = unique([...input.published, ...input.named]).filter((root) => out.includes(root.fingerprint));
+  if (decision.bundle.length > 0) {
+    const dropped = withdrawn.filter((root) =>
+      input.published.some(({ fingerprint }) => fingerprint === root.fingerprint),
+    );
+    const reasons = dropped.map((certificate) => ({ certificate, reason: 'withdrawn' as const }));
+    return { ...decision, withdrawn, dropped: [...decision.dropped, ...reasons] };
+  }
+  const message = `every root that the mesh names is in spec.trust.withdrawn. ${input.published.length > 0 ? 'The published bundle stays, because without roots a gateway verifies nothing' : 'Nothing is published'}. Give the mesh another root, or remove the fingerprint`;
+  const unchanged = input.published.length > 0 ? decideWithin({ ...input, named: [] }) : NOTHING;
+  return { ...unchanged, problem: { code: 'ERR_TRUST_WITHDRAWN', message } };
+}
+
+/** The fingerprints of the withdrawn roots, and of those at hand that have the key of one. */
+function withdrawnIn({ withdrawn, named, published }: TrustInput): readonly string[] {
+  if (withdrawn.length === 0) return withdrawn;
+  const all = [...published, ...named];
+  const keys = all
+    .filter(({ fingerprint }) => withdrawn.includes(fingerprint))
+    .map((root) => root.publicKeyFingerprint);
+  return all.filter((root) => keys.includes(root.publicKeyFingerprint)).map(({ fingerprint }) => fingerprint);
+}
+
+function decideWithin(input: TrustInput): TrustDecision {
   const { published, since, limits = LIMITS } = input;
   const before = namedRoots(published, since);
   const named = input.named.length > 0 ? input.named : before;
@@ -83,6 +117,7 @@ const NOTHING: TrustDecision = {
   bundle: [],
   since: new Map(),
   dropped: [],
+  withdrawn: [],
   problem: undefined,
   nextChangeAt: undefined,
 };
@@ -132,6 +167,7 @@ function decideFor(input: TrustInput, names: readonly Certificate[]): TrustDecis
       const reason = bundle.includes(certificate) ? undefined : reasons.get(certificate);
       return reason === undefined ? [] : [{ certificate, reason }];
     }),
+    withdrawn: [],
     problem: undefined,
     nextChangeAt: Number.isFinite(next) ? next : undefined,
   };

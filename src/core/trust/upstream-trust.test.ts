@@ -8,7 +8,7 @@ import { decideUpstreamTrust, type PublishedUpstreamTrust } from './upstream-tru
 
 const HOUR = 3_600_000;
 const NOW = Date.now();
-const REST = { now: NOW, retainMs: 24 * HOUR, leafLifetimeMs: HOUR };
+const REST = { now: NOW, retainMs: 24 * HOUR, withdrawn: [], leafLifetimeMs: HOUR };
 const root = (name: string): Certificate => SandboxCa.root({ name }).certificate;
 const [first, second, own] = [root('first'), root('second'), SandboxCa.root({ name: 'own' })];
 

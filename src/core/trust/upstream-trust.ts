@@ -28,7 +28,7 @@ export interface UpstreamTrustDecision {
 export function decideUpstreamTrust(
   identity: Identity | undefined,
   published: PublishedUpstreamTrust | undefined,
-  rest: Pick<TrustInput, 'now' | 'retainMs' | 'leafLifetimeMs'>,
+  rest: Pick<TrustInput, 'now' | 'retainMs' | 'withdrawn' | 'leafLifetimeMs'>,
 ): UpstreamTrustDecision | undefined {
   const wanted = identity
     ? identity.upstream

@@ -25,11 +25,13 @@ export interface GoQuestion extends Presented {
   readonly dns?: string;
   /** Also completes a TLS 1.3 handshake; needs the key. */
   readonly handshake?: boolean;
+  /** PEM: each certificate up to the root must have a CRL of its issuer here that does not name it. */
+  readonly crls?: string;
 }
 
 export interface JudgeVerdict {
   readonly ok: boolean;
-  /** The step that refused it: `parse`, `key`, `verify`, `name`, `roots`, `load`, `handshake`. */
+  /** The step that refused it: `parse`, `key`, `verify`, `crl`, `revoked`, `name`, `roots`, `load`, `handshake`. */
   readonly stage?: string;
   /** The judge's own message. */
   readonly reason?: string;

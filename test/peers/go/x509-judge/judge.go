@@ -41,8 +41,14 @@ func judge(r request) *failure {
 		intermediates.AddCert(certificate)
 	}
 	options := x509.VerifyOptions{Roots: roots, Intermediates: intermediates, CurrentTime: at, KeyUsages: usages}
-	if _, err := chain[0].Verify(options); err != nil {
+	paths, err := chain[0].Verify(options)
+	if err != nil {
 		return &failure{"verify", err}
+	}
+	if r.CRLs != "" {
+		if refused := revocation(paths[0], r.CRLs, at); refused != nil {
+			return refused
+		}
 	}
 	if err := checkNames(chain[0], r); err != nil {
 		return &failure{"name", err}

@@ -31,12 +31,14 @@ type request struct {
 	DNS string `json:"dns,omitempty"`
 	// Also completes a TLS 1.3 handshake, which needs the key.
 	Handshake bool `json:"handshake,omitempty"`
+	// PEM. Each certificate up to the root must have a CRL of its issuer here that does not name it.
+	CRLs string `json:"crls,omitempty"`
 }
 
 type verdict struct {
 	ID int64 `json:"id"`
 	OK bool  `json:"ok"`
-	// Where the request failed: request, parse, key, verify, name or handshake.
+	// Where the request failed: request, parse, key, verify, crl, revoked, name or handshake.
 	Stage string `json:"stage,omitempty"`
 	// What Go says.
 	Reason string `json:"reason,omitempty"`
