@@ -5,7 +5,7 @@ import fc from 'fast-check';
 import { MeshError } from './error.ts';
 import { acceptToken } from './input/token.ts';
 import { localCause } from './local-cause.ts';
-import { holdSecret, redactText, safeMessage } from './secrets.ts';
+import { holdSecret, printable, redactText, safeMessage } from './secrets.ts';
 
 const secret = (): string => randomBytes(18).toString('hex');
 
@@ -62,6 +62,51 @@ test('a key is redacted in the form in which a Secret stores it', () => {
 test('a message is one line without control characters and of limited length', () => {
   assert.equal(safeMessage('a\r\n\tb\u0000\u001b[31mc\u2028d\u202ee '), 'a b [31mc d e');
   assert.equal(safeMessage('x'.repeat(5_000)).length, 1_000);
+});
+
+test('a token is redacted inside of a word, and with others around it', () => {
+  const token = () => `eyJ${secret()}.${secret()}.${secret()}`;
+  assert.equal(redactText(`id-${token()} ${token()},x.eyJ.${token()}`), 'id-[redacted] [redacted],x.eyJ.[redacted]');
+  assert.equal(redactText('eyJ.eyJshort.x and some.host.eyJ'), 'eyJ.eyJshort.x and some.host.eyJ');
+});
+
+test('a secret that the bound cuts is not shown, wherever the cut goes through it', () => {
+  const live = `${secret()} ${secret()} with spaces ${secret()}`;
+  holdSecret(live);
+  const secrets = {
+    live,
+    jwt: `eyJ${secret()}.${secret()}.${secret()}`,
+    bearer: `Bearer ${secret()}`,
+    key: `-----BEGIN PRIVATE KEY-----\n${secret()}\n${secret()}\n-----END PRIVATE KEY-----`,
+    encoded: Buffer.from(`-----BEGIN PRIVATE KEY-----\n${secret()}`).toString('base64'),
+  };
+  // The first fills the bound with text that stays; the second with text that is redacted, which moves the end forward.
+  const fillers = ['of words. ', `bearer ${'z'.repeat(200)} `];
+  for (const [what, value] of Object.entries(secrets)) {
+    const parts = value.split(/[\s.]/).filter((part) => part.length > 30);
+    for (const filler of fillers) {
+      for (let cut = 0; cut <= value.length; cut++) {
+        const before = filler.repeat(Math.ceil(16_384 / filler.length)).slice(-(16_384 - cut));
+        const shown = redactText(`${before}${value} and more ${'x'.repeat(400)}`);
+        for (const part of parts) {
+          // The prefix of an encoded key is the same for all keys.
+          const known = what === 'encoded' ? part.slice(44) : part.slice(0, 12);
+          assert.ok(!shown.includes(known.slice(0, 12)), `${what} at ${cut}: ${shown.slice(-60)}`);
+        }
+      }
+    }
+  }
+});
+
+test('values that a hostile server has issued to be found everywhere end the work, and not the secrecy', () => {
+  for (let n = 0; n < 300; n++) holdSecret('a'.repeat(4_000 + n));
+  assert.equal(redactText('a'.repeat(16_000)), '[redacted]');
+});
+
+test('a line for a terminal has no control character, line break, mark of direction or half of a character', () => {
+  assert.equal(printable('a\u001b[31mb\nc\r\u009bd\u2028e\u202ef\ud83dg  h'), 'a [31mb c  d e f g  h');
+  assert.equal(printable('grün 🔑'), 'grün 🔑');
+  assert.equal(safeMessage(`${'x'.repeat(998)}🔑🔑`), `${'x'.repeat(998)}…`);
 });
 
 for (const [what, text, message] of [
