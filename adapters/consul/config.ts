@@ -2,6 +2,7 @@ import { createHmac, randomBytes } from 'node:crypto';
 import { z } from 'zod';
 import type { Destination, Need } from '../../src/mesh/adapter.ts';
 import { hostPort, httpOrSocket, isLoopback } from '../../src/mesh/schema/address.ts';
+import { atMost, LONGEST, MOST } from '../../src/mesh/schema/bounds.ts';
 import { cel } from '../../src/mesh/schema/cel.ts';
 
 /** Where Kubernetes puts the pod's own token. */
@@ -9,20 +10,27 @@ const POD_TOKEN = '/var/run/secrets/kubernetes.io/serviceaccount/token';
 
 const name = z
   .string()
+  .max(LONGEST.name)
   .regex(/^[A-Za-z0-9]([A-Za-z0-9_.-]*[A-Za-z0-9])?$/, 'expected letters, digits, "-", "_" or "."');
 const lowerName = z
   .string()
+  .max(LONGEST.name)
   .regex(/^[a-z0-9]([a-z0-9_-]*[a-z0-9])?$/, 'expected lower-case letters, digits, "-" or "_"');
 
 const ca = z
   .strictObject({
-    file: z.string().min(1).optional().describe('Path of a PEM file; a change is picked up at the next connection.'),
-    inline: z.string().min(1).optional().describe('PEM text.'),
+    file: z
+      .string()
+      .min(1)
+      .max(LONGEST.path)
+      .optional()
+      .describe('Path of a PEM file; a change is picked up at the next connection.'),
+    inline: z.string().min(1).max(LONGEST.pem).optional().describe('PEM text.'),
     configMap: z
       .strictObject({
-        name: z.string().min(1),
-        namespace: z.string().min(1).optional().describe("Default: the MeshCertificate's own."),
-        key: z.string().min(1).default('ca.crt'),
+        name: z.string().min(1).max(LONGEST.name),
+        namespace: z.string().min(1).max(LONGEST.label).optional().describe("Default: the MeshCertificate's own."),
+        key: z.string().min(1).max(LONGEST.name).default('ca.crt'),
       })
       .optional()
       .describe('One key of a ConfigMap.'),
@@ -36,6 +44,7 @@ const tls = z.strictObject({
   serverName: z
     .string()
     .min(1)
+    .max(LONGEST.name)
     .optional()
     .describe('Name to verify instead of the host of the address, such as server.dc1.consul when dialling an IP.'),
 });
@@ -74,22 +83,35 @@ const grpc = z
 
 const login = z
   .strictObject({
-    method: z.string().min(1).describe('Auth method of type kubernetes or jwt, such as consul-k8s-auth-method.'),
-    tokenFile: z.string().min(1).optional().describe(`Bearer token file, read at each login. Default: ${POD_TOKEN}.`),
+    method: z
+      .string()
+      .min(1)
+      .max(LONGEST.name)
+      .describe('Auth method of type kubernetes or jwt, such as consul-k8s-auth-method.'),
+    tokenFile: z
+      .string()
+      .min(1)
+      .max(LONGEST.path)
+      .optional()
+      .describe(`Bearer token file, read at each login. Default: ${POD_TOKEN}.`),
     serviceAccount: z
       .string()
+      .max(LONGEST.name)
       .regex(/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/, 'expected the name of a ServiceAccount')
       .optional()
       .describe("Mint the bearer token for this ServiceAccount of the object's namespace instead of reading a file."),
     audience: z
       .string()
       .min(1)
+      .max(LONGEST.audience)
       .default('consul')
       .describe(
         "Audience of a minted token. Type jwt: one of the method's BoundAudiences. Type kubernetes: the API server's own, which the agent must allow by --allow-audience.",
       ),
-    meta: z.record(z.string(), z.string()).default({}).describe('Shown in the description of the Consul token.'),
-    namespace: z.string().min(1).optional().describe('Enterprise: namespace of the auth method.'),
+    meta: atMost(MOST.few, z.record(z.string().max(LONGEST.name), z.string().max(LONGEST.audience)))
+      .default({})
+      .describe('Shown in the description of the Consul token.'),
+    namespace: z.string().min(1).max(LONGEST.name).optional().describe('Enterprise: namespace of the auth method.'),
     datacenter: lowerName
       .optional()
       .describe('Datacenter to log in to, such as the primary. Default: that of the server.'),
@@ -106,11 +128,13 @@ const auth = z
     tokenFile: z
       .string()
       .min(1)
+      .max(LONGEST.path)
       .optional()
       .describe('File with a Consul ACL token. It is read at each use, so it may be replaced.'),
     token: z
       .string()
       .min(1)
+      .max(LONGEST.token)
       .transform((text) => new HiddenText(text))
       .optional()
       .describe('The ACL token itself. Use it only in a file that nobody else can read.'),
@@ -141,6 +165,7 @@ export const configSchema = z
       ),
     trustDomain: z
       .string()
+      .max(LONGEST.name)
       .regex(/^[a-z0-9.-]+$/)
       .optional()
       .describe(

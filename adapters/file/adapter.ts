@@ -29,7 +29,7 @@ export const file: Adapter<FileConfig> = {
 /** A key that is in a file is for whom the operator lets name the file, as it is with an address. */
 function fileNeeds({ directory, ...given }: FileConfig): readonly Need[] {
   const need = (path: string, field: string): Need => ({ kind: 'address', address: `file:${path}`, field });
-  if (directory !== undefined) return [need(directory.replace(/\/+$/, ''), 'file.directory')];
+  if (directory !== undefined) return [need(directory.replace(/(?<!\/)\/+$/, ''), 'file.directory')];
   return (['certificate', 'key', 'credentialBundle', 'bundle'] as const).flatMap((name) => {
     const path = given[name];
     return path === undefined ? [] : [need(path, `file.${name}`)];

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { hostPort } from '../../src/mesh/schema/address.ts';
+import { LONGEST } from '../../src/mesh/schema/bounds.ts';
 import { cel } from '../../src/mesh/schema/cel.ts';
 import { durationSchema } from '../../src/mesh/schema/duration.ts';
 import { parseSpiffeId } from '../../src/pki/spiffe.ts';
@@ -9,7 +10,7 @@ const dnsName = () =>
     .string()
     .max(253)
     .regex(/^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/, 'must be a DNS name in lower case');
-const absolutePath = () => z.string().startsWith('/', 'must be an absolute path');
+const absolutePath = () => z.string().max(LONGEST.path).startsWith('/', 'must be an absolute path');
 /** A socket address longer than this does not bind (sun_path, with its terminating zero). */
 const LONGEST_SOCKET_PATH = 107;
 
@@ -39,7 +40,7 @@ const root = z
     file: absolutePath()
       .optional()
       .describe('A PEM file, such as a mounted ConfigMap. Changes of the file are picked up.'),
-    inline: z.string().min(1).optional().describe('PEM.'),
+    inline: z.string().min(1).max(LONGEST.pem).optional().describe('PEM.'),
   })
   .refine((given) => Object.values(given).filter((one) => one !== undefined).length <= 1, {
     error: 'at most one of configMap, clusterTrustBundle, file and inline may be set',
@@ -62,9 +63,10 @@ const ca = z
       .describe(
         'Instead of serviceAccount: file of a projected token, for the identity of the pod that it belongs to. It is read at each use.',
       ),
-    audience: z.string().min(1).default('istio-ca').describe("One of istiod's TOKEN_AUDIENCES."),
+    audience: z.string().min(1).max(LONGEST.audience).default('istio-ca').describe("One of istiod's TOKEN_AUDIENCES."),
     clusterId: z
       .string()
+      .max(LONGEST.name)
       .regex(/^[ -~]*$/, 'expected printable ASCII')
       .default('Kubernetes')
       .describe("istiod's name of this cluster (meshConfig, multiCluster.clusterName)."),
@@ -99,16 +101,19 @@ const sds = z.strictObject({
   nodeId: z
     .string()
     .min(1)
+    .max(LONGEST.id)
     .optional()
     .describe('node.id of requests. Default: the form that a sidecar of this namespace uses.'),
   certificateName: z
     .string()
     .min(1)
+    .max(LONGEST.id)
     .default('default')
     .describe('Name of the certificate: "default", or for SPIRE also a SPIFFE ID.'),
   bundleName: z
     .string()
     .min(1)
+    .max(LONGEST.id)
     .default('ROOTCA')
     .describe('Name of the roots: "ROOTCA", or for SPIRE also a trust domain ID.'),
   disableSpiffeValidation: z
@@ -130,6 +135,7 @@ export const istioConfig = z
     trustDomain: dnsName().optional().describe('Trust domain. Default: cluster.local with ca; any with sds.'),
     id: z
       .string()
+      .max(LONGEST.id)
       .refine((text) => parseSpiffeId(text) !== undefined, 'expected a SPIFFE ID, spiffe://<trust domain>/<path>')
       .optional()
       .describe('Exact SPIFFE ID. Default: that of the ServiceAccount with ca; the first that arrives with sds.'),

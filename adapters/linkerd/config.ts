@@ -1,10 +1,12 @@
 import { z } from 'zod';
 import { hostPort } from '../../src/mesh/schema/address.ts';
+import { LONGEST, MOST } from '../../src/mesh/schema/bounds.ts';
 import { cel } from '../../src/mesh/schema/cel.ts';
 
 const LABEL = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 
-const label = () => z.string().regex(LABEL, 'must be a DNS label: a-z, 0-9 and "-", at most 63 characters');
+const label = () =>
+  z.string().max(LONGEST.label).regex(LABEL, 'must be a DNS label: a-z, 0-9 and "-", at most 63 characters');
 const domain = () =>
   z
     .string()
@@ -16,6 +18,7 @@ const domain = () =>
 const accountName = () =>
   z
     .string()
+    .max(LONGEST.label)
     .regex(
       LABEL,
       'must be a DNS label: Linkerd gives no identity to a ServiceAccount with a dot in its name; use another account',
@@ -50,6 +53,7 @@ export const linkerdConfig = z
     serviceAccount: serviceAccount.optional(),
     tokenFile: z
       .string()
+      .max(LONGEST.path)
       .startsWith('/')
       .optional()
       .describe(
@@ -73,6 +77,7 @@ export const linkerdConfig = z
     targets: z
       .array(target)
       .min(1)
+      .max(MOST.targets)
       .optional()
       .describe(
         'The workloads that the gateway calls. Each gets an object of the gateway, because Linkerd distinguishes them by SNI.',

@@ -121,6 +121,15 @@ for (const [allowed, given] of near) {
   });
 }
 
+test('an entry with many stars is compared as its pattern says, whatever the address', () => {
+  const allows = (allowed: string, given: string) => refused(address(given), { addresses: [allowed] }).length === 0;
+  assert.ok(allows('a*b*c.*:15012', 'aXbYbZc.test:15012'));
+  assert.ok(allows('*a*a*:15012', 'xaaaa:15012'));
+  assert.ok(!allows('*a*a*:15012', 'aaa:15012'));
+  assert.ok(!allows('*ab:15012', 'ab:15012'));
+  assert.ok(!allows(`${'*a'.repeat(60)}b`, `${'a'.repeat(250)}:15012`));
+});
+
 test('a refusal says what is allowed and how to allow more', () => {
   const allow = { ...ALLOW_ANY, serviceAccounts: ['shop/web', 'shop/api'] };
   const result = allowing(

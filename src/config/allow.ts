@@ -139,10 +139,26 @@ function splitEntry(text: string): { readonly host: string; readonly port: strin
   return { host: host.replace(/^\[|\]$/g, '').toLowerCase(), port };
 }
 
+const STARLESS = new Set('./:');
+
 /** `*` matches one or more characters other than `.`, `/` and `:`. */
 function matches(entry: string, value: string): boolean {
-  const pattern = entry.split('*').map((part) => part.replace(/[\\^$.|?+()[\]{}]/g, '\\$&'));
-  return new RegExp(`^${pattern.join('[^./:]+')}$`).test(value);
+  const [start = '', ...parts] = entry.split('*');
+  if (!value.startsWith(start)) return false;
+  // The places in the value at which the parts so far may end.
+  let ends = [start.length];
+  for (const part of parts) {
+    const next = new Set<number>();
+    let reached = 0;
+    for (const end of ends) {
+      for (let at = Math.max(end, reached); at < value.length && !STARLESS.has(value.charAt(at)); at++) {
+        reached = at + 1;
+        if (value.startsWith(part, at + 1)) next.add(at + 1 + part.length);
+      }
+    }
+    ends = [...next].sort((a, b) => a - b);
+  }
+  return ends.includes(value.length);
 }
 
 const fieldPath = (field: string): (string | number)[] =>

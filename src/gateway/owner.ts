@@ -9,7 +9,7 @@ export function ownerLabel({ namespace = '', name }: Pick<ObjectMeta, 'name' | '
   const whole = `${namespace}.${name}`;
   if (whole.length <= LONGEST) return whole;
   const digest = createHash('sha256').update(whole).digest('hex').slice(0, 12);
-  return `${whole.slice(0, LONGEST - digest.length - 1).replace(/[^A-Za-z0-9]+$/, '')}-${digest}`;
+  return `${whole.slice(0, LONGEST - digest.length - 1).replace(/(?<![^A-Za-z0-9])[^A-Za-z0-9]+$/, '')}-${digest}`;
 }
 
 /** Labels of each object that we write. The two that name its owner override the user's. */

@@ -209,7 +209,13 @@ function answer(response: ServerResponse, status: number, type: string, body: st
 
 /** Whether the client names OpenMetrics 1.0, or no version, and does not rule it out with `q=0`. */
 function acceptsOpenMetrics({ headers }: IncomingMessage): boolean {
-  const ranges = (headers.accept ?? '').split(',').map((range) => range.trim().toLowerCase().split(/ *; */));
+  const ranges = (headers.accept ?? '').split(',').map((range) =>
+    range
+      .trim()
+      .toLowerCase()
+      .split(';')
+      .map((part) => part.trim()),
+  );
   return ranges.some(
     ([type, ...parameters]) =>
       type === 'application/openmetrics-text' &&

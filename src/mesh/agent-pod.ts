@@ -64,7 +64,7 @@ export class AgentPod {
   /** Where its container mounts a volume of this name. */
   mountPathOf(volume: string): string | undefined {
     const mount = listOfFields(this.#container.volumeMounts).find(({ name }) => name === volume);
-    return text(mount?.mountPath)?.replace(/(?<=.)\/+$/, '');
+    return text(mount?.mountPath)?.replace(/(?<!.\/)(?<=.)\/+$/, '');
   }
 
   /** The volume in which its container has this path. */

@@ -18,7 +18,7 @@ const PHRASES: readonly (readonly [RegExp, string])[] = [
     'the server presents a self-signed certificate that is not trusted',
   ],
   [
-    /unable to (get|verify)[a-z ]*certificate|UNABLE_TO_(GET|VERIFY)_[A-Z_]+/,
+    /unable to (get|verify) [a-z ]{0,40}certificate|UNABLE_TO_(GET|VERIFY)_[A-Z_]+/,
     'the issuer of the certificate that the server presents is not trusted (unable to get local issuer certificate)',
   ],
   [

@@ -189,7 +189,9 @@ export function safeMessage(text: string): string {
 }
 
 function formsOf(value: string): ReadonlySet<string> {
-  const encoded = Buffer.from(value, 'utf8').toString('base64').replace(/=+$/, '');
+  const encoded = Buffer.from(value, 'utf8')
+    .toString('base64')
+    .replace(/(?<!=)=+$/, '');
   return new Set([value, encoded, encodeURIComponent(value)]);
 }
 

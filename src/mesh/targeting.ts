@@ -31,7 +31,7 @@ export function peerNameText(name: PeerName, own: string): string | undefined {
   if ('uri' in name) return name.uri;
   const id = parseSpiffeId(own);
   if (!id) return undefined;
-  const path = 'path' in name ? name.path : id.path.replace(/[^/]*$/, name.sibling);
+  const path = 'path' in name ? name.path : id.path.slice(0, id.path.lastIndexOf('/') + 1) + name.sibling;
   return formatSpiffeId({ trustDomain: id.trustDomain, path });
 }
 

@@ -55,7 +55,7 @@ export interface Mounted {
 /** Undefined where no volume of the workload is mounted at this path of the container, or above it. */
 export function mountedAt(workload: KubeObject, container: Fields, path: string): Mounted | undefined {
   const mounts = listOfFields(container.volumeMounts)
-    .map((mount) => ({ ...mount, at: (text(mount.mountPath) ?? '').replace(/\/+$/, '') }))
+    .map((mount) => ({ ...mount, at: (text(mount.mountPath) ?? '').replace(/(?<!\/)\/+$/, '') }))
     .filter(({ at }) => at !== '' && `${path}/`.startsWith(`${at}/`))
     .sort((a, b) => b.at.length - a.at.length);
   const [mount] = mounts as readonly (Fields & { readonly at: string })[];
@@ -68,9 +68,13 @@ export function mountedAt(workload: KubeObject, container: Fields, path: string)
 export const mountedConfigMaps = (workload: KubeObject): readonly string[] =>
   volumesOf(workload).flatMap(({ configMap }) => text(fields(configMap).name) ?? []);
 
-/** A setting of HCL, or of its form in JSON; `value` is a pattern with one group. */
-export const settingOf = (configuration: string, name: string, value = '"([^"]*)"'): string | undefined =>
-  new RegExp(`(?:^|[\\s{,"])${name}"?\\s*[=:]\\s*${value}`).exec(configuration)?.[1];
+const SETTING = /(?<![^\s{,"])([A-Za-z_]+)"?\s*[=:]\s*(?:"([^"]*)"|(\w+))/g;
+
+/** The first setting of this name, in HCL or in its form in JSON. */
+export function settingOf(configuration: string, name: string): string | undefined {
+  for (const [, key, quoted, plain] of configuration.matchAll(SETTING)) if (key === name) return quoted ?? plain;
+  return undefined;
+}
 
 /** Names of the containers of a pod, including sidecars that are init containers. */
 export function containerNames(pod: KubeObject): ReadonlySet<string> {
@@ -90,7 +94,7 @@ export const envOf = (container: Container | undefined, name: string): string | 
 
 /** `1.24.1` of `docker.io/example/server:1.24.1-distroless@sha256:…`; undefined for a digest or a moving tag. */
 export function versionOf(image: string | undefined): string | undefined {
-  const tag = /:([^/:@]+)(@.*)?$/.exec(image?.replace(/@.*$/, '') ?? '')?.[1];
+  const tag = /:([^/:]+)$/.exec(image?.split('@')[0] ?? '')?.[1];
   return /^v?(\d+\.\d+(\.\d+)?)/.exec(tag ?? '')?.[1];
 }
 

@@ -105,6 +105,10 @@ export class Certificate {
   }
 
   static fromDer(der: Uint8Array): Certificate {
+    if (der.length > LARGEST) {
+      const message = `a certificate of ${der.length} bytes is over the limit of ${LARGEST}`;
+      throw new PkiError('ERR_PEM_TOO_LARGE', message);
+    }
     const bytes = Buffer.from(der);
     try {
       if (readTlv(bytes).tag !== TAG.sequence || readTlv(bytes).raw.length !== bytes.length) {
@@ -237,6 +241,9 @@ function keyIn(x509: X509Certificate): { keyType: KeyType; spki: Buffer } | unde
 
 const sha256 = (bytes: Uint8Array): string => hash('sha256', bytes, 'hex');
 const oneLine = (name: string | undefined): string => (name ?? '').split('\n').join(', ');
+
+/** A chain of more is not published; ordinary certificates have 1 to 2 KB. */
+const LARGEST = 64 * 1024;
 
 export interface CertificateParsing {
   readonly limits?: PemLimits;

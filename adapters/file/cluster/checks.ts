@@ -61,7 +61,7 @@ export const checks: readonly ObjectCheck[] = [
     title: 'The agent may not read files in this directory',
     *run(objects) {
       for (const { object, path, agent } of files(objects)) {
-        if (agent.filesBelow.some((one) => path.startsWith(`${one.replace(/\/+$/, '')}/`))) continue;
+        if (agent.filesBelow.some((one) => path.startsWith(`${one.replace(/(?<!\/)\/+$/, '')}/`))) continue;
         yield {
           object,
           message: `${path} is not below ${agent.filesBelow.join(' or ')}, where ${agent.title} lets custom resources name files (ERR_MESH_CONFIG)`,

@@ -27,7 +27,7 @@ export interface FileNames {
 export function pathsOf({ directory, layout = 'tls', ...given }: FileNames): FilePaths {
   if (directory !== undefined) {
     const { certificate, key, bundle } = LAYOUTS[layout];
-    const below = (name: string) => `${directory.replace(/\/+$/, '')}/${name}`;
+    const below = (name: string) => `${directory.replace(/(?<!\/)\/+$/, '')}/${name}`;
     return { certificate: below(certificate), key: below(key), bundle: below(bundle) };
   }
   const { certificate = given.credentialBundle ?? '', key = given.credentialBundle ?? '', bundle = '' } = given;

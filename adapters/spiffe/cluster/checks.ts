@@ -68,8 +68,8 @@ export const checks: readonly ObjectCheck[] = [
       for (const { object, agent, mounted } of sockets(objects)) {
         const host = text(fields(mounted?.volume.hostPath).path);
         if (!mounted || host === undefined) continue;
-        const onNode = `${host.replace(/\/+$/, '')}/${mounted.rest}`;
-        if (directories.some((one) => onNode.startsWith(`${one.replace(/\/+$/, '')}/`))) continue;
+        const onNode = `${host.replace(/(?<!\/)\/+$/, '')}/${mounted.rest}`;
+        if (directories.some((one) => onNode.startsWith(`${one.replace(/(?<!\/)\/+$/, '')}/`))) continue;
         yield {
           object,
           message: `${agent.title} looks for the socket at ${onNode} on the node; the SPIRE agent uses ${directories.join(', ')} there`,

@@ -29,7 +29,7 @@ export function csiDriverIn(workload: KubeObject): string | undefined {
   if (!container) return undefined;
   const args = Array.isArray(container.args) ? container.args.map(String) : [];
   const at = args.findIndex((one) => /^--?plugin-name(=|$)/.test(one));
-  return at < 0 ? DEFAULT_DRIVER : (/=(.+)$/.exec(args[at] ?? '')?.[1] ?? args[at + 1] ?? DEFAULT_DRIVER);
+  return at < 0 ? DEFAULT_DRIVER : (/^[^=]*=(.+)$/.exec(args[at] ?? '')?.[1] ?? args[at + 1] ?? DEFAULT_DRIVER);
 }
 
 function findSpire({ workloads, configMaps }: Pick<ClusterObjects, 'workloads' | 'configMaps'>): SpireInstallation[] {
@@ -48,21 +48,27 @@ function findSpire({ workloads, configMaps }: Pick<ClusterObjects, 'workloads' |
       mesh: 'spiffe',
       namespace,
       version: versionOf(imageOf(container)),
-      problem: settingOf(configuration, 'disable_workload_api', '(true)')
-        ? 'its Workload API is off (disable_workload_api)'
-        : undefined,
+      problem:
+        settingOf(configuration, 'disable_workload_api') === 'true'
+          ? 'its Workload API is off (disable_workload_api)'
+          : undefined,
       socket: onNode(workload, container, settingOf(configuration, 'socket_path')) ?? DEFAULT_SOCKET,
-      trustDomain: settingOf(configuration, 'trust_domain', '"([a-z0-9._-]+)"'),
+      trustDomain: trustDomainIn(configuration),
       csiDriver,
     };
   });
+}
+
+function trustDomainIn(configuration: string): string | undefined {
+  const given = settingOf(configuration, 'trust_domain') ?? '';
+  return /^[a-z0-9._-]+$/.test(given) ? given : undefined;
 }
 
 /** Where a path of the agent's container is on its node. */
 function onNode(workload: KubeObject, container: Fields, path: string | undefined): string | undefined {
   const mounted = path === undefined ? undefined : mountedAt(workload, container, path);
   const host = text(fields(mounted?.volume.hostPath).path);
-  return mounted && host && `${host.replace(/\/+$/, '')}/${mounted.rest}`;
+  return mounted && host && `${host.replace(/(?<!\/)\/+$/, '')}/${mounted.rest}`;
 }
 
 /** Where the agent's pods have the socket. */

@@ -2,6 +2,12 @@ import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { RENEW_ANNOTATION } from '../../core/object.ts';
 import type { PublicationStatus } from '../../core/status.ts';
 
+/** A request is a time or a word of the user's; what is beyond this is not compared, and not recorded. */
+const LONGEST_REQUEST = 1024;
+
+const requestIn = ({ metadata }: MeshCertificate): string | undefined =>
+  metadata.annotations?.[RENEW_ANNOTATION]?.slice(0, LONGEST_REQUEST);
+
 /** Requests for a new certificate, by the renew annotation of one MeshCertificate or by a call. */
 export class RenewRequests {
   /** The last annotation value that was noticed. */
@@ -17,8 +23,8 @@ export class RenewRequests {
   }
 
   /** Whether the annotation asks for a certificate for the first time. */
-  notice({ metadata }: MeshCertificate): boolean {
-    const value = metadata.annotations?.[RENEW_ANNOTATION];
+  notice(certificate: MeshCertificate): boolean {
+    const value = requestIn(certificate);
     if (value === undefined || value === this.#noticed) return false;
     this.#noticed = value;
     this.pending = true;
@@ -33,7 +39,7 @@ export class RenewRequests {
 }
 
 /** A document in a file has no status: its value at the start counts as handled. */
-function recordedIn({ metadata, status }: MeshCertificate): string | undefined {
-  if (metadata.uid === undefined) return metadata.annotations?.[RENEW_ANNOTATION];
-  return (status as Partial<PublicationStatus> | undefined)?.renewRequest;
+function recordedIn(certificate: MeshCertificate): string | undefined {
+  if (certificate.metadata.uid === undefined) return requestIn(certificate);
+  return (certificate.status as Partial<PublicationStatus> | undefined)?.renewRequest;
 }

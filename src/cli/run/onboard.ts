@@ -52,7 +52,7 @@ export async function runOnboard(flags: OnboardFlags, io: Io): Promise<number> {
 /** What is in each directory, if it is visible from here. */
 async function namesIn(directories: readonly string[]): Promise<OnboardOptions['directories']> {
   const names = directories.map(async (directory) => {
-    const path = directory.replace(/(?<=.)\/+$/, '');
+    const path = directory.replace(/(?<!.\/)(?<=.)\/+$/, '');
     return [path, await readdir(path).catch(() => undefined)] as const;
   });
   return new Map(await Promise.all(names));

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { z } from 'zod';
+import { adapters } from '../../../adapters/index.ts';
 import { toyMeshes } from '../../../test/support/toy-meshes.ts';
 import { gateways } from '../../gateways.ts';
 import { customResourceDefinition } from './crd.ts';
@@ -9,7 +10,8 @@ import { specSchema } from './spec.ts';
 import { type Structural, structural } from './structural.ts';
 
 // biome-ignore lint/suspicious/noExplicitAny: a manifest is walked freely
-const version = (customResourceDefinition(toyMeshes, gateways) as any).spec.versions[0];
+const crd = customResourceDefinition(toyMeshes, gateways) as any;
+const version = crd.spec.versions[0];
 const schema: Structural = version.schema.openAPIV3Schema;
 
 function* walk(node: Structural, path: string): Generator<[string, Structural]> {
@@ -28,6 +30,21 @@ test('the schema is structural: every node has a type, and none forbids unknown 
     assert.notEqual(node.additionalProperties as unknown, false, path);
     assert.ok(!(node.properties && node.additionalProperties), path);
   }
+});
+
+test('every string, list and map has a bound, so that no object can keep the agent busy', () => {
+  const definition = customResourceDefinition(adapters, gateways) as typeof crd;
+  const unbounded = [...walk(definition.spec.versions[0].schema.openAPIV3Schema, '')].flatMap(([path, node]) => {
+    // The API server limits these by itself.
+    if (['.apiVersion', '.kind'].includes(path)) return [];
+    const isBounded = {
+      string: Number.isInteger(node.maxLength) || Array.isArray(node.enum),
+      array: Number.isInteger(node.maxItems),
+      object: !node.additionalProperties || Number.isInteger(node.maxProperties),
+    };
+    return isBounded[node.type as keyof typeof isBounded] === false ? [`${path}: ${node.type}`] : [];
+  });
+  assert.deepEqual(unbounded, []);
 });
 
 test('exactly one mesh is a rule of the API server too', () => {

@@ -1,5 +1,6 @@
 import { z } from 'zod';
 import { MANAGED_BY_LABEL, OWNER_LABEL } from '../../core/object.ts';
+import { atMost, MOST } from '../../mesh/schema/bounds.ts';
 import { cel } from '../../mesh/schema/cel.ts';
 
 const LABEL = /^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/;
@@ -21,9 +22,12 @@ export const namespaceName = () =>
   z.string().max(LONGEST_LABEL).regex(LABEL, 'must be lower-case letters, digits and dashes');
 
 export const labels = () =>
-  z.record(
-    z.string().max(317).regex(LABEL_KEY, 'is not a valid label key'),
-    z.string().max(LONGEST_LABEL).regex(LABEL_VALUE, 'is not a valid label value'),
+  atMost(
+    MOST.labels,
+    z.record(
+      z.string().max(317).regex(LABEL_KEY, 'is not a valid label key'),
+      z.string().max(LONGEST_LABEL).regex(LABEL_VALUE, 'is not a valid label value'),
+    ),
   );
 
 /** Labels that a user may add, except the two that name the owner of an object. */

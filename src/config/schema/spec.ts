@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import type { Adapter } from '../../mesh/adapter.ts';
 import { hostPort } from '../../mesh/schema/address.ts';
+import { LONGEST } from '../../mesh/schema/bounds.ts';
 import { cel } from '../../mesh/schema/cel.ts';
 import { durationSchema } from '../../mesh/schema/duration.ts';
 import type { GatewayFields } from './gateway-fields.ts';
@@ -60,10 +61,12 @@ const trust = z
 const probe = z
   .strictObject({
     address: hostPort('web.shop:443').describe('host:port of the upstream.'),
-    id: z.string().min(1).optional().describe('SPIFFE ID or DNS name that the upstream must present.'),
+    id: z.string().min(1).max(LONGEST.id).optional().describe('SPIFFE ID or DNS name that the upstream must present.'),
     sni: z.string().min(1).max(255).optional().describe('Server name to send.'),
     http: z
-      .strictObject({ path: z.string().startsWith('/').default('/').describe('Path of the GET request.') })
+      .strictObject({
+        path: z.string().max(LONGEST.path).startsWith('/').default('/').describe('Path of the GET request.'),
+      })
       .optional()
       .describe('Also send an HTTP request. Without it, the probe checks only the TLS handshake.'),
   })

@@ -1,20 +1,32 @@
 import { z } from 'zod';
 import { CONDITION_TYPES, type PublicationStatus } from '../../core/status.ts';
 
-const time = () => z.string().meta({ format: 'date-time' });
+/**
+ * The agent writes less: a status beyond a bound would be refused as a whole. An object of 1.5 MiB, the most that etcd
+ * stores, has fewer items.
+ */
+const MOST_ITEMS = 16_384;
+const LONGEST_MESSAGE = 32_768;
+
+const time = () => z.string().max(64).meta({ format: 'date-time' });
+/** A name, a code, a reason or a fingerprint. */
+const word = () => z.string().max(1024);
+/** A SPIFFE ID, a DNS name or an address. */
+const id = () => z.string().max(4096);
+const sentence = () => z.string().max(LONGEST_MESSAGE);
 
 const condition = z.strictObject({
-  type: z.string().describe(`One of ${CONDITION_TYPES.join(', ')}.`),
+  type: word().describe(`One of ${CONDITION_TYPES.join(', ')}.`),
   status: z.enum(['True', 'False', 'Unknown']).describe('True, False or Unknown.'),
-  reason: z.string().describe('Stable, in CamelCase; docs/runbook.md has an entry for each.'),
-  message: z.string().describe('The current state, and the next step.'),
+  reason: word().describe('Stable, in CamelCase; docs/runbook.md has an entry for each.'),
+  message: sentence().describe('The current state, and the next step.'),
   observedGeneration: z.int().min(0).optional().describe('The metadata.generation that this condition is about.'),
   lastTransitionTime: time().describe('When the status of this condition last changed.'),
 });
 
 const root = z.strictObject({
-  fingerprint: z.string().describe('SHA-256, hex.'),
-  subject: z.string(),
+  fingerprint: word().describe('SHA-256, hex.'),
+  subject: sentence(),
   notAfter: time(),
   state: z
     .enum(['named', 'retained'])
@@ -30,9 +42,9 @@ export const statusSchema = z
       .min(-1)
       .optional()
       .describe('The metadata.generation that the conditions are about; -1 until an agent has written a status.'),
-    mesh: z.string().describe('Which mesh issues the certificate.'),
-    id: z.string().optional().describe('SPIFFE ID or DNS name of the published leaf.'),
-    fingerprint: z.string().optional().describe('SHA-256 of the published leaf, hex.'),
+    mesh: word().describe('Which mesh issues the certificate.'),
+    id: id().optional().describe('SPIFFE ID or DNS name of the published leaf.'),
+    fingerprint: word().optional().describe('SHA-256 of the published leaf, hex.'),
     notBefore: time().optional().describe('Since when the leaf is valid.'),
     notAfter: time().optional().describe('When the leaf expires.'),
     renewalTime: time().optional().describe('When the leaf is due for renewal.'),
@@ -40,20 +52,22 @@ export const statusSchema = z
       .optional()
       .describe('When the emergency window begins: from then on, nothing holds back a newer leaf.'),
     issuer: z
-      .strictObject({ subject: z.string(), fingerprint: z.string().describe('SHA-256, hex.'), notAfter: time() })
+      .strictObject({ subject: sentence(), fingerprint: word().describe('SHA-256, hex.'), notAfter: time() })
       .optional()
       .describe('The certificate above the leaf, root included, that ends first.'),
     secrets: z
-      .array(z.strictObject({ name: z.string(), uid: z.string() }))
+      .array(z.strictObject({ name: word(), uid: word() }))
+      .max(MOST_ITEMS)
       .optional()
       .describe('The Secrets that the agent wrote. A Secret with another uid is not relied on.'),
-    roots: z.array(root).describe('The published trust bundle.'),
+    roots: z.array(root).max(MOST_ITEMS).describe('The published trust bundle.'),
     held: z
-      .strictObject({ fingerprint: z.string(), reason: z.string(), since: time().optional(), until: time() })
+      .strictObject({ fingerprint: word(), reason: sentence(), since: time().optional(), until: time() })
       .optional()
       .describe('A newer leaf that is held back until its root is known to the upstreams.'),
     gateways: z
-      .record(z.string(), z.looseObject({}).meta({ 'x-kubernetes-preserve-unknown-fields': true }))
+      .record(word(), z.looseObject({}).meta({ 'x-kubernetes-preserve-unknown-fields': true }))
+      .meta({ maxProperties: 64 })
       .optional()
       .describe(
         'Where the objects of each gateway are, so that they are retired when its fields are removed from the spec.',
@@ -61,39 +75,39 @@ export const statusSchema = z
     mappings: z
       .array(
         z.strictObject({
-          name: z.string(),
-          namespace: z.string(),
-          kind: z.string(),
-          state: z.string().describe('"ok", or a stable code of what prevents mTLS.'),
-          context: z.string().optional(),
-          message: z.string().optional(),
+          name: word(),
+          namespace: word(),
+          kind: word(),
+          state: word().describe('"ok", or a stable code of what prevents mTLS.'),
+          context: word().optional(),
+          message: sentence().optional(),
         }),
       )
+      .max(MOST_ITEMS)
       .describe('Mappings that refer to this certificate, or are selected to.'),
     targets: z
-      .array(z.strictObject({ id: z.string(), context: z.string() }))
+      .array(z.strictObject({ id: id(), context: word() }))
+      .max(MOST_ITEMS)
       .describe('Upstream identities that have a TLSContext of their own.'),
     upstreams: z
       .array(
         z.strictObject({
-          address: z.string(),
-          state: z.string().describe('"ok": it presents the expected identity; otherwise a stable code.'),
-          id: z.string().optional().describe('The identity that it presented last.'),
-          message: z.string().optional().describe('Why it is not "ok", and the next step.'),
+          address: id(),
+          state: word().describe('"ok": it presents the expected identity; otherwise a stable code.'),
+          id: id().optional().describe('The identity that it presented last.'),
+          message: sentence().optional().describe('Why it is not "ok", and the next step.'),
         }),
       )
+      .max(MOST_ITEMS)
       .optional()
       .describe('Who answered at the upstreams of the routes that use the certificate.'),
     rotations: z.int().min(0).describe('How often one leaf replaced another.'),
     lastRotationTime: time().optional(),
-    renewRequest: z
-      .string()
-      .optional()
-      .describe('The value of the annotation meshcert.dev/renew that was acted on last.'),
+    renewRequest: id().optional().describe('The value of the annotation meshcert.dev/renew that was acted on last.'),
     lastError: z
       .strictObject({
-        code: z.string().describe('Stable; docs/errors.md has an entry for each.'),
-        message: z.string(),
+        code: word().describe('Stable; docs/errors.md has an entry for each.'),
+        message: sentence(),
         firstTime: time().optional().describe('When this failure began.'),
         time: time().describe('When it last occurred. While it lasts, this is updated at most every 2 minutes.'),
       })
@@ -102,6 +116,7 @@ export const statusSchema = z
     nextAttemptTime: time().optional().describe('While the mesh does not issue: the time of the next attempt.'),
     conditions: z
       .array(condition)
+      .max(64)
       .meta({ 'x-kubernetes-list-type': 'map', 'x-kubernetes-list-map-keys': ['type'] })
       .describe(
         'Ready, Published, Trusted, Referenced, Degraded, IssuerEnding, UpstreamVerified once an upstream was checked, and Live where the agent can query the gateway. Reconciling while a spec is not published yet, Stalled while it is refused.',

@@ -90,5 +90,12 @@ function mergeScalars(own: JsonSchema, branches: readonly JsonSchema[]): JsonSch
   const { const: _, enum: __, ...rest } = own;
   if (types.size !== 1 || type === undefined) return rest;
   if (values.every(Array.isArray)) return { ...rest, type, enum: [...new Set(values.flat())] };
-  return { ...rest, type };
+  const longest = Math.max(...branches.map(longestOf));
+  return { ...rest, type, ...(type === 'string' && Number.isFinite(longest) ? { maxLength: longest } : {}) };
 }
+
+/** Infinity: without a bound. */
+const longestOf = ({ maxLength, const: one, enum: several = [one] }: JsonSchema): number =>
+  typeof maxLength === 'number'
+    ? maxLength
+    : Math.max(...several.map((value) => (typeof value === 'string' ? value.length : Number.POSITIVE_INFINITY)));

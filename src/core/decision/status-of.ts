@@ -122,7 +122,7 @@ export function statusOf(report: StatusInput, before: PublicationStatus | undefi
       const mark = decision.upstreamTrust.since.get(root.fingerprint);
       return {
         fingerprint: root.fingerprint,
-        subject: root.subject,
+        subject: safeMessage(root.subject),
         notAfter: toRfc3339(root.notAfter),
         state: mark?.state === 'retained' ? ('retained' as const) : ('named' as const),
         ...(mark ? { since: toRfc3339(mark.at) } : {}),
@@ -144,7 +144,7 @@ export function statusOf(report: StatusInput, before: PublicationStatus | undefi
 function issuerOf({ decision: { issuerEnd } }: StatusInput): Pick<PublicationStatus, 'issuer'> {
   if (!issuerEnd) return {};
   const { subject, fingerprint, notAfter } = issuerEnd.certificate;
-  return { issuer: { subject, fingerprint, notAfter: toRfc3339(notAfter) } };
+  return { issuer: { subject: safeMessage(subject), fingerprint, notAfter: toRfc3339(notAfter) } };
 }
 
 /** The published objects are unknown: the previous status remains, and the reason is added. */

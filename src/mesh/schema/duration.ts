@@ -1,4 +1,5 @@
 import { z } from 'zod';
+import { LONGEST } from './bounds.ts';
 
 const UNIT_MS: Readonly<Record<string, number>> = {
   ns: 1e-6,
@@ -18,7 +19,7 @@ const UNITS = Object.keys(UNIT_MS).join('|');
  */
 export const DURATION_PATTERN = new RegExp(`^(0|(\\d+(\\.\\d+)?(${UNITS}))+)$`);
 
-const PART = new RegExp(`(\\d+(?:\\.\\d+)?)(${UNITS})`, 'g');
+const PART = new RegExp(`(?<![\\d.])(\\d+(?:\\.\\d+)?)(${UNITS})`, 'g');
 const EXPECTED = 'expected a duration such as "8h", "1h30m" or "500ms"';
 
 /**
@@ -57,6 +58,7 @@ export function durationSchema(bounds: { min?: string; max?: string } = {}) {
   const max = bounds.max === undefined ? Number.MAX_SAFE_INTEGER : parseDuration(bounds.max);
   return z
     .string({ error: EXPECTED })
+    .max(LONGEST.duration, { error: EXPECTED, abort: true })
     .regex(DURATION_PATTERN, EXPECTED)
     .transform((text, context) => {
       const ms = sum(text);

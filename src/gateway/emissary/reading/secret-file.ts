@@ -52,7 +52,15 @@ export function passesValidation({ certificate, key }: SecretFiles): boolean {
   }
 }
 
-const firstBlock = (pem: string): string => /-----BEGIN ([^-]+)-----[\s\S]*?-----END \1-----/.exec(pem)?.[0] ?? '';
+/** From the first begin that has an end: what is before it is no block. */
+function firstBlock(pem: string): string {
+  for (const { 0: begin, 1: label, index } of pem.matchAll(/-----BEGIN ([^-]+)-----/g)) {
+    const end = `-----END ${label}-----`;
+    const at = pem.indexOf(end, index + begin.length);
+    if (at !== -1) return pem.slice(index, at + end.length);
+  }
+  return '';
+}
 
 /**
  * The file name, without directory and extension, under which Emissary stores this pair: it changes with the pair, but

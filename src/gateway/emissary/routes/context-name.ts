@@ -19,7 +19,7 @@ export function contextNameOf(stem: string, { serviceAccount, namespace }: Targe
   const ambiguous = /[-.]/.test(serviceAccount) || /[-.]/.test(namespace);
   if (!ambiguous && plain.length <= LONGEST_NAME) return plain;
   const hash = createHash('sha256').update(`${namespace}/${serviceAccount}`).digest('hex').slice(0, HASH_DIGITS);
-  return `${plain.slice(0, LONGEST_NAME - HASH_DIGITS - 1).replace(/-+$/, '')}-${hash}`;
+  return `${plain.slice(0, LONGEST_NAME - HASH_DIGITS - 1).replace(/(?<!-)-+$/, '')}-${hash}`;
 }
 
 export interface ListedContext extends TargetAccount {

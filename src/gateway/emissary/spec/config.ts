@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import type { Claim, GatewayFields, NamespacedRule } from '../../../config/schema/gateway-fields.ts';
 import { labels, namespaceName, undottedName } from '../../../config/schema/names.ts';
+import { LONGEST, MOST } from '../../../mesh/schema/bounds.ts';
 import { cel } from '../../../mesh/schema/cel.ts';
 
 const tlsVersion = () => z.enum(['v1.2', 'v1.3']);
@@ -12,13 +13,15 @@ const tlsContext = z
       .optional()
       .describe("Name of the TLSContext. Unique across all namespaces. Default: this object's name."),
     ambassadorIds: z
-      .array(z.string().min(1))
+      .array(z.string().min(1).max(LONGEST.name))
+      .max(MOST.few)
       .default([])
       .describe('The ambassador_id of the TLSContext. Empty: the gateway whose AMBASSADOR_ID is "default".'),
     sni: z.string().min(1).max(255).optional().describe('Server name sent to the upstream. Default: none.'),
     alpnProtocols: z
       .string()
       .min(1)
+      .max(LONGEST.name)
       .optional()
       .describe('Comma-separated ALPN protocols. Default: what the mesh needs.'),
     minTlsVersion: tlsVersion().optional().describe('Lowest TLS version. Default: what the mesh needs.'),
@@ -53,6 +56,7 @@ const mappings = z
     namespaces: z
       .array(z.union([z.literal('*'), namespaceName()]))
       .min(1)
+      .max(MOST.namespaces)
       .optional()
       .describe(
         'Where Mappings are looked for; ["*"] for everywhere. Default: in this object\'s namespace. Mappings of other namespaces must let this one in by the annotation meshcert.dev/allow-from.',

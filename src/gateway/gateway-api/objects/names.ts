@@ -17,7 +17,7 @@ function joined(certificate: string, parts: readonly string[], ending = ''): str
     .digest('hex')
     .slice(0, HASH_DIGITS);
   const rest = LONGEST - HASH_DIGITS - 1 - ending.length;
-  return `${plain.slice(0, rest).replace(/[-.]+$/, '')}-${digest}${ending}`;
+  return `${plain.slice(0, rest).replace(/(?<![-.])[-.]+$/, '')}-${digest}${ending}`;
 }
 
 /** `<certificate>-<service>-<port>`, or `<certificate>-<backend>.backend`: no Service or port has a dot in its name. */

@@ -32,7 +32,7 @@ function backendsProblem(gateway: KubeObject, objects: readonly KubeObject[]): T
   const found = objects.filter(({ kind, metadata }) => kind === 'ConfigMap' && metadata.name === CONFIGURATION);
   const [first] = found;
   const texts = found.map(({ data }) => text(fields(data)['envoy-gateway.yaml']) ?? '');
-  if (!first || texts.some((one) => /^\s*enableBackend:\s*true\s*$/m.test(one))) return undefined;
+  if (!first || texts.some((one) => /^[ \t]*enableBackend:[ \t]*true[ \t\r]*$/m.test(one))) return undefined;
   const { name, namespace } = gateway.metadata;
   const message = `Gateway ${namespace}/${name} cannot lead to Backends, because Envoy Gateway does not read them; set extensionApis.enableBackend: true in ConfigMap ${first.metadata.namespace}/${CONFIGURATION}, restart Envoy Gateway, and run this again`;
   return { code: 'ERR_GATEWAY_CRD_MISSING', message };

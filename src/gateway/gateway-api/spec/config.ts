@@ -1,6 +1,7 @@
 import { z } from 'zod';
 import type { Claim, GatewayFields, NamespacedRule, PolicyRule } from '../../../config/schema/gateway-fields.ts';
 import { labels, namespaceName, objectName } from '../../../config/schema/names.ts';
+import { MOST } from '../../../mesh/schema/bounds.ts';
 import { cel, rules } from '../../../mesh/schema/cel.ts';
 import type { Scope } from '../../input.ts';
 import { EXTENSIONS, STANDARD } from './resources.ts';
@@ -30,6 +31,7 @@ const namespaces = (what: string) =>
   z
     .array(z.union([z.literal('*'), namespaceName()]))
     .min(1)
+    .max(MOST.namespaces)
     .optional()
     .describe(what);
 
@@ -85,6 +87,7 @@ const gatewayApi = z
               .regex(/^[a-z0-9]([-a-z0-9]*[a-z0-9])?$/, 'must be the name of a port, not its number'),
           )
           .min(1)
+          .max(MOST.few)
           .optional()
           .describe('Names of the ports that speak mTLS. Default: every port that has a name.'),
       })
