@@ -1,7 +1,7 @@
 #!/usr/bin/env node
 import { basename } from 'node:path';
 import { CommanderError } from 'commander';
-import { redactText } from '../mesh/secrets.ts';
+import { printable } from '../mesh/secrets.ts';
 import { COMMANDS } from './commands/index.ts';
 import { normalised } from './declare/arguments.ts';
 import type { AnyCommand, Io } from './declare/command.ts';
@@ -9,14 +9,19 @@ import { programOf } from './declare/program.ts';
 import { UsageError } from './declare/usage-error.ts';
 import { usageMessage } from './declare/usage-message.ts';
 import { describeFailure } from './terminal/failure.ts';
+import { guarded } from './terminal/guarded.ts';
 
 /** Called by completion scripts: the words up to the cursor follow. */
 const COMPLETE = '__complete';
 /** The name under which kubectl calls a plugin for completions. */
 const KUBECTL_COMPLETE = 'kubectl_complete-meshcert';
 
+const LISTS: ReadonlySet<unknown> = new Set(['ERR_CONFIG', 'ERR_ONBOARD_INVALID']);
+
 /** Runs one command line and resolves to its exit code. */
-export async function main(argv: readonly string[], io: Io): Promise<number> {
+export async function main(argv: readonly string[], given: Io): Promise<number> {
+  const { stdin, stdout, stderr, env, signal } = given;
+  const io: Io = { stdin, stdout: guarded(stdout), stderr: guarded(stderr), env, signal };
   if (argv[0] === COMPLETE) {
     const { runComplete } = await import('./completion/complete.ts');
     return runComplete(COMMANDS, argv.slice(1), io);
@@ -48,7 +53,10 @@ function report(error: unknown, command: AnyCommand | undefined, { stderr }: Io)
   const where = command === undefined ? 'meshcert' : `meshcert ${command.name}`;
   const isUsage = error instanceof UsageError || error instanceof CommanderError;
   const message = error instanceof CommanderError ? usageMessage(error, command, COMMANDS) : describeFailure(error);
-  stderr.write(`${where}: ${redactText(message)}\n`);
+  // These put each mistake on a line of its own, which they make printable themselves.
+  const isList = LISTS.has((error as { code?: unknown } | undefined)?.code);
+  const lines = isList ? message.split('\n') : [message];
+  stderr.write(`${where}: ${lines.map(printable).join('\n')}\n`);
   if (isUsage) stderr.write(`See "${where} --help".\n`);
   return isUsage ? 2 : 1;
 }

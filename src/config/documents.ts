@@ -1,6 +1,7 @@
 import { type Document, isCollection, isMap, isScalar, LineCounter, type Node, parseAllDocuments } from 'yaml';
 import type { Adapter } from '../mesh/adapter.ts';
 import { requireShallowYaml } from '../mesh/input/untrusted-text.ts';
+import { printable } from '../mesh/secrets.ts';
 import { conflicts } from './conflicts.ts';
 import { formatPath, type Issue } from './issue.ts';
 import type { GatewayFields } from './schema/gateway-fields.ts';
@@ -81,7 +82,7 @@ export function parseDocuments(
 
 /** `mesh.yaml:7: spec.trust.hold: must be at most 24h` */
 export const formatDocumentError = ({ file, line, path, message }: DocumentError): string =>
-  `${file}:${line}: ${path === '' ? '' : `${path}: `}${message}`;
+  printable(`${file}:${line}: ${path === '' ? '' : `${path}: `}${message}`);
 
 function readOne(document: Document, validate: ReturnType<typeof validator>, options: DocumentOptions) {
   let object: unknown;

@@ -1,6 +1,7 @@
 import { describe, type KubeObject, refOf } from '../core/object.ts';
 import type { CheckArea, CheckTitle, Finding } from '../gateway/diagnosis.ts';
 import { SEVERITIES, type Severity } from '../mesh/object-check.ts';
+import { printable } from '../mesh/secrets.ts';
 import type { Origin } from './files.ts';
 import { CLUSTER, type ClusterCheck, LOOKS, type Seen } from './looks/look.ts';
 
@@ -45,14 +46,15 @@ function textReport(input: ReportInput): string {
   const blocks = findings.map(({ code, severity, object, message, fix }) => {
     const origin = origins.get(object);
     const where = origin ? ` (${origin.file}:${origin.line})` : '';
-    return `${severity} ${code} ${titleOf(object)}${where}\n  ${message}\n  fix: ${fix}\n`;
+    const lines = [`${severity} ${code} ${titleOf(object)}${where}`, `  ${message}`, `  fix: ${fix}`];
+    return lines.map((line) => `${printable(line)}\n`).join('');
   });
-  const notes = skipped.map((sentence) => `not checked: ${sentence}\n`);
+  const notes = skipped.map((sentence) => `${printable(`not checked: ${sentence}`)}\n`);
   const checked = checkedOf(input);
   const areas = [...new Set(checked.map(({ area }) => area))].map((area) => {
     const lines = checked
       .filter((one) => one.area === area)
-      .map(({ state, message }) => `  ${WORDS[state]}  ${message}\n`);
+      .map(({ state, message }) => `${printable(`  ${WORDS[state]}  ${message}`)}\n`);
     return `${area}\n${lines.join('')}`;
   });
   const counts = [...SEVERITIES].reverse().map((severity) => plural(count(findings, severity), severity));

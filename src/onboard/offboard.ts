@@ -17,6 +17,7 @@ import type { Kube, Resource, Selection } from '../kube/api.ts';
 import { KubeError } from '../kube/transport/error.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import { fields } from '../mesh/kube-object.ts';
+import { printable } from '../mesh/secrets.ts';
 import { observe } from './apply.ts';
 import { type OnboardableGateway, onboardable } from './discover/gateway.ts';
 import { chooseGateway } from './plan/choice.ts';
@@ -133,7 +134,7 @@ export function showOffPlan({ leaving, grants }: OffboardPlan): string {
     ...grants.steps.map(({ action, object }) => `  ${action.padEnd(VERB_WIDTH)}${describe(refOf(object))}`),
     ...grants.left.map(({ object, why }) => `  ${'keep'.padEnd(VERB_WIDTH)}${describe(refOf(object))}: ${why}`),
   ];
-  return `Plan\n${[...lines, ...agent].join('\n')}\n`;
+  return `Plan\n${[...lines, ...agent].map(printable).join('\n')}\n`;
 }
 
 const whyKept = (certificate: KubeObject | undefined): string =>

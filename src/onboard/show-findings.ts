@@ -1,6 +1,7 @@
 import type { GatewayInstallation } from '../gateway/onboarding.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import type { Installation } from '../mesh/cluster.ts';
+import { printable } from '../mesh/secrets.ts';
 import type { GatewayFinding } from './discover/gateway.ts';
 import type { Findings } from './plan/findings.ts';
 import type { MoveVerdict } from './plan/moves.ts';
@@ -27,7 +28,7 @@ export function showFindings(
     ...(findings.agents.length > 0 ? ['', `Agent: ${findings.agents.join(', ')}`] : []),
     ...section('Note', notes(findings, gateway)),
   ];
-  return `${lines.join('\n')}\n`;
+  return `${lines.map(printable).join('\n')}\n`;
 }
 
 function gatewayLines({ gateway, installation, sidecars }: GatewayFinding, chosen: boolean): string[] {

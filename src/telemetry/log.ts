@@ -1,4 +1,5 @@
 import pino from 'pino';
+import { escapeUnprintable } from '../mesh/input/untrusted-text.ts';
 import type { Log, LogLevel } from '../mesh/log.ts';
 import { redactText } from '../mesh/secrets.ts';
 import { LineSink } from './line-sink.ts';
@@ -19,9 +20,17 @@ export function createLog(options: LogOptions = {}): Log {
   const formatters = { level: (label: string) => ({ level: label }) };
   const serializers = { err: (error: unknown) => error };
   return redacting(
-    pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime, formatters, serializers }, destination),
+    pino(
+      { level, base: null, timestamp: pino.stdTimeFunctions.isoTime, formatters, serializers },
+      escaped(destination),
+    ),
   );
 }
+
+/** JSON escapes only the first 32 control characters, and a terminal that shows the log obeys others too. */
+const escaped = (destination: { write(line: string): void }) => ({
+  write: (line: string) => destination.write(escapeUnprintable(line)),
+});
 
 /** A wrapper around pino, since its own hooks skip the fields of a child. */
 function redacting(logger: pino.Logger): Log {

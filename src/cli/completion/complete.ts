@@ -1,6 +1,7 @@
 import { systemClock } from '../../async/clock.ts';
 import { limitedTo } from '../../async/linked-signal.ts';
 import { RESOURCES } from '../../kube/resources.ts';
+import { printable } from '../../mesh/secrets.ts';
 import { leadingFlags } from '../declare/arguments.ts';
 import { CLUSTER_FLAGS, type ClusterFlags, clusterOf, contextsOf, namespaceOf } from '../declare/cluster-flags.ts';
 import type { AnyCommand, Io, Parameter } from '../declare/command.ts';
@@ -30,7 +31,8 @@ export async function runComplete(commands: readonly AnyCommand[], words: readon
   using limit = limitedTo(systemClock, PATIENCE_MS, () => late, io.signal);
   const { candidates, files } = await complete(commands, words, { ...io, signal: limit.signal });
   for (const { value, description } of candidates) {
-    io.stdout.write(description === undefined ? `${value}\n` : `${value}\t${description}\n`);
+    const words = description === undefined ? [value] : [value, description];
+    io.stdout.write(`${words.map(printable).join('\t')}\n`);
   }
   io.stdout.write(`:${files ? 0 : NO_FILES}\n`);
   return 0;

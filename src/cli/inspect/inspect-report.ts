@@ -1,6 +1,7 @@
 import type { ExpectedIdentity } from '../../core/verify/checks.ts';
 import type { Preflight } from '../../core/verify/preflight.ts';
 import { type CheckResult, examine } from '../../core/verify/verify.ts';
+import { printable } from '../../mesh/secrets.ts';
 import type { Certificate } from '../../pki/certificate.ts';
 import { describeKeyType } from '../../pki/key-type.ts';
 import { humanDuration } from '../terminal/human-duration.ts';
@@ -131,18 +132,22 @@ export function formatReport(report: InspectReport, now: number, paint: ReturnTy
     lines.push(`  valid    ${facts.notBefore} to ${facts.notAfter} (${left(facts.notAfter, now)})`);
   }
   lines.push('');
+  const verdicts: string[] = [];
   for (const { outcome, title, code, message } of report.checks) {
     const text = outcome === 'failed' ? `${code}: ${message}` : title;
-    lines.push(paint(COLOURS[outcome], `${MARKS[outcome]} ${text}`));
+    verdicts.push(paint(COLOURS[outcome], printable(`${MARKS[outcome]} ${text}`)));
   }
   const { title, outcome, code, message } = report.preflight;
   const text = { ok: title, skipped: `${title}: not tried, since ${message}`, failed: `${code}: ${message}` }[outcome];
-  lines.push(paint(COLOURS[outcome], `${MARKS[outcome]} ${text}`));
+  verdicts.push(paint(COLOURS[outcome], printable(`${MARKS[outcome]} ${text}`)));
   const skipped = [...report.checks, report.preflight].some((one) => one.outcome === 'skipped')
     ? ', as far as it could be checked'
     : '';
-  lines.push('', report.ok ? paint('green', `good${skipped}`) : paint('red', 'not valid: this would not be published'));
-  return `${lines.join('\n')}\n`;
+  verdicts.push(
+    '',
+    report.ok ? paint('green', `good${skipped}`) : paint('red', 'not valid: this would not be published'),
+  );
+  return `${[...lines.map(printable), ...verdicts].join('\n')}\n`;
 }
 
 function left(notAfter: string, now: number): string {

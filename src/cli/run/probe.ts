@@ -5,6 +5,7 @@ import { readPublication, upstreamRoots } from '../../gateway/publication.ts';
 import { gateways } from '../../gateways.ts';
 import type { Kube } from '../../kube/api.ts';
 import { type Adapter, tlsDefaults } from '../../mesh/adapter.ts';
+import { printable } from '../../mesh/secrets.ts';
 import type { Certificate } from '../../pki/certificate.ts';
 import type { PrivateKey } from '../../pki/key.ts';
 import { type ProbeResult, probe as probeUpstream } from '../../probe/probe.ts';
@@ -37,7 +38,7 @@ export async function runProbe(flags: ProbeFlags, args: readonly string[], io: I
       ...(flags.http === undefined ? {} : { http: { path: flags.http } }),
     };
     const result = await probeUpstream(full, pair, bundle, { clock: systemClock, tls, signal: io.signal });
-    io.stdout.write(flags.output === 'json' ? `${JSON.stringify(result)}\n` : `${text(result)}\n`);
+    io.stdout.write(flags.output === 'json' ? `${JSON.stringify(result)}\n` : `${printable(text(result))}\n`);
     return result.code === 'accepted' ? 0 : 1;
   } finally {
     kube.close();

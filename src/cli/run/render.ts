@@ -7,6 +7,7 @@ import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import type { KubeObject } from '../../core/object.ts';
 import { gateways } from '../../gateways.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
+import { printable } from '../../mesh/secrets.ts';
 import type { RenderFlags } from '../commands/render.ts';
 import type { Io } from '../declare/command.ts';
 import { UsageError } from '../declare/usage-error.ts';
@@ -35,12 +36,14 @@ export async function runRender(flags: RenderFlags, io: Io): Promise<number> {
   }
   const objects = await objectsOf(certificates, adapters, flags, io);
   if (output === 'name') {
-    for (const object of objects) io.stdout.write(`${resourceName(object)}\n`);
+    for (const object of objects) io.stdout.write(`${printable(resourceName(object))}\n`);
   } else if (output === 'json') {
     io.stdout.write(`${JSON.stringify({ apiVersion: 'v1', kind: 'List', items: objects }, null, 2)}\n`);
   } else {
     // Comments, so that the output can be applied as it is.
-    if (flags.rbac) io.stdout.write(`# meshcert agent ${allowFlags(certificates, adapters).join(' ')}\n`);
+    if (flags.rbac) {
+      io.stdout.write(`${printable(`# meshcert agent ${allowFlags(certificates, adapters).join(' ')}`)}\n`);
+    }
     io.stdout.write(
       objects.map((object) => stringify(object, { lineWidth: 0, aliasDuplicateObjects: false })).join('---\n'),
     );
@@ -89,7 +92,7 @@ async function shown(
     }
   }
   const { objects, remarks } = await placeholders(certificates, adapters, gateways, given, io.signal);
-  for (const remark of remarks) io.stderr.write(`${remark}\n`);
+  for (const remark of remarks) io.stderr.write(`${printable(remark)}\n`);
   return objects;
 }
 

@@ -10,6 +10,7 @@ import { RESOURCES } from '../../kube/resources.ts';
 import { KubeError } from '../../kube/transport/error.ts';
 import { silentLog } from '../../mesh/log.ts';
 import { formatDuration } from '../../mesh/schema/duration.ts';
+import { printable } from '../../mesh/secrets.ts';
 import type { RenewFlags } from '../commands/renew.ts';
 import { clusterOf, namespaceOf } from '../declare/cluster-flags.ts';
 import type { Io } from '../declare/command.ts';
@@ -53,7 +54,7 @@ export async function runRenew(flags: RenewFlags, names: readonly string[], io: 
       const patch = { metadata: { annotations: { [RENEW_ANNOTATION]: asked } } };
       await kube.merge(ref, patch, { fieldManager: 'meshcert-cli' }, io.signal);
       requests.push(request);
-      io.stdout.write(`meshcertificate.meshcert.dev/${request.name} renewal requested\n`);
+      io.stdout.write(`${printable(`meshcertificate.meshcert.dev/${request.name} renewal requested`)}\n`);
     }
     await warnOfAbsentAgents(kube, requests, io);
     return flags.wait ? await waitFor(kube, requests, selection, { asked, timeoutMs: flags.timeout }, io) : 0;
@@ -118,7 +119,7 @@ async function waitFor(
   const pending = new Map(requests.map((request) => [place(request), request]));
   const statuses = new Map<string, Status>();
   io.stderr.write(`Waiting up to ${formatDuration(timeoutMs)} for the new certificates.\n`);
-  const onError = (error: Error) => void io.stderr.write(`${describeFailure(error)}\n`);
+  const onError = (error: Error) => void io.stderr.write(`${printable(describeFailure(error))}\n`);
   const means = { clock: systemClock, random: Math.random, log: silentLog, signal: limit.signal, onError };
   const reflector = reflect(kube, RESOURCES.meshCertificates, selection, means);
   try {
@@ -132,7 +133,7 @@ async function waitFor(
         if (seen?.renewRequest !== asked || seen.fingerprint === request.fingerprint) continue;
         pending.delete(key);
         const { name } = request;
-        io.stdout.write(`meshcertificate.meshcert.dev/${name} renewed, valid until ${seen.notAfter}\n`);
+        io.stdout.write(`${printable(`meshcertificate.meshcert.dev/${name} renewed, valid until ${seen.notAfter}`)}\n`);
       }
       if (pending.size === 0) return 0;
     }
@@ -143,7 +144,7 @@ async function waitFor(
   if (io.signal.aborted) return 130;
   for (const request of pending.values()) {
     const key = place(request);
-    io.stderr.write(`meshcert renew: ${key} was not renewed: ${reason(statuses.get(key), asked)}\n`);
+    io.stderr.write(`${printable(`meshcert renew: ${key} was not renewed: ${reason(statuses.get(key), asked)}`)}\n`);
   }
   return 1;
 }

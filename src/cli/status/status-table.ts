@@ -1,4 +1,5 @@
 import { isTrouble, type PublicationStatus } from '../../core/status.ts';
+import { printable } from '../../mesh/secrets.ts';
 import { humanDuration } from '../terminal/human-duration.ts';
 import { type Column, formatTable, type painter } from '../terminal/table.ts';
 
@@ -23,7 +24,7 @@ export function statusTable(rows: readonly StatusRow[], { namespaces, wide, now,
     ...(namespaces ? [{ title: 'NAMESPACE', cell: ({ namespace }: StatusRow) => namespace }] : []),
     { title: 'NAME', cell: ({ name }) => name },
     { title: 'MESH', cell: ({ status }) => status?.mesh ?? '-' },
-    { title: 'READY', cell: (row) => ready(row, paint) },
+    { title: 'READY', cell: readyOf, paint: (_, text) => paint(colourOf(text), text) },
     { title: 'STATE', cell: ({ status }) => stateOf(status) },
     { title: 'EXPIRES', cell: ({ status }) => until(status?.notAfter, now) },
     { title: 'RENEWAL', cell: ({ status }) => until(status?.renewalTime, now) },
@@ -46,7 +47,7 @@ export function statusMessages(rows: readonly StatusRow[], namespaces: boolean):
   return rows
     .map(({ namespace, name, status }) => {
       const lines = messagesOf(status);
-      return lines.length === 0 ? '' : `\n${namespaces ? `${namespace}/` : ''}${name}\n${lines.join('')}`;
+      return lines.length === 0 ? '' : `\n${printable(namespaces ? `${namespace}/${name}` : name)}\n${lines.join('')}`;
     })
     .join('');
 }
@@ -64,16 +65,14 @@ function messagesOf(status: StatusRow['status']): string[] {
   return said.flatMap(({ head, message }) => {
     if (message === '' || seen.has(message)) return [];
     seen.add(message);
-    return `  ${head}: ${message.replaceAll('\n', ' ')}\n`;
+    return `${printable(`  ${head}: ${message}`)}\n`;
   });
 }
 
 export const isReady = ({ status }: StatusRow): boolean => conditionOf(status, 'Ready')?.status === 'True';
 
-function ready(row: StatusRow, paint: TableLayout['paint']): string {
-  const value = conditionOf(row.status, 'Ready')?.status ?? 'Unknown';
-  return paint(value === 'True' ? 'green' : value === 'False' ? 'red' : 'yellow', value);
-}
+const readyOf = ({ status }: StatusRow): string => conditionOf(status, 'Ready')?.status ?? 'Unknown';
+const colourOf = (ready: string) => (ready === 'True' ? 'green' : ready === 'False' ? 'red' : 'yellow');
 
 /**
  * The most important word: what is degraded, otherwise what is held or not changed, otherwise why it is (not) ready.

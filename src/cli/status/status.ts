@@ -5,6 +5,7 @@ import { reflect } from '../../kube/reflector.ts';
 import { RESOURCES } from '../../kube/resources.ts';
 import { silentLog } from '../../mesh/log.ts';
 import { formatDuration } from '../../mesh/schema/duration.ts';
+import { printable } from '../../mesh/secrets.ts';
 import type { StatusFlags } from '../commands/status.ts';
 import { clusterOf, namespaceOf } from '../declare/cluster-flags.ts';
 import type { Io } from '../declare/command.ts';
@@ -40,12 +41,20 @@ export async function runStatus(flags: StatusFlags, names: readonly string[], io
   }
 }
 
+/** A text with line breaks is one quoted line, so that no part of it looks like a field. */
+const ONE_LINE_TEXTS = {
+  lineWidth: 0,
+  blockQuote: false,
+  doubleQuotedMinMultiLineLength: Number.MAX_SAFE_INTEGER,
+} as const;
+
 type Show = (rows: readonly StatusRow[]) => void;
 
 function answer(rows: readonly StatusRow[], show: Show, names: readonly string[], strict: boolean, io: Io): number {
   show(rows);
   const missing = names.filter((name) => !rows.some((row) => row.name === name));
-  for (const name of missing) io.stderr.write(`meshcert status: there is no MeshCertificate ${name} here\n`);
+  for (const name of missing)
+    io.stderr.write(`${printable(`meshcert status: there is no MeshCertificate ${name} here`)}\n`);
   return missing.length > 0 || (strict && !rows.every(isReady)) ? 1 : 0;
 }
 
@@ -57,9 +66,9 @@ interface Shown {
 
 function print(rows: readonly StatusRow[], { format, everywhere, names }: Shown, { stdout, stderr, env }: Io): void {
   if (format === 'json') stdout.write(`${JSON.stringify({ certificates: rows }, null, 2)}\n`);
-  else if (format === 'yaml') stdout.write(stringify({ certificates: rows }, { lineWidth: 0 }));
+  else if (format === 'yaml') stdout.write(stringify({ certificates: rows }, ONE_LINE_TEXTS));
   else if (format === 'name') {
-    for (const { name } of rows) stdout.write(`meshcertificate.meshcert.dev/${name}\n`);
+    for (const { name } of rows) stdout.write(`${printable(`meshcertificate.meshcert.dev/${name}`)}\n`);
   } else if (rows.length > 0) {
     const paint = painter(stdout, env);
     stdout.write(statusTable(rows, { namespaces: everywhere, wide: format === 'wide', now: systemClock.now(), paint }));
@@ -111,7 +120,7 @@ async function* follow(
     signal,
     onError: (error, { delayMs }) => {
       const again = formatDuration(Math.ceil(delayMs / 1000) * 1000);
-      stderr.write(`meshcert status: ${describeFailure(error)}\nTrying again in ${again}.\n`);
+      stderr.write(`${printable(`meshcert status: ${describeFailure(error)}`)}\nTrying again in ${again}.\n`);
     },
   });
   for await (const _ of reflector.changes()) yield [...reflector.items().values()].map(rowOf).filter(wanted);

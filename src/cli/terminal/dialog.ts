@@ -1,4 +1,5 @@
 import { createInterface } from 'node:readline/promises';
+import { printable } from '../../mesh/secrets.ts';
 import type { Announce } from '../../onboard/say.ts';
 import type { Io, Output } from '../declare/command.ts';
 import { UsageError } from '../declare/usage-error.ts';
@@ -30,9 +31,10 @@ export function sayTo(output: Output): Announce {
   return {
     line(text) {
       clear();
-      output.write(`${text}\n`);
+      output.write(`${printable(text)}\n`);
     },
-    waiting(text) {
+    waiting(what) {
+      const text = printable(what);
       if (output.isTTY) {
         clear();
         output.write(`... ${text}`.slice(0, (output.columns ?? 80) - 1));

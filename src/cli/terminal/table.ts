@@ -1,14 +1,21 @@
 import { styleText } from 'node:util';
+import { printable } from '../../mesh/secrets.ts';
 import type { Output } from '../declare/command.ts';
 
 export interface Column<Row> {
   readonly title: string;
   readonly cell: (row: Row) => string;
+  /** Colours the text of the cell. */
+  readonly paint?: (row: Row, text: string) => string;
 }
 
 /** Columns in the format of kubectl: three spaces apart, titles in capitals, no spaces after the last. */
 export function formatTable<Row>(columns: readonly Column<Row>[], rows: readonly Row[]): string {
-  const cells = [columns.map(({ title }) => title), ...rows.map((row) => columns.map(({ cell }) => cell(row)))];
+  const cellOf = (row: Row) => (column: Column<Row>) => {
+    const text = printable(column.cell(row));
+    return column.paint?.(row, text) ?? text;
+  };
+  const cells = [columns.map(({ title }) => title), ...rows.map((row) => columns.map(cellOf(row)))];
   const widths = columns.map((_, index) => Math.max(...cells.map((line) => printed(line[index] ?? '').length)));
   return cells
     .map((line) =>

@@ -1,3 +1,12 @@
+/** As in `printable`, without line breaks and tabs. */
+const CONTROLS = /(?![\n\t])[\p{Cc}\p{Cf}\p{Cs}\p{Zl}\p{Zp}]/gu;
+
+/** Each control character as `\\u001b`: within a text in JSON, or in quotes in YAML, it stays what it was. */
+export const escapeUnprintable = (text: string): string =>
+  text.replace(CONTROLS, (found) => [...Array(found.length).keys()].map((at) => unicode(found, at)).join(''));
+
+const unicode = (text: string, at: number): string => `\\u${text.charCodeAt(at).toString(16).padStart(4, '0')}`;
+
 export interface JsonLimits {
   /** Nesting of arrays and objects. */
   readonly depth: number;

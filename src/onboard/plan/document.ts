@@ -8,6 +8,7 @@ import type { JoinRequest } from '../../gateway/onboarding.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
 import type { Account, Installation } from '../../mesh/cluster.ts';
 import { fields } from '../../mesh/kube-object.ts';
+import { printable } from '../../mesh/secrets.ts';
 import { type GatewayFinding, onboardable } from '../discover/gateway.ts';
 import { OnboardError } from './error.ts';
 
@@ -110,7 +111,7 @@ export function accepted(
 ): MeshCertificate {
   const result = validate(document);
   if (result.ok) return result.value;
-  const lines = result.issues.map(({ path, message }) => `${formatPath(path)}: ${message}`);
+  const lines = result.issues.map(({ path, message }) => printable(`${formatPath(path)}: ${message}`));
   throw new OnboardError(
     'ERR_ONBOARD_INVALID',
     `MeshCertificate ${document.metadata.name} is refused; ${advice}:\n  ${lines.join('\n  ')}`,

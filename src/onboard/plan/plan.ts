@@ -10,6 +10,7 @@ import type { Gateway } from '../../gateway/gateway.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
 import type { AgentMount, Installation } from '../../mesh/cluster.ts';
 import { fields } from '../../mesh/kube-object.ts';
+import { printable } from '../../mesh/secrets.ts';
 import type { GatewayFinding } from '../discover/gateway.ts';
 import type { UpstreamFinding } from '../discover/upstream.ts';
 import { type Choice, chooseGateway, chooseMeshes } from './choice.ts';
@@ -261,7 +262,7 @@ export function showPlan({ steps, moves }: Pick<OnboardPlan, 'steps' | 'moves'>)
     ...(step.note === undefined ? [] : [`      ${step.note}`]),
     ...shortened(step).map((line) => `      ${line}`),
   ]);
-  return `Plan\n${lines.join('\n')}\n`;
+  return `Plan\n${lines.map(printable).join('\n')}\n`;
 }
 
 /** What the moves of a plan can cost, and how each is checked; empty without a move. Ends in a newline. */
