@@ -19,7 +19,7 @@ export const LONGEST = {
   duration: 64,
   /** More than a hundred roots in PEM. */
   pem: 262_144,
-  /** An ACL token of Consul is a UUID, or a JWT. */
+  /** A token of a mesh is a UUID, or a JWT. */
   token: 16_384,
 } as const;
 
