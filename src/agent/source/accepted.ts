@@ -5,6 +5,7 @@ import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import type { Validation } from '../../config/validate.ts';
 import { type KubeObject, keyOf, refOf } from '../../core/object.ts';
 import type { Problem } from '../../core/problem.ts';
+import { safeMessage } from '../../mesh/secrets.ts';
 import { FINALIZER, isDeleting } from '../retire/finalizer.ts';
 
 interface Known {
@@ -74,7 +75,7 @@ export class AcceptedCertificates {
     };
     for (const { object, problem } of this.#known.values()) if (problem !== undefined) tell(object, problem);
     for (const { later, path, message } of this.#conflicts) {
-      tell(later, { code: 'ERR_CONFIG', message: `${formatPath(path)}: ${message}` });
+      tell(later, { code: 'ERR_CONFIG', message: safeMessage(`${formatPath(path)}: ${message}`) });
     }
     return [...this.#inForce].map(([key, accepted]) => this.#now(key, accepted, refused.get(key)));
   }
@@ -95,7 +96,7 @@ export class AcceptedCertificates {
     const result = this.#validate(object);
     if (!result.ok) {
       const why = result.issues.map(({ path, message }) => `${formatPath(path)}: ${message}`).join('; ');
-      const message = `the spec is refused, and the last valid spec stays in use: ${why}`;
+      const message = safeMessage(`the spec is refused, and the last valid spec stays in use: ${why}`);
       const problem = { code: result.code ?? 'ERR_CONFIG', message };
       const { status } = object as unknown as MeshCertificate;
       const value = known?.value && { ...known.value, status };
