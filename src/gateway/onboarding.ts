@@ -183,8 +183,8 @@ export interface Onboarding<C = unknown, I extends GatewayInstallation = Gateway
   /** How it calls an upstream; `object` is what the route uses, if it exists. */
   client(config: C, object: KubeObject | undefined, id: string | undefined): TlsDefaults & { readonly sni?: string };
 
-  /** Whether the route uses one of these objects. */
-  uses(route: KubeObject, own: readonly KubeObject[]): boolean;
+  /** Whether the route uses one of these objects; `all` are the gateway's objects, of every owner. */
+  uses(route: KubeObject, own: readonly KubeObject[], all: readonly KubeObject[]): boolean;
   /** Undefined: the agent has not changed it. */
   released(route: KubeObject): ReleasedRoute | undefined;
   /** A merge patch of `spec` after which the agent changes no routes; undefined: it changes none. */

@@ -40,7 +40,7 @@ import {
   routesInUse,
 } from './plan/offboard-plan.ts';
 import { type CertificatePlace, holderOf, ownedBy, standInsOf } from './plan/owned.ts';
-import { type OnboardSnapshot, takeSnapshot } from './plan/snapshot.ts';
+import { type OnboardSnapshot, ownedOnly, takeSnapshot } from './plan/snapshot.ts';
 import type { Announce } from './say.ts';
 
 export interface OffboardOptions {
@@ -350,7 +350,12 @@ async function routesNow(
 ): Promise<RouteInUse[]> {
   const own = [...(await ownNow(kube, gateway, place, signal)), ...(await standInsNow(kube, gateway, place, signal))];
   if (own.length === 0) return [];
-  const lists = await Promise.all(gateway.onboarding.routes.map((resource) => listAll(kube, resource, {}, signal)));
+  const kinds = gateway.onboarding.own({ namespace: '', name: '' }).map(({ resource }) => resource);
+  const lists = await Promise.all(
+    [...gateway.onboarding.routes, ...new Set(kinds)].map((resource) =>
+      listAll(kube, resource, ownedOnly(resource), signal),
+    ),
+  );
   return routesInUse([...own, ...lists.flat()], gateway, place);
 }
 

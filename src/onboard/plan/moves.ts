@@ -90,7 +90,12 @@ function wantsAlready(one: Joined, route: KubeObject, snapshot: OnboardSnapshot)
   const own = ownedBy(snapshot.gatewayObjects, one.gateway, { namespace, name });
   const { onboarding } = one.gateway;
   if (onboarding.standIns) {
-    return onboarding.uses(route, [...own, ...standInsOf(snapshot.gatewayObjects, one.gateway, { namespace, name })]);
+    const { gatewayObjects } = snapshot;
+    return onboarding.uses(
+      route,
+      [...own, ...standInsOf(gatewayObjects, one.gateway, { namespace, name })],
+      gatewayObjects,
+    );
   }
   const [verdict] = verdictsOn(one, [route], snapshot);
   return verdict !== undefined && (verdict.selected || exists(verdict.dependsOn, own));

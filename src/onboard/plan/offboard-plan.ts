@@ -231,7 +231,7 @@ export function routesInUse(
 ): RouteInUse[] {
   const own = [...ownedBy(objects, gateway, place), ...standInsOf(objects, gateway, place)];
   return objects
-    .filter((object) => isRoute(object, gateway) && gateway.onboarding.uses(object, own))
+    .filter((object) => isRoute(object, gateway) && gateway.onboarding.uses(object, own, objects))
     .map((route) => ({ route, gateway }));
 }
 

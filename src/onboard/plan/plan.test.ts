@@ -4,8 +4,10 @@ import { adapters } from '../../../adapters/index.ts';
 import * as made from '../../../test/support/onboard-cluster.ts';
 import { planFor } from '../../../test/support/onboard-plan.ts';
 import { type KubeObject, keyOf, describe as nameOf, refOf } from '../../core/object.ts';
+import { gateways } from '../../gateways.ts';
 import { fields } from '../../mesh/kube-object.ts';
 import { showFindings } from '../show-findings.ts';
+import { planOffboarding } from './offboard-plan.ts';
 import { type OnboardPlan, planAsYaml, showCost, showPlan } from './plan.ts';
 
 const ISTIO = [made.gateway(), ...made.istiod()];
@@ -414,5 +416,28 @@ describe('the output of a plan', () => {
     assert.match(text, /kind: MeshCertificate/);
     assert.match(text, /prefix: \/web\/\n {2}service: https:\/\/web\.shop:80\n {2}tls: istio/);
     assert.doesNotMatch(text, /resourceVersion|uid/);
+  });
+});
+
+describe('an offboarding plan for Emissary', () => {
+  const context = (of: string): KubeObject => ({
+    apiVersion: 'getambassador.io/v3alpha1',
+    kind: 'TLSContext',
+    metadata: { name: 'istio', namespace: of, labels: { 'meshcert.dev/owner': `${of}.istio` } },
+    spec: {},
+  });
+  const mapping = (of: string, spec: object = {}) =>
+    made.mapping('web', of, { service: 'https://web.shop', tls: 'istio', ...spec });
+  const inUse = (...objects: readonly KubeObject[]) =>
+    planOffboarding(made.snapshotOf(objects), 'edge', [], made.nothingElse, gateways).leaving.flatMap((leaving) =>
+      leaving.inUse.map(({ route }) => nameOf(refOf(route))),
+    );
+
+  it('releases no Mapping of another gateway that has a TLSContext of the same name', () => {
+    const both = [context('edge'), context('emissary')];
+    assert.deepEqual(inUse(...both, mapping('edge'), mapping('emissary')), ['Mapping edge/web']);
+    // Without one of its own, it uses this one, unless no gateway reads both.
+    assert.deepEqual(inUse(context('edge'), mapping('emissary')), ['Mapping emissary/web']);
+    assert.deepEqual(inUse(context('edge'), mapping('emissary', { ambassador_id: ['other'] })), []);
   });
 });

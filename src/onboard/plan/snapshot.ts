@@ -159,7 +159,8 @@ const describeList = ({ plural }: Resource, { namespace }: Selection): string =>
   namespace === undefined ? plural : `${plural} in namespace ${namespace}`;
 
 /** Of kinds of Kubernetes itself only what the agent has made: there may be very many. */
-const ownedOnly = ({ apiVersion }: Resource): Selection => (apiVersion === 'v1' ? { labelSelector: OWNER_LABEL } : {});
+export const ownedOnly = ({ apiVersion }: Resource): Selection =>
+  apiVersion === 'v1' ? { labelSelector: OWNER_LABEL } : {};
 
 /** What the gateways request, each kind once, beside what is listed anyway. */
 function kindsOf(gateways: readonly Gateway[]): Resource[] {

@@ -1,4 +1,4 @@
-import { fields } from '../../../mesh/kube-object.ts';
+import { fields, type KubeObject } from '../../../mesh/kube-object.ts';
 import type { Onboarding, OnboardingWording } from '../../onboarding.ts';
 import { type ContextSpec, contextSpec, mappingSpec } from '../reading/kinds.ts';
 import { setsTls } from '../routes/mapping.ts';
@@ -22,6 +22,13 @@ const wording: OnboardingWording = {
 };
 
 const NOTHING: Partial<ContextSpec> = {};
+
+/** Whether one gateway reads both, by their `ambassador_id`. */
+const haveGateway = (some: unknown, others: unknown): boolean => {
+  const ids = (value: unknown) => [value ?? []].flat().map(String);
+  const [one, other] = [some, others].map((value) => (ids(value).length === 0 ? ['default'] : ids(value)));
+  return [one, other].some((list) => list?.includes('_automatic_')) || one?.some((id) => other?.includes(id)) === true;
+};
 
 export const emissaryOnboarding: Onboarding<EmissaryConfig, EmissaryInstallation> = {
   wording,
@@ -71,10 +78,17 @@ export const emissaryOnboarding: Onboarding<EmissaryConfig, EmissaryInstallation
     };
   },
 
-  uses(mapping, contexts) {
-    const { tls } = mappingSpec(mapping);
-    // Names of contexts are global, so the namespace of the Mapping does not matter.
-    return typeof tls === 'string' && contexts.some(({ metadata }) => metadata.name === tls);
+  uses(mapping, contexts, all) {
+    const { tls, ambassadorId } = mappingSpec(mapping);
+    const isNamed = (one: KubeObject) =>
+      one.kind === KINDS.tlsContexts.kind &&
+      one.metadata.name === tls &&
+      haveGateway(contextSpec(one).ambassadorId, ambassadorId);
+    const named = contexts.filter(isNamed);
+    const isBeside = ({ metadata }: KubeObject) => metadata.namespace === mapping.metadata.namespace;
+    if (named.length === 0 || named.some(isBeside)) return named.length > 0;
+    // Names are global in one gateway. The gateway of another namespace may have a context of that name itself.
+    return !all.some((one) => isNamed(one) && isBeside(one));
   },
   released(mapping) {
     if (!setsTls(mapping)) return undefined;
