@@ -204,7 +204,6 @@ describe('agents of several gateways in one cluster, with Linkerd and a real ist
     const helm = await peer('helm');
     const values = stringify({
       certificates: [{ name: 'other', spec: { linkerd: { serviceAccount: { name: ACCOUNT } } } }],
-      replicaCount: 1,
     });
     const install = ['upgrade', '--install', 'meshcert', `${ROOT}/deploy/helm/meshcert`, '-n', 'team', '-f', '-'];
     const env = { ...process.env, KUBECONFIG: apiserver.kubeconfigFile, HELM_CACHE_HOME: dir, HELM_CONFIG_HOME: dir };
