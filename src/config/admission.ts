@@ -16,31 +16,27 @@ export interface AdmissionOptions {
 const [GROUP = ''] = API_VERSION.split('/');
 
 /**
- * A change of anything else uses no other token and sends none elsewhere. Neither does the agent's own write of a
- * finalizer.
+ * Every field of the spec may lead the token, the key or the identity elsewhere. Metadata does not, so the agent may
+ * write its finalizer.
  */
-const meshChanged = (adapters: readonly Adapter[]): string =>
-  ['oldObject == null', ...adapters.map(({ mesh }) => `object.spec.?${mesh} != oldObject.spec.?${mesh}`)].join(' || ');
+const SPEC_CHANGED = 'oldObject == null || object.spec != oldObject.spec';
 
-/** The account whose token a MeshCertificate uses; empty if it uses none. */
-function account({ serviceAccount, adapters }: AdmissionOptions): string {
+/**
+ * The account whose identity a MeshCertificate publishes. Where it names none, that is the agent's own: its sockets,
+ * files and tokens are used.
+ */
+function account(object: 'object' | 'oldObject', { serviceAccount, adapters }: AdmissionOptions): string {
   const fields = adapters.flatMap(({ mesh, tokenFields = [] }) =>
     tokenFields.map(({ path, names }) => ({ path: [mesh, ...path.split('.')], names })),
   );
-  const isSet = ({ path }: { readonly path: readonly string[] }) => `object.spec.?${path.join('.?')}.hasValue()`;
+  const isSet = ({ path }: { readonly path: readonly string[] }) => `${object}.spec.?${path.join('.?')}.hasValue()`;
   const accounts = fields.flatMap((field) => {
-    const value = `object.spec.${field.path.join('.')}`;
+    const value = `${object}.spec.${field.path.join('.')}`;
     if (field.names === 'account') return `${isSet(field)} ? ${reference('request.namespace', value)}`;
     if (field.names === 'agent') return [];
     return `${isSet(field)} ? ${reference(`${value}.?namespace.orValue(request.namespace)`, `${value}.name`)}`;
   });
-  const own = fields.filter(({ names }) => names === 'agent').map(isSet);
-  const agent = `{'namespace': '${serviceAccount.namespace}', 'name': '${serviceAccount.name}'}`;
-  return [
-    ...accounts,
-    ...(own.length > 0 ? [`${own.join(' || ')} ? ${agent}`] : []),
-    "{'namespace': '', 'name': ''}",
-  ].join(' : ');
+  return [...accounts, `{'namespace': '${serviceAccount.namespace}', 'name': '${serviceAccount.name}'}`].join(' : ');
 }
 
 const reference = (namespace: string, name: string): string =>
@@ -48,15 +44,18 @@ const reference = (namespace: string, name: string): string =>
 
 /**
  * A ValidatingAdmissionPolicy and its binding, for Kubernetes 1.30 or later: a user who creates a MeshCertificate, or
- * changes its mesh configuration, must be allowed to mint tokens for the ServiceAccount that it uses.
+ * changes its spec, must be allowed to mint tokens for the ServiceAccount that it uses, before the change and after it.
  */
 export function admissionPolicy(options: AdmissionOptions): readonly KubeObject[] {
   const { serviceAccount, namespaces } = options;
   const name = `${options.name}.${serviceAccount.namespace}`;
   const metadata = { name, labels: agentLabels(serviceAccount) };
   const apiVersion = 'admissionregistration.k8s.io/v1';
-  const allowed =
-    "authorizer.group('').resource('serviceaccounts').subresource('token').namespace(variables.account.namespace).name(variables.account.name).check('create').allowed()";
+  const allowed = (of: string) => ({
+    expression: `authorizer.group('').resource('serviceaccounts').subresource('token').namespace(${of}.namespace).name(${of}.name).check('create').allowed()`,
+    reason: 'Forbidden',
+    messageExpression: `'the MeshCertificate uses tokens of ServiceAccount ' + ${of}.namespace + '/' + ${of}.name + ', for which user ' + request.userInfo.username + ' cannot create tokens: grant "create" on serviceaccounts/token with resourceNames [' + ${of}.name + '] in namespace ' + ${of}.namespace`,
+  });
   return [
     {
       apiVersion,
@@ -74,16 +73,12 @@ export function admissionPolicy(options: AdmissionOptions): readonly KubeObject[
             },
           ],
         },
-        matchConditions: [{ name: 'mesh-changed', expression: meshChanged(options.adapters) }],
-        variables: [{ name: 'account', expression: account(options) }],
-        validations: [
-          {
-            expression: `variables.account.name == '' || ${allowed}`,
-            reason: 'Forbidden',
-            messageExpression:
-              "'the MeshCertificate uses tokens of ServiceAccount ' + variables.account.namespace + '/' + variables.account.name + ', for which user ' + request.userInfo.username + ' cannot create tokens: grant \"create\" on serviceaccounts/token with resourceNames [' + variables.account.name + '] in namespace ' + variables.account.namespace",
-          },
+        matchConditions: [{ name: 'spec-changed', expression: SPEC_CHANGED }],
+        variables: [
+          { name: 'account', expression: account('object', options) },
+          { name: 'before', expression: `oldObject == null ? variables.account : ${account('oldObject', options)}` },
         ],
+        validations: [allowed('variables.account'), allowed('variables.before')],
       },
     },
     {

@@ -77,6 +77,10 @@ function rights(): object[] {
 
 const ISTIO = { istio: { ca: { serviceAccount: 'gateway' } } };
 
+const GATEWAYS = {
+  gatewayApi: { clientCertificate: 'Gateway', gateways: { selector: { matchLabels: { a: 'b' } }, namespaces: ['*'] } },
+};
+
 const as = (user: User) => ({ token: tokens.get(user) ?? '' });
 
 function create(user: User, name: string, spec: object, path = MCERTS) {
@@ -129,42 +133,78 @@ for (const [at, [title, spec, allowed, account]] of cases.entries()) {
   });
 }
 
-test('what uses no token of an account needs no right', async () => {
+test("where no account is named, the identity is the agent's own, and so is the account that is asked for", async () => {
   for (const [name, spec] of Object.entries({
     socket: { istio: { sds: {} } },
     anonymous: consul({ token: 'inline' }),
     plain: { consul: { http: { address: 'http://127.0.0.1:8500' } } },
   })) {
-    assert.equal((await create('nobody', name, spec)).status, 201, name);
+    assert.equal((await create('nobody', name, spec)).status, 403, name);
+    assert.equal((await create('agent-admin', name, spec)).status, 201, name);
+    assert.equal((await patch('gateway-admin', name, { spec: { secretName: 'elsewhere' } })).status, 403, name);
   }
 });
 
-test('a change of the mesh needs the right, a change of anything else does not', async () => {
+test('every change of the spec needs the right, a change of metadata and of the status does not', async () => {
   assert.equal((await create('gateway-admin', 'changed', ISTIO)).status, 201);
-  const refused: object[] = [
-    { spec: { istio: { ca: { serviceAccount: 'other' } } } },
-    { spec: { istio: { ca: { address: 'attacker.test:443' } } } },
-    { spec: { istio: { ca: { audience: 'other' } } } },
-    { spec: { istio: null, linkerd: { serviceAccount: { name: 'gateway' } } } },
+  const changes: object[] = [
+    { istio: { ca: { serviceAccount: 'other' } } },
+    { istio: { ca: { address: 'attacker.test:443' } } },
+    { istio: { ca: { audience: 'other' } } },
+    { istio: null, linkerd: { serviceAccount: { name: 'gateway' } } },
+    { secretName: 'theirs' },
+    { caSecretName: 'theirs' },
+    { crlSecretName: 'theirs' },
+    { configMapName: 'theirs' },
+    GATEWAYS,
+    { mappings: { selector: { matchLabels: { mesh: 'istio' } }, namespaces: ['*'] } },
+    { probe: { address: 'attacker.test:443' } },
+    { upstreams: { enabled: false } },
+    { trust: { hold: '1s' } },
+    { deletionPolicy: 'Delete' },
+    { paused: true },
   ];
-  for (const change of refused) {
-    assert.equal((await patch('nobody', 'changed', change)).status, 403, JSON.stringify(change));
-  }
-  const others: object[] = [
+  for (const spec of changes)
+    assert.equal((await patch('nobody', 'changed', { spec })).status, 403, JSON.stringify(spec));
+  for (const change of [
     { metadata: { labels: { team: 'shop' }, annotations: { 'meshcert.dev/renew': '1' } } },
     { metadata: { finalizers: ['meshcert.dev/retire'] } },
     { metadata: { finalizers: null } },
-    { spec: { paused: true } },
-    { spec: { mappings: { selector: { matchLabels: { mesh: 'istio' } } } } },
-  ];
-  for (const change of others) {
+  ]) {
     const { status, body } = await patch('nobody', 'changed', change);
     assert.equal(status, 200, `${JSON.stringify(change)}: ${JSON.stringify(body)}`);
   }
   const status = { mesh: 'istio', roots: [], mappings: [], targets: [], rotations: 0, conditions: [] };
   assert.equal((await patch('nobody', 'changed', { status }, '/status')).status, 200);
-  assert.equal((await patch('gateway-admin', 'changed', { spec: { istio: { ca: { ttl: '2h' } } } })).status, 200);
+  for (const spec of [{ istio: { ca: { ttl: '2h' } } }, { probe: { address: 'web.shop:443' } }, { paused: true }])
+    assert.equal((await patch('gateway-admin', 'changed', { spec })).status, 200, JSON.stringify(spec));
   assert.equal((await server.call('DELETE', `${MCERTS}/changed`, undefined, as('nobody'))).status, 200);
+});
+
+test('who may mint for another account only, takes over no MeshCertificate by naming that one', async () => {
+  assert.equal((await create('gateway-admin', 'coveted', ISTIO)).status, 201);
+  const own = { istio: null, linkerd: { serviceAccount: { name: 'gateway', namespace: 'edge' } } };
+  const { status, body } = await patch('edge-admin', 'coveted', { spec: own });
+  assert.equal(status, 403);
+  assert.match(body.message, /tokens of ServiceAccount emissary\/gateway, for which user edge-admin cannot/);
+  assert.equal((await patch('gateway-admin', 'coveted', { spec: own })).status, 403);
+});
+
+test('kubectl shows the refusal', async () => {
+  assert.equal((await create('gateway-admin', 'shown', ISTIO)).status, 201);
+  const kubeconfig = await server.kubeconfigFor('nobody', tokens.get('nobody') ?? '');
+  const change = [
+    'patch',
+    'mcert',
+    'shown',
+    '-n',
+    'emissary',
+    '--type=merge',
+    '-p',
+    '{"spec":{"secretName":"theirs"}}',
+  ];
+  await assert.rejects(server.kubectl(change, { kubeconfig }), /denied request: the MeshCertificate uses/);
+  await server.kubectl(['annotate', 'mcert', 'shown', '-n', 'emissary', 'note=free'], { kubeconfig });
 });
 
 test('namespaces without an agent are not affected', async () => {

@@ -16,8 +16,8 @@ const flags = {
   rbac: bool('--rbac', 'Print Roles and RoleBindings instead'),
   admissionPolicy: bool(
     '--admission-policy',
-    'Print a ValidatingAdmissionPolicy instead, for the namespaces of the documents: who writes a MeshCertificate must ' +
-      'be allowed to mint tokens for the ServiceAccount that it uses',
+    'Print a ValidatingAdmissionPolicy instead, for the namespaces of the documents: who creates a MeshCertificate or ' +
+      'changes its spec must be allowed to mint tokens for the ServiceAccount that it uses',
   ).conflicts('rbac'),
   serviceAccount: text(
     '--service-account <name>',
