@@ -77,8 +77,9 @@ function rights(): object[] {
 
 const ISTIO = { istio: { ca: { serviceAccount: 'gateway' } } };
 
+const SELECTED = { selector: { matchLabels: { a: 'b' } } };
 const GATEWAYS = {
-  gatewayApi: { clientCertificate: 'Gateway', gateways: { selector: { matchLabels: { a: 'b' } }, namespaces: ['*'] } },
+  gatewayApi: { clientCertificate: 'Gateway', gateways: { ...SELECTED, namespaces: ['*'] }, services: SELECTED },
 };
 
 const as = (user: User) => ({ token: tokens.get(user) ?? '' });

@@ -34,6 +34,10 @@ const ELSEWHERE: readonly (readonly [method: string, path: string])[] = [
   ['POST', 'serviceaccounts/gateway/token'],
 ];
 
+interface Rule {
+  readonly resources: readonly string[];
+}
+
 interface Attack {
   readonly title: string;
   readonly spec: object;
@@ -332,12 +336,12 @@ describe('a ServiceAccount that a finalizer keeps, to an agent with the Roles of
     assert.match(await judged('leaving'), /^ERR_MESH_TOKEN: ServiceAccount emissary\/leaving is being deleted/);
     assert.match(await judged('staying'), /^ERR_NOT_ALLOWED: .* opens the Kubernetes API/);
     // Under an older Role, which does not let the agent read the account, the audiences decide.
-    const role = '/apis/rbac.authorization.k8s.io/v1/namespaces/emissary/roles/meshcert';
-    const { body } = await server.call('GET', role);
-    const rules = (body.rules as { resources: string[] }[]).filter(
-      ({ resources }) => !resources.includes('serviceaccounts'),
-    );
-    await server.call('PUT', role, { ...body, rules });
+    const roles = '/apis/rbac.authorization.k8s.io/v1/namespaces/emissary/roles';
+    const { items } = (await server.call('GET', roles)).body as { items: (KubeObject & { rules: Rule[] })[] };
+    for (const one of items) {
+      const rules = one.rules.filter(({ resources }) => !resources.includes('serviceaccounts'));
+      await server.call('PUT', `${roles}/${one.metadata.name}`, { ...one, rules });
+    }
     assert.match(await judged('leaving-unread'), /^ERR_NOT_ALLOWED: .* opens the Kubernetes API/);
     assert.match(await judged('staying-unread'), /^ERR_NOT_ALLOWED: .* opens the Kubernetes API/);
     assert.equal(bearers.length, 0);
