@@ -168,7 +168,7 @@ test('where istiod watches the Gateway API, a Service is left with the reason, a
   const policies = 'kubectl get backendtlspolicies -A -o name';
   await life.user(`kubectl -n emissary wait --for=create backendtlspolicy/backends-web.backend --timeout=60s
     kubectl apply -f backend-route.yaml
-    kubectl -n emissary wait --for=condition=Live meshcertificate/backends --timeout=60s`);
+    kubectl -n emissary wait --for=jsonpath='{.status.conditions[?(@.type=="Live")].reason}'=StatusAccepted meshcertificate/backends --timeout=60s`);
   assert.doesNotMatch(await life.user(policies), /istio-web/);
   const kube = connect({ kubeconfig: life.world.cluster.kubeconfigFile, userAgent: 'watcher' });
   stops.push(async () => kube.close());

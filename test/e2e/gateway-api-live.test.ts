@@ -91,7 +91,7 @@ describe('a MeshCertificate for Gateway API', () => {
     await new Promise((resolve) => server.close(resolve));
   });
 
-  it('is live by the status of its own Gateways only, and not without one', async () => {
+  it('is accepted, and not live, by the status of its own Gateways only', async () => {
     await using it = await start();
     const { world } = it;
     using _live = runLive(world);
@@ -118,7 +118,8 @@ describe('a MeshCertificate for Gateway API', () => {
     await report(world, 'https', ancestor('istio.io/mesh-controller', 'edge', good), ancestor(EG, 'other', good));
     await world.until('of others', () => world.condition('Live')?.reason === 'StatusAbsent', 1_000);
     await report(world, 'https', ancestor(EG, 'edge', good));
-    await world.until('it is live', () => world.condition('Live')?.status === 'True', 1_000);
+    await world.until('it is accepted', () => world.condition('Live')?.reason === 'StatusAccepted', 1_000);
+    assert.equal(world.condition('Live')?.status, 'Unknown');
     assert.match(world.condition('Live')?.message ?? '', /does not show whether the proxies use the certificate/);
   });
 
@@ -144,7 +145,8 @@ describe('a MeshCertificate for Gateway API', () => {
     await say(resolved('True', 'ResolvedRefs'));
     await world.until('no status', () => world.condition('Live')?.reason === 'StatusAbsent', 1_000);
     await report(world, 'https', ancestor(EG, 'edge', good));
-    await world.until('it is live', () => world.condition('Live')?.status === 'True', 1_000);
+    await world.until('it is accepted', () => world.condition('Live')?.reason === 'StatusAccepted', 1_000);
+    assert.equal(world.condition('Live')?.status, 'Unknown');
   });
 
   it('is live while a port has no route, and its policy no status', async () => {
@@ -155,7 +157,8 @@ describe('a MeshCertificate for Gateway API', () => {
     await world.until('the policy', async () => (await it.policy()) !== undefined);
     await world.until('no status', () => world.condition('Live')?.reason === 'StatusAbsent', 1_000);
     await report(world, 'https', ancestor(EG, 'edge', good));
-    await world.until('it is live', () => world.condition('Live')?.status === 'True', 1_000);
+    await world.until('it is accepted', () => world.condition('Live')?.reason === 'StatusAccepted', 1_000);
+    assert.equal(world.condition('Live')?.status, 'Unknown');
     assert.match(world.condition('Live')?.message ?? '', /have accepted 1 BackendTLSPolicy/);
     // Its only route leads to the other port now.
     await world.kube.apply(httpRoute('web', 444), { fieldManager: 'user', force: true });

@@ -201,7 +201,7 @@ describe('Backends on real parts: kube-apiserver, istiod, Envoy Gateway, Envoy, 
     const rules = all.filter(({ kind }) => kind === 'DestinationRule');
     assert.deepEqual(rules, []);
     const live = async () => (await statusOf('istio'))?.conditions.find(({ type }) => type === 'Live');
-    await eventually('Live', async () => (await live())?.status === 'True', agent.log);
+    await eventually('Live', async () => (await live())?.reason === 'StatusAccepted', agent.log);
   });
 
   it('writes no policy for the Service itself, because istiod would take it', async () => {
@@ -251,7 +251,7 @@ describe('Backends on real parts: kube-apiserver, istiod, Envoy Gateway, Envoy, 
 
     await lab.apply(backendGrant('far'));
     await shows('/far', () => published('other-identity'));
-    await eventually('Live', async () => (await live())?.status === 'True', agent.log);
+    await eventually('Live', async () => (await live())?.reason === 'StatusAccepted', agent.log);
     assert.doesNotMatch(await doctor(), /MC1801/);
   });
 

@@ -134,7 +134,8 @@ describe('Gateways of another namespace on the real Envoy Gateway, the agent und
       await shows(way, await rotate(way));
       await shows(way, await rotate(way));
       const found = async () => (await agent.statuses()).find(({ name }) => name === way)?.status;
-      const live = async () => (await found())?.conditions.find(({ type }) => type === 'Live')?.status === 'True';
+      const live = async () =>
+        (await found())?.conditions.find(({ type }) => type === 'Live')?.reason === 'StatusAccepted';
       await eventually('Live', live, agent.log);
     });
   }

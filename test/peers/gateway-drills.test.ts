@@ -271,7 +271,7 @@ describe('drills behind Envoy Gateway, with the permissions that the product ask
       await lab.apply(route('weblate', [site().gateway]));
       const url = new URL('/weblate', site().url).href;
       await eventually('an answer', async () => (await fetch(url)).status === 200, log);
-      await eventually('Live', async () => (await liveOf(site()))?.status === 'True', log);
+      await eventually('Live', async () => (await liveOf(site()))?.reason === 'StatusAccepted', log);
 
       const before = await specOf(ours);
       const plaintext = site().upstream.counts.plaintext;

@@ -233,7 +233,7 @@ async function build(
     await eventually(`an answer through ${one.place}`, answered, () => agent.log() + envoyGateway.log());
     const isLive = async () => {
       const found = (await agent.statuses()).find(({ name }) => name === one.certificate);
-      return found?.status.conditions.find(({ type }) => type === 'Live')?.status === 'True';
+      return found?.status.conditions.find(({ type }) => type === 'Live')?.reason === 'StatusAccepted';
     };
     await eventually(`Live of ${one.certificate}`, isLive, agent.log);
   }

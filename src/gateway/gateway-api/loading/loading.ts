@@ -48,9 +48,9 @@ export const gatewayApiLoading: Loading<GatewayApiConfig, ExpectedPublication, S
 
 function condition(found: SeenPublication | { readonly failure: string }): LiveCondition {
   if ('failure' in found) return { status: 'Unknown', reason: 'StatusAbsent', message: found.failure };
-  if (found.arrival !== 'live') return { status: 'False', reason: found.reason, message: `${found.why}.` };
-  const message = found.certain
-    ? `${found.why}.`
-    : `${found.why}. A status does not show whether the proxies use the certificate; only a request does.`;
-  return { status: 'True', reason: found.reason, message };
+  const { arrival, reason, why } = found;
+  if (arrival === 'live') return { status: 'True', reason, message: `${why}.` };
+  if (arrival !== 'read') return { status: 'False', reason, message: `${why}.` };
+  const message = `${why}. A status does not show whether the proxies use the certificate; only a request does.`;
+  return { status: 'Unknown', reason, message };
 }

@@ -42,7 +42,7 @@ export function judgeStatuses(objects: readonly KubeObject[], expected: Expected
   const rank: Record<Arrival, number> = { stale: 0, absent: 1, live: 2, read: 3 };
   const found = [...gateways.flatMap(ofGateway), ...(counting.length > 0 ? counting : judged)];
   const worst = found.toSorted((a, b) => rank[a.arrival] - rank[b.arrival])[0];
-  if (worst?.arrival !== 'live') return worst ?? seen('StatusAbsent', 'no policy is expected');
+  if (worst?.reason !== 'StatusAccepted') return worst ?? seen('StatusAbsent', 'no policy is expected');
   const why = `By their status, the Gateways have accepted ${counting.length} BackendTLSPolicy object(s)`;
   return seen('StatusAccepted', why);
 }
@@ -102,7 +102,8 @@ function hasProxy(
 }
 
 const ARRIVALS = {
-  StatusAccepted: 'live',
+  // Envoy Gateway reports a broken pair as accepted.
+  StatusAccepted: 'read',
   StatusRefused: 'stale',
   StatusOutdated: 'stale',
   StatusAbsent: 'absent',
