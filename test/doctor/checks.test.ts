@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { adapters } from '../../adapters/index.ts';
+import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import { validator } from '../../src/config/validate.ts';
 import { checksOf, diagnose } from '../../src/doctor/diagnose.ts';
 import type { Finding } from '../../src/gateway/diagnosis.ts';
@@ -10,6 +11,7 @@ import { readJudgements } from './judged.ts';
 
 const { texts } = material();
 const { base, gatewayApi, examples } = readExamples();
+const HOUR = 3_600_000;
 const validate = validator(adapters, gateways);
 
 function findingsOf(...yaml: readonly string[]): Finding[] {
@@ -115,6 +117,18 @@ test('of a directory without Secrets, none is said to be missing', () => {
     findingsOf(withoutSecrets).map(({ code }) => code),
     [],
   );
+});
+
+test('nobody is advised to remove the only root, or to edit a Secret that the agent publishes', () => {
+  const ended = SandboxCa.root({ notBefore: Date.now() - 2 * HOUR, notAfter: Date.now() - HOUR }).certificate.pem;
+  const published = '{name: mesh-ca, namespace: emissary, labels: {meshcert.dev/owner: emissary.mesh}}';
+  const fixOf = (metadata: string) =>
+    diagnose({
+      ...{ adapters, now: Date.now(), whole: new Set<string>() },
+      objects: objectsOf({ ...texts, roots: ended }, base.replace('{name: mesh-ca, namespace: emissary}', metadata)),
+    }).find(({ code }) => code === 'MC1209')?.fix;
+  assert.match(fixOf('{name: mesh-ca, namespace: emissary}') ?? '', /^put the current roots of the mesh in its place/);
+  assert.match(fixOf(published) ?? '', /do not edit it/);
 });
 
 test('each of two gateways is judged by its own environment', () => {

@@ -10,14 +10,13 @@ const RESOLVERS = ['KubernetesServiceResolver', 'KubernetesEndpointResolver', 'C
 const knowsResolvers = ({ snapshot, known }: InterpretedCluster): boolean =>
   snapshot.whole.size > 0 ? RESOLVERS.every((kind) => snapshot.whole.has(kind)) : RESOLVERS.some(known);
 
-const BALANCED = 'set resolver: endpoint as well, or remove load_balancer';
-const DROPPED_FIXES: Readonly<Record<Resolver, string>> = {
-  service: BALANCED,
-  endpoint: BALANCED,
-  consul: 'write the name of the service that the ConsulResolver looks up, without a namespace',
-  unknown:
-    'create the resolver with the ambassador_id of this gateway, or correct the name; a ConsulResolver needs a datacenter',
-};
+function fixOf(resolver: Resolver): string {
+  if (resolver === 'unknown')
+    return 'create the resolver with the ambassador_id of this gateway, or correct the name; a ConsulResolver needs a datacenter';
+  return resolver === 'consul'
+    ? 'write the name of the service that the ConsulResolver looks up, without a namespace'
+    : 'set resolver: endpoint as well, or remove load_balancer';
+}
 
 const withTls = (mappings: readonly SeenMapping[]) => mappings.filter(({ spec }) => spec.tls !== undefined);
 
@@ -158,7 +157,7 @@ export const mappingChecks: readonly DoctorCheck[] = [
         yield {
           object,
           message: `${dropped}: the Mapping has no route, and only the diagnostics of Emissary show it`,
-          fix: DROPPED_FIXES[resolver],
+          fix: fixOf(resolver),
         };
       }
     },

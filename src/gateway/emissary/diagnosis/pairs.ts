@@ -1,4 +1,4 @@
-import type { KubeObject } from '../../../core/object.ts';
+import { type KubeObject, OWNER_LABEL } from '../../../core/object.ts';
 import { emergencyAt } from '../../../core/schedule.ts';
 import { toRfc3339 } from '../../../core/status.ts';
 import type { Severity } from '../../../mesh/object-check.ts';
@@ -50,6 +50,11 @@ function keyProblem(type: KeyType): { readonly severity?: Severity; readonly mes
   if (type.type === 'rsa' && type.bits >= RSA_LEAST_BITS) return undefined;
   return { message: `the key is ${describeKeyType(type)}. ${FROZEN}` };
 }
+
+/** The agent overwrites what somebody else changes in a Secret that it publishes. */
+const isPublished = ({ metadata }: KubeObject): boolean => metadata.labels?.[OWNER_LABEL] !== undefined;
+const PUBLISHED_FIX =
+  'meshcert publishes this Secret: find out why it was not renewed (meshcert status), and do not edit it';
 
 /** What an ending root does to its successor in the bundle, as the end of a sentence about the successor. */
 function hides(isOrdered: boolean, isOver: boolean): string {
@@ -145,7 +150,9 @@ export const pairChecks: readonly DoctorCheck[] = [
             fix:
               at === 0
                 ? 'find out why it was not renewed: meshcert status, meshcert renew'
-                : 'remove expired intermediates from tls.crt',
+                : isPublished(secret)
+                  ? PUBLISHED_FIX
+                  : 'remove expired intermediates from tls.crt',
           };
         }
       }
@@ -235,7 +242,11 @@ export const pairChecks: readonly DoctorCheck[] = [
                 ? 'remove it from the bundle, or put its successor before it'
                 : `remove it from the bundle; another order helps only up to ${MOST_IN_ORDER} roots`
               : left <= 0
-                ? 'remove it from the bundle'
+                ? isPublished(caSecret)
+                  ? PUBLISHED_FIX
+                  : alive.length === 0
+                    ? 'put the current roots of the mesh in its place; without any root, Mappings that name the TLSContext get plaintext, or TLS without verification'
+                    : 'remove it from the bundle'
                 : 'rotate the root of the mesh: trust the new one first, sign with it later',
           };
         }
