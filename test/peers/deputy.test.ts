@@ -9,7 +9,6 @@ import { after, before, describe, it } from 'node:test';
 import { promisify } from 'node:util';
 import { parseAllDocuments, stringify } from 'yaml';
 import { ROOT } from '../../scripts/tree.ts';
-import { say } from '../../src/cli/io.fixture.ts';
 import type { KubeObject } from '../../src/core/object.ts';
 import type { PublicationStatus } from '../../src/core/status.ts';
 import { say } from '../support/io.ts';
