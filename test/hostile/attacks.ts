@@ -4,8 +4,12 @@ import { type AddressInfo, connect, createServer, type Server, type Socket } fro
 import { join } from 'node:path';
 import { createServer as createTlsServer } from 'node:tls';
 import { ServerCredentials } from '@grpc/grpc-js';
+import { adapters } from '../../adapters/index.ts';
 import { secretResource } from '../../sandbox/istio/sds-wire.ts';
 import { type LeafOptions, SandboxCa } from '../../sandbox/tls/ca.ts';
+import { specSchema } from '../../src/config/schema/spec.ts';
+import { type Structural, structural } from '../../src/config/schema/structural.ts';
+import { gateways } from '../../src/gateways.ts';
 import { formatCertificates } from '../../src/pki/certificate.ts';
 import { oddIdentity } from '../support/odd-identity.ts';
 import { grpcPeer, onceAborted } from './grpc-peer.ts';
@@ -54,6 +58,20 @@ const named = (filename: string) =>
       tls_certificate: { certificate_chain: { filename }, private_key: { filename } },
     }),
   ]);
+
+/** Each is repeated to the length that the place admits. */
+const WORST_TEXTS = {
+  token: 'eyJaaaaaaaa-',
+  key: '-----BEGIN A ',
+  bearer: 'bearer  ',
+  spaces: ' ',
+  slashes: '/a/',
+  nested: '((((a+)+)+)+[{',
+  controls: '\u001b[2J\n\u009b',
+  halves: '\ud800',
+} as const;
+
+const repeated = (unit: string, length: number): string => unit.repeat(Math.ceil(length / unit.length));
 
 export const ATTACKS: readonly Attack[] = [
   sds('sds-empty-resources', UNREADABLE, () => EMPTY_RESOURCES(FOUR_MIB)),
@@ -188,6 +206,19 @@ export const ATTACKS: readonly Attack[] = [
   flood('http-half-headers', 300, (socket) => socket.write('GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nX: ')),
 ];
 
+/** Texts that are long, and bad for patterns and printers. Each needs memory of its own, so not all run at once. */
+export const TEXT_ATTACKS: readonly Attack[] = [
+  ...Object.entries(WORST_TEXTS).map(([what, unit]) => texts(`text-${what}`, unit)),
+  http(
+    'text-answer',
+    (answer) => {
+      answer.statusCode = 500;
+      answer.end(repeated(WORST_TEXTS.token, 1_000_000));
+    },
+    /ERR_MESH_/,
+  ),
+];
+
 function credentialsOf(ca: SandboxCa, names: LeafOptions): ServerCredentials {
   const { key, chain } = ca.identity({ ...names, lifetimeMs: 3_600_000 });
   const keys = { private_key: Buffer.from(key.toPem()), cert_chain: Buffer.from(formatCertificates(chain)) };
@@ -225,10 +256,10 @@ function files(name: string, path: (directory: string) => string): Attack {
 }
 
 /** A Consul agent on loopback with this answer to everything. */
-function http(name: string, answer: (response: ServerResponse) => void): Attack {
+function http(name: string, answer: (response: ServerResponse) => void, outcome = UNREADABLE): Attack {
   return {
     name,
-    outcome: UNREADABLE,
+    outcome,
     async start({ put }) {
       const server = createHttpServer((_, response) => answer(response.on('error', () => {})));
       const port = await listening(server);
@@ -308,6 +339,39 @@ function endless(socket: Socket, bytes: Buffer): void {
     .on('drain', more)
     .resume();
   more();
+}
+
+/** The text in every field of every mesh, together as large as an object may be, and in a Mapping that is selected. */
+function texts(name: string, unit: string): Attack {
+  const whole = 1_000_000;
+  return {
+    name,
+    outcome: /ERR_CONFIG/,
+    async start({ put, map }) {
+      const { properties = {} } = structural(specSchema(adapters, gateways));
+      const shared = Object.entries(properties).filter(([field]) => !adapters.some(({ mesh }) => mesh === field));
+      for (const { mesh } of adapters) {
+        const all = Object.fromEntries([...shared, [mesh, properties[mesh] ?? {}] as const]);
+        const count = JSON.stringify(filled({ type: 'object', properties: all }, '\u0001')).split('\\u0001').length;
+        put(
+          mesh === 'istio' ? name : `${name}-${mesh}`,
+          filled({ type: 'object', properties: all }, repeated(unit, whole / count)) as object,
+        );
+      }
+      map(name, repeated(unit, whole));
+      return { async [Symbol.asyncDispose]() {} };
+    },
+  };
+}
+
+/** A value of this shape whose every string is the text. */
+function filled(schema: Structural, text: string): unknown {
+  if (schema.properties) {
+    return Object.fromEntries(Object.entries(schema.properties).map(([name, one]) => [name, filled(one, text)]));
+  }
+  if (schema.items) return [filled(schema.items, text)];
+  if (schema.additionalProperties) return { [text]: filled(schema.additionalProperties, text) };
+  return schema.type === 'string' ? text : 1;
 }
 
 function refused(name: string, spec: object): Attack {

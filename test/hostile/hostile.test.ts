@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { builtBundle } from '../../scripts/built-bundle.ts';
 import { AgentProcess } from './agent-process.ts';
-import { ATTACKS } from './attacks.ts';
+import { ATTACKS, TEXT_ATTACKS } from './attacks.ts';
 import { siege } from './siege.ts';
 
 /** The limit of a small pod. */
@@ -29,6 +29,18 @@ describe('everything that peers, files and clients can do at once', () => {
     assert.deepEqual(result.missing, []);
     assert.ok(result.rotations >= 3);
     if (result.peakMiB !== undefined) assert.ok(result.peakMiB < CEILING_MIB, `${Math.round(result.peakMiB)} MiB`);
+  });
+});
+
+describe('one long text in every field of every mesh, in a Mapping and in an answer', () => {
+  it('is refused with its code, while another certificate rotates and probes are answered', async () => {
+    // npx tsx test/hostile/main.ts runs them all.
+    const attacks = TEXT_ATTACKS.filter(({ name }) => ['text-token', 'text-answer'].includes(name));
+    assert.equal(attacks.length, 2);
+    const result = await siege({ bundle: file, attacks, rotations: 3, patienceMs: 90_000 });
+    assert.ok(result.survived, result.stderr);
+    assert.deepEqual(result.missing, []);
+    assert.ok(result.rotations >= 3);
   });
 });
 

@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util';
 import { bundle } from '../../scripts/build.ts';
-import { ATTACKS } from './attacks.ts';
+import { ATTACKS, TEXT_ATTACKS } from './attacks.ts';
 import { siege } from './siege.ts';
 
 /** Runs each attack by itself against a separate process: its cost in memory, and its effect. */
@@ -9,7 +9,7 @@ const { values, positionals } = parseArgs({
   options: { bundle: { type: 'string' }, patience: { type: 'string', default: '20' }, lines: { type: 'boolean' } },
 });
 const file = values.bundle ?? (await bundle());
-const wanted = ATTACKS.filter(
+const wanted = [...ATTACKS, ...TEXT_ATTACKS].filter(
   ({ name }) => positionals.length === 0 || positionals.some((word) => name.includes(word)),
 );
 for (const attack of [undefined, ...wanted]) {
