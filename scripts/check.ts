@@ -1,6 +1,7 @@
 import { gatewayNames } from './check/gateway-names.ts';
 import { meshNames } from './check/mesh-names.ts';
 import { roomFindings } from './check/rooms.ts';
+import { spreadFindings } from './check/spreads.ts';
 import { structureFindings } from './check/structure.ts';
 import { registryHosts, tracesOfMachine } from './check/traces.ts';
 import { usingCaughtInLoops } from './check/using.ts';
@@ -32,6 +33,7 @@ const checks: Readonly<Record<string, () => Promise<Result>>> = {
   'generated files': command('tsx', 'scripts/gen.ts', '--check'),
   'using in loops': async () => findings(usingCaughtInLoops(ROOT)),
   'import rules': async () => findings(roomFindings(ROOT)),
+  'spreads of dependencies': async () => findings(spreadFindings(ROOT)),
   'cycles, names': async () => findings(structureFindings(ROOT)),
   'mesh names outside adapters': async () => findings(meshNames(ROOT)),
   'gateway names outside gateways': async () => findings(gatewayNames(ROOT)),

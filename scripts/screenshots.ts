@@ -55,6 +55,7 @@ for (const name of ['consul', 'consul-eu', 'consul-us'])
   board.put(name, { ...badStatus(now, 'consul-server.consul.svc:8502'), mesh: 'consul' });
 
 const server = await startHttp({
+  allowedHosts: [],
   host: '127.0.0.1',
   port: 0,
   version: VERSION,

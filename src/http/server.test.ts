@@ -16,6 +16,7 @@ async function withServer(
   const board = new Board();
   const health: { now: AgentHealth } = { now: { ready: true, leader: true, problems: [] } };
   const server = await startHttp({
+    allowedHosts: [],
     host: '127.0.0.1',
     port: 0,
     version: '1.2.3',

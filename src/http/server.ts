@@ -57,9 +57,7 @@ export async function startHttp(options: HttpOptions): Promise<HttpServer> {
     if (!connections.admits(response)) return;
     const path = pathOf(request);
     const route =
-      path === HEALTH || isOwnHost(request.headers.host, options.allowedHosts ?? [])
-        ? routeOf(routes, request)
-        : misdirected;
+      path === HEALTH || isOwnHost(request.headers.host, options.allowedHosts) ? routeOf(routes, request) : misdirected;
     if (PROBES.has(path) || !routes.has(path)) work(request, response, route);
     else if (!turns.take(() => response.destroyed || work(request, response, route))) busy(response);
   });

@@ -134,7 +134,14 @@ function readFields(der: Buffer): CrlParts {
   const entries = take(TAG.sequence);
   const wrapper = take(0xa0);
   return {
-    ...{ parts, signed, version, algorithm, issuer, thisUpdate, nextUpdate, rest },
+    parts,
+    signed,
+    version,
+    algorithm,
+    issuer,
+    thisUpdate,
+    nextUpdate,
+    rest,
     entries: entries ? children(entries) : [],
     extensions: wrapper ? someExtensions(whole(wrapper.content)) : [],
   };

@@ -31,6 +31,7 @@ const now = () => Date.now();
 
 function serve(board: Board, port = 0): Promise<HttpServer> {
   return startHttp({
+    allowedHosts: [],
     host: '127.0.0.1',
     port,
     version: '1.2.3',

@@ -101,6 +101,7 @@ test('a real Prometheus scrapes the agent in OpenMetrics and reads every series'
   const dir = scratchDir('prometheus');
   let format = '';
   const http = await startHttp({
+    allowedHosts: [],
     ...{ host: '127.0.0.1', port: 0, version: '1.2.3', clock: systemClock, log: silentLog },
     source: new Board(),
     health: () => ({ ready: true, problems: [] }),

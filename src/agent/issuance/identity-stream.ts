@@ -44,7 +44,9 @@ export class IdentityStream {
 
   constructor(options: IdentityStreamOptions) {
     this.#options = options;
-    this.#policy = new CertificatePolicy({ ...options, refuse: (identity) => this.#offer(identity) });
+    const { env, spec, publishedSince, changed } = options;
+    const refuse = (identity: Identity) => this.#offer(identity);
+    this.#policy = new CertificatePolicy({ env, spec, publishedSince, changed, refuse });
   }
 
   /** The identity that waits for a verdict, or else the last accepted one. */

@@ -9,10 +9,10 @@ import type { ObjectInformers, ObjectView, ObjectWatcher } from '../informers/by
 /** One reconciler's view of its own objects; follows the objects that routes add and remove. */
 export class PublicationView implements Disposable {
   readonly #observer: ObjectInformers;
-  readonly #watcher: ObjectWatcher;
+  readonly #watcher: Required<ObjectWatcher>;
   #interest: ObjectView | undefined;
 
-  constructor(observer: ObjectInformers, watcher: ObjectWatcher) {
+  constructor(observer: ObjectInformers, watcher: Required<ObjectWatcher>) {
     this.#observer = observer;
     this.#watcher = watcher;
   }

@@ -306,22 +306,25 @@ export class Reconciler {
         this.#env.createdSecrets.add(created);
       }
     };
-    const options = {
-      kube,
-      clock,
-      fence,
-      batchGap: batchGaps.of(namespace),
-      writePriority,
-      gateways,
-      dryRun,
-      isProven: this.#isProven,
-      recordsOrigin: uid !== undefined,
-      isHeld: this.#writes.isHeld,
-      view: this.#view,
-      wrote,
-    };
     using _writing = this.#view.writing();
-    const result = await publish(steps, options, signal);
+    const result = await publish(
+      steps,
+      {
+        kube,
+        clock,
+        fence,
+        batchGap: batchGaps.of(namespace),
+        writePriority,
+        gateways,
+        dryRun,
+        isProven: this.#isProven,
+        recordsOrigin: uid !== undefined,
+        isHeld: this.#writes.isHeld,
+        view: this.#view,
+        wrote,
+      },
+      signal,
+    );
     this.#tried(result, decision);
     // The watch triggers the next reconcile when it shows our writes, unless it has shown them already.
     const isWritten = result.written.length > 0 && !dryRun;

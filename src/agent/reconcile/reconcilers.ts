@@ -78,7 +78,10 @@ export class Reconcilers {
     if (!adapter) throw new TypeError(`no adapter for mesh ${certificate.spec.mesh.name}`);
     const stop = new AbortController();
     const running: RunningReconciler = {
-      ...{ adapter, certificate, stop, inUse },
+      adapter,
+      certificate,
+      stop,
+      inUse,
       reconciler: undefined,
       isStopped: false,
       done: undefined,

@@ -8,7 +8,8 @@ import type { UsedGateway } from './used-gateway.ts';
 /** What the status says of the routes of all gateways. */
 export function reportOf(used: readonly UsedGateway[]): Pick<StatusInput, 'routes' | 'targets' | 'referenced'> {
   const all = used.map(({ gateway, routes, isLeft }) => ({
-    ...{ gateway, isLeft },
+    gateway,
+    isLeft,
     states: routes.states(),
     targets: routes.targets() ?? [],
   }));
@@ -30,7 +31,9 @@ export function reportOf(used: readonly UsedGateway[]): Pick<StatusInput, 'route
 
 function routeStatus({ name, namespace, kind, state, code, object, message }: RouteState): RouteStatus {
   return {
-    ...{ name, namespace, kind },
+    name,
+    namespace,
+    kind,
     state: code ?? (state === 'waiting' ? 'waiting' : 'ok'),
     ...(object === undefined ? {} : { context: object }),
     ...(message === undefined ? {} : { message: safeMessage(message) }),

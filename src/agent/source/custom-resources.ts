@@ -67,7 +67,10 @@ export async function* customResources(
   );
   const { kube, clock, random, log, leadership, adapters } = options;
   const refusals = new Refusals({
-    ...{ kube, clock, random, log },
+    kube,
+    clock,
+    random,
+    log,
     meshes: adapters.map(({ mesh }) => mesh),
     leads: (key) => leadership.leads(key),
     onRetry: () => changed.fire(),

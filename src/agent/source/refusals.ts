@@ -94,11 +94,17 @@ export class Refusals {
     const { generation } = object.metadata;
     const judged = generation === undefined ? {} : { observedGeneration: generation };
     const degraded = {
-      ...{ type: 'Degraded' as const, status: 'True' as const, reason: reasonOf(code), ...judged },
+      type: 'Degraded' as const,
+      status: 'True' as const,
+      reason: reasonOf(code),
+      ...judged,
       message: `${code}: ${message}`,
     };
     const ready = {
-      ...{ type: 'Ready' as const, status: 'False' as const, reason: 'NotPublished', ...judged },
+      type: 'Ready' as const,
+      status: 'False' as const,
+      reason: 'NotPublished',
+      ...judged,
       message: 'No spec of this MeshCertificate was accepted yet; see Degraded.',
     };
     const stalled = { ...degraded, type: 'Stalled' as const };

@@ -12,7 +12,8 @@ export function sightOf(address: string, result: ProbeResult, expected: Expected
   const known = 'ids' in expected ? expected.ids.find((id) => peer.includes(id)) : undefined;
   const id = shown(known ?? peer[0]);
   const found = (state: string, message: string): UpstreamStatus => ({
-    ...{ address, state },
+    address,
+    state,
     ...(id === undefined ? {} : { id }),
     message: safeMessage(message),
   });

@@ -139,7 +139,8 @@ export async function runAgent(given: AgentFlags, io: Io): Promise<number> {
   const http =
     address &&
     (await startHttp({
-      ...address,
+      host: address.host,
+      port: address.port,
       allowedHosts: flags.allowedHosts,
       version: VERSION,
       source: board,
@@ -313,6 +314,7 @@ function agentSettings(flags: AgentFlags) {
     filesBelow: fromFile ? ANY : (flags.filesBelow ?? FILES_BELOW),
     // A one-shot run is a single writer by its nature; waiting for a Lease would only delay an init container.
     leaderElect: flags.leaderElect && !flags.once && !flags.dryRun,
+    allowedHosts: flags.allowedHosts ?? [],
     gatewayDiagnostics: flags.gatewayDiagnostics ?? [],
   } as const;
 }

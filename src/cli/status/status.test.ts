@@ -177,6 +177,7 @@ test('--url asks an agent that runs from a file', async () => {
   const board = new Board();
   board.put('istio', goodStatus(NOW));
   const http = await startHttp({
+    allowedHosts: [],
     host: '127.0.0.1',
     port: 0,
     version: '1',

@@ -96,7 +96,9 @@ export function statusOf(report: StatusInput, before: PublicationStatus | undefi
   const earlier = (before?.conditions ?? []).filter(({ type }) => type !== 'UpstreamVerified' || upstreams.length > 0);
   const said = conditionsOf(report, upstreams, lastError);
   const progress = progressOf(said, {
-    ...{ before, ...observed(report), isRefused: certificate.refused !== undefined },
+    before,
+    ...observed(report),
+    isRefused: certificate.refused !== undefined,
     isDone: report.inForce || certificate.spec.paused,
     hasPublished: decision.publishedIdentity !== undefined,
   });
@@ -163,7 +165,12 @@ function unseen(report: StatusInput, before: PublicationStatus | undefined): Pub
   }
   const { name } = certificate.spec.mesh;
   return {
-    ...{ mesh: name, roots: [], mappings: [], targets: [], rotations: 0, ...before },
+    mesh: name,
+    roots: [],
+    mappings: [],
+    targets: [],
+    rotations: 0,
+    ...before,
     ...(failure ? { lastError: errorOf(failure, before, now) } : {}),
     conditions,
   };

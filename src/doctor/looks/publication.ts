@@ -86,7 +86,9 @@ export function lookAtObjects(
       gateway
         .references({ meta, spec, config, targets: perTarget ? [] : undefined })
         .map(({ kind, name, namespace: place = namespace }) => ({
-          ...{ kind, namespace: place, name },
+          kind,
+          namespace: place,
+          name,
           hurts: gateway.wording.missing,
         })),
     ),

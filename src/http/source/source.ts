@@ -38,7 +38,7 @@ export interface HttpOptions {
   /** 0 selects a free one. */
   readonly port: number;
   /** Host names in addition to addresses and names of the cluster; see `isOwnHost`. */
-  readonly allowedHosts?: readonly string[] | undefined;
+  readonly allowedHosts: readonly string[];
   readonly version: string;
   readonly source: StatusSource;
   health(): AgentHealth;

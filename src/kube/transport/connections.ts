@@ -35,7 +35,9 @@ export class ApiConnections implements Disposable, Record<ConnectionPool, PlainA
     const isPlain = access.server.protocol === 'http:';
     const shared: AgentOptions = {
       ...access.tls,
-      ...{ keepAlive: true, timeout: IDLE_MS, scheduling: 'lifo' },
+      keepAlive: true,
+      timeout: IDLE_MS,
+      scheduling: 'lifo',
       // Otherwise each connection would read the CA and the client certificate again: by names, each object is watched
       // over a connection of its own.
       ...(isPlain ? {} : { secureContext: createSecureContext(access.tls) }),

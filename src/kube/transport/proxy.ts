@@ -86,7 +86,8 @@ async function byConnectMethod(proxy: URL, target: ProxyTarget, signal: AbortSig
   const { host, port } = addressOf(proxy);
   const start = proxy.protocol === 'https:' ? tlsRequest : plainRequest;
   const request = start({
-    ...{ host, port },
+    host,
+    port,
     // Otherwise Node would expect the name of the host header.
     servername: isIP(host) === 0 ? host : '',
     method: 'CONNECT',

@@ -49,7 +49,8 @@ export function documentFor(request: OnboardSpec): KubeObject {
     apiVersion: API_VERSION,
     kind: KIND,
     metadata: {
-      ...{ name, namespace: gateway.installation.home },
+      name,
+      namespace: gateway.installation.home,
       ...(existing && !isOnboarded(existing) ? {} : { labels: CREATED_LABELS }),
     },
     spec: withChanges(spec, mesh, meshes, request.changes),

@@ -32,7 +32,11 @@ export async function join(installation: Installation, ground: Ground, signal: A
   const meshes = adapters.map((one) => one.mesh);
   const validate = validator(adapters, gateways);
   const joined = (certificate: MeshCertificate, rules: Joined['rules'], document?: KubeObject): Joined => ({
-    ...{ mesh, gateway, certificate, document, rules },
+    mesh,
+    gateway,
+    certificate,
+    document,
+    rules,
     view: { ...adapter, tls: tlsDefaults(adapter, certificate.spec.mesh.config) },
   });
   const existing = snapshot.meshCertificates.find((one) => isFor(one, mesh, found.installation.home));

@@ -191,7 +191,8 @@ function judgeBetween(one: Joined, upstream: UpstreamFinding, snapshot: OnboardS
   const [target] = needs;
   if (!target) return stay('ERR_TARGET_UNSELECTED', `it leads to nothing that MeshCertificate ${request.name} selects`);
   const to: MovesTo = {
-    ...{ objects, needs: needs.map(({ object }) => object) },
+    objects,
+    needs: needs.map(({ object }) => object),
     destinations: verdicts.flatMap(({ upstreams = [] }) => upstreams),
   };
   const changes = standIns.redirected(route, request);

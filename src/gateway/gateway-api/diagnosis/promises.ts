@@ -75,7 +75,8 @@ function observedBy({ all, known, snapshot }: GatewayApiWorld, input: RouteInput
   const routes = unique(inScopes(scopes.routes)).filter(gatewayApiRoutes.concern(input, own));
   const behind = unique(inScopes(gatewayApiRoutes.behind(input, { routes, own })));
   return {
-    ...{ routes, own },
+    routes,
+    own,
     behind: (kind) => behind.filter((object) => object.kind === kind),
     unseen: new Map(),
     hidden: (kind, namespace) =>

@@ -81,7 +81,10 @@ export function worldOf(snapshot: ClusterSnapshot): GatewayApiWorld {
   );
   const holders = [...all(KINDS.gateways.kind), ...all(KINDS.envoyProxies.kind), ...all(BACKEND)];
   return {
-    ...{ ...objects, snapshot, gateways, policies },
+    ...objects,
+    snapshot,
+    gateways,
+    policies,
     certificates: holders.flatMap((holder) => namedCertificate(holder) ?? []),
     backends: reached,
     pairOf: (secret) => readPair(find('Secret', secret), undefined),
@@ -114,7 +117,9 @@ function seenPolicy(object: KubeObject): SeenPolicy {
   return {
     object,
     targets: listOfFields(fields(object.spec).targetRefs).map(({ kind, name, sectionName }) => ({
-      ...{ kind: String(kind), namespace, name: String(name) },
+      kind: String(kind),
+      namespace,
+      name: String(name),
       section: text(sectionName),
     })),
     hostname: String(hostname),

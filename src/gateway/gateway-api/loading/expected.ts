@@ -69,7 +69,11 @@ export function expectedPublication(
     .update(JSON.stringify([policies, [...certificates]]))
     .digest('hex');
   return {
-    ...{ digest, certificate, pairName, bundleNames, certificates },
+    digest,
+    certificate,
+    pairName,
+    bundleNames,
+    certificates,
     byBackends: config.clientCertificate === 'Backend',
     policies: policies.map((policy) => keyOf(refOf(policy))),
   };

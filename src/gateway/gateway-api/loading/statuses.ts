@@ -110,9 +110,11 @@ const ARRIVALS = {
 } as const;
 
 const seen = (reason: keyof typeof ARRIVALS, why: string): SeenPublication => ({
-  ...{ reason, why },
+  reason,
+  why,
   arrival: ARRIVALS[reason],
-  ...{ certain: false, outdated: [] },
+  certain: false,
+  outdated: [],
 });
 
 /** Only a Gateway that names a client certificate itself says whether it resolved. */

@@ -19,8 +19,14 @@ export const installationsOf = ({ workloads, gatewayObjects }: ClusterLists): Ga
     // Unless Envoy Gateway runs its proxies beside the Gateway, a token is minted for an account of that name.
     const account = workload?.metadata.namespace === namespace ? workloadSpec(workload).template?.spec : undefined;
     return {
-      ...{ object, workload, problem, home: namespace, serviceAccount: account?.serviceAccountName ?? name },
-      ...{ product: problem ? 'another implementation' : 'Envoy Gateway', version: undefined, gapMs: 0 },
+      object,
+      workload,
+      problem,
+      home: namespace,
+      serviceAccount: account?.serviceAccountName ?? name,
+      product: problem ? 'another implementation' : 'Envoy Gateway',
+      version: undefined,
+      gapMs: 0,
     };
   });
 

@@ -95,7 +95,9 @@ function backendFor(name: string, target: ServicePort, request: StandInRequest):
   const annotations = { [STANDS_FOR_ANNOTATION]: `${target.namespace}/${target.name}:${target.port}` };
   const { apiVersion, kind } = KINDS.backends;
   return {
-    ...{ apiVersion, kind, metadata: { name, namespace, labels, annotations } },
+    apiVersion,
+    kind,
+    metadata: { name, namespace, labels, annotations },
     spec: {
       endpoints: [{ fqdn: { hostname, port: portAt(target, objects) } }],
       tls: { clientCertificateRef: secretField({ meta: request, spec: { secretName } }) },
@@ -118,7 +120,9 @@ function grantsFor(name: string, namespaces: readonly string[], { namespace, lab
   const { apiVersion, kind } = KINDS.grants;
   const to = [{ group: EXTENSIONS, kind: KINDS.backends.kind, name }];
   return Array.from({ length: Math.ceil(namespaces.length / MOST_ENTRIES) }, (_, at) => ({
-    ...{ apiVersion, kind, metadata: { name: at === 0 ? name : `${name}.${at + 1}`, namespace, labels } },
+    apiVersion,
+    kind,
+    metadata: { name: at === 0 ? name : `${name}.${at + 1}`, namespace, labels },
     spec: {
       from: namespaces
         .slice(at * MOST_ENTRIES, (at + 1) * MOST_ENTRIES)

@@ -33,7 +33,9 @@ function upstreamOf(route: KubeObject, objects: RouteObjects): RouteUpstream {
   const service = 'code' in targets ? namesIn(route) : targets.map(titleOf).join(', ');
   const backend = backendsIn(route.spec).flatMap((ref) => backendOf(ref, namespace, objects.gatewayObjects) ?? [])[0];
   return {
-    ...{ route, service, address: service },
+    route,
+    service,
+    address: service,
     now: backend ? `Backend ${backend.metadata.name}` : 'by its Service',
     answering:
       refusalOf(route, objects.gatewayObjects) ?? ('code' in targets ? targets : answeringAt(targets, objects)),

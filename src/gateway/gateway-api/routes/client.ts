@@ -250,7 +250,10 @@ export function clientVerdict(object: KubeObject, input: ClientInput, selected: 
   const isElsewhere = isGateway(object) && object.metadata.namespace !== input.meta.namespace;
   const needed = isElsewhere ? grantRef(input, object.metadata.namespace ?? '') : secretRef(input);
   const common = {
-    ...{ route: object, service: '', selected, uses: named },
+    route: object,
+    service: '',
+    selected,
+    uses: named,
     dependsOn: isOurs ? needed : undefined,
   };
   if (!selected && sets(object, 'clientCertificateRef')) {
@@ -306,7 +309,10 @@ const refused = (
   refusal: TargetRefusal,
   mayPresent: boolean,
 ): RouteVerdict => ({
-  ...{ route: gateway, service: '', selected: true, uses: text(clientRefOf(gateway).name) },
+  route: gateway,
+  service: '',
+  selected: true,
+  uses: text(clientRefOf(gateway).name),
   dependsOn: mayPresent && presents(gateway, input) ? secretRef(input) : undefined,
   outcome: left(gateway, refusal),
 });

@@ -122,7 +122,9 @@ export function policyVerdict(
   const object = policyRef(input, target);
   const exists = written.has(keyOf(object));
   const common = {
-    ...{ route, service: target.port === '' ? target.name : `${target.name}:${target.port}`, selected: true },
+    route,
+    service: target.port === '' ? target.name : `${target.name}:${target.port}`,
+    selected: true,
     uses: exists ? object.name : undefined,
     dependsOn: exists && isUsed(target, port) ? object : undefined,
   };
@@ -137,7 +139,9 @@ export const destinationOf = (
   { hostname, names }: Peers,
   service: RouteDestination['service'],
 ): RouteDestination => ({
-  ...{ address, sni: hostname, service },
+  address,
+  sni: hostname,
+  service,
   names: names.length > 0 ? names : [{ dns: hostname }],
 });
 

@@ -5,10 +5,16 @@ export const STANDARD = 'gateway.networking.k8s.io';
 export const EXTENSIONS = 'gateway.envoyproxy.io';
 
 const standard = (kind: string, plural: string, namespaced = true): Resource => ({
-  ...{ apiVersion: `${STANDARD}/v1`, kind, plural, namespaced },
+  apiVersion: `${STANDARD}/v1`,
+  kind,
+  plural,
+  namespaced,
 });
 const extension = (kind: string, plural: string): Resource => ({
-  ...{ apiVersion: `${EXTENSIONS}/v1alpha1`, kind, plural, namespaced: true },
+  apiVersion: `${EXTENSIONS}/v1alpha1`,
+  kind,
+  plural,
+  namespaced: true,
 });
 
 export const GATEWAY_API_RESOURCES = {
