@@ -1,5 +1,4 @@
 import { setMaxListeners } from 'node:events';
-import type { Clock } from '../async/clock.ts';
 import { Semaphore } from '../async/semaphore.ts';
 import { sharing } from '../async/sharing.ts';
 import type { Allowed, AllowList } from '../config/allow.ts';
@@ -10,7 +9,7 @@ import type { Gateway } from '../gateway/gateway.ts';
 import { Bundles } from '../gateway/publication-reader.ts';
 import type { Kube } from '../kube/api.ts';
 import type { Adapter } from '../mesh/adapter.ts';
-import type { Log } from '../mesh/log.ts';
+import type { Runtime } from '../mesh/log.ts';
 import type { Leadership } from './election/leadership.ts';
 import { SharedInformers } from './informers/by-kind.ts';
 import { ObjectInformers, type ObjectInformersOptions } from './informers/by-object.ts';
@@ -26,19 +25,15 @@ export type CertificateSource = (signal: AbortSignal) => AsyncIterable<readonly 
 /** A name that resolves slowly occupies one of the four threads that Node.js has for names, files and keys. */
 const HANDSHAKES_AT_ONCE = 2;
 
-export interface AgentOptions {
+export interface AgentOptions extends Runtime {
   readonly kube: Kube;
   readonly adapters: readonly Adapter[];
   readonly gateways: readonly Gateway[];
   readonly certificates: CertificateSource;
   readonly leadership: Leadership;
   readonly sinks: readonly Sink[];
-  readonly clock: Clock;
   /** Judges by its own time, so it belongs to the clock. */
   readonly preflight: Preflight;
-  /** Uniform in [0, 1). */
-  readonly random: () => number;
-  readonly log: Log;
   readonly observe: Pick<ObjectInformersOptions, 'by' | 'namespaces'>;
   /** Shared with sinks that write. */
   readonly writePriority: WritePriority;

@@ -1,19 +1,15 @@
-import type { Clock } from '../async/clock.ts';
 import { linkedTo } from '../async/linked-signal.ts';
 import { retryDelay } from '../core/backoff.ts';
 import { type KubeObject, keyOf, refOf } from '../core/object.ts';
 import { codeOf } from '../mesh/error.ts';
-import type { Log } from '../mesh/log.ts';
+import type { Runtime } from '../mesh/log.ts';
 import type { Kube, Resource, Selection, WatchEvent } from './api.ts';
 import { FailureStreak } from './failure-streak.ts';
 import { Feed } from './feed.ts';
 import { KubeError } from './transport/error.ts';
 import { IdleWatchdog } from './watchdog.ts';
 
-export interface ReflectOptions<T extends KubeObject> {
-  readonly clock: Clock;
-  readonly random: () => number;
-  readonly log: Log;
+export interface ReflectOptions<T extends KubeObject> extends Runtime {
   readonly signal: AbortSignal;
   /** Called after each list. */
   readonly onList?: (() => void) | undefined;

@@ -1,11 +1,10 @@
-import type { Clock } from '../async/clock.ts';
 import type { Share } from '../async/sharing.ts';
 import type { Certificate } from '../pki/certificate.ts';
 import type { Crl } from '../pki/crl.ts';
 import type { Discover, Pods, Upstream } from './cluster.ts';
 import type { Examiner } from './examiner.ts';
 import type { Identity } from './identity.ts';
-import type { Log } from './log.ts';
+import type { Runtime } from './log.ts';
 import type { ObjectCheck } from './object-check.ts';
 import type { PeerName, TargetRefusal, Workload } from './targeting.ts';
 
@@ -34,11 +33,7 @@ export interface TokenRequest {
 }
 
 /** Everything that an adapter may use. No environment, no globals, no timers of its own. */
-export interface Host {
-  readonly clock: Clock;
-  readonly log: Log;
-  /** Uniform in [0, 1). */
-  readonly random: () => number;
+export interface Host extends Runtime {
   /** The MeshCertificate's own namespace: what an omitted namespace means. */
   readonly namespace: string;
   /** A fresh bearer token, perhaps shared by concurrent calls; never cached by the caller, never logged. */

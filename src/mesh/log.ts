@@ -1,3 +1,5 @@
+import type { Clock } from '../async/clock.ts';
+
 /** Most verbose first; `silent` logs nothing. */
 export const LOG_LEVELS = ['debug', 'info', 'warn', 'error', 'silent'] as const;
 export type LogLevel = (typeof LOG_LEVELS)[number];
@@ -8,6 +10,14 @@ export interface Log {
   warn(fields: object, message: string): void;
   error(fields: object, message: string): void;
   child(fields: object): Log;
+}
+
+/** What almost every part with effects needs. */
+export interface Runtime {
+  readonly clock: Clock;
+  readonly log: Log;
+  /** Uniform in [0, 1). */
+  readonly random: () => number;
 }
 
 export const silentLog: Log = {

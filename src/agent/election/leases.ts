@@ -1,18 +1,14 @@
 import { createHash } from 'node:crypto';
-import type { Clock } from '../../async/clock.ts';
 import { type LinkedSignal, linkedTo } from '../../async/linked-signal.ts';
 import type { Kube } from '../../kube/api.ts';
 import { campaign, LEASE_DURATIONS, type LeaseTerm } from '../../kube/lease/lease.ts';
-import type { Log } from '../../mesh/log.ts';
+import type { Runtime } from '../../mesh/log.ts';
 import type { Fence } from '../publish/publisher.ts';
 import type { Leadership } from './leadership.ts';
 import { Balance } from './shards.ts';
 
-export interface LeaseLeadershipOptions {
+export interface LeaseLeadershipOptions extends Runtime {
   readonly kube: Kube;
-  readonly clock: Clock;
-  readonly random: () => number;
-  readonly log: Log;
   readonly namespace: string;
   /** Name of the Lease; with shards, `-0`, `-1`, … are appended. */
   readonly name: string;

@@ -1,18 +1,14 @@
-import type { Clock } from '../../async/clock.ts';
 import { type KubeObject, OWNER_LABEL, withoutManagers } from '../../core/object.ts';
 import type { Kube, Resource, Selection } from '../../kube/api.ts';
 import { onlyNamed } from '../../kube/paths.ts';
 import { type FailedAttempt, type Reflector, reflect } from '../../kube/reflector.ts';
 import { RESOURCES } from '../../kube/resources.ts';
 import { KubeError } from '../../kube/transport/error.ts';
-import type { Log } from '../../mesh/log.ts';
+import type { Log, Runtime } from '../../mesh/log.ts';
 import { OwnerIndex } from './owner-index.ts';
 
-export interface SharedInformersOptions {
+export interface SharedInformersOptions extends Runtime {
   readonly kube: Kube;
-  readonly clock: Clock;
-  readonly random: () => number;
-  readonly log: Log;
 }
 
 /** Receives changes: often, and synchronously. */

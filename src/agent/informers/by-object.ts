@@ -1,19 +1,15 @@
-import type { Clock } from '../../async/clock.ts';
 import { type Allowed, ANY } from '../../config/allow.ts';
 import { type KubeObject, keyOf, MANAGED_BY_LABEL, type ObjectRef, refOf } from '../../core/object.ts';
 import type { Kube, Resource, Selection } from '../../kube/api.ts';
 import { type FailedAttempt, type Reflector, reflect } from '../../kube/reflector.ts';
 import { resourceOf } from '../../kube/resources.ts';
 import { KubeError } from '../../kube/transport/error.ts';
-import type { Log } from '../../mesh/log.ts';
+import type { Runtime } from '../../mesh/log.ts';
 import type { Watcher } from './by-kind.ts';
 import { objectTransform } from './transform.ts';
 
-export interface ObjectInformersOptions {
+export interface ObjectInformersOptions extends Runtime {
   readonly kube: Kube;
-  readonly clock: Clock;
-  readonly random: () => number;
-  readonly log: Log;
   /**
    * `names`: one watch for each object, which a Role with `resourceNames` allows. `labels`: one watch for each kind and
    * namespace scope, for a Role that may list; an object without our label is then found only by writing.

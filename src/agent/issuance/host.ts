@@ -15,7 +15,7 @@ import { servedTrustBundles, trustBundleOf, unservedTrustBundle } from '../../ku
 import type { ConfigMapRef, Host, TokenRequest } from '../../mesh/adapter.ts';
 import { MeshError } from '../../mesh/error.ts';
 import { acceptToken } from '../../mesh/input/token.ts';
-import type { Log } from '../../mesh/log.ts';
+import type { Log, Runtime } from '../../mesh/log.ts';
 import { asError } from '../../mesh/renewing.ts';
 import type { SharedInformers } from '../informers/by-kind.ts';
 import { type FileTexts, fileContents, fileTexts } from '../informers/files.ts';
@@ -25,11 +25,8 @@ const LARGEST_TOKEN = 65_536;
 
 type ConfigMapData = Readonly<Record<string, string>> | undefined;
 
-export interface HostOptions {
+export interface HostOptions extends Runtime {
   readonly kube: Kube;
-  readonly clock: Clock;
-  readonly random: () => number;
-  readonly log: Log;
   readonly namespace: string;
   /** A value that several hosts read is read once for all who have the same one. */
   readonly share: Share;

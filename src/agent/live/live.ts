@@ -1,4 +1,3 @@
-import type { Clock } from '../../async/clock.ts';
 import { Trigger } from '../../async/trigger.ts';
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { describe } from '../../core/object.ts';
@@ -17,7 +16,7 @@ import {
 } from '../../gateway/loading.ts';
 import type { Kube } from '../../kube/api.ts';
 import { KubeError } from '../../kube/transport/error.ts';
-import type { Log } from '../../mesh/log.ts';
+import type { Log, Runtime } from '../../mesh/log.ts';
 import type { Metrics } from '../../telemetry/metrics.ts';
 import { SharedInformers, type View, type Watcher } from '../informers/by-kind.ts';
 import type { Passed } from '../report/report.ts';
@@ -25,14 +24,11 @@ import type { Amend, Sink } from '../report/reporter.ts';
 import type { StatusRecord } from '../report/status-record.ts';
 import { askGateway } from './request.ts';
 
-export interface LiveOptions {
+export interface LiveOptions extends Runtime {
   /** Each is asked for the gateways of its kind alone: another kind would misread the answer. */
   readonly endpoints: readonly LoadingEndpoint[];
   readonly gateways: readonly Gateway[];
   readonly kube: Kube;
-  readonly clock: Clock;
-  readonly random: () => number;
-  readonly log: Log;
   readonly metrics: Pick<Metrics, 'live' | 'liveLag'>;
   readonly signal: AbortSignal;
 }

@@ -1,4 +1,3 @@
-import type { Clock } from '../../async/clock.ts';
 import type { Semaphore } from '../../async/semaphore.ts';
 import type { Share } from '../../async/sharing.ts';
 import type { Allowed, AllowList } from '../../config/allow.ts';
@@ -6,7 +5,7 @@ import type { Preflight } from '../../core/verify/preflight.ts';
 import type { Gateway } from '../../gateway/gateway.ts';
 import type { Bundles } from '../../gateway/publication-reader.ts';
 import type { Kube } from '../../kube/api.ts';
-import type { Log } from '../../mesh/log.ts';
+import type { Runtime } from '../../mesh/log.ts';
 import type { Leadership } from '../election/leadership.ts';
 import type { SharedInformers } from '../informers/by-kind.ts';
 import type { ObjectInformers } from '../informers/by-object.ts';
@@ -15,13 +14,9 @@ import type { WritePriority } from '../publish/write-priority.ts';
 import type { Reporter } from '../report/reporter.ts';
 
 /** What the reconcilers of one agent share. */
-export interface Environment {
+export interface Environment extends Runtime {
   readonly kube: Kube;
-  readonly clock: Clock;
   readonly preflight: Preflight;
-  /** Uniform in [0, 1). */
-  readonly random: () => number;
-  readonly log: Log;
   readonly objectInformers: ObjectInformers;
   readonly sharedInformers: SharedInformers;
   readonly share: Share;

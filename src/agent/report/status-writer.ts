@@ -1,22 +1,18 @@
 import { isDeepStrictEqual } from 'node:util';
-import type { Clock } from '../../async/clock.ts';
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { retryDelay } from '../../core/backoff.ts';
 import { FIELD_MANAGER, type KubeObject } from '../../core/object.ts';
 import { type PublicationStatus, reportedStatus } from '../../core/status.ts';
 import type { Kube } from '../../kube/api.ts';
 import { codeOf } from '../../mesh/error.ts';
-import type { Log } from '../../mesh/log.ts';
+import type { Runtime } from '../../mesh/log.ts';
 import type { WritePriority } from '../publish/write-priority.ts';
 import type { Passed } from './report.ts';
 import type { Sink } from './reporter.ts';
 import type { StatusRecord } from './status-record.ts';
 
-export interface StatusWriterOptions {
+export interface StatusWriterOptions extends Runtime {
   readonly kube: Kube;
-  readonly clock: Clock;
-  readonly random: () => number;
-  readonly log: Log;
   /** Lets other writes go first. */
   readonly writePriority: WritePriority;
   /** Whether this process currently writes for the MeshCertificate of this key. */

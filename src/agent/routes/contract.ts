@@ -1,10 +1,9 @@
-import type { Clock } from '../../async/clock.ts';
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import type { ObjectRef } from '../../core/object.ts';
 import type { Gateway, RouteState } from '../../gateway/gateway.ts';
 import type { MeshView } from '../../gateway/input.ts';
 import type { Kube } from '../../kube/api.ts';
-import type { Log } from '../../mesh/log.ts';
+import type { Runtime } from '../../mesh/log.ts';
 import type { Targeting } from '../../mesh/targeting.ts';
 import type { SharedInformers } from '../informers/by-kind.ts';
 import type { BatchGap } from '../publish/batch-gap.ts';
@@ -17,13 +16,10 @@ export interface RouteUser {
   readonly object: ObjectRef;
 }
 
-export interface RouteKeeperOptions {
+export interface RouteKeeperOptions extends Runtime {
   readonly kube: Kube;
   /** Shared by all keepers of an agent. */
   readonly sharedInformers: SharedInformers;
-  readonly clock: Clock;
-  readonly random: () => number;
-  readonly log: Log;
   /** Judge and report, write nothing. */
   readonly dryRun: boolean;
   readonly certificate: Pick<MeshCertificate, 'metadata' | 'spec'>;

@@ -1,4 +1,3 @@
-import type { Clock } from '../../async/clock.ts';
 import { Trigger } from '../../async/trigger.ts';
 import { type Allowed, type AllowList, ANY, allowing } from '../../config/allow.ts';
 import type { GatewayFields } from '../../config/schema/gateway-fields.ts';
@@ -9,20 +8,17 @@ import type { Kube } from '../../kube/api.ts';
 import { reflect } from '../../kube/reflector.ts';
 import { RESOURCES } from '../../kube/resources.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
-import type { Log } from '../../mesh/log.ts';
+import type { Runtime } from '../../mesh/log.ts';
 import type { Leadership } from '../election/leadership.ts';
 import { AcceptedCertificates } from './accepted.ts';
 import { type Refusal, Refusals } from './refusals.ts';
 
-export interface ControllerOptions {
+export interface ControllerOptions extends Runtime {
   readonly kube: Kube;
   readonly adapters: readonly Adapter[];
   readonly gateways: readonly GatewayFields[];
   /** What MeshCertificates may make the agent do. */
   readonly allow: AllowList;
-  readonly clock: Clock;
-  readonly random: () => number;
-  readonly log: Log;
   readonly namespaces: Allowed;
   readonly leadership: Pick<Leadership, 'leads' | 'onChange'>;
   readonly onError: (error: Error) => void;

@@ -1,11 +1,10 @@
-import type { Clock } from '../../async/clock.ts';
 import { retryDelay } from '../../core/backoff.ts';
 import { FIELD_MANAGER, type KubeObject } from '../../core/object.ts';
 import { type Problem, reasonOf } from '../../core/problem.ts';
 import { reportedStatus, setConditions } from '../../core/status.ts';
 import type { Kube } from '../../kube/api.ts';
 import { codeOf } from '../../mesh/error.ts';
-import type { Log } from '../../mesh/log.ts';
+import type { Runtime } from '../../mesh/log.ts';
 
 export interface Refusal {
   readonly object: KubeObject;
@@ -20,13 +19,10 @@ interface Reported {
   written: boolean;
 }
 
-export interface RefusalsOptions {
+export interface RefusalsOptions extends Runtime {
   readonly kube: Kube;
   /** The names of all meshes. */
   readonly meshes: readonly string[];
-  readonly clock: Clock;
-  readonly random: () => number;
-  readonly log: Log;
   /** Whether this process writes statuses of this object. */
   readonly leads: (key: string) => boolean;
   /** Called when `report` is to be called again. */

@@ -1,5 +1,4 @@
 import { isDeepStrictEqual } from 'node:util';
-import type { Clock } from '../../async/clock.ts';
 import { type LinkedSignal, linkedTo } from '../../async/linked-signal.ts';
 import type { Semaphore } from '../../async/semaphore.ts';
 import { Trigger } from '../../async/trigger.ts';
@@ -12,18 +11,15 @@ import type { RouteDestination, RouteState } from '../../gateway/gateway.ts';
 import type { Kube } from '../../kube/api.ts';
 import type { Adapter, TlsDefaults } from '../../mesh/adapter.ts';
 import type { Identity } from '../../mesh/identity.ts';
-import type { Log } from '../../mesh/log.ts';
+import type { Runtime } from '../../mesh/log.ts';
 import type { Certificate } from '../../pki/certificate.ts';
 import { probe } from '../../probe/probe.ts';
 import { expectedAt } from './expected.ts';
 import { sightOf } from './sight.ts';
 
 interface UpstreamWatchOptions {
-  readonly env: {
+  readonly env: Runtime & {
     readonly kube: Kube;
-    readonly clock: Clock;
-    readonly random: () => number;
-    readonly log: Log;
     readonly allow: AllowList;
     /** Limits the handshakes of all MeshCertificates together. */
     readonly handshakes: Semaphore;

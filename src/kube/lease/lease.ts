@@ -1,9 +1,8 @@
 import { randomUUID } from 'node:crypto';
-import type { Clock } from '../../async/clock.ts';
 import { limitedTo, linkedTo } from '../../async/linked-signal.ts';
 import type { KubeObject, ObjectRef } from '../../core/object.ts';
 import { FIELD_MANAGER } from '../../core/object.ts';
-import type { Log } from '../../mesh/log.ts';
+import type { Runtime } from '../../mesh/log.ts';
 import type { Kube } from '../api.ts';
 import { FailureStreak } from '../failure-streak.ts';
 import { Feed } from '../feed.ts';
@@ -12,7 +11,7 @@ import { KubeError } from '../transport/error.ts';
 import { IdleWatchdog } from '../watchdog.ts';
 import { type LeaseRecord, leaseSpec, readLease } from './lease-record.ts';
 
-export interface CampaignOptions {
+export interface CampaignOptions extends Runtime {
   readonly namespace: string;
   readonly name: string;
   /**
@@ -20,9 +19,6 @@ export interface CampaignOptions {
    * another one.
    */
   readonly identity: string;
-  readonly clock: Clock;
-  readonly random: () => number;
-  readonly log: Log;
 }
 
 /**
