@@ -90,7 +90,7 @@ export class Servers {
     const channel = openChannel({
       address,
       keepalive: KEEPALIVE,
-      ...(ca === undefined ? {} : { tls: { ca, serverName } }),
+      tls: ca === undefined ? 'plaintext' : { ca, serverName },
     });
     this.#channels.set(address, { channel, ca });
     return channel;

@@ -49,7 +49,7 @@ export class SdsSource implements Source, Checking, Revoking {
       late.abort(new MeshError('ERR_MESH_SILENT', reason));
     });
     // No keepalive: over a unix socket it detects nothing, and grpc-go ends connections that ping too often.
-    const channel = openChannel({ address: `unix:${this.#sds.socket}` });
+    const channel = openChannel({ address: `unix:${this.#sds.socket}`, tls: 'plaintext' });
     const state = new SdsState(this.#from, expectation(this.#config, this.#host.namespace), this.#sds, {
       now: () => clock.now(),
       readFile: (path) => this.#readFile(path, signal),

@@ -22,8 +22,7 @@ export interface ChannelTls {
 export interface ChannelTarget {
   /** `host:port`, or `unix:/path`. */
   readonly address: string;
-  /** Absent: plaintext. */
-  readonly tls?: ChannelTls | undefined;
+  readonly tls: ChannelTls | 'plaintext';
   /** HTTP/2 pings; absent: none. grpc-go answers pings more often than each 5 min with GOAWAY unless configured. */
   readonly keepalive?:
     | {
@@ -125,7 +124,7 @@ export function openChannel(target: ChannelTarget): Channel {
 }
 
 function credentialsOf({ address, tls }: ChannelTarget): ChannelCredentials {
-  if (!tls) return ChannelCredentials.createInsecure();
+  if (tls === 'plaintext') return ChannelCredentials.createInsecure();
   const { ca, cert, key, refuse, minVersion = 'TLSv1.2' } = tls;
   const context = createSecureContext({ ca, cert, key, minVersion });
   return new TlsCredentials(context, tls.serverName ?? hostOf(address), refuse);
@@ -145,7 +144,7 @@ function optionsOf({ tls, keepalive }: ChannelTarget): ChannelOptions {
     'grpc.enable_retries': 0,
     'grpc.max_reconnect_backoff_ms': 30_000,
     'grpc.max_receive_message_length': LARGEST_MESSAGE,
-    ...(tls?.serverName === undefined ? {} : { 'grpc.default_authority': tls.serverName }),
+    ...(tls === 'plaintext' || tls.serverName === undefined ? {} : { 'grpc.default_authority': tls.serverName }),
     ...(keepalive === undefined
       ? {}
       : {

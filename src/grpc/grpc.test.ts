@@ -46,8 +46,10 @@ async function withServer(
   }
 }
 
-async function call(target: ChannelTarget, metadata: Record<string, string> = {}): Promise<Answer> {
-  const channel = openChannel(target);
+type CallTarget = Pick<ChannelTarget, 'address'> & Partial<ChannelTarget>;
+
+async function call(target: CallTarget, metadata: Record<string, string> = {}): Promise<Answer> {
+  const channel = openChannel({ tls: 'plaintext', ...target });
   try {
     return await channel.unary<Answer>({ csr: 'x' }, { method: CREATE, deadlineMs: 10_000, metadata });
   } finally {
@@ -190,13 +192,13 @@ test('an absent server is distinguished from a refusal', async () => {
   const { port } = spare.address() as { port: number };
   await new Promise((resolve) => spare.close(resolve));
   await assert.rejects(call({ address: `127.0.0.1:${port}` }), unconnected);
-  await assert.rejects(call({ address: `unix:${join(directory, 'absent')}` }), unconnected);
+  await assert.rejects(call({ address: `unix:${join(directory, 'absent')}`, tls: 'plaintext' }), unconnected);
 });
 
 test('an aborted unary call rejects with the reason and leaves no listener', async () => {
   const services = { [CA]: { CreateCertificate: { unary: () => new Promise<object>(() => {}) } } };
   await withServer({ services }, async ({ address }) => {
-    const channel = openChannel({ address });
+    const channel = openChannel({ address, tls: 'plaintext' });
     const abort = new AbortController();
     const call = channel.unary({}, { method: CREATE, deadlineMs: 60_000, signal: abort.signal });
     const reason = new Error('enough');
@@ -221,7 +223,7 @@ test('both sides of a stream see the messages in order, and the end', async () =
     }
   };
   await withServer({ services: { [SDS]: { StreamSecrets: { stream } } } }, async ({ address }) => {
-    const channel = openChannel({ address });
+    const channel = openChannel({ address, tls: 'plaintext' });
     const duplex = channel.stream<object, Discovery>({ method: STREAM });
     duplex.write({ response_nonce: 'a' });
     duplex.end();
@@ -242,7 +244,7 @@ test('messages before a failure are delivered before the failure', async () => {
     throw new GrpcError(grpcStatus.INVALID_ARGUMENT, 'missing node information');
   };
   await withServer({ services: { [SDS]: { StreamSecrets: { stream } } } }, async ({ address }) => {
-    const channel = openChannel({ address });
+    const channel = openChannel({ address, tls: 'plaintext' });
     const seen: string[] = [];
     await assert.rejects(
       async () => {
@@ -256,7 +258,7 @@ test('messages before a failure are delivered before the failure', async () => {
 });
 
 test('a stream that failed before anyone read it still reports the failure', async () => {
-  const channel = openChannel({ address: `unix:${join(directory, 'absent')}` });
+  const channel = openChannel({ address: `unix:${join(directory, 'absent')}`, tls: 'plaintext' });
   const stream = channel.stream({ method: STREAM });
   await assert.rejects(channel.unary({}, { method: CREATE, deadlineMs: 10_000 }));
   await assert.rejects(stream[Symbol.asyncIterator]().next(), refusal({ statusName: 'UNAVAILABLE' }));
@@ -274,7 +276,7 @@ test('an aborted stream throws the reason, tells the server and leaves no listen
     await silent.stream(stream);
   };
   await withServer({ services: { [SDS]: { StreamSecrets: { stream } } } }, async ({ address }) => {
-    const channel = openChannel({ address });
+    const channel = openChannel({ address, tls: 'plaintext' });
     const abort = new AbortController();
     const messages = channel.stream<object, Discovery>({ method: STREAM, signal: abort.signal });
     const reason = new Error('enough');
@@ -299,7 +301,7 @@ test('leaving the loop cancels the call, and closing the channel ends every stre
     return end;
   };
   await withServer({ services: { [SDS]: { StreamSecrets: { stream } } } }, async (server) => {
-    const channel = openChannel({ address: server.address });
+    const channel = openChannel({ address: server.address, tls: 'plaintext' });
     for await (const _ of channel.stream({ method: STREAM })) break;
     const second = channel.stream({ method: STREAM })[Symbol.asyncIterator]();
     await second.next();

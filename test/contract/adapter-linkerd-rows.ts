@@ -54,7 +54,7 @@ export function certifyRows(title: string, start: () => Promise<IdentityTarget>)
 
     before(async () => {
       target = await start();
-      channel = openChannel({ address: target.address });
+      channel = openChannel({ address: target.address, tls: 'plaintext' });
       id = target.identity('emissary', 'emissary');
     });
     after(async () => {

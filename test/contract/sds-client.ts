@@ -40,7 +40,7 @@ export class RawSds {
   readonly #answers: AsyncIterator<Response>;
 
   constructor(socket: string) {
-    this.#channel = openChannel({ address: `unix:${socket}` });
+    this.#channel = openChannel({ address: `unix:${socket}`, tls: 'plaintext' });
     this.#stream = this.#channel.stream({ method: `${SERVICE}/StreamSecrets` });
     this.#answers = this.#stream[Symbol.asyncIterator]();
   }
