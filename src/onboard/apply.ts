@@ -10,9 +10,12 @@ export interface PlanApplyOptions {
   readonly kube: Kube;
   readonly clock: Clock;
   readonly say: Announce;
+  readonly signal: AbortSignal;
+}
+
+interface ApplyMode {
   /** The API server checks everything and stores nothing. */
   readonly dryRun: boolean;
-  readonly signal: AbortSignal;
 }
 
 /** The observed state of these objects, by key. */
@@ -34,11 +37,16 @@ export async function observe(
 }
 
 /** Applies what is to be created or changed, in order; stops at the first refusal. */
-export async function applySteps(steps: readonly OnboardStep[], options: PlanApplyOptions): Promise<void> {
+export async function applySteps(
+  steps: readonly OnboardStep[],
+  options: PlanApplyOptions,
+  mode: ApplyMode,
+): Promise<void> {
   const defines = steps.some(({ action, object }) => action !== 'none' && isDefinition(object));
   for (const step of steps) {
     if (step.action === 'none' || step.action === 'keep' || step.action === 'blocked') continue;
-    const verdict = step.action === 'delete' ? await removeStep(step, options) : await applyOne(step, defines, options);
+    const verdict =
+      step.action === 'delete' ? await removeStep(step, options, mode) : await applyOne(step, defines, options, mode);
     options.say.line(`${titleOf(step)} ${verdict}`);
   }
 }
@@ -47,14 +55,22 @@ export async function applySteps(steps: readonly OnboardStep[], options: PlanApp
 const DEFINITION_TRIES = 40;
 const DEFINITION_PAUSE_MS = 250;
 
-async function removeStep({ object }: OnboardStep, { kube, dryRun, signal }: PlanApplyOptions): Promise<string> {
+async function removeStep(
+  { object }: OnboardStep,
+  { kube, signal }: PlanApplyOptions,
+  { dryRun }: ApplyMode,
+): Promise<string> {
   if (dryRun) return 'would be deleted';
   await kube.delete(refOf(object), preconditionOf(object), signal);
   return 'deleted';
 }
 
-async function applyOne(step: OnboardStep, defines: boolean, options: PlanApplyOptions): Promise<string> {
-  const { kube, clock, dryRun, signal } = options;
+async function applyOne(
+  step: OnboardStep,
+  defines: boolean,
+  { kube, clock, signal }: PlanApplyOptions,
+  { dryRun }: ApplyMode,
+): Promise<string> {
   const object = step.patch ?? step.object;
   // What did not exist belongs to whoever has created it since.
   const force = step.action === 'change';

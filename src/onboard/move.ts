@@ -36,7 +36,7 @@ export async function moveOne(
   options: MoveOptions,
 ): Promise<MoveResult> {
   if (outcome.kind !== 'move') throw new TypeError('only a route that moves is moved');
-  const { kube, signal, gatewayUrl } = options;
+  const { kube, clock, say, signal, gatewayUrl } = options;
   const ref = refOf(upstream.route);
   const trial = options.probe ? await tryAll(joined, outcome, upstream, options) : undefined;
   if (trial && trial.code !== 'accepted') {
@@ -65,7 +65,7 @@ export async function moveOne(
     await confirm(live, joined, options);
     const { settleMs = joined.gateway.onboarding.settleMs } = options;
     const peer = trial?.peer[0];
-    const said = [peer && `meets ${peer}`, await watchRequests(watched, { ...options, settleMs })];
+    const said = [peer && `meets ${peer}`, await watchRequests(watched, { clock, say, signal, settleMs })];
     return { ok: true, message: said.filter(Boolean).join(', ') };
   } catch (error) {
     signal.throwIfAborted();
@@ -88,6 +88,7 @@ type PendingRoute = NonNullable<ReturnType<StandIns['pending']>>;
 
 /** Waits until the agent, or the gateway where it leads to stand-ins, reports that the route is as desired. */
 async function confirm(route: KubeObject, { certificate, gateway }: Joined, options: WaitOptions): Promise<void> {
+  const { kube, clock, random, say, signal } = options;
   const { name, namespace } = route.metadata;
   const { standIns, routes } = gateway.onboarding;
   const resource = routes.find(({ kind, apiVersion }) => kind === route.kind && apiVersion === route.apiVersion);
@@ -101,7 +102,7 @@ async function confirm(route: KubeObject, { certificate, gateway }: Joined, opti
           const pending = live && standIns.pending(live);
           return pending === undefined || isDone(pending) ? [] : [`waiting for ${pending.why}`];
         },
-        { ...options, timeoutMs },
+        { kube, clock, random, say, signal, timeoutMs },
         used,
       );
     await until(({ refused }) => refused, CONFIRM_MS);
@@ -120,7 +121,7 @@ async function confirm(route: KubeObject, { certificate, gateway }: Joined, opti
       const says = entry?.state.startsWith('ERR_') ? `, which says ${entry.state}: ${entry.message}` : '';
       return [`waiting for the agent to confirm ${describe(refOf(route))}${says}`];
     },
-    { ...options, timeoutMs: CONFIRM_MS },
+    { kube, clock, random, say, signal, timeoutMs: CONFIRM_MS },
   );
 }
 
@@ -134,6 +135,8 @@ const MOST_REFUSALS = 3;
 
 /** One request, and what answered it before the move; a text: why none is sent. */
 type Watched = { readonly send: () => Promise<OnboardAnswer>; readonly before: readonly OnboardAnswer[] } | string;
+
+type WatchOptions = Pick<MoveOptions, 'clock' | 'say' | 'signal'> & { readonly settleMs: number };
 
 async function answersBefore(
   gatewayUrl: string,
@@ -157,10 +160,7 @@ async function answersBefore(
 }
 
 /** For people: what answers now, and what was not tried. Throws if one answer is worse than before the move. */
-async function watchRequests(
-  watched: readonly Watched[],
-  options: MoveOptions & { readonly settleMs: number },
-): Promise<string> {
+async function watchRequests(watched: readonly Watched[], options: WatchOptions): Promise<string> {
   if (watched.length > 0)
     options.say.waiting(`requests through the gateway (${Math.round(options.settleMs / 1000)} s)`);
   const said = await Promise.all(
@@ -171,7 +171,7 @@ async function watchRequests(
 
 async function watchOne(
   { send, before }: Exclude<Watched, string>,
-  { clock, settleMs, signal }: MoveOptions & { readonly settleMs: number },
+  { clock, settleMs, signal }: WatchOptions,
 ): Promise<string> {
   const end = clock.monotonic() + settleMs;
   // Requests that failed before the move may continue to fail until the gateway has loaded the change.

@@ -88,7 +88,11 @@ export async function lookAndPlanOff(options: OffboardOptions): Promise<Offboard
       if (!result.ok) return undefined;
       certificates.push(result.value);
     }
-    return grantsFor(certificates, namespace, undefined, { ...options, mounts: [] });
+    return grantsFor(certificates, namespace, undefined, {
+      adapters: options.adapters,
+      gateways: options.gateways,
+      mounts: [],
+    });
   };
   const observed = [deployment, ...own].filter((one) => one !== undefined);
   return planOffboarding(snapshot, namespace, names, { needed, observed, lease }, options.gateways);

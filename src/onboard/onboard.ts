@@ -38,14 +38,14 @@ export const isNothing = ({ steps, moves }: OnboardPlan): boolean =>
 
 /** Lets the API server check each object and store nothing. */
 export async function checkOnServer(plan: OnboardPlan, options: OnboardOptions): Promise<void> {
-  await applySteps([...plan.steps, ...plan.moves], { ...options, dryRun: true });
+  await applySteps([...plan.steps, ...plan.moves], options, { dryRun: true });
 }
 
 /** Carries out the plan, and reports progress. Returns the routes that could not be moved. */
 export async function carryOut(plan: OnboardPlan, options: OnboardOptions): Promise<MoveVerdict[]> {
   const { say, clock, signal } = options;
   refuseBlocked(plan);
-  await applySteps(plan.steps, { ...options, dryRun: false });
+  await applySteps(plan.steps, options, { dryRun: false });
   const certificates = plan.joined.map(({ certificate }) => certificate);
   await waitReady(certificates, usedObjects(plan), options);
   for (const certificate of certificates) say.line(`${describe(refOf(certificate))} is Ready`);

@@ -36,7 +36,7 @@ const optionsFor = (world: OnboardWorld, namespace: string, more: object = {}): 
 async function prepare(world: OnboardWorld, namespace: string, more: object = {}) {
   const options = optionsFor(world, namespace, more);
   const plan = await world.through(lookAndPlan(options), 'the plan');
-  await world.through(applySteps(plan.steps, { ...options, dryRun: false }), 'the steps');
+  await world.through(applySteps(plan.steps, options, { dryRun: false }), 'the steps');
   return plan;
 }
 

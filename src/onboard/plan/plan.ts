@@ -66,6 +66,7 @@ export async function planOnboarding(
   means: { readonly adapters: readonly Adapter[]; readonly gateways: readonly Gateway[]; readonly clock: Clock },
   signal: AbortSignal,
 ): Promise<OnboardPlan> {
+  const { adapters, gateways, clock } = means;
   const findings = discover(snapshot, means);
   const gateway = chooseGateway(findings, means.gateways, preferences);
   const upstreams = findUpstreams(snapshot, gateway, means.adapters);
@@ -79,7 +80,7 @@ export async function planOnboarding(
     joined.push(
       await join(
         installation,
-        { gateway, upstreams: chosenOnes, snapshot, changes: preferences.changes, ...means },
+        { gateway, upstreams: chosenOnes, snapshot, changes: preferences.changes, adapters, gateways, clock },
         signal,
       ),
     );
@@ -100,7 +101,8 @@ export async function planOnboarding(
     ...(snapshot.defined ? [] : [customResourceDefinition(means.adapters, means.gateways) as unknown as KubeObject]),
     ...accountFor(gateway, certificates, means.adapters),
     ...grantsFor([...certificates, ...besides], gateway.installation.home, preferences.image, {
-      ...means,
+      adapters,
+      gateways,
       mounts: mountsFor(chosen, means.adapters),
     }),
     ...joined.flatMap(({ document }) => document ?? []),
