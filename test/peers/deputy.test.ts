@@ -11,7 +11,7 @@ import { parseAllDocuments, stringify } from 'yaml';
 import { ROOT } from '../../scripts/tree.ts';
 import type { KubeObject } from '../../src/core/object.ts';
 import type { PublicationStatus } from '../../src/core/status.ts';
-import { say, say } from '../support/io.ts';
+import { say } from '../support/io.ts';
 import { peer } from './build.ts';
 import { type AgentProcess, startAgentProcess } from './parts/agent-process.ts';
 import { eventually } from './parts/eventually.ts';
