@@ -65,7 +65,9 @@ export async function lookAndPlanOff(options: OffboardOptions): Promise<Offboard
   const accounts = found
     .filter(({ installation: { home } }) => home === namespace)
     .map(({ installation: { serviceAccount: name } }) => ({
-      ...{ apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name, namespace } },
+      apiVersion: 'v1',
+      kind: 'ServiceAccount',
+      metadata: { name, namespace },
     }));
   const agent = { name: AGENT_NAME, namespace };
   const [deployment, lease, ...own] = await observeAll(

@@ -110,7 +110,12 @@ export class LiveSink implements Sink, Watcher {
     const awaited = wanted.map(({ kind, loading, expected, scopes }) => {
       const late = known?.find((one) => one.kind === kind && one.arrival !== 'live');
       return {
-        ...{ certificate, mesh: status.mesh, kind, loading, expected, desired },
+        certificate,
+        mesh: status.mesh,
+        kind,
+        loading,
+        expected,
+        desired,
         views: scopes.map(({ resource, namespace, name }) =>
           this.#informers.view(resource, namespace, this, { name, optional: true }),
         ),

@@ -50,8 +50,14 @@ export function expectedFiles(
   const [file, caFile] = [name(pair), name(trust)];
   const namespace = pair.metadata.namespace ?? '';
   return {
-    ...{ digest: `${file}.${caFile}`, namespace, secretName, file, caSecretName, caFile },
-    ...{ chain: pem(pair), trust: pem(trust) },
+    digest: `${file}.${caFile}`,
+    namespace,
+    secretName,
+    file,
+    caSecretName,
+    caFile,
+    chain: pem(pair),
+    trust: pem(trust),
   };
 }
 
