@@ -208,6 +208,15 @@ export const ATTACKS: readonly Attack[] = [
 
 /** Texts that are long, and bad for patterns and printers. Each needs memory of its own, so not all run at once. */
 export const TEXT_ATTACKS: readonly Attack[] = [
+  {
+    name: 'text-one-field',
+    outcome: /ERR_CONFIG/,
+    async start({ put }) {
+      const root = { file: `/${repeated(WORST_TEXTS.token, 240_000)}` };
+      put('text-one-field', { istio: { ca: { address: 'h:1', serviceAccount: 'gateway', root } } });
+      return { async [Symbol.asyncDispose]() {} };
+    },
+  },
   ...Object.entries(WORST_TEXTS).map(([what, unit]) => texts(`text-${what}`, unit)),
   http(
     'text-answer',

@@ -35,8 +35,8 @@ describe('everything that peers, files and clients can do at once', () => {
 describe('one long text in every field of every mesh, in a Mapping and in an answer', () => {
   it('is refused with its code, while another certificate rotates and probes are answered', async () => {
     // npx tsx test/hostile/main.ts runs them all.
-    const attacks = TEXT_ATTACKS.filter(({ name }) => ['text-token', 'text-answer'].includes(name));
-    assert.equal(attacks.length, 2);
+    const attacks = TEXT_ATTACKS.filter(({ name }) => ['text-one-field', 'text-token', 'text-answer'].includes(name));
+    assert.equal(attacks.length, 3);
     const result = await siege({ bundle: file, attacks, rotations: 3, patienceMs: 90_000 });
     assert.ok(result.survived, result.stderr);
     assert.deepEqual(result.missing, []);

@@ -57,7 +57,7 @@ async function run(options: SiegeOptions, directory: string, stack: Stack): Prom
   const linkerdCa = SandboxCa.root();
   const api = await startKubeApi({
     namespaces: [NAMESPACE, 'linkerd'],
-    objects: [laxDefinition(), linkerdRoots(linkerdCa), ...ambassadorDefinitions()],
+    objects: [laxDefinition(), linkerdRoots(linkerdCa), ACCOUNT, ...ambassadorDefinitions()],
   });
   stack.defer(() => api.stop());
   const kube = connect({ kubeconfigText: api.kubeconfig(), userAgent: 'test' });
@@ -195,6 +195,9 @@ function laxDefinition(): object {
 interface Definition {
   spec: { versions: { schema: { openAPIV3Schema: { properties: Record<string, object> } } }[] };
 }
+
+/** That of the token: whether it opens the API is only known of an account that exists. */
+const ACCOUNT = { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: 'emissary', namespace: NAMESPACE } };
 
 const linkerdRoots = (ca: SandboxCa): object => ({
   apiVersion: 'v1',
