@@ -137,6 +137,12 @@ export const REFUSED_BY_US: readonly Kind[] = [
     also: /twin of the intermediate|with the name and key of the root/,
   },
   {
+    what: 'a leaf that is its own issuer, or has the key of a CA',
+    why: 'Who has the key of a CA can issue any leaf. No mesh issues such a leaf. OpenSSL and Go accept one whose name is not that of its issuer, or that is in the bundle itself.',
+    says: /^ERR_VERIFY_LEAF_KEY$/,
+    labels: /one (name and )?key|one name|^the leaf |the key of the issuer|subject|issuer name|with the name and key/,
+  },
+  {
     what: 'a leaf that is a CA and its own issuer',
     why: 'A CA certificate at the front is mostly a chain in the wrong order. No mesh issues such a leaf.',
     says: /^ERR_VERIFY_CHAIN_ORDER$/,
@@ -147,6 +153,12 @@ export const REFUSED_BY_US: readonly Kind[] = [
 
 /** Accepted by our checks and refused by OpenSSL in the preflight handshake: what only OpenSSL can detect. */
 export const REFUSED_BY_PREFLIGHT: readonly Kind[] = [
+  {
+    what: 'a certificate that begins within the next 30 s',
+    why: 'The clock of an issuer may be ahead of ours by that much. The agent makes the handshake when the certificate begins, and publishes it then.',
+    says: /not yet valid/i,
+    labels: /^valid in 10 s/,
+  },
   {
     what: 'two authorities with one name and different keys, below which a certificate has no authority key identifier',
     why: 'A valid path exists, and Go finds it. OpenSSL and Envoy take the first by its name. The CAs of all meshes write the identifier.',

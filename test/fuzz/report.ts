@@ -7,8 +7,16 @@ const SHOWN = 3;
 
 /** Unexpected results: must be empty. */
 export function unknownIn({ disagreements, notLoaded }: FuzzResult): number {
-  return disagreements.filter((one) => !knownKind(one)).length + notLoaded.size;
+  const unknown = disagreements.filter((one) => !knownKind(one) || (isRefusedByBoth(one) && !isSkew(one)));
+  return unknown.length + notLoaded.size;
 }
+
+/** The handshake must not be the only one that refuses what OpenSSL and Go both refuse. */
+const isRefusedByBoth = ({ ours, openssl, go }: Judged): boolean =>
+  ours.checked && !openssl.ok && !openssl.partial && !go.ok;
+
+const isSkew = ({ openssl, go }: Judged): boolean =>
+  /not yet valid/i.test(openssl.reason ?? '') && /not yet valid/i.test(go.reason ?? '');
 
 /** Counts by judge, and a table of the disagreements. */
 export function table(result: FuzzResult): string {
@@ -31,6 +39,8 @@ export function table(result: FuzzResult): string {
     ['of these not loaded by Envoy', notLoaded.size],
     ['refused by us, accepted by OpenSSL and Go', count(({ ours, openssl, go }) => !ours.ok && openssl.ok && go.ok)],
     ['refused by the preflight handshake alone', count(({ ours }) => !ours.ok && ours.checked)],
+    ['accepted by our checks, refused by OpenSSL and Go', count(isRefusedByBoth)],
+    ['of these because of the clock skew', count((one) => isRefusedByBoth(one) && isSkew(one))],
     ['of a kind that is not known', unknownIn(result)],
   ];
   const kinds = new Map<Kind, number>();
@@ -51,7 +61,7 @@ export async function explain({ disagreements, notLoaded }: FuzzResult, judges: 
   const lines: string[] = [];
   const groups = new Map<string, Judged[]>();
   for (const one of disagreements) {
-    if (knownKind(one)) continue;
+    if (knownKind(one) && (!isRefusedByBoth(one) || isSkew(one))) continue;
     const kind = summary(one);
     groups.set(kind, [...(groups.get(kind) ?? []), one]);
   }

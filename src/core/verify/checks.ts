@@ -155,6 +155,13 @@ export function keyUsage({ leaf }: CheckSubject): string | undefined {
     : 'the leaf may not sign a TLS handshake: its key usage lacks digitalSignature';
 }
 
+/** Only a CA is its own issuer, and who has the key of a CA can issue any leaf. */
+export function leafKey({ pair: { chain }, leaf, bundle }: CheckSubject): string | undefined {
+  if (leaf.selfSigned || (leaf.subject !== '' && leaf.subject === leaf.issuer)) return 'the leaf is its own issuer';
+  const ca = [...chain, ...bundle].find((one) => one.isCa && one.publicKeyFingerprint === leaf.publicKeyFingerprint);
+  return ca && ca !== leaf ? `the leaf has the key of the CA ${named(ca)}` : undefined;
+}
+
 export function chainOrder({ pair: { chain }, leaf }: CheckSubject): string | undefined {
   if (leaf.isCa) return `the chain begins with the CA certificate ${named(leaf)}; the leaf must be first`;
   const stray = chain.find((one, at) => at > 0 && !chain.slice(0, at).some((earlier) => earlier.isIssuedBy(one)));

@@ -55,6 +55,10 @@ const rsa = (modulusLength: number) =>
 const onCurve = (namedCurve: string) => PrivateKey.fromKeyObject(generateKeyPairSync('ec', { namedCurve }).privateKey);
 const large = Array.from({ length: 60 }, (_, at) => `spiffe://td/${at}/${'x'.repeat(2000)}`);
 
+const profile = { ca: false, keyUsage: ['digitalSignature'] } as const;
+const selfIssued = SandboxCa.root({ name: 'self', uris: [id], key, profile, ...valid }).certificate;
+const ofOneKey = root.intermediate({ name: 'middle', key, ...valid });
+
 const cases: Case[] = [
   { code: 'ERR_VERIFY_EMPTY_CHAIN', name: 'an empty chain', pair: { key, chain: [] } },
   { code: 'ERR_VERIFY_EMPTY_BUNDLE', name: 'an empty bundle', pair: { key, chain }, bundle: [] },
@@ -115,6 +119,17 @@ const cases: Case[] = [
     expected: { form: 'dns', trustDomain: 'mesh.local' },
   },
   { code: 'ERR_VERIFY_EKU', name: 'a leaf for servers only', pair: issue({ eku: ['1.3.6.1.5.5.7.3.1'] }) },
+  {
+    code: 'ERR_VERIFY_LEAF_KEY',
+    name: 'a leaf that is its own issuer',
+    pair: { key, chain: [selfIssued] },
+    bundle: [selfIssued],
+  },
+  {
+    code: 'ERR_VERIFY_LEAF_KEY',
+    name: 'a leaf with the key of its CA',
+    pair: { key, chain: [ofOneKey.issue(key, { uris: [id], ...valid }), ofOneKey.certificate] },
+  },
   { code: 'ERR_VERIFY_CHAIN_ORDER', name: 'a CA in front', pair: { key, chain: [middle.certificate, leaf] } },
   {
     code: 'ERR_VERIFY_CHAIN_ORDER',

@@ -34,6 +34,7 @@ export const VERIFY_CODES = [
   'ERR_VERIFY_EKU',
   'ERR_VERIFY_KEY_USAGE',
   'ERR_VERIFY_CHAIN_ORDER',
+  'ERR_VERIFY_LEAF_KEY',
   'ERR_VERIFY_CHAIN_INCOMPLETE',
   'ERR_VERIFY_MALFORMED',
   'ERR_VERIFY_ISSUER_NOT_CA',
@@ -79,6 +80,7 @@ export const CHECKS: readonly VerifyCheck[] = [
   { code: 'ERR_VERIFY_EKU', title: 'the leaf may authenticate a client', runOnLeaf: checks.clientAuth },
   { code: 'ERR_VERIFY_KEY_USAGE', title: 'the leaf may sign a handshake', runOnLeaf: checks.keyUsage },
   { code: 'ERR_VERIFY_CHAIN_ORDER', title: 'the chain is in order, leaf first', runOnLeaf: checks.chainOrder },
+  { code: 'ERR_VERIFY_LEAF_KEY', title: 'the leaf has a key of its own, and an issuer', runOnLeaf: checks.leafKey },
   {
     code: 'ERR_VERIFY_CHAIN_INCOMPLETE',
     title: 'the chain reaches a root in the bundle',

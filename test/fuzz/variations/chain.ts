@@ -197,6 +197,13 @@ export const CHAIN: readonly Variation[] = [
     const leaf = leafOf(blueprint);
     leaf.subject = (leaf.issuer ?? leaf).subject;
   }),
+  ofAll('leaf and issuer with one name and key', (blueprint) => {
+    const leaf = leafOf(blueprint);
+    const issuer = leaf.issuer ?? leaf;
+    leaf.subject = issuer.subject;
+    leaf.key = issuer.key;
+    blueprint.key = leaf.key;
+  }),
   ofAll('leaf and issuer with one key', (blueprint) => {
     const leaf = leafOf(blueprint);
     leaf.key = (leaf.issuer ?? leaf).key;

@@ -159,6 +159,9 @@ const TIMES: readonly Variation[] = [
     cert.notBefore = now - 10 * YEAR;
     cert.notAfter = now - HOUR * (1 + random.int(10_000));
   }),
+  ...ofCert('valid in 10 s', EVERYWHERE, (cert, _random, { now }) => {
+    cert.notBefore = now + 10_000;
+  }),
   ...ofCert('not yet valid', EVERYWHERE, (cert, random, { now }) => {
     cert.notBefore = now + HOUR * (1 + random.int(10_000));
   }),
