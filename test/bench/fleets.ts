@@ -117,6 +117,9 @@ async function startWorld(kind: ApiKind): Promise<World> {
       const year = Date.now() + 365 * 86_400_000;
       await writeFile(tokenFile, istioToken({ namespace, account: 'gateway', expires: year }), { mode: 0o600 });
       tokens.set(namespace, tokenFile);
+      // Whether a token opens the API server is only known of an account that exists.
+      const account = { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: 'gateway', namespace } };
+      await kube.apply(account, { fieldManager: 'bench', force: true });
       await nameRoots(namespace, [caInfo.rootPem]);
       const known = populated.get(namespace) ?? 0;
       populated.set(namespace, count);

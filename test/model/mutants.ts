@@ -189,8 +189,8 @@ export const MUTANTS: readonly Mutant[] = [
     rule: '5 trust first in, last out',
     title: 'roots that the mesh names are not added while the leaf is held back',
     file: DECIDE,
-    from: 'judged && accepted\n      ? judged.trust',
-    to: 'judged && accepted && namedRoots(published.bundle, published.since).length === 0\n      ? judged.trust',
+    from: 'judged && accepted ? judged.trust',
+    to: 'judged && accepted && namedRoots(published.bundle, published.since).length === 0 ? judged.trust',
   },
   {
     rule: '5 trust first in, last out',
