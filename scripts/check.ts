@@ -1,5 +1,6 @@
 import { gatewayNames } from './check/gateway-names.ts';
 import { meshNames } from './check/mesh-names.ts';
+import { slowPatterns } from './check/patterns.ts';
 import { roomFindings } from './check/rooms.ts';
 import { spreadFindings } from './check/spreads.ts';
 import { structureFindings } from './check/structure.ts';
@@ -37,6 +38,7 @@ const checks: Readonly<Record<string, () => Promise<Result>>> = {
   'cycles, names': async () => findings(structureFindings(ROOT)),
   'mesh names outside adapters': async () => findings(meshNames(ROOT)),
   'gateway names outside gateways': async () => findings(gatewayNames(ROOT)),
+  'regular expressions in linear time': async () => findings(await slowPatterns(ROOT)),
   'traces of a machine': async () => {
     const { output } = await capture('npm', ['config', 'get', 'registry']);
     return findings(tracesOfMachine(ROOT, { hosts: registryHosts(process.env, output.trim()) }));
