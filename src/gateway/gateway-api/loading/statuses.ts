@@ -5,6 +5,7 @@ import { controllerOf, isGateway, presents, proxyRefOf } from '../routes/client.
 import { namedPorts } from '../routes/pods.ts';
 import { policyTarget } from '../routes/policies.ts';
 import { type Usage, usage } from '../routes/usage.ts';
+import { grantablePlaces } from '../spec/config.ts';
 import { CORE_RESOURCES as CORE, ENVOY_GATEWAY, GATEWAY_API_RESOURCES as KINDS } from '../spec/resources.ts';
 import type { ExpectedPublication, SeenPublication } from './expected.ts';
 
@@ -21,8 +22,13 @@ type Counts = (controller: string, gateway: string) => boolean;
 export function judgeStatuses(objects: readonly KubeObject[], expected: ExpectedPublication): SeenPublication {
   const { policies, certificate, byBackends } = expected;
   const behind = (kind: string) => objects.filter((object) => object.kind === kind);
+  const { config, meta } = certificate;
+  const places = [meta.namespace, ...grantablePlaces(config, meta.namespace)];
+  // Anyone may name the Secret in a Gateway of their own namespace.
+  const isNamed = (object: KubeObject) =>
+    places.includes(object.metadata.namespace ?? '') && presents(object, certificate);
   const gateways = objects.filter(
-    (object) => isGateway(object) && (presents(object, certificate) || hasProxy(object, behind, certificate)),
+    (object) => isGateway(object) && (isNamed(object) || hasProxy(object, behind, certificate)),
   );
   const controllers = new Set(gateways.flatMap((gateway) => controllerOf(gateway, { behind }) ?? []));
   const names = new Set(gateways.map(({ metadata }) => `${metadata.namespace}/${metadata.name}`));
