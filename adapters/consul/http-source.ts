@@ -1,4 +1,5 @@
 import { linkedTo } from '../../src/async/linked-signal.ts';
+import { asError } from '../../src/async/retrying.ts';
 import { type SharedHandle, sharing } from '../../src/async/sharing.ts';
 import { Trigger, unlessFired } from '../../src/async/trigger.ts';
 import type { Checking, Host, Source } from '../../src/mesh/adapter.ts';
@@ -6,7 +7,6 @@ import { MeshError } from '../../src/mesh/error.ts';
 import type { Examiner } from '../../src/mesh/examiner.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
 import { LastRead } from '../../src/mesh/last-read.ts';
-import { asError } from '../../src/mesh/renewing.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
 import { findPath, reachesRootInTime } from '../../src/pki/chain.ts';
 import { ConsulAgent } from './agent.ts';

@@ -1,10 +1,10 @@
 import { CallDeadline } from '../../src/async/clock.ts';
+import { asError } from '../../src/async/retrying.ts';
 import { UnderWay } from '../../src/async/under-way.ts';
 import type { Checking, Host, Source } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import type { Examiner } from '../../src/mesh/examiner.ts';
 import { type Identity, leafOf, sameIdentity, sameLeaf } from '../../src/mesh/identity.ts';
-import { asError } from '../../src/mesh/renewing.ts';
 import { type FilePaths, pathsOf } from './cluster/layouts.ts';
 import type { FileConfig } from './config.ts';
 import { expectation, type FileContents, missing, readIdentity } from './material.ts';

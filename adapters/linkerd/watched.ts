@@ -1,4 +1,5 @@
 import { mapStream, type StreamTransform } from '../../src/async/map-stream.ts';
+import { asError } from '../../src/async/retrying.ts';
 import { type SharedHandle, sharing } from '../../src/async/sharing.ts';
 import type { ConfigMapRef, Host } from '../../src/mesh/adapter.ts';
 import { LastRead } from '../../src/mesh/last-read.ts';
@@ -51,7 +52,7 @@ export class WatchedConfigMap<T> implements StreamTransform<Data, T> {
       if (this.#latest?.value !== value) this.#latest = { value };
       return value;
     } catch (error) {
-      this.#host.report(error instanceof Error ? error : new Error(String(error)));
+      this.#host.report(asError(error));
       return undefined;
     }
   }

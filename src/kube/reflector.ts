@@ -1,4 +1,5 @@
 import { linkedTo } from '../async/linked-signal.ts';
+import { asError } from '../async/retrying.ts';
 import { retryDelay } from '../core/backoff.ts';
 import { type KubeObject, keyOf, refOf } from '../core/object.ts';
 import { codeOf } from '../mesh/error.ts';
@@ -144,7 +145,7 @@ class Loop<T extends KubeObject> implements Reflector<T> {
   }
 
   async #fail(error: unknown, signal: AbortSignal): Promise<void> {
-    const problem = error instanceof Error ? error : new Error(String(error));
+    const problem = asError(error);
     const gone = problem instanceof KubeError && problem.code === 'ERR_KUBE_GONE';
     // Versions of a definition that was deleted say nothing of one that comes after it.
     if (gone || (problem instanceof KubeError && problem.status === 404)) this.#from = undefined;

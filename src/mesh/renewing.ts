@@ -1,3 +1,4 @@
+import { asError, followed } from '../async/retrying.ts';
 import { Wake } from '../async/wake.ts';
 import { sameAnchors } from '../pki/anchor.ts';
 import type { Certificate } from '../pki/certificate.ts';
@@ -73,17 +74,23 @@ export async function* renewing(
 
   if (issuer.roots) {
     const watch = issuer.roots.bind(issuer);
-    pump = followRoots(watch, host, options, signal, (roots) => {
-      const before = named ?? current?.roots;
-      // The same roots may sign with another key: some meshes renew the certificates between root and leaf.
-      const stale = current !== undefined && issuer.stale?.(current) !== undefined;
-      rootsChanged ||= stale || (before !== undefined && !sameRoots(before, roots));
-      // A leaf of a root that was renewed with the same key verifies under the new certificate too.
-      anchorsChanged ||= stale || (before !== undefined && !sameAnchors(before, roots));
-      named = roots;
-      issued = without(issued, roots);
-      wake.fire();
-    });
+    pump = followRoots(
+      () => watch(signal),
+      host,
+      options,
+      signal,
+      (roots) => {
+        const before = named ?? current?.roots;
+        // The same roots may sign with another key: some meshes renew the certificates between root and leaf.
+        const stale = current !== undefined && issuer.stale?.(current) !== undefined;
+        rootsChanged ||= stale || (before !== undefined && !sameRoots(before, roots));
+        // A leaf of a root that was renewed with the same key verifies under the new certificate too.
+        anchorsChanged ||= stale || (before !== undefined && !sameAnchors(before, roots));
+        named = roots;
+        issued = without(issued, roots);
+        wake.fire();
+      },
+    );
   }
 
   try {
@@ -154,33 +161,30 @@ function without(roots: readonly Certificate[], known: readonly Certificate[]): 
   return roots.filter((root) => !names.has(root.fingerprint));
 }
 
-async function followRoots(
-  watch: (signal: AbortSignal) => AsyncIterable<readonly Certificate[]>,
+function followRoots(
+  open: () => AsyncIterable<readonly Certificate[]>,
   host: Host,
   { policy, recovered }: RenewingOptions,
   signal: AbortSignal,
   seen: (roots: readonly Certificate[]) => void,
 ): Promise<void> {
-  for (let failures = 0; !signal.aborted; ) {
-    try {
-      for await (const roots of watch(signal)) {
-        if (failures > 0) recovered?.();
-        failures = 0;
+  return followed(
+    {
+      open,
+      each: (roots) => {
         if (roots.length > 0) seen(roots);
-      }
-      if (signal.aborted) return;
-      throw new MeshError('ERR_MESH_UNAVAILABLE', 'the stream of trust roots ended; it is opened again');
-    } catch (error) {
-      if (signal.aborted) return;
-      failures += 1;
-      const known = asMeshError(error);
-      host.report(known);
-      await host.clock.sleep(policy.rootsRetryDelay(failures, known), signal).catch(() => {});
-    }
-  }
+      },
+      ended: () => new MeshError('ERR_MESH_UNAVAILABLE', 'the stream of trust roots ended; it is opened again'),
+    },
+    {
+      clock: host.clock,
+      delay: (failures, error) => policy.rootsRetryDelay(failures, asMeshError(error)),
+      failed: (error) => host.report(asMeshError(error)),
+      recovered: () => recovered?.(),
+    },
+    signal,
+  );
 }
-
-export const asError = (error: unknown): Error => (error instanceof Error ? error : new Error(String(error)));
 
 export function asMeshError(error: unknown): MeshError {
   if (error instanceof MeshError) return error;

@@ -1,8 +1,8 @@
 import { type ConnectionOptions, connect, type TLSSocket } from 'node:tls';
 import type { Clock } from '../async/clock.ts';
+import { asError } from '../async/retrying.ts';
 import type { ProbeSpec } from '../config/schema/mesh-certificate.ts';
 import type { Identity } from '../mesh/identity.ts';
-import { asError } from '../mesh/renewing.ts';
 import { splitAddress } from '../mesh/schema/address.ts';
 import { Certificate } from '../pki/certificate.ts';
 

@@ -1,8 +1,8 @@
 import type { Clock } from '../../async/clock.ts';
-import { linkedTo } from '../../async/linked-signal.ts';
+import { followed } from '../../async/retrying.ts';
 import { retryDelay } from '../../core/backoff.ts';
 import type { Revoking } from '../../mesh/adapter.ts';
-import { asError } from '../../mesh/renewing.ts';
+import { MeshError } from '../../mesh/error.ts';
 import type { Crl } from '../../pki/crl.ts';
 
 export interface CrlStreamOptions {
@@ -23,28 +23,19 @@ export class CrlStream {
   }
 
   /** Follows until the signal; failures are reported and retried. */
-  async run(signal: AbortSignal): Promise<void> {
-    const { env, changed, failed } = this.#options;
-    for (let failures = 0; !signal.aborted; ) {
-      try {
-        await this.#follow(signal, () => {
-          failures = 0;
+  run(signal: AbortSignal): Promise<void> {
+    const { env, opened, changed, failed } = this.#options;
+    return followed(
+      {
+        open: () => opened.crls(signal),
+        each: (crls) => {
+          this.latest = crls;
           changed();
-        });
-      } catch (error) {
-        if (signal.aborted) return;
-        failed(asError(error));
-      }
-      failures += 1;
-      await env.clock.sleep(retryDelay(failures, env.random), signal).catch(() => {});
-    }
-  }
-
-  async #follow(signal: AbortSignal, news: () => void): Promise<void> {
-    using linked = linkedTo(signal);
-    for await (const crls of this.#options.opened.crls(linked.signal)) {
-      this.latest = crls;
-      news();
-    }
+        },
+        ended: () => new MeshError('ERR_MESH_UNAVAILABLE', 'the stream of CRLs ended; it is opened again'),
+      },
+      { clock: env.clock, delay: (failures) => retryDelay(failures, env.random), failed },
+      signal,
+    );
   }
 }

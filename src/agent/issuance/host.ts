@@ -2,6 +2,7 @@ import { resolve } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from '../../async/clock.ts';
 import { following, LatestValue, type ReportStale } from '../../async/latest-value.ts';
+import { asError } from '../../async/retrying.ts';
 import type { Share } from '../../async/sharing.ts';
 import { Trigger } from '../../async/trigger.ts';
 import { type Allowed, type AllowList, ANY, allowsAudience, requireAllowed } from '../../config/allow.ts';
@@ -16,7 +17,6 @@ import type { ConfigMapRef, Host, TokenRequest } from '../../mesh/adapter.ts';
 import { MeshError } from '../../mesh/error.ts';
 import { acceptToken } from '../../mesh/input/token.ts';
 import type { Log, Runtime } from '../../mesh/log.ts';
-import { asError } from '../../mesh/renewing.ts';
 import type { SharedInformers } from '../informers/by-kind.ts';
 import { type FileTexts, fileContents, fileTexts } from '../informers/files.ts';
 

@@ -1,4 +1,5 @@
-import { unlessAborted } from '../../async/linked-signal.ts';
+import { linkedTo, unlessAborted } from '../../async/linked-signal.ts';
+import { asError, retrying } from '../../async/retrying.ts';
 import type { Wake } from '../../async/wake.ts';
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { retryDelay } from '../../core/backoff.ts';
@@ -6,7 +7,6 @@ import type { Problem } from '../../core/problem.ts';
 import type { Adapter, Checking, Host, Issuer, Source } from '../../mesh/adapter.ts';
 import { MeshError } from '../../mesh/error.ts';
 import { type Identity, leafOf, sameLeaf } from '../../mesh/identity.ts';
-import { asError } from '../../mesh/renewing.ts';
 
 import type { WritePriority } from '../publish/write-priority.ts';
 import { identities } from './identities.ts';
@@ -33,7 +33,6 @@ export class IdentityStream {
   readonly #options: IdentityStreamOptions;
   readonly #policy: CertificatePolicy;
   #running: Promise<void> | undefined;
-  #isStopped = false;
   #stop: AbortController | undefined;
   /** The last identity that was accepted. */
   #accepted: Identity | undefined;
@@ -90,13 +89,12 @@ export class IdentityStream {
 
   start(): void {
     if (this.#running) return;
-    this.#isStopped = false;
-    this.#running = this.#follow();
+    this.#stop = new AbortController();
+    this.#running = this.#follow(this.#stop.signal);
   }
 
   /** Stops the stream and forgets the candidate: the next leader requests its own. */
   async stop(): Promise<void> {
-    this.#isStopped = true;
     this.#stop?.abort(new Error('no longer followed'));
     await this.#running;
     this.#running = undefined;
@@ -106,37 +104,27 @@ export class IdentityStream {
     this.#take(undefined);
   }
 
-  async #follow(): Promise<void> {
-    const { env, opened, host, wake, published, changed, recovered, failed } = this.#options;
-    for (let failures = 0; !this.#isStopped; ) {
-      const { coming } = env.writePriority;
-      const options = { policy: this.#policy, wake, asking: coming, recovered, current: this.candidate ?? published() };
-      const stop = this.#stoppable();
-      try {
-        for await (const identity of identities(opened, host, options, stop.signal)) {
-          this.#take(identity);
-          failures = 0;
-          changed();
-        }
-      } catch (error) {
-        // Streams report their own failures; an error here is a bug in an adapter, which must not end the rotation.
-        if (stop.signal.aborted) return;
-        stop.abort();
-        failures += 1;
-        failed(asError(error));
-        const pause = this.#stoppable();
-        await env.clock.sleep(retryDelay(failures, env.random), pause.signal).catch(() => {});
-      }
-    }
+  async #follow(signal: AbortSignal): Promise<void> {
+    const { env, failed } = this.#options;
+    // Streams report their own failures; an error here is a bug in an adapter, which must not end the rotation.
+    const retry = { clock: env.clock, delay: (failures: number) => retryDelay(failures, env.random), failed };
+    await retrying((works) => this.#read(works, signal), retry, signal).catch(() => {});
   }
 
-  /**
-   * A controller of its own, not linked to the reconciler's, which stops this stream when it ends: a linked signal
-   * takes half a KiB.
-   */
-  #stoppable(): AbortController {
-    this.#stop = new AbortController();
-    return this.#stop;
+  async #read(works: () => void, outer: AbortSignal): Promise<void> {
+    const { env, opened, host, wake, published, changed, recovered } = this.#options;
+    const { coming } = env.writePriority;
+    const options = { policy: this.#policy, wake, asking: coming, recovered, current: this.candidate ?? published() };
+    using attempt = linkedTo(outer);
+    try {
+      for await (const identity of identities(opened, host, options, attempt.signal)) {
+        this.#take(identity);
+        works();
+        changed();
+      }
+    } finally {
+      attempt.abort(new Error('the stream ended'));
+    }
   }
 
   async #offer(identity: Identity): Promise<Problem | undefined> {

@@ -1,3 +1,4 @@
+import { asError } from '../../async/retrying.ts';
 import { Trigger } from '../../async/trigger.ts';
 import { Wake } from '../../async/wake.ts';
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
@@ -13,7 +14,6 @@ import { ownerLabel } from '../../gateway/owner.ts';
 import { PublicationReader } from '../../gateway/publication-reader.ts';
 import { type Adapter, type Issuer, isRevoking, type Source, tlsDefaults } from '../../mesh/adapter.ts';
 import { type Identity, leafOf } from '../../mesh/identity.ts';
-import { asError } from '../../mesh/renewing.ts';
 import { isTargeting, type Targeting } from '../../mesh/targeting.ts';
 import { CrlStream } from '../issuance/crl-stream.ts';
 import { createHost } from '../issuance/host.ts';

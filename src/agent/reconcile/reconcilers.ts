@@ -1,8 +1,8 @@
 import { isDeepStrictEqual } from 'node:util';
+import { asError } from '../../async/retrying.ts';
 import { API_VERSION, KIND, type MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { describe, keyOf, refOf } from '../../core/object.ts';
 import type { Adapter } from '../../mesh/adapter.ts';
-import { asError } from '../../mesh/renewing.ts';
 import type { Recorded } from '../retire/left.ts';
 import type { Environment } from './environment.ts';
 import { Reconciler } from './reconciler.ts';

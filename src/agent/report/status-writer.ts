@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
+import { retrying } from '../../async/retrying.ts';
 import type { MeshCertificate } from '../../config/schema/mesh-certificate.ts';
 import { retryDelay } from '../../core/backoff.ts';
 import { FIELD_MANAGER, type KubeObject } from '../../core/object.ts';
@@ -116,47 +117,46 @@ export class StatusWriter implements Sink {
   }
 
   async #drain(record: StatusRecord): Promise<void> {
-    const { kube, clock, random, log, signal } = this.#options;
+    const { clock, random, log, signal } = this.#options;
+    const retry = {
+      clock,
+      delay: (failures: number) => retryDelay(failures, random, { maxMs: MOST_RETRY_MS }),
+      failed: (error: Error, failures: number) => {
+        const fields = { certificate: record.key, code: codeOf(error, 'ERR_UNKNOWN'), times: failures };
+        log[failures === 1 ? 'warn' : 'debug'](fields, `could not write the status; trying again: ${error.message}`);
+      },
+    };
     this.#busy.add(record);
-    let failures = 0;
     try {
-      while (this.#pending.has(record) && !signal.aborted) {
-        using turn = await this.#options.writePriority.later(signal);
-        // The newest status at the time when its turn has come.
-        const next = this.#pending.get(record);
-        if (!next) return;
-        this.#pending.delete(record);
-        // A status that waited while the Lease was lost is out of date: it must not follow the new leader's.
-        if (!this.#options.leads(record.key)) return;
-        const { certificate, status } = next;
-        // The same status was reported again during the write.
-        if (this.#isStored(record, certificate, status)) continue;
-        try {
-          const answer = await kube.apply(
-            { ...refObject(certificate), status },
-            { fieldManager: FIELD_MANAGER, force: true, subresource: 'status' },
-            signal,
-          );
-          this.#written.set(record, { status, version: versionOf(answer) });
-          failures = 0;
-        } catch (error) {
-          if (signal.aborted) return;
-          turn[Symbol.dispose]();
-          failures += 1;
-          const why = error instanceof Error ? error.message : String(error);
-          const fields = { certificate: record.key, code: codeOf(error, 'ERR_UNKNOWN'), times: failures };
-          const level = failures === 1 ? 'warn' : 'debug';
-          log[level](fields, `could not write the status; trying again: ${why}`);
-          if (!this.#pending.has(record)) this.#pending.set(record, next);
-          await clock.sleep(retryDelay(failures, random, { maxMs: MOST_RETRY_MS }), signal).catch(() => {});
-          if ((error as { status?: number }).status === 404) this.#pending.delete(record);
-        }
-      }
+      while (this.#pending.has(record)) await retrying(() => this.#write(record), retry, signal);
     } catch (error) {
       if (!signal.aborted) throw error;
     } finally {
       this.#busy.delete(record);
       if (this.#busy.size === 0) for (const resolve of this.#idle.splice(0)) resolve();
+    }
+  }
+
+  /** Writes the newest status at the time when its turn has come. */
+  async #write(record: StatusRecord): Promise<void> {
+    const { kube, leads, writePriority, signal } = this.#options;
+    using _turn = await writePriority.later(signal);
+    const next = this.#pending.get(record);
+    if (!next) return;
+    this.#pending.delete(record);
+    const { certificate, status } = next;
+    // A status that waited while the Lease was lost is out of date: it must not follow the new leader's.
+    if (!leads(record.key) || this.#isStored(record, certificate, status)) return;
+    const object = { ...refObject(certificate), status };
+    const options = { fieldManager: FIELD_MANAGER, force: true, subresource: 'status' } as const;
+    try {
+      const answer = await kube.apply(object, options, signal);
+      this.#written.set(record, { status, version: versionOf(answer) });
+    } catch (error) {
+      // The MeshCertificate may have been deleted a moment ago: the watch says so, or it reports a status again.
+      const isGone = (error as { status?: number }).status === 404;
+      if (!isGone && !this.#pending.has(record)) this.#pending.set(record, next);
+      throw error;
     }
   }
 }

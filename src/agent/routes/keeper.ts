@@ -1,10 +1,11 @@
+import { followed } from '../../async/retrying.ts';
 import { retryDelay } from '../../core/backoff.ts';
 import { describe, keyOf, refOf } from '../../core/object.ts';
 import type { ObservedObjects, RouteJudgement, RouteState, RouteVerdict } from '../../gateway/gateway.ts';
 import type { RouteInput } from '../../gateway/input.ts';
 import { ownerLabel } from '../../gateway/owner.ts';
 import { KubeError } from '../../kube/transport/error.ts';
-import { codeOf } from '../../mesh/error.ts';
+import { codeOf, MeshError } from '../../mesh/error.ts';
 import type { Targeting, TargetRules } from '../../mesh/targeting.ts';
 import type { Watcher } from '../informers/by-kind.ts';
 import type { Fence } from '../publish/publisher.ts';
@@ -193,22 +194,20 @@ export class RouteKeeper implements RouteKeeping, Watcher {
     clock.sleep(wait, this.#running).then(onChange, () => {});
   }
 
-  async #followRules(targeting: Targeting, signal: AbortSignal): Promise<void> {
+  #followRules(targeting: Targeting, signal: AbortSignal): Promise<void> {
     const { clock, random, onError } = this.#options;
-    for (let failures = 0; !signal.aborted; ) {
-      try {
-        for await (const rules of targeting.targets(signal)) {
-          failures = 0;
+    return followed(
+      {
+        open: () => targeting.targets(signal),
+        each: (rules) => {
           this.#rules = rules;
           this.#judge();
-        }
-      } catch (error) {
-        if (signal.aborted) return;
-        onError(error instanceof Error ? error : new Error(String(error)));
-      }
-      failures++;
-      await clock.sleep(retryDelay(failures, random), signal).catch(() => {});
-    }
+        },
+        ended: () => new MeshError('ERR_MESH_UNAVAILABLE', 'the stream of target rules ended; it is opened again'),
+      },
+      { clock, delay: (failures) => retryDelay(failures, random), failed: onError },
+      signal,
+    );
   }
 
   #state({ route, service, selected, uses, outcome, upstreams }: RouteVerdict): RouteState {
