@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FakeClock, settle } from '../../test/support/fake-clock.ts';
-import { followed, type Retry, retrying } from './retrying.ts';
+import { followed, type RetryPolicy, retrying } from './retrying.ts';
 
 /** Waits a second for each failure in a row, and records what happens. */
 function recorded() {
   const clock = new FakeClock();
   const log: string[] = [];
-  const retry: Retry = {
+  const retry: RetryPolicy = {
     clock,
     delay: (failures) => failures * 1000,
     failed: (error, failures) => log.push(`${failures}: ${error.message}`),

@@ -1,6 +1,6 @@
 import type { Clock } from './clock.ts';
 
-export interface Retry {
+export interface RetryPolicy {
   readonly clock: Pick<Clock, 'sleep'>;
   /** Milliseconds to wait after this many failures in a row, counted from 1. */
   delay(failures: number, error: Error): number;
@@ -20,7 +20,7 @@ export interface Retry {
  */
 export async function retrying<T>(
   attempt: (works: () => void) => Promise<T>,
-  retry: Retry,
+  retry: RetryPolicy,
   signal: AbortSignal,
 ): Promise<T> {
   let failures = 0;
@@ -47,7 +47,7 @@ export async function retrying<T>(
 /** Reads a stream until the signal. It is opened again after a failure, and after its end, which counts as one. */
 export async function followed<T>(
   stream: { open(): AsyncIterable<T>; each(value: T): void; ended(): Error },
-  retry: Retry,
+  retry: RetryPolicy,
   signal: AbortSignal,
 ): Promise<void> {
   const read = async (works: () => void): Promise<never> => {
