@@ -65,6 +65,8 @@ class AdapterHost implements Host {
   readonly #sharedInformers: SharedInformers;
   readonly #filesBelow: Allowed;
   readonly #allow: AllowList;
+  /** The last token of a file that was judged: the proof holds for this very token, and for no other. */
+  #harmless: string | undefined;
 
   constructor(options: HostOptions) {
     this.clock = options.clock;
@@ -79,9 +81,6 @@ class AdapterHost implements Host {
     this.#filesBelow = options.filesBelow;
     this.#allow = options.allow;
   }
-
-  /** The last token of a file that was judged: the proof holds for this very token, and for no other. */
-  #harmless: string | undefined;
 
   async token(request: TokenRequest, signal: AbortSignal): Promise<string> {
     const { audience, serviceAccount: account, file } = request;
