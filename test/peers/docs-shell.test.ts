@@ -242,6 +242,19 @@ spec: {secret: ambassador-consul-connect}
         assert.deepEqual(body.metadata.annotations, undefined, 'no copy of the key is left');
       },
     },
+    'kubectl get meshcertificate mesh': {
+      says: /^[0-9a-f]{64} {2}\w+ {2}\S/m,
+      given: { 'meshcertificate mesh': 'meshcertificate istio' },
+      before: isReady,
+    },
+    'kubectl patch meshcertificate mesh': {
+      says: /meshcertificate.meshcert.dev\/istio patched/,
+      given: { 'meshcertificate mesh': 'meshcertificate istio', '<fingerprint>': 'ab'.repeat(32) },
+      async after() {
+        await kubectl(certificate());
+        await isReady();
+      },
+    },
     'kubectl wait --for=condition=Ready': { says: /meshcertificate.meshcert.dev\/istio condition met/ },
     'meshcert probe istio -n emissary': {
       says: /spiffe:\/\/cluster.local\/ns\/shop\/sa\/web/,

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
+import type { ClusterConfig } from '../../sandbox/emissary/configuration.ts';
 import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import { startUpstream } from '../../sandbox/tls/upstream.ts';
 import { verify } from '../../src/core/verify/verify.ts';
@@ -67,7 +68,7 @@ describe('an expired root in the bundle of a real Envoy', () => {
         key: file('/tls.key', own.toPem()),
         ca: file('/ca.crt', formatCertificates(bundle)),
       };
-      const config = { name: 'web', host: 'web', tls } as unknown as Parameters<typeof clusterOf>[0];
+      const config = { name: 'web', host: 'web', tls: { ...tls, withoutFile: [] } } as unknown as ClusterConfig;
       await envoy.swap([await clusterOf(config, upstream.port, envoy.dir, 1)]);
       const load = startLoad(`http://127.0.0.1:${http}/`, 'web', PER_SECOND);
       while (load.answered + load.failed < REQUESTS) await new Promise((resolve) => setTimeout(resolve, 20));

@@ -285,7 +285,7 @@ describe('drills behind Envoy Gateway, with the permissions that the product ask
       );
       assert.deepEqual(await specOf(ours), before, 'ours stays as it was');
       await lab.remove(older);
-      await eventually('Live again', async () => (await liveOf(site()))?.status === 'True', log);
+      await eventually('no refusal', async () => (await liveOf(site()))?.reason === 'StatusAccepted', log);
       await eventually('an answer', async () => (await fetch(url)).status === 200, log);
       assert.equal(site().upstream.counts.plaintext, plaintext, 'nothing was sent in plaintext');
       table.add(
