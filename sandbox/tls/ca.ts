@@ -123,29 +123,32 @@ export class SandboxCa {
     });
   }
 
-  issue(publicKey: KeyObject | PrivateKey, given: LeafOptions): Certificate {
+  issue(publicKey: KeyObject | PrivateKey, options: LeafOptions): Certificate {
+    return Certificate.fromDer(this.encode(publicKey, options));
+  }
+
+  /** The leaf as DER, also where it is too large for a Certificate. */
+  encode(publicKey: KeyObject | PrivateKey, given: LeafOptions): Buffer {
     const { clock, keyId, leaves } = this.#options;
     const options = { ...given, ...leaves };
     const validity = period(options, clock ?? systemClock, HOUR);
-    return Certificate.fromDer(
-      encodeCertificate({
-        ...validity,
-        serial: options.serial ?? randomSerial(),
-        subject: { commonName: options.commonName },
-        issuer: this.#subject(),
-        publicKey: spkiOf(publicKey),
-        signingKey: this.#key.keyObject,
-        names: present({ uris: options.uris, dns: options.dns, ips: options.ips, emails: options.emails }),
-        eku: options.eku ?? [SERVER_AUTH, CLIENT_AUTH],
-        ca: false,
-        keyUsage: options.keyUsage ?? ['digitalSignature', 'keyEncipherment'],
-        more: options.more,
-        version: options.version,
-        basicConstraints: !options.bare,
-        subjectKeyId: options.bare ? undefined : keyIdOf(spkiOf(publicKey), keyId),
-        authorityKeyId: this.#keyId(),
-      }),
-    );
+    return encodeCertificate({
+      ...validity,
+      serial: options.serial ?? randomSerial(),
+      subject: { commonName: options.commonName },
+      issuer: this.#subject(),
+      publicKey: spkiOf(publicKey),
+      signingKey: this.#key.keyObject,
+      names: present({ uris: options.uris, dns: options.dns, ips: options.ips, emails: options.emails }),
+      eku: options.eku ?? [SERVER_AUTH, CLIENT_AUTH],
+      ca: false,
+      keyUsage: options.keyUsage ?? ['digitalSignature', 'keyEncipherment'],
+      more: options.more,
+      version: options.version,
+      basicConstraints: !options.bare,
+      subjectKeyId: options.bare ? undefined : keyIdOf(spkiOf(publicKey), keyId),
+      authorityKeyId: this.#keyId(),
+    });
   }
 
   /** A new key with its leaf, the chain below the root, and the root. */

@@ -31,7 +31,7 @@ export class Certificate {
   readonly fingerprint: string;
   /** Hex as OpenSSL prints it. */
   readonly serial: string;
-  /** `CN=a, O=b` in the order of the certificate; empty when it names none. */
+  /** `CN=a, O=b` in the order of the certificate, to be read only: cut at 1,024 characters; empty when it names none. */
   readonly subject: string;
   readonly issuer: string;
   /** Epoch ms. */
@@ -133,8 +133,13 @@ export class Certificate {
     return derIn(this.pem);
   }
 
+  /** Whether subject and issuer are one name. */
+  get isSelfIssued(): boolean {
+    return this.#subjectName === this.#issuerName;
+  }
+
   get selfSigned(): boolean {
-    this.#selfSigned ??= this.#subjectName === this.#issuerName && this.#wasSignedWith(this);
+    this.#selfSigned ??= this.isSelfIssued && this.#wasSignedWith(this);
     return this.#selfSigned;
   }
 
@@ -240,7 +245,14 @@ function keyIn(x509: X509Certificate): { keyType: KeyType; spki: Buffer } | unde
 }
 
 const sha256 = (bytes: Uint8Array): string => hash('sha256', bytes, 'hex');
-const oneLine = (name: string | undefined): string => (name ?? '').split('\n').join(', ');
+const LONGEST_NAME = 1024;
+
+const oneLine = (name: string | undefined): string =>
+  (name ?? '')
+    .slice(0, LONGEST_NAME + 1)
+    .split('\n')
+    .join(', ')
+    .slice(0, LONGEST_NAME);
 
 /** A chain of more is not published; ordinary certificates have 1 to 2 KB. */
 const LARGEST = 64 * 1024;

@@ -62,6 +62,8 @@ async function install(world: World): Promise<string> {
   routeScript = scripts.find((script) => script.includes('route.yaml')) ?? '';
   const [envoyProxy, ...gateways] = objectsOf(gateway);
   const [leading, certificate] = objectsOf(backend);
+  // The guide's MeshCertificate is `istio`; here that one serves Emissary and Services.
+  leading.spec.tls.clientCertificateRef.name = 'backends-identity';
   const traffic = {
     apiVersion: 'gateway.envoyproxy.io/v1alpha1',
     kind: 'BackendTrafficPolicy',

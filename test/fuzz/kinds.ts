@@ -186,11 +186,11 @@ export const REFUSED_BY_PREFLIGHT: readonly Kind[] = [
     also: /intermediate with the name of the root/,
   },
   {
-    what: 'an intermediate that is itself in the bundle and signed with SHA-1',
+    what: 'an intermediate that is itself in the bundle, or has the name and key of a root there, and is signed with SHA-1',
     why: 'Its signature is not part of the path, and Go does not look at it. OpenSSL does not load it into the chain.',
     says: /CA_MD_TOO_WEAK/,
     labels: /sha-?1 @intermediate/i,
-    also: /intermediate is (in the bundle|the only root)/,
+    also: /intermediate (is (in the bundle|the only root)|with the name and key of the root)/,
   },
   {
     what: 'a proxy certificate extension, or a Netscape certificate type, that is not critical',

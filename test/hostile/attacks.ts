@@ -5,12 +5,14 @@ import { join } from 'node:path';
 import { createServer as createTlsServer } from 'node:tls';
 import { ServerCredentials } from '@grpc/grpc-js';
 import { adapters } from '../../adapters/index.ts';
-import { secretResource } from '../../sandbox/istio/sds-wire.ts';
+import { rootsResource, secretResource } from '../../sandbox/istio/sds-wire.ts';
 import { type LeafOptions, SandboxCa } from '../../sandbox/tls/ca.ts';
 import { specSchema } from '../../src/config/schema/spec.ts';
 import { type Structural, structural } from '../../src/config/schema/structural.ts';
 import { gateways } from '../../src/gateways.ts';
 import { formatCertificates } from '../../src/pki/certificate.ts';
+import { formatPem } from '../../src/pki/der/pem.ts';
+import { PrivateKey } from '../../src/pki/key.ts';
 import { oddIdentity } from '../support/odd-identity.ts';
 import { grpcPeer, onceAborted } from './grpc-peer.ts';
 import { push, pushOf, SPIFFE_ID, sdsPeer } from './sds-peer.ts';
@@ -60,7 +62,7 @@ const named = (filename: string) =>
   ]);
 
 /** Each is repeated to the length that the place admits. */
-const WORST_TEXTS = {
+export const WORST_TEXTS = {
   token: 'eyJaaaaaaaa-',
   key: '-----BEGIN A ',
   bearer: 'bearer  ',
@@ -71,7 +73,7 @@ const WORST_TEXTS = {
   halves: '\ud800',
 } as const;
 
-const repeated = (unit: string, length: number): string => unit.repeat(Math.ceil(length / unit.length));
+export const repeated = (unit: string, length: number): string => unit.repeat(Math.ceil(length / unit.length));
 
 export const ATTACKS: readonly Attack[] = [
   sds('sds-empty-resources', UNREADABLE, () => EMPTY_RESOURCES(FOUR_MIB)),
@@ -226,7 +228,60 @@ export const TEXT_ATTACKS: readonly Attack[] = [
     },
     /ERR_MESH_/,
   ),
+  ...Object.entries(WORST_TEXTS).map(([what, unit]) => statusMessage(`text-status-${what}`, unit)),
+  longName('text-name', (text) => ({ uris: [`${SPIFFE_ID}${text}`] }), 600_000, /ERR_MESH_/),
+  longName('text-issuer', () => ({ uris: [SPIFFE_ID] }), 20_000, /"reason":"InForce"/),
 ];
+
+/** The most that Node.js accepts in the headers of one HTTP/2 message is 64 KiB; each character may take three. */
+const LONGEST_STATUS = 20_000;
+
+/** A gRPC server that refuses each call with this text. */
+function statusMessage(name: string, unit: string): Attack {
+  return {
+    name,
+    outcome: /ERR_MESH_/,
+    async start({ put }) {
+      const peer = await grpcPeer({
+        path: '/SpiffeWorkloadAPI/FetchX509SVID',
+        requestStream: false,
+        responseStream: true,
+        answers: () => {
+          throw Object.assign(new Error('refused'), { code: 16, details: repeated(unit, LONGEST_STATUS) });
+        },
+      });
+      put(name, { spiffe: { address: `127.0.0.1:${peer.port}` } });
+      return peer;
+    },
+  };
+}
+
+/** A leaf whose own name, or its issuer's, has this length. */
+function longName(name: string, names: (text: string) => LeafOptions, length: number, outcome: RegExp): Attack {
+  return {
+    name,
+    outcome,
+    async start({ directory, put }) {
+      const text = repeated('/a-b', length);
+      const ca = SandboxCa.root({ name: name === 'text-issuer' ? text : 'root' });
+      const key = PrivateKey.generate();
+      const leaf = formatPem('CERTIFICATE', ca.encode(key, { ...names(text), lifetimeMs: 600_000 }));
+      const socket = join(directory, `${name}.sock`);
+      const inline = (pem: string) => ({ inline_bytes: Buffer.from(pem) });
+      const pair = { certificate_chain: inline(leaf), private_key: inline(key.toPem()) };
+      const resources = [
+        secretResource({ name: 'default', tls_certificate: pair }),
+        rootsResource('ROOTCA', [ca.root]),
+      ];
+      const peer = await sdsPeer(socket, async function* (signal) {
+        yield push(resources);
+        await onceAborted(signal);
+      });
+      put(name, sdsSpec(socket));
+      return peer;
+    },
+  };
+}
 
 function credentialsOf(ca: SandboxCa, names: LeafOptions): ServerCredentials {
   const { key, chain } = ca.identity({ ...names, lifetimeMs: 3_600_000 });

@@ -14,7 +14,7 @@ export interface GrpcPeerOptions {
   /** `unix:/path`, or absent for a TCP port of loopback. */
   readonly address?: string;
   readonly credentials?: ServerCredentials;
-  /** The messages of one call in their wire format: bytes that no encoder of ours has made. */
+  /** The messages of one call in their wire format: bytes that no encoder of ours has made. Throws the call's status. */
   answers(signal: AbortSignal): AsyncIterable<Buffer> | Iterable<Buffer>;
 }
 
@@ -33,7 +33,11 @@ export async function grpcPeer(options: GrpcPeerOptions): Promise<GrpcPeer> {
   };
   const calls = new Set<AbortController>();
   const unary = async (_call: unknown, answer: (error: Error | null, bytes?: Buffer) => void) => {
-    for await (const bytes of answers(new AbortController().signal)) return answer(null, bytes);
+    try {
+      for await (const bytes of answers(new AbortController().signal)) return answer(null, bytes);
+    } catch (error) {
+      answer(error as Error);
+    }
   };
   const stream = async (
     call: NodeJS.EventEmitter & { write(bytes: Buffer): boolean; end(): void; resume?(): void },
@@ -51,8 +55,8 @@ export async function grpcPeer(options: GrpcPeerOptions): Promise<GrpcPeer> {
         if (ended.signal.aborted) break;
         if (!call.write(bytes)) await Promise.race([once(call, 'drain'), onceAborted(ended.signal)]);
       }
-    } catch {
-      // The call ended.
+    } catch (error) {
+      if (!ended.signal.aborted) call.emit('error', error);
     }
   };
   server.addService({ method } as unknown as ServiceDefinition, { method: (responseStream ? stream : unary) as never });

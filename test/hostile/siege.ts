@@ -124,7 +124,7 @@ async function run(options: SiegeOptions, directory: string, stack: Stack): Prom
     const end = performance.now() + options.patienceMs;
     while (!done()) {
       if (agent.exit || performance.now() > end) {
-        missing.push(what);
+        missing.push(`${what}; statuses: ${JSON.stringify([...statuses]).slice(0, 4_000)}`);
         return;
       }
       await sleep(LOOK_MS);
@@ -145,7 +145,7 @@ async function run(options: SiegeOptions, directory: string, stack: Stack): Prom
   };
   await Promise.all(options.attacks.map(async (attack) => stack.use(await attack.start(world))));
   for (const { name, outcome } of options.attacks) {
-    if (outcome) await until(`${name}: ${outcome.source}, but ${statuses.get(name)}`, () => says(name, outcome));
+    if (outcome) await until(`${name}: ${outcome.source}`, () => says(name, outcome));
   }
   const before = leaves;
   await until(`${options.rotations} rotations`, () => leaves >= before + options.rotations);

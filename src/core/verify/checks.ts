@@ -157,7 +157,7 @@ export function keyUsage({ leaf }: CheckSubject): string | undefined {
 
 /** Only a CA is its own issuer, and who has the key of a CA can issue any leaf. */
 export function leafKey({ pair: { chain }, leaf, bundle }: CheckSubject): string | undefined {
-  if (leaf.selfSigned || (leaf.subject !== '' && leaf.subject === leaf.issuer)) return 'the leaf is its own issuer';
+  if (leaf.selfSigned || (leaf.subject !== '' && leaf.isSelfIssued)) return 'the leaf is its own issuer';
   const ca = [...chain, ...bundle].find((one) => one.isCa && one.publicKeyFingerprint === leaf.publicKeyFingerprint);
   return ca && ca !== leaf ? `the leaf has the key of the CA ${named(ca)}` : undefined;
 }
