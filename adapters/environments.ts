@@ -20,8 +20,7 @@ export const environments: readonly EnvironmentConfig[] = [
     attribute: 'consulConnector',
     flag: '--consul-connector',
     description: 'Read the environment of the old Consul connector',
-    document: async (env, namespace) =>
-      (await import('./consul/cluster/connector.ts')).connectorDocument(env, namespace),
-    refused: async (issues) => (await import('./consul/cluster/connector.ts')).refusedVariables(issues),
+    document: async (env, namespace) => (await import('./consul/cluster.ts')).connectorDocument(env, namespace),
+    refused: async (issues) => (await import('./consul/cluster.ts')).refusedVariables(issues),
   },
 ];

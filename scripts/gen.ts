@@ -5,8 +5,7 @@ import { adapters } from '../adapters/index.ts';
 import { admissionPolicy } from '../src/config/admission.ts';
 import { formatDocumentError, parseDocuments } from '../src/config/documents.ts';
 import { rbacFor } from '../src/config/rbac.ts';
-import { customResourceDefinition } from '../src/config/schema/crd.ts';
-import { jsonSchema } from '../src/config/schema/json-schema.ts';
+import { customResourceDefinition, jsonSchema } from '../src/config/schema/crd.ts';
 import { gateways } from '../src/gateways.ts';
 import { generateProtos } from './gen-protos.ts';
 import { renderCommands } from './generate/commands.ts';
@@ -37,7 +36,7 @@ const outputs: Readonly<Record<string, () => string | Promise<string>>> = {
   'deploy/kustomize/base/rbac.yaml': roles,
   'deploy/kustomize/components/admission-policy/policy.yaml': policy,
   'deploy/helm/meshcert/admission-policy.yaml': chartPolicy,
-  'src/http/page/gen/assets.ts': pageAssets,
+  'src/http/gen/assets.ts': pageAssets,
   'docs/images/icon.svg': () => text('src/http/page/client/icon.svg'),
   'docs/reference/mesh-certificate.schema.json': () => `${JSON.stringify(jsonSchema(adapters, gateways), null, 2)}\n`,
   'docs/reference/mesh-certificate.md': () => renderReference(adapters, gateways),

@@ -14,7 +14,7 @@ test('each test file runs in one process, alone when it is long or affects the w
     'test/e2e/agent.test.ts',
     'test/e2e/retained.test.ts',
     'src/async/clock.test.ts',
-    'src/cli/status/status.test.ts',
+    'src/cli/status.test.ts',
     'test/peers/ha.test.ts',
   ]) {
     assert.deepEqual(

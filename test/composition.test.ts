@@ -6,7 +6,7 @@ import ts from 'typescript';
 import { ROOT } from '../scripts/tree.ts';
 
 /** Where the agent is put together: what the command line passes, what all reconcilers share, what one passes on. */
-const COMPOSED = ['src/cli/run/agent.ts', 'src/agent/agent.ts', 'src/agent/reconcile/reconciler.ts'];
+const COMPOSED = ['src/cli/agent.ts', 'src/agent/agent.ts', 'src/agent/reconciler.ts'];
 /** Calls that take a value, or that other programs make without this. */
 const OTHERS: Readonly<Record<string, string>> = {
   createLog: 'a level has a safe default',

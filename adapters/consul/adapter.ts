@@ -1,11 +1,8 @@
 import type { Adapter } from '../../src/mesh/adapter.ts';
-import { checks } from './cluster/checks.ts';
-import { discover } from './cluster/discover.ts';
-import { pods } from './cluster/pods.ts';
-import { type ConsulConfig, configSchema, consulNeeds } from './config.ts';
+import { checks, discover, pods } from './cluster.ts';
+import { type ConsulConfig, configSchema, consulNeeds, serviceId } from './config.ts';
 import { GrpcIssuer } from './grpc-issuer.ts';
 import { HttpSource } from './http-source.ts';
-import { serviceId } from './name.ts';
 
 /** Names the service of a pod; default: the name of its Kubernetes Service. */
 const SERVICE_ANNOTATION = 'consul.hashicorp.com/connect-service';

@@ -3,9 +3,8 @@ import { test } from 'node:test';
 import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
 import { FakeClock } from '../../test/support/fake-clock.ts';
-import { presentable, staleReason } from './chain.ts';
 import { configSchema } from './config.ts';
-import { keyId, readTrust, type Trust } from './protocol/trust.ts';
+import { keyId, presentable, readTrust, staleReason, type Trust } from './protocol.ts';
 
 const TRUST_DOMAIN = '11111111-2222-3333-4444-555555555555.consul';
 const ID = `spiffe://${TRUST_DOMAIN}/ns/default/dc/dc1/svc/ambassador`;

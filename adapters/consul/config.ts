@@ -1,9 +1,10 @@
 import { createHmac, randomBytes } from 'node:crypto';
 import { z } from 'zod';
 import type { Destination, Need } from '../../src/mesh/adapter.ts';
-import { hostPort, httpOrSocket, isLoopback } from '../../src/mesh/schema/address.ts';
-import { atMost, LONGEST, MOST } from '../../src/mesh/schema/bounds.ts';
-import { cel } from '../../src/mesh/schema/cel.ts';
+import { MeshError } from '../../src/mesh/error.ts';
+import { atMost, cel, hostPort, httpOrSocket, isLoopback, LONGEST, MOST } from '../../src/mesh/schema.ts';
+import type { Certificate } from '../../src/pki/certificate.ts';
+import { formatSpiffeId, parseSpiffeId } from '../../src/pki/names.ts';
 
 /** Where Kubernetes puts the pod's own token. */
 const POD_TOKEN = '/var/run/secrets/kubernetes.io/serviceaccount/token';
@@ -199,7 +200,7 @@ export type ConsulConfig = z.infer<typeof configSchema>;
 export type HttpConfig = NonNullable<ConsulConfig['http']>;
 export type GrpcConfig = NonNullable<ConsulConfig['grpc']>;
 export type ConsulTls = z.infer<typeof tls>;
-export type AuthConfig = NonNullable<ConsulConfig['auth']>;
+type AuthConfig = NonNullable<ConsulConfig['auth']>;
 export type LoginConfig = NonNullable<AuthConfig['login']>;
 
 /** Every address that this configuration dials. */
@@ -222,7 +223,7 @@ function httpDestination(given: string): Destination {
 const MARKING_KEY = randomBytes(32);
 
 /** A secret in a configuration that may be printed as a whole. */
-export class HiddenText {
+class HiddenText {
   readonly #text: string;
   /** Differs if the texts do, for comparing configurations. */
   readonly mark: string;
@@ -282,4 +283,42 @@ export function consulNeeds(config: ConsulConfig, namespace: string): readonly N
     needs.push({ kind: 'configMap', namespace: configMap.namespace ?? namespace, name: configMap.name });
   }
   return needs;
+}
+
+/** `[/ap/<partition>]/ns/<namespace>/dc/<datacenter>/svc/<service>`. */
+function servicePath(config: ConsulConfig, datacenter: string): string {
+  const { partition, namespace = 'default', service } = config;
+  const prefix = partition === undefined || partition === 'default' ? '' : `/ap/${partition}`;
+  return `${prefix}/ns/${namespace}/dc/${datacenter}/svc/${service}`;
+}
+
+/** The SPIFFE ID of the configured service in this trust domain; needs the datacenter. */
+export function serviceId(config: ConsulConfig, trustDomain: string): string {
+  return formatSpiffeId({ trustDomain, path: servicePath(config, config.datacenter ?? '') });
+}
+
+/**
+ * Why this leaf is not the configured service in this trust domain, or undefined. Without a configured datacenter any
+ * is accepted.
+ */
+export function wrongName(config: ConsulConfig, leaf: Certificate, trustDomain: string): string | undefined {
+  const [uri = ''] = leaf.names.uris;
+  const id = parseSpiffeId(uri);
+  if (!id || leaf.names.uris.length > 1) return `the leaf has the URI names [${leaf.names.uris.join(', ')}]`;
+  if (id.trustDomain !== trustDomain)
+    return `the leaf is in trust domain ${id.trustDomain}, and Consul's is ${trustDomain}`;
+  const datacenter = config.datacenter ?? /\/dc\/([^/]+)\/svc\//.exec(id.path)?.[1] ?? '';
+  const wanted = servicePath(config, datacenter);
+  return id.path === wanted
+    ? undefined
+    : `the leaf is for ${uri}, expected ${formatSpiffeId({ trustDomain, path: wanted })}`;
+}
+
+/** Throws when the configuration pins a trust domain other than Consul's. */
+export function checkTrustDomain(config: ConsulConfig, trustDomain: string): void {
+  if (config.trustDomain === undefined || config.trustDomain === trustDomain) return;
+  throw new MeshError(
+    'ERR_MESH_CONFIG',
+    `Consul's trust domain is ${trustDomain}, but spec.consul.trustDomain is ${config.trustDomain}; change trustDomain, or remove it to follow the cluster`,
+  );
 }

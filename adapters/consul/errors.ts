@@ -1,6 +1,5 @@
 import type { GrpcError } from '../../src/grpc/error.ts';
-import { MeshError, type MeshErrorCode, type Retry } from '../../src/mesh/error.ts';
-import { localCause } from '../../src/mesh/local-cause.ts';
+import { localCause, MeshError, type MeshErrorCode, type Retry } from '../../src/mesh/error.ts';
 
 export interface Row {
   readonly status: readonly number[];

@@ -1,5 +1,7 @@
 import { limitedTo } from '../../src/async/linked-signal.ts';
 import { sharing } from '../../src/async/sharing.ts';
+import { type Channel, openChannel } from '../../src/grpc/channel.ts';
+import { GrpcError, grpcStatus } from '../../src/grpc/error.ts';
 import type { Checking, Host, Issuer } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import type { Examiner } from '../../src/mesh/examiner.ts';
@@ -7,18 +9,29 @@ import { type Identity, leafOf } from '../../src/mesh/identity.ts';
 import { LastRead } from '../../src/mesh/last-read.ts';
 import { type Certificate, parseCertificates } from '../../src/pki/certificate.ts';
 import { createCsr } from '../../src/pki/csr.ts';
-import { formatPem } from '../../src/pki/der/pem.ts';
+import { formatPem } from '../../src/pki/der.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
-import { presentable, staleReason } from './chain.ts';
-import type { ConsulConfig } from './config.ts';
-import { RetryWindow } from './errors.ts';
-import { DEADLINE_MS, GrpcLogin } from './grpc-login.ts';
-import { checkTrustDomain, serviceId, wrongName } from './name.ts';
-import { answered, examineConsul } from './protocol/examine.ts';
-import type { Server } from './protocol/resolve.ts';
-import { readTrust, sameTrust, type Trust } from './protocol/trust.ts';
-import { type ServerCall, Servers } from './servers.ts';
-import { type ConsulTokens, openTokens } from './tokens.ts';
+import { apiCa, type ConsulTokens, type LoginPort, type LoginToken, openTokens } from './access.ts';
+import {
+  type ConsulConfig,
+  checkTrustDomain,
+  type GrpcConfig,
+  type LoginConfig,
+  serviceId,
+  wrongName,
+} from './config.ts';
+import { GRPC_LOGIN_ROWS, grpcError, RetryWindow, type Row } from './errors.ts';
+import {
+  answered,
+  examineConsul,
+  presentable,
+  readTrust,
+  resolveServers,
+  type Server,
+  sameTrust,
+  staleReason,
+  type Trust,
+} from './protocol.ts';
 
 const CA = 'hashicorp.consul.connectca.ConnectCAService';
 
@@ -211,4 +224,160 @@ function readChain(id: string, pem: string): readonly [Certificate, ...Certifica
     });
   }
   throw new MeshError('ERR_MESH_BAD_RESPONSE', `no certificate came for ${id}; look at the CA provider`);
+}
+
+const ACL = 'hashicorp.consul.acl.ACLService';
+const DEADLINE_MS = 30_000;
+/**
+ * Servers replicate a token in a few milliseconds; one that is asked earlier caches for 30 s that it does not exist.
+ */
+const SETTLE_MS = 100;
+
+interface LoginAnswer {
+  readonly token: { readonly secret_id: string } | null;
+}
+
+class GrpcLogin implements LoginPort {
+  readonly #servers: Servers;
+  readonly #host: Host;
+  readonly #partition: string | undefined;
+
+  constructor(servers: Servers, config: ConsulConfig, host: Host) {
+    this.#servers = servers;
+    this.#host = host;
+    this.#partition = config.partition;
+  }
+
+  async login(config: LoginConfig, bearer: string, signal: AbortSignal): Promise<LoginToken> {
+    const { method, meta, namespace, datacenter } = config;
+    const request = {
+      auth_method: method,
+      bearer_token: bearer,
+      meta,
+      ...(namespace === undefined ? {} : { namespace }),
+      ...(this.#partition === undefined ? {} : { partition: this.#partition }),
+      ...(datacenter === undefined ? {} : { datacenter }),
+    };
+    const answer = await this.#servers.call(
+      `login with ${method}`,
+      signal,
+      ({ channel }) => channel.unary<LoginAnswer>(request, { method: `${ACL}/Login`, deadlineMs: DEADLINE_MS, signal }),
+      GRPC_LOGIN_ROWS,
+    );
+    const secret = answer.token?.secret_id;
+    if (secret) return { secret };
+    throw new MeshError('ERR_MESH_BAD_RESPONSE', `login with ${method}: an answer without a token; is this Consul?`);
+  }
+
+  settled(_token: string, signal: AbortSignal): Promise<void> {
+    return this.#host.clock.sleep(SETTLE_MS, signal);
+  }
+
+  async logout(token: string, signal: AbortSignal): Promise<void> {
+    const call = { method: `${ACL}/Logout`, deadlineMs: DEADLINE_MS, signal };
+    await this.#servers.call('logout', signal, ({ channel }) => channel.unary({ token }, call));
+  }
+}
+
+/** Servers allow a ping each 15 s and none without a stream. */
+const KEEPALIVE = { timeMs: 30_000, timeoutMs: 30_000, idle: false };
+
+interface ServerCall {
+  readonly channel: Channel;
+  readonly server: Server;
+}
+
+/** Several servers of one cluster, one at a time; the next one when this one is down or has no capacity. */
+class Servers {
+  readonly #config: GrpcConfig;
+  readonly #host: Host;
+  readonly #channels = new Map<string, { readonly channel: Channel; readonly ca: string | undefined }>();
+  /** Empty: names are resolved at the next call. */
+  #servers: readonly Server[] = [];
+  #at = 0;
+
+  constructor(config: GrpcConfig, host: Host) {
+    this.#config = config;
+    this.#host = host;
+  }
+
+  /** Rejects with a MeshError about the last server tried; `first` has the meanings of statuses for this call only. */
+  async call<T>(
+    what: string,
+    signal: AbortSignal,
+    work: (called: ServerCall) => Promise<T>,
+    first: readonly Row[] = [],
+  ): Promise<T> {
+    const servers = await this.#known(signal);
+    for (let tried = 1; ; tried++) {
+      const server = servers[this.#at % servers.length];
+      if (!server) throw new TypeError('there is always a server');
+      try {
+        return await work({ server, channel: await this.#channel(server, signal) });
+      } catch (error) {
+        signal.throwIfAborted();
+        if (!(error instanceof GrpcError)) throw error;
+        if (error.reach !== 'answered') this.#drop(server);
+        const elsewhere = error.status === grpcStatus.UNAVAILABLE || error.status === grpcStatus.RESOURCE_EXHAUSTED;
+        if (elsewhere) this.#leave(server, servers);
+        if (elsewhere && tried < servers.length) continue;
+        throw grpcError(`Consul server ${server.name}: ${what}`, error, first);
+      }
+    }
+  }
+
+  /**
+   * The meaning of a later failure of a stream from this server; the next call uses another server if this one is down.
+   */
+  async explain<T>(server: Server, what: string, answer: Promise<T>): Promise<T> {
+    try {
+      return await answer;
+    } catch (error) {
+      if (!(error instanceof GrpcError)) throw error;
+      if (error.status === grpcStatus.UNAVAILABLE) {
+        this.#leave(server, this.#servers);
+        this.#servers = [];
+      }
+      throw grpcError(`Consul server ${server.name}: ${what}`, error);
+    }
+  }
+
+  close(): void {
+    for (const { channel } of this.#channels.values()) channel.close();
+    this.#channels.clear();
+  }
+
+  async #known(signal: AbortSignal): Promise<readonly Server[]> {
+    if (this.#servers.length > 0) return this.#servers;
+    const servers = await resolveServers(this.#config.addresses, this.#config.tls?.serverName, signal);
+    this.#servers = servers;
+    return servers;
+  }
+
+  async #channel({ address, serverName }: Server, signal: AbortSignal): Promise<Channel> {
+    const { plaintext, tls } = this.#config;
+    const ca = plaintext ? undefined : await apiCa(tls, this.#host, signal);
+    const known = this.#channels.get(address);
+    if (known && known.ca === ca) return known.channel;
+    known?.channel.close();
+    const channel = openChannel({
+      address,
+      keepalive: KEEPALIVE,
+      tls: ca === undefined ? 'plaintext' : { ca, serverName },
+    });
+    this.#channels.set(address, { channel, ca });
+    return channel;
+  }
+
+  /** Unless another call has already moved on to the next one. */
+  #leave(server: Server, servers: readonly Server[]): void {
+    if (servers[this.#at % Math.max(1, servers.length)] === server) this.#at += 1;
+  }
+
+  /** No connection was established: the next use makes a new one without its back-off, to the then resolved address. */
+  #drop({ address }: Server): void {
+    this.#channels.get(address)?.channel.close();
+    this.#channels.delete(address);
+    this.#servers = [];
+  }
 }

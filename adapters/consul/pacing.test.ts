@@ -2,11 +2,10 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { SandboxCa } from '../../sandbox/tls/ca.ts';
-import { TokenBucket } from '../../src/async/token-bucket.ts';
+import { TokenBucket } from '../../src/async/limits.ts';
 import { FakeClock, settle } from '../../test/support/fake-clock.ts';
-import { BlockingQuery, nextLeafStep, PACE } from './blocking.ts';
 import { RetryWindow } from './errors.ts';
-import type { HttpAnswer } from './http.ts';
+import { BlockingQuery, type HttpAnswer, nextLeafStep, PACE } from './http-source.ts';
 
 const live = () => new AbortController().signal;
 const HOUR = 3_600_000;

@@ -1,9 +1,7 @@
 import type { Adapter, Need } from '../../src/mesh/adapter.ts';
-import { checks } from './cluster/checks.ts';
-import { discover } from './cluster/discover.ts';
+import { checks, discover } from './cluster.ts';
 import { type FileConfig, fileConfig } from './config.ts';
-import { expectation } from './material.ts';
-import { FileSource } from './source.ts';
+import { expectation, FileSource } from './source.ts';
 
 /**
  * Files that another program writes: a sidecar, spiffe-helper, a CSI driver, a kubelet.

@@ -4,7 +4,7 @@ import { validateObject } from '../../src/config/validate.ts';
 import { gateways } from '../../src/gateways.ts';
 import { adapters } from '../index.ts';
 import { file } from './adapter.ts';
-import { pathsOf } from './cluster/layouts.ts';
+import { pathsOf } from './cluster.ts';
 import type { FileConfig } from './config.ts';
 
 const paths = (given: object) => pathsOf(file.config.parse(given));

@@ -1,6 +1,6 @@
 import { z } from 'zod';
-import { cel } from '../../src/mesh/schema/cel.ts';
-import { parseSpiffeId } from '../../src/pki/spiffe.ts';
+import { cel } from '../../src/mesh/schema.ts';
+import { parseSpiffeId } from '../../src/pki/names.ts';
 
 const absolutePath = () => z.string().startsWith('/', 'must be an absolute path').max(4096);
 const dnsName = /^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$/;

@@ -6,7 +6,7 @@ import { afterEach, beforeEach, describe, it } from 'node:test';
 import { inspect } from 'node:util';
 import { FileWriter } from '../../sandbox/file/writer.ts';
 import { type LeafOptions, SandboxCa } from '../../sandbox/tls/ca.ts';
-import { fileTexts } from '../../src/agent/informers/files.ts';
+import { fileTexts } from '../../src/agent/file-informer.ts';
 import type { Checking, Source } from '../../src/mesh/adapter.ts';
 import { MeshError, type MeshErrorCode } from '../../src/mesh/error.ts';
 import { type Identity, leafOf } from '../../src/mesh/identity.ts';

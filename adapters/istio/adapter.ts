@@ -1,11 +1,7 @@
 import type { Adapter, Need } from '../../src/mesh/adapter.ts';
-import { CaIssuer } from './ca.ts';
-import { checks } from './cluster/checks.ts';
-import { discover, ROOT_CONFIG_MAP } from './cluster/discover.ts';
-import { pods } from './cluster/pods.ts';
-import { type IstioConfig, istioConfig } from './config.ts';
-import { CRL_CONFIG_MAP } from './crls.ts';
-import { accountPath, expectation } from './name.ts';
+import { CaIssuer, CRL_CONFIG_MAP } from './ca.ts';
+import { checks, discover, pods, ROOT_CONFIG_MAP } from './cluster.ts';
+import { accountPath, expectation, type IstioConfig, istioConfig } from './config.ts';
 import { SdsSource } from './sds.ts';
 
 /** Istio: its CA API (istiod, istio-csr), or SDS (pilot-agent, SPIRE). */

@@ -1,27 +1,24 @@
-import { Semaphore } from '../../src/async/semaphore.ts';
-import { type Share, sharing } from '../../src/async/sharing.ts';
-import { UnderWay } from '../../src/async/under-way.ts';
+import { mapStream, type StreamTransform, UnderWay } from '../../src/async/latest-value.ts';
+import { Semaphore } from '../../src/async/limits.ts';
+import { type Share, type SharedHandle, sharing } from '../../src/async/sharing.ts';
 import { type ChannelTarget, openChannel } from '../../src/grpc/channel.ts';
 import { GrpcError, grpcStatus } from '../../src/grpc/error.ts';
 import type { Checking, Expectation, Host, Issuer, Revoking } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import type { Examiner } from '../../src/mesh/examiner.ts';
 import { type Identity, leafOf } from '../../src/mesh/identity.ts';
-import { type Claims, describeClaims, readClaims } from '../../src/mesh/input/claims.ts';
-import { provable, readPair, requireProvable } from '../../src/mesh/input/pair.ts';
-import { formatDuration } from '../../src/mesh/schema/duration.ts';
-import { type Certificate, formatCertificates } from '../../src/pki/certificate.ts';
-import type { Crl } from '../../src/pki/crl.ts';
+import { type Claims, describeClaims, provable, readClaims, readPair, requireProvable } from '../../src/mesh/input.ts';
+import { LastRead } from '../../src/mesh/last-read.ts';
+import { formatDuration } from '../../src/mesh/schema.ts';
+import { type Certificate, formatCertificates, parseCertificates } from '../../src/pki/certificate.ts';
+import { type Crl, parseCrls } from '../../src/pki/crl.ts';
 import { createCsr } from '../../src/pki/csr.ts';
-import { formatPem } from '../../src/pki/der/pem.ts';
+import { formatPem } from '../../src/pki/der.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
-import { readAnswer } from './ca-answer.ts';
-import { CaRoots } from './ca-roots.ts';
-import type { CaConfig, IstioConfig } from './config.ts';
-import { istioCrls } from './crls.ts';
+import { ROOT_CONFIG_MAP } from './cluster.ts';
+import { bearerId, type CaConfig, expectation, type IstioConfig } from './config.ts';
 import { caError } from './errors.ts';
 import { examineCa } from './examine.ts';
-import { bearerId, expectation } from './name.ts';
 
 const METHOD = 'istio.v1.auth.IstioCertificateService/CreateCertificate';
 /** Istio's own client sets no deadline and hangs with its CA. */
@@ -199,4 +196,169 @@ export class CaIssuer implements Issuer, Checking, Revoking {
 function caConnection(target: ChannelTarget) {
   const channel = openChannel(target);
   return { channel, turns: new Semaphore(AT_ONCE), [Symbol.dispose]: () => channel.close() };
+}
+
+interface CaAnswer {
+  /** Leaf first; self-signed ones are left out. */
+  readonly chain: readonly Certificate[];
+  readonly roots: readonly Certificate[];
+}
+
+/**
+ * `cert_chain` has the leaf, the intermediates one by one, and last the root, or all roots in that one element. With a
+ * plug-in CA the root may be among the intermediates too. `known` are the roots that are most likely in the answer.
+ */
+function readAnswer(from: string, elements: readonly string[], known: readonly Certificate[]): CaAnswer {
+  if (elements.length < 2) {
+    throw new MeshError(
+      'ERR_MESH_BAD_RESPONSE',
+      `${from} sent ${elements.length} certificates; expected a leaf and a root. See its logs`,
+    );
+  }
+  try {
+    const lower = parseCertificates(elements.slice(0, -1).join('\n'));
+    const last = elements.at(-1) ?? '';
+    const roots = last === formatCertificates(known) ? known : parseCertificates(last);
+    return { chain: lower.filter(({ selfSigned }) => !selfSigned), roots };
+  } catch (cause) {
+    throw new MeshError('ERR_MESH_BAD_RESPONSE', `${from} sent certificates that cannot be read; see its logs`, {
+      cause,
+    });
+  }
+}
+
+type RootsHost = Pick<Host, 'configMap' | 'clusterTrustBundle' | 'file' | 'namespace' | 'report' | 'share'>;
+type Roots = readonly Certificate[];
+/** The text of a file or a ClusterTrustBundle, or the data of a ConfigMap. */
+type Content = string | Readonly<Record<string, string>> | undefined;
+
+/** The roots that the CA is verified against, from the place in the configuration. */
+class CaRoots implements StreamTransform<Content, Roots> {
+  readonly #host: RootsHost;
+  readonly #config: CaConfig['root'];
+  /** While it has followers: the parsed value, shared by all readers of the same place. */
+  #parsed: SharedHandle<LastRead<string, Roots>> | undefined;
+  #named: Roots | undefined;
+
+  constructor(config: CaConfig['root'], host: RootsHost) {
+    this.#host = host;
+    this.#config = config;
+  }
+
+  /** `ConfigMap edge/istio-ca-root-cert`. */
+  get place(): string {
+    const { inline, file, clusterTrustBundle } = this.#config;
+    const { name, namespace } = this.#configMap;
+    if (inline !== undefined) return 'root.inline';
+    if (clusterTrustBundle) return `ClusterTrustBundle ${clusterTrustBundle.name}`;
+    return file !== undefined ? `file ${file}` : `ConfigMap ${namespace}/${name}`;
+  }
+
+  /** The last valid ones of `changes`, also after its end. */
+  get named(): Roots | undefined {
+    return this.#named;
+  }
+
+  /** The last valid ones while `changes` is followed, so that a renewal costs no read; otherwise read again. */
+  async current(signal: AbortSignal): Promise<Roots> {
+    if (this.#config.inline !== undefined) return this.#parse(this.#config.inline);
+    if (this.#parsed && this.#named) return this.#named;
+    for await (const content of this.#contents(signal)) return this.#readShared(this.#textOf(content));
+    signal.throwIfAborted();
+    throw new MeshError('ERR_MESH_CONFIG', `${this.place} could not be read; meshcert tries again`);
+  }
+
+  /** Now and at each change; unusable content is reported and skipped. */
+  changes(signal: AbortSignal): AsyncIterable<Roots> {
+    return mapStream(this.#contents(signal), this);
+  }
+
+  read(content: Content): Roots | undefined {
+    try {
+      const text = this.#textOf(content);
+      this.#parsed ??= this.#shared();
+      this.#named = this.#parsed.value.read(text, (pem) => this.#parse(pem));
+      return this.#named;
+    } catch (error) {
+      if (!(error instanceof MeshError)) throw error;
+      this.#host.report(error);
+      return undefined;
+    }
+  }
+
+  over(): void {
+    this.#parsed?.[Symbol.dispose]();
+    this.#parsed = undefined;
+  }
+
+  /** Of all readers of the same place, such as a thousand MeshCertificates of one mesh. */
+  #shared(): SharedHandle<LastRead<string, Roots>> {
+    const share: Share = this.#host.share ?? sharing();
+    return share(`istio roots in ${this.place}, ${this.#configMap.key}`, () => new LastRead());
+  }
+
+  #readShared(text: string): Roots {
+    using parsed = this.#shared();
+    return parsed.value.read(text, (pem) => this.#parse(pem));
+  }
+
+  get #configMap() {
+    const { name = ROOT_CONFIG_MAP, key = 'root-cert.pem', namespace } = this.#config.configMap ?? {};
+    return { name, key, namespace: namespace ?? this.#host.namespace };
+  }
+
+  #contents(signal: AbortSignal): AsyncIterable<Content> {
+    const { file, clusterTrustBundle } = this.#config;
+    if (clusterTrustBundle) return this.#host.clusterTrustBundle(clusterTrustBundle.name, signal);
+    if (file !== undefined) return this.#host.file(file, signal);
+    const { name, namespace } = this.#configMap;
+    return this.#host.configMap({ name, namespace }, signal);
+  }
+
+  #textOf(content: Content): string {
+    const { key } = this.#configMap;
+    const text = typeof content === 'object' ? content[key] : content;
+    if (text !== undefined) return text;
+    const { file, clusterTrustBundle } = this.#config;
+    const next = clusterTrustBundle
+      ? 'does not exist: istiod writes it with ENABLE_CLUSTER_TRUST_BUNDLE_API=true, where the API server serves v1beta1 of it (--runtime-config=certificates.k8s.io/v1beta1/clustertrustbundles=true); set both, or correct root'
+      : file !== undefined
+        ? 'does not exist or cannot be read: mount it, or correct root.file'
+        : `with key ${key} does not exist: istiod writes it into the namespaces that it discovers, and with ENABLE_CLUSTER_TRUST_BUNDLE_API=true a ClusterTrustBundle in its place; set root.clusterTrustBundle then, or root if it is elsewhere`;
+    throw new MeshError('ERR_MESH_CONFIG', `${this.place} ${next}`);
+  }
+
+  #parse(text: string): Roots {
+    try {
+      return parseCertificates(text);
+    } catch (cause) {
+      throw new MeshError('ERR_MESH_CONFIG', `${this.place} has no certificates that can be read; correct it`, {
+        cause,
+      });
+    }
+  }
+}
+
+/** What istiod writes into every namespace when its plug-in CA has CRLs (Istio 1.27 and later). */
+export const CRL_CONFIG_MAP = 'istio-ca-crl';
+const KEY = 'ca-crl.pem';
+
+/** The CRLs that istiod publishes, now and at each change; none while the ConfigMap does not exist. */
+export async function* istioCrls(
+  host: Pick<Host, 'configMap' | 'namespace'>,
+  signal: AbortSignal,
+): AsyncGenerator<readonly Crl[]> {
+  const { namespace } = host;
+  for await (const data of host.configMap({ name: CRL_CONFIG_MAP, namespace }, signal)) {
+    yield read(data?.[KEY] ?? '', `ConfigMap ${namespace}/${CRL_CONFIG_MAP}, key ${KEY},`);
+  }
+}
+
+function read(pem: string, from: string): readonly Crl[] {
+  try {
+    return parseCrls(pem);
+  } catch (cause) {
+    const message = `${from} has no CRLs that can be read; correct ${KEY} in the Secret cacerts of istiod`;
+    throw new MeshError('ERR_MESH_BAD_RESPONSE', message, { cause });
+  }
 }

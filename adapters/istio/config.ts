@@ -1,9 +1,8 @@
 import { z } from 'zod';
-import { hostPort } from '../../src/mesh/schema/address.ts';
-import { LONGEST } from '../../src/mesh/schema/bounds.ts';
-import { cel } from '../../src/mesh/schema/cel.ts';
-import { durationSchema } from '../../src/mesh/schema/duration.ts';
-import { parseSpiffeId } from '../../src/pki/spiffe.ts';
+import type { Expectation } from '../../src/mesh/adapter.ts';
+import type { Claims } from '../../src/mesh/input.ts';
+import { cel, durationSchema, hostPort, LONGEST } from '../../src/mesh/schema.ts';
+import { formatSpiffeId, parseSpiffeId } from '../../src/pki/names.ts';
 
 const dnsName = () =>
   z
@@ -149,3 +148,30 @@ export const istioConfig = z
 export type IstioConfig = z.output<typeof istioConfig>;
 export type CaConfig = NonNullable<IstioConfig['ca']>;
 export type SdsConfig = NonNullable<IstioConfig['sds']>;
+
+const DEFAULT_TRUST_DOMAIN = 'cluster.local';
+
+export const accountPath = (namespace: string, account: string): string => `/ns/${namespace}/sa/${account}`;
+
+/** Istio's name of a ServiceAccount. */
+const workloadId = (trustDomain: string, namespace: string, account: string): string =>
+  formatSpiffeId({ trustDomain, path: accountPath(namespace, account) });
+
+export function expectation(config: IstioConfig, namespace: string): Expectation {
+  const trustDomain = trustDomainOf(config);
+  const account = config.ca?.serviceAccount;
+  const id = config.id ?? (account && trustDomain ? workloadId(trustDomain, namespace, account) : undefined);
+  return { form: 'spiffe', ...(id === undefined ? {} : { id }), ...(trustDomain === undefined ? {} : { trustDomain }) };
+}
+
+/** The identity that the CA gives to the bearer of this token, or undefined when it is not a ServiceAccount's. */
+export function bearerId(config: IstioConfig, claims: Claims | undefined): string | undefined {
+  const account = claims?.account;
+  const trustDomain = trustDomainOf(config);
+  return account && trustDomain ? workloadId(trustDomain, account.namespace, account.name) : undefined;
+}
+
+function trustDomainOf(config: IstioConfig): string | undefined {
+  const fromId = config.id === undefined ? undefined : parseSpiffeId(config.id)?.trustDomain;
+  return config.trustDomain ?? fromId ?? (config.ca ? DEFAULT_TRUST_DOMAIN : undefined);
+}

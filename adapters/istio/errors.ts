@@ -1,6 +1,6 @@
 import { GrpcError, grpcStatus } from '../../src/grpc/error.ts';
 import { MeshError, type MeshErrorCode, type Retry } from '../../src/mesh/error.ts';
-import { type Claims, describeClaims } from '../../src/mesh/input/claims.ts';
+import { type Claims, describeClaims } from '../../src/mesh/input.ts';
 
 interface IstioFailure {
   readonly code: MeshErrorCode;

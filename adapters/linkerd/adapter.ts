@@ -1,11 +1,8 @@
 import type { Adapter, Expectation, Need } from '../../src/mesh/adapter.ts';
-import { checks } from './cluster/checks.ts';
-import { discover } from './cluster/discover.ts';
-import { pods } from './cluster/pods.ts';
-import { type LinkerdConfig, linkerdConfig } from './config.ts';
+import { checks, discover, pods } from './cluster.ts';
+import { AUDIENCE, identityOf, type LinkerdConfig, linkerdConfig } from './config.ts';
 import { identityAddress } from './control-plane.ts';
 import { LinkerdIssuer } from './issuer.ts';
-import { AUDIENCE, identityOf } from './name.ts';
 
 /** Linkerd's identity service, as a client without a proxy. */
 export const linkerd: Adapter<LinkerdConfig> = {

@@ -5,8 +5,8 @@ import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import { sharing } from '../../src/async/sharing.ts';
 import { GrpcError, grpcStatus } from '../../src/grpc/error.ts';
 import { MeshError } from '../../src/mesh/error.ts';
-import { certify } from './certify.ts';
 import { certifyError } from './errors.ts';
+import { certify } from './issuer.ts';
 
 const NOW = Date.parse('2026-01-01T00:00:00Z');
 const SUB = 'system:serviceaccount:emissary:gateway';

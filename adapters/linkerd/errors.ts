@@ -1,7 +1,7 @@
 import { GrpcError, grpcStatus } from '../../src/grpc/error.ts';
 import { MeshError, type MeshErrorCode, type Retry } from '../../src/mesh/error.ts';
-import { describeClaims, readClaims } from '../../src/mesh/input/claims.ts';
-import { AUDIENCE } from './name.ts';
+import { describeClaims, readClaims } from '../../src/mesh/input.ts';
+import { AUDIENCE } from './config.ts';
 
 interface LinkerdFailure {
   readonly code: MeshErrorCode;

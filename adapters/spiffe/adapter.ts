@@ -1,10 +1,8 @@
 import type { Adapter } from '../../src/mesh/adapter.ts';
-import { parseSpiffeId } from '../../src/pki/spiffe.ts';
-import { checks } from './cluster/checks.ts';
-import { discover } from './cluster/discover.ts';
+import { parseSpiffeId } from '../../src/pki/names.ts';
+import { checks, discover } from './cluster.ts';
 import { addressOf, type SpiffeConfig, spiffeConfig } from './config.ts';
-import { SvidSource } from './source.ts';
-import { expectation } from './svids.ts';
+import { expectation, SvidSource } from './source.ts';
 
 /**
  * Any server of the SPIFFE Workload API, such as the SPIRE agent; experimentally, of the SPIFFE Broker API.

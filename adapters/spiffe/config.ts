@@ -1,7 +1,6 @@
 import { z } from 'zod';
-import { hostPort, isLoopback } from '../../src/mesh/schema/address.ts';
-import { cel } from '../../src/mesh/schema/cel.ts';
-import { parseSpiffeId } from '../../src/pki/spiffe.ts';
+import { cel, hostPort, isLoopback } from '../../src/mesh/schema.ts';
+import { parseSpiffeId } from '../../src/pki/names.ts';
 
 /** A socket address longer than this does not bind (sun_path, with its terminating zero). */
 const LONGEST_SOCKET_PATH = 107;

@@ -1,14 +1,19 @@
 import { CallDeadline } from '../../src/async/clock.ts';
-import { UnderWay } from '../../src/async/under-way.ts';
-import type { Checking, Host, Revoking, Source } from '../../src/mesh/adapter.ts';
+import { UnderWay } from '../../src/async/latest-value.ts';
+import { type CallOptions, type Channel, openChannel } from '../../src/grpc/channel.ts';
+import { messageType } from '../../src/grpc/messages.ts';
+import type { Checking, Expectation, Host, Revoking, Source } from '../../src/mesh/adapter.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import type { Examiner } from '../../src/mesh/examiner.ts';
-import { type Identity, leafOf, sameIdentity, sameLeaf } from '../../src/mesh/identity.ts';
-import type { Crl } from '../../src/pki/crl.ts';
-import { parseSpiffeId } from '../../src/pki/spiffe.ts';
-import type { SpiffeConfig } from './config.ts';
-import { BrokerEndpoint, type SvidEndpoint, WorkloadEndpoint } from './endpoint.ts';
-import { chooseSvid, expectation, readCrls, readSvid, readUpstreamTrust, type X509SvidResponse } from './svids.ts';
+import { type Identity, leafOf, sameIdentity, sameLeaf, type UpstreamTrust } from '../../src/mesh/identity.ts';
+import { provingRoots, readPair, unprovable } from '../../src/mesh/input.ts';
+import { type Certificate, certificatesFromDer, formatCertificates } from '../../src/pki/certificate.ts';
+import { Crl } from '../../src/pki/crl.ts';
+import { formatPem } from '../../src/pki/der.ts';
+import { PrivateKey } from '../../src/pki/key.ts';
+import { parseSpiffeId } from '../../src/pki/names.ts';
+import { addressOf, type BrokerConfig, type SpiffeConfig } from './config.ts';
+import { brokerError, workloadApiError } from './errors.ts';
 
 /** The agent answers from memory. */
 const FIRST_ANSWER_MS = 30_000;
@@ -131,3 +136,249 @@ export class SvidSource implements Source, Checking, Revoking {
     );
   }
 }
+
+/** A server that streams X.509-SVIDs. */
+interface SvidEndpoint {
+  /** For messages. */
+  readonly from: string;
+  /** Each response replaces the one before. The channel is closed when the stream is left. */
+  responses(signal: AbortSignal): AsyncIterable<X509SvidResponse>;
+  /** The one error of a failed stream that the agent acts on. */
+  explain(error: unknown): unknown;
+}
+
+type Call = Pick<CallOptions, 'method' | 'metadata'> & { readonly request: object };
+
+const WORKLOAD_API: Call = {
+  method: 'SpiffeWorkloadAPI/FetchX509SVID',
+  // Without it the server refuses each call: it shows that no browser was led to the socket.
+  metadata: { 'workload.spiffe.io': 'true' },
+  request: {},
+};
+const BROKER_API: Omit<Call, 'request'> = {
+  method: 'spiffe.broker.API/SubscribeToX509SVID',
+  metadata: { 'broker.spiffe.io': 'true' },
+};
+const REFERENCE = 'spiffe.broker.KubernetesObjectReference';
+
+class WorkloadEndpoint implements SvidEndpoint {
+  readonly #config: Pick<SpiffeConfig, 'socket' | 'address'>;
+
+  constructor(config: Pick<SpiffeConfig, 'socket' | 'address'>) {
+    this.#config = config;
+  }
+
+  get from(): string {
+    return `Workload API at ${this.#config.socket ?? this.#config.address}`;
+  }
+
+  responses(signal: AbortSignal): AsyncIterable<X509SvidResponse> {
+    // No keepalive: over a unix socket it finds nothing, and grpc-go ends connections that ping too often.
+    return streamed(openChannel({ address: addressOf(this.#config), tls: 'plaintext' }), WORKLOAD_API, signal);
+  }
+
+  explain(error: unknown): unknown {
+    return workloadApiError(error, this.from);
+  }
+}
+
+/** The SVIDs of another workload. The agent connects by mutual TLS with its own SVID, which the Workload API gives it. */
+class BrokerEndpoint implements SvidEndpoint {
+  readonly #config: BrokerConfig;
+  readonly #workload: WorkloadEndpoint;
+  readonly #host: Pick<Host, 'clock' | 'namespace'>;
+
+  constructor(config: BrokerConfig, workload: WorkloadEndpoint, host: Pick<Host, 'clock' | 'namespace'>) {
+    this.#config = config;
+    this.#workload = workload;
+    this.#host = host;
+  }
+
+  get from(): string {
+    return `Broker API at ${this.#config.socket ?? this.#config.address}`;
+  }
+
+  async *responses(signal: AbortSignal): AsyncGenerator<X509SvidResponse> {
+    const own = await this.#ownSvid(signal);
+    const channel = openChannel({
+      address: addressOf(this.#config),
+      tls: {
+        ca: formatCertificates(own.roots),
+        cert: formatCertificates(own.chain),
+        key: own.key.toPem(),
+        refuse: (uris) => this.#refusal(uris, own),
+      },
+    });
+    yield* streamed(channel, { ...BROKER_API, request: { reference: this.#reference } }, signal);
+  }
+
+  explain(error: unknown): unknown {
+    return brokerError(error, this.from);
+  }
+
+  get #reference(): object {
+    const { plural, group, name } = this.#config.object;
+    // Only objects beside the MeshCertificate: who may write it must not get identities of other namespaces.
+    const key = { namespace: this.#host.namespace, name };
+    const value = messageType(REFERENCE).encode({ type: { plural, group }, key });
+    return { reference: { type_url: `type.googleapis.com/${REFERENCE}`, value } };
+  }
+
+  async #ownSvid(signal: AbortSignal): Promise<Identity> {
+    const { from } = this.#workload;
+    const { clientId: id } = this.#config;
+    try {
+      for await (const { svids } of this.#workload.responses(signal)) {
+        const svid = chooseSvid(from, svids, { id, hint: undefined }, 'broker.clientId');
+        return readSvid(from, svid, { form: 'spiffe', id }, this.#host.clock.now(), undefined);
+      }
+    } catch (error) {
+      throw this.#workload.explain(error);
+    }
+    throw new MeshError('ERR_MESH_UNAVAILABLE', `${from} ended the stream; meshcert opens it again`);
+  }
+
+  /** Why the owner of these names is no Broker API for this agent. */
+  #refusal([id, ...others]: readonly string[], own: Identity): string | undefined {
+    const { serverId } = this.#config;
+    const name = parseSpiffeId(id ?? '');
+    if (!name || others.length > 0) return 'not for one SPIFFE ID';
+    if (serverId !== undefined) return id === serverId ? undefined : 'for another SPIFFE ID than broker.serverId';
+    const isAgent = name.trustDomain === parseSpiffeId(own.id)?.trustDomain && name.path.startsWith('/spire/agent/');
+    return isAgent ? undefined : 'not that of a SPIRE agent of the trust domain; set broker.serverId';
+  }
+}
+
+async function* streamed(channel: Channel, call: Call, signal: AbortSignal): AsyncGenerator<X509SvidResponse> {
+  try {
+    yield* channel.stream<object, X509SvidResponse>({ ...call, signal });
+  } finally {
+    channel.close();
+  }
+}
+
+interface X509Svid {
+  readonly spiffe_id: string;
+  readonly x509_svid: Buffer;
+  readonly x509_svid_key: Buffer;
+  readonly bundle: Buffer;
+  readonly hint: string;
+}
+
+/** Everything that the Workload API sends; it replaces what it sent before. */
+interface X509SvidResponse {
+  readonly svids: readonly X509Svid[];
+  readonly crl: readonly Buffer[];
+  /** Roots, DER, by the ID of their trust domain. */
+  readonly federated_bundles: Readonly<Record<string, Buffer>>;
+}
+
+export function expectation({ id, trustDomain }: SpiffeConfig): Expectation {
+  const domain = trustDomain ?? (id === undefined ? undefined : parseSpiffeId(id)?.trustDomain);
+  return {
+    form: 'spiffe',
+    ...(id === undefined ? {} : { id }),
+    ...(domain === undefined ? {} : { trustDomain: domain }),
+  };
+}
+
+/** The SVID that the configuration means; `fields` are what chooses it. Of several with one hint, the first counts. */
+function chooseSvid(
+  from: string,
+  svids: readonly X509Svid[],
+  { id, hint }: Pick<SpiffeConfig, 'id' | 'hint'>,
+  fields = 'id or hint',
+): X509Svid {
+  const fitting = svids.filter(
+    (svid) => (id === undefined || svid.spiffe_id === id) && (hint === undefined || svid.hint === hint),
+  );
+  const [first] = fitting;
+  if (first && (hint !== undefined || new Set(fitting.map((svid) => svid.spiffe_id)).size === 1)) return first;
+  const offered = svids.length === 0 ? 'none' : svids.map(choice).join(', ');
+  if (first) {
+    throw new MeshError('ERR_MESH_CONFIG', `${from} offers several identities; set ${fields} to one of: ${offered}`, {
+      retry: { afterMs: 30_000 },
+    });
+  }
+  const wanted = [id, hint === undefined ? undefined : `hint "${hint}"`].filter((part) => part !== undefined);
+  const named = wanted.length === 0 ? '' : ` for ${wanted.join(' with ')}`;
+  throw new MeshError(
+    'ERR_MESH_DENIED',
+    `${from} offers no identity${named} (offered: ${offered}); register it, or correct ${fields}`,
+  );
+}
+
+const choice = ({ spiffe_id: id, hint }: X509Svid): string => {
+  const name = parseSpiffeId(id) ? id : 'an invalid SPIFFE ID';
+  return /^[\x20-\x7e]{1,100}$/.test(hint) ? `${name} (hint "${hint}")` : name;
+};
+
+/** Throws a MeshError for what can never be published. `before` is what was read last. */
+function readSvid(
+  from: string,
+  svid: X509Svid,
+  expected: Expectation,
+  now: number,
+  before: Identity | undefined,
+): Identity {
+  const known = before ? [...before.chain, ...before.roots] : [];
+  const certificates = certificatesOf(from, 'an X.509-SVID', svid.x509_svid, known);
+  const pair = readPair(from, keyOf(from, svid.x509_svid_key), certificates, expected, now);
+  if (pair.id !== svid.spiffe_id) {
+    throw bad(`${from} sent a certificate for ${pair.id} as that of another SPIFFE ID; see the logs of the agent`);
+  }
+  const named = certificatesOf(from, 'a bundle', svid.bundle, known);
+  const roots = provingRoots(pair, named, before?.roots ?? [], now);
+  if (!roots) throw unprovable(from, pair);
+  return { ...pair, roots };
+}
+
+/** The bundle of a federated trust domain, for a publication of its own: upstreams of that domain are verified by it alone. */
+function readUpstreamTrust(
+  from: string,
+  trustDomain: string,
+  bundles: X509SvidResponse['federated_bundles'],
+  known: readonly Certificate[],
+): UpstreamTrust {
+  const names = Object.keys(bundles);
+  const name = names.find((one) => domainOf(one) === trustDomain);
+  if (name === undefined) {
+    const offered = names.map(domainOf).sort().join(', ') || 'none';
+    throw new MeshError(
+      'ERR_MESH_DENIED',
+      `${from} offers no bundle of the trust domain ${trustDomain} (offered: ${offered}); add -federatesWith to the registration entry, or correct upstreamTrustDomain`,
+    );
+  }
+  const roots = certificatesOf(from, `a bundle of ${trustDomain}`, bundles[name] ?? Buffer.alloc(0), known);
+  return { trustDomain, roots };
+}
+
+/** Servers name it `spiffe://other.example`, some without the scheme. Anything else is not repeated in messages. */
+const domainOf = (id: string): string =>
+  /^(?:spiffe:\/\/)?([a-z0-9._-]{1,253})\/?$/.exec(id)?.[1] ?? 'an invalid trust domain';
+
+function readCrls(from: string, lists: readonly Buffer[]): readonly Crl[] {
+  try {
+    return lists.map((der) => Crl.fromDer(der));
+  } catch (cause) {
+    throw bad(`${from} sent a CRL that cannot be read; see the logs of the agent`, cause);
+  }
+}
+
+function certificatesOf(from: string, what: string, der: Buffer, known: readonly Certificate[]): Certificate[] {
+  try {
+    return certificatesFromDer(der, { known });
+  } catch (cause) {
+    throw bad(`${from} sent ${what} that cannot be read; see the logs of the agent`, cause);
+  }
+}
+
+function keyOf(from: string, der: Buffer): PrivateKey {
+  try {
+    return PrivateKey.fromPem(formatPem('PRIVATE KEY', der));
+  } catch (cause) {
+    throw bad(`${from} sent a private key that cannot be read; see the logs of the agent`, cause);
+  }
+}
+
+const bad = (message: string, cause?: unknown): MeshError => new MeshError('ERR_MESH_BAD_RESPONSE', message, { cause });

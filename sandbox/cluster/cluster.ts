@@ -1,8 +1,8 @@
 import { type Clock, systemClock } from '../../src/async/clock.ts';
-import type { EmissaryEnv } from '../../src/gateway/emissary/reading/env.ts';
+import type { EmissaryEnv } from '../../src/gateway/emissary/reading.ts';
 import type { Kube } from '../../src/kube/api.ts';
 import { connect } from '../../src/kube/client.ts';
-import { formatDuration } from '../../src/mesh/schema/duration.ts';
+import { formatDuration } from '../../src/mesh/schema.ts';
 import { type RunningGateway, startGateway } from '../emissary/gateway.ts';
 import { type RunningEnvoyGateway, startEnvoyGateway } from '../envoy-gateway/gateway.ts';
 import { type KubeApi, type KubeApiOptions, startKubeApi } from '../kube/kube-api.ts';

@@ -1,5 +1,5 @@
-import type { KubeObject } from '../../src/core/object.ts';
 import type { Kube } from '../../src/kube/api.ts';
+import type { KubeObject } from '../../src/objects/objects.ts';
 import { CONTROLLER_NAME } from '../envoy-gateway/translation.ts';
 import { gatewayApiDefinitions } from '../kube/gateway-api.ts';
 import type { KubeApi } from '../kube/kube-api.ts';

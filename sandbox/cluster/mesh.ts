@@ -1,7 +1,7 @@
 import type { Clock } from '../../src/async/clock.ts';
 import type { Kube } from '../../src/kube/api.ts';
-import type { Identity } from '../../src/mesh/identity.ts';
-import { leafOf } from '../../src/mesh/identity.ts';
+import { type Identity, leafOf } from '../../src/mesh/identity.ts';
+
 import type { PoolEndpoint } from '../emissary/pool.ts';
 import type { KubeApi } from '../kube/kube-api.ts';
 

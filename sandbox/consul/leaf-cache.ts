@@ -1,5 +1,5 @@
 import { createCsr } from '../../src/pki/csr.ts';
-import { formatPem } from '../../src/pki/der/pem.ts';
+import { formatPem } from '../../src/pki/der.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
 import type { ConnectCa } from './connect-ca.ts';
 import { ConsulRefusal } from './refusal.ts';

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { Clock } from '../../src/async/clock.ts';
-import { parseSpiffeId } from '../../src/pki/spiffe.ts';
+import { parseSpiffeId } from '../../src/pki/names.ts';
 import { readCsr } from '../tls/csr.ts';
 import { Acl } from './acl.ts';
 import { ConnectCa } from './connect-ca.ts';

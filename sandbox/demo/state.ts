@@ -1,6 +1,6 @@
-import type { Sink } from '../../src/agent/report/reporter.ts';
+import type { Sink } from '../../src/agent/reporter.ts';
 import type { PublicationStatus } from '../../src/core/status.ts';
-import { formatDuration } from '../../src/mesh/schema/duration.ts';
+import { formatDuration } from '../../src/mesh/schema.ts';
 import { GATEWAY_TITLES, type GatewayTitle } from '../cluster/mesh.ts';
 
 /** Requests by one gateway. */

@@ -1,4 +1,4 @@
-import { formatDuration } from '../../src/mesh/schema/duration.ts';
+import { formatDuration } from '../../src/mesh/schema.ts';
 import { GATEWAY_TITLES } from '../cluster/mesh.ts';
 import type { DemoState, DemoSummary, MeshState } from './state.ts';
 

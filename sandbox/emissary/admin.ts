@@ -1,4 +1,4 @@
-import type { ContextReading, PemFile } from '../../src/gateway/emissary/reading/context.ts';
+import type { ContextReading, PemFile } from '../../src/gateway/emissary/reading.ts';
 import { type Certificate, parseCertificates } from '../../src/pki/certificate.ts';
 import type { ClusterConfig, Configuration, EnvoyTls } from './configuration.ts';
 

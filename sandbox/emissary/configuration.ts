@@ -1,17 +1,21 @@
 import { createSecureContext } from 'node:tls';
-import type { KubeObject } from '../../src/core/object.ts';
-import { keyOf, refOf } from '../../src/core/object.ts';
 import {
   type ContextReading,
+  type EmissaryEnv,
+  effectiveUpstream,
+  inOrder,
+  mappingSpec,
   moduleSettings,
   type PemFile,
   type PodFiles,
   readContexts,
+  resolversIn,
+  seesMapping,
   type TlsPart,
-} from '../../src/gateway/emissary/reading/context.ts';
-import type { EmissaryEnv } from '../../src/gateway/emissary/reading/env.ts';
-import { mappingSpec } from '../../src/gateway/emissary/reading/kinds.ts';
-import { effectiveUpstream, inOrder, resolversIn, seesMapping } from '../../src/gateway/emissary/reading/reading.ts';
+} from '../../src/gateway/emissary/reading.ts';
+
+import { type KubeObject, keyOf, refOf } from '../../src/objects/objects.ts';
+
 import { PrivateKey } from '../../src/pki/key.ts';
 import { describeKeyType, type KeyType } from '../../src/pki/key-type.ts';
 

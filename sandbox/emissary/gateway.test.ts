@@ -1,10 +1,10 @@
 import assert from 'node:assert/strict';
 import { afterEach, beforeEach, test } from 'node:test';
-import { refOf } from '../../src/core/object.ts';
-import { secretFileName } from '../../src/gateway/emissary/reading/secret-file.ts';
+import { secretFileName } from '../../src/gateway/emissary/reading.ts';
 import type { Kube } from '../../src/kube/api.ts';
 import { connect } from '../../src/kube/client.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
+import { refOf } from '../../src/objects/objects.ts';
 import { formatCertificates } from '../../src/pki/certificate.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
 import { type KubeApi, startKubeApi } from '../kube/kube-api.ts';

@@ -2,8 +2,8 @@ import { setMaxListeners } from 'node:events';
 import type { IncomingMessage, Server, ServerResponse } from 'node:http';
 import { type Clock, systemClock } from '../../src/async/clock.ts';
 import { Changes } from '../../src/async/trigger.ts';
-import type { PodFiles } from '../../src/gateway/emissary/reading/context.ts';
-import { DEFAULT_ENV, type EmissaryEnv } from '../../src/gateway/emissary/reading/env.ts';
+import { DEFAULT_ENV, type EmissaryEnv, type PodFiles } from '../../src/gateway/emissary/reading.ts';
+
 import type { Kube } from '../../src/kube/api.ts';
 import { type Log, silentLog } from '../../src/mesh/log.ts';
 import { createHttpServer, listen } from '../tls/upstream.ts';

@@ -1,10 +1,11 @@
 import type { Clock } from '../../src/async/clock.ts';
 import { Trigger } from '../../src/async/trigger.ts';
-import { type KubeObject, keyOf, refOf } from '../../src/core/object.ts';
-import { EMISSARY_RESOURCES } from '../../src/gateway/emissary/spec/resources.ts';
-import type { Kube, Resource } from '../../src/kube/api.ts';
+import { EMISSARY_RESOURCES } from '../../src/gateway/emissary/config.ts';
+import type { Kube } from '../../src/kube/api.ts';
 import { type ReflectOptions, type Reflector, reflect } from '../../src/kube/reflector.ts';
 import { RESOURCES } from '../../src/kube/resources.ts';
+import { type KubeObject, keyOf, type Resource, refOf } from '../../src/objects/objects.ts';
+
 import type { EnvoySnapshot } from './configuration.ts';
 
 export interface Batch {

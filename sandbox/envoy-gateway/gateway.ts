@@ -1,14 +1,21 @@
 import { setMaxListeners } from 'node:events';
 import { type Clock, systemClock } from '../../src/async/clock.ts';
 import { Changes, Trigger } from '../../src/async/trigger.ts';
-import { type KubeObject, keyOf as objectKey, refOf } from '../../src/core/object.ts';
-import { namedCertificate } from '../../src/gateway/gateway-api/diagnosis/world.ts';
-import { GATEWAY_API_RESOURCES } from '../../src/gateway/gateway-api/spec/resources.ts';
-import type { Kube, Resource } from '../../src/kube/api.ts';
+import { GATEWAY_API_RESOURCES } from '../../src/gateway/gateway-api/config.ts';
+import { namedCertificate } from '../../src/gateway/gateway-api/diagnosis.ts';
+import type { Kube } from '../../src/kube/api.ts';
 import { type Reflector, reflect } from '../../src/kube/reflector.ts';
 import { RESOURCES } from '../../src/kube/resources.ts';
-import { fields, listOfFields } from '../../src/mesh/kube-object.ts';
 import { silentLog } from '../../src/mesh/log.ts';
+import {
+  fields,
+  type KubeObject,
+  listOfFields,
+  keyOf as objectKey,
+  type Resource,
+  refOf,
+} from '../../src/objects/objects.ts';
+
 import type { PoolEndpoint } from '../emissary/pool.ts';
 import { GatewayProxy } from './proxy.ts';
 import { CONTROLLER_NAME, keyOf, type Translation, translate } from './translation.ts';

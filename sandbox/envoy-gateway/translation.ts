@@ -1,17 +1,16 @@
-import type { KubeObject } from '../../src/core/object.ts';
-import { bundleText } from '../../src/gateway/gateway-api/diagnosis/bundles.ts';
 import {
   BACKEND,
+  bundleText,
   type GatewayApiWorld,
   namedCertificate,
   type SeenBackend,
   type SeenGateway,
   type SeenPolicy,
   worldOf,
-} from '../../src/gateway/gateway-api/diagnosis/world.ts';
-import { isGranted } from '../../src/gateway/gateway-api/routes/client.ts';
-import { decodeData } from '../../src/gateway/secret-data.ts';
-import { fields, listOfFields, text } from '../../src/mesh/kube-object.ts';
+} from '../../src/gateway/gateway-api/diagnosis.ts';
+import { isGranted } from '../../src/gateway/gateway-api/routes.ts';
+import { decodeData } from '../../src/gateway/publication.ts';
+import { fields, type KubeObject, listOfFields, text } from '../../src/objects/objects.ts';
 
 /** A pair, or roots, as the control plane sends them to its proxies: unchecked. */
 export interface ProxySecret {

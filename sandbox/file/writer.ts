@@ -1,7 +1,7 @@
 import { mkdir, mkdtemp, rename, rm, symlink, unlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { LAYOUTS } from '../../adapters/file/cluster/layouts.ts';
+import { LAYOUTS } from '../../adapters/file/cluster.ts';
 import type { Clock } from '../../src/async/clock.ts';
 import { type Identity, leafOf } from '../../src/mesh/identity.ts';
 import { formatCertificates } from '../../src/pki/certificate.ts';

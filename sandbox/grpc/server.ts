@@ -8,7 +8,7 @@ import {
   status,
 } from '@grpc/grpc-js';
 import { GrpcError } from '../../src/grpc/error.ts';
-import { loadService } from '../../src/grpc/load.ts';
+import { loadService } from '../../src/grpc/messages.ts';
 import { type ListenOn, listen, type ServerTls } from './listen.ts';
 
 /** What a handler knows about its caller. */

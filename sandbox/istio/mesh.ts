@@ -1,6 +1,6 @@
-import type { KubeObject } from '../../src/core/object.ts';
 import type { Kube } from '../../src/kube/api.ts';
 import { RESOURCES } from '../../src/kube/resources.ts';
+import type { KubeObject } from '../../src/objects/objects.ts';
 import {
   appsOf,
   type ClusterMesh,

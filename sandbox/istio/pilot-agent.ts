@@ -2,8 +2,8 @@ import { randomUUID } from 'node:crypto';
 import { existsSync, unlinkSync } from 'node:fs';
 import type { Clock } from '../../src/async/clock.ts';
 import { GrpcError, grpcStatus } from '../../src/grpc/error.ts';
-import type { Identity } from '../../src/mesh/identity.ts';
-import { leafOf } from '../../src/mesh/identity.ts';
+import { type Identity, leafOf } from '../../src/mesh/identity.ts';
+
 import { type RunningServer, type ServerStream, serve } from '../grpc/server.ts';
 import {
   certificateResource,

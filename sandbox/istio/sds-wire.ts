@@ -1,4 +1,4 @@
-import { messageType } from '../../src/grpc/load.ts';
+import { messageType } from '../../src/grpc/messages.ts';
 import { type Certificate, formatCertificates } from '../../src/pki/certificate.ts';
 
 const TLS = 'envoy.extensions.transport_sockets.tls.v3';

@@ -1,7 +1,7 @@
 import type { ServerResponse } from 'node:http';
 import type { Clock } from '../../src/async/clock.ts';
-import type { Kind } from './objects/kinds.ts';
-import { storageOf } from './objects/kinds.ts';
+import { type Kind, storageOf } from './objects/kinds.ts';
+
 import type { JsonFields, Stored } from './objects/object.ts';
 import type { Predicate } from './objects/selectors.ts';
 import { type ApiError, expired } from './objects/status.ts';

@@ -1,7 +1,7 @@
 import { type Clock, systemClock } from '../../src/async/clock.ts';
-import type { KubeObject } from '../../src/core/object.ts';
 import type { Kube } from '../../src/kube/api.ts';
 import { type Identity, leafOf } from '../../src/mesh/identity.ts';
+import type { KubeObject } from '../../src/objects/objects.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
 import { serve } from '../grpc/server.ts';

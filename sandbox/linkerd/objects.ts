@@ -1,5 +1,5 @@
 import { stringify } from 'yaml';
-import type { KubeObject } from '../../src/core/object.ts';
+import type { KubeObject } from '../../src/objects/objects.ts';
 import { type Certificate, formatCertificates } from '../../src/pki/certificate.ts';
 import type { Pod } from './pod.ts';
 

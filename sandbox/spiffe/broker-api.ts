@@ -1,5 +1,5 @@
 import { GrpcError, grpcStatus } from '../../src/grpc/error.ts';
-import { messageType } from '../../src/grpc/load.ts';
+import { messageType } from '../../src/grpc/messages.ts';
 import { Certificate, formatCertificates } from '../../src/pki/certificate.ts';
 import type { ListenOn } from '../grpc/listen.ts';
 import { type RunningServer, type ServerStream, serve } from '../grpc/server.ts';

@@ -8,7 +8,7 @@ import { test } from 'node:test';
 import type { Certificate } from '../../src/pki/certificate.ts';
 import { findPath } from '../../src/pki/chain.ts';
 import { createCsr } from '../../src/pki/csr.ts';
-import { formatPem } from '../../src/pki/der/pem.ts';
+import { formatPem } from '../../src/pki/der.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
 import { FakeClock } from '../../test/support/fake-clock.ts';
 import { CLIENT_AUTH, SandboxCa } from './ca.ts';

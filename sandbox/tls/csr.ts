@@ -1,6 +1,5 @@
 import { createPublicKey, type KeyObject, verify } from 'node:crypto';
-import { children, readOid, readTlv, TAG, type Tlv } from '../../src/pki/der/der.ts';
-import { parsePem } from '../../src/pki/der/pem.ts';
+import { children, parsePem, readOid, readTlv, TAG, type Tlv } from '../../src/pki/der.ts';
 import { extensionsIn, OID, readExtensions } from '../../src/pki/extensions.ts';
 import { type Names, NO_NAMES } from '../../src/pki/names.ts';
 

@@ -1,6 +1,6 @@
 import { createHash, createPublicKey, type KeyObject, sign } from 'node:crypto';
-import { ECDSA_SHA256, ED25519, RSA_SHA256 } from '../../src/pki/der/algorithms.ts';
-import * as der from '../../src/pki/der/der.ts';
+import * as der from '../../src/pki/der.ts';
+import { ECDSA_SHA256, ED25519, RSA_SHA256 } from '../../src/pki/der.ts';
 import { OID } from '../../src/pki/extensions.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
 import { encodeNames, type Names } from '../../src/pki/names.ts';

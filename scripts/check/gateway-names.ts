@@ -32,7 +32,7 @@ const REVIEWED: readonly { readonly term: RegExp; readonly why: string }[] = [
 
 /** Files that may name a gateway, by how their path begins, and why. */
 export const ALLOWED_FILES: Readonly<Record<string, string>> = {
-  'adapters/consul/cluster/connector.ts': "the drop-in for Ambassador's own Consul connector",
+  'adapters/consul/cluster.ts': "the drop-in for Ambassador's own Consul connector",
 };
 
 /** `file:line: the name` of each gateway that product code outside its folder names. */

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { EVENT_REASONS } from '../../src/agent/report/event-sink.ts';
-import { REASONS } from '../../src/core/decision/status-of.ts';
+import { EVENT_REASONS } from '../../src/agent/sinks.ts';
+import { REASONS } from '../../src/core/status-of.ts';
 import { gateways } from '../../src/gateways.ts';
 import { ROOT } from '../tree.ts';
 

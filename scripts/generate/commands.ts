@@ -1,6 +1,6 @@
-import { COMMANDS } from '../../src/cli/commands/index.ts';
-import { VERSION as SOURCE_VERSION } from '../../src/cli/declare/version.ts';
+import { COMMANDS } from '../../src/cli/commands.ts';
 import { main } from '../../src/cli/main.ts';
+import { VERSION as SOURCE_VERSION } from '../../src/cli/program.ts';
 import { VERSION } from '../image/content.ts';
 
 /** docs/reference/commands.md: the output of `--help`, for the program and each command. */

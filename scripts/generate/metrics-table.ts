@@ -1,5 +1,4 @@
-import { METRICS } from '../../src/telemetry/definitions.ts';
-import type { Definition } from '../../src/telemetry/registry.ts';
+import { type Definition, METRICS } from '../../src/telemetry/metrics.ts';
 
 /** The table of docs/metrics.md. */
 export function renderMetrics(): string {

@@ -1,8 +1,12 @@
-import type { GatewayFields } from '../../src/config/schema/gateway-fields.ts';
-import { API_VERSION, KIND } from '../../src/config/schema/mesh-certificate.ts';
-import { specSchema } from '../../src/config/schema/spec.ts';
-import { statusSchema } from '../../src/config/schema/status.ts';
-import { type Structural, structural } from '../../src/config/schema/structural.ts';
+import { type Structural, structural } from '../../src/config/schema/crd.ts';
+import {
+  API_VERSION,
+  type GatewayFields,
+  KIND,
+  specSchema,
+  statusSchema,
+} from '../../src/config/schema/mesh-certificate.ts';
+
 import type { Adapter } from '../../src/mesh/adapter.ts';
 
 /** docs/reference/mesh-certificate.md: every field with its type, default and meaning. */

@@ -1,7 +1,7 @@
 import { z } from 'zod';
-import type { GatewayFields } from '../../src/config/schema/gateway-fields.ts';
-import { jsonSchema } from '../../src/config/schema/json-schema.ts';
-import { namespaceName, undottedName } from '../../src/config/schema/names.ts';
+import { jsonSchema } from '../../src/config/schema/crd.ts';
+import { type GatewayFields, namespaceName, undottedName } from '../../src/config/schema/mesh-certificate.ts';
+
 import type { Adapter } from '../../src/mesh/adapter.ts';
 import { LOG_LEVELS } from '../../src/mesh/log.ts';
 import { type ValueDescription, withDescriptions } from './values-descriptions.ts';

@@ -1,23 +1,21 @@
 import { setMaxListeners } from 'node:events';
-import { Semaphore } from '../async/semaphore.ts';
+import { Semaphore } from '../async/limits.ts';
 import { sharing } from '../async/sharing.ts';
 import type { Allowed, AllowList } from '../config/allow.ts';
 import type { MeshCertificate } from '../config/schema/mesh-certificate.ts';
-import type { KubeObject } from '../core/object.ts';
-import type { Preflight } from '../core/verify/preflight.ts';
+import type { Preflight } from '../core/preflight.ts';
 import type { Gateway } from '../gateway/gateway.ts';
-import { Bundles } from '../gateway/publication-reader.ts';
+import { Bundles } from '../gateway/publication.ts';
 import type { Kube } from '../kube/api.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import type { Runtime } from '../mesh/log.ts';
-import type { Leadership } from './election/leadership.ts';
-import { SharedInformers } from './informers/by-kind.ts';
-import { ObjectInformers, type ObjectInformersOptions } from './informers/by-object.ts';
-import { BatchGaps } from './publish/batch-gap.ts';
-import type { WritePriority } from './publish/write-priority.ts';
-import { Reconcilers } from './reconcile/reconcilers.ts';
-import { Reporter, type Sink } from './report/reporter.ts';
+import type { KubeObject } from '../objects/objects.ts';
+import type { Leadership } from './election.ts';
+import { ObjectInformers, type ObjectInformersOptions, SharedInformers } from './informers.ts';
+import { Reconcilers } from './reconcilers.ts';
+import { Reporter, type Sink } from './reporter.ts';
 import { resyncRegularly, watchClock } from './resync.ts';
+import { BatchGaps, type WritePriority } from './write-order.ts';
 
 /** The desired MeshCertificates, now and at each change: from a file or from custom resources. */
 export type CertificateSource = (signal: AbortSignal) => AsyncIterable<readonly MeshCertificate[]>;

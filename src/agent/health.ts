@@ -1,6 +1,6 @@
 import { codeOf } from '../mesh/error.ts';
 import { safeMessage } from '../mesh/secrets.ts';
-import type { Leadership } from './election/leadership.ts';
+import type { Leadership } from './election.ts';
 
 export interface HealthProblem {
   readonly code: string;

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
-import { bounded } from './bounded.ts';
+import { bounded } from './limits.ts';
 
 async function* pieces(...sizes: readonly number[]) {
   for (const size of sizes) yield new Uint8Array(size).fill(size);

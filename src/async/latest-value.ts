@@ -1,3 +1,4 @@
+import { type LinkedSignal, linkedTo } from './linked-signal.ts';
 import type { SharedHandle } from './sharing.ts';
 import { Trigger } from './trigger.ts';
 
@@ -5,7 +6,7 @@ import { Trigger } from './trigger.ts';
 export type ReportStale = (error: Error | undefined) => void;
 
 /** Opens what is read once for all. `report` reaches each who follows, and the last one each who follows later. */
-export type LatestSource<T> = (signal: AbortSignal, report: ReportStale) => AsyncIterable<T>;
+type LatestSource<T> = (signal: AbortSignal, report: ReportStale) => AsyncIterable<T>;
 
 interface Follower {
   readonly report: ReportStale;
@@ -99,5 +100,59 @@ export async function* following<T>(
   } finally {
     signal.removeEventListener('abort', release);
     release();
+  }
+}
+
+/** What to make of each value of a stream. */
+export interface StreamTransform<A, B> {
+  /** Undefined passes the value over. */
+  read(value: A): B | undefined;
+  /** Called once, at its end of whatever kind. */
+  over?(): void;
+}
+
+/** Another stream out of each value of one, but for one that is the very one right before. */
+export async function* mapStream<A, B>(
+  source: AsyncIterable<A>,
+  transform: StreamTransform<A, B>,
+): AsyncGenerator<B, undefined> {
+  let last: B | undefined;
+  try {
+    for await (const one of source) {
+      const value = transform.read(one);
+      const isNews = value !== undefined && value !== last;
+      last = value;
+      if (isNews) yield value;
+    }
+  } finally {
+    transform.over?.();
+  }
+}
+
+/** The work in progress of an owner, which ends with the owner. */
+export class UnderWay {
+  readonly #all = new Set<LinkedSignal>();
+  #end: { readonly reason: unknown } | undefined;
+
+  /** A signal for one piece of work, aborted with the caller's and by `end`; dispose of it when the work is done. */
+  begin(caller?: AbortSignal): LinkedSignal {
+    const linked = linkedTo(caller);
+    if (this.#end) linked.abort(this.#end.reason);
+    const work: LinkedSignal = {
+      signal: linked.signal,
+      abort: linked.abort,
+      [Symbol.dispose]: () => {
+        linked[Symbol.dispose]();
+        this.#all.delete(work);
+      },
+    };
+    this.#all.add(work);
+    return work;
+  }
+
+  /** Aborts all work in progress and all that begins later. */
+  end(reason: unknown): void {
+    this.#end ??= { reason };
+    for (const work of [...this.#all]) work.abort(reason);
   }
 }

@@ -72,3 +72,15 @@ export function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise
     work.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
   });
 }
+
+/** Something that ends when it is first disposed. */
+export function once(end: () => void): Disposable {
+  let open = true;
+  return {
+    [Symbol.dispose]: () => {
+      if (!open) return;
+      open = false;
+      end();
+    },
+  };
+}

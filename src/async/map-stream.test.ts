@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
-import { mapStream } from './map-stream.ts';
+import { mapStream } from './latest-value.ts';
 
 async function* values<T>(all: readonly T[], log: string[]): AsyncGenerator<T> {
   try {

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
-import { Semaphore } from './semaphore.ts';
+import { Semaphore } from './limits.ts';
 import { sharing } from './sharing.ts';
 
 it('makes one thing for all concurrent requests, and closes it with the last', () => {

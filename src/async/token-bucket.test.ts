@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { FakeClock } from '../../test/support/fake-clock.ts';
-import { TokenBucket } from './token-bucket.ts';
+import { TokenBucket } from './limits.ts';
 
 test('it gives a burst at once, then one token for each refill, and never saves more than the burst', async () => {
   const clock = new FakeClock();

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { getEventListeners } from 'node:events';
 import { it } from 'node:test';
-import { UnderWay } from './under-way.ts';
+import { UnderWay } from './latest-value.ts';
 
 it('aborts work in progress and work that begins later, but not work that is done', () => {
   const owner = new UnderWay();

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { getEventListeners } from 'node:events';
 import { test } from 'node:test';
 import { FakeClock, settle } from '../../test/support/fake-clock.ts';
-import { type Waiting, WaitingList } from './waiting-list.ts';
+import { type Waiting, WaitingList } from './limits.ts';
 
 /** Admits callers while `open`, and those with `urgent` always. */
 function gate(clock?: FakeClock) {

@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { describe, it } from 'node:test';
 import { builtBundle } from '../../scripts/built-bundle.ts';
 import { say } from '../../test/support/io.ts';
-import { COMMANDS } from './commands/index.ts';
+import { COMMANDS } from './commands.ts';
 import { nodeProblem } from './main.ts';
 
 describe('meshcert', () => {

@@ -2,14 +2,11 @@
 import { basename } from 'node:path';
 import { CommanderError } from 'commander';
 import { printable } from '../mesh/secrets.ts';
-import { COMMANDS } from './commands/index.ts';
-import { normalised } from './declare/arguments.ts';
-import type { AnyCommand, Io } from './declare/command.ts';
-import { programOf } from './declare/program.ts';
-import { UsageError } from './declare/usage-error.ts';
-import { usageMessage } from './declare/usage-message.ts';
-import { describeFailure } from './terminal/failure.ts';
-import { guarded } from './terminal/guarded.ts';
+import { COMMANDS } from './commands.ts';
+import { UsageError } from './flags.ts';
+import { type AnyCommand, commandOf, type Io, normalised, programOf, usageMessage } from './program.ts';
+
+import { describeFailure, guarded } from './terminal.ts';
 
 /** Called by completion scripts: the words up to the cursor follow. */
 const COMPLETE = '__complete';
@@ -23,36 +20,33 @@ export async function main(argv: readonly string[], given: Io): Promise<number> 
   const { stdin, stdout, stderr, env, signal } = given;
   const io: Io = { stdin, stdout: guarded(stdout), stderr: guarded(stderr), env, signal };
   if (argv[0] === COMPLETE) {
-    const { runComplete } = await import('./completion/complete.ts');
+    const { runComplete } = await import('./completion.ts');
     return runComplete(COMMANDS, argv.slice(1), io);
   }
   let code = 0;
-  const program = programOf(COMMANDS, io, (ended) => {
+  const command = await commandOf(argv, COMMANDS);
+  const program = programOf(COMMANDS, command, io, (ended) => {
     code = ended;
   });
   if (argv.length === 0) {
     program.outputHelp();
     return 2;
   }
-  const line = normalised(argv, COMMANDS);
   try {
-    await program.parseAsync([...line], { from: 'user' });
+    await program.parseAsync([...normalised(argv, command)], { from: 'user' });
     return code;
   } catch (error) {
     if (io.signal.aborted) return 130;
-    return report(
-      error,
-      COMMANDS.find(({ name }) => name === line[0]),
-      io,
-    );
+    return report(error, command, io);
   }
 }
 
-function report(error: unknown, command: AnyCommand | undefined, { stderr }: Io): number {
+async function report(error: unknown, command: AnyCommand | undefined, { stderr }: Io): Promise<number> {
   if (error instanceof CommanderError && error.exitCode === 0) return 0;
   const where = command === undefined ? 'meshcert' : `meshcert ${command.name}`;
   const isUsage = error instanceof UsageError || error instanceof CommanderError;
-  const message = error instanceof CommanderError ? usageMessage(error, command, COMMANDS) : describeFailure(error);
+  const message =
+    error instanceof CommanderError ? await usageMessage(error, command, COMMANDS) : describeFailure(error);
   // These put each mistake on a line of its own, which they make printable themselves.
   const isList = LISTS.has((error as { code?: unknown } | undefined)?.code);
   const lines = isList ? message.split('\n') : [message];

@@ -4,8 +4,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { say } from '../../test/support/io.ts';
-import { COMMANDS } from './commands/index.ts';
-import type { Flag } from './declare/flags.ts';
+import { COMMANDS } from './commands.ts';
+import type { Flag } from './flags.ts';
 
 const NONSENSE = ['nonsense', '', '-1', '99999999999', 'h:99999', 'http://[', '/dev/zero', '/nonexistent/x', 'ü\u0000'];
 
@@ -36,8 +36,9 @@ describe('whatever value a flag has', () => {
   });
   after(() => rm(dir, { recursive: true }));
 
-  for (const command of COMMANDS) {
-    it(`meshcert ${command.name} answers with a message of its own`, async () => {
+  for (const listed of COMMANDS) {
+    it(`meshcert ${listed.name} answers with a message of its own`, async () => {
+      const command = await listed.load();
       const flags = Object.values<Flag<unknown>>(command.flags).filter(({ required }) => required);
       const stopped = AbortSignal.abort(new Error('SIGINT'));
       for (const flag of flags) {

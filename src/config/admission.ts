@@ -1,5 +1,5 @@
-import type { KubeObject } from '../core/object.ts';
 import type { Adapter } from '../mesh/adapter.ts';
+import type { KubeObject } from '../objects/objects.ts';
 import { agentLabels } from './rbac.ts';
 import { API_VERSION } from './schema/mesh-certificate.ts';
 

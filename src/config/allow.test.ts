@@ -3,8 +3,7 @@ import { test } from 'node:test';
 import { adapters } from '../../adapters/index.ts';
 import { gateways } from '../gateways.ts';
 import { ALLOW_ANY, type AllowList, allowing } from './allow.ts';
-import { formatPath } from './issue.ts';
-import { validator } from './validate.ts';
+import { formatPath, validator } from './validate.ts';
 
 const certificate = (spec: object) => ({
   apiVersion: 'meshcert.dev/v1alpha1',

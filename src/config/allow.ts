@@ -1,9 +1,8 @@
 import type { Adapter, Need, TokenRequest } from '../mesh/adapter.ts';
 import { MeshError } from '../mesh/error.ts';
-import { readClaims } from '../mesh/input/claims.ts';
-import type { Issue } from './issue.ts';
+import { readClaims } from '../mesh/input.ts';
 import type { MeshCertificate } from './schema/mesh-certificate.ts';
-import type { Validation } from './validate.ts';
+import type { Issue, Validation } from './validate.ts';
 
 /** No restriction. An absent list is a type error, and not a permission. */
 export const ANY: unique symbol = Symbol('any');

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { toyMeshes } from '../../test/support/toy-meshes.ts';
-import type { EmissaryConfig } from '../gateway/emissary/spec/config.ts';
+import type { EmissaryConfig } from '../gateway/emissary/config.ts';
 import { gateways } from '../gateways.ts';
 import { formatDocumentError, parseDocuments } from './documents.ts';
 

@@ -1,12 +1,9 @@
 import { type Document, isCollection, isMap, isScalar, LineCounter, type Node, parseAllDocuments } from 'yaml';
 import type { Adapter } from '../mesh/adapter.ts';
-import { requireShallowYaml } from '../mesh/input/untrusted-text.ts';
+import { requireShallowYaml } from '../mesh/input.ts';
 import { printable } from '../mesh/secrets.ts';
-import { conflicts } from './conflicts.ts';
-import { formatPath, type Issue } from './issue.ts';
-import type { GatewayFields } from './schema/gateway-fields.ts';
-import type { MeshCertificate } from './schema/mesh-certificate.ts';
-import { validator } from './validate.ts';
+import type { GatewayFields, MeshCertificate } from './schema/mesh-certificate.ts';
+import { conflicts, formatPath, type Issue, validator } from './validate.ts';
 
 export interface DocumentError {
   readonly file: string;

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { nearest } from './nearest.ts';
+import { nearest } from './validate.ts';
 
 test('the nearest word is the one with the fewest edits, whatever its case', () => {
   assert.equal(nearest('secretNmae', ['caSecretName', 'secretName']), 'secretName');

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { adapters } from '../../adapters/index.ts';
-import type { KubeObject } from '../core/object.ts';
 import { gateways } from '../gateways.ts';
+import type { KubeObject } from '../objects/objects.ts';
 import { parseDocuments } from './documents.ts';
 import { type RbacOptions, rbacFor } from './rbac.ts';
 

@@ -1,8 +1,7 @@
-import { AGENT_LABEL, type KubeObject } from '../core/object.ts';
 import type { Adapter } from '../mesh/adapter.ts';
+import { AGENT_LABEL, type KubeObject } from '../objects/objects.ts';
 import { needsOf } from './allow.ts';
-import type { GatewayFields, PolicyRule } from './schema/gateway-fields.ts';
-import type { MeshCertificate } from './schema/mesh-certificate.ts';
+import type { GatewayFields, MeshCertificate, PolicyRule } from './schema/mesh-certificate.ts';
 
 export interface RbacOptions {
   /** The account that gets these permissions. */

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { retryDelay } from './backoff.ts';
+import { retryDelay } from './retry.ts';
 
 const most = () => 1;
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { AttemptBudget, attemptsPerHour } from './breaker.ts';
+import { AttemptBudget, attemptsPerHour } from './retry.ts';
 
 const hour = 3_600_000;
 

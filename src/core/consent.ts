@@ -1,4 +1,4 @@
-import type { KubeObject } from './object.ts';
+import type { KubeObject } from '../objects/objects.ts';
 import type { Problem } from './problem.ts';
 
 /**

@@ -1,9 +1,9 @@
-import { describe, type KubeObject, refOf } from '../core/object.ts';
-import type { CheckArea, CheckTitle, Finding } from '../gateway/diagnosis.ts';
+import type { CheckArea, CheckTitle, Finding } from '../gateway/gateway.ts';
 import { SEVERITIES, type Severity } from '../mesh/object-check.ts';
 import { printable } from '../mesh/secrets.ts';
-import type { Origin } from './files.ts';
-import { CLUSTER, type ClusterCheck, LOOKS, type Seen } from './looks/look.ts';
+import { describe, type KubeObject, refOf } from '../objects/objects.ts';
+import type { Origin } from './doctor.ts';
+import { CLUSTER, type ClusterCheck, LOOKS, type Seen } from './looks.ts';
 
 export interface ReportInput {
   readonly findings: readonly Finding[];

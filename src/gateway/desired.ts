@@ -1,18 +1,17 @@
 import type { MeshCertificateSpec } from '../config/schema/mesh-certificate.ts';
-import type { KubeObject, ObjectMeta, ObjectRef } from '../core/object.ts';
-import type { Desired } from '../core/plan/plan.ts';
+import type { Desired } from '../core/plan.ts';
 import { codedProblem, type Problem } from '../core/problem.ts';
-import { formatRootTimes, ROOT_TIMES_ANNOTATION } from '../core/trust/root-times.ts';
-import type { RootTimes } from '../core/trust/trust.ts';
-import { type PublishedUpstreamTrust, UPSTREAM_TRUST_DOMAIN_ANNOTATION } from '../core/trust/upstream-trust.ts';
+import { formatRootTimes, ROOT_TIMES_ANNOTATION, type RootTimes } from '../core/trust.ts';
+
+import { type PublishedUpstreamTrust, UPSTREAM_TRUST_DOMAIN_ANNOTATION } from '../core/upstream-trust.ts';
 import type { Adapter } from '../mesh/adapter.ts';
 import type { Identity } from '../mesh/identity.ts';
+import type { KubeObject, ObjectMeta, ObjectRef } from '../objects/objects.ts';
 import { type Certificate, formatCertificates } from '../pki/certificate.ts';
 import { type Crl, formatCrls } from '../pki/crl.ts';
-import { GatewayError } from './error.ts';
-import { type GatewayUse, ORDER } from './gateway.ts';
-import type { GatewayInput } from './input.ts';
-import { ownLabels } from './owner.ts';
+import { GatewayError, type GatewayInput, type GatewayUse, ORDER } from './gateway.ts';
+
+import { ownLabels } from './publication.ts';
 
 export interface Publishing {
   readonly meta: GatewayInput<unknown>['meta'];

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { SandboxCa } from '../../sandbox/tls/ca.ts';
-import type { KubeObject } from '../core/object.ts';
-import { ROOT_TIMES_ANNOTATION } from '../core/trust/root-times.ts';
+import { ROOT_TIMES_ANNOTATION } from '../core/trust.ts';
+import type { KubeObject } from '../objects/objects.ts';
 import { type Certificate, formatCertificates } from '../pki/certificate.ts';
 import { readPublication } from './publication.ts';
 

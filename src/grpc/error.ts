@@ -1,5 +1,5 @@
 import { type Metadata, type ServiceError, status } from '@grpc/grpc-js';
-import { localCause } from '../mesh/local-cause.ts';
+import { localCause } from '../mesh/error.ts';
 
 /**
  * How far a failed call came: no connection, no trust, an answer (or a break) from the other side, or an answer that

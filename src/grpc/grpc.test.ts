@@ -11,7 +11,7 @@ import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import { formatCertificates } from '../pki/certificate.ts';
 import { type ChannelTarget, openChannel } from './channel.ts';
 import { GrpcError, grpcStatus } from './error.ts';
-import { messageType } from './load.ts';
+import { messageType } from './messages.ts';
 
 const CA = 'istio.v1.auth.IstioCertificateService';
 const CREATE = `${CA}/CreateCertificate`;

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { loadMethod, messageType } from './load.ts';
+import { loadMethod, messageType } from './messages.ts';
 
 const PUSH = 'envoy.service.discovery.v3.DiscoveryResponse';
 const field = (number: number, content: Buffer) =>

@@ -2,13 +2,9 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import { isDeepStrictEqual } from 'node:util';
 import { Trigger } from '../async/trigger.ts';
 import type { PublicationStatus } from '../core/status.ts';
-import { renderSummary } from './page/page.ts';
-import { renderProblems } from './page/problems.ts';
-import { renderRow } from './page/row.ts';
-import { SECURITY_HEADERS } from './same-origin.ts';
-import { readiness } from './source/readiness.ts';
-import type { HttpOptions } from './source/source.ts';
-import { keyOfEntry, type StatusEntry } from './source/source.ts';
+import { renderProblems, renderRow, renderSummary, SECURITY_HEADERS } from './page.ts';
+
+import { type HttpOptions, keyOfEntry, readiness, type StatusEntry } from './source.ts';
 
 /** Each stream costs a comparison of all entries at each change. */
 const MOST_STREAMS = 32;

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
-import { isOwnHost } from './same-origin.ts';
+import { isOwnHost } from './server.ts';
 
 it('addresses, local names and allowed names are this server, names of other sites are not', () => {
   const allowed = ['meshcert.example.com', '*.corp.example'];

@@ -5,7 +5,7 @@ import { Board, badStatus, goodStatus } from '../../test/support/board.ts';
 import { FakeClock } from '../../test/support/fake-clock.ts';
 import { silentLog } from '../mesh/log.ts';
 import { startHttp } from './server.ts';
-import type { AgentHealth } from './source/source.ts';
+import type { AgentHealth } from './source.ts';
 
 const NOW = Date.UTC(2026, 0, 1);
 

@@ -1,8 +1,7 @@
 import { CONSENT_ANNOTATION, consents } from '../core/consent.ts';
 import type { TokenRequest } from '../mesh/adapter.ts';
 import { MeshError } from '../mesh/error.ts';
-import { readClaims } from '../mesh/input/claims.ts';
-import { acceptToken } from '../mesh/input/token.ts';
+import { acceptToken, readClaims } from '../mesh/input.ts';
 import type { Kube } from './api.ts';
 import { KubeError } from './transport/error.ts';
 

@@ -1,6 +1,4 @@
-import type { KubeObject, ObjectRef, Resource } from '../core/object.ts';
-
-export type { Resource } from '../core/object.ts';
+import type { KubeObject, ObjectRef, Resource } from '../objects/objects.ts';
 
 export interface Selection {
   /** Absent: all namespaces. */

@@ -9,7 +9,7 @@ import tls from 'node:tls';
 import { type KubeApi, type KubeApiOptions, startKubeApi } from '../../sandbox/kube/kube-api.ts';
 import { FakeClock } from '../../test/support/fake-clock.ts';
 import { Trigger } from '../async/trigger.ts';
-import type { KubeObject } from '../core/object.ts';
+import type { KubeObject } from '../objects/objects.ts';
 import type { Kube } from './api.ts';
 import { type ConnectOptions, connect } from './client.ts';
 import { RESOURCES } from './resources.ts';

@@ -1,24 +1,22 @@
 import type { Readable } from 'node:stream';
 import { type Clock, systemClock } from '../async/clock.ts';
-import { describe, type KubeObject, type ObjectRef, refOf } from '../core/object.ts';
-import { readClaims } from '../mesh/input/claims.ts';
+import { readClaims } from '../mesh/input.ts';
+import { describe, type KubeObject, type ObjectRef, type Resource, refOf } from '../objects/objects.ts';
 import type {
   ApplyOptions,
   Kube,
   ListResult,
   ListSelection,
-  Resource,
   Selection,
   WatchEvent,
   WatchSelection,
   WriteOptions,
 } from './api.ts';
-import { collectionPath, objectPath, queryOf, selectors } from './paths.ts';
-import { resourceOf } from './resources.ts';
+
+import { collectionPath, objectPath, queryOf, resourceOf, selectors } from './resources.ts';
 import { errorFromSize, errorFromSocket, errorFromStatus, type RequestContext } from './transport/classify.ts';
-import { Credentials, type Impersonation } from './transport/credentials.ts';
+import { Credentials, type Impersonation, kubeConfigLoader } from './transport/credentials.ts';
 import { KubeError } from './transport/error.ts';
-import { kubeConfigLoader } from './transport/kubeconfig.ts';
 
 import { type Exchange, Transport } from './transport/transport.ts';
 

@@ -1,10 +1,10 @@
 import { createHash } from 'node:crypto';
 import type { Clock } from '../async/clock.ts';
-import { TokenBucket } from '../async/token-bucket.ts';
+import { TokenBucket } from '../async/limits.ts';
 import { Trigger } from '../async/trigger.ts';
-import { describe, FIELD_MANAGER, type KubeObject, keyOf, type ObjectRef } from '../core/object.ts';
 import type { Log } from '../mesh/log.ts';
 import { safeMessage } from '../mesh/secrets.ts';
+import { describe, FIELD_MANAGER, type KubeObject, keyOf, type ObjectRef } from '../objects/objects.ts';
 import type { Kube } from './api.ts';
 import { KubeError } from './transport/error.ts';
 

@@ -3,7 +3,7 @@ import { it } from 'node:test';
 import { FakeClock } from '../../test/support/fake-clock.ts';
 import { MeshError } from '../mesh/error.ts';
 import type { Log } from '../mesh/log.ts';
-import { FailureStreak } from './failure-streak.ts';
+import { FailureStreak } from './reflector.ts';
 
 function recorded(): { readonly log: Log; readonly lines: string[] } {
   const lines: string[] = [];

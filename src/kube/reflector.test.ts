@@ -6,13 +6,12 @@ import { join } from 'node:path';
 import { describe, it, type TestContext } from 'node:test';
 import { type KubeApi, type KubeApiOptions, startKubeApi } from '../../sandbox/kube/kube-api.ts';
 import { FakeClock } from '../../test/support/fake-clock.ts';
-import type { KubeObject } from '../core/object.ts';
 import { silentLog } from '../mesh/log.ts';
+import type { KubeObject } from '../objects/objects.ts';
 import type { Kube } from './api.ts';
 import { connect } from './client.ts';
-import { onlyNamed } from './paths.ts';
 import { type ReflectOptions, type Reflector, reflect } from './reflector.ts';
-import { RESOURCES } from './resources.ts';
+import { onlyNamed, RESOURCES } from './resources.ts';
 import { KubeError } from './transport/error.ts';
 
 const configMap = (name: string, data: Record<string, string> = {}): KubeObject => ({

@@ -1,14 +1,14 @@
+import type { Clock } from '../async/clock.ts';
 import { linkedTo } from '../async/linked-signal.ts';
 import { asError } from '../async/retrying.ts';
-import { retryDelay } from '../core/backoff.ts';
-import { type KubeObject, keyOf, refOf } from '../core/object.ts';
+import { Trigger } from '../async/trigger.ts';
+import { retryDelay } from '../core/retry.ts';
 import { codeOf } from '../mesh/error.ts';
-import type { Runtime } from '../mesh/log.ts';
-import type { Kube, Resource, Selection, WatchEvent } from './api.ts';
-import { FailureStreak } from './failure-streak.ts';
-import { Feed } from './feed.ts';
+import type { Log, Runtime } from '../mesh/log.ts';
+import { type KubeObject, keyOf, type Resource, refOf } from '../objects/objects.ts';
+import type { Kube, Selection, WatchEvent } from './api.ts';
+
 import { KubeError } from './transport/error.ts';
-import { IdleWatchdog } from './watchdog.ts';
 
 export interface ReflectOptions<T extends KubeObject> extends Runtime {
   readonly signal: AbortSignal;
@@ -243,4 +243,116 @@ class Loop<T extends KubeObject> implements Reflector<T> {
 
 function isNewer(found: KubeObject | undefined, known: KubeObject | undefined): boolean {
   return found?.metadata.resourceVersion !== known?.metadata.resourceVersion;
+}
+
+/**
+ * Notifies any number of readers which keys changed, each at its own pace; changes that a slow reader missed are
+ * joined.
+ */
+export class Feed {
+  #readers = new Set<{ pending: Set<string>; trigger: Trigger }>();
+
+  publish(keys: Iterable<string>): void {
+    const all = [...keys];
+    for (const { pending, trigger } of this.#readers) {
+      for (const key of all) pending.add(key);
+      trigger.fire();
+    }
+  }
+
+  /** Ends with the signal. `first` is yielded at once, if defined. */
+  async *read(signal: AbortSignal, first: () => Iterable<string> | undefined): AsyncGenerator<ReadonlySet<string>> {
+    const known = first();
+    const reader = { pending: new Set(known), trigger: new Trigger() };
+    if (known) reader.trigger.fire();
+    this.#readers.add(reader);
+    try {
+      for (;;) {
+        await reader.trigger.wait(signal);
+        const keys = reader.pending;
+        reader.pending = new Set();
+        yield keys;
+      }
+    } catch (error) {
+      if (!signal.aborted) throw error;
+    } finally {
+      this.#readers.delete(reader);
+    }
+  }
+}
+
+/**
+ * A lasting failure is logged again at warn this often: rarely enough to read, often enough for the last page of a log.
+ */
+export const REPEAT_MS = 600_000;
+
+/**
+ * Logs the failures of a repeated operation: at warn when they begin, when their code changes and every ten minutes,
+ * else at debug; and at info when they end. Errors with a code are logged without a stack.
+ */
+export class FailureStreak {
+  readonly #log: Log;
+  readonly #clock: Clock;
+  readonly #fields: object;
+  #times = 0;
+  #code = '';
+  #loggedAt = 0;
+
+  /** `fields` are added to each line. */
+  constructor(log: Log, clock: Clock, fields: object) {
+    this.#log = log;
+    this.#clock = clock;
+    this.#fields = fields;
+  }
+
+  failed(error: Error, what: string): void {
+    const code = codeOf(error, '');
+    const now = this.#clock.monotonic();
+    const isNews = this.#times === 0 || code !== this.#code || now - this.#loggedAt >= REPEAT_MS;
+    this.#times += 1;
+    this.#code = code;
+    if (isNews) this.#loggedAt = now;
+    const fields = { ...this.#fields, ...(code === '' ? { err: error } : { code }), times: this.#times };
+    this.#log[isNews ? 'warn' : 'debug'](fields, `${what}: ${error.message}`);
+  }
+
+  over(what: string): void {
+    if (this.#times === 0) return;
+    this.#log.info({ ...this.#fields, failures: this.#times }, what);
+    this.#times = 0;
+  }
+}
+
+/** Resolves when nothing was heard for the allowed time. */
+export class IdleWatchdog {
+  readonly #clock: Clock;
+  #heardAt: number;
+  #limitMs: number;
+  #reconsider: (() => void) | undefined;
+
+  constructor(clock: Clock, limitMs: number) {
+    this.#clock = clock;
+    this.#heardAt = clock.monotonic();
+    this.#limitMs = limitMs;
+  }
+
+  /** Restarts the wait, from now on with this limit if one is given. */
+  heard(limitMs = this.#limitMs): void {
+    const sooner = limitMs < this.#limitMs;
+    this.#heardAt = this.#clock.monotonic();
+    this.#limitMs = limitMs;
+    if (sooner) this.#reconsider?.();
+  }
+
+  /** Resolves after the silence; rejects with the signal's reason. */
+  async silence(signal: AbortSignal): Promise<void> {
+    for (;;) {
+      signal.throwIfAborted();
+      const left = this.#heardAt + this.#limitMs - this.#clock.monotonic();
+      if (left <= 0) return;
+      using sleep = linkedTo(signal);
+      this.#reconsider = () => sleep.abort();
+      await this.#clock.sleep(left, sleep.signal).catch(() => undefined);
+    }
+  }
 }

@@ -1,12 +1,11 @@
 import type { Share } from '../async/sharing.ts';
 import type { Certificate } from '../pki/certificate.ts';
 import type { Crl } from '../pki/crl.ts';
-import type { Discover, Pods, Upstream } from './cluster.ts';
+import type { Discover, PeerName, Pods, TargetRefusal, Upstream, Workload } from './cluster.ts';
 import type { Examiner } from './examiner.ts';
 import type { Identity } from './identity.ts';
 import type { Runtime } from './log.ts';
 import type { ObjectCheck } from './object-check.ts';
-import type { PeerName, TargetRefusal, Workload } from './targeting.ts';
 
 /** Where a value is stored in the cluster: one key of a ConfigMap or an object without secrets. */
 export interface ConfigMapRef {

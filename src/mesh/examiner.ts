@@ -1,7 +1,6 @@
 import type { Clock } from '../async/clock.ts';
 import { limitedTo, unlessAborted } from '../async/linked-signal.ts';
-import { MeshError } from './error.ts';
-import { UNRESOLVED } from './local-cause.ts';
+import { MeshError, UNRESOLVED } from './error.ts';
 
 /** One thing that an adapter found out about its own mesh, for `doctor`. */
 export interface ExaminedCheck {

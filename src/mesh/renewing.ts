@@ -1,7 +1,7 @@
 import { asError, followed } from '../async/retrying.ts';
-import { Wake } from '../async/wake.ts';
-import { sameAnchors } from '../pki/anchor.ts';
+import { Wake } from '../async/trigger.ts';
 import type { Certificate } from '../pki/certificate.ts';
+import { sameAnchors } from '../pki/chain.ts';
 import type { Host, Issuer } from './adapter.ts';
 import { MeshError } from './error.ts';
 import { type Identity, leafOf, sameRoots } from './identity.ts';

@@ -2,9 +2,8 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { MeshError } from './error.ts';
-import { acceptToken } from './input/token.ts';
-import { localCause } from './local-cause.ts';
+import { localCause, MeshError } from './error.ts';
+import { acceptToken } from './input.ts';
 import { holdSecret, printable, redactText, safeMessage } from './secrets.ts';
 
 const secret = (): string => randomBytes(18).toString('hex');

@@ -1,12 +1,34 @@
 import type { Clock } from '../async/clock.ts';
-import { type KubeObject, keyOf, preconditionOf, refOf } from '../core/object.ts';
+import { Trigger } from '../async/trigger.ts';
+import type { MeshCertificate, ProbeSpec } from '../config/schema/mesh-certificate.ts';
+import type { PublicationStatus } from '../core/status.ts';
+import type { RouteDestination, RouteTarget } from '../gateway/gateway.ts';
+import { readPublication } from '../gateway/publication.ts';
 import type { Kube } from '../kube/api.ts';
+import { reflect } from '../kube/reflector.ts';
+import { RESOURCES } from '../kube/resources.ts';
 import { KubeError } from '../kube/transport/error.ts';
-import { ONBOARD_FIELD_MANAGER } from './plan/moved.ts';
-import { type OnboardStep, titleOf } from './plan/plan.ts';
-import type { Announce } from './say.ts';
+import type { Adapter } from '../mesh/adapter.ts';
+import { peerNameText } from '../mesh/cluster.ts';
+import { silentLog } from '../mesh/log.ts';
+import {
+  describe,
+  type KubeObject,
+  keyOf,
+  type ObjectRef,
+  preconditionOf,
+  type Resource,
+  refOf,
+} from '../objects/objects.ts';
 
-export interface PlanApplyOptions {
+import { parseSpiffeId } from '../pki/names.ts';
+import { type ProbeResult, probe } from '../probe/probe.ts';
+import type { UpstreamFinding } from './discover.ts';
+import { type Joined, type MoveVerdict, ONBOARD_FIELD_MANAGER } from './moves.ts';
+import { type OnboardStep, titleOf } from './plan.ts';
+import { OnboardError } from './snapshot.ts';
+
+interface PlanApplyOptions {
   readonly kube: Kube;
   readonly clock: Clock;
   readonly say: Announce;
@@ -88,3 +110,218 @@ async function applyOne(
 }
 
 const isDefinition = ({ kind }: KubeObject): boolean => kind === 'CustomResourceDefinition';
+
+export interface WaitOptions {
+  readonly kube: Kube;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly say: Announce;
+  readonly timeoutMs: number;
+  readonly signal: AbortSignal;
+}
+
+/** An object of a gateway that a route will use, and its kind. */
+export interface UsedObject {
+  readonly ref: ObjectRef;
+  readonly resource: Resource;
+  /** What it lacks once it exists. */
+  pending?(object: KubeObject): { readonly why: string } | undefined;
+}
+
+/** What a MeshCertificate still lacks, or undefined when it is published and this generation of it was judged. */
+function lacks(object: KubeObject | undefined): string | undefined {
+  if (!object) return 'to be read from the API server';
+  const status = object.status as PublicationStatus | undefined;
+  const conditions = status?.conditions ?? [];
+  const of = (type: string) => conditions.find((one) => one.type === type);
+  const published = of('Published');
+  if (conditions.length === 0 || published === undefined) return 'its first status: is an agent running?';
+  if ((published.observedGeneration ?? 0) < (object.metadata.generation ?? 0)) return 'its new spec to be read';
+  const degraded = of('Degraded');
+  for (const type of ['Published', 'Ready']) {
+    const condition = of(type);
+    if (condition?.status === 'True') continue;
+    const why = degraded?.status === 'True' ? degraded.message : condition?.message;
+    return `${type} (${condition?.reason ?? 'Unknown'}: ${why ?? 'no status yet'})`;
+  }
+  return undefined;
+}
+
+/**
+ * Waits until these MeshCertificates are Ready and these objects exist, and reports what it waits for. Throws
+ * ERR_ONBOARD_NOT_READY after the given time.
+ */
+export async function waitReady(
+  certificates: readonly MeshCertificate[],
+  objects: readonly UsedObject[],
+  options: WaitOptions,
+): Promise<void> {
+  await waitFor(
+    certificates,
+    (existing) => [
+      ...certificates.flatMap((one) => {
+        const lacking = lacks(existing.get(keyOf(refOf(one))));
+        return lacking === undefined ? [] : [`${one.metadata.name} waits for ${lacking}`];
+      }),
+      ...objects.flatMap(({ ref, pending }) => {
+        const found = existing.get(keyOf(ref));
+        return found ? (pending?.(found)?.why ?? []) : [`${describe(ref)} is not there yet`];
+      }),
+    ],
+    options,
+    objects,
+  );
+}
+
+/**
+ * Waits until nothing is pending, checked at each change of MeshCertificates, or of objects of these kinds, in their
+ * namespaces. `pendingOf` is given what exists there, by key.
+ */
+export async function waitFor(
+  certificates: readonly KubeObject[],
+  pendingOf: (existing: ReadonlyMap<string, KubeObject>) => readonly string[],
+  { kube, clock, random, say, timeoutMs, signal }: WaitOptions,
+  objects: readonly UsedObject[] = [],
+): Promise<void> {
+  const stop = new AbortController();
+  const either = AbortSignal.any([signal, stop.signal]);
+  const changed = new Trigger();
+  const places = [
+    ...certificates.map((one) => ({ resource: RESOURCES.meshCertificates, namespace: one.metadata.namespace ?? '' })),
+    ...objects.map(({ ref, resource }) => ({ resource, namespace: ref.namespace ?? '' })),
+  ];
+  const unique = new Map(places.map((one) => [`${one.resource.plural} ${one.namespace}`, one]));
+  const followed = [...unique.values()].map(({ resource, namespace }) =>
+    reflect(kube, resource, { namespace }, { clock, random, log: silentLog, signal: either }),
+  );
+  const pumps = followed.map(async (reflector) => {
+    for await (const _ of reflector.changes()) changed.fire();
+  });
+  let late = false;
+  clock.sleep(timeoutMs, either).then(
+    () => {
+      late = true;
+      changed.fire();
+    },
+    () => {},
+  );
+  try {
+    for (;;) {
+      await changed.wait(either);
+      const pending = followed.every(({ isSynced }) => isSynced)
+        ? pendingOf(new Map(followed.flatMap((one) => [...one.items()])))
+        : ['reading the current state from the API server'];
+      if (pending.length === 0) return;
+      if (late) {
+        const message = `not there after ${Math.round(timeoutMs / 1000)} s: ${pending.join('; ')}; run \`meshcert status\` and read the agent's log, then run this again`;
+        throw new OnboardError('ERR_ONBOARD_NOT_READY', message);
+      }
+      for (const text of pending) say.waiting(text);
+    }
+  } finally {
+    stop.abort(new Error('waited enough'));
+    await Promise.allSettled(pumps);
+  }
+}
+
+export interface TrialOptions {
+  readonly kube: Kube;
+  readonly adapters: readonly Adapter[];
+  readonly clock: Clock;
+  /** Maps `host:port` of the cluster to the address that reaches it from here, such as a port-forward. */
+  readonly connectTo: ReadonlyMap<string, string>;
+  readonly signal: AbortSignal;
+}
+
+/** Presents the published pair to all upstreams of a route; the first that does not accept it decides. */
+export async function tryAll(
+  joined: Joined,
+  { target, to }: Extract<MoveVerdict['outcome'], { readonly kind: 'move' }>,
+  upstream: UpstreamFinding,
+  options: TrialOptions,
+): Promise<ProbeResult> {
+  if (!to) return tryUpstream(joined, target, upstream, options);
+  const published = await publishedPair(joined, options);
+  const results = await Promise.all(to.destinations.map((one) => tryDestination(one, joined, published, options)));
+  const failed = results.find(({ code }) => code !== 'accepted');
+  return failed ?? { code: 'accepted', message: '', peer: results.flatMap(({ peer }) => peer) };
+}
+
+async function publishedPair({ certificate: { metadata, spec } }: Joined, { kube, signal }: TrialOptions) {
+  const { namespace = '' } = metadata;
+  const secret = (name: string) => kube.get({ apiVersion: 'v1', kind: 'Secret', namespace, name }, signal);
+  const found = await Promise.all([secret(spec.caSecretName), secret(spec.secretName)]);
+  return readPublication(
+    spec,
+    found.filter((one) => one !== undefined),
+  );
+}
+
+const unpublished = (address: string): ProbeResult => ({
+  code: 'ERR_PROBE_REFUSED',
+  message: `no pair for ${address} is published yet`,
+  peer: [],
+});
+
+/** Checks what a gateway itself will check that verifies its upstreams. */
+async function tryDestination(
+  { address, sni, names = [] }: RouteDestination,
+  { view: { tls } }: Joined,
+  { identity, bundle }: Awaited<ReturnType<typeof publishedPair>>,
+  { clock, connectTo, signal }: TrialOptions,
+): Promise<ProbeResult> {
+  if (!identity) return unpublished(address);
+  const own = identity.chain[0]?.names.uris[0] ?? '';
+  const dialled = connectTo.get(address) ?? address;
+  const result = await probe({ address: dialled, sni }, identity, bundle, { clock, tls, signal });
+  const expected = names.flatMap((name) => peerNameText(name, own) ?? []);
+  const message = result.message.replaceAll(dialled, address);
+  if (result.code !== 'accepted' || expected.some((one) => result.peer.includes(one))) return { ...result, message };
+  const presents = `${address} presents ${result.peer.join(', ') || 'no name'}, not ${expected.join(' or ')}`;
+  return { ...result, code: 'ERR_PROBE_UPSTREAM_ID', message: presents };
+}
+
+/**
+ * Presents the published pair to the upstream as the gateway would, and checks the upstream's identity, which the
+ * gateway cannot.
+ */
+async function tryUpstream(
+  joined: Joined,
+  target: RouteTarget,
+  upstream: UpstreamFinding,
+  options: TrialOptions,
+): Promise<ProbeResult> {
+  const { kube, adapters, clock, connectTo, signal } = options;
+  const { certificate, gateway } = joined;
+  const { spec } = certificate;
+  const { onboarding } = gateway;
+  const [{ identity, bundle }, used] = await Promise.all([
+    publishedPair(joined, options),
+    onboarding.objectsFirst ? kube.get(target.object, signal) : undefined,
+  ]);
+  const { address } = upstream;
+  if (!identity || (onboarding.objectsFirst && !used)) return unpublished(address);
+  const adapter = adapters.find(({ mesh }) => mesh === spec.mesh.name);
+  const uri = identity.chain[0]?.names.uris[0];
+  const { sni, ...tls } = onboarding.client(spec.gateways[gateway.kind], used, target.id);
+  const probeSpec: ProbeSpec = {
+    address: connectTo.get(address) ?? address,
+    sni,
+    id: adapter?.expectedPeer?.({
+      sni,
+      accounts: upstream.accounts,
+      trustDomain: parseSpiffeId(uri ?? '')?.trustDomain,
+    }),
+  };
+  const result = await probe(probeSpec, identity, bundle, { clock, tls, signal });
+  // Messages name the address in the route, even if another one was dialled.
+  return { ...result, message: result.message.replaceAll(probeSpec.address, address) };
+}
+
+/** Receives reports of progress. */
+export interface Announce {
+  /** A permanent line. */
+  line(text: string): void;
+  /** What is currently waited for; printed again only when it changes. */
+  waiting(text: string): void;
+}

@@ -1,16 +1,22 @@
 import { isDeepStrictEqual } from 'node:util';
-import { describe, type KubeObject, keyOf, refOf } from '../core/object.ts';
 import type { PublicationStatus } from '../core/status.ts';
-import type { RouteRequest, StandIns } from '../gateway/onboarding.ts';
+import type { RouteRequest, StandIns } from '../gateway/gateway.ts';
 import { KubeError } from '../kube/transport/error.ts';
 import { codeOf } from '../mesh/error.ts';
-import { fields } from '../mesh/kube-object.ts';
-import { OnboardError } from './plan/error.ts';
-import { backFrom, backPatch, moved, movePatch, ONBOARD_FIELD_MANAGER } from './plan/moved.ts';
-import type { Joined, MoveVerdict } from './plan/moves.ts';
-import { type WaitOptions, waitFor } from './ready.ts';
+import { describe, fields, type KubeObject, keyOf, refOf } from '../objects/objects.ts';
+import { type TrialOptions, tryAll, type WaitOptions, waitFor } from './apply.ts';
+import {
+  backFrom,
+  backPatch,
+  type Joined,
+  type MoveVerdict,
+  moved,
+  movePatch,
+  ONBOARD_FIELD_MANAGER,
+} from './moves.ts';
+
 import { ask, describeAnswer, isBroken, isWorse, type OnboardAnswer } from './request.ts';
-import { type TrialOptions, tryAll } from './trial.ts';
+import { OnboardError } from './snapshot.ts';
 
 export interface MoveOptions extends WaitOptions, TrialOptions {
   /** Present the pair to the upstream first. */

@@ -3,7 +3,7 @@ import { request as requestTls } from 'node:https';
 import { connect } from 'node:net';
 import { connect as connectTls } from 'node:tls';
 import type { Clock } from '../async/clock.ts';
-import type { RouteRequest } from '../gateway/onboarding.ts';
+import type { RouteRequest } from '../gateway/gateway.ts';
 
 /**
  * What a client of the gateway received: a status, an open TCP connection, or why there is neither. `unreachable`: the

@@ -4,7 +4,7 @@ import { test } from 'node:test';
 import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import { encodeCertificate } from '../../sandbox/tls/x509.ts';
 import { Certificate, formatCertificates, parseCertificates } from './certificate.ts';
-import { formatPem } from './der/pem.ts';
+import { formatPem } from './der.ts';
 import { PrivateKey } from './key.ts';
 
 const root = SandboxCa.root({ name: 'root' });

@@ -1,13 +1,24 @@
 import { hash, type KeyObject, X509Certificate } from 'node:crypto';
-import { readTime, readTlv, TAG } from './der/der.ts';
-import { fieldDefect, hasCommonSignature, loadDefect, versionDefect, versionOf } from './der/encoding.ts';
-import { PkiError } from './der/error.ts';
-import { readFields } from './der/fields.ts';
-import { derIn, formatPem, PEM_LIMITS, type PemLimits, parsePem } from './der/pem.ts';
+import {
+  derIn,
+  fieldDefect,
+  formatPem,
+  hasCommonSignature,
+  loadDefect,
+  PEM_LIMITS,
+  type PemLimits,
+  PkiError,
+  parsePem,
+  readFields,
+  readTime,
+  readTlv,
+  TAG,
+  versionDefect,
+  versionOf,
+} from './der.ts';
 import { type AuthorityKeyId, extensionsIn, OID, readExtensions } from './extensions.ts';
 import { commonKeyTypeIn, type KeyType, keyTypeOf } from './key-type.ts';
-import { attributesIn, type Constrained, type NameConstraints } from './name-constraints.ts';
-import type { Names } from './names.ts';
+import { attributesIn, type Constrained, type NameConstraints, type Names } from './names.ts';
 
 const LABELS = new Set(['CERTIFICATE', 'X509 CERTIFICATE', 'TRUSTED CERTIFICATE']);
 

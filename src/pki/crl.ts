@@ -1,9 +1,18 @@
 import { constants, createHash, verify } from 'node:crypto';
 import type { Certificate } from './certificate.ts';
-import { SIGNATURE_ALGORITHMS } from './der/algorithms.ts';
-import { children, readTime, readTlv, TAG, type Tlv } from './der/der.ts';
-import { PkiError } from './der/error.ts';
-import { derIn, formatPem, PEM_LIMITS, parsePem } from './der/pem.ts';
+import {
+  children,
+  derIn,
+  formatPem,
+  PEM_LIMITS,
+  PkiError,
+  parsePem,
+  readTime,
+  readTlv,
+  SIGNATURE_ALGORITHMS,
+  TAG,
+  type Tlv,
+} from './der.ts';
 import {
   type AuthorityKeyId,
   CRL_SIGN,

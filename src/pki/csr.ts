@@ -1,8 +1,20 @@
 import { sign } from 'node:crypto';
-import { ECDSA_SHA256, RSA_SHA256 } from './der/algorithms.ts';
-import { bitString, bool, explicit, int, octetString, oid, seq, set, time, utf8 } from './der/der.ts';
-import { PkiError } from './der/error.ts';
-import { formatPem } from './der/pem.ts';
+import {
+  bitString,
+  bool,
+  ECDSA_SHA256,
+  explicit,
+  formatPem,
+  int,
+  octetString,
+  oid,
+  PkiError,
+  RSA_SHA256,
+  seq,
+  set,
+  time,
+  utf8,
+} from './der.ts';
 import { OID } from './extensions.ts';
 import { PrivateKey } from './key.ts';
 import { encodeNames } from './names.ts';

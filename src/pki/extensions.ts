@@ -1,7 +1,13 @@
-import { children, readOid, readTlv, TAG, type Tlv } from './der/der.ts';
-import { PkiError } from './der/error.ts';
-import { type NameConstraints, readNameConstraints } from './name-constraints.ts';
-import { decodeNames, type Names, NO_NAMES, nameDefect, requireGeneralNames } from './names.ts';
+import { children, PkiError, readOid, readTlv, TAG, type Tlv } from './der.ts';
+import {
+  decodeNames,
+  type NameConstraints,
+  type Names,
+  NO_NAMES,
+  nameDefect,
+  readNameConstraints,
+  requireGeneralNames,
+} from './names.ts';
 
 export const OID = {
   subjectKeyId: '2.5.29.14',

@@ -1,5 +1,5 @@
 import type { AsymmetricKeyDetails, KeyObject } from 'node:crypto';
-import { children, readOid, TAG, type Tlv } from './der/der.ts';
+import { children, readOid, TAG, type Tlv } from './der.ts';
 
 export type KeyType =
   | { readonly type: 'ec'; readonly curve: string }

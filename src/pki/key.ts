@@ -1,7 +1,6 @@
 import { createHash, createPrivateKey, createPublicKey, type KeyObject } from 'node:crypto';
 import { inspect } from 'node:util';
-import { PkiError } from './der/error.ts';
-import { derIn, formatPem, parsePem } from './der/pem.ts';
+import { derIn, formatPem, PkiError, parsePem } from './der.ts';
 import { type KeyType, keyTypeOf, P256 } from './key-type.ts';
 import { isWhole, type KeyForms, newP256, p256FormsIn, p256KeyObject, p256SpkiOf } from './p256.ts';
 

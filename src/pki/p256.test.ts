@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject } from 'node:crypto';
 import { test } from 'node:test';
-import { formatPem } from './der/pem.ts';
+import { formatPem } from './der.ts';
 import { PrivateKey } from './key.ts';
 import { newP256, p256FormsIn, p256KeyObject } from './p256.ts';
 

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { formatSpiffeId, parseSpiffeId } from './spiffe.ts';
+import { formatSpiffeId, parseSpiffeId } from './names.ts';
 
 test('the ids of Istio, SPIRE and Consul are read and written back', () => {
   for (const text of [

@@ -3,7 +3,7 @@ import { describe, test } from 'node:test';
 import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import { pathCases } from '../../test/support/path-cases.ts';
 import { systemClock } from '../async/clock.ts';
-import type { Presented } from '../core/verify/preflight.ts';
+import type { Presented } from '../core/preflight.ts';
 import type { Certificate } from '../pki/certificate.ts';
 import { Crl } from '../pki/crl.ts';
 import { PrivateKey } from '../pki/key.ts';

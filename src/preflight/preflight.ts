@@ -1,8 +1,8 @@
 import { duplexPair } from 'node:stream';
 import { connect, createSecureContext, createServer, type SecureContext, type Server, type TLSSocket } from 'node:tls';
 import { type Clock, systemClock } from '../async/clock.ts';
-import { Semaphore } from '../async/semaphore.ts';
-import type { Preflight, PreflightVerdict, Presented } from '../core/verify/preflight.ts';
+import { Semaphore } from '../async/limits.ts';
+import type { Preflight, PreflightVerdict, Presented } from '../core/preflight.ts';
 import { type Certificate, formatCertificates } from '../pki/certificate.ts';
 import type { Crl } from '../pki/crl.ts';
 import { throwawayPair } from '../pki/csr.ts';

@@ -3,7 +3,7 @@ import type { Clock } from '../async/clock.ts';
 import { asError } from '../async/retrying.ts';
 import type { ProbeSpec } from '../config/schema/mesh-certificate.ts';
 import type { Identity } from '../mesh/identity.ts';
-import { splitAddress } from '../mesh/schema/address.ts';
+import { splitAddress } from '../mesh/schema.ts';
 import { Certificate } from '../pki/certificate.ts';
 
 export type ProbeCode =

@@ -5,7 +5,7 @@ import { closeSync, existsSync, mkdtempSync, openSync, readFileSync, rmSync } fr
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { test } from 'node:test';
-import { LineSink } from './line-sink.ts';
+import { LineSink } from './log.ts';
 
 test('a line is in the file before the call returns', () => {
   const dir = mkdtempSync(join(tmpdir(), 'meshcert-log-'));
@@ -29,7 +29,7 @@ test('a full disk loses lines and throws nothing', { skip: !existsSync('/dev/ful
 
 test('a reader that has gone loses lines and throws nothing', async () => {
   const script = `
-    import { LineSink } from ${JSON.stringify(new URL('./line-sink.ts', import.meta.url).href)};
+    import { LineSink } from ${JSON.stringify(new URL('./log.ts', import.meta.url).href)};
     const sink = new LineSink(1);
     for (let n = 0; n < 100; n++) sink.write('x'.repeat(1000) + '\\n');
     process.stderr.write('done');

@@ -1,10 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { PublicationStatus } from '../core/status.ts';
-import { METRICS } from './definitions.ts';
-import { createMetrics, forget } from './metrics.ts';
-import { deriveSeries, type Observed } from './observed.ts';
-import { Metric } from './registry.ts';
+import { createMetrics, deriveSeries, forget, METRICS, Metric, type Observed } from './metrics.ts';
 
 const key = { namespace: 'emissary', name: 'istio' };
 

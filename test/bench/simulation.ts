@@ -1,4 +1,4 @@
-import { CertificatePolicy, type PolicyOptions } from '../../src/agent/issuance/renewal-policy.ts';
+import { CertificatePolicy, type PolicyOptions } from '../../src/agent/renewal-policy.ts';
 import type { Clock } from '../../src/async/clock.ts';
 import { MeshError } from '../../src/mesh/error.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';

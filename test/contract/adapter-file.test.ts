@@ -1,7 +1,7 @@
 import { file } from '../../adapters/file/adapter.ts';
 import { FileWriter, type Manner } from '../../sandbox/file/writer.ts';
 import { SandboxCa } from '../../sandbox/tls/ca.ts';
-import { fileTexts } from '../../src/agent/informers/files.ts';
+import { fileTexts } from '../../src/agent/file-informer.ts';
 import { adapterContract } from './adapter-contract.ts';
 
 const ID = 'spiffe://cluster.local/ns/emissary/sa/emissary';

@@ -15,7 +15,7 @@ import { SpireAuthority } from '../../sandbox/spiffe/authority.ts';
 import { der, WorkloadApi } from '../../sandbox/spiffe/workload-api.ts';
 import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import type { Clock } from '../../src/async/clock.ts';
-import { verify } from '../../src/core/verify/verify.ts';
+import { verify } from '../../src/core/verify.ts';
 import { type Adapter, isIssuer } from '../../src/mesh/adapter.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
 import { formatCertificates } from '../../src/pki/certificate.ts';

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { describe, it } from 'node:test';
 import { adapters } from '../../adapters/index.ts';
 import { parseDocuments } from '../../src/config/documents.ts';
-import { TARGET_CODES } from '../../src/gateway/emissary/routes/target.ts';
+import { TARGET_CODES } from '../../src/gateway/emissary/routes.ts';
 import { gateways } from '../../src/gateways.ts';
 
 const guide = readFileSync(new URL('../../docs/linkerd.md', import.meta.url), 'utf8');

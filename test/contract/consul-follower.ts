@@ -1,5 +1,5 @@
 import { consul } from '../../adapters/consul/adapter.ts';
-import { identities } from '../../src/agent/issuance/identities.ts';
+import { identities } from '../../src/agent/identities.ts';
 import type { Clock } from '../../src/async/clock.ts';
 import { renewAt } from '../../src/core/schedule.ts';
 import type { Host } from '../../src/mesh/adapter.ts';

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
-import type { AddressInfo } from 'node:net';
-import { createServer } from 'node:net';
+import { type AddressInfo, createServer } from 'node:net';
+
 import { test } from 'node:test';
 import { consul as adapter } from '../../adapters/consul/adapter.ts';
 import type { GrpcIssuer } from '../../adapters/consul/grpc-issuer.ts';

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { SandboxCa } from '../../sandbox/tls/ca.ts';
-import type { Identity } from '../../src/mesh/identity.ts';
-import { leafOf } from '../../src/mesh/identity.ts';
+import { type Identity, leafOf } from '../../src/mesh/identity.ts';
+
 import { findPath } from '../../src/pki/chain.ts';
 import { Follower } from './consul-follower.ts';
 import { type ConsulKind, type ConsulSetup, type ConsulTarget, tokenIssuer } from './consul-target.ts';

@@ -2,13 +2,13 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { adapters } from '../../adapters/index.ts';
 import { systemClock } from '../../src/async/clock.ts';
-import type { KubeObject } from '../../src/core/object.ts';
 import type { Gateway } from '../../src/gateway/gateway.ts';
 import { gateways as builtIn } from '../../src/gateways.ts';
-import { fields } from '../../src/mesh/kube-object.ts';
-import { planOffboarding } from '../../src/onboard/plan/offboard-plan.ts';
-import { type OnboardPlan, planOnboarding, showPlan } from '../../src/onboard/plan/plan.ts';
-import { showFindings } from '../../src/onboard/show-findings.ts';
+import { fields, type KubeObject } from '../../src/objects/objects.ts';
+
+import { planOffboarding } from '../../src/onboard/offboard.ts';
+import { showFindings } from '../../src/onboard/onboard.ts';
+import { type OnboardPlan, planOnboarding, showPlan } from '../../src/onboard/plan.ts';
 import * as made from '../support/onboard-cluster.ts';
 import { TOY } from '../support/toy-gateway.ts';
 import { onboardableToy as toy } from '../support/toy-onboarding.ts';

@@ -7,16 +7,15 @@ import { admissionPolicy } from '../../src/config/admission.ts';
 import { rbacFor } from '../../src/config/rbac.ts';
 import { customResourceDefinition } from '../../src/config/schema/crd.ts';
 import { validateObject } from '../../src/config/validate.ts';
-import type { KubeObject } from '../../src/core/object.ts';
-import { areasOf, checksOf, diagnose } from '../../src/doctor/diagnose.ts';
+import { areasOf, checksOf, diagnose } from '../../src/doctor/doctor.ts';
 import { gateways } from '../../src/gateways.ts';
 import type { Adapter } from '../../src/mesh/adapter.ts';
-import type { Discover, Pods } from '../../src/mesh/cluster.ts';
-import { fields } from '../../src/mesh/kube-object.ts';
+import type { Discover, Pods, Workload } from '../../src/mesh/cluster.ts';
 import type { ObjectCheck } from '../../src/mesh/object-check.ts';
-import type { Workload } from '../../src/mesh/targeting.ts';
-import { planOnboarding, showPlan } from '../../src/onboard/plan/plan.ts';
-import { showFindings } from '../../src/onboard/show-findings.ts';
+import { fields, type KubeObject } from '../../src/objects/objects.ts';
+
+import { showFindings } from '../../src/onboard/onboard.ts';
+import { planOnboarding, showPlan } from '../../src/onboard/plan.ts';
 import * as made from '../support/onboard-cluster.ts';
 
 /** A mesh that src does not know, with every capability that an adapter may have. */

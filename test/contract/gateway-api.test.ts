@@ -1,8 +1,8 @@
 import { gatewayApiDefinitions } from '../../sandbox/kube/gateway-api.ts';
-import type { KubeObject } from '../../src/core/object.ts';
 import type { Gateway } from '../../src/gateway/gateway.ts';
 import { gatewayApi } from '../../src/gateway/gateway-api/gateway.ts';
-import { fields } from '../../src/mesh/kube-object.ts';
+import { fields, type KubeObject } from '../../src/objects/objects.ts';
+
 import { NAMESPACE } from '../support/agent-world.ts';
 import { gatewayContract } from './gateway-contract.ts';
 

@@ -5,13 +5,25 @@ import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import { rbacFor } from '../../src/config/rbac.ts';
 import type { MeshCertificate } from '../../src/config/schema/mesh-certificate.ts';
 import { validateObject } from '../../src/config/validate.ts';
-import { type KubeObject, keyOf, describe as nameOf, type ObjectRef, refOf } from '../../src/core/object.ts';
 import { desiredObjects, publicationRefs } from '../../src/gateway/desired.ts';
-import { type Gateway, type GatewayUse, type ObservedObjects, ORDER } from '../../src/gateway/gateway.ts';
-import type { RouteInput } from '../../src/gateway/input.ts';
-import { ownerLabel, ownLabels } from '../../src/gateway/owner.ts';
+import {
+  type Gateway,
+  type GatewayUse,
+  type ObservedObjects,
+  ORDER,
+  type RouteInput,
+} from '../../src/gateway/gateway.ts';
+
+import { ownerLabel, ownLabels } from '../../src/gateway/publication.ts';
 import { RESOURCES } from '../../src/kube/resources.ts';
-import { fields } from '../../src/mesh/kube-object.ts';
+import {
+  fields,
+  type KubeObject,
+  keyOf,
+  describe as nameOf,
+  type ObjectRef,
+  refOf,
+} from '../../src/objects/objects.ts';
 import { AgentWorld, NAMESPACE } from '../support/agent-world.ts';
 
 /** A gateway under test. */

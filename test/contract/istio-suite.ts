@@ -5,7 +5,7 @@ import { openChannel } from '../../src/grpc/channel.ts';
 import { GrpcError } from '../../src/grpc/error.ts';
 import { parseCertificates } from '../../src/pki/certificate.ts';
 import { createCsr } from '../../src/pki/csr.ts';
-import { formatPem } from '../../src/pki/der/pem.ts';
+import { formatPem } from '../../src/pki/der.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
 import { type Answer, RawSds } from './sds-client.ts';
 

@@ -1,6 +1,6 @@
 import { type Channel, openChannel } from '../../src/grpc/channel.ts';
 import type { DuplexStream } from '../../src/grpc/duplex.ts';
-import { messageType } from '../../src/grpc/load.ts';
+import { messageType } from '../../src/grpc/messages.ts';
 import { type Certificate, parseCertificates } from '../../src/pki/certificate.ts';
 
 const SERVICE = 'envoy.service.secret.v3.SecretDiscoveryService';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
-import { LOOKS } from '../../src/doctor/looks/look.ts';
+import { LOOKS } from '../../src/doctor/looks.ts';
 
 const page = readFileSync(new URL('../../docs/doctor.md', import.meta.url), 'utf8');
 

@@ -1,8 +1,8 @@
 import { generateKeyPairSync } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { SandboxCa } from '../../sandbox/tls/ca.ts';
-import { type KubeObject, keyOf, refOf } from '../../src/core/object.ts';
-import { parseManifest } from '../../src/doctor/files.ts';
+import { parseManifest } from '../../src/doctor/doctor.ts';
+import { type KubeObject, keyOf, refOf } from '../../src/objects/objects.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
 
 const DAY = 86_400_000;

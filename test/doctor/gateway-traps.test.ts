@@ -2,9 +2,9 @@ import { describe } from 'node:test';
 import { startEnvoyGateway } from '../../sandbox/envoy-gateway/gateway.ts';
 import { gatewayApiDefinitions } from '../../sandbox/kube/gateway-api.ts';
 import { startKubeApi } from '../../sandbox/kube/kube-api.ts';
-import { type KubeObject, refOf } from '../../src/core/object.ts';
-import { gatewayApiDiagnosis } from '../../src/gateway/gateway-api/diagnosis/diagnosis.ts';
+import { gatewayApiDiagnosis } from '../../src/gateway/gateway-api/diagnosis.ts';
 import { connect } from '../../src/kube/client.ts';
+import { type KubeObject, refOf } from '../../src/objects/objects.ts';
 import type { Seen, Upstream } from '../peers/parts/gateway-lab.ts';
 import { judgeGatewayTraps, type TrapLab } from './gateway-traps.ts';
 

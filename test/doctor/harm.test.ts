@@ -4,10 +4,10 @@ import { adapters } from '../../adapters/index.ts';
 import { type RunningGateway, startGateway } from '../../sandbox/emissary/gateway.ts';
 import { type KubeApi, startKubeApi } from '../../sandbox/kube/kube-api.ts';
 import { type SandboxUpstream, startUpstream } from '../../sandbox/tls/upstream.ts';
-import type { KubeObject } from '../../src/core/object.ts';
-import { diagnose } from '../../src/doctor/diagnose.ts';
-import { findGateways } from '../../src/gateway/emissary/reading/installation.ts';
+import { diagnose } from '../../src/doctor/doctor.ts';
+import { findGateways } from '../../src/gateway/emissary/reading.ts';
 import { connect } from '../../src/kube/client.ts';
+import type { KubeObject } from '../../src/objects/objects.ts';
 import { material, objectsOf, readExamples } from './examples.ts';
 
 const { ca, other, texts } = material();

@@ -6,10 +6,9 @@ import {
   reconfigure,
   snapshotOf,
 } from '../../sandbox/emissary/configuration.ts';
-import { type KubeObject, keyOf, refOf } from '../../src/core/object.ts';
-import type { PodFiles } from '../../src/gateway/emissary/reading/context.ts';
-import { DEFAULT_ENV, type EmissaryEnv } from '../../src/gateway/emissary/reading/env.ts';
-import { findGateways } from '../../src/gateway/emissary/reading/installation.ts';
+import { DEFAULT_ENV, type EmissaryEnv, findGateways, type PodFiles } from '../../src/gateway/emissary/reading.ts';
+
+import { type KubeObject, keyOf, refOf } from '../../src/objects/objects.ts';
 import { freePorts } from '../peers/servers/loopback.ts';
 
 /** A gateway by Emissary's rules, without an API server: objects in, requests through. */

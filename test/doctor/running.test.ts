@@ -8,10 +8,10 @@ import { listen } from '../../sandbox/tls/upstream.ts';
 import { rbacFor } from '../../src/config/rbac.ts';
 import { customResourceDefinition } from '../../src/config/schema/crd.ts';
 import { validateObject } from '../../src/config/validate.ts';
-import type { KubeObject } from '../../src/core/object.ts';
-import { checksOf } from '../../src/doctor/diagnose.ts';
+import { checksOf } from '../../src/doctor/doctor.ts';
 import { gateways } from '../../src/gateways.ts';
-import { leaseSpec } from '../../src/kube/lease/lease-record.ts';
+import { leaseSpec } from '../../src/kube/lease.ts';
+import type { KubeObject } from '../../src/objects/objects.ts';
 import { doctorReport, runDoctor, states } from './run-doctor.ts';
 
 const NAMESPACE = 'emissary';

@@ -8,11 +8,11 @@ import { Pod, type PodOptions } from '../../sandbox/linkerd/pod.ts';
 import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import { listen, type SandboxUpstream, startUpstream } from '../../sandbox/tls/upstream.ts';
 import { systemClock } from '../../src/async/clock.ts';
-import type { KubeObject } from '../../src/core/object.ts';
-import { diagnose } from '../../src/doctor/diagnose.ts';
-import type { PodFiles } from '../../src/gateway/emissary/reading/context.ts';
-import { findGateways } from '../../src/gateway/emissary/reading/installation.ts';
+import { diagnose } from '../../src/doctor/doctor.ts';
+import { findGateways, type PodFiles } from '../../src/gateway/emissary/reading.ts';
+
 import type { Identity } from '../../src/mesh/identity.ts';
+import type { KubeObject } from '../../src/objects/objects.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
 import { exampleOf as example, ISTIO, LINKERD, material, objectsOf, readExamples, THEIRS } from './examples.ts';
 import type { Judge } from './judge.ts';

@@ -13,10 +13,10 @@ import { builtPackage } from '../../scripts/release/built-package.ts';
 import { capture } from '../../scripts/run.ts';
 import { ROOT } from '../../scripts/tree.ts';
 import { systemClock } from '../../src/async/clock.ts';
-import type { KubeObject } from '../../src/core/object.ts';
 import { reflect } from '../../src/kube/reflector.ts';
 import { RESOURCES } from '../../src/kube/resources.ts';
 import { silentLog } from '../../src/mesh/log.ts';
+import type { KubeObject } from '../../src/objects/objects.ts';
 import { AgentProcess } from '../hostile/agent-process.ts';
 import { cliRefusal } from '../support/openssl-cli.ts';
 

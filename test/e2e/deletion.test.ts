@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { ambassadorDefinitions } from '../../sandbox/kube/ambassador.ts';
-import type { ObjectRef } from '../../src/core/object.ts';
+import type { ObjectRef } from '../../src/objects/objects.ts';
 import { AgentWorld, NAMESPACE } from '../support/agent-world.ts';
 
 const SELECTED = { selector: { matchLabels: { mesh: 'istio' } } };

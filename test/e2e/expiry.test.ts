@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { Leadership } from '../../src/agent/election/leadership.ts';
+import type { Leadership } from '../../src/agent/election.ts';
 import type { PublicationStatus } from '../../src/core/status.ts';
-import { readiness } from '../../src/http/source/readiness.ts';
+import { readiness } from '../../src/http/source.ts';
 import { AgentWorld, NAMESPACE } from '../support/agent-world.ts';
 
 const MINUTE = 60_000;

@@ -2,9 +2,8 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { gatewayApiDefinitions } from '../../sandbox/kube/gateway-api.ts';
 import { SandboxCa } from '../../sandbox/tls/ca.ts';
-import type { Sink } from '../../src/agent/report/reporter.ts';
-import { type KubeObject, refOf } from '../../src/core/object.ts';
-import { fields } from '../../src/mesh/kube-object.ts';
+import type { Sink } from '../../src/agent/reporter.ts';
+import { fields, type KubeObject, refOf } from '../../src/objects/objects.ts';
 import { NAMESPACE } from '../support/agent-world.ts';
 import {
   BACKENDS,

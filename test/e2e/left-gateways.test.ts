@@ -2,13 +2,13 @@ import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { describe, it } from 'node:test';
-import { LiveSink } from '../../src/agent/live/live.ts';
-import type { KubeObject, ObjectRef } from '../../src/core/object.ts';
+import { LiveSink } from '../../src/agent/live.ts';
 import type { PublicationStatus } from '../../src/core/status.ts';
-import { diagnosticsRequests } from '../../src/gateway/emissary/loading/answer.ts';
+import { diagnosticsRequests } from '../../src/gateway/emissary/loading.ts';
 import { gateways } from '../../src/gateways.ts';
-import { fields } from '../../src/mesh/kube-object.ts';
 import { silentLog } from '../../src/mesh/log.ts';
+import { fields, type KubeObject, type ObjectRef } from '../../src/objects/objects.ts';
+
 import { createMetrics } from '../../src/telemetry/metrics.ts';
 import { type AgentWorld, NAMESPACE } from '../support/agent-world.ts';
 import { envoyProxy, httpRoute, SPEC } from '../support/gateway-api.ts';

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { describe, it } from 'node:test';
 import { carryOut, leftBehind, lookAndPlan } from '../../src/onboard/onboard.ts';
-import { bare } from '../../src/onboard/plan/diff.ts';
+import { bare } from '../../src/onboard/snapshot.ts';
 import { OnboardWorld } from '../support/onboard-world.ts';
 
 /** Whether the gateway sends requests of this prefix by TLS. */

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { KubeObject, Resource } from '../../src/core/object.ts';
-import { GATEWAY_API_RESOURCES } from '../../src/gateway/gateway-api/spec/resources.ts';
-import { fields } from '../../src/mesh/kube-object.ts';
+import { GATEWAY_API_RESOURCES } from '../../src/gateway/gateway-api/config.ts';
+import { fields, type KubeObject, type Resource } from '../../src/objects/objects.ts';
+
 import { carryOutOff, lookAndPlanOff } from '../../src/onboard/offboard.ts';
 import { carryOut, isNothing, leftBehind, lookAndPlan, type OnboardOptions } from '../../src/onboard/onboard.ts';
 import { OnboardWorld, type WorldMesh } from '../support/onboard-world.ts';

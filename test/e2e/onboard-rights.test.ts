@@ -1,9 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { parseAllDocuments } from 'yaml';
-import { type KubeObject, refOf } from '../../src/core/object.ts';
 import { RESOURCES } from '../../src/kube/resources.ts';
-import { fields } from '../../src/mesh/kube-object.ts';
+import { fields, type KubeObject, refOf } from '../../src/objects/objects.ts';
 import { applySteps } from '../../src/onboard/apply.ts';
 import { carryOutOff, lookAndPlanOff, type OffboardOptions } from '../../src/onboard/offboard.ts';
 import { carryOut, lookAndPlan, type OnboardOptions } from '../../src/onboard/onboard.ts';

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { carryOutOff, lookAndPlanOff } from '../../src/onboard/offboard.ts';
 import { carryOut, checkOnServer, isNothing, leftBehind, lookAndPlan } from '../../src/onboard/onboard.ts';
-import { bare } from '../../src/onboard/plan/diff.ts';
+import { bare } from '../../src/onboard/snapshot.ts';
 import { OnboardWorld, type WorldMesh } from '../support/onboard-world.ts';
 
 async function onboarded(world: OnboardWorld): Promise<void> {

@@ -10,9 +10,9 @@ import { type SandboxCluster, startCluster } from '../../sandbox/cluster/cluster
 import { sandboxes } from '../../sandbox/meshes.ts';
 import { builtBundle } from '../../scripts/built-bundle.ts';
 import { customResourceDefinition } from '../../src/config/schema/crd.ts';
-import type { KubeObject } from '../../src/core/object.ts';
 import type { PublicationStatus } from '../../src/core/status.ts';
 import { gateways } from '../../src/gateways.ts';
+import type { KubeObject } from '../../src/objects/objects.ts';
 
 /** Runs `meshcert agent --once` as its own process until it ends. */
 async function runOnce(cluster: SandboxCluster, flags: readonly string[]): Promise<{ code: number; stderr: string }> {

@@ -2,8 +2,7 @@ import assert from 'node:assert/strict';
 import { X509Certificate } from 'node:crypto';
 import { describe, it, type Mock, mock } from 'node:test';
 import { SandboxCa } from '../../sandbox/tls/ca.ts';
-import type { Report } from '../../src/agent/report/report.ts';
-import type { Sink } from '../../src/agent/report/reporter.ts';
+import type { Report, Sink } from '../../src/agent/reporter.ts';
 import type { PublicationStatus } from '../../src/core/status.ts';
 import { AgentWorld, NAMESPACE } from '../support/agent-world.ts';
 import { Calls } from '../support/calls.ts';
@@ -42,8 +41,8 @@ describe('the path of one identity', () => {
     };
     const counts = async () => {
       const { decide, verify } = await calls.take({
-        decide: 'src/core/decision/decide.ts',
-        verify: 'src/core/verify/verify.ts',
+        decide: 'src/core/decide.ts',
+        verify: 'src/core/verify.ts',
       });
       const reconciles = reports;
       reports = 0;

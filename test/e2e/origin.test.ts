@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { KubeObject } from '../../src/core/object.ts';
 import type { PublicationStatus } from '../../src/core/status.ts';
+import type { KubeObject } from '../../src/objects/objects.ts';
 import { AgentWorld } from '../support/agent-world.ts';
 import { plantedSecrets } from '../support/planted.ts';
 import { TOY_ID } from '../support/toy-mesh.ts';

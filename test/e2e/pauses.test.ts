@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { Sink } from '../../src/agent/report/reporter.ts';
+import type { Sink } from '../../src/agent/reporter.ts';
 import { AgentWorld } from '../support/agent-world.ts';
 import { SwitchedLeadership } from '../support/switched-leadership.ts';
 

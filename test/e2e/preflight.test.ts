@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { SandboxCa, SERVER_AUTH } from '../../sandbox/tls/ca.ts';
-import { type Preflight, preflightKey } from '../../src/core/verify/preflight.ts';
-import { verify } from '../../src/core/verify/verify.ts';
+import { type Preflight, preflightKey } from '../../src/core/preflight.ts';
+import { verify } from '../../src/core/verify.ts';
 import { opensslPreflight } from '../../src/preflight/preflight.ts';
 import { AgentWorld } from '../support/agent-world.ts';
 import { FakeClock } from '../support/fake-clock.ts';

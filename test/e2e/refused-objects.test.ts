@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { KubeObject } from '../../src/core/object.ts';
-import { fields } from '../../src/mesh/kube-object.ts';
+import { fields, type KubeObject } from '../../src/objects/objects.ts';
+
 import {
   BACKENDS,
   backend,

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { describe, it } from 'node:test';
-import type { ObjectRef } from '../../src/core/object.ts';
 import { type PublicationStatus, reportedStatus } from '../../src/core/status.ts';
+import type { ObjectRef } from '../../src/objects/objects.ts';
 import { startAgentProcess } from '../peers/parts/agent-process.ts';
 import { eventually } from '../peers/parts/eventually.ts';
 import { scratchDir } from '../peers/servers/process.ts';

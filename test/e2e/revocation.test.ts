@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { SandboxCa } from '../../sandbox/tls/ca.ts';
-import { fields } from '../../src/mesh/kube-object.ts';
+import { fields } from '../../src/objects/objects.ts';
 import { Crl } from '../../src/pki/crl.ts';
 import { opensslPreflight } from '../../src/preflight/preflight.ts';
 import { AgentWorld, NAMESPACE } from '../support/agent-world.ts';

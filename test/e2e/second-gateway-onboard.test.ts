@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { istio } from '../../adapters/istio/adapter.ts';
-import { type KubeObject, refOf } from '../../src/core/object.ts';
 import { gateways as builtIn } from '../../src/gateways.ts';
 import { connect } from '../../src/kube/client.ts';
-import { fields } from '../../src/mesh/kube-object.ts';
+import { fields, type KubeObject, refOf } from '../../src/objects/objects.ts';
 import { carryOutOff, lookAndPlanOff } from '../../src/onboard/offboard.ts';
 import { carryOut, isNothing, lookAndPlan } from '../../src/onboard/onboard.ts';
 import { AgentWorld, NAMESPACE } from '../support/agent-world.ts';

@@ -1,13 +1,13 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import { LiveSink } from '../../src/agent/live/live.ts';
+import { LiveSink } from '../../src/agent/live.ts';
 import { CONSENT_ANNOTATION } from '../../src/core/consent.ts';
-import type { KubeObject } from '../../src/core/object.ts';
 import type { Gateway } from '../../src/gateway/gateway.ts';
 import { gateways as builtIn } from '../../src/gateways.ts';
 import { connect } from '../../src/kube/client.ts';
-import { fields } from '../../src/mesh/kube-object.ts';
 import { silentLog } from '../../src/mesh/log.ts';
+import { fields, type KubeObject } from '../../src/objects/objects.ts';
+
 import { createMetrics } from '../../src/telemetry/metrics.ts';
 import { AgentWorld, NAMESPACE } from '../support/agent-world.ts';
 import { TOY, type ToyConfig, toyDefinitions, toyDigest, toyGateway } from '../support/toy-gateway.ts';

@@ -2,10 +2,10 @@ import assert from 'node:assert/strict';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { test } from 'node:test';
-import { TraceSink } from '../../src/agent/report/trace-sink.ts';
+import { TraceSink } from '../../src/agent/sinks.ts';
 import { systemClock } from '../../src/async/clock.ts';
-import type { Log } from '../../src/mesh/log.ts';
-import { silentLog } from '../../src/mesh/log.ts';
+import { type Log, silentLog } from '../../src/mesh/log.ts';
+
 import { startTracing } from '../../src/telemetry/otlp.ts';
 import { AgentWorld } from '../support/agent-world.ts';
 

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { SandboxCa } from '../../sandbox/tls/ca.ts';
-import { EventSink } from '../../src/agent/report/event-sink.ts';
+import { EventSink } from '../../src/agent/sinks.ts';
 import { AgentWorld } from '../support/agent-world.ts';
 
 const DAY = 24 * 3_600_000;

@@ -1,5 +1,5 @@
-import { chooseCrls } from '../../src/core/trust/crls.ts';
-import { verify } from '../../src/core/verify/verify.ts';
+import { chooseCrls } from '../../src/core/crls.ts';
+import { verify } from '../../src/core/verify.ts';
 import { parseCertificates } from '../../src/pki/certificate.ts';
 import { formatCrls, parseCrls } from '../../src/pki/crl.ts';
 import { PrivateKey } from '../../src/pki/key.ts';

@@ -1,8 +1,8 @@
 import type { Mutant } from '../model/mutants.ts';
 
-const RULES = 'src/pki/path-rules.ts';
-const CHECKS = 'src/core/verify/checks.ts';
-const ENCODING = 'src/pki/der/encoding.ts';
+const RULES = 'src/pki/chain.ts';
+const CHECKS = 'src/core/checks.ts';
+const ENCODING = 'src/pki/der.ts';
 const rule = 'verification';
 
 /** Each verification rule that OpenSSL or Go have too; the fuzz must notice when it is removed. */
@@ -103,7 +103,7 @@ const ENVOY_RULES: readonly Omit<Mutant, 'rule'>[] = [
   },
   {
     title: 'addresses below constraints on addresses are not looked at',
-    file: 'src/pki/name-constraints.ts',
+    file: 'src/pki/names.ts',
     from: 'addressed(names.ips, ',
     to: 'addressed([], ',
   },

@@ -1,4 +1,4 @@
-import { verify } from '../../src/core/verify/verify.ts';
+import { verify } from '../../src/core/verify.ts';
 import { parseCertificates } from '../../src/pki/certificate.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
 import { opensslPreflight } from '../../src/preflight/preflight.ts';

@@ -5,9 +5,9 @@ import { adapters } from '../../adapters/index.ts';
 import { startKubeApi } from '../../sandbox/kube/kube-api.ts';
 import { parseDocuments } from '../../src/config/documents.ts';
 import { customResourceDefinition } from '../../src/config/schema/crd.ts';
-import type { KubeObject } from '../../src/core/object.ts';
 import { gateways } from '../../src/gateways.ts';
 import { connect } from '../../src/kube/client.ts';
+import type { KubeObject } from '../../src/objects/objects.ts';
 
 const istio = { istio: { ca: { serviceAccount: 'emissary' } } };
 

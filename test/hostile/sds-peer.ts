@@ -1,6 +1,6 @@
 import { certificateResource, rootsResource } from '../../sandbox/istio/sds-wire.ts';
 import type { SandboxCa } from '../../sandbox/tls/ca.ts';
-import { messageType } from '../../src/grpc/load.ts';
+import { messageType } from '../../src/grpc/messages.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
 import { type GrpcPeer, grpcPeer } from './grpc-peer.ts';
 

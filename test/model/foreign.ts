@@ -1,5 +1,5 @@
-import { type KubeObject, type ObjectRef, OWNER_LABEL } from '../../src/core/object.ts';
-import { ROOT_TIMES_ANNOTATION } from '../../src/core/trust/root-times.ts';
+import { ROOT_TIMES_ANNOTATION } from '../../src/core/trust.ts';
+import { type KubeObject, type ObjectRef, OWNER_LABEL } from '../../src/objects/objects.ts';
 import type { PrivateKey } from '../../src/pki/key.ts';
 import type { ModelCluster } from './kube.ts';
 import { bundleOf } from './ledger.ts';

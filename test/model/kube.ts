@@ -8,11 +8,10 @@ import { ApiError } from '../../sandbox/kube/objects/status.ts';
 import { Store } from '../../sandbox/kube/objects/store.ts';
 import { Writes } from '../../sandbox/kube/writes/writes.ts';
 import type { Clock } from '../../src/async/clock.ts';
-import type { KubeObject, ObjectRef } from '../../src/core/object.ts';
-import { keyOf, refOf } from '../../src/core/object.ts';
-import type { ApplyOptions, Kube, ListResult, Resource, WatchEvent, WriteOptions } from '../../src/kube/api.ts';
+import type { ApplyOptions, Kube, ListResult, WatchEvent, WriteOptions } from '../../src/kube/api.ts';
 import { RESOURCES } from '../../src/kube/resources.ts';
 import { errorFromSocket, errorFromStatus } from '../../src/kube/transport/classify.ts';
+import { type KubeObject, keyOf, type ObjectRef, type Resource, refOf } from '../../src/objects/objects.ts';
 
 /** The fault of one call. `lost` is carried out, and its answer never arrives. */
 export type CallFault = 'refused' | 'lost' | 'conflict';

@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import type { MeshCertificateSpec } from '../../src/config/schema/mesh-certificate.ts';
-import { FIELD_MANAGER, type KubeObject, OWNER_LABEL } from '../../src/core/object.ts';
 import { emergencyAt, lifetimeOf } from '../../src/core/schedule.ts';
-import { verify } from '../../src/core/verify/verify.ts';
+import { verify } from '../../src/core/verify.ts';
+import { FIELD_MANAGER, type KubeObject, OWNER_LABEL } from '../../src/objects/objects.ts';
 import { type Certificate, parseCertificates } from '../../src/pki/certificate.ts';
 import { findPath } from '../../src/pki/chain.ts';
 import { PrivateKey } from '../../src/pki/key.ts';

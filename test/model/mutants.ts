@@ -13,16 +13,16 @@ export interface Mutant {
 }
 
 const PREFLIGHT = 'src/preflight/preflight.ts';
-const DECIDE = 'src/core/decision/decide.ts';
-const PUBLISHER = 'src/agent/publish/publisher.ts';
+const DECIDE = 'src/core/decide.ts';
+const PUBLISHER = 'src/agent/publisher.ts';
 const GATEWAY = 'src/gateway/gateway.ts';
 const EMISSARY = 'src/gateway/emissary/gateway.ts';
-const TLS_CONTEXT = 'src/gateway/emissary/routes/tls-context.ts';
-const PLAN = 'src/core/plan/plan.ts';
-const TRUST = 'src/core/trust/trust.ts';
-const HOLD = 'src/core/trust/hold.ts';
-const CHECKS = 'src/core/verify/checks.ts';
-const UPSTREAM_TRUST = 'src/core/trust/upstream-trust.ts';
+const TLS_CONTEXT = 'src/gateway/emissary/routes.ts';
+const PLAN = 'src/core/plan.ts';
+const TRUST = 'src/core/trust.ts';
+const HOLD = 'src/core/hold.ts';
+const CHECKS = 'src/core/checks.ts';
+const UPSTREAM_TRUST = 'src/core/upstream-trust.ts';
 const DESIRED = 'src/gateway/desired.ts';
 const DOMAINS = '5 roots of two trust domains never meet';
 
@@ -44,7 +44,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     rule: '1 bad never replaces good',
     title: 'the path to a root is not checked',
-    file: 'src/core/verify/verify.ts',
+    file: 'src/core/verify.ts',
     from: "reasons: ['no_issuer', 'no_root'],",
     to: 'reasons: [],',
   },
@@ -97,7 +97,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     rule: '2 one publish, one write',
     title: 'the uid of the object is not sent',
-    file: 'src/core/object.ts',
+    file: 'src/objects/objects.ts',
     from: '...(uid && { uid }), ',
     to: '',
   },
@@ -146,7 +146,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     rule: '3 order',
     title: 'a new process ignores what the previous one has just written',
-    file: 'src/agent/publish/batch-gap.ts',
+    file: 'src/agent/write-order.ts',
     from: 'if (this.#active > 0 || this.#waiting.size > 0) return;',
     to: 'return;',
   },
@@ -160,7 +160,7 @@ export const MUTANTS: readonly Mutant[] = [
   {
     rule: '4 no change, no write',
     title: 'the time at which a root was dropped is not read back',
-    file: 'src/core/trust/root-times.ts',
+    file: 'src/core/trust.ts',
     from: "for (const entry of text.split(',')) {",
     to: 'for (const entry of []) {',
   },

@@ -19,7 +19,7 @@ const SUITES = {
   model: ['test/model/publication.test.ts'],
   fuzz: ['test/fuzz/main.ts', '--cases', process.env.MESHCERT_FUZZ_CASES ?? '2000', '--no-envoy'],
   envoy: ['--test', '--test-name-pattern=is refused by us', 'test/peers/envoy-alone.test.ts'],
-  federation: ['--test', 'src/core/trust/upstream-trust.test.ts', 'test/e2e/upstream-trust.test.ts'],
+  federation: ['--test', 'src/core/upstream-trust.test.ts', 'test/e2e/upstream-trust.test.ts'],
   preflight: ['--test', 'src/preflight/preflight.test.ts', 'test/e2e/preflight.test.ts'],
 } as const;
 

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import type { Clock } from '../../src/async/clock.ts';
 import type { MeshCertificateSpec } from '../../src/config/schema/mesh-certificate.ts';
-import { FIELD_MANAGER, type KubeObject, type ObjectRef, OWNER_LABEL } from '../../src/core/object.ts';
 import { publicationRefs } from '../../src/gateway/desired.ts';
 import { gatewaysOf } from '../../src/gateway/gateway.ts';
 import { gateways } from '../../src/gateways.ts';
 import { leafOf } from '../../src/mesh/identity.ts';
+import { FIELD_MANAGER, type KubeObject, type ObjectRef, OWNER_LABEL } from '../../src/objects/objects.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
 import { FakeClock } from '../support/fake-clock.ts';
 import { type ForeignEdit, meddle } from './foreign.ts';

@@ -4,7 +4,7 @@ import { request } from 'node:http';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { ROOT } from '../../scripts/tree.ts';
-import type { KubeObject } from '../../src/core/object.ts';
+import type { KubeObject } from '../../src/objects/objects.ts';
 import { type Said, say } from '../support/io.ts';
 import * as made from '../support/onboard-cluster.ts';
 import { isPublished, startAgentProcess } from './parts/agent-process.ts';

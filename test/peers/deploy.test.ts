@@ -12,8 +12,8 @@ import { adapters } from '../../adapters/index.ts';
 import { ambassadorDefinitions } from '../../sandbox/kube/ambassador.ts';
 import { parseDocuments } from '../../src/config/documents.ts';
 import { rbacFor } from '../../src/config/rbac.ts';
-import type { KubeObject } from '../../src/core/object.ts';
 import { gateways } from '../../src/gateways.ts';
+import type { KubeObject } from '../../src/objects/objects.ts';
 import { peer } from './build.ts';
 import { type KubeApiserver, startKubeApiserver } from './servers/kube-apiserver.ts';
 

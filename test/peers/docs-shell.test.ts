@@ -275,7 +275,9 @@ spec: {secret: ambassador-consul-connect}
       says: /condition met/,
       given: { '--server-side': '--server-side --force-conflicts' },
     },
-    'meshcert render --rbac -f mesh.yaml': { says: /role.rbac.authorization.k8s.io\/meshcert\.emissary (created|configured)/ },
+    'meshcert render --rbac -f mesh.yaml': {
+      says: /role.rbac.authorization.k8s.io\/meshcert\.emissary (created|configured)/,
+    },
     'kubectl patch mcert NAME': {
       says: /meshcertificate.meshcert.dev\/stuck patched/,
       given: { 'NAME -n NAMESPACE': 'stuck -n shop' },

@@ -1,6 +1,6 @@
 import { describe } from 'node:test';
-import type { KubeObject } from '../../src/core/object.ts';
-import { fields } from '../../src/mesh/kube-object.ts';
+import { fields, type KubeObject } from '../../src/objects/objects.ts';
+
 import { judgeGatewayTraps, type TrapLab } from '../doctor/gateway-traps.ts';
 import { envoyProxy, gateway, startGatewayLab, type Upstream } from './parts/gateway-lab.ts';
 import { startIstiod } from './servers/istiod.ts';

@@ -6,7 +6,7 @@ import { adapters } from '../../adapters/index.ts';
 import { rbacFor } from '../../src/config/rbac.ts';
 import { validateObject } from '../../src/config/validate.ts';
 import { gateways } from '../../src/gateways.ts';
-import { leaseSpec } from '../../src/kube/lease/lease-record.ts';
+import { leaseSpec } from '../../src/kube/lease.ts';
 import { doctorReport, runDoctor, states } from '../doctor/run-doctor.ts';
 import { say } from '../support/io.ts';
 import { prepareCluster } from './parts/prepare.ts';

@@ -1,9 +1,9 @@
 import assert from 'node:assert/strict';
 import { after, before, beforeEach, describe, it } from 'node:test';
 import { setTimeout as delay } from 'node:timers/promises';
-import type { KubeObject } from '../../src/core/object.ts';
 import type { Kube } from '../../src/kube/api.ts';
 import { connect } from '../../src/kube/client.ts';
+import type { KubeObject } from '../../src/objects/objects.ts';
 import { type AgentProcess, isPublished, startAgentProcess } from './parts/agent-process.ts';
 import { agentWrites, nameOf, succeeded } from './parts/agent-writes.ts';
 import { type GatedWrite, startApiGate } from './parts/api-gate.ts';

@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { stringify } from 'yaml';
 import { configure, type EnvoyTls, snapshotOf } from '../../sandbox/emissary/configuration.ts';
-import type { KubeObject } from '../../src/core/object.ts';
-import { DEFAULT_ENV } from '../../src/gateway/emissary/reading/env.ts';
+import { DEFAULT_ENV } from '../../src/gateway/emissary/reading.ts';
+import type { KubeObject } from '../../src/objects/objects.ts';
 import { Random } from '../fuzz/random.ts';
 import { type Judged, type JudgedCluster, judgedByEmissary } from './servers/emissary-judge.ts';
 

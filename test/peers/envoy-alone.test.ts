@@ -3,7 +3,7 @@ import { describe, it } from 'node:test';
 import type { ClusterConfig } from '../../sandbox/emissary/configuration.ts';
 import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import { startUpstream } from '../../sandbox/tls/upstream.ts';
-import { verify } from '../../src/core/verify/verify.ts';
+import { verify } from '../../src/core/verify.ts';
 import { type Certificate, formatCertificates } from '../../src/pki/certificate.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
 import type { Case } from '../fuzz/cases.ts';

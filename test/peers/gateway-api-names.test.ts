@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
-import { peerNameText } from '../../src/mesh/targeting.ts';
+import { peerNameText } from '../../src/mesh/cluster.ts';
 import { parseCertificates } from '../../src/pki/certificate.ts';
 import { envoyProxy, gateway, gatewayClass, httpRoute, pod, SPEC, service, slice } from '../support/gateway-api.ts';
 import { judgeCase } from '../support/gateway-api-judgement.ts';

@@ -1,11 +1,11 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
-import type { Istio } from '../../sandbox/istio/istio.ts';
-import { startIstio } from '../../sandbox/istio/istio.ts';
+import { type Istio, startIstio } from '../../sandbox/istio/istio.ts';
+
 import { ROOT } from '../../scripts/tree.ts';
 import type { PublicationStatus } from '../../src/core/status.ts';
-import { microTime } from '../../src/kube/lease/lease-record.ts';
+import { microTime } from '../../src/kube/lease.ts';
 import { peer } from './build.ts';
 import { type AgentProcess, startAgentProcess } from './parts/agent-process.ts';
 import { eventually } from './parts/eventually.ts';

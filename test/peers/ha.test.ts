@@ -205,7 +205,7 @@ describe('replicas of the controller', () => {
   /** Names of the wrong pairs that an independent check of everything finds. */
   async function wrongPairs(namespace: string): Promise<readonly string[]> {
     const { body } = await apiserver.call('GET', `/api/v1/namespaces/${namespace}/secrets`);
-    const { verify } = await import('../../src/core/verify/verify.ts');
+    const { verify } = await import('../../src/core/verify.ts');
     const { parseCertificates } = await import('../../src/pki/certificate.ts');
     const { PrivateKey } = await import('../../src/pki/key.ts');
     const text = (data: Record<string, string>, key: string) => Buffer.from(data[key] ?? '', 'base64').toString();

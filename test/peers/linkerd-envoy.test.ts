@@ -7,7 +7,7 @@ import { linkerd as adapter } from '../../adapters/linkerd/adapter.ts';
 import { type Linkerd, startLinkerd } from '../../sandbox/linkerd/linkerd.ts';
 import type { Pod, PodOptions } from '../../sandbox/linkerd/pod.ts';
 import { SandboxCa } from '../../sandbox/tls/ca.ts';
-import { secretFileName } from '../../src/gateway/emissary/reading/secret-file.ts';
+import { secretFileName } from '../../src/gateway/emissary/reading.ts';
 import { isIssuer } from '../../src/mesh/adapter.ts';
 import { type Identity, leafOf } from '../../src/mesh/identity.ts';
 import { type Certificate, formatCertificates } from '../../src/pki/certificate.ts';

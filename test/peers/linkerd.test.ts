@@ -3,7 +3,7 @@ import { readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, describe, it } from 'node:test';
 import { linkerd } from '../../adapters/linkerd/adapter.ts';
-import { verify } from '../../src/core/verify/verify.ts';
+import { verify } from '../../src/core/verify.ts';
 import type { Kube } from '../../src/kube/api.ts';
 import { connect } from '../../src/kube/client.ts';
 import { type Issuer, isIssuer } from '../../src/mesh/adapter.ts';

@@ -1,15 +1,15 @@
 import assert from 'node:assert/strict';
 import { it } from 'node:test';
 import { SandboxCa } from '../../sandbox/tls/ca.ts';
-import { askGateway } from '../../src/agent/live/request.ts';
+import { askGateway } from '../../src/agent/live.ts';
 import { systemClock } from '../../src/async/clock.ts';
-import type { KubeObject } from '../../src/core/object.ts';
 import {
   diagnosticsRequests,
   type ExpectedFiles,
   expectedFiles,
   judgeAnswers,
-} from '../../src/gateway/emissary/loading/answer.ts';
+} from '../../src/gateway/emissary/loading.ts';
+import type { KubeObject } from '../../src/objects/objects.ts';
 import { eventually } from './parts/eventually.ts';
 import { type Followed, followedByEmissary } from './servers/emissary-judge.ts';
 import { startEnvoy } from './servers/envoy.ts';

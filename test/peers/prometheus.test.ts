@@ -9,10 +9,8 @@ import { parse } from 'yaml';
 import { systemClock } from '../../src/async/clock.ts';
 import { startHttp } from '../../src/http/server.ts';
 import { silentLog } from '../../src/mesh/log.ts';
-import { METRICS } from '../../src/telemetry/definitions.ts';
-import { createMetrics } from '../../src/telemetry/metrics.ts';
-import { deriveSeries } from '../../src/telemetry/observed.ts';
-import type { Exposition, Metric } from '../../src/telemetry/registry.ts';
+import { createMetrics, deriveSeries, type Exposition, METRICS, type Metric } from '../../src/telemetry/metrics.ts';
+
 import { Board, goodStatus } from '../support/board.ts';
 import { scratchDir } from './servers/process.ts';
 import { type Prometheus, startPrometheus } from './servers/prometheus.ts';

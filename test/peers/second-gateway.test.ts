@@ -7,7 +7,7 @@ import { startLinkerd } from '../../sandbox/linkerd/linkerd.ts';
 import { serviceObjects } from '../../sandbox/linkerd/objects.ts';
 import { ROOT } from '../../scripts/tree.ts';
 import { connect } from '../../src/kube/client.ts';
-import { fields } from '../../src/mesh/kube-object.ts';
+import { fields } from '../../src/objects/objects.ts';
 import { shippedMain } from '../support/io.ts';
 import * as made from '../support/onboard-cluster.ts';
 import { peer } from './build.ts';

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, it } from 'node:test';
 import { type SandboxUpstream, startUpstream } from '../../sandbox/tls/upstream.ts';
-import { decodeData } from '../../src/gateway/secret-data.ts';
+import { decodeData } from '../../src/gateway/publication.ts';
 import { connect } from '../../src/kube/client.ts';
 import type { Identity } from '../../src/mesh/identity.ts';
 import { formatCertificates, parseCertificates } from '../../src/pki/certificate.ts';

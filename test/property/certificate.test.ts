@@ -7,8 +7,18 @@ import fc from 'fast-check';
 import { SandboxCa } from '../../sandbox/tls/ca.ts';
 import { Certificate, formatCertificates, parseCertificates } from '../../src/pki/certificate.ts';
 import { findPath } from '../../src/pki/chain.ts';
-import { children, context, explicit, int, oid, readOid, readTime, readTlv, time } from '../../src/pki/der/der.ts';
-import { PkiError } from '../../src/pki/der/error.ts';
+import {
+  children,
+  context,
+  explicit,
+  int,
+  oid,
+  PkiError,
+  readOid,
+  readTime,
+  readTlv,
+  time,
+} from '../../src/pki/der.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
 import { decodeNames, encodeNames } from '../../src/pki/names.ts';
 import { awkwardNames, dnsNames, spiffeIds } from './names.ts';

@@ -6,7 +6,7 @@ import * as x509 from '@peculiar/x509';
 import fc from 'fast-check';
 import { readCsr } from '../../sandbox/tls/csr.ts';
 import { createCsr } from '../../src/pki/csr.ts';
-import { formatPem } from '../../src/pki/der/pem.ts';
+import { formatPem } from '../../src/pki/der.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
 import { awkwardNames, dnsNames, spiffeIds } from './names.ts';
 import { openssl } from './openssl.ts';

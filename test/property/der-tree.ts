@@ -1,5 +1,5 @@
 import fc from 'fast-check';
-import { children, octetString, readTlv, TAG, tlv } from '../../src/pki/der/der.ts';
+import { children, octetString, readTlv, TAG, tlv } from '../../src/pki/der.ts';
 
 /** A DER value with its children, even inside an OCTET STRING. */
 interface Node {

@@ -1,8 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { PkiError } from '../../src/pki/der/error.ts';
-import { formatPem, parsePem } from '../../src/pki/der/pem.ts';
+import { formatPem, PkiError, parsePem } from '../../src/pki/der.ts';
 import { openssl } from './openssl.ts';
 
 const labels = fc.constantFrom('CERTIFICATE', 'PRIVATE KEY', 'EC PRIVATE KEY', 'EC PARAMETERS', 'X509 CRL');

@@ -2,8 +2,15 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { SandboxCa } from '../../sandbox/tls/ca.ts';
-import { FIELD_MANAGER, type KubeObject, keyOf, OWNER_LABEL, refOf, UID_ANNOTATION } from '../../src/core/object.ts';
-import { type Desired, type PlanStep, plan, type WriteStep } from '../../src/core/plan/plan.ts';
+import { type Desired, type PlanStep, plan, type WriteStep } from '../../src/core/plan.ts';
+import {
+  FIELD_MANAGER,
+  type KubeObject,
+  keyOf,
+  OWNER_LABEL,
+  refOf,
+  UID_ANNOTATION,
+} from '../../src/objects/objects.ts';
 import { formatCertificates } from '../../src/pki/certificate.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
 

@@ -2,8 +2,7 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { retryDelay } from '../../src/core/backoff.ts';
-import { AttemptBudget } from '../../src/core/breaker.ts';
+import { AttemptBudget, retryDelay } from '../../src/core/retry.ts';
 import { emergencyAt, renewAt } from '../../src/core/schedule.ts';
 
 const hour = 3_600_000;

@@ -2,8 +2,15 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
 import { SandboxCa } from '../../sandbox/tls/ca.ts';
-import { formatRootTimes, parseRootTimes } from '../../src/core/trust/root-times.ts';
-import { decideTrust, type RootTimes, type TrustDecision, type TrustInput } from '../../src/core/trust/trust.ts';
+import {
+  decideTrust,
+  formatRootTimes,
+  parseRootTimes,
+  type RootTimes,
+  type TrustDecision,
+  type TrustInput,
+} from '../../src/core/trust.ts';
+
 import { type Certificate, formatCertificates } from '../../src/pki/certificate.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
 import { openssl, withFiles } from './openssl.ts';

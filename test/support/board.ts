@@ -1,5 +1,5 @@
 import type { PublicationStatus } from '../../src/core/status.ts';
-import type { StatusEntry, StatusSource } from '../../src/http/source/source.ts';
+import type { StatusEntry, StatusSource } from '../../src/http/source.ts';
 
 /** A status board that a test writes to. */
 export class Board implements StatusSource {

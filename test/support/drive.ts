@@ -1,5 +1,4 @@
-import type { FakeClock } from './fake-clock.ts';
-import { settle } from './fake-clock.ts';
+import { type FakeClock, settle } from './fake-clock.ts';
 
 /** Far more than any test needs; a test that gets here waits for something that never happens. */
 const MOST_STEPS = 5_000;

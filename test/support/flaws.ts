@@ -1,8 +1,8 @@
-import type { CaOptions, SandboxCa } from '../../sandbox/tls/ca.ts';
-import { SERVER_AUTH } from '../../sandbox/tls/ca.ts';
+import { type CaOptions, type SandboxCa, SERVER_AUTH } from '../../sandbox/tls/ca.ts';
+
 import { extension, nameConstraints } from '../../sandbox/tls/x509.ts';
-import type { VerifyCode } from '../../src/core/verify/verify.ts';
-import { context, oid, seq, utf8 } from '../../src/pki/der/der.ts';
+import type { VerifyCode } from '../../src/core/verify.ts';
+import { context, oid, seq, utf8 } from '../../src/pki/der.ts';
 
 /** A chain that upstreams or the gateway refuse although each of its signatures is valid. */
 export interface Flaw {

@@ -1,11 +1,10 @@
 import assert from 'node:assert/strict';
 import { adapters } from '../../adapters/index.ts';
 import { validateObject } from '../../src/config/validate.ts';
-import type { KubeObject } from '../../src/core/object.ts';
+import type { GatewayApiConfig, PolicyTarget } from '../../src/gateway/gateway-api/config.ts';
 import { gatewayApi } from '../../src/gateway/gateway-api/gateway.ts';
-import type { GatewayApiConfig } from '../../src/gateway/gateway-api/spec/config.ts';
-import type { PolicyTarget } from '../../src/gateway/gateway-api/spec/target.ts';
-import type { TargetRules } from '../../src/mesh/targeting.ts';
+import type { TargetRules } from '../../src/mesh/cluster.ts';
+import type { KubeObject } from '../../src/objects/objects.ts';
 import { clientCertificateRef, envoyProxy, SPEC } from './gateway-api.ts';
 
 export const META = { name: 'istio', namespace: 'emissary' };

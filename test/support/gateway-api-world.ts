@@ -1,5 +1,5 @@
 import { gatewayApiDefinitions } from '../../sandbox/kube/gateway-api.ts';
-import type { KubeObject } from '../../src/core/object.ts';
+import type { KubeObject } from '../../src/objects/objects.ts';
 import { AgentWorld, NAMESPACE } from './agent-world.ts';
 import { envoyProxy, gateway, gatewayClass, httpRoute, pod, SPEC, service, slice } from './gateway-api.ts';
 

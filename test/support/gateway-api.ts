@@ -1,5 +1,4 @@
-import type { KubeObject } from '../../src/core/object.ts';
-import { fields } from '../../src/mesh/kube-object.ts';
+import { fields, type KubeObject } from '../../src/objects/objects.ts';
 
 /** Objects of Gateway API and of the Services behind it, as their users write them. */
 

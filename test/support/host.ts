@@ -1,5 +1,5 @@
-import { SharedInformers } from '../../src/agent/informers/by-kind.ts';
-import { createHost, type HostOptions } from '../../src/agent/issuance/host.ts';
+import { createHost, type HostOptions } from '../../src/agent/host.ts';
+import { SharedInformers } from '../../src/agent/informers.ts';
 import { systemClock } from '../../src/async/clock.ts';
 import { sharing } from '../../src/async/sharing.ts';
 import { ALLOW_ANY, ANY } from '../../src/config/allow.ts';

@@ -1,8 +1,8 @@
 import { Readable } from 'node:stream';
 import { pathToFileURL } from 'node:url';
 import { builtBundle } from '../../scripts/built-bundle.ts';
-import type { Io } from '../../src/cli/declare/command.ts';
 import type { main } from '../../src/cli/main.ts';
+import type { Io } from '../../src/cli/program.ts';
 
 const bundle = builtBundle();
 

@@ -1,5 +1,5 @@
 import type { Caller } from '../../sandbox/istio/ca-service.ts';
-import { readClaims } from '../../src/mesh/input/claims.ts';
+import { readClaims } from '../../src/mesh/input.ts';
 
 export interface TokenFields extends Caller {
   readonly audience?: string;

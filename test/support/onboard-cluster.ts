@@ -1,9 +1,8 @@
 import { stringify } from 'yaml';
-import type { KubeObject, ObjectMeta } from '../../src/core/object.ts';
-import { isOnboarded } from '../../src/onboard/plan/document.ts';
-import { ONBOARD_FIELD_MANAGER } from '../../src/onboard/plan/moved.ts';
-import type { AgentObjects } from '../../src/onboard/plan/offboard-plan.ts';
-import type { OnboardSnapshot } from '../../src/onboard/plan/snapshot.ts';
+import type { KubeObject, ObjectMeta } from '../../src/objects/objects.ts';
+import { ONBOARD_FIELD_MANAGER } from '../../src/onboard/moves.ts';
+import type { AgentObjects } from '../../src/onboard/offboard.ts';
+import { isOnboarded, type OnboardSnapshot } from '../../src/onboard/snapshot.ts';
 
 type Labels = Readonly<Record<string, string>>;
 

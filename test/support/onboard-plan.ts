@@ -1,9 +1,9 @@
 import { adapters } from '../../adapters/index.ts';
 import { systemClock } from '../../src/async/clock.ts';
-import { type KubeObject, keyOf, refOf } from '../../src/core/object.ts';
 import { gateways } from '../../src/gateways.ts';
-import { type OnboardPlan, type OnboardPreferences, planOnboarding } from '../../src/onboard/plan/plan.ts';
-import type { OnboardSnapshot } from '../../src/onboard/plan/snapshot.ts';
+import { type KubeObject, keyOf, refOf } from '../../src/objects/objects.ts';
+import { type OnboardPlan, type OnboardPreferences, planOnboarding } from '../../src/onboard/plan.ts';
+import type { OnboardSnapshot } from '../../src/onboard/snapshot.ts';
 import { snapshotOf } from './onboard-cluster.ts';
 
 const { signal } = new AbortController();

@@ -1,7 +1,7 @@
 import { duplexPair } from 'node:stream';
 import { connect, createSecureContext, createServer, type SecureContext, type TLSSocket } from 'node:tls';
 import { SandboxCa } from '../../sandbox/tls/ca.ts';
-import type { PresentedPair } from '../../src/core/verify/checks.ts';
+import type { PresentedPair } from '../../src/core/checks.ts';
 import { type Certificate, formatCertificates } from '../../src/pki/certificate.ts';
 
 const NAME = 'judge';

@@ -1,21 +1,10 @@
 import { generateKeyPairSync } from 'node:crypto';
 import { type CaOptions, CLIENT_AUTH, type LeafOptions, SandboxCa, SERVER_AUTH } from '../../sandbox/tls/ca.ts';
 import { extension, nameConstraints } from '../../sandbox/tls/x509.ts';
-import type { PresentedPair } from '../../src/core/verify/checks.ts';
-import type { VerifyCode } from '../../src/core/verify/verify.ts';
+import type { PresentedPair } from '../../src/core/checks.ts';
+import type { VerifyCode } from '../../src/core/verify.ts';
 import type { Certificate } from '../../src/pki/certificate.ts';
-import {
-  bitString,
-  children,
-  context,
-  explicit,
-  int,
-  nullValue,
-  oid,
-  readTlv,
-  seq,
-  set,
-} from '../../src/pki/der/der.ts';
+import { bitString, children, context, explicit, int, nullValue, oid, readTlv, seq, set } from '../../src/pki/der.ts';
 import { OID } from '../../src/pki/extensions.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
 import { flaws } from './flaws.ts';

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { SandboxCa } from '../../sandbox/tls/ca.ts';
-import type { KubeObject } from '../../src/core/object.ts';
+import type { KubeObject } from '../../src/objects/objects.ts';
 import { PrivateKey } from '../../src/pki/key.ts';
 
 const DAY = 86_400_000;

@@ -1,6 +1,6 @@
 import { inspect } from 'node:util';
 import { type Clock, sleepOn } from '../../src/async/clock.ts';
-import { once } from '../../src/async/once.ts';
+import { once } from '../../src/async/linked-signal.ts';
 import { Trigger } from '../../src/async/trigger.ts';
 import type { ConfigMapRef, Host, TokenRequest } from '../../src/mesh/adapter.ts';
 import type { Log } from '../../src/mesh/log.ts';

@@ -1,6 +1,6 @@
 import { type KeyObject, sign } from 'node:crypto';
 import { Certificate } from '../../src/pki/certificate.ts';
-import { bitString, children, readTlv, seq } from '../../src/pki/der/der.ts';
+import { bitString, children, readTlv, seq } from '../../src/pki/der.ts';
 
 /**
  * The certificate with other fields, DER, signed again with its issuer's key. The fields of what is signed are in their

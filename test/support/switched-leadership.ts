@@ -1,4 +1,4 @@
-import { alone, type Leadership } from '../../src/agent/election/leadership.ts';
+import { alone, type Leadership } from '../../src/agent/election.ts';
 
 /** A leadership that a test gives and takes. */
 export class SwitchedLeadership implements Leadership {

@@ -1,12 +1,18 @@
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { consents } from '../../src/core/consent.ts';
-import type { KubeObject, ObjectRef, Resource } from '../../src/core/object.ts';
-import type { Gateway, RouteVerdict } from '../../src/gateway/gateway.ts';
-import type { GatewayInput, RouteInput } from '../../src/gateway/input.ts';
-import type { ExpectedLoad, Loaded, Loading } from '../../src/gateway/loading.ts';
-import { ownLabels } from '../../src/gateway/owner.ts';
-import { fields, text } from '../../src/mesh/kube-object.ts';
+import type {
+  ExpectedLoad,
+  Gateway,
+  GatewayInput,
+  Loaded,
+  Loading,
+  RouteInput,
+  RouteVerdict,
+} from '../../src/gateway/gateway.ts';
+import { ownLabels } from '../../src/gateway/publication.ts';
+import { fields, type KubeObject, type ObjectRef, type Resource, text } from '../../src/objects/objects.ts';
+
 import { formatCertificates } from '../../src/pki/certificate.ts';
 
 export interface ToyConfig {

@@ -1,6 +1,6 @@
 import { z } from 'zod';
 import type { Adapter } from '../../src/mesh/adapter.ts';
-import { durationSchema } from '../../src/mesh/schema/duration.ts';
+import { durationSchema } from '../../src/mesh/schema.ts';
 
 const unopened = () => {
   throw new Error('a toy mesh is never opened');

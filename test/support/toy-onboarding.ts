@@ -1,7 +1,7 @@
-import { podsBehind } from '../../src/gateway/emissary/routes/endpoints.ts';
-import type { Gateway } from '../../src/gateway/gateway.ts';
-import type { GatewayInstallation, Onboarding } from '../../src/gateway/onboarding.ts';
-import { fields, text } from '../../src/mesh/kube-object.ts';
+import { podsBehind } from '../../src/gateway/emissary/routes.ts';
+import type { Gateway, GatewayInstallation, Onboarding } from '../../src/gateway/gateway.ts';
+
+import { fields, text } from '../../src/objects/objects.ts';
 import { TOY, type ToyConfig, toyGateway } from './toy-gateway.ts';
 
 /** As a gateway may be whose objects exist only once a route is selected, and whose routes need no preparation. */

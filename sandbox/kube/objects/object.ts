@@ -1,4 +1,4 @@
-import type { ManagedFields } from '../../../src/core/object.ts';
+import type { ManagedFields } from '../../../src/objects/objects.ts';
 
 export type JsonFields = Record<string, unknown>;
 

@@ -4,10 +4,8 @@ import { z } from 'zod';
 import { adapters } from '../../../adapters/index.ts';
 import { toyMeshes } from '../../../test/support/toy-meshes.ts';
 import { gateways } from '../../gateways.ts';
-import { customResourceDefinition } from './crd.ts';
-import { jsonSchema } from './json-schema.ts';
-import { specSchema } from './spec.ts';
-import { type Structural, structural } from './structural.ts';
+import { customResourceDefinition, jsonSchema, type Structural, structural } from './crd.ts';
+import { specSchema } from './mesh-certificate.ts';
 
 // biome-ignore lint/suspicious/noExplicitAny: a manifest is walked freely
 const crd = customResourceDefinition(toyMeshes, gateways) as any;

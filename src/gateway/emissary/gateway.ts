@@ -1,16 +1,11 @@
-import type { Gateway, RouteState, Wording } from '../gateway.ts';
-import type { Loading } from '../loading.ts';
-import type { Onboarding } from '../onboarding.ts';
-import { emissaryDiagnosis } from './diagnosis/diagnosis.ts';
-import { emissaryLoading } from './loading/loading.ts';
-import { emissaryOnboarding } from './onboarding/onboarding.ts';
-import { contextSpec } from './reading/kinds.ts';
-import { emissaryRoutes } from './routes/routes.ts';
-import type { Target } from './routes/target.ts';
-import { contextRefs, desiredContexts } from './routes/tls-context.ts';
-import { type EmissaryConfig, emissaryFields } from './spec/config.ts';
-import { secretNameProblem } from './spec/names.ts';
-import { BATCH_GAP_MS, EMISSARY_RESOURCES } from './spec/resources.ts';
+import type { Gateway, Loading, Onboarding, RouteState, Wording } from '../gateway.ts';
+
+import { BATCH_GAP_MS, EMISSARY_RESOURCES, type EmissaryConfig, emissaryFields, secretNameProblem } from './config.ts';
+import { emissaryDiagnosis } from './diagnosis.ts';
+import { emissaryLoading } from './loading.ts';
+import { emissaryOnboarding } from './onboarding.ts';
+import { contextSpec } from './reading.ts';
+import { contextRefs, desiredContexts, emissaryRoutes, type Target } from './routes.ts';
 
 const wording: Wording = {
   everything: 'Mappings and TLSContexts',

@@ -1,15 +1,12 @@
-import type { Gateway, RouteState, Wording } from '../gateway.ts';
-import type { Loading } from '../loading.ts';
-import type { Onboarding } from '../onboarding.ts';
-import { gatewayApiDiagnosis } from './diagnosis/diagnosis.ts';
-import { gatewayApiLoading } from './loading/loading.ts';
-import { desiredPolicies, policyRefs } from './objects/desired.ts';
-import { gatewayApiOnboarding } from './onboarding/onboarding.ts';
-import { secretsNamedBy } from './routes/client.ts';
-import { gatewayApiRoutes } from './routes/routes.ts';
-import { type GatewayApiConfig, gatewayApiFields } from './spec/config.ts';
-import { GATEWAY_API_RESOURCES } from './spec/resources.ts';
-import type { GatewayApiTarget } from './spec/target.ts';
+import type { Gateway, Loading, Onboarding, RouteState, Wording } from '../gateway.ts';
+
+import { GATEWAY_API_RESOURCES, type GatewayApiConfig, type GatewayApiTarget, gatewayApiFields } from './config.ts';
+
+import { gatewayApiDiagnosis } from './diagnosis.ts';
+import { gatewayApiLoading } from './loading.ts';
+import { desiredPolicies, policyRefs } from './objects.ts';
+import { gatewayApiOnboarding } from './onboarding.ts';
+import { gatewayApiRoutes, secretsNamedBy } from './routes.ts';
 
 const nameOf = ({ kind, namespace, name }: RouteState): string => `${kind} ${namespace}/${name}`;
 

@@ -1,4 +1,4 @@
-import { localCause } from '../../mesh/local-cause.ts';
+import { localCause } from '../../mesh/error.ts';
 import { safeMessage } from '../../mesh/secrets.ts';
 import { KubeconfigError, KubeError, type KubeErrorCode } from './error.ts';
 import { ProxyError } from './proxy.ts';

@@ -1,4 +1,4 @@
-import { CodedError } from '../../pki/der/error.ts';
+import { CodedError } from '../../pki/der.ts';
 
 /** A failed call to the Kubernetes API; the message names the call and the object. */
 export class KubeError extends CodedError<KubeErrorCode> {

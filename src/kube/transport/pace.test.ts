@@ -2,14 +2,14 @@ import assert from 'node:assert/strict';
 import { it } from 'node:test';
 import { Calls } from '../../../test/support/calls.ts';
 import { FakeClock, settle } from '../../../test/support/fake-clock.ts';
-import { Pace } from './pace.ts';
+import { Pace } from './transport.ts';
 
 const WRITES = 500;
 
 it('looks at each write a few times, however many wait', async () => {
   const pace = new Pace({ clock: new FakeClock(), most: 8 });
   using calls = await Calls.counted();
-  const asked = { '#isFull': 'src/kube/transport/pace.ts' };
+  const asked = { '#isFull': 'src/kube/transport/transport.ts' };
   const order: number[] = [];
   const write = async (at: number) => {
     using turn = pace.takeNow(true) ?? (await pace.take(true, new AbortController().signal));

@@ -21,8 +21,8 @@ import { redactText } from '../../mesh/secrets.ts';
 import type { Kube } from '../api.ts';
 import { type ConnectOptions, connect } from '../client.ts';
 import { RESOURCES } from '../resources.ts';
+import { requireKubeconfig } from './credentials.ts';
 import { KubeError } from './error.ts';
-import { requireKubeconfig } from './kubeconfig.ts';
 
 /** Of the domain that never resolves (RFC 6761): only the proxy knows where it is. */
 const API = 'api.invalid:443';

@@ -1,8 +1,10 @@
-import { type IncomingMessage, request as plainRequest, type RequestOptions } from 'node:http';
-import { request as tlsRequest } from 'node:https';
-import { bounded } from '../../async/bounded.ts';
+import { type IncomingMessage, Agent as PlainAgent, request as plainRequest, type RequestOptions } from 'node:http';
+import { Agent, type AgentOptions, request as tlsRequest } from 'node:https';
+import { createSecureContext } from 'node:tls';
 import type { Clock } from '../../async/clock.ts';
-import { limitedTo } from '../../async/linked-signal.ts';
+import { bounded, type Waiting, WaitingList } from '../../async/limits.ts';
+import { limitedTo, once } from '../../async/linked-signal.ts';
+import { answered, type Concurrency, startingConcurrency } from '../../core/concurrency.ts';
 import {
   errorFromCredentials,
   errorFromSize,
@@ -12,10 +14,9 @@ import {
   type RequestContext,
   retryAfterMs,
 } from './classify.ts';
-import { ApiConnections, type ConnectionPool } from './connections.ts';
 import type { Access, Credentials } from './credentials.ts';
 import { KubeError } from './error.ts';
-import { Pace, type Turn } from './pace.ts';
+import { connectThrough, errorFromSilence } from './proxy.ts';
 
 export interface Exchange {
   readonly called: RequestContext;
@@ -25,7 +26,7 @@ export interface Exchange {
   readonly contentType?: string;
 }
 
-export interface TransportOptions {
+interface TransportOptions {
   readonly credentials: Credentials;
   readonly userAgent: string;
   readonly clock: Clock;
@@ -98,7 +99,7 @@ export class Transport {
       const { unqueued } = apart ?? this.#current(access);
       const headers = { authorization: `Bearer ${token}`, accept: 'application/json' };
       const options = { ...this.#request(access, 'GET', '/version', headers), agent: unqueued };
-      const response = await once(access, options, undefined, limit).catch((error: unknown) => {
+      const response = await requestOnce(access, options, undefined, limit).catch((error: unknown) => {
         throw errorFromSocket(called, error);
       });
       const body = decoded(await text(called, response));
@@ -190,7 +191,7 @@ export class Transport {
     const request = this.#request(access, exchange.method, exchange.path, headers);
     try {
       const options = { ...request, agent: this.#current(access)[pool] };
-      const response = await once(access, options, body, limit);
+      const response = await requestOnce(access, options, body, limit);
       this.#options.answered?.(exchange.called, response.statusCode ?? 0);
       const date = Date.parse(response.headers.date ?? '');
       if (!Number.isNaN(date)) this.#options.dated?.(date);
@@ -239,7 +240,7 @@ export class Transport {
   }
 }
 
-function once(
+function requestOnce(
   access: Access,
   options: RequestOptions,
   body: string | undefined,
@@ -285,5 +286,169 @@ function decoded(body: string): unknown {
   } catch {
     // Not from the API server but, for example, a proxy's error page. Its text is not quoted.
     return {};
+  }
+}
+
+/** Short enough that the server (kube-apiserver: 90 s or more) never closes an idle connection first. */
+const IDLE_MS = 30_000;
+
+/**
+ * Requests that wait for one of a few connections, and those that never wait: watches stay open, and a Lease that waits
+ * is lost.
+ */
+type ConnectionPool = 'requests' | 'unqueued';
+
+interface ConnectionsOptions {
+  readonly clock: Clock;
+  /** Of a request. A connection through a proxy gets half of it, so that the error names the proxy. */
+  readonly deadlineMs: number;
+  /** Of the pool `requests`. */
+  readonly concurrency: number;
+}
+
+/** Kept-alive connections to one server as one user, directly or through a proxy, until disposed of. */
+class ApiConnections implements Disposable, Record<ConnectionPool, PlainAgent> {
+  readonly generation: number;
+  readonly requests: PlainAgent;
+  readonly unqueued: PlainAgent;
+  readonly #end = new AbortController();
+
+  constructor(access: Access, options: ConnectionsOptions) {
+    this.generation = access.generation;
+    const isPlain = access.server.protocol === 'http:';
+    const shared: AgentOptions = {
+      ...access.tls,
+      keepAlive: true,
+      timeout: IDLE_MS,
+      scheduling: 'lifo',
+      // Otherwise each connection would read the CA and the client certificate again: by names, each object is watched
+      // over a connection of its own.
+      ...(isPlain ? {} : { secureContext: createSecureContext(access.tls) }),
+    };
+    const newAgent = (maxSockets: number) => {
+      const agent = isPlain ? new PlainAgent({ ...shared, maxSockets }) : new Agent({ ...shared, maxSockets });
+      // One server for each agent: otherwise Node would compute a name from all of its addresses and certificates at
+      // each request.
+      agent.getName = () => 'api';
+      if (access.proxy) this.#leadThrough(access.proxy, agent, options);
+      return agent;
+    };
+    this.requests = newAgent(options.concurrency);
+    this.unqueued = newAgent(Number.POSITIVE_INFINITY);
+  }
+
+  [Symbol.dispose](): void {
+    this.#end.abort(new Error('the connections are no longer needed'));
+    this.requests.destroy();
+    this.unqueued.destroy();
+  }
+
+  /** Only the first hop differs: the agent makes TLS, keeps connections and counts them as without a proxy. */
+  #leadThrough(proxy: URL, agent: PlainAgent, { clock, deadlineMs }: ConnectionsOptions): void {
+    const direct = agent.createConnection.bind(agent);
+    const connect = async (options: RequestOptions) => {
+      const target = { host: options.host ?? '', port: Number(options.port) };
+      const limitMs = deadlineMs / 2;
+      const late = () => errorFromSilence(proxy, limitMs);
+      using limit = limitedTo(clock, limitMs, late, this.#end.signal);
+      const socket = await connectThrough(proxy, target, limit.signal);
+      if (!(agent instanceof Agent)) return socket;
+      const stream = direct({ ...options, socket } as RequestOptions);
+      if (!stream) throw new TypeError('no TLS over the connection through the proxy');
+      return stream;
+    };
+    agent.createConnection = (options, opened) => {
+      connect(options).then(
+        (stream) => opened?.(null, stream),
+        (error) => opened?.(error, undefined as never),
+      );
+      return undefined;
+    };
+  }
+}
+
+interface PaceOptions {
+  readonly clock: Clock;
+  /** Limit on concurrent writes when the API server does not ask for less. */
+  readonly most: number;
+  /** Called with the limit whenever it changes, and initially. */
+  readonly limited?: ((limit: number) => void) | undefined;
+}
+
+interface Turn extends Disposable {
+  /** Records a response by its status; 0 when there was none. */
+  answered(status: number, retryAfterMs: number | undefined): void;
+}
+
+/** Delays requests as the API server asks: writes by a limit that adapts, and all of them for `Retry-After`. */
+export class Pace {
+  readonly #options: PaceOptions;
+  /** Apart, so that what ends does not look at all writes that wait: there may be thousands. */
+  readonly #reads: WaitingList<undefined, Turn>;
+  readonly #writes: WaitingList<undefined, Turn>;
+  #state: Concurrency;
+  #underWay = 0;
+
+  constructor(options: PaceOptions) {
+    this.#options = options;
+    this.#reads = new WaitingList((waiting) => this.#admit(false, waiting), options.clock);
+    this.#writes = new WaitingList((waiting) => this.#admit(true, waiting), options.clock);
+    this.#state = startingConcurrency(options.most);
+    options.limited?.(Math.floor(this.#state.limit));
+  }
+
+  /** A turn if the request may be sent now. Dispose it when the request is over. */
+  takeNow(isWrite: boolean): Turn | undefined {
+    return this.#leftMs > 0 || this.#isFull(isWrite) ? undefined : this.#turn(isWrite);
+  }
+
+  /** Resolves when the request may be sent, in order of arrival among reads or writes; rejects with the signal's reason. */
+  take(isWrite: boolean, signal: AbortSignal): Promise<Turn> {
+    return (isWrite ? this.#writes : this.#reads).join(undefined, signal);
+  }
+
+  /** Leaves no timer behind. */
+  close(): void {
+    this.#reads.close();
+    this.#writes.close();
+  }
+
+  #turn(isWrite: boolean): Turn {
+    const { clock, most, limited } = this.#options;
+    const sentAt = clock.monotonic();
+    if (isWrite) this.#underWay += 1;
+    const ended = once(() => {
+      if (isWrite) this.#underWay -= 1;
+      this.#reads.look();
+      this.#writes.look();
+    });
+    return {
+      answered: (status, retryAfterMs) => {
+        const isBusy = status === 429 || (status === 503 && retryAfterMs !== undefined);
+        if (!isWrite && !isBusy) return;
+        const before = this.#state.limit;
+        const answer = { sentAt, now: clock.monotonic(), status, retryAfterMs, underWay: this.#underWay };
+        this.#state = answered(this.#state, answer, most);
+        if (Math.floor(this.#state.limit) !== Math.floor(before)) limited?.(Math.floor(this.#state.limit));
+      },
+      [Symbol.dispose]: () => ended[Symbol.dispose](),
+    };
+  }
+
+  get #leftMs(): number {
+    return this.#state.heldUntil - this.#options.clock.monotonic();
+  }
+
+  #isFull(isWrite: boolean): boolean {
+    return isWrite && this.#underWay >= Math.floor(this.#state.limit);
+  }
+
+  #admit(isWrite: boolean, waiting: Iterable<Waiting<undefined, Turn>>): number | undefined {
+    if (this.#leftMs > 0) return this.#leftMs;
+    for (const { admit } of waiting) {
+      if (this.#isFull(isWrite)) break;
+      admit(this.#turn(isWrite));
+    }
+    return undefined;
   }
 }

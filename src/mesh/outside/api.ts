@@ -7,10 +7,9 @@ export type { Share } from '../../async/sharing.ts';
 export { Trigger } from '../../async/trigger.ts';
 export { Certificate, formatCertificates, parseCertificates } from '../../pki/certificate.ts';
 export { type CsrNames, createCsr } from '../../pki/csr.ts';
-export { PkiError } from '../../pki/der/error.ts';
-export { formatPem } from '../../pki/der/pem.ts';
+export { formatPem, PkiError } from '../../pki/der.ts';
 export { PrivateKey } from '../../pki/key.ts';
-export { formatSpiffeId, parseSpiffeId, type SpiffeId } from '../../pki/spiffe.ts';
+export { formatSpiffeId, parseSpiffeId, type SpiffeId } from '../../pki/names.ts';
 export type {
   AdapterCore as Adapter,
   Checking,

@@ -1,9 +1,9 @@
-import { FIELD_MANAGER } from '../../../src/core/object.ts';
 import { type Channel, openChannel } from '../../../src/grpc/channel.ts';
 import type { Kube } from '../../../src/kube/api.ts';
 import { connect } from '../../../src/kube/client.ts';
+import { FIELD_MANAGER } from '../../../src/objects/objects.ts';
 import { createCsr } from '../../../src/pki/csr.ts';
-import { formatPem } from '../../../src/pki/der/pem.ts';
+import { formatPem } from '../../../src/pki/der.ts';
 import { PrivateKey } from '../../../src/pki/key.ts';
 import { istioToken } from '../../support/istio-token.ts';
 import { inLanes } from '../statistics.ts';

@@ -2,7 +2,7 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { parseAllDocuments } from 'yaml';
 import { SandboxCa } from '../../../sandbox/tls/ca.ts';
-import type { KubeObject } from '../../../src/core/object.ts';
+import type { KubeObject } from '../../../src/objects/objects.ts';
 import { PrivateKey } from '../../../src/pki/key.ts';
 import { peer } from '../../peers/build.ts';
 import { goModuleSource } from '../../peers/servers/go-module.ts';

@@ -1,8 +1,8 @@
 import { systemClock } from '../../../src/async/clock.ts';
-import type { KubeObject, Resource } from '../../../src/core/object.ts';
 import { reflect } from '../../../src/kube/reflector.ts';
 import { RESOURCES } from '../../../src/kube/resources.ts';
 import { silentLog } from '../../../src/mesh/log.ts';
+import type { KubeObject, Resource } from '../../../src/objects/objects.ts';
 import type { World } from '../fleets.ts';
 import { BUNDLE_AGENT, cpuOf, peakOf, startBundle } from '../parts/bundle.ts';
 import { number } from '../report.ts';

@@ -1,6 +1,6 @@
 import { SandboxCa } from '../../../sandbox/tls/ca.ts';
-import { type KubeObject, RENEW_ANNOTATION } from '../../../src/core/object.ts';
 import { RESOURCES } from '../../../src/kube/resources.ts';
+import { type KubeObject, RENEW_ANNOTATION } from '../../../src/objects/objects.ts';
 import type { World } from '../fleets.ts';
 import { BUNDLE_AGENT, cpuOf, startBundle } from '../parts/bundle.ts';
 import { type Context, type Count, type Row, row, type Scenario } from '../scenario.ts';

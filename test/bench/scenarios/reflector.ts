@@ -1,9 +1,9 @@
 import { CoreV1Api, KubeConfig, makeInformer } from '@kubernetes/client-node';
 import { systemClock } from '../../../src/async/clock.ts';
-import { keyOf } from '../../../src/core/object.ts';
 import { connect } from '../../../src/kube/client.ts';
 import { reflect } from '../../../src/kube/reflector.ts';
 import { RESOURCES } from '../../../src/kube/resources.ts';
+import { keyOf } from '../../../src/objects/objects.ts';
 import { createLog } from '../../../src/telemetry/log.ts';
 import { startPart } from '../parts/part.ts';
 import type { Stream } from '../parts/stream.ts';

@@ -2,7 +2,7 @@ import { createPrivateKey, X509Certificate } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { stringify } from 'yaml';
-import { decodeData } from '../../../src/gateway/secret-data.ts';
+import { decodeData } from '../../../src/gateway/publication.ts';
 import type { Kube } from '../../../src/kube/api.ts';
 import { RESOURCES } from '../../../src/kube/resources.ts';
 import { RawSds } from '../../contract/sds-client.ts';

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { Agent, request } from 'node:https';
 import { parse } from 'yaml';
-import { FIELD_MANAGER } from '../../../src/core/object.ts';
+import { FIELD_MANAGER } from '../../../src/objects/objects.ts';
 import { isPublished, startBundle, untilPublished } from '../parts/bundle.ts';
 import { missing, row, type Scenario } from '../scenario.ts';
 import { inLanes, interleaved } from '../statistics.ts';

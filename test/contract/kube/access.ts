@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { KubeObject } from '../../../src/core/object.ts';
-import { canI } from '../../../src/doctor/looks/installation.ts';
+import { canI } from '../../../src/doctor/looks.ts';
 import type { Kube } from '../../../src/kube/api.ts';
-import { onlyNamed } from '../../../src/kube/paths.ts';
-import { RESOURCES } from '../../../src/kube/resources.ts';
+import { onlyNamed, RESOURCES } from '../../../src/kube/resources.ts';
+import type { KubeObject } from '../../../src/objects/objects.ts';
 import { type Bench, MANAGER, OTHER, secret } from './target.ts';
 
 const RBAC = 'rbac.authorization.k8s.io/v1';

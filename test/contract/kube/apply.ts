@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
-import type { KubeObject } from '../../../src/core/object.ts';
+import type { KubeObject } from '../../../src/objects/objects.ts';
 import { type Bench, base64, MANAGER, OTHER, secret } from './target.ts';
 
 const managersOf = (object: KubeObject) =>

@@ -2,12 +2,12 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { ambassadorDefinitions } from '../../../sandbox/kube/ambassador.ts';
 import { systemClock } from '../../../src/async/clock.ts';
-import type { KubeObject } from '../../../src/core/object.ts';
-import { EMISSARY_RESOURCES } from '../../../src/gateway/emissary/spec/resources.ts';
+import { EMISSARY_RESOURCES } from '../../../src/gateway/emissary/config.ts';
 import { connect } from '../../../src/kube/client.ts';
 import { reflect } from '../../../src/kube/reflector.ts';
 import { RESOURCES } from '../../../src/kube/resources.ts';
 import { silentLog } from '../../../src/mesh/log.ts';
+import type { KubeObject } from '../../../src/objects/objects.ts';
 import { type Bench, MANAGER, OTHER, stopAfter } from './target.ts';
 
 /** A stand-in for MeshCertificate: the same name, with a schema that these tests know. */

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { systemClock } from '../../../src/async/clock.ts';
 import { recorder } from '../../../src/kube/events.ts';
-import { campaign, type LeaseTerm } from '../../../src/kube/lease/lease.ts';
+import { campaign, type LeaseTerm } from '../../../src/kube/lease.ts';
 import { RESOURCES } from '../../../src/kube/resources.ts';
 import { silentLog } from '../../../src/mesh/log.ts';
 import { type Bench, MANAGER, stopAfter } from './target.ts';

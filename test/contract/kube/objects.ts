@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { serviceObjects } from '../../../sandbox/linkerd/objects.ts';
-import type { KubeObject } from '../../../src/core/object.ts';
 import { RESOURCES } from '../../../src/kube/resources.ts';
+import type { KubeObject } from '../../../src/objects/objects.ts';
 import { type Bench, base64, MANAGER, OTHER, secret } from './target.ts';
 
 export function objectContract(bench: Bench): void {

@@ -1,6 +1,6 @@
 import type { TestContext } from 'node:test';
-import type { KubeObject } from '../../../src/core/object.ts';
 import type { Kube } from '../../../src/kube/api.ts';
+import type { KubeObject } from '../../../src/objects/objects.ts';
 
 /** An API server, simulated or real, for the suite. RBAC is on. The suite creates what it needs. */
 export interface KubeTarget {

@@ -1,12 +1,10 @@
 import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { SandboxCa } from '../../../sandbox/tls/ca.ts';
-import type { KubeObject, Resource } from '../../../src/core/object.ts';
 import type { Kube } from '../../../src/kube/api.ts';
 import { connect } from '../../../src/kube/client.ts';
-import { onlyNamed } from '../../../src/kube/paths.ts';
-import { RESOURCES } from '../../../src/kube/resources.ts';
-import { servedTrustBundles, trustBundleOf } from '../../../src/kube/trust-bundles.ts';
+import { onlyNamed, RESOURCES, servedTrustBundles, trustBundleOf } from '../../../src/kube/resources.ts';
+import type { KubeObject, Resource } from '../../../src/objects/objects.ts';
 import { type Bench, OTHER } from './target.ts';
 
 const SIGNER = 'istio.io/istiod-ca';

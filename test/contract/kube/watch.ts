@@ -2,12 +2,11 @@ import assert from 'node:assert/strict';
 import { describe, it } from 'node:test';
 import { isDeepStrictEqual } from 'node:util';
 import { systemClock } from '../../../src/async/clock.ts';
-import { keyOf, refOf } from '../../../src/core/object.ts';
 import type { WatchEvent } from '../../../src/kube/api.ts';
-import { onlyNamed } from '../../../src/kube/paths.ts';
 import { type Reflector, reflect } from '../../../src/kube/reflector.ts';
-import { RESOURCES } from '../../../src/kube/resources.ts';
+import { onlyNamed, RESOURCES } from '../../../src/kube/resources.ts';
 import { silentLog } from '../../../src/mesh/log.ts';
+import { keyOf, refOf } from '../../../src/objects/objects.ts';
 import { type Bench, base64, MANAGER, secret, stopAfter } from './target.ts';
 
 export function watchContract(bench: Bench): void {

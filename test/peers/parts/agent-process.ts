@@ -1,7 +1,7 @@
 import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { builtBundle } from '../../../scripts/built-bundle.ts';
-import type { StatusEntry } from '../../../src/http/source/source.ts';
+import type { StatusEntry } from '../../../src/http/source.ts';
 import { answers, freePorts } from '../servers/loopback.ts';
 import { Daemon, type Server, scratchDir, serverOf } from '../servers/process.ts';
 

@@ -1,7 +1,7 @@
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { ClusterConfig } from '../../../sandbox/emissary/configuration.ts';
-import type { PemFile, TlsPart } from '../../../src/gateway/emissary/reading/context.ts';
+import type { PemFile, TlsPart } from '../../../src/gateway/emissary/reading.ts';
 import type { EnvoyObject } from '../servers/envoy.ts';
 import { plainCluster } from '../servers/envoy-config.ts';
 

@@ -9,7 +9,7 @@ import {
 } from '../../../sandbox/emissary/configuration.ts';
 import { watchBatches } from '../../../sandbox/emissary/watching.ts';
 import { systemClock } from '../../../src/async/clock.ts';
-import { DEFAULT_ENV, type EmissaryEnv } from '../../../src/gateway/emissary/reading/env.ts';
+import { DEFAULT_ENV, type EmissaryEnv } from '../../../src/gateway/emissary/reading.ts';
 import type { Kube } from '../../../src/kube/api.ts';
 import { silentLog } from '../../../src/mesh/log.ts';
 import { type Envoy, type EnvoyControl, type EnvoyObject, startEnvoy } from '../servers/envoy.ts';

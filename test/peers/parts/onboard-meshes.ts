@@ -1,8 +1,8 @@
 import { linkerd } from '../../../adapters/linkerd/adapter.ts';
-import type { KubeObject } from '../../../src/core/object.ts';
 import { connect } from '../../../src/kube/client.ts';
 import { isIssuer } from '../../../src/mesh/adapter.ts';
 import type { Identity } from '../../../src/mesh/identity.ts';
+import type { KubeObject } from '../../../src/objects/objects.ts';
 import { formatCertificates } from '../../../src/pki/certificate.ts';
 import { hostFor } from '../../support/host.ts';
 import * as made from '../../support/onboard-cluster.ts';

@@ -1,5 +1,5 @@
 import { X509Certificate } from 'node:crypto';
-import { decodeData } from '../../../src/gateway/secret-data.ts';
+import { decodeData } from '../../../src/gateway/publication.ts';
 import type { Kube } from '../../../src/kube/api.ts';
 import { RESOURCES } from '../../../src/kube/resources.ts';
 import { type Certificate, parseCertificates } from '../../../src/pki/certificate.ts';

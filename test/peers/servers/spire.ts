@@ -2,7 +2,7 @@ import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Identity } from '../../../src/mesh/identity.ts';
 import { parseCertificates } from '../../../src/pki/certificate.ts';
-import { formatPem } from '../../../src/pki/der/pem.ts';
+import { formatPem } from '../../../src/pki/der.ts';
 import { PrivateKey } from '../../../src/pki/key.ts';
 import { peer } from '../build.ts';
 import { freePorts } from './loopback.ts';

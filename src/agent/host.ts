@@ -1,0 +1,396 @@
+import { resolve } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
+import type { Clock } from '../async/clock.ts';
+import { following, LatestValue, type ReportStale } from '../async/latest-value.ts';
+import { type LinkedSignal, linkedTo } from '../async/linked-signal.ts';
+import { asError } from '../async/retrying.ts';
+import type { Share } from '../async/sharing.ts';
+import { Trigger } from '../async/trigger.ts';
+import { type Allowed, type AllowList, ANY, allowsAudience, requireAllowed } from '../config/allow.ts';
+import type { ProbeSpec } from '../config/schema/mesh-certificate.ts';
+import type { ProbeOutcome } from '../core/hold.ts';
+import type { Problem } from '../core/problem.ts';
+import { mintToken, requireHarmless, requireUsable } from '../kube/account-token.ts';
+import type { Kube } from '../kube/api.ts';
+import { RESOURCES, servedTrustBundles, trustBundleOf, unservedTrustBundle } from '../kube/resources.ts';
+import { readRegularFile } from '../kube/transport/credentials.ts';
+import { KubeError } from '../kube/transport/error.ts';
+import type { ConfigMapRef, Host, TokenRequest } from '../mesh/adapter.ts';
+import { MeshError } from '../mesh/error.ts';
+import { type Identity, leafOf } from '../mesh/identity.ts';
+import { acceptToken } from '../mesh/input.ts';
+import type { Log, Runtime } from '../mesh/log.ts';
+import { type KubeObject, keyOf, type ObjectRef, type Resource } from '../objects/objects.ts';
+
+import type { Certificate } from '../pki/certificate.ts';
+import { type ProbeResult, probe } from '../probe/probe.ts';
+import { type FileTexts, fileContents, fileTexts } from './file-informer.ts';
+import type { SharedInformers } from './informers.ts';
+
+/** Tokens of cloud providers with many claims have several kilobytes. */
+const LARGEST_TOKEN = 65_536;
+
+type ConfigMapData = Readonly<Record<string, string>> | undefined;
+
+export interface HostOptions extends Runtime {
+  readonly kube: Kube;
+  readonly namespace: string;
+  /** A value that several hosts read is read once for all who have the same one. */
+  readonly share: Share;
+  readonly sharedInformers: SharedInformers;
+  readonly report: (error: Error) => void;
+  /**
+   * In place of `report` for a source that is followed, such as a ConfigMap or a file: why it may be out of date, and
+   * without an error that it is no longer.
+   */
+  readonly reportStale: (source: string, error: Error | undefined) => void;
+  /**
+   * Directories below which a MeshCertificate may name files. Without this, a user who may create a resource could have
+   * the agent's own token sent to an address of their choice. `ANY` where the MeshCertificates are in a configuration
+   * file, which belongs to the operator.
+   */
+  readonly filesBelow: Allowed;
+  /** What tokens may be made for. Where it is `ANY`, the API server's audiences are still refused. */
+  readonly allow: AllowList;
+}
+
+/** What an adapter of one MeshCertificate may read from the cluster and the file system. */
+export function createHost(options: HostOptions): Host {
+  return new AdapterHost(options);
+}
+
+/** Small, since there is one for each MeshCertificate. */
+class AdapterHost implements Host {
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly log: Log;
+  readonly namespace: string;
+  readonly share: Share;
+  readonly report: (error: Error) => void;
+  readonly #reportStale: HostOptions['reportStale'];
+  readonly #kube: Kube;
+  readonly #sharedInformers: SharedInformers;
+  readonly #filesBelow: Allowed;
+  readonly #allow: AllowList;
+  /** The last token of a file that was judged: the proof holds for this very token, and for no other. */
+  #harmless: string | undefined;
+
+  constructor(options: HostOptions) {
+    this.clock = options.clock;
+    this.random = options.random;
+    this.log = options.log;
+    this.namespace = options.namespace;
+    this.share = options.share;
+    this.report = options.report;
+    this.#reportStale = options.reportStale;
+    this.#kube = options.kube;
+    this.#sharedInformers = options.sharedInformers;
+    this.#filesBelow = options.filesBelow;
+    this.#allow = options.allow;
+  }
+
+  async token(request: TokenRequest, signal: AbortSignal): Promise<string> {
+    const { audience, serviceAccount: account, file } = request;
+    requireAllowed(request, this.#allow);
+    if (file !== undefined) {
+      permit(file, this.#filesBelow);
+      const token = await tokenFile(file);
+      if (this.#filesBelow !== ANY && token !== this.#harmless && !allowsAudience(token, this.#allow)) {
+        await requireHarmless(this.#kube, `the token in ${file}`, token, undefined, signal);
+        this.#harmless = token;
+      }
+      return token;
+    }
+    if (!account) {
+      throw new MeshError('ERR_MESH_CONFIG', 'no token is configured; set serviceAccount or tokenFile', {
+        retry: 'never',
+      });
+    }
+    const mint = () =>
+      new Minting(async (stop) => {
+        await requireUsable(this.#kube, account, this.namespace, stop);
+        const token = await minted(this.#kube, account, audience, stop);
+        if (!allowsAudience(token, this.#allow))
+          await requireHarmless(this.#kube, `a token for audience ${audience}`, token, account, stop);
+        return token;
+      });
+    using held = this.share(`token ${this.namespace} ${account.namespace}/${account.name} ${audience}`, mint);
+    return await held.value.token(signal);
+  }
+
+  configMap(ref: ConfigMapRef, signal: AbortSignal): AsyncIterable<ConfigMapData> {
+    const read = () =>
+      new LatestValue<ConfigMapData>((stop, report) => configMap(this.#sharedInformers, ref, report, stop));
+    return this.#following(`ConfigMap ${ref.namespace}/${ref.name}`, read, signal);
+  }
+
+  clusterTrustBundle(name: string, signal: AbortSignal): AsyncIterable<string | undefined> {
+    const read = () =>
+      new LatestValue<string | undefined>((stop, report) =>
+        clusterTrustBundle(this.#kube, this.#sharedInformers, name, report, stop),
+      );
+    return this.#following(`ClusterTrustBundle ${name}`, read, signal);
+  }
+
+  file(path: string, signal: AbortSignal): AsyncIterable<string | undefined> {
+    permit(path, this.#filesBelow);
+    const { clock } = this;
+    const read = () =>
+      new LatestValue((stop, report) => {
+        const failed = (_: string, { message }: Error) => report(unusable(path, message));
+        return fileContents(path, { clock, failed, recovered: () => report(undefined) }, stop);
+      });
+    return this.#following(`file ${path}`, read, signal);
+  }
+
+  files(paths: readonly string[], signal: AbortSignal): AsyncIterable<FileTexts> {
+    for (const path of paths) permit(path, this.#filesBelow);
+    const { clock } = this;
+    const read = () =>
+      new LatestValue<FileTexts>((stop, report) => {
+        const failed = (path: string, { message }: Error) => report(unusable(path, message));
+        return fileTexts(paths, { clock, failed, recovered: () => report(undefined) }, stop);
+      });
+    return this.#following(`files ${paths.join(':')}`, read, signal);
+  }
+
+  #following<T>(source: string, read: () => LatestValue<T>, signal: AbortSignal): AsyncIterable<T> {
+    // A failure that an earlier reading of this source reported no longer counts.
+    this.#reportStale(source, undefined);
+    return following(
+      () => this.share(source, read),
+      (error) => this.#reportStale(source, error),
+      signal,
+    );
+  }
+}
+
+function permit(path: string, directories: Allowed): void {
+  const full = resolve(path);
+  if (directories === ANY || directories.some((directory) => full.startsWith(`${resolve(directory)}/`))) return;
+  throw new MeshError(
+    'ERR_MESH_CONFIG',
+    `the file ${path} is not below ${directories.join(' or ')}; a MeshCertificate resource may name no other files: mount it there, start the agent with --files-below, or name a serviceAccount instead`,
+    { retry: 'never' },
+  );
+}
+
+async function minted(
+  kube: Kube,
+  account: NonNullable<TokenRequest['serviceAccount']>,
+  audience: string,
+  signal: AbortSignal,
+): Promise<string> {
+  try {
+    return await mintToken(kube, account, audience, signal);
+  } catch (cause) {
+    const name = `${account.namespace}/${account.name}`;
+    if (cause instanceof MeshError) throw cause;
+    if (cause instanceof KubeError && cause.status === 403) {
+      throw new MeshError(
+        'ERR_MESH_TOKEN',
+        `the agent may not mint a token for ServiceAccount ${name}; grant it "create" on serviceaccounts/token with resourceNames [${account.name}] in namespace ${account.namespace}`,
+        { cause },
+      );
+    }
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw new MeshError('ERR_MESH_TOKEN', `no token for ServiceAccount ${name}: ${why}`, { cause });
+  }
+}
+
+function unusable(path: string, why: string): MeshError {
+  return new MeshError('ERR_MESH_CONFIG', `the file ${path} ${why}; mount a regular file there, or name another`);
+}
+
+async function tokenFile(path: string): Promise<string> {
+  let text: string;
+  try {
+    text = await readRegularFile(path, LARGEST_TOKEN);
+  } catch (cause) {
+    const why = asError(cause).message;
+    throw new MeshError(
+      'ERR_MESH_TOKEN',
+      `the token file ${path} ${why}; mount a projected service-account token there`,
+      { cause },
+    );
+  }
+  return acceptToken(`the token file ${path}`, text);
+}
+
+function configMap(
+  informers: SharedInformers,
+  ref: ConfigMapRef,
+  report: ReportStale,
+  signal: AbortSignal,
+): AsyncGenerator<ConfigMapData> {
+  const dataOf = (object: KubeObject | undefined) => object && ((object.data ?? {}) as Record<string, string>);
+  return partOf(informers, RESOURCES.configMaps, ref, { read: dataOf, report }, signal);
+}
+
+async function* clusterTrustBundle(
+  kube: Kube,
+  informers: SharedInformers,
+  name: string,
+  report: ReportStale,
+  signal: AbortSignal,
+): AsyncGenerator<string | undefined> {
+  const resource = await servedTrustBundles(kube, name, signal);
+  const unserved = () => unservedTrustBundle(name);
+  yield* partOf(informers, resource, { name }, { read: trustBundleOf, report, unserved }, signal);
+}
+
+interface Reading<T> {
+  read(object: KubeObject | undefined): T;
+  readonly report: ReportStale;
+  /** Thrown when the API server does not serve the kind, or no longer in this version; absent: it always does. */
+  unserved?(): Error;
+}
+
+/** A part of one object now, then whenever the part changes. */
+async function* partOf<T>(
+  informers: SharedInformers,
+  resource: Resource,
+  ref: Pick<ObjectRef, 'name' | 'namespace'>,
+  { read, report, unserved }: Reading<T>,
+  signal: AbortSignal,
+): AsyncGenerator<T> {
+  const changed = new Trigger();
+  let gone: Error | undefined;
+  const watcher = {
+    changed: () => changed.fire(),
+    failed(error: Error) {
+      if (!unserved || !(error instanceof KubeError) || error.status !== 404) return report(error);
+      gone = unserved();
+      changed.fire();
+    },
+    recovered: () => report(undefined),
+  };
+  using view = informers.view(resource, ref.namespace, watcher, { name: ref.name });
+  const key = keyOf({ apiVersion: resource.apiVersion, kind: resource.kind, ...ref });
+  let last: { readonly part: T } | undefined;
+  try {
+    for (;;) {
+      if (!view.synced) await changed.wait(signal);
+      if (gone) throw gone;
+      if (!view.synced) continue;
+      const part = read(view.get(key));
+      const same = last !== undefined && isDeepStrictEqual(part, last.part);
+      last = { part };
+      if (!same) yield part;
+      await changed.wait(signal);
+    }
+  } catch (error) {
+    if (!signal.aborted) throw error;
+  }
+}
+
+/** One token for all equal requests while it is made; after disposal, no further request receives it. */
+class Minting implements Disposable {
+  readonly #stop = new AbortController();
+  readonly #minted: Promise<string>;
+
+  constructor(mint: (signal: AbortSignal) => Promise<string>) {
+    this.#minted = mint(this.#stop.signal);
+  }
+
+  /** Rejects with the signal's reason when aborted: the others still wait. */
+  token(signal: AbortSignal): Promise<string> {
+    return new Promise((resolve, reject) => {
+      const abort = () => reject(signal.reason);
+      if (signal.aborted) abort();
+      else signal.addEventListener('abort', abort, { once: true });
+      this.#minted.then(resolve, reject).finally(() => signal.removeEventListener('abort', abort));
+    });
+  }
+
+  [Symbol.dispose](): void {
+    this.#stop.abort(new Error('nobody waits for the token any more'));
+  }
+}
+
+/** Between two probes of the same held leaf. */
+const AGAIN_MS = 5000;
+
+/**
+ * Every other result, such as an upstream that is down or is a different server, says nothing about our certificate.
+ */
+const ANSWERS = { accepted: 'accepted', ERR_PROBE_REFUSED: 'refused' } as const;
+
+interface ProberOptions {
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** Probes a held leaf until the upstream accepts it; one probe at a time. */
+export class Prober {
+  readonly #env: ProberOptions;
+  readonly #probeSpec: ProbeSpec | undefined;
+  readonly #changed: () => void;
+  #stop: LinkedSignal | undefined;
+  #running: Promise<void> | undefined;
+  /** The leaf that was probed last, whatever the result. */
+  #asked: string | undefined;
+  #last: { readonly fingerprint: string; readonly outcome: ProbeOutcome; readonly result: ProbeResult } | undefined;
+
+  constructor(env: ProberOptions, probeSpec: ProbeSpec | undefined, changed: () => void) {
+    this.#env = env;
+    this.#probeSpec = probeSpec;
+    this.#changed = changed;
+  }
+
+  /** The upstream's last answer to this identity; a failure to reach the upstream leaves it unchanged. */
+  outcome(identity: Identity | undefined): ProbeOutcome {
+    return this.#of(identity)?.outcome ?? 'unknown';
+  }
+
+  /** Why the last probe of this identity has no answer; undefined if it has one. */
+  problem(identity: Identity | undefined): Problem | undefined {
+    const { result } = this.#of(identity) ?? {};
+    if (!result || result.code in ANSWERS) return undefined;
+    return { code: result.code, message: result.message };
+  }
+
+  /** Starts a probe unless one is running or none is configured. */
+  ask(identity: Identity | undefined, bundle: readonly Certificate[], signal: AbortSignal): void {
+    const probeSpec = this.#probeSpec;
+    if (!probeSpec || !identity || this.#running || this.outcome(identity) === 'accepted') return;
+    const stop = linkedTo(signal);
+    this.#stop = stop;
+    this.#running = this.#probe(probeSpec, identity, bundle, stop.signal)
+      .catch(() => {})
+      .finally(() => {
+        stop[Symbol.dispose]();
+        this.#running = undefined;
+        if (!stop.signal.aborted) this.#changed();
+      });
+  }
+
+  stop(): void {
+    this.#stop?.abort(new Error('stopped'));
+  }
+
+  async #probe(
+    probeSpec: ProbeSpec,
+    identity: Identity,
+    bundle: readonly Certificate[],
+    signal: AbortSignal,
+  ): Promise<void> {
+    const { fingerprint } = leafOf(identity);
+    const again = this.#asked === fingerprint;
+    this.#asked = fingerprint;
+    if (again) await this.#env.clock.sleep(AGAIN_MS, signal);
+    const result = await probe(probeSpec, identity, bundle, { clock: this.#env.clock, signal });
+    if (signal.aborted) return;
+    const said = ANSWERS[result.code as keyof typeof ANSWERS] ?? this.outcome(identity);
+    this.#last = { fingerprint, outcome: said, result };
+    this.#env.log.info(
+      { code: result.code, upstream: probeSpec.address, leaf: fingerprint.slice(0, 16) },
+      result.message,
+    );
+  }
+
+  #of(identity: Identity | undefined) {
+    const leaf = identity?.chain[0];
+    return leaf && this.#last?.fingerprint === leaf.fingerprint ? this.#last : undefined;
+  }
+}
