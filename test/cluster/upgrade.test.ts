@@ -79,7 +79,12 @@ test('new agents with the definition of 0.1.0: they rotate, and say what to appl
   await applyDefinition(previous.definition);
   await upgrade();
   t.diagnostic(`next write after ${await life.nextWrite()} ms`);
-  const said = /^.*ERR_KUBE_INVALID.*$/m.exec(await agents())?.[0] ?? '';
+  let said = '';
+  // A status is written after the Secrets, which is what the next write was.
+  await eventually('the refused status', async () => {
+    said = /^.*ERR_KUBE_INVALID.*$/m.exec(await agents())?.[0] ?? '';
+    return said !== '';
+  });
   t.diagnostic(said);
   assert.match(said, /\.status\.observedGeneration: field not declared in schema/);
   assert.match(said, /CustomResourceDefinition meshcertificates\.meshcert\.dev/);
